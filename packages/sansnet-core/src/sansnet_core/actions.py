@@ -1,0 +1,175 @@
+"""Orders to the driver, and the value types that orders and facts share.
+
+An order is a request in the imperative; the list's order is the order of execution. Each order's outcome comes
+back as a fact (`Network.stream_connected`, `stream_failed`, ...).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, NewType, TypeAlias, TypeVar, dataclass_transform
+
+__all__ = [
+    "Action",
+    "Buffer",
+    "CloseSocket",
+    "Endpoint",
+    "ExtendedError",
+    "Frame",
+    "OpenDatagram",
+    "OpenEcho",
+    "OpenStream",
+    "ResumeStream",
+    "SendDatagram",
+    "SendEcho",
+    "SendStream",
+    "ShutdownStream",
+    "SocketId",
+]
+
+Buffer: TypeAlias = bytes | memoryview
+"""Read-only bytes. Header slices are dict keys, and a writable view does not hash."""
+
+Frame: TypeAlias = Buffer | tuple[bytes, Buffer]
+"""A frame to the guest; a large one may be (headers, payload), to be written with one `writev`."""
+
+SocketId = NewType("SocketId", int)
+"""Names a host socket; issued by the core, never reused."""
+
+_T = TypeVar("_T")
+
+
+@dataclass_transform(frozen_default=True)
+def action(cls: type[_T]) -> type[_T]:
+    """A slots dataclass that is read-only to type checkers, not at run time (frozen costs 3 times as much)."""
+    return dataclass(slots=True)(cls)
+
+
+class Endpoint(NamedTuple):
+    """An address and a port.
+
+    Attributes:
+        address: 4 or 16 bytes in network order.
+        port: 0 to 65535.
+    """
+
+    address: bytes
+    port: int
+
+
+@action
+class ExtendedError:
+    """`struct sock_extended_err` (linux/errqueue.h), plus who sent it."""
+
+    errno: int
+    """ee_errno."""
+    origin: int
+    """ee_origin: 1 local, 2 ICMP, 3 ICMPv6."""
+    type: int
+    """ICMP type."""
+    code: int
+    """ICMP code."""
+    info: int
+    """ee_info: the path MTU in bytes for EMSGSIZE."""
+    offender: bytes | None
+    """Address of the node that sent the error; None if there is none."""
+
+
+@action
+class OpenStream:
+    """Create a TCP socket and connect it. Answer: `stream_connected` or `stream_failed`."""
+
+    socket: SocketId
+    remote: Endpoint
+    local: bytes | None
+    """Source address to bind to, or None for the kernel's choice."""
+
+
+@action
+class SendStream:
+    """Take all of `data` and send it in order. Answer: `stream_sent` as the host's socket accepts it."""
+
+    socket: SocketId
+    data: Buffer
+
+
+@action
+class ShutdownStream:
+    """Send FIN (SHUT_WR) after everything given to `SendStream` before."""
+
+    socket: SocketId
+
+
+@action
+class ResumeStream:
+    """Read this stream again: `receive_budget` was 0 and is not any more."""
+
+    socket: SocketId
+
+
+@action
+class CloseSocket:
+    """Close the socket, of whatever kind; no fact about it follows."""
+
+    socket: SocketId
+    abort: bool = False
+    """TCP: reset the connection (SO_LINGER 0) and forget unsent data."""
+
+
+@action
+class OpenDatagram:
+    """Create an unconnected UDP socket bound to `local`, or to any free port if that one is taken."""
+
+    socket: SocketId
+    local: Endpoint
+    """Address (may be unspecified; its length tells the family) and wished port."""
+
+
+@action
+class SendDatagram:
+    """Send one datagram, or a run of datagrams to one destination. On failure: `datagram_failed`."""
+
+    socket: SocketId
+    remote: Endpoint
+    data: Buffer
+    segment_size: int
+    """0: `data` is one datagram. Else bytes per datagram; the last may be shorter."""
+    ttl: int
+    """TTL or hop limit of the guest's packet."""
+    tos: int
+    """TOS or traffic class of the guest's packet, with its ECN bits."""
+
+
+@action
+class OpenEcho:
+    """Create a ping socket (SOCK_DGRAM, IPPROTO_ICMP or IPPROTO_ICMPV6) for `remote`'s family."""
+
+    socket: SocketId
+    remote: bytes
+    local: bytes | None
+    """Source address to bind to, or None for the kernel's choice."""
+
+
+@action
+class SendEcho:
+    """Send an echo request. Answer: `echo_received`; on failure `echo_failed`."""
+
+    socket: SocketId
+    remote: bytes
+    sequence: int
+    data: Buffer
+    ttl: int
+    tos: int
+
+
+Action: TypeAlias = (
+    OpenStream
+    | SendStream
+    | ShutdownStream
+    | ResumeStream
+    | CloseSocket
+    | OpenDatagram
+    | SendDatagram
+    | OpenEcho
+    | SendEcho
+)

@@ -1,0 +1,197 @@
+"""What a network is like: addresses, services, limits. Frozen, keyword-only, validated on construction.
+
+Addresses are raw bytes in network order (4 or 16); `addresses.parse` turns text into them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from sansnet_core.errors import ConfigError
+
+__all__ = ["Ipv4Config", "Ipv6Config", "Limits", "LinkConfig", "NetworkConfig"]
+
+GATEWAY_MAC: Final = bytes.fromhex("9a559a559a55")
+"""Locally administered; the same constant as pasta's, so that guests' neighbour caches survive a change of program."""
+
+IPV4_MIN_MTU: Final = 68
+IPV6_MIN_MTU: Final = 1280
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LinkConfig:
+    """What one link can do.
+
+    Attributes:
+        mtu: largest IP packet in bytes. An MTU of 1500 means Ethernet frames of up to 1514 bytes.
+        largest_frame: most bytes of one frame, Ethernet header included and `virtio_net_hdr` excluded. With
+            segmentation offload it is larger than the MTU allows; it is also a capture's snaplen.
+        vnet_header: every frame, both ways, begins with the 12-byte `virtio_net_hdr`.
+        checksum_offload: the guest accepts frames whose TCP or UDP checksum is partial (VIRTIO_NET_HDR_F_NEEDS_CSUM).
+        tso4, tso6, uso: the guest accepts frames larger than the MTU, to be segmented by it.
+        verify_checksums: check the guest's checksums. Off by default: nothing corrupts frames on a local link.
+    """
+
+    mtu: int = 65520
+    largest_frame: int = 65535
+    vnet_header: bool = False
+    checksum_offload: bool = False
+    tso4: bool = False
+    tso6: bool = False
+    uso: bool = False
+    verify_checksums: bool = False
+
+    def __post_init__(self) -> None:
+        if not IPV4_MIN_MTU <= self.mtu <= 65535:
+            raise ConfigError(f"mtu: {self.mtu} is not between {IPV4_MIN_MTU} and 65535")
+        if self.largest_frame < self.mtu + 14:
+            raise ConfigError(f"largest_frame: {self.largest_frame} cannot hold a packet of the MTU, {self.mtu} bytes")
+        if (self.checksum_offload or self.tso4 or self.tso6 or self.uso) and not self.vnet_header:
+            raise ConfigError("checksum_offload, tso4, tso6, uso: they need vnet_header")
+        if (self.tso4 or self.tso6 or self.uso) and not self.checksum_offload:
+            raise ConfigError("tso4, tso6, uso: they need checksum_offload")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ipv4Config:
+    """IPv4 on the guest's segment.
+
+    Attributes:
+        address: the guest's.
+        prefix_length: of the guest's network.
+        gateway: our address on the segment; DHCP's server identifier and router. None on a network without one.
+    """
+
+    address: bytes
+    prefix_length: int
+    gateway: bytes | None
+
+    def __post_init__(self) -> None:
+        if len(self.address) != 4:
+            raise ConfigError("ipv4.address: not an IPv4 address")
+        if not 0 <= self.prefix_length <= 32:
+            raise ConfigError(f"ipv4.prefix_length: {self.prefix_length} is not between 0 and 32")
+        if self.gateway is not None and len(self.gateway) != 4:
+            raise ConfigError("ipv4.gateway: not an IPv4 address")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ipv6Config:
+    """IPv6 on the guest's segment.
+
+    Attributes:
+        address: the guest's global address, whose /64 is advertised; None if it has only a link-local one.
+        gateway: our link-local address; source of router advertisements and of DHCPv6.
+    """
+
+    address: bytes | None
+    gateway: bytes
+
+    def __post_init__(self) -> None:
+        if self.address is not None and len(self.address) != 16:
+            raise ConfigError("ipv6.address: not an IPv6 address")
+        if len(self.gateway) != 16:
+            raise ConfigError("ipv6.gateway: not an IPv6 address")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Bounds on what a hostile guest can make us hold. Counts are flows, sizes are bytes, times are seconds."""
+
+    tcp_flows: int = 65536
+    tcp_pending: int = 4096
+    """Connections whose host socket is still connecting."""
+    udp_flows: int = 8192
+    """Beyond it the flow that was silent longest is closed."""
+    echo_flows: int = 1024
+    tcp_window: int = 4 << 20
+    """Most bytes that one connection holds towards the host; also the largest window offered to the guest."""
+    tcp_send_buffer: int = 4 << 20
+    """Most bytes that one connection holds towards the guest."""
+    tcp_memory: int = 512 << 20
+    """Most bytes that all connections hold together; beyond it windows shrink and nothing is read."""
+    tcp_reassembly_segments: int = 256
+    """Out-of-order pieces that one connection holds."""
+    reassembly_datagrams: int = 64
+    """IP datagrams in reassembly."""
+    reassembly_fragments: int = 64
+    """Fragments of one datagram."""
+    reassembly_time: float = 30.0
+    udp_idle_once: float = 30.0
+    """Idle time of a UDP flow that saw traffic in one direction only (RFC 4787 wants minutes once it is a stream)."""
+    udp_idle_stream: float = 180.0
+    echo_idle: float = 60.0
+    tcp_keepalive: float = 7200.0
+    """Silence after which the guest is asked whether a connection still lives (RFC 9293, 3.8.4)."""
+    tcp_linger: float = 10.0
+    """How long a closed connection is remembered, to answer a repeated FIN."""
+    tcp_fin_timeout: float = 120.0
+    """How long one side may stay silent after the other side is gone."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkConfig:
+    """One guest's network.
+
+    Attributes:
+        link: what the link can do.
+        mac: our Ethernet address.
+        guest_mac: the guest's, if known; learnt from its frames otherwise.
+        ipv4, ipv6: None switches the family off.
+        advertise_mtu: by DHCP option 26 and in router advertisements.
+        dns_servers: addresses advertised to the guest, either family.
+        dns_search: search domains advertised.
+        dns_forward: pairs (address that the guest asks, host address that answers); ports 53 and 853 only.
+        hostname, fqdn: given to the guest by DHCP and DHCPv6.
+        map_host_loopback: addresses, at most one a family, by which the guest reaches the host's loopback.
+        outbound4, outbound6: source address of host sockets; None leaves it to the kernel.
+        tcp, udp, icmp: whether the protocol is translated.
+        dhcp, dhcp6, ndp, router_advertisements: whether the service answers.
+        limits: bounds on memory and time.
+    """
+
+    link: LinkConfig = field(default_factory=LinkConfig)
+    mac: bytes = GATEWAY_MAC
+    guest_mac: bytes | None = None
+    ipv4: Ipv4Config | None = None
+    ipv6: Ipv6Config | None = None
+    advertise_mtu: bool = True
+    dns_servers: tuple[bytes, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_forward: tuple[tuple[bytes, bytes], ...] = ()
+    hostname: str | None = None
+    fqdn: str | None = None
+    map_host_loopback: tuple[bytes, ...] = ()
+    outbound4: bytes | None = None
+    outbound6: bytes | None = None
+    tcp: bool = True
+    udp: bool = True
+    icmp: bool = True
+    dhcp: bool = True
+    dhcp6: bool = True
+    ndp: bool = True
+    router_advertisements: bool = True
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if self.ipv4 is None and self.ipv6 is None:
+            raise ConfigError("ipv4, ipv6: at least one family must be on")
+        for name, mac in (("mac", self.mac), ("guest_mac", self.guest_mac)):
+            if mac is not None and (len(mac) != 6 or mac[0] & 1):
+                raise ConfigError(f"{name}: not a unicast Ethernet address")
+        for name, address, size in (("outbound4", self.outbound4, 4), ("outbound6", self.outbound6, 16)):
+            if address is not None and len(address) != size:
+                raise ConfigError(f"{name}: an address of the other family")
+        for match, host in self.dns_forward:
+            if len(match) != len(host):
+                raise ConfigError("dns_forward: both addresses must be of one family")
+        if len({len(address) for address in self.map_host_loopback}) != len(self.map_host_loopback):
+            raise ConfigError("map_host_loopback: at most one address a family")
+        for domain in self.dns_search:
+            labels = domain.rstrip(".").split(".")
+            if not domain.isascii() or not all(0 < len(label) < 64 for label in labels) or len(domain) > 253:
+                raise ConfigError(f"dns_search: {domain!r} is not a domain name")
+        for name, host in (("hostname", self.hostname), ("fqdn", self.fqdn)):
+            if host is not None and not (host.isascii() and 0 < len(host) <= 253):
+                raise ConfigError(f"{name}: {host!r} is not a host name")

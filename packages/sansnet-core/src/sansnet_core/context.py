@@ -1,0 +1,101 @@
+"""Everything a protocol module may touch: the configuration, the time, what is known of the guest, and the way out.
+
+The only effects are `out` (frames, actions, notices), `timers` and `drop`: a reader who greps for them in a file sees
+all that the file can do to the world.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from sansnet_core.actions import Action, Frame, SocketId
+from sansnet_core.config import NetworkConfig
+from sansnet_core.entropy import Entropy
+from sansnet_core.errors import Reason
+from sansnet_core.timers import Timers
+
+if TYPE_CHECKING:
+    from sansnet_core.egress import Egress
+    from sansnet_core.forwarding import Forwarding
+    from sansnet_core.notices import Notice
+
+__all__ = ["Context", "Guest", "Outbox"]
+
+
+class Outbox:
+    """What the driver will take."""
+
+    __slots__ = ("actions", "frames", "notices")
+
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+        self.actions: list[Action] = []
+        self.notices: list[Notice] = []
+
+
+class Guest:
+    """What the guest's own packets tell about it.
+
+    Attributes:
+        mac: 6 bytes; the broadcast address until the guest has spoken.
+        ipv4, ipv6, link_local: its addresses; None until configured or heard.
+    """
+
+    __slots__ = ("ipv4", "ipv6", "link_local", "mac")
+
+    def __init__(self, config: NetworkConfig) -> None:
+        self.mac = config.guest_mac or b"\xff" * 6
+        self.ipv4 = config.ipv4.address if config.ipv4 else None
+        self.ipv6 = config.ipv6.address if config.ipv6 else None
+        self.link_local: bytes | None = None
+
+
+class Context:
+    """One per `Network`, shared by all its modules; no behaviour of its own.
+
+    Attributes:
+        now: seconds; set at the top of each input.
+        gso_size: of the frame in hand: bytes per datagram of an offloaded run of UDP datagrams (USO), else 0.
+        verify: whether the frame in hand wants its TCP, UDP or ICMP checksum verified.
+        drops: how many times each `Reason` occurred.
+    """
+
+    __slots__ = (
+        "_last_socket",
+        "config",
+        "drops",
+        "egress",
+        "entropy",
+        "forwarding",
+        "gso_size",
+        "guest",
+        "now",
+        "out",
+        "timers",
+        "verify",
+    )
+
+    egress: Egress
+    forwarding: Forwarding
+
+    def __init__(self, config: NetworkConfig, *, now: float, secret: bytes) -> None:
+        self.config = config
+        self.now = now
+        self.out = Outbox()
+        self.timers = Timers()
+        self.entropy = Entropy(secret)
+        self.guest = Guest(config)
+        self.drops: Counter[Reason] = Counter()
+        self.gso_size = 0
+        self.verify = False
+        self._last_socket = 0
+
+    def drop(self, reason: Reason, count: int = 1) -> None:
+        """Count something that goes no further."""
+        self.drops[reason] += count
+
+    def new_socket(self) -> SocketId:
+        """A socket name that was never used before."""
+        self._last_socket += 1
+        return SocketId(self._last_socket)

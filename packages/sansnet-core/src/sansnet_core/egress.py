@@ -1,0 +1,359 @@
+"""Headers for everything that goes to the guest.
+
+`Egress` serves single packets of any protocol. `FlowHeaders` serves flows: all that stays the same between two
+packets of a flow (Ethernet header, addresses, ports, their checksums) is kept, and a packet costs one `Struct.pack`.
+Where the link offloads checksums or segmentation, the frame carries the request in its `virtio_net_hdr`
+(virtio 1.2, 5.1.6) and may be larger than the MTU.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final
+
+from sansnet_core.actions import Buffer, Endpoint, Frame
+from sansnet_core.context import Context
+from sansnet_core.wire.checksum import finish, ones_sum, pseudo_sum
+from sansnet_core.wire.ip import TCP, UDP
+
+__all__ = ["Egress", "FlowHeaders"]
+
+ETHERTYPE_IPV4: Final = b"\x08\x00"
+ETHERTYPE_IPV6: Final = b"\x86\xdd"
+ETH_ZLEN: Final = 60
+"""Shortest Ethernet frame without its checksum; some guests drop less (IEEE 802.3)."""
+
+TTL: Final = 255
+_DONT_FRAGMENT: Final = 0x4000
+_MORE_FRAGMENTS: Final = 0x2000
+_FRAGMENT_HEADER: Final = 44
+
+# flags, gso_type, hdr_len, gso_size, csum_start, csum_offset, num_buffers; little-endian (virtio 1)
+_VNET: Final = Struct("<BBHHHHH")
+_NO_OFFLOAD: Final = bytes(12)
+_NEEDS_CSUM: Final = 1
+_GSO_NONE: Final = 0
+_GSO_TCPV4: Final = 1
+_GSO_TCPV6: Final = 4
+_GSO_UDP_L4: Final = 5
+
+_IPV4: Final = Struct("!BBHHHBBH8s")
+_IPV6: Final = Struct("!IHBB32s")
+_IPV6_FRAGMENT: Final = Struct("!BBHI")
+_IPV4_TCP: Final = Struct("!BBHHHBBH8s4sIIBBHHH")
+_IPV6_TCP: Final = Struct("!IHBB32s4sIIBBHHH")
+_IPV4_UDP: Final = Struct("!BBHHHBBH8s4sHH")
+_IPV6_UDP: Final = Struct("!IHBB32s4sHH")
+_PORTS: Final = Struct("!HH")
+
+_GLUE_BELOW: Final = 4096
+"""Shorter payloads are copied behind their headers: one `write` of bytes is cheaper than one `writev` of two parts."""
+
+
+class Egress:
+    """Builds frames to the guest and puts them into the outbox."""
+
+    __slots__ = ("_context", "_link", "_prefixes", "generation", "link_mtu", "vnet")
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._link = context.config.link
+        self.link_mtu = self._link.mtu
+        self.vnet = self._link.vnet_header
+        self.generation = 0
+        """Rises when the guest's Ethernet address changes: kept prefixes are stale then."""
+        self._prefixes: dict[tuple[int, int, int, int, int], bytes] = {}
+
+    def guest_moved(self) -> None:
+        """The guest's Ethernet address changed."""
+        self.generation += 1
+        self._prefixes.clear()
+
+    def prefix(self, version: int, offload: int, header_size: int, gso_type: int, gso_size: int) -> bytes:
+        """`virtio_net_hdr` (if the link has it) and Ethernet header.
+
+        Args:
+            version: 4 or 6.
+            offload: where in its transport header the checksum stands that the guest shall complete; 0 for none.
+            header_size: bytes of Ethernet, IP and transport headers.
+            gso_type: VIRTIO_NET_HDR_GSO_*.
+            gso_size: payload bytes of a segment.
+        """
+        key = (version, offload, header_size, gso_type, gso_size)
+        found = self._prefixes.get(key)
+        if found is None:
+            context = self._context
+            found = context.guest.mac + context.config.mac + (ETHERTYPE_IPV4 if version == 4 else ETHERTYPE_IPV6)
+            if self.vnet:
+                flags, start = (_NEEDS_CSUM, 34 if version == 4 else 54) if offload else (0, 0)
+                size = header_size if gso_type else 0
+                found = _VNET.pack(flags, gso_type, size, gso_size, start, offload, 0) + found
+            self._prefixes[key] = found
+        return found
+
+    def frame(self, ethertype: bytes, payload: bytes, destination: bytes | None = None) -> None:
+        """Send one Ethernet frame.
+
+        Args:
+            ethertype: 2 bytes in network order.
+            payload: what follows the Ethernet header.
+            destination: Ethernet address, if not the guest's.
+        """
+        context = self._context
+        frame = (destination or context.guest.mac) + context.config.mac + ethertype + payload
+        context.out.frames.append(_NO_OFFLOAD + frame if self.vnet else frame.ljust(ETH_ZLEN, b"\0"))
+
+    def packet(
+        self,
+        source: bytes,
+        destination: bytes,
+        protocol: int,
+        payload: Buffer,
+        *,
+        ttl: int = TTL,
+        tos: int = 0,
+        mac: bytes | None = None,
+    ) -> None:
+        """Send one IP packet, in fragments if it is larger than the link's MTU.
+
+        Args:
+            source: 4 or 16 bytes.
+            destination: of the same family.
+            protocol: IP protocol number.
+            payload: transport header and data, checksummed.
+            ttl: TTL or hop limit.
+            tos: TOS or traffic class.
+            mac: Ethernet destination, if not the guest's (multicast).
+        """
+        version4 = len(source) == 4
+        header = 20 if version4 else 40
+        if header + len(payload) > self.link_mtu:
+            self._fragments(source, destination, protocol, payload, ttl, tos, mac)
+        elif version4:
+            head = ipv4_header(source, destination, protocol, len(payload), ttl, tos, 0, _DONT_FRAGMENT)
+            self.frame(ETHERTYPE_IPV4, head + payload, mac)
+        else:
+            head = ipv6_header(source, destination, protocol, len(payload), ttl, tos)
+            self.frame(ETHERTYPE_IPV6, head + payload, mac)
+
+    def _fragments(
+        self, source: bytes, destination: bytes, protocol: int, payload: Buffer, ttl: int, tos: int, mac: bytes | None
+    ) -> None:
+        """RFC 791 3.2 and RFC 8200 4.5."""
+        version4 = len(source) == 4
+        size = (self.link_mtu - (20 if version4 else 48)) & ~7
+        identification = self._context.entropy.next(16 if version4 else 32)
+        for offset in range(0, len(payload), size):
+            part = bytes(payload[offset : offset + size])
+            more = offset + size < len(payload)
+            if version4:
+                field = (offset >> 3) | (_MORE_FRAGMENTS if more else 0)
+                head = ipv4_header(source, destination, protocol, len(part), ttl, tos, identification, field)
+                self.frame(ETHERTYPE_IPV4, head + part, mac)
+            else:
+                head = ipv6_header(source, destination, _FRAGMENT_HEADER, 8 + len(part), ttl, tos)
+                head += _IPV6_FRAGMENT.pack(protocol, 0, offset | more, identification)
+                self.frame(ETHERTYPE_IPV6, head + part, mac)
+
+
+def ipv4_header(
+    source: bytes, destination: bytes, protocol: int, size: int, ttl: int, tos: int, identification: int, fragment: int
+) -> bytes:
+    """An IPv4 header without options for `size` bytes of payload (RFC 791, 3.1).
+
+    `fragment` is the field of flags and offset.
+    """
+    addresses = source + destination
+    total = 0x4500 + tos + 20 + size + identification + fragment + (ttl << 8) + protocol
+    checksum = finish(total + int.from_bytes(addresses, "big") % 65535)
+    return _IPV4.pack(0x45, tos, 20 + size, identification, fragment, ttl, protocol, checksum, addresses)
+
+
+def ipv6_header(source: bytes, destination: bytes, next_header: int, size: int, hop_limit: int, tos: int) -> bytes:
+    """An IPv6 header for `size` bytes that follow it, flow label 0 (RFC 8200, 3)."""
+    return _IPV6.pack(0x60000000 | tos << 20, size, next_header, hop_limit, source + destination)
+
+
+class FlowHeaders:
+    """The headers of everything that one flow sends to the guest.
+
+    Args:
+        source: what the guest believes to be talking to.
+        destination: the guest.
+        protocol: `TCP` or `UDP`.
+    """
+
+    __slots__ = (
+        "_addresses",
+        "_base",
+        "_egress",
+        "_generation",
+        "_gso",
+        "_gso_prefix",
+        "_ports",
+        "_prefix",
+        "_pseudo",
+        "_version4",
+    )
+
+    def __init__(self, egress: Egress, source: Endpoint, destination: Endpoint, protocol: int) -> None:
+        self._egress = egress
+        self._addresses = source.address + destination.address
+        self._ports = _PORTS.pack(source.port, destination.port)
+        self._version4 = len(source.address) == 4
+        self._pseudo = pseudo_sum(source.address, destination.address, protocol)
+        # All of the IPv4 header but total length, TTL and TOS
+        self._base = (0x4500 + _DONT_FRAGMENT + protocol + int.from_bytes(self._addresses, "big")) % 65535
+        self._generation = -1
+        self._gso = 0
+        self._prefix = self._gso_prefix = b""
+
+    def _refresh(self, protocol: int, gso_size: int) -> None:
+        egress = self._egress
+        version = 4 if self._version4 else 6
+        if protocol == TCP:
+            offset, size, gso_type = 16, 20, _GSO_TCPV4 if self._version4 else _GSO_TCPV6
+        else:
+            offset, size, gso_type = 6, 8, _GSO_UDP_L4
+        size += 34 if self._version4 else 54
+        if not egress._link.checksum_offload:
+            offset = 0
+        self._prefix = egress.prefix(version, offset, size, _GSO_NONE, 0)
+        self._gso_prefix = egress.prefix(version, offset, size, gso_type, gso_size)
+        self._generation, self._gso = egress.generation, gso_size
+
+    def tcp(
+        self, sequence: int, acknowledgment: int, flags: int, window: int, options: bytes, payload: Buffer, gso_size: int
+    ) -> None:
+        """Send one segment, or with `gso_size` one frame that the guest cuts into segments of that many bytes.
+
+        Args:
+            sequence, acknowledgment: modulo 2^32.
+            flags: the lowest 8 control bits.
+            window: the field, already scaled.
+            options: padded to a multiple of 4 bytes; empty in a frame with `gso_size`.
+            payload: may be empty.
+            gso_size: 0, or the segment size of an offloaded frame.
+        """
+        egress = self._egress
+        if self._generation != egress.generation or (gso_size and self._gso != gso_size):
+            self._refresh(TCP, gso_size or self._gso)
+        size = 20 + len(options) + len(payload)
+        offset = (20 + len(options)) << 2
+        pseudo = self._pseudo + size
+        if egress._link.checksum_offload:
+            checksum = pseudo % 65535
+        else:
+            ports = int.from_bytes(self._ports, "big") % 65535
+            header = ports + sequence + acknowledgment + (offset << 8 | flags) + window + ones_sum(options)
+            checksum = finish(pseudo + header + ones_sum(payload))
+        prefix = self._gso_prefix if gso_size else self._prefix
+        if self._version4:
+            head = prefix + _IPV4_TCP.pack(
+                0x45,
+                0,
+                20 + size,
+                0,
+                _DONT_FRAGMENT,
+                TTL,
+                TCP,
+                finish(self._base + 20 + size + (TTL << 8)),
+                self._addresses,
+                self._ports,
+                sequence,
+                acknowledgment,
+                offset,
+                flags,
+                window,
+                checksum,
+                0,
+            )
+        else:
+            head = prefix + _IPV6_TCP.pack(
+                0x60000000,
+                size,
+                TCP,
+                TTL,
+                self._addresses,
+                self._ports,
+                sequence,
+                acknowledgment,
+                offset,
+                flags,
+                window,
+                checksum,
+                0,
+            )
+        self._send(head + options if options else head, payload)
+
+    def udp(self, payload: Buffer, segment_size: int, ttl: int, tos: int) -> None:
+        """Send a datagram, or with `segment_size` a run of datagrams of that many bytes (the last may be shorter).
+
+        Args:
+            payload: the data of all of them.
+            segment_size: 0 for one datagram.
+            ttl: TTL or hop limit.
+            tos: TOS or traffic class.
+        """
+        egress = self._egress
+        header = 28 if self._version4 else 48
+        if segment_size and segment_size < len(payload):
+            if not egress._link.uso or header + segment_size > egress.link_mtu or header + len(payload) > 65535:
+                for offset in range(0, len(payload), segment_size):
+                    self.udp(payload[offset : offset + segment_size], 0, ttl, tos)
+                return
+        else:
+            segment_size = 0
+            if header + len(payload) > egress.link_mtu:
+                self._large_datagram(payload, ttl, tos)
+                return
+        if self._generation != egress.generation or (segment_size and self._gso != segment_size):
+            self._refresh(UDP, segment_size or self._gso)
+        prefix = self._gso_prefix if segment_size else self._prefix
+        size = 8 + len(payload)
+        if egress._link.checksum_offload:
+            checksum = (self._pseudo + size) % 65535
+        else:
+            checksum = self._udp_checksum(payload)
+        if self._version4:
+            total = 20 + size
+            ip_checksum = finish(self._base + total + (ttl << 8) + tos)
+            head = _IPV4_UDP.pack(
+                0x45,
+                tos,
+                total,
+                0,
+                _DONT_FRAGMENT,
+                ttl,
+                UDP,
+                ip_checksum,
+                self._addresses,
+                self._ports,
+                size,
+                checksum,
+            )
+        else:
+            head = _IPV6_UDP.pack(
+                0x60000000 | tos << 20, size, UDP, ttl, self._addresses, self._ports, size, checksum
+            )
+        self._send(prefix + head, payload)
+
+    def _udp_checksum(self, payload: Buffer) -> int:
+        size = 8 + len(payload)
+        ports = int.from_bytes(self._ports, "big") % 65535
+        return finish(self._pseudo + 2 * size + ports + ones_sum(payload))
+
+    def _large_datagram(self, payload: Buffer, ttl: int, tos: int) -> None:
+        size = len(self._addresses) >> 1
+        source, destination = self._addresses[:size], self._addresses[size:]
+        header = self._ports + _PORTS.pack(8 + len(payload), self._udp_checksum(payload))
+        self._egress.packet(source, destination, UDP, header + payload, ttl=ttl, tos=tos)
+
+    def _send(self, head: bytes, payload: Buffer) -> None:
+        egress = self._egress
+        frames = egress._context.out.frames
+        if len(payload) >= _GLUE_BELOW:
+            frames.append((head, payload))
+            return
+        frame = head + payload if payload else head
+        frames.append(frame if egress.vnet else frame.ljust(ETH_ZLEN, b"\0"))

@@ -1,0 +1,73 @@
+"""Whose fault it is: the caller's, the configuration's, or the guest's."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+__all__ = ["ConfigError", "Malformed", "Reason", "SansnetError", "UsageError"]
+
+
+class Reason(Enum):
+    """Why something from the guest was dropped; the value is a sentence for people.
+
+    Every drop is counted under one of these names (`Network.statistics`).
+    """
+
+    ETHERNET_TRUNCATED = "frame shorter than an Ethernet header"
+    ETHERNET_TYPE = "EtherType that is neither ARP, IPv4 nor IPv6, or of a family switched off"
+    FRAME_TOO_LARGE = "frame larger than the link's largest frame"
+    VNET_HEADER = "virtio_net_hdr truncated or with offsets outside the frame"
+    ARP_MALFORMED = "ARP packet that is not IPv4 over Ethernet, or truncated"
+    IPV4_MALFORMED = "IPv4 header truncated, or version, header length or total length wrong"
+    IPV4_CHECKSUM = "IPv4 header checksum wrong"
+    IPV6_MALFORMED = "IPv6 header truncated, or version or payload length wrong"
+    IPV6_EXTENSION = "IPv6 extension header chain broken, too long, or not allowed"
+    IP_SOURCE = "source address that no guest may use (loopback, multicast, broadcast)"
+    IP_DESTINATION = "destination address that the configuration closes"
+    IP_PROTOCOL = "IP protocol that is not translated, or is switched off"
+    FRAGMENT_MALFORMED = "fragment with an impossible offset or length"
+    FRAGMENT_OVERLAP = "fragments that overlap (RFC 5722): the whole datagram is dropped"
+    FRAGMENT_LIMIT = "more fragments or datagrams in reassembly than the limits allow"
+    FRAGMENT_TIMEOUT = "datagram whose fragments did not all arrive in time"
+    ICMP_MALFORMED = "ICMP or ICMPv6 message truncated or with a wrong checksum"
+    ICMP_TYPE = "ICMP or ICMPv6 message of a type that is not handled"
+    NDP_MALFORMED = "NDP message that RFC 4861 says to discard"
+    DHCP_MALFORMED = "DHCP or DHCPv6 message truncated or with broken options"
+    DHCP_IGNORED = "DHCP or DHCPv6 message that a server of this kind does not answer"
+    UDP_MALFORMED = "UDP header truncated or length wrong"
+    UDP_CHECKSUM = "UDP checksum wrong"
+    UDP_PORT = "UDP datagram with port 0"
+    UDP_LIMIT = "UDP flow beyond the configured limit"
+    TCP_MALFORMED = "TCP header truncated or data offset wrong"
+    TCP_CHECKSUM = "TCP checksum wrong"
+    TCP_PORT = "TCP segment with port 0"
+    TCP_LIMIT = "TCP connection beyond the configured limit"
+    TCP_MEMORY = "TCP data beyond the window or the memory budget"
+    TCP_SEQUENCE = "TCP segment outside the window or not acceptable in the flow's state"
+    ECHO_LIMIT = "echo flow beyond the configured limit"
+    HOST_SOURCE = "datagram from a host address that the guest's flow did not contact"
+    HOST_SEND = "datagram that the host refused to send"
+
+
+class SansnetError(Exception):
+    """Base of everything sansnet raises on purpose; never raised itself."""
+
+
+class ConfigError(SansnetError, ValueError):
+    """The configuration is wrong; the message names the field and the remedy."""
+
+
+class UsageError(SansnetError, RuntimeError):
+    """The driver broke the contract; raised before anything changed."""
+
+
+class Malformed(SansnetError):
+    """Bytes from the guest that mean nothing; `wire` raises it, `network.py` counts it.
+
+    Args:
+        reason: the name under which the drop is counted.
+    """
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.value)
+        self.reason = reason

@@ -1,0 +1,41 @@
+"""The Internet checksum (RFC 1071) by big-integer arithmetic.
+
+2^16 is 1 modulo 65535, so the one's-complement sum of a buffer is its big-endian value modulo 65535. Sums are plain
+ints that may be added before the last step. `finish` never gives 0x0000, which is what UDP wants (RFC 768) and an
+equivalent for the other protocols.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sansnet_core.actions import Buffer
+
+__all__ = ["finish", "ones_sum", "pseudo_sum"]
+
+_FOLD_ABOVE: Final = 2048
+"""Larger buffers are folded by halves before the modulo: 70 us against 280 us for 65000 bytes."""
+
+
+def ones_sum(data: Buffer) -> int:
+    """The one's-complement sum of `data` as 16-bit big-endian words, an odd last byte padded with zero: 0 to 65534."""
+    size = len(data)
+    value = int.from_bytes(data, "big")
+    if size & 1:
+        value <<= 8
+        size += 1
+    while size > _FOLD_ABOVE:
+        size = ((size >> 1) + 1) & ~1
+        bits = size << 3
+        value = (value >> bits) + (value & ((1 << bits) - 1))
+    return value % 65535
+
+
+def pseudo_sum(source: bytes, destination: bytes, protocol: int) -> int:
+    """Sum of the pseudo-header without the length, for either family (RFC 9293 3.1, RFC 8200 8.1)."""
+    return int.from_bytes(source + destination, "big") % 65535 + protocol
+
+
+def finish(total: int) -> int:
+    """The checksum field for a sum of everything it covers: 1 to 65535."""
+    return 65535 - total % 65535

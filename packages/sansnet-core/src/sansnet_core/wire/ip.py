@@ -1,0 +1,39 @@
+"""What both IP families share: one header type, protocol numbers, checksummed pseudo-headers."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+__all__ = ["ICMP", "ICMPV6", "TCP", "UDP", "IpHeader"]
+
+# https://www.iana.org/assignments/protocol-numbers
+ICMP: Final = 1
+TCP: Final = 6
+UDP: Final = 17
+ICMPV6: Final = 58
+
+
+class IpHeader(NamedTuple):
+    """A valid IPv4 or IPv6 header, after options or extension headers.
+
+    Attributes:
+        version: 4 or 6.
+        source: 4 or 16 bytes.
+        destination: 4 or 16 bytes.
+        protocol: of the payload; for IPv6 the last next-header value of the chain.
+        ttl: TTL or hop limit.
+        tos: TOS or traffic class, with the ECN bits.
+        header: where the IP header begins in the buffer.
+        start: where the payload begins in the buffer.
+        end: where it ends; link padding lies behind.
+    """
+
+    version: int
+    source: bytes
+    destination: bytes
+    protocol: int
+    ttl: int
+    tos: int
+    header: int
+    start: int
+    end: int
