@@ -1,0 +1,52 @@
+"""A laboratory for tests with the kernel's own network stack: a host, an upstream network, guests of sansnet.
+
+Theory of operation: a laboratory is two pairs of network and mount namespaces, `host` and `upstream`, joined by a veth
+pair. Each is held by a process that reads a pipe from here, so that nothing has a name, and everything is gone when the
+tests are, however they end. sansnet runs in `host`; its guests' traffic leaves through the veth pair.
+
+    guest (made by sansnet) -- tap -- sansnet in `host` -- uplink -- `upstream`, with servers
+
+Sockets in any of these namespaces can be had in this very process (`Namespace.call`), so a test can hold both ends of a
+connection and say what each does when.
+"""
+
+from __future__ import annotations
+
+from tests.lab.laboratory import (
+    GATEWAY4,
+    GATEWAY6,
+    HOST4,
+    HOST6,
+    RUN_SANSNET,
+    SERVER4,
+    SERVER6,
+    UNREACHABLE4,
+    UNREACHABLE6,
+    USER,
+    Guest,
+    Lab,
+    laboratory,
+)
+from tests.lab.namespaces import Namespace, eventually
+from tests.lab.servers import DnsServer, Echo, served
+
+__all__ = [
+    "GATEWAY4",
+    "GATEWAY6",
+    "HOST4",
+    "HOST6",
+    "RUN_SANSNET",
+    "SERVER4",
+    "SERVER6",
+    "UNREACHABLE4",
+    "UNREACHABLE6",
+    "USER",
+    "DnsServer",
+    "Echo",
+    "Guest",
+    "Lab",
+    "Namespace",
+    "eventually",
+    "laboratory",
+    "served",
+]
