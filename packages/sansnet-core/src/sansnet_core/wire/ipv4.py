@@ -1,0 +1,65 @@
+"""IPv4 (RFC 791)."""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final
+
+from sansnet_core.actions import Buffer
+from sansnet_core.errors import Malformed, Reason
+from sansnet_core.wire.checksum import finish
+from sansnet_core.wire.ip import IpHeader
+
+__all__ = ["DONT_FRAGMENT", "FRAGMENTED", "HEADER_SIZE", "MORE_FRAGMENTS", "OFFSET", "emit_header", "parse"]
+
+# version and header length, TOS, total length, identification, flags and offset, TTL, protocol, checksum, addresses
+_HEADER: Final = Struct("!BBHHHBBH4s4s")
+HEADER_SIZE: Final = 20
+
+DONT_FRAGMENT: Final = 0x4000
+MORE_FRAGMENTS: Final = 0x2000
+OFFSET: Final = 0x1FFF
+"""The bits of the fragment field that are the offset, in units of 8 bytes."""
+FRAGMENTED: Final = MORE_FRAGMENTS | OFFSET
+"""A packet is whole if none of these bits of the fragment field is set."""
+
+
+def parse(buf: Buffer, start: int, limit: int, verify: bool = True) -> tuple[IpHeader, int, int]:
+    """Read a header; options are skipped.
+
+    Args:
+        buf: holds the packet.
+        start: where the header begins.
+        limit: where the packet ends at the latest; what the total length does not cover is padding.
+        verify: check the header checksum.
+
+    Returns:
+        The header, its identification, and the field of flags and offset (16 bits; see `FRAGMENTED`).
+
+    Raises:
+        Malformed: with IPV4_MALFORMED or IPV4_CHECKSUM.
+    """
+    if limit - start < 20:
+        raise Malformed(Reason.IPV4_MALFORMED)
+    first, tos, total, identification, fragment, ttl, protocol, _, source, destination = _HEADER.unpack_from(buf, start)
+    size = (first & 15) << 2
+    if first >> 4 != 4 or not 20 <= size <= total <= limit - start:
+        raise Malformed(Reason.IPV4_MALFORMED)
+    payload = start + size
+    # `ones_sum` without its call: a header is short and of even size
+    if verify and int.from_bytes(buf[start:payload], "big") % 65535:
+        raise Malformed(Reason.IPV4_CHECKSUM)
+    header = (4, source, destination, protocol, ttl, tos, start, payload, start + total)
+    return tuple.__new__(IpHeader, header), identification, fragment
+
+
+def emit_header(
+    source: bytes, destination: bytes, protocol: int, size: int, ttl: int, tos: int, identification: int, fragment: int
+) -> bytes:
+    """A header without options for `size` bytes of payload (RFC 791, 3.1).
+
+    `fragment` is the field of flags and offset.
+    """
+    total = 0x4500 + tos + 20 + size + identification + fragment + (ttl << 8) + protocol
+    checksum = finish(total + int.from_bytes(source + destination, "big") % 65535)
+    return _HEADER.pack(0x45, tos, 20 + size, identification, fragment, ttl, protocol, checksum, source, destination)

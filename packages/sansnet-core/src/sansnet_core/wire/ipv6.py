@@ -1,0 +1,122 @@
+"""IPv6 (RFC 8200).
+
+Hop-by-hop options, destination options, routing headers that are used up and fragment headers are walked. All else
+counts as the payload's protocol: AH and ESP protect, and Shim6 rewrites, what a translator would have to change, and
+mobility and HIP headers have no payload; nothing handles them, so such packets are dropped by their protocol.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final
+
+from sansnet_core.actions import Buffer
+from sansnet_core.errors import Malformed, Reason
+from sansnet_core.wire.ip import IpHeader
+
+__all__ = [
+    "FRAGMENT",
+    "FRAGMENT_HEADER",
+    "FRAGMENT_HEADER_SIZE",
+    "HEADER_SIZE",
+    "MORE_FRAGMENTS",
+    "OFFSET",
+    "emit_header",
+    "parse",
+]
+
+# version, traffic class and flow label; payload length; next header; hop limit; addresses
+_HEADER: Final = Struct("!IHBB16s16s")
+HEADER_SIZE: Final = 40
+FRAGMENT_HEADER: Final = Struct("!BBHI")
+"""Next header, reserved, offset and M flag, identification."""
+FRAGMENT_HEADER_SIZE: Final = 8
+OFFSET: Final = 0xFFF8
+"""The bits of the fragment field that are the offset: it is in bytes."""
+MORE_FRAGMENTS: Final = 1
+
+_HOP_BY_HOP: Final = 0
+_ROUTING: Final = 43
+FRAGMENT: Final = 44
+_DESTINATION_OPTIONS: Final = 60
+_EXTENSIONS: Final = frozenset((_HOP_BY_HOP, _ROUTING, FRAGMENT, _DESTINATION_OPTIONS))
+
+_MOST_EXTENSIONS: Final = 8
+"""RFC 8200, 4.1 recommends at most 5 of those walked here; Linux bounds their options at 8 as well."""
+
+_PAD1: Final = 0
+
+
+def parse(buf: Buffer, start: int, limit: int) -> tuple[IpHeader, int, int]:
+    """Read a header and walk its extension headers, up to the first fragment header of a part.
+
+    Args:
+        buf: holds the packet.
+        start: where the header begins.
+        limit: where the packet ends at the latest; what the payload length does not cover is padding.
+
+    Returns:
+        The header, and for a part of a packet its identification and the fragment field (offset and M flag, 16
+        bits). Both are 0 for a whole packet, and for one in a single "fragment" (RFC 6946). The protocol of a part
+        is the next header of the fragment header.
+
+    Raises:
+        Malformed: with IPV6_MALFORMED or IPV6_EXTENSION.
+    """
+    if limit - start < 40:
+        raise Malformed(Reason.IPV6_MALFORMED)
+    first, size, protocol, hop_limit, source, destination = _HEADER.unpack_from(buf, start)
+    payload = start + 40
+    end = payload + size
+    if first >> 28 != 6 or end > limit:
+        raise Malformed(Reason.IPV6_MALFORMED)
+    identification = fragment = 0
+    if protocol in _EXTENSIONS:
+        protocol, payload, identification, fragment = _walk(buf, protocol, payload, end)
+    header = (6, source, destination, protocol, hop_limit, first >> 20 & 0xFF, start, payload, end)
+    return tuple.__new__(IpHeader, header), identification, fragment
+
+
+def _walk(buf: Buffer, protocol: int, start: int, end: int) -> tuple[int, int, int, int]:
+    """Protocol and start of what follows the extension headers; identification and field of a part."""
+    count = 0
+    fragment_seen = False
+    while protocol in _EXTENSIONS:
+        count += 1
+        size = 8
+        if end - start >= 8 and protocol != FRAGMENT:
+            size += buf[start + 1] << 3
+        if end - start < size or count > _MOST_EXTENSIONS or (protocol == _HOP_BY_HOP and count > 1):
+            raise Malformed(Reason.IPV6_EXTENSION)
+        if protocol == FRAGMENT:
+            if fragment_seen:
+                raise Malformed(Reason.IPV6_EXTENSION)
+            fragment_seen = True
+            following, _, field, identification = FRAGMENT_HEADER.unpack_from(buf, start)
+            field &= OFFSET | MORE_FRAGMENTS
+            if field:
+                return following, start + 8, identification, field
+        elif protocol == _ROUTING:
+            if buf[start + 3]:  # segments left: we are not its last node, and route for nobody (RFC 8200 4.4, RFC 5095)
+                raise Malformed(Reason.IPV6_EXTENSION)
+        else:
+            _check_options(buf, start + 2, start + size)
+        protocol = buf[start]
+        start += size
+    return protocol, start, 0, 0
+
+
+def _check_options(buf: Buffer, start: int, end: int) -> None:
+    """Refuse options that must not be skipped: the two highest bits of their type are not 00 (RFC 8200, 4.2)."""
+    while start < end:
+        kind = buf[start]
+        if kind == _PAD1:
+            start += 1
+            continue
+        if kind >> 6 or end - start < 2 or (start := start + 2 + buf[start + 1]) > end:
+            raise Malformed(Reason.IPV6_EXTENSION)
+
+
+def emit_header(source: bytes, destination: bytes, next_header: int, size: int, hop_limit: int, tos: int) -> bytes:
+    """A header for `size` bytes that follow it, flow label 0 (RFC 8200, 3)."""
+    return _HEADER.pack(0x60000000 | tos << 20, size, next_header, hop_limit, source, destination)
