@@ -1,0 +1,279 @@
+"""Host sockets that do what a script says.
+
+`Host` stands where the driver stands: it obeys orders, keeps what a socket did not take yet, asks for the budget
+before it reads, and reports facts. It checks the order of orders: nothing for a socket that was never opened or was
+closed, no name used twice.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from errno import ECONNREFUSED
+
+from sansnet_core import (
+    Action,
+    CloseSocket,
+    Endpoint,
+    ExtendedError,
+    Network,
+    OpenDatagram,
+    OpenEcho,
+    OpenStream,
+    ResumeStream,
+    SendDatagram,
+    SendEcho,
+    SendStream,
+    ShutdownStream,
+    SocketId,
+)
+
+__all__ = ["Host", "Script", "Stream"]
+
+
+@dataclass(slots=True)
+class Script:
+    """How the streams of a host behave.
+
+    Attributes:
+        connect: errno of the failure, 0 for success, None for no answer ever.
+        connect_delay: seconds until the answer.
+        accept: most bytes that the socket takes at a time; None for all.
+        accept_interval: seconds until it takes more.
+        read: most bytes that one read returns.
+        echo: everything received is sent back, and so is the end.
+        produce: bytes that the remote sends at once.
+        end: the remote ends its side after them.
+    """
+
+    connect: int | None = 0
+    connect_delay: float = 0.0
+    accept: int | None = None
+    accept_interval: float = 0.01
+    read: int = 64 << 10
+    echo: bool = False
+    produce: bytes = b""
+    end: bool = False
+
+
+@dataclass(slots=True)
+class Stream:
+    """One TCP socket of the host, with the remote's side of it."""
+
+    socket: SocketId
+    order: OpenStream
+    script: Script
+    connected: bool = False
+    failed: bool = False
+    received: bytearray = field(default_factory=bytearray)
+    """What the remote got."""
+    shutdown: bool = False
+    """The remote saw the end."""
+    closed: bool = False
+    aborted: bool = False
+    blocked: bool = False
+    """The socket takes nothing, until `Host.unblock`."""
+    unsent: bytearray = field(default_factory=bytearray)
+    incoming: bytearray = field(default_factory=bytearray)
+    """What the remote sent and nobody read yet."""
+    ended: bool = False
+    """The remote ended its side."""
+    end_reported: bool = False
+    paused: bool = False
+    shutdown_ordered: bool = False
+    accept_at: float = 0.0
+
+
+class Host:
+    """All sockets of one network."""
+
+    def __init__(self, network: Network, script: Script | None = None) -> None:
+        self._network = network
+        self.script = script or Script()
+        self.streams: dict[SocketId, Stream] = {}
+        self.datagram_sockets: dict[SocketId, OpenDatagram] = {}
+        self.echo_sockets: dict[SocketId, OpenEcho] = {}
+        self.datagrams: list[SendDatagram] = []
+        self.echoes: list[SendEcho] = []
+        self.orders: list[Action] = []
+        """Everything ordered, in order."""
+        self.closed: set[SocketId] = set()
+        self._events: list[tuple[float, int, Callable[[float], None]]] = []
+        self._count = 0
+
+    @property
+    def stream(self) -> Stream:
+        """The only stream, or the newest."""
+        return next(reversed(self.streams.values()))
+
+    # What a remote does
+
+    def produce(self, stream: Stream, data: bytes) -> None:
+        """The remote sends."""
+        assert not stream.ended
+        stream.incoming += data
+
+    def end(self, stream: Stream) -> None:
+        """The remote ends its side."""
+        stream.ended = True
+
+    def fail(self, stream: Stream, errno: int, now: float, error: ExtendedError | None = None) -> None:
+        """The socket fails, as by a reset of the remote."""
+        stream.failed = True
+        self._network.stream_failed(stream.socket, errno, error, now)
+
+    def at(self, when: float, what: Callable[[float], None]) -> None:
+        """Let something happen at a time."""
+        self._count += 1
+        heapq.heappush(self._events, (when, self._count, what))
+
+    # What the driver does
+
+    def obey(self, actions: Iterable[Action], now: float) -> None:
+        for order in actions:
+            self.orders.append(order)
+            assert order.socket not in self.closed, f"{order} for a closed socket"
+            if isinstance(order, OpenStream):
+                self._open(order, now)
+            elif isinstance(order, OpenDatagram | OpenEcho):
+                assert not self._known(order.socket), "a socket's name used twice"
+                if isinstance(order, OpenDatagram):
+                    self.datagram_sockets[order.socket] = order
+                else:
+                    self.echo_sockets[order.socket] = order
+            else:
+                assert self._known(order.socket), f"{order} for an unknown socket"
+                self._obey(order)
+
+    def _obey(self, order: Action) -> None:
+        if isinstance(order, SendDatagram):
+            self.datagrams.append(order)
+        elif isinstance(order, SendEcho):
+            self.echoes.append(order)
+        elif isinstance(order, CloseSocket):
+            self._close(order)
+        else:
+            assert isinstance(order, SendStream | ShutdownStream | ResumeStream)
+            stream = self.streams[order.socket]
+            if isinstance(order, SendStream):
+                assert stream.connected, "data for a socket that is not connected"
+                assert not stream.shutdown_ordered, "data after the end"
+                assert len(order.data) > 0, "an order without data"
+                stream.unsent += order.data
+            elif isinstance(order, ShutdownStream):
+                assert not stream.shutdown_ordered, "two ends"
+                stream.shutdown_ordered = True
+            else:
+                assert self._network.receive_budget(order.socket) > 0, "resumed without a budget"
+                stream.paused = False
+
+    def _known(self, socket: SocketId) -> bool:
+        return socket in self.streams or socket in self.datagram_sockets or socket in self.echo_sockets
+
+    def _open(self, order: OpenStream, now: float) -> None:
+        assert not self._known(order.socket), "a socket's name used twice"
+        stream = self.streams[order.socket] = Stream(order.socket, order, self.script)
+        stream.incoming += self.script.produce
+        stream.ended = self.script.end
+        if self.script.connect is not None:
+            self.at(now + self.script.connect_delay, lambda then: self._answer(stream, then))
+
+    def _answer(self, stream: Stream, now: float) -> None:
+        if stream.closed:
+            return
+        errno = stream.script.connect
+        assert errno is not None
+        if errno:
+            stream.failed = True
+            error = None
+            if errno != ECONNREFUSED:
+                error = ExtendedError(errno, 2, 3, 1, 0, stream.order.remote.address)
+            self._network.stream_failed(stream.socket, errno, error, now)
+        else:
+            stream.connected = True
+            self._network.stream_connected(stream.socket, now)
+
+    def _close(self, order: CloseSocket) -> None:
+        self.closed.add(order.socket)
+        self.datagram_sockets.pop(order.socket, None)
+        self.echo_sockets.pop(order.socket, None)
+        stream = self.streams.get(order.socket)
+        if stream is None:
+            return
+        stream.closed = True
+        stream.aborted = order.abort
+        if not order.abort:
+            stream.received += stream.unsent  # a driver goes on sending behind a closed socket
+            stream.unsent.clear()
+            stream.shutdown = True
+
+    def unblock(self, stream: Stream) -> None:
+        """The socket takes data again."""
+        stream.blocked = False
+
+    def report(self, now: float) -> bool:
+        """Let the sockets work, and report; whether anything happened."""
+        happened = False
+        while self._events and self._events[0][0] <= now:
+            heapq.heappop(self._events)[2](now)
+            happened = True
+        for stream in list(self.streams.values()):
+            if stream.connected and not stream.closed and not stream.failed:
+                happened |= self._send(stream, now)
+                happened |= self._read(stream, now)
+        return happened
+
+    def _send(self, stream: Stream, now: float) -> bool:
+        if stream.blocked or now < stream.accept_at:
+            return False
+        script = stream.script
+        count = len(stream.unsent) if script.accept is None else min(script.accept, len(stream.unsent))
+        if count:
+            stream.received += stream.unsent[:count]
+            if script.echo:
+                stream.incoming += stream.unsent[:count]
+            del stream.unsent[:count]
+            if script.accept is not None:
+                stream.accept_at = now + script.accept_interval
+            self._network.stream_sent(stream.socket, count, now)
+        ended = False
+        if stream.shutdown_ordered and not stream.unsent and not stream.shutdown:
+            stream.shutdown = ended = True
+            stream.ended |= script.echo
+        return bool(count) or ended
+
+    def _read(self, stream: Stream, now: float) -> bool:
+        if stream.paused or stream.end_reported:
+            return False
+        budget = self._network.receive_budget(stream.socket)
+        assert budget >= 0
+        if budget == 0:
+            stream.paused = True
+            return False
+        if stream.incoming:
+            count = min(budget, stream.script.read)
+            data = bytes(stream.incoming[:count])
+            del stream.incoming[:count]
+            self._network.stream_received(stream.socket, data, now)
+            return True
+        if stream.ended:
+            stream.end_reported = True
+            self._network.stream_ended(stream.socket, now)
+            return True
+        return False
+
+    def next_deadline(self) -> float | None:
+        times = [event[0] for event in self._events[:1]]
+        times += [
+            one.accept_at
+            for one in self.streams.values()
+            if one.unsent and not one.blocked and not one.closed and not one.failed
+        ]
+        return min(times, default=None)
+
+    # Datagrams and echoes from outside
+
+    def datagram(self, socket: SocketId, source: Endpoint, data: bytes, now: float, segment_size: int = 0) -> None:
+        """A datagram, or a run of them, arrives at a socket."""
+        self._network.datagram_received(socket, source, data, segment_size, 64, 0, now)

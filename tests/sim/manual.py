@@ -1,0 +1,94 @@
+"""A connection whose every segment the test decides."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.sim.packets import ACK, PSH, SYN, Segment
+from tests.sim.pair import SERVER, Pair
+
+__all__ = ["ManualConnection"]
+
+_MODULUS: Final = 1 << 32
+
+
+class ManualConnection:
+    """The guest's end of a connection, worked by hand.
+
+    Attributes:
+        sequence: the next sequence number of ours.
+        expected: the next one of the network's.
+        syn_ack: how the network answered the SYN.
+        peer_sequence: the network's initial sequence number.
+    """
+
+    def __init__(self, pair: Pair, *, sequence: int = 1000, port: int = 50000) -> None:
+        self._pair = pair
+        self.port = port
+        self.first = sequence
+        self.sequence = sequence
+        self.expected = 0
+        self.syn_ack: Segment | None = None
+
+    def segment(self, flags: int = ACK, payload: bytes = b"", **changes: object) -> Segment:
+        """A segment at the current place, with changes; nothing is sent and nothing moves on."""
+        fields: dict[str, object] = {
+            "sequence": self.sequence,
+            "acknowledgment": self.expected if flags & ACK else 0,
+            "flags": flags,
+            "payload": payload,
+            "window": 65535,
+            **changes,
+        }
+        guest = self._pair.guest.ipv4
+        fields["sequence"] = int(str(fields["sequence"])) % _MODULUS
+        fields["acknowledgment"] = int(str(fields["acknowledgment"])) % _MODULUS
+        return Segment(guest, self.port, SERVER, 80, **fields)  # type: ignore[arg-type]
+
+    def send(self, flags: int = ACK, payload: bytes = b"", **changes: object) -> list[Segment]:
+        """Send a segment as `segment` makes it; what the network answers at once."""
+        self._pair.guest.send(self.segment(flags, payload, **changes).ip())
+        self._pair.settle()
+        return self.take()
+
+    def take(self) -> list[Segment]:
+        """What the network sent to this connection since the last time."""
+        strays = self._pair.guest.strays
+        mine = [segment for segment in strays if segment.destination_port == self.port]
+        self._pair.guest.strays = [segment for segment in strays if segment.destination_port != self.port]
+        return mine
+
+    def syn(self, **changes: object) -> list[Segment]:
+        """Send a SYN that offers everything, unless `changes` say otherwise."""
+        offer: dict[str, object] = {"mss": 1460, "scale": 0, "sack_permitted": True, **changes}
+        return self.send(SYN, **{"sequence": self.first, **offer})
+
+    def open(self, **changes: object) -> Segment:
+        """The whole handshake; `changes` apply to the SYN. Returns the SYN-ACK."""
+        answers = self.syn(**changes)
+        if not answers:
+            self._pair.wait(0.5)
+            answers = self.take()
+        assert len(answers) == 1, f"handshake: {[str(answer) for answer in answers]}"
+        (self.syn_ack,) = answers
+        assert self.syn_ack.flags == SYN | ACK
+        assert self.syn_ack.acknowledgment == (self.first + 1) % _MODULUS
+        self.sequence = (self.first + 1) % _MODULUS
+        self.expected = (self.syn_ack.sequence + 1) % _MODULUS
+        assert self.send() == [], "an answer to the last ACK of the handshake"
+        return self.syn_ack
+
+    def data(self, payload: bytes, **changes: object) -> list[Segment]:
+        """Send in-order data, and move on."""
+        answers = self.send(ACK | PSH, payload, **changes)
+        self.sequence = (self.sequence + len(payload)) % _MODULUS
+        return answers
+
+    def accept(self, segments: list[Segment]) -> bytes:
+        """Note what in-order segments bring, without acknowledging it; their payload."""
+        data = b""
+        for segment in segments:
+            assert segment.sequence == self.expected, "not in order"
+            data += segment.payload
+            self.expected = (self.expected + segment.size) % _MODULUS
+        return data
