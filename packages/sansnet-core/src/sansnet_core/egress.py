@@ -11,35 +11,27 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final
 
-from sansnet_core.actions import Buffer, Endpoint, Frame
+from sansnet_core.actions import Buffer, Endpoint
 from sansnet_core.context import Context
+from sansnet_core.wire import ipv4, ipv6
 from sansnet_core.wire.checksum import finish, ones_sum, pseudo_sum
+from sansnet_core.wire.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6, SHORTEST
 from sansnet_core.wire.ip import TCP, UDP
+from sansnet_core.wire.ipv4 import DONT_FRAGMENT
+from sansnet_core.wire.virtio_net import (
+    GSO_NONE,
+    GSO_TCPV4,
+    GSO_TCPV6,
+    GSO_UDP_L4,
+    HEADER,
+    NEEDS_CSUM,
+    NO_OFFLOAD,
+)
 
 __all__ = ["Egress", "FlowHeaders"]
 
-ETHERTYPE_IPV4: Final = b"\x08\x00"
-ETHERTYPE_IPV6: Final = b"\x86\xdd"
-ETH_ZLEN: Final = 60
-"""Shortest Ethernet frame without its checksum; some guests drop less (IEEE 802.3)."""
-
 TTL: Final = 255
-_DONT_FRAGMENT: Final = 0x4000
-_MORE_FRAGMENTS: Final = 0x2000
-_FRAGMENT_HEADER: Final = 44
 
-# flags, gso_type, hdr_len, gso_size, csum_start, csum_offset, num_buffers; little-endian (virtio 1)
-_VNET: Final = Struct("<BBHHHHH")
-_NO_OFFLOAD: Final = bytes(12)
-_NEEDS_CSUM: Final = 1
-_GSO_NONE: Final = 0
-_GSO_TCPV4: Final = 1
-_GSO_TCPV6: Final = 4
-_GSO_UDP_L4: Final = 5
-
-_IPV4: Final = Struct("!BBHHHBBH8s")
-_IPV6: Final = Struct("!IHBB32s")
-_IPV6_FRAGMENT: Final = Struct("!BBHI")
 _IPV4_TCP: Final = Struct("!BBHHHBBH8s4sIIBBHHH")
 _IPV6_TCP: Final = Struct("!IHBB32s4sIIBBHHH")
 _IPV4_UDP: Final = Struct("!BBHHHBBH8s4sHH")
@@ -76,7 +68,7 @@ class Egress:
             version: 4 or 6.
             offload: where in its transport header the checksum stands that the guest shall complete; 0 for none.
             header_size: bytes of Ethernet, IP and transport headers.
-            gso_type: VIRTIO_NET_HDR_GSO_*.
+            gso_type: `virtio_net.GSO_*`.
             gso_size: payload bytes of a segment.
         """
         key = (version, offload, header_size, gso_type, gso_size)
@@ -85,9 +77,9 @@ class Egress:
             context = self._context
             found = context.guest.mac + context.config.mac + (ETHERTYPE_IPV4 if version == 4 else ETHERTYPE_IPV6)
             if self.vnet:
-                flags, start = (_NEEDS_CSUM, 34 if version == 4 else 54) if offload else (0, 0)
+                flags, start = (NEEDS_CSUM, 34 if version == 4 else 54) if offload else (0, 0)
                 size = header_size if gso_type else 0
-                found = _VNET.pack(flags, gso_type, size, gso_size, start, offload, 0) + found
+                found = HEADER.pack(flags, gso_type, size, gso_size, start, offload, 0) + found
             self._prefixes[key] = found
         return found
 
@@ -101,7 +93,7 @@ class Egress:
         """
         context = self._context
         frame = (destination or context.guest.mac) + context.config.mac + ethertype + payload
-        context.out.frames.append(_NO_OFFLOAD + frame if self.vnet else frame.ljust(ETH_ZLEN, b"\0"))
+        context.out.frames.append(NO_OFFLOAD + frame if self.vnet else frame.ljust(SHORTEST, b"\0"))
 
     def packet(
         self,
@@ -130,10 +122,10 @@ class Egress:
         if header + len(payload) > self.link_mtu:
             self._fragments(source, destination, protocol, payload, ttl, tos, mac)
         elif version4:
-            head = ipv4_header(source, destination, protocol, len(payload), ttl, tos, 0, _DONT_FRAGMENT)
+            head = ipv4.emit_header(source, destination, protocol, len(payload), ttl, tos, 0, DONT_FRAGMENT)
             self.frame(ETHERTYPE_IPV4, head + payload, mac)
         else:
-            head = ipv6_header(source, destination, protocol, len(payload), ttl, tos)
+            head = ipv6.emit_header(source, destination, protocol, len(payload), ttl, tos)
             self.frame(ETHERTYPE_IPV6, head + payload, mac)
 
     def _fragments(
@@ -147,31 +139,14 @@ class Egress:
             part = bytes(payload[offset : offset + size])
             more = offset + size < len(payload)
             if version4:
-                field = (offset >> 3) | (_MORE_FRAGMENTS if more else 0)
-                head = ipv4_header(source, destination, protocol, len(part), ttl, tos, identification, field)
+                field = (offset >> 3) | (ipv4.MORE_FRAGMENTS if more else 0)
+                head = ipv4.emit_header(source, destination, protocol, len(part), ttl, tos, identification, field)
                 self.frame(ETHERTYPE_IPV4, head + part, mac)
             else:
-                head = ipv6_header(source, destination, _FRAGMENT_HEADER, 8 + len(part), ttl, tos)
-                head += _IPV6_FRAGMENT.pack(protocol, 0, offset | more, identification)
+                head = ipv6.emit_header(source, destination, ipv6.FRAGMENT, 8 + len(part), ttl, tos)
+                field = offset | (ipv6.MORE_FRAGMENTS if more else 0)
+                head += ipv6.FRAGMENT_HEADER.pack(protocol, 0, field, identification)
                 self.frame(ETHERTYPE_IPV6, head + part, mac)
-
-
-def ipv4_header(
-    source: bytes, destination: bytes, protocol: int, size: int, ttl: int, tos: int, identification: int, fragment: int
-) -> bytes:
-    """An IPv4 header without options for `size` bytes of payload (RFC 791, 3.1).
-
-    `fragment` is the field of flags and offset.
-    """
-    addresses = source + destination
-    total = 0x4500 + tos + 20 + size + identification + fragment + (ttl << 8) + protocol
-    checksum = finish(total + int.from_bytes(addresses, "big") % 65535)
-    return _IPV4.pack(0x45, tos, 20 + size, identification, fragment, ttl, protocol, checksum, addresses)
-
-
-def ipv6_header(source: bytes, destination: bytes, next_header: int, size: int, hop_limit: int, tos: int) -> bytes:
-    """An IPv6 header for `size` bytes that follow it, flow label 0 (RFC 8200, 3)."""
-    return _IPV6.pack(0x60000000 | tos << 20, size, next_header, hop_limit, source + destination)
 
 
 class FlowHeaders:
@@ -203,7 +178,7 @@ class FlowHeaders:
         self._version4 = len(source.address) == 4
         self._pseudo = pseudo_sum(source.address, destination.address, protocol)
         # All of the IPv4 header but total length, TTL and TOS
-        self._base = (0x4500 + _DONT_FRAGMENT + protocol + int.from_bytes(self._addresses, "big")) % 65535
+        self._base = (0x4500 + DONT_FRAGMENT + protocol + int.from_bytes(self._addresses, "big")) % 65535
         self._generation = -1
         self._gso = 0
         self._prefix = self._gso_prefix = b""
@@ -212,18 +187,25 @@ class FlowHeaders:
         egress = self._egress
         version = 4 if self._version4 else 6
         if protocol == TCP:
-            offset, size, gso_type = 16, 20, _GSO_TCPV4 if self._version4 else _GSO_TCPV6
+            offset, size, gso_type = 16, 20, GSO_TCPV4 if self._version4 else GSO_TCPV6
         else:
-            offset, size, gso_type = 6, 8, _GSO_UDP_L4
+            offset, size, gso_type = 6, 8, GSO_UDP_L4
         size += 34 if self._version4 else 54
         if not egress._link.checksum_offload:
             offset = 0
-        self._prefix = egress.prefix(version, offset, size, _GSO_NONE, 0)
+        self._prefix = egress.prefix(version, offset, size, GSO_NONE, 0)
         self._gso_prefix = egress.prefix(version, offset, size, gso_type, gso_size)
         self._generation, self._gso = egress.generation, gso_size
 
     def tcp(
-        self, sequence: int, acknowledgment: int, flags: int, window: int, options: bytes, payload: Buffer, gso_size: int
+        self,
+        sequence: int,
+        acknowledgment: int,
+        flags: int,
+        window: int,
+        options: bytes,
+        payload: Buffer,
+        gso_size: int,
     ) -> None:
         """Send one segment, or with `gso_size` one frame that the guest cuts into segments of that many bytes.
 
@@ -254,7 +236,7 @@ class FlowHeaders:
                 0,
                 20 + size,
                 0,
-                _DONT_FRAGMENT,
+                DONT_FRAGMENT,
                 TTL,
                 TCP,
                 finish(self._base + 20 + size + (TTL << 8)),
@@ -323,7 +305,7 @@ class FlowHeaders:
                 tos,
                 total,
                 0,
-                _DONT_FRAGMENT,
+                DONT_FRAGMENT,
                 ttl,
                 UDP,
                 ip_checksum,
@@ -333,9 +315,7 @@ class FlowHeaders:
                 checksum,
             )
         else:
-            head = _IPV6_UDP.pack(
-                0x60000000 | tos << 20, size, UDP, ttl, self._addresses, self._ports, size, checksum
-            )
+            head = _IPV6_UDP.pack(0x60000000 | tos << 20, size, UDP, ttl, self._addresses, self._ports, size, checksum)
         self._send(prefix + head, payload)
 
     def _udp_checksum(self, payload: Buffer) -> int:
@@ -356,4 +336,4 @@ class FlowHeaders:
             frames.append((head, payload))
             return
         frame = head + payload if payload else head
-        frames.append(frame if egress.vnet else frame.ljust(ETH_ZLEN, b"\0"))
+        frames.append(frame if egress.vnet else frame.ljust(SHORTEST, b"\0"))

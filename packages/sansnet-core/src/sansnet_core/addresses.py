@@ -1,0 +1,75 @@
+"""Questions about addresses in network order, 4 or 16 bytes, and their text."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Final
+
+__all__ = [
+    "format",
+    "is_broadcast",
+    "is_link_local",
+    "is_loopback",
+    "is_multicast",
+    "is_unicast",
+    "is_unspecified",
+    "parse",
+]
+
+_UNSPECIFIED4: Final = bytes(4)
+_UNSPECIFIED6: Final = bytes(16)
+_LOOPBACK6: Final = bytes(15) + b"\x01"
+_BROADCAST: Final = b"\xff" * 4
+
+
+def parse(text: str) -> bytes:
+    """The 4 or 16 bytes of an address in text form, without a zone.
+
+    Raises:
+        ValueError: it is not an address.
+    """
+    if "%" in text:
+        raise ValueError(f"{text!r} has a zone, which an address cannot carry here")
+    return ip_address(text).packed
+
+
+def format(address: bytes) -> str:
+    """The text form of 4 or 16 bytes (for IPv6: RFC 5952).
+
+    Raises:
+        ValueError: any other number of bytes.
+    """
+    return str(ip_address(address))
+
+
+def is_multicast(address: bytes) -> bool:
+    """224.0.0.0/4 or ff00::/8."""
+    first = address[0]
+    return first & 0xF0 == 0xE0 if len(address) == 4 else first == 0xFF
+
+
+def is_loopback(address: bytes) -> bool:
+    """127.0.0.0/8 or ::1."""
+    return address[0] == 127 if len(address) == 4 else address == _LOOPBACK6
+
+
+def is_unspecified(address: bytes) -> bool:
+    """0.0.0.0 or `::`."""
+    return address == (_UNSPECIFIED4 if len(address) == 4 else _UNSPECIFIED6)
+
+
+def is_link_local(address: bytes) -> bool:
+    """169.254.0.0/16 or fe80::/10."""
+    if len(address) == 4:
+        return address[:2] == b"\xa9\xfe"
+    return address[0] == 0xFE and address[1] & 0xC0 == 0x80
+
+
+def is_broadcast(address: bytes) -> bool:
+    """255.255.255.255; whether an address is its network's broadcast address is not seen from the address."""
+    return address == _BROADCAST
+
+
+def is_unicast(address: bytes) -> bool:
+    """Neither multicast nor broadcast nor unspecified: one host, loopback included."""
+    return not (is_multicast(address) or is_unspecified(address) or address == _BROADCAST)

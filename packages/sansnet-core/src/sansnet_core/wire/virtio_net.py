@@ -1,0 +1,104 @@
+"""`struct virtio_net_hdr_v1` in front of each frame of a link with offloads (virtio 1.2, 5.1.6; little-endian)."""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final, NamedTuple
+
+from sansnet_core.actions import Buffer
+from sansnet_core.errors import Malformed, Reason
+from sansnet_core.wire.checksum import finish, ones_sum
+
+__all__ = [
+    "DATA_VALID",
+    "GSO_NONE",
+    "GSO_TCPV4",
+    "GSO_TCPV6",
+    "GSO_UDP_L4",
+    "HEADER",
+    "HEADER_SIZE",
+    "NEEDS_CSUM",
+    "NO_OFFLOAD",
+    "VnetHeader",
+    "complete",
+    "parse",
+]
+
+HEADER: Final = Struct("<BBHHHHH")
+"""flags, gso_type, hdr_len, gso_size, csum_start, csum_offset, num_buffers."""
+HEADER_SIZE: Final = 12
+NO_OFFLOAD: Final = bytes(HEADER_SIZE)
+"""The header of a frame that is complete."""
+
+# flags
+NEEDS_CSUM: Final = 1
+"""The checksum field holds the sum of the pseudo-header only."""
+DATA_VALID: Final = 2
+"""Somebody vouches for the checksum."""
+
+# gso_type
+GSO_NONE: Final = 0
+GSO_TCPV4: Final = 1
+GSO_TCPV6: Final = 4
+GSO_UDP_L4: Final = 5
+_GSO_ECN: Final = 0x80
+"""Added to the type of a TCP segment with CWR, which only the first piece shall carry."""
+_GSO_TYPES: Final = frozenset((GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, GSO_TCPV4 | _GSO_ECN, GSO_TCPV6 | _GSO_ECN))
+
+
+class VnetHeader(NamedTuple):
+    """A header whose offsets are inside its frame.
+
+    Attributes:
+        flags: `NEEDS_CSUM`, `DATA_VALID`.
+        gso_type: one of the `GSO_` constants.
+        gso_size: payload bytes of each piece; 0 for a frame that is no run of pieces.
+        checksum_start: first byte that the partial checksum covers; counts from the Ethernet header.
+        checksum_offset: where the checksum field stands, from there.
+    """
+
+    flags: int
+    gso_type: int
+    gso_size: int
+    checksum_start: int
+    checksum_offset: int
+
+
+_PLAIN: Final = VnetHeader(0, GSO_NONE, 0, 0, 0)
+
+
+def parse(frame: Buffer) -> VnetHeader:
+    """Read the header in front of a frame.
+
+    Raises:
+        Malformed: with VNET_HEADER.
+    """
+    if frame[:10] == NO_OFFLOAD[:10] and len(frame) >= HEADER_SIZE:
+        return _PLAIN
+    if len(frame) < HEADER_SIZE:
+        raise Malformed(Reason.VNET_HEADER)
+    flags, gso_type, _, gso_size, start, offset, _ = HEADER.unpack_from(frame)
+    if flags & NEEDS_CSUM and HEADER_SIZE + start + offset + 2 > len(frame):
+        raise Malformed(Reason.VNET_HEADER)
+    if gso_type == GSO_NONE:
+        gso_size = 0
+    elif gso_type not in _GSO_TYPES or not gso_size:
+        raise Malformed(Reason.VNET_HEADER)
+    return tuple.__new__(VnetHeader, (flags, gso_type & ~_GSO_ECN, gso_size, start, offset))
+
+
+def complete(frame: Buffer) -> bytes:
+    """The frame without the header in front, its checksum filled in; for captures.
+
+    Never raises: a frame whose header makes no sense is worth capturing, too.
+    """
+    try:
+        header = parse(frame)
+    except Malformed:
+        header = _PLAIN
+    body = bytes(frame[HEADER_SIZE:])
+    if not header.flags & NEEDS_CSUM:
+        return body
+    field = header.checksum_start + header.checksum_offset
+    checksum = finish(ones_sum(body[header.checksum_start :]))
+    return body[:field] + checksum.to_bytes(2, "big") + body[field + 2 :]
