@@ -1,0 +1,177 @@
+"""Echo flows: pings of the guest go out through the host's ping sockets, and the answers come back.
+
+Theory of operation. A flow is what the guest calls one ping: its address, the destination and the identifier. Each
+has a ping socket of its own, because the kernel chooses the identifier that is seen on the wire and demultiplexes by
+it; sequence numbers and payloads pass unchanged. Our own addresses, which exist on the guest's segment only, are
+answered here.
+
+`_flows` is ordered by last use, which makes eviction at the limit exact and lets one timer serve all flows: the next
+to become idle is always the first.
+
+Not done: echo requests from the host to the guest, and ICMP errors for requests that failed.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from math import inf
+from typing import Final
+
+from sansnet_core.actions import Buffer, CloseSocket, Endpoint, ExtendedError, OpenEcho, SendEcho, SocketId
+from sansnet_core.context import Context
+from sansnet_core.errors import Malformed, Reason
+from sansnet_core.notices import FlowClosed, FlowOpened
+from sansnet_core.wire import icmp4, icmp6
+from sansnet_core.wire.icmp4 import IcmpHeader
+from sansnet_core.wire.ip import ICMP, ICMPV6, IpHeader
+
+__all__ = ["Echo"]
+
+ALL_NODES: Final = bytes.fromhex("ff020000000000000000000000000001")
+ALL_ROUTERS: Final = bytes.fromhex("ff020000000000000000000000000002")
+"""RFC 4291, 2.7.1."""
+
+OWN_TTL: Final = 64
+"""Of answers from our own addresses."""
+
+
+class _Flow:
+    """One ping of the guest."""
+
+    __slots__ = ("guest", "host", "key", "last", "received", "remote", "sent", "socket")
+
+    def __init__(self, key: bytes, socket: SocketId, guest: Endpoint, remote: Endpoint, host: Endpoint) -> None:
+        self.key = key
+        self.socket = socket
+        self.guest = guest
+        """Its port is the identifier, as `remote`'s and `host`'s is."""
+        self.remote = remote
+        self.host = host
+        self.last = -inf
+        self.sent = self.received = 0
+
+
+class Echo:
+    """The translator of ICMP and ICMPv6 echo."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._flows: OrderedDict[bytes, _Flow] = OrderedDict()
+        """By source, destination and identifier; least recently used first."""
+        self._sockets: dict[SocketId, _Flow] = {}
+        self._own: dict[bytes, bytes] = {}
+        """Destination that is answered here -> address that answers."""
+        config = context.config
+        if config.ipv4 and config.ipv4.gateway and config.ipv4.gateway[:2] == b"\xa9\xfe":  # 169.254.0.0/16
+            self._own[config.ipv4.gateway] = config.ipv4.gateway
+        if config.ipv6:
+            self._own |= dict.fromkeys((config.ipv6.gateway, ALL_NODES, ALL_ROUTERS), config.ipv6.gateway)
+        self.deadline = self.queued = inf
+
+    def receive4(self, ip: IpHeader, icmp: IcmpHeader, buf: Buffer) -> None:
+        """An ICMP message from the guest: at most one answer or one `SendEcho`.
+
+        Raises:
+            Malformed: it is dropped.
+        """
+        self._receive(ip, icmp, buf, icmp4.ECHO_REQUEST)
+
+    def receive6(self, ip: IpHeader, icmp: IcmpHeader, buf: Buffer) -> None:
+        """An ICMPv6 message from the guest: at most one answer or one `SendEcho`.
+
+        Raises:
+            Malformed: it is dropped.
+        """
+        self._receive(ip, icmp, buf, icmp6.ECHO_REQUEST)
+
+    def _receive(self, ip: IpHeader, icmp: IcmpHeader, buf: Buffer, request: int) -> None:
+        context = self._context
+        if not context.config.icmp:
+            raise Malformed(Reason.IP_PROTOCOL)
+        if icmp.type != request or icmp.code:
+            raise Malformed(Reason.ICMP_TYPE)
+        if not any(ip.source):
+            raise Malformed(Reason.IP_SOURCE)
+        data = buf[icmp.start : icmp.end]
+        own = self._own.get(ip.destination)
+        if own is not None:
+            self._reply(own, ip.source, icmp.rest, data, OWN_TTL, ip.tos)
+            return
+        identifier, sequence = icmp.rest >> 16, icmp.rest & 0xFFFF
+        key = ip.source + ip.destination + identifier.to_bytes(2, "big")
+        flow = self._flows.get(key) or self._open(key, ip, identifier)
+        flow.last = context.now
+        flow.sent += len(data)
+        self._flows.move_to_end(key)
+        context.out.actions.append(SendEcho(flow.socket, flow.host.address, sequence, data, ip.ttl, ip.tos))
+
+    def echo_received(self, socket: SocketId, source: bytes, sequence: int, data: bytes, ttl: int, tos: int) -> None:
+        """An echo reply came to a ping socket; see `Network.echo_received`."""
+        flow = self._sockets.get(socket)
+        if flow is None:
+            return  # closed while the driver was reading it
+        if source != flow.host.address:
+            self._context.drop(Reason.HOST_SOURCE)
+            return
+        flow.received += len(data)
+        self._reply(flow.remote.address, flow.guest.address, flow.guest.port << 16 | sequence, data, ttl, tos)
+
+    def echo_failed(self, socket: SocketId, error: ExtendedError) -> None:
+        """A ping socket could not be opened or used; the guest's next request tries a new one."""
+        flow = self._sockets.get(socket)
+        if flow is not None:
+            self._context.drop(Reason.HOST_SEND)
+            self._close(flow)
+
+    def expire(self) -> None:
+        """Close the flows that were silent too long."""
+        context = self._context
+        idle = context.config.limits.echo_idle
+        for flow in list(self._flows.values()):
+            if flow.last + idle > context.now:
+                context.timers.arm(self, flow.last + idle)
+                break
+            self._close(flow)
+
+    def statistics(self) -> Mapping[str, int]:
+        """How many flows there are; each has a host socket."""
+        return {"echo_flows": len(self._flows)}
+
+    def _open(self, key: bytes, ip: IpHeader, identifier: int) -> _Flow:
+        """A flow for the first request of a ping."""
+        context = self._context
+        host = context.forwarding.to_host(ip.destination, 0)
+        if host is None:
+            raise Malformed(Reason.IP_DESTINATION)
+        limits = context.config.limits
+        if len(self._flows) >= limits.echo_flows:
+            context.drop(Reason.ECHO_LIMIT)
+            self._close(next(iter(self._flows.values())))
+        guest, remote = Endpoint(ip.source, identifier), Endpoint(ip.destination, identifier)
+        flow = _Flow(key, context.new_socket(), guest, remote, Endpoint(host.address, identifier))
+        self._flows[key] = self._sockets[flow.socket] = flow
+        context.timers.arm(self, min(self.deadline, context.now + limits.echo_idle))
+        context.out.actions.append(OpenEcho(flow.socket, host.address, context.forwarding.outbound(host.address)))
+        context.out.notices.append(FlowOpened(flow.socket, _protocol(guest), guest, remote, flow.host))
+        return flow
+
+    def _close(self, flow: _Flow) -> None:
+        """Forget a flow and close its socket."""
+        out = self._context.out
+        del self._flows[flow.key], self._sockets[flow.socket]
+        out.actions.append(CloseSocket(flow.socket))
+        protocol = _protocol(flow.guest)
+        out.notices.append(FlowClosed(flow.socket, protocol, flow.guest, flow.remote, flow.sent, flow.received))
+
+    def _reply(self, source: bytes, destination: bytes, rest: int, data: Buffer, ttl: int, tos: int) -> None:
+        """Send the guest an echo reply; `rest` is identifier and sequence number."""
+        if len(source) == 4:
+            protocol, message = ICMP, icmp4.emit(icmp4.ECHO_REPLY, 0, rest, data)
+        else:
+            protocol, message = ICMPV6, icmp6.emit(icmp6.ECHO_REPLY, 0, rest, data, source, destination)
+        self._context.egress.packet(source, destination, protocol, message, ttl=ttl, tos=tos)
+
+
+def _protocol(guest: Endpoint) -> int:
+    return ICMP if len(guest.address) == 4 else ICMPV6

@@ -1,0 +1,249 @@
+"""UDP flows: datagrams of the guest become datagrams of host sockets, and back.
+
+Theory of operation. A *flow* is one address and port of the guest together with one destination. A *mapping* is one
+unconnected host socket; it serves all flows of one address and port of the guest, so that a remote host sees the same
+source whomever the guest talks to (RFC 4787, endpoint-independent mapping: what STUN and games need). A destination
+that forwarding translated has a mapping of its own: then no two flows of a mapping share a host endpoint, and an
+answer always says which flow it belongs to.
+
+Filtering is by address and port: only a source that the guest contacted is heard. To a multicast or broadcast
+destination answers come from other, unicast addresses (SSDP, mDNS), so while such a flow lives its mapping hears any
+source that the guest could have contacted by that very address. These answers create no state: outsiders must not be
+able to push flows out.
+
+`_flows` is ordered by last use. That makes eviction at the limit exact, and lets one timer serve all flows: it looks
+at the silent ones only, at most once a second. A timer per flow would leave its heap entry behind when a port scan
+evicts the flow at once.
+
+Not done: joining the guest's multicast groups on the host, and ICMP errors for datagrams that failed.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from math import inf
+from typing import Final, TypeAlias
+
+from sansnet_core.actions import (
+    Buffer,
+    CloseSocket,
+    Endpoint,
+    ExtendedError,
+    OpenDatagram,
+    SendDatagram,
+    SocketId,
+)
+from sansnet_core.context import Context
+from sansnet_core.egress import FlowHeaders
+from sansnet_core.errors import Malformed, Reason
+from sansnet_core.notices import FlowClosed, FlowOpened
+from sansnet_core.wire import udp
+from sansnet_core.wire.ip import UDP, IpHeader
+
+__all__ = ["Service", "Udp"]
+
+Service: TypeAlias = Callable[[IpHeader, udp.UdpHeader, Buffer], None]
+"""Answers datagrams itself."""
+
+IDLE_GRANULARITY: Final = 1.0
+"""Seconds. How late an idle flow may be closed; bounds the work of a timer that thousands of flows share."""
+
+DHCP_SERVERS: Final = frozenset((67, 547))
+"""Ports whose multicast and broadcast concern the guest's own segment and never the host's."""
+
+
+class _Mapping:
+    """A host socket of one address and port of the guest."""
+
+    __slots__ = ("flows", "groups", "guest", "key", "socket")
+
+    def __init__(self, key: bytes, socket: SocketId, guest: Endpoint) -> None:
+        self.key = key
+        self.socket = socket
+        self.guest = guest
+        self.flows: dict[Endpoint, _Flow] = {}
+        """By the host's endpoint."""
+        self.groups = 0
+        """How many of the flows have a multicast or broadcast destination."""
+
+
+class _Flow:
+    """One guest endpoint with one destination."""
+
+    __slots__ = (
+        "datagrams_received",
+        "datagrams_sent",
+        "group",
+        "headers",
+        "host",
+        "key",
+        "last",
+        "mapping",
+        "received",
+        "remote",
+        "sent",
+        "socket",
+    )
+
+    def __init__(
+        self, key: bytes, mapping: _Mapping, remote: Endpoint, host: Endpoint, group: bool, headers: FlowHeaders
+    ) -> None:
+        self.key = key
+        self.mapping = mapping
+        self.socket = mapping.socket
+        self.remote = remote
+        self.host = host
+        self.group = group
+        self.headers = headers
+        self.last = -inf
+        self.sent = self.received = 0
+        self.datagrams_sent = self.datagrams_received = 0
+
+    def is_stream(self) -> bool:
+        """Whether it is more than one question or one question and its answer."""
+        return self.datagrams_received > 0 and self.datagrams_sent + self.datagrams_received > 2
+
+
+class Udp:
+    """The translator of UDP, for both families.
+
+    Args:
+        context: of the network.
+        services: by destination port, what is answered here and not forwarded (DHCP).
+    """
+
+    def __init__(self, context: Context, services: Mapping[int, Service]) -> None:
+        self._context = context
+        self._services = services
+        self._flows: OrderedDict[bytes, _Flow] = OrderedDict()
+        """By the guest's addresses and ports as they stand in its packets; least recently used first."""
+        self._mappings: dict[bytes, _Mapping] = {}
+        self._sockets: dict[SocketId, _Mapping] = {}
+        limits = context.config.limits
+        self._idle = (limits.udp_idle_once, limits.udp_idle_stream)
+        self.deadline = self.queued = inf
+
+    def receive(self, ip: IpHeader, buf: Buffer) -> None:
+        """A datagram from the guest, or an offloaded run of them: at most one `SendDatagram`.
+
+        Raises:
+            Malformed: it is dropped.
+        """
+        context = self._context
+        header = udp.parse(buf, ip, context.verify)
+        flow = self._flows.get(ip.source + ip.destination + buf[ip.start : ip.start + 4])
+        if flow is None:
+            service = self._services.get(header.destination_port)
+            if service is not None:
+                service(ip, header, buf)
+                return
+            flow = self._open(ip, header)
+        data = buf[header.start : header.end]
+        if flow.last != context.now:
+            flow.last = context.now
+            self._flows.move_to_end(flow.key)
+        flow.sent += len(data)
+        flow.datagrams_sent += 1
+        context.out.actions.append(SendDatagram(flow.socket, flow.host, data, context.gso_size, ip.ttl, ip.tos))
+
+    def datagram_received(
+        self, socket: SocketId, source: Endpoint, data: bytes, segment_size: int, ttl: int, tos: int
+    ) -> None:
+        """A datagram, or a run of them, came to a host socket; see `Network.datagram_received`."""
+        mapping = self._sockets.get(socket)
+        if mapping is None:
+            return  # closed while the driver was reading it
+        flow = mapping.flows.get(source)
+        if flow is None:
+            self._stranger(mapping, source, data, segment_size, ttl, tos)
+            return
+        now = self._context.now
+        if flow.last != now:
+            flow.last = now
+            self._flows.move_to_end(flow.key)
+        flow.received += len(data)
+        flow.datagrams_received += 1
+        flow.headers.udp(data, segment_size, ttl, tos)
+
+    def _stranger(
+        self, mapping: _Mapping, source: Endpoint, data: bytes, segment_size: int, ttl: int, tos: int
+    ) -> None:
+        """A source that the guest did not contact: heard if it may be answering a group."""
+        context = self._context
+        if mapping.groups and context.forwarding.to_host(*source) == source:
+            FlowHeaders(context.egress, source, mapping.guest, UDP).udp(data, segment_size, ttl, tos)
+        else:
+            context.drop(Reason.HOST_SOURCE)
+
+    def datagram_failed(self, socket: SocketId, remote: Endpoint, error: ExtendedError, data: bytes) -> None:
+        """A datagram to `remote` failed; its flow stays: one refusal does not end it."""
+        mapping = self._sockets.get(socket)
+        if mapping is not None and remote in mapping.flows:
+            self._context.drop(Reason.HOST_SEND)
+
+    def expire(self) -> None:
+        """Close the flows that were silent too long."""
+        now = self._context.now
+        shortest = min(self._idle)
+        again = inf
+        for flow in list(self._flows.values()):
+            if flow.last + shortest > now:  # and so are all behind it
+                again = min(again, flow.last + shortest)
+                break
+            deadline = flow.last + self._idle[flow.is_stream()]
+            if deadline <= now:
+                self._close(flow)
+            else:
+                again = min(again, deadline)
+        if again < inf:
+            self._context.timers.arm(self, max(again, now + IDLE_GRANULARITY))
+
+    def statistics(self) -> Mapping[str, int]:
+        """How many flows and host sockets there are."""
+        return {"udp_flows": len(self._flows), "udp_sockets": len(self._sockets)}
+
+    def _open(self, ip: IpHeader, header: udp.UdpHeader) -> _Flow:
+        """A flow for the first datagram to a destination."""
+        context = self._context
+        forwarding = context.forwarding
+        if not context.config.udp:
+            raise Malformed(Reason.IP_PROTOCOL)
+        if not any(ip.source):
+            raise Malformed(Reason.IP_SOURCE)  # only a DHCP client may have none
+        group = forwarding.is_group(ip.destination)
+        host = forwarding.to_host(ip.destination, header.destination_port, groups=True)
+        if host is None or (group and header.destination_port in DHCP_SERVERS):
+            raise Malformed(Reason.IP_DESTINATION)
+        if len(self._flows) >= context.config.limits.udp_flows:
+            context.drop(Reason.UDP_LIMIT)
+            self._close(next(iter(self._flows.values())))
+
+        guest = Endpoint(ip.source, header.source_port)
+        remote = Endpoint(ip.destination, header.destination_port)
+        guest_key = ip.source + header.source_port.to_bytes(2, "big")
+        key = ip.source + ip.destination + guest_key[-2:] + header.destination_port.to_bytes(2, "big")
+        mapping_key = guest_key if host == remote else key
+        mapping = self._mappings.get(mapping_key)
+        if mapping is None:
+            mapping = self._mappings[mapping_key] = _Mapping(mapping_key, context.new_socket(), guest)
+            self._sockets[mapping.socket] = mapping
+            local = forwarding.outbound(host.address) or bytes(len(host.address))
+            context.out.actions.append(OpenDatagram(mapping.socket, Endpoint(local, guest.port)))
+        flow = _Flow(key, mapping, remote, host, group, FlowHeaders(context.egress, remote, guest, UDP))
+        mapping.flows[host] = self._flows[key] = flow
+        mapping.groups += group
+        context.timers.arm(self, min(self.deadline, context.now + min(self._idle)))
+        context.out.notices.append(FlowOpened(mapping.socket, UDP, guest, remote, host))
+        return flow
+
+    def _close(self, flow: _Flow) -> None:
+        """Forget a flow, and close its socket if that was the last one."""
+        out = self._context.out
+        mapping = flow.mapping
+        del self._flows[flow.key], mapping.flows[flow.host]
+        mapping.groups -= flow.group
+        out.notices.append(FlowClosed(mapping.socket, UDP, mapping.guest, flow.remote, flow.sent, flow.received))
+        if not mapping.flows:
+            del self._mappings[mapping.key], self._sockets[mapping.socket]
+            out.actions.append(CloseSocket(mapping.socket))
