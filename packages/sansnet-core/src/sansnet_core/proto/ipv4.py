@@ -1,0 +1,86 @@
+"""IPv4 from the guest: checks, reassembly, and which protocol is next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from sansnet_core.actions import Buffer
+from sansnet_core.addresses import is_broadcast, is_loopback, is_multicast
+from sansnet_core.context import Context
+from sansnet_core.errors import Malformed, Reason
+from sansnet_core.proto.reassembly import Reassembly
+from sansnet_core.wire import ipv4
+from sansnet_core.wire.ip import UDP, IpHeader
+
+__all__ = ["Ipv4"]
+
+_UNSPECIFIED: Final = bytes(4)
+_DHCP_SERVER_PORT: Final = b"\0\x43"
+
+
+class Ipv4:
+    """Takes packets apart and hands them on.
+
+    Args:
+        context: of the network.
+        handlers: by IP protocol number; called with the header, and the buffer that it refers to.
+    """
+
+    def __init__(self, context: Context, handlers: Mapping[int, Callable[[IpHeader, Buffer], None]]) -> None:
+        self._guest = context.guest
+        self._handlers = handlers
+        self._reassembly = Reassembly(context, 65535 - ipv4.HEADER_SIZE)
+        self._broadcast = _UNSPECIFIED
+        config = context.config.ipv4
+        if config and config.prefix_length < 31:  # RFC 3021: longer prefixes have no broadcast address
+            host = (1 << (32 - config.prefix_length)) - 1
+            self._broadcast = (int.from_bytes(config.address, "big") | host).to_bytes(4, "big")
+
+    def receive(self, buf: Buffer, start: int, limit: int) -> None:
+        """Take a packet from the guest.
+
+        Args:
+            buf: the frame.
+            start: where its payload begins.
+            limit: where it ends.
+
+        Raises:
+            Malformed: with an IPV4, FRAGMENT or IP reason, or what the protocol's handler raises.
+        """
+        ip, identification, fragment = ipv4.parse(buf, start, limit)
+        if fragment & ipv4.FRAGMENTED:
+            key = (ip.source, ip.destination, ip.protocol, identification)
+            offset = (fragment & ipv4.OFFSET) << 3
+            data = bytes(buf[ip.start : ip.end])
+            whole = self._reassembly.add(key, ip, offset, fragment & ipv4.MORE_FRAGMENTS != 0, data)
+            if whole is None:
+                return
+            first, data = whole
+            head = ipv4.emit_header(ip.source, ip.destination, ip.protocol, len(data), first.ttl, first.tos, 0, 0)
+            buf = head + data
+            ip, _, _ = ipv4.parse(buf, 0, len(buf), verify=False)
+        if ip.source != self._guest.ipv4:
+            self._learn(ip, buf)
+        handler = self._handlers.get(ip.protocol)
+        if handler is None:
+            raise Malformed(Reason.IP_PROTOCOL)
+        handler(ip, buf)
+
+    def _learn(self, ip: IpHeader, buf: Buffer) -> None:
+        """The guest's address changes to that of its latest packet, if it may have it (RFC 1122, 3.2.1.3)."""
+        source = ip.source
+        if source == _UNSPECIFIED:
+            # Before it has an address, a guest can only ask for one
+            if ip.protocol != UDP or buf[ip.start + 2 : ip.start + 4] != _DHCP_SERVER_PORT:
+                raise Malformed(Reason.IP_SOURCE)
+        elif (
+            source[0] == 0
+            or is_loopback(source)
+            or is_multicast(source)
+            or is_broadcast(source)
+            or source == self._broadcast
+        ):
+            raise Malformed(Reason.IP_SOURCE)
+        else:
+            self._guest.ipv4 = source

@@ -1,0 +1,77 @@
+"""IPv6 from the guest: checks, reassembly, and which protocol is next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from sansnet_core.actions import Buffer
+from sansnet_core.addresses import is_link_local, is_multicast
+from sansnet_core.context import Context
+from sansnet_core.errors import Malformed, Reason
+from sansnet_core.proto.reassembly import Reassembly
+from sansnet_core.wire import ipv6
+from sansnet_core.wire.ip import ICMPV6, IpHeader
+
+__all__ = ["Ipv6"]
+
+_UNSPECIFIED: Final = bytes(16)
+
+
+class Ipv6:
+    """Takes packets apart and hands them on.
+
+    Args:
+        context: of the network.
+        handlers: by IP protocol number; called with the header, and the buffer that it refers to.
+    """
+
+    def __init__(self, context: Context, handlers: Mapping[int, Callable[[IpHeader, Buffer], None]]) -> None:
+        self._guest = context.guest
+        self._handlers = handlers
+        self._reassembly = Reassembly(context, 65535)
+
+    def receive(self, buf: Buffer, start: int, limit: int) -> None:
+        """Take a packet from the guest.
+
+        Args:
+            buf: the frame.
+            start: where its payload begins.
+            limit: where it ends.
+
+        Raises:
+            Malformed: with an IPV6, FRAGMENT or IP reason, or what the protocol's handler raises.
+        """
+        ip, identification, fragment = ipv6.parse(buf, start, limit)
+        if fragment:
+            key = (ip.source, ip.destination, identification)
+            data = bytes(buf[ip.start : ip.end])
+            offset = fragment & ipv6.OFFSET
+            whole = self._reassembly.add(key, ip, offset, fragment & ipv6.MORE_FRAGMENTS != 0, data)
+            if whole is None:
+                return
+            first, data = whole
+            head = ipv6.emit_header(ip.source, ip.destination, first.protocol, len(data), first.ttl, first.tos)
+            buf = head + data
+            ip, _, fragment = ipv6.parse(buf, 0, len(buf))
+            if fragment:  # fragments of fragments
+                raise Malformed(Reason.IPV6_EXTENSION)
+        if ip.source not in (self._guest.ipv6, self._guest.link_local):
+            self._learn(ip)
+        handler = self._handlers.get(ip.protocol)
+        if handler is None:
+            raise Malformed(Reason.IP_PROTOCOL)
+        handler(ip, buf)
+
+    def _learn(self, ip: IpHeader) -> None:
+        """The guest's address changes to that of its latest packet, if it may have it (RFC 4291, 2.5 to 2.7)."""
+        source = ip.source
+        if source == _UNSPECIFIED:
+            if ip.protocol != ICMPV6:  # NDP and MLD speak before there is an address
+                raise Malformed(Reason.IP_SOURCE)
+        elif is_multicast(source) or source.startswith(bytes(10)):  # ::1, IPv4-mapped and IPv4-compatible ones
+            raise Malformed(Reason.IP_SOURCE)
+        elif is_link_local(source):
+            self._guest.link_local = source
+        else:
+            self._guest.ipv6 = source
