@@ -111,7 +111,7 @@ class Limits:
     """Most bytes that one connection holds towards the guest."""
     tcp_memory: int = 512 << 20
     """Most bytes that all connections hold together; beyond it windows shrink and nothing is read."""
-    tcp_reassembly_segments: int = 256
+    tcp_reassembly_segments: int = 1024
     """Out-of-order pieces that one connection holds."""
     reassembly_datagrams: int = 64
     """IP datagrams in reassembly."""
@@ -124,10 +124,8 @@ class Limits:
     echo_idle: float = 60.0
     tcp_keepalive: float = 7200.0
     """Silence after which the guest is asked whether a connection still lives (RFC 9293, 3.8.4)."""
-    tcp_linger: float = 10.0
-    """How long a closed connection is remembered, to answer a repeated FIN."""
-    tcp_fin_timeout: float = 120.0
-    """How long one side may stay silent after the other side is gone."""
+    tcp_linger: float = 2.0
+    """TIME-WAIT towards the guest: how long a closed connection is remembered, to answer a repeated FIN."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,6 +146,7 @@ class NetworkConfig:
         outbound4, outbound6: source address of host sockets; None leaves it to the kernel.
         tcp, udp, icmp: whether the protocol is translated.
         dhcp, dhcp6, ndp, router_advertisements: whether the service answers.
+        notices: whether flows and leases are reported (`Network.take_notices`); they must be taken then.
         limits: bounds on memory and time.
     """
 
@@ -172,6 +171,7 @@ class NetworkConfig:
     dhcp6: bool = True
     ndp: bool = True
     router_advertisements: bool = True
+    notices: bool = False
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:

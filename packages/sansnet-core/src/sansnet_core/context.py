@@ -95,6 +95,11 @@ class Context:
         """Count something that goes no further."""
         self.drops[reason] += count
 
+    def notify(self, notice: Notice) -> None:
+        """Report something, if reports are wanted."""
+        if self.config.notices:
+            self.out.notices.append(notice)
+
     def new_socket(self) -> SocketId:
         """A socket name that was never used before."""
         self._last_socket += 1

@@ -31,17 +31,35 @@ class Timers:
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Timed]] = []
         self._count = 0
+        self._stale = 0
 
     def arm(self, owner: Timed, deadline: float) -> None:
         """Call `owner.expire()` at `deadline`, in place of what was armed before; `inf` disarms."""
         owner.deadline = deadline
         if deadline < owner.queued:
+            if owner.queued < inf:
+                self._note_stale()
             self._push(owner, deadline)
+
+    def forget(self, owner: Timed) -> None:
+        """Disarm an owner that will not be armed again, and let go of it."""
+        owner.deadline = inf
+        if owner.queued < inf:
+            owner.queued = inf
+            self._note_stale()
 
     def _push(self, owner: Timed, deadline: float) -> None:
         owner.queued = deadline
         self._count += 1
         heapq.heappush(self._heap, (deadline, self._count, owner))
+
+    def _note_stale(self) -> None:
+        """Entries that mean nothing any more are swept when they are the majority, so they cost no memory."""
+        self._stale += 1
+        if self._stale > 64 + (len(self._heap) >> 1):
+            self._heap = [entry for entry in self._heap if entry[0] == entry[2].queued]
+            heapq.heapify(self._heap)
+            self._stale = 0
 
     def next_deadline(self) -> float | None:
         """When `expire` must be called; may be early (an owner that moved on), never late."""
@@ -49,12 +67,12 @@ class Timers:
 
     def expire(self, now: float) -> None:
         """Call every owner whose deadline is at or before `now`, at most once each."""
-        heap = self._heap
         due = []
-        while heap and heap[0][0] <= now:
-            queued, _, owner = heapq.heappop(heap)
+        while self._heap and self._heap[0][0] <= now:
+            queued, _, owner = heapq.heappop(self._heap)
             if queued != owner.queued:
-                continue  # superseded by an earlier entry of the same owner
+                self._stale = max(self._stale - 1, 0)
+                continue
             owner.queued = inf
             if owner.deadline <= now:
                 owner.deadline = inf

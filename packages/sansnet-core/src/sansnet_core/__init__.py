@@ -1,0 +1,63 @@
+"""A guest's network as data: frames and socket facts in, frames and socket orders out.
+
+Reading order: `Network` is what a driver talks to; `NetworkConfig` says what the network is like; the orders
+(`OpenStream` and the others) say what a driver has to do; `capture` and `summary` serve people who look at frames.
+The core does no I/O, reads no clock and no randomness, and depends on nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+from sansnet_core.actions import (
+    Action,
+    Buffer,
+    CloseSocket,
+    Endpoint,
+    ExtendedError,
+    Frame,
+    OpenDatagram,
+    OpenEcho,
+    OpenStream,
+    ResumeStream,
+    SendDatagram,
+    SendEcho,
+    SendStream,
+    ShutdownStream,
+    SocketId,
+)
+from sansnet_core.config import Ipv4Config, Ipv6Config, Limits, LinkConfig, NetworkConfig
+from sansnet_core.errors import ConfigError, Reason, SansnetError, UsageError
+from sansnet_core.network import Network, NetworkStatistics
+from sansnet_core.notices import FlowClosed, FlowOpened, LeaseGiven, Notice
+
+__all__ = [
+    "Action",
+    "Buffer",
+    "CloseSocket",
+    "ConfigError",
+    "Endpoint",
+    "ExtendedError",
+    "FlowClosed",
+    "FlowOpened",
+    "Frame",
+    "Ipv4Config",
+    "Ipv6Config",
+    "LeaseGiven",
+    "Limits",
+    "LinkConfig",
+    "Network",
+    "NetworkConfig",
+    "NetworkStatistics",
+    "Notice",
+    "OpenDatagram",
+    "OpenEcho",
+    "OpenStream",
+    "Reason",
+    "ResumeStream",
+    "SansnetError",
+    "SendDatagram",
+    "SendEcho",
+    "SendStream",
+    "ShutdownStream",
+    "SocketId",
+    "UsageError",
+]

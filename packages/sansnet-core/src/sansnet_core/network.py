@@ -1,0 +1,298 @@
+"""`Network`: the only object that a driver talks to.
+
+Theory of operation. An input method stores the time, lets the protocol modules work, and returns; it never blocks and,
+whatever the guest sent, never raises. What is to be done then waits in three lists, which the driver takes whole:
+orders for host sockets, frames for the guest, notices for the operator. Inputs may be batched before outputs are
+taken. TCP works out what it has to say when frames are taken, so a batch of segments costs one acknowledgment.
+
+A packet's life is three lookups: EtherType, IP protocol, flow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sansnet_core.actions import Action, Buffer, Endpoint, ExtendedError, Frame, SocketId
+from sansnet_core.config import NetworkConfig
+from sansnet_core.context import Context
+from sansnet_core.egress import Egress
+from sansnet_core.errors import Malformed, Reason, UsageError
+from sansnet_core.forwarding import Forwarding
+from sansnet_core.proto.arp import Arp
+from sansnet_core.proto.dhcp4 import Dhcp4
+from sansnet_core.proto.dhcp6 import Dhcp6
+from sansnet_core.proto.echo import Echo
+from sansnet_core.proto.ipv4 import Ipv4
+from sansnet_core.proto.ipv6 import Ipv6
+from sansnet_core.proto.ndp import Ndp
+from sansnet_core.proto.tcp.handler import Tcp
+from sansnet_core.proto.udp import Service, Udp
+from sansnet_core.wire import ethernet, icmp4, icmp6, virtio_net
+from sansnet_core.wire.ip import ICMP, ICMPV6, TCP, UDP, IpHeader
+
+if TYPE_CHECKING:
+    from sansnet_core.notices import Notice
+
+__all__ = ["Network", "NetworkStatistics"]
+
+_NDP_TYPES = range(133, 138)
+_MIN_SECRET = 16
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkStatistics:
+    """Counters at one moment.
+
+    Attributes:
+        frames_received, frames_sent: from and to the guest.
+        flows: by protocol, how many there are now.
+        drops: how often each reason occurred; only those that did.
+        tcp_held: payload bytes held for all TCP connections.
+    """
+
+    frames_received: int
+    frames_sent: int
+    flows: Mapping[str, int]
+    drops: Mapping[Reason, int]
+    tcp_held: int
+
+
+class Network:
+    """One guest's network: facts in, frames and orders out.
+
+    After any input method, take the outputs: `take_actions` first (obeying them may bring new facts), then
+    `take_frames`.
+
+    Args:
+        config: addresses, services and limits.
+        now: seconds of a monotonic clock, as in all methods.
+        secret: at least 16 unpredictable bytes; the same secret and inputs give the same outputs.
+
+    Raises:
+        UsageError: the secret is too short.
+    """
+
+    def __init__(self, config: NetworkConfig, *, now: float, secret: bytes) -> None:
+        if len(secret) < _MIN_SECRET:
+            raise UsageError(f"secret: {len(secret)} bytes are too few, {_MIN_SECRET} are needed")
+        self._context = context = Context(config, now=now, secret=secret)
+        context.egress = Egress(context)
+        context.forwarding = Forwarding(config)
+        self._out = context.out
+        self._received = self._sent = 0
+        self._vnet = config.link.vnet_header
+        self._largest = config.link.largest_frame
+        self._verify = config.link.verify_checksums
+
+        self._arp = Arp(context)
+        self._ndp = Ndp(context)
+        self._echo = Echo(context)
+        self._udp = Udp(context, self._services())
+        self._tcp = Tcp(context)
+        self._ethertypes: dict[Buffer, Callable[[Buffer, int, int], None]] = {}
+        protocols: dict[int, Callable[[IpHeader, Buffer], None]] = {UDP: self._udp.receive}
+        if config.tcp:
+            protocols[TCP] = self._tcp.receive
+        if config.ipv4:
+            self._ethertypes[ethernet.ETHERTYPE_ARP] = self._arp.receive
+            self._ethertypes[ethernet.ETHERTYPE_IPV4] = Ipv4(context, protocols | {ICMP: self._receive_icmp4}).receive
+        if config.ipv6:
+            self._ethertypes[ethernet.ETHERTYPE_IPV6] = Ipv6(context, protocols | {ICMPV6: self._receive_icmp6}).receive
+            self._ndp.start()
+
+    def _services(self) -> dict[int, Service]:
+        """UDP ports that are answered here."""
+        config = self._context.config
+        services: dict[int, Service] = {}
+        if config.dhcp and config.ipv4:
+            services[67] = Dhcp4(self._context).receive
+        if config.dhcp6 and config.ipv6:
+            services[547] = Dhcp6(self._context).receive
+        return services
+
+    def _begin(self, now: float) -> Context:
+        context = self._context
+        if now < context.now:
+            raise UsageError(f"time went backwards by {context.now - now} seconds")
+        context.now = now
+        return context
+
+    # facts from the guest
+
+    def receive_frames(self, frames: Iterable[Buffer], now: float) -> None:
+        """Frames came from the guest.
+
+        At most one order and a few frames for each.
+
+        Args:
+            frames: Ethernet frames without their checksum, each behind a `virtio_net_hdr` if the link has one.
+            now: seconds.
+
+        Raises:
+            UsageError: `now` is before that of the last input.
+        """
+        context = self._begin(now)
+        start = 12 if self._vnet else 0
+        for frame in frames:
+            self._received += 1
+            try:
+                self._receive_frame(context, frame, start)
+            except Malformed as malformed:  # the only place where the guest's errors are caught
+                context.drop(malformed.reason)
+
+    def _receive_frame(self, context: Context, frame: Buffer, start: int) -> None:
+        size = len(frame)
+        if size - start > self._largest:
+            raise Malformed(Reason.FRAME_TOO_LARGE)
+        if size < start + ethernet.HEADER_SIZE:
+            raise Malformed(Reason.ETHERNET_TRUNCATED)
+        context.verify = self._verify
+        context.gso_size = 0
+        if start and (frame[0] or frame[1]):
+            header = virtio_net.parse(frame)
+            if header.gso_type == virtio_net.GSO_UDP_L4:
+                context.gso_size = header.gso_size
+            # A partial checksum cannot be verified, and one that the front end vouches for need not be
+            context.verify = self._verify and not header.flags
+        source = frame[start + 6 : start + 12]
+        if source != context.guest.mac and not source[0] & 1:
+            context.guest.mac = bytes(source)
+            context.egress.guest_moved()
+        receive = self._ethertypes.get(frame[start + 12 : start + 14])
+        if receive is None:
+            raise Malformed(Reason.ETHERNET_TYPE)
+        receive(frame, start + 14, size)
+
+    def _receive_icmp4(self, ip: IpHeader, buf: Buffer) -> None:
+        self._echo.receive4(ip, icmp4.parse(buf, ip, self._context.verify), buf)
+
+    def _receive_icmp6(self, ip: IpHeader, buf: Buffer) -> None:
+        icmp = icmp6.parse(buf, ip, self._context.verify)
+        if icmp.type in _NDP_TYPES:
+            self._ndp.receive(ip, icmp, buf)
+        else:
+            self._echo.receive6(ip, icmp, buf)
+
+    # facts from the host's sockets
+
+    def stream_connected(self, socket: SocketId, now: float) -> None:
+        """The connect that `OpenStream` ordered succeeded. Then take the outputs."""
+        self._begin(now)
+        self._tcp.stream_connected(socket)
+
+    def stream_received(self, socket: SocketId, data: bytes, now: float) -> None:
+        """Bytes were read from a stream, at most as many as `receive_budget` gave. Then take the outputs."""
+        self._begin(now)
+        self._tcp.stream_received(socket, data)
+
+    def stream_sent(self, socket: SocketId, count: int, now: float) -> None:
+        """The host's socket took `count` bytes of what `SendStream` ordered. Then take the outputs."""
+        self._begin(now)
+        self._tcp.stream_sent(socket, count)
+
+    def stream_ended(self, socket: SocketId, now: float) -> None:
+        """The remote host sent FIN; nothing more will be read. Then take the outputs."""
+        self._begin(now)
+        self._tcp.stream_ended(socket)
+
+    def stream_failed(self, socket: SocketId, errno: int, error: ExtendedError | None, now: float) -> None:
+        """The connect or the connection failed; the driver has closed the socket. Then take the outputs.
+
+        Args:
+            socket: whose.
+            errno: of the failed call, or SO_ERROR.
+            error: the extended error, if the kernel had one.
+            now: seconds.
+        """
+        self._begin(now)
+        self._tcp.stream_failed(socket, errno, error)
+
+    def datagram_received(
+        self, socket: SocketId, source: Endpoint, data: bytes, segment_size: int, ttl: int, tos: int, now: float
+    ) -> None:
+        """A datagram, or a run of them (UDP_GRO), came to a datagram socket. Then take the outputs.
+
+        Args:
+            socket: whose.
+            source: who sent it.
+            data: payload of all datagrams of the run.
+            segment_size: 0 for one datagram; else bytes per datagram, of which the last may be shorter.
+            ttl: TTL or hop limit it arrived with.
+            tos: TOS or traffic class it arrived with.
+            now: seconds.
+        """
+        self._begin(now)
+        self._udp.datagram_received(socket, source, data, segment_size, ttl, tos)
+
+    def datagram_failed(
+        self, socket: SocketId, remote: Endpoint, error: ExtendedError, data: bytes, now: float
+    ) -> None:
+        """A datagram could not be sent, or the network returned an error for it. Then take the outputs.
+
+        Args:
+            socket: whose.
+            remote: where it went.
+            error: why.
+            data: as much of its payload as is known.
+            now: seconds.
+        """
+        self._begin(now)
+        self._udp.datagram_failed(socket, remote, error, data)
+
+    def echo_received(
+        self, socket: SocketId, source: bytes, sequence: int, data: bytes, ttl: int, tos: int, now: float
+    ) -> None:
+        """An echo reply came to a ping socket. Then take the outputs."""
+        self._begin(now)
+        self._echo.echo_received(socket, source, sequence, data, ttl, tos)
+
+    def echo_failed(self, socket: SocketId, error: ExtendedError, now: float) -> None:
+        """A ping socket could not be opened or used; the driver has closed it. Then take the outputs."""
+        self._begin(now)
+        self._echo.echo_failed(socket, error)
+
+    # time
+
+    def next_deadline(self) -> float | None:
+        """When `handle_deadline` must be called; None if nothing waits. It may be early, never late."""
+        return self._context.timers.next_deadline()
+
+    def handle_deadline(self, now: float) -> None:
+        """Time passed. Then take the outputs."""
+        self._begin(now).timers.expire(now)
+
+    # outputs
+
+    def take_actions(self) -> list[Action]:
+        """The orders since the last call, to be obeyed in this order."""
+        actions, self._out.actions = self._out.actions, []
+        return actions
+
+    def take_frames(self) -> list[Frame]:
+        """The frames for the guest since the last call, in order."""
+        self._tcp.flush()
+        frames, self._out.frames = self._out.frames, []
+        self._sent += len(frames)
+        return frames
+
+    def take_notices(self) -> list[Notice]:
+        """What happened since the last call; always empty unless the configuration asks for notices."""
+        notices, self._out.notices = self._out.notices, []
+        return notices
+
+    # questions
+
+    def receive_budget(self, socket: SocketId) -> int:
+        """How many bytes may be read from a stream socket now.
+
+        0 means: do not poll it for input until `ResumeStream` is ordered.
+        """
+        return self._tcp.receive_budget(socket)
+
+    def statistics(self) -> NetworkStatistics:
+        """Counters and sizes at this moment."""
+        flows = {**self._udp.statistics(), **self._echo.statistics(), "tcp_flows": len(self._tcp)}
+        drops = dict(self._context.drops)
+        return NetworkStatistics(self._received, self._sent, flows, drops, self._tcp.held)

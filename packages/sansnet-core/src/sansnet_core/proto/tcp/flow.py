@@ -1,0 +1,547 @@
+"""One TCP connection of the guest, translated to one stream socket of the host.
+
+Theory of operation. Segments and socket facts change the two halves (`sending`, `receiving`) and fire lifecycle events
+(`states`); what has to be said to the guest is worked out once a batch, in `flush`, so that one acknowledgment covers
+all segments of the batch and one frame carries all the data that was read. Effects named in the tables are the
+methods `_effect_...` here.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+from sansnet_core.actions import Buffer, CloseSocket, Endpoint, ResumeStream, SendStream, ShutdownStream, SocketId
+from sansnet_core.egress import FlowHeaders
+from sansnet_core.errors import Reason
+from sansnet_core.proto.tcp import states
+from sansnet_core.proto.tcp.receiving import Receiver
+from sansnet_core.proto.tcp.sending import DUPLICATES, Sender
+from sansnet_core.wire.ip import TCP
+from sansnet_core.wire.tcp import ACK, FIN, PSH, RST, SYN, TcpHeader, TcpOptions, add, diff, parse_options, sack_option
+
+if TYPE_CHECKING:
+    from sansnet_core.proto.tcp.handler import Tcp
+
+__all__ = ["TcpFlow"]
+
+DELAYED_ACK: Final = 0.002
+"""RFC 9293 3.8.6.3 allows 0.5 s. A reply of the host within this time carries the acknowledgment; more delay would only
+stall guests that wait for it (Nagle)."""
+SYN_ACK_RETRIES: Final = 5
+DATA_RETRIES: Final = 10
+"""With RTOs from 0.2 s that is more than the 100 s that RFC 9293 3.8.3 asks for."""
+KEEPALIVE_INTERVAL: Final = 75.0
+KEEPALIVE_PROBES: Final = 9
+"""Both as in Linux (tcp_keepalive_intvl, tcp_keepalive_probes)."""
+MIN_MSS: Final = 88
+"""A guest that asks for less gets this; Linux has TCP_MIN_MSS 88 for the same reason, a flood of tiny segments."""
+COPY_BELOW: Final = 1024
+"""Shorter payloads are copied out of their frame; longer ones are views, for as long as the driver holds them."""
+IPV4_HEADERS: Final = 40
+IPV6_HEADERS: Final = 60
+
+
+class TcpFlow:
+    """One connection; see the module."""
+
+    __slots__ = (
+        "_ack_due",
+        "_ack_now",
+        "_active",
+        "_awaits_budget",
+        "_dirty",
+        "_established",
+        "_fin",
+        "_frame_payload",
+        "_headers",
+        "_our_scale",
+        "_own_mss",
+        "_probes",
+        "_retransmit_at",
+        "_sack_permitted",
+        "_state",
+        "_tcp",
+        "_time_wait_at",
+        "deadline",
+        "guest",
+        "held",
+        "irs",
+        "key",
+        "pending",
+        "queued",
+        "received",
+        "receiver",
+        "remote",
+        "sender",
+        "sent",
+        "socket",
+    )
+
+    def __init__(
+        self, tcp: Tcp, socket: SocketId, key: bytes, guest: Endpoint, remote: Endpoint, syn: TcpHeader, options: TcpOptions
+    ) -> None:
+        context = tcp.context
+        config = context.config
+        self._tcp = tcp
+        self.socket = socket
+        self.key = key
+        self.guest = guest
+        self.remote = remote
+        self.irs = syn.sequence
+        self.deadline = self.queued = inf
+        self._state = states.INITIAL
+        self._established = False
+        self._headers = FlowHeaders(context.egress, remote, guest, TCP)
+
+        version4 = len(guest.address) == 4
+        self._own_mss = config.link.mtu - (IPV4_HEADERS if version4 else IPV6_HEADERS)
+        self.sender = sender = Sender(context.entropy.initial_sequence(key, context.now))
+        # RFC 9293 3.7.1: the default where the option is absent
+        mss = options.mss or (536 if version4 else 1220)
+        sender.mss = min(max(mss, MIN_MSS), self._own_mss)
+        offload = config.link.tso4 if version4 else config.link.tso6
+        self._frame_payload = sender.mss
+        if offload:
+            room = min(config.link.largest_frame - 14, 65535) - (IPV4_HEADERS if version4 else IPV6_HEADERS)
+            self._frame_payload = max(room // sender.mss, 1) * sender.mss
+        limit = config.limits.tcp_window
+        if options.window_scale is None:
+            self._our_scale = None
+            limit = min(limit, 65535)
+        else:
+            sender.scale = options.window_scale
+            self._our_scale = max(limit.bit_length() - 16, 0)
+        sender.window = sender.largest_window = syn.window  # the SYN's window is never scaled (RFC 7323, 2.2)
+        sender.wl1 = syn.sequence
+        self.receiver = Receiver(syn.sequence, limit)
+        self._sack_permitted = options.sack_permitted
+
+        self._fin: int | None = None
+        self._ack_now = False
+        self._ack_due = inf
+        self._retransmit_at = inf
+        self._time_wait_at = inf
+        self._active = context.now
+        self._probes = 0
+        self._dirty = False
+        self._awaits_budget = False
+        self.pending = True
+        """Whether the handshake with the host or the guest is still under way."""
+        self.sent = 0
+        self.received = 0
+        """Payload bytes, guest to host and host to guest."""
+        self.held = 0
+        """Payload bytes held for either side, as counted in the handler's total."""
+
+    # lifecycle
+
+    @property
+    def lifecycle(self) -> states.Lifecycle:
+        """The states of `states.MACHINES`."""
+        return self._state
+
+    def fire(self, event: str) -> None:
+        """Apply a lifecycle event and run its effects."""
+        self._state, effects = states.transition(self._state, event)
+        self._established = self._state[0] is states.ESTABLISHED
+        for name in effects:
+            getattr(self, "_effect_" + name)()
+        if self._state[:2] == (states.GONE, states.GONE):
+            self._tcp.forget(self)
+
+    def _effect_send_syn_ack(self) -> None:
+        self._send_syn_ack()
+        self.sender.advance(1, self._tcp.context.now)
+        self._retransmit_at = self._tcp.context.now + self.sender.rto
+        self._arm()
+
+    def _effect_refuse(self) -> None:
+        """Answer a SYN with RST: the guest's connect() fails with ECONNREFUSED (RFC 9293, 3.10.7.1)."""
+        self._headers.tcp(0, add(self.irs, 1), RST | ACK, 0, b"", b"", 0)
+
+    def _effect_send_reset(self) -> None:
+        self._headers.tcp(self.sender.next, self.receiver.next, RST | ACK, 0, b"", b"", 0)
+
+    def _effect_close_socket(self) -> None:
+        context = self._tcp.context
+        context.out.actions.append(CloseSocket(self.socket))
+        self._retransmit_at = inf
+        self._time_wait_at = context.now + context.config.limits.tcp_linger
+        self._arm()
+
+    def _effect_abort_socket(self) -> None:
+        self._tcp.context.out.actions.append(CloseSocket(self.socket, True))
+
+    # segments from the guest
+
+    def receive(self, tcp: TcpHeader, buf: Buffer) -> None:
+        """A segment of this connection (RFC 9293, 3.10.7.4); its SYN is known to the handler and not given here."""
+        self._active = self._tcp.context.now
+        self._probes = 0
+        state = self._state[0]
+        if state is states.SYN_RECEIVED:
+            # Nothing was answered yet, so all but a reset of the SYN itself is noise (SYNs are the handler's)
+            if tcp.flags & RST and tcp.sequence == add(self.irs, 1):
+                self.fire(states.GUEST_RESET)
+            return
+        receiver = self.receiver
+        flags = tcp.flags
+        size = tcp.end - tcp.start
+        if tcp.sequence != receiver.next or flags & (SYN | RST | FIN) or not self._established:
+            if not self._check(tcp, size):
+                return
+        elif size and not receiver.acceptable(tcp.sequence, size):
+            # A zero-window probe: its acknowledgment counts (RFC 9293, 3.10.7.4), its data does not
+            self._ack_now = True
+            size = 0
+        if not flags & ACK:
+            self._tcp.context.drop(Reason.TCP_SEQUENCE)
+            return
+        if not self._acknowledge(tcp, size, buf):
+            return
+        if size:
+            self._take_data(tcp, size, buf)
+        if flags & FIN and self._fin is None:
+            self._note_fin(add(tcp.sequence, tcp.end - tcp.start))
+        if self._fin == receiver.next:
+            self._take_fin()
+        self.touch()
+
+    def _check(self, tcp: TcpHeader, size: int) -> bool:
+        """The parts of RFC 9293 3.10.7.4 that rarely say no; answers by itself what needs an answer.
+
+        Returns:
+            Whether the segment's acknowledgment and data are to be looked at.
+        """
+        flags = tcp.flags
+        receiver = self.receiver
+        length = size + bool(flags & SYN) + bool(flags & FIN)
+        if flags & SYN and tcp.sequence == self.irs and self._state[0] is states.SYN_ACK_SENT:
+            self._send_syn_ack()  # the guest repeats its SYN: ours was lost
+            return False
+        if not receiver.acceptable(tcp.sequence, length):
+            if not flags & RST:
+                self._acknowledge_again()
+            # A repeated segment may carry a new acknowledgment; nothing else of it counts
+            if flags & (SYN | RST) or diff(tcp.sequence, receiver.next) > 0:
+                self._tcp.context.drop(Reason.TCP_SEQUENCE)
+                return False
+            if flags & ACK and self._established:
+                self._acknowledge(tcp, 0, b"")
+                self.touch()
+            return False
+        if flags & RST:
+            if tcp.sequence == receiver.next:
+                self.fire(states.GUEST_RESET)
+            else:  # RFC 5961, 3.2: a reset in the window but not at its edge is challenged
+                self._acknowledge_again()
+            return False
+        if flags & SYN:  # RFC 5961, 4.2
+            self._acknowledge_again()
+            return False
+        if self._state[0] is states.SYN_ACK_SENT:
+            return self._complete_handshake(tcp)
+        if self._state[0] is states.TIME_WAIT:
+            self._acknowledge_again()
+            return False
+        return True
+
+    def _complete_handshake(self, tcp: TcpHeader) -> bool:
+        if not tcp.flags & ACK:
+            return False
+        if tcp.acknowledgment != self.sender.next:
+            self._headers.tcp(tcp.acknowledgment, 0, RST, 0, b"", b"", 0)
+            return False
+        self.fire(states.GUEST_ACK)
+        self.pending = False
+        self._tcp.pending -= 1
+        self._retransmit_at = inf
+        self.sender.wl1 = add(tcp.sequence, -1)  # so that this segment's window counts
+        # The host may have spoken, or ended, while the guest was not ready: SSH's greeting
+        self._awaits_budget = True
+        return True
+
+    def _acknowledge(self, tcp: TcpHeader, size: int, buf: Buffer) -> bool:
+        """Acknowledgment, window and SACK (RFC 9293, 3.10.7.4, fifth).
+
+        Returns:
+            False if the segment acknowledges what was never sent: nothing of it is to be trusted.
+        """
+        sender = self.sender
+        advance = diff(tcp.acknowledgment, sender.una)
+        if advance > diff(sender.next, sender.una):
+            self._acknowledge_again()
+            return False
+        now = self._tcp.context.now
+        if advance > 0:
+            self._release(sender.acknowledge(tcp.acknowledgment, now))
+            self._retransmit_at = now + sender.rto if sender.in_flight else inf
+            if sender.fin_sent and not sender.in_flight:
+                self.fire(states.GUEST_ACKED_FIN)
+                if self._state[0] is states.TIME_WAIT:  # LAST-ACK: the guest ended first and needs no TIME-WAIT
+                    self.fire(states.TIME_OVER)
+                    return False
+        window = tcp.window << sender.scale
+        if advance < 0:
+            return True
+        changed = window != sender.window
+        # SND.WL1 and SND.WL2 keep an old segment from moving the window back
+        newer = diff(tcp.sequence, sender.wl1)
+        if newer > 0 or (newer == 0 and diff(tcp.acknowledgment, sender.wl2) >= 0):
+            sender.window = window
+            if window > sender.largest_window:
+                sender.largest_window = window
+            sender.wl1, sender.wl2 = tcp.sequence, tcp.acknowledgment
+        if not window:
+            sender.retries = 0  # the guest lives, it just has no room (RFC 9293, 3.8.6.1)
+        news = False
+        if self._sack_permitted and tcp.start - tcp.options_start >= 12:
+            news = sender.sack(parse_options(buf, tcp.options_start, tcp.start).sack)
+        if advance == 0 and sender.in_flight and (news or not (size or changed)):
+            sender.duplicates += 1
+            if sender.recover is None and (sender.duplicates == DUPLICATES or sender.sack_says_lost()):
+                sender.begin_recovery(1)
+        if sender.recover is not None:
+            self._retransmit()
+        return True
+
+    def _take_data(self, tcp: TcpHeader, size: int, buf: Buffer) -> None:
+        receiver = self.receiver
+        if self._fin is not None and diff(add(tcp.sequence, size), self._fin) > 0:
+            self._tcp.context.drop(Reason.TCP_SEQUENCE)
+            return
+        data = buf[tcp.start : tcp.end] if size < COPY_BELOW else memoryview(buf)[tcp.start : tcp.end]
+        held = receiver.queued
+        ready = receiver.accept(tcp.sequence, data, self._tcp.context.config.limits.tcp_reassembly_segments)
+        taken = sum(map(len, ready)) if ready else 0
+        self.sent += taken
+        self._hold(taken + receiver.queued - held)
+        if not ready or receiver.queued:
+            self._ack_now = True  # a gap or its filling is reported at once (RFC 5681, 4.2)
+        actions = self._tcp.context.out.actions
+        for part in ready:
+            actions.append(SendStream(self.socket, part))
+
+    def _note_fin(self, sequence: int) -> None:
+        if diff(sequence, self.receiver.next) >= 0:
+            self._fin = sequence
+
+    def _take_fin(self) -> None:
+        if self._state[2] is not states.OPEN:
+            return
+        self.receiver.next = add(self.receiver.next, 1)
+        self._ack_now = True
+        self.fire(states.GUEST_FIN)
+        self._check_up_drained()
+
+    def _check_up_drained(self) -> None:
+        if self._state[2] is states.FIN_SEEN and not self.receiver.unsent:
+            self._tcp.context.out.actions.append(ShutdownStream(self.socket))
+            self.fire(states.UP_DRAINED)
+
+    # facts from the host's socket
+
+    def stream_received(self, data: bytes) -> None:
+        """The host's socket gave bytes, within the budget."""
+        self.sender.enqueue(data)
+        self.received += len(data)
+        self._hold(len(data))
+        self.touch()
+
+    def stream_sent(self, count: int) -> None:
+        """The host's socket took bytes."""
+        self.receiver.unsent -= count
+        self._release(count)
+        self._check_up_drained()
+        self.touch()
+
+    def stream_ended(self) -> None:
+        """The host will send no more."""
+        self.sender.ended = True
+        self.fire(states.HOST_ENDED)
+        self.touch()
+
+    def receive_budget(self) -> int:
+        """How many bytes the driver may read now; if 0, a `ResumeStream` will follow when it is not."""
+        budget = self._budget()
+        self._awaits_budget = not budget
+        return budget
+
+    def _budget(self) -> int:
+        sender = self.sender
+        if not self._established or sender.ended:
+            return 0
+        limits = self._tcp.context.config.limits
+        room = min(sender.usable() - sender.unsent, limits.tcp_send_buffer - sender.buffered)
+        if room < sender.mss:
+            # A little even without a window, so that there is something to probe it with; else no crumbs
+            room = sender.mss if not sender.buffered else 0
+        elif room > self._frame_payload:
+            room -= room % self._frame_payload
+        if room and self._tcp.held + room > limits.tcp_memory:
+            self._tcp.starved.add(self)
+            return 0
+        return room
+
+    # what is held
+
+    def _hold(self, count: int) -> None:
+        self.held += count
+        self._tcp.held += count
+
+    def _release(self, count: int) -> None:
+        self.held -= count
+        self._tcp.held -= count
+
+    # output
+
+    def touch(self) -> None:
+        """Have `flush` called at the end of the batch."""
+        if not self._dirty:
+            self._dirty = True
+            self._tcp.dirty.append(self)
+
+    def _acknowledge_again(self) -> None:
+        self._ack_now = True
+        self.touch()
+
+    def flush(self) -> None:
+        """Say to the guest what there is to say: data, FIN, acknowledgment, window."""
+        self._dirty = False
+        state = self._state[0]
+        if state is states.GONE or state is states.SYN_RECEIVED:
+            return
+        now = self._tcp.context.now
+        if state is states.ESTABLISHED:
+            self._send_data(now)
+        self._send_ack(now)
+        if self._awaits_budget and self._budget():
+            self._awaits_budget = False
+            self._tcp.context.out.actions.append(ResumeStream(self.socket))
+        self._arm()
+
+    def _send_data(self, now: float) -> None:
+        sender = self.sender
+        while sender.unsent:
+            size = min(sender.unsent, sender.usable(), self._frame_payload)
+            # Sender's silly window avoidance (RFC 9293, 3.8.6.2.1)
+            if size < sender.unsent and size < sender.mss and (size <= 0 or size < sender.largest_window >> 1):
+                break
+            sequence = sender.next
+            payload = sender.next_payload(size, now)
+            self._send_segment(sequence, ACK if sender.unsent else ACK | PSH, payload)
+        if sender.ended and not sender.unsent and not sender.fin_sent:
+            sender.fin_sent = True
+            self._send_segment(sender.next, ACK | FIN, b"")
+            sender.advance(1, now)
+            self.fire(states.DOWN_DRAINED)
+        if self._retransmit_at == inf and (sender.in_flight or sender.unsent):
+            self._retransmit_at = now + sender.rto  # with nothing in flight this is the persist timer
+
+    def _send_ack(self, now: float) -> None:
+        receiver = self.receiver
+        if not self._ack_now:
+            pending = diff(receiver.next, receiver.acknowledged)
+            if pending < 2 * self._own_mss and not receiver.window_opens(self._own_mss, self._window_limit()):
+                if pending and self._ack_due == inf:
+                    self._ack_due = now + DELAYED_ACK
+                return
+        options = b""
+        if receiver.queued and self._sack_permitted:
+            options = sack_option(receiver.sack_blocks())
+        self._send_segment(self.sender.next, ACK, b"", options)
+
+    def _send_segment(self, sequence: int, flags: int, payload: Buffer, options: bytes = b"") -> None:
+        receiver = self.receiver
+        window = receiver.window(self._own_mss, self._window_limit())
+        field = min(window >> self._our_scale if self._our_scale else window, 65535)
+        mss = self.sender.mss
+        self._headers.tcp(
+            sequence, receiver.next, flags, field, options, payload, mss if len(payload) > mss else 0
+        )
+        receiver.acknowledged = receiver.next
+        self._ack_now = False
+        self._ack_due = inf
+
+    def _window_limit(self) -> int:
+        """The receiver's limit, or what is left of it when all connections together hold too much."""
+        tcp = self._tcp
+        if tcp.held < tcp.context.config.limits.tcp_memory >> 1:
+            return self.receiver.limit
+        return min(self.receiver.limit, 65535)
+
+    def _send_syn_ack(self) -> None:
+        options = b"\x02\x04" + min(self._own_mss, 65535).to_bytes(2, "big")
+        if self._our_scale is not None:
+            options += b"\x01\x03\x03" + bytes((self._our_scale,))
+        if self._sack_permitted:
+            options += b"\x01\x01\x04\x02"
+        window = min(self.receiver.limit, 65535)
+        iss = self.sender.una
+        self._headers.tcp(iss, self.receiver.next, SYN | ACK, window, options, b"", 0)
+
+    def _retransmit(self) -> None:
+        sender = self.sender
+        for sequence, payload in sender.retransmissions():
+            self._send_segment(sequence, ACK | PSH, payload)
+        if sender.fin_sent and sender.in_flight == 1:
+            self._send_segment(sender.una, ACK | FIN, b"")
+
+    # time
+
+    def _arm(self) -> None:
+        idle = self._active + self._tcp.context.config.limits.tcp_keepalive + self._probes * KEEPALIVE_INTERVAL
+        deadline = min(self._ack_due, self._retransmit_at, self._time_wait_at, idle)
+        self._tcp.context.timers.arm(self, deadline)
+
+    def expire(self) -> None:
+        """A deadline armed by `_arm` has passed."""
+        now = self._tcp.context.now
+        if self._time_wait_at <= now:
+            self.fire(states.TIME_OVER)
+            return
+        if self._ack_due <= now:
+            self._ack_now = True
+        if self._retransmit_at <= now:
+            self._retransmission_timeout(now)
+        elif now - self._active >= self._tcp.context.config.limits.tcp_keepalive + self._probes * KEEPALIVE_INTERVAL:
+            self._probe_silent_guest()
+        if self._state[0] is not states.GONE:
+            self.touch()
+            self._arm()
+
+    def _retransmission_timeout(self, now: float) -> None:
+        sender = self.sender
+        if self._state[0] is states.SYN_ACK_SENT:
+            if sender.retries >= SYN_ACK_RETRIES:
+                self._give_up()
+                return
+            sender.back_off()
+            self._send_syn_ack()
+        elif not sender.in_flight:
+            if sender.unsent:  # zero-window probe: one byte beyond the window (RFC 9293, 3.8.6.1)
+                sequence = sender.next
+                self._send_segment(sequence, ACK | PSH, sender.next_payload(1, now))
+                sender.rto = min(sender.rto * 2, 60.0)
+        else:
+            if sender.retries >= DATA_RETRIES:
+                self._effect_send_reset()
+                self._give_up()
+                return
+            sender.back_off()
+            sender.begin_recovery(1)
+            self._retransmit()
+        self._retransmit_at = now + sender.rto
+
+    def _probe_silent_guest(self) -> None:
+        """RFC 9293, 3.8.4: a segment just before the window, which a living guest acknowledges."""
+        if self._probes >= KEEPALIVE_PROBES:
+            self._effect_send_reset()
+            self._give_up()
+            return
+        self._probes += 1
+        self._send_segment(add(self.sender.next, -1), ACK, b"")
+
+    def _give_up(self) -> None:
+        self.fire(states.GUEST_RESET)

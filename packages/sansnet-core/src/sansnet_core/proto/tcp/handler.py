@@ -1,0 +1,166 @@
+"""TCP: which segment belongs to which connection, who may open one, and the end of each."""
+
+from __future__ import annotations
+
+from sansnet_core.actions import Buffer, Endpoint, ExtendedError, OpenStream, SocketId
+from sansnet_core.context import Context
+from sansnet_core.egress import FlowHeaders
+from sansnet_core.errors import Malformed, Reason
+from sansnet_core.notices import FlowClosed, FlowOpened
+from sansnet_core.proto.tcp import states
+from sansnet_core.proto.tcp.flow import TcpFlow
+from sansnet_core.wire import tcp as wire
+from sansnet_core.wire.ip import TCP, IpHeader
+from sansnet_core.wire.tcp import ACK, FIN, RST, SYN, TcpHeader, add, diff
+
+__all__ = ["Tcp"]
+
+
+class Tcp:
+    """All TCP connections of the guest.
+
+    Attributes:
+        dirty: connections to be flushed at the end of the batch.
+        starved: connections that were refused a budget because of the memory limit.
+        held: payload bytes that all connections hold.
+        pending: connections whose handshake with the host or the guest is not complete.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.dirty: list[TcpFlow] = []
+        self.starved: set[TcpFlow] = set()
+        self.held = 0
+        self.pending = 0
+        self._flows: dict[bytes, TcpFlow] = {}
+        self._sockets: dict[SocketId, TcpFlow] = {}
+
+    def __len__(self) -> int:
+        return len(self._flows)
+
+    # the guest
+
+    def receive(self, ip: IpHeader, buf: Buffer) -> None:
+        """A segment from the guest.
+
+        Raises:
+            Malformed: the segment means nothing, or is not let through.
+        """
+        tcp = wire.parse(buf, ip, self.context.verify)
+        key = ip.source + ip.destination + buf[ip.start : ip.start + 4]
+        flow = self._flows.get(key)
+        if tcp.flags & (SYN | ACK | RST) == SYN:
+            if flow is None or self._superseded(flow, tcp):
+                self._open(ip, tcp, key, buf)
+                return
+            if flow.irs == tcp.sequence and flow.lifecycle[0] is states.SYN_RECEIVED:
+                return  # repeated while the host's connect is under way
+        if flow is not None:
+            flow.receive(tcp, buf)
+        elif not tcp.flags & RST:
+            self._reset(ip, tcp)
+
+    def _superseded(self, flow: TcpFlow, syn: TcpHeader) -> bool:
+        """Whether a new SYN ends `flow`: nothing was answered yet, or it is in TIME-WAIT (RFC 9293, 3.10.7.4)."""
+        state = flow.lifecycle[0]
+        if state is states.SYN_RECEIVED and syn.sequence != flow.irs:
+            flow.fire(states.GUEST_RESET)
+            return True
+        if state is states.TIME_WAIT and diff(syn.sequence, flow.receiver.next) > 0:
+            flow.fire(states.TIME_OVER)
+            return True
+        return False
+
+    def _open(self, ip: IpHeader, syn: TcpHeader, key: bytes, buf: Buffer) -> None:
+        context = self.context
+        limits = context.config.limits
+        if not syn.source_port or not syn.destination_port:
+            raise Malformed(Reason.TCP_PORT)
+        host = context.forwarding.to_host(ip.destination, syn.destination_port)
+        if host is None:
+            self._reset(ip, syn)
+            raise Malformed(Reason.IP_DESTINATION)
+        if len(self._flows) >= limits.tcp_flows or self.pending >= limits.tcp_pending:
+            raise Malformed(Reason.TCP_LIMIT)  # the guest repeats its SYN, and may be luckier then
+        guest = Endpoint(ip.source, syn.source_port)
+        remote = Endpoint(ip.destination, syn.destination_port)
+        options = wire.parse_options(buf, syn.options_start, syn.start)
+        flow = TcpFlow(self, context.new_socket(), key, guest, remote, syn, options)
+        self._flows[key] = flow
+        self._sockets[flow.socket] = flow
+        self.pending += 1
+        context.out.actions.append(OpenStream(flow.socket, host, context.forwarding.outbound(host.address)))
+        context.notify(FlowOpened(flow.socket, TCP, guest, remote, host))
+
+    def _reset(self, ip: IpHeader, tcp: TcpHeader) -> None:
+        """Answer a segment that belongs to no connection (RFC 9293, 3.10.7.1)."""
+        headers = FlowHeaders(
+            self.context.egress,
+            Endpoint(ip.destination, tcp.destination_port),
+            Endpoint(ip.source, tcp.source_port),
+            TCP,
+        )
+        if tcp.flags & ACK:
+            headers.tcp(tcp.acknowledgment, 0, RST, 0, b"", b"", 0)
+        else:
+            length = tcp.end - tcp.start + bool(tcp.flags & SYN) + bool(tcp.flags & FIN)
+            headers.tcp(0, add(tcp.sequence, length), RST | ACK, 0, b"", b"", 0)
+
+    # the host's sockets; a fact about a socket that is closed already is a race, and ignored
+
+    def stream_connected(self, socket: SocketId) -> None:
+        """The host's connect succeeded."""
+        if flow := self._sockets.get(socket):
+            flow.fire(states.HOST_CONNECTED)
+
+    def stream_received(self, socket: SocketId, data: bytes) -> None:
+        """Bytes from the host."""
+        if flow := self._sockets.get(socket):
+            flow.stream_received(data)
+
+    def stream_sent(self, socket: SocketId, count: int) -> None:
+        """The host's socket took `count` bytes of what `SendStream` gave."""
+        if flow := self._sockets.get(socket):
+            flow.stream_sent(count)
+
+    def stream_ended(self, socket: SocketId) -> None:
+        """The host sent FIN."""
+        if flow := self._sockets.get(socket):
+            flow.stream_ended()
+
+    def stream_failed(self, socket: SocketId, errno: int, error: ExtendedError | None) -> None:
+        """The host's socket is of no more use."""
+        if flow := self._sockets.get(socket):
+            flow.fire(states.HOST_FAILED)
+
+    def receive_budget(self, socket: SocketId) -> int:
+        """How many bytes may be read from the host's socket."""
+        flow = self._sockets.get(socket)
+        return flow.receive_budget() if flow else 0
+
+    # the end of a batch, and of a connection
+
+    def flush(self) -> None:
+        """Emit what the inputs since the last call ask for."""
+        if self.starved and self.held < self.context.config.limits.tcp_memory >> 1:
+            for flow in self.starved:
+                flow.touch()
+            self.starved.clear()
+        flows, self.dirty = self.dirty, []
+        for flow in flows:
+            flow.flush()
+
+    def forget(self, flow: TcpFlow) -> None:
+        """The connection is over on both sides."""
+        context = self.context
+        if self._flows.get(flow.key) is flow:
+            del self._flows[flow.key]
+        if self._sockets.pop(flow.socket, None) is None:
+            return
+        if flow.pending:
+            self.pending -= 1
+        self.held -= flow.held
+        flow.held = 0
+        self.starved.discard(flow)
+        context.timers.forget(flow)
+        context.notify(FlowClosed(flow.socket, TCP, flow.guest, flow.remote, flow.sent, flow.received))

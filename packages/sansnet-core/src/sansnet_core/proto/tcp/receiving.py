@@ -1,0 +1,157 @@
+"""Guest to host: order, overlap, the window that we offer, and when to acknowledge.
+
+Theory of operation. A byte is acknowledged when it is ours to deliver: it has been ordered from the driver, which
+keeps it until the host's socket takes it. The window is the limit less what the host has yet to take, so a slow host
+closes the window and the guest waits without ever having to retransmit. The window's right edge never moves left
+(RFC 9293, 3.8.6). Data beyond a gap is kept, bounded in bytes by the window and in pieces by a limit, and reported
+by SACK (RFC 2018).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sansnet_core.actions import Buffer
+from sansnet_core.wire.tcp import add, diff
+
+__all__ = ["Receiver"]
+
+_MAX_SACK_BLOCKS: Final = 4
+"""As many as fit in 40 bytes of options without timestamps."""
+
+
+class Receiver:
+    """The receiving half of one connection.
+
+    Attributes:
+        next: RCV.NXT.
+        edge: right edge of the window offered to the guest; data up to it is accepted.
+        limit: most bytes held for the host.
+        unsent: bytes ordered from the driver that the host's socket did not take yet.
+        acknowledged: the acknowledgment number of the last segment sent.
+        queued: bytes held beyond a gap.
+    """
+
+    __slots__ = ("_latest", "_pieces", "acknowledged", "edge", "limit", "next", "queued", "unsent")
+
+    def __init__(self, irs: int, limit: int) -> None:
+        self.next = add(irs, 1)
+        self.acknowledged = self.next
+        self.limit = limit
+        self.edge = add(self.next, min(limit, 65535))  # the SYN-ACK's window is never scaled (RFC 7323, 2.2)
+        self.unsent = 0
+        self.queued = 0
+        self._pieces: list[tuple[int, Buffer]] | None = None
+        self._latest = 0
+
+    def acceptable(self, sequence: int, length: int) -> bool:
+        """Whether a segment of `length` (SYN and FIN included) touches the window (RFC 9293, table 6)."""
+        first = diff(sequence, self.next)
+        window = diff(self.edge, self.next)
+        if length == 0:
+            return first == 0 if window == 0 else 0 <= first < window
+        return window > 0 and first < window and first + length > 0
+
+    def accept(self, sequence: int, data: Buffer, most_pieces: int) -> list[Buffer]:
+        """Take the data of an acceptable segment.
+
+        Args:
+            sequence: of its first byte.
+            data: its payload.
+            most_pieces: bound on the pieces kept beyond a gap.
+
+        Returns:
+            What is in order now; empty if the data lies beyond a gap or is known already.
+        """
+        ahead = diff(sequence, self.next)
+        if ahead < 0:
+            data = data[-ahead:]
+            ahead = 0
+        room = diff(self.edge, self.next) - ahead
+        if len(data) > room:
+            data = data[: max(room, 0)]
+        if not data:
+            return []
+        if ahead:
+            self._keep(add(self.next, ahead), data, most_pieces)
+            return []
+        ready = [data]
+        self.next = add(self.next, len(data))
+        if self._pieces:
+            self._join(ready)
+        self.unsent += sum(map(len, ready))
+        return ready
+
+    def _keep(self, sequence: int, data: Buffer, most_pieces: int) -> None:
+        """Insert what no kept piece covers yet; earlier pieces win."""
+        pieces = self._pieces = self._pieces or []
+        self._latest = sequence
+        index = 0
+        while data:
+            free = len(data)
+            if index < len(pieces):
+                first, piece = pieces[index]
+                free = diff(first, sequence)
+                if free <= 0:
+                    covered = max(free + len(piece), 0)
+                    sequence, data = add(sequence, covered), data[covered:]
+                    index += 1
+                    continue
+            if len(pieces) >= most_pieces:
+                return
+            part = bytes(data[:free])  # a copy: a small piece must not keep the whole frame that it came in
+            pieces.insert(index, (sequence, part))
+            self.queued += len(part)
+            sequence, data = add(sequence, len(part)), data[len(part) :]
+            index += 1
+
+    def _join(self, ready: list[Buffer]) -> None:
+        """Move kept pieces that have become in order."""
+        pieces = self._pieces
+        while pieces and diff(pieces[0][0], self.next) <= 0:
+            sequence, data = pieces.pop(0)
+            self.queued -= len(data)
+            data = data[diff(self.next, sequence) :]
+            if data:
+                ready.append(data)
+                self.next = add(self.next, len(data))
+        if not pieces:
+            self._pieces = None
+
+    def forget(self) -> None:
+        """Drop what is held beyond a gap."""
+        self._pieces = None
+        self.queued = 0
+
+    def sack_blocks(self) -> list[tuple[int, int]]:
+        """What is held beyond the gap, the block with the newest data first (RFC 2018, 4)."""
+        blocks: list[tuple[int, int]] = []
+        newest = 0
+        for sequence, data in self._pieces or ():
+            if blocks and blocks[-1][1] == sequence:
+                blocks[-1] = blocks[-1][0], add(sequence, len(data))
+            else:
+                blocks.append((sequence, add(sequence, len(data))))
+            if diff(self._latest, blocks[-1][0]) >= 0:
+                newest = len(blocks) - 1
+        if blocks:
+            blocks.insert(0, blocks.pop(newest))
+        return blocks[:_MAX_SACK_BLOCKS]
+
+    def window(self, mss: int, limit: int) -> int:
+        """Move the right edge as far as it may, and give the window in bytes.
+
+        Args:
+            mss: the guest's segment size; smaller steps are not offered (RFC 9293, 3.8.6.2.2).
+            limit: most bytes to hold at present; at most `self.limit`.
+        """
+        gain = limit - self.unsent - diff(self.edge, self.next)
+        if gain >= min(mss, limit >> 1):
+            self.edge = add(self.edge, gain)
+        return diff(self.edge, self.next)
+
+    def window_opens(self, mss: int, limit: int) -> bool:
+        """Whether the guest should be told of a larger window without waiting for its data."""
+        offered = diff(self.edge, self.next)
+        gain = limit - self.unsent - offered
+        return gain >= limit >> 1 or (offered < mss <= gain)

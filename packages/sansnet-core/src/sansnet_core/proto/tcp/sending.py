@@ -1,0 +1,307 @@
+"""Host to guest: the send buffer, the guest's window, retransmission.
+
+Theory of operation. Bytes read from the host are held until the guest acknowledges them. Two queues hold them:
+`sent`, one entry for each frame sent, from SND.UNA on; and `unsent`. Chunks move from one to the other, cut by
+memoryview, never copied except to join small ones.
+
+Retransmission follows RFC 6298 (timer), RFC 5681/6582 (fast retransmit on three duplicates) and RFC 6675 (holes below
+what SACK reports). There is deliberately no congestion window: the path to the guest is one link, whose queue pushes
+back by itself, and the guest's window is the only bound.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Final
+
+from sansnet_core.actions import Buffer
+from sansnet_core.wire.tcp import add, diff
+
+__all__ = ["Sender"]
+
+MIN_RTO: Final = 0.2
+"""Linux's TCP_RTO_MIN. RFC 6298 2.4 says 1 s; the link to a guest has no queues that would excuse it."""
+MAX_RTO: Final = 60.0
+INITIAL_RTO: Final = 1.0
+DUPLICATES: Final = 3
+_MOST_SACKED: Final = 64
+"""Ranges remembered; the guest may report more, then the oldest knowledge is lost, not correctness."""
+
+
+class Sender:
+    """The sending half of one connection.
+
+    Attributes:
+        una: SND.UNA.
+        next: SND.NXT; nothing beyond it was ever sent.
+        window: SND.WND in bytes, scaled.
+        largest_window: largest ever offered.
+        scale: the guest's window shift.
+        mss: most payload bytes of a segment.
+        buffered: bytes held, sent or not.
+        rto: seconds, backed off.
+        retries: retransmissions since the guest last acknowledged something new.
+        ended: no more data will come: a FIN follows the last byte.
+        fin_sent: the FIN occupies the sequence number before `next`.
+    """
+
+    __slots__ = (
+        "_recovery_burst",
+        "_retransmitted",
+        "_rtt_sequence",
+        "_rtt_start",
+        "_rttvar",
+        "_sacked",
+        "_sent",
+        "_srtt",
+        "_unsent",
+        "buffered",
+        "duplicates",
+        "ended",
+        "fin_sent",
+        "largest_window",
+        "mss",
+        "next",
+        "recover",
+        "retries",
+        "rto",
+        "scale",
+        "una",
+        "unsent",
+        "window",
+        "wl1",
+        "wl2",
+    )
+
+    def __init__(self, iss: int) -> None:
+        self.una = iss
+        self.next = iss
+        self.window = 0
+        self.largest_window = 0
+        self.wl1 = 0
+        self.wl2 = iss
+        self.scale = 0
+        self.mss = 536
+        self.buffered = 0
+        self.unsent = 0
+        self.rto = INITIAL_RTO
+        self.retries = 0
+        self.duplicates = 0
+        self.recover: int | None = None
+        """SND.NXT when loss recovery began, or None outside of it."""
+        self.ended = False
+        self.fin_sent = False
+        self._sent: deque[Buffer] | None = None
+        self._unsent: deque[Buffer] | None = None
+        self._sacked: list[tuple[int, int]] | None = None
+        self._retransmitted = iss
+        self._recovery_burst = 0
+        self._srtt: float | None = None
+        self._rttvar = 0.0
+        self._rtt_sequence = 0
+        self._rtt_start: float | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """Sequence numbers sent and not acknowledged."""
+        return diff(self.next, self.una)
+
+    def usable(self) -> int:
+        """Bytes that the guest's window still has room for; may be negative if it shrank."""
+        return self.window - diff(self.next, self.una)
+
+    def enqueue(self, data: Buffer) -> None:
+        """Take bytes from the host."""
+        if self._unsent is None:
+            self._unsent = deque()
+        self._unsent.append(data)
+        self.unsent += len(data)
+        self.buffered += len(data)
+
+    def next_payload(self, most: int, now: float) -> Buffer:
+        """Move the next bytes, at most `most`, from unsent to sent, and advance SND.NXT over them."""
+        unsent = self._unsent
+        assert unsent
+        payload = unsent[0]
+        size = len(payload)
+        if size > most:
+            view = memoryview(payload)
+            payload, unsent[0] = view[:most], view[most:]
+            size = most
+        else:
+            unsent.popleft()
+            if size < most and unsent:
+                parts = [payload]
+                while unsent and size < most:
+                    part = unsent[0]
+                    take = most - size
+                    if len(part) > take:
+                        view = memoryview(part)
+                        part, unsent[0] = view[:take], view[take:]
+                    else:
+                        unsent.popleft()
+                    parts.append(part)
+                    size += len(part)
+                payload = b"".join(parts)
+        if not unsent:
+            self._unsent = None
+        if self._sent is None:
+            self._sent = deque()
+        self._sent.append(payload)
+        self.unsent -= size
+        self.advance(size, now)
+        return payload
+
+    def advance(self, count: int, now: float) -> None:
+        """SND.NXT moves over sequence numbers that are being sent for the first time; time them (RFC 6298, 3)."""
+        self.next = add(self.next, count)
+        if self._rtt_start is None:
+            self._rtt_start = now
+            self._rtt_sequence = self.next
+
+    # acknowledgments
+
+    def acknowledge(self, acknowledgment: int, now: float) -> int:
+        """SND.UNA moves to `acknowledgment`, which is new and within what was sent.
+
+        Returns:
+            How many payload bytes were let go of.
+        """
+        count = diff(acknowledgment, self.una)
+        self.una = acknowledgment
+        self.duplicates = 0
+        if self._rtt_start is not None and diff(acknowledgment, self._rtt_sequence) >= 0:
+            self._sample(now - self._rtt_start)
+            self._rtt_start = None
+        elif self._srtt is not None:
+            self._set_rto()  # the backed-off value has done its work
+        self.retries = 0
+        released = 0
+        sent = self._sent
+        while sent and count:
+            size = len(sent[0])
+            if size > count:
+                sent[0] = memoryview(sent[0])[count:]
+                size = count
+            else:
+                sent.popleft()
+            released += size
+            count -= size
+        if not sent:
+            self._sent = None
+        self.buffered -= released
+        if self._sacked:
+            self._sacked = [block for block in self._sacked if diff(block[1], acknowledgment) > 0] or None
+        if self.recover is not None:
+            if diff(acknowledgment, self.recover) >= 0:
+                self.recover = None
+            else:
+                self._recovery_burst *= 2
+                if diff(self._retransmitted, acknowledgment) < 0:
+                    self._retransmitted = acknowledgment
+        return released
+
+    def _sample(self, rtt: float) -> None:
+        """RFC 6298, 2.2 and 2.3."""
+        if self._srtt is None:
+            self._srtt = rtt
+            self._rttvar = rtt / 2
+        else:
+            self._rttvar += (abs(self._srtt - rtt) - self._rttvar) / 4
+            self._srtt += (rtt - self._srtt) / 8
+        self._set_rto()
+
+    def _set_rto(self) -> None:
+        assert self._srtt is not None
+        self.rto = min(max(self._srtt + 4 * self._rttvar, MIN_RTO), MAX_RTO)
+
+    def sack(self, blocks: tuple[tuple[int, int], ...]) -> bool:
+        """Note what the guest holds beyond a gap (RFC 2018, 5); absurd blocks are ignored.
+
+        Returns:
+            Whether anything of it is news.
+        """
+        old = self._sacked or []
+        ranges = old + [
+            block
+            for block in blocks
+            if diff(block[0], self.una) > 0 and diff(block[1], block[0]) > 0 and diff(self.next, block[1]) >= 0
+        ]
+        ranges.sort(key=lambda block: diff(block[0], self.una))
+        merged: list[tuple[int, int]] = []
+        for first, last in ranges:
+            if merged and diff(first, merged[-1][1]) <= 0:
+                if diff(last, merged[-1][1]) > 0:
+                    merged[-1] = merged[-1][0], last
+            else:
+                merged.append((first, last))
+        self._sacked = merged[:_MOST_SACKED] or None
+        return merged != old
+
+    def sack_says_lost(self) -> bool:
+        """Whether more than two segments' worth of data beyond SND.UNA has arrived (RFC 6675, IsLost)."""
+        return sum(diff(last, first) for first, last in self._sacked or ()) > (DUPLICATES - 1) * self.mss
+
+    # retransmission
+
+    def begin_recovery(self, burst: int) -> None:
+        """Retransmit from SND.UNA.
+
+        Args:
+            burst: how many segments at once; it doubles with every acknowledgment.
+        """
+        self.recover = self.next
+        self._retransmitted = self.una
+        self._recovery_burst = burst
+        self._rtt_start = None  # Karn: a retransmitted segment is not timed (RFC 6298, 3)
+
+    def back_off(self) -> None:
+        """The retransmission timer expired (RFC 6298, 5.5)."""
+        self.retries += 1
+        self.rto = min(self.rto * 2, MAX_RTO)
+        self._sacked = None  # the guest may have reneged (RFC 2018, 8)
+
+    def retransmissions(self) -> Iterator[tuple[int, Buffer]]:
+        """Segments to send again now: holes that were not sent again in this recovery.
+
+        Yields:
+            Sequence number and payload.
+        """
+        assert self.recover is not None
+        if self._sacked:
+            end = self._sacked[-1][1]
+            burst = 1 << 30  # every hole below the highest SACK is lost: later data has arrived
+        else:
+            end = self.recover
+            burst = self._recovery_burst
+        position = self._retransmitted
+        for sequence, payload in self._pieces(position, end):
+            if burst <= 0:
+                break
+            burst -= 1
+            self._retransmitted = add(sequence, len(payload))
+            yield sequence, payload
+
+    def _pieces(self, position: int, end: int) -> Iterator[tuple[int, Buffer]]:
+        """What was sent from `position` to `end` and not reported by SACK, in segments."""
+        sequence = self.una
+        sacked = list(self._sacked or ())
+        for payload in list(self._sent or ()):
+            offset = max(diff(position, sequence), 0)
+            while offset < len(payload):
+                at = add(sequence, offset)
+                if diff(end, at) <= 0:
+                    return
+                while sacked and diff(sacked[0][1], at) <= 0:
+                    del sacked[0]
+                size = min(self.mss, len(payload) - offset, diff(end, at))
+                if sacked:
+                    ahead = diff(sacked[0][0], at)
+                    if ahead <= 0:
+                        offset += diff(sacked[0][1], at)
+                        continue
+                    size = min(size, ahead)
+                yield at, memoryview(payload)[offset : offset + size]
+                offset += size
+            sequence = add(sequence, len(payload))
