@@ -116,8 +116,7 @@ class Reassembly:
         context = self._context
         limits = context.config.limits
         if len(self._datagrams) >= limits.reassembly_datagrams:
-            del self._datagrams[next(iter(self._datagrams))]
-            context.drop(Reason.FRAGMENT_LIMIT)
+            self._forget_oldest(Reason.FRAGMENT_LIMIT)
         datagram = self._datagrams[key] = _Datagram(context.now + limits.reassembly_time, ip)
         if self.deadline == inf:
             context.timers.arm(self, datagram.deadline)
@@ -127,10 +126,13 @@ class Reassembly:
         """Forget the datagrams whose time is over."""
         context = self._context
         while self._datagrams:
-            key, datagram = next(iter(self._datagrams.items()))
-            if datagram.deadline > context.now:
-                context.timers.arm(self, datagram.deadline)
+            deadline = next(iter(self._datagrams.values())).deadline
+            if deadline > context.now:
+                context.timers.arm(self, deadline)
                 return
-            del self._datagrams[key]
-            if datagram.spoiled is None:
-                context.drop(Reason.FRAGMENT_TIMEOUT)
+            self._forget_oldest(Reason.FRAGMENT_TIMEOUT)
+
+    def _forget_oldest(self, reason: Reason) -> None:
+        datagram = self._datagrams.pop(next(iter(self._datagrams)))
+        if datagram.spoiled is None:  # else its fragments are counted already
+            self._context.drop(reason)
