@@ -148,6 +148,7 @@ def test_busybox_udhcpc_gets_every_option(lab: Lab) -> None:
         "serverid": GATEWAY4,
         "hostname": "visitor",
     }
+    assert {name: got.get(name) for name in expected} == expected
 
 
 def test_a_dhcp_client_learns_the_route_to_a_gateway_outside_its_prefix(lab: Lab) -> None:

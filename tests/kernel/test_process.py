@@ -1,0 +1,272 @@
+"""`sansnet run` as a process: exit statuses, signals, the terminal, and what is left behind."""
+
+from __future__ import annotations
+
+import os
+import pty
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.lab import RUN_SANSNET, SERVER4, USER, Guest, Lab, eventually
+from tests.lab.namespaces import running
+
+
+@pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [
+        ("exit 0", 0),
+        ("exit 3", 3),
+        ("kill -KILL $$", 128 + 9),
+        ("kill -TERM $$", 128 + 15),
+        ("kill -PIPE $$", 128 + 13),
+    ],
+)
+def test_the_status_is_the_commands(lab: Lab, script: str, status: int, user: int | None) -> None:
+    done = lab.sansnet([], ["sh", "-c", script], user=user)
+    assert (done.returncode, done.stderr) == (status, "")
+
+
+def test_a_command_that_is_missing_gives_127(lab: Lab) -> None:
+    done = lab.sansnet([], ["no-such-program"])
+    assert done.returncode == 127
+    assert done.stderr.startswith("sansnet: ")
+    assert "no-such-program" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_command_that_cannot_be_executed_gives_126(lab: Lab) -> None:
+    file = lab.directory / "not-executable"
+    file.write_text("")
+    file.chmod(0o644)
+    done = lab.sansnet([], [str(file)])
+    assert done.returncode == 126
+    assert done.stderr.startswith("sansnet: ")
+    assert str(file) in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_streams_of_the_command_are_sansnets_own(lab: Lab) -> None:
+    command = lab.sansnet_command([], ["sh", "-c", "cat; echo error >&2"], user=None, before="")
+    done = subprocess.run(command, input="through\n", text=True, capture_output=True, timeout=20, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("through\n", "error\n", 0)
+
+
+def test_the_command_inherits_three_descriptors_and_ordinary_signals(lab: Lab) -> None:
+    script = "ls /proc/self/fd | wc -l; grep -E '^Sig(Ign|Blk)' /proc/self/status"
+    done = lab.sansnet([], ["sh", "-c", script])
+    # ls has a fourth one, of the directory it reads
+    assert done.stdout.split() == ["4", "SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
+
+
+def test_the_command_keeps_its_limit_of_descriptors(lab: Lab) -> None:
+    command = lab.sansnet_command([], ["sh", "-c", "ulimit -Sn"], user=None, before="")
+    done = subprocess.run(
+        ["prlimit", "--nofile=256:4096", "--", *command],
+        text=True,
+        capture_output=True,
+        timeout=20,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert (done.stdout, done.stderr) == ("256\n", "")
+
+
+def test_a_user_is_root_in_the_guest_and_nobody_else(lab: Lab) -> None:
+    assert lab.sansnet([], ["sh", "-c", "id -u; cat /proc/self/uid_map"], user=USER).stdout.split() == [
+        "0",
+        "0",
+        str(USER),
+        "1",
+    ]
+
+
+@contextmanager
+def waiting(lab: Lab, script: str, user: int | None = None) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """`sansnet run` of a shell script that printed a line, and the process id of the shell."""
+    command = lab.sansnet_command([], ["sh", "-c", f"echo $$; {script}"], user=user, before="")
+    with running(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        yield process, int(process.stdout.readline())
+
+
+def gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
+def test_a_signal_ends_sansnet_and_the_command(lab: Lab, number: signal.Signals, user: int | None) -> None:
+    with waiting(lab, "exec sleep 60", user) as (process, pid):
+        started = time.monotonic()
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=10)
+        assert time.monotonic() - started < 2
+        assert (process.returncode, output, errors) == (128 + number, "", "")
+        assert gone(pid)
+
+
+def test_a_command_may_handle_a_signal(lab: Lab) -> None:
+    script = "trap 'echo bye; exit 7' TERM; echo set; while :; do sleep 0.05; done"
+    with waiting(lab, script) as (process, _):
+        assert process.stdout is not None
+        assert process.stdout.readline() == "set\n"
+        process.terminate()
+        output, errors = process.communicate(timeout=10)
+        assert (process.returncode, output, errors) == (7, "bye\n", "")
+
+
+@pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
+def test_the_command_does_not_outlive_sansnet(lab: Lab, user: int | None) -> None:
+    with waiting(lab, "exec sleep 60", user) as (process, pid):
+        process.kill()
+        process.wait(5)
+        assert eventually(lambda: gone(pid))
+
+
+def test_the_commands_death_ends_sansnet_at_once(lab: Lab) -> None:
+    with waiting(lab, "exec sleep 60") as (process, pid):
+        os.kill(pid, signal.SIGKILL)
+        started = time.monotonic()
+        assert process.wait(5) == 128 + 9
+        assert time.monotonic() - started < 1
+
+
+def test_a_guest_whose_interface_goes_ends_with_one_sentence(lab: Lab) -> None:
+    with waiting(lab, "ip link delete dev uplink; exec sleep 60") as (process, pid):
+        _, errors = process.communicate(timeout=10)
+        assert process.returncode not in (0, None)
+        assert errors.startswith("sansnet: ")
+        assert errors.count("\n") == 1
+        assert eventually(lambda: gone(pid))
+
+
+def test_nothing_is_left_behind(lab: Lab) -> None:
+    def state() -> list[str]:
+        host = lab.host.shell("findmnt --noheadings --raw --output TARGET; ip -br link; ls /tmp /run /var/run").stdout
+        return sorted(line for line in host.splitlines() if not line.startswith("sansnet-lab"))
+
+    before = state()
+    lab.sansnet([], ["true"])
+    lab.sansnet([], ["no-such-program"])
+    lab.sansnet([], ["true"], user=USER)
+    assert state() == before
+
+
+class Terminal:
+    """A pseudo-terminal, whose session a command leads."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._master, slave = pty.openpty()
+        self.process = subprocess.Popen(["setsid", "--ctty", *command], stdin=slave, stdout=slave, stderr=slave)
+        os.close(slave)
+        os.set_blocking(self._master, False)
+        self.output = ""
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def expect(self, text: str) -> None:
+        """Read until a text has come."""
+        deadline = time.monotonic() + 15
+        while text not in self.output:
+            assert time.monotonic() < deadline, self.output
+            try:
+                self.output += os.read(self._master, 4096).decode()
+            except BlockingIOError:
+                time.sleep(0.01)
+
+    def close(self) -> None:
+        """End the command, if it still runs."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(5)
+        os.close(self._master)
+
+
+@contextmanager
+def terminal(command: list[str]) -> Iterator[Terminal]:
+    made = Terminal(command)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@contextmanager
+def sansnet_terminal(lab: Lab, *command: str) -> Iterator[Terminal]:
+    with terminal(lab.sansnet_command([], list(command), user=None, before="")) as made:
+        yield made
+
+
+def test_ctrl_c_interrupts_the_command_once(lab: Lab) -> None:
+    script = "trap 'count=$((count+1))' INT; echo ready; sleep 1; sleep 1; echo count $count; exit 5"
+    with sansnet_terminal(lab, "bash", "-c", script) as made:
+        made.expect("ready")
+        made.type("\x03")
+        made.expect("count 1")
+        assert made.process.wait(10) == 5
+
+
+def test_ctrl_c_ends_a_command_that_does_not_handle_it(lab: Lab) -> None:
+    with sansnet_terminal(lab, "sh", "-c", "echo ready; exec sleep 60") as made:
+        made.expect("ready")
+        made.type("\x03")
+        started = time.monotonic()
+        assert made.process.wait(10) == 128 + 2
+        assert time.monotonic() - started < 2
+        assert "Traceback" not in made.output
+
+
+def test_an_interactive_shell_has_job_control(lab: Lab) -> None:
+    with sansnet_terminal(lab, "bash", "--norc", "-i") as made:
+        made.type("PS1=; tty >/dev/null && echo on-a-$((1+1))-terminal\n")
+        made.expect("on-a-2-terminal")
+        made.type("sleep 60\n")
+        time.sleep(0.5)
+        made.type("\x1a")
+        made.expect("Stopped")
+        made.type("kill %1; echo st$((1+1))ll here\n")
+        made.expect("st2ll here")
+        assert "no job control" not in made.output
+        made.type("exit 9\n")
+        assert made.process.wait(10) == 9
+
+
+def test_a_stopped_run_goes_on_in_the_foreground(lab: Lab) -> None:
+    run = shlex.join([*RUN_SANSNET, "--", "sh", "-c", "echo be$((1))gun; sleep 3"])
+    with terminal(lab.host.command("bash", "--norc", "-i")) as made:
+        made.type(f"PS1=; {run}\n")
+        made.expect("be1gun")
+        made.type("\x1a")
+        made.expect("Stopped")
+        made.type("fg; echo resumed-$?\n")
+        made.expect("resumed-0")
+        made.type("exit\n")
+        assert made.process.wait(10) == 0
+
+
+@pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
+def test_a_guest_may_have_guests(lab: Lab, user: int | None) -> None:
+    done = lab.sansnet([], [*RUN_SANSNET, "--", "ping", "-c1", "-W5", SERVER4], user=user)
+    assert done.stderr == ""
+    assert " 0% packet loss" in done.stdout
+
+
+def test_traffic_at_the_moment_of_an_interrupt_makes_no_noise(lab: Lab, guest: Guest) -> None:
+    with lab.upstream.listen(SERVER4) as listener:
+        port = listener.getsockname()[1]
+        fetch = f"while :; do curl -s -m 1 http://{SERVER4}:{port}/ >/dev/null; done"
+        with waiting(lab, fetch) as (process, _):
+            time.sleep(1)
+            process.terminate()
+            _, errors = process.communicate(timeout=10)
+            assert "Traceback" not in errors
+            assert "Warning" not in errors
