@@ -79,7 +79,14 @@ class TcpFlow:
     )
 
     def __init__(
-        self, tcp: Tcp, socket: SocketId, key: bytes, guest: Endpoint, remote: Endpoint, syn: TcpHeader, options: TcpOptions
+        self,
+        tcp: Tcp,
+        socket: SocketId,
+        key: bytes,
+        guest: Endpoint,
+        remote: Endpoint,
+        syn: TcpHeader,
+        options: TcpOptions,
     ) -> None:
         context = tcp.context
         config = context.config
@@ -189,7 +196,7 @@ class TcpFlow:
         flags = tcp.flags
         size = tcp.end - tcp.start
         if tcp.sequence != receiver.next or flags & (SYN | RST | FIN) or not self._established:
-            if not self._check(tcp, size):
+            if not self._check(tcp, size, buf):
                 return
         elif size and not receiver.acceptable(tcp.sequence, size):
             # A zero-window probe: its acknowledgment counts (RFC 9293, 3.10.7.4), its data does not
@@ -208,7 +215,7 @@ class TcpFlow:
             self._take_fin()
         self.touch()
 
-    def _check(self, tcp: TcpHeader, size: int) -> bool:
+    def _check(self, tcp: TcpHeader, size: int, buf: Buffer) -> bool:
         """The parts of RFC 9293 3.10.7.4 that rarely say no; answers by itself what needs an answer.
 
         Returns:
@@ -228,7 +235,7 @@ class TcpFlow:
                 self._tcp.context.drop(Reason.TCP_SEQUENCE)
                 return False
             if flags & ACK and self._established:
-                self._acknowledge(tcp, 0, b"")
+                self._acknowledge(tcp, 0, buf)
                 self.touch()
             return False
         if flags & RST:
@@ -457,9 +464,7 @@ class TcpFlow:
         window = receiver.window(self._own_mss, self._window_limit())
         field = min(window >> self._our_scale if self._our_scale else window, 65535)
         mss = self.sender.mss
-        self._headers.tcp(
-            sequence, receiver.next, flags, field, options, payload, mss if len(payload) > mss else 0
-        )
+        self._headers.tcp(sequence, receiver.next, flags, field, options, payload, mss if len(payload) > mss else 0)
         receiver.acknowledged = receiver.next
         self._ack_now = False
         self._ack_due = inf
@@ -502,6 +507,7 @@ class TcpFlow:
             self.fire(states.TIME_OVER)
             return
         if self._ack_due <= now:
+            self._ack_due = inf
             self._ack_now = True
         if self._retransmit_at <= now:
             self._retransmission_timeout(now)
