@@ -99,6 +99,7 @@ class Connection:
         self._unacknowledged = 0
         # What tests ask about
         self.retransmissions = self.probes = self.keepalives = self.probes_received = 0
+        self.challenges = 0
         self.segments_received: list[Segment] = []
         self.last_heard = now
         self._transmit_syn(now)
@@ -249,24 +250,23 @@ class Connection:
             size = min(largest, self._end - self.nxt, limit - self.nxt)
             nearest = min((start for start, _ in self._sacked if start > self.nxt), default=last)
             size = min(size, nearest - self.nxt)
-            room_for_fin = self._fin_wanted and self.nxt + max(0, size) == self._end
-            if size <= 0 and not (room_for_fin and self.nxt == self._end):
+            if size < 0 or (size == 0 and not (self.nxt == self._end < limit)):
                 break
             # Silly window avoidance (RFC 9293, 3.8.6.2.1): a small segment only if it is the last one
             small = size < mss and self.nxt + size < min(self._end, nearest)
             if small and self.nxt > self.una and self._window < 2 * mss:
                 break
-            self._transmit(self.nxt, max(0, size), now)
+            self._transmit(self.nxt, size, now, fin=self.nxt + size < limit)
         if self.una < self.most and self._rto_deadline == math.inf:
             self._rto_deadline = now + self._rto
         if self.una == self.nxt and self.nxt < last and self._rto_deadline == math.inf:
             self._rto_deadline = now + self._rto  # the persist timer
 
-    def _transmit(self, position: int, size: int, now: float) -> None:
+    def _transmit(self, position: int, size: int, now: float, *, fin: bool = True) -> None:
         payload = bytes(self._outgoing[position - 1 : position - 1 + size])
         end = position + size
-        flags = ACK | (PSH if end == self._end else 0)
-        if self._fin_wanted and end == self._end:
+        flags = ACK | (PSH if size and end == self._end else 0)
+        if fin and self._fin_wanted and end == self._end:
             flags |= FIN
             end += 1
         if position < self.most:
@@ -321,9 +321,9 @@ class Connection:
             return
         position = self._rcv_nxt + _signed(segment.sequence - self.expected)
         if segment.flags & RST:
-            assert position == self._rcv_nxt, f"reset at {position}, expected {self._rcv_nxt}"
-            self.reset = True
-            self._rto_deadline = self._ack_deadline = math.inf
+            if self.fin_received and self.fin_acknowledged:
+                return  # TIME-WAIT: an old segment of ours, late on the cable, met no connection
+            self._receive_reset(position)
             return
         if segment.flags & SYN:
             assert position == 0, "a SYN inside the connection"
@@ -332,6 +332,16 @@ class Connection:
         assert segment.flags & ACK, "a segment without ACK"
         self._receive_ack(segment, position, now)
         self._receive_data(segment, position, now)
+
+    def _receive_reset(self, position: int) -> None:
+        """RFC 5961, 3.2: only the exact number resets; another one in the window is challenged."""
+        if position == self._rcv_nxt:
+            self.reset = True
+            self._rto_deadline = self._ack_deadline = math.inf
+        else:
+            assert self._rcv_nxt < position <= self._edge, f"reset at {position}, expected {self._rcv_nxt}"
+            self.challenges += 1
+            self._ack_now = True
 
     def _receive_syn_ack(self, segment: Segment, now: float) -> None:
         assert segment.flags & ACK, "an answer to SYN without ACK"

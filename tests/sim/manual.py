@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from dataclasses import replace
+from typing import Final, Unpack
 
-from tests.sim.packets import ACK, PSH, SYN, Segment
+from tests.sim.packets import ACK, PSH, SYN, Segment, SegmentFields
 from tests.sim.pair import SERVER, Pair
 
 __all__ = ["ManualConnection"]
@@ -30,24 +31,23 @@ class ManualConnection:
         self.expected = 0
         self.syn_ack: Segment | None = None
 
-    def segment(self, flags: int = ACK, payload: bytes = b"", **changes: object) -> Segment:
-        """A segment at the current place, with changes; nothing is sent and nothing moves on."""
-        fields: dict[str, object] = {
-            "sequence": self.sequence,
-            "acknowledgment": self.expected if flags & ACK else 0,
-            "flags": flags,
-            "payload": payload,
-            "window": 65535,
-            **changes,
-        }
-        guest = self._pair.guest.ipv4
-        fields["sequence"] = int(str(fields["sequence"])) % _MODULUS
-        fields["acknowledgment"] = int(str(fields["acknowledgment"])) % _MODULUS
-        return Segment(guest, self.port, SERVER, 80, **fields)  # type: ignore[arg-type]
+    def segment(self, flags: int = ACK, payload: bytes = b"", **fields: Unpack[SegmentFields]) -> Segment:
+        """A segment at the current place, with other fields as given; nothing is sent and nothing moves on."""
+        place = Segment(
+            self._pair.guest.ipv4,
+            self.port,
+            SERVER,
+            80,
+            self.sequence,
+            self.expected if flags & ACK else 0,
+            flags,
+            payload=payload,
+        )
+        return replace(place, **fields)
 
-    def send(self, flags: int = ACK, payload: bytes = b"", **changes: object) -> list[Segment]:
+    def send(self, flags: int = ACK, payload: bytes = b"", **fields: Unpack[SegmentFields]) -> list[Segment]:
         """Send a segment as `segment` makes it; what the network answers at once."""
-        self._pair.guest.send(self.segment(flags, payload, **changes).ip())
+        self._pair.guest.send(self.segment(flags, payload, **fields).ip())
         self._pair.settle()
         return self.take()
 
@@ -58,14 +58,14 @@ class ManualConnection:
         self._pair.guest.strays = [segment for segment in strays if segment.destination_port != self.port]
         return mine
 
-    def syn(self, **changes: object) -> list[Segment]:
-        """Send a SYN that offers everything, unless `changes` say otherwise."""
-        offer: dict[str, object] = {"mss": 1460, "scale": 0, "sack_permitted": True, **changes}
-        return self.send(SYN, **{"sequence": self.first, **offer})
+    def syn(self, **fields: Unpack[SegmentFields]) -> list[Segment]:
+        """Send a SYN that offers everything, unless `fields` say otherwise."""
+        offer: SegmentFields = {"sequence": self.first, "mss": 1460, "scale": 0, "sack_permitted": True}
+        return self.send(SYN, **(offer | fields))
 
-    def open(self, **changes: object) -> Segment:
-        """The whole handshake; `changes` apply to the SYN. Returns the SYN-ACK."""
-        answers = self.syn(**changes)
+    def open(self, **fields: Unpack[SegmentFields]) -> Segment:
+        """The whole handshake; `fields` apply to the SYN. Returns the SYN-ACK."""
+        answers = self.syn(**fields)
         if not answers:
             self._pair.wait(0.5)
             answers = self.take()
@@ -78,9 +78,9 @@ class ManualConnection:
         assert self.send() == [], "an answer to the last ACK of the handshake"
         return self.syn_ack
 
-    def data(self, payload: bytes, **changes: object) -> list[Segment]:
+    def data(self, payload: bytes, **fields: Unpack[SegmentFields]) -> list[Segment]:
         """Send in-order data, and move on."""
-        answers = self.send(ACK | PSH, payload, **changes)
+        answers = self.send(ACK | PSH, payload, **fields)
         self.sequence = (self.sequence + len(payload)) % _MODULUS
         return answers
 

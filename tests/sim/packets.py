@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, TypedDict
 
 __all__ = [
     "ACK",
@@ -27,6 +27,7 @@ __all__ = [
     "URG",
     "Ip",
     "Segment",
+    "SegmentFields",
     "arp_request",
     "checksum",
     "dhcp_discover",
@@ -127,6 +128,20 @@ class Ip:
         return first + struct.pack("!H", checksum(first + bytes(2) + rest)) + rest + self.payload
 
 
+class SegmentFields(TypedDict, total=False):
+    """What of a segment a test may set at will, besides flags and payload."""
+
+    sequence: int
+    acknowledgment: int
+    window: int
+    mss: int | None
+    scale: int | None
+    sack_permitted: bool
+    sack: tuple[tuple[int, int], ...]
+    urgent: int
+    raw_options: bytes | None
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A TCP segment with its addresses; also the builder of one."""
@@ -157,11 +172,6 @@ class Segment:
     def size(self) -> int:
         """Sequence numbers that the segment takes: SEG.LEN of RFC 9293."""
         return len(self.payload) + bool(self.flags & SYN) + bool(self.flags & FIN)
-
-    def answer(self, **changes: object) -> Segment:
-        """A segment in the other direction, with `changes`."""
-        turned = Segment(self.destination, self.destination_port, self.source, self.source_port)
-        return replace(turned, **changes)  # type: ignore[arg-type]
 
     def options(self) -> bytes:
         if self.raw_options is not None:
@@ -198,9 +208,9 @@ class Segment:
         value = checksum(pseudo + body) if right_checksum else ~checksum(pseudo) & 0xFFFF
         return body[:16] + struct.pack("!H", value) + body[18:]
 
-    def ip(self, **changes: object) -> Ip:
+    def ip(self) -> Ip:
         """The packet that carries it."""
-        return replace(Ip(self.source, self.destination, TCP, self.emit()), **changes)  # type: ignore[arg-type]
+        return Ip(self.source, self.destination, TCP, self.emit())
 
 
 def udp(source: bytes, source_port: int, destination: bytes, destination_port: int, payload: bytes) -> Ip:

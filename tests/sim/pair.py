@@ -70,17 +70,17 @@ class Pair:
 
     def connect(
         self,
-        options: GuestOptions = GuestOptions(),
+        options: GuestOptions | None = None,
         *,
         port: int = 80,
         family: int = 4,
     ) -> Connection:
         """The guest opens a connection to the server."""
-        return self.guest.connect((SERVER if family == 4 else SERVER6, port), options, now=self.now)
+        return self.guest.connect((SERVER if family == 4 else SERVER6, port), options or GuestOptions(), now=self.now)
 
     def established(
         self,
-        options: GuestOptions = GuestOptions(),
+        options: GuestOptions | None = None,
         *,
         family: int = 4,
     ) -> tuple[Connection, Stream]:

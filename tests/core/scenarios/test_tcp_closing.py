@@ -1,0 +1,315 @@
+"""How a connection ends: each direction by itself, in any order, by FIN or by reset."""
+
+from __future__ import annotations
+
+from errno import ECONNRESET
+
+import pytest
+
+from sansnet_core import CloseSocket, FlowClosed, Limits, SendStream, ShutdownStream
+from tests.sim.guest import Connection
+from tests.sim.host import Script, Stream
+from tests.sim.manual import ManualConnection
+from tests.sim.packets import ACK, FIN, PSH, RST, SYN
+from tests.sim.pair import Pair, make_config
+
+
+def _finish(pair: Pair, connection: Connection, stream: Stream) -> None:
+    """The connection is over everywhere, and the network remembers nothing of it in the end."""
+    pair.drive(lambda: connection.closed and stream.closed)
+    assert not connection.reset
+    assert not stream.aborted
+    pair.wait(pair.config.limits.tcp_linger + 1)
+    assert pair.network.next_deadline() is None
+    assert len([notice for notice in pair.notices if isinstance(notice, FlowClosed)]) == 1
+    assert connection.retransmissions == 0
+
+
+def test_the_guest_ends_first_and_still_receives() -> None:
+    pair = Pair()
+    connection, stream = pair.established()
+    connection.send(b"question")
+    connection.shutdown()
+    pair.settle()
+
+    assert bytes(stream.received) == b"question"
+    assert stream.shutdown
+    assert not stream.closed
+    assert connection.fin_acknowledged
+    pair.wait(30.0)
+    pair.host.produce(stream, b"answer")
+    pair.settle()
+    assert connection.received == b"answer"
+    pair.host.end(stream)
+    _finish(pair, connection, stream)
+
+
+def test_the_host_ends_first_and_still_receives() -> None:
+    pair = Pair()
+    connection, stream = pair.established()
+    pair.host.produce(stream, b"greeting")
+    pair.host.end(stream)
+    pair.settle()
+
+    assert connection.received == b"greeting"
+    assert connection.fin_received
+    assert not stream.closed
+    pair.wait(30.0)
+    connection.send(b"thanks")
+    pair.settle()
+    assert bytes(stream.received) == b"thanks"
+    connection.shutdown()
+    _finish(pair, connection, stream)
+
+
+def test_both_end_at_once() -> None:
+    pair = Pair()
+    connection, stream = pair.established()
+    connection.send(b"up")
+    pair.host.produce(stream, b"down")
+    connection.shutdown()
+    pair.host.end(stream)
+    _finish(pair, connection, stream)
+
+    assert bytes(stream.received) == b"up"
+    assert connection.received == b"down"
+
+
+def test_fins_that_cross_are_both_acknowledged() -> None:
+    """Simultaneous close: the guest's FIN does not acknowledge ours yet (RFC 9293, figure 13)."""
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.host.end(pair.host.stream)
+    pair.settle()
+    (fin,) = peer.take()
+    assert fin.flags == FIN | ACK
+    (answer,) = peer.send(FIN | ACK)
+    assert answer.flags == ACK
+    assert answer.acknowledgment == peer.sequence + 1
+    assert pair.host.stream.shutdown
+    peer.sequence += 1
+    peer.expected += 1
+    assert peer.send() == []
+    assert pair.host.stream.closed
+    assert not pair.host.stream.aborted
+
+
+@pytest.mark.parametrize("acknowledged_first", [False, True])
+def test_a_repeated_fin_is_acknowledged_again(acknowledged_first: bool) -> None:
+    """The last ACK may get lost: for `tcp_linger` seconds the guest gets it again, and no reset."""
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.host.end(pair.host.stream)
+    pair.settle()
+    peer.accept(peer.take())
+    if acknowledged_first:
+        peer.send()
+        (answer,) = peer.send(FIN | ACK)
+    else:
+        (answer,) = peer.send(FIN | ACK)
+    assert answer.acknowledgment == peer.sequence + 1
+    pair.wait(1.0)
+    answers = peer.send(FIN | ACK)
+
+    assert [(one.flags, one.acknowledgment) for one in answers] == [(ACK, peer.sequence + 1)]
+
+
+def test_after_lingering_the_number_is_free_again() -> None:
+    pair = Pair()
+    connection, stream = pair.established()
+    pair.host.end(stream)
+    connection.shutdown()
+    _finish(pair, connection, stream)
+    peer = ManualConnection(pair, port=next(iter(pair.guest.connections.values()))._local[1])
+
+    pair.guest.connections.clear()
+    assert peer.open().flags == SYN | ACK
+
+
+def test_a_new_syn_ends_the_lingering() -> None:
+    """RFC 9293, 3.10.7.4: a SYN with a higher number may reopen a connection from TIME-WAIT."""
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.host.end(pair.host.stream)
+    pair.settle()
+    peer.accept(peer.take())
+    peer.send(FIN | ACK)
+    again = ManualConnection(pair, port=peer.port, sequence=500_000)
+    again.open()
+    again.data(b"second life")
+
+    assert bytes(pair.host.stream.received) == b"second life"
+
+
+def test_data_with_the_fin_comes_before_the_end() -> None:
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open()
+    answers = peer.send(FIN | ACK | PSH, b"last words")
+
+    assert pair.host.orders[-2:] == [SendStream(pair.host.stream.socket, b"last words"), pair.host.orders[-1]]
+    assert isinstance(pair.host.orders[-1], ShutdownStream)
+    assert answers[-1].acknowledgment == peer.sequence + 11
+
+
+def test_a_fin_that_overtakes_data_waits_for_it() -> None:
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open()
+    first = peer.segment(ACK | PSH, b"one ")
+    peer.sequence += 4
+    answers = peer.send(FIN | ACK | PSH, b"two")
+
+    assert answers[-1].acknowledgment == peer.sequence - 4
+    assert not pair.host.stream.shutdown_ordered
+    pair.guest.send(first.ip())
+    pair.settle()
+    assert bytes(pair.host.stream.received) == b"one two"
+    assert pair.host.stream.shutdown
+    assert peer.take()[-1].acknowledgment == peer.sequence + 4
+
+
+def test_the_end_waits_until_the_host_took_all_data() -> None:
+    pair = Pair(script=Script(accept=100, accept_interval=1.0))
+    connection, stream = pair.established()
+    connection.send(bytes(1000))
+    connection.shutdown()
+    pair.settle()
+
+    assert not stream.shutdown_ordered
+    pair.drive(lambda: stream.shutdown)
+    assert len(stream.received) == 1000
+    assert connection.retransmissions == 0
+
+
+def test_data_after_a_fin_is_not_delivered() -> None:
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open()
+    peer.send(FIN | ACK)
+    peer.sequence += 1
+    peer.send(ACK | PSH, b"from beyond")
+
+    assert not pair.host.stream.received
+
+
+def test_a_reset_of_the_host_becomes_a_reset_for_the_guest() -> None:
+    pair = Pair()
+    connection, stream = pair.established()
+    pair.host.fail(stream, ECONNRESET, pair.now)
+    pair.settle()
+
+    assert connection.reset
+    assert pair.network.next_deadline() is None
+
+
+def test_a_reset_of_the_host_with_data_in_flight_reaches_the_guest_too() -> None:
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.host.produce(pair.host.stream, bytes(5000))
+    pair.settle()
+    pair.host.fail(pair.host.stream, ECONNRESET, pair.now)
+    pair.settle()
+    answers = peer.take()
+
+    assert answers[-1].flags & RST
+    assert answers[-1].sequence == (peer.expected + 5000) % (1 << 32)
+
+
+def test_a_reset_of_the_guest_aborts_the_hosts_socket() -> None:
+    pair = Pair()
+    connection, stream = pair.established()
+    connection.abort(pair.now)
+    pair.settle()
+
+    assert pair.host.orders[-1] == CloseSocket(stream.socket, True)
+    assert pair.guest.strays == []
+    assert pair.network.next_deadline() is None
+
+
+def test_a_reset_of_the_guest_after_its_fin_aborts_too() -> None:
+    pair = Pair()
+    connection, stream = pair.established()
+    connection.shutdown()
+    pair.settle()
+    connection.abort(pair.now)
+    pair.settle()
+
+    assert stream.aborted
+
+
+def test_facts_about_a_closed_socket_are_ignored() -> None:
+    """The driver may have read from a socket before it saw the order to close it."""
+    pair = Pair()
+    connection, stream = pair.established()
+    connection.abort(pair.now)
+    pair.settle()
+    network = pair.network
+    network.stream_received(stream.socket, b"late", pair.now)
+    network.stream_sent(stream.socket, 0, pair.now)
+    network.stream_ended(stream.socket, pair.now)
+    network.stream_failed(stream.socket, ECONNRESET, None, pair.now)
+    network.stream_connected(stream.socket, pair.now)
+
+    assert network.receive_budget(stream.socket) == 0
+    assert network.take_frames() == []
+    assert network.take_actions() == []
+
+
+def test_the_closing_notice_counts_bytes() -> None:
+    pair = Pair()
+    connection, stream = pair.established()
+    connection.send(bytes(1234))
+    pair.host.produce(stream, bytes(4321))
+    connection.shutdown()
+    pair.host.end(stream)
+    _finish(pair, connection, stream)
+    (notice,) = (notice for notice in pair.notices if isinstance(notice, FlowClosed))
+
+    assert (notice.sent, notice.received) == (1234, 4321)
+
+
+def test_a_guest_that_vanished_with_data_in_flight_is_given_up() -> None:
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.host.produce(pair.host.stream, b"anybody?")
+    pair.wait(3600.0)
+    answers = peer.take()
+
+    assert pair.host.stream.aborted
+    assert answers[-1].flags & RST
+    assert pair.network.next_deadline() is None
+    span = pair.sent[-1][0] - 1000.0
+    assert span >= 100.0, "RFC 9293, 3.8.3: R2 is at least 100 seconds"
+
+
+def test_a_guest_that_vanished_after_our_fin_is_given_up() -> None:
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.host.end(pair.host.stream)
+    pair.wait(3600.0)
+
+    assert pair.host.stream.closed
+    assert pair.network.next_deadline() is None
+
+
+def test_ten_thousand_connections_leave_nothing_behind() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_linger=0.5)), Script(echo=True))
+    for _ in range(100):
+        connections = [pair.connect() for _ in range(100)]
+        for connection in connections:
+            connection.send(b"x")
+            connection.shutdown()
+        pair.drive(lambda some=connections: all(one.closed for one in some))  # type: ignore[misc]
+        pair.guest.connections.clear()
+        pair.host.streams.clear()
+        pair.sent.clear()
+        pair.wait(1.0)
+
+    assert pair.network.next_deadline() is None

@@ -1,0 +1,306 @@
+"""Windows in both directions: scaled, respected, closed and opened again, probed."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from sansnet_core import Limits, ResumeStream
+from tests.sim.guest import GuestOptions
+from tests.sim.host import Script
+from tests.sim.manual import ManualConnection
+from tests.sim.packets import ACK, PSH
+from tests.sim.pair import Pair, make_config
+
+
+def test_a_window_of_16_mib_is_used_in_full() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_send_buffer=32 << 20)))
+    peer = ManualConnection(pair)
+    peer.open(scale=8)
+    peer.send(window=65535)
+    pair.host.produce(pair.host.stream, bytes(20 << 20))
+    pair.settle()
+    sent = sum(len(segment.payload) for segment in peer.take())
+
+    assert sent <= 65535 << 8
+    assert sent > (65535 << 8) - 1460
+
+
+def test_a_window_of_16_mib_is_offered() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_window=16 << 20)))
+    peer = ManualConnection(pair)
+    syn_ack = peer.open()
+    assert syn_ack.scale is not None
+    for _ in range(20):
+        answers = peer.data(bytes(1460))
+    pair.wait(1.0)
+    (last, *_) = reversed([*answers, *peer.take()])
+
+    assert last.window << syn_ack.scale >= (16 << 20) - (1 << syn_ack.scale) - 2920
+
+
+@pytest.mark.parametrize("window", [1, 100, 536, 1460, 5000, 65535])
+def test_the_guests_window_is_never_exceeded(window: int) -> None:
+    """The model asserts it for every segment; here the window is small and the reader slow."""
+    pair = Pair()
+    connection, stream = pair.established(GuestOptions(window=window, scale=None, autoread=False))
+    data = bytes(range(256)) * 8
+    pair.host.produce(stream, data)
+    pair.settle()
+
+    assert len(connection.received) <= window
+    read = bytearray()
+    for _ in range(10_000):
+        read += connection.read(window)
+        pair.wait(0.05)
+        if len(read) == len(data):
+            break
+        pair.step()
+    assert bytes(read) == data
+
+
+def test_a_closed_window_is_probed_until_it_opens() -> None:
+    pair = Pair()
+    connection, stream = pair.established(GuestOptions(window=4000, scale=None, autoread=False))
+    pair.host.produce(stream, bytes(range(250)) * 40)
+    pair.wait(600.0)
+
+    assert len(connection.received) == 4000
+    assert connection.probes_received >= 5
+    assert not stream.closed, "a guest that answers probes is alive (RFC 9293, 3.8.6.1)"
+
+
+def test_probes_come_at_growing_intervals() -> None:
+    pair = Pair()
+    _, stream = pair.established(GuestOptions(window=4000, scale=None, autoread=False))
+    pair.host.produce(stream, bytes(10_000))
+    pair.settle()
+    before = len(pair.sent)
+    pair.wait(600.0)
+    times = [when for when, _ in pair.sent[before:]]
+
+    assert len(times) < 40
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert max(gaps) <= 60.0 + 0.1
+
+
+@pytest.mark.parametrize("closed_for", [0.1, 1.0, 30.0, 300.0])
+@pytest.mark.parametrize("sack", [False, True])
+@pytest.mark.parametrize("waiting", [300, 1000, 10_000])
+def test_when_the_window_opens_the_data_comes_at_once(closed_for: float, sack: bool, waiting: int) -> None:
+    """However far the persist timer had backed off."""
+    pair = Pair()
+    options = GuestOptions(window=4000, scale=None, autoread=False, sack=sack)
+    connection, stream = pair.established(options)
+    data = bytes(range(250)) * 16 + bytes(waiting)
+    pair.host.produce(stream, data)
+    pair.wait(closed_for)
+    assert len(connection.received) == 4000
+    opened = pair.now
+    while len(connection.received) < len(data):
+        connection.read(1 << 20)
+        pair.settle()
+        if len(connection.received) < len(data):
+            pair.step()
+        assert pair.now < opened + 1.5, f"only {len(connection.received)} of {len(data)} bytes came"
+
+
+def test_a_lost_window_update_is_found_by_a_probe() -> None:
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open(window=1000)
+    pair.host.produce(pair.host.stream, bytes(3000))
+    pair.settle()
+    peer.accept(peer.take())
+    peer.send(window=0)
+    pair.wait(5.0)
+    probes = peer.take()
+
+    assert probes
+    assert all(len(probe.payload) <= 1 for probe in probes)
+    answers = peer.send(window=65535)
+    pair.wait(2.0)
+    answers += peer.take()
+    assert max(answer.sequence + len(answer.payload) for answer in answers) == peer.expected + 2000
+
+
+def test_a_window_that_shrinks_does_no_harm() -> None:
+    """RFC 9293, 3.8.6: discouraged, but to be expected."""
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.host.produce(pair.host.stream, bytes(range(200)) * 100)
+    pair.settle()
+    data = peer.accept(peer.take())
+    assert len(data) == 20_000
+    peer.expected -= 10_000
+    peer.send(window=100)
+    pair.wait(5.0)
+    for _ in range(200):
+        for segment in peer.take():
+            if segment.sequence == peer.expected:
+                peer.expected += len(segment.payload)
+        peer.send(window=65535)
+        pair.wait(0.3)
+
+    assert peer.expected == peer.syn_ack.sequence + 1 + 20_000 if peer.syn_ack else False
+
+
+def test_an_old_segment_does_not_move_the_window_back() -> None:
+    """SND.WL1 and SND.WL2 (RFC 9293, 3.10.7.4)."""
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open()
+    old = peer.segment(ACK | PSH, b"first", window=0)
+    peer.data(b"first", window=65535)
+    peer.data(b"second", window=65535)
+    pair.guest.send(old.ip())
+    pair.settle()
+    peer.take()
+    pair.host.produce(pair.host.stream, bytes(1000))
+    pair.settle()
+
+    assert sum(len(segment.payload) for segment in peer.take()) == 1000
+
+
+def test_a_full_host_socket_closes_the_window_and_the_guest_never_retransmits() -> None:
+    limits = Limits(tcp_window=256 << 10)
+    pair = Pair(make_config(limits=limits))
+    connection, stream = pair.established()
+    stream.blocked = True
+    connection.send(bytes(1 << 20))
+    pair.wait(20.0)
+
+    assert connection.una - 1 <= limits.tcp_window
+    assert len(stream.unsent) <= limits.tcp_window
+    assert connection.probes > 0
+    pair.host.unblock(stream)
+    opened = pair.now
+    pair.drive(lambda: connection.everything_acknowledged)
+    assert len(stream.received) == 1 << 20
+    assert connection.retransmissions == 0
+    assert pair.now - opened < 0.5, "the window opens by itself, not by the guest's next probe"
+
+
+@pytest.mark.parametrize("accept", [1, 100, 1461, 40_000])
+def test_a_slow_host_socket_never_costs_a_retransmission(accept: int) -> None:
+    pair = Pair(make_config(limits=Limits(tcp_window=64 << 10)), Script(accept=accept, accept_interval=0.05))
+    connection, stream = pair.established()
+    size = min(accept * 500, 400_000)
+    connection.send(bytes(size))
+    connection.shutdown()
+    pair.drive(lambda: stream.shutdown)
+
+    assert len(stream.received) == size
+    assert connection.retransmissions == 0
+
+
+def test_the_window_offered_is_never_taken_back() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_window=100_000)), Script(accept=3000, accept_interval=0.01))
+    connection, stream = pair.established()
+    connection.send(bytes(300_000))
+    connection.shutdown()
+    pair.drive(lambda: stream.shutdown)
+    scale = connection.peer_scale or 0
+    edges = [
+        ((segment.acknowledgment - connection.options.sequence) % (1 << 32)) + (segment.window << scale)
+        for segment in connection.segments_received[1:]
+    ]
+
+    assert all(earlier <= later for earlier, later in itertools.pairwise(edges))
+
+
+def test_the_window_opens_in_large_steps() -> None:
+    """RFC 9293, 3.8.6.2.2: no silly windows, though the host takes byte by byte."""
+    pair = Pair(make_config(limits=Limits(tcp_window=20_000)), Script(accept=10, accept_interval=0.001))
+    connection, stream = pair.established()
+    connection.send(bytes(60_000))
+    connection.shutdown()
+    pair.drive(lambda: stream.shutdown)
+
+    assert len(connection.segments_received) < 200
+
+
+def test_a_probe_of_the_guest_into_a_closed_window_is_answered() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_window=10_000)))
+    peer = ManualConnection(pair)
+    syn_ack = peer.open()
+    pair.host.stream.blocked = True
+    scale = syn_ack.scale or 0
+    window = syn_ack.window
+    while window:
+        pair.wait(0.5)
+        size = min(1000, window)
+        answers = peer.data(bytes(size))
+        pair.wait(0.5)
+        answers += peer.take()
+        window = answers[-1].window << scale
+    answers = peer.send(ACK | PSH, b"p")
+
+    assert [(answer.acknowledgment, answer.window) for answer in answers] == [(peer.sequence, 0)]
+    pair.host.unblock(pair.host.stream)
+    pair.settle()
+    assert [answer.window << scale >= 5000 for answer in peer.take()] == [True]
+
+
+def test_a_budget_of_zero_is_lifted_by_an_order() -> None:
+    pair = Pair()
+    connection, stream = pair.established(GuestOptions(window=8000, scale=None, autoread=False))
+    pair.host.produce(stream, bytes(100_000))
+    pair.settle()
+
+    assert pair.network.receive_budget(stream.socket) == 0
+    assert stream.paused
+    assert not any(isinstance(order, ResumeStream) for order in pair.host.orders[-1:])
+    connection.read(8000)
+    pair.drive(lambda: len(connection.received) > 8000)
+    assert any(isinstance(order, ResumeStream) for order in pair.host.orders)
+
+
+def test_what_is_read_from_the_host_is_bounded_by_the_guests_window_and_the_limit() -> None:
+    limits = Limits(tcp_send_buffer=50_000)
+    pair = Pair(make_config(limits=limits))
+    peer = ManualConnection(pair)
+    peer.open(scale=10)
+    peer.send(window=65535)
+    pair.host.produce(pair.host.stream, bytes(1 << 20))
+    pair.settle()
+
+    assert sum(len(segment.payload) for segment in peer.take()) <= limits.tcp_send_buffer
+    assert len(pair.host.stream.incoming) >= (1 << 20) - limits.tcp_send_buffer
+
+
+def test_all_connections_together_hold_no_more_than_the_limit() -> None:
+    limits = Limits(tcp_memory=1 << 20, tcp_send_buffer=1 << 20)
+    pair = Pair(make_config(limits=limits))
+    peers = [ManualConnection(pair, port=50_000 + number) for number in range(20)]
+    for peer in peers:
+        peer.open(scale=10)
+        peer.send(window=65535)
+        pair.host.produce(pair.host.stream, bytes(1 << 20))
+    pair.settle()
+    held = sum((1 << 20) - len(stream.incoming) for stream in pair.host.streams.values())
+
+    assert held <= limits.tcp_memory
+    acknowledged = [sum(len(segment.payload) for segment in peer.take()) for peer in peers]
+    assert any(acknowledged)
+
+
+def test_starved_connections_go_on_when_memory_is_free_again() -> None:
+    limits = Limits(tcp_memory=200_000)
+    pair = Pair(make_config(limits=limits))
+    connections = [pair.connect(GuestOptions(window=60_000, scale=None, autoread=False)) for _ in range(10)]
+    pair.drive(lambda: all(connection.established for connection in connections))
+    for stream in pair.host.streams.values():
+        pair.host.produce(stream, bytes(200_000))
+    pair.wait(1.0)
+    for connection in connections:
+        connection.options = GuestOptions(window=60_000, scale=None)
+
+    def finished() -> bool:
+        for connection in connections:
+            connection.read(1 << 20)
+        return all(len(connection.received) == 200_000 for connection in connections)
+
+    pair.drive(finished)
