@@ -1,0 +1,74 @@
+"""ARP (RFC 826): every address but the guest's own is at our Ethernet address.
+
+Theory of operation. The guest has the segment to itself, so whoever it looks for on the link is behind us, whether
+its network really is that large or a route without a gateway says so. No state is kept.
+
+Not answered: a request for the guest's own address, which would be a conflict; an announcement (RFC 5227, 2.3); and
+a probe (sender 0.0.0.0, RFC 5227, 2.1.1), which asks whether an address may be used, unless the address is the
+gateway's: a guest may give itself any other one.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sansnet_core import addresses
+from sansnet_core.actions import Buffer
+from sansnet_core.context import Context
+from sansnet_core.wire import arp
+from sansnet_core.wire.arp import ArpPacket
+from sansnet_core.wire.ethernet import BROADCAST, ETHERTYPE_ARP
+
+__all__ = ["Arp", "answer"]
+
+_UNKNOWN_MAC: Final = bytes(6)
+
+
+def answer(
+    request: ArpPacket, *, mac: bytes, gateway: bytes | None, guest: tuple[bytes | None, ...]
+) -> ArpPacket | None:
+    """The reply to a packet from the guest, if there is one.
+
+    Args:
+        request: what the guest sent.
+        mac: our Ethernet address.
+        gateway: our address on the segment.
+        guest: addresses that are the guest's.
+    """
+    sender, target = request.sender, request.target
+    if request.operation != arp.REQUEST or target == sender or target in guest:
+        return None
+    if addresses.is_unspecified(sender) and target != gateway:
+        return None
+    return ArpPacket(arp.REPLY, mac, target, request.sender_mac, sender)
+
+
+class Arp:
+    """Answers the guest's ARP requests. At most one frame per frame."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        ipv4 = context.config.ipv4
+        self._address = ipv4.address if ipv4 else None
+        self._gateway = ipv4.gateway if ipv4 else None
+
+    def announce(self) -> None:
+        """Ask for the guest's address, so that its answer tells its Ethernet address before it first speaks."""
+        context = self._context
+        if context.guest.ipv4 is not None:
+            sender = self._gateway or bytes(4)
+            request = ArpPacket(arp.REQUEST, context.config.mac, sender, _UNKNOWN_MAC, context.guest.ipv4)
+            context.egress.frame(ETHERTYPE_ARP, arp.emit(request), BROADCAST)
+
+    def receive(self, buf: Buffer, start: int, limit: int) -> None:
+        """An ARP packet from the guest, between `start` and `limit` of `buf`.
+
+        Raises:
+            Malformed: with ARP_MALFORMED.
+        """
+        context = self._context
+        request = arp.parse(buf, start, limit)
+        guest = (self._address, context.guest.ipv4)
+        reply = answer(request, mac=context.config.mac, gateway=self._gateway, guest=guest)
+        if reply is not None:
+            context.egress.frame(ETHERTYPE_ARP, arp.emit(reply), reply.target_mac)

@@ -1,0 +1,225 @@
+"""A DHCP server (RFC 2131) that has one address to give, for ever.
+
+Theory of operation. There is one guest and one address, so there is no lease to remember: each request is answered
+from the configuration alone, and a reply is a pure function of request and configuration (`answer`). A client that
+asks for any other address is told NAK at once, so that one that moved here with an old lease starts anew.
+
+    DISCOVER                      OFFER, or ACK with rapid commit (RFC 4039)
+    REQUEST, our server id        ACK if for our address, else NAK     (SELECTING)
+    REQUEST, another server id    nothing: it took another offer
+    REQUEST, no server id         ACK if for our address, else NAK     (INIT-REBOOT, RENEWING, REBINDING)
+    INFORM                        ACK without an address or a lease
+    DECLINE, RELEASE              nothing; the address stays the guest's
+    no message type               BOOTP: the same without DHCP's own options (RFC 1534)
+
+The client's size limit (option 57) bounds a reply. What matters most is put in first, then what still fits, and of
+the search list as many whole domains as fit.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from sansnet_core import addresses
+from sansnet_core.actions import Buffer
+from sansnet_core.config import NetworkConfig
+from sansnet_core.context import Context
+from sansnet_core.errors import Reason
+from sansnet_core.notices import LeaseGiven
+from sansnet_core.wire import dhcp4, dns_names, udp
+from sansnet_core.wire.dhcp4 import Message
+from sansnet_core.wire.ethernet import BROADCAST
+from sansnet_core.wire.ip import UDP, IpHeader
+from sansnet_core.wire.udp import UdpHeader
+
+__all__ = ["Dhcp4", "Reply", "answer"]
+
+FOREVER: Final = b"\xff" * 4
+"""A lease that needs no renewal (RFC 2131, 3.3)."""
+
+_NOWHERE: Final = bytes(4)
+_EVERYWHERE: Final = b"\xff" * 4
+
+_SMALLEST_MAXIMUM: Final = 576
+"""What every client takes (RFC 2132, 9.10), IP and UDP headers included."""
+_IP_AND_UDP: Final = 28
+
+_MOST_SERVERS: Final = 3
+"""Resolvers look at no more (MAXNS in resolv.h)."""
+
+_FQDN_ENCODED: Final = b"\x04\xff\xff"
+"""Flag E, the name is in DNS encoding; both result codes as RFC 4702 (2.2) wants them."""
+
+
+class Reply(NamedTuple):
+    """What to send, and where.
+
+    Attributes:
+        message: the reply.
+        source: our IPv4 address.
+        destination: IPv4 address.
+        port: UDP port of the destination.
+        lease: the guest has the address now.
+    """
+
+    message: Message
+    source: bytes
+    destination: bytes
+    port: int
+    lease: bool
+
+
+def answer(request: Message, config: NetworkConfig) -> Reply | None:
+    """The reply to a message, if it gets one.
+
+    A network without a gateway has no address to be a server at, and answers nothing.
+    """
+    ipv4 = config.ipv4
+    if ipv4 is None or ipv4.gateway is None or request.operation != dhcp4.BOOTREQUEST:
+        return None
+    options = request.options
+    kind = None
+    match request.type:
+        case None:
+            pass
+        case dhcp4.DISCOVER:
+            kind = dhcp4.ACK if dhcp4.RAPID_COMMIT in options else dhcp4.OFFER
+        case dhcp4.REQUEST:
+            if options.get(dhcp4.SERVER_ID, ipv4.gateway) != ipv4.gateway:
+                return None
+            wanted = options.get(dhcp4.REQUESTED_ADDRESS, request.client)
+            kind = dhcp4.ACK if wanted == ipv4.address else dhcp4.NAK
+        case dhcp4.INFORM:
+            kind = dhcp4.ACK
+        case _:
+            return None
+    final = kind in (None, dhcp4.ACK)
+    lease = final and request.type != dhcp4.INFORM
+    flags = request.flags
+    if kind == dhcp4.NAK and request.relay != _NOWHERE:
+        flags |= dhcp4.BROADCAST_FLAG  # RFC 2131, 4.3.2: the client may have no address to send to
+    message = Message(
+        operation=dhcp4.BOOTREPLY,
+        hardware_type=request.hardware_type,
+        transaction=request.transaction,
+        flags=flags,
+        client=request.client if final else _NOWHERE,
+        yours=ipv4.address if lease or kind == dhcp4.OFFER else _NOWHERE,
+        relay=request.relay,
+        hardware=request.hardware,
+        options=_options(request, kind, config, ipv4.gateway),
+    )
+    return Reply(message, ipv4.gateway, *_destination(message, kind), lease)
+
+
+def _destination(message: Message, kind: int | None) -> tuple[bytes, int]:
+    """RFC 2131, 4.1."""
+    if message.relay != _NOWHERE:
+        return message.relay, dhcp4.SERVER_PORT
+    if kind == dhcp4.NAK:
+        return _EVERYWHERE, dhcp4.CLIENT_PORT
+    if message.client != _NOWHERE:
+        return message.client, dhcp4.CLIENT_PORT
+    if message.flags & dhcp4.BROADCAST_FLAG or message.yours == _NOWHERE:
+        return _EVERYWHERE, dhcp4.CLIENT_PORT
+    return message.yours, dhcp4.CLIENT_PORT
+
+
+def _options(request: Message, kind: int | None, config: NetworkConfig, gateway: bytes) -> dict[int, bytes]:
+    room = _room(request, config)
+    chosen = {}
+    for code, value in _dhcp_options(request, kind, gateway) + _network_options(kind, config, gateway):
+        size = dhcp4.option_size(value)
+        if size <= room:
+            room -= size
+            chosen[code] = value
+    if kind != dhcp4.NAK:
+        # 2 bytes go in front of each 255
+        search = dns_names.emit_compressed(config.dns_search, room - 2 * -(-room // 257))
+        if search:
+            chosen[dhcp4.DOMAIN_SEARCH] = search
+    return _ordered(chosen, request)
+
+
+def _room(request: Message, config: NetworkConfig) -> int:
+    """Bytes for options, the end mark excluded."""
+    if request.type is None:
+        return dhcp4.SHORTEST - dhcp4.OPTIONS - 1
+    asked = request.options.get(dhcp4.MAX_SIZE, b"")
+    largest = int.from_bytes(asked, "big") if len(asked) == 2 else 0
+    largest = max(_SMALLEST_MAXIMUM, min(largest, config.link.mtu))
+    return largest - _IP_AND_UDP - dhcp4.OPTIONS - 1
+
+
+def _dhcp_options(request: Message, kind: int | None, gateway: bytes) -> list[tuple[int, bytes]]:
+    """What the protocol itself needs, most important first; a BOOTP client gets none of it (RFC 1534, 2)."""
+    if kind is None:
+        return []
+    found = [(dhcp4.MESSAGE_TYPE, bytes([kind])), (dhcp4.SERVER_ID, gateway)]
+    if kind == dhcp4.NAK:
+        found.append((dhcp4.ERROR_TEXT, b"not an address of this network"))
+    elif request.type != dhcp4.INFORM:
+        found.append((dhcp4.LEASE_TIME, FOREVER))
+        if request.type == dhcp4.DISCOVER and kind == dhcp4.ACK:
+            found.append((dhcp4.RAPID_COMMIT, b""))
+    if dhcp4.CLIENT_ID in request.options:
+        found.append((dhcp4.CLIENT_ID, request.options[dhcp4.CLIENT_ID]))  # RFC 6842
+    return found
+
+
+def _network_options(kind: int | None, config: NetworkConfig, gateway: bytes) -> list[tuple[int, bytes]]:
+    """What the network is like, most important first; the search list follows if there is room."""
+    ipv4 = config.ipv4
+    if ipv4 is None or kind == dhcp4.NAK:
+        return []
+    mask = 0xFFFFFFFF << 32 - ipv4.prefix_length & 0xFFFFFFFF
+    found = [(dhcp4.SUBNET_MASK, mask.to_bytes(4, "big")), (dhcp4.ROUTER, gateway)]
+    if (int.from_bytes(gateway, "big") ^ int.from_bytes(ipv4.address, "big")) & mask:
+        # RFC 3442: the gateway by way of the link itself, everything else by way of the gateway
+        found.append((dhcp4.CLASSLESS_ROUTES, b"\x20" + gateway + _NOWHERE + b"\x00" + gateway))
+    if config.advertise_mtu:
+        found.append((dhcp4.INTERFACE_MTU, config.link.mtu.to_bytes(2, "big")))
+    servers = [server for server in config.dns_servers if len(server) == 4]
+    if servers:
+        found.append((dhcp4.DNS_SERVERS, b"".join(servers[:_MOST_SERVERS])))
+    if config.hostname is not None:
+        found.append((dhcp4.HOST_NAME, config.hostname.encode("ascii")))
+    if config.fqdn is not None:
+        found.append((dhcp4.CLIENT_FQDN, _FQDN_ENCODED + dns_names.emit(config.fqdn)))
+    if config.dns_search:
+        found.append((dhcp4.DOMAIN_NAME, config.dns_search[0].rstrip(".").encode("ascii")))
+    return found
+
+
+def _ordered(options: dict[int, bytes], request: Message) -> dict[int, bytes]:
+    """What the client asked for, in its order (RFC 2132, 9.8), then the rest; the message type leads if not asked for."""
+    asked = list(request.options.get(dhcp4.PARAMETER_LIST, b""))
+    order = dict.fromkeys([*asked, *sorted(options)])
+    if dhcp4.MESSAGE_TYPE not in asked:
+        order = {dhcp4.MESSAGE_TYPE: None, **order}
+    return {code: options[code] for code in order if code in options}
+
+
+class Dhcp4:
+    """The server's place in the network. At most one frame and one notice per frame."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def receive(self, ip: IpHeader, udp_header: UdpHeader, buf: Buffer) -> None:
+        """A datagram from the guest to port 67.
+
+        Raises:
+            Malformed: with DHCP_MALFORMED.
+        """
+        context = self._context
+        reply = answer(dhcp4.parse(buf, udp_header.start, udp_header.end), context.config)
+        if reply is None:
+            context.drop(Reason.DHCP_IGNORED)
+            return
+        message, source, destination, port, lease = reply
+        datagram = udp.emit(source, destination, dhcp4.SERVER_PORT, port, dhcp4.emit(message))
+        mac = BROADCAST if addresses.is_broadcast(destination) else None
+        context.egress.packet(source, destination, UDP, datagram, mac=mac)
+        if lease and context.config.notices:
+            context.out.notices.append(LeaseGiven(message.yours, message.hardware))

@@ -1,0 +1,125 @@
+"""NDP (RFC 4861): every IPv6 address but the guest's own is at our Ethernet address; router advertisements.
+
+Theory of operation. Solicitations are answered from the configuration alone. Besides, an advertisement goes to all
+nodes three times 16 seconds apart, then every 200 to 600 seconds at random (RFC 4861, 6.2.1 and 10): the one state
+here is how many of the first three are still to come.
+
+Not answered: anybody's duplicate address detection (RFC 4862, 5.4: the source is `::`), since the guest has the
+segment to itself and may give itself any address; and solicitations for the guest's own addresses. What a router or
+another host would do with advertisements and redirects is not done: we are the only router.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Final
+
+from sansnet_core import addresses
+from sansnet_core.actions import Buffer
+from sansnet_core.config import IPV6_MIN_MTU, NetworkConfig
+from sansnet_core.context import Context
+from sansnet_core.wire import icmp6, ndp
+from sansnet_core.wire.icmp6 import IcmpHeader
+from sansnet_core.wire.ip import ICMPV6, IpHeader
+from sansnet_core.wire.ndp import RouterAdvertisement
+
+__all__ = ["Ndp", "advertise"]
+
+ROUTER_LIFETIME: Final = 65535
+"""Seconds: the most (RFC 8319); we do not go away before the guest does."""
+
+INITIAL_COUNT: Final = 3
+INITIAL_INTERVAL: Final = 16.0
+SHORTEST_INTERVAL: Final = 200.0
+LONGEST_INTERVAL: Final = 600.0
+
+
+def advertise(config: NetworkConfig) -> RouterAdvertisement | None:
+    """What we tell the guest as its router, if we are to be one."""
+    if config.ipv6 is None or not (config.ndp and config.router_advertisements):
+        return None
+    address = config.ipv6.address
+    # A link-local prefix is nobody's to advertise (RFC 4861, 4.6.2)
+    prefix = None if address is None or addresses.is_link_local(address) else address[:8]
+    flags = 0
+    if config.dhcp6:
+        flags = ndp.OTHER if prefix is None else ndp.MANAGED | ndp.OTHER
+    mtu = config.link.mtu
+    return RouterAdvertisement(
+        flags=flags,
+        lifetime=ROUTER_LIFETIME,
+        prefix=prefix,
+        mac=config.mac,
+        mtu=mtu if config.advertise_mtu and mtu >= IPV6_MIN_MTU else None,
+        servers=tuple(server for server in config.dns_servers if len(server) == 16),
+        search=config.dns_search,
+    )
+
+
+class Ndp:
+    """Answers the guest's solicitations, and is the router it hears of. At most one frame per frame."""
+
+    def __init__(self, context: Context) -> None:
+        self.deadline = self.queued = inf
+        self._context = context
+        self._initial = INITIAL_COUNT
+        ipv6 = context.config.ipv6
+        self._gateway = ipv6.gateway if ipv6 else bytes(16)
+        self._address = ipv6.address if ipv6 else None
+        advertisement = advertise(context.config)
+        self._advertisement = ndp.advertise_router(advertisement) if advertisement else None
+
+    def start(self) -> None:
+        """Send the first unsolicited advertisement when time next moves, if there shall be any."""
+        if self._advertisement is not None:
+            self._context.timers.arm(self, self._context.now)
+
+    def announce(self) -> None:
+        """Ask for the guest's address, so that its answer tells its Ethernet address before it first speaks."""
+        guest = self._context.guest.ipv6
+        if guest is not None:
+            rest, payload = ndp.solicit_neighbour(guest, self._context.config.mac)
+            self._send(icmp6.NEIGHBOUR_SOLICITATION, rest, payload, self._gateway, ndp.solicited_node(guest))
+
+    def receive(self, ip: IpHeader, icmp: IcmpHeader, buf: Buffer) -> None:
+        """An NDP message from the guest, ICMPv6 types 133 to 137.
+
+        Raises:
+            Malformed: with NDP_MALFORMED.
+        """
+        if icmp.type not in (icmp6.ROUTER_SOLICITATION, icmp6.NEIGHBOUR_SOLICITATION):
+            return
+        target, mac = ndp.parse(buf, ip, icmp)
+        unspecified = addresses.is_unspecified(ip.source)
+        if target is None:
+            self._advertise(ndp.ALL_NODES if unspecified else ip.source, mac)
+            return
+        guest = self._context.guest
+        if unspecified or target in (self._address, guest.ipv6, guest.link_local, ip.source):
+            return
+        rest, payload = ndp.advertise_neighbour(target, self._context.config.mac)
+        self._send(icmp6.NEIGHBOUR_ADVERTISEMENT, rest, payload, target, ip.source, mac)
+
+    def expire(self) -> None:
+        """Send an unsolicited advertisement and arm the next one."""
+        self._advertise(ndp.ALL_NODES)
+        context = self._context
+        self._initial = max(self._initial - 1, 0)
+        if self._initial:
+            interval = INITIAL_INTERVAL
+        else:
+            interval = SHORTEST_INTERVAL + (LONGEST_INTERVAL - SHORTEST_INTERVAL) * context.entropy.next(16) / 65535
+        context.timers.arm(self, context.now + interval)
+
+    def _advertise(self, destination: bytes, mac: bytes | None = None) -> None:
+        if self._advertisement is not None:
+            rest, payload = self._advertisement
+            self._send(icmp6.ROUTER_ADVERTISEMENT, rest, payload, self._gateway, destination, mac)
+
+    def _send(
+        self, kind: int, rest: int, payload: bytes, source: bytes, destination: bytes, mac: bytes | None = None
+    ) -> None:
+        if addresses.is_multicast(destination):
+            mac = ndp.multicast_mac(destination)
+        message = icmp6.emit(kind, 0, rest, payload, source, destination)
+        self._context.egress.packet(source, destination, ICMPV6, message, mac=mac)
