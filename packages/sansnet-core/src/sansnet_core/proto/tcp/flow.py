@@ -420,9 +420,10 @@ class TcpFlow:
         if state is states.GONE or state is states.SYN_RECEIVED:
             return
         now = self._tcp.context.now
-        if state is states.ESTABLISHED:
-            self._send_data(now)
-        self._send_ack(now)
+        if state is not states.SYN_ACK_SENT:  # until the guest has the SYN-ACK, nothing else has a meaning
+            if state is states.ESTABLISHED:
+                self._send_data(now)
+            self._send_ack(now)
         if self._awaits_budget and self._budget():
             self._awaits_budget = False
             self._tcp.context.out.actions.append(ResumeStream(self.socket))

@@ -30,15 +30,17 @@ class Receiver:
         unsent: bytes ordered from the driver that the host's socket did not take yet.
         acknowledged: the acknowledgment number of the last segment sent.
         queued: bytes held beyond a gap.
+        largest: largest window offered so far.
     """
 
-    __slots__ = ("_latest", "_pieces", "acknowledged", "edge", "limit", "next", "queued", "unsent")
+    __slots__ = ("_latest", "_pieces", "acknowledged", "edge", "largest", "limit", "next", "queued", "unsent")
 
     def __init__(self, irs: int, limit: int) -> None:
         self.next = add(irs, 1)
         self.acknowledged = self.next
         self.limit = limit
         self.edge = add(self.next, min(limit, 65535))  # the SYN-ACK's window is never scaled (RFC 7323, 2.2)
+        self.largest = min(limit, 65535)
         self.unsent = 0
         self.queued = 0
         self._pieces: list[tuple[int, Buffer]] | None = None
@@ -118,11 +120,6 @@ class Receiver:
         if not pieces:
             self._pieces = None
 
-    def forget(self) -> None:
-        """Drop what is held beyond a gap."""
-        self._pieces = None
-        self.queued = 0
-
     def sack_blocks(self) -> list[tuple[int, int]]:
         """What is held beyond the gap, the block with the newest data first (RFC 2018, 4)."""
         blocks: list[tuple[int, int]] = []
@@ -148,10 +145,14 @@ class Receiver:
         gain = limit - self.unsent - diff(self.edge, self.next)
         if gain >= min(mss, limit >> 1):
             self.edge = add(self.edge, gain)
-        return diff(self.edge, self.next)
+        window = diff(self.edge, self.next)
+        self.largest = max(self.largest, window)
+        return window
 
     def window_opens(self, mss: int, limit: int) -> bool:
-        """Whether the guest should be told of a larger window without waiting for its data."""
+        """Whether the guest may be waiting for a larger window, and there is one to tell of."""
         offered = diff(self.edge, self.next)
         gain = limit - self.unsent - offered
-        return gain >= limit >> 1 or (offered < mss <= gain)
+        if offered < min(mss, limit >> 1):
+            return gain >= min(mss, limit >> 1)
+        return offered < self.largest >> 1 and gain >= self.largest >> 2

@@ -1,0 +1,44 @@
+"""Writes the diagrams of docs/tcp.md from the tables that the code runs on: `python -m docs.diagrams`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sansnet_core.proto.tcp.states import EVENT_TRIGGERED, INITIAL, JOINT, MACHINES
+
+__all__ = ["render"]
+
+
+def render() -> str:
+    """The four machines as Mermaid diagrams, and the joint rules as a table."""
+    parts = []
+    for machine, initial in zip(MACHINES, INITIAL, strict=True):
+        lines = [f"    [*] --> {initial}"]
+        for state, row in EVENT_TRIGGERED[machine].items():
+            lines += [f"    {state} --> {after}: {event}" for event, after in row.items()]
+        for rule in JOINT:
+            if machine in rule.then:
+                others = ", ".join(f"{name} {state}" for name, state in rule.when.items() if name != machine)
+                for state in (rule.when[machine],) if machine in rule.when else EVENT_TRIGGERED[machine]:
+                    if state != rule.then[machine]:
+                        lines.append(f"    {state} --> {rule.then[machine]}: [{others}]")
+        parts.append(f"**{machine}**\n\n```mermaid\nstateDiagram-v2\n" + "\n".join(dict.fromkeys(lines)) + "\n```\n")
+    rows = ["| when | then | effect |", "|---|---|---|"]
+    for rule in JOINT:
+        when = ", ".join(f"{machine} {state}" for machine, state in rule.when.items())
+        then = ", ".join(f"{machine} {state}" for machine, state in rule.then.items())
+        rows.append(f"| {when} | {then} | `{rule.effect}` |")
+    parts.append("\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def main() -> None:
+    """Put the diagrams between their marks."""
+    path = Path(__file__).with_name("tcp.md")
+    text = path.read_text()
+    path.write_text(re.sub(r"(<!-- states -->\n).*?(<!-- /states -->)", rf"\g<1>{render()}\g<2>", text, flags=re.DOTALL))
+
+
+if __name__ == "__main__":
+    main()
