@@ -1,0 +1,53 @@
+"""What the driver asks of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from sansnet_core.actions import Action, Buffer, Endpoint, ExtendedError, Frame, SocketId
+from sansnet_core.notices import Notice
+
+__all__ = ["Machine"]
+
+
+class Machine(Protocol):
+    """The methods of `sansnet_core.Network` that the driver calls; a proxy that records or replays has them too."""
+
+    def receive_frames(self, frames: Iterable[Buffer], now: float) -> None: ...
+
+    def stream_connected(self, socket: SocketId, now: float) -> None: ...
+
+    def stream_received(self, socket: SocketId, data: bytes, now: float) -> None: ...
+
+    def stream_sent(self, socket: SocketId, count: int, now: float) -> None: ...
+
+    def stream_ended(self, socket: SocketId, now: float) -> None: ...
+
+    def stream_failed(self, socket: SocketId, errno: int, error: ExtendedError | None, now: float) -> None: ...
+
+    def datagram_received(
+        self, socket: SocketId, source: Endpoint, data: bytes, segment_size: int, ttl: int, tos: int, now: float
+    ) -> None: ...
+
+    def datagram_failed(
+        self, socket: SocketId, remote: Endpoint, error: ExtendedError, data: bytes, now: float
+    ) -> None: ...
+
+    def echo_received(
+        self, socket: SocketId, source: bytes, sequence: int, data: bytes, ttl: int, tos: int, now: float
+    ) -> None: ...
+
+    def echo_failed(self, socket: SocketId, error: ExtendedError, now: float) -> None: ...
+
+    def next_deadline(self) -> float | None: ...
+
+    def handle_deadline(self, now: float) -> None: ...
+
+    def take_frames(self) -> list[Frame]: ...
+
+    def take_actions(self) -> list[Action]: ...
+
+    def take_notices(self) -> Sequence[Notice]: ...
+
+    def receive_budget(self, socket: SocketId) -> int: ...

@@ -1,0 +1,130 @@
+"""Socket options by address family, with the numbers that Python's socket module lacks (linux/in.h, in6.h, udp.h)."""
+
+from __future__ import annotations
+
+from socket import (
+    AF_INET,
+    IP_MULTICAST_TTL,
+    IP_TOS,
+    IP_TTL,
+    IPPROTO_IP,
+    IPPROTO_IPV6,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    IPV6_HOPLIMIT,
+    IPV6_MULTICAST_HOPS,
+    IPV6_RECVHOPLIMIT,
+    IPV6_RECVTCLASS,
+    IPV6_TCLASS,
+    IPV6_UNICAST_HOPS,
+    IPV6_V6ONLY,
+    SO_BROADCAST,
+    SO_OOBINLINE,
+    SOL_SOCKET,
+    TCP_NODELAY,
+    socket,
+)
+from sys import byteorder
+from typing import Final, TypeAlias
+
+__all__ = [
+    "MAX_SEGMENTS",
+    "UDP_SEGMENT",
+    "Ancillary",
+    "bind_source",
+    "forget_icmp_errors",
+    "prepare_datagram",
+    "prepare_echo",
+    "prepare_stream",
+    "read_ancillary",
+    "set_tos",
+    "set_ttl",
+]
+
+IP_RECVERR: Final = 11
+IP_RECVTTL: Final = 12
+IP_RECVTOS: Final = 13
+IP_BIND_ADDRESS_NO_PORT: Final = 24
+IPV6_RECVERR: Final = 25
+UDP_SEGMENT: Final = 103
+UDP_GRO: Final = 104
+
+MAX_SEGMENTS: Final = 64
+"""Datagrams of one send with UDP_SEGMENT: UDP_MAX_SEGMENTS, raised to 128 in Linux 6.9."""
+
+Ancillary: TypeAlias = list[tuple[int, int, bytes]]
+"""Control messages, as `recvmsg` has them."""
+
+_TTL: Final = ((IPPROTO_IP, IP_TTL), (IPPROTO_IPV6, IPV6_HOPLIMIT))
+_GRO: Final = (IPPROTO_UDP, UDP_GRO)
+_TOS: Final = ((IPPROTO_IP, IP_TOS), (IPPROTO_IPV6, IPV6_TCLASS))
+
+
+def prepare_stream(sock: socket, family: int) -> None:
+    """What every TCP socket gets before it connects."""
+    sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+    # Else a byte that is marked urgent leaves a hole in what the guest receives.
+    sock.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
+    # Tells which ICMP error ended the attempt. See `forget_icmp_errors`.
+    _set(sock, family, (IPPROTO_IP, IP_RECVERR), (IPPROTO_IPV6, IPV6_RECVERR), 1)
+    _only_own_family(sock, family)
+
+
+def forget_icmp_errors(sock: socket, family: int) -> None:
+    """For a TCP socket that is connected: with IP_RECVERR, every passing ICMP error would end the connection."""
+    _set(sock, family, (IPPROTO_IP, IP_RECVERR), (IPPROTO_IPV6, IPV6_RECVERR), 0)
+
+
+def prepare_datagram(sock: socket, family: int) -> None:
+    """What every UDP socket gets: broadcast, the error queue, TTL and TOS of what it receives, and UDP_GRO."""
+    sock.setsockopt(SOL_SOCKET, SO_BROADCAST, 1)
+    sock.setsockopt(IPPROTO_UDP, UDP_GRO, 1)
+    prepare_echo(sock, family)
+
+
+def prepare_echo(sock: socket, family: int) -> None:
+    """What every ping socket gets: the error queue, and TTL and TOS of what it receives."""
+    _set(sock, family, (IPPROTO_IP, IP_RECVERR), (IPPROTO_IPV6, IPV6_RECVERR), 1)
+    _set(sock, family, (IPPROTO_IP, IP_RECVTTL), (IPPROTO_IPV6, IPV6_RECVHOPLIMIT), 1)
+    _set(sock, family, (IPPROTO_IP, IP_RECVTOS), (IPPROTO_IPV6, IPV6_RECVTCLASS), 1)
+    _only_own_family(sock, family)
+
+
+def bind_source(sock: socket) -> None:
+    """Let `bind` with port 0 fix the address alone, so that one port may serve many remotes."""
+    sock.setsockopt(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)  # serves IPv6 sockets too
+
+
+def set_ttl(sock: socket, family: int, ttl: int) -> None:
+    """TTL or hop limit of what is sent from now on, to one or to many."""
+    _set(sock, family, (IPPROTO_IP, IP_TTL), (IPPROTO_IPV6, IPV6_UNICAST_HOPS), ttl)
+    _set(sock, family, (IPPROTO_IP, IP_MULTICAST_TTL), (IPPROTO_IPV6, IPV6_MULTICAST_HOPS), ttl)
+
+
+def set_tos(sock: socket, family: int, tos: int) -> None:
+    """TOS or traffic class of what is sent from now on."""
+    _set(sock, family, *_TOS, tos)
+
+
+def read_ancillary(ancillary: Ancillary) -> tuple[int, int, int]:
+    """Segment size (0: not a run), TTL and TOS (0 if unknown) of what `recvmsg` returned."""
+    segment_size = ttl = tos = 0
+    for level, kind, data in ancillary:
+        key = level, kind
+        value = int.from_bytes(data, byteorder)  # of 4 bytes, but for IP_TOS, which is 1 byte
+        if key in _TTL:
+            ttl = value
+        elif key in _TOS:
+            tos = value
+        elif key == _GRO:
+            segment_size = value
+    return segment_size, ttl, tos
+
+
+def _only_own_family(sock: socket, family: int) -> None:
+    if family != AF_INET:  # a v4-mapped address must not reach IPv4 behind the core's back
+        sock.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 1)
+
+
+def _set(sock: socket, family: int, v4: tuple[int, int], v6: tuple[int, int], value: int) -> None:
+    sock.setsockopt(*(v4 if family == AF_INET else v6), value)

@@ -1,0 +1,58 @@
+"""One epoll set with a handler for each descriptor.
+
+Theory of operation. An epoll descriptor is itself readable while any of its members is ready, so trio waits for all of
+them at once: 5 us for each event where a task and a `wait_readable` for each socket cost 12 to 15 us. Members are
+level-triggered, and a handler that does not want an event any more must say so with `change` or `remove`: EPOLLERR and
+EPOLLHUP cannot be masked, so a member that keeps reporting them has to be removed.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+__all__ = ["MAX_EVENTS", "Handler", "Poller"]
+
+Handler: TypeAlias = Callable[[int, float], None]
+"""Called with the epoll flags and the time of the batch."""
+
+MAX_EVENTS: Final = 128
+"""Most events of one batch."""
+
+
+class Poller:
+    """The descriptors that one driver waits for.
+
+    Attributes:
+        handlers: descriptor -> handler. Handlers may be replaced in place.
+    """
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self.handlers: dict[int, Handler] = {}
+        self.poll = self._epoll.poll
+        """`poll(timeout in seconds, MAX_EVENTS)`; bound once, it is called for each batch."""
+
+    def fileno(self) -> int:
+        """The epoll descriptor: readable while any member is ready."""
+        return self._epoll.fileno()
+
+    def add(self, fd: int, interest: int, handler: Handler) -> None:
+        """Begin to report `interest` (EPOLLIN, EPOLLOUT) and errors of `fd` to `handler`."""
+        self._epoll.register(fd, interest)
+        self.handlers[fd] = handler
+
+    def change(self, fd: int, interest: int) -> None:
+        """Report other events of `fd` than before."""
+        self._epoll.modify(fd, interest)
+
+    def remove(self, fd: int) -> None:
+        """Report nothing of `fd` any more. Before it is closed: a child may hold a copy that keeps it in the set."""
+        self._epoll.unregister(fd)
+        del self.handlers[fd]
+
+    def close(self) -> None:
+        """Close the epoll descriptor; its members stay open."""
+        self._epoll.close()
+        self.handlers.clear()

@@ -1,0 +1,43 @@
+"""What all host sockets of one driver share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from sansnet_trio.machine import Machine
+from sansnet_trio.poller import Poller
+
+__all__ = ["Shell"]
+
+_BUFFER: Final = 65536  # more than any datagram, and than any run of them that UDP_GRO makes
+
+
+class Shell:
+    """The network that facts go to, the epoll set, and whether the guest takes frames.
+
+    Args:
+        machine: the network.
+        poller: the epoll set.
+        scope: index of the interface for link-local addresses; 0 if there is none.
+
+    Attributes:
+        blocked: the guest's link has no room, so that sockets are not read. A socket that is readable meanwhile takes
+            itself out of the epoll set's reports and puts a callback on `parked`.
+        parked: callbacks for when there is room again.
+        buffer: scratch space for datagrams; valid until the next one is received.
+        view: the same.
+        datagrams_dropped: datagrams and echo requests that the host had no room for.
+    """
+
+    __slots__ = ("blocked", "buffer", "datagrams_dropped", "machine", "parked", "poller", "scope", "view")
+
+    def __init__(self, machine: Machine, poller: Poller, scope: int) -> None:
+        self.machine = machine
+        self.poller = poller
+        self.scope = scope
+        self.blocked = False
+        self.parked: list[Callable[[], None]] = []
+        self.buffer = bytearray(_BUFFER)
+        self.view = memoryview(self.buffer)
+        self.datagrams_dropped = 0

@@ -1,0 +1,43 @@
+"""Endpoints of the core and addresses as Python's sockets have them.
+
+Both ways are cached: text is what Python wants, and parsing it for each datagram costs more than a lookup.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+from typing import TypeAlias
+
+from sansnet_core.actions import Endpoint
+
+__all__ = ["SocketAddress", "decode", "encode", "family_of"]
+
+SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
+
+
+def family_of(address: bytes) -> int:
+    """AF_INET for 4 bytes, AF_INET6 for 16."""
+    return AF_INET if len(address) == 4 else AF_INET6
+
+
+@lru_cache(maxsize=4096)
+def encode(address: bytes, port: int, scope: int = 0) -> SocketAddress:
+    """What `connect`, `bind` and `sendto` take.
+
+    Args:
+        address: 4 or 16 bytes.
+        port: in host order.
+        scope: index of the interface that link-local addresses (unicast or multicast) are on.
+    """
+    if len(address) == 4:
+        return inet_ntop(AF_INET, address), port
+    # fe80::/10, and ff01::/16, ff02::/16 with any flags (RFC 4291, 2.5.6 and 2.7)
+    local = (address[0] == 0xFE and address[1] & 0xC0 == 0x80) or (address[0] == 0xFF and address[1] & 0x0F in (1, 2))
+    return inet_ntop(AF_INET6, address), port, 0, scope if local else 0
+
+
+@lru_cache(maxsize=4096)
+def decode(address: SocketAddress) -> Endpoint:
+    """The endpoint that `recvfrom` or `recvmsg` names."""
+    return Endpoint(inet_pton(AF_INET if len(address) == 2 else AF_INET6, address[0]), address[1])

@@ -1,0 +1,202 @@
+"""The host's sockets: carries out the core's orders and reports what comes of them.
+
+Theory of operation. `apply` executes a batch of orders in their sequence, but for data: those are gathered by socket
+and leave in one system call each, at the end of the batch or before an order that must come after them. Reports go to
+the network at once, so that carrying out orders may cause new ones; the driver asks for them until there are none.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from sansnet_core.actions import (
+    Action,
+    CloseSocket,
+    OpenDatagram,
+    OpenEcho,
+    OpenStream,
+    ResumeStream,
+    SendDatagram,
+    SendEcho,
+    SendStream,
+    ShutdownStream,
+    SocketId,
+)
+from sansnet_trio.datagrams import DatagramSocket
+from sansnet_trio.echoes import EchoSocket
+from sansnet_trio.errqueue import local_error
+from sansnet_trio.shell import Shell
+from sansnet_trio.streams import Stream
+
+__all__ = ["LINGER", "HostSockets"]
+
+LINGER: Final = 60.0
+"""Seconds for which a stream that the core closed may go on sending what it was given."""
+
+_log: Final = logging.getLogger("sansnet")
+
+
+class HostSockets:
+    """All host sockets of one network.
+
+    Args:
+        shell: the network, the epoll set and what else sockets share.
+    """
+
+    def __init__(self, shell: Shell) -> None:
+        self._shell = shell
+        self._streams: dict[SocketId, Stream] = {}
+        self._datagrams: dict[SocketId, DatagramSocket] = {}
+        self._unopened: dict[SocketId, OpenDatagram] = {}
+        self._echoes: dict[SocketId, EchoSocket] = {}
+        self._lingering: dict[SocketId, float] = {}  # closed by the core, but with data to send; deadlines, in order
+        self._unsent: list[Stream | DatagramSocket] = []
+        self._warned = False
+        self._execute: dict[type[Action], Callable[[Any, float], None]] = {
+            SendStream: self._send_stream,
+            SendDatagram: self._send_datagram,
+            OpenStream: self._open_stream,
+            ShutdownStream: self._shutdown_stream,
+            ResumeStream: self._resume_stream,
+            CloseSocket: self._close_socket,
+            OpenDatagram: self._open_datagram,
+            OpenEcho: self._open_echo,
+            SendEcho: self._send_echo,
+        }
+
+    def __len__(self) -> int:
+        """How many sockets are open."""
+        return len(self._streams) + len(self._datagrams) + len(self._echoes)
+
+    def apply(self, actions: Iterable[Action], now: float) -> None:
+        """Carry out orders. What the host refuses is reported to the network; nothing is raised."""
+        execute = self._execute
+        for action in actions:
+            execute[type(action)](action, now)
+        unsent = self._unsent
+        if unsent:
+            for socket in unsent:
+                socket.flush(now)
+            unsent.clear()
+
+    def unpark(self) -> None:
+        """The guest's link has room again: read the sockets that waited for it."""
+        parked, self._shell.parked = self._shell.parked, []
+        for resume in parked:
+            resume()
+
+    def next_deadline(self) -> float | None:
+        """When `handle_deadline` must be called."""
+        return next(iter(self._lingering.values())) if self._lingering else None
+
+    def handle_deadline(self, now: float) -> None:
+        """Give up streams that were closed too long ago."""
+        for socket in [socket for socket, deadline in self._lingering.items() if deadline <= now]:
+            self._streams[socket].abort()
+            self._forget(socket)
+
+    def close(self) -> None:
+        """Close all sockets. Connections that are not over are reset."""
+        for stream in self._streams.values():
+            stream.leave()
+        for datagrams in self._datagrams.values():
+            datagrams.close()
+        for echoes in self._echoes.values():
+            echoes.close()
+        self._streams.clear()
+        self._datagrams.clear()
+        self._echoes.clear()
+        self._lingering.clear()
+
+    # streams
+
+    def _open_stream(self, order: OpenStream, now: float) -> None:
+        stream = Stream(self._shell, order, self._forget, now)
+        if not stream.closed:
+            self._streams[order.socket] = stream
+
+    def _forget(self, socket: SocketId) -> None:
+        self._streams.pop(socket, None)
+        self._lingering.pop(socket, None)
+
+    def _send_stream(self, order: SendStream, now: float) -> None:
+        stream = self._streams.get(order.socket)
+        if stream is not None and stream.queue(order.data):
+            self._unsent.append(stream)
+
+    def _shutdown_stream(self, order: ShutdownStream, now: float) -> None:
+        if order.socket in self._streams:
+            self._streams[order.socket].shutdown(now)
+
+    def _resume_stream(self, order: ResumeStream, now: float) -> None:
+        if order.socket in self._streams:
+            self._streams[order.socket].resume()
+
+    # all kinds
+
+    def _close_socket(self, order: CloseSocket, now: float) -> None:
+        socket = order.socket
+        if (stream := self._streams.get(socket)) is not None:
+            if order.abort:
+                stream.abort()
+                self._forget(socket)
+            else:
+                stream.flush(now)
+                if stream.close():
+                    self._lingering[socket] = now + LINGER
+                else:
+                    self._forget(socket)
+        elif (datagrams := self._datagrams.pop(socket, None)) is not None:
+            datagrams.flush(now)
+            datagrams.close()
+        elif (echoes := self._echoes.pop(socket, None)) is not None:
+            echoes.close()
+        self._unopened.pop(socket, None)
+
+    # datagrams
+
+    def _open_datagram(self, order: OpenDatagram, now: float) -> None:
+        try:
+            self._datagrams[order.socket] = DatagramSocket(self._shell, order)
+        except OSError:
+            # Reported for the first datagram, when it is known whom it was for; by then there may be a descriptor.
+            self._unopened[order.socket] = order
+
+    def _send_datagram(self, order: SendDatagram, now: float) -> None:
+        socket = self._datagrams.get(order.socket) or self._open_late(order, now)
+        if socket is not None and socket.queue(order, now):
+            self._unsent.append(socket)
+
+    def _open_late(self, order: SendDatagram, now: float) -> DatagramSocket | None:
+        if order.socket not in self._unopened:
+            return None
+        try:
+            socket = DatagramSocket(self._shell, self._unopened[order.socket])
+        except OSError as error:
+            extended = local_error(error.errno or errno.EIO)
+            self._shell.machine.datagram_failed(order.socket, order.remote, extended, bytes(order.data), now)
+            return None
+        del self._unopened[order.socket]
+        self._datagrams[order.socket] = socket
+        return socket
+
+    # echoes
+
+    def _open_echo(self, order: OpenEcho, now: float) -> None:
+        try:
+            self._echoes[order.socket] = EchoSocket(self._shell, order)
+        except OSError as error:
+            if error.errno == errno.EACCES and not self._warned:
+                self._warned = True
+                _log.warning(
+                    "the guest cannot ping: this host allows ping sockets to no group of this process; "
+                    'as root, run: sysctl -w net.ipv4.ping_group_range="0 2147483647"'
+                )
+            self._shell.machine.echo_failed(order.socket, local_error(error.errno or errno.EIO), now)
+
+    def _send_echo(self, order: SendEcho, now: float) -> None:
+        if order.socket in self._echoes:
+            self._echoes[order.socket].send(order, now)

@@ -1,0 +1,305 @@
+"""TCP sockets of the host.
+
+Theory of operation. A stream is connecting, open, or closing: each has its own handler in the epoll set.
+
+- *Connecting*: waits for EPOLLOUT; SO_ERROR tells how it ended, the error queue which ICMP error did it.
+- *Open*: reads as much as the core's `receive_budget` allows, once an event, and keeps what the socket did not take of
+  the core's data. `_interest` is what the epoll set reports; EPOLLIN is in it unless the core's budget was 0, the
+  guest's link is blocked or the end was seen; EPOLLOUT if data wait. EPOLLHUP and EPOLLERR cannot be turned off, so a
+  stream that has nothing to do about them leaves the set (`_interest` is `_OUTSIDE`) until there is.
+- *Closing*: the core is done with it, but data wait; they are sent until a time limit.
+
+After `stream_failed` was reported the socket is closed, and orders for it find nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import islice
+from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
+from socket import SHUT_WR, SO_ERROR, SO_LINGER, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, socket
+from struct import Struct
+from typing import Final
+
+from sansnet_core.actions import Buffer, ExtendedError, OpenStream, SocketId
+from sansnet_trio import errqueue
+from sansnet_trio.options import bind_source, forget_icmp_errors, prepare_stream
+from sansnet_trio.shell import Shell
+from sansnet_trio.sockaddr import encode, family_of
+
+__all__ = ["Stream"]
+
+_READ_SIZE: Final = 256 * 1024
+_MAX_VECTORS: Final = 1024  # IOV_MAX (limits.h)
+_OUTSIDE: Final = -1  # not in the epoll set
+_LINGER_NOT: Final = Struct("=ii").pack(1, 0)  # struct linger: on, 0 seconds
+
+
+class Stream:
+    """One TCP connection of the host.
+
+    Args:
+        shell: what sockets share.
+        order: what to connect to. Whatever becomes of it is reported.
+        finished: called when the socket was closed for a reason of the host's.
+        now: time of the batch.
+
+    Attributes:
+        closed: the socket is closed.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_ended",
+        "_family",
+        "_fd",
+        "_finished",
+        "_id",
+        "_interest",
+        "_shell",
+        "_shutting",
+        "_socket",
+        "closed",
+    )
+
+    def __init__(self, shell: Shell, order: OpenStream, finished: Callable[[SocketId], None], now: float) -> None:
+        self._shell = shell
+        self._id: SocketId = order.socket
+        self._finished = finished
+        self._family = family_of(order.remote.address)
+        self._chunks: deque[Buffer] = deque()
+        self._ended = False
+        self._shutting = False  # SHUT_WR is done, or follows the chunks
+        self._interest = _OUTSIDE
+        self.closed = False
+        try:
+            self._socket = socket(self._family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
+        except OSError as error:
+            self.closed = True
+            shell.machine.stream_failed(self._id, error.errno or errno.EIO, None, now)
+            return
+        self._fd = self._socket.fileno()
+        try:
+            code = self._connect(order)
+        except OSError as error:
+            code = error.errno or errno.EIO
+        if code in (0, errno.EINPROGRESS):
+            self._interest = EPOLLOUT
+            shell.poller.add(self._fd, EPOLLOUT, self._ready_connecting)
+        else:
+            self.abandon()
+            shell.machine.stream_failed(self._id, code, None, now)
+
+    def _connect(self, order: OpenStream) -> int:
+        prepare_stream(self._socket, self._family)
+        scope = self._shell.scope
+        if order.local is not None:
+            bind_source(self._socket)
+            self._socket.bind(encode(order.local, 0, scope))
+        return self._socket.connect_ex(encode(order.remote.address, order.remote.port, scope))
+
+    # orders
+
+    def queue(self, data: Buffer) -> bool:
+        """Keep data for `flush`; whether there was none before."""
+        self._chunks.append(data)
+        return len(self._chunks) == 1
+
+    def flush(self, now: float) -> None:
+        """Send what waits, as far as the socket takes it; the rest goes out when it is writable."""
+        if self._chunks and not self.closed and (self._interest == _OUTSIDE or not self._interest & EPOLLOUT):
+            self._send(now)
+
+    def shutdown(self, now: float) -> None:
+        """No data follow what is queued."""
+        self._shutting = True
+        if self._chunks:
+            self.flush(now)
+        elif not self.closed:
+            self._finish_sending()
+
+    def resume(self) -> None:
+        """The core's budget is not 0 any more."""
+        if not self.closed and not self._ended:
+            self._report(EPOLLIN | EPOLLOUT if self._chunks else EPOLLIN)
+
+    def close(self) -> bool:
+        """Close once what waits is sent; whether it does wait. Nothing is reported any more."""
+        if not self._chunks:
+            self.abandon()
+            return False
+        self._report(EPOLLOUT)
+        self._shell.poller.handlers[self._fd] = self._ready_closing
+        return True
+
+    def abort(self) -> None:
+        """Close with RST and forget what waits."""
+        if not self.closed:
+            self._socket.setsockopt(SOL_SOCKET, SO_LINGER, _LINGER_NOT)
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close the socket."""
+        if not self.closed:
+            self._report(_OUTSIDE)
+            self.closed = True
+            self._socket.close()
+            self._chunks.clear()
+
+    def leave(self) -> None:
+        """Close because the driver ends: with RST, unless everything was said and heard. A FIN would be a lie."""
+        if self._shutting and self._ended and not self._chunks:
+            self.abandon()
+        else:
+            self.abort()
+
+    # events
+
+    def _ready_connecting(self, flags: int, now: float) -> None:
+        # In this order: taking an ICMP error from the queue clears SO_ERROR.
+        code = self._socket.getsockopt(SOL_SOCKET, SO_ERROR)
+        found = errqueue.read(self._socket) if flags & EPOLLERR else []
+        if not code and flags & EPOLLHUP:
+            code = found[-1][1].errno if found else errno.ECONNABORTED
+        if code:
+            self._fail(code, now, found[-1][1] if found else None)
+        elif flags & EPOLLOUT:
+            forget_icmp_errors(self._socket, self._family)
+            self._report(EPOLLIN)
+            self._shell.poller.handlers[self._fd] = self._ready
+            self._shell.machine.stream_connected(self._id, now)
+
+    def _ready(self, flags: int, now: float) -> None:
+        if flags & EPOLLOUT and self._interest & EPOLLOUT:
+            self._send(now)
+            if self.closed:
+                return
+        if flags & (EPOLLIN | EPOLLERR | EPOLLHUP):
+            if self._ended:
+                self._trouble(now)
+            else:
+                self._read(flags, now)
+
+    def _read(self, flags: int, now: float) -> None:
+        shell = self._shell
+        budget = 0 if shell.blocked else shell.machine.receive_budget(self._id)
+        if budget <= 0:
+            self._stop_reading(flags)
+            return
+        try:
+            data = self._socket.recv(budget if budget < _READ_SIZE else _READ_SIZE)
+        except BlockingIOError:
+            if flags & EPOLLERR:
+                errqueue.read(self._socket)
+            return
+        except OSError as error:
+            self._fail(error.errno or errno.EIO, now)
+            return
+        if data:
+            shell.machine.stream_received(self._id, data, now)
+        else:
+            self._ended = True
+            self._report(self._interest & ~EPOLLIN)
+            shell.machine.stream_ended(self._id, now)
+
+    def _stop_reading(self, flags: int) -> None:
+        if self._shell.blocked:
+            self._shell.parked.append(self.resume)
+        # An error waits as well: it is reported after the data that came before it.
+        self._report(_OUTSIDE if flags & (EPOLLERR | EPOLLHUP) else self._interest & ~EPOLLIN)
+
+    def _trouble(self, now: float) -> None:
+        """EPOLLERR or EPOLLHUP after the end was seen: a reset, or just both directions shut."""
+        code = self._socket.getsockopt(SOL_SOCKET, SO_ERROR)
+        if code:
+            self._fail(code, now)
+        else:
+            self._report(_OUTSIDE)
+
+    def _ready_closing(self, flags: int, now: float) -> None:
+        try:
+            self._write()
+            over = not self._chunks or flags & (EPOLLERR | EPOLLHUP) != 0
+        except OSError:
+            over = True
+        if over:
+            self.abandon()
+            self._finished(self._id)
+
+    # sending
+
+    def _send(self, now: float) -> None:
+        try:
+            sent = self._write()
+        except OSError as error:
+            self._drain(now)
+            self._fail(error.errno or errno.EIO, now)
+            return
+        if self._chunks:
+            self._report(EPOLLOUT if self._interest == _OUTSIDE else self._interest | EPOLLOUT)
+        elif self._interest != _OUTSIDE:
+            self._report(self._interest & ~EPOLLOUT)
+        if sent:
+            self._shell.machine.stream_sent(self._id, sent, now)
+        if self._shutting and not self._chunks:
+            self._finish_sending()
+
+    def _write(self) -> int:
+        """Give the socket all that it takes; how many bytes it took."""
+        chunks = self._chunks
+        total = 0
+        while chunks:
+            try:
+                if len(chunks) == 1:
+                    sent = self._socket.send(chunks[0])
+                else:
+                    sent = self._socket.sendmsg(list(islice(chunks, _MAX_VECTORS)))
+            except BlockingIOError:
+                break
+            total += sent
+            while chunks and sent >= len(chunks[0]):
+                sent -= len(chunks.popleft())
+            if sent:
+                chunks[0] = memoryview(chunks[0])[sent:]
+                break  # there is no room for more
+        return total
+
+    def _finish_sending(self) -> None:
+        with suppress(OSError):  # ENOTCONN: reset by the remote; that is on its way as an event
+            self._socket.shutdown(SHUT_WR)
+
+    # failing
+
+    def _drain(self, now: float) -> None:
+        """Sending failed: what had come before belongs to the guest all the same."""
+        machine = self._shell.machine
+        try:
+            while not self._ended and (budget := machine.receive_budget(self._id)) > 0:
+                data = self._socket.recv(min(budget, _READ_SIZE))
+                if not data:
+                    break
+                machine.stream_received(self._id, data, now)
+        except OSError:
+            pass  # the same error, or nothing to read
+
+    def _fail(self, code: int, now: float, error: ExtendedError | None = None) -> None:
+        self.abandon()
+        self._finished(self._id)
+        self._shell.machine.stream_failed(self._id, code, error, now)
+
+    def _report(self, interest: int) -> None:
+        """Have the epoll set report this from now on."""
+        before = self._interest
+        if interest == before:
+            return
+        self._interest = interest
+        poller = self._shell.poller
+        if interest == _OUTSIDE:
+            poller.remove(self._fd)
+        elif before == _OUTSIDE:
+            poller.add(self._fd, interest, self._ready)
+        else:
+            poller.change(self._fd, interest)
