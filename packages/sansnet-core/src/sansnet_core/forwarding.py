@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from sansnet_core.actions import Endpoint
+from sansnet_core.addresses import is_loopback, is_multicast
 from sansnet_core.config import NetworkConfig
 
 __all__ = ["Forwarding"]
@@ -65,22 +66,20 @@ class Forwarding:
 
         Loopback is always left to the kernel: resolvers that listen there answer nobody else.
         """
-        if host[0] == 127 if len(host) == 4 else host == LOOPBACK[16]:
-            return None
-        return self._outbound[len(host)]
+        return None if is_loopback(host) else self._outbound[len(host)]
 
     def is_group(self, destination: bytes) -> bool:
         """Whether more than one node may answer: multicast that leaves the node, and broadcast.
 
         Multicast of scope 0 and 1 never leaves the host (RFC 4291, 2.7), so it is no destination for a guest.
         """
-        if len(destination) == 4:
-            return destination[0] >> 4 == 14 or destination in self._broadcasts
-        return destination[0] == 0xFF and destination[1] & 15 > 1
+        if is_multicast(destination):
+            return len(destination) == 4 or destination[1] & 15 > 1
+        return destination in self._broadcasts
 
 
 def _is_destination(address: bytes) -> bool:
     """Whether a unicast packet to the address can leave the host (RFC 6890, RFC 4291)."""
     if len(address) == 4:
         return address[0] not in (0, 127) and address[0] < 224
-    return address[:12] not in _V4_IN_V6 and address[0] != 0xFF
+    return address[:12] not in _V4_IN_V6 and not is_multicast(address)

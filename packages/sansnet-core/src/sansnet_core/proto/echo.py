@@ -19,6 +19,7 @@ from math import inf
 from typing import Final
 
 from sansnet_core.actions import Buffer, CloseSocket, Endpoint, ExtendedError, OpenEcho, SendEcho, SocketId
+from sansnet_core.addresses import is_link_local, is_unspecified
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.notices import FlowClosed, FlowOpened
@@ -31,6 +32,9 @@ __all__ = ["Echo"]
 ALL_NODES: Final = bytes.fromhex("ff020000000000000000000000000001")
 ALL_ROUTERS: Final = bytes.fromhex("ff020000000000000000000000000002")
 """RFC 4291, 2.7.1."""
+
+ORIGIN_LOCAL: Final = 1
+"""SO_EE_ORIGIN_LOCAL (linux/errqueue.h)."""
 
 OWN_TTL: Final = 64
 """Of answers from our own addresses."""
@@ -63,7 +67,7 @@ class Echo:
         self._own: dict[bytes, bytes] = {}
         """Destination that is answered here -> address that answers."""
         config = context.config
-        if config.ipv4 and config.ipv4.gateway and config.ipv4.gateway[:2] == b"\xa9\xfe":  # 169.254.0.0/16
+        if config.ipv4 and config.ipv4.gateway and is_link_local(config.ipv4.gateway):
             self._own[config.ipv4.gateway] = config.ipv4.gateway
         if config.ipv6:
             self._own |= dict.fromkeys((config.ipv6.gateway, ALL_NODES, ALL_ROUTERS), config.ipv6.gateway)
@@ -91,7 +95,7 @@ class Echo:
             raise Malformed(Reason.IP_PROTOCOL)
         if icmp.type != request or icmp.code:
             raise Malformed(Reason.ICMP_TYPE)
-        if not any(ip.source):
+        if is_unspecified(ip.source):
             raise Malformed(Reason.IP_SOURCE)
         data = buf[icmp.start : icmp.end]
         own = self._own.get(ip.destination)
@@ -118,10 +122,16 @@ class Echo:
         self._reply(flow.remote.address, flow.guest.address, flow.guest.port << 16 | sequence, data, ttl, tos)
 
     def echo_failed(self, socket: SocketId, error: ExtendedError) -> None:
-        """A ping socket could not be opened or used; the guest's next request tries a new one."""
+        """A request failed. If that was the socket's fault, the guest's next request tries a new one.
+
+        An error that came from the network keeps the flow: answers to other requests may be under way (traceroute
+        sends several at once).
+        """
         flow = self._sockets.get(socket)
-        if flow is not None:
-            self._context.drop(Reason.HOST_SEND)
+        if flow is None:
+            return
+        self._context.drop(Reason.HOST_SEND)
+        if error.origin == ORIGIN_LOCAL:
             self._close(flow)
 
     def expire(self) -> None:
@@ -153,16 +163,16 @@ class Echo:
         self._flows[key] = self._sockets[flow.socket] = flow
         context.timers.arm(self, min(self.deadline, context.now + limits.echo_idle))
         context.out.actions.append(OpenEcho(flow.socket, host.address, context.forwarding.outbound(host.address)))
-        context.out.notices.append(FlowOpened(flow.socket, _protocol(guest), guest, remote, flow.host))
+        context.notify(FlowOpened(flow.socket, _protocol(guest), guest, remote, flow.host))
         return flow
 
     def _close(self, flow: _Flow) -> None:
         """Forget a flow and close its socket."""
-        out = self._context.out
+        context = self._context
         del self._flows[flow.key], self._sockets[flow.socket]
-        out.actions.append(CloseSocket(flow.socket))
+        context.out.actions.append(CloseSocket(flow.socket))
         protocol = _protocol(flow.guest)
-        out.notices.append(FlowClosed(flow.socket, protocol, flow.guest, flow.remote, flow.sent, flow.received))
+        context.notify(FlowClosed(flow.socket, protocol, flow.guest, flow.remote, flow.sent, flow.received))
 
     def _reply(self, source: bytes, destination: bytes, rest: int, data: Buffer, ttl: int, tos: int) -> None:
         """Send the guest an echo reply; `rest` is identifier and sequence number."""

@@ -34,6 +34,7 @@ from sansnet_core.actions import (
     SendDatagram,
     SocketId,
 )
+from sansnet_core.addresses import is_unspecified
 from sansnet_core.context import Context
 from sansnet_core.egress import FlowHeaders
 from sansnet_core.errors import Malformed, Reason
@@ -209,7 +210,7 @@ class Udp:
         forwarding = context.forwarding
         if not context.config.udp:
             raise Malformed(Reason.IP_PROTOCOL)
-        if not any(ip.source):
+        if is_unspecified(ip.source):
             raise Malformed(Reason.IP_SOURCE)  # only a DHCP client may have none
         group = forwarding.is_group(ip.destination)
         host = forwarding.to_host(ip.destination, header.destination_port, groups=True)
@@ -234,16 +235,16 @@ class Udp:
         mapping.flows[host] = self._flows[key] = flow
         mapping.groups += group
         context.timers.arm(self, min(self.deadline, context.now + min(self._idle)))
-        context.out.notices.append(FlowOpened(mapping.socket, UDP, guest, remote, host))
+        context.notify(FlowOpened(mapping.socket, UDP, guest, remote, host))
         return flow
 
     def _close(self, flow: _Flow) -> None:
         """Forget a flow, and close its socket if that was the last one."""
-        out = self._context.out
+        context = self._context
         mapping = flow.mapping
         del self._flows[flow.key], mapping.flows[flow.host]
         mapping.groups -= flow.group
-        out.notices.append(FlowClosed(mapping.socket, UDP, mapping.guest, flow.remote, flow.sent, flow.received))
+        context.notify(FlowClosed(mapping.socket, UDP, mapping.guest, flow.remote, flow.sent, flow.received))
         if not mapping.flows:
             del self._mappings[mapping.key], self._sockets[mapping.socket]
-            out.actions.append(CloseSocket(mapping.socket))
+            context.out.actions.append(CloseSocket(mapping.socket))

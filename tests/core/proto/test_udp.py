@@ -1,0 +1,508 @@
+"""UDP flows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sansnet_core.actions import (
+    Buffer,
+    CloseSocket,
+    Endpoint,
+    ExtendedError,
+    OpenDatagram,
+    SendDatagram,
+    SocketId,
+)
+from sansnet_core.addresses import format, parse
+from sansnet_core.config import Limits, LinkConfig, NetworkConfig
+from sansnet_core.errors import Malformed, Reason
+from sansnet_core.notices import FlowClosed, FlowOpened
+from sansnet_core.proto.udp import Udp
+from sansnet_core.wire.ip import IpHeader
+from sansnet_core.wire.udp import UdpHeader
+from tests.core.proto.bare import GATEWAY4, GATEWAY6, GUEST4, GUEST6, REMOTE4, REMOTE6, Bare, config, header
+from tests.sim.packets import Ip, udp
+
+ANY4 = bytes(4)
+ANY6 = bytes(16)
+SSDP = parse("239.255.255.250")
+REFUSED = ExtendedError(111, 2, 3, 3, 0, REMOTE4)
+
+
+class Bench(Bare):
+    """A UDP translator on a context."""
+
+    def __init__(self, configuration: NetworkConfig | None = None) -> None:
+        super().__init__(configuration or config())
+        self.served: list[tuple[int, bytes]] = []
+        self.udp = Udp(self.context, {67: self._serve})
+
+    def _serve(self, ip: IpHeader, udp: UdpHeader, buf: Buffer) -> None:
+        self.served.append((udp.destination_port, bytes(buf[udp.start : udp.end])))
+
+    def receive(self, packet: Ip) -> None:
+        self.udp.receive(*header(packet))
+
+    def open(self, packet: Ip) -> SocketId:
+        """Send the first datagram of a socket and take the orders; the socket's name."""
+        self.receive(packet)
+        opened, sent = self.actions()
+        assert isinstance(opened, OpenDatagram)
+        assert isinstance(sent, SendDatagram)
+        return opened.socket
+
+    def answer(self, socket: SocketId, source: Endpoint, data: bytes) -> None:
+        self.udp.datagram_received(socket, source, data, 0, 60, 0)
+
+
+def query(
+    data: bytes = b"hello", *, source_port: int = 4000, destination: bytes = REMOTE4, destination_port: int = 7
+) -> Ip:
+    source = GUEST4 if len(destination) == 4 else GUEST6
+    return udp(source, source_port, destination, destination_port, data)
+
+
+def test_the_first_datagram_opens_a_socket_with_the_guests_port() -> None:
+    bench = Bench()
+    bench.receive(replace(query(), ttl=3, tos=0xB9))
+    socket = SocketId(1)
+    remote = Endpoint(REMOTE4, 7)
+    assert bench.actions() == [
+        OpenDatagram(socket, Endpoint(ANY4, 4000)),
+        SendDatagram(socket, remote, b"hello", 0, 3, 0xB9),
+    ]
+    assert bench.notices() == [FlowOpened(socket, 17, Endpoint(GUEST4, 4000), remote, remote)]
+    assert bench.udp.statistics() == {"udp_flows": 1, "udp_sockets": 1}
+
+
+def test_ipv6_likewise() -> None:
+    bench = Bench()
+    bench.receive(query(destination=REMOTE6))
+    assert bench.actions() == [
+        OpenDatagram(SocketId(1), Endpoint(ANY6, 4000)),
+        SendDatagram(SocketId(1), Endpoint(REMOTE6, 7), b"hello", 0, 64, 0),
+    ]
+
+
+def test_ipv4_options_change_nothing() -> None:
+    bench = Bench()
+    socket = bench.open(query())
+    bench.receive(replace(query(b"more"), options=bytes(8)))
+    assert bench.actions() == [SendDatagram(socket, Endpoint(REMOTE4, 7), b"more", 0, 64, 0)]
+
+
+@pytest.mark.parametrize("view", [bytes, memoryview])
+def test_frames_may_be_views(view: type[bytes] | type[memoryview]) -> None:
+    bench = Bench()
+    ip, buf = header(query())
+    bench.udp.receive(ip, view(buf))
+    bench.udp.receive(ip, buf)
+    assert len(bench.actions()) == 3
+    assert bench.udp.statistics() == {"udp_flows": 1, "udp_sockets": 1}
+
+
+@pytest.mark.parametrize("destination", [REMOTE4, REMOTE6], ids=format)
+def test_the_answer_comes_from_what_the_guest_addressed(destination: bytes) -> None:
+    bench = Bench()
+    socket = bench.open(query(destination=destination))
+    bench.udp.datagram_received(socket, Endpoint(destination, 7), b"answer", 0, 57, 0x28)
+    expected = query(destination=destination)
+    answer = udp(expected.destination, 7, expected.source, 4000, b"answer")
+    (packet,) = bench.packets()
+    assert (packet.source, packet.destination, packet.payload) == (answer.source, answer.destination, answer.payload)
+    assert (packet.ttl, packet.tos) == (57, 0x28)
+
+
+def test_empty_datagrams_pass_both_ways() -> None:
+    bench = Bench()
+    bench.receive(query(b""))
+    assert bench.actions()[1] == SendDatagram(SocketId(1), Endpoint(REMOTE4, 7), b"", 0, 64, 0)
+    bench.answer(SocketId(1), Endpoint(REMOTE4, 7), b"")
+    (packet,) = bench.packets()
+    assert packet.payload == udp(REMOTE4, 7, GUEST4, 4000, b"").payload
+
+
+def test_an_offloaded_run_stays_a_run() -> None:
+    bench = Bench()
+    bench.context.gso_size = 100
+    bench.receive(query(bytes(250)))
+    assert bench.actions()[1] == SendDatagram(SocketId(1), Endpoint(REMOTE4, 7), bytes(250), 100, 64, 0)
+
+
+def test_a_run_from_the_host_reaches_a_guest_without_offload_as_datagrams() -> None:
+    bench = Bench()
+    socket = bench.open(query())
+    bench.udp.datagram_received(socket, Endpoint(REMOTE4, 7), bytes(250), 100, 64, 0)
+    assert [len(packet.payload) - 8 for packet in bench.packets()] == [100, 100, 50]
+
+
+def test_one_socket_serves_all_destinations_of_a_guest_port() -> None:
+    bench = Bench()
+    socket = bench.open(query())
+    bench.receive(query(destination_port=8))
+    bench.receive(query(destination=parse("198.51.100.9")))
+    actions = bench.actions()
+    assert [type(action) for action in actions] == [SendDatagram, SendDatagram]
+    assert {action.socket for action in actions} == {socket}
+    assert bench.udp.statistics() == {"udp_flows": 3, "udp_sockets": 1}
+
+
+def test_another_guest_port_or_address_has_another_socket() -> None:
+    bench = Bench()
+    bench.open(query())
+    bench.open(query(source_port=4001))
+    bench.open(replace(query(), source=parse("10.0.2.16")))
+    assert bench.udp.statistics() == {"udp_flows": 3, "udp_sockets": 3}
+
+
+def test_a_translated_destination_answers_as_itself_even_if_the_guest_also_uses_the_real_one() -> None:
+    dns, resolver = parse("10.0.2.3"), REMOTE4
+    bench = Bench(config(dns_forward=((dns, resolver),)))
+    forwarded = bench.open(query(destination=dns, destination_port=53))
+    direct = bench.open(query(destination=resolver, destination_port=53))
+    assert forwarded != direct
+    bench.answer(forwarded, Endpoint(resolver, 53), b"1")
+    bench.answer(direct, Endpoint(resolver, 53), b"2")
+    assert [(packet.source, packet.payload[8:]) for packet in bench.packets()] == [(dns, b"1"), (resolver, b"2")]
+
+
+def test_the_hosts_loopback_is_reached_by_its_alias_from_an_unbound_socket() -> None:
+    bench = Bench(config(map_host_loopback=(GATEWAY4, GATEWAY6), outbound4=parse("198.51.100.1")))
+    bench.receive(query(destination=GATEWAY4))
+    bench.receive(query(destination=GATEWAY6))
+    assert bench.actions() == [
+        OpenDatagram(SocketId(1), Endpoint(ANY4, 4000)),
+        SendDatagram(SocketId(1), Endpoint(parse("127.0.0.1"), 7), b"hello", 0, 64, 0),
+        OpenDatagram(SocketId(2), Endpoint(ANY6, 4000)),
+        SendDatagram(SocketId(2), Endpoint(parse("::1"), 7), b"hello", 0, 64, 0),
+    ]
+    bench.answer(SocketId(1), Endpoint(parse("127.0.0.1"), 7), b"answer")
+    assert [packet.source for packet in bench.packets()] == [GATEWAY4]
+
+
+def test_the_socket_is_bound_to_the_configured_source_address() -> None:
+    bench = Bench(config(outbound4=parse("198.51.100.1")))
+    bench.receive(query())
+    assert bench.actions()[0] == OpenDatagram(SocketId(1), Endpoint(parse("198.51.100.1"), 4000))
+
+
+@pytest.mark.parametrize(
+    "source", [Endpoint(REMOTE4, 8), Endpoint(parse("192.0.2.8"), 7), Endpoint(parse("127.0.0.1"), 7)]
+)
+def test_a_source_that_the_guest_did_not_contact_is_not_heard(source: Endpoint) -> None:
+    bench = Bench()
+    socket = bench.open(query())
+    bench.answer(socket, source, b"psst")
+    assert bench.packets() == []
+    assert bench.drops() == {Reason.HOST_SOURCE: 1}
+
+
+@pytest.mark.parametrize("group", [SSDP, parse("255.255.255.255"), parse("10.0.2.255")], ids=format)
+def test_a_group_may_answer_from_any_unicast_address(group: bytes) -> None:
+    bench = Bench()
+    socket = bench.open(query(destination=group, destination_port=1900))
+    bench.answer(socket, Endpoint(REMOTE4, 49152), b"here")
+    (packet,) = bench.packets()
+    assert (packet.source, packet.destination) == (REMOTE4, GUEST4)
+    assert packet.payload == udp(REMOTE4, 49152, GUEST4, 4000, b"here").payload
+
+
+def test_an_answer_to_a_group_makes_no_flow() -> None:
+    bench = Bench()
+    socket = bench.open(query(destination=SSDP, destination_port=1900))
+    bench.answer(socket, Endpoint(REMOTE4, 49152), b"here")
+    assert bench.udp.statistics() == {"udp_flows": 1, "udp_sockets": 1}
+
+
+@pytest.mark.parametrize("source", ["127.0.0.1", "0.0.0.0", "10.0.2.2", "239.255.255.250"])
+def test_a_group_is_not_answered_from_an_address_that_means_another_to_the_guest(source: str) -> None:
+    bench = Bench(config(map_host_loopback=(GATEWAY4,)))
+    socket = bench.open(query(destination=SSDP, destination_port=1900))
+    bench.answer(socket, Endpoint(parse(source), 9), b"psst")
+    assert bench.packets() == []
+    assert bench.drops() == {Reason.HOST_SOURCE: 1}
+
+
+def test_strangers_are_heard_no_longer_than_the_group_is() -> None:
+    bench = Bench()
+    socket = bench.open(query(destination=SSDP, destination_port=1900))
+    bench.wait(20)
+    bench.receive(query())
+    bench.wait(15)
+    bench.answer(socket, Endpoint(REMOTE4, 49152), b"late")
+    assert bench.packets() == []
+    assert bench.udp.statistics() == {"udp_flows": 1, "udp_sockets": 1}
+
+
+def test_services_take_their_port_and_nothing_is_forwarded() -> None:
+    bench = Bench(config(udp=False))
+    bench.receive(udp(ANY4, 68, b"\xff" * 4, 67, b"discover"))
+    assert bench.served == [(67, b"discover")]
+    assert bench.actions() == []
+
+
+@pytest.mark.parametrize(
+    ("packet", "reason"),
+    [
+        (replace(query(), payload=bytes(7)), Reason.UDP_MALFORMED),
+        (query(source_port=0), Reason.UDP_PORT),
+        (query(destination_port=0), Reason.UDP_PORT),
+        (replace(query(destination=REMOTE6), payload=b"\x0f\xa0\0\7\0\x09\0\0x"), Reason.UDP_CHECKSUM),
+        (replace(query(), source=ANY4), Reason.IP_SOURCE),
+        (replace(query(destination=REMOTE6), source=ANY6), Reason.IP_SOURCE),
+        (query(destination=parse("127.0.0.1")), Reason.IP_DESTINATION),
+        (query(destination=parse("::1")), Reason.IP_DESTINATION),
+        (query(destination=parse("ff02::1:2"), destination_port=547), Reason.IP_DESTINATION),
+    ],
+)
+def test_what_cannot_be_forwarded_is_dropped_by_its_name(packet: Ip, reason: Reason) -> None:
+    bench = Bench()
+    with pytest.raises(Malformed) as caught:
+        bench.receive(packet)
+    assert caught.value.reason is reason
+    assert bench.actions() == []
+    assert bench.udp.statistics() == {"udp_flows": 0, "udp_sockets": 0}
+
+
+def test_dhcp_of_a_guest_without_a_server_stays_on_its_segment() -> None:
+    bench = Bench()
+    handler = Udp(bench.context, {})
+    with pytest.raises(Malformed) as caught:
+        handler.receive(*header(udp(GUEST4, 68, b"\xff" * 4, 67, b"inform")))
+    assert caught.value.reason is Reason.IP_DESTINATION
+    handler.receive(*header(udp(GUEST4, 68, REMOTE4, 67, b"to a server elsewhere")))
+    assert len(bench.actions()) == 2
+
+
+def test_without_udp_nothing_is_forwarded() -> None:
+    bench = Bench(config(udp=False))
+    with pytest.raises(Malformed) as caught:
+        bench.receive(query())
+    assert caught.value.reason is Reason.IP_PROTOCOL
+
+
+def test_checksums_are_verified_if_the_link_asks_for_it() -> None:
+    bench = Bench()
+    broken = query()
+    broken = replace(broken, payload=broken.payload[:-1] + b"X")
+    bench.receive(broken)
+    bench.context.verify = True
+    with pytest.raises(Malformed) as caught:
+        bench.receive(broken)
+    assert caught.value.reason is Reason.UDP_CHECKSUM
+
+
+def test_a_failure_is_counted_and_ends_nothing() -> None:
+    bench = Bench()
+    socket = bench.open(query())
+    bench.udp.datagram_failed(socket, Endpoint(REMOTE4, 7), REFUSED, b"hello")
+    assert bench.drops() == {Reason.HOST_SEND: 1}
+    bench.receive(query())
+    assert [type(action) for action in bench.actions()] == [SendDatagram]
+
+
+def test_a_failure_of_no_flow_is_ignored() -> None:
+    bench = Bench()
+    socket = bench.open(query())
+    bench.udp.datagram_failed(socket, Endpoint(REMOTE4, 8), REFUSED, b"hello")
+    bench.udp.datagram_failed(SocketId(99), Endpoint(REMOTE4, 7), REFUSED, b"hello")
+    assert bench.drops() == {}
+
+
+def test_facts_about_a_closed_socket_are_ignored() -> None:
+    bench = Bench()
+    bench.answer(SocketId(99), Endpoint(REMOTE4, 7), b"late")
+    assert bench.packets() == []
+    assert bench.drops() == {}
+
+
+def test_a_question_and_its_answer_are_forgotten_soon() -> None:
+    bench = Bench()
+    socket = bench.open(query())
+    bench.answer(socket, Endpoint(REMOTE4, 7), b"answer!")
+    bench.notices()
+    bench.wait(29)
+    assert bench.actions() == []
+    bench.wait(1)
+    assert bench.actions() == [CloseSocket(socket)]
+    remote = Endpoint(REMOTE4, 7)
+    assert bench.notices() == [FlowClosed(socket, 17, Endpoint(GUEST4, 4000), remote, 5, 7)]
+    assert bench.udp.statistics() == {"udp_flows": 0, "udp_sockets": 0}
+    assert bench.context.timers.next_deadline() is None
+
+
+def test_datagrams_one_way_are_no_stream() -> None:
+    bench = Bench()
+    socket = bench.open(query())
+    bench.receive(query())
+    bench.receive(query())
+    bench.actions()
+    bench.wait(30)
+    assert bench.actions() == [CloseSocket(socket)]
+
+
+def test_a_conversation_is_kept_for_minutes_of_silence() -> None:
+    bench = Bench()
+    socket = bench.open(query())
+    bench.answer(socket, Endpoint(REMOTE4, 7), b"answer")
+    bench.receive(query())
+    bench.actions()
+    bench.wait(179)
+    assert bench.actions() == []
+    bench.wait(1)
+    assert bench.actions() == [CloseSocket(socket)]
+
+
+@pytest.mark.parametrize("direction", ["guest", "host"])
+def test_traffic_either_way_keeps_a_flow(direction: str) -> None:
+    bench = Bench()
+    socket = bench.open(query())
+    for _ in range(10):
+        bench.wait(25)
+        if direction == "guest":
+            bench.receive(query())
+        else:
+            bench.answer(socket, Endpoint(REMOTE4, 7), b"more")
+    assert CloseSocket(socket) not in bench.actions()
+    assert bench.udp.statistics() == {"udp_flows": 1, "udp_sockets": 1}
+
+
+def test_flows_of_one_socket_end_each_in_its_time_and_the_socket_with_the_last() -> None:
+    bench = Bench()
+    socket = bench.open(query())
+    bench.wait(10)
+    bench.receive(query(destination_port=8))
+    bench.actions()
+    bench.wait(20)
+    assert bench.actions() == []
+    assert bench.udp.statistics() == {"udp_flows": 1, "udp_sockets": 1}
+    bench.wait(10)
+    assert bench.actions() == [CloseSocket(socket)]
+
+
+def test_a_stream_that_is_still_alive_does_not_hide_idle_flows_behind_it() -> None:
+    bench = Bench()
+    stream = bench.open(query())
+    bench.answer(stream, Endpoint(REMOTE4, 7), b"answer")
+    bench.receive(query())
+    bench.actions()
+    bench.wait(5)
+    once = bench.open(query(source_port=4001))
+    bench.wait(31)
+    assert bench.actions() == [CloseSocket(once)]
+    bench.wait(144)
+    assert bench.actions() == [CloseSocket(stream)]
+
+
+def test_the_timer_fires_at_most_once_a_second_however_many_flows_there_are() -> None:
+    bench = Bench()
+    for number in range(200):
+        bench.receive(query(source_port=1000 + number))
+        bench.wait(0.01)
+    bench.wait(25)
+    fired = 0
+    while bench.udp.statistics()["udp_flows"]:
+        deadline = bench.context.timers.next_deadline()
+        assert deadline is not None
+        bench.wait(deadline - bench.context.now)
+        fired += 1
+    assert fired <= 4
+
+
+def test_at_the_limit_the_flow_that_was_silent_longest_gives_way() -> None:
+    bench = Bench(config(limits=Limits(udp_flows=3)))
+    sockets = []
+    for port in (1, 2, 3):
+        sockets.append(bench.open(query(source_port=port)))
+        bench.wait(1)
+    bench.receive(query(source_port=1))
+    bench.actions()
+    bench.receive(query(source_port=4))
+    closed, opened, _ = bench.actions()
+    assert closed == CloseSocket(sockets[1])
+    assert isinstance(opened, OpenDatagram)
+    assert bench.udp.statistics() == {"udp_flows": 3, "udp_sockets": 3}
+    assert bench.drops() == {Reason.UDP_LIMIT: 1}
+
+
+def test_a_new_destination_does_not_use_the_socket_that_its_own_eviction_closed() -> None:
+    bench = Bench(config(limits=Limits(udp_flows=1)))
+    first = bench.open(query())
+    bench.receive(query(destination_port=8))
+    closed, opened, sent = bench.actions()
+    assert closed == CloseSocket(first)
+    assert isinstance(opened, OpenDatagram)
+    assert isinstance(sent, SendDatagram)
+    assert opened.socket == sent.socket != first
+
+
+def test_a_port_scan_leaves_no_more_than_the_limit_behind() -> None:
+    bench = Bench(config(limits=Limits(udp_flows=16)))
+    for port in range(1, 1000):
+        bench.receive(query(destination_port=port, source_port=port))
+    assert bench.udp.statistics() == {"udp_flows": 16, "udp_sockets": 16}
+    bench.wait(60)
+    assert bench.udp.statistics() == {"udp_flows": 0, "udp_sockets": 0}
+
+
+def test_an_offloading_guest_gets_a_run_in_one_frame() -> None:
+    link = LinkConfig(mtu=1500, vnet_header=True, checksum_offload=True, uso=True)
+    bench = Bench(config(link=link))
+    socket = bench.open(query())
+    bench.udp.datagram_received(socket, Endpoint(REMOTE4, 7), bytes(250), 100, 64, 0)
+    assert [len(packet.payload) - 8 for packet in bench.packets()] == [250]
+
+
+@given(
+    packet=st.builds(
+        Ip,
+        source=st.sampled_from([GUEST4, ANY4]),
+        destination=st.sampled_from([REMOTE4, SSDP, GATEWAY4]) | st.binary(min_size=4, max_size=4),
+        protocol=st.just(17),
+        payload=st.binary(max_size=40),
+    ),
+    gso_size=st.integers(0, 65535),
+    verify=st.booleans(),
+)
+def test_no_datagram_makes_more_than_a_named_drop(packet: Ip, gso_size: int, verify: bool) -> None:
+    bench = Bench()
+    bench.context.gso_size, bench.context.verify = gso_size, verify
+    try:
+        bench.receive(packet)
+    except Malformed:
+        assert bench.actions() == []
+    else:
+        assert len(bench.actions()) == (0 if bench.served else 2)
+
+
+@given(
+    sends=st.lists(
+        st.tuples(st.integers(1, 3), st.sampled_from([1, 2, 53]), st.sampled_from([REMOTE4, SSDP, GATEWAY4])),
+        max_size=30,
+    ),
+    pauses=st.lists(st.floats(0, 50), min_size=30, max_size=30),
+)
+def test_every_order_is_about_an_open_socket(sends: list[tuple[int, int, bytes]], pauses: list[float]) -> None:
+    bench = Bench(config(limits=Limits(udp_flows=4), dns_forward=((GATEWAY4, REMOTE4),)))
+    open_sockets = set()
+    for (source_port, destination_port, destination), pause in zip(sends, pauses, strict=False):
+        bench.receive(query(source_port=source_port, destination=destination, destination_port=destination_port))
+        bench.wait(pause)
+        for action in bench.actions():
+            if isinstance(action, OpenDatagram):
+                assert action.socket not in open_sockets
+                open_sockets.add(action.socket)
+            elif isinstance(action, CloseSocket):
+                open_sockets.remove(action.socket)
+            else:
+                assert isinstance(action, SendDatagram)
+                assert action.socket in open_sockets
+        statistics = bench.udp.statistics()
+        assert statistics["udp_sockets"] == len(open_sockets) <= statistics["udp_flows"] <= 4
+    bench.wait(300)
+    assert {action.socket for action in bench.actions()} == open_sockets
+    assert bench.context.timers.next_deadline() is None

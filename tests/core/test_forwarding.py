@@ -1,0 +1,141 @@
+"""Which host address a guest's destination means."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sansnet_core.actions import Endpoint
+from sansnet_core.addresses import format, is_loopback, is_unspecified, parse
+from sansnet_core.forwarding import Forwarding
+from tests.core.proto.bare import GATEWAY4, GATEWAY6, config
+
+LOOPBACK4 = parse("127.0.0.1")
+LOOPBACK6 = parse("::1")
+RESOLVER4 = parse("127.0.0.53")
+RESOLVER6 = parse("2001:db8::53")
+DNS4 = parse("10.0.2.3")
+DNS6 = parse("fe80::53")
+
+addresses = st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16)
+# Uniformly random bytes never meet the interesting networks
+close_to_loopback = st.one_of(
+    st.binary(min_size=3, max_size=3).map(lambda rest: b"\x7f" + rest),
+    st.binary(min_size=3, max_size=3).map(lambda rest: b"\x00" + rest),
+    st.binary(min_size=4, max_size=4).map(lambda rest: bytes(12) + rest),
+    st.binary(min_size=4, max_size=4).map(lambda rest: bytes(10) + b"\xff\xff" + rest),
+    st.sampled_from([bytes(15) + b"\x01", bytes(16), bytes(10) + b"\xff\xff\x7f\0\0\1"]),
+)
+ports = st.integers(0, 65535) | st.sampled_from([53, 853])
+
+
+@pytest.mark.parametrize("address", ["192.0.2.7", "10.0.2.2", "169.254.1.1", "2001:db8::7", "fe80::7", "64:ff9b::1"])
+def test_a_destination_is_its_own_host_address(address: str) -> None:
+    assert Forwarding(config()).to_host(parse(address), 80) == Endpoint(parse(address), 80)
+
+
+@pytest.mark.parametrize("groups", [False, True])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "0.0.0.0",
+        "0.1.2.3",
+        "127.0.0.1",
+        "127.255.255.255",
+        "240.0.0.1",
+        "255.255.255.254",
+        "::",
+        "::1",
+        "::127.0.0.1",
+        "::ffff:127.0.0.1",
+        "::ffff:192.0.2.7",
+        "ff00::1",
+        "ff01::1",
+        "ff11::1",
+    ],
+)
+def test_what_is_no_destination_is_closed(address: str, groups: bool) -> None:
+    assert Forwarding(config()).to_host(parse(address), 80, groups=groups) is None
+
+
+@pytest.mark.parametrize("address", ["224.0.0.251", "239.255.255.250", "255.255.255.255", "10.0.2.255", "ff02::fb"])
+def test_groups_are_open_on_request_only(address: str) -> None:
+    forwarding = Forwarding(config())
+    assert forwarding.is_group(parse(address))
+    assert forwarding.to_host(parse(address), 80) is None
+    assert forwarding.to_host(parse(address), 80, groups=True) == Endpoint(parse(address), 80)
+
+
+@pytest.mark.parametrize("prefix_length", [31, 32])
+def test_the_shortest_networks_have_no_broadcast_address(prefix_length: int) -> None:
+    forwarding = Forwarding(config(prefix_length=prefix_length))
+    assert not forwarding.is_group(parse("10.0.2.15"))
+    assert not forwarding.is_group(parse("10.0.2.255"))
+
+
+def test_the_host_is_reached_by_its_aliases_on_any_port() -> None:
+    forwarding = Forwarding(config(map_host_loopback=(GATEWAY4, GATEWAY6)))
+    assert forwarding.to_host(GATEWAY4, 8080) == Endpoint(LOOPBACK4, 8080)
+    assert forwarding.to_host(GATEWAY6, 8080) == Endpoint(LOOPBACK6, 8080)
+
+
+def test_an_alias_may_be_an_address_that_is_closed_otherwise() -> None:
+    assert Forwarding(config(map_host_loopback=(LOOPBACK4,))).to_host(LOOPBACK4, 80) == Endpoint(LOOPBACK4, 80)
+
+
+@pytest.mark.parametrize("port", [53, 853])
+def test_dns_goes_to_the_hosts_resolver(port: int) -> None:
+    forwarding = Forwarding(config(dns_forward=((DNS4, RESOLVER4), (DNS6, RESOLVER6))))
+    assert forwarding.to_host(DNS4, port) == Endpoint(RESOLVER4, port)
+    assert forwarding.to_host(DNS6, port) == Endpoint(RESOLVER6, port)
+
+
+def test_only_dns_ports_go_to_the_hosts_resolver() -> None:
+    assert Forwarding(config(dns_forward=((DNS4, RESOLVER4),))).to_host(DNS4, 54) == Endpoint(DNS4, 54)
+
+
+def test_dns_comes_before_the_alias_of_loopback() -> None:
+    forwarding = Forwarding(config(dns_forward=((GATEWAY4, RESOLVER4),), map_host_loopback=(GATEWAY4,)))
+    assert forwarding.to_host(GATEWAY4, 53) == Endpoint(RESOLVER4, 53)
+    assert forwarding.to_host(GATEWAY4, 80) == Endpoint(LOOPBACK4, 80)
+
+
+def test_of_two_resolvers_for_one_address_the_first_counts() -> None:
+    forwarding = Forwarding(config(dns_forward=((DNS4, RESOLVER4), (DNS4, LOOPBACK4))))
+    assert forwarding.to_host(DNS4, 53) == Endpoint(RESOLVER4, 53)
+
+
+def test_the_source_address_is_chosen_by_family() -> None:
+    outbound4, outbound6 = parse("198.51.100.1"), parse("2001:db8:1::1")
+    forwarding = Forwarding(config(outbound4=outbound4, outbound6=outbound6))
+    assert forwarding.outbound(parse("192.0.2.7")) == outbound4
+    assert forwarding.outbound(parse("2001:db8::7")) == outbound6
+
+
+@pytest.mark.parametrize("address", [RESOLVER4, LOOPBACK6], ids=format)
+def test_the_source_address_for_loopback_is_left_to_the_kernel(address: bytes) -> None:
+    forwarding = Forwarding(config(outbound4=parse("198.51.100.1"), outbound6=parse("2001:db8:1::1")))
+    assert forwarding.outbound(address) is None
+
+
+def test_without_configuration_the_source_address_is_left_to_the_kernel() -> None:
+    assert Forwarding(config()).outbound(parse("192.0.2.7")) is None
+
+
+@given(destination=addresses | close_to_loopback, port=ports, groups=st.booleans())
+def test_nothing_reaches_the_hosts_loopback_unless_configured(destination: bytes, port: int, groups: bool) -> None:
+    host = Forwarding(config()).to_host(destination, port, groups=groups)
+    if host is not None:
+        mapped = host.address[:12] == bytes(10) + b"\xff\xff"
+        assert not is_loopback(host.address[12:] if mapped else host.address)
+        assert not is_unspecified(host.address)
+        assert host == Endpoint(destination, port)
+
+
+@given(destination=addresses | close_to_loopback, port=ports, groups=st.booleans())
+def test_with_aliases_only_they_reach_the_hosts_loopback(destination: bytes, port: int, groups: bool) -> None:
+    forwarding = Forwarding(config(map_host_loopback=(GATEWAY4, GATEWAY6), dns_forward=((DNS4, RESOLVER4),)))
+    host = forwarding.to_host(destination, port, groups=groups)
+    if host is not None and is_loopback(host.address):
+        assert destination in (GATEWAY4, GATEWAY6, DNS4)
