@@ -1,0 +1,37 @@
+"""The checksum against the definition: words added one by one (RFC 1071)."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sansnet_core.wire.checksum import finish, ones_sum, pseudo_sum
+
+
+def by_the_book(data: bytes) -> int:
+    data += b"\0" * (len(data) & 1)
+    total = sum(data[index] << 8 | data[index + 1] for index in range(0, len(data), 2))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
+
+
+def test_the_example_of_rfc_1071() -> None:
+    assert ones_sum(bytes.fromhex("0001f203f4f5f6f7")) == 0xDDF2
+
+
+@given(st.binary(max_size=64) | st.integers(2040, 9000).flatmap(lambda size: st.binary(min_size=size, max_size=size)))
+def test_sums_agree_with_the_definition(data: bytes) -> None:
+    assert ones_sum(data) == by_the_book(data) % 65535
+    assert ones_sum(memoryview(data)) == ones_sum(data)
+
+
+@given(st.integers(0, 1 << 40))
+def test_a_checksum_makes_the_sum_vanish_and_is_never_zero(total: int) -> None:
+    checksum = finish(total)
+    assert 1 <= checksum <= 65535
+    assert (total + checksum) % 65535 == 0
+
+
+def test_the_pseudo_header_is_both_addresses_and_the_protocol() -> None:
+    assert pseudo_sum(b"\x0a\0\0\1", b"\x0a\0\0\2", 17) == 0x0A00 + 1 + 0x0A00 + 2 + 17
