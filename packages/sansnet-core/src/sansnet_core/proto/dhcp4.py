@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 
 from sansnet_core import addresses
 from sansnet_core.actions import Buffer
-from sansnet_core.config import NetworkConfig
+from sansnet_core.config import Ipv4Config, NetworkConfig
 from sansnet_core.context import Context
 from sansnet_core.errors import Reason
 from sansnet_core.notices import LeaseGiven
@@ -107,7 +107,7 @@ def answer(request: Message, config: NetworkConfig) -> Reply | None:
         yours=ipv4.address if lease or kind == dhcp4.OFFER else _NOWHERE,
         relay=request.relay,
         hardware=request.hardware,
-        options=_options(request, kind, config, ipv4.gateway),
+        options=_options(request, kind, config, ipv4, ipv4.gateway),
     )
     return Reply(message, ipv4.gateway, *_destination(message, kind), lease)
 
@@ -125,10 +125,15 @@ def _destination(message: Message, kind: int | None) -> tuple[bytes, int]:
     return message.yours, dhcp4.CLIENT_PORT
 
 
-def _options(request: Message, kind: int | None, config: NetworkConfig, gateway: bytes) -> dict[int, bytes]:
+def _options(
+    request: Message, kind: int | None, config: NetworkConfig, ipv4: Ipv4Config, gateway: bytes
+) -> dict[int, bytes]:
     room = _room(request, config)
+    wanted = _dhcp_options(request, kind, gateway)
+    if kind != dhcp4.NAK:
+        wanted += _network_options(config, ipv4, gateway)
     chosen = {}
-    for code, value in _dhcp_options(request, kind, gateway) + _network_options(kind, config, gateway):
+    for code, value in wanted:
         size = dhcp4.option_size(value)
         if size <= room:
             room -= size
@@ -167,11 +172,8 @@ def _dhcp_options(request: Message, kind: int | None, gateway: bytes) -> list[tu
     return found
 
 
-def _network_options(kind: int | None, config: NetworkConfig, gateway: bytes) -> list[tuple[int, bytes]]:
+def _network_options(config: NetworkConfig, ipv4: Ipv4Config, gateway: bytes) -> list[tuple[int, bytes]]:
     """What the network is like, most important first; the search list follows if there is room."""
-    ipv4 = config.ipv4
-    if ipv4 is None or kind == dhcp4.NAK:
-        return []
     mask = 0xFFFFFFFF << 32 - ipv4.prefix_length & 0xFFFFFFFF
     found = [(dhcp4.SUBNET_MASK, mask.to_bytes(4, "big")), (dhcp4.ROUTER, gateway)]
     if (int.from_bytes(gateway, "big") ^ int.from_bytes(ipv4.address, "big")) & mask:
@@ -192,7 +194,7 @@ def _network_options(kind: int | None, config: NetworkConfig, gateway: bytes) ->
 
 
 def _ordered(options: dict[int, bytes], request: Message) -> dict[int, bytes]:
-    """What the client asked for, in its order (RFC 2132, 9.8), then the rest; the message type leads if not asked for."""
+    """What the client asked for, in its order (RFC 2132, 9.8), then the rest; the type leads unless asked for."""
     asked = list(request.options.get(dhcp4.PARAMETER_LIST, b""))
     order = dict.fromkeys([*asked, *sorted(options)])
     if dhcp4.MESSAGE_TYPE not in asked:

@@ -1,0 +1,208 @@
+"""A DHCPv6 server (RFC 8415) that has one address to give, for ever.
+
+Theory of operation. As with DHCP for IPv4 there is no lease to remember: a reply is a pure function of request and
+configuration (`answer`). The one address goes to one association of a message: the one that names it already, else
+the first. What does not fit that is said per association:
+
+    SOLICIT                ADVERTISE, or REPLY with rapid commit; to be taken at once (preference 255)
+    REQUEST                REPLY; an association that names other addresses: NotOnLink
+    RENEW, REBIND          REPLY; addresses that are not ours to give get lifetime 0, ours stands beside them
+    CONFIRM                REPLY, Success or NotOnLink; nothing if it names no address
+    RELEASE, DECLINE       REPLY, Success; an association without our address: NoBinding
+    INFORMATION-REQUEST    REPLY with DNS alone
+
+Temporary addresses and prefixes are not given. A message with a wrong or missing identifier, or an association where
+none may be, is ignored (RFC 8415, 16). So is everything that is not multicast.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from sansnet_core import addresses
+from sansnet_core.actions import Buffer
+from sansnet_core.config import NetworkConfig
+from sansnet_core.context import Context
+from sansnet_core.errors import Reason
+from sansnet_core.notices import LeaseGiven
+from sansnet_core.wire import dhcp6, dns_names, udp
+from sansnet_core.wire.dhcp6 import Association, Message, Option
+from sansnet_core.wire.ip import UDP, IpHeader
+from sansnet_core.wire.udp import UdpHeader
+
+__all__ = ["Dhcp6", "Reply", "answer"]
+
+_LONGEST_CLIENT_ID: Final = 130
+"""Type and 128 bytes (RFC 8415, 11.1)."""
+
+_MOST_ASSOCIATIONS: Final = 16
+_MOST_ADDRESSES: Final = 16
+"""In one association. Whoever names more gets no answer, so that a reply's size has a bound."""
+
+_MOST_SERVERS: Final = 3
+"""Resolvers look at no more (MAXNS in resolv.h)."""
+
+_ROOM: Final = 1280 - 40 - 8 - 4
+"""Bytes of options in a message that is not fragmented, whatever the MTU."""
+
+_PREFERENCE: Final = b"\xff"
+"""Wait for no other server (RFC 8415, 18.2.1): it saves a client about a second."""
+
+# Client FQDN option (RFC 4704, 4.1): the client wants the server to update the DNS; no, the server says
+_FQDN_SERVER: Final = 1
+_FQDN_OVERRIDE: Final = 2
+
+_TO_ONE_SERVER: Final = (dhcp6.REQUEST, dhcp6.RENEW, dhcp6.RELEASE, dhcp6.DECLINE)
+_TO_ANY_SERVER: Final = (dhcp6.SOLICIT, dhcp6.CONFIRM, dhcp6.REBIND)
+_ASSOCIATIONS: Final = (dhcp6.IA_NA, dhcp6.IA_TA, dhcp6.IA_PD)
+
+
+class Reply(NamedTuple):
+    """What to send.
+
+    Attributes:
+        message: the reply.
+        lease: the address that the guest has now, if it was given.
+    """
+
+    message: Message
+    lease: bytes | None
+
+
+def answer(request: Message, config: NetworkConfig) -> Reply | None:
+    """The reply to a message, if it gets one.
+
+    Raises:
+        Malformed: with DHCP_MALFORMED.
+    """
+    kind = request.type
+    server = dhcp6.duid(config.mac)
+    associations = [dhcp6.parse_association(option) for option in request.options if option[0] in _ASSOCIATIONS]
+    if config.ipv6 is None or not _acceptable(request, server, associations):
+        return None
+    address = config.ipv6.address
+    options = [(dhcp6.SERVER_ID, server)]
+    options += [option for option in request.options if option[0] == dhcp6.CLIENT_ID]
+    if kind == dhcp6.CONFIRM:
+        named = {named for association in associations for named in association.addresses}
+        if not named:
+            return None
+        options.append(dhcp6.emit_status(dhcp6.SUCCESS if named == {address} else dhcp6.NOT_ON_LINK))
+        return Reply(Message(dhcp6.REPLY, request.transaction, tuple(options)), None)
+    if kind in (dhcp6.RELEASE, dhcp6.DECLINE):
+        options.append(dhcp6.emit_status(dhcp6.SUCCESS))
+        options += [_refuse(a, dhcp6.NO_BINDING) for a in associations if address not in a.addresses]
+        return Reply(Message(dhcp6.REPLY, request.transaction, tuple(options)), None)
+    final = kind != dhcp6.SOLICIT or request.option(dhcp6.RAPID_COMMIT) is not None
+    if not final:
+        options.append((dhcp6.PREFERENCE, _PREFERENCE))
+    elif kind == dhcp6.SOLICIT:
+        options.append((dhcp6.RAPID_COMMIT, b""))
+    holder = _holder(kind, associations, address)
+    for association in associations:
+        if association is holder and address is not None:
+            options.append(_give(kind, association, address))
+        else:
+            options.append(_refuse(association, _status(kind, association, address)))
+    options += _network_options(request, config, _ROOM - len(dhcp6.emit_options(options)))
+    message = Message(dhcp6.REPLY if final else dhcp6.ADVERTISE, request.transaction, tuple(options))
+    return Reply(message, address if final and holder else None)
+
+
+def _acceptable(request: Message, server: bytes, associations: list[Association]) -> bool:
+    """RFC 8415, 16.2 to 16.12, and our own bounds."""
+    kind = request.type
+    if len(associations) > _MOST_ASSOCIATIONS or any(len(a.addresses) > _MOST_ADDRESSES for a in associations):
+        return False
+    clients = [value for code, value in request.options if code == dhcp6.CLIENT_ID]
+    servers = [value for code, value in request.options if code == dhcp6.SERVER_ID]
+    if any(not 0 < len(client) <= _LONGEST_CLIENT_ID for client in clients) or len(clients) > 1:
+        return False
+    if kind == dhcp6.INFORMATION_REQUEST:
+        return servers in ([], [server]) and not associations
+    if kind in _TO_ONE_SERVER:
+        return servers == [server] and bool(clients)
+    return kind in _TO_ANY_SERVER and not servers and bool(clients)
+
+
+def _misplaced(kind: int, association: Association, address: bytes | None) -> bool:
+    """The client wants addresses that are not of this link (RFC 8415, 18.3.2)."""
+    return kind == dhcp6.REQUEST and bool(association.addresses) and address not in association.addresses
+
+
+def _holder(kind: int, associations: list[Association], address: bytes | None) -> Association | None:
+    """Which association gets the address."""
+    if address is None:
+        return None
+    able = [a for a in associations if a.kind == dhcp6.IA_NA and not _misplaced(kind, a, address)]
+    return next((a for a in able if address in a.addresses), able[0] if able else None)
+
+
+def _give(kind: int, association: Association, address: bytes) -> Option:
+    inner = [dhcp6.emit_address(address, dhcp6.FOREVER)]
+    if kind in (dhcp6.RENEW, dhcp6.REBIND):
+        # RFC 8415, 18.3.4 and 18.3.5: the client shall stop using them
+        inner += [dhcp6.emit_address(other, 0) for other in association.addresses if other != address]
+    return dhcp6.emit_association(association.kind, association.id, inner, time=dhcp6.FOREVER)
+
+
+def _status(kind: int, association: Association, address: bytes | None) -> int:
+    """Why an association gets nothing."""
+    if kind in (dhcp6.RENEW, dhcp6.REBIND):
+        return dhcp6.NO_BINDING
+    if association.kind == dhcp6.IA_PD:
+        return dhcp6.NO_PREFIXES
+    return dhcp6.NOT_ON_LINK if _misplaced(kind, association, address) else dhcp6.NO_ADDRESSES
+
+
+def _refuse(association: Association, status: int) -> Option:
+    return dhcp6.emit_association(association.kind, association.id, [dhcp6.emit_status(status)])
+
+
+def _network_options(request: Message, config: NetworkConfig, room: int) -> list[Option]:
+    """What the client asked for (or all, if it did not say), as much as fits into `room` bytes."""
+    listed = request.option(dhcp6.REQUESTED)
+    asked = None if listed is None else {int.from_bytes(listed[i : i + 2], "big") for i in range(0, len(listed), 2)}
+    fqdn = request.option(dhcp6.CLIENT_FQDN)
+    found: list[Option] = []
+    if asked is None or dhcp6.DNS_SERVERS in asked:
+        servers = [server for server in config.dns_servers if len(server) == 16][:_MOST_SERVERS]
+        found.append((dhcp6.DNS_SERVERS, b"".join(servers)))
+    if config.fqdn is not None and (fqdn is not None or dhcp6.CLIENT_FQDN in (asked or ())):
+        # RFC 4704, 4.1 and 6: what the client wanted the server to put into the DNS, it does not
+        flags = _FQDN_OVERRIDE if fqdn and fqdn[0] & _FQDN_SERVER else 0
+        found.append((dhcp6.CLIENT_FQDN, bytes([flags]) + dns_names.emit(config.fqdn)))
+    if asked is None or dhcp6.DOMAIN_SEARCH in asked:
+        left = room - len(dhcp6.emit_options(found)) - 4
+        found.append((dhcp6.DOMAIN_SEARCH, dns_names.emit_list(config.dns_search, left)))
+    return [option for option in found if option[1]]
+
+
+class Dhcp6:
+    """The server's place in the network. At most one frame and one notice per frame."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        ipv6 = context.config.ipv6
+        self._gateway = ipv6.gateway if ipv6 else bytes(16)
+
+    def receive(self, ip: IpHeader, udp_header: UdpHeader, buf: Buffer) -> None:
+        """A datagram from the guest to port 547.
+
+        Raises:
+            Malformed: with DHCP_MALFORMED.
+        """
+        context = self._context
+        reply = None
+        if addresses.is_multicast(ip.destination):
+            reply = answer(dhcp6.parse(buf, udp_header.start, udp_header.end), context.config)
+        if reply is None:
+            context.drop(Reason.DHCP_IGNORED)
+            return
+        if addresses.is_link_local(ip.source):
+            context.guest.link_local = ip.source
+        message = dhcp6.emit(reply.message)
+        datagram = udp.emit(self._gateway, ip.source, dhcp6.SERVER_PORT, dhcp6.CLIENT_PORT, message)
+        context.egress.packet(self._gateway, ip.source, UDP, datagram)
+        if reply.lease is not None and context.config.notices:
+            context.out.notices.append(LeaseGiven(reply.lease, context.guest.mac))
