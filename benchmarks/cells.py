@@ -1,0 +1,141 @@
+"""The measurements. A cell is one situation; it yields one or more rows of the table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+from laboratory import CellFailed, Laboratory
+from peer import WARM_UP
+from programs import Guest, Program
+
+__all__ = ["CELLS", "Cell", "Row"]
+
+DEFAULT_MTU: Final = 65520
+STARTS: Final = 5
+"""Starts per round; their median is the round's value."""
+
+CONNECT_LIMIT: Final = 120.0
+"""Seconds that opening thousands of connections may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        name: unique.
+        unit: of the value as shown, that is divided by `scale`.
+        scale: how many base units make one shown unit.
+        more_is_better: tells which way the ratio goes.
+    """
+
+    name: str
+    unit: str
+    scale: float = 1
+    more_is_better: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A measurement of one program in one round.
+
+    Attributes:
+        rows: what `measure` returns values for.
+        measure: given the program, the laboratory and seconds of traffic, the value of each row in base units.
+    """
+
+    name: str
+    rows: tuple[Row, ...]
+    measure: Callable[[Program, Laboratory, float], Mapping[str, float]]
+
+
+def traffic(name: str, row: Row, mtu: int = DEFAULT_MTU, size: int = 0) -> Cell:
+    """A cell of one kind of traffic between the guest and the upstream server (see `peer`)."""
+    kind = name.removesuffix(f"-{mtu}").removesuffix(f"-{size}")
+    receiver = "server" if kind.endswith("-up") else "client"
+
+    def measure(program: Program, laboratory: Laboratory, seconds: float) -> Mapping[str, float]:
+        with (
+            program.guest(laboratory, mtu) as guest,
+            laboratory.upstream.peer("server", kind, seconds, size) as server,
+            guest.namespace.peer("client", kind, seconds, size) as client,
+        ):
+            counting = server if receiver == "server" else client
+            return {name: float(counting.read_line(WARM_UP + seconds + 10))}
+
+    return Cell(name, (row,), measure)
+
+
+def bulk(direction: str, mtu: int) -> Cell:
+    name = f"tcp-{direction}-{mtu}"
+    return traffic(name, Row(name, "Mbit/s", 1e6), mtu)
+
+
+def datagrams(direction: str, size: int) -> Cell:
+    name = f"udp-{direction}-{size}"
+    return traffic(name, Row(name, "1000/s", 1e3), size=size)
+
+
+def measure_start(program: Program, laboratory: Laboratory, seconds: float) -> Mapping[str, float]:
+    times = []
+    for _ in range(STARTS):
+        begin = time.monotonic()
+        program.run_true(laboratory)
+        times.append(time.monotonic() - begin)
+    return {"start-up": median(times)}
+
+
+def settled_bytes(guest: Guest) -> int:
+    """Resident memory once it stands still."""
+    last = guest.resident_bytes()
+    for _ in range(20):
+        time.sleep(0.25)
+        now = guest.resident_bytes()
+        if abs(now - last) < 64 << 10:
+            return now
+        last = now
+    return last
+
+
+def measure_memory(program: Program, laboratory: Laboratory, seconds: float) -> Mapping[str, float]:
+    values = {}
+    with program.guest(laboratory, DEFAULT_MTU) as guest, laboratory.upstream.peer("server", "idle", 0, 0):
+        base = settled_bytes(guest)
+        values["memory-0"] = float(base)
+        with guest.namespace.peer("client", "idle", 0, 0) as client:
+            for count in IDLE_COUNTS:
+                client.tell(str(count))
+                if client.read_line(CONNECT_LIMIT) != str(count):
+                    raise CellFailed(f"could not open {count} connections")
+                total = settled_bytes(guest)
+                values[f"memory-{count}"] = float(total)
+                values[f"memory-each-{count}"] = (total - base) / count
+    return values
+
+
+IDLE_COUNTS: Final = (1_000, 10_000)
+
+MEMORY_ROWS: Final = (
+    Row("memory-0", "MiB", 1 << 20, more_is_better=False),
+    *(Row(f"memory-{count}", "MiB", 1 << 20, more_is_better=False) for count in IDLE_COUNTS),
+    *(Row(f"memory-each-{count}", "KiB", 1 << 10, more_is_better=False) for count in IDLE_COUNTS),
+)
+
+CELLS: Final = (
+    bulk("up", 1500),
+    bulk("down", 1500),
+    bulk("up", 65520),
+    bulk("down", 65520),
+    traffic("tcp-rr", Row("tcp-rr", "1/s")),
+    traffic("tcp-crr", Row("tcp-crr", "1/s")),
+    datagrams("up", 64),
+    datagrams("down", 64),
+    datagrams("up", 1400),
+    datagrams("down", 1400),
+    Cell("start-up", (Row("start-up", "ms", 1e-3, more_is_better=False),), measure_start),
+    Cell("memory", MEMORY_ROWS, measure_memory),
+)

@@ -1,0 +1,210 @@
+"""The programs under test: how each one is found, started and told about the MTU."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final, Protocol
+
+from laboratory import CellFailed, Laboratory, Namespace, Process, descendants, find_cat, wait_for
+
+__all__ = ["PROGRAMS", "Guest", "Program"]
+
+START_LIMIT: Final = 15.0
+"""Seconds that a program may take until its guest runs."""
+
+
+class Guest:
+    """A running guest.
+
+    Attributes:
+        namespace: where the guest's processes run.
+        program: process id of the program that is its network; None if there is none.
+    """
+
+    def __init__(self, namespace: Namespace, program: int | None) -> None:
+        self.namespace = namespace
+        self.program = program
+
+    def resident_bytes(self) -> int:
+        """Resident memory of the program, all its processes, without the guest's."""
+        if self.program is None:
+            raise CellFailed("no program to measure")
+        guest = self.namespace.pid
+        total = 0
+        for pid in descendants(self.program):
+            if pid != guest:
+                total += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        return total * os.sysconf("SC_PAGE_SIZE")
+
+
+class Program(Protocol):
+    """One way to give a guest a network."""
+
+    name: str
+
+    def missing(self) -> str | None:
+        """What is not installed, or None."""
+
+    def version(self) -> str: ...
+
+    def guest(self, laboratory: Laboratory, mtu: int) -> contextlib.AbstractContextManager[Guest]:
+        """A guest whose network is ready."""
+
+    def run_true(self, laboratory: Laboratory) -> None:
+        """Do all that it takes to run `true` in a guest."""
+
+
+def first_line(command: Sequence[str]) -> str:
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return next(iter((result.stdout or result.stderr).splitlines()), "")
+
+
+def debian_version(package: str) -> str:
+    if not shutil.which("dpkg-query"):
+        return ""
+    return first_line(["dpkg-query", "--show", "--showformat=${Package} ${Version}", package])
+
+
+class Direct:
+    """No program: the guest's end runs in the host namespace. What the two ends of the traffic can do by themselves."""
+
+    name = "direct"
+
+    def missing(self) -> str | None:
+        return None
+
+    def version(self) -> str:
+        return "no program in between"
+
+    @contextlib.contextmanager
+    def guest(self, laboratory: Laboratory, mtu: int) -> Iterator[Guest]:
+        yield Guest(laboratory.host, None)
+
+    def run_true(self, laboratory: Laboratory) -> None:
+        run_to_end(laboratory.host.command(["true"]))
+
+
+class Wrapper:
+    """A program that runs a command in a namespace of its own making: `pasta OPTIONS -- COMMAND`."""
+
+    def __init__(self, name: str, package: str, options: Sequence[str]) -> None:
+        self.name = name
+        self._package = package
+        self._options = options
+
+    def _executable(self) -> str | None:
+        """The one installed beside this interpreter, else the one on the path."""
+        return shutil.which(self.name, path=str(Path(sys.executable).parent)) or shutil.which(self.name)
+
+    def missing(self) -> str | None:
+        return None if self._executable() else f"{self.name} is not installed (package {self._package})"
+
+    def version(self) -> str:
+        return debian_version(self._package) or first_line([self._executable() or self.name, "--version"])
+
+    def _command(self, laboratory: Laboratory, mtu: int, command: str) -> list[str]:
+        options = [option.format(mtu=mtu) for option in self._options]
+        return laboratory.host.command([self._executable() or self.name, *options, "--", command])
+
+    @contextlib.contextmanager
+    def guest(self, laboratory: Laboratory, mtu: int) -> Iterator[Guest]:
+        process = Process(self._command(laboratory, mtu, "cat"))
+        try:
+
+            def look() -> int | None:
+                if not process.running():
+                    raise CellFailed(process.complaint())
+                return find_cat(process.pid)
+
+            pid = wait_for(look, f"{self.name} started no guest", START_LIMIT)
+            yield Guest(Namespace(pid), process.pid)
+        finally:
+            process.end(3.0)
+
+    def run_true(self, laboratory: Laboratory) -> None:
+        run_to_end(self._command(laboratory, 65520, "true"))
+
+
+class Slirp4netns:
+    """A program that joins a namespace which exists already."""
+
+    name = "slirp4netns"
+
+    def missing(self) -> str | None:
+        return None if shutil.which(self.name) else f"{self.name} is not installed (package {self.name})"
+
+    def version(self) -> str:
+        return debian_version(self.name) or first_line([self.name, "--version"])
+
+    @contextlib.contextmanager
+    def _attached(self, laboratory: Laboratory, mtu: int, command: Sequence[str]) -> Iterator[tuple[Process, Process]]:
+        """A command in new namespaces, and the program that has just become its network."""
+        unshare = ["unshare", "--user", "--map-root-user", "--net"]
+        with contextlib.ExitStack() as stack:
+            command_process = Process(laboratory.host.command([*unshare, *command]))
+            stack.callback(command_process.end, 3.0)
+            own = os.readlink("/proc/self/ns/net")
+            host = os.readlink(f"/proc/{laboratory.host.pid}/ns/net")
+            wait_for(
+                lambda: os.readlink(f"/proc/{command_process.pid}/ns/net") not in (own, host), "unshare made no namespace"
+            )
+            ready, ready_end = os.pipe()
+            try:
+                options = ["--configure", f"--mtu={mtu}", f"--ready-fd={ready_end}", str(command_process.pid), "tap0"]
+                program = Process(laboratory.host.command([self.name, *options]), pass_fds=[ready_end])
+            finally:
+                os.close(ready_end)
+            stack.callback(program.end)
+            with open(ready, "rb") as pipe:
+                if not pipe.read(1):
+                    raise CellFailed(program.complaint())
+            yield command_process, program
+
+    @contextlib.contextmanager
+    def guest(self, laboratory: Laboratory, mtu: int) -> Iterator[Guest]:
+        with self._attached(laboratory, mtu, ["cat"]) as (command, program):
+            pid = wait_for(partial(find_cat, command.pid), "unshare started no guest")
+            yield Guest(Namespace(pid), program.pid)
+
+    def run_true(self, laboratory: Laboratory) -> None:
+        with self._attached(laboratory, 65520, ["sh", "-c", "read line; true"]) as (command, _):
+            command.tell("go")
+            if status := command.wait(START_LIMIT):
+                raise CellFailed(f"exit status {status}")
+
+
+def run_to_end(command: Sequence[str]) -> None:
+    """Run a command that must succeed.
+
+    Raises:
+        CellFailed: it did not.
+    """
+    try:
+        result = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=START_LIMIT, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise CellFailed(f"still running after {START_LIMIT:.0f} s") from None
+    if result.returncode:
+        raise CellFailed(next(reversed(result.stderr.strip().splitlines()), f"exit status {result.returncode}"))
+
+
+PROGRAMS: Final[tuple[Program, ...]] = (
+    Direct(),
+    # --runas: as root, Debian 12's version would become `nobody`, and then cannot open its own child's namespace.
+    # No port forwarding and no mapping of the gateway: all traffic takes the tap, none the loopback short cut.
+    Wrapper(
+        "pasta",
+        "passt",
+        "--runas 0:0 --config-net -t none -u none -T none -U none --no-map-gw --mtu {mtu} --foreground".split(),
+    ),
+    Slirp4netns(),
+    Wrapper("sansnet", "sansnet-cli", ["run", "--mtu", "{mtu}"]),
+)
