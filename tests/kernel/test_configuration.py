@@ -136,9 +136,7 @@ def test_busybox_udhcpc_gets_every_option(lab: Lab) -> None:
     done = lab.sansnet([*options, "-S", "one.example", "-S", "two.example"], udhcpc(), timeout=30)
     assert done.returncode == 0, done.stderr
     got = learnt(done.stdout)
-    assert {
-        name: got.get(name) for name in ("ip", "mask", "router", "dns", "mtu", "search", "serverid", "hostname")
-    } == {
+    expected = {
         "ip": HOST4,
         "mask": "24",
         "router": GATEWAY4,

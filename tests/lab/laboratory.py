@@ -212,6 +212,8 @@ def _join(host: Namespace, upstream: Namespace) -> None:
         f"""
         echo 1 >/proc/sys/net/ipv4/ip_forward
         echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
+        echo 0 >/proc/sys/net/ipv4/icmp_ratelimit
+        echo 0 >/proc/sys/net/ipv6/icmp/ratelimit
         ip address add {GATEWAY4}/24 dev downlink
         ip address add {GATEWAY6}/64 dev downlink nodad
         ip link set downlink up
