@@ -16,7 +16,7 @@ from socket import IPPROTO_UDP, SO_ERROR, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOC
 from struct import Struct
 from typing import Final
 
-from sansnet_core.actions import Buffer, Endpoint, OpenDatagram, SendDatagram, SocketId
+from sansnet_core.actions import Buffer, Endpoint, ExtendedError, OpenDatagram, SendDatagram, SocketId
 from sansnet_trio import errqueue
 from sansnet_trio.errqueue import ORIGIN_LOCAL, local_error
 from sansnet_trio.options import MAX_SEGMENTS, UDP_SEGMENT, prepare_datagram, read_ancillary, set_tos, set_ttl
@@ -133,7 +133,7 @@ class DatagramSocket:
                 return
         except OSError as error:
             for data in run:
-                self._report(remote, error, data, now)
+                self._report(remote, local_error(error), data, now)
             return
         for data in run:
             self._send(remote, data, now)
@@ -149,7 +149,7 @@ class DatagramSocket:
                 return True
             if error.errno in _NO_RUNS:
                 self._segment_limit = min(self._segment_limit, self._size)
-            self._read_errors(now, local=False)
+            self._read_errors(now)
             return False
         return True
 
@@ -161,17 +161,16 @@ class DatagramSocket:
             except OSError as error:
                 if error.errno in NO_ROOM:
                     self._shell.datagrams_dropped += 1
-                elif self._read_errors(now):
-                    pass  # told with all that the kernel knows
+                elif reason := self._read_errors(now):
+                    self._report(remote, reason, data, now)  # with all that the kernel knows, such as the MTU
                 elif attempt == 1:
                     continue
                 else:
-                    self._report(remote, error, data, now)
+                    self._report(remote, local_error(error), data, now)
             return
 
-    def _report(self, remote: Endpoint, error: OSError, data: Buffer, now: float) -> None:
-        code = error.errno or errno.EIO
-        self._shell.machine.datagram_failed(self._id, remote, local_error(code), bytes(data), now)
+    def _report(self, remote: Endpoint, error: ExtendedError, data: Buffer, now: float) -> None:
+        self._shell.machine.datagram_failed(self._id, remote, error, bytes(data), now)
 
     # events
 
@@ -211,22 +210,15 @@ class DatagramSocket:
         # Only where much comes is it worth while to try until there is no more: a read in vain costs 1 us.
         self._burst = min(2 * self._burst, _MAX_BURST)
 
-    def _read_errors(self, now: float, *, local: bool = True) -> bool:
-        """Report what is in the error queue; whether this host's kernel was the reason for any of it.
-
-        Args:
-            now: time of the batch.
-            local: report those errors too.
-        """
-        found = False
+    def _read_errors(self, now: float) -> ExtendedError | None:
+        """Report what came from the network; the answer is what this host's kernel says of the packet just sent."""
+        reason = None
         for remote, error, data in errqueue.read(self._socket):
             if error.origin == ORIGIN_LOCAL:
-                found = True
-                if not local:
-                    continue
-            if remote is not None:
-                self._shell.machine.datagram_failed(self._id, remote, error, data, now)
-        return found
+                reason = error  # on an unconnected socket it does not name the destination's port
+            elif remote is not None:
+                self._report(remote, error, data, now)
+        return reason
 
     def close(self) -> None:
         """Close the socket."""

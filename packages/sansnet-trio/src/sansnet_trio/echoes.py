@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from select import EPOLLERR, EPOLLIN
 from socket import (
     AF_INET,
@@ -88,7 +87,7 @@ class EchoSocket:
                 elif attempt == 1:
                     continue
                 else:
-                    self._shell.machine.echo_failed(self._id, local_error(error.errno or errno.EIO), now)
+                    self._shell.machine.echo_failed(self._id, local_error(error), now)
             return
 
     def _ready(self, flags: int, now: float) -> None:

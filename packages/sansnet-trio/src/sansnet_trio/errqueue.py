@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from socket import AF_INET, AF_INET6, IPPROTO_IP, IPPROTO_IPV6, MSG_ERRQUEUE, socket
 from struct import Struct
 from typing import Final
@@ -26,9 +27,9 @@ _CONTROL: Final = 512
 _LIMIT: Final = 64  # for one call: an ICMP flood must not hold up the rest; what is left keeps EPOLLERR set
 
 
-def local_error(errno: int) -> ExtendedError:
+def local_error(error: OSError) -> ExtendedError:
     """A system call of this host failed."""
-    return ExtendedError(errno, ORIGIN_LOCAL, 0, 0, 0, None)
+    return ExtendedError(error.errno or errno.EIO, ORIGIN_LOCAL, 0, 0, 0, None)
 
 
 def read(sock: socket) -> list[tuple[Endpoint | None, ExtendedError, bytes]]:
@@ -53,11 +54,11 @@ def read(sock: socket) -> list[tuple[Endpoint | None, ExtendedError, bytes]]:
 def _parse(ancillary: Ancillary) -> ExtendedError | None:
     for level, kind, data in ancillary:
         if (level, kind) in ((IPPROTO_IP, IP_RECVERR), (IPPROTO_IPV6, IPV6_RECVERR)):
-            errno, origin, icmp_type, code, info, _, family = _EXTENDED_ERROR.unpack_from(data)
+            number, origin, icmp_type, code, info, _, family = _EXTENDED_ERROR.unpack_from(data)
             offender = None
             if family == AF_INET:
                 offender = data[_OFFENDER4]
             elif family == AF_INET6:
                 offender = data[_OFFENDER6]
-            return ExtendedError(errno, origin, icmp_type, code, info, offender)
+            return ExtendedError(number, origin, icmp_type, code, info, offender)
     return None

@@ -176,7 +176,7 @@ class HostSockets:
         try:
             socket = DatagramSocket(self._shell, self._unopened[order.socket])
         except OSError as error:
-            extended = local_error(error.errno or errno.EIO)
+            extended = local_error(error)
             self._shell.machine.datagram_failed(order.socket, order.remote, extended, bytes(order.data), now)
             return None
         del self._unopened[order.socket]
@@ -195,7 +195,7 @@ class HostSockets:
                     "the guest cannot ping: this host allows ping sockets to no group of this process; "
                     'as root, run: sysctl -w net.ipv4.ping_group_range="0 2147483647"'
                 )
-            self._shell.machine.echo_failed(order.socket, local_error(error.errno or errno.EIO), now)
+            self._shell.machine.echo_failed(order.socket, local_error(error), now)
 
     def _send_echo(self, order: SendEcho, now: float) -> None:
         if order.socket in self._echoes:

@@ -1,0 +1,143 @@
+"""A network that writes down what it is told, and says what it was given to say."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from sansnet_core.actions import Action, Buffer, Endpoint, ExtendedError, Frame, SocketId
+from sansnet_core.notices import Notice
+from sansnet_trio.poller import MAX_EVENTS, Poller
+from sansnet_trio.shell import Shell
+from sansnet_trio.sockets import HostSockets
+
+Fact = tuple[Any, ...]
+
+
+class FakeNetwork:
+    """Facts are tuples: the method's name, then its arguments without the time."""
+
+    def __init__(self) -> None:
+        self.facts: list[Fact] = []
+        self.actions: list[Action] = []
+        self.frames: list[Frame] = []
+        self.notices: list[Notice] = []
+        self.received: list[bytes] = []
+        self.deadline: float | None = None
+        self.budget = 1 << 20
+        self.on_frames: Callable[[list[bytes]], None] = self.received.extend
+
+    def receive_frames(self, frames: Iterable[Buffer], now: float) -> None:
+        self.on_frames([bytes(frame) for frame in frames])
+
+    def stream_connected(self, socket: SocketId, now: float) -> None:
+        self.facts.append(("stream_connected", socket))
+
+    def stream_received(self, socket: SocketId, data: bytes, now: float) -> None:
+        self.facts.append(("stream_received", socket, data))
+
+    def stream_sent(self, socket: SocketId, count: int, now: float) -> None:
+        self.facts.append(("stream_sent", socket, count))
+
+    def stream_ended(self, socket: SocketId, now: float) -> None:
+        self.facts.append(("stream_ended", socket))
+
+    def stream_failed(self, socket: SocketId, errno: int, error: ExtendedError | None, now: float) -> None:
+        self.facts.append(("stream_failed", socket, errno, error))
+
+    def datagram_received(
+        self, socket: SocketId, source: Endpoint, data: bytes, segment_size: int, ttl: int, tos: int, now: float
+    ) -> None:
+        self.facts.append(("datagram_received", socket, source, data, segment_size, ttl, tos))
+
+    def datagram_failed(
+        self, socket: SocketId, remote: Endpoint, error: ExtendedError, data: bytes, now: float
+    ) -> None:
+        self.facts.append(("datagram_failed", socket, remote, error, data))
+
+    def echo_received(
+        self, socket: SocketId, source: bytes, sequence: int, data: bytes, ttl: int, tos: int, now: float
+    ) -> None:
+        self.facts.append(("echo_received", socket, source, sequence, data, ttl, tos))
+
+    def echo_failed(self, socket: SocketId, error: ExtendedError, now: float) -> None:
+        self.facts.append(("echo_failed", socket, error))
+
+    def next_deadline(self) -> float | None:
+        return self.deadline
+
+    def handle_deadline(self, now: float) -> None:
+        self.facts.append(("handle_deadline",))
+        self.deadline = None
+
+    def take_frames(self) -> list[Frame]:
+        frames, self.frames = self.frames, []
+        return frames
+
+    def take_actions(self) -> list[Action]:
+        actions, self.actions = self.actions, []
+        return actions
+
+    def take_notices(self) -> Sequence[Notice]:
+        notices, self.notices = self.notices, []
+        return notices
+
+    def receive_budget(self, socket: SocketId) -> int:
+        return self.budget
+
+    def named(self, name: str) -> list[Fact]:
+        """The facts of one kind."""
+        return [fact for fact in self.facts if fact[0] == name]
+
+    def data(self) -> bytes:
+        """What streams received."""
+        return b"".join(fact[2] for fact in self.named("stream_received"))
+
+
+class Bench:
+    """Host sockets with a fake network, without trio."""
+
+    def __init__(self, scope: int = 0) -> None:
+        self.network = FakeNetwork()
+        self.poller = Poller()
+        self.shell = Shell(self.network, self.poller, scope)
+        self.sockets = HostSockets(self.shell)
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sockets.close()
+        self.poller.close()
+
+    def order(self, *actions: Action) -> None:
+        """Carry out orders, at time 0."""
+        self.sockets.apply(actions, 0.0)
+
+    def round(self, timeout: float = 0.05) -> int:
+        """Handle what is ready, at time 0; how many events there were."""
+        events = self.poller.poll(timeout, MAX_EVENTS)
+        for fd, flags in events:
+            self.poller.handlers[fd](flags, 0.0)
+        return len(events)
+
+    def until(self, *names: str, seconds: float = 5.0) -> None:
+        """Handle events until a fact of each of these kinds is there."""
+        self.wait(lambda: all(self.network.named(name) for name in names), seconds)
+
+    def wait(self, condition: Callable[[], bool], seconds: float = 5.0) -> None:
+        """Handle events until a condition holds."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, self.network.facts[-5:]
+            self.round()
+
+    def quiet(self) -> None:
+        """Nothing is ready, and nothing spins."""
+        while self.round(0.02):
+            assert self.spins() < 20
+
+    def spins(self) -> int:
+        """How many events come in 20 rounds without anything new."""
+        return sum(self.round(0.001) for _ in range(20))

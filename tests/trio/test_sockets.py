@@ -1,0 +1,516 @@
+"""Host sockets against the kernel's own, over loopback."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from struct import pack
+
+import pytest
+
+from sansnet_core.actions import (
+    CloseSocket,
+    Endpoint,
+    ExtendedError,
+    OpenDatagram,
+    OpenEcho,
+    OpenStream,
+    ResumeStream,
+    SendDatagram,
+    SendEcho,
+    SendStream,
+    ShutdownStream,
+    SocketId,
+)
+from sansnet_trio.sockaddr import encode, family_of
+from sansnet_trio.sockets import LINGER
+from tests.lab.namespaces import held_namespace
+from tests.trio.fake import Bench
+
+V4 = b"\x7f\0\0\1"
+V6 = bytes(15) + b"\1"
+ANY4 = bytes(4)
+ONE = SocketId(1)
+TWO = SocketId(2)
+BOTH = pytest.mark.parametrize("address", [V4, V6], ids=["v4", "v6"])
+
+
+@contextmanager
+def accepted(address: bytes = V4) -> Iterator[tuple[Bench, socket.socket]]:
+    """A bench whose socket 1 is connected, and the remote's end of it."""
+    with Bench() as bench, socket.create_server(encode(address, 0), family=family_of(address)) as listener:
+        bench.order(OpenStream(ONE, Endpoint(address, listener.getsockname()[1]), None))
+        bench.until("stream_connected")
+        remote, _ = listener.accept()
+        remote.settimeout(5)
+        with remote:
+            yield bench, remote
+
+
+def reset(remote: socket.socket) -> None:
+    """Close with RST."""
+    remote.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, pack("=ii", 1, 0))
+    remote.close()
+
+
+def fill(bench: Bench, remote: socket.socket) -> int:
+    """Send more than the socket takes; how much that is."""
+    size = 8 << 20
+    bench.order(SendStream(ONE, bytes(size)))
+    bench.quiet()
+    assert sum(fact[2] for fact in bench.network.named("stream_sent")) < size
+    return size
+
+
+def drain(remote: socket.socket) -> int:
+    """Read up to the end; how many bytes came."""
+    total = 0
+    while data := remote.recv(1 << 20):
+        total += len(data)
+    return total
+
+
+@BOTH
+def test_a_stream_connects_sends_receives_and_ends(address: bytes) -> None:
+    with accepted(address) as (bench, remote):
+        bench.order(SendStream(ONE, b"to "), SendStream(ONE, memoryview(b"the host")), ShutdownStream(ONE))
+        assert remote.recv(100) == b"to the host"
+        assert remote.recv(100) == b""
+        remote.sendall(b"to the guest")
+        remote.shutdown(socket.SHUT_WR)
+        bench.until("stream_received", "stream_ended")
+        assert bench.network.facts == [
+            ("stream_connected", ONE),
+            ("stream_sent", ONE, 11),
+            ("stream_received", ONE, b"to the guest"),
+            ("stream_ended", ONE),
+        ]
+        bench.quiet()
+        bench.order(CloseSocket(ONE))
+        assert len(bench.sockets) == 0
+        assert not bench.poller.handlers
+
+
+def test_orders_of_one_batch_for_one_stream_leave_in_one_call() -> None:
+    with accepted() as (bench, remote):
+        bench.order(*(SendStream(ONE, b"%04d" % number) for number in range(2000)))
+        assert bench.network.named("stream_sent") == [("stream_sent", ONE, 8000)]
+        bench.order(CloseSocket(ONE))
+        assert drain(remote) == 8000
+
+
+def test_the_source_address_is_bound() -> None:
+    with Bench() as bench, socket.create_server(("127.0.0.1", 0)) as listener:
+        bench.order(OpenStream(ONE, Endpoint(V4, listener.getsockname()[1]), b"\x7f\0\0\x09"))
+        bench.until("stream_connected")
+        remote, source = listener.accept()
+        remote.close()
+        assert source[0] == "127.0.0.9"
+
+
+@BOTH
+def test_a_refused_connection_is_a_fact(address: bytes) -> None:
+    with Bench() as bench:
+        bench.order(OpenStream(ONE, Endpoint(address, 1), None))
+        bench.until("stream_failed")
+        assert bench.network.facts == [("stream_failed", ONE, errno.ECONNREFUSED, None)]
+        assert len(bench.sockets) == 0
+
+
+def test_a_connection_that_fails_at_once_is_a_fact() -> None:
+    with Bench() as bench:
+        bench.order(OpenStream(ONE, Endpoint(b"\xff\xff\xff\xff", 80), None))
+        [(_, _, code, _)] = bench.network.named("stream_failed")
+        assert code in (errno.ENETUNREACH, errno.EACCES)
+        assert not bench.poller.handlers
+
+
+def test_a_source_address_that_is_not_ours_is_a_fact() -> None:
+    with Bench() as bench:
+        bench.order(OpenStream(ONE, Endpoint(V4, 80), b"\xc0\x00\x02\x01"))
+        assert bench.network.facts == [("stream_failed", ONE, errno.EADDRNOTAVAIL, None)]
+
+
+def test_what_the_socket_does_not_take_is_kept_and_sent_when_it_can_be() -> None:
+    with accepted() as (bench, remote):
+        size = fill(bench, remote)
+        bench.order(ShutdownStream(ONE))
+        total = 0
+        while total < size:
+            total += len(remote.recv(1 << 20))
+            bench.round(0)
+        assert remote.recv(1) == b""
+        assert sum(fact[2] for fact in bench.network.named("stream_sent")) == size
+
+
+def test_a_closed_stream_goes_on_sending() -> None:
+    with accepted() as (bench, remote):
+        size = fill(bench, remote)
+        facts = len(bench.network.facts)
+        bench.order(CloseSocket(ONE))
+        assert bench.sockets.next_deadline() == LINGER
+        total = 0
+        while data := remote.recv(1 << 20):
+            total += len(data)
+            bench.round(0)
+        assert total == size
+        assert len(bench.network.facts) == facts
+        assert len(bench.sockets) == 0
+        assert bench.sockets.next_deadline() is None
+
+
+def test_a_closed_stream_is_given_up_when_its_time_is_over() -> None:
+    with accepted() as (bench, remote):
+        fill(bench, remote)
+        bench.order(CloseSocket(ONE))
+        bench.sockets.handle_deadline(LINGER - 1)
+        assert len(bench.sockets) == 1
+        bench.sockets.handle_deadline(LINGER)
+        assert len(bench.sockets) == 0
+        with pytest.raises(ConnectionResetError):
+            drain(remote)
+
+
+def test_a_closed_stream_that_is_reset_is_forgotten() -> None:
+    with accepted() as (bench, remote):
+        fill(bench, remote)
+        bench.order(CloseSocket(ONE))
+        reset(remote)
+        bench.wait(lambda: len(bench.sockets) == 0)
+
+
+def test_an_aborted_stream_is_reset() -> None:
+    with accepted() as (bench, remote):
+        bench.order(SendStream(ONE, b"x"), CloseSocket(ONE, abort=True))
+        with pytest.raises(ConnectionResetError):
+            remote.recv(1)
+
+
+def test_a_stream_that_the_remote_resets_fails() -> None:
+    with accepted() as (bench, remote):
+        reset(remote)
+        bench.until("stream_failed")
+        assert bench.network.facts[1:] == [("stream_failed", ONE, errno.ECONNRESET, None)]
+        assert len(bench.sockets) == 0
+
+
+def test_data_before_a_reset_are_delivered() -> None:
+    with accepted() as (bench, remote):
+        remote.sendall(b"last words")
+        reset(remote)
+        bench.until("stream_failed")
+        assert bench.network.facts[1:] == [
+            ("stream_received", ONE, b"last words"),
+            ("stream_failed", ONE, errno.ECONNRESET, None),
+        ]
+
+
+def test_data_before_a_reset_are_delivered_when_sending_notices_it_first() -> None:
+    with accepted() as (bench, remote):
+        remote.sendall(b"last words")
+        reset(remote)
+        bench.order(SendStream(ONE, b"x"))
+        assert bench.network.data() == b"last words"
+        assert bench.network.facts[-1][:3] == ("stream_failed", ONE, errno.ECONNRESET)
+
+
+def test_a_reset_after_the_end_fails() -> None:
+    with accepted() as (bench, remote):
+        remote.shutdown(socket.SHUT_WR)
+        bench.until("stream_ended")
+        reset(remote)
+        bench.order(SendStream(ONE, b"x"))
+        bench.until("stream_failed")
+        assert bench.network.facts[-1][2] in (errno.ECONNRESET, errno.EPIPE)
+
+
+def test_without_a_budget_nothing_is_read_until_resumed() -> None:
+    with accepted() as (bench, remote):
+        bench.network.budget = 0
+        remote.sendall(b"held back")
+        bench.quiet()
+        assert bench.network.data() == b""
+        bench.network.budget = 4
+        bench.order(ResumeStream(ONE))
+        bench.round()
+        assert bench.network.data() == b"held"
+        bench.wait(lambda: bench.network.data() == b"held back")
+
+
+def test_a_reset_without_a_budget_does_not_spin_and_is_reported_after_the_data() -> None:
+    with accepted() as (bench, remote):
+        bench.network.budget = 0
+        remote.sendall(b"held back")
+        reset(remote)
+        bench.quiet()
+        assert bench.network.facts == [("stream_connected", ONE)]
+        bench.network.budget = 100
+        bench.order(ResumeStream(ONE))
+        bench.until("stream_failed")
+        assert bench.network.data() == b"held back"
+
+
+def test_a_stream_that_is_over_both_ways_does_not_spin() -> None:
+    with accepted() as (bench, remote):
+        bench.order(ShutdownStream(ONE))
+        remote.close()
+        bench.until("stream_ended")
+        bench.quiet()
+        assert len(bench.sockets) == 1
+
+
+def test_while_the_link_is_blocked_sockets_are_not_read() -> None:
+    with accepted() as (bench, remote), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        bench.order(OpenDatagram(TWO, Endpoint(V4, 0)), SendDatagram(TWO, bound(other), b"x", 0, 64, 0))
+        source = other.recvfrom(10)[1]
+        bench.shell.blocked = True
+        remote.sendall(b"stream")
+        other.sendto(b"datagram", source)
+        bench.quiet()
+        assert bench.network.facts == [("stream_connected", ONE)]
+        bench.shell.blocked = False
+        bench.sockets.unpark()
+        bench.until("stream_received", "datagram_received")
+
+
+def test_orders_for_sockets_that_are_gone_are_ignored() -> None:
+    with Bench() as bench:
+        bench.order(
+            SendStream(ONE, b"x"),
+            ShutdownStream(ONE),
+            ResumeStream(ONE),
+            CloseSocket(ONE),
+            SendDatagram(ONE, Endpoint(V4, 9), b"x", 0, 64, 0),
+            SendEcho(ONE, V4, 1, b"", 64, 0),
+        )
+        assert bench.network.facts == []
+
+
+@pytest.fixture
+def no_descriptors() -> Iterator[None]:
+    """As if the process had all descriptors that it may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    """Opened before `no_descriptors`."""
+    with Bench() as made:
+        yield made
+
+
+def test_too_many_open_files_is_a_fact(bench: Bench, no_descriptors: None) -> None:
+    error = ExtendedError(errno.EMFILE, 1, 0, 0, 0, None)
+    bench.order(
+        OpenStream(ONE, Endpoint(V4, 9), None),
+        OpenDatagram(TWO, Endpoint(V4, 0)),
+        SendDatagram(TWO, Endpoint(V4, 9), b"lost", 0, 64, 0),
+    )
+    assert bench.network.facts == [
+        ("stream_failed", ONE, errno.EMFILE, None),
+        ("datagram_failed", TWO, Endpoint(V4, 9), error, b"lost"),
+    ]
+
+
+def bound(sock: socket.socket, address: bytes = V4) -> Endpoint:
+    """Bind a datagram socket to a free port, and say where."""
+    sock.settimeout(5)
+    sock.bind(encode(address, 0))
+    return Endpoint(address, sock.getsockname()[1])
+
+
+@contextmanager
+def answering(address: bytes = V4) -> Iterator[tuple[Bench, socket.socket, Endpoint]]:
+    """A bench with datagram socket 1, a remote's socket, and where that is."""
+    with Bench() as bench, socket.socket(family_of(address), socket.SOCK_DGRAM) as remote:
+        endpoint = bound(remote, address)
+        bench.order(OpenDatagram(ONE, Endpoint(bytes(len(address)), 0)))
+        yield bench, remote, endpoint
+
+
+@BOTH
+def test_datagrams_go_to_and_fro_with_their_ttl_and_tos(address: bytes) -> None:
+    with answering(address) as (bench, remote, endpoint):
+        if address == V4:
+            remote.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+            remote.setsockopt(socket.IPPROTO_IP, 12, 1)  # IP_RECVTTL
+            remote.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 7)
+            remote.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 0x2A)
+        else:
+            remote.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
+            remote.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
+            remote.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 7)
+            remote.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, 0x2A)
+        bench.order(SendDatagram(ONE, endpoint, b"question", 0, 33, 0x55))
+        data, ancillary, _, source = remote.recvmsg(100, 100)
+        assert data == b"question"
+        assert sorted(value[0] for _, _, value in ancillary) == [33, 0x55]
+        remote.sendto(b"answer", source)
+        bench.until("datagram_received")
+        assert bench.network.facts == [("datagram_received", ONE, endpoint, b"answer", 0, 7, 0x2A)]
+
+
+@BOTH
+def test_datagrams_of_equal_size_are_sent_as_one_run(address: bytes) -> None:
+    with answering(address) as (bench, remote, endpoint):
+        remote.setsockopt(socket.IPPROTO_UDP, 104, 1)  # UDP_GRO: runs arrive as they were sent
+        datagrams = [b"%04d" % number for number in range(70)] + [b"end", b"more"]
+        bench.order(*(SendDatagram(ONE, endpoint, data, 0, 64, 0) for data in datagrams))
+        runs = [remote.recv(1000) for _ in range(3)]
+        assert runs == [b"".join(datagrams[:64]), b"".join(datagrams[64:71]), b"more"]
+
+
+def test_a_run_arrives_as_one() -> None:
+    with answering() as (bench, remote, endpoint):
+        bench.order(SendDatagram(ONE, endpoint, b"x", 0, 64, 0))
+        source = remote.recvfrom(10)[1]
+        remote.sendmsg([b"aaaabbbbcc"], [(socket.IPPROTO_UDP, 103, pack("=H", 4))], 0, source)
+        bench.until("datagram_received")
+        [(_, _, _, data, segment_size, _, _)] = bench.network.facts
+        assert (data, segment_size) == (b"aaaabbbbcc", 4)
+
+
+def test_datagrams_that_differ_are_not_joined() -> None:
+    with answering() as (bench, remote, endpoint):
+        bench.order(
+            SendDatagram(ONE, endpoint, b"aa", 0, 64, 0),
+            SendDatagram(ONE, endpoint, b"bb", 0, 63, 0),
+            SendDatagram(ONE, endpoint, b"cc", 0, 63, 4),
+            SendDatagram(ONE, endpoint, b"ddd", 0, 63, 4),
+            SendDatagram(ONE, endpoint, b"", 0, 63, 4),
+            SendDatagram(ONE, endpoint, b"", 0, 63, 4),
+        )
+        assert [remote.recv(100) for _ in range(6)] == [b"aa", b"bb", b"cc", b"ddd", b"", b""]
+
+
+def test_a_run_of_the_guest_is_sent_whole_however_long() -> None:
+    with answering() as (bench, remote, endpoint):
+        data = bytes(range(250)) * 2
+        bench.order(SendDatagram(ONE, endpoint, data, 3, 64, 0))
+        received = [remote.recv(100) for _ in range(167)]
+        assert b"".join(received) == data
+        assert {len(datagram) for datagram in received[:-1]} == {3}
+
+
+def test_runs_too_large_for_the_route_are_sent_one_by_one() -> None:
+    # Two of these fit one send, but a segment must fit loopback's MTU of 65536 with its headers; 60000 twice does not.
+    with answering() as (bench, remote, endpoint):
+        remote.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        bench.order(*(SendDatagram(ONE, endpoint, bytes([number]) * 30000, 0, 64, 0) for number in range(5)))
+        assert [remote.recv(65536) for _ in range(5)] == [bytes([number]) * 30000 for number in range(5)]
+
+
+def test_a_port_that_is_taken_is_replaced() -> None:
+    with answering() as (bench, remote, endpoint):
+        bench.order(OpenDatagram(TWO, endpoint), SendDatagram(TWO, endpoint, b"x", 0, 64, 0))
+        data, source = remote.recvfrom(10)
+        assert data == b"x"
+        assert source[1] != endpoint.port
+
+
+def test_a_port_that_is_free_is_used() -> None:
+    with answering() as (bench, remote, endpoint):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            wished = bound(probe).port
+        bench.order(OpenDatagram(TWO, Endpoint(ANY4, wished)), SendDatagram(TWO, endpoint, b"x", 0, 64, 0))
+        assert remote.recvfrom(10)[1][1] == wished
+
+
+@BOTH
+def test_a_refused_datagram_is_a_fact_with_the_icmp_error(address: bytes) -> None:
+    with answering(address) as (bench, remote, endpoint):
+        remote.close()
+        bench.order(SendDatagram(ONE, endpoint, b"anyone there?", 0, 64, 0))
+        bench.until("datagram_failed")
+        origin, kind, code = (2, 3, 3) if address == V4 else (3, 1, 4)
+        error = ExtendedError(errno.ECONNREFUSED, origin, kind, code, 0, address)
+        assert bench.network.facts == [("datagram_failed", ONE, endpoint, error, b"anyone there?")]
+        bench.quiet()
+
+
+def test_an_earlier_datagrams_error_does_not_lose_a_later_one() -> None:
+    with answering() as (bench, remote, endpoint), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
+        nobody = bound(closed)
+        closed.close()
+        bench.order(SendDatagram(ONE, nobody, b"lost", 0, 64, 0))
+        bench.order(SendDatagram(ONE, endpoint, b"found", 0, 64, 0))
+        bench.order(SendDatagram(ONE, nobody, b"lost", 0, 64, 0))
+        bench.order(*(SendDatagram(ONE, endpoint, b"run", 0, 64, 0) for _ in range(3)))
+        assert [remote.recv(10) for _ in range(4)] == [b"found", b"run", b"run", b"run"]
+        bench.quiet()
+        assert [fact[4] for fact in bench.network.named("datagram_failed")] == [b"lost", b"lost"]
+
+
+def test_a_datagram_that_the_host_refuses_is_a_fact() -> None:
+    with answering() as (bench, _, endpoint):
+        bench.order(SendDatagram(ONE, endpoint, bytes(65508), 0, 64, 0))
+        bench.order(SendDatagram(ONE, endpoint, b"ttl 0", 0, 0, 0))
+        codes = [(fact[2], fact[3].errno, fact[3].origin) for fact in bench.network.named("datagram_failed")]
+        assert codes == [(endpoint, errno.EMSGSIZE, 1), (endpoint, errno.EINVAL, 1)]
+        bench.quiet()
+
+
+def test_link_local_addresses_get_the_scope() -> None:
+    assert encode(b"\xfe\x80" + bytes(13) + b"\1", 5, 3) == ("fe80::1", 5, 0, 3)
+    assert encode(b"\xff\x02" + bytes(13) + b"\1", 5, 3) == ("ff02::1", 5, 0, 3)
+    assert encode(b"\xff\x0e" + bytes(13) + b"\1", 5, 3) == ("ff0e::1", 5, 0, 0)
+    assert encode(V6, 5, 3) == ("::1", 5, 0, 0)
+
+
+@BOTH
+def test_mapped_addresses_do_not_reach_ipv4(address: bytes) -> None:
+    mapped = bytes(10) + b"\xff\xff" + V4
+    with Bench() as bench, socket.create_server(("127.0.0.1", 0)) as listener:
+        bench.order(OpenStream(ONE, Endpoint(mapped, listener.getsockname()[1]), None))
+        assert [fact[0] for fact in bench.network.facts] == ["stream_failed"]
+
+
+def test_closing_the_bench_closes_every_descriptor() -> None:
+    before = os.listdir("/proc/self/fd")
+    with accepted() as (bench, remote):
+        fill(bench, remote)
+        bench.order(CloseSocket(ONE), OpenDatagram(TWO, Endpoint(V4, 0)))
+        bench.order(OpenStream(SocketId(3), Endpoint(V4, remote.getsockname()[1]), None))
+    assert os.listdir("/proc/self/fd") == before
+
+
+@pytest.mark.kernel
+@BOTH
+def test_an_echo_request_is_answered(address: bytes) -> None:
+    with held_namespace() as namespace:
+        namespace.shell("echo 0 2147483647 > /proc/sys/net/ipv4/ping_group_range")
+        namespace.call(lambda: ping(address))
+
+
+def ping(address: bytes) -> None:
+    """Ping this host from a bench."""
+    with Bench() as bench:
+        bench.order(OpenEcho(ONE, address, address), SendEcho(ONE, address, 0x1234, b"payload", 33, 0))
+        bench.until("echo_received")
+        assert bench.network.facts == [("echo_received", ONE, address, 0x1234, b"payload", 64, 0)]
+        bench.quiet()
+        bench.order(CloseSocket(ONE))
+        assert len(bench.sockets) == 0
+
+
+@pytest.mark.kernel
+def test_without_permission_to_ping_there_is_a_fact_and_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    def attempt() -> None:
+        with Bench() as bench:
+            bench.order(OpenEcho(ONE, V4, None), OpenEcho(TWO, V4, None))
+            assert bench.network.facts == [
+                ("echo_failed", socket_id, ExtendedError(errno.EACCES, 1, 0, 0, 0, None)) for socket_id in (ONE, TWO)
+            ]
+
+    with held_namespace() as namespace:
+        namespace.shell("echo 1 0 > /proc/sys/net/ipv4/ping_group_range")
+        namespace.call(attempt)
+    [record] = caplog.records
+    assert "net.ipv4.ping_group_range" in record.message
