@@ -37,7 +37,9 @@ def main() -> None:
     """Put the diagrams between their marks."""
     path = Path(__file__).with_name("tcp.md")
     text = path.read_text()
-    path.write_text(re.sub(r"(<!-- states -->\n).*?(<!-- /states -->)", rf"\g<1>{render()}\g<2>", text, flags=re.DOTALL))
+    path.write_text(
+        re.sub(r"(<!-- states -->\n).*?(<!-- /states -->)", rf"\g<1>{render()}\g<2>", text, flags=re.DOTALL)
+    )
 
 
 if __name__ == "__main__":
