@@ -1,0 +1,260 @@
+"""What a guest's network is modelled on: the host's interfaces, addresses, routes and resolvers.
+
+Theory of operation. For each IP family one interface is the template: that of the first default route in the main
+table, or else the first one with any route. Its addresses and routes are read once; nothing is kept up to date. The
+netlink library is imported by the function that needs it, since the import takes longer than all the work here.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from sansnet_core import addresses
+from sansnet_core.errors import SansnetError
+
+if TYPE_CHECKING:
+    from pyroute2 import IPRoute
+
+__all__ = [
+    "HostError",
+    "HostInfo",
+    "InterfaceAddress",
+    "Resolvers",
+    "Route",
+    "Uplink",
+    "parse_resolv_conf",
+    "read_host",
+    "read_resolvers",
+]
+
+RESOLV_CONF: Final = "/etc/resolv.conf"
+
+# linux/if.h
+_IFF_LOOPBACK: Final = 0x8
+
+# linux/rtnetlink.h
+_RT_TABLE_MAIN: Final = 254
+_RTN_UNICAST: Final = 1
+_RTM_F_CLONED: Final = 0x200
+_RTNH_F_DEAD: Final = 1
+_RTNH_F_ONLINK: Final = 4
+_RTNH_F_LINKDOWN: Final = 16
+_RT_SCOPE_SITE: Final = 200
+
+# linux/if_addr.h
+_IFA_F_DEPRECATED: Final = 0x20
+_IFA_F_TENTATIVE: Final = 0x40
+
+
+class HostError(SansnetError):
+    """The host lacks what was asked for; the message is a sentence that names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceAddress:
+    """An address of an interface: 4 or 16 bytes, and how many bits of it are the network's."""
+
+    address: bytes
+    prefix_length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A route through one interface.
+
+    Attributes:
+        destination: 4 or 16 bytes.
+        prefix_length: 0 for a default route.
+        gateway: None if destinations are on the link.
+        metric: of equal destinations the lowest one is used; 0 leaves it to the kernel.
+        on_link: the gateway is on the link although no route says so.
+    """
+
+    destination: bytes
+    prefix_length: int
+    gateway: bytes | None = None
+    metric: int = 0
+    on_link: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uplink:
+    """One family's configuration of one interface; there is at least one address."""
+
+    interface: str
+    addresses: tuple[InterfaceAddress, ...]
+    routes: tuple[Route, ...]
+
+    @property
+    def gateway(self) -> bytes | None:
+        """Of the first default route that has one."""
+        return next((route.gateway for route in self.routes if not route.prefix_length and route.gateway), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolvers:
+    """The contents of a resolv.conf (resolv.conf(5)).
+
+    Attributes:
+        nameservers: 4 or 16 bytes each, without zones.
+        search: domains.
+        options: words of `options` lines.
+    """
+
+    nameservers: tuple[bytes, ...] = ()
+    search: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostInfo:
+    """The templates of a guest's network; None for a family in which the host has no usable interface."""
+
+    ipv4: Uplink | None = None
+    ipv6: Uplink | None = None
+    resolvers: Resolvers = Resolvers()
+
+
+def read_host(interface: str | None = None) -> HostInfo:
+    """Read the calling thread's network namespace and /etc/resolv.conf. Blocks for a few milliseconds.
+
+    Args:
+        interface: the template for both families; None chooses one for each.
+
+    Raises:
+        HostError: there is no such interface.
+    """
+    from pyroute2 import IPRoute
+
+    with IPRoute() as netlink:
+        names = _interfaces(netlink)
+        wanted = None
+        if interface is not None:
+            wanted = next((index for index, name in names.items() if name == interface), None)
+            if wanted is None:
+                known = ", ".join(names.values()) or "none"
+                raise HostError(f"the host has no interface {interface!r}; it has these: {known}")
+        return HostInfo(
+            ipv4=_read_uplink(netlink, socket.AF_INET, names, wanted),
+            ipv6=_read_uplink(netlink, socket.AF_INET6, names, wanted),
+            resolvers=read_resolvers(),
+        )
+
+
+def read_resolvers(path: str = RESOLV_CONF) -> Resolvers:
+    """Read a resolv.conf. A file that is missing or unreadable is like an empty one."""
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return Resolvers()
+    return parse_resolv_conf(text)
+
+
+def parse_resolv_conf(text: str) -> Resolvers:
+    """Understand a resolv.conf as the C library does: of several `search` and `domain` lines the last one counts."""
+    nameservers: list[bytes] = []
+    search: tuple[str, ...] = ()
+    options: list[str] = []
+    for line in text.splitlines():
+        words = line.split()
+        match words:
+            case ["nameserver", server, *_]:
+                try:
+                    nameservers.append(addresses.parse(server.partition("%")[0]))
+                except ValueError:
+                    continue
+            case ["search" | "domain" as keyword, *domains]:
+                search = tuple(domains if keyword == "search" else domains[:1])
+            case ["options", *more]:
+                options += more
+    return Resolvers(nameservers=tuple(nameservers), search=search, options=tuple(options))
+
+
+def _interfaces(netlink: IPRoute) -> dict[int, str]:
+    """Names by index; loopback interfaces are left out."""
+    links = [link for link in netlink.get_links() if not link["flags"] & _IFF_LOOPBACK]
+    return {link["index"]: link.get_attr("IFLA_IFNAME") for link in links}
+
+
+def _read_uplink(netlink: IPRoute, family: int, names: dict[int, str], wanted: int | None) -> Uplink | None:
+    routes = [
+        (index, route)
+        for message in netlink.get_routes(family=family, table=_RT_TABLE_MAIN)
+        for index, route in _parse_route(message)
+        if index in names
+    ]
+    index = wanted if wanted is not None else _choose(routes)
+    if index is None:
+        return None
+    own = _read_addresses(netlink, family, index)
+    if not own:
+        return None
+    return Uplink(
+        interface=names[index], addresses=own, routes=tuple(route for through, route in routes if through == index)
+    )
+
+
+def _choose(routes: list[tuple[int, Route]]) -> int | None:
+    """The interface of the first default route, or else of the first route at all."""
+    default = (index for index, route in routes if not route.prefix_length)
+    return next(default, next((index for index, _ in routes), None))
+
+
+def _parse_route(message: Any) -> Iterator[tuple[int, Route]]:
+    """Interface index and route, if it is one that a guest could have.
+
+    Of a multipath route the heaviest path is taken. Left out are link-local networks, which each interface has by
+    itself, and routes that depend on the source or type of service.
+    """
+    size = 4 if message["family"] == socket.AF_INET else 16
+    destination = message.get_attr("RTA_DST")
+    packed = addresses.parse(destination) if destination else bytes(size)
+    if (
+        message["type"] != _RTN_UNICAST
+        or message["flags"] & _RTM_F_CLONED
+        or message["src_len"]
+        or message["tos"]
+        or (message["dst_len"] and addresses.is_link_local(packed))
+    ):
+        return
+    paths = message.get_attr("RTA_MULTIPATH")
+    path = max(paths, key=lambda path: int(path["hops"])) if paths else message
+    index = path["oif"] if paths else message.get_attr("RTA_OIF")
+    if index is None or path["flags"] & (_RTNH_F_DEAD | _RTNH_F_LINKDOWN):
+        return
+    gateway = path.get_attr("RTA_GATEWAY")  # a gateway of the other family (RTA_VIA) is as good as none for a guest
+    yield (
+        index,
+        Route(
+            destination=packed,
+            prefix_length=message["dst_len"],
+            gateway=addresses.parse(gateway) if gateway else None,
+            metric=message.get_attr("RTA_PRIORITY") or 0,
+            on_link=bool(path["flags"] & _RTNH_F_ONLINK),
+        ),
+    )
+
+
+def _read_addresses(netlink: IPRoute, family: int, index: int) -> tuple[InterfaceAddress, ...]:
+    """Addresses that the world may know, in the kernel's order."""
+    found = []
+    for message in netlink.get_addr(family=family, index=index):
+        flags = message.get_attr("IFA_FLAGS") or message["flags"]
+        text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+        if (
+            message["index"] != index
+            or message["scope"] > _RT_SCOPE_SITE
+            or flags & (_IFA_F_DEPRECATED | _IFA_F_TENTATIVE)
+        ):
+            continue
+        # Of a point-to-point interface the prefix is the peer's (rtnetlink(7))
+        own = text == (message.get_attr("IFA_ADDRESS") or text)
+        packed = addresses.parse(text)
+        if addresses.is_link_local(packed):
+            continue
+        found.append(InterfaceAddress(packed, message["prefixlen"] if own else 8 * len(packed)))
+    return tuple(found)

@@ -1,0 +1,83 @@
+"""System calls that Python 3.11 has no function for. Linux, through the C library."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import Final
+
+__all__ = [
+    "CLONE_NEWNET",
+    "CLONE_NEWNS",
+    "CLONE_NEWUSER",
+    "CLONE_NEWUTS",
+    "MNT_DETACH",
+    "MS_BIND",
+    "MS_NODEV",
+    "MS_NOEXEC",
+    "MS_NOSUID",
+    "MS_REC",
+    "MS_SLAVE",
+    "mount",
+    "set_parent_death_signal",
+    "unmount",
+    "unshare",
+]
+
+# linux/sched.h
+CLONE_NEWNS: Final = 0x00020000
+CLONE_NEWUTS: Final = 0x04000000
+CLONE_NEWUSER: Final = 0x10000000
+CLONE_NEWNET: Final = 0x40000000
+
+# linux/mount.h
+MS_NOSUID: Final = 0x2
+MS_NODEV: Final = 0x4
+MS_NOEXEC: Final = 0x8
+MS_BIND: Final = 0x1000
+MS_REC: Final = 0x4000
+MS_SLAVE: Final = 0x80000
+MNT_DETACH: Final = 0x2
+
+_PR_SET_PDEATHSIG: Final = 1
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, path: str | None = None) -> None:
+    if result == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+
+
+def unshare(flags: int) -> None:
+    """Leave namespaces for new ones (unshare(2)); the process must have one thread only.
+
+    Raises:
+        OSError: ENOSPC beyond a limit in /proc/sys/user, EPERM if not permitted, EINVAL if the kernel has none.
+    """
+    _check(_libc.unshare(ctypes.c_int(flags)))
+
+
+def mount(source: str, target: str, kind: str | None = None, flags: int = 0, options: str | None = None) -> None:
+    """Mount `source` at `target` (mount(2)).
+
+    Raises:
+        OSError: as the kernel says, with the target's name.
+    """
+    arguments = [None if text is None else os.fsencode(text) for text in (source, target, kind, options)]
+    _check(_libc.mount(*arguments[:3], ctypes.c_ulong(flags), arguments[3]), target)
+
+
+def unmount(target: str, flags: int = 0) -> None:
+    """Unmount what is at `target` (umount2(2)).
+
+    Raises:
+        OSError: as the kernel says, with the target's name.
+    """
+    _check(_libc.umount2(os.fsencode(target), ctypes.c_int(flags)), target)
+
+
+def set_parent_death_signal(number: int) -> None:
+    """Have a signal when the parent's thread that forked this process ends (PR_SET_PDEATHSIG)."""
+    _check(_libc.prctl(ctypes.c_int(_PR_SET_PDEATHSIG), ctypes.c_ulong(number)))
