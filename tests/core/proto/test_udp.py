@@ -278,6 +278,13 @@ def test_dhcp_of_a_guest_without_a_server_stays_on_its_segment() -> None:
     assert len(bench.actions()) == 2
 
 
+def test_a_service_takes_its_port_of_its_own_family_alone() -> None:
+    bench = Bench()
+    bench.receive(query(destination=REMOTE6, destination_port=67))
+    assert bench.served == []
+    assert bench.udp.statistics() == {"udp_flows": 1, "udp_sockets": 1}
+
+
 def test_without_udp_nothing_is_forwarded() -> None:
     bench = Bench(config(udp=False))
     with pytest.raises(Malformed) as caught:

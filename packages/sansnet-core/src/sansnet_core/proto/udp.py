@@ -50,8 +50,8 @@ Service: TypeAlias = Callable[[IpHeader, udp.UdpHeader, Buffer], None]
 IDLE_GRANULARITY: Final = 1.0
 """Seconds. How late an idle flow may be closed; bounds the work of a timer that thousands of flows share."""
 
-DHCP_SERVERS: Final = frozenset((67, 547))
-"""Ports whose multicast and broadcast concern the guest's own segment and never the host's."""
+DHCP_SERVERS: Final = frozenset(((4, 67), (6, 547)))
+"""IP version and port of what concerns the guest's own segment and never the host's."""
 
 
 class _Mapping:
@@ -111,7 +111,7 @@ class Udp:
 
     Args:
         context: of the network.
-        services: by destination port, what is answered here and not forwarded (DHCP).
+        services: by destination port, the DHCP servers that answer here.
     """
 
     def __init__(self, context: Context, services: Mapping[int, Service]) -> None:
@@ -135,11 +135,11 @@ class Udp:
         header = udp.parse(buf, ip, context.verify)
         flow = self._flows.get(ip.source + ip.destination + buf[ip.start : ip.start + 4])
         if flow is None:
-            service = self._services.get(header.destination_port)
-            if service is not None:
-                service(ip, header, buf)
+            dhcp = (ip.version, header.destination_port) in DHCP_SERVERS
+            if dhcp and header.destination_port in self._services:
+                self._services[header.destination_port](ip, header, buf)
                 return
-            flow = self._open(ip, header)
+            flow = self._open(ip, header, not dhcp)
         data = buf[header.start : header.end]
         if flow.last != context.now:
             flow.last = context.now
@@ -204,17 +204,16 @@ class Udp:
         """How many flows and host sockets there are."""
         return {"udp_flows": len(self._flows), "udp_sockets": len(self._sockets)}
 
-    def _open(self, ip: IpHeader, header: udp.UdpHeader) -> _Flow:
-        """A flow for the first datagram to a destination."""
+    def _open(self, ip: IpHeader, header: udp.UdpHeader, groups: bool) -> _Flow:
+        """A flow for the first datagram to a destination, which may be a group if `groups` allows it."""
         context = self._context
         forwarding = context.forwarding
         if not context.config.udp:
             raise Malformed(Reason.IP_PROTOCOL)
         if is_unspecified(ip.source):
             raise Malformed(Reason.IP_SOURCE)  # only a DHCP client may have none
-        group = forwarding.is_group(ip.destination)
-        host = forwarding.to_host(ip.destination, header.destination_port, groups=True)
-        if host is None or (group and header.destination_port in DHCP_SERVERS):
+        host = forwarding.to_host(ip.destination, header.destination_port, groups=groups)
+        if host is None:
             raise Malformed(Reason.IP_DESTINATION)
         if len(self._flows) >= context.config.limits.udp_flows:
             context.drop(Reason.UDP_LIMIT)
@@ -231,6 +230,7 @@ class Udp:
             self._sockets[mapping.socket] = mapping
             local = forwarding.outbound(host.address) or bytes(len(host.address))
             context.out.actions.append(OpenDatagram(mapping.socket, Endpoint(local, guest.port)))
+        group = forwarding.is_group(host.address)
         flow = _Flow(key, mapping, remote, host, group, FlowHeaders(context.egress, remote, guest, UDP))
         mapping.flows[host] = self._flows[key] = flow
         mapping.groups += group
