@@ -81,6 +81,7 @@ class Connection:
         self._sacked: list[tuple[int, int]] = []
         self._duplicates = 0
         self._recover = 0
+        self._probed = 0
         self._rto = _FIRST_RTO
         self._rto_deadline = math.inf
         self._timed: tuple[int, float] | None = None
@@ -269,7 +270,7 @@ class Connection:
         if fin and self._fin_wanted and end == self._end:
             flags |= FIN
             end += 1
-        if position < self.most:
+        if position < self.most and position != self._probed:
             self.retransmissions += 1
             self._timed = None
         elif self._timed is None:
@@ -298,6 +299,7 @@ class Connection:
             return
         if self._window == 0:
             self.probes += 1
+            self._probed = self.una
             payload = bytes(self._outgoing[self.una - 1 : self.una])
             self._emit(ACK, self.una, payload, now)
             self.most = max(self.most, self.una + len(payload))
@@ -393,7 +395,7 @@ class Connection:
             self._rto_deadline = now + self._rto if self.una < self.most else math.inf
             if self.una < self._recover and self._sacked:
                 self._repair(now)
-        elif acknowledged == self.una and not segment.payload and self.una < self.most and window == self._window:
+        elif acknowledged == self.una and not segment.payload and self.una < self.nxt and window == self._window:
             self._duplicates += 1
             if self._duplicates == 3 and self.una >= self._recover:
                 self._recover = self.most

@@ -119,8 +119,9 @@ class Host:
         stream.ended = True
 
     def fail(self, stream: Stream, errno: int, now: float, error: ExtendedError | None = None) -> None:
-        """The socket fails, as by a reset of the remote."""
-        stream.failed = True
+        """The socket fails, as by a reset of the remote; a driver closes it then."""
+        stream.failed = stream.closed = True
+        self.closed.add(stream.socket)
         self._network.stream_failed(stream.socket, errno, error, now)
 
     def at(self, when: float, what: Callable[[float], None]) -> None:
@@ -165,7 +166,6 @@ class Host:
                 assert not stream.shutdown_ordered, "two ends"
                 stream.shutdown_ordered = True
             else:
-                assert self._network.receive_budget(order.socket) > 0, "resumed without a budget"
                 stream.paused = False
 
     def _known(self, socket: SocketId) -> bool:
@@ -185,11 +185,10 @@ class Host:
         errno = stream.script.connect
         assert errno is not None
         if errno:
-            stream.failed = True
             error = None
             if errno != ECONNREFUSED:
                 error = ExtendedError(errno, 2, 3, 1, 0, stream.order.remote.address)
-            self._network.stream_failed(stream.socket, errno, error, now)
+            self.fail(stream, errno, now, error)
         else:
             stream.connected = True
             self._network.stream_connected(stream.socket, now)
@@ -268,7 +267,7 @@ class Host:
         times += [
             one.accept_at
             for one in self.streams.values()
-            if one.unsent and not one.blocked and not one.closed and not one.failed
+            if (one.unsent or one.shutdown_ordered > one.shutdown) and not one.blocked and not one.closed
         ]
         return min(times, default=None)
 

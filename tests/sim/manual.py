@@ -19,6 +19,7 @@ class ManualConnection:
     Attributes:
         sequence: the next sequence number of ours.
         expected: the next one of the network's.
+        window: the window field of every segment that does not say otherwise.
         syn_ack: how the network answered the SYN.
         peer_sequence: the network's initial sequence number.
     """
@@ -29,6 +30,7 @@ class ManualConnection:
         self.first = sequence
         self.sequence = sequence
         self.expected = 0
+        self.window = 65535
         self.syn_ack: Segment | None = None
 
     def segment(self, flags: int = ACK, payload: bytes = b"", **fields: Unpack[SegmentFields]) -> Segment:
@@ -41,7 +43,8 @@ class ManualConnection:
             self.sequence,
             self.expected if flags & ACK else 0,
             flags,
-            payload=payload,
+            self.window,
+            payload,
         )
         return replace(place, **fields)
 
@@ -75,7 +78,8 @@ class ManualConnection:
         assert self.syn_ack.acknowledgment == (self.first + 1) % _MODULUS
         self.sequence = (self.first + 1) % _MODULUS
         self.expected = (self.syn_ack.sequence + 1) % _MODULUS
-        assert self.send() == [], "an answer to the last ACK of the handshake"
+        for answer in self.send():  # nothing but the window, now that it may be scaled
+            assert (answer.flags, answer.payload, answer.sequence) == (ACK, b"", self.expected), str(answer)
         return self.syn_ack
 
     def data(self, payload: bytes, **fields: Unpack[SegmentFields]) -> list[Segment]:

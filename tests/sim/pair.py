@@ -32,6 +32,8 @@ def make_config(link: LinkConfig | None = None, limits: Limits | None = None) ->
         ipv4=Ipv4Config(address=guest.ipv4, prefix_length=24, gateway=GATEWAY),
         ipv6=Ipv6Config(address=guest.ipv6, gateway=GATEWAY6),
         limits=limits or Limits(),
+        notices=True,
+        router_advertisements=False,  # nor any other frame that nobody asked for
     )
 
 
@@ -115,10 +117,14 @@ class Pair:
         return bool(arrived or delivered or moved)
 
     def _outputs(self, now: float) -> None:
-        self.host.obey(self.network.take_actions(), now)
-        frames = [self._checked(frame) for frame in self.network.take_frames()]
-        self.sent += [(now, frame) for frame in frames]
-        self.down.put(frames, now)
+        while True:
+            actions = self.network.take_actions()
+            self.host.obey(actions, now)
+            frames = [self._checked(frame) for frame in self.network.take_frames()]
+            self.sent += [(now, frame) for frame in frames]
+            self.down.put(frames, now)
+            if not actions and not frames:
+                break
         self.notices += self.network.take_notices()
 
     def _checked(self, frame: Frame) -> bytes:
@@ -126,6 +132,11 @@ class Pair:
         link = self.config.link
         assert len(data) <= link.largest_frame + (12 if link.vnet_header else 0), f"frame of {len(data)} bytes"
         return data
+
+    @property
+    def tcp_flows(self) -> int:
+        """Connections that the network knows of."""
+        return self.network.statistics().flows["tcp_flows"]
 
     def next_deadline(self) -> float | None:
         """When anybody wants to do something."""

@@ -55,7 +55,7 @@ def test_a_refusal_resets_with_the_number_that_the_guest_waits_for() -> None:
     assert reset.flags == RST | ACK
     assert reset.acknowledgment == 0  # 0xFFFFFFFF + 1
     assert reset.sequence == 0
-    assert pair.network.next_deadline() is None, "nothing is left of the flow"
+    assert pair.tcp_flows == 0
 
 
 def test_a_guests_stack_takes_the_refusal_as_its_own() -> None:
@@ -124,7 +124,7 @@ def test_the_syn_ack_is_sent_again_with_doubling_waits_and_then_given_up() -> No
     assert gaps[0] == pytest.approx(1.0, abs=0.01)  # RFC 6298, 2.1
     assert all(later == pytest.approx(2 * earlier, rel=0.01) for earlier, later in pairwise(gaps))
     assert pair.host.orders[-1] == CloseSocket(SocketId(1), True)
-    assert pair.network.next_deadline() is None
+    assert pair.tcp_flows == 0
 
 
 def test_the_first_window_is_not_scaled() -> None:
@@ -229,7 +229,7 @@ def test_a_scale_above_14_is_taken_as_14() -> None:
     pair.host.produce(pair.host.stream, bytes(60_000))
     pair.settle()
 
-    assert sum(len(segment.payload) for segment in peer.take()) == 1 << 14
+    assert (1 << 14) - 1460 < sum(len(segment.payload) for segment in peer.take()) <= 1 << 14
 
 
 @pytest.mark.parametrize("flags", [SYN | FIN, SYN | FIN | PSH | URG, SYN | RST, SYN | RST | ACK])
@@ -304,7 +304,7 @@ def test_a_guest_that_gives_up_during_the_handshake_closes_the_hosts_socket(conn
     assert peer.send(RST, sequence=1001) == []
 
     assert pair.host.stream.closed
-    assert pair.network.next_deadline() is None
+    assert pair.tcp_flows == 0
 
 
 def test_initial_sequence_numbers_differ_by_connection_and_move_with_time() -> None:
