@@ -1,0 +1,75 @@
+"""A silent guest is asked whether it lives (RFC 9293, 3.8.4)."""
+
+from __future__ import annotations
+
+from sansnet_core import Limits
+from tests.sim.manual import ManualConnection
+from tests.sim.packets import ACK, RST
+from tests.sim.pair import Pair, make_config
+
+
+def test_a_silent_guest_that_answers_stays_connected() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_keepalive=100.0)))
+    connection, stream = pair.established()
+    pair.wait(99.0)
+    assert connection.keepalives == 0
+    pair.wait(2.0)
+    assert connection.keepalives == 1
+    pair.wait(1000.0)
+
+    assert 5 <= connection.keepalives <= 11
+    assert not stream.closed
+    connection.send(b"still here")
+    pair.settle()
+    assert bytes(stream.received) == b"still here"
+
+
+def test_a_guest_that_is_gone_is_reset_in_the_end() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_keepalive=100.0)))
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.wait(2000.0)
+    segments = peer.take()
+
+    assert pair.host.stream.aborted
+    assert pair.tcp_flows == 0
+    *probes, reset = segments
+    assert {(probe.flags, probe.sequence) for probe in probes} == {(ACK, peer.expected - 1)}
+    assert len(probes) >= 3
+    assert reset.flags & RST
+
+
+def test_traffic_puts_it_off() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_keepalive=100.0)))
+    connection, _ = pair.established()
+    for _ in range(30):
+        pair.wait(50.0)
+        connection.send(b"x")
+        pair.settle()
+
+    assert connection.keepalives == 0
+
+
+def test_traffic_of_the_host_that_the_guest_acknowledges_puts_it_off_too() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_keepalive=100.0)))
+    connection, stream = pair.established()
+    for _ in range(30):
+        pair.wait(50.0)
+        pair.host.produce(stream, b"x")
+        pair.settle()
+
+    assert connection.keepalives == 0
+
+
+def test_a_half_closed_connection_is_asked_too() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_keepalive=100.0)))
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.host.end(pair.host.stream)
+    pair.settle()
+    peer.accept(peer.take())
+    peer.send()
+    pair.wait(2000.0)
+
+    assert pair.host.stream.aborted
+    assert pair.tcp_flows == 0

@@ -1,0 +1,113 @@
+"""Links that segment and sum by themselves, and links that do not."""
+
+from __future__ import annotations
+
+import pytest
+
+from sansnet_core import LinkConfig
+from tests.sim.guest import GuestOptions
+from tests.sim.host import Script
+from tests.sim.packets import read_frame
+from tests.sim.pair import Pair, make_config
+
+_LINKS = {
+    "plain": LinkConfig(mtu=1500, largest_frame=1514),
+    "plain, large": LinkConfig(mtu=65520, largest_frame=65535),
+    "smallest": LinkConfig(mtu=576, largest_frame=590),
+    "header only": LinkConfig(mtu=1500, largest_frame=1514, vnet_header=True),
+    "checksums": LinkConfig(mtu=1500, largest_frame=1514, vnet_header=True, checksum_offload=True),
+    "segmentation": LinkConfig(
+        mtu=1500, largest_frame=65549, vnet_header=True, checksum_offload=True, tso4=True, tso6=True, uso=True
+    ),
+    "segmentation, small frames": LinkConfig(
+        mtu=1500, largest_frame=9014, vnet_header=True, checksum_offload=True, tso4=True, tso6=True
+    ),
+    "segmentation, IPv4 alone": LinkConfig(
+        mtu=1500, largest_frame=65549, vnet_header=True, checksum_offload=True, tso4=True
+    ),
+    "verifying": LinkConfig(mtu=1500, largest_frame=1514, verify_checksums=True),
+    "segmentation, verifying": LinkConfig(
+        mtu=1500,
+        largest_frame=65549,
+        vnet_header=True,
+        checksum_offload=True,
+        tso4=True,
+        tso6=True,
+        verify_checksums=True,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", _LINKS)
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_stream_passes_unharmed(name: str, family: int) -> None:
+    """Every frame's sums, lengths and offload header are checked by the guest's own reader."""
+    pair = Pair(make_config(_LINKS[name]), Script(echo=True))
+    options = GuestOptions(mss=pair.config.link.mtu - 60, window=1 << 20, tso=True, partial=True)
+    connection = pair.connect(options, family=family)
+    data = bytes(range(255)) * 2000 + b"odd"
+    connection.send(data)
+    connection.shutdown()
+    pair.drive(lambda: connection.closed)
+
+    assert bytes(connection.received) == data
+    assert connection.retransmissions == 0
+    assert pair.guest.largest_frame <= pair.config.link.largest_frame
+
+
+@pytest.mark.parametrize(("name", "family", "segmented"), [
+    ("plain", 4, False),
+    ("checksums", 4, False),
+    ("segmentation", 4, True),
+    ("segmentation", 6, True),
+    ("segmentation, IPv4 alone", 4, True),
+    ("segmentation, IPv4 alone", 6, False),
+])  # fmt: skip
+def test_large_frames_are_sent_where_the_link_takes_them(name: str, family: int, segmented: bool) -> None:
+    pair = Pair(make_config(_LINKS[name]))
+    connection, stream = pair.established(GuestOptions(mss=1400, window=1 << 20, scale=7), family=family)
+    pair.host.produce(stream, bytes(500_000))
+    pair.drive(lambda: len(connection.received) == 500_000)
+
+    assert bool(pair.guest.segmented_frames) == segmented
+    if segmented:
+        assert pair.guest.largest_frame > 60_000
+    else:
+        assert pair.guest.largest_frame <= 1514
+
+
+def test_a_large_frame_is_cut_into_segments_of_the_guests_size() -> None:
+    pair = Pair(make_config(_LINKS["segmentation"]))
+    connection, stream = pair.established(GuestOptions(mss=1000, window=1 << 20))
+    pair.host.produce(stream, bytes(100_000))
+    pair.drive(lambda: len(connection.received) == 100_000)
+    sizes = {read.gso_size for _, frame in pair.sent if (read := read_frame(frame, vnet=True)).gso_type}
+
+    assert sizes == {1000}
+
+
+def test_retransmissions_are_not_larger_than_a_segment() -> None:
+    pair = Pair(make_config(_LINKS["segmentation"]))
+    connection, stream = pair.established(GuestOptions(mss=1400, window=1 << 20))
+    pair.guest.connections.clear()
+    pair.host.produce(stream, bytes(100_000))
+    pair.wait(3.0)
+
+    assert pair.guest.largest_frame > 60_000
+    lengths = [len(segment.payload) for segment in pair.guest.strays]
+    assert max(lengths) <= 1400
+    assert connection.established
+
+
+def test_a_wrong_checksum_is_dropped_where_it_is_verified() -> None:
+    for verify in (False, True):
+        link = LinkConfig(mtu=1500, largest_frame=1514, verify_checksums=verify)
+        pair = Pair(make_config(link))
+        connection = pair.connect()
+        pair.guest.at(pair.now)
+        (frame,) = pair.guest.take_frames()
+        pair.network.receive_frames([frame[:50] + bytes((frame[50] ^ 1,)) + frame[51:]], pair.now)
+        pair.settle()
+
+        assert len(pair.host.streams) == (0 if verify else 1)
+        assert connection.peer_mss

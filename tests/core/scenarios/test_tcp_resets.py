@@ -1,0 +1,149 @@
+"""Segments that do not fit: resets and SYNs by RFC 5961, urgent data, acknowledgments of what was never sent."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.sim.manual import ManualConnection
+from tests.sim.packets import ACK, FIN, PSH, RST, SYN, URG
+from tests.sim.pair import Pair
+
+
+def _opened() -> tuple[Pair, ManualConnection]:
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open()
+    return pair, peer
+
+
+def _alive(pair: Pair, peer: ManualConnection) -> None:
+    peer.data(b"alive")
+    assert bytes(pair.host.stream.received).endswith(b"alive")
+    pair.host.produce(pair.host.stream, b"echo")
+    pair.settle()
+    assert b"echo" in b"".join(segment.payload for segment in peer.take())
+
+
+@pytest.mark.parametrize("flags", [RST, RST | ACK])
+def test_the_exact_number_resets(flags: int) -> None:
+    pair, peer = _opened()
+
+    assert peer.send(flags) == []
+    assert pair.host.stream.aborted
+    assert pair.tcp_flows == 0
+
+
+@pytest.mark.parametrize("distance", [1, 100, 65_000])
+def test_a_reset_elsewhere_in_the_window_is_challenged(distance: int) -> None:
+    """RFC 5961, 3.2."""
+    pair, peer = _opened()
+    answers = peer.send(RST, sequence=peer.sequence + distance)
+
+    assert [(one.flags, one.sequence, one.acknowledgment) for one in answers] == [(ACK, peer.expected, peer.sequence)]
+    _alive(pair, peer)
+
+
+@pytest.mark.parametrize("distance", [-1, -1000, 1 << 30, -(1 << 30)])
+def test_a_reset_outside_the_window_is_ignored(distance: int) -> None:
+    pair, peer = _opened()
+    sequence = (peer.sequence + distance) % (1 << 32)
+
+    assert peer.send(RST, sequence=sequence) == []
+    _alive(pair, peer)
+
+
+@pytest.mark.parametrize("distance", [-1, 0, 1, 1000, 1 << 30])
+@pytest.mark.parametrize("flags", [SYN, SYN | ACK])
+def test_a_syn_into_a_connection_is_challenged(distance: int, flags: int) -> None:
+    """RFC 5961, 4.2: whatever its number; a guest that really restarted answers with a reset."""
+    pair, peer = _opened()
+    answers = peer.send(flags, sequence=(peer.sequence + distance) % (1 << 32))
+
+    assert [(one.flags, one.sequence, one.acknowledgment) for one in answers] == [(ACK, peer.expected, peer.sequence)]
+    _alive(pair, peer)
+
+
+def test_a_guest_that_restarted_gets_a_new_connection() -> None:
+    pair, peer = _opened()
+    again = ManualConnection(pair, port=peer.port, sequence=3_000_000_000)
+    (challenge,) = again.syn()
+    again.send(RST, sequence=challenge.acknowledgment)
+    assert pair.host.stream.aborted
+    again.open()
+    again.data(b"reborn")
+
+    assert bytes(pair.host.stream.received) == b"reborn"
+
+
+@pytest.mark.parametrize("distance", [1, 1000, 1 << 30])
+def test_an_ack_of_what_was_never_sent_is_answered_and_its_data_dropped(distance: int) -> None:
+    """RFC 9293, 3.10.7.4 and RFC 5961, 5.2."""
+    pair, peer = _opened()
+    answers = peer.send(ACK | PSH, b"blind", acknowledgment=(peer.expected + distance) % (1 << 32))
+
+    assert [(one.flags, one.acknowledgment) for one in answers] == [(ACK, peer.sequence)]
+    assert not pair.host.stream.received
+    _alive(pair, peer)
+
+
+def test_data_with_an_absurdly_old_ack_is_not_taken() -> None:
+    """RFC 5961, 5.2: an acknowledgment older than the largest window ever is forged."""
+    pair, peer = _opened()
+    answers = peer.send(ACK | PSH, b"blind", acknowledgment=(peer.expected - (1 << 30)) % (1 << 32))
+
+    assert [(one.flags, one.acknowledgment) for one in answers] == [(ACK, peer.sequence)]
+    assert not pair.host.stream.received
+
+
+@pytest.mark.parametrize("flags", [0, PSH, FIN, URG, FIN | PSH | URG])
+def test_a_segment_without_ack_is_dropped(flags: int) -> None:
+    pair, peer = _opened()
+    peer.send(flags, b"" if flags & FIN else b"data")
+
+    assert not pair.host.stream.received
+    assert not pair.host.stream.shutdown_ordered
+    _alive(pair, peer)
+
+
+@pytest.mark.parametrize("urgent", [0, 1, 3, 65535])
+def test_urgent_data_stays_in_the_stream(urgent: int) -> None:
+    """As with SO_OOBINLINE: the pointer is ignored, no byte is lost."""
+    pair, peer = _opened()
+    peer.data(b"abc", urgent=urgent)
+    peer.send(ACK | PSH | URG, b"def", urgent=urgent)
+
+    assert bytes(pair.host.stream.received) == b"abcdef"
+
+
+@pytest.mark.parametrize("flags", range(64, 256, 64))
+def test_the_bits_of_ecn_do_not_disturb(flags: int) -> None:
+    pair, peer = _opened()
+    peer.send(ACK | PSH | flags, b"data")
+
+    assert bytes(pair.host.stream.received) == b"data"
+
+
+def test_data_beyond_the_window_is_not_taken() -> None:
+    pair, peer = _opened()
+    assert peer.syn_ack is not None
+    far = (peer.sequence + (1 << 30)) % (1 << 32)
+    answers = peer.send(ACK, b"far", sequence=far)
+
+    assert [(one.flags, one.acknowledgment, one.sack) for one in answers] == [(ACK, peer.sequence, ())]
+    _alive(pair, peer)
+
+
+def test_two_sides_that_disagree_do_not_answer_each_other_for_ever() -> None:
+    """Acknowledgments of acknowledgments: one answer for each segment of the guest, at most."""
+    _pair, peer = _opened()
+    for _ in range(50):
+        answers = peer.send(ACK, sequence=(peer.sequence - 5000) % (1 << 32))
+        assert len(answers) <= 1
+
+
+def test_a_keepalive_of_the_guest_is_answered() -> None:
+    """RFC 9293, 3.8.4, without and with the byte of garbage."""
+    _, peer = _opened()
+    for payload in (b"", b"\0"):
+        answers = peer.send(ACK, payload, sequence=peer.sequence - 1)
+        assert [(one.flags, one.acknowledgment) for one in answers] == [(ACK, peer.sequence)]

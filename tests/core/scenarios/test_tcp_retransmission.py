@@ -1,0 +1,439 @@
+"""What happens when frames get lost: timers by RFC 6298, fast retransmit, and SACK in both directions."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from sansnet_core import Limits
+from tests.sim.guest import GuestOptions
+from tests.sim.manual import ManualConnection
+from tests.sim.netem import Impairment
+from tests.sim.packets import ACK, FIN, PSH, SYN, Segment
+from tests.sim.pair import Pair, make_config
+
+
+def _opened(*, sack: bool = True, round_trip: float = 0.0) -> tuple[Pair, ManualConnection]:
+    """A connection whose round-trip time is measured once in the handshake, if it is not 0."""
+    pair = Pair(down=Impairment(delay=round_trip))
+    peer = ManualConnection(pair)
+    if not round_trip:
+        peer.open(sack_permitted=sack)
+        return pair, peer
+    peer.syn(sack_permitted=sack)
+    pair.wait(round_trip)
+    (syn_ack,) = peer.take()
+    peer.sequence, peer.expected = 1001, (syn_ack.sequence + 1) % (1 << 32)
+    peer.send()
+    pair.wait(round_trip)
+    peer.take()
+    return pair, peer
+
+
+def _times(pair: Pair, start: int) -> list[float]:
+    return [when for when, _ in pair.sent[start:]]
+
+
+def test_the_timeout_follows_the_measured_round_trip() -> None:
+    """RFC 6298, 2.2: SRTT + 4 * RTTVAR, which after one sample is three times the sample."""
+    pair, _ = _opened(round_trip=0.4)
+    before = len(pair.sent)
+    pair.host.produce(pair.host.stream, b"lost")
+    pair.wait(3.0)
+    first, second, *_ = _times(pair, before)
+
+    assert second - first == pytest.approx(1.2, rel=0.02)
+
+
+def test_each_timeout_doubles_the_next() -> None:
+    pair, peer = _opened()
+    before = len(pair.sent)
+    pair.host.produce(pair.host.stream, b"lost")
+    pair.wait(30.0)
+    gaps = [later - earlier for earlier, later in pairwise(_times(pair, before))]
+    segments = peer.take()
+
+    assert 0.2 <= gaps[0] <= 1.0
+    assert all(later == pytest.approx(2 * earlier, rel=0.01) for earlier, later in pairwise(gaps))
+    assert {(segment.sequence, segment.payload) for segment in segments} == {(peer.expected, b"lost")}
+
+
+def test_a_retransmitted_syn_ack_is_not_timed() -> None:
+    """Karn's algorithm (RFC 6298, 3): nobody knows which of the two was acknowledged."""
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.syn()
+    pair.wait(6.5)  # sent at 0, 1 and 3 s
+    syn_ack, *_ = peer.take()
+    peer.sequence, peer.expected = 1001, (syn_ack.sequence + 1) % (1 << 32)
+    peer.send()
+    before = len(pair.sent)
+    pair.host.produce(pair.host.stream, b"lost")
+    pair.wait(30.0)
+    first, second, *_ = _times(pair, before)
+
+    assert second - first <= 3.01  # RFC 6298, 5.7
+
+
+def test_retransmitted_data_is_not_timed() -> None:
+    pair, peer = _opened()
+    pair.host.produce(pair.host.stream, b"lost twice")
+    pair.wait(0.9)
+    answers = peer.take()
+    assert len(answers) >= 2
+    peer.expected += len(answers[0].payload)
+    peer.send()
+    before = len(pair.sent)
+    pair.host.produce(pair.host.stream, b"lost")
+    pair.wait(10.0)
+    first, second, *_ = _times(pair, before)
+
+    assert second - first <= 1.7
+
+
+def test_an_acknowledgment_of_something_new_starts_the_timer_again() -> None:
+    """RFC 6298, 5.3."""
+    pair, peer = _opened()
+    pair.host.produce(pair.host.stream, bytes(2920))
+    pair.settle()
+    first, second = peer.take()
+    before = len(pair.sent)
+    pair.wait(0.15)
+    peer.accept([first])
+    peer.send()
+    pair.wait(0.15)
+    assert len(pair.sent) == before
+    pair.wait(1.0)
+
+    assert peer.take()[0].sequence == second.sequence
+
+
+@pytest.mark.parametrize("sack", [False, True])
+def test_three_duplicates_bring_the_segment_back_at_once(sack: bool) -> None:
+    """RFC 5681, 3.2; the fourth arrival beyond the gap tells enough also with SACK (RFC 6675)."""
+    pair, peer = _opened(sack=sack)
+    pair.host.produce(pair.host.stream, bytes(range(146)) * 60)
+    pair.settle()
+    segments = peer.take()
+    assert len(segments) == 6
+    for count in (1, 2, 3):
+        blocks = ((segments[1].sequence, segments[count].sequence + 1460),) if sack else ()
+        answers = peer.send(sack=blocks)
+        if count < 3 and not sack:
+            assert answers == []
+
+    repeated = [segment for segment in [*answers, *peer.take()] if segment.payload]
+    assert (segments[0].sequence, segments[0].payload) in [(one.sequence, one.payload) for one in repeated] or sack
+
+
+def test_only_the_holes_are_sent_again() -> None:
+    """RFC 6675: SACK names what arrived, and nothing of it is repeated."""
+    pair, peer = _opened()
+    pair.host.produce(pair.host.stream, bytes(14_600))
+    pair.settle()
+    segments = peer.take()
+    assert len(segments) == 10
+    lost = {0, 3, 4, 7}
+    blocks = ((1, 3), (5, 7), (8, 10))
+    known: list[tuple[int, int]] = []
+    answers: list[Segment] = []
+    for low, high in blocks:
+        for index in range(low, high):
+            known = [block for block in known if block[0] != segments[low].sequence]
+            known.insert(0, (segments[low].sequence, segments[index].sequence + 1460))
+            answers += peer.send(sack=tuple(known))
+    repeated = [segment.sequence for segment in answers if segment.payload]
+
+    assert sorted(repeated) == sorted(segments[index].sequence for index in lost)
+
+
+def test_each_hole_is_sent_again_once_however_many_duplicates_come() -> None:
+    pair, peer = _opened()
+    pair.host.produce(pair.host.stream, bytes(14_600))
+    pair.settle()
+    segments = peer.take()
+    answers: list[Segment] = []
+    for index in range(1, 10):
+        answers += peer.send(sack=((segments[1].sequence, segments[index].sequence + 1460),))
+    for _ in range(20):
+        answers += peer.send(sack=((segments[1].sequence, segments[9].sequence + 1460),))
+
+    assert [segment.sequence for segment in answers if segment.payload] == [segments[0].sequence]
+
+
+def test_after_a_timeout_sack_is_not_trusted() -> None:
+    """RFC 2018, 8: the guest may have thrown away what it reported."""
+    pair, peer = _opened()
+    pair.host.produce(pair.host.stream, bytes(2920))
+    pair.settle()
+    first, second = peer.take()
+    peer.send(sack=((second.sequence, second.sequence + 1460),))
+    pair.wait(2.0)
+    peer.accept([first])
+    peer.take()
+    peer.send()
+    pair.wait(5.0)
+
+    assert second.sequence in [segment.sequence for segment in peer.take()]
+
+
+@pytest.mark.parametrize(
+    "block", [(0, 0), (5000, 4000), (-5000, -4000), (0, 1 << 31), (10_000_000, 10_001_000), (-1000, 1_000_000)]
+)
+def test_absurd_sack_blocks_do_no_harm(block: tuple[int, int]) -> None:
+    pair, peer = _opened()
+    pair.host.produce(pair.host.stream, bytes(range(100)) * 30)
+    pair.settle()
+    segments = peer.take()
+    base = peer.expected
+    wrapped = ((base + block[0]) % (1 << 32), (base + block[1]) % (1 << 32))
+    for _ in range(5):
+        peer.send(sack=(wrapped,))
+    pair.wait(1.0)
+    peer.take()
+    peer.accept(segments)
+    peer.send()
+    pair.host.produce(pair.host.stream, b"more")
+    pair.settle()
+
+    assert peer.accept(peer.take()) == b"more"
+
+
+def test_sack_that_was_not_agreed_on_is_ignored() -> None:
+    pair, peer = _opened(sack=False)
+    pair.host.produce(pair.host.stream, bytes(4380))
+    pair.settle()
+    segments = peer.take()
+    peer.send(sack=((segments[1].sequence, segments[2].sequence + 1460),))
+    pair.wait(1.0)
+    peer.take()
+    peer.expected = segments[1].sequence
+    peer.send()
+    pair.wait(3.0)
+
+    assert segments[1].sequence in [segment.sequence for segment in peer.take()]
+
+
+def test_a_gap_is_reported_by_sack_at_once() -> None:
+    """RFC 2018, 4: the first block holds what came last; RFC 5681, 4.2: immediately."""
+    _, peer = _opened()
+    start = peer.sequence
+    reports = [
+        peer.send(ACK, bytes(1000), sequence=start + offset)[-1]
+        for offset in (2000, 5000, 8000, 3000)
+    ]  # fmt: skip
+
+    assert [report.acknowledgment for report in reports] == [start] * 4
+    assert reports[0].sack == ((start + 2000, start + 3000),)
+    assert reports[1].sack[0] == (start + 5000, start + 6000)
+    assert set(reports[1].sack) == {(start + 5000, start + 6000), (start + 2000, start + 3000)}
+    assert reports[2].sack[0] == (start + 8000, start + 9000)
+    assert reports[3].sack[0] == (start + 2000, start + 4000)
+    assert len(reports[3].sack) == 3
+
+
+def test_no_more_than_four_blocks_are_reported_and_the_newest_is_first() -> None:
+    _, peer = _opened()
+    start = peer.sequence
+    for number in range(1, 10):
+        (report,) = peer.send(ACK, bytes(100), sequence=start + 200 * number)
+
+    assert len(report.sack) <= 4
+    assert report.sack[0] == (start + 1800, start + 1900)
+
+
+def test_a_gap_is_reported_without_sack_if_the_guest_did_not_offer_it() -> None:
+    _, peer = _opened(sack=False)
+    reports = peer.send(ACK, b"x", sequence=peer.sequence + 1000)
+
+    assert [(report.acknowledgment, report.sack) for report in reports] == [(peer.sequence, ())]
+
+
+def test_a_filled_gap_is_acknowledged_at_once() -> None:
+    pair, peer = _opened()
+    peer.send(ACK, b"world", sequence=peer.sequence + 6)
+    (answer,) = peer.send(ACK, b"hello ")
+
+    assert answer.acknowledgment == peer.sequence + 11
+    assert answer.sack == ()
+    assert bytes(pair.host.stream.received) == b"hello world"
+
+
+def test_overlapping_data_is_delivered_once() -> None:
+    pair, peer = _opened()
+    text = b"abcdefghijklmnopqrstuvwxyz"
+    start = peer.sequence
+    for first, last in ((3, 6), (10, 14), (5, 12), (20, 26), (2, 21), (0, 1), (0, 26), (0, 3)):
+        peer.send(ACK, text[first:last], sequence=start + first)
+
+    assert bytes(pair.host.stream.received) == text
+
+
+def test_old_data_is_acknowledged_and_not_delivered_again() -> None:
+    pair, peer = _opened()
+    start = peer.sequence
+    peer.data(b"once")
+    pair.wait(0.1)
+    peer.take()
+    answers = peer.send(ACK | PSH, b"once", sequence=start)
+
+    assert [answer.acknowledgment for answer in answers] == [peer.sequence]
+    assert bytes(pair.host.stream.received) == b"once"
+
+
+def test_old_data_with_new_data_behind_is_taken_in_part() -> None:
+    pair, peer = _opened()
+    start = peer.sequence
+    peer.data(b"once ")
+    peer.send(ACK | PSH, b"once upon a time", sequence=start)
+
+    assert bytes(pair.host.stream.received) == b"once upon a time"
+
+
+def test_acknowledgments_are_coalesced_and_delayed_but_not_for_long() -> None:
+    """RFC 9293, 3.8.6.3: for every second full segment at least, and within half a second."""
+    pair, peer = _opened()
+    for number in range(10):
+        pair.guest.send(peer.segment(ACK, bytes(1460), sequence=peer.sequence + 1460 * number).ip())
+    pair.settle()
+    answers = peer.take()
+    assert 1 <= len(answers) <= 5
+    assert answers[-1].acknowledgment >= peer.sequence + 1460 * 9
+    peer.sequence += 14_600
+    peer.data(b"one byte more or less")
+    pair.wait(0.5)
+
+    assert peer.take()[-1].acknowledgment == peer.sequence
+
+
+def test_an_answer_of_the_host_carries_the_acknowledgment() -> None:
+    pair, peer = _opened()
+    pair.host.stream.script.echo = True
+    answers = peer.data(b"ping")
+
+    assert [(answer.payload, answer.acknowledgment) for answer in answers] == [(b"ping", peer.sequence)]
+
+
+def test_a_lost_fin_is_sent_again() -> None:
+    pair, peer = _opened()
+    pair.host.end(pair.host.stream)
+    pair.wait(3.0)
+    fins = peer.take()
+
+    assert len(fins) >= 2
+    assert {(fin.flags, fin.sequence) for fin in fins} == {(FIN | ACK, peer.expected)}
+
+
+def test_lost_data_before_the_fin_is_sent_again_with_it() -> None:
+    pair, peer = _opened()
+    pair.host.produce(pair.host.stream, b"goodbye")
+    pair.host.end(pair.host.stream)
+    pair.wait(0.01)
+    peer.take()
+    pair.wait(5.0)
+    segments = peer.take()
+    got = next(segment for segment in segments if segment.payload)
+    peer.accept([got])
+    if not got.flags & FIN:
+        peer.send()
+        pair.wait(3.0)
+        assert any(segment.flags & FIN and segment.sequence == peer.expected for segment in peer.take())
+
+
+@pytest.mark.parametrize("window", [20_000, 1 << 20])
+@pytest.mark.parametrize("sack", [False, True])
+def test_a_single_loss_costs_no_timeout(window: int, sack: bool) -> None:
+    """One frame in the middle of a stream is lost; duplicates repair it within a few round trips."""
+    pair = Pair(down=Impairment(delay=0.005), up=Impairment(delay=0.005))
+    connection, stream = pair.established(GuestOptions(window=window, sack=sack))
+    data = bytes(range(251)) * 400
+    pair.host.produce(stream, data)
+    original = pair.down.put
+    dropped: list[bytes] = []
+
+    def put(frames: list[bytes], now: float) -> None:
+        kept = []
+        for frame in frames:
+            if not dropped and len(frame) > 1000 and len(connection.received) > 10_000:
+                dropped.append(frame)
+            else:
+                kept.append(frame)
+        original(kept, now)
+
+    pair.down.put = put  # type: ignore[assignment]
+    start = pair.now
+    pair.drive(lambda: len(connection.received) == len(data))
+
+    assert bytes(connection.received) == data
+    assert dropped or window > 100_000
+    assert pair.now - start < 0.2 + 0.02 * len(data) / window
+
+
+def test_a_lost_retransmission_is_sent_again() -> None:
+    pair, peer = _opened()
+    pair.host.produce(pair.host.stream, bytes(14_600))
+    pair.settle()
+    segments = peer.take()
+    for index in range(1, 10):
+        peer.send(sack=((segments[1].sequence, segments[index].sequence + 1460),))
+    pair.wait(2.0)
+
+    assert segments[0].sequence in [segment.sequence for segment in peer.take() if segment.payload]
+
+
+@pytest.mark.parametrize("first", [0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFF000, 0x7FFFFFFF, 0x7FFFF000, 0])
+def test_sequence_numbers_wrap(first: int) -> None:
+    pair = Pair()
+    pair.host.script.echo = True
+    connection = pair.connect(GuestOptions(sequence=first, window=30_000))
+    data = bytes(range(253)) * 80
+    connection.send(data)
+    connection.shutdown()
+    pair.drive(lambda: connection.closed)
+
+    assert bytes(connection.received) == data
+    assert connection.retransmissions == 0
+
+
+def test_our_sequence_numbers_wrap_too() -> None:
+    """The clock of RFC 6528 puts the initial number just below the wrap."""
+    probe = Pair()
+    peer = ManualConnection(probe)
+    until_wrap = ((1 << 32) - 20_000 - peer.open().sequence) % (1 << 32)
+    pair = Pair(now=probe.now + until_wrap / 250_000)
+    peer = ManualConnection(pair)
+    assert peer.open().sequence > (1 << 32) - 30_000
+    pair.host.produce(pair.host.stream, bytes(60_000))
+    received = 0
+    while received < 60_000:
+        pair.settle()
+        segments = peer.take()
+        assert segments
+        received += len(peer.accept([segment for segment in segments if segment.payload]))
+        peer.send()
+
+    assert peer.expected < 100_000
+
+
+def test_reassembly_is_bounded_in_pieces_and_the_stream_still_comes_whole() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_reassembly_segments=16)))
+    peer = ManualConnection(pair)
+    peer.open()
+    text = bytes(range(1, 201))
+    start = peer.sequence
+    for offset in range(199, 0, -2):
+        peer.send(ACK, text[offset : offset + 1], sequence=start + offset)
+    for offset in range(200):
+        peer.send(ACK, text[offset : offset + 1], sequence=start + offset)
+    pair.wait(0.1)
+
+    assert bytes(pair.host.stream.received) == text
+    assert peer.take()[-1].acknowledgment == start + 200
+
+
+def test_syn_is_never_sent_into_an_established_connection() -> None:
+    pair, peer = _opened()
+    pair.wait(60.0)
+
+    assert not any(segment.flags & SYN for segment in peer.take())
