@@ -64,17 +64,12 @@ class VnetHeader(NamedTuple):
     checksum_offset: int
 
 
-_PLAIN: Final = VnetHeader(0, GSO_NONE, 0, 0, 0)
-
-
 def parse(frame: Buffer) -> VnetHeader:
     """Read the header in front of a frame.
 
     Raises:
         Malformed: with VNET_HEADER.
     """
-    if frame[:10] == NO_OFFLOAD[:10] and len(frame) >= HEADER_SIZE:
-        return _PLAIN
     if len(frame) < HEADER_SIZE:
         raise Malformed(Reason.VNET_HEADER)
     flags, gso_type, _, gso_size, start, offset, _ = HEADER.unpack_from(frame)
@@ -92,11 +87,11 @@ def complete(frame: Buffer) -> bytes:
 
     Never raises: a frame whose header makes no sense is worth capturing, too.
     """
+    body = bytes(frame[HEADER_SIZE:])
     try:
         header = parse(frame)
     except Malformed:
-        header = _PLAIN
-    body = bytes(frame[HEADER_SIZE:])
+        return body
     if not header.flags & NEEDS_CSUM:
         return body
     field = header.checksum_start + header.checksum_offset
