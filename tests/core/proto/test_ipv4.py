@@ -9,6 +9,7 @@ from sansnet_core.addresses import parse as address
 from sansnet_core.config import Ipv4Config, Ipv6Config, NetworkConfig
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
+from sansnet_core.forwarding import Forwarding
 from sansnet_core.proto.ipv4 import Ipv4
 from sansnet_core.wire import ipv4, udp
 from sansnet_core.wire.ethernet import ETHERTYPE_IPV4
@@ -24,6 +25,7 @@ class Bench:
 
     def __init__(self, config: NetworkConfig = CONFIG) -> None:
         self.context = Context(config, now=0.0, secret=bytes(16))
+        self.context.forwarding = Forwarding(config)
         self.received: list[tuple[IpHeader, Buffer]] = []
         self.ipv4 = Ipv4(self.context, {UDP: lambda ip, buf: self.received.append((ip, buf))})
 

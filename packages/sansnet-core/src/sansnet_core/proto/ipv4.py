@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from sansnet_core.actions import Buffer
-from sansnet_core.addresses import is_broadcast, is_loopback, is_multicast
+from sansnet_core.addresses import is_loopback
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.proto.reassembly import Reassembly
@@ -29,13 +29,9 @@ class Ipv4:
 
     def __init__(self, context: Context, handlers: Mapping[int, Callable[[IpHeader, Buffer], None]]) -> None:
         self._guest = context.guest
+        self._forwarding = context.forwarding
         self._handlers = handlers
         self._reassembly = Reassembly(context, 65535 - ipv4.HEADER_SIZE)
-        self._broadcast = _UNSPECIFIED
-        config = context.config.ipv4
-        if config and config.prefix_length < 31:  # RFC 3021: longer prefixes have no broadcast address
-            host = (1 << (32 - config.prefix_length)) - 1
-            self._broadcast = (int.from_bytes(config.address, "big") | host).to_bytes(4, "big")
 
     def receive(self, buf: Buffer, start: int, limit: int) -> None:
         """Take a packet from the guest.
@@ -74,13 +70,7 @@ class Ipv4:
             # Before it has an address, a guest can only ask for one
             if ip.protocol != UDP or buf[ip.start + 2 : ip.start + 4] != _DHCP_SERVER_PORT:
                 raise Malformed(Reason.IP_SOURCE)
-        elif (
-            source[0] == 0
-            or is_loopback(source)
-            or is_multicast(source)
-            or is_broadcast(source)
-            or source == self._broadcast
-        ):
+        elif source[0] == 0 or is_loopback(source) or self._forwarding.is_group(source):
             raise Malformed(Reason.IP_SOURCE)
         else:
             self._guest.ipv4 = source
