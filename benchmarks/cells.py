@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
-from laboratory import CellFailed, Laboratory
+from laboratory import Laboratory
 from peer import WARM_UP
 from programs import Guest, Program
 
@@ -44,13 +44,14 @@ class Cell:
     """A measurement of one program in one round.
 
     Attributes:
-        rows: what `measure` returns values for.
-        measure: given the program, the laboratory and seconds of traffic, the value of each row in base units.
+        rows: what `measure` yields values for.
+        measure: given the program, the laboratory and seconds of traffic, pairs of a row's name and a value in base
+            units; `CellFailed` where it cannot go on.
     """
 
     name: str
     rows: tuple[Row, ...]
-    measure: Callable[[Program, Laboratory, float], Mapping[str, float]]
+    measure: Callable[[Program, Laboratory, float], Iterator[tuple[str, float]]]
 
 
 def traffic(name: str, row: Row, mtu: int = DEFAULT_MTU, size: int = 0) -> Cell:
@@ -58,14 +59,14 @@ def traffic(name: str, row: Row, mtu: int = DEFAULT_MTU, size: int = 0) -> Cell:
     kind = name.removesuffix(f"-{mtu}").removesuffix(f"-{size}")
     receiver = "server" if kind.endswith("-up") else "client"
 
-    def measure(program: Program, laboratory: Laboratory, seconds: float) -> Mapping[str, float]:
+    def measure(program: Program, laboratory: Laboratory, seconds: float) -> Iterator[tuple[str, float]]:
         with (
             program.guest(laboratory, mtu) as guest,
             laboratory.upstream.peer("server", kind, seconds, size) as server,
             guest.namespace.peer("client", kind, seconds, size) as client,
         ):
             counting = server if receiver == "server" else client
-            return {name: float(counting.read_line(WARM_UP + seconds + 10))}
+            yield name, float(counting.read_line(WARM_UP + seconds + 10))
 
     return Cell(name, (row,), measure)
 
@@ -80,13 +81,13 @@ def datagrams(direction: str, size: int) -> Cell:
     return traffic(name, Row(name, "1000/s", 1e3), size=size)
 
 
-def measure_start(program: Program, laboratory: Laboratory, seconds: float) -> Mapping[str, float]:
+def measure_start(program: Program, laboratory: Laboratory, seconds: float) -> Iterator[tuple[str, float]]:
     times = []
     for _ in range(STARTS):
         begin = time.monotonic()
         program.run_true(laboratory)
         times.append(time.monotonic() - begin)
-    return {"start-up": median(times)}
+    yield "start-up", median(times)
 
 
 def settled_bytes(guest: Guest) -> int:
@@ -101,20 +102,20 @@ def settled_bytes(guest: Guest) -> int:
     return last
 
 
-def measure_memory(program: Program, laboratory: Laboratory, seconds: float) -> Mapping[str, float]:
-    values = {}
-    with program.guest(laboratory, DEFAULT_MTU) as guest, laboratory.upstream.peer("server", "idle", 0, 0):
+def measure_memory(program: Program, laboratory: Laboratory, seconds: float) -> Iterator[tuple[str, float]]:
+    with (
+        program.guest(laboratory, DEFAULT_MTU) as guest,
+        laboratory.upstream.peer("server", "idle", 0, 0),
+        guest.namespace.peer("client", "idle", 0, 0) as client,
+    ):
         base = settled_bytes(guest)
-        values["memory-0"] = float(base)
-        with guest.namespace.peer("client", "idle", 0, 0) as client:
-            for count in IDLE_COUNTS:
-                client.tell(str(count))
-                if client.read_line(CONNECT_LIMIT) != str(count):
-                    raise CellFailed(f"could not open {count} connections")
-                total = settled_bytes(guest)
-                values[f"memory-{count}"] = float(total)
-                values[f"memory-each-{count}"] = (total - base) / count
-    return values
+        yield "memory-0", base
+        for count in IDLE_COUNTS:
+            client.tell(str(count))
+            client.read_line(CONNECT_LIMIT)
+            total = settled_bytes(guest)
+            yield f"memory-{count}", total
+            yield f"memory-each-{count}", (total - base) / count
 
 
 IDLE_COUNTS: Final = (1_000, 10_000)

@@ -66,20 +66,22 @@ def main() -> int:
 
 
 def run_round(
-    programs: Sequence[Program], cells: Sequence[Cell], laboratory: Laboratory, seconds: float, results: Results, title: str
+    programs: Sequence[Program],
+    cells: Sequence[Cell],
+    laboratory: Laboratory,
+    seconds: float,
+    results: Results,
+    title: str,
 ) -> None:
     """Each cell once with each program in turn, so that all of them meet the same moods of the machine."""
     for cell in cells:
         for program in programs:
             report(f"{title}: {cell.name} {program.name}")
             try:
-                values = cell.measure(program, laboratory, seconds)
+                for name, value in cell.measure(program, laboratory, seconds):
+                    results[name][program.name].append(value)
             except CellFailed as failure:
-                if program.name != "direct" or cell.name != "memory":
-                    report(f"  no value: {failure}")
-                continue
-            for name, value in values.items():
-                results[name][program.name].append(value)
+                report(f"  {failure}")
 
 
 def table(programs: Sequence[str], rows: Iterable[Row], results: Results) -> str:
@@ -91,7 +93,9 @@ def table(programs: Sequence[str], rows: Iterable[Row], results: Results) -> str
         lines.append([row.name, row.unit, *(show(row, values[program], reference) for program in programs)])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     lines.insert(1, ["-" * width for width in widths])
-    return "\n".join("| " + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) + " |" for line in lines
+    )
 
 
 def show(row: Row, values: Sequence[float], reference: float | None) -> str:
@@ -123,7 +127,9 @@ def write_json(path: Path, description: Mapping[str, str], cells: Iterable[Cell]
             name: {
                 "unit": row.unit,
                 "more_is_better": row.more_is_better,
-                "values": {program: [value / row.scale for value in values] for program, values in results[name].items()},
+                "values": {
+                    program: [value / row.scale for value in values] for program, values in results[name].items()
+                },
             }
             for name, row in rows.items()
         },
@@ -133,7 +139,9 @@ def write_json(path: Path, description: Mapping[str, str], cells: Iterable[Cell]
 
 def describe_machine(programs: Iterable[Program]) -> dict[str, str]:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    model = next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine()
+    )
     return {
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{os.cpu_count()} x {model}, Linux {platform.release()}, Python {platform.python_version()}",
@@ -143,7 +151,7 @@ def describe_machine(programs: Iterable[Program]) -> dict[str, str]:
 
 
 def allow_descriptors() -> None:
-    """Raise the soft limit to the hard one for every program alike: 10,000 connections need more than the usual 1024."""
+    """Raise the soft limit to the hard one, for every program alike: 10,000 connections need it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

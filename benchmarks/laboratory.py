@@ -5,8 +5,8 @@
     10.0.2.100           sansnet)                    eth0 ----- veth ------ eth0
     tap  <------ frames ------>  host sockets ------------>                 servers
 
-A namespace lives as long as a `cat` that waits on a pipe of ours: when this process dies, however it dies, so do the pipe,
-the `cat`, the namespace, and with it the interfaces.
+A namespace lives as long as a `cat` that waits on a pipe of ours: when this process dies, however it dies, so do the
+pipe, the `cat`, the namespace, and with it the interfaces.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ class Process:
     @property
     def _pipes(self) -> tuple[IO[bytes], IO[bytes], IO[bytes]]:
         stdin, stdout, stderr = self._child.stdin, self._child.stdout, self._child.stderr
-        assert stdin is not None and stdout is not None and stderr is not None
+        assert stdin is not None
+        assert stdout is not None
+        assert stderr is not None
         return stdin, stdout, stderr
 
     def running(self) -> bool:

@@ -3,8 +3,8 @@
 Run as `peer.py ROLE ADDRESS SECONDS SIZE`. A server prints `ready` when it listens. The end that measures prints one
 number, by itself on a line, and exits. Whoever receives does the counting, so what was lost on the way never counts.
 
-Only the standard library, one process per end, one system call per datagram or chunk: what Python adds to a call is small
-beside the call, and the `direct` column of the comparison shows what these ends can do with nothing in between.
+Only the standard library, one process per end, one system call per datagram or chunk: what Python adds to a call is
+small beside the call, and the `direct` column of the comparison shows what these ends do with nothing in between.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CHUNK: Final = 256 << 10
 WARM_UP: Final = 0.5
 """Seconds of traffic before counting begins: slow start and the growth of buffers are not what is measured."""
 
-PATIENCE: Final = 3.0
+PATIENCE: Final = 20.0
 """Seconds after which a silent connection is given up."""
 
 

@@ -67,9 +67,12 @@ def first_line(command: Sequence[str]) -> str:
 
 
 def debian_version(package: str) -> str:
-    if not shutil.which("dpkg-query"):
+    """What Debian's package manager says, which is more than some programs know themselves; empty if it says nothing."""
+    try:
+        query = ["dpkg-query", "--show", "--showformat=${Package} ${Version}", package]
+        return subprocess.run(query, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
         return ""
-    return first_line(["dpkg-query", "--show", "--showformat=${Package} ${Version}", package])
 
 
 class Direct:
@@ -153,7 +156,8 @@ class Slirp4netns:
             own = os.readlink("/proc/self/ns/net")
             host = os.readlink(f"/proc/{laboratory.host.pid}/ns/net")
             wait_for(
-                lambda: os.readlink(f"/proc/{command_process.pid}/ns/net") not in (own, host), "unshare made no namespace"
+                lambda: os.readlink(f"/proc/{command_process.pid}/ns/net") not in (own, host),
+                "unshare made no namespace",
             )
             ready, ready_end = os.pipe()
             try:
@@ -196,15 +200,14 @@ def run_to_end(command: Sequence[str]) -> None:
         raise CellFailed(next(reversed(result.stderr.strip().splitlines()), f"exit status {result.returncode}"))
 
 
+# --runas: as root, Debian 12's version would become `nobody`, and then cannot open its own child's namespace.
+# No port forwarding and no mapping of the gateway: all traffic takes the tap, none the loopback short cut.
+PASTA_PORTS: Final = ["-t", "none", "-u", "none", "-T", "none", "-U", "none"]
+PASTA_OPTIONS: Final = ["--foreground", "--runas", "0:0", "--config-net", "--no-map-gw", *PASTA_PORTS]
+
 PROGRAMS: Final[tuple[Program, ...]] = (
     Direct(),
-    # --runas: as root, Debian 12's version would become `nobody`, and then cannot open its own child's namespace.
-    # No port forwarding and no mapping of the gateway: all traffic takes the tap, none the loopback short cut.
-    Wrapper(
-        "pasta",
-        "passt",
-        "--runas 0:0 --config-net -t none -u none -T none -U none --no-map-gw --mtu {mtu} --foreground".split(),
-    ),
+    Wrapper("pasta", "passt", [*PASTA_OPTIONS, "--mtu", "{mtu}"]),
     Slirp4netns(),
     Wrapper("sansnet", "sansnet-cli", ["run", "--mtu", "{mtu}"]),
 )
