@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sansnet_core.actions import Action, Buffer, Endpoint, ExtendedError, Frame, SocketId
-from sansnet_core.notices import Notice
+from sansnet_core import Action, Buffer, Endpoint, ExtendedError, Frame, Notice, SocketId
 from sansnet_trio.poller import MAX_EVENTS, Poller
 from sansnet_trio.shell import Shell
 from sansnet_trio.sockets import HostSockets

@@ -12,7 +12,7 @@ from struct import pack
 
 import pytest
 
-from sansnet_core.actions import (
+from sansnet_core import (
     CloseSocket,
     Endpoint,
     ExtendedError,

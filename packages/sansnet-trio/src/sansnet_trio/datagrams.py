@@ -16,7 +16,7 @@ from socket import IPPROTO_UDP, SO_ERROR, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOC
 from struct import Struct
 from typing import Final
 
-from sansnet_core.actions import Buffer, Endpoint, ExtendedError, OpenDatagram, SendDatagram, SocketId
+from sansnet_core import Buffer, Endpoint, ExtendedError, OpenDatagram, SendDatagram, SocketId
 from sansnet_trio import errqueue
 from sansnet_trio.errqueue import ORIGIN_LOCAL, local_error
 from sansnet_trio.options import MAX_SEGMENTS, UDP_SEGMENT, prepare_datagram, read_ancillary, set_tos, set_ttl

@@ -26,9 +26,7 @@ from typing import Final
 
 import trio
 
-from sansnet_core.actions import Frame
-from sansnet_core.errors import UsageError
-from sansnet_core.notices import Notice
+from sansnet_core import Frame, Notice, UsageError
 from sansnet_trio.links import Link
 from sansnet_trio.machine import Machine
 from sansnet_trio.poller import MAX_EVENTS, Poller
@@ -208,16 +206,24 @@ class Driver:
         return []
 
     def _flush(self, now: float) -> None:
-        """Carry out orders until there are none, then write frames."""
+        """Carry out orders and write frames until there are none."""
         network = self._network
-        while actions := network.take_actions():
-            self._sockets.apply(actions, now)
-        if frames := network.take_frames():
+        actions = network.take_actions()
+        while True:
+            while actions:
+                self._sockets.apply(actions, now)
+                actions = network.take_actions()
+            frames = network.take_frames()
+            if not frames:
+                return
             if self._pending:
                 self._pending += frames
             else:
                 self._write(frames)
             self._update_link()
+            actions = network.take_actions()  # making frames may have made room for what sockets have
+            if not actions:
+                return
 
     def _write(self, frames: list[Frame]) -> None:
         done = self._link.write_frames(frames)

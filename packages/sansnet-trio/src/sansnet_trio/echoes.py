@@ -17,7 +17,7 @@ from socket import (
 from struct import Struct
 from typing import Final
 
-from sansnet_core.actions import OpenEcho, SendEcho, SocketId
+from sansnet_core import OpenEcho, SendEcho, SocketId
 from sansnet_trio import errqueue
 from sansnet_trio.datagrams import NO_ROOM
 from sansnet_trio.errqueue import ORIGIN_LOCAL, local_error

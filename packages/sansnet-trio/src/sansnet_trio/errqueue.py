@@ -7,7 +7,7 @@ from socket import AF_INET, AF_INET6, IPPROTO_IP, IPPROTO_IPV6, MSG_ERRQUEUE, so
 from struct import Struct
 from typing import Final
 
-from sansnet_core.actions import Endpoint, ExtendedError
+from sansnet_core import Endpoint, ExtendedError
 from sansnet_trio.options import IP_RECVERR, IPV6_RECVERR, Ancillary
 from sansnet_trio.sockaddr import decode
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from sansnet_core.actions import Action, Buffer, Endpoint, ExtendedError, Frame, SocketId
-from sansnet_core.notices import Notice
+from sansnet_core import Action, Buffer, Endpoint, ExtendedError, Frame, Notice, SocketId
 
 __all__ = ["Machine"]
 

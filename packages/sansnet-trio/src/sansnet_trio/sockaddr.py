@@ -9,7 +9,7 @@ from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import TypeAlias
 
-from sansnet_core.actions import Endpoint
+from sansnet_core import Endpoint
 
 __all__ = ["SocketAddress", "decode", "encode", "family_of"]
 

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from sansnet_core.actions import (
+from sansnet_core import (
     Action,
     CloseSocket,
     OpenDatagram,

@@ -24,7 +24,7 @@ from socket import SHUT_WR, SO_ERROR, SO_LINGER, SOCK_CLOEXEC, SOCK_NONBLOCK, SO
 from struct import Struct
 from typing import Final
 
-from sansnet_core.actions import Buffer, ExtendedError, OpenStream, SocketId
+from sansnet_core import Buffer, ExtendedError, OpenStream, SocketId
 from sansnet_trio import errqueue
 from sansnet_trio.options import bind_source, forget_icmp_errors, prepare_stream
 from sansnet_trio.shell import Shell

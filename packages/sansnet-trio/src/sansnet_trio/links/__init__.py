@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from sansnet_core.actions import Buffer, Frame
-from sansnet_core.config import LinkConfig
-from sansnet_core.errors import SansnetError
+from sansnet_core import Buffer, Frame, LinkConfig, SansnetError
 
 __all__ = ["Link", "LinkClosed"]
 

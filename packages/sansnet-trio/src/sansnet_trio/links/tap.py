@@ -15,8 +15,7 @@ from collections.abc import Sequence
 from struct import Struct
 from typing import Final
 
-from sansnet_core.actions import Frame
-from sansnet_core.config import LinkConfig
+from sansnet_core import Frame, LinkConfig
 from sansnet_trio.links import LinkClosed
 
 __all__ = ["LARGEST_FRAME", "Tap", "open_tap"]

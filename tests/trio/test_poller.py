@@ -1,0 +1,69 @@
+"""The nested epoll set."""
+
+from __future__ import annotations
+
+import os
+from select import EPOLLIN, EPOLLOUT
+
+import pytest
+
+from sansnet_trio.poller import MAX_EVENTS, Poller
+
+
+def handler(flags: int, now: float) -> None:
+    """Not called here: `Poller.poll` leaves that to the driver."""
+    raise AssertionError
+
+
+def test_a_member_is_reported_as_asked_until_it_is_removed() -> None:
+    reading, writing = os.pipe()
+    poller = Poller()
+    try:
+        poller.add(writing, 0, handler)
+        assert poller.poll(0, MAX_EVENTS) == []
+        poller.change(writing, EPOLLOUT)
+        assert poller.poll(0, MAX_EVENTS) == [(writing, EPOLLOUT)]
+        poller.change(writing, 0)
+        assert poller.poll(0, MAX_EVENTS) == []
+        poller.add(reading, EPOLLIN, handler)
+        os.write(writing, b"x")
+        assert poller.poll(0, MAX_EVENTS) == [(reading, EPOLLIN)]
+        assert poller.handlers == {reading: handler, writing: handler}
+        poller.remove(reading)
+        assert poller.poll(0, MAX_EVENTS) == []
+        assert poller.handlers == {writing: handler}
+    finally:
+        poller.close()
+        os.close(reading)
+        os.close(writing)
+
+
+def test_the_set_is_itself_readable_while_a_member_is_ready() -> None:
+    reading, writing = os.pipe()
+    inner, outer = Poller(), Poller()
+    try:
+        inner.add(reading, EPOLLIN, handler)
+        outer.add(inner.fileno(), EPOLLIN, handler)
+        assert outer.poll(0, MAX_EVENTS) == []
+        os.write(writing, b"x")
+        assert outer.poll(0, MAX_EVENTS) == [(inner.fileno(), EPOLLIN)]
+        os.read(reading, 1)
+        assert outer.poll(0, MAX_EVENTS) == []
+    finally:
+        outer.close()
+        inner.close()
+        os.close(reading)
+        os.close(writing)
+
+
+def test_a_closed_set_forgets_its_handlers_and_leaves_its_members_open() -> None:
+    reading, writing = os.pipe()
+    poller = Poller()
+    poller.add(reading, EPOLLIN, handler)
+    poller.close()
+    poller.close()
+    assert poller.handlers == {}
+    os.close(reading)
+    os.close(writing)
+    with pytest.raises(ValueError, match="closed"):
+        poller.fileno()
