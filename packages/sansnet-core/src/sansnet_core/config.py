@@ -5,7 +5,7 @@ Addresses are raw bytes in network order (4 or 16); `addresses.parse` turns text
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Final
 
 from sansnet_core.errors import ConfigError
@@ -119,13 +119,19 @@ class Limits:
     """Fragments of one datagram."""
     reassembly_time: float = 30.0
     udp_idle_once: float = 30.0
-    """Idle time of a UDP flow that saw traffic in one direction only (RFC 4787 wants minutes once it is a stream)."""
+    """Idle time of a UDP flow that saw one direction, or one question and one answer (RFC 4787, 4.3, for the other)."""
     udp_idle_stream: float = 180.0
     echo_idle: float = 60.0
     tcp_keepalive: float = 7200.0
     """Silence after which the guest is asked whether a connection still lives (RFC 9293, 3.8.4)."""
     tcp_linger: float = 2.0
     """TIME-WAIT towards the guest: how long a closed connection is remembered, to answer a repeated FIN."""
+
+
+    def __post_init__(self) -> None:
+        for field_ in fields(self):
+            if getattr(self, field_.name) <= 0:
+                raise ConfigError(f"{field_.name}: must be more than 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,6 +198,6 @@ class NetworkConfig:
             labels = domain.rstrip(".").split(".")
             if not domain.isascii() or not all(0 < len(label) < 64 for label in labels) or len(domain) > 253:
                 raise ConfigError(f"dns_search: {domain!r} is not a domain name")
-        for name, host in (("hostname", self.hostname), ("fqdn", self.fqdn)):
-            if host is not None and not (host.isascii() and 0 < len(host) <= 253):
-                raise ConfigError(f"{name}: {host!r} is not a host name")
+        for name, text in (("hostname", self.hostname), ("fqdn", self.fqdn)):
+            if text is not None and not (text.isascii() and 0 < len(text) <= 253):
+                raise ConfigError(f"{name}: {text!r} is not a host name")

@@ -249,7 +249,7 @@ class Network:
         self._echo.echo_received(socket, source, sequence, data, ttl, tos)
 
     def echo_failed(self, socket: SocketId, error: ExtendedError, now: float) -> None:
-        """A ping socket could not be opened or used; the driver has closed it. Then take the outputs."""
+        """A ping socket could not be opened or used, or the network returned an error. Then take the outputs."""
         self._begin(now)
         self._echo.echo_failed(socket, error)
 

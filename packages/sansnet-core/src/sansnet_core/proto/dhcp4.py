@@ -224,4 +224,4 @@ class Dhcp4:
         mac = BROADCAST if addresses.is_broadcast(destination) else None
         context.egress.packet(source, destination, UDP, datagram, mac=mac)
         if lease and context.config.notices:
-            context.out.notices.append(LeaseGiven(message.yours, message.hardware))
+            context.notify(LeaseGiven(message.yours, message.hardware))

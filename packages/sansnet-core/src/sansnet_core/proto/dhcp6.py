@@ -199,10 +199,8 @@ class Dhcp6:
         if reply is None:
             context.drop(Reason.DHCP_IGNORED)
             return
-        if addresses.is_link_local(ip.source):
-            context.guest.link_local = ip.source
         message = dhcp6.emit(reply.message)
         datagram = udp.emit(self._gateway, ip.source, dhcp6.SERVER_PORT, dhcp6.CLIENT_PORT, message)
         context.egress.packet(self._gateway, ip.source, UDP, datagram)
         if reply.lease is not None and context.config.notices:
-            context.out.notices.append(LeaseGiven(reply.lease, context.guest.mac))
+            context.notify(LeaseGiven(reply.lease, context.guest.mac))

@@ -18,6 +18,7 @@ from sansnet_core import addresses
 from sansnet_core.actions import Buffer
 from sansnet_core.config import IPV6_MIN_MTU, NetworkConfig
 from sansnet_core.context import Context
+from sansnet_core.errors import Malformed, Reason
 from sansnet_core.wire import icmp6, ndp
 from sansnet_core.wire.icmp6 import IcmpHeader
 from sansnet_core.wire.ip import ICMPV6, IpHeader
@@ -85,8 +86,10 @@ class Ndp:
         """An NDP message from the guest, ICMPv6 types 133 to 137.
 
         Raises:
-            Malformed: with NDP_MALFORMED.
+            Malformed: with NDP_MALFORMED; with ICMP_TYPE if NDP is off.
         """
+        if not self._context.config.ndp:
+            raise Malformed(Reason.ICMP_TYPE)
         if icmp.type not in (icmp6.ROUTER_SOLICITATION, icmp6.NEIGHBOUR_SOLICITATION):
             return
         target, mac = ndp.parse(buf, ip, icmp)
