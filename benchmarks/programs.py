@@ -67,7 +67,7 @@ def first_line(command: Sequence[str]) -> str:
 
 
 def debian_version(package: str) -> str:
-    """What Debian's package manager says, which is more than some programs know themselves; empty if it says nothing."""
+    """What the package manager says, which is more than some programs know; empty if it says nothing."""
     try:
         query = ["dpkg-query", "--show", "--showformat=${Package} ${Version}", package]
         return subprocess.run(query, capture_output=True, text=True, check=True).stdout
