@@ -46,6 +46,7 @@ _RTNH_F_LINKDOWN: Final = 16
 _RT_SCOPE_SITE: Final = 200
 
 # linux/if_addr.h
+_IFA_F_TEMPORARY: Final = 0x01
 _IFA_F_DEPRECATED: Final = 0x20
 _IFA_F_TENTATIVE: Final = 0x40
 
@@ -112,10 +113,17 @@ class Resolvers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostInfo:
-    """The templates of a guest's network; None for a family in which the host has no usable interface."""
+    """The templates of a guest's network.
+
+    Attributes:
+        ipv4, ipv6: None for a family in which the host has no usable interface.
+        has_ipv6: whether the kernel has IPv6 at all.
+        resolvers: the host's.
+    """
 
     ipv4: Uplink | None = None
     ipv6: Uplink | None = None
+    has_ipv6: bool = True
     resolvers: Resolvers = Resolvers()
 
 
@@ -141,6 +149,7 @@ def read_host(interface: str | None = None) -> HostInfo:
         return HostInfo(
             ipv4=_read_uplink(netlink, socket.AF_INET, names, wanted),
             ipv6=_read_uplink(netlink, socket.AF_INET6, names, wanted),
+            has_ipv6=Path("/proc/net/if_inet6").exists(),
             resolvers=read_resolvers(),
         )
 
@@ -240,8 +249,9 @@ def _parse_route(message: Any) -> Iterator[tuple[int, Route]]:
 
 
 def _read_addresses(netlink: IPRoute, family: int, index: int) -> tuple[InterfaceAddress, ...]:
-    """Addresses that the world may know, in the kernel's order."""
-    found = []
+    """Addresses that the world may know, in the kernel's order; those of IPv6 that soon change (RFC 8981) are last."""
+    lasting: list[InterfaceAddress] = []
+    temporary: list[InterfaceAddress] = []
     for message in netlink.get_addr(family=family, index=index):
         flags = message.get_attr("IFA_FLAGS") or message["flags"]
         text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
@@ -256,5 +266,6 @@ def _read_addresses(netlink: IPRoute, family: int, index: int) -> tuple[Interfac
         packed = addresses.parse(text)
         if addresses.is_link_local(packed):
             continue
-        found.append(InterfaceAddress(packed, message["prefixlen"] if own else 8 * len(packed)))
-    return tuple(found)
+        kind = temporary if family == socket.AF_INET6 and flags & _IFA_F_TEMPORARY else lasting
+        kind.append(InterfaceAddress(packed, message["prefixlen"] if own else 8 * len(packed)))
+    return (*lasting, *temporary)

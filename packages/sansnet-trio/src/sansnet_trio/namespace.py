@@ -162,7 +162,8 @@ class Guest(Generic[T]):
 
         Raises:
             GuestError: the guest could not be made.
-            Exception: whatever else `prepare` raised.
+            EOFError: a signal ended the child.
+            Exception: whatever `prepare` raised.
         """
         import trio
 
@@ -228,7 +229,9 @@ class Guest(Generic[T]):
 
     def _receive_ready(self) -> ReadyGuest[T]:
         data, descriptors, _, _ = socket.recv_fds(self._channel, _MESSAGE_SIZE, 1)
-        message = pickle.loads(data) if data else GuestError("the guest was killed before its command began")
+        if not data:
+            raise EOFError
+        message = pickle.loads(data)
         if isinstance(message, BaseException):
             raise message
         return ReadyGuest(descriptors[0], *message)

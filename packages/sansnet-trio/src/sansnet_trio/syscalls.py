@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterable
 from typing import Final
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "MS_SLAVE",
     "mount",
     "set_parent_death_signal",
+    "signal_descriptor",
     "unmount",
     "unshare",
 ]
@@ -40,6 +42,8 @@ MS_SLAVE: Final = 0x80000
 MNT_DETACH: Final = 0x2
 
 _PR_SET_PDEATHSIG: Final = 1
+_SIGNAL_SET_SIZE: Final = 128
+"""Bytes of the C library's sigset_t."""
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -81,3 +85,15 @@ def unmount(target: str, flags: int = 0) -> None:
 def set_parent_death_signal(number: int) -> None:
     """Have a signal when the parent's thread that forked this process ends (PR_SET_PDEATHSIG)."""
     _check(_libc.prctl(ctypes.c_int(_PR_SET_PDEATHSIG), ctypes.c_ulong(number)))
+
+
+def signal_descriptor(numbers: Iterable[int]) -> int:
+    """A descriptor from which blocked signals are read (signalfd(2)); non-blocking and closed on exec.
+
+    Raises:
+        OSError: no descriptor is left.
+    """
+    mask = sum(1 << (number - 1) for number in numbers).to_bytes(_SIGNAL_SET_SIZE, "little")
+    fd: int = _libc.signalfd(ctypes.c_int(-1), mask, ctypes.c_int(os.O_NONBLOCK | os.O_CLOEXEC))
+    _check(fd)
+    return fd

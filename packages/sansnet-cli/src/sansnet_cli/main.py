@@ -1,0 +1,117 @@
+"""The command `sansnet`.
+
+Start-up is quick because the guest is made while the rest of the program is loaded: whatever the child does not need is
+imported after the fork.
+"""
+
+from __future__ import annotations
+
+import functools
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from typing import BinaryIO, Final, NoReturn
+
+from sansnet_cli import __version__
+from sansnet_cli.options import RunOptions, UsageProblem, parse_run
+from sansnet_cli.plan import Setup, make_plan
+from sansnet_core import addresses
+from sansnet_core.errors import SansnetError
+from sansnet_trio.hostinfo import HostError, read_host
+from sansnet_trio.namespace import CommandNotExecutable, CommandNotFound, Guest, GuestPlan
+
+__all__ = ["main"]
+
+_HELP: Final = """\
+usage: sansnet run [OPTIONS] [--] [COMMAND [ARG...]]
+
+A network for guests without privileges: TCP, UDP and ping from a guest become ordinary sockets of the host.
+
+commands:
+  run            run a command in a network namespace of its own, where the network works
+
+options:
+  --version      print the version and exit
+  -h, --help     print this and exit
+
+`sansnet run --help` says more.
+"""
+
+_SIGNALLED: Final = 128
+"""Added to the number of the signal that ended a command, as shells do."""
+
+
+def main() -> NoReturn:
+    """Run the command line of this process and exit."""
+    try:
+        status = _dispatch(sys.argv[1:])
+    except UsageProblem as problem:
+        status = _complain(problem, 2)
+    except CommandNotFound as error:
+        status = _complain(error, 127)
+    except CommandNotExecutable as error:
+        status = _complain(error, 126)
+    except SansnetError as error:
+        status = _complain(error, 1)
+    except KeyboardInterrupt:
+        status = _SIGNALLED + signal.SIGINT
+    sys.exit(status)
+
+
+def _complain(sentence: object, status: int) -> int:
+    print(f"sansnet: {sentence}", file=sys.stderr)
+    return status
+
+
+def _dispatch(arguments: Sequence[str]) -> int:
+    match arguments:
+        case ["run", *rest]:
+            return _run(parse_run(rest))
+        case ["-h" | "--help", *_]:
+            print(_HELP, end="")
+            return 0
+        case ["--version", *_]:
+            print(f"sansnet {__version__}")
+            return 0
+        case []:
+            raise UsageProblem("no command is given; see `sansnet --help`")
+        case [first, *_]:
+            raise UsageProblem(f"{first!r} is no command of sansnet; see `sansnet --help`")
+        case _:
+            raise AssertionError(arguments)
+
+
+def _run(options: RunOptions) -> int:
+    capture = _open_capture(options.pcap) if options.pcap is not None else None
+    with Guest.fork(options.command, functools.partial(_prepare, options)) as guest:
+        from sansnet_cli.supervise import supervise
+
+        status = supervise(guest, options, capture)
+    return _SIGNALLED - status if status < 0 else status
+
+
+def _open_capture(name: str) -> BinaryIO:
+    try:
+        return open(name, "wb", buffering=1 << 20)
+    except OSError as error:
+        raise HostError(
+            f"the capture file {name} cannot be written ({error.strerror}); give another one to -p"
+        ) from error
+
+
+def _prepare(options: RunOptions) -> tuple[GuestPlan, Setup]:
+    for address in options.outbound:
+        _check_outbound(address)
+    return make_plan(options, read_host(options.interface))
+
+
+def _check_outbound(address: bytes) -> None:
+    text = addresses.format(address)
+    with socket.socket(socket.AF_INET if len(address) == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((text, 0))
+        except OSError as error:
+            raise HostError(
+                f"-o {text} is not an address of the host's ({error.strerror}); give one that is"
+            ) from error

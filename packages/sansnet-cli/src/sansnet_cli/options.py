@@ -1,0 +1,381 @@
+"""The command line of `sansnet run`, understood and checked as far as it can be without looking at the host."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from typing import Any, Final, NoReturn
+
+from sansnet_cli import __version__
+from sansnet_core import addresses
+from sansnet_core.config import IPV4_MIN_MTU, IPV6_MIN_MTU
+
+__all__ = ["MAX_MTU", "RunOptions", "UsageProblem", "parse_run", "parser"]
+
+MAX_MTU: Final = 65520
+"""What fits an Ethernet frame of 65535 bytes, rounded down to a multiple of 4."""
+
+_MAX_NAME: Final = 15
+"""Bytes of an interface's name (IFNAMSIZ)."""
+
+_MAX_HOSTNAME: Final = 64
+"""Bytes (HOST_NAME_MAX)."""
+
+
+class UsageProblem(Exception):
+    """The command line is wrong; the message is a sentence that names the option."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What `sansnet run` was asked for. Where a field is None or empty, the host decides.
+
+    Attributes:
+        command: never empty.
+        families: 4 and 6, or one of them.
+        own: the guest's addresses, at most one of each family; the prefix length is None where none was given.
+        netmask: prefix length for an IPv4 address without one.
+        gateways, outbound, map_host_loopback, dns_forward, dns_host: at most one of each family.
+        mtu: in bytes.
+        interface: of the host, the template.
+        dns: None is not given; empty is none.
+        search: likewise.
+        hostname: of the guest.
+        ifname, mac: of the guest's interface.
+        pcap: a file's name.
+    """
+
+    command: tuple[str, ...]
+    families: frozenset[int] = frozenset({4, 6})
+    own: tuple[tuple[bytes, int | None], ...] = ()
+    netmask: int | None = None
+    gateways: tuple[bytes, ...] = ()
+    mtu: int = MAX_MTU
+    interface: str | None = None
+    outbound: tuple[bytes, ...] = ()
+    map_host_loopback: tuple[bytes, ...] = ()
+    dns_forward: tuple[bytes, ...] = ()
+    dns_host: tuple[bytes, ...] = ()
+    dns: tuple[bytes, ...] | None = None
+    search: tuple[str, ...] | None = None
+    hostname: str | None = None
+    ifname: str | None = None
+    mac: bytes | None = None
+    pcap: str | None = None
+    tcp: bool = True
+    udp: bool = True
+    icmp: bool = True
+    dhcp: bool = True
+    ndp: bool = True
+    configure: bool = True
+    verbose: bool = False
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageProblem(f"{message}; see `{self.prog} --help`")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of `sansnet run`; what it parses is for `parse_run` to check further."""
+    made = _Parser(
+        prog="sansnet run",
+        usage="%(prog)s [OPTIONS] [--] [COMMAND [ARG...]]",
+        description="Run a command in a network namespace of its own, where the network works, without privileges.",
+        epilog=(
+            "The guest's addresses, routes and name servers are the host's unless given. Nothing of the host's "
+            "loopback is reachable unless asked for. The exit status is the command's, 128 + N if signal N ended it, "
+            "127 if there is no such command, 126 if it cannot be executed, 1 if the network cannot be made, 2 if an option "
+            "is wrong."
+        ),
+        add_help=False,
+    )
+    _add_guest_options(made)
+    _add_name_options(made)
+    _add_protocol_options(made)
+    other = made.add_argument_group("other")
+    other.add_argument("-p", "--pcap", metavar="FILE", help="write all frames of the guest to FILE, in both directions")
+    other.add_argument(
+        "-v", "--verbose", action="store_true", help="say what was configured and, at the end, what happened"
+    )
+    other.add_argument(
+        "--version", action="version", version=f"sansnet {__version__}", help="print the version and exit"
+    )
+    other.add_argument("-h", "--help", action="help", help="print this and exit")
+    made.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="default: your shell ($SHELL)")
+    return made
+
+
+def _add_guest_options(made: argparse.ArgumentParser) -> None:
+    guest = made.add_argument_group("the guest's network; -a, -g, -o and --map-host-loopback once for each family")
+    guest.add_argument("-4", "--ipv4-only", action="store_true", dest="only4", help="no IPv6")
+    guest.add_argument("-6", "--ipv6-only", action="store_true", dest="only6", help="no IPv4")
+    guest.add_argument(
+        "-a", "--address", action="append", type=_own, default=[], metavar="ADDR[/LEN]", help="the guest's address"
+    )
+    guest.add_argument(
+        "-n", "--netmask", type=_netmask, metavar="MASK", help="mask or length, of an IPv4 -a without one"
+    )
+    guest.add_argument(
+        "-g", "--gateway", action="append", type=_host, default=[], metavar="ADDR", help="the guest's default gateway"
+    )
+    guest.add_argument(
+        "-m",
+        "--mtu",
+        type=_mtu,
+        default=MAX_MTU,
+        metavar="BYTES",
+        help="of the guest's interface; default: %(default)s",
+    )
+    guest.add_argument(
+        "-i",
+        "--interface",
+        metavar="NAME",
+        help="the host's interface that is copied; default: that of its default route",
+    )
+    guest.add_argument(
+        "-o",
+        "--outbound",
+        action="append",
+        type=_host,
+        default=[],
+        metavar="ADDR",
+        help="the host's address to send from",
+    )
+    guest.add_argument(
+        "--map-host-loopback",
+        action="append",
+        type=_host,
+        default=[],
+        metavar="ADDR",
+        help="an address by which the guest reaches the host's loopback; default: none",
+    )
+    guest.add_argument(
+        "-I",
+        "--ns-ifname",
+        type=_ifname,
+        metavar="NAME",
+        help="the guest's interface; default: the copied one's name, or tap0",
+    )
+    guest.add_argument("--ns-mac-addr", type=_mac, metavar="MAC", help="the guest's Ethernet address; default: random")
+    guest.add_argument(
+        "-H", "--hostname", type=_hostname, metavar="NAME", help="the guest's host name; default: the host's"
+    )
+    guest.add_argument(
+        "--no-config",
+        action="store_true",
+        help="leave the guest's interface down and unconfigured: the command uses DHCP, SLAAC or DHCPv6",
+    )
+
+
+def _add_name_options(made: argparse.ArgumentParser) -> None:
+    names = made.add_argument_group("names")
+    names.add_argument(
+        "-D",
+        "--dns",
+        action="append",
+        type=_none_or(_host),
+        default=[],
+        metavar="ADDR",
+        help="a name server for the guest, repeatable; `none` for none; default: the host's",
+    )
+    names.add_argument(
+        "-S",
+        "--search",
+        action="append",
+        type=_none_or(_domain),
+        default=[],
+        metavar="DOMAIN",
+        help="a search domain for the guest, repeatable; `none` for none; default: the host's",
+    )
+    names.add_argument(
+        "--dns-forward",
+        action="append",
+        type=_host,
+        default=[],
+        metavar="ADDR",
+        help="where the guest reaches --dns-host; default: the gateway, if the host's resolver is on loopback",
+    )
+    names.add_argument(
+        "--dns-host",
+        action="append",
+        type=_resolver,
+        default=[],
+        metavar="ADDR",
+        help="where queries to --dns-forward go; default: the host's first name server",
+    )
+
+
+def _add_protocol_options(made: argparse.ArgumentParser) -> None:
+    protocols = made.add_argument_group("protocols")
+    for name, what in {
+        "tcp": "do not translate TCP",
+        "udp": "do not translate UDP",
+        "icmp": "do not translate ping",
+        "dhcp": "do not answer DHCP and DHCPv6",
+        "ndp": "do not answer NDP, nor advertise a router",
+    }.items():
+        protocols.add_argument(f"--no-{name}", action="store_true", help=what)
+
+
+def parse_run(arguments: Sequence[str]) -> RunOptions:
+    """Understand what follows `sansnet run`.
+
+    Raises:
+        UsageProblem: something is wrong with it.
+        SystemExit: it asked for the help or the version, which have been printed.
+    """
+    parsed = parser().parse_args(arguments)
+    command = parsed.command[1:] if parsed.command[:1] == ["--"] else parsed.command
+    if parsed.only4 and parsed.only6:
+        raise UsageProblem("-4 and -6 leave no family; give one of them, or neither for both")
+    if parsed.netmask is not None and any(len(own) == 4 and length is not None for own, length in parsed.address):
+        raise UsageProblem("-n gives a second mask to an address that has one (-a ADDR/LEN); leave one of them out")
+    families = frozenset({4}) if parsed.only4 else frozenset({6}) if parsed.only6 else frozenset({4, 6})
+    if families == {6} and parsed.mtu < IPV6_MIN_MTU:
+        raise UsageProblem(f"-m {parsed.mtu} is too small for IPv6, which needs {IPV6_MIN_MTU} bytes; leave out -6")
+    return RunOptions(
+        command=tuple(command) or (os.environ.get("SHELL") or "/bin/sh",),
+        families=families,
+        own=_one_each("-a", parsed.address, lambda own: len(own[0])),
+        netmask=parsed.netmask,
+        gateways=_one_each("-g", parsed.gateway),
+        mtu=parsed.mtu,
+        interface=parsed.interface,
+        outbound=_one_each("-o", parsed.outbound),
+        map_host_loopback=_one_each("--map-host-loopback", parsed.map_host_loopback),
+        dns_forward=_one_each("--dns-forward", parsed.dns_forward),
+        dns_host=_one_each("--dns-host", parsed.dns_host),
+        dns=_listed("-D", parsed.dns),
+        search=_listed("-S", parsed.search),
+        hostname=parsed.hostname,
+        ifname=parsed.ns_ifname,
+        mac=parsed.ns_mac_addr,
+        pcap=parsed.pcap,
+        tcp=not parsed.no_tcp,
+        udp=not parsed.no_udp,
+        icmp=not parsed.no_icmp,
+        dhcp=not parsed.no_dhcp,
+        ndp=not parsed.no_ndp,
+        configure=not parsed.no_config,
+        verbose=parsed.verbose,
+    )
+
+
+def _one_each(option: str, values: list[Any], size: Callable[[Any], int] = len) -> tuple[Any, ...]:
+    sizes = [size(value) for value in values]
+    for family, bytes_ in ((4, 4), (6, 16)):
+        if sizes.count(bytes_) > 1:
+            raise UsageProblem(f"{option} gives more than one IPv{family} address; give one for each family")
+    return tuple(values)
+
+
+def _listed(option: str, values: list[Any]) -> tuple[Any, ...] | None:
+    if not values:
+        return None
+    if None in values:
+        if len(values) > 1:
+            raise UsageProblem(f"{option} none excludes every other {option}; leave one of them out")
+        return ()
+    return tuple(values)
+
+
+# one value each, as argparse wants it
+
+
+def _bad(text: str, why: str) -> argparse.ArgumentTypeError:
+    return argparse.ArgumentTypeError(f"{text!r} {why}")
+
+
+def _address(text: str) -> bytes:
+    try:
+        return addresses.parse(text)
+    except ValueError:
+        raise _bad(text, "is not an IPv4 or IPv6 address") from None
+
+
+def _host(text: str) -> bytes:
+    """An address that a node other than this one can have."""
+    packed = _address(text)
+    if not addresses.is_unicast(packed) or addresses.is_loopback(packed):
+        raise _bad(text, "is not the address of a node on a network")
+    return packed
+
+
+def _resolver(text: str) -> bytes:
+    packed = _address(text)
+    if not addresses.is_unicast(packed):
+        raise _bad(text, "is not the address of a node")
+    return packed
+
+
+def _own(text: str) -> tuple[bytes, int | None]:
+    address, slash, length = text.partition("/")
+    try:
+        packed = _host(address)
+    except argparse.ArgumentTypeError:
+        raise _bad(text, "is not an address that a guest can have") from None
+    if not slash:
+        return packed, None
+    if not re.fullmatch(r"\d{1,3}", length, re.ASCII) or not 0 < int(length) <= 8 * len(packed):
+        raise _bad(text, f"has a prefix length that is not between 1 and {8 * len(packed)}")
+    return packed, int(length)
+
+
+def _netmask(text: str) -> int:
+    try:
+        length = IPv4Network(f"0.0.0.0/{text}").prefixlen
+    except ValueError:
+        length = 0
+    # ipaddress also takes the complement of a mask
+    if not length or ("." in text and str(IPv4Network(f"0.0.0.0/{length}").netmask) != text):
+        raise _bad(text, "is neither an IPv4 netmask nor a prefix length between 1 and 32")
+    return length
+
+
+def _mtu(text: str) -> int:
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not IPV4_MIN_MTU <= int(text) <= MAX_MTU:
+        raise _bad(text, f"is not between {IPV4_MIN_MTU} and {MAX_MTU} bytes")
+    return int(text)
+
+
+def _ifname(text: str) -> str:
+    # as dev_valid_name() of the kernel has it; a tap's % is a template for a number
+    if not 0 < len(os.fsencode(text)) <= _MAX_NAME or re.search(r"[/:%\s]", text) or text in (".", "..", "lo"):
+        raise _bad(text, f"cannot be an interface's name: that has 1 to {_MAX_NAME} bytes and none of / : % or space")
+    return text
+
+
+def _mac(text: str) -> bytes:
+    if not re.fullmatch(r"([0-9a-f]{2}[:-]){5}[0-9a-f]{2}", text, re.ASCII | re.IGNORECASE):
+        raise _bad(text, "is not an Ethernet address like 02:00:00:00:00:01")
+    mac = bytes.fromhex(text.replace(":", "").replace("-", ""))
+    if mac[0] & 1 or not any(mac):
+        raise _bad(text, "is not the Ethernet address of one node: its first byte must be even")
+    return mac
+
+
+def _hostname(text: str) -> str:
+    if not text.isascii() or not 0 < len(text) <= _MAX_HOSTNAME or re.search(r"[^\w.-]", text):
+        raise _bad(text, f"cannot be a host name: that has 1 to {_MAX_HOSTNAME} letters, digits, dots and hyphens")
+    return text
+
+
+def _domain(text: str) -> str:
+    labels = text.removesuffix(".").split(".")
+    if (
+        not text.isascii()
+        or len(text) > 253
+        or not all(0 < len(label) < 64 for label in labels)
+        or re.search(r"\s", text)
+    ):
+        raise _bad(text, "is not a domain name")
+    return text
+
+
+def _none_or(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    return lambda text: None if text == "none" else convert(text)

@@ -1,0 +1,251 @@
+"""From what was asked and what the host has to what the guest gets. Pure, and done before the guest exists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from sansnet_cli.options import RunOptions
+from sansnet_core import addresses
+from sansnet_core.config import IPV6_MIN_MTU, Ipv4Config, Ipv6Config, NetworkConfig
+from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Route, Uplink
+from sansnet_trio.namespace import GuestPlan
+
+__all__ = ["Setup", "make_plan"]
+
+# A guest's network where the host has none (RFC 3927, RFC 4291): the addresses that pasta's users know
+FALLBACK_ADDRESS4: Final = InterfaceAddress(bytes([169, 254, 2, 1]), 16)
+FALLBACK_GATEWAY4: Final = bytes([169, 254, 2, 2])
+FALLBACK_GATEWAY6: Final = bytes.fromhex("fe800000000000000000000000000001")
+FALLBACK_INTERFACE: Final = "tap0"
+
+_LOOPBACK: Final = {4: bytes([127, 0, 0, 1]), 16: bytes(15) + b"\x01"}
+_SIZES: Final = {4: 4, 6: 16}
+"""Bytes of an address, by family."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What the driver needs to know of a guest.
+
+    Attributes:
+        config: of the network; the link's part is still missing.
+        interface: the host's interface for link-local addresses, if any.
+        warnings: sentences for the user.
+    """
+
+    config: NetworkConfig
+    interface: str | None
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Family:
+    """One family of the guest's network; `gateway` is how the guest sees us, and always there."""
+
+    addresses: tuple[InterfaceAddress, ...]
+    routes: tuple[Route, ...]
+    gateway: bytes
+
+
+def make_plan(options: RunOptions, host: HostInfo) -> tuple[GuestPlan, Setup]:
+    """Decide what the guest gets.
+
+    Raises:
+        HostError: the options and the host do not fit together.
+        ConfigError: the options do not fit each other.
+    """
+    warnings: list[str] = []
+    families = _families(options, host, warnings)
+    four = _ipv4(options, host.ipv4) if 4 in families else None
+    six = _ipv6(options, host.ipv6) if 6 in families else None
+    own = tuple(address for family in (four, six) if family for address in family.addresses)
+    routes = tuple(route for family in (four, six) if family for route in family.routes)
+    interface = options.ifname or next((up.interface for up in (host.ipv4, host.ipv6) if up), FALLBACK_INTERFACE)
+
+    gateways = {len(family.gateway): family.gateway for family in (four, six) if family}
+    forward = _dns_forward(options, host, gateways, {address.address for address in own})
+    servers = _servers(options, host, [match for match, _ in forward], set(gateways), own)
+    if not servers and options.dns is None:
+        warnings.append("the host has no name server that the guest could use; give one with -D ADDR")
+    search = options.search if options.search is not None else tuple(filter(_is_domain, host.resolvers.search))
+
+    plan = GuestPlan(
+        interface=interface,
+        mtu=options.mtu,
+        mac=options.mac,
+        configure=options.configure,
+        addresses=own,
+        routes=routes,
+        ipv6=six is not None,
+        resolv_conf=_resolv_conf(servers, search, host.resolvers.options, interface),
+        hostname=options.hostname,
+    )
+    outbound = {len(address): address for address in options.outbound}
+    config = NetworkConfig(
+        guest_mac=options.mac,
+        ipv4=Ipv4Config(
+            address=four.addresses[0].address, prefix_length=four.addresses[0].prefix_length, gateway=four.gateway
+        )
+        if four
+        else None,
+        ipv6=Ipv6Config(
+            address=six.addresses[0].address if six.addresses else None,
+            gateway=six.gateway if addresses.is_link_local(six.gateway) else FALLBACK_GATEWAY6,
+        )
+        if six
+        else None,
+        dns_servers=servers,
+        dns_search=search,
+        dns_forward=forward,
+        hostname=options.hostname,
+        fqdn=options.hostname if options.hostname and "." in options.hostname else None,
+        map_host_loopback=options.map_host_loopback,
+        outbound4=outbound.get(4),
+        outbound6=outbound.get(16),
+        tcp=options.tcp,
+        udp=options.udp,
+        icmp=options.icmp,
+        dhcp=options.dhcp,
+        dhcp6=options.dhcp,
+        ndp=options.ndp,
+        router_advertisements=not options.configure,
+    )
+    return plan, Setup(config=config, interface=host.ipv6.interface if host.ipv6 else None, warnings=tuple(warnings))
+
+
+def _families(options: RunOptions, host: HostInfo, warnings: list[str]) -> set[int]:
+    families = set(options.families)
+    if 6 in families and not host.has_ipv6:
+        if families == {6}:
+            raise HostError("this kernel has no IPv6; leave out -6")
+        families.discard(6)
+    if 6 in families and options.mtu < IPV6_MIN_MTU:
+        warnings.append(f"the guest has no IPv6, which needs an MTU of {IPV6_MIN_MTU} bytes; -4 silences this")
+        families.discard(6)
+    asked = {
+        "-a": [address for address, _ in options.own],
+        "-g": options.gateways,
+        "-o": options.outbound,
+        "--map-host-loopback": options.map_host_loopback,
+        "--dns-forward": options.dns_forward,
+    }
+    for option, given in asked.items():
+        for family in {4, 6} - families:
+            if any(len(address) == _SIZES[family] for address in given):
+                raise HostError(f"{option} gives an IPv{family} address to a guest without IPv{family}; leave it out")
+    return families
+
+
+def _of_size(size: int, given: Iterable[bytes]) -> bytes | None:
+    return next((address for address in given if len(address) == size), None)
+
+
+def _ipv4(options: RunOptions, uplink: Uplink | None) -> _Family:
+    given = next(((address, length) for address, length in options.own if len(address) == 4), None)
+    if given:
+        address, length = given
+        length = length if length is not None else options.netmask or _class_length(address)
+        own: tuple[InterfaceAddress, ...] = (InterfaceAddress(address, length),)
+    else:
+        own = uplink.addresses if uplink else (FALLBACK_ADDRESS4,)
+        if options.netmask:
+            own = (InterfaceAddress(own[0].address, options.netmask),)
+    gateway = _of_size(4, options.gateways)
+    return _family(own, gateway, uplink, copied=not (given or options.netmask), fallback=FALLBACK_GATEWAY4)
+
+
+def _ipv6(options: RunOptions, uplink: Uplink | None) -> _Family:
+    given = next(((address, length) for address, length in options.own if len(address) == 16), None)
+    if given:
+        address, length = given
+        own: tuple[InterfaceAddress, ...] = (InterfaceAddress(address, length or 64),)
+    else:
+        own = uplink.addresses if uplink else ()
+    gateway = _of_size(16, options.gateways)
+    return _family(own, gateway, uplink, copied=not given, fallback=FALLBACK_GATEWAY6)
+
+
+def _family(
+    own: tuple[InterfaceAddress, ...], given: bytes | None, uplink: Uplink | None, *, copied: bool, fallback: bytes
+) -> _Family:
+    gateway = given or (uplink.gateway if uplink else None) or fallback
+    if any(address.address == gateway for address in own):
+        raise HostError(
+            f"{addresses.format(gateway)} cannot be both the guest's address and its gateway; give another -g"
+        )
+    if uplink and copied and given is None:
+        return _Family(addresses=own, routes=uplink.routes, gateway=gateway)
+    routes = [Route(destination=bytes(len(gateway)), prefix_length=0, gateway=gateway)]
+    on_link = (len(gateway) == 16 and addresses.is_link_local(gateway)) or any(_holds(a, gateway) for a in own)
+    if not on_link:
+        routes.insert(0, Route(destination=gateway, prefix_length=8 * len(gateway)))
+    return _Family(addresses=own, routes=tuple(routes), gateway=gateway)
+
+
+def _holds(network: InterfaceAddress, address: bytes) -> bool:
+    shift = 8 * len(address) - network.prefix_length
+    return int.from_bytes(network.address, "big") >> shift == int.from_bytes(address, "big") >> shift
+
+
+def _class_length(address: bytes) -> int:
+    """Of an address without a mask: by its class (RFC 791, 3.2), as ifconfig always did."""
+    return 8 if address[0] < 128 else 16 if address[0] < 192 else 24
+
+
+def _dns_forward(
+    options: RunOptions, host: HostInfo, gateways: dict[int, bytes], own: set[bytes]
+) -> tuple[tuple[bytes, bytes], ...]:
+    """Pairs of what the guest asks and what on the host answers.
+
+    A resolver that the guest cannot reach at its own address is reached at the gateway's, unless said otherwise.
+    """
+    pairs = []
+    for size, gateway in gateways.items():
+        match = _of_size(size, options.dns_forward)
+        resolvers = [server for server in host.resolvers.nameservers if len(server) == size]
+        hidden = None if options.dns is not None else next(filter(lambda s: _is_hidden(s, own), resolvers), None)
+        server = _of_size(size, options.dns_host) or hidden or (resolvers[0] if resolvers else None)
+        if match and server is None:
+            raise HostError(
+                f"--dns-forward {addresses.format(match)} has no name server behind it; give --dns-host ADDR"
+            )
+        if match is None and (hidden or _of_size(size, options.dns_host)):
+            match = gateway
+        if match and server:
+            pairs.append((match, _LOOPBACK[size] if addresses.is_unspecified(server) else server))
+    return tuple(pairs)
+
+
+def _is_hidden(server: bytes, own: set[bytes]) -> bool:
+    """Whether an address means something else in the guest than on the host."""
+    return addresses.is_loopback(server) or addresses.is_unspecified(server) or server in own
+
+
+def _servers(
+    options: RunOptions, host: HostInfo, forwarded: list[bytes], sizes: set[int], own: tuple[InterfaceAddress, ...]
+) -> tuple[bytes, ...]:
+    """Name servers for the guest, best first."""
+    if options.dns is not None:
+        return options.dns
+    local = {address.address for address in own}
+    direct = [s for s in host.resolvers.nameservers if len(s) in sizes and not _is_hidden(s, local)]
+    return tuple(dict.fromkeys(forwarded + direct))
+
+
+def _is_domain(text: str) -> bool:
+    """Whether it can be advertised: the host's file may say `search .`, or worse."""
+    labels = text.removesuffix(".").split(".")
+    return text.isascii() and len(text) <= 253 and all(0 < len(label) < 64 for label in labels)
+
+
+def _resolv_conf(servers: Iterable[bytes], search: Iterable[str], options: Iterable[str], interface: str) -> str:
+    lines = ["# made by sansnet"]
+    for server in servers:
+        zone = f"%{interface}" if len(server) == 16 and addresses.is_link_local(server) else ""
+        lines.append(f"nameserver {addresses.format(server)}{zone}")
+    for keyword, words in (("search", search), ("options", options)):
+        if text := " ".join(words):
+            lines.append(f"{keyword} {text}")
+    return "".join(f"{line}\n" for line in lines)

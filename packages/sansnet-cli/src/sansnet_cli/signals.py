@@ -1,0 +1,68 @@
+"""Signals to sansnet that are meant for the command, and what job control wants.
+
+Theory of operation. The command is in our process group, so the terminal's signals (as of Ctrl-C and Ctrl-Z) reach both
+it and us: passed on, they would reach it twice. Signals sent by a process reach us alone, and are passed on. The kernel
+tells which is which (si_code), but not to an ordinary handler: hence a signalfd(2).
+
+SIGTSTP keeps its default action: Ctrl-Z stops both. An interactive shell as the command makes process groups of its
+own; if it stops itself (`suspend`), nobody else would know, so we stop too, and let it go on when we do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import struct
+from typing import Any, Final
+
+import trio
+
+from sansnet_trio import syscalls
+from sansnet_trio.namespace import Guest
+
+__all__ = ["SignalForwarder"]
+
+_FORWARDED: Final = frozenset(
+    {signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
+)
+_FROM_TERMINAL: Final = frozenset({signal.SIGINT, signal.SIGQUIT})
+_SI_KERNEL: Final = 0x80
+
+# struct signalfd_siginfo: ssi_signo, ssi_errno, ssi_code, and what does not matter here
+_SIGINFO: Final = struct.Struct("=Iii116x")
+
+
+class SignalForwarder:
+    """Takes signals instead of us dying of them, from now on and until closed."""
+
+    def __init__(self) -> None:
+        taken = _FORWARDED | {signal.SIGCHLD}
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, taken)
+        self._fd = syscalls.signal_descriptor(taken)
+
+    async def run(self, guest: Guest[Any]) -> None:
+        """Forward to a guest until cancelled."""
+        while True:
+            await trio.lowlevel.wait_readable(self._fd)
+            number, _, code = _SIGINFO.unpack(os.read(self._fd, _SIGINFO.size))
+            if number == signal.SIGCHLD:
+                _follow(guest)
+            elif code != _SI_KERNEL or number not in _FROM_TERMINAL:
+                guest.send_signal(number)
+
+    def close(self) -> None:
+        """Restore what was before; signals that came meanwhile take effect."""
+        os.close(self._fd)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
+
+def _follow(guest: Guest[Any]) -> None:
+    """Stop and go on with a command that stopped its own process group."""
+    with contextlib.suppress(ChildProcessError, ProcessLookupError):  # it has ended
+        if os.waitid(os.P_PID, guest.pid, os.WSTOPPED | os.WNOHANG) is None:
+            return
+        group = os.getpgid(guest.pid)
+        if group != os.getpgrp():
+            os.kill(os.getpid(), signal.SIGSTOP)
+            os.killpg(group, signal.SIGCONT)

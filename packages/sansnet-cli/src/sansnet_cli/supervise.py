@@ -1,0 +1,123 @@
+"""From the fork of a guest to the end of its command."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import resource
+import signal
+import sys
+from dataclasses import replace
+from typing import BinaryIO, Final
+
+import trio
+
+from sansnet_cli import report
+from sansnet_cli.options import RunOptions
+from sansnet_cli.plan import Setup
+from sansnet_cli.signals import SignalForwarder
+from sansnet_core import Network
+from sansnet_trio.capture import CapturedLink
+from sansnet_trio.driver import Driver
+from sansnet_trio.links import Link, LinkClosed
+from sansnet_trio.links.tap import Tap
+from sansnet_trio.namespace import Guest, GuestError
+
+__all__ = ["supervise"]
+
+_GRACE: Final = 1.0
+"""Seconds between SIGHUP and SIGKILL for a command whose network has gone."""
+
+_SECRET_SIZE: Final = 32
+
+
+def supervise(guest: Guest[Setup], options: RunOptions, capture: BinaryIO | None) -> int:
+    """Run a guest's network and its command until the command ends.
+
+    Returns:
+        The command's exit status, or the negative number of the signal that ended it.
+
+    Raises:
+        GuestError: the guest could not be made, the command could not begin, or the guest's interface went away.
+    """
+    signals = SignalForwarder()
+    try:
+        _log_to_stderr()
+        _allow_many_descriptors()
+        return trio.run(_Supervisor(guest, options, capture, signals).run)
+    finally:
+        signals.close()
+
+
+class _Supervisor:
+    def __init__(
+        self, guest: Guest[Setup], options: RunOptions, capture: BinaryIO | None, signals: SignalForwarder
+    ) -> None:
+        self._guest = guest
+        self._options = options
+        self._capture = capture
+        self._signals = signals
+        self._failure: Exception | None = None
+        self._status = 0
+
+    async def run(self) -> int:
+        """Run it all; exceptions are kept until the nursery is gone, which would put them in groups."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._signals.run, self._guest)
+            try:
+                await self._run_command(nursery)
+            except Exception as error:
+                self._failure = self._failure or error
+            nursery.cancel_scope.cancel()
+        if self._failure is not None:
+            raise self._failure
+        return self._status
+
+    async def _run_command(self, nursery: trio.Nursery) -> None:
+        try:
+            ready = await self._guest.ready()
+        except EOFError:  # a signal ended it early
+            self._status = await self._guest.wait()
+            return
+        setup = ready.prepared
+        for warning in (*setup.warnings, *ready.warnings):
+            report.warn(warning)
+        config = replace(setup.config, link=ready.link)
+        if self._options.verbose:
+            report.configuration(config, ready.link)
+        link: Link = Tap(ready.tap, ready.link)
+        if self._capture is not None:
+            link = CapturedLink(link, self._capture)
+        network = Network(config, now=trio.current_time(), secret=os.urandom(_SECRET_SIZE))
+        driver = Driver(network, link, interface=setup.interface)
+        await nursery.start(self._drive, driver)
+        self._guest.start()
+        self._status = await self._guest.wait()
+        if self._options.verbose:
+            report.statistics(network.statistics(), driver.statistics())
+
+    async def _drive(self, driver: Driver, task_status: trio.TaskStatus[None]) -> None:
+        """Run the driver; when the guest's interface goes away, end the command."""
+        try:
+            await driver.run(task_status=task_status)
+        except (LinkClosed, OSError) as error:
+            self._failure = GuestError(f"the guest's interface is gone, and its command with it ({error})")
+            self._guest.send_signal(signal.SIGHUP)
+            await trio.sleep(_GRACE)
+            self._guest.send_signal(signal.SIGKILL)
+
+
+def _log_to_stderr() -> None:
+    """Show warnings of the driver like our own."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("sansnet: %(message)s"))
+    logging.getLogger("sansnet").addHandler(handler)
+
+
+def _allow_many_descriptors() -> None:
+    """Each flow is a descriptor here. The command, forked already, keeps its own limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,89 @@
+"""A link that writes down all that passes through another link."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from typing import BinaryIO
+
+from sansnet_core import capture
+from sansnet_core.actions import Buffer, Frame
+from sansnet_core.config import LinkConfig
+from sansnet_trio.links import Link
+
+__all__ = ["CapturedLink"]
+
+
+class CapturedLink:
+    """Writes the frames of a link, both ways, to a file in pcap format.
+
+    The snaplen is the link's own largest frame, so no frame is cut. A file that cannot be written any more ends the
+    capture with a warning, and nothing else.
+
+    Args:
+        link: the other link; closed with this one.
+        file: buffered and binary; closed with this one.
+    """
+
+    def __init__(self, link: Link, file: BinaryIO) -> None:
+        self._link = link
+        self._file: BinaryIO | None = file
+        self._vnet = link.config.vnet_header
+        self._snaplen = link.config.largest_frame
+        self._write([capture.pcap_header(self._snaplen)])
+
+    @property
+    def config(self) -> LinkConfig:
+        """See `Link`."""
+        return self._link.config
+
+    @property
+    def dropped(self) -> int:
+        """See `Link`."""
+        return self._link.dropped
+
+    def fileno(self) -> int:
+        """See `Link`."""
+        return self._link.fileno()
+
+    def read_frames(self, limit: int) -> Sequence[Buffer]:
+        """See `Link`."""
+        frames = self._link.read_frames(limit)
+        self._record(frames)
+        return frames
+
+    def write_frames(self, frames: Sequence[Frame]) -> int:
+        """See `Link`."""
+        done = self._link.write_frames(frames)
+        self._record(frames[:done])
+        return done
+
+    def close(self) -> None:
+        """See `Link`. What was captured is in the file then."""
+        self._link.close()
+        self._finish()
+
+    def _record(self, frames: Iterable[Frame]) -> None:
+        now = time.time()
+        self._write(capture.pcap_record(frame, now, self._snaplen, self._vnet) for frame in frames)
+
+    def _write(self, pieces: Iterable[bytes]) -> None:
+        if self._file is not None:
+            try:
+                self._file.writelines(pieces)
+            except OSError as error:
+                _warn(error)
+                self._finish()
+
+    def _finish(self) -> None:
+        if self._file is not None:
+            file, self._file = self._file, None
+            try:
+                file.close()  # writes what is left, so it may fail in the same way
+            except OSError as error:
+                _warn(error)
+
+
+def _warn(error: OSError) -> None:
+    logging.getLogger("sansnet").warning("the capture is incomplete: %s", error.strerror)
