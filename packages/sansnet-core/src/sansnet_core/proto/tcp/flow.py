@@ -29,6 +29,8 @@ DELAYED_ACK: Final = 0.002
 """RFC 9293 3.8.6.3 allows 0.5 s. A reply of the host within this time carries the acknowledgment; more delay would only
 stall guests that wait for it (Nagle)."""
 SYN_ACK_RETRIES: Final = 5
+RTO_AFTER_SYN_LOSS: Final = 3.0
+"""RFC 6298, 5.7."""
 DATA_RETRIES: Final = 10
 """With RTOs from 0.2 s that is more than the 100 s that RFC 9293 3.8.3 asks for."""
 KEEPALIVE_INTERVAL: Final = 75.0
@@ -36,6 +38,8 @@ KEEPALIVE_PROBES: Final = 9
 """Both as in Linux (tcp_keepalive_intvl, tcp_keepalive_probes)."""
 MIN_MSS: Final = 88
 """A guest that asks for less gets this; Linux has TCP_MIN_MSS 88 for the same reason, a flood of tiny segments."""
+MEMORY_RESERVE: Final = 65536
+"""Bytes that a connection may hold even when all together hold too much, so that none starves."""
 COPY_BELOW: Final = 1024
 """Shorter payloads are copied out of their frame; longer ones are views, for as long as the driver holds them."""
 IPV4_HEADERS: Final = 40
@@ -265,6 +269,8 @@ class TcpFlow:
         self._tcp.pending -= 1
         self._retransmit_at = inf
         self.sender.wl1 = add(tcp.sequence, -1)  # so that this segment's window counts
+        if self.sender.retries:
+            self.sender.rto = RTO_AFTER_SYN_LOSS
         # The host may have spoken, or ended, while the guest was not ready: SSH's greeting
         self._awaits_budget = True
         return True
@@ -277,7 +283,8 @@ class TcpFlow:
         """
         sender = self.sender
         advance = diff(tcp.acknowledgment, sender.una)
-        if advance > diff(sender.next, sender.una):
+        if advance > sender.in_flight or advance < -sender.largest_window:  # RFC 5961, 5.2
+            self._tcp.context.drop(Reason.TCP_SEQUENCE)
             self._acknowledge_again()
             return False
         now = self._tcp.context.now
@@ -302,6 +309,9 @@ class TcpFlow:
             sender.wl1, sender.wl2 = tcp.sequence, tcp.acknowledgment
         if not window:
             sender.retries = 0  # the guest lives, it just has no room (RFC 9293, 3.8.6.1)
+        elif sender.probing:
+            sender.window_opened()
+            self._retransmit_at = now + sender.rto
         news = False
         if self._sack_permitted and tcp.start - tcp.options_start >= 12:
             news = sender.sack(parse_options(buf, tcp.options_start, tcp.start).sack)
@@ -318,13 +328,20 @@ class TcpFlow:
         if self._fin is not None and diff(add(tcp.sequence, size), self._fin) > 0:
             self._tcp.context.drop(Reason.TCP_SEQUENCE)
             return
+        beyond_gap = tcp.sequence != receiver.next
+        if self._tcp.held + size > self._tcp.context.config.limits.tcp_memory and (
+            beyond_gap or self.held + size > MEMORY_RESERVE
+        ):
+            self._tcp.context.drop(Reason.TCP_MEMORY)
+            self._ack_now = True
+            return
         data = buf[tcp.start : tcp.end] if size < COPY_BELOW else memoryview(buf)[tcp.start : tcp.end]
         held = receiver.queued
         ready = receiver.accept(tcp.sequence, data, self._tcp.context.config.limits.tcp_reassembly_segments)
         taken = sum(map(len, ready)) if ready else 0
         self.sent += taken
         self._hold(taken + receiver.queued - held)
-        if not ready or receiver.queued:
+        if held or not ready:
             self._ack_now = True  # a gap or its filling is reported at once (RFC 5681, 4.2)
         actions = self._tcp.context.out.actions
         for part in ready:
@@ -433,8 +450,8 @@ class TcpFlow:
         sender = self.sender
         while sender.unsent:
             size = min(sender.unsent, sender.usable(), self._frame_payload)
-            # Sender's silly window avoidance (RFC 9293, 3.8.6.2.1)
-            if size < sender.unsent and size < sender.mss and (size <= 0 or size < sender.largest_window >> 1):
+            # Silly windows are avoided (RFC 9293, 3.8.6.2.1), but not at the price of a pause
+            if size <= 0 or (size < sender.unsent and size < sender.mss and sender.in_flight):
                 break
             sequence = sender.next
             payload = sender.next_payload(size, now)
@@ -475,7 +492,7 @@ class TcpFlow:
         tcp = self._tcp
         if tcp.held < tcp.context.config.limits.tcp_memory >> 1:
             return self.receiver.limit
-        return min(self.receiver.limit, 65535)
+        return min(self.receiver.limit, MEMORY_RESERVE)
 
     def _send_syn_ack(self) -> None:
         options = b"\x02\x04" + min(self._own_mss, 65535).to_bytes(2, "big")
@@ -527,10 +544,10 @@ class TcpFlow:
             sender.back_off()
             self._send_syn_ack()
         elif not sender.in_flight:
-            if sender.unsent:  # zero-window probe: one byte beyond the window (RFC 9293, 3.8.6.1)
+            if sender.unsent:
                 sequence = sender.next
-                self._send_segment(sequence, ACK | PSH, sender.next_payload(1, now))
-                sender.rto = min(sender.rto * 2, 60.0)
+                payload = sender.probe(now)
+                self._send_segment(sequence, ACK | PSH, payload)
         else:
             if sender.retries >= DATA_RETRIES:
                 self._effect_send_reset()

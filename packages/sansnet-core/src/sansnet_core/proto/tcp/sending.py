@@ -63,6 +63,7 @@ class Sender:
         "largest_window",
         "mss",
         "next",
+        "probing",
         "recover",
         "retries",
         "rto",
@@ -88,6 +89,8 @@ class Sender:
         self.rto = INITIAL_RTO
         self.retries = 0
         self.duplicates = 0
+        self.probing = False
+        """Whether something was sent beyond a closed window."""
         self.recover: int | None = None
         """SND.NXT when loss recovery began, or None outside of it."""
         self.ended = False
@@ -159,6 +162,24 @@ class Sender:
         if self._rtt_start is None:
             self._rtt_start = now
             self._rtt_sequence = self.next
+
+    def probe(self, now: float) -> Buffer:
+        """The next byte, to be sent beyond a closed window (RFC 9293, 3.8.6.1); the next probe waits twice as long."""
+        payload = self.next_payload(1, now)
+        self._rtt_start = None  # the answer comes when the guest likes
+        self.probing = True
+        self.rto = min(self.rto * 2, MAX_RTO)
+        return payload
+
+    def window_opened(self) -> None:
+        """A closed window was probed, and is open now: what was sent beyond it was dropped."""
+        self.probing = False
+        if self._srtt is None:
+            self.rto = INITIAL_RTO
+        else:
+            self._set_rto()
+        if self.in_flight:
+            self.begin_recovery(1)
 
     # acknowledgments
 
@@ -254,13 +275,14 @@ class Sender:
         self.recover = self.next
         self._retransmitted = self.una
         self._recovery_burst = burst
-        self._rtt_start = None  # Karn: a retransmitted segment is not timed (RFC 6298, 3)
+        self._rtt_start = None
 
     def back_off(self) -> None:
         """The retransmission timer expired (RFC 6298, 5.5)."""
         self.retries += 1
         self.rto = min(self.rto * 2, MAX_RTO)
         self._sacked = None  # the guest may have reneged (RFC 2018, 8)
+        self._rtt_start = None  # Karn: a retransmitted segment is not timed (RFC 6298, 3)
 
     def retransmissions(self) -> Iterator[tuple[int, Buffer]]:
         """Segments to send again now: holes that were not sent again in this recovery.
