@@ -37,6 +37,9 @@ __all__ = ["Dhcp4", "Reply", "answer"]
 FOREVER: Final = b"\xff" * 4
 """A lease that needs no renewal (RFC 2131, 3.3)."""
 
+_BOOTP: Final = 0
+"""In place of a message type: a reply without one."""
+
 _NOWHERE: Final = bytes(4)
 _EVERYWHERE: Final = b"\xff" * 4
 
@@ -77,23 +80,10 @@ def answer(request: Message, config: NetworkConfig) -> Reply | None:
     ipv4 = config.ipv4
     if ipv4 is None or ipv4.gateway is None or request.operation != dhcp4.BOOTREQUEST:
         return None
-    options = request.options
-    kind = None
-    match request.type:
-        case None:
-            pass
-        case dhcp4.DISCOVER:
-            kind = dhcp4.ACK if dhcp4.RAPID_COMMIT in options else dhcp4.OFFER
-        case dhcp4.REQUEST:
-            if options.get(dhcp4.SERVER_ID, ipv4.gateway) != ipv4.gateway:
-                return None
-            wanted = options.get(dhcp4.REQUESTED_ADDRESS, request.client)
-            kind = dhcp4.ACK if wanted == ipv4.address else dhcp4.NAK
-        case dhcp4.INFORM:
-            kind = dhcp4.ACK
-        case _:
-            return None
-    final = kind in (None, dhcp4.ACK)
+    kind = _kind(request, ipv4.address, ipv4.gateway)
+    if kind is None:
+        return None
+    final = kind in (_BOOTP, dhcp4.ACK)
     lease = final and request.type != dhcp4.INFORM
     flags = request.flags
     if kind == dhcp4.NAK and request.relay != _NOWHERE:
@@ -112,7 +102,23 @@ def answer(request: Message, config: NetworkConfig) -> Reply | None:
     return Reply(message, ipv4.gateway, *_destination(message, kind), lease)
 
 
-def _destination(message: Message, kind: int | None) -> tuple[bytes, int]:
+def _kind(request: Message, address: bytes, gateway: bytes) -> int | None:
+    """The reply's message type, if there is a reply."""
+    options = request.options
+    match request.type:
+        case None:
+            return _BOOTP
+        case dhcp4.DISCOVER:
+            return dhcp4.ACK if dhcp4.RAPID_COMMIT in options else dhcp4.OFFER
+        case dhcp4.REQUEST if options.get(dhcp4.SERVER_ID, gateway) == gateway:
+            wanted = options.get(dhcp4.REQUESTED_ADDRESS, request.client)
+            return dhcp4.ACK if wanted == address else dhcp4.NAK
+        case dhcp4.INFORM:
+            return dhcp4.ACK
+    return None
+
+
+def _destination(message: Message, kind: int) -> tuple[bytes, int]:
     """RFC 2131, 4.1."""
     if message.relay != _NOWHERE:
         return message.relay, dhcp4.SERVER_PORT
@@ -125,9 +131,7 @@ def _destination(message: Message, kind: int | None) -> tuple[bytes, int]:
     return message.yours, dhcp4.CLIENT_PORT
 
 
-def _options(
-    request: Message, kind: int | None, config: NetworkConfig, ipv4: Ipv4Config, gateway: bytes
-) -> dict[int, bytes]:
+def _options(request: Message, kind: int, config: NetworkConfig, ipv4: Ipv4Config, gateway: bytes) -> dict[int, bytes]:
     room = _room(request, config)
     wanted = _dhcp_options(request, kind, gateway)
     if kind != dhcp4.NAK:
@@ -156,9 +160,9 @@ def _room(request: Message, config: NetworkConfig) -> int:
     return largest - _IP_AND_UDP - dhcp4.OPTIONS - 1
 
 
-def _dhcp_options(request: Message, kind: int | None, gateway: bytes) -> list[tuple[int, bytes]]:
+def _dhcp_options(request: Message, kind: int, gateway: bytes) -> list[tuple[int, bytes]]:
     """What the protocol itself needs, most important first; a BOOTP client gets none of it (RFC 1534, 2)."""
-    if kind is None:
+    if kind == _BOOTP:
         return []
     found = [(dhcp4.MESSAGE_TYPE, bytes([kind])), (dhcp4.SERVER_ID, gateway)]
     if kind == dhcp4.NAK:
