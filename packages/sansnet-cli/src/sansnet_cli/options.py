@@ -89,8 +89,8 @@ def parser() -> argparse.ArgumentParser:
         epilog=(
             "The guest's addresses, routes and name servers are the host's unless given. Nothing of the host's "
             "loopback is reachable unless asked for. The exit status is the command's, 128 + N if signal N ended it, "
-            "127 if there is no such command, 126 if it cannot be executed, 1 if the network cannot be made, 2 if an option "
-            "is wrong."
+            "127 if there is no such command, 126 if it cannot be executed, 1 if the network cannot be made, 2 if an "
+            "option is wrong."
         ),
         add_help=False,
     )
