@@ -39,7 +39,7 @@ class GuestOptions:
         scale: window scale offered, or None.
         sack: whether SACK is offered.
         autoread: the application reads at once; otherwise by `Connection.read`.
-        tso: hand the network segments larger than the MTU, if the link has offload headers.
+        largest_segment: payload bytes of the offloaded segments that the guest hands to the network; 0 for none.
         partial: leave checksums to the network, if the link has offload headers.
         delayed_ack: seconds that an acknowledgement of less than two segments may wait; 0 for none.
         sequence: initial sequence number.
@@ -50,7 +50,7 @@ class GuestOptions:
     scale: int | None = 7
     sack: bool = True
     autoread: bool = True
-    tso: bool = False
+    largest_segment: int = 0
     partial: bool = False
     delayed_ack: float = 0.0
     sequence: int = 1000
@@ -240,7 +240,7 @@ class Connection:
 
     def _send_stream(self, now: float) -> None:
         mss = min(self.options.mss, self.peer_mss)
-        largest = 40 * mss if self.options.tso and self._guest.vnet else mss
+        largest = max(mss, self.options.largest_segment)
         limit = self.una + min(self._window, self._congestion)
         last = self._end + self._fin_wanted
         while self.nxt < last:

@@ -43,7 +43,9 @@ _LINKS = {
 def test_a_stream_passes_unharmed(name: str, family: int) -> None:
     """Every frame's sums, lengths and offload header are checked by the guest's own reader."""
     pair = Pair(make_config(_LINKS[name]), Script(echo=True))
-    options = GuestOptions(mss=pair.config.link.mtu - 60, window=1 << 20, tso=True, partial=True)
+    link = pair.config.link
+    largest = link.largest_frame - 100 if link.tso4 else 0
+    options = GuestOptions(mss=link.mtu - 60, window=1 << 20, largest_segment=largest, partial=link.checksum_offload)
     connection = pair.connect(options, family=family)
     data = bytes(range(255)) * 2000 + b"odd"
     connection.send(data)
@@ -52,7 +54,7 @@ def test_a_stream_passes_unharmed(name: str, family: int) -> None:
 
     assert bytes(connection.received) == data
     assert connection.retransmissions == 0
-    assert pair.guest.largest_frame <= pair.config.link.largest_frame
+    assert pair.guest.largest_frame <= link.largest_frame
 
 
 @pytest.mark.parametrize(("name", "family", "segmented"), [

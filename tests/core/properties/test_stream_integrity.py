@@ -1,0 +1,159 @@
+"""What goes in at one end comes out at the other, in order and complete, however bad the cable and slow the ends."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from sansnet_core import Limits, LinkConfig
+from tests.sim.guest import GuestOptions
+from tests.sim.host import Script
+from tests.sim.netem import Impairment
+from tests.sim.pair import Pair, make_config
+
+_PLAIN = LinkConfig(mtu=1500, largest_frame=1514)
+_OFFLOAD = LinkConfig(mtu=1500, largest_frame=65549, vnet_header=True, checksum_offload=True, tso4=True, tso6=True)
+_LARGE = LinkConfig(mtu=65520, largest_frame=65535)
+
+impairments = st.builds(
+    Impairment,
+    loss=st.sampled_from([0.0, 0.01, 0.1, 0.3]),
+    duplicate=st.sampled_from([0.0, 0.1, 0.5]),
+    reorder=st.sampled_from([0.0, 0.1, 0.5]),
+    delay=st.sampled_from([0.0, 0.001, 0.05]),
+    hold=st.sampled_from([0.0005, 0.003, 0.1]),
+)
+guests = st.builds(
+    GuestOptions,
+    mss=st.sampled_from([536, 1400, 1460]),
+    window=st.sampled_from([1, 1000, 4000, 65535, 1 << 20]),
+    scale=st.sampled_from([None, 0, 5, 14]),
+    sack=st.booleans(),
+    delayed_ack=st.sampled_from([0.0, 0.04]),
+    sequence=st.sampled_from([0, 1, 0x7FFFFF00, 0xFFFFFF00, 0xFFFFFFFF]),
+)
+scripts = st.builds(
+    Script,
+    connect_delay=st.sampled_from([0.0, 0.2, 4.0]),
+    accept=st.sampled_from([None, 700, 5000]),
+    accept_interval=st.sampled_from([0.001, 0.02]),
+    read=st.sampled_from([1000, 1 << 16]),
+)
+limits = st.builds(
+    Limits,
+    tcp_window=st.sampled_from([2000, 65536, 4 << 20]),
+    tcp_send_buffer=st.sampled_from([4000, 4 << 20]),
+    tcp_reassembly_segments=st.sampled_from([1, 8, 256]),
+)
+
+
+def _data(size: int, seed: int) -> bytes:
+    return Random(seed).randbytes(size)
+
+
+@settings(max_examples=120, deadline=None, derandomize=True)
+@given(
+    link=st.sampled_from([_PLAIN, _OFFLOAD, _LARGE]),
+    family=st.sampled_from([4, 6]),
+    up=impairments,
+    down=impairments,
+    guest=guests,
+    script=scripts,
+    bounds=limits,
+    sizes=st.tuples(st.sampled_from([0, 1, 3000, 30_000]), st.sampled_from([0, 1, 3000, 30_000])),
+    seed=st.integers(0, 1 << 16),
+)
+@example(
+    link=_PLAIN,
+    family=4,
+    up=Impairment(loss=0.3, duplicate=0.1, reorder=0.3),
+    down=Impairment(loss=0.3, duplicate=0.1, reorder=0.3),
+    guest=GuestOptions(sequence=0xFFFFF000),
+    script=Script(),
+    bounds=Limits(),
+    sizes=(30_000, 30_000),
+    seed=1,
+)
+def test_both_streams_arrive_whole(
+    link: LinkConfig,
+    family: int,
+    up: Impairment,
+    down: Impairment,
+    guest: GuestOptions,
+    script: Script,
+    bounds: Limits,
+    sizes: tuple[int, int],
+    seed: int,
+) -> None:
+    to_host, to_guest = _data(sizes[0], seed), _data(sizes[1] if guest.window > 1 else min(sizes[1], 300), seed + 1)
+    script.produce, script.end = to_guest, True
+    pair = Pair(make_config(link, bounds), script, up=up, down=down, seed=seed)
+    connection = pair.connect(guest, family=family)
+    connection.send(to_host)
+    connection.shutdown()
+    pair.drive(lambda: connection.closed and pair.host.stream.shutdown, limit=20_000.0)
+
+    assert bytes(pair.host.stream.received) == to_host
+    assert bytes(connection.received) == to_guest
+    assert not connection.reset
+    if not up.loss and not down.loss and not up.reorder and not down.reorder and up.delay + down.delay < 0.05:
+        assert connection.retransmissions == (0 if script.connect_delay < 1.0 else connection.retransmissions)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    chunks=st.lists(st.integers(1, 5000), min_size=1, max_size=20),
+    pauses=st.lists(st.sampled_from([0.0, 0.0001, 0.001, 0.01, 0.3, 5.0]), min_size=1, max_size=5),
+    batch=st.integers(1, 5),
+    echo=scripts,
+)
+def test_any_chunking_gives_the_same_stream(chunks: list[int], pauses: list[float], batch: int, echo: Script) -> None:
+    echo.echo = True
+    pair = Pair(script=echo)
+    pair.batch = batch
+    connection = pair.connect()
+    data = _data(sum(chunks), 7)
+    sent = 0
+    for number, size in enumerate(chunks):
+        connection.send(data[sent : sent + size])
+        sent += size
+        pair.wait(pauses[number % len(pauses)])
+    connection.shutdown()
+    pair.drive(lambda: connection.closed)
+
+    assert bytes(connection.received) == data
+    assert bytes(pair.host.stream.received) == data
+    syns = 0 if echo.connect_delay < 1.0 else 2
+    assert connection.retransmissions <= syns
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(8))
+def test_a_larger_stream_survives_thirty_percent_of_loss(seed: int) -> None:
+    bad = Impairment(loss=0.3, duplicate=0.05, reorder=0.2, delay=0.002)
+    pair = Pair(script=Script(echo=True), up=bad, down=bad, seed=seed)
+    connection = pair.connect(GuestOptions(sack=bool(seed % 2), window=200_000))
+    data = _data(200_000, seed)
+    connection.send(data)
+    connection.shutdown()
+    pair.drive(lambda: connection.closed, limit=20_000.0)
+
+    assert bytes(connection.received) == data
+    assert bytes(pair.host.stream.received) == data
+
+
+@pytest.mark.slow
+def test_many_streams_at_once_under_loss_do_not_mix() -> None:
+    bad = Impairment(loss=0.1, duplicate=0.1, reorder=0.3, delay=0.001)
+    pair = Pair(script=Script(echo=True), up=bad, down=bad, seed=3)
+    connections = [pair.connect(family=4 + 2 * (number % 2)) for number in range(50)]
+    texts = [_data(3000 + number, number) for number in range(50)]
+    for connection, text in zip(connections, texts, strict=True):
+        connection.send(text)
+        connection.shutdown()
+    pair.drive(lambda: all(connection.closed for connection in connections), limit=20_000.0)
+
+    assert [bytes(connection.received) for connection in connections] == texts
