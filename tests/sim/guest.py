@@ -301,7 +301,8 @@ class Connection:
             self.probes += 1
             self._probed = self.una
             payload = bytes(self._outgoing[self.una - 1 : self.una])
-            self._emit(ACK, self.una, payload, now)
+            # With nothing but FIN to send, an old number makes the network answer
+            self._emit(ACK, self.una if payload else self.una - 1, payload, now)
             self.most = max(self.most, self.una + len(payload))
         else:
             self._sacked.clear()  # RFC 2018, 8: SACK is advice that may be taken back
