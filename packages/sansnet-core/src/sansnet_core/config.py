@@ -127,7 +127,6 @@ class Limits:
     tcp_linger: float = 2.0
     """TIME-WAIT towards the guest: how long a closed connection is remembered, to answer a repeated FIN."""
 
-
     def __post_init__(self) -> None:
         for field_ in fields(self):
             if getattr(self, field_.name) <= 0:
@@ -195,9 +194,14 @@ class NetworkConfig:
         if len({len(address) for address in self.map_host_loopback}) != len(self.map_host_loopback):
             raise ConfigError("map_host_loopback: at most one address a family")
         for domain in self.dns_search:
-            labels = domain.rstrip(".").split(".")
-            if not domain.isascii() or not all(0 < len(label) < 64 for label in labels) or len(domain) > 253:
-                raise ConfigError(f"dns_search: {domain!r} is not a domain name")
+            _check_name("dns_search", domain)
         for name, text in (("hostname", self.hostname), ("fqdn", self.fqdn)):
-            if text is not None and not (text.isascii() and 0 < len(text) <= 253):
-                raise ConfigError(f"{name}: {text!r} is not a host name")
+            if text is not None:
+                _check_name(name, text)
+
+
+def _check_name(field_name: str, name: str) -> None:
+    """A domain name that DNS can carry (RFC 1035, 2.3.4)."""
+    labels = name.rstrip(".").split(".")
+    if not name.isascii() or not all(0 < len(label) < 64 for label in labels) or len(name) > 253:
+        raise ConfigError(f"{field_name}: {name!r} is not a domain name")

@@ -210,7 +210,8 @@ class FlowHeaders:
         """Send one segment, or with `gso_size` one frame that the guest cuts into segments of that many bytes.
 
         Args:
-            sequence, acknowledgment: modulo 2^32.
+            sequence: modulo 2^32.
+            acknowledgment: modulo 2^32.
             flags: the lowest 8 control bits.
             window: the field, already scaled.
             options: padded to a multiple of 4 bytes; empty in a frame with `gso_size`.
@@ -293,10 +294,7 @@ class FlowHeaders:
             self._refresh(UDP, segment_size or self._gso)
         prefix = self._gso_prefix if segment_size else self._prefix
         size = 8 + len(payload)
-        if egress._link.checksum_offload:
-            checksum = (self._pseudo + size) % 65535
-        else:
-            checksum = self._udp_checksum(payload)
+        checksum = (self._pseudo + size) % 65535 if egress._link.checksum_offload else self._udp_checksum(payload)
         if self._version4:
             total = 20 + size
             ip_checksum = finish(self._base + total + (ttl << 8) + tos)

@@ -121,6 +121,14 @@ class Network:
 
     # facts from the guest
 
+    def guest_attached(self, now: float) -> None:
+        """A guest is on the link, for the first time or again: ask for its Ethernet address. Then take the outputs."""
+        config = self._begin(now).config
+        if config.ipv4:
+            self._arp.announce()
+        if config.ipv6 and config.ndp:
+            self._ndp.announce()
+
     def receive_frames(self, frames: Iterable[Buffer], now: float) -> None:
         """Frames came from the guest.
 
@@ -150,11 +158,10 @@ class Network:
             raise Malformed(Reason.ETHERNET_TRUNCATED)
         context.verify = self._verify
         context.gso_size = 0
-        if start and (frame[0] or frame[1]):
+        # Of the virtio_net_hdr only a run of datagrams matters: TCP is a stream, and partial checksums are not verified
+        if start and (frame[1] == virtio_net.GSO_UDP_L4 or self._verify):
             header = virtio_net.parse(frame)
-            if header.gso_type == virtio_net.GSO_UDP_L4:
-                context.gso_size = header.gso_size
-            # A partial checksum cannot be verified, and one that the front end vouches for need not be
+            context.gso_size = header.gso_size if header.gso_type == virtio_net.GSO_UDP_L4 else 0
             context.verify = self._verify and not header.flags
         source = frame[start + 6 : start + 12]
         if source != context.guest.mac and not source[0] & 1:

@@ -1,4 +1,4 @@
-"""What an operator may want to know. Off the per-packet path: at most one notice for a flow's birth and one for its end."""
+"""What an operator may want to know: a flow's birth and end, a lease. Nothing for a packet."""
 
 from __future__ import annotations
 

@@ -41,7 +41,8 @@ MIN_MSS: Final = 88
 MEMORY_RESERVE: Final = 65536
 """Bytes that a connection may hold even when all together hold too much, so that none starves."""
 COPY_BELOW: Final = 1024
-"""Shorter payloads are copied out of their frame; longer ones are views, for as long as the driver holds them."""
+"""Shorter payloads are copied out of their frame, and so are those that padding dwarfs: what is held must be what is
+counted. Others are views, for as long as the driver holds them."""
 IPV4_HEADERS: Final = 40
 IPV6_HEADERS: Final = 60
 
@@ -179,7 +180,7 @@ class TcpFlow:
         context.out.actions.append(CloseSocket(self.socket))
         self._retransmit_at = inf
         self._time_wait_at = context.now + context.config.limits.tcp_linger
-        self._arm()
+        context.timers.arm(self, self._time_wait_at)
 
     def _effect_abort_socket(self) -> None:
         self._tcp.context.out.actions.append(CloseSocket(self.socket, True))
@@ -282,13 +283,16 @@ class TcpFlow:
             False if the segment acknowledges what was never sent: nothing of it is to be trusted.
         """
         sender = self.sender
-        advance = diff(tcp.acknowledgment, sender.una)
-        if advance > sender.in_flight or advance < -sender.largest_window:  # RFC 5961, 5.2
-            self._tcp.context.drop(Reason.TCP_SEQUENCE)
-            self._acknowledge_again()
-            return False
         now = self._tcp.context.now
-        if advance > 0:
+        advance = 0
+        if tcp.acknowledgment != sender.una:
+            advance = diff(tcp.acknowledgment, sender.una)
+            if advance > sender.in_flight or advance < -sender.largest_window:  # RFC 5961, 5.2
+                self._tcp.context.drop(Reason.TCP_SEQUENCE)
+                self._acknowledge_again()
+                return False
+            if advance < 0:
+                return True
             self._release(sender.acknowledge(tcp.acknowledgment, now))
             self._retransmit_at = now + sender.rto if sender.in_flight else inf
             if sender.fin_sent and not sender.in_flight:
@@ -297,8 +301,6 @@ class TcpFlow:
                     self.fire(states.TIME_OVER)
                     return False
         window = tcp.window << sender.scale
-        if advance < 0:
-            return True
         changed = window != sender.window
         # SND.WL1 and SND.WL2 keep an old segment from moving the window back
         newer = diff(tcp.sequence, sender.wl1)
@@ -335,7 +337,8 @@ class TcpFlow:
             self._tcp.context.drop(Reason.TCP_MEMORY)
             self._ack_now = True
             return
-        data = buf[tcp.start : tcp.end] if size < COPY_BELOW else memoryview(buf)[tcp.start : tcp.end]
+        copy = size < COPY_BELOW or size < len(buf) >> 1
+        data = buf[tcp.start : tcp.end] if copy else memoryview(buf)[tcp.start : tcp.end]
         held = receiver.queued
         ready = receiver.accept(tcp.sequence, data, self._tcp.context.config.limits.tcp_reassembly_segments)
         taken = sum(map(len, ready)) if ready else 0
@@ -375,10 +378,13 @@ class TcpFlow:
 
     def stream_sent(self, count: int) -> None:
         """The host's socket took bytes."""
-        self.receiver.unsent -= count
+        receiver = self.receiver
+        receiver.unsent -= count
         self._release(count)
-        self._check_up_drained()
-        self.touch()
+        if self._state[2] is states.FIN_SEEN:
+            self._check_up_drained()
+        if receiver.window_opens(self._own_mss, self._window_limit()):
+            self._acknowledge_again()
 
     def stream_ended(self) -> None:
         """The host will send no more."""
@@ -438,9 +444,10 @@ class TcpFlow:
             return
         now = self._tcp.context.now
         if state is not states.SYN_ACK_SENT:  # until the guest has the SYN-ACK, nothing else has a meaning
-            if state is states.ESTABLISHED:
+            if state is states.ESTABLISHED and (self.sender.unsent or self.sender.ended):
                 self._send_data(now)
-            self._send_ack(now)
+            if self._ack_now or self.receiver.acknowledged != self.receiver.next:
+                self._send_ack(now)
         if self._awaits_budget and self._budget():
             self._awaits_budget = False
             self._tcp.context.out.actions.append(ResumeStream(self.socket))
@@ -467,9 +474,8 @@ class TcpFlow:
     def _send_ack(self, now: float) -> None:
         receiver = self.receiver
         if not self._ack_now:
-            pending = diff(receiver.next, receiver.acknowledged)
-            if pending < 2 * self._own_mss and not receiver.window_opens(self._own_mss, self._window_limit()):
-                if pending and self._ack_due == inf:
+            if diff(receiver.next, receiver.acknowledged) < 2 * self._own_mss:
+                if self._ack_due == inf:
                     self._ack_due = now + DELAYED_ACK
                 return
         options = b""
@@ -514,9 +520,13 @@ class TcpFlow:
     # time
 
     def _arm(self) -> None:
-        idle = self._active + self._tcp.context.config.limits.tcp_keepalive + self._probes * KEEPALIVE_INTERVAL
-        deadline = min(self._ack_due, self._retransmit_at, self._time_wait_at, idle)
-        self._tcp.context.timers.arm(self, deadline)
+        """Have `expire` called in time; it may come early, which costs less than to move a deadline for each packet."""
+        due = self._ack_due if self._ack_due < self._retransmit_at else self._retransmit_at
+        if due < self.deadline:
+            self._tcp.context.timers.arm(self, due)
+
+    def _idle_deadline(self) -> float:
+        return self._active + self._tcp.context.config.limits.tcp_keepalive + self._probes * KEEPALIVE_INTERVAL
 
     def expire(self) -> None:
         """A deadline armed by `_arm` has passed."""
@@ -526,14 +536,14 @@ class TcpFlow:
             return
         if self._ack_due <= now:
             self._ack_due = inf
-            self._ack_now = True
+            self._acknowledge_again()
         if self._retransmit_at <= now:
             self._retransmission_timeout(now)
-        elif now - self._active >= self._tcp.context.config.limits.tcp_keepalive + self._probes * KEEPALIVE_INTERVAL:
+        elif self._idle_deadline() <= now:
             self._probe_silent_guest()
         if self._state[0] is not states.GONE:
-            self.touch()
-            self._arm()
+            due = min(self._ack_due, self._retransmit_at, self._time_wait_at, self._idle_deadline())
+            self._tcp.context.timers.arm(self, due)
 
     def _retransmission_timeout(self, now: float) -> None:
         sender = self.sender
