@@ -95,6 +95,21 @@ def test_fins_that_cross_are_both_acknowledged() -> None:
     assert not pair.host.stream.aborted
 
 
+def test_after_fins_that_crossed_a_lost_acknowledgment_is_given_again() -> None:
+    """From CLOSING comes TIME-WAIT (RFC 9293, 3.10.7.4): the guest's ACK of our FIN does not tell that it got ours."""
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.host.end(pair.host.stream)
+    pair.settle()
+    peer.take()
+    peer.send(FIN | ACK)  # before our FIN arrives; the answer to it gets lost
+    peer.send(sequence=peer.sequence + 1, acknowledgment=peer.expected + 1)
+    answers = peer.send(FIN | ACK, acknowledgment=peer.expected + 1)
+
+    assert [(one.flags, one.acknowledgment) for one in answers] == [(ACK, peer.sequence + 1)]
+
+
 @pytest.mark.parametrize("acknowledged_first", [False, True])
 def test_a_repeated_fin_is_acknowledged_again(acknowledged_first: bool) -> None:
     """The last ACK may get lost: for `tcp_linger` seconds the guest gets it again, and no reset."""
