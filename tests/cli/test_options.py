@@ -1,0 +1,128 @@
+"""The command line of `sansnet run`."""
+
+from __future__ import annotations
+
+import pytest
+
+from sansnet_cli.options import RunOptions, UsageProblem, parse_run
+from sansnet_core.addresses import parse
+
+FOUR = parse("10.0.0.1")
+SIX = parse("2001:db8::1")
+
+
+@pytest.fixture(autouse=True)
+def _shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHELL", "/bin/example")
+
+
+def test_nothing_means_the_users_shell_and_the_defaults() -> None:
+    assert parse_run([]) == parse_run(["--"]) == RunOptions(command=("/bin/example",))
+
+
+def test_without_a_shell_in_the_environment_there_is_still_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SHELL")
+    assert parse_run([]).command == ("/bin/sh",)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["ls"], ("ls",)),
+        (["--", "ls", "-la"], ("ls", "-la")),
+        (["ls", "-la", "-4"], ("ls", "-la", "-4")),
+        (["ls", "--help"], ("ls", "--help")),
+        (["-v", "ls", "-v"], ("ls", "-v")),
+        (["-m", "1500", "--", "-odd-", "x"], ("-odd-", "x")),
+        (["sh", "-c", "echo", "--", "x"], ("sh", "-c", "echo", "--", "x")),
+        (["--", "--", "x"], ("--", "x")),
+        (["env", "--", "x"], ("env", "--", "x")),
+        (["--dns=none", "ls"], ("ls",)),
+    ],
+)
+def test_the_command_begins_at_the_first_word_that_is_no_option(arguments: list[str], command: tuple[str, ...]) -> None:
+    assert parse_run(arguments).command == command
+
+
+def test_options_after_the_command_are_the_commands() -> None:
+    assert parse_run(["ls", "-v"]) == RunOptions(command=("ls", "-v"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["-4"], {"families": frozenset({4})}),
+        (["--ipv6-only"], {"families": frozenset({6})}),
+        (["-a", "10.0.0.1/24", "--address", "2001:db8::1"], {"own": ((FOUR, 24), (SIX, None))}),
+        (["-a", "10.0.0.1", "-n", "255.255.240.0"], {"own": ((FOUR, None),), "netmask": 20}),
+        (["--netmask=24"], {"netmask": 24}),
+        (["-g", "2001:db8::1", "--gateway=10.0.0.1"], {"gateways": (SIX, FOUR)}),
+        (["-m1400"], {"mtu": 1400}),
+        (["--mtu", "68"], {"mtu": 68}),
+        (["-i", "eth0", "-I", "guest0"], {"interface": "eth0", "ifname": "guest0"}),
+        (["-o", "10.0.0.1", "--outbound", "2001:db8::1"], {"outbound": (FOUR, SIX)}),
+        (["--map-host-loopback", "10.0.0.1"], {"map_host_loopback": (FOUR,)}),
+        (["--dns-forward", "10.0.0.1", "--dns-host", "127.0.0.53"], {
+            "dns_forward": (FOUR,), "dns_host": (parse("127.0.0.53"),)
+        }),
+        (["-D", "10.0.0.1", "-D", "2001:db8::1"], {"dns": (FOUR, SIX)}),
+        (["-D", "none", "-S", "none"], {"dns": (), "search": ()}),
+        (["-S", "a.example", "--search", "b.example."], {"search": ("a.example", "b.example.")}),
+        (["-H", "host-1.example"], {"hostname": "host-1.example"}),
+        (["--ns-mac-addr", "02:00:00:00:00:0a"], {"mac": bytes.fromhex("02000000000a")}),
+        (["-p", "x.pcap"], {"pcap": "x.pcap"}),
+        (["--no-tcp", "--no-udp", "--no-icmp"], {"tcp": False, "udp": False, "icmp": False}),
+        (["--no-dhcp", "--no-ndp", "--no-config", "--verbose"], {
+            "dhcp": False, "ndp": False, "configure": False, "verbose": True
+        }),
+        (["--verb"], {"verbose": True}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_each_option_is_understood(arguments: list[str], expected: dict[str, object]) -> None:
+    assert parse_run([*arguments, "ls"]) == RunOptions(command=("ls",), **expected)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-4", "-6"], ["-4", "-6"]),
+        (["-a", "10.0.0.1/24", "-n", "24"], ["-n", "-a"]),
+        (["-a", "10.0.0.1", "-a", "10.0.0.2"], ["-a", "IPv4"]),
+        (["-g", "fe80::1", "-g", "fe80::2"], ["-g", "IPv6"]),
+        (["-a", "10.0.0.1/0"], ["-a", "10.0.0.1/0", "between 1 and 32"]),
+        (["-a", "2001:db8::/129"], ["-a", "between 1 and 128"]),
+        (["-a", "fe80::1%eth0"], ["-a", "fe80::1%eth0"]),
+        (["-a", "224.0.0.1"], ["-a", "224.0.0.1"]),
+        (["-g", "255.255.255.255"], ["-g", "255.255.255.255"]),
+        (["-n", "0.0.0.255"], ["-n", "0.0.0.255"]),
+        (["-n", "0"], ["-n", "'0'"]),
+        (["-m", "67"], ["-m", "67", "68"]),
+        (["-m", "1_400"], ["-m", "1_400"]),
+        (["-6", "-m", "1279"], ["-m 1279", "1280"]),
+        (["-D", "none", "-D", "10.0.0.1"], ["-D"]),
+        (["-S", "a..b"], ["-S", "a..b"]),
+        (["-H", ""], ["-H", "1 to 64"]),
+        (["-I", "lo"], ["-I", "lo"]),
+        (["-I", "eth%d"], ["-I", "eth%d"]),
+        (["--ns-mac-addr", "00:00:00:00:00:00"], ["--ns-mac-addr"]),
+        (["--dns-host", "::"], ["--dns-host"]),
+        (["-m"], ["-m"]),
+        (["--no"], ["--no"]),
+        (["-Z"], ["-Z"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_bad_option_is_named_in_one_sentence(arguments: list[str], words: list[str]) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        parse_run(arguments)
+    assert all(word in str(caught.value) for word in words), caught.value
+    assert "\n" not in str(caught.value)
+
+
+def test_help_and_version_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    for option, text in (("--help", "--map-host-loopback ADDR"), ("-h", "--no-config"), ("--version", "sansnet 0.1.0")):
+        with pytest.raises(SystemExit) as caught:
+            parse_run([option])
+        assert caught.value.code == 0
+        assert text in capsys.readouterr().out

@@ -1,0 +1,238 @@
+"""What a guest gets, from what was asked and what the host has."""
+
+from __future__ import annotations
+
+import pytest
+
+from sansnet_cli.options import RunOptions, parse_run
+from sansnet_cli.plan import Setup, make_plan
+from sansnet_core import Ipv4Config, Ipv6Config
+from sansnet_core.addresses import parse
+from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Resolvers, Route, Uplink
+from sansnet_trio.namespace import GuestPlan
+
+UPLINK4 = Uplink(
+    interface="wlan0",
+    addresses=(InterfaceAddress(parse("10.0.0.2"), 24), InterfaceAddress(parse("10.0.0.3"), 24)),
+    routes=(
+        Route(destination=bytes(4), prefix_length=0, gateway=parse("10.0.0.1"), metric=600),
+        Route(destination=parse("10.0.0.0"), prefix_length=24),
+    ),
+)
+UPLINK6 = Uplink(
+    interface="eth6",
+    addresses=(InterfaceAddress(parse("2001:db8::2"), 64),),
+    routes=(Route(destination=bytes(16), prefix_length=0, gateway=parse("fe80::99"), metric=1024),),
+)
+RESOLVERS = Resolvers(
+    nameservers=(parse("192.0.2.53"), parse("2001:db8::53")), search=("a.example", "."), options=("rotate",)
+)
+HOST = HostInfo(ipv4=UPLINK4, ipv6=UPLINK6, resolvers=RESOLVERS)
+NOTHING = HostInfo()
+
+
+def plan(*arguments: str, host: HostInfo = HOST) -> tuple[GuestPlan, Setup]:
+    options: RunOptions = parse_run([*arguments, "true"])
+    return make_plan(options, host)
+
+
+def resolved_by(*servers: str) -> HostInfo:
+    return HostInfo(ipv4=UPLINK4, ipv6=UPLINK6, resolvers=Resolvers(nameservers=tuple(map(parse, servers))))
+
+
+def test_the_host_is_copied() -> None:
+    guest, setup = plan()
+    assert guest == GuestPlan(
+        interface="wlan0",
+        addresses=UPLINK4.addresses + UPLINK6.addresses,
+        routes=UPLINK4.routes + UPLINK6.routes,
+        resolv_conf=(
+            "# made by sansnet\nnameserver 192.0.2.53\nnameserver 2001:db8::53\nsearch a.example\noptions rotate\n"
+        ),
+    )
+    config = setup.config
+    assert config.ipv4 == Ipv4Config(address=parse("10.0.0.2"), prefix_length=24, gateway=parse("10.0.0.1"))
+    assert config.ipv6 == Ipv6Config(address=parse("2001:db8::2"), gateway=parse("fe80::99"))
+    assert (config.dns_servers, config.dns_search) == (RESOLVERS.nameservers, ("a.example",))
+    assert (config.dns_forward, config.map_host_loopback) == ((), ())
+    assert not config.router_advertisements
+    assert (setup.interface, setup.warnings) == ("eth6", ())
+
+
+def test_a_host_without_a_network_gives_link_local_addresses() -> None:
+    guest, setup = plan(host=NOTHING)
+    assert guest.interface == "tap0"
+    assert guest.addresses == (InterfaceAddress(parse("169.254.2.1"), 16),)
+    assert guest.routes == (
+        Route(destination=bytes(4), prefix_length=0, gateway=parse("169.254.2.2")),
+        Route(destination=bytes(16), prefix_length=0, gateway=parse("fe80::1")),
+    )
+    assert setup.config.ipv6 == Ipv6Config(address=None, gateway=parse("fe80::1"))
+    assert setup.interface is None
+    assert len(setup.warnings) == 1
+
+
+def test_a_family_that_only_the_guest_has_is_link_local() -> None:
+    guest, _ = plan(host=HostInfo(ipv4=UPLINK4, resolvers=RESOLVERS))
+    assert guest.addresses == UPLINK4.addresses
+    assert guest.routes[-1] == Route(destination=bytes(16), prefix_length=0, gateway=parse("fe80::1"))
+
+
+def test_given_addresses_leave_nothing_of_the_hosts() -> None:
+    guest, setup = plan("-a", "172.16.0.2/16", "-g", "172.16.0.1", "-a", "2001:db8:7::2", "-g", "2001:db8:7::1")
+    assert guest.addresses == (InterfaceAddress(parse("172.16.0.2"), 16), InterfaceAddress(parse("2001:db8:7::2"), 64))
+    assert guest.routes == (
+        Route(destination=bytes(4), prefix_length=0, gateway=parse("172.16.0.1")),
+        Route(destination=bytes(16), prefix_length=0, gateway=parse("2001:db8:7::1")),
+    )
+    assert setup.config.ipv6 == Ipv6Config(address=parse("2001:db8:7::2"), gateway=parse("fe80::1"))
+
+
+def test_a_gateway_outside_the_network_is_reached_by_a_route_of_its_own() -> None:
+    guest, _ = plan("-4", "-a", "172.16.0.2/32")
+    assert guest.routes == (
+        Route(destination=parse("10.0.0.1"), prefix_length=32),
+        Route(destination=bytes(4), prefix_length=0, gateway=parse("10.0.0.1")),
+    )
+
+
+def test_a_given_gateway_keeps_the_addresses_and_drops_the_routes() -> None:
+    guest, _ = plan("-4", "-g", "10.0.0.254")
+    assert guest.addresses == UPLINK4.addresses
+    assert guest.routes == (Route(destination=bytes(4), prefix_length=0, gateway=parse("10.0.0.254")),)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "length"),
+    [
+        (["-a", "172.16.0.2"], 16),
+        (["-a", "10.9.0.2"], 8),
+        (["-a", "192.0.2.2"], 24),
+        (["-a", "10.9.0.2", "-n", "255.255.0.0"], 16),
+        (["-n", "20"], 20),
+    ],
+)
+def test_where_the_mask_comes_from(arguments: list[str], length: int) -> None:
+    guest, setup = plan("-4", *arguments)
+    [own] = guest.addresses
+    assert own.prefix_length == length
+    assert setup.config.ipv4 is not None
+    assert setup.config.ipv4.prefix_length == length
+
+
+def test_a_host_without_a_gateway_still_has_a_dhcp_server() -> None:
+    direct = Uplink(
+        interface="wg0",
+        addresses=(InterfaceAddress(parse("10.0.0.2"), 32),),
+        routes=(Route(destination=bytes(4), prefix_length=0),),
+    )
+    guest, setup = plan("-4", host=HostInfo(ipv4=direct, resolvers=RESOLVERS))
+    assert guest.routes == direct.routes
+    assert setup.config.ipv4 == Ipv4Config(address=parse("10.0.0.2"), prefix_length=32, gateway=parse("169.254.2.2"))
+
+
+def test_one_family_alone() -> None:
+    guest, setup = plan("-4")
+    assert not guest.ipv6
+    assert setup.config.ipv6 is None
+    assert guest.resolv_conf is not None
+    assert "2001:" not in guest.resolv_conf
+    guest, setup = plan("-6")
+    assert guest.ipv6
+    assert setup.config.ipv4 is None
+    assert guest.interface == "wlan0"
+
+
+def test_a_small_mtu_turns_ipv6_off_with_a_warning() -> None:
+    guest, setup = plan("-m", "1279")
+    assert (guest.mtu, guest.ipv6, setup.config.ipv6) == (1279, False, None)
+    assert len(setup.warnings) == 1
+    assert plan("-m", "1279", "-4")[1].warnings == ()
+
+
+def test_a_kernel_without_ipv6() -> None:
+    host = HostInfo(ipv4=UPLINK4, has_ipv6=False, resolvers=RESOLVERS)
+    assert plan(host=host)[1].config.ipv6 is None
+    with pytest.raises(HostError, match="no IPv6"):
+        plan("-6", host=host)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-4", "-a", "2001:db8::1"],
+        ["-6", "-g", "10.0.0.1"],
+        ["-6", "-o", "10.0.0.1"],
+        ["-4", "--map-host-loopback", "2001:db8::1"],
+        ["-6", "--dns-forward", "10.0.0.1"],
+        ["-a", "10.0.0.1"],
+        ["-g", "10.0.0.2"],
+    ],
+)
+def test_what_does_not_fit_together_is_an_error(arguments: list[str]) -> None:
+    with pytest.raises(HostError):
+        plan(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("servers", "forward", "advertised"),
+    [
+        (["127.0.0.53"], [("10.0.0.1", "127.0.0.53")], ["10.0.0.1"]),
+        (["0.0.0.0"], [("10.0.0.1", "127.0.0.1")], ["10.0.0.1"]),
+        (["10.0.0.3"], [("10.0.0.1", "10.0.0.3")], ["10.0.0.1"]),
+        (["::1"], [("fe80::99", "::1")], ["fe80::99"]),
+        (["127.0.0.1", "::1"], [("10.0.0.1", "127.0.0.1"), ("fe80::99", "::1")], ["10.0.0.1", "fe80::99"]),
+        (["192.0.2.1", "127.0.0.1"], [("10.0.0.1", "127.0.0.1")], ["10.0.0.1", "192.0.2.1"]),
+    ],
+)
+def test_a_resolver_that_the_guest_cannot_reach_is_at_the_gateway(
+    servers: list[str], forward: list[tuple[str, str]], advertised: list[str]
+) -> None:
+    _, setup = plan(host=resolved_by(*servers))
+    assert setup.config.dns_forward == tuple((parse(match), parse(server)) for match, server in forward)
+    assert setup.config.dns_servers == tuple(map(parse, advertised))
+
+
+def test_a_link_local_server_is_written_with_the_guests_interface() -> None:
+    guest, _ = plan("-I", "eth7", host=resolved_by("::1"))
+    assert guest.resolv_conf is not None
+    assert "nameserver fe80::99%eth7\n" in guest.resolv_conf
+
+
+def test_dns_forward_and_dns_host() -> None:
+    _, setup = plan("--dns-forward", "192.0.2.99")
+    assert setup.config.dns_forward == ((parse("192.0.2.99"), parse("192.0.2.53")),)
+    assert setup.config.dns_servers[0] == parse("192.0.2.99")
+    _, setup = plan("--dns-host", "192.0.2.98")
+    assert setup.config.dns_forward == ((parse("10.0.0.1"), parse("192.0.2.98")),)
+    _, setup = plan("--dns-forward", "192.0.2.99", "--dns-host", "192.0.2.98", "-D", "192.0.2.97")
+    assert setup.config.dns_forward == ((parse("192.0.2.99"), parse("192.0.2.98")),)
+    assert setup.config.dns_servers == (parse("192.0.2.97"),)
+    with pytest.raises(HostError, match="--dns-host"):
+        plan("--dns-forward", "192.0.2.99", host=resolved_by("2001:db8::53"))
+
+
+def test_given_servers_replace_the_hosts_even_on_loopback() -> None:
+    _, setup = plan("-D", "192.0.2.97", host=resolved_by("127.0.0.53"))
+    assert (setup.config.dns_forward, setup.config.dns_servers) == ((), (parse("192.0.2.97"),))
+
+
+def test_none_is_none() -> None:
+    guest, setup = plan("-D", "none", "-S", "none")
+    assert guest.resolv_conf == "# made by sansnet\noptions rotate\n"
+    assert (setup.config.dns_servers, setup.config.dns_search, setup.warnings) == ((), (), ())
+
+
+def test_the_rest_is_passed_on() -> None:
+    guest, setup = plan(
+        "-H", "visitor.example", "--ns-mac-addr", "02:00:00:00:00:01", "--no-config",
+        "--no-tcp", "--no-udp", "--no-icmp", "--no-dhcp", "--no-ndp",
+        "-o", "192.0.2.1", "-o", "2001:db8::1", "--map-host-loopback", "192.0.2.254",
+    )  # fmt: skip
+    config = setup.config
+    assert (guest.hostname, guest.mac, guest.configure) == ("visitor.example", config.guest_mac, False)
+    assert (config.hostname, config.fqdn) == ("visitor.example", "visitor.example")
+    assert not any((config.tcp, config.udp, config.icmp, config.dhcp, config.dhcp6, config.ndp))
+    assert config.router_advertisements
+    assert (config.outbound4, config.outbound6) == (parse("192.0.2.1"), parse("2001:db8::1"))
+    assert config.map_host_loopback == (parse("192.0.2.254"),)

@@ -1,0 +1,227 @@
+"""What is read from the host, as a model for guests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sansnet_core import addresses
+from sansnet_trio.hostinfo import (
+    HostError,
+    HostInfo,
+    InterfaceAddress,
+    Resolvers,
+    Route,
+    parse_resolv_conf,
+    read_host,
+    read_resolvers,
+)
+from tests.lab.namespaces import Namespace, held_namespace
+
+
+def packed(text: str) -> bytes:
+    return addresses.parse(text)
+
+
+def own(text: str) -> InterfaceAddress:
+    address, _, length = text.partition("/")
+    return InterfaceAddress(packed(address), int(length))
+
+
+def route(destination: str, gateway: str | None = None, *, metric: int = 0, on_link: bool = False) -> Route:
+    address, _, length = destination.partition("/")
+    return Route(
+        destination=packed(address),
+        prefix_length=int(length),
+        gateway=packed(gateway) if gateway else None,
+        metric=metric,
+        on_link=on_link,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", Resolvers()),
+        ("# nameserver 192.0.2.1\n; search x\n", Resolvers()),
+        ("nameserver 192.0.2.1\nnameserver\t2001:db8::1  # no\n", ("192.0.2.1", "2001:db8::1")),
+        ("nameserver fe80::1%eth0\n", ("fe80::1",)),
+        ("nameserver nonsense\nnameserver\nnameserver 192.0.2.1", ("192.0.2.1",)),
+        ("domain a.example b.example\n", Resolvers(search=("a.example",))),
+        ("domain a.example\nsearch b.example c.example\n", Resolvers(search=("b.example", "c.example"))),
+        ("options ndots:2 edns0\noptions rotate\n", Resolvers(options=("ndots:2", "edns0", "rotate"))),
+    ],
+)
+def test_resolv_conf_is_understood(text: str, expected: Resolvers | tuple[str, ...]) -> None:
+    if isinstance(expected, tuple):
+        expected = Resolvers(nameservers=tuple(map(packed, expected)))
+    assert parse_resolv_conf(text) == expected
+
+
+def test_a_missing_resolv_conf_is_an_empty_one(tmp_path: Path) -> None:
+    assert read_resolvers(str(tmp_path / "missing")) == Resolvers()
+
+
+@pytest.fixture
+def host() -> Iterator[Namespace]:
+    with held_namespace() as namespace:
+        namespace.shell(
+            """
+            sysctl -qw net.ipv6.conf.default.accept_dad=0
+            ip link set lo up
+            ip link add one type veth peer name one-peer
+            ip link add two type veth peer name two-peer
+            ip link set one-peer up
+            ip link set two-peer up
+            """
+        )
+        yield namespace
+
+
+def read(host: Namespace, interface: str | None = None) -> HostInfo:
+    return host.call(lambda: read_host(interface))
+
+
+@pytest.mark.kernel
+def test_a_host_without_a_network_has_no_templates(host: Namespace) -> None:
+    info = read(host)
+    assert (info.ipv4, info.ipv6) == (None, None)
+
+
+@pytest.mark.kernel
+def test_the_interface_of_the_default_route_is_the_template(host: Namespace) -> None:
+    host.shell(
+        """
+        ip address add 10.1.0.2/24 dev one
+        ip address add 10.2.0.2/24 dev two
+        ip address add 10.2.0.3/24 dev two
+        ip link set one up
+        ip link set two up
+        ip route add default via 10.2.0.1 metric 50
+        ip route add 10.9.0.0/16 via 10.2.0.1
+        """
+    )
+    uplink = read(host).ipv4
+    assert uplink is not None
+    assert uplink.interface == "two"
+    assert uplink.addresses == (own("10.2.0.2/24"), own("10.2.0.3/24"))
+    assert set(uplink.routes) == {
+        route("0.0.0.0/0", "10.2.0.1", metric=50),
+        route("10.9.0.0/16", "10.2.0.1"),
+        route("10.2.0.0/24"),
+    }
+    assert uplink.gateway == packed("10.2.0.1")
+
+
+@pytest.mark.kernel
+def test_each_family_has_its_own_template(host: Namespace) -> None:
+    host.shell(
+        """
+        ip address add 10.1.0.2/24 dev one
+        ip address add 2001:db8::2/64 dev two
+        ip address add fd00::3/64 dev two preferred_lft 0
+        ip link set one up
+        ip link set two up
+        ip route add default via 10.1.0.1
+        ip -6 route add default via fe80::1 dev two
+        """
+    )
+    info = read(host)
+    assert info.ipv4 is not None
+    assert info.ipv6 is not None
+    assert (info.ipv4.interface, info.ipv6.interface) == ("one", "two")
+    assert info.ipv6.addresses == (own("2001:db8::2/64"),)
+    assert info.ipv6.gateway == packed("fe80::1")
+    assert packed("fe80::") not in {route.destination for route in info.ipv6.routes}
+
+
+@pytest.mark.kernel
+def test_without_a_default_route_any_route_will_do(host: Namespace) -> None:
+    host.shell("ip address add 10.1.0.2/24 dev one; ip link set one up")
+    uplink = read(host).ipv4
+    assert uplink is not None
+    assert (uplink.interface, uplink.gateway) == ("one", None)
+
+
+@pytest.mark.kernel
+def test_link_local_addresses_alone_are_no_network(host: Namespace) -> None:
+    host.shell("ip link set one up; ip route add default dev one; ip -6 route add default via fe80::1 dev one")
+    info = read(host)
+    assert (info.ipv4, info.ipv6) == (None, None)
+
+
+@pytest.mark.kernel
+def test_a_point_to_point_interface_has_one_address_and_no_gateway(host: Namespace) -> None:
+    host.shell("ip address add 10.1.0.2 peer 10.1.0.1/24 dev one; ip link set one up; ip route add default dev one")
+    uplink = read(host).ipv4
+    assert uplink is not None
+    assert uplink.addresses == (own("10.1.0.2/32"),)
+    assert uplink.gateway is None
+    assert route("0.0.0.0/0") in uplink.routes
+
+
+@pytest.mark.kernel
+def test_a_gateway_may_be_on_link_although_no_route_says_so(host: Namespace) -> None:
+    host.shell(
+        "ip address add 10.1.0.2/32 dev one; ip link set one up; ip route add default via 172.16.0.1 dev one onlink"
+    )
+    uplink = read(host).ipv4
+    assert uplink is not None
+    assert uplink.routes == (route("0.0.0.0/0", "172.16.0.1", on_link=True),)
+
+
+@pytest.mark.kernel
+def test_the_heaviest_path_of_a_multipath_route_counts(host: Namespace) -> None:
+    host.shell(
+        """
+        ip address add 10.1.0.2/24 dev one
+        ip address add 10.2.0.2/24 dev two
+        ip link set one up
+        ip link set two up
+        ip route add default nexthop via 10.1.0.1 weight 1 nexthop via 10.2.0.1 weight 5
+        """
+    )
+    uplink = read(host).ipv4
+    assert uplink is not None
+    assert (uplink.interface, uplink.gateway) == ("two", packed("10.2.0.1"))
+
+
+@pytest.mark.kernel
+def test_routes_that_a_guest_cannot_have_are_left_out(host: Namespace) -> None:
+    host.shell(
+        """
+        ip address add 10.1.0.2/24 dev one
+        ip link set one up
+        ip route add default via 10.1.0.1
+        ip route add unreachable 10.5.0.0/16
+        ip route add 10.6.0.0/16 via 10.1.0.1 tos 0x10
+        ip route add 10.7.0.0/16 via 10.1.0.1 table 100
+        """
+    )
+    uplink = read(host).ipv4
+    assert uplink is not None
+    assert set(uplink.routes) == {route("0.0.0.0/0", "10.1.0.1"), route("10.1.0.0/24")}
+
+
+@pytest.mark.kernel
+def test_an_interface_may_be_named(host: Namespace) -> None:
+    host.shell(
+        """
+        ip address add 10.1.0.2/24 dev one
+        ip address add 10.2.0.2/24 dev two
+        ip link set one up
+        ip link set two up
+        ip route add default via 10.2.0.1
+        """
+    )
+    info = read(host, "one")
+    assert info.ipv4 is not None
+    assert (info.ipv4.interface, info.ipv4.addresses, info.ipv6) == ("one", (own("10.1.0.2/24"),), None)
+
+
+@pytest.mark.kernel
+def test_an_unknown_interface_is_an_error_that_lists_the_others(host: Namespace) -> None:
+    with pytest.raises(HostError, match=r"no interface 'three'.*one-peer, one, two-peer, two"):
+        read(host, "three")
