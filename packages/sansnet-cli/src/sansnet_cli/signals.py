@@ -5,7 +5,8 @@ it and us: passed on, they would reach it twice. Signals sent by a process reach
 tells which is which (si_code), but not to an ordinary handler: hence a signalfd(2).
 
 SIGTSTP keeps its default action: Ctrl-Z stops both. An interactive shell as the command makes process groups of its
-own; if it stops itself (`suspend`), nobody else would know, so we stop too, and let it go on when we do.
+own; if it stops itself (`suspend`), the shell above us would not know, so we stop too, and let it go on when we do.
+Without a terminal there is no such shell.
 """
 
 from __future__ import annotations
@@ -63,6 +64,14 @@ def _follow(guest: Guest[Any]) -> None:
         if os.waitid(os.P_PID, guest.pid, os.WSTOPPED | os.WNOHANG) is None:
             return
         group = os.getpgid(guest.pid)
-        if group != os.getpgrp():
+        if group != os.getpgrp() and _has_terminal():
             os.kill(os.getpid(), signal.SIGSTOP)
             os.killpg(group, signal.SIGCONT)
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
