@@ -86,7 +86,7 @@ def test_files_pass_whole_when_the_guest_has_no_segmentation_offload(
 def test_iperf3_moves_bytes(lab: Lab, mtu: int, direction: list[str], streams: int) -> None:
     server = SERVER6 if streams == 1 else SERVER4
     command = ["iperf3", "--client", server, "--port", str(IPERF_PORT), "--time", "2", "--json"]
-    with lab.iperf3_server(IPERF_PORT), lab.guest("--mtu", str(mtu)) as guest:
+    with lab.iperf3_server(server, IPERF_PORT), lab.guest("--mtu", str(mtu)) as guest:
         report = json.loads(guest.run(*command, "--parallel", str(streams), *direction).stdout)
     moved = [stream["receiver"]["bytes"] for stream in report["end"]["streams"]]
     assert len(moved) == streams
@@ -96,7 +96,7 @@ def test_iperf3_moves_bytes(lab: Lab, mtu: int, direction: list[str], streams: i
 @pytest.mark.parametrize("direction", [[], ["--reverse"]], ids=["up", "down"])
 def test_iperf3_sees_little_loss_of_datagrams_at_a_moderate_rate(guest: Guest, lab: Lab, direction: list[str]) -> None:
     command = ["iperf3", "--client", SERVER4, "--port", str(IPERF_PORT), "--time", "2", "--json", "--udp"]
-    with lab.iperf3_server(IPERF_PORT):
+    with lab.iperf3_server(SERVER4, IPERF_PORT):
         report = json.loads(guest.run(*command, "--bitrate", "5M", "--length", "1200", *direction).stdout)
     assert report["end"]["sum"]["packets"] > 900
     assert report["end"]["sum"]["lost_percent"] < 5

@@ -155,9 +155,10 @@ class Lab:
             yield
 
     @contextmanager
-    def iperf3_server(self, port: int) -> Iterator[None]:
+    def iperf3_server(self, address: str, port: int) -> Iterator[None]:
         """Serve iperf3 upstream."""
-        command = self.upstream.command("iperf3", "--server", "--forceflush", "--port", str(port))
+        # Not any address: its answers over UDP would come from the one that is nearest to the client.
+        command = self.upstream.command("iperf3", "-s", "--forceflush", "--bind", address, "--port", str(port))
         with running(command, stdout=subprocess.PIPE) as server:
             assert server.stdout is not None
             while not server.stdout.readline().startswith("Server listening"):

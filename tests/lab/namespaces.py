@@ -119,8 +119,9 @@ class Namespace:
         return stream
 
     def counter(self, protocol: str, name: str) -> int:
-        """A counter of this namespace's own stack, as in /proc/net/snmp."""
-        with open(f"/proc/{self.pid}/net/snmp") as file:
+        """A counter of this namespace's own stack: `Tcp` and others of /proc/net/snmp, or `TcpExt`."""
+        table = "netstat" if protocol.endswith("Ext") else "snmp"
+        with open(f"/proc/{self.pid}/net/{table}") as file:
             lines = [line.split() for line in file if line.startswith(f"{protocol}:")]
         return int(dict(zip(lines[0], lines[1], strict=True))[name])
 
