@@ -36,7 +36,7 @@ from sansnet_trio.sockets import HostSockets
 __all__ = ["Driver", "DriverStatistics"]
 
 _BATCH: Final = 64
-"""Frames of one read. Whatever does not fit comes with the next round."""
+"""Most frames of one read. Whatever does not fit comes with the next round."""
 
 _MAX_ROUNDS: Final = 64
 _SLICE: Final = 0.005
@@ -188,9 +188,10 @@ class Driver:
     def _spin(self) -> list[tuple[int, int]]:
         """Wait a moment for the answer to what was just sent, where answers do come at once.
 
-        Going to sleep and being woken costs 30 us of processor time, and 40 us of delay: one byte to and fro over a
-        socket took 60 us without this and 17 us with it. Others that want the processor get it. After some waits in
-        vain it is tried only now and then.
+        Going to sleep and being woken costs 30 us of processor time, and 40 us of delay. Medians with a guest in a
+        namespace, on two busy processors, without and with this: a byte to and fro over TCP 82 to 109 and 61 to 79 us;
+        connect, a byte to and fro, close 529 to 784 and 406 to 503 us. Others that want the processor get it, and after
+        some waits in vain it is tried only now and then.
         """
         if self._misses > _MAX_MISSES and self._misses % _PROBE:
             self._misses += 1
