@@ -168,7 +168,7 @@ def test_a_host_that_does_not_read_stops_the_guest_which_never_retransmits(guest
         while piece := far.recv(MEBIBYTE):
             digest.update(piece)
     assert digest.digest() == hashlib.sha256(data[:sent]).digest()
-    assert retransmissions(guest) == retransmitted
+    assert retransmissions(guest) <= retransmitted  # a loss probe with new data is no retransmission, and lowers it
 
 
 @pytest.mark.parametrize("reader", ["guest", "host"])
