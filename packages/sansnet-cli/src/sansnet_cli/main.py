@@ -52,7 +52,7 @@ def main() -> NoReturn:
         status = _complain(error, 127)
     except CommandNotExecutable as error:
         status = _complain(error, 126)
-    except SansnetError as error:
+    except (SansnetError, OSError) as error:
         status = _complain(error, 1)
     except KeyboardInterrupt:
         status = _SIGNALLED + signal.SIGINT

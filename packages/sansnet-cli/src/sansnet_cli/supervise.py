@@ -29,6 +29,11 @@ __all__ = ["supervise"]
 _GRACE: Final = 1.0
 """Seconds between SIGHUP and SIGKILL for a command whose network has gone."""
 
+_LAST_WORDS: Final = 0.5
+"""Seconds that the guest's kernel gets, at most, to send what the command left to it."""
+_QUIET: Final = 0.005
+"""Seconds without a frame after which it has no more to send."""
+
 _SECRET_SIZE: Final = 32
 
 
@@ -94,6 +99,7 @@ class _Supervisor:
         await nursery.start(self._drive, driver)
         self._guest.start()
         self._status = await self._guest.wait()
+        await _hear_out(driver, network)
         if self._options.verbose:
             report.statistics(network.statistics(), driver.statistics())
 
@@ -102,10 +108,22 @@ class _Supervisor:
         try:
             await driver.run(task_status=task_status)
         except (LinkClosed, OSError) as error:
-            self._failure = GuestError(f"the guest's interface is gone, and its command with it ({error})")
+            self._failure = GuestError(f"the guest has lost its network, so its command was ended: {error}")
             self._guest.send_signal(signal.SIGHUP)
             await trio.sleep(_GRACE)
             self._guest.send_signal(signal.SIGKILL)
+
+
+async def _hear_out(driver: Driver, network: Network) -> None:
+    """Serve the guest's kernel until it is quiet: a command may end before its last datagram or segment is sent.
+
+    The open tap keeps the guest's network namespace alive meanwhile.
+    """
+    with trio.move_on_after(_LAST_WORDS):
+        heard = -1
+        while network.statistics().tcp_held or heard != driver.statistics().frames_received:
+            heard = driver.statistics().frames_received
+            await trio.sleep(_QUIET)
 
 
 def _log_to_stderr() -> None:
