@@ -118,12 +118,14 @@ class Pair:
 
     def _outputs(self, now: float) -> None:
         while True:
-            actions = self.network.take_actions()
-            self.host.obey(actions, now)
+            orders = self.network.take_actions()
+            self.host.obey(orders, now)
             frames = [self._checked(frame) for frame in self.network.take_frames()]
             self.sent += [(now, frame) for frame in frames]
             self.down.put(frames, now)
-            if not actions and not frames:
+            more = self.network.take_actions()  # making frames may bring orders
+            self.host.obey(more, now)
+            if not (orders or frames or more):
                 break
         self.notices += self.network.take_notices()
 

@@ -1,0 +1,181 @@
+"""Any sequence of what guests and drivers may do leaves the network sane.
+
+Invariants, in words: nothing raises but `UsageError` for misuse; orders are consistent (`Host` checks them); what is
+held is bounded; when all is over and time has passed, nothing is left.
+"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from sansnet_core import LinkConfig, UsageError
+from tests.fuzz.corpus import frames, packets
+from tests.fuzz.harness import LIMITS, Harness
+from tests.sim.host import Stream
+from tests.sim.packets import ACK, FIN, IPV4, PSH, RST, SYN, TCP, URG, Segment, ethernet, glue, read_frame, read_ip
+from tests.sim.packets import read_segments as segments_of
+from tests.sim.pair import SERVER
+
+_FRAMES = frames()
+_PACKETS = packets()
+_LINKS = [
+    LinkConfig(mtu=1500, largest_frame=1514),
+    LinkConfig(mtu=1500, largest_frame=65549, vnet_header=True, checksum_offload=True, tso4=True, tso6=True, uso=True),
+]
+_PORTS = st.sampled_from([40000, 40001, 40002])
+_FLAGS = st.sampled_from(
+    [SYN, ACK, ACK, ACK | PSH, ACK | PSH, ACK | FIN, ACK | FIN, RST, RST | ACK, SYN | ACK, SYN | FIN, FIN, 0, ACK | URG]
+)
+_NEAR = st.sampled_from([0, 0, 0, 0, 0, 1, -1, 2, 10, -10, 1460, -1460, 19_999, 20_000, 70_000, 1 << 31, -(1 << 30)])
+
+
+class _Known:
+    """What a guest would know of one of its connections, to hit places near the right ones."""
+
+    def __init__(self) -> None:
+        self.sequence = 1000
+        self.seen = 0
+        self.acknowledged = 0
+
+
+class Operations(RuleBasedStateMachine):
+    """Guests, sockets and time, in any order."""
+
+    @initialize(link=st.sampled_from(_LINKS), connect=st.sampled_from([0, 0, 0, 111, None]))
+    def start(self, link: LinkConfig, connect: int | None) -> None:
+        self.harness = Harness(link, connect=connect)
+        self.known = {port: _Known() for port in (40000, 40001, 40002)}
+        check = self.harness.check
+
+        def listen(frame: bytes) -> None:
+            check(frame)
+            self._listen(frame)
+
+        self.harness.check = listen  # type: ignore[method-assign]
+
+    def _listen(self, frame: bytes) -> None:
+        read = read_frame(glue(frame), vnet=self.harness.config.link.vnet_header)
+        if read.ethertype != IPV4:
+            return
+        ip = read_ip(read)
+        for segment in segments_of(ip, read.gso_size) if ip.protocol == TCP else ():
+            known = self.known.get(segment.destination_port)
+            if known is not None:
+                known.seen = (segment.sequence + segment.size) % (1 << 32)
+                if segment.flags & ACK:
+                    known.acknowledged = segment.acknowledgment
+
+    def _segment(self, port: int, flags: int, sequence: int, acknowledgment: int, window: int, payload: bytes) -> bytes:
+        segment = Segment(
+            self.harness.guest.ipv4, port, SERVER, 80, sequence, acknowledgment, flags, window, payload,
+            mss=1460 if flags & SYN else None, scale=2 if flags & SYN else None, sack_permitted=bool(flags & SYN),
+        )  # fmt: skip
+        guest = self.harness.guest
+        return ethernet(guest.gateway_mac, guest.mac, IPV4, segment.ip().emit())
+
+    @rule(port=_PORTS)
+    def connects(self, port: int) -> None:
+        """The handshake as it should be."""
+        known = self.known[port]
+        known.sequence = (known.sequence + 100_000) % (1 << 32)
+        self.harness.receive(self._segment(port, SYN, known.sequence, 0, 65535, b""))
+        known.sequence += 1
+        self.harness.receive(self._segment(port, ACK, known.sequence, known.seen, 65535, b""))
+
+    @rule(port=_PORTS, size=st.sampled_from([1, 100, 1400]), window=st.sampled_from([0, 100, 65535]))
+    def sends(self, port: int, size: int, window: int) -> None:
+        """In-order data."""
+        known = self.known[port]
+        self.harness.receive(self._segment(port, ACK | PSH, known.sequence, known.seen, window, bytes(size)))
+        known.sequence = known.acknowledged
+
+    @rule(
+        port=_PORTS,
+        flags=_FLAGS,
+        sequence=_NEAR,
+        acknowledgment=_NEAR,
+        size=st.sampled_from([0, 0, 0, 1, 100, 1400]),
+        window=st.sampled_from([0, 1, 1000, 65535]),
+    )
+    def sends_something(
+        self, port: int, flags: int, sequence: int, acknowledgment: int, size: int, window: int
+    ) -> None:
+        """A segment near the right place."""
+        known = self.known[port]
+        place = (known.sequence + sequence) % (1 << 32)
+        number = (known.seen + acknowledgment) % (1 << 32)
+        self.harness.receive(self._segment(port, flags, place, number, window, bytes(size)))
+
+    @rule(name=st.sampled_from(sorted(_FRAMES)))
+    def sends_a_frame(self, name: str) -> None:
+        self.harness.receive(_FRAMES[name])
+
+    def _streams(self) -> list[Stream]:
+        return [one for one in self.harness.host.streams.values() if one.connected and not one.closed]
+
+    @rule(data=st.data(), size=st.sampled_from([1, 1000, 50_000]))
+    def host_sends(self, data: st.DataObject, size: int) -> None:
+        streams = [one for one in self._streams() if not one.ended]
+        if streams:
+            self.harness.host.produce(data.draw(st.sampled_from(streams)), bytes(size))
+            self.harness.outputs()
+
+    @rule(data=st.data(), what=st.sampled_from(["end", "fail", "block", "unblock"]))
+    def host_does(self, data: st.DataObject, what: str) -> None:
+        streams = self._streams()
+        if not streams:
+            return
+        stream = data.draw(st.sampled_from(streams))
+        host = self.harness.host
+        if what == "end":
+            host.end(stream)
+        elif what == "fail":
+            host.fail(stream, 104, self.harness.now)
+        else:
+            stream.blocked = what == "block"
+        self.harness.outputs()
+
+    @rule(data=st.data(), failed=st.booleans(), size=st.sampled_from([0, 1, 100, 5000, 60_000]))
+    def datagram_arrives(self, data: st.DataObject, failed: bool, size: int) -> None:
+        sockets = self.harness.open_sockets()
+        if sockets:
+            socket = data.draw(st.sampled_from(sockets))
+            self.harness.answer(socket, bytes(size), failed=failed, size=1000 if size > 1000 else 0)
+
+    @rule(seconds=st.sampled_from([0.0, 0.001, 0.3, 1.0, 10.0, 200.0, 8000.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.harness.advance(seconds)
+
+    @rule()
+    def driver_goes_back_in_time(self) -> None:
+        if self.harness.now > 0:
+            with pytest.raises(UsageError):
+                self.harness.network.handle_deadline(-1.0)
+
+    @invariant()
+    def unsent_is_bounded(self) -> None:
+        if hasattr(self, "harness"):
+            for stream in self.harness.host.streams.values():
+                assert stream.closed or len(stream.unsent) <= LIMITS.tcp_window
+
+    def teardown(self) -> None:
+        """In the end, when the guest is silent for long, nothing is left."""
+        if not hasattr(self, "harness"):
+            return
+        for stream in self._streams():
+            stream.blocked = False
+        self.harness.outputs()
+        self.harness.advance(40_000.0)
+        assert not self._streams(), "connections that outlive a guest's silence"
+        assert not self.harness.open_sockets()
+        statistics = self.harness.network.statistics()
+        assert statistics.tcp_held == 0
+
+
+Operations.TestCase.settings = settings(
+    max_examples=100, stateful_step_count=30, deadline=None, derandomize=True
+)  # fmt: skip
+TestOperations = Operations.TestCase
