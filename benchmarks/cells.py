@@ -83,6 +83,7 @@ def datagrams(direction: str, size: int) -> Cell:
 
 def measure_start(program: Program, laboratory: Laboratory, seconds: float) -> Iterator[tuple[str, float]]:
     times = []
+    program.run_true(laboratory)  # not counted: it fills the caches of files and of compiled modules
     for _ in range(STARTS):
         begin = time.monotonic()
         program.run_true(laboratory)
@@ -108,6 +109,8 @@ def measure_memory(program: Program, laboratory: Laboratory, seconds: float) -> 
         laboratory.upstream.peer("server", "idle", 0, 0),
         guest.namespace.peer("client", "idle", 0, 0) as client,
     ):
+        if guest.program is None:
+            return
         base = settled_bytes(guest)
         yield "memory-0", base
         for count in IDLE_COUNTS:

@@ -13,6 +13,7 @@ import platform
 import resource
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -50,7 +51,8 @@ def main() -> int:
 
     results: Results = {row.name: {program.name: [] for program in wanted} for cell in cells for row in cell.rows}
     description = describe_machine(present)
-    with Laboratory.build() as laboratory:
+    with tempfile.TemporaryDirectory() as bytecode, Laboratory.build() as laboratory:
+        keep_bytecode(bytecode)
         try:
             for number in range(options.rounds):
                 run_round(present, cells, laboratory, options.seconds, results, f"round {number + 1}/{options.rounds}")
@@ -154,6 +156,12 @@ def allow_descriptors() -> None:
     """Raise the soft limit to the hard one, for every program alike: 10,000 connections need it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def keep_bytecode(directory: str) -> None:
+    """Let programs in Python find their modules compiled, as an installation does, whatever is set here."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = directory
 
 
 def terminate(number: int, frame: object) -> NoReturn:

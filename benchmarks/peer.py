@@ -232,7 +232,10 @@ def run_idle(address: str, seconds: float, size: int) -> None:
     connections: list[socket.socket] = []
     for line in sys.stdin:
         while len(connections) < int(line):
-            connections.append(connect(address))
+            try:
+                connections.append(connect(address))
+            except OSError as error:
+                sys.exit(f"{len(connections)} connections opened, then: {error}")
         say(len(connections))
 
 

@@ -33,15 +33,11 @@ class Guest:
         self.program = program
 
     def resident_bytes(self) -> int:
-        """Resident memory of the program, all its processes, without the guest's."""
-        if self.program is None:
-            raise CellFailed("no program to measure")
-        guest = self.namespace.pid
-        total = 0
-        for pid in descendants(self.program):
-            if pid != guest:
-                total += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        return total * os.sysconf("SC_PAGE_SIZE")
+        """Resident memory of the program, all its processes, without the guest's. There must be a program."""
+        assert self.program is not None
+        pids = [pid for pid in descendants(self.program) if pid != self.namespace.pid]
+        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
+        return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 class Program(Protocol):
