@@ -29,7 +29,8 @@ def test_a_last_burst_of_datagrams_arrives(lab: Lab) -> None:
         done = lab.sansnet([], ["bash", "-c", script])
         assert (done.returncode, done.stderr) == (0, "")
         server.settimeout(2)
-        assert [int(server.recv(100)) for _ in range(COUNT)] == list(range(1, COUNT + 1))
+        # in any order: the guest's kernel may overtake itself while it asks for the gateway's Ethernet address
+        assert {int(server.recv(100)) for _ in range(COUNT)} == set(range(1, COUNT + 1))
 
 
 def test_a_stream_that_the_command_did_not_wait_for_arrives_whole(lab: Lab) -> None:
