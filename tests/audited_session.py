@@ -1,0 +1,43 @@
+"""A program: everything that the core does, under an audit hook; prints "quiet" and how many frames were sent.
+
+What the simulated guest and host do is pure too, so that every event is somebody's mistake.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from tests.fuzz.corpus import frames
+from tests.sim.guest import GuestOptions
+from tests.sim.host import Script
+from tests.sim.netem import Impairment
+from tests.sim.pair import Pair
+
+HARMLESS = ("object.", "sys._getframe", "cpython.", "gc.", "code.__new__")
+"""Begin the names of events inside of the interpreter."""
+
+events: list[str] = []
+
+
+def _note(event: str, arguments: tuple[object, ...]) -> None:
+    if not event.startswith(HARMLESS):
+        events.append(f"{event} {arguments!r:.200}")
+
+
+def main() -> None:
+    bad = Impairment(loss=0.1, duplicate=0.1, reorder=0.2)
+    pair = Pair(script=Script(echo=True, accept=5000), up=bad, down=bad)
+    for frame in frames().values():
+        pair.guest.send_frame(frame)
+    connections = [pair.connect(GuestOptions(), family=family) for family in (4, 6)]
+    for connection in connections:
+        connection.send(bytes(50_000))
+        connection.shutdown()
+    pair.drive(lambda: all(connection.closed for connection in connections))
+    pair.wait(1000.0)
+    print("quiet" if not events else "\n".join(events), len(pair.sent))
+
+
+if __name__ == "__main__":
+    sys.addaudithook(_note)
+    main()
