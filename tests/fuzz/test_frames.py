@@ -68,12 +68,14 @@ def test_every_seed_cut_anywhere_passes(name: str) -> None:
         harness.receive(frame[:size], fix_ipv4_checksum(frame[:size]))
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(link=links, batch=st.lists(st.binary(max_size=120), max_size=5))
 def test_random_bytes(link: str, batch: list[bytes]) -> None:
     Harness(_LINKS[link]).receive_raw(*batch)
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None, derandomize=True)
 @given(link=links, ethertype=ethertypes, bodies=st.lists(st.binary(max_size=150), min_size=1, max_size=4))
 def test_random_bytes_behind_an_ethernet_header(link: str, ethertype: bytes, bodies: list[bytes]) -> None:
@@ -83,6 +85,7 @@ def test_random_bytes_behind_an_ethernet_header(link: str, ethertype: bytes, bod
     harness.advance(60.0)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(header=st.binary(min_size=12, max_size=12), name=st.sampled_from(sorted(_FRAMES)))
 def test_random_offload_headers(header: bytes, name: str) -> None:
@@ -90,6 +93,7 @@ def test_random_offload_headers(header: bytes, name: str) -> None:
     harness.receive_raw(header + _FRAMES[name])
 
 
+@pytest.mark.slow
 @settings(max_examples=600, deadline=None, derandomize=True)
 @given(
     flags=st.sampled_from([0, 1, 2, 3]),
@@ -106,6 +110,7 @@ def test_likely_offload_headers(
     harness.receive_raw(header + fix_ipv4_checksum(_mutated(_FRAMES[name], changes)))
 
 
+@pytest.mark.slow
 @settings(max_examples=1500, deadline=None, derandomize=True)
 @given(
     link=links,

@@ -178,4 +178,4 @@ class Operations(RuleBasedStateMachine):
 Operations.TestCase.settings = settings(
     max_examples=100, stateful_step_count=30, deadline=None, derandomize=True
 )  # fmt: skip
-TestOperations = Operations.TestCase
+TestOperations = pytest.mark.slow(Operations.TestCase)

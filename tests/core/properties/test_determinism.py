@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -58,6 +59,7 @@ def test_another_secret_gives_other_bytes() -> None:
     assert first.results != second.results
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 5), sizes=st.lists(st.integers(1, 4), min_size=1, max_size=6))
 def test_any_split_into_batches_gives_the_same_bytes(seed: int, sizes: list[int]) -> None:
@@ -76,6 +78,7 @@ def test_any_split_into_batches_gives_the_same_bytes(seed: int, sizes: list[int]
     assert replay(network.calls, config, now=start, batch=split) == network.results
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(sizes=st.lists(st.integers(1, 7), min_size=1, max_size=6))
 def test_taking_outputs_at_other_points_gives_the_same_stream(sizes: list[int]) -> None:

@@ -57,6 +57,7 @@ def _data(size: int, seed: int) -> bytes:
     return Random(seed).randbytes(size)
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None, derandomize=True)
 @given(
     link=st.sampled_from([_PLAIN, _OFFLOAD, _LARGE]),
@@ -107,6 +108,7 @@ def test_both_streams_arrive_whole(
         assert connection.retransmissions == 0
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     chunks=st.lists(st.integers(1, 5000), min_size=1, max_size=20),

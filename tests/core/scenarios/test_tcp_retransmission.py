@@ -162,6 +162,47 @@ def test_each_hole_is_sent_again_once_however_many_duplicates_come() -> None:
     assert [segment.sequence for segment in answers if segment.payload] == [segments[0].sequence]
 
 
+def test_without_sack_each_partial_acknowledgment_brings_one_segment() -> None:
+    """RFC 6582, 3.2: further duplicates do not; what follows the hole may well have arrived."""
+    pair, peer = _opened(sack=False)
+    pair.host.produce(pair.host.stream, bytes(14_600))
+    pair.settle()
+    segments = peer.take()
+    answers: list[Segment] = []
+    for _ in range(9):
+        answers += peer.send()
+
+    assert [segment.sequence for segment in answers if segment.payload] == [segments[0].sequence]
+
+
+def test_a_partial_acknowledgment_beyond_all_sack_repeats_nothing() -> None:
+    """What is not reported yet may still be under way (RFC 6675): only holes below a report are lost."""
+    pair, peer = _opened()
+    pair.host.produce(pair.host.stream, bytes(14_600))
+    pair.settle()
+    segments = peer.take()
+    answers: list[Segment] = []
+    for index in range(1, 6):
+        answers += peer.send(sack=((segments[1].sequence, segments[index].sequence + 1460),))
+    peer.accept(segments[:6])
+    answers += peer.send()
+
+    assert [segment.sequence for segment in answers if segment.payload] == [segments[0].sequence]
+
+
+def test_a_gap_is_reported_also_while_data_flows_the_other_way() -> None:
+    """RFC 2018, 4: SACK is in every segment that does not acknowledge all that is held."""
+    pair, peer = _opened()
+    stream = pair.host.stream
+    reports: list[Segment] = []
+    for number in range(4):
+        pair.host.produce(stream, b"answer")
+        reports += peer.send(ACK, bytes(1000), sequence=peer.sequence + 1000 + 1000 * number)
+
+    assert any(segment.sack or not segment.payload for segment in reports)
+    assert sum(bool(segment.sack) for segment in reports) >= 3
+
+
 def test_after_a_timeout_sack_is_not_trusted() -> None:
     """RFC 2018, 8: the guest may have thrown away what it reported."""
     pair, peer = _opened()

@@ -40,6 +40,15 @@ def test_a_window_of_16_mib_is_offered() -> None:
     assert last.window << syn_ack.scale >= (16 << 20) - (1 << syn_ack.scale) - 2920
 
 
+@pytest.mark.parametrize("window", [1 << 16, 16 << 20, 1 << 30])
+def test_the_scale_is_never_above_14(window: int) -> None:
+    """RFC 7323, 2.3."""
+    syn_ack = ManualConnection(Pair(make_config(limits=Limits(tcp_window=window)))).open()
+
+    assert syn_ack.scale is not None
+    assert syn_ack.scale <= 14
+
+
 @pytest.mark.parametrize("window", [1, 100, 536, 1460, 5000, 65535])
 def test_the_guests_window_is_never_exceeded(window: int) -> None:
     """The model asserts it for every segment; here the window is small and the reader slow."""
@@ -287,6 +296,28 @@ def test_all_connections_together_hold_no_more_than_the_limit() -> None:
     assert held <= limits.tcp_memory
     acknowledged = [sum(len(segment.payload) for segment in peer.take()) for peer in peers]
     assert any(acknowledged)
+
+
+def test_a_connection_that_holds_much_does_not_starve_another() -> None:
+    """More than half of the memory is held by a guest that reads nothing; the rest is still there to be used."""
+    limits = Limits(tcp_memory=1 << 20, tcp_send_buffer=1 << 20)
+    pair = Pair(make_config(limits=limits))
+    hoarder = ManualConnection(pair)
+    hoarder.open(scale=10)
+    hoarder.send(window=1000)
+    pair.host.produce(pair.host.stream, bytes(600_000))
+    pair.settle()
+    hoarder.take()
+    hoarder.window = 0
+    connection = pair.connect(GuestOptions(window=1 << 20, scale=5))
+    pair.drive(lambda: connection.established)
+    pair.host.produce(pair.host.stream, bytes(2_000_000))
+    for _ in range(60):
+        pair.wait(0.5)
+        hoarder.take()
+        hoarder.send()
+
+    assert len(connection.received) == 2_000_000
 
 
 def test_starved_connections_go_on_when_memory_is_free_again() -> None:
