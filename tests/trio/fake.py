@@ -25,7 +25,11 @@ class FakeNetwork:
         self.received: list[bytes] = []
         self.deadline: float | None = None
         self.budget = 1 << 20
+        self.attached = 0
         self.on_frames: Callable[[list[bytes]], None] = self.received.extend
+
+    def guest_attached(self, now: float) -> None:
+        self.attached += 1
 
     def receive_frames(self, frames: Iterable[Buffer], now: float) -> None:
         self.on_frames([bytes(frame) for frame in frames])

@@ -296,3 +296,12 @@ def test_a_failure_of_the_network_closes_every_descriptor() -> None:
         assert sorted(os.listdir("/proc/self/fd")) == before
 
     run(body)
+
+
+def test_a_network_is_told_once_of_the_guest_on_its_link() -> None:
+    async def body() -> None:
+        network = FakeNetwork()
+        async with running(network, PairLink()):
+            assert network.attached == 1
+
+    run(body)

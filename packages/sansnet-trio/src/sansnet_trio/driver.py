@@ -128,7 +128,9 @@ class Driver:
             stack.callback(self._poller.close)
             stack.callback(self._sockets.close)
             self._poller.add(self._link.fileno(), self._link_interest, self._link_ready)
-            self._flush(trio.current_time())  # a network may have something to say before it hears anything
+            now = trio.current_time()
+            self._network.guest_attached(now)
+            self._flush(now)
             task_status.started()
             await self._pump()
 
