@@ -209,24 +209,16 @@ class Driver:
         return []
 
     def _flush(self, now: float) -> None:
-        """Carry out orders and write frames until there are none."""
+        """Carry out orders until there are none, then write frames."""
         network = self._network
-        actions = network.take_actions()
-        while True:
-            while actions:
-                self._sockets.apply(actions, now)
-                actions = network.take_actions()
-            frames = network.take_frames()
-            if not frames:
-                return
+        while actions := network.take_actions():
+            self._sockets.apply(actions, now)
+        if frames := network.take_frames():
             if self._pending:
                 self._pending += frames
             else:
                 self._write(frames)
             self._update_link()
-            actions = network.take_actions()  # making frames may have made room for what sockets have
-            if not actions:
-                return
 
     def _write(self, frames: list[Frame]) -> None:
         done = self._link.write_frames(frames)
