@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import resource
@@ -50,6 +51,8 @@ def supervise(guest: Guest[Setup], options: RunOptions, capture: BinaryIO | None
     try:
         _log_to_stderr()
         _allow_many_descriptors()
+        gc.freeze()  # what is loaded stays, so later collections need not look at it
+        gc.enable()
         return trio.run(_Supervisor(guest, options, capture, signals).run)
     finally:
         signals.close()
