@@ -310,9 +310,11 @@ def test_a_guest_that_vanished_after_our_fin_is_given_up() -> None:
     pair.host.end(pair.host.stream)
     pair.wait(3600.0)
 
-@pytest.mark.slow
     assert pair.host.stream.closed
     assert pair.tcp_flows == 0
+
+
+@pytest.mark.slow
 def test_ten_thousand_connections_leave_nothing_behind() -> None:
     pair = Pair(make_config(limits=Limits(tcp_linger=0.5)), Script(echo=True))
     for _ in range(100):

@@ -76,8 +76,10 @@ def test_established_connections_are_bounded_by_the_limit_of_flows() -> None:
     peers[0].send(RST)
     peers[50].open()
 
-@pytest.mark.slow
     assert pair.tcp_flows == 50
+
+
+@pytest.mark.slow
 def test_closed_connections_leave_no_memory() -> None:
     pair = Pair()
 
@@ -99,8 +101,10 @@ def test_closed_connections_leave_no_memory() -> None:
         for _ in range(10):
             round_of_connections()
 
-@pytest.mark.slow
     assert memory.held < 300_000, f"2000 connections left {memory.held} bytes"
+
+
+@pytest.mark.slow
 def test_a_hoard_of_data_beyond_gaps_is_bounded() -> None:
     limits = Limits(tcp_window=1 << 20, tcp_reassembly_segments=64)
     pair = Pair(make_config(limits=limits))
@@ -111,10 +115,12 @@ def test_a_hoard_of_data_beyond_gaps_is_bounded() -> None:
             peer.send(ACK, bytes(8), sequence=peer.sequence + 16 + 16 * number)
             pair.sent.clear()
 
-@pytest.mark.slow
     assert not pair.host.stream.received
     assert pair.network.statistics().tcp_held <= 64 * 8
     assert memory.held < 500_000
+
+
+@pytest.mark.slow
 def test_many_hoarding_connections_are_bounded_together() -> None:
     """Each connection may keep data beyond a gap, all of them together no more than `tcp_memory`."""
     limits = Limits(tcp_window=1 << 20, tcp_memory=1 << 20)
@@ -127,8 +133,10 @@ def test_many_hoarding_connections_are_bounded_together() -> None:
             answers = peer.send(ACK, bytes(1400), sequence=peer.sequence + 1 + 1400 * block) or answers
         pair.sent.clear()
 
-@pytest.mark.slow
     assert pair.network.statistics().tcp_held <= 2 * limits.tcp_memory
+
+
+@pytest.mark.slow
 def test_blocked_hosts_are_bounded_together() -> None:
     limits = Limits(tcp_window=1 << 20, tcp_memory=2 << 20)
     pair = Pair(make_config(limits=limits))
@@ -140,12 +148,14 @@ def test_blocked_hosts_are_bounded_together() -> None:
         connection.send(bytes(1 << 20))
     pair.wait(20.0)
 
-@pytest.mark.slow
     assert pair.network.statistics().tcp_held <= limits.tcp_memory + 30 * 65536
     for stream in pair.host.streams.values():
         pair.host.unblock(stream)
     pair.drive(lambda: all(connection.everything_acknowledged for connection in connections), limit=3600.0)
     assert all(len(stream.received) == 1 << 20 for stream in pair.host.streams.values())
+
+
+@pytest.mark.slow
 def test_fragments_that_never_complete_are_bounded_and_expire() -> None:
     limits = Limits(reassembly_datagrams=16, reassembly_fragments=8, reassembly_time=30.0)
     pair = Pair(make_config(limits=limits))
