@@ -7,6 +7,8 @@ The core does no I/O, reads no clock and no randomness, and depends on nothing b
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from sansnet_core.actions import (
     Action,
     Buffer,
@@ -26,8 +28,10 @@ from sansnet_core.actions import (
 )
 from sansnet_core.config import Ipv4Config, Ipv6Config, Limits, LinkConfig, NetworkConfig
 from sansnet_core.errors import ConfigError, Reason, SansnetError, UsageError
-from sansnet_core.network import Network, NetworkStatistics
 from sansnet_core.notices import FlowClosed, FlowOpened, LeaseGiven, Notice
+
+if TYPE_CHECKING:
+    from sansnet_core.network import Network, NetworkStatistics
 
 __all__ = [
     "Action",
@@ -61,3 +65,12 @@ __all__ = [
     "SocketId",
     "UsageError",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load `network`, with all protocols, when it is first asked for (PEP 562): the command forks before that."""
+    if name in ("Network", "NetworkStatistics"):
+        from sansnet_core import network
+
+        return getattr(network, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,9 +7,63 @@ Example:
         await nursery.start(Driver(network, Tap(fd, config)).run)
 """
 
-from sansnet_trio.driver import Driver, DriverStatistics
-from sansnet_trio.links import Link, LinkClosed
-from sansnet_trio.links.tap import Tap, open_tap
-from sansnet_trio.machine import Machine
+from __future__ import annotations
 
-__all__ = ["Driver", "DriverStatistics", "Link", "LinkClosed", "Machine", "Tap", "open_tap"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sansnet_trio.capture import CapturedLink
+    from sansnet_trio.driver import Driver, DriverStatistics
+    from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Route, read_host
+    from sansnet_trio.links import Link, LinkClosed
+    from sansnet_trio.links.tap import Tap, open_tap
+    from sansnet_trio.machine import Machine
+    from sansnet_trio.namespace import (
+        CommandNotExecutable,
+        CommandNotFound,
+        Guest,
+        GuestError,
+        GuestPlan,
+        ReadyGuest,
+    )
+
+__all__ = [
+    "CapturedLink",
+    "CommandNotExecutable",
+    "CommandNotFound",
+    "Driver",
+    "DriverStatistics",
+    "Guest",
+    "GuestError",
+    "GuestPlan",
+    "HostError",
+    "HostInfo",
+    "InterfaceAddress",
+    "Link",
+    "LinkClosed",
+    "Machine",
+    "ReadyGuest",
+    "Route",
+    "Tap",
+    "open_tap",
+    "read_host",
+]
+
+_HOMES = {
+    "capture": ("CapturedLink",),
+    "driver": ("Driver", "DriverStatistics"),
+    "hostinfo": ("HostError", "HostInfo", "InterfaceAddress", "Route", "read_host"),
+    "links": ("Link", "LinkClosed"),
+    "links.tap": ("Tap", "open_tap"),
+    "machine": ("Machine",),
+    "namespace": ("CommandNotExecutable", "CommandNotFound", "Guest", "GuestError", "GuestPlan", "ReadyGuest"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is asked for (PEP 562), so that guests can be forked before trio is loaded."""
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,66 @@
+"""A trio program that gives a command a network, and shows what the command did with it.
+
+    python -m examples.embed curl -sI http://192.0.2.80/
+
+Run by root or by anybody who may open /dev/net/tun.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import trio
+
+from sansnet_core import FlowOpened, Ipv4Config, LinkConfig, Network, NetworkConfig, Notice
+from sansnet_trio import Driver, Guest, GuestPlan, InterfaceAddress, Route, Tap
+
+ADDRESS, GATEWAY, ANY = bytes([10, 0, 2, 15]), bytes([10, 0, 2, 2]), bytes(4)
+
+
+def prepare() -> tuple[GuestPlan, None]:
+    """What the guest is to have; runs in the child that becomes the command."""
+    return GuestPlan(
+        interface="eth0",
+        mtu=1500,
+        addresses=(InterfaceAddress(ADDRESS, 24),),
+        routes=(Route(destination=ANY, prefix_length=0, gateway=GATEWAY),),
+        ipv6=False,
+    ), None
+
+
+def configuration(link: LinkConfig) -> NetworkConfig:
+    """The same from the network's side. The host's loopback answers under the gateway's address here."""
+    ipv4 = Ipv4Config(address=ADDRESS, prefix_length=24, gateway=GATEWAY)
+    return NetworkConfig(link=link, ipv4=ipv4, map_host_loopback=(GATEWAY,), notices=True)
+
+
+def show(notices: Sequence[Notice]) -> None:
+    """Print where the guest connects to."""
+    for notice in notices:
+        if isinstance(notice, FlowOpened):
+            print("the guest opened", ".".join(map(str, notice.remote.address)), notice.remote.port, flush=True)
+
+
+async def supervise(guest: Guest[None]) -> int:
+    """Serve the guest until its command ends."""
+    async with trio.open_nursery() as nursery:
+        ready = await guest.ready()
+        network = Network(configuration(ready.link), now=trio.current_time(), secret=os.urandom(32))
+        driver = Driver(network, Tap(ready.tap, ready.link), on_notices=show)
+        await nursery.start(driver.run)
+        guest.start()
+        status = await guest.wait()
+        nursery.cancel_scope.cancel()
+    return status
+
+
+def main(command: Sequence[str]) -> int:
+    """Run a command with a network; its exit status."""
+    with Guest.fork(command, prepare) as guest:  # before trio runs, as always with fork
+        return trio.run(supervise, guest)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
