@@ -146,7 +146,7 @@ class Harness:
         else:
             echo = self.host.echo_sockets[socket]
             if failed:
-                self.network.echo_failed(socket, error, self.now)
+                self.network.echo_failed(socket, 1, error, data, self.now)
             else:
                 self.network.echo_received(socket, echo.remote, 1, data, 64, 0, self.now)
         self.outputs()

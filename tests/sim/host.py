@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from errno import ECONNREFUSED
+from errno import EHOSTUNREACH, ENETUNREACH
 
 from sansnet_core import (
     Action,
@@ -186,8 +186,10 @@ class Host:
         assert errno is not None
         if errno:
             error = None
-            if errno != ECONNREFUSED:
-                error = ExtendedError(errno, 2, 3, 1, 0, stream.order.remote.address)
+            if errno in (EHOSTUNREACH, ENETUNREACH):  # a router said so
+                address = stream.order.remote.address
+                origin, kind = (2, 3) if len(address) == 4 else (3, 1)
+                error = ExtendedError(errno, origin, kind, 0, 0, address)
             self.fail(stream, errno, now, error)
         else:
             stream.connected = True
