@@ -64,8 +64,8 @@ class FakeNetwork:
     ) -> None:
         self.facts.append(("echo_received", socket, source, sequence, data, ttl, tos))
 
-    def echo_failed(self, socket: SocketId, error: ExtendedError, now: float) -> None:
-        self.facts.append(("echo_failed", socket, error))
+    def echo_failed(self, socket: SocketId, sequence: int, error: ExtendedError, data: bytes, now: float) -> None:
+        self.facts.append(("echo_failed", socket, sequence, error, data))
 
     def next_deadline(self) -> float | None:
         return self.deadline

@@ -12,6 +12,7 @@ from sansnet_core.egress import Egress
 from sansnet_core.errors import Reason
 from sansnet_core.forwarding import Forwarding
 from sansnet_core.notices import Notice
+from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.wire import ipv4, ipv6
 from sansnet_core.wire.ip import IpHeader
 from tests.sim.packets import Ip, read_frame, read_ip
@@ -71,6 +72,7 @@ class Bare:
         self.context = Context(configuration, now=100.0, secret=bytes(32))
         self.context.egress = Egress(self.context)
         self.context.forwarding = Forwarding(configuration)
+        self.context.icmp_errors = IcmpErrors(self.context)
 
     def wait(self, seconds: float) -> None:
         """Let time pass, and the timers with it."""

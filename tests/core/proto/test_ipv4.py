@@ -8,8 +8,10 @@ from sansnet_core.actions import Buffer
 from sansnet_core.addresses import parse as address
 from sansnet_core.config import Ipv4Config, Ipv6Config, NetworkConfig
 from sansnet_core.context import Context
+from sansnet_core.egress import Egress
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.forwarding import Forwarding
+from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.proto.ipv4 import Ipv4
 from sansnet_core.wire import ipv4, udp
 from sansnet_core.wire.ethernet import ETHERTYPE_IPV4
@@ -26,6 +28,8 @@ class Bench:
     def __init__(self, config: NetworkConfig = CONFIG) -> None:
         self.context = Context(config, now=0.0, secret=bytes(16))
         self.context.forwarding = Forwarding(config)
+        self.context.egress = Egress(self.context)
+        self.context.icmp_errors = IcmpErrors(self.context)
         self.received: list[tuple[IpHeader, Buffer]] = []
         self.ipv4 = Ipv4(self.context, {UDP: lambda ip, buf: self.received.append((ip, buf))})
 
@@ -47,7 +51,7 @@ def test_a_packet_goes_to_the_handler_of_its_protocol_in_its_own_frame() -> None
     bench = Bench()
     bench.receive(packet())
     [(ip, buf)] = bench.received
-    assert ip == IpHeader(4, GUEST, REMOTE, UDP, 64, 0, 14, 34, 42)
+    assert ip == IpHeader(4, GUEST, REMOTE, UDP, 64, 0, 14, 34, 42, fragment=True)
     assert buf == bytes(14) + packet()
 
 

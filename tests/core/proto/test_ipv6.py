@@ -8,7 +8,10 @@ from sansnet_core.actions import Buffer
 from sansnet_core.addresses import parse as address
 from sansnet_core.config import Ipv6Config, NetworkConfig
 from sansnet_core.context import Context
+from sansnet_core.egress import Egress
 from sansnet_core.errors import Malformed, Reason
+from sansnet_core.forwarding import Forwarding
+from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.proto.ipv6 import Ipv6
 from sansnet_core.wire import ipv6, udp
 from sansnet_core.wire.ethernet import ETHERTYPE_IPV6
@@ -27,6 +30,9 @@ class Bench:
 
     def __init__(self) -> None:
         self.context = Context(CONFIG, now=0.0, secret=bytes(16))
+        self.context.forwarding = Forwarding(CONFIG)
+        self.context.egress = Egress(self.context)
+        self.context.icmp_errors = IcmpErrors(self.context)
         self.received: list[tuple[IpHeader, Buffer]] = []
         self.ipv6 = Ipv6(self.context, dict.fromkeys((UDP, ICMPV6), self.take))
 

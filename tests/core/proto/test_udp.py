@@ -289,7 +289,7 @@ def test_without_udp_nothing_is_forwarded() -> None:
     bench = Bench(config(udp=False))
     with pytest.raises(Malformed) as caught:
         bench.receive(query())
-    assert caught.value.reason is Reason.IP_PROTOCOL
+    assert caught.value.reason is Reason.PROTOCOL_CLOSED
 
 
 def test_checksums_are_verified_if_the_link_asks_for_it() -> None:

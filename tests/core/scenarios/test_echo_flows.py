@@ -77,8 +77,8 @@ def test_a_trace_of_the_route_survives_what_the_routers_say() -> None:
     pair.settle()
     assert [order.ttl for order in pair.host.echoes] == [1, 2, 3]
     exceeded = ExtendedError(113, 2, 11, 0, 0, bytes((192, 0, 2, 1)))
-    pair.network.echo_failed(SocketId(1), exceeded, pair.now)
-    pair.network.echo_failed(SocketId(1), exceeded, pair.now)
+    pair.network.echo_failed(SocketId(1), 1, exceeded, b"payload", pair.now)
+    pair.network.echo_failed(SocketId(1), 2, exceeded, b"payload", pair.now)
     pair.network.echo_received(SocketId(1), SERVER, 3, b"payload", 62, 0, pair.now)
     pair.settle()
     assert replies(pair) == [(SERVER, 77, 3, b"payload")]

@@ -110,7 +110,8 @@ def test_every_header_that_is_written_is_read(
 ) -> None:
     size = len(payload)
     packet = ipv4.emit_header(source, destination, protocol, size, ttl, tos, identification, fragment) + payload
-    header = IpHeader(4, source, destination, protocol, ttl, tos, 0, 20, 20 + size)
+    may_fragment = not fragment & ipv4.DONT_FRAGMENT
+    header = IpHeader(4, source, destination, protocol, ttl, tos, 0, 20, 20 + size, may_fragment)
     assert ipv4.parse(packet, 0, len(packet)) == (header, identification, fragment)
 
 

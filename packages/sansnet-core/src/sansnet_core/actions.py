@@ -7,9 +7,12 @@ back as a fact (`Network.stream_connected`, `stream_failed`, ...).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, NewType, TypeAlias, TypeVar, dataclass_transform
+from typing import Final, NamedTuple, NewType, TypeAlias, TypeVar, dataclass_transform
 
 __all__ = [
+    "ORIGIN_ICMP",
+    "ORIGIN_ICMPV6",
+    "ORIGIN_LOCAL",
     "Action",
     "Buffer",
     "CloseSocket",
@@ -32,6 +35,11 @@ Buffer: TypeAlias = bytes | memoryview
 
 Frame: TypeAlias = Buffer | tuple[bytes, Buffer]
 """A frame to the guest; a large one may be (headers, payload), to be written with one `writev`."""
+
+ORIGIN_LOCAL: Final = 1
+ORIGIN_ICMP: Final = 2
+ORIGIN_ICMPV6: Final = 3
+"""SO_EE_ORIGIN_... (linux/errqueue.h): who reports an `ExtendedError`; 1 is the host's own kernel."""
 
 SocketId = NewType("SocketId", int)
 """Names a host socket; issued by the core, never reused."""
@@ -138,6 +146,8 @@ class SendDatagram:
     """TTL or hop limit of the guest's packet."""
     tos: int
     """TOS or traffic class of the guest's packet, with its ECN bits."""
+    fragment: bool = False
+    """Whether the packet may be sent in fragments. If not, and it is too large for its path, it fails with EMSGSIZE."""
 
 
 @action
@@ -160,6 +170,8 @@ class SendEcho:
     data: Buffer
     ttl: int
     tos: int
+    fragment: bool = False
+    """As in `SendDatagram`."""
 
 
 Action: TypeAlias = (

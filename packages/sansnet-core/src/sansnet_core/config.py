@@ -118,6 +118,10 @@ class Limits:
     reassembly_fragments: int = 64
     """Fragments of one datagram."""
     reassembly_time: float = 30.0
+    icmp_error_rate: float = 1000.0
+    """ICMP errors to the guest a second, in the long run (RFC 1812 4.3.2.8, RFC 4443 2.4 f)."""
+    icmp_error_burst: int = 250
+    """ICMP errors to the guest at once."""
     udp_idle_once: float = 30.0
     """Idle time of a UDP flow that saw one direction, or one question and one answer (RFC 4787, 4.3, for the other)."""
     udp_idle_stream: float = 180.0

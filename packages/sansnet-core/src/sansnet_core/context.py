@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sansnet_core.egress import Egress
     from sansnet_core.forwarding import Forwarding
     from sansnet_core.notices import Notice
+    from sansnet_core.proto.icmp_errors import IcmpErrors
 
 __all__ = ["Context", "Guest", "Outbox"]
 
@@ -70,6 +71,7 @@ class Context:
         "forwarding",
         "gso_size",
         "guest",
+        "icmp_errors",
         "now",
         "out",
         "timers",
@@ -78,6 +80,7 @@ class Context:
 
     egress: Egress
     forwarding: Forwarding
+    icmp_errors: IcmpErrors
 
     def __init__(self, config: NetworkConfig, *, now: float, secret: bytes) -> None:
         self.config = config

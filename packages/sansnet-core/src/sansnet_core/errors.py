@@ -24,7 +24,9 @@ class Reason(Enum):
     IPV6_EXTENSION = "IPv6 extension header chain broken, too long, or not allowed"
     IP_SOURCE = "source address that no guest may use (loopback, multicast, broadcast)"
     IP_DESTINATION = "destination address that the configuration closes"
-    IP_PROTOCOL = "IP protocol that is not translated, or is switched off"
+    IP_PROTOCOL = "IP protocol that is not translated"
+    IP_TTL = "TTL or hop limit of 0"
+    PROTOCOL_CLOSED = "TCP, UDP or ping, which the configuration switches off"
     FRAGMENT_MALFORMED = "fragment with an impossible offset or length"
     FRAGMENT_OVERLAP = "fragments that overlap (RFC 5722): the whole datagram is dropped"
     FRAGMENT_LIMIT = "more fragments or datagrams in reassembly than the limits allow"
@@ -46,7 +48,8 @@ class Reason(Enum):
     TCP_SEQUENCE = "TCP segment outside the window or not acceptable in the flow's state"
     ECHO_LIMIT = "echo flow beyond the configured limit"
     HOST_SOURCE = "datagram from a host address that the guest's flow did not contact"
-    HOST_SEND = "datagram that the host refused to send"
+    HOST_SEND = "datagram or ping that failed on the host or beyond"
+    ICMP_LIMIT = "ICMP error that the guest was not sent, because of the limit on their rate"
 
 
 class SansnetError(Exception):

@@ -61,6 +61,12 @@ class Forwarding:
             host = destination
         return Endpoint(host, port)
 
+    def to_guest(self, host: bytes) -> bytes | None:
+        """By which address the guest knows a host's unicast address; None if by none."""
+        if is_loopback(host):
+            return next((alias for alias in self._loopback if len(alias) == len(host)), None)
+        return host if _is_destination(host) else None
+
     def outbound(self, host: bytes) -> bytes | None:
         """Source address for a socket that talks to `host`; None leaves it to the kernel.
 

@@ -24,6 +24,7 @@ from sansnet_core.proto.arp import Arp
 from sansnet_core.proto.dhcp4 import Dhcp4
 from sansnet_core.proto.dhcp6 import Dhcp6
 from sansnet_core.proto.echo import Echo
+from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.proto.ipv4 import Ipv4
 from sansnet_core.proto.ipv6 import Ipv6
 from sansnet_core.proto.ndp import Ndp
@@ -59,6 +60,11 @@ class NetworkStatistics:
     tcp_held: int
 
 
+def _closed(ip: IpHeader, buf: Buffer) -> None:
+    """Take a packet of a protocol that is switched off."""
+    raise Malformed(Reason.PROTOCOL_CLOSED)
+
+
 class Network:
     """One guest's network: facts in, frames and orders out.
 
@@ -80,6 +86,7 @@ class Network:
         self._context = context = Context(config, now=now, secret=secret)
         context.egress = Egress(context)
         context.forwarding = Forwarding(config)
+        context.icmp_errors = IcmpErrors(context)
         self._out = context.out
         self._received = self._sent = 0
         self._vnet = config.link.vnet_header
@@ -92,9 +99,8 @@ class Network:
         self._udp = Udp(context, self._services())
         self._tcp = Tcp(context)
         self._ethertypes: dict[Buffer, Callable[[Buffer, int, int], None]] = {}
-        protocols: dict[int, Callable[[IpHeader, Buffer], None]] = {UDP: self._udp.receive}
-        if config.tcp:
-            protocols[TCP] = self._tcp.receive
+        tcp = self._tcp.receive if config.tcp else _closed
+        protocols: dict[int, Callable[[IpHeader, Buffer], None]] = {TCP: tcp, UDP: self._udp.receive}
         if config.ipv4:
             self._ethertypes[ethernet.ETHERTYPE_ARP] = self._arp.receive
             self._ethertypes[ethernet.ETHERTYPE_IPV4] = Ipv4(context, protocols | {ICMP: self._receive_icmp4}).receive
@@ -255,10 +261,18 @@ class Network:
         self._begin(now)
         self._echo.echo_received(socket, source, sequence, data, ttl, tos)
 
-    def echo_failed(self, socket: SocketId, error: ExtendedError, now: float) -> None:
-        """A ping socket could not be opened or used, or the network returned an error. Then take the outputs."""
+    def echo_failed(self, socket: SocketId, sequence: int, error: ExtendedError, data: bytes, now: float) -> None:
+        """An echo request could not be sent, or the network returned an error for it. Then take the outputs.
+
+        Args:
+            socket: whose.
+            sequence: the request's sequence number.
+            error: why.
+            data: as much of its payload as is known.
+            now: seconds.
+        """
         self._begin(now)
-        self._echo.echo_failed(socket, error)
+        self._echo.echo_failed(socket, sequence, error, data)
 
     # time
 

@@ -19,7 +19,15 @@ from typing import Final
 from sansnet_core import Buffer, Endpoint, ExtendedError, OpenDatagram, SendDatagram, SocketId
 from sansnet_trio import errqueue
 from sansnet_trio.errqueue import ORIGIN_LOCAL, local_error
-from sansnet_trio.options import MAX_SEGMENTS, UDP_SEGMENT, prepare_datagram, read_ancillary, set_tos, set_ttl
+from sansnet_trio.options import (
+    MAX_SEGMENTS,
+    UDP_SEGMENT,
+    prepare_datagram,
+    read_ancillary,
+    set_fragment,
+    set_tos,
+    set_ttl,
+)
 from sansnet_trio.shell import Shell
 from sansnet_trio.sockaddr import decode, encode, family_of
 
@@ -50,6 +58,7 @@ class DatagramSocket:
         "_burst",
         "_family",
         "_fd",
+        "_fragment",
         "_head",
         "_id",
         "_room",
@@ -68,11 +77,12 @@ class DatagramSocket:
         self._family = family_of(order.local.address)
         self._burst = 1
         self._run: list[Buffer] = []
-        self._head: tuple[Endpoint, int, int] | None = None  # remote, TTL, TOS of the run
+        self._head: tuple[Endpoint, int, int, bool] | None = None  # remote, TTL, TOS of the run, may it be fragmented
         self._size = 0  # of its datagrams
         self._room = 0  # bytes that may be added to it
         self._segment_limit = _MAX_PAYLOAD
         self._ttl = self._tos = -1
+        self._fragment: bool | None = None
         self._socket = socket(self._family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
         try:
             prepare_datagram(self._socket, self._family)
@@ -94,7 +104,7 @@ class DatagramSocket:
     def queue(self, order: SendDatagram, now: float) -> bool:
         """Keep a datagram, or the datagrams of a run, for `flush`; whether there were none before."""
         first = not self._run
-        head = (order.remote, order.ttl, order.tos)
+        head = (order.remote, order.ttl, order.tos, order.fragment)
         data, size = order.data, order.segment_size
         if 0 < size < len(data):
             view = memoryview(data)
@@ -104,7 +114,7 @@ class DatagramSocket:
             self._append(head, data, now)
         return first
 
-    def _append(self, head: tuple[Endpoint, int, int], data: Buffer, now: float) -> None:
+    def _append(self, head: tuple[Endpoint, int, int, bool], data: Buffer, now: float) -> None:
         run, size = self._run, len(data)
         if run and 0 < size <= self._size and size <= self._room and len(run) < MAX_SEGMENTS and head == self._head:
             run.append(data)
@@ -121,7 +131,7 @@ class DatagramSocket:
         if not self._run or self._head is None:
             return
         run, self._run = self._run, []
-        remote, ttl, tos = self._head
+        remote, ttl, tos, fragment = self._head
         try:
             if ttl != self._ttl:
                 set_ttl(self._socket, self._family, ttl)
@@ -129,6 +139,9 @@ class DatagramSocket:
             if tos != self._tos:
                 set_tos(self._socket, self._family, tos)
                 self._tos = tos
+            if fragment is not self._fragment:
+                set_fragment(self._socket, self._family, fragment)
+                self._fragment = fragment
             if len(run) > 1 and self._send_run(remote, run, now):
                 return
         except OSError as error:

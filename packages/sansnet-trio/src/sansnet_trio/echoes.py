@@ -17,11 +17,11 @@ from socket import (
 from struct import Struct
 from typing import Final
 
-from sansnet_core import OpenEcho, SendEcho, SocketId
+from sansnet_core import ExtendedError, OpenEcho, SendEcho, SocketId
 from sansnet_trio import errqueue
 from sansnet_trio.datagrams import NO_ROOM
 from sansnet_trio.errqueue import ORIGIN_LOCAL, local_error
-from sansnet_trio.options import prepare_echo, read_ancillary, set_tos, set_ttl
+from sansnet_trio.options import prepare_echo, read_ancillary, set_fragment, set_tos, set_ttl
 from sansnet_trio.shell import Shell
 from sansnet_trio.sockaddr import decode, encode, family_of
 
@@ -47,13 +47,14 @@ class EchoSocket:
         OSError: it could not be opened (EACCES: `ping_group_range` leaves out all of the process's groups) or bound.
     """
 
-    __slots__ = ("_family", "_fd", "_id", "_shell", "_socket", "_tos", "_ttl")
+    __slots__ = ("_family", "_fd", "_fragment", "_id", "_shell", "_socket", "_tos", "_ttl")
 
     def __init__(self, shell: Shell, order: OpenEcho) -> None:
         self._shell = shell
         self._id: SocketId = order.socket
         self._family = family_of(order.remote)
         self._ttl = self._tos = -1
+        self._fragment: bool | None = None
         protocol = IPPROTO_ICMP if self._family == AF_INET else IPPROTO_ICMPV6
         self._socket = socket(self._family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol)
         try:
@@ -78,17 +79,23 @@ class EchoSocket:
                 if order.tos != self._tos:
                     set_tos(self._socket, self._family, order.tos)
                     self._tos = order.tos
+                if order.fragment is not self._fragment:
+                    set_fragment(self._socket, self._family, order.fragment)
+                    self._fragment = order.fragment
                 self._socket.sendto(packet, address)
             except OSError as error:
                 if error.errno in NO_ROOM:
                     self._shell.datagrams_dropped += 1
-                elif self._read_errors(now):
-                    pass  # told with all that the kernel knows
+                elif reason := self._read_errors(now):
+                    self._report(order, reason, now)  # with all that the kernel knows, such as the MTU
                 elif attempt == 1:
                     continue
                 else:
-                    self._shell.machine.echo_failed(self._id, local_error(error), now)
+                    self._report(order, local_error(error), now)
             return
+
+    def _report(self, order: SendEcho, error: ExtendedError, now: float) -> None:
+        self._shell.machine.echo_failed(self._id, order.sequence, error, bytes(order.data), now)
 
     def _ready(self, flags: int, now: float) -> None:
         if flags & EPOLLERR:
@@ -122,12 +129,16 @@ class EchoSocket:
             data = bytes(shell.view[_HEADER.size : size])
             shell.machine.echo_received(self._id, decode(address).address, sequence, data, ttl, tos, now)
 
-    def _read_errors(self, now: float) -> bool:
-        """Report what is in the error queue; whether this host's kernel was the reason for any of it."""
-        found = errqueue.read(self._socket)
-        for _, error, _ in found:
-            self._shell.machine.echo_failed(self._id, error, now)
-        return any(error.origin == ORIGIN_LOCAL for _, error, _ in found)
+    def _read_errors(self, now: float) -> ExtendedError | None:
+        """Report what came from the network; the answer is what this host's kernel says of the request just sent."""
+        reason = None
+        for _, error, packet in errqueue.read(self._socket):
+            if error.origin == ORIGIN_LOCAL:
+                reason = error
+            elif len(packet) >= _HEADER.size:  # as it was quoted, from its ICMP header on
+                _, _, _, _, sequence = _HEADER.unpack_from(packet)
+                self._shell.machine.echo_failed(self._id, sequence, error, packet[_HEADER.size :], now)
+        return reason
 
     def close(self) -> None:
         """Close the socket."""

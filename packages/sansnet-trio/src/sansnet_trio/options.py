@@ -37,15 +37,20 @@ __all__ = [
     "prepare_echo",
     "prepare_stream",
     "read_ancillary",
+    "set_fragment",
     "set_tos",
     "set_ttl",
 ]
 
+IP_MTU_DISCOVER: Final = 10
 IP_RECVERR: Final = 11
 IP_RECVTTL: Final = 12
 IP_RECVTOS: Final = 13
 IP_BIND_ADDRESS_NO_PORT: Final = 24
+IPV6_MTU_DISCOVER: Final = 23
 IPV6_RECVERR: Final = 25
+PMTUDISC_DONT: Final = 0
+PMTUDISC_DO: Final = 2
 UDP_SEGMENT: Final = 103
 UDP_GRO: Final = 104
 
@@ -104,6 +109,12 @@ def set_ttl(sock: socket, family: int, ttl: int) -> None:
 def set_tos(sock: socket, family: int, tos: int) -> None:
     """TOS or traffic class of what is sent from now on."""
     _set(sock, family, *_TOS, tos)
+
+
+def set_fragment(sock: socket, family: int, fragment: bool) -> None:
+    """Whether what is sent from now on may be cut into fragments; if not, EMSGSIZE tells what is too large."""
+    mode = PMTUDISC_DONT if fragment else PMTUDISC_DO
+    _set(sock, family, (IPPROTO_IP, IP_MTU_DISCOVER), (IPPROTO_IPV6, IPV6_MTU_DISCOVER), mode)
 
 
 def read_ancillary(ancillary: Ancillary) -> tuple[int, int, int]:

@@ -52,6 +52,7 @@ class HostSockets:
         self._datagrams: dict[SocketId, DatagramSocket] = {}
         self._unopened: dict[SocketId, OpenDatagram] = {}
         self._echoes: dict[SocketId, EchoSocket] = {}
+        self._unopened_echoes: dict[SocketId, OpenEcho] = {}
         self._lingering: dict[SocketId, float] = {}  # closed by the core, but with data to send; deadlines, in order
         self._unsent: list[Stream | DatagramSocket] = []
         self._warned = False
@@ -155,6 +156,7 @@ class HostSockets:
         elif (echoes := self._echoes.pop(socket, None)) is not None:
             echoes.close()
         self._unopened.pop(socket, None)
+        self._unopened_echoes.pop(socket, None)
 
     # datagrams
 
@@ -188,6 +190,19 @@ class HostSockets:
     def _open_echo(self, order: OpenEcho, now: float) -> None:
         try:
             self._echoes[order.socket] = EchoSocket(self._shell, order)
+        except OSError:
+            self._unopened_echoes[order.socket] = order  # reported for the first request, as with datagrams
+
+    def _send_echo(self, order: SendEcho, now: float) -> None:
+        socket = self._echoes.get(order.socket) or self._open_echo_late(order, now)
+        if socket is not None:
+            socket.send(order, now)
+
+    def _open_echo_late(self, order: SendEcho, now: float) -> EchoSocket | None:
+        if order.socket not in self._unopened_echoes:
+            return None
+        try:
+            socket = EchoSocket(self._shell, self._unopened_echoes[order.socket])
         except OSError as error:
             if error.errno == errno.EACCES and not self._warned:
                 self._warned = True
@@ -195,8 +210,9 @@ class HostSockets:
                     "the guest cannot ping: this host allows ping sockets to no group of this process; "
                     'as root, run: sysctl -w net.ipv4.ping_group_range="0 2147483647"'
                 )
-            self._shell.machine.echo_failed(order.socket, local_error(error), now)
-
-    def _send_echo(self, order: SendEcho, now: float) -> None:
-        if order.socket in self._echoes:
-            self._echoes[order.socket].send(order, now)
+            extended = local_error(error)
+            self._shell.machine.echo_failed(order.socket, order.sequence, extended, bytes(order.data), now)
+            return None
+        del self._unopened_echoes[order.socket]
+        self._echoes[order.socket] = socket
+        return socket

@@ -8,7 +8,7 @@ answered here.
 `_flows` is ordered by last use, which makes eviction at the limit exact and lets one timer serve all flows: the next
 to become idle is always the first.
 
-Not done: echo requests from the host to the guest, and ICMP errors for requests that failed.
+Not done: echo requests from the host to the guest.
 """
 
 from __future__ import annotations
@@ -32,9 +32,6 @@ __all__ = ["Echo"]
 ALL_NODES: Final = bytes.fromhex("ff020000000000000000000000000001")
 ALL_ROUTERS: Final = bytes.fromhex("ff020000000000000000000000000002")
 """RFC 4291, 2.7.1."""
-
-ORIGIN_LOCAL: Final = 1
-"""SO_EE_ORIGIN_LOCAL (linux/errqueue.h)."""
 
 OWN_TTL: Final = 64
 """Of answers from our own addresses."""
@@ -91,10 +88,10 @@ class Echo:
 
     def _receive(self, ip: IpHeader, icmp: IcmpHeader, buf: Buffer, request: int) -> None:
         context = self._context
-        if not context.config.icmp:
-            raise Malformed(Reason.IP_PROTOCOL)
         if icmp.type != request or icmp.code:
             raise Malformed(Reason.ICMP_TYPE)
+        if not context.config.icmp:
+            raise Malformed(Reason.PROTOCOL_CLOSED)
         if is_unspecified(ip.source):
             raise Malformed(Reason.IP_SOURCE)
         data = buf[icmp.start : icmp.end]
@@ -102,13 +99,17 @@ class Echo:
         if own is not None:
             self._reply(own, ip.source, icmp.rest, data, OWN_TTL, ip.tos)
             return
+        if not ip.ttl:
+            raise Malformed(Reason.IP_TTL)
         identifier, sequence = icmp.rest >> 16, icmp.rest & 0xFFFF
         key = ip.source + ip.destination + identifier.to_bytes(2, "big")
         flow = self._flows.get(key) or self._open(key, ip, identifier)
         flow.last = context.now
         flow.sent += len(data)
         self._flows.move_to_end(key)
-        context.out.actions.append(SendEcho(flow.socket, flow.host.address, sequence, data, ip.ttl, ip.tos))
+        context.out.actions.append(
+            SendEcho(flow.socket, flow.host.address, sequence, data, ip.ttl, ip.tos, ip.fragment)
+        )
 
     def echo_received(self, socket: SocketId, source: bytes, sequence: int, data: bytes, ttl: int, tos: int) -> None:
         """An echo reply came to a ping socket; see `Network.echo_received`."""
@@ -121,18 +122,20 @@ class Echo:
         flow.received += len(data)
         self._reply(flow.remote.address, flow.guest.address, flow.guest.port << 16 | sequence, data, ttl, tos)
 
-    def echo_failed(self, socket: SocketId, error: ExtendedError) -> None:
-        """A request failed. If that was the socket's fault, the guest's next request tries a new one.
-
-        An error that came from the network keeps the flow: answers to other requests may be under way (traceroute
-        sends several at once).
-        """
+    def echo_failed(self, socket: SocketId, sequence: int, error: ExtendedError, data: bytes) -> None:
+        """A request failed; its flow stays, as answers to others may be under way (traceroute sends many at once)."""
         flow = self._sockets.get(socket)
         if flow is None:
             return
         self._context.drop(Reason.HOST_SEND)
-        if error.origin == ORIGIN_LOCAL:
-            self._close(flow)
+        source, destination = flow.guest.address, flow.remote.address
+        rest = flow.guest.port << 16 | sequence
+        if len(source) == 4:
+            request = icmp4.emit(icmp4.ECHO_REQUEST, 0, rest, data)
+        else:
+            request = icmp6.emit(icmp6.ECHO_REQUEST, 0, rest, data, source, destination)
+        protocol = _protocol(flow.guest)
+        self._context.icmp_errors.host_failed(error, flow.host.address, source, destination, protocol, request)
 
     def expire(self) -> None:
         """Close the flows that were silent too long."""

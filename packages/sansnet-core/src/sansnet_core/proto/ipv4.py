@@ -28,6 +28,7 @@ class Ipv4:
     """
 
     def __init__(self, context: Context, handlers: Mapping[int, Callable[[IpHeader, Buffer], None]]) -> None:
+        self._context = context
         self._guest = context.guest
         self._forwarding = context.forwarding
         self._handlers = handlers
@@ -58,10 +59,14 @@ class Ipv4:
             ip, _, _ = ipv4.parse(buf, 0, len(buf), verify=False)
         if ip.source != self._guest.ipv4:
             self._learn(ip, buf)
-        handler = self._handlers.get(ip.protocol)
-        if handler is None:
-            raise Malformed(Reason.IP_PROTOCOL)
-        handler(ip, buf)
+        try:
+            handler = self._handlers.get(ip.protocol)
+            if handler is None:
+                raise Malformed(Reason.IP_PROTOCOL)
+            handler(ip, buf)
+        except Malformed as malformed:
+            self._context.icmp_errors.refuse(malformed.reason, ip, buf)
+            raise
 
     def _learn(self, ip: IpHeader, buf: Buffer) -> None:
         """The guest's address changes to that of its latest packet, if it may have it (RFC 1122, 3.2.1.3)."""

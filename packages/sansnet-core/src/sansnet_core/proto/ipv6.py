@@ -27,6 +27,7 @@ class Ipv6:
     """
 
     def __init__(self, context: Context, handlers: Mapping[int, Callable[[IpHeader, Buffer], None]]) -> None:
+        self._context = context
         self._guest = context.guest
         self._handlers = handlers
         self._reassembly = Reassembly(context, 65535)
@@ -56,12 +57,17 @@ class Ipv6:
             ip, _, fragment = ipv6.parse(buf, 0, len(buf))
             if fragment:  # fragments of fragments
                 raise Malformed(Reason.IPV6_EXTENSION)
+            ip = ip._replace(fragment=True)
         if ip.source not in (self._guest.ipv6, self._guest.link_local):
             self._learn(ip)
-        handler = self._handlers.get(ip.protocol)
-        if handler is None:
-            raise Malformed(Reason.IP_PROTOCOL)
-        handler(ip, buf)
+        try:
+            handler = self._handlers.get(ip.protocol)
+            if handler is None:
+                raise Malformed(Reason.IP_PROTOCOL)
+            handler(ip, buf)
+        except Malformed as malformed:
+            self._context.icmp_errors.refuse(malformed.reason, ip, buf)
+            raise
 
     def _learn(self, ip: IpHeader) -> None:
         """The guest's address changes to that of its latest packet, if it may have it (RFC 4291, 2.5 to 2.7)."""

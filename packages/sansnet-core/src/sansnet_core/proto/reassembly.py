@@ -136,3 +136,5 @@ class Reassembly:
         datagram = self._datagrams.pop(next(iter(self._datagrams)))
         if datagram.spoiled is None:  # else its fragments are counted already
             self._context.drop(reason)
+            if reason is Reason.FRAGMENT_TIMEOUT and 0 in datagram.pieces:
+                self._context.icmp_errors.reassembly_timed_out(datagram.first, datagram.pieces[0])

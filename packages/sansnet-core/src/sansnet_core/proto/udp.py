@@ -15,7 +15,7 @@ able to push flows out.
 at the silent ones only, at most once a second. A timer per flow would leave its heap entry behind when a port scan
 evicts the flow at once.
 
-Not done: joining the guest's multicast groups on the host, and ICMP errors for datagrams that failed.
+Not done: joining the guest's multicast groups on the host.
 """
 
 from __future__ import annotations
@@ -140,13 +140,17 @@ class Udp:
                 self._services[header.destination_port](ip, header, buf)
                 return
             flow = self._open(ip, header, not dhcp)
+        if not ip.ttl:
+            raise Malformed(Reason.IP_TTL)
         data = buf[header.start : header.end]
         if flow.last != context.now:
             flow.last = context.now
             self._flows.move_to_end(flow.key)
         flow.sent += len(data)
         flow.datagrams_sent += 1
-        context.out.actions.append(SendDatagram(flow.socket, flow.host, data, context.gso_size, ip.ttl, ip.tos))
+        context.out.actions.append(
+            SendDatagram(flow.socket, flow.host, data, context.gso_size, ip.ttl, ip.tos, ip.fragment)
+        )
 
     def datagram_received(
         self, socket: SocketId, source: Endpoint, data: bytes, segment_size: int, ttl: int, tos: int
@@ -180,8 +184,14 @@ class Udp:
     def datagram_failed(self, socket: SocketId, remote: Endpoint, error: ExtendedError, data: bytes) -> None:
         """A datagram to `remote` failed; its flow stays: one refusal does not end it."""
         mapping = self._sockets.get(socket)
-        if mapping is not None and remote in mapping.flows:
-            self._context.drop(Reason.HOST_SEND)
+        flow = mapping.flows.get(remote) if mapping else None
+        if mapping is None or flow is None:
+            return
+        self._context.drop(Reason.HOST_SEND)
+        source, destination = mapping.guest, flow.remote
+        payload = udp.emit(source.address, destination.address, source.port, destination.port, data)
+        icmp_errors = self._context.icmp_errors
+        icmp_errors.host_failed(error, remote.address, source.address, destination.address, UDP, payload)
 
     def expire(self) -> None:
         """Close the flows that were silent too long."""
@@ -209,7 +219,7 @@ class Udp:
         context = self._context
         forwarding = context.forwarding
         if not context.config.udp:
-            raise Malformed(Reason.IP_PROTOCOL)
+            raise Malformed(Reason.PROTOCOL_CLOSED)
         if is_unspecified(ip.source):
             raise Malformed(Reason.IP_SOURCE)  # only a DHCP client may have none
         host = forwarding.to_host(ip.destination, header.destination_port, groups=groups)

@@ -49,7 +49,8 @@ def parse(buf: Buffer, start: int, limit: int, verify: bool = True) -> tuple[IpH
     # `ones_sum` without its call: a header is short and of even size
     if verify and int.from_bytes(buf[start:payload], "big") % 65535:
         raise Malformed(Reason.IPV4_CHECKSUM)
-    header = (4, source, destination, protocol, ttl, tos, start, payload, start + total)
+    may_fragment = not fragment & DONT_FRAGMENT
+    header = (4, source, destination, protocol, ttl, tos, start, payload, start + total, may_fragment)
     return tuple.__new__(IpHeader, header), identification, fragment
 
 

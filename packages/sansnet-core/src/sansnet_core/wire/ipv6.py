@@ -73,7 +73,7 @@ def parse(buf: Buffer, start: int, limit: int) -> tuple[IpHeader, int, int]:
     identification = fragment = 0
     if protocol in _EXTENSIONS:
         protocol, payload, identification, fragment = _walk(buf, protocol, payload, end)
-    header = (6, source, destination, protocol, hop_limit, first >> 20 & 0xFF, start, payload, end)
+    header = (6, source, destination, protocol, hop_limit, first >> 20 & 0xFF, start, payload, end, fragment != 0)
     return tuple.__new__(IpHeader, header), identification, fragment
 
 

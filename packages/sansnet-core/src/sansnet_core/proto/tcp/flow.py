@@ -8,17 +8,40 @@ methods `_effect_...` here.
 
 from __future__ import annotations
 
+from errno import ECONNREFUSED, ECONNRESET
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from sansnet_core.actions import Buffer, CloseSocket, Endpoint, ResumeStream, SendStream, ShutdownStream, SocketId
+from sansnet_core.actions import (
+    Buffer,
+    CloseSocket,
+    Endpoint,
+    ExtendedError,
+    ResumeStream,
+    SendStream,
+    ShutdownStream,
+    SocketId,
+)
 from sansnet_core.egress import FlowHeaders
 from sansnet_core.errors import Reason
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.receiving import Receiver
 from sansnet_core.proto.tcp.sending import DUPLICATES, Sender
 from sansnet_core.wire.ip import TCP
-from sansnet_core.wire.tcp import ACK, FIN, PSH, RST, SYN, TcpHeader, TcpOptions, add, diff, parse_options, sack_option
+from sansnet_core.wire.tcp import (
+    ACK,
+    FIN,
+    PSH,
+    RST,
+    SYN,
+    TcpHeader,
+    TcpOptions,
+    add,
+    diff,
+    emit,
+    parse_options,
+    sack_option,
+)
 
 if TYPE_CHECKING:
     from sansnet_core.proto.tcp.handler import Tcp
@@ -28,6 +51,7 @@ __all__ = ["TcpFlow"]
 DELAYED_ACK: Final = 0.002
 """RFC 9293 3.8.6.3 allows 0.5 s. A reply of the host within this time carries the acknowledgment; more delay would only
 stall guests that wait for it (Nagle)."""
+REFUSALS: Final = (ECONNREFUSED, ECONNRESET)
 SYN_ACK_RETRIES: Final = 5
 RTO_AFTER_SYN_LOSS: Final = 3.0
 """RFC 6298, 5.7."""
@@ -57,6 +81,7 @@ class TcpFlow:
         "_awaits_budget",
         "_dirty",
         "_established",
+        "_failure",
         "_fin",
         "_frame_payload",
         "_headers",
@@ -104,6 +129,7 @@ class TcpFlow:
         self.deadline = self.queued = inf
         self._state = states.INITIAL
         self._established = False
+        self._failure: ExtendedError | None = None
         self._headers = FlowHeaders(context.egress, remote, guest, TCP)
 
         version4 = len(guest.address) == 4
@@ -169,8 +195,19 @@ class TcpFlow:
         self._arm()
 
     def _effect_refuse(self) -> None:
-        """Answer a SYN with RST: the guest's connect() fails with ECONNREFUSED (RFC 9293, 3.10.7.1)."""
-        self._headers.tcp(0, add(self.irs, 1), RST | ACK, 0, b"", b"", 0)
+        """Answer a SYN so that the guest's connect() fails with the host's errno.
+
+        That is RST for a refusal (RFC 9293, 3.10.7.1) and an ICMP error about the SYN for all else.
+        """
+        failure = self._failure
+        if failure is None or failure.errno in REFUSALS:
+            self._headers.tcp(0, add(self.irs, 1), RST | ACK, 0, b"", b"", 0)
+            return
+        context = self._tcp.context
+        guest, remote = self.guest, self.remote
+        syn = emit(guest.address, remote.address, guest.port, remote.port, self.irs, 0, SYN, 0)
+        host = context.forwarding.to_host(*remote) or remote
+        context.icmp_errors.host_failed(failure, host.address, guest.address, remote.address, TCP, syn)
 
     def _effect_send_reset(self) -> None:
         self._headers.tcp(self.sender.next, self.receiver.next, RST | ACK, 0, b"", b"", 0)
@@ -184,6 +221,11 @@ class TcpFlow:
 
     def _effect_abort_socket(self) -> None:
         self._tcp.context.out.actions.append(CloseSocket(self.socket, True))
+
+    def host_failed(self, error: ExtendedError) -> None:
+        """The host's connect failed, or its connection is broken."""
+        self._failure = error
+        self.fire(states.HOST_FAILED)
 
     # segments from the guest
 
@@ -473,11 +515,10 @@ class TcpFlow:
 
     def _send_ack(self, now: float) -> None:
         receiver = self.receiver
-        if not self._ack_now:
-            if diff(receiver.next, receiver.acknowledged) < 2 * self._own_mss:
-                if self._ack_due == inf:
-                    self._ack_due = now + DELAYED_ACK
-                return
+        if not self._ack_now and diff(receiver.next, receiver.acknowledged) < 2 * self._own_mss:
+            if self._ack_due == inf:
+                self._ack_due = now + DELAYED_ACK
+            return
         options = b""
         if receiver.queued and self._sack_permitted:
             options = sack_option(receiver.sack_blocks())

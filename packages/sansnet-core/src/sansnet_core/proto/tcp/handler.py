@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sansnet_core.actions import Buffer, Endpoint, ExtendedError, OpenStream, SocketId
+from sansnet_core.actions import ORIGIN_LOCAL, Buffer, Endpoint, ExtendedError, OpenStream, SocketId
 from sansnet_core.context import Context
 from sansnet_core.egress import FlowHeaders
 from sansnet_core.errors import Malformed, Reason
@@ -78,7 +78,6 @@ class Tcp:
             raise Malformed(Reason.TCP_PORT)
         host = context.forwarding.to_host(ip.destination, syn.destination_port)
         if host is None:
-            self._reset(ip, syn)
             raise Malformed(Reason.IP_DESTINATION)
         if len(self._flows) >= limits.tcp_flows or self.pending >= limits.tcp_pending:
             raise Malformed(Reason.TCP_LIMIT)  # the guest repeats its SYN, and may be luckier then
@@ -133,7 +132,9 @@ class Tcp:
     def stream_failed(self, socket: SocketId, errno: int, error: ExtendedError | None) -> None:
         """The host's socket is of no more use."""
         if flow := self._sockets.get(socket):
-            flow.fire(states.HOST_FAILED)
+            if error is None or error.errno != errno:
+                error = ExtendedError(errno, ORIGIN_LOCAL, 0, 0, 0, None)
+            flow.host_failed(error)
 
     def receive_budget(self, socket: SocketId) -> int:
         """How many bytes may be read from the host's socket."""

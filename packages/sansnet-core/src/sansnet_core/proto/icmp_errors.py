@@ -1,0 +1,300 @@
+"""ICMP and ICMPv6 errors to the guest: its kernel turns them into the errno that a program on the host would see.
+
+Theory of operation. What failed outside arrives as an `ExtendedError`. If a router or the remote host sent it, the
+guest gets the same type and code again, and the sender's address as far as the guest can know it. If the host's own
+kernel refused, `_ERRNOS` says what a router in its place would have sent. What the configuration closes is answered
+as a router with that policy would do (`_REFUSALS`).
+
+Every message quotes the guest's packet: by its own addresses, ports and numbers the guest's kernel finds the socket to
+tell. One bucket of tokens bounds all messages (RFC 1812 4.3.2.8, RFC 4443 2.4 f). None is about an ICMP error, a
+multicast or broadcast packet, a packet without a single sender, or a fragment other than the first (RFC 1812
+4.3.2.7, RFC 4443 2.4 e).
+"""
+
+from __future__ import annotations
+
+from errno import (
+    EACCES,
+    EAFNOSUPPORT,
+    EAGAIN,
+    ECONNREFUSED,
+    EHOSTDOWN,
+    EMFILE,
+    EMSGSIZE,
+    ENETDOWN,
+    ENETUNREACH,
+    ENFILE,
+    ENOBUFS,
+    ENOMEM,
+    ENOPROTOOPT,
+    EPERM,
+    ETIMEDOUT,
+)
+from typing import Final, NamedTuple
+
+from sansnet_core.actions import ORIGIN_ICMP, ORIGIN_ICMPV6, Buffer, ExtendedError
+from sansnet_core.addresses import is_multicast, is_unspecified
+from sansnet_core.context import Context
+from sansnet_core.errors import Reason
+from sansnet_core.wire import icmp4, icmp6, ipv4, ipv6
+from sansnet_core.wire.ip import ICMP, ICMPV6, IpHeader
+
+__all__ = ["LARGEST4", "LARGEST6", "IcmpError", "IcmpErrors", "for_extended_error"]
+
+LARGEST4: Final = 576
+"""Bytes of a whole ICMP error packet at most (RFC 1812, 4.3.2.3)."""
+LARGEST6: Final = 1280
+"""The same for ICMPv6 (RFC 4443, 2.4 c)."""
+_QUOTE4: Final = LARGEST4 - ipv4.HEADER_SIZE - icmp4.HEADER_SIZE
+_QUOTE6: Final = LARGEST6 - ipv6.HEADER_SIZE - icmp6.HEADER_SIZE
+
+_QUOTED_TTL: Final = 1
+"""What the packet had left where it failed is not known but for "TTL exceeded", and there it is this."""
+_INTERNETWORK_CONTROL: Final = 0xC0
+"""TOS of ICMP errors (RFC 1812, 4.3.2.5)."""
+_NO_NEXT_HEADER: Final = 59
+"""RFC 8200, 4.7: nothing follows, so nothing was asked for."""
+
+_ERRORS: Final = {
+    4: frozenset((icmp4.DESTINATION_UNREACHABLE, icmp4.TIME_EXCEEDED, icmp4.PARAMETER_PROBLEM)),
+    6: frozenset((icmp6.DESTINATION_UNREACHABLE, icmp6.PACKET_TOO_BIG, icmp6.TIME_EXCEEDED, icmp6.PARAMETER_PROBLEM)),
+}
+"""IP version -> types that the guest may be sent."""
+_ORIGINS: Final = {4: ORIGIN_ICMP, 6: ORIGIN_ICMPV6}
+
+_NO_QUERIES4: Final = _ERRORS[4] | {4, 5}
+"""With source quench (RFC 6633) and redirect."""
+_FIRST_QUERY6: Final = 128
+"""ICMPv6 types below are errors (RFC 4443, 2.1)."""
+
+
+class IcmpError(NamedTuple):
+    """The part of an ICMP error message that says what went wrong.
+
+    Attributes:
+        type, code: of ICMP, or of ICMPv6 for an IPv6 packet.
+        rest: the 32 bits behind the checksum: an MTU, a pointer, or 0.
+    """
+
+    type: int
+    code: int
+    rest: int = 0
+
+
+_PROHIBITED4: Final = IcmpError(icmp4.DESTINATION_UNREACHABLE, icmp4.ADMINISTRATIVELY_PROHIBITED)
+_PROHIBITED6: Final = IcmpError(icmp6.DESTINATION_UNREACHABLE, icmp6.ADMINISTRATIVELY_PROHIBITED)
+_HOST_UNREACHABLE: Final = {
+    4: IcmpError(icmp4.DESTINATION_UNREACHABLE, icmp4.HOST_UNREACHABLE),
+    6: IcmpError(icmp6.DESTINATION_UNREACHABLE, icmp6.ADDRESS_UNREACHABLE),
+}
+_NETWORK_UNREACHABLE4: Final = IcmpError(icmp4.DESTINATION_UNREACHABLE, icmp4.NETWORK_UNREACHABLE)
+_NETWORK_UNREACHABLE6: Final = IcmpError(icmp6.DESTINATION_UNREACHABLE, icmp6.NO_ROUTE)
+
+_ERRNOS: Final[dict[int, dict[int, IcmpError]]] = {
+    4: {
+        ENETUNREACH: _NETWORK_UNREACHABLE4,
+        ENETDOWN: _NETWORK_UNREACHABLE4,
+        EAFNOSUPPORT: _NETWORK_UNREACHABLE4,
+        EHOSTDOWN: IcmpError(icmp4.DESTINATION_UNREACHABLE, icmp4.HOST_UNKNOWN),
+        ENOPROTOOPT: IcmpError(icmp4.DESTINATION_UNREACHABLE, icmp4.PROTOCOL_UNREACHABLE),
+        ECONNREFUSED: IcmpError(icmp4.DESTINATION_UNREACHABLE, icmp4.PORT_UNREACHABLE),
+        EMSGSIZE: IcmpError(icmp4.DESTINATION_UNREACHABLE, icmp4.FRAGMENTATION_NEEDED),
+        EACCES: _PROHIBITED4,
+        EPERM: _PROHIBITED4,
+    },
+    6: {
+        ENETUNREACH: _NETWORK_UNREACHABLE6,
+        ENETDOWN: _NETWORK_UNREACHABLE6,
+        EAFNOSUPPORT: _NETWORK_UNREACHABLE6,
+        ECONNREFUSED: IcmpError(icmp6.DESTINATION_UNREACHABLE, icmp6.PORT_UNREACHABLE),
+        EMSGSIZE: IcmpError(icmp6.PACKET_TOO_BIG, 0),
+        EACCES: _PROHIBITED6,
+        EPERM: _PROHIBITED6,
+    },
+}
+"""IP version -> errno of the host's kernel -> what a router would have sent; "host unreachable" for all others."""
+
+_SILENT: Final = frozenset((EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM, ETIMEDOUT))
+"""Not told. The host was short of something: the packet is lost as in a full queue, and may be sent again. Or nobody
+answered: no ICMP error means that, and the guest's own patience ends about when the host's does."""
+
+_REFUSALS: Final = {
+    Reason.IP_DESTINATION: (_PROHIBITED4, _PROHIBITED6),
+    Reason.PROTOCOL_CLOSED: (_PROHIBITED4, _PROHIBITED6),
+    Reason.IP_PROTOCOL: (
+        IcmpError(icmp4.DESTINATION_UNREACHABLE, icmp4.PROTOCOL_UNREACHABLE),
+        IcmpError(icmp6.PARAMETER_PROBLEM, icmp6.UNRECOGNIZED_NEXT_HEADER),
+    ),
+    Reason.IP_TTL: (
+        IcmpError(icmp4.TIME_EXCEEDED, icmp4.TTL_EXCEEDED),
+        IcmpError(icmp6.TIME_EXCEEDED, icmp6.HOP_LIMIT_EXCEEDED),
+    ),
+}
+"""Why a packet went no further here -> how that is answered, for each family."""
+
+_REASSEMBLY_TIMEOUT: Final = {
+    4: IcmpError(icmp4.TIME_EXCEEDED, icmp4.REASSEMBLY_TIME_EXCEEDED),
+    6: IcmpError(icmp6.TIME_EXCEEDED, icmp6.REASSEMBLY_TIME_EXCEEDED),
+}
+
+
+def for_extended_error(error: ExtendedError, version: int) -> IcmpError | None:
+    """What a guest is to be told of an error that a packet of one IP version met.
+
+    Returns:
+        None if there is nothing to be told.
+    """
+    if error.origin > ORIGIN_ICMPV6:
+        return None  # a time stamp, or another report that is no failure
+    if error.origin == _ORIGINS[version] and error.type in _ERRORS[version]:
+        return _with_info(IcmpError(error.type, error.code & 0xFF), version, error.info)
+    if error.errno in _SILENT:
+        return None
+    return _with_info(_ERRNOS[version].get(error.errno, _HOST_UNREACHABLE[version]), version, error.info)
+
+
+def _with_info(icmp: IcmpError, version: int, info: int) -> IcmpError:
+    """Put MTU or pointer where the message has it."""
+    if version == 4:
+        if icmp[:2] == (icmp4.DESTINATION_UNREACHABLE, icmp4.FRAGMENTATION_NEEDED):
+            return icmp._replace(rest=min(info, 0xFFFF))  # RFC 1191, 4
+        if icmp.type == icmp4.PARAMETER_PROBLEM:
+            return icmp._replace(rest=(info & 0xFF) << 24)
+    elif icmp.type == icmp6.PACKET_TOO_BIG:
+        return icmp._replace(rest=max(info, 1280))  # RFC 8201, 4: less would be ignored
+    elif icmp.type == icmp6.PARAMETER_PROBLEM:
+        return icmp._replace(rest=info)
+    return icmp
+
+
+class IcmpErrors:
+    """Tells the guest what became of its packets.
+
+    Args:
+        context: of the network.
+    """
+
+    __slots__ = ("_context", "_filled", "_tokens")
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._tokens = float(context.config.limits.icmp_error_burst)
+        self._filled = context.now
+
+    def host_failed(
+        self, error: ExtendedError, host: bytes, source: bytes, destination: bytes, protocol: int, payload: Buffer
+    ) -> None:
+        """A packet of the guest failed on the host or beyond.
+
+        Args:
+            error: why.
+            host: the address that the packet really went to.
+            source: of the guest's packet.
+            destination: likewise.
+            protocol: likewise.
+            payload: its transport header and data, as far as they are known; at least the first 8 bytes.
+        """
+        icmp = for_extended_error(error, 4 if len(source) == 4 else 6)
+        if icmp is not None and self._may_answer(source, destination, protocol, payload):
+            sender = destination if error.offender == host else self._sender(error.offender, source, destination)
+            self._send(icmp, sender, source, _quote(source, destination, protocol, payload))
+
+    def refuse(self, reason: Reason, ip: IpHeader, buf: Buffer) -> None:
+        """A packet of the guest goes no further; most reasons are not told.
+
+        Args:
+            reason: why.
+            ip: its header.
+            buf: holds it, in a frame or alone.
+        """
+        refusal = _REFUSALS.get(reason)
+        if refusal is None or not self._may_answer(ip.source, ip.destination, ip.protocol, buf[ip.start : ip.end]):
+            return
+        if ip.header >= 14 and buf[ip.header - 14] & 1:
+            return  # a frame to many
+        icmp = refusal[ip.version == 6]
+        if icmp.type == icmp6.PARAMETER_PROBLEM and ip.version == 6:
+            if ip.protocol == _NO_NEXT_HEADER:
+                return
+            icmp = icmp._replace(rest=_next_header_offset(ip, buf))
+        largest = _QUOTE4 if ip.version == 4 else _QUOTE6
+        quoted = bytes(buf[ip.header : min(ip.end, ip.header + largest)])
+        self._send(icmp, self._sender(None, ip.source, ip.destination), ip.source, quoted)
+
+    def reassembly_timed_out(self, first: IpHeader, payload: bytes) -> None:
+        """Not all fragments of a datagram came in time.
+
+        Args:
+            first: header of its first fragment.
+            payload: of that.
+        """
+        source, destination = first.source, first.destination
+        if self._may_answer(source, destination, first.protocol, payload):
+            quoted = _quote(source, destination, first.protocol, payload)
+            self._send(_REASSEMBLY_TIMEOUT[first.version], self._sender(None, source, destination), source, quoted)
+
+    def _may_answer(self, source: bytes, destination: bytes, protocol: int, payload: Buffer) -> bool:
+        """Whether a packet is one that errors may be about."""
+        if is_unspecified(source) or self._is_group(source) or self._is_group(destination):
+            return False
+        if protocol == ICMP:
+            return len(payload) > 0 and payload[0] not in _NO_QUERIES4
+        if protocol == ICMPV6:
+            return len(payload) > 0 and payload[0] >= _FIRST_QUERY6 and payload[0] != icmp6.REDIRECT
+        return True
+
+    def _is_group(self, address: bytes) -> bool:
+        return is_multicast(address) or self._context.forwarding.is_group(address)
+
+    def _sender(self, offender: bytes | None, source: bytes, destination: bytes) -> bytes:
+        """The guest's address for who noticed; ours if it was the host itself, or nobody whom the guest can know."""
+        config = self._context.config
+        guest = self._context.guest
+        if offender is not None and len(offender) == len(source):
+            known = self._context.forwarding.to_guest(offender)
+            if known is not None and known not in (source, guest.ipv4, guest.ipv6, guest.link_local):
+                return known
+        if len(source) == 16:
+            return config.ipv6.gateway if config.ipv6 else destination
+        return config.ipv4.gateway or destination if config.ipv4 else destination
+
+    def _send(self, icmp: IcmpError, sender: bytes, guest: bytes, quoted: bytes) -> None:
+        context = self._context
+        if not self._take_token():
+            context.drop(Reason.ICMP_LIMIT)
+        elif len(guest) == 4:
+            message = icmp4.emit(*icmp, quoted[:_QUOTE4])
+            context.egress.packet(sender, guest, ICMP, message, tos=_INTERNETWORK_CONTROL)
+        else:
+            message = icmp6.emit(*icmp, quoted[:_QUOTE6], sender, guest)
+            context.egress.packet(sender, guest, ICMPV6, message)
+
+    def _take_token(self) -> bool:
+        """Whether the limit lets one more message through."""
+        limits = self._context.config.limits
+        now = self._context.now
+        self._tokens = min(limits.icmp_error_burst, self._tokens + (now - self._filled) * limits.icmp_error_rate)
+        self._filled = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+def _quote(source: bytes, destination: bytes, protocol: int, payload: Buffer) -> bytes:
+    """The guest's packet."""
+    size = len(payload)
+    if len(source) == 4:
+        head = ipv4.emit_header(source, destination, protocol, size, _QUOTED_TTL, 0, 0, ipv4.DONT_FRAGMENT)
+    else:
+        head = ipv6.emit_header(source, destination, protocol, size, _QUOTED_TTL, 0)
+    return head + payload
+
+
+def _next_header_offset(ip: IpHeader, buf: Buffer) -> int:
+    """Where in the packet the last next-header field is (RFC 4443, 3.4)."""
+    pointer, header = 6, ipv6.HEADER_SIZE
+    while ip.header + header < ip.start:
+        pointer = header
+        header += (buf[ip.header + header + 1] + 1) << 3  # of a fragment header that field is 0
+    return pointer
