@@ -15,8 +15,6 @@ from tests.lab import SERVER4, SERVER6, UNREACHABLE4, UNREACHABLE6, USER, Echo, 
 RECEIVE_ERRORS: Final = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}
 """IP_RECVERR and IPV6_RECVERR, as arguments of setsockopt."""
 
-no_errors_yet: Final = pytest.mark.xfail(reason="errors of datagrams and pings do not become ICMP yet")
-
 
 @pytest.fixture(scope="module", params=["1500", "65520"])
 def guest(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Guest]:
@@ -66,7 +64,6 @@ def test_one_socket_of_the_guest_has_one_port_whomever_it_talks_to(guest: Guest,
         assert sources[0] == sources[1]
 
 
-@no_errors_yet
 def test_a_closed_port_refuses(guest: Guest, server: str) -> None:
     with client(guest, server, 9) as near:
         near.send(b"anyone?")
@@ -74,7 +71,6 @@ def test_a_closed_port_refuses(guest: Guest, server: str) -> None:
             near.recv(100)
 
 
-@no_errors_yet
 @pytest.mark.parametrize("address", [UNREACHABLE4, UNREACHABLE6])
 def test_an_unreachable_address_fails_as_it_does_on_the_host(guest: Guest, lab: Lab, address: str) -> None:
     errors = []
@@ -97,7 +93,6 @@ def test_ping_is_answered(guest: Guest, server: str, size: int) -> None:
     assert "DUP!" not in report
 
 
-@no_errors_yet
 def test_ping_says_what_a_host_would_hear(guest: Guest) -> None:
     assert "Unreachable" in guest.run("ping", "-c1", "-W5", UNREACHABLE4, check=False).stdout
     assert "unreachable" in guest.run("ping", "-c1", "-W5", UNREACHABLE6, check=False).stdout

@@ -129,7 +129,6 @@ def test_a_closed_port_refuses_at_once(guest: Guest, server: str) -> None:
     assert time.monotonic() - started < 0.9  # no SYN was sent twice
 
 
-@pytest.mark.xfail(reason="a failed connect is a refusal to the guest, whatever failed")
 @pytest.mark.parametrize("address", [UNREACHABLE4, UNREACHABLE6])
 def test_an_unreachable_address_fails_as_it_does_on_the_host(guest: Guest, lab: Lab, address: str) -> None:
     with pytest.raises(OSError, match=r"\[Errno") as on_host:

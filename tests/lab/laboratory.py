@@ -209,6 +209,7 @@ def _join(host: Namespace, upstream: Namespace) -> None:
     subprocess.run(
         f"ip link add uplink netns {host.pid} type veth peer name downlink netns {upstream.pid}".split(), check=True
     )
+    # An unreachable route would answer too, but for IPv4 not more often than once a second and host.
     upstream.shell(
         f"""
         echo 1 >/proc/sys/net/ipv4/ip_forward
@@ -220,8 +221,10 @@ def _join(host: Namespace, upstream: Namespace) -> None:
         ip link set downlink up
         ip address add {SERVER4}/32 dev lo
         ip address add {SERVER6}/128 dev lo nodad
-        ip route add unreachable {UNREACHABLE4}/32
-        ip route add unreachable {UNREACHABLE6}/128
+        nft add table inet lab
+        nft 'add chain inet lab arriving {{ type filter hook prerouting priority 0; }}'
+        nft add rule inet lab arriving ip daddr {UNREACHABLE4} reject with icmp type host-unreachable
+        nft add rule inet lab arriving ip6 daddr {UNREACHABLE6} reject with icmpv6 type no-route
         """
     )
     host.shell(
