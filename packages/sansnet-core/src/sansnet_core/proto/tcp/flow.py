@@ -23,7 +23,7 @@ from sansnet_core.actions import (
     SocketId,
 )
 from sansnet_core.egress import FlowHeaders
-from sansnet_core.errors import Reason
+from sansnet_core.errors import Reason, UsageError
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.receiving import Receiver
 from sansnet_core.proto.tcp.sending import DUPLICATES, Sender
@@ -31,6 +31,7 @@ from sansnet_core.wire.ip import TCP
 from sansnet_core.wire.tcp import (
     ACK,
     FIN,
+    MOST_WINDOW_SCALE,
     PSH,
     RST,
     SYN,
@@ -84,12 +85,12 @@ class TcpFlow:
         "_failure",
         "_fin",
         "_frame_payload",
+        "_guest_ended_first",
         "_headers",
         "_our_scale",
         "_own_mss",
         "_probes",
         "_retransmit_at",
-        "_sack_permitted",
         "_state",
         "_tcp",
         "_time_wait_at",
@@ -148,12 +149,13 @@ class TcpFlow:
             self._our_scale = None
             limit = min(limit, 65535)
         else:
+            limit = min(limit, 65535 << MOST_WINDOW_SCALE)
             sender.scale = options.window_scale
             self._our_scale = max(limit.bit_length() - 16, 0)
         sender.window = sender.largest_window = syn.window  # the SYN's window is never scaled (RFC 7323, 2.2)
         sender.wl1 = syn.sequence
         self.receiver = Receiver(syn.sequence, limit)
-        self._sack_permitted = options.sack_permitted
+        sender.sack_permitted = options.sack_permitted
 
         self._fin: int | None = None
         self._ack_now = False
@@ -164,6 +166,7 @@ class TcpFlow:
         self._probes = 0
         self._dirty = False
         self._awaits_budget = False
+        self._guest_ended_first = False
         self.pending = True
         """Whether the handshake with the host or the guest is still under way."""
         self.sent = 0
@@ -339,7 +342,7 @@ class TcpFlow:
             self._retransmit_at = now + sender.rto if sender.in_flight else inf
             if sender.fin_sent and not sender.in_flight:
                 self.fire(states.GUEST_ACKED_FIN)
-                if self._state[0] is states.TIME_WAIT:  # LAST-ACK: the guest ended first and needs no TIME-WAIT
+                if self._state[0] is states.TIME_WAIT and self._guest_ended_first:  # LAST-ACK needs no TIME-WAIT
                     self.fire(states.TIME_OVER)
                     return False
         window = tcp.window << sender.scale
@@ -357,13 +360,14 @@ class TcpFlow:
             sender.window_opened()
             self._retransmit_at = now + sender.rto
         news = False
-        if self._sack_permitted and tcp.start - tcp.options_start >= 12:
+        if sender.sack_permitted and tcp.start - tcp.options_start >= 12:
             news = sender.sack(parse_options(buf, tcp.options_start, tcp.start).sack)
         if advance == 0 and sender.in_flight and (news or not (size or changed)):
             sender.duplicates += 1
             if sender.recover is None and (sender.duplicates == DUPLICATES or sender.sack_says_lost()):
-                sender.begin_recovery(1)
-        if sender.recover is not None:
+                sender.begin_recovery(lost_all=False)
+                news = True
+        if sender.recover is not None and (advance or news):
             self._retransmit()
         return True
 
@@ -421,6 +425,8 @@ class TcpFlow:
     def stream_sent(self, count: int) -> None:
         """The host's socket took bytes."""
         receiver = self.receiver
+        if not 0 <= count <= receiver.unsent:
+            raise UsageError(f"{count} bytes are said to be sent, of {receiver.unsent} that were ordered")
         receiver.unsent -= count
         self._release(count)
         if self._state[2] is states.FIN_SEEN:
@@ -451,9 +457,12 @@ class TcpFlow:
             room = sender.mss if not sender.buffered else 0
         elif room > self._frame_payload:
             room -= room % self._frame_payload
-        if room and self._tcp.held + room > limits.tcp_memory:
-            self._tcp.starved.add(self)
-            return 0
+        memory = limits.tcp_memory - self._tcp.held
+        if room > memory:
+            if memory < sender.mss:
+                self._tcp.starved.add(self)
+                return 0
+            return memory
         return room
 
     # what is held
@@ -486,6 +495,8 @@ class TcpFlow:
             return
         now = self._tcp.context.now
         if state is not states.SYN_ACK_SENT:  # until the guest has the SYN-ACK, nothing else has a meaning
+            if self.receiver.queued and self._ack_now:
+                self._send_ack(now)  # by itself, for segments with data carry no SACK
             if state is states.ESTABLISHED and (self.sender.unsent or self.sender.ended):
                 self._send_data(now)
             if self._ack_now or self.receiver.acknowledged != self.receiver.next:
@@ -507,6 +518,7 @@ class TcpFlow:
             self._send_segment(sequence, ACK if sender.unsent else ACK | PSH, payload)
         if sender.ended and not sender.unsent and not sender.fin_sent:
             sender.fin_sent = True
+            self._guest_ended_first = self._state[2] is not states.OPEN
             self._send_segment(sender.next, ACK | FIN, b"")
             sender.advance(1, now)
             self.fire(states.DOWN_DRAINED)
@@ -520,7 +532,7 @@ class TcpFlow:
                 self._ack_due = now + DELAYED_ACK
             return
         options = b""
-        if receiver.queued and self._sack_permitted:
+        if receiver.queued and self.sender.sack_permitted:
             options = sack_option(receiver.sack_blocks())
         self._send_segment(self.sender.next, ACK, b"", options)
 
@@ -545,7 +557,7 @@ class TcpFlow:
         options = b"\x02\x04" + min(self._own_mss, 65535).to_bytes(2, "big")
         if self._our_scale is not None:
             options += b"\x01\x03\x03" + bytes((self._our_scale,))
-        if self._sack_permitted:
+        if self.sender.sack_permitted:
             options += b"\x01\x01\x04\x02"
         window = min(self.receiver.limit, 65535)
         iss = self.sender.una
@@ -605,7 +617,7 @@ class TcpFlow:
                 self._give_up()
                 return
             sender.back_off()
-            sender.begin_recovery(1)
+            sender.begin_recovery(lost_all=True)
             self._retransmit()
         self._retransmit_at = now + sender.rto
 

@@ -47,7 +47,8 @@ class Sender:
     """
 
     __slots__ = (
-        "_recovery_burst",
+        "_burst",
+        "_lost_all",
         "_retransmitted",
         "_rtt_sequence",
         "_rtt_start",
@@ -67,6 +68,7 @@ class Sender:
         "recover",
         "retries",
         "rto",
+        "sack_permitted",
         "scale",
         "una",
         "unsent",
@@ -88,6 +90,8 @@ class Sender:
         self.unsent = 0
         self.rto = INITIAL_RTO
         self.retries = 0
+        self.sack_permitted = False
+        """Whether both sides offered SACK."""
         self.duplicates = 0
         self.probing = False
         """Whether something was sent beyond a closed window."""
@@ -99,7 +103,8 @@ class Sender:
         self._unsent: deque[Buffer] | None = None
         self._sacked: list[tuple[int, int]] | None = None
         self._retransmitted = iss
-        self._recovery_burst = 0
+        self._burst = 0
+        self._lost_all = False
         self._srtt: float | None = None
         self._rttvar = 0.0
         self._rtt_sequence = 0
@@ -179,7 +184,7 @@ class Sender:
         else:
             self._set_rto()
         if self.in_flight:
-            self.begin_recovery(1)
+            self.begin_recovery(lost_all=True)
 
     # acknowledgments
 
@@ -218,7 +223,8 @@ class Sender:
             if diff(acknowledgment, self.recover) >= 0:
                 self.recover = None
             else:
-                self._recovery_burst *= 2
+                if self._lost_all:
+                    self._burst *= 2
                 if diff(self._retransmitted, acknowledgment) < 0:
                     self._retransmitted = acknowledgment
         return released
@@ -266,15 +272,17 @@ class Sender:
 
     # retransmission
 
-    def begin_recovery(self, burst: int) -> None:
+    def begin_recovery(self, *, lost_all: bool) -> None:
         """Retransmit from SND.UNA.
 
         Args:
-            burst: how many segments at once; it doubles with every acknowledgment.
+            lost_all: nothing in flight is believed to have arrived: go on from there, faster with every acknowledgment.
+                Otherwise only what is known to be missing is sent again: the first segment, or SACK's holes.
         """
         self.recover = self.next
+        self._lost_all = lost_all
         self._retransmitted = self.una
-        self._recovery_burst = burst
+        self._burst = 1
         self._rtt_start = None
 
     def back_off(self) -> None:
@@ -294,9 +302,11 @@ class Sender:
         if self._sacked:
             end = self._sacked[-1][1]
             burst = 1 << 30  # every hole below the highest SACK is lost: later data has arrived
+        elif self.sack_permitted and not self._lost_all:
+            return  # no hole is known of any more, and the rest may be under way
         else:
             end = self.recover
-            burst = self._recovery_burst
+            burst = self._burst
         position = self._retransmitted
         for sequence, payload in self._pieces(position, end):
             if burst <= 0:
