@@ -3,7 +3,7 @@
 Theory of operation. An input method stores the time, lets the protocol modules work, and returns; it never blocks and,
 whatever the guest sent, never raises. What is to be done then waits in three lists, which the driver takes whole:
 orders for host sockets, frames for the guest, notices for the operator. Inputs may be batched before outputs are
-taken. TCP works out what it has to say when frames are taken, so a batch of segments costs one acknowledgment.
+taken: TCP works out what it has to say at the end of a batch, so all segments of a batch cost one acknowledgment.
 
 A packet's life is three lookups: EtherType, IP protocol, flow.
 """
@@ -287,7 +287,9 @@ class Network:
     # outputs
 
     def take_actions(self) -> list[Action]:
-        """The orders since the last call, to be obeyed in this order."""
+        """The orders since the last call, to be obeyed in this order; to be called until there are none."""
+        if not self._out.actions:
+            self._tcp.flush()  # when all that was ordered is done: what a stream has room for now is an order, too
         actions, self._out.actions = self._out.actions, []
         return actions
 
