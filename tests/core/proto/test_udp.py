@@ -461,6 +461,7 @@ def test_an_offloading_guest_gets_a_run_in_one_frame() -> None:
     bench = Bench(config(link=link))
     socket = bench.open(query())
     bench.udp.datagram_received(socket, Endpoint(REMOTE4, 7), bytes(250), 100, 64, 0)
+    bench.udp.flush()
     assert [len(packet.payload) - 8 for packet in bench.packets()] == [250]
 
 

@@ -193,3 +193,50 @@ def test_batches_do_not_matter(datagrams: list[tuple[int, bytes, int]], cuts: li
     assert whole == outputs(sorted(min(cut, len(frames)) for cut in cuts))
     kinds = {type(action) for action in whole[0]}
     assert kinds <= {OpenDatagram, SendDatagram, CloseSocket}
+
+
+_OFFLOADED = LinkConfig(mtu=1500, largest_frame=65549, vnet_header=True, checksum_offload=True, uso=True)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 1),  # which flow
+            st.sampled_from([0, 1, 100, 1472, 1473, 9000]),  # bytes of a datagram
+            st.sampled_from([0, 3]),  # datagrams behind it in the same run
+            st.sampled_from([64, 63]),  # TTL
+        ),
+        max_size=30,
+    )
+)
+def test_the_guest_gets_the_same_datagrams_however_frames_join_them(arrivals: list[tuple[int, int, int, int]]) -> None:
+    seen = []
+    for link in (_OFFLOADED, LinkConfig(mtu=1500, vnet_header=True, largest_frame=65549)):
+        pair = Pair(make_config(link))
+        for port in (1001, 1002):
+            pair.guest.send(datagram(b"hello", source_port=port))
+        pair.settle()
+        sockets = [order.socket for order in pair.host.datagrams]
+        for number, (flow, size, more, ttl) in enumerate(arrivals):
+            data = bytes([number]) * (size * (more + 1) + (size // 2 if more else 0))
+            segment_size = size if more and size else 0
+            pair.network.datagram_received(sockets[flow], Endpoint(SERVER, 7), data, segment_size, ttl, 0, pair.now)
+        for frame in pair.network.take_frames():
+            pair.guest.receive(glue(frame), pair.now)
+        whole = [(ip.ttl, destination, data) for ip, _, destination, data in pair.guest.datagrams]
+        seen.append((whole, len(pair.guest.others)))
+    assert seen[0] == seen[1]
+
+
+def test_equal_datagrams_in_a_row_cost_one_frame() -> None:
+    pair = Pair(make_config(_OFFLOADED))
+    pair.guest.send(datagram(b"hello"))
+    pair.settle()
+    (order,) = pair.host.datagrams
+    for number in range(100):
+        pair.network.datagram_received(order.socket, order.remote, bytes([number]) * 100, 0, 64, 0, pair.now)
+    frames = pair.network.take_frames()
+    assert len(frames) == 2  # 64 datagrams, and the rest
+    for frame in frames:
+        pair.guest.receive(glue(frame), pair.now)
+    assert [data[0] for _, _, _, data in pair.guest.datagrams] == list(range(100))

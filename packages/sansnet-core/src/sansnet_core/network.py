@@ -296,6 +296,7 @@ class Network:
     def take_frames(self) -> list[Frame]:
         """The frames for the guest since the last call, in order."""
         self._tcp.flush()
+        self._udp.flush()
         frames, self._out.frames = self._out.frames, []
         self._sent += len(frames)
         return frames

@@ -20,6 +20,7 @@ from socket import (
     IPV6_V6ONLY,
     SO_BROADCAST,
     SO_OOBINLINE,
+    SO_RCVBUF,
     SOL_SOCKET,
     TCP_NODELAY,
     socket,
@@ -57,6 +58,10 @@ UDP_GRO: Final = 104
 MAX_SEGMENTS: Final = 64
 """Datagrams of one send with UDP_SEGMENT: UDP_MAX_SEGMENTS, raised to 128 in Linux 6.9."""
 
+_RECEIVE_BUFFER: Final = 4 << 20
+"""Bytes, of which the kernel grants at most net.core.rmem_max. Its default holds some 80 datagrams of 1400 bytes:
+fewer than come while the pump is off the processor. It also tells how far a remote's flood is taken in."""
+
 Ancillary: TypeAlias = list[tuple[int, int, bytes]]
 """Control messages, as `recvmsg` has them."""
 
@@ -83,6 +88,7 @@ def forget_icmp_errors(sock: socket, family: int) -> None:
 def prepare_datagram(sock: socket, family: int) -> None:
     """What every UDP socket gets: broadcast, the error queue, TTL and TOS of what it receives, and UDP_GRO."""
     sock.setsockopt(SOL_SOCKET, SO_BROADCAST, 1)
+    sock.setsockopt(SOL_SOCKET, SO_RCVBUF, _RECEIVE_BUFFER)
     sock.setsockopt(IPPROTO_UDP, UDP_GRO, 1)
     prepare_echo(sock, family)
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import inf
 from typing import Final, TypeAlias
 
@@ -52,6 +53,11 @@ IDLE_GRANULARITY: Final = 1.0
 
 DHCP_SERVERS: Final = frozenset(((4, 67), (6, 547)))
 """IP version and port of what concerns the guest's own segment and never the host's."""
+
+
+MOST_JOINED: Final = 64
+MOST_JOINED_BYTES: Final = 65000
+"""Datagrams, and bytes, of one frame to the guest: what UDP_SEGMENT allows (linux/udp.h), below what IP can carry."""
 
 
 class _Mapping:
@@ -106,6 +112,27 @@ class _Flow:
         return self.datagrams_received > 0 and self.datagrams_sent + self.datagrams_received > 2
 
 
+@dataclass(slots=True)
+class _Run:
+    """Equal datagrams of one flow in a row, which a link with USO takes in one frame.
+
+    Attributes:
+        headers: of the flow.
+        parts: data of one datagram each, or of several.
+        segment_size: bytes of each datagram but the last.
+        room: bytes that may still be added; 0 once a shorter datagram ended the run.
+        ttl: of all of them.
+        tos: of all of them.
+    """
+
+    headers: FlowHeaders
+    parts: list[bytes]
+    segment_size: int
+    room: int
+    ttl: int
+    tos: int
+
+
 class Udp:
     """The translator of UDP, for both families.
 
@@ -124,6 +151,8 @@ class Udp:
         limits = context.config.limits
         self._idle = (limits.udp_idle_once, limits.udp_idle_stream)
         self.deadline = self.queued = inf
+        self._joins = context.config.link.uso
+        self._run: _Run | None = None
 
     def receive(self, ip: IpHeader, buf: Buffer) -> None:
         """A datagram from the guest, or an offloaded run of them: at most one `SendDatagram`.
@@ -169,7 +198,35 @@ class Udp:
             self._flows.move_to_end(flow.key)
         flow.received += len(data)
         flow.datagrams_received += 1
-        flow.headers.udp(data, segment_size, ttl, tos)
+        if self._joins:
+            self._join(flow.headers, data, segment_size, ttl, tos)
+        else:
+            flow.headers.udp(data, segment_size, ttl, tos)
+
+    def _join(self, headers: FlowHeaders, data: bytes, segment_size: int, ttl: int, tos: int) -> None:
+        """Add to the run that waits for `flush`, or begin a new one."""
+        run, size = self._run, len(data)
+        if (
+            run is not None
+            and run.headers is headers
+            and 0 < size <= run.room
+            and (size <= run.segment_size if not segment_size else segment_size == run.segment_size)
+            and (ttl, tos) == (run.ttl, run.tos)
+        ):
+            run.parts.append(data)
+            run.room = run.room - size if size % run.segment_size == 0 else 0
+            return
+        self.flush()
+        segment_size = segment_size or size
+        room = min(MOST_JOINED * segment_size, MOST_JOINED_BYTES) - size
+        self._run = _Run(headers, [data], segment_size, room if size and size % segment_size == 0 else 0, ttl, tos)
+
+    def flush(self) -> None:
+        """Send the guest the run that waits."""
+        run, self._run = self._run, None
+        if run is not None:
+            data = run.parts[0] if len(run.parts) == 1 else b"".join(run.parts)
+            run.headers.udp(data, run.segment_size, run.ttl, run.tos)
 
     def _stranger(
         self, mapping: _Mapping, source: Endpoint, data: bytes, segment_size: int, ttl: int, tos: int
