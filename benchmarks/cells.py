@@ -18,7 +18,7 @@ DEFAULT_MTU: Final = 65520
 STARTS: Final = 5
 """Starts per round; their median is the round's value."""
 
-CONNECT_LIMIT: Final = 120.0
+CONNECT_LIMIT: Final = 60.0
 """Seconds that opening thousands of connections may take."""
 
 

@@ -187,6 +187,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write every value to FILE")
     options = parser.parse_args()
+    if options.rounds < 1 or options.seconds <= 0:
+        parser.error("--rounds and --seconds must be more than 0")
     options.only = options.only or cells
     return options
 

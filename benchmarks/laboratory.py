@@ -131,7 +131,8 @@ class Namespace:
     @contextlib.contextmanager
     def peer(self, end: str, traffic: str, seconds: float, size: int) -> Iterator[Process]:
         """One end of the traffic, running in here; a server is listening when this returns."""
-        arguments = [sys.executable, "-I", "-S", str(PEER), end, traffic, SERVER, str(seconds), str(size)]
+        dying = ["setpriv", "--pdeathsig", "KILL"]  # a server would wait for ever for a benchmark that was killed
+        arguments = [*dying, sys.executable, "-I", "-S", str(PEER), end, traffic, SERVER, str(seconds), str(size)]
         process = Process(self.command(arguments))
         try:
             if end == "server":

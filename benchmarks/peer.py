@@ -25,7 +25,7 @@ CHUNK: Final = 256 << 10
 WARM_UP: Final = 0.5
 """Seconds of traffic before counting begins: slow start and the growth of buffers are not what is measured."""
 
-PATIENCE: Final = 20.0
+PATIENCE: Final = 5.0
 """Seconds after which a silent connection is given up."""
 
 

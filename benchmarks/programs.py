@@ -156,11 +156,15 @@ class Slirp4netns:
                 "unshare made no namespace",
             )
             ready, ready_end = os.pipe()
+            exit_end, ours = os.pipe()  # it ends when our end is closed, and so when this process is killed
+            stack.callback(os.close, ours)
             try:
-                options = ["--configure", f"--mtu={mtu}", f"--ready-fd={ready_end}", str(command_process.pid), "tap0"]
-                program = Process(laboratory.host.command([self.name, *options]), pass_fds=[ready_end])
+                descriptors = [f"--ready-fd={ready_end}", f"--exit-fd={exit_end}"]
+                options = ["--configure", f"--mtu={mtu}", *descriptors, str(command_process.pid), "tap0"]
+                program = Process(laboratory.host.command([self.name, *options]), pass_fds=[ready_end, exit_end])
             finally:
                 os.close(ready_end)
+                os.close(exit_end)
             stack.callback(program.end)
             with open(ready, "rb") as pipe:
                 if not pipe.read(1):
