@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 import time
@@ -30,13 +31,28 @@ def client(guest: Guest, server: str, port: int) -> socket.socket:
     return made
 
 
+def exchange(near: socket.socket, data: bytes) -> bytes:
+    """What comes back for a datagram.
+
+    One that is larger than the uplink's packets, and fits the guest's own link, tells the guest the path's MTU first;
+    the next one goes in fragments, as on any host behind a router.
+    """
+    near.send(data)
+    try:
+        return near.recv(65536)
+    except OSError as error:
+        if error.errno != errno.EMSGSIZE:
+            raise
+    near.send(data)
+    return near.recv(65536)
+
+
 @pytest.mark.parametrize("size", [0, 1, 1472, 1473, 8000, 60_000, 65_000])
 def test_a_datagram_comes_back_whole(guest: Guest, lab: Lab, server: str, size: int) -> None:
     data = random.Random(size).randbytes(size)
     with Echo.datagrams(lab.upstream.datagram(server)) as port, client(guest, server, port) as near:
         for _ in range(3):
-            near.send(data)
-            assert near.recv(65536) == data
+            assert exchange(near, data) == data
 
 
 def test_many_datagrams_of_many_sizes_come_back(guest: Guest, lab: Lab, server: str) -> None:
