@@ -117,7 +117,7 @@ def datagrams(guest: Guest, address: str, discover: int) -> socket.socket:
 def test_a_datagram_too_large_for_its_path_teaches_the_guest_the_mtu(lab: Lab, address: str, size: int) -> None:
     with lab.guest() as guest, datagrams(guest, address, DO) as sock:
         headers = 28 if sock.family == socket.AF_INET else 48
-        learnt = []
+        learnt: list[int] = []
         while SMALL_MTU not in learnt:  # the host may know it already, or its uplink's only
             assert len(learnt) < 2
             sock.send(bytes(min(size, 1500 - headers if learnt else size)))
