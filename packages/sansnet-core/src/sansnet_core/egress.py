@@ -38,6 +38,9 @@ _IPV4_UDP: Final = Struct("!BBHHHBBH8s4sHH")
 _IPV6_UDP: Final = Struct("!IHBB32s4sHH")
 _PORTS: Final = Struct("!HH")
 
+_MOST_PREFIXES: Final = 64
+"""Kept at a time; there is one for each segment size, which is the guest's to choose."""
+
 _GLUE_BELOW: Final = 4096
 """Shorter payloads are copied behind their headers: one `write` of bytes is cheaper than one `writev` of two parts."""
 
@@ -80,6 +83,8 @@ class Egress:
                 flags, start = (NEEDS_CSUM, 34 if version == 4 else 54) if offload else (0, 0)
                 size = header_size if gso_type else 0
                 found = HEADER.pack(flags, gso_type, size, gso_size, start, offload, 0) + found
+            if len(self._prefixes) >= _MOST_PREFIXES:
+                self._prefixes.clear()
             self._prefixes[key] = found
         return found
 

@@ -32,6 +32,7 @@ __all__ = ["Stream"]
 
 _READ_SIZE: Final = 256 * 1024
 _MAX_VECTORS: Final = 1024  # IOV_MAX (limits.h)
+_JOIN_BELOW: Final = 2048  # bytes: a guest that sends single bytes to a full socket must not cost a hundred for each
 _OUTSIDE: Final = -1  # not in the epoll set
 _LINGER_NOT: Final = Struct("=ii").pack(1, 0)  # struct linger: on, 0 seconds
 
@@ -103,8 +104,12 @@ class Stream:
 
     def queue(self, data: Buffer) -> bool:
         """Keep data for `flush`; whether there was none before."""
-        self._chunks.append(data)
-        return len(self._chunks) == 1
+        chunks = self._chunks
+        if chunks and len(chunks[-1]) + len(data) <= _JOIN_BELOW:
+            chunks[-1] = b"".join((chunks[-1], data))
+            return False
+        chunks.append(data)
+        return len(chunks) == 1
 
     def flush(self, now: float) -> None:
         """Send what waits, as far as the socket takes it; the rest goes out when it is writable."""

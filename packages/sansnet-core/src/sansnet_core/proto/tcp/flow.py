@@ -63,7 +63,7 @@ KEEPALIVE_PROBES: Final = 9
 """Both as in Linux (tcp_keepalive_intvl, tcp_keepalive_probes)."""
 MIN_MSS: Final = 88
 """A guest that asks for less gets this; Linux has TCP_MIN_MSS 88 for the same reason, a flood of tiny segments."""
-MEMORY_RESERVE: Final = 65536
+MEMORY_RESERVE: Final = 16384
 """Bytes that a connection may hold even when all together hold too much, so that none starves."""
 COPY_BELOW: Final = 1024
 """Shorter payloads are copied out of their frame, and so are those that padding dwarfs: what is held must be what is
@@ -213,7 +213,7 @@ class TcpFlow:
         context.icmp_errors.host_failed(failure, host.address, guest.address, remote.address, TCP, syn)
 
     def _effect_send_reset(self) -> None:
-        self._headers.tcp(self.sender.next, self.receiver.next, RST | ACK, 0, b"", b"", 0)
+        self._headers.tcp(self.sender.acceptable(), self.receiver.next, RST | ACK, 0, b"", b"", 0)
 
     def _effect_close_socket(self) -> None:
         context = self._tcp.context
@@ -228,6 +228,8 @@ class TcpFlow:
     def host_failed(self, error: ExtendedError) -> None:
         """The host's connect failed, or its connection is broken."""
         self._failure = error
+        if self._dirty:
+            self.flush()  # what came before the failure belongs to the guest
         self.fire(states.HOST_FAILED)
 
     # segments from the guest
@@ -274,8 +276,9 @@ class TcpFlow:
         flags = tcp.flags
         receiver = self.receiver
         length = size + bool(flags & SYN) + bool(flags & FIN)
-        if flags & SYN and tcp.sequence == self.irs and self._state[0] is states.SYN_ACK_SENT:
-            self._send_syn_ack()  # the guest repeats its SYN: ours was lost
+        if flags & SYN and self._state[0] is states.SYN_ACK_SENT:
+            self._send_syn_ack()  # the guest repeats its SYN, for ours was lost; another SYN it answers with a reset
+            self.sender.forget_timing()
             return False
         if not receiver.acceptable(tcp.sequence, length):
             if not flags & RST:
@@ -358,7 +361,7 @@ class TcpFlow:
             sender.retries = 0  # the guest lives, it just has no room (RFC 9293, 3.8.6.1)
         elif sender.probing:
             sender.window_opened()
-            self._retransmit_at = now + sender.rto
+            self._retransmit_at = now + sender.rto if sender.in_flight else inf
         news = False
         if sender.sack_permitted and tcp.start - tcp.options_start >= 12:
             news = sender.sack(parse_options(buf, tcp.options_start, tcp.start).sack)
@@ -475,6 +478,12 @@ class TcpFlow:
         self.held -= count
         self._tcp.held -= count
 
+    def drop_buffers(self) -> None:
+        """Let go of all data: timers may remember an ended connection for a while."""
+        self.held = 0
+        self.sender.drop_buffers()
+        self.receiver.drop_buffers()
+
     # output
 
     def touch(self) -> None:
@@ -508,6 +517,8 @@ class TcpFlow:
 
     def _send_data(self, now: float) -> None:
         sender = self.sender
+        if not sender.in_flight and sender.usable() > 0:
+            self._retransmit_at = inf  # it was the persist timer
         while sender.unsent:
             size = min(sender.unsent, sender.usable(), self._frame_payload)
             # Silly windows are avoided (RFC 9293, 3.8.6.2.1), but not at the price of a pause
@@ -518,6 +529,7 @@ class TcpFlow:
             self._send_segment(sequence, ACK if sender.unsent else ACK | PSH, payload)
         if sender.ended and not sender.unsent and not sender.fin_sent:
             sender.fin_sent = True
+            sender.probing = sender.probing or sender.usable() <= 0
             self._guest_ended_first = self._state[2] is not states.OPEN
             self._send_segment(sender.next, ACK | FIN, b"")
             sender.advance(1, now)
@@ -534,7 +546,7 @@ class TcpFlow:
         options = b""
         if receiver.queued and self.sender.sack_permitted:
             options = sack_option(receiver.sack_blocks())
-        self._send_segment(self.sender.next, ACK, b"", options)
+        self._send_segment(self.sender.acceptable(), ACK, b"", options)
 
     def _send_segment(self, sequence: int, flags: int, payload: Buffer, options: bytes = b"") -> None:
         receiver = self.receiver
@@ -551,7 +563,7 @@ class TcpFlow:
         tcp = self._tcp
         if tcp.held < tcp.context.config.limits.tcp_memory >> 1:
             return self.receiver.limit
-        return min(self.receiver.limit, MEMORY_RESERVE)
+        return min(self.receiver.limit, 2 * MEMORY_RESERVE)
 
     def _send_syn_ack(self) -> None:
         options = b"\x02\x04" + min(self._own_mss, 65535).to_bytes(2, "big")

@@ -163,7 +163,7 @@ class Tcp:
         if flow.pending:
             self.pending -= 1
         self.held -= flow.held
-        flow.held = 0
+        flow.drop_buffers()
         self.starved.discard(flow)
         context.timers.forget(flow)
         context.notify(FlowClosed(flow.socket, TCP, flow.guest, flow.remote, flow.sent, flow.received))

@@ -16,6 +16,8 @@ from sansnet_core.wire.tcp import add, diff
 
 __all__ = ["Receiver"]
 
+PIECE_COST: Final = 100
+"""Bytes, about, that CPython takes for a piece besides its data."""
 _MAX_SACK_BLOCKS: Final = 4
 """As many as fit in 40 bytes of options without timestamps."""
 
@@ -29,7 +31,7 @@ class Receiver:
         limit: most bytes held for the host.
         unsent: bytes ordered from the driver that the host's socket did not take yet.
         acknowledged: the acknowledgment number of the last segment sent.
-        queued: bytes held beyond a gap.
+        queued: bytes held beyond a gap, with what keeping a piece costs by itself.
         largest: largest window offered so far.
     """
 
@@ -103,7 +105,7 @@ class Receiver:
                 return
             part = bytes(data[:free])  # a copy: a small piece must not keep the whole frame that it came in
             pieces.insert(index, (sequence, part))
-            self.queued += len(part)
+            self.queued += len(part) + PIECE_COST
             sequence, data = add(sequence, len(part)), data[len(part) :]
             index += 1
 
@@ -112,13 +114,18 @@ class Receiver:
         pieces = self._pieces
         while pieces and diff(pieces[0][0], self.next) <= 0:
             sequence, data = pieces.pop(0)
-            self.queued -= len(data)
+            self.queued -= len(data) + PIECE_COST
             data = data[diff(self.next, sequence) :]
             if data:
                 ready.append(data)
                 self.next = add(self.next, len(data))
         if not pieces:
             self._pieces = None
+
+    def drop_buffers(self) -> None:
+        """Let go of what is held beyond a gap."""
+        self._pieces = None
+        self.queued = 0
 
     def sack_blocks(self) -> list[tuple[int, int]]:
         """What is held beyond the gap, the block with the newest data first (RFC 2018, 4)."""

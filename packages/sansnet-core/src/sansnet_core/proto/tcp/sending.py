@@ -25,6 +25,8 @@ MIN_RTO: Final = 0.2
 MAX_RTO: Final = 60.0
 INITIAL_RTO: Final = 1.0
 DUPLICATES: Final = 3
+SMALL: Final = 2048
+"""Shorter pieces are copied together: a remote that sends single bytes must not cost a hundred for each."""
 _MOST_SACKED: Final = 64
 """Ranges remembered; the guest may report more, then the oldest knowledge is lost, not correctness."""
 
@@ -119,13 +121,17 @@ class Sender:
         """Bytes that the guest's window still has room for; may be negative if it shrank."""
         return self.window - diff(self.next, self.una)
 
+    def acceptable(self) -> int:
+        """SND.NXT, or the edge of the guest's window if more was sent: beyond it even an acknowledgment is dropped."""
+        return add(self.una, min(self.in_flight, max(self.window, 0)))
+
     def enqueue(self, data: Buffer) -> None:
         """Take bytes from the host."""
-        if self._unsent is None:
-            self._unsent = deque()
-        self._unsent.append(data)
         self.unsent += len(data)
         self.buffered += len(data)
+        if self._unsent is None:
+            self._unsent = deque()
+        _append(self._unsent, data)
 
     def next_payload(self, most: int, now: float) -> Buffer:
         """Move the next bytes, at most `most`, from unsent to sent, and advance SND.NXT over them."""
@@ -156,7 +162,7 @@ class Sender:
             self._unsent = None
         if self._sent is None:
             self._sent = deque()
-        self._sent.append(payload)
+        _append(self._sent, payload)
         self.unsent -= size
         self.advance(size, now)
         return payload
@@ -168,10 +174,18 @@ class Sender:
             self._rtt_start = now
             self._rtt_sequence = self.next
 
+    def forget_timing(self) -> None:
+        """Something was sent again: its acknowledgment tells nothing of the round trip (Karn; RFC 6298, 3)."""
+        self._rtt_start = None
+
+    def drop_buffers(self) -> None:
+        """Let go of all data."""
+        self._sent = self._unsent = self._sacked = None
+
     def probe(self, now: float) -> Buffer:
         """The next byte, to be sent beyond a closed window (RFC 9293, 3.8.6.1); the next probe waits twice as long."""
         payload = self.next_payload(1, now)
-        self._rtt_start = None  # the answer comes when the guest likes
+        self.forget_timing()  # the answer comes when the guest likes
         self.probing = True
         self.rto = min(self.rto * 2, MAX_RTO)
         return payload
@@ -208,7 +222,9 @@ class Sender:
         while sent and count:
             size = len(sent[0])
             if size > count:
-                sent[0] = memoryview(sent[0])[count:]
+                rest = memoryview(sent[0])[count:]
+                # A small rest must not keep the large object that it is a part of
+                sent[0] = bytes(rest) if len(rest) < SMALL else rest
                 size = count
             else:
                 sent.popleft()
@@ -290,7 +306,7 @@ class Sender:
         self.retries += 1
         self.rto = min(self.rto * 2, MAX_RTO)
         self._sacked = None  # the guest may have reneged (RFC 2018, 8)
-        self._rtt_start = None  # Karn: a retransmitted segment is not timed (RFC 6298, 3)
+        self.forget_timing()
 
     def retransmissions(self) -> Iterator[tuple[int, Buffer]]:
         """Segments to send again now: holes that were not sent again in this recovery.
@@ -337,3 +353,11 @@ class Sender:
                 yield at, memoryview(payload)[offset : offset + size]
                 offset += size
             sequence = add(sequence, len(payload))
+
+
+def _append(pieces: deque[Buffer], data: Buffer) -> None:
+    """Add data behind the last piece, or to it if both are small."""
+    if pieces and len(pieces[-1]) + len(data) <= SMALL:
+        pieces[-1] = b"".join((pieces[-1], data))
+    else:
+        pieces.append(data)
