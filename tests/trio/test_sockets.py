@@ -8,6 +8,7 @@ import resource
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from struct import pack
 
 import pytest
@@ -382,12 +383,13 @@ def test_datagrams_that_differ_are_not_joined() -> None:
         bench.order(
             SendDatagram(ONE, endpoint, b"aa", 0, 64, 0),
             SendDatagram(ONE, endpoint, b"bb", 0, 63, 0),
+            SendDatagram(ONE, endpoint, b"cc", 0, 63, 4, True),
             SendDatagram(ONE, endpoint, b"cc", 0, 63, 4),
             SendDatagram(ONE, endpoint, b"ddd", 0, 63, 4),
             SendDatagram(ONE, endpoint, b"", 0, 63, 4),
             SendDatagram(ONE, endpoint, b"", 0, 63, 4),
         )
-        assert [remote.recv(100) for _ in range(6)] == [b"aa", b"bb", b"cc", b"ddd", b"", b""]
+        assert [remote.recv(100) for _ in range(7)] == [b"aa", b"bb", b"cc", b"cc", b"ddd", b"", b""]
 
 
 def test_a_run_of_the_guest_is_sent_whole_however_long() -> None:
@@ -457,6 +459,55 @@ def test_a_datagram_that_the_host_refuses_is_a_fact() -> None:
         bench.quiet()
 
 
+@pytest.mark.kernel
+def test_what_may_not_be_fragmented_fails_with_the_mtu() -> None:
+    with held_namespace() as namespace:
+        namespace.shell("echo 0 2147483647 > /proc/sys/net/ipv4/ping_group_range")
+        namespace.shell("ip link set lo mtu 1400; ip address add fd00::1/128 dev lo nodad")
+        for address in (V4, V6):
+            namespace.call(partial(check_fragments, address))
+
+
+def check_fragments(address: bytes) -> None:
+    """Over a loopback with an MTU of 1400."""
+    large = bytes(2000)
+    too_large = ExtendedError(errno.EMSGSIZE, 1, 0, 0, 1400, None)
+    with answering(address) as (bench, remote, endpoint):
+        bench.order(SendDatagram(ONE, endpoint, large, 0, 64, 0, True), SendDatagram(ONE, endpoint, large, 0, 64, 0))
+        assert bench.network.facts == [("datagram_failed", ONE, endpoint, too_large, large)]
+        assert remote.recv(65536) == large
+        bench.order(OpenEcho(TWO, address, None))
+        bench.order(SendEcho(TWO, address, 1, large, 64, 0, True), SendEcho(TWO, address, 2, large, 64, 0))
+        assert bench.network.named("echo_failed") == [("echo_failed", TWO, 2, too_large, large)]
+        bench.until("echo_received")
+        bench.quiet()
+
+
+@pytest.mark.kernel
+def test_what_the_network_says_of_a_ping_is_a_fact() -> None:
+    with held_namespace() as namespace:
+        namespace.shell("echo 0 2147483647 > /proc/sys/net/ipv4/ping_group_range")
+        namespace.shell("ip link add nobody type veth; ip link set nobody up; ip link set veth0 up")
+        namespace.shell("ip address add 10.9.0.2/24 dev nobody; ip address add fd09::2/64 dev nobody nodad")
+        namespace.shell("echo 1 >/proc/sys/net/ipv4/neigh/nobody/mcast_solicit")
+        namespace.shell("echo 1 >/proc/sys/net/ipv6/neigh/nobody/mcast_solicit")
+        namespace.call(check_unreachable)
+
+
+def check_unreachable() -> None:
+    """Nobody has these addresses, so this host says that they cannot be reached."""
+    for remote, own, kind in (
+        (b"\x0a\x09\0\x09", b"\x0a\x09\0\2", (2, 3, 1)),
+        (b"\xfd\x09" + bytes(13) + b"\x09", b"\xfd\x09" + bytes(13) + b"\2", (3, 1, 3)),
+    ):
+        with Bench() as bench:
+            bench.order(OpenEcho(ONE, remote, None), SendEcho(ONE, remote, 0x1234, b"payload", 64, 0))
+            bench.until("echo_failed")
+            error = ExtendedError(errno.EHOSTUNREACH, *kind, 0, own)
+            assert bench.network.facts == [("echo_failed", ONE, 0x1234, error, b"payload")]
+            bench.quiet()
+
+
 def test_link_local_addresses_get_the_scope() -> None:
     assert encode(b"\xfe\x80" + bytes(13) + b"\1", 5, 3) == ("fe80::1", 5, 0, 3)
     assert encode(b"\xff\x02" + bytes(13) + b"\1", 5, 3) == ("ff02::1", 5, 0, 3)
@@ -501,13 +552,18 @@ def ping(address: bytes) -> None:
 
 
 @pytest.mark.kernel
-def test_without_permission_to_ping_there_is_a_fact_and_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_permission_to_ping_each_request_fails_and_there_is_one_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def attempt() -> None:
         with Bench() as bench:
             bench.order(OpenEcho(ONE, V4, None), OpenEcho(TWO, V4, None))
-            assert bench.network.facts == [
-                ("echo_failed", socket_id, ExtendedError(errno.EACCES, 1, 0, 0, 0, None)) for socket_id in (ONE, TWO)
-            ]
+            assert bench.network.facts == []
+            bench.order(*(SendEcho(name, V4, 7, b"payload", 64, 0) for name in (ONE, TWO, ONE)))
+            denied = ExtendedError(errno.EACCES, 1, 0, 0, 0, None)
+            assert bench.network.facts == [("echo_failed", name, 7, denied, b"payload") for name in (ONE, TWO, ONE)]
+            bench.order(CloseSocket(ONE), SendEcho(ONE, V4, 8, b"", 64, 0))
+            assert len(bench.network.facts) == 3
 
     with held_namespace() as namespace:
         namespace.shell("echo 1 0 > /proc/sys/net/ipv4/ping_group_range")
