@@ -5,11 +5,14 @@ All faults of `tests.lab.routers`, on every program of `tests.lab.observe`; the 
 
 from __future__ import annotations
 
+import errno
 import re
 import socket
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -36,6 +39,8 @@ MTU_DISCOVER: Final = {socket.AF_INET: (socket.IPPROTO_IP, 10), socket.AF_INET6:
 MTU: Final = {socket.AF_INET: (socket.IPPROTO_IP, 14), socket.AF_INET6: (socket.IPPROTO_IPV6, 24)}
 """Options of setsockopt and getsockopt, from linux/in.h and linux/in6.h."""
 DONT, DO = 0, 2
+IP_RECVTTL, IP_RECVTOS = 12, 13
+SCTP = 132
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +157,104 @@ def test_a_program_that_does_not_care_arrives_when_its_kernel_has_learnt(
             with suppress(TimeoutError):
                 answers.append(len(sock.recv(65536)))
         assert answers[-2:] == [20_000, 20_000]
+
+
+def test_an_alias_of_the_hosts_loopback_refuses_by_its_own_name(lab: Lab) -> None:
+    with lab.guest("--map-host-loopback", "192.0.2.250", "--map-host-loopback", "2001:db8:f::250") as guest:
+        for address in ("192.0.2.250", "2001:db8:f::250"):
+            seen = PROBES["UDP"](guest, address)
+            assert seen.report is not None
+            assert (seen.errno, seen.report.offender) == ("ECONNREFUSED", address)
+            assert PROBES["TCP"](guest, address).errno == "ECONNREFUSED"
+
+
+@pytest.mark.parametrize(
+    ("address", "program", "expected"),
+    [
+        ("240.0.0.1", "UDP without IP_RECVERR", "EHOSTUNREACH"),
+        ("240.0.0.1", "TCP", "EHOSTUNREACH"),
+        ("240.0.0.1", "ping", "EHOSTUNREACH"),
+        ("::2", "UDP without IP_RECVERR", "EACCES"),
+        ("::2", "TCP", "EACCES"),
+        ("::2", "ping", "EACCES"),
+    ],
+)
+def test_a_closed_address_is_prohibited(guest: Guest, address: str, program: str, expected: str) -> None:
+    assert PROBES[program](guest, address).errno == expected
+
+
+@pytest.mark.parametrize("option", ["--no-tcp", "--no-udp", "--no-icmp"])
+def test_a_protocol_that_is_off_is_prohibited(lab: Lab, option: str) -> None:
+    program = {"--no-tcp": "TCP", "--no-udp": "UDP without IP_RECVERR", "--no-icmp": "ping"}[option]
+    with lab.guest(option) as guest:
+        assert PROBES[program](guest, FAR4).errno == "EHOSTUNREACH"
+        assert PROBES[program](guest, FAR6).errno == "EACCES"
+
+
+@pytest.mark.parametrize(("address", "expected"), [(FAR4, errno.ENOPROTOOPT), (FAR6, errno.EPROTO)])
+def test_an_unknown_protocol_is_told(guest: Guest, address: str, expected: int) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with guest.call(lambda: socket.socket(family, socket.SOCK_RAW, SCTP)) as raw:
+        raw.setsockopt(*RECEIVE_ERRORS[raw.family], 1)
+        raw.settimeout(5)
+        raw.connect((address, 0))
+        raw.send(bytes(12))
+        with pytest.raises(OSError, match="rotocol") as caught:
+            raw.recv(100)
+        assert caught.value.errno == expected
+
+
+@pytest.mark.parametrize("address", [FAR4, FAR6])
+def test_ttl_tos_and_ecn_travel_both_ways(far: Namespace, guest: Guest, address: str) -> None:
+    with far.datagram(address) as there, datagrams(guest, address, DO) as here:
+        here.connect(there.getsockname()[:2])
+        for tos in (0xB9, 0x01, 0x02, 0x03, 0x00):  # expedited forwarding with ECT(1), then all of ECN
+            set_tos(here, tos)
+            set_tos(there, tos ^ 0xFF)
+            here.send(b"question")
+            ttl, arrived, source = received(there)
+            assert (ttl, arrived) == (64 - 3, tos)
+            there.sendto(b"answer", source)
+            ttl, arrived, _ = received(here)
+            assert (ttl, arrived) == (64 - 3, tos ^ 0xFF)
+
+
+def set_tos(sock: socket.socket, tos: int) -> None:
+    """And ask for what others set, and for their TTL."""
+    if sock.family == socket.AF_INET:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
+        sock.setsockopt(socket.IPPROTO_IP, IP_RECVTOS, 1)
+        sock.setsockopt(socket.IPPROTO_IP, IP_RECVTTL, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, tos)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
+
+
+def received(sock: socket.socket) -> tuple[int, int, Any]:
+    """TTL, TOS and source of the next datagram."""
+    _, ancillary, _, source = sock.recvmsg(100, 200)
+    found = {(level, kind): int.from_bytes(data, sys.byteorder) for level, kind, data in ancillary}
+    if sock.family == socket.AF_INET:
+        return found[socket.IPPROTO_IP, socket.IP_TTL], found[socket.IPPROTO_IP, socket.IP_TOS], source
+    ipv6 = socket.IPPROTO_IPV6
+    return found[ipv6, socket.IPV6_HOPLIMIT], found[ipv6, socket.IPV6_TCLASS], source
+
+
+@pytest.mark.parametrize(("address", "word"), [(FAR4, "Packet filtered"), (FAR6, "Administratively prohibited")])
+def test_a_guest_of_a_host_without_ping_sockets_is_told(lab: Lab, address: str, word: str) -> None:
+    try:
+        lab.host.shell("echo 1 0 >/proc/sys/net/ipv4/ping_group_range")
+        done = lab.sansnet([], ["ping", "-c2", "-i0.2", "-W2", address])
+    finally:
+        lab.host.shell("echo 0 2147483647 >/proc/sys/net/ipv4/ping_group_range")
+    assert done.stdout.count(word) == 2
+    assert done.stderr.count("ping_group_range") == 1
+
+
+def test_a_scan_of_closed_ports_ends_at_once(lab: Lab, guest: Guest) -> None:
+    began = time.monotonic()
+    for port in range(1, 300):
+        with guest.open_socket(socket.AF_INET, socket.SOCK_STREAM) as sock, pytest.raises(OSError, match="No route"):
+            sock.connect(("192.0.2.111", port))
+    assert time.monotonic() - began < 20
