@@ -146,6 +146,15 @@ def test_a_reassembled_packet_is_checked_like_any_other() -> None:
     assert bench.refused(packet(loopback, fragment=1)) is Reason.IP_SOURCE
 
 
+def test_the_offload_of_the_last_fragments_frame_is_not_the_datagrams() -> None:
+    bench = Bench()
+    bench.receive(packet(fragment=ipv4.MORE_FRAGMENTS))
+    bench.context.gso_size = 1
+    bench.receive(packet(fragment=1))
+    assert len(bench.received) == 1
+    assert bench.context.gso_size == 0
+
+
 @given(ANY_FRAME, st.booleans())
 def test_any_bytes_are_handed_on_or_malformed(frame: bytes, view: bool) -> None:
     bench = Bench()

@@ -54,6 +54,7 @@ class Ipv4:
             if whole is None:
                 return
             first, data = whole
+            self._context.gso_size = 0  # that of the last fragment's frame means nothing here
             head = ipv4.emit_header(ip.source, ip.destination, ip.protocol, len(data), first.ttl, first.tos, 0, 0)
             buf = head + data
             ip, _, _ = ipv4.parse(buf, 0, len(buf), verify=False)

@@ -52,6 +52,7 @@ class Ipv6:
             if whole is None:
                 return
             first, data = whole
+            self._context.gso_size = 0  # that of the last fragment's frame means nothing here
             head = ipv6.emit_header(ip.source, ip.destination, first.protocol, len(data), first.ttl, first.tos)
             buf = head + data
             ip, _, fragment = ipv6.parse(buf, 0, len(buf))
