@@ -133,6 +133,31 @@ def test_an_offloaded_run_stays_a_run() -> None:
     assert bench.actions()[1] == SendDatagram(SocketId(1), Endpoint(REMOTE4, 7), bytes(250), 100, 64, 0)
 
 
+@pytest.mark.parametrize("known", [False, True], ids=["first", "later"])
+def test_a_run_of_more_datagrams_than_a_kernel_makes_is_refused(known: bool) -> None:
+    bench = Bench()
+    if known:
+        bench.open(query())
+    bench.context.gso_size = 2
+    with pytest.raises(Malformed) as caught:
+        bench.receive(query(bytes(257)))
+    assert caught.value.reason is Reason.VNET_HEADER
+    assert bench.actions() == []
+    assert bench.udp.statistics()["udp_sockets"] == known
+    bench.receive(query(bytes(256)))
+    assert bench.actions()[-1] == SendDatagram(SocketId(1), Endpoint(REMOTE4, 7), bytes(256), 2, 64, 0)
+
+
+def test_a_ttl_of_0_opens_nothing_and_closes_nothing() -> None:
+    bench = Bench(config(limits=Limits(udp_flows=1)))
+    bench.open(query())
+    with pytest.raises(Malformed) as caught:
+        bench.receive(replace(query(source_port=4001), ttl=0))
+    assert caught.value.reason is Reason.IP_TTL
+    assert bench.actions() == []
+    assert bench.drops() == {}
+
+
 def test_a_run_from_the_host_reaches_a_guest_without_offload_as_datagrams() -> None:
     bench = Bench()
     socket = bench.open(query())

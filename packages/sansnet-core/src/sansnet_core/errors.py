@@ -16,7 +16,7 @@ class Reason(Enum):
     ETHERNET_TRUNCATED = "frame shorter than an Ethernet header"
     ETHERNET_TYPE = "EtherType that is neither ARP, IPv4 nor IPv6, or of a family switched off"
     FRAME_TOO_LARGE = "frame larger than the link's largest frame"
-    VNET_HEADER = "virtio_net_hdr truncated or with offsets outside the frame"
+    VNET_HEADER = "virtio_net_hdr truncated, with offsets outside the frame, or for too long a run of datagrams"
     ARP_MALFORMED = "ARP packet that is not IPv4 over Ethernet, or truncated"
     IPV4_MALFORMED = "IPv4 header truncated, or version, header length or total length wrong"
     IPV4_CHECKSUM = "IPv4 header checksum wrong"

@@ -54,6 +54,9 @@ IDLE_GRANULARITY: Final = 1.0
 DHCP_SERVERS: Final = frozenset(((4, 67), (6, 547)))
 """IP version and port of what concerns the guest's own segment and never the host's."""
 
+MOST_SENT: Final = 128
+"""Datagrams of one frame from the guest: no kernel makes more (UDP_MAX_SEGMENTS, linux/udp.h), and each costs a send
+where the host's kernel refuses the run."""
 
 MOST_JOINED: Final = 64
 MOST_JOINED_BYTES: Final = 65000
@@ -163,15 +166,17 @@ class Udp:
         context = self._context
         header = udp.parse(buf, ip, context.verify)
         flow = self._flows.get(ip.source + ip.destination + buf[ip.start : ip.start + 4])
-        if flow is None:
-            dhcp = (ip.version, header.destination_port) in DHCP_SERVERS
-            if dhcp and header.destination_port in self._services:
-                self._services[header.destination_port](ip, header, buf)
-                return
-            flow = self._open(ip, header, not dhcp)
+        dhcp = flow is None and (ip.version, header.destination_port) in DHCP_SERVERS
+        if dhcp and header.destination_port in self._services:
+            self._services[header.destination_port](ip, header, buf)
+            return
         if not ip.ttl:
             raise Malformed(Reason.IP_TTL)
         data = buf[header.start : header.end]
+        if len(data) > MOST_SENT * context.gso_size > 0:
+            raise Malformed(Reason.VNET_HEADER)
+        if flow is None:
+            flow = self._open(ip, header, not dhcp)
         if flow.last != context.now:
             flow.last = context.now
             self._flows.move_to_end(flow.key)
