@@ -102,10 +102,14 @@ def test_mtr_shows_the_same_hops(lab: Lab, guest: Guest, address: str, path: lis
 
 
 @pytest.mark.parametrize(("address", "path"), PATHS, ids=["ipv4", "ipv6"])
-def test_tracepath_finds_the_same_mtu(lab: Lab, guest: Guest, address: str, path: list[str]) -> None:
+def test_tracepath_finds_the_same_hops_way_back_and_mtu(lab: Lab, guest: Guest, address: str, path: list[str]) -> None:
     for namespace in (lab.host, guest):
         report = namespace.run("tracepath", "-n", address).stdout
-        assert f"pmtu {SMALL_MTU} hops {len(path)}" in report
+        assert f"Resume: pmtu {SMALL_MTU} hops 4 back 4" in report
+        assert "asymm" not in report
+        assert [
+            address for address in dict.fromkeys(re.findall(r": +([\da-f.:]+) ", report)) if address in path
+        ] == path
 
 
 def datagrams(guest: Guest, address: str, discover: int) -> socket.socket:

@@ -432,7 +432,7 @@ def test_a_refused_datagram_is_a_fact_with_the_icmp_error(address: bytes) -> Non
         bench.order(SendDatagram(ONE, endpoint, b"anyone there?", 0, 64, 0))
         bench.until("datagram_failed")
         origin, kind, code = (2, 3, 3) if address == V4 else (3, 1, 4)
-        error = ExtendedError(errno.ECONNREFUSED, origin, kind, code, 0, address)
+        error = ExtendedError(errno.ECONNREFUSED, origin, kind, code, 0, address, 64)
         assert bench.network.facts == [("datagram_failed", ONE, endpoint, error, b"anyone there?")]
         bench.quiet()
 
@@ -503,7 +503,7 @@ def check_unreachable() -> None:
         with Bench() as bench:
             bench.order(OpenEcho(ONE, remote, None), SendEcho(ONE, remote, 0x1234, b"payload", 64, 0))
             bench.until("echo_failed")
-            error = ExtendedError(errno.EHOSTUNREACH, *kind, 0, own)
+            error = ExtendedError(errno.EHOSTUNREACH, *kind, 0, own, 64)
             assert bench.network.facts == [("echo_failed", ONE, 0x1234, error, b"payload")]
             bench.quiet()
 

@@ -81,6 +81,8 @@ class ExtendedError:
     """ee_info: the path MTU in bytes for EMSGSIZE."""
     offender: bytes | None
     """Address of the node that sent the error; None if there is none."""
+    ttl: int = 255
+    """TTL or hop limit that its message arrived with, by which tools count the hops of the way back."""
 
 
 @action

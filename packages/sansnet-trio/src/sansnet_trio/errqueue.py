@@ -8,7 +8,7 @@ from struct import Struct
 from typing import Final
 
 from sansnet_core import Endpoint, ExtendedError
-from sansnet_trio.options import IP_RECVERR, IPV6_RECVERR, Ancillary
+from sansnet_trio.options import IP_RECVERR, IPV6_RECVERR, Ancillary, read_ancillary
 from sansnet_trio.sockaddr import decode
 
 __all__ = ["ORIGIN_LOCAL", "local_error", "read"]
@@ -21,6 +21,8 @@ ORIGIN_LOCAL: Final = 1
 _EXTENDED_ERROR: Final = Struct("=IBBBxIIH")
 _OFFENDER4: Final = slice(20, 24)  # 16 bytes of error, family, port
 _OFFENDER6: Final = slice(24, 40)  # the same, flow label
+
+_UNKNOWN_TTL: Final = 255  # a local error, or a stream's
 
 _DATA: Final = 1500  # more than any ICMP error quotes
 _CONTROL: Final = 512
@@ -60,5 +62,6 @@ def _parse(ancillary: Ancillary) -> ExtendedError | None:
                 offender = data[_OFFENDER4]
             elif family == AF_INET6:
                 offender = data[_OFFENDER6]
-            return ExtendedError(number, origin, icmp_type, code, info, offender)
+            _, ttl, _ = read_ancillary(ancillary)
+            return ExtendedError(number, origin, icmp_type, code, info, offender, ttl or _UNKNOWN_TTL)
     return None

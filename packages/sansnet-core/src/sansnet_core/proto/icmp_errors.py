@@ -35,6 +35,7 @@ from typing import Final, NamedTuple
 from sansnet_core.actions import ORIGIN_ICMP, ORIGIN_ICMPV6, Buffer, ExtendedError
 from sansnet_core.addresses import is_multicast, is_unspecified
 from sansnet_core.context import Context
+from sansnet_core.egress import TTL
 from sansnet_core.errors import Reason
 from sansnet_core.wire import icmp4, icmp6, ipv4, ipv6
 from sansnet_core.wire.ip import ICMP, ICMPV6, IpHeader
@@ -197,7 +198,7 @@ class IcmpErrors:
         icmp = for_extended_error(error, 4 if len(source) == 4 else 6)
         if icmp is not None and self._may_answer(source, destination, protocol, payload):
             sender = destination if error.offender == host else self._sender(error.offender, source, destination)
-            self._send(icmp, sender, source, _quote(source, destination, protocol, payload))
+            self._send(icmp, sender, source, _quote(source, destination, protocol, payload), error.ttl)
 
     def refuse(self, reason: Reason, ip: IpHeader, buf: Buffer) -> None:
         """A packet of the guest goes no further; most reasons are not told.
@@ -258,16 +259,16 @@ class IcmpErrors:
             return config.ipv6.gateway if config.ipv6 else destination
         return config.ipv4.gateway or destination if config.ipv4 else destination
 
-    def _send(self, icmp: IcmpError, sender: bytes, guest: bytes, quoted: bytes) -> None:
+    def _send(self, icmp: IcmpError, sender: bytes, guest: bytes, quoted: bytes, ttl: int = TTL) -> None:
         context = self._context
         if not self._take_token():
             context.drop(Reason.ICMP_LIMIT)
         elif len(guest) == 4:
             message = icmp4.emit(*icmp, quoted[:_QUOTE4])
-            context.egress.packet(sender, guest, ICMP, message, tos=_INTERNETWORK_CONTROL)
+            context.egress.packet(sender, guest, ICMP, message, ttl=ttl, tos=_INTERNETWORK_CONTROL)
         else:
             message = icmp6.emit(*icmp, quoted[:_QUOTE6], sender, guest)
-            context.egress.packet(sender, guest, ICMPV6, message)
+            context.egress.packet(sender, guest, ICMPV6, message, ttl=ttl)
 
     def _take_token(self) -> bool:
         """Whether the limit lets one more message through."""
