@@ -1,0 +1,40 @@
+"""What the README shows, run as it stands there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path("README.md").read_text()
+
+
+def block(language: str, containing: str) -> str:
+    """The one code block of a language that contains something."""
+    (found,) = (text for text in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if containing in text)
+    return found
+
+
+@pytest.mark.kernel
+def test_the_embedding_program_gives_a_command_a_network(tmp_path: Path) -> None:
+    program = tmp_path / "embed.py"
+    program.write_text(block("python", "Guest.fork"))
+    command = [sys.executable, str(program), "sh", "-c", "ip -4 -o address show tap0 && ip route && exit 7"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 7, done.stderr
+    assert "10.0.2.15/24" in done.stdout
+    assert "default via 10.0.2.2 dev tap0" in done.stdout
+
+
+def test_every_file_that_it_names_exists() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    assert links
+    assert [link for link in links if not Path(link).exists()] == []
+
+
+def test_ci_runs_the_command_that_it_gives_for_the_tests() -> None:
+    assert block("sh", "tests/run").strip() == "sh tests/run"
+    assert "tests/run" in Path(".ci/run").read_text()
