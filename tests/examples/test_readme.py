@@ -14,7 +14,8 @@ README = Path("README.md").read_text()
 
 def block(language: str, containing: str) -> str:
     """The one code block of a language that contains something."""
-    (found,) = (text for text in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if containing in text)
+    blocks: list[str] = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    (found,) = (text for text in blocks if containing in text)
     return found
 
 
