@@ -27,7 +27,7 @@ class Shell:
         parked: callbacks for when there is room again.
         buffer: scratch space for datagrams; valid until the next one is received.
         view: the same.
-        datagrams_dropped: datagrams and echo requests that the host had no room for.
+        datagrams_dropped: datagrams and echo requests that the host had no room for, or whose like it just refused.
     """
 
     __slots__ = ("blocked", "buffer", "datagrams_dropped", "machine", "parked", "poller", "scope", "view")

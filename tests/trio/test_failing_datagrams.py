@@ -1,0 +1,108 @@
+"""Datagrams that the host's kernel refuses cost little, however many there are."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from sansnet_core import Endpoint, OpenDatagram, SendDatagram, SocketId
+from sansnet_core.addresses import parse
+from sansnet_trio.sockaddr import encode
+from tests.lab.namespaces import held_namespace
+from tests.trio.fake import Bench
+
+ONE = SocketId(1)
+ANY4 = bytes(4)
+V4 = parse("127.0.0.1")
+NO_PORT = Endpoint(V4, 0)
+"""EINVAL, as if it only refused runs."""
+NO_ROUTE = Endpoint(parse("192.0.2.1"), 9)
+
+
+@contextmanager
+def opened(local: bytes) -> Iterator[Bench]:
+    """A bench with datagram socket 1."""
+    with Bench() as bench:
+        bench.order(OpenDatagram(ONE, Endpoint(local, 0)))
+        yield bench
+
+
+def refusals(bench: Bench) -> list[tuple[int, bytes]]:
+    """Which errors were reported, and of what data."""
+    return [(fact[3].errno, fact[4]) for fact in bench.network.named("datagram_failed")]
+
+
+@pytest.mark.parametrize("guest_made_it", [False, True], ids=["joined here", "the guest's"])
+def test_a_run_that_the_host_refuses_is_reported_once(guest_made_it: bool) -> None:
+    with opened(ANY4) as bench:
+        if guest_made_it:
+            bench.order(SendDatagram(ONE, NO_PORT, b"aabbccdde", 2, 64, 0))
+        else:
+            bench.order(*(SendDatagram(ONE, NO_PORT, data, 0, 64, 0) for data in (b"aa", b"bb", b"cc", b"dd", b"e")))
+        assert refusals(bench) == [(errno.EINVAL, b"aa")]
+        assert bench.shell.datagrams_dropped == 4
+
+
+def test_so_is_what_follows_in_the_same_batch() -> None:
+    with opened(ANY4) as bench:
+        bench.order(*(SendDatagram(ONE, NO_PORT, bytes(128), 1, 64, 0) for _ in range(64)))
+        assert refusals(bench) == [(errno.EINVAL, b"\0")]
+        assert bench.shell.datagrams_dropped == 64 * 128 - 1
+        bench.sockets.apply([SendDatagram(ONE, NO_PORT, b"a batch later", 0, 64, 0)], 1.0)
+        assert refusals(bench)[1:] == [(errno.EINVAL, b"a batch later")]
+
+
+def test_another_destination_is_not_held_liable() -> None:
+    with opened(ANY4) as bench, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as remote:
+        remote.settimeout(5)
+        remote.bind(encode(V4, 0))
+        endpoint = Endpoint(V4, remote.getsockname()[1])
+        bench.order(SendDatagram(ONE, NO_PORT, b"lost", 0, 64, 0), SendDatagram(ONE, endpoint, b"found", 0, 64, 0))
+        assert remote.recv(10) == b"found"
+
+
+def test_a_run_is_sent_whole_when_the_error_was_an_earlier_ones() -> None:
+    with opened(ANY4) as bench:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
+            closed.bind(encode(V4, 0))
+            nobody = Endpoint(V4, closed.getsockname()[1])
+        for _ in range(3):
+            bench.order(SendDatagram(ONE, nobody, bytes(128), 1, 64, 0))
+        bench.quiet()
+        assert len(refusals(bench)) == 6  # one for each send of at most 64
+
+
+@pytest.mark.kernel
+def test_without_a_route_a_run_is_reported_once() -> None:
+    def attempt() -> None:
+        with opened(ANY4) as bench:
+            bench.order(SendDatagram(ONE, NO_ROUTE, bytes(64), 1, 64, 0))
+            assert refusals(bench) == [(errno.ENETUNREACH, b"\0")]
+            assert bench.shell.datagrams_dropped == 63
+
+    with held_namespace() as namespace:
+        namespace.call(attempt)
+
+
+@pytest.mark.kernel
+def test_what_is_smaller_than_a_datagram_too_large_is_sent() -> None:
+    def attempt() -> None:
+        with opened(ANY4) as bench, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as remote:
+            remote.settimeout(5)
+            remote.bind(encode(V4, 0))
+            endpoint = Endpoint(V4, remote.getsockname()[1])
+            for size in (2000, 2000, 2000, 100):
+                bench.order(SendDatagram(ONE, endpoint, bytes(size), 0, 64, 0))
+            bench.order(SendDatagram(ONE, endpoint, bytes(4100), 2000, 64, 0))
+            [(code, data)] = refusals(bench)
+            assert (code, len(data)) == (errno.EMSGSIZE, 2000)
+            assert [len(remote.recv(3000)) for _ in range(2)] == [100, 100]
+            assert bench.shell.datagrams_dropped == 4
+
+    with held_namespace() as namespace:
+        namespace.shell("ip link set lo mtu 1500")
+        namespace.call(attempt)
