@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 
 import pytest
@@ -335,6 +336,34 @@ def test_a_failure_is_counted_and_ends_nothing() -> None:
     assert bench.drops() == {Reason.HOST_SEND: 1}
     bench.receive(query())
     assert [type(action) for action in bench.actions()] == [SendDatagram]
+
+
+@pytest.mark.parametrize("remote", [REMOTE4, REMOTE6], ids=format)
+def test_failures_that_are_not_told_cost_no_quoting(remote: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(config(limits=Limits(icmp_error_burst=2, icmp_error_rate=1)))
+    socket = bench.open(query(destination=remote))
+    quoted: list[int] = []
+
+    def emit(source: bytes, destination: bytes, source_port: int, destination_port: int, payload: Buffer) -> bytes:
+        quoted.append(len(payload))
+        return bytes(8) + payload
+
+    monkeypatch.setattr("sansnet_core.wire.udp.emit", emit)
+    for _ in range(5):
+        bench.udp.datagram_failed(socket, Endpoint(remote, 7), REFUSED, bytes(60000))
+    assert len(bench.packets()) == 2
+    assert len(quoted) == 2
+    assert max(quoted) <= 1280
+    assert bench.drops() == {Reason.HOST_SEND: 5, Reason.ICMP_LIMIT: 3}
+
+
+def test_failures_that_nobody_tells_do_not_count_against_the_limit() -> None:
+    bench = Bench(config(limits=Limits(icmp_error_burst=1, icmp_error_rate=1)))
+    socket = bench.open(query())
+    for code in (errno.EMFILE, errno.EHOSTUNREACH, errno.EMFILE):
+        bench.udp.datagram_failed(socket, Endpoint(REMOTE4, 7), ExtendedError(code, 1, 0, 0, 0, None), b"hello")
+    assert len(bench.packets()) == 1
+    assert bench.drops() == {Reason.HOST_SEND: 3}
 
 
 def test_a_failure_of_no_flow_is_ignored() -> None:

@@ -129,6 +129,8 @@ class Echo:
             return
         self._context.drop(Reason.HOST_SEND)
         source, destination = flow.guest.address, flow.remote.address
+        if not self._context.icmp_errors.would_tell(error, 4 if len(source) == 4 else 6):
+            return
         rest = flow.guest.port << 16 | sequence
         if len(source) == 4:
             request = icmp4.emit(icmp4.ECHO_REQUEST, 0, rest, data)

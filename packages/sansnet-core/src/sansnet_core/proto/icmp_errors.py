@@ -182,6 +182,19 @@ class IcmpErrors:
         self._tokens = float(context.config.limits.icmp_error_burst)
         self._filled = context.now
 
+    def would_tell(self, error: ExtendedError, version: int) -> bool:
+        """Whether `host_failed` would tell the guest of an error now.
+
+        Ask before putting the packet together again: a guest can make failures faster than they may be told. An error
+        that the limit on their rate keeps from being told is counted here.
+        """
+        if for_extended_error(error, version) is None:
+            return False
+        if self._fill_bucket() < 1:
+            self._context.drop(Reason.ICMP_LIMIT)
+            return False
+        return True
+
     def host_failed(
         self, error: ExtendedError, host: bytes, source: bytes, destination: bytes, protocol: int, payload: Buffer
     ) -> None:
@@ -272,14 +285,18 @@ class IcmpErrors:
 
     def _take_token(self) -> bool:
         """Whether the limit lets one more message through."""
+        if self._fill_bucket() < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+    def _fill_bucket(self) -> float:
+        """How many messages may be sent now."""
         limits = self._context.config.limits
         now = self._context.now
         self._tokens = min(limits.icmp_error_burst, self._tokens + (now - self._filled) * limits.icmp_error_rate)
         self._filled = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
+        return self._tokens
 
 
 def _quote(source: bytes, destination: bytes, protocol: int, payload: Buffer) -> bytes:

@@ -58,6 +58,9 @@ MOST_SENT: Final = 128
 """Datagrams of one frame from the guest: no kernel makes more (UDP_MAX_SEGMENTS, linux/udp.h), and each costs a send
 where the host's kernel refuses the run."""
 
+MOST_QUOTED: Final = 1280
+"""Bytes of a datagram that failed: more than an ICMPv6 error has room for (RFC 4443, 2.4 c)."""
+
 MOST_JOINED: Final = 64
 MOST_JOINED_BYTES: Final = 65000
 """Datagrams, and bytes, of one frame to the guest: what UDP_SEGMENT allows (linux/udp.h), below what IP can carry."""
@@ -251,9 +254,11 @@ class Udp:
             return
         self._context.drop(Reason.HOST_SEND)
         source, destination = mapping.guest, flow.remote
-        payload = udp.emit(source.address, destination.address, source.port, destination.port, data)
         icmp_errors = self._context.icmp_errors
-        icmp_errors.host_failed(error, remote.address, source.address, destination.address, UDP, payload)
+        if icmp_errors.would_tell(error, 4 if len(source.address) == 4 else 6):
+            quoted = data[:MOST_QUOTED]
+            payload = udp.emit(source.address, destination.address, source.port, destination.port, quoted)
+            icmp_errors.host_failed(error, remote.address, source.address, destination.address, UDP, payload)
 
     def expire(self) -> None:
         """Close the flows that were silent too long."""
