@@ -211,6 +211,21 @@ def test_without_ipv6_there_is_no_server() -> None:
     assert answer(request(dhcp6.SOLICIT, *ANY, wants()), configuration) is None
 
 
+def test_no_more_associations_are_read_than_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    parse_association = dhcp6.parse_association
+
+    def count(option: Option) -> dhcp6.Association:
+        read.append(option)
+        return parse_association(option)
+
+    monkeypatch.setattr(dhcp6, "parse_association", count)
+    assert answer(request(dhcp6.SOLICIT, *ANY, *[wants()] * 17), config()) is None
+    assert read == []
+    assert answer(request(dhcp6.SOLICIT, *ANY, *[wants()] * 16), config()) is not None
+    assert len(read) == 16
+
+
 def test_broken_associations_are_refused() -> None:
     with pytest.raises(Malformed, match=Reason.DHCP_MALFORMED.value):
         answer(request(dhcp6.SOLICIT, *ANY, (dhcp6.IA_NA, b"")), config())

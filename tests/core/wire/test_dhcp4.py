@@ -100,11 +100,18 @@ def test_options_overflow_into_file_and_sname(overload: int, found: dict[int, by
         pytest.param(vector(b"\x34\1\4\xff"), id="overload of nothing"),
         pytest.param(vector(b"\x34\2\1\1\xff"), id="overload of two bytes"),
         pytest.param(vector(b"\x34\1\1\xff", file=b"\0" * 127 + b"\x0c"), id="broken option in file"),
+        pytest.param(VECTOR.ljust(4097, b"\0"), id="too long"),
+        pytest.param(vector(b"\xc8\0" * 257), id="too many options"),
     ],
 )
 def test_a_broken_message_is_refused(broken: bytes) -> None:
     with pytest.raises(Malformed, match=Reason.DHCP_MALFORMED.value):
         dhcp4.parse(broken, 0, len(broken))
+
+
+@pytest.mark.parametrize("large", [VECTOR.ljust(4096, b"\0"), vector(b"\x35\1\3" + b"\xc8\0" * 255)])
+def test_a_message_may_be_large(large: bytes) -> None:
+    assert dhcp4.parse(large, 0, len(large)).type == dhcp4.REQUEST
 
 
 @pytest.mark.parametrize("size", [0, 1, 255, 256, 510, 511])

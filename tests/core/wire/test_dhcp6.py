@@ -68,6 +68,7 @@ def test_an_association_is_read(option: dhcp6.Option, found: Association) -> Non
         pytest.param((dhcp6.IA_TA, bytes(3)), id="no id"),
         pytest.param((dhcp6.IA_NA, bytes(12) + b"\0\5\0\x17" + bytes(23)), id="short address"),
         pytest.param((dhcp6.IA_NA, bytes(12) + b"\0\5\0"), id="truncated option"),
+        pytest.param((dhcp6.IA_NA, bytes(12) + b"\0\xc8\0\0" * 129), id="too many options"),
     ],
 )
 def test_a_broken_association_is_refused(option: dhcp6.Option) -> None:
@@ -79,6 +80,25 @@ def test_a_broken_association_is_refused(option: dhcp6.Option) -> None:
 def test_a_truncated_message_is_refused(size: int) -> None:
     with pytest.raises(Malformed, match=Reason.DHCP_MALFORMED.value):
         dhcp6.parse(VECTOR, 0, size)
+
+
+@pytest.mark.parametrize(
+    "long",
+    [
+        pytest.param(b"\1abc\0\xc8" + (4089).to_bytes(2, "big") + bytes(4089), id="bytes"),
+        pytest.param(b"\1abc" + b"\0\xc8\0\0" * 129, id="options"),
+    ],
+)
+def test_a_message_with_too_many_of_them_is_refused(long: bytes) -> None:
+    with pytest.raises(Malformed, match=Reason.DHCP_MALFORMED.value):
+        dhcp6.parse(long, 0, len(long))
+
+
+@pytest.mark.parametrize(
+    "large", [b"\1abc\0\xc8" + (4088).to_bytes(2, "big") + bytes(4088), b"\1abc" + b"\0\xc8\0\0" * 128]
+)
+def test_a_message_may_be_large(large: bytes) -> None:
+    assert dhcp6.emit(dhcp6.parse(large, 0, len(large))) == large
 
 
 def test_a_status_is_a_code_and_a_text() -> None:

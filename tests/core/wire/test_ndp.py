@@ -55,6 +55,10 @@ def test_a_router_solicitation_is_read() -> None:
     assert ndp.parse(*message(RS, unknown_option + SLLA)) == Solicitation(None, MAC)
 
 
+def test_a_solicitation_may_be_large() -> None:
+    assert ndp.parse(*message(RS, SLLA + b"\xfd\x01\0\0\0\0\0\0" * 180)) == Solicitation(None, MAC)
+
+
 def test_duplicate_address_detection_is_read() -> None:
     assert ndp.parse(*message(NS, B6, source=UNSPECIFIED)) == Solicitation(B6, None)
 
@@ -74,6 +78,7 @@ def test_duplicate_address_detection_is_read() -> None:
         pytest.param(message(NS, B6 + b"\x01\x00" + MAC), id="option of no length"),
         pytest.param(message(NS, B6 + SLLA[:7]), id="truncated option"),
         pytest.param(message(NS, B6 + b"\x01"), id="option without a length"),
+        pytest.param(message(RS, SLLA + b"\xfd\x01\0\0\0\0\0\0" * 181), id="too long"),
     ],
 )
 def test_what_rfc_4861_says_to_discard_is_refused(broken: tuple[bytes, IpHeader, IcmpHeader]) -> None:

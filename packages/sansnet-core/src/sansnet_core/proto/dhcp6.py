@@ -77,8 +77,11 @@ def answer(request: Message, config: NetworkConfig) -> Reply | None:
     """
     kind = request.type
     server = dhcp6.duid(config.mac)
-    associations = [dhcp6.parse_association(option) for option in request.options if option[0] in _ASSOCIATIONS]
-    if config.ipv6 is None or not _acceptable(request, server, associations):
+    wanted = [option for option in request.options if option[0] in _ASSOCIATIONS]
+    if config.ipv6 is None or len(wanted) > _MOST_ASSOCIATIONS:
+        return None
+    associations = [dhcp6.parse_association(option) for option in wanted]
+    if not _acceptable(request, server, associations):
         return None
     address = config.ipv6.address
     options = [(dhcp6.SERVER_ID, server)]
@@ -110,9 +113,9 @@ def answer(request: Message, config: NetworkConfig) -> Reply | None:
 
 
 def _acceptable(request: Message, server: bytes, associations: list[Association]) -> bool:
-    """RFC 8415, 16.2 to 16.12, and our own bounds."""
+    """RFC 8415, 16.2 to 16.12, and our own bound on addresses."""
     kind = request.type
-    if len(associations) > _MOST_ASSOCIATIONS or any(len(a.addresses) > _MOST_ADDRESSES for a in associations):
+    if any(len(association.addresses) > _MOST_ADDRESSES for association in associations):
         return False
     clients = [value for code, value in request.options if code == dhcp6.CLIENT_ID]
     servers = [value for code, value in request.options if code == dhcp6.SERVER_ID]

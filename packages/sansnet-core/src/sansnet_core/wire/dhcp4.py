@@ -102,6 +102,11 @@ OPTIONS: Final = 240
 SHORTEST: Final = 300
 """BOOTP's size of a message; some relays and clients drop shorter ones (RFC 1542, 2.1)."""
 
+_LONGEST: Final = 4096
+_MOST_OPTIONS: Final = 256
+"""Bytes of a message and options in one of its fields, far beyond what clients send: 64 KiB of empty options would take
+milliseconds."""
+
 
 class Message(NamedTuple):
     """A message; fields that RFC 2131 does not let anybody use are missing.
@@ -148,9 +153,9 @@ def parse(buf: Buffer, start: int, end: int) -> Message:
     Raises:
         Malformed: with DHCP_MALFORMED.
     """
-    data = bytes(buf[start:end])
-    if len(data) < OPTIONS:
+    if not OPTIONS <= end - start <= _LONGEST:
         raise Malformed(Reason.DHCP_MALFORMED)
+    data = bytes(buf[start:end])
     operation, hardware_type, size, _, transaction, _, flags, client, yours, _, relay, hardware = _HEADER.unpack_from(
         data
     )
@@ -177,7 +182,7 @@ def _parse_options(data: bytes) -> dict[int, bytes]:
 
 def _collect(data: bytes, found: dict[int, bytearray]) -> None:
     # A missing end mark is forgiven: the datagram's end says as much
-    position = 0
+    position = count = 0
     while position < len(data) and data[position] != END:
         code = data[position]
         position += 1
@@ -185,7 +190,8 @@ def _collect(data: bytes, found: dict[int, bytearray]) -> None:
             continue
         size = data[position] if position < len(data) else len(data)
         position += 1 + size
-        if position > len(data):
+        count += 1
+        if position > len(data) or count > _MOST_OPTIONS:
             raise Malformed(Reason.DHCP_MALFORMED)
         found.setdefault(code, bytearray()).extend(data[position - size : position])
 

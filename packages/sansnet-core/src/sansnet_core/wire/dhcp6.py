@@ -97,6 +97,11 @@ NO_PREFIXES: Final = 6
 
 FOREVER: Final = 0xFFFFFFFF
 
+_LONGEST: Final = 4096
+_MOST_OPTIONS: Final = 128
+"""Bytes of a message, and options in it or in one of its options, far beyond what clients send: 64 KiB of empty options
+would take 20 ms."""
+
 _HEADER: Final = Struct("!I")
 _OPTION: Final = Struct("!HH")
 _DUID_LL: Final = bytes.fromhex("00030001")
@@ -150,21 +155,21 @@ def parse(buf: Buffer, start: int, end: int) -> Message:
     Raises:
         Malformed: with DHCP_MALFORMED.
     """
-    if end - start < 4:
+    if not 4 <= end - start <= _LONGEST:
         raise Malformed(Reason.DHCP_MALFORMED)
     (first,) = _HEADER.unpack_from(buf, start)
     return Message(first >> 24, first & 0xFFFFFF, _parse_options(bytes(buf[start + 4 : end])))
 
 
 def _parse_options(data: bytes) -> tuple[Option, ...]:
-    found = []
+    found: list[Option] = []
     position = 0
     while position < len(data):
         if len(data) - position < 4:
             raise Malformed(Reason.DHCP_MALFORMED)
         code, size = _OPTION.unpack_from(data, position)
         position += 4 + size
-        if position > len(data):
+        if position > len(data) or len(found) == _MOST_OPTIONS:
             raise Malformed(Reason.DHCP_MALFORMED)
         found.append((code, data[position - size : position]))
     return tuple(found)

@@ -68,6 +68,11 @@ _ROOM: Final = 1280 - 40 - 16
 """Bytes of options in a router advertisement: it must not be fragmented (RFC 6980), whatever the MTU."""
 
 
+_LARGEST: Final = 1500 - 40 - 8
+"""Bytes of a solicitation behind its ICMPv6 header. RFC 4861 allows what the link's MTU does; but with all the options
+that there are (RFC 3971) hosts fit into a packet of Ethernet's, and 64 KiB of tiny options take milliseconds."""
+
+
 class Solicitation(NamedTuple):
     """A valid router or neighbour solicitation.
 
@@ -113,7 +118,7 @@ def multicast_mac(group: bytes) -> bytes:
 
 
 def parse(buf: Buffer, ip: IpHeader, icmp: IcmpHeader) -> Solicitation:
-    """Read a router or neighbour solicitation and check all that RFC 4861 (6.1.1, 7.1.1) wants checked.
+    """Read a router or neighbour solicitation and check all that RFC 4861 (6.1.1, 7.1.1) wants checked, and its size.
 
     Args:
         buf: holds the packet.
@@ -126,7 +131,7 @@ def parse(buf: Buffer, ip: IpHeader, icmp: IcmpHeader) -> Solicitation:
     start = icmp.start
     target = None
     unspecified = addresses.is_unspecified(ip.source)
-    bad = ip.ttl != HOP_LIMIT or icmp.code != 0
+    bad = ip.ttl != HOP_LIMIT or icmp.code != 0 or icmp.end - start > _LARGEST
     if icmp.type == icmp6.NEIGHBOUR_SOLICITATION:
         target = bytes(buf[start : start + 16])
         start += 16
