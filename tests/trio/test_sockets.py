@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -423,6 +424,45 @@ def test_a_port_that_is_free_is_used() -> None:
             wished = bound(probe).port
         bench.order(OpenDatagram(TWO, Endpoint(ANY4, wished)), SendDatagram(TWO, endpoint, b"x", 0, 64, 0))
         assert remote.recvfrom(10)[1][1] == wished
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize(
+    ("any_address", "group"), [("0.0.0.0", "239.255.255.250"), ("::", "ff05::c")], ids=["v4", "v6"]
+)
+def test_datagrams_to_a_group_do_not_reach_the_hosts_own_listeners(any_address: str, group: str) -> None:
+    with held_namespace() as namespace:
+        namespace.shell(
+            "echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad;"
+            "ip link add near type veth peer name far;"
+            "echo 1 > /proc/sys/net/ipv6/conf/far/disable_ipv6;"
+            "ip link set near up; ip link set far up;"
+            "ip address add 192.0.2.1/24 dev near; ip -6 address add 2001:db8::1/64 dev near nodad;"
+            "ip route add default dev near; ip -6 route add default dev near"
+        )
+        with namespace.datagram(any_address) as listener:
+            namespace.call(lambda: send_to_group(listener, group))
+
+
+def send_to_group(listener: socket.socket, group: str) -> None:
+    """Send from a bench to a group that this host's own socket is in, then to its own address."""
+    port = listener.getsockname()[1]
+    interface = socket.if_nametoindex("near")
+    if ":" in group:
+        family, own = socket.AF_INET6, "2001:db8::1"
+        member = socket.inet_pton(family, group) + interface.to_bytes(4, sys.byteorder)
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, member)
+    else:
+        family, own = socket.AF_INET, "192.0.2.1"
+        member = socket.inet_pton(family, group) + socket.inet_pton(family, own)
+        listener.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
+    with Bench() as bench:
+        bench.order(OpenDatagram(ONE, Endpoint(bytes(len(socket.inet_pton(family, own))), 0)))
+        for address, data in ((group, b"to all"), (own, b"to this host")):
+            endpoint = Endpoint(socket.inet_pton(family, address), port)
+            bench.order(SendDatagram(ONE, endpoint, data, 0, 64, 0))
+        assert bench.network.facts == []
+    assert listener.recv(100) == b"to this host"
 
 
 @BOTH

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from socket import (
     AF_INET,
+    IP_MULTICAST_LOOP,
     IP_MULTICAST_TTL,
     IP_TOS,
     IP_TTL,
@@ -13,6 +14,7 @@ from socket import (
     IPPROTO_UDP,
     IPV6_HOPLIMIT,
     IPV6_MULTICAST_HOPS,
+    IPV6_MULTICAST_LOOP,
     IPV6_RECVHOPLIMIT,
     IPV6_RECVTCLASS,
     IPV6_TCLASS,
@@ -86,10 +88,12 @@ def forget_icmp_errors(sock: socket, family: int) -> None:
 
 
 def prepare_datagram(sock: socket, family: int) -> None:
-    """What every UDP socket gets: broadcast, the error queue, TTL and TOS of what it receives, and UDP_GRO."""
+    """What every UDP socket gets: broadcast, groups, the error queue, TTL and TOS of what it receives, and UDP_GRO."""
     sock.setsockopt(SOL_SOCKET, SO_BROADCAST, 1)
     sock.setsockopt(SOL_SOCKET, SO_RCVBUF, _RECEIVE_BUFFER)
     sock.setsockopt(IPPROTO_UDP, UDP_GRO, 1)
+    # A guest's neighbours are the host's, not the host itself: what listens here for a group does not hear the guest.
+    _set(sock, family, (IPPROTO_IP, IP_MULTICAST_LOOP), (IPPROTO_IPV6, IPV6_MULTICAST_LOOP), 0)
     prepare_echo(sock, family)
 
 
