@@ -426,6 +426,14 @@ def test_a_port_that_is_free_is_used() -> None:
         assert remote.recvfrom(10)[1][1] == wished
 
 
+@BOTH
+def test_the_hosts_privileged_ports_are_not_taken_even_by_root(address: bytes) -> None:
+    any_address = bytes(len(address))
+    with answering(address) as (bench, remote, endpoint):
+        bench.order(OpenDatagram(TWO, Endpoint(any_address, 1023)), SendDatagram(TWO, endpoint, b"x", 0, 64, 0))
+        assert remote.recvfrom(10)[1][1] >= 1024
+
+
 @pytest.mark.kernel
 @pytest.mark.parametrize(
     ("any_address", "group"), [("0.0.0.0", "239.255.255.250"), ("::", "ff05::c")], ids=["v4", "v6"]

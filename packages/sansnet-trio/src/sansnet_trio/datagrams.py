@@ -42,6 +42,7 @@ NO_ROOM: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
 _NO_RUNS: Final = frozenset({errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.EOPNOTSUPP})
 _MAX_PAYLOAD: Final = 65507  # of one send, whether one datagram or a run: 65535 - IPv4 and UDP headers
 _MAX_BURST: Final = 64
+_PRIVILEGED_PORTS: Final = 1024  # IPPORT_RESERVED in netinet/in.h
 _CONTROL: Final = 128
 _SEGMENT_SIZE: Final = Struct("=H")
 
@@ -54,7 +55,7 @@ class DatagramSocket:
 
     Args:
         shell: what sockets share.
-        order: where to bind it; another port is taken if that one is in use or not ours to use.
+        order: where to bind it; another port is taken if that one is in use, privileged or not ours to use.
 
     Raises:
         OSError: it could not be opened or bound.
@@ -106,8 +107,10 @@ class DatagramSocket:
         shell.poller.add(self._fd, EPOLLIN, self._ready)
 
     def _bind(self, local: Endpoint) -> None:
+        # A guest must not take the ports of the host's own services where this runs as root
+        port = local.port if local.port >= _PRIVILEGED_PORTS else 0
         try:
-            self._socket.bind(encode(local.address, local.port, self._shell.scope))
+            self._socket.bind(encode(local.address, port, self._shell.scope))
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise
