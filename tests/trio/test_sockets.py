@@ -165,6 +165,22 @@ def test_a_closed_stream_goes_on_sending() -> None:
         assert bench.sockets.next_deadline() is None
 
 
+def test_a_stream_without_a_budget_that_was_reset_can_wait_when_epoll_takes_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with accepted() as (bench, remote):
+        monkeypatch.setattr(bench.poller, "add", None)
+        bench.network.budget = 0
+        remote.sendall(b"last words")
+        reset(remote)
+        bench.quiet()
+        bench.network.budget = 100
+        bench.order(ResumeStream(ONE))
+        bench.until("stream_failed")
+        assert bench.network.data() == b"last words"
+        assert not bench.poller.handlers
+
+
 def test_a_closed_stream_is_given_up_when_its_time_is_over() -> None:
     with accepted() as (bench, remote):
         fill(bench, remote)

@@ -58,7 +58,7 @@ class DatagramSocket:
         order: where to bind it; another port is taken if that one is in use, privileged or not ours to use.
 
     Raises:
-        OSError: it could not be opened or bound.
+        OSError: it could not be opened, bound or waited for.
     """
 
     __slots__ = (
@@ -100,11 +100,11 @@ class DatagramSocket:
         try:
             prepare_datagram(self._socket, self._family)
             self._bind(order.local)
+            self._fd = self._socket.fileno()
+            shell.poller.add(self._fd, EPOLLIN, self._ready)
         except OSError:
             self._socket.close()
             raise
-        self._fd = self._socket.fileno()
-        shell.poller.add(self._fd, EPOLLIN, self._ready)
 
     def _bind(self, local: Endpoint) -> None:
         # A guest must not take the ports of the host's own services where this runs as root

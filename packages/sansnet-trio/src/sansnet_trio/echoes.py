@@ -44,7 +44,8 @@ class EchoSocket:
         order: the family, and where to bind it.
 
     Raises:
-        OSError: it could not be opened (EACCES: `ping_group_range` leaves out all of the process's groups) or bound.
+        OSError: it could not be opened (EACCES: `ping_group_range` leaves out all of the process's groups), bound or
+            waited for.
     """
 
     __slots__ = ("_family", "_fd", "_fragment", "_id", "_shell", "_socket", "_tos", "_ttl")
@@ -61,11 +62,11 @@ class EchoSocket:
             prepare_echo(self._socket, self._family)
             if order.local is not None:
                 self._socket.bind(encode(order.local, 0, shell.scope))
+            self._fd = self._socket.fileno()
+            shell.poller.add(self._fd, EPOLLIN, self._ready)
         except OSError:
             self._socket.close()
             raise
-        self._fd = self._socket.fileno()
-        shell.poller.add(self._fd, EPOLLIN, self._ready)
 
     def send(self, order: SendEcho, now: float) -> None:
         """Send a request. As with datagrams, an error may be an earlier packet's: it is tried twice."""

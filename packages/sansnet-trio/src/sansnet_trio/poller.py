@@ -3,7 +3,7 @@
 Theory of operation. An epoll descriptor is itself readable while any of its members is ready, so trio waits for all of
 them at once: 5 us for each event where a task and a `wait_readable` for each socket cost 12 to 15 us. Members are
 level-triggered, and a handler that does not want an event any more must say so with `change` or `remove`: EPOLLERR and
-EPOLLHUP cannot be masked, so a member that keeps reporting them has to be removed.
+EPOLLHUP cannot be masked, so a member that keeps reporting them has to be removed, or to be made one-shot.
 """
 
 from __future__ import annotations

@@ -5,8 +5,9 @@ Theory of operation. A stream is connecting, open, or closing: each has its own 
 - *Connecting*: waits for EPOLLOUT; SO_ERROR tells how it ended, the error queue which ICMP error did it.
 - *Open*: reads as much as the core's `receive_budget` allows, once an event, and keeps what the socket did not take of
   the core's data. `_interest` is what the epoll set reports; EPOLLIN is in it unless the core's budget was 0, the
-  guest's link is blocked or the end was seen; EPOLLOUT if data wait. EPOLLHUP and EPOLLERR cannot be turned off, so a
-  stream that has nothing to do about them leaves the set (`_interest` is `_OUTSIDE`) until there is.
+  guest's link is blocked or the end was seen; EPOLLOUT if data wait. EPOLLHUP and EPOLLERR cannot be turned off but by
+  EPOLLONESHOT, after they were reported once more: so a stream that has nothing to do about them is `_DEAF` until there
+  is. To leave the set instead would mean to enter it again, and the kernel may have no room then.
 - *Closing*: the core is done with it, but data wait; they are sent until a time limit.
 
 After `stream_failed` was reported the socket is closed, and orders for it find nothing.
@@ -17,7 +18,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from contextlib import suppress
-from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
+from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT
 from socket import SHUT_WR, SO_ERROR, SO_LINGER, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, socket
 from struct import Struct
 from typing import Final
@@ -33,7 +34,7 @@ __all__ = ["Stream"]
 _READ_SIZE: Final = 256 * 1024
 _MAX_VECTORS: Final = 1024  # IOV_MAX (limits.h)
 _JOIN_BELOW: Final = 2048  # bytes: a guest that sends single bytes to a full socket must not cost a hundred for each
-_OUTSIDE: Final = -1  # not in the epoll set
+_DEAF: Final = EPOLLONESHOT
 _LINGER_NOT: Final = Struct("=ii").pack(1, 0)  # struct linger: on, 0 seconds
 
 
@@ -72,7 +73,7 @@ class Stream:
         self._chunks: list[Buffer] = []  # an empty deque takes 10 times the memory, for each idle connection
         self._ended = False
         self._shutting = False  # SHUT_WR is done, or follows the chunks
-        self._interest = _OUTSIDE
+        self._interest = EPOLLOUT
         self.closed = False
         try:
             self._socket = socket(self._family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
@@ -83,14 +84,14 @@ class Stream:
         self._fd = self._socket.fileno()
         try:
             code = self._connect(order)
+            if code in (0, errno.EINPROGRESS):
+                shell.poller.add(self._fd, self._interest, self._ready_connecting)
+                return
         except OSError as error:
             code = error.errno or errno.EIO
-        if code in (0, errno.EINPROGRESS):
-            self._interest = EPOLLOUT
-            shell.poller.add(self._fd, EPOLLOUT, self._ready_connecting)
-        else:
-            self.abandon()
-            shell.machine.stream_failed(self._id, code, None, now)
+        self.closed = True
+        self._socket.close()
+        shell.machine.stream_failed(self._id, code, None, now)
 
     def _connect(self, order: OpenStream) -> int:
         prepare_stream(self._socket, self._family)
@@ -113,7 +114,7 @@ class Stream:
 
     def flush(self, now: float) -> None:
         """Send what waits, as far as the socket takes it; the rest goes out when it is writable."""
-        if self._chunks and not self.closed and (self._interest == _OUTSIDE or not self._interest & EPOLLOUT):
+        if self._chunks and not self.closed and not self._interest & EPOLLOUT:
             self._send(now)
 
     def shutdown(self, now: float) -> None:
@@ -147,8 +148,8 @@ class Stream:
     def abandon(self) -> None:
         """Close the socket."""
         if not self.closed:
-            self._report(_OUTSIDE)
             self.closed = True
+            self._shell.poller.remove(self._fd)
             self._socket.close()
             self._chunks.clear()
 
@@ -212,7 +213,7 @@ class Stream:
         if self._shell.blocked:
             self._shell.parked.append(self.resume)
         # An error waits as well: it is reported after the data that came before it.
-        self._report(_OUTSIDE if flags & (EPOLLERR | EPOLLHUP) else self._interest & ~EPOLLIN)
+        self._report(_DEAF if flags & (EPOLLERR | EPOLLHUP) else self._interest & ~EPOLLIN)
 
     def _trouble(self, now: float) -> None:
         """EPOLLERR or EPOLLHUP after the end was seen: a reset, or just both directions shut."""
@@ -220,7 +221,7 @@ class Stream:
         if code:
             self._fail(code, now)
         else:
-            self._report(_OUTSIDE)
+            self._report(_DEAF)
 
     def _ready_closing(self, flags: int, now: float) -> None:
         try:
@@ -242,8 +243,8 @@ class Stream:
             self._fail(error.errno or errno.EIO, now)
             return
         if self._chunks:
-            self._report(EPOLLOUT if self._interest == _OUTSIDE else self._interest | EPOLLOUT)
-        elif self._interest != _OUTSIDE:
+            self._report(self._interest & ~_DEAF | EPOLLOUT)
+        else:
             self._report(self._interest & ~EPOLLOUT)
         if sent:
             self._shell.machine.stream_sent(self._id, sent, now)
@@ -295,14 +296,6 @@ class Stream:
 
     def _report(self, interest: int) -> None:
         """Have the epoll set report this from now on."""
-        before = self._interest
-        if interest == before:
-            return
-        self._interest = interest
-        poller = self._shell.poller
-        if interest == _OUTSIDE:
-            poller.remove(self._fd)
-        elif before == _OUTSIDE:
-            poller.add(self._fd, interest, self._ready)
-        else:
-            poller.change(self._fd, interest)
+        if interest != self._interest:
+            self._interest = interest
+            self._shell.poller.change(self._fd, interest)

@@ -1,0 +1,72 @@
+"""The kernel may have no room for one more member of an epoll set (ENOSPC, ENOMEM: epoll_ctl(2))."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from sansnet_core import Endpoint, ExtendedError, OpenDatagram, OpenEcho, OpenStream, SendDatagram, SendEcho, SocketId
+from sansnet_trio.poller import Handler
+from tests.lab.namespaces import held_namespace
+from tests.trio.fake import Bench
+
+V4 = b"\x7f\0\0\1"
+ONE = SocketId(1)
+FULL = ExtendedError(errno.ENOSPC, 1, 0, 0, 0, None)
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """A bench whose epoll set takes no more."""
+
+    def refuse(fd: int, interest: int, handler: Handler) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with Bench() as bench:
+        monkeypatch.setattr(bench.poller, "add", refuse)
+        yield bench
+
+
+def open_descriptors() -> list[str]:
+    return sorted(os.listdir("/proc/self/fd"))
+
+
+def test_a_stream_fails(full: Bench) -> None:
+    before = open_descriptors()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        full.order(OpenStream(ONE, Endpoint(V4, listener.getsockname()[1]), None))
+    assert full.network.facts == [("stream_failed", ONE, errno.ENOSPC, None)]
+    assert len(full.sockets) == 0
+    assert open_descriptors() == before
+
+
+def test_a_datagram_fails_and_a_later_one_tries_again(full: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = open_descriptors()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as remote:
+        remote.settimeout(5)
+        remote.bind(("127.0.0.1", 0))
+        endpoint = Endpoint(V4, remote.getsockname()[1])
+        full.order(OpenDatagram(ONE, Endpoint(bytes(4), 0)), SendDatagram(ONE, endpoint, b"lost", 0, 64, 0))
+        assert full.network.facts == [("datagram_failed", ONE, endpoint, FULL, b"lost")]
+        monkeypatch.undo()
+        full.order(SendDatagram(ONE, endpoint, b"found", 0, 64, 0))
+        assert remote.recv(10) == b"found"
+    full.sockets.close()
+    assert open_descriptors() == before
+
+
+@pytest.mark.kernel
+def test_a_ping_fails(full: Bench) -> None:
+    def ping() -> None:
+        before = open_descriptors()
+        full.order(OpenEcho(ONE, V4, None), SendEcho(ONE, V4, 7, b"lost", 64, 0))
+        assert full.network.facts == [("echo_failed", ONE, 7, FULL, b"lost")]
+        assert open_descriptors() == before
+
+    with held_namespace() as namespace:
+        namespace.shell("echo 0 2147483647 > /proc/sys/net/ipv4/ping_group_range")
+        namespace.call(ping)
