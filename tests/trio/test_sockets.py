@@ -165,6 +165,19 @@ def test_a_closed_stream_goes_on_sending() -> None:
         assert bench.sockets.next_deadline() is None
 
 
+def test_a_stream_that_waits_for_the_link_is_not_read_any_more_once_it_is_closed() -> None:
+    with accepted() as (bench, remote):
+        fill(bench, remote)
+        bench.shell.blocked = True
+        remote.sendall(b"never read")
+        bench.quiet()
+        bench.order(CloseSocket(ONE), ResumeStream(ONE))
+        bench.shell.blocked = False
+        bench.sockets.unpark()
+        bench.quiet()
+        assert bench.network.data() == b""
+
+
 def test_a_stream_without_a_budget_that_was_reset_can_wait_when_epoll_takes_no_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -135,6 +135,7 @@ class Stream:
         if not self._chunks:
             self.abandon()
             return False
+        self._ended = True  # nothing is read any more, even if the stream waits for the link's room
         self._report(EPOLLOUT)
         self._shell.poller.handlers[self._fd] = self._ready_closing
         return True
