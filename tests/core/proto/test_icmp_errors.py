@@ -67,6 +67,7 @@ def test_any_extended_error_is_an_error_message_or_nothing(error: ExtendedError,
             errno.ENFILE,
             errno.ENOBUFS,
             errno.ENOMEM,
+            errno.ENOSPC,
             errno.ETIMEDOUT,
         )
         return
@@ -129,6 +130,7 @@ def test_any_extended_error_makes_a_packet_that_a_guest_understands(
         (6, local(errno.EINVAL), (1, 3, 0)),
         (4, local(errno.ETIMEDOUT), None),
         (6, local(errno.EMFILE), None),
+        (4, local(errno.ENOSPC), None),
         (4, ExtendedError(0, 4, 0, 0, 0, None), None),  # a time stamp
     ],
 )

@@ -27,6 +27,7 @@ from errno import (
     ENOBUFS,
     ENOMEM,
     ENOPROTOOPT,
+    ENOSPC,
     EPERM,
     ETIMEDOUT,
 )
@@ -115,7 +116,7 @@ _ERRNOS: Final[dict[int, dict[int, IcmpError]]] = {
 }
 """IP version -> errno of the host's kernel -> what a router would have sent; "host unreachable" for all others."""
 
-_SILENT: Final = frozenset((EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM, ETIMEDOUT))
+_SILENT: Final = frozenset((EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC, ETIMEDOUT))
 """Not told. The host was short of something: the packet is lost as in a full queue, and may be sent again. Or nobody
 answered: no ICMP error means that, and the guest's own patience ends about when the host's does."""
 
