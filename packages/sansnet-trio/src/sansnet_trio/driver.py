@@ -59,7 +59,7 @@ class DriverStatistics:
         frames_sent: frames to the guest.
         frames_pending: frames that wait for the guest's link to have room.
         frames_dropped: frames that the link refused.
-        datagrams_dropped: datagrams and echo requests that the host had no room for.
+        datagrams_dropped: datagrams and echo requests that the host had no room for, or whose like it just refused.
         sockets: open sockets of the host.
         wakeups: how often trio woke the pump.
     """
