@@ -61,8 +61,6 @@ DATA_RETRIES: Final = 10
 KEEPALIVE_INTERVAL: Final = 75.0
 KEEPALIVE_PROBES: Final = 9
 """Both as in Linux (tcp_keepalive_intvl, tcp_keepalive_probes)."""
-MEMORY_RESERVE: Final = 16384
-"""Bytes that a connection may hold even when all together hold too much, so that none starves."""
 COPY_BELOW: Final = 1024
 """Shorter payloads are copied out of their frame, and so are those that padding dwarfs: what is held must be what is
 counted. Others are views, for as long as the driver holds them."""
@@ -237,7 +235,8 @@ class TcpFlow:
         if size:
             self._take_data(tcp, size, buf)
         if flags & FIN and self._fin is None:
-            self._note_fin(add(tcp.sequence, tcp.end - tcp.start))
+            fin = add(tcp.sequence, tcp.end - tcp.start)
+            self._fin = fin if diff(fin, receiver.next) >= 0 else None
         if self._fin == receiver.next:
             self._take_fin()
         self.touch()
@@ -354,10 +353,7 @@ class TcpFlow:
         if self._fin is not None and diff(add(tcp.sequence, size), self._fin) > 0:
             self._tcp.context.drop(Reason.TCP_SEQUENCE)
             return
-        beyond_gap = tcp.sequence != receiver.next
-        if self._tcp.held + size > self._tcp.context.config.limits.tcp_memory and (
-            beyond_gap or self.held + size > MEMORY_RESERVE
-        ):
+        if not self._tcp.memory.takes(size, self.held, tcp.sequence == receiver.next):
             self._tcp.context.drop(Reason.TCP_MEMORY)
             self._ack_now = True
             return
@@ -373,10 +369,6 @@ class TcpFlow:
         actions = self._tcp.context.out.actions
         for part in ready:
             actions.append(SendStream(self.socket, part))
-
-    def _note_fin(self, sequence: int) -> None:
-        if diff(sequence, self.receiver.next) >= 0:
-            self._fin = sequence
 
     def _take_fin(self) -> None:
         if self._state[2] is not states.OPEN:
@@ -409,7 +401,7 @@ class TcpFlow:
         self._release(count)
         if self._state[2] is states.FIN_SEEN:
             self._check_up_drained()
-        if receiver.window_opens(self._terms.own_mss, self._window_limit()):
+        if receiver.window_opens(self._terms.own_mss, self._tcp.memory.window(receiver.limit)):
             self._acknowledge_again()
 
     def stream_ended(self) -> None:
@@ -435,23 +427,23 @@ class TcpFlow:
             room = sender.mss if not sender.buffered else 0
         elif room > self._terms.frame_payload:
             room -= room % self._terms.frame_payload
-        memory = limits.tcp_memory - self._tcp.held
-        if room > memory:
-            if memory < sender.mss:
-                self._tcp.starved.add(self)
-                return 0
-            return memory
-        return room
+        left = self._tcp.memory.left
+        if room <= left:
+            return room
+        if left >= sender.mss:
+            return left
+        self._tcp.starved.add(self)
+        return 0
 
     # what is held
 
     def _hold(self, count: int) -> None:
         self.held += count
-        self._tcp.held += count
+        self._tcp.memory.held += count
 
     def _release(self, count: int) -> None:
         self.held -= count
-        self._tcp.held -= count
+        self._tcp.memory.held -= count
 
     def drop_buffers(self) -> None:
         """Let go of all data: timers may remember an ended connection for a while."""
@@ -525,20 +517,13 @@ class TcpFlow:
 
     def _send_segment(self, sequence: int, flags: int, payload: Buffer, options: bytes = b"") -> None:
         receiver = self.receiver
-        window = receiver.window(self._terms.own_mss, self._window_limit())
+        window = receiver.window(self._terms.own_mss, self._tcp.memory.window(receiver.limit))
         field = min(window >> self._terms.own_scale if self._terms.own_scale else window, 65535)
         mss = self._terms.mss
         self._headers.tcp(sequence, receiver.next, flags, field, options, payload, mss if len(payload) > mss else 0)
         receiver.acknowledged = receiver.next
         self._ack_now = False
         self._ack_due = inf
-
-    def _window_limit(self) -> int:
-        """The receiver's limit, or what is left of it when all connections together hold too much."""
-        tcp = self._tcp
-        if tcp.held < tcp.context.config.limits.tcp_memory >> 1:
-            return self.receiver.limit
-        return min(self.receiver.limit, 2 * MEMORY_RESERVE)
 
     def _send_syn_ack(self) -> None:
         window = min(self.receiver.limit, 65535)  # never scaled (RFC 7323, 2.2)
@@ -584,7 +569,7 @@ class TcpFlow:
         sender = self.sender
         if self._state[0] is states.SYN_ACK_SENT:
             if sender.retries >= SYN_ACK_RETRIES:
-                self._give_up()
+                self.fire(states.GUEST_RESET)
                 return
             sender.back_off()
             self._send_syn_ack()
@@ -597,7 +582,7 @@ class TcpFlow:
         else:
             if sender.retries >= DATA_RETRIES:
                 self._effect_send_reset()
-                self._give_up()
+                self.fire(states.GUEST_RESET)
                 return
             sender.back_off()
             sender.begin_recovery(lost_all=True)
@@ -608,10 +593,7 @@ class TcpFlow:
         """RFC 9293, 3.8.4: a segment just before the window, which a living guest acknowledges."""
         if self._probes >= KEEPALIVE_PROBES:
             self._effect_send_reset()
-            self._give_up()
+            self.fire(states.GUEST_RESET)
             return
         self._probes += 1
         self._send_segment(add(self.sender.next, -1), ACK, b"")
-
-    def _give_up(self) -> None:
-        self.fire(states.GUEST_RESET)
