@@ -139,6 +139,45 @@ def test_the_commands_death_ends_sansnet_at_once(lab: Lab) -> None:
         assert time.monotonic() - started < 1
 
 
+@pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
+def test_what_the_command_left_in_the_background_ends_with_it(lab: Lab, user: int | None) -> None:
+    with waiting(lab, "sleep 60 & echo $!", user) as (process, _):
+        assert process.stdout is not None
+        left = int(process.stdout.readline())
+        started = time.monotonic()
+        process.communicate(timeout=10)  # until nobody has the pipe open
+        assert time.monotonic() - started < 2
+        assert process.returncode == 0
+        assert eventually(lambda: gone(left))
+
+
+@pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
+def test_a_signal_ends_what_a_shell_started_too(lab: Lab, user: int | None) -> None:
+    with waiting(lab, "sh -c 'echo $$; exec sleep 60'; :", user) as (process, _):
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        process.terminate()
+        process.communicate(timeout=10)
+        assert eventually(lambda: gone(child))
+
+
+def test_what_ignores_the_polite_signal_is_killed(lab: Lab) -> None:
+    script = "setsid sh -c 'trap \"\" TERM; echo $$; while :; do sleep 1; done' & sleep 0.3"
+    with waiting(lab, script) as (process, _):
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        process.communicate(timeout=10)
+        assert eventually(lambda: gone(child))
+
+
+def test_what_is_left_may_say_goodbye_and_still_has_a_network(lab: Lab) -> None:
+    goodbye = f"trap 'ping -c1 -W2 {SERVER4} | grep packet; exit' TERM; echo set; while :; do sleep 0.05; done"
+    command = lab.sansnet_command([], ["sh", "-c", f"({goodbye}) & sleep 0.3"], user=None, before="")
+    done = subprocess.run(command, text=True, capture_output=True, timeout=20, check=False, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0
+    assert " 0% packet loss" in done.stdout
+
+
 def test_a_guest_whose_interface_goes_ends_with_one_sentence(lab: Lab) -> None:
     with waiting(lab, "ip link delete dev uplink; exec sleep 60") as (process, pid):
         _, errors = process.communicate(timeout=10)
