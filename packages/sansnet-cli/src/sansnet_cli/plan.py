@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from sansnet_cli.options import RunOptions
+from sansnet_cli.options import RunOptions, UsageProblem
 from sansnet_core import addresses
 from sansnet_core.config import IPV6_MIN_MTU, Ipv4Config, Ipv6Config, NetworkConfig
 from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Route, Uplink
@@ -54,7 +54,7 @@ def make_plan(options: RunOptions, host: HostInfo) -> tuple[GuestPlan, Setup]:
 
     Raises:
         HostError: the options and the host do not fit together.
-        ConfigError: the options do not fit each other.
+        ConfigError, UsageProblem: the options do not fit each other.
     """
     warnings: list[str] = []
     families = _families(options, host, warnings)
@@ -64,6 +64,7 @@ def make_plan(options: RunOptions, host: HostInfo) -> tuple[GuestPlan, Setup]:
     routes = tuple(route for family in (four, six) if family for route in family.routes)
     interface = options.ifname or next((up.interface for up in (host.ipv4, host.ipv6) if up), FALLBACK_INTERFACE)
 
+    _check_own(options, host, own, warnings)
     gateways = {len(family.gateway): family.gateway for family in (four, six) if family}
     forward = _dns_forward(options, host, gateways, {address.address for address in own})
     servers = _servers(options, host, [match for match, _ in forward], set(gateways), own)
@@ -130,12 +131,37 @@ def _families(options: RunOptions, host: HostInfo, warnings: list[str]) -> set[i
         "-o": options.outbound,
         "--map-host-loopback": options.map_host_loopback,
         "--dns-forward": options.dns_forward,
+        "-D": options.dns or (),
     }
     for option, given in asked.items():
         for family in {4, 6} - families:
             if any(len(address) == _SIZES[family] for address in given):
-                raise HostError(f"{option} gives an IPv{family} address to a guest without IPv{family}; leave it out")
+                problem = HostError if family in options.families and not host.has_ipv6 else UsageProblem
+                raise problem(f"{option} gives an IPv{family} address to a guest without IPv{family}; leave it out")
     return families
+
+
+def _check_own(options: RunOptions, host: HostInfo, own: tuple[InterfaceAddress, ...], warnings: list[str]) -> None:
+    """What the guest itself has cannot mean something else, and should be the address of one node."""
+    local = {address.address for address in own}
+    for option, given in (("--map-host-loopback", options.map_host_loopback), ("--dns-forward", options.dns_forward)):
+        for address in given:
+            if address in local:
+                raise UsageProblem(f"{option} {addresses.format(address)} is the guest's own address; give another one")
+    for address, _ in options.own:
+        if any(address == mine.address and _is_no_node(mine) for mine in own):
+            warnings.append(f"-a {addresses.format(address)} is the network's own or its broadcast address")
+    if options.interface and not (host.ipv4 or host.ipv6 or options.own):
+        warnings.append(
+            f"{options.interface} has no address that the guest could have too, so that has link-local ones; "
+            "give others with -a ADDR"
+        )
+
+
+def _is_no_node(own: InterfaceAddress) -> bool:
+    host_bits = 8 * len(own.address) - own.prefix_length
+    number = int.from_bytes(own.address, "big") & ((1 << host_bits) - 1)
+    return len(own.address) == 4 and host_bits > 1 and number in (0, (1 << host_bits) - 1)
 
 
 def _of_size(size: int, given: Iterable[bytes]) -> bytes | None:
@@ -172,7 +198,7 @@ def _family(
 ) -> _Family:
     gateway = given or (uplink.gateway if uplink else None) or fallback
     if any(address.address == gateway for address in own):
-        raise HostError(
+        raise UsageProblem(
             f"{addresses.format(gateway)} cannot be both the guest's address and its gateway; give another -g"
         )
     if uplink and copied and given is None:
