@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from sansnet_core import addresses
+from sansnet_core import UsageError, addresses
 from sansnet_trio.hostinfo import HostError, InterfaceAddress, Route
 from sansnet_trio.namespace import CommandNotExecutable, CommandNotFound, Guest, GuestError, GuestPlan, ReadyGuest
 
@@ -130,17 +130,26 @@ def test_a_missing_program_is_told_from_one_that_cannot_be_executed(tmp_path: Pa
     plain.write_text("")
     headless = tmp_path / "headless"
     headless.write_text("#!/no/such/interpreter\n")
+    with pytest.raises(CommandNotFound, match=r"'': command not found"):
+        run([""])
+    with pytest.raises(CommandNotExecutable, match="is a directory"):
+        run([str(tmp_path)])
     for file in (plain, headless):
         file.chmod(0o755)
     with pytest.raises(CommandNotFound, match="no-such-program: command not found"):
         run(["no-such-program"])
     with pytest.raises(CommandNotFound, match="interpreter"):
         run([str(headless)])
-    with pytest.raises(CommandNotExecutable, match="no program for this machine"):
+    with pytest.raises(CommandNotExecutable, match=r"no program for this machine; .* #!/bin/sh"):
         run([str(plain)])
     plain.chmod(0o644)
     with pytest.raises(CommandNotExecutable, match="chmod"):
         run([str(plain)])
+
+
+def test_an_empty_command_is_refused_before_anything_is_made() -> None:
+    with pytest.raises(UsageError, match="needs a command"):
+        Guest.fork([], lambda: (FULL, None))
 
 
 def test_what_prepare_returns_and_raises_comes_to_the_parent() -> None:
