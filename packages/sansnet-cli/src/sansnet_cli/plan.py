@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from sansnet_cli.options import RunOptions, UsageProblem
@@ -33,11 +33,14 @@ class Setup:
         config: of the network; the link's part is still missing.
         interface: the host's interface for link-local addresses, if any.
         warnings: sentences for the user.
+        addresses, gateways: of the guest's interface; empty where the guest learns them.
     """
 
     config: NetworkConfig
     interface: str | None
     warnings: tuple[str, ...]
+    addresses: tuple[InterfaceAddress, ...] = ()
+    gateways: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +116,12 @@ def make_plan(options: RunOptions, host: HostInfo) -> tuple[GuestPlan, Setup]:
         ndp=options.ndp,
         router_advertisements=not options.configure,
     )
-    return plan, Setup(config=config, interface=host.ipv6.interface if host.ipv6 else None, warnings=tuple(warnings))
+    setup = Setup(config=config, interface=host.ipv6.interface if host.ipv6 else None, warnings=tuple(warnings))
+    return plan, replace(setup, addresses=own, gateways=_default_gateways(routes)) if options.configure else setup
+
+
+def _default_gateways(routes: Iterable[Route]) -> tuple[bytes, ...]:
+    return tuple(route.gateway for route in routes if not route.prefix_length and route.gateway)
 
 
 def _families(options: RunOptions, host: HostInfo, warnings: list[str]) -> set[int]:
