@@ -86,8 +86,9 @@ def test_a_full_disk_ends_the_capture_and_nothing_else(caplog: pytest.LogCapture
 
 
 def test_a_device_that_is_full_is_spoken_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    full = Path("/dev/full")
     with caplog.at_level(logging.WARNING, "sansnet"):
-        link = CapturedLink(FakeLink(), Path("/dev/full").open("wb", buffering=1 << 20))
+        link = CapturedLink(FakeLink(), full.open("wb", buffering=1 << 20))
         link.read_frames(64)
         link.close()
     assert len(caplog.messages) == 1
