@@ -103,6 +103,12 @@ def test_closed_streams_stay_closed_and_take_nothing_of_ours(lab: Lab) -> None:
     assert lab.host.shell(f"{run} <&- 2>&-").stdout == "3\n"
 
 
+def test_a_stderr_that_takes_nothing_harms_nothing(lab: Lab) -> None:
+    run = shlex.join([*RUN_SANSNET, "-v"])
+    assert lab.host.shell(f"{run} -- echo done 2>/dev/full").stdout == "done\n"
+    assert lab.host.shell(f"{run} -Z 2>/dev/full", check=False).returncode == 2
+
+
 def test_the_command_keeps_its_limit_of_descriptors(lab: Lab) -> None:
     command = lab.sansnet_command([], ["sh", "-c", "ulimit -Sn"], user=None, before="")
     done = subprocess.run(

@@ -105,7 +105,8 @@ def _die(number: int) -> int:
 
 
 def _complain(sentence: object, status: int) -> int:
-    print(f"sansnet: {sentence}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody listens
+        print(f"sansnet: {sentence}", file=sys.stderr)
     return status
 
 

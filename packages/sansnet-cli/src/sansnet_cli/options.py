@@ -149,7 +149,7 @@ def _add_guest_options(made: argparse.ArgumentParser) -> None:
         "--netmask",
         type=_netmask,
         metavar="MASK",
-        help="of an IPv4 -a without one; default: by the address's class",
+        help="mask or length, if an IPv4 -a has none; default: by class",
     )
     guest.add_argument(
         "-g", "--gateway", action="append", type=_host, default=[], metavar="ADDR", help="the guest's default gateway"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -30,8 +31,9 @@ _COUNTERS: Final = {
 
 
 def warn(sentence: str) -> None:
-    """Say one sentence."""
-    print(f"sansnet: {sentence}", file=sys.stderr, flush=True)
+    """Say one sentence, if anybody can hear it."""
+    with contextlib.suppress(OSError):
+        print(f"sansnet: {sentence}", file=sys.stderr, flush=True)
 
 
 def configuration(
