@@ -159,7 +159,7 @@ def _check_own(options: RunOptions, host: HostInfo, own: tuple[InterfaceAddress,
     for address, _ in options.own:
         if any(address == mine.address and _is_no_node(mine) for mine in own):
             text = addresses.format(address)
-            warnings.append(f"-a {text} is the first or the last address of its network, which no node has; give another")
+            warnings.append(f"-a {text} is the first or last address of its network, which no node has; give another")
     if options.interface and not (host.ipv4 or host.ipv6 or options.own):
         warnings.append(
             f"{options.interface} has no address that the guest could have too, so that has link-local ones; "
