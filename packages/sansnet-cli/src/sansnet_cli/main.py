@@ -14,12 +14,12 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import BinaryIO, Final, NoReturn
 
 from sansnet_cli import __version__
-from sansnet_cli.options import RunOptions, UsageProblem, parse_run
-from sansnet_cli.plan import Setup, make_plan
+from sansnet_cli.options import RunOptions, ServeOptions, UsageProblem, parse_run, parse_serve
+from sansnet_cli.plan import Setup, make_plan, make_setup
 from sansnet_core import addresses
 from sansnet_core.errors import SansnetError
 from sansnet_trio.hostinfo import HostError, read_host
@@ -29,17 +29,19 @@ __all__ = ["main"]
 
 _HELP: Final = """\
 usage: sansnet run [OPTIONS] [--] [COMMAND [ARG...]]
+       sansnet serve (--socket PATH | --fd FD) [OPTIONS]
 
 A network for guests without privileges: TCP, UDP and ping from a guest become ordinary sockets of the host.
 
 commands:
   run            run a command in a network namespace of its own, where the network works
+  serve          be the network of a virtual machine (QEMU)
 
 options:
   --version      print the version and exit
   -h, --help     print this and exit
 
-`sansnet run --help` says more.
+`sansnet run --help` and `sansnet serve --help` say more.
 """
 
 _SIGNALLED: Final = 128
@@ -79,6 +81,8 @@ def _dispatch(arguments: Sequence[str]) -> int:
     match arguments:
         case ["run", *rest]:
             return _run(parse_run(rest))
+        case ["serve", *rest]:
+            return _serve(parse_serve(rest))
         case ["-h" | "--help", *_]:
             print(_HELP, end="")
             return 0
@@ -102,6 +106,16 @@ def _run(options: RunOptions) -> int:
     return _SIGNALLED - status if status < 0 else status
 
 
+def _serve(options: ServeOptions) -> int:
+    _check_outbound(options.outbound)
+    setup = make_setup(options, read_host(options.interface))
+    capture = _open_capture(options.pcap) if options.pcap is not None else None
+    from sansnet_cli.serve import serve
+
+    serve(options, setup, capture)
+    return 0
+
+
 def _open_capture(name: str) -> BinaryIO:
     try:
         return open(name, "wb", buffering=1 << 20)
@@ -112,17 +126,17 @@ def _open_capture(name: str) -> BinaryIO:
 
 
 def _prepare(options: RunOptions) -> tuple[GuestPlan, Setup]:
-    for address in options.outbound:
-        _check_outbound(address)
+    _check_outbound(options.outbound)
     return make_plan(options, read_host(options.interface))
 
 
-def _check_outbound(address: bytes) -> None:
-    text = addresses.format(address)
-    with socket.socket(socket.AF_INET if len(address) == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind((text, 0))
-        except OSError as error:
-            raise HostError(
-                f"-o {text} is not an address of the host's ({error.strerror}); give one that is"
-            ) from error
+def _check_outbound(outbound: Iterable[bytes]) -> None:
+    for address in outbound:
+        text = addresses.format(address)
+        with socket.socket(socket.AF_INET if len(address) == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind((text, 0))
+            except OSError as error:
+                raise HostError(
+                    f"-o {text} is not an address of the host's ({error.strerror}); give one that is"
+                ) from error

@@ -1,9 +1,8 @@
-"""Ethernet frames in a byte stream, as QEMU's `-netdev stream` has them: the length in 4 bytes, big-endian, before each.
+"""Ethernet frames in a byte stream, as QEMU's `-netdev stream` has them: each behind its length, 4 bytes, big-endian.
 
 Theory of operation. `FrameDecoder` holds what came and was not yet taken: frames that exceeded the reader's limit, and
 the beginning of one at the end. Which pieces the stream came in makes no difference. A length out of range means that
-the two ends do not agree where a frame begins, which nothing in the stream can mend: the decoder fails for good, and the
-connection has to end.
+the two ends do not agree where a frame begins, which nothing in the stream can mend: the connection has to end.
 """
 
 from __future__ import annotations
