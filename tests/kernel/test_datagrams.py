@@ -18,10 +18,10 @@ RECEIVE_ERRORS: Final = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET
 """IP_RECVERR and IPV6_RECVERR, as arguments of setsockopt."""
 
 
-@pytest.fixture(scope="module", params=[("run", "1500"), ("run", "65520"), ("serve", "1500"), ("serve", "65520")])
+@pytest.fixture(scope="module", params=["run-1500", "run-65520", "serve-1500", "serve-65520"])
 def guest(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Guest]:
     """A guest of each kind and MTU in turn."""
-    kind, mtu = request.param
+    kind, _, mtu = request.param.partition("-")
     with guest_of_kind(lab, kind, "--mtu", mtu) as made:
         yield made
 

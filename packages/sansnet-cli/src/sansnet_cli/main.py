@@ -15,9 +15,10 @@ import signal
 import socket
 import sys
 from collections.abc import Iterable, Sequence
-from typing import BinaryIO, Final, NoReturn
+from typing import Final, NoReturn
 
 from sansnet_cli import __version__
+from sansnet_cli.capture import open_capture
 from sansnet_cli.options import RunOptions, ServeOptions, UsageProblem, parse_run, parse_serve
 from sansnet_cli.plan import Setup, make_plan, make_setup
 from sansnet_core import addresses
@@ -98,7 +99,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
 
 def _run(options: RunOptions) -> int:
-    capture = _open_capture(options.pcap) if options.pcap is not None else None
+    capture = open_capture(options.pcap) if options.pcap is not None else None
     with Guest.fork(options.command, functools.partial(_prepare, options)) as guest:
         from sansnet_cli.supervise import supervise
 
@@ -109,20 +110,11 @@ def _run(options: RunOptions) -> int:
 def _serve(options: ServeOptions) -> int:
     _check_outbound(options.outbound)
     setup = make_setup(options, read_host(options.interface))
-    capture = _open_capture(options.pcap) if options.pcap is not None else None
+    capture = open_capture(options.pcap) if options.pcap is not None else None
     from sansnet_cli.serve import serve
 
     serve(options, setup, capture)
     return 0
-
-
-def _open_capture(name: str) -> BinaryIO:
-    try:
-        return open(name, "wb", buffering=1 << 20)
-    except OSError as error:
-        raise HostError(
-            f"the capture file {name} cannot be written ({error.strerror}); give another one to -p"
-        ) from error
 
 
 def _prepare(options: RunOptions) -> tuple[GuestPlan, Setup]:

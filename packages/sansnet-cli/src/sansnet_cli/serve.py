@@ -12,17 +12,18 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import BinaryIO, Final
 
 import trio
 
 from sansnet_cli import process, report
+from sansnet_cli.capture import open_capture
 from sansnet_cli.options import ServeOptions
 from sansnet_cli.plan import Setup
 from sansnet_core import Network
 from sansnet_trio.capture import CapturedLink
 from sansnet_trio.driver import Driver
+from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links import Link, LinkClosed
 from sansnet_trio.links.unix_stream import UnixStream
 from sansnet_trio.listener import GuestListener, adopt, peer_process
@@ -99,5 +100,9 @@ class _Server:
         """All guests are captured in one file."""
         if self._options.pcap is None:
             return link
-        file, self._capture = self._capture or Path(self._options.pcap).open("ab", buffering=1 << 20), None
-        return CapturedLink(link, file)
+        file, self._capture = self._capture, None
+        try:
+            return CapturedLink(link, file or open_capture(self._options.pcap, append=True))
+        except HostError as error:
+            report.warn(f"this guest is not captured: {error}")
+            return link

@@ -1,8 +1,8 @@
 """A virtual machine's Ethernet over a connected UNIX stream socket: QEMU's `-netdev stream`, without offloads.
 
 Theory of operation. One system call reads or writes many frames. A frame that the socket took only a part of is not
-done with: the caller gives it again, first of all, and the link remembers how far it got. So nothing is buffered here on
-the way to the guest, and a guest that does not read makes the caller wait, as the `Link` contract has it.
+done with: the caller gives it again, first of all, and the link remembers how far it got. So nothing is buffered here
+on the way to the guest, and a guest that does not read makes the caller wait, as the `Link` contract has it.
 """
 
 from __future__ import annotations

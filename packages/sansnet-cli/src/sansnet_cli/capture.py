@@ -1,0 +1,25 @@
+"""The file that `-p` names."""
+
+from __future__ import annotations
+
+from typing import BinaryIO, Final
+
+from sansnet_trio.hostinfo import HostError
+
+__all__ = ["open_capture"]
+
+_BUFFER: Final = 1 << 20
+
+
+def open_capture(name: str, *, append: bool = False) -> BinaryIO:
+    """Open a file for `CapturedLink`, empty or to go on with.
+
+    Raises:
+        HostError: it cannot be written.
+    """
+    try:
+        return open(name, "ab" if append else "wb", buffering=_BUFFER)
+    except OSError as error:
+        raise HostError(
+            f"the capture file {name} cannot be written ({error.strerror}); give another one to -p"
+        ) from error
