@@ -226,10 +226,10 @@ class Driver:
         while actions := network.take_actions():
             self._sockets.apply(actions, now)
         if frames := network.take_frames():
-            if self._pending:
-                room = max(0, _MOST_PENDING - len(self._pending))
-                self._pending += frames[:room]
-                self._frames_dropped += len(frames[room:])
+            if len(self._pending) > _MOST_PENDING:
+                self._frames_dropped += len(frames)
+            elif self._pending:
+                self._pending += frames
             else:
                 self._write(frames)
             self._update_link()
