@@ -9,6 +9,8 @@ import signal
 import socket
 import struct
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -136,6 +138,45 @@ def test_the_next_guest_is_served_when_the_first_has_gone(lab: Lab) -> None:
         assert server.said().count("a guest has connected") == 2
         assert server.end() == 0
         assert not server.path.exists()
+
+
+def test_a_guest_that_was_stopped_goes_on_and_has_lost_nothing(lab: Lab, server: str) -> None:
+    """Neither does sansnet grow meanwhile, nor does it spin."""
+    noise = random.Random(6).randbytes(SIZE)
+    with serving(lab) as sansnet, machine() as guest, bridged(guest, sansnet.path) as bridge:
+        configured(guest)
+        seen = Guest(guest.pid, sansnet.process.pid)
+        with lab.upstream.listen(server) as listener:
+            nears = [guest.connect(server, listener.getsockname()[1]) for _ in range(8)]
+            fars = [listener.accept()[0] for _ in nears]
+        bridge.send_signal(signal.SIGSTOP)
+        before = seen.resident()
+        senders = [threading.Thread(target=far.sendall, args=(noise,)) for far in fars]
+        for sender in senders:
+            sender.start()
+        time.sleep(2)
+        used = seen.processor_time()
+        time.sleep(1)
+        assert seen.processor_time() - used < 0.2
+        assert seen.resident() - before < 64 << 20
+        bridge.send_signal(signal.SIGCONT)
+        for near in nears:
+            assert received(near, SIZE) == noise
+        for sender, near, far in zip(senders, nears, fars, strict=True):
+            sender.join()
+            near.close()
+            far.close()
+        assert sansnet.end() == 0
+
+
+def received(stream: socket.socket, size: int) -> bytes:
+    """The next bytes of a stream."""
+    data = bytearray()
+    while len(data) < size:
+        piece = stream.recv(1 << 20)
+        assert piece
+        data += piece
+    return bytes(data)
 
 
 def attached(path: Path) -> socket.socket:
