@@ -52,10 +52,12 @@ class Server:
 
 
 @contextmanager
-def serving(lab: Lab, *options: str, path: Path | None = None) -> Iterator[Server]:
-    """`sansnet serve` in the host, which listens."""
+def serving(lab: Lab, *options: str, path: Path | None = None, user: int | None = None) -> Iterator[Server]:
+    """`sansnet serve` in the host, as root or as a user, which listens."""
     where = path or lab.directory / f"machine-{next(_numbers)}.socket"
     line = [*RUN_SANSNET[:-1], "serve", "--socket", str(where), *options]
+    if user is not None:
+        line = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--", *line]
     with (
         tempfile.TemporaryFile("w+") as errors,
         running(lab.host.command("env", "LC_ALL=C.UTF-8", *line), stderr=errors) as process,
