@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any, Final
@@ -195,6 +196,17 @@ def test_the_kernel_configures_itself_by_router_advertisements(lab: Lab) -> None
         assert gateway.startswith("fe80:")
         assert "mtu 1400" in guest.shell("ip -6 route show default; ip link show dev eth0").stdout
         assert pings(guest, SERVER6)
+
+
+@pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
+def test_the_line_of_the_readme_for_a_guest_that_configures_itself(lab: Lab, user: int | None) -> None:
+    [line] = [line for line in Path("README.md").read_text().splitlines() if "--no-config" in line]
+    sansnet, run, *options, dashes, shell, option, script = shlex.split(line, comments=True)
+    assert (sansnet, run, dashes) == ("sansnet", "run", "--")
+    script = script.replace("exec sh", f"sleep 4; ip -6 address show dev eth0; exec ping -c1 -W5 {SERVER6}")
+    done = lab.sansnet(options, [shell, option, script], user=user)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "inet6 2001:db8:1:" in done.stdout
 
 
 def test_no_ndp_means_none(lab: Lab) -> None:

@@ -24,14 +24,30 @@ from tests.lab.namespaces import running
     [
         ("exit 0", 0),
         ("exit 3", 3),
-        ("kill -KILL $$", 128 + 9),
-        ("kill -TERM $$", 128 + 15),
-        ("kill -PIPE $$", 128 + 13),
+        ("exit 130", 130),
+        ("kill -KILL $$", -signal.SIGKILL),
+        ("kill -TERM $$", -signal.SIGTERM),
+        ("kill -PIPE $$", -signal.SIGPIPE),
+        ("ulimit -c unlimited; kill -ABRT $$", -signal.SIGABRT),
     ],
 )
 def test_the_status_is_the_commands(lab: Lab, script: str, status: int, user: int | None) -> None:
     done = lab.sansnet([], ["sh", "-c", script], user=user)
     assert (done.returncode, done.stderr) == (status, "")
+
+
+def test_a_shell_that_runs_sansnet_sees_128_and_the_signal(lab: Lab) -> None:
+    run = shlex.join([*RUN_SANSNET, "--", "sh", "-c", "kill -TERM $$"])
+    assert lab.host.shell(f"{run} || echo $?").stdout == f"{128 + 15}\n"
+
+
+def test_ctrl_c_ends_a_loop_around_sansnet(lab: Lab) -> None:
+    run = shlex.join([*RUN_SANSNET, "--", "sh", "-c", "echo ready; exec sleep 60"])
+    with terminal(lab.host.command("bash", "-c", f"for i in 1 2 3; do {run}; echo again; done")) as made:
+        made.expect("ready")
+        made.type("\x03")
+        assert made.process.wait(10) == -signal.SIGINT
+        assert "again" not in made.output
 
 
 def test_a_command_that_is_missing_gives_127(lab: Lab) -> None:
@@ -64,6 +80,15 @@ def test_the_command_inherits_three_descriptors_and_ordinary_signals(lab: Lab) -
     done = lab.sansnet([], ["sh", "-c", script])
     # ls has a fourth one, of the directory it reads
     assert done.stdout.split() == ["4", "SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
+
+
+def test_closed_streams_stay_closed_and_take_nothing_of_ours(lab: Lab) -> None:
+    run = shlex.join([*RUN_SANSNET, "-i", "nosuch0", "--", "true"])
+    done = lab.host.shell(f"{run} 2>&-", check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+    run = shlex.join([*RUN_SANSNET, "-v", "--", "sh", "-c", "ls -l /proc/self/fd | wc -l"])
+    # the line of the total, stdout, and the directory that ls reads, which takes the place of one that is closed
+    assert lab.host.shell(f"{run} <&- 2>&-").stdout == "3\n"
 
 
 def test_the_command_keeps_its_limit_of_descriptors(lab: Lab) -> None:
@@ -109,7 +134,7 @@ def test_a_signal_ends_sansnet_and_the_command(lab: Lab, number: signal.Signals,
         process.send_signal(number)
         output, errors = process.communicate(timeout=10)
         assert time.monotonic() - started < 2
-        assert (process.returncode, output, errors) == (128 + number, "", "")
+        assert (process.returncode, output, errors) == (-number, "", "")
         assert gone(pid)
 
 
@@ -135,8 +160,47 @@ def test_the_commands_death_ends_sansnet_at_once(lab: Lab) -> None:
     with waiting(lab, "exec sleep 60") as (process, pid):
         os.kill(pid, signal.SIGKILL)
         started = time.monotonic()
-        assert process.wait(5) == 128 + 9
+        assert process.wait(5) == -signal.SIGKILL
         assert time.monotonic() - started < 1
+
+
+@pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
+def test_what_the_command_left_in_the_background_ends_with_it(lab: Lab, user: int | None) -> None:
+    with waiting(lab, "sleep 60 & echo $!", user) as (process, _):
+        assert process.stdout is not None
+        left = int(process.stdout.readline())
+        started = time.monotonic()
+        process.communicate(timeout=10)  # until nobody has the pipe open
+        assert time.monotonic() - started < 2
+        assert process.returncode == 0
+        assert eventually(lambda: gone(left))
+
+
+@pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
+def test_a_signal_ends_what_a_shell_started_too(lab: Lab, user: int | None) -> None:
+    with waiting(lab, "sh -c 'echo $$; exec sleep 60'; :", user) as (process, _):
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        process.terminate()
+        process.communicate(timeout=10)
+        assert eventually(lambda: gone(child))
+
+
+def test_what_ignores_the_polite_signal_is_killed(lab: Lab) -> None:
+    script = "setsid sh -c 'trap \"\" TERM; echo $$; while :; do sleep 1; done' & sleep 0.3"
+    with waiting(lab, script) as (process, _):
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        process.communicate(timeout=10)
+        assert eventually(lambda: gone(child))
+
+
+def test_what_is_left_may_say_goodbye_and_still_has_a_network(lab: Lab) -> None:
+    goodbye = f"trap 'ping -c1 -W2 {SERVER4} | grep packet; exit' TERM; echo set; while :; do sleep 0.05; done"
+    command = lab.sansnet_command([], ["sh", "-c", f"({goodbye}) & sleep 0.3"], user=None, before="")
+    done = subprocess.run(command, text=True, capture_output=True, timeout=20, check=False, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0
+    assert " 0% packet loss" in done.stdout
 
 
 def test_a_guest_whose_interface_goes_ends_with_one_sentence(lab: Lab) -> None:
@@ -220,7 +284,7 @@ def test_ctrl_c_ends_a_command_that_does_not_handle_it(lab: Lab) -> None:
         made.expect("ready")
         made.type("\x03")
         started = time.monotonic()
-        assert made.process.wait(10) == 128 + 2
+        assert made.process.wait(10) == -signal.SIGINT
         assert time.monotonic() - started < 2
         assert "Traceback" not in made.output
 

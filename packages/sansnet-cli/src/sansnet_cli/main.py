@@ -23,6 +23,7 @@ from sansnet_cli.options import RunOptions, ServeOptions, UsageProblem, parse_ru
 from sansnet_cli.plan import Setup, make_plan, make_setup
 from sansnet_core import addresses
 from sansnet_core.errors import SansnetError
+from sansnet_trio import syscalls
 from sansnet_trio.hostinfo import HostError, read_host
 from sansnet_trio.namespace import CommandNotExecutable, CommandNotFound, Guest, GuestPlan
 
@@ -52,6 +53,7 @@ _SIGNALLED: Final = 128
 def main() -> NoReturn:
     """Run the command line of this process and exit."""
     gc.disable()
+    _reserve_descriptors()
     try:
         status = _dispatch(sys.argv[1:])
     except SystemExit as end:  # argparse has printed the help
@@ -65,12 +67,40 @@ def main() -> NoReturn:
     except (SansnetError, OSError) as error:
         status = _complain(error, 1)
     except KeyboardInterrupt:
-        status = _SIGNALLED + signal.SIGINT
+        status = -signal.SIGINT
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # closed before we began
             with contextlib.suppress(OSError):
                 stream.flush()
+    if status < 0:
+        status = _die(-status)
     os._exit(status)
+
+
+def _reserve_descriptors() -> None:
+    """Let nothing of ours become a standard stream that was closed before we began. The command has it closed too."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # is given the lowest number that is free, and closed on exec
+    if sys.stderr is None:  # print() would take stdout instead
+        sys.stderr = open(os.devnull, "w")
+
+
+def _die(number: int) -> int:
+    """Die of the signal that the command died of: a shell that runs us in a loop must see that Ctrl-C ended it.
+
+    Returns:
+        The exit status that says the same, where the kernel does not let us die of it, as the first process of a
+        container.
+    """
+    syscalls.forbid_core_dump()
+    with contextlib.suppress(OSError):  # there is no other action for SIGKILL
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+    signal.raise_signal(number)
+    return _SIGNALLED + number
 
 
 def _complain(sentence: object, status: int) -> int:
@@ -103,8 +133,7 @@ def _run(options: RunOptions) -> int:
     with Guest.fork(options.command, functools.partial(_prepare, options)) as guest:
         from sansnet_cli.supervise import supervise
 
-        status = supervise(guest, options, capture)
-    return _SIGNALLED - status if status < 0 else status
+        return supervise(guest, options, capture)
 
 
 def _serve(options: ServeOptions) -> int:

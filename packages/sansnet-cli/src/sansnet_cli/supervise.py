@@ -91,6 +91,7 @@ class _Supervisor:
         await nursery.start(self._drive, driver)
         self._guest.start()
         self._status = await self._guest.wait()
+        await self._guest.end_leftovers()
         await _hear_out(driver, network)
         if self._options.verbose:
             report.statistics(network.statistics(), driver.statistics())

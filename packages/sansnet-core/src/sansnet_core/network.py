@@ -319,4 +319,4 @@ class Network:
         """Counters and sizes at this moment."""
         flows = {**self._udp.statistics(), **self._echo.statistics(), "tcp_flows": len(self._tcp)}
         drops = dict(self._context.drops)
-        return NetworkStatistics(self._received, self._sent, flows, drops, self._tcp.held)
+        return NetworkStatistics(self._received, self._sent, flows, drops, self._tcp.memory.held)

@@ -165,7 +165,8 @@ class DatagramSocket:
             self._refuse(head, run, local_error(error), now)
             return True
         address = encode(*remote, self._shell.scope)
-        for attempt in (1, 2):
+        again = False
+        while True:
             try:
                 if len(run) > 1:
                     segment = (IPPROTO_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(size))
@@ -177,7 +178,8 @@ class DatagramSocket:
                     self._shell.datagrams_dropped += len(run)
                     return True
                 reason = self._read_errors(now)
-                if attempt == 1 and reason is None:
+                if reason is None and not again:
+                    again = True
                     continue
                 if len(run) > 1 and error.errno in _NO_RUNS:
                     self._segment_limit = min(self._segment_limit, size)
@@ -185,7 +187,6 @@ class DatagramSocket:
                 # `reason` has all that the kernel knows, such as the MTU
                 self._refuse(head, run, reason or local_error(error), now)
             return True
-        return True
 
     def _set_options(self, ttl: int, tos: int, fragment: bool) -> None:
         if ttl != self._ttl:

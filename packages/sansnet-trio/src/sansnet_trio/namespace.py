@@ -15,7 +15,8 @@ The child is a plain process of one thread that no event loop knows; what goes w
 A new user namespace makes an ordinary user privileged over the other new ones, and nothing else; root gets one too, so
 that both take the same path. Nothing is given a name, so nothing is left behind: namespaces, mounts and interface are
 gone with the last process that is in them. The child has the terminal, session and process group of its parent, and
-does not outlive it.
+does not outlive it. What it left in the background would have no network any more, so that is ended with it; only if
+the parent is killed by SIGKILL does that go on.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar
 from sansnet_core import addresses
 from sansnet_core.config import LinkConfig
 from sansnet_core.errors import SansnetError
-from sansnet_trio import syscalls
+from sansnet_trio import leftovers, syscalls
 from sansnet_trio.hostinfo import RESOLV_CONF, InterfaceAddress, Route
 from sansnet_trio.links.tap import open_tap
 
@@ -48,6 +49,10 @@ T = TypeVar("T")
 _MESSAGE_SIZE: Final = 1 << 16
 _MAX_GID: Final = (1 << 31) - 1
 """The last group that ping_group_range takes (net/ipv4/ping.c)."""
+
+_PATIENCE: Final = 0.5
+"""Seconds between SIGTERM and SIGKILL for what the command left."""
+_LOOK: Final = 0.01
 
 _IFA_F_NODAD: Final = 0x02
 _RTNH_F_ONLINK: Final = 4
@@ -114,7 +119,7 @@ class ReadyGuest(Generic[T]):
 class Guest(Generic[T]):
     """A command in user, network and mount namespaces of its own. Made by `fork`.
 
-    Close it, or use it as a context manager: a command that still runs then is killed.
+    Close it, or use it as a context manager: a command that still runs then is killed, and so is what it started.
 
     Attributes:
         pid: of the command.
@@ -125,6 +130,7 @@ class Guest(Generic[T]):
         self._channel = channel
         self._pidfd = os.pidfd_open(pid)
         self._status: int | None = None
+        self._namespace: leftovers.NetworkNamespace | None = None
 
     @classmethod
     def fork(cls, command: Sequence[str], prepare: Callable[[], tuple[GuestPlan, T]]) -> Guest[T]:
@@ -198,12 +204,28 @@ class Guest(Generic[T]):
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
 
+    async def end_leftovers(self) -> None:
+        """End the processes that the command left in its network namespace: politely, and after 0.5 s by force."""
+        import trio
+
+        if self._namespace is None:
+            return
+        with trio.move_on_after(_PATIENCE):
+            # One that is stopped must go on to hear the other signal.
+            numbers = [signal.SIGTERM, signal.SIGCONT]
+            while leftovers.signal_leftovers(self._namespace, numbers):
+                numbers = []
+                await trio.sleep(_LOOK)
+        leftovers.kill_leftovers(self._namespace)
+
     def close(self) -> None:
-        """Kill the command if it still runs, and close the descriptors. A second call does nothing."""
+        """Kill the command and what it left, if they still run, and close the descriptors. A second call does nothing."""
         if self._pidfd < 0:
             return
         self.send_signal(signal.SIGKILL)
         self._reap()
+        if self._namespace is not None:
+            leftovers.kill_leftovers(self._namespace)
         self._channel.close()
         os.close(self._pidfd)
         self._pidfd = -1
@@ -234,7 +256,8 @@ class Guest(Generic[T]):
         message = pickle.loads(data)
         if isinstance(message, BaseException):
             raise message
-        return ReadyGuest(descriptors[0], *message)
+        self._namespace, *rest = message
+        return ReadyGuest(descriptors[0], *rest)
 
     def _reap(self) -> int:
         if self._status is None:
@@ -303,7 +326,8 @@ def _make(command: Sequence[str], prepare: Callable[[], tuple[GuestPlan, T]], ch
     _allow_ping()
     tap, link = _open_tap(plan)
     _configure(plan, warnings)
-    socket.send_fds(channel, [pickle.dumps((link, prepared, tuple(warnings)))], [tap])
+    message = (leftovers.own_namespace(), link, prepared, tuple(warnings))
+    socket.send_fds(channel, [pickle.dumps(message)], [tap])
     if channel.recv(_MESSAGE_SIZE):
         _execute(command)
 

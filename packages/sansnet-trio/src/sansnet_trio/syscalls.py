@@ -19,6 +19,7 @@ __all__ = [
     "MS_NOSUID",
     "MS_REC",
     "MS_SLAVE",
+    "forbid_core_dump",
     "mount",
     "set_parent_death_signal",
     "signal_descriptor",
@@ -42,6 +43,7 @@ MS_SLAVE: Final = 0x80000
 MNT_DETACH: Final = 0x2
 
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_DUMPABLE: Final = 4
 _SIGNAL_SET_SIZE: Final = 128
 """Bytes of the C library's sigset_t."""
 
@@ -85,6 +87,11 @@ def unmount(target: str, flags: int = 0) -> None:
 def set_parent_death_signal(number: int) -> None:
     """Have a signal when the parent's thread that forked this process ends (PR_SET_PDEATHSIG)."""
     _check(_libc.prctl(ctypes.c_int(_PR_SET_PDEATHSIG), ctypes.c_ulong(number)))
+
+
+def forbid_core_dump() -> None:
+    """Leave no core when a signal ends this process, not even to a program that collects them (PR_SET_DUMPABLE)."""
+    _check(_libc.prctl(ctypes.c_int(_PR_SET_DUMPABLE), ctypes.c_ulong(0)))
 
 
 def signal_descriptor(numbers: Iterable[int]) -> int:

@@ -27,8 +27,6 @@ __all__ = [
     "add",
     "diff",
     "emit",
-    "le",
-    "lt",
     "mss_option",
     "parse",
     "parse_options",
@@ -231,16 +229,6 @@ def sack_option(blocks: Iterable[tuple[int, int]]) -> bytes:
     """SACK blocks (RFC 2018, 3), the most important first, at most 4; padded to a multiple of 4 bytes."""
     data = b"".join(_SACK_BLOCK.pack(left, right) for left, right in blocks)
     return bytes((_NO_OPERATION, _NO_OPERATION, _SACK, 2 + len(data))) + data
-
-
-def lt(a: int, b: int) -> bool:
-    """Whether sequence number `a` comes before `b` (RFC 9293, 3.4)."""
-    return (a - b) & _HALF != 0
-
-
-def le(a: int, b: int) -> bool:
-    """Whether sequence number `a` comes before `b` or is `b`."""
-    return (b - a) & _MASK <= _HALF
 
 
 def add(a: int, n: int) -> int:

@@ -25,13 +25,13 @@ from sansnet_core.actions import (
 from sansnet_core.egress import FlowHeaders
 from sansnet_core.errors import Reason, UsageError
 from sansnet_core.proto.tcp import states
+from sansnet_core.proto.tcp.handshake import negotiate
 from sansnet_core.proto.tcp.receiving import Receiver
 from sansnet_core.proto.tcp.sending import DUPLICATES, Sender
 from sansnet_core.wire.ip import TCP
 from sansnet_core.wire.tcp import (
     ACK,
     FIN,
-    MOST_WINDOW_SCALE,
     PSH,
     RST,
     SYN,
@@ -61,15 +61,9 @@ DATA_RETRIES: Final = 10
 KEEPALIVE_INTERVAL: Final = 75.0
 KEEPALIVE_PROBES: Final = 9
 """Both as in Linux (tcp_keepalive_intvl, tcp_keepalive_probes)."""
-MIN_MSS: Final = 88
-"""A guest that asks for less gets this; Linux has TCP_MIN_MSS 88 for the same reason, a flood of tiny segments."""
-MEMORY_RESERVE: Final = 16384
-"""Bytes that a connection may hold even when all together hold too much, so that none starves."""
 COPY_BELOW: Final = 1024
 """Shorter payloads are copied out of their frame, and so are those that padding dwarfs: what is held must be what is
 counted. Others are views, for as long as the driver holds them."""
-IPV4_HEADERS: Final = 40
-IPV6_HEADERS: Final = 60
 
 
 class TcpFlow:
@@ -84,15 +78,13 @@ class TcpFlow:
         "_established",
         "_failure",
         "_fin",
-        "_frame_payload",
         "_guest_ended_first",
         "_headers",
-        "_our_scale",
-        "_own_mss",
         "_probes",
         "_retransmit_at",
         "_state",
         "_tcp",
+        "_terms",
         "_time_wait_at",
         "deadline",
         "guest",
@@ -133,29 +125,10 @@ class TcpFlow:
         self._failure: ExtendedError | None = None
         self._headers = FlowHeaders(context.egress, remote, guest, TCP)
 
-        version4 = len(guest.address) == 4
-        self._own_mss = config.link.mtu - (IPV4_HEADERS if version4 else IPV6_HEADERS)
-        self.sender = sender = Sender(context.entropy.initial_sequence(key, context.now))
-        # RFC 9293 3.7.1: the default where the option is absent
-        mss = options.mss or (536 if version4 else 1220)
-        sender.mss = min(max(mss, MIN_MSS), self._own_mss)
-        offload = config.link.tso4 if version4 else config.link.tso6
-        self._frame_payload = sender.mss
-        if offload:
-            room = min(config.link.largest_frame - 14, 65535) - (IPV4_HEADERS if version4 else IPV6_HEADERS)
-            self._frame_payload = max(room // sender.mss, 1) * sender.mss
-        limit = config.limits.tcp_window
-        if options.window_scale is None:
-            self._our_scale = None
-            limit = min(limit, 65535)
-        else:
-            limit = min(limit, 65535 << MOST_WINDOW_SCALE)
-            sender.scale = options.window_scale
-            self._our_scale = max(limit.bit_length() - 16, 0)
-        sender.window = sender.largest_window = syn.window  # the SYN's window is never scaled (RFC 7323, 2.2)
-        sender.wl1 = syn.sequence
-        self.receiver = Receiver(syn.sequence, limit)
-        sender.sack_permitted = options.sack_permitted
+        terms = negotiate(config, 4 if len(guest.address) == 4 else 6, options)
+        self._terms = terms
+        self.receiver = Receiver(syn.sequence, terms.window)
+        self.sender = Sender(context.entropy.initial_sequence(key, context.now), syn, terms)
 
         self._fin: int | None = None
         self._ack_now = False
@@ -262,7 +235,8 @@ class TcpFlow:
         if size:
             self._take_data(tcp, size, buf)
         if flags & FIN and self._fin is None:
-            self._note_fin(add(tcp.sequence, tcp.end - tcp.start))
+            fin = add(tcp.sequence, tcp.end - tcp.start)
+            self._fin = fin if diff(fin, receiver.next) >= 0 else None
         if self._fin == receiver.next:
             self._take_fin()
         self.touch()
@@ -363,7 +337,7 @@ class TcpFlow:
             sender.window_opened()
             self._retransmit_at = now + sender.rto if sender.in_flight else inf
         news = False
-        if sender.sack_permitted and tcp.start - tcp.options_start >= 12:
+        if self._terms.sack and tcp.start - tcp.options_start >= 12:
             news = sender.sack(parse_options(buf, tcp.options_start, tcp.start).sack)
         if advance == 0 and sender.in_flight and (news or not (size or changed)):
             sender.duplicates += 1
@@ -379,10 +353,7 @@ class TcpFlow:
         if self._fin is not None and diff(add(tcp.sequence, size), self._fin) > 0:
             self._tcp.context.drop(Reason.TCP_SEQUENCE)
             return
-        beyond_gap = tcp.sequence != receiver.next
-        if self._tcp.held + size > self._tcp.context.config.limits.tcp_memory and (
-            beyond_gap or self.held + size > MEMORY_RESERVE
-        ):
+        if not self._tcp.memory.takes(size, self.held, tcp.sequence == receiver.next):
             self._tcp.context.drop(Reason.TCP_MEMORY)
             self._ack_now = True
             return
@@ -398,10 +369,6 @@ class TcpFlow:
         actions = self._tcp.context.out.actions
         for part in ready:
             actions.append(SendStream(self.socket, part))
-
-    def _note_fin(self, sequence: int) -> None:
-        if diff(sequence, self.receiver.next) >= 0:
-            self._fin = sequence
 
     def _take_fin(self) -> None:
         if self._state[2] is not states.OPEN:
@@ -434,7 +401,7 @@ class TcpFlow:
         self._release(count)
         if self._state[2] is states.FIN_SEEN:
             self._check_up_drained()
-        if receiver.window_opens(self._own_mss, self._window_limit()):
+        if receiver.window_opens(self._terms.own_mss, self._tcp.memory.window(receiver.limit)):
             self._acknowledge_again()
 
     def stream_ended(self) -> None:
@@ -458,25 +425,25 @@ class TcpFlow:
         if room < sender.mss:
             # A little even without a window, so that there is something to probe it with; else no crumbs
             room = sender.mss if not sender.buffered else 0
-        elif room > self._frame_payload:
-            room -= room % self._frame_payload
-        memory = limits.tcp_memory - self._tcp.held
-        if room > memory:
-            if memory < sender.mss:
-                self._tcp.starved.add(self)
-                return 0
-            return memory
-        return room
+        elif room > self._terms.frame_payload:
+            room -= room % self._terms.frame_payload
+        left = self._tcp.memory.left
+        if room <= left:
+            return room
+        if left >= sender.mss:
+            return left
+        self._tcp.starved.add(self)
+        return 0
 
     # what is held
 
     def _hold(self, count: int) -> None:
         self.held += count
-        self._tcp.held += count
+        self._tcp.memory.held += count
 
     def _release(self, count: int) -> None:
         self.held -= count
-        self._tcp.held -= count
+        self._tcp.memory.held -= count
 
     def drop_buffers(self) -> None:
         """Let go of all data: timers may remember an ended connection for a while."""
@@ -520,7 +487,7 @@ class TcpFlow:
         if not sender.in_flight and sender.usable() > 0:
             self._retransmit_at = inf  # it was the persist timer
         while sender.unsent:
-            size = min(sender.unsent, sender.usable(), self._frame_payload)
+            size = min(sender.unsent, sender.usable(), self._terms.frame_payload)
             # Silly windows are avoided (RFC 9293, 3.8.6.2.1), but not at the price of a pause
             if size <= 0 or (size < sender.unsent and size < sender.mss and sender.in_flight):
                 break
@@ -539,41 +506,29 @@ class TcpFlow:
 
     def _send_ack(self, now: float) -> None:
         receiver = self.receiver
-        if not self._ack_now and diff(receiver.next, receiver.acknowledged) < 2 * self._own_mss:
+        if not self._ack_now and diff(receiver.next, receiver.acknowledged) < 2 * self._terms.own_mss:
             if self._ack_due == inf:
                 self._ack_due = now + DELAYED_ACK
             return
         options = b""
-        if receiver.queued and self.sender.sack_permitted:
+        if receiver.queued and self._terms.sack:
             options = sack_option(receiver.sack_blocks())
         self._send_segment(self.sender.acceptable(), ACK, b"", options)
 
     def _send_segment(self, sequence: int, flags: int, payload: Buffer, options: bytes = b"") -> None:
         receiver = self.receiver
-        window = receiver.window(self._own_mss, self._window_limit())
-        field = min(window >> self._our_scale if self._our_scale else window, 65535)
-        mss = self.sender.mss
+        window = receiver.window(self._terms.own_mss, self._tcp.memory.window(receiver.limit))
+        field = min(window >> self._terms.own_scale if self._terms.own_scale else window, 65535)
+        mss = self._terms.mss
         self._headers.tcp(sequence, receiver.next, flags, field, options, payload, mss if len(payload) > mss else 0)
         receiver.acknowledged = receiver.next
         self._ack_now = False
         self._ack_due = inf
 
-    def _window_limit(self) -> int:
-        """The receiver's limit, or what is left of it when all connections together hold too much."""
-        tcp = self._tcp
-        if tcp.held < tcp.context.config.limits.tcp_memory >> 1:
-            return self.receiver.limit
-        return min(self.receiver.limit, 2 * MEMORY_RESERVE)
-
     def _send_syn_ack(self) -> None:
-        options = b"\x02\x04" + min(self._own_mss, 65535).to_bytes(2, "big")
-        if self._our_scale is not None:
-            options += b"\x01\x03\x03" + bytes((self._our_scale,))
-        if self.sender.sack_permitted:
-            options += b"\x01\x01\x04\x02"
-        window = min(self.receiver.limit, 65535)
-        iss = self.sender.una
-        self._headers.tcp(iss, self.receiver.next, SYN | ACK, window, options, b"", 0)
+        window = min(self.receiver.limit, 65535)  # never scaled (RFC 7323, 2.2)
+        options = self._terms.syn_ack_options()
+        self._headers.tcp(self.sender.una, self.receiver.next, SYN | ACK, window, options, b"", 0)
 
     def _retransmit(self) -> None:
         sender = self.sender
@@ -614,19 +569,20 @@ class TcpFlow:
         sender = self.sender
         if self._state[0] is states.SYN_ACK_SENT:
             if sender.retries >= SYN_ACK_RETRIES:
-                self._give_up()
+                self.fire(states.GUEST_RESET)
                 return
             sender.back_off()
             self._send_syn_ack()
         elif not sender.in_flight:
-            if sender.unsent:
-                sequence = sender.next
-                payload = sender.probe(now)
-                self._send_segment(sequence, ACK | PSH, payload)
+            if not sender.unsent:
+                self._retransmit_at = inf
+                return
+            sequence = sender.next
+            self._send_segment(sequence, ACK | PSH, sender.probe(now))
         else:
             if sender.retries >= DATA_RETRIES:
                 self._effect_send_reset()
-                self._give_up()
+                self.fire(states.GUEST_RESET)
                 return
             sender.back_off()
             sender.begin_recovery(lost_all=True)
@@ -637,10 +593,7 @@ class TcpFlow:
         """RFC 9293, 3.8.4: a segment just before the window, which a living guest acknowledges."""
         if self._probes >= KEEPALIVE_PROBES:
             self._effect_send_reset()
-            self._give_up()
+            self.fire(states.GUEST_RESET)
             return
         self._probes += 1
         self._send_segment(add(self.sender.next, -1), ACK, b"")
-
-    def _give_up(self) -> None:
-        self.fire(states.GUEST_RESET)

@@ -9,6 +9,7 @@ from sansnet_core.errors import Malformed, Reason
 from sansnet_core.notices import FlowClosed, FlowOpened
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.flow import TcpFlow
+from sansnet_core.proto.tcp.memory import Memory
 from sansnet_core.wire import tcp as wire
 from sansnet_core.wire.ip import TCP, IpHeader
 from sansnet_core.wire.tcp import ACK, FIN, RST, SYN, TcpHeader, add, diff
@@ -22,7 +23,7 @@ class Tcp:
     Attributes:
         dirty: connections to be flushed at the end of the batch.
         starved: connections that were refused a budget because of the memory limit.
-        held: payload bytes that all connections hold.
+        memory: payload bytes that all connections hold.
         pending: connections whose handshake with the host or the guest is not complete.
     """
 
@@ -30,7 +31,7 @@ class Tcp:
         self.context = context
         self.dirty: list[TcpFlow] = []
         self.starved: set[TcpFlow] = set()
-        self.held = 0
+        self.memory = Memory(context.config.limits.tcp_memory)
         self.pending = 0
         self._flows: dict[bytes, TcpFlow] = {}
         self._sockets: dict[SocketId, TcpFlow] = {}
@@ -145,7 +146,7 @@ class Tcp:
 
     def flush(self) -> None:
         """Emit what the inputs since the last call ask for."""
-        if self.starved and self.held < self.context.config.limits.tcp_memory >> 1:
+        if self.starved and not self.memory.is_short:
             for flow in self.starved:
                 flow.touch()
             self.starved.clear()
@@ -162,7 +163,7 @@ class Tcp:
             return
         if flow.pending:
             self.pending -= 1
-        self.held -= flow.held
+        self.memory.held -= flow.held
         flow.drop_buffers()
         self.starved.discard(flow)
         context.timers.forget(flow)

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from sansnet_core.actions import Buffer
-from sansnet_core.wire.tcp import add, diff
+from sansnet_core.proto.tcp.handshake import Terms
+from sansnet_core.wire.tcp import TcpHeader, add, diff
 
 __all__ = ["Sender"]
 
@@ -79,21 +80,19 @@ class Sender:
         "wl2",
     )
 
-    def __init__(self, iss: int) -> None:
+    def __init__(self, iss: int, syn: TcpHeader, terms: Terms) -> None:
         self.una = iss
         self.next = iss
-        self.window = 0
-        self.largest_window = 0
-        self.wl1 = 0
+        self.window = self.largest_window = syn.window  # a SYN's window is never scaled (RFC 7323, 2.2)
+        self.wl1 = syn.sequence
         self.wl2 = iss
-        self.scale = 0
-        self.mss = 536
+        self.scale = terms.scale
+        self.mss = terms.mss
         self.buffered = 0
         self.unsent = 0
         self.rto = INITIAL_RTO
         self.retries = 0
-        self.sack_permitted = False
-        """Whether both sides offered SACK."""
+        self.sack_permitted = terms.sack
         self.duplicates = 0
         self.probing = False
         """Whether something was sent beyond a closed window."""

@@ -1,0 +1,80 @@
+"""What the two SYNs of a connection settle: segment sizes, window scales, SACK."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from sansnet_core.config import NetworkConfig
+from sansnet_core.wire.tcp import (
+    MOST_WINDOW_SCALE,
+    TcpOptions,
+    mss_option,
+    sack_permitted_option,
+    window_scale_option,
+)
+
+__all__ = ["Terms", "negotiate"]
+
+MIN_MSS: Final = 88
+"""A guest that asks for less gets this; Linux has TCP_MIN_MSS 88 for the same reason, a flood of tiny segments."""
+DEFAULT_MSS: Final = {4: 536, 6: 1220}
+"""Where the option is absent (RFC 9293, 3.7.1)."""
+HEADERS: Final = {4: 40, 6: 60}
+"""Bytes of IP and TCP headers without options."""
+ETHERNET: Final = 14
+LARGEST_FIELD: Final = 65535
+"""Of IP lengths, and of a window that is not scaled."""
+
+
+class Terms(NamedTuple):
+    """What both sides agreed to.
+
+    Attributes:
+        own_mss: most payload bytes of a segment from the guest.
+        mss: most payload bytes of a segment to the guest.
+        frame_payload: most payload bytes of a frame to the guest: one segment, or with offload many.
+        window: largest window to offer, in bytes.
+        own_scale: shift of the windows that we offer; None if nothing is scaled.
+        scale: shift of the guest's windows.
+        sack: whether both sides permit SACK.
+    """
+
+    own_mss: int
+    mss: int
+    frame_payload: int
+    window: int
+    own_scale: int | None
+    scale: int
+    sack: bool
+
+    def syn_ack_options(self) -> bytes:
+        """Our half of the agreement."""
+        options = mss_option(self.own_mss)
+        if self.own_scale is not None:
+            options += window_scale_option(self.own_scale)
+        if self.sack:
+            options += sack_permitted_option()
+        return options
+
+
+def negotiate(config: NetworkConfig, version: int, options: TcpOptions) -> Terms:
+    """Answer the options of a guest's SYN.
+
+    Args:
+        config: of the network.
+        version: 4 or 6.
+        options: of the SYN.
+    """
+    link = config.link
+    own_mss = link.mtu - HEADERS[version]
+    mss = min(max(options.mss or DEFAULT_MSS[version], MIN_MSS), own_mss)
+    frame_payload = mss
+    if link.tso4 if version == 4 else link.tso6:
+        room = min(link.largest_frame - ETHERNET, LARGEST_FIELD) - HEADERS[version]
+        frame_payload = max(room // mss, 1) * mss
+    if options.window_scale is None:
+        window = min(config.limits.tcp_window, LARGEST_FIELD)
+        return Terms(own_mss, mss, frame_payload, window, None, 0, options.sack_permitted)
+    window = min(config.limits.tcp_window, LARGEST_FIELD << MOST_WINDOW_SCALE)
+    own_scale = max(window.bit_length() - 16, 0)
+    return Terms(own_mss, mss, frame_payload, window, own_scale, options.window_scale, options.sack_permitted)
