@@ -75,7 +75,6 @@ def test_options_after_the_command_are_the_commands() -> None:
         (["--no-dhcp", "--no-ndp", "--no-config", "--verbose"], {
             "dhcp": False, "ndp": False, "configure": False, "verbose": True
         }),
-        (["--verb"], {"verbose": True}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip
@@ -109,6 +108,17 @@ def test_each_option_is_understood(arguments: list[str], expected: dict[str, obj
         (["--dns-host", "::"], ["--dns-host"]),
         (["-m"], ["-m"]),
         (["--no"], ["--no"]),
+        (["--verb"], ["--verb"]),
+        (["--ns-mac-addr", "00:00:00:00:00:00"], ["--ns-mac-addr", "nobody's"]),
+        (["-I", "."], ["-I", "'.'"]),
+        (["-t", "80", "true"], ["-t:", "nothing outside can connect"]),
+        (["-u80"], ["-u:"]),
+        (["-T", "none"], ["-T:", "--map-host-loopback"]),
+        (["--udp-ns", "all"], ["--udp-ns:", "--map-host-loopback"]),
+        (["--config-net", "true"], ["--config-net:", "--no-config"]),
+        (["-qf"], ["-q:", "-v"]),
+        (["-f"], ["-f:", "foreground"]),
+        (["--no-map-gw"], ["--no-map-gw:", "--map-host-loopback"]),
         (["-Z"], ["-Z"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sansnet_cli.options import RunOptions, parse_run, parse_serve
+from sansnet_cli.options import RunOptions, UsageProblem, parse_run, parse_serve
 from sansnet_cli.plan import Setup, make_plan, make_setup
 from sansnet_core import Ipv4Config, Ipv6Config
 from sansnet_core.addresses import parse
@@ -157,6 +157,8 @@ def test_a_kernel_without_ipv6() -> None:
     assert plan(host=host)[1].config.ipv6 is None
     with pytest.raises(HostError, match="no IPv6"):
         plan("-6", host=host)
+    with pytest.raises(HostError, match="-a gives"):
+        plan("-a", "2001:db8::1", host=host)
 
 
 @pytest.mark.parametrize(
@@ -169,11 +171,39 @@ def test_a_kernel_without_ipv6() -> None:
         ["-6", "--dns-forward", "10.0.0.1"],
         ["-a", "10.0.0.1"],
         ["-g", "10.0.0.2"],
+        ["-4", "-D", "2001:db8::53"],
+        ["-6", "-D", "192.0.2.53"],
+        ["--map-host-loopback", "10.0.0.2"],
+        ["--map-host-loopback", "2001:db8::2"],
+        ["-a", "10.9.9.9/24", "--map-host-loopback", "10.9.9.9"],
+        ["--dns-forward", "10.0.0.2"],
     ],
 )
-def test_what_does_not_fit_together_is_an_error(arguments: list[str]) -> None:
-    with pytest.raises(HostError):
+def test_options_that_do_not_fit_together_are_wrong(arguments: list[str]) -> None:
+    with pytest.raises(UsageProblem):
         plan(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("own", "warns"),
+    [
+        ("10.9.9.0/24", True),
+        ("10.9.9.255/24", True),
+        ("10.9.9.8/31", False),
+        ("10.9.9.9/32", False),
+        ("10.9.9.0/23", False),
+    ],
+)
+def test_an_address_that_no_node_has_is_a_warning(own: str, warns: bool) -> None:
+    _, setup = plan("-4", "-a", own, "-g", "10.9.9.1")
+    assert [own.partition("/")[0] in warning for warning in setup.warnings] == [True] * warns
+
+
+def test_an_interface_without_addresses_is_a_warning() -> None:
+    _, setup = plan("-i", "dummy0", host=HostInfo(resolvers=RESOLVERS))
+    [warning] = setup.warnings
+    assert warning.startswith("dummy0 has no address")
+    assert plan("-i", "dummy0", "-a", "10.9.9.9", host=HostInfo(resolvers=RESOLVERS))[1].warnings == ()
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 from pathlib import Path
 
-from tests.lab import HOST4, SERVER4, SERVER6, USER, Lab
+from tests.lab import HOST4, SERVER4, SERVER6, USER, Lab, eventually
+from tests.lab.namespaces import running
 
 
 def test_tcpdump_reads_both_directions(lab: Lab) -> None:
@@ -48,6 +50,19 @@ def test_the_snaplen_is_the_links_largest_frame_and_no_frame_is_cut(lab: Lab) ->
         position += 16 + kept
     assert max(lengths) == 14 + 20 + 8 + 60000
     assert snaplen >= max(lengths)
+
+
+def test_a_capture_can_be_read_while_it_grows_and_after_a_kill(lab: Lab) -> None:
+    capture = lab.directory / "live.pcap"
+    command = lab.sansnet_command(
+        ["-p", str(capture)], ["sh", "-c", f"ping -c1 {SERVER4}; exec sleep 60"], user=None, before=""
+    )
+    with running(command, stdout=subprocess.DEVNULL) as process:
+        read = f"tcpdump -nn -r {capture} icmp | grep -c echo"
+        assert eventually(lambda: lab.host.shell(read, check=False).stdout == "2\n")
+        process.kill()
+        process.wait(5)
+    assert lab.host.shell(read).stdout == "2\n"
 
 
 def test_a_user_may_capture_too(lab: Lab) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
-from tests.lab import RUN_SANSNET, USER, Lab
+from tests.lab import RUN_SANSNET, SERVER4, USER, Lab
 
 WITHOUT_TUN = "mount -t tmpfs none /dev/net"
 PRIVATE_TUN = "mount -t tmpfs none /dev/net; mknod -m 600 /dev/net/tun c 10 200"
@@ -33,6 +35,90 @@ def test_a_tun_device_that_the_user_may_not_open(lab: Lab) -> None:
     text = sentence(lab, user=USER, before=PRIVATE_TUN, status=1)
     assert "/dev/net/tun" in text
     assert "ermission" in text or "chmod" in text
+
+
+def test_a_tun_device_that_no_mount_lets_work(lab: Lab) -> None:
+    text = sentence(lab, user=USER, before=f"{PRIVATE_TUN}; chmod 666 /dev/net/tun; mount -o remount,nodev /dev/net")
+    assert "mount -o remount,dev /dev/net" in text
+
+
+def test_a_tun_device_that_is_a_plain_file(lab: Lab) -> None:
+    text = sentence(lab, before=f"{WITHOUT_TUN}; >/dev/net/tun", status=1)
+    assert "mknod /dev/net/tun" in text
+
+
+@pytest.mark.parametrize("number", [8, 12])
+def test_few_descriptors(lab: Lab, number: int) -> None:
+    text = sentence(lab, before=f"ulimit -n {number}", status=1)
+    assert "ulimit -n" in text
+
+
+def test_a_user_that_the_user_namespace_does_not_know(lab: Lab) -> None:
+    run = shlex.join([*RUN_SANSNET, "--", "true"])
+    done = lab.host.run("unshare", "--user", "--", "sh", "-c", run, check=False)
+    assert done.returncode == 1
+    assert "uid_map" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_chroot(lab: Lab) -> None:
+    # not the root of a mount, as what a chroot is made of usually is none
+    script = """
+        mkdir -p {root}/in
+        mount -t tmpfs none {root}
+        mkdir {root}/in
+        for name in /*; do
+            [ -d "$name" ] && ! [ -L "$name" ] && mkdir "{root}/in$name" && mount --rbind "$name" "{root}/in$name"
+            if [ -L "$name" ]; then cp -P "$name" {root}/in/; fi
+        done
+    """.format(root=lab.directory / "chroot")
+    chroot = shlex.join(["chroot", str(lab.directory / "chroot" / "in"), *RUN_SANSNET, "--", "true"])
+    done = lab.host.run("unshare", "--mount", "--", "sh", "-ec", f"{script}\n{chroot}", check=False)
+    assert done.returncode == 1
+    assert "chroot" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_loopback_interface_is_no_template(lab: Lab) -> None:
+    assert "loopback" in sentence(lab, "-i", "lo", status=1)
+
+
+def test_a_capture_to_the_commands_stdout(lab: Lab) -> None:
+    assert "-p -" in sentence(lab, "-p", "-", status=2)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-4", "-a", "fd00::9/64"],
+        ["-6", "-o", "192.0.2.2"],
+        ["-4", "-g", "fe80::5"],
+        ["-a", "198.51.100.1/24"],
+        ["-4", "-D", "2001:db8::53"],
+        ["--map-host-loopback", "198.51.100.2"],
+    ],
+    ids=" ".join,
+)
+def test_options_that_do_not_fit_together(lab: Lab, options: list[str]) -> None:
+    sentence(lab, *options, status=2)
+
+
+@pytest.mark.parametrize("link", [False, True], ids=["missing", "dangling"])
+def test_a_host_without_a_resolv_conf(lab: Lab, link: bool) -> None:
+    # a copy of /etc, in a mount namespace of the test's own
+    script = "umount /etc/resolv.conf; cp -a /etc /tmp/etc; mount --bind /tmp/etc /etc; rm /etc/resolv.conf"
+    make = "ln -s /run/nowhere.conf /etc/resolv.conf" if link else ":"
+    before = f"mount -t tmpfs none /tmp; {script}; {make}"
+    done = lab.sansnet(["-D", SERVER4], ["true"], before=before)
+    assert done.returncode == 0
+    assert done.stderr.count("\n") == 1
+    assert f"as root: touch {'/run/nowhere.conf' if link else '/etc/resolv.conf'}\n" in done.stderr
+
+
+def test_a_shell_that_does_not_exist(lab: Lab) -> None:
+    done = lab.host.run("env", "SHELL=/nonexistent", *RUN_SANSNET, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (127, 1)
+    assert "/nonexistent: command not found; check the name in $SHELL" in done.stderr
 
 
 @pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])

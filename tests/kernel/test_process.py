@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import RUN_SANSNET, SERVER4, USER, Guest, Lab, eventually
+from tests.lab import GATEWAY4, HOST4, HOST6, RUN_SANSNET, SERVER4, USER, Guest, Lab, eventually
 from tests.lab.namespaces import running
 
 
@@ -82,6 +82,18 @@ def test_the_command_inherits_three_descriptors_and_ordinary_signals(lab: Lab) -
     assert done.stdout.split() == ["4", "SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
 
 
+def test_what_verbose_says_of_a_healthy_run_is_in_plain_words(lab: Lab) -> None:
+    done = lab.sansnet(["-v", "-g", "2001:db8:1::7"], ["sleep", "0.2"])
+    assert done.returncode == 0
+    lines = done.stderr.splitlines()
+    assert f"sansnet: IPv4: {HOST4}/24, gateway {GATEWAY4}" in lines
+    assert f"sansnet: IPv6: {HOST6}/64, gateway 2001:db8:1::7" in lines
+    for jargon in ("uso", "tso", "checksum_offload", "wakeups", "not handled"):
+        assert jargon not in done.stderr
+    done = lab.sansnet(["-v", "--no-config"], ["true"])
+    assert f"sansnet: IPv6: {HOST6}/64, gateway fe80::1" in done.stderr.splitlines()
+
+
 def test_closed_streams_stay_closed_and_take_nothing_of_ours(lab: Lab) -> None:
     run = shlex.join([*RUN_SANSNET, "-i", "nosuch0", "--", "true"])
     done = lab.host.shell(f"{run} 2>&-", check=False)
@@ -89,6 +101,12 @@ def test_closed_streams_stay_closed_and_take_nothing_of_ours(lab: Lab) -> None:
     run = shlex.join([*RUN_SANSNET, "-v", "--", "sh", "-c", "ls -l /proc/self/fd | wc -l"])
     # the line of the total, stdout, and the directory that ls reads, which takes the place of one that is closed
     assert lab.host.shell(f"{run} <&- 2>&-").stdout == "3\n"
+
+
+def test_a_stderr_that_takes_nothing_harms_nothing(lab: Lab) -> None:
+    run = shlex.join([*RUN_SANSNET, "-v"])
+    assert lab.host.shell(f"{run} -- echo done 2>/dev/full").stdout == "done\n"
+    assert lab.host.shell(f"{run} -Z 2>/dev/full", check=False).returncode == 2
 
 
 def test_the_command_keeps_its_limit_of_descriptors(lab: Lab) -> None:

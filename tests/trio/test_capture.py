@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -79,4 +80,26 @@ def test_a_full_disk_ends_the_capture_and_nothing_else(caplog: pytest.LogCapture
         assert len(link.read_frames(64)) == 2
         assert link.write_frames([b"frame"]) == 1
         link.close()
-    assert caplog.messages == ["the capture is incomplete: No space left on device"]
+    assert caplog.messages == [
+        "the capture ends here, incomplete (No space left on device); make room for it, or capture to another file"
+    ]
+
+
+def test_a_device_that_is_full_is_spoken_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    full = Path("/dev/full")
+    with caplog.at_level(logging.WARNING, "sansnet"):
+        link = CapturedLink(FakeLink(), full.open("wb", buffering=1 << 20))
+        link.read_frames(64)
+        link.close()
+    assert len(caplog.messages) == 1
+
+
+def test_what_passed_can_be_read_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "live.pcap"
+    link = CapturedLink(FakeLink(), path.open("wb", buffering=1 << 20))
+    assert list(capture.read(path.read_bytes())) == []
+    link.read_frames(64)
+    assert [frame for _, frame in capture.read(path.read_bytes())] == [b"first".ljust(60), b"second".ljust(60)]
+    link.write_frames([b"third"])
+    assert len(list(capture.read(path.read_bytes()))) == 3
+    link.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -12,9 +13,10 @@ from typing import Any
 import pytest
 import trio
 
-from sansnet_core import addresses
+from sansnet_core import UsageError, addresses
 from sansnet_trio.hostinfo import HostError, InterfaceAddress, Route
 from sansnet_trio.namespace import CommandNotExecutable, CommandNotFound, Guest, GuestError, GuestPlan, ReadyGuest
+from tests.lab import eventually
 
 pytestmark = pytest.mark.kernel
 
@@ -130,17 +132,26 @@ def test_a_missing_program_is_told_from_one_that_cannot_be_executed(tmp_path: Pa
     plain.write_text("")
     headless = tmp_path / "headless"
     headless.write_text("#!/no/such/interpreter\n")
+    with pytest.raises(CommandNotFound, match=r"'': command not found"):
+        run([""])
+    with pytest.raises(CommandNotExecutable, match="is a directory"):
+        run([str(tmp_path)])
     for file in (plain, headless):
         file.chmod(0o755)
     with pytest.raises(CommandNotFound, match="no-such-program: command not found"):
         run(["no-such-program"])
     with pytest.raises(CommandNotFound, match="interpreter"):
         run([str(headless)])
-    with pytest.raises(CommandNotExecutable, match="no program for this machine"):
+    with pytest.raises(CommandNotExecutable, match=r"no program for this machine; .* #!/bin/sh"):
         run([str(plain)])
     plain.chmod(0o644)
     with pytest.raises(CommandNotExecutable, match="chmod"):
         run([str(plain)])
+
+
+def test_an_empty_command_is_refused_before_anything_is_made() -> None:
+    with pytest.raises(UsageError, match="needs a command"):
+        Guest.fork([], lambda: (FULL, None))
 
 
 def test_what_prepare_returns_and_raises_comes_to_the_parent() -> None:
@@ -172,6 +183,30 @@ def test_an_impossible_plan_is_one_sentence() -> None:
         run(["true"], GuestPlan(mtu=65530))
     with pytest.raises(GuestError, match=r"cannot have the address ff02::5/64"):
         run(["true"], GuestPlan(addresses=(InterfaceAddress(addresses.parse("ff02::5"), 64),)))
+
+
+def test_a_device_that_the_container_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", "/dev/net/tun")
+
+    monkeypatch.setattr("sansnet_trio.namespace.open_tap", refuse)
+    with pytest.raises(GuestError, match="--device /dev/net/tun"):
+        run(["true"])
+
+
+def test_what_is_left_in_the_namespace_is_killed_by_close(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+
+    async def main() -> None:
+        with Guest.fork(["sh", "-c", f"sleep 60 & echo $! >{file}"], lambda: (GuestPlan(), None)) as guest:
+            ready = await guest.ready()
+            os.close(ready.tap)
+            guest.start()
+            assert await guest.wait() == 0
+
+    trio.run(main)
+    status = Path(f"/proc/{file.read_text().strip()}/status")
+    assert eventually(lambda: not status.exists() or "zombie" in status.read_text())
 
 
 def test_a_route_that_cannot_be_had_is_a_warning() -> None:

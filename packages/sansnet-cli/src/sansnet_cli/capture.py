@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import BinaryIO, Final
 
+from sansnet_cli.options import UsageProblem
 from sansnet_trio.hostinfo import HostError
 
 __all__ = ["open_capture"]
@@ -15,8 +16,11 @@ def open_capture(name: str, *, append: bool = False) -> BinaryIO:
     """Open a file for `CapturedLink`, empty or to go on with.
 
     Raises:
+        UsageProblem: it is no file's name.
         HostError: it cannot be written.
     """
+    if name == "-":
+        raise UsageProblem("-p - cannot write to stdout, which is the command's; give -p a file or a FIFO")
     try:
         return open(name, "ab" if append else "wb", buffering=_BUFFER)
     except OSError as error:

@@ -8,6 +8,7 @@ not tidy up at the end what the kernel frees anyway. Together that saves a fifth
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import gc
 import os
@@ -64,7 +65,10 @@ def main() -> NoReturn:
         status = _complain(error, 127)
     except CommandNotExecutable as error:
         status = _complain(error, 126)
-    except (SansnetError, OSError) as error:
+    except OSError as error:
+        few = error.errno in (errno.EMFILE, errno.ENFILE)
+        status = _complain(f"{error.strerror}; allow more, as by: ulimit -n 1024" if few else error, 1)
+    except SansnetError as error:
         status = _complain(error, 1)
     except KeyboardInterrupt:
         status = -signal.SIGINT
@@ -85,7 +89,7 @@ def _reserve_descriptors() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # is given the lowest number that is free, and closed on exec
     if sys.stderr is None:  # print() would take stdout instead
-        sys.stderr = open(os.devnull, "w")
+        sys.stderr = os.fdopen(2, "w")
 
 
 def _die(number: int) -> int:
@@ -104,7 +108,8 @@ def _die(number: int) -> int:
 
 
 def _complain(sentence: object, status: int) -> int:
-    print(f"sansnet: {sentence}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody listens
+        print(f"sansnet: {sentence}", file=sys.stderr)
     return status
 
 
@@ -133,12 +138,17 @@ def _run(options: RunOptions) -> int:
     with Guest.fork(options.command, functools.partial(_prepare, options)) as guest:
         from sansnet_cli.supervise import supervise
 
-        return supervise(guest, options, capture)
+        try:
+            return supervise(guest, options, capture)
+        except CommandNotFound as error:
+            if options.command == (os.environ.get("SHELL"),):
+                raise CommandNotFound(f"{error} in $SHELL") from error
+            raise
 
 
 def _serve(options: ServeOptions) -> int:
-    _check_outbound(options.outbound)
     setup = make_setup(options, read_host(options.interface))
+    _check_outbound(options.outbound)
     capture = open_capture(options.pcap) if options.pcap is not None else None
     from sansnet_cli.serve import serve
 
@@ -147,8 +157,9 @@ def _serve(options: ServeOptions) -> int:
 
 
 def _prepare(options: RunOptions) -> tuple[GuestPlan, Setup]:
+    made = make_plan(options, read_host(options.interface))
     _check_outbound(options.outbound)
-    return make_plan(options, read_host(options.interface))
+    return made
 
 
 def _check_outbound(outbound: Iterable[bytes]) -> None:

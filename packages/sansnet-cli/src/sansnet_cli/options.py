@@ -112,6 +112,9 @@ class ServeOptions(NetworkOptions):
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)  # an option that comes later must not change what is understood
+
     def error(self, message: str) -> NoReturn:
         raise UsageProblem(f"{message}; see `{self.prog} --help`")
 
@@ -124,7 +127,7 @@ def parser() -> argparse.ArgumentParser:
         description="Run a command in a network namespace of its own, where the network works, without privileges.",
         epilog=(
             "The guest's addresses, routes and name servers are the host's unless given. Nothing of the host's "
-            "loopback is reachable unless asked for. The exit status is the command's, 128 + N if signal N ended it, "
+            "loopback is reachable unless asked for. What the command left running is ended with it. The exit status is the command's, 128 + N if signal N ended it, "
             "127 if there is no such command, 126 if it cannot be executed, 1 if the network cannot be made, 2 if an "
             "option is wrong."
         ),
@@ -134,6 +137,7 @@ def parser() -> argparse.ArgumentParser:
     _add_name_options(made)
     _add_protocol_options(made)
     _add_other_options(made)
+    _add_absent_options(made)
     made.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="default: your shell ($SHELL)")
     return made
 
@@ -175,6 +179,29 @@ def _add_other_options(made: argparse.ArgumentParser) -> None:
     other.add_argument("-h", "--help", action="help", help="print this and exit")
 
 
+_ABSENT: Final = {
+    ("-t", "--tcp-ports"): "nothing outside can connect to the guest yet",
+    ("-u", "--udp-ports"): "nothing outside can send to the guest first yet",
+    ("-T", "--tcp-ns"): "no port of the host's loopback is one of the guest's; see --map-host-loopback",
+    ("-U", "--udp-ns"): "no port of the host's loopback is one of the guest's; see --map-host-loopback",
+    ("--config-net",): "the guest's interface is configured unless there is --no-config; leave it out",
+    ("-q", "--quiet"): "what goes well is not spoken of unless there is -v; leave it out",
+    ("-f", "--foreground"): "sansnet is always in the foreground; leave it out",
+    ("--no-map-gw",): "the host's loopback is out of reach unless there is --map-host-loopback; leave it out",
+}
+"""Options that users of pasta know and that are not here, and what to say of them."""
+
+
+class _Absent(argparse.Action):
+    def __call__(self, _parser: object, _namespace: object, _values: object, option_string: str | None = None) -> None:
+        raise UsageProblem(f"{option_string}: {_ABSENT[tuple(self.option_strings)]}")
+
+
+def _add_absent_options(made: argparse.ArgumentParser) -> None:
+    for names in _ABSENT:
+        made.add_argument(*names, action=_Absent, nargs="?", help=argparse.SUPPRESS)
+
+
 def _add_network_options(made: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     guest = made.add_argument_group("the guest's network; -a, -g, -o and --map-host-loopback once for each family")
     guest.add_argument("-4", "--ipv4-only", action="store_true", dest="only4", help="no IPv6")
@@ -183,7 +210,11 @@ def _add_network_options(made: argparse.ArgumentParser) -> argparse._ArgumentGro
         "-a", "--address", action="append", type=_own, default=[], metavar="ADDR[/LEN]", help="the guest's address"
     )
     guest.add_argument(
-        "-n", "--netmask", type=_netmask, metavar="MASK", help="mask or length, of an IPv4 -a without one"
+        "-n",
+        "--netmask",
+        type=_netmask,
+        metavar="MASK",
+        help="mask or length, if an IPv4 -a has none; default: by class",
     )
     guest.add_argument(
         "-g", "--gateway", action="append", type=_host, default=[], metavar="ADDR", help="the guest's default gateway"
@@ -268,7 +299,8 @@ def _add_name_options(made: argparse.ArgumentParser) -> None:
         type=_host,
         default=[],
         metavar="ADDR",
-        help="where the guest reaches --dns-host; default: the gateway, if the host's resolver is on loopback",
+        help="an address; what the guest asks there goes to --dns-host; default: the gateway's, if the host's resolver "
+        "is on loopback",
     )
     names.add_argument(
         "--dns-host",
@@ -453,7 +485,9 @@ def _mtu(text: str) -> int:
 
 def _ifname(text: str) -> str:
     # as dev_valid_name() of the kernel has it; a tap's % is a template for a number
-    if not 0 < len(os.fsencode(text)) <= _MAX_NAME or re.search(r"[/:%\s]", text) or text in (".", "..", "lo"):
+    if text in (".", "..", "lo"):
+        raise _bad(text, "cannot be the name of the guest's interface; give one like eth0")
+    if not 0 < len(os.fsencode(text)) <= _MAX_NAME or re.search(r"[/:%\s]", text):
         raise _bad(text, f"cannot be an interface's name: that has 1 to {_MAX_NAME} bytes and none of / : % or space")
     return text
 
@@ -462,7 +496,9 @@ def _mac(text: str) -> bytes:
     if not re.fullmatch(r"([0-9a-f]{2}[:-]){5}[0-9a-f]{2}", text, re.ASCII | re.IGNORECASE):
         raise _bad(text, "is not an Ethernet address like 02:00:00:00:00:01")
     mac = bytes.fromhex(text.replace(":", "").replace("-", ""))
-    if mac[0] & 1 or not any(mac):
+    if not any(mac):
+        raise _bad(text, "is nobody's Ethernet address; give one like 02:00:00:00:00:01")
+    if mac[0] & 1:
         raise _bad(text, "is not the Ethernet address of one node: its first byte must be even")
     return mac
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sansnet_cli.options import NetworkOptions, RunOptions
+from sansnet_cli.options import NetworkOptions, RunOptions, UsageProblem
 from sansnet_core import addresses
 from sansnet_core.config import IPV6_MIN_MTU, Ipv4Config, Ipv6Config, NetworkConfig
 from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Route, Uplink
@@ -33,11 +33,14 @@ class Setup:
         config: of the network; the link's part is still missing.
         interface: the host's interface for link-local addresses, if any.
         warnings: sentences for the user.
+        addresses, gateways: of the guest's interface; empty where the guest learns them.
     """
 
     config: NetworkConfig
     interface: str | None
     warnings: tuple[str, ...]
+    addresses: tuple[InterfaceAddress, ...] = ()
+    gateways: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,23 +57,26 @@ def make_plan(options: RunOptions, host: HostInfo) -> tuple[GuestPlan, Setup]:
 
     Raises:
         HostError: the options and the host do not fit together.
-        ConfigError: the options do not fit each other.
+        ConfigError, UsageProblem: the options do not fit each other.
     """
     setup, families = _outline(options, host)
     config = replace(setup.config, guest_mac=options.mac, router_advertisements=not options.configure)
     interface = options.ifname or next((up.interface for up in (host.ipv4, host.ipv6) if up), FALLBACK_INTERFACE)
+    own = tuple(address for family in families for address in family.addresses)
+    routes = tuple(route for family in families for route in family.routes)
     plan = GuestPlan(
         interface=interface,
         mtu=options.mtu,
         mac=options.mac,
         configure=options.configure,
-        addresses=tuple(address for family in families for address in family.addresses),
-        routes=tuple(route for family in families for route in family.routes),
+        addresses=own,
+        routes=routes,
         ipv6=config.ipv6 is not None,
         resolv_conf=_resolv_conf(config.dns_servers, config.dns_search, host.resolvers.options, interface),
         hostname=options.hostname,
     )
-    return plan, replace(setup, config=config)
+    setup = replace(setup, config=config)
+    return plan, replace(setup, addresses=own, gateways=_default_gateways(routes)) if options.configure else setup
 
 
 def make_setup(options: NetworkOptions, host: HostInfo) -> Setup:
@@ -78,7 +84,7 @@ def make_setup(options: NetworkOptions, host: HostInfo) -> Setup:
 
     Raises:
         HostError: the options and the host do not fit together.
-        ConfigError: the options do not fit each other.
+        ConfigError, UsageProblem: the options do not fit each other.
     """
     return _outline(options, host)[0]
 
@@ -92,6 +98,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
     both = tuple(family for family in (four, six) if family)
     own = tuple(address for family in both for address in family.addresses)
 
+    _check_own(options, host, own, warnings)
     gateways = {len(family.gateway): family.gateway for family in both}
     forward = _dns_forward(options, host, gateways, {address.address for address in own})
     servers = _servers(options, host, [match for match, _ in forward], set(gateways), own)
@@ -131,6 +138,10 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
     return Setup(config=config, interface=interface, warnings=tuple(warnings)), both
 
 
+def _default_gateways(routes: Iterable[Route]) -> tuple[bytes, ...]:
+    return tuple(route.gateway for route in routes if not route.prefix_length and route.gateway)
+
+
 def _families(options: NetworkOptions, host: HostInfo, warnings: list[str]) -> set[int]:
     families = set(options.families)
     if 6 in families and not host.has_ipv6:
@@ -146,12 +157,38 @@ def _families(options: NetworkOptions, host: HostInfo, warnings: list[str]) -> s
         "-o": options.outbound,
         "--map-host-loopback": options.map_host_loopback,
         "--dns-forward": options.dns_forward,
+        "-D": options.dns or (),
     }
     for option, given in asked.items():
         for family in {4, 6} - families:
             if any(len(address) == _SIZES[family] for address in given):
-                raise HostError(f"{option} gives an IPv{family} address to a guest without IPv{family}; leave it out")
+                problem = HostError if family in options.families and not host.has_ipv6 else UsageProblem
+                raise problem(f"{option} gives an IPv{family} address to a guest without IPv{family}; leave it out")
     return families
+
+
+def _check_own(options: NetworkOptions, host: HostInfo, own: tuple[InterfaceAddress, ...], warnings: list[str]) -> None:
+    """What the guest itself has cannot mean something else, and should be the address of one node."""
+    local = {address.address for address in own}
+    for option, given in (("--map-host-loopback", options.map_host_loopback), ("--dns-forward", options.dns_forward)):
+        for address in given:
+            if address in local:
+                raise UsageProblem(f"{option} {addresses.format(address)} is the guest's own address; give another one")
+    for address, _ in options.own:
+        if any(address == mine.address and _is_no_node(mine) for mine in own):
+            text = addresses.format(address)
+            warnings.append(f"-a {text} is the first or last address of its network, which no node has; give another")
+    if options.interface and not (host.ipv4 or host.ipv6 or options.own):
+        warnings.append(
+            f"{options.interface} has no address that the guest could have too, so that has link-local ones; "
+            "give others with -a ADDR"
+        )
+
+
+def _is_no_node(own: InterfaceAddress) -> bool:
+    host_bits = 8 * len(own.address) - own.prefix_length
+    number = int.from_bytes(own.address, "big") & ((1 << host_bits) - 1)
+    return len(own.address) == 4 and host_bits > 1 and number in (0, (1 << host_bits) - 1)
 
 
 def _of_size(size: int, given: Iterable[bytes]) -> bytes | None:
@@ -188,7 +225,7 @@ def _family(
 ) -> _Family:
     gateway = given or (uplink.gateway if uplink else None) or fallback
     if any(address.address == gateway for address in own):
-        raise HostError(
+        raise UsageProblem(
             f"{addresses.format(gateway)} cannot be both the guest's address and its gateway; give another -g"
         )
     if uplink and copied and given is None:

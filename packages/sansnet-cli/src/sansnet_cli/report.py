@@ -2,30 +2,61 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from dataclasses import fields
+from collections.abc import Sequence
+from typing import Final
 
 from sansnet_core import LinkConfig, NetworkConfig, NetworkStatistics, addresses
 from sansnet_trio.driver import DriverStatistics
+from sansnet_trio.hostinfo import InterfaceAddress
 
 __all__ = ["configuration", "statistics", "warn"]
 
+_OFFLOADS: Final = {
+    "checksum_offload": "checksums",
+    "tso4": "TCP segmentation",
+    "tso6": "TCP segmentation over IPv6",
+    "uso": "UDP segmentation",
+}
+_COUNTERS: Final = {
+    "frames_received": "frames from the guest",
+    "frames_sent": "frames to the guest",
+    "frames_pending": "frames that the guest has not taken yet",
+    "frames_dropped": "frames that the guest did not take",
+    "datagrams_dropped": "datagrams and pings that the host did not take",
+    "sockets": "sockets still open",
+}
+"""Of `DriverStatistics`, what concerns people who did not write the driver."""
+
 
 def warn(sentence: str) -> None:
-    """Say one sentence."""
-    print(f"sansnet: {sentence}", file=sys.stderr, flush=True)
+    """Say one sentence, if anybody can hear it."""
+    with contextlib.suppress(OSError):
+        print(f"sansnet: {sentence}", file=sys.stderr, flush=True)
 
 
-def configuration(config: NetworkConfig, link: LinkConfig) -> None:
-    """Say what a guest's network is like."""
-    offloads = [name for name in ("checksum_offload", "tso4", "tso6", "uso") if getattr(link, name)]
-    warn(f"link: MTU {link.mtu}, frames of up to {link.largest_frame} bytes, offloads: {', '.join(offloads) or 'none'}")
-    if config.ipv4:
-        gateway = f", gateway {addresses.format(config.ipv4.gateway)}" if config.ipv4.gateway else ""
-        warn(f"IPv4: {addresses.format(config.ipv4.address)}/{config.ipv4.prefix_length}{gateway}")
-    if config.ipv6:
-        own = addresses.format(config.ipv6.address) if config.ipv6.address else "link-local address only"
-        warn(f"IPv6: {own}, router {addresses.format(config.ipv6.gateway)}")
+def configuration(
+    config: NetworkConfig, link: LinkConfig, own: Sequence[InterfaceAddress] = (), gateways: Sequence[bytes] = ()
+) -> None:
+    """Say what a guest's network is like.
+
+    Args:
+        config: of the network.
+        link: of the guest's link.
+        own: addresses of the guest's interface, where it does not learn them from the network.
+        gateways: likewise.
+    """
+    offloads = [what for name, what in _OFFLOADS.items() if getattr(link, name)]
+    warn(f"link: MTU {link.mtu}, left to sansnet: {', '.join(offloads) or 'nothing'}")
+    if not (own or gateways):
+        own, gateways = _learnt(config)
+    for size, family in ((4, config.ipv4), (16, config.ipv6)):
+        if family:
+            mine = [f"{addresses.format(a.address)}/{a.prefix_length}" for a in own if len(a.address) == size]
+            through = [f"gateway {addresses.format(gateway)}" for gateway in gateways if len(gateway) == size]
+            name = "IPv4" if size == 4 else "IPv6"
+            warn(f"{name}: {', '.join((mine or ['link-local address only']) + (through or ['no gateway']))}")
     warn(f"name servers: {', '.join(map(addresses.format, config.dns_servers)) or 'none'}")
     for match, host in config.dns_forward:
         warn(f"DNS queries to {addresses.format(match)} go to {addresses.format(host)}")
@@ -33,10 +64,22 @@ def configuration(config: NetworkConfig, link: LinkConfig) -> None:
         warn(f"the host's loopback is {addresses.format(address)}")
 
 
+def _learnt(config: NetworkConfig) -> tuple[list[InterfaceAddress], list[bytes]]:
+    """Addresses and gateways that DHCP and router advertisements tell of."""
+    own, gateways = [], []
+    if config.ipv4:
+        own.append(InterfaceAddress(config.ipv4.address, config.ipv4.prefix_length))
+        gateways += [config.ipv4.gateway] if config.ipv4.gateway else []
+    if config.ipv6:
+        own += [InterfaceAddress(config.ipv6.address, 64)] if config.ipv6.address else []
+        gateways.append(config.ipv6.gateway)
+    return own, gateways
+
+
 def statistics(network: NetworkStatistics, driver: DriverStatistics) -> None:
     """Say what happened, in counters that are not zero."""
-    for field in fields(driver):
-        if value := getattr(driver, field.name):
-            warn(f"{field.name.replace('_', ' ')}: {value}")
+    for name, what in _COUNTERS.items():
+        if value := getattr(driver, name):
+            warn(f"{what}: {value}")
     for reason, count in sorted(network.drops.items(), key=lambda item: -item[1]):
         warn(f"dropped: {count}: {reason.value}")

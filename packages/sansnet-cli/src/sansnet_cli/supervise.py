@@ -82,7 +82,7 @@ class _Supervisor:
             report.warn(warning)
         config = replace(setup.config, link=ready.link)
         if self._options.verbose:
-            report.configuration(config, ready.link)
+            report.configuration(config, ready.link, setup.addresses, setup.gateways)
         link: Link = Tap(ready.tap, ready.link)
         if self._capture is not None:
             link = CapturedLink(link, self._capture)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterable, Sequence
@@ -18,7 +19,8 @@ __all__ = ["CapturedLink"]
 class CapturedLink:
     """Writes the frames of a link, both ways, to a file in pcap format.
 
-    The snaplen is the link's own largest frame, so no frame is cut. A file that cannot be written any more ends the
+    The snaplen is the link's own largest frame, so no frame is cut. What passed at once is in the file at once, so that
+    it can be read meanwhile, and is there however this process ends. A file that cannot be written any more ends the
     capture with a warning, and nothing else.
 
     Args:
@@ -74,18 +76,16 @@ class CapturedLink:
         if self._file is not None:
             try:
                 self._file.writelines(pieces)
+                self._file.flush()
             except OSError as error:
-                _warn(error)
+                reason = error.strerror or str(error)
+                logging.getLogger("sansnet").warning(
+                    "the capture ends here, incomplete (%s); make room for it, or capture to another file", reason
+                )
                 self._finish()
 
     def _finish(self) -> None:
         if self._file is not None:
             file, self._file = self._file, None
-            try:
-                file.close()  # writes what is left, so it may fail in the same way
-            except OSError as error:
-                _warn(error)
-
-
-def _warn(error: OSError) -> None:
-    logging.getLogger("sansnet").warning("the capture is incomplete: %s", error.strerror)
+            with contextlib.suppress(OSError):  # it tries once more to write what it just could not
+                file.close()

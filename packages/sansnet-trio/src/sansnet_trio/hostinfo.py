@@ -144,6 +144,8 @@ def read_host(interface: str | None = None) -> HostInfo:
         if interface is not None:
             wanted = next((index for index, name in names.items() if name == interface), None)
             if wanted is None:
+                if any(link.get_attr("IFLA_IFNAME") == interface for link in netlink.get_links()):
+                    raise HostError(f"{interface!r} is a loopback interface, and a guest has its own; give another")
                 known = ", ".join(names.values()) or "none"
                 raise HostError(f"the host has no interface {interface!r}; it has these: {known}")
         return HostInfo(

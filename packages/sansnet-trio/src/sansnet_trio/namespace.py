@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar
 
 from sansnet_core import addresses
 from sansnet_core.config import LinkConfig
-from sansnet_core.errors import SansnetError
+from sansnet_core.errors import SansnetError, UsageError
 from sansnet_trio import leftovers, syscalls
 from sansnet_trio.hostinfo import RESOLV_CONF, InterfaceAddress, Route
 from sansnet_trio.links.tap import open_tap
@@ -145,7 +145,10 @@ class Guest(Generic[T]):
 
         Raises:
             GuestError: there are no user namespaces for us.
+            UsageError: the command is empty.
         """
+        if not command:
+            raise UsageError("a guest needs a command: the name of a program, and its arguments")
         channel, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         parent = os.getpid()
         pid = os.fork()
@@ -219,7 +222,7 @@ class Guest(Generic[T]):
         leftovers.kill_leftovers(self._namespace)
 
     def close(self) -> None:
-        """Kill the command and what it left, if they still run, and close the descriptors. A second call does nothing."""
+        """Kill the command and what it left, and close the descriptors. A second call does nothing."""
         if self._pidfd < 0:
             return
         self.send_signal(signal.SIGKILL)
@@ -256,6 +259,8 @@ class Guest(Generic[T]):
         message = pickle.loads(data)
         if isinstance(message, BaseException):
             raise message
+        if not descriptors:  # the kernel drops what there is no number left for
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         self._namespace, *rest = message
         return ReadyGuest(descriptors[0], *rest)
 
@@ -389,9 +394,31 @@ def _not_permitted(what: str) -> GuestError:
             if Path("/proc/sys", name).read_text().strip() == str(value):
                 setting = f"{name.replace('/', '.')}={1 - value}"
                 return GuestError(f"{what}, since user namespaces are restricted here; as root: sysctl -w {setting}")
+    if not _is_mapped():
+        return GuestError(f"{what}, since this user or group has no number here; run it as one that its uid_map has")
+    if _is_chroot():
+        return GuestError(f"{what}, since this is a chroot; run it outside of it")
     return GuestError(
         f"{what}: not permitted; if this is a container, let it make user namespaces (its seccomp profile forbids that)"
     )
+
+
+def _is_mapped() -> bool:
+    """Whether the user namespace that we are in knows our user and group (EPERM in user_namespaces(7))."""
+    for name, number in (("uid_map", os.geteuid()), ("gid_map", os.getegid())):
+        with contextlib.suppress(OSError):
+            lines = Path("/proc/self", name).read_text().splitlines()
+            extents = [[int(word) for word in line.split()] for line in lines]
+            if not any(first <= number < first + count for first, _, count in extents):
+                return False
+    return True
+
+
+def _is_chroot() -> bool:
+    """Whether our root is no mount, as that of a mount namespace is."""
+    with contextlib.suppress(OSError):
+        return not any(line.split()[4] == "/" for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return False
 
 
 def _prepare_mounts(plan: GuestPlan, warnings: list[str]) -> None:
@@ -402,6 +429,12 @@ def _prepare_mounts(plan: GuestPlan, warnings: list[str]) -> None:
     if plan.resolv_conf is not None:
         try:
             _replace_resolv_conf(plan.resolv_conf)
+        except FileNotFoundError:
+            missing = os.path.realpath(RESOLV_CONF)
+            warnings.append(
+                f"the guest has no {RESOLV_CONF}, since the host has none to put it in place of, so names may not be "
+                f"found; as root: touch {missing}"
+            )
         except OSError as error:
             warnings.append(f"the guest's {RESOLV_CONF} cannot be replaced ({error.strerror}): names may not be found")
 
@@ -456,13 +489,28 @@ def _open_tap(plan: GuestPlan) -> tuple[int, LinkConfig]:
             case errno.ENOENT | errno.ENODEV | errno.ENXIO:
                 remedy = "load the module as root (modprobe tun), or give the container the device"
                 message = f"{device} is missing; {remedy}"
+            case errno.EACCES if os.statvfs(device).f_flag & os.ST_NODEV:
+                mount = _mount_point(device)
+                message = f"{mount} is mounted so that no device below it works; as root: mount -o remount,dev {mount}"
             case errno.EACCES:
                 message = f"no permission to open {device}; as root: chmod 0666 {device}"
+            case errno.ENOTTY:
+                message = f"{device} is not the device of that name; as root: rm {device}; mknod {device} c 10 200"
+            case errno.EPERM if error.filename == device:
+                message = f"{device} may not be opened here; let the container have it, as by --device {device}"
             case errno.EPERM:
                 raise _not_permitted("an interface cannot be made") from error
+            case errno.EMFILE | errno.ENFILE:
+                raise
             case _:
                 message = f"interface {plan.interface!r} cannot be made with MTU {plan.mtu}: {error.strerror}"
         raise GuestError(message) from error
+
+
+def _mount_point(path: str) -> str:
+    while not os.path.ismount(path):
+        path = os.path.dirname(path)
+    return path
 
 
 def _configure(plan: GuestPlan, warnings: list[str]) -> None:
@@ -543,13 +591,27 @@ def _execute(command: Sequence[str]) -> NoReturn:
                 os.set_inheritable(int(name), False)
     program = command[0]
     try:
+        if not program:
+            raise FileNotFoundError
         os.execvp(program, list(command))
     except (FileNotFoundError, NotADirectoryError) as error:
         if os.path.exists(program):
             message = f"{program}: the interpreter that its first line names does not exist"
         else:
-            message = f"{program}: command not found; check the name" + (" and PATH" if "/" not in program else "")
+            place = " and PATH" if "/" not in program else ""
+            message = f"{program or repr(program)}: command not found; check the name{place}"
         raise CommandNotFound(message) from error
     except OSError as error:
-        remedy = "make it executable (chmod +x)" if error.errno == errno.EACCES else "it is no program for this machine"
-        raise CommandNotExecutable(f"{program} cannot be executed ({error.strerror}): {remedy}") from error
+        raise CommandNotExecutable(f"{program} cannot be executed: {_why_not_executed(program, error)}") from error
+
+
+def _why_not_executed(program: str, error: OSError) -> str:
+    if os.path.isdir(program):
+        return "it is a directory; give a program"
+    match error.errno:
+        case errno.EACCES:
+            return "no permission; make it executable (chmod +x)"
+        case errno.ENOEXEC:
+            return "it is no program for this machine; a script names its interpreter in its first line, as #!/bin/sh"
+        case _:
+            return str(error.strerror)

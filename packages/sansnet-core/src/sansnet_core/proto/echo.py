@@ -84,6 +84,8 @@ class Echo:
         Raises:
             Malformed: it is dropped.
         """
+        if icmp.type in icmp6.MULTICAST_LISTENER:
+            raise Malformed(Reason.MULTICAST_LISTENER)
         self._receive(ip, icmp, buf, icmp6.ECHO_REQUEST)
 
     def _receive(self, ip: IpHeader, icmp: IcmpHeader, buf: Buffer, request: int) -> None:
