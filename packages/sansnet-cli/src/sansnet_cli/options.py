@@ -127,9 +127,9 @@ def parser() -> argparse.ArgumentParser:
         description="Run a command in a network namespace of its own, where the network works, without privileges.",
         epilog=(
             "The guest's addresses, routes and name servers are the host's unless given. Nothing of the host's "
-            "loopback is reachable unless asked for. What the command left running is ended with it. The exit status is the command's, 128 + N if signal N ended it, "
-            "127 if there is no such command, 126 if it cannot be executed, 1 if the network cannot be made, 2 if an "
-            "option is wrong."
+            "loopback is reachable unless asked for. What the command left running is ended with it. The exit status "
+            "is the command's, 128 + N if signal N ended it, 127 if there is no such command, 126 if it cannot be "
+            "executed, 1 if the network cannot be made, 2 if an option is wrong."
         ),
         add_help=False,
     )
