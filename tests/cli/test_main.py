@@ -21,6 +21,8 @@ def sansnet(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["run", "--version"], "sansnet 0.1.0"),
         (["--help"], "usage: sansnet run"),
         (["run", "--help"], "--dns-forward"),
+        (["serve", "--version"], "sansnet 0.1.0"),
+        (["serve", "--help"], "--one-off"),
     ],
 )
 def test_help_and_version(arguments: list[str], words: str) -> None:
@@ -30,7 +32,7 @@ def test_help_and_version(arguments: list[str], words: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", [[], ["walk"], ["--walk"], ["run", "--walk"], ["run", "-m", "0"]])
+@pytest.mark.parametrize("arguments", [[], ["walk"], ["--walk"], ["run", "--walk"], ["run", "-m", "0"], ["serve"]])
 def test_a_wrong_command_line_is_one_sentence_and_status_2(arguments: list[str]) -> None:
     done = sansnet(*arguments)
     assert (done.returncode, done.stdout) == (2, "")

@@ -1,10 +1,10 @@
-"""The command line of `sansnet run`."""
+"""The command lines of `sansnet run` and `sansnet serve`."""
 
 from __future__ import annotations
 
 import pytest
 
-from sansnet_cli.options import RunOptions, UsageProblem, parse_run
+from sansnet_cli.options import RunOptions, ServeOptions, UsageProblem, parse_run, parse_serve
 from sansnet_core.addresses import parse
 
 FOUR = parse("10.0.0.1")
@@ -136,3 +136,39 @@ def test_help_and_version_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> No
             parse_run([option])
         assert caught.value.code == 0
         assert text in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--socket", "guest.socket"], ServeOptions(socket="guest.socket")),
+        (["-s", "x", "-1", "-v"], ServeOptions(socket="x", one_off=True, verbose=True)),
+        (["--fd", "3"], ServeOptions(fd=3, one_off=True)),
+        (["-F4", "-4", "-m", "1500"], ServeOptions(fd=4, one_off=True, families=frozenset({4}), mtu=1500)),
+        (
+            ["-s", "x", "-H", "a", "--fqdn", "a.example", "-a", "10.0.0.1", "--no-icmp"],
+            ServeOptions(socket="x", hostname="a", fqdn="a.example", own=((FOUR, None),), icmp=False),
+        ),
+    ],
+)
+def test_what_serves_a_machine(arguments: list[str], expected: ServeOptions) -> None:
+    assert parse_serve(arguments) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "either --socket PATH or --fd FD"),
+        (["-s", "x", "-F", "3"], "either --socket PATH or --fd FD"),
+        (["-s", ""], "is not a path"),
+        (["--fd", "2"], "is not the number of a descriptor"),
+        (["--fd", "x"], "is not the number of a descriptor"),
+        (["-s", "x", "ls"], "unrecognized arguments: ls"),
+        (["-s", "x", "--no-config"], "unrecognized arguments: --no-config"),
+        (["-s", "x", "-4", "-6"], "-4 and -6 leave no family"),
+        (["-s", "x", "-m", "65521"], "is not between 68 and 65520"),
+    ],
+)
+def test_what_cannot_serve_a_machine(arguments: list[str], words: str) -> None:
+    with pytest.raises(UsageProblem, match=words):
+        parse_serve(arguments)

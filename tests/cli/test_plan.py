@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from sansnet_cli.options import RunOptions, UsageProblem, parse_run
-from sansnet_cli.plan import Setup, make_plan
+from sansnet_cli.options import RunOptions, UsageProblem, parse_run, parse_serve
+from sansnet_cli.plan import Setup, make_plan, make_setup
 from sansnet_core import Ipv4Config, Ipv6Config
 from sansnet_core.addresses import parse
 from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Resolvers, Route, Uplink
@@ -266,3 +268,11 @@ def test_the_rest_is_passed_on() -> None:
     assert config.router_advertisements
     assert (config.outbound4, config.outbound6) == (parse("192.0.2.1"), parse("2001:db8::1"))
     assert config.map_host_loopback == (parse("192.0.2.254"),)
+
+
+def test_a_machine_gets_what_a_command_gets_and_configures_itself() -> None:
+    setup = make_setup(parse_serve(["-s", "x", "-H", "visitor", "--fqdn", "visitor.example"]), HOST)
+    of_command = plan("-H", "visitor", "--no-config")[1].config
+    assert setup.config == replace(of_command, fqdn="visitor.example")
+    assert setup.config.router_advertisements
+    assert setup.interface == "eth6"

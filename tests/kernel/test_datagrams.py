@@ -12,15 +12,17 @@ from typing import Final
 import pytest
 
 from tests.lab import SERVER4, SERVER6, UNREACHABLE4, UNREACHABLE6, USER, Echo, Guest, Lab
+from tests.lab.machines import guest_of_kind
 
 RECEIVE_ERRORS: Final = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}
 """IP_RECVERR and IPV6_RECVERR, as arguments of setsockopt."""
 
 
-@pytest.fixture(scope="module", params=["1500", "65520"])
+@pytest.fixture(scope="module", params=["run-1500", "run-65520", "serve-1500", "serve-65520"])
 def guest(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Guest]:
-    """A guest of each MTU in turn."""
-    with lab.guest("--mtu", request.param) as made:
+    """A guest of each kind and MTU in turn."""
+    kind, _, mtu = request.param.partition("-")
+    with guest_of_kind(lab, kind, "--mtu", mtu) as made:
         yield made
 
 

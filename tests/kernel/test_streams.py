@@ -16,8 +16,16 @@ from typing import Final
 import pytest
 
 from tests.lab import SERVER4, UNREACHABLE4, UNREACHABLE6, Echo, Guest, Lab, eventually, served
+from tests.lab.machines import guest_of_kind
 
 MEBIBYTE: Final = 1 << 20
+
+
+@pytest.fixture(scope="module", params=["run", "serve"])
+def guest(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Guest]:
+    """A guest of each kind in turn."""
+    with guest_of_kind(lab, request.param) as made:
+        yield made
 
 
 @contextmanager

@@ -68,6 +68,11 @@ class Guest(Namespace):
         """How many descriptors sansnet has open."""
         return len(os.listdir(f"/proc/{self.sansnet}/fd"))
 
+    def processor_time(self) -> float:
+        """Of sansnet's, in seconds."""
+        fields = Path(f"/proc/{self.sansnet}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def resident(self) -> int:
         """Memory of sansnet's, in bytes."""
         pages = int(Path(f"/proc/{self.sansnet}/statm").read_text().split()[1])

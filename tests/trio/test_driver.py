@@ -170,6 +170,74 @@ def test_a_blocked_link_keeps_the_frames_and_stops_the_sockets() -> None:
     run(body)
 
 
+def test_what_timers_send_to_a_guest_that_takes_nothing_is_bounded() -> None:
+    class Resending(FakeNetwork):
+        def handle_deadline(self, now: float) -> None:
+            self.frames = [b"again"] * 1000
+            self.deadline = now + 0.001
+
+    async def body() -> None:
+        network, link = Resending(), PairLink()
+        network.deadline = 0.0
+        async with running(network, link) as driver:
+            await until(lambda: driver.statistics().frames_dropped > 5000)
+            assert driver.statistics().frames_pending < 6000
+            network.deadline = None
+
+    run(body)
+
+
+class HoardingLink(PairLink):
+    """Finds many frames in one message, the words of it, and hands them out by and by."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._held: list[bytes] = []
+
+    def read_frames(self, limit: int) -> Sequence[bytes]:
+        if not self._held:
+            self._held = [word for message in super().read_frames(1) for word in message.split()]
+        frames, self._held = self._held[:limit], self._held[limit:]
+        return frames
+
+
+def test_a_link_that_holds_frames_is_read_until_it_has_none() -> None:
+    async def body() -> None:
+        network, link = FakeNetwork(), HoardingLink()
+        frames = [b"%06d" % number for number in range(150)]
+        link.guest.send(b" ".join(frames))
+        async with running(network, link) as driver:
+            await until(lambda: network.received == frames)
+            wakeups = driver.statistics().wakeups
+            await trio.sleep(0.05)
+            assert driver.statistics().wakeups < wakeups + 5
+
+    run(body)
+
+
+def test_a_link_that_holds_frames_is_not_read_while_the_guest_has_no_room() -> None:
+    async def body() -> None:
+        network, link = FakeNetwork(), HoardingLink()
+        answers: list[Frame] = [b"answer"] * 100
+
+        def answer(frames: list[bytes]) -> None:
+            network.received += frames
+            network.frames += answers * len(frames)
+
+        network.on_frames = answer
+        link.guest.send(b"frame " * 150)
+        async with running(network, link) as driver:
+            await until(lambda: driver.statistics().frames_pending > 1024)
+            assert len(network.received) == 64
+            wakeups = driver.statistics().wakeups
+            await trio.sleep(0.05)
+            assert driver.statistics().wakeups < wakeups + 5
+            await trio.to_thread.run_sync(lambda: [link.guest.recv(100) for _ in range(150 * 100)])
+            assert len(network.received) == 150
+
+    run(body)
+
+
 def test_deadlines_are_kept() -> None:
     async def body() -> None:
         network, link = FakeNetwork(), PairLink()

@@ -15,12 +15,13 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
-from typing import BinaryIO, Final, NoReturn
+from collections.abc import Iterable, Sequence
+from typing import Final, NoReturn
 
 from sansnet_cli import __version__
-from sansnet_cli.options import RunOptions, UsageProblem, parse_run
-from sansnet_cli.plan import Setup, make_plan
+from sansnet_cli.capture import open_capture
+from sansnet_cli.options import RunOptions, ServeOptions, UsageProblem, parse_run, parse_serve
+from sansnet_cli.plan import Setup, make_plan, make_setup
 from sansnet_core import addresses
 from sansnet_core.errors import SansnetError
 from sansnet_trio import syscalls
@@ -31,17 +32,19 @@ __all__ = ["main"]
 
 _HELP: Final = """\
 usage: sansnet run [OPTIONS] [--] [COMMAND [ARG...]]
+       sansnet serve (--socket PATH | --fd FD) [OPTIONS]
 
 A network for guests without privileges: TCP, UDP and ping from a guest become ordinary sockets of the host.
 
 commands:
   run            run a command in a network namespace of its own, where the network works
+  serve          be the network of a virtual machine (QEMU)
 
 options:
   --version      print the version and exit
   -h, --help     print this and exit
 
-`sansnet run --help` says more.
+`sansnet run --help` and `sansnet serve --help` say more.
 """
 
 _SIGNALLED: Final = 128
@@ -114,6 +117,8 @@ def _dispatch(arguments: Sequence[str]) -> int:
     match arguments:
         case ["run", *rest]:
             return _run(parse_run(rest))
+        case ["serve", *rest]:
+            return _serve(parse_serve(rest))
         case ["-h" | "--help", *_]:
             print(_HELP, end="")
             return 0
@@ -129,7 +134,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
 
 def _run(options: RunOptions) -> int:
-    capture = _open_capture(options.pcap) if options.pcap is not None else None
+    capture = open_capture(options.pcap) if options.pcap is not None else None
     with Guest.fork(options.command, functools.partial(_prepare, options)) as guest:
         from sansnet_cli.supervise import supervise
 
@@ -141,30 +146,29 @@ def _run(options: RunOptions) -> int:
             raise
 
 
-def _open_capture(name: str) -> BinaryIO:
-    if name == "-":
-        raise UsageProblem("-p - cannot write to stdout, which is the command's; give -p a file or a FIFO")
-    try:
-        return open(name, "wb", buffering=1 << 20)
-    except OSError as error:
-        raise HostError(
-            f"the capture file {name} cannot be written ({error.strerror}); give another one to -p"
-        ) from error
+def _serve(options: ServeOptions) -> int:
+    setup = make_setup(options, read_host(options.interface))
+    _check_outbound(options.outbound)
+    capture = open_capture(options.pcap) if options.pcap is not None else None
+    from sansnet_cli.serve import serve
+
+    serve(options, setup, capture)
+    return 0
 
 
 def _prepare(options: RunOptions) -> tuple[GuestPlan, Setup]:
     made = make_plan(options, read_host(options.interface))
-    for address in options.outbound:
-        _check_outbound(address)
+    _check_outbound(options.outbound)
     return made
 
 
-def _check_outbound(address: bytes) -> None:
-    text = addresses.format(address)
-    with socket.socket(socket.AF_INET if len(address) == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind((text, 0))
-        except OSError as error:
-            raise HostError(
-                f"-o {text} is not an address of the host's ({error.strerror}); give one that is"
-            ) from error
+def _check_outbound(outbound: Iterable[bytes]) -> None:
+    for address in outbound:
+        text = addresses.format(address)
+        with socket.socket(socket.AF_INET if len(address) == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind((text, 0))
+            except OSError as error:
+                raise HostError(
+                    f"-o {text} is not an address of the host's ({error.strerror}); give one that is"
+                ) from error

@@ -1,4 +1,4 @@
-"""The command line of `sansnet run`, understood and checked as far as it can be without looking at the host."""
+"""The command lines of `sansnet run` and `serve`, understood and checked as far as possible without the host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,17 @@ from sansnet_cli import __version__
 from sansnet_core import addresses
 from sansnet_core.config import IPV4_MIN_MTU, IPV6_MIN_MTU
 
-__all__ = ["MAX_MTU", "RunOptions", "UsageProblem", "parse_run", "parser"]
+__all__ = [
+    "MAX_MTU",
+    "NetworkOptions",
+    "RunOptions",
+    "ServeOptions",
+    "UsageProblem",
+    "parse_run",
+    "parse_serve",
+    "parser",
+    "serve_parser",
+]
 
 MAX_MTU: Final = 65520
 """What fits an Ethernet frame of 65535 bytes, rounded down to a multiple of 4."""
@@ -31,11 +41,10 @@ class UsageProblem(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
-    """What `sansnet run` was asked for. Where a field is None or empty, the host decides.
+class NetworkOptions:
+    """What was asked for, whatever the guest. Where a field is None or empty, the host decides.
 
     Attributes:
-        command: never empty.
         families: 4 and 6, or one of them.
         own: the guest's addresses, at most one of each family; the prefix length is None where none was given.
         netmask: prefix length for an IPv4 address without one.
@@ -44,12 +53,10 @@ class RunOptions:
         interface: of the host, the template.
         dns: None is not given; empty is none.
         search: likewise.
-        hostname: of the guest.
-        ifname, mac: of the guest's interface.
+        hostname, fqdn: of the guest.
         pcap: a file's name.
     """
 
-    command: tuple[str, ...]
     families: frozenset[int] = frozenset({4, 6})
     own: tuple[tuple[bytes, int | None], ...] = ()
     netmask: int | None = None
@@ -63,16 +70,45 @@ class RunOptions:
     dns: tuple[bytes, ...] | None = None
     search: tuple[str, ...] | None = None
     hostname: str | None = None
-    ifname: str | None = None
-    mac: bytes | None = None
+    fqdn: str | None = None
     pcap: str | None = None
     tcp: bool = True
     udp: bool = True
     icmp: bool = True
     dhcp: bool = True
     ndp: bool = True
-    configure: bool = True
     verbose: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions(NetworkOptions):
+    """What `sansnet run` was asked for.
+
+    Attributes:
+        command: never empty.
+        ifname, mac: of the guest's interface.
+        configure: whether we configure it, or the guest does.
+    """
+
+    command: tuple[str, ...]
+    ifname: str | None = None
+    mac: bytes | None = None
+    configure: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions(NetworkOptions):
+    """What `sansnet serve` was asked for: a socket's path, or a connected socket.
+
+    Attributes:
+        socket: where guests connect.
+        fd: a connected socket instead.
+        one_off: end with the first guest.
+    """
+
+    socket: str | None = None
+    fd: int | None = None
+    one_off: bool = False
 
 
 class _Parser(argparse.ArgumentParser):
@@ -97,9 +133,41 @@ def parser() -> argparse.ArgumentParser:
         ),
         add_help=False,
     )
-    _add_guest_options(made)
+    _add_interface_options(_add_network_options(made))
     _add_name_options(made)
     _add_protocol_options(made)
+    _add_other_options(made)
+    _add_absent_options(made)
+    made.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="default: your shell ($SHELL)")
+    return made
+
+
+def serve_parser() -> argparse.ArgumentParser:
+    """The parser of `sansnet serve`; what it parses is for `parse_serve` to check further."""
+    made = _Parser(
+        prog="sansnet serve",
+        usage="%(prog)s (--socket PATH | --fd FD) [OPTIONS]",
+        description="Be the network of a virtual machine: of QEMU with -netdev stream,id=n0,server=off,addr.type=unix,"
+        "addr.path=PATH -device virtio-net-pci,netdev=n0. One machine at a time; a second one is refused.",
+        epilog=(
+            "The guest learns its addresses, routes and name servers by DHCP, DHCPv6 and router advertisements; they "
+            "are the host's unless given. Nothing of the host's loopback is reachable unless asked for. SIGTERM and "
+            "SIGINT end it with status 0; 1 is a network that cannot be made, 2 a wrong option."
+        ),
+        add_help=False,
+    )
+    machine = made.add_argument_group("the machine")
+    machine.add_argument("-s", "--socket", type=_path, metavar="PATH", help="the UNIX socket to listen on")
+    machine.add_argument("-F", "--fd", type=_descriptor, metavar="FD", help="a connected socket; implies --one-off")
+    machine.add_argument("-1", "--one-off", action="store_true", help="end when the first machine has gone")
+    _add_network_options(made)
+    _add_name_options(made)
+    _add_protocol_options(made)
+    _add_other_options(made)
+    return made
+
+
+def _add_other_options(made: argparse.ArgumentParser) -> None:
     other = made.add_argument_group("other")
     other.add_argument("-p", "--pcap", metavar="FILE", help="write all frames of the guest to FILE, in both directions")
     other.add_argument(
@@ -109,9 +177,6 @@ def parser() -> argparse.ArgumentParser:
         "--version", action="version", version=f"sansnet {__version__}", help="print the version and exit"
     )
     other.add_argument("-h", "--help", action="help", help="print this and exit")
-    _add_absent_options(made)
-    made.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="default: your shell ($SHELL)")
-    return made
 
 
 _ABSENT: Final = {
@@ -137,7 +202,7 @@ def _add_absent_options(made: argparse.ArgumentParser) -> None:
         made.add_argument(*names, action=_Absent, nargs="?", help=argparse.SUPPRESS)
 
 
-def _add_guest_options(made: argparse.ArgumentParser) -> None:
+def _add_network_options(made: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     guest = made.add_argument_group("the guest's network; -a, -g, -o and --map-host-loopback once for each family")
     guest.add_argument("-4", "--ipv4-only", action="store_true", dest="only4", help="no IPv6")
     guest.add_argument("-6", "--ipv6-only", action="store_true", dest="only6", help="no IPv4")
@@ -185,6 +250,14 @@ def _add_guest_options(made: argparse.ArgumentParser) -> None:
         metavar="ADDR",
         help="an address by which the guest reaches the host's loopback; default: none",
     )
+    guest.add_argument("-H", "--hostname", type=_hostname, metavar="NAME", help="the guest's host name, by DHCP too")
+    guest.add_argument(
+        "--fqdn", type=_domain, metavar="NAME", help="the guest's full name, by DHCP; default: a -H with a dot in it"
+    )
+    return guest
+
+
+def _add_interface_options(guest: argparse._ArgumentGroup) -> None:
     guest.add_argument(
         "-I",
         "--ns-ifname",
@@ -193,9 +266,6 @@ def _add_guest_options(made: argparse.ArgumentParser) -> None:
         help="the guest's interface; default: the copied one's name, or tap0",
     )
     guest.add_argument("--ns-mac-addr", type=_mac, metavar="MAC", help="the guest's Ethernet address; default: random")
-    guest.add_argument(
-        "-H", "--hostname", type=_hostname, metavar="NAME", help="the guest's host name; default: the host's"
-    )
     guest.add_argument(
         "--no-config",
         action="store_true",
@@ -263,6 +333,35 @@ def parse_run(arguments: Sequence[str]) -> RunOptions:
     """
     parsed = parser().parse_args(arguments)
     command = parsed.command[1:] if parsed.command[:1] == ["--"] else parsed.command
+    return RunOptions(
+        **_network_options(parsed),
+        command=tuple(command) or (os.environ.get("SHELL") or "/bin/sh",),
+        ifname=parsed.ns_ifname,
+        mac=parsed.ns_mac_addr,
+        configure=not parsed.no_config,
+    )
+
+
+def parse_serve(arguments: Sequence[str]) -> ServeOptions:
+    """Understand what follows `sansnet serve`.
+
+    Raises:
+        UsageProblem: something is wrong with it.
+        SystemExit: it asked for the help or the version, which have been printed.
+    """
+    parsed = serve_parser().parse_args(arguments)
+    if (parsed.socket is None) == (parsed.fd is None):
+        raise UsageProblem("give either --socket PATH or --fd FD; see `sansnet serve --help`")
+    return ServeOptions(
+        **_network_options(parsed),
+        socket=parsed.socket,
+        fd=parsed.fd,
+        one_off=parsed.one_off or parsed.fd is not None,
+    )
+
+
+def _network_options(parsed: argparse.Namespace) -> dict[str, Any]:
+    """The fields of `NetworkOptions`."""
     if parsed.only4 and parsed.only6:
         raise UsageProblem("-4 and -6 leave no family; give one of them, or neither for both")
     if parsed.netmask is not None and any(len(own) == 4 and length is not None for own, length in parsed.address):
@@ -270,32 +369,29 @@ def parse_run(arguments: Sequence[str]) -> RunOptions:
     families = frozenset({4}) if parsed.only4 else frozenset({6}) if parsed.only6 else frozenset({4, 6})
     if families == {6} and parsed.mtu < IPV6_MIN_MTU:
         raise UsageProblem(f"-m {parsed.mtu} is too small for IPv6, which needs {IPV6_MIN_MTU} bytes; leave out -6")
-    return RunOptions(
-        command=tuple(command) or (os.environ.get("SHELL") or "/bin/sh",),
-        families=families,
-        own=_one_each("-a", parsed.address, lambda own: len(own[0])),
-        netmask=parsed.netmask,
-        gateways=_one_each("-g", parsed.gateway),
-        mtu=parsed.mtu,
-        interface=parsed.interface,
-        outbound=_one_each("-o", parsed.outbound),
-        map_host_loopback=_one_each("--map-host-loopback", parsed.map_host_loopback),
-        dns_forward=_one_each("--dns-forward", parsed.dns_forward),
-        dns_host=_one_each("--dns-host", parsed.dns_host),
-        dns=_listed("-D", parsed.dns),
-        search=_listed("-S", parsed.search),
-        hostname=parsed.hostname,
-        ifname=parsed.ns_ifname,
-        mac=parsed.ns_mac_addr,
-        pcap=parsed.pcap,
-        tcp=not parsed.no_tcp,
-        udp=not parsed.no_udp,
-        icmp=not parsed.no_icmp,
-        dhcp=not parsed.no_dhcp,
-        ndp=not parsed.no_ndp,
-        configure=not parsed.no_config,
-        verbose=parsed.verbose,
-    )
+    return {
+        "families": families,
+        "own": _one_each("-a", parsed.address, lambda own: len(own[0])),
+        "netmask": parsed.netmask,
+        "gateways": _one_each("-g", parsed.gateway),
+        "mtu": parsed.mtu,
+        "interface": parsed.interface,
+        "outbound": _one_each("-o", parsed.outbound),
+        "map_host_loopback": _one_each("--map-host-loopback", parsed.map_host_loopback),
+        "dns_forward": _one_each("--dns-forward", parsed.dns_forward),
+        "dns_host": _one_each("--dns-host", parsed.dns_host),
+        "dns": _listed("-D", parsed.dns),
+        "search": _listed("-S", parsed.search),
+        "hostname": parsed.hostname,
+        "fqdn": parsed.fqdn,
+        "pcap": parsed.pcap,
+        "tcp": not parsed.no_tcp,
+        "udp": not parsed.no_udp,
+        "icmp": not parsed.no_icmp,
+        "dhcp": not parsed.no_dhcp,
+        "ndp": not parsed.no_ndp,
+        "verbose": parsed.verbose,
+    }
 
 
 def _one_each(option: str, values: list[Any], size: Callable[[Any], int] = len) -> tuple[Any, ...]:
@@ -367,6 +463,18 @@ def _netmask(text: str) -> int:
     if not length or ("." in text and str(IPv4Network(f"0.0.0.0/{length}").netmask) != text):
         raise _bad(text, "is neither an IPv4 netmask nor a prefix length between 1 and 32")
     return length
+
+
+def _path(text: str) -> str:
+    if not text:
+        raise _bad(text, "is not a path")
+    return text
+
+
+def _descriptor(text: str) -> int:
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or int(text) < 3:
+        raise _bad(text, "is not the number of a descriptor above standard error's, 2")
+    return int(text)
 
 
 def _mtu(text: str) -> int:

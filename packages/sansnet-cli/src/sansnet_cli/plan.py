@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sansnet_cli.options import RunOptions, UsageProblem
+from sansnet_cli.options import NetworkOptions, RunOptions, UsageProblem
 from sansnet_core import addresses
 from sansnet_core.config import IPV6_MIN_MTU, Ipv4Config, Ipv6Config, NetworkConfig
 from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Route, Uplink
 from sansnet_trio.namespace import GuestPlan
 
-__all__ = ["Setup", "make_plan"]
+__all__ = ["Setup", "make_plan", "make_setup"]
 
 # A guest's network where the host has none (RFC 3927, RFC 4291): the addresses that pasta's users know
 FALLBACK_ADDRESS4: Final = InterfaceAddress(bytes([169, 254, 2, 1]), 16)
@@ -53,28 +53,17 @@ class _Family:
 
 
 def make_plan(options: RunOptions, host: HostInfo) -> tuple[GuestPlan, Setup]:
-    """Decide what the guest gets.
+    """Decide what a command in a namespace gets.
 
     Raises:
         HostError: the options and the host do not fit together.
         ConfigError, UsageProblem: the options do not fit each other.
     """
-    warnings: list[str] = []
-    families = _families(options, host, warnings)
-    four = _ipv4(options, host.ipv4) if 4 in families else None
-    six = _ipv6(options, host.ipv6) if 6 in families else None
-    own = tuple(address for family in (four, six) if family for address in family.addresses)
-    routes = tuple(route for family in (four, six) if family for route in family.routes)
+    setup, families = _outline(options, host)
+    config = replace(setup.config, guest_mac=options.mac, router_advertisements=not options.configure)
     interface = options.ifname or next((up.interface for up in (host.ipv4, host.ipv6) if up), FALLBACK_INTERFACE)
-
-    _check_own(options, host, own, warnings)
-    gateways = {len(family.gateway): family.gateway for family in (four, six) if family}
-    forward = _dns_forward(options, host, gateways, {address.address for address in own})
-    servers = _servers(options, host, [match for match, _ in forward], set(gateways), own)
-    if not servers and options.dns is None:
-        warnings.append("the host has no name server that the guest could use; give one with -D ADDR")
-    search = options.search if options.search is not None else tuple(filter(_is_domain, host.resolvers.search))
-
+    own = tuple(address for family in families for address in family.addresses)
+    routes = tuple(route for family in families for route in family.routes)
     plan = GuestPlan(
         interface=interface,
         mtu=options.mtu,
@@ -82,13 +71,43 @@ def make_plan(options: RunOptions, host: HostInfo) -> tuple[GuestPlan, Setup]:
         configure=options.configure,
         addresses=own,
         routes=routes,
-        ipv6=six is not None,
-        resolv_conf=_resolv_conf(servers, search, host.resolvers.options, interface),
+        ipv6=config.ipv6 is not None,
+        resolv_conf=_resolv_conf(config.dns_servers, config.dns_search, host.resolvers.options, interface),
         hostname=options.hostname,
     )
+    setup = replace(setup, config=config)
+    return plan, replace(setup, addresses=own, gateways=_default_gateways(routes)) if options.configure else setup
+
+
+def make_setup(options: NetworkOptions, host: HostInfo) -> Setup:
+    """Decide what a guest gets that configures itself.
+
+    Raises:
+        HostError: the options and the host do not fit together.
+        ConfigError, UsageProblem: the options do not fit each other.
+    """
+    return _outline(options, host)[0]
+
+
+def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Family, ...]]:
+    """What is the same for every kind of guest."""
+    warnings: list[str] = []
+    families = _families(options, host, warnings)
+    four = _ipv4(options, host.ipv4) if 4 in families else None
+    six = _ipv6(options, host.ipv6) if 6 in families else None
+    both = tuple(family for family in (four, six) if family)
+    own = tuple(address for family in both for address in family.addresses)
+
+    _check_own(options, host, own, warnings)
+    gateways = {len(family.gateway): family.gateway for family in both}
+    forward = _dns_forward(options, host, gateways, {address.address for address in own})
+    servers = _servers(options, host, [match for match, _ in forward], set(gateways), own)
+    if not servers and options.dns is None:
+        warnings.append("the host has no name server that the guest could use; give one with -D ADDR")
+    search = options.search if options.search is not None else tuple(filter(_is_domain, host.resolvers.search))
+
     outbound = {len(address): address for address in options.outbound}
     config = NetworkConfig(
-        guest_mac=options.mac,
         ipv4=Ipv4Config(
             address=four.addresses[0].address, prefix_length=four.addresses[0].prefix_length, gateway=four.gateway
         )
@@ -104,7 +123,7 @@ def make_plan(options: RunOptions, host: HostInfo) -> tuple[GuestPlan, Setup]:
         dns_search=search,
         dns_forward=forward,
         hostname=options.hostname,
-        fqdn=options.hostname if options.hostname and "." in options.hostname else None,
+        fqdn=options.fqdn or (options.hostname if options.hostname and "." in options.hostname else None),
         map_host_loopback=options.map_host_loopback,
         outbound4=outbound.get(4),
         outbound6=outbound.get(16),
@@ -114,17 +133,16 @@ def make_plan(options: RunOptions, host: HostInfo) -> tuple[GuestPlan, Setup]:
         dhcp=options.dhcp,
         dhcp6=options.dhcp,
         ndp=options.ndp,
-        router_advertisements=not options.configure,
     )
-    setup = Setup(config=config, interface=host.ipv6.interface if host.ipv6 else None, warnings=tuple(warnings))
-    return plan, replace(setup, addresses=own, gateways=_default_gateways(routes)) if options.configure else setup
+    interface = host.ipv6.interface if host.ipv6 else None
+    return Setup(config=config, interface=interface, warnings=tuple(warnings)), both
 
 
 def _default_gateways(routes: Iterable[Route]) -> tuple[bytes, ...]:
     return tuple(route.gateway for route in routes if not route.prefix_length and route.gateway)
 
 
-def _families(options: RunOptions, host: HostInfo, warnings: list[str]) -> set[int]:
+def _families(options: NetworkOptions, host: HostInfo, warnings: list[str]) -> set[int]:
     families = set(options.families)
     if 6 in families and not host.has_ipv6:
         if families == {6}:
@@ -149,7 +167,7 @@ def _families(options: RunOptions, host: HostInfo, warnings: list[str]) -> set[i
     return families
 
 
-def _check_own(options: RunOptions, host: HostInfo, own: tuple[InterfaceAddress, ...], warnings: list[str]) -> None:
+def _check_own(options: NetworkOptions, host: HostInfo, own: tuple[InterfaceAddress, ...], warnings: list[str]) -> None:
     """What the guest itself has cannot mean something else, and should be the address of one node."""
     local = {address.address for address in own}
     for option, given in (("--map-host-loopback", options.map_host_loopback), ("--dns-forward", options.dns_forward)):
@@ -177,7 +195,7 @@ def _of_size(size: int, given: Iterable[bytes]) -> bytes | None:
     return next((address for address in given if len(address) == size), None)
 
 
-def _ipv4(options: RunOptions, uplink: Uplink | None) -> _Family:
+def _ipv4(options: NetworkOptions, uplink: Uplink | None) -> _Family:
     given = next(((address, length) for address, length in options.own if len(address) == 4), None)
     if given:
         address, length = given
@@ -191,7 +209,7 @@ def _ipv4(options: RunOptions, uplink: Uplink | None) -> _Family:
     return _family(own, gateway, uplink, copied=not (given or options.netmask), fallback=FALLBACK_GATEWAY4)
 
 
-def _ipv6(options: RunOptions, uplink: Uplink | None) -> _Family:
+def _ipv6(options: NetworkOptions, uplink: Uplink | None) -> _Family:
     given = next(((address, length) for address, length in options.own if len(address) == 16), None)
     if given:
         address, length = given
@@ -230,7 +248,7 @@ def _class_length(address: bytes) -> int:
 
 
 def _dns_forward(
-    options: RunOptions, host: HostInfo, gateways: dict[int, bytes], own: set[bytes]
+    options: NetworkOptions, host: HostInfo, gateways: dict[int, bytes], own: set[bytes]
 ) -> tuple[tuple[bytes, bytes], ...]:
     """Pairs of what the guest asks and what on the host answers.
 
@@ -259,7 +277,7 @@ def _is_hidden(server: bytes, own: set[bytes]) -> bool:
 
 
 def _servers(
-    options: RunOptions, host: HostInfo, forwarded: list[bytes], sizes: set[int], own: tuple[InterfaceAddress, ...]
+    options: NetworkOptions, host: HostInfo, forwarded: list[bytes], sizes: set[int], own: tuple[InterfaceAddress, ...]
 ) -> tuple[bytes, ...]:
     """Name servers for the guest, best first."""
     if options.dns is not None:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import logging
-import os
-import resource
 import signal
-import sys
 from dataclasses import replace
 from typing import BinaryIO, Final
 
 import trio
 
-from sansnet_cli import report
+from sansnet_cli import process, report
 from sansnet_cli.options import RunOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.signals import SignalForwarder
@@ -35,8 +29,6 @@ _LAST_WORDS: Final = 0.5
 _QUIET: Final = 0.005
 """Seconds without a frame after which it has no more to send."""
 
-_SECRET_SIZE: Final = 32
-
 
 def supervise(guest: Guest[Setup], options: RunOptions, capture: BinaryIO | None) -> int:
     """Run a guest's network and its command until the command ends.
@@ -49,10 +41,7 @@ def supervise(guest: Guest[Setup], options: RunOptions, capture: BinaryIO | None
     """
     signals = SignalForwarder()
     try:
-        _log_to_stderr()
-        _allow_many_descriptors()
-        gc.freeze()  # what is loaded stays, so later collections need not look at it
-        gc.enable()
+        process.prepare()
         return trio.run(_Supervisor(guest, options, capture, signals).run)
     finally:
         signals.close()
@@ -97,7 +86,7 @@ class _Supervisor:
         link: Link = Tap(ready.tap, ready.link)
         if self._capture is not None:
             link = CapturedLink(link, self._capture)
-        network = Network(config, now=trio.current_time(), secret=os.urandom(_SECRET_SIZE))
+        network = Network(config, now=trio.current_time(), secret=process.secret())
         driver = Driver(network, link, interface=setup.interface)
         await nursery.start(self._drive, driver)
         self._guest.start()
@@ -128,18 +117,3 @@ async def _hear_out(driver: Driver, network: Network) -> None:
         while network.statistics().tcp_held or heard != driver.statistics().frames_received:
             heard = driver.statistics().frames_received
             await trio.sleep(_QUIET)
-
-
-def _log_to_stderr() -> None:
-    """Show warnings of the driver like our own."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("sansnet: %(message)s"))
-    logging.getLogger("sansnet").addHandler(handler)
-
-
-def _allow_many_descriptors() -> None:
-    """Each flow is a descriptor here. The command, forked already, keeps its own limit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Route, read_host
     from sansnet_trio.links import Link, LinkClosed
     from sansnet_trio.links.tap import Tap, open_tap
+    from sansnet_trio.links.unix_stream import UnixStream
+    from sansnet_trio.listener import GuestListener, ListenError
     from sansnet_trio.machine import Machine
     from sansnet_trio.namespace import (
         CommandNotExecutable,
@@ -36,16 +38,19 @@ __all__ = [
     "DriverStatistics",
     "Guest",
     "GuestError",
+    "GuestListener",
     "GuestPlan",
     "HostError",
     "HostInfo",
     "InterfaceAddress",
     "Link",
     "LinkClosed",
+    "ListenError",
     "Machine",
     "ReadyGuest",
     "Route",
     "Tap",
+    "UnixStream",
     "open_tap",
     "read_host",
 ]
@@ -56,6 +61,8 @@ _HOMES = {
     "hostinfo": ("HostError", "HostInfo", "InterfaceAddress", "Route", "read_host"),
     "links": ("Link", "LinkClosed"),
     "links.tap": ("Tap", "open_tap"),
+    "links.unix_stream": ("UnixStream",),
+    "listener": ("GuestListener", "ListenError"),
     "machine": ("Machine",),
     "namespace": ("CommandNotExecutable", "CommandNotFound", "Guest", "GuestError", "GuestPlan", "ReadyGuest"),
 }

@@ -25,7 +25,8 @@ class CapturedLink:
 
     Args:
         link: the other link; closed with this one.
-        file: buffered and binary; closed with this one.
+        file: buffered and binary; closed with this one. If it has a capture already, of a link of the same kind, this
+            one goes on with it.
     """
 
     def __init__(self, link: Link, file: BinaryIO) -> None:
@@ -33,7 +34,8 @@ class CapturedLink:
         self._file: BinaryIO | None = file
         self._vnet = link.config.vnet_header
         self._snaplen = link.config.largest_frame
-        self._write([capture.pcap_header(self._snaplen)])
+        if not (file.seekable() and file.tell()):
+            self._write([capture.pcap_header(self._snaplen)])
 
     @property
     def config(self) -> LinkConfig:

@@ -7,7 +7,11 @@ back to trio.
 
 Between calls this holds: all orders are carried out, and all frames are written or in `_pending`. While frames are
 pending the guest has no room: sockets are not read, and beyond `_MAX_PENDING` the link is not read either, so that
-nothing grows without bound and nothing is lost.
+nothing grows without bound and nothing is lost. What still comes then is what timers send, such as retransmissions to a
+guest that was stopped; beyond `_MOST_PENDING` that is dropped, as a full queue of a real network would.
+
+A link may hold frames that its descriptor does not tell of, since one system call read more than a batch. So after a
+full batch it is read again in the next round, whatever the descriptor says.
 
 There is no protocol here. The network decides; this file knows descriptors and time.
 """
@@ -43,6 +47,7 @@ _SLICE: Final = 0.005
 """Rounds, and seconds, before other tasks get their turn. Going through trio's scheduler costs 30 us."""
 
 _MAX_PENDING: Final = 1024
+_MOST_PENDING: Final = 4 * _MAX_PENDING
 
 _SPIN: Final = 50e-6
 _MAX_MISSES: Final = 4
@@ -58,7 +63,7 @@ class DriverStatistics:
         frames_received: frames from the guest.
         frames_sent: frames to the guest.
         frames_pending: frames that wait for the guest's link to have room.
-        frames_dropped: frames that the link refused.
+        frames_dropped: frames that the link refused, or that a guest which takes none was not kept.
         datagrams_dropped: datagrams and echo requests that the host had no room for, or whose like it just refused.
         sockets: open sockets of the host.
         wakeups: how often trio woke the pump.
@@ -103,9 +108,11 @@ class Driver:
         self._sockets = HostSockets(self._shell)
         self._pending: list[Frame] = []
         self._link_interest = EPOLLIN
+        self._link_holds = False
+        """It may have more frames, whether its descriptor is readable or not."""
         self._misses = 0
         self._started = False
-        self._frames_received = self._frames_done = self._wakeups = 0
+        self._frames_received = self._frames_done = self._frames_dropped = self._wakeups = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until cancelled. Every descriptor is closed when this ends, however it ends; the link's too.
@@ -136,12 +143,12 @@ class Driver:
 
     def statistics(self) -> DriverStatistics:
         """What it did so far; also after `run` ended."""
-        dropped = self._link.dropped
+        refused = self._link.dropped
         return DriverStatistics(
             frames_received=self._frames_received,
-            frames_sent=self._frames_done - dropped,
+            frames_sent=self._frames_done - refused,
             frames_pending=len(self._pending),
-            frames_dropped=dropped,
+            frames_dropped=refused + self._frames_dropped,
             datagrams_dropped=self._shell.datagrams_dropped,
             sockets=len(self._sockets),
             wakeups=self._wakeups,
@@ -153,7 +160,10 @@ class Driver:
             deadline = self._next_deadline()
             with trio.CancelScope(deadline=deadline) as timer:
                 while True:
-                    await trio.lowlevel.wait_readable(fd)
+                    if self._must_read():
+                        await trio.lowlevel.checkpoint()
+                    else:
+                        await trio.lowlevel.wait_readable(fd)
                     self._wakeups += 1
                     self._work()
                     if deadline != (deadline := self._next_deadline()):
@@ -166,15 +176,17 @@ class Driver:
         began = now = clock()
         events = poll(0, MAX_EVENTS)
         for _ in range(_MAX_ROUNDS):
+            if self._must_read():
+                self._read_link(now)
             for fd, flags in events:
                 handlers[fd](flags, now)
             if self._next_deadline() <= now:
                 self._network.handle_deadline(now)
                 self._sockets.handle_deadline(now)
             self._flush(now)
-            events = poll(0, MAX_EVENTS) or self._spin()
+            events = poll(0, MAX_EVENTS) or ([] if self._must_read() else self._spin())
             now = clock()
-            if not events or now - began > _SLICE:
+            if not (events or self._must_read()) or now - began > _SLICE:
                 break
         if self._on_notices is None:
             self._network.take_notices()
@@ -214,7 +226,9 @@ class Driver:
         while actions := network.take_actions():
             self._sockets.apply(actions, now)
         if frames := network.take_frames():
-            if self._pending:
+            if len(self._pending) > _MOST_PENDING:
+                self._frames_dropped += len(frames)
+            elif self._pending:
                 self._pending += frames
             else:
                 self._write(frames)
@@ -230,10 +244,17 @@ class Driver:
             self._write(self._pending)
             self._update_link()
         if flags & ~EPOLLOUT:
-            frames = self._link.read_frames(_BATCH)
-            if frames:
-                self._frames_received += len(frames)
-                self._network.receive_frames(frames, now)
+            self._read_link(now)
+
+    def _must_read(self) -> bool:
+        return self._link_holds and bool(self._link_interest & EPOLLIN)
+
+    def _read_link(self, now: float) -> None:
+        frames = self._link.read_frames(_BATCH)
+        self._link_holds = len(frames) == _BATCH
+        if frames:
+            self._frames_received += len(frames)
+            self._network.receive_frames(frames, now)
 
     def _update_link(self) -> None:
         """Wait for the link, and let the sockets wait, as the pending frames demand."""

@@ -31,6 +31,8 @@ class Link(Protocol):
     def read_frames(self, limit: int) -> Sequence[Buffer]:
         """Take what the guest sent: at most `limit` frames. Empty if there is nothing.
 
+        After exactly `limit` there may be more, even if the descriptor does not say so.
+
         Raises:
             LinkClosed: nothing will ever come again.
         """

@@ -1,0 +1,1 @@
+"""What links have between the descriptor and the frames: framings and rings, without descriptors."""

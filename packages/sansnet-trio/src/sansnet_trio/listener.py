@@ -1,0 +1,198 @@
+"""A UNIX socket on which guests connect, of which one at a time is served.
+
+Theory of operation. While a guest is served, whoever else connects is accepted and closed, which tells it more than a
+connection that nobody answers. The exception is a guest that comes after the served one has hung up, which its server
+may not have noticed yet: it is the same guest that reconnects, or its successor. So it takes the other's place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+import stat
+import struct
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import trio
+
+from sansnet_core import SansnetError
+
+__all__ = ["GuestListener", "ListenError", "adopt", "peer_process"]
+
+_BACKLOG: Final = 16
+
+_SHORTAGE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_SHORTAGE_PAUSE: Final = 0.1
+"""Seconds before the next try when the system cannot give a descriptor."""
+
+_UCRED: Final = struct.Struct("=iII")
+"""struct ucred (unix(7)): process, user, group."""
+
+
+class ListenError(SansnetError):
+    """Guests cannot connect there; the message says why and what to do."""
+
+
+class GuestListener:
+    """Listens on a path, from now on and until closed.
+
+    A socket that is there already is replaced if nobody answers on it.
+
+    Args:
+        path: of the socket file. Its permissions, which the umask decides, say who may connect.
+        on_refused: called with the process id of each guest that was refused because another one is served.
+
+    Raises:
+        ListenError: it cannot listen there.
+    """
+
+    def __init__(self, path: str, *, on_refused: Callable[[int], None] = lambda pid: None) -> None:
+        self._path = path
+        self._on_refused = on_refused
+        self._next: socket.socket | None = None
+        self._socket = _listen(path)
+        self._file = _identity(path)
+
+    async def run(self, serve: Callable[[socket.socket], Awaitable[None]], *, one_off: bool = False) -> None:
+        """Serve one guest after the other.
+
+        Args:
+            serve: serves a guest until it returns; it owns the socket, and closes it even when cancelled. It is
+                cancelled when the guest has hung up and another one is there.
+            one_off: return after the first guest.
+        """
+        while True:
+            guest = self._next or await self._accept()
+            self._next = None
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._refuse_others, guest, nursery.cancel_scope)
+                await serve(guest)
+                nursery.cancel_scope.cancel()
+            if one_off:
+                return
+
+    def close(self) -> None:
+        """Stop listening and remove the file, unless it is another's by now. A second call does nothing."""
+        if self._next is not None:
+            self._next.close()
+        if self._socket.fileno() >= 0:
+            self._socket.close()
+            with contextlib.suppress(OSError):
+                if _identity(self._path) == self._file:
+                    os.unlink(self._path)
+
+    async def _accept(self) -> socket.socket:
+        while True:
+            await trio.lowlevel.wait_readable(self._socket)
+            try:
+                return self._socket.accept()[0]
+            except (BlockingIOError, ConnectionAbortedError):
+                pass
+            except OSError as error:
+                if error.errno not in _SHORTAGE:
+                    raise
+                await trio.sleep(_SHORTAGE_PAUSE)
+
+    async def _refuse_others(self, served: socket.socket, scope: trio.CancelScope) -> None:
+        while True:
+            other = await self._accept()
+            if _has_hung_up(served):
+                self._next = other
+                scope.cancel()
+                return
+            pid = peer_process(other)
+            other.close()
+            self._on_refused(pid)
+
+
+def adopt(fd: int) -> socket.socket:
+    """Take over a connected stream socket that this process was given.
+
+    Raises:
+        ListenError: it is none.
+    """
+    try:
+        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+            raise ListenError(f"descriptor {fd} is not a socket")
+    except (OSError, OverflowError) as error:
+        raise ListenError(f"descriptor {fd} is not open here; pass it on to this process") from error
+    made = socket.socket(fileno=fd)
+    if made.type != socket.SOCK_STREAM:
+        made.detach()
+        raise ListenError(f"descriptor {fd} is not a stream socket")
+    try:
+        made.getpeername()
+    except OSError as error:
+        made.detach()
+        raise ListenError(f"descriptor {fd} is not connected") from error
+    made.set_inheritable(False)
+    return made
+
+
+def peer_process(connection: socket.socket) -> int:
+    """The id of the process at the other end when it connected; 0 if that is not known."""
+    try:
+        data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    except OSError:
+        return 0
+    pid: int = _UCRED.unpack(data)[0]
+    return pid
+
+
+def _listen(path: str) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        try:
+            made.bind(path)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            _remove_stale(path)
+            made.bind(path)
+        made.listen(_BACKLOG)
+    except OSError as error:
+        made.close()
+        why = error.strerror or str(error)  # Python itself says that a path is too long, without a number
+        raise ListenError(f"cannot listen on {path}: {why}; give another path") from error
+    except BaseException:
+        made.close()
+        raise
+    made.setblocking(False)
+    return made
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a socket that nobody listens on.
+
+    Raises:
+        ListenError: it is no socket, or somebody does.
+    """
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        raise ListenError(f"{path} exists and is not a socket; remove it, or give another path")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+        except BlockingIOError:  # somebody's backlog is full
+            pass
+    raise ListenError(f"another program listens on {path}; end it, or give another path")
+
+
+def _identity(path: str) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
+
+
+def _has_hung_up(connection: socket.socket) -> bool:
+    if connection.fileno() < 0:
+        return True
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    return bool(poll.poll(0))
