@@ -27,7 +27,7 @@ from typing import Final
 import trio
 
 from sansnet_core import Frame, Notice, UsageError
-from sansnet_trio.links import Link
+from sansnet_trio.links import Link, want
 from sansnet_trio.machine import Machine
 from sansnet_trio.poller import MAX_EVENTS, Poller
 from sansnet_trio.shell import Shell
@@ -102,6 +102,7 @@ class Driver:
         self._shell = Shell(network, self._poller, 0 if interface is None else if_nametoindex(interface))
         self._sockets = HostSockets(self._shell)
         self._pending: list[Frame] = []
+        self._link_wanted = (True, False)
         self._link_interest = EPOLLIN
         self._misses = 0
         self._started = False
@@ -226,10 +227,11 @@ class Driver:
         self._pending = frames[done:]
 
     def _link_ready(self, flags: int, now: float) -> None:
-        if flags & EPOLLOUT and self._pending:
+        # A link that does not report room is asked for it whatever it reports
+        if self._pending and (flags & EPOLLOUT or not self._link_interest & EPOLLOUT):
             self._write(self._pending)
             self._update_link()
-        if flags & ~EPOLLOUT:
+        if flags & ~(EPOLLIN | EPOLLOUT) or (flags & EPOLLIN and len(self._pending) <= _MAX_PENDING):
             frames = self._link.read_frames(_BATCH)
             if frames:
                 self._frames_received += len(frames)
@@ -238,11 +240,12 @@ class Driver:
     def _update_link(self) -> None:
         """Wait for the link, and let the sockets wait, as the pending frames demand."""
         pending = len(self._pending)
-        interest = (EPOLLOUT if pending else 0) | (EPOLLIN if pending <= _MAX_PENDING else 0)
-        if interest == self._link_interest:
+        wanted = (pending <= _MAX_PENDING, pending > 0)
+        if wanted == self._link_wanted:
             return
-        self._link_interest = interest
-        self._poller.change(self._link.fileno(), interest)
+        self._link_wanted = wanted
+        self._link_interest = want(self._link, frames=wanted[0], room=wanted[1])
+        self._poller.change(self._link.fileno(), self._link_interest)
         self._shell.blocked = pending > 0
         if not pending:
             self._sockets.unpark()
