@@ -10,6 +10,7 @@ import socket
 from array import array
 from collections.abc import Sequence
 
+from sansnet_core.vhost import TO_GUEST
 from sansnet_core.vhost.messages import HEADER, Region, emit
 from sansnet_trio.links.vhost_user import VhostUserLink
 from tests.core.vhost.machine import HIGH, LOW, Machine
@@ -39,13 +40,15 @@ class FrontEnd(Machine):
         if sealed:
             fcntl.fcntl(self.file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
         self.mapping = mmap.mmap(self.file, LOW.size + HIGH.size)
-        self.log_file = os.memfd_create("log", os.MFD_CLOEXEC)
+        self.log_file = os.memfd_create("log", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self.log_file, 1 << 20)
+        fcntl.fcntl(self.log_file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
         self.events = {number: os.eventfd(0, os.EFD_NONBLOCK) for number in (20, 21, 30, 31, 50, 51, 60, 61, 80)}
         self.files = {40: self.file, 41: self.file, 70: self.log_file} | self.events
         super().__init__(size=size)
         self.socket, end = socket.socketpair()
         self.link = VhostUserLink(end, mtu=mtu)
+        self.backend = self.link._backend
 
     def view(self, region: Region) -> memoryview:
         return memoryview(self.mapping)[region.offset : region.offset + region.size]
@@ -66,7 +69,7 @@ class FrontEnd(Machine):
 
     def replies(self) -> list[bytes]:
         """Let the link serve the connection, and return what it said."""
-        self.link.read_frames(0)
+        self.link._serve(TO_GUEST)
         messages = []
         while select.select([self.socket], [], [], 0)[0]:
             header = self.socket.recv(HEADER.size)

@@ -33,7 +33,6 @@ from sansnet_core import Frame, LinkConfig, UsageError
 from sansnet_core.vhost import (
     FROM_GUEST,
     TO_GUEST,
-    CloseFds,
     MapLog,
     MapMemory,
     SetCall,
@@ -210,9 +209,8 @@ class VhostUserLink:
             except OSError as error:
                 self._drop(f"the front-end is gone: {error.strerror}")
             fds = array("i")
-            for level, kind, content in ancillary:
-                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                    fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+            for _, _, content in ancillary:  # SCM_RIGHTS: nothing else was asked for
+                fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
             if not data or flags & socket.MSG_CTRUNC:
                 _close(fds)
                 self._drop("the front-end sent too many descriptors" if data else "the front-end is gone")
@@ -279,8 +277,8 @@ class VhostUserLink:
             case StopRing(ring):
                 self._running[ring] = False
                 self._watch()
-            case CloseFds(fds):
-                _close(fds)
+            case _:
+                _close(order.fds)
 
     def _map(self, pieces: Sequence[tuple[int, int, int]]) -> None:
         """Map pieces of files (descriptor, size, offset), and close the descriptors."""
