@@ -193,7 +193,34 @@ def test_waiting_for_the_guests_driver(machine: FrontEnd, monkeypatch: pytest.Mo
     trio.run(body)
 
 
+def test_a_guest_that_reboots_may_accept_the_same(machine: FrontEnd) -> None:
+    machine.start()
+    trio.run(machine.link.wait_started)
+    for ring in range(2):
+        machine.state(Request.GET_VRING_BASE, ring)
+    machine.start()
+    machine.up.send(FRAME)
+    assert machine.link.read_frames(64) == [FRAME]
+
+
 # The end of the connection
+
+
+def test_a_guest_that_reboots_into_a_driver_that_accepts_less(machine: FrontEnd) -> None:
+    machine.start()
+    trio.run(machine.link.wait_started)
+    for ring in range(2):
+        machine.state(Request.GET_VRING_BASE, ring)
+    with pytest.raises(LinkClosed, match="other offloads"):
+        machine.start(PLAIN & ~features.GUEST_TSO4)
+
+
+def test_a_violation_after_the_first_of_two_rings_has_started(machine: FrontEnd) -> None:
+    machine.start()
+    user = HIGH.user
+    machine.request(Request.SET_VRING_ADDR, pack("<IIQQQQ", 1, 0, user, user + 0x1000, user + 0x2000, 0))
+    machine.send_message(Request.SET_MEM_TABLE, emit_regions((LOW,)), [40])
+    assert closed(machine) == f"vhost-user: {Fault.RING_ADDRESS.value}"
 
 
 def test_the_front_end_goes_away(machine: FrontEnd) -> None:
@@ -242,14 +269,17 @@ def test_a_violation_by_the_guest_is_told_to_the_front_end(machine: FrontEnd) ->
 def closed_by_guest(machine: FrontEnd) -> str:
     with pytest.raises(LinkClosed) as caught:
         machine.link.read_frames(64)
+    assert mappings() == 1, "the front-end's own"
     return str(caught.value)
 
 
 def test_a_violation_of_the_other_ring(machine: FrontEnd) -> None:
     machine.start()
     machine.down.offer([(1 << 63, 1500)])
-    with pytest.raises(LinkClosed):
+    with pytest.raises(LinkClosed) as caught:
         machine.link.write_frames([FRAME])
+    assert mappings() == 1, "the front-end's own"
+    assert str(caught.value) == f"vhost-user: {Fault.CHAIN_ADDRESS.value}"
     assert take(machine.events[30])
 
 

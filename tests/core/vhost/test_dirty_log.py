@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sansnet_core.vhost import Fault, VhostViolation, features
-from sansnet_core.vhost.messages import Request
+from sansnet_core.vhost.messages import Region, Request, emit_region
 from tests.core.vhost.machine import HIGH, LOW, Machine, Queue
 
 
@@ -122,6 +122,16 @@ def test_a_small_log_is_noticed_when_it_is_to_be_used() -> None:
     machine.request(Request.SET_LOG_BASE, pack("<QQ", 32, 0), [70])
     with pytest.raises(VhostViolation) as caught:
         machine.u64(Request.SET_FEATURES, machine.backend.features | features.LOG_ALL)
+    assert caught.value.fault is Fault.LOG_RANGE
+
+
+def test_memory_that_grows_beyond_the_log() -> None:
+    machine = Machine().start()
+    machine.start_log()
+    more = Region(1 << 40, LOW.size, 0, 0)
+    machine.memory[more] = bytearray(machine.memory[LOW])
+    with pytest.raises(VhostViolation) as caught:
+        machine.request(Request.ADD_MEM_REG, emit_region(more), [80])
     assert caught.value.fault is Fault.LOG_RANGE
 
 

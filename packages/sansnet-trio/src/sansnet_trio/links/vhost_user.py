@@ -6,7 +6,8 @@ wanted (`want`) instead of being asked for EPOLLOUT. Where a ring has to be look
 that, the link kicks itself: the descriptor is the guest's, but a kick too many means nothing.
 
 The connection is served before the rings, for the front-end, and the guest with it, stands still until it is answered.
-Views of the guest's memory are held by the back-end alone. When it lets them go the memory is unmapped.
+Views of the guest's memory are held by the back-end alone. When it lets them go the memory is unmapped. An exception
+keeps what its traceback leads to, so a violation is stripped of its own before `LinkClosed` is raised.
 
 A front-end may cut its file short under our mapping, and the next access would be a SIGBUS: only a seal can forbid it.
 """
@@ -85,12 +86,13 @@ class VhostUserLink:
         self._running = [False, False]
         self._watched: set[int] = set()
         self._watch()
+        self._agreed: LinkConfig | None = None
         self._lost = 0
         self._closed = False
 
     @property
     def config(self) -> LinkConfig:
-        """See `Link`. It is final when `wait_started` has returned."""
+        """See `Link`. It is final when `wait_started` has returned: a guest that wants another one is cut off."""
         return self._backend.link_config(self._backend.mtu or self._mtu)
 
     @property
@@ -99,7 +101,7 @@ class VhostUserLink:
         return self._lost + self._backend.dropped
 
     async def wait_started(self) -> None:
-        """Serve the front-end until the guest's driver runs, and it is known what it accepts.
+        """Serve the front-end until the guest's driver runs, and it is known what it accepts. Returns at once if so.
 
         Raises:
             LinkClosed: it went away, or violated the protocol.
@@ -107,6 +109,7 @@ class VhostUserLink:
         while self._backend.from_guest is None or self._backend.to_guest is None:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
             self._serve(FROM_GUEST)
+        self._agreed = self.config
         _signal(self._kicks[FROM_GUEST])  # for those that were taken notice of here
 
     def fileno(self) -> int:
@@ -130,10 +133,14 @@ class VhostUserLink:
         ring = self._backend.from_guest
         if ring is None:
             return []
+        violation = None
         try:
             frames = ring.take_frames(limit)
             notify = bool(frames) and ring.must_notify()
-        except VhostViolation as violation:
+        except VhostViolation as error:
+            violation = error.with_traceback(None)
+        if violation is not None:
+            del ring
             self._violated(violation, FROM_GUEST)
         if notify:
             _signal(self._calls[FROM_GUEST])
@@ -150,10 +157,14 @@ class VhostUserLink:
         if ring is None:
             self._lost += len(frames)
             return len(frames)
+        violation = None
         try:
             done = ring.put_frames(frames)
             notify = done > 0 and ring.must_notify()
-        except VhostViolation as violation:
+        except VhostViolation as error:
+            violation = error.with_traceback(None)
+        if violation is not None:
+            del ring
             self._violated(violation, TO_GUEST)
         if notify:
             _signal(self._calls[TO_GUEST])
@@ -214,10 +225,13 @@ class VhostUserLink:
             if not data or flags & socket.MSG_CTRUNC:
                 _close(fds)
                 self._drop("the front-end sent too many descriptors" if data else "the front-end is gone")
+            violation = None
             try:
                 backend.receive(data, fds)
                 self._carry_out()
-            except VhostViolation as violation:
+            except VhostViolation as error:
+                violation = error.with_traceback(None)
+            if violation is not None:
                 self._violated(violation)
             self._reply()
 
@@ -271,14 +285,21 @@ class VhostUserLink:
             case SetError(ring, fd):
                 _replace(self._errors, ring, fd)
             case StartRing(ring):
-                self._running[ring] = True
-                self._watch()
-                _signal(self._kicks[ring])
+                if not self._closed:
+                    self._start(ring)
             case StopRing(ring):
                 self._running[ring] = False
                 self._watch()
             case _:
                 _close(order.fds)
+
+    def _start(self, ring: int) -> None:
+        if self._agreed not in (None, self.config):
+            # The network was made for other ones. QEMU connects again (reconnect=1).
+            self._drop("the guest's driver accepts other offloads than the one before")
+        self._running[ring] = True
+        self._watch()
+        _signal(self._kicks[ring])
 
     def _map(self, pieces: Sequence[tuple[int, int, int]]) -> None:
         """Map pieces of files (descriptor, size, offset), and close the descriptors."""
