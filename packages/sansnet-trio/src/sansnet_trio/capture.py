@@ -11,7 +11,7 @@ from typing import BinaryIO
 from sansnet_core import capture
 from sansnet_core.actions import Buffer, Frame
 from sansnet_core.config import LinkConfig
-from sansnet_trio.links import Link
+from sansnet_trio.links import Link, want
 
 __all__ = ["CapturedLink"]
 
@@ -50,6 +50,10 @@ class CapturedLink:
     def fileno(self) -> int:
         """See `Link`."""
         return self._link.fileno()
+
+    def want(self, *, frames: bool, room: bool) -> int:
+        """See `ReadableLink`."""
+        return want(self._link, frames=frames, room=room)
 
     def read_frames(self, limit: int) -> Sequence[Buffer]:
         """See `Link`."""

@@ -31,7 +31,7 @@ from typing import Final
 import trio
 
 from sansnet_core import Frame, Notice, UsageError
-from sansnet_trio.links import Link
+from sansnet_trio.links import Link, want
 from sansnet_trio.machine import Machine
 from sansnet_trio.poller import MAX_EVENTS, Poller
 from sansnet_trio.shell import Shell
@@ -107,6 +107,8 @@ class Driver:
         self._shell = Shell(network, self._poller, 0 if interface is None else if_nametoindex(interface))
         self._sockets = HostSockets(self._shell)
         self._pending: list[Frame] = []
+        self._link_wanted = (True, False)
+        """Frames from it, and room in it."""
         self._link_interest = EPOLLIN
         self._link_holds = False
         """It may have more frames, whether its descriptor is readable or not."""
@@ -240,14 +242,15 @@ class Driver:
         self._pending = frames[done:]
 
     def _link_ready(self, flags: int, now: float) -> None:
-        if flags & EPOLLOUT and self._pending:
+        # A link that does not report room is asked for it whatever it reports
+        if self._pending and (flags & EPOLLOUT or not self._link_interest & EPOLLOUT):
             self._write(self._pending)
             self._update_link()
-        if flags & ~EPOLLOUT:
+        if flags & ~(EPOLLIN | EPOLLOUT) or (flags & EPOLLIN and self._link_wanted[0]):
             self._read_link(now)
 
     def _must_read(self) -> bool:
-        return self._link_holds and bool(self._link_interest & EPOLLIN)
+        return self._link_holds and self._link_wanted[0]
 
     def _read_link(self, now: float) -> None:
         frames = self._link.read_frames(_BATCH)
@@ -259,11 +262,12 @@ class Driver:
     def _update_link(self) -> None:
         """Wait for the link, and let the sockets wait, as the pending frames demand."""
         pending = len(self._pending)
-        interest = (EPOLLOUT if pending else 0) | (EPOLLIN if pending <= _MAX_PENDING else 0)
-        if interest == self._link_interest:
+        wanted = (pending <= _MAX_PENDING, pending > 0)
+        if wanted == self._link_wanted:
             return
-        self._link_interest = interest
-        self._poller.change(self._link.fileno(), interest)
+        self._link_wanted = wanted
+        self._link_interest = want(self._link, frames=wanted[0], room=wanted[1])
+        self._poller.change(self._link.fileno(), self._link_interest)
         self._shell.blocked = pending > 0
         if not pending:
             self._sockets.unpark()

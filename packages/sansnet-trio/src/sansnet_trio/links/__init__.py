@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from select import EPOLLIN, EPOLLOUT
+from typing import Protocol, runtime_checkable
 
 from sansnet_core import Buffer, Frame, LinkConfig, SansnetError
 
-__all__ = ["Link", "LinkClosed"]
+__all__ = ["Link", "LinkClosed", "ReadableLink", "want"]
 
 
 class LinkClosed(SansnetError):
@@ -49,3 +50,22 @@ class Link(Protocol):
 
     def close(self) -> None:
         """Close the descriptor. A second call does nothing."""
+
+
+@runtime_checkable
+class ReadableLink(Link, Protocol):
+    """A link whose descriptor is never writable: it is readable for room, too, if it was told that room is wanted."""
+
+    def want(self, *, frames: bool, room: bool) -> int:
+        """Say what is waited for: frames from the guest, room for some to it.
+
+        Returns:
+            What to ask epoll for.
+        """
+
+
+def want(link: Link, *, frames: bool, room: bool) -> int:
+    """What to ask epoll for, of any link, if frames from the guest or room for some to it are waited for."""
+    if isinstance(link, ReadableLink):
+        return link.want(frames=frames, room=room)
+    return (EPOLLIN if frames else 0) | (EPOLLOUT if room else 0)

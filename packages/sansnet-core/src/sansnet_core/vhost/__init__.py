@@ -1,0 +1,41 @@
+"""vhost-user: a virtual machine's network card, with the machine's memory shared. No descriptor is touched here.
+
+`VhostUserBackend` holds a connection with the front-end (QEMU) and the two rings; its orders say what to map and watch.
+"""
+
+from __future__ import annotations
+
+from sansnet_core.vhost.backend import FROM_GUEST, TO_GUEST, VhostUserBackend
+from sansnet_core.vhost.faults import Fault, VhostViolation
+from sansnet_core.vhost.orders import (
+    CloseFds,
+    MapLog,
+    MapMemory,
+    SetCall,
+    SetError,
+    SetKick,
+    StartRing,
+    StopRing,
+    VhostOrder,
+)
+from sansnet_core.vhost.vring import LARGEST_FRAME, RingFromGuest, RingToGuest
+
+__all__ = [
+    "FROM_GUEST",
+    "LARGEST_FRAME",
+    "TO_GUEST",
+    "CloseFds",
+    "Fault",
+    "MapLog",
+    "MapMemory",
+    "RingFromGuest",
+    "RingToGuest",
+    "SetCall",
+    "SetError",
+    "SetKick",
+    "StartRing",
+    "StopRing",
+    "VhostOrder",
+    "VhostUserBackend",
+    "VhostViolation",
+]

@@ -1,0 +1,527 @@
+"""The back-end's side of a vhost-user connection: messages in, replies and orders out, rings kept.
+
+Theory of operation. The driver asks `wanted` how many bytes to read, reads no more (descriptors travel with the first
+byte of a message, and two messages in one read would mix theirs), and hands them to `receive`. A message that needs
+memory mapped leaves an order, and until `mapped` answers it nothing more is wanted. So messages are dealt with one
+after the other, and the front-end's reply comes when the work is done.
+
+Each descriptor that came in goes out again in exactly one order.
+
+A ring exists while it is *enabled* and *kicked*, which come in either order, and before that its size, its addresses
+and the features, which all may come again later: the ring is then made anew from what is known, and goes on where it
+was. It has three ways to its end: GET_VRING_BASE, a status of 0, the end of the connection.
+
+A violation leaves the back-end without rings and wanting nothing. The driver writes what replies there are, carries out
+the orders, and drops the connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from struct import Struct
+from typing import Final, NamedTuple, TypeAlias
+
+from sansnet_core.config import LinkConfig
+from sansnet_core.errors import UsageError
+from sansnet_core.vhost import features, messages
+from sansnet_core.vhost.faults import Fault, VhostViolation
+from sansnet_core.vhost.memory import DirtyLog, MappedRegion, MemoryTable, check_overlap
+from sansnet_core.vhost.messages import Header, Region, Request
+from sansnet_core.vhost.orders import (
+    CloseFds,
+    MapLog,
+    MapMemory,
+    SetCall,
+    SetError,
+    SetKick,
+    StartRing,
+    StopRing,
+    VhostOrder,
+)
+from sansnet_core.vhost.vring import LARGEST_FRAME, MAX_RING_SIZE, RingFromGuest, RingLayout, RingToGuest
+
+__all__ = ["FROM_GUEST", "MAX_SLOTS", "TO_GUEST", "VhostUserBackend"]
+
+TO_GUEST: Final = 0
+FROM_GUEST: Final = 1
+"""Indices of the rings (virtio 1.2, 5.1.2); the guest calls them receiveq and transmitq."""
+
+MAX_SLOTS: Final = 64
+"""Memory regions of CONFIGURE_MEM_SLOTS; each costs a descriptor."""
+_MAX_TABLE: Final = 8
+"""Memory regions of SET_MEM_TABLE: as many as one message has descriptors."""
+
+_RING_MASK: Final = 0xFF
+_NO_FD: Final = 0x100
+_NO_PAYLOAD: Final = Struct("")
+
+_Continuation: TypeAlias = Callable[[Sequence[memoryview]], bytes | None]
+
+
+class _RingState:
+    """What is known of one ring, whether it exists or not."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.addresses: tuple[int, int, int] | None = None
+        """Descriptors, used, available; of the front-end."""
+        self.log: int | None = None
+        self.base = 0
+        self.enabled = False
+        self.kicked = False
+
+
+class VhostUserBackend:
+    """One connection of a front-end.
+
+    Args:
+        fence: a full memory barrier, for the rings.
+        offered: features for the guest.
+
+    Attributes:
+        features: what the guest accepted; 0 before it did.
+        mtu: what the front-end says the guest's MTU is; None if it says nothing.
+        to_guest: the ring that takes frames, while it exists.
+        from_guest: the ring that has frames, while it exists.
+    """
+
+    def __init__(self, fence: Callable[[], None], offered: int = features.OFFERED) -> None:
+        self.features = 0
+        self.mtu: int | None = None
+        self.to_guest: RingToGuest | None = None
+        self.from_guest: RingFromGuest | None = None
+        self._dropped = 0
+        self._fence: Final = fence
+        self._offered: Final = offered
+        self._protocol = 0
+        self._status = 0
+        self._memory = MemoryTable()
+        self._log: DirtyLog | None = None
+        self._rings: Final = (_RingState(), _RingState())
+        self._header: Header | None = None
+        self._buffer = b""
+        self._fds: list[int] = []
+        self._continuation: _Continuation | None = None
+        self._expected: tuple[int, ...] = ()
+        self._closed = False
+        self._replies: list[bytes] = []
+        self._orders: list[VhostOrder] = []
+
+    # What the driver asks
+
+    def wanted(self) -> int:
+        """How many bytes to read next, at most; 0 while a mapping is awaited, and after the end."""
+        if self._closed or self._continuation is not None:
+            return 0
+        return (messages.HEADER_SIZE if self._header is None else self._header.size) - len(self._buffer)
+
+    def take_replies(self) -> list[bytes]:
+        """Whole messages for the front-end. Write them before anything else: it waits, and the guest with it."""
+        replies, self._replies = self._replies, []
+        return replies
+
+    def take_orders(self) -> list[VhostOrder]:
+        """What is to be done, in this order."""
+        orders, self._orders = self._orders, []
+        return orders
+
+    @property
+    def dropped(self) -> int:
+        """Frames for which no buffers of the guest would ever be large enough."""
+        return self._dropped + (0 if self.to_guest is None else self.to_guest.dropped)
+
+    def link_config(self, mtu: int) -> LinkConfig:
+        """What the guest's link can do, by the features that it accepted."""
+        return features.link_config(self.features, mtu=mtu, largest_frame=LARGEST_FRAME)
+
+    # What the driver tells
+
+    def receive(self, data: bytes, fds: Sequence[int] = ()) -> None:
+        """Bytes and descriptors from the front-end. Then take the outputs.
+
+        Raises:
+            VhostViolation: drop the connection, after the outputs are taken.
+            UsageError: these are more bytes than `wanted`, or none.
+        """
+        if not 0 < len(data) <= self.wanted():
+            raise UsageError("receive: not the bytes that were wanted")
+        self._fds += fds
+        self._buffer += data
+        self._guard(self._message)
+
+    def mapped(self, views: Sequence[memoryview]) -> None:
+        """What `MapMemory` or `MapLog` asked for, writable, of exactly the sizes. Then take the outputs.
+
+        The views may be released, and the files unmapped, when nothing refers to them any more.
+
+        Raises:
+            VhostViolation: as in `receive`.
+            UsageError: nothing of that kind was asked for.
+        """
+        continuation, self._continuation = self._continuation, None
+        if continuation is None or tuple(map(len, views)) != self._expected:
+            self._continuation = continuation
+            raise UsageError("mapped: not the views that were asked for")
+        self._guard(lambda: self._finish(continuation(views)))
+
+    def mapping_failed(self) -> None:
+        """What was asked for cannot be had. Then take the outputs.
+
+        Raises:
+            VhostViolation: always.
+            UsageError: nothing was asked for.
+        """
+        if self._continuation is None:
+            raise UsageError("mapping_failed: nothing was to be mapped")
+        self._guard(self._fail_mapping)
+
+    def close(self) -> None:
+        """The connection is over, or was violated. Then take the orders."""
+        self._closed = True
+        self._continuation = None
+        for index in range(len(self._rings)):
+            self._stop(index)
+        self._memory = MemoryTable()
+        self._log = None
+        self._close_fds()
+
+    # Messages
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except VhostViolation:
+            if self._header is not None:
+                self._acknowledge(1)
+            self.close()
+            raise
+
+    def _message(self) -> None:
+        if len(self._fds) > messages.MAX_FDS:
+            raise VhostViolation(Fault.FD_COUNT)
+        if self.wanted():
+            return
+        if self._header is None:
+            header = messages.parse_header(self._buffer)
+            self._header = header
+            self._buffer = b""
+            if header.size:
+                return
+        self._dispatch(self._header)
+
+    def _dispatch(self, header: Header) -> None:
+        rule = _RULES.get(header.request)
+        if rule is None or rule.protocol & ~self._protocol:
+            # Unknown, or not negotiated
+            self._close_fds()
+            self._acknowledge(1)
+            self._next_message()
+            return
+        if not rule.fds[0] <= len(self._fds) <= rule.fds[1]:
+            raise VhostViolation(Fault.FD_COUNT)
+        if rule.payload is None:
+            fields: tuple[int, ...] = ()
+        elif rule.payload.size == header.size:
+            fields = rule.payload.unpack(self._buffer)
+        else:
+            raise VhostViolation(Fault.PAYLOAD)
+        reply = rule.handle(self, *fields)
+        if self._continuation is None:
+            self._finish(reply)
+
+    def _finish(self, reply: bytes | None) -> None:
+        """The message has been dealt with."""
+        if reply is None:
+            self._acknowledge(0)
+        else:
+            assert self._header is not None
+            self._replies.append(messages.emit(self._header.request, reply))
+        self._close_fds()
+        self._next_message()
+
+    def _next_message(self) -> None:
+        self._header = None
+        self._buffer = b""
+
+    def _acknowledge(self, result: int) -> None:
+        """Answer a message that has no reply of its own, if the front-end waits for it.
+
+        Args:
+            result: 0 for success.
+        """
+        assert self._header is not None
+        if self._header.needs_reply and self._protocol & features.PROTOCOL_REPLY_ACK:
+            self._replies.append(messages.emit(self._header.request, messages.U64.pack(result)))
+
+    def _take_fds(self) -> tuple[int, ...]:
+        fds = tuple(self._fds)
+        self._fds.clear()
+        return fds
+
+    def _close_fds(self) -> None:
+        if self._fds:
+            self._orders.append(CloseFds(self._take_fds()))
+
+    def _fail_mapping(self) -> None:
+        raise VhostViolation(Fault.MAPPING)
+
+    # Features
+
+    def _get_features(self) -> bytes:
+        return messages.U64.pack(self._offered)
+
+    def _set_features(self, acked: int) -> None:
+        if acked & ~self._offered or not acked & features.VERSION_1:
+            raise VhostViolation(Fault.FEATURES)
+        self.features = acked
+        self._check_log(self._memory, self._log)
+        self._renew_all()
+
+    def _get_protocol_features(self) -> bytes:
+        return messages.U64.pack(features.PROTOCOL_OFFERED)
+
+    def _set_protocol_features(self, acked: int) -> None:
+        if acked & ~features.PROTOCOL_OFFERED:
+            raise VhostViolation(Fault.FEATURES)
+        self._protocol = acked
+
+    def _set_status(self, status: int) -> None:
+        if status > 0xFF:
+            raise VhostViolation(Fault.STATUS)
+        self._status = status
+        if not status:
+            for index in range(len(self._rings)):
+                self._stop(index)
+
+    def _get_status(self) -> bytes:
+        return messages.U64.pack(self._status)
+
+    def _set_mtu(self, mtu: int) -> None:
+        if not 68 <= mtu <= 65535:
+            raise VhostViolation(Fault.MTU)
+        self.mtu = mtu
+
+    def _ignore(self, *_: int) -> None:
+        pass
+
+    # Memory
+
+    def _get_max_slots(self) -> bytes:
+        return messages.U64.pack(MAX_SLOTS)
+
+    def _set_memory(self) -> None:
+        regions = messages.parse_regions(self._buffer)
+        if len(regions) > _MAX_TABLE:
+            raise VhostViolation(Fault.REGION_COUNT)
+        self._map_regions(regions, ())
+
+    def _add_region(self) -> None:
+        mapped = self._memory.mapped
+        if len(mapped) >= MAX_SLOTS:
+            raise VhostViolation(Fault.REGION_COUNT)
+        self._map_regions((messages.parse_region(self._buffer),), mapped)
+
+    def _map_regions(self, regions: tuple[Region, ...], kept: tuple[MappedRegion, ...]) -> None:
+        """Ask for new regions, to be the memory together with those that stay."""
+        if len(self._fds) != len(regions):
+            raise VhostViolation(Fault.FD_COUNT)
+        check_overlap([*regions, *(entry.region for entry in kept)])
+
+        def use(views: Sequence[memoryview]) -> None:
+            self._use_memory(MemoryTable((*map(MappedRegion, regions, views), *kept)))
+
+        self._orders.append(MapMemory(regions, self._take_fds()))
+        self._await(tuple(region.size for region in regions), use)
+
+    def _remove_region(self) -> None:
+        # The offset is not compared: QEMU sends 0
+        wanted = messages.parse_region(self._buffer)
+        mapped = self._memory.mapped
+        kept = tuple(entry for entry in mapped if entry.region[:3] != wanted[:3])
+        if len(kept) == len(mapped):
+            raise VhostViolation(Fault.REGION_UNKNOWN)
+        self._use_memory(MemoryTable(kept))
+
+    def _use_memory(self, memory: MemoryTable) -> None:
+        self._check_log(memory, self._log)
+        self._memory = memory
+        self._renew_all()
+
+    def _await(self, sizes: tuple[int, ...], use: _Continuation) -> None:
+        self._expected = sizes
+        self._continuation = use
+
+    # The dirty log
+
+    def _set_log(self, size: int, offset: int) -> None:
+        if not size or size + offset >= 1 << 64:
+            raise VhostViolation(Fault.LOG_RANGE)
+
+        def use(views: Sequence[memoryview]) -> bytes:
+            log = DirtyLog(views[0])
+            self._check_log(self._memory, log)
+            self._log = log
+            self._renew_all()
+            return messages.U64.pack(0)
+
+        (fd,) = self._take_fds()
+        self._orders.append(MapLog(fd, size, offset))
+        self._await((size,), use)
+
+    def _check_log(self, memory: MemoryTable, log: DirtyLog | None) -> None:
+        if log is not None and self.features & features.LOG_ALL:
+            log.check(memory.end)
+
+    # Rings
+
+    def _ring(self, index: int) -> _RingState:
+        if index >= len(self._rings):
+            raise VhostViolation(Fault.RING_INDEX)
+        return self._rings[index]
+
+    def _set_ring_size(self, index: int, size: int) -> None:
+        ring = self._ring(index)
+        if not 0 < size <= MAX_RING_SIZE or size & (size - 1):
+            raise VhostViolation(Fault.RING_SIZE)
+        ring.size = size
+        self._renew(index)
+
+    def _set_ring_addresses(
+        self, index: int, flags: int, descriptors: int, used: int, available: int, log: int
+    ) -> None:
+        ring = self._ring(index)
+        ring.addresses = (descriptors, used, available)
+        ring.log = log if flags & messages.RING_LOGGED else None
+        self._renew(index)
+
+    def _set_ring_base(self, index: int, base: int) -> None:
+        ring = self._ring(index)
+        self._forget(index)
+        ring.base = base & 0xFFFF
+        self._renew(index)
+
+    def _get_ring_base(self, index: int, _: int) -> bytes:
+        ring = self._ring(index)
+        self._stop(index)
+        return messages.RING_STATE.pack(index, ring.base)
+
+    def _enable_ring(self, index: int, enabled: int) -> None:
+        self._ring(index).enabled = bool(enabled)
+        self._renew(index)
+
+    def _set_kick(self, word: int) -> None:
+        index, fd = self._ring_fd(word)
+        if fd is None:
+            raise VhostViolation(Fault.RING_POLLED)
+        self._orders.append(SetKick(index, fd))
+        self._rings[index].kicked = True
+        self._renew(index)
+
+    def _set_call(self, word: int) -> None:
+        self._orders.append(SetCall(*self._ring_fd(word)))
+
+    def _set_error(self, word: int) -> None:
+        self._orders.append(SetError(*self._ring_fd(word)))
+
+    def _ring_fd(self, word: int) -> tuple[int, int | None]:
+        index = word & _RING_MASK
+        self._ring(index)
+        if len(self._fds) != (not word & _NO_FD):
+            raise VhostViolation(Fault.FD_COUNT)
+        return index, next(iter(self._take_fds()), None)
+
+    def _renew_all(self) -> None:
+        for index in range(len(self._rings)):
+            self._renew(index)
+
+    def _renew(self, index: int) -> None:
+        """Make the ring from what is known now, if it is to exist."""
+        existed = self._forget(index)
+        ring = self._rings[index]
+        # Without this feature rings are enabled from the start
+        enabled = ring.enabled or bool(self.features and not self.features & features.PROTOCOL_FEATURES)
+        if not (ring.kicked and enabled):
+            if existed:
+                self._orders.append(StopRing(index))
+            return
+        if not ring.size or ring.addresses is None or not self.features:
+            raise VhostViolation(Fault.RING_SETUP)
+        layout = RingLayout(ring.size, *ring.addresses, ring.log)
+        log = self._log if self.features & features.LOG_ALL else None
+        if index == TO_GUEST:
+            self.to_guest = RingToGuest(self._memory, layout, self.features, log, ring.base, self._fence)
+        else:
+            self.from_guest = RingFromGuest(self._memory, layout, self.features, log, ring.base, self._fence)
+        self._orders.append(StartRing(index))
+
+    def _forget(self, index: int) -> bool:
+        """Let the ring go, but remember where it was.
+
+        Returns:
+            Whether there was one.
+        """
+        vring = self.to_guest if index == TO_GUEST else self.from_guest
+        if vring is None:
+            return False
+        self._rings[index].base = vring.base
+        if index == TO_GUEST:
+            self._dropped = self.dropped
+            self.to_guest = None
+        else:
+            self.from_guest = None
+        return True
+
+    def _stop(self, index: int) -> None:
+        """The ring is over until the next kick descriptor comes."""
+        if self._forget(index):
+            self._orders.append(StopRing(index))
+        self._rings[index].kicked = False
+
+
+class _Rule(NamedTuple):
+    """How one request is dealt with.
+
+    Attributes:
+        handle: called with the back-end and the payload's fields; returns the payload of a reply of its own, or None.
+        payload: of exactly this size; None if the handler reads it, or nobody does.
+        fds: fewest and most descriptors.
+        protocol: the features of the protocol without which the request does not exist.
+    """
+
+    handle: Callable[..., bytes | None]
+    payload: Struct | None = _NO_PAYLOAD
+    fds: tuple[int, int] = (0, 0)
+    protocol: int = 0
+
+
+_SLOTS: Final = features.PROTOCOL_CONFIGURE_MEM_SLOTS
+_STATUS: Final = features.PROTOCOL_STATUS
+_B = VhostUserBackend
+_RULES: Final[dict[int, _Rule]] = {
+    Request.GET_FEATURES: _Rule(_B._get_features),
+    Request.SET_FEATURES: _Rule(_B._set_features, messages.U64),
+    Request.SET_OWNER: _Rule(_B._ignore),
+    Request.RESET_OWNER: _Rule(_B._ignore),
+    Request.SET_MEM_TABLE: _Rule(_B._set_memory, None, (0, messages.MAX_FDS)),
+    Request.SET_LOG_BASE: _Rule(_B._set_log, messages.LOG_LOCATION, (1, 1), features.PROTOCOL_LOG_SHMFD),
+    # Somebody who reads the log needs no waking: it is read when all rings have stopped
+    Request.SET_LOG_FD: _Rule(_B._ignore, None, (0, 1)),
+    Request.SET_VRING_NUM: _Rule(_B._set_ring_size, messages.RING_STATE),
+    Request.SET_VRING_ADDR: _Rule(_B._set_ring_addresses, messages.RING_ADDRESSES),
+    Request.SET_VRING_BASE: _Rule(_B._set_ring_base, messages.RING_STATE),
+    Request.GET_VRING_BASE: _Rule(_B._get_ring_base, messages.RING_STATE),
+    Request.SET_VRING_KICK: _Rule(_B._set_kick, messages.U64, (0, 1)),
+    Request.SET_VRING_CALL: _Rule(_B._set_call, messages.U64, (0, 1)),
+    Request.SET_VRING_ERR: _Rule(_B._set_error, messages.U64, (0, 1)),
+    Request.GET_PROTOCOL_FEATURES: _Rule(_B._get_protocol_features),
+    Request.SET_PROTOCOL_FEATURES: _Rule(_B._set_protocol_features, messages.U64),
+    Request.SET_VRING_ENABLE: _Rule(_B._enable_ring, messages.RING_STATE),
+    # The network announces itself to the guest; the guest's own announcement has nobody to hear it
+    Request.SEND_RARP: _Rule(_B._ignore, messages.U64, (0, 0), features.PROTOCOL_RARP),
+    Request.NET_SET_MTU: _Rule(_B._set_mtu, messages.U64, (0, 0), features.PROTOCOL_NET_MTU),
+    Request.GET_MAX_MEM_SLOTS: _Rule(_B._get_max_slots, _NO_PAYLOAD, (0, 0), _SLOTS),
+    Request.ADD_MEM_REG: _Rule(_B._add_region, None, (1, 1), _SLOTS),
+    Request.REM_MEM_REG: _Rule(_B._remove_region, None, (0, 1), _SLOTS),
+    Request.SET_STATUS: _Rule(_B._set_status, messages.U64, (0, 0), _STATUS),
+    Request.GET_STATUS: _Rule(_B._get_status, _NO_PAYLOAD, (0, 0), _STATUS),
+}

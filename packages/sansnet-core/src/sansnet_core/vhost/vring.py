@@ -1,0 +1,348 @@
+"""Split virtqueues (virtio 1.2, 2.7) of a network device, in memory that the guest changes while we read it.
+
+Theory of operation. The guest makes chains of buffers available by writing their heads into the available ring and
+then moving its index; the device gives each back by an element of the used ring and then moving that one's index.
+Indices run modulo 65536, places in the rings modulo their size. `_next` is the next chain to take, `_seen` how far the
+guest's index was when last read, so that `_next`, `_seen` and `_next + size` follow each other in this order. `_used`
+is our own index; the guest's copy of it is written and never read again.
+
+Whatever the guest may change is read once, into Python's integers, and checked there. A frame is copied out whole
+before anybody looks at it. All buffers of a frame to the guest are found before the first byte is written.
+
+Both sides write, then look what the other one wrote: indices against the wish to be notified. Between the two there
+has to be a fence, which the driver brings. All other stores only need to stay in order: they do on x86-64, whose byte
+order the casts below assume, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from struct import Struct
+from typing import Final, NamedTuple, TypeAlias
+
+from sansnet_core.actions import Frame
+from sansnet_core.vhost import features
+from sansnet_core.vhost.faults import Fault, VhostViolation
+from sansnet_core.vhost.memory import DirtyLog, MemoryTable
+from sansnet_core.wire import virtio_net
+
+__all__ = ["LARGEST_FRAME", "MAX_RING_SIZE", "RingFromGuest", "RingLayout", "RingToGuest", "Vring"]
+
+LARGEST_FRAME: Final = 65535 + 14
+"""Most bytes of one frame, without the `virtio_net_hdr`: the largest IP packet and its Ethernet header."""
+
+MAX_RING_SIZE: Final = 32768
+
+_BATCH_BYTES: Final = 1 << 20
+"""Most bytes of one batch from the guest: what the host's sockets may have to be handed at once."""
+
+_DESCRIPTOR: Final = Struct("<QIHH")
+"""Guest-physical address, length, flags, index of the next one."""
+_DESCRIPTOR_SIZE: Final = 16
+_NEXT: Final = 1
+_WRITE: Final = 2
+_INDIRECT: Final = 4
+_MAX_CHAIN: Final = 1024
+"""Most descriptors of a chain, and of an indirect table, as in QEMU: it bounds the work for one frame."""
+
+_NO_INTERRUPT: Final = 1
+_BUFFERS: Final = Struct("<H")
+
+_Segments: TypeAlias = list[tuple[int, memoryview]]
+"""Guest-physical addresses and the bytes there."""
+
+
+class RingLayout(NamedTuple):
+    """Where a ring is.
+
+    Attributes:
+        size: how many descriptors; a power of two.
+        descriptors, used, available: addresses of the front-end.
+        log: guest-physical address of the used ring for the dirty log; None if writes to it are not logged.
+    """
+
+    size: int
+    descriptors: int
+    used: int
+    available: int
+    log: int | None
+
+
+class Vring:
+    """What both directions share.
+
+    Args:
+        memory: the guest's.
+        layout: where the ring is in it.
+        acked: the features that the guest accepted.
+        log: where writes to the guest's memory are noted; None if nobody wants to know.
+        base: index of the first chain to take.
+        fence: a full memory barrier.
+
+    Attributes:
+        broken: the ring was violated, and does nothing any more.
+
+    Raises:
+        VhostViolation: RING_ADDRESS or LOG_RANGE.
+    """
+
+    _direction: int
+    """What `_WRITE` is in the flags of its buffers."""
+
+    def __init__(
+        self,
+        memory: MemoryTable,
+        layout: RingLayout,
+        acked: int,
+        log: DirtyLog | None,
+        base: int,
+        fence: Callable[[], None],
+    ) -> None:
+        self.broken = False
+        size = layout.size
+        self._size: Final = size
+        self._memory: Final = memory
+        self._log: Final = log
+        self._used_log: Final = layout.log
+        self._fence: Final = fence
+        self._event_idx: Final = bool(acked & features.EVENT_IDX)
+        self._indirect: Final = bool(acked & features.INDIRECT_DESC)
+        self._mergeable: Final = bool(acked & features.MRG_RXBUF)
+        used = memory.resolve_user(layout.used, 6 + 8 * size, 4)
+        self._descriptors: Final = memory.resolve_user(layout.descriptors, _DESCRIPTOR_SIZE * size, 16)
+        # Flags, index, heads, used_event. A cast reads and writes an element at once; struct's "<H" goes byte by byte.
+        self._available: Final = memory.resolve_user(layout.available, 6 + 2 * size, 2).cast("H")
+        self._used_index: Final = used[:4].cast("H")
+        self._elements: Final = used[4:-2].cast("Q")
+        self._available_event: Final = used[-2:].cast("H")
+        if log is not None and layout.log is not None:
+            log.check(layout.log + len(used))
+        self._next = self._seen = base
+        self._used = self._used_index[1]
+        self._signalled: int | None = None
+
+    @property
+    def base(self) -> int:
+        """Index of the next chain to take: where the ring goes on after it was stopped."""
+        return self._next
+
+    def must_notify(self) -> bool:
+        """Whether the guest wants to know of what was used since this was last asked. Ask once for each batch.
+
+        The first answer is always yes: somebody before us may have used buffers and not said so.
+        """
+        old, new = self._signalled, self._used
+        self._signalled = new
+        if old is None:
+            return True
+        if new == old:
+            return False
+        self._fence()
+        if self._event_idx:
+            return (new - self._available[2 + self._size] - 1) & 0xFFFF < (new - old) & 0xFFFF
+        return not self._available[0] & _NO_INTERRUPT
+
+    def _look(self, position: int) -> bool:
+        """Whether there are chains from `position` on. If not, the guest is asked to kick when there are."""
+        seen = self._available[1]
+        if seen == position and self._event_idx:
+            self._available_event[0] = position
+            self._mark_used(4 + 8 * self._size, 2)
+            self._fence()
+            seen = self._available[1]
+        if (seen - position & 0xFFFF) + (position - self._next & 0xFFFF) > self._size:
+            raise VhostViolation(Fault.AVAILABLE_INDEX)
+        self._seen = seen
+        return seen != position
+
+    def _head(self, position: int) -> int:
+        return self._available[2 + position % self._size]
+
+    def _walk(self, head: int) -> _Segments:
+        """The buffers of a chain; those without bytes are left out."""
+        resolve, direction = self._memory.resolve, self._direction
+        table: memoryview | bytes = self._descriptors
+        count = self._size
+        nested = False
+        index = head
+        left = min(count, _MAX_CHAIN)
+        segments: _Segments = []
+        while True:
+            if index >= count:
+                raise VhostViolation(Fault.CHAIN_INDEX)
+            address, length, flags, following = _DESCRIPTOR.unpack_from(table, index * _DESCRIPTOR_SIZE)
+            if flags & _INDIRECT:
+                # Plain descriptors may come before one with a table (virtio 1.2, 2.7.5.3.2), but nothing behind it.
+                count, rest = divmod(length, _DESCRIPTOR_SIZE)
+                if nested or not self._indirect or flags & _NEXT or rest or not 0 < count <= _MAX_CHAIN:
+                    raise VhostViolation(Fault.CHAIN_INDIRECT)
+                table = bytes(resolve(address, length))
+                nested = True
+                index = 0
+                left = count
+                continue
+            if not left:
+                raise VhostViolation(Fault.CHAIN_LOOP)
+            left -= 1
+            if flags & _WRITE != direction:
+                raise VhostViolation(Fault.CHAIN_DIRECTION)
+            if length:
+                segments.append((address, resolve(address, length)))
+            if not flags & _NEXT:
+                return segments
+            index = following
+
+    def _complete(self, head: int, length: int) -> None:
+        """Give a chain back, of which `length` bytes were written; the guest sees it after `_publish`."""
+        place = self._used % self._size
+        self._elements[place] = head | length << 32
+        self._used = self._used + 1 & 0xFFFF
+        self._mark_used(4 + 8 * place, 8)
+
+    def _publish(self) -> None:
+        self._used_index[1] = self._used
+        self._mark_used(2, 2)
+
+    def _mark_used(self, offset: int, length: int) -> None:
+        if self._log is not None and self._used_log is not None:
+            self._log.mark(self._used_log + offset, length)
+
+
+class RingFromGuest(Vring):
+    """The guest's transmit queue."""
+
+    _direction = 0
+
+    def take_frames(self, limit: int) -> list[bytes]:
+        """Take what the guest sent, each frame behind its `virtio_net_hdr`.
+
+        A frame of more than `LARGEST_FRAME` bytes is cut off one byte later: the network will count it as too large.
+
+        Args:
+            limit: most frames to take. If there are fewer, and not a mebibyte of them, the guest kicks for the next.
+
+        Raises:
+            VhostViolation: the guest's fault.
+        """
+        if self.broken:
+            return []
+        try:
+            return self._take(limit)
+        except VhostViolation:
+            self.broken = True
+            raise
+
+    def _take(self, limit: int) -> list[bytes]:
+        frames: list[bytes] = []
+        budget = _BATCH_BYTES
+        while len(frames) < limit and budget > 0:
+            position = self._next
+            if position == self._seen and not self._look(position):
+                break
+            head = self._head(position)
+            room = virtio_net.HEADER_SIZE + LARGEST_FRAME + 1
+            pieces = []
+            for _, view in self._walk(head):
+                piece = view[:room]
+                pieces.append(piece)
+                room -= len(piece)
+            frame = b"".join(pieces)
+            frames.append(frame)
+            budget -= len(frame)
+            self._next = position + 1 & 0xFFFF
+            self._complete(head, 0)
+        if frames:
+            self._publish()
+        return frames
+
+
+class RingToGuest(Vring):
+    """The guest's receive queue.
+
+    Attributes:
+        dropped: frames for which no buffer, or not even all buffers together, would ever be large enough.
+    """
+
+    _direction = _WRITE
+    dropped = 0
+
+    def put_frames(self, frames: Sequence[Frame]) -> int:
+        """Give the guest frames, each behind its `virtio_net_hdr`, until there are no buffers.
+
+        Returns:
+            How many of them are done with, whether given or dropped. If not all, the guest kicks when it has made
+            buffers available.
+
+        Raises:
+            VhostViolation: the guest's fault.
+        """
+        if self.broken:
+            return 0
+        try:
+            return self._put(frames)
+        except VhostViolation:
+            self.broken = True
+            raise
+
+    def _put(self, frames: Sequence[Frame]) -> int:
+        done = 0
+        used = self._used
+        for frame in frames:
+            # 2 us for 64 KiB, less than it takes to find the ends of two pieces in all buffers
+            data = b"".join(frame) if type(frame) is tuple else bytes(frame)  # type: ignore[arg-type]
+            chains = self._find(len(data))
+            if chains is None:
+                break
+            if chains:
+                self._fill(chains, data)
+            else:
+                self.dropped += 1
+            done += 1
+        if used != self._used:
+            self._publish()
+        return done
+
+    def _find(self, size: int) -> list[tuple[int, _Segments]] | None:
+        """Take chains with room for `size` bytes, or none at all.
+
+        Returns:
+            None while there are too few buffers. An empty list if the frame is to be dropped.
+        """
+        position = self._next
+        room = 0
+        chains: list[tuple[int, _Segments]] = []
+        empty: list[int] = []
+        while room < size:
+            if position == self._seen and not self._look(position):
+                return [] if position - self._next & 0xFFFF == self._size else None
+            head = self._head(position)
+            segments = self._walk(head)
+            position = position + 1 & 0xFFFF
+            capacity = sum(len(view) for _, view in segments)
+            if not capacity:
+                empty.append(head)
+            elif capacity < size and not self._mergeable:
+                return []
+            else:
+                chains.append((head, segments))
+                room += capacity
+        self._next = position
+        for head in empty:  # they cannot be one of the buffers of a frame
+            self._complete(head, 0)
+        return chains
+
+    def _fill(self, chains: list[tuple[int, _Segments]], data: bytes) -> None:
+        """Write a frame into chains that have room for it."""
+        rest = memoryview(data[:10] + _BUFFERS.pack(len(chains)) + data[12:])
+        for head, segments in chains:
+            before = len(rest)
+            for address, view in segments:
+                piece = rest[: len(view)]
+                length = len(piece)
+                if not length:
+                    break
+                view[:length] = piece
+                rest = rest[length:]
+                if self._log is not None:
+                    self._log.mark(address, length)
+            self._complete(head, before - len(rest))

@@ -1,0 +1,386 @@
+"""The network card of a virtual machine over vhost-user: `sansnet_core.vhost` with descriptors and mappings.
+
+Theory of operation. One epoll set of the link's own holds the connection and the kick descriptors of the rings that
+run. Its descriptor is what the driver waits for; it is only ever readable, so that the link has to be told what is
+wanted (`want`) instead of being asked for EPOLLOUT. Where a ring has to be looked at again, with no kick to come for
+that, the link kicks itself: the descriptor is the guest's, but a kick too many means nothing.
+
+The connection is served before the rings, for the front-end, and the guest with it, stands still until it is answered.
+Views of the guest's memory are held by the back-end alone. When it lets them go the memory is unmapped. An exception
+keeps what its traceback leads to, so a violation is stripped of its own before `LinkClosed` is raised.
+
+A front-end may cut its file short under our mapping, and the next access would be a SIGBUS: only a seal can forbid it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import mmap
+import os
+import platform
+import select
+import socket
+import stat
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from threading import Lock
+from typing import Final, NoReturn
+
+import trio
+
+from sansnet_core import Frame, LinkConfig, UsageError
+from sansnet_core.vhost import (
+    FROM_GUEST,
+    TO_GUEST,
+    MapLog,
+    MapMemory,
+    SetCall,
+    SetError,
+    SetKick,
+    StartRing,
+    StopRing,
+    VhostOrder,
+    VhostUserBackend,
+    VhostViolation,
+)
+from sansnet_trio.links import LinkClosed
+
+__all__ = ["VhostUserLink"]
+
+_logger: Final = logging.getLogger(__name__)
+
+_MAX_FDS: Final = 8
+_MAX_MESSAGES: Final = 64
+"""Reads from the connection before the rings get their turn."""
+
+_ANCILLARY: Final = socket.CMSG_SPACE(_MAX_FDS * array("i").itemsize)
+_EVENT: Final = (1).to_bytes(8, "little")
+
+
+class VhostUserLink:
+    """A link over a connection of a front-end, as QEMU's `-netdev vhost-user` makes one.
+
+    Args:
+        connection: a UNIX stream socket; closed with the link.
+        mtu: of the guest's IP packets, in bytes, unless the front-end names one.
+
+    Raises:
+        UsageError: this is not an x86-64, whose order of memory accesses the rings rely on.
+    """
+
+    def __init__(self, connection: socket.socket, *, mtu: int = 1500) -> None:
+        if platform.machine() != "x86_64":
+            raise UsageError("vhost-user works on x86-64 only")
+        connection.setblocking(False)
+        self._connection = connection
+        self._mtu = mtu
+        self._backend = VhostUserBackend(_make_fence())
+        self._epoll = select.epoll()
+        self._kicks: list[int | None] = [None, None]
+        self._calls: list[int | None] = [None, None]
+        self._errors: list[int | None] = [None, None]
+        self._wanted = [False, True]
+        """Of each ring: whether its kicks are of interest."""
+        self._running = [False, False]
+        self._watched: set[int] = set()
+        self._watch()
+        self._agreed: LinkConfig | None = None
+        self._lost = 0
+        self._closed = False
+
+    @property
+    def config(self) -> LinkConfig:
+        """See `Link`. It is final when `wait_started` has returned: a guest that wants another one is cut off."""
+        return self._backend.link_config(self._backend.mtu or self._mtu)
+
+    @property
+    def dropped(self) -> int:
+        """See `Link`. Frames for which the guest has no driver are among them."""
+        return self._lost + self._backend.dropped
+
+    async def wait_started(self) -> None:
+        """Serve the front-end until the guest's driver runs, and it is known what it accepts. Returns at once if so.
+
+        Raises:
+            LinkClosed: it went away, or violated the protocol.
+        """
+        while self._backend.from_guest is None or self._backend.to_guest is None:
+            await trio.lowlevel.wait_readable(self._epoll.fileno())
+            self._serve(FROM_GUEST)
+        self._agreed = self.config
+        _signal(self._kicks[FROM_GUEST])  # for those that were taken notice of here
+
+    def fileno(self) -> int:
+        """See `Link`: readable when there is anything to do; never writable."""
+        return self._epoll.fileno()
+
+    def want(self, *, frames: bool, room: bool) -> int:
+        """Say what the driver waits for: frames from the guest, or room for some to it.
+
+        Returns:
+            What to ask epoll for.
+        """
+        self._wanted[FROM_GUEST] = frames
+        self._wanted[TO_GUEST] = room
+        self._watch()
+        return select.EPOLLIN
+
+    def read_frames(self, limit: int) -> Sequence[bytes]:
+        """See `Link`."""
+        self._serve(FROM_GUEST)
+        ring = self._backend.from_guest
+        if ring is None:
+            return []
+        violation = None
+        try:
+            frames = ring.take_frames(limit)
+            notify = bool(frames) and ring.must_notify()
+        except VhostViolation as error:
+            violation = error.with_traceback(None)
+        if violation is not None:
+            del ring
+            self._violated(violation, FROM_GUEST)
+        if notify:
+            _signal(self._calls[FROM_GUEST])
+        if frames:
+            # Only a ring that was found empty asks for kicks, so look again until it is
+            _signal(self._kicks[FROM_GUEST])
+        return frames
+
+    def write_frames(self, frames: Sequence[Frame]) -> int:
+        """See `Link`."""
+        if self._wanted[TO_GUEST] or self._closed:
+            self._serve(TO_GUEST)
+        ring = self._backend.to_guest
+        if ring is None:
+            self._lost += len(frames)
+            return len(frames)
+        violation = None
+        try:
+            done = ring.put_frames(frames)
+            notify = done > 0 and ring.must_notify()
+        except VhostViolation as error:
+            violation = error.with_traceback(None)
+        if violation is not None:
+            del ring
+            self._violated(violation, TO_GUEST)
+        if notify:
+            _signal(self._calls[TO_GUEST])
+        return done
+
+    def close(self) -> None:
+        """See `Link`. The guest's memory is unmapped."""
+        if self._closed:
+            return
+        self._closed = True
+        self._running = [False, False]
+        self._backend.close()
+        self._carry_out()
+        self._epoll.close()
+        for fds in (self._kicks, self._calls, self._errors):
+            for fd in fds:
+                if fd is not None:
+                    os.close(fd)
+        self._connection.close()
+
+    # The connection
+
+    def _serve(self, ring: int) -> None:
+        """Answer the front-end, and take notice of the kicks of one ring, which is to be worked on next."""
+        if self._closed:
+            raise LinkClosed("the front-end is gone")
+        ready = {fd for fd, _ in self._epoll.poll(0, 4)}
+        if self._connection.fileno() in ready:
+            self._serve_connection()
+        kick = self._kicks[ring]
+        if kick in ready and kick in self._watched:  # it may have been another one's before
+            self._drain(kick)
+
+    def _drain(self, kick: int) -> None:
+        try:
+            count = len(os.read(kick, len(_EVENT)))
+        except BlockingIOError:
+            return
+        except OSError:
+            count = 0
+        if count != len(_EVENT):
+            self._drop("vhost-user: a kick descriptor is no eventfd")
+
+    def _serve_connection(self) -> None:
+        backend = self._backend
+        for _ in range(_MAX_MESSAGES):
+            try:
+                data, ancillary, flags, _ = self._connection.recvmsg(
+                    backend.wanted(), _ANCILLARY, socket.MSG_CMSG_CLOEXEC
+                )
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._drop(f"the front-end is gone: {error.strerror}")
+            fds = array("i")
+            for _, _, content in ancillary:  # SCM_RIGHTS: nothing else was asked for
+                fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+            if not data or flags & socket.MSG_CTRUNC:
+                _close(fds)
+                self._drop("the front-end sent too many descriptors" if data else "the front-end is gone")
+            violation = None
+            try:
+                backend.receive(data, fds)
+                self._carry_out()
+            except VhostViolation as error:
+                violation = error.with_traceback(None)
+            if violation is not None:
+                self._violated(violation)
+            self._reply()
+
+    def _reply(self) -> None:
+        for reply in self._backend.take_replies():
+            try:
+                sent = self._connection.send(reply, socket.MSG_NOSIGNAL)
+            except OSError:
+                sent = 0
+            if sent != len(reply):
+                self._drop("the front-end does not take its answers")
+
+    def _violated(self, violation: VhostViolation, *rings: int) -> NoReturn:
+        """Tell the front-end, and drop the connection."""
+        for ring in rings:
+            _signal(self._errors[ring])
+        with suppress(LinkClosed):
+            self._reply()
+        self._drop(f"vhost-user: {violation}")
+
+    def _drop(self, why: str) -> NoReturn:
+        self.close()
+        raise LinkClosed(why)
+
+    # Orders
+
+    def _carry_out(self) -> None:
+        """Carry out orders until there are none.
+
+        Raises:
+            VhostViolation: memory was not what it was said to be.
+        """
+        while orders := self._backend.take_orders():
+            for order in orders:
+                self._apply(order)
+
+    def _apply(self, order: VhostOrder) -> None:
+        match order:
+            case MapMemory(regions, fds):
+                self._map([(fd, region.size, region.offset) for fd, region in zip(fds, regions, strict=True)])
+            case MapLog(fd, size, offset):
+                self._map([(fd, size, offset)])
+            case SetKick(ring, fd):
+                old, self._kicks[ring] = self._kicks[ring], None
+                self._watch()
+                _close(() if old is None else (old,))
+                self._kicks[ring] = _unblock(fd)
+                self._watch()
+            case SetCall(ring, fd):
+                _replace(self._calls, ring, fd)
+            case SetError(ring, fd):
+                _replace(self._errors, ring, fd)
+            case StartRing(ring):
+                if not self._closed:
+                    self._start(ring)
+            case StopRing(ring):
+                self._running[ring] = False
+                self._watch()
+            case _:
+                _close(order.fds)
+
+    def _start(self, ring: int) -> None:
+        if self._agreed not in (None, self.config):
+            # The network was made for other ones. QEMU connects again (reconnect=1).
+            self._drop("the guest's driver accepts other offloads than the one before")
+        self._running[ring] = True
+        self._watch()
+        _signal(self._kicks[ring])
+
+    def _map(self, pieces: Sequence[tuple[int, int, int]]) -> None:
+        """Map pieces of files (descriptor, size, offset), and close the descriptors."""
+        try:
+            views = [_map_file(*piece) for piece in pieces]
+        except (OSError, OverflowError, ValueError) as error:
+            _logger.warning("vhost-user: cannot map the guest's memory: %s", error)
+            views = None
+        finally:
+            _close(fd for fd, _, _ in pieces)
+        if views is None:
+            self._backend.mapping_failed()
+        else:
+            self._backend.mapped(views)
+
+    def _watch(self) -> None:
+        """Bring the epoll set up to date."""
+        wanted = {self._connection.fileno()}
+        for kick, running, interest in zip(self._kicks, self._running, self._wanted, strict=True):
+            if kick is not None and running and interest:
+                wanted.add(kick)
+        for fd in self._watched - wanted:
+            self._epoll.unregister(fd)
+        self._watched &= wanted
+        for fd in wanted - self._watched:
+            try:
+                self._epoll.register(fd, select.EPOLLIN)
+            except OSError as error:
+                self._drop(f"vhost-user: a kick descriptor that cannot be waited for: {error.strerror}")
+            self._watched.add(fd)
+
+
+def _make_fence() -> Callable[[], None]:
+    """A full memory barrier: a lock is released and taken, which are locked instructions (0.2 us)."""
+    lock = Lock()
+    lock.acquire()
+
+    def fence() -> None:
+        lock.release()
+        lock.acquire()
+
+    return fence
+
+
+def _map_file(fd: int, size: int, offset: int) -> memoryview:
+    """Map from the start of the file, which needs no alignment of the offset.
+
+    Raises:
+        OSError, OverflowError, ValueError: this is no file, or it is too small.
+    """
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise ValueError("not a file")
+    try:
+        sealed = bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK)
+    except OSError:
+        sealed = False
+    if not sealed:
+        _logger.warning("vhost-user: the guest's memory is a file without a seal against shrinking; use memfd")
+    mapping = mmap.mmap(fd, offset + size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+    mapping.madvise(mmap.MADV_DONTDUMP)
+    return memoryview(mapping)[offset:]
+
+
+def _replace(fds: list[int | None], ring: int, fd: int | None) -> None:
+    old, fds[ring] = fds[ring], None if fd is None else _unblock(fd)
+    _close(() if old is None else (old,))
+
+
+def _unblock(fd: int) -> int:
+    with suppress(OSError):  # not one that can be read or written; it will be noticed there
+        os.set_blocking(fd, False)
+    return fd
+
+
+def _signal(fd: int | None) -> None:
+    """Write an eventfd, if there is one. One that is full says enough, and one that is something else nothing."""
+    if fd is not None:
+        with suppress(OSError):
+            os.write(fd, _EVENT)
+
+
+def _close(fds: Iterable[int]) -> None:
+    for fd in fds:
+        os.close(fd)
