@@ -54,8 +54,8 @@ class FrontEnd(Machine):
         return memoryview(self.mapping)[region.offset : region.offset + region.size]
 
     def send_message(self, request: int, payload: bytes = b"", fds: Sequence[int] = (), *, reply: bool = False) -> None:
-        """Send a message, and let nobody look at it yet."""
-        files = array("i", [self.files.get(fd, fd) for fd in fds])
+        """Send a message, and let nobody look at it yet; `fds` are names in `files`, or ~n for a descriptor n."""
+        files = array("i", [~fd if fd < 0 else self.files[fd] for fd in fds])
         self.socket.sendmsg(
             [emit(request, payload, reply=False, needs_reply=reply)],
             [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)] if fds else [],

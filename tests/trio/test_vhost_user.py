@@ -322,7 +322,7 @@ def test_memory_that_is_no_file(machine: FrontEnd) -> None:
 
 def test_memory_that_cannot_be_written(machine: FrontEnd) -> None:
     fd = os.open(f"/proc/self/fd/{machine.file}", os.O_RDONLY)
-    machine.send_message(Request.SET_MEM_TABLE, emit_regions((LOW,)), [fd])
+    machine.send_message(Request.SET_MEM_TABLE, emit_regions((LOW,)), [~fd])
     os.close(fd)
     assert closed(machine) == f"vhost-user: {Fault.MAPPING.value}"
 
@@ -337,7 +337,7 @@ def test_memory_that_can_be_taken_away_is_worth_a_warning(caplog: pytest.LogCapt
 def test_memory_on_a_disk_has_no_seals(machine: FrontEnd, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with (tmp_path / "memory").open("wb+") as file:
         file.truncate(LOW.size)
-        machine.request(Request.SET_MEM_TABLE, emit_regions((LOW,)), [file.fileno()])
+        machine.request(Request.SET_MEM_TABLE, emit_regions((LOW,)), [~file.fileno()])
     assert "without a seal against shrinking" in caplog.text
 
 
@@ -357,7 +357,7 @@ def test_a_kick_that_is_a_file(machine: FrontEnd) -> None:
 def test_a_kick_that_is_the_end_of_a_pipe(machine: FrontEnd) -> None:
     machine.start()
     read, write = os.pipe()
-    machine.send_message(Request.SET_VRING_KICK, pack("<Q", 1), [read])
+    machine.send_message(Request.SET_VRING_KICK, pack("<Q", 1), [~read])
     os.close(read)
     os.close(write)
     machine.replies()
@@ -368,7 +368,7 @@ def test_a_kick_that_cannot_be_read(machine: FrontEnd) -> None:
     machine.start()
     read, write = os.pipe()
     os.close(read)
-    machine.send_message(Request.SET_VRING_KICK, pack("<Q", 1), [write])
+    machine.send_message(Request.SET_VRING_KICK, pack("<Q", 1), [~write])
     os.close(write)
     machine.replies()
     assert "no eventfd" in closed_by_guest(machine)
@@ -384,7 +384,7 @@ def test_a_call_that_would_block_or_is_no_descriptor_of_that_kind(machine: Front
     os.set_blocking(write, True)
     path = os.open(f"/proc/self/fd/{machine.file}", os.O_PATH)
     for fd in (write, path):
-        machine.u64(Request.SET_VRING_CALL, 1, [fd])
+        machine.u64(Request.SET_VRING_CALL, 1, [~fd])
         machine.up.send(FRAME)
         assert machine.link.read_frames(64) == [FRAME]
     for fd in (read, write, path):
