@@ -77,7 +77,7 @@ def main() -> NoReturn:
             with contextlib.suppress(OSError):
                 stream.flush()
     if status < 0:
-        status = _die(-status)
+        status = _die(-status) if _was_typed(-status) else _SIGNALLED - status
     os._exit(status)
 
 
@@ -90,6 +90,17 @@ def _reserve_descriptors() -> None:
             os.open(os.devnull, os.O_RDWR)  # is given the lowest number that is free, and closed on exec
     if sys.stderr is None:  # print() would take stdout instead
         sys.stderr = os.fdopen(2, "w")
+
+
+def _was_typed(number: int) -> bool:
+    """Whether a signal that ended the command may be one of the terminal's, for all that runs there."""
+    if number not in (signal.SIGINT, signal.SIGQUIT):
+        return False
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:  # there is none
+        return False
 
 
 def _die(number: int) -> int:
