@@ -227,7 +227,8 @@ def test_many_connections_at_once(guest: Guest, lab: Lab, server: str) -> None:
 def test_ten_thousand_short_connections_leave_nothing_behind(lab: Lab, who: str) -> None:
     """`who` closes first.
 
-    The first half shows how much memory the connections need that are remembered for a while after their end.
+    The first half shows how much memory the connections need that are remembered for a while after their end; how many
+    those are depends on the machine's mood. A leak of all of the second half would be 12 MiB.
     """
 
     def serve(stream: socket.socket) -> None:
@@ -250,5 +251,5 @@ def test_ten_thousand_short_connections_leave_nothing_behind(lab: Lab, who: str)
         before = guest.resident()
         guest.call(lambda: use(port, 5000), timeout=120)
         assert eventually(lambda: guest.descriptors() <= idle, seconds=15)
-        assert guest.resident() - before < 3 * MEBIBYTE
+        assert guest.resident() - before < 7 * MEBIBYTE
         assert lab.host.shell("ss --no-header --tcp state established state close-wait").stdout == ""
