@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -104,11 +105,12 @@ def test_options_that_do_not_fit_together(lab: Lab, options: list[str]) -> None:
 
 
 @pytest.mark.parametrize("link", [False, True], ids=["missing", "dangling"])
-def test_a_host_without_a_resolv_conf(lab: Lab, link: bool) -> None:
+def test_a_host_without_a_resolv_conf(lab: Lab, link: bool, tmp_path: Path) -> None:
     # a copy of /etc, in a mount namespace of the test's own
-    script = "umount /etc/resolv.conf; cp -a /etc /tmp/etc; mount --bind /tmp/etc /etc; rm /etc/resolv.conf"
+    copy = shlex.quote(str(tmp_path))
+    script = f"umount /etc/resolv.conf; cp -a /etc {copy}; mount --bind {copy}/etc /etc; rm /etc/resolv.conf"
     make = "ln -s /run/nowhere.conf /etc/resolv.conf" if link else ":"
-    before = f"mount -t tmpfs none /tmp; {script}; {make}"
+    before = f"{script}; {make}"
     done = lab.sansnet(["-D", SERVER4], ["true"], before=before)
     assert done.returncode == 0
     assert done.stderr.count("\n") == 1
