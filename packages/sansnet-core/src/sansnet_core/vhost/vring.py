@@ -289,7 +289,7 @@ class RingToGuest(Vring):
         used = self._used
         for frame in frames:
             # 2 us for 64 KiB, less than it takes to find the ends of two pieces in all buffers
-            data = b"".join(frame) if type(frame) is tuple else bytes(frame)  # type: ignore[arg-type]
+            data = b"".join(frame) if isinstance(frame, tuple) else bytes(frame)
             chains = self._find(len(data))
             if chains is None:
                 break

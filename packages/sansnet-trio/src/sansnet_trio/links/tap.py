@@ -169,10 +169,10 @@ class Tap:
         done = 0
         for frame in frames:
             try:
-                if type(frame) is tuple:
+                if isinstance(frame, tuple):
                     os.writev(fd, frame)
                 else:
-                    write(fd, frame)  # type: ignore[arg-type]
+                    write(fd, frame)
             except BlockingIOError:
                 break
             except OSError as error:
