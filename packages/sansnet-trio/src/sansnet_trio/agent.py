@@ -29,6 +29,7 @@ from struct import Struct
 from typing import Final, NoReturn, Protocol, TypeAlias
 
 from sansnet_trio import syscalls
+from sansnet_trio.descriptors import receive_descriptors
 
 __all__ = ["Agent", "GuestSockets", "Socket"]
 
@@ -128,7 +129,7 @@ class Agent:
 
     def _fetch(self) -> tuple[tuple[int, int], int]:
         """Take the next answer: whose, and the number of the error if it is one."""
-        data, descriptors, _, _ = socket.recv_fds(self._channel, _REPLY.size, _BATCH, socket.MSG_CMSG_CLOEXEC)
+        data, descriptors = receive_descriptors(self._channel, _REPLY.size, _BATCH)
         if not data:  # somebody killed it
             raise BrokenPipeError(errno.EPIPE, "the process that makes sockets in the guest has ended")
         family, kind, code = _REPLY.unpack(data)

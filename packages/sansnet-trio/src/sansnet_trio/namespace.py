@@ -37,6 +37,7 @@ from sansnet_core.config import LinkConfig
 from sansnet_core.errors import SansnetError, UsageError
 from sansnet_trio import leftovers, syscalls
 from sansnet_trio.agent import Agent, Socket
+from sansnet_trio.descriptors import receive_descriptors
 from sansnet_trio.hostinfo import RESOLV_CONF, InterfaceAddress, Route
 from sansnet_trio.links.tap import open_tap
 
@@ -276,7 +277,7 @@ class Guest(Generic[T]):
         return message
 
     def _receive_ready(self) -> ReadyGuest[T]:
-        data, descriptors, _, _ = socket.recv_fds(self._channel, _MESSAGE_SIZE, 1)
+        data, descriptors = receive_descriptors(self._channel, _MESSAGE_SIZE, 1)
         if not data:
             raise EOFError
         message = pickle.loads(data)
