@@ -117,7 +117,7 @@ def test_a_specification_means_forwards(spec: str, expected: list[Forward]) -> N
 def test_what_means_nothing_is_quoted_in_one_sentence(spec: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words) as caught:
         parse(spec, TCP)
-    assert spec in str(caught.value) or "go together" in str(caught.value)
+    assert repr(spec) in str(caught.value) or "go together" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
