@@ -51,7 +51,7 @@ class Archive:
 
         Args:
             name: of that directory in the cache; if it is there, nothing is downloaded.
-            packages: their names. A pair is an empty package, and what the name of that begins with which it depends on.
+            packages: their names. A pair is an empty package and how the name of the one begins that it stands for.
         """
         made = CACHE / f"{self._suite}-{name}"
         if not made.exists():

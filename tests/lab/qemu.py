@@ -13,15 +13,15 @@ from typing import Final
 
 from tests.lab.debian import archive, codename
 
-__all__ = ["LINKS", "MEMORY", "NEW", "OLD", "VERSIONS", "Qemu", "can_reconnect", "find_qemu"]
+__all__ = ["MEMORY", "NEW", "OLD", "STREAM", "VHOST_USER", "Qemu", "find_qemu"]
 
 OLD: Final = "7.2"
 """The oldest version that is supported."""
 NEW: Final = "10"
 """This one or a newer one."""
-VERSIONS: Final = (OLD, NEW)
 
-LINKS: Final = ("stream", "vhost-user")
+STREAM: Final = "stream"
+VHOST_USER: Final = "vhost-user"
 
 MAC: Final = "52:54:00:12:34:56"
 MEMORY: Final = 128
@@ -64,23 +64,18 @@ class Qemu:
     def network(self, link: str, path: Path, *, reconnects: bool = False) -> list[str]:
         """A network card whose other end is a socket. With `reconnects` it tries again when that has gone."""
         # Version 7.2 crashes when a driver starts on vhost-user with MSI-X, under TCG.
-        vectors = ",vectors=0" if link == "vhost-user" and self.version < (8,) else ""
+        vectors = ",vectors=0" if link == VHOST_USER and self.version < (8,) else ""
         again = "" if not reconnects else ",reconnect-ms=100" if self.version >= (9, 2) else ",reconnect=1"
-        if link == "vhost-user":
+        if link == VHOST_USER:
             netdev = ["-chardev", f"socket,id=back,path={path}{again}", "-netdev", "vhost-user,id=net0,chardev=back"]
         else:
             netdev = ["-netdev", f"stream,id=net0,server=off,addr.type=unix,addr.path={path}{again}"]
         return [*netdev, "-device", f"virtio-net-pci,netdev=net0,mac={MAC},romfile={vectors}"]
 
 
-def can_reconnect(version: str, link: str) -> bool:
-    """Whether that QEMU connects again by itself when the other end of the link has gone."""
-    return link == "vhost-user" or version != OLD
-
-
 @cache
 def find_qemu(version: str) -> Qemu | None:
-    """A QEMU of a version of `VERSIONS`; None if there is none for this system.
+    """A QEMU of a version, `OLD` or `NEW`; None if there is none for this system.
 
     On Debian 12 there are both: its own, and the one of its backports, which runs from the cache.
     """

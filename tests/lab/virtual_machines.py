@@ -9,26 +9,21 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from tests.lab.console import Console
 from tests.lab.initramfs import DRIVER, Linux
 from tests.lab.laboratory import Lab
 from tests.lab.machines import INTERFACE, serving
 from tests.lab.namespaces import eventually, running
-from tests.lab.qemu import Qemu
+from tests.lab.qemu import VHOST_USER, Qemu
 from tests.lab.qmp import Qmp
 
-__all__ = ["Stable", "VirtualMachine", "serve_options"]
+__all__ = ["Kind", "Stable", "VirtualMachine"]
 
-READY_LINE: Final = re.compile("guest-is-ready\n")
+_READY: Final = re.compile("guest-is-ready\n")
 _BOOT_SECONDS: Final = 60.0
 _numbers: Final = itertools.count()
-
-
-def serve_options(link: str) -> tuple[str, ...]:
-    """What makes `sansnet serve` serve that link."""
-    return ("--vhost-user",) if link == "vhost-user" else ()
 
 
 class VirtualMachine:
@@ -56,6 +51,11 @@ class VirtualMachine:
         assert not check or done.returncode == 0, f"{script}: status {done.returncode}\n{done.stdout[-4000:]}"
         return done
 
+    def resume(self) -> None:
+        """Run, when all has come of the machine that it is to be."""
+        assert eventually(lambda: self.monitor.status() != "inmigrate")
+        self.monitor("cont")
+
     def load_driver(self) -> None:
         """Load the network card's driver."""
         self.shell(f"insmod {DRIVER}")
@@ -78,8 +78,20 @@ class VirtualMachine:
         )
 
 
+class Kind(NamedTuple):
+    """A kind of machine: an executable, and what its network card is linked by."""
+
+    qemu: Qemu
+    link: str
+
+    @property
+    def serve_options(self) -> tuple[str, ...]:
+        """What makes `sansnet serve` serve that link."""
+        return ("--vhost-user",) if self.link == VHOST_USER else ()
+
+
 class Stable:
-    """Machines, each a copy of one that has booted for its kind of network card.
+    """Machines, each a copy of one of its kind that has booted.
 
     Args:
         lab: where servers run.
@@ -89,29 +101,47 @@ class Stable:
     def __init__(self, lab: Lab, linux: Linux) -> None:
         self._lab = lab
         self._linux = linux
-        self._snapshots: dict[tuple[Qemu, str], Path] = {}
+        self._snapshots: dict[Kind, Path] = {}
 
     @contextmanager
-    def machine(self, qemu: Qemu, link: str, path: Path, *, reconnects: bool = False) -> Iterator[VirtualMachine]:
-        """A machine that runs, on a link to whoever listens on a path; its network card has no driver yet."""
-        snapshot = self._snapshots.get((qemu, link))
-        if snapshot is None:
-            snapshot = self._snapshots[qemu, link] = self._boot(qemu, link)
-        network = qemu.network(link, path, reconnects=reconnects)
-        with self._started(qemu, [*network, "-incoming", f"exec:cat {snapshot}"]) as machine:
-            assert eventually(lambda: machine.monitor.status() != "inmigrate")
-            machine.monitor("cont")
+    def served(self, kind: Kind, *options: str) -> Iterator[VirtualMachine]:
+        """A machine on a `sansnet serve` of its own, with addresses of both families."""
+        with serving(self._lab, *kind.serve_options, *options) as server, self.machine(kind, server.path) as machine:
+            machine.load_driver()
+            machine.configure()
             yield machine
 
-    def _boot(self, qemu: Qemu, link: str) -> Path:
-        snapshot = self._lab.directory / f"snapshot-{next(_numbers)}"
-        with serving(self._lab, *serve_options(link)) as server:
-            arguments = [*qemu.network(link, server.path), *qemu.kernel(*self._linux)]
-            with self._started(qemu, arguments) as machine:
-                machine.console.wait_for(READY_LINE, _BOOT_SECONDS)
-                machine.monitor("stop")
-                machine.monitor.migrate(f"exec:cat >{snapshot}")
-        return snapshot
+    @contextmanager
+    def machine(
+        self, kind: Kind, path: Path, *, reconnects: bool = False, incoming: str = ""
+    ) -> Iterator[VirtualMachine]:
+        """A machine on a link to whoever listens on a path; its network card has no driver yet, and it runs.
+
+        Args:
+            kind: of it.
+            path: of the socket.
+            reconnects: whether it connects again when whoever listens has gone.
+            incoming: where another machine will come from that it is to be; it is left to itself then.
+        """
+        network = kind.qemu.network(kind.link, path, reconnects=reconnects)
+        source = incoming or f"exec:cat {self._snapshot(kind)}"
+        with self._started(kind.qemu, [*network, "-incoming", source, "-S"]) as machine:
+            if not incoming:
+                machine.resume()
+            yield machine
+
+    def _snapshot(self, kind: Kind) -> Path:
+        """A file with the state of a machine that has booted."""
+        if kind not in self._snapshots:
+            made = self._lab.directory / f"snapshot-{next(_numbers)}"
+            with serving(self._lab, *kind.serve_options) as server:
+                arguments = [*kind.qemu.network(kind.link, server.path), *kind.qemu.kernel(*self._linux)]
+                with self._started(kind.qemu, arguments) as machine:
+                    machine.console.wait_for(_READY, _BOOT_SECONDS)
+                    machine.monitor("stop")
+                    machine.monitor.migrate(f"exec:cat >{made}")
+            self._snapshots[kind] = made
+        return self._snapshots[kind]
 
     @contextmanager
     def _started(self, qemu: Qemu, arguments: Sequence[str]) -> Iterator[VirtualMachine]:
