@@ -75,7 +75,7 @@ def _tree(files: Path, extra: Mapping[str, bytes]) -> Iterator[tuple[str, int, b
 
 
 def cpio(tree: Iterator[tuple[str, int, bytes]]) -> bytes:
-    """Pack a file system for Linux to unpack, in the format `newc` of cpio(5). Devices in it need no privileges."""
+    """Pack a file system for Linux to unpack, in the format that Linux calls `newc`. Devices need no privileges."""
     pieces = []
     for number, (path, mode, content) in enumerate((*tree, (_TRAILER, 0, b"")), 1):
         device = tuple(content) if stat.S_ISCHR(mode) else (0, 0)
