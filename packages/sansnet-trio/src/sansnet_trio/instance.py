@@ -5,21 +5,23 @@ docs/control.md documents requests and answers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Final
+from typing import Final, Protocol
 
-from sansnet_core import Endpoint, FlowReport, Network, SansnetError, addresses
+from sansnet_core import Endpoint, FlowReport, Network, SansnetError, addresses, ports
+from sansnet_core.ports import TCP, UDP, Forward
 from sansnet_trio.control import Answer, Request
-from sansnet_trio.driver import Driver
+from sansnet_trio.driver import DriverStatistics
 
-__all__ = ["Instance", "RequestError"]
+__all__ = ["Counting", "Instance", "PortForwards", "RequestError"]
 
 FLOWS: Final = 1000
 MOST_FLOWS: Final = 10_000
 """In one answer, if the request does not say and at most: to list them takes the network's time."""
 
+_OPTIONS: Final = {"-t": (TCP, True), "-u": (UDP, True), "-T": (TCP, False), "-U": (UDP, False)}
 _PROTOCOLS: Final = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
 
 
@@ -27,15 +29,51 @@ class RequestError(SansnetError):
     """A request means nothing; the message says what would."""
 
 
-class Instance:
-    """Answers requests. A guest's network is known while it runs; forwards outlive it."""
+class Counting(Protocol):
+    """What a driver is to those who ask."""
 
-    def __init__(self) -> None:
-        self._guest: tuple[Network, Driver] | None = None
-        self._commands: dict[str, Callable[[Request], Answer]] = {"flows": self._flows, "counters": self._counters}
+    def statistics(self) -> DriverStatistics:
+        """What it did so far."""
+
+
+class PortForwards(Protocol):
+    """What can be done with forwards while they are served."""
+
+    def list(self) -> Sequence[Forward]:
+        """Those that there are."""
+
+    def add(self, forwards: Iterable[Forward]) -> None:
+        """Listen on more ports: on all of these, or on none.
+
+        Raises:
+            SansnetError: one cannot be had, or contradicts what there is.
+        """
+
+    def remove(self, forwards: Iterable[Forward]) -> None:
+        """Listen on some ports no more. What goes on there goes on."""
+
+
+class Instance:
+    """Answers requests. A guest's network is known while it runs; forwards outlive it.
+
+    Args:
+        forwards: the ports that are forwarded.
+    """
+
+    def __init__(self, forwards: PortForwards) -> None:
+        self._forwards = forwards
+        self._guest: tuple[Network, Counting] | None = None
+        self._commands: dict[str, Callable[[Request], Answer]] = {
+            "list": self._list,
+            "add": self._add,
+            "delete": self._delete,
+            "clear": self._clear,
+            "flows": self._flows,
+            "counters": self._counters,
+        }
 
     @contextmanager
-    def serving(self, network: Network, driver: Driver) -> Iterator[None]:
+    def serving(self, network: Network, driver: Counting) -> Iterator[None]:
         """While a guest is served."""
         self._guest = network, driver
         try:
@@ -55,6 +93,21 @@ class Instance:
         if command is None:
             raise RequestError(f"the command is none of {', '.join(self._commands)}")
         return command(request)
+
+    def _list(self, request: Request) -> Answer:
+        return {"forwards": [{"option": one.option, "spec": one.spec()} for one in self._forwards.list()]}
+
+    def _add(self, request: Request) -> Answer:
+        self._forwards.add(_asked(request))
+        return self._list(request)
+
+    def _delete(self, request: Request) -> Answer:
+        self._forwards.remove(_asked(request))
+        return self._list(request)
+
+    def _clear(self, request: Request) -> Answer:
+        self._forwards.remove(self._forwards.list())
+        return self._list(request)
 
     def _flows(self, request: Request) -> Answer:
         most = _number(request, "most", FLOWS, MOST_FLOWS)
@@ -78,6 +131,22 @@ class Instance:
             "tcp_held": statistics.tcp_held,
             "drops": drops,
         }
+
+
+def _asked(request: Request) -> tuple[Forward, ...]:
+    """The forwards that a request is about."""
+    given = request.get("forwards")
+    if not isinstance(given, list) or not given or not all(map(_is_forward, given)):
+        raise RequestError('forwards is a list that is not empty, of objects as {"option": "-t", "spec": "8080"}')
+    specs: dict[str, list[str]] = {}
+    for one in given:
+        specs.setdefault(one["option"], []).append(one["spec"])
+    parsed = [ports.parse_all(specs[option], _OPTIONS[option][0], inbound=_OPTIONS[option][1]) for option in specs]
+    return tuple(forward for forwards in parsed for forward in forwards)
+
+
+def _is_forward(one: object) -> bool:
+    return isinstance(one, dict) and one.get("option") in list(_OPTIONS) and isinstance(one.get("spec"), str)
 
 
 def _number(request: Request, name: str, default: int, most: int) -> int:

@@ -1,0 +1,188 @@
+"""What an instance tells of itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+
+from sansnet_core import ConfigError
+from sansnet_core.ports import TCP, UDP, Forward, parse
+from sansnet_trio.driver import DriverStatistics
+from sansnet_trio.instance import Instance, RequestError
+from tests.sim.packets import udp
+from tests.sim.pair import OUTSIDER6, SERVER, Pair
+
+STATISTICS = DriverStatistics(*range(1, 8))
+
+
+class Driver:
+    def statistics(self) -> DriverStatistics:
+        return STATISTICS
+
+
+class Forwards:
+    """Forwards that are not listened on."""
+
+    def __init__(self, *specs: str) -> None:
+        self.kept = [forward for spec in specs for forward in parse(spec, TCP)]
+
+    def list(self) -> Sequence[Forward]:
+        return tuple(self.kept)
+
+    def add(self, forwards: Iterable[Forward]) -> None:
+        self.kept += forwards
+
+    def remove(self, forwards: Iterable[Forward]) -> None:
+        for forward in forwards:
+            self.kept.remove(forward)
+
+
+def ask(instance: Instance, command: str, **fields: Any) -> Any:
+    """What is asked and answered passes through JSON."""
+    request = json.loads(json.dumps({"command": command, **fields}))
+    return json.loads(json.dumps(instance.answer(request)))
+
+
+@pytest.mark.parametrize(
+    "request_", [{}, {"command": "reboot"}, {"command": 1}, {"command": ["list"]}, {"command": None}]
+)
+def test_a_command_that_is_none_is_an_error_that_names_them(request_: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match="the command is none of list, add, delete, clear, flows, counters"):
+        Instance(Forwards()).answer(request_)
+
+
+def test_forwards_are_listed_as_the_command_line_has_them() -> None:
+    forwards = Forwards("8080", "[::1]/9000-9010:80-90")
+    assert ask(Instance(forwards), "list") == {
+        "forwards": [{"option": "-t", "spec": "8080"}, {"option": "-t", "spec": "::1/9000-9010:80-90"}]
+    }
+
+
+def test_forwards_are_added() -> None:
+    forwards = Forwards()
+    asked = [
+        {"option": "-t", "spec": "80"},
+        {"option": "-u", "spec": "53"},
+        {"option": "-T", "spec": "5432"},
+        {"option": "-U", "spec": "123"},
+        {"option": "-t", "spec": "443"},
+    ]
+    answer = ask(Instance(forwards), "add", forwards=asked)
+    assert sorted((one["option"], one["spec"]) for one in answer["forwards"]) == sorted(
+        (one["option"], one["spec"]) for one in asked
+    )
+    assert {(one.protocol, one.inbound, one.first) for one in forwards.kept} == {
+        (TCP, True, 80), (UDP, True, 53), (TCP, False, 5432), (UDP, False, 123), (TCP, True, 443)
+    }  # fmt: skip
+
+
+def test_forwards_are_deleted_and_all_of_them_cleared() -> None:
+    forwards = Forwards("80", "443", "8080")
+    instance = Instance(forwards)
+    assert len(ask(instance, "delete", forwards=[{"option": "-t", "spec": "443"}])["forwards"]) == 2
+    assert [one.first for one in forwards.kept] == [80, 8080]
+    assert ask(instance, "clear") == {"forwards": []}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        None,
+        [],
+        {},
+        "80",
+        [80],
+        ["80"],
+        [{}],
+        [{"option": "-t"}],
+        [{"option": "-x", "spec": "80"}],
+        [{"option": ["-t"], "spec": "80"}],
+        [{"option": "-t", "spec": 80}],
+        [{"option": "-t", "spec": "80"}, {"option": "-t", "spec": None}],
+    ],
+)
+@pytest.mark.parametrize("command", ["add", "delete"])
+def test_ports_that_are_none_are_an_error_that_shows_some(command: str, asked: Any) -> None:
+    forwards = Forwards("80")
+    with pytest.raises(RequestError, match="list that is not empty"):
+        ask(Instance(forwards), command, forwards=asked)
+    assert len(forwards.kept) == 1
+
+
+@pytest.mark.parametrize("spec", ["http", "0", "80:1-2", "10.0.0.1%/80", "\ud800", "nowhere/80"])
+def test_a_specification_that_means_nothing_is_told_in_its_own_words(spec: str) -> None:
+    with pytest.raises(ConfigError, match=r"^'"):
+        ask(Instance(Forwards()), "add", forwards=[{"option": "-t", "spec": spec}])
+
+
+# flows and counters
+
+
+def busy() -> Pair:
+    """A network with a connection from outside, and two flows of the guest's own."""
+    pair = Pair()
+    pair.accepted(family=6)
+    for port in (1000, 1001):
+        pair.guest.send(udp(pair.guest.ipv4, port, SERVER, 53, b"question"))
+    pair.settle()
+    return pair
+
+
+def test_without_a_guest_there_is_nothing_to_tell() -> None:
+    instance = Instance(Forwards())
+    assert ask(instance, "flows") == {"flows": [], "total": 0}
+    assert ask(instance, "counters") == {"guest": False}
+    with instance.serving(busy().network, Driver()):
+        assert ask(instance, "flows")["total"] == 3
+    assert ask(instance, "flows")["total"] == 0
+
+
+def test_flows_are_listed() -> None:
+    instance = Instance(Forwards())
+    with instance.serving(busy().network, Driver()):
+        answer = ask(instance, "flows")
+    outsider = {"address": "2001:db8:eeee::7", "port": OUTSIDER6.port}
+    assert answer["flows"][0] == {
+        "protocol": "tcp",
+        "inbound": True,
+        "state": "ESTABLISHED",
+        "guest": {"address": "2001:db8::15", "port": 80},
+        "remote": outsider,
+        "host": outsider,
+        "sent": 0,
+        "received": 0,
+    }
+    assert [(flow["protocol"], flow["inbound"], flow["sent"]) for flow in answer["flows"][1:]] == [
+        ("udp", False, 8)
+    ] * 2
+
+
+def test_no_more_flows_are_listed_than_asked_for() -> None:
+    instance = Instance(Forwards())
+    with instance.serving(busy().network, Driver()):
+        answer = ask(instance, "flows", most=2)
+    assert (len(answer["flows"]), answer["total"]) == (2, 3)
+
+
+@pytest.mark.parametrize("most", [0, -1, 10_001, "5", 1.0, True, None, [1]])
+def test_a_number_of_flows_that_is_none_is_an_error(most: Any) -> None:
+    with pytest.raises(RequestError, match="most is a number between 1 and 10000"):
+        ask(Instance(Forwards()), "flows", most=most)
+
+
+def test_counters_are_those_of_driver_and_network() -> None:
+    pair = busy()
+    pair.guest.send_frame(bytes(60))
+    pair.settle()
+    instance = Instance(Forwards())
+    with instance.serving(pair.network, Driver()):
+        answer = ask(instance, "counters")
+    meaning = "EtherType that is neither ARP, IPv4 nor IPv6, or of a family switched off"
+    assert answer["guest"] is True
+    assert answer["driver"]["frames_received"] == STATISTICS.frames_received
+    assert answer["flows"] == {"udp_flows": 2, "udp_sockets": 2, "echo_flows": 0, "tcp_flows": 1}
+    assert answer["tcp_held"] == 0
+    assert answer["drops"] == {"ETHERNET_TYPE": {"count": 1, "meaning": meaning}}
