@@ -1,4 +1,4 @@
-"""UDP sockets of the host: unconnected, one for each address and port of the guest.
+"""UDP sockets of the host: unconnected, one for each address and port of the guest, or for a port that is forwarded.
 
 Theory of operation. Datagrams of one batch that go to one place, with equal TTL, TOS and size, wait in `_run` and leave
 in one `sendmsg` with UDP_SEGMENT; only the last may be shorter. Not every size can: segments must fit the route's MTU,
@@ -25,16 +25,18 @@ from sansnet_trio.errqueue import ORIGIN_LOCAL, local_error
 from sansnet_trio.options import (
     MAX_SEGMENTS,
     UDP_SEGMENT,
+    Ancillary,
     prepare_datagram,
     read_ancillary,
     set_fragment,
     set_tos,
     set_ttl,
+    source_message,
 )
 from sansnet_trio.shell import Shell
 from sansnet_trio.sockaddr import decode, encode, family_of
 
-__all__ = ["NO_ROOM", "DatagramSocket"]
+__all__ = ["NO_ROOM", "DatagramSocket", "open_datagrams"]
 
 NO_ROOM: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
 """Send errors by which the host drops a packet as a router with a full queue does: counted, not the guest's affair."""
@@ -46,8 +48,35 @@ _PRIVILEGED_PORTS: Final = 1024  # IPPORT_RESERVED in netinet/in.h
 _CONTROL: Final = 128
 _SEGMENT_SIZE: Final = Struct("=H")
 
-_Head: TypeAlias = tuple[Endpoint, int, int, bool]
-"""Destination, TTL, TOS, may it be fragmented: what datagrams of one run have in common."""
+_Head: TypeAlias = tuple[Endpoint, int, int, bool, bytes | None]
+"""Destination, TTL, TOS, may it be fragmented, source: what datagrams of one run have in common."""
+
+
+def open_datagrams(order: OpenDatagram, scope: int) -> socket:
+    """A socket bound as ordered; another port is taken if that one is in use, privileged or not ours to use.
+
+    Args:
+        order: where to bind it.
+        scope: index of the interface for link-local addresses.
+
+    Raises:
+        OSError: it could not be opened or bound.
+    """
+    address, port = order.local
+    made = socket(family_of(address), SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
+    try:
+        prepare_datagram(made, made.family)
+        try:
+            # A guest must not take the ports of the host's own services where this runs as root
+            made.bind(encode(address, port if port >= _PRIVILEGED_PORTS else 0, scope))
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise
+            made.bind(encode(address, 0, scope))
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 class DatagramSocket:
@@ -55,10 +84,11 @@ class DatagramSocket:
 
     Args:
         shell: what sockets share.
-        order: where to bind it; another port is taken if that one is in use, privileged or not ours to use.
+        identity: the core's name for it.
+        made: it, bound; this owns it from now on.
 
     Raises:
-        OSError: it could not be opened, bound or waited for.
+        OSError: it could not be waited for; then it is closed.
     """
 
     __slots__ = (
@@ -81,10 +111,12 @@ class DatagramSocket:
         "_ttl",
     )
 
-    def __init__(self, shell: Shell, order: OpenDatagram) -> None:
+    def __init__(self, shell: Shell, identity: SocketId, made: socket) -> None:
         self._shell = shell
-        self._id: SocketId = order.socket
-        self._family = family_of(order.local.address)
+        self._id: SocketId = identity
+        self._socket = made
+        self._family = made.family
+        self._fd = made.fileno()
         self._burst = 1
         self._run: list[Buffer] = []
         self._head: _Head | None = None  # of the run
@@ -96,30 +128,16 @@ class DatagramSocket:
         self._refused_size = 0
         self._ttl = self._tos = -1
         self._fragment: bool | None = None
-        self._socket = socket(self._family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
         try:
-            prepare_datagram(self._socket, self._family)
-            self._bind(order.local)
-            self._fd = self._socket.fileno()
             shell.poller.add(self._fd, EPOLLIN, self._ready)
         except OSError:
-            self._socket.close()
+            made.close()
             raise
-
-    def _bind(self, local: Endpoint) -> None:
-        # A guest must not take the ports of the host's own services where this runs as root
-        port = local.port if local.port >= _PRIVILEGED_PORTS else 0
-        try:
-            self._socket.bind(encode(local.address, port, self._shell.scope))
-        except OSError as error:
-            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-                raise
-            self._socket.bind(encode(local.address, 0, self._shell.scope))
 
     def queue(self, order: SendDatagram, now: float) -> bool:
         """Keep a datagram, or the datagrams of a run, for `flush`; whether there were none before."""
         first = not self._run
-        head = (order.remote, order.ttl, order.tos, order.fragment)
+        head = (order.remote, order.ttl, order.tos, order.fragment, order.local)
         data, size = order.data, order.segment_size
         if 0 < size < len(data):
             view = memoryview(data)
@@ -158,19 +176,21 @@ class DatagramSocket:
                 return False  # the last one may be smaller
             self._shell.datagrams_dropped += 1
             return True
-        remote, ttl, tos, fragment = head
+        remote, ttl, tos, fragment, local = head
         try:
             self._set_options(ttl, tos, fragment)
         except OSError as error:
             self._refuse(head, run, local_error(error), now)
             return True
         address = encode(*remote, self._shell.scope)
+        ancillary: Ancillary = [] if local is None else [source_message(local)]
+        if len(run) > 1:
+            ancillary.append((IPPROTO_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(size)))
         again = False
         while True:
             try:
-                if len(run) > 1:
-                    segment = (IPPROTO_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(size))
-                    self._socket.sendmsg(run, (segment,), 0, address)
+                if ancillary:
+                    self._socket.sendmsg(run, ancillary, 0, address)
                 else:
                     self._socket.sendto(run[0], address)
             except OSError as error:
@@ -231,8 +251,8 @@ class DatagramSocket:
             self._shell.poller.change(self._fd, EPOLLIN)
 
     def _receive(self, now: float) -> None:
-        shell, receive = self._shell, self._socket.recvmsg_into
-        buffers = (shell.buffer,)
+        view, receive = self._shell.view, self._socket.recvmsg_into
+        buffers = (self._shell.buffer,)
         for count in range(self._burst):
             try:
                 size, ancillary, _, address = receive(buffers, _CONTROL)
@@ -242,13 +262,15 @@ class DatagramSocket:
             except OSError:
                 self._read_errors(now)
                 continue
-            segment_size, ttl, tos = read_ancillary(ancillary)
-            if segment_size >= size:
-                segment_size = 0
-            data = bytes(shell.view[:size])
-            shell.machine.datagram_received(self._id, decode(address), data, segment_size, ttl, tos, now)
+            self._deliver(decode(address), bytes(view[:size]), ancillary, now)
         # Only where much comes is it worth while to try until there is no more: a read in vain costs 1 us.
         self._burst = min(2 * self._burst, _MAX_BURST)
+
+    def _deliver(self, source: Endpoint, data: bytes, ancillary: Ancillary, now: float) -> None:
+        segment_size, ttl, tos = read_ancillary(ancillary)
+        if segment_size >= len(data):
+            segment_size = 0
+        self._shell.machine.datagram_received(self._id, source, data, segment_size, ttl, tos, now)
 
     def _read_errors(self, now: float) -> ExtendedError | None:
         """Report what came from the network; the answer is what this host's kernel says of the packet just sent."""

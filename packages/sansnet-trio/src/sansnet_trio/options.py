@@ -15,7 +15,9 @@ from socket import (
     IPV6_HOPLIMIT,
     IPV6_MULTICAST_HOPS,
     IPV6_MULTICAST_LOOP,
+    IPV6_PKTINFO,
     IPV6_RECVHOPLIMIT,
+    IPV6_RECVPKTINFO,
     IPV6_RECVTCLASS,
     IPV6_TCLASS,
     IPV6_UNICAST_HOPS,
@@ -27,6 +29,7 @@ from socket import (
     TCP_NODELAY,
     socket,
 )
+from struct import Struct
 from sys import byteorder
 from typing import Final, TypeAlias
 
@@ -36,15 +39,20 @@ __all__ = [
     "Ancillary",
     "bind_source",
     "forget_icmp_errors",
+    "prepare_accepted",
     "prepare_datagram",
     "prepare_echo",
+    "prepare_forwarded",
     "prepare_stream",
     "read_ancillary",
+    "read_local",
     "set_fragment",
     "set_tos",
     "set_ttl",
+    "source_message",
 ]
 
+IP_PKTINFO: Final = 8
 IP_MTU_DISCOVER: Final = 10
 IP_RECVERR: Final = 11
 IP_RECVTTL: Final = 12
@@ -69,14 +77,21 @@ Ancillary: TypeAlias = list[tuple[int, int, bytes]]
 
 _TTL: Final = ((IPPROTO_IP, IP_TTL), (IPPROTO_IPV6, IPV6_HOPLIMIT))
 _GRO: Final = (IPPROTO_UDP, UDP_GRO)
+_INFO4: Final = Struct("=i4s4x")  # struct in_pktinfo: interface, the host's address, destination in the header
+_INFO6: Final = Struct("=16si")  # struct in6_pktinfo: the host's address, interface
 _TOS: Final = ((IPPROTO_IP, IP_TOS), (IPPROTO_IPV6, IPV6_TCLASS))
+
+
+def prepare_accepted(sock: socket) -> None:
+    """What every TCP socket gets, also one that was accepted."""
+    sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+    # Else a byte that is marked urgent leaves a hole in what the guest receives.
+    sock.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
 
 
 def prepare_stream(sock: socket, family: int) -> None:
     """What every TCP socket gets before it connects."""
-    sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-    # Else a byte that is marked urgent leaves a hole in what the guest receives.
-    sock.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
+    prepare_accepted(sock)
     # Tells which ICMP error ended the attempt. See `forget_icmp_errors`.
     _set(sock, family, (IPPROTO_IP, IP_RECVERR), (IPPROTO_IPV6, IPV6_RECVERR), 1)
     _only_own_family(sock, family)
@@ -95,6 +110,12 @@ def prepare_datagram(sock: socket, family: int) -> None:
     # A guest's neighbours are the host's, not the host itself: what listens here for a group does not hear the guest.
     _set(sock, family, (IPPROTO_IP, IP_MULTICAST_LOOP), (IPPROTO_IPV6, IPV6_MULTICAST_LOOP), 0)
     prepare_echo(sock, family)
+
+
+def prepare_forwarded(sock: socket, family: int) -> None:
+    """What a UDP socket gets that anybody may send to: also to be told to which of the host's addresses that was."""
+    prepare_datagram(sock, family)
+    _set(sock, family, (IPPROTO_IP, IP_PKTINFO), (IPPROTO_IPV6, IPV6_RECVPKTINFO), 1)
 
 
 def prepare_echo(sock: socket, family: int) -> None:
@@ -140,6 +161,23 @@ def read_ancillary(ancillary: Ancillary) -> tuple[int, int, int]:
         elif key == _GRO:
             segment_size = value
     return segment_size, ttl, tos
+
+
+def read_local(ancillary: Ancillary) -> bytes | None:
+    """The host's address that a datagram was sent to, as `recvmsg` of a forwarded socket tells it."""
+    for level, kind, data in ancillary:
+        if (level, kind) == (IPPROTO_IP, IP_PKTINFO):
+            return data[4:8]
+        if (level, kind) == (IPPROTO_IPV6, IPV6_PKTINFO):
+            return data[:16]
+    return None
+
+
+def source_message(address: bytes) -> tuple[int, int, bytes]:
+    """The control message by which `sendmsg` sends from an address of the host's."""
+    if len(address) == 4:
+        return IPPROTO_IP, IP_PKTINFO, _INFO4.pack(0, address)
+    return IPPROTO_IPV6, IPV6_PKTINFO, _INFO6.pack(address, 0)
 
 
 def _only_own_family(sock: socket, family: int) -> None:
