@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import errno
 from select import EPOLLERR, EPOLLIN
-from socket import IPPROTO_UDP, SO_ERROR, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOL_SOCKET, socket
-from struct import Struct
+from socket import SO_ERROR, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOL_SOCKET, socket
 from typing import Final, TypeAlias
 
 from sansnet_core import Buffer, Endpoint, ExtendedError, OpenDatagram, SendDatagram, SocketId
@@ -24,10 +23,11 @@ from sansnet_trio import errqueue
 from sansnet_trio.errqueue import ORIGIN_LOCAL, local_error
 from sansnet_trio.options import (
     MAX_SEGMENTS,
-    UDP_SEGMENT,
+    NO_RUNS,
     Ancillary,
     prepare_datagram,
     read_ancillary,
+    segment_message,
     set_fragment,
     set_tos,
     set_ttl,
@@ -41,12 +41,10 @@ __all__ = ["NO_ROOM", "DatagramSocket", "open_datagrams"]
 NO_ROOM: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
 """Send errors by which the host drops a packet as a router with a full queue does: counted, not the guest's affair."""
 
-_NO_RUNS: Final = frozenset({errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.EOPNOTSUPP})
 _MAX_PAYLOAD: Final = 65507  # of one send, whether one datagram or a run: 65535 - IPv4 and UDP headers
 _MAX_BURST: Final = 64
 _PRIVILEGED_PORTS: Final = 1024  # IPPORT_RESERVED in netinet/in.h
 _CONTROL: Final = 128
-_SEGMENT_SIZE: Final = Struct("=H")
 
 _Head: TypeAlias = tuple[Endpoint, int, int, bool, bytes | None]
 """Destination, TTL, TOS, may it be fragmented, source: what datagrams of one run have in common."""
@@ -185,7 +183,7 @@ class DatagramSocket:
         address = encode(*remote, self._shell.scope)
         ancillary: Ancillary = [] if local is None else [source_message(local)]
         if len(run) > 1:
-            ancillary.append((IPPROTO_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(size)))
+            ancillary.append(segment_message(size))
         again = False
         while True:
             try:
@@ -201,7 +199,7 @@ class DatagramSocket:
                 if reason is None and not again:
                     again = True
                     continue
-                if len(run) > 1 and error.errno in _NO_RUNS:
+                if len(run) > 1 and error.errno in NO_RUNS:
                     self._segment_limit = min(self._segment_limit, size)
                     return False
                 # `reason` has all that the kernel knows, such as the MTU
