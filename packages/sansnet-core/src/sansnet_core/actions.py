@@ -151,7 +151,7 @@ class SendDatagram:
     fragment: bool = False
     """Whether the packet may be sent in fragments. If not, and it is too large for its path, it fails with EMSGSIZE."""
     local: bytes | None = None
-    """Which of the host's addresses it is to leave from; None leaves it to the socket."""
+    """The host's address to leave from (IP_PKTINFO), where a socket is bound to none; None leaves it to the kernel."""
 
 
 @action
