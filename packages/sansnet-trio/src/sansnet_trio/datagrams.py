@@ -264,11 +264,14 @@ class DatagramSocket:
         # Only where much comes is it worth while to try until there is no more: a read in vain costs 1 us.
         self._burst = min(2 * self._burst, _MAX_BURST)
 
-    def _deliver(self, source: Endpoint, data: bytes, ancillary: Ancillary, now: float) -> None:
+    def _deliver(
+        self, source: Endpoint, data: bytes, ancillary: Ancillary, now: float, local: bytes | None = None
+    ) -> None:
+        """Tell the network what came; `local` is the host's address that it was sent to, if that is of interest."""
         segment_size, ttl, tos = read_ancillary(ancillary)
         if segment_size >= len(data):
             segment_size = 0
-        self._shell.machine.datagram_received(self._id, source, data, segment_size, ttl, tos, now)
+        self._shell.machine.datagram_received(self._id, source, data, segment_size, ttl, tos, now, local)
 
     def _read_errors(self, now: float) -> ExtendedError | None:
         """Report what came from the network; the answer is what this host's kernel says of the packet just sent."""

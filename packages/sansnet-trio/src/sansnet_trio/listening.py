@@ -26,21 +26,37 @@ from sansnet_core.ports import TCP, Forward
 from sansnet_trio.options import IP_FREEBIND, prepare_door, prepare_forwarded
 from sansnet_trio.sockaddr import encode, family_of
 
-__all__ = ["LOOPBACK", "SHORTAGE", "ForwardError", "Spot", "ephemeral_ports", "open_spot", "refusal", "spots"]
+__all__ = ["LOOPBACK", "SHORTAGE", "ForwardError", "Spot", "ephemeral_ports", "open_spot", "spots"]
 
-LOOPBACK: Final = {4: bytes([127, 0, 0, 1]), 6: bytes(15) + b"\x01"}
-"""By version of IP."""
+LOOPBACK: Final = {4: bytes([127, 0, 0, 1]), 16: bytes(15) + b"\x01"}
+"""By size of address."""
 
 SHORTAGE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """Errors that say nothing about one port or connection, but that this process or system can have no more."""
 
-_ANY: Final = {4: bytes(4), 6: bytes(16)}
+_ANY: Final = {4: bytes(4), 16: bytes(16)}
 _BACKLOG: Final = 128
 _KINDS: Final = {True: SOCK_STREAM, False: SOCK_DGRAM}
 
 
 class ForwardError(SansnetError):
-    """Ports cannot be forwarded; the message is one sentence that names the remedy."""
+    """Ports cannot be forwarded; the message is one sentence that names the remedy.
+
+    Attributes:
+        is_shortage: that has nothing to do with one port: no other can be had either.
+    """
+
+    is_shortage = False
+
+    @classmethod
+    def of(cls, forward: Forward, spot: Spot, error: OSError) -> ForwardError:
+        """A socket for a forward cannot be bound."""
+        side = "host" if spot.inbound else "guest"
+        where = "" if spot.address is None else f" at {addresses.format(spot.address)}"
+        what = f"{forward.option} {forward.spec()}: port {spot.port} of the {side} cannot be bound{where}"
+        made = cls(f"{what} ({error.strerror or error}); {_remedy(spot, error)}")
+        made.is_shortage = error.errno in SHORTAGE
+        return made
 
 
 class Spot(NamedTuple):
@@ -61,7 +77,7 @@ class Spot(NamedTuple):
     port: int
 
 
-def spots(forward: Forward, families: Iterable[int], ports: Iterable[int]) -> Iterator[Spot]:
+def spots(forward: Forward, sizes: Iterable[int], ports: Iterable[int]) -> Iterator[Spot]:
     """Where to listen.
 
     One socket serves both families if that makes no difference: a forward that follows others has one for each, since
@@ -69,19 +85,19 @@ def spots(forward: Forward, families: Iterable[int], ports: Iterable[int]) -> It
 
     Args:
         forward: what is to be forwarded.
-        families: 4 and 6, or one of them.
+        sizes: of addresses of the families wanted: 4 and 16, or one of them.
         ports: of the forward's, those wanted.
     """
-    families = sorted(families)
+    sizes = sorted(sizes)
     where: list[bytes | None]
     if not forward.inbound:
-        where = [LOOPBACK[family] for family in families]
+        where = [LOOPBACK[size] for size in sizes]
     elif forward.address is not None:
-        where = [forward.address]
-    elif len(families) == 2 and forward.protocol == TCP and not forward.auto:
+        where = [forward.address] if len(forward.address) in sizes else []
+    elif len(sizes) == 2 and forward.protocol == TCP and not forward.auto:
         where = [None]
     else:
-        where = [_ANY[family] for family in families]
+        where = [_ANY[size] for size in sizes]
     for port in ports:
         for address in where:
             yield Spot(forward.protocol, forward.inbound, address, forward.interface, port)
@@ -116,25 +132,13 @@ def open_spot(spot: Spot, make: Callable[[int, int], Socket], *, freebind: bool)
             made.setsockopt(SOL_SOCKET, SO_BINDTODEVICE, os.fsencode(spot.interface))
         if freebind:
             made.setsockopt(IPPROTO_IP, IP_FREEBIND, 1)  # serves IPv6 sockets too
-        made.bind(encode(_ANY[6] if spot.address is None else spot.address, spot.port, scope))
+        made.bind(encode(_ANY[16] if spot.address is None else spot.address, spot.port, scope))
         if stream:
             made.listen(_BACKLOG)
     except BaseException:
         made.close()
         raise
     return made
-
-
-def refusal(forward: Forward, spot: Spot, error: OSError) -> ForwardError:
-    """The sentence about a port that cannot be had."""
-    side = "host" if spot.inbound else "guest"
-    where = "" if spot.address is None else f" at {addresses.format(spot.address)}"
-    what = f"{forward.option} {forward.spec()}: port {spot.port} of the {side} cannot be bound{where}"
-    return ForwardError(f"{what} ({_reason(error)}); {_remedy(spot, error)}")
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)
 
 
 def _remedy(spot: Spot, error: OSError) -> str:

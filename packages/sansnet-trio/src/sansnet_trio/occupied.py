@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from socket import AF_INET, AF_INET6
 from typing import Final
 
 from sansnet_core.ports import TCP, UDP
@@ -18,7 +17,7 @@ _ANY6: Final = "0" * 32
 
 
 def occupied(process: int | str, protocol: int) -> set[tuple[int, int]]:
-    """Pairs of an address family and a port on which a socket waits for whoever comes.
+    """Pairs of a size of address, 4 or 16, and a port on which a socket waits for whoever comes.
 
     One that is bound to `::` is counted for both families, since the tables do not tell whether it is.
 
@@ -31,11 +30,11 @@ def occupied(process: int | str, protocol: int) -> set[tuple[int, int]]:
     """
     found = set()
     for port, _ in _waiting(process, _TABLES[protocol], _IDLE_STATES[protocol]):
-        found.add((int(AF_INET), port))
+        found.add((4, port))
     for port, address in _waiting(process, _TABLES[protocol] + "6", _IDLE_STATES[protocol]):
-        found.add((int(AF_INET6), port))
+        found.add((16, port))
         if address == _ANY6:
-            found.add((int(AF_INET), port))
+            found.add((4, port))
     return found
 
 

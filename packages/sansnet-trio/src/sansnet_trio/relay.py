@@ -1,7 +1,7 @@
 """UDP from loopback to loopback, from socket to socket.
 
-Theory of operation. A *door* is a socket that is bound to a port which is forwarded. For each sender who comes to a
-door there is a flow: a socket on the other side, connected to where the port leads. What comes back through that goes
+Theory of operation. An *entry* is a socket that is bound to a port which is forwarded. For each sender who comes to an
+entry there is a flow: a socket on the other side, connected to where the port leads. What comes back through that goes
 to the sender, from the address that it had sent to. Flows end when they were silent for some time; beyond a limit the
 one that was silent longest gives way to a new one.
 
@@ -22,7 +22,7 @@ from sansnet_trio.options import NO_RUNS, UDP_GRO, Ancillary, read_ancillary, se
 from sansnet_trio.shell import Shell
 from sansnet_trio.sockaddr import SocketAddress
 
-__all__ = ["Door", "LoopbackDoor", "Relay"]
+__all__ = ["Entry", "LoopbackEntry", "Relay"]
 
 _IDLE_ONCE: Final = 30.0
 _IDLE_STREAM: Final = 180.0
@@ -34,7 +34,7 @@ _MAX_BURST: Final = 32
 _CONTROL: Final = 128
 
 
-class Door(NamedTuple):
+class Entry(NamedTuple):
     """What a flow needs to know of the port that it came through.
 
     Attributes:
@@ -47,16 +47,16 @@ class Door(NamedTuple):
 
 
 _Key: TypeAlias = tuple[int, SocketAddress, bytes | None]
-"""The door's descriptor, the sender, and what it addressed."""
+"""The entry's descriptor, the sender, and what it addressed."""
 
 
 class _Flow:
-    __slots__ = ("address", "answered", "door", "heard", "key", "local", "relay", "socket")
+    __slots__ = ("address", "answered", "entry", "heard", "key", "local", "relay", "socket")
 
-    def __init__(self, relay: Relay, key: _Key, door: Door, made: Socket) -> None:
+    def __init__(self, relay: Relay, key: _Key, entry: Entry, made: Socket) -> None:
         self.relay = relay
         self.key = key
-        self.door = door
+        self.entry = entry
         _, self.address, self.local = key
         self.socket = made
         self.heard = 0.0
@@ -66,7 +66,7 @@ class _Flow:
         for data, ancillary, _ in _received(self.socket, self.relay.shell, flags):
             self.answered = True
             self.heard = now
-            _send(self.door.socket, data, ancillary, self.address, self.local)
+            _send(self.entry.socket, data, ancillary, self.address, self.local)
 
     def patience(self) -> float:
         """How long it may be silent."""
@@ -90,38 +90,38 @@ class Relay:
         return len(self._flows)
 
     def forward(
-        self, door: Door, address: SocketAddress, local: bytes | None, data: bytes, ancillary: Ancillary, now: float
+        self, entry: Entry, address: SocketAddress, local: bytes | None, data: bytes, ancillary: Ancillary, now: float
     ) -> None:
-        """Pass on what came through a door.
+        """Pass on what came through an entry.
 
         Args:
-            door: which one.
+            entry: which one.
             address: of the sender.
-            local: what the sender had addressed, if the door is open at several addresses.
+            local: what the sender had addressed, if the entry is open at several addresses.
             data: a datagram or a run of them.
             ancillary: what came with it.
             now: seconds.
         """
-        key = door.socket.fileno(), address, local
+        key = entry.socket.fileno(), address, local
         flow = self._flows.get(key)
         if flow is None:
             if not self._flows:
                 self._next_look = now + _LOOK
             try:
-                flow = self._flows[key] = self._open(key, door)
+                flow = self._flows[key] = self._open(key, entry)
             except OSError:
                 self.shell.datagrams_dropped += 1
                 return
         flow.heard = now
         _send(flow.socket, data, ancillary, None, None)
 
-    def _open(self, key: _Key, door: Door) -> _Flow:
+    def _open(self, key: _Key, entry: Entry) -> _Flow:
         if len(self._flows) >= _MAX_FLOWS:
             self._end([min(self._flows.values(), key=lambda flow: flow.heard)])
-        made = door.connect()
+        made = entry.connect()
         try:
             made.setsockopt(IPPROTO_UDP, UDP_GRO, 1)
-            flow = _Flow(self, key, door, made)
+            flow = _Flow(self, key, entry, made)
             self.shell.poller.add(made.fileno(), EPOLLIN, flow.ready)
         except OSError:
             made.close()
@@ -138,9 +138,9 @@ class Relay:
             self._next_look = now + _LOOK
             self._end(flow for flow in self._flows.values() if now - flow.heard >= flow.patience())
 
-    def leave(self, door: Door) -> None:
-        """End the flows through a door that closes."""
-        self._end(flow for flow in self._flows.values() if flow.door is door)
+    def leave(self, entry: Entry) -> None:
+        """End the flows through an entry that closes."""
+        self._end(flow for flow in self._flows.values() if flow.entry is entry)
 
     def close(self) -> None:
         """End all flows."""
@@ -152,21 +152,21 @@ class Relay:
             self.shell.poller.retire(flow.socket)
 
 
-class LoopbackDoor:
+class LoopbackEntry:
     """A socket that is bound to a loopback address: all that comes through it is relayed.
 
     Args:
         relay: the flows.
-        door: it.
+        entry: it.
 
     Raises:
         OSError: it could not be waited for.
     """
 
-    def __init__(self, relay: Relay, door: Door) -> None:
+    def __init__(self, relay: Relay, entry: Entry) -> None:
         self._relay = relay
-        self._door = door
-        self._fd = door.socket.fileno()
+        self._door = entry
+        self._fd = entry.socket.fileno()
         relay.shell.poller.add(self._fd, EPOLLIN, self._ready)
 
     def _ready(self, flags: int, now: float) -> None:

@@ -96,6 +96,11 @@ class HostSockets:
         """Have a socket obey the orders for this name."""
         self._datagrams[socket] = datagrams
 
+    def release_datagrams(self, socket: SocketId) -> None:
+        """Close such a socket, which is there no more."""
+        if (datagrams := self._datagrams.pop(socket, None)) is not None:
+            datagrams.close()
+
     def unpark(self) -> None:
         """The guest's link has room again: read the sockets that waited for it."""
         parked, self._shell.parked = self._shell.parked, []
