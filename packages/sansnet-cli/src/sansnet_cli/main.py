@@ -20,7 +20,16 @@ from typing import Final, NoReturn
 
 from sansnet_cli import __version__
 from sansnet_cli.capture import open_capture
-from sansnet_cli.options import RunOptions, ServeOptions, UsageProblem, parse_run, parse_serve
+from sansnet_cli.options import (
+    AttachOptions,
+    NamespaceOptions,
+    RunOptions,
+    ServeOptions,
+    UsageProblem,
+    parse_attach,
+    parse_run,
+    parse_serve,
+)
 from sansnet_cli.plan import Setup, make_plan, make_setup
 from sansnet_core import addresses
 from sansnet_core.errors import SansnetError
@@ -32,19 +41,21 @@ __all__ = ["main"]
 
 _HELP: Final = """\
 usage: sansnet run [OPTIONS] [--] [COMMAND [ARG...]]
+       sansnet attach [OPTIONS] (PID | --netns PATH|NAME)
        sansnet serve (--socket PATH | --fd FD) [OPTIONS]
 
 A network for guests without privileges: TCP, UDP and ping from a guest become ordinary sockets of the host.
 
 commands:
   run            run a command in a network namespace of its own, where the network works
+  attach         be the network of a namespace that exists already, such as a container's
   serve          be the network of a virtual machine (QEMU)
 
 options:
   --version      print the version and exit
   -h, --help     print this and exit
 
-`sansnet run --help` and `sansnet serve --help` say more.
+`sansnet COMMAND --help` says more.
 """
 
 _SIGNALLED: Final = 128
@@ -128,6 +139,8 @@ def _dispatch(arguments: Sequence[str]) -> int:
     match arguments:
         case ["run", *rest]:
             return _run(parse_run(rest))
+        case ["attach", *rest]:
+            return _attach(parse_attach(rest))
         case ["serve", *rest]:
             return _serve(parse_serve(rest))
         case ["-h" | "--help", *_]:
@@ -157,6 +170,23 @@ def _run(options: RunOptions) -> int:
             raise
 
 
+def _attach(options: AttachOptions) -> int:
+    from sansnet_trio.attached import AttachedGuest
+    from sansnet_trio.existing import Existing
+
+    capture = open_capture(options.pcap) if options.pcap is not None else None
+    if options.pid is not None:
+        namespace = Existing.of_process(options.pid)
+    else:
+        assert options.netns is not None
+        namespace = Existing.named(options.netns, options.userns)
+    with AttachedGuest.fork(namespace, functools.partial(_prepare, options)) as guest:
+        from sansnet_cli.attach import attach
+
+        attach(guest, options, capture)
+    return 0
+
+
 def _serve(options: ServeOptions) -> int:
     setup = make_setup(options, read_host(options.interface))
     _check_outbound(options.outbound)
@@ -167,7 +197,7 @@ def _serve(options: ServeOptions) -> int:
     return 0
 
 
-def _prepare(options: RunOptions) -> tuple[GuestPlan, Setup]:
+def _prepare(options: NamespaceOptions) -> tuple[GuestPlan, Setup]:
     made = make_plan(options, read_host(options.interface))
     _check_outbound(options.outbound)
     return made
