@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import BinaryIO, Final
 
@@ -63,8 +63,14 @@ class _Attachment:
 
     async def run(self) -> None:
         """Run it all; exceptions are kept until the nursery is gone, which would put them in groups."""
+        with trio.open_signal_receiver(*_ENDING) as signals:
+            await self._run(signals)
+        if self._failure is not None:
+            raise self._failure
+
+    async def _run(self, signals: AsyncIterator[int]) -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_end_when_signalled, nursery.cancel_scope)
+            nursery.start_soon(_end_when_signalled, nursery.cancel_scope, signals)
             try:
                 await self._serve(nursery)
             except EOFError:
@@ -74,8 +80,6 @@ class _Attachment:
             except Exception as error:
                 self._failure = error
             nursery.cancel_scope.cancel()
-        if self._failure is not None:
-            raise self._failure
 
     async def _serve(self, nursery: trio.Nursery) -> None:
         ready = await self._guest.ready()
@@ -105,7 +109,6 @@ class _Attachment:
         scope.cancel()
 
 
-async def _end_when_signalled(scope: trio.CancelScope) -> None:
-    with trio.open_signal_receiver(*_ENDING) as signals:
-        async for _ in signals:
-            scope.cancel()
+async def _end_when_signalled(scope: trio.CancelScope, signals: AsyncIterator[int]) -> None:
+    async for _ in signals:
+        scope.cancel()
