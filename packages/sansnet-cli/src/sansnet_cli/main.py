@@ -16,17 +16,20 @@ import signal
 import socket
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Final, NoReturn
+from typing import BinaryIO, Final, NoReturn
 
 from sansnet_cli import __version__
 from sansnet_cli.capture import open_capture
 from sansnet_cli.options import (
     AttachOptions,
+    MachineOptions,
     NamespaceOptions,
+    QemuOptions,
     RunOptions,
     ServeOptions,
     UsageProblem,
     parse_attach,
+    parse_qemu,
     parse_run,
     parse_serve,
 )
@@ -42,7 +45,8 @@ __all__ = ["main"]
 _HELP: Final = """\
 usage: sansnet run [OPTIONS] [--] [COMMAND [ARG...]]
        sansnet attach [OPTIONS] (PID | --netns PATH|NAME)
-       sansnet serve (--socket PATH | --fd FD) [OPTIONS]
+       sansnet serve [--vhost-user] (--socket PATH | --fd FD) [OPTIONS]
+       sansnet qemu [OPTIONS] -- QEMU-ARGUMENT...
 
 A network for guests without privileges: TCP, UDP and ping from a guest become ordinary sockets of the host.
 
@@ -50,12 +54,13 @@ commands:
   run            run a command in a network namespace of its own, where the network works
   attach         be the network of a namespace that exists already, such as a container's
   serve          be the network of a virtual machine (QEMU)
+  qemu           run QEMU with such a network
 
 options:
   --version      print the version and exit
   -h, --help     print this and exit
 
-`sansnet COMMAND --help` says more.
+`sansnet run --help` says more, and so do the others.
 """
 
 _SIGNALLED: Final = 128
@@ -143,6 +148,8 @@ def _dispatch(arguments: Sequence[str]) -> int:
             return _attach(parse_attach(rest))
         case ["serve", *rest]:
             return _serve(parse_serve(rest))
+        case ["qemu", *rest]:
+            return _qemu(parse_qemu(rest))
         case ["-h" | "--help", *_]:
             print(_HELP, end="")
             return 0
@@ -188,13 +195,24 @@ def _attach(options: AttachOptions) -> int:
 
 
 def _serve(options: ServeOptions) -> int:
-    setup = make_setup(options, read_host(options.interface))
-    _check_outbound(options.outbound)
-    capture = open_capture(options.pcap) if options.pcap is not None else None
+    setup, capture = _prepare_machine(options)
     from sansnet_cli.serve import serve
 
     serve(options, setup, capture)
     return 0
+
+
+def _qemu(options: QemuOptions) -> int:
+    setup, capture = _prepare_machine(options)
+    from sansnet_cli.boot import boot
+
+    return boot(options, setup, capture)
+
+
+def _prepare_machine(options: MachineOptions) -> tuple[Setup, BinaryIO | None]:
+    setup = make_setup(options, read_host(options.interface))
+    _check_outbound(options.outbound)
+    return setup, open_capture(options.pcap) if options.pcap is not None else None
 
 
 def _prepare(options: NamespaceOptions) -> tuple[GuestPlan, Setup]:

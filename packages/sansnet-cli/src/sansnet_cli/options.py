@@ -1,4 +1,4 @@
-"""The command lines of `sansnet run`, `attach` and `serve`, understood and checked as far as the host is not needed."""
+"""The command lines of `sansnet run`, `attach`, `serve` and `qemu`, checked as far as possible without the host."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from typing import Any, Final, NoReturn
 from sansnet_cli import __version__
 from sansnet_core import addresses
 from sansnet_core.config import IPV4_MIN_MTU, IPV6_MIN_MTU
+from sansnet_trio.links import MtuLimits, tap
 
 __all__ = [
-    "MAX_MTU",
     "AttachOptions",
+    "MachineOptions",
     "NamespaceOptions",
     "NetworkOptions",
+    "QemuOptions",
     "RunOptions",
     "ServeOptions",
     "UsageProblem",
     "attach_parser",
     "parse_attach",
+    "parse_qemu",
     "parse_run",
     "parse_serve",
     "parser",
     "serve_parser",
 ]
 
-MAX_MTU: Final = 65520
-"""What fits an Ethernet frame of 65535 bytes, rounded down to a multiple of 4."""
+_LINKS: Final = ("vhost-user", "stream")
 
 _MAX_NAME: Final = 15
 """Bytes of an interface's name (IFNAMSIZ)."""
@@ -53,7 +55,7 @@ class NetworkOptions:
         own: the guest's addresses, at most one of each family; the prefix length is None where none was given.
         netmask: prefix length for an IPv4 address without one.
         gateways, outbound, map_host_loopback, dns_forward, dns_host: at most one of each family.
-        mtu: in bytes.
+        mtu: in bytes; None is the link's default.
         interface: of the host, the template.
         dns: None is not given; empty is none.
         search: likewise.
@@ -65,7 +67,7 @@ class NetworkOptions:
     own: tuple[tuple[bytes, int | None], ...] = ()
     netmask: int | None = None
     gateways: tuple[bytes, ...] = ()
-    mtu: int = MAX_MTU
+    mtu: int | None = None
     interface: str | None = None
     outbound: tuple[bytes, ...] = ()
     map_host_loopback: tuple[bytes, ...] = ()
@@ -127,7 +129,18 @@ class AttachOptions(NamespaceOptions):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServeOptions(NetworkOptions):
+class MachineOptions(NetworkOptions):
+    """What was asked for the network of a virtual machine.
+
+    Attributes:
+        vhost_user: whether that is what the machine speaks, and not the protocol of `-netdev stream`.
+    """
+
+    vhost_user: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions(MachineOptions):
     """What `sansnet serve` was asked for: a socket's path, or a connected socket.
 
     Attributes:
@@ -139,6 +152,19 @@ class ServeOptions(NetworkOptions):
     socket: str | None = None
     fd: int | None = None
     one_off: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QemuOptions(MachineOptions):
+    """What `sansnet qemu` was asked for.
+
+    Attributes:
+        program: QEMU; None is the one for machines like this one.
+        arguments: QEMU's.
+    """
+
+    program: str | None = None
+    arguments: tuple[str, ...] = ()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -163,7 +189,7 @@ def parser() -> argparse.ArgumentParser:
         ),
         add_help=False,
     )
-    _add_interface_options(_add_network_options(made))
+    _add_interface_options(_add_network_options(made, str(tap.MTU.default)))
     _add_name_options(made)
     _add_protocol_options(made)
     _add_other_options(made)
@@ -198,7 +224,7 @@ def attach_parser() -> argparse.ArgumentParser:
     namespace.add_argument(
         "--no-netns-quit", action="store_true", help="go on when the process has ended or the file is deleted"
     )
-    _add_interface_options(_add_network_options(made))
+    _add_interface_options(_add_network_options(made, str(tap.MTU.default)))
     _add_name_options(made)
     _add_protocol_options(made)
     _add_other_options(made)
@@ -210,9 +236,12 @@ def serve_parser() -> argparse.ArgumentParser:
     """The parser of `sansnet serve`; what it parses is for `parse_serve` to check further."""
     made = _Parser(
         prog="sansnet serve",
-        usage="%(prog)s (--socket PATH | --fd FD) [OPTIONS]",
+        usage="%(prog)s [--vhost-user] (--socket PATH | --fd FD) [OPTIONS]",
         description="Be the network of a virtual machine: of QEMU with -netdev stream,id=n0,server=off,addr.type=unix,"
-        "addr.path=PATH -device virtio-net-pci,netdev=n0. One machine at a time; a second one is refused.",
+        "addr.path=PATH -device virtio-net-pci,netdev=n0; or, much faster, with --vhost-user: of QEMU with "
+        "-chardev socket,id=c0,path=PATH,reconnect=1 -netdev vhost-user,id=n0,chardev=c0 -device virtio-net-pci,"
+        "netdev=n0 -object memory-backend-memfd,id=m0,size=SIZE,share=on -machine memory-backend=m0, where SIZE is "
+        "that of -m. One machine at a time; a second one is refused.",
         epilog=(
             "The guest learns its addresses, routes and name servers by DHCP, DHCPv6 and router advertisements; they "
             "are the host's unless given. Nothing of the host's loopback is reachable unless asked for. SIGTERM and "
@@ -221,13 +250,50 @@ def serve_parser() -> argparse.ArgumentParser:
         add_help=False,
     )
     machine = made.add_argument_group("the machine")
+    machine.add_argument("--vhost-user", action="store_true", help="share the machine's memory (x86-64 only)")
     machine.add_argument("-s", "--socket", type=_path, metavar="PATH", help="the UNIX socket to listen on")
     machine.add_argument("-F", "--fd", type=_descriptor, metavar="FD", help="a connected socket; implies --one-off")
     machine.add_argument("-1", "--one-off", action="store_true", help="end when the first machine has gone")
-    _add_network_options(made)
+    stream, vhost_user = (_machine_mtu(choice).default for choice in (False, True))
+    _add_network_options(made, f"{stream}; with --vhost-user what the machine names (host_mtu), or {vhost_user}")
     _add_name_options(made)
     _add_protocol_options(made)
     _add_other_options(made)
+    return made
+
+
+def qemu_parser() -> argparse.ArgumentParser:
+    """The parser of `sansnet qemu`; what it parses is for `parse_qemu` to check further."""
+    made = _Parser(
+        prog="sansnet qemu",
+        usage="%(prog)s [OPTIONS] -- QEMU-ARGUMENT...",
+        description="Run QEMU with a network card whose network is sansnet. What follows -- is QEMU's own, such as "
+        "-m 1G -drive file=disk.qcow2.",
+        epilog=(
+            "Over vhost-user QEMU's memory is made so that it can be shared, unless your own arguments say what it is "
+            "(-machine memory-backend=...), which then needs share=on. The guest learns its addresses, routes and name "
+            "servers by DHCP, DHCPv6 and router advertisements; they are the host's unless given. Nothing of the "
+            "host's loopback is reachable unless asked for. The exit status is QEMU's, 128 + N if signal N ended it, "
+            "127 if there is no such program, 1 if the network cannot be made or QEMU is too old, 2 if an option is "
+            "wrong."
+        ),
+        add_help=False,
+    )
+    machine = made.add_argument_group("the machine")
+    machine.add_argument(
+        "--qemu", type=_path, metavar="PROGRAM", help="QEMU 7.2 or newer; default: qemu-system-... of this processor"
+    )
+    machine.add_argument(
+        "--link",
+        choices=_LINKS,
+        help="how the machine is connected; default: vhost-user on x86-64, stream on other processors",
+    )
+    stream, vhost_user = (_machine_mtu(choice).default for choice in (False, True))
+    _add_network_options(made, f"{vhost_user}, or {stream} with --link stream")
+    _add_name_options(made)
+    _add_protocol_options(made)
+    _add_other_options(made)
+    made.add_argument("arguments", nargs=argparse.REMAINDER, metavar="QEMU-ARGUMENT", help="see QEMU's --help")
     return made
 
 
@@ -266,7 +332,7 @@ def _add_absent_options(made: argparse.ArgumentParser) -> None:
         made.add_argument(*names, action=_Absent, nargs="?", help=argparse.SUPPRESS)
 
 
-def _add_network_options(made: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> argparse._ArgumentGroup:
     guest = made.add_argument_group("the guest's network; -a, -g, -o and --map-host-loopback once for each family")
     guest.add_argument("-4", "--ipv4-only", action="store_true", dest="only4", help="no IPv6")
     guest.add_argument("-6", "--ipv6-only", action="store_true", dest="only6", help="no IPv4")
@@ -287,9 +353,8 @@ def _add_network_options(made: argparse.ArgumentParser) -> argparse._ArgumentGro
         "-m",
         "--mtu",
         type=_mtu,
-        default=MAX_MTU,
         metavar="BYTES",
-        help="of the guest's interface; default: %(default)s",
+        help=f"of the guest's interface; default: {default_mtu}",
     )
     guest.add_argument(
         "-i",
@@ -398,7 +463,7 @@ def parse_run(arguments: Sequence[str]) -> RunOptions:
     parsed = parser().parse_args(arguments)
     command = parsed.command[1:] if parsed.command[:1] == ["--"] else parsed.command
     return RunOptions(
-        **_network_options(parsed),
+        **_network_options(parsed, tap.MTU),
         command=tuple(command) or (os.environ.get("SHELL") or "/bin/sh",),
         ifname=parsed.ns_ifname,
         mac=parsed.ns_mac_addr,
@@ -419,7 +484,7 @@ def parse_attach(arguments: Sequence[str]) -> AttachOptions:
     if parsed.userns is not None and parsed.netns is None:
         raise UsageProblem("--userns goes with --netns: of a process both namespaces are entered; leave it out")
     return AttachOptions(
-        **_network_options(parsed),
+        **_network_options(parsed, tap.MTU),
         pid=parsed.pid,
         netns=parsed.netns,
         userns=parsed.userns,
@@ -441,21 +506,50 @@ def parse_serve(arguments: Sequence[str]) -> ServeOptions:
     if (parsed.socket is None) == (parsed.fd is None):
         raise UsageProblem("give either --socket PATH or --fd FD; see `sansnet serve --help`")
     return ServeOptions(
-        **_network_options(parsed),
+        **_network_options(parsed, _machine_mtu(parsed.vhost_user)),
+        vhost_user=parsed.vhost_user,
         socket=parsed.socket,
         fd=parsed.fd,
         one_off=parsed.one_off or parsed.fd is not None,
     )
 
 
-def _network_options(parsed: argparse.Namespace) -> dict[str, Any]:
-    """The fields of `NetworkOptions`."""
+def parse_qemu(arguments: Sequence[str]) -> QemuOptions:
+    """Understand what follows `sansnet qemu`.
+
+    Raises:
+        UsageProblem: something is wrong with it.
+        SystemExit: it asked for the help or the version, which have been printed.
+    """
+    from sansnet_trio.links import vhost_user
+
+    parsed = qemu_parser().parse_args(arguments)
+    shared = vhost_user.is_supported() if parsed.link is None else parsed.link == "vhost-user"
+    return QemuOptions(
+        **_network_options(parsed, _machine_mtu(shared)),
+        vhost_user=shared,
+        program=parsed.qemu,
+        arguments=tuple(parsed.arguments[1:] if parsed.arguments[:1] == ["--"] else parsed.arguments),
+    )
+
+
+def _machine_mtu(shared: bool) -> MtuLimits:
+    """Which MTUs the link of a machine can have, whose memory is shared or not."""
+    from sansnet_trio.links import unix_stream, vhost_user  # not at the start of `run`, which needs neither
+
+    return vhost_user.MTU if shared else unix_stream.MTU
+
+
+def _network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, Any]:
+    """The fields of `NetworkOptions`, for a guest whose link has an MTU within limits."""
+    if parsed.mtu is not None and not IPV4_MIN_MTU <= parsed.mtu <= mtu.largest:
+        raise UsageProblem(f"-m {parsed.mtu} is not between {IPV4_MIN_MTU} and {mtu.largest} bytes; give another one")
     if parsed.only4 and parsed.only6:
         raise UsageProblem("-4 and -6 leave no family; give one of them, or neither for both")
     if parsed.netmask is not None and any(len(own) == 4 and length is not None for own, length in parsed.address):
         raise UsageProblem("-n gives a second mask to an address that has one (-a ADDR/LEN); leave one of them out")
     families = frozenset({4}) if parsed.only4 else frozenset({6}) if parsed.only6 else frozenset({4, 6})
-    if families == {6} and parsed.mtu < IPV6_MIN_MTU:
+    if families == {6} and parsed.mtu is not None and parsed.mtu < IPV6_MIN_MTU:
         raise UsageProblem(f"-m {parsed.mtu} is too small for IPv6, which needs {IPV6_MIN_MTU} bytes; leave out -6")
     return {
         "families": families,
@@ -572,8 +666,8 @@ def _descriptor(text: str) -> int:
 
 
 def _mtu(text: str) -> int:
-    if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not IPV4_MIN_MTU <= int(text) <= MAX_MTU:
-        raise _bad(text, f"is not between {IPV4_MIN_MTU} and {MAX_MTU} bytes")
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
+        raise _bad(text, "is not a number of bytes")
     return int(text)
 
 

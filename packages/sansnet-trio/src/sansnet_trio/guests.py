@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 from sansnet_core.config import LinkConfig
 from sansnet_core.errors import SansnetError
 from sansnet_trio.hostinfo import InterfaceAddress, Route
+from sansnet_trio.links.tap import MTU
 
 __all__ = ["CommandNotExecutable", "CommandNotFound", "GuestError", "GuestPlan", "ReadyGuest"]
 
@@ -43,7 +44,7 @@ class GuestPlan:
     """
 
     interface: str = "tap0"
-    mtu: int = 65520
+    mtu: int = MTU.default
     mac: bytes | None = None
     configure: bool = True
     addresses: tuple[InterfaceAddress, ...] = ()
