@@ -21,11 +21,14 @@ from typing import BinaryIO, Final, NoReturn
 from sansnet_cli import __version__
 from sansnet_cli.capture import open_capture
 from sansnet_cli.options import (
+    AttachOptions,
     MachineOptions,
+    NamespaceOptions,
     QemuOptions,
     RunOptions,
     ServeOptions,
     UsageProblem,
+    parse_attach,
     parse_qemu,
     parse_run,
     parse_serve,
@@ -41,6 +44,7 @@ __all__ = ["main"]
 
 _HELP: Final = """\
 usage: sansnet run [OPTIONS] [--] [COMMAND [ARG...]]
+       sansnet attach [OPTIONS] (PID | --netns PATH|NAME)
        sansnet serve [--vhost-user] (--socket PATH | --fd FD) [OPTIONS]
        sansnet qemu [OPTIONS] -- QEMU-ARGUMENT...
        sansnet ctl PATH COMMAND [OPTIONS]
@@ -49,6 +53,7 @@ A network for guests without privileges: TCP, UDP and ping from a guest become o
 
 commands:
   run            run a command in a network namespace of its own, where the network works
+  attach         be the network of a namespace that exists already, such as a container's
   serve          be the network of a virtual machine (QEMU)
   qemu           run QEMU with such a network
   ctl            look at what one of these does, and forward other ports
@@ -141,6 +146,8 @@ def _dispatch(arguments: Sequence[str]) -> int:
     match arguments:
         case ["run", *rest]:
             return _run(parse_run(rest))
+        case ["attach", *rest]:
+            return _attach(parse_attach(rest))
         case ["serve", *rest]:
             return _serve(parse_serve(rest))
         case ["qemu", *rest]:
@@ -174,6 +181,23 @@ def _run(options: RunOptions) -> int:
             raise
 
 
+def _attach(options: AttachOptions) -> int:
+    from sansnet_trio.attached import AttachedGuest
+    from sansnet_trio.existing import Existing
+
+    capture = open_capture(options.pcap) if options.pcap is not None else None
+    if options.pid is not None:
+        namespace = Existing.of_process(options.pid)
+    else:
+        assert options.netns is not None
+        namespace = Existing.named(options.netns, options.userns)
+    with AttachedGuest.fork(namespace, functools.partial(_prepare, options)) as guest:
+        from sansnet_cli.attach import attach
+
+        attach(guest, options, capture)
+    return 0
+
+
 def _serve(options: ServeOptions) -> int:
     setup, capture = _prepare_machine(options)
     from sansnet_cli.serve import serve
@@ -201,7 +225,7 @@ def _prepare_machine(options: MachineOptions) -> tuple[Setup, BinaryIO | None]:
     return setup, open_capture(options.pcap) if options.pcap is not None else None
 
 
-def _prepare(options: RunOptions) -> tuple[GuestPlan, Setup]:
+def _prepare(options: NamespaceOptions) -> tuple[GuestPlan, Setup]:
     made = make_plan(options, read_host(options.interface))
     _check_outbound(options.outbound)
     return made

@@ -1,4 +1,4 @@
-"""The command lines of `sansnet run`, `serve` and `qemu`, checked as far as possible without the host."""
+"""The command lines of `sansnet run`, `attach`, `serve` and `qemu`, checked as far as possible without the host."""
 
 from __future__ import annotations
 
@@ -6,23 +6,29 @@ import argparse
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from typing import Any, Final, NoReturn
 
 from sansnet_cli import __version__
+from sansnet_cli.ports import PortOptions, add_port_options, read_ports
 from sansnet_core import addresses
 from sansnet_core.config import IPV4_MIN_MTU, IPV6_MIN_MTU
+from sansnet_core.errors import ConfigError
 from sansnet_trio.links import MtuLimits, tap
 
 __all__ = [
+    "AttachOptions",
     "MachineOptions",
+    "NamespaceOptions",
     "NetworkOptions",
     "QemuOptions",
     "RunOptions",
     "ServeOptions",
     "UsageProblem",
+    "attach_parser",
     "new_parser",
+    "parse_attach",
     "parse_qemu",
     "parse_run",
     "parse_serve",
@@ -59,6 +65,7 @@ class NetworkOptions:
         hostname, fqdn: of the guest.
         pcap: a file's name.
         control: path of the control socket.
+        ports: that are forwarded.
     """
 
     families: frozenset[int] = frozenset({4, 6})
@@ -83,22 +90,49 @@ class NetworkOptions:
     dhcp: bool = True
     ndp: bool = True
     verbose: bool = False
+    ports: PortOptions = field(default_factory=PortOptions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions(NetworkOptions):
-    """What `sansnet run` was asked for.
+class NamespaceOptions(NetworkOptions):
+    """What was asked for a guest in a network namespace.
 
     Attributes:
-        command: never empty.
         ifname, mac: of the guest's interface.
         configure: whether we configure it, or the guest does.
     """
 
-    command: tuple[str, ...]
     ifname: str | None = None
     mac: bytes | None = None
     configure: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions(NamespaceOptions):
+    """What `sansnet run` was asked for.
+
+    Attributes:
+        command: never empty.
+    """
+
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachOptions(NamespaceOptions):
+    """What `sansnet attach` was asked for: the namespaces of a process, or a network namespace of a name or path.
+
+    Attributes:
+        pid: the process.
+        netns: the network namespace instead.
+        userns: path of the user namespace to enter before that.
+        ends_with_namespace: whether to end when the namespace is gone.
+    """
+
+    pid: int | None = None
+    netns: str | None = None
+    userns: str | None = None
+    ends_with_namespace: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,18 +195,55 @@ def parser() -> argparse.ArgumentParser:
         description="Run a command in a network namespace of its own, where the network works, without privileges.",
         epilog=(
             "The guest's addresses, routes and name servers are the host's unless given. Nothing of the host's "
-            "loopback is reachable unless asked for. What the command left running is ended with it. The exit status "
-            "is the command's, 128 + N if signal N ended it, 127 if there is no such command, 126 if it cannot be "
-            "executed, 1 if the network cannot be made, 2 if an option is wrong."
+            "loopback is reachable, and nothing outside can connect to the guest, unless asked for. What the command "
+            "left running is ended with it. The exit status is the command's, 128 + N if signal N ended it, 127 if "
+            "there is no such command, 126 if it cannot be executed, 1 if the network cannot be made, 2 if an option "
+            "is wrong."
         ),
         add_help=False,
     )
     _add_interface_options(_add_network_options(made, str(tap.MTU.default)))
     _add_name_options(made)
+    add_port_options(made, namespace=True)
     _add_protocol_options(made)
     _add_other_options(made)
     _add_absent_options(made)
     made.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="default: your shell ($SHELL)")
+    return made
+
+
+def attach_parser() -> argparse.ArgumentParser:
+    """The parser of `sansnet attach`; what it parses is for `parse_attach` to check further."""
+    made = _Parser(
+        prog="sansnet attach",
+        usage="%(prog)s [OPTIONS] PID\n       %(prog)s [OPTIONS] --netns PATH|NAME [--userns PATH]",
+        description="Be the network of a network namespace that exists already, such as a container's.",
+        epilog=(
+            "The guest's addresses and routes are the host's unless given; its files, as /etc/resolv.conf, are left "
+            "alone. Nothing of the host's loopback is reachable unless asked for. It ends with status 0 when the "
+            "namespace is gone, or by SIGTERM and SIGINT; 1 is a network that cannot be made, 2 a wrong option."
+        ),
+        add_help=False,
+    )
+    namespace = made.add_argument_group("the namespace")
+    namespace.add_argument(
+        "pid", nargs="?", type=_pid, metavar="PID", help="a process; its user and network namespaces are entered"
+    )
+    namespace.add_argument(
+        "--netns", type=_path, metavar="PATH", help="a network namespace, by its file, or by its name for `ip netns`"
+    )
+    namespace.add_argument(
+        "--userns", type=_path, metavar="PATH", help="the user namespace that it belongs to; default: ours"
+    )
+    namespace.add_argument(
+        "--no-netns-quit", action="store_true", help="go on when the process has ended or the file is deleted"
+    )
+    _add_interface_options(_add_network_options(made, str(tap.MTU.default)))
+    _add_name_options(made)
+    add_port_options(made, namespace=True)
+    _add_protocol_options(made)
+    _add_other_options(made)
+    _add_absent_options(made)
     return made
 
 
@@ -201,6 +272,7 @@ def serve_parser() -> argparse.ArgumentParser:
     stream, vhost_user = (_machine_mtu(choice).default for choice in (False, True))
     _add_network_options(made, f"{stream}; with --vhost-user what the machine names (host_mtu), or {vhost_user}")
     _add_name_options(made)
+    add_port_options(made, namespace=False)
     _add_protocol_options(made)
     _add_other_options(made)
     return made
@@ -235,6 +307,7 @@ def qemu_parser() -> argparse.ArgumentParser:
     stream, vhost_user = (_machine_mtu(choice).default for choice in (False, True))
     _add_network_options(made, f"{vhost_user}, or {stream} with --link stream")
     _add_name_options(made)
+    add_port_options(made, namespace=False)
     _add_protocol_options(made)
     _add_other_options(made)
     made.add_argument("arguments", nargs=argparse.REMAINDER, metavar="QEMU-ARGUMENT", help="see QEMU's --help")
@@ -257,10 +330,6 @@ def _add_other_options(made: argparse.ArgumentParser) -> None:
 
 
 _ABSENT: Final = {
-    ("-t", "--tcp-ports"): "nothing outside can connect to the guest yet",
-    ("-u", "--udp-ports"): "nothing outside can send to the guest first yet",
-    ("-T", "--tcp-ns"): "no port of the host's loopback is one of the guest's; see --map-host-loopback",
-    ("-U", "--udp-ns"): "no port of the host's loopback is one of the guest's; see --map-host-loopback",
     ("--config-net",): "the guest's interface is configured unless there is --no-config; leave it out",
     ("-q", "--quiet"): "what goes well is not spoken of unless there is -v; leave it out",
     ("-f", "--foreground"): "sansnet is always in the foreground; leave it out",
@@ -418,6 +487,30 @@ def parse_run(arguments: Sequence[str]) -> RunOptions:
     )
 
 
+def parse_attach(arguments: Sequence[str]) -> AttachOptions:
+    """Understand what follows `sansnet attach`.
+
+    Raises:
+        UsageProblem: something is wrong with it.
+        SystemExit: it asked for the help or the version, which have been printed.
+    """
+    parsed = attach_parser().parse_args(arguments)
+    if (parsed.pid is None) == (parsed.netns is None):
+        raise UsageProblem("give either the PID of a process or --netns; see `sansnet attach --help`")
+    if parsed.userns is not None and parsed.netns is None:
+        raise UsageProblem("--userns goes with --netns: of a process both namespaces are entered; leave it out")
+    return AttachOptions(
+        **_network_options(parsed, tap.MTU),
+        pid=parsed.pid,
+        netns=parsed.netns,
+        userns=parsed.userns,
+        ends_with_namespace=not parsed.no_netns_quit,
+        ifname=parsed.ns_ifname,
+        mac=parsed.ns_mac_addr,
+        configure=not parsed.no_config,
+    )
+
+
 def parse_serve(arguments: Sequence[str]) -> ServeOptions:
     """Understand what follows `sansnet serve`.
 
@@ -474,6 +567,10 @@ def _network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, An
     families = frozenset({4}) if parsed.only4 else frozenset({6}) if parsed.only6 else frozenset({4, 6})
     if families == {6} and parsed.mtu is not None and parsed.mtu < IPV6_MIN_MTU:
         raise UsageProblem(f"-m {parsed.mtu} is too small for IPv6, which needs {IPV6_MIN_MTU} bytes; leave out -6")
+    try:
+        ports = read_ports(parsed)
+    except ConfigError as error:
+        raise UsageProblem(str(error)) from None
     return {
         "families": families,
         "own": _one_each("-a", parsed.address, lambda own: len(own[0])),
@@ -497,6 +594,7 @@ def _network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, An
         "dhcp": not parsed.no_dhcp,
         "ndp": not parsed.no_ndp,
         "verbose": parsed.verbose,
+        "ports": ports,
     }
 
 
@@ -575,6 +673,12 @@ def _path(text: str) -> str:
     if not text:
         raise _bad(text, "is not a path")
     return text
+
+
+def _pid(text: str) -> int:
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not int(text):
+        raise _bad(text, "is not the number of a process; a network namespace is given by --netns")
+    return int(text)
 
 
 def _descriptor(text: str) -> int:

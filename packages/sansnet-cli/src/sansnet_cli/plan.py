@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sansnet_cli.options import NetworkOptions, RunOptions, UsageProblem
+from sansnet_cli.options import NamespaceOptions, NetworkOptions, UsageProblem
 from sansnet_core import addresses
 from sansnet_core.config import IPV6_MIN_MTU, Ipv4Config, Ipv6Config, NetworkConfig
+from sansnet_trio.guests import GuestPlan
 from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Route, Uplink
 from sansnet_trio.links import tap
-from sansnet_trio.namespace import GuestPlan
 
 __all__ = ["Setup", "make_plan", "make_setup"]
 
@@ -53,8 +53,8 @@ class _Family:
     gateway: bytes
 
 
-def make_plan(options: RunOptions, host: HostInfo) -> tuple[GuestPlan, Setup]:
-    """Decide what a command in a namespace gets.
+def make_plan(options: NamespaceOptions, host: HostInfo) -> tuple[GuestPlan, Setup]:
+    """Decide what a guest in a namespace gets.
 
     Raises:
         HostError: the options and the host do not fit together.
