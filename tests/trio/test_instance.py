@@ -29,7 +29,8 @@ class Forwards:
     def __init__(self, *specs: str) -> None:
         self.kept = [forward for spec in specs for forward in parse(spec, TCP)]
 
-    def list(self) -> Sequence[Forward]:
+    @property
+    def rules(self) -> Sequence[Forward]:
         return tuple(self.kept)
 
     def add(self, forwards: Iterable[Forward]) -> None:
@@ -38,6 +39,13 @@ class Forwards:
     def remove(self, forwards: Iterable[Forward]) -> None:
         for forward in forwards:
             self.kept.remove(forward)
+
+
+def make(*specs: str, namespace: bool = True) -> tuple[Instance, Forwards]:
+    """An instance that forwards some TCP ports."""
+    instance, forwards = Instance(), Forwards(*specs)
+    instance.forward(forwards, namespace=namespace)
+    return instance, forwards
 
 
 def ask(instance: Instance, command: str, **fields: Any) -> Any:
@@ -51,18 +59,18 @@ def ask(instance: Instance, command: str, **fields: Any) -> Any:
 )
 def test_a_command_that_is_none_is_an_error_that_names_them(request_: dict[str, Any]) -> None:
     with pytest.raises(RequestError, match="the command is none of list, add, delete, clear, flows, counters"):
-        Instance(Forwards()).answer(request_)
+        Instance().answer(request_)
 
 
 def test_forwards_are_listed_as_the_command_line_has_them() -> None:
-    forwards = Forwards("8080", "[::1]/9000-9010:80-90")
-    assert ask(Instance(forwards), "list") == {
+    instance, _ = make("8080", "[::1]/9000-9010:80-90")
+    assert ask(instance, "list") == {
         "forwards": [{"option": "-t", "spec": "8080"}, {"option": "-t", "spec": "::1/9000-9010:80-90"}]
     }
 
 
 def test_forwards_are_added() -> None:
-    forwards = Forwards()
+    instance, forwards = make()
     asked = [
         {"option": "-t", "spec": "80"},
         {"option": "-u", "spec": "53"},
@@ -70,7 +78,7 @@ def test_forwards_are_added() -> None:
         {"option": "-U", "spec": "123"},
         {"option": "-t", "spec": "443"},
     ]
-    answer = ask(Instance(forwards), "add", forwards=asked)
+    answer = ask(instance, "add", forwards=asked)
     assert sorted((one["option"], one["spec"]) for one in answer["forwards"]) == sorted(
         (one["option"], one["spec"]) for one in asked
     )
@@ -80,8 +88,7 @@ def test_forwards_are_added() -> None:
 
 
 def test_forwards_are_deleted_and_all_of_them_cleared() -> None:
-    forwards = Forwards("80", "443", "8080")
-    instance = Instance(forwards)
+    instance, forwards = make("80", "443", "8080")
     assert len(ask(instance, "delete", forwards=[{"option": "-t", "spec": "443"}])["forwards"]) == 2
     assert [one.first for one in forwards.kept] == [80, 8080]
     assert ask(instance, "clear") == {"forwards": []}
@@ -106,16 +113,30 @@ def test_forwards_are_deleted_and_all_of_them_cleared() -> None:
 )
 @pytest.mark.parametrize("command", ["add", "delete"])
 def test_ports_that_are_none_are_an_error_that_shows_some(command: str, asked: Any) -> None:
-    forwards = Forwards("80")
+    instance, forwards = make("80")
     with pytest.raises(RequestError, match="list that is not empty"):
-        ask(Instance(forwards), command, forwards=asked)
+        ask(instance, command, forwards=asked)
     assert len(forwards.kept) == 1
 
 
 @pytest.mark.parametrize("spec", ["http", "0", "80:1-2", "10.0.0.1%/80", "\ud800", "nowhere/80"])
 def test_a_specification_that_means_nothing_is_told_in_its_own_words(spec: str) -> None:
     with pytest.raises(ConfigError, match=r"^'"):
-        ask(Instance(Forwards()), "add", forwards=[{"option": "-t", "spec": spec}])
+        ask(make()[0], "add", forwards=[{"option": "-t", "spec": spec}])
+
+
+@pytest.mark.parametrize(("option", "spec"), [("-T", "80"), ("-U", "80"), ("-t", "auto"), ("-u", "auto,80")])
+def test_nobody_sees_into_a_machine(option: str, spec: str) -> None:
+    instance, forwards = make(namespace=False)
+    with pytest.raises(RequestError, match="are for namespaces"):
+        ask(instance, "add", forwards=[{"option": option, "spec": spec}])
+    assert forwards.kept == []
+
+
+@pytest.mark.parametrize("command", ["list", "add", "delete", "clear"])
+def test_before_there_is_a_guest_ports_have_to_wait(command: str) -> None:
+    with pytest.raises(RequestError, match="the guest is not there yet; ask again"):
+        ask(Instance(), command, forwards=[{"option": "-t", "spec": "80"}])
 
 
 # flows and counters
@@ -132,7 +153,7 @@ def busy() -> Pair:
 
 
 def test_without_a_guest_there_is_nothing_to_tell() -> None:
-    instance = Instance(Forwards())
+    instance = Instance()
     assert ask(instance, "flows") == {"flows": [], "total": 0}
     assert ask(instance, "counters") == {"guest": False}
     with instance.serving(busy().network, Driver()):
@@ -141,7 +162,7 @@ def test_without_a_guest_there_is_nothing_to_tell() -> None:
 
 
 def test_flows_are_listed() -> None:
-    instance = Instance(Forwards())
+    instance = Instance()
     with instance.serving(busy().network, Driver()):
         answer = ask(instance, "flows")
     outsider = {"address": "2001:db8:eeee::7", "port": OUTSIDER6.port}
@@ -161,7 +182,7 @@ def test_flows_are_listed() -> None:
 
 
 def test_no_more_flows_are_listed_than_asked_for() -> None:
-    instance = Instance(Forwards())
+    instance = Instance()
     with instance.serving(busy().network, Driver()):
         answer = ask(instance, "flows", most=2)
     assert (len(answer["flows"]), answer["total"]) == (2, 3)
@@ -170,14 +191,14 @@ def test_no_more_flows_are_listed_than_asked_for() -> None:
 @pytest.mark.parametrize("most", [0, -1, 10_001, "5", 1.0, True, None, [1]])
 def test_a_number_of_flows_that_is_none_is_an_error(most: Any) -> None:
     with pytest.raises(RequestError, match="most is a number between 1 and 10000"):
-        ask(Instance(Forwards()), "flows", most=most)
+        ask(Instance(), "flows", most=most)
 
 
 def test_counters_are_those_of_driver_and_network() -> None:
     pair = busy()
     pair.guest.send_frame(bytes(60))
     pair.settle()
-    instance = Instance(Forwards())
+    instance = Instance()
     with instance.serving(pair.network, Driver()):
         answer = ask(instance, "counters")
     meaning = "EtherType that is neither ARP, IPv4 nor IPv6, or of a family switched off"

@@ -13,7 +13,7 @@ from sansnet_cli import __version__
 from sansnet_cli.options import UsageProblem, new_parser
 from sansnet_core.errors import SansnetError
 
-__all__ = ["ControlError", "CtlOptions", "ask", "control", "parse_ctl", "show"]
+__all__ = ["ControlError", "CtlOptions", "ask", "ctl", "parse_ctl", "show"]
 
 Answer: TypeAlias = dict[str, Any]
 
@@ -61,7 +61,7 @@ class CtlOptions:
         return request
 
 
-def control(arguments: Sequence[str]) -> int:
+def ctl(arguments: Sequence[str]) -> int:
     """Run `sansnet ctl`; the exit status.
 
     Raises:

@@ -214,9 +214,9 @@ def _qemu(options: QemuOptions) -> int:
 
 
 def _ctl(arguments: Sequence[str]) -> int:
-    from sansnet_cli.ctl import control
+    from sansnet_cli.ctl import ctl
 
-    return control(arguments)
+    return ctl(arguments)
 
 
 def _prepare_machine(options: MachineOptions) -> tuple[Setup, BinaryIO | None]:

@@ -39,29 +39,23 @@ class Counting(Protocol):
 class PortForwards(Protocol):
     """What can be done with forwards while they are served."""
 
-    def list(self) -> Sequence[Forward]:
+    @property
+    def rules(self) -> Sequence[Forward]:
         """Those that there are."""
 
     def add(self, forwards: Iterable[Forward]) -> None:
-        """Listen on more ports: on all of these, or on none.
-
-        Raises:
-            SansnetError: one cannot be had, or contradicts what there is.
-        """
+        """Have more; on failure, which is a `SansnetError`, things stay as they were."""
 
     def remove(self, forwards: Iterable[Forward]) -> None:
-        """Listen on some ports no more. What goes on there goes on."""
+        """Have fewer; the same."""
 
 
 class Instance:
-    """Answers requests. A guest's network is known while it runs; forwards outlive it.
+    """Answers requests. A guest's network is known while it runs; forwards may outlive it."""
 
-    Args:
-        forwards: the ports that are forwarded.
-    """
-
-    def __init__(self, forwards: PortForwards) -> None:
-        self._forwards = forwards
+    def __init__(self) -> None:
+        self._forwards: PortForwards | None = None
+        self._namespace = False
         self._guest: tuple[Network, Counting] | None = None
         self._commands: dict[str, Callable[[Request], Answer]] = {
             "list": self._list,
@@ -71,6 +65,15 @@ class Instance:
             "flows": self._flows,
             "counters": self._counters,
         }
+
+    def forward(self, forwards: PortForwards, *, namespace: bool) -> None:
+        """Ports can be forwarded from now on.
+
+        Args:
+            forwards: those that are.
+            namespace: whether who listens in the guest can be seen, and ports of its loopback be forwarded.
+        """
+        self._forwards, self._namespace = forwards, namespace
 
     @contextmanager
     def serving(self, network: Network, driver: Counting) -> Iterator[None]:
@@ -94,19 +97,27 @@ class Instance:
             raise RequestError(f"the command is none of {', '.join(self._commands)}")
         return command(request)
 
+    def _ports(self) -> PortForwards:
+        if self._forwards is None:
+            raise RequestError("the guest is not there yet; ask again")
+        return self._forwards
+
     def _list(self, request: Request) -> Answer:
-        return {"forwards": [{"option": one.option, "spec": one.spec()} for one in self._forwards.list()]}
+        return {"forwards": [{"option": one.option, "spec": one.spec()} for one in self._ports().rules]}
 
     def _add(self, request: Request) -> Answer:
-        self._forwards.add(_asked(request))
+        kept, forwards = self._ports(), _asked(request)
+        if not self._namespace and any(forward.auto or not forward.inbound for forward in forwards):
+            raise RequestError("the guest is a machine, into which nobody sees; -T, -U and auto are for namespaces")
+        kept.add(forwards)
         return self._list(request)
 
     def _delete(self, request: Request) -> Answer:
-        self._forwards.remove(_asked(request))
+        self._ports().remove(_asked(request))
         return self._list(request)
 
     def _clear(self, request: Request) -> Answer:
-        self._forwards.remove(self._forwards.list())
+        self._ports().remove(self._ports().rules)
         return self._list(request)
 
     def _flows(self, request: Request) -> Answer:
