@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sansnet_core import ConfigError
+from sansnet_core import ConfigError, SansnetError
 from sansnet_core.ports import TCP, UDP, Forward, parse
 from sansnet_trio.driver import DriverStatistics
+from sansnet_trio.forwards import Forwards as RealForwards
 from sansnet_trio.instance import Instance, RequestError
 from tests.sim.packets import udp
 from tests.sim.pair import OUTSIDER6, SERVER, Pair
@@ -207,3 +210,46 @@ def test_counters_are_those_of_driver_and_network() -> None:
     assert answer["flows"] == {"udp_flows": 2, "udp_sockets": 2, "echo_flows": 0, "tcp_flows": 1}
     assert answer["tcp_held"] == 0
     assert answer["drops"] == {"ETHERNET_TYPE": {"count": 1, "meaning": meaning}}
+
+
+# the documentation
+
+
+def documented(part: str) -> list[tuple[Any, Any]]:
+    """Requests and answers of docs/control.md."""
+    text = Path("docs/control.md").read_text()
+    shown = re.search(rf"<!-- {part} -->\n```\n(.*?)```", text, re.DOTALL)
+    assert shown
+    lines = shown[1].splitlines()
+    assert [line[:2] for line in lines] == ["> ", "< "] * (len(lines) // 2)
+    return [
+        (json.loads(asked[2:]), json.loads(answer[2:])) for asked, answer in zip(lines[::2], lines[1::2], strict=True)
+    ]
+
+
+def told(instance: Instance, request: Any) -> Any:
+    """The answer with errors as they are told."""
+    try:
+        return json.loads(json.dumps(instance.answer(request)))
+    except SansnetError as error:
+        return {"error": str(error)}
+
+
+def test_the_documentations_examples_of_ports_are_true() -> None:
+    instance = Instance()
+    with RealForwards(parse("28080:80", TCP)) as forwards:
+        instance.forward(forwards, namespace=True)
+        for request, answer in documented("ports"):
+            assert told(instance, request) == answer
+
+
+@pytest.mark.parametrize("part", ["flows", "counters"])
+def test_the_documentations_examples_of_a_guest_are_true(part: str) -> None:
+    pair = Pair()
+    pair.accepted()
+    pair.guest.send_frame(bytes(60))
+    pair.settle()
+    instance = Instance()
+    with instance.serving(pair.network, Driver()):
+        [(request, answer)] = documented(part)
+        assert told(instance, request) == answer
