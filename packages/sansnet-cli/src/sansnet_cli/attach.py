@@ -93,7 +93,13 @@ class _Attachment:
         if self._capture is not None:
             link = CapturedLink(link, self._capture)
         network = Network(config, now=trio.current_time(), secret=process.secret())
-        driver = Driver(network, link, interface=setup.interface)
+        driver = Driver(
+            network,
+            link,
+            interface=setup.interface,
+            outbound4=setup.outbound_if4,
+            outbound6=setup.outbound_if6,
+        )
         if self._options.ends_with_namespace:
             nursery.start_soon(self._end_when_gone, nursery.cancel_scope)
         report.warn(f"attached to {self._guest.namespace.network}")

@@ -123,7 +123,13 @@ class GuestServer:
     async def _drive(self, link: Link) -> None:
         config = replace(self._setup.config, link=link.config)
         network = Network(config, now=trio.current_time(), secret=process.secret())
-        driver = Driver(network, link, interface=self._setup.interface)
+        driver = Driver(
+            network,
+            link,
+            interface=self._setup.interface,
+            outbound4=self._setup.outbound_if4,
+            outbound6=self._setup.outbound_if6,
+        )
         if self._options.verbose:
             report.configuration(config, config.link)
         try:

@@ -87,7 +87,13 @@ class _Supervisor:
         if self._capture is not None:
             link = CapturedLink(link, self._capture)
         network = Network(config, now=trio.current_time(), secret=process.secret())
-        driver = Driver(network, link, interface=setup.interface)
+        driver = Driver(
+            network,
+            link,
+            interface=setup.interface,
+            outbound4=setup.outbound_if4,
+            outbound6=setup.outbound_if6,
+        )
         await nursery.start(self._drive, driver)
         self._guest.start()
         self._status = await self._guest.wait()

@@ -99,6 +99,7 @@ class DatagramSocket:
         self._socket = socket(self._family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
         try:
             prepare_datagram(self._socket, self._family)
+            shell.choose_device(self._socket, order.local.address)
             self._bind(order.local)
             self._fd = self._socket.fileno()
             shell.poller.add(self._fd, EPOLLIN, self._ready)

@@ -312,8 +312,9 @@ class Udp:
         if mapping is None:
             mapping = self._mappings[mapping_key] = _Mapping(mapping_key, context.new_socket(), guest)
             self._sockets[mapping.socket] = mapping
-            local = forwarding.outbound(host.address) or bytes(len(host.address))
-            context.out.actions.append(OpenDatagram(mapping.socket, Endpoint(local, guest.port)))
+            context.out.actions.append(
+                OpenDatagram(mapping.socket, Endpoint(forwarding.bound(host.address), guest.port))
+            )
         group = forwarding.is_group(host.address)
         flow = _Flow(key, mapping, remote, host, group, FlowHeaders(context.egress, remote, guest, UDP))
         mapping.flows[host] = self._flows[key] = flow
