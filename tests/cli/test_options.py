@@ -13,7 +13,10 @@ from sansnet_cli.options import (
     parse_run,
     parse_serve,
 )
+from sansnet_cli.ports import PortOptions
 from sansnet_core.addresses import parse
+from sansnet_core.ports import TCP, UDP, parse_all
+from sansnet_core.ports import parse as ports
 
 FOUR = parse("10.0.0.1")
 SIX = parse("2001:db8::1")
@@ -82,6 +85,12 @@ def test_options_after_the_command_are_the_commands() -> None:
         (["-H", "host-1.example"], {"hostname": "host-1.example"}),
         (["--ns-mac-addr", "02:00:00:00:00:0a"], {"mac": bytes.fromhex("02000000000a")}),
         (["-p", "x.pcap"], {"pcap": "x.pcap"}),
+        (["-t", "80", "-u53", "--tcp-ns=81:82", "-U", "none"], {
+            "ports": PortOptions(forwards=(*ports("80", TCP), *ports("53", UDP), *ports("81:82", TCP, inbound=False)))
+        }),
+        (["--tcp-ports", "80", "-t", "auto"], {"ports": PortOptions(forwards=parse_all(["80", "auto"], TCP))}),
+        (["--freebind", "--no-splice"], {"ports": PortOptions(freebind=True, splice=False)}),
+        (["--host-lo-to-ns-lo"], {"ports": PortOptions(to_loopback=True)}),
         (["--no-tcp", "--no-udp", "--no-icmp"], {"tcp": False, "udp": False, "icmp": False}),
         (["--no-dhcp", "--no-ndp", "--no-config", "--verbose"], {
             "dhcp": False, "ndp": False, "configure": False, "verbose": True
@@ -127,10 +136,12 @@ def test_each_option_is_understood(arguments: list[str], expected: dict[str, obj
         (["--verb"], ["--verb"]),
         (["--ns-mac-addr", "00:00:00:00:00:00"], ["--ns-mac-addr", "nobody's"]),
         (["-I", "."], ["-I", "'.'"]),
-        (["-t", "80", "true"], ["-t:", "nothing outside can connect"]),
-        (["-u80"], ["-u:"]),
-        (["-T", "none"], ["-T:", "--map-host-loopback"]),
-        (["--udp-ns", "all"], ["--udp-ns:", "--map-host-loopback"]),
+        (["-t", "0", "true"], ["-t:", "'0'", "between 1 and 65535"]),
+        (["-u80:a"], ["-u:", "'80:a'"]),
+        (["-t", "80", "--tcp-ports", "80:81"], ["-t:", "leave one out"]),
+        (["-T", "127.0.0.1/80"], ["-T:", "slash"]),
+        (["--udp-ns", "80", "-U", "none"], ["-U:", "none"]),
+        (["--no-splice", "--host-lo-to-ns-lo"], ["--no-splice", "--host-lo-to-ns-lo"]),
         (["--config-net", "true"], ["--config-net:", "--no-config"]),
         (["-qf"], ["-q:", "-v"]),
         (["-f"], ["-f:", "foreground"]),
@@ -158,6 +169,10 @@ def test_help_and_version_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> No
     [
         (["--socket", "guest.socket"], ServeOptions(socket="guest.socket")),
         (["-s", "x", "-1", "-v"], ServeOptions(socket="x", one_off=True, verbose=True)),
+        (
+            ["-s", "x", "-t", "8080:80", "--freebind"],
+            ServeOptions(socket="x", ports=PortOptions(forwards=ports("8080:80", TCP), freebind=True)),
+        ),
         (["--fd", "3"], ServeOptions(fd=3, one_off=True)),
         (["--vhost-user", "-s", "x", "-m", "65535"], ServeOptions(vhost_user=True, socket="x", mtu=65535)),
         (["-F4", "-4", "-m", "1500"], ServeOptions(fd=4, one_off=True, families=frozenset({4}), mtu=1500)),
@@ -181,6 +196,8 @@ def test_what_serves_a_machine(arguments: list[str], expected: ServeOptions) -> 
         (["--fd", "x"], "is not the number of a descriptor"),
         (["-s", "x", "ls"], "unrecognized arguments: ls"),
         (["-s", "x", "--no-config"], "unrecognized arguments: --no-config"),
+        (["-s", "x", "-T", "80"], "unrecognized arguments: -T"),
+        (["-s", "x", "-t", "auto"], "auto: .* name the ports"),
         (["-s", "x", "-4", "-6"], "-4 and -6 leave no family"),
         (["-s", "x", "-m", "65536"], "is not between 68 and 65535"),
         (["-s", "x", "-m", "65536", "--vhost-user"], "is not between 68 and 65535"),

@@ -10,12 +10,12 @@ from typing import BinaryIO, Final
 import trio
 
 from sansnet_cli import process, report
+from sansnet_cli.driving import make_driver
 from sansnet_cli.options import AttachOptions
 from sansnet_cli.plan import Setup
-from sansnet_core import Network
+from sansnet_cli.ports import forwarded
 from sansnet_trio.attached import AttachedGuest
 from sansnet_trio.capture import CapturedLink
-from sansnet_trio.driver import Driver
 from sansnet_trio.guests import GuestError
 from sansnet_trio.links import Link, LinkClosed
 from sansnet_trio.links.tap import Tap
@@ -42,6 +42,7 @@ def attach(
 
     Raises:
         GuestError: the guest could not be made, or its interface went away.
+        ForwardError: a port cannot be forwarded.
     """
     process.prepare()
     trio.run(_Attachment(guest, options, capture, on_ready).run)
@@ -92,23 +93,18 @@ class _Attachment:
         link: Link = Tap(ready.tap, ready.link)
         if self._capture is not None:
             link = CapturedLink(link, self._capture)
-        network = Network(config, now=trio.current_time(), secret=process.secret())
-        driver = Driver(
-            network,
-            link,
-            interface=setup.interface,
-            outbound4=setup.outbound_if4,
-            outbound6=setup.outbound_if6,
-        )
-        if self._options.ends_with_namespace:
-            nursery.start_soon(self._end_when_gone, nursery.cancel_scope)
-        report.warn(f"attached to {self._guest.namespace.network}")
-        self._on_ready()
-        try:
-            await driver.run()
-        finally:
-            if self._options.verbose:
-                report.statistics(network.statistics(), driver.statistics())
+        own = [address.address for address in setup.addresses]
+        with forwarded(self._options.ports, config, self._guest, own) as forwards:
+            network, driver = make_driver(setup, link, forwards)
+            if self._options.ends_with_namespace:
+                nursery.start_soon(self._end_when_gone, nursery.cancel_scope)
+            report.warn(f"attached to {self._guest.namespace.network}")
+            self._on_ready()
+            try:
+                await driver.run()
+            finally:
+                if self._options.verbose:
+                    report.statistics(network.statistics(), driver.statistics())
 
     async def _end_when_gone(self, scope: trio.CancelScope) -> None:
         await self._guest.namespace.wait_gone()

@@ -27,6 +27,7 @@ import trio
 from sansnet_cli import process, qemu, report
 from sansnet_cli.options import QemuOptions
 from sansnet_cli.plan import Setup
+from sansnet_cli.ports import forwarded
 from sansnet_cli.serve import GuestServer, check_link
 from sansnet_cli.signals import SignalForwarder
 from sansnet_trio import syscalls
@@ -55,6 +56,7 @@ def boot(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -> int:
         HostError: it is too old, or this host cannot serve such a link.
         UsageProblem: its arguments cannot work.
         ListenError: no socket can be made.
+        ForwardError: a port cannot be forwarded.
     """
     check_link(options)
     qemu.check_arguments(options.arguments)
@@ -69,12 +71,13 @@ def boot(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -> int:
         if options.verbose:
             report.warn(f"starting {shlex.join([program, *arguments])}")
         with (
+            forwarded(options.ports, setup.config) as forwards,
             closing(GuestListener(path)) as listener,
             closing(SignalForwarder()) as signals,
             _started([program, *arguments], signals) as machine,
         ):
             process.prepare()
-            supervisor = _Supervisor(machine, GuestServer(options, setup, capture))
+            supervisor = _Supervisor(machine, GuestServer(options, setup, capture, forwards))
             return trio.run(supervisor.run, listener, signals)
 
 

@@ -6,13 +6,15 @@ import argparse
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from typing import Any, Final, NoReturn
 
 from sansnet_cli import __version__
+from sansnet_cli.ports import PortOptions, add_port_options, read_ports
 from sansnet_core import addresses
 from sansnet_core.config import IPV4_MIN_MTU, IPV6_MIN_MTU
+from sansnet_core.errors import ConfigError
 from sansnet_trio.links import MtuLimits, tap
 
 __all__ = [
@@ -62,6 +64,7 @@ class NetworkOptions:
         search: likewise.
         hostname, fqdn: of the guest.
         pcap: a file's name.
+        ports: that are forwarded.
     """
 
     families: frozenset[int] = frozenset({4, 6})
@@ -88,6 +91,7 @@ class NetworkOptions:
     dhcp: bool = True
     ndp: bool = True
     verbose: bool = False
+    ports: PortOptions = field(default_factory=PortOptions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,14 +191,16 @@ def parser() -> argparse.ArgumentParser:
         description="Run a command in a network namespace of its own, where the network works, without privileges.",
         epilog=(
             "The guest's addresses, routes and name servers are the host's unless given. Nothing of the host's "
-            "loopback is reachable unless asked for. What the command left running is ended with it. The exit status "
-            "is the command's, 128 + N if signal N ended it, 127 if there is no such command, 126 if it cannot be "
-            "executed, 1 if the network cannot be made, 2 if an option is wrong."
+            "loopback is reachable, and nothing outside can connect to the guest, unless asked for. What the command "
+            "left running is ended with it. The exit status is the command's, 128 + N if signal N ended it, 127 if "
+            "there is no such command, 126 if it cannot be executed, 1 if the network cannot be made, 2 if an option "
+            "is wrong."
         ),
         add_help=False,
     )
     _add_interface_options(_add_network_options(made, str(tap.MTU.default)))
     _add_name_options(made)
+    add_port_options(made, namespace=True)
     _add_protocol_options(made)
     _add_other_options(made)
     _add_absent_options(made)
@@ -230,6 +236,7 @@ def attach_parser() -> argparse.ArgumentParser:
     )
     _add_interface_options(_add_network_options(made, str(tap.MTU.default)))
     _add_name_options(made)
+    add_port_options(made, namespace=True)
     _add_protocol_options(made)
     _add_other_options(made)
     _add_absent_options(made)
@@ -261,6 +268,7 @@ def serve_parser() -> argparse.ArgumentParser:
     stream, vhost_user = (_machine_mtu(choice).default for choice in (False, True))
     _add_network_options(made, f"{stream}; with --vhost-user what the machine names (host_mtu), or {vhost_user}")
     _add_name_options(made)
+    add_port_options(made, namespace=False)
     _add_protocol_options(made)
     _add_other_options(made)
     return made
@@ -295,6 +303,7 @@ def qemu_parser() -> argparse.ArgumentParser:
     stream, vhost_user = (_machine_mtu(choice).default for choice in (False, True))
     _add_network_options(made, f"{vhost_user}, or {stream} with --link stream")
     _add_name_options(made)
+    add_port_options(made, namespace=False)
     _add_protocol_options(made)
     _add_other_options(made)
     made.add_argument("arguments", nargs=argparse.REMAINDER, metavar="QEMU-ARGUMENT", help="see QEMU's --help")
@@ -314,10 +323,6 @@ def _add_other_options(made: argparse.ArgumentParser) -> None:
 
 
 _ABSENT: Final = {
-    ("-t", "--tcp-ports"): "nothing outside can connect to the guest yet",
-    ("-u", "--udp-ports"): "nothing outside can send to the guest first yet",
-    ("-T", "--tcp-ns"): "no port of the host's loopback is one of the guest's; see --map-host-loopback",
-    ("-U", "--udp-ns"): "no port of the host's loopback is one of the guest's; see --map-host-loopback",
     ("--config-net",): "the guest's interface is configured unless there is --no-config; leave it out",
     ("-q", "--quiet"): "what goes well is not spoken of unless there is -v; leave it out",
     ("-f", "--foreground"): "sansnet is always in the foreground; leave it out",
@@ -574,6 +579,10 @@ def _network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, An
     families = frozenset({4}) if parsed.only4 else frozenset({6}) if parsed.only6 else frozenset({4, 6})
     if families == {6} and parsed.mtu is not None and parsed.mtu < IPV6_MIN_MTU:
         raise UsageProblem(f"-m {parsed.mtu} is too small for IPv6, which needs {IPV6_MIN_MTU} bytes; leave out -6")
+    try:
+        ports = read_ports(parsed)
+    except ConfigError as error:
+        raise UsageProblem(str(error)) from None
     return {
         "families": families,
         "own": _one_each("-a", parsed.address, lambda own: len(own[0])),
@@ -599,6 +608,7 @@ def _network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, An
         "dhcp": not parsed.no_dhcp,
         "ndp": not parsed.no_ndp,
         "verbose": parsed.verbose,
+        "ports": ports,
     }
 
 
