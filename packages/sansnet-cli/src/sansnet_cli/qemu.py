@@ -83,7 +83,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
 
 
 def machine_arguments(
-    arguments: Sequence[str], version: Version, path: str, *, vhost_user: bool, mtu: int | None
+    arguments: Sequence[str], version: Version, path: str, *, vhost_user: bool, mtu: int | None, has_kvm: bool
 ) -> list[str]:
     """All arguments for QEMU.
 
@@ -93,6 +93,7 @@ def machine_arguments(
         path: of the socket.
         vhost_user: which link it is.
         mtu: that the card is to have; None leaves it to the guest.
+        has_kvm: whether the host lets QEMU use that, if the user wants it.
 
     Raises:
         UsageProblem: the size of the machine's memory is not to be understood.
@@ -101,7 +102,7 @@ def machine_arguments(
     card = f"virtio-net-pci,netdev={_NAME},romfile="
     if mtu not in (None, _ETHERNET_MTU):
         card += f",host_mtu={mtu}"
-    if vhost_user and version < _MSIX_UNDER_TCG and not _uses_kvm(arguments):
+    if vhost_user and version < _MSIX_UNDER_TCG and not (has_kvm and _wants_kvm(arguments)):
         card += ",vectors=0"
     made = [*arguments]
     if vhost_user and not _has_memory(arguments):
@@ -133,9 +134,10 @@ def _values(arguments: Sequence[str], *options: str) -> Iterator[str]:
             yield value
 
 
-def _uses_kvm(arguments: Sequence[str]) -> bool:
-    accelerators = [*_values(arguments, "accel"), *re.findall(r"accel=([^,]*)", ",".join(_machines(arguments)))]
-    return "enable-kvm" in map(_option, arguments) or any("kvm" in text for text in accelerators)
+def _wants_kvm(arguments: Sequence[str]) -> bool:
+    """Whether KVM is the first accelerator to be tried; TCG is, if none is named."""
+    named = [*_values(arguments, "accel"), *re.findall(r"\baccel=([^,]*)", ",".join(_machines(arguments)))]
+    return "enable-kvm" in map(_option, arguments) or (bool(named) and re.match(r"kvm\b", named[0]) is not None)
 
 
 def _machines(arguments: Sequence[str]) -> list[str]:
