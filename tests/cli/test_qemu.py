@@ -162,8 +162,14 @@ def test_the_users_arguments_stay_as_they_are_and_in_front(
 def test_what_leaves_the_terminal_cannot_be_served() -> None:
     for word in ("-daemonize", "--daemonize"):
         with pytest.raises(UsageProblem, match="daemonize"):
-            check_arguments(["-m", "1G", word])
-    check_arguments(["-m", "1G", "-name", "daemonize"])
+            check_arguments(["-m", "1G", word], vhost_user=False)
+    check_arguments(["-m", "1G", "-name", "daemonize"], vhost_user=True)
+
+
+def test_memory_of_a_file_that_is_not_shared_is_for_the_stream_alone() -> None:
+    with pytest.raises(UsageProblem, match="share=on"):
+        check_arguments(["-mem-path", "/dev/hugepages"], vhost_user=True)
+    check_arguments(["-mem-path", "/dev/hugepages"], vhost_user=False)
 
 
 @pytest.mark.parametrize(

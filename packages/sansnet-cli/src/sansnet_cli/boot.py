@@ -59,7 +59,7 @@ def boot(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -> int:
         ListenError: no socket can be made.
     """
     check_link(options)
-    qemu.check_arguments(options.arguments)
+    qemu.check_arguments(options.arguments, vhost_user=options.vhost_user)
     program = options.program or qemu.program_for()
     version = _version(program)
     with tempfile.TemporaryDirectory(prefix="sansnet-") as directory:

@@ -69,16 +69,22 @@ def read_version(text: str) -> Version | None:
     return (int(found[1]), int(found[2])) if found else None
 
 
-def check_arguments(arguments: Sequence[str]) -> None:
+def check_arguments(arguments: Sequence[str], *, vhost_user: bool) -> None:
     """Look for arguments of the user's that cannot work.
 
     Raises:
         UsageProblem: there is one.
     """
-    if any(_option(word) == "daemonize" for word in arguments):
+    options = {_option(word) for word in arguments}
+    if "daemonize" in options:
         raise UsageProblem(
             "-daemonize would leave the machine without its network; leave it out, or use `sansnet serve` for the "
             "network and start QEMU yourself"
+        )
+    if vhost_user and "mem-path" in options:
+        raise UsageProblem(
+            "-mem-path gives the machine memory that is not shared; make it -object memory-backend-file,id=m,share=on,"
+            "mem-path=PATH,size=SIZE -machine memory-backend=m, or use --link stream"
         )
 
 
