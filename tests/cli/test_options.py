@@ -1,22 +1,28 @@
-"""The command lines of `sansnet run`, `attach` and `serve`."""
+"""The command lines of `sansnet run`, `attach`, `serve` and `qemu`."""
 
 from __future__ import annotations
+
+import platform
 
 import pytest
 
 from sansnet_cli.options import (
     AttachOptions,
+    QemuOptions,
     RunOptions,
     ServeOptions,
     UsageProblem,
     parse_attach,
+    parse_qemu,
     parse_run,
     parse_serve,
 )
 from sansnet_cli.ports import PortOptions
+from sansnet_cli.serve import check_link
 from sansnet_core.addresses import parse
 from sansnet_core.ports import TCP, UDP, parse_all
 from sansnet_core.ports import parse as ports
+from sansnet_trio.hostinfo import HostError
 
 FOUR = parse("10.0.0.1")
 SIX = parse("2001:db8::1")
@@ -242,3 +248,42 @@ def test_what_attaches(arguments: list[str], expected: AttachOptions) -> None:
 def test_what_does_not_attach(arguments: list[str], words: str) -> None:
     with pytest.raises(UsageProblem, match=words):
         parse_attach(arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], QemuOptions(vhost_user=True)),
+        (["--", "-m", "1G", "--"], QemuOptions(vhost_user=True, arguments=("-m", "1G", "--"))),
+        (["disk", "-m", "1G"], QemuOptions(vhost_user=True, arguments=("disk", "-m", "1G"))),
+        (["--link", "stream", "-m", "65535", "-v"], QemuOptions(vhost_user=False, mtu=65535, verbose=True)),
+        (["--link", "vhost-user", "--qemu", "./q"], QemuOptions(vhost_user=True, program="./q")),
+    ],
+)
+def test_what_runs_a_machine(arguments: list[str], expected: QemuOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    assert parse_qemu(arguments) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-m", "1G"], "'1G' is not a number of bytes; QEMU's own arguments belong behind --"),
+        (["-drive", "disk"], "QEMU's own arguments belong behind --"),
+        (["--link", "tap"], "invalid choice: 'tap'"),
+        (["--qemu", ""], "is not a path"),
+        (["-m", "65536"], "is not between 68 and 65535"),
+    ],
+)
+def test_what_cannot_run_a_machine(arguments: list[str], words: str) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        parse_qemu(arguments)
+    assert words in str(caught.value)
+
+
+def test_vhost_user_is_for_one_processor_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert not parse_qemu([]).vhost_user
+    check_link(parse_serve(["-s", "x"]))
+    with pytest.raises(HostError, match="works on x86-64 only; leave it out"):
+        check_link(parse_serve(["-s", "x", "--vhost-user"]))

@@ -183,6 +183,11 @@ class _Parser(argparse.ArgumentParser):
         raise UsageProblem(f"{message}; see `{self.prog} --help`")
 
 
+class _QemuParser(_Parser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageProblem(f"{message}; QEMU's own arguments belong behind --, see `{self.prog} --help`")
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of `sansnet run`; what it parses is for `parse_run` to check further."""
     made = _Parser(
@@ -276,7 +281,7 @@ def serve_parser() -> argparse.ArgumentParser:
 
 def qemu_parser() -> argparse.ArgumentParser:
     """The parser of `sansnet qemu`; what it parses is for `parse_qemu` to check further."""
-    made = _Parser(
+    made = _QemuParser(
         prog="sansnet qemu",
         usage="%(prog)s [OPTIONS] -- QEMU-ARGUMENT...",
         description="Run QEMU with a network card whose network is sansnet. What follows -- is QEMU's own, such as "
