@@ -10,6 +10,7 @@ import trio
 
 from sansnet_cli import process, report
 from sansnet_cli.control import Control, controlled
+from sansnet_cli.driving import make_driver
 from sansnet_cli.options import RunOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.ports import forwarded
@@ -101,8 +102,7 @@ class _Supervisor:
         own = [address.address for address in setup.addresses]
         with forwarded(self._options.ports, config, self._guest, own, later=self._control.is_on) as forwards:
             self._control.forward(forwards, namespace=True)
-            network = Network(config, now=trio.current_time(), secret=process.secret())
-            driver = Driver(network, link, interface=setup.interface, forwards=forwards)
+            network, driver = make_driver(setup, link, forwards)
             await nursery.start(self._drive, driver)
             with self._control.serving(network, driver):
                 self._guest.start()
