@@ -114,6 +114,25 @@ def test_an_error_is_told_as_it_came(tmp_path: Path) -> None:
         ask(str(path), {})
 
 
+def test_who_is_refused_before_he_asks_is_told_why(tmp_path: Path) -> None:
+    path = tmp_path / "control"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def refuse() -> None:
+            connection, _ = listener.accept()
+            connection.sendall(b'{"error": "not you"}\n')
+            connection.close()
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        request = {"command": "list", "much": "x" * 1_000_000}  # so that it cannot have been sent before that
+        with pytest.raises(ControlError, match="not you"):
+            ask(str(path), request)
+        thread.join(5)
+
+
 @pytest.mark.parametrize("reply", [b"", b"hello\n", b"[]\n", b"{", b"\xff\n", b"1\n"])
 def test_what_is_no_answer_is_said_to_be_none(tmp_path: Path, reply: bytes) -> None:
     path = tmp_path / "control"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import socket
 from collections.abc import Callable, Iterable, Sequence
@@ -125,7 +126,8 @@ def ask(path: str, request: dict[str, Any]) -> Answer:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(_PATIENCE)
             connection.connect(path)
-            connection.sendall(json.dumps(request).encode() + b"\n")
+            with contextlib.suppress(BrokenPipeError):  # refused without being asked; the answer says why
+                connection.sendall(json.dumps(request).encode() + b"\n")
             line = _receive_line(connection)
         answer = json.loads(line)
     except ConnectionRefusedError:
