@@ -62,7 +62,7 @@ class Stream:
     """One TCP socket of the host, with the remote's side of it."""
 
     socket: SocketId
-    order: OpenStream
+    remote: Endpoint
     script: Script
     connected: bool = False
     failed: bool = False
@@ -173,11 +173,25 @@ class Host:
 
     def _open(self, order: OpenStream, now: float) -> None:
         assert not self._known(order.socket), "a socket's name used twice"
-        stream = self.streams[order.socket] = Stream(order.socket, order, self.script)
-        stream.incoming += self.script.produce
-        stream.ended = self.script.end
+        stream = self._add(order.socket, order.remote)
         if self.script.connect is not None:
             self.at(now + self.script.connect_delay, lambda then: self._answer(stream, then))
+
+    def _add(self, socket: SocketId, remote: Endpoint) -> Stream:
+        stream = self.streams[socket] = Stream(socket, remote, self.script)
+        stream.incoming += self.script.produce
+        stream.ended = self.script.end
+        return stream
+
+    def accept(self, remote: Endpoint, port: int, now: float, *, guest_address: bytes | None = None) -> Stream | None:
+        """A listening socket accepts a connection of `remote`; None if the network refuses it."""
+        socket = self._network.stream_accepted(remote, guest_address, port, now)
+        if socket is None:
+            return None
+        assert not self._known(socket), "a socket's name used twice"
+        stream = self._add(socket, remote)
+        stream.connected = True
+        return stream
 
     def _answer(self, stream: Stream, now: float) -> None:
         if stream.closed:
@@ -187,7 +201,7 @@ class Host:
         if errno:
             error = None
             if errno in (EHOSTUNREACH, ENETUNREACH):  # a router said so
-                address = stream.order.remote.address
+                address = stream.remote.address
                 origin, kind = (2, 3) if len(address) == 4 else (3, 1)
                 error = ExtendedError(errno, origin, kind, 0, 0, address)
             self.fail(stream, errno, now, error)

@@ -22,6 +22,7 @@ _RECORDED = (
     "handle_deadline",
     "next_deadline",
     "receive_budget",
+    "stream_accepted",
     "stream_connected",
     "stream_ended",
     "stream_failed",

@@ -16,11 +16,20 @@ import signal
 import socket
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Final, NoReturn
+from typing import BinaryIO, Final, NoReturn
 
 from sansnet_cli import __version__
 from sansnet_cli.capture import open_capture
-from sansnet_cli.options import RunOptions, ServeOptions, UsageProblem, parse_run, parse_serve
+from sansnet_cli.options import (
+    MachineOptions,
+    QemuOptions,
+    RunOptions,
+    ServeOptions,
+    UsageProblem,
+    parse_qemu,
+    parse_run,
+    parse_serve,
+)
 from sansnet_cli.plan import Setup, make_plan, make_setup
 from sansnet_core import addresses
 from sansnet_core.errors import SansnetError
@@ -32,19 +41,21 @@ __all__ = ["main"]
 
 _HELP: Final = """\
 usage: sansnet run [OPTIONS] [--] [COMMAND [ARG...]]
-       sansnet serve (--socket PATH | --fd FD) [OPTIONS]
+       sansnet serve [--vhost-user] (--socket PATH | --fd FD) [OPTIONS]
+       sansnet qemu [OPTIONS] -- QEMU-ARGUMENT...
 
 A network for guests without privileges: TCP, UDP and ping from a guest become ordinary sockets of the host.
 
 commands:
   run            run a command in a network namespace of its own, where the network works
   serve          be the network of a virtual machine (QEMU)
+  qemu           run QEMU with such a network
 
 options:
   --version      print the version and exit
   -h, --help     print this and exit
 
-`sansnet run --help` and `sansnet serve --help` say more.
+`sansnet run --help` says more, and so do the others.
 """
 
 _SIGNALLED: Final = 128
@@ -110,7 +121,7 @@ def _die(number: int) -> int:
         The exit status that says the same, where the kernel does not let us die of it, as the first process of a
         container.
     """
-    syscalls.forbid_core_dump()
+    syscalls.forbid_dump()
     with contextlib.suppress(OSError):  # there is no other action for SIGKILL
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
@@ -130,6 +141,8 @@ def _dispatch(arguments: Sequence[str]) -> int:
             return _run(parse_run(rest))
         case ["serve", *rest]:
             return _serve(parse_serve(rest))
+        case ["qemu", *rest]:
+            return _qemu(parse_qemu(rest))
         case ["-h" | "--help", *_]:
             print(_HELP, end="")
             return 0
@@ -158,13 +171,24 @@ def _run(options: RunOptions) -> int:
 
 
 def _serve(options: ServeOptions) -> int:
-    setup = make_setup(options, read_host(options.interface))
-    _check_outbound(options.outbound)
-    capture = open_capture(options.pcap) if options.pcap is not None else None
+    setup, capture = _prepare_machine(options)
     from sansnet_cli.serve import serve
 
     serve(options, setup, capture)
     return 0
+
+
+def _qemu(options: QemuOptions) -> int:
+    setup, capture = _prepare_machine(options)
+    from sansnet_cli.boot import boot
+
+    return boot(options, setup, capture)
+
+
+def _prepare_machine(options: MachineOptions) -> tuple[Setup, BinaryIO | None]:
+    setup = make_setup(options, read_host(options.interface))
+    _check_outbound(options.outbound)
+    return setup, open_capture(options.pcap) if options.pcap is not None else None
 
 
 def _prepare(options: RunOptions) -> tuple[GuestPlan, Setup]:

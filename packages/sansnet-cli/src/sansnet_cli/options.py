@@ -1,4 +1,4 @@
-"""The command lines of `sansnet run` and `serve`, understood and checked as far as possible without the host."""
+"""The command lines of `sansnet run`, `serve` and `qemu`, checked as far as possible without the host."""
 
 from __future__ import annotations
 
@@ -18,14 +18,18 @@ from sansnet_trio.links import MtuLimits, tap
 __all__ = [
     "MachineOptions",
     "NetworkOptions",
+    "QemuOptions",
     "RunOptions",
     "ServeOptions",
     "UsageProblem",
+    "parse_qemu",
     "parse_run",
     "parse_serve",
     "parser",
     "serve_parser",
 ]
+
+_LINKS: Final = ("vhost-user", "stream")
 
 _MAX_NAME: Final = 15
 """Bytes of an interface's name (IFNAMSIZ)."""
@@ -120,6 +124,19 @@ class ServeOptions(MachineOptions):
     one_off: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QemuOptions(MachineOptions):
+    """What `sansnet qemu` was asked for.
+
+    Attributes:
+        program: QEMU; None is the one for machines like this one.
+        arguments: QEMU's.
+    """
+
+    program: str | None = None
+    arguments: tuple[str, ...] = ()
+
+
 class _Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)  # an option that comes later must not change what is understood
@@ -178,6 +195,41 @@ def serve_parser() -> argparse.ArgumentParser:
     _add_name_options(made)
     _add_protocol_options(made)
     _add_other_options(made)
+    return made
+
+
+def qemu_parser() -> argparse.ArgumentParser:
+    """The parser of `sansnet qemu`; what it parses is for `parse_qemu` to check further."""
+    made = _Parser(
+        prog="sansnet qemu",
+        usage="%(prog)s [OPTIONS] -- QEMU-ARGUMENT...",
+        description="Run QEMU with a network card whose network is sansnet. What follows -- is QEMU's own, such as "
+        "-m 1G -drive file=disk.qcow2.",
+        epilog=(
+            "Over vhost-user QEMU's memory is made so that it can be shared, unless your own arguments say what it is "
+            "(-machine memory-backend=...), which then needs share=on. The guest learns its addresses, routes and name "
+            "servers by DHCP, DHCPv6 and router advertisements; they are the host's unless given. Nothing of the "
+            "host's loopback is reachable unless asked for. The exit status is QEMU's, 128 + N if signal N ended it, "
+            "127 if there is no such program, 1 if the network cannot be made or QEMU is too old, 2 if an option is "
+            "wrong."
+        ),
+        add_help=False,
+    )
+    machine = made.add_argument_group("the machine")
+    machine.add_argument(
+        "--qemu", type=_path, metavar="PROGRAM", help="QEMU 7.2 or newer; default: qemu-system-... of this processor"
+    )
+    machine.add_argument(
+        "--link",
+        choices=_LINKS,
+        help="how the machine is connected; default: vhost-user on x86-64, stream on other processors",
+    )
+    stream, vhost_user = (_machine_mtu(choice).default for choice in (False, True))
+    _add_network_options(made, f"{vhost_user}, or {stream} with --link stream")
+    _add_name_options(made)
+    _add_protocol_options(made)
+    _add_other_options(made)
+    made.add_argument("arguments", nargs=argparse.REMAINDER, metavar="QEMU-ARGUMENT", help="see QEMU's --help")
     return made
 
 
@@ -371,6 +423,25 @@ def parse_serve(arguments: Sequence[str]) -> ServeOptions:
         socket=parsed.socket,
         fd=parsed.fd,
         one_off=parsed.one_off or parsed.fd is not None,
+    )
+
+
+def parse_qemu(arguments: Sequence[str]) -> QemuOptions:
+    """Understand what follows `sansnet qemu`.
+
+    Raises:
+        UsageProblem: something is wrong with it.
+        SystemExit: it asked for the help or the version, which have been printed.
+    """
+    from sansnet_trio.links import vhost_user
+
+    parsed = qemu_parser().parse_args(arguments)
+    shared = vhost_user.is_supported() if parsed.link is None else parsed.link == "vhost-user"
+    return QemuOptions(
+        **_network_options(parsed, _machine_mtu(shared)),
+        vhost_user=shared,
+        program=parsed.qemu,
+        arguments=tuple(parsed.arguments[1:] if parsed.arguments[:1] == ["--"] else parsed.arguments),
     )
 
 

@@ -16,7 +16,7 @@ from typing import BinaryIO, Final
 
 import trio
 
-from sansnet_cli import process, report
+from sansnet_cli import process, qemu, report
 from sansnet_cli.capture import open_capture
 from sansnet_cli.options import MachineOptions, ServeOptions
 from sansnet_cli.plan import Setup
@@ -27,7 +27,7 @@ from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links import Link, LinkClosed, unix_stream, vhost_user
 from sansnet_trio.listener import GuestListener, adopt, peer_process
 
-__all__ = ["serve"]
+__all__ = ["GuestServer", "check_link", "serve"]
 
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -43,7 +43,7 @@ def serve(options: ServeOptions, setup: Setup, capture: BinaryIO | None) -> None
     for warning in setup.warnings:
         report.warn(warning)
     process.prepare()
-    trio.run(_serve, options, _Server(options, setup, capture))
+    trio.run(_serve, options, GuestServer(options, setup, capture))
 
 
 def check_link(options: MachineOptions) -> None:
@@ -56,15 +56,16 @@ def check_link(options: MachineOptions) -> None:
         raise HostError("vhost-user works on x86-64 only; leave it out, and give QEMU -netdev stream")
 
 
-async def _serve(options: ServeOptions, server: _Server) -> None:
+async def _serve(options: ServeOptions, server: GuestServer) -> None:
     with trio.open_signal_receiver(*_ENDING) as signals, ExitStack() as stack:
         if options.fd is not None:
-            work = partial(server.serve, adopt(options.fd))
+            work = partial(_serve_guest, server, adopt(options.fd))
         else:
             assert options.socket is not None
             listener = stack.enter_context(closing(GuestListener(options.socket, on_refused=_refused)))
-            report.warn(f"waiting for a guest: {_netdev(options.vhost_user, options.socket)}")
-            work = partial(listener.run, server.serve, one_off=options.one_off)
+            arguments = qemu.netdev(options.socket, qemu.OLDEST, vhost_user=options.vhost_user, name="net0")
+            report.warn(f"waiting for a guest: {' '.join(arguments)}")
+            work = partial(listener.run, partial(_serve_guest, server), one_off=options.one_off)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_when_signalled, nursery.cancel_scope, signals)
             await work()
@@ -76,34 +77,42 @@ async def _cancel_when_signalled(scope: trio.CancelScope, signals: AsyncIterator
         scope.cancel()
 
 
-def _netdev(vhost_user: bool, path: str) -> str:
-    """What QEMU needs to come here; both options take the same comma twice for one in a path."""
-    path = path.replace(",", ",,")
-    if vhost_user:
-        return f"-chardev socket,id=c0,path={path},reconnect=1 -netdev vhost-user,id=n0,chardev=c0"
-    return f"-netdev stream,id=n0,server=off,addr.type=unix,addr.path={path}"
-
-
 def _refused(pid: int) -> None:
     report.warn(f"process {pid} was refused, since a guest is there already")
 
 
-class _Server:
-    def __init__(self, options: ServeOptions, setup: Setup, capture: BinaryIO | None) -> None:
+async def _serve_guest(server: GuestServer, guest: socket.socket) -> None:
+    report.warn(f"a guest has connected (process {peer_process(guest)})")
+    try:
+        await server.serve(guest)
+    except (LinkClosed, OSError) as error:
+        report.warn(f"the guest is disconnected: {error}")
+
+
+class GuestServer:
+    """Gives each machine that connects a network of its own.
+
+    Args:
+        options: of the network.
+        setup: likewise.
+        capture: the file for the frames, if there is to be one.
+    """
+
+    def __init__(self, options: MachineOptions, setup: Setup, capture: BinaryIO | None) -> None:
         self._options = options
         self._setup = setup
         self._capture = capture
 
     async def serve(self, guest: socket.socket) -> None:
-        """Serve one guest until it has gone."""
-        report.warn(f"a guest has connected (process {peer_process(guest)})")
+        """Serve one guest until it has gone; the connection is closed then.
+
+        Raises:
+            LinkClosed, OSError: it has, for this reason. That is how it ends unless it is cancelled.
+        """
         with closing(self._link(guest)) as link:
-            try:
-                if isinstance(link, vhost_user.VhostUserLink):
-                    await link.wait_started()
-                await self._drive(self._captured(link))
-            except (LinkClosed, OSError) as error:
-                report.warn(f"the guest is disconnected: {error}")
+            if isinstance(link, vhost_user.VhostUserLink):
+                await link.wait_started()
+            await self._drive(self._captured(link))
 
     def _link(self, guest: socket.socket) -> unix_stream.UnixStream | vhost_user.VhostUserLink:
         mtu = self._options.mtu

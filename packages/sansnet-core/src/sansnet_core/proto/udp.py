@@ -39,7 +39,7 @@ from sansnet_core.addresses import is_unspecified
 from sansnet_core.context import Context
 from sansnet_core.egress import FlowHeaders
 from sansnet_core.errors import Malformed, Reason
-from sansnet_core.notices import FlowClosed, FlowOpened
+from sansnet_core.notices import FlowClosed, FlowOpened, FlowReport
 from sansnet_core.wire import udp
 from sansnet_core.wire.ip import UDP, IpHeader
 
@@ -276,6 +276,13 @@ class Udp:
                 again = min(again, deadline)
         if again < inf:
             self._context.timers.arm(self, max(again, now + IDLE_GRANULARITY))
+
+    def flows(self) -> list[FlowReport]:
+        """What there is to say of each flow."""
+        return [
+            FlowReport(one.socket, UDP, one.mapping.guest, one.remote, one.host, False, "OPEN", one.sent, one.received)
+            for one in self._flows.values()
+        ]
 
     def statistics(self) -> Mapping[str, int]:
         """How many flows and host sockets there are."""
