@@ -93,11 +93,13 @@ class Stable:
     Args:
         lab: where servers run.
         linux: what they boot.
+        memory: of each, in MiB.
     """
 
-    def __init__(self, lab: Lab, linux: Linux) -> None:
+    def __init__(self, lab: Lab, linux: Linux, *, memory: int = 128) -> None:
         self._lab = lab
         self._linux = linux
+        self._memory = memory
         self._snapshots: dict[Kind, Path] = {}
 
     @contextmanager
@@ -143,7 +145,7 @@ class Stable:
     @contextmanager
     def _started(self, qemu: Qemu, arguments: Sequence[str]) -> Iterator[VirtualMachine]:
         monitor = self._lab.directory / f"monitor-{next(_numbers)}"
-        command = ["setpriv", "--pdeathsig", "KILL", "--", *qemu.machine(monitor), *arguments]
+        command = ["setpriv", "--pdeathsig", "KILL", "--", *qemu.machine(monitor, self._memory), *arguments]
         with (
             tempfile.TemporaryFile("w+") as errors,
             running(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors) as process,
