@@ -13,7 +13,7 @@ from typing import Final
 
 from tests.lab.debian import archive, codename
 
-__all__ = ["NEW", "OLD", "STREAM", "VHOST_USER", "Qemu", "find_qemu"]
+__all__ = ["MEMORY", "NEW", "OLD", "STREAM", "VHOST_USER", "Qemu", "find_qemu"]
 
 OLD: Final = "7.2"
 """The oldest version that is supported."""
@@ -24,6 +24,9 @@ STREAM: Final = "stream"
 VHOST_USER: Final = "vhost-user"
 
 MAC: Final = "52:54:00:12:34:56"
+MEMORY: Final = 128
+"""Of a machine that tests boot, in MiB."""
+
 _KERNEL_LINE: Final = (
     "console=ttyS0 panic=-1 reboot=t tsc=reliable no_timer_check mitigations=off nokaslr cryptomgr.notests quiet"
 )

@@ -16,7 +16,7 @@ from tests.lab.initramfs import DRIVER, Linux
 from tests.lab.laboratory import Lab
 from tests.lab.machines import INTERFACE, serving
 from tests.lab.namespaces import eventually, running
-from tests.lab.qemu import VHOST_USER, Qemu
+from tests.lab.qemu import MEMORY, VHOST_USER, Qemu
 from tests.lab.qmp import Qmp
 
 __all__ = ["Kind", "Stable", "VirtualMachine"]
@@ -96,7 +96,7 @@ class Stable:
         memory: of each, in MiB.
     """
 
-    def __init__(self, lab: Lab, linux: Linux, *, memory: int = 128) -> None:
+    def __init__(self, lab: Lab, linux: Linux, *, memory: int = MEMORY) -> None:
         self._lab = lab
         self._linux = linux
         self._memory = memory

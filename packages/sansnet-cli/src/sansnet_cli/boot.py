@@ -27,6 +27,7 @@ import trio
 from sansnet_cli import process, qemu, report
 from sansnet_cli.options import QemuOptions
 from sansnet_cli.plan import Setup
+from sansnet_cli.ports import forwarded
 from sansnet_cli.serve import GuestServer, check_link
 from sansnet_cli.signals import SignalForwarder
 from sansnet_trio import syscalls
@@ -36,6 +37,8 @@ from sansnet_trio.listener import GuestListener
 from sansnet_trio.namespace import CommandNotExecutable, CommandNotFound
 
 __all__ = ["boot"]
+
+_KVM: Final = "/dev/kvm"
 
 _PATIENCE: Final = 10.0
 """Seconds that QEMU may take to say its version."""
@@ -55,26 +58,35 @@ def boot(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -> int:
         HostError: it is too old, or this host cannot serve such a link.
         UsageProblem: its arguments cannot work.
         ListenError: no socket can be made.
+        ForwardError: a port cannot be forwarded.
     """
     check_link(options)
-    qemu.check_arguments(options.arguments)
+    qemu.check_arguments(options.arguments, vhost_user=options.vhost_user)
     program = options.program or qemu.program_for()
     version = _version(program)
     with tempfile.TemporaryDirectory(prefix="sansnet-") as directory:
         path = str(Path(directory, "socket"))
         mtu = options.mtu if options.vhost_user else options.mtu or unix_stream.MTU.default
-        arguments = qemu.machine_arguments(options.arguments, version, path, vhost_user=options.vhost_user, mtu=mtu)
+        arguments = qemu.machine_arguments(
+            options.arguments,
+            version,
+            path,
+            vhost_user=options.vhost_user,
+            mtu=mtu,
+            has_kvm=os.access(_KVM, os.R_OK | os.W_OK),
+        )
         for warning in setup.warnings:
             report.warn(warning)
         if options.verbose:
             report.warn(f"starting {shlex.join([program, *arguments])}")
         with (
+            forwarded(options.ports, setup.config) as forwards,
             closing(GuestListener(path)) as listener,
             closing(SignalForwarder()) as signals,
             _started([program, *arguments], signals) as machine,
         ):
             process.prepare()
-            supervisor = _Supervisor(machine, GuestServer(options, setup, capture))
+            supervisor = _Supervisor(machine, GuestServer(options, setup, capture, forwards))
             return trio.run(supervisor.run, listener, signals)
 
 
@@ -82,7 +94,6 @@ class _Supervisor:
     def __init__(self, machine: subprocess.Popen[bytes], server: GuestServer) -> None:
         self._machine = machine
         self._server = server
-        self._connected = False
 
     async def run(self, listener: GuestListener, signals: SignalForwarder) -> int:
         """Serve the machine until QEMU ends, and return its status."""
@@ -91,8 +102,8 @@ class _Supervisor:
             nursery.start_soon(listener.run, self._serve)
             status = await self._wait()
             nursery.cancel_scope.cancel()
-        if status and not self._connected:
-            report.warn("QEMU has ended before it made its network card; what is wrong it says itself, above")
+        if status < 0:
+            report.warn(f"QEMU was ended by signal {-status} ({signal.strsignal(-status)})")
         return status
 
     async def _wait(self) -> int:
@@ -104,7 +115,6 @@ class _Supervisor:
         return self._machine.wait()
 
     async def _serve(self, connection: socket.socket) -> None:
-        self._connected = True
         try:
             await self._server.serve(connection)
         except (LinkClosed, OSError) as error:

@@ -13,34 +13,36 @@ import functools
 import gc
 import os
 import signal
-import socket
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import BinaryIO, Final, NoReturn
 
 from sansnet_cli import __version__
 from sansnet_cli.capture import open_capture
 from sansnet_cli.options import (
+    AttachOptions,
     MachineOptions,
+    NamespaceOptions,
     QemuOptions,
     RunOptions,
     ServeOptions,
     UsageProblem,
+    parse_attach,
     parse_qemu,
     parse_run,
     parse_serve,
 )
 from sansnet_cli.plan import Setup, make_plan, make_setup
-from sansnet_core import addresses
+from sansnet_cli.template import read_template
 from sansnet_core.errors import SansnetError
 from sansnet_trio import syscalls
-from sansnet_trio.hostinfo import HostError, read_host
 from sansnet_trio.namespace import CommandNotExecutable, CommandNotFound, Guest, GuestPlan
 
 __all__ = ["main"]
 
 _HELP: Final = """\
 usage: sansnet run [OPTIONS] [--] [COMMAND [ARG...]]
+       sansnet attach [OPTIONS] (PID | --netns PATH|NAME)
        sansnet serve [--vhost-user] (--socket PATH | --fd FD) [OPTIONS]
        sansnet qemu [OPTIONS] -- QEMU-ARGUMENT...
 
@@ -48,6 +50,7 @@ A network for guests without privileges: TCP, UDP and ping from a guest become o
 
 commands:
   run            run a command in a network namespace of its own, where the network works
+  attach         be the network of a namespace that exists already, such as a container's
   serve          be the network of a virtual machine (QEMU)
   qemu           run QEMU with such a network
 
@@ -139,6 +142,8 @@ def _dispatch(arguments: Sequence[str]) -> int:
     match arguments:
         case ["run", *rest]:
             return _run(parse_run(rest))
+        case ["attach", *rest]:
+            return _attach(parse_attach(rest))
         case ["serve", *rest]:
             return _serve(parse_serve(rest))
         case ["qemu", *rest]:
@@ -170,6 +175,23 @@ def _run(options: RunOptions) -> int:
             raise
 
 
+def _attach(options: AttachOptions) -> int:
+    from sansnet_trio.attached import AttachedGuest
+    from sansnet_trio.existing import Existing
+
+    capture = open_capture(options.pcap) if options.pcap is not None else None
+    if options.pid is not None:
+        namespace = Existing.of_process(options.pid)
+    else:
+        assert options.netns is not None
+        namespace = Existing.named(options.netns, options.userns)
+    with AttachedGuest.fork(namespace, functools.partial(_prepare, options)) as guest:
+        from sansnet_cli.attach import attach
+
+        attach(guest, options, capture)
+    return 0
+
+
 def _serve(options: ServeOptions) -> int:
     setup, capture = _prepare_machine(options)
     from sansnet_cli.serve import serve
@@ -186,24 +208,9 @@ def _qemu(options: QemuOptions) -> int:
 
 
 def _prepare_machine(options: MachineOptions) -> tuple[Setup, BinaryIO | None]:
-    setup = make_setup(options, read_host(options.interface))
-    _check_outbound(options.outbound)
+    setup = make_setup(options, read_template(options))
     return setup, open_capture(options.pcap) if options.pcap is not None else None
 
 
-def _prepare(options: RunOptions) -> tuple[GuestPlan, Setup]:
-    made = make_plan(options, read_host(options.interface))
-    _check_outbound(options.outbound)
-    return made
-
-
-def _check_outbound(outbound: Iterable[bytes]) -> None:
-    for address in outbound:
-        text = addresses.format(address)
-        with socket.socket(socket.AF_INET if len(address) == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind((text, 0))
-            except OSError as error:
-                raise HostError(
-                    f"-o {text} is not an address of the host's ({error.strerror}); give one that is"
-                ) from error
+def _prepare(options: NamespaceOptions) -> tuple[GuestPlan, Setup]:
+    return make_plan(options, read_template(options))

@@ -1,4 +1,4 @@
-"""The command lines of `sansnet run`, `serve` and `qemu`, checked as far as possible without the host."""
+"""The command lines of `sansnet run`, `attach`, `serve` and `qemu`, checked as far as possible without the host."""
 
 from __future__ import annotations
 
@@ -6,22 +6,28 @@ import argparse
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from typing import Any, Final, NoReturn
 
 from sansnet_cli import __version__
+from sansnet_cli.ports import PortOptions, add_port_options, read_ports
 from sansnet_core import addresses
 from sansnet_core.config import IPV4_MIN_MTU, IPV6_MIN_MTU
+from sansnet_core.errors import ConfigError
 from sansnet_trio.links import MtuLimits, tap
 
 __all__ = [
+    "AttachOptions",
     "MachineOptions",
+    "NamespaceOptions",
     "NetworkOptions",
     "QemuOptions",
     "RunOptions",
     "ServeOptions",
     "UsageProblem",
+    "attach_parser",
+    "parse_attach",
     "parse_qemu",
     "parse_run",
     "parse_serve",
@@ -50,13 +56,15 @@ class NetworkOptions:
         families: 4 and 6, or one of them.
         own: the guest's addresses, at most one of each family; the prefix length is None where none was given.
         netmask: prefix length for an IPv4 address without one.
-        gateways, outbound, map_host_loopback, dns_forward, dns_host: at most one of each family.
+        gateways, outbound, map_host_loopback, map_guest_address, dns_forward, dns_host: at most one of each family.
         mtu: in bytes; None is the link's default.
-        interface: of the host, the template.
+        interface: of the host, the template; None is that of `outbound_if4` and `outbound_if6`.
+        outbound_if4, outbound_if6: of the host, the only one that what leaves uses.
         dns: None is not given; empty is none.
         search: likewise.
         hostname, fqdn: of the guest.
         pcap: a file's name.
+        ports: that are forwarded.
     """
 
     families: frozenset[int] = frozenset({4, 6})
@@ -66,7 +74,10 @@ class NetworkOptions:
     mtu: int | None = None
     interface: str | None = None
     outbound: tuple[bytes, ...] = ()
+    outbound_if4: str | None = None
+    outbound_if6: str | None = None
     map_host_loopback: tuple[bytes, ...] = ()
+    map_guest_address: tuple[bytes, ...] = ()
     dns_forward: tuple[bytes, ...] = ()
     dns_host: tuple[bytes, ...] = ()
     dns: tuple[bytes, ...] | None = None
@@ -80,22 +91,49 @@ class NetworkOptions:
     dhcp: bool = True
     ndp: bool = True
     verbose: bool = False
+    ports: PortOptions = field(default_factory=PortOptions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions(NetworkOptions):
-    """What `sansnet run` was asked for.
+class NamespaceOptions(NetworkOptions):
+    """What was asked for a guest in a network namespace.
 
     Attributes:
-        command: never empty.
         ifname, mac: of the guest's interface.
         configure: whether we configure it, or the guest does.
     """
 
-    command: tuple[str, ...]
     ifname: str | None = None
     mac: bytes | None = None
     configure: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions(NamespaceOptions):
+    """What `sansnet run` was asked for.
+
+    Attributes:
+        command: never empty.
+    """
+
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachOptions(NamespaceOptions):
+    """What `sansnet attach` was asked for: the namespaces of a process, or a network namespace of a name or path.
+
+    Attributes:
+        pid: the process.
+        netns: the network namespace instead.
+        userns: path of the user namespace to enter before that.
+        ends_with_namespace: whether to end when the namespace is gone.
+    """
+
+    pid: int | None = None
+    netns: str | None = None
+    userns: str | None = None
+    ends_with_namespace: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +183,11 @@ class _Parser(argparse.ArgumentParser):
         raise UsageProblem(f"{message}; see `{self.prog} --help`")
 
 
+class _QemuParser(_Parser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageProblem(f"{message}; QEMU's own arguments belong behind --, see `{self.prog} --help`")
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of `sansnet run`; what it parses is for `parse_run` to check further."""
     made = _Parser(
@@ -153,18 +196,55 @@ def parser() -> argparse.ArgumentParser:
         description="Run a command in a network namespace of its own, where the network works, without privileges.",
         epilog=(
             "The guest's addresses, routes and name servers are the host's unless given. Nothing of the host's "
-            "loopback is reachable unless asked for. What the command left running is ended with it. The exit status "
-            "is the command's, 128 + N if signal N ended it, 127 if there is no such command, 126 if it cannot be "
-            "executed, 1 if the network cannot be made, 2 if an option is wrong."
+            "loopback is reachable, and nothing outside can connect to the guest, unless asked for. What the command "
+            "left running is ended with it. The exit status is the command's, 128 + N if signal N ended it, 127 if "
+            "there is no such command, 126 if it cannot be executed, 1 if the network cannot be made, 2 if an option "
+            "is wrong."
         ),
         add_help=False,
     )
     _add_interface_options(_add_network_options(made, str(tap.MTU.default)))
     _add_name_options(made)
+    add_port_options(made, namespace=True)
     _add_protocol_options(made)
     _add_other_options(made)
     _add_absent_options(made)
     made.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="default: your shell ($SHELL)")
+    return made
+
+
+def attach_parser() -> argparse.ArgumentParser:
+    """The parser of `sansnet attach`; what it parses is for `parse_attach` to check further."""
+    made = _Parser(
+        prog="sansnet attach",
+        usage="%(prog)s [OPTIONS] PID\n       %(prog)s [OPTIONS] --netns PATH|NAME [--userns PATH]",
+        description="Be the network of a network namespace that exists already, such as a container's.",
+        epilog=(
+            "The guest's addresses and routes are the host's unless given; its files, as /etc/resolv.conf, are left "
+            "alone. Nothing of the host's loopback is reachable unless asked for. It ends with status 0 when the "
+            "namespace is gone, or by SIGTERM and SIGINT; 1 is a network that cannot be made, 2 a wrong option."
+        ),
+        add_help=False,
+    )
+    namespace = made.add_argument_group("the namespace")
+    namespace.add_argument(
+        "pid", nargs="?", type=_pid, metavar="PID", help="a process; its user and network namespaces are entered"
+    )
+    namespace.add_argument(
+        "--netns", type=_path, metavar="PATH", help="a network namespace, by its file, or by its name for `ip netns`"
+    )
+    namespace.add_argument(
+        "--userns", type=_path, metavar="PATH", help="the user namespace that it belongs to; default: ours"
+    )
+    namespace.add_argument(
+        "--no-netns-quit", action="store_true", help="go on when the process has ended or the file is deleted"
+    )
+    _add_interface_options(_add_network_options(made, str(tap.MTU.default)))
+    _add_name_options(made)
+    add_port_options(made, namespace=True)
+    _add_protocol_options(made)
+    _add_other_options(made)
+    _add_absent_options(made)
     return made
 
 
@@ -193,6 +273,7 @@ def serve_parser() -> argparse.ArgumentParser:
     stream, vhost_user = (_machine_mtu(choice).default for choice in (False, True))
     _add_network_options(made, f"{stream}; with --vhost-user what the machine names (host_mtu), or {vhost_user}")
     _add_name_options(made)
+    add_port_options(made, namespace=False)
     _add_protocol_options(made)
     _add_other_options(made)
     return made
@@ -200,7 +281,7 @@ def serve_parser() -> argparse.ArgumentParser:
 
 def qemu_parser() -> argparse.ArgumentParser:
     """The parser of `sansnet qemu`; what it parses is for `parse_qemu` to check further."""
-    made = _Parser(
+    made = _QemuParser(
         prog="sansnet qemu",
         usage="%(prog)s [OPTIONS] -- QEMU-ARGUMENT...",
         description="Run QEMU with a network card whose network is sansnet. What follows -- is QEMU's own, such as "
@@ -227,6 +308,7 @@ def qemu_parser() -> argparse.ArgumentParser:
     stream, vhost_user = (_machine_mtu(choice).default for choice in (False, True))
     _add_network_options(made, f"{vhost_user}, or {stream} with --link stream")
     _add_name_options(made)
+    add_port_options(made, namespace=False)
     _add_protocol_options(made)
     _add_other_options(made)
     made.add_argument("arguments", nargs=argparse.REMAINDER, metavar="QEMU-ARGUMENT", help="see QEMU's --help")
@@ -246,14 +328,9 @@ def _add_other_options(made: argparse.ArgumentParser) -> None:
 
 
 _ABSENT: Final = {
-    ("-t", "--tcp-ports"): "nothing outside can connect to the guest yet",
-    ("-u", "--udp-ports"): "nothing outside can send to the guest first yet",
-    ("-T", "--tcp-ns"): "no port of the host's loopback is one of the guest's; see --map-host-loopback",
-    ("-U", "--udp-ns"): "no port of the host's loopback is one of the guest's; see --map-host-loopback",
     ("--config-net",): "the guest's interface is configured unless there is --no-config; leave it out",
     ("-q", "--quiet"): "what goes well is not spoken of unless there is -v; leave it out",
     ("-f", "--foreground"): "sansnet is always in the foreground; leave it out",
-    ("--no-map-gw",): "the host's loopback is out of reach unless there is --map-host-loopback; leave it out",
 }
 """Options that users of pasta know and that are not here, and what to say of them."""
 
@@ -269,7 +346,7 @@ def _add_absent_options(made: argparse.ArgumentParser) -> None:
 
 
 def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> argparse._ArgumentGroup:
-    guest = made.add_argument_group("the guest's network; -a, -g, -o and --map-host-loopback once for each family")
+    guest = made.add_argument_group("the guest's network; -a, -g, -o and --map-... once for each family")
     guest.add_argument("-4", "--ipv4-only", action="store_true", dest="only4", help="no IPv6")
     guest.add_argument("-6", "--ipv6-only", action="store_true", dest="only6", help="no IPv4")
     guest.add_argument(
@@ -307,13 +384,33 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
         metavar="ADDR",
         help="the host's address to send from",
     )
+    for family in (4, 6):
+        guest.add_argument(
+            f"--outbound-if{family}",
+            type=_ifname,
+            metavar="NAME",
+            help=f"the host's interface to send IPv{family} from, and without -i the one that is copied",
+        )
     guest.add_argument(
         "--map-host-loopback",
         action="append",
-        type=_host,
+        type=_none_or(_host),
         default=[],
         metavar="ADDR",
-        help="an address by which the guest reaches the host's loopback; default: none",
+        help="an address by which the guest reaches the host's loopback; `none`, the default, for none",
+    )
+    guest.add_argument(
+        "--no-map-gw",
+        action="store_true",
+        help="the default: the gateway does not stand for the host's loopback",
+    )
+    guest.add_argument(
+        "--map-guest-addr",
+        action="append",
+        type=_none_or(_host),
+        default=[],
+        metavar="ADDR",
+        help="an address by which the guest reaches the host's own address, which is the guest's too; default: none",
     )
     guest.add_argument("-H", "--hostname", type=_hostname, metavar="NAME", help="the guest's host name, by DHCP too")
     guest.add_argument(
@@ -407,6 +504,30 @@ def parse_run(arguments: Sequence[str]) -> RunOptions:
     )
 
 
+def parse_attach(arguments: Sequence[str]) -> AttachOptions:
+    """Understand what follows `sansnet attach`.
+
+    Raises:
+        UsageProblem: something is wrong with it.
+        SystemExit: it asked for the help or the version, which have been printed.
+    """
+    parsed = attach_parser().parse_args(arguments)
+    if (parsed.pid is None) == (parsed.netns is None):
+        raise UsageProblem("give either the PID of a process or --netns; see `sansnet attach --help`")
+    if parsed.userns is not None and parsed.netns is None:
+        raise UsageProblem("--userns goes with --netns: of a process both namespaces are entered; leave it out")
+    return AttachOptions(
+        **_network_options(parsed, tap.MTU),
+        pid=parsed.pid,
+        netns=parsed.netns,
+        userns=parsed.userns,
+        ends_with_namespace=not parsed.no_netns_quit,
+        ifname=parsed.ns_ifname,
+        mac=parsed.ns_mac_addr,
+        configure=not parsed.no_config,
+    )
+
+
 def parse_serve(arguments: Sequence[str]) -> ServeOptions:
     """Understand what follows `sansnet serve`.
 
@@ -463,6 +584,10 @@ def _network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, An
     families = frozenset({4}) if parsed.only4 else frozenset({6}) if parsed.only6 else frozenset({4, 6})
     if families == {6} and parsed.mtu is not None and parsed.mtu < IPV6_MIN_MTU:
         raise UsageProblem(f"-m {parsed.mtu} is too small for IPv6, which needs {IPV6_MIN_MTU} bytes; leave out -6")
+    try:
+        ports = read_ports(parsed)
+    except ConfigError as error:
+        raise UsageProblem(str(error)) from None
     return {
         "families": families,
         "own": _one_each("-a", parsed.address, lambda own: len(own[0])),
@@ -471,7 +596,10 @@ def _network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, An
         "mtu": parsed.mtu,
         "interface": parsed.interface,
         "outbound": _one_each("-o", parsed.outbound),
-        "map_host_loopback": _one_each("--map-host-loopback", parsed.map_host_loopback),
+        "outbound_if4": parsed.outbound_if4,
+        "outbound_if6": parsed.outbound_if6,
+        "map_host_loopback": _mapped("--map-host-loopback", parsed.map_host_loopback),
+        "map_guest_address": _mapped("--map-guest-addr", parsed.map_guest_addr),
         "dns_forward": _one_each("--dns-forward", parsed.dns_forward),
         "dns_host": _one_each("--dns-host", parsed.dns_host),
         "dns": _listed("-D", parsed.dns),
@@ -485,6 +613,7 @@ def _network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, An
         "dhcp": not parsed.no_dhcp,
         "ndp": not parsed.no_ndp,
         "verbose": parsed.verbose,
+        "ports": ports,
     }
 
 
@@ -494,6 +623,11 @@ def _one_each(option: str, values: list[Any], size: Callable[[Any], int] = len) 
         if sizes.count(bytes_) > 1:
             raise UsageProblem(f"{option} gives more than one IPv{family} address; give one for each family")
     return tuple(values)
+
+
+def _mapped(option: str, values: list[Any]) -> tuple[bytes, ...]:
+    """Addresses, one for each family, or none."""
+    return _one_each(option, list(_listed(option, values) or ()))
 
 
 def _listed(option: str, values: list[Any]) -> tuple[Any, ...] | None:
@@ -563,6 +697,12 @@ def _path(text: str) -> str:
     if not text:
         raise _bad(text, "is not a path")
     return text
+
+
+def _pid(text: str) -> int:
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not int(text):
+        raise _bad(text, "is not the number of a process; a network namespace is given by --netns")
+    return int(text)
 
 
 def _descriptor(text: str) -> int:

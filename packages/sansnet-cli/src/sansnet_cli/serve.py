@@ -12,20 +12,23 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import trio
 
 from sansnet_cli import process, qemu, report
 from sansnet_cli.capture import open_capture
+from sansnet_cli.driving import make_driver
 from sansnet_cli.options import MachineOptions, ServeOptions
 from sansnet_cli.plan import Setup
-from sansnet_core import Network
+from sansnet_cli.ports import forwarded
 from sansnet_trio.capture import CapturedLink
-from sansnet_trio.driver import Driver
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links import Link, LinkClosed, unix_stream, vhost_user
 from sansnet_trio.listener import GuestListener, adopt, peer_process
+
+if TYPE_CHECKING:
+    from sansnet_trio.forwards import Forwards
 
 __all__ = ["GuestServer", "check_link", "serve"]
 
@@ -37,13 +40,15 @@ def serve(options: ServeOptions, setup: Setup, capture: BinaryIO | None) -> None
 
     Raises:
         ListenError: guests cannot connect there.
+        ForwardError: a port cannot be forwarded.
         HostError: this host cannot do that.
     """
     check_link(options)
     for warning in setup.warnings:
         report.warn(warning)
     process.prepare()
-    trio.run(_serve, options, GuestServer(options, setup, capture))
+    with forwarded(options.ports, setup.config) as forwards:
+        trio.run(_serve, options, GuestServer(options, setup, capture, forwards))
 
 
 def check_link(options: MachineOptions) -> None:
@@ -96,10 +101,14 @@ class GuestServer:
         options: of the network.
         setup: likewise.
         capture: the file for the frames, if there is to be one.
+        forwards: ports that lead to whichever machine is there.
     """
 
-    def __init__(self, options: MachineOptions, setup: Setup, capture: BinaryIO | None) -> None:
+    def __init__(
+        self, options: MachineOptions, setup: Setup, capture: BinaryIO | None, forwards: Forwards | None = None
+    ) -> None:
         self._options = options
+        self._forwards = forwards
         self._setup = setup
         self._capture = capture
 
@@ -122,8 +131,7 @@ class GuestServer:
 
     async def _drive(self, link: Link) -> None:
         config = replace(self._setup.config, link=link.config)
-        network = Network(config, now=trio.current_time(), secret=process.secret())
-        driver = Driver(network, link, interface=self._setup.interface)
+        network, driver = make_driver(self._setup, link, self._forwards)
         if self._options.verbose:
             report.configuration(config, config.link)
         try:

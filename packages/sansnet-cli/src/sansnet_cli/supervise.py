@@ -9,8 +9,10 @@ from typing import BinaryIO, Final
 import trio
 
 from sansnet_cli import process, report
+from sansnet_cli.driving import make_driver
 from sansnet_cli.options import RunOptions
 from sansnet_cli.plan import Setup
+from sansnet_cli.ports import forwarded
 from sansnet_cli.signals import SignalForwarder
 from sansnet_core import Network
 from sansnet_trio.capture import CapturedLink
@@ -38,6 +40,7 @@ def supervise(guest: Guest[Setup], options: RunOptions, capture: BinaryIO | None
 
     Raises:
         GuestError: the guest could not be made, the command could not begin, or the guest's interface went away.
+        ForwardError: a port cannot be forwarded.
     """
     signals = SignalForwarder()
     try:
@@ -86,13 +89,14 @@ class _Supervisor:
         link: Link = Tap(ready.tap, ready.link)
         if self._capture is not None:
             link = CapturedLink(link, self._capture)
-        network = Network(config, now=trio.current_time(), secret=process.secret())
-        driver = Driver(network, link, interface=setup.interface)
-        await nursery.start(self._drive, driver)
-        self._guest.start()
-        self._status = await self._guest.wait()
-        await self._guest.end_leftovers()
-        await _hear_out(driver, network)
+        own = [address.address for address in setup.addresses]
+        with forwarded(self._options.ports, config, self._guest, own) as forwards:
+            network, driver = make_driver(setup, link, forwards)
+            await nursery.start(self._drive, driver)
+            self._guest.start()
+            self._status = await self._guest.wait()
+            await self._guest.end_leftovers()
+            await _hear_out(driver, network)
         if self._options.verbose:
             report.statistics(network.statistics(), driver.statistics())
 

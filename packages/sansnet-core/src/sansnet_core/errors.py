@@ -49,7 +49,7 @@ class Reason(Enum):
     TCP_SEQUENCE = "TCP segment outside the window or not acceptable in the flow's state"
     ECHO_LIMIT = "echo flow beyond the configured limit"
     INBOUND_SOURCE = "connection or datagram from outside, of a sender for whom the guest has no address"
-    INBOUND_GUEST = "connection or datagram from outside, of a family in which the guest has no address yet"
+    INBOUND_GUEST = "connection or datagram from outside, of a family in which the guest has no address"
     INBOUND_COLLISION = "connection or datagram from outside that the guest could not tell from another one"
     HOST_SOURCE = "datagram from a host address that the guest's flow did not contact"
     HOST_SEND = "datagram or ping that failed on the host or beyond"

@@ -17,7 +17,7 @@ from sansnet_core.actions import Endpoint
 from sansnet_core.addresses import is_loopback, is_multicast
 from sansnet_core.config import NetworkConfig
 from sansnet_core.context import Guest
-from sansnet_core.errors import Reason, UsageError
+from sansnet_core.errors import Reason
 
 __all__ = ["Forwarding"]
 
@@ -87,18 +87,13 @@ class Forwarding:
 
         Args:
             host: the outsider's unicast address, 4 or 16 bytes.
-            destination: the guest's address of that family; None for the one that is known.
+            destination: the guest's address; None for the one that is known.
             guest: what is known of it.
 
         Returns:
             Source and destination, or why there are none.
-
-        Raises:
-            UsageError: the addresses are of two families.
         """
-        if destination is not None and len(destination) != len(host):
-            raise UsageError("the guest's address is of another family than the host's")
-        if len(host) not in self._gateways:
+        if len(host) not in self._gateways or (destination is not None and len(destination) != len(host)):
             return Reason.INBOUND_GUEST
         source = self._aliases.get(host)
         if source is None:
@@ -115,6 +110,14 @@ class Forwarding:
         Loopback is always left to the kernel: resolvers that listen there answer nobody else.
         """
         return None if is_loopback(host) else self._outbound[len(host)]
+
+    def bound(self, host: bytes) -> bytes:
+        """Address for a socket without a connection that talks to `host`; unspecified leaves it to the kernel.
+
+        Who talks to loopback is on loopback, whichever interface other sockets are bound to.
+        """
+        size = len(host)
+        return LOOPBACK[size] if is_loopback(host) else self._outbound[size] or bytes(size)
 
     def is_group(self, destination: bytes) -> bool:
         """Whether more than one node may answer: multicast that leaves the node, and broadcast.

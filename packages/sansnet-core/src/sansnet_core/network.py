@@ -10,7 +10,7 @@ A packet's life is three lookups: EtherType, IP protocol, flow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -212,15 +212,12 @@ class Network:
 
         Args:
             remote: who connected, as the host sees it; an IPv4 address is never given as an IPv4-mapped one.
-            guest_address: where in the guest it goes, of the same family; None for the address that is known.
+            guest_address: where in the guest it goes; None for the address that is known.
             guest_port: likewise.
             now: seconds.
 
         Returns:
             The socket's name from now on; or None if the connection is refused, to be reset by the driver.
-
-        Raises:
-            UsageError: the addresses are of two families.
         """
         self._begin(now)
         return self._tcp.stream_accepted(remote, guest_address, guest_port)
@@ -257,8 +254,43 @@ class Network:
         self._begin(now)
         self._tcp.stream_failed(socket, errno, error)
 
+    def datagram_forwarded(
+        self, guest_address: bytes | None, guest_port: int, now: float, outgoing: Collection[int] = ()
+    ) -> SocketId:
+        """A datagram socket is open whose datagrams, from whomever, are for the guest. Then take the outputs.
+
+        What comes to it is told with `datagram_received`; what the guest answers, or what fails, is as with a socket
+        that `OpenDatagram` ordered. The driver closes it, never the core.
+
+        Args:
+            guest_address: where in the guest its datagrams go; None for the address that is known.
+            guest_port: likewise.
+            now: seconds.
+            outgoing: sizes of addresses: of those families, what the guest sends from that port of its own accord
+                leaves by this socket as well. For one that is bound to the same port, and to no address: then the
+                outside sees the port that it knows.
+
+        Returns:
+            The socket's name from now on.
+        """
+        self._begin(now)
+        return self._udp.forwarded(guest_address, guest_port, outgoing)
+
+    def forward_removed(self, socket: SocketId, now: float) -> None:
+        """A socket that `datagram_forwarded` told of is closed; its flows end. Then take the outputs."""
+        self._begin(now)
+        self._udp.forward_removed(socket)
+
     def datagram_received(
-        self, socket: SocketId, source: Endpoint, data: bytes, segment_size: int, ttl: int, tos: int, now: float
+        self,
+        socket: SocketId,
+        source: Endpoint,
+        data: bytes,
+        segment_size: int,
+        ttl: int,
+        tos: int,
+        now: float,
+        local: bytes | None = None,
     ) -> None:
         """A datagram, or a run of them (UDP_GRO), came to a datagram socket. Then take the outputs.
 
@@ -270,9 +302,11 @@ class Network:
             ttl: TTL or hop limit it arrived with.
             tos: TOS or traffic class it arrived with.
             now: seconds.
+            local: to which of the host's addresses it was sent, if the socket is a forward's and is bound to none: the
+                guest's answers leave from there.
         """
         self._begin(now)
-        self._udp.datagram_received(socket, source, data, segment_size, ttl, tos)
+        self._udp.datagram_received(socket, source, data, segment_size, ttl, tos, local)
 
     def datagram_failed(
         self, socket: SocketId, remote: Endpoint, error: ExtendedError, data: bytes, now: float

@@ -75,9 +75,19 @@ def open_interface(plan: GuestPlan) -> tuple[int, LinkConfig]:
                 raise not_permitted("an interface cannot be made") from error
             case errno.EMFILE | errno.ENFILE:
                 raise
+            case errno.EBUSY:
+                message = f"another program has interface {plan.interface!r}; end that, or give another name with -I"
+            case errno.EINVAL if _exists(plan.interface):
+                message = (
+                    f"there is an interface {plan.interface!r} already, which is no tap; give another name with -I"
+                )
             case _:
                 message = f"interface {plan.interface!r} cannot be made with MTU {plan.mtu}: {error.strerror}"
         raise GuestError(message) from error
+
+
+def _exists(interface: str) -> bool:
+    return any(name == interface for _, name in socket.if_nameindex())
 
 
 def _mount_point(path: str) -> str:
