@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from tests.lab.debian import CACHE, archive, codename
 
-__all__ = ["DRIVER", "Linux", "cpio", "linux"]
+__all__ = ["DRIVER", "Linux", "linux", "pack"]
 
 DRIVER: Final = "/modules/virtio_net.ko"
 """In the guest: the driver to load."""
@@ -53,7 +53,7 @@ def linux(extra: Mapping[str, bytes] | None = None, *, name: str = "initramfs") 
     files = archive(release).files("guest", ["busybox-static", ("linux-image-cloud-amd64", "linux-image-")])
     [kernel] = files.glob("boot/vmlinuz-*")
     made = CACHE / f"{name}.gz"
-    made.write_bytes(gzip.compress(cpio(_tree(files, extra or {})), 1))
+    made.write_bytes(gzip.compress(pack(_tree(files, extra or {})), 1))
     return Linux(kernel, made)
 
 
@@ -74,8 +74,8 @@ def _tree(files: Path, extra: Mapping[str, bytes]) -> Iterator[tuple[str, int, b
         yield f"bin/{program}", stat.S_IFREG | 0o755, content
 
 
-def cpio(tree: Iterator[tuple[str, int, bytes]]) -> bytes:
-    """Pack a file system for Linux to unpack, in the format that Linux calls `newc`. Devices need no privileges."""
+def pack(tree: Iterator[tuple[str, int, bytes]]) -> bytes:
+    """Pack a file system for Linux to unpack, in the format `newc` of cpio(5). Devices in it need no privileges."""
     pieces = []
     for number, (path, mode, content) in enumerate((*tree, (_TRAILER, 0, b"")), 1):
         device = tuple(content) if stat.S_ISCHR(mode) else (0, 0)

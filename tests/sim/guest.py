@@ -402,8 +402,8 @@ class Connection:
             assert segment.sequence == self._irs, "another SYN than before"
             self._transmit_syn(now)
             return False
-        assert segment.sequence == self.expected, "not behind the SYN"
         if segment.flags & RST:
+            assert segment.sequence == self.expected, "not behind the SYN"
             self.reset = True
             self._rto_deadline = math.inf
             return False

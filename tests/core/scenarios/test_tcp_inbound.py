@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import replace
 from errno import ECONNRESET
 from itertools import pairwise
@@ -22,7 +21,7 @@ from sansnet_core import (
 from tests.sim.guest import GuestOptions
 from tests.sim.host import Script, Stream
 from tests.sim.manual import ManualConnection
-from tests.sim.packets import ACK, FIN, ICMP, ICMPV6, PSH, RST, SYN, Ip, Segment, checksum, pseudo_header
+from tests.sim.packets import ACK, FIN, PSH, RST, SYN, Segment, icmp
 from tests.sim.pair import GATEWAY, OUTSIDER, OUTSIDER6, Pair, make_config
 
 _MODULUS = 1 << 32
@@ -382,11 +381,8 @@ def unreachable(pair: Pair, syn: Segment, *, code: int, sequence: int | None = N
     """The guest says by ICMP that it does not take a segment."""
     quoted = replace(syn, sequence=syn.sequence if sequence is None else sequence).ip().emit()
     quoted = quoted[: len(quoted) - cut] if cut else quoted
-    version4 = len(syn.source) == 4
-    message = struct.pack("!BBHI", 3 if version4 else 1, code, 0, 0) + quoted
-    pseudo = b"" if version4 else pseudo_header(syn.destination, syn.source, ICMPV6, len(message))
-    message = message[:2] + struct.pack("!H", checksum(pseudo + message)) + message[4:]
-    pair.guest.send(Ip(syn.destination, syn.source, ICMP if version4 else ICMPV6, message))
+    kind = 3 if len(syn.source) == 4 else 1
+    pair.guest.send(icmp(syn.destination, syn.source, kind, code, bytes(4) + quoted))
     pair.settle()
 
 

@@ -10,13 +10,12 @@ from typing import BinaryIO, Final
 import trio
 
 from sansnet_cli import process, report
+from sansnet_cli.driving import make_driver
 from sansnet_cli.options import AttachOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.ports import forwarded
-from sansnet_core import Network
 from sansnet_trio.attached import AttachedGuest
 from sansnet_trio.capture import CapturedLink
-from sansnet_trio.driver import Driver
 from sansnet_trio.guests import GuestError
 from sansnet_trio.links import Link, LinkClosed
 from sansnet_trio.links.tap import Tap
@@ -96,8 +95,7 @@ class _Attachment:
             link = CapturedLink(link, self._capture)
         own = [address.address for address in setup.addresses]
         with forwarded(self._options.ports, config, self._guest, own) as forwards:
-            network = Network(config, now=trio.current_time(), secret=process.secret())
-            driver = Driver(network, link, interface=setup.interface, forwards=forwards)
+            network, driver = make_driver(setup, link, forwards)
             if self._options.ends_with_namespace:
                 nursery.start_soon(self._end_when_gone, nursery.cancel_scope)
             report.warn(f"attached to {self._guest.namespace.network}")

@@ -38,6 +38,8 @@ from sansnet_trio.namespace import CommandNotExecutable, CommandNotFound
 
 __all__ = ["boot"]
 
+_KVM: Final = "/dev/kvm"
+
 _PATIENCE: Final = 10.0
 """Seconds that QEMU may take to say its version."""
 
@@ -59,13 +61,20 @@ def boot(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -> int:
         ForwardError: a port cannot be forwarded.
     """
     check_link(options)
-    qemu.check_arguments(options.arguments)
+    qemu.check_arguments(options.arguments, vhost_user=options.vhost_user)
     program = options.program or qemu.program_for()
     version = _version(program)
     with tempfile.TemporaryDirectory(prefix="sansnet-") as directory:
         path = str(Path(directory, "socket"))
         mtu = options.mtu if options.vhost_user else options.mtu or unix_stream.MTU.default
-        arguments = qemu.machine_arguments(options.arguments, version, path, vhost_user=options.vhost_user, mtu=mtu)
+        arguments = qemu.machine_arguments(
+            options.arguments,
+            version,
+            path,
+            vhost_user=options.vhost_user,
+            mtu=mtu,
+            has_kvm=os.access(_KVM, os.R_OK | os.W_OK),
+        )
         for warning in setup.warnings:
             report.warn(warning)
         if options.verbose:
@@ -85,7 +94,6 @@ class _Supervisor:
     def __init__(self, machine: subprocess.Popen[bytes], server: GuestServer) -> None:
         self._machine = machine
         self._server = server
-        self._connected = False
 
     async def run(self, listener: GuestListener, signals: SignalForwarder) -> int:
         """Serve the machine until QEMU ends, and return its status."""
@@ -94,8 +102,8 @@ class _Supervisor:
             nursery.start_soon(listener.run, self._serve)
             status = await self._wait()
             nursery.cancel_scope.cancel()
-        if status and not self._connected:
-            report.warn("QEMU has ended before it made its network card; what is wrong it says itself, above")
+        if status < 0:
+            report.warn(f"QEMU was ended by signal {-status} ({signal.strsignal(-status)})")
         return status
 
     async def _wait(self) -> int:
@@ -107,7 +115,6 @@ class _Supervisor:
         return self._machine.wait()
 
     async def _serve(self, connection: socket.socket) -> None:
-        self._connected = True
         try:
             await self._server.serve(connection)
         except (LinkClosed, OSError) as error:

@@ -13,9 +13,8 @@ import functools
 import gc
 import os
 import signal
-import socket
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import BinaryIO, Final, NoReturn
 
 from sansnet_cli import __version__
@@ -34,10 +33,9 @@ from sansnet_cli.options import (
     parse_serve,
 )
 from sansnet_cli.plan import Setup, make_plan, make_setup
-from sansnet_core import addresses
+from sansnet_cli.template import read_template
 from sansnet_core.errors import SansnetError
 from sansnet_trio import syscalls
-from sansnet_trio.hostinfo import HostError, read_host
 from sansnet_trio.namespace import CommandNotExecutable, CommandNotFound, Guest, GuestPlan
 
 __all__ = ["main"]
@@ -210,24 +208,9 @@ def _qemu(options: QemuOptions) -> int:
 
 
 def _prepare_machine(options: MachineOptions) -> tuple[Setup, BinaryIO | None]:
-    setup = make_setup(options, read_host(options.interface))
-    _check_outbound(options.outbound)
+    setup = make_setup(options, read_template(options))
     return setup, open_capture(options.pcap) if options.pcap is not None else None
 
 
 def _prepare(options: NamespaceOptions) -> tuple[GuestPlan, Setup]:
-    made = make_plan(options, read_host(options.interface))
-    _check_outbound(options.outbound)
-    return made
-
-
-def _check_outbound(outbound: Iterable[bytes]) -> None:
-    for address in outbound:
-        text = addresses.format(address)
-        with socket.socket(socket.AF_INET if len(address) == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind((text, 0))
-            except OSError as error:
-                raise HostError(
-                    f"-o {text} is not an address of the host's ({error.strerror}); give one that is"
-                ) from error
+    return make_plan(options, read_template(options))

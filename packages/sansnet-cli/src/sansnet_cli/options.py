@@ -56,9 +56,10 @@ class NetworkOptions:
         families: 4 and 6, or one of them.
         own: the guest's addresses, at most one of each family; the prefix length is None where none was given.
         netmask: prefix length for an IPv4 address without one.
-        gateways, outbound, map_host_loopback, dns_forward, dns_host: at most one of each family.
+        gateways, outbound, map_host_loopback, map_guest_address, dns_forward, dns_host: at most one of each family.
         mtu: in bytes; None is the link's default.
-        interface: of the host, the template.
+        interface: of the host, the template; None is that of `outbound_if4` and `outbound_if6`.
+        outbound_if4, outbound_if6: of the host, the only one that what leaves uses.
         dns: None is not given; empty is none.
         search: likewise.
         hostname, fqdn: of the guest.
@@ -73,7 +74,10 @@ class NetworkOptions:
     mtu: int | None = None
     interface: str | None = None
     outbound: tuple[bytes, ...] = ()
+    outbound_if4: str | None = None
+    outbound_if6: str | None = None
     map_host_loopback: tuple[bytes, ...] = ()
+    map_guest_address: tuple[bytes, ...] = ()
     dns_forward: tuple[bytes, ...] = ()
     dns_host: tuple[bytes, ...] = ()
     dns: tuple[bytes, ...] | None = None
@@ -179,6 +183,11 @@ class _Parser(argparse.ArgumentParser):
         raise UsageProblem(f"{message}; see `{self.prog} --help`")
 
 
+class _QemuParser(_Parser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageProblem(f"{message}; QEMU's own arguments belong behind --, see `{self.prog} --help`")
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of `sansnet run`; what it parses is for `parse_run` to check further."""
     made = _Parser(
@@ -272,7 +281,7 @@ def serve_parser() -> argparse.ArgumentParser:
 
 def qemu_parser() -> argparse.ArgumentParser:
     """The parser of `sansnet qemu`; what it parses is for `parse_qemu` to check further."""
-    made = _Parser(
+    made = _QemuParser(
         prog="sansnet qemu",
         usage="%(prog)s [OPTIONS] -- QEMU-ARGUMENT...",
         description="Run QEMU with a network card whose network is sansnet. What follows -- is QEMU's own, such as "
@@ -322,7 +331,6 @@ _ABSENT: Final = {
     ("--config-net",): "the guest's interface is configured unless there is --no-config; leave it out",
     ("-q", "--quiet"): "what goes well is not spoken of unless there is -v; leave it out",
     ("-f", "--foreground"): "sansnet is always in the foreground; leave it out",
-    ("--no-map-gw",): "the host's loopback is out of reach unless there is --map-host-loopback; leave it out",
 }
 """Options that users of pasta know and that are not here, and what to say of them."""
 
@@ -338,7 +346,7 @@ def _add_absent_options(made: argparse.ArgumentParser) -> None:
 
 
 def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> argparse._ArgumentGroup:
-    guest = made.add_argument_group("the guest's network; -a, -g, -o and --map-host-loopback once for each family")
+    guest = made.add_argument_group("the guest's network; -a, -g, -o and --map-... once for each family")
     guest.add_argument("-4", "--ipv4-only", action="store_true", dest="only4", help="no IPv6")
     guest.add_argument("-6", "--ipv6-only", action="store_true", dest="only6", help="no IPv4")
     guest.add_argument(
@@ -376,13 +384,33 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
         metavar="ADDR",
         help="the host's address to send from",
     )
+    for family in (4, 6):
+        guest.add_argument(
+            f"--outbound-if{family}",
+            type=_ifname,
+            metavar="NAME",
+            help=f"the host's interface to send IPv{family} from, and without -i the one that is copied",
+        )
     guest.add_argument(
         "--map-host-loopback",
         action="append",
-        type=_host,
+        type=_none_or(_host),
         default=[],
         metavar="ADDR",
-        help="an address by which the guest reaches the host's loopback; default: none",
+        help="an address by which the guest reaches the host's loopback; `none`, the default, for none",
+    )
+    guest.add_argument(
+        "--no-map-gw",
+        action="store_true",
+        help="the default: the gateway does not stand for the host's loopback",
+    )
+    guest.add_argument(
+        "--map-guest-addr",
+        action="append",
+        type=_none_or(_host),
+        default=[],
+        metavar="ADDR",
+        help="an address by which the guest reaches the host's own address, which is the guest's too; default: none",
     )
     guest.add_argument("-H", "--hostname", type=_hostname, metavar="NAME", help="the guest's host name, by DHCP too")
     guest.add_argument(
@@ -568,7 +596,10 @@ def _network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, An
         "mtu": parsed.mtu,
         "interface": parsed.interface,
         "outbound": _one_each("-o", parsed.outbound),
-        "map_host_loopback": _one_each("--map-host-loopback", parsed.map_host_loopback),
+        "outbound_if4": parsed.outbound_if4,
+        "outbound_if6": parsed.outbound_if6,
+        "map_host_loopback": _mapped("--map-host-loopback", parsed.map_host_loopback),
+        "map_guest_address": _mapped("--map-guest-addr", parsed.map_guest_addr),
         "dns_forward": _one_each("--dns-forward", parsed.dns_forward),
         "dns_host": _one_each("--dns-host", parsed.dns_host),
         "dns": _listed("-D", parsed.dns),
@@ -592,6 +623,11 @@ def _one_each(option: str, values: list[Any], size: Callable[[Any], int] = len) 
         if sizes.count(bytes_) > 1:
             raise UsageProblem(f"{option} gives more than one IPv{family} address; give one for each family")
     return tuple(values)
+
+
+def _mapped(option: str, values: list[Any]) -> tuple[bytes, ...]:
+    """Addresses, one for each family, or none."""
+    return _one_each(option, list(_listed(option, values) or ()))
 
 
 def _listed(option: str, values: list[Any]) -> tuple[Any, ...] | None:

@@ -33,6 +33,7 @@ class Setup:
     Attributes:
         config: of the network; the link's part is still missing.
         interface: the host's interface for link-local addresses, if any.
+        outbound_if4, outbound_if6: the host's interface for all else, if it is one that was asked for.
         warnings: sentences for the user.
         addresses, gateways: of the guest's interface; empty where the guest learns them.
     """
@@ -40,6 +41,8 @@ class Setup:
     config: NetworkConfig
     interface: str | None
     warnings: tuple[str, ...]
+    outbound_if4: str | None = None
+    outbound_if6: str | None = None
     addresses: tuple[InterfaceAddress, ...] = ()
     gateways: tuple[bytes, ...] = ()
 
@@ -126,6 +129,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         hostname=options.hostname,
         fqdn=options.fqdn or (options.hostname if options.hostname and "." in options.hostname else None),
         map_host_loopback=options.map_host_loopback,
+        map_guest_address=options.map_guest_address,
         outbound4=outbound.get(4),
         outbound6=outbound.get(16),
         tcp=options.tcp,
@@ -135,8 +139,14 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         dhcp6=options.dhcp,
         ndp=options.ndp,
     )
-    interface = host.ipv6.interface if host.ipv6 else None
-    return Setup(config=config, interface=interface, warnings=tuple(warnings)), both
+    setup = Setup(
+        config=config,
+        interface=options.outbound_if6 or (host.ipv6.interface if host.ipv6 else None),
+        warnings=tuple(warnings),
+        outbound_if4=options.outbound_if4,
+        outbound_if6=options.outbound_if6,
+    )
+    return setup, both
 
 
 def _default_gateways(routes: Iterable[Route]) -> tuple[bytes, ...]:
@@ -157,6 +167,7 @@ def _families(options: NetworkOptions, host: HostInfo, warnings: list[str]) -> s
         "-g": options.gateways,
         "-o": options.outbound,
         "--map-host-loopback": options.map_host_loopback,
+        "--map-guest-addr": options.map_guest_address,
         "--dns-forward": options.dns_forward,
         "-D": options.dns or (),
     }
@@ -171,7 +182,15 @@ def _families(options: NetworkOptions, host: HostInfo, warnings: list[str]) -> s
 def _check_own(options: NetworkOptions, host: HostInfo, own: tuple[InterfaceAddress, ...], warnings: list[str]) -> None:
     """What the guest itself has cannot mean something else, and should be the address of one node."""
     local = {address.address for address in own}
-    for option, given in (("--map-host-loopback", options.map_host_loopback), ("--dns-forward", options.dns_forward)):
+    mapped = {
+        "--map-host-loopback": options.map_host_loopback,
+        "--map-guest-addr": options.map_guest_address,
+        "--dns-forward": options.dns_forward,
+    }
+    if twice := set(options.map_host_loopback) & set(options.map_guest_address):
+        text = addresses.format(twice.pop())
+        raise UsageProblem(f"{text} cannot be both --map-host-loopback and --map-guest-addr; give two")
+    for option, given in mapped.items():
         for address in given:
             if address in local:
                 raise UsageProblem(f"{option} {addresses.format(address)} is the guest's own address; give another one")

@@ -69,21 +69,27 @@ def read_version(text: str) -> Version | None:
     return (int(found[1]), int(found[2])) if found else None
 
 
-def check_arguments(arguments: Sequence[str]) -> None:
+def check_arguments(arguments: Sequence[str], *, vhost_user: bool) -> None:
     """Look for arguments of the user's that cannot work.
 
     Raises:
         UsageProblem: there is one.
     """
-    if any(_option(word) == "daemonize" for word in arguments):
+    options = {_option(word) for word in arguments}
+    if "daemonize" in options:
         raise UsageProblem(
             "-daemonize would leave the machine without its network; leave it out, or use `sansnet serve` for the "
             "network and start QEMU yourself"
         )
+    if vhost_user and "mem-path" in options:
+        raise UsageProblem(
+            "-mem-path gives the machine memory that is not shared; make it -object memory-backend-file,id=m,share=on,"
+            "mem-path=PATH,size=SIZE -machine memory-backend=m, or use --link stream"
+        )
 
 
 def machine_arguments(
-    arguments: Sequence[str], version: Version, path: str, *, vhost_user: bool, mtu: int | None
+    arguments: Sequence[str], version: Version, path: str, *, vhost_user: bool, mtu: int | None, has_kvm: bool
 ) -> list[str]:
     """All arguments for QEMU.
 
@@ -93,6 +99,7 @@ def machine_arguments(
         path: of the socket.
         vhost_user: which link it is.
         mtu: that the card is to have; None leaves it to the guest.
+        has_kvm: whether the host lets QEMU use that, if the user wants it.
 
     Raises:
         UsageProblem: the size of the machine's memory is not to be understood.
@@ -101,7 +108,7 @@ def machine_arguments(
     card = f"virtio-net-pci,netdev={_NAME},romfile="
     if mtu not in (None, _ETHERNET_MTU):
         card += f",host_mtu={mtu}"
-    if vhost_user and version < _MSIX_UNDER_TCG and not _uses_kvm(arguments):
+    if vhost_user and version < _MSIX_UNDER_TCG and not (has_kvm and _wants_kvm(arguments)):
         card += ",vectors=0"
     made = [*arguments]
     if vhost_user and not _has_memory(arguments):
@@ -133,9 +140,10 @@ def _values(arguments: Sequence[str], *options: str) -> Iterator[str]:
             yield value
 
 
-def _uses_kvm(arguments: Sequence[str]) -> bool:
-    accelerators = [*_values(arguments, "accel"), *re.findall(r"accel=([^,]*)", ",".join(_machines(arguments)))]
-    return "enable-kvm" in map(_option, arguments) or any("kvm" in text for text in accelerators)
+def _wants_kvm(arguments: Sequence[str]) -> bool:
+    """Whether KVM is the first accelerator to be tried; TCG is, if none is named."""
+    named = [*_values(arguments, "accel"), *re.findall(r"\baccel=([^,]*)", ",".join(_machines(arguments)))]
+    return "enable-kvm" in map(_option, arguments) or (bool(named) and re.match(r"kvm\b", named[0]) is not None)
 
 
 def _machines(arguments: Sequence[str]) -> list[str]:

@@ -18,12 +18,11 @@ import trio
 
 from sansnet_cli import process, qemu, report
 from sansnet_cli.capture import open_capture
+from sansnet_cli.driving import make_driver
 from sansnet_cli.options import MachineOptions, ServeOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.ports import forwarded
-from sansnet_core import Network
 from sansnet_trio.capture import CapturedLink
-from sansnet_trio.driver import Driver
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links import Link, LinkClosed, unix_stream, vhost_user
 from sansnet_trio.listener import GuestListener, adopt, peer_process
@@ -132,8 +131,7 @@ class GuestServer:
 
     async def _drive(self, link: Link) -> None:
         config = replace(self._setup.config, link=link.config)
-        network = Network(config, now=trio.current_time(), secret=process.secret())
-        driver = Driver(network, link, interface=self._setup.interface, forwards=self._forwards)
+        network, driver = make_driver(self._setup, link, self._forwards)
         if self._options.verbose:
             report.configuration(config, config.link)
         try:

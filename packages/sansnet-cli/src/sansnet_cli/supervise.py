@@ -9,6 +9,7 @@ from typing import BinaryIO, Final
 import trio
 
 from sansnet_cli import process, report
+from sansnet_cli.driving import make_driver
 from sansnet_cli.options import RunOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.ports import forwarded
@@ -90,8 +91,7 @@ class _Supervisor:
             link = CapturedLink(link, self._capture)
         own = [address.address for address in setup.addresses]
         with forwarded(self._options.ports, config, self._guest, own) as forwards:
-            network = Network(config, now=trio.current_time(), secret=process.secret())
-            driver = Driver(network, link, interface=setup.interface, forwards=forwards)
+            network, driver = make_driver(setup, link, forwards)
             await nursery.start(self._drive, driver)
             self._guest.start()
             self._status = await self._guest.wait()

@@ -111,6 +111,14 @@ class Forwarding:
         """
         return None if is_loopback(host) else self._outbound[len(host)]
 
+    def bound(self, host: bytes) -> bytes:
+        """Address for a socket without a connection that talks to `host`; unspecified leaves it to the kernel.
+
+        Who talks to loopback is on loopback, whichever interface other sockets are bound to.
+        """
+        size = len(host)
+        return LOOPBACK[size] if is_loopback(host) else self._outbound[size] or bytes(size)
+
     def is_group(self, destination: bytes) -> bool:
         """Whether more than one node may answer: multicast that leaves the node, and broadcast.
 

@@ -50,12 +50,12 @@ _Head: TypeAlias = tuple[Endpoint, int, int, bool, bytes | None]
 """Destination, TTL, TOS, may it be fragmented, source: what datagrams of one run have in common."""
 
 
-def open_datagrams(order: OpenDatagram, scope: int) -> socket:
+def open_datagrams(shell: Shell, order: OpenDatagram) -> socket:
     """A socket bound as ordered; another port is taken if that one is in use, privileged or not ours to use.
 
     Args:
+        shell: which interface it is to use.
         order: where to bind it.
-        scope: index of the interface for link-local addresses.
 
     Raises:
         OSError: it could not be opened or bound.
@@ -64,13 +64,14 @@ def open_datagrams(order: OpenDatagram, scope: int) -> socket:
     made = socket(family_of(address), SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
     try:
         prepare_datagram(made, made.family)
+        shell.choose_device(made, address)
         try:
             # A guest must not take the ports of the host's own services where this runs as root
-            made.bind(encode(address, port if port >= _PRIVILEGED_PORTS else 0, scope))
+            made.bind(encode(address, port if port >= _PRIVILEGED_PORTS else 0, shell.scope))
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise
-            made.bind(encode(address, 0, scope))
+            made.bind(encode(address, 0, shell.scope))
     except OSError:
         made.close()
         raise

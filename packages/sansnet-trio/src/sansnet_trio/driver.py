@@ -97,6 +97,8 @@ class Driver:
             is `trio.current_time`.
         link: the guest's Ethernet. The driver owns it: `run` closes it.
         interface: the host's interface for link-local addresses that the guest asks for; None if there is none.
+        outbound4, outbound6: the only interface of the host's that sockets of this family use, but for those to
+            loopback; None leaves it to the kernel.
         on_notices: called with the notices of each wake-up that has some.
         forwards: ports that lead to the guest, to be served while `run` runs; they are the caller's to close.
 
@@ -110,6 +112,8 @@ class Driver:
         link: Link,
         *,
         interface: str | None = None,
+        outbound4: str | None = None,
+        outbound6: str | None = None,
         on_notices: Callable[[Sequence[Notice]], None] | None = None,
         forwards: Forwards | None = None,
     ) -> None:
@@ -117,7 +121,8 @@ class Driver:
         self._link = link
         self._on_notices = on_notices
         self._poller = Poller()
-        self._shell = Shell(network, self._poller, 0 if interface is None else if_nametoindex(interface))
+        devices = {size: name for size, name in ((4, outbound4), (16, outbound6)) if name is not None}
+        self._shell = Shell(network, self._poller, 0 if interface is None else if_nametoindex(interface), devices)
         self._sockets = HostSockets(self._shell)
         self._forwards = forwards
         self._timed: list[_Timed] = [network, self._sockets]

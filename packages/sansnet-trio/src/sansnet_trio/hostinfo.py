@@ -124,29 +124,25 @@ class HostInfo:
     resolvers: Resolvers = Resolvers()
 
 
-def read_host(interface: str | None = None) -> HostInfo:
+def read_host(
+    interface: str | None = None, *, interface4: str | None = None, interface6: str | None = None
+) -> HostInfo:
     """Read the calling thread's network namespace and /etc/resolv.conf. Blocks for a few milliseconds.
 
     Args:
         interface: the template for both families; None chooses one for each.
+        interface4: the template for IPv4, if it is not that of both.
+        interface6: likewise.
 
     Raises:
         HostError: there is no such interface.
     """
     names = dict(socket.if_nameindex())
     loopback = names.pop(_LOOPBACK_INDEX, None)
-    wanted = None
-    if interface is not None:
-        wanted = next((index for index, name in names.items() if name == interface), None)
-        if wanted is None:
-            if interface == loopback:
-                raise HostError(f"{interface!r} is a loopback interface, and a guest has its own; give another")
-            known = ", ".join(names.values()) or "none"
-            raise HostError(f"the host has no interface {interface!r}; it has these: {known}")
     with Netlink() as netlink:
         return HostInfo(
-            ipv4=_read_uplink(netlink, socket.AF_INET, names, wanted),
-            ipv6=_read_uplink(netlink, socket.AF_INET6, names, wanted),
+            ipv4=_read_uplink(netlink, socket.AF_INET, names, _find(interface4 or interface, names, loopback)),
+            ipv6=_read_uplink(netlink, socket.AF_INET6, names, _find(interface6 or interface, names, loopback)),
             has_ipv6=Path("/proc/net/if_inet6").exists(),
             resolvers=read_resolvers(),
         )
@@ -179,6 +175,19 @@ def parse_resolv_conf(text: str) -> Resolvers:
             case ["options", *more]:
                 options += more
     return Resolvers(nameservers=tuple(nameservers), search=search, options=tuple(options))
+
+
+def _find(wanted: str | None, names: dict[int, str], loopback: str | None) -> int | None:
+    """Index of an interface that was asked for."""
+    if wanted is None:
+        return None
+    for index, name in names.items():
+        if name == wanted:
+            return index
+    if wanted == loopback:
+        raise HostError(f"{wanted!r} is a loopback interface, and a guest has its own; give another")
+    known = ", ".join(names.values()) or "none"
+    raise HostError(f"the host has no interface {wanted!r}; it has these: {known}")
 
 
 def _read_uplink(netlink: Netlink, family: int, names: dict[int, str], wanted: int | None) -> Uplink | None:

@@ -187,7 +187,7 @@ class HostSockets:
             self._unopened[order.socket] = order
 
     def _make_datagrams(self, order: OpenDatagram) -> DatagramSocket:
-        return DatagramSocket(self._shell, order.socket, open_datagrams(order, self._shell.scope))
+        return DatagramSocket(self._shell, order.socket, open_datagrams(self._shell, order))
 
     def _send_datagram(self, order: SendDatagram, now: float) -> None:
         socket = self._datagrams.get(order.socket) or self._open_late(order, now)

@@ -108,6 +108,7 @@ class Stream:
 
     def _connect(self, order: OpenStream) -> int:
         prepare_stream(self._socket, self._family)
+        self._shell.choose_device(self._socket, order.remote.address)
         scope = self._shell.scope
         if order.local is not None:
             bind_source(self._socket)

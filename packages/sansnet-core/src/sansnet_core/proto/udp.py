@@ -392,8 +392,8 @@ class Udp:
         if mapping is None:
             mapping = self._mappings[key] = _Mapping(context.new_socket(), key, guest)
             self._sockets[mapping.socket] = mapping
-            local = context.forwarding.outbound(host.address) or bytes(len(host.address))
-            context.out.actions.append(OpenDatagram(mapping.socket, Endpoint(local, guest.port)))
+            local = Endpoint(context.forwarding.bound(host.address), guest.port)
+            context.out.actions.append(OpenDatagram(mapping.socket, local))
         return mapping
 
     def _outgoing_forward(self, guest: Endpoint, remote: Endpoint, host: Endpoint) -> _Forward | None:
