@@ -7,7 +7,7 @@ import os
 import resource
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
@@ -582,6 +582,33 @@ def test_ports_that_cannot_be_followed_are_left_out() -> None:
     ):
         forwards.enter(Here())
         assert forwards.spots == set()
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Not one can be had meanwhile, whatever numbers are free."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        with suppress(OSError):
+            while True:
+                stack.callback(os.close, os.open("/dev/null", os.O_RDONLY))
+        yield
+
+
+def test_without_descriptors_nobody_is_followed_and_nothing_closes() -> None:
+    with Forwards(followers(TCP, inbound=True)) as forwards, socket.create_server(("127.0.0.1", OTHER)):
+        forwards.enter(Here())
+        with Table(forwards) as bench:
+            before = forwards.spots
+            assert len(before) == 1
+            with no_descriptors():
+                bench.forwards.handle_deadline(1.0)
+                assert forwards.spots == before
+                with pytest.raises(ForwardError, match="for auto cannot be looked up.*ulimit -n"):
+                    forwards.add(parse_all([f"auto,{PORT + 4}"], TCP))
+                assert forwards.spots == before
 
 
 def test_without_rules_that_follow_nobody_looks() -> None:

@@ -34,6 +34,7 @@ LOOPBACK: Final = {4: bytes([127, 0, 0, 1]), 16: bytes(15) + b"\x01"}
 SHORTAGE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """Errors that say nothing about one port or connection, but that this process or system can have no more."""
 
+_MORE_DESCRIPTORS: Final = "allow more descriptors, as by: ulimit -n 100000"
 _ANY: Final = {4: bytes(4), 16: bytes(16)}
 _BACKLOG: Final = 128
 _KINDS: Final = {True: SOCK_STREAM, False: SOCK_DGRAM}
@@ -57,6 +58,11 @@ class ForwardError(SansnetError):
         made = cls(f"{what} ({error.strerror or error}); {_remedy(spot, error)}")
         made.is_shortage = error.errno in SHORTAGE
         return made
+
+    @classmethod
+    def unseen(cls, error: OSError) -> ForwardError:
+        """It cannot be seen who listens on the other side."""
+        return cls(f"the ports for auto cannot be looked up ({error.strerror}); {_MORE_DESCRIPTORS}")
 
 
 class Spot(NamedTuple):
@@ -155,7 +161,7 @@ def _remedy(spot: Spot, error: OSError) -> str:
         case errno.EINVAL if spot.address is not None and addresses.is_link_local(spot.address):
             return f"name the interface of a link-local address, as {addresses.format(spot.address)}%eth0/{spot.port}"
         case number if number in SHORTAGE:
-            return "give fewer ports, or allow more descriptors, as by: ulimit -n 100000"
+            return f"give fewer ports, or {_MORE_DESCRIPTORS}"
         case _:
             return "give another port"
 

@@ -27,6 +27,9 @@ def occupied(process: int | str, protocol: int) -> set[tuple[int, int]]:
 
     Returns:
         An empty set if the process is gone.
+
+    Raises:
+        OSError: the tables cannot be opened, most likely since no descriptor is left.
     """
     found = set()
     for port, _ in _waiting(process, _TABLES[protocol], _IDLE_STATES[protocol]):
