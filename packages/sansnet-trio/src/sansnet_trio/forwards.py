@@ -203,8 +203,8 @@ class Forwards:
         fixed = {spot: rule for rule in rules if not rule.auto for spot in self._fixed(rule)}
         try:
             followed = dict(self._followed(rules))
-        except OSError as error:
-            raise ForwardError.unseen(error) from error
+        except OSError as unseen:
+            raise ForwardError.unseen(unseen) from unseen
         self._close_others(fixed | followed, list(self._doors.values()))
         failed: dict[str, ForwardError] = {}
         for spot, rule in fixed.items():
