@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator, Iterable
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -11,9 +12,11 @@ from sansnet_cli import report
 from sansnet_cli.driving import make_driver
 from sansnet_cli.plan import Setup
 from sansnet_trio.existing import Existing
-from sansnet_trio.forwards import Forwards
 from sansnet_trio.guests import GuestError
 from sansnet_trio.links import Link, LinkClosed
+
+if TYPE_CHECKING:
+    from sansnet_trio.forwards import Forwards
 
 __all__ = ["serve"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -13,10 +13,12 @@ from sansnet_cli.plan import Setup
 from sansnet_cli.signals import SignalForwarder
 from sansnet_core import Network
 from sansnet_trio.driver import Driver
-from sansnet_trio.forwards import Forwards
 from sansnet_trio.guests import GuestError
 from sansnet_trio.links import Link, LinkClosed
 from sansnet_trio.namespace import Guest
+
+if TYPE_CHECKING:
+    from sansnet_trio.forwards import Forwards
 
 __all__ = ["accompany"]
 
