@@ -32,7 +32,7 @@ def test_help_and_version(arguments: list[str], words: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", [[], ["walk"], ["--walk"], ["run", "--walk"], ["run", "-m", "0"], ["serve"]])
+@pytest.mark.parametrize("arguments", [[], ["walk"], ["--walk"], ["run", "--walk"], ["run", "-m", "x"], ["serve"]])
 def test_a_wrong_command_line_is_one_sentence_and_status_2(arguments: list[str]) -> None:
     done = sansnet(*arguments)
     assert (done.returncode, done.stdout) == (2, "")

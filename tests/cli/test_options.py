@@ -97,6 +97,7 @@ def test_each_option_is_understood(arguments: list[str], expected: dict[str, obj
         (["-n", "0.0.0.255"], ["-n", "0.0.0.255"]),
         (["-n", "0"], ["-n", "'0'"]),
         (["-m", "67"], ["-m", "67", "68"]),
+        (["-m", "65522"], ["-m", "65522", "65521"]),
         (["-m", "1_400"], ["-m", "1_400"]),
         (["-6", "-m", "1279"], ["-m 1279", "1280"]),
         (["-D", "none", "-D", "10.0.0.1"], ["-D"]),
@@ -144,6 +145,7 @@ def test_help_and_version_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> No
         (["--socket", "guest.socket"], ServeOptions(socket="guest.socket")),
         (["-s", "x", "-1", "-v"], ServeOptions(socket="x", one_off=True, verbose=True)),
         (["--fd", "3"], ServeOptions(fd=3, one_off=True)),
+        (["--vhost-user", "-s", "x", "-m", "65535"], ServeOptions(vhost_user=True, socket="x", mtu=65535)),
         (["-F4", "-4", "-m", "1500"], ServeOptions(fd=4, one_off=True, families=frozenset({4}), mtu=1500)),
         (
             ["-s", "x", "-H", "a", "--fqdn", "a.example", "-a", "10.0.0.1", "--no-icmp"],
@@ -166,7 +168,9 @@ def test_what_serves_a_machine(arguments: list[str], expected: ServeOptions) -> 
         (["-s", "x", "ls"], "unrecognized arguments: ls"),
         (["-s", "x", "--no-config"], "unrecognized arguments: --no-config"),
         (["-s", "x", "-4", "-6"], "-4 and -6 leave no family"),
-        (["-s", "x", "-m", "65521"], "is not between 68 and 65520"),
+        (["-s", "x", "-m", "65536"], "is not between 68 and 65535"),
+        (["-s", "x", "-m", "65536", "--vhost-user"], "is not between 68 and 65535"),
+        (["-s", "x", "-6", "-m", "1279"], "-m 1279 is too small for IPv6"),
     ],
 )
 def test_what_cannot_serve_a_machine(arguments: list[str], words: str) -> None:

@@ -30,11 +30,11 @@ class FrontEnd(Machine):
     """A machine at the other end of a socket. The numbers that it uses for descriptors are names of real ones.
 
     Args:
-        mtu: of the link.
+        mtu: of the link; None leaves it to what this says, or to the default.
         sealed: whether the memory's file cannot shrink.
     """
 
-    def __init__(self, *, mtu: int = 1500, sealed: bool = True, size: int = 8) -> None:
+    def __init__(self, *, mtu: int | None = None, sealed: bool = True, size: int = 8) -> None:
         self.file = os.memfd_create("memory", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self.file, LOW.size + HIGH.size)
         if sealed:

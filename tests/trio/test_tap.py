@@ -12,7 +12,7 @@ import pytest
 
 from sansnet_core import LinkConfig
 from sansnet_trio.links import LinkClosed
-from sansnet_trio.links.tap import LARGEST_FRAME, Tap, open_tap
+from sansnet_trio.links.tap import LARGEST_FRAME, MTU, Tap, open_tap
 from tests.lab.namespaces import Namespace, held_namespace
 
 MAC = bytes.fromhex("025300000001")
@@ -58,15 +58,15 @@ def test_a_tap_has_the_kernels_offloads_and_the_options_asked_for(guest: Namespa
 
 
 def test_the_largest_mtu_is_accepted(guest: Namespace) -> None:
-    fd, config = guest.call(lambda: open_tap("tap0", mtu=65520))
+    fd, config = guest.call(lambda: open_tap("tap0", mtu=MTU.largest))
     os.close(fd)
-    assert config.mtu == 65520
+    assert config.mtu == MTU.largest >= MTU.default
 
 
 def test_what_the_kernel_refuses_is_raised_and_leaves_no_descriptor(guest: Namespace) -> None:
     before = os.listdir("/proc/self/fd")
     with pytest.raises(OSError, match="Invalid argument"):
-        guest.call(lambda: open_tap("tap0", mtu=65535))
+        guest.call(lambda: open_tap("tap0", mtu=MTU.largest + 1))
     assert os.listdir("/proc/self/fd") == before
 
 

@@ -100,8 +100,21 @@ def test_the_largest_frames_and_the_features_of_the_guest_are_the_links(machine:
     assert machine.link.config == LinkConfig(
         mtu=1500, largest_frame=LARGEST_FRAME, vnet_header=True, checksum_offload=True, tso4=True, tso6=True, uso=True
     )
-    machine.u64(Request.NET_SET_MTU, 9000)
-    assert machine.link.config.mtu == 9000
+
+
+@pytest.mark.parametrize(
+    ("given", "named", "used"),
+    [(None, 9000, 9000), (1400, 9000, 1400), (9000, 1400, 1400), (65535, None, 65535)],
+)
+def test_the_mtu_is_the_one_given_but_no_more_than_the_front_end_names(
+    given: int | None, named: int | None, used: int
+) -> None:
+    machine = FrontEnd(mtu=given)
+    machine.start()
+    if named is not None:
+        machine.u64(Request.NET_SET_MTU, named)
+    assert machine.link.config.mtu == used
+    machine.close()
 
 
 def test_replies_come_over_the_connection(machine: FrontEnd) -> None:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from sansnet_cli import __version__, values
-from sansnet_cli.values import MAX_MTU
-from sansnet_core.config import IPV6_MIN_MTU
+from sansnet_core.config import IPV4_MIN_MTU, IPV6_MIN_MTU
+from sansnet_trio.links import MtuLimits, tap
 
 __all__ = [
-    "MAX_MTU",
+    "MachineOptions",
     "NetworkOptions",
     "RunOptions",
     "ServeOptions",
@@ -38,7 +38,7 @@ class NetworkOptions:
         own: the guest's addresses, at most one of each family; the prefix length is None where none was given.
         netmask: prefix length for an IPv4 address without one.
         gateways, outbound, map_host_loopback, dns_forward, dns_host: at most one of each family.
-        mtu: in bytes.
+        mtu: in bytes; None is the link's default.
         interface: of the host, the template.
         dns: None is not given; empty is none.
         search: likewise.
@@ -50,7 +50,7 @@ class NetworkOptions:
     own: tuple[tuple[bytes, int | None], ...] = ()
     netmask: int | None = None
     gateways: tuple[bytes, ...] = ()
-    mtu: int = MAX_MTU
+    mtu: int | None = None
     interface: str | None = None
     outbound: tuple[bytes, ...] = ()
     map_host_loopback: tuple[bytes, ...] = ()
@@ -86,7 +86,18 @@ class RunOptions(NetworkOptions):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServeOptions(NetworkOptions):
+class MachineOptions(NetworkOptions):
+    """What was asked for the network of a virtual machine.
+
+    Attributes:
+        vhost_user: whether that is what the machine speaks, and not the protocol of `-netdev stream`.
+    """
+
+    vhost_user: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions(MachineOptions):
     """What `sansnet serve` was asked for: a socket's path, or a connected socket.
 
     Attributes:
@@ -122,7 +133,7 @@ def parser() -> argparse.ArgumentParser:
         ),
         add_help=False,
     )
-    _add_interface_options(_add_network_options(made))
+    _add_interface_options(_add_network_options(made, str(tap.MTU.default)))
     _add_name_options(made)
     _add_protocol_options(made)
     _add_other_options(made)
@@ -135,9 +146,12 @@ def serve_parser() -> argparse.ArgumentParser:
     """The parser of `sansnet serve`; what it parses is for `parse_serve` to check further."""
     made = _Parser(
         prog="sansnet serve",
-        usage="%(prog)s (--socket PATH | --fd FD) [OPTIONS]",
+        usage="%(prog)s [--vhost-user] (--socket PATH | --fd FD) [OPTIONS]",
         description="Be the network of a virtual machine: of QEMU with -netdev stream,id=n0,server=off,addr.type=unix,"
-        "addr.path=PATH -device virtio-net-pci,netdev=n0. One machine at a time; a second one is refused.",
+        "addr.path=PATH -device virtio-net-pci,netdev=n0; or, much faster, with --vhost-user: of QEMU with "
+        "-chardev socket,id=c0,path=PATH,reconnect=1 -netdev vhost-user,id=n0,chardev=c0 -device virtio-net-pci,"
+        "netdev=n0 -object memory-backend-memfd,id=m0,size=SIZE,share=on -machine memory-backend=m0, where SIZE is "
+        "that of -m. One machine at a time; a second one is refused.",
         epilog=(
             "The guest learns its addresses, routes and name servers by DHCP, DHCPv6 and router advertisements; they "
             "are the host's unless given. Nothing of the host's loopback is reachable unless asked for. SIGTERM and "
@@ -146,12 +160,14 @@ def serve_parser() -> argparse.ArgumentParser:
         add_help=False,
     )
     machine = made.add_argument_group("the machine")
+    machine.add_argument("--vhost-user", action="store_true", help="share the machine's memory (x86-64 only)")
     machine.add_argument("-s", "--socket", type=values.path, metavar="PATH", help="the UNIX socket to listen on")
     machine.add_argument(
         "-F", "--fd", type=values.descriptor, metavar="FD", help="a connected socket; implies --one-off"
     )
     machine.add_argument("-1", "--one-off", action="store_true", help="end when the first machine has gone")
-    _add_network_options(made)
+    stream, vhost_user = (_machine_mtu(choice).default for choice in (False, True))
+    _add_network_options(made, f"{stream}; with --vhost-user what the machine names (host_mtu), or {vhost_user}")
     _add_name_options(made)
     _add_protocol_options(made)
     _add_other_options(made)
@@ -193,7 +209,7 @@ def _add_absent_options(made: argparse.ArgumentParser) -> None:
         made.add_argument(*names, action=_Absent, nargs="?", help=argparse.SUPPRESS)
 
 
-def _add_network_options(made: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> argparse._ArgumentGroup:
     guest = made.add_argument_group("the guest's network; -a, -g, -o and --map-host-loopback once for each family")
     guest.add_argument("-4", "--ipv4-only", action="store_true", dest="only4", help="no IPv6")
     guest.add_argument("-6", "--ipv6-only", action="store_true", dest="only6", help="no IPv4")
@@ -226,9 +242,8 @@ def _add_network_options(made: argparse.ArgumentParser) -> argparse._ArgumentGro
         "-m",
         "--mtu",
         type=values.mtu,
-        default=MAX_MTU,
         metavar="BYTES",
-        help="of the guest's interface; default: %(default)s",
+        help=f"of the guest's interface; default: {default_mtu}",
     )
     guest.add_argument(
         "-i",
@@ -344,7 +359,7 @@ def parse_run(arguments: Sequence[str]) -> RunOptions:
     parsed = parser().parse_args(arguments)
     command = parsed.command[1:] if parsed.command[:1] == ["--"] else parsed.command
     return RunOptions(
-        **_network_options(parsed),
+        **_network_options(parsed, tap.MTU),
         command=tuple(command) or (os.environ.get("SHELL") or "/bin/sh",),
         ifname=parsed.ns_ifname,
         mac=parsed.ns_mac_addr,
@@ -363,21 +378,31 @@ def parse_serve(arguments: Sequence[str]) -> ServeOptions:
     if (parsed.socket is None) == (parsed.fd is None):
         raise UsageProblem("give either --socket PATH or --fd FD; see `sansnet serve --help`")
     return ServeOptions(
-        **_network_options(parsed),
+        **_network_options(parsed, _machine_mtu(parsed.vhost_user)),
+        vhost_user=parsed.vhost_user,
         socket=parsed.socket,
         fd=parsed.fd,
         one_off=parsed.one_off or parsed.fd is not None,
     )
 
 
-def _network_options(parsed: argparse.Namespace) -> dict[str, Any]:
-    """The fields of `NetworkOptions`."""
+def _machine_mtu(shared: bool) -> MtuLimits:
+    """Which MTUs the link of a machine can have, whose memory is shared or not."""
+    from sansnet_trio.links import unix_stream, vhost_user  # not at the start of `run`, which needs neither
+
+    return vhost_user.MTU if shared else unix_stream.MTU
+
+
+def _network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, Any]:
+    """The fields of `NetworkOptions`, for a guest whose link has an MTU within limits."""
+    if parsed.mtu is not None and not IPV4_MIN_MTU <= parsed.mtu <= mtu.largest:
+        raise UsageProblem(f"-m {parsed.mtu} is not between {IPV4_MIN_MTU} and {mtu.largest} bytes; give another one")
     if parsed.only4 and parsed.only6:
         raise UsageProblem("-4 and -6 leave no family; give one of them, or neither for both")
     if parsed.netmask is not None and any(len(own) == 4 and length is not None for own, length in parsed.address):
         raise UsageProblem("-n gives a second mask to an address that has one (-a ADDR/LEN); leave one of them out")
     families = frozenset({4}) if parsed.only4 else frozenset({6}) if parsed.only6 else frozenset({4, 6})
-    if families == {6} and parsed.mtu < IPV6_MIN_MTU:
+    if families == {6} and parsed.mtu is not None and parsed.mtu < IPV6_MIN_MTU:
         raise UsageProblem(f"-m {parsed.mtu} is too small for IPv6, which needs {IPV6_MIN_MTU} bytes; leave out -6")
     return {
         "families": families,

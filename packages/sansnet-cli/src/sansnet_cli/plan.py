@@ -10,6 +10,7 @@ from sansnet_cli.options import NetworkOptions, RunOptions, UsageProblem
 from sansnet_core import addresses
 from sansnet_core.config import IPV6_MIN_MTU, Ipv4Config, Ipv6Config, NetworkConfig
 from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Route, Uplink
+from sansnet_trio.links import tap
 from sansnet_trio.namespace import GuestPlan
 
 __all__ = ["Setup", "make_plan", "make_setup"]
@@ -66,7 +67,7 @@ def make_plan(options: RunOptions, host: HostInfo) -> tuple[GuestPlan, Setup]:
     routes = tuple(route for family in families for route in family.routes)
     plan = GuestPlan(
         interface=interface,
-        mtu=options.mtu,
+        mtu=options.mtu or tap.MTU.default,
         mac=options.mac,
         configure=options.configure,
         addresses=own,
@@ -148,7 +149,7 @@ def _families(options: NetworkOptions, host: HostInfo, warnings: list[str]) -> s
         if families == {6}:
             raise HostError("this kernel has no IPv6; leave out -6")
         families.discard(6)
-    if 6 in families and options.mtu < IPV6_MIN_MTU:
+    if 6 in families and options.mtu is not None and options.mtu < IPV6_MIN_MTU:
         warnings.append(f"the guest has no IPv6, which needs an MTU of {IPV6_MIN_MTU} bytes; -4 silences this")
         families.discard(6)
     asked = {

@@ -18,14 +18,13 @@ import trio
 
 from sansnet_cli import process, report
 from sansnet_cli.capture import open_capture
-from sansnet_cli.options import ServeOptions
+from sansnet_cli.options import MachineOptions, ServeOptions
 from sansnet_cli.plan import Setup
 from sansnet_core import Network
 from sansnet_trio.capture import CapturedLink
 from sansnet_trio.driver import Driver
 from sansnet_trio.hostinfo import HostError
-from sansnet_trio.links import Link, LinkClosed
-from sansnet_trio.links.unix_stream import UnixStream
+from sansnet_trio.links import Link, LinkClosed, unix_stream, vhost_user
 from sansnet_trio.listener import GuestListener, adopt, peer_process
 
 __all__ = ["serve"]
@@ -38,11 +37,23 @@ def serve(options: ServeOptions, setup: Setup, capture: BinaryIO | None) -> None
 
     Raises:
         ListenError: guests cannot connect there.
+        HostError: this host cannot do that.
     """
+    check_link(options)
     for warning in setup.warnings:
         report.warn(warning)
     process.prepare()
     trio.run(_serve, options, _Server(options, setup, capture))
+
+
+def check_link(options: MachineOptions) -> None:
+    """Find out whether this host can serve such a link.
+
+    Raises:
+        HostError: it cannot.
+    """
+    if options.vhost_user and not vhost_user.is_supported():
+        raise HostError("vhost-user works on x86-64 only; leave it out, and give QEMU -netdev stream")
 
 
 async def _serve(options: ServeOptions, server: _Server) -> None:
@@ -52,7 +63,7 @@ async def _serve(options: ServeOptions, server: _Server) -> None:
         else:
             assert options.socket is not None
             listener = stack.enter_context(closing(GuestListener(options.socket, on_refused=_refused)))
-            report.warn(f"waiting for a guest: -netdev stream,server=off,addr.type=unix,addr.path={options.socket}")
+            report.warn(f"waiting for a guest: {_netdev(options.vhost_user, options.socket)}")
             work = partial(listener.run, server.serve, one_off=options.one_off)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_when_signalled, nursery.cancel_scope, signals)
@@ -63,6 +74,14 @@ async def _serve(options: ServeOptions, server: _Server) -> None:
 async def _cancel_when_signalled(scope: trio.CancelScope, signals: AsyncIterator[int]) -> None:
     async for _ in signals:
         scope.cancel()
+
+
+def _netdev(vhost_user: bool, path: str) -> str:
+    """What QEMU needs to come here; both options take the same comma twice for one in a path."""
+    path = path.replace(",", ",,")
+    if vhost_user:
+        return f"-chardev socket,id=c0,path={path},reconnect=1 -netdev vhost-user,id=n0,chardev=c0"
+    return f"-netdev stream,id=n0,server=off,addr.type=unix,addr.path={path}"
 
 
 def _refused(pid: int) -> None:
@@ -78,11 +97,19 @@ class _Server:
     async def serve(self, guest: socket.socket) -> None:
         """Serve one guest until it has gone."""
         report.warn(f"a guest has connected (process {peer_process(guest)})")
-        with closing(UnixStream(guest, mtu=self._options.mtu)) as link:
+        with closing(self._link(guest)) as link:
             try:
+                if isinstance(link, vhost_user.VhostUserLink):
+                    await link.wait_started()
                 await self._drive(self._captured(link))
             except (LinkClosed, OSError) as error:
                 report.warn(f"the guest is disconnected: {error}")
+
+    def _link(self, guest: socket.socket) -> unix_stream.UnixStream | vhost_user.VhostUserLink:
+        mtu = self._options.mtu
+        if self._options.vhost_user:
+            return vhost_user.VhostUserLink(guest, mtu=mtu)
+        return unix_stream.UnixStream(guest, mtu=mtu or unix_stream.MTU.default)
 
     async def _drive(self, link: Link) -> None:
         config = replace(self._setup.config, link=link.config)

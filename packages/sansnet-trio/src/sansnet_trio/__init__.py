@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sansnet_trio.links import Link, LinkClosed
     from sansnet_trio.links.tap import Tap, open_tap
     from sansnet_trio.links.unix_stream import UnixStream
+    from sansnet_trio.links.vhost_user import VhostUserLink
     from sansnet_trio.listener import GuestListener, ListenError
     from sansnet_trio.machine import Machine
     from sansnet_trio.namespace import (
@@ -51,6 +52,7 @@ __all__ = [
     "Route",
     "Tap",
     "UnixStream",
+    "VhostUserLink",
     "open_tap",
     "read_host",
 ]
@@ -62,6 +64,7 @@ _HOMES = {
     "links": ("Link", "LinkClosed"),
     "links.tap": ("Tap", "open_tap"),
     "links.unix_stream": ("UnixStream",),
+    "links.vhost_user": ("VhostUserLink",),
     "listener": ("GuestListener", "ListenError"),
     "machine": ("Machine",),
     "namespace": ("CommandNotExecutable", "CommandNotFound", "Guest", "GuestError", "GuestPlan", "ReadyGuest"),

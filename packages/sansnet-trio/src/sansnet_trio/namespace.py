@@ -37,7 +37,7 @@ from sansnet_core.config import LinkConfig
 from sansnet_core.errors import SansnetError, UsageError
 from sansnet_trio import leftovers, syscalls
 from sansnet_trio.hostinfo import RESOLV_CONF, InterfaceAddress, Route
-from sansnet_trio.links.tap import open_tap
+from sansnet_trio.links.tap import MTU, open_tap
 
 if TYPE_CHECKING:
     from pyroute2 import IPRoute
@@ -89,7 +89,7 @@ class GuestPlan:
     """
 
     interface: str = "tap0"
-    mtu: int = 65520
+    mtu: int = MTU.default
     mac: bytes | None = None
     configure: bool = True
     addresses: tuple[InterfaceAddress, ...] = ()

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from select import EPOLLIN, EPOLLOUT
 from typing import Protocol, runtime_checkable
 
 from sansnet_core import Buffer, Frame, LinkConfig, SansnetError
 
-__all__ = ["Link", "LinkClosed", "ReadableLink", "want"]
+__all__ = ["Link", "LinkClosed", "MtuLimits", "ReadableLink", "want"]
 
 
 class LinkClosed(SansnetError):
     """The guest's end is gone: its namespace or machine ended, or its interface was deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class MtuLimits:
+    """Which MTUs a kind of link can have; each module of a link has its own as `MTU`.
+
+    Attributes:
+        default: where nobody asks for another one.
+        largest: for which its frames have room, and the guest's interface as well.
+    """
+
+    default: int
+    largest: int
 
 
 class Link(Protocol):

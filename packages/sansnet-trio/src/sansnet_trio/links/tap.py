@@ -16,12 +16,15 @@ from struct import Struct
 from typing import Final
 
 from sansnet_core import Frame, LinkConfig
-from sansnet_trio.links import LinkClosed
+from sansnet_trio.links import LinkClosed, MtuLimits
 
-__all__ = ["LARGEST_FRAME", "Tap", "open_tap"]
+__all__ = ["LARGEST_FRAME", "MTU", "Tap", "open_tap"]
 
 LARGEST_FRAME: Final = 65535 + 14
 """Most bytes of one frame, without the `virtio_net_hdr`: the largest IP packet and its Ethernet header."""
+
+MTU: Final = MtuLimits(default=65520, largest=65521)
+"""The kernel's limit counts the Ethernet header in (tun_net_initialize); ours is that, rounded down to words."""
 
 VNET_HEADER_SIZE: Final = 12
 

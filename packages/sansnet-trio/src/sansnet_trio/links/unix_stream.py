@@ -15,9 +15,13 @@ from typing import Final
 from sansnet_core import Frame, LinkConfig
 from sansnet_core.actions import Buffer
 from sansnet_core.link.stream import LARGEST_FRAME, LENGTH_SIZE, FrameDecoder, FrameLengthError, encode
-from sansnet_trio.links import LinkClosed
+from sansnet_core.wire import ethernet
+from sansnet_trio.links import LinkClosed, MtuLimits
 
-__all__ = ["UnixStream"]
+__all__ = ["MTU", "UnixStream"]
+
+MTU: Final = MtuLimits(default=65520, largest=LARGEST_FRAME - ethernet.HEADER_SIZE)
+"""Without offloads the MTU is the size of a unit: so it is as large as for a tap, whose guests may be behind it."""
 
 _READ_BYTES: Final = 256 << 10
 """Of one `recv`: about what a socket with the kernel's default limits holds."""
@@ -37,7 +41,7 @@ class UnixStream:
         mtu: of the guest, in bytes.
     """
 
-    def __init__(self, connection: socket.socket, *, mtu: int) -> None:
+    def __init__(self, connection: socket.socket, *, mtu: int = MTU.default) -> None:
         self.config = LinkConfig(mtu=mtu, largest_frame=LARGEST_FRAME)
         self.dropped = 0
         """Stays 0: a stream takes every frame, or ends."""

@@ -33,6 +33,7 @@ import trio
 from sansnet_core import Frame, LinkConfig, UsageError
 from sansnet_core.vhost import (
     FROM_GUEST,
+    LARGEST_FRAME,
     TO_GUEST,
     MapLog,
     MapMemory,
@@ -45,11 +46,15 @@ from sansnet_core.vhost import (
     VhostUserBackend,
     VhostViolation,
 )
-from sansnet_trio.links import LinkClosed
+from sansnet_core.wire import ethernet
+from sansnet_trio.links import LinkClosed, MtuLimits
 
-__all__ = ["VhostUserLink"]
+__all__ = ["MTU", "VhostUserLink", "is_supported"]
 
 _logger: Final = logging.getLogger(__name__)
+
+MTU: Final = MtuLimits(default=1500, largest=LARGEST_FRAME - ethernet.HEADER_SIZE)
+"""With the offloads 64 KiB travel as one frame at any MTU; and that of Ethernet is what the hosts beyond have."""
 
 _MAX_FDS: Final = 8
 _MAX_MESSAGES: Final = 64
@@ -59,19 +64,25 @@ _ANCILLARY: Final = socket.CMSG_SPACE(_MAX_FDS * array("i").itemsize)
 _EVENT: Final = (1).to_bytes(8, "little")
 
 
+def is_supported() -> bool:
+    """Whether this processor keeps the order of memory accesses that the rings rely on: x86-64 does."""
+    return platform.machine() == "x86_64"
+
+
 class VhostUserLink:
     """A link over a connection of a front-end, as QEMU's `-netdev vhost-user` makes one.
 
     Args:
         connection: a UNIX stream socket; closed with the link.
-        mtu: of the guest's IP packets, in bytes, unless the front-end names one.
+        mtu: of the guest's IP packets, in bytes; None leaves it to the front-end, and where that names none, to `MTU`.
+            One that the front-end names is the most that the guest's device can have.
 
     Raises:
-        UsageError: this is not an x86-64, whose order of memory accesses the rings rely on.
+        UsageError: this is not an x86-64, see `is_supported`.
     """
 
-    def __init__(self, connection: socket.socket, *, mtu: int = 1500) -> None:
-        if platform.machine() != "x86_64":
+    def __init__(self, connection: socket.socket, *, mtu: int | None = None) -> None:
+        if not is_supported():
             raise UsageError("vhost-user works on x86-64 only")
         connection.setblocking(False)
         self._connection = connection
@@ -93,7 +104,8 @@ class VhostUserLink:
     @property
     def config(self) -> LinkConfig:
         """See `Link`. It is final when `wait_started` has returned: a guest that wants another one is cut off."""
-        return self._backend.link_config(self._backend.mtu or self._mtu)
+        named = (self._mtu, self._backend.mtu)
+        return self._backend.link_config(min((mtu for mtu in named if mtu is not None), default=MTU.default))
 
     @property
     def dropped(self) -> int:
