@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from sansnet_cli import __version__, values
-from sansnet_core.config import IPV4_MIN_MTU, IPV6_MIN_MTU
+from sansnet_core.config import GATEWAY_MAC, IPV4_MIN_MTU, IPV6_MIN_MTU
 from sansnet_trio.links import MtuLimits, tap
 
 __all__ = [
@@ -44,6 +44,10 @@ class NetworkOptions:
         search: likewise.
         hostname, fqdn: of the guest.
         pcap: a file's name.
+        gateway_mac: our own Ethernet address.
+        map_gateway: whether the gateway is the host's loopback too, in each family without `map_host_loopback`.
+        advertise_mtu, advertise_router: whether DHCP and router advertisements tell of them.
+        lenient: what cannot be had is left out, with a warning or without one where that is usual.
     """
 
     families: frozenset[int] = frozenset({4, 6})
@@ -65,7 +69,13 @@ class NetworkOptions:
     udp: bool = True
     icmp: bool = True
     dhcp: bool = True
+    dhcp6: bool = True
     ndp: bool = True
+    gateway_mac: bytes = GATEWAY_MAC
+    map_gateway: bool = False
+    advertise_mtu: bool = True
+    advertise_router: bool = True
+    lenient: bool = False
     verbose: bool = False
 
 
@@ -424,6 +434,7 @@ def _network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, An
         "udp": not parsed.no_udp,
         "icmp": not parsed.no_icmp,
         "dhcp": not parsed.no_dhcp,
+        "dhcp6": not parsed.no_dhcp,
         "ndp": not parsed.no_ndp,
         "verbose": parsed.verbose,
     }
