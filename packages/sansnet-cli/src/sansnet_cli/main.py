@@ -110,7 +110,7 @@ def _die(number: int) -> int:
         The exit status that says the same, where the kernel does not let us die of it, as the first process of a
         container.
     """
-    syscalls.forbid_core_dump()
+    syscalls.forbid_dump()
     with contextlib.suppress(OSError):  # there is no other action for SIGKILL
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})

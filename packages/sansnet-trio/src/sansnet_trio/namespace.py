@@ -36,6 +36,8 @@ from sansnet_core import addresses
 from sansnet_core.config import LinkConfig
 from sansnet_core.errors import SansnetError, UsageError
 from sansnet_trio import leftovers, syscalls
+from sansnet_trio.agent import Agent, Socket
+from sansnet_trio.descriptors import receive_descriptors
 from sansnet_trio.hostinfo import RESOLV_CONF, InterfaceAddress, Route
 from sansnet_trio.links.tap import MTU, open_tap
 
@@ -120,6 +122,7 @@ class Guest(Generic[T]):
     """A command in user, network and mount namespaces of its own. Made by `fork`.
 
     Close it, or use it as a context manager: a command that still runs then is killed, and so is what it started.
+    It makes sockets of the guest's network (`GuestSockets`).
 
     Attributes:
         pid: of the command.
@@ -131,6 +134,7 @@ class Guest(Generic[T]):
         self._pidfd = os.pidfd_open(pid)
         self._status: int | None = None
         self._namespace: leftovers.NetworkNamespace | None = None
+        self._agent: Agent | None = None
 
     @classmethod
     def fork(cls, command: Sequence[str], prepare: Callable[[], tuple[GuestPlan, T]]) -> Guest[T]:
@@ -207,12 +211,31 @@ class Guest(Generic[T]):
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
 
+    def socket(self, family: int, kind: int) -> Socket:
+        """See `GuestSockets`. From `ready` to the command's end; the first call starts a process that makes them."""
+        if self._status is not None:
+            raise ProcessLookupError(errno.ESRCH, "the guest has ended")
+        if self._agent is None:
+            self._agent = Agent.fork(self._join)
+        return self._agent.socket(family, kind)
+
+    def _join(self) -> None:
+        with open(f"/proc/{self.pid}/ns/user") as user, open(f"/proc/{self.pid}/ns/net") as network:
+            syscalls.setns(user.fileno(), syscalls.CLONE_NEWUSER)
+            syscalls.setns(network.fileno(), syscalls.CLONE_NEWNET)
+
+    def _end_agent(self) -> None:
+        if self._agent is not None:
+            self._agent.close()
+            self._agent = None
+
     async def end_leftovers(self) -> None:
         """End the processes that the command left in its network namespace: politely, and after 0.5 s by force."""
         import trio
 
         if self._namespace is None:
             return
+        self._end_agent()
         with trio.move_on_after(_PATIENCE):
             # One that is stopped must go on to hear the other signal.
             numbers = [signal.SIGTERM, signal.SIGCONT]
@@ -227,6 +250,7 @@ class Guest(Generic[T]):
             return
         self.send_signal(signal.SIGKILL)
         self._reap()
+        self._end_agent()
         if self._namespace is not None:
             leftovers.kill_leftovers(self._namespace)
         self._channel.close()
@@ -253,7 +277,7 @@ class Guest(Generic[T]):
         return message
 
     def _receive_ready(self) -> ReadyGuest[T]:
-        data, descriptors, _, _ = socket.recv_fds(self._channel, _MESSAGE_SIZE, 1)
+        data, descriptors = receive_descriptors(self._channel, _MESSAGE_SIZE, 1)
         if not data:
             raise EOFError
         message = pickle.loads(data)

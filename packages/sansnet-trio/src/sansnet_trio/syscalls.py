@@ -19,9 +19,10 @@ __all__ = [
     "MS_NOSUID",
     "MS_REC",
     "MS_SLAVE",
-    "forbid_core_dump",
+    "forbid_dump",
     "mount",
     "set_parent_death_signal",
+    "setns",
     "signal_descriptor",
     "unmount",
     "unshare",
@@ -65,6 +66,19 @@ def unshare(flags: int) -> None:
     _check(_libc.unshare(ctypes.c_int(flags)))
 
 
+def setns(fd: int, kind: int) -> None:
+    """Enter the namespace that a descriptor stands for (setns(2)); of users', with one thread only.
+
+    Args:
+        fd: of a file like /proc/PID/ns/net.
+        kind: which one that must be, as for `unshare`.
+
+    Raises:
+        OSError: EPERM if not permitted, EINVAL if it is of another kind, or the user namespace that we are in.
+    """
+    _check(_libc.setns(ctypes.c_int(fd), ctypes.c_int(kind)))
+
+
 def mount(source: str, target: str, kind: str | None = None, flags: int = 0, options: str | None = None) -> None:
     """Mount `source` at `target` (mount(2)).
 
@@ -89,8 +103,8 @@ def set_parent_death_signal(number: int) -> None:
     _check(_libc.prctl(ctypes.c_int(_PR_SET_PDEATHSIG), ctypes.c_ulong(number)))
 
 
-def forbid_core_dump() -> None:
-    """Leave no core when a signal ends this process, not even to a program that collects them (PR_SET_DUMPABLE)."""
+def forbid_dump() -> None:
+    """Show nobody this process's memory: no core when a signal ends it, and nobody traces it (PR_SET_DUMPABLE)."""
     _check(_libc.prctl(ctypes.c_int(_PR_SET_DUMPABLE), ctypes.c_ulong(0)))
 
 

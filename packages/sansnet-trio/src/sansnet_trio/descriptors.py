@@ -1,0 +1,26 @@
+"""Descriptors that come over a UNIX socket (SCM_RIGHTS in unix(7))."""
+
+from __future__ import annotations
+
+import socket
+from array import array
+
+__all__ = ["receive_descriptors"]
+
+_ITEM = array("i").itemsize
+
+
+def receive_descriptors(channel: socket.socket, size: int, most: int) -> tuple[bytes, list[int]]:
+    """A message, and the descriptors that came with it: closed on exec, which those of `socket.recv_fds` are not.
+
+    There may be fewer than were sent, since the kernel drops those that we have no numbers left for.
+
+    Raises:
+        OSError: as the channel says.
+    """
+    data, ancillary, _, _ = channel.recvmsg(size, socket.CMSG_LEN(most * _ITEM), socket.MSG_CMSG_CLOEXEC)
+    descriptors = array("i")
+    for level, kind, content in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            descriptors.frombytes(content[: len(content) - len(content) % _ITEM])
+    return data, descriptors.tolist()
