@@ -13,19 +13,18 @@ import functools
 import gc
 import os
 import signal
-import socket
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from sansnet_cli import __version__
 from sansnet_cli.capture import open_capture
+from sansnet_cli.compat import program_named
 from sansnet_cli.options import RunOptions, ServeOptions, UsageProblem, parse_run, parse_serve
-from sansnet_cli.plan import Setup, make_plan, make_setup
-from sansnet_core import addresses
+from sansnet_cli.plan import Setup, check_outbound, make_plan, make_setup
 from sansnet_core.errors import SansnetError
 from sansnet_trio import syscalls
-from sansnet_trio.hostinfo import HostError, read_host
+from sansnet_trio.hostinfo import read_host
 from sansnet_trio.namespace import CommandNotExecutable, CommandNotFound, Guest, GuestPlan
 
 __all__ = ["main"]
@@ -39,6 +38,7 @@ A network for guests without privileges: TCP, UDP and ping from a guest become o
 commands:
   run            run a command in a network namespace of its own, where the network works
   serve          be the network of a virtual machine (QEMU)
+  pasta, passt   do what these programs do, for who calls them
 
 options:
   --version      print the version and exit
@@ -56,7 +56,8 @@ def main() -> NoReturn:
     gc.disable()
     _reserve_descriptors()
     try:
-        status = _dispatch(sys.argv[1:])
+        program = program_named(sys.argv[0])
+        status = _dispatch([program, *sys.argv[1:]] if program else sys.argv[1:])
     except SystemExit as end:  # argparse has printed the help
         status = int(end.code or 0)
     except UsageProblem as problem:
@@ -130,6 +131,10 @@ def _dispatch(arguments: Sequence[str]) -> int:
             return _run(parse_run(rest))
         case ["serve", *rest]:
             return _serve(parse_serve(rest))
+        case ["pasta" | "passt" as program, *rest]:
+            from sansnet_cli.compat.main import main as compatible
+
+            return compatible(program, rest)
         case ["-h" | "--help", *_]:
             print(_HELP, end="")
             return 0
@@ -159,7 +164,7 @@ def _run(options: RunOptions) -> int:
 
 def _serve(options: ServeOptions) -> int:
     setup = make_setup(options, read_host(options.interface))
-    _check_outbound(options.outbound)
+    check_outbound(options.outbound)
     capture = open_capture(options.pcap) if options.pcap is not None else None
     from sansnet_cli.serve import serve
 
@@ -169,17 +174,5 @@ def _serve(options: ServeOptions) -> int:
 
 def _prepare(options: RunOptions) -> tuple[GuestPlan, Setup]:
     made = make_plan(options, read_host(options.interface))
-    _check_outbound(options.outbound)
+    check_outbound(options.outbound)
     return made
-
-
-def _check_outbound(outbound: Iterable[bytes]) -> None:
-    for address in outbound:
-        text = addresses.format(address)
-        with socket.socket(socket.AF_INET if len(address) == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind((text, 0))
-            except OSError as error:
-                raise HostError(
-                    f"-o {text} is not an address of the host's ({error.strerror}); give one that is"
-                ) from error

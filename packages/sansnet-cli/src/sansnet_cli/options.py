@@ -47,6 +47,8 @@ class NetworkOptions:
         gateway_mac: our own Ethernet address.
         map_gateway: whether the gateway is the host's loopback too, in each family without `map_host_loopback`.
         advertise_mtu, advertise_router: whether DHCP and router advertisements tell of them.
+        trace: whether each packet is spoken of.
+        stats: seconds between tables of counters; None is no table.
         lenient: what cannot be had is left out, with a warning or without one where that is usual.
     """
 
@@ -76,6 +78,8 @@ class NetworkOptions:
     advertise_mtu: bool = True
     advertise_router: bool = True
     lenient: bool = False
+    trace: bool = False
+    stats: float | None = None
     verbose: bool = False
 
 

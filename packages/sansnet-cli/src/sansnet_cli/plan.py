@@ -1,7 +1,8 @@
-"""From what was asked and what the host has to what the guest gets. Pure, and done before the guest exists."""
+"""From what was asked and what the host has to what the guest gets, before the guest exists."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -13,7 +14,7 @@ from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Route, 
 from sansnet_trio.links import tap
 from sansnet_trio.namespace import GuestPlan
 
-__all__ = ["Setup", "make_plan", "make_setup"]
+__all__ = ["Setup", "check_outbound", "make_plan", "make_setup"]
 
 # A guest's network where the host has none (RFC 3927, RFC 4291): the addresses that pasta's users know
 FALLBACK_ADDRESS4: Final = InterfaceAddress(bytes([169, 254, 2, 1]), 16)
@@ -335,3 +336,20 @@ def _resolv_conf(servers: Iterable[bytes], search: Iterable[str], options: Itera
         if text := " ".join(words):
             lines.append(f"{keyword} {text}")
     return "".join(f"{line}\n" for line in lines)
+
+
+def check_outbound(outbound: Iterable[bytes]) -> None:
+    """Find out whether the host has the addresses that it is to send from.
+
+    Raises:
+        HostError: it has not.
+    """
+    for address in outbound:
+        text = addresses.format(address)
+        with socket.socket(socket.AF_INET if len(address) == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind((text, 0))
+            except OSError as error:
+                raise HostError(
+                    f"-o {text} is not an address of the host's ({error.strerror}); give one that is"
+                ) from error

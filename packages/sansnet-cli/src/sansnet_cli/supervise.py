@@ -9,13 +9,13 @@ from typing import BinaryIO, Final
 import trio
 
 from sansnet_cli import process, report
+from sansnet_cli.observe import observed
 from sansnet_cli.options import RunOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.signals import SignalForwarder
 from sansnet_core import Network
-from sansnet_trio.capture import CapturedLink
 from sansnet_trio.driver import Driver
-from sansnet_trio.links import Link, LinkClosed
+from sansnet_trio.links import LinkClosed
 from sansnet_trio.links.tap import Tap
 from sansnet_trio.namespace import Guest, GuestError
 
@@ -83,17 +83,21 @@ class _Supervisor:
         config = replace(setup.config, link=ready.link)
         if self._options.verbose:
             report.configuration(config, ready.link, setup.addresses, setup.gateways)
-        link: Link = Tap(ready.tap, ready.link)
-        if self._capture is not None:
-            link = CapturedLink(link, self._capture)
+        link = observed(Tap(ready.tap, ready.link), self._options, self._capture)
         network = Network(config, now=trio.current_time(), secret=process.secret())
         driver = Driver(network, link, interface=setup.interface)
         await nursery.start(self._drive, driver)
+        nursery.start_soon(self._report_regularly, driver, network)
         self._guest.start()
         self._status = await self._guest.wait()
         await self._guest.end_leftovers()
         await _hear_out(driver, network)
         if self._options.verbose:
+            report.statistics(network.statistics(), driver.statistics())
+
+    async def _report_regularly(self, driver: Driver, network: Network) -> None:
+        while self._options.stats is not None:
+            await trio.sleep(self._options.stats)
             report.statistics(network.statistics(), driver.statistics())
 
     async def _drive(self, driver: Driver, task_status: trio.TaskStatus[None]) -> None:

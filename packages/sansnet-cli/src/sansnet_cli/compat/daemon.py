@@ -45,15 +45,19 @@ class PidFile:
     def write(self, pid: int) -> None:
         """Write the number, and be done with the file."""
         os.write(self._fd, b"%d\n" % pid)
+        self.close()
+
+    def close(self) -> None:
+        """Leave it to another process that has the file too."""
         os.close(self._fd)
 
 
-def run_in_background(work: Callable[[Callable[[], None]], int], on_ready: Callable[[int], None]) -> int:
+def run_in_background(work: Callable[[Callable[[], None]], int], pid_file: PidFile | None) -> int:
     """Do work in a child that stays, and return in both processes.
 
     Args:
         work: is done in the child. It calls its argument when everything works, once.
-        on_ready: called in the parent with the child's process id after that.
+        pid_file: gets the child's process id after that.
 
     Returns:
         What the process is to exit with. In the parent that is 0 once the work is on its way, and otherwise the child's
@@ -64,6 +68,8 @@ def run_in_background(work: Callable[[Callable[[], None]], int], on_ready: Calla
     pid = os.fork()
     if pid == 0:
         os.close(reader)
+        if pid_file is not None:
+            pid_file.close()
         os.setsid()
         syscalls.set_parent_death_signal(signal.SIGTERM)
         if os.getppid() != parent:
@@ -71,7 +77,8 @@ def run_in_background(work: Callable[[Callable[[], None]], int], on_ready: Calla
         return work(lambda: _let_go(writer))
     os.close(writer)
     if os.read(reader, 1):
-        on_ready(pid)
+        if pid_file is not None:
+            pid_file.write(pid)
         return 0
     _, status = os.waitpid(pid, 0)
     return max(os.waitstatus_to_exitcode(status), 1)

@@ -1,4 +1,4 @@
-"""What a compatible command says, and where: stderr while somebody may read it, the system's log or a file after that."""
+"""What a compatible command says, and where: stderr while somebody reads it, then the system's log or a file."""
 
 from __future__ import annotations
 
@@ -57,19 +57,22 @@ class LogFile:
 
 
 class Log:
-    """Says sentences of some level.
+    """Says sentences of some level; a `sansnet_cli.report.Voice`.
 
     Args:
         program: its name.
         level: the least urgent one that is said.
-        file: where everything goes, if given; what went wrong goes to stderr too while that is somebody's.
     """
 
-    def __init__(self, program: str, level: Level, file: LogFile | None = None) -> None:
+    def __init__(self, program: str, level: Level) -> None:
         self._program = program
         self._level = level
-        self._file = file
+        self._file: LogFile | None = None
         self._in_background = False
+
+    def write_to(self, file: LogFile) -> None:
+        """From now on everything goes to a file; what went wrong goes to stderr too while that is somebody's."""
+        self._file = file
 
     def enter_background(self) -> None:
         """From now on nobody reads stderr."""
@@ -87,6 +90,10 @@ class Log:
     def inform(self, line: str) -> None:
         """Say what goes on."""
         self.say(Level.INFO, line)
+
+    def trace(self, line: str) -> None:
+        """Say what a packet is."""
+        self.say(Level.TRACE, line)
 
     def say(self, level: Level, line: str) -> None:
         """Say one line, if it is urgent enough."""

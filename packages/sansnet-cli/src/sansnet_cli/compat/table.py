@@ -35,6 +35,8 @@ class Option:
 _SANDBOX: Final = "sansnet does not change its root directory"
 _MIGRATION: Final = "connections do not survive a migration"
 
+_PATH: Final = ("socket-path",)
+
 GROUPS: Final[dict[str, tuple[Option, ...]]] = {
     "the program": (
         Option("help", "h", text="print this and exit"),
@@ -48,12 +50,12 @@ GROUPS: Final[dict[str, tuple[Option, ...]]] = {
         Option("log-file", "l", "FILE", "write messages to FILE instead"),
         Option("log-size", argument="BYTES", text="the oldest ones go when it is larger; default: 1048576"),
         Option("pid", "P", "FILE", "write the process id to FILE"),
-        Option("runas", argument="UID[:GID]|LOGIN[:GROUP]", text="who to be; default: nobody, if it is the system's root"),
+        Option("runas", argument="UID[:GID]|LOGIN[:GROUP]", text="who to be; default: nobody, if it is root"),
         Option("pcap", "p", "FILE", "write all frames of the guest to FILE"),
         Option("chroot-fallback", ignored=_SANDBOX),
     ),
     "the guest": (
-        Option("socket", "s", "PATH", "the UNIX socket; default: the first free /tmp/passt_N.socket", "passt", aliases=("socket-path",)),
+        Option("socket", "s", "PATH", "a UNIX socket; default: the first free /tmp/passt_N.socket", "passt", "", _PATH),
         Option("vhost-user", text="speak vhost-user on it", only="passt"),
         Option("print-capabilities", text="print what a management program may want to know, and exit", only="passt"),
         Option("fd", "F", "FD", "a connected socket instead; implies --one-off"),
@@ -83,8 +85,8 @@ GROUPS: Final[dict[str, tuple[Option, ...]]] = {
         Option("outbound-if6", argument="NAME", text="the host's interface to send IPv6 from"),
         Option("no-copy-routes", text="deprecated: take no routes but the gateway's", only="pasta"),
         Option("no-copy-addrs", text="deprecated: take one address of each family", only="pasta"),
-        Option("map-host-loopback", argument="ADDR", text="the host's loopback as the guest sees it, or none; default: the gateway"),
-        Option("map-guest-addr", argument="ADDR", text="the host's own address as the guest sees it, or none; default: none"),
+        Option("map-host-loopback", argument="ADDR", text="the host's loopback in the guest, or none; default: gateway"),
+        Option("map-guest-addr", argument="ADDR", text="the host's own address in the guest, or none; default: none"),
         Option("no-map-gw", text="the gateway is not the host's loopback"),
     ),
     "names": (
