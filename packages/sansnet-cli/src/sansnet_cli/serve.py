@@ -134,7 +134,9 @@ class _Server:
                 if isinstance(link, vhost_user.VhostUserLink):
                     await link.wait_started()
                 await self._drive(self._observed(link))
-            except (LinkClosed, OSError) as error:
+            except LinkClosed as error:
+                report.inform(f"the guest is disconnected: {error}")
+            except OSError as error:
                 report.warn(f"the guest is disconnected: {error}")
 
     def _link(self, guest: socket.socket) -> unix_stream.UnixStream | vhost_user.VhostUserLink:

@@ -47,6 +47,10 @@ class LogFile:
                 self._cut()
             self._size += self._file.write(data)
 
+    def close(self) -> None:
+        """Close it."""
+        self._file.close()
+
     def _cut(self) -> None:
         self._file.seek(0)
         lines = self._file.read()

@@ -24,6 +24,7 @@ from sansnet_cli.compat.table import usage
 from sansnet_cli.options import RunOptions, ServeOptions, UsageProblem
 from sansnet_cli.plan import Setup, check_outbound, make_plan, make_setup
 from sansnet_core import SansnetError
+from sansnet_trio import syscalls
 from sansnet_trio.hostinfo import HostError, read_host
 from sansnet_trio.namespace import Guest, GuestPlan
 
@@ -123,10 +124,15 @@ def _opened(kind: str, path: str, make: Callable[[str], T]) -> T:
 
 
 def _settle(process: Process, log: Log, let_go: Callable[[], None]) -> None:
-    """Everything is open and works: give up what is needed no more."""
+    """Everything is open and works: give up what is needed no more.
+
+    In a user namespace of its own a process is privileged over nothing; some callers look whether it is in one.
+    """
     identity = process.identity or (Identity.nobody() if system_root() else None)
     if identity is not None:
         identity.assume()
+    with contextlib.suppress(OSError):  # none are to be had here: so be it
+        syscalls.unshare(syscalls.CLONE_NEWUSER)
     if not process.foreground:
         log.enter_background()
     let_go()

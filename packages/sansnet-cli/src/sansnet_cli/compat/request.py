@@ -76,10 +76,12 @@ class Request:
     Attributes:
         process: what it is like.
         options: what it does; `serve` without a socket takes the first free one.
+        forwards: of ports, both ways.
     """
 
     process: Process
     options: RunOptions | ServeOptions
+    forwards: tuple[Forward, ...] = ()
 
 
 def read(program: str, words: Sequence[str]) -> Request:
@@ -117,7 +119,11 @@ class _Reader:
 
     def request(self) -> Request:
         """All of it."""
-        return Request(process=self._process(), options=self._guest() if self._program == "pasta" else self._machine())
+        return Request(
+            process=self._process(),
+            options=self._guest() if self._program == "pasta" else self._machine(),
+            forwards=self._forwards(),
+        )
 
     def _check(self) -> None:
         """What does not go together."""

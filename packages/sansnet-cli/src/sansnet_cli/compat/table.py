@@ -85,8 +85,8 @@ GROUPS: Final[dict[str, tuple[Option, ...]]] = {
         Option("outbound-if6", argument="NAME", text="the host's interface to send IPv6 from"),
         Option("no-copy-routes", text="deprecated: take no routes but the gateway's", only="pasta"),
         Option("no-copy-addrs", text="deprecated: take one address of each family", only="pasta"),
-        Option("map-host-loopback", argument="ADDR", text="the host's loopback in the guest, or none; default: gateway"),
-        Option("map-guest-addr", argument="ADDR", text="the host's own address in the guest, or none; default: none"),
+        Option("map-host-loopback", argument="ADDR", text="address of the host's loopback, or none; default: gateway"),
+        Option("map-guest-addr", argument="ADDR", text="address of the host's own one, or none; default: none"),
         Option("no-map-gw", text="the gateway is not the host's loopback"),
     ),
     "names": (
