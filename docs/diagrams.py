@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sansnet_core.proto.tcp.states import EVENT_TRIGGERED, INITIAL, JOINT, MACHINES
+from sansnet_core.proto.tcp.states import EVENT_TRIGGERED, INBOUND, INITIAL, JOINT, MACHINES
 
 __all__ = ["render"]
 
@@ -13,8 +13,8 @@ __all__ = ["render"]
 def render() -> str:
     """The four machines as Mermaid diagrams, and the joint rules as a table."""
     parts = []
-    for machine, initial in zip(MACHINES, INITIAL, strict=True):
-        lines = [f"    [*] --> {initial}"]
+    for machine, *initial in zip(MACHINES, INITIAL, INBOUND, strict=True):
+        lines = [f"    [*] --> {state}" for state in initial]
         for state, row in EVENT_TRIGGERED[machine].items():
             lines += [f"    {state} --> {after}: {event}" for event, after in row.items()]
         for rule in JOINT:

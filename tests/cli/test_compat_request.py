@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,15 @@ import pytest
 from sansnet_cli.compat.daemon import Identity
 from sansnet_cli.compat.log import Level
 from sansnet_cli.compat.request import Information, Misuse, Process, Request, read
-from sansnet_cli.options import RunOptions, ServeOptions
+from sansnet_cli.options import AttachOptions, NamespaceOptions, RunOptions, ServeOptions
+from sansnet_cli.ports import PortOptions, read_forwards
 from sansnet_core.addresses import parse
 
 PASST = ServeOptions(map_gateway=True, lenient=True)
-PASTA = RunOptions(command=("/bin/example", "-l"), configure=False, map_gateway=True, lenient=True, dns=(), search=())
+AUTO = PortOptions(forwards=read_forwards(*[["auto"]] * 4))
+PASTA = RunOptions(
+    ports=AUTO, command=("/bin/example", "-l"), configure=False, map_gateway=True, lenient=True, dns=(), search=()
+)
 SPAWNED = Process(foreground=True, level=Level.WARNING)
 
 
@@ -30,10 +35,9 @@ def test_passt_without_options_serves_the_first_free_socket_in_the_background() 
 
 
 def test_pasta_without_options_runs_a_login_shell_that_configures_itself() -> None:
-    asked = read("pasta", [])
-    assert (asked.process, asked.options) == (SPAWNED, PASTA)
-    assert [(forward.option, forward.spec()) for forward in asked.forwards] == [
-        (option, "auto,1-65535") for option in ("-t", "-u", "-T", "-U")
+    assert read("pasta", []) == Request(process=SPAWNED, options=PASTA)
+    assert [(forward.option, forward.spec()) for forward in PASTA.ports.forwards] == [
+        (option, "auto") for option in ("-t", "-u", "-T", "-U")
     ]
 
 
@@ -55,8 +59,8 @@ def test_pastas_command_begins_at_the_first_word_that_is_no_option() -> None:
         ("-m 1400", {"mtu": 1400}),
         ("-m 0", {"mtu": 1500, "advertise_mtu": False}),
         ("-i eth1", {"interface": "eth1"}),
-        ("--outbound-if4 eth2 --outbound-if6 eth3", {"interface": "eth2"}),
-        ("--outbound-if6 eth3 -i eth1", {"interface": "eth1"}),
+        ("--outbound-if4 eth2 --outbound-if6 eth3", {"outbound_if4": "eth2", "outbound_if6": "eth3"}),
+        ("--outbound-if6 eth3 -i eth1", {"interface": "eth1", "outbound_if6": "eth3"}),
         ("-o 192.0.2.1", {"outbound": (parse("192.0.2.1"),)}),
         ("--no-map-gw", {"map_gateway": False}),
         ("--map-host-loopback none", {"map_gateway": False}),
@@ -79,7 +83,10 @@ def test_pastas_command_begins_at_the_first_word_that_is_no_option() -> None:
         ("-s /run/x", {"socket": "/run/x"}),
         ("--socket-path /run/y", {"socket": "/run/y"}),
         ("--repair-path none --migrate-exit --migrate-no-linger --chroot-fallback --stderr", {}),
-        ("--freebind -t none -u none", {}),
+        ("--freebind -t none -u none", {"ports": PortOptions(freebind=True)}),
+        ("-t 80 -t 81:8081", {"ports": PortOptions(forwards=read_forwards(["80", "81:8081"]))}),
+        ("--map-guest-addr 10.0.0.3", {"map_guest_address": (parse("10.0.0.3"),)}),
+        ("--map-guest-addr none", {}),
         ("-d", {"verbose": True}),
         ("--trace", {"verbose": True, "trace": True}),
         ("-f --stats 2", {"stats": 2}),
@@ -101,6 +108,43 @@ def test_an_option_changes_what_it_names(words: str, expected: dict[str, Any]) -
 )
 def test_an_option_of_pastas_changes_what_it_names(words: str, expected: dict[str, Any]) -> None:
     assert read("pasta", words.split()).options == replace(PASTA, **expected)
+
+
+CLOSED = dict.fromkeys(("tcp", "udp", "icmp", "dhcp", "dhcp6", "ndp"), False)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--splice-only --config-net", {"configure": False, "advertise_router": False, **CLOSED}),
+        ("--no-splice -t none -u none -T none -U none", {"ports": PortOptions(splice=False)}),
+        ("--host-lo-to-ns-lo", {"ports": replace(AUTO, to_loopback=True)}),
+        ("-t 80 -u none -T none -U none", {"ports": PortOptions(forwards=read_forwards(["80"]))}),
+    ],
+)
+def test_ports_of_pastas(words: str, expected: dict[str, Any]) -> None:
+    assert read("pasta", words.split()).options == replace(PASTA, **expected)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("123", {"pid": 123}),
+        ("--config-net 123", {"pid": 123, "configure": True, "advertise_router": False}),
+        ("--netns-only 123", {"netns": "/proc/123/ns/net"}),
+        ("--userns /u 123", {"netns": "/proc/123/ns/net", "userns": "/u"}),
+        ("--netns box", {"netns": "box"}),
+        ("--userns /u --netns /n", {"netns": "/n", "userns": "/u"}),
+        ("--netns /n --no-netns-quit", {"netns": "/n", "ends_with_namespace": False}),
+    ],
+)
+def test_a_namespace_that_exists_is_joined_in_the_background(words: str, expected: dict[str, Any]) -> None:
+    fields = {field.name: getattr(PASTA, field.name) for field in dataclasses.fields(NamespaceOptions)}
+    assert read("pasta", words.split()) == Request(process=Process(), options=AttachOptions(**fields | expected))
+
+
+def test_more_than_a_number_is_a_command() -> None:
+    assert read("pasta", ["123", "-x"]).options == replace(PASTA, command=("123", "-x"))
 
 
 @pytest.mark.parametrize(
@@ -164,10 +208,10 @@ def test_what_only_asks_is_answered_whatever_follows(word: str, what: str) -> No
         ("pasta", "--netns x sh", "--netns and 'sh' both say which namespace to join"),
         ("pasta", "--netns x 12", "--netns and '12' both say which namespace to join"),
         ("pasta", "--userns x", "--userns needs --netns or a process id"),
-        ("passt", "-t 80 -t none", "--tcp-ports: 'none' comes after other ports"),
-        ("passt", "-u auto", "--udp-ports: auto follows a namespace's ports"),
-        ("passt", "-t 0", "--tcp-ports: '0'"),
-        ("pasta", "-T 1.2.3.4/80", "--tcp-ns: '1.2.3.4/80'"),
+        ("passt", "-t 80 -t none", "-t: 'none' comes after other ports"),
+        ("passt", "-u auto", "auto: who listens in a virtual machine cannot be seen"),
+        ("passt", "-t 0", "-t: '0'"),
+        ("pasta", "-T 1.2.3.4/80", "-T: '1.2.3.4/80'"),
         ("passt", "-m 65521", "--mtu 65521 is not between 68 and 65520"),
         ("passt", "-6 -m 1279", "--mtu 1279 is not between 1280 and 65520"),
         ("passt", "-g none", "--gateway 'none' is not an IPv4 or IPv6 address"),

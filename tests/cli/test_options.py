@@ -1,11 +1,28 @@
-"""The command lines of `sansnet run` and `sansnet serve`."""
+"""The command lines of `sansnet run`, `attach`, `serve` and `qemu`."""
 
 from __future__ import annotations
 
+import platform
+
 import pytest
 
-from sansnet_cli.options import RunOptions, ServeOptions, UsageProblem, parse_run, parse_serve
+from sansnet_cli.options import (
+    AttachOptions,
+    QemuOptions,
+    RunOptions,
+    ServeOptions,
+    UsageProblem,
+    parse_attach,
+    parse_qemu,
+    parse_run,
+    parse_serve,
+)
+from sansnet_cli.ports import PortOptions
+from sansnet_cli.serve import check_link
 from sansnet_core.addresses import parse
+from sansnet_core.ports import TCP, UDP, parse_all
+from sansnet_core.ports import parse as ports
+from sansnet_trio.hostinfo import HostError
 
 FOUR = parse("10.0.0.1")
 SIX = parse("2001:db8::1")
@@ -62,6 +79,9 @@ def test_options_after_the_command_are_the_commands() -> None:
         (["-i", "eth0", "-I", "guest0"], {"interface": "eth0", "ifname": "guest0"}),
         (["-o", "10.0.0.1", "--outbound", "2001:db8::1"], {"outbound": (FOUR, SIX)}),
         (["--map-host-loopback", "10.0.0.1"], {"map_host_loopback": (FOUR,)}),
+        (["--map-host-loopback", "none", "--map-guest-addr", "none", "--no-map-gw"], {}),
+        (["--map-guest-addr", "10.0.0.1", "--map-guest-addr", "2001:db8::1"], {"map_guest_address": (FOUR, SIX)}),
+        (["--outbound-if4", "eth0", "--outbound-if6", "eth1"], {"outbound_if4": "eth0", "outbound_if6": "eth1"}),
         (["--dns-forward", "10.0.0.1", "--dns-host", "127.0.0.53"], {
             "dns_forward": (FOUR,), "dns_host": (parse("127.0.0.53"),)
         }),
@@ -71,6 +91,12 @@ def test_options_after_the_command_are_the_commands() -> None:
         (["-H", "host-1.example"], {"hostname": "host-1.example"}),
         (["--ns-mac-addr", "02:00:00:00:00:0a"], {"mac": bytes.fromhex("02000000000a")}),
         (["-p", "x.pcap"], {"pcap": "x.pcap"}),
+        (["-t", "80", "-u53", "--tcp-ns=81:82", "-U", "none"], {
+            "ports": PortOptions(forwards=(*ports("80", TCP), *ports("53", UDP), *ports("81:82", TCP, inbound=False)))
+        }),
+        (["--tcp-ports", "80", "-t", "auto"], {"ports": PortOptions(forwards=parse_all(["80", "auto"], TCP))}),
+        (["--freebind", "--no-splice"], {"ports": PortOptions(freebind=True, splice=False)}),
+        (["--host-lo-to-ns-lo"], {"ports": PortOptions(to_loopback=True)}),
         (["--no-tcp", "--no-udp", "--no-icmp"], {"tcp": False, "udp": False, "icmp": False}),
         (["--no-dhcp", "--no-ndp", "--no-config", "--verbose"], {
             "dhcp": False, "dhcp6": False, "ndp": False, "configure": False, "verbose": True
@@ -107,19 +133,24 @@ def test_each_option_is_understood(arguments: list[str], expected: dict[str, obj
         (["-I", "eth%d"], ["-I", "eth%d"]),
         (["--ns-mac-addr", "00:00:00:00:00:00"], ["--ns-mac-addr"]),
         (["--dns-host", "::"], ["--dns-host"]),
+        (["--map-guest-addr", "127.0.0.2"], ["--map-guest-addr", "127.0.0.2"]),
+        (["--map-guest-addr", "none", "--map-guest-addr", "10.0.0.1"], ["--map-guest-addr none"]),
+        (["--map-host-loopback", "10.0.0.1", "--map-host-loopback", "10.0.0.2"], ["--map-host-loopback", "IPv4"]),
+        (["--outbound-if4", "no/name"], ["--outbound-if4", "no/name"]),
         (["-m"], ["-m"]),
         (["--no"], ["--no"]),
         (["--verb"], ["--verb"]),
         (["--ns-mac-addr", "00:00:00:00:00:00"], ["--ns-mac-addr", "nobody's"]),
         (["-I", "."], ["-I", "'.'"]),
-        (["-t", "80", "true"], ["-t:", "nothing outside can connect"]),
-        (["-u80"], ["-u:"]),
-        (["-T", "none"], ["-T:", "--map-host-loopback"]),
-        (["--udp-ns", "all"], ["--udp-ns:", "--map-host-loopback"]),
+        (["-t", "0", "true"], ["-t:", "'0'", "between 1 and 65535"]),
+        (["-u80:a"], ["-u:", "'80:a'"]),
+        (["-t", "80", "--tcp-ports", "80:81"], ["-t:", "leave one out"]),
+        (["-T", "127.0.0.1/80"], ["-T:", "slash"]),
+        (["--udp-ns", "80", "-U", "none"], ["-U:", "none"]),
+        (["--no-splice", "--host-lo-to-ns-lo"], ["--no-splice", "--host-lo-to-ns-lo"]),
         (["--config-net", "true"], ["--config-net:", "--no-config"]),
         (["-qf"], ["-q:", "-v"]),
         (["-f"], ["-f:", "foreground"]),
-        (["--no-map-gw"], ["--no-map-gw:", "--map-host-loopback"]),
         (["-Z"], ["-Z"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -144,6 +175,10 @@ def test_help_and_version_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> No
     [
         (["--socket", "guest.socket"], ServeOptions(socket="guest.socket")),
         (["-s", "x", "-1", "-v"], ServeOptions(socket="x", one_off=True, verbose=True)),
+        (
+            ["-s", "x", "-t", "8080:80", "--freebind"],
+            ServeOptions(socket="x", ports=PortOptions(forwards=ports("8080:80", TCP), freebind=True)),
+        ),
         (["--fd", "3"], ServeOptions(fd=3, one_off=True)),
         (["--vhost-user", "-s", "x", "-m", "65535"], ServeOptions(vhost_user=True, socket="x", mtu=65535)),
         (["-F4", "-4", "-m", "1500"], ServeOptions(fd=4, one_off=True, families=frozenset({4}), mtu=1500)),
@@ -167,6 +202,8 @@ def test_what_serves_a_machine(arguments: list[str], expected: ServeOptions) -> 
         (["--fd", "x"], "is not the number of a descriptor"),
         (["-s", "x", "ls"], "unrecognized arguments: ls"),
         (["-s", "x", "--no-config"], "unrecognized arguments: --no-config"),
+        (["-s", "x", "-T", "80"], "unrecognized arguments: -T"),
+        (["-s", "x", "-t", "auto"], "auto: .* name the ports"),
         (["-s", "x", "-4", "-6"], "-4 and -6 leave no family"),
         (["-s", "x", "-m", "65536"], "is not between 68 and 65535"),
         (["-s", "x", "-m", "65536", "--vhost-user"], "is not between 68 and 65535"),
@@ -176,3 +213,77 @@ def test_what_serves_a_machine(arguments: list[str], expected: ServeOptions) -> 
 def test_what_cannot_serve_a_machine(arguments: list[str], words: str) -> None:
     with pytest.raises(UsageProblem, match=words):
         parse_serve(arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["123"], AttachOptions(pid=123)),
+        (["--netns", "blue"], AttachOptions(netns="blue")),
+        (["--netns=/run/netns/x", "--userns", "/y"], AttachOptions(netns="/run/netns/x", userns="/y")),
+        (
+            ["-4", "-I", "eth0", "--no-netns-quit", "--no-config", "123"],
+            AttachOptions(pid=123, families=frozenset({4}), ifname="eth0", ends_with_namespace=False, configure=False),
+        ),
+        (["123", "-m", "1500", "-v"], AttachOptions(pid=123, mtu=1500, verbose=True)),
+    ],
+)
+def test_what_attaches(arguments: list[str], expected: AttachOptions) -> None:
+    assert parse_attach(arguments) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "either the PID of a process or --netns"),
+        (["123", "--netns", "x"], "either the PID of a process or --netns"),
+        (["123", "--userns", "x"], "--userns goes with --netns"),
+        (["0"], "is not the number of a process"),
+        (["blue"], "is not the number of a process; a network namespace is given by --netns"),
+        (["123", "124"], "unrecognized arguments: 124"),
+        (["--netns", ""], "is not a path"),
+        (["123", "-f"], "-f: sansnet is always in the foreground"),
+    ],
+)
+def test_what_does_not_attach(arguments: list[str], words: str) -> None:
+    with pytest.raises(UsageProblem, match=words):
+        parse_attach(arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], QemuOptions(vhost_user=True)),
+        (["--", "-m", "1G", "--"], QemuOptions(vhost_user=True, arguments=("-m", "1G", "--"))),
+        (["disk", "-m", "1G"], QemuOptions(vhost_user=True, arguments=("disk", "-m", "1G"))),
+        (["--link", "stream", "-m", "65535", "-v"], QemuOptions(vhost_user=False, mtu=65535, verbose=True)),
+        (["--link", "vhost-user", "--qemu", "./q"], QemuOptions(vhost_user=True, program="./q")),
+    ],
+)
+def test_what_runs_a_machine(arguments: list[str], expected: QemuOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    assert parse_qemu(arguments) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-m", "1G"], "'1G' is not a number of bytes; QEMU's own arguments belong behind --"),
+        (["-drive", "disk"], "QEMU's own arguments belong behind --"),
+        (["--link", "tap"], "invalid choice: 'tap'"),
+        (["--qemu", ""], "is not a path"),
+        (["-m", "65536"], "is not between 68 and 65535"),
+    ],
+)
+def test_what_cannot_run_a_machine(arguments: list[str], words: str) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        parse_qemu(arguments)
+    assert words in str(caught.value)
+
+
+def test_vhost_user_is_for_one_processor_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert not parse_qemu([]).vhost_user
+    check_link(parse_serve(["-s", "x"]))
+    with pytest.raises(HostError, match="works on x86-64 only; leave it out"):
+        check_link(parse_serve(["-s", "x", "--vhost-user"]))

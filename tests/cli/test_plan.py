@@ -168,13 +168,16 @@ def test_a_kernel_without_ipv6() -> None:
         ["-6", "-g", "10.0.0.1"],
         ["-6", "-o", "10.0.0.1"],
         ["-4", "--map-host-loopback", "2001:db8::1"],
+        ["-4", "--map-guest-addr", "2001:db8::1"],
         ["-6", "--dns-forward", "10.0.0.1"],
         ["-a", "10.0.0.1"],
         ["-g", "10.0.0.2"],
         ["-4", "-D", "2001:db8::53"],
         ["-6", "-D", "192.0.2.53"],
         ["--map-host-loopback", "10.0.0.2"],
+        ["--map-guest-addr", "10.0.0.3"],
         ["--map-host-loopback", "2001:db8::2"],
+        ["--map-host-loopback", "192.0.2.9", "--map-guest-addr", "192.0.2.9"],
         ["-a", "10.9.9.9/24", "--map-host-loopback", "10.9.9.9"],
         ["--dns-forward", "10.0.0.2"],
     ],
@@ -260,6 +263,7 @@ def test_the_rest_is_passed_on() -> None:
         "-H", "visitor.example", "--ns-mac-addr", "02:00:00:00:00:01", "--no-config",
         "--no-tcp", "--no-udp", "--no-icmp", "--no-dhcp", "--no-ndp",
         "-o", "192.0.2.1", "-o", "2001:db8::1", "--map-host-loopback", "192.0.2.254",
+        "--map-guest-addr", "192.0.2.253", "--outbound-if4", "eth1", "--outbound-if6", "eth2",
     )  # fmt: skip
     config = setup.config
     assert (guest.hostname, guest.mac, guest.configure) == ("visitor.example", config.guest_mac, False)
@@ -268,6 +272,8 @@ def test_the_rest_is_passed_on() -> None:
     assert config.router_advertisements
     assert (config.outbound4, config.outbound6) == (parse("192.0.2.1"), parse("2001:db8::1"))
     assert config.map_host_loopback == (parse("192.0.2.254"),)
+    assert config.map_guest_address == (parse("192.0.2.253"),)
+    assert (setup.outbound_if4, setup.outbound_if6, setup.interface) == ("eth1", "eth2", "eth2")
 
 
 def test_a_machine_gets_what_a_command_gets_and_configures_itself() -> None:

@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 
 from sansnet_core.actions import Endpoint
 from sansnet_core.addresses import format, is_loopback, is_unspecified, parse
+from sansnet_core.config import Ipv6Config, NetworkConfig
+from sansnet_core.context import Guest
+from sansnet_core.errors import ConfigError, Reason
 from sansnet_core.forwarding import Forwarding
-from tests.core.proto.bare import GATEWAY4, GATEWAY6, config
+from tests.core.proto.bare import GATEWAY4, GATEWAY6, GUEST4, GUEST6, REMOTE4, REMOTE6, config
 
 LOOPBACK4 = parse("127.0.0.1")
 LOOPBACK6 = parse("::1")
@@ -17,6 +20,8 @@ RESOLVER4 = parse("127.0.0.53")
 RESOLVER6 = parse("2001:db8::53")
 DNS4 = parse("10.0.2.3")
 DNS6 = parse("fe80::53")
+ALIAS4, ALIAS6 = parse("169.254.1.2"), parse("fe80::12")
+LINK_LOCAL = parse("fe80::15")
 
 addresses = st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16)
 # Uniformly random bytes never meet the interesting networks
@@ -139,3 +144,121 @@ def test_with_aliases_only_they_reach_the_hosts_loopback(destination: bytes, por
     host = forwarding.to_host(destination, port, groups=groups)
     if host is not None and is_loopback(host.address):
         assert destination in (GATEWAY4, GATEWAY6, DNS4)
+
+
+def test_the_hosts_address_that_is_the_guests_own_is_reached_by_its_alias() -> None:
+    forwarding = Forwarding(config(map_guest_address=(ALIAS4, ALIAS6)))
+    assert forwarding.to_host(ALIAS4, 80) == Endpoint(GUEST4, 80)
+    assert forwarding.to_host(ALIAS6, 80) == Endpoint(GUEST6, 80)
+    assert forwarding.to_guest(GUEST4) == ALIAS4
+
+
+def test_of_two_meanings_of_an_alias_the_hosts_loopback_comes_first() -> None:
+    forwarding = Forwarding(config(map_guest_address=(ALIAS4,), map_host_loopback=(ALIAS4,)))
+    assert forwarding.to_host(ALIAS4, 80) == Endpoint(LOOPBACK4, 80)
+
+
+def test_where_the_guest_has_no_address_its_alias_is_an_address_like_any_other() -> None:
+    configuration = NetworkConfig(ipv6=Ipv6Config(address=None, gateway=GATEWAY6), map_guest_address=(ALIAS4, ALIAS6))
+    assert Forwarding(configuration).to_host(ALIAS6, 80) == Endpoint(ALIAS6, 80)
+
+
+@pytest.mark.parametrize("name", ["map_host_loopback", "map_guest_address"])
+def test_a_family_has_one_alias_of_a_kind(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}: at most one address a family"):
+        NetworkConfig(ipv6=Ipv6Config(address=None, gateway=GATEWAY6), **{name: (ALIAS4, DNS4)})  # type: ignore[arg-type]
+
+
+# who comes from outside
+
+
+def from_outside(
+    host: str | bytes, configuration: NetworkConfig | None = None, *, guest: Guest | None = None
+) -> bytes | Reason:
+    """By which address the guest sees a host."""
+    configuration = configuration or config()
+    address = parse(host) if isinstance(host, str) else host
+    ends = Forwarding(configuration).inbound(address, None, guest or Guest(configuration))
+    return ends if isinstance(ends, Reason) else ends[0]
+
+
+@pytest.mark.parametrize(
+    "host", ["192.0.2.7", "10.0.2.2", "10.0.2.99", "169.254.7.7", "2001:db8::7", "fe80::7", "fd00::7"]
+)
+def test_who_can_be_answered_is_seen_as_who_he_is(host: str) -> None:
+    assert from_outside(host) == parse(host)
+
+
+@pytest.mark.parametrize(
+    ("host", "ours"),
+    [
+        ("127.0.0.1", GATEWAY4),
+        ("127.0.0.53", GATEWAY4),
+        ("0.1.2.3", GATEWAY4),
+        ("10.0.2.15", GATEWAY4),
+        ("::1", GATEWAY6),
+        ("2001:db8:2::15", GATEWAY6),
+        ("::ffff:192.0.2.7", GATEWAY6),
+    ],
+)
+def test_who_cannot_be_answered_is_seen_as_us(host: str, ours: bytes) -> None:
+    assert from_outside(host) == ours
+
+
+@pytest.mark.parametrize(
+    ("host", "alias"),
+    [("127.0.0.1", ALIAS4), ("127.0.0.2", GATEWAY4), ("::1", ALIAS6), ("10.0.2.15", GATEWAY4)],
+)
+def test_exactly_the_hosts_loopback_is_seen_as_its_alias(host: str, alias: bytes) -> None:
+    assert from_outside(host, config(map_host_loopback=(ALIAS4, ALIAS6))) == alias
+
+
+@pytest.mark.parametrize(
+    ("host", "alias"), [("10.0.2.15", ALIAS4), ("2001:db8:2::15", ALIAS6), ("127.0.0.1", GATEWAY4)]
+)
+def test_the_hosts_address_that_is_the_guests_own_is_seen_as_its_alias(host: str, alias: bytes) -> None:
+    assert from_outside(host, config(map_guest_address=(ALIAS4, ALIAS6))) == alias
+
+
+def test_an_address_that_the_guest_was_heard_with_is_nobody_elses() -> None:
+    guest = Guest(config())
+    for address in (REMOTE4, REMOTE6, LINK_LOCAL):
+        guest.learn(address)
+    assert from_outside(REMOTE4, guest=guest) == GATEWAY4
+    assert from_outside(REMOTE6, guest=guest) == GATEWAY6
+    assert from_outside(LINK_LOCAL, guest=guest) == GATEWAY6
+    assert from_outside(GUEST4, guest=guest) == GATEWAY4, "the address that it was given is still its own"
+
+
+def test_the_address_that_it_goes_to_is_nobody_elses() -> None:
+    ends = Forwarding(config()).inbound(REMOTE4, REMOTE4, Guest(config()))
+    assert ends == (GATEWAY4, REMOTE4)
+
+
+def test_without_an_address_of_ours_who_cannot_be_answered_is_refused() -> None:
+    assert from_outside("127.0.0.1", config(gateway4=None)) is Reason.INBOUND_SOURCE
+
+
+@pytest.mark.parametrize(
+    ("host", "addressed"),
+    [("192.0.2.7", GUEST4), ("2001:db8::7", GUEST6), ("fe80::7", LINK_LOCAL), ("::1", LINK_LOCAL)],
+)
+def test_neighbours_reach_the_guests_link_local_address(host: str, addressed: bytes) -> None:
+    guest = Guest(config())
+    guest.learn(LINK_LOCAL)
+    ends = Forwarding(config()).inbound(parse(host), None, guest)
+    assert not isinstance(ends, Reason)
+    assert ends[1] == addressed
+
+
+def test_until_its_link_local_address_is_heard_neighbours_reach_the_other_one() -> None:
+    assert Forwarding(config()).inbound(parse("fe80::7"), None, Guest(config())) == (parse("fe80::7"), GUEST6)
+
+
+@given(host=addresses | close_to_loopback)
+def test_nobody_from_outside_has_an_address_that_the_guest_cannot_answer_to(host: bytes) -> None:
+    forwarding = Forwarding(config())
+    ends = forwarding.inbound(host, None, Guest(config()))
+    assert not isinstance(ends, Reason)
+    assert forwarding.to_host(ends[0], 80) == Endpoint(ends[0], 80)
+    assert ends[0] not in (GUEST4, GUEST6)

@@ -20,12 +20,16 @@ from tests.sim.host import Host, Script
 from tests.sim.packets import ARP, TCP, glue, read_frame, read_ip, read_segments
 from tests.sim.pair import GATEWAY, SECRET, SERVER, make_config
 
-__all__ = ["LIMITS", "Harness", "fix_ipv4_checksum"]
+__all__ = ["LIMITS", "LOOPBACK_ALIAS", "Harness", "fix_ipv4_checksum"]
+
+LOOPBACK_ALIAS = bytes((10, 0, 2, 3))
 
 LIMITS = Limits(
     tcp_flows=20,
     tcp_pending=10,
+    tcp_inbound_flows=12,
     udp_flows=20,
+    udp_inbound_flows=15,
     echo_flows=10,
     tcp_window=20_000,
     tcp_send_buffer=20_000,
@@ -63,7 +67,7 @@ class Harness:
             dns_servers=(GATEWAY,),
             dns_search=("example.org",),
             dns_forward=((GATEWAY, SERVER),),
-            map_host_loopback=(bytes((10, 0, 2, 3)),),
+            map_host_loopback=(LOOPBACK_ALIAS,),
             limits=LIMITS,
             notices=True,
         )
@@ -99,6 +103,7 @@ class Harness:
         assert statistics.flows["tcp_flows"] <= LIMITS.tcp_flows
         assert 0 <= statistics.tcp_held <= LIMITS.tcp_memory + LIMITS.tcp_flows * LIMITS.tcp_window
         assert len(self.host.streams) - len(self.host.closed & self.host.streams.keys()) <= LIMITS.tcp_flows
+        assert statistics.flows["udp_flows"] <= LIMITS.udp_flows + LIMITS.udp_inbound_flows
         assert len(self.host.datagram_sockets) <= LIMITS.udp_flows
         assert len(self.host.echo_sockets) <= LIMITS.echo_flows
 

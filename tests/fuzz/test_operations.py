@@ -11,13 +11,29 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from sansnet_core import LinkConfig, UsageError
+from sansnet_core import Endpoint, LinkConfig, UsageError
 from tests.fuzz.corpus import frames, packets
-from tests.fuzz.harness import LIMITS, Harness
+from tests.fuzz.harness import LIMITS, LOOPBACK_ALIAS, Harness
 from tests.sim.host import Stream
-from tests.sim.packets import ACK, FIN, IPV4, PSH, RST, SYN, TCP, URG, Segment, ethernet, glue, read_frame, read_ip
+from tests.sim.packets import (
+    ACK,
+    FIN,
+    IPV4,
+    PSH,
+    RST,
+    SYN,
+    TCP,
+    URG,
+    Segment,
+    ethernet,
+    glue,
+    icmp,
+    read_frame,
+    read_ip,
+    udp,
+)
 from tests.sim.packets import read_segments as segments_of
-from tests.sim.pair import SERVER
+from tests.sim.pair import OUTSIDER, OUTSIDER6, SERVER
 
 _FRAMES = frames()
 _PACKETS = packets()
@@ -25,7 +41,19 @@ _LINKS = [
     LinkConfig(mtu=1500, largest_frame=1514),
     LinkConfig(mtu=1500, largest_frame=65549, vnet_header=True, checksum_offload=True, tso4=True, tso6=True, uso=True),
 ]
-_PORTS = st.sampled_from([40000, 40001, 40002])
+_LOOPBACK = Endpoint(bytes((127, 0, 0, 1)), 34567)
+_OUTSIDERS = {8001: OUTSIDER, 8002: _LOOPBACK, 8003: OUTSIDER}
+"""By the guest's port, who connects to it from outside."""
+_REMOTES: dict[int, tuple[bytes, int]] = {
+    **dict.fromkeys((40000, 40001, 40002), (SERVER, 80)),
+    **_OUTSIDERS,
+    8002: (LOOPBACK_ALIAS, 34567),
+}
+"""By the guest's port, whom it talks to."""
+_PORTS = st.sampled_from(sorted(_REMOTES))
+_OWN_PORTS = st.sampled_from(sorted(_REMOTES.keys() - _OUTSIDERS))
+_LISTENING = st.sampled_from(sorted(_OUTSIDERS))
+_MOST_FORWARDS = 5
 _FLAGS = st.sampled_from(
     [SYN, ACK, ACK, ACK | PSH, ACK | PSH, ACK | FIN, ACK | FIN, RST, RST | ACK, SYN | ACK, SYN | FIN, FIN, 0, ACK | URG]
 )
@@ -47,7 +75,7 @@ class Operations(RuleBasedStateMachine):
     @initialize(link=st.sampled_from(_LINKS), connect=st.sampled_from([0, 0, 0, 111, None]))
     def start(self, link: LinkConfig, connect: int | None) -> None:
         self.harness = Harness(link, connect=connect)
-        self.known = {port: _Known() for port in (40000, 40001, 40002)}
+        self.known = {port: _Known() for port in _REMOTES}
         check = self.harness.check
 
         def listen(frame: bytes) -> None:
@@ -70,13 +98,13 @@ class Operations(RuleBasedStateMachine):
 
     def _segment(self, port: int, flags: int, sequence: int, acknowledgment: int, window: int, payload: bytes) -> bytes:
         segment = Segment(
-            self.harness.guest.ipv4, port, SERVER, 80, sequence, acknowledgment, flags, window, payload,
+            self.harness.guest.ipv4, port, *_REMOTES[port], sequence, acknowledgment, flags, window, payload,
             mss=1460 if flags & SYN else None, scale=2 if flags & SYN else None, sack_permitted=bool(flags & SYN),
         )  # fmt: skip
         guest = self.harness.guest
         return ethernet(guest.gateway_mac, guest.mac, IPV4, segment.ip().emit())
 
-    @rule(port=_PORTS)
+    @rule(port=_OWN_PORTS)
     def connects(self, port: int) -> None:
         """The handshake as it should be."""
         known = self.known[port]
@@ -84,6 +112,65 @@ class Operations(RuleBasedStateMachine):
         self.harness.receive(self._segment(port, SYN, known.sequence, 0, 65535, b""))
         known.sequence += 1
         self.harness.receive(self._segment(port, ACK, known.sequence, known.seen, 65535, b""))
+
+    @rule(port=_LISTENING, accepts=st.booleans())
+    def outsider_connects(self, port: int, accepts: bool) -> None:
+        """A SYN to the guest, with or without the answer that it should have."""
+        known = self.known[port]
+        known.sequence = (known.sequence + 100_000) % (1 << 32)
+        self.harness.host.accept(_OUTSIDERS[port], port, self.harness.now)
+        self.harness.outputs()
+        if accepts:
+            self.harness.receive(self._segment(port, SYN | ACK, known.sequence, known.seen, 65535, b""))
+            known.sequence += 1
+
+    @rule(port=_LISTENING, number=_NEAR)
+    def guest_is_unreachable(self, port: int, number: int) -> None:
+        """An ICMP error about a segment of ours."""
+        known, guest = self.known[port], self.harness.guest
+        address, remote_port = _REMOTES[port]
+        place = (known.seen - 1 + number) % (1 << 32)
+        quoted = Segment(address, remote_port, guest.ipv4, port, place, 0, SYN, 0).ip().emit()
+        error = icmp(guest.ipv4, address, 3, 3, bytes(4) + quoted)
+        self.harness.receive(ethernet(guest.gateway_mac, guest.mac, IPV4, error.emit()))
+
+    @rule(port=st.sampled_from([5300, 40000]), outgoing=st.sampled_from([(), (4,), (4, 16)]))
+    def forward_is_added(self, port: int, outgoing: tuple[int, ...]) -> None:
+        if len(self.harness.host.forwards) < _MOST_FORWARDS:
+            self.harness.host.forward(port, self.harness.now, outgoing=outgoing)
+
+    @rule(data=st.data())
+    def forward_is_removed(self, data: st.DataObject) -> None:
+        if forwards := sorted(self.harness.host.forwards):
+            self.harness.host.remove_forward(data.draw(st.sampled_from(forwards)), self.harness.now)
+            self.harness.outputs()
+
+    @rule(
+        data=st.data(),
+        source=st.builds(
+            Endpoint,
+            st.sampled_from([OUTSIDER.address, _LOOPBACK.address, SERVER, OUTSIDER6.address]),
+            st.integers(0, 40),
+        ),
+        size=st.sampled_from([0, 1, 5000]),
+    )
+    def outsider_sends(self, data: st.DataObject, source: Endpoint, size: int) -> None:
+        if forwards := sorted(self.harness.host.forwards):
+            socket = data.draw(st.sampled_from(forwards))
+            self.harness.host.datagram(
+                socket, source, bytes(size), self.harness.now, 1000 if size > 1000 else 0, SERVER
+            )
+            self.harness.outputs()
+
+    @rule(
+        port=st.sampled_from([5300, 40000]),
+        remote=st.sampled_from([OUTSIDER.address, LOOPBACK_ALIAS, SERVER]),
+        number=st.integers(1, 40),
+    )
+    def guest_sends_a_datagram(self, port: int, remote: bytes, number: int) -> None:
+        guest = self.harness.guest
+        packet = udp(guest.ipv4, port, remote, number, b"answer")
+        self.harness.receive(ethernet(guest.gateway_mac, guest.mac, IPV4, packet.emit()))
 
     @rule(port=_PORTS, size=st.sampled_from([1, 100, 1400]), window=st.sampled_from([0, 100, 65535]))
     def sends(self, port: int, size: int, window: int) -> None:

@@ -17,6 +17,7 @@ from typing import Final
 
 import pytest
 
+from sansnet_core.vhost.messages import Request, emit
 from tests.lab import GATEWAY4, HOST4, RUN_SANSNET, SERVER4, SERVER6, USER, Guest, Lab, Namespace, eventually
 from tests.lab.machines import INTERFACE, bridged, configured, machine, machine_guest, serving
 
@@ -201,9 +202,7 @@ def test_an_ordinary_user_may_serve(lab: Lab) -> None:
 
 def attached(path: Path) -> socket.socket:
     """A guest that has connected and been greeted."""
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    made.settimeout(10)
-    made.connect(str(path))
+    made = connected(path)
     assert made.recv(1 << 16)
     return made
 
@@ -226,6 +225,30 @@ def test_a_frame_length_out_of_range_drops_the_guest_and_the_next_is_served(lab:
         assert server.says(f"the guest is disconnected: a frame of {length} bytes")
         attached(server.path).close()
         assert server.end() == 0
+
+
+def test_a_front_end_that_does_not_last_is_named_and_the_next_is_served(lab: Lab) -> None:
+    with serving(lab, "--vhost-user") as server:
+        connected(server.path).close()
+        assert server.says("the guest is disconnected: the front-end is gone")
+        with connected(server.path) as guest:
+            guest.sendall(b"\xff" * 12)
+            assert guest.recv(1) == b""
+        assert server.says("the guest is disconnected: vhost-user: ")
+        with connected(server.path) as guest:
+            guest.sendall(emit(Request.GET_FEATURES, b"", reply=False))
+            assert len(guest.recv(100)) == 20
+            with connected(server.path) as other:
+                assert other.recv(1) == b""
+            assert server.says(f"process {os.getpid()} was refused")
+        assert server.end() == 0
+
+
+def connected(path: Path) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    made.settimeout(10)
+    made.connect(str(path))
+    return made
 
 
 def test_a_guest_that_takes_the_place_of_one_that_hung_up_is_not_refused(lab: Lab) -> None:

@@ -1,4 +1,4 @@
-"""An HTTP server for one directory: GET sends a file, PUT answers with the SHA-256 of what it got.
+"""An HTTP server for one directory: GET sends a file, PUT and POST answer with the SHA-256 of what it got.
 
 Usage: python http_server.py PORT DIRECTORY.
 It serves every address of both families, and prints a line when it is ready.
@@ -34,6 +34,8 @@ class _Handler(SimpleHTTPRequestHandler):
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)
+
+    do_POST = do_PUT
 
     def log_message(self, format: str, *arguments: object) -> None:
         """Say nothing."""

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from tests.lab import usage
 from tests.lab.namespaces import Namespace, eventually, held_namespace, running
 
 __all__ = [
@@ -70,13 +71,11 @@ class Guest(Namespace):
 
     def processor_time(self) -> float:
         """Of sansnet's, in seconds."""
-        fields = Path(f"/proc/{self.sansnet}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return usage.processor_time(self.sansnet)
 
     def resident(self) -> int:
         """Memory of sansnet's, in bytes."""
-        pages = int(Path(f"/proc/{self.sansnet}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        return usage.resident(self.sansnet)
 
 
 class Lab:

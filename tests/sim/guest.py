@@ -57,13 +57,20 @@ class GuestOptions:
 
 
 class Connection:
-    """One TCP connection that the guest opened."""
+    """One TCP connection that the guest opened, or accepted if there is a SYN to answer."""
 
     def __init__(
-        self, guest: Guest, local: tuple[bytes, int], remote: tuple[bytes, int], options: GuestOptions, now: float
+        self,
+        guest: Guest,
+        local: tuple[bytes, int],
+        remote: tuple[bytes, int],
+        options: GuestOptions,
+        now: float,
+        syn: Segment | None = None,
     ) -> None:
         self._guest = guest
         self._local, self._remote = local, remote
+        self._answers = syn is not None
         self.options = options
         self.established = self.reset = self.refused = False
         self.established_at: float | None = None
@@ -103,6 +110,9 @@ class Connection:
         self.challenges = 0
         self.segments_received: list[Segment] = []
         self.last_heard = now
+        if syn is not None:
+            self._take_syn(syn)
+            self._edge = 1 + min(65535, options.window)  # that of the SYN-ACK is never scaled
         self._transmit_syn(now)
 
     # The application
@@ -128,6 +138,11 @@ class Connection:
         self._emit(RST | ACK, self.nxt, b"", now)
         self.reset = True
         self._rto_deadline = self._ack_deadline = math.inf
+
+    @property
+    def peer(self) -> tuple[bytes, int]:
+        """Who is at the other end, as the guest sees it."""
+        return self._remote
 
     @property
     def fin_acknowledged(self) -> bool:
@@ -193,11 +208,12 @@ class Connection:
                 *self._local,
                 *self._remote,
                 sequence=how.sequence,
-                flags=SYN,
+                acknowledgment=self.expected if self._answers else 0,
+                flags=SYN | ACK if self._answers else SYN,
                 window=min(65535, how.window),
                 mss=how.mss,
-                scale=how.scale,
-                sack_permitted=how.sack,
+                scale=how.scale if not self._answers or self.peer_scale is not None else None,
+                sack_permitted=how.sack and (not self._answers or self.peer_sack),
             )
         )
         self.nxt = self.most = 1
@@ -320,8 +336,11 @@ class Connection:
         if self.reset or self.refused:
             return
         if not self.established:
-            self._receive_syn_ack(segment, now)
-            return
+            if not self._answers:
+                self._receive_syn_ack(segment, now)
+                return
+            if not self._completes(segment, now):
+                return
         position = self._rcv_nxt + _signed(segment.sequence - self.expected)
         if segment.flags & RST:
             if self.fin_received and self.fin_acknowledged:
@@ -358,20 +377,43 @@ class Connection:
         assert not segment.payload
         assert segment.scale is None or self.options.scale is not None, "window scale that was not offered"
         assert not segment.sack_permitted or self.options.sack, "SACK that was not offered"
-        self._irs = segment.sequence
-        self._rcv_nxt = self._edge = 1
-        self._consumed = 0
+        self._take_syn(segment)
+        self._edge = 1
         self.una = 1
         self._rto = _LEAST_RTO if self.retransmissions == 0 else 3.0
-        self.peer_mss = segment.mss or 536
-        self.peer_scale = segment.scale
-        self._peer_scale = segment.scale or 0
-        self.peer_sack = segment.sack_permitted
-        self._window = segment.window  # never scaled in a SYN (RFC 7323, 2.2)
         self._window_update = (0, 1)
         self.established = True
         self.established_at = now
         self._ack_now = True
+
+    def _take_syn(self, segment: Segment) -> None:
+        self._irs = segment.sequence
+        self._rcv_nxt = 1
+        self.peer_mss = segment.mss or 536
+        self.peer_scale = segment.scale
+        self._peer_scale = (segment.scale or 0) if self.options.scale is not None else 0
+        self.peer_sack = segment.sack_permitted
+        self._window = segment.window  # never scaled in a SYN (RFC 7323, 2.2)
+
+    def _completes(self, segment: Segment, now: float) -> bool:
+        """Whether a segment ends the handshake that the network began; it is then looked at like any other."""
+        if segment.flags & SYN:
+            assert segment.flags == SYN, "a SYN with something else"
+            assert segment.sequence == self._irs, "another SYN than before"
+            self._transmit_syn(now)
+            return False
+        if segment.flags & RST:
+            assert segment.sequence == self.expected, "not behind the SYN"
+            self.reset = True
+            self._rto_deadline = math.inf
+            return False
+        assert segment.flags & ACK, "an answer to SYN-ACK without ACK"
+        assert segment.acknowledgment == (self.options.sequence + 1) % _MODULUS, "ACK of something else than our SYN"
+        self._rto = _LEAST_RTO if self.retransmissions == 0 else 3.0
+        self._rto_deadline = math.inf
+        self.established = True
+        self.established_at = now
+        return True
 
     def _receive_ack(self, segment: Segment, position: int, now: float) -> None:
         acknowledged = self.una + _signed(segment.acknowledgment - self.options.sequence - self.una)
@@ -494,8 +536,14 @@ class Guest:
         """Everything else that came."""
         self.largest_frame = 0
         self.segmented_frames = 0
+        self.listening: dict[int, GuestOptions] = {}
+        """By port, how connections from outside are accepted."""
         self._frames: list[bytes] = []
         self._next_port = 40000
+
+    def address(self, size: int) -> bytes:
+        """Its address of as many bytes."""
+        return self.ipv4 if size == 4 else self.ipv6
 
     def connect(
         self,
@@ -509,7 +557,7 @@ class Guest:
         if port is None:
             self._next_port += 1
             port = self._next_port
-        local = (self.ipv4 if len(remote[0]) == 4 else self.ipv6, port)
+        local = (self.address(len(remote[0])), port)
         connection = Connection(self, local, remote, options, now)
         self.connections[(*local, *remote)] = connection
         return connection
@@ -583,10 +631,18 @@ class Guest:
     def _receive_segment(self, segment: Segment, now: float) -> None:
         key = (segment.destination, segment.destination_port, segment.source, segment.source_port)
         connection = self.connections.get(key)
-        if connection is None:
+        if connection is not None:
+            connection.receive(segment, now)
+        elif segment.flags == SYN and segment.destination_port in self.listening:
+            self._accept(segment, now)
+        else:
             self.strays.append(segment)
-            return
-        connection.receive(segment, now)
+
+    def _accept(self, syn: Segment, now: float) -> None:
+        assert syn.mss is not None
+        local, remote = (syn.destination, syn.destination_port), (syn.source, syn.source_port)
+        options = self.listening[syn.destination_port]
+        self.connections[(*local, *remote)] = Connection(self, local, remote, options, now, syn)
 
     def _receive_datagrams(self, ip: Ip, gso_size: int) -> None:
         source_port, destination_port, size = struct.unpack_from("!HHH", ip.payload)

@@ -62,7 +62,7 @@ class Stream:
     """One TCP socket of the host, with the remote's side of it."""
 
     socket: SocketId
-    order: OpenStream
+    remote: Endpoint
     script: Script
     connected: bool = False
     failed: bool = False
@@ -94,6 +94,7 @@ class Host:
         self.streams: dict[SocketId, Stream] = {}
         self.datagram_sockets: dict[SocketId, OpenDatagram] = {}
         self.echo_sockets: dict[SocketId, OpenEcho] = {}
+        self.forwards: set[SocketId] = set()
         self.datagrams: list[SendDatagram] = []
         self.echoes: list[SendEcho] = []
         self.orders: list[Action] = []
@@ -135,6 +136,7 @@ class Host:
         for order in actions:
             self.orders.append(order)
             assert order.socket not in self.closed, f"{order} for a closed socket"
+            assert not (isinstance(order, CloseSocket) and order.socket in self.forwards), "a forward is the driver's"
             if isinstance(order, OpenStream):
                 self._open(order, now)
             elif isinstance(order, OpenDatagram | OpenEcho):
@@ -169,15 +171,29 @@ class Host:
                 stream.paused = False
 
     def _known(self, socket: SocketId) -> bool:
-        return socket in self.streams or socket in self.datagram_sockets or socket in self.echo_sockets
+        return any(socket in known for known in (self.streams, self.datagram_sockets, self.echo_sockets, self.forwards))
 
     def _open(self, order: OpenStream, now: float) -> None:
         assert not self._known(order.socket), "a socket's name used twice"
-        stream = self.streams[order.socket] = Stream(order.socket, order, self.script)
-        stream.incoming += self.script.produce
-        stream.ended = self.script.end
+        stream = self._add(order.socket, order.remote)
         if self.script.connect is not None:
             self.at(now + self.script.connect_delay, lambda then: self._answer(stream, then))
+
+    def _add(self, socket: SocketId, remote: Endpoint) -> Stream:
+        stream = self.streams[socket] = Stream(socket, remote, self.script)
+        stream.incoming += self.script.produce
+        stream.ended = self.script.end
+        return stream
+
+    def accept(self, remote: Endpoint, port: int, now: float, *, guest_address: bytes | None = None) -> Stream | None:
+        """A listening socket accepts a connection of `remote`; None if the network refuses it."""
+        socket = self._network.stream_accepted(remote, guest_address, port, now)
+        if socket is None:
+            return None
+        assert not self._known(socket), "a socket's name used twice"
+        stream = self._add(socket, remote)
+        stream.connected = True
+        return stream
 
     def _answer(self, stream: Stream, now: float) -> None:
         if stream.closed:
@@ -187,7 +203,7 @@ class Host:
         if errno:
             error = None
             if errno in (EHOSTUNREACH, ENETUNREACH):  # a router said so
-                address = stream.order.remote.address
+                address = stream.remote.address
                 origin, kind = (2, 3) if len(address) == 4 else (3, 1)
                 error = ExtendedError(errno, origin, kind, 0, 0, address)
             self.fail(stream, errno, now, error)
@@ -275,6 +291,29 @@ class Host:
 
     # Datagrams and echoes from outside
 
-    def datagram(self, socket: SocketId, source: Endpoint, data: bytes, now: float, segment_size: int = 0) -> None:
+    def datagram(
+        self,
+        socket: SocketId,
+        source: Endpoint,
+        data: bytes,
+        now: float,
+        segment_size: int = 0,
+        local: bytes | None = None,
+    ) -> None:
         """A datagram, or a run of them, arrives at a socket."""
-        self._network.datagram_received(socket, source, data, segment_size, 64, 0, now)
+        self._network.datagram_received(socket, source, data, segment_size, 64, 0, now, local)
+
+    def forward(
+        self, port: int, now: float, *, guest_address: bytes | None = None, outgoing: tuple[int, ...] = ()
+    ) -> SocketId:
+        """A socket is open for datagrams from outside."""
+        socket = self._network.datagram_forwarded(guest_address, port, now, outgoing)
+        assert not self._known(socket), "a socket's name used twice"
+        self.forwards.add(socket)
+        return socket
+
+    def remove_forward(self, socket: SocketId, now: float) -> None:
+        """It is closed."""
+        self.forwards.remove(socket)
+        self.closed.add(socket)
+        self._network.forward_removed(socket, now)

@@ -24,8 +24,11 @@ class ManualConnection:
         peer_sequence: the network's initial sequence number.
     """
 
-    def __init__(self, pair: Pair, *, sequence: int = 1000, port: int = 50000) -> None:
+    def __init__(
+        self, pair: Pair, *, sequence: int = 1000, port: int = 50000, remote: tuple[bytes, int] = (SERVER, 80)
+    ) -> None:
         self._pair = pair
+        self._remote = remote
         self.port = port
         self.first = sequence
         self.sequence = sequence
@@ -38,8 +41,7 @@ class ManualConnection:
         place = Segment(
             self._pair.guest.ipv4,
             self.port,
-            SERVER,
-            80,
+            *self._remote,
             self.sequence,
             self.expected if flags & ACK else 0,
             flags,

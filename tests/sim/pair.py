@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from sansnet_core import Frame, Ipv4Config, Ipv6Config, Limits, LinkConfig, Network, NetworkConfig, Notice
+from sansnet_core import Endpoint, Frame, Ipv4Config, Ipv6Config, Limits, LinkConfig, Network, NetworkConfig, Notice
 from tests.sim.guest import Connection, Guest, GuestOptions
 from tests.sim.host import Host, Script, Stream
 from tests.sim.netem import Impairment, Netem
 from tests.sim.packets import glue
 
-__all__ = ["GATEWAY", "GATEWAY6", "SECRET", "SERVER", "SERVER6", "Pair", "make_config"]
+__all__ = ["GATEWAY", "GATEWAY6", "OUTSIDER", "OUTSIDER6", "SECRET", "SERVER", "SERVER6", "Pair", "make_config"]
 
 GATEWAY: Final = bytes((10, 0, 2, 2))
 GATEWAY6: Final = bytes.fromhex("fe80000000000000000000000000aaaa")
 SERVER: Final = bytes((192, 0, 2, 80))
 SERVER6: Final = bytes.fromhex("20010db8ffff00000000000000000080")
+OUTSIDER: Final = Endpoint(bytes((198, 51, 100, 7)), 34567)
+OUTSIDER6: Final = Endpoint(bytes.fromhex("20010db8eeee00000000000000000007"), 34567)
 SECRET: Final = bytes(range(32))
 
 _MOST_ROUNDS: Final = 10_000
@@ -91,6 +93,21 @@ class Pair:
         self.drive(lambda: connection.established)
         self.settle()
         return connection, self.host.stream
+
+    def accepted(
+        self,
+        options: GuestOptions | None = None,
+        *,
+        family: int = 4,
+        port: int = 80,
+    ) -> tuple[Connection, Stream]:
+        """A connection of `OUTSIDER` to a port on which the guest listens, with the handshake done."""
+        self.guest.listening[port] = options or GuestOptions()
+        stream = self.host.accept(OUTSIDER if family == 4 else OUTSIDER6, port, self.now)
+        assert stream is not None
+        self.drive(lambda: any(one.established for one in self.guest.connections.values()))
+        self.settle()
+        return next(reversed(self.guest.connections.values())), stream
 
     def settle(self) -> bool:
         """Move frames, orders and facts until nothing moves at this instant; whether anything did."""

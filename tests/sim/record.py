@@ -15,13 +15,16 @@ Call = tuple[str, tuple[Any, ...]]
 """A method's name and its arguments."""
 
 _RECORDED = (
+    "datagram_forwarded",
     "datagram_failed",
     "datagram_received",
     "echo_failed",
     "echo_received",
+    "forward_removed",
     "handle_deadline",
     "next_deadline",
     "receive_budget",
+    "stream_accepted",
     "stream_connected",
     "stream_ended",
     "stream_failed",

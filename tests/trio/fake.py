@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from sansnet_core import Action, Buffer, Endpoint, ExtendedError, Frame, Notice, SocketId
@@ -26,6 +26,8 @@ class FakeNetwork:
         self.deadline: float | None = None
         self.budget = 1 << 20
         self.attached = 0
+        self.accepts = True
+        self.last = 100  # of the names that it gives
         self.on_frames: Callable[[list[bytes]], None] = self.received.extend
 
     def guest_attached(self, now: float) -> None:
@@ -49,10 +51,38 @@ class FakeNetwork:
     def stream_failed(self, socket: SocketId, errno: int, error: ExtendedError | None, now: float) -> None:
         self.facts.append(("stream_failed", socket, errno, error))
 
+    def stream_accepted(
+        self, remote: Endpoint, guest_address: bytes | None, guest_port: int, now: float
+    ) -> SocketId | None:
+        self.facts.append(("stream_accepted", remote, guest_address, guest_port))
+        return self._named() if self.accepts else None
+
+    def datagram_forwarded(
+        self, guest_address: bytes | None, guest_port: int, now: float, outgoing: Collection[int] = ()
+    ) -> SocketId:
+        self.facts.append(("datagram_forwarded", guest_address, guest_port, outgoing))
+        return self._named()
+
+    def forward_removed(self, socket: SocketId, now: float) -> None:
+        self.facts.append(("forward_removed", socket))
+
+    def _named(self) -> SocketId:
+        self.last += 1
+        return SocketId(self.last)
+
     def datagram_received(
-        self, socket: SocketId, source: Endpoint, data: bytes, segment_size: int, ttl: int, tos: int, now: float
+        self,
+        socket: SocketId,
+        source: Endpoint,
+        data: bytes,
+        segment_size: int,
+        ttl: int,
+        tos: int,
+        now: float,
+        local: bytes | None = None,
     ) -> None:
-        self.facts.append(("datagram_received", socket, source, data, segment_size, ttl, tos))
+        fact = "datagram_received", socket, source, data, segment_size, ttl, tos
+        self.facts.append(fact if local is None else (*fact, local))
 
     def datagram_failed(
         self, socket: SocketId, remote: Endpoint, error: ExtendedError, data: bytes, now: float
@@ -123,6 +153,7 @@ class Bench:
         events = self.poller.poll(timeout, MAX_EVENTS)
         for fd, flags in events:
             self.poller.handlers[fd](flags, 0.0)
+        self.poller.settle()
         return len(events)
 
     def until(self, *names: str, seconds: float = 5.0) -> None:

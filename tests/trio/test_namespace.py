@@ -189,7 +189,7 @@ def test_a_device_that_the_container_does_not_have(monkeypatch: pytest.MonkeyPat
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted", "/dev/net/tun")
 
-    monkeypatch.setattr("sansnet_trio.namespace.open_tap", refuse)
+    monkeypatch.setattr("sansnet_trio.interface.open_tap", refuse)
     with pytest.raises(GuestError, match="--device /dev/net/tun"):
         run(["true"])
 

@@ -11,7 +11,7 @@ from tests.sim.guest import GuestOptions
 from tests.sim.host import Host, Script
 from tests.sim.netem import Impairment
 from tests.sim.packets import arp_request, dhcp_discover, echo_request, udp
-from tests.sim.pair import GATEWAY, SECRET, SERVER, SERVER6, Pair
+from tests.sim.pair import GATEWAY, OUTSIDER, OUTSIDER6, SECRET, SERVER, SERVER6, Pair
 from tests.sim.record import Call, RecordingNetwork, replay
 
 
@@ -26,14 +26,21 @@ def _session(seed: int, *, secret: bytes = SECRET) -> tuple[NetworkConfig, float
     guest = pair.guest
     guest.send_frame(arp_request(guest.mac, guest.ipv4, GATEWAY))
     guest.send(dhcp_discover(guest.mac))
+    guest.listening[80] = GuestOptions(window=20_000)
+    forward = pair.host.forward(53, pair.now, outgoing=(4,))
+    pair.host.accept(OUTSIDER, 80, pair.now)
     connections = [pair.connect(GuestOptions(window=30_000), family=family) for family in (4, 6, 4)]
     for number, connection in enumerate(connections):
         connection.send(bytes(range(100 + number)) * 100)
         guest.send(udp(guest.ipv4, 5000 + number, SERVER, 53, b"question"))
+        guest.send(udp(guest.ipv4, 53, *OUTSIDER, b"answer"))
         guest.send(echo_request(guest.ipv6, SERVER6, 9, number, b"ping"))
+        pair.host.datagram(forward, OUTSIDER, b"question from outside", pair.now, local=SERVER)
+        pair.host.accept(OUTSIDER6, 80, pair.now)  # again, it could not be told from the first
         pair.wait(0.5)
     for connection in connections[:2]:
         connection.shutdown()
+    pair.host.remove_forward(forward, pair.now)
     pair.wait(900.0)
     return pair.config, start, network
 
@@ -84,7 +91,7 @@ def test_any_split_into_batches_gives_the_same_bytes(seed: int, sizes: list[int]
 def test_taking_outputs_at_other_points_gives_the_same_stream(sizes: list[int]) -> None:
     """Acknowledgments are coalesced differently then; what the host is sent is not."""
     config, start, network = _session(3)
-    frames = [call for call in network.calls if call[0] in ("receive_frames", "stream_connected")]
+    frames = [call for call in network.calls if call[0] in ("receive_frames", "stream_connected", "stream_accepted")]
     streams = []
     for step in (1000, sizes[0]):
         calls: list[Call] = []

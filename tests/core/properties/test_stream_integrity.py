@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sansnet_core import Limits, LinkConfig
-from tests.sim.guest import GuestOptions
-from tests.sim.host import Script
+from sansnet_core import Endpoint, Limits, LinkConfig
+from tests.sim.guest import Connection, GuestOptions
+from tests.sim.host import Script, Stream
 from tests.sim.netem import Impairment
-from tests.sim.pair import Pair, make_config
+from tests.sim.pair import OUTSIDER, OUTSIDER6, Pair, make_config
 
 _PLAIN = LinkConfig(mtu=1500, largest_frame=1514)
 _OFFLOAD = LinkConfig(mtu=1500, largest_frame=65549, vnet_header=True, checksum_offload=True, tso4=True, tso6=True)
@@ -51,6 +52,21 @@ limits = st.builds(
     tcp_reassembly_segments=st.sampled_from([1, 8, 256]),
     tcp_linger=st.just(120.0),  # longer than the guest's retransmission timer ever gets
 )
+
+
+def _is_decided(pair: Pair, stream: Stream) -> bool:
+    return stream.closed or any(one.established for one in pair.guest.connections.values())
+
+
+def _accepted(pair: Pair, outsider: Endpoint) -> tuple[Connection, Stream]:
+    """A connection from outside, tried again when a bad cable took all its SYNs or their answers."""
+    while True:
+        stream = pair.host.accept(outsider, 80, pair.now)
+        assert stream is not None
+        pair.drive(partial(_is_decided, pair, stream))
+        if not stream.closed:
+            return next(one for one in pair.guest.connections.values() if one.established), stream
+        outsider = outsider._replace(port=outsider.port + 1)
 
 
 def _data(size: int, seed: int) -> bytes:
@@ -106,6 +122,44 @@ def test_both_streams_arrive_whole(
     lossless = not (up.loss or down.loss or up.reorder or down.reorder)
     if lossless and up.delay + down.delay < 0.05 and script.connect_delay < 1.0:
         assert connection.retransmissions == 0
+
+
+@pytest.mark.slow
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(
+    link=st.sampled_from([_PLAIN, _OFFLOAD, _LARGE]),
+    family=st.sampled_from([4, 6]),
+    up=impairments,
+    down=impairments,
+    guest=guests,
+    script=scripts,
+    bounds=limits,
+    sizes=st.tuples(st.sampled_from([0, 1, 3000, 30_000]), st.sampled_from([0, 1, 3000, 30_000])),
+    seed=st.integers(0, 1 << 16),
+)
+def test_both_streams_of_a_connection_from_outside_arrive_whole(
+    link: LinkConfig,
+    family: int,
+    up: Impairment,
+    down: Impairment,
+    guest: GuestOptions,
+    script: Script,
+    bounds: Limits,
+    sizes: tuple[int, int],
+    seed: int,
+) -> None:
+    to_host, to_guest = _data(sizes[0], seed), _data(sizes[1], seed + 1)
+    script.produce, script.end = to_guest, True
+    pair = Pair(make_config(link, bounds), script, up=up, down=down, seed=seed)
+    pair.guest.listening[80] = guest
+    connection, stream = _accepted(pair, OUTSIDER if family == 4 else OUTSIDER6)
+    connection.send(to_host)
+    connection.shutdown()
+    pair.drive(lambda: connection.closed and stream.shutdown, limit=20_000.0)
+
+    assert bytes(stream.received) == to_host
+    assert bytes(connection.received) == to_guest
+    assert not connection.reset
 
 
 @pytest.mark.slow

@@ -306,11 +306,13 @@ def test_an_offer_is_sent() -> None:
 
 def test_an_ack_is_sent_and_noticed() -> None:
     bench = Bench()
+    bench.context.guest.learn(REMOTE4)
     bench.receive(dhcp4.emit(request(dhcp4.REQUEST, SELECT)))
     *ends, message = bench.reply()
     assert ends == [GUEST_MAC, GATEWAY4, GUEST4, 67, 68]
     assert (message.type, message.yours) == (dhcp4.ACK, GUEST4)
     assert bench.notices() == [LeaseGiven(GUEST4, GUEST_MAC)]
+    assert bench.context.guest.ipv4 == GUEST4
     assert bench.drops() == {}
 
 

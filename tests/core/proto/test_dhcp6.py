@@ -19,7 +19,7 @@ from sansnet_core.wire import dhcp6, dns_names
 from sansnet_core.wire import udp as wire_udp
 from sansnet_core.wire.dhcp6 import Message, Option
 from tests.core.clients import datagrams
-from tests.core.proto.bare import GATEWAY4, GATEWAY6, GUEST4, GUEST6, GUEST_MAC, Bare, config, header
+from tests.core.proto.bare import GATEWAY4, GATEWAY6, GUEST4, GUEST6, GUEST_MAC, REMOTE6, Bare, config, header
 from tests.sim.packets import udp
 
 LINK_LOCAL: Final = parse("fe80::15")
@@ -298,6 +298,7 @@ class Bench(Bare):
 
 def test_a_reply_is_sent_and_noticed() -> None:
     bench = Bench()
+    bench.context.guest.learn(REMOTE6)
     bench.receive(dhcp6.emit(request(dhcp6.REQUEST, *ONE, wants())))
     [packet] = bench.packets()
     assert (packet.source, packet.destination) == (GATEWAY6, LINK_LOCAL)
@@ -305,6 +306,7 @@ def test_a_reply_is_sent_and_noticed() -> None:
     options = (SERVER, CLIENT, gets())
     assert dhcp6.parse(packet.payload, 8, len(packet.payload)) == Message(dhcp6.REPLY, 0xABCDEF, options)
     assert bench.notices() == [LeaseGiven(GUEST6, GUEST_MAC)]
+    assert bench.context.guest.ipv6 == GUEST6
     assert bench.drops() == {}
 
 

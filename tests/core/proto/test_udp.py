@@ -196,14 +196,14 @@ def test_a_translated_destination_answers_as_itself_even_if_the_guest_also_uses_
     assert [(packet.source, packet.payload[8:]) for packet in bench.packets()] == [(dns, b"1"), (resolver, b"2")]
 
 
-def test_the_hosts_loopback_is_reached_by_its_alias_from_an_unbound_socket() -> None:
+def test_the_hosts_loopback_is_reached_by_its_alias_from_a_socket_that_is_bound_there() -> None:
     bench = Bench(config(map_host_loopback=(GATEWAY4, GATEWAY6), outbound4=parse("198.51.100.1")))
     bench.receive(query(destination=GATEWAY4))
     bench.receive(query(destination=GATEWAY6))
     assert bench.actions() == [
-        OpenDatagram(SocketId(1), Endpoint(ANY4, 4000)),
+        OpenDatagram(SocketId(1), Endpoint(parse("127.0.0.1"), 4000)),
         SendDatagram(SocketId(1), Endpoint(parse("127.0.0.1"), 7), b"hello", 0, 64, 0),
-        OpenDatagram(SocketId(2), Endpoint(ANY6, 4000)),
+        OpenDatagram(SocketId(2), Endpoint(parse("::1"), 4000)),
         SendDatagram(SocketId(2), Endpoint(parse("::1"), 7), b"hello", 0, 64, 0),
     ]
     bench.answer(SocketId(1), Endpoint(parse("127.0.0.1"), 7), b"answer")

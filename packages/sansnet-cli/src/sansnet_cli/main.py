@@ -15,36 +15,52 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Final, NoReturn
+from typing import BinaryIO, Final, NoReturn
 
 from sansnet_cli import __version__
 from sansnet_cli.capture import open_capture
 from sansnet_cli.compat import program_named
-from sansnet_cli.options import RunOptions, ServeOptions, UsageProblem, parse_run, parse_serve
-from sansnet_cli.plan import Setup, check_outbound, make_plan, make_setup
+from sansnet_cli.options import (
+    AttachOptions,
+    MachineOptions,
+    NamespaceOptions,
+    QemuOptions,
+    RunOptions,
+    ServeOptions,
+    UsageProblem,
+    parse_attach,
+    parse_qemu,
+    parse_run,
+    parse_serve,
+)
+from sansnet_cli.plan import Setup, make_plan, make_setup
+from sansnet_cli.template import find_namespace, read_template
 from sansnet_core.errors import SansnetError
 from sansnet_trio import syscalls
-from sansnet_trio.hostinfo import read_host
 from sansnet_trio.namespace import CommandNotExecutable, CommandNotFound, Guest, GuestPlan
 
 __all__ = ["main"]
 
 _HELP: Final = """\
 usage: sansnet run [OPTIONS] [--] [COMMAND [ARG...]]
-       sansnet serve (--socket PATH | --fd FD) [OPTIONS]
+       sansnet attach [OPTIONS] (PID | --netns PATH|NAME)
+       sansnet serve [--vhost-user] (--socket PATH | --fd FD) [OPTIONS]
+       sansnet qemu [OPTIONS] -- QEMU-ARGUMENT...
 
 A network for guests without privileges: TCP, UDP and ping from a guest become ordinary sockets of the host.
 
 commands:
   run            run a command in a network namespace of its own, where the network works
+  attach         be the network of a namespace that exists already, such as a container's
   serve          be the network of a virtual machine (QEMU)
+  qemu           run QEMU with such a network
   pasta, passt   do what these programs do, for who calls them
 
 options:
   --version      print the version and exit
   -h, --help     print this and exit
 
-`sansnet run --help` and `sansnet serve --help` say more.
+`sansnet run --help` says more, and so do the others.
 """
 
 _SIGNALLED: Final = 128
@@ -129,8 +145,12 @@ def _dispatch(arguments: Sequence[str]) -> int:
     match arguments:
         case ["run", *rest]:
             return _run(parse_run(rest))
+        case ["attach", *rest]:
+            return _attach(parse_attach(rest))
         case ["serve", *rest]:
             return _serve(parse_serve(rest))
+        case ["qemu", *rest]:
+            return _qemu(parse_qemu(rest))
         case ["pasta" | "passt" as program, *rest]:
             from sansnet_cli.compat.main import main as compatible
 
@@ -162,17 +182,36 @@ def _run(options: RunOptions) -> int:
             raise
 
 
-def _serve(options: ServeOptions) -> int:
-    setup = make_setup(options, read_host(options.interface))
-    check_outbound(options.outbound)
+def _attach(options: AttachOptions) -> int:
+    from sansnet_trio.attached import AttachedGuest
+
     capture = open_capture(options.pcap) if options.pcap is not None else None
+    with AttachedGuest.fork(find_namespace(options), functools.partial(_prepare, options)) as guest:
+        from sansnet_cli.attach import attach
+
+        attach(guest, options, capture)
+    return 0
+
+
+def _serve(options: ServeOptions) -> int:
+    setup, capture = _prepare_machine(options)
     from sansnet_cli.serve import serve
 
     serve(options, setup, capture)
     return 0
 
 
-def _prepare(options: RunOptions) -> tuple[GuestPlan, Setup]:
-    made = make_plan(options, read_host(options.interface))
-    check_outbound(options.outbound)
-    return made
+def _qemu(options: QemuOptions) -> int:
+    setup, capture = _prepare_machine(options)
+    from sansnet_cli.boot import boot
+
+    return boot(options, setup, capture)
+
+
+def _prepare_machine(options: MachineOptions) -> tuple[Setup, BinaryIO | None]:
+    setup = make_setup(options, read_template(options))
+    return setup, open_capture(options.pcap) if options.pcap is not None else None
+
+
+def _prepare(options: NamespaceOptions) -> tuple[GuestPlan, Setup]:
+    return make_plan(options, read_template(options))

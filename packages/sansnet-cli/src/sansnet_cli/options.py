@@ -1,28 +1,38 @@
-"""The command lines of `sansnet run` and `serve`, understood and checked as far as possible without the host."""
+"""The command lines of `sansnet run`, `attach`, `serve` and `qemu`, checked as far as possible without the host."""
 
 from __future__ import annotations
 
 import argparse
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
 from sansnet_cli import __version__, values
+from sansnet_cli.ports import PortOptions, add_port_options, read_ports
 from sansnet_core.config import GATEWAY_MAC, IPV4_MIN_MTU, IPV6_MIN_MTU
+from sansnet_core.errors import ConfigError
 from sansnet_trio.links import MtuLimits, tap
 
 __all__ = [
+    "AttachOptions",
     "MachineOptions",
+    "NamespaceOptions",
     "NetworkOptions",
+    "QemuOptions",
     "RunOptions",
     "ServeOptions",
     "UsageProblem",
+    "attach_parser",
+    "parse_attach",
+    "parse_qemu",
     "parse_run",
     "parse_serve",
     "parser",
     "serve_parser",
 ]
+
+_LINKS: Final = ("vhost-user", "stream")
 
 
 class UsageProblem(Exception):
@@ -37,19 +47,21 @@ class NetworkOptions:
         families: 4 and 6, or one of them.
         own: the guest's addresses, at most one of each family; the prefix length is None where none was given.
         netmask: prefix length for an IPv4 address without one.
-        gateways, outbound, map_host_loopback, dns_forward, dns_host: at most one of each family.
+        gateways, outbound, map_host_loopback, map_guest_address, dns_forward, dns_host: at most one of each family.
         mtu: in bytes; None is the link's default.
-        interface: of the host, the template.
+        interface: of the host, the template; None is that of `outbound_if4` and `outbound_if6`.
+        outbound_if4, outbound_if6: of the host, the only one that what leaves uses.
         dns: None is not given; empty is none.
         search: likewise.
         hostname, fqdn: of the guest.
         pcap: a file's name.
+        ports: that are forwarded.
         gateway_mac: our own Ethernet address.
         map_gateway: whether the gateway is the host's loopback too, in each family without `map_host_loopback`.
         advertise_mtu, advertise_router: whether DHCP and router advertisements tell of them.
+        lenient: what cannot be had is left out, with a warning or without one where that is usual.
         trace: whether each packet is spoken of.
         stats: seconds between tables of counters; None is no table.
-        lenient: what cannot be had is left out, with a warning or without one where that is usual.
     """
 
     families: frozenset[int] = frozenset({4, 6})
@@ -59,7 +71,10 @@ class NetworkOptions:
     mtu: int | None = None
     interface: str | None = None
     outbound: tuple[bytes, ...] = ()
+    outbound_if4: str | None = None
+    outbound_if6: str | None = None
     map_host_loopback: tuple[bytes, ...] = ()
+    map_guest_address: tuple[bytes, ...] = ()
     dns_forward: tuple[bytes, ...] = ()
     dns_host: tuple[bytes, ...] = ()
     dns: tuple[bytes, ...] | None = None
@@ -73,6 +88,8 @@ class NetworkOptions:
     dhcp: bool = True
     dhcp6: bool = True
     ndp: bool = True
+    verbose: bool = False
+    ports: PortOptions = field(default_factory=PortOptions)
     gateway_mac: bytes = GATEWAY_MAC
     map_gateway: bool = False
     advertise_mtu: bool = True
@@ -80,23 +97,48 @@ class NetworkOptions:
     lenient: bool = False
     trace: bool = False
     stats: float | None = None
-    verbose: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions(NetworkOptions):
-    """What `sansnet run` was asked for.
+class NamespaceOptions(NetworkOptions):
+    """What was asked for a guest in a network namespace.
 
     Attributes:
-        command: never empty.
         ifname, mac: of the guest's interface.
         configure: whether we configure it, or the guest does.
     """
 
-    command: tuple[str, ...]
     ifname: str | None = None
     mac: bytes | None = None
     configure: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions(NamespaceOptions):
+    """What `sansnet run` was asked for.
+
+    Attributes:
+        command: never empty.
+    """
+
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachOptions(NamespaceOptions):
+    """What `sansnet attach` was asked for: the namespaces of a process, or a network namespace of a name or path.
+
+    Attributes:
+        pid: the process.
+        netns: the network namespace instead.
+        userns: path of the user namespace to enter before that.
+        ends_with_namespace: whether to end when the namespace is gone.
+    """
+
+    pid: int | None = None
+    netns: str | None = None
+    userns: str | None = None
+    ends_with_namespace: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,12 +167,30 @@ class ServeOptions(MachineOptions):
     one_off: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QemuOptions(MachineOptions):
+    """What `sansnet qemu` was asked for.
+
+    Attributes:
+        program: QEMU; None is the one for machines like this one.
+        arguments: QEMU's.
+    """
+
+    program: str | None = None
+    arguments: tuple[str, ...] = ()
+
+
 class _Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)  # an option that comes later must not change what is understood
 
     def error(self, message: str) -> NoReturn:
         raise UsageProblem(f"{message}; see `{self.prog} --help`")
+
+
+class _QemuParser(_Parser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageProblem(f"{message}; QEMU's own arguments belong behind --, see `{self.prog} --help`")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -141,18 +201,58 @@ def parser() -> argparse.ArgumentParser:
         description="Run a command in a network namespace of its own, where the network works, without privileges.",
         epilog=(
             "The guest's addresses, routes and name servers are the host's unless given. Nothing of the host's "
-            "loopback is reachable unless asked for. What the command left running is ended with it. The exit status "
-            "is the command's, 128 + N if signal N ended it, 127 if there is no such command, 126 if it cannot be "
-            "executed, 1 if the network cannot be made, 2 if an option is wrong."
+            "loopback is reachable, and nothing outside can connect to the guest, unless asked for. What the command "
+            "left running is ended with it. The exit status is the command's, 128 + N if signal N ended it, 127 if "
+            "there is no such command, 126 if it cannot be executed, 1 if the network cannot be made, 2 if an option "
+            "is wrong."
         ),
         add_help=False,
     )
     _add_interface_options(_add_network_options(made, str(tap.MTU.default)))
     _add_name_options(made)
+    add_port_options(made, namespace=True)
     _add_protocol_options(made)
     _add_other_options(made)
     _add_absent_options(made)
     made.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="default: your shell ($SHELL)")
+    return made
+
+
+def attach_parser() -> argparse.ArgumentParser:
+    """The parser of `sansnet attach`; what it parses is for `parse_attach` to check further."""
+    made = _Parser(
+        prog="sansnet attach",
+        usage="%(prog)s [OPTIONS] PID\n       %(prog)s [OPTIONS] --netns PATH|NAME [--userns PATH]",
+        description="Be the network of a network namespace that exists already, such as a container's.",
+        epilog=(
+            "The guest's addresses and routes are the host's unless given; its files, as /etc/resolv.conf, are left "
+            "alone. Nothing of the host's loopback is reachable unless asked for. It ends with status 0 when the "
+            "namespace is gone, or by SIGTERM and SIGINT; 1 is a network that cannot be made, 2 a wrong option."
+        ),
+        add_help=False,
+    )
+    namespace = made.add_argument_group("the namespace")
+    namespace.add_argument(
+        "pid", nargs="?", type=values.pid, metavar="PID", help="a process; its user and network namespaces are entered"
+    )
+    namespace.add_argument(
+        "--netns",
+        type=values.path,
+        metavar="PATH",
+        help="a network namespace, by its file, or by its name for `ip netns`",
+    )
+    namespace.add_argument(
+        "--userns", type=values.path, metavar="PATH", help="the user namespace that it belongs to; default: ours"
+    )
+    namespace.add_argument(
+        "--no-netns-quit", action="store_true", help="go on when the process has ended or the file is deleted"
+    )
+    _add_interface_options(_add_network_options(made, str(tap.MTU.default)))
+    _add_name_options(made)
+    add_port_options(made, namespace=True)
+    _add_protocol_options(made)
+    _add_other_options(made)
+    _add_absent_options(made)
     return made
 
 
@@ -183,8 +283,48 @@ def serve_parser() -> argparse.ArgumentParser:
     stream, vhost_user = (_machine_mtu(choice).default for choice in (False, True))
     _add_network_options(made, f"{stream}; with --vhost-user what the machine names (host_mtu), or {vhost_user}")
     _add_name_options(made)
+    add_port_options(made, namespace=False)
     _add_protocol_options(made)
     _add_other_options(made)
+    return made
+
+
+def qemu_parser() -> argparse.ArgumentParser:
+    """The parser of `sansnet qemu`; what it parses is for `parse_qemu` to check further."""
+    made = _QemuParser(
+        prog="sansnet qemu",
+        usage="%(prog)s [OPTIONS] -- QEMU-ARGUMENT...",
+        description="Run QEMU with a network card whose network is sansnet. What follows -- is QEMU's own, such as "
+        "-m 1G -drive file=disk.qcow2.",
+        epilog=(
+            "Over vhost-user QEMU's memory is made so that it can be shared, unless your own arguments say what it is "
+            "(-machine memory-backend=...), which then needs share=on. The guest learns its addresses, routes and name "
+            "servers by DHCP, DHCPv6 and router advertisements; they are the host's unless given. Nothing of the "
+            "host's loopback is reachable unless asked for. The exit status is QEMU's, 128 + N if signal N ended it, "
+            "127 if there is no such program, 1 if the network cannot be made or QEMU is too old, 2 if an option is "
+            "wrong."
+        ),
+        add_help=False,
+    )
+    machine = made.add_argument_group("the machine")
+    machine.add_argument(
+        "--qemu",
+        type=values.path,
+        metavar="PROGRAM",
+        help="QEMU 7.2 or newer; default: qemu-system-... of this processor",
+    )
+    machine.add_argument(
+        "--link",
+        choices=_LINKS,
+        help="how the machine is connected; default: vhost-user on x86-64, stream on other processors",
+    )
+    stream, vhost_user = (_machine_mtu(choice).default for choice in (False, True))
+    _add_network_options(made, f"{vhost_user}, or {stream} with --link stream")
+    _add_name_options(made)
+    add_port_options(made, namespace=False)
+    _add_protocol_options(made)
+    _add_other_options(made)
+    made.add_argument("arguments", nargs=argparse.REMAINDER, metavar="QEMU-ARGUMENT", help="see QEMU's --help")
     return made
 
 
@@ -201,14 +341,9 @@ def _add_other_options(made: argparse.ArgumentParser) -> None:
 
 
 _ABSENT: Final = {
-    ("-t", "--tcp-ports"): "nothing outside can connect to the guest yet",
-    ("-u", "--udp-ports"): "nothing outside can send to the guest first yet",
-    ("-T", "--tcp-ns"): "no port of the host's loopback is one of the guest's; see --map-host-loopback",
-    ("-U", "--udp-ns"): "no port of the host's loopback is one of the guest's; see --map-host-loopback",
     ("--config-net",): "the guest's interface is configured unless there is --no-config; leave it out",
     ("-q", "--quiet"): "what goes well is not spoken of unless there is -v; leave it out",
     ("-f", "--foreground"): "sansnet is always in the foreground; leave it out",
-    ("--no-map-gw",): "the host's loopback is out of reach unless there is --map-host-loopback; leave it out",
 }
 """Options that users of pasta know and that are not here, and what to say of them."""
 
@@ -224,7 +359,7 @@ def _add_absent_options(made: argparse.ArgumentParser) -> None:
 
 
 def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> argparse._ArgumentGroup:
-    guest = made.add_argument_group("the guest's network; -a, -g, -o and --map-host-loopback once for each family")
+    guest = made.add_argument_group("the guest's network; -a, -g, -o and --map-... once for each family")
     guest.add_argument("-4", "--ipv4-only", action="store_true", dest="only4", help="no IPv6")
     guest.add_argument("-6", "--ipv6-only", action="store_true", dest="only6", help="no IPv4")
     guest.add_argument(
@@ -274,13 +409,33 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
         metavar="ADDR",
         help="the host's address to send from",
     )
+    for family in (4, 6):
+        guest.add_argument(
+            f"--outbound-if{family}",
+            type=values.ifname,
+            metavar="NAME",
+            help=f"the host's interface to send IPv{family} from, and without -i the one that is copied",
+        )
     guest.add_argument(
         "--map-host-loopback",
         action="append",
-        type=values.host,
+        type=values.none_or(values.host),
         default=[],
         metavar="ADDR",
-        help="an address by which the guest reaches the host's loopback; default: none",
+        help="an address by which the guest reaches the host's loopback; `none`, the default, for none",
+    )
+    guest.add_argument(
+        "--no-map-gw",
+        action="store_true",
+        help="the default: the gateway does not stand for the host's loopback",
+    )
+    guest.add_argument(
+        "--map-guest-addr",
+        action="append",
+        type=values.none_or(values.host),
+        default=[],
+        metavar="ADDR",
+        help="an address by which the guest reaches the host's own address, which is the guest's too; default: none",
     )
     guest.add_argument(
         "-H", "--hostname", type=values.hostname, metavar="NAME", help="the guest's host name, by DHCP too"
@@ -381,6 +536,30 @@ def parse_run(arguments: Sequence[str]) -> RunOptions:
     )
 
 
+def parse_attach(arguments: Sequence[str]) -> AttachOptions:
+    """Understand what follows `sansnet attach`.
+
+    Raises:
+        UsageProblem: something is wrong with it.
+        SystemExit: it asked for the help or the version, which have been printed.
+    """
+    parsed = attach_parser().parse_args(arguments)
+    if (parsed.pid is None) == (parsed.netns is None):
+        raise UsageProblem("give either the PID of a process or --netns; see `sansnet attach --help`")
+    if parsed.userns is not None and parsed.netns is None:
+        raise UsageProblem("--userns goes with --netns: of a process both namespaces are entered; leave it out")
+    return AttachOptions(
+        **_network_options(parsed, tap.MTU),
+        pid=parsed.pid,
+        netns=parsed.netns,
+        userns=parsed.userns,
+        ends_with_namespace=not parsed.no_netns_quit,
+        ifname=parsed.ns_ifname,
+        mac=parsed.ns_mac_addr,
+        configure=not parsed.no_config,
+    )
+
+
 def parse_serve(arguments: Sequence[str]) -> ServeOptions:
     """Understand what follows `sansnet serve`.
 
@@ -397,6 +576,25 @@ def parse_serve(arguments: Sequence[str]) -> ServeOptions:
         socket=parsed.socket,
         fd=parsed.fd,
         one_off=parsed.one_off or parsed.fd is not None,
+    )
+
+
+def parse_qemu(arguments: Sequence[str]) -> QemuOptions:
+    """Understand what follows `sansnet qemu`.
+
+    Raises:
+        UsageProblem: something is wrong with it.
+        SystemExit: it asked for the help or the version, which have been printed.
+    """
+    from sansnet_trio.links import vhost_user
+
+    parsed = qemu_parser().parse_args(arguments)
+    shared = vhost_user.is_supported() if parsed.link is None else parsed.link == "vhost-user"
+    return QemuOptions(
+        **_network_options(parsed, _machine_mtu(shared)),
+        vhost_user=shared,
+        program=parsed.qemu,
+        arguments=tuple(parsed.arguments[1:] if parsed.arguments[:1] == ["--"] else parsed.arguments),
     )
 
 
@@ -418,6 +616,10 @@ def _network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, An
     families = frozenset({4}) if parsed.only4 else frozenset({6}) if parsed.only6 else frozenset({4, 6})
     if families == {6} and parsed.mtu is not None and parsed.mtu < IPV6_MIN_MTU:
         raise UsageProblem(f"-m {parsed.mtu} is too small for IPv6, which needs {IPV6_MIN_MTU} bytes; leave out -6")
+    try:
+        ports = read_ports(parsed)
+    except ConfigError as error:
+        raise UsageProblem(str(error)) from None
     return {
         "families": families,
         "own": _one_each("-a", parsed.address, lambda own: len(own[0])),
@@ -426,7 +628,10 @@ def _network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, An
         "mtu": parsed.mtu,
         "interface": parsed.interface,
         "outbound": _one_each("-o", parsed.outbound),
-        "map_host_loopback": _one_each("--map-host-loopback", parsed.map_host_loopback),
+        "outbound_if4": parsed.outbound_if4,
+        "outbound_if6": parsed.outbound_if6,
+        "map_host_loopback": _mapped("--map-host-loopback", parsed.map_host_loopback),
+        "map_guest_address": _mapped("--map-guest-addr", parsed.map_guest_addr),
         "dns_forward": _one_each("--dns-forward", parsed.dns_forward),
         "dns_host": _one_each("--dns-host", parsed.dns_host),
         "dns": _listed("-D", parsed.dns),
@@ -441,6 +646,7 @@ def _network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, An
         "dhcp6": not parsed.no_dhcp,
         "ndp": not parsed.no_ndp,
         "verbose": parsed.verbose,
+        "ports": ports,
     }
 
 
@@ -450,6 +656,11 @@ def _one_each(option: str, values: list[Any], size: Callable[[Any], int] = len) 
         if sizes.count(bytes_) > 1:
             raise UsageProblem(f"{option} gives more than one IPv{family} address; give one for each family")
     return tuple(values)
+
+
+def _mapped(option: str, values: list[Any]) -> tuple[bytes, ...]:
+    """Addresses, one for each family, or none."""
+    return _one_each(option, list(_listed(option, values) or ()))
 
 
 def _listed(option: str, values: list[Any]) -> tuple[Any, ...] | None:

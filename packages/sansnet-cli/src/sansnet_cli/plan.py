@@ -1,20 +1,19 @@
-"""From what was asked and what the host has to what the guest gets, before the guest exists."""
+"""From what was asked and what the host has to what the guest gets. Pure, and done before the guest exists."""
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sansnet_cli.options import NetworkOptions, RunOptions, UsageProblem
+from sansnet_cli.options import NamespaceOptions, NetworkOptions, UsageProblem
 from sansnet_core import addresses
 from sansnet_core.config import IPV6_MIN_MTU, Ipv4Config, Ipv6Config, NetworkConfig
+from sansnet_trio.guests import GuestPlan
 from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Route, Uplink
 from sansnet_trio.links import tap
-from sansnet_trio.namespace import GuestPlan
 
-__all__ = ["Setup", "check_outbound", "make_plan", "make_setup"]
+__all__ = ["Setup", "make_plan", "make_setup"]
 
 # A guest's network where the host has none (RFC 3927, RFC 4291): the addresses that pasta's users know
 FALLBACK_ADDRESS4: Final = InterfaceAddress(bytes([169, 254, 2, 1]), 16)
@@ -34,6 +33,7 @@ class Setup:
     Attributes:
         config: of the network; the link's part is still missing.
         interface: the host's interface for link-local addresses, if any.
+        outbound_if4, outbound_if6: the host's interface for all else, if it is one that was asked for.
         warnings: sentences for the user.
         addresses, gateways: of the guest's interface; empty where the guest learns them.
     """
@@ -41,6 +41,8 @@ class Setup:
     config: NetworkConfig
     interface: str | None
     warnings: tuple[str, ...]
+    outbound_if4: str | None = None
+    outbound_if6: str | None = None
     addresses: tuple[InterfaceAddress, ...] = ()
     gateways: tuple[bytes, ...] = ()
 
@@ -54,8 +56,8 @@ class _Family:
     gateway: bytes
 
 
-def make_plan(options: RunOptions, host: HostInfo) -> tuple[GuestPlan, Setup]:
-    """Decide what a command in a namespace gets.
+def make_plan(options: NamespaceOptions, host: HostInfo) -> tuple[GuestPlan, Setup]:
+    """Decide what a guest in a namespace gets.
 
     Raises:
         HostError: the options and the host do not fit together.
@@ -131,6 +133,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         hostname=options.hostname,
         fqdn=options.fqdn or (options.hostname if options.hostname and "." in options.hostname else None),
         map_host_loopback=_map_host_loopback(options, gateways),
+        map_guest_address=options.map_guest_address,
         outbound4=outbound.get(4),
         outbound6=outbound.get(16),
         tcp=options.tcp,
@@ -143,8 +146,14 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         advertise_mtu=options.advertise_mtu,
         mac=options.gateway_mac,
     )
-    interface = host.ipv6.interface if host.ipv6 else None
-    return Setup(config=config, interface=interface, warnings=tuple(warnings)), both
+    setup = Setup(
+        config=config,
+        interface=options.outbound_if6 or (host.ipv6.interface if host.ipv6 else None),
+        warnings=tuple(warnings),
+        outbound_if4=options.outbound_if4,
+        outbound_if6=options.outbound_if6,
+    )
+    return setup, both
 
 
 def _default_gateways(routes: Iterable[Route]) -> tuple[bytes, ...]:
@@ -165,6 +174,7 @@ def _families(options: NetworkOptions, host: HostInfo, warnings: list[str]) -> s
         "-g": options.gateways,
         "-o": options.outbound,
         "--map-host-loopback": options.map_host_loopback,
+        "--map-guest-addr": options.map_guest_address,
         "--dns-forward": options.dns_forward,
         "-D": options.dns or (),
     }
@@ -188,6 +198,7 @@ def _limited(options: NetworkOptions, sizes: set[int]) -> NetworkOptions:
         gateways=of_sizes(options.gateways),
         outbound=of_sizes(options.outbound),
         map_host_loopback=of_sizes(options.map_host_loopback),
+        map_guest_address=of_sizes(options.map_guest_address),
         dns_forward=of_sizes(options.dns_forward),
         dns_host=of_sizes(options.dns_host),
         dns=None if options.dns is None else of_sizes(options.dns),
@@ -203,7 +214,15 @@ def _map_host_loopback(options: NetworkOptions, gateways: dict[int, bytes]) -> t
 def _check_own(options: NetworkOptions, host: HostInfo, own: tuple[InterfaceAddress, ...], warnings: list[str]) -> None:
     """What the guest itself has cannot mean something else, and should be the address of one node."""
     local = {address.address for address in own}
-    for option, given in (("--map-host-loopback", options.map_host_loopback), ("--dns-forward", options.dns_forward)):
+    mapped = {
+        "--map-host-loopback": options.map_host_loopback,
+        "--map-guest-addr": options.map_guest_address,
+        "--dns-forward": options.dns_forward,
+    }
+    if twice := set(options.map_host_loopback) & set(options.map_guest_address):
+        text = addresses.format(twice.pop())
+        raise UsageProblem(f"{text} cannot be both --map-host-loopback and --map-guest-addr; give two")
+    for option, given in mapped.items():
         for address in given:
             if address in local:
                 raise UsageProblem(f"{option} {addresses.format(address)} is the guest's own address; give another one")
@@ -336,20 +355,3 @@ def _resolv_conf(servers: Iterable[bytes], search: Iterable[str], options: Itera
         if text := " ".join(words):
             lines.append(f"{keyword} {text}")
     return "".join(f"{line}\n" for line in lines)
-
-
-def check_outbound(outbound: Iterable[bytes]) -> None:
-    """Find out whether the host has the addresses that it is to send from.
-
-    Raises:
-        HostError: it has not.
-    """
-    for address in outbound:
-        text = addresses.format(address)
-        with socket.socket(socket.AF_INET if len(address) == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind((text, 0))
-            except OSError as error:
-                raise HostError(
-                    f"-o {text} is not an address of the host's ({error.strerror}); give one that is"
-                ) from error

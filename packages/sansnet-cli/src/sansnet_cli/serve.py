@@ -12,22 +12,27 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import trio
 
-from sansnet_cli import process, report
+from sansnet_cli import process, qemu, report
 from sansnet_cli.capture import open_capture
+from sansnet_cli.driving import make_driver
 from sansnet_cli.observe import observed
 from sansnet_cli.options import MachineOptions, ServeOptions
 from sansnet_cli.plan import Setup
+from sansnet_cli.ports import forwarded
 from sansnet_core import Network
 from sansnet_trio.driver import Driver
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links import Link, LinkClosed, unix_stream, vhost_user
 from sansnet_trio.listener import GuestListener, adopt, peer_process
 
-__all__ = ["refused", "serve"]
+if TYPE_CHECKING:
+    from sansnet_trio.forwards import Forwards
+
+__all__ = ["GuestServer", "check_link", "refused", "serve"]
 
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
@@ -51,13 +56,16 @@ def serve(
 
     Raises:
         ListenError: guests cannot connect there.
+        ForwardError: a port cannot be forwarded.
         HostError: this host cannot do that.
     """
     check_link(options)
     for warning in setup.warnings:
         report.warn(warning)
     process.prepare()
-    trio.run(_serve, options, _Server(options, setup, capture), listener, on_ready or partial(_announce, options))
+    with forwarded(options.ports, setup.config) as forwards:
+        server = GuestServer(options, setup, capture, forwards)
+        trio.run(_serve, options, server, listener, on_ready or partial(_announce, options))
 
 
 def check_link(options: MachineOptions) -> None:
@@ -71,15 +79,15 @@ def check_link(options: MachineOptions) -> None:
 
 
 async def _serve(
-    options: ServeOptions, server: _Server, listener: GuestListener | None, on_ready: Callable[[], None]
+    options: ServeOptions, server: GuestServer, listener: GuestListener | None, on_ready: Callable[[], None]
 ) -> None:
     with trio.open_signal_receiver(*_ENDING) as signals, ExitStack() as stack:
         if options.fd is not None:
-            work = partial(server.serve, adopt(options.fd))
+            work = partial(_serve_guest, server, adopt(options.fd))
         else:
             assert options.socket is not None
             listener = stack.enter_context(closing(listener or GuestListener(options.socket, on_refused=refused)))
-            work = partial(listener.run, server.serve, one_off=options.one_off)
+            work = partial(listener.run, partial(_serve_guest, server), one_off=options.one_off)
         on_ready()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_when_signalled, nursery.cancel_scope, signals)
@@ -93,17 +101,10 @@ async def _cancel_when_signalled(scope: trio.CancelScope, signals: AsyncIterator
         scope.cancel()
 
 
-def _netdev(vhost_user: bool, path: str) -> str:
-    """What QEMU needs to come here; both options take the same comma twice for one in a path."""
-    path = path.replace(",", ",,")
-    if vhost_user:
-        return f"-chardev socket,id=c0,path={path},reconnect=1 -netdev vhost-user,id=n0,chardev=c0"
-    return f"-netdev stream,id=n0,server=off,addr.type=unix,addr.path={path}"
-
-
 def _announce(options: ServeOptions) -> None:
     if options.socket is not None:
-        report.inform(f"waiting for a guest: {_netdev(options.vhost_user, options.socket)}")
+        arguments = qemu.netdev(options.socket, qemu.OLDEST, vhost_user=options.vhost_user, name="net0")
+        report.inform(f"waiting for a guest: {' '.join(arguments)}")
 
 
 def refused(pid: int) -> None:
@@ -111,9 +112,31 @@ def refused(pid: int) -> None:
     report.inform(f"process {pid} was refused, since a guest is there already")
 
 
-class _Server:
-    def __init__(self, options: ServeOptions, setup: Setup, capture: BinaryIO | None) -> None:
+async def _serve_guest(server: GuestServer, guest: socket.socket) -> None:
+    report.inform(f"a guest has connected (process {peer_process(guest)})")
+    try:
+        await server.serve(guest)
+    except LinkClosed as error:
+        report.inform(f"the guest is disconnected: {error}")
+    except OSError as error:
+        report.warn(f"the guest is disconnected: {error}")
+
+
+class GuestServer:
+    """Gives each machine that connects a network of its own.
+
+    Args:
+        options: of the network.
+        setup: likewise.
+        capture: the file for the frames, if there is to be one.
+        forwards: ports that lead to whichever machine is there.
+    """
+
+    def __init__(
+        self, options: MachineOptions, setup: Setup, capture: BinaryIO | None, forwards: Forwards | None = None
+    ) -> None:
         self._options = options
+        self._forwards = forwards
         self._setup = setup
         self._capture = capture
         self._served: tuple[Network, Driver] | None = None
@@ -127,17 +150,15 @@ class _Server:
                 report.statistics(network.statistics(), driver.statistics())
 
     async def serve(self, guest: socket.socket) -> None:
-        """Serve one guest until it has gone."""
-        report.inform(f"a guest has connected (process {peer_process(guest)})")
+        """Serve one guest until it has gone; the connection is closed then.
+
+        Raises:
+            LinkClosed, OSError: it has, for this reason. That is how it ends unless it is cancelled.
+        """
         with closing(self._link(guest)) as link:
-            try:
-                if isinstance(link, vhost_user.VhostUserLink):
-                    await link.wait_started()
-                await self._drive(self._observed(link))
-            except LinkClosed as error:
-                report.inform(f"the guest is disconnected: {error}")
-            except OSError as error:
-                report.warn(f"the guest is disconnected: {error}")
+            if isinstance(link, vhost_user.VhostUserLink):
+                await link.wait_started()
+            await self._drive(self._observed(link))
 
     def _link(self, guest: socket.socket) -> unix_stream.UnixStream | vhost_user.VhostUserLink:
         mtu = self._options.mtu
@@ -147,12 +168,11 @@ class _Server:
 
     async def _drive(self, link: Link) -> None:
         config = replace(self._setup.config, link=link.config)
-        network = Network(config, now=trio.current_time(), secret=process.secret())
-        driver = Driver(network, link, interface=self._setup.interface)
+        network, driver = make_driver(self._setup, link, self._forwards)
         if self._options.verbose:
             report.configuration(config, config.link)
+        self._served = network, driver
         try:
-            self._served = network, driver
             await driver.run()
         finally:
             self._served = None

@@ -1,4 +1,4 @@
-"""Signals to sansnet that are meant for the command, and what job control wants.
+"""Signals to sansnet that are meant for the command, or for QEMU, and what job control wants.
 
 Theory of operation. The command is in our process group, so the terminal's signals (as of Ctrl-C and Ctrl-Z) reach both
 it and us: passed on, they would reach it twice. Signals sent by a process reach us alone, and are passed on. The kernel
@@ -15,12 +15,11 @@ import contextlib
 import os
 import signal
 import struct
-from typing import Any, Final
+from typing import Final, Protocol
 
 import trio
 
 from sansnet_trio import syscalls
-from sansnet_trio.namespace import Guest
 
 __all__ = ["SignalForwarder"]
 
@@ -34,6 +33,15 @@ _SI_KERNEL: Final = 0x80
 _SIGINFO: Final = struct.Struct("=Iii116x")
 
 
+class Child(Protocol):
+    """A process of ours that is to have the signals."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def send_signal(self, number: int, /) -> None: ...
+
+
 class SignalForwarder:
     """Takes signals instead of us dying of them, from now on and until closed."""
 
@@ -42,15 +50,15 @@ class SignalForwarder:
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, taken)
         self._fd = syscalls.signal_descriptor(taken)
 
-    async def run(self, guest: Guest[Any]) -> None:
-        """Forward to a guest until cancelled."""
+    async def run(self, child: Child) -> None:
+        """Forward to a child until cancelled."""
         while True:
             await trio.lowlevel.wait_readable(self._fd)
             number, _, code = _SIGINFO.unpack(os.read(self._fd, _SIGINFO.size))
             if number == signal.SIGCHLD:
-                _follow(guest)
+                _follow(child)
             elif code != _SI_KERNEL or number not in _FROM_TERMINAL:
-                guest.send_signal(number)
+                child.send_signal(number)
 
     def close(self) -> None:
         """Restore what was before; signals that came meanwhile take effect."""
@@ -58,12 +66,12 @@ class SignalForwarder:
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
 
-def _follow(guest: Guest[Any]) -> None:
+def _follow(child: Child) -> None:
     """Stop and go on with a command that stopped its own process group."""
     with contextlib.suppress(ChildProcessError, ProcessLookupError):  # it has ended
-        if os.waitid(os.P_PID, guest.pid, os.WSTOPPED | os.WNOHANG) is None:
+        if os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOHANG) is None:
             return
-        group = os.getpgid(guest.pid)
+        group = os.getpgid(child.pid)
         if group != os.getpgrp() and _has_terminal():
             os.kill(os.getpid(), signal.SIGSTOP)
             os.killpg(group, signal.SIGCONT)

@@ -9,9 +9,11 @@ from typing import BinaryIO, Final
 import trio
 
 from sansnet_cli import process, report
+from sansnet_cli.driving import make_driver, report_regularly
 from sansnet_cli.observe import observed
 from sansnet_cli.options import RunOptions
 from sansnet_cli.plan import Setup
+from sansnet_cli.ports import forwarded
 from sansnet_cli.signals import SignalForwarder
 from sansnet_core import Network
 from sansnet_trio.driver import Driver
@@ -38,6 +40,7 @@ def supervise(guest: Guest[Setup], options: RunOptions, capture: BinaryIO | None
 
     Raises:
         GuestError: the guest could not be made, the command could not begin, or the guest's interface went away.
+        ForwardError: a port cannot be forwarded.
     """
     signals = SignalForwarder()
     try:
@@ -84,20 +87,16 @@ class _Supervisor:
         if self._options.verbose:
             report.configuration(config, ready.link, setup.addresses, setup.gateways)
         link = observed(Tap(ready.tap, ready.link), self._options, self._capture)
-        network = Network(config, now=trio.current_time(), secret=process.secret())
-        driver = Driver(network, link, interface=setup.interface)
-        await nursery.start(self._drive, driver)
-        nursery.start_soon(self._report_regularly, driver, network)
-        self._guest.start()
-        self._status = await self._guest.wait()
-        await self._guest.end_leftovers()
-        await _hear_out(driver, network)
+        own = [address.address for address in setup.addresses]
+        with forwarded(self._options.ports, config, self._guest, own) as forwards:
+            network, driver = make_driver(setup, link, forwards)
+            await nursery.start(self._drive, driver)
+            nursery.start_soon(report_regularly, self._options, network, driver)
+            self._guest.start()
+            self._status = await self._guest.wait()
+            await self._guest.end_leftovers()
+            await _hear_out(driver, network)
         if self._options.verbose:
-            report.statistics(network.statistics(), driver.statistics())
-
-    async def _report_regularly(self, driver: Driver, network: Network) -> None:
-        while self._options.stats is not None:
-            await trio.sleep(self._options.stats)
             report.statistics(network.statistics(), driver.statistics())
 
     async def _drive(self, driver: Driver, task_status: trio.TaskStatus[None]) -> None:

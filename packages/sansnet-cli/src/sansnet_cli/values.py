@@ -27,6 +27,7 @@ __all__ = [
     "none_or",
     "own",
     "path",
+    "pid",
     "resolver",
 ]
 
@@ -96,6 +97,12 @@ def path(text: str) -> str:
 def descriptor(text: str) -> int:
     if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or int(text) < 3:
         raise _bad(text, "is not the number of a descriptor above standard error's, 2")
+    return int(text)
+
+
+def pid(text: str) -> int:
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not int(text):
+        raise _bad(text, "is not the number of a process; a network namespace is given by --netns")
     return int(text)
 
 

@@ -28,7 +28,7 @@ from sansnet_core.actions import (
 )
 from sansnet_core.config import Ipv4Config, Ipv6Config, Limits, LinkConfig, NetworkConfig
 from sansnet_core.errors import ConfigError, Reason, SansnetError, UsageError
-from sansnet_core.notices import FlowClosed, FlowOpened, LeaseGiven, Notice
+from sansnet_core.notices import FlowClosed, FlowOpened, FlowReport, LeaseGiven, Notice
 
 if TYPE_CHECKING:
     from sansnet_core.network import Network, NetworkStatistics
@@ -42,6 +42,7 @@ __all__ = [
     "ExtendedError",
     "FlowClosed",
     "FlowOpened",
+    "FlowReport",
     "Frame",
     "Ipv4Config",
     "Ipv6Config",

@@ -150,6 +150,8 @@ class SendDatagram:
     """TOS or traffic class of the guest's packet, with its ECN bits."""
     fragment: bool = False
     """Whether the packet may be sent in fragments. If not, and it is too large for its path, it fails with EMSGSIZE."""
+    local: bytes | None = None
+    """The host's address to leave from (IP_PKTINFO), where a socket is bound to none; None leaves it to the kernel."""
 
 
 @action

@@ -101,9 +101,14 @@ class Limits:
 
     tcp_flows: int = 65536
     tcp_pending: int = 4096
-    """Connections whose host socket is still connecting."""
+    """Connections of the guest whose host socket is still connecting; and as many from outside whose handshake with the
+    guest is under way."""
+    tcp_inbound_flows: int = 32768
+    """Of `tcp_flows`, those that may come from outside: the rest is the guest's own for sure."""
     udp_flows: int = 8192
-    """Beyond it the flow that was silent longest is closed."""
+    """Those that the guest began; beyond it the one that was silent longest is closed."""
+    udp_inbound_flows: int = 8192
+    """The same for those that began outside, so that outsiders push none of the guest's own out."""
     echo_flows: int = 1024
     tcp_window: int = 4 << 20
     """Most bytes that one connection holds towards the host; also the largest window offered to the guest."""
@@ -154,6 +159,10 @@ class NetworkConfig:
         dns_forward: pairs (address that the guest asks, host address that answers); ports 53 and 853 only.
         hostname, fqdn: given to the guest by DHCP and DHCPv6.
         map_host_loopback: addresses, at most one a family, by which the guest reaches the host's loopback.
+        map_guest_address: addresses, at most one a family, by which the guest reaches the host at that address of the
+            host's that is the guest's own, too.
+        learn_addresses: whether the guest's addresses follow the sources of its packets; otherwise they stay what
+            `ipv4` and `ipv6` say.
         outbound4, outbound6: source address of host sockets; None leaves it to the kernel.
         tcp, udp, icmp: whether the protocol is translated.
         dhcp, dhcp6, ndp, router_advertisements: whether the service answers.
@@ -173,6 +182,8 @@ class NetworkConfig:
     hostname: str | None = None
     fqdn: str | None = None
     map_host_loopback: tuple[bytes, ...] = ()
+    map_guest_address: tuple[bytes, ...] = ()
+    learn_addresses: bool = True
     outbound4: bytes | None = None
     outbound6: bytes | None = None
     tcp: bool = True
@@ -197,8 +208,12 @@ class NetworkConfig:
         for match, host in self.dns_forward:
             if len(match) != len(host):
                 raise ConfigError("dns_forward: both addresses must be of one family")
-        if len({len(address) for address in self.map_host_loopback}) != len(self.map_host_loopback):
-            raise ConfigError("map_host_loopback: at most one address a family")
+        for name, aliases in (
+            ("map_host_loopback", self.map_host_loopback),
+            ("map_guest_address", self.map_guest_address),
+        ):
+            if len({len(address) for address in aliases}) != len(aliases):
+                raise ConfigError(f"{name}: at most one address a family")
         for domain in self.dns_search:
             _check_name("dns_search", domain)
         for name, text in (("hostname", self.hostname), ("fqdn", self.fqdn)):

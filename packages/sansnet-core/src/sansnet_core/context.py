@@ -10,6 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from sansnet_core.actions import Action, Frame, SocketId
+from sansnet_core.addresses import is_link_local
 from sansnet_core.config import NetworkConfig
 from sansnet_core.entropy import Entropy
 from sansnet_core.errors import Reason
@@ -43,13 +44,40 @@ class Guest:
         ipv4, ipv6, link_local: its addresses; None until configured or heard.
     """
 
-    __slots__ = ("ipv4", "ipv6", "link_local", "mac")
+    __slots__ = ("_learns", "_ours", "ipv4", "ipv6", "link_local", "mac")
 
     def __init__(self, config: NetworkConfig) -> None:
         self.mac = config.guest_mac or b"\xff" * 6
         self.ipv4 = config.ipv4.address if config.ipv4 else None
         self.ipv6 = config.ipv6.address if config.ipv6 else None
         self.link_local: bytes | None = None
+        self._learns = config.learn_addresses
+        self._ours = {*config.map_host_loopback, *config.map_guest_address, *(match for match, _ in config.dns_forward)}
+        self._ours |= {family.gateway for family in (config.ipv4, config.ipv6) if family and family.gateway}
+
+    def learn(self, source: bytes) -> None:
+        """Its address changes to the source of its latest packet, which it may have; but none of ours becomes its own.
+
+        Its link-local IPv6 address, which nobody configures, is learnt in any case.
+        """
+        if source in self._ours:
+            return
+        if len(source) == 16 and is_link_local(source):
+            self.link_local = source
+        elif not self._learns:
+            return
+        elif len(source) == 4:
+            self.ipv4 = source
+        else:
+            self.ipv6 = source
+
+    def address_for(self, peer: bytes) -> bytes | None:
+        """By which of its addresses a peer reaches it; None if none is known."""
+        if len(peer) == 4:
+            return self.ipv4
+        if is_link_local(peer):
+            return self.link_local or self.ipv6
+        return self.ipv6 or self.link_local
 
 
 class Context:

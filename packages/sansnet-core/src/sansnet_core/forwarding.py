@@ -1,9 +1,12 @@
-"""Which host address a guest's destination means.
+"""Which host address a guest's destination means, and by which address the guest knows a host.
 
-The rules are data, asked once per flow and in this order: a forwarded DNS server, the alias of the host's loopback,
-closed destinations, and otherwise the address itself. Closed is what would reach the host's own loopback without
-having been configured, and what is no destination at all. Ports pass unchanged, so two destinations of the guest
-become one on the host only if one of them was translated.
+The rules are data, asked once per flow. Of a destination, in this order: a forwarded DNS server, the alias of the
+host's loopback, the alias of the host's address that is the guest's own, closed destinations, and otherwise the address
+itself. Closed is what would reach the host's own loopback without having been configured, and what is no destination at
+all. Ports pass unchanged, so two destinations of the guest become one on the host only if one of them was translated.
+
+Of a host that comes from outside, in this order: its alias if it is 127.0.0.1, ::1 or the guest's own address; the
+address itself, if the guest can answer to it; and otherwise our address on the guest's segment.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from typing import Final
 from sansnet_core.actions import Endpoint
 from sansnet_core.addresses import is_loopback, is_multicast
 from sansnet_core.config import NetworkConfig
+from sansnet_core.context import Guest
+from sansnet_core.errors import Reason
 
 __all__ = ["Forwarding"]
 
@@ -30,11 +35,21 @@ _V4_IN_V6: Final = (bytes(12), bytes(10) + b"\xff\xff")
 class Forwarding:
     """The rules of one network; no state."""
 
-    __slots__ = ("_broadcasts", "_dns", "_loopback", "_outbound")
+    __slots__ = ("_aliases", "_broadcasts", "_dns", "_gateways", "_hosts", "_outbound", "_own")
 
     def __init__(self, config: NetworkConfig) -> None:
         self._dns = dict(reversed(config.dns_forward))  # of equals the first counts
-        self._loopback = {address: LOOPBACK[len(address)] for address in config.map_host_loopback}
+        own = {len(address): address for family in (config.ipv4, config.ipv6) if family and (address := family.address)}
+        self._hosts = {alias: own[len(alias)] for alias in config.map_guest_address if len(alias) in own}
+        self._hosts |= {alias: LOOPBACK[len(alias)] for alias in config.map_host_loopback}
+        self._aliases = {host: alias for alias, host in self._hosts.items()}
+        self._own = frozenset(own.values())
+        self._gateways: dict[int, bytes | None] = {}
+        """By size of address; of the families that are on."""
+        if config.ipv4:
+            self._gateways[4] = config.ipv4.gateway
+        if config.ipv6:
+            self._gateways[16] = config.ipv6.gateway
         self._outbound = {4: config.outbound4, 16: config.outbound6}
         self._broadcasts = {_BROADCAST}
         if config.ipv4 and config.ipv4.prefix_length < 31:  # RFC 3021: shorter networks have none
@@ -54,7 +69,7 @@ class Forwarding:
             None if the destination is closed.
         """
         host = self._dns.get(destination) if port in DNS_PORTS else None
-        host = host or self._loopback.get(destination)
+        host = host or self._hosts.get(destination)
         if host is None:
             if not (groups if self.is_group(destination) else _is_destination(destination)):
                 return None
@@ -64,8 +79,30 @@ class Forwarding:
     def to_guest(self, host: bytes) -> bytes | None:
         """By which address the guest knows a host's unicast address; None if by none."""
         if is_loopback(host):
-            return next((alias for alias in self._loopback if len(alias) == len(host)), None)
-        return host if _is_destination(host) else None
+            return self._aliases.get(LOOPBACK[len(host)])
+        return self._aliases.get(host) or (host if _is_destination(host) else None)
+
+    def inbound(self, host: bytes, destination: bytes | None, guest: Guest) -> tuple[bytes, bytes] | Reason:
+        """Between which addresses a host from outside talks with the guest, as the guest sees it.
+
+        Args:
+            host: the outsider's unicast address, 4 or 16 bytes.
+            destination: the guest's address; None for the one that is known.
+            guest: what is known of it.
+
+        Returns:
+            Source and destination, or why there are none.
+        """
+        if len(host) not in self._gateways or (destination is not None and len(destination) != len(host)):
+            return Reason.INBOUND_GUEST
+        source = self._aliases.get(host)
+        if source is None:
+            known = _is_destination(host) and host not in (destination, guest.ipv4, guest.ipv6, guest.link_local)
+            source = host if known and host not in self._own else self._gateways[len(host)]
+        if source is None:
+            return Reason.INBOUND_SOURCE
+        destination = destination or guest.address_for(source)
+        return (source, destination) if destination else Reason.INBOUND_GUEST
 
     def outbound(self, host: bytes) -> bytes | None:
         """Source address for a socket that talks to `host`; None leaves it to the kernel.
@@ -73,6 +110,14 @@ class Forwarding:
         Loopback is always left to the kernel: resolvers that listen there answer nobody else.
         """
         return None if is_loopback(host) else self._outbound[len(host)]
+
+    def bound(self, host: bytes) -> bytes:
+        """Address for a socket without a connection that talks to `host`; unspecified leaves it to the kernel.
+
+        Who talks to loopback is on loopback, whichever interface other sockets are bound to.
+        """
+        size = len(host)
+        return LOOPBACK[size] if is_loopback(host) else self._outbound[size] or bytes(size)
 
     def is_group(self, destination: bytes) -> bool:
         """Whether more than one node may answer: multicast that leaves the node, and broadcast.

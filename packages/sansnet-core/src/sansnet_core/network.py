@@ -10,7 +10,7 @@ A packet's life is three lookups: EtherType, IP protocol, flow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,11 +30,11 @@ from sansnet_core.proto.ipv6 import Ipv6
 from sansnet_core.proto.ndp import Ndp
 from sansnet_core.proto.tcp.handler import Tcp
 from sansnet_core.proto.udp import Service, Udp
-from sansnet_core.wire import ethernet, icmp4, icmp6, virtio_net
+from sansnet_core.wire import ethernet, icmp4, icmp6, quoted, virtio_net
 from sansnet_core.wire.ip import ICMP, ICMPV6, TCP, UDP, IpHeader
 
 if TYPE_CHECKING:
-    from sansnet_core.notices import Notice
+    from sansnet_core.notices import FlowReport, Notice
 
 __all__ = ["Network", "NetworkStatistics"]
 
@@ -179,16 +179,48 @@ class Network:
         receive(frame, start + 14, size)
 
     def _receive_icmp4(self, ip: IpHeader, buf: Buffer) -> None:
-        self._echo.receive4(ip, icmp4.parse(buf, ip, self._context.verify), buf)
+        icmp = icmp4.parse(buf, ip, self._context.verify)
+        if icmp.type == icmp4.DESTINATION_UNREACHABLE and icmp.code != icmp4.FRAGMENTATION_NEEDED:
+            self._receive_unreachable(ip, icmp, buf)
+        else:
+            self._echo.receive4(ip, icmp, buf)
 
     def _receive_icmp6(self, ip: IpHeader, buf: Buffer) -> None:
         icmp = icmp6.parse(buf, ip, self._context.verify)
         if icmp.type in _NDP_TYPES:
             self._ndp.receive(ip, icmp, buf)
+        elif icmp.type == icmp6.DESTINATION_UNREACHABLE:
+            self._receive_unreachable(ip, icmp, buf)
         else:
             self._echo.receive6(ip, icmp, buf)
 
+    def _receive_unreachable(self, ip: IpHeader, icmp: icmp4.IcmpHeader, buf: Buffer) -> None:
+        """The guest says that a packet of ours is not taken; only a connection that is being made listens."""
+        packet = quoted.parse(buf, ip, icmp)
+        if packet is None or packet.protocol != TCP or not self._tcp.unreachable(packet):
+            raise Malformed(Reason.ICMP_TYPE)
+
     # facts from the host's sockets
+
+    def stream_accepted(
+        self, remote: Endpoint, guest_address: bytes | None, guest_port: int, now: float
+    ) -> SocketId | None:
+        """A listening socket accepted a connection, which is for the guest. Then take the outputs.
+
+        The guest is sent a SYN. Until it accepts, the new socket's `receive_budget` is 0; if it does not, the socket is
+        ordered to be aborted.
+
+        Args:
+            remote: who connected, as the host sees it; an IPv4 address is never given as an IPv4-mapped one.
+            guest_address: where in the guest it goes; None for the address that is known.
+            guest_port: likewise.
+            now: seconds.
+
+        Returns:
+            The socket's name from now on; or None if the connection is refused, to be reset by the driver.
+        """
+        self._begin(now)
+        return self._tcp.stream_accepted(remote, guest_address, guest_port)
 
     def stream_connected(self, socket: SocketId, now: float) -> None:
         """The connect that `OpenStream` ordered succeeded. Then take the outputs."""
@@ -222,8 +254,43 @@ class Network:
         self._begin(now)
         self._tcp.stream_failed(socket, errno, error)
 
+    def datagram_forwarded(
+        self, guest_address: bytes | None, guest_port: int, now: float, outgoing: Collection[int] = ()
+    ) -> SocketId:
+        """A datagram socket is open whose datagrams, from whomever, are for the guest. Then take the outputs.
+
+        What comes to it is told with `datagram_received`; what the guest answers, or what fails, is as with a socket
+        that `OpenDatagram` ordered. The driver closes it, never the core.
+
+        Args:
+            guest_address: where in the guest its datagrams go; None for the address that is known.
+            guest_port: likewise.
+            now: seconds.
+            outgoing: sizes of addresses: of those families, what the guest sends from that port of its own accord
+                leaves by this socket as well. For one that is bound to the same port, and to no address: then the
+                outside sees the port that it knows.
+
+        Returns:
+            The socket's name from now on.
+        """
+        self._begin(now)
+        return self._udp.forwarded(guest_address, guest_port, outgoing)
+
+    def forward_removed(self, socket: SocketId, now: float) -> None:
+        """A socket that `datagram_forwarded` told of is closed; its flows end. Then take the outputs."""
+        self._begin(now)
+        self._udp.forward_removed(socket)
+
     def datagram_received(
-        self, socket: SocketId, source: Endpoint, data: bytes, segment_size: int, ttl: int, tos: int, now: float
+        self,
+        socket: SocketId,
+        source: Endpoint,
+        data: bytes,
+        segment_size: int,
+        ttl: int,
+        tos: int,
+        now: float,
+        local: bytes | None = None,
     ) -> None:
         """A datagram, or a run of them (UDP_GRO), came to a datagram socket. Then take the outputs.
 
@@ -235,9 +302,11 @@ class Network:
             ttl: TTL or hop limit it arrived with.
             tos: TOS or traffic class it arrived with.
             now: seconds.
+            local: to which of the host's addresses it was sent, if the socket is a forward's and is bound to none: the
+                guest's answers leave from there.
         """
         self._begin(now)
-        self._udp.datagram_received(socket, source, data, segment_size, ttl, tos)
+        self._udp.datagram_received(socket, source, data, segment_size, ttl, tos, local)
 
     def datagram_failed(
         self, socket: SocketId, remote: Endpoint, error: ExtendedError, data: bytes, now: float
@@ -314,6 +383,10 @@ class Network:
         0 means: do not poll it for input until `ResumeStream` is ordered.
         """
         return self._tcp.receive_budget(socket)
+
+    def flows(self) -> list[FlowReport]:
+        """Every flow that there is, for people who want to know; as long as the limits allow."""
+        return [*self._tcp.flows(), *self._udp.flows(), *self._echo.flows()]
 
     def statistics(self) -> NetworkStatistics:
         """Counters and sizes at this moment."""

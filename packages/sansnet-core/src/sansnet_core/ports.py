@@ -58,8 +58,8 @@ class Forward:
         interface: of the host, to listen on it alone.
         target: address in the guest; None is the guest's own.
         inbound: from the host to the guest; else from the guest's loopback to the host's.
-        weak: ports that cannot be had are left out.
-        auto: listen only while somebody does so on the other side.
+        weak: ports that cannot be had are left out, and so are those that the host hands out by itself.
+        auto: listen only while somebody does so on the other side, and where that is possible.
     """
 
     protocol: int
@@ -89,12 +89,16 @@ class Forward:
 
     def spec(self) -> str:
         """The specification that means this forward and nothing else."""
-        if self.weak and not self.auto:
-            target = "" if self.target is None else f":{_bracketed(self.target)}"
-            rest = [(1, self.first - 1), (self.last + 1, ALL_PORTS[-1])]
-            chunks = [f"all{target}", *(f"~{_range(*gap)}" for gap in rest if gap[0] <= gap[1])]
+        chunks = ["auto"] if self.auto else []
+        if not self.weak:
+            chunks.append(_range(self.first, self.last) + self._to())
         else:
-            chunks = ["auto"] * self.auto + [_range(self.first, self.last) + self._to()]
+            if self.target is not None:
+                chunks.append(f"all:{_bracketed(self.target)}")
+            elif not self.auto:
+                chunks.append("all")
+            gaps = [(1, self.first - 1), (self.last + 1, ALL_PORTS[-1])]
+            chunks += [f"~{_range(*gap)}" for gap in gaps if gap[0] <= gap[1]]
         return self._listen() + ",".join(chunks)
 
     def _listen(self) -> str:
@@ -236,7 +240,7 @@ def _parse(spec: str, protocol: int, inbound: bool) -> list[Forward]:
             forwards.append(_parse_chunk(chunk, base))
     forwards = forwards or [_everything(base)]
     if auto:
-        forwards = [replace(forward, auto=True, weak=True) for forward in forwards]
+        forwards = [replace(forward, auto=True) for forward in forwards]
     for ports in excluded:
         forwards = [piece for forward in forwards for piece in without(forward, ports)]
     if not forwards:

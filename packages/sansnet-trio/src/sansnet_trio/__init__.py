@@ -13,8 +13,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sansnet_trio.agent import GuestSockets
+    from sansnet_trio.attached import AttachedGuest
     from sansnet_trio.capture import CapturedLink
     from sansnet_trio.driver import Driver, DriverStatistics
+    from sansnet_trio.existing import Existing
     from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Route, read_host
     from sansnet_trio.links import Link, LinkClosed
     from sansnet_trio.links.tap import Tap, open_tap
@@ -32,15 +35,18 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AttachedGuest",
     "CapturedLink",
     "CommandNotExecutable",
     "CommandNotFound",
     "Driver",
     "DriverStatistics",
+    "Existing",
     "Guest",
     "GuestError",
     "GuestListener",
     "GuestPlan",
+    "GuestSockets",
     "HostError",
     "HostInfo",
     "InterfaceAddress",
@@ -58,8 +64,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "agent": ("GuestSockets",),
+    "attached": ("AttachedGuest",),
     "capture": ("CapturedLink",),
     "driver": ("Driver", "DriverStatistics"),
+    "existing": ("Existing",),
     "hostinfo": ("HostError", "HostInfo", "InterfaceAddress", "Route", "read_host"),
     "links": ("Link", "LinkClosed"),
     "links.tap": ("Tap", "open_tap"),

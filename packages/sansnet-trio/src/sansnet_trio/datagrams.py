@@ -1,4 +1,4 @@
-"""UDP sockets of the host: unconnected, one for each address and port of the guest.
+"""UDP sockets of the host: unconnected, one for each address and port of the guest, or for a port that is forwarded.
 
 Theory of operation. Datagrams of one batch that go to one place, with equal TTL, TOS and size, wait in `_run` and leave
 in one `sendmsg` with UDP_SEGMENT; only the last may be shorter. Not every size can: segments must fit the route's MTU,
@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import errno
 from select import EPOLLERR, EPOLLIN
-from socket import IPPROTO_UDP, SO_ERROR, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOL_SOCKET, socket
-from struct import Struct
+from socket import SO_ERROR, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOL_SOCKET, socket
 from typing import Final, TypeAlias
 
 from sansnet_core import Buffer, Endpoint, ExtendedError, OpenDatagram, SendDatagram, SocketId
@@ -24,30 +23,59 @@ from sansnet_trio import errqueue
 from sansnet_trio.errqueue import ORIGIN_LOCAL, local_error
 from sansnet_trio.options import (
     MAX_SEGMENTS,
-    UDP_SEGMENT,
+    NO_RUNS,
+    Ancillary,
     prepare_datagram,
     read_ancillary,
+    segment_message,
     set_fragment,
     set_tos,
     set_ttl,
+    source_message,
 )
 from sansnet_trio.shell import Shell
 from sansnet_trio.sockaddr import decode, encode, family_of
 
-__all__ = ["NO_ROOM", "DatagramSocket"]
+__all__ = ["NO_ROOM", "DatagramSocket", "open_datagrams"]
 
 NO_ROOM: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
 """Send errors by which the host drops a packet as a router with a full queue does: counted, not the guest's affair."""
 
-_NO_RUNS: Final = frozenset({errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.EOPNOTSUPP})
 _MAX_PAYLOAD: Final = 65507  # of one send, whether one datagram or a run: 65535 - IPv4 and UDP headers
 _MAX_BURST: Final = 64
 _PRIVILEGED_PORTS: Final = 1024  # IPPORT_RESERVED in netinet/in.h
 _CONTROL: Final = 128
-_SEGMENT_SIZE: Final = Struct("=H")
 
-_Head: TypeAlias = tuple[Endpoint, int, int, bool]
-"""Destination, TTL, TOS, may it be fragmented: what datagrams of one run have in common."""
+_Head: TypeAlias = tuple[Endpoint, int, int, bool, bytes | None]
+"""Destination, TTL, TOS, may it be fragmented, source: what datagrams of one run have in common."""
+
+
+def open_datagrams(shell: Shell, order: OpenDatagram) -> socket:
+    """A socket bound as ordered; another port is taken if that one is in use, privileged or not ours to use.
+
+    Args:
+        shell: which interface it is to use.
+        order: where to bind it.
+
+    Raises:
+        OSError: it could not be opened or bound.
+    """
+    address, port = order.local
+    made = socket(family_of(address), SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
+    try:
+        prepare_datagram(made, made.family)
+        shell.choose_device(made, address)
+        try:
+            # A guest must not take the ports of the host's own services where this runs as root
+            made.bind(encode(address, port if port >= _PRIVILEGED_PORTS else 0, shell.scope))
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise
+            made.bind(encode(address, 0, shell.scope))
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 class DatagramSocket:
@@ -55,10 +83,11 @@ class DatagramSocket:
 
     Args:
         shell: what sockets share.
-        order: where to bind it; another port is taken if that one is in use, privileged or not ours to use.
+        identity: the core's name for it.
+        made: it, bound; this owns it from now on.
 
     Raises:
-        OSError: it could not be opened, bound or waited for.
+        OSError: it could not be waited for; then it is closed.
     """
 
     __slots__ = (
@@ -81,10 +110,12 @@ class DatagramSocket:
         "_ttl",
     )
 
-    def __init__(self, shell: Shell, order: OpenDatagram) -> None:
+    def __init__(self, shell: Shell, identity: SocketId, made: socket) -> None:
         self._shell = shell
-        self._id: SocketId = order.socket
-        self._family = family_of(order.local.address)
+        self._id: SocketId = identity
+        self._socket = made
+        self._family = made.family
+        self._fd = made.fileno()
         self._burst = 1
         self._run: list[Buffer] = []
         self._head: _Head | None = None  # of the run
@@ -96,30 +127,16 @@ class DatagramSocket:
         self._refused_size = 0
         self._ttl = self._tos = -1
         self._fragment: bool | None = None
-        self._socket = socket(self._family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
         try:
-            prepare_datagram(self._socket, self._family)
-            self._bind(order.local)
-            self._fd = self._socket.fileno()
             shell.poller.add(self._fd, EPOLLIN, self._ready)
         except OSError:
-            self._socket.close()
+            made.close()
             raise
-
-    def _bind(self, local: Endpoint) -> None:
-        # A guest must not take the ports of the host's own services where this runs as root
-        port = local.port if local.port >= _PRIVILEGED_PORTS else 0
-        try:
-            self._socket.bind(encode(local.address, port, self._shell.scope))
-        except OSError as error:
-            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-                raise
-            self._socket.bind(encode(local.address, 0, self._shell.scope))
 
     def queue(self, order: SendDatagram, now: float) -> bool:
         """Keep a datagram, or the datagrams of a run, for `flush`; whether there were none before."""
         first = not self._run
-        head = (order.remote, order.ttl, order.tos, order.fragment)
+        head = (order.remote, order.ttl, order.tos, order.fragment, order.local)
         data, size = order.data, order.segment_size
         if 0 < size < len(data):
             view = memoryview(data)
@@ -158,19 +175,21 @@ class DatagramSocket:
                 return False  # the last one may be smaller
             self._shell.datagrams_dropped += 1
             return True
-        remote, ttl, tos, fragment = head
+        remote, ttl, tos, fragment, local = head
         try:
             self._set_options(ttl, tos, fragment)
         except OSError as error:
             self._refuse(head, run, local_error(error), now)
             return True
         address = encode(*remote, self._shell.scope)
+        ancillary: Ancillary = [] if local is None else [source_message(local)]
+        if len(run) > 1:
+            ancillary.append(segment_message(size))
         again = False
         while True:
             try:
-                if len(run) > 1:
-                    segment = (IPPROTO_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(size))
-                    self._socket.sendmsg(run, (segment,), 0, address)
+                if ancillary:
+                    self._socket.sendmsg(run, ancillary, 0, address)
                 else:
                     self._socket.sendto(run[0], address)
             except OSError as error:
@@ -181,7 +200,7 @@ class DatagramSocket:
                 if reason is None and not again:
                     again = True
                     continue
-                if len(run) > 1 and error.errno in _NO_RUNS:
+                if len(run) > 1 and error.errno in NO_RUNS:
                     self._segment_limit = min(self._segment_limit, size)
                     return False
                 # `reason` has all that the kernel knows, such as the MTU
@@ -231,8 +250,8 @@ class DatagramSocket:
             self._shell.poller.change(self._fd, EPOLLIN)
 
     def _receive(self, now: float) -> None:
-        shell, receive = self._shell, self._socket.recvmsg_into
-        buffers = (shell.buffer,)
+        view, receive = self._shell.view, self._socket.recvmsg_into
+        buffers = (self._shell.buffer,)
         for count in range(self._burst):
             try:
                 size, ancillary, _, address = receive(buffers, _CONTROL)
@@ -242,13 +261,18 @@ class DatagramSocket:
             except OSError:
                 self._read_errors(now)
                 continue
-            segment_size, ttl, tos = read_ancillary(ancillary)
-            if segment_size >= size:
-                segment_size = 0
-            data = bytes(shell.view[:size])
-            shell.machine.datagram_received(self._id, decode(address), data, segment_size, ttl, tos, now)
+            self._deliver(decode(address), bytes(view[:size]), ancillary, now)
         # Only where much comes is it worth while to try until there is no more: a read in vain costs 1 us.
         self._burst = min(2 * self._burst, _MAX_BURST)
+
+    def _deliver(
+        self, source: Endpoint, data: bytes, ancillary: Ancillary, now: float, local: bytes | None = None
+    ) -> None:
+        """Tell the network what came; `local` is the host's address that it was sent to, if that is of interest."""
+        segment_size, ttl, tos = read_ancillary(ancillary)
+        if segment_size >= len(data):
+            segment_size = 0
+        self._shell.machine.datagram_received(self._id, source, data, segment_size, ttl, tos, now, local)
 
     def _read_errors(self, now: float) -> ExtendedError | None:
         """Report what came from the network; the answer is what this host's kernel says of the packet just sent."""

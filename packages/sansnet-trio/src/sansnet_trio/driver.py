@@ -26,7 +26,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from select import EPOLLIN, EPOLLOUT
 from socket import if_nametoindex
-from typing import Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
@@ -36,6 +36,9 @@ from sansnet_trio.machine import Machine
 from sansnet_trio.poller import MAX_EVENTS, Poller
 from sansnet_trio.shell import Shell
 from sansnet_trio.sockets import HostSockets
+
+if TYPE_CHECKING:
+    from sansnet_trio.forwards import Forwards
 
 __all__ = ["Driver", "DriverStatistics"]
 
@@ -78,6 +81,14 @@ class DriverStatistics:
     wakeups: int
 
 
+class _Timed(Protocol):
+    """What waits for time to pass."""
+
+    def next_deadline(self) -> float | None: ...
+
+    def handle_deadline(self, now: float) -> None: ...
+
+
 class Driver:
     """Runs one network over one link.
 
@@ -86,7 +97,10 @@ class Driver:
             is `trio.current_time`.
         link: the guest's Ethernet. The driver owns it: `run` closes it.
         interface: the host's interface for link-local addresses that the guest asks for; None if there is none.
+        outbound4, outbound6: the only interface of the host's that sockets of this family use, but for those to
+            loopback; None leaves it to the kernel.
         on_notices: called with the notices of each wake-up that has some.
+        forwards: ports that lead to the guest, to be served while `run` runs; they are the caller's to close.
 
     Raises:
         OSError: there is no such interface, or no descriptor left.
@@ -98,14 +112,22 @@ class Driver:
         link: Link,
         *,
         interface: str | None = None,
+        outbound4: str | None = None,
+        outbound6: str | None = None,
         on_notices: Callable[[Sequence[Notice]], None] | None = None,
+        forwards: Forwards | None = None,
     ) -> None:
         self._network = network
         self._link = link
         self._on_notices = on_notices
         self._poller = Poller()
-        self._shell = Shell(network, self._poller, 0 if interface is None else if_nametoindex(interface))
+        devices = {size: name for size, name in ((4, outbound4), (16, outbound6)) if name is not None}
+        self._shell = Shell(network, self._poller, 0 if interface is None else if_nametoindex(interface), devices)
         self._sockets = HostSockets(self._shell)
+        self._forwards = forwards
+        self._timed: list[_Timed] = [network, self._sockets]
+        if forwards is not None:
+            self._timed.append(forwards)
         self._pending: list[Frame] = []
         self._link_wanted = (True, False)
         """Frames from it, and room in it."""
@@ -137,6 +159,9 @@ class Driver:
             stack.callback(self._poller.close)
             stack.callback(self._sockets.close)
             self._poller.add(self._link.fileno(), self._link_interest, self._link_ready)
+            if self._forwards is not None:
+                stack.callback(self._forwards.leave)
+                self._forwards.serve(self._shell, self._sockets, trio.current_time)
             now = trio.current_time()
             self._network.guest_attached(now)
             self._flush(now)
@@ -182,9 +207,11 @@ class Driver:
                 self._read_link(now)
             for fd, flags in events:
                 handlers[fd](flags, now)
+            self._poller.settle()
             if self._next_deadline() <= now:
-                self._network.handle_deadline(now)
-                self._sockets.handle_deadline(now)
+                for timed in self._timed:
+                    timed.handle_deadline(now)
+                self._poller.settle()
             self._flush(now)
             events = poll(0, MAX_EVENTS) or ([] if self._must_read() else self._spin())
             now = clock()
@@ -196,10 +223,12 @@ class Driver:
             self._on_notices(notices)
 
     def _next_deadline(self) -> float:
-        network, sockets = self._network.next_deadline(), self._sockets.next_deadline()
-        if sockets is None:
-            return math.inf if network is None else network
-        return sockets if network is None else min(network, sockets)
+        soonest = math.inf
+        for source in self._timed:
+            deadline = source.next_deadline()
+            if deadline is not None and deadline < soonest:
+                soonest = deadline
+        return soonest
 
     def _spin(self) -> list[tuple[int, int]]:
         """Wait a moment for the answer to what was just sent, where answers do come at once.

@@ -60,6 +60,7 @@ class EchoSocket:
         self._socket = socket(self._family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol)
         try:
             prepare_echo(self._socket, self._family)
+            shell.choose_device(self._socket, order.remote)
             if order.local is not None:
                 self._socket.bind(encode(order.local, 0, shell.scope))
             self._fd = self._socket.fileno()

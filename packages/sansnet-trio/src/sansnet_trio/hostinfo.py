@@ -1,8 +1,7 @@
 """What a guest's network is modelled on: the host's interfaces, addresses, routes and resolvers.
 
 Theory of operation. For each IP family one interface is the template: that of the first default route in the main
-table, or else the first one with any route. Its addresses and routes are read once; nothing is kept up to date. The
-netlink library is imported by the function that needs it, since the import takes longer than all the work here.
+table, or else the first one with any route. Its addresses and routes are read once; nothing is kept up to date.
 """
 
 from __future__ import annotations
@@ -11,13 +10,11 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from sansnet_core import addresses
 from sansnet_core.errors import SansnetError
-
-if TYPE_CHECKING:
-    from pyroute2 import IPRoute
+from sansnet_trio.netlink import Netlink
 
 __all__ = [
     "HostError",
@@ -33,8 +30,8 @@ __all__ = [
 
 RESOLV_CONF: Final = "/etc/resolv.conf"
 
-# linux/if.h
-_IFF_LOOPBACK: Final = 0x8
+_LOOPBACK_INDEX: Final = 1
+"""Of the loopback interface, the first of every network namespace."""
 
 # linux/rtnetlink.h
 _RT_TABLE_MAIN: Final = 254
@@ -127,30 +124,25 @@ class HostInfo:
     resolvers: Resolvers = Resolvers()
 
 
-def read_host(interface: str | None = None) -> HostInfo:
+def read_host(
+    interface: str | None = None, *, interface4: str | None = None, interface6: str | None = None
+) -> HostInfo:
     """Read the calling thread's network namespace and /etc/resolv.conf. Blocks for a few milliseconds.
 
     Args:
         interface: the template for both families; None chooses one for each.
+        interface4: the template for IPv4, if it is not that of both.
+        interface6: likewise.
 
     Raises:
         HostError: there is no such interface.
     """
-    from pyroute2 import IPRoute
-
-    with IPRoute() as netlink:
-        names = _interfaces(netlink)
-        wanted = None
-        if interface is not None:
-            wanted = next((index for index, name in names.items() if name == interface), None)
-            if wanted is None:
-                if any(link.get_attr("IFLA_IFNAME") == interface for link in netlink.get_links()):
-                    raise HostError(f"{interface!r} is a loopback interface, and a guest has its own; give another")
-                known = ", ".join(names.values()) or "none"
-                raise HostError(f"the host has no interface {interface!r}; it has these: {known}")
+    names = dict(socket.if_nameindex())
+    loopback = names.pop(_LOOPBACK_INDEX, None)
+    with Netlink() as netlink:
         return HostInfo(
-            ipv4=_read_uplink(netlink, socket.AF_INET, names, wanted),
-            ipv6=_read_uplink(netlink, socket.AF_INET6, names, wanted),
+            ipv4=_read_uplink(netlink, socket.AF_INET, names, _find(interface4 or interface, names, loopback)),
+            ipv6=_read_uplink(netlink, socket.AF_INET6, names, _find(interface6 or interface, names, loopback)),
             has_ipv6=Path("/proc/net/if_inet6").exists(),
             resolvers=read_resolvers(),
         )
@@ -185,18 +177,22 @@ def parse_resolv_conf(text: str) -> Resolvers:
     return Resolvers(nameservers=tuple(nameservers), search=search, options=tuple(options))
 
 
-def _interfaces(netlink: IPRoute) -> dict[int, str]:
-    """Names by index; loopback interfaces are left out."""
-    links = [link for link in netlink.get_links() if not link["flags"] & _IFF_LOOPBACK]
-    return {link["index"]: link.get_attr("IFLA_IFNAME") for link in links}
+def _find(wanted: str | None, names: dict[int, str], loopback: str | None) -> int | None:
+    """Index of an interface that was asked for."""
+    if wanted is None:
+        return None
+    for index, name in names.items():
+        if name == wanted:
+            return index
+    if wanted == loopback:
+        raise HostError(f"{wanted!r} is a loopback interface, and a guest has its own; give another")
+    known = ", ".join(names.values()) or "none"
+    raise HostError(f"the host has no interface {wanted!r}; it has these: {known}")
 
 
-def _read_uplink(netlink: IPRoute, family: int, names: dict[int, str], wanted: int | None) -> Uplink | None:
+def _read_uplink(netlink: Netlink, family: int, names: dict[int, str], wanted: int | None) -> Uplink | None:
     routes = [
-        (index, route)
-        for message in netlink.get_routes(family=family, table=_RT_TABLE_MAIN)
-        for index, route in _parse_route(message)
-        if index in names
+        (index, route) for message in netlink.routes(family) for index, route in _parse_route(message) if index in names
     ]
     index = wanted if wanted is not None else _choose(routes)
     if index is None:
@@ -225,7 +221,8 @@ def _parse_route(message: Any) -> Iterator[tuple[int, Route]]:
     destination = message.get_attr("RTA_DST")
     packed = addresses.parse(destination) if destination else bytes(size)
     if (
-        message["type"] != _RTN_UNICAST
+        (message.get_attr("RTA_TABLE") or message["table"]) != _RT_TABLE_MAIN
+        or message["type"] != _RTN_UNICAST
         or message["flags"] & _RTM_F_CLONED
         or message["src_len"]
         or message["tos"]
@@ -250,11 +247,11 @@ def _parse_route(message: Any) -> Iterator[tuple[int, Route]]:
     )
 
 
-def _read_addresses(netlink: IPRoute, family: int, index: int) -> tuple[InterfaceAddress, ...]:
+def _read_addresses(netlink: Netlink, family: int, index: int) -> tuple[InterfaceAddress, ...]:
     """Addresses that the world may know, in the kernel's order; those of IPv6 that soon change (RFC 8981) are last."""
     lasting: list[InterfaceAddress] = []
     temporary: list[InterfaceAddress] = []
-    for message in netlink.get_addr(family=family, index=index):
+    for message in netlink.addresses(family):
         flags = message.get_attr("IFA_FLAGS") or message["flags"]
         text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
         if (

@@ -13,7 +13,7 @@ import signal
 from collections.abc import Iterable
 from typing import Final
 
-__all__ = ["NetworkNamespace", "kill_leftovers", "own_namespace", "signal_leftovers"]
+__all__ = ["NetworkNamespace", "kill_leftovers", "namespace", "signal_leftovers"]
 
 NetworkNamespace = tuple[int, int]
 """Device and inode of the file that stands for one (namespaces(7))."""
@@ -22,37 +22,37 @@ _PASSES: Final = 10
 """A process may fork while we look at the others; its child is met in the next pass."""
 
 
-def own_namespace() -> NetworkNamespace:
-    """Of the calling process."""
-    return _namespace("self")
+def namespace(process: int | str) -> NetworkNamespace:
+    """Of a process, by its id.
 
-
-def signal_leftovers(namespace: NetworkNamespace, numbers: Iterable[int]) -> bool:
-    """Send signals to each process of a network namespace, in that order; whether there was one."""
-    if namespace == own_namespace():
-        return False
-    return sum(_signal(int(name), namespace, numbers) for name in os.listdir("/proc") if name.isdecimal()) > 0
-
-
-def kill_leftovers(namespace: NetworkNamespace) -> None:
-    """Kill the processes of a network namespace."""
-    for _ in range(_PASSES):
-        if not signal_leftovers(namespace, [signal.SIGKILL]):
-            break
-
-
-def _namespace(process: int | str) -> NetworkNamespace:
+    Raises:
+        OSError: there is no such process, or it is not ours to look at.
+    """
     status = os.stat(f"/proc/{process}/ns/net")
     return status.st_dev, status.st_ino
 
 
-def _signal(pid: int, namespace: NetworkNamespace, numbers: Iterable[int]) -> bool:
+def signal_leftovers(swept: NetworkNamespace, numbers: Iterable[int]) -> bool:
+    """Send signals to each process of a network namespace, in that order; whether there was one."""
+    if swept == namespace("self"):
+        return False
+    return sum(_signal(int(name), swept, numbers) for name in os.listdir("/proc") if name.isdecimal()) > 0
+
+
+def kill_leftovers(swept: NetworkNamespace) -> None:
+    """Kill the processes of a network namespace."""
+    for _ in range(_PASSES):
+        if not signal_leftovers(swept, [signal.SIGKILL]):
+            break
+
+
+def _signal(pid: int, swept: NetworkNamespace, numbers: Iterable[int]) -> bool:
     with contextlib.suppress(OSError):  # it has ended, or is not ours to look at
-        if _namespace(pid) != namespace:
+        if namespace(pid) != swept:
             return False
         descriptor = os.pidfd_open(pid)
         try:
-            if _namespace(pid) != namespace:
+            if namespace(pid) != swept:
                 return False
             for number in numbers:
                 signal.pidfd_send_signal(descriptor, number)

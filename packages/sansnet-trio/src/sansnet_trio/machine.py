@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from sansnet_core import Action, Buffer, Endpoint, ExtendedError, Frame, Notice, SocketId
@@ -27,8 +27,26 @@ class Machine(Protocol):
 
     def stream_failed(self, socket: SocketId, errno: int, error: ExtendedError | None, now: float) -> None: ...
 
+    def stream_accepted(
+        self, remote: Endpoint, guest_address: bytes | None, guest_port: int, now: float
+    ) -> SocketId | None: ...
+
+    def datagram_forwarded(
+        self, guest_address: bytes | None, guest_port: int, now: float, outgoing: Collection[int] = ()
+    ) -> SocketId: ...
+
+    def forward_removed(self, socket: SocketId, now: float) -> None: ...
+
     def datagram_received(
-        self, socket: SocketId, source: Endpoint, data: bytes, segment_size: int, ttl: int, tos: int, now: float
+        self,
+        socket: SocketId,
+        source: Endpoint,
+        data: bytes,
+        segment_size: int,
+        ttl: int,
+        tos: int,
+        now: float,
+        local: bytes | None = None,
     ) -> None: ...
 
     def datagram_failed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from socket import (
     AF_INET,
     IP_MULTICAST_LOOP,
@@ -15,7 +16,9 @@ from socket import (
     IPV6_HOPLIMIT,
     IPV6_MULTICAST_HOPS,
     IPV6_MULTICAST_LOOP,
+    IPV6_PKTINFO,
     IPV6_RECVHOPLIMIT,
+    IPV6_RECVPKTINFO,
     IPV6_RECVTCLASS,
     IPV6_TCLASS,
     IPV6_UNICAST_HOPS,
@@ -27,24 +30,36 @@ from socket import (
     TCP_NODELAY,
     socket,
 )
+from struct import Struct
 from sys import byteorder
 from typing import Final, TypeAlias
 
 __all__ = [
+    "IP_FREEBIND",
     "MAX_SEGMENTS",
+    "NO_RUNS",
+    "UDP_GRO",
     "UDP_SEGMENT",
     "Ancillary",
     "bind_source",
     "forget_icmp_errors",
+    "prepare_accepted",
     "prepare_datagram",
+    "prepare_door",
     "prepare_echo",
+    "prepare_forwarded",
     "prepare_stream",
     "read_ancillary",
+    "read_local",
+    "segment_message",
     "set_fragment",
     "set_tos",
     "set_ttl",
+    "source_message",
 ]
 
+IP_PKTINFO: Final = 8
+IP_FREEBIND: Final = 15
 IP_MTU_DISCOVER: Final = 10
 IP_RECVERR: Final = 11
 IP_RECVTTL: Final = 12
@@ -60,6 +75,9 @@ UDP_GRO: Final = 104
 MAX_SEGMENTS: Final = 64
 """Datagrams of one send with UDP_SEGMENT: UDP_MAX_SEGMENTS, raised to 128 in Linux 6.9."""
 
+NO_RUNS: Final = frozenset({errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.EOPNOTSUPP})
+"""Send errors by which the kernel refuses a run of datagrams that it may take one by one."""
+
 _RECEIVE_BUFFER: Final = 4 << 20
 """Bytes, of which the kernel grants at most net.core.rmem_max. Its default holds some 80 datagrams of 1400 bytes:
 fewer than come while the pump is off the processor. It also tells how far a remote's flood is taken in."""
@@ -69,14 +87,22 @@ Ancillary: TypeAlias = list[tuple[int, int, bytes]]
 
 _TTL: Final = ((IPPROTO_IP, IP_TTL), (IPPROTO_IPV6, IPV6_HOPLIMIT))
 _GRO: Final = (IPPROTO_UDP, UDP_GRO)
+_SEGMENT_SIZE: Final = Struct("=H")
+_INFO4: Final = Struct("=i4s4x")  # struct in_pktinfo: interface, the host's address, destination in the header
+_INFO6: Final = Struct("=16si")  # struct in6_pktinfo: the host's address, interface
 _TOS: Final = ((IPPROTO_IP, IP_TOS), (IPPROTO_IPV6, IPV6_TCLASS))
+
+
+def prepare_accepted(sock: socket) -> None:
+    """What every TCP socket gets, also one that was accepted."""
+    sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+    # Else a byte that is marked urgent leaves a hole in what the guest receives.
+    sock.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
 
 
 def prepare_stream(sock: socket, family: int) -> None:
     """What every TCP socket gets before it connects."""
-    sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-    # Else a byte that is marked urgent leaves a hole in what the guest receives.
-    sock.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
+    prepare_accepted(sock)
     # Tells which ICMP error ended the attempt. See `forget_icmp_errors`.
     _set(sock, family, (IPPROTO_IP, IP_RECVERR), (IPPROTO_IPV6, IPV6_RECVERR), 1)
     _only_own_family(sock, family)
@@ -95,6 +121,18 @@ def prepare_datagram(sock: socket, family: int) -> None:
     # A guest's neighbours are the host's, not the host itself: what listens here for a group does not hear the guest.
     _set(sock, family, (IPPROTO_IP, IP_MULTICAST_LOOP), (IPPROTO_IPV6, IPV6_MULTICAST_LOOP), 0)
     prepare_echo(sock, family)
+
+
+def prepare_forwarded(sock: socket, family: int) -> None:
+    """What a UDP socket gets that anybody may send to: also to be told to which of the host's addresses that was."""
+    prepare_datagram(sock, family)
+    _set(sock, family, (IPPROTO_IP, IP_PKTINFO), (IPPROTO_IPV6, IPV6_RECVPKTINFO), 1)
+
+
+def prepare_door(sock: socket) -> None:
+    """What a UDP socket on loopback gets whose datagrams go to another loopback."""
+    sock.setsockopt(SOL_SOCKET, SO_RCVBUF, _RECEIVE_BUFFER)
+    sock.setsockopt(IPPROTO_UDP, UDP_GRO, 1)
 
 
 def prepare_echo(sock: socket, family: int) -> None:
@@ -140,6 +178,28 @@ def read_ancillary(ancillary: Ancillary) -> tuple[int, int, int]:
         elif key == _GRO:
             segment_size = value
     return segment_size, ttl, tos
+
+
+def read_local(ancillary: Ancillary) -> bytes | None:
+    """The host's address that a datagram was sent to, as `recvmsg` of a forwarded socket tells it."""
+    for level, kind, data in ancillary:
+        if (level, kind) == (IPPROTO_IP, IP_PKTINFO):
+            return data[4:8]
+        if (level, kind) == (IPPROTO_IPV6, IPV6_PKTINFO):
+            return data[:16]
+    return None
+
+
+def segment_message(size: int) -> tuple[int, int, bytes]:
+    """The control message by which `sendmsg` sends a run of datagrams of some bytes each."""
+    return IPPROTO_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(size)
+
+
+def source_message(address: bytes) -> tuple[int, int, bytes]:
+    """The control message by which `sendmsg` sends from an address of the host's."""
+    if len(address) == 4:
+        return IPPROTO_IP, IP_PKTINFO, _INFO4.pack(0, address)
+    return IPPROTO_IPV6, IPV6_PKTINFO, _INFO6.pack(address, 0)
 
 
 def _only_own_family(sock: socket, family: int) -> None:

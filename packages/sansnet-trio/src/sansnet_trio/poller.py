@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from socket import socket
 from typing import Final, TypeAlias
 
 __all__ = ["MAX_EVENTS", "Handler", "Poller"]
@@ -31,6 +32,7 @@ class Poller:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self.handlers: dict[int, Handler] = {}
+        self._retired: list[socket] = []
         self.poll = self._epoll.poll
         """`poll(timeout in seconds, MAX_EVENTS)`; bound once, it is called for each batch."""
 
@@ -52,7 +54,30 @@ class Poller:
         self._epoll.unregister(fd)
         del self.handlers[fd]
 
+    def retire(self, member: socket) -> None:
+        """Report nothing of a socket any more, and close it with the next `settle`.
+
+        This is for handlers that end other members than their own: within a batch of events the number of a closed
+        descriptor could become another's, which would then be told what was meant for the first one.
+        """
+        fd = member.fileno()
+        self._epoll.unregister(fd)
+        self.handlers[fd] = _ignore
+        self._retired.append(member)
+
+    def settle(self) -> None:
+        """Close what was retired. To be called after each batch of events."""
+        while self._retired:
+            member = self._retired.pop()
+            del self.handlers[member.fileno()]
+            member.close()
+
     def close(self) -> None:
-        """Close the epoll descriptor; its members stay open."""
+        """Close the epoll descriptor; its members stay open, but those that were retired."""
+        self.settle()
         self._epoll.close()
         self.handlers.clear()
+
+
+def _ignore(flags: int, now: float) -> None:
+    """Do nothing about an event of a descriptor that has been retired."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from socket import SO_BINDTODEVICE, SOL_SOCKET, socket
+from types import MappingProxyType
 from typing import Final
 
+from sansnet_core import addresses
 from sansnet_trio.machine import Machine
 from sansnet_trio.poller import Poller
 
@@ -20,6 +23,7 @@ class Shell:
         machine: the network.
         poller: the epoll set.
         scope: index of the interface for link-local addresses; 0 if there is none.
+        devices: names of the interfaces that sockets are bound to, by size of the addresses; of none, if there is none.
 
     Attributes:
         blocked: the guest's link has no room, so that sockets are not read. A socket that is readable meanwhile takes
@@ -30,9 +34,12 @@ class Shell:
         datagrams_dropped: datagrams and echo requests that the host had no room for, or whose like it just refused.
     """
 
-    __slots__ = ("blocked", "buffer", "datagrams_dropped", "machine", "parked", "poller", "scope", "view")
+    __slots__ = ("_devices", "blocked", "buffer", "datagrams_dropped", "machine", "parked", "poller", "scope", "view")
 
-    def __init__(self, machine: Machine, poller: Poller, scope: int) -> None:
+    def __init__(
+        self, machine: Machine, poller: Poller, scope: int, devices: Mapping[int, str] = MappingProxyType({})
+    ) -> None:
+        self._devices = devices
         self.machine = machine
         self.poller = poller
         self.scope = scope
@@ -41,3 +48,13 @@ class Shell:
         self.buffer = bytearray(_BUFFER)
         self.view = memoryview(self.buffer)
         self.datagrams_dropped = 0
+
+    def choose_device(self, sock: socket, address: bytes) -> None:
+        """Before a socket is bound or connected to an address: let it use the interface for its family alone.
+
+        Raises:
+            OSError: that is not there any more.
+        """
+        device = self._devices.get(len(address))
+        if device is not None and not addresses.is_loopback(address):
+            sock.setsockopt(SOL_SOCKET, SO_BINDTODEVICE, device.encode())

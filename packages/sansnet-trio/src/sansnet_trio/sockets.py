@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable, Iterable
+from socket import socket as Socket
 from typing import Any, Final
 
 from sansnet_core import (
@@ -25,10 +26,11 @@ from sansnet_core import (
     ShutdownStream,
     SocketId,
 )
-from sansnet_trio.datagrams import DatagramSocket
+from sansnet_trio.datagrams import DatagramSocket, open_datagrams
 from sansnet_trio.echoes import EchoSocket
 from sansnet_trio.errqueue import local_error
 from sansnet_trio.shell import Shell
+from sansnet_trio.sockaddr import family_of
 from sansnet_trio.streams import Stream
 
 __all__ = ["LINGER", "HostSockets"]
@@ -83,6 +85,22 @@ class HostSockets:
                 socket.flush(now)
             unsent.clear()
 
+    def adopt_stream(self, socket: SocketId, accepted: Socket, now: float) -> None:
+        """Serve a connection that somebody made to the host and that the network has given a name."""
+        stream = Stream(self._shell, socket, accepted.family, self._forget)
+        stream.adopt(accepted, now)
+        if not stream.closed:
+            self._streams[socket] = stream
+
+    def adopt_datagrams(self, socket: SocketId, datagrams: DatagramSocket) -> None:
+        """Have a socket obey the orders for this name."""
+        self._datagrams[socket] = datagrams
+
+    def release_datagrams(self, socket: SocketId) -> None:
+        """Close such a socket, which is there no more."""
+        if (datagrams := self._datagrams.pop(socket, None)) is not None:
+            datagrams.close()
+
     def unpark(self) -> None:
         """The guest's link has room again: read the sockets that waited for it."""
         parked, self._shell.parked = self._shell.parked, []
@@ -115,7 +133,8 @@ class HostSockets:
     # streams
 
     def _open_stream(self, order: OpenStream, now: float) -> None:
-        stream = Stream(self._shell, order, self._forget, now)
+        stream = Stream(self._shell, order.socket, family_of(order.remote.address), self._forget)
+        stream.connect(order, now)
         if not stream.closed:
             self._streams[order.socket] = stream
 
@@ -162,10 +181,13 @@ class HostSockets:
 
     def _open_datagram(self, order: OpenDatagram, now: float) -> None:
         try:
-            self._datagrams[order.socket] = DatagramSocket(self._shell, order)
+            self._datagrams[order.socket] = self._make_datagrams(order)
         except OSError:
             # Reported for the first datagram, when it is known whom it was for; by then there may be a descriptor.
             self._unopened[order.socket] = order
+
+    def _make_datagrams(self, order: OpenDatagram) -> DatagramSocket:
+        return DatagramSocket(self._shell, order.socket, open_datagrams(self._shell, order))
 
     def _send_datagram(self, order: SendDatagram, now: float) -> None:
         socket = self._datagrams.get(order.socket) or self._open_late(order, now)
@@ -176,7 +198,7 @@ class HostSockets:
         if order.socket not in self._unopened:
             return None
         try:
-            socket = DatagramSocket(self._shell, self._unopened[order.socket])
+            socket = self._make_datagrams(self._unopened[order.socket])
         except OSError as error:
             extended = local_error(error)
             self._shell.machine.datagram_failed(order.socket, order.remote, extended, bytes(order.data), now)

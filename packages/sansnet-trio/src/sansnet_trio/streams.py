@@ -1,6 +1,7 @@
 """TCP sockets of the host.
 
-Theory of operation. A stream is connecting, open, or closing: each has its own handler in the epoll set.
+Theory of operation. A stream is connecting, open, or closing: each has its own handler in the epoll set. One that a
+listening socket accepted is open from the beginning.
 
 - *Connecting*: waits for EPOLLOUT; SO_ERROR tells how it ended, the error queue which ICMP error did it.
 - *Open*: reads as much as the core's `receive_budget` allows, once an event, and keeps what the socket did not take of
@@ -25,9 +26,10 @@ from typing import Final
 
 from sansnet_core import Buffer, ExtendedError, OpenStream, SocketId
 from sansnet_trio import errqueue
-from sansnet_trio.options import bind_source, forget_icmp_errors, prepare_stream
+from sansnet_trio.options import bind_source, forget_icmp_errors, prepare_accepted, prepare_stream
+from sansnet_trio.poller import Handler
 from sansnet_trio.shell import Shell
-from sansnet_trio.sockaddr import encode, family_of
+from sansnet_trio.sockaddr import encode
 
 __all__ = ["Stream"]
 
@@ -39,13 +41,13 @@ _LINGER_NOT: Final = Struct("=ii").pack(1, 0)  # struct linger: on, 0 seconds
 
 
 class Stream:
-    """One TCP connection of the host.
+    """One TCP connection of the host. It begins with `connect` or `adopt`.
 
     Args:
         shell: what sockets share.
-        order: what to connect to. Whatever becomes of it is reported.
+        identity: the core's name for it.
+        family: AF_INET or AF_INET6.
         finished: called when the socket was closed for a reason of the host's.
-        now: time of the batch.
 
     Attributes:
         closed: the socket is closed.
@@ -65,41 +67,63 @@ class Stream:
         "closed",
     )
 
-    def __init__(self, shell: Shell, order: OpenStream, finished: Callable[[SocketId], None], now: float) -> None:
+    def __init__(self, shell: Shell, identity: SocketId, family: int, finished: Callable[[SocketId], None]) -> None:
         self._shell = shell
-        self._id: SocketId = order.socket
+        self._id: SocketId = identity
         self._finished = finished
-        self._family = family_of(order.remote.address)
+        self._family = family
         self._chunks: list[Buffer] = []  # an empty deque takes 10 times the memory, for each idle connection
         self._ended = False
         self._shutting = False  # SHUT_WR is done, or follows the chunks
-        self._interest = EPOLLOUT
+        self._interest = 0
         self.closed = False
+
+    def connect(self, order: OpenStream, now: float) -> None:
+        """Open a socket and connect it. Whatever becomes of it is reported."""
         try:
             self._socket = socket(self._family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
         except OSError as error:
             self.closed = True
-            shell.machine.stream_failed(self._id, error.errno or errno.EIO, None, now)
+            self._shell.machine.stream_failed(self._id, error.errno or errno.EIO, None, now)
             return
         self._fd = self._socket.fileno()
         try:
             code = self._connect(order)
             if code in (0, errno.EINPROGRESS):
-                shell.poller.add(self._fd, self._interest, self._ready_connecting)
+                self._enter(EPOLLOUT, self._ready_connecting)
                 return
         except OSError as error:
             code = error.errno or errno.EIO
-        self.closed = True
-        self._socket.close()
-        shell.machine.stream_failed(self._id, code, None, now)
+        self._give_up(code, now)
+
+    def adopt(self, accepted: socket, now: float) -> None:
+        """Go on with a socket that is connected. Nothing is read until `resume`."""
+        self._socket = accepted
+        self._fd = accepted.fileno()
+        try:
+            prepare_accepted(accepted)
+            self._enter(0, self._ready)
+        except OSError as error:
+            self._give_up(error.errno or errno.EIO, now)
 
     def _connect(self, order: OpenStream) -> int:
         prepare_stream(self._socket, self._family)
+        self._shell.choose_device(self._socket, order.remote.address)
         scope = self._shell.scope
         if order.local is not None:
             bind_source(self._socket)
             self._socket.bind(encode(order.local, 0, scope))
         return self._socket.connect_ex(encode(order.remote.address, order.remote.port, scope))
+
+    def _enter(self, interest: int, handler: Handler) -> None:
+        self._interest = interest
+        self._shell.poller.add(self._fd, interest, handler)
+
+    def _give_up(self, code: int, now: float) -> None:
+        """Fail before it is in the epoll set."""
+        self.closed = True
+        self._socket.close()
+        self._shell.machine.stream_failed(self._id, code, None, now)
 
     # orders
 

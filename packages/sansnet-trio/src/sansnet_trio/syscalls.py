@@ -12,6 +12,10 @@ __all__ = [
     "CLONE_NEWNS",
     "CLONE_NEWUSER",
     "CLONE_NEWUTS",
+    "IN_DELETE",
+    "IN_DELETE_SELF",
+    "IN_MOVED_FROM",
+    "IN_UNMOUNT",
     "MNT_DETACH",
     "MS_BIND",
     "MS_NODEV",
@@ -20,6 +24,7 @@ __all__ = [
     "MS_REC",
     "MS_SLAVE",
     "forbid_dump",
+    "inotify",
     "mount",
     "set_parent_death_signal",
     "setns",
@@ -42,6 +47,12 @@ MS_BIND: Final = 0x1000
 MS_REC: Final = 0x4000
 MS_SLAVE: Final = 0x80000
 MNT_DETACH: Final = 0x2
+
+# linux/inotify.h
+IN_MOVED_FROM: Final = 0x40
+IN_DELETE: Final = 0x200
+IN_DELETE_SELF: Final = 0x400
+IN_UNMOUNT: Final = 0x2000
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
@@ -117,4 +128,20 @@ def signal_descriptor(numbers: Iterable[int]) -> int:
     mask = sum(1 << (number - 1) for number in numbers).to_bytes(_SIGNAL_SET_SIZE, "little")
     fd: int = _libc.signalfd(ctypes.c_int(-1), mask, ctypes.c_int(os.O_NONBLOCK | os.O_CLOEXEC))
     _check(fd)
+    return fd
+
+
+def inotify(directory: str, mask: int) -> int:
+    """A descriptor that is readable when something happened to a directory (inotify(7)); closed on exec.
+
+    Raises:
+        OSError: there is no such directory, or no watch or descriptor is left.
+    """
+    fd: int = _libc.inotify_init1(ctypes.c_int(os.O_NONBLOCK | os.O_CLOEXEC))
+    _check(fd)
+    try:
+        _check(_libc.inotify_add_watch(ctypes.c_int(fd), os.fsencode(directory), ctypes.c_uint32(mask)), directory)
+    except OSError:
+        os.close(fd)
+        raise
     return fd

@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from sansnet_core.proto.tcp import flow, states
-from sansnet_core.proto.tcp.states import EVENT_TRIGGERED, GONE, INITIAL, JOINT, MACHINES, Lifecycle, transition
+from sansnet_core.proto.tcp.states import (
+    EVENT_TRIGGERED,
+    GONE,
+    INBOUND,
+    INITIAL,
+    JOINT,
+    MACHINES,
+    Lifecycle,
+    transition,
+)
 
 EVENTS = sorted({event for table in EVENT_TRIGGERED.values() for row in table.values() for event in row})
 ALL: list[Lifecycle] = [
@@ -20,8 +29,8 @@ ALL: list[Lifecycle] = [
 
 def reachable() -> dict[Lifecycle, tuple[Lifecycle, str] | None]:
     """Every lifecycle that some sequence of events leads to, with one way to it."""
-    found: dict[Lifecycle, tuple[Lifecycle, str] | None] = {INITIAL: None}
-    queue = deque([INITIAL])
+    found: dict[Lifecycle, tuple[Lifecycle, str] | None] = {INITIAL: None, INBOUND: None}
+    queue = deque([INITIAL, INBOUND])
     while queue:
         here = queue.popleft()
         for event in EVENTS:
@@ -86,7 +95,7 @@ def test_the_guest_hears_of_a_failed_host_exactly_once() -> None:
     for lifecycle in REACHABLE:
         _, effects = transition(lifecycle, states.HOST_FAILED)
         alive = lifecycle[1] != GONE
-        assert len({"refuse", "send_reset"}.intersection(effects)) == alive, lifecycle
+        assert len({"refuse", "send_reset", "withdraw"}.intersection(effects)) == alive, lifecycle
 
 
 def test_every_effect_is_a_method_of_the_flow() -> None:

@@ -95,6 +95,10 @@ class Log:
         """Say what goes on."""
         self.say(Level.INFO, line)
 
+    def debug(self, line: str) -> None:
+        """Say what only matters to who looks for a fault."""
+        self.say(Level.DEBUG, line)
+
     def trace(self, line: str) -> None:
         """Say what a packet is."""
         self.say(Level.TRACE, line)

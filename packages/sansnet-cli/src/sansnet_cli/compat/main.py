@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -21,14 +22,16 @@ from sansnet_cli.compat.log import Log, LogFile
 from sansnet_cli.compat.request import Information, Misuse, Process, Request, read
 from sansnet_cli.compat.startup import describe
 from sansnet_cli.compat.table import usage
-from sansnet_cli.options import RunOptions, ServeOptions, UsageProblem
-from sansnet_cli.plan import Setup, check_outbound, make_plan, make_setup
+from sansnet_cli.options import AttachOptions, NamespaceOptions, RunOptions, ServeOptions, UsageProblem
+from sansnet_cli.plan import Setup, make_plan, make_setup
+from sansnet_cli.template import find_namespace, read_template
 from sansnet_core import SansnetError
 from sansnet_trio import syscalls
-from sansnet_trio.hostinfo import HostError, read_host
+from sansnet_trio.hostinfo import HostError
 from sansnet_trio.namespace import Guest, GuestPlan
 
 if TYPE_CHECKING:
+    from sansnet_trio.attached import AttachedGuest
     from sansnet_trio.listener import GuestListener
 
 __all__ = ["main"]
@@ -37,6 +40,8 @@ T = TypeVar("T")
 
 _CAPABILITIES: Final = {"type": "net"}
 """What a management program wants to know of a vhost-user back-end (docs/interop/vhost-user.rst of QEMU)."""
+
+_DESCRIPTOR: Final = re.compile(r"(?:/proc/self|/dev)/fd/(\d+)")
 
 _SOCKETS: Final = "/tmp/passt_{}.socket"
 _MOST_SOCKETS: Final = 1000
@@ -93,6 +98,10 @@ def _needed(request: Request) -> Iterator[int]:
     """Descriptors of the caller's that the guest comes by."""
     if isinstance(request.options, ServeOptions) and request.options.fd is not None:
         yield request.options.fd
+    if isinstance(request.options, AttachOptions):
+        for path in (request.options.netns, request.options.userns):
+            if path is not None and (match := _DESCRIPTOR.fullmatch(path)):
+                yield int(match[1])
 
 
 def _start(request: Request, log: Log) -> int:
@@ -109,7 +118,9 @@ def _start(request: Request, log: Log) -> int:
         return _spawn(options, capture)
 
     def work(let_go: Callable[[], None]) -> int:
-        return _serve(options, capture, log, partial(_settle, process, log, let_go))
+        if isinstance(options, ServeOptions):
+            return _serve(options, capture, log, partial(_settle_machine, process, log, let_go))
+        return _attach(options, capture, log, partial(_settle_namespace, process, log, let_go))
 
     if not process.foreground:
         return run_in_background(work, pid_file)
@@ -123,8 +134,8 @@ def _opened(kind: str, path: str, make: Callable[[str], T]) -> T:
         raise HostError(f"the {kind} file {path} cannot be written ({error.strerror}); give another one") from error
 
 
-def _settle(process: Process, log: Log, let_go: Callable[[], None]) -> None:
-    """Everything is open and works: give up what is needed no more.
+def _settle_machine(process: Process, log: Log, let_go: Callable[[], None]) -> None:
+    """All is open, and machines can connect: give up what is needed no more.
 
     In a user namespace of its own a process is privileged over nothing; some callers look whether it is in one.
     """
@@ -133,9 +144,42 @@ def _settle(process: Process, log: Log, let_go: Callable[[], None]) -> None:
         identity.assume()
     with contextlib.suppress(OSError):  # none are to be had here: so be it
         syscalls.unshare(syscalls.CLONE_NEWUSER)
+    _settle(process, log, let_go)
+
+
+def _settle_namespace(
+    process: Process, log: Log, let_go: Callable[[], None], guest: AttachedGuest[Setup], forwarding: bool
+) -> None:
+    """All is open, and the guest has its interface. Who may enter root's namespaces stays root, unless told not to."""
+    if process.identity is not None:
+        if forwarding:
+            log.debug(f"process {guest.pid} makes sockets in the guest")  # it is started by that, while it may be
+        process.identity.assume()
+    _settle(process, log, let_go)
+
+
+def _settle(process: Process, log: Log, let_go: Callable[[], None]) -> None:
     if not process.foreground:
         log.enter_background()
     let_go()
+
+
+def _attach(
+    options: AttachOptions, capture: BinaryIO | None, log: Log, on_ready: Callable[[AttachedGuest[Setup], bool], None]
+) -> int:
+    """Be the network of a namespace that exists."""
+    from sansnet_trio.attached import AttachedGuest
+
+    with AttachedGuest.fork(find_namespace(options), partial(_prepare, options)) as guest:
+        from sansnet_cli.attach import attach
+
+        def ready(setup: Setup) -> None:
+            for line in describe(setup.config):
+                log.inform(line)
+            on_ready(guest, bool(options.ports.forwards))
+
+        attach(guest, options, capture, on_ready=ready)
+    return 0
 
 
 def _spawn(options: RunOptions, capture: BinaryIO | None) -> int:
@@ -146,10 +190,9 @@ def _spawn(options: RunOptions, capture: BinaryIO | None) -> int:
         return supervise(guest, options, capture)
 
 
-def _prepare(options: RunOptions) -> tuple[GuestPlan, Setup]:
+def _prepare(options: NamespaceOptions) -> tuple[GuestPlan, Setup]:
     """Like that of `run`, but names are looked up as on the host."""
-    plan, setup = make_plan(options, read_host(options.interface))
-    check_outbound(options.outbound)
+    plan, setup = make_plan(options, read_template(options))
     hostname = options.hostname or f"pasta-{socket.gethostname()}"[:_MAX_HOSTNAME]
     return replace(plan, resolv_conf=None, hostname=hostname), setup
 
@@ -158,8 +201,7 @@ def _serve(options: ServeOptions, capture: BinaryIO | None, log: Log, on_ready: 
     """Be the network of machines."""
     from sansnet_cli.serve import serve
 
-    setup = make_setup(options, read_host(options.interface))
-    check_outbound(options.outbound)
+    setup = make_setup(options, read_template(options))
     for line in describe(setup.config):
         log.inform(line)
     listener = None

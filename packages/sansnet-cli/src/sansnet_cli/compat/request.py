@@ -19,11 +19,10 @@ from sansnet_cli.compat.command_line import CommandLine
 from sansnet_cli.compat.daemon import Identity, IdentityError
 from sansnet_cli.compat.log import Level
 from sansnet_cli.compat.table import OPTIONS
-from sansnet_cli.options import RunOptions, ServeOptions
-from sansnet_core import ports
+from sansnet_cli.options import AttachOptions, RunOptions, ServeOptions
+from sansnet_cli.ports import PortOptions, read_forwards
 from sansnet_core.config import GATEWAY_MAC, IPV4_MIN_MTU, IPV6_MIN_MTU
 from sansnet_core.errors import ConfigError
-from sansnet_core.ports import Forward
 
 __all__ = ["Information", "Misuse", "Process", "Request", "read"]
 
@@ -38,8 +37,10 @@ _FAMILIES: Final = {"ipv4-only": 4, "ipv6-only": 6}
 _LEVELS: Final = {"quiet": Level.WARNING, "debug": Level.DEBUG, "trace": Level.TRACE}
 _INFORMATION: Final = frozenset({"help", "version", "print-capabilities"})
 
-_TEMPLATES: Final = ("interface", "outbound-if4", "outbound-if6")
-"""Options that name the host's interface that is copied."""
+_PORTS: Final = ("tcp-ports", "udp-ports", "tcp-ns", "udp-ns")
+
+_CLOSED: Final = dict.fromkeys(("configure", "tcp", "udp", "icmp", "dhcp", "dhcp6", "ndp"), False)
+"""With `--splice-only`: the guest has an interface, but nothing goes through it."""
 
 
 class Misuse(Exception):
@@ -76,12 +77,10 @@ class Request:
     Attributes:
         process: what it is like.
         options: what it does; `serve` without a socket takes the first free one.
-        forwards: of ports, both ways.
     """
 
     process: Process
-    options: RunOptions | ServeOptions
-    forwards: tuple[Forward, ...] = ()
+    options: RunOptions | AttachOptions | ServeOptions
 
 
 def read(program: str, words: Sequence[str]) -> Request:
@@ -122,7 +121,6 @@ class _Reader:
         return Request(
             process=self._process(),
             options=self._guest() if self._program == "pasta" else self._machine(),
-            forwards=self._forwards(),
         )
 
     def _check(self) -> None:
@@ -179,22 +177,36 @@ class _Reader:
     def _attaches(self) -> bool:
         return self._has("netns") or (len(self._rest) == 1 and self._rest[0].isdecimal())
 
-    def _guest(self) -> RunOptions:
-        interface: dict[str, Any] = {
+    def _guest(self) -> RunOptions | AttachOptions:
+        fields = self._network() | {
             "ifname": self._last("ns-ifname", values.ifname),
             "mac": self._last("ns-mac-addr", values.mac),
             "configure": self._has("config-net"),
         }
+        if self._has("splice-only"):
+            fields |= _CLOSED
         userns = self._last("userns", values.path)
-        if self._has("netns"):
-            if self._rest:
-                raise Misuse(f"--netns and {self._rest[0]!r} both say which namespace to join; leave out one of them")
-            raise Misuse("--netns is not supported yet")
         if self._attaches():
-            raise Misuse("a process id is not supported yet")
+            return AttachOptions(
+                **fields,
+                **self._namespace(userns),
+                ends_with_namespace=not self._has("no-netns-quit"),
+            )
         if userns is not None:
             raise Misuse("--userns needs --netns or a process id; leave it out")
-        return RunOptions(**self._network(), **interface, command=tuple(self._rest) or _login_shell())
+        return RunOptions(**fields, command=tuple(self._rest) or _login_shell())
+
+    def _namespace(self, userns: str | None) -> dict[str, Any]:
+        """Which one to join."""
+        netns = self._last("netns", values.path)
+        if netns is not None and self._rest:
+            raise Misuse(f"--netns and {self._rest[0]!r} both say which namespace to join; leave out one of them")
+        if netns is None:
+            pid = _converted("", self._rest[0], values.pid)
+            if userns is None and not self._has("netns-only"):
+                return {"pid": pid}
+            netns = f"/proc/{pid}/ns/net"
+        return {"netns": netns, "userns": userns}
 
     def _machine(self) -> ServeOptions:
         socket, fd = self._last("socket", values.path), self._last("fd", values.descriptor)
@@ -206,23 +218,20 @@ class _Reader:
             vhost_user=self._has("vhost-user"),
         )
 
-    def _forwards(self) -> tuple[Forward, ...]:
-        default = "auto" if self._program == "pasta" else "none"
-        made: list[Forward] = []
-        for name, protocol, inbound in (
-            ("tcp-ports", ports.TCP, True),
-            ("udp-ports", ports.UDP, True),
-            ("tcp-ns", ports.TCP, False),
-            ("udp-ns", ports.UDP, False),
-        ):
-            try:
-                forwards = ports.parse_all(self._given.get(name, [default]), protocol, inbound=inbound)
-            except ConfigError as error:
-                raise Misuse(f"--{name}: {error}") from None
-            if self._program == "passt" and any(forward.auto for forward in forwards):
-                raise Misuse(f"--{name}: auto follows a namespace's ports, and a machine has none; give ports")
-            made += forwards
-        return tuple(made)
+    def _ports(self) -> PortOptions:
+        default = ["auto"] if self._program == "pasta" else []
+        try:
+            forwards = read_forwards(*(self._given.get(name, default) for name in _PORTS))
+        except ConfigError as error:
+            raise Misuse(str(error)) from None
+        if self._program == "passt" and any(forward.auto for forward in forwards):
+            raise Misuse("auto: who listens in a virtual machine cannot be seen from outside; name the ports")
+        return PortOptions(
+            forwards=forwards,
+            freebind=self._has("freebind"),
+            splice=not self._has("no-splice"),
+            to_loopback=self._has("host-lo-to-ns-lo"),
+        )
 
     def _network(self) -> dict[str, Any]:
         only = self._last_of(_FAMILIES)
@@ -242,10 +251,15 @@ class _Reader:
             "gateway_mac": self._last("mac-addr", values.mac) or GATEWAY_MAC,
             "mtu": _MTU_UNSPOKEN if mtu == 0 else mtu,
             "advertise_mtu": mtu != 0,
-            "interface": next(filter(None, (self._last(name, str) for name in _TEMPLATES)), None),
+            "interface": self._last("interface", values.path),
             "outbound": _each_family(self._all("outbound", values.host)),
+            "outbound_if4": self._last("outbound-if4", values.ifname),
+            "outbound_if6": self._last("outbound-if6", values.ifname),
             "map_host_loopback": _each_family(address for address in mapped if address is not None),
             "map_gateway": not (self._has("no-map-gw") or None in mapped),
+            "map_guest_address": _each_family(
+                address for address in self._all("map-guest-addr", values.none_or(values.host)) if address is not None
+            ),
             "dns_forward": _each_family(self._all("dns-forward", values.host)),
             "dns_host": _each_family(self._all("dns-host", values.resolver)),
             "dns": self._listed("dns", values.host, advertised=self._tells("dns", tells)),
@@ -263,6 +277,7 @@ class _Reader:
             "lenient": True,
             "trace": self._has("trace"),
             "stats": self._last("stats", _count),
+            "ports": self._ports(),
             "verbose": self._last_of(_LEVELS) in ("debug", "trace"),
         }  # fmt: skip
 

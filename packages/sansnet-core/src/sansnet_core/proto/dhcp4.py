@@ -227,5 +227,6 @@ class Dhcp4:
         datagram = udp.emit(source, destination, dhcp4.SERVER_PORT, port, dhcp4.emit(message))
         mac = BROADCAST if addresses.is_broadcast(destination) else None
         context.egress.packet(source, destination, UDP, datagram, mac=mac)
-        if lease and context.config.notices:
+        if lease:
+            context.guest.learn(message.yours)
             context.notify(LeaseGiven(message.yours, message.hardware))

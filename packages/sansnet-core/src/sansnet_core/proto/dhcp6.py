@@ -205,5 +205,6 @@ class Dhcp6:
         message = dhcp6.emit(reply.message)
         datagram = udp.emit(self._gateway, ip.source, dhcp6.SERVER_PORT, dhcp6.CLIENT_PORT, message)
         context.egress.packet(self._gateway, ip.source, UDP, datagram)
-        if reply.lease is not None and context.config.notices:
+        if reply.lease is not None:
+            context.guest.learn(reply.lease)
             context.notify(LeaseGiven(reply.lease, context.guest.mac))

@@ -22,7 +22,7 @@ from sansnet_core.actions import Buffer, CloseSocket, Endpoint, ExtendedError, O
 from sansnet_core.addresses import is_link_local, is_unspecified
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
-from sansnet_core.notices import FlowClosed, FlowOpened
+from sansnet_core.notices import FlowClosed, FlowOpened, FlowReport
 from sansnet_core.wire import icmp4, icmp6
 from sansnet_core.wire.icmp4 import IcmpHeader
 from sansnet_core.wire.ip import ICMP, ICMPV6, IpHeader
@@ -150,6 +150,15 @@ class Echo:
                 context.timers.arm(self, flow.last + idle)
                 break
             self._close(flow)
+
+    def flows(self) -> list[FlowReport]:
+        """What there is to say of each flow."""
+        return [
+            FlowReport(
+                one.socket, _protocol(one.guest), one.guest, one.remote, one.host, False, "OPEN", one.sent, one.received
+            )
+            for one in self._flows.values()
+        ]
 
     def statistics(self) -> Mapping[str, int]:
         """How many flows there are; each has a host socket."""

@@ -79,4 +79,4 @@ class Ipv4:
         elif source[0] == 0 or is_loopback(source) or self._forwarding.is_group(source):
             raise Malformed(Reason.IP_SOURCE)
         else:
-            self._guest.ipv4 = source
+            self._guest.learn(source)

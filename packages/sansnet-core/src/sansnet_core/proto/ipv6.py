@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from sansnet_core.actions import Buffer
-from sansnet_core.addresses import is_link_local, is_multicast
+from sansnet_core.addresses import is_multicast
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.proto.reassembly import Reassembly
@@ -78,7 +78,5 @@ class Ipv6:
                 raise Malformed(Reason.IP_SOURCE)
         elif is_multicast(source) or source.startswith(bytes(10)):  # ::1, IPv4-mapped and IPv4-compatible ones
             raise Malformed(Reason.IP_SOURCE)
-        elif is_link_local(source):
-            self._guest.link_local = source
         else:
-            self._guest.ipv6 = source
+            self._guest.learn(source)

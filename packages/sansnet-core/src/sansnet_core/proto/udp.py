@@ -1,19 +1,23 @@
 """UDP flows: datagrams of the guest become datagrams of host sockets, and back.
 
-Theory of operation. A *flow* is one address and port of the guest together with one destination. A *mapping* is one
-unconnected host socket; it serves all flows of one address and port of the guest, so that a remote host sees the same
-source whomever the guest talks to (RFC 4787, endpoint-independent mapping: what STUN and games need). A destination
-that forwarding translated has a mapping of its own: then no two flows of a mapping share a host endpoint, and an
-answer always says which flow it belongs to.
+Theory of operation. A *flow* is one address and port of the guest together with one remote endpoint, as the guest sees
+it. A *mapping* is one unconnected host socket. The guest's own one serves all flows of one address and port of the
+guest, so that a remote host sees the same source whomever the guest talks to (RFC 4787, endpoint-independent mapping:
+what STUN and games need). A destination that forwarding translated has a mapping of its own: then no two flows of a
+mapping share a host endpoint, and an answer always says which flow it belongs to.
 
 Filtering is by address and port: only a source that the guest contacted is heard. To a multicast or broadcast
 destination answers come from other, unicast addresses (SSDP, mDNS), so while such a flow lives its mapping hears any
 source that the guest could have contacted by that very address. These answers create no state: outsiders must not be
 able to push flows out.
 
-`_flows` is ordered by last use. That makes eviction at the limit exact, and lets one timer serve all flows: it looks
-at the silent ones only, at most once a second. A timer per flow would leave its heap entry behind when a port scan
-evicts the flow at once.
+A *forward* is a mapping that outsiders may send to: a source that is new begins a flow. These flows have a limit of
+their own, which evicts among them alone, so that outsiders do not push the guest's own flows out. The guest's answers
+leave from the address of the host that the outsider last sent to.
+
+Each kind of flow is ordered by last use. That makes eviction at the limit exact, and lets one timer serve all flows: it
+looks at the silent ones only, at most once a second. A timer per flow would leave its heap entry behind when a port
+scan evicts the flow at once.
 
 Not done: joining the guest's multicast groups on the host.
 """
@@ -21,7 +25,7 @@ Not done: joining the guest's multicast groups on the host.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import Final, TypeAlias
@@ -37,9 +41,9 @@ from sansnet_core.actions import (
 )
 from sansnet_core.addresses import is_unspecified
 from sansnet_core.context import Context
-from sansnet_core.egress import FlowHeaders
+from sansnet_core.egress import Egress, FlowHeaders
 from sansnet_core.errors import Malformed, Reason
-from sansnet_core.notices import FlowClosed, FlowOpened
+from sansnet_core.notices import FlowClosed, FlowOpened, FlowReport
 from sansnet_core.wire import udp
 from sansnet_core.wire.ip import UDP, IpHeader
 
@@ -67,13 +71,13 @@ MOST_JOINED_BYTES: Final = 65000
 
 
 class _Mapping:
-    """A host socket of one address and port of the guest."""
+    """A host socket of one address and port of the guest; it lives as long as its flows."""
 
     __slots__ = ("flows", "groups", "guest", "key", "socket")
 
-    def __init__(self, key: bytes, socket: SocketId, guest: Endpoint) -> None:
-        self.key = key
+    def __init__(self, socket: SocketId, key: bytes, guest: Endpoint) -> None:
         self.socket = socket
+        self.key = key
         self.guest = guest
         self.flows: dict[Endpoint, _Flow] = {}
         """By the host's endpoint."""
@@ -81,17 +85,33 @@ class _Mapping:
         """How many of the flows have a multicast or broadcast destination."""
 
 
+class _Forward:
+    """A host socket that outsiders send to; it lives as long as the driver says."""
+
+    __slots__ = ("address", "flows", "port", "socket")
+
+    def __init__(self, socket: SocketId, address: bytes | None, port: int) -> None:
+        self.socket = socket
+        self.address = address
+        """The guest's; None for the one that is known."""
+        self.port = port
+        self.flows: dict[Endpoint, _Flow] = {}
+        """By the host's endpoint."""
+
+
 class _Flow:
-    """One guest endpoint with one destination."""
+    """One guest endpoint with one remote one."""
 
     __slots__ = (
         "datagrams_received",
         "datagrams_sent",
-        "group",
+        "guest",
         "headers",
         "host",
+        "inbound",
         "key",
         "last",
+        "local",
         "mapping",
         "received",
         "remote",
@@ -100,22 +120,40 @@ class _Flow:
     )
 
     def __init__(
-        self, key: bytes, mapping: _Mapping, remote: Endpoint, host: Endpoint, group: bool, headers: FlowHeaders
+        self,
+        egress: Egress,
+        mapping: _Mapping | _Forward,
+        guest: Endpoint,
+        remote: Endpoint,
+        host: Endpoint,
+        *,
+        inbound: bool,
     ) -> None:
-        self.key = key
+        self.key = _key(guest, remote)
         self.mapping = mapping
         self.socket = mapping.socket
+        self.guest = guest
         self.remote = remote
+        """What the guest takes for the other end; the host's socket has `host` there."""
         self.host = host
-        self.group = group
-        self.headers = headers
+        self.inbound = inbound
+        self.headers = FlowHeaders(egress, remote, guest, UDP)
+        self.local: bytes | None = None
+        """The host's address that the outsider last sent to."""
         self.last = -inf
         self.sent = self.received = 0
         self.datagrams_sent = self.datagrams_received = 0
 
     def is_stream(self) -> bool:
         """Whether it is more than one question or one question and its answer."""
-        return self.datagrams_received > 0 and self.datagrams_sent + self.datagrams_received > 2
+        return min(self.datagrams_received, self.datagrams_sent) > 0 and (
+            self.datagrams_sent + self.datagrams_received > 2
+        )
+
+
+def _key(guest: Endpoint, remote: Endpoint) -> bytes:
+    """Addresses and ports as the guest's packets have them."""
+    return guest.address + remote.address + guest.port.to_bytes(2, "big") + remote.port.to_bytes(2, "big")
 
 
 @dataclass(slots=True)
@@ -150,11 +188,16 @@ class Udp:
     def __init__(self, context: Context, services: Mapping[int, Service]) -> None:
         self._context = context
         self._services = services
-        self._flows: OrderedDict[bytes, _Flow] = OrderedDict()
-        """By the guest's addresses and ports as they stand in its packets; least recently used first."""
+        self._flows: dict[bytes, _Flow] = {}
+        """By the guest's addresses and ports as they stand in its packets."""
+        self._recent: tuple[OrderedDict[bytes, _Flow], OrderedDict[bytes, _Flow]] = (OrderedDict(), OrderedDict())
+        """The same, of those that the guest began and those from outside; least recently used first."""
         self._mappings: dict[bytes, _Mapping] = {}
-        self._sockets: dict[SocketId, _Mapping] = {}
+        self._outgoing: dict[tuple[int, int], _Forward] = {}
+        """By the guest's port and size of address: by which forward it also sends of its own accord."""
+        self._sockets: dict[SocketId, _Mapping | _Forward] = {}
         limits = context.config.limits
+        self._most = (limits.udp_flows, limits.udp_inbound_flows)
         self._idle = (limits.udp_idle_once, limits.udp_idle_stream)
         self.deadline = self.queued = inf
         self._joins = context.config.link.uso
@@ -181,29 +224,56 @@ class Udp:
         if flow is None:
             flow = self._open(ip, header, not dhcp)
         if flow.last != context.now:
-            flow.last = context.now
-            self._flows.move_to_end(flow.key)
+            self._use(flow)
         flow.sent += len(data)
         flow.datagrams_sent += 1
         context.out.actions.append(
-            SendDatagram(flow.socket, flow.host, data, context.gso_size, ip.ttl, ip.tos, ip.fragment)
+            SendDatagram(flow.socket, flow.host, data, context.gso_size, ip.ttl, ip.tos, ip.fragment, flow.local)
         )
 
+    def forwarded(self, address: bytes | None, port: int, outgoing: Collection[int]) -> SocketId:
+        """There is a forward; see `Network.datagram_forwarded`."""
+        forward = _Forward(self._context.new_socket(), address, port)
+        self._sockets[forward.socket] = forward
+        for size in outgoing:
+            self._outgoing.setdefault((port, size), forward)
+        return forward.socket
+
+    def forward_removed(self, socket: SocketId) -> None:
+        """It is there no more."""
+        forward = self._sockets.get(socket)
+        if isinstance(forward, _Forward):
+            for flow in list(forward.flows.values()):
+                self._close(flow)
+            del self._sockets[socket]
+            for key in [key for key, other in self._outgoing.items() if other is forward]:
+                del self._outgoing[key]
+
     def datagram_received(
-        self, socket: SocketId, source: Endpoint, data: bytes, segment_size: int, ttl: int, tos: int
+        self,
+        socket: SocketId,
+        source: Endpoint,
+        data: bytes,
+        segment_size: int,
+        ttl: int,
+        tos: int,
+        local: bytes | None = None,
     ) -> None:
         """A datagram, or a run of them, came to a host socket; see `Network.datagram_received`."""
         mapping = self._sockets.get(socket)
         if mapping is None:
             return  # closed while the driver was reading it
         flow = mapping.flows.get(source)
-        if flow is None:
+        if isinstance(mapping, _Forward):
+            flow = self._open_inbound(mapping, source) if flow is None or self._is_stale(flow, mapping) else flow
+            if flow is None:
+                return
+            flow.local = local
+        elif flow is None:
             self._stranger(mapping, source, data, segment_size, ttl, tos)
             return
-        now = self._context.now
-        if flow.last != now:
-            flow.last = now
-            self._flows.move_to_end(flow.key)
+        if flow.last != self._context.now:
+            self._use(flow)
         flow.received += len(data)
         flow.datagrams_received += 1
         if self._joins:
@@ -236,6 +306,11 @@ class Udp:
             data = run.parts[0] if len(run.parts) == 1 else b"".join(run.parts)
             run.headers.udp(data, run.segment_size, run.ttl, run.tos)
 
+    def _use(self, flow: _Flow) -> None:
+        """It is not silent now."""
+        flow.last = self._context.now
+        self._recent[flow.inbound].move_to_end(flow.key)
+
     def _stranger(
         self, mapping: _Mapping, source: Endpoint, data: bytes, segment_size: int, ttl: int, tos: int
     ) -> None:
@@ -253,7 +328,7 @@ class Udp:
         if mapping is None or flow is None:
             return
         self._context.drop(Reason.HOST_SEND)
-        source, destination = mapping.guest, flow.remote
+        source, destination = flow.guest, flow.remote
         icmp_errors = self._context.icmp_errors
         if icmp_errors.would_tell(error, 4 if len(source.address) == 4 else 6):
             quoted = data[:MOST_QUOTED]
@@ -265,17 +340,25 @@ class Udp:
         now = self._context.now
         shortest = min(self._idle)
         again = inf
-        for flow in list(self._flows.values()):
-            if flow.last + shortest > now:  # and so are all behind it
-                again = min(again, flow.last + shortest)
-                break
-            deadline = flow.last + self._idle[flow.is_stream()]
-            if deadline <= now:
-                self._close(flow)
-            else:
-                again = min(again, deadline)
+        for recent in self._recent:
+            for flow in list(recent.values()):
+                if flow.last + shortest > now:  # and so are all behind it
+                    again = min(again, flow.last + shortest)
+                    break
+                deadline = flow.last + self._idle[flow.is_stream()]
+                if deadline <= now:
+                    self._close(flow)
+                else:
+                    again = min(again, deadline)
         if again < inf:
             self._context.timers.arm(self, max(again, now + IDLE_GRANULARITY))
+
+    def flows(self) -> list[FlowReport]:
+        """What there is to say of each flow."""
+        return [
+            FlowReport(one.socket, UDP, one.guest, one.remote, one.host, one.inbound, "OPEN", one.sent, one.received)
+            for one in self._flows.values()
+        ]
 
     def statistics(self) -> Mapping[str, int]:
         """How many flows and host sockets there are."""
@@ -292,36 +375,85 @@ class Udp:
         host = forwarding.to_host(ip.destination, header.destination_port, groups=groups)
         if host is None:
             raise Malformed(Reason.IP_DESTINATION)
-        if len(self._flows) >= context.config.limits.udp_flows:
-            context.drop(Reason.UDP_LIMIT)
-            self._close(next(iter(self._flows.values())))
-
         guest = Endpoint(ip.source, header.source_port)
         remote = Endpoint(ip.destination, header.destination_port)
-        guest_key = ip.source + header.source_port.to_bytes(2, "big")
-        key = ip.source + ip.destination + guest_key[-2:] + header.destination_port.to_bytes(2, "big")
-        mapping_key = guest_key if host == remote else key
-        mapping = self._mappings.get(mapping_key)
+        self._make_room(inbound=False)
+        mapping: _Mapping | _Forward | None = self._outgoing_forward(guest, remote, host)
         if mapping is None:
-            mapping = self._mappings[mapping_key] = _Mapping(mapping_key, context.new_socket(), guest)
+            mapping = self._mapping(guest, remote, host)
+            mapping.groups += forwarding.is_group(host.address)
+        return self._add(_Flow(context.egress, mapping, guest, remote, host, inbound=False))
+
+    def _mapping(self, guest: Endpoint, remote: Endpoint, host: Endpoint) -> _Mapping:
+        """The guest's own socket for a destination, which is opened if there is none."""
+        context = self._context
+        key = _key(guest, remote) if host != remote else guest.address + guest.port.to_bytes(2, "big")
+        mapping = self._mappings.get(key)
+        if mapping is None:
+            mapping = self._mappings[key] = _Mapping(context.new_socket(), key, guest)
             self._sockets[mapping.socket] = mapping
-            local = forwarding.outbound(host.address) or bytes(len(host.address))
-            context.out.actions.append(OpenDatagram(mapping.socket, Endpoint(local, guest.port)))
-        group = forwarding.is_group(host.address)
-        flow = _Flow(key, mapping, remote, host, group, FlowHeaders(context.egress, remote, guest, UDP))
-        mapping.flows[host] = self._flows[key] = flow
-        mapping.groups += group
+            local = Endpoint(context.forwarding.bound(host.address), guest.port)
+            context.out.actions.append(OpenDatagram(mapping.socket, local))
+        return mapping
+
+    def _outgoing_forward(self, guest: Endpoint, remote: Endpoint, host: Endpoint) -> _Forward | None:
+        """The forward by which what the guest begins leaves as well; an answer must say which flow it belongs to."""
+        forward = self._outgoing.get((guest.port, len(guest.address)))
+        if forward is None or forward.address not in (None, guest.address):
+            return None
+        if host != remote or self._context.forwarding.is_group(host.address):
+            return None
+        if host in forward.flows:
+            self._close(forward.flows[host])  # it has another address of the guest's
+        return forward
+
+    def _open_inbound(self, forward: _Forward, source: Endpoint) -> _Flow | None:
+        """A flow for the first datagram of an outsider; None if the guest cannot have it."""
+        context = self._context
+        if not context.config.udp:
+            context.drop(Reason.PROTOCOL_CLOSED)
+            return None
+        ends = context.forwarding.inbound(source.address, forward.address, context.guest)
+        if isinstance(ends, Reason):
+            context.drop(ends)
+            return None
+        remote, guest = Endpoint(ends[0], source.port), Endpoint(ends[1], forward.port)
+        if _key(guest, remote) in self._flows:
+            context.drop(Reason.INBOUND_COLLISION)
+            return None
+        if source in forward.flows:
+            self._close(forward.flows[source])  # it is stale
+        self._make_room(inbound=True)
+        return self._add(_Flow(context.egress, forward, guest, remote, source, inbound=True))
+
+    def _is_stale(self, flow: _Flow, forward: _Forward) -> bool:
+        """Whether the guest has another address now than when an outsider began a flow."""
+        if forward.address is not None or not flow.inbound:
+            return False
+        return self._context.guest.address_for(flow.remote.address) != flow.guest.address
+
+    def _make_room(self, *, inbound: bool) -> None:
+        """For one flow more, of those that the guest began or those from outside."""
+        recent = self._recent[inbound]
+        if len(recent) >= self._most[inbound]:
+            self._context.drop(Reason.UDP_LIMIT)
+            self._close(next(iter(recent.values())))
+
+    def _add(self, flow: _Flow) -> _Flow:
+        context = self._context
+        flow.mapping.flows[flow.host] = self._flows[flow.key] = self._recent[flow.inbound][flow.key] = flow
         context.timers.arm(self, min(self.deadline, context.now + min(self._idle)))
-        context.notify(FlowOpened(mapping.socket, UDP, guest, remote, host))
+        context.notify(FlowOpened(flow.socket, UDP, flow.guest, flow.remote, flow.host, flow.inbound))
         return flow
 
     def _close(self, flow: _Flow) -> None:
-        """Forget a flow, and close its socket if that was the last one."""
+        """Forget a flow, and close its socket if that is the guest's own and this was the last one."""
         context = self._context
         mapping = flow.mapping
-        del self._flows[flow.key], mapping.flows[flow.host]
-        mapping.groups -= flow.group
-        context.notify(FlowClosed(mapping.socket, UDP, mapping.guest, flow.remote, flow.sent, flow.received))
-        if not mapping.flows:
-            del self._mappings[mapping.key], self._sockets[mapping.socket]
-            context.out.actions.append(CloseSocket(mapping.socket))
+        del self._flows[flow.key], self._recent[flow.inbound][flow.key], mapping.flows[flow.host]
+        context.notify(FlowClosed(flow.socket, UDP, flow.guest, flow.remote, flow.sent, flow.received))
+        if isinstance(mapping, _Mapping):
+            mapping.groups -= context.forwarding.is_group(flow.host.address)
+            if not mapping.flows:
+                del self._mappings[mapping.key], self._sockets[mapping.socket]
+                context.out.actions.append(CloseSocket(mapping.socket))

@@ -18,7 +18,7 @@ from typing import Final
 from sansnet_core import Frame, LinkConfig
 from sansnet_trio.links import LinkClosed, MtuLimits
 
-__all__ = ["LARGEST_FRAME", "MTU", "Tap", "open_tap"]
+__all__ = ["LARGEST_FRAME", "MTU", "Tap", "bring_up", "open_tap"]
 
 LARGEST_FRAME: Final = 65535 + 14
 """Most bytes of one frame, without the `virtio_net_hdr`: the largest IP packet and its Ethernet header."""
@@ -42,7 +42,10 @@ _TUN_F_TSO6: Final = 0x04
 _TUN_F_USO4: Final = 0x20
 _TUN_F_USO6: Final = 0x40
 
-# linux/sockios.h, linux/if_arp.h
+# linux/sockios.h, linux/if.h, linux/if_arp.h
+_SIOCGIFFLAGS: Final = 0x8913
+_SIOCSIFFLAGS: Final = 0x8914
+_IFF_UP: Final = 0x0001
 _SIOCSIFMTU: Final = 0x8922
 _SIOCSIFHWADDR: Final = 0x8924
 _ARPHRD_ETHER: Final = 1
@@ -88,6 +91,18 @@ def open_tap(name: str, *, mtu: int, mac: bytes | None = None) -> tuple[int, Lin
         os.close(fd)
         raise
     return fd, config
+
+
+def bring_up(name: str) -> None:
+    """Bring up an interface of the calling thread's network namespace.
+
+    Raises:
+        OSError: there is none (ENODEV), or it is not permitted (EPERM).
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        answer = fcntl.ioctl(control, _SIOCGIFFLAGS, _IFREQ_FLAGS.pack(name.encode(), 0))
+        _, flags = _IFREQ_FLAGS.unpack(answer)
+        fcntl.ioctl(control, _SIOCSIFFLAGS, _IFREQ_FLAGS.pack(name.encode(), flags | _IFF_UP))
 
 
 def _attach(fd: int, name: bytes, mtu: int) -> LinkConfig:

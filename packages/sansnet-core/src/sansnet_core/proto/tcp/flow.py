@@ -1,4 +1,4 @@
-"""One TCP connection of the guest, translated to one stream socket of the host.
+"""One TCP connection of the guest, begun by it or by a host outside, translated to one stream socket of the host.
 
 Theory of operation. Segments and socket facts change the two halves (`sending`, `receiving`) and fire lifecycle events
 (`states`); what has to be said to the guest is worked out once a batch, in `flush`, so that one acknowledgment covers
@@ -25,7 +25,7 @@ from sansnet_core.actions import (
 from sansnet_core.egress import FlowHeaders
 from sansnet_core.errors import Reason, UsageError
 from sansnet_core.proto.tcp import states
-from sansnet_core.proto.tcp.handshake import negotiate
+from sansnet_core.proto.tcp.handshake import EVERYTHING, negotiate
 from sansnet_core.proto.tcp.receiving import Receiver
 from sansnet_core.proto.tcp.sending import DUPLICATES, Sender
 from sansnet_core.wire.ip import TCP
@@ -53,7 +53,8 @@ DELAYED_ACK: Final = 0.002
 """RFC 9293 3.8.6.3 allows 0.5 s. A reply of the host within this time carries the acknowledgment; more delay would only
 stall guests that wait for it (Nagle)."""
 REFUSALS: Final = (ECONNREFUSED, ECONNRESET)
-SYN_ACK_RETRIES: Final = 5
+SYN_RETRIES: Final = 5
+"""Of our SYN or SYN-ACK: a minute in all (tcp_synack_retries of Linux)."""
 RTO_AFTER_SYN_LOSS: Final = 3.0
 """RFC 6298, 5.7."""
 DATA_RETRIES: Final = 10
@@ -61,9 +62,14 @@ DATA_RETRIES: Final = 10
 KEEPALIVE_INTERVAL: Final = 75.0
 KEEPALIVE_PROBES: Final = 9
 """Both as in Linux (tcp_keepalive_intvl, tcp_keepalive_probes)."""
+RETRY_AFTER_RESET: Final = 0.002
+"""As Linux does; the guest has the reset by then."""
 COPY_BELOW: Final = 1024
 """Shorter payloads are copied out of their frame, and so are those that padding dwarfs: what is held must be what is
 counted. Others are views, for as long as the driver holds them."""
+
+_SILENT: Final = frozenset((states.SYN_RECEIVED, states.SYN_SENT, states.GONE))
+"""Where there is nothing to say but what effects and timers say."""
 
 
 class TcpFlow:
@@ -89,6 +95,8 @@ class TcpFlow:
         "deadline",
         "guest",
         "held",
+        "host",
+        "inbound",
         "irs",
         "key",
         "pending",
@@ -108,28 +116,27 @@ class TcpFlow:
         key: bytes,
         guest: Endpoint,
         remote: Endpoint,
-        syn: TcpHeader,
-        options: TcpOptions,
+        host: Endpoint,
+        *,
+        inbound: bool = False,
     ) -> None:
         context = tcp.context
-        config = context.config
         self._tcp = tcp
         self.socket = socket
         self.key = key
         self.guest = guest
         self.remote = remote
-        self.irs = syn.sequence
+        """What the guest takes for the other end; the host's socket has `host` there."""
+        self.host = host
+        self.inbound = inbound
+        self.irs = 0
         self.deadline = self.queued = inf
-        self._state = states.INITIAL
+        self._state = states.INBOUND if inbound else states.INITIAL
         self._established = False
         self._failure: ExtendedError | None = None
         self._headers = FlowHeaders(context.egress, remote, guest, TCP)
 
-        terms = negotiate(config, 4 if len(guest.address) == 4 else 6, options)
-        self._terms = terms
-        self.receiver = Receiver(syn.sequence, terms.window)
-        self.sender = Sender(context.entropy.initial_sequence(key, context.now), syn, terms)
-
+        self.sender = Sender(context.entropy.initial_sequence(key, context.now))
         self._fin: int | None = None
         self._ack_now = False
         self._ack_due = inf
@@ -148,12 +155,44 @@ class TcpFlow:
         self.held = 0
         """Payload bytes held for either side, as counted in the handler's total."""
 
+    # the beginning
+
+    def invite(self) -> None:
+        """Send the guest a SYN that offers it all that we can do."""
+        self._agree(0, EVERYTHING)
+        self._send_first_syn()
+
+    def accept(self, syn: TcpHeader, options: TcpOptions) -> None:
+        """Take the guest's SYN, which is answered when the host is connected."""
+        self._agree(syn.sequence, options)
+        self.sender.agree(syn, self._terms)
+
+    def _agree(self, irs: int, options: TcpOptions) -> None:
+        self.irs = irs
+        self._terms = negotiate(self._tcp.context.config, 4 if len(self.guest.address) == 4 else 6, options)
+        self.receiver = Receiver(irs, self._terms.window)
+
+    def _send_first_syn(self) -> None:
+        now = self._tcp.context.now
+        self._send_syn()
+        self.sender.advance(1, now)
+        self._retransmit_at = now + self.sender.rto
+        self._arm()
+
     # lifecycle
 
     @property
     def lifecycle(self) -> states.Lifecycle:
         """The states of `states.MACHINES`."""
         return self._state
+
+    @property
+    def state(self) -> str:
+        """Where it is, for people."""
+        guest, _, up, down = self._state
+        if guest is states.ESTABLISHED and (up, down) != (states.OPEN, states.OPEN):
+            return "CLOSING"
+        return guest
 
     def fire(self, event: str) -> None:
         """Apply a lifecycle event and run its effects."""
@@ -165,10 +204,7 @@ class TcpFlow:
             self._tcp.forget(self)
 
     def _effect_send_syn_ack(self) -> None:
-        self._send_syn_ack()
-        self.sender.advance(1, self._tcp.context.now)
-        self._retransmit_at = self._tcp.context.now + self.sender.rto
-        self._arm()
+        self._send_first_syn()
 
     def _effect_refuse(self) -> None:
         """Answer a SYN so that the guest's connect() fails with the host's errno.
@@ -182,8 +218,11 @@ class TcpFlow:
         context = self._tcp.context
         guest, remote = self.guest, self.remote
         syn = emit(guest.address, remote.address, guest.port, remote.port, self.irs, 0, SYN, 0)
-        host = context.forwarding.to_host(*remote) or remote
-        context.icmp_errors.host_failed(failure, host.address, guest.address, remote.address, TCP, syn)
+        context.icmp_errors.host_failed(failure, self.host.address, guest.address, remote.address, TCP, syn)
+
+    def _effect_withdraw(self) -> None:
+        """Reset what our SYN may have begun in the guest; there is no number of its own to acknowledge yet."""
+        self._headers.tcp(self.sender.next, 0, RST, 0, b"", b"", 0)
 
     def _effect_send_reset(self) -> None:
         self._headers.tcp(self.sender.acceptable(), self.receiver.next, RST | ACK, 0, b"", b"", 0)
@@ -212,6 +251,9 @@ class TcpFlow:
         self._active = self._tcp.context.now
         self._probes = 0
         state = self._state[0]
+        if state is states.SYN_SENT:
+            self._receive_answer(tcp, buf)
+            return
         if state is states.SYN_RECEIVED:
             # Nothing was answered yet, so all but a reset of the SYN itself is noise (SYNs are the handler's)
             if tcp.flags & RST and tcp.sequence == add(self.irs, 1):
@@ -251,7 +293,7 @@ class TcpFlow:
         receiver = self.receiver
         length = size + bool(flags & SYN) + bool(flags & FIN)
         if flags & SYN and self._state[0] is states.SYN_ACK_SENT:
-            self._send_syn_ack()  # the guest repeats its SYN, for ours was lost; another SYN it answers with a reset
+            self._send_syn()  # the guest repeats its SYN, for ours was lost; another SYN it answers with a reset
             self.sender.forget_timing()
             return False
         if not receiver.acceptable(tcp.sequence, length):
@@ -288,15 +330,53 @@ class TcpFlow:
             self._headers.tcp(tcp.acknowledgment, 0, RST, 0, b"", b"", 0)
             return False
         self.fire(states.GUEST_ACK)
-        self.pending = False
-        self._tcp.pending -= 1
-        self._retransmit_at = inf
         self.sender.wl1 = add(tcp.sequence, -1)  # so that this segment's window counts
+        self._establish()
+        return True
+
+    def _receive_answer(self, tcp: TcpHeader, buf: Buffer) -> None:
+        """The guest's answer to our SYN (RFC 9293, 3.10.7.3).
+
+        A SYN without ACK is ignored: see `states`. So is what came with a SYN-ACK; the guest sends it again.
+        """
+        flags = tcp.flags
+        sender = self.sender
+        if flags & ACK and tcp.acknowledgment != sender.next:
+            if not flags & RST:
+                # It acknowledges a connection of the past, which the reset ends; then our SYN has a chance
+                self._headers.tcp(tcp.acknowledgment, 0, RST, 0, b"", b"", 0)
+                if not sender.retries:
+                    self._retransmit_at = self._tcp.context.now + RETRY_AFTER_RESET
+                    self._arm()
+        elif flags & (ACK | RST) == ACK | RST:
+            self.fire(states.GUEST_RESET)
+        elif flags & (ACK | SYN) == ACK | SYN:
+            self._agree(tcp.sequence, parse_options(buf, tcp.options_start, tcp.start))
+            sender.agree(tcp, self._terms)
+            self.fire(states.GUEST_SYN_ACK)
+            self._establish()
+            sender.acknowledge(tcp.acknowledgment, self._tcp.context.now)
+            self._acknowledge_again()
+        else:
+            self._tcp.context.drop(Reason.TCP_SEQUENCE)
+
+    def _establish(self) -> None:
+        """The handshake is complete."""
+        self.pending = False
+        self._tcp.pending[self.inbound] -= 1
+        self._retransmit_at = inf
         if self.sender.retries:
             self.sender.rto = RTO_AFTER_SYN_LOSS
         # The host may have spoken, or ended, while the guest was not ready: SSH's greeting
         self._awaits_budget = True
-        return True
+
+    def unreachable(self, sequence: int) -> None:
+        """The guest, or a router in it, says by ICMP that a segment of ours is not taken.
+
+        That ends an attempt to connect. A connection it does not end: a forger had only to guess its ports (RFC 5927).
+        """
+        if self._state[0] is states.SYN_SENT and add(sequence, 1) == self.sender.next:
+            self.fire(states.GUEST_RESET)
 
     def _acknowledge(self, tcp: TcpHeader, size: int, buf: Buffer) -> bool:
         """Acknowledgment, window and SACK (RFC 9293, 3.10.7.4, fifth).
@@ -467,7 +547,7 @@ class TcpFlow:
         """Say to the guest what there is to say: data, FIN, acknowledgment, window."""
         self._dirty = False
         state = self._state[0]
-        if state is states.GONE or state is states.SYN_RECEIVED:
+        if state in _SILENT:
             return
         now = self._tcp.context.now
         if state is not states.SYN_ACK_SENT:  # until the guest has the SYN-ACK, nothing else has a meaning
@@ -525,10 +605,11 @@ class TcpFlow:
         self._ack_now = False
         self._ack_due = inf
 
-    def _send_syn_ack(self) -> None:
+    def _send_syn(self) -> None:
+        """Our SYN, or our SYN-ACK if the guest has sent its SYN."""
+        flags, acknowledgment = (SYN, 0) if self.inbound else (SYN | ACK, self.receiver.next)
         window = min(self.receiver.limit, 65535)  # never scaled (RFC 7323, 2.2)
-        options = self._terms.syn_ack_options()
-        self._headers.tcp(self.sender.una, self.receiver.next, SYN | ACK, window, options, b"", 0)
+        self._headers.tcp(self.sender.una, acknowledgment, flags, window, self._terms.syn_options(), b"", 0)
 
     def _retransmit(self) -> None:
         sender = self.sender
@@ -567,12 +648,12 @@ class TcpFlow:
 
     def _retransmission_timeout(self, now: float) -> None:
         sender = self.sender
-        if self._state[0] is states.SYN_ACK_SENT:
-            if sender.retries >= SYN_ACK_RETRIES:
+        if self.pending:
+            if sender.retries >= SYN_RETRIES:
                 self.fire(states.GUEST_RESET)
                 return
             sender.back_off()
-            self._send_syn_ack()
+            self._send_syn()
         elif not sender.in_flight:
             if not sender.unsent:
                 self._retransmit_at = inf

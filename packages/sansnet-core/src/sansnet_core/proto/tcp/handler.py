@@ -6,12 +6,13 @@ from sansnet_core.actions import ORIGIN_LOCAL, Buffer, Endpoint, ExtendedError, 
 from sansnet_core.context import Context
 from sansnet_core.egress import FlowHeaders
 from sansnet_core.errors import Malformed, Reason
-from sansnet_core.notices import FlowClosed, FlowOpened
+from sansnet_core.notices import FlowClosed, FlowOpened, FlowReport
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.flow import TcpFlow
 from sansnet_core.proto.tcp.memory import Memory
 from sansnet_core.wire import tcp as wire
 from sansnet_core.wire.ip import TCP, IpHeader
+from sansnet_core.wire.quoted import Quoted
 from sansnet_core.wire.tcp import ACK, FIN, RST, SYN, TcpHeader, add, diff
 
 __all__ = ["Tcp"]
@@ -24,7 +25,8 @@ class Tcp:
         dirty: connections to be flushed at the end of the batch.
         starved: connections that were refused a budget because of the memory limit.
         memory: payload bytes that all connections hold.
-        pending: connections whose handshake with the host or the guest is not complete.
+        pending: how many handshakes are under way with the host or the guest: of connections that the guest began, and
+            of those from outside.
     """
 
     def __init__(self, context: Context) -> None:
@@ -32,12 +34,22 @@ class Tcp:
         self.dirty: list[TcpFlow] = []
         self.starved: set[TcpFlow] = set()
         self.memory = Memory(context.config.limits.tcp_memory)
-        self.pending = 0
+        self.pending = [0, 0]
+        self._inbound = 0
         self._flows: dict[bytes, TcpFlow] = {}
         self._sockets: dict[SocketId, TcpFlow] = {}
 
     def __len__(self) -> int:
         return len(self._flows)
+
+    def flows(self) -> list[FlowReport]:
+        """What there is to say of each connection."""
+        return [
+            FlowReport(
+                flow.socket, TCP, flow.guest, flow.remote, flow.host, flow.inbound, flow.state, flow.sent, flow.received
+            )
+            for flow in self._flows.values()
+        ]
 
     # the guest
 
@@ -80,17 +92,28 @@ class Tcp:
         host = context.forwarding.to_host(ip.destination, syn.destination_port)
         if host is None:
             raise Malformed(Reason.IP_DESTINATION)
-        if len(self._flows) >= limits.tcp_flows or self.pending >= limits.tcp_pending:
+        if len(self._flows) >= limits.tcp_flows or self.pending[False] >= limits.tcp_pending:
             raise Malformed(Reason.TCP_LIMIT)  # the guest repeats its SYN, and may be luckier then
         guest = Endpoint(ip.source, syn.source_port)
         remote = Endpoint(ip.destination, syn.destination_port)
-        options = wire.parse_options(buf, syn.options_start, syn.start)
-        flow = TcpFlow(self, context.new_socket(), key, guest, remote, syn, options)
-        self._flows[key] = flow
-        self._sockets[flow.socket] = flow
-        self.pending += 1
+        flow = TcpFlow(self, context.new_socket(), key, guest, remote, host)
+        flow.accept(syn, wire.parse_options(buf, syn.options_start, syn.start))
+        self._add(flow)
         context.out.actions.append(OpenStream(flow.socket, host, context.forwarding.outbound(host.address)))
-        context.notify(FlowOpened(flow.socket, TCP, guest, remote, host))
+
+    def _add(self, flow: TcpFlow) -> None:
+        self._flows[flow.key] = self._sockets[flow.socket] = flow
+        self.pending[flow.inbound] += 1
+        self._inbound += flow.inbound
+        self.context.notify(FlowOpened(flow.socket, TCP, flow.guest, flow.remote, flow.host, flow.inbound))
+
+    def unreachable(self, packet: Quoted) -> bool:
+        """A segment of ours did not reach its port in the guest; whether it was one of a connection."""
+        flow = self._flows.get(packet.reverse_key())
+        if flow is None:
+            return False
+        flow.unreachable(packet.number)
+        return True
 
     def _reset(self, ip: IpHeader, tcp: TcpHeader) -> None:
         """Answer a segment that belongs to no connection (RFC 9293, 3.10.7.1)."""
@@ -109,6 +132,38 @@ class Tcp:
             headers.tcp(0, add(tcp.sequence, length), RST | ACK, 0, b"", b"", 0)
 
     # the host's sockets; a fact about a socket that is closed already is a race, and ignored
+
+    def stream_accepted(self, remote: Endpoint, address: bytes | None, port: int) -> SocketId | None:
+        """A host connected from outside; see `Network.stream_accepted`."""
+        context = self.context
+        limits = context.config.limits
+        if not context.config.tcp:
+            context.drop(Reason.PROTOCOL_CLOSED)
+            return None
+        ends = context.forwarding.inbound(remote.address, address, context.guest)
+        if isinstance(ends, Reason):
+            context.drop(ends)
+            return None
+        source, destination = ends
+        key = destination + source + port.to_bytes(2, "big") + remote.port.to_bytes(2, "big")
+        old = self._flows.get(key)
+        if old is not None and old.lifecycle[0] is states.TIME_WAIT:
+            old.fire(states.TIME_OVER)  # the guest's own one, if it has one, decides
+        elif old is not None:
+            context.drop(Reason.INBOUND_COLLISION)
+            return None
+        if (
+            len(self._flows) >= limits.tcp_flows
+            or self._inbound >= limits.tcp_inbound_flows
+            or self.pending[True] >= limits.tcp_pending
+        ):
+            context.drop(Reason.TCP_LIMIT)
+            return None
+        guest, seen = Endpoint(destination, port), Endpoint(source, remote.port)
+        flow = TcpFlow(self, context.new_socket(), key, guest, seen, remote, inbound=True)
+        self._add(flow)
+        flow.invite()
+        return flow.socket
 
     def stream_connected(self, socket: SocketId) -> None:
         """The host's connect succeeded."""
@@ -161,8 +216,9 @@ class Tcp:
             del self._flows[flow.key]
         if self._sockets.pop(flow.socket, None) is None:
             return
+        self._inbound -= flow.inbound
         if flow.pending:
-            self.pending -= 1
+            self.pending[flow.inbound] -= 1
         self.memory.held -= flow.held
         flow.drop_buffers()
         self.starved.discard(flow)

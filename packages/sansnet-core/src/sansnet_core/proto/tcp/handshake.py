@@ -13,7 +13,7 @@ from sansnet_core.wire.tcp import (
     window_scale_option,
 )
 
-__all__ = ["Terms", "negotiate"]
+__all__ = ["EVERYTHING", "Terms", "negotiate"]
 
 MIN_MSS: Final = 88
 """A guest that asks for less gets this; Linux has TCP_MIN_MSS 88 for the same reason, a flood of tiny segments."""
@@ -24,6 +24,8 @@ HEADERS: Final = {4: 40, 6: 60}
 ETHERNET: Final = 14
 LARGEST_FIELD: Final = 65535
 """Of IP lengths, and of a window that is not scaled."""
+EVERYTHING: Final = TcpOptions(LARGEST_FIELD, 0, True, ())
+"""Options of a guest that can do all that we can: what is offered to one that did not speak yet."""
 
 
 class Terms(NamedTuple):
@@ -47,8 +49,8 @@ class Terms(NamedTuple):
     scale: int
     sack: bool
 
-    def syn_ack_options(self) -> bytes:
-        """Our half of the agreement."""
+    def syn_options(self) -> bytes:
+        """Our half of the agreement, for a SYN or a SYN-ACK."""
         options = mss_option(self.own_mss)
         if self.own_scale is not None:
             options += window_scale_option(self.own_scale)
@@ -58,12 +60,12 @@ class Terms(NamedTuple):
 
 
 def negotiate(config: NetworkConfig, version: int, options: TcpOptions) -> Terms:
-    """Answer the options of a guest's SYN.
+    """What comes of the options of a guest's SYN or SYN-ACK.
 
     Args:
         config: of the network.
         version: 4 or 6.
-        options: of the SYN.
+        options: the guest's, or `EVERYTHING` to make an offer to it.
     """
     link = config.link
     own_mss = link.mtu - HEADERS[version]

@@ -80,19 +80,14 @@ class Sender:
         "wl2",
     )
 
-    def __init__(self, iss: int, syn: TcpHeader, terms: Terms) -> None:
+    def __init__(self, iss: int) -> None:
         self.una = iss
         self.next = iss
-        self.window = self.largest_window = syn.window  # a SYN's window is never scaled (RFC 7323, 2.2)
-        self.wl1 = syn.sequence
         self.wl2 = iss
-        self.scale = terms.scale
-        self.mss = terms.mss
         self.buffered = 0
         self.unsent = 0
         self.rto = INITIAL_RTO
         self.retries = 0
-        self.sack_permitted = terms.sack
         self.duplicates = 0
         self.probing = False
         """Whether something was sent beyond a closed window."""
@@ -110,6 +105,14 @@ class Sender:
         self._rttvar = 0.0
         self._rtt_sequence = 0
         self._rtt_start: float | None = None
+
+    def agree(self, syn: TcpHeader, terms: Terms) -> None:
+        """The guest's SYN or SYN-ACK came; nothing but our SYN can have been sent before."""
+        self.window = self.largest_window = syn.window  # a SYN's window is never scaled (RFC 7323, 2.2)
+        self.wl1 = syn.sequence
+        self.scale = terms.scale
+        self.mss = terms.mss
+        self.sack_permitted = terms.sack
 
     @property
     def in_flight(self) -> int:

@@ -13,6 +13,10 @@ factors: four small machines, coupled.
 An event moves the one machine that lists it (an event that a state does not list changes nothing: a repeated FIN, a
 reset after the end). Then joint rules fire until none applies; they couple the machines, and name the effects, which
 are methods of `TcpFlow`. Invariant between events: no joint rule applies.
+
+A connection that the guest begins starts with its SYN and a host's socket that is yet to connect; one from outside with
+a connected socket and a SYN of ours. RFC 9293's simultaneous open needs no state of its own: whoever sent a SYN answers
+another's with a SYN-ACK, so the guest's answer comes, and its own SYN can be ignored.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Final, NamedTuple, TypeAlias
 
-__all__ = ["EVENT_TRIGGERED", "INITIAL", "JOINT", "MACHINES", "JointRule", "Lifecycle", "transition"]
+__all__ = ["EVENT_TRIGGERED", "INBOUND", "INITIAL", "JOINT", "MACHINES", "JointRule", "Lifecycle", "transition"]
 
 GUEST: Final = "GUEST"
 HOST: Final = "HOST"
@@ -30,6 +34,7 @@ MACHINES: Final = (GUEST, HOST, UP, DOWN)
 
 SYN_RECEIVED: Final = "SYN_RECEIVED"
 SYN_ACK_SENT: Final = "SYN_ACK_SENT"
+SYN_SENT: Final = "SYN_SENT"
 ESTABLISHED: Final = "ESTABLISHED"
 TIME_WAIT: Final = "TIME_WAIT"
 GONE: Final = "GONE"
@@ -45,6 +50,7 @@ FIN_SENT: Final = "FIN_SENT"
 ACKED: Final = "ACKED"
 
 GUEST_ACK: Final = "guest acknowledges SYN"
+GUEST_SYN_ACK: Final = "guest accepts"
 GUEST_FIN: Final = "guest sends FIN"
 GUEST_ACKED_FIN: Final = "guest acknowledges FIN"
 GUEST_RESET: Final = "guest resets or is given up"
@@ -59,6 +65,7 @@ EVENT_TRIGGERED: Final[dict[str, dict[str, dict[str, str]]]] = {
     GUEST: {
         SYN_RECEIVED: {GUEST_RESET: GONE},  # the SYN-ACK waits for the host: a joint rule sends it
         SYN_ACK_SENT: {GUEST_ACK: ESTABLISHED, GUEST_RESET: GONE},
+        SYN_SENT: {GUEST_SYN_ACK: ESTABLISHED, GUEST_RESET: GONE},
         ESTABLISHED: {GUEST_RESET: GONE},
         TIME_WAIT: {TIME_OVER: GONE, GUEST_RESET: GONE},
         GONE: {},
@@ -95,6 +102,7 @@ JOINT: Final = (
     JointRule({GUEST: SYN_RECEIVED, HOST: CONNECTED}, {GUEST: SYN_ACK_SENT}, "send_syn_ack"),
     JointRule({GUEST: SYN_RECEIVED, HOST: GONE}, {GUEST: GONE}, "refuse"),
     JointRule({GUEST: SYN_ACK_SENT, HOST: GONE}, {GUEST: GONE}, "send_reset"),
+    JointRule({GUEST: SYN_SENT, HOST: GONE}, {GUEST: GONE}, "withdraw"),
     JointRule({GUEST: ESTABLISHED, HOST: GONE}, {GUEST: GONE}, "send_reset"),
     JointRule({GUEST: ESTABLISHED, UP: SHUT, DOWN: ACKED}, {GUEST: TIME_WAIT, HOST: GONE}, "close_socket"),
     JointRule({GUEST: GONE, HOST: CONNECTING}, {HOST: GONE}, "abort_socket"),
@@ -105,6 +113,8 @@ Lifecycle: TypeAlias = tuple[str, str, str, str]
 """The states of `MACHINES`, in that order."""
 
 INITIAL: Final[Lifecycle] = (SYN_RECEIVED, CONNECTING, OPEN, OPEN)
+INBOUND: Final[Lifecycle] = (SYN_SENT, CONNECTED, OPEN, OPEN)
+"""Where a connection begins: the guest's, and one from outside."""
 
 
 @cache

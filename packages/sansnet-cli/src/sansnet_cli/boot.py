@@ -1,0 +1,167 @@
+"""`sansnet qemu`: a virtual machine with its network, from start to end.
+
+Theory of operation. QEMU is our child, in our process group and with our terminal; sansnet serves it until it ends. The
+two meet at a socket in a directory of our own, which nobody else may enter. A socket with a path, and not a pair of
+connected ones, since QEMU connects to it again: when a boot loader's driver accepted less than the system's, and when
+a connection was given up. We listen before QEMU starts, and it waits for our first answer, so neither can miss the
+other.
+
+QEMU is to end in good order if we are killed: it has SIGTERM then.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import trio
+
+from sansnet_cli import process, qemu, report
+from sansnet_cli.options import QemuOptions
+from sansnet_cli.plan import Setup
+from sansnet_cli.ports import forwarded
+from sansnet_cli.serve import GuestServer, check_link
+from sansnet_cli.signals import SignalForwarder
+from sansnet_trio import syscalls
+from sansnet_trio.hostinfo import HostError
+from sansnet_trio.links import LinkClosed, unix_stream
+from sansnet_trio.listener import GuestListener
+from sansnet_trio.namespace import CommandNotExecutable, CommandNotFound
+
+__all__ = ["boot"]
+
+_KVM: Final = "/dev/kvm"
+
+_PATIENCE: Final = 10.0
+"""Seconds that QEMU may take to say its version."""
+
+_MOMENT: Final = 0.5
+"""Seconds between the end of a connection and that of QEMU, if the one means the other."""
+
+
+def boot(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -> int:
+    """Run a machine until it ends.
+
+    Returns:
+        QEMU's exit status, or the negative number of the signal that ended it.
+
+    Raises:
+        CommandNotFound, CommandNotExecutable: there is no such QEMU.
+        HostError: it is too old, or this host cannot serve such a link.
+        UsageProblem: its arguments cannot work.
+        ListenError: no socket can be made.
+        ForwardError: a port cannot be forwarded.
+    """
+    check_link(options)
+    qemu.check_arguments(options.arguments, vhost_user=options.vhost_user)
+    program = options.program or qemu.program_for()
+    version = _version(program)
+    with tempfile.TemporaryDirectory(prefix="sansnet-") as directory:
+        path = str(Path(directory, "socket"))
+        mtu = options.mtu if options.vhost_user else options.mtu or unix_stream.MTU.default
+        arguments = qemu.machine_arguments(
+            options.arguments,
+            version,
+            path,
+            vhost_user=options.vhost_user,
+            mtu=mtu,
+            has_kvm=os.access(_KVM, os.R_OK | os.W_OK),
+        )
+        for warning in setup.warnings:
+            report.warn(warning)
+        if options.verbose:
+            report.inform(f"starting {shlex.join([program, *arguments])}")
+        with (
+            forwarded(options.ports, setup.config) as forwards,
+            closing(GuestListener(path)) as listener,
+            closing(SignalForwarder()) as signals,
+            _started([program, *arguments], signals) as machine,
+        ):
+            process.prepare()
+            supervisor = _Supervisor(machine, GuestServer(options, setup, capture, forwards))
+            return trio.run(supervisor.run, listener, signals)
+
+
+class _Supervisor:
+    def __init__(self, machine: subprocess.Popen[bytes], server: GuestServer) -> None:
+        self._machine = machine
+        self._server = server
+
+    async def run(self, listener: GuestListener, signals: SignalForwarder) -> int:
+        """Serve the machine until QEMU ends, and return its status."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(signals.run, self._machine)
+            nursery.start_soon(listener.run, self._serve)
+            status = await self._wait()
+            nursery.cancel_scope.cancel()
+        if status < 0:
+            report.warn(f"QEMU was ended by signal {-status} ({signal.strsignal(-status)})")
+        return status
+
+    async def _wait(self) -> int:
+        pidfd = os.pidfd_open(self._machine.pid)
+        try:
+            await trio.lowlevel.wait_readable(pidfd)
+        finally:
+            os.close(pidfd)
+        return self._machine.wait()
+
+    async def _serve(self, connection: socket.socket) -> None:
+        try:
+            await self._server.serve(connection)
+        except (LinkClosed, OSError) as error:
+            await trio.sleep(_MOMENT)  # QEMU may just have ended, which needs no word
+            report.warn(f"the machine has lost its network, and gets it anew when QEMU connects again: {error}")
+
+
+def _version(program: str) -> qemu.Version:
+    """Ask QEMU for its version, and refuse one that is too old."""
+    try:
+        said = subprocess.run(
+            [program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=False
+        ).stdout.decode(errors="replace")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        oldest = ".".join(map(str, qemu.OLDEST))
+        raise CommandNotFound(
+            f"{program}: command not found; install QEMU {oldest} or newer, or name it with --qemu PROGRAM"
+        ) from error
+    except subprocess.TimeoutExpired:
+        said = ""
+    except OSError as error:
+        raise CommandNotExecutable(
+            f"{program} cannot be executed ({error.strerror}); name another QEMU with --qemu PROGRAM"
+        ) from error
+    version = qemu.read_version(said)
+    if version is None:
+        raise HostError(f"{program} does not say that it is QEMU when asked for its --version; name one with --qemu")
+    if version < qemu.OLDEST:
+        is_old, wanted = (".".join(map(str, numbers)) for numbers in (version, qemu.OLDEST))
+        raise HostError(f"{program} is QEMU {is_old}, and {wanted} is the oldest that works; name a newer with --qemu")
+    return version
+
+
+@contextmanager
+def _started(command: Sequence[str], signals: SignalForwarder) -> Iterator[subprocess.Popen[bytes]]:
+    """QEMU, which runs; if it still does at the end, something went wrong, and it is ended."""
+    parent = os.getpid()
+
+    def prepare() -> None:
+        signals.close()  # in the child, which is to have those that we take
+        syscalls.set_parent_death_signal(signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    machine = subprocess.Popen(command, preexec_fn=prepare)
+    try:
+        yield machine
+    finally:
+        machine.terminate()
+        machine.wait()

@@ -1,0 +1,43 @@
+"""From what a guest gets to what runs its network, the same for every kind of guest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import trio
+
+from sansnet_cli import process, report
+from sansnet_cli.options import NetworkOptions
+from sansnet_cli.plan import Setup
+from sansnet_core import Network
+from sansnet_trio.driver import Driver
+from sansnet_trio.forwards import Forwards
+from sansnet_trio.links import Link
+
+__all__ = ["make_driver", "report_regularly"]
+
+
+def make_driver(setup: Setup, link: Link, forwards: Forwards | None) -> tuple[Network, Driver]:
+    """A new network over a link, and its driver.
+
+    Raises:
+        OSError: the host's interface is gone, or no descriptor is left.
+    """
+    config = replace(setup.config, link=link.config)
+    network = Network(config, now=trio.current_time(), secret=process.secret())
+    driver = Driver(
+        network,
+        link,
+        interface=setup.interface,
+        outbound4=setup.outbound_if4,
+        outbound6=setup.outbound_if6,
+        forwards=forwards,
+    )
+    return network, driver
+
+
+async def report_regularly(options: NetworkOptions, network: Network, driver: Driver) -> None:
+    """Say the counters as often as the options want it; for ever, unless that is never."""
+    while options.stats is not None:
+        await trio.sleep(options.stats)
+        report.statistics(network.statistics(), driver.statistics())

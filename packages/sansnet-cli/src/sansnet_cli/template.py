@@ -1,0 +1,74 @@
+"""What the host has of what the options name: interfaces and addresses to copy or use, a namespace to enter."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import TYPE_CHECKING, Final
+
+from sansnet_cli.options import AttachOptions, NetworkOptions
+from sansnet_core import addresses
+from sansnet_trio.hostinfo import HostError, HostInfo, read_host
+
+if TYPE_CHECKING:
+    from sansnet_trio.existing import Existing
+
+__all__ = ["find_namespace", "read_template"]
+
+_FAMILIES: Final = {4: socket.AF_INET, 16: socket.AF_INET6}
+"""By size of an address."""
+
+
+def read_template(options: NetworkOptions) -> HostInfo:
+    """Read what a guest's network is modelled on.
+
+    Raises:
+        HostError: the host lacks an interface or an address that the options name.
+    """
+    host = read_host(
+        interface4=options.interface or options.outbound_if4, interface6=options.interface or options.outbound_if6
+    )
+    for family, device, uplink in ((4, options.outbound_if4, host.ipv4), (6, options.outbound_if6, host.ipv6)):
+        if device is not None and family in options.families:
+            what = f"--outbound-if{family} {device}"
+            if options.interface is None and uplink is None:
+                raise HostError(f"{what} has no IPv{family} address that the guest could have too; give another one")
+            _check_device(what, device)
+    for address in options.outbound:
+        _check_address(address)
+    return host
+
+
+def find_namespace(options: AttachOptions) -> Existing:
+    """Find the namespace that is to be entered.
+
+    Raises:
+        GuestError: there is none, or it is not ours to enter.
+    """
+    from sansnet_trio.existing import Existing
+
+    if options.pid is not None:
+        return Existing.of_process(options.pid)
+    assert options.netns is not None
+    return Existing.named(options.netns, options.userns)
+
+
+def _check_device(what: str, device: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+        except OSError as error:
+            if error.errno == errno.EPERM:
+                raise HostError(f"{what} needs Linux 5.7 or newer, or root; leave it out") from error
+            raise HostError(f"{what} cannot be used ({error.strerror}); give another one") from error
+
+
+def _check_address(address: bytes) -> None:
+    text = addresses.format(address)
+    with socket.socket(_FAMILIES[len(address)], socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((text, 0))
+        except OSError as error:
+            raise HostError(
+                f"-o {text} is not an address of the host's ({error.strerror}); give one that is"
+            ) from error

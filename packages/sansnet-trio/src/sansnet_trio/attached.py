@@ -1,0 +1,122 @@
+"""A guest whose network namespace exists already: a container's, or one that has a name.
+
+A forked child enters it, opens the tap there and configures it, as `Guest.fork` does it in new ones, and ends; the tap
+comes here. Nothing else of the namespace is touched, and when the tap is closed, the interface is gone with all that it
+had.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from functools import partial
+from typing import Generic, TypeVar
+
+from sansnet_trio import syscalls
+from sansnet_trio.agent import Agent, Socket
+from sansnet_trio.child import Channel, fork
+from sansnet_trio.existing import Existing
+from sansnet_trio.guests import GuestPlan, ReadyGuest
+from sansnet_trio.interface import configure, open_interface
+
+__all__ = ["AttachedGuest"]
+
+T = TypeVar("T")
+
+
+class AttachedGuest(Generic[T]):
+    """A guest in a namespace that exists. Made by `fork`; a context manager.
+
+    It makes sockets of the guest's network (`GuestSockets`).
+
+    Attributes:
+        namespace: the guest's.
+    """
+
+    def __init__(self, namespace: Existing, pid: int, channel: Channel) -> None:
+        self.namespace = namespace
+        self._child: int | None = pid
+        self._channel = channel
+        self._agent: Agent | None = None
+
+    @classmethod
+    def fork(cls, namespace: Existing, prepare: Callable[[], tuple[GuestPlan, T]]) -> AttachedGuest[T]:
+        """Fork a child that prepares the guest. As always with fork, the program should have one thread only.
+
+        Args:
+            namespace: the guest's; closed by `close`.
+            prepare: says what the guest is to have; see `Guest.fork`. Its files and its host name are left alone.
+        """
+        pid, channel = fork(partial(_attach, namespace, prepare))
+        return cls(namespace, pid, channel)
+
+    async def ready(self) -> ReadyGuest[T]:
+        """Wait until the guest has its interface.
+
+        Raises:
+            GuestError: it cannot have it.
+            EOFError: a signal ended the child.
+            Exception: whatever `prepare` raised.
+        """
+        import trio
+
+        await trio.lowlevel.wait_readable(self._channel)
+        try:
+            message, tap = self._channel.receive_with_descriptor()
+        finally:
+            self._end_child()
+        return ReadyGuest(tap, *message)
+
+    @property
+    def pid(self) -> int:
+        """See `GuestSockets`."""
+        return self._agents().pid
+
+    def socket(self, family: int, kind: int) -> Socket:
+        """See `GuestSockets`. The first one starts a process, which makes them."""
+        return self._agents().socket(family, kind)
+
+    def close(self) -> None:
+        """Leave the namespace alone. A second call does nothing."""
+        self._end_child()
+        if self._agent is not None:
+            self._agent.close()
+            self._agent = None
+        self._channel.close()
+        self.namespace.close()
+
+    def __enter__(self) -> AttachedGuest[T]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _agents(self) -> Agent:
+        if self._agent is None:
+            self._agent = Agent.fork(self.namespace.join)
+        return self._agent
+
+    def _end_child(self) -> None:
+        if self._child is not None:
+            os.kill(self._child, signal.SIGKILL)
+            os.waitpid(self._child, 0)
+            self._child = None
+
+
+def _attach(
+    namespace: Existing, prepare: Callable[[], tuple[GuestPlan, object]], channel: Channel, parent: int
+) -> None:
+    """What the child does."""
+    plan, prepared = prepare()
+    try:
+        namespace.join()
+    except OSError as error:
+        raise namespace.refused(error) from error
+    syscalls.set_parent_death_signal(signal.SIGKILL)
+    if os.getppid() != parent:
+        return
+    warnings: list[str] = []
+    tap, link = open_interface(plan)
+    configure(plan, warnings)
+    channel.send((link, prepared, tuple(warnings)), [tap])

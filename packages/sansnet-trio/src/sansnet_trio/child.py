@@ -1,0 +1,123 @@
+"""A forked child that works for us, and the channel between the two: pickled messages, exceptions, descriptors.
+
+Whatever goes wrong in the child travels back as the exception that it is. The child is a plain process of one thread
+that no event loop knows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pickle
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NoReturn
+
+from sansnet_trio.descriptors import receive_descriptors
+from sansnet_trio.guests import GuestError
+
+__all__ = ["Channel", "fork"]
+
+_MESSAGE_SIZE: Final = 1 << 16
+
+
+class Channel:
+    """One end of what leads to the other process."""
+
+    def __init__(self, own: socket.socket) -> None:
+        self._socket = own
+
+    def fileno(self) -> int:
+        """To wait until there is a message."""
+        return self._socket.fileno()
+
+    def send(self, message: object, descriptors: Sequence[int] = ()) -> None:
+        """Send a message; nothing happens if the other process has ended, which `receive` tells."""
+        with contextlib.suppress(BrokenPipeError):
+            socket.send_fds(self._socket, [pickle.dumps(message)], descriptors)
+
+    def receive(self) -> Any:
+        """The next message.
+
+        Raises:
+            EOFError: the other process has ended, or became another program.
+            Exception: it failed with that.
+        """
+        return self._receive()[0]
+
+    def receive_with_descriptor(self) -> tuple[Any, int]:
+        """The next message, and the descriptor that came with it.
+
+        Raises:
+            EOFError, Exception: see `receive`.
+            OSError: there is no number left for the descriptor.
+        """
+        message, descriptors = self._receive()
+        if not descriptors:  # the kernel drops it then
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return message, descriptors[0]
+
+    def close(self) -> None:
+        """The other process receives EOFError."""
+        self._socket.close()
+
+    def _receive(self) -> tuple[Any, list[int]]:
+        data, descriptors = receive_descriptors(self._socket, _MESSAGE_SIZE, 1)
+        if not data:
+            raise EOFError
+        message = pickle.loads(data)
+        if isinstance(message, BaseException):
+            raise message
+        return message, descriptors
+
+
+def fork(work: Callable[[Channel, int], object]) -> tuple[int, Channel]:
+    """Fork a child. As always with fork, the program should have one thread only.
+
+    Args:
+        work: what the child does, given its end of the channel and the id of the process that forked it. If it returns,
+            the child ends.
+
+    Returns:
+        The child's process id, and our end of the channel.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        _be_child(work, Channel(theirs), parent)
+    theirs.close()
+    return pid, Channel(ours)
+
+
+def _be_child(work: Callable[[Channel, int], object], channel: Channel, parent: int) -> NoReturn:
+    try:
+        _reset_signals()
+        work(channel, parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # nobody is left to be told
+            channel.send(_portable(error))
+    finally:
+        os._exit(1)
+
+
+def _portable(error: BaseException) -> BaseException:
+    """An exception that can be pickled, and unpickled."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return GuestError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def _reset_signals() -> None:
+    """Undo what Python and event loops did: handlers of theirs, and signals that Python ignores for its own sake."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)

@@ -1,0 +1,219 @@
+"""Network namespaces that exist already: found, entered, and watched until they are gone.
+
+Theory of operation. A namespace goes by the name of a file: one that a mount has put in place, as `ip netns add` does,
+or one of /proc/PID/ns. It is gone when that file is. The kernel tells of files that are deleted (inotify(7)), but not
+of those in /proc; there it tells when the process ends (pidfd_open(2)), and what is neither is looked at each second.
+
+Meanwhile we have it open, and a tap in it, so that in truth it lives on until we end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+from collections.abc import Callable
+from typing import Final
+
+from sansnet_trio import syscalls
+from sansnet_trio.guests import GuestError
+
+__all__ = ["NAMED", "Existing"]
+
+NAMED: Final = "/run/netns"
+"""Where namespaces with a name are (ip-netns(8))."""
+
+_NS_GET_NSTYPE: Final = 0xB703  # linux/nsfs.h
+_KINDS: Final = {syscalls.CLONE_NEWNET: "network", syscalls.CLONE_NEWUSER: "user"}
+
+_CHANGES: Final = syscalls.IN_DELETE | syscalls.IN_MOVED_FROM | syscalls.IN_DELETE_SELF | syscalls.IN_UNMOUNT
+_EVENTS_SIZE: Final = 1 << 12
+
+_LINKS: Final = 40
+"""Most symbolic links that a name may lead over, as for the kernel."""
+_LOOK: Final = 1.0
+"""Seconds between looks at a name in /proc."""
+
+
+class Existing:
+    """A network namespace that exists, with the user namespace to enter before it, if any.
+
+    Args:
+        network: name of the network namespace's file.
+        user: likewise, of the user namespace that has privileges over it; None if that is the one that we are in.
+
+    Attributes:
+        network: see above.
+
+    Raises:
+        GuestError: there is no such namespace, or it is not ours to enter.
+    """
+
+    def __init__(self, network: str, user: str | None = None) -> None:
+        self.network = network
+        with contextlib.ExitStack() as stack:
+            self._file = _final(network)
+            self._process = _open_process(self._file)
+            if self._process is not None:
+                stack.callback(os.close, self._process)
+            self._network = _open(network, syscalls.CLONE_NEWNET)
+            stack.callback(os.close, self._network)
+            self._user = None if user is None else _open(user, syscalls.CLONE_NEWUSER)
+            if self._user is not None:
+                stack.callback(os.close, self._user)
+            if os.path.sameopenfile(self._network, _own(stack, "net")):
+                raise GuestError(f"{network} is the network that sansnet itself is in; give the guest's")
+            if self._user is not None and os.path.sameopenfile(self._user, _own(stack, "user")):
+                self._user = None  # the kernel refuses to enter where one is
+            self._close: Callable[[], None] = stack.pop_all().close
+
+    @classmethod
+    def of_process(cls, pid: int) -> Existing:
+        """The namespaces of a process.
+
+        Raises:
+            GuestError: there is no such process, or its namespaces are not ours to enter.
+        """
+        return cls(f"/proc/{pid}/ns/net", f"/proc/{pid}/ns/user")
+
+    @classmethod
+    def named(cls, name: str, user: str | None = None) -> Existing:
+        """The namespace of a name that `ip netns` knows, or of a path, if there is a slash in it.
+
+        Raises:
+            GuestError: there is no such namespace, or it is not ours to enter.
+        """
+        return cls(name if "/" in name else f"{NAMED}/{name}", user)
+
+    def join(self) -> None:
+        """Enter it, in a process of one thread.
+
+        Raises:
+            OSError: it is not permitted.
+        """
+        if self._user is not None:
+            syscalls.setns(self._user, syscalls.CLONE_NEWUSER)
+        syscalls.setns(self._network, syscalls.CLONE_NEWNET)
+
+    def refused(self, error: OSError) -> GuestError:
+        """Why it may not be entered."""
+        if error.errno != errno.EPERM:
+            return GuestError(f"{self.network} cannot be entered: {error.strerror}")
+        if self._user is not None:
+            remedy = "run sansnet as the user that made it, or as root"
+        else:
+            remedy = "run sansnet as root, or say which user namespace it was made in (--userns)"
+        return GuestError(f"{self.network} may not be entered: not permitted; {remedy}")
+
+    async def wait_gone(self) -> None:
+        """Wait until nothing of that name leads to it any more."""
+        import trio
+
+        if self._process is not None:
+            await trio.lowlevel.wait_readable(self._process)
+            return
+        changes = _watch(os.path.dirname(self._file))
+        try:
+            while self._is_there():
+                if changes is None:
+                    await trio.sleep(_LOOK)
+                else:
+                    await trio.lowlevel.wait_readable(changes)
+                    os.read(changes, _EVENTS_SIZE)
+        finally:
+            if changes is not None:
+                os.close(changes)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._close()
+
+    def _is_there(self) -> bool:
+        try:
+            return os.path.samestat(os.stat(self._file), os.fstat(self._network))
+        except PermissionError:  # whoever we are by now does not see it
+            return True
+        except OSError:
+            return False
+
+
+def _open(name: str, kind: int) -> int:
+    """A descriptor of a namespace."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise _missing(name) from error
+    except PermissionError as error:
+        raise GuestError(f"{name} may not be opened: run sansnet as the user that made it, or as root") from error
+    except OSError as error:
+        raise GuestError(f"{name} cannot be opened: {error.strerror}") from error
+    try:
+        if fcntl.ioctl(fd, _NS_GET_NSTYPE) == kind:
+            return fd
+    except OSError:  # it is a file like others
+        pass
+    os.close(fd)
+    raise GuestError(
+        f"{name} is no {_KINDS[kind]} namespace; give the file of one, like {NAMED}/NAME or /proc/PID/ns/..."
+    )
+
+
+def _missing(name: str) -> GuestError:
+    if match := re.fullmatch(r"/proc/(\d+)/ns/\w+", name):
+        return GuestError(f"there is no process {match[1]}; give the number of one that runs")
+    if os.path.dirname(name) == NAMED:
+        return GuestError(
+            f"there is no network namespace {os.path.basename(name)!r}; `ip netns` lists those with a name"
+        )
+    return GuestError(f"there is no file {name}; give that of a namespace")
+
+
+def _own(stack: contextlib.ExitStack, kind: str) -> int:
+    fd = os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
+    stack.callback(os.close, fd)
+    return fd
+
+
+def _final(name: str) -> str:
+    """The file that a name leads to over symbolic links; those of /proc/PID/ns lead nowhere."""
+    for _ in range(_LINKS):
+        directory, base = os.path.split(name)
+        name = os.path.join(os.path.realpath(directory), base)
+        try:
+            target = os.readlink(name)
+        except OSError:
+            break
+        if re.fullmatch(r"\w+:\[\d+\]", target):
+            break
+        name = os.path.join(os.path.dirname(name), target)
+    return name
+
+
+def _open_process(file: str) -> int | None:
+    """A descriptor of the process whose namespace that is; it tells when the process ends."""
+    match = re.fullmatch(r"/proc/(\d+)/ns/net", file)
+    if match is None:
+        return None
+    try:
+        return os.pidfd_open(int(match[1]))
+    except OSError as error:
+        raise _missing(file) from error
+
+
+def _watch(directory: str) -> int | None:
+    """A descriptor that tells of changes in a directory; None if nothing does."""
+    try:
+        device = os.stat(directory).st_dev
+        if _is_proc(f"{os.major(device)}:{os.minor(device)}"):
+            return None
+        return syscalls.inotify(directory, _CHANGES)
+    except OSError:  # the directory is gone, or nobody may have more watches
+        return None
+
+
+def _is_proc(device: str) -> bool:
+    """Whether that is a file system which does not tell of changes."""
+    with open("/proc/self/mountinfo") as mounts:
+        return any(line.split()[2] == device and " - proc " in line for line in mounts)

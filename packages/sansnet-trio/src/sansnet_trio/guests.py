@@ -1,0 +1,71 @@
+"""What guests in network namespaces have in common, whether the namespace is made or exists already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from sansnet_core.config import LinkConfig
+from sansnet_core.errors import SansnetError
+from sansnet_trio.hostinfo import InterfaceAddress, Route
+from sansnet_trio.links.tap import MTU
+
+__all__ = ["CommandNotExecutable", "CommandNotFound", "GuestError", "GuestPlan", "ReadyGuest"]
+
+T = TypeVar("T")
+
+
+class GuestError(SansnetError):
+    """A guest could not be made; the message is one sentence that names the remedy."""
+
+
+class CommandNotFound(GuestError):
+    """There is no such program."""
+
+
+class CommandNotExecutable(GuestError):
+    """There is such a file, but it cannot be executed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestPlan:
+    """What a guest is to have.
+
+    Attributes:
+        interface: name of its interface.
+        mtu: of the interface, in bytes.
+        mac: its Ethernet address; None leaves it to the kernel.
+        configure: whether the interface gets addresses and routes, and is brought up. If not, that is left to a DHCP
+            client or the like in the guest.
+        addresses, routes: of the interface, both families.
+        ipv6: whether the interface may have IPv6 at all.
+        resolv_conf: contents of the guest's /etc/resolv.conf; None leaves it as it is on the host.
+        hostname: None leaves it as it is on the host.
+    """
+
+    interface: str = "tap0"
+    mtu: int = MTU.default
+    mac: bytes | None = None
+    configure: bool = True
+    addresses: tuple[InterfaceAddress, ...] = ()
+    routes: tuple[Route, ...] = ()
+    ipv6: bool = True
+    resolv_conf: str | None = None
+    hostname: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyGuest(Generic[T]):
+    """What `Guest.ready` and `AttachedGuest.ready` say.
+
+    Attributes:
+        tap: an open tap, the reader's to close; with `link` it makes a `Tap`.
+        link: what the tap can do.
+        prepared: what `prepare` returned besides the plan.
+        warnings: sentences about what could not be had, and was done without.
+    """
+
+    tap: int
+    link: LinkConfig
+    prepared: T
+    warnings: tuple[str, ...]

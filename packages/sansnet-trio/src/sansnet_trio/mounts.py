@@ -1,0 +1,59 @@
+"""Mounts of a guest's own, in its own mount namespace."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from sansnet_trio import syscalls
+from sansnet_trio.guests import GuestPlan
+from sansnet_trio.hostinfo import RESOLV_CONF
+
+__all__ = ["prepare_mounts"]
+
+
+def prepare_mounts(plan: GuestPlan, warnings: list[str]) -> None:
+    """Mounts of the guest's own, in its own mount namespace."""
+    # What the host mounts later is seen here, but nothing that is mounted here is seen there.
+    syscalls.mount("none", "/", flags=syscalls.MS_SLAVE | syscalls.MS_REC)
+    _mount_sysfs()
+    if plan.resolv_conf is not None:
+        try:
+            _replace_resolv_conf(plan.resolv_conf)
+        except FileNotFoundError:
+            missing = os.path.realpath(RESOLV_CONF)
+            warnings.append(
+                f"the guest has no {RESOLV_CONF}, since the host has none to put it in place of, so names may not be "
+                f"found; as root: touch {missing}"
+            )
+        except OSError as error:
+            warnings.append(f"the guest's {RESOLV_CONF} cannot be replaced ({error.strerror}): names may not be found")
+
+
+def _mount_sysfs() -> None:
+    """Let /sys/class/net show the guest's interfaces. Some containers do not allow that; hardly anything needs it."""
+    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+    with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+        cgroup = os.open("/sys/fs/cgroup", os.O_PATH | os.O_DIRECTORY)
+        stack.callback(os.close, cgroup)
+        syscalls.mount("sysfs", "/sys", "sysfs", flags)
+        syscalls.mount(f"/proc/self/fd/{cgroup}", "/sys/fs/cgroup", flags=syscalls.MS_BIND | syscalls.MS_REC)
+
+
+def _replace_resolv_conf(text: str) -> None:
+    """Put a file of memory in place of the host's, without writing to a disk.
+
+    A tmpfs covers /etc for as long as it takes to make a file in it and bind that; bound, the file keeps it alive. The
+    target's descriptor leads to what is covered, and past symbolic links.
+    """
+    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
+    with contextlib.ExitStack() as stack:
+        target = os.open(RESOLV_CONF, os.O_PATH)
+        stack.callback(os.close, target)
+        directory = os.path.dirname(RESOLV_CONF)
+        syscalls.mount("tmpfs", directory, "tmpfs", flags, "mode=755,size=1m")
+        stack.callback(syscalls.unmount, directory, syscalls.MNT_DETACH)
+        Path(RESOLV_CONF).write_text(text)
+        Path(RESOLV_CONF).chmod(0o644)
+        syscalls.mount(RESOLV_CONF, f"/proc/self/fd/{target}", flags=syscalls.MS_BIND)

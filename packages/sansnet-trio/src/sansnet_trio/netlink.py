@@ -1,0 +1,167 @@
+"""Netlink (rtnetlink(7)) without waiting for a library to load: pyroute2's messages over a socket of our own.
+
+Theory of operation. A container engine waits for sansnet on every start, and importing pyroute2 took longer than all
+else: its package pulls in every protocol that it knows, an event loop and multiprocessing. Two of its modules are what
+is needed here, those of addresses and of routes, and they are imported alone, which takes a tenth of the time
+(`benchmarks/compare.py --only start-up`). Its package is stood in for meanwhile by an empty one, and all is forgotten
+again afterwards, so that a program which imports pyroute2 itself gets the real one.
+
+What is asked is answered at once by the kernel, so blocking calls do.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from struct import Struct
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg as AddressMessage
+    from pyroute2.netlink.rtnl.rtmsg import rtmsg as RouteMessage
+
+__all__ = ["Netlink"]
+
+Message: TypeAlias = Any
+"""A message of pyroute2's, whose types say nothing."""
+
+# linux/netlink.h
+_NLMSG_ERROR: Final = 2
+_NLMSG_DONE: Final = 3
+_NLM_F_REQUEST: Final = 0x1
+_NLM_F_ACK: Final = 0x4
+_NLM_F_EXCL: Final = 0x200
+_NLM_F_DUMP: Final = 0x300
+_NLM_F_CREATE: Final = 0x400
+_HEADER: Final = Struct("=IHHII")  # length, type, flags, sequence, port
+_ERRNO: Final = Struct("=i")
+
+# linux/rtnetlink.h
+_RTM_NEWADDR: Final = 20
+_RTM_GETADDR: Final = 22
+_RTM_NEWROUTE: Final = 24
+_RTM_GETROUTE: Final = 26
+
+_ANSWER_SIZE: Final = 1 << 18
+"""More than the kernel puts into one answer (netlink_dump)."""
+
+_PACKAGE: Final = "pyroute2"
+
+
+class Netlink:
+    """A netlink socket of the calling thread's network namespace; a context manager.
+
+    Raises:
+        OSError: there is none.
+    """
+
+    def __init__(self) -> None:
+        self._addresses, self._routes = _messages()
+        self._sequence = 0
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+
+    def __enter__(self) -> Netlink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def addresses(self, family: int) -> list[Message]:
+        """All addresses of a family."""
+        return self._dump(self._addresses, _RTM_GETADDR, _RTM_NEWADDR, family)
+
+    def routes(self, family: int) -> list[Message]:
+        """All routes of a family, of all tables."""
+        return self._dump(self._routes, _RTM_GETROUTE, _RTM_NEWROUTE, family)
+
+    def add_address(self, family: int, attributes: list[tuple[str, Any]], **fields: int) -> None:
+        """Add an address.
+
+        Raises:
+            OSError: the kernel refuses.
+        """
+        self._add(self._addresses, _RTM_NEWADDR, family, attributes, fields)
+
+    def add_route(self, family: int, attributes: list[tuple[str, Any]], **fields: int) -> None:
+        """Add a route.
+
+        Raises:
+            OSError: the kernel refuses.
+        """
+        self._add(self._routes, _RTM_NEWROUTE, family, attributes, fields)
+
+    def _dump(self, kind: type[Message], request: int, answer: int, family: int) -> list[Message]:
+        self._send(kind(), request, _NLM_F_DUMP, {"family": family})
+        found = []
+        for type_, data in self._answers():
+            if type_ == answer:
+                message = kind(data)
+                message.decode()
+                found.append(message)
+        return found
+
+    def _add(
+        self, kind: type[Message], request: int, family: int, attributes: list[tuple[str, Any]], fields: dict[str, int]
+    ) -> None:
+        message = kind()
+        message["attrs"] = attributes
+        self._send(message, request, _NLM_F_ACK | _NLM_F_CREATE | _NLM_F_EXCL, {"family": family, **fields})
+        for _ in self._answers():
+            pass
+
+    def _send(self, message: Message, request: int, flags: int, fields: dict[str, int]) -> None:
+        for name, value in fields.items():
+            message[name] = value
+        self._sequence += 1
+        header = {"type": request, "flags": flags | _NLM_F_REQUEST, "sequence_number": self._sequence, "pid": 0}
+        message["header"] = header
+        message.encode()
+        self._socket.sendto(message.data, (0, 0))
+
+    def _answers(self) -> Iterator[tuple[int, bytes]]:
+        """Type and content of each message of an answer.
+
+        Raises:
+            OSError: the kernel says no.
+        """
+        while True:
+            answer = self._socket.recv(_ANSWER_SIZE)
+            while answer:
+                length, kind, _, _, _ = _HEADER.unpack_from(answer)
+                if kind == _NLMSG_DONE:
+                    return
+                if kind == _NLMSG_ERROR:
+                    code = -_ERRNO.unpack_from(answer, _HEADER.size)[0]
+                    if code:
+                        raise OSError(code, os.strerror(code))
+                    return
+                yield kind, answer[:length]
+                answer = answer[(length + 3) & ~3 :]
+
+
+def _messages() -> tuple[type[AddressMessage], type[RouteMessage]]:
+    """The classes of pyroute2's messages."""
+    if _PACKAGE in sys.modules:
+        return _import()
+    spec = find_spec(_PACKAGE)
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    stand_in = ModuleType(_PACKAGE)
+    stand_in.__path__ = list(spec.submodule_search_locations)
+    sys.modules[_PACKAGE] = stand_in
+    try:
+        return _import()
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
+            del sys.modules[name]
+
+
+def _import() -> tuple[type[AddressMessage], type[RouteMessage]]:
+    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+    from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+    return ifaddrmsg, rtmsg

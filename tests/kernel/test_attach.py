@@ -1,0 +1,241 @@
+"""`sansnet attach`: namespaces that others made, found in each of the ways, and what happens at their end."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.lab import GATEWAY4, HOST4, HOST6, SERVER4, SERVER6, USER, Lab, Namespace, eventually
+from tests.lab.namespaces import held_namespace, running
+
+NAME: Final = "visited"
+SOON: Final = 2.0
+"""Seconds within which it ends when the namespace has gone."""
+
+
+def command(lab: Lab, *options: str, user: int | None = None) -> list[str]:
+    """The command line of `sansnet attach OPTIONS` in the host; it keeps its process id."""
+    line = [sys.executable, "-W", "error", "-m", "sansnet_cli", "attach", *options]
+    if user is not None:
+        line = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--", *line]
+    return lab.host.command("env", f"HOME={lab.directory}", "LC_ALL=C.UTF-8", *line)
+
+
+class Attached:
+    """A `sansnet attach` that runs."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def ends(self, seconds: float = SOON) -> tuple[int, str]:
+        """Its status, and what it said after it was attached."""
+        status = self.process.wait(seconds)
+        assert self.process.stderr is not None
+        return status, self.process.stderr.read()
+
+
+@contextmanager
+def attached(lab: Lab, *options: str, user: int | None = None) -> Iterator[Attached]:
+    with running(command(lab, *options, user=user), stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert line.startswith("sansnet: attached to "), line + process.stderr.read()
+        yield Attached(process)
+
+
+def refusal(lab: Lab, *options: str, user: int | None = None) -> str:
+    """What it says instead of attaching."""
+    done = subprocess.run(command(lab, *options, user=user), check=False, capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def works(namespace: Namespace) -> bool:
+    """Whether the network in there leads upstream, by both families."""
+    script = " && ".join(f"ping -q -c1 -W5 {server}" for server in (SERVER4, SERVER6))
+    return namespace.shell(script, check=False).returncode == 0
+
+
+@pytest.fixture
+def visited() -> Iterator[Namespace]:
+    with held_namespace() as namespace:
+        yield namespace
+
+
+@pytest.fixture
+def named(lab: Lab) -> Iterator[Namespace]:
+    """A namespace of the host's that `ip netns` knows, with nobody in it but a process that sleeps."""
+    lab.host.shell(f"mkdir -p /run/netns; mount -t tmpfs none /run/netns; ip netns add {NAME}")
+    with running(lab.host.command("ip", "netns", "exec", NAME, "sleep", "600")) as inhabitant:
+        assert eventually(lambda: "sleep" in Path(f"/proc/{inhabitant.pid}/comm").read_text())
+        yield Namespace(inhabitant.pid)
+    lab.host.shell(f"ip netns del {NAME} || true; umount /run/netns/{NAME} || true; umount /run/netns")
+
+
+@contextmanager
+def of_user() -> Iterator[Namespace]:
+    """Namespaces that an ordinary user made."""
+    line = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--"]
+    line += [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--net",
+        "sh",
+        "-c",
+        "ip link set lo up; echo made; exec sleep 600",
+    ]
+    with running(line, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "made\n"
+        yield Namespace(holder.pid)
+
+
+def test_a_process_has_the_hosts_network_until_it_ends(lab: Lab) -> None:
+    with held_namespace() as visited, attached(lab, str(visited.pid)) as sansnet:
+        shown = visited.shell("ip address show dev uplink; ip route").stdout
+        assert f"inet {HOST4}/24" in shown
+        assert f"inet6 {HOST6}/64" in shown
+        assert f"default via {GATEWAY4}" in shown
+        assert works(visited)
+        os.kill(visited.pid, signal.SIGKILL)
+        assert sansnet.ends() == (0, "")
+
+
+@pytest.mark.parametrize("form", [NAME, f"/run/netns/{NAME}"], ids=["name", "path"])
+def test_a_named_namespace_has_it_until_the_name_is_deleted(lab: Lab, named: Namespace, form: str) -> None:
+    with attached(lab, "--netns", form) as sansnet:
+        assert works(named)
+        lab.host.shell(f"ip netns del {NAME}")
+        assert sansnet.ends() == (0, "")
+        assert "uplink" not in named.shell("ip link").stdout
+
+
+def test_the_file_of_a_process_is_a_path_like_others(lab: Lab) -> None:
+    with held_namespace() as visited, attached(lab, "--netns", f"/proc/{visited.pid}/ns/net") as sansnet:
+        assert works(visited)
+        os.kill(visited.pid, signal.SIGKILL)
+        assert sansnet.ends() == (0, "")
+
+
+@pytest.mark.parametrize("by_path", [False, True], ids=["process", "paths"])
+@pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
+def test_an_ordinary_users_own_namespaces(lab: Lab, user: int | None, by_path: bool) -> None:
+    with of_user() as visited:
+        files = [f"/proc/{visited.pid}/ns/{kind}" for kind in ("net", "user")]
+        options = ["--netns", files[0], "--userns", files[1]] if by_path else [str(visited.pid)]
+        with attached(lab, *options, user=user) as sansnet:
+            fetch = ["nsenter", f"--target={visited.pid}", "--net", "ping", "-q", "-c1", "-W5"]
+            for server in (SERVER4, SERVER6):
+                assert subprocess.run([*fetch, server], check=False, capture_output=True).returncode == 0
+            os.kill(visited.pid, signal.SIGKILL)
+            assert sansnet.ends() == (0, "")
+
+
+def test_a_user_may_not_attach_to_what_is_roots(lab: Lab, visited: Namespace, named: Namespace) -> None:
+    assert "may not be opened: run sansnet as the user that made it, or as root" in refusal(
+        lab, str(visited.pid), user=USER
+    )
+    assert "may not be entered: not permitted; run sansnet as root, or say which user namespace" in refusal(
+        lab, "--netns", NAME, user=USER
+    )
+    assert works(named) is False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
+def test_a_signal_ends_it_with_status_0_and_the_namespace_stays(
+    lab: Lab, visited: Namespace, number: signal.Signals
+) -> None:
+    visited.shell("ip link add own type veth peer name peer; ip address add 192.0.2.77/24 dev own")
+    with attached(lab, str(visited.pid)) as sansnet:
+        sansnet.process.send_signal(number)
+        assert sansnet.ends() == (0, "")
+    shown = visited.shell("ip address").stdout
+    assert "192.0.2.77/24" in shown
+    assert "uplink" not in shown
+
+
+def test_it_stays_when_told_so(lab: Lab, named: Namespace) -> None:
+    with attached(lab, "--netns", NAME, "--no-netns-quit") as sansnet:
+        lab.host.shell(f"ip netns del {NAME}")
+        with pytest.raises(subprocess.TimeoutExpired):
+            sansnet.ends()
+        assert works(named)
+        sansnet.process.terminate()
+        assert sansnet.ends() == (0, "")
+
+
+def test_it_can_be_started_again_after_it_was_killed(lab: Lab, visited: Namespace) -> None:
+    with attached(lab, str(visited.pid)) as sansnet:
+        assert works(visited)
+        sansnet.process.kill()
+        assert sansnet.ends()[0] == -signal.SIGKILL
+    with attached(lab, str(visited.pid)):
+        assert works(visited)
+
+
+def test_an_interface_that_was_left_with_its_addresses_is_taken_over(lab: Lab, visited: Namespace) -> None:
+    lab.host.run(
+        "nsenter", f"--net=/proc/{visited.pid}/ns/net", "sh", "-ec",
+        f"ip tuntap add uplink mode tap vnet_hdr; ip address add {HOST4}/24 dev uplink; ip link set uplink up",
+    )  # fmt: skip
+    with attached(lab, str(visited.pid)):
+        assert works(visited)
+        assert visited.shell("ip -4 -o address show dev uplink").stdout.count(f"inet {HOST4}/24") == 1
+
+
+def test_an_interface_that_is_in_the_way_is_spoken_of(lab: Lab, visited: Namespace) -> None:
+    visited.shell("ip link add uplink type veth peer name peer")
+    assert "there is an interface 'uplink' already, which is no tap; give another name with -I" in refusal(
+        lab, str(visited.pid)
+    )
+    with attached(lab, "-I", "eth7", str(visited.pid)):
+        assert works(visited)
+        assert "another program has interface 'eth7'; end that, or give another name with -I" in refusal(
+            lab, "-I", "eth7", str(visited.pid)
+        )
+
+
+def test_the_guest_may_configure_itself(lab: Lab, visited: Namespace) -> None:
+    with attached(lab, "--no-config", "--ns-mac-addr", "02:00:00:00:00:09", str(visited.pid)):
+        assert visited.shell("ip -br address show dev uplink").stdout.split() == ["uplink", "DOWN"]
+        visited.shell("echo 1 >/proc/sys/net/ipv6/conf/uplink/accept_ra; ip link set uplink up")
+        assert eventually(lambda: "default via fe80::" in visited.shell("ip -6 route").stdout)
+        assert "02:00:00:00:00:09" in visited.shell("ip link show dev uplink").stdout
+
+
+def test_losing_the_interface_is_a_failure(lab: Lab, visited: Namespace) -> None:
+    with attached(lab, str(visited.pid)) as sansnet:
+        visited.shell("ip link del uplink")
+        status, said = sansnet.ends()
+        assert status == 1
+        assert "sansnet: the guest has lost its interface: the tap" in said
+
+
+def test_what_is_no_namespace_is_refused(lab: Lab) -> None:
+    assert "there is no process 999999999" in refusal(lab, "999999999")
+    assert "/etc/passwd is no network namespace" in refusal(lab, "--netns", "/etc/passwd")
+    assert "is the network that sansnet itself is in" in refusal(lab, str(lab.host.pid))
+
+
+def test_frames_are_captured(lab: Lab, visited: Namespace) -> None:
+    with tempfile.TemporaryDirectory(dir=lab.directory) as directory:
+        file = Path(directory) / "frames.pcap"
+        with attached(lab, "-p", str(file), str(visited.pid)) as sansnet:
+            assert works(visited)
+            sansnet.process.terminate()
+            assert sansnet.ends() == (0, "")
+        shown = subprocess.run(shlex.split(f"tcpdump -n -r {file}"), check=True, capture_output=True, text=True).stdout
+        assert f"{HOST4} > {SERVER4}: ICMP echo request" in shown
+        assert f"{SERVER4} > {HOST4}: ICMP echo reply" in shown

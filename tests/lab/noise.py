@@ -1,0 +1,42 @@
+"""A file of noise that upstream serves, to see whether it arrives whole."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from tests.lab.laboratory import Lab
+
+__all__ = ["Noise", "served_noise"]
+
+
+class Noise(NamedTuple):
+    """The file.
+
+    Attributes:
+        port: where it is to be had by HTTP; a POST of it gives its digest.
+        size: of it, in bytes.
+        digest: its SHA-256.
+    """
+
+    port: int
+    size: int
+    digest: str
+
+    def url(self, server: str) -> str:
+        """Where it is on a server's address."""
+        return f"http://{f'[{server}]' if ':' in server else server}:{self.port}/noise"
+
+
+@contextmanager
+def served_noise(lab: Lab, port: int, *, size: int = 20_000_000) -> Iterator[Noise]:
+    """Serve it for the block."""
+    directory = lab.directory / f"noise-{port}"
+    directory.mkdir()
+    data = random.Random(port).randbytes(size).replace(b"\0", b"\1")  # busybox's wget posts what is before a zero
+    (directory / "noise").write_bytes(data)
+    with lab.http_server(port, directory):
+        yield Noise(port, size, hashlib.sha256(data).hexdigest())

@@ -1,0 +1,107 @@
+"""The QEMUs that tests use, and the arguments of theirs for a machine on a link of sansnet's."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from tests.lab.debian import archive, codename
+
+__all__ = ["MEMORY", "NEW", "OLD", "STREAM", "VHOST_USER", "Qemu", "find_qemu"]
+
+OLD: Final = "7.2"
+"""The oldest version that is supported."""
+NEW: Final = "10"
+"""This one or a newer one."""
+
+STREAM: Final = "stream"
+VHOST_USER: Final = "vhost-user"
+
+MAC: Final = "52:54:00:12:34:56"
+MEMORY: Final = 128
+"""Of a machine, in MiB."""
+
+_KERNEL_LINE: Final = (
+    "console=ttyS0 panic=-1 reboot=t tsc=reliable no_timer_check mitigations=off nokaslr cryptomgr.notests quiet"
+)
+"""What is left out halves the time that it takes to boot."""
+
+
+@dataclass(frozen=True)
+class Qemu:
+    """An executable.
+
+    Attributes:
+        program: it, with the arguments that say where its files are.
+        version: of it.
+    """
+
+    program: tuple[str, ...]
+    version: tuple[int, ...]
+
+    def machine(self, monitor: Path) -> list[str]:
+        """A machine without a network; its serial console is the terminal."""
+        accelerator = ["-accel", "kvm", "-cpu", "host"] if _has_kvm() else ["-accel", "tcg", "-cpu", "qemu64"]
+        memory = f"memory-backend-memfd,id=memory,size={MEMORY}M,share=on"
+        return [
+            *self.program,
+            *accelerator,
+            *("-object", memory, "-machine", "pc,memory-backend=memory", "-m", str(MEMORY), "-smp", "1"),
+            *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"),
+            *("-qmp", f"unix:{monitor},server=on,wait=off"),
+        ]
+
+    def kernel(self, kernel: Path, initramfs: Path) -> list[str]:
+        """What it boots."""
+        return ["-kernel", str(kernel), "-initrd", str(initramfs), "-append", _KERNEL_LINE]
+
+    def network(self, link: str, path: Path, *, reconnects: bool = False) -> list[str]:
+        """A network card whose other end is a socket. With `reconnects` it tries again when that has gone."""
+        # Version 7.2 crashes when a driver starts on vhost-user with MSI-X, under TCG.
+        vectors = ",vectors=0" if link == VHOST_USER and self.version < (8,) else ""
+        again = "" if not reconnects else ",reconnect-ms=100" if self.version >= (9, 2) else ",reconnect=1"
+        if link == VHOST_USER:
+            netdev = ["-chardev", f"socket,id=back,path={path}{again}", "-netdev", "vhost-user,id=net0,chardev=back"]
+        else:
+            netdev = ["-netdev", f"stream,id=net0,server=off,addr.type=unix,addr.path={path}{again}"]
+        return [*netdev, "-device", f"virtio-net-pci,netdev=net0,mac={MAC},romfile={vectors}"]
+
+
+@cache
+def find_qemu(version: str) -> Qemu | None:
+    """A QEMU of a version, `OLD` or `NEW`; None if there is none for this system.
+
+    On Debian 12 there are both: its own, and the one of its backports, which runs from the cache.
+    """
+    if codename() is None:
+        return None
+    if (installed := shutil.which("qemu-system-x86_64")) and _is(version, found := _qemu(installed)):
+        return found
+    if version == NEW and codename() == "bookworm":
+        root = archive("bookworm-backports").files("qemu", ["qemu-system-x86", "qemu-system-data", "seabios"])
+        firmware = [word for name in ("qemu", "seabios") for word in ("-L", str(root / "usr/share" / name))]
+        return _qemu(str(root / "usr/bin/qemu-system-x86_64"), *firmware)
+    return None
+
+
+def _qemu(*program: str) -> Qemu:
+    said = subprocess.run([*program, "--version"], check=True, capture_output=True, text=True).stdout
+    numbers = re.search(r"version ([\d.]+)", said)
+    assert numbers is not None, said
+    return Qemu(program, tuple(int(number) for number in numbers[1].split(".")))
+
+
+def _is(version: str, found: Qemu) -> bool:
+    return found.version[:2] == (7, 2) if version == OLD else found.version >= (10,)
+
+
+def _has_kvm() -> bool:
+    """Whether the processor itself runs guests; a /dev/kvm that emulates one is slower than none."""
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    return bool(flags & {"svm", "vmx"}) and os.access("/dev/kvm", os.R_OK | os.W_OK)

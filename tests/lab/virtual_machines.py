@@ -1,0 +1,159 @@
+"""Virtual machines that run Linux, and are there in a fraction of a second: each is a copy of one that has booted."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tests.lab.console import Console
+from tests.lab.initramfs import DRIVER, Linux
+from tests.lab.laboratory import Lab
+from tests.lab.machines import INTERFACE, serving
+from tests.lab.namespaces import eventually, running
+from tests.lab.qemu import VHOST_USER, Qemu
+from tests.lab.qmp import Qmp
+
+__all__ = ["Kind", "Stable", "VirtualMachine"]
+
+_READY: Final = re.compile("guest-is-ready\n")
+_BOOT_SECONDS: Final = 60.0
+_numbers: Final = itertools.count()
+
+
+class VirtualMachine:
+    """A machine whose kernel runs, with a shell on its console.
+
+    Attributes:
+        process: QEMU.
+        console: where scripts are run.
+        monitor: of QEMU.
+    """
+
+    def __init__(self, process: subprocess.Popen[str], monitor: Qmp) -> None:
+        self.process = process
+        self.console = Console(process)
+        self.monitor = monitor
+
+    def shell(self, script: str, *, timeout: float = 60.0, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a shell script in the machine, by busybox.
+
+        Raises:
+            AssertionError: it failed, and `check` was not turned off, or took too long. The message has its output.
+        """
+        self.console.begin(script)
+        done = self.console.end(timeout)
+        assert not check or done.returncode == 0, f"{script}: status {done.returncode}\n{done.stdout[-4000:]}"
+        return done
+
+    def resume(self) -> None:
+        """Run, when all has come of the machine that it is to be."""
+        assert eventually(lambda: self.monitor.status() != "inmigrate")
+        self.monitor("cont")
+
+    def load_driver(self) -> None:
+        """Load the network card's driver."""
+        self.shell(f"insmod {DRIVER}")
+
+    def configure(self) -> None:
+        """Get addresses: by DHCP, and by the router advertisement that the kernel asks for."""
+        self.shell(
+            f"""
+            cd /proc/sys/net/ipv6/conf/{INTERFACE}
+            echo 0 >accept_dad
+            echo 0 >router_solicitation_delay
+            ip link set {INTERFACE} up
+            udhcpc -i {INTERFACE} -n -q -f -t 5 -T 1 -O mtu -s /bin/dhcp_script
+            for try in $(seq 50); do
+                ip -6 route | grep -q ^default && exit
+                usleep 100000
+            done
+            exit 1
+            """
+        )
+
+
+class Kind(NamedTuple):
+    """A kind of machine: an executable, and what its network card is linked by."""
+
+    qemu: Qemu
+    link: str
+
+    @property
+    def serve_options(self) -> tuple[str, ...]:
+        """What makes `sansnet serve` serve that link."""
+        return ("--vhost-user",) if self.link == VHOST_USER else ()
+
+
+class Stable:
+    """Machines, each a copy of one of its kind that has booted.
+
+    Args:
+        lab: where servers run.
+        linux: what they boot.
+    """
+
+    def __init__(self, lab: Lab, linux: Linux) -> None:
+        self._lab = lab
+        self._linux = linux
+        self._snapshots: dict[Kind, Path] = {}
+
+    @contextmanager
+    def served(self, kind: Kind, *options: str) -> Iterator[VirtualMachine]:
+        """A machine on a `sansnet serve` of its own, with addresses of both families."""
+        with serving(self._lab, *kind.serve_options, *options) as server, self.machine(kind, server.path) as machine:
+            machine.load_driver()
+            machine.configure()
+            yield machine
+
+    @contextmanager
+    def machine(
+        self, kind: Kind, path: Path, *, reconnects: bool = False, incoming: str = ""
+    ) -> Iterator[VirtualMachine]:
+        """A machine on a link to whoever listens on a path; its network card has no driver yet, and it runs.
+
+        Args:
+            kind: of it.
+            path: of the socket.
+            reconnects: whether it connects again when whoever listens has gone.
+            incoming: where another machine will come from that it is to be; it is left to itself then.
+        """
+        network = kind.qemu.network(kind.link, path, reconnects=reconnects)
+        source = incoming or f"exec:cat {self._snapshot(kind)}"
+        with self._started(kind.qemu, [*network, "-incoming", source, "-S"]) as machine:
+            if not incoming:
+                machine.resume()
+            yield machine
+
+    def _snapshot(self, kind: Kind) -> Path:
+        """A file with the state of a machine that has booted."""
+        if kind not in self._snapshots:
+            made = self._lab.directory / f"snapshot-{next(_numbers)}"
+            with serving(self._lab, *kind.serve_options) as server:
+                arguments = [*kind.qemu.network(kind.link, server.path), *kind.qemu.kernel(*self._linux)]
+                with self._started(kind.qemu, arguments) as machine:
+                    machine.console.wait_for(_READY, _BOOT_SECONDS)
+                    machine.monitor("stop")
+                    machine.monitor.migrate(f"exec:cat >{made}")
+            self._snapshots[kind] = made
+        return self._snapshots[kind]
+
+    @contextmanager
+    def _started(self, qemu: Qemu, arguments: Sequence[str]) -> Iterator[VirtualMachine]:
+        monitor = self._lab.directory / f"monitor-{next(_numbers)}"
+        command = ["setpriv", "--pdeathsig", "KILL", "--", *qemu.machine(monitor), *arguments]
+        with (
+            tempfile.TemporaryFile("w+") as errors,
+            running(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors) as process,
+        ):
+            assert eventually(lambda: monitor.exists() or process.poll() is not None)
+            if process.poll() is not None:
+                errors.seek(0)
+                raise AssertionError(f"QEMU ended with status {process.returncode}: {errors.read()}")
+            with closing(Qmp(monitor)) as connection:
+                yield VirtualMachine(process, connection)
