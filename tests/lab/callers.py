@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +18,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.lab.laboratory import Lab
-from tests.lab.namespaces import eventually
+from tests.lab.namespaces import Namespace, eventually, running
 
-__all__ = ["Caller", "Done", "alive", "ended"]
+__all__ = ["Caller", "Done", "Rootless", "alive", "contained", "ended", "processes_of", "rootless"]
 
+_numbers: Final = itertools.count()
 _SANSNET: Final = Path(sys.prefix) / "bin" / "sansnet"
+
+
+def _as_user(user: int) -> list[str]:
+    return ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ class Caller:
         """The same in the host; `before` is a shell script that comes first, in a mount namespace of its own."""
         line = self.words(*words)
         if user is not None:
-            line = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--", *line]
+            line = [*_as_user(user), *line]
         if before:
             line = ["unshare", "--mount", "--", "sh", "-ec", f"{before}\nexec {shlex.join(line)}"]
         return self.lab.host.command("env", "LC_ALL=C.UTF-8", *line)
@@ -100,3 +107,87 @@ def ended(pid_file: Path) -> Iterator[int]:
             os.kill(pid, signal.SIGTERM)
         if not eventually(lambda: not alive(pid), seconds=5):
             os.kill(pid, signal.SIGKILL)
+
+
+class Rootless(Caller):
+    """Calls programs as root of an ordinary user's namespaces in the host, as podman does.
+
+    Attributes:
+        user: whose they are.
+        holder: the process that keeps them.
+    """
+
+    def __init__(self, lab: Lab, directory: Path, user: int, holder: int) -> None:
+        super().__init__(lab, directory)
+        self.user = user
+        self.holder = holder
+
+    def inside(self, *command: str) -> list[str]:
+        """A command line in there; it keeps its process id."""
+        enter = ["nsenter", f"--target={self.holder}", "--user", "--mount", "--preserve-credentials"]
+        return self.lab.host.command(*_as_user(self.user), *enter, *command)
+
+    def command(self, *words: str, user: int | None = None, before: str = "") -> list[str]:
+        """See `Caller`; the user is always this one."""
+        assert user is None
+        assert not before
+        return self.inside("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *self.words(*words))
+
+    def run(self, *command: str) -> str:
+        """What a command says in there."""
+        return subprocess.run(
+            self.inside(*command), check=True, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL
+        ).stdout
+
+    @contextmanager
+    def namespace(self) -> Iterator[Path]:
+        """A network namespace in there, by the path where it is mounted; the block may remove it."""
+        path = self.directory / f"netns-{next(_numbers)}"
+        script = 'touch "$1"; unshare --net sh -ec "ip link set lo up; mount --bind /proc/self/ns/net $1"'
+        self.run("sh", "-ec", script, "sh", str(path))
+        try:
+            yield path
+        finally:
+            self.remove(path)
+
+    def remove(self, path: Path) -> None:
+        """Remove a network namespace, if it is there."""
+        self.run("sh", "-c", 'umount --lazy "$1" 2>/dev/null; rm -f "$1"', "sh", str(path))
+
+    def within(self, path: Path, *command: str) -> list[str]:
+        """A command line in a network namespace."""
+        return self.inside("nsenter", f"--net={path}", *command)
+
+
+@contextmanager
+def rootless(lab: Lab, user: int) -> Iterator[Rootless]:
+    """A user's namespaces in the host, gone with the block."""
+    with tempfile.TemporaryDirectory(dir=lab.directory) as name:
+        os.chown(name, user, user)
+        hold = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", "echo made; exec sleep 600"]
+        with running(lab.host.command(*_as_user(user), *hold), stdout=subprocess.PIPE) as holder:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "made\n"
+            yield Rootless(lab, Path(name), user, holder.pid)
+
+
+@contextmanager
+def contained(lab: Lab, user: int | None = None) -> Iterator[Namespace]:
+    """A process in user and network namespaces that somebody of the host's has made."""
+    line = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", "ip link set lo up; echo made; exec sleep 600"]
+    if user is not None:
+        line = [*_as_user(user), *line]
+    with running(lab.host.command(*line), stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "made\n"
+        yield Namespace(holder.pid)
+
+
+def processes_of(word: str) -> list[int]:
+    """Running processes that have a word in their command line."""
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if word.encode() in (directory / "cmdline").read_bytes().split(b"\0"):
+                found.append(int(directory.name))
+    return [pid for pid in found if alive(pid)]
