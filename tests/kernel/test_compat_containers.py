@@ -10,15 +10,13 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from tests.lab import GATEWAY4, HOST4, HOST6, SERVER4, USER, DnsServer, Lab, eventually
-from tests.lab.callers import Caller, Rootless, alive, contained, ended, processes_of, rootless
-from tests.lab.namespaces import Namespace, running
+from tests.lab.callers import Caller, Rootless, alive, contained, ended, greeting, heard, processes_of, rootless
 
 SOON: Final = 2.0
 """Seconds within which it must be gone when its namespace is."""
@@ -52,31 +50,6 @@ def addresses(podman: Rootless, netns: Path) -> set[str]:
 def says(command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False, stdin=subprocess.DEVNULL)
     return done.stdout + done.stderr
-
-
-@contextmanager
-def greeting(command: list[str], port: int, family: str = "-4") -> Iterator[None]:
-    """A server somewhere that says `hello` to each that connects."""
-    script = f"""
-import socket
-with socket.create_server(("", {port})) as listener:
-    print("ready", flush=True)
-    while True:
-        stream, peer = listener.accept()
-        stream.sendall(b"hello " + peer[0].encode())
-        stream.close()
-"""
-    with running([*command, "python3", "-c", script], stdout=subprocess.PIPE) as server:
-        assert server.stdout is not None
-        assert server.stdout.readline() == "ready\n"
-        yield
-
-
-def heard(namespace: Namespace, address: str, port: int) -> str:
-    """What a server says to somebody in a namespace."""
-    with namespace.connect(address, port) as stream:
-        stream.settimeout(5)
-        return b"".join(iter(lambda: stream.recv(100), b"")).decode()
 
 
 def gone(word: str) -> bool:

@@ -20,7 +20,7 @@ from typing import Any, Final
 from tests.lab.laboratory import Lab
 from tests.lab.namespaces import Namespace, eventually, running
 
-__all__ = ["Caller", "Done", "Rootless", "alive", "contained", "ended", "processes_of", "rootless"]
+__all__ = ["Caller", "Done", "Rootless", "alive", "contained", "ended", "greeting", "heard", "processes_of", "rootless"]
 
 _numbers: Final = itertools.count()
 _SANSNET: Final = Path(sys.prefix) / "bin" / "sansnet"
@@ -181,6 +181,31 @@ def contained(lab: Lab, user: int | None = None) -> Iterator[Namespace]:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "made\n"
         yield Namespace(holder.pid)
+
+
+@contextmanager
+def greeting(command: list[str], port: int) -> Iterator[None]:
+    """A server somewhere that says `hello` to each that connects."""
+    script = f"""
+import socket
+with socket.create_server(("", {port})) as listener:
+    print("ready", flush=True)
+    while True:
+        stream, peer = listener.accept()
+        stream.sendall(b"hello " + peer[0].encode())
+        stream.close()
+"""
+    with running([*command, "python3", "-c", script], stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "ready\n"
+        yield
+
+
+def heard(namespace: Namespace, address: str, port: int) -> str:
+    """What a server says to somebody in a namespace."""
+    with namespace.connect(address, port) as stream:
+        stream.settimeout(5)
+        return b"".join(iter(lambda: stream.recv(100), b"")).decode()
 
 
 def processes_of(word: str) -> list[int]:
