@@ -22,6 +22,7 @@ AUTO = PortOptions(forwards=read_forwards(*[["auto"]] * 4))
 PASTA = RunOptions(
     ports=AUTO, command=("/bin/example", "-l"), configure=False, map_gateway=True, lenient=True, dns=(), search=()
 )
+NOCOPY = {"configure": True, "advertise_router": False, "copy_routes": False, "copy_addresses": False}
 SPAWNED = Process(foreground=True, level=Level.WARNING)
 
 
@@ -103,7 +104,7 @@ def test_an_option_changes_what_it_names(words: str, expected: dict[str, Any]) -
         ("--dhcp-search", {"search": None}),
         ("-D 10.0.0.1", {"dns": (parse("10.0.0.1"),)}),
         ("-I eth0 --ns-mac-addr 02:00:00:00:00:01", {"ifname": "eth0", "mac": bytes.fromhex("020000000001")}),
-        ("--config-net --no-copy-routes --no-copy-addrs", {"configure": True, "advertise_router": False}),
+        ("--config-net --no-copy-routes --no-copy-addrs", NOCOPY),
     ],
 )
 def test_an_option_of_pastas_changes_what_it_names(words: str, expected: dict[str, Any]) -> None:
@@ -220,6 +221,7 @@ def test_what_only_asks_is_answered_whatever_follows(word: str, what: str) -> No
         ("passt", "--runas no-such-user", "--runas 'no-such-user' is no user or group here"),
         ("passt", "-F 2", "--fd '2' is not the number of a descriptor"),
         ("passt", "-F 3 -s x", "--socket and --fd exclude each other"),
+        ("passt", "-c x", "--conf-path is not supported"),
         ("pasta", "-F 3", "--fd with pasta is not supported"),
         ("passt", "-D= ", "--dns '=' is not an IPv4 or IPv6 address"),
     ],

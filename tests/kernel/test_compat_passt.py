@@ -12,13 +12,17 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from tests.lab import GATEWAY4, HOST4, HOST6, SERVER4, USER, Lab, eventually
-from tests.lab.callers import Caller, alive, ended
+from tests.lab.callers import Caller, alive, ended, greeting, heard
 from tests.lab.machines import INTERFACE, bridged, configured, machine
 from tests.lab.namespaces import Namespace, running
+
+GET_FEATURES: Final = bytes([1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0])
+"""A request of vhost-user."""
 
 
 @pytest.fixture
@@ -36,7 +40,8 @@ def test_libvirt(caller: Caller) -> None:
     done = caller.call(
         "passt", "--one-off", "--socket", str(socket_), "--pid", str(pid), "--mtu", "1400", "--interface", "uplink",
         "--log-file", str(log), "--hostname", "vm", "--fqdn", "vm.lab.example", "--address", "198.51.100.77",
-        "--netmask", "24", "--address", "2001:db8:1::77",
+        "--netmask", "24", "--address", "2001:db8:1::77", "--tcp-ports", f"{HOST4}%uplink/8096:96,~8000-8010",
+        "--udp-ports", "%uplink/8097",
     )  # fmt: skip
     assert (done.status, done.output, done.errors) == (0, "", "")
     with ended(pid) as daemon, machine() as guest, bridged(guest, socket_):
@@ -45,6 +50,8 @@ def test_libvirt(caller: Caller) -> None:
         assert "inet 198.51.100.77/24" in shown
         assert "mtu 1400" in shown
         assert pings(guest, SERVER4)
+        with greeting(guest.command(), 96):
+            assert heard(caller.lab.upstream, HOST4, 8096) == f"hello {GATEWAY4}"
         assert stat.S_ISSOCK(socket_.stat().st_mode)
         assert pid.read_text() == f"{daemon}\n"
     assert "UNIX domain socket bound at" in log.read_text()
@@ -95,6 +102,22 @@ def test_qemu(caller: Caller, user: int | None) -> None:
             assert eventually(lambda: not alive(daemon), seconds=2)
 
 
+def test_qemu_with_shared_memory(caller: Caller) -> None:
+    """QEMU begins to speak when the process that it started has ended."""
+    pid_file = caller.directory / "pid"
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        fd = str(theirs.fileno())
+        line = ["passt", "--vhost-user", "--quiet", "--pid", str(pid_file), "--fd", fd]
+        done = caller.call(*line, pass_fds=[theirs.fileno()])
+        theirs.close()
+        assert (done.status, done.output, done.errors) == (0, "", "")
+        with ended(pid_file):
+            ours.settimeout(5)
+            ours.sendall(GET_FEATURES)
+            assert ours.recv(12)[:4] == GET_FEATURES[:4]
+
+
 def test_cloud_hypervisor(caller: Caller) -> None:
     socket_ = caller.directory / "socket"
     line = caller.command(
@@ -106,8 +129,8 @@ def test_cloud_hypervisor(caller: Caller) -> None:
         with socket.socket(socket.AF_UNIX) as machine_:
             machine_.settimeout(5)
             machine_.connect(str(socket_))
-            machine_.sendall(b"\1\0\0\0\1\0\0\0\0\0\0\0")  # VHOST_USER_GET_FEATURES
-            assert machine_.recv(12)[:4] == b"\1\0\0\0"
+            machine_.sendall(GET_FEATURES)
+            assert machine_.recv(12)[:4] == GET_FEATURES[:4]
         process.send_signal(signal.SIGQUIT)
         errors = process.communicate(timeout=5)[1]
         assert (process.returncode, errors) == (0, "")
@@ -131,12 +154,16 @@ def test_libguestfs(caller: Caller) -> None:
 def test_muvm(caller: Caller) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        line = caller.command("passt", "-q", "-f", "--fd", str(theirs.fileno()), user=USER)
+        line = caller.command(
+            "passt", "-q", "-f", "--fd", str(theirs.fileno()), "-t", "127.0.0.1/8094-8095:94-95", user=USER
+        )
         with running(line, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE, stdin=subprocess.DEVNULL) as process:
             theirs.close()
             with machine() as guest, bridged(guest, ours.fileno()):
                 configured(guest)
                 assert pings(guest, SERVER4)
+                with greeting(guest.command(), 95):
+                    assert heard(caller.lab.host, "127.0.0.1", 8095) == f"hello {GATEWAY4}"
                 assert os.readlink(f"/proc/{process.pid}/ns/user") != os.readlink("/proc/self/ns/user")
             ours.close()
             errors = process.communicate(timeout=5)[1]

@@ -97,8 +97,8 @@ def test_drop(lab: Lab, caller: Caller) -> None:
     with contained(lab, USER) as jail:
         done = caller.call(
             "pasta", "--config-net", "--dns-forward", "169.254.1.1", "--pid", str(pid_file), "--no-map-gw",
-            "--log-file", str(log), "--tcp-ports", "8086", "--tcp-ns", "8087", "--udp-ports", "none", "--udp-ns", "none",
-            str(jail.pid), user=USER,
+            "--log-file", str(log), "--tcp-ports", "8086", "--tcp-ns", "8087", "--udp-ports", "none", "--udp-ns",
+            "none", str(jail.pid), user=USER,
         )  # fmt: skip
         assert (done.status, done.output, done.errors) == (0, "", "")
         with ended(pid_file) as pid:

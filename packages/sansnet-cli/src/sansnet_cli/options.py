@@ -56,6 +56,8 @@ class NetworkOptions:
         hostname, fqdn: of the guest.
         pcap: a file's name.
         ports: that are forwarded.
+        copy_routes: whether the guest has all of the host's routes, or the default one only.
+        copy_addresses: whether it has all of the host's addresses, or one of each family.
         gateway_mac: our own Ethernet address.
         map_gateway: whether the gateway is the host's loopback too, in each family without `map_host_loopback`.
         advertise_mtu, advertise_router: whether DHCP and router advertisements tell of them.
@@ -90,6 +92,8 @@ class NetworkOptions:
     ndp: bool = True
     verbose: bool = False
     ports: PortOptions = field(default_factory=PortOptions)
+    copy_routes: bool = True
+    copy_addresses: bool = True
     gateway_mac: bytes = GATEWAY_MAC
     map_gateway: bool = False
     advertise_mtu: bool = True

@@ -254,11 +254,12 @@ def _ipv4(options: NetworkOptions, uplink: Uplink | None) -> _Family:
         length = length if length is not None else options.netmask or _class_length(address)
         own: tuple[InterfaceAddress, ...] = (InterfaceAddress(address, length),)
     else:
-        own = uplink.addresses if uplink else (FALLBACK_ADDRESS4,)
+        own = _copied(options, uplink.addresses) if uplink else (FALLBACK_ADDRESS4,)
         if options.netmask:
             own = (InterfaceAddress(own[0].address, options.netmask),)
     gateway = _of_size(4, options.gateways)
-    return _family(own, gateway, uplink, copied=not (given or options.netmask), fallback=FALLBACK_GATEWAY4)
+    copied = options.copy_routes and not (given or options.netmask)
+    return _family(own, gateway, uplink, copied=copied, fallback=FALLBACK_GATEWAY4)
 
 
 def _ipv6(options: NetworkOptions, uplink: Uplink | None) -> _Family:
@@ -267,9 +268,15 @@ def _ipv6(options: NetworkOptions, uplink: Uplink | None) -> _Family:
         address, length = given
         own: tuple[InterfaceAddress, ...] = (InterfaceAddress(address, length or 64),)
     else:
-        own = uplink.addresses if uplink else ()
+        own = _copied(options, uplink.addresses) if uplink else ()
     gateway = _of_size(16, options.gateways)
-    return _family(own, gateway, uplink, copied=not given, fallback=FALLBACK_GATEWAY6)
+    copied = options.copy_routes and not given
+    return _family(own, gateway, uplink, copied=copied, fallback=FALLBACK_GATEWAY6)
+
+
+def _copied(options: NetworkOptions, found: tuple[InterfaceAddress, ...]) -> tuple[InterfaceAddress, ...]:
+    """What the guest has of the host's addresses."""
+    return found if options.copy_addresses else found[:1]
 
 
 def _family(

@@ -131,6 +131,8 @@ class _Reader:
         for name in ("no-copy-routes", "no-copy-addrs"):
             if self._has(name) and not self._has("config-net"):
                 raise Misuse(f"--{name} needs --config-net")
+        if self._has("conf-path"):
+            raise Misuse("--conf-path is not supported: ports stay as they are; leave it out")
         if self._program == "pasta" and self._has("fd"):
             raise Misuse("--fd with pasta is not supported: it opens the guest's interface itself; leave it out")
 
@@ -251,6 +253,8 @@ class _Reader:
             "gateway_mac": self._last("mac-addr", values.mac) or GATEWAY_MAC,
             "mtu": _MTU_UNSPOKEN if mtu == 0 else mtu,
             "advertise_mtu": mtu != 0,
+            "copy_routes": not self._has("no-copy-routes"),
+            "copy_addresses": not self._has("no-copy-addrs"),
             "interface": self._last("interface", values.path),
             "outbound": _each_family(self._all("outbound", values.host)),
             "outbound_if4": self._last("outbound-if4", values.ifname),
