@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from sansnet_cli import report
-from sansnet_cli.driving import make_driver
+from sansnet_cli.driving import make_driver, report_regularly
+from sansnet_cli.options import AttachOptions
 from sansnet_cli.plan import Setup
 from sansnet_trio.existing import Existing
 from sansnet_trio.guests import GuestError
@@ -24,12 +25,11 @@ __all__ = ["serve"]
 def serve(
     setup: Setup,
     link: Link,
-    *,
     forwards: Forwards | None,
-    namespace: Existing | None,
+    namespace: Existing,
     ending: Iterable[int],
     mask: Iterable[int],
-    verbose: bool,
+    options: AttachOptions,
 ) -> None:
     """Be the network of a namespace until it is gone, or a signal comes.
 
@@ -37,26 +37,26 @@ def serve(
         setup: what the driver needs to know.
         link: the guest's; closed at the end.
         forwards: the ports that are forwarded, if any.
-        namespace: the one whose end is ours, if any.
+        namespace: the one whose end is ours, unless the options have it otherwise.
         ending: signals that end it, blocked until now.
         mask: the signals that are blocked from now on.
-        verbose: whether to say what happened.
+        options: what was asked for.
 
     Raises:
         GuestError: the guest's interface went away.
     """
-    trio.run(_Service(setup, link, forwards, namespace, verbose).run, ending, mask)
+    trio.run(_Service(setup, link, forwards, namespace, options).run, ending, mask)
 
 
 class _Service:
     def __init__(
-        self, setup: Setup, link: Link, forwards: Forwards | None, namespace: Existing | None, verbose: bool
+        self, setup: Setup, link: Link, forwards: Forwards | None, namespace: Existing, options: AttachOptions
     ) -> None:
         self._setup = setup
         self._link = link
         self._forwards = forwards
         self._namespace = namespace
-        self._verbose = verbose
+        self._options = options
         self._failure: Exception | None = None
 
     async def run(self, ending: Iterable[int], mask: Iterable[int]) -> None:
@@ -65,10 +65,10 @@ class _Service:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_end_when_signalled, nursery.cancel_scope, signals)
-                if self._namespace is not None:
+                if self._options.ends_with_namespace:
                     nursery.start_soon(_end_when_gone, nursery.cancel_scope, self._namespace)
                 try:
-                    await self._drive()
+                    await self._drive(nursery)
                 except LinkClosed as error:
                     self._failure = GuestError(f"the guest has lost its interface: {error}")
                 except Exception as error:
@@ -77,12 +77,13 @@ class _Service:
         if self._failure is not None:
             raise self._failure
 
-    async def _drive(self) -> None:
+    async def _drive(self, nursery: trio.Nursery) -> None:
         network, driver = make_driver(self._setup, self._link, self._forwards)
+        nursery.start_soon(report_regularly, self._options, network, driver)
         try:
             await driver.run()
         finally:
-            if self._verbose:
+            if self._options.verbose:
                 report.statistics(network.statistics(), driver.statistics())
 
 

@@ -78,7 +78,7 @@ def boot(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -> int:
         for warning in setup.warnings:
             report.warn(warning)
         if options.verbose:
-            report.warn(f"starting {shlex.join([program, *arguments])}")
+            report.inform(f"starting {shlex.join([program, *arguments])}")
         with (
             forwarded(options.ports, setup.config) as forwards,
             closing(GuestListener(path)) as listener,

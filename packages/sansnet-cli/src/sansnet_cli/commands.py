@@ -17,7 +17,7 @@ from sansnet_cli.options import (
     parse_serve,
 )
 from sansnet_cli.plan import Setup, make_plan, make_setup
-from sansnet_cli.template import read_template
+from sansnet_cli.template import find_namespace, read_template
 from sansnet_trio.namespace import CommandNotFound, Guest, GuestPlan
 
 __all__ = ["COMMANDS"]
@@ -40,15 +40,9 @@ def _run(arguments: Sequence[str]) -> int:
 def _attach(arguments: Sequence[str]) -> int:
     options = parse_attach(arguments)
     from sansnet_trio.attached import AttachedGuest
-    from sansnet_trio.existing import Existing
 
     capture = open_capture(options.pcap) if options.pcap is not None else None
-    if options.pid is not None:
-        namespace = Existing.of_process(options.pid)
-    else:
-        assert options.netns is not None
-        namespace = Existing.named(options.netns, options.userns)
-    with AttachedGuest.fork(namespace, functools.partial(_prepare, options)) as guest:
+    with AttachedGuest.fork(find_namespace(options), functools.partial(_prepare, options)) as guest:
         from sansnet_cli.attach import attach
 
         attach(guest, options, capture)

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from sansnet_cli import __version__
+from sansnet_cli.compat import program_named
 
 __all__ = ["main"]
 
@@ -33,6 +34,7 @@ commands:
   attach         be the network of a namespace that exists already, such as a container's
   serve          be the network of a virtual machine (QEMU)
   qemu           run QEMU with such a network
+  pasta, passt   do what these programs do, for who calls them
 
 options:
   --version      print the version and exit
@@ -50,7 +52,8 @@ def main() -> NoReturn:
     gc.disable()
     _reserve_descriptors()
     try:
-        status = _dispatch(sys.argv[1:])
+        program = program_named(sys.argv[0])
+        status = _dispatch([program, *sys.argv[1:]] if program else sys.argv[1:])
     except SystemExit as end:  # argparse has printed the help
         status = int(end.code or 0)
     except KeyboardInterrupt:
@@ -138,6 +141,10 @@ def _dispatch(arguments: Sequence[str]) -> int:
             from sansnet_cli.commands import COMMANDS
 
             return COMMANDS[name](rest)
+        case ["pasta" | "passt" as program, *rest]:
+            from sansnet_cli.compat.main import main as compatible
+
+            return compatible(program, rest)
         case ["-h" | "--help", *_]:
             print(_HELP, end="")
             return 0

@@ -7,8 +7,9 @@ import gc
 import logging
 import os
 import resource
-import sys
 from typing import Final
+
+from sansnet_cli import report
 
 __all__ = ["prepare", "secret"]
 
@@ -17,7 +18,7 @@ _SECRET_SIZE: Final = 32
 
 def prepare() -> None:
     """Make ready to serve. After this the limit on descriptors is not what a child should inherit."""
-    _log_to_stderr()
+    _report_what_is_logged()
     _allow_many_descriptors()
     gc.freeze()  # what is loaded stays, so later collections need not look at it
     gc.enable()
@@ -28,11 +29,14 @@ def secret() -> bytes:
     return os.urandom(_SECRET_SIZE)
 
 
-def _log_to_stderr() -> None:
-    """Show warnings of the driver like our own."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("sansnet: %(message)s"))
-    logging.getLogger("sansnet").addHandler(handler)
+class _Reporter(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        report.warn(record.getMessage())
+
+
+def _report_what_is_logged() -> None:
+    """Say warnings of the driver like our own."""
+    logging.getLogger("sansnet").addHandler(_Reporter())
 
 
 def _allow_many_descriptors() -> None:

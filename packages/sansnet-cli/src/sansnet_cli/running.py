@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from sansnet_cli import report
-from sansnet_cli.driving import make_driver
+from sansnet_cli.driving import make_driver, report_regularly
+from sansnet_cli.options import RunOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.signals import SignalForwarder
 from sansnet_core import Network
@@ -35,10 +36,9 @@ def accompany(
     guest: Guest[Setup],
     setup: Setup,
     link: Link,
-    *,
     forwards: Forwards | None,
     signals: SignalForwarder,
-    verbose: bool,
+    options: RunOptions,
 ) -> int:
     """Be the network of a command that has begun, until it ends.
 
@@ -48,7 +48,7 @@ def accompany(
     Raises:
         GuestError: the command could not begin, or the guest's interface went away.
     """
-    return trio.run(_Company(guest, setup, link, forwards, signals, verbose).run)
+    return trio.run(_Company(guest, setup, link, forwards, signals, options).run)
 
 
 class _Company:
@@ -59,14 +59,14 @@ class _Company:
         link: Link,
         forwards: Forwards | None,
         signals: SignalForwarder,
-        verbose: bool,
+        options: RunOptions,
     ) -> None:
         self._guest = guest
         self._setup = setup
         self._link = link
         self._forwards = forwards
         self._signals = signals
-        self._verbose = verbose
+        self._options = options
         self._failure: Exception | None = None
         self._status = 0
 
@@ -86,10 +86,11 @@ class _Company:
     async def _serve(self, nursery: trio.Nursery) -> None:
         network, driver = make_driver(self._setup, self._link, self._forwards)
         await nursery.start(self._drive, driver)
+        nursery.start_soon(report_regularly, self._options, network, driver)
         self._status = await self._guest.wait()
         await self._guest.end_leftovers()
         await _hear_out(driver, network)
-        if self._verbose:
+        if self._options.verbose:
             report.statistics(network.statistics(), driver.statistics())
 
     async def _drive(self, driver: Driver, task_status: trio.TaskStatus[None]) -> None:

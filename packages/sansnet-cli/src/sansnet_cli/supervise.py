@@ -13,13 +13,12 @@ from importlib import import_module
 from typing import BinaryIO, Final
 
 from sansnet_cli import process, report
+from sansnet_cli.observe import observed
 from sansnet_cli.options import RunOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.ports import forwarded
 from sansnet_cli.signals import SignalForwarder
-from sansnet_trio.capture import CapturedLink
 from sansnet_trio.guests import ReadyGuest
-from sansnet_trio.links import Link
 from sansnet_trio.links.tap import Tap
 from sansnet_trio.namespace import Guest
 
@@ -73,9 +72,7 @@ def _run(
     config = replace(setup.config, link=ready.link)
     if options.verbose:
         report.configuration(config, ready.link, setup.addresses, setup.gateways)
-    link: Link = Tap(ready.tap, ready.link)
-    if capture is not None:
-        link = CapturedLink(link, capture)
+    link = observed(Tap(ready.tap, ready.link), options, capture)
     if options.ports.forwards:
         loading.join()  # for some of them a process is forked, which must not meet another thread
     with forwarded(options.ports, config, guest, [address.address for address in setup.addresses]) as forwards:
@@ -84,4 +81,4 @@ def _run(
         from sansnet_cli.running import accompany
 
         process.prepare()
-        return accompany(guest, setup, link, forwards=forwards, signals=signals, verbose=options.verbose)
+        return accompany(guest, setup, link, forwards, signals, options)
