@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from sansnet_cli import report
+from sansnet_cli.control import Control
 from sansnet_cli.driving import make_driver, report_regularly
 from sansnet_cli.options import AttachOptions
 from sansnet_cli.plan import Setup
@@ -27,9 +28,11 @@ def serve(
     link: Link,
     forwards: Forwards | None,
     namespace: Existing,
+    control: Control,
+    options: AttachOptions,
+    *,
     ending: Iterable[int],
     mask: Iterable[int],
-    options: AttachOptions,
 ) -> None:
     """Be the network of a namespace until it is gone, or a signal comes.
 
@@ -38,24 +41,32 @@ def serve(
         link: the guest's; closed at the end.
         forwards: the ports that are forwarded, if any.
         namespace: the one whose end is ours, unless the options have it otherwise.
+        control: the control socket.
+        options: what was asked for.
         ending: signals that end it, blocked until now.
         mask: the signals that are blocked from now on.
-        options: what was asked for.
 
     Raises:
         GuestError: the guest's interface went away.
     """
-    trio.run(_Service(setup, link, forwards, namespace, options).run, ending, mask)
+    trio.run(_Service(setup, link, forwards, namespace, control, options).run, ending, mask)
 
 
 class _Service:
     def __init__(
-        self, setup: Setup, link: Link, forwards: Forwards | None, namespace: Existing, options: AttachOptions
+        self,
+        setup: Setup,
+        link: Link,
+        forwards: Forwards | None,
+        namespace: Existing,
+        control: Control,
+        options: AttachOptions,
     ) -> None:
         self._setup = setup
         self._link = link
         self._forwards = forwards
         self._namespace = namespace
+        self._control = control
         self._options = options
         self._failure: Exception | None = None
 
@@ -65,6 +76,7 @@ class _Service:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_end_when_signalled, nursery.cancel_scope, signals)
+                nursery.start_soon(self._control.run)
                 if self._options.ends_with_namespace:
                     nursery.start_soon(_end_when_gone, nursery.cancel_scope, self._namespace)
                 try:
@@ -81,7 +93,8 @@ class _Service:
         network, driver = make_driver(self._setup, self._link, self._forwards)
         nursery.start_soon(report_regularly, self._options, network, driver)
         try:
-            await driver.run()
+            with self._control.serving(network, driver):
+                await driver.run()
         finally:
             if self._options.verbose:
                 report.statistics(network.statistics(), driver.statistics())

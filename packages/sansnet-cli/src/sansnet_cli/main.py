@@ -26,6 +26,7 @@ usage: sansnet run [OPTIONS] [--] [COMMAND [ARG...]]
        sansnet attach [OPTIONS] (PID | --netns PATH|NAME)
        sansnet serve [--vhost-user] (--socket PATH | --fd FD) [OPTIONS]
        sansnet qemu [OPTIONS] -- QEMU-ARGUMENT...
+       sansnet ctl PATH COMMAND [OPTIONS]
 
 A network for guests without privileges: TCP, UDP and ping from a guest become ordinary sockets of the host.
 
@@ -34,6 +35,7 @@ commands:
   attach         be the network of a namespace that exists already, such as a container's
   serve          be the network of a virtual machine (QEMU)
   qemu           run QEMU with such a network
+  ctl            look at what one of these does, and forward other ports
   pasta, passt   do what these programs do, for who calls them
 
 options:
@@ -141,6 +143,10 @@ def _dispatch(arguments: Sequence[str]) -> int:
             from sansnet_cli.commands import COMMANDS
 
             return COMMANDS[name](rest)
+        case ["ctl", *rest]:
+            from sansnet_cli.ctl import ctl
+
+            return ctl(rest)
         case ["pasta" | "passt" as program, *rest]:
             from sansnet_cli.compat.main import main as compatible
 
