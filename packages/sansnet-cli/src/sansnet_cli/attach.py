@@ -1,23 +1,23 @@
-"""`sansnet attach`: the network of a namespace that exists already, until that is gone."""
+"""`sansnet attach`: the network of a namespace that exists already, until that is gone.
+
+Who starts it waits for it. So it says that it is ready as soon as the guest's interface and all ports are, and loads
+the rest of the program after that. Frames wait in the tap meanwhile.
+"""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import BinaryIO, Final
 
-import trio
-
 from sansnet_cli import process, report
-from sansnet_cli.driving import make_driver, report_regularly
 from sansnet_cli.observe import observed
 from sansnet_cli.options import AttachOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.ports import forwarded
 from sansnet_trio.attached import AttachedGuest
-from sansnet_trio.guests import GuestError
-from sansnet_trio.links import LinkClosed
+from sansnet_trio.guests import GuestError, ReadyGuest
 from sansnet_trio.links.tap import Tap
 
 __all__ = ["attach"]
@@ -31,6 +31,7 @@ def attach(
     capture: BinaryIO | None,
     *,
     on_ready: Callable[[Setup], None] = lambda setup: None,
+    on_loaded: Callable[[], None] = lambda: None,
 ) -> None:
     """Run a guest's network until its namespace is gone, or a signal comes.
 
@@ -38,78 +39,35 @@ def attach(
         guest: being prepared.
         options: what was asked for.
         capture: where frames are captured, if they are.
-        on_ready: called when the guest has its interface and ports are bound, with what it was given.
+        on_ready: called when the guest has its interface and all ports are bound, with what it was given.
+        on_loaded: called after that, when no more of the program needs to be loaded.
 
     Raises:
         GuestError: the guest could not be made, or its interface went away.
         ForwardError: a port cannot be forwarded.
     """
-    process.prepare()
-    trio.run(_Attachment(guest, options, capture, on_ready).run)
+    ready = _receive_ready(guest)
+    setup = ready.prepared
+    for warning in (*setup.warnings, *ready.warnings):
+        report.warn(warning)
+    config = replace(setup.config, link=ready.link)
+    if options.verbose:
+        report.configuration(config, ready.link, setup.addresses, setup.gateways)
+    link = observed(Tap(ready.tap, ready.link), options, capture)
+    with forwarded(options.ports, config, guest, [address.address for address in setup.addresses]) as forwards:
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until somebody hears them
+        report.inform(f"attached to {guest.namespace.network}")
+        on_ready(setup)
+        from sansnet_cli.attachment import serve
+
+        process.prepare()
+        on_loaded()
+        namespace = guest.namespace if options.ends_with_namespace else None
+        serve(setup, link, forwards=forwards, namespace=namespace, ending=_ENDING, mask=mask, options=options)
 
 
-class _Attachment:
-    def __init__(
-        self,
-        guest: AttachedGuest[Setup],
-        options: AttachOptions,
-        capture: BinaryIO | None,
-        on_ready: Callable[[Setup], None],
-    ) -> None:
-        self._guest = guest
-        self._options = options
-        self._capture = capture
-        self._on_ready = on_ready
-        self._failure: Exception | None = None
-
-    async def run(self) -> None:
-        """Run it all; exceptions are kept until the nursery is gone, which would put them in groups."""
-        with trio.open_signal_receiver(*_ENDING) as signals:
-            await self._run(signals)
-        if self._failure is not None:
-            raise self._failure
-
-    async def _run(self, signals: AsyncIterator[int]) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_end_when_signalled, nursery.cancel_scope, signals)
-            try:
-                await self._serve(nursery)
-            except EOFError:
-                self._failure = GuestError("the guest could not be prepared, since that process was killed")
-            except LinkClosed as error:
-                self._failure = GuestError(f"the guest has lost its interface: {error}")
-            except Exception as error:
-                self._failure = error
-            nursery.cancel_scope.cancel()
-
-    async def _serve(self, nursery: trio.Nursery) -> None:
-        ready = await self._guest.ready()
-        setup = ready.prepared
-        for warning in (*setup.warnings, *ready.warnings):
-            report.warn(warning)
-        config = replace(setup.config, link=ready.link)
-        if self._options.verbose:
-            report.configuration(config, ready.link, setup.addresses, setup.gateways)
-        link = observed(Tap(ready.tap, ready.link), self._options, self._capture)
-        own = [address.address for address in setup.addresses]
-        with forwarded(self._options.ports, config, self._guest, own) as forwards:
-            network, driver = make_driver(setup, link, forwards)
-            if self._options.ends_with_namespace:
-                nursery.start_soon(self._end_when_gone, nursery.cancel_scope)
-            nursery.start_soon(report_regularly, self._options, network, driver)
-            report.inform(f"attached to {self._guest.namespace.network}")
-            self._on_ready(setup)
-            try:
-                await driver.run()
-            finally:
-                if self._options.verbose:
-                    report.statistics(network.statistics(), driver.statistics())
-
-    async def _end_when_gone(self, scope: trio.CancelScope) -> None:
-        await self._guest.namespace.wait_gone()
-        scope.cancel()
-
-
-async def _end_when_signalled(scope: trio.CancelScope, signals: AsyncIterator[int]) -> None:
-    async for _ in signals:
-        scope.cancel()
+def _receive_ready(guest: AttachedGuest[Setup]) -> ReadyGuest[Setup]:
+    try:
+        return guest.receive_ready()
+    except EOFError:
+        raise GuestError("the guest could not be prepared, since the process that did it was killed") from None

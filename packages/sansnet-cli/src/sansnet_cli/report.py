@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from sansnet_core import LinkConfig, NetworkConfig, NetworkStatistics, addresses
-from sansnet_trio.driver import DriverStatistics
+from sansnet_core import LinkConfig, NetworkConfig, addresses
 from sansnet_trio.hostinfo import InterfaceAddress
+
+if TYPE_CHECKING:
+    from sansnet_core import NetworkStatistics
+    from sansnet_trio.driver import DriverStatistics
 
 __all__ = ["Voice", "configuration", "inform", "speak_through", "statistics", "trace", "warn"]
 
