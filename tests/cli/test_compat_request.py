@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from sansnet_cli.compat.daemon import Identity
+from sansnet_cli.compat.given import Given, Information, Misuse
 from sansnet_cli.compat.log import Level
-from sansnet_cli.compat.request import Information, Misuse, Process, Request, read
+from sansnet_cli.compat.request import Process, Request
+from sansnet_cli.compat.request import read as understand
 from sansnet_cli.options import AttachOptions, NamespaceOptions, RunOptions, ServeOptions
 from sansnet_cli.ports import PortOptions, read_forwards
 from sansnet_core.addresses import parse
@@ -24,6 +26,10 @@ PASTA = RunOptions(
 )
 NOCOPY = {"configure": True, "advertise_router": False, "copy_routes": False, "copy_addresses": False}
 SPAWNED = Process(foreground=True, level=Level.WARNING)
+
+
+def read(program: str, words: list[str]) -> Request:
+    return understand(Given(program, words))
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from dataclasses import replace
-from importlib import import_module
 from typing import BinaryIO, Final
 
 from sansnet_cli import process, report
@@ -24,7 +23,6 @@ from sansnet_trio.links.tap import Tap
 
 __all__ = ["attach"]
 
-_REST: Final = "sansnet_cli.attachment"
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -34,7 +32,7 @@ def attach(
     capture: BinaryIO | None,
     *,
     on_ready: Callable[[Setup], None] = lambda setup: None,
-    load_first: bool = False,
+    on_loaded: Callable[[], None] = lambda: None,
 ) -> None:
     """Run a guest's network until its namespace is gone, or a signal comes.
 
@@ -43,7 +41,7 @@ def attach(
         options: what was asked for.
         capture: where frames are captured, if they are.
         on_ready: called when the guest has its interface and all ports are bound, with what it was given.
-        load_first: whether the whole program must be loaded before that, since it may not be read any more afterwards.
+        on_loaded: called after that, when no more of the program needs to be loaded.
 
     Raises:
         GuestError: the guest could not be made, or its interface went away.
@@ -51,7 +49,7 @@ def attach(
         ListenError: there can be no such control socket.
     """
     with controlled(options.control) as control:
-        _attach(guest, options, capture, control, on_ready, load_first=load_first)
+        _attach(guest, options, capture, control, on_ready, on_loaded)
 
 
 def _attach(
@@ -60,8 +58,7 @@ def _attach(
     capture: BinaryIO | None,
     control: Control,
     on_ready: Callable[[Setup], None],
-    *,
-    load_first: bool,
+    on_loaded: Callable[[], None],
 ) -> None:
     ready = _receive_ready(guest)
     setup = ready.prepared
@@ -75,13 +72,12 @@ def _attach(
     with forwarded(options.ports, config, guest, own, later=control.is_on) as forwards:
         control.forward(forwards, namespace=True)
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until somebody hears them
-        if load_first:
-            import_module(_REST)
         report.inform(f"attached to {guest.namespace.network}")
         on_ready(setup)
         from sansnet_cli.attachment import serve
 
         process.prepare()
+        on_loaded()
         serve(setup, link, forwards, guest.namespace, control, options, ending=_ENDING, mask=mask)
 
 

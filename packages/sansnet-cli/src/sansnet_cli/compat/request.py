@@ -9,22 +9,20 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from sansnet_cli import values
-from sansnet_cli.compat.command_line import CommandLine
 from sansnet_cli.compat.daemon import Identity, IdentityError
+from sansnet_cli.compat.given import Given, Misuse
 from sansnet_cli.compat.log import Level
-from sansnet_cli.compat.table import OPTIONS
 from sansnet_cli.options import AttachOptions, RunOptions, ServeOptions
 from sansnet_cli.ports import PortOptions, read_forwards
 from sansnet_core.config import GATEWAY_MAC, IPV4_MIN_MTU, IPV6_MIN_MTU
 from sansnet_core.errors import ConfigError
 
-__all__ = ["Information", "Misuse", "Process", "Request", "read"]
+__all__ = ["Process", "Request", "read"]
 
 T = TypeVar("T")
 
@@ -35,20 +33,11 @@ _MTU_UNSPOKEN: Final = 1500
 
 _FAMILIES: Final = {"ipv4-only": 4, "ipv6-only": 6}
 _LEVELS: Final = {"quiet": Level.WARNING, "debug": Level.DEBUG, "trace": Level.TRACE}
-_INFORMATION: Final = frozenset({"help", "version", "print-capabilities"})
 
 _PORTS: Final = ("tcp-ports", "udp-ports", "tcp-ns", "udp-ns")
 
 _CLOSED: Final = dict.fromkeys(("configure", "tcp", "udp", "icmp", "dhcp", "dhcp6", "ndp"), False)
 """With `--splice-only`: the guest has an interface, but nothing goes through it."""
-
-
-class Misuse(Exception):
-    """The command line is wrong; the message is a sentence."""
-
-
-class Information(Exception):
-    """Nothing but help, the version or the like is asked for; the message is that option's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,37 +72,20 @@ class Request:
     options: RunOptions | AttachOptions | ServeOptions
 
 
-def read(program: str, words: Sequence[str]) -> Request:
-    """Understand the words that follow a program's name.
+def read(given: Given) -> Request:
+    """Understand what was given.
 
     Raises:
-        BadOption: one of them is no option.
-        Misuse: they mean nothing together, or one of them has a wrong argument.
-        Information: help or the like is asked for; what follows that is not looked at.
+        Misuse: an argument is wrong, or it means nothing together.
     """
-    return _Reader(program, words).request()
+    return _Reader(given).request()
 
 
 class _Reader:
-    """The words of one command line, and what they mean."""
-
-    def __init__(self, program: str, words: Sequence[str]) -> None:
-        self._program = program
-        self._given: defaultdict[str, list[str]] = defaultdict(list)
-        self._order: list[str] = []
-        line = CommandLine(OPTIONS, words)
-        for option, argument in line:
-            if option.name in _INFORMATION:
-                raise Information(option.name)
-            if option.only not in ("", program):
-                raise Misuse(f"--{option.name} is an option of {option.only}; leave it out")
-            if option.name == "stats" and "foreground" not in self._given:
-                raise Misuse("--stats needs --foreground before it")
-            self._given[option.name].append(argument)
-            self._order.append(option.name)
-        self._rest = line.rest
-        if program == "passt" and self._rest:
-            raise Misuse(f"{self._rest[0]!r} is no option, and passt takes nothing else; leave it out")
+    def __init__(self, given: Given) -> None:
+        self._given = given
+        self._program = given.program
+        self._rest = given.rest
         self._check()
 
     def request(self) -> Request:
@@ -139,17 +111,13 @@ class _Reader:
     # what was given
 
     def _has(self, name: str) -> bool:
-        return name in self._given
+        return bool(self._given.arguments(name))
 
     def _all(self, name: str, convert: Callable[[str], T]) -> list[T]:
-        return [_converted(name, text, convert) for text in self._given.get(name, ())]
+        return [_converted(name, text, convert) for text in self._given.arguments(name)]
 
     def _last(self, name: str, convert: Callable[[str], T]) -> T | None:
         return next(reversed(self._all(name, convert)), None)
-
-    def _last_of(self, names: Iterable[str]) -> str | None:
-        """Which of some options came last."""
-        return next((name for name in reversed(self._order) if name in names), None)
 
     def _listed(self, name: str, convert: Callable[[str], T], *, advertised: bool) -> tuple[T, ...] | None:
         """What the guest is told; None leaves it to the host, and nothing is told unless it is `advertised`."""
@@ -161,7 +129,7 @@ class _Reader:
 
     def _process(self) -> Process:
         spawns = self._program == "pasta" and not self._attaches()
-        level = self._last_of(_LEVELS)
+        level = self._given.last_of(_LEVELS)
         if level == "debug" and self._has("trace"):
             level = "trace"
         size = self._last("log-size", _count)
@@ -223,7 +191,7 @@ class _Reader:
     def _ports(self) -> PortOptions:
         default = ["auto"] if self._program == "pasta" else []
         try:
-            forwards = read_forwards(*(self._given.get(name, default) for name in _PORTS))
+            forwards = read_forwards(*(self._given.arguments(name) or default for name in _PORTS))
         except ConfigError as error:
             raise Misuse(str(error)) from None
         if self._program == "passt" and any(forward.auto for forward in forwards):
@@ -236,7 +204,7 @@ class _Reader:
         )
 
     def _network(self) -> dict[str, Any]:
-        only = self._last_of(_FAMILIES)
+        only = self._given.last_of(_FAMILIES)
         families = frozenset({_FAMILIES[only]}) if only else frozenset({4, 6})
         own = {len(address): (address, length) for address, length in self._all("address", values.own)}
         netmask = self._last("netmask", values.netmask)
@@ -282,7 +250,7 @@ class _Reader:
             "trace": self._has("trace"),
             "stats": self._last("stats", _count),
             "ports": self._ports(),
-            "verbose": self._last_of(_LEVELS) in ("debug", "trace"),
+            "verbose": self._given.last_of(_LEVELS) in ("debug", "trace"),
         }  # fmt: skip
 
     def _mtu(self, families: frozenset[int]) -> int | None:
@@ -297,7 +265,7 @@ class _Reader:
 
     def _searched(self, advertised: bool) -> tuple[str, ...] | None:
         """Several domains may be in one argument, as QEMU gives them."""
-        split = [domain for text in self._given.get("search", ()) for domain in text.split()]
+        split = [domain for text in self._given.arguments("search") for domain in text.split()]
         if not split:
             return None if advertised else ()
         return tuple(_converted("search", domain, values.domain) for domain in split if domain != "none")
