@@ -267,8 +267,9 @@ def opened(namespace: Namespace, port: int, kind: str = "--tcp") -> bool:
     return bool(namespace.shell(f"ss --no-header --listening {kind} --numeric 'sport = {port}'").stdout)
 
 
-def test_ports_follow_those_who_listen_within_a_second(lab: Lab) -> None:
-    with lab.guest("-t", "auto", "-u", "auto", "-T", "auto", "-U", "auto") as guest:
+@pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
+def test_ports_follow_those_who_listen_within_a_second(lab: Lab, user: int | None) -> None:
+    with lab.guest("-t", "auto", "-u", "auto", "-T", "auto", "-U", "auto", user=user) as guest:
         with guest.listen("0.0.0.0", 8101) as listener:
             assert eventually(lambda: opened(lab.host, 8101), seconds=1)
             with lab.upstream.connect(HOST4, 8101), listener.accept()[0] as far:

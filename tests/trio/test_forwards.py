@@ -481,6 +481,18 @@ def test_a_port_of_the_guests_that_is_taken_is_one_sentence() -> None:
         forwards.enter(Here())
 
 
+def test_a_guest_without_ipv6_has_doors_of_the_other_family_alone() -> None:
+    class Old(Here):
+        def socket(self, family: int, kind: int) -> socket.socket:
+            if family == socket.AF_INET6:
+                raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+            return super().socket(family, kind)
+
+    with Forwards(parse_all([str(PORT)], TCP, inbound=False)) as forwards:
+        forwards.enter(Old())
+        assert forwards.spots == {Spot(TCP, False, V4, None, PORT)}
+
+
 def test_flows_end_when_they_are_silent() -> None:
     with table(f"{PORT}:{OTHER}", protocol=UDP, guest=True) as bench, datagrams("127.0.0.1") as near:
         before = len(os.listdir("/proc/self/fd"))
