@@ -11,17 +11,40 @@ from typing import Final
 
 from sansnet_cli import report
 
-__all__ = ["prepare", "secret"]
+__all__ = ["prepare", "require_descriptors", "secret"]
 
 _SECRET_SIZE: Final = 32
 
+_DESCRIPTORS: Final = 16
+"""What a network without flows needs of them: for trio, epoll sets, a scratch socket and the like."""
+
 
 def prepare() -> None:
-    """Make ready to serve. After this the limit on descriptors is not what a child should inherit."""
+    """Make ready to serve. After this the limit on descriptors is not what a child should inherit.
+
+    Raises:
+        OSError: there are too few of them.
+    """
     _report_what_is_logged()
-    _allow_many_descriptors()
+    require_descriptors()
     gc.freeze()  # what is loaded stays, so later collections need not look at it
     gc.enable()
+
+
+def require_descriptors() -> None:
+    """Allow as many descriptors as we may have, and see that they are enough to begin with.
+
+    Raises:
+        OSError: there are too few.
+    """
+    _allow_many_descriptors()
+    made: list[int] = []
+    try:
+        for _ in range(_DESCRIPTORS):
+            made.append(os.open("/", os.O_PATH | os.O_CLOEXEC))
+    finally:
+        for descriptor in made:
+            os.close(descriptor)
 
 
 def secret() -> bytes:

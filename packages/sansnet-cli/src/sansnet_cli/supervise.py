@@ -82,6 +82,7 @@ def _run(
     own = [address.address for address in setup.addresses]
     with forwarded(options.ports, config, guest, own, later=control.is_on) as forwards:
         control.forward(forwards, namespace=True)
+        process.require_descriptors()
         guest.start()
         loading.join()
         from sansnet_cli.running import accompany
