@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from typing import BinaryIO, Final
 
 from sansnet_cli import process, report
@@ -22,6 +23,7 @@ from sansnet_trio.links.tap import Tap
 
 __all__ = ["attach"]
 
+_REST: Final = "sansnet_cli.attachment"
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -31,7 +33,7 @@ def attach(
     capture: BinaryIO | None,
     *,
     on_ready: Callable[[Setup], None] = lambda setup: None,
-    on_loaded: Callable[[], None] = lambda: None,
+    load_first: bool = False,
 ) -> None:
     """Run a guest's network until its namespace is gone, or a signal comes.
 
@@ -40,7 +42,7 @@ def attach(
         options: what was asked for.
         capture: where frames are captured, if they are.
         on_ready: called when the guest has its interface and all ports are bound, with what it was given.
-        on_loaded: called after that, when no more of the program needs to be loaded.
+        load_first: whether the whole program must be loaded before that, since it may not be read any more afterwards.
 
     Raises:
         GuestError: the guest could not be made, or its interface went away.
@@ -56,14 +58,14 @@ def attach(
     link = observed(Tap(ready.tap, ready.link), options, capture)
     with forwarded(options.ports, config, guest, [address.address for address in setup.addresses]) as forwards:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until somebody hears them
+        if load_first:
+            import_module(_REST)
         report.inform(f"attached to {guest.namespace.network}")
         on_ready(setup)
         from sansnet_cli.attachment import serve
 
         process.prepare()
-        on_loaded()
-        namespace = guest.namespace if options.ends_with_namespace else None
-        serve(setup, link, forwards=forwards, namespace=namespace, ending=_ENDING, mask=mask, options=options)
+        serve(setup, link, forwards, guest.namespace, _ENDING, mask, options)
 
 
 def _receive_ready(guest: AttachedGuest[Setup]) -> ReadyGuest[Setup]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator, Iterable
+from typing import TYPE_CHECKING
 
 import trio
 
 from sansnet_cli import report
 from sansnet_cli.driving import make_driver, report_regularly
-from sansnet_cli.options import NetworkOptions
+from sansnet_cli.options import AttachOptions
 from sansnet_cli.plan import Setup
 from sansnet_trio.existing import Existing
-from sansnet_trio.forwards import Forwards
 from sansnet_trio.guests import GuestError
 from sansnet_trio.links import Link, LinkClosed
+
+if TYPE_CHECKING:
+    from sansnet_trio.forwards import Forwards
 
 __all__ = ["serve"]
 
@@ -22,12 +25,11 @@ __all__ = ["serve"]
 def serve(
     setup: Setup,
     link: Link,
-    *,
     forwards: Forwards | None,
-    namespace: Existing | None,
+    namespace: Existing,
     ending: Iterable[int],
     mask: Iterable[int],
-    options: NetworkOptions,
+    options: AttachOptions,
 ) -> None:
     """Be the network of a namespace until it is gone, or a signal comes.
 
@@ -35,10 +37,10 @@ def serve(
         setup: what the driver needs to know.
         link: the guest's; closed at the end.
         forwards: the ports that are forwarded, if any.
-        namespace: the one whose end is ours, if any.
+        namespace: the one whose end is ours, unless the options have it otherwise.
         ending: signals that end it, blocked until now.
         mask: the signals that are blocked from now on.
-        options: whether to say what happens, and what happened.
+        options: what was asked for.
 
     Raises:
         GuestError: the guest's interface went away.
@@ -48,7 +50,7 @@ def serve(
 
 class _Service:
     def __init__(
-        self, setup: Setup, link: Link, forwards: Forwards | None, namespace: Existing | None, options: NetworkOptions
+        self, setup: Setup, link: Link, forwards: Forwards | None, namespace: Existing, options: AttachOptions
     ) -> None:
         self._setup = setup
         self._link = link
@@ -63,7 +65,7 @@ class _Service:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_end_when_signalled, nursery.cancel_scope, signals)
-                if self._namespace is not None:
+                if self._options.ends_with_namespace:
                     nursery.start_soon(_end_when_gone, nursery.cancel_scope, self._namespace)
                 try:
                     await self._drive(nursery)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -11,8 +12,10 @@ from sansnet_cli.options import NetworkOptions
 from sansnet_cli.plan import Setup
 from sansnet_core import Network
 from sansnet_trio.driver import Driver
-from sansnet_trio.forwards import Forwards
 from sansnet_trio.links import Link
+
+if TYPE_CHECKING:
+    from sansnet_trio.forwards import Forwards
 
 __all__ = ["make_driver", "report_regularly"]
 

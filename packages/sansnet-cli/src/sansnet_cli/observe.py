@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import BinaryIO
 
 from sansnet_cli.options import NetworkOptions
+from sansnet_trio.capture import CapturedLink
 from sansnet_trio.links import Link
 
 __all__ = ["observed"]
@@ -16,8 +17,4 @@ def observed(link: Link, options: NetworkOptions, capture: BinaryIO | None) -> L
         from sansnet_cli.tracing import TracedLink
 
         link = TracedLink(link)
-    if capture is not None:
-        from sansnet_trio.capture import CapturedLink
-
-        link = CapturedLink(link, capture)
-    return link
+    return link if capture is None else CapturedLink(link, capture)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import signal
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from sansnet_cli import report
 from sansnet_cli.driving import make_driver, report_regularly
-from sansnet_cli.options import NetworkOptions
+from sansnet_cli.options import RunOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.signals import SignalForwarder
 from sansnet_core import Network
 from sansnet_trio.driver import Driver
-from sansnet_trio.forwards import Forwards
 from sansnet_trio.guests import GuestError
 from sansnet_trio.links import Link, LinkClosed
 from sansnet_trio.namespace import Guest
+
+if TYPE_CHECKING:
+    from sansnet_trio.forwards import Forwards
 
 __all__ = ["accompany"]
 
@@ -34,10 +36,9 @@ def accompany(
     guest: Guest[Setup],
     setup: Setup,
     link: Link,
-    *,
     forwards: Forwards | None,
     signals: SignalForwarder,
-    options: NetworkOptions,
+    options: RunOptions,
 ) -> int:
     """Be the network of a command that has begun, until it ends.
 
@@ -58,7 +59,7 @@ class _Company:
         link: Link,
         forwards: Forwards | None,
         signals: SignalForwarder,
-        options: NetworkOptions,
+        options: RunOptions,
     ) -> None:
         self._guest = guest
         self._setup = setup

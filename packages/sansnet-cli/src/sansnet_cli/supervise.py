@@ -81,4 +81,4 @@ def _run(
         from sansnet_cli.running import accompany
 
         process.prepare()
-        return accompany(guest, setup, link, forwards=forwards, signals=signals, options=options)
+        return accompany(guest, setup, link, forwards, signals, options)

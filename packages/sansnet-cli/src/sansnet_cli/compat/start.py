@@ -168,9 +168,10 @@ def _attach(options: AttachOptions, capture: BinaryIO | None, outset: _Outset) -
             outset.describe(setup.config)
             if outset.changes_identity and options.ports.forwards:
                 outset.log.debug(f"process {guest.pid} makes sockets in the guest")  # asking for it starts it
+            outset.become()
             outset.ready()
 
-        attach(guest, options, capture, on_ready=ready, on_loaded=outset.become)
+        attach(guest, options, capture, on_ready=ready, load_first=outset.changes_identity)
     return 0
 
 
