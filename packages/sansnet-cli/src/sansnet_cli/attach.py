@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import BinaryIO, Final
 
 from sansnet_cli import process, report
+from sansnet_cli.control import controlled
 from sansnet_cli.observe import observed
 from sansnet_cli.options import AttachOptions
 from sansnet_cli.plan import Setup
@@ -47,6 +48,7 @@ def attach(
     Raises:
         GuestError: the guest could not be made, or its interface went away.
         ForwardError: a port cannot be forwarded.
+        ListenError: there can be no such control socket.
     """
     ready = _receive_ready(guest)
     setup = ready.prepared
@@ -56,7 +58,12 @@ def attach(
     if options.verbose:
         report.configuration(config, ready.link, setup.addresses, setup.gateways)
     link = observed(Tap(ready.tap, ready.link), options, capture)
-    with forwarded(options.ports, config, guest, [address.address for address in setup.addresses]) as forwards:
+    own = [address.address for address in setup.addresses]
+    with (
+        controlled(options.control) as control,
+        forwarded(options.ports, config, guest, own, later=control.is_on) as forwards,
+    ):
+        control.forward(forwards, namespace=True)
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until somebody hears them
         if load_first:
             import_module(_REST)
@@ -65,7 +72,7 @@ def attach(
         from sansnet_cli.attachment import serve
 
         process.prepare()
-        serve(setup, link, forwards, guest.namespace, _ENDING, mask, options)
+        serve(setup, link, forwards, control, guest.namespace, _ENDING, mask, options)
 
 
 def _receive_ready(guest: AttachedGuest[Setup]) -> ReadyGuest[Setup]:

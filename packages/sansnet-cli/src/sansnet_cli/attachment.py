@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from sansnet_cli import report
+from sansnet_cli.control import Control
 from sansnet_cli.driving import make_driver, report_regularly
 from sansnet_cli.options import AttachOptions
 from sansnet_cli.plan import Setup
@@ -26,6 +27,7 @@ def serve(
     setup: Setup,
     link: Link,
     forwards: Forwards | None,
+    control: Control,
     namespace: Existing,
     ending: Iterable[int],
     mask: Iterable[int],
@@ -37,6 +39,7 @@ def serve(
         setup: what the driver needs to know.
         link: the guest's; closed at the end.
         forwards: the ports that are forwarded, if any.
+        control: what answers those who ask what goes on.
         namespace: the one whose end is ours, unless the options have it otherwise.
         ending: signals that end it, blocked until now.
         mask: the signals that are blocked from now on.
@@ -45,16 +48,23 @@ def serve(
     Raises:
         GuestError: the guest's interface went away.
     """
-    trio.run(_Service(setup, link, forwards, namespace, options).run, ending, mask)
+    trio.run(_Service(setup, link, forwards, control, namespace, options).run, ending, mask)
 
 
 class _Service:
     def __init__(
-        self, setup: Setup, link: Link, forwards: Forwards | None, namespace: Existing, options: AttachOptions
+        self,
+        setup: Setup,
+        link: Link,
+        forwards: Forwards | None,
+        control: Control,
+        namespace: Existing,
+        options: AttachOptions,
     ) -> None:
         self._setup = setup
         self._link = link
         self._forwards = forwards
+        self._control = control
         self._namespace = namespace
         self._options = options
         self._failure: Exception | None = None
@@ -65,6 +75,7 @@ class _Service:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_end_when_signalled, nursery.cancel_scope, signals)
+                nursery.start_soon(self._control.run)
                 if self._options.ends_with_namespace:
                     nursery.start_soon(_end_when_gone, nursery.cancel_scope, self._namespace)
                 try:
@@ -81,7 +92,8 @@ class _Service:
         network, driver = make_driver(self._setup, self._link, self._forwards)
         nursery.start_soon(report_regularly, self._options, network, driver)
         try:
-            await driver.run()
+            with self._control.serving(network, driver):
+                await driver.run()
         finally:
             if self._options.verbose:
                 report.statistics(network.statistics(), driver.statistics())

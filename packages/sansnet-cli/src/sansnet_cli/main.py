@@ -26,6 +26,8 @@ usage: sansnet run [OPTIONS] [--] [COMMAND [ARG...]]
        sansnet attach [OPTIONS] (PID | --netns PATH|NAME)
        sansnet serve [--vhost-user] (--socket PATH | --fd FD) [OPTIONS]
        sansnet qemu [OPTIONS] -- QEMU-ARGUMENT...
+       sansnet ctl PATH COMMAND [OPTIONS]
+       sansnet (pasta | passt) ...
 
 A network for guests without privileges: TCP, UDP and ping from a guest become ordinary sockets of the host.
 
@@ -34,6 +36,7 @@ commands:
   attach         be the network of a namespace that exists already, such as a container's
   serve          be the network of a virtual machine (QEMU)
   qemu           run QEMU with such a network
+  ctl            look at what one of these does, and forward other ports
   pasta, passt   do what these programs do, for who calls them
 
 options:
@@ -137,7 +140,7 @@ def _complain(sentence: object, status: int) -> int:
 
 def _dispatch(arguments: Sequence[str]) -> int:
     match arguments:
-        case ["run" | "attach" | "serve" | "qemu" as name, *rest]:
+        case ["run" | "attach" | "serve" | "qemu" | "ctl" as name, *rest]:
             from sansnet_cli.commands import COMMANDS
 
             return COMMANDS[name](rest)

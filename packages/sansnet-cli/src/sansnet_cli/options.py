@@ -24,6 +24,7 @@ __all__ = [
     "ServeOptions",
     "UsageProblem",
     "attach_parser",
+    "new_parser",
     "parse_attach",
     "parse_qemu",
     "parse_run",
@@ -55,6 +56,7 @@ class NetworkOptions:
         search: likewise.
         hostname, fqdn: of the guest.
         pcap: a file's name.
+        control: path of the control socket.
         ports: that are forwarded.
         copy_routes: whether the guest has all of the host's routes, or the default one only.
         copy_addresses: whether it has all of the host's addresses, or one of each family.
@@ -84,6 +86,7 @@ class NetworkOptions:
     hostname: str | None = None
     fqdn: str | None = None
     pcap: str | None = None
+    control: str | None = None
     tcp: bool = True
     udp: bool = True
     icmp: bool = True
@@ -190,6 +193,11 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageProblem(f"{message}; see `{self.prog} --help`")
+
+
+def new_parser(**options: Any) -> argparse.ArgumentParser:
+    """An empty parser with our manners: a mistake is a `UsageProblem`."""
+    return _Parser(**options)
 
 
 class _QemuParser(_Parser):
@@ -335,6 +343,13 @@ def qemu_parser() -> argparse.ArgumentParser:
 def _add_other_options(made: argparse.ArgumentParser) -> None:
     other = made.add_argument_group("other")
     other.add_argument("-p", "--pcap", metavar="FILE", help="write all frames of the guest to FILE, in both directions")
+    other.add_argument(
+        "-c",
+        "--conf-path",
+        type=values.path,
+        metavar="PATH",
+        help="let `sansnet ctl PATH` look on and forward other ports",
+    )
     other.add_argument(
         "-v", "--verbose", action="store_true", help="say what was configured and, at the end, what happened"
     )
@@ -643,6 +658,7 @@ def _network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, An
         "hostname": parsed.hostname,
         "fqdn": parsed.fqdn,
         "pcap": parsed.pcap,
+        "control": parsed.conf_path,
         "tcp": not parsed.no_tcp,
         "udp": not parsed.no_udp,
         "icmp": not parsed.no_icmp,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from sansnet_cli import report
+from sansnet_cli.control import Control
 from sansnet_cli.driving import make_driver, report_regularly
 from sansnet_cli.options import RunOptions
 from sansnet_cli.plan import Setup
@@ -37,6 +38,7 @@ def accompany(
     setup: Setup,
     link: Link,
     forwards: Forwards | None,
+    control: Control,
     signals: SignalForwarder,
     options: RunOptions,
 ) -> int:
@@ -48,7 +50,7 @@ def accompany(
     Raises:
         GuestError: the command could not begin, or the guest's interface went away.
     """
-    return trio.run(_Company(guest, setup, link, forwards, signals, options).run)
+    return trio.run(_Company(guest, setup, link, forwards, control, signals, options).run)
 
 
 class _Company:
@@ -58,6 +60,7 @@ class _Company:
         setup: Setup,
         link: Link,
         forwards: Forwards | None,
+        control: Control,
         signals: SignalForwarder,
         options: RunOptions,
     ) -> None:
@@ -65,6 +68,7 @@ class _Company:
         self._setup = setup
         self._link = link
         self._forwards = forwards
+        self._control = control
         self._signals = signals
         self._options = options
         self._failure: Exception | None = None
@@ -74,6 +78,7 @@ class _Company:
         """Run it all; exceptions are kept until the nursery is gone, which would put them in groups."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._signals.run, self._guest)
+            nursery.start_soon(self._control.run)
             try:
                 await self._serve(nursery)
             except Exception as error:
@@ -87,9 +92,10 @@ class _Company:
         network, driver = make_driver(self._setup, self._link, self._forwards)
         await nursery.start(self._drive, driver)
         nursery.start_soon(report_regularly, self._options, network, driver)
-        self._status = await self._guest.wait()
-        await self._guest.end_leftovers()
-        await _hear_out(driver, network)
+        with self._control.serving(network, driver):
+            self._status = await self._guest.wait()
+            await self._guest.end_leftovers()
+            await _hear_out(driver, network)
         if self._options.verbose:
             report.statistics(network.statistics(), driver.statistics())
 

@@ -18,6 +18,7 @@ import trio
 
 from sansnet_cli import process, qemu, report
 from sansnet_cli.capture import open_capture
+from sansnet_cli.control import Control, controlled
 from sansnet_cli.driving import make_driver
 from sansnet_cli.observe import observed
 from sansnet_cli.options import MachineOptions, ServeOptions
@@ -55,7 +56,7 @@ def serve(
         on_ready: called when guests can connect, instead of saying so.
 
     Raises:
-        ListenError: guests cannot connect there.
+        ListenError: guests cannot connect there, or there can be no such control socket.
         ForwardError: a port cannot be forwarded.
         HostError: this host cannot do that.
     """
@@ -63,9 +64,12 @@ def serve(
     for warning in setup.warnings:
         report.warn(warning)
     process.prepare()
-    with forwarded(options.ports, setup.config) as forwards:
-        server = GuestServer(options, setup, capture, forwards)
-        trio.run(_serve, options, server, listener, on_ready or partial(_announce, options))
+    with (
+        controlled(options.control) as control,
+        forwarded(options.ports, setup.config, later=control.is_on) as forwards,
+    ):
+        server = GuestServer(options, setup, capture, control, forwards)
+        trio.run(_serve, options, server, control, listener, on_ready or partial(_announce, options))
 
 
 def check_link(options: MachineOptions) -> None:
@@ -79,7 +83,11 @@ def check_link(options: MachineOptions) -> None:
 
 
 async def _serve(
-    options: ServeOptions, server: GuestServer, listener: GuestListener | None, on_ready: Callable[[], None]
+    options: ServeOptions,
+    server: GuestServer,
+    control: Control,
+    listener: GuestListener | None,
+    on_ready: Callable[[], None],
 ) -> None:
     with trio.open_signal_receiver(*_ENDING) as signals, ExitStack() as stack:
         if options.fd is not None:
@@ -92,6 +100,7 @@ async def _serve(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_when_signalled, nursery.cancel_scope, signals)
             nursery.start_soon(server.report_regularly)
+            nursery.start_soon(control.run)
             await work()
             nursery.cancel_scope.cancel()
 
@@ -129,16 +138,24 @@ class GuestServer:
         options: of the network.
         setup: likewise.
         capture: the file for the frames, if there is to be one.
+        control: told of the network while there is one.
         forwards: ports that lead to whichever machine is there.
     """
 
     def __init__(
-        self, options: MachineOptions, setup: Setup, capture: BinaryIO | None, forwards: Forwards | None = None
+        self,
+        options: MachineOptions,
+        setup: Setup,
+        capture: BinaryIO | None,
+        control: Control,
+        forwards: Forwards | None = None,
     ) -> None:
         self._options = options
         self._forwards = forwards
         self._setup = setup
         self._capture = capture
+        self._control = control
+        control.forward(forwards, namespace=False)
         self._served: tuple[Network, Driver] | None = None
 
     async def report_regularly(self) -> None:
@@ -173,7 +190,8 @@ class GuestServer:
             report.configuration(config, config.link)
         self._served = network, driver
         try:
-            await driver.run()
+            with self._control.serving(network, driver):
+                await driver.run()
         finally:
             self._served = None
             if self._options.verbose:

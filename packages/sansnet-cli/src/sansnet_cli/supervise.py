@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import BinaryIO, Final
 
 from sansnet_cli import process, report
+from sansnet_cli.control import controlled
 from sansnet_cli.observe import observed
 from sansnet_cli.options import RunOptions
 from sansnet_cli.plan import Setup
@@ -36,6 +37,7 @@ def supervise(guest: Guest[Setup], options: RunOptions, capture: BinaryIO | None
     Raises:
         GuestError: the guest could not be made, the command could not begin, or the guest's interface went away.
         ForwardError: a port cannot be forwarded.
+        ListenError: there can be no such control socket.
     """
     signals = SignalForwarder()
     try:
@@ -73,12 +75,17 @@ def _run(
     if options.verbose:
         report.configuration(config, ready.link, setup.addresses, setup.gateways)
     link = observed(Tap(ready.tap, ready.link), options, capture)
-    if options.ports.forwards:
+    if options.ports.forwards or options.control is not None:
         loading.join()  # for some of them a process is forked, which must not meet another thread
-    with forwarded(options.ports, config, guest, [address.address for address in setup.addresses]) as forwards:
+    own = [address.address for address in setup.addresses]
+    with (
+        controlled(options.control) as control,
+        forwarded(options.ports, config, guest, own, later=control.is_on) as forwards,
+    ):
+        control.forward(forwards, namespace=True)
         guest.start()
         loading.join()
         from sansnet_cli.running import accompany
 
         process.prepare()
-        return accompany(guest, setup, link, forwards, signals, options)
+        return accompany(guest, setup, link, forwards, control, signals, options)

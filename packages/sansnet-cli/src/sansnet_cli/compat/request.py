@@ -103,8 +103,6 @@ class _Reader:
         for name in ("no-copy-routes", "no-copy-addrs"):
             if self._has(name) and not self._has("config-net"):
                 raise Misuse(f"--{name} needs --config-net")
-        if self._has("conf-path"):
-            raise Misuse("--conf-path is not supported: ports stay as they are; leave it out")
         if self._program == "pasta" and self._has("fd"):
             raise Misuse("--fd with pasta is not supported: it opens the guest's interface itself; leave it out")
 
@@ -118,6 +116,11 @@ class _Reader:
 
     def _last(self, name: str, convert: Callable[[str], T]) -> T | None:
         return next(reversed(self._all(name, convert)), None)
+
+    def _file(self, name: str) -> str | None:
+        """The path of a file, from wherever we are."""
+        path = self._last(name, values.path)
+        return None if path is None else os.path.abspath(path)
 
     def _listed(self, name: str, convert: Callable[[str], T], *, advertised: bool) -> tuple[T, ...] | None:
         """What the guest is told; None leaves it to the host, and nothing is told unless it is `advertised`."""
@@ -179,10 +182,10 @@ class _Reader:
         return {"netns": netns, "userns": userns}
 
     def _machine(self) -> ServeOptions:
-        socket, fd = self._last("socket", values.path), self._last("fd", values.descriptor)
+        fd = self._last("fd", values.descriptor)
         return ServeOptions(
             **self._network(),
-            socket=os.path.abspath(socket) if socket else None,
+            socket=self._file("socket"),
             fd=fd,
             one_off=self._has("one-off") or fd is not None,
             vhost_user=self._has("vhost-user"),
@@ -238,7 +241,7 @@ class _Reader:
             "search": self._searched(self._tells("search", tells)),
             "hostname": self._last("hostname", values.hostname),
             "fqdn": self._last("fqdn", values.domain),
-            "pcap": os.path.abspath(pcap) if (pcap := self._last("pcap", values.path)) else None,
+            "pcap": self._file("pcap"),
             "tcp": not self._has("no-tcp"),
             "udp": not self._has("no-udp"),
             "icmp": not self._has("no-icmp"),
@@ -250,6 +253,7 @@ class _Reader:
             "trace": self._has("trace"),
             "stats": self._last("stats", _count),
             "ports": self._ports(),
+            "control": self._file("conf-path"),
             "verbose": self._given.last_of(_LEVELS) in ("debug", "trace"),
         }  # fmt: skip
 

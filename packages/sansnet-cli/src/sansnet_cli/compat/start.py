@@ -149,8 +149,8 @@ def _serve(options: ServeOptions, capture: BinaryIO | None, outset: _Outset) -> 
 
     def ready() -> None:
         outset.become(Identity.nobody() if system_root() else None)
-        with contextlib.suppress(OSError):  # in a user namespace of its own a process is privileged over nothing
-            syscalls.unshare(syscalls.CLONE_NEWUSER)
+        if options.control is None:  # who asks there could not be told from others any more
+            _leave_user_namespace()
         outset.ready()
 
     serve(options, setup, capture, listener=listener, on_ready=ready)
@@ -188,6 +188,12 @@ def _prepare(options: NamespaceOptions) -> tuple[GuestPlan, Setup]:
     plan, setup = make_plan(options, read_template(options))
     hostname = options.hostname or f"pasta-{socket.gethostname()}"[:_MAX_HOSTNAME]
     return replace(plan, resolv_conf=None, hostname=hostname), setup
+
+
+def _leave_user_namespace() -> None:
+    """Be in one of our own, where nobody is anybody: privileged over nothing. Some callers look whether that is so."""
+    with contextlib.suppress(OSError):  # none are to be had here: so be it
+        syscalls.unshare(syscalls.CLONE_NEWUSER)
 
 
 def _listen(path: str | None) -> tuple[GuestListener, str]:

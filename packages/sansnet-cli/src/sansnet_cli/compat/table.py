@@ -119,7 +119,7 @@ GROUPS: Final[dict[str, tuple[Option, ...]]] = {
         Option("no-splice", text="from loopback to loopback by the guest's interface too", only="pasta"),
         Option("splice-only", text="from loopback to loopback, and nothing else", only="pasta"),
         Option("freebind", text="listen on addresses that the host does not have yet"),
-        Option("conf-path", "c", "PATH", "not supported: ports stay as they are"),
+        Option("conf-path", "c", "PATH", "a UNIX socket by which `sansnet ctl` looks on and forwards ports"),
     ),
 }  # fmt: skip
 """By the heading of the help."""
