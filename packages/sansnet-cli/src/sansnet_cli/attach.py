@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import BinaryIO, Final
 
 from sansnet_cli import process, report
-from sansnet_cli.control import controlled
+from sansnet_cli.control import Control, controlled
 from sansnet_cli.observe import observed
 from sansnet_cli.options import AttachOptions
 from sansnet_cli.plan import Setup
@@ -50,6 +50,19 @@ def attach(
         ForwardError: a port cannot be forwarded.
         ListenError: there can be no such control socket.
     """
+    with controlled(options.control) as control:
+        _attach(guest, options, capture, control, on_ready, load_first=load_first)
+
+
+def _attach(
+    guest: AttachedGuest[Setup],
+    options: AttachOptions,
+    capture: BinaryIO | None,
+    control: Control,
+    on_ready: Callable[[Setup], None],
+    *,
+    load_first: bool,
+) -> None:
     ready = _receive_ready(guest)
     setup = ready.prepared
     for warning in (*setup.warnings, *ready.warnings):
@@ -59,10 +72,7 @@ def attach(
         report.configuration(config, ready.link, setup.addresses, setup.gateways)
     link = observed(Tap(ready.tap, ready.link), options, capture)
     own = [address.address for address in setup.addresses]
-    with (
-        controlled(options.control) as control,
-        forwarded(options.ports, config, guest, own, later=control.is_on) as forwards,
-    ):
+    with forwarded(options.ports, config, guest, own, later=control.is_on) as forwards:
         control.forward(forwards, namespace=True)
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until somebody hears them
         if load_first:
@@ -72,7 +82,7 @@ def attach(
         from sansnet_cli.attachment import serve
 
         process.prepare()
-        serve(setup, link, forwards, control, guest.namespace, _ENDING, mask, options)
+        serve(setup, link, forwards, guest.namespace, control, options, ending=_ENDING, mask=mask)
 
 
 def _receive_ready(guest: AttachedGuest[Setup]) -> ReadyGuest[Setup]:

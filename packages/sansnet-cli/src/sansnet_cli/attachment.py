@@ -27,11 +27,12 @@ def serve(
     setup: Setup,
     link: Link,
     forwards: Forwards | None,
-    control: Control,
     namespace: Existing,
+    control: Control,
+    options: AttachOptions,
+    *,
     ending: Iterable[int],
     mask: Iterable[int],
-    options: AttachOptions,
 ) -> None:
     """Be the network of a namespace until it is gone, or a signal comes.
 
@@ -39,16 +40,16 @@ def serve(
         setup: what the driver needs to know.
         link: the guest's; closed at the end.
         forwards: the ports that are forwarded, if any.
-        control: what answers those who ask what goes on.
         namespace: the one whose end is ours, unless the options have it otherwise.
+        control: the control socket.
+        options: what was asked for.
         ending: signals that end it, blocked until now.
         mask: the signals that are blocked from now on.
-        options: what was asked for.
 
     Raises:
         GuestError: the guest's interface went away.
     """
-    trio.run(_Service(setup, link, forwards, control, namespace, options).run, ending, mask)
+    trio.run(_Service(setup, link, forwards, namespace, control, options).run, ending, mask)
 
 
 class _Service:
@@ -57,15 +58,15 @@ class _Service:
         setup: Setup,
         link: Link,
         forwards: Forwards | None,
-        control: Control,
         namespace: Existing,
+        control: Control,
         options: AttachOptions,
     ) -> None:
         self._setup = setup
         self._link = link
         self._forwards = forwards
-        self._control = control
         self._namespace = namespace
+        self._control = control
         self._options = options
         self._failure: Exception | None = None
 

@@ -66,12 +66,6 @@ def _qemu(arguments: Sequence[str]) -> int:
     return boot(options, setup, capture)
 
 
-def _ctl(arguments: Sequence[str]) -> int:
-    from sansnet_cli.ctl import ctl
-
-    return ctl(arguments)
-
-
 def _prepare_machine(options: MachineOptions) -> tuple[Setup, BinaryIO | None]:
     setup = make_setup(options, read_template(options))
     return setup, open_capture(options.pcap) if options.pcap is not None else None
@@ -86,5 +80,4 @@ COMMANDS: Final[Mapping[str, Callable[[Sequence[str]], int]]] = {
     "attach": _attach,
     "serve": _serve,
     "qemu": _qemu,
-    "ctl": _ctl,
 }

@@ -27,7 +27,7 @@ usage: sansnet run [OPTIONS] [--] [COMMAND [ARG...]]
        sansnet serve [--vhost-user] (--socket PATH | --fd FD) [OPTIONS]
        sansnet qemu [OPTIONS] -- QEMU-ARGUMENT...
        sansnet ctl PATH COMMAND [OPTIONS]
-       sansnet (pasta | passt) ...
+       sansnet (pasta|passt) ...
 
 A network for guests without privileges: TCP, UDP and ping from a guest become ordinary sockets of the host.
 
@@ -140,10 +140,14 @@ def _complain(sentence: object, status: int) -> int:
 
 def _dispatch(arguments: Sequence[str]) -> int:
     match arguments:
-        case ["run" | "attach" | "serve" | "qemu" | "ctl" as name, *rest]:
+        case ["run" | "attach" | "serve" | "qemu" as name, *rest]:
             from sansnet_cli.commands import COMMANDS
 
             return COMMANDS[name](rest)
+        case ["ctl", *rest]:
+            from sansnet_cli.ctl import ctl
+
+            return ctl(rest)
         case ["pasta" | "passt" as program, *rest]:
             from sansnet_cli.compat.main import main as compatible
 

@@ -38,8 +38,8 @@ def accompany(
     setup: Setup,
     link: Link,
     forwards: Forwards | None,
-    control: Control,
     signals: SignalForwarder,
+    control: Control,
     options: RunOptions,
 ) -> int:
     """Be the network of a command that has begun, until it ends.
@@ -50,7 +50,7 @@ def accompany(
     Raises:
         GuestError: the command could not begin, or the guest's interface went away.
     """
-    return trio.run(_Company(guest, setup, link, forwards, control, signals, options).run)
+    return trio.run(_Company(guest, setup, link, forwards, signals, control, options).run)
 
 
 class _Company:
@@ -60,16 +60,16 @@ class _Company:
         setup: Setup,
         link: Link,
         forwards: Forwards | None,
-        control: Control,
         signals: SignalForwarder,
+        control: Control,
         options: RunOptions,
     ) -> None:
         self._guest = guest
         self._setup = setup
         self._link = link
         self._forwards = forwards
-        self._control = control
         self._signals = signals
+        self._control = control
         self._options = options
         self._failure: Exception | None = None
         self._status = 0

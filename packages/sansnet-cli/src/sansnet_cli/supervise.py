@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import BinaryIO, Final
 
 from sansnet_cli import process, report
-from sansnet_cli.control import controlled
+from sansnet_cli.control import Control, controlled
 from sansnet_cli.observe import observed
 from sansnet_cli.options import RunOptions
 from sansnet_cli.plan import Setup
@@ -43,11 +43,12 @@ def supervise(guest: Guest[Setup], options: RunOptions, capture: BinaryIO | None
     try:
         loading = threading.Thread(target=import_module, args=(_REST,), daemon=True)
         loading.start()
-        try:
-            ready = _wait_ready(guest, signals)
-        except EOFError:  # a signal ended it early
-            return guest.reap()
-        return _run(guest, options, capture, signals, loading, ready)
+        with controlled(options.control) as control:
+            try:
+                ready = _wait_ready(guest, signals)
+            except EOFError:  # a signal ended it early
+                return guest.reap()
+            return _run(guest, options, capture, signals, control, loading, ready)
     finally:
         signals.close()
 
@@ -65,6 +66,7 @@ def _run(
     options: RunOptions,
     capture: BinaryIO | None,
     signals: SignalForwarder,
+    control: Control,
     loading: threading.Thread,
     ready: ReadyGuest[Setup],
 ) -> int:
@@ -75,17 +77,14 @@ def _run(
     if options.verbose:
         report.configuration(config, ready.link, setup.addresses, setup.gateways)
     link = observed(Tap(ready.tap, ready.link), options, capture)
-    if options.ports.forwards or options.control is not None:
+    if options.ports.forwards or control.is_on:
         loading.join()  # for some of them a process is forked, which must not meet another thread
     own = [address.address for address in setup.addresses]
-    with (
-        controlled(options.control) as control,
-        forwarded(options.ports, config, guest, own, later=control.is_on) as forwards,
-    ):
+    with forwarded(options.ports, config, guest, own, later=control.is_on) as forwards:
         control.forward(forwards, namespace=True)
         guest.start()
         loading.join()
         from sansnet_cli.running import accompany
 
         process.prepare()
-        return accompany(guest, setup, link, forwards, control, signals, options)
+        return accompany(guest, setup, link, forwards, signals, control, options)
