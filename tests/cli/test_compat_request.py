@@ -228,7 +228,7 @@ def test_what_only_asks_is_answered_whatever_follows(word: str, what: str) -> No
         ("passt", "--runas no-such-user", "--runas 'no-such-user' is no user or group here"),
         ("passt", "-F 2", "--fd '2' is not the number of a descriptor"),
         ("passt", "-F 3 -s x", "--socket and --fd exclude each other"),
-        ("pasta", "-F 3", "--fd with pasta is not supported"),
+        ("pasta", "-F 3", "--fd is an option of passt; leave it out"),
         ("passt", "-D= ", "--dns '=' is not an IPv4 or IPv6 address"),
     ],
 )

@@ -103,8 +103,6 @@ class _Reader:
         for name in ("no-copy-routes", "no-copy-addrs"):
             if self._has(name) and not self._has("config-net"):
                 raise Misuse(f"--{name} needs --config-net")
-        if self._program == "pasta" and self._has("fd"):
-            raise Misuse("--fd with pasta is not supported: it opens the guest's interface itself; leave it out")
 
     # what was given
 
