@@ -215,6 +215,7 @@ def test_what_only_asks_is_answered_whatever_follows(word: str, what: str) -> No
         ("passt", "-n 24 -a 10.0.0.1/8", "--netmask gives a second mask to an address that has one"),
         ("pasta", "--netns x sh", "--netns and 'sh' both say which namespace to join"),
         ("pasta", "--netns x 12", "--netns and '12' both say which namespace to join"),
+        ("pasta", "0", "PID '0' is not the number of a process"),
         ("pasta", "--userns x", "--userns needs --netns or a process id"),
         ("passt", "-t 80 -t none", "-t: 'none' comes after other ports"),
         ("passt", "-u auto", "auto: who listens in a virtual machine cannot be seen"),
