@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import BinaryIO
 
 from sansnet_cli.options import NetworkOptions
-from sansnet_trio.capture import CapturedLink
 from sansnet_trio.links import Link
 
 __all__ = ["observed"]
@@ -17,4 +16,8 @@ def observed(link: Link, options: NetworkOptions, capture: BinaryIO | None) -> L
         from sansnet_cli.tracing import TracedLink
 
         link = TracedLink(link)
-    return link if capture is None else CapturedLink(link, capture)
+    if capture is not None:
+        from sansnet_trio.capture import CapturedLink
+
+        link = CapturedLink(link, capture)
+    return link

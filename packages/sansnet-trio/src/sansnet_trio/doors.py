@@ -142,6 +142,7 @@ class DoorService:
         self._splices = Splices(shell.poller)
         self._relay = Relay(shell)
         self._ends: dict[Door, Callable[[], None]] = {}
+        self._names: dict[Door, SocketId] = {}
         self._paused: list[Door] = []
         self._pause_ends = 0.0
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -169,6 +170,8 @@ class DoorService:
     def end(self, door: Door) -> None:
         """Serve a door no longer. Connections that came through it go on; flows of datagrams do not."""
         self._ends.pop(door)()
+        if (identity := self._names.pop(door, None)) is not None:
+            self._shell.machine.forward_removed(identity, self._clock())
 
     def wake(self) -> None:
         """Have the driver look for orders and deadlines, although nothing has happened that it waits for."""
@@ -190,10 +193,9 @@ class DoorService:
                 self._resume(door)
 
     def close(self) -> None:
-        """Serve no door any more, and end what goes from loopback to loopback. The network's sockets are others'."""
-        for door in self._ends:
-            if door.spot.protocol == TCP:
-                self._shell.poller.remove(door.socket.fileno())
+        """Serve no door any more, and end what goes from loopback to loopback. The network is not told: it ends."""
+        for end in self._ends.values():
+            end()
         self._ends.clear()
         self._splices.close()
         self._relay.close()
@@ -264,12 +266,12 @@ class DoorService:
             machine.forward_removed(identity, now)
             raise
         self._sockets.adopt_datagrams(identity, served)
+        self._names[door] = identity
         self._ends[door] = partial(self._end_datagrams, identity, entry)
 
     def _end_datagrams(self, identity: SocketId, entry: Entry) -> None:
         self._relay.leave(entry)
         self._sockets.release_datagrams(identity)
-        self._shell.machine.forward_removed(identity, self._clock())
 
     def _entry(self, door: Door) -> Entry:
         assert door.spot.address is not None

@@ -13,6 +13,7 @@ come out at a door of ours in the guest is refused (`Crossing`).
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from socket import AF_INET6, SOCK_STREAM
@@ -22,7 +23,7 @@ from sansnet_core.addresses import is_link_local
 from sansnet_core.ports import TCP, Forward, combine, without
 from sansnet_trio.agent import GuestSockets
 from sansnet_trio.doors import Crossing, Door, DoorService, host_socket
-from sansnet_trio.listening import ForwardError, Spot, ephemeral_ports, open_spot, spots
+from sansnet_trio.listening import LOOPBACK, ForwardError, Spot, ephemeral_ports, open_spot, spots
 from sansnet_trio.occupied import occupied
 from sansnet_trio.shell import Shell
 from sansnet_trio.sockets import HostSockets
@@ -31,6 +32,8 @@ __all__ = ["ForwardError", "Forwards"]
 
 _SCAN: Final = 0.5
 """Seconds between looks at who listens on the other side, where a rule follows that."""
+
+_NO_IPV6: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 _SIZES: Final = {4: 4, 6: 16}
 """Bytes of an address, by version of IP."""
@@ -268,10 +271,7 @@ class Forwards:
         """Of some doors, close those that are not wanted, or that lead elsewhere than wanted."""
         for door in doors:
             rule = wanted.get(door.spot)
-            if rule is not None and (rule.target, rule.leads_to(door.spot.port)) == (
-                door.forward.target,
-                door.leads_to,
-            ):
+            if rule is not None and door.serves(rule):
                 door.forward = rule
             else:
                 del self._doors[door.spot]
@@ -280,7 +280,7 @@ class Forwards:
                 door.socket.close()
 
     def _open(self, spot: Spot, rule: Forward) -> ForwardError | None:
-        """Open a door, unless it is there; what prevents it."""
+        """Open a door, unless it is there, or the guest has no such address; what prevents it."""
         guest = self._crossing.guest
         if spot in self._doors or (not spot.inbound and guest is None):
             return None
@@ -290,6 +290,8 @@ class Forwards:
             if self._service is not None:
                 self._begin(self._service, door)
         except OSError as error:
+            if not spot.inbound and spot.address == LOOPBACK[16] and error.errno in _NO_IPV6:
+                return None
             return ForwardError.of(rule, spot, error)
         self._doors[spot] = door
         return None
