@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -57,6 +58,10 @@ def says(command: list[str]) -> str:
 
 def gone(word: str) -> bool:
     return eventually(lambda: not processes_of(word), seconds=SOON)
+
+
+def has_ended(pid: int) -> bool:
+    return not alive(pid)
 
 
 def is_free(lab: Lab, port: int) -> bool:
@@ -150,7 +155,7 @@ def test_podmans_bridge(podman: Rootless) -> None:
                 with greeting(podman.within(netns), 80):
                     assert heard(podman.lab.upstream, HOST4, 8098) == f"hello {GATEWAY4}"
                 os.kill(pid, number)
-                assert eventually(lambda pid=pid: not alive(pid), seconds=SOON)  # type: ignore[misc]
+                assert eventually(partial(has_ended, pid), seconds=SOON)
 
 
 def test_an_option_that_podman_does_not_know_we_lack_is_named(podman: Rootless) -> None:
