@@ -97,6 +97,7 @@ def test_pastas_command_begins_at_the_first_word_that_is_no_option() -> None:
         ("-d", {"verbose": True}),
         ("--trace", {"verbose": True, "trace": True}),
         ("-f --stats 2", {"stats": 2}),
+        ("-c /run/c", {"control": "/run/c"}),
     ],
 )
 def test_an_option_changes_what_it_names(words: str, expected: dict[str, Any]) -> None:
@@ -214,6 +215,7 @@ def test_what_only_asks_is_answered_whatever_follows(word: str, what: str) -> No
         ("passt", "-n 24 -a 10.0.0.1/8", "--netmask gives a second mask to an address that has one"),
         ("pasta", "--netns x sh", "--netns and 'sh' both say which namespace to join"),
         ("pasta", "--netns x 12", "--netns and '12' both say which namespace to join"),
+        ("pasta", "0", "PID '0' is not the number of a process"),
         ("pasta", "--userns x", "--userns needs --netns or a process id"),
         ("passt", "-t 80 -t none", "-t: 'none' comes after other ports"),
         ("passt", "-u auto", "auto: who listens in a virtual machine cannot be seen"),
@@ -227,8 +229,7 @@ def test_what_only_asks_is_answered_whatever_follows(word: str, what: str) -> No
         ("passt", "--runas no-such-user", "--runas 'no-such-user' is no user or group here"),
         ("passt", "-F 2", "--fd '2' is not the number of a descriptor"),
         ("passt", "-F 3 -s x", "--socket and --fd exclude each other"),
-        ("passt", "-c x", "--conf-path is not supported"),
-        ("pasta", "-F 3", "--fd with pasta is not supported"),
+        ("pasta", "-F 3", "--fd is an option of passt; leave it out"),
         ("passt", "-D= ", "--dns '=' is not an IPv4 or IPv6 address"),
     ],
 )

@@ -8,8 +8,10 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +19,8 @@ import pytest
 
 from tests.lab import GATEWAY4, HOST4, HOST6, SERVER4, USER, DnsServer, Lab, eventually
 from tests.lab.callers import Caller, Rootless, alive, contained, ended, greeting, heard, processes_of, rootless
+
+_SANSNET: Final = Path(sys.prefix) / "bin" / "sansnet"
 
 SOON: Final = 2.0
 """Seconds within which it must be gone when its namespace is."""
@@ -54,6 +58,10 @@ def says(command: list[str]) -> str:
 
 def gone(word: str) -> bool:
     return eventually(lambda: not processes_of(word), seconds=SOON)
+
+
+def has_ended(pid: int) -> bool:
+    return not alive(pid)
 
 
 def is_free(lab: Lab, port: int) -> bool:
@@ -130,12 +138,12 @@ def test_podman_4_4(podman: Rootless) -> None:
 
 def test_podmans_bridge(podman: Rootless) -> None:
     """Its liveness by signal 0, a new one on what the old one left, and its end by SIGTERM."""
-    pid_file = podman.directory / "rootless-netns-conn.pid"
+    pid_file, control = podman.directory / "rootless-netns-conn.pid", podman.directory / "pasta.sock"
     with podman.namespace() as netns:
         line = [
             "pasta", "--config-net", "--pid", str(pid_file), "--dns-forward", "169.254.1.1", "-t", "none", "-u", "none",
-            "-T", "none", "-U", "none", "--no-map-gw", "--quiet", "--netns", str(netns), "--map-guest-addr",
-            "169.254.1.2",
+            "-T", "none", "-U", "none", "--no-map-gw", "--quiet", "--netns", str(netns), "-c", str(control),
+            "--map-guest-addr", "169.254.1.2",
         ]  # fmt: skip
         for number in (signal.SIGKILL, signal.SIGTERM):
             done = podman.call(*line)
@@ -143,8 +151,11 @@ def test_podmans_bridge(podman: Rootless) -> None:
             with ended(pid_file) as pid:
                 os.kill(pid, 0)
                 assert addresses(podman, netns) == {HOST4, HOST6}
+                podman.run(str(_SANSNET), "ctl", str(control), "add", "-t", "8098:80")
+                with greeting(podman.within(netns), 80):
+                    assert heard(podman.lab.upstream, HOST4, 8098) == f"hello {GATEWAY4}"
                 os.kill(pid, number)
-                assert eventually(lambda pid=pid: not alive(pid), seconds=SOON)  # type: ignore[misc]
+                assert eventually(partial(has_ended, pid), seconds=SOON)
 
 
 def test_an_option_that_podman_does_not_know_we_lack_is_named(podman: Rootless) -> None:

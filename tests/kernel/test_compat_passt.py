@@ -254,6 +254,16 @@ def test_what_fails_before_all_works_is_said_to_the_caller(caller: Caller, words
     assert done.errors.count("\n") == 1
 
 
+def test_an_ordinary_user_cannot_be_another_one(caller: Caller) -> None:
+    caller.directory.chmod(0o777)
+    done = caller.call("passt", "-q", "-s", str(caller.directory / "socket"), "--runas", "1", user=USER)
+    assert (done.status, done.output) == (1, "")
+    assert done.errors == (
+        "passt: cannot become user 1 of group 1 (Operation not permitted); be root, or leave out --runas\n"
+    )
+    assert not (caller.directory / "socket").exists()
+
+
 def test_capabilities_are_json(caller: Caller) -> None:
     done = caller.call("passt", "--print-capabilities")
     assert (done.status, json.loads(done.output), done.errors) == (0, {"type": "net"}, "")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from typing import BinaryIO, Final
 
 from sansnet_cli import process, report
@@ -23,6 +24,7 @@ from sansnet_trio.links.tap import Tap
 
 __all__ = ["attach"]
 
+_REST: Final = "sansnet_cli.attachment"
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -32,7 +34,7 @@ def attach(
     capture: BinaryIO | None,
     *,
     on_ready: Callable[[Setup], None] = lambda setup: None,
-    on_loaded: Callable[[], None] = lambda: None,
+    load_first: bool = False,
 ) -> None:
     """Run a guest's network until its namespace is gone, or a signal comes.
 
@@ -41,7 +43,7 @@ def attach(
         options: what was asked for.
         capture: where frames are captured, if they are.
         on_ready: called when the guest has its interface and all ports are bound, with what it was given.
-        on_loaded: called after that, when no more of the program needs to be loaded.
+        load_first: whether the whole program must be loaded before that, since it may not be read any more afterwards.
 
     Raises:
         GuestError: the guest could not be made, or its interface went away.
@@ -49,7 +51,7 @@ def attach(
         ListenError: there can be no such control socket.
     """
     with controlled(options.control) as control:
-        _attach(guest, options, capture, control, on_ready, on_loaded)
+        _attach(guest, options, capture, control, on_ready, load_first=load_first)
 
 
 def _attach(
@@ -58,7 +60,8 @@ def _attach(
     capture: BinaryIO | None,
     control: Control,
     on_ready: Callable[[Setup], None],
-    on_loaded: Callable[[], None],
+    *,
+    load_first: bool,
 ) -> None:
     ready = _receive_ready(guest)
     setup = ready.prepared
@@ -72,12 +75,13 @@ def _attach(
     with forwarded(options.ports, config, guest, own, later=control.is_on) as forwards:
         control.forward(forwards, namespace=True)
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until somebody hears them
+        if load_first:
+            import_module(_REST)
         report.inform(f"attached to {guest.namespace.network}")
         on_ready(setup)
         from sansnet_cli.attachment import serve
 
         process.prepare()
-        on_loaded()
         serve(setup, link, forwards, guest.namespace, control, options, ending=_ENDING, mask=mask)
 
 

@@ -8,7 +8,6 @@ waits until that is done; and the interpreter does not tidy up at the end what t
 from __future__ import annotations
 
 import contextlib
-import errno
 import gc
 import os
 import signal
@@ -27,6 +26,7 @@ usage: sansnet run [OPTIONS] [--] [COMMAND [ARG...]]
        sansnet serve [--vhost-user] (--socket PATH | --fd FD) [OPTIONS]
        sansnet qemu [OPTIONS] -- QEMU-ARGUMENT...
        sansnet ctl PATH COMMAND [OPTIONS]
+       sansnet (pasta|passt) ...
 
 A network for guests without privileges: TCP, UDP and ping from a guest become ordinary sockets of the host.
 
@@ -113,6 +113,7 @@ def _die(number: int) -> int:
 def _explain(error: Exception) -> int:
     """Say what is wrong; the exit status that fits it."""
     from sansnet_cli.options import UsageProblem
+    from sansnet_cli.report import reason
     from sansnet_core.errors import SansnetError
     from sansnet_trio.guests import CommandNotExecutable, CommandNotFound
 
@@ -123,10 +124,8 @@ def _explain(error: Exception) -> int:
             return _complain(error, 127)
         case CommandNotExecutable():
             return _complain(error, 126)
-        case OSError(errno=errno.EMFILE | errno.ENFILE):
-            return _complain(f"{error.strerror}; allow more, as by: ulimit -n 1024", 1)
         case OSError() | SansnetError():
-            return _complain(error, 1)
+            return _complain(reason(error), 1)
         case _:
             raise error
 

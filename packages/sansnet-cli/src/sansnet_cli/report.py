@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Protocol
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from sansnet_core import NetworkStatistics
     from sansnet_trio.driver import DriverStatistics
 
-__all__ = ["Voice", "configuration", "inform", "speak_through", "statistics", "trace", "warn"]
+__all__ = ["Voice", "configuration", "inform", "reason", "speak_through", "statistics", "trace", "warn"]
 
 _OFFLOADS: Final = {
     "checksum_offload": "checksums",
@@ -76,6 +77,13 @@ def inform(sentence: str) -> None:
 def trace(line: str) -> None:
     """Say one line of a packet."""
     _voice.trace(line)
+
+
+def reason(error: Exception) -> str:
+    """Why something failed, in a sentence."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"{error.strerror}; allow more, as by: ulimit -n 1024"
+    return str(error)
 
 
 def configuration(

@@ -1,4 +1,4 @@
-"""One line for each frame of a link."""
+"""A line for each of a guest's packets."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["TracedLink"]
 
 
 class TracedLink(ObservedLink):
-    """Reports the frames of another link."""
+    """A link whose frames are spoken of."""
 
     def observe(self, frames: Iterable[Frame], *, up: bool) -> None:
-        """Say what they are."""
+        """Say a line for each."""
         start = virtio_net.HEADER_SIZE if self.config.vnet_header else 0
         for frame in frames:
             data = b"".join(frame) if isinstance(frame, tuple) else frame

@@ -15,6 +15,7 @@ from typing import Any, Final
 from sansnet_core import addresses
 
 __all__ = [
+    "MAX_HOSTNAME",
     "address",
     "descriptor",
     "domain",
@@ -34,7 +35,7 @@ __all__ = [
 _MAX_NAME: Final = 15
 """Bytes of an interface's name (IFNAMSIZ)."""
 
-_MAX_HOSTNAME: Final = 64
+MAX_HOSTNAME: Final = 64
 """Bytes (HOST_NAME_MAX)."""
 
 
@@ -133,8 +134,8 @@ def mac(text: str) -> bytes:
 
 
 def hostname(text: str) -> str:
-    if not text.isascii() or not 0 < len(text) <= _MAX_HOSTNAME or re.search(r"[^\w.-]", text):
-        raise _bad(text, f"cannot be a host name: that has 1 to {_MAX_HOSTNAME} letters, digits, dots and hyphens")
+    if not text.isascii() or not 0 < len(text) <= MAX_HOSTNAME or re.search(r"[^\w.-]", text):
+        raise _bad(text, f"cannot be a host name: that has 1 to {MAX_HOSTNAME} letters, digits, dots and hyphens")
     return text
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import BinaryIO
 
@@ -16,7 +17,7 @@ from sansnet_trio.links import Link, want
 __all__ = ["CapturedLink", "ObservedLink"]
 
 
-class ObservedLink:
+class ObservedLink(ABC):
     """Passes everything on to another link; what it shows its `observe` is what passed.
 
     Args:
@@ -26,9 +27,9 @@ class ObservedLink:
     def __init__(self, link: Link) -> None:
         self._link = link
 
+    @abstractmethod
     def observe(self, frames: Iterable[Frame], *, up: bool) -> None:
         """Be told of frames that came from the guest (`up`), or that it got."""
-        raise NotImplementedError
 
     @property
     def config(self) -> LinkConfig:

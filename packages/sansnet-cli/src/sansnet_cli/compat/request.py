@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 _LOG_SIZE: Final = 1 << 20
 _SMALLEST_LOG: Final = 1 << 12
+_LARGEST_MTU: Final = 65520
+"""Of the originals, whatever the link."""
 _MTU_UNSPOKEN: Final = 1500
 """With `--mtu 0`: what every guest's interface can take that was told nothing."""
 
@@ -48,7 +50,7 @@ class Process:
         level: of what it says.
         pid, log_file: names of files.
         log_size: in bytes.
-        identity: who to be once all is open; None leaves it to `main`.
+        identity: who to be once all is open; None leaves that to `start`.
     """
 
     foreground: bool = False
@@ -103,10 +105,6 @@ class _Reader:
         for name in ("no-copy-routes", "no-copy-addrs"):
             if self._has(name) and not self._has("config-net"):
                 raise Misuse(f"--{name} needs --config-net")
-        if self._has("conf-path"):
-            raise Misuse("--conf-path is not supported: ports stay as they are; leave it out")
-        if self._program == "pasta" and self._has("fd"):
-            raise Misuse("--fd with pasta is not supported: it opens the guest's interface itself; leave it out")
 
     # what was given
 
@@ -114,10 +112,15 @@ class _Reader:
         return bool(self._given.arguments(name))
 
     def _all(self, name: str, convert: Callable[[str], T]) -> list[T]:
-        return [_converted(name, text, convert) for text in self._given.arguments(name)]
+        return [_converted(f"--{name}", text, convert) for text in self._given.arguments(name)]
 
     def _last(self, name: str, convert: Callable[[str], T]) -> T | None:
         return next(reversed(self._all(name, convert)), None)
+
+    def _file(self, name: str) -> str | None:
+        """The path of a file, from wherever we are."""
+        path = self._last(name, values.path)
+        return None if path is None else os.path.abspath(path)
 
     def _listed(self, name: str, convert: Callable[[str], T], *, advertised: bool) -> tuple[T, ...] | None:
         """What the guest is told; None leaves it to the host, and nothing is told unless it is `advertised`."""
@@ -172,17 +175,17 @@ class _Reader:
         if netns is not None and self._rest:
             raise Misuse(f"--netns and {self._rest[0]!r} both say which namespace to join; leave out one of them")
         if netns is None:
-            pid = _converted("", self._rest[0], values.pid)
+            pid = _converted("PID", self._rest[0], values.pid)
             if userns is None and not self._has("netns-only"):
                 return {"pid": pid}
             netns = f"/proc/{pid}/ns/net"
         return {"netns": netns, "userns": userns}
 
     def _machine(self) -> ServeOptions:
-        socket, fd = self._last("socket", values.path), self._last("fd", values.descriptor)
+        fd = self._last("fd", values.descriptor)
         return ServeOptions(
             **self._network(),
-            socket=os.path.abspath(socket) if socket else None,
+            socket=self._file("socket"),
             fd=fd,
             one_off=self._has("one-off") or fd is not None,
             vhost_user=self._has("vhost-user"),
@@ -238,7 +241,7 @@ class _Reader:
             "search": self._searched(self._tells("search", tells)),
             "hostname": self._last("hostname", values.hostname),
             "fqdn": self._last("fqdn", values.domain),
-            "pcap": os.path.abspath(pcap) if (pcap := self._last("pcap", values.path)) else None,
+            "pcap": self._file("pcap"),
             "tcp": not self._has("no-tcp"),
             "udp": not self._has("no-udp"),
             "icmp": not self._has("no-icmp"),
@@ -250,14 +253,16 @@ class _Reader:
             "trace": self._has("trace"),
             "stats": self._last("stats", _count),
             "ports": self._ports(),
+            "control": self._file("conf-path"),
             "verbose": self._given.last_of(_LEVELS) in ("debug", "trace"),
         }  # fmt: skip
 
     def _mtu(self, families: frozenset[int]) -> int | None:
         mtu = self._last("mtu", values.mtu)
         smallest = IPV6_MIN_MTU if families == {6} else IPV4_MIN_MTU
-        if mtu and not smallest <= mtu <= 65520:
-            raise Misuse(f"--mtu {mtu} is not between {smallest} and 65520; give another one, or 0 to leave it alone")
+        if mtu and not smallest <= mtu <= _LARGEST_MTU:
+            bounds = f"{smallest} and {_LARGEST_MTU}"
+            raise Misuse(f"--mtu {mtu} is not between {bounds}; give another one, or 0 to leave it alone")
         return mtu
 
     def _tells(self, what: str, default: bool) -> bool:
@@ -268,7 +273,7 @@ class _Reader:
         split = [domain for text in self._given.arguments("search") for domain in text.split()]
         if not split:
             return None if advertised else ()
-        return tuple(_converted("search", domain, values.domain) for domain in split if domain != "none")
+        return tuple(_converted("--search", domain, values.domain) for domain in split if domain != "none")
 
 
 def _login_shell() -> tuple[str, ...]:
@@ -280,11 +285,11 @@ def _each_family(given: Iterable[bytes]) -> tuple[bytes, ...]:
     return tuple({len(address): address for address in given}.values())
 
 
-def _converted(name: str, text: str, convert: Callable[[str], T]) -> T:
+def _converted(what: str, text: str, convert: Callable[[str], T]) -> T:
     try:
         return convert(text)
     except (argparse.ArgumentTypeError, IdentityError) as problem:
-        raise Misuse(f"--{name} {problem}") from None
+        raise Misuse(f"{what} {problem}") from None
 
 
 def _count(text: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import socket
@@ -12,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 
-from sansnet_cli import report
+from sansnet_cli import report, values
 from sansnet_cli.capture import open_capture
 from sansnet_cli.compat.daemon import Identity, PidFile, close_inherited, run_in_background, system_root
 from sansnet_cli.compat.log import Log, LogFile
@@ -38,9 +37,6 @@ _DESCRIPTOR: Final = re.compile(r"(?:/proc/self|/dev)/fd/(\d+)")
 _SOCKETS: Final = "/tmp/passt_{}.socket"
 _MOST_SOCKETS: Final = 1000
 
-_MAX_HOSTNAME: Final = 64
-"""Bytes (HOST_NAME_MAX)."""
-
 
 def start(program: str, request: Request) -> int:
     """Do what was asked for; see `main`."""
@@ -49,11 +45,8 @@ def start(program: str, request: Request) -> int:
     try:
         close_inherited(_needed(request))
         return _start(request, log)
-    except OSError as error:
-        few = error.errno in (errno.EMFILE, errno.ENFILE)
-        log.error(f"{error.strerror}; allow more, as by: ulimit -n 1024" if few else error)
-    except (SansnetError, UsageProblem) as error:
-        log.error(error)
+    except (OSError, SansnetError, UsageProblem) as error:
+        log.error(report.reason(error))
     return 1
 
 
@@ -80,9 +73,9 @@ def _start(request: Request, log: Log) -> int:
         return _spawn(options, capture)
 
     def work(outset: _Outset) -> int:
-        return (
-            _serve(options, capture, outset) if isinstance(options, ServeOptions) else _attach(options, capture, outset)
-        )
+        if isinstance(options, ServeOptions):
+            return _serve(options, capture, outset)
+        return _attach(options, capture, outset)
 
     if process.foreground:
         return work(_Outset(process, log, pid_file))
@@ -114,10 +107,18 @@ class _Outset:
             self.log.inform(line)
 
     def become(self, otherwise: Identity | None = None) -> None:
-        """Be who we are to be: who was named, or somebody else."""
+        """Be who we are to be: who was named, or somebody else.
+
+        Raises:
+            HostError: we may not.
+        """
         identity = self._identity or otherwise
         if identity is not None:
-            identity.assume()
+            try:
+                identity.assume()
+            except OSError as error:
+                who = f"user {identity.uid} of group {identity.gid}"
+                raise HostError(f"cannot become {who} ({error.strerror}); be root, or leave out --runas") from error
 
     def ready(self) -> None:
         """Let the caller know."""
@@ -149,8 +150,8 @@ def _serve(options: ServeOptions, capture: BinaryIO | None, outset: _Outset) -> 
 
     def ready() -> None:
         outset.become(Identity.nobody() if system_root() else None)
-        with contextlib.suppress(OSError):  # in a user namespace of its own a process is privileged over nothing
-            syscalls.unshare(syscalls.CLONE_NEWUSER)
+        if options.control is None:  # who asks there could not be told from others any more
+            _leave_user_namespace()
         outset.ready()
 
     serve(options, setup, capture, listener=listener, on_ready=ready)
@@ -168,9 +169,10 @@ def _attach(options: AttachOptions, capture: BinaryIO | None, outset: _Outset) -
             outset.describe(setup.config)
             if outset.changes_identity and options.ports.forwards:
                 outset.log.debug(f"process {guest.pid} makes sockets in the guest")  # asking for it starts it
+            outset.become()
             outset.ready()
 
-        attach(guest, options, capture, on_ready=ready, on_loaded=outset.become)
+        attach(guest, options, capture, on_ready=ready, load_first=outset.changes_identity)
     return 0
 
 
@@ -185,8 +187,14 @@ def _spawn(options: RunOptions, capture: BinaryIO | None) -> int:
 def _prepare(options: NamespaceOptions) -> tuple[GuestPlan, Setup]:
     """Like that of `run`, but names are looked up as on the host."""
     plan, setup = make_plan(options, read_template(options))
-    hostname = options.hostname or f"pasta-{socket.gethostname()}"[:_MAX_HOSTNAME]
+    hostname = options.hostname or f"pasta-{socket.gethostname()}"[: values.MAX_HOSTNAME]
     return replace(plan, resolv_conf=None, hostname=hostname), setup
+
+
+def _leave_user_namespace() -> None:
+    """Be in one of our own, where nobody is anybody: privileged over nothing. Some callers look whether that is so."""
+    with contextlib.suppress(OSError):  # none are to be had here: so be it
+        syscalls.unshare(syscalls.CLONE_NEWUSER)
 
 
 def _listen(path: str | None) -> tuple[GuestListener, str]:
