@@ -21,11 +21,12 @@ from socket import socket as Socket
 from typing import Final
 
 from sansnet_core import Endpoint, SocketId
-from sansnet_core.addresses import is_loopback, is_unspecified
+from sansnet_core.addresses import LOOPBACK, is_loopback, is_unspecified
 from sansnet_core.ports import TCP, Forward
 from sansnet_trio.agent import GuestSockets
 from sansnet_trio.datagrams import DatagramSocket
-from sansnet_trio.listening import LOOPBACK, SHORTAGE, Spot
+from sansnet_trio.descriptors import SHORTAGE
+from sansnet_trio.listening import Spot
 from sansnet_trio.options import Ancillary, read_local
 from sansnet_trio.relay import Entry, LoopbackEntry, Relay
 from sansnet_trio.shell import Shell

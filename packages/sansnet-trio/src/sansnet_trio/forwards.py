@@ -19,11 +19,11 @@ from contextlib import suppress
 from socket import AF_INET6, SOCK_STREAM
 from typing import Final
 
-from sansnet_core.addresses import is_link_local
+from sansnet_core.addresses import LOOPBACK, is_link_local
 from sansnet_core.ports import TCP, Forward, combine, without
 from sansnet_trio.agent import GuestSockets
 from sansnet_trio.doors import Crossing, Door, DoorService, host_socket
-from sansnet_trio.listening import LOOPBACK, ForwardError, Spot, ephemeral_ports, open_spot, spots
+from sansnet_trio.listening import ForwardError, Spot, ephemeral_ports, open_spot, spots
 from sansnet_trio.occupied import occupied
 from sansnet_trio.shell import Shell
 from sansnet_trio.sockets import HostSockets
