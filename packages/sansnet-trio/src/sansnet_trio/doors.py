@@ -289,7 +289,7 @@ class DoorService:
 
 
 class _ForwardedDatagrams(DatagramSocket):
-    """A door's socket as one of the network's; a copy of it, since the door outlives the network."""
+    """A door's socket as one of the network's. It stays open when it is that no more: the door outlives the network."""
 
     __slots__ = ("_crossing", "_entry", "_forward", "_relay")
 
@@ -300,7 +300,7 @@ class _ForwardedDatagrams(DatagramSocket):
         self._forward = door.forward
         self._relay = relay
         self._entry = entry
-        super().__init__(shell, identity, door.socket.dup())
+        super().__init__(shell, identity, door.socket)
 
     def _deliver(
         self, source: Endpoint, data: bytes, ancillary: Ancillary, now: float, local: bytes | None = None
@@ -310,6 +310,10 @@ class _ForwardedDatagrams(DatagramSocket):
             self._relay.forward(self._entry, encode(*source), local, data, ancillary, now)
         else:
             super()._deliver(source, data, ancillary, now, local)
+
+    def close(self) -> None:
+        """Leave the epoll set."""
+        self._leave()
 
 
 def host_socket(family: int, kind: int) -> Socket:
