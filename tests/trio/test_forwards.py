@@ -228,6 +228,27 @@ def test_the_guest_may_speak_first_from_a_port_that_the_outside_knows() -> None:
         assert sorted(told) == [(53, ()), (53, ()), (PORT, (4,)), (PORT, (16,)), (PORT + 1, ())]
 
 
+def test_a_forward_that_is_removed_while_the_link_is_blocked_is_not_resumed() -> None:
+    with table(f"127.0.0.1/{PORT}", protocol=UDP) as bench, datagrams("127.0.0.1") as remote:
+        bench.shell.blocked = True
+        remote.sendto(b"x", ("127.0.0.1", PORT))
+        bench.quiet()
+        bench.forwards.remove(bench.forwards.rules)
+        bench.shell.blocked = False
+        bench.sockets.unpark()
+        assert not bench.network.named("datagram_received")
+
+
+def test_datagrams_wait_for_the_next_driver_too() -> None:
+    with Forwards(parse_all([f"127.0.0.1/{PORT}"], UDP)) as forwards, datagrams("127.0.0.1") as remote:
+        with Table(forwards):
+            before = len(os.listdir("/proc/self/fd"))
+        remote.sendto(b"x", ("127.0.0.1", PORT))
+        with Table(forwards) as second:
+            second.until("datagram_received")
+            assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_a_forward_that_is_removed_is_told_and_closed_at_once() -> None:
     with table(f"127.0.0.1/{PORT}", protocol=UDP) as bench:
         bench.forwards.remove(bench.forwards.rules)

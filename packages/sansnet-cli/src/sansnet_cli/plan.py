@@ -21,7 +21,6 @@ FALLBACK_GATEWAY4: Final = bytes([169, 254, 2, 2])
 FALLBACK_GATEWAY6: Final = bytes.fromhex("fe800000000000000000000000000001")
 FALLBACK_INTERFACE: Final = "tap0"
 
-_LOOPBACK: Final = {4: bytes([127, 0, 0, 1]), 16: bytes(15) + b"\x01"}
 _SIZES: Final = {4: 4, 6: 16}
 """Bytes of an address, by family."""
 
@@ -327,7 +326,7 @@ def _dns_forward(
         if match is None and (hidden or _of_size(size, options.dns_host)):
             match = gateway
         if match and server:
-            pairs.append((match, _LOOPBACK[size] if addresses.is_unspecified(server) else server))
+            pairs.append((match, addresses.LOOPBACK[size] if addresses.is_unspecified(server) else server))
     return tuple(pairs)
 
 

@@ -21,11 +21,12 @@ from socket import socket as Socket
 from typing import Final
 
 from sansnet_core import Endpoint, SocketId
-from sansnet_core.addresses import is_loopback, is_unspecified
+from sansnet_core.addresses import LOOPBACK, is_loopback, is_unspecified
 from sansnet_core.ports import TCP, Forward
 from sansnet_trio.agent import GuestSockets
 from sansnet_trio.datagrams import DatagramSocket
-from sansnet_trio.listening import LOOPBACK, SHORTAGE, Spot
+from sansnet_trio.descriptors import SHORTAGE
+from sansnet_trio.listening import Spot
 from sansnet_trio.options import Ancillary, read_local
 from sansnet_trio.relay import Entry, LoopbackEntry, Relay
 from sansnet_trio.shell import Shell
@@ -288,7 +289,7 @@ class DoorService:
 
 
 class _ForwardedDatagrams(DatagramSocket):
-    """A door's socket as one of the network's; a copy of it, since the door outlives the network."""
+    """A door's socket as one of the network's. It stays open when it is that no more: the door outlives the network."""
 
     __slots__ = ("_crossing", "_entry", "_forward", "_relay")
 
@@ -299,7 +300,7 @@ class _ForwardedDatagrams(DatagramSocket):
         self._forward = door.forward
         self._relay = relay
         self._entry = entry
-        super().__init__(shell, identity, door.socket.dup())
+        super().__init__(shell, identity, door.socket)
 
     def _deliver(
         self, source: Endpoint, data: bytes, ancillary: Ancillary, now: float, local: bytes | None = None
@@ -309,6 +310,10 @@ class _ForwardedDatagrams(DatagramSocket):
             self._relay.forward(self._entry, encode(*source), local, data, ancillary, now)
         else:
             super()._deliver(source, data, ancillary, now, local)
+
+    def close(self) -> None:
+        """Leave the epoll set."""
+        self._leave()
 
 
 def host_socket(family: int, kind: int) -> Socket:
