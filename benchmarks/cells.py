@@ -11,8 +11,9 @@ from typing import Final
 from laboratory import Laboratory
 from peer import WARM_UP
 from programs import Guest, Program
+from results import Row
 
-__all__ = ["CELLS", "Cell", "Row"]
+__all__ = ["CELLS", "Cell"]
 
 DEFAULT_MTU: Final = 65520
 STARTS: Final = 5
@@ -20,23 +21,6 @@ STARTS: Final = 5
 
 CONNECT_LIMIT: Final = 60.0
 """Seconds that opening thousands of connections may take."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table.
-
-    Attributes:
-        name: unique.
-        unit: of the value as shown, that is divided by `scale`.
-        scale: how many base units make one shown unit.
-        more_is_better: tells which way the ratio goes.
-    """
-
-    name: str
-    unit: str
-    scale: float = 1
-    more_is_better: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,30 +7,24 @@ Needs root: it makes network namespaces. README.md beside this file tells how to
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import resource
 import signal
 import sys
 import tempfile
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 from typing import Final, NoReturn
 
-from cells import CELLS, Cell, Row
+from cells import CELLS, Cell
 from laboratory import CellFailed, Laboratory
 from programs import PROGRAMS, Program
+from results import Results, describe_machine, report, table, write_json
 
 __all__ = ["main"]
 
 REFERENCE: Final = "pasta"
 """The program that ratios are taken to."""
-
-Results = dict[str, dict[str, list[float]]]
-"""Row name, program name, one value per round that gave one."""
 
 
 def main() -> int:
@@ -50,20 +44,21 @@ def main() -> int:
     signal.signal(signal.SIGTERM, terminate)
 
     results: Results = {row.name: {program.name: [] for program in wanted} for cell in cells for row in cell.rows}
-    description = describe_machine(present)
+    description = describe_machine() | {program.name: program.version() for program in present}
     with tempfile.TemporaryDirectory() as bytecode, Laboratory.build() as laboratory:
         keep_bytecode(bytecode)
         try:
             for number in range(options.rounds):
                 run_round(present, cells, laboratory, options.seconds, results, f"round {number + 1}/{options.rounds}")
                 if options.json:
-                    write_json(options.json, description, cells, results)
+                    write_json(options.json, description, [row for cell in cells for row in cell.rows], results)
         except KeyboardInterrupt:
             report("interrupted; the table shows the rounds so far")
     for name, text in description.items():
         print(f"{name}: {text}")
     print(f"rounds: {options.rounds}, seconds of traffic per cell: {options.seconds:g}\n")
-    print(table([program.name for program in wanted], [row for cell in cells for row in cell.rows], results))
+    rows = [row for cell in cells for row in cell.rows]
+    print(table([program.name for program in wanted], rows, results, REFERENCE))
     return 0
 
 
@@ -86,72 +81,6 @@ def run_round(
                 report(f"  {failure}")
 
 
-def table(programs: Sequence[str], rows: Iterable[Row], results: Results) -> str:
-    """Median, range and ratio to the reference, in fixed-width columns that are also Markdown."""
-    lines = [["cell", "unit", *programs]]
-    for row in rows:
-        values = results[row.name]
-        reference = median(values[REFERENCE]) if values.get(REFERENCE) else None
-        lines.append([row.name, row.unit, *(show(row, values[program], reference) for program in programs)])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    lines.insert(1, ["-" * width for width in widths])
-    return "\n".join(
-        "| " + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) + " |" for line in lines
-    )
-
-
-def show(row: Row, values: Sequence[float], reference: float | None) -> str:
-    if not values:
-        return "-"
-    middle = median(values)
-    text = f"{digits(middle / row.scale)} ({digits(min(values) / row.scale)}..{digits(max(values) / row.scale)})"
-    ratio = times_better(row, middle, reference)
-    return text if ratio is None else f"{text} x{ratio:.2f}"
-
-
-def times_better(row: Row, value: float, reference: float | None) -> float | None:
-    """How many times as good as the reference; None if there is nothing to compare."""
-    if reference is None or min(value, reference) <= 0:
-        return None
-    return value / reference if row.more_is_better else reference / value
-
-
-def digits(value: float) -> str:
-    """Three significant digits, no exponent."""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
-
-
-def write_json(path: Path, description: Mapping[str, str], cells: Iterable[Cell], results: Results) -> None:
-    rows = {row.name: row for cell in cells for row in cell.rows}
-    document = {
-        "machine": dict(description),
-        "rows": {
-            name: {
-                "unit": row.unit,
-                "more_is_better": row.more_is_better,
-                "values": {
-                    program: [value / row.scale for value in values] for program, values in results[name].items()
-                },
-            }
-            for name, row in rows.items()
-        },
-    }
-    path.write_text(json.dumps(document, indent=1) + "\n")
-
-
-def describe_machine(programs: Iterable[Program]) -> dict[str, str]:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine()
-    )
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{os.cpu_count()} x {model}, Linux {platform.release()}, Python {platform.python_version()}",
-        "load at the start": f"{os.getloadavg()[0]:.2f}",
-        **{program.name: program.version() for program in programs},
-    }
-
-
 def allow_descriptors() -> None:
     """Raise the soft limit to the hard one, for every program alike: 10,000 connections need it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -167,10 +96,6 @@ def keep_bytecode(directory: str) -> None:
 def terminate(number: int, frame: object) -> NoReturn:
     """Let the context managers end what was started."""
     sys.exit(128 + number)
-
-
-def report(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -25,7 +25,7 @@ VHOST_USER: Final = "vhost-user"
 
 MAC: Final = "52:54:00:12:34:56"
 MEMORY: Final = 128
-"""Of a machine, in MiB."""
+"""Of a machine that tests boot, in MiB."""
 
 _KERNEL_LINE: Final = (
     "console=ttyS0 panic=-1 reboot=t tsc=reliable no_timer_check mitigations=off nokaslr cryptomgr.notests quiet"
@@ -45,14 +45,14 @@ class Qemu:
     program: tuple[str, ...]
     version: tuple[int, ...]
 
-    def machine(self, monitor: Path) -> list[str]:
-        """A machine without a network; its serial console is the terminal."""
+    def machine(self, monitor: Path, memory: int) -> list[str]:
+        """A machine without a network, but some MiB of memory; its serial console is the terminal."""
         accelerator = ["-accel", "kvm", "-cpu", "host"] if _has_kvm() else ["-accel", "tcg", "-cpu", "qemu64"]
-        memory = f"memory-backend-memfd,id=memory,size={MEMORY}M,share=on"
+        shared = f"memory-backend-memfd,id=memory,size={memory}M,share=on"
         return [
             *self.program,
             *accelerator,
-            *("-object", memory, "-machine", "pc,memory-backend=memory", "-m", str(MEMORY), "-smp", "1"),
+            *("-object", shared, "-machine", "pc,memory-backend=memory", "-m", str(memory), "-smp", "1"),
             *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"),
             *("-qmp", f"unix:{monitor},server=on,wait=off"),
         ]

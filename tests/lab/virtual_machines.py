@@ -16,7 +16,7 @@ from tests.lab.initramfs import DRIVER, Linux
 from tests.lab.laboratory import Lab
 from tests.lab.machines import INTERFACE, serving
 from tests.lab.namespaces import eventually, running
-from tests.lab.qemu import VHOST_USER, Qemu
+from tests.lab.qemu import MEMORY, VHOST_USER, Qemu
 from tests.lab.qmp import Qmp
 
 __all__ = ["Kind", "Stable", "VirtualMachine"]
@@ -60,7 +60,7 @@ class VirtualMachine:
         """Load the network card's driver."""
         self.shell(f"insmod {DRIVER}")
 
-    def configure(self) -> None:
+    def configure(self, *, ipv6: bool = True) -> None:
         """Get addresses: by DHCP, and by the router advertisement that the kernel asks for."""
         self.shell(
             f"""
@@ -69,13 +69,10 @@ class VirtualMachine:
             echo 0 >router_solicitation_delay
             ip link set {INTERFACE} up
             udhcpc -i {INTERFACE} -n -q -f -t 5 -T 1 -O mtu -s /bin/dhcp_script
-            for try in $(seq 50); do
-                ip -6 route | grep -q ^default && exit
-                usleep 100000
-            done
-            exit 1
             """
         )
+        has_route = f"ip -6 route show dev {INTERFACE} | grep -q ^default"
+        assert not ipv6 or eventually(lambda: self.shell(has_route, check=False).returncode == 0)
 
 
 class Kind(NamedTuple):
@@ -96,11 +93,13 @@ class Stable:
     Args:
         lab: where servers run.
         linux: what they boot.
+        memory: of each, in MiB.
     """
 
-    def __init__(self, lab: Lab, linux: Linux) -> None:
+    def __init__(self, lab: Lab, linux: Linux, *, memory: int = MEMORY) -> None:
         self._lab = lab
         self._linux = linux
+        self._memory = memory
         self._snapshots: dict[Kind, Path] = {}
 
     @contextmanager
@@ -146,7 +145,7 @@ class Stable:
     @contextmanager
     def _started(self, qemu: Qemu, arguments: Sequence[str]) -> Iterator[VirtualMachine]:
         monitor = self._lab.directory / f"monitor-{next(_numbers)}"
-        command = ["setpriv", "--pdeathsig", "KILL", "--", *qemu.machine(monitor), *arguments]
+        command = ["setpriv", "--pdeathsig", "KILL", "--", *qemu.machine(monitor, self._memory), *arguments]
         with (
             tempfile.TemporaryFile("w+") as errors,
             running(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors) as process,

@@ -289,6 +289,26 @@ def test_the_source_is_known_by_the_notice_and_in_the_list_of_flows() -> None:
     ]
 
 
+def test_the_list_of_flows_tells_where_each_connection_is() -> None:
+    pair = Pair()
+
+    def states() -> list[str]:
+        return [flow.state for flow in pair.network.flows()]
+
+    peer, stream, _ = invited(pair)
+    assert states() == ["SYN_SENT"]
+    syn_ack(peer)
+    assert states() == ["ESTABLISHED"]
+    pair.host.end(stream)
+    pair.settle()
+    assert states() == ["CLOSING"]
+    peer.accept(peer.take())
+    peer.send(ACK | FIN)
+    assert states() == ["TIME_WAIT"]
+    pair.wait(3.0)
+    assert states() == []
+
+
 # what is refused
 
 
@@ -423,6 +443,15 @@ def test_an_icmp_error_does_not_end_a_connection() -> None:
     peer.data(b"alive")
 
     assert bytes(stream.received) == b"alive"
+
+
+def test_an_icmp_error_about_what_was_never_sent_is_counted() -> None:
+    pair = Pair()
+    _, stream, syn = invited(pair)
+    unreachable(pair, replace(syn, source_port=1), code=3)
+
+    assert not stream.closed
+    assert pair.network.statistics().drops == {Reason.ICMP_TYPE: 1}
 
 
 @pytest.mark.parametrize("remote", [OUTSIDER, OUTSIDER6])

@@ -10,6 +10,7 @@ from typing import BinaryIO, Final
 import trio
 
 from sansnet_cli import process, report
+from sansnet_cli.control import Control, controlled
 from sansnet_cli.driving import make_driver
 from sansnet_cli.options import AttachOptions
 from sansnet_cli.plan import Setup
@@ -43,9 +44,11 @@ def attach(
     Raises:
         GuestError: the guest could not be made, or its interface went away.
         ForwardError: a port cannot be forwarded.
+        ListenError: there can be no such control socket.
     """
     process.prepare()
-    trio.run(_Attachment(guest, options, capture, on_ready).run)
+    with controlled(options.control) as control:
+        trio.run(_Attachment(guest, options, capture, control, on_ready).run)
 
 
 class _Attachment:
@@ -54,11 +57,13 @@ class _Attachment:
         guest: AttachedGuest[Setup],
         options: AttachOptions,
         capture: BinaryIO | None,
+        control: Control,
         on_ready: Callable[[], None],
     ) -> None:
         self._guest = guest
         self._options = options
         self._capture = capture
+        self._control = control
         self._on_ready = on_ready
         self._failure: Exception | None = None
 
@@ -72,6 +77,7 @@ class _Attachment:
     async def _run(self, signals: AsyncIterator[int]) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_end_when_signalled, nursery.cancel_scope, signals)
+            nursery.start_soon(self._control.run)
             try:
                 await self._serve(nursery)
             except EOFError:
@@ -94,14 +100,16 @@ class _Attachment:
         if self._capture is not None:
             link = CapturedLink(link, self._capture)
         own = [address.address for address in setup.addresses]
-        with forwarded(self._options.ports, config, self._guest, own) as forwards:
+        with forwarded(self._options.ports, config, self._guest, own, later=self._control.is_on) as forwards:
+            self._control.forward(forwards, namespace=True)
             network, driver = make_driver(setup, link, forwards)
             if self._options.ends_with_namespace:
                 nursery.start_soon(self._end_when_gone, nursery.cancel_scope)
             report.warn(f"attached to {self._guest.namespace.network}")
             self._on_ready()
             try:
-                await driver.run()
+                with self._control.serving(network, driver):
+                    await driver.run()
             finally:
                 if self._options.verbose:
                     report.statistics(network.statistics(), driver.statistics())

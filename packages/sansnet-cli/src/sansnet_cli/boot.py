@@ -25,6 +25,7 @@ from typing import BinaryIO, Final
 import trio
 
 from sansnet_cli import process, qemu, report
+from sansnet_cli.control import Control, controlled
 from sansnet_cli.options import QemuOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.ports import forwarded
@@ -80,14 +81,15 @@ def boot(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -> int:
         if options.verbose:
             report.warn(f"starting {shlex.join([program, *arguments])}")
         with (
-            forwarded(options.ports, setup.config) as forwards,
+            controlled(options.control) as control,
+            forwarded(options.ports, setup.config, later=control.is_on) as forwards,
             closing(GuestListener(path)) as listener,
             closing(SignalForwarder()) as signals,
             _started([program, *arguments], signals) as machine,
         ):
             process.prepare()
-            supervisor = _Supervisor(machine, GuestServer(options, setup, capture, forwards))
-            return trio.run(supervisor.run, listener, signals)
+            supervisor = _Supervisor(machine, GuestServer(options, setup, capture, control, forwards))
+            return trio.run(supervisor.run, listener, signals, control)
 
 
 class _Supervisor:
@@ -95,11 +97,12 @@ class _Supervisor:
         self._machine = machine
         self._server = server
 
-    async def run(self, listener: GuestListener, signals: SignalForwarder) -> int:
+    async def run(self, listener: GuestListener, signals: SignalForwarder, control: Control) -> int:
         """Serve the machine until QEMU ends, and return its status."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(signals.run, self._machine)
             nursery.start_soon(listener.run, self._serve)
+            nursery.start_soon(control.run)
             status = await self._wait()
             nursery.cancel_scope.cancel()
         if status < 0:

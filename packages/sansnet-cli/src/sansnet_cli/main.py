@@ -45,6 +45,7 @@ usage: sansnet run [OPTIONS] [--] [COMMAND [ARG...]]
        sansnet attach [OPTIONS] (PID | --netns PATH|NAME)
        sansnet serve [--vhost-user] (--socket PATH | --fd FD) [OPTIONS]
        sansnet qemu [OPTIONS] -- QEMU-ARGUMENT...
+       sansnet ctl PATH COMMAND [OPTIONS]
 
 A network for guests without privileges: TCP, UDP and ping from a guest become ordinary sockets of the host.
 
@@ -53,6 +54,7 @@ commands:
   attach         be the network of a namespace that exists already, such as a container's
   serve          be the network of a virtual machine (QEMU)
   qemu           run QEMU with such a network
+  ctl            look at what one of these does, and forward other ports
 
 options:
   --version      print the version and exit
@@ -148,6 +150,8 @@ def _dispatch(arguments: Sequence[str]) -> int:
             return _serve(parse_serve(rest))
         case ["qemu", *rest]:
             return _qemu(parse_qemu(rest))
+        case ["ctl", *rest]:
+            return _ctl(rest)
         case ["-h" | "--help", *_]:
             print(_HELP, end="")
             return 0
@@ -205,6 +209,12 @@ def _qemu(options: QemuOptions) -> int:
     from sansnet_cli.boot import boot
 
     return boot(options, setup, capture)
+
+
+def _ctl(arguments: Sequence[str]) -> int:
+    from sansnet_cli.ctl import ctl
+
+    return ctl(arguments)
 
 
 def _prepare_machine(options: MachineOptions) -> tuple[Setup, BinaryIO | None]:

@@ -27,6 +27,7 @@ __all__ = [
     "ServeOptions",
     "UsageProblem",
     "attach_parser",
+    "new_parser",
     "parse_attach",
     "parse_qemu",
     "parse_run",
@@ -64,6 +65,7 @@ class NetworkOptions:
         search: likewise.
         hostname, fqdn: of the guest.
         pcap: a file's name.
+        control: path of the control socket.
         ports: that are forwarded.
     """
 
@@ -85,6 +87,7 @@ class NetworkOptions:
     hostname: str | None = None
     fqdn: str | None = None
     pcap: str | None = None
+    control: str | None = None
     tcp: bool = True
     udp: bool = True
     icmp: bool = True
@@ -181,6 +184,11 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageProblem(f"{message}; see `{self.prog} --help`")
+
+
+def new_parser(**options: Any) -> argparse.ArgumentParser:
+    """An empty parser with our manners: a mistake is a `UsageProblem`."""
+    return _Parser(**options)
 
 
 class _QemuParser(_Parser):
@@ -318,6 +326,9 @@ def qemu_parser() -> argparse.ArgumentParser:
 def _add_other_options(made: argparse.ArgumentParser) -> None:
     other = made.add_argument_group("other")
     other.add_argument("-p", "--pcap", metavar="FILE", help="write all frames of the guest to FILE, in both directions")
+    other.add_argument(
+        "-c", "--conf-path", type=_path, metavar="PATH", help="let `sansnet ctl PATH` look on and forward other ports"
+    )
     other.add_argument(
         "-v", "--verbose", action="store_true", help="say what was configured and, at the end, what happened"
     )
@@ -607,6 +618,7 @@ def _network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, An
         "hostname": parsed.hostname,
         "fqdn": parsed.fqdn,
         "pcap": parsed.pcap,
+        "control": parsed.conf_path,
         "tcp": not parsed.no_tcp,
         "udp": not parsed.no_udp,
         "icmp": not parsed.no_icmp,

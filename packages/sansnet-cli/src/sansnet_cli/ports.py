@@ -114,20 +114,26 @@ def read_forwards(
 
 @contextmanager
 def forwarded(
-    options: PortOptions, config: NetworkConfig, guest: GuestSockets | None = None, own: Sequence[bytes] = ()
+    options: PortOptions,
+    config: NetworkConfig,
+    guest: GuestSockets | None = None,
+    own: Sequence[bytes] = (),
+    *,
+    later: bool = False,
 ) -> Iterator[Forwards | None]:
-    """Ports are forwarded as long as the block runs; None if there are none.
+    """Ports are forwarded as long as the block runs; None if there are none, and never will be.
 
     Args:
         options: which, and how.
         config: of the guest's network.
         guest: makes sockets of the guest's, if it is a namespace.
         own: the guest's addresses, if they are not those of the configuration.
+        later: whether there may be others later.
 
     Raises:
         ForwardError: a port cannot be bound.
     """
-    if not options.forwards:
+    if not (options.forwards or later):
         yield None
         return
     from sansnet_trio.forwards import Forwards

@@ -18,6 +18,7 @@ import trio
 
 from sansnet_cli import process, qemu, report
 from sansnet_cli.capture import open_capture
+from sansnet_cli.control import Control, controlled
 from sansnet_cli.driving import make_driver
 from sansnet_cli.options import MachineOptions, ServeOptions
 from sansnet_cli.plan import Setup
@@ -39,7 +40,7 @@ def serve(options: ServeOptions, setup: Setup, capture: BinaryIO | None) -> None
     """Serve guests until a signal comes, or the only one has gone.
 
     Raises:
-        ListenError: guests cannot connect there.
+        ListenError: guests cannot connect there, or there can be no such control socket.
         ForwardError: a port cannot be forwarded.
         HostError: this host cannot do that.
     """
@@ -47,8 +48,11 @@ def serve(options: ServeOptions, setup: Setup, capture: BinaryIO | None) -> None
     for warning in setup.warnings:
         report.warn(warning)
     process.prepare()
-    with forwarded(options.ports, setup.config) as forwards:
-        trio.run(_serve, options, GuestServer(options, setup, capture, forwards))
+    with (
+        controlled(options.control) as control,
+        forwarded(options.ports, setup.config, later=control.is_on) as forwards,
+    ):
+        trio.run(_serve, options, GuestServer(options, setup, capture, control, forwards), control)
 
 
 def check_link(options: MachineOptions) -> None:
@@ -61,7 +65,7 @@ def check_link(options: MachineOptions) -> None:
         raise HostError("vhost-user works on x86-64 only; leave it out, and give QEMU -netdev stream")
 
 
-async def _serve(options: ServeOptions, server: GuestServer) -> None:
+async def _serve(options: ServeOptions, server: GuestServer, control: Control) -> None:
     with trio.open_signal_receiver(*_ENDING) as signals, ExitStack() as stack:
         if options.fd is not None:
             work = partial(_serve_guest, server, adopt(options.fd))
@@ -73,6 +77,7 @@ async def _serve(options: ServeOptions, server: GuestServer) -> None:
             work = partial(listener.run, partial(_serve_guest, server), one_off=options.one_off)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_when_signalled, nursery.cancel_scope, signals)
+            nursery.start_soon(control.run)
             await work()
             nursery.cancel_scope.cancel()
 
@@ -101,16 +106,24 @@ class GuestServer:
         options: of the network.
         setup: likewise.
         capture: the file for the frames, if there is to be one.
+        control: told of the network while there is one.
         forwards: ports that lead to whichever machine is there.
     """
 
     def __init__(
-        self, options: MachineOptions, setup: Setup, capture: BinaryIO | None, forwards: Forwards | None = None
+        self,
+        options: MachineOptions,
+        setup: Setup,
+        capture: BinaryIO | None,
+        control: Control,
+        forwards: Forwards | None = None,
     ) -> None:
         self._options = options
         self._forwards = forwards
         self._setup = setup
         self._capture = capture
+        self._control = control
+        control.forward(forwards, namespace=False)
 
     async def serve(self, guest: socket.socket) -> None:
         """Serve one guest until it has gone; the connection is closed then.
@@ -135,7 +148,8 @@ class GuestServer:
         if self._options.verbose:
             report.configuration(config, config.link)
         try:
-            await driver.run()
+            with self._control.serving(network, driver):
+                await driver.run()
         finally:
             if self._options.verbose:
                 report.statistics(network.statistics(), driver.statistics())

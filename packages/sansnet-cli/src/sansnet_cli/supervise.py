@@ -9,6 +9,7 @@ from typing import BinaryIO, Final
 import trio
 
 from sansnet_cli import process, report
+from sansnet_cli.control import Control, controlled
 from sansnet_cli.driving import make_driver
 from sansnet_cli.options import RunOptions
 from sansnet_cli.plan import Setup
@@ -41,23 +42,31 @@ def supervise(guest: Guest[Setup], options: RunOptions, capture: BinaryIO | None
     Raises:
         GuestError: the guest could not be made, the command could not begin, or the guest's interface went away.
         ForwardError: a port cannot be forwarded.
+        ListenError: there can be no such control socket.
     """
     signals = SignalForwarder()
     try:
         process.prepare()
-        return trio.run(_Supervisor(guest, options, capture, signals).run)
+        with controlled(options.control) as control:
+            return trio.run(_Supervisor(guest, options, capture, signals, control).run)
     finally:
         signals.close()
 
 
 class _Supervisor:
     def __init__(
-        self, guest: Guest[Setup], options: RunOptions, capture: BinaryIO | None, signals: SignalForwarder
+        self,
+        guest: Guest[Setup],
+        options: RunOptions,
+        capture: BinaryIO | None,
+        signals: SignalForwarder,
+        control: Control,
     ) -> None:
         self._guest = guest
         self._options = options
         self._capture = capture
         self._signals = signals
+        self._control = control
         self._failure: Exception | None = None
         self._status = 0
 
@@ -65,6 +74,7 @@ class _Supervisor:
         """Run it all; exceptions are kept until the nursery is gone, which would put them in groups."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._signals.run, self._guest)
+            nursery.start_soon(self._control.run)
             try:
                 await self._run_command(nursery)
             except Exception as error:
@@ -90,13 +100,15 @@ class _Supervisor:
         if self._capture is not None:
             link = CapturedLink(link, self._capture)
         own = [address.address for address in setup.addresses]
-        with forwarded(self._options.ports, config, self._guest, own) as forwards:
+        with forwarded(self._options.ports, config, self._guest, own, later=self._control.is_on) as forwards:
+            self._control.forward(forwards, namespace=True)
             network, driver = make_driver(setup, link, forwards)
             await nursery.start(self._drive, driver)
-            self._guest.start()
-            self._status = await self._guest.wait()
-            await self._guest.end_leftovers()
-            await _hear_out(driver, network)
+            with self._control.serving(network, driver):
+                self._guest.start()
+                self._status = await self._guest.wait()
+                await self._guest.end_leftovers()
+                await _hear_out(driver, network)
         if self._options.verbose:
             report.statistics(network.statistics(), driver.statistics())
 

@@ -32,7 +32,8 @@ def read_template(options: NetworkOptions) -> HostInfo:
                 raise HostError(f"{what} has no IPv{family} address that the guest could have too; give another one")
             _check_device(what, device)
     for address in options.outbound:
-        _check_address(address)
+        if (4 if len(address) == 4 else 6) in options.families:  # else it is not the host that is wrong
+            _check_address(address)
     return host
 
 

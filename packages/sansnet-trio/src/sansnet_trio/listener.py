@@ -7,34 +7,17 @@ may not have noticed yet: it is the same guest that reconnects, or its successor
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
 import select
 import socket
 import stat
-import struct
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 import trio
 
-from sansnet_core import SansnetError
+from sansnet_trio.unix_socket import ListenError, UnixSocket, peer
 
 __all__ = ["GuestListener", "ListenError", "adopt", "peer_process"]
-
-_BACKLOG: Final = 16
-
-_SHORTAGE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_SHORTAGE_PAUSE: Final = 0.1
-"""Seconds before the next try when the system cannot give a descriptor."""
-
-_UCRED: Final = struct.Struct("=iII")
-"""struct ucred (unix(7)): process, user, group."""
-
-
-class ListenError(SansnetError):
-    """Guests cannot connect there; the message says why and what to do."""
 
 
 class GuestListener:
@@ -51,11 +34,9 @@ class GuestListener:
     """
 
     def __init__(self, path: str, *, on_refused: Callable[[int], None] = lambda pid: None) -> None:
-        self._path = path
         self._on_refused = on_refused
         self._next: socket.socket | None = None
-        self._socket = _listen(path)
-        self._file = _identity(path)
+        self._socket = UnixSocket(path)
 
     async def run(self, serve: Callable[[socket.socket], Awaitable[None]], *, one_off: bool = False) -> None:
         """Serve one guest after the other.
@@ -66,7 +47,7 @@ class GuestListener:
             one_off: return after the first guest.
         """
         while True:
-            guest = self._next or await self._accept()
+            guest = self._next or await self._socket.accept()
             self._next = None
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._refuse_others, guest, nursery.cancel_scope)
@@ -79,27 +60,11 @@ class GuestListener:
         """Stop listening and remove the file, unless it is another's by now. A second call does nothing."""
         if self._next is not None:
             self._next.close()
-        if self._socket.fileno() >= 0:
-            self._socket.close()
-            with contextlib.suppress(OSError):
-                if _identity(self._path) == self._file:
-                    os.unlink(self._path)
-
-    async def _accept(self) -> socket.socket:
-        while True:
-            await trio.lowlevel.wait_readable(self._socket)
-            try:
-                return self._socket.accept()[0]
-            except (BlockingIOError, ConnectionAbortedError):
-                pass
-            except OSError as error:
-                if error.errno not in _SHORTAGE:
-                    raise
-                await trio.sleep(_SHORTAGE_PAUSE)
+        self._socket.close()
 
     async def _refuse_others(self, served: socket.socket, scope: trio.CancelScope) -> None:
         while True:
-            other = await self._accept()
+            other = await self._socket.accept()
             if _has_hung_up(served):
                 self._next = other
                 scope.cancel()
@@ -135,59 +100,8 @@ def adopt(fd: int) -> socket.socket:
 
 def peer_process(connection: socket.socket) -> int:
     """The id of the process at the other end when it connected; 0 if that is not known."""
-    try:
-        data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    except OSError:
-        return 0
-    pid: int = _UCRED.unpack(data)[0]
-    return pid
-
-
-def _listen(path: str) -> socket.socket:
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        try:
-            made.bind(path)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            _remove_stale(path)
-            made.bind(path)
-        made.listen(_BACKLOG)
-    except OSError as error:
-        made.close()
-        why = error.strerror or str(error)  # Python itself says that a path is too long, without a number
-        raise ListenError(f"cannot listen on {path}: {why}; give another path") from error
-    except BaseException:
-        made.close()
-        raise
-    made.setblocking(False)
-    return made
-
-
-def _remove_stale(path: str) -> None:
-    """Remove a socket that nobody listens on.
-
-    Raises:
-        ListenError: it is no socket, or somebody does.
-    """
-    if not stat.S_ISSOCK(os.lstat(path).st_mode):
-        raise ListenError(f"{path} exists and is not a socket; remove it, or give another path")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-            return
-        except BlockingIOError:  # somebody's backlog is full
-            pass
-    raise ListenError(f"another program listens on {path}; end it, or give another path")
-
-
-def _identity(path: str) -> tuple[int, int]:
-    found = os.stat(path)
-    return found.st_dev, found.st_ino
+    found = peer(connection)
+    return found.process if found else 0
 
 
 def _has_hung_up(connection: socket.socket) -> bool:

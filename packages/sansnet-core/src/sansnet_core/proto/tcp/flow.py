@@ -547,7 +547,7 @@ class TcpFlow:
         """Say to the guest what there is to say: data, FIN, acknowledgment, window."""
         self._dirty = False
         state = self._state[0]
-        if state in _SILENT:
+        if not self._established and state in _SILENT:
             return
         now = self._tcp.context.now
         if state is not states.SYN_ACK_SENT:  # until the guest has the SYN-ACK, nothing else has a meaning

@@ -1,0 +1,198 @@
+#!/usr/bin/env python3
+"""Run virtual machines on sansnet and on passt, interleaved: throughput, and what the network's process uses for it.
+
+Needs root, a C compiler, and Debian for x86-64: the machines are those of the tests (tests/lab). README.md beside this
+file tells how to read the numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from programs import debian_version, first_line
+from results import Results, Row, describe_machine, report, table, write_json
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # for what follows
+
+from tests.lab import SERVER4, Lab, laboratory, usage
+from tests.lab.initramfs import linux
+from tests.lab.machines import serving
+from tests.lab.namespaces import eventually, running
+from tests.lab.qemu import NEW, OLD, STREAM, VHOST_USER, find_qemu
+from tests.lab.virtual_machines import Kind, Stable, VirtualMachine
+
+HERE: Final = Path(__file__).parent
+PORT: Final = "5001"
+MEMORY: Final = 512
+"""Of a machine, in MiB. Linux bounds what a connection may hold by it."""
+
+REFERENCE: Final = "passt stream"
+"""The column that ratios are taken to."""
+
+DEFAULT_PASST: Final = "passt"
+PASST_PORTS: Final = ("-t", "none", "-u", "none")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A direction of bulk data, and the largest packet."""
+
+    direction: str
+    mtu: int
+
+    @property
+    def rows(self) -> tuple[Row, Row]:
+        """Throughput, and processor time for each byte."""
+        name = f"{self.direction}-{self.mtu}"
+        return Row(name, "Mbit/s", 1e6), Row(f"{name} cpu", "s/GB", 1e-9, more_is_better=False)
+
+
+CELLS: Final = tuple(Cell(direction, mtu) for mtu in (1500, 65520) for direction in ("up", "down"))
+
+
+class Sansnet:
+    """`sansnet serve`."""
+
+    def __init__(self, link: str) -> None:
+        self.name = f"sansnet {link}"
+        self.link = link
+
+    @contextlib.contextmanager
+    def serving(self, lab: Lab, kind: Kind, mtu: int) -> Iterator[tuple[int, Path]]:
+        """It listens: its process id, and the socket."""
+        with serving(lab, *kind.serve_options, "--mtu", str(mtu)) as server:
+            yield server.process.pid, server.path
+
+
+class Passt:
+    """`passt`, some version of it."""
+
+    def __init__(self, command: list[str], link: str) -> None:
+        self.name = f"passt {link}"
+        self.link = link
+        self._command = command
+
+    @contextlib.contextmanager
+    def serving(self, lab: Lab, kind: Kind, mtu: int) -> Iterator[tuple[int, Path]]:
+        """It listens: its process id, and the socket."""
+        options = ["--foreground", "--runas", "0:0", "--no-map-gw", *PASST_PORTS, "--mtu", str(mtu)]
+        path = lab.directory / "passt.socket"
+        path.unlink(missing_ok=True)
+        command = [*self._command, *options, *kind.serve_options, "--socket", str(path)]
+        silence = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        with running(lab.host.command(*command), **silence) as process:
+            if not eventually(path.exists):
+                raise RuntimeError(f"{shlex.join(command)} does not listen")
+            yield process.pid, path
+
+
+def measure(
+    program: Sansnet | Passt, cell: Cell, lab: Lab, stable: Stable, kind: Kind, tool: Path, seconds: float
+) -> tuple[float, float]:
+    """Bits per second, and processor seconds per byte of the network's process."""
+    ends = ("receive", "send") if cell.direction == "up" else ("send", "receive")
+    words = [[end, how, SERVER4, PORT, str(seconds)] for end, how in zip(ends, ("listen", "connect"), strict=True)]
+    with (
+        program.serving(lab, kind, cell.mtu) as (pid, path),
+        stable.machine(kind, path) as machine,
+        running(lab.upstream.command(str(tool), *words[0]), stdout=subprocess.PIPE) as server,
+    ):
+        assert server.stdout is not None
+        server.stdout.readline()  # it listens
+        machine.load_driver()
+        machine.configure(ipv6=False)
+        check_mtu(machine, cell.mtu)
+        before = usage.processor_time(pid)
+        said = machine.shell(f"traffic {' '.join(words[1])}").stdout
+        used = usage.processor_time(pid) - before
+        rate, count = (server.stdout.readline() if cell.direction == "up" else said).split()
+        return float(rate), used / int(count)
+
+
+def check_mtu(machine: VirtualMachine, mtu: int) -> None:
+    """Whether the machine has taken the MTU that it was told."""
+    shown = machine.shell("ip link show dev eth0").stdout
+    if f"mtu {mtu} " not in shown:
+        raise RuntimeError(f"the machine's MTU is not {mtu}: {shown}")
+
+
+def main() -> int:
+    options = parse_arguments()
+    qemu = find_qemu(options.qemu)
+    compiler = shutil.which("gcc")
+    if os.geteuid() != 0 or qemu is None or compiler is None:
+        report(f"this needs root, gcc, and a Debian for x86-64 that has QEMU {options.qemu}")
+        return 1
+    passt = shlex.split(options.passt)
+    programs: list[Sansnet | Passt] = [Sansnet(STREAM), Passt(passt, STREAM), Sansnet(VHOST_USER)]
+    if has_vhost_user(passt):
+        programs.append(Passt(passt, VHOST_USER))
+    cells = [cell for cell in CELLS if not options.only or cell.rows[0].name in options.only]
+    rows = [row for cell in cells for row in cell.rows]
+    results: Results = {row.name: {program.name: [] for program in programs} for row in rows}
+    description = describe_machine() | {
+        "QEMU": ".".join(map(str, qemu.version)),
+        "passt": version(passt) or "unknown version",
+    }
+    with tempfile.TemporaryDirectory() as directory, laboratory() as lab:
+        tool = Path(directory) / "traffic"
+        subprocess.run([compiler, "-O2", "-static", "-o", tool, HERE / "traffic.c"], check=True)
+        stable = Stable(lab, linux({"traffic": tool.read_bytes()}, name="benchmark"), memory=MEMORY)
+        for number in range(options.rounds):
+            for cell in cells:
+                for program in programs:
+                    report(f"round {number + 1}/{options.rounds}: {cell.rows[0].name} {program.name}")
+                    kind = Kind(qemu, program.link)
+                    values = measure(program, cell, lab, stable, kind, tool, options.seconds)
+                    for row, value in zip(cell.rows, values, strict=True):
+                        results[row.name][program.name].append(value)
+            if options.json:
+                write_json(options.json, description, rows, results)
+    for name, text in description.items():
+        print(f"{name}: {text}")
+    print(f"rounds: {options.rounds}, seconds of traffic per cell: {options.seconds:g}\n")
+    print(table([program.name for program in programs], rows, results, REFERENCE))
+    return 0
+
+
+def has_vhost_user(passt: list[str]) -> bool:
+    """Whether this version of passt has that mode."""
+    said = subprocess.run([*passt, "--help"], check=False, capture_output=True, text=True)
+    return "--vhost-user" in said.stdout + said.stderr
+
+
+def version(passt: list[str]) -> str:
+    """What the package manager says of it if it is installed, or what it says of itself."""
+    return debian_version("passt") if passt == [DEFAULT_PASST] else first_line([*passt, "--version"])
+
+
+def parse_arguments() -> argparse.Namespace:
+    names = [cell.rows[0].name for cell in CELLS]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="default: 5")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of counted traffic per cell; default: 2")
+    parser.add_argument("--only", metavar="CELL", nargs="+", choices=names, help=f"of: {', '.join(names)}")
+    parser.add_argument("--qemu", choices=[OLD, NEW], default=NEW, help=f"version; default: {NEW}")
+    parser.add_argument(
+        "--passt", metavar="COMMAND", default=DEFAULT_PASST, help="another passt, with what is to run it"
+    )
+    parser.add_argument("--json", metavar="FILE", type=Path, help="also write every value to FILE")
+    options = parser.parse_args()
+    if options.rounds < 1 or options.seconds <= 0:
+        parser.error("--rounds and --seconds must be more than 0")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""The control socket of a command, for as long as that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sansnet_core import Network
+    from sansnet_trio.control import ControlSocket
+    from sansnet_trio.driver import Driver
+    from sansnet_trio.forwards import Forwards
+    from sansnet_trio.instance import Instance
+
+__all__ = ["Control", "controlled"]
+
+
+class Control:
+    """What is told to those who ask by the control socket; without one everything here does nothing."""
+
+    def __init__(self, instance: Instance | None = None, socket: ControlSocket | None = None) -> None:
+        self._instance = instance
+        self._socket = socket
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a control socket."""
+        return self._instance is not None
+
+    def forward(self, forwards: Forwards | None, *, namespace: bool) -> None:
+        """Ports can be forwarded from now on; `namespace` says whether from the guest's loopback as well."""
+        if self._instance is not None and forwards is not None:
+            self._instance.forward(forwards, namespace=namespace)
+
+    def serving(self, network: Network, driver: Driver) -> AbstractContextManager[None]:
+        """While a guest is served."""
+        return nullcontext() if self._instance is None else self._instance.serving(network, driver)
+
+    async def run(self) -> None:
+        """Answer until cancelled."""
+        if self._socket is not None:
+            await self._socket.run()
+
+
+@contextmanager
+def controlled(path: str | None) -> Iterator[Control]:
+    """Listen on a control socket, if there is to be one, as long as the block runs.
+
+    Raises:
+        ListenError: it cannot be made.
+    """
+    if path is None:
+        yield Control()
+        return
+    from sansnet_trio.control import ControlSocket
+    from sansnet_trio.instance import Instance
+
+    instance = Instance()
+    socket = ControlSocket(path, instance.answer)
+    try:
+        yield Control(instance, socket)
+    finally:
+        socket.close()

@@ -1,0 +1,236 @@
+"""`sansnet ctl`: its arguments, and answers as text."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sansnet_cli import ctl
+from sansnet_cli.ctl import ControlError, CtlOptions, ask, parse_ctl, show
+from sansnet_cli.options import UsageProblem, parse_run, parse_serve
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        (["p", "list"], CtlOptions(path="p", command="list")),
+        (["p", "clear", "--json"], CtlOptions(path="p", command="clear", json=True)),
+        (["p", "flows", "--most", "5"], CtlOptions(path="p", command="flows", most=5)),
+        (
+            ["p", "add", "-U", "53", "-t", "80", "--tcp-ports", "443", "--udp-ports=53", "-T", "1-2"],
+            CtlOptions(
+                path="p",
+                command="add",
+                forwards=(("-t", "80"), ("-t", "443"), ("-u", "53"), ("-T", "1-2"), ("-U", "53")),
+            ),
+        ),
+        (["-t", "80", "p", "delete"], CtlOptions(path="p", command="delete", forwards=(("-t", "80"),))),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_arguments_are_understood(arguments: list[str], options: CtlOptions) -> None:
+    assert parse_ctl(arguments) == options
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "PATH"),
+        (["p"], "COMMAND"),
+        (["p", "reboot"], "reboot"),
+        (["p", "add"], "add needs ports; give -t, -u, -T or -U SPEC"),
+        (["p", "delete"], "delete needs ports"),
+        (["p", "list", "-t", "80"], "-t does not go with list; leave it out"),
+        (["p", "clear", "-U", "80"], "-U does not go with clear; leave it out"),
+        (["p", "list", "--most", "5"], "--most does not go with list; leave it out"),
+        (["p", "flows", "--most", "many"], "many"),
+        (["p", "flows", "--mos", "5"], "--mos"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_arguments_are_named(arguments: list[str], words: str) -> None:
+    with pytest.raises(UsageProblem, match=words):
+        parse_ctl(arguments)
+
+
+def test_requests_are_as_documented() -> None:
+    options = parse_ctl(["p", "add", "-t", "80", "-u", "53"])
+    assert options.request() == {
+        "command": "add",
+        "forwards": [{"option": "-t", "spec": "80"}, {"option": "-u", "spec": "53"}],
+    }
+    assert parse_ctl(["p", "flows", "--most", "5"]).request() == {"command": "flows", "most": 5}
+    assert parse_ctl(["p", "list"]).request() == {"command": "list"}
+
+
+def test_every_guest_may_have_a_control_socket() -> None:
+    assert parse_run(["-c", "/tmp/c", "true"]).control == "/tmp/c"
+    assert parse_serve(["-s", "/tmp/s", "--conf-path", "/tmp/c"]).control == "/tmp/c"
+    assert parse_run(["true"]).control is None
+    with pytest.raises(UsageProblem, match="-c"):
+        parse_run(["-c", "", "true"])
+
+
+# asking
+
+
+@contextmanager
+def answering(path: Path, reply: bytes) -> Iterator[list[bytes]]:
+    """Something that listens, and says the same to everybody; what it was asked."""
+    asked: list[bytes] = []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                asked.append(connection.recv(1 << 16))
+                connection.sendall(reply)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield asked
+        thread.join(5)
+
+
+def test_the_answer_to_a_request_is_returned(tmp_path: Path) -> None:
+    path = tmp_path / "control"
+    with answering(path, b'{"flows": [],' + b" " * 200_000 + b'"total": 0}\n') as asked:
+        assert ask(str(path), {"command": "flows"}) == {"flows": [], "total": 0}
+    assert asked == [b'{"command": "flows"}\n']
+
+
+def test_an_error_is_told_as_it_came(tmp_path: Path) -> None:
+    path = tmp_path / "control"
+    with answering(path, b'{"error": "-t 80 is not forwarded"}\n'), pytest.raises(ControlError, match="-t 80 is not"):
+        ask(str(path), {})
+
+
+def test_who_is_refused_before_he_asks_is_told_why(tmp_path: Path) -> None:
+    path = tmp_path / "control"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def refuse() -> None:
+            connection, _ = listener.accept()
+            connection.sendall(b'{"error": "not you"}\n')
+            connection.close()
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        request = {"command": "list", "much": "x" * 1_000_000}  # so that it cannot have been sent before that
+        with pytest.raises(ControlError, match="not you"):
+            ask(str(path), request)
+        thread.join(5)
+
+
+@pytest.mark.parametrize("reply", [b"", b"hello\n", b"[]\n", b"{", b"\xff\n", b"1\n"])
+def test_what_is_no_answer_is_said_to_be_none(tmp_path: Path, reply: bytes) -> None:
+    path = tmp_path / "control"
+    with answering(path, reply), pytest.raises(ControlError, match="does not answer as a control socket does"):
+        ask(str(path), {})
+
+
+def test_an_answer_without_an_end_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctl, "_LONGEST_ANSWER", 1000)
+    path = tmp_path / "control"
+    with answering(path, b"x" * 2000), pytest.raises(ControlError, match="does not answer as"):
+        ask(str(path), {})
+
+
+def test_nobody_there_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "control"
+    with pytest.raises(ControlError, match=f"cannot ask {path}: No such file or directory"):
+        ask(str(path), {})
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+    with pytest.raises(ControlError, match=f"nobody listens on {path}; start one with -c {path}"):
+        ask(str(path), {})
+
+
+def test_who_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctl, "_PATIENCE", 0.1)
+    path = tmp_path / "control"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(0)
+        with pytest.raises(ControlError, match="does not answer; is it a control socket"):
+            ask(str(path), {})
+        with pytest.raises(ControlError, match="does not answer; is it a control socket"):
+            ask(str(path), {})
+
+
+# text
+
+
+def flow(**fields: Any) -> dict[str, Any]:
+    remote = {"address": "198.51.100.7", "port": 5000}
+    made = {
+        "protocol": "tcp",
+        "inbound": True,
+        "state": "ESTABLISHED",
+        "guest": {"address": "10.0.2.15", "port": 80},
+        "remote": remote,
+        "host": remote,
+        "sent": 12,
+        "received": 3456,
+    }
+    return made | fields
+
+
+def test_forwards_are_shown_as_they_are_given() -> None:
+    answer = {"forwards": [{"option": "-t", "spec": "8080:80"}, {"option": "-U", "spec": "53"}]}
+    for command in ("list", "add", "delete", "clear"):
+        assert show(command, answer) == "-t 8080:80\n-U 53"
+    assert show("list", {"forwards": []}) == "no ports are forwarded"
+
+
+def test_flows_are_a_table() -> None:
+    own = flow(
+        protocol="udp",
+        inbound=False,
+        state="OPEN",
+        remote={"address": "2001:db8::1", "port": 53},
+        host={"address": "::1", "port": 53},
+    )
+    text = show("flows", {"flows": [flow(), own], "total": 5})
+    assert [line.split() for line in text.splitlines()] == [
+        ["PROTOCOL", "STATE", "GUEST", "REMOTE", "HOST", "SENT", "RECEIVED"],
+        ["tcp", "ESTABLISHED", "10.0.2.15:80", "<-", "198.51.100.7:5000", "12", "3456"],
+        ["udp", "OPEN", "10.0.2.15:80", "->", "[2001:db8::1]:53", "[::1]:53", "12", "3456"],
+        ["and", "3", "more;", "see", "--most"],
+    ]
+    assert show("flows", {"flows": [], "total": 0}).count("\n") == 0
+
+
+def test_counters_are_lines() -> None:
+    answer = {
+        "guest": True,
+        "driver": {"frames_received": 7},
+        "flows": {"tcp_flows": 1},
+        "tcp_held": 0,
+        "drops": {"TCP_LIMIT": {"count": 2, "meaning": "TCP connection beyond the configured limit"}},
+    }
+    assert [line.rsplit(None, 1) for line in show("counters", answer).splitlines()] == [
+        ["frames received", "7"],
+        ["tcp flows", "1"],
+        ["tcp bytes held", "0"],
+        ["dropped: TCP connection beyond the configured limit", "2"],
+    ]
+    assert show("counters", {"guest": False}) == "there is no guest"
+
+
+def test_json_is_shown_as_it_came(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "control"
+    with answering(path, b'{"forwards": []}\n'):
+        assert ctl.ctl([str(path), "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"forwards": []}
