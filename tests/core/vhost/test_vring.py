@@ -492,15 +492,16 @@ def test_an_index_further_ahead_than_the_ring_is_large(ahead: int) -> None:
     assert fault_of(machine) is Fault.AVAILABLE_INDEX
 
 
-def test_an_index_that_goes_back() -> None:
+@pytest.mark.parametrize("index", [1, 2, 9, 11])
+def test_an_index_that_goes_back_or_laps_the_buffers_that_were_found(index: int) -> None:
     machine = Machine().start()
     for _ in range(3):
         machine.down.offer([(0x60000, 20)])
-    assert machine.to_guest.put_frames([bytes(100)]) == 0
-    machine.down.write16(machine.down.available + 2, 1)
+    assert machine.to_guest.put_frames([bytes(300)]) == 0
+    machine.down.write16(machine.down.available + 2, index)
 
     with pytest.raises(VhostViolation) as caught:
-        machine.to_guest.put_frames([bytes(100)])
+        machine.to_guest.put_frames([bytes(300)])
     assert caught.value.fault is Fault.AVAILABLE_INDEX
 
 

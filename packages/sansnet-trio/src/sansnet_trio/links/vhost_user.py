@@ -243,7 +243,9 @@ class VhostUserLink:
                 fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
             if not data or flags & socket.MSG_CTRUNC:
                 _close(fds)
-                self._drop("the front-end sent too many descriptors" if data else "the front-end is gone")
+                if not data:
+                    self._drop("the front-end is gone")
+                self._drop("the front-end sent more descriptors than a message has, or than may be open (ulimit -n)")
             violation = None
             try:
                 backend.receive(data, fds)
