@@ -267,8 +267,9 @@ def opened(namespace: Namespace, port: int, kind: str = "--tcp") -> bool:
     return bool(namespace.shell(f"ss --no-header --listening {kind} --numeric 'sport = {port}'").stdout)
 
 
-def test_ports_follow_those_who_listen_within_a_second(lab: Lab) -> None:
-    with lab.guest("-t", "auto", "-u", "auto", "-T", "auto", "-U", "auto") as guest:
+@pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
+def test_ports_follow_those_who_listen_within_a_second(lab: Lab, user: int | None) -> None:
+    with lab.guest("-t", "auto", "-u", "auto", "-T", "auto", "-U", "auto", user=user) as guest:
         with guest.listen("0.0.0.0", 8101) as listener:
             assert eventually(lambda: opened(lab.host, 8101), seconds=1)
             with lab.upstream.connect(HOST4, 8101), listener.accept()[0] as far:
@@ -382,3 +383,17 @@ def test_many_connections_at_once(lab: Lab) -> None:
 def few_more(guest: Guest, idle: int) -> bool:
     """Whether the connections' descriptors are closed; pipes and sockets in reserve may be more than before."""
     return guest.descriptors() <= idle + 60
+
+
+def test_a_run_of_datagrams_too_large_for_the_guests_loopback_arrives_one_by_one(lab: Lab) -> None:
+    with (
+        lab.guest("-u", "8101") as guest,
+        guest.datagram("0.0.0.0", 8101) as there,
+        lab.host.datagram("0.0.0.0") as here,
+    ):
+        guest.shell("ip link set lo mtu 1400")
+        there.settimeout(5)
+        run = b"".join(bytes([number]) * 2000 for number in range(3))
+        segment = (socket.IPPROTO_UDP, 103, struct.pack("=H", 2000))  # UDP_SEGMENT
+        here.sendmsg([run], [segment], 0, ("127.0.0.1", 8101))
+        assert [there.recv(65536) for _ in range(3)] == [bytes([number]) * 2000 for number in range(3)]

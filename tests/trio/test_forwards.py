@@ -246,6 +246,27 @@ def test_a_group_is_no_address_to_answer_from(addressed: str, local: str | None)
     assert read_local([message]) == (address(local) if local else None)
 
 
+def test_a_forward_that_is_removed_while_the_link_is_blocked_is_not_resumed() -> None:
+    with table(f"127.0.0.1/{PORT}", protocol=UDP) as bench, datagrams("127.0.0.1") as remote:
+        bench.shell.blocked = True
+        remote.sendto(b"x", ("127.0.0.1", PORT))
+        bench.quiet()
+        bench.forwards.remove(bench.forwards.rules)
+        bench.shell.blocked = False
+        bench.sockets.unpark()
+        assert not bench.network.named("datagram_received")
+
+
+def test_datagrams_wait_for_the_next_driver_too() -> None:
+    with Forwards(parse_all([f"127.0.0.1/{PORT}"], UDP)) as forwards, datagrams("127.0.0.1") as remote:
+        with Table(forwards):
+            before = len(os.listdir("/proc/self/fd"))
+        remote.sendto(b"x", ("127.0.0.1", PORT))
+        with Table(forwards) as second:
+            second.until("datagram_received")
+            assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_a_forward_that_is_removed_is_told_and_closed_at_once() -> None:
     with table(f"127.0.0.1/{PORT}", protocol=UDP) as bench:
         bench.forwards.remove(bench.forwards.rules)
@@ -497,6 +518,18 @@ def test_a_port_of_the_guests_that_is_taken_is_one_sentence() -> None:
         pytest.raises(ForwardError, match=sentence),
     ):
         forwards.enter(Here())
+
+
+def test_a_guest_without_ipv6_has_doors_of_the_other_family_alone() -> None:
+    class Old(Here):
+        def socket(self, family: int, kind: int) -> socket.socket:
+            if family == socket.AF_INET6:
+                raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+            return super().socket(family, kind)
+
+    with Forwards(parse_all([str(PORT)], TCP, inbound=False)) as forwards:
+        forwards.enter(Old())
+        assert forwards.spots == {Spot(TCP, False, V4, None, PORT)}
 
 
 def test_flows_end_when_they_are_silent() -> None:
