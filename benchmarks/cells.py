@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
-from laboratory import Laboratory
+from laboratory import HOST, Laboratory
 from peer import WARM_UP
 from programs import Guest, Program
 from results import Row
@@ -16,6 +16,7 @@ from results import Row
 __all__ = ["CELLS", "Cell"]
 
 DEFAULT_MTU: Final = 65520
+EVERYWHERE: Final = "0.0.0.0"
 STARTS: Final = 5
 """Starts per round; their median is the round's value."""
 
@@ -63,6 +64,36 @@ def bulk(direction: str, mtu: int) -> Cell:
 def datagrams(direction: str, size: int) -> Cell:
     name = f"udp-{direction}-{size}"
     return traffic(name, Row(name, "1000/s", 1e3), size=size)
+
+
+def forwarded(way: str, what: str, row: Row) -> Cell:
+    """A cell of traffic with a server in the guest, through a forwarded port.
+
+    Args:
+        way: `tap`, of a client upstream; or `splice`, of one that comes from the host's loopback.
+        what: `in` or `out`, bulk as the guest sees it; or a kind of traffic.
+        row: of the table.
+    """
+    kind = {"in": "tcp-up", "out": "tcp-down"}.get(what, f"tcp-{what}")
+
+    def measure(program: Program, laboratory: Laboratory, seconds: float) -> Iterator[tuple[str, float]]:
+        client_at, address = (laboratory.upstream, HOST) if way == "tap" else (laboratory.host, "127.0.0.1")
+        with (
+            program.guest(laboratory, DEFAULT_MTU, forwards=True) as guest,
+            guest.namespace.peer("server", kind, seconds, 0, EVERYWHERE) as server,
+            client_at.peer("client", kind, seconds, 0, address) as client,
+        ):
+            counting = server if kind == "tcp-up" else client
+            yield row.name, float(counting.read_line(WARM_UP + seconds + 10))
+
+    return Cell(row.name, (row,), measure)
+
+
+def forwarded_cells(way: str) -> Iterator[Cell]:
+    for what in ("in", "out"):
+        yield forwarded(way, what, Row(f"{way}-{what}", "Mbit/s", 1e6))
+    for what in ("rr", "crr"):
+        yield forwarded(way, what, Row(f"{way}-{what}", "1/s"))
 
 
 def measure_start(program: Program, laboratory: Laboratory, seconds: float) -> Iterator[tuple[str, float]]:
@@ -124,6 +155,8 @@ CELLS: Final = (
     datagrams("down", 64),
     datagrams("up", 1400),
     datagrams("down", 1400),
+    *forwarded_cells("tap"),
+    *forwarded_cells("splice"),
     Cell("start-up", (Row("start-up", "ms", 1e-3, more_is_better=False),), measure_start),
     Cell("memory", MEMORY_ROWS, measure_memory),
 )

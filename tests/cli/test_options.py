@@ -99,7 +99,7 @@ def test_options_after_the_command_are_the_commands() -> None:
         (["--host-lo-to-ns-lo"], {"ports": PortOptions(to_loopback=True)}),
         (["--no-tcp", "--no-udp", "--no-icmp"], {"tcp": False, "udp": False, "icmp": False}),
         (["--no-dhcp", "--no-ndp", "--no-config", "--verbose"], {
-            "dhcp": False, "ndp": False, "configure": False, "verbose": True
+            "dhcp": False, "dhcp6": False, "ndp": False, "configure": False, "verbose": True
         }),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network
 from typing import Any, Final, NoReturn
 
-from sansnet_cli import __version__
+from sansnet_cli import __version__, values
 from sansnet_cli.ports import PortOptions, add_port_options, read_ports
-from sansnet_core import addresses
-from sansnet_core.config import IPV4_MIN_MTU, IPV6_MIN_MTU
+from sansnet_core.config import GATEWAY_MAC, IPV4_MIN_MTU, IPV6_MIN_MTU
 from sansnet_core.errors import ConfigError
 from sansnet_trio.links import MtuLimits, tap
 
@@ -38,12 +35,6 @@ __all__ = [
 
 _LINKS: Final = ("vhost-user", "stream")
 
-_MAX_NAME: Final = 15
-"""Bytes of an interface's name (IFNAMSIZ)."""
-
-_MAX_HOSTNAME: Final = 64
-"""Bytes (HOST_NAME_MAX)."""
-
 
 class UsageProblem(Exception):
     """The command line is wrong; the message is a sentence that names the option."""
@@ -67,6 +58,14 @@ class NetworkOptions:
         pcap: a file's name.
         control: path of the control socket.
         ports: that are forwarded.
+        copy_routes: whether the guest has all of the host's routes, or the default one only.
+        copy_addresses: whether it has all of the host's addresses, or one of each family.
+        gateway_mac: our own Ethernet address.
+        map_gateway: whether the gateway is the host's loopback too, in each family without `map_host_loopback`.
+        advertise_mtu, advertise_router: whether DHCP and router advertisements tell of them.
+        lenient: what cannot be had is left out, with a warning or without one where that is usual.
+        trace: whether each packet is spoken of.
+        stats: seconds between tables of counters; None is no table.
     """
 
     families: frozenset[int] = frozenset({4, 6})
@@ -92,9 +91,19 @@ class NetworkOptions:
     udp: bool = True
     icmp: bool = True
     dhcp: bool = True
+    dhcp6: bool = True
     ndp: bool = True
     verbose: bool = False
     ports: PortOptions = field(default_factory=PortOptions)
+    copy_routes: bool = True
+    copy_addresses: bool = True
+    gateway_mac: bytes = GATEWAY_MAC
+    map_gateway: bool = False
+    advertise_mtu: bool = True
+    advertise_router: bool = True
+    lenient: bool = False
+    trace: bool = False
+    stats: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,13 +245,16 @@ def attach_parser() -> argparse.ArgumentParser:
     )
     namespace = made.add_argument_group("the namespace")
     namespace.add_argument(
-        "pid", nargs="?", type=_pid, metavar="PID", help="a process; its user and network namespaces are entered"
+        "pid", nargs="?", type=values.pid, metavar="PID", help="a process; its user and network namespaces are entered"
     )
     namespace.add_argument(
-        "--netns", type=_path, metavar="PATH", help="a network namespace, by its file, or by its name for `ip netns`"
+        "--netns",
+        type=values.path,
+        metavar="PATH",
+        help="a network namespace, by its file, or by its name for `ip netns`",
     )
     namespace.add_argument(
-        "--userns", type=_path, metavar="PATH", help="the user namespace that it belongs to; default: ours"
+        "--userns", type=values.path, metavar="PATH", help="the user namespace that it belongs to; default: ours"
     )
     namespace.add_argument(
         "--no-netns-quit", action="store_true", help="go on when the process has ended or the file is deleted"
@@ -275,8 +287,10 @@ def serve_parser() -> argparse.ArgumentParser:
     )
     machine = made.add_argument_group("the machine")
     machine.add_argument("--vhost-user", action="store_true", help="share the machine's memory (x86-64 only)")
-    machine.add_argument("-s", "--socket", type=_path, metavar="PATH", help="the UNIX socket to listen on")
-    machine.add_argument("-F", "--fd", type=_descriptor, metavar="FD", help="a connected socket; implies --one-off")
+    machine.add_argument("-s", "--socket", type=values.path, metavar="PATH", help="the UNIX socket to listen on")
+    machine.add_argument(
+        "-F", "--fd", type=values.descriptor, metavar="FD", help="a connected socket; implies --one-off"
+    )
     machine.add_argument("-1", "--one-off", action="store_true", help="end when the first machine has gone")
     stream, vhost_user = (_machine_mtu(choice).default for choice in (False, True))
     _add_network_options(made, f"{stream}; with --vhost-user what the machine names (host_mtu), or {vhost_user}")
@@ -306,7 +320,10 @@ def qemu_parser() -> argparse.ArgumentParser:
     )
     machine = made.add_argument_group("the machine")
     machine.add_argument(
-        "--qemu", type=_path, metavar="PROGRAM", help="QEMU 7.2 or newer; default: qemu-system-... of this processor"
+        "--qemu",
+        type=values.path,
+        metavar="PROGRAM",
+        help="QEMU 7.2 or newer; default: qemu-system-... of this processor",
     )
     machine.add_argument(
         "--link",
@@ -327,7 +344,11 @@ def _add_other_options(made: argparse.ArgumentParser) -> None:
     other = made.add_argument_group("other")
     other.add_argument("-p", "--pcap", metavar="FILE", help="write all frames of the guest to FILE, in both directions")
     other.add_argument(
-        "-c", "--conf-path", type=_path, metavar="PATH", help="let `sansnet ctl PATH` look on and forward other ports"
+        "-c",
+        "--conf-path",
+        type=values.path,
+        metavar="PATH",
+        help="let `sansnet ctl PATH` look on and forward other ports",
     )
     other.add_argument(
         "-v", "--verbose", action="store_true", help="say what was configured and, at the end, what happened"
@@ -361,22 +382,34 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
     guest.add_argument("-4", "--ipv4-only", action="store_true", dest="only4", help="no IPv6")
     guest.add_argument("-6", "--ipv6-only", action="store_true", dest="only6", help="no IPv4")
     guest.add_argument(
-        "-a", "--address", action="append", type=_own, default=[], metavar="ADDR[/LEN]", help="the guest's address"
+        "-a",
+        "--address",
+        action="append",
+        type=values.own,
+        default=[],
+        metavar="ADDR[/LEN]",
+        help="the guest's address",
     )
     guest.add_argument(
         "-n",
         "--netmask",
-        type=_netmask,
+        type=values.netmask,
         metavar="MASK",
         help="mask or length, if an IPv4 -a has none; default: by class",
     )
     guest.add_argument(
-        "-g", "--gateway", action="append", type=_host, default=[], metavar="ADDR", help="the guest's default gateway"
+        "-g",
+        "--gateway",
+        action="append",
+        type=values.host,
+        default=[],
+        metavar="ADDR",
+        help="the guest's default gateway",
     )
     guest.add_argument(
         "-m",
         "--mtu",
-        type=_mtu,
+        type=values.mtu,
         metavar="BYTES",
         help=f"of the guest's interface; default: {default_mtu}",
     )
@@ -390,7 +423,7 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
         "-o",
         "--outbound",
         action="append",
-        type=_host,
+        type=values.host,
         default=[],
         metavar="ADDR",
         help="the host's address to send from",
@@ -398,14 +431,14 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
     for family in (4, 6):
         guest.add_argument(
             f"--outbound-if{family}",
-            type=_ifname,
+            type=values.ifname,
             metavar="NAME",
             help=f"the host's interface to send IPv{family} from, and without -i the one that is copied",
         )
     guest.add_argument(
         "--map-host-loopback",
         action="append",
-        type=_none_or(_host),
+        type=values.none_or(values.host),
         default=[],
         metavar="ADDR",
         help="an address by which the guest reaches the host's loopback; `none`, the default, for none",
@@ -418,14 +451,19 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
     guest.add_argument(
         "--map-guest-addr",
         action="append",
-        type=_none_or(_host),
+        type=values.none_or(values.host),
         default=[],
         metavar="ADDR",
         help="an address by which the guest reaches the host's own address, which is the guest's too; default: none",
     )
-    guest.add_argument("-H", "--hostname", type=_hostname, metavar="NAME", help="the guest's host name, by DHCP too")
     guest.add_argument(
-        "--fqdn", type=_domain, metavar="NAME", help="the guest's full name, by DHCP; default: a -H with a dot in it"
+        "-H", "--hostname", type=values.hostname, metavar="NAME", help="the guest's host name, by DHCP too"
+    )
+    guest.add_argument(
+        "--fqdn",
+        type=values.domain,
+        metavar="NAME",
+        help="the guest's full name, by DHCP; default: a -H with a dot in it",
     )
     return guest
 
@@ -434,11 +472,13 @@ def _add_interface_options(guest: argparse._ArgumentGroup) -> None:
     guest.add_argument(
         "-I",
         "--ns-ifname",
-        type=_ifname,
+        type=values.ifname,
         metavar="NAME",
         help="the guest's interface; default: the copied one's name, or tap0",
     )
-    guest.add_argument("--ns-mac-addr", type=_mac, metavar="MAC", help="the guest's Ethernet address; default: random")
+    guest.add_argument(
+        "--ns-mac-addr", type=values.mac, metavar="MAC", help="the guest's Ethernet address; default: random"
+    )
     guest.add_argument(
         "--no-config",
         action="store_true",
@@ -452,7 +492,7 @@ def _add_name_options(made: argparse.ArgumentParser) -> None:
         "-D",
         "--dns",
         action="append",
-        type=_none_or(_host),
+        type=values.none_or(values.host),
         default=[],
         metavar="ADDR",
         help="a name server for the guest, repeatable; `none` for none; default: the host's",
@@ -461,7 +501,7 @@ def _add_name_options(made: argparse.ArgumentParser) -> None:
         "-S",
         "--search",
         action="append",
-        type=_none_or(_domain),
+        type=values.none_or(values.domain),
         default=[],
         metavar="DOMAIN",
         help="a search domain for the guest, repeatable; `none` for none; default: the host's",
@@ -469,7 +509,7 @@ def _add_name_options(made: argparse.ArgumentParser) -> None:
     names.add_argument(
         "--dns-forward",
         action="append",
-        type=_host,
+        type=values.host,
         default=[],
         metavar="ADDR",
         help="an address; what the guest asks there goes to --dns-host; default: the gateway's, if the host's resolver "
@@ -478,7 +518,7 @@ def _add_name_options(made: argparse.ArgumentParser) -> None:
     names.add_argument(
         "--dns-host",
         action="append",
-        type=_resolver,
+        type=values.resolver,
         default=[],
         metavar="ADDR",
         help="where queries to --dns-forward go; default: the host's first name server",
@@ -623,6 +663,7 @@ def _network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, An
         "udp": not parsed.no_udp,
         "icmp": not parsed.no_icmp,
         "dhcp": not parsed.no_dhcp,
+        "dhcp6": not parsed.no_dhcp,
         "ndp": not parsed.no_ndp,
         "verbose": parsed.verbose,
         "ports": ports,
@@ -650,122 +691,3 @@ def _listed(option: str, values: list[Any]) -> tuple[Any, ...] | None:
             raise UsageProblem(f"{option} none excludes every other {option}; leave one of them out")
         return ()
     return tuple(values)
-
-
-# one value each, as argparse wants it
-
-
-def _bad(text: str, why: str) -> argparse.ArgumentTypeError:
-    return argparse.ArgumentTypeError(f"{text!r} {why}")
-
-
-def _address(text: str) -> bytes:
-    try:
-        return addresses.parse(text)
-    except ValueError:
-        raise _bad(text, "is not an IPv4 or IPv6 address") from None
-
-
-def _host(text: str) -> bytes:
-    """An address that a node other than this one can have."""
-    packed = _address(text)
-    if not addresses.is_unicast(packed) or addresses.is_loopback(packed):
-        raise _bad(text, "is not the address of a node on a network")
-    return packed
-
-
-def _resolver(text: str) -> bytes:
-    packed = _address(text)
-    if not addresses.is_unicast(packed):
-        raise _bad(text, "is not the address of a node")
-    return packed
-
-
-def _own(text: str) -> tuple[bytes, int | None]:
-    address, slash, length = text.partition("/")
-    try:
-        packed = _host(address)
-    except argparse.ArgumentTypeError:
-        raise _bad(text, "is not an address that a guest can have") from None
-    if not slash:
-        return packed, None
-    if not re.fullmatch(r"\d{1,3}", length, re.ASCII) or not 0 < int(length) <= 8 * len(packed):
-        raise _bad(text, f"has a prefix length that is not between 1 and {8 * len(packed)}")
-    return packed, int(length)
-
-
-def _netmask(text: str) -> int:
-    try:
-        length = IPv4Network(f"0.0.0.0/{text}").prefixlen
-    except ValueError:
-        length = 0
-    # ipaddress also takes the complement of a mask
-    if not length or ("." in text and str(IPv4Network(f"0.0.0.0/{length}").netmask) != text):
-        raise _bad(text, "is neither an IPv4 netmask nor a prefix length between 1 and 32")
-    return length
-
-
-def _path(text: str) -> str:
-    if not text:
-        raise _bad(text, "is not a path")
-    return text
-
-
-def _pid(text: str) -> int:
-    if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not int(text):
-        raise _bad(text, "is not the number of a process; a network namespace is given by --netns")
-    return int(text)
-
-
-def _descriptor(text: str) -> int:
-    if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or int(text) < 3:
-        raise _bad(text, "is not the number of a descriptor above standard error's, 2")
-    return int(text)
-
-
-def _mtu(text: str) -> int:
-    if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
-        raise _bad(text, "is not a number of bytes")
-    return int(text)
-
-
-def _ifname(text: str) -> str:
-    # as dev_valid_name() of the kernel has it; a tap's % is a template for a number
-    if text in (".", "..", "lo"):
-        raise _bad(text, "cannot be the name of the guest's interface; give one like eth0")
-    if not 0 < len(os.fsencode(text)) <= _MAX_NAME or re.search(r"[/:%\s]", text):
-        raise _bad(text, f"cannot be an interface's name: that has 1 to {_MAX_NAME} bytes and none of / : % or space")
-    return text
-
-
-def _mac(text: str) -> bytes:
-    if not re.fullmatch(r"([0-9a-f]{2}[:-]){5}[0-9a-f]{2}", text, re.ASCII | re.IGNORECASE):
-        raise _bad(text, "is not an Ethernet address like 02:00:00:00:00:01")
-    mac = bytes.fromhex(text.replace(":", "").replace("-", ""))
-    if not any(mac):
-        raise _bad(text, "is nobody's Ethernet address; give one like 02:00:00:00:00:01")
-    if mac[0] & 1:
-        raise _bad(text, "is not the Ethernet address of one node: its first byte must be even")
-    return mac
-
-
-def _hostname(text: str) -> str:
-    if not text.isascii() or not 0 < len(text) <= _MAX_HOSTNAME or re.search(r"[^\w.-]", text):
-        raise _bad(text, f"cannot be a host name: that has 1 to {_MAX_HOSTNAME} letters, digits, dots and hyphens")
-    return text
-
-
-def _domain(text: str) -> str:
-    labels = text.removesuffix(".").split(".")
-    if (
-        not text.isascii()
-        or len(text) > 253
-        or not all(0 < len(label) < 64 for label in labels)
-        or re.search(r"\s", text)
-    ):
-        raise _bad(text, "is not a domain name")
-    return text
-
-
-def _none_or(convert: Callable[[str], Any]) -> Callable[[str], Any]:
-    return lambda text: None if text == "none" else convert(text)
