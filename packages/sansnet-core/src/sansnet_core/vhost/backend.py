@@ -9,7 +9,8 @@ Each descriptor that came in goes out again in exactly one order.
 
 A ring exists while it is *enabled* and *kicked*, which come in either order, and before that its size, its addresses
 and the features, which all may come again later: the ring is then made anew from what is known, and goes on where it
-was. It stands still while the log that it is to write is yet to come, or its memory has been removed. It has three ways to its end: GET_VRING_BASE, a status of 0, the end of the connection.
+was. It stands still while the log that it is to write is yet to come, or its memory has been removed. It has three ways
+to its end: GET_VRING_BASE, a status of 0, the end of the connection.
 
 A violation leaves the back-end without rings and wanting nothing. The driver writes what replies there are, carries out
 the orders, and drops the connection.
