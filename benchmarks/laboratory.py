@@ -21,10 +21,12 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Final, TypeVar
 
-__all__ = ["SERVER", "CellFailed", "Laboratory", "Namespace", "Process", "descendants", "find_cat", "wait_for"]
+__all__ = ["HOST", "SERVER", "CellFailed", "Laboratory", "Namespace", "Process", "descendants", "find_cat", "wait_for"]
 
 SERVER: Final = "203.0.113.1"
 """Where the servers are: neither the host's address nor its gateway, which the programs may treat as special."""
+
+HOST: Final = "198.51.100.2"
 
 _T = TypeVar("_T")
 
@@ -129,10 +131,10 @@ class Namespace:
         subprocess.run(self.command(["sh", "-c", script]), check=True)
 
     @contextlib.contextmanager
-    def peer(self, end: str, traffic: str, seconds: float, size: int) -> Iterator[Process]:
+    def peer(self, end: str, traffic: str, seconds: float, size: int, address: str = SERVER) -> Iterator[Process]:
         """One end of the traffic, running in here; a server is listening when this returns."""
         dying = ["setpriv", "--pdeathsig", "KILL"]  # a server would wait for ever for a benchmark that was killed
-        arguments = [*dying, sys.executable, "-I", "-S", str(PEER), end, traffic, SERVER, str(seconds), str(size)]
+        arguments = [*dying, sys.executable, "-I", "-S", str(PEER), end, traffic, address, str(seconds), str(size)]
         process = Process(self.command(arguments))
         try:
             if end == "server":
@@ -160,7 +162,7 @@ class Laboratory:
                 spaces.append(Namespace(wait_for(partial(find_cat, holder.pid), "unshare made no namespace")))
             host, upstream = spaces
             host.ip(f"link add eth0 type veth peer name eth0 netns {upstream.pid}")
-            for space, addresses in ((host, ["198.51.100.2/24"]), (upstream, ["198.51.100.1/24", f"{SERVER}/32"])):
+            for space, addresses in ((host, [f"{HOST}/24"]), (upstream, ["198.51.100.1/24", f"{SERVER}/32"])):
                 space.set("net/ipv6/conf/eth0/disable_ipv6", "1")
                 space.ip("link set lo up")
                 for address in addresses:

@@ -18,8 +18,9 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
+from laboratory import CellFailed
 from programs import debian_version, first_line
 from results import Results, Row, describe_machine, report, table, write_json
 
@@ -27,9 +28,9 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))  # for what follows
 
 from tests.lab import SERVER4, Lab, laboratory, usage
 from tests.lab.initramfs import linux
-from tests.lab.machines import serving
+from tests.lab.machines import INTERFACE, serving
 from tests.lab.namespaces import eventually, running
-from tests.lab.qemu import NEW, OLD, STREAM, VHOST_USER, find_qemu
+from tests.lab.qemu import NEW, OLD, STREAM, VHOST_USER, Qemu, find_qemu
 from tests.lab.virtual_machines import Kind, Stable, VirtualMachine
 
 HERE: Final = Path(__file__).parent
@@ -42,6 +43,8 @@ REFERENCE: Final = "passt stream"
 
 DEFAULT_PASST: Final = "passt"
 PASST_PORTS: Final = ("-t", "none", "-u", "none")
+HOW: Final = ("listen", "connect")
+"""The server, upstream, and the machine."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +55,31 @@ class Cell:
     mtu: int
 
     @property
+    def name(self) -> str:
+        return f"{self.direction}-{self.mtu}"
+
+    @property
     def rows(self) -> tuple[Row, Row]:
         """Throughput, and processor time for each byte."""
-        name = f"{self.direction}-{self.mtu}"
-        return Row(name, "Mbit/s", 1e6), Row(f"{name} cpu", "s/GB", 1e-9, more_is_better=False)
+        return Row(self.name, "Mbit/s", 1e6), Row(f"{self.name} cpu", "s/GB", 1e-9, more_is_better=False)
 
 
 CELLS: Final = tuple(Cell(direction, mtu) for mtu in (1500, 65520) for direction in ("up", "down"))
+
+
+class Program(Protocol):
+    """One way to give a machine a network.
+
+    Attributes:
+        name: of the column.
+        link: to the machine.
+    """
+
+    name: str
+    link: str
+
+    def serving(self, lab: Lab, kind: Kind, mtu: int) -> contextlib.AbstractContextManager[tuple[int, Path]]:
+        """It listens in the host: its process id, and the socket."""
 
 
 class Sansnet:
@@ -70,7 +91,6 @@ class Sansnet:
 
     @contextlib.contextmanager
     def serving(self, lab: Lab, kind: Kind, mtu: int) -> Iterator[tuple[int, Path]]:
-        """It listens: its process id, and the socket."""
         with serving(lab, *kind.serve_options, "--mtu", str(mtu)) as server:
             yield server.process.pid, server.path
 
@@ -85,7 +105,6 @@ class Passt:
 
     @contextlib.contextmanager
     def serving(self, lab: Lab, kind: Kind, mtu: int) -> Iterator[tuple[int, Path]]:
-        """It listens: its process id, and the socket."""
         options = ["--foreground", "--runas", "0:0", "--no-map-gw", *PASST_PORTS, "--mtu", str(mtu)]
         path = lab.directory / "passt.socket"
         path.unlink(missing_ok=True)
@@ -93,38 +112,67 @@ class Passt:
         silence = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         with running(lab.host.command(*command), **silence) as process:
             if not eventually(path.exists):
-                raise RuntimeError(f"{shlex.join(command)} does not listen")
+                raise CellFailed(f"{shlex.join(command)} does not listen")
             yield process.pid, path
 
 
-def measure(
-    program: Sansnet | Passt, cell: Cell, lab: Lab, stable: Stable, kind: Kind, tool: Path, seconds: float
-) -> tuple[float, float]:
-    """Bits per second, and processor seconds per byte of the network's process."""
-    ends = ("receive", "send") if cell.direction == "up" else ("send", "receive")
-    words = [[end, how, SERVER4, PORT, str(seconds)] for end, how in zip(ends, ("listen", "connect"), strict=True)]
-    with (
-        program.serving(lab, kind, cell.mtu) as (pid, path),
-        stable.machine(kind, path) as machine,
-        running(lab.upstream.command(str(tool), *words[0]), stdout=subprocess.PIPE) as server,
-    ):
-        assert server.stdout is not None
-        server.stdout.readline()  # it listens
-        machine.load_driver()
-        machine.configure(ipv6=False)
-        check_mtu(machine, cell.mtu)
-        before = usage.processor_time(pid)
-        said = machine.shell(f"traffic {' '.join(words[1])}").stdout
-        used = usage.processor_time(pid) - before
-        rate, count = (server.stdout.readline() if cell.direction == "up" else said).split()
-        return float(rate), used / int(count)
+@dataclass(frozen=True)
+class Bench:
+    """Where machines are measured.
+
+    Attributes:
+        lab: the namespaces.
+        stable: where machines come from.
+        qemu: what runs them.
+        tool: the traffic generator.
+        seconds: of counted traffic.
+    """
+
+    lab: Lab
+    stable: Stable
+    qemu: Qemu
+    tool: Path
+    seconds: float
+
+    def measure(self, program: Program, cell: Cell) -> tuple[float, float]:
+        """Bits per second, and processor seconds per byte of the network's process.
+
+        Raises:
+            CellFailed: it did not work.
+        """
+        kind = Kind(self.qemu, program.link)
+        ends = ("receive", "send") if cell.direction == "up" else ("send", "receive")
+        near, far = (f"{end} {how} {SERVER4} {PORT} {self.seconds}" for end, how in zip(ends, HOW, strict=True))
+        with (
+            program.serving(self.lab, kind, cell.mtu) as (pid, path),
+            self.stable.machine(kind, path) as machine,
+            running(self.lab.upstream.command(str(self.tool), *near.split()), stdout=subprocess.PIPE) as server,
+        ):
+            assert server.stdout is not None
+            server.stdout.readline()  # it listens
+            machine.load_driver()
+            machine.configure(ipv6=False)
+            check_mtu(machine, cell.mtu)
+            before = usage.processor_time(pid)
+            said = machine.shell(f"traffic {far}", check=False).stdout
+            used = usage.processor_time(pid) - before
+            rate, count = (
+                float(word) for word in (server.stdout.readline() if cell.direction == "up" else said).split()
+            )
+            if not rate:
+                raise CellFailed("nothing arrived")
+            return rate, used / count
 
 
 def check_mtu(machine: VirtualMachine, mtu: int) -> None:
-    """Whether the machine has taken the MTU that it was told."""
-    shown = machine.shell("ip link show dev eth0").stdout
+    """See whether the machine has taken the MTU that it was told.
+
+    Raises:
+        CellFailed: it has not.
+    """
+    shown = machine.shell(f"ip link show dev {INTERFACE}").stdout
     if f"mtu {mtu} " not in shown:
-        raise RuntimeError(f"the machine's MTU is not {mtu}: {shown}")
+        raise CellFailed(f"the machine's MTU is not {mtu}: {shown}")
 
 
 def main() -> int:
@@ -135,28 +183,20 @@ def main() -> int:
         report(f"this needs root, gcc, and a Debian for x86-64 that has QEMU {options.qemu}")
         return 1
     passt = shlex.split(options.passt)
-    programs: list[Sansnet | Passt] = [Sansnet(STREAM), Passt(passt, STREAM), Sansnet(VHOST_USER)]
+    programs: list[Program] = [Sansnet(STREAM), Passt(passt, STREAM), Sansnet(VHOST_USER)]
     if has_vhost_user(passt):
         programs.append(Passt(passt, VHOST_USER))
-    cells = [cell for cell in CELLS if not options.only or cell.rows[0].name in options.only]
+    cells = [cell for cell in CELLS if cell.name in options.only]
     rows = [row for cell in cells for row in cell.rows]
     results: Results = {row.name: {program.name: [] for program in programs} for row in rows}
-    description = describe_machine() | {
-        "QEMU": ".".join(map(str, qemu.version)),
-        "passt": version(passt) or "unknown version",
-    }
+    description = describe_machine() | {"QEMU": ".".join(map(str, qemu.version)), "passt": version(passt)}
     with tempfile.TemporaryDirectory() as directory, laboratory() as lab:
         tool = Path(directory) / "traffic"
         subprocess.run([compiler, "-O2", "-static", "-o", tool, HERE / "traffic.c"], check=True)
         stable = Stable(lab, linux({"traffic": tool.read_bytes()}, name="benchmark"), memory=MEMORY)
+        bench = Bench(lab, stable, qemu, tool, options.seconds)
         for number in range(options.rounds):
-            for cell in cells:
-                for program in programs:
-                    report(f"round {number + 1}/{options.rounds}: {cell.rows[0].name} {program.name}")
-                    kind = Kind(qemu, program.link)
-                    values = measure(program, cell, lab, stable, kind, tool, options.seconds)
-                    for row, value in zip(cell.rows, values, strict=True):
-                        results[row.name][program.name].append(value)
+            run_round(bench, programs, cells, results, f"round {number + 1}/{options.rounds}")
             if options.json:
                 write_json(options.json, description, rows, results)
     for name, text in description.items():
@@ -164,6 +204,20 @@ def main() -> int:
     print(f"rounds: {options.rounds}, seconds of traffic per cell: {options.seconds:g}\n")
     print(table([program.name for program in programs], rows, results, REFERENCE))
     return 0
+
+
+def run_round(bench: Bench, programs: list[Program], cells: list[Cell], results: Results, title: str) -> None:
+    """Each cell once with each program in turn, so that all of them meet the same moods of the machine."""
+    for cell in cells:
+        for program in programs:
+            report(f"{title}: {cell.name} {program.name}")
+            try:
+                values = bench.measure(program, cell)
+            except (AssertionError, CellFailed) as failure:
+                report(f"  {failure}")
+                continue
+            for row, value in zip(cell.rows, values, strict=True):
+                results[row.name][program.name].append(value)
 
 
 def has_vhost_user(passt: list[str]) -> bool:
@@ -178,11 +232,13 @@ def version(passt: list[str]) -> str:
 
 
 def parse_arguments() -> argparse.Namespace:
-    names = [cell.rows[0].name for cell in CELLS]
+    names = [cell.name for cell in CELLS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")
     parser.add_argument("--seconds", type=float, default=2.0, help="of counted traffic per cell; default: 2")
-    parser.add_argument("--only", metavar="CELL", nargs="+", choices=names, help=f"of: {', '.join(names)}")
+    parser.add_argument(
+        "--only", metavar="CELL", nargs="+", default=names, choices=names, help=f"of: {', '.join(names)}"
+    )
     parser.add_argument("--qemu", choices=[OLD, NEW], default=NEW, help=f"version; default: {NEW}")
     parser.add_argument(
         "--passt", metavar="COMMAND", default=DEFAULT_PASST, help="another passt, with what is to run it"

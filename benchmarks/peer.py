@@ -1,4 +1,4 @@
-"""The two ends of the traffic: a server in the upstream namespace and a client in the guest.
+"""The two ends of the traffic: a server in the upstream namespace and a client in the guest, or the other way round.
 
 Run as `peer.py ROLE ADDRESS SECONDS SIZE`. A server prints `ready` when it listens. The end that measures prints one
 number, by itself on a line, and exits. Whoever receives does the counting, so what was lost on the way never counts.
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["CLIENTS", "SERVERS", "WARM_UP"]
+__all__ = ["CLIENTS", "PORT", "SERVERS", "WARM_UP"]
 
 PORT: Final = 5001
 CHUNK: Final = 256 << 10

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from laboratory import CellFailed, Laboratory, Namespace, Process, descendants, find_cat, wait_for
+from peer import PORT
 
-__all__ = ["PROGRAMS", "Guest", "Program"]
+__all__ = ["PROGRAMS", "Guest", "Program", "run_to_end"]
 
 START_LIMIT: Final = 15.0
 """Seconds that a program may take until its guest runs."""
@@ -50,11 +51,20 @@ class Program(Protocol):
 
     def version(self) -> str: ...
 
-    def guest(self, laboratory: Laboratory, mtu: int) -> contextlib.AbstractContextManager[Guest]:
-        """A guest whose network is ready."""
+    def guest(
+        self, laboratory: Laboratory, mtu: int, *, forwards: bool = False
+    ) -> contextlib.AbstractContextManager[Guest]:
+        """A guest whose network is ready, and to whom a server's port is forwarded if that is asked for.
+
+        Raises:
+            CellFailed: there is none.
+        """
 
     def run_true(self, laboratory: Laboratory) -> None:
         """Do all that it takes to run `true` in a guest."""
+
+    def compatible(self) -> list[str] | None:
+        """The command line's beginning that takes pasta's options; None if there is none."""
 
 
 def first_line(command: Sequence[str]) -> str:
@@ -83,20 +93,25 @@ class Direct:
         return "no program in between"
 
     @contextlib.contextmanager
-    def guest(self, laboratory: Laboratory, mtu: int) -> Iterator[Guest]:
+    def guest(self, laboratory: Laboratory, mtu: int, *, forwards: bool = False) -> Iterator[Guest]:
         yield Guest(laboratory.host, None)
 
     def run_true(self, laboratory: Laboratory) -> None:
         run_to_end(laboratory.host.command(["true"]))
 
+    def compatible(self) -> list[str] | None:
+        return None
+
 
 class Wrapper:
     """A program that runs a command in a namespace of its own making: `pasta OPTIONS -- COMMAND`."""
 
-    def __init__(self, name: str, package: str, options: Sequence[str]) -> None:
+    def __init__(self, name: str, package: str, options: Sequence[str], *, closed: Sequence[str]) -> None:
+        """`closed` are the options of a guest to whom nothing is forwarded."""
         self.name = name
         self._package = package
         self._options = options
+        self._closed = closed
 
     def _executable(self) -> str | None:
         """The one installed beside this interpreter, else the one on the path."""
@@ -108,13 +123,14 @@ class Wrapper:
     def version(self) -> str:
         return debian_version(self._package) or first_line([self._executable() or self.name, "--version"])
 
-    def _command(self, laboratory: Laboratory, mtu: int, command: str) -> list[str]:
+    def _command(self, laboratory: Laboratory, mtu: int, command: str, *, forwards: bool = False) -> list[str]:
         options = [option.format(mtu=mtu) for option in self._options]
+        options += FORWARDED_PORTS if forwards else self._closed
         return laboratory.host.command([self._executable() or self.name, *options, "--", command])
 
     @contextlib.contextmanager
-    def guest(self, laboratory: Laboratory, mtu: int) -> Iterator[Guest]:
-        process = Process(self._command(laboratory, mtu, "cat"))
+    def guest(self, laboratory: Laboratory, mtu: int, *, forwards: bool = False) -> Iterator[Guest]:
+        process = Process(self._command(laboratory, mtu, "cat", forwards=forwards))
         try:
 
             def look() -> int | None:
@@ -129,6 +145,9 @@ class Wrapper:
 
     def run_true(self, laboratory: Laboratory) -> None:
         run_to_end(self._command(laboratory, 65520, "true"))
+
+    def compatible(self) -> list[str] | None:
+        return [self._executable() or self.name, *(() if self.name == "pasta" else ("pasta",))]
 
 
 class Slirp4netns:
@@ -172,7 +191,9 @@ class Slirp4netns:
             yield command_process, program
 
     @contextlib.contextmanager
-    def guest(self, laboratory: Laboratory, mtu: int) -> Iterator[Guest]:
+    def guest(self, laboratory: Laboratory, mtu: int, *, forwards: bool = False) -> Iterator[Guest]:
+        if forwards:
+            raise CellFailed("forwards ports only when it is told so over a socket of its own")
         with self._attached(laboratory, mtu, ["cat"]) as (command, program):
             pid = wait_for(partial(find_cat, command.pid), "unshare started no guest")
             yield Guest(Namespace(pid), program.pid)
@@ -182,6 +203,9 @@ class Slirp4netns:
             command.tell("go")
             if status := command.wait(START_LIMIT):
                 raise CellFailed(f"exit status {status}")
+
+    def compatible(self) -> list[str] | None:
+        return None
 
 
 def run_to_end(command: Sequence[str]) -> None:
@@ -201,13 +225,13 @@ def run_to_end(command: Sequence[str]) -> None:
 
 
 # --runas: as root, Debian 12's version would become `nobody`, and then cannot open its own child's namespace.
-# No port forwarding and no mapping of the gateway: all traffic takes the tap, none the loopback short cut.
-PASTA_PORTS: Final = ["-t", "none", "-u", "none", "-T", "none", "-U", "none"]
-PASTA_OPTIONS: Final = ["--foreground", "--runas", "0:0", "--config-net", "--no-map-gw", *PASTA_PORTS]
+# No mapping of the gateway: what is not about forwards takes the tap, and none of it the loopback short cut.
+PASTA_OPTIONS: Final = ["--foreground", "--runas", "0:0", "--config-net", "--no-map-gw", "-T", "none", "-U", "none"]
+FORWARDED_PORTS: Final = ["-t", str(PORT), "-u", str(PORT)]
 
 PROGRAMS: Final[tuple[Program, ...]] = (
     Direct(),
-    Wrapper("pasta", "passt", [*PASTA_OPTIONS, "--mtu", "{mtu}"]),
+    Wrapper("pasta", "passt", [*PASTA_OPTIONS, "--mtu", "{mtu}"], closed=["-t", "none", "-u", "none"]),
     Slirp4netns(),
-    Wrapper("sansnet", "sansnet-cli", ["run", "--mtu", "{mtu}"]),
+    Wrapper("sansnet", "sansnet-cli", ["run", "--mtu", "{mtu}"], closed=[]),
 )

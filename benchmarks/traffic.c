@@ -3,18 +3,21 @@
  * traffic (send | receive) (listen | connect) ADDRESS PORT SECONDS
  *
  * A listener prints `ready`. The receiver ends the connection after these seconds, and prints what it received: bits per
- * second after a warm-up, and bytes from the first to the last. The sender goes on until the connection ends.
+ * second after a warm-up, and bytes from the first to the last. The sender goes on until the connection ends, or some
+ * seconds longer if it never hears of that.
  */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { CHUNK = 256 << 10 };
+enum { CHUNK = 256 << 10, PATIENCE = 5 };
 static const double WARM_UP = 0.5;
 static char buffer[CHUNK];
 
@@ -58,9 +61,16 @@ static void receive(int connection, double seconds)
 {
 	double begin = now() + WARM_UP, end = begin + seconds, time;
 	unsigned long long counted = 0, all = 0;
-	ssize_t size;
+	struct timeval wait = { .tv_usec = 100000 }; /* a connection that stalls must not be waited for */
 
-	while ((time = now()) < end && (size = read(connection, buffer, CHUNK)) > 0) {
+	setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
+	while ((time = now()) < end) {
+		ssize_t size = read(connection, buffer, CHUNK);
+
+		if (size < 0 && errno == EAGAIN)
+			continue;
+		if (size <= 0)
+			break;
 		all += size;
 		if (time >= begin)
 			counted += size;
@@ -76,10 +86,14 @@ int main(int count, char **words)
 	}
 	signal(SIGPIPE, SIG_IGN);
 	int connection = join(!strcmp(words[2], "listen"), words[3], words[4]);
-	if (strcmp(words[1], "send"))
-		receive(connection, atof(words[5]));
-	else
-		while (write(connection, buffer, CHUNK) > 0)
-			;
+	double seconds = atof(words[5]);
+
+	if (!strcmp(words[1], "receive")) {
+		receive(connection, seconds);
+		return 0;
+	}
+	alarm(seconds + WARM_UP + PATIENCE);
+	while (write(connection, buffer, CHUNK) > 0)
+		;
 	return 0;
 }

@@ -17,8 +17,8 @@ EXPECTED_SKIPS: Final[dict[str, str]] = {}
 if debian.codename() is None:
     EXPECTED_SKIPS["tests/kernel/machines/*"] = "the machines are made of packages of Debian's for x86-64"
 elif debian.codename() != "bookworm":
-    EXPECTED_SKIPS["tests/kernel/machines/*[[]7.2-*"] = "only Debian 12 has QEMU 7.2"
-    EXPECTED_SKIPS["tests/kernel/machines/*[[]10-*"] = "the QEMU of this Debian may be older"
+    EXPECTED_SKIPS["tests/kernel/machines/*7.2-*"] = "only Debian 12 has QEMU 7.2"
+    EXPECTED_SKIPS["tests/kernel/machines/*10-*"] = "the QEMU of this Debian may be older"
 
 _skipped: Final = pytest.StashKey[list[str]]()
 

@@ -14,7 +14,9 @@ import pytest
 
 from sansnet_cli import ctl
 from sansnet_cli.ctl import ControlError, CtlOptions, ask, parse_ctl, show
-from sansnet_cli.options import UsageProblem, parse_run, parse_serve
+from sansnet_cli.options import UsageProblem
+from sansnet_cli.parsers.run import parse as parse_run
+from sansnet_cli.parsers.serve import parse as parse_serve
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,10 @@ def sansnet(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["run", "--help"], "--dns-forward"),
         (["serve", "--version"], "sansnet 0.1.0"),
         (["serve", "--help"], "--one-off"),
+        (["pasta", "--version"], "pasta 0.1.0"),
+        (["passt", "--version"], "passt 0.1.0"),
+        (["pasta", "--help"], "--map-host-loopback"),
+        (["passt", "--help"], "--vhost-user"),
     ],
 )
 def test_help_and_version(arguments: list[str], words: str) -> None:
@@ -39,3 +44,27 @@ def test_a_wrong_command_line_is_one_sentence_and_status_2(arguments: list[str])
     assert done.stderr.startswith("sansnet: ")
     assert done.stderr.count("\n") == 1
     assert "--help`" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("link", ["pasta", "passt", "passt.avx2", "my-pasta"])
+def test_a_link_of_their_names_is_one_of_the_compatible_commands(link: str, tmp_path: Path) -> None:
+    (tmp_path / link).symlink_to(Path(sys.prefix, "bin", "sansnet"))
+    done = subprocess.run([tmp_path / link, "--version"], text=True, capture_output=True, timeout=20, check=True)
+    assert done.stdout.startswith("pasta " if "pasta" in link else "passt ")
+
+
+@pytest.mark.slow
+def test_misuse_of_a_compatible_command_is_status_1_and_the_usage_on_stderr() -> None:
+    done = sansnet("pasta", "--foo")
+    assert (done.returncode, done.stdout) == (1, "")
+    first, second, *_ = done.stderr.splitlines()
+    assert first == "pasta: unrecognized option '--foo'"
+    assert second.startswith("usage: pasta ")
+
+
+@pytest.mark.slow
+def test_options_of_a_compatible_command_that_mean_nothing_together_are_one_sentence() -> None:
+    done = sansnet("passt", "--config-net")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "passt: --config-net is an option of pasta; leave it out; see `passt --help`\n"

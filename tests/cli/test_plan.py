@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from sansnet_cli.options import RunOptions, UsageProblem, parse_run, parse_serve
+from sansnet_cli.options import NetworkOptions, RunOptions, UsageProblem
+from sansnet_cli.parsers.run import parse as parse_run
+from sansnet_cli.parsers.serve import parse as parse_serve
 from sansnet_cli.plan import Setup, make_plan, make_setup
 from sansnet_core import Ipv4Config, Ipv6Config
 from sansnet_core.addresses import parse
@@ -282,3 +285,63 @@ def test_a_machine_gets_what_a_command_gets_and_configures_itself() -> None:
     assert setup.config == replace(of_command, fqdn="visitor.example")
     assert setup.config.router_advertisements
     assert setup.interface == "eth6"
+
+
+# what callers of pasta and passt may ask for
+
+
+def lenient(host: HostInfo = HOST, **fields: Any) -> Setup:
+    return make_setup(NetworkOptions(lenient=True, **fields), host)
+
+
+def test_the_gateway_may_be_the_hosts_loopback_in_each_family_that_has_no_other_address_for_it() -> None:
+    assert lenient(map_gateway=True).config.map_host_loopback == (parse("10.0.0.1"), parse("fe80::99"))
+    mapped = lenient(map_gateway=True, map_host_loopback=(parse("10.0.0.9"),)).config.map_host_loopback
+    assert mapped == (parse("10.0.0.9"), parse("fe80::99"))
+
+
+def test_addresses_of_a_family_that_the_guest_has_not_are_left_out() -> None:
+    both = tuple(map(parse, ("10.9.9.9", "2001:db8::9")))
+    config = lenient(
+        families=frozenset({4}),
+        own=tuple((address, None) for address in map(parse, ("10.0.0.77", "2001:db8::77"))),
+        gateways=both,
+        map_host_loopback=both,
+        map_guest_address=tuple(map(parse, ("10.9.9.8", "2001:db8::8"))),
+        dns_forward=both,
+        dns_host=tuple(map(parse, ("127.0.0.1", "::1"))),
+        dns=both,
+    ).config
+    assert config.ipv6 is None
+    assert config.dns_servers == config.map_host_loopback == (parse("10.9.9.9"),)
+    assert config.dns_forward == ((parse("10.9.9.9"), parse("127.0.0.1")),)
+    assert config.map_guest_address == (parse("10.9.9.8"),)
+
+
+def test_a_forwarded_name_server_without_one_behind_it_is_a_warning() -> None:
+    setup = lenient(NOTHING, dns=(), dns_forward=(parse("10.9.9.9"),))
+    assert setup.config.dns_forward == ()
+    assert [warning for warning in setup.warnings if "--dns-forward" in warning]
+
+
+def test_one_address_and_the_default_route_may_be_enough() -> None:
+    options = RunOptions(command=("true",), copy_addresses=False, copy_routes=False)
+    guest, _ = make_plan(options, HOST)
+    assert guest.addresses == (UPLINK4.addresses[0], UPLINK6.addresses[0])
+    assert [(route.prefix_length, route.gateway) for route in guest.routes] == [
+        (0, parse("10.0.0.1")),
+        (0, parse("fe80::99")),
+    ]
+
+
+def test_what_the_network_answers_is_passed_on() -> None:
+    config = lenient(
+        dhcp6=False, advertise_router=False, advertise_mtu=False, gateway_mac=bytes.fromhex("020000000009")
+    ).config
+    assert (config.dhcp, config.dhcp6, config.router_advertisements, config.advertise_mtu) == (
+        True,
+        False,
+        False,
+        False,
+    )
+    assert config.mac == bytes.fromhex("020000000009")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -283,3 +285,11 @@ def test_what_is_combined_has_no_overlaps_and_stays_as_it_is(made: list[Forward]
     assert {(each.option, port) for each in strong for port in each.ports} <= {
         (each.option, port) for each in combined for port in each.ports
     }
+
+
+def test_the_documentation_shows_what_the_parser_understands() -> None:
+    from docs.forwards import render
+
+    shown = re.search(r"<!-- ports -->\n(.*?)<!-- /ports -->", Path("docs/forwarding.md").read_text(), re.DOTALL)
+    assert shown
+    assert shown[1] == render()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from typing import Final
 
 import pytest
 
-from tests.lab import GATEWAY4, HOST4, HOST6, SERVER4, SERVER6, USER, Lab, Namespace, eventually
+from tests.lab import GATEWAY4, HOST4, HOST6, SERVER4, SERVER6, USER, Echo, Lab, Namespace, eventually, served
 from tests.lab.namespaces import held_namespace, running
 
 NAME: Final = "visited"
@@ -239,3 +240,27 @@ def test_frames_are_captured(lab: Lab, visited: Namespace) -> None:
         shown = subprocess.run(shlex.split(f"tcpdump -n -r {file}"), check=True, capture_output=True, text=True).stdout
         assert f"{HOST4} > {SERVER4}: ICMP echo request" in shown
         assert f"{SERVER4} > {HOST4}: ICMP echo reply" in shown
+
+
+def echoes(near: socket.socket) -> bool:
+    """Whether what is sent comes back."""
+    with near:
+        near.sendall(b"x")
+        return near.recv(1) == b"x"
+
+
+@pytest.mark.parametrize("owner", [None, USER], ids=["root", "user"])
+def test_ports_are_forwarded_until_the_end_and_free_at_once(lab: Lab, owner: int | None) -> None:
+    """For an ordinary user the namespace is one of his own."""
+    with of_user() if owner else held_namespace() as namespace:
+        for _ in range(2):
+            with attached(lab, "-t", "8301:80", "-T", "7301", str(namespace.pid), user=owner) as sansnet:
+                with served(namespace.listen("0.0.0.0", 80), Echo.stream):
+                    assert echoes(lab.upstream.connect(HOST4, 8301))
+                    assert echoes(lab.host.connect("127.0.0.1", 8301))
+                with served(lab.host.listen("127.0.0.1", 7301), Echo.stream):
+                    assert echoes(namespace.connect("127.0.0.1", 7301))
+                sansnet.process.terminate()
+                assert sansnet.ends() == (0, "")
+            lab.host.listen("0.0.0.0", 8301).close()
+            namespace.listen("127.0.0.1", 7301).close()

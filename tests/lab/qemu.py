@@ -61,8 +61,15 @@ class Qemu:
         """What it boots."""
         return ["-kernel", str(kernel), "-initrd", str(initramfs), "-append", _KERNEL_LINE]
 
-    def network(self, link: str, path: Path, *, reconnects: bool = False) -> list[str]:
-        """A network card whose other end is a socket. With `reconnects` it tries again when that has gone."""
+    def network(self, link: str, path: Path, *, reconnects: bool = False, properties: str = "") -> list[str]:
+        """A network card whose other end is a socket.
+
+        Args:
+            link: `STREAM` or `VHOST_USER`.
+            path: of the socket.
+            reconnects: whether it tries again when the other end has gone.
+            properties: of the card, if others than QEMU's own, with commas in between.
+        """
         # Version 7.2 crashes when a driver starts on vhost-user with MSI-X, under TCG.
         vectors = ",vectors=0" if link == VHOST_USER and self.version < (8,) else ""
         again = "" if not reconnects else ",reconnect-ms=100" if self.version >= (9, 2) else ",reconnect=1"
@@ -70,7 +77,8 @@ class Qemu:
             netdev = ["-chardev", f"socket,id=back,path={path}{again}", "-netdev", "vhost-user,id=net0,chardev=back"]
         else:
             netdev = ["-netdev", f"stream,id=net0,server=off,addr.type=unix,addr.path={path}{again}"]
-        return [*netdev, "-device", f"virtio-net-pci,netdev=net0,mac={MAC},romfile={vectors}"]
+        more = f",{properties}" if properties else ""
+        return [*netdev, "-device", f"virtio-net-pci,netdev=net0,mac={MAC},romfile={vectors}{more}"]
 
 
 @cache

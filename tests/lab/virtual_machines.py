@@ -51,6 +51,10 @@ class VirtualMachine:
         assert not check or done.returncode == 0, f"{script}: status {done.returncode}\n{done.stdout[-4000:]}"
         return done
 
+    def wait_until_ready(self) -> None:
+        """Wait until it has booted."""
+        self.console.wait_for(_READY, _BOOT_SECONDS)
+
     def resume(self) -> None:
         """Run, when all has come of the machine that it is to be."""
         assert eventually(lambda: self.monitor.status() != "inmigrate")
@@ -103,16 +107,19 @@ class Stable:
         self._snapshots: dict[Kind, Path] = {}
 
     @contextmanager
-    def served(self, kind: Kind, *options: str) -> Iterator[VirtualMachine]:
+    def served(self, kind: Kind, *options: str, properties: str = "") -> Iterator[VirtualMachine]:
         """A machine on a `sansnet serve` of its own, with addresses of both families."""
-        with serving(self._lab, *kind.serve_options, *options) as server, self.machine(kind, server.path) as machine:
+        with (
+            serving(self._lab, *kind.serve_options, *options) as server,
+            self.machine(kind, server.path, properties=properties) as machine,
+        ):
             machine.load_driver()
             machine.configure()
             yield machine
 
     @contextmanager
     def machine(
-        self, kind: Kind, path: Path, *, reconnects: bool = False, incoming: str = ""
+        self, kind: Kind, path: Path, *, reconnects: bool = False, properties: str = "", incoming: str = ""
     ) -> Iterator[VirtualMachine]:
         """A machine on a link to whoever listens on a path; its network card has no driver yet, and it runs.
 
@@ -120,25 +127,32 @@ class Stable:
             kind: of it.
             path: of the socket.
             reconnects: whether it connects again when whoever listens has gone.
+            properties: of the network card, if others than QEMU's own.
             incoming: where another machine will come from that it is to be; it is left to itself then.
         """
-        network = kind.qemu.network(kind.link, path, reconnects=reconnects)
+        network = kind.qemu.network(kind.link, path, reconnects=reconnects, properties=properties)
         source = incoming or f"exec:cat {self._snapshot(kind)}"
         with self._started(kind.qemu, [*network, "-incoming", source, "-S"]) as machine:
             if not incoming:
                 machine.resume()
             yield machine
 
+    @contextmanager
+    def booted(self, kind: Kind, path: Path) -> Iterator[VirtualMachine]:
+        """A machine that is no copy, but boots now."""
+        with self._started(
+            kind.qemu, [*kind.qemu.network(kind.link, path), *kind.qemu.kernel(*self._linux)]
+        ) as machine:
+            machine.wait_until_ready()
+            yield machine
+
     def _snapshot(self, kind: Kind) -> Path:
         """A file with the state of a machine that has booted."""
         if kind not in self._snapshots:
             made = self._lab.directory / f"snapshot-{next(_numbers)}"
-            with serving(self._lab, *kind.serve_options) as server:
-                arguments = [*kind.qemu.network(kind.link, server.path), *kind.qemu.kernel(*self._linux)]
-                with self._started(kind.qemu, arguments) as machine:
-                    machine.console.wait_for(_READY, _BOOT_SECONDS)
-                    machine.monitor("stop")
-                    machine.monitor.migrate(f"exec:cat >{made}")
+            with serving(self._lab, *kind.serve_options) as server, self.booted(kind, server.path) as machine:
+                machine.monitor("stop")
+                machine.monitor.migrate(f"exec:cat >{made}")
             self._snapshots[kind] = made
         return self._snapshots[kind]
 

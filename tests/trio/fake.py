@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any
+from typing import Any, Self
 
 from sansnet_core import Action, Buffer, Endpoint, ExtendedError, Frame, Notice, SocketId
 from sansnet_trio.poller import MAX_EVENTS, Poller
@@ -137,7 +137,7 @@ class Bench:
         self.shell = Shell(self.network, self.poller, scope)
         self.sockets = HostSockets(self.shell)
 
-    def __enter__(self) -> Bench:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

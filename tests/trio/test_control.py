@@ -35,7 +35,8 @@ def connect(path: Path) -> socket.socket:
 
 
 def ask(connection: socket.socket, line: bytes) -> Any:
-    connection.sendall(line)
+    if line:  # nothing cannot be sent to one who has closed already
+        connection.sendall(line)
     received = b""
     while not received.endswith(b"\n"):
         data = connection.recv(1 << 16)

@@ -23,7 +23,8 @@ from sansnet_core import (
     UsageError,
 )
 from sansnet_core.notices import LeaseGiven
-from sansnet_trio import Driver, LinkClosed
+from sansnet_core.ports import TCP, parse_all
+from sansnet_trio import Driver, Forwards, LinkClosed
 from tests.trio.fake import FakeNetwork
 
 ONE = SocketId(1)
@@ -77,10 +78,13 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def running(
-    network: FakeNetwork, link: PairLink, on_notices: Callable[[Sequence[Notice]], None] | None = None
+    network: FakeNetwork,
+    link: PairLink,
+    on_notices: Callable[[Sequence[Notice]], None] | None = None,
+    forwards: Forwards | None = None,
 ) -> AsyncIterator[Driver]:
     """A driver that runs for the time of the block."""
-    driver = Driver(network, link, on_notices=on_notices)
+    driver = Driver(network, link, on_notices=on_notices, forwards=forwards)
     async with trio.open_nursery() as nursery:
         await nursery.start(driver.run)
         yield driver
@@ -371,5 +375,30 @@ def test_a_network_is_told_once_of_the_guest_on_its_link() -> None:
         network = FakeNetwork()
         async with running(network, PairLink()):
             assert network.attached == 1
+
+    run(body)
+
+
+def test_forwards_are_served_while_it_runs_and_may_change_meanwhile() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    async def body() -> None:
+        network = FakeNetwork()
+        with Forwards() as forwards:
+            async with running(network, PairLink(), forwards=forwards) as driver:
+                forwards.add(parse_all([f"{port}:80"], TCP))
+                remote = socket.create_connection(("127.0.0.1", port))
+                await until(lambda: driver.statistics().sockets == 1)
+                assert network.named("stream_accepted")[0][3] == 80
+                forwards.remove(forwards.rules)
+                with pytest.raises(ConnectionRefusedError):
+                    socket.create_connection(("127.0.0.1", port))
+            with remote, pytest.raises(ConnectionResetError):
+                remote.recv(1)
+            async with running(network, PairLink(), forwards=forwards):
+                forwards.add(parse_all([f"{port}:81"], TCP))
+                with socket.create_connection(("127.0.0.1", port)):
+                    await until(lambda: len(network.named("stream_accepted")) == 2)
 
     run(body)

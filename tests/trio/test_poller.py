@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from select import EPOLLIN, EPOLLOUT
 
 import pytest
@@ -67,3 +68,31 @@ def test_a_closed_set_forgets_its_handlers_and_leaves_its_members_open() -> None
     os.close(writing)
     with pytest.raises(ValueError, match="closed"):
         poller.fileno()
+
+
+def test_a_retired_member_keeps_its_number_until_the_batch_is_over() -> None:
+    poller = Poller()
+    one, other = socket.socketpair()
+    number = one.fileno()
+    with other:
+        poller.add(number, EPOLLIN, handler)
+        other.send(b"x")
+        poller.retire(one)
+        assert poller.poll(0, MAX_EVENTS) == []
+        poller.handlers[number](EPOLLIN, 0.0)  # what the batch still holds for it
+        assert one.fileno() == number
+        poller.settle()
+        assert one.fileno() == -1
+        assert number not in poller.handlers
+        poller.settle()
+    poller.close()
+
+
+def test_a_closed_set_closes_what_was_retired() -> None:
+    poller = Poller()
+    one, other = socket.socketpair()
+    with other:
+        poller.add(one.fileno(), EPOLLIN, handler)
+        poller.retire(one)
+        poller.close()
+        assert one.fileno() == -1

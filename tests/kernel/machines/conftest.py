@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab import Lab
-from tests.lab.initramfs import linux
+from tests.lab import Lab, initramfs
 from tests.lab.noise import Noise, served_noise
 from tests.lab.qemu import NEW, OLD, STREAM, VHOST_USER, find_qemu
 from tests.lab.virtual_machines import Kind, Stable
@@ -28,8 +27,13 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 
 @pytest.fixture(scope="session")
-def stable(lab: Lab) -> Stable:
-    return Stable(lab, linux())
+def linux() -> initramfs.Linux:
+    return initramfs.linux()
+
+
+@pytest.fixture(scope="session")
+def stable(lab: Lab, linux: initramfs.Linux) -> Stable:
+    return Stable(lab, linux)
 
 
 @pytest.fixture(scope="session")

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from typing import Final
 
 import pytest
 
-from tests.lab import GATEWAY4, HOST4, SERVER4, SERVER6, DnsServer, Echo, Lab, served, usage
-from tests.lab.machines import INTERFACE, serving
+from tests.lab import GATEWAY4, HOST4, SERVER4, SERVER6, DnsServer, Echo, Lab, served
+from tests.lab.machines import INTERFACE
 from tests.lab.noise import Noise
-from tests.lab.qemu import NEW, OLD, VHOST_USER
 from tests.lab.virtual_machines import Kind, Stable, VirtualMachine
-
-OFFLOADS: Final = {
-    "CSUM": 0,
-    "GUEST_CSUM": 1,
-    "GUEST_TSO4": 7,
-    "GUEST_TSO6": 8,
-    "HOST_TSO4": 11,
-    "HOST_TSO6": 12,
-    "MRG_RXBUF": 15,
-    "INDIRECT_DESC": 28,
-    "EVENT_IDX": 29,
-}
-"""Bits of virtio's features."""
 
 
 @pytest.fixture(scope="module", params=[1500, 65520], ids="mtu-{}".format)
@@ -93,51 +77,3 @@ def test_a_refused_connection_is_refused(lab: Lab, machine: VirtualMachine, serv
         port = listener.getsockname()[1]
     refused = machine.shell(f"nc -w 20 {server} {port}", check=False)
     assert "Connection refused" in refused.stdout
-
-
-@pytest.mark.parametrize("kind", [(OLD, VHOST_USER), (NEW, VHOST_USER)], ids="-".join, indirect=True)
-def test_segments_are_large_at_the_mtu_of_ethernet(stable: Stable, kind: Kind, noise: Noise) -> None:
-    """The offloads are agreed on, and used both ways."""
-    with stable.served(kind, "--mtu", "1500") as machine:
-        features = machine.shell("cat /sys/bus/virtio/devices/virtio0/features").stdout
-        assert {name for name, bit in OFFLOADS.items() if features[bit] == "1"} == set(OFFLOADS)
-        url = noise.url(SERVER4)
-        machine.shell(f"wget -q -O /tmp/noise {url}; wget -q -O /dev/null --post-file /tmp/noise {url}")
-        counted = machine.shell(
-            f"cd /sys/class/net/{INTERFACE}/statistics; cat rx_bytes rx_packets tx_bytes tx_packets"
-        )
-    received, frames_in, sent, frames_out = (int(number) for number in counted.stdout.split())
-    assert received > noise.size
-    assert sent > noise.size
-    # One way each frame is of data, or acknowledges some; so these are bounds for both together.
-    assert frames_in + frames_out < (received + sent) / 8192
-
-
-def test_a_machine_that_stands_still_loses_nothing(lab: Lab, stable: Stable, kind: Kind, noise: Noise) -> None:
-    """Neither does sansnet grow meanwhile, nor does it spin."""
-    with serving(lab, *kind.serve_options) as server, stable.machine(kind, server.path) as machine:
-        machine.load_driver()
-        machine.configure()
-        url = noise.url(SERVER4)
-        begun = f"for each in 1 2 3 4; do wget -q -O - {url} | sha256sum >/tmp/sum$each & done; usleep 200000"
-        assert machine.shell(f"{begun}; cat /tmp/sum*").stdout == ""
-        machine.monitor("stop")
-        sansnet = server.process.pid
-        before = usage.own_memory(sansnet)
-        time.sleep(1)
-        used = usage.processor_time(sansnet)
-        time.sleep(0.5)
-        assert usage.processor_time(sansnet) - used < 0.1
-        assert usage.own_memory(sansnet) - before < 32 << 20
-        machine.monitor("cont")
-        sums = machine.shell("until [ $(cat /tmp/sum* | wc -l) = 4 ]; do usleep 10000; done; cat /tmp/sum*").stdout
-    assert {line.split()[0] for line in sums.splitlines()} == {noise.digest}
-
-
-def test_a_driver_that_is_loaded_again_goes_on(stable: Stable, kind: Kind, noise: Noise) -> None:
-    with stable.served(kind) as machine:
-        machine.shell("rmmod virtio_net")
-        machine.load_driver()
-        machine.configure()
-        down = machine.shell(f"wget -q -O - {noise.url(SERVER6)} | sha256sum")
-        assert down.stdout.split()[0] == noise.digest

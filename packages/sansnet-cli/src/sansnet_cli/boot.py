@@ -79,7 +79,7 @@ def boot(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -> int:
         for warning in setup.warnings:
             report.warn(warning)
         if options.verbose:
-            report.warn(f"starting {shlex.join([program, *arguments])}")
+            report.inform(f"starting {shlex.join([program, *arguments])}")
         with (
             controlled(options.control) as control,
             forwarded(options.ports, setup.config, later=control.is_on) as forwards,

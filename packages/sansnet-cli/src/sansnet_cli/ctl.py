@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from sansnet_cli import __version__
-from sansnet_cli.options import UsageProblem, new_parser
+from sansnet_cli.options import UsageProblem
+from sansnet_cli.parsers.shared import Parser
 from sansnet_core.errors import SansnetError
 
 __all__ = ["ControlError", "CtlOptions", "ask", "ctl", "parse_ctl", "show"]
@@ -77,7 +78,7 @@ def ctl(arguments: Sequence[str]) -> int:
 
 def ctl_parser() -> argparse.ArgumentParser:
     """The parser of `sansnet ctl`; what it parses is for `parse_ctl` to check further."""
-    made = new_parser(
+    made = Parser(
         prog="sansnet ctl",
         usage="%(prog)s PATH {list|add|delete|clear|flows|counters} [OPTIONS]",
         description="Ask a sansnet that runs with -c PATH: `list` the ports that it forwards, `add` some, `delete` "

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import trio
 
-from sansnet_cli import process
+from sansnet_cli import process, report
+from sansnet_cli.options import NetworkOptions
 from sansnet_cli.plan import Setup
 from sansnet_core import Network
 from sansnet_trio.driver import Driver
-from sansnet_trio.forwards import Forwards
 from sansnet_trio.links import Link
 
-__all__ = ["make_driver"]
+if TYPE_CHECKING:
+    from sansnet_trio.forwards import Forwards
+
+__all__ = ["make_driver", "report_regularly"]
 
 
 def make_driver(setup: Setup, link: Link, forwards: Forwards | None) -> tuple[Network, Driver]:
@@ -33,3 +37,10 @@ def make_driver(setup: Setup, link: Link, forwards: Forwards | None) -> tuple[Ne
         forwards=forwards,
     )
     return network, driver
+
+
+async def report_regularly(options: NetworkOptions, network: Network, driver: Driver) -> None:
+    """Say the counters as often as the options want it; for ever, unless that is never."""
+    while options.stats is not None:
+        await trio.sleep(options.stats)
+        report.statistics(network.statistics(), driver.statistics())

@@ -1,42 +1,22 @@
 """The command `sansnet`.
 
-Start-up is quick because the guest is made while the rest of the program is loaded: whatever the child does not need is
-imported after the fork. Loading makes no garbage, so the collector waits until that is done; and the interpreter does
-not tidy up at the end what the kernel frees anyway. Together that saves a fifth of the time that a short run takes.
+Start-up is quick because nothing is loaded before it is needed: not here what only commands need, nor before the fork
+of a guest what the guest does not need, nor trio before the guest is ready. Loading makes no garbage, so the collector
+waits until that is done; and the interpreter does not tidy up at the end what the kernel frees anyway.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import functools
 import gc
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import BinaryIO, Final, NoReturn
+from typing import Final, NoReturn
 
 from sansnet_cli import __version__
-from sansnet_cli.capture import open_capture
-from sansnet_cli.options import (
-    AttachOptions,
-    MachineOptions,
-    NamespaceOptions,
-    QemuOptions,
-    RunOptions,
-    ServeOptions,
-    UsageProblem,
-    parse_attach,
-    parse_qemu,
-    parse_run,
-    parse_serve,
-)
-from sansnet_cli.plan import Setup, make_plan, make_setup
-from sansnet_cli.template import read_template
-from sansnet_core.errors import SansnetError
-from sansnet_trio import syscalls
-from sansnet_trio.namespace import CommandNotExecutable, CommandNotFound, Guest, GuestPlan
+from sansnet_cli.compat import program_named
 
 __all__ = ["main"]
 
@@ -46,6 +26,7 @@ usage: sansnet run [OPTIONS] [--] [COMMAND [ARG...]]
        sansnet serve [--vhost-user] (--socket PATH | --fd FD) [OPTIONS]
        sansnet qemu [OPTIONS] -- QEMU-ARGUMENT...
        sansnet ctl PATH COMMAND [OPTIONS]
+       sansnet (pasta|passt) ...
 
 A network for guests without privileges: TCP, UDP and ping from a guest become ordinary sockets of the host.
 
@@ -55,6 +36,7 @@ commands:
   serve          be the network of a virtual machine (QEMU)
   qemu           run QEMU with such a network
   ctl            look at what one of these does, and forward other ports
+  pasta, passt   do what these programs do, for who calls them
 
 options:
   --version      print the version and exit
@@ -72,22 +54,14 @@ def main() -> NoReturn:
     gc.disable()
     _reserve_descriptors()
     try:
-        status = _dispatch(sys.argv[1:])
+        program = program_named(sys.argv[0])
+        status = _dispatch([program, *sys.argv[1:]] if program else sys.argv[1:])
     except SystemExit as end:  # argparse has printed the help
         status = int(end.code or 0)
-    except UsageProblem as problem:
-        status = _complain(problem, 2)
-    except CommandNotFound as error:
-        status = _complain(error, 127)
-    except CommandNotExecutable as error:
-        status = _complain(error, 126)
-    except OSError as error:
-        few = error.errno in (errno.EMFILE, errno.ENFILE)
-        status = _complain(f"{error.strerror}; allow more, as by: ulimit -n 1024" if few else error, 1)
-    except SansnetError as error:
-        status = _complain(error, 1)
     except KeyboardInterrupt:
         status = -signal.SIGINT
+    except Exception as error:
+        status = _explain(error)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # closed before we began
             with contextlib.suppress(OSError):
@@ -126,12 +100,34 @@ def _die(number: int) -> int:
         The exit status that says the same, where the kernel does not let us die of it, as the first process of a
         container.
     """
+    from sansnet_trio import syscalls
+
     syscalls.forbid_dump()
     with contextlib.suppress(OSError):  # there is no other action for SIGKILL
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
     signal.raise_signal(number)
     return _SIGNALLED + number
+
+
+def _explain(error: Exception) -> int:
+    """Say what is wrong; the exit status that fits it."""
+    from sansnet_cli.options import UsageProblem
+    from sansnet_cli.report import reason
+    from sansnet_core.errors import SansnetError
+    from sansnet_trio.guests import CommandNotExecutable, CommandNotFound
+
+    match error:
+        case UsageProblem():
+            return _complain(error, 2)
+        case CommandNotFound():
+            return _complain(error, 127)
+        case CommandNotExecutable():
+            return _complain(error, 126)
+        case OSError() | SansnetError():
+            return _complain(reason(error), 1)
+        case _:
+            raise error
 
 
 def _complain(sentence: object, status: int) -> int:
@@ -142,85 +138,26 @@ def _complain(sentence: object, status: int) -> int:
 
 def _dispatch(arguments: Sequence[str]) -> int:
     match arguments:
-        case ["run", *rest]:
-            return _run(parse_run(rest))
-        case ["attach", *rest]:
-            return _attach(parse_attach(rest))
-        case ["serve", *rest]:
-            return _serve(parse_serve(rest))
-        case ["qemu", *rest]:
-            return _qemu(parse_qemu(rest))
+        case ["run" | "attach" | "serve" | "qemu" as name, *rest]:
+            from sansnet_cli.commands import COMMANDS
+
+            return COMMANDS[name](rest)
         case ["ctl", *rest]:
-            return _ctl(rest)
+            from sansnet_cli.ctl import ctl
+
+            return ctl(rest)
+        case ["pasta" | "passt" as program, *rest]:
+            from sansnet_cli.compat.main import main as compatible
+
+            return compatible(program, rest)
         case ["-h" | "--help", *_]:
             print(_HELP, end="")
             return 0
         case ["--version", *_]:
             print(f"sansnet {__version__}")
             return 0
-        case []:
-            raise UsageProblem("no command is given; see `sansnet --help`")
-        case [first, *_]:
-            raise UsageProblem(f"{first!r} is no command of sansnet; see `sansnet --help`")
         case _:
-            raise AssertionError(arguments)
+            from sansnet_cli.options import UsageProblem
 
-
-def _run(options: RunOptions) -> int:
-    capture = open_capture(options.pcap) if options.pcap is not None else None
-    with Guest.fork(options.command, functools.partial(_prepare, options)) as guest:
-        from sansnet_cli.supervise import supervise
-
-        try:
-            return supervise(guest, options, capture)
-        except CommandNotFound as error:
-            if options.command == (os.environ.get("SHELL"),):
-                raise CommandNotFound(f"{error} in $SHELL") from error
-            raise
-
-
-def _attach(options: AttachOptions) -> int:
-    from sansnet_trio.attached import AttachedGuest
-    from sansnet_trio.existing import Existing
-
-    capture = open_capture(options.pcap) if options.pcap is not None else None
-    if options.pid is not None:
-        namespace = Existing.of_process(options.pid)
-    else:
-        assert options.netns is not None
-        namespace = Existing.named(options.netns, options.userns)
-    with AttachedGuest.fork(namespace, functools.partial(_prepare, options)) as guest:
-        from sansnet_cli.attach import attach
-
-        attach(guest, options, capture)
-    return 0
-
-
-def _serve(options: ServeOptions) -> int:
-    setup, capture = _prepare_machine(options)
-    from sansnet_cli.serve import serve
-
-    serve(options, setup, capture)
-    return 0
-
-
-def _qemu(options: QemuOptions) -> int:
-    setup, capture = _prepare_machine(options)
-    from sansnet_cli.boot import boot
-
-    return boot(options, setup, capture)
-
-
-def _ctl(arguments: Sequence[str]) -> int:
-    from sansnet_cli.ctl import ctl
-
-    return ctl(arguments)
-
-
-def _prepare_machine(options: MachineOptions) -> tuple[Setup, BinaryIO | None]:
-    setup = make_setup(options, read_template(options))
-    return setup, open_capture(options.pcap) if options.pcap is not None else None
-
-
-def _prepare(options: NamespaceOptions) -> tuple[GuestPlan, Setup]:
-    return make_plan(options, read_template(options))
+            what = f"{arguments[0]!r} is no command of sansnet" if arguments else "no command is given"
+            raise UsageProblem(f"{what}; see `sansnet --help`")

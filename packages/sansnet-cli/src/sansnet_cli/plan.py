@@ -21,7 +21,6 @@ FALLBACK_GATEWAY4: Final = bytes([169, 254, 2, 2])
 FALLBACK_GATEWAY6: Final = bytes.fromhex("fe800000000000000000000000000001")
 FALLBACK_INTERFACE: Final = "tap0"
 
-_LOOPBACK: Final = {4: bytes([127, 0, 0, 1]), 16: bytes(15) + b"\x01"}
 _SIZES: Final = {4: 4, 6: 16}
 """Bytes of an address, by family."""
 
@@ -64,7 +63,9 @@ def make_plan(options: NamespaceOptions, host: HostInfo) -> tuple[GuestPlan, Set
         ConfigError, UsageProblem: the options do not fit each other.
     """
     setup, families = _outline(options, host)
-    config = replace(setup.config, guest_mac=options.mac, router_advertisements=not options.configure)
+    config = replace(setup.config, guest_mac=options.mac)
+    if options.configure:
+        config = replace(config, router_advertisements=False)
     interface = options.ifname or next((up.interface for up in (host.ipv4, host.ipv6) if up), FALLBACK_INTERFACE)
     own = tuple(address for family in families for address in family.addresses)
     routes = tuple(route for family in families for route in family.routes)
@@ -97,6 +98,8 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
     """What is the same for every kind of guest."""
     warnings: list[str] = []
     families = _families(options, host, warnings)
+    if options.lenient:
+        options = _limited(options, {_SIZES[family] for family in families})
     four = _ipv4(options, host.ipv4) if 4 in families else None
     six = _ipv6(options, host.ipv6) if 6 in families else None
     both = tuple(family for family in (four, six) if family)
@@ -104,7 +107,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
 
     _check_own(options, host, own, warnings)
     gateways = {len(family.gateway): family.gateway for family in both}
-    forward = _dns_forward(options, host, gateways, {address.address for address in own})
+    forward = _dns_forward(options, host, gateways, {address.address for address in own}, warnings)
     servers = _servers(options, host, [match for match, _ in forward], set(gateways), own)
     if not servers and options.dns is None:
         warnings.append("the host has no name server that the guest could use; give one with -D ADDR")
@@ -128,7 +131,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         dns_forward=forward,
         hostname=options.hostname,
         fqdn=options.fqdn or (options.hostname if options.hostname and "." in options.hostname else None),
-        map_host_loopback=options.map_host_loopback,
+        map_host_loopback=_map_host_loopback(options, gateways),
         map_guest_address=options.map_guest_address,
         outbound4=outbound.get(4),
         outbound6=outbound.get(16),
@@ -136,8 +139,11 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         udp=options.udp,
         icmp=options.icmp,
         dhcp=options.dhcp,
-        dhcp6=options.dhcp,
+        dhcp6=options.dhcp6,
         ndp=options.ndp,
+        router_advertisements=options.advertise_router,
+        advertise_mtu=options.advertise_mtu,
+        mac=options.gateway_mac,
     )
     setup = Setup(
         config=config,
@@ -173,10 +179,35 @@ def _families(options: NetworkOptions, host: HostInfo, warnings: list[str]) -> s
     }
     for option, given in asked.items():
         for family in {4, 6} - families:
-            if any(len(address) == _SIZES[family] for address in given):
+            if any(len(address) == _SIZES[family] for address in given) and not options.lenient:
                 problem = HostError if family in options.families and not host.has_ipv6 else UsageProblem
                 raise problem(f"{option} gives an IPv{family} address to a guest without IPv{family}; leave it out")
     return families
+
+
+def _limited(options: NetworkOptions, sizes: set[int]) -> NetworkOptions:
+    """The same without addresses of other sizes than these."""
+
+    def of_sizes(given: Iterable[bytes]) -> tuple[bytes, ...]:
+        return tuple(address for address in given if len(address) in sizes)
+
+    return replace(
+        options,
+        own=tuple(own for own in options.own if len(own[0]) in sizes),
+        gateways=of_sizes(options.gateways),
+        outbound=of_sizes(options.outbound),
+        map_host_loopback=of_sizes(options.map_host_loopback),
+        map_guest_address=of_sizes(options.map_guest_address),
+        dns_forward=of_sizes(options.dns_forward),
+        dns_host=of_sizes(options.dns_host),
+        dns=None if options.dns is None else of_sizes(options.dns),
+    )
+
+
+def _map_host_loopback(options: NetworkOptions, gateways: dict[int, bytes]) -> tuple[bytes, ...]:
+    """By which addresses the guest reaches the host's loopback."""
+    given = {len(address): address for address in options.map_host_loopback}
+    return tuple((gateways | given if options.map_gateway else given).values())
 
 
 def _check_own(options: NetworkOptions, host: HostInfo, own: tuple[InterfaceAddress, ...], warnings: list[str]) -> None:
@@ -222,11 +253,12 @@ def _ipv4(options: NetworkOptions, uplink: Uplink | None) -> _Family:
         length = length if length is not None else options.netmask or _class_length(address)
         own: tuple[InterfaceAddress, ...] = (InterfaceAddress(address, length),)
     else:
-        own = uplink.addresses if uplink else (FALLBACK_ADDRESS4,)
+        own = _copied(options, uplink.addresses) if uplink else (FALLBACK_ADDRESS4,)
         if options.netmask:
             own = (InterfaceAddress(own[0].address, options.netmask),)
     gateway = _of_size(4, options.gateways)
-    return _family(own, gateway, uplink, copied=not (given or options.netmask), fallback=FALLBACK_GATEWAY4)
+    copied = options.copy_routes and not (given or options.netmask)
+    return _family(own, gateway, uplink, copied=copied, fallback=FALLBACK_GATEWAY4)
 
 
 def _ipv6(options: NetworkOptions, uplink: Uplink | None) -> _Family:
@@ -235,9 +267,15 @@ def _ipv6(options: NetworkOptions, uplink: Uplink | None) -> _Family:
         address, length = given
         own: tuple[InterfaceAddress, ...] = (InterfaceAddress(address, length or 64),)
     else:
-        own = uplink.addresses if uplink else ()
+        own = _copied(options, uplink.addresses) if uplink else ()
     gateway = _of_size(16, options.gateways)
-    return _family(own, gateway, uplink, copied=not given, fallback=FALLBACK_GATEWAY6)
+    copied = options.copy_routes and not given
+    return _family(own, gateway, uplink, copied=copied, fallback=FALLBACK_GATEWAY6)
+
+
+def _copied(options: NetworkOptions, found: tuple[InterfaceAddress, ...]) -> tuple[InterfaceAddress, ...]:
+    """What the guest has of the host's addresses."""
+    return found if options.copy_addresses else found[:1]
 
 
 def _family(
@@ -268,7 +306,7 @@ def _class_length(address: bytes) -> int:
 
 
 def _dns_forward(
-    options: NetworkOptions, host: HostInfo, gateways: dict[int, bytes], own: set[bytes]
+    options: NetworkOptions, host: HostInfo, gateways: dict[int, bytes], own: set[bytes], warnings: list[str]
 ) -> tuple[tuple[bytes, bytes], ...]:
     """Pairs of what the guest asks and what on the host answers.
 
@@ -281,13 +319,14 @@ def _dns_forward(
         hidden = None if options.dns is not None else next(filter(lambda s: _is_hidden(s, own), resolvers), None)
         server = _of_size(size, options.dns_host) or hidden or (resolvers[0] if resolvers else None)
         if match and server is None:
-            raise HostError(
-                f"--dns-forward {addresses.format(match)} has no name server behind it; give --dns-host ADDR"
-            )
+            problem = f"--dns-forward {addresses.format(match)} has no name server behind it; give --dns-host ADDR"
+            if not options.lenient:
+                raise HostError(problem)
+            warnings.append(problem)
         if match is None and (hidden or _of_size(size, options.dns_host)):
             match = gateway
         if match and server:
-            pairs.append((match, _LOOPBACK[size] if addresses.is_unspecified(server) else server))
+            pairs.append((match, addresses.LOOPBACK[size] if addresses.is_unspecified(server) else server))
     return tuple(pairs)
 
 

@@ -7,20 +7,44 @@ import gc
 import logging
 import os
 import resource
-import sys
 from typing import Final
 
-__all__ = ["prepare", "secret"]
+from sansnet_cli import report
+
+__all__ = ["prepare", "require_descriptors", "secret"]
 
 _SECRET_SIZE: Final = 32
 
+_DESCRIPTORS: Final = 16
+"""What a network without flows needs of them: for trio, epoll sets, a scratch socket and the like."""
+
 
 def prepare() -> None:
-    """Make ready to serve. After this the limit on descriptors is not what a child should inherit."""
-    _log_to_stderr()
-    _allow_many_descriptors()
+    """Make ready to serve. After this the limit on descriptors is not what a child should inherit.
+
+    Raises:
+        OSError: there are too few of them.
+    """
+    _report_what_is_logged()
+    require_descriptors()
     gc.freeze()  # what is loaded stays, so later collections need not look at it
     gc.enable()
+
+
+def require_descriptors() -> None:
+    """Allow as many descriptors as we may have, and see that they are enough to begin with.
+
+    Raises:
+        OSError: there are too few.
+    """
+    _allow_many_descriptors()
+    made: list[int] = []
+    try:
+        for _ in range(_DESCRIPTORS):
+            made.append(os.open("/", os.O_PATH | os.O_CLOEXEC))
+    finally:
+        for descriptor in made:
+            os.close(descriptor)
 
 
 def secret() -> bytes:
@@ -28,11 +52,14 @@ def secret() -> bytes:
     return os.urandom(_SECRET_SIZE)
 
 
-def _log_to_stderr() -> None:
-    """Show warnings of the driver like our own."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("sansnet: %(message)s"))
-    logging.getLogger("sansnet").addHandler(handler)
+class _Reporter(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        report.warn(record.getMessage())
+
+
+def _report_what_is_logged() -> None:
+    """Say warnings of the driver like our own."""
+    logging.getLogger("sansnet").addHandler(_Reporter())
 
 
 def _allow_many_descriptors() -> None:

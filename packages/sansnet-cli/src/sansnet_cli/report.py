@@ -1,17 +1,21 @@
-"""What the command says to people, all of it on stderr and each line with the program's name."""
+"""What the command says to people: on stderr, each line with the program's name, unless another voice is given."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final, Protocol
 
-from sansnet_core import LinkConfig, NetworkConfig, NetworkStatistics, addresses
-from sansnet_trio.driver import DriverStatistics
+from sansnet_core import LinkConfig, NetworkConfig, addresses
 from sansnet_trio.hostinfo import InterfaceAddress
 
-__all__ = ["configuration", "statistics", "warn"]
+if TYPE_CHECKING:
+    from sansnet_core import NetworkStatistics
+    from sansnet_trio.driver import DriverStatistics
+
+__all__ = ["Voice", "configuration", "inform", "reason", "speak_through", "statistics", "trace", "warn"]
 
 _OFFLOADS: Final = {
     "checksum_offload": "checksums",
@@ -30,10 +34,56 @@ _COUNTERS: Final = {
 """Of `DriverStatistics`, what concerns people who did not write the driver."""
 
 
+class Voice(Protocol):
+    """How things are said; each method takes one line."""
+
+    def warn(self, sentence: str) -> None:
+        """Say what is not as it should be."""
+
+    def inform(self, sentence: str) -> None:
+        """Say what goes on."""
+
+    def trace(self, line: str) -> None:
+        """Say what a packet is."""
+
+
+class _Stderr:
+    def warn(self, sentence: str) -> None:
+        with contextlib.suppress(OSError):  # nobody hears it
+            print(f"sansnet: {sentence}", file=sys.stderr, flush=True)
+
+    inform = trace = warn
+
+
+_voice: Voice = _Stderr()
+
+
+def speak_through(voice: Voice) -> None:
+    """Say everything through another voice from now on."""
+    global _voice
+    _voice = voice
+
+
 def warn(sentence: str) -> None:
-    """Say one sentence, if anybody can hear it."""
-    with contextlib.suppress(OSError):
-        print(f"sansnet: {sentence}", file=sys.stderr, flush=True)
+    """Say one sentence of what is not as it should be."""
+    _voice.warn(sentence)
+
+
+def inform(sentence: str) -> None:
+    """Say one sentence of what goes on."""
+    _voice.inform(sentence)
+
+
+def trace(line: str) -> None:
+    """Say one line of a packet."""
+    _voice.trace(line)
+
+
+def reason(error: Exception) -> str:
+    """Why something failed, in a sentence."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"{error.strerror}; allow more, as by: ulimit -n 1024"
+    return str(error)
 
 
 def configuration(
@@ -48,7 +98,7 @@ def configuration(
         gateways: likewise.
     """
     offloads = [what for name, what in _OFFLOADS.items() if getattr(link, name)]
-    warn(f"link: MTU {link.mtu}, left to sansnet: {', '.join(offloads) or 'nothing'}")
+    inform(f"link: MTU {link.mtu}, left to sansnet: {', '.join(offloads) or 'nothing'}")
     if not (own or gateways):
         own, gateways = _learnt(config)
     for size, family in ((4, config.ipv4), (16, config.ipv6)):
@@ -56,12 +106,12 @@ def configuration(
             mine = [f"{addresses.format(a.address)}/{a.prefix_length}" for a in own if len(a.address) == size]
             through = [f"gateway {addresses.format(gateway)}" for gateway in gateways if len(gateway) == size]
             name = "IPv4" if size == 4 else "IPv6"
-            warn(f"{name}: {', '.join((mine or ['link-local address only']) + (through or ['no gateway']))}")
-    warn(f"name servers: {', '.join(map(addresses.format, config.dns_servers)) or 'none'}")
+            inform(f"{name}: {', '.join((mine or ['link-local address only']) + (through or ['no gateway']))}")
+    inform(f"name servers: {', '.join(map(addresses.format, config.dns_servers)) or 'none'}")
     for match, host in config.dns_forward:
-        warn(f"DNS queries to {addresses.format(match)} go to {addresses.format(host)}")
+        inform(f"DNS queries to {addresses.format(match)} go to {addresses.format(host)}")
     for address in config.map_host_loopback:
-        warn(f"the host's loopback is {addresses.format(address)}")
+        inform(f"the host's loopback is {addresses.format(address)}")
 
 
 def _learnt(config: NetworkConfig) -> tuple[list[InterfaceAddress], list[bytes]]:
@@ -80,6 +130,6 @@ def statistics(network: NetworkStatistics, driver: DriverStatistics) -> None:
     """Say what happened, in counters that are not zero."""
     for name, what in _COUNTERS.items():
         if value := getattr(driver, name):
-            warn(f"{what}: {value}")
+            inform(f"{what}: {value}")
     for reason, count in sorted(network.drops.items(), key=lambda item: -item[1]):
-        warn(f"dropped: {count}: {reason.value}")
+        inform(f"dropped: {count}: {reason.value}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
@@ -20,10 +20,12 @@ from sansnet_cli import process, qemu, report
 from sansnet_cli.capture import open_capture
 from sansnet_cli.control import Control, controlled
 from sansnet_cli.driving import make_driver
+from sansnet_cli.observe import observed
 from sansnet_cli.options import MachineOptions, ServeOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.ports import forwarded
-from sansnet_trio.capture import CapturedLink
+from sansnet_core import Network
+from sansnet_trio.driver import Driver
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links import Link, LinkClosed, unix_stream, vhost_user
 from sansnet_trio.listener import GuestListener, adopt, peer_process
@@ -31,13 +33,27 @@ from sansnet_trio.listener import GuestListener, adopt, peer_process
 if TYPE_CHECKING:
     from sansnet_trio.forwards import Forwards
 
-__all__ = ["GuestServer", "check_link", "serve"]
+__all__ = ["GuestServer", "check_link", "refused", "serve"]
 
-_ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
-def serve(options: ServeOptions, setup: Setup, capture: BinaryIO | None) -> None:
+def serve(
+    options: ServeOptions,
+    setup: Setup,
+    capture: BinaryIO | None,
+    *,
+    listener: GuestListener | None = None,
+    on_ready: Callable[[], None] | None = None,
+) -> None:
     """Serve guests until a signal comes, or the only one has gone.
+
+    Args:
+        options: whom, and how.
+        setup: of their network.
+        capture: the file that the options name.
+        listener: listens already on the socket that the options name.
+        on_ready: called when guests can connect, instead of saying so.
 
     Raises:
         ListenError: guests cannot connect there, or there can be no such control socket.
@@ -52,7 +68,8 @@ def serve(options: ServeOptions, setup: Setup, capture: BinaryIO | None) -> None
         controlled(options.control) as control,
         forwarded(options.ports, setup.config, later=control.is_on) as forwards,
     ):
-        trio.run(_serve, options, GuestServer(options, setup, capture, control, forwards), control)
+        server = GuestServer(options, setup, capture, control, forwards)
+        trio.run(_serve, options, server, control, listener, on_ready or partial(_announce, options))
 
 
 def check_link(options: MachineOptions) -> None:
@@ -65,18 +82,24 @@ def check_link(options: MachineOptions) -> None:
         raise HostError("vhost-user works on x86-64 only; leave it out, and give QEMU -netdev stream")
 
 
-async def _serve(options: ServeOptions, server: GuestServer, control: Control) -> None:
+async def _serve(
+    options: ServeOptions,
+    server: GuestServer,
+    control: Control,
+    listener: GuestListener | None,
+    on_ready: Callable[[], None],
+) -> None:
     with trio.open_signal_receiver(*_ENDING) as signals, ExitStack() as stack:
         if options.fd is not None:
             work = partial(_serve_guest, server, adopt(options.fd))
         else:
             assert options.socket is not None
-            listener = stack.enter_context(closing(GuestListener(options.socket, on_refused=_refused)))
-            arguments = qemu.netdev(options.socket, qemu.OLDEST, vhost_user=options.vhost_user, name="net0")
-            report.warn(f"waiting for a guest: {' '.join(arguments)}")
+            listener = stack.enter_context(closing(listener or GuestListener(options.socket, on_refused=refused)))
             work = partial(listener.run, partial(_serve_guest, server), one_off=options.one_off)
+        on_ready()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_when_signalled, nursery.cancel_scope, signals)
+            nursery.start_soon(server.report_regularly)
             nursery.start_soon(control.run)
             await work()
             nursery.cancel_scope.cancel()
@@ -87,15 +110,24 @@ async def _cancel_when_signalled(scope: trio.CancelScope, signals: AsyncIterator
         scope.cancel()
 
 
-def _refused(pid: int) -> None:
-    report.warn(f"process {pid} was refused, since a guest is there already")
+def _announce(options: ServeOptions) -> None:
+    if options.socket is not None:
+        arguments = qemu.netdev(options.socket, qemu.OLDEST, vhost_user=options.vhost_user, name="net0")
+        report.inform(f"waiting for a guest: {' '.join(arguments)}")
+
+
+def refused(pid: int) -> None:
+    """Say who was refused; what a listener for `serve` calls."""
+    report.inform(f"process {pid} was refused, since a guest is there already")
 
 
 async def _serve_guest(server: GuestServer, guest: socket.socket) -> None:
-    report.warn(f"a guest has connected (process {peer_process(guest)})")
+    report.inform(f"a guest has connected (process {peer_process(guest)})")
     try:
         await server.serve(guest)
-    except (LinkClosed, OSError) as error:
+    except LinkClosed as error:
+        report.inform(f"the guest is disconnected: {error}")
+    except OSError as error:
         report.warn(f"the guest is disconnected: {error}")
 
 
@@ -124,6 +156,15 @@ class GuestServer:
         self._capture = capture
         self._control = control
         control.forward(forwards, namespace=False)
+        self._served: tuple[Network, Driver] | None = None
+
+    async def report_regularly(self) -> None:
+        """Say the counters of the guest that is served, as often as the options want it."""
+        while self._options.stats is not None:
+            await trio.sleep(self._options.stats)
+            if self._served is not None:
+                network, driver = self._served
+                report.statistics(network.statistics(), driver.statistics())
 
     async def serve(self, guest: socket.socket) -> None:
         """Serve one guest until it has gone; the connection is closed then.
@@ -134,7 +175,7 @@ class GuestServer:
         with closing(self._link(guest)) as link:
             if isinstance(link, vhost_user.VhostUserLink):
                 await link.wait_started()
-            await self._drive(self._captured(link))
+            await self._drive(self._observed(link))
 
     def _link(self, guest: socket.socket) -> unix_stream.UnixStream | vhost_user.VhostUserLink:
         mtu = self._options.mtu
@@ -147,20 +188,21 @@ class GuestServer:
         network, driver = make_driver(self._setup, link, self._forwards)
         if self._options.verbose:
             report.configuration(config, config.link)
+        self._served = network, driver
         try:
             with self._control.serving(network, driver):
                 await driver.run()
         finally:
+            self._served = None
             if self._options.verbose:
                 report.statistics(network.statistics(), driver.statistics())
 
-    def _captured(self, link: Link) -> Link:
+    def _observed(self, link: Link) -> Link:
         """All guests are captured in one file."""
-        if self._options.pcap is None:
-            return link
         file, self._capture = self._capture, None
-        try:
-            return CapturedLink(link, file or open_capture(self._options.pcap, append=True))
-        except HostError as error:
-            report.warn(f"this guest is not captured: {error}")
-            return link
+        if self._options.pcap is not None and file is None:
+            try:
+                file = open_capture(self._options.pcap, append=True)
+            except HostError as error:
+                report.warn(f"this guest is not captured: {error}")
+        return observed(link, self._options, file)

@@ -17,8 +17,6 @@ import signal
 import struct
 from typing import Final, Protocol
 
-import trio
-
 from sansnet_trio import syscalls
 
 __all__ = ["SignalForwarder"]
@@ -52,13 +50,23 @@ class SignalForwarder:
 
     async def run(self, child: Child) -> None:
         """Forward to a child until cancelled."""
+        import trio
+
         while True:
             await trio.lowlevel.wait_readable(self._fd)
-            number, _, code = _SIGINFO.unpack(os.read(self._fd, _SIGINFO.size))
-            if number == signal.SIGCHLD:
-                _follow(child)
-            elif code != _SI_KERNEL or number not in _FROM_TERMINAL:
-                child.send_signal(number)
+            self.forward(child)
+
+    def fileno(self) -> int:
+        """Readable when there is a signal to forward."""
+        return self._fd
+
+    def forward(self, child: Child) -> None:
+        """Forward the signal that has come."""
+        number, _, code = _SIGINFO.unpack(os.read(self._fd, _SIGINFO.size))
+        if number == signal.SIGCHLD:
+            _follow(child)
+        elif code != _SI_KERNEL or number not in _FROM_TERMINAL:
+            child.send_signal(number)
 
     def close(self) -> None:
         """Restore what was before; signals that came meanwhile take effect."""

@@ -1,16 +1,19 @@
-"""What the host has, as the options want it to be looked at, and whether it has what they name."""
+"""What the host has of what the options name: interfaces and addresses to copy or use, a namespace to enter."""
 
 from __future__ import annotations
 
 import errno
 import socket
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from sansnet_cli.options import NetworkOptions
+from sansnet_cli.options import AttachOptions, NetworkOptions
 from sansnet_core import addresses
 from sansnet_trio.hostinfo import HostError, HostInfo, read_host
 
-__all__ = ["read_template"]
+if TYPE_CHECKING:
+    from sansnet_trio.existing import Existing
+
+__all__ = ["find_namespace", "read_template"]
 
 _FAMILIES: Final = {4: socket.AF_INET, 16: socket.AF_INET6}
 """By size of an address."""
@@ -35,6 +38,20 @@ def read_template(options: NetworkOptions) -> HostInfo:
         if (4 if len(address) == 4 else 6) in options.families:  # else it is not the host that is wrong
             _check_address(address)
     return host
+
+
+def find_namespace(options: AttachOptions) -> Existing:
+    """Find the namespace that is to be entered.
+
+    Raises:
+        GuestError: there is none, or it is not ours to enter.
+    """
+    from sansnet_trio.existing import Existing
+
+    if options.pid is not None:
+        return Existing.of_process(options.pid)
+    assert options.netns is not None
+    return Existing.named(options.netns, options.userns)
 
 
 def _check_device(what: str, device: str) -> None:

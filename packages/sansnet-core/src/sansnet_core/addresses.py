@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from typing import Final
 
 __all__ = [
+    "LOOPBACK",
     "format",
     "is_broadcast",
     "is_link_local",
@@ -16,9 +17,11 @@ __all__ = [
     "parse",
 ]
 
+LOOPBACK: Final = {4: bytes([127, 0, 0, 1]), 16: bytes(15) + b"\x01"}
+"""The address by which a node is known to itself, by size."""
+
 _UNSPECIFIED4: Final = bytes(4)
 _UNSPECIFIED6: Final = bytes(16)
-_LOOPBACK6: Final = bytes(15) + b"\x01"
 _BROADCAST: Final = b"\xff" * 4
 
 
@@ -50,7 +53,7 @@ def is_multicast(address: bytes) -> bool:
 
 def is_loopback(address: bytes) -> bool:
     """127.0.0.0/8 or ::1."""
-    return address[0] == 127 if len(address) == 4 else address == _LOOPBACK6
+    return address[0] == 127 if len(address) == 4 else address == LOOPBACK[16]
 
 
 def is_unspecified(address: bytes) -> bool:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Final
 
 from sansnet_core.actions import Endpoint
-from sansnet_core.addresses import is_loopback, is_multicast
+from sansnet_core.addresses import LOOPBACK, is_loopback, is_multicast
 from sansnet_core.config import NetworkConfig
 from sansnet_core.context import Guest
 from sansnet_core.errors import Reason
@@ -23,9 +23,6 @@ __all__ = ["Forwarding"]
 
 DNS_PORTS: Final = (53, 853)
 """DNS (RFC 1035) and DNS over TLS (RFC 7858)."""
-
-LOOPBACK: Final = {4: bytes([127, 0, 0, 1]), 16: bytes(15) + b"\x01"}
-"""By size of address."""
 
 _BROADCAST: Final = b"\xff" * 4
 _V4_IN_V6: Final = (bytes(12), bytes(10) + b"\xff\xff")
@@ -118,6 +115,13 @@ class Forwarding:
         """
         size = len(host)
         return LOOPBACK[size] if is_loopback(host) else self._outbound[size] or bytes(size)
+
+    def is_node(self, address: bytes) -> bool:
+        """Whether a node on the guest's segment may have the address (RFC 1122, 3.2.1.3; RFC 4291, 2.5 to 2.7)."""
+        if len(address) == 4:
+            return not (address[0] == 0 or is_loopback(address) or self.is_group(address))
+        # Neither `::` and ::1 nor IPv4-mapped and IPv4-compatible ones
+        return not (is_multicast(address) or address.startswith(bytes(10)))
 
     def is_group(self, destination: bytes) -> bool:
         """Whether more than one node may answer: multicast that leaves the node, and broadcast.

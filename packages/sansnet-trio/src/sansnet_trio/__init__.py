@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sansnet_trio.capture import CapturedLink
     from sansnet_trio.driver import Driver, DriverStatistics
     from sansnet_trio.existing import Existing
+    from sansnet_trio.forwards import ForwardError, Forwards
     from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Route, read_host
     from sansnet_trio.links import Link, LinkClosed
     from sansnet_trio.links.tap import Tap, open_tap
@@ -42,6 +43,8 @@ __all__ = [
     "Driver",
     "DriverStatistics",
     "Existing",
+    "ForwardError",
+    "Forwards",
     "Guest",
     "GuestError",
     "GuestListener",
@@ -69,6 +72,7 @@ _HOMES = {
     "capture": ("CapturedLink",),
     "driver": ("Driver", "DriverStatistics"),
     "existing": ("Existing",),
+    "forwards": ("ForwardError", "Forwards"),
     "hostinfo": ("HostError", "HostInfo", "InterfaceAddress", "Route", "read_host"),
     "links": ("Link", "LinkClosed"),
     "links.tap": ("Tap", "open_tap"),

@@ -121,7 +121,8 @@ class Agent:
         if self._channel.fileno() < 0:
             return
         self._channel.close()
-        os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(PermissionError):  # we are somebody else by now; but it ends with the channel, too
+            os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
         for ready in self._ready.values():
             while ready:

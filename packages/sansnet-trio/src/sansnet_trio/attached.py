@@ -62,6 +62,10 @@ class AttachedGuest(Generic[T]):
         import trio
 
         await trio.lowlevel.wait_readable(self._channel)
+        return self.receive_ready()
+
+    def receive_ready(self) -> ReadyGuest[T]:
+        """The same for programs that do not run trio yet: it blocks until then."""
         try:
             message, tap = self._channel.receive_with_descriptor()
         finally:

@@ -246,7 +246,7 @@ class DatagramSocket:
                 self._receive(now)
 
     def _resume(self) -> None:
-        if self._socket.fileno() >= 0:
+        if self._fd >= 0:
             self._shell.poller.change(self._fd, EPOLLIN)
 
     def _receive(self, now: float) -> None:
@@ -286,5 +286,9 @@ class DatagramSocket:
 
     def close(self) -> None:
         """Close the socket."""
-        self._shell.poller.remove(self._fd)
+        self._leave()
         self._socket.close()
+
+    def _leave(self) -> None:
+        self._shell.poller.remove(self._fd)
+        self._fd = -1

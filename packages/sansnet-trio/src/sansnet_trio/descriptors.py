@@ -1,11 +1,16 @@
-"""Descriptors that come over a UNIX socket (SCM_RIGHTS in unix(7))."""
+"""Descriptors: those that come over a UNIX socket (SCM_RIGHTS in unix(7)), and the want of them."""
 
 from __future__ import annotations
 
+import errno
 import socket
 from array import array
+from typing import Final
 
-__all__ = ["receive_descriptors"]
+__all__ = ["SHORTAGE", "receive_descriptors"]
+
+SHORTAGE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""Errors that say nothing about one socket or connection, but that this process or system can have no more."""
 
 _ITEM = array("i").itemsize
 

@@ -21,11 +21,12 @@ from socket import socket as Socket
 from typing import Final
 
 from sansnet_core import Endpoint, SocketId
-from sansnet_core.addresses import is_loopback, is_unspecified
+from sansnet_core.addresses import LOOPBACK, is_loopback, is_unspecified
 from sansnet_core.ports import TCP, Forward
 from sansnet_trio.agent import GuestSockets
 from sansnet_trio.datagrams import DatagramSocket
-from sansnet_trio.listening import LOOPBACK, SHORTAGE, Spot
+from sansnet_trio.descriptors import SHORTAGE
+from sansnet_trio.listening import Spot
 from sansnet_trio.options import Ancillary, read_local
 from sansnet_trio.relay import Entry, LoopbackEntry, Relay
 from sansnet_trio.shell import Shell
@@ -142,6 +143,7 @@ class DoorService:
         self._splices = Splices(shell.poller)
         self._relay = Relay(shell)
         self._ends: dict[Door, Callable[[], None]] = {}
+        self._names: dict[Door, SocketId] = {}
         self._paused: list[Door] = []
         self._pause_ends = 0.0
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -169,6 +171,8 @@ class DoorService:
     def end(self, door: Door) -> None:
         """Serve a door no longer. Connections that came through it go on; flows of datagrams do not."""
         self._ends.pop(door)()
+        if (identity := self._names.pop(door, None)) is not None:
+            self._shell.machine.forward_removed(identity, self._clock())
 
     def wake(self) -> None:
         """Have the driver look for orders and deadlines, although nothing has happened that it waits for."""
@@ -190,10 +194,9 @@ class DoorService:
                 self._resume(door)
 
     def close(self) -> None:
-        """Serve no door any more, and end what goes from loopback to loopback. The network's sockets are others'."""
-        for door in self._ends:
-            if door.spot.protocol == TCP:
-                self._shell.poller.remove(door.socket.fileno())
+        """Serve no door any more, and end what goes from loopback to loopback. The network is not told: it ends."""
+        for end in self._ends.values():
+            end()
         self._ends.clear()
         self._splices.close()
         self._relay.close()
@@ -264,12 +267,12 @@ class DoorService:
             machine.forward_removed(identity, now)
             raise
         self._sockets.adopt_datagrams(identity, served)
+        self._names[door] = identity
         self._ends[door] = partial(self._end_datagrams, identity, entry)
 
     def _end_datagrams(self, identity: SocketId, entry: Entry) -> None:
         self._relay.leave(entry)
         self._sockets.release_datagrams(identity)
-        self._shell.machine.forward_removed(identity, self._clock())
 
     def _entry(self, door: Door) -> Entry:
         assert door.spot.address is not None
@@ -286,7 +289,7 @@ class DoorService:
 
 
 class _ForwardedDatagrams(DatagramSocket):
-    """A door's socket as one of the network's; a copy of it, since the door outlives the network."""
+    """A door's socket as one of the network's. It stays open when it is that no more: the door outlives the network."""
 
     __slots__ = ("_crossing", "_entry", "_forward", "_relay")
 
@@ -297,7 +300,7 @@ class _ForwardedDatagrams(DatagramSocket):
         self._forward = door.forward
         self._relay = relay
         self._entry = entry
-        super().__init__(shell, identity, door.socket.dup())
+        super().__init__(shell, identity, door.socket)
 
     def _deliver(
         self, source: Endpoint, data: bytes, ancillary: Ancillary, now: float, local: bytes | None = None
@@ -307,6 +310,10 @@ class _ForwardedDatagrams(DatagramSocket):
             self._relay.forward(self._entry, encode(*source), local, data, ancillary, now)
         else:
             super()._deliver(source, data, ancillary, now, local)
+
+    def close(self) -> None:
+        """Leave the epoll set."""
+        self._leave()
 
 
 def host_socket(family: int, kind: int) -> Socket:

@@ -133,6 +133,8 @@ class Existing:
     def _is_there(self) -> bool:
         try:
             return os.path.samestat(os.stat(self._file), os.fstat(self._network))
+        except PermissionError:  # whoever we are by now does not see it
+            return True
         except OSError:
             return False
 

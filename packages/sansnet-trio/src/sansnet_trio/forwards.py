@@ -13,13 +13,15 @@ come out at a door of ours in the guest is refused (`Crossing`).
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from socket import AF_INET6, SOCK_STREAM
 from typing import Final
 
-from sansnet_core.addresses import is_link_local
-from sansnet_core.ports import TCP, Forward, combine, without
+from sansnet_core.addresses import LOOPBACK, is_link_local
+from sansnet_core.ports import TCP, UDP, Forward, combine, without
 from sansnet_trio.agent import GuestSockets
 from sansnet_trio.doors import Crossing, Door, DoorService, host_socket
 from sansnet_trio.listening import ForwardError, Spot, ephemeral_ports, open_spot, spots
@@ -30,7 +32,10 @@ from sansnet_trio.sockets import HostSockets
 __all__ = ["ForwardError", "Forwards"]
 
 _SCAN: Final = 0.5
-"""Seconds between looks at who listens on the other side, where a rule follows that."""
+"""Seconds between looks at who listens on the other side, where a rule follows that. A look takes milliseconds, since
+the kernel walks through tables of half a million entries; and a second is the longest that anybody shall wait."""
+
+_NO_IPV6: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 _SIZES: Final = {4: 4, 6: 16}
 """Bytes of an address, by version of IP."""
@@ -239,25 +244,23 @@ class Forwards:
 
     def _followed(self, rules: Iterable[Forward]) -> Iterator[tuple[Spot, Forward]]:
         """Where rules want doors because of who listens on the other side now."""
-        seen: dict[tuple[int, bool], set[tuple[int, int]]] = {}
+        look = cache(self._others)
         for rule in rules:
             if rule.auto and self._crossing.guest is not None:
-                key = rule.protocol, rule.inbound
-                if key not in seen:
-                    seen[key] = self._others(rule.protocol, self._crossing.guest, inbound=not rule.inbound)
-                for size, other in seen[key]:
+                found = look(rule.protocol, not rule.inbound)
+                if rule.protocol == UDP:  # who serves TCP may want it as well
+                    found = found | look(TCP, not rule.inbound)
+                for size, other in found:
                     port = other - rule.to + rule.first
                     if size in self._sizes and port in rule.ports and not (rule.weak and port in self._ephemeral):
                         yield from ((spot, rule) for spot in spots(rule, {size}, [port]))
 
-    def _others(self, protocol: int, guest: GuestSockets, *, inbound: bool) -> set[tuple[int, int]]:
-        """Who listens on one side besides us: sizes of addresses, and ports. Who serves TCP may want UDP as well."""
-        process = "self" if inbound else guest.pid
-        found = set()
-        for each in {protocol, TCP}:
-            ours = self._ports_of_ours(each, inbound=inbound)
-            found |= {(size, port) for size, port in occupied(process, each) if port not in ours}
-        return found
+    def _others(self, protocol: int, inbound: bool) -> set[tuple[int, int]]:
+        """Who listens on one side besides us: sizes of addresses, and ports."""
+        guest = self._crossing.guest
+        process = "self" if inbound or guest is None else guest.pid
+        ours = self._ports_of_ours(protocol, inbound=inbound)
+        return {(size, port) for size, port in occupied(process, protocol) if port not in ours}
 
     def _ports_of_ours(self, protocol: int, *, inbound: bool) -> set[int]:
         return {spot.port for spot in self._doors if (spot.protocol, spot.inbound) == (protocol, inbound)}
@@ -268,10 +271,7 @@ class Forwards:
         """Of some doors, close those that are not wanted, or that lead elsewhere than wanted."""
         for door in doors:
             rule = wanted.get(door.spot)
-            if rule is not None and (rule.target, rule.leads_to(door.spot.port)) == (
-                door.forward.target,
-                door.leads_to,
-            ):
+            if rule is not None and door.serves(rule):
                 door.forward = rule
             else:
                 del self._doors[door.spot]
@@ -280,7 +280,7 @@ class Forwards:
                 door.socket.close()
 
     def _open(self, spot: Spot, rule: Forward) -> ForwardError | None:
-        """Open a door, unless it is there; what prevents it."""
+        """Open a door, unless it is there, or the guest has no such address; what prevents it."""
         guest = self._crossing.guest
         if spot in self._doors or (not spot.inbound and guest is None):
             return None
@@ -290,6 +290,8 @@ class Forwards:
             if self._service is not None:
                 self._begin(self._service, door)
         except OSError as error:
+            if not spot.inbound and spot.address == LOOPBACK[16] and error.errno in _NO_IPV6:
+                return None
             return ForwardError.of(rule, spot, error)
         self._doors[spot] = door
         return None

@@ -22,17 +22,13 @@ from socket import socket as Socket
 from typing import Final, NamedTuple
 
 from sansnet_core import SansnetError, addresses
+from sansnet_core.addresses import LOOPBACK
 from sansnet_core.ports import TCP, Forward
+from sansnet_trio.descriptors import SHORTAGE
 from sansnet_trio.options import IP_FREEBIND, prepare_door, prepare_forwarded
 from sansnet_trio.sockaddr import encode, family_of
 
-__all__ = ["LOOPBACK", "SHORTAGE", "ForwardError", "Spot", "ephemeral_ports", "open_spot", "spots"]
-
-LOOPBACK: Final = {4: bytes([127, 0, 0, 1]), 16: bytes(15) + b"\x01"}
-"""By size of address."""
-
-SHORTAGE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""Errors that say nothing about one port or connection, but that this process or system can have no more."""
+__all__ = ["ForwardError", "Spot", "ephemeral_ports", "open_spot", "spots"]
 
 _ANY: Final = {4: bytes(4), 16: bytes(16)}
 _BACKLOG: Final = 128

@@ -95,6 +95,10 @@ class Guest(Generic[T]):
             raise
         return guest
 
+    def fileno(self) -> int:
+        """Readable when `receive_ready` does not block."""
+        return self._channel.fileno()
+
     async def ready(self) -> ReadyGuest[T]:
         """Wait until the guest is configured and the command could start.
 
@@ -106,6 +110,10 @@ class Guest(Generic[T]):
         import trio
 
         await trio.lowlevel.wait_readable(self._channel)
+        return self.receive_ready()
+
+    def receive_ready(self) -> ReadyGuest[T]:
+        """The same for programs that do not run trio yet: it blocks until then."""
         (self._namespace, *rest), tap = self._channel.receive_with_descriptor()
         return ReadyGuest(tap, *rest)
 
@@ -126,10 +134,17 @@ class Guest(Generic[T]):
         import trio
 
         await trio.lowlevel.wait_readable(self._pidfd)
-        status = self._reap()
+        status = self.reap()
         with contextlib.suppress(EOFError):  # the socket closes on exec: nothing there means that the command began
             self._channel.receive()
         return status
+
+    def reap(self) -> int:
+        """Block until the command, or what was to become it, ends; its status as of `wait`."""
+        if self._status is None:
+            _, status = os.waitpid(self.pid, 0)
+            self._status = os.waitstatus_to_exitcode(status)
+        return self._status
 
     def send_signal(self, number: int) -> None:
         """Send the command a signal, unless it has ended."""
@@ -175,7 +190,7 @@ class Guest(Generic[T]):
         if self._pidfd < 0:
             return
         self.send_signal(signal.SIGKILL)
-        self._reap()
+        self.reap()
         self._end_agent()
         if self._namespace is not None:
             leftovers.kill_leftovers(self._namespace)
@@ -188,12 +203,6 @@ class Guest(Generic[T]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _reap(self) -> int:
-        if self._status is None:
-            _, status = os.waitpid(self.pid, 0)
-            self._status = os.waitstatus_to_exitcode(status)
-        return self._status
 
 
 # the child's part

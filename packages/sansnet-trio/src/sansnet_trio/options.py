@@ -24,6 +24,7 @@ from socket import (
     IPV6_UNICAST_HOPS,
     IPV6_V6ONLY,
     SO_BROADCAST,
+    SO_LINGER,
     SO_OOBINLINE,
     SO_RCVBUF,
     SOL_SOCKET,
@@ -51,6 +52,7 @@ __all__ = [
     "prepare_stream",
     "read_ancillary",
     "read_local",
+    "reset_when_closed",
     "segment_message",
     "set_fragment",
     "set_tos",
@@ -87,6 +89,7 @@ Ancillary: TypeAlias = list[tuple[int, int, bytes]]
 
 _TTL: Final = ((IPPROTO_IP, IP_TTL), (IPPROTO_IPV6, IPV6_HOPLIMIT))
 _GRO: Final = (IPPROTO_UDP, UDP_GRO)
+_LINGER_NOT: Final = Struct("=ii").pack(1, 0)  # struct linger: on, 0 seconds
 _SEGMENT_SIZE: Final = Struct("=H")
 _INFO4: Final = Struct("=i4s4x")  # struct in_pktinfo: interface, the host's address, destination in the header
 _INFO6: Final = Struct("=16si")  # struct in6_pktinfo: the host's address, interface
@@ -106,6 +109,11 @@ def prepare_stream(sock: socket, family: int) -> None:
     # Tells which ICMP error ended the attempt. See `forget_icmp_errors`.
     _set(sock, family, (IPPROTO_IP, IP_RECVERR), (IPPROTO_IPV6, IPV6_RECVERR), 1)
     _only_own_family(sock, family)
+
+
+def reset_when_closed(sock: socket) -> None:
+    """Have a TCP socket forget what was not sent, and say RST when it is closed."""
+    sock.setsockopt(SOL_SOCKET, SO_LINGER, _LINGER_NOT)
 
 
 def forget_icmp_errors(sock: socket, family: int) -> None:

@@ -20,10 +20,10 @@ import fcntl
 import os
 from contextlib import suppress
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT
-from socket import IPPROTO_TCP, SHUT_WR, SO_ERROR, SO_LINGER, SOL_SOCKET, TCP_NODELAY, socket
-from struct import Struct
+from socket import IPPROTO_TCP, SHUT_WR, SO_ERROR, SOL_SOCKET, TCP_NODELAY, socket
 from typing import Final
 
+from sansnet_trio.options import reset_when_closed
 from sansnet_trio.poller import Poller
 from sansnet_trio.sockaddr import SocketAddress
 
@@ -34,15 +34,16 @@ _PIPE_SIZE: Final = 1 << 20
 _SPARE_PIPES: Final = 4
 _MAX_ROUNDS: Final = 2
 """Times that a pipe is filled and emptied for one event; what is left is reported again."""
+_LITTLE: Final = 1 << 16
+"""Bytes; after fewer there are hardly more already, and to ask in vain costs as much as to be told."""
 _FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 _DEAF: Final = EPOLLONESHOT
-_LINGER_NOT: Final = Struct("=ii").pack(1, 0)  # struct linger: on, 0 seconds
 
 
 def reset(connection: socket) -> None:
     """Close with RST."""
     with suppress(OSError):  # reset by the other side already
-        connection.setsockopt(SOL_SOCKET, SO_LINGER, _LINGER_NOT)
+        reset_when_closed(connection)
     connection.close()
 
 
@@ -111,8 +112,9 @@ class _End:
         for _ in range(_MAX_ROUNDS):
             if not self.held and not self._fill():
                 return
+            little = self.held < _LITTLE
             self._empty()
-            if self.held:
+            if self.held or little:
                 return
 
     def _fill(self) -> bool:
@@ -211,7 +213,7 @@ class Splices:
         """Reset both connections."""
         for each in (end, end.other):
             with suppress(OSError):
-                each.socket.setsockopt(SOL_SOCKET, SO_LINGER, _LINGER_NOT)
+                reset_when_closed(each.socket)
             if each.pipe is not None:
                 each.pipe.close()  # it holds bytes that nobody wants
                 each.pipe = None

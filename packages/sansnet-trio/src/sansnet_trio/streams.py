@@ -20,13 +20,12 @@ import errno
 from collections.abc import Callable
 from contextlib import suppress
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT
-from socket import SHUT_WR, SO_ERROR, SO_LINGER, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, socket
-from struct import Struct
+from socket import SHUT_WR, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, socket
 from typing import Final
 
 from sansnet_core import Buffer, ExtendedError, OpenStream, SocketId
 from sansnet_trio import errqueue
-from sansnet_trio.options import bind_source, forget_icmp_errors, prepare_accepted, prepare_stream
+from sansnet_trio.options import bind_source, forget_icmp_errors, prepare_accepted, prepare_stream, reset_when_closed
 from sansnet_trio.poller import Handler
 from sansnet_trio.shell import Shell
 from sansnet_trio.sockaddr import encode
@@ -37,7 +36,6 @@ _READ_SIZE: Final = 256 * 1024
 _MAX_VECTORS: Final = 1024  # IOV_MAX (limits.h)
 _JOIN_BELOW: Final = 2048  # bytes: a guest that sends single bytes to a full socket must not cost a hundred for each
 _DEAF: Final = EPOLLONESHOT
-_LINGER_NOT: Final = Struct("=ii").pack(1, 0)  # struct linger: on, 0 seconds
 
 
 class Stream:
@@ -167,7 +165,7 @@ class Stream:
     def abort(self) -> None:
         """Close with RST and forget what waits."""
         if not self.closed:
-            self._socket.setsockopt(SOL_SOCKET, SO_LINGER, _LINGER_NOT)
+            reset_when_closed(self._socket)
             self.abandon()
 
     def abandon(self) -> None:

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import trio
 
 from sansnet_core import SansnetError
+from sansnet_trio.descriptors import SHORTAGE
 
 __all__ = ["ListenError", "Peer", "UnixSocket", "peer"]
 
@@ -20,7 +21,6 @@ _BACKLOG: Final = 16
 
 _OWNER_ONLY: Final = 0o600
 
-_SHORTAGE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _SHORTAGE_PAUSE: Final = 0.1
 """Seconds before the next try when the system cannot give a descriptor."""
 
@@ -59,7 +59,7 @@ class UnixSocket:
             except (BlockingIOError, ConnectionAbortedError):
                 pass
             except OSError as error:
-                if error.errno not in _SHORTAGE:
+                if error.errno not in SHORTAGE:
                     raise
                 await trio.sleep(_SHORTAGE_PAUSE)
 

@@ -1,0 +1,84 @@
+"""What each command does: `sansnet run` and the others, from their arguments to their exit status."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import BinaryIO, Final
+
+from sansnet_cli.capture import open_capture
+from sansnet_cli.options import MachineOptions, NamespaceOptions
+from sansnet_cli.plan import Setup, make_plan, make_setup
+from sansnet_cli.template import find_namespace, read_template
+from sansnet_trio.namespace import CommandNotFound, Guest, GuestPlan
+
+__all__ = ["COMMANDS"]
+
+
+def _run(arguments: Sequence[str]) -> int:
+    from sansnet_cli.parsers.run import parse
+
+    options = parse(arguments)
+    capture = open_capture(options.pcap) if options.pcap is not None else None
+    with Guest.fork(options.command, functools.partial(_prepare, options)) as guest:
+        from sansnet_cli.supervise import supervise
+
+        try:
+            return supervise(guest, options, capture)
+        except CommandNotFound as error:
+            if options.command == (os.environ.get("SHELL"),):
+                raise CommandNotFound(f"{error} in $SHELL") from error
+            raise
+
+
+def _attach(arguments: Sequence[str]) -> int:
+    from sansnet_cli.parsers.attach import parse
+
+    options = parse(arguments)
+    from sansnet_trio.attached import AttachedGuest
+
+    capture = open_capture(options.pcap) if options.pcap is not None else None
+    with AttachedGuest.fork(find_namespace(options), functools.partial(_prepare, options)) as guest:
+        from sansnet_cli.attach import attach
+
+        attach(guest, options, capture)
+    return 0
+
+
+def _serve(arguments: Sequence[str]) -> int:
+    from sansnet_cli.parsers.serve import parse
+
+    options = parse(arguments)
+    setup, capture = _prepare_machine(options)
+    from sansnet_cli.serve import serve
+
+    serve(options, setup, capture)
+    return 0
+
+
+def _qemu(arguments: Sequence[str]) -> int:
+    from sansnet_cli.parsers.qemu import parse
+
+    options = parse(arguments)
+    setup, capture = _prepare_machine(options)
+    from sansnet_cli.boot import boot
+
+    return boot(options, setup, capture)
+
+
+def _prepare_machine(options: MachineOptions) -> tuple[Setup, BinaryIO | None]:
+    setup = make_setup(options, read_template(options))
+    return setup, open_capture(options.pcap) if options.pcap is not None else None
+
+
+def _prepare(options: NamespaceOptions) -> tuple[GuestPlan, Setup]:
+    return make_plan(options, read_template(options))
+
+
+COMMANDS: Final[Mapping[str, Callable[[Sequence[str]], int]]] = {
+    "run": _run,
+    "attach": _attach,
+    "serve": _serve,
+    "qemu": _qemu,
+}

@@ -1,0 +1,21 @@
+"""`sansnet pasta` and `sansnet passt`: the command lines of the C programs of these names, for who calls those.
+
+What a caller relies on is kept: names, defaults and abbreviations of options, the words for a wrong one, exit statuses,
+and that the command returns exactly when everything works. From there on it is the same as `run`, `attach` and `serve`.
+Nothing here is loaded unless it is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+__all__ = ["PROGRAMS", "program_named"]
+
+PROGRAMS: Final = ("pasta", "passt")
+
+
+def program_named(path: str) -> str | None:
+    """Which of the programs a process is called as, if any: `passt.avx2` is one of them too."""
+    name = os.path.basename(path)
+    return next((program for program in PROGRAMS if program in name), None)

@@ -1,0 +1,162 @@
+"""Going to the background when everything works, and what surrounds that: the pid file, descriptors, who we are.
+
+Theory of operation. The process that the caller waits for forks before it has loaded or opened much, and waits itself:
+
+    caller's process                        daemon
+    fork ---------------------------------> a session of its own; opens, binds and configures everything
+    (reads the pipe)                        stdin, stdout and stderr become /dev/null
+    writes the pid file <------------------ one byte: everything works
+    exits with 0                            serves
+
+If the daemon ends before that byte, its exit status is the caller's, and it has said why on the caller's stderr. Until
+then it ends with the caller's process; afterwards no process of ours has a descriptor of the caller's, who may read a
+pipe to its end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import pwd
+import signal
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+from sansnet_trio import syscalls
+
+__all__ = ["Identity", "IdentityError", "PidFile", "close_inherited", "run_in_background", "system_root"]
+
+_STREAMS: Final = (0, 1, 2)
+_NOBODY: Final = 65534
+
+
+class PidFile:
+    """A file for the number of a process, opened now: whoever we are later may not be allowed to.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+
+    def write(self, pid: int) -> None:
+        """Write the number, and be done with the file."""
+        os.write(self._fd, b"%d\n" % pid)
+        self.close()
+
+    def close(self) -> None:
+        """Leave it to another process that has the file too."""
+        os.close(self._fd)
+
+
+def run_in_background(work: Callable[[Callable[[], None]], int], pid_file: PidFile | None) -> int:
+    """Do work in a child that stays, and return in both processes.
+
+    Args:
+        work: is done in the child. It calls its argument when everything works, once.
+        pid_file: gets the child's process id after that.
+
+    Returns:
+        What the process is to exit with. In the parent that is 0 once the work is on its way, and otherwise the child's
+        own status; in the child what the work returned.
+    """
+    reader, writer = os.pipe()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        if pid_file is not None:
+            pid_file.close()
+        os.setsid()
+        syscalls.set_parent_death_signal(signal.SIGTERM)
+        if os.getppid() != parent:
+            return 1
+        return work(lambda: _let_go(writer))
+    os.close(writer)
+    if os.read(reader, 1):
+        if pid_file is not None:
+            pid_file.write(pid)
+        return 0
+    _, status = os.waitpid(pid, 0)
+    return max(os.waitstatus_to_exitcode(status), 1)
+
+
+def _let_go(writer: int) -> None:
+    """Outlive the caller's process, without anything of the caller's."""
+    syscalls.set_parent_death_signal(0)
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in _STREAMS:
+        os.dup2(null, number)
+    os.close(null)
+    os.write(writer, b"+")
+    os.close(writer)
+
+
+def close_inherited(kept: Iterable[int]) -> None:
+    """Close all descriptors but the standard streams and some."""
+    keep = {*_STREAMS, *kept}
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) not in keep:
+            with contextlib.suppress(OSError):  # one of them was of the list itself
+                os.close(int(name))
+
+
+class IdentityError(ValueError):
+    """There is no such user or group; the message says which."""
+
+
+class Identity:
+    """A user and a group to become.
+
+    Args:
+        text: UID[:GID] or LOGIN[:GROUP]; without a group it is the user's own.
+
+    Raises:
+        IdentityError: there is no such user or group.
+    """
+
+    def __init__(self, text: str) -> None:
+        user, colon, group = text.partition(":")
+        try:
+            if user.isdecimal():
+                self.uid = self.gid = int(user)
+            else:
+                entry = pwd.getpwnam(user)
+                self.uid, self.gid = entry.pw_uid, entry.pw_gid
+            if colon:
+                self.gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+        except KeyError:
+            raise IdentityError(f"{text!r} is no user or group here") from None
+
+    @classmethod
+    def nobody(cls) -> Identity:
+        """The user without rights, whether the system has a name for it or not."""
+        try:
+            return cls("nobody")
+        except IdentityError:
+            return cls(f"{_NOBODY}")
+
+    def assume(self) -> None:
+        """Become it, for good.
+
+        Raises:
+            OSError: we may not.
+        """
+        if (os.geteuid(), os.getegid()) != (self.uid, self.gid):
+            with contextlib.suppress(PermissionError):  # a user namespace of one group has no others to give up
+                os.setgroups([])
+            os.setgid(self.gid)
+            os.setuid(self.uid)
+
+
+def system_root() -> bool:
+    """Whether we are root of the whole system, and not of a user namespace."""
+    if os.geteuid():
+        return False
+    with contextlib.suppress(OSError):
+        return Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
+    return True

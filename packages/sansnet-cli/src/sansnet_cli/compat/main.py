@@ -1,0 +1,60 @@
+"""The compatible commands, from their words to their exit status.
+
+What only asks for the help or the version is answered before more is loaded: callers ask that often.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from sansnet_cli import __version__
+from sansnet_cli.compat.command_line import BadOption
+from sansnet_cli.compat.given import Given, Information, Misuse
+from sansnet_cli.compat.table import usage
+
+__all__ = ["main"]
+
+_CAPABILITIES: Final = '{"type": "net"}'
+"""What a management program may want to know of a vhost-user back-end (docs/interop/vhost-user.json of QEMU)."""
+
+
+def main(program: str, words: Sequence[str]) -> int:
+    """Do what the words after a program's name ask for.
+
+    Returns:
+        The exit status: 1 for whatever is wrong. Twice, if the program goes to the background: in both processes. For
+        a command that a signal ended, that signal's negative number.
+    """
+    try:
+        given = Given(program, words)
+        from sansnet_cli.compat.request import read
+        from sansnet_cli.compat.start import start
+
+        return start(program, read(given))
+    except Information as asked:
+        return _inform(program, str(asked))
+    except BadOption as bad:
+        return _complain(f"{program}: {bad}\n{usage(program)}")
+    except Misuse as misuse:
+        return _complain(f"{program}: {misuse}; see `{program} --help`\n")
+
+
+def _inform(program: str, what: str) -> int:
+    match what:
+        case "help":
+            text = usage(program)
+        case "version":
+            text = f"{program} {__version__} (sansnet)\nMIT or Apache-2.0, as you like.\n"
+        case _:
+            text = f"{_CAPABILITIES}\n"
+    sys.stdout.write(text)
+    return 0
+
+
+def _complain(text: str) -> int:
+    with contextlib.suppress(OSError):  # nobody listens
+        sys.stderr.write(text)
+    return 1

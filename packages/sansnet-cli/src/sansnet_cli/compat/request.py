@@ -1,0 +1,298 @@
+"""From a command line of pasta or passt to what `run`, `attach` and `serve` know as options.
+
+Where an option that means one thing is given twice, the later one counts, as with the originals. What a host or guest
+cannot have is left out (`NetworkOptions.lenient`): callers pass the same options everywhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from sansnet_cli import values
+from sansnet_cli.compat.daemon import Identity, IdentityError
+from sansnet_cli.compat.given import Given, Misuse
+from sansnet_cli.compat.log import Level
+from sansnet_cli.options import AttachOptions, RunOptions, ServeOptions
+from sansnet_cli.ports import PortOptions, read_forwards
+from sansnet_core.config import GATEWAY_MAC, IPV4_MIN_MTU, IPV6_MIN_MTU
+from sansnet_core.errors import ConfigError
+
+__all__ = ["Process", "Request", "read"]
+
+T = TypeVar("T")
+
+_LOG_SIZE: Final = 1 << 20
+_SMALLEST_LOG: Final = 1 << 12
+_LARGEST_MTU: Final = 65520
+"""Of the originals, whatever the link."""
+_MTU_UNSPOKEN: Final = 1500
+"""With `--mtu 0`: what every guest's interface can take that was told nothing."""
+
+_FAMILIES: Final = {"ipv4-only": 4, "ipv6-only": 6}
+_LEVELS: Final = {"quiet": Level.WARNING, "debug": Level.DEBUG, "trace": Level.TRACE}
+
+_PORTS: Final = ("tcp-ports", "udp-ports", "tcp-ns", "udp-ns")
+
+_CLOSED: Final = dict.fromkeys(("configure", "tcp", "udp", "icmp", "dhcp", "dhcp6", "ndp"), False)
+"""With `--splice-only`: the guest has an interface, but nothing goes through it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """What the process is like, whatever it does.
+
+    Attributes:
+        level: of what it says.
+        pid, log_file: names of files.
+        log_size: in bytes.
+        identity: who to be once all is open; None leaves that to `start`.
+    """
+
+    foreground: bool = False
+    level: Level = Level.INFO
+    pid: str | None = None
+    log_file: str | None = None
+    log_size: int = _LOG_SIZE
+    identity: Identity | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What was asked for.
+
+    Attributes:
+        process: what it is like.
+        options: what it does; `serve` without a socket takes the first free one.
+    """
+
+    process: Process
+    options: RunOptions | AttachOptions | ServeOptions
+
+
+def read(given: Given) -> Request:
+    """Understand what was given.
+
+    Raises:
+        Misuse: an argument is wrong, or it means nothing together.
+    """
+    return _Reader(given).request()
+
+
+class _Reader:
+    def __init__(self, given: Given) -> None:
+        self._given = given
+        self._program = given.program
+        self._rest = given.rest
+        self._check()
+
+    def request(self) -> Request:
+        """All of it."""
+        return Request(
+            process=self._process(),
+            options=self._guest() if self._program == "pasta" else self._machine(),
+        )
+
+    def _check(self) -> None:
+        """What does not go together."""
+        for one, other in (("splice-only", "no-splice"), ("host-lo-to-ns-lo", "no-splice"), ("socket", "fd")):
+            if self._has(one) and self._has(other):
+                raise Misuse(f"--{one} and --{other} exclude each other; leave out one of them")
+        for name in ("no-copy-routes", "no-copy-addrs"):
+            if self._has(name) and not self._has("config-net"):
+                raise Misuse(f"--{name} needs --config-net")
+
+    # what was given
+
+    def _has(self, name: str) -> bool:
+        return bool(self._given.arguments(name))
+
+    def _all(self, name: str, convert: Callable[[str], T]) -> list[T]:
+        return [_converted(f"--{name}", text, convert) for text in self._given.arguments(name)]
+
+    def _last(self, name: str, convert: Callable[[str], T]) -> T | None:
+        return next(reversed(self._all(name, convert)), None)
+
+    def _file(self, name: str) -> str | None:
+        """The path of a file, from wherever we are."""
+        path = self._last(name, values.path)
+        return None if path is None else os.path.abspath(path)
+
+    def _listed(self, name: str, convert: Callable[[str], T], *, advertised: bool) -> tuple[T, ...] | None:
+        """What the guest is told; None leaves it to the host, and nothing is told unless it is `advertised`."""
+        if not self._has(name):
+            return None if advertised else ()
+        return tuple(value for value in self._all(name, values.none_or(convert)) if value is not None)
+
+    # its parts
+
+    def _process(self) -> Process:
+        spawns = self._program == "pasta" and not self._attaches()
+        level = self._given.last_of(_LEVELS)
+        if level == "debug" and self._has("trace"):
+            level = "trace"
+        size = self._last("log-size", _count)
+        if size is not None and size < _SMALLEST_LOG:
+            raise Misuse(f"--log-size {size} is less than {_SMALLEST_LOG}; give more")
+        return Process(
+            foreground=spawns or self._has("foreground"),
+            level=_LEVELS[level] if level else Level.WARNING if spawns else Level.INFO,
+            pid=self._last("pid", values.path),
+            log_file=self._last("log-file", values.path),
+            log_size=size or _LOG_SIZE,
+            identity=self._last("runas", Identity),
+        )
+
+    def _attaches(self) -> bool:
+        return self._has("netns") or (len(self._rest) == 1 and self._rest[0].isdecimal())
+
+    def _guest(self) -> RunOptions | AttachOptions:
+        fields = self._network() | {
+            "ifname": self._last("ns-ifname", values.ifname),
+            "mac": self._last("ns-mac-addr", values.mac),
+            "configure": self._has("config-net"),
+        }
+        if self._has("splice-only"):
+            fields |= _CLOSED
+        userns = self._last("userns", values.path)
+        if self._attaches():
+            return AttachOptions(
+                **fields,
+                **self._namespace(userns),
+                ends_with_namespace=not self._has("no-netns-quit"),
+            )
+        if userns is not None:
+            raise Misuse("--userns needs --netns or a process id; leave it out")
+        return RunOptions(**fields, command=tuple(self._rest) or _login_shell())
+
+    def _namespace(self, userns: str | None) -> dict[str, Any]:
+        """Which one to join."""
+        netns = self._last("netns", values.path)
+        if netns is not None and self._rest:
+            raise Misuse(f"--netns and {self._rest[0]!r} both say which namespace to join; leave out one of them")
+        if netns is None:
+            pid = _converted("PID", self._rest[0], values.pid)
+            if userns is None and not self._has("netns-only"):
+                return {"pid": pid}
+            netns = f"/proc/{pid}/ns/net"
+        return {"netns": netns, "userns": userns}
+
+    def _machine(self) -> ServeOptions:
+        fd = self._last("fd", values.descriptor)
+        return ServeOptions(
+            **self._network(),
+            socket=self._file("socket"),
+            fd=fd,
+            one_off=self._has("one-off") or fd is not None,
+            vhost_user=self._has("vhost-user"),
+        )
+
+    def _ports(self) -> PortOptions:
+        default = ["auto"] if self._program == "pasta" else []
+        try:
+            forwards = read_forwards(*(self._given.arguments(name) or default for name in _PORTS))
+        except ConfigError as error:
+            raise Misuse(str(error)) from None
+        if self._program == "passt" and any(forward.auto for forward in forwards):
+            raise Misuse("auto: who listens in a virtual machine cannot be seen from outside; name the ports")
+        return PortOptions(
+            forwards=forwards,
+            freebind=self._has("freebind"),
+            splice=not self._has("no-splice"),
+            to_loopback=self._has("host-lo-to-ns-lo"),
+        )
+
+    def _network(self) -> dict[str, Any]:
+        only = self._given.last_of(_FAMILIES)
+        families = frozenset({_FAMILIES[only]}) if only else frozenset({4, 6})
+        own = {len(address): (address, length) for address, length in self._all("address", values.own)}
+        netmask = self._last("netmask", values.netmask)
+        if netmask is not None and 4 in own and own[4][1] is not None:
+            raise Misuse("--netmask gives a second mask to an address that has one; leave one of them out")
+        mtu = self._mtu(families)
+        mapped = self._all("map-host-loopback", values.none_or(values.host))
+        tells = self._program == "passt"
+        return {
+            "families": families,
+            "own": tuple(own.values()),
+            "netmask": netmask,
+            "gateways": _each_family(self._all("gateway", values.host)),
+            "gateway_mac": self._last("mac-addr", values.mac) or GATEWAY_MAC,
+            "mtu": _MTU_UNSPOKEN if mtu == 0 else mtu,
+            "advertise_mtu": mtu != 0,
+            "copy_routes": not self._has("no-copy-routes"),
+            "copy_addresses": not self._has("no-copy-addrs"),
+            "interface": self._last("interface", values.path),
+            "outbound": _each_family(self._all("outbound", values.host)),
+            "outbound_if4": self._last("outbound-if4", values.ifname),
+            "outbound_if6": self._last("outbound-if6", values.ifname),
+            "map_host_loopback": _each_family(address for address in mapped if address is not None),
+            "map_gateway": not (self._has("no-map-gw") or None in mapped),
+            "map_guest_address": _each_family(
+                address for address in self._all("map-guest-addr", values.none_or(values.host)) if address is not None
+            ),
+            "dns_forward": _each_family(self._all("dns-forward", values.host)),
+            "dns_host": _each_family(self._all("dns-host", values.resolver)),
+            "dns": self._listed("dns", values.host, advertised=self._tells("dns", tells)),
+            "search": self._searched(self._tells("search", tells)),
+            "hostname": self._last("hostname", values.hostname),
+            "fqdn": self._last("fqdn", values.domain),
+            "pcap": self._file("pcap"),
+            "tcp": not self._has("no-tcp"),
+            "udp": not self._has("no-udp"),
+            "icmp": not self._has("no-icmp"),
+            "dhcp": not self._has("no-dhcp"),
+            "dhcp6": not self._has("no-dhcpv6"),
+            "ndp": not (self._has("no-ndp") or self._has("no-icmp")),
+            "advertise_router": not (self._has("no-ra") or self._has("config-net")),
+            "lenient": True,
+            "trace": self._has("trace"),
+            "stats": self._last("stats", _count),
+            "ports": self._ports(),
+            "control": self._file("conf-path"),
+            "verbose": self._given.last_of(_LEVELS) in ("debug", "trace"),
+        }  # fmt: skip
+
+    def _mtu(self, families: frozenset[int]) -> int | None:
+        mtu = self._last("mtu", values.mtu)
+        smallest = IPV6_MIN_MTU if families == {6} else IPV4_MIN_MTU
+        if mtu and not smallest <= mtu <= _LARGEST_MTU:
+            bounds = f"{smallest} and {_LARGEST_MTU}"
+            raise Misuse(f"--mtu {mtu} is not between {bounds}; give another one, or 0 to leave it alone")
+        return mtu
+
+    def _tells(self, what: str, default: bool) -> bool:
+        return (default or self._has(f"dhcp-{what}")) and not self._has(f"no-dhcp-{what}")
+
+    def _searched(self, advertised: bool) -> tuple[str, ...] | None:
+        """Several domains may be in one argument, as QEMU gives them."""
+        split = [domain for text in self._given.arguments("search") for domain in text.split()]
+        if not split:
+            return None if advertised else ()
+        return tuple(_converted("--search", domain, values.domain) for domain in split if domain != "none")
+
+
+def _login_shell() -> tuple[str, ...]:
+    return os.environ.get("SHELL") or "/bin/sh", "-l"
+
+
+def _each_family(given: Iterable[bytes]) -> tuple[bytes, ...]:
+    """The last address of each family."""
+    return tuple({len(address): address for address in given}.values())
+
+
+def _converted(what: str, text: str, convert: Callable[[str], T]) -> T:
+    try:
+        return convert(text)
+    except (argparse.ArgumentTypeError, IdentityError) as problem:
+        raise Misuse(f"{what} {problem}") from None
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[1-9]\d{0,8}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return int(text)

@@ -1,0 +1,149 @@
+"""The options of pasta and passt, as data: what the command line is parsed by, and what the help and the docs show."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+__all__ = ["OPTIONS", "Option", "usage"]
+
+
+class Option(NamedTuple):  # and no dataclass, which takes a third of the time of --version to load
+    """One option.
+
+    Attributes:
+        name: the long name, without hyphens.
+        short: one letter, or nothing.
+        argument: what the help calls its argument; empty if it takes none.
+        text: for the help.
+        only: the one program that has it; empty for both.
+        ignored: it is understood and has no effect; says why.
+        aliases: more long names.
+    """
+
+    name: str
+    short: str = ""
+    argument: str = ""
+    text: str = ""
+    only: str = ""
+    ignored: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+_SANDBOX: Final = "sansnet does not change its root directory"
+_MIGRATION: Final = "connections do not survive a migration"
+
+_PATH: Final = ("socket-path",)
+
+GROUPS: Final[dict[str, tuple[Option, ...]]] = {
+    "the program": (
+        Option("help", "h", text="print this and exit"),
+        Option("version", text="print the version and exit"),
+        Option("foreground", "f", text="stay in the foreground"),
+        Option("quiet", "q", text="say only what went wrong"),
+        Option("debug", "d", text="say more"),
+        Option("trace", text="say one line for each packet too"),
+        Option("stats", argument="SECONDS", text="show counters that often; needs --foreground before it"),
+        Option("stderr", "e", ignored="they go there until it is in the background"),
+        Option("log-file", "l", "FILE", "write messages to FILE instead"),
+        Option("log-size", argument="BYTES", text="the oldest ones go when it is larger; default: 1048576"),
+        Option("pid", "P", "FILE", "write the process id to FILE"),
+        Option("runas", argument="UID[:GID]|LOGIN[:GROUP]", text="who to be; default: nobody, for passt of root"),
+        Option("pcap", "p", "FILE", "write all frames of the guest to FILE"),
+        Option("chroot-fallback", ignored=_SANDBOX),
+    ),
+    "the guest": (
+        Option("socket", "s", "PATH", "a UNIX socket; default: the first free /tmp/passt_N.socket", "passt", "", _PATH),
+        Option("vhost-user", text="speak vhost-user on it", only="passt"),
+        Option("print-capabilities", text="print what a management program may want to know, and exit", only="passt"),
+        Option("fd", "F", "FD", "a connected socket instead; implies --one-off", "passt"),
+        Option("one-off", "1", text="end with the first guest", only="passt"),
+        Option("repair-path", argument="PATH", only="passt", ignored=_MIGRATION),
+        Option("migrate-exit", only="passt", ignored=_MIGRATION),
+        Option("migrate-no-linger", only="passt", ignored=_MIGRATION),
+        Option("netns", argument="PATH|NAME", text="the network namespace to join", only="pasta"),
+        Option("userns", argument="PATH", text="the user namespace to join", only="pasta"),
+        Option("netns-only", text="join no user namespace", only="pasta"),
+        Option("no-netns-quit", text="stay when the namespace's path is gone", only="pasta"),
+        Option("config-net", text="configure the guest's interface", only="pasta"),
+        Option("ns-ifname", "I", "NAME", "the guest's interface; default: the copied one's name, or tap0", "pasta"),
+        Option("ns-mac-addr", argument="MAC", text="its Ethernet address; default: random", only="pasta"),
+    ),
+    "the guest's network": (
+        Option("ipv4-only", "4", text="no IPv6"),
+        Option("ipv6-only", "6", text="no IPv4"),
+        Option("address", "a", "ADDR[/LEN]", "the guest's address, once for each family; default: the host's"),
+        Option("netmask", "n", "MASK", "mask or length of an IPv4 address without one"),
+        Option("gateway", "g", "ADDR", "the guest's gateway, once for each family; default: the host's"),
+        Option("mac-addr", "M", "MAC", "the gateway's Ethernet address; default: 9a:55:9a:55:9a:55"),
+        Option("mtu", "m", "BYTES", "of the guest's interface, 0 to leave it alone; default: 65520"),
+        Option("interface", "i", "NAME", "the host's one to copy; default: that of its default route"),
+        Option("outbound", "o", "ADDR", "the host's address to send from, once for each family"),
+        Option("outbound-if4", argument="NAME", text="the host's interface to send IPv4 from"),
+        Option("outbound-if6", argument="NAME", text="the host's interface to send IPv6 from"),
+        Option("no-copy-routes", text="deprecated: take no routes but the gateway's", only="pasta"),
+        Option("no-copy-addrs", text="deprecated: take one address of each family", only="pasta"),
+        Option("map-host-loopback", argument="ADDR", text="address of the host's loopback, or none; default: gateway"),
+        Option("map-guest-addr", argument="ADDR", text="address of the host's own one, or none; default: none"),
+        Option("no-map-gw", text="the gateway is not the host's loopback"),
+    ),
+    "names": (
+        Option("dns", "D", "ADDR", "a name server for the guest, repeatable, or none"),
+        Option("search", "S", "DOMAIN", "a search domain for the guest, repeatable, or none"),
+        Option("dns-forward", argument="ADDR", text="an address; what the guest asks there goes to --dns-host"),
+        Option("dns-host", argument="ADDR", text="where that goes; default: the host's first name server"),
+        Option("dhcp-dns", text="tell the guest of name servers", only="pasta"),
+        Option("dhcp-search", text="tell the guest of search domains", only="pasta"),
+        Option("no-dhcp-dns", text="tell the guest of no name server", only="passt"),
+        Option("no-dhcp-search", text="tell the guest of no search domain", only="passt"),
+        Option("hostname", "H", "NAME", "the guest's host name"),
+        Option("fqdn", argument="NAME", text="the guest's full name, by DHCP"),
+    ),
+    "protocols": (
+        Option("no-tcp", text="do not translate TCP"),
+        Option("no-udp", text="do not translate UDP"),
+        Option("no-icmp", text="do not translate ping, nor answer NDP"),
+        Option("no-dhcp", text="do not answer DHCP"),
+        Option("no-dhcpv6", text="do not answer DHCPv6"),
+        Option("no-ndp", text="do not answer NDP, nor advertise a router"),
+        Option("no-ra", text="do not advertise a router"),
+    ),
+    "ports": (
+        Option("tcp-ports", "t", "SPEC", "TCP ports of the host that lead to the guest, repeatable"),
+        Option("udp-ports", "u", "SPEC", "UDP ports of the host that lead to the guest, repeatable"),
+        Option("tcp-ns", "T", "SPEC", "TCP ports of the guest's loopback that lead to the host's", "pasta"),
+        Option("udp-ns", "U", "SPEC", "UDP ports of the guest's loopback that lead to the host's", "pasta"),
+        Option("host-lo-to-ns-lo", text="from the host's loopback to the guest's, not to its address", only="pasta"),
+        Option("no-splice", text="from loopback to loopback by the guest's interface too", only="pasta"),
+        Option("splice-only", text="from loopback to loopback, and nothing else", only="pasta"),
+        Option("freebind", text="listen on addresses that the host does not have yet"),
+        Option("conf-path", "c", "PATH", "a UNIX socket for `sansnet ctl`"),
+    ),
+}  # fmt: skip
+"""By the heading of the help."""
+
+OPTIONS: Final = tuple(option for group in GROUPS.values() for option in group)
+
+_COLUMN: Final = 36
+_INVOCATIONS: Final = {
+    "pasta": ("[OPTION]... [COMMAND [ARG]...]", "[OPTION]... PID", "[OPTION]... --netns PATH|NAME"),
+    "passt": ("[OPTION]...",),
+}
+
+
+def usage(program: str) -> str:
+    """The help of a program."""
+    lines = [f"{'usage:' if not n else '      '} {program} {how}" for n, how in enumerate(_INVOCATIONS[program])]
+    for heading, group in GROUPS.items():
+        lines += ["", f"{heading}:"]
+        for option in group:
+            if option.only in ("", program):
+                left = f"  {'-' + option.short + ',' if option.short else '   '} {_long(option)}"
+                lines += [left] if len(left) >= _COLUMN else []
+                left = "" if len(left) >= _COLUMN else left
+                lines.append(f"{left:{_COLUMN}}{option.text or f'no effect: {option.ignored}'}")
+    return "\n".join(lines) + "\n"
+
+
+def _long(option: Option) -> str:
+    names = ", ".join(f"--{name}" for name in (option.name, *option.aliases))
+    return f"{names} {option.argument}".rstrip()

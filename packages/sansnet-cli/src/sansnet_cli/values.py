@@ -1,0 +1,155 @@
+"""One value of a command line each: text, understood and checked, as argparse wants its types.
+
+Each function raises `argparse.ArgumentTypeError` with the rest of a sentence that names the text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Callable
+from ipaddress import IPv4Network
+from typing import Any, Final
+
+from sansnet_core import addresses
+
+__all__ = [
+    "MAX_HOSTNAME",
+    "address",
+    "descriptor",
+    "domain",
+    "host",
+    "hostname",
+    "ifname",
+    "mac",
+    "mtu",
+    "netmask",
+    "none_or",
+    "own",
+    "path",
+    "pid",
+    "resolver",
+]
+
+_MAX_NAME: Final = 15
+"""Bytes of an interface's name (IFNAMSIZ)."""
+
+MAX_HOSTNAME: Final = 64
+"""Bytes (HOST_NAME_MAX)."""
+
+
+def _bad(text: str, why: str) -> argparse.ArgumentTypeError:
+    return argparse.ArgumentTypeError(f"{text!r} {why}")
+
+
+def address(text: str) -> bytes:
+    try:
+        return addresses.parse(text)
+    except ValueError:
+        raise _bad(text, "is not an IPv4 or IPv6 address") from None
+
+
+def host(text: str) -> bytes:
+    """An address that a node other than this one can have."""
+    packed = address(text)
+    if not addresses.is_unicast(packed) or addresses.is_loopback(packed):
+        raise _bad(text, "is not the address of a node on a network")
+    return packed
+
+
+def resolver(text: str) -> bytes:
+    packed = address(text)
+    if not addresses.is_unicast(packed):
+        raise _bad(text, "is not the address of a node")
+    return packed
+
+
+def own(text: str) -> tuple[bytes, int | None]:
+    node, slash, length = text.partition("/")
+    try:
+        packed = host(node)
+    except argparse.ArgumentTypeError:
+        raise _bad(text, "is not an address that a guest can have") from None
+    if not slash:
+        return packed, None
+    if not re.fullmatch(r"\d{1,3}", length, re.ASCII) or not 0 < int(length) <= 8 * len(packed):
+        raise _bad(text, f"has a prefix length that is not between 1 and {8 * len(packed)}")
+    return packed, int(length)
+
+
+def netmask(text: str) -> int:
+    try:
+        length = IPv4Network(f"0.0.0.0/{text}").prefixlen
+    except ValueError:
+        length = 0
+    # ipaddress also takes the complement of a mask
+    if not length or ("." in text and str(IPv4Network(f"0.0.0.0/{length}").netmask) != text):
+        raise _bad(text, "is neither an IPv4 netmask nor a prefix length between 1 and 32")
+    return length
+
+
+def path(text: str) -> str:
+    if not text:
+        raise _bad(text, "is not a path")
+    return text
+
+
+def descriptor(text: str) -> int:
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or int(text) < 3:
+        raise _bad(text, "is not the number of a descriptor above standard error's, 2")
+    return int(text)
+
+
+def pid(text: str) -> int:
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not int(text):
+        raise _bad(text, "is not the number of a process; a network namespace is given by --netns")
+    return int(text)
+
+
+def mtu(text: str) -> int:
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
+        raise _bad(text, "is not a number of bytes")
+    return int(text)
+
+
+def ifname(text: str) -> str:
+    # as dev_valid_name() of the kernel has it; a tap's % is a template for a number
+    if text in (".", "..", "lo"):
+        raise _bad(text, "cannot be the name of the guest's interface; give one like eth0")
+    if not 0 < len(os.fsencode(text)) <= _MAX_NAME or re.search(r"[/:%\s]", text):
+        raise _bad(text, f"cannot be an interface's name: that has 1 to {_MAX_NAME} bytes and none of / : % or space")
+    return text
+
+
+def mac(text: str) -> bytes:
+    if not re.fullmatch(r"([0-9a-f]{2}[:-]){5}[0-9a-f]{2}", text, re.ASCII | re.IGNORECASE):
+        raise _bad(text, "is not an Ethernet address like 02:00:00:00:00:01")
+    packed = bytes.fromhex(text.replace(":", "").replace("-", ""))
+    if not any(packed):
+        raise _bad(text, "is nobody's Ethernet address; give one like 02:00:00:00:00:01")
+    if packed[0] & 1:
+        raise _bad(text, "is not the Ethernet address of one node: its first byte must be even")
+    return packed
+
+
+def hostname(text: str) -> str:
+    if not text.isascii() or not 0 < len(text) <= MAX_HOSTNAME or re.search(r"[^\w.-]", text):
+        raise _bad(text, f"cannot be a host name: that has 1 to {MAX_HOSTNAME} letters, digits, dots and hyphens")
+    return text
+
+
+def domain(text: str) -> str:
+    labels = text.removesuffix(".").split(".")
+    if (
+        not text.isascii()
+        or len(text) > 253
+        or not all(0 < len(label) < 64 for label in labels)
+        or re.search(r"\s", text)
+    ):
+        raise _bad(text, "is not a domain name")
+    return text
+
+
+def none_or(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    return lambda text: None if text == "none" else convert(text)

@@ -1,0 +1,80 @@
+"""Going to the background."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tests.lab.callers import alive, ended
+from tests.lab.namespaces import eventually
+
+pytestmark = pytest.mark.slow
+
+PROGRAM = """
+import os, sys, time
+from sansnet_cli.compat.daemon import PidFile, run_in_background
+
+def work(let_go):
+    {work}
+    return 7
+
+os._exit(run_in_background(work, PidFile(sys.argv[1])))
+"""
+
+
+def start(work: str, pid_file: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "error", "-c", PROGRAM.format(work=work), str(pid_file)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_the_callers_process_ends_when_everything_works(tmp_path: Path) -> None:
+    pid_file, mark = tmp_path / "pid", tmp_path / "mark"
+    work = f"time.sleep(0.3); os.mkdir({str(mark)!r}); let_go(); print('unheard'); time.sleep(60)"
+    with start(work, pid_file) as process:
+        assert process.communicate(timeout=10)[0] == ""
+        assert process.returncode == 0
+        assert mark.exists()
+        with ended(pid_file) as pid:
+            assert alive(pid)
+            assert pid_file.read_text() == f"{pid}\n"
+            # its own pipe to the other process is closed right after that has ended
+            assert eventually(lambda: sorted(os.listdir(f"/proc/{pid}/fd")) == ["0", "1", "2"])
+
+
+@pytest.mark.parametrize(
+    ("work", "status"), [("", 7), ("os._exit(3)", 3), ("os._exit(0)", 1), ("os.kill(os.getpid(), 9)", 1)]
+)
+def test_what_ends_before_that_is_the_callers_failure(tmp_path: Path, work: str, status: int) -> None:
+    with start(f"print('heard', flush=True); {work}", tmp_path / "pid") as process:
+        assert process.communicate(timeout=10)[0] == "heard\n"
+        assert process.returncode == status
+    assert (tmp_path / "pid").read_text() == ""
+
+
+def test_before_that_it_ends_with_its_caller(tmp_path: Path) -> None:
+    with start("print(os.getpid(), flush=True); time.sleep(60)", tmp_path / "pid") as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        process.send_signal(signal.SIGKILL)
+        assert process.stdout.read() == ""  # nobody has it any more
+        assert eventually(lambda: not alive(pid))
+
+
+def test_inherited_descriptors_are_closed_but_for_some() -> None:
+    program = """
+        import os
+        from sansnet_cli.compat.daemon import close_inherited
+        close_inherited([5])
+        print(*sorted(os.listdir("/proc/self/fd")))
+    """
+    script = 'exec 5</dev/null 6</dev/null 7</dev/null; exec "$@"'
+    command = ["sh", "-c", script, "sh", sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    # 3 is of the list itself
+    assert done.stdout.split() == ["0", "1", "2", "3", "5"]

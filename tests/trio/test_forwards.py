@@ -1,0 +1,622 @@
+"""Forwards with a fake network, over loopback; the guest, where there is one, shares our namespace."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from sansnet_core import ConfigError, Endpoint, ResumeStream, SendDatagram, SendStream, SocketId
+from sansnet_core.addresses import parse as address
+from sansnet_core.ports import TCP, UDP, Forward, parse_all
+from sansnet_trio import relay
+from sansnet_trio.doors import host_socket
+from sansnet_trio.forwards import ForwardError, Forwards
+from sansnet_trio.listening import Spot, ephemeral_ports
+from tests.trio.fake import Bench
+
+V4 = address("127.0.0.1")
+V6 = address("::1")
+FIRST = SocketId(101)
+"""The first name that the fake network gives."""
+BOTH = pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+
+
+class Here:
+    """A guest that lives where we do."""
+
+    pid = os.getpid()
+
+    def socket(self, family: int, kind: int) -> socket.socket:
+        return host_socket(family, kind)
+
+
+class Table(Bench):
+    """A bench at which forwards are served, at a time that stands still."""
+
+    def __init__(self, forwards: Forwards) -> None:
+        super().__init__()
+        self.forwards = forwards
+        self.now = 0.0
+        forwards.serve(self.shell, self.sockets, lambda: self.now)
+
+    def __exit__(self, *_: object) -> None:
+        self.forwards.leave()
+        super().__exit__()
+
+
+@contextmanager
+def table(
+    *specs: str, protocol: int = TCP, inbound: bool = True, guest: bool = False, own: bytes = b""
+) -> Iterator[Table]:
+    with Forwards(parse_all(specs, protocol, inbound=inbound)) as forwards:
+        if guest:
+            forwards.enter(Here(), [own] if own else [])
+        with Table(forwards) as made:
+            yield made
+
+
+def connect(host: str, port: int) -> socket.socket:
+    return socket.create_connection((host, port), timeout=5)
+
+
+def datagrams(host: str) -> socket.socket:
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+    made.bind((host, 0))
+    made.settimeout(5)
+    return made
+
+
+def free_ports(count: int = 1) -> int:
+    """The first of some ports in a row that nobody has; not ephemeral ones."""
+    for first in range(20000, 30000, count):
+        with Forwards() as probe:
+            try:
+                probe.add(parse_all([f"{first}-{first + count - 1}"], TCP))
+                probe.add(parse_all([f"{first}-{first + count - 1}"], UDP))
+            except ForwardError:
+                continue
+            return first
+    raise AssertionError
+
+
+PORT = free_ports(20)
+OTHER = PORT + 10
+
+
+# TCP by way of the network
+
+
+@BOTH
+def test_a_connection_becomes_a_stream_of_the_network(host: str) -> None:
+    with table(f"{PORT}:80") as bench, connect(host, PORT) as remote:
+        bench.until("stream_accepted")
+        source = Endpoint(address(host), remote.getsockname()[1])
+        assert bench.network.facts == [("stream_accepted", source, None, 80)]
+
+        remote.sendall(b"hello")
+        bench.quiet()
+        assert not bench.network.named("stream_received")  # the guest has not accepted yet
+        bench.order(ResumeStream(FIRST), SendStream(FIRST, b"welcome"))
+        bench.until("stream_received", "stream_sent")
+        assert bench.network.data() == b"hello"
+        assert remote.recv(100) == b"welcome"
+        remote.shutdown(socket.SHUT_WR)
+        bench.until("stream_ended")
+
+
+def test_a_connection_that_the_network_refuses_is_reset() -> None:
+    with table(str(PORT)) as bench, connect("127.0.0.1", PORT) as remote:
+        bench.network.accepts = False
+        bench.until("stream_accepted")
+        with pytest.raises(ConnectionResetError):
+            remote.recv(1)
+        assert len(bench.sockets) == 0
+
+
+def test_who_resets_before_the_guest_accepts_is_reported_afterwards() -> None:
+    with table(str(PORT)) as bench:
+        remote = connect("127.0.0.1", PORT)
+        bench.until("stream_accepted")
+        remote.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        remote.close()
+        bench.quiet()
+        bench.order(ResumeStream(FIRST))
+        bench.until("stream_failed")
+        assert bench.network.named("stream_failed") == [("stream_failed", FIRST, errno.ECONNRESET, None)]
+
+
+@pytest.mark.parametrize(
+    ("spec", "port", "arrives"),
+    [
+        (f"{PORT}-{PORT + 2}", PORT + 1, (None, PORT + 1)),
+        (f"{PORT}-{PORT + 2}:80-82", PORT + 2, (None, 82)),
+        (f"127.0.0.1/{PORT}:80", PORT, (None, 80)),
+        (f"%lo/{PORT}", PORT, (None, PORT)),
+        (f"{PORT}:10.0.0.1/80", PORT, (address("10.0.0.1"), 80)),
+        (f"{PORT}-{PORT + 2},~{PORT}", PORT + 1, (None, PORT + 1)),
+    ],
+)
+def test_ports_lead_where_the_rule_says(spec: str, port: int, arrives: tuple[bytes | None, int]) -> None:
+    with table(spec) as bench, connect("127.0.0.1", port):
+        bench.until("stream_accepted")
+        assert bench.network.facts[0][2:] == arrives
+
+
+def test_addresses_and_families_that_are_not_asked_for_are_closed() -> None:
+    with table(f"127.0.0.1/{PORT}"):
+        for host in ("127.0.0.2", "::1"):
+            with pytest.raises(ConnectionRefusedError):
+                connect(host, PORT)
+    with Forwards(parse_all([str(PORT)], TCP), families={6}), pytest.raises(ConnectionRefusedError):
+        connect("127.0.0.1", PORT)
+    with Forwards(parse_all([str(PORT)], TCP), families={4}), pytest.raises(ConnectionRefusedError):
+        connect("::1", PORT)
+
+
+def test_while_the_link_is_blocked_nobody_is_accepted() -> None:
+    with table(str(PORT)) as bench, connect("127.0.0.1", PORT):
+        bench.shell.blocked = True
+        bench.quiet()
+        assert bench.spins() == 0
+        assert not bench.network.facts
+        bench.shell.blocked = False
+        bench.sockets.unpark()
+        bench.until("stream_accepted")
+
+
+def test_without_descriptors_connections_wait_without_waking_anybody() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with table(str(PORT)) as bench, connect("127.0.0.1", PORT):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1, hard))
+        try:
+            bench.quiet()
+            assert bench.spins() == 0
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        deadline = bench.forwards.next_deadline()
+        assert deadline is not None
+        assert 0 < deadline < 1
+        bench.forwards.handle_deadline(deadline)
+        bench.until("stream_accepted")
+        assert bench.forwards.next_deadline() is None
+
+
+def test_between_two_drivers_connections_wait() -> None:
+    with Forwards(parse_all([str(PORT)], TCP)) as forwards:
+        with Table(forwards) as first:
+            remote = connect("127.0.0.1", PORT)
+            first.until("stream_accepted")
+        with remote, pytest.raises(ConnectionResetError):
+            remote.recv(1)
+        with connect("127.0.0.1", PORT) as waiting, Table(forwards) as second:
+            second.until("stream_accepted")
+            assert second.network.facts[0][1].port == waiting.getsockname()[1]
+
+
+# UDP by way of the network
+
+
+@BOTH
+def test_datagrams_reach_the_network_and_its_answers_leave_from_where_they_came_to(host: str) -> None:
+    with table(f"{PORT}:53", protocol=UDP) as bench, datagrams(host) as remote:
+        assert bench.network.facts == [("datagram_forwarded", None, 53, ())] * 2  # one for each family
+        target = "127.0.0.9" if host == "127.0.0.1" else host
+        remote.sendto(b"question", (target, PORT))
+        bench.until("datagram_received")
+        (fact,) = bench.network.named("datagram_received")
+        source = Endpoint(address(host), remote.getsockname()[1])
+        assert fact[2:4] == (source, b"question")
+        assert fact[7] == address(target)
+
+        bench.order(SendDatagram(fact[1], source, b"answer", 0, 64, 0, local=fact[7]))
+        assert remote.recvfrom(100)[:1] == (b"answer",)
+        bench.order(SendDatagram(fact[1], source, b"a" * 8 + b"b" * 4, 8, 64, 0, local=fact[7]))
+        assert [remote.recvfrom(100)[0] for _ in range(2)] == [b"a" * 8, b"b" * 4]
+        bench.order(SendDatagram(fact[1], source, b"again", 0, 64, 0, local=fact[7]))
+        assert remote.recvfrom(100)[1][:2] == (target, PORT)
+
+
+def test_the_guest_may_speak_first_from_a_port_that_the_outside_knows() -> None:
+    with table(str(PORT), f"127.0.0.1/{PORT + 1}", f"{PORT + 2}:53", protocol=UDP) as bench:
+        told = [(port, outgoing) for _, _, port, outgoing in bench.network.facts]
+        assert sorted(told) == [(53, ()), (53, ()), (PORT, (4,)), (PORT, (16,)), (PORT + 1, ())]
+
+
+def test_a_forward_that_is_removed_while_the_link_is_blocked_is_not_resumed() -> None:
+    with table(f"127.0.0.1/{PORT}", protocol=UDP) as bench, datagrams("127.0.0.1") as remote:
+        bench.shell.blocked = True
+        remote.sendto(b"x", ("127.0.0.1", PORT))
+        bench.quiet()
+        bench.forwards.remove(bench.forwards.rules)
+        bench.shell.blocked = False
+        bench.sockets.unpark()
+        assert not bench.network.named("datagram_received")
+
+
+def test_datagrams_wait_for_the_next_driver_too() -> None:
+    with Forwards(parse_all([f"127.0.0.1/{PORT}"], UDP)) as forwards, datagrams("127.0.0.1") as remote:
+        with Table(forwards):
+            before = len(os.listdir("/proc/self/fd"))
+        remote.sendto(b"x", ("127.0.0.1", PORT))
+        with Table(forwards) as second:
+            second.until("datagram_received")
+            assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_forward_that_is_removed_is_told_and_closed_at_once() -> None:
+    with table(f"127.0.0.1/{PORT}", protocol=UDP) as bench:
+        bench.forwards.remove(bench.forwards.rules)
+        assert bench.network.named("forward_removed") == [("forward_removed", FIRST)]
+        assert len(bench.sockets) == 0
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+            free.bind(("0.0.0.0", PORT))
+
+
+# what cannot be had
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (f"{PORT}", [f"-t {PORT}: port {PORT} of the host", "Address already in use", "end the program"]),
+        (f"192.0.2.77/{PORT}", ["at 192.0.2.77", "--freebind"]),
+        (f"%nosuch0/{PORT}", ["nosuch0"]),
+        (f"fe80::1/{PORT}", [f"fe80::1%eth0/{PORT}"]),
+    ],
+)
+def test_a_port_that_cannot_be_had_is_one_sentence_and_nothing_stays_open(spec: str, words: list[str]) -> None:
+    before = sorted(os.listdir("/proc/self/fd"))
+    with socket.create_server(("::", PORT), family=socket.AF_INET6, dualstack_ipv6=True):
+        with pytest.raises(ForwardError) as caught:
+            Forwards(parse_all([str(PORT + 1), spec] if spec != str(PORT) else [spec], TCP))
+        message = str(caught.value)
+        assert all(word in message for word in words), message
+        assert "\n" not in message
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_privileged_port_names_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: socket.socket, _: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    with pytest.raises(ForwardError, match=r"port 80 of the host.*ip_unprivileged_port_start=80"):
+        Forwards(parse_all(["80"], TCP))
+
+
+def test_too_few_descriptors_are_an_error_even_for_weak_ports() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+    try:
+        with pytest.raises(ForwardError, match="ulimit -n"):
+            Forwards(parse_all([f"~1-{PORT - 1},~{PORT + 200}-65535"], TCP))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_family_that_is_off_has_no_addresses() -> None:
+    with pytest.raises(ForwardError, match="off here"):
+        Forwards(parse_all([f"127.0.0.1/{PORT}"], TCP), families={6})
+
+
+def test_an_address_that_nobody_has_yet_may_be_listened_on() -> None:
+    with Forwards(parse_all([f"192.0.2.77/{PORT}", f"[2001:db8::77]/{PORT}"], TCP), freebind=True) as forwards:
+        assert {spot.address for spot in forwards.spots} == {address("192.0.2.77"), address("2001:db8::77")}
+
+
+def test_weak_ports_are_those_that_can_be_had() -> None:
+    ephemeral = ephemeral_ports()
+    specs = [f"~1-{PORT - 1},~{PORT + 3}-{ephemeral.start - 1},~{ephemeral.start + 3}-65535"]
+    with socket.create_server(("::", PORT + 1), family=socket.AF_INET6, dualstack_ipv6=True):
+        with Forwards(parse_all(specs, TCP)) as forwards:
+            assert {spot.port for spot in forwards.spots} == {PORT, PORT + 2}
+        with pytest.raises(ForwardError, match=f"port {PORT + 1} of the host"):
+            Forwards(parse_all([f"~1-{PORT},~{PORT + 2}-65535"], TCP))
+
+
+# changes
+
+
+def ports_of(forwards: Forwards) -> set[int]:
+    return {spot.port for spot in forwards.spots}
+
+
+def test_rules_come_and_go_while_they_are_served() -> None:
+    with table(f"{PORT}-{PORT + 3}") as bench:
+        bench.forwards.add(parse_all([f"127.0.0.1/{OTHER}:80"], TCP))
+        with connect("127.0.0.1", OTHER):
+            bench.until("stream_accepted")
+            assert bench.network.facts[0][2:] == (None, 80)
+        bench.forwards.remove(parse_all([f"{PORT + 1}"], TCP))
+        assert ports_of(bench.forwards) == {PORT, PORT + 2, PORT + 3, OTHER}
+        with pytest.raises(ConnectionRefusedError):
+            connect("127.0.0.1", PORT + 1)
+        bench.forwards.add(parse_all([f"{PORT + 1}:81"], TCP))
+        with connect("127.0.0.1", PORT + 1):
+            bench.wait(lambda: len(bench.network.facts) == 2)
+            assert bench.network.facts[1][2:] == (None, 81)
+
+
+def test_a_change_wakes_the_driver() -> None:
+    with table() as bench:
+        bench.quiet()
+        bench.forwards.add(parse_all([str(PORT)], TCP))
+        assert bench.round() == 1
+        assert bench.spins() == 0
+
+
+def test_connections_outlive_their_rule() -> None:
+    with table(str(PORT)) as bench, connect("127.0.0.1", PORT) as remote:
+        bench.until("stream_accepted")
+        bench.forwards.remove(bench.forwards.rules)
+        bench.order(SendStream(FIRST, b"still here"))
+        assert remote.recv(100) == b"still here"
+
+
+def test_what_waits_at_a_door_survives_a_change_beside_it() -> None:
+    with table(f"{PORT}-{PORT + 3}") as bench, connect("127.0.0.1", PORT):
+        bench.forwards.remove(parse_all([f"{PORT + 1}"], TCP))
+        bench.until("stream_accepted")
+
+
+def test_a_change_that_fails_changes_nothing() -> None:
+    with table(str(PORT), f"~1-{PORT},~{PORT + 2}-65535") as bench, socket.create_server(("127.0.0.1", OTHER)):
+        before = bench.forwards.rules, bench.forwards.spots
+        with pytest.raises(ForwardError, match=f"port {OTHER}"):
+            bench.forwards.add(parse_all([f"{PORT + 1}:80", f"127.0.0.1/{OTHER}"], TCP))
+        with pytest.raises(ConfigError, match="leave one out"):
+            bench.forwards.add(parse_all([f"{PORT}:81"], TCP))
+        with pytest.raises(ForwardError, match="is not forwarded"):
+            bench.forwards.remove(parse_all([str(PORT), f"127.0.0.1/{OTHER}"], TCP))
+        assert (bench.forwards.rules, bench.forwards.spots) == before
+
+
+def test_a_rule_of_a_running_instance_may_be_about_a_weak_port() -> None:
+    with table(f"~1-{PORT - 1},~{PORT + 2}-65535") as bench:
+        bench.forwards.add(parse_all([f"127.0.0.1/{PORT}:80"], TCP))
+        spots = {(spot.address, spot.port) for spot in bench.forwards.spots}
+        assert spots == {(V4, PORT), (None, PORT + 1)}
+
+
+def test_closing_frees_the_ports_and_every_descriptor() -> None:
+    before = sorted(os.listdir("/proc/self/fd"))
+    with table(str(PORT)) as bench, connect("127.0.0.1", PORT):
+        bench.until("stream_accepted")
+        bench.forwards.add(parse_all([str(PORT)], UDP))
+    with Forwards(parse_all([str(PORT)], TCP)):
+        pass
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+# from loopback to loopback
+
+
+@pytest.mark.parametrize("inbound", [True, False], ids=["in", "out"])
+@BOTH
+def test_tcp_takes_no_detour(host: str, inbound: bool) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with (
+        table(f"{PORT}:{OTHER}", inbound=inbound, guest=True) as bench,
+        socket.create_server((host, OTHER), family=family) as listener,
+        connect(host, PORT) as near,
+    ):
+        near.sendall(b"hello")
+        bench.quiet()
+        far, _ = listener.accept()
+        with far:
+            assert far.recv(100) == b"hello"
+            far.sendall(b"welcome")
+            bench.quiet()
+            assert near.recv(100) == b"welcome"
+        assert bench.network.facts == []
+
+
+@pytest.mark.parametrize("inbound", [True, False], ids=["in", "out"])
+@BOTH
+def test_udp_takes_no_detour(host: str, inbound: bool) -> None:
+    with table(f"{PORT}:{OTHER}", protocol=UDP, inbound=inbound, guest=True) as bench, datagrams(host) as near:
+        with socket.socket(near.family, socket.SOCK_DGRAM) as far:
+            far.bind((host, OTHER))
+            far.settimeout(5)
+            for text in (b"one", b"two", b""):
+                near.sendto(text, (host, PORT))
+                bench.quiet()
+                data, source = far.recvfrom(100)
+                assert data == text
+                far.sendto(data.upper(), source)
+                bench.quiet()
+                assert near.recvfrom(100)[0] == text.upper()
+                assert near.getsockname() != source
+        assert not bench.network.named("datagram_received")
+
+
+def test_a_run_of_datagrams_stays_one() -> None:
+    with (
+        table(f"{PORT}:{OTHER}", protocol=UDP, guest=True) as bench,
+        datagrams("127.0.0.1") as near,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far,
+    ):
+        far.bind(("127.0.0.1", OTHER))
+        far.settimeout(5)
+        far.setsockopt(socket.IPPROTO_UDP, 104, 1)  # UDP_GRO
+        segment = (socket.IPPROTO_UDP, 103, (1000).to_bytes(2, "little"))  # UDP_SEGMENT
+        near.sendmsg([bytes(4500)], [segment], 0, ("127.0.0.1", PORT))
+        bench.quiet()
+        data, ancillary, _, _ = far.recvmsg(65536, 100)
+        assert (len(data), [level for level, _, _ in ancillary]) == (4500, [socket.IPPROTO_UDP])
+
+
+def test_what_has_a_target_or_must_not_goes_by_the_network() -> None:
+    for splice, spec in ((False, f"{PORT}:80"), (True, f"{PORT}:10.0.0.1/80")):
+        with Forwards(parse_all([spec], TCP), splice=splice) as forwards:
+            forwards.enter(Here())
+            with Table(forwards) as bench, connect("127.0.0.1", PORT):
+                bench.until("stream_accepted")
+
+
+def test_the_guests_own_address_is_where_it_arrives_unless_it_shall_be_loopback() -> None:
+    own = address("127.0.0.3")
+    for to_loopback, where in ((False, "127.0.0.3"), (True, "127.0.0.1")):
+        with (
+            Forwards(parse_all([f"{PORT}:{OTHER}"], TCP), to_loopback=to_loopback) as forwards,
+            socket.create_server((where, OTHER)) as listener,
+        ):
+            forwards.enter(Here(), [own])
+            with Table(forwards) as bench, connect("127.0.0.1", PORT):
+                bench.quiet()
+                listener.settimeout(5)
+                listener.accept()[0].close()
+
+
+def test_nothing_goes_in_a_circle() -> None:
+    """A guest that is ourselves is the worst case: each door leads to the other one."""
+    rules = [*parse_all([f"127.0.0.2/{PORT}:{OTHER}"], TCP), *parse_all([f"{OTHER}:{PORT}"], TCP, inbound=False)]
+    with Forwards(rules, to_loopback=True) as forwards:
+        forwards.enter(Here())
+        with Table(forwards) as bench, connect("127.0.0.2", PORT) as near:
+            bench.quiet()
+            with pytest.raises(ConnectionResetError):
+                near.recv(1)
+
+
+def test_weak_ports_do_not_lead_back() -> None:
+    weak = f"~1-{PORT - 1},~{PORT + 2}-65535"
+    with Forwards([*parse_all([str(PORT)], TCP), *parse_all([weak], TCP, inbound=False)]) as forwards:
+        forwards.enter(Here())
+        assert {(spot.port, spot.inbound) for spot in forwards.spots} == {(PORT, True), (PORT + 1, False)}
+
+
+def test_a_port_of_the_guests_that_is_taken_is_one_sentence() -> None:
+    sentence = f"-T {PORT}:80: port {PORT} of the guest cannot be bound at 127.0.0.1"
+    with (
+        Forwards(parse_all([f"{PORT}:80"], TCP, inbound=False)) as forwards,
+        socket.create_server(("127.0.0.1", PORT)),
+        pytest.raises(ForwardError, match=sentence),
+    ):
+        forwards.enter(Here())
+
+
+def test_a_guest_without_ipv6_has_doors_of_the_other_family_alone() -> None:
+    class Old(Here):
+        def socket(self, family: int, kind: int) -> socket.socket:
+            if family == socket.AF_INET6:
+                raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+            return super().socket(family, kind)
+
+    with Forwards(parse_all([str(PORT)], TCP, inbound=False)) as forwards:
+        forwards.enter(Old())
+        assert forwards.spots == {Spot(TCP, False, V4, None, PORT)}
+
+
+def test_flows_end_when_they_are_silent() -> None:
+    with table(f"{PORT}:{OTHER}", protocol=UDP, guest=True) as bench, datagrams("127.0.0.1") as near:
+        before = len(os.listdir("/proc/self/fd"))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far:
+            far.bind(("127.0.0.1", OTHER))
+            near.sendto(b"x", ("127.0.0.1", PORT))
+            bench.quiet()
+        assert len(os.listdir("/proc/self/fd")) == before + 1
+        times = []
+        while (deadline := bench.forwards.next_deadline()) is not None:
+            times.append(deadline)
+            bench.forwards.handle_deadline(deadline)
+            bench.poller.settle()
+        assert times == [5, 10, 15, 20, 25, 30]
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_the_flow_that_was_silent_longest_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "_MAX_FLOWS", 2)
+    with table(f"{PORT}:{OTHER}", protocol=UDP, guest=True) as bench:
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            with datagrams("127.0.0.1") as near:
+                near.sendto(b"x", ("127.0.0.1", PORT))
+                bench.quiet()
+        assert len(os.listdir("/proc/self/fd")) == before + 2
+
+
+def test_a_flow_without_a_socket_is_a_datagram_dropped() -> None:
+    class Nobody(Here):
+        def socket(self, family: int, kind: int) -> socket.socket:
+            raise ProcessLookupError(errno.ESRCH, "gone")
+
+    with Forwards(parse_all([f"{PORT}:{OTHER}"], UDP)) as forwards:
+        forwards.enter(Nobody())
+        with Table(forwards) as bench, datagrams("127.0.0.1") as near:
+            near.sendto(b"x", ("127.0.0.1", PORT))
+            bench.wait(lambda: bench.shell.datagrams_dropped == 1)
+    with Forwards(parse_all([f"{PORT}:{OTHER}"], TCP)) as forwards:
+        forwards.enter(Nobody())
+        with Table(forwards) as bench, connect("127.0.0.1", PORT) as near:
+            bench.quiet()
+            with pytest.raises(ConnectionResetError):
+                near.recv(1)
+
+
+# following others
+
+
+def followers(protocol: int, *, inbound: bool) -> tuple[Forward, ...]:
+    """Leads to the next ports, so that it may have them in the same namespace."""
+    return parse_all([f"auto,{PORT}-{PORT + 3}:{OTHER}-{OTHER + 3}"], protocol, inbound=inbound)
+
+
+@pytest.mark.parametrize("inbound", [True, False], ids=["in", "out"])
+def test_ports_follow_those_who_listen(inbound: bool) -> None:
+    with Forwards(followers(TCP, inbound=inbound)) as forwards:
+        forwards.enter(Here())
+        with Table(forwards) as bench:
+
+            def scan() -> set[tuple[bytes | None, int]]:
+                deadline = bench.forwards.next_deadline()
+                assert deadline is not None
+                assert deadline - bench.now <= 1
+                bench.now = deadline
+                bench.forwards.handle_deadline(deadline)
+                bench.poller.settle()
+                return {(spot.address, spot.port) for spot in forwards.spots}
+
+            four, six = (bytes(4), bytes(16)) if inbound else (V4, V6)
+            assert scan() == set()
+            with socket.create_server(("127.0.0.1", OTHER)):
+                assert scan() == {(four, PORT)}
+                with socket.create_server(("::1", OTHER + 3), family=socket.AF_INET6):
+                    assert scan() == {(four, PORT), (six, PORT + 3)}
+                with socket.create_server(("::", OTHER + 1), family=socket.AF_INET6, dualstack_ipv6=True):
+                    assert scan() == {(four, PORT), (four, PORT + 1), (six, PORT + 1)}
+            assert scan() == set()
+
+
+def test_udp_follows_tcp_too_and_never_ourselves() -> None:
+    with Forwards(followers(UDP, inbound=True)) as forwards:
+        forwards.enter(Here())
+        with socket.create_server(("127.0.0.1", OTHER)), datagrams("127.0.0.1") as bound, Table(forwards) as bench:
+            bench.forwards.handle_deadline(1)
+            assert forwards.spots == {Spot(UDP, True, bytes(4), None, PORT)}
+            bound.close()
+            forwards.add(parse_all([f"{OTHER + 1}:80"], TCP, inbound=False))
+            forwards.add(parse_all([f"{OTHER + 2}:80"], UDP, inbound=False))
+            bench.forwards.handle_deadline(2)
+            assert {spot.port for spot in forwards.spots if spot.inbound} == {PORT}
+
+
+def test_ports_that_cannot_be_followed_are_left_out() -> None:
+    with (
+        Forwards(followers(TCP, inbound=True)) as forwards,
+        socket.create_server(("127.0.0.1", OTHER)),
+        socket.create_server(("127.0.0.1", PORT)),
+    ):
+        forwards.enter(Here())
+        assert forwards.spots == set()
+
+
+def test_without_rules_that_follow_nobody_looks() -> None:
+    with table(str(PORT), guest=True) as bench:
+        assert bench.forwards.next_deadline() is None

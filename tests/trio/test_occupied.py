@@ -1,0 +1,46 @@
+"""Who listens, as the kernel's tables tell it."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from sansnet_core.ports import TCP, UDP
+from sansnet_trio.occupied import occupied
+
+
+def test_listeners_are_seen_with_their_families() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as four,
+        socket.create_server(("::1", 0), family=socket.AF_INET6) as six,
+        socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as both,
+    ):
+        ports = [made.getsockname()[1] for made in (four, six, both)]
+        with socket.create_connection(four.getsockname()) as connection:
+            seen = occupied("self", TCP)
+            ephemeral = connection.getsockname()[1]
+        assert occupied(os.getpid(), TCP) >= {(4, ports[0]), (16, ports[1]), (16, ports[2]), (4, ports[2])}
+    assert {pair for pair in seen if pair[1] in ports} == {
+        (4, ports[0]),
+        (16, ports[1]),
+        (4, ports[2]),
+        (16, ports[2]),
+    }
+    assert not {(4, ephemeral), (16, ephemeral)} & seen
+    assert not {port for _, port in occupied("self", TCP)} & set(ports)
+
+
+def test_datagram_sockets_are_seen_unless_they_have_a_partner() -> None:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as waiting,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as busy,
+    ):
+        waiting.bind(("127.0.0.1", 0))
+        busy.connect(waiting.getsockname())
+        seen = occupied("self", UDP)
+        assert (4, waiting.getsockname()[1]) in seen
+        assert (4, busy.getsockname()[1]) not in seen
+
+
+def test_of_a_process_that_is_gone_nothing_is_seen() -> None:
+    assert occupied(1 << 22, TCP) == set()  # beyond PID_MAX_LIMIT
