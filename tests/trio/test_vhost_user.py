@@ -423,6 +423,7 @@ def test_a_kick_that_cannot_be_read(machine: FrontEnd) -> None:
     assert "no eventfd" in closed_by_guest(machine)
 
 
+@pytest.mark.timeout(5)
 def test_a_call_that_would_block_or_is_no_descriptor_of_that_kind(machine: FrontEnd) -> None:
     machine.start()
     read, write = os.pipe()
