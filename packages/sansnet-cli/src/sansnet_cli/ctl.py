@@ -74,7 +74,11 @@ def ctl(arguments: Sequence[str]) -> int:
     """
     options = parse_ctl(arguments)
     answer = ask(options.path, options.request())
-    print(json.dumps(answer) if options.json else show(options.command, answer))
+    try:
+        text = show(options.command, answer)
+    except (AttributeError, KeyError, TypeError, ValueError):  # a JSON object, as QEMU's monitor greets with
+        raise _no_answer(options.path) from None
+    print(json.dumps(answer) if options.json else text)
     return 0
 
 
@@ -142,13 +146,17 @@ def ask(path: str, request: dict[str, Any]) -> Answer:
     except OSError as error:
         why = error.strerror or str(error)
         raise ControlError(f"cannot ask {path}: {why}; give the path that -c was given") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
-        raise ControlError(f"{path} does not answer as a control socket does; give the path that -c was given")
+        raise _no_answer(path)
     if "error" in answer:
         raise ControlError(str(answer["error"]))
     return answer
+
+
+def _no_answer(path: str) -> ControlError:
+    return ControlError(f"{path} does not answer as a control socket does; give the path that -c was given")
 
 
 def _receive_line(connection: socket.socket) -> bytes:
