@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import socket
+import stat
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -136,6 +138,8 @@ def ask(path: str, request: dict[str, Any]) -> Answer:
             line = _receive_line(connection)
         answer = json.loads(line)
     except ConnectionRefusedError:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise ControlError(f"{path} is not a socket; give the path that -c was given") from None
         raise ControlError(f"nobody listens on {path}; start one with -c {path}") from None
     except (TimeoutError, BlockingIOError):  # the latter if its backlog is full
         raise ControlError(f"{path} does not answer; is it a control socket?") from None
