@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -33,6 +34,15 @@ def start(work: str, pid_file: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+def open_files(pid: int) -> list[str]:
+    """What a process has open, but for libraries: newer ones of libffi keep their own file."""
+    files = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed just now
+            files.append(link.readlink())
+    return [str(file) for file in files if ".so" not in file.suffixes]
+
+
 def test_the_callers_process_ends_when_everything_works(tmp_path: Path) -> None:
     pid_file, mark = tmp_path / "pid", tmp_path / "mark"
     work = f"time.sleep(0.3); os.mkdir({str(mark)!r}); let_go(); print('unheard'); time.sleep(60)"
@@ -44,7 +54,7 @@ def test_the_callers_process_ends_when_everything_works(tmp_path: Path) -> None:
             assert alive(pid)
             assert pid_file.read_text() == f"{pid}\n"
             # its own pipe to the other process is closed right after that has ended
-            assert eventually(lambda: sorted(os.listdir(f"/proc/{pid}/fd")) == ["0", "1", "2"])
+            assert eventually(lambda: open_files(pid) == ["/dev/null"] * 3)
 
 
 @pytest.mark.parametrize(

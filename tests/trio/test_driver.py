@@ -260,7 +260,7 @@ def test_deadlines_are_kept() -> None:
             await trio.sleep(1)
             assert len(network.facts) == 2
 
-    run(body, trio.testing.MockClock(rate=200))
+    run(body, trio.testing.MockClock(rate=40))
 
 
 def test_notices_are_handed_over() -> None:
@@ -327,7 +327,7 @@ def test_a_driver_runs_once() -> None:
 
 def test_an_unknown_interface_is_refused() -> None:
     link = PairLink()
-    with pytest.raises(OSError, match="no interface"):
+    with pytest.raises(OSError, match=r"no interface|No such device"):  # the latter since Python 3.14
         Driver(FakeNetwork(), link, interface="no-such-if")
     link.close()
     link.guest.close()
