@@ -143,6 +143,8 @@ def ask(path: str, request: dict[str, Any]) -> Answer:
         raise ControlError(f"nobody listens on {path}; start one with -c {path}") from None
     except (TimeoutError, BlockingIOError):  # the latter if its backlog is full
         raise ControlError(f"{path} does not answer; is it a control socket?") from None
+    except PermissionError:
+        raise ControlError(f"you may not ask {path}; ask as the user who gave it to -c, or as root") from None
     except OSError as error:
         why = error.strerror or str(error)
         raise ControlError(f"cannot ask {path}: {why}; give the path that -c was given") from None

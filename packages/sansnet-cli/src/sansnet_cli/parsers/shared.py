@@ -159,7 +159,7 @@ def _add_interface_options(guest: argparse._ArgumentGroup) -> None:
     guest.add_argument(
         "--no-config",
         action="store_true",
-        help="leave the guest's interface down and unconfigured: the command uses DHCP, SLAAC or DHCPv6",
+        help="leave the guest's interface down and unconfigured: the guest uses DHCP, SLAAC or DHCPv6",
     )
 
 
