@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from sansnet_core.errors import ConfigError
+from sansnet_core.records import Record
 
 if TYPE_CHECKING:
     from sansnet_core import NetworkConfig
@@ -21,8 +21,7 @@ __all__ = ["PortOptions", "add_port_options", "forwarded", "read_forwards", "rea
 _SPEC: Final = "[ADDR/]PORTS"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PortOptions:
+class PortOptions(Record):
     """Which ports are forwarded, and how.
 
     Attributes:

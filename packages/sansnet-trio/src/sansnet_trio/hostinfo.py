@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sansnet_core import addresses
 from sansnet_core.errors import SansnetError
+from sansnet_core.records import Record
 from sansnet_trio.netlink import Netlink
 
 __all__ = [
@@ -52,16 +52,14 @@ class HostError(SansnetError):
     """The host lacks what was asked for; the message is a sentence that names it."""
 
 
-@dataclass(frozen=True, slots=True)
-class InterfaceAddress:
+class InterfaceAddress(NamedTuple):
     """An address of an interface: 4 or 16 bytes, and how many bits of it are the network's."""
 
     address: bytes
     prefix_length: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class Route(Record):
     """A route through one interface.
 
     Attributes:
@@ -79,8 +77,7 @@ class Route:
     on_link: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Uplink:
+class Uplink(Record):
     """One family's configuration of one interface; there is at least one address."""
 
     interface: str
@@ -93,8 +90,7 @@ class Uplink:
         return next((route.gateway for route in self.routes if not route.prefix_length and route.gateway), None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resolvers:
+class Resolvers(Record):
     """The contents of a resolv.conf (resolv.conf(5)).
 
     Attributes:
@@ -108,8 +104,7 @@ class Resolvers:
     options: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostInfo:
+class HostInfo(Record):
     """The templates of a guest's network.
 
     Attributes:

@@ -10,7 +10,6 @@ import argparse
 import os
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from sansnet_cli import values
@@ -21,6 +20,7 @@ from sansnet_cli.options import AttachOptions, RunOptions, ServeOptions
 from sansnet_cli.ports import PortOptions, read_forwards
 from sansnet_core.config import GATEWAY_MAC, IPV4_MIN_MTU, IPV6_MIN_MTU
 from sansnet_core.errors import ConfigError
+from sansnet_core.records import Record
 
 __all__ = ["Process", "Request", "read"]
 
@@ -42,8 +42,7 @@ _CLOSED: Final = dict.fromkeys(("configure", "tcp", "udp", "icmp", "dhcp", "dhcp
 """With `--splice-only`: the guest has an interface, but nothing goes through it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
+class Process(Record):
     """What the process is like, whatever it does.
 
     Attributes:
@@ -61,8 +60,7 @@ class Process:
     identity: Identity | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(Record):
     """What was asked for.
 
     Attributes:

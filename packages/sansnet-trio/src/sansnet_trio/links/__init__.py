@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from select import EPOLLIN, EPOLLOUT
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from sansnet_core import Buffer, Frame, LinkConfig, SansnetError
 
@@ -16,8 +15,7 @@ class LinkClosed(SansnetError):
     """The guest's end is gone: its namespace or machine ended, or its interface was deleted."""
 
 
-@dataclass(frozen=True, slots=True)
-class MtuLimits:
+class MtuLimits(NamedTuple):
     """Which MTUs a kind of link can have; each module of a link has its own as `MTU`.
 
     Attributes:
