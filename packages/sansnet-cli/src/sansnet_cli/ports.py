@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -11,6 +10,8 @@ from sansnet_core.errors import ConfigError
 from sansnet_core.records import Record
 
 if TYPE_CHECKING:
+    import argparse
+
     from sansnet_core import NetworkConfig
     from sansnet_core.ports import Forward
     from sansnet_trio.agent import GuestSockets

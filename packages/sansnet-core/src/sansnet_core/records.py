@@ -7,11 +7,9 @@ until a guest was forked went into it. A record's methods are written once, here
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypeVar, dataclass_transform
+from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
 __all__ = ["Record", "replace"]
-
-R = TypeVar("R", bound="Record")
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
@@ -57,8 +55,11 @@ class Record:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self._names)})"
 
-    def __replace__(self: R, /, **changes: Any) -> R:
+    def __replace__(self, /, **changes: Any) -> Self:
         return type(self)(**{**vars(self), **changes})
+
+
+R = TypeVar("R", bound=Record)
 
 
 def replace(record: R, /, **changes: Any) -> R:

@@ -6,14 +6,15 @@ table, or else the first one with any route. Its addresses and routes are read o
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from sansnet_core import addresses
 from sansnet_core.errors import SansnetError
 from sansnet_core.records import Record
+from sansnet_trio import files
 from sansnet_trio.netlink import Netlink
 
 __all__ = [
@@ -138,7 +139,7 @@ def read_host(
         return HostInfo(
             ipv4=_read_uplink(netlink, socket.AF_INET, names, _find(interface4 or interface, names, loopback)),
             ipv6=_read_uplink(netlink, socket.AF_INET6, names, _find(interface6 or interface, names, loopback)),
-            has_ipv6=Path("/proc/net/if_inet6").exists(),
+            has_ipv6=os.path.exists("/proc/net/if_inet6"),
             resolvers=read_resolvers(),
         )
 
@@ -146,7 +147,7 @@ def read_host(
 def read_resolvers(path: str = RESOLV_CONF) -> Resolvers:
     """Read a resolv.conf. A file that is missing or unreadable is like an empty one."""
     try:
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
+        text = files.read(path)
     except OSError:
         return Resolvers()
     return parse_resolv_conf(text)

@@ -6,7 +6,6 @@ cannot have is left out (`NetworkOptions.lenient`): callers pass the same option
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -286,11 +285,11 @@ def _each_family(given: Iterable[bytes]) -> tuple[bytes, ...]:
 def _converted(what: str, text: str, convert: Callable[[str], T]) -> T:
     try:
         return convert(text)
-    except (argparse.ArgumentTypeError, IdentityError) as problem:
+    except (values.BadValue, IdentityError) as problem:
         raise Misuse(f"{what} {problem}") from None
 
 
 def _count(text: str) -> int:
     if not re.fullmatch(r"[1-9]\d{0,8}", text, re.ASCII):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+        raise values.BadValue(f"{text!r} is not a number above 0")
     return int(text)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from select import EPOLLIN, EPOLLOUT
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
-from sansnet_core import Buffer, Frame, LinkConfig, SansnetError
+from sansnet_core import SansnetError
+
+if TYPE_CHECKING:
+    from sansnet_core import Buffer, Frame, LinkConfig
 
 __all__ = ["Link", "LinkClosed", "MtuLimits", "ReadableLink", "want"]
 
