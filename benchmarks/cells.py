@@ -96,14 +96,31 @@ def forwarded_cells(way: str) -> Iterator[Cell]:
         yield forwarded(way, what, Row(f"{way}-{what}", "1/s"))
 
 
-def measure_start(program: Program, laboratory: Laboratory, seconds: float) -> Iterator[tuple[str, float]]:
-    times = []
-    program.run_true(laboratory)  # not counted: it fills the caches of files and of compiled modules
-    for _ in range(STARTS):
-        begin = time.monotonic()
-        program.run_true(laboratory)
-        times.append(time.monotonic() - begin)
-    yield "start-up", median(times)
+def start(name: str, take: Callable[[Program, Laboratory], float]) -> Cell:
+    """A cell of what somebody waits for; `take` says for how many seconds."""
+
+    def measure(program: Program, laboratory: Laboratory, seconds: float) -> Iterator[tuple[str, float]]:
+        take(program, laboratory)  # not counted: it fills the caches of files and of compiled modules
+        yield name, median([take(program, laboratory) for _ in range(STARTS)])
+
+    return Cell(name, (Row(name, "ms", 1e-3, more_is_better=False),), measure)
+
+
+def time_version(program: Program, laboratory: Laboratory) -> float:
+    begin = time.monotonic()
+    program.print_version()
+    return time.monotonic() - begin
+
+
+def time_start(program: Program, laboratory: Laboratory) -> float:
+    begin = time.monotonic()
+    program.run_true(laboratory)
+    return time.monotonic() - begin
+
+
+def time_attach(program: Program, laboratory: Laboratory) -> float:
+    with program.attach(laboratory) as seconds:
+        return seconds
 
 
 def settled_bytes(guest: Guest) -> int:
@@ -157,6 +174,8 @@ CELLS: Final = (
     datagrams("down", 1400),
     *forwarded_cells("tap"),
     *forwarded_cells("splice"),
-    Cell("start-up", (Row("start-up", "ms", 1e-3, more_is_better=False),), measure_start),
+    start("version", time_version),
+    start("start-up", time_start),
+    start("attach", time_attach),
     Cell("memory", MEMORY_ROWS, measure_memory),
 )
