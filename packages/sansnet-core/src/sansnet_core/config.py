@@ -1,6 +1,7 @@
 """What a network is like: addresses, services, limits. Frozen, keyword-only, validated on construction.
 
-Addresses are raw bytes in network order (4 or 16); `addresses.parse` turns text into them.
+Addresses are raw bytes in network order (4 or 16); `addresses.parse` turns text into them. What differs in a few fields
+is made by `records.replace`.
 """
 
 from __future__ import annotations

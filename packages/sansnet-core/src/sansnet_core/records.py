@@ -32,7 +32,7 @@ class Record:
 
     def __init__(self, **given: Any) -> None:
         fields = {**self._defaults, **given}
-        if len(fields) != len(self._names) or not all(name in fields for name in self._names):
+        if fields.keys() != set(self._names):
             raise TypeError(_mismatch(type(self).__name__, self._names, fields))
         vars(self).update(fields)
         self.__post_init__()
