@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
@@ -20,7 +15,7 @@ from typing import Final, Protocol
 from laboratory import CellFailed, Laboratory, Namespace, Process, descendants, find_cat, wait_for
 from peer import PORT
 
-__all__ = ["PROGRAMS", "Guest", "Program"]
+__all__ = ["PROGRAMS", "Guest", "Program", "run_to_end"]
 
 START_LIMIT: Final = 15.0
 """Seconds that a program may take until its guest runs."""
@@ -68,15 +63,8 @@ class Program(Protocol):
     def run_true(self, laboratory: Laboratory) -> None:
         """Do all that it takes to run `true` in a guest."""
 
-    def print_version(self) -> None:
-        """Print the version, and nothing else."""
-
-    def attach(self, laboratory: Laboratory) -> contextlib.AbstractContextManager[float]:
-        """Be the network of a namespace that exists; the seconds until the caller may go on.
-
-        Raises:
-            CellFailed: it cannot.
-        """
+    def compatible(self) -> list[str] | None:
+        """The command line's beginning that takes pasta's options; None if there is none."""
 
 
 def first_line(command: Sequence[str]) -> str:
@@ -111,28 +99,19 @@ class Direct:
     def run_true(self, laboratory: Laboratory) -> None:
         run_to_end(laboratory.host.command(["true"]))
 
-    def print_version(self) -> None:
-        run_to_end(["true"])
-
-    @contextlib.contextmanager
-    def attach(self, laboratory: Laboratory) -> Iterator[float]:
-        begin = time.monotonic()
-        run_to_end(laboratory.host.command(["true"]))
-        yield time.monotonic() - begin
+    def compatible(self) -> list[str] | None:
+        return None
 
 
 class Wrapper:
     """A program that runs a command in a namespace of its own making: `pasta OPTIONS -- COMMAND`."""
 
-    def __init__(
-        self, name: str, package: str, options: Sequence[str], *, closed: Sequence[str], as_pasta: Sequence[str] = ()
-    ) -> None:
-        """`closed` are the options of a guest to whom nothing is forwarded, `as_pasta` words before pasta's."""
+    def __init__(self, name: str, package: str, options: Sequence[str], *, closed: Sequence[str]) -> None:
+        """`closed` are the options of a guest to whom nothing is forwarded."""
         self.name = name
         self._package = package
         self._options = options
         self._closed = closed
-        self._as_pasta = as_pasta
 
     def _executable(self) -> str | None:
         """The one installed beside this interpreter, else the one on the path."""
@@ -167,22 +146,8 @@ class Wrapper:
     def run_true(self, laboratory: Laboratory) -> None:
         run_to_end(self._command(laboratory, 65520, "true"))
 
-    def print_version(self) -> None:
-        run_to_end([self._executable() or self.name, *self._as_pasta, "--version"])
-
-    @contextlib.contextmanager
-    def attach(self, laboratory: Laboratory) -> Iterator[float]:
-        with tempfile.TemporaryDirectory() as directory, closing(NamedNamespace(laboratory, directory)) as namespace:
-            pid_file = Path(directory, "pid")
-            where = ["--netns", namespace.path, "--pid", str(pid_file)]
-            words = [self._executable() or self.name, *self._as_pasta, *PASTA_OPTIONS, *NOTHING_FORWARDED, *where]
-            begin = time.monotonic()
-            run_to_end(namespace.command(words))
-            seconds = time.monotonic() - begin
-            try:
-                yield seconds
-            finally:
-                end_daemon(int(pid_file.read_text()))
+    def compatible(self) -> list[str] | None:
+        return [self._executable() or self.name, *(AS_ROOT if self.name == "pasta" else ["pasta"])]
 
 
 class Slirp4netns:
@@ -233,63 +198,14 @@ class Slirp4netns:
             pid = wait_for(partial(find_cat, command.pid), "unshare started no guest")
             yield Guest(Namespace(pid), program.pid)
 
-    def print_version(self) -> None:
-        run_to_end([self.name, "--version"])
-
-    @contextlib.contextmanager
-    def attach(self, laboratory: Laboratory) -> Iterator[float]:
-        with tempfile.TemporaryDirectory() as directory, closing(NamedNamespace(laboratory, directory)) as namespace:
-            ready, ready_end = os.pipe()
-            options = ["--configure", "--netns-type=path", f"--ready-fd={ready_end}"]
-            begin = time.monotonic()
-            program = Process(namespace.command([self.name, *options, namespace.path, "tap0"]), pass_fds=[ready_end])
-            os.close(ready_end)
-            try:
-                with open(ready, "rb") as pipe:
-                    if not pipe.read(1):
-                        raise CellFailed(program.complaint())
-                yield time.monotonic() - begin
-            finally:
-                program.end()
-
     def run_true(self, laboratory: Laboratory) -> None:
         with self._attached(laboratory, 65520, ["sh", "-c", "read line; true"]) as (command, _):
             command.tell("go")
             if status := command.wait(START_LIMIT):
                 raise CellFailed(f"exit status {status}")
 
-
-class NamedNamespace:
-    """A network namespace that nobody is the network of, at a path that only a mount namespace of its own has."""
-
-    def __init__(self, laboratory: Laboratory, directory: str) -> None:
-        self.path = str(Path(directory, "netns"))
-        self._host = laboratory.host.pid
-        name = f"touch {self.path}; mount --bind /proc/self/ns/net {self.path}; exec cat"
-        self._holder = Process(laboratory.host.command(["unshare", "--net", "--mount", "sh", "-c", name]))
-        try:
-            self._pid = wait_for(partial(find_cat, self._holder.pid), "unshare made no namespace")
-        except CellFailed:
-            self.close()
-            raise
-
-    def command(self, arguments: Sequence[str]) -> list[str]:
-        """The command line that runs `arguments` in the host's network, where the path can be seen."""
-        return ["nsenter", f"--net=/proc/{self._host}/ns/net", f"--mount=/proc/{self._pid}/ns/mnt", *arguments]
-
-    def close(self) -> None:
-        self._holder.end(1.0)
-
-
-def end_daemon(pid: int) -> None:
-    """End a process that is no child of ours, and wait until it is gone."""
-    descriptor = os.pidfd_open(pid)
-    try:
-        signal.pidfd_send_signal(descriptor, signal.SIGTERM)
-        if not select.select([descriptor], [], [], START_LIMIT)[0]:
-            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-    finally:
-        os.close(descriptor)
+    def compatible(self) -> list[str] | None:
+        return None
 
 
 def run_to_end(command: Sequence[str]) -> None:
@@ -308,22 +224,15 @@ def run_to_end(command: Sequence[str]) -> None:
         raise CellFailed(next(reversed(result.stderr.strip().splitlines()), f"exit status {result.returncode}"))
 
 
-# As root, Debian 12's version would become `nobody`, and then cannot open its own child's namespace.
+# Debian 12's version would become `nobody` where it is root, and then cannot open its own child's namespace.
 AS_ROOT: Final = ["--runas", "0:0"]
 # No mapping of the gateway: what is not about forwards takes the tap, and none of it the loopback short cut.
-PASTA_OPTIONS: Final = ["--config-net", "--no-map-gw", "-T", "none", "-U", "none"]
-NOTHING_FORWARDED: Final = ["-t", "none", "-u", "none"]
+PASTA_OPTIONS: Final = ["--foreground", *AS_ROOT, "--config-net", "--no-map-gw", "-T", "none", "-U", "none"]
 FORWARDED_PORTS: Final = ["-t", str(PORT), "-u", str(PORT)]
 
 PROGRAMS: Final[tuple[Program, ...]] = (
     Direct(),
-    Wrapper(
-        "pasta",
-        "passt",
-        ["--foreground", *AS_ROOT, *PASTA_OPTIONS, "--mtu", "{mtu}"],
-        closed=NOTHING_FORWARDED,
-        as_pasta=AS_ROOT,
-    ),
+    Wrapper("pasta", "passt", [*PASTA_OPTIONS, "--mtu", "{mtu}"], closed=["-t", "none", "-u", "none"]),
     Slirp4netns(),
-    Wrapper("sansnet", "sansnet-cli", ["run", "--mtu", "{mtu}"], closed=[], as_pasta=["pasta"]),
+    Wrapper("sansnet", "sansnet-cli", ["run", "--mtu", "{mtu}"], closed=[]),
 )

@@ -116,6 +116,13 @@ class Forwarding:
         size = len(host)
         return LOOPBACK[size] if is_loopback(host) else self._outbound[size] or bytes(size)
 
+    def is_node(self, address: bytes) -> bool:
+        """Whether a node on the guest's segment may have the address (RFC 1122, 3.2.1.3; RFC 4291, 2.5 to 2.7)."""
+        if len(address) == 4:
+            return not (address[0] == 0 or is_loopback(address) or self.is_group(address))
+        # Neither `::` and ::1 nor IPv4-mapped and IPv4-compatible ones
+        return not (is_multicast(address) or address.startswith(bytes(10)))
+
     def is_group(self, destination: bytes) -> bool:
         """Whether more than one node may answer: multicast that leaves the node, and broadcast.
 
