@@ -217,7 +217,7 @@ def test_what_only_asks_is_answered_whatever_follows(word: str, what: str) -> No
         ("pasta", "0", "PID '0' is not the number of a process"),
         ("pasta", "--userns x", "--userns needs --netns or a process id"),
         ("passt", "-t 80 -t none", "-t: 'none' comes after other ports"),
-        ("passt", "-u auto", "auto: who listens in a virtual machine cannot be seen"),
+        ("passt", "-u auto", "-u auto: who listens in a machine cannot be seen"),
         ("passt", "-t 0", "-t: '0'"),
         ("pasta", "-T 1.2.3.4/80", "-T: '1.2.3.4/80'"),
         ("passt", "-m 65521", "--mtu 65521 is not between 68 and 65520"),

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from sansnet_cli.compat.given import Given
+from sansnet_cli.compat.request import read
 from sansnet_cli.options import NetworkOptions, RunOptions, UsageProblem
 from sansnet_cli.parsers.run import parse as parse_run
 from sansnet_cli.parsers.serve import parse as parse_serve
@@ -229,6 +231,28 @@ def test_a_resolver_that_the_guest_cannot_reach_is_at_the_gateway(
     _, setup = plan(host=resolved_by(*servers))
     assert setup.config.dns_forward == tuple((parse(match), parse(server)) for match, server in forward)
     assert setup.config.dns_servers == tuple(map(parse, advertised))
+
+
+@pytest.mark.parametrize("program", ["pasta", "passt"])
+@pytest.mark.parametrize(
+    ("arguments", "forward"),
+    [
+        ([], [("10.0.0.1", "10.0.0.1")]),
+        (["-D", "none"], [("10.0.0.1", "10.0.0.1")]),
+        (["-D", "192.0.2.97"], []),
+        (["--no-map-gw"], []),
+        (["--dns-forward", "10.9.9.9"], [("10.9.9.9", "10.0.0.1"), ("10.0.0.1", "10.0.0.1")]),
+        (["--dns-host", "192.0.2.98"], [("10.0.0.1", "192.0.2.98"), ("10.0.0.1", "10.0.0.1")]),  # the first counts
+        (["--map-host-loopback", "10.9.9.9"], []),
+    ],
+    ids=["default", "none", "others", "not mapped", "forwarded", "another", "mapped elsewhere"],
+)
+def test_a_router_that_is_the_resolver_too_is_not_the_hosts_loopback_for_dns(
+    program: str, arguments: list[str], forward: list[tuple[str, str]]
+) -> None:
+    """As in most homes. `pasta` and `passt` make the gateway the host's loopback unless told otherwise."""
+    setup = make_setup(read(Given(program, arguments)).options, resolved_by("10.0.0.1"))
+    assert setup.config.dns_forward == tuple((parse(match), parse(server)) for match, server in forward)
 
 
 def test_a_link_local_server_is_written_with_the_guests_interface() -> None:

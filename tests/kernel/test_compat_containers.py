@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,19 @@ from typing import Final
 import pytest
 
 from tests.lab import GATEWAY4, HOST4, HOST6, SERVER4, USER, DnsServer, Lab, eventually
-from tests.lab.callers import Caller, Rootless, alive, contained, ended, greeting, heard, processes_of, rootless
+from tests.lab.callers import (
+    Caller,
+    Rootless,
+    alive,
+    as_owner,
+    contained,
+    ended,
+    greeting,
+    heard,
+    processes_of,
+    rootless,
+)
+from tests.lab.namespaces import running
 
 _SANSNET: Final = Path(sys.prefix) / "bin" / "sansnet"
 
@@ -225,3 +238,32 @@ def test_rootlesskit(lab: Lab, caller: Caller, form: str) -> None:
     assert daemons
     assert eventually(lambda: not any(map(alive, daemons)), seconds=SOON)
     assert is_free(lab, 8085)
+
+
+@pytest.mark.parametrize("form", ["process", "namespace"])
+def test_rootlesskit_2_0(lab: Lab, caller: Caller, form: str) -> None:
+    """It makes and configures the interface itself, and keeps the namespace where only its child sees it."""
+    with contained(lab, USER) as child:
+        inside = as_owner(child, USER)
+        script = """
+            mount -t tmpfs none /mnt; touch /mnt/netns; mount --bind /proc/self/ns/net /mnt/netns
+            ip tuntap add name tap0 mode tap; ip link set tap0 up
+            ip address add 10.0.2.100/24 dev tap0; ip route add default via 10.0.2.2 dev tap0
+        """
+        subprocess.run([*inside, "sh", "-ec", script], check=True, timeout=20)
+        files = (f"--userns=/proc/{child.pid}/ns/user", f"--netns=/proc/{child.pid}/root/mnt/netns")
+        target = [str(child.pid)] if form == "process" else list(files)
+        line = caller.command(
+            "pasta", "--foreground", "--stderr", "--ns-ifname=tap0", "--mtu=65520", "--no-dhcp", "--no-ra",
+            "--address=10.0.2.100", "--netmask=24", "--gateway=10.0.2.2", "--dns-forward=10.0.2.3", "--no-map-gw",
+            "--ipv4-only", "--tcp-ports=auto", "--udp-ports=auto", *target, user=USER,
+        )  # fmt: skip
+        with running(line, stdin=subprocess.DEVNULL) as pasta, greeting(inside, 8086):
+            assert eventually(lambda: not is_free(lab, 8086), seconds=SOON)
+            assert heard(lab.upstream, HOST4, 8086) == f"hello {GATEWAY4}"
+            time.sleep(1.5)  # its second look at the namespace, whose name means nothing to itself
+            assert pasta.poll() is None
+            pasta.kill()
+            pasta.wait()
+            assert gone(target[-1])
+            assert is_free(lab, 8086)

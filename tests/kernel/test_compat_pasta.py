@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from tests.lab import GATEWAY4, HOST4, SERVER4, USER, Lab, eventually
+from tests.lab import GATEWAY4, HOST4, SERVER4, USER, DnsServer, Lab, eventually, laboratory
 from tests.lab.callers import Caller, alive, contained, ended, greeting, heard
 from tests.lab.namespaces import Namespace, running
 
@@ -148,6 +148,21 @@ def test_a_command_has_a_network_and_its_status_is_pastas(lab: Lab, caller: Call
     hostname, *resolver = done.output.splitlines()
     assert hostname == f"pasta-{socket.gethostname()}"[:64]
     assert resolver == (lab.directory / "resolv.conf").read_text().splitlines()
+
+
+def test_a_router_that_is_the_hosts_resolver_too_answers(dns: DnsServer) -> None:
+    """Although the gateway is the host's loopback, and the command has the host's own /etc/resolv.conf."""
+    with (
+        laboratory() as lab,
+        dns.on(lab.upstream, GATEWAY4),
+        tempfile.TemporaryDirectory(dir=lab.directory) as name,
+        greeting(lab.host.command(), 8099),
+    ):
+        lab.set_resolver(f"nameserver {GATEWAY4}")
+        script = f"dig +short +tries=1 www.lab.example; exec 3<>/dev/tcp/{GATEWAY4}/8099; cat <&3"
+        done = Caller(lab, Path(name)).call("pasta", "--config-net", "--", "bash", "-c", script)
+        assert (done.status, done.errors) == (0, "")
+        assert done.output.startswith(f"{SERVER4}\nhello 127.0.0.1")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,19 @@ from typing import Any, Final
 from tests.lab.laboratory import Lab
 from tests.lab.namespaces import Namespace, eventually, running
 
-__all__ = ["Caller", "Done", "Rootless", "alive", "contained", "ended", "greeting", "heard", "processes_of", "rootless"]
+__all__ = [
+    "Caller",
+    "Done",
+    "Rootless",
+    "alive",
+    "as_owner",
+    "contained",
+    "ended",
+    "greeting",
+    "heard",
+    "processes_of",
+    "rootless",
+]
 
 _numbers: Final = itertools.count()
 _SANSNET: Final = Path(sys.prefix) / "bin" / "sansnet"
@@ -173,14 +185,21 @@ def rootless(lab: Lab, user: int) -> Iterator[Rootless]:
 
 @contextmanager
 def contained(lab: Lab, user: int | None = None) -> Iterator[Namespace]:
-    """A process in user and network namespaces that somebody of the host's has made."""
-    line = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", "ip link set lo up; echo made; exec sleep 600"]
+    """A process in user, network and mount namespaces that somebody of the host's has made."""
+    script = "ip link set lo up; echo made; exec sleep 600"
+    line = ["unshare", "--user", "--map-root-user", "--net", "--mount", "sh", "-c", script]
     if user is not None:
         line = [*_as_user(user), *line]
     with running(lab.host.command(*line), stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "made\n"
         yield Namespace(holder.pid)
+
+
+def as_owner(contained: Namespace, user: int) -> list[str]:
+    """Prefix of a command line that enters all of a container's namespaces, as the user who made them."""
+    enter = ["nsenter", f"--target={contained.pid}", "--user", "--net", "--mount", "--preserve-credentials", "--"]
+    return [*_as_user(user), *enter]
 
 
 @contextmanager

@@ -12,9 +12,11 @@ from typing import Final
 import pytest
 import trio
 
+from sansnet_trio.attached import AttachedGuest
 from sansnet_trio.existing import Existing
-from sansnet_trio.guests import GuestError
+from sansnet_trio.guests import GuestError, GuestPlan
 from tests.lab.namespaces import Namespace, held_namespace, running
+from tests.trio.test_agent import check_hidden
 
 pytestmark = pytest.mark.kernel
 
@@ -135,6 +137,34 @@ def test_a_descriptor_of_another_process_is_a_name_too(namespace: Namespace) -> 
         assert is_gone(existing, SOON)
 
 
+@pytest.mark.parametrize("end", ["its file", "the process"])
+def test_a_file_that_only_a_process_sees(namespace: Namespace, tmp_path: Path, end: str) -> None:
+    """It is gone with either; the kernel tells of nothing when a process's mounts end with it."""
+    script = "mount -t tmpfs none $1; touch $1/netns; mount --bind /proc/$2/ns/net $1/netns; echo made; exec sleep 60"
+    line = ["unshare", "--mount", "sh", "-ec", script, "sh", str(tmp_path), str(namespace.pid)]
+    with running(line, stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == "made\n"
+        with closing(Existing.named(f"/proc/{owner.pid}/root{tmp_path}/netns")) as existing:
+            assert not is_gone(existing, 1.2)
+            if end == "the process":
+                owner.kill()
+                owner.wait()
+            else:
+                enter = ["nsenter", f"--target={owner.pid}", "--mount", "--", "sh", "-ec"]
+                subprocess.run([*enter, 'umount --lazy "$1"; rm "$1"', "sh", str(tmp_path / "netns")], check=True)
+            assert is_gone(existing, SOON)
+
+
+def test_a_relative_name_is_the_same_file_from_everywhere(
+    namespace: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with bound(namespace, tmp_path / "netns"), closing(Existing.named("./netns")) as existing:
+        monkeypatch.chdir("/")
+        assert not is_gone(existing, 0.1)
+
+
 def test_what_cannot_be_watched_is_looked_at(
     namespace: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,3 +206,20 @@ def test_failures_leave_no_descriptor(namespace: Namespace) -> None:
             Existing(network, user)
     Existing.of_process(namespace.pid).close()
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_what_enters_it_for_a_guest_may_not_be_traced(namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter = Existing.join
+
+    def join(self: Existing) -> None:
+        check_hidden()
+        enter(self)
+
+    monkeypatch.setattr(Existing, "join", join)
+
+    async def main() -> None:
+        with AttachedGuest.fork(Existing.of_process(namespace.pid), lambda: (GuestPlan(), None)) as guest:
+            ready = await guest.ready()
+            os.close(ready.tap)
+
+    trio.run(main)

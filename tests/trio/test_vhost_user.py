@@ -321,6 +321,15 @@ def test_surplus_descriptors_are_closed(machine: FrontEnd, number: int) -> None:
     assert closed(machine)
 
 
+def test_descriptors_that_were_cut_off_are_noticed(machine: FrontEnd) -> None:
+    """Eight may come with any message, and what is unknown would be ignored."""
+    machine.start()
+    machine.send_message(999, fds=[40] * 8)
+    machine.replies()
+    machine.send_message(999, fds=[40] * 9)
+    assert "more descriptors than" in closed(machine)
+
+
 def test_a_flood_of_messages_leaves_time_for_the_rings(machine: FrontEnd) -> None:
     machine.start()
     machine.up.send(FRAME)
@@ -349,6 +358,14 @@ def test_memory_that_no_file_can_have(machine: FrontEnd, size: int, offset: int)
 def test_memory_that_is_no_file(machine: FrontEnd) -> None:
     machine.u64(Request.SET_PROTOCOL_FEATURES, features.PROTOCOL_OFFERED)
     machine.send_message(Request.ADD_MEM_REG, emit_region(LOW), [80])
+    assert closed(machine) == f"vhost-user: {Fault.MAPPING.value}"
+
+
+def test_memory_that_is_a_device(machine: FrontEnd) -> None:
+    """It could be mapped, but nobody else would see what is there."""
+    fd = os.open("/dev/zero", os.O_RDWR)
+    machine.send_message(Request.SET_MEM_TABLE, emit_regions((LOW,)), [~fd])
+    os.close(fd)
     assert closed(machine) == f"vhost-user: {Fault.MAPPING.value}"
 
 
@@ -406,6 +423,7 @@ def test_a_kick_that_cannot_be_read(machine: FrontEnd) -> None:
     assert "no eventfd" in closed_by_guest(machine)
 
 
+@pytest.mark.timeout(5)
 def test_a_call_that_would_block_or_is_no_descriptor_of_that_kind(machine: FrontEnd) -> None:
     machine.start()
     read, write = os.pipe()

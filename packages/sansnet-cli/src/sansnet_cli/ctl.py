@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import socket
+import stat
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -71,7 +73,11 @@ def ctl(arguments: Sequence[str]) -> int:
     """
     options = parse_ctl(arguments)
     answer = ask(options.path, options.request())
-    print(json.dumps(answer) if options.json else show(options.command, answer))
+    try:
+        text = show(options.command, answer)
+    except (AttributeError, KeyError, TypeError, ValueError):  # a JSON object, as QEMU's monitor greets with
+        raise _no_answer(options.path) from None
+    print(json.dumps(answer) if options.json else text)
     return 0
 
 
@@ -131,19 +137,25 @@ def ask(path: str, request: dict[str, Any]) -> Answer:
             line = _receive_line(connection)
         answer = json.loads(line)
     except ConnectionRefusedError:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise ControlError(f"{path} is not a socket; give the path that -c was given") from None
         raise ControlError(f"nobody listens on {path}; start one with -c {path}") from None
     except (TimeoutError, BlockingIOError):  # the latter if its backlog is full
         raise ControlError(f"{path} does not answer; is it a control socket?") from None
     except OSError as error:
         why = error.strerror or str(error)
         raise ControlError(f"cannot ask {path}: {why}; give the path that -c was given") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
-        raise ControlError(f"{path} does not answer as a control socket does; give the path that -c was given")
+        raise _no_answer(path)
     if "error" in answer:
         raise ControlError(str(answer["error"]))
     return answer
+
+
+def _no_answer(path: str) -> ControlError:
+    return ControlError(f"{path} does not answer as a control socket does; give the path that -c was given")
 
 
 def _receive_line(connection: socket.socket) -> bytes:

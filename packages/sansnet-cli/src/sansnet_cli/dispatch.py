@@ -17,6 +17,7 @@ _SIGNALLED: Final = 128
 
 def dispatch(arguments: Sequence[str]) -> NoReturn:
     """Do what is asked for, and exit."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who had it ignored has children that tell nobody how they ended
     try:
         status = _do(arguments)
     except SystemExit as end:  # argparse has printed the help

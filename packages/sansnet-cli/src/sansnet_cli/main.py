@@ -30,11 +30,12 @@ usage: sansnet run [OPTIONS] [--] [COMMAND [ARG...]]
        sansnet ctl PATH COMMAND [OPTIONS]
        sansnet (pasta|passt) ...
 
-A network for guests without privileges: TCP, UDP and ping from a guest become ordinary sockets of the host.
+A network for guests without privileges: TCP, UDP and ping from a guest become
+ordinary sockets of the host.
 
 commands:
-  run            run a command in a network namespace of its own, where the network works
-  attach         be the network of a namespace that exists already, such as a container's
+  run            run a command in a network namespace, where the network works
+  attach         be the network of a namespace that exists, as a container's
   serve          be the network of a virtual machine (QEMU)
   qemu           run QEMU with such a network
   ctl            look at what one of these does, and forward other ports

@@ -105,6 +105,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
 
     _check_own(options, host, own, warnings)
     gateways = {len(family.gateway): family.gateway for family in both}
+    mapped = _map_host_loopback(options, gateways)
     forward = _dns_forward(options, host, gateways, {address.address for address in own}, warnings)
     servers = _servers(options, host, [match for match, _ in forward], set(gateways), own)
     if not servers and options.dns is None:
@@ -126,10 +127,10 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         else None,
         dns_servers=servers,
         dns_search=search,
-        dns_forward=forward,
+        dns_forward=(*forward, *_still_resolvers(options, host, mapped)),
         hostname=options.hostname,
         fqdn=options.fqdn or (options.hostname if options.hostname and "." in options.hostname else None),
-        map_host_loopback=_map_host_loopback(options, gateways),
+        map_host_loopback=mapped,
         map_guest_address=options.map_guest_address,
         outbound4=outbound.get(4),
         outbound6=outbound.get(16),
@@ -326,6 +327,16 @@ def _dns_forward(
         if match and server:
             pairs.append((match, addresses.LOOPBACK[size] if addresses.is_unspecified(server) else server))
     return tuple(pairs)
+
+
+def _still_resolvers(
+    options: NetworkOptions, host: HostInfo, mapped: tuple[bytes, ...]
+) -> tuple[tuple[bytes, bytes], ...]:
+    """Pairs for resolvers of the host's whose address means its loopback in the guest, as a router's often does.
+
+    The guest may know them from the host's own files. Who gave others with -D means loopback.
+    """
+    return () if options.dns else tuple((server, server) for server in host.resolvers.nameservers if server in mapped)
 
 
 def _is_hidden(server: bytes, own: set[bytes]) -> bool:

@@ -129,7 +129,7 @@ def parse(spec: str, protocol: int, *, inbound: bool = True) -> tuple[Forward, .
     try:
         return combine(_parse(spec, protocol, inbound))
     except _Wrong as wrong:
-        raise ConfigError(f"{spec!r} {wrong}") from None
+        raise ConfigError(f"{spec!r} {_foreign(spec, inbound) or wrong}") from None
 
 
 def parse_all(specs: Sequence[str], protocol: int, *, inbound: bool = True) -> tuple[Forward, ...]:
@@ -247,6 +247,18 @@ def _parse(spec: str, protocol: int, inbound: bool) -> list[Forward]:
     return forwards
 
 
+def _foreign(spec: str, inbound: bool) -> str:
+    """What is wrong with a specification that has the form of other programs' ones, such as Docker's."""
+    for protocol in ("/tcp", "/udp"):
+        if spec.endswith(protocol):
+            return f"ends with a protocol, which the option says; leave out {protocol!r}"
+    where, bracket, ports = spec.partition("]:") if spec.startswith("[") else spec.partition(":")
+    where += bracket.rstrip(":")
+    if inbound and ports and (where == "*" or _address_or_none(where) is not None):
+        return f"has a colon behind the address to listen on, where a slash must be: {where}/{ports}"
+    return ""
+
+
 def _parse_listen(spec: str) -> tuple[bytes | None, str | None, str]:
     """Address and interface to listen on, and what follows."""
     before, slash, rest = spec.partition("/")
@@ -299,7 +311,7 @@ def _to_ports(forward: Forward, text: str) -> Forward:
 def _to_target(forward: Forward, text: str) -> Forward:
     target = _address_or_none(text)
     if target is None:
-        raise _Wrong(f"has {text!r} behind the colon, which is neither a range of ports nor an address")
+        raise _Wrong(f"has {_quoted(text)} behind the colon, where a port, a range of ports or an address must be")
     if not forward.inbound:
         raise _Wrong("says where to connect, which is always the host's loopback; leave out the address")
     if not addresses.is_unicast(target) or addresses.is_loopback(target):
@@ -315,7 +327,7 @@ def _to_target(forward: Forward, text: str) -> Forward:
 def _parse_range(text: str) -> range:
     begin, hyphen, end = text.partition("-")
     if not _is_number(begin) or (hyphen and not _is_number(end)):
-        raise _Wrong(f"has {text!r} where a port or a range like 8000-8010 must be")
+        raise _Wrong(f"has {_quoted(text)} where a port or a range like 8000-8010 must be")
     first = int(begin)
     last = int(end) if hyphen else first
     if first not in ALL_PORTS or last not in ALL_PORTS:
@@ -331,9 +343,11 @@ def _is_number(text: str) -> bool:
 
 def _is_interface(name: str) -> bool:
     """Whether the kernel allows the name, more or less; whether there is such an interface, a driver knows."""
-    return 0 < len(name.encode(errors="surrogatepass")) <= _MAX_NAME and not any(
-        letter in "/:%" or letter.isspace() for letter in name
-    )
+    try:
+        size = len(name.encode(errors="surrogateescape"))  # as bytes that are no text come from a command line
+    except UnicodeEncodeError:
+        return False
+    return 0 < size <= _MAX_NAME and not any(letter in "/:%\0" or letter.isspace() for letter in name)
 
 
 def _address_or_none(text: str) -> bytes | None:
@@ -348,6 +362,10 @@ def _address_or_none(text: str) -> bytes | None:
 
 
 # text
+
+
+def _quoted(text: str) -> str:
+    return repr(text) if text else "nothing"
 
 
 def _range(first: int, last: int) -> str:

@@ -3,6 +3,7 @@
 Theory of operation. A namespace goes by the name of a file: one that a mount has put in place, as `ip netns add` does,
 or one of /proc/PID/ns. It is gone when that file is. The kernel tells of files that are deleted (inotify(7)), but not
 of those in /proc; there it tells when the process ends (pidfd_open(2)), and what is neither is looked at each second.
+So is a file that a process sees (/proc/PID/root/...): it may go without being deleted, with that process's mounts.
 
 Meanwhile we have it open, and a tap in it, so that in truth it lives on until we end.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import math
 import os
 import re
 from collections.abc import Callable
@@ -117,11 +119,12 @@ class Existing:
         changes = _watch(os.path.dirname(self._file))
         try:
             while self._is_there():
-                if changes is None:
-                    await trio.sleep(_LOOK)
-                else:
-                    await trio.lowlevel.wait_readable(changes)
-                    os.read(changes, _EVENTS_SIZE)
+                with trio.move_on_after(self._patience(changes)):
+                    if changes is None:
+                        await trio.sleep_forever()
+                    else:
+                        await trio.lowlevel.wait_readable(changes)
+                        os.read(changes, _EVENTS_SIZE)
         finally:
             if changes is not None:
                 os.close(changes)
@@ -129,6 +132,10 @@ class Existing:
     def close(self) -> None:
         """Let go of it."""
         self._close()
+
+    def _patience(self, changes: int | None) -> float:
+        """Seconds until the next look, if nothing tells of a change before."""
+        return _LOOK if changes is None or self._file.startswith("/proc/") else math.inf
 
     def _is_there(self) -> bool:
         try:
@@ -177,10 +184,12 @@ def _own(stack: contextlib.ExitStack, kind: str) -> int:
 
 
 def _final(name: str) -> str:
-    """The file that a name leads to over symbolic links; those of /proc/PID/ns lead nowhere."""
+    """The file that a name leads to over symbolic links, wherever we may be later; those of /proc/PID/ns lead nowhere.
+
+    Links to its directory are left to the kernel: /proc/PID/root only looks like a link to our own root.
+    """
+    name = os.path.join(os.getcwd(), name)
     for _ in range(_LINKS):
-        directory, base = os.path.split(name)
-        name = os.path.join(os.path.realpath(directory), base)
         try:
             target = os.readlink(name)
         except OSError:

@@ -16,7 +16,7 @@ from sansnet_cli.compat.daemon import Identity, IdentityError
 from sansnet_cli.compat.given import Given, Misuse
 from sansnet_cli.compat.log import Level
 from sansnet_cli.options import AttachOptions, RunOptions, ServeOptions
-from sansnet_cli.ports import PortOptions, read_forwards
+from sansnet_cli.ports import PortOptions, read_forwards, refuse_auto
 from sansnet_core.config import GATEWAY_MAC, IPV4_MIN_MTU, IPV6_MIN_MTU
 from sansnet_core.errors import ConfigError
 from sansnet_core.records import Record
@@ -192,10 +192,10 @@ class _Reader:
         default = ["auto"] if self._program == "pasta" else []
         try:
             forwards = read_forwards(*(self._given.arguments(name) or default for name in _PORTS))
+            if self._program == "passt":
+                refuse_auto(forwards)
         except ConfigError as error:
             raise Misuse(str(error)) from None
-        if self._program == "passt" and any(forward.auto for forward in forwards):
-            raise Misuse("auto: who listens in a virtual machine cannot be seen from outside; name the ports")
         return PortOptions(
             forwards=forwards,
             freebind=self._has("freebind"),

@@ -123,7 +123,8 @@ GROUPS: Final[dict[str, tuple[Option, ...]]] = {
 
 OPTIONS: Final = tuple(option for group in GROUPS.values() for option in group)
 
-_COLUMN: Final = 36
+_COLUMN: Final = 30
+_WIDTH: Final = 80
 _INVOCATIONS: Final = {
     "pasta": ("[OPTION]... [COMMAND [ARG]...]", "[OPTION]... PID", "[OPTION]... --netns PATH|NAME"),
     "passt": ("[OPTION]...",),
@@ -131,7 +132,9 @@ _INVOCATIONS: Final = {
 
 
 def usage(program: str) -> str:
-    """The help of a program."""
+    """The help of a program, as wide as any terminal."""
+    import textwrap
+
     lines = [f"{'usage:' if not n else '      '} {program} {how}" for n, how in enumerate(_INVOCATIONS[program])]
     for heading, group in GROUPS.items():
         lines += ["", f"{heading}:"]
@@ -140,7 +143,10 @@ def usage(program: str) -> str:
                 left = f"  {'-' + option.short + ',' if option.short else '   '} {_long(option)}"
                 lines += [left] if len(left) >= _COLUMN else []
                 left = "" if len(left) >= _COLUMN else left
-                lines.append(f"{left:{_COLUMN}}{option.text or f'no effect: {option.ignored}'}")
+                text = option.text or f"no effect: {option.ignored}"
+                for line in textwrap.wrap(text, _WIDTH - _COLUMN, break_on_hyphens=False):
+                    lines.append(f"{left:{_COLUMN}}{line}")
+                    left = ""
     return "\n".join(lines) + "\n"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Final
 
 from sansnet_cli import values
 from sansnet_cli.options import ServeOptions, UsageProblem
@@ -12,17 +13,30 @@ from sansnet_trio.links import unix_stream, vhost_user
 
 __all__ = ["parse", "parser"]
 
+_DESCRIPTION: Final = """\
+Be the network of a virtual machine, of QEMU with
+
+  -netdev stream,id=n0,server=off,addr.type=unix,addr.path=PATH
+  -device virtio-net-pci,netdev=n0
+
+or, much faster, with --vhost-user, of QEMU with the following, where SIZE is that of -m:
+
+  -object memory-backend-memfd,id=m0,size=SIZE,share=on
+  -machine memory-backend=m0
+  -chardev socket,id=c0,path=PATH,reconnect=1
+  -netdev vhost-user,id=n0,chardev=c0
+  -device virtio-net-pci,netdev=n0
+
+One machine at a time; a second one is refused. `sansnet qemu` does all of it by itself.
+"""
+
 
 def parser() -> argparse.ArgumentParser:
     """The parser of `sansnet serve`; what it parses is for `parse` to check further."""
     made = Parser(
         prog="sansnet serve",
         usage="%(prog)s [--vhost-user] (--socket PATH | --fd FD) [OPTIONS]",
-        description="Be the network of a virtual machine: of QEMU with -netdev stream,id=n0,server=off,addr.type=unix,"
-        "addr.path=PATH -device virtio-net-pci,netdev=n0; or, much faster, with --vhost-user: of QEMU with "
-        "-chardev socket,id=c0,path=PATH,reconnect=1 -netdev vhost-user,id=n0,chardev=c0 -device virtio-net-pci,"
-        "netdev=n0 -object memory-backend-memfd,id=m0,size=SIZE,share=on -machine memory-backend=m0, where SIZE is "
-        "that of -m. One machine at a time; a second one is refused.",
+        description=_DESCRIPTION,
         epilog=(
             "The guest learns its addresses, routes and name servers by DHCP, DHCPv6 and router advertisements; they "
             "are the host's unless given. Nothing of the host's loopback is reachable unless asked for. SIGTERM and "

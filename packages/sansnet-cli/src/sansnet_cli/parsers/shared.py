@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import Any, Final, NoReturn, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
 from sansnet_cli import __version__, values
 from sansnet_cli.options import UsageProblem
@@ -18,11 +18,26 @@ __all__ = ["Parser", "add_options", "namespace_options", "network_options", "typ
 T = TypeVar("T")
 
 
+class _Formatter(argparse.HelpFormatter):
+    """Help that can be copied: no line ends within an option's name, and indented paragraphs stay as they are."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        import textwrap
+
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = text.split("\n\n")
+        filled = [each if each[0] == " " else "\n".join(self._split_lines(each, width)) for each in paragraphs]
+        return "\n".join(indent + line for line in "\n\n".join(filled).splitlines())
+
+
 class Parser(argparse.ArgumentParser):
     """A parser with our manners: a mistake is a `UsageProblem`."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(allow_abbrev=False, **options)  # an option that comes later must not change what is understood
+        # No abbreviations: an option that comes later must not change what is understood
+        super().__init__(allow_abbrev=False, formatter_class=_Formatter, **options)
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and where more is said."""
@@ -46,7 +61,7 @@ def add_options(made: argparse.ArgumentParser, *, namespace: bool, default_mtu: 
     guest = _add_network_options(made, default_mtu)
     if namespace:
         _add_interface_options(guest)
-        _add_absent_options(guest)
+    _add_absent_options(guest, {**_ABSENT, **(_ABSENT_OF_NAMESPACES if namespace else _ABSENT_OF_MACHINES)})
     _add_name_options(made)
     add_port_options(made, namespace=namespace)
     _add_protocol_options(made)
@@ -232,22 +247,27 @@ def _add_other_options(made: argparse.ArgumentParser) -> None:
     other.add_argument("-h", "--help", action="help", help="print this and exit")
 
 
-_ABSENT: Final = {
-    ("--config-net",): "the guest's interface is configured unless there is --no-config; leave it out",
+_Absent: TypeAlias = Mapping[tuple[str, ...], str]
+"""Options that users of pasta know and that are not here, and what to say of them."""
+
+_ABSENT: Final[_Absent] = {
     ("-q", "--quiet"): "what goes well is not spoken of unless there is -v; leave it out",
     ("-f", "--foreground"): "sansnet is always in the foreground; leave it out",
 }
-"""Options that users of pasta know and that are not here, and what to say of them."""
+_ABSENT_OF_NAMESPACES: Final[_Absent] = {
+    ("--config-net",): "the guest's interface is configured unless there is --no-config; leave it out",
+}
+_NO_LOOPBACK: Final = "a machine's loopback is its own; it reaches the host's by an address (--map-host-loopback)"
+_ABSENT_OF_MACHINES: Final[_Absent] = {("-T", "--tcp-ns"): _NO_LOOPBACK, ("-U", "--udp-ns"): _NO_LOOPBACK}
 
 
-class _Absent(argparse.Action):
-    def __call__(self, _parser: object, _namespace: object, _values: object, option_string: str | None = None) -> None:
-        raise UsageProblem(f"{option_string}: {_ABSENT[tuple(self.option_strings)]}")
+def _add_absent_options(guest: argparse._ArgumentGroup, absent: _Absent) -> None:
+    class Absent(argparse.Action):
+        def __call__(self, _parser: object, _namespace: object, _values: object, name: str | None = None) -> None:
+            raise UsageProblem(f"{name}: {absent[tuple(self.option_strings)]}")
 
-
-def _add_absent_options(guest: argparse._ArgumentGroup) -> None:
-    for names in _ABSENT:
-        guest.add_argument(*names, action=_Absent, nargs="?", help=argparse.SUPPRESS)
+    for names in absent:
+        guest.add_argument(*names, action=Absent, nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def namespace_options(parsed: argparse.Namespace) -> dict[str, Any]:
