@@ -9,13 +9,13 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from sansnet_cli import __version__
 from sansnet_cli.options import UsageProblem
 from sansnet_cli.parsers.shared import Parser
 from sansnet_core.errors import SansnetError
+from sansnet_core.records import Record
 
 __all__ = ["ControlError", "CtlOptions", "ask", "ctl", "parse_ctl", "show"]
 
@@ -37,8 +37,7 @@ class ControlError(SansnetError):
     """There is no answer, or it is an error; the message says why."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CtlOptions:
+class CtlOptions(Record):
     """What `sansnet ctl` was asked for.
 
     Attributes:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from sansnet_core.errors import ConfigError
+from sansnet_core.records import Record
 
 if TYPE_CHECKING:
+    import argparse
+
     from sansnet_core import NetworkConfig
     from sansnet_core.ports import Forward
     from sansnet_trio.agent import GuestSockets
@@ -21,8 +22,7 @@ __all__ = ["PortOptions", "add_port_options", "forwarded", "read_forwards", "rea
 _SPEC: Final = "[ADDR/]PORTS"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PortOptions:
+class PortOptions(Record):
     """Which ports are forwarded, and how.
 
     Attributes:

@@ -21,11 +21,11 @@ It is pasta's. What a reader of it has to know:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
 
 from sansnet_core import addresses
 from sansnet_core.errors import ConfigError
+from sansnet_core.records import Record, replace
 
 __all__ = ["ALL_PORTS", "TCP", "UDP", "Forward", "combine", "parse", "parse_all", "without"]
 
@@ -46,8 +46,7 @@ _MAX_NAME: Final = 15
 """Bytes of an interface's name (IFNAMSIZ)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forward:
+class Forward(Record):
     """A range of ports of one side that leads to the other.
 
     Attributes:

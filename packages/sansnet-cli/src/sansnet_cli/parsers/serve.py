@@ -8,7 +8,7 @@ from typing import Final
 
 from sansnet_cli import values
 from sansnet_cli.options import ServeOptions, UsageProblem
-from sansnet_cli.parsers.shared import Parser, add_options, network_options
+from sansnet_cli.parsers.shared import Parser, add_options, network_options, typed
 from sansnet_trio.links import unix_stream, vhost_user
 
 __all__ = ["parse", "parser"]
@@ -46,9 +46,9 @@ def parser() -> argparse.ArgumentParser:
     )
     machine = made.add_argument_group("the machine")
     machine.add_argument("--vhost-user", action="store_true", help="share the machine's memory (x86-64 only)")
-    machine.add_argument("-s", "--socket", type=values.path, metavar="PATH", help="the UNIX socket to listen on")
+    machine.add_argument("-s", "--socket", type=typed(values.path), metavar="PATH", help="the UNIX socket to listen on")
     machine.add_argument(
-        "-F", "--fd", type=values.descriptor, metavar="FD", help="a connected socket; implies --one-off"
+        "-F", "--fd", type=typed(values.descriptor), metavar="FD", help="a connected socket; implies --one-off"
     )
     machine.add_argument("-1", "--one-off", action="store_true", help="end when the first machine has gone")
     shared = f"with --vhost-user what the machine names (host_mtu), or {vhost_user.MTU.default}"
