@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from statistics import median
 from typing import Final
 
-from laboratory import HOST, Laboratory
+from laboratory import HOST, Laboratory, wait_for
 from peer import WARM_UP
-from programs import Guest, Program
+from programs import Guest, Program, run_to_end
 from results import Row
 
 __all__ = ["CELLS", "Cell"]
@@ -97,13 +102,46 @@ def forwarded_cells(way: str) -> Iterator[Cell]:
 
 
 def measure_start(program: Program, laboratory: Laboratory, seconds: float) -> Iterator[tuple[str, float]]:
+    yield "start-up", median_time(partial(program.run_true, laboratory))
+
+
+def measure_version(program: Program, laboratory: Laboratory, seconds: float) -> Iterator[tuple[str, float]]:
+    if command := program.compatible():
+        yield "version", median_time(partial(run_to_end, [*command, "--version"]))
+
+
+def measure_attach(program: Program, laboratory: Laboratory, seconds: float) -> Iterator[tuple[str, float]]:
+    """What a container engine waits for: it has made a namespace, and goes on when the command has returned."""
+    if command := program.compatible():
+        yield "attach", median_time(partial(attach, command, laboratory))
+
+
+def attach(command: list[str], laboratory: Laboratory) -> float:
+    """How long it takes until a guest in a namespace that exists has its network."""
+    name = f"sansnet-benchmark-{os.getpid()}"
+    closed = ["-t", "none", "-u", "none", "-T", "none", "-U", "none", "--no-map-gw"]
+    with tempfile.NamedTemporaryFile("r") as pid_file:
+        options = ["--config-net", "--quiet", "--runas", "0:0", "--pid", pid_file.name, *closed]
+        subprocess.run(["ip", "netns", "add", name], check=True)
+        try:
+            begin = time.monotonic()
+            run_to_end(laboratory.host.command([*command, *options, "--netns", f"/run/netns/{name}"]))
+            taken = time.monotonic() - begin
+        finally:
+            subprocess.run(["ip", "netns", "delete", name], check=True)  # that ends the program
+        process = Path(f"/proc/{pid_file.read().strip()}")
+        wait_for(lambda: not process.exists() or None, f"{command[0]} did not end with the namespace")
+        return taken
+
+
+def median_time(work: Callable[[], float | None]) -> float:
+    """Of some runs, after one that fills caches; of each the time that it says, or that it takes."""
     times = []
-    program.run_true(laboratory)  # not counted: it fills the caches of files and of compiled modules
-    for _ in range(STARTS):
+    for _ in range(1 + STARTS):
         begin = time.monotonic()
-        program.run_true(laboratory)
-        times.append(time.monotonic() - begin)
-    yield "start-up", median(times)
+        said = work()
+        times.append(time.monotonic() - begin if said is None else said)
+    return median(times[1:])
 
 
 def settled_bytes(guest: Guest) -> int:
@@ -158,5 +196,7 @@ CELLS: Final = (
     *forwarded_cells("tap"),
     *forwarded_cells("splice"),
     Cell("start-up", (Row("start-up", "ms", 1e-3, more_is_better=False),), measure_start),
+    Cell("attach", (Row("attach", "ms", 1e-3, more_is_better=False),), measure_attach),
+    Cell("version", (Row("version", "ms", 1e-3, more_is_better=False),), measure_version),
     Cell("memory", MEMORY_ROWS, measure_memory),
 )

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from laboratory import CellFailed, Laboratory, Namespace, Process, descendants, find_cat, wait_for
 from peer import PORT
 
-__all__ = ["PROGRAMS", "Guest", "Program"]
+__all__ = ["PROGRAMS", "Guest", "Program", "run_to_end"]
 
 START_LIMIT: Final = 15.0
 """Seconds that a program may take until its guest runs."""
@@ -63,6 +63,9 @@ class Program(Protocol):
     def run_true(self, laboratory: Laboratory) -> None:
         """Do all that it takes to run `true` in a guest."""
 
+    def compatible(self) -> list[str] | None:
+        """The command line's beginning that takes pasta's options; None if there is none."""
+
 
 def first_line(command: Sequence[str]) -> str:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -95,6 +98,9 @@ class Direct:
 
     def run_true(self, laboratory: Laboratory) -> None:
         run_to_end(laboratory.host.command(["true"]))
+
+    def compatible(self) -> list[str] | None:
+        return None
 
 
 class Wrapper:
@@ -139,6 +145,9 @@ class Wrapper:
 
     def run_true(self, laboratory: Laboratory) -> None:
         run_to_end(self._command(laboratory, 65520, "true"))
+
+    def compatible(self) -> list[str] | None:
+        return [self._executable() or self.name, *(() if self.name == "pasta" else ("pasta",))]
 
 
 class Slirp4netns:
@@ -194,6 +203,9 @@ class Slirp4netns:
             command.tell("go")
             if status := command.wait(START_LIMIT):
                 raise CellFailed(f"exit status {status}")
+
+    def compatible(self) -> list[str] | None:
+        return None
 
 
 def run_to_end(command: Sequence[str]) -> None:

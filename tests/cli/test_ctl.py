@@ -14,7 +14,9 @@ import pytest
 
 from sansnet_cli import ctl
 from sansnet_cli.ctl import ControlError, CtlOptions, ask, parse_ctl, show
-from sansnet_cli.options import UsageProblem, parse_run, parse_serve
+from sansnet_cli.options import UsageProblem
+from sansnet_cli.parsers.run import parse as parse_run
+from sansnet_cli.parsers.serve import parse as parse_serve
 
 
 @pytest.mark.parametrize(
@@ -133,7 +135,7 @@ def test_who_is_refused_before_he_asks_is_told_why(tmp_path: Path) -> None:
         thread.join(5)
 
 
-@pytest.mark.parametrize("reply", [b"", b"hello\n", b"[]\n", b"{", b"\xff\n", b"1\n"])
+@pytest.mark.parametrize("reply", [b"", b"hello\n", b"[]\n", b"{", b"\xff\n", b"1\n", b"[" * 100_000])
 def test_what_is_no_answer_is_said_to_be_none(tmp_path: Path, reply: bytes) -> None:
     path = tmp_path / "control"
     with answering(path, reply), pytest.raises(ControlError, match="does not answer as a control socket does"):
@@ -227,6 +229,17 @@ def test_counters_are_lines() -> None:
         ["dropped: TCP connection beyond the configured limit", "2"],
     ]
     assert show("counters", {"guest": False}) == "there is no guest"
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["flows"], ["counters"], ["clear", "--json"]])
+@pytest.mark.parametrize(
+    "reply",
+    [b'{"QMP": {"version": {}}}', b'{"forwards": 1, "flows": [2], "guest": true}', b'{"forwards": [{"option": []}]}'],
+)
+def test_an_object_of_others_is_no_answer(tmp_path: Path, arguments: list[str], reply: bytes) -> None:
+    path = tmp_path / "control"
+    with answering(path, reply + b"\n"), pytest.raises(ControlError, match="does not answer as a control socket does"):
+        ctl.ctl([str(path), *arguments])
 
 
 def test_json_is_shown_as_it_came(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

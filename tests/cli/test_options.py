@@ -6,17 +6,11 @@ import platform
 
 import pytest
 
-from sansnet_cli.options import (
-    AttachOptions,
-    QemuOptions,
-    RunOptions,
-    ServeOptions,
-    UsageProblem,
-    parse_attach,
-    parse_qemu,
-    parse_run,
-    parse_serve,
-)
+from sansnet_cli.options import AttachOptions, QemuOptions, RunOptions, ServeOptions, UsageProblem
+from sansnet_cli.parsers.attach import parse as parse_attach
+from sansnet_cli.parsers.qemu import parse as parse_qemu
+from sansnet_cli.parsers.run import parse as parse_run
+from sansnet_cli.parsers.serve import parse as parse_serve
 from sansnet_cli.ports import PortOptions
 from sansnet_cli.serve import check_link
 from sansnet_core.addresses import parse

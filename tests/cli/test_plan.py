@@ -9,7 +9,9 @@ import pytest
 
 from sansnet_cli.compat.given import Given
 from sansnet_cli.compat.request import read
-from sansnet_cli.options import NetworkOptions, RunOptions, UsageProblem, parse_run, parse_serve
+from sansnet_cli.options import NetworkOptions, RunOptions, UsageProblem
+from sansnet_cli.parsers.run import parse as parse_run
+from sansnet_cli.parsers.serve import parse as parse_serve
 from sansnet_cli.plan import Setup, make_plan, make_setup
 from sansnet_core import Ipv4Config, Ipv6Config
 from sansnet_core.addresses import parse

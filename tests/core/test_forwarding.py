@@ -195,15 +195,20 @@ def test_who_can_be_answered_is_seen_as_who_he_is(host: str) -> None:
     [
         ("127.0.0.1", GATEWAY4),
         ("127.0.0.53", GATEWAY4),
-        ("0.1.2.3", GATEWAY4),
+        ("240.1.2.3", GATEWAY4),
         ("10.0.2.15", GATEWAY4),
         ("::1", GATEWAY6),
         ("2001:db8:2::15", GATEWAY6),
-        ("::ffff:192.0.2.7", GATEWAY6),
     ],
 )
 def test_who_cannot_be_answered_is_seen_as_us(host: str, ours: bytes) -> None:
     assert from_outside(host) == ours
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "0.1.2.3", "::", "::127.0.0.1", "::ffff:127.0.0.1", "::ffff:192.0.2.7"])
+def test_who_is_no_host_is_refused_for_an_answer_would_reach_the_hosts_loopback(host: str) -> None:
+    assert from_outside(host) is Reason.INBOUND_SOURCE
+    assert from_outside(host, config(map_host_loopback=(ALIAS4, ALIAS6))) is Reason.INBOUND_SOURCE
 
 
 @pytest.mark.parametrize(
@@ -260,6 +265,8 @@ def test_until_its_link_local_address_is_heard_neighbours_reach_the_other_one() 
 def test_nobody_from_outside_has_an_address_that_the_guest_cannot_answer_to(host: bytes) -> None:
     forwarding = Forwarding(config())
     ends = forwarding.inbound(host, None, Guest(config()))
-    assert not isinstance(ends, Reason)
+    if isinstance(ends, Reason):
+        assert forwarding.to_host(host, 80) is None
+        return
     assert forwarding.to_host(ends[0], 80) == Endpoint(ends[0], 80)
     assert ends[0] not in (GUEST4, GUEST6)

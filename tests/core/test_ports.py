@@ -104,6 +104,8 @@ def test_a_specification_means_forwards(spec: str, expected: list[Forward]) -> N
         ("[192.0.2.1]/80", "neither an address"),
         ("192.0.2.1%/80", "name of an interface"),
         ("%a-very-long-name/80", "name of an interface"),
+        ("%a\0b/80", "name of an interface"),
+        ("%\ud800/80", "name of an interface"),
         ("192.0.2.1/", "where a port"),
         ("%\udc80/", "where a port"),
         ("192.0.2.1", "'192.0.2.1'"),

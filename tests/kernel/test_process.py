@@ -37,6 +37,12 @@ def test_the_status_is_the_commands(lab: Lab, script: str, status: int, user: in
     assert (done.returncode, done.stderr) == (status, "")
 
 
+def test_the_status_is_the_commands_even_if_nobody_wanted_to_hear_of_children(lab: Lab) -> None:
+    command = lab.host.command("env", "--ignore-signal=CHLD", *RUN_SANSNET, "--", "sh", "-c", "exit 3")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stderr) == (3, "")
+
+
 def test_ctrl_c_ends_a_loop_around_sansnet(lab: Lab) -> None:
     run = shlex.join([*RUN_SANSNET, "--", "sh", "-c", "echo ready; exec sleep 60"])
     with terminal(lab.host.command("bash", "-c", f"for i in 1 2 3; do {run}; echo again; done")) as made:

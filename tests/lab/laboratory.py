@@ -9,7 +9,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,6 +68,14 @@ class Guest(Namespace):
     def descriptors(self) -> int:
         """How many descriptors sansnet has open."""
         return len(os.listdir(f"/proc/{self.sansnet}/fd"))
+
+    def is_served(self) -> bool:
+        """Whether the network is at work, and not only the command: trio and the driver have their epoll sets."""
+        kinds = []
+        for path in Path(f"/proc/{self.sansnet}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed meanwhile
+                kinds.append(str(path.readlink()))
+        return kinds.count("anon_inode:[eventpoll]") >= 2
 
     def processor_time(self) -> float:
         """Of sansnet's, in seconds."""
@@ -142,7 +150,9 @@ class Lab:
                 process.wait(10)
                 errors.seek(0)
                 raise AssertionError(f"sansnet ended with status {process.returncode}: {errors.read()}")
-            yield Guest(int(first), process.pid)
+            guest = Guest(int(first), process.pid)
+            assert eventually(guest.is_served)  # what is measured must not be the loading of the program
+            yield guest
             process.stdin.close()
             status = process.wait(10)
             errors.seek(0)

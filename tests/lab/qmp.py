@@ -17,10 +17,10 @@ class Qmp:
     """A connection to a monitor that listens on a socket: `-qmp unix:PATH,server=on,wait=off`."""
 
     def __init__(self, path: Path, *, seconds: float = 30.0) -> None:
-        assert eventually(path.exists)
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(seconds)
-        self._socket.connect(str(path))
+        # The file is there before anybody listens on it
+        assert eventually(lambda: self._socket.connect_ex(str(path)) == 0)
         self._lines = self._socket.makefile("r")
         self._lines.readline()  # the greeting
         self("qmp_capabilities")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import signal
@@ -19,6 +20,7 @@ from tests.lab.namespaces import Namespace, eventually, held_namespace
 
 pytestmark = pytest.mark.kernel
 
+PR_GET_DUMPABLE = 3  # linux/prctl.h
 STREAM, DATAGRAM = socket.SOCK_STREAM, socket.SOCK_DGRAM
 
 
@@ -28,6 +30,12 @@ def entering(namespace: Namespace) -> Callable[[], None]:
             syscalls.setns(network.fileno(), syscalls.CLONE_NEWNET)
 
     return join
+
+
+def check_hidden() -> None:
+    """Raise if this process may be traced by others of its user."""
+    if ctypes.CDLL(None).prctl(PR_GET_DUMPABLE):
+        raise OSError(errno.EBADE, "whoever is in the guest may trace this process")
 
 
 def network_of(pid: int) -> str:
@@ -91,6 +99,10 @@ def test_it_holds_its_channel_and_nothing_else_and_hears_no_signal() -> None:
         assert os.getsid(agent.pid) == agent.pid
     finally:
         agent.close()
+
+
+def test_it_shows_its_memory_to_nobody_from_before_it_is_the_guests() -> None:
+    Agent.fork(check_hidden).close()
 
 
 def test_closing_it_leaves_no_process_and_no_descriptor() -> None:

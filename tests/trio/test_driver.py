@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -14,6 +14,7 @@ import trio.testing
 
 from sansnet_core import (
     Endpoint,
+    ExtendedError,
     Frame,
     LinkConfig,
     Notice,
@@ -23,9 +24,10 @@ from sansnet_core import (
     UsageError,
 )
 from sansnet_core.notices import LeaseGiven
-from sansnet_core.ports import TCP, parse_all
+from sansnet_core.ports import TCP, UDP, parse_all
 from sansnet_trio import Driver, Forwards, LinkClosed
 from tests.trio.fake import FakeNetwork
+from tests.trio.test_forwards import OTHER, PORT, Here
 
 ONE = SocketId(1)
 
@@ -375,6 +377,40 @@ def test_a_network_is_told_once_of_the_guest_on_its_link() -> None:
         network = FakeNetwork()
         async with running(network, PairLink()):
             assert network.attached == 1
+
+    run(body)
+
+
+class PunctualNetwork(FakeNetwork):
+    """Has a connection fail as soon as it hears of a forward, and minds when it is told so."""
+
+    heard = 0.0
+
+    def datagram_forwarded(
+        self, guest_address: bytes | None, guest_port: int, now: float, outgoing: Collection[int] = ()
+    ) -> SocketId:
+        self.heard = now
+        self.actions.append(OpenStream(ONE, Endpoint(b"\xff" * 4, 9), None))
+        return super().datagram_forwarded(guest_address, guest_port, now, outgoing)
+
+    def stream_failed(self, socket: SocketId, errno: int, error: ExtendedError | None, now: float) -> None:
+        assert now >= self.heard, "time goes backwards"
+        super().stream_failed(socket, errno, error, now)
+
+
+def test_time_does_not_go_backwards_when_a_port_is_followed() -> None:
+    async def body() -> None:
+        network, link = PunctualNetwork(), PairLink()
+        with Forwards(parse_all([f"auto,{PORT}:{OTHER}"], UDP)) as forwards:
+            forwards.enter(Here())
+            driver = Driver(network, link, forwards=forwards)
+            async with trio.open_nursery() as nursery:
+                await nursery.start(driver.run)
+                assert network.facts == []
+                with socket.create_server(("127.0.0.1", OTHER)):
+                    await until(lambda: len(network.named("stream_failed")) > 0)
+                nursery.cancel_scope.cancel()
+        link.guest.close()
 
     run(body)
 

@@ -12,9 +12,11 @@ from typing import Final
 import pytest
 import trio
 
+from sansnet_trio.attached import AttachedGuest
 from sansnet_trio.existing import Existing
-from sansnet_trio.guests import GuestError
+from sansnet_trio.guests import GuestError, GuestPlan
 from tests.lab.namespaces import Namespace, held_namespace, running
+from tests.trio.test_agent import check_hidden
 
 pytestmark = pytest.mark.kernel
 
@@ -204,3 +206,20 @@ def test_failures_leave_no_descriptor(namespace: Namespace) -> None:
             Existing(network, user)
     Existing.of_process(namespace.pid).close()
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_what_enters_it_for_a_guest_may_not_be_traced(namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter = Existing.join
+
+    def join(self: Existing) -> None:
+        check_hidden()
+        enter(self)
+
+    monkeypatch.setattr(Existing, "join", join)
+
+    async def main() -> None:
+        with AttachedGuest.fork(Existing.of_process(namespace.pid), lambda: (GuestPlan(), None)) as guest:
+            ready = await guest.ready()
+            os.close(ready.tap)
+
+    trio.run(main)

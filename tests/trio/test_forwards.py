@@ -7,7 +7,7 @@ import os
 import resource
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
@@ -18,6 +18,8 @@ from sansnet_trio import relay
 from sansnet_trio.doors import host_socket
 from sansnet_trio.forwards import ForwardError, Forwards
 from sansnet_trio.listening import Spot, ephemeral_ports
+from sansnet_trio.options import read_local
+from sansnet_trio.shell import Shell
 from tests.trio.fake import Bench
 
 V4 = address("127.0.0.1")
@@ -226,6 +228,22 @@ def test_the_guest_may_speak_first_from_a_port_that_the_outside_knows() -> None:
     with table(str(PORT), f"127.0.0.1/{PORT + 1}", f"{PORT + 2}:53", protocol=UDP) as bench:
         told = [(port, outgoing) for _, _, port, outgoing in bench.network.facts]
         assert sorted(told) == [(53, ()), (53, ()), (PORT, (4,)), (PORT, (16,)), (PORT + 1, ())]
+
+
+@pytest.mark.parametrize(("device", "first"), [(None, PORT), ("lo", PORT + 1)])
+def test_it_speaks_by_the_interface_that_all_else_of_it_uses_or_not_from_there(device: str | None, first: int) -> None:
+    with Forwards(parse_all([str(PORT), f"%lo/{PORT + 1}"], UDP), families=[4]) as forwards, Bench() as bench:
+        bench.shell = Shell(bench.network, bench.poller, 0, {4: device} if device else {})
+        forwards.serve(bench.shell, bench.sockets, lambda: 0.0)
+        told = {port: outgoing for _, _, port, outgoing in bench.network.facts}
+        assert told == {PORT: (), PORT + 1: (), first: (4,)}
+        forwards.leave()
+
+
+@pytest.mark.parametrize(("addressed", "local"), [("2001:db8::7", "2001:db8::7"), ("ff02::1", None)])
+def test_a_group_is_no_address_to_answer_from(addressed: str, local: str | None) -> None:
+    message = socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, address(addressed) + bytes(4)
+    assert read_local([message]) == (address(local) if local else None)
 
 
 def test_a_forward_that_is_removed_while_the_link_is_blocked_is_not_resumed() -> None:
@@ -615,6 +633,33 @@ def test_ports_that_cannot_be_followed_are_left_out() -> None:
     ):
         forwards.enter(Here())
         assert forwards.spots == set()
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Not one can be had meanwhile, whatever numbers are free."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        with suppress(OSError):
+            while True:
+                stack.callback(os.close, os.open("/dev/null", os.O_RDONLY))
+        yield
+
+
+def test_without_descriptors_nobody_is_followed_and_nothing_closes() -> None:
+    with Forwards(followers(TCP, inbound=True)) as forwards, socket.create_server(("127.0.0.1", OTHER)):
+        forwards.enter(Here())
+        with Table(forwards) as bench:
+            before = forwards.spots
+            assert len(before) == 1
+            with no_descriptors():
+                bench.forwards.handle_deadline(1.0)
+                assert forwards.spots == before
+                with pytest.raises(ForwardError, match=r"for auto cannot be looked up.*ulimit -n"):
+                    forwards.add(parse_all([f"auto,{PORT + 4}"], TCP))
+                assert forwards.spots == before
 
 
 def test_without_rules_that_follow_nobody_looks() -> None:

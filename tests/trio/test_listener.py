@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -104,6 +106,27 @@ def test_a_guest_takes_the_place_of_one_that_hung_up_unnoticed(tmp_path: Path) -
     assert refused == []
 
 
+def test_a_want_of_descriptors_is_waited_out(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    listener = GuestListener(str(path))
+
+    def guests() -> None:
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with socket.socket(socket.AF_UNIX) as guest:
+            guest.settimeout(5)
+            with open(os.devnull) as lowest:
+                free = lowest.fileno()
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+            try:
+                guest.connect(str(path))
+                time.sleep(0.2)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            assert guest.recv(100) == b"hello"
+
+    run(listener, Serving(), guests)
+
+
 def test_one_off_is_one(tmp_path: Path) -> None:
     path, serve = tmp_path / "socket", Serving()
     listener = GuestListener(str(path))
@@ -156,6 +179,7 @@ def test_closing_leaves_the_socket_of_a_successor(tmp_path: Path) -> None:
 
 def test_a_connected_socket_is_adopted() -> None:
     ours, theirs = socket.socketpair()
+    ours.set_inheritable(True)
     with theirs, adopt(ours.detach()) as adopted:
         assert peer_process(adopted) == os.getpid()
         assert not adopted.get_inheritable()

@@ -128,6 +128,18 @@ def test_bytes_go_both_ways(spliced: Spliced) -> None:
         assert near.recv(100) == b"answer"
 
 
+@pytest.mark.parametrize("urgent", [b"!", b"more!"])
+def test_a_byte_that_is_marked_urgent_holds_nothing_up(spliced: Spliced, urgent: bytes) -> None:
+    near, far = spliced.pair()
+    with near, far:
+        near.sendall(b"before")
+        near.send(urgent, socket.MSG_OOB)
+        near.sendall(b"behind")
+        near.shutdown(socket.SHUT_WR)
+        spliced.bench.quiet()
+        assert drain(far) == b"before" + urgent + b"behind"
+
+
 @pytest.mark.parametrize("first", ["near", "far"])
 def test_each_half_ends_by_itself(spliced: Spliced, first: str) -> None:
     near, far = spliced.pair()

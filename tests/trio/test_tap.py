@@ -133,3 +133,10 @@ def test_closing_twice_closes_once(tap: Tap) -> None:
     with pytest.raises(OSError, match="Bad file descriptor") as caught:
         os.fstat(fd)
     assert caught.value.errno == errno.EBADF
+
+
+@pytest.mark.parametrize("left_behind", [False, True])
+def test_a_closed_tap_takes_its_interface_along_unless_that_is_left_behind(guest: Namespace, left_behind: bool) -> None:
+    fd, config = guest.call(lambda: open_tap("eth7", mtu=1500))
+    Tap(fd, config, left_behind=left_behind).close()
+    assert ("eth7" in guest.shell("ip link").stdout) is left_behind

@@ -6,6 +6,7 @@ import os
 import random
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -102,6 +103,51 @@ def test_a_guest_that_stops_reading_makes_the_caller_wait_and_loses_nothing(
     assert got == [joined(frame) for frame in frames]
     assert stops > 10
     assert link.dropped == 0
+
+
+def test_frames_that_follow_a_frame_which_went_in_parts_are_whole(link: UnixStream, guest: socket.socket) -> None:
+    decoder = FrameDecoder()
+    got: list[bytes] = []
+
+    def hear(count: int) -> None:
+        while len(got) < count:
+            decoder.receive(guest.recv(1 << 16))
+            got.extend(decoder.take_frames(1000))
+
+    frames: list[Frame] = [bytes([number]) * 65000 for number in range(200)]
+    done = link.write_frames(frames)
+    assert done < len(frames)
+    hear(done)
+    assert link.write_frames(frames[done : done + 1]) == 1
+    assert link.write_frames(FRAMES[:3]) == 3
+    hear(done + 4)
+    assert got == [joined(frame) for frame in frames[: done + 1]] + FRAMES[:3]
+
+
+class Counting(socket.socket):
+    """Counts what it is asked for."""
+
+    calls = 0
+
+    def sendmsg(self, *arguments: Any) -> int:
+        self.calls += 1
+        return super().sendmsg(*arguments)
+
+    def recv(self, *arguments: Any) -> bytes:
+        self.calls += 1
+        return super().recv(*arguments)
+
+
+def test_a_call_carries_many_frames_in_each_direction(guest: socket.socket) -> None:
+    counted = Counting(fileno=_others.pop(guest.fileno()).detach())
+    link = UnixStream(counted)
+    assert link.write_frames(FRAMES) == len(FRAMES)
+    assert counted.calls == 1
+    send(guest, FRAMES)
+    for start in range(0, 200, 50):
+        assert link.read_frames(50) == FRAMES[start : start + 50]
+    assert counted.calls == 2
+    link.close()
 
 
 def test_nothing_is_no_work(link: UnixStream) -> None:

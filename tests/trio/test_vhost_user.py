@@ -14,7 +14,7 @@ import pytest
 import trio
 import trio.testing
 
-from sansnet_core import LinkConfig, Network, NetworkConfig, UsageError
+from sansnet_core import Frame, LinkConfig, Network, NetworkConfig, UsageError
 from sansnet_core.vhost import LARGEST_FRAME, Fault, features
 from sansnet_core.vhost.messages import Region, Request, emit, emit_region, emit_regions
 from sansnet_trio.capture import CapturedLink
@@ -167,6 +167,24 @@ def test_a_capture_in_front_passes_on_what_is_wanted(machine: FrontEnd, tmp_path
     link.close()
 
 
+def test_many_frames_are_written_in_turns() -> None:
+    """A guest can make each of them expensive."""
+    machine = FrontEnd(size=512)
+    machine.start()
+    for _ in range(400):
+        machine.down.offer([(0x60000, 100)])
+    machine.link.read_frames(64)
+    machine.link.want(frames=True, room=True)
+    left: list[Frame] = [FRAME] * 400
+    turns = 0
+    while left and machine.readable():
+        left = left[machine.link.write_frames(left) :]
+        turns += 1
+    assert left == []
+    assert turns == 2
+    machine.close()
+
+
 def test_a_stopped_ring_leaves_its_kicks_to_the_front_end(machine: FrontEnd) -> None:
     machine.start()
     machine.link.read_frames(64)
@@ -303,13 +321,23 @@ def test_surplus_descriptors_are_closed(machine: FrontEnd, number: int) -> None:
     assert closed(machine)
 
 
+def test_descriptors_that_were_cut_off_are_noticed(machine: FrontEnd) -> None:
+    """Eight may come with any message, and what is unknown would be ignored."""
+    machine.start()
+    machine.send_message(999, fds=[40] * 8)
+    machine.replies()
+    machine.send_message(999, fds=[40] * 9)
+    assert "more descriptors than" in closed(machine)
+
+
 def test_a_flood_of_messages_leaves_time_for_the_rings(machine: FrontEnd) -> None:
     machine.start()
     machine.up.send(FRAME)
     for _ in range(200):
-        machine.send_message(Request.SET_OWNER)
+        machine.send_message(Request.GET_FEATURES)
     assert machine.link.read_frames(64) == [FRAME]
-    assert machine.readable()
+    answer = emit(Request.GET_FEATURES, pack("<Q", features.OFFERED))
+    assert 0 < len(machine.socket.recv(1 << 16)) < 200 * len(answer)
 
 
 # Files that are not what they should be
@@ -330,6 +358,14 @@ def test_memory_that_no_file_can_have(machine: FrontEnd, size: int, offset: int)
 def test_memory_that_is_no_file(machine: FrontEnd) -> None:
     machine.u64(Request.SET_PROTOCOL_FEATURES, features.PROTOCOL_OFFERED)
     machine.send_message(Request.ADD_MEM_REG, emit_region(LOW), [80])
+    assert closed(machine) == f"vhost-user: {Fault.MAPPING.value}"
+
+
+def test_memory_that_is_a_device(machine: FrontEnd) -> None:
+    """It could be mapped, but nobody else would see what is there."""
+    fd = os.open("/dev/zero", os.O_RDWR)
+    machine.send_message(Request.SET_MEM_TABLE, emit_regions((LOW,)), [~fd])
+    os.close(fd)
     assert closed(machine) == f"vhost-user: {Fault.MAPPING.value}"
 
 
@@ -387,6 +423,7 @@ def test_a_kick_that_cannot_be_read(machine: FrontEnd) -> None:
     assert "no eventfd" in closed_by_guest(machine)
 
 
+@pytest.mark.timeout(5)
 def test_a_call_that_would_block_or_is_no_descriptor_of_that_kind(machine: FrontEnd) -> None:
     machine.start()
     read, write = os.pipe()
@@ -402,6 +439,25 @@ def test_a_call_that_would_block_or_is_no_descriptor_of_that_kind(machine: Front
         assert machine.link.read_frames(64) == [FRAME]
     for fd in (read, write, path):
         os.close(fd)
+
+
+@pytest.mark.timeout(5)
+def test_eventfds_that_the_front_end_makes_block(machine: FrontEnd) -> None:
+    """The file is shared, and so are its flags."""
+    machine.start()
+    machine.link.read_frames(64)
+    os.set_blocking(machine.events[51], True)
+    machine.link._drain(machine.events[51])
+    machine.up.send(FRAME)
+    for number in (31, 51, 61):
+        take(machine.events[number])
+        os.eventfd_write(machine.events[number], (1 << 64) - 2)
+        os.set_blocking(machine.events[number], True)
+    assert machine.link.read_frames(64) == [FRAME]
+    for number in (31, 51, 61):
+        os.set_blocking(machine.events[number], True)
+    machine.up.push(9)
+    assert closed_by_guest(machine) == f"vhost-user: {Fault.CHAIN_INDEX.value}"
 
 
 def test_other_processors(machine: FrontEnd, monkeypatch: pytest.MonkeyPatch) -> None:

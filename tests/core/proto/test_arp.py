@@ -99,6 +99,16 @@ def test_without_ipv4_there_is_nobody_to_ask_for() -> None:
     assert bench.context.out.frames == []
 
 
+@pytest.mark.parametrize(
+    ("sender", "known"),
+    [(OTHER, OTHER), (NOBODY, GUEST4), (GATEWAY4, GUEST4), (parse("127.0.0.1"), GUEST4), (parse("224.0.0.1"), GUEST4)],
+)
+def test_an_announcement_tells_the_guests_address(sender: bytes, known: bytes) -> None:
+    bench = Bare(config())
+    Arp(bench.context).receive(arp.emit(request(sender, sender)), 0, 28)
+    assert bench.context.guest.ipv4 == known
+
+
 @given(st.binary(max_size=60))
 def test_whatever_comes_at_most_one_frame_goes(data: bytes) -> None:
     bench = Bare(config())

@@ -244,3 +244,20 @@ def test_whatever_comes_at_most_one_frame_goes(kind: int, code: int, data: bytes
     with suppress(Malformed):
         bench.receive(icmp(source, ndp.ALL_ROUTERS, kind, code, bytes(4) + data, ttl=ttl))
     assert len(bench.sent()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("target", "known"),
+    [
+        (REMOTE6, (REMOTE6, None)),
+        (LINK_LOCAL, (GUEST6, LINK_LOCAL)),
+        (GATEWAY6, (GUEST6, None)),
+        (bytes(15) + b"\x01", (GUEST6, None)),
+    ],
+    ids=["an address of its own", "its link-local one", "ours", "loopback"],
+)
+def test_detection_of_duplicates_tells_the_guests_address(target: bytes, known: tuple[bytes, bytes | None]) -> None:
+    """RFC 4862, 5.4: before it has sent anything from there."""
+    bench = Bench()
+    bench.receive(icmp(UNSPECIFIED, ndp.solicited_node(target), 135, 0, bytes(4) + target, ttl=255))
+    assert (bench.context.guest.ipv6, bench.context.guest.link_local) == known

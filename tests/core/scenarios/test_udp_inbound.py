@@ -126,6 +126,23 @@ def test_a_guest_that_changes_its_address_is_found_again_by_the_same_outsider() 
     assert pair.network.statistics().flows["udp_flows"] == 2
 
 
+def test_a_guest_with_several_addresses_is_asked_where_it_answers() -> None:
+    """IPv6 hosts have temporary addresses besides (RFC 8981); a server's connected socket hears one address alone."""
+    pair = Pair()
+    socket = pair.host.forward(PORT, pair.now)
+    asked = pair.guest.ipv4
+    arrives(pair, socket, OUTSIDER)
+    answer(pair, b"!")
+    pair.guest.ipv4 = bytes((10, 0, 2, 99))
+    answer(pair, b"something else", Endpoint(SERVER, 7), port=9999)
+    assert [packet.destination for packet in arrives(pair, socket, OUTSIDER)] == [asked]
+
+    pair.wait(20)
+    assert [packet.destination for packet in arrives(pair, socket, OUTSIDER)] == [asked]
+    pair.wait(20)
+    assert [packet.destination for packet in arrives(pair, socket, OUTSIDER)] == [pair.guest.ipv4]
+
+
 def test_an_error_about_an_answer_is_told_to_the_guest() -> None:
     pair = Pair()
     socket = pair.host.forward(PORT, pair.now)
@@ -285,6 +302,15 @@ def test_what_the_guest_begins_from_the_port_leaves_by_the_same_socket() -> None
     assert not [order for order in pair.host.orders if isinstance(order, CloseSocket | OpenDatagram)]
 
 
+def test_what_the_guest_begins_leaves_from_the_address_that_all_of_it_is_to_leave_from() -> None:
+    pair = Pair(replace(make_config(), outbound4=SERVER))
+    socket = pair.host.forward(PORT, pair.now, outgoing=(4,))
+    assert [(order.socket, order.local) for order in answer(pair, b"first")] == [(socket, SERVER)]
+
+    arrives(pair, socket, OUTSIDER, local=LOCAL)
+    assert [order.local for order in answer(pair, b"then")] == [LOCAL]
+
+
 @pytest.mark.parametrize(
     ("remote", "port"), [(OUTSIDER6, PORT), (OUTSIDER, PORT + 1), (Endpoint(bytes((239, 255, 255, 250)), 1900), PORT)]
 )
@@ -328,9 +354,9 @@ def test_of_two_forwards_the_first_serves_until_it_is_removed() -> None:
 def test_a_guest_that_begins_again_from_its_new_address_gets_the_answers() -> None:
     pair = Pair()
     socket = pair.host.forward(PORT, pair.now, outgoing=(4,))
-    arrives(pair, socket, OUTSIDER)
+    arrives(pair, socket, OUTSIDER, local=LOCAL)
     pair.guest.ipv4 = bytes((10, 0, 2, 99))
-    assert [order.socket for order in answer(pair, b"!")] == [socket]
+    assert [(order.socket, order.local) for order in answer(pair, b"!")] == [(socket, LOCAL)]
 
     assert [packet.destination for packet in arrives(pair, socket, OUTSIDER)] == [pair.guest.ipv4]
     assert len(pair.network.flows()) == 1

@@ -503,9 +503,37 @@ def test_a_region_that_is_removed_and_was_never_there() -> None:
     assert refuse(machine, lambda: machine.request(Request.REM_MEM_REG, payload)) is Fault.REGION_UNKNOWN
 
 
-def test_the_region_of_a_ring_is_removed() -> None:
+def test_the_region_of_a_ring_is_replaced_in_steps() -> None:
+    """As QEMU does with CONFIGURE_MEM_SLOTS when the map of the machine's memory changes while its driver runs."""
     machine = Machine().start()
-    assert refuse(machine, lambda: machine.request(Request.REM_MEM_REG, emit_region(LOW))) is Fault.RING_ADDRESS
+    machine.up.send(bytes(20))
+    assert machine.from_guest.take_frames(64) == [bytes(20)]
+    machine.take_orders()
+    machine.request(Request.REM_MEM_REG, emit_region(LOW))
+    machine.request(Request.REM_MEM_REG, emit_region(HIGH))
+    assert machine.take_orders() == [StopRing(0), StopRing(1)]
+    assert machine.backend.from_guest is None
+    machine.request(Request.ADD_MEM_REG, emit_region(HIGH), [40])
+    assert machine.backend.from_guest is None
+    machine.request(Request.ADD_MEM_REG, emit_region(LOW), [41])
+
+    assert machine.take_orders() == [MapMemory((HIGH,), (40,)), MapMemory((LOW,), (41,)), StartRing(0), StartRing(1)]
+    machine.up.send(bytes(21))
+    assert machine.from_guest.take_frames(64) == [bytes(21)]
+
+
+def test_a_ring_that_was_there_again_must_stay_there() -> None:
+    machine = Machine().start()
+    machine.request(Request.REM_MEM_REG, emit_region(LOW))
+    machine.request(Request.ADD_MEM_REG, emit_region(LOW), [41])
+    table = emit_regions((HIGH,))
+    assert refuse(machine, lambda: machine.request(Request.SET_MEM_TABLE, table, [40])) is Fault.RING_ADDRESS
+
+
+def test_new_addresses_of_a_ring_whose_region_was_removed_must_be_right() -> None:
+    machine = Machine().start()
+    machine.request(Request.REM_MEM_REG, emit_region(LOW))
+    assert refuse(machine, lambda: machine.addresses(machine.up)) is Fault.RING_ADDRESS
 
 
 def test_too_many_regions() -> None:

@@ -88,6 +88,55 @@ def test_the_log_ends_with_the_feature() -> None:
     assert machine.dirty() == set()
 
 
+def restarted(machine: Machine, *, stop: bool = True) -> None:
+    """What QEMU does when the guest's driver starts during a migration: the log comes last, and is a new one."""
+    for queue in (machine.down, machine.up):
+        if stop:
+            machine.state(Request.GET_VRING_BASE, queue.index)
+    machine.u64(Request.SET_FEATURES, features.OFFERED, needs_reply=True)
+    machine.share_memory()
+    for queue in (machine.down, machine.up):
+        machine.state(Request.SET_VRING_NUM, queue.index, queue.size)
+        machine.state(Request.SET_VRING_BASE, queue.index, queue.used_position)
+        machine.addresses(queue, log=True)
+        machine.u64(Request.SET_VRING_KICK, queue.index, [50 + queue.index])
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_driver_that_starts_during_a_migration_has_no_ring_before_there_is_a_log(stop: bool) -> None:
+    machine = Machine()
+    if stop:
+        machine.start()
+        machine.start_log()
+    else:
+        machine.negotiate(features.OFFERED)
+    restarted(machine, stop=stop)
+    assert machine.backend.to_guest is None
+    assert machine.backend.from_guest is None
+
+    machine.start_log(rings=False)
+    machine.down.offer([(0x60000, 100)])
+    machine.to_guest.put_frames([bytes(100)])
+    assert machine.dirty() == {0x60} | used_pages(machine.down, range(1), event=True)
+
+
+def test_a_log_ends_when_it_is_not_wanted_any_more() -> None:
+    machine = Machine().start()
+    machine.start_log()
+    machine.u64(Request.SET_FEATURES, machine.backend.features & ~features.LOG_ALL)
+    machine.log.append(0)  # nothing holds it
+    machine.u64(Request.SET_FEATURES, machine.backend.features | features.LOG_ALL)
+    assert machine.backend.to_guest is None
+
+
+def test_a_flag_that_allows_kicks_again_is_in_it() -> None:
+    machine = Machine().start(features.OFFERED & ~features.LOG_ALL & ~features.EVENT_IDX)
+    machine.start_log()
+    machine.up.write16(machine.up.used, 1)
+    assert machine.from_guest.take_frames(64) == []
+    assert machine.dirty() == pages(machine.up.used, 2)
+
+
 def test_the_address_of_the_log_is_the_one_that_was_given() -> None:
     machine = Machine().start()
     machine.start_log(rings=False)

@@ -178,7 +178,18 @@ def test_kicks_are_wanted_when_the_ring_was_found_empty_and_not_before() -> None
     assert machine.up.kick_wanted() == 103
 
 
-def test_a_chain_that_comes_while_kicks_are_asked_for_is_not_missed() -> None:
+def test_without_event_indices_kicks_that_somebody_before_us_forbade_are_allowed_again() -> None:
+    machine = Machine().start(features.OFFERED & ~features.LOG_ALL & ~features.EVENT_IDX)
+    for queue in (machine.up, machine.down):
+        queue.write16(queue.used, 1)
+
+    assert machine.from_guest.take_frames(64) == []
+    assert machine.to_guest.put_frames([FRAME]) == 0
+    assert machine.up.read16(machine.up.used) == machine.down.read16(machine.down.used) == 0
+
+
+@pytest.mark.parametrize("event", [features.EVENT_IDX, 0])
+def test_a_chain_that_comes_while_kicks_are_asked_for_is_not_missed(event: int) -> None:
     machine = Machine()
     late = [FRAME]
 
@@ -187,7 +198,8 @@ def test_a_chain_that_comes_while_kicks_are_asked_for_is_not_missed() -> None:
             machine.up.send(late.pop())
 
     machine.backend._fence = fence  # type: ignore[misc]
-    machine.start()
+    machine.start(features.OFFERED & ~features.LOG_ALL & ~features.EVENT_IDX | event)
+    machine.up.write16(machine.up.used, 1)
 
     assert machine.from_guest.take_frames(64) == [FRAME]
 
@@ -249,6 +261,14 @@ def test_a_buffer_without_bytes_goes_back_and_is_not_counted() -> None:
     assert machine.to_guest.put_frames([FRAME]) == 1
     assert machine.down.collect() == [(0, 0), (1, len(FRAME))]
     assert machine.read(0x60000, len(FRAME)) == HEADER + FRAME[12:]
+
+
+def test_a_buffer_without_bytes_between_others_is_passed_over() -> None:
+    machine = Machine().start()
+    machine.down.offer([(0x60000, 10), (1 << 63, 0), (0x61000, 1500)])
+
+    assert machine.to_guest.put_frames([FRAME]) == 1
+    assert machine.read(0x60000, 10) + machine.read(0x61000, len(FRAME) - 10) == HEADER + FRAME[12:]
 
 
 def test_a_frame_that_the_whole_ring_cannot_hold_is_dropped() -> None:
@@ -338,6 +358,40 @@ def test_a_chain_of_more_than_1024_descriptors() -> None:
 
     machine.up.offer([(0x40000, 1)] * 1025)
     assert fault_of(machine) is Fault.CHAIN_LOOP
+
+
+def wide(machine: Machine) -> Queue:
+    """A ring to the guest with room for 2048 descriptors."""
+    queue = machine.down = Queue(machine, 0, 2048, 0)
+    queue.descriptors, queue.available, queue.used = 0x60000, 0x70000, 0x72000
+    machine.negotiate(features.OFFERED & ~features.LOG_ALL)
+    machine.share_memory()
+    machine.set_up(queue)
+    return queue
+
+
+def test_a_frame_may_take_1024_descriptors() -> None:
+    machine = Machine()
+    queue = wide(machine)
+    for _ in range(16):
+        queue.offer([(0x40000, 1)] * 64)
+
+    assert machine.to_guest.put_frames([bytes(1024)]) == 1
+    assert len(queue.collect()) == 16
+
+
+@pytest.mark.parametrize("length", [0, 1])
+def test_buffers_of_which_a_frame_takes_more_than_1024_descriptors(length: int) -> None:
+    """To look through all of a large ring's takes seconds, and what was dropped would leave them for the next."""
+    machine = Machine()
+    queue = wide(machine)
+    for _ in range(17):
+        queue.offer([(0x40000, length)] * 64)
+
+    with pytest.raises(VhostViolation) as caught:
+        machine.to_guest.put_frames([bytes(1025)])
+    assert caught.value.fault is Fault.FRAME_BUFFERS
+    assert queue.collect() == []
 
 
 @pytest.mark.parametrize("flags", [INDIRECT | NEXT, INDIRECT | NEXT | WRITE])
@@ -438,15 +492,16 @@ def test_an_index_further_ahead_than_the_ring_is_large(ahead: int) -> None:
     assert fault_of(machine) is Fault.AVAILABLE_INDEX
 
 
-def test_an_index_that_goes_back() -> None:
+@pytest.mark.parametrize("index", [1, 2, 9, 11])
+def test_an_index_that_goes_back_or_laps_the_buffers_that_were_found(index: int) -> None:
     machine = Machine().start()
     for _ in range(3):
         machine.down.offer([(0x60000, 20)])
-    assert machine.to_guest.put_frames([bytes(100)]) == 0
-    machine.down.write16(machine.down.available + 2, 1)
+    assert machine.to_guest.put_frames([bytes(300)]) == 0
+    machine.down.write16(machine.down.available + 2, index)
 
     with pytest.raises(VhostViolation) as caught:
-        machine.to_guest.put_frames([bytes(100)])
+        machine.to_guest.put_frames([bytes(300)])
     assert caught.value.fault is Fault.AVAILABLE_INDEX
 
 

@@ -72,3 +72,33 @@ def test_a_machine_migrates_while_its_network_is_in_use(
             assert down.stdout.split()[0] == noise.digest
         assert "disconnected" not in here.said() + there.said()
         assert here.end() == there.end() == 0
+
+
+@pytest.mark.parametrize("kind", [(NEW, VHOST_USER)], ids="-".join, indirect=True)
+def test_a_driver_starts_while_its_machine_migrates(
+    lab: Lab, stable: Stable, kind: Kind, noise: Noise, tmp_path: Path
+) -> None:
+    """QEMU sets up the rings first and the log afterwards; the driver is loaded twice, so there are two logs."""
+    meeting = f"unix:{tmp_path / 'migration'}"
+    with (
+        serving(lab, *kind.serve_options) as here,
+        serving(lab, *kind.serve_options) as there,
+        stable.machine(kind, here.path) as source,
+        stable.machine(kind, there.path, incoming=meeting) as destination,
+    ):
+        source.monitor("migrate-set-parameters", max_bandwidth=1 << 20)
+        source.monitor("migrate", uri=meeting)
+        for again in (False, True):
+            if again:
+                source.shell("rmmod virtio_net")
+            source.load_driver()
+            source.configure()
+            assert source.shell(f"wget -q -O - {noise.url(SERVER4)} | sha256sum").stdout.split()[0] == noise.digest
+        assert source.monitor("query-migrate")["status"] == "active"
+        source.monitor("migrate-set-parameters", max_bandwidth=1 << 34)
+        assert eventually(lambda: destination.monitor.status() == "paused")
+        assert bytes(memory(source)) == bytes(memory(destination))
+        destination.resume()
+        assert destination.shell(f"wget -q -O - {noise.url(SERVER4)} | sha256sum").stdout.split()[0] == noise.digest
+        assert "disconnected" not in here.said() + there.said()
+        assert here.end() == there.end() == 0

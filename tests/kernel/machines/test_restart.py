@@ -57,7 +57,8 @@ def test_a_back_end_that_was_killed_is_replaced(
         with serving(lab, *kind.serve_options, path=path) as second:
             assert second.says("a guest has connected")
             down = machine.shell(f"wget -q -O - {noise.url(server)} | sha256sum", timeout=20)
-            assert down.stdout.split()[0] == noise.digest
+            assert down.stdout.split()[0] == noise.digest, down.stdout
             ended = f"until [ -e /tmp/ended ]; do usleep 10000; done; {COUNT_RESETS}"
-            assert machine.shell(ended, timeout=20).stdout == "1\n"
+            # The sender's, and that of the first wget if it had something to say before it was forgotten
+            assert machine.shell(ended, timeout=20).stdout in ("1\n", "2\n")
             assert second.end() == 0

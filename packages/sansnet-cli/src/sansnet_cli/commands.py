@@ -8,14 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import BinaryIO, Final
 
 from sansnet_cli.capture import open_capture
-from sansnet_cli.options import (
-    MachineOptions,
-    NamespaceOptions,
-    parse_attach,
-    parse_qemu,
-    parse_run,
-    parse_serve,
-)
+from sansnet_cli.options import MachineOptions, NamespaceOptions
 from sansnet_cli.plan import Setup, make_plan, make_setup
 from sansnet_cli.template import find_namespace, read_template
 from sansnet_trio.namespace import CommandNotFound, Guest, GuestPlan
@@ -24,7 +17,9 @@ __all__ = ["COMMANDS"]
 
 
 def _run(arguments: Sequence[str]) -> int:
-    options = parse_run(arguments)
+    from sansnet_cli.parsers.run import parse
+
+    options = parse(arguments)
     capture = open_capture(options.pcap) if options.pcap is not None else None
     with Guest.fork(options.command, functools.partial(_prepare, options)) as guest:
         from sansnet_cli.supervise import supervise
@@ -38,7 +33,9 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _attach(arguments: Sequence[str]) -> int:
-    options = parse_attach(arguments)
+    from sansnet_cli.parsers.attach import parse
+
+    options = parse(arguments)
     from sansnet_trio.attached import AttachedGuest
 
     capture = open_capture(options.pcap) if options.pcap is not None else None
@@ -50,7 +47,9 @@ def _attach(arguments: Sequence[str]) -> int:
 
 
 def _serve(arguments: Sequence[str]) -> int:
-    options = parse_serve(arguments)
+    from sansnet_cli.parsers.serve import parse
+
+    options = parse(arguments)
     setup, capture = _prepare_machine(options)
     from sansnet_cli.serve import serve
 
@@ -59,7 +58,9 @@ def _serve(arguments: Sequence[str]) -> int:
 
 
 def _qemu(arguments: Sequence[str]) -> int:
-    options = parse_qemu(arguments)
+    from sansnet_cli.parsers.qemu import parse
+
+    options = parse(arguments)
     setup, capture = _prepare_machine(options)
     from sansnet_cli.boot import boot
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from sansnet_cli import __version__
-from sansnet_cli.options import UsageProblem, new_parser
+from sansnet_cli.options import UsageProblem
+from sansnet_cli.parsers.shared import Parser
 from sansnet_core.errors import SansnetError
 
 __all__ = ["ControlError", "CtlOptions", "ask", "ctl", "parse_ctl", "show"]
@@ -71,13 +72,17 @@ def ctl(arguments: Sequence[str]) -> int:
     """
     options = parse_ctl(arguments)
     answer = ask(options.path, options.request())
-    print(json.dumps(answer) if options.json else show(options.command, answer))
+    try:
+        text = show(options.command, answer)
+    except (AttributeError, KeyError, TypeError, ValueError):  # a JSON object, as QEMU's monitor greets with
+        raise _no_answer(options.path) from None
+    print(json.dumps(answer) if options.json else text)
     return 0
 
 
 def ctl_parser() -> argparse.ArgumentParser:
     """The parser of `sansnet ctl`; what it parses is for `parse_ctl` to check further."""
-    made = new_parser(
+    made = Parser(
         prog="sansnet ctl",
         usage="%(prog)s PATH {list|add|delete|clear|flows|counters} [OPTIONS]",
         description="Ask a sansnet that runs with -c PATH: `list` the ports that it forwards, `add` some, `delete` "
@@ -137,13 +142,17 @@ def ask(path: str, request: dict[str, Any]) -> Answer:
     except OSError as error:
         why = error.strerror or str(error)
         raise ControlError(f"cannot ask {path}: {why}; give the path that -c was given") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
-        raise ControlError(f"{path} does not answer as a control socket does; give the path that -c was given")
+        raise _no_answer(path)
     if "error" in answer:
         raise ControlError(str(answer["error"]))
     return answer
+
+
+def _no_answer(path: str) -> ControlError:
+    return ControlError(f"{path} does not answer as a control socket does; give the path that -c was given")
 
 
 def _receive_line(connection: socket.socket) -> bytes:

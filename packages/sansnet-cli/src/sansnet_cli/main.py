@@ -52,6 +52,7 @@ _SIGNALLED: Final = 128
 def main() -> NoReturn:
     """Run the command line of this process and exit."""
     gc.disable()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who had it ignored has children that tell nobody how they ended
     _reserve_descriptors()
     try:
         program = program_named(sys.argv[0])

@@ -76,7 +76,7 @@ def _run(
     config = replace(setup.config, link=ready.link)
     if options.verbose:
         report.configuration(config, ready.link, setup.addresses, setup.gateways)
-    link = observed(Tap(ready.tap, ready.link), options, capture)
+    link = observed(Tap(ready.tap, ready.link, left_behind=True), options, capture)
     if options.ports.forwards or control.is_on:
         loading.join()  # for some of them a process is forked, which must not meet another thread
     own = [address.address for address in setup.addresses]

@@ -48,7 +48,7 @@ class Reason(Enum):
     TCP_MEMORY = "TCP data beyond the window or the memory budget"
     TCP_SEQUENCE = "TCP segment outside the window or not acceptable in the flow's state"
     ECHO_LIMIT = "echo flow beyond the configured limit"
-    INBOUND_SOURCE = "connection or datagram from outside, of a sender for whom the guest has no address"
+    INBOUND_SOURCE = "connection or datagram from outside, of nobody or of one for whom the guest has no address"
     INBOUND_GUEST = "connection or datagram from outside, of a family in which the guest has no address"
     INBOUND_COLLISION = "connection or datagram from outside that the guest could not tell from another one"
     HOST_SOURCE = "datagram from a host address that the guest's flow did not contact"

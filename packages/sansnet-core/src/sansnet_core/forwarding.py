@@ -6,7 +6,8 @@ itself. Closed is what would reach the host's own loopback without having been c
 all. Ports pass unchanged, so two destinations of the guest become one on the host only if one of them was translated.
 
 Of a host that comes from outside, in this order: its alias if it is 127.0.0.1, ::1 or the guest's own address; the
-address itself, if the guest can answer to it; and otherwise our address on the guest's segment.
+address itself, if the guest can answer to it; and otherwise our address on the guest's segment. A sender that is no
+host is refused: a neighbour may broadcast from 0.0.0.0, and what is sent there reaches the host's own loopback.
 """
 
 from __future__ import annotations
@@ -92,6 +93,8 @@ class Forwarding:
         """
         if len(host) not in self._gateways or (destination is not None and len(destination) != len(host)):
             return Reason.INBOUND_GUEST
+        if _is_nobody(host) and not is_loopback(host):
+            return Reason.INBOUND_SOURCE
         source = self._aliases.get(host)
         if source is None:
             known = _is_destination(host) and host not in (destination, guest.ipv4, guest.ipv6, guest.link_local)
@@ -116,6 +119,13 @@ class Forwarding:
         size = len(host)
         return LOOPBACK[size] if is_loopback(host) else self._outbound[size] or bytes(size)
 
+    def is_node(self, address: bytes) -> bool:
+        """Whether a node on the guest's segment may have the address (RFC 1122, 3.2.1.3; RFC 4291, 2.5 to 2.7)."""
+        if len(address) == 4:
+            return not (address[0] == 0 or is_loopback(address) or self.is_group(address))
+        # Neither `::` and ::1 nor IPv4-mapped and IPv4-compatible ones
+        return not (is_multicast(address) or address.startswith(bytes(10)))
+
     def is_group(self, destination: bytes) -> bool:
         """Whether more than one node may answer: multicast that leaves the node, and broadcast.
 
@@ -130,4 +140,9 @@ def _is_destination(address: bytes) -> bool:
     """Whether a unicast packet to the address can leave the host (RFC 6890, RFC 4291)."""
     if len(address) == 4:
         return address[0] not in (0, 127) and address[0] < 224
-    return address[:12] not in _V4_IN_V6 and not is_multicast(address)
+    return not (_is_nobody(address) or is_multicast(address))
+
+
+def _is_nobody(address: bytes) -> bool:
+    """Whether no host has the address, or none but as its loopback."""
+    return address[0] == 0 if len(address) == 4 else address[:12] in _V4_IN_V6

@@ -332,9 +332,11 @@ def _is_number(text: str) -> bool:
 
 def _is_interface(name: str) -> bool:
     """Whether the kernel allows the name, more or less; whether there is such an interface, a driver knows."""
-    return 0 < len(name.encode(errors="surrogatepass")) <= _MAX_NAME and not any(
-        letter in "/:%" or letter.isspace() for letter in name
-    )
+    try:
+        size = len(name.encode(errors="surrogateescape"))  # as bytes that are no text come from a command line
+    except UnicodeEncodeError:
+        return False
+    return 0 < size <= _MAX_NAME and not any(letter in "/:%\0" or letter.isspace() for letter in name)
 
 
 def _address_or_none(text: str) -> bytes | None:

@@ -155,9 +155,10 @@ def _become(join: Callable[[], None], channel: socket.socket, parent: int) -> No
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         os.setsid()
         os.chdir("/")
+        syscalls.forbid_dump()  # before the guest's processes may trace this one
         code = _join(join)
-        syscalls.set_parent_death_signal(signal.SIGKILL)  # entering a user namespace forgets it
-        syscalls.forbid_dump()
+        syscalls.set_parent_death_signal(signal.SIGKILL)  # entering a user namespace forgets it,
+        syscalls.forbid_dump()  # and this as well, if fs.suid_dumpable says so
         os.closerange(0, channel.fileno())
         os.closerange(channel.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
         channel.send(_JOINED.pack(code))

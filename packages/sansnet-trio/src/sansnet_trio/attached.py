@@ -113,11 +113,13 @@ def _attach(
 ) -> None:
     """What the child does."""
     plan, prepared = prepare()
+    syscalls.forbid_dump()  # all that this process has is ours: the guest's must not trace it
     try:
         namespace.join()
     except OSError as error:
         raise namespace.refused(error) from error
     syscalls.set_parent_death_signal(signal.SIGKILL)
+    syscalls.forbid_dump()  # entering a user namespace may have allowed it again (fs.suid_dumpable)
     if os.getppid() != parent:
         return
     warnings: list[str] = []

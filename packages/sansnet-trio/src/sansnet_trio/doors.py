@@ -254,12 +254,8 @@ class DoorService:
     # datagrams
 
     def _begin_datagrams(self, door: Door) -> None:
-        local = door.spot.address
-        assert local is not None
-        # From the port that the outside knows, the guest may also speak first
-        outgoing = (len(local),) if is_unspecified(local) and door.leads_to == door.spot.port else ()
         machine, now = self._shell.machine, self._clock()
-        identity = machine.datagram_forwarded(door.forward.target, door.leads_to, now, outgoing)
+        identity = machine.datagram_forwarded(door.forward.target, door.leads_to, now, self._outgoing(door))
         entry = self._entry(door)
         try:
             served = _ForwardedDatagrams(self._shell, identity, door, self._crossing, self._relay, entry)
@@ -269,6 +265,14 @@ class DoorService:
         self._sockets.adopt_datagrams(identity, served)
         self._names[door] = identity
         self._ends[door] = partial(self._end_datagrams, identity, entry)
+
+    def _outgoing(self, door: Door) -> tuple[int, ...]:
+        """From the port that the outside knows, the guest may also speak first, if it reaches anybody from there."""
+        spot = door.spot
+        assert spot.address is not None
+        size = len(spot.address)
+        open_to_all = is_unspecified(spot.address) and spot.interface == self._shell.device(size)
+        return (size,) if open_to_all and door.leads_to == spot.port else ()
 
     def _end_datagrams(self, identity: SocketId, entry: Entry) -> None:
         self._relay.leave(entry)

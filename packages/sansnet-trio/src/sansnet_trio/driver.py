@@ -212,6 +212,7 @@ class Driver:
                 for timed in self._timed:
                     timed.handle_deadline(now)
                 self._poller.settle()
+                now = clock()  # forwards tell the network of doors at the time that it is then
             self._flush(now)
             events = poll(0, MAX_EVENTS) or ([] if self._must_read() else self._spin())
             now = clock()

@@ -206,7 +206,10 @@ class Forwards:
             ForwardError: one that must be there cannot be. Then others may be missing, too.
         """
         fixed = {spot: rule for rule in rules if not rule.auto for spot in self._fixed(rule)}
-        followed = dict(self._followed(rules))
+        try:
+            followed = dict(self._followed(rules))
+        except OSError as unseen:
+            raise ForwardError.unseen(unseen) from unseen
         self._close_others(fixed | followed, list(self._doors.values()))
         failed: dict[str, ForwardError] = {}
         for spot, rule in fixed.items():
@@ -223,7 +226,10 @@ class Forwards:
 
     def _follow(self) -> None:
         """The same for rules that follow others, of which no door must be there."""
-        followed = dict(self._followed(self._rules))
+        try:
+            followed = dict(self._followed(self._rules))
+        except OSError:  # no descriptor is left to look with; the doors stay as they are
+            return
         self._close_others(followed, [door for door in self._doors.values() if door.forward.auto])
         for spot, rule in followed.items():
             self._open(spot, rule)

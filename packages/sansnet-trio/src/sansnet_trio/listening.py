@@ -30,6 +30,7 @@ from sansnet_trio.sockaddr import encode, family_of
 
 __all__ = ["ForwardError", "Spot", "ephemeral_ports", "open_spot", "spots"]
 
+_MORE_DESCRIPTORS: Final = "allow more descriptors, as by: ulimit -n 100000"
 _ANY: Final = {4: bytes(4), 16: bytes(16)}
 _BACKLOG: Final = 128
 _KINDS: Final = {True: SOCK_STREAM, False: SOCK_DGRAM}
@@ -53,6 +54,11 @@ class ForwardError(SansnetError):
         made = cls(f"{what} ({error.strerror or error}); {_remedy(spot, error)}")
         made.is_shortage = error.errno in SHORTAGE
         return made
+
+    @classmethod
+    def unseen(cls, error: OSError) -> ForwardError:
+        """It cannot be seen who listens on the other side."""
+        return cls(f"the ports for auto cannot be looked up ({error.strerror}); {_MORE_DESCRIPTORS}")
 
 
 class Spot(NamedTuple):
@@ -151,7 +157,7 @@ def _remedy(spot: Spot, error: OSError) -> str:
         case errno.EINVAL if spot.address is not None and addresses.is_link_local(spot.address):
             return f"name the interface of a link-local address, as {addresses.format(spot.address)}%eth0/{spot.port}"
         case number if number in SHORTAGE:
-            return "give fewer ports, or allow more descriptors, as by: ulimit -n 100000"
+            return f"give fewer ports, or {_MORE_DESCRIPTORS}"
         case _:
             return "give another port"
 

@@ -27,6 +27,9 @@ def occupied(process: int | str, protocol: int) -> set[tuple[int, int]]:
 
     Returns:
         An empty set if the process is gone, or hidden from us.
+
+    Raises:
+        OSError: the tables cannot be opened, most likely since no descriptor is left.
     """
     found = set()
     for port, _ in _waiting(process, _TABLES[protocol], _IDLE_STATES[protocol]):
@@ -40,7 +43,7 @@ def occupied(process: int | str, protocol: int) -> set[tuple[int, int]]:
 
 def _waiting(process: int | str, table: str, state: str) -> Iterator[tuple[int, str]]:
     """Ports and addresses of one table."""
-    with suppress(OSError), open(f"/proc/{process}/net/{table}") as file:
+    with suppress(FileNotFoundError, ProcessLookupError, PermissionError), open(f"/proc/{process}/net/{table}") as file:
         next(file, "")
         for line in file:
             _, local, _, found, _ = line.split(None, 4)

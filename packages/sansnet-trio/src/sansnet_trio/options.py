@@ -189,12 +189,15 @@ def read_ancillary(ancillary: Ancillary) -> tuple[int, int, int]:
 
 
 def read_local(ancillary: Ancillary) -> bytes | None:
-    """The host's address that a datagram was sent to, as `recvmsg` of a forwarded socket tells it."""
+    """The host's address that a datagram was sent to, as `recvmsg` of a forwarded socket tells it.
+
+    None if that is a group, from whose address nobody can answer; of IPv4 the kernel tells a unicast address even then.
+    """
     for level, kind, data in ancillary:
         if (level, kind) == (IPPROTO_IP, IP_PKTINFO):
             return data[4:8]
         if (level, kind) == (IPPROTO_IPV6, IPV6_PKTINFO):
-            return data[:16]
+            return None if data[0] == 0xFF else data[:16]
     return None
 
 

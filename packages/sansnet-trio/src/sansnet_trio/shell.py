@@ -49,12 +49,16 @@ class Shell:
         self.view = memoryview(self.buffer)
         self.datagrams_dropped = 0
 
+    def device(self, size: int) -> str | None:
+        """Name of the interface that sockets for addresses of that size are bound to, if they are to one."""
+        return self._devices.get(size)
+
     def choose_device(self, sock: socket, address: bytes) -> None:
         """Before a socket is bound or connected to an address: let it use the interface for its family alone.
 
         Raises:
             OSError: that is not there any more.
         """
-        device = self._devices.get(len(address))
+        device = self.device(len(address))
         if device is not None and not addresses.is_loopback(address):
             sock.setsockopt(SOL_SOCKET, SO_BINDTODEVICE, device.encode())

@@ -10,6 +10,9 @@ Each end that said FIN has the other one say FIN, once the pipe is empty. A rese
 connected, resets the other one. EPOLLHUP and EPOLLERR cannot be turned off but by EPOLLONESHOT, so an end that reports
 them while nothing can be done about it (its last bytes wait for the other end) is deaf until something can.
 
+At a byte that is marked urgent splice(2) stops for good, as if there were no more or even an end. So where a readable
+end gives nothing, one byte is read and written: the mark is lost, but nothing else.
+
 An event at one end may close the other one as well, so ends are not closed but retired (`Poller.retire`).
 """
 
@@ -20,10 +23,10 @@ import fcntl
 import os
 from contextlib import suppress
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT
-from socket import IPPROTO_TCP, SHUT_WR, SO_ERROR, SOL_SOCKET, TCP_NODELAY, socket
+from socket import SHUT_WR, SO_ERROR, SOL_SOCKET, socket
 from typing import Final
 
-from sansnet_trio.options import reset_when_closed
+from sansnet_trio.options import prepare_accepted, reset_when_closed
 from sansnet_trio.poller import Poller
 from sansnet_trio.sockaddr import SocketAddress
 
@@ -109,19 +112,25 @@ class _End:
 
     def move(self) -> None:
         """Have the other end take what this one sent, as far as it does."""
-        for _ in range(_MAX_ROUNDS):
-            if not self.held and not self._fill():
+        for count in range(_MAX_ROUNDS):
+            if not self.held and not self._fill(again=count > 0):
                 return
             little = self.held < _LITTLE
             self._empty()
             if self.held or little:
                 return
 
-    def _fill(self) -> bool:
-        """Take bytes into a pipe; whether there were some."""
+    def _fill(self, *, again: bool) -> bool:
+        """Take bytes into a pipe; whether there were some. If not `again`, the end is readable by all that is known."""
         pipe = self.pipe = self.splices.borrow()
         try:
-            self.held = os.splice(self.fd, pipe.writer, _PIPE_SIZE, flags=_FLAGS)
+            try:
+                self.held = os.splice(self.fd, pipe.writer, _PIPE_SIZE, flags=_FLAGS)
+            except BlockingIOError:
+                if again:
+                    raise
+            if not self.held:
+                self.held = os.write(pipe.writer, self.socket.recv(1))
         except BlockingIOError:
             return False
         finally:
@@ -192,7 +201,7 @@ class Splices:
         other.connecting = True
         try:
             for made in (accepted, connecting):
-                made.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+                prepare_accepted(made)
             code = connecting.connect_ex(address)
             if code not in (0, errno.EINPROGRESS):
                 raise OSError(code, os.strerror(code))

@@ -68,6 +68,8 @@ class Arp:
         """
         context = self._context
         request = arp.parse(buf, start, limit)
+        if request.sender == request.target and context.forwarding.is_node(request.sender):
+            context.guest.learn(request.sender)  # an announcement (RFC 5227, 2.3): the guest has a new address
         guest = (self._address, context.guest.ipv4)
         reply = answer(request, mac=context.config.mac, gateway=self._gateway, guest=guest)
         if reply is not None:

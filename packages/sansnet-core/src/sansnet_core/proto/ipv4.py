@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from sansnet_core.actions import Buffer
-from sansnet_core.addresses import is_loopback
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.proto.reassembly import Reassembly
@@ -70,13 +69,13 @@ class Ipv4:
             raise
 
     def _learn(self, ip: IpHeader, buf: Buffer) -> None:
-        """The guest's address changes to that of its latest packet, if it may have it (RFC 1122, 3.2.1.3)."""
+        """The guest's address changes to that of its latest packet, if it may have it."""
         source = ip.source
         if source == _UNSPECIFIED:
             # Before it has an address, a guest can only ask for one
             if ip.protocol != UDP or buf[ip.start + 2 : ip.start + 4] != _DHCP_SERVER_PORT:
                 raise Malformed(Reason.IP_SOURCE)
-        elif source[0] == 0 or is_loopback(source) or self._forwarding.is_group(source):
+        elif not self._forwarding.is_node(source):
             raise Malformed(Reason.IP_SOURCE)
         else:
             self._guest.learn(source)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from sansnet_core.actions import Buffer
-from sansnet_core.addresses import is_multicast
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.proto.reassembly import Reassembly
@@ -29,6 +28,7 @@ class Ipv6:
     def __init__(self, context: Context, handlers: Mapping[int, Callable[[IpHeader, Buffer], None]]) -> None:
         self._context = context
         self._guest = context.guest
+        self._forwarding = context.forwarding
         self._handlers = handlers
         self._reassembly = Reassembly(context, 65535)
 
@@ -71,12 +71,12 @@ class Ipv6:
             raise
 
     def _learn(self, ip: IpHeader) -> None:
-        """The guest's address changes to that of its latest packet, if it may have it (RFC 4291, 2.5 to 2.7)."""
+        """The guest's address changes to that of its latest packet, if it may have it."""
         source = ip.source
         if source == _UNSPECIFIED:
             if ip.protocol != ICMPV6:  # NDP and MLD speak before there is an address
                 raise Malformed(Reason.IP_SOURCE)
-        elif is_multicast(source) or source.startswith(bytes(10)):  # ::1, IPv4-mapped and IPv4-compatible ones
+        elif not self._forwarding.is_node(source):
             raise Malformed(Reason.IP_SOURCE)
         else:
             self._guest.learn(source)

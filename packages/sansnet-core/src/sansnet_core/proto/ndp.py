@@ -98,6 +98,8 @@ class Ndp:
             self._advertise(ndp.ALL_NODES if unspecified else ip.source, mac)
             return
         guest = self._context.guest
+        if unspecified and self._context.forwarding.is_node(target):  # it is about to have the address (RFC 4862, 5.4)
+            guest.learn(target)
         if unspecified or target in (self._address, guest.ipv6, guest.link_local, ip.source):
             return
         rest, payload = ndp.advertise_neighbour(target, self._context.config.mac)

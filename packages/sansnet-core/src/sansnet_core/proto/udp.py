@@ -13,7 +13,8 @@ able to push flows out.
 
 A *forward* is a mapping that outsiders may send to: a source that is new begins a flow. These flows have a limit of
 their own, which evicts among them alone, so that outsiders do not push the guest's own flows out. The guest's answers
-leave from the address of the host that the outsider last sent to.
+leave from the address of the host that the outsider last sent to. An outsider's flow stays with the address of the
+guest's that it began with as long as that answers, for a guest may use several; then it follows the guest.
 
 Each kind of flow is ordered by last use. That makes eviction at the limit exact, and lets one timer serve all flows: it
 looks at the silent ones only, at most once a second. A timer per flow would leave its heap entry behind when a port
@@ -103,6 +104,7 @@ class _Flow:
     """One guest endpoint with one remote one."""
 
     __slots__ = (
+        "answered",
         "datagrams_received",
         "datagrams_sent",
         "guest",
@@ -140,7 +142,8 @@ class _Flow:
         self.headers = FlowHeaders(egress, remote, guest, UDP)
         self.local: bytes | None = None
         """The host's address that the outsider last sent to."""
-        self.last = -inf
+        self.last = self.answered = -inf
+        """When there was a datagram, and when there was one of the guest's."""
         self.sent = self.received = 0
         self.datagrams_sent = self.datagrams_received = 0
 
@@ -225,6 +228,7 @@ class Udp:
             flow = self._open(ip, header, not dhcp)
         if flow.last != context.now:
             self._use(flow)
+        flow.answered = context.now
         flow.sent += len(data)
         flow.datagrams_sent += 1
         context.out.actions.append(
@@ -378,11 +382,24 @@ class Udp:
         guest = Endpoint(ip.source, header.source_port)
         remote = Endpoint(ip.destination, header.destination_port)
         self._make_room(inbound=False)
-        mapping: _Mapping | _Forward | None = self._outgoing_forward(guest, remote, host)
-        if mapping is None:
-            mapping = self._mapping(guest, remote, host)
-            mapping.groups += forwarding.is_group(host.address)
+        forward = self._outgoing_forward(guest, remote, host)
+        if forward is not None:
+            return self._open_outgoing(forward, guest, remote)
+        mapping = self._mapping(guest, remote, host)
+        mapping.groups += forwarding.is_group(host.address)
         return self._add(_Flow(context.egress, mapping, guest, remote, host, inbound=False))
+
+    def _open_outgoing(self, forward: _Forward, guest: Endpoint, remote: Endpoint) -> _Flow:
+        """A flow that the guest begins by a forward."""
+        context = self._context
+        local = context.forwarding.outbound(remote.address)
+        if remote in forward.flows:  # it has another address of the guest's
+            old = forward.flows[remote]
+            local = old.local or local
+            self._close(old)
+        flow = self._add(_Flow(context.egress, forward, guest, remote, remote, inbound=False))
+        flow.local = local
+        return flow
 
     def _mapping(self, guest: Endpoint, remote: Endpoint, host: Endpoint) -> _Mapping:
         """The guest's own socket for a destination, which is opened if there is none."""
@@ -403,8 +420,6 @@ class Udp:
             return None
         if host != remote or self._context.forwarding.is_group(host.address):
             return None
-        if host in forward.flows:
-            self._close(forward.flows[host])  # it has another address of the guest's
         return forward
 
     def _open_inbound(self, forward: _Forward, source: Endpoint) -> _Flow | None:
@@ -427,10 +442,12 @@ class Udp:
         return self._add(_Flow(context.egress, forward, guest, remote, source, inbound=True))
 
     def _is_stale(self, flow: _Flow, forward: _Forward) -> bool:
-        """Whether the guest has another address now than when an outsider began a flow."""
+        """Whether the guest has another address now than when an outsider began a flow, and answers by that no more."""
         if forward.address is not None or not flow.inbound:
             return False
-        return self._context.guest.address_for(flow.remote.address) != flow.guest.address
+        if self._context.guest.address_for(flow.remote.address) == flow.guest.address:
+            return False
+        return flow.answered + self._context.config.limits.udp_idle_once <= self._context.now
 
     def _make_room(self, *, inbound: bool) -> None:
         """For one flow more, of those that the guest began or those from outside."""

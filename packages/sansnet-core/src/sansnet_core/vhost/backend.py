@@ -9,7 +9,8 @@ Each descriptor that came in goes out again in exactly one order.
 
 A ring exists while it is *enabled* and *kicked*, which come in either order, and before that its size, its addresses
 and the features, which all may come again later: the ring is then made anew from what is known, and goes on where it
-was. It has three ways to its end: GET_VRING_BASE, a status of 0, the end of the connection.
+was. It stands still while the log that it is to write is yet to come, or its memory has been removed. It has three ways
+to its end: GET_VRING_BASE, a status of 0, the end of the connection.
 
 A violation leaves the back-end without rings and wanting nothing. The driver writes what replies there are, carries out
 the orders, and drops the connection.
@@ -38,7 +39,8 @@ from sansnet_core.vhost.orders import (
     StopRing,
     VhostOrder,
 )
-from sansnet_core.vhost.vring import LARGEST_FRAME, MAX_RING_SIZE, RingFromGuest, RingLayout, RingToGuest
+from sansnet_core.vhost.setup import RingSetup
+from sansnet_core.vhost.vring import LARGEST_FRAME, MAX_RING_SIZE, RingFromGuest, RingToGuest
 
 __all__ = ["FROM_GUEST", "MAX_SLOTS", "TO_GUEST", "VhostUserBackend"]
 
@@ -56,19 +58,6 @@ _NO_FD: Final = 0x100
 _NO_PAYLOAD: Final = Struct("")
 
 _Continuation: TypeAlias = Callable[[Sequence[memoryview]], bytes | None]
-
-
-class _RingState:
-    """What is known of one ring, whether it exists or not."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self.addresses: tuple[int, int, int] | None = None
-        """Descriptors, used, available; of the front-end."""
-        self.log: int | None = None
-        self.base = 0
-        self.enabled = False
-        self.kicked = False
 
 
 class VhostUserBackend:
@@ -97,7 +86,7 @@ class VhostUserBackend:
         self._status = 0
         self._memory = MemoryTable()
         self._log: DirtyLog | None = None
-        self._rings: Final = (_RingState(), _RingState())
+        self._rings: Final = (RingSetup(), RingSetup())
         self._header: Header | None = None
         self._buffer = b""
         self._fds: list[int] = []
@@ -274,6 +263,8 @@ class VhostUserBackend:
         if acked & ~self._offered or not acked & features.VERSION_1:
             raise VhostViolation(Fault.FEATURES)
         self.features = acked
+        if not acked & features.LOG_ALL:
+            self._log = None
         self._check_log(self._memory, self._log)
         self._renew_all()
 
@@ -340,6 +331,8 @@ class VhostUserBackend:
         kept = tuple(entry for entry in mapped if entry.region[:3] != wanted[:3])
         if len(kept) == len(mapped):
             raise VhostViolation(Fault.REGION_UNKNOWN)
+        for ring in self._rings:
+            ring.uprooted = True
         self._use_memory(MemoryTable(kept))
 
     def _use_memory(self, memory: MemoryTable) -> None:
@@ -374,7 +367,7 @@ class VhostUserBackend:
 
     # Rings
 
-    def _ring(self, index: int) -> _RingState:
+    def _ring(self, index: int) -> RingSetup:
         if index >= len(self._rings):
             raise VhostViolation(Fault.RING_INDEX)
         return self._rings[index]
@@ -392,6 +385,7 @@ class VhostUserBackend:
         ring = self._ring(index)
         ring.addresses = (descriptors, used, available)
         ring.log = log if flags & messages.RING_LOGGED else None
+        ring.uprooted = False
         self._renew(index)
 
     def _set_ring_base(self, index: int, base: int) -> None:
@@ -437,22 +431,17 @@ class VhostUserBackend:
     def _renew(self, index: int) -> None:
         """Make the ring from what is known now, if it is to exist."""
         existed = self._forget(index)
-        ring = self._rings[index]
-        # Without this feature rings are enabled from the start
-        enabled = ring.enabled or bool(self.features and not self.features & features.PROTOCOL_FEATURES)
-        if not (ring.kicked and enabled):
-            if existed:
-                self._orders.append(StopRing(index))
-            return
-        if not ring.size or ring.addresses is None or not self.features:
-            raise VhostViolation(Fault.RING_SETUP)
-        layout = RingLayout(ring.size, *ring.addresses, ring.log)
-        log = self._log if self.features & features.LOG_ALL else None
+        setup, given = self._rings[index], (self._memory, self.features, self._log, self._fence)
         if index == TO_GUEST:
-            self.to_guest = RingToGuest(self._memory, layout, self.features, log, ring.base, self._fence)
+            self.to_guest = setup.make(RingToGuest, *given)
+            exists = self.to_guest is not None
         else:
-            self.from_guest = RingFromGuest(self._memory, layout, self.features, log, ring.base, self._fence)
-        self._orders.append(StartRing(index))
+            self.from_guest = setup.make(RingFromGuest, *given)
+            exists = self.from_guest is not None
+        if exists:
+            self._orders.append(StartRing(index))
+        elif existed:
+            self._orders.append(StopRing(index))
 
     def _forget(self, index: int) -> bool:
         """Let the ring go, but remember where it was.
@@ -476,6 +465,9 @@ class VhostUserBackend:
         if self._forget(index):
             self._orders.append(StopRing(index))
         self._rings[index].kicked = False
+        if not any(ring.kicked for ring in self._rings):
+            # QEMU has read it to the end then, and brings another one for rings that start again
+            self._log = None
 
 
 class _Rule(NamedTuple):

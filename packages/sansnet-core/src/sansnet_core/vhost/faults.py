@@ -38,6 +38,7 @@ class Fault(Enum):
     CHAIN_INDIRECT = "indirect table nested, of a wrong size, followed by a descriptor, or not negotiated"
     CHAIN_DIRECTION = "buffer of the other direction"
     CHAIN_ADDRESS = "buffer that is not in one region of the memory"
+    FRAME_BUFFERS = "buffers so small that a frame takes more than 1024 descriptors"
 
 
 class VhostViolation(SansnetError):

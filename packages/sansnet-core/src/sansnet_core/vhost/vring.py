@@ -43,10 +43,12 @@ _NEXT: Final = 1
 _WRITE: Final = 2
 _INDIRECT: Final = 4
 _MAX_CHAIN: Final = 1024
-"""Most descriptors of a chain, and of an indirect table, as in QEMU: it bounds the work for one frame."""
+"""Most descriptors of a chain, of an indirect table, and of all buffers that one frame to the guest needs: it bounds
+the work for one frame. QEMU has the same limits, the last one in chains."""
 
 _NO_INTERRUPT: Final = 1
 _BUFFERS: Final = Struct("<H")
+_NOTHING: Final = memoryview(b"")
 
 _Segments: TypeAlias = list[tuple[int, memoryview]]
 """Guest-physical addresses and the bytes there."""
@@ -145,21 +147,30 @@ class Vring:
     def _look(self, position: int) -> bool:
         """Whether there are chains from `position` on. If not, the guest is asked to kick when there are."""
         seen = self._available[1]
-        if seen == position and self._event_idx:
-            self._available_event[0] = position
-            self._mark_used(4 + 8 * self._size, 2)
-            self._fence()
+        if seen == position:
+            self._ask_for_kick(position)
             seen = self._available[1]
         if (seen - position & 0xFFFF) + (position - self._next & 0xFFFF) > self._size:
             raise VhostViolation(Fault.AVAILABLE_INDEX)
         self._seen = seen
         return seen != position
 
+    def _ask_for_kick(self, position: int) -> None:
+        if self._event_idx:
+            self._available_event[0] = position
+            self._mark_used(4 + 8 * self._size, 2)
+        elif self._used_index[0]:  # we never forbid kicks, but who had the ring before us may have
+            self._used_index[0] = 0
+            self._mark_used(0, 2)
+        else:
+            return
+        self._fence()
+
     def _head(self, position: int) -> int:
         return self._available[2 + position % self._size]
 
     def _walk(self, head: int) -> _Segments:
-        """The buffers of a chain; those without bytes are left out."""
+        """The buffers of a chain, one for each descriptor. Those without bytes may have any address."""
         resolve, direction = self._memory.resolve, self._direction
         table: memoryview | bytes = self._descriptors
         count = self._size
@@ -186,8 +197,7 @@ class Vring:
             left -= 1
             if flags & _WRITE != direction:
                 raise VhostViolation(Fault.CHAIN_DIRECTION)
-            if length:
-                segments.append((address, resolve(address, length)))
+            segments.append((address, resolve(address, length) if length else _NOTHING))
             if not flags & _NEXT:
                 return segments
             index = following
@@ -307,9 +317,12 @@ class RingToGuest(Vring):
 
         Returns:
             None while there are too few buffers. An empty list if the frame is to be dropped.
+
+        Raises:
+            VhostViolation: of a chain, or FRAME_BUFFERS: a frame that was dropped would leave them for the next one.
         """
         position = self._next
-        room = 0
+        room = descriptors = 0
         chains: list[tuple[int, _Segments]] = []
         empty: list[int] = []
         while room < size:
@@ -317,6 +330,9 @@ class RingToGuest(Vring):
                 return [] if position - self._next & 0xFFFF == self._size else None
             head = self._head(position)
             segments = self._walk(head)
+            descriptors += len(segments)
+            if descriptors > _MAX_CHAIN:
+                raise VhostViolation(Fault.FRAME_BUFFERS)
             position = position + 1 & 0xFFFF
             capacity = sum(len(view) for _, view in segments)
             if not capacity:
@@ -340,7 +356,7 @@ class RingToGuest(Vring):
                 piece = rest[: len(view)]
                 length = len(piece)
                 if not length:
-                    break
+                    continue
                 view[:length] = piece
                 rest = rest[length:]
                 if self._log is not None:

@@ -6,6 +6,7 @@ checksums and unsegmented, up to 64 KiB in one piece: what costs most here is pa
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -30,6 +31,7 @@ VNET_HEADER_SIZE: Final = 12
 
 # linux/if_tun.h
 _TUNSETIFF: Final = 0x400454CA
+_TUNSETPERSIST: Final = 0x400454CB
 _TUNSETOFFLOAD: Final = 0x400454D0
 _TUNSETVNETHDRSZ: Final = 0x400454D8
 _TUNSETVNETLE: Final = 0x400454DC
@@ -145,12 +147,15 @@ class Tap:
     Args:
         fd: from `open_tap`, maybe of another process; closed by `close`.
         config: from the same call.
+        left_behind: `close` leaves the interface to the end of its network namespace. To remove it takes the kernel
+            25 ms, for which nobody needs to wait who ends the namespace next.
     """
 
-    def __init__(self, fd: int, config: LinkConfig) -> None:
+    def __init__(self, fd: int, config: LinkConfig, *, left_behind: bool = False) -> None:
         self.config = config
         self.dropped = 0
         self._fd = fd
+        self._left_behind = left_behind
         self._size = LARGEST_FRAME + (VNET_HEADER_SIZE if config.vnet_header else 0)
         self._readable = select.poll()
         self._readable.register(fd, select.POLLIN)
@@ -203,5 +208,8 @@ class Tap:
     def close(self) -> None:
         """See `Link`."""
         if self._fd >= 0:
+            if self._left_behind:
+                with contextlib.suppress(OSError):  # it is gone already
+                    fcntl.ioctl(self._fd, _TUNSETPERSIST, 1)
             os.close(self._fd)
             self._fd = -1

@@ -3,7 +3,8 @@
 Theory of operation. One epoll set of the link's own holds the connection and the kick descriptors of the rings that
 run. Its descriptor is what the driver waits for; it is only ever readable, so that the link has to be told what is
 wanted (`want`) instead of being asked for EPOLLOUT. Where a ring has to be looked at again, with no kick to come for
-that, the link kicks itself: the descriptor is the guest's, but a kick too many means nothing.
+that, the link kicks itself: the descriptor is the guest's, but a kick too many means nothing. Before each use of an
+eventfd it is made non-blocking, since whoever shares the file with us could have made it block again.
 
 The connection is served before the rings, for the front-end, and the guest with it, stands still until it is answered.
 Views of the guest's memory are held by the back-end alone. When it lets them go the memory is unmapped. An exception
@@ -59,6 +60,8 @@ MTU: Final = MtuLimits(default=1500, largest=LARGEST_FRAME - ethernet.HEADER_SIZ
 _MAX_FDS: Final = 8
 _MAX_MESSAGES: Final = 64
 """Reads from the connection before the rings get their turn."""
+_MAX_WRITTEN: Final = 256
+"""Frames to the guest before others get their turn: it may have made each of them cost a thousand descriptors."""
 
 _ANCILLARY: Final = socket.CMSG_SPACE(_MAX_FDS * array("i").itemsize)
 _EVENT: Final = (1).to_bytes(8, "little")
@@ -170,8 +173,9 @@ class VhostUserLink:
             self._lost += len(frames)
             return len(frames)
         violation = None
+        given = frames if len(frames) <= _MAX_WRITTEN else frames[:_MAX_WRITTEN]
         try:
-            done = ring.put_frames(frames)
+            done = ring.put_frames(given)
             notify = done > 0 and ring.must_notify()
         except VhostViolation as error:
             violation = error.with_traceback(None)
@@ -180,6 +184,8 @@ class VhostUserLink:
             self._violated(violation, TO_GUEST)
         if notify:
             _signal(self._calls[TO_GUEST])
+        if done == _MAX_WRITTEN:
+            _signal(self._kicks[TO_GUEST])  # the ring was not found short of buffers, so nobody else will
         return done
 
     def close(self) -> None:
@@ -212,6 +218,7 @@ class VhostUserLink:
 
     def _drain(self, kick: int) -> None:
         try:
+            os.set_blocking(kick, False)
             count = len(os.read(kick, len(_EVENT)))
         except BlockingIOError:
             return
@@ -236,7 +243,9 @@ class VhostUserLink:
                 fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
             if not data or flags & socket.MSG_CTRUNC:
                 _close(fds)
-                self._drop("the front-end sent too many descriptors" if data else "the front-end is gone")
+                if not data:
+                    self._drop("the front-end is gone")
+                self._drop("the front-end sent more descriptors than a message has, or than may be open (ulimit -n)")
             violation = None
             try:
                 backend.receive(data, fds)
@@ -290,7 +299,7 @@ class VhostUserLink:
                 old, self._kicks[ring] = self._kicks[ring], None
                 self._watch()
                 _close(() if old is None else (old,))
-                self._kicks[ring] = _unblock(fd)
+                self._kicks[ring] = fd
                 self._watch()
             case SetCall(ring, fd):
                 _replace(self._calls, ring, fd)
@@ -376,20 +385,15 @@ def _map_file(fd: int, size: int, offset: int) -> memoryview:
 
 
 def _replace(fds: list[int | None], ring: int, fd: int | None) -> None:
-    old, fds[ring] = fds[ring], None if fd is None else _unblock(fd)
+    old, fds[ring] = fds[ring], fd
     _close(() if old is None else (old,))
-
-
-def _unblock(fd: int) -> int:
-    with suppress(OSError):  # not one that can be read or written; it will be noticed there
-        os.set_blocking(fd, False)
-    return fd
 
 
 def _signal(fd: int | None) -> None:
     """Write an eventfd, if there is one. One that is full says enough, and one that is something else nothing."""
     if fd is not None:
         with suppress(OSError):
+            os.set_blocking(fd, False)
             os.write(fd, _EVENT)
 
 

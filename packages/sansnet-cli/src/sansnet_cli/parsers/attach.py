@@ -1,0 +1,66 @@
+"""The command line of `sansnet attach`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from sansnet_cli import values
+from sansnet_cli.options import AttachOptions, UsageProblem
+from sansnet_cli.parsers.shared import Parser, add_options, namespace_options
+
+__all__ = ["parse", "parser"]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of `sansnet attach`; what it parses is for `parse` to check further."""
+    made = Parser(
+        prog="sansnet attach",
+        usage="%(prog)s [OPTIONS] PID\n       %(prog)s [OPTIONS] --netns PATH|NAME [--userns PATH]",
+        description="Be the network of a network namespace that exists already, such as a container's.",
+        epilog=(
+            "The guest's addresses and routes are the host's unless given; its files, as /etc/resolv.conf, are left "
+            "alone. Nothing of the host's loopback is reachable unless asked for. It ends with status 0 when the "
+            "namespace is gone, or by SIGTERM and SIGINT; 1 is a network that cannot be made, 2 a wrong option."
+        ),
+        add_help=False,
+    )
+    namespace = made.add_argument_group("the namespace")
+    namespace.add_argument(
+        "pid", nargs="?", type=values.pid, metavar="PID", help="a process; its user and network namespaces are entered"
+    )
+    namespace.add_argument(
+        "--netns",
+        type=values.path,
+        metavar="PATH",
+        help="a network namespace, by its file, or by its name for `ip netns`",
+    )
+    namespace.add_argument(
+        "--userns", type=values.path, metavar="PATH", help="the user namespace that it belongs to; default: ours"
+    )
+    namespace.add_argument(
+        "--no-netns-quit", action="store_true", help="go on when the process has ended or the file is deleted"
+    )
+    add_options(made, namespace=True)
+    return made
+
+
+def parse(arguments: Sequence[str]) -> AttachOptions:
+    """Understand what follows `sansnet attach`.
+
+    Raises:
+        UsageProblem: something is wrong with it.
+        SystemExit: it asked for the help or the version, which have been printed.
+    """
+    parsed = parser().parse_args(arguments)
+    if (parsed.pid is None) == (parsed.netns is None):
+        raise UsageProblem("give either the PID of a process or --netns; see `sansnet attach --help`")
+    if parsed.userns is not None and parsed.netns is None:
+        raise UsageProblem("--userns goes with --netns: of a process both namespaces are entered; leave it out")
+    return AttachOptions(
+        **namespace_options(parsed),
+        pid=parsed.pid,
+        netns=parsed.netns,
+        userns=parsed.userns,
+        ends_with_namespace=not parsed.no_netns_quit,
+    )

@@ -1,0 +1,47 @@
+"""The command line of `sansnet run`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+
+from sansnet_cli.options import RunOptions
+from sansnet_cli.parsers.shared import Parser, add_options, namespace_options
+
+__all__ = ["parse", "parser"]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of `sansnet run`; what it parses is for `parse` to check further."""
+    made = Parser(
+        prog="sansnet run",
+        usage="%(prog)s [OPTIONS] [--] [COMMAND [ARG...]]",
+        description="Run a command in a network namespace of its own, where the network works, without privileges.",
+        epilog=(
+            "The guest's addresses, routes and name servers are the host's unless given. Nothing of the host's "
+            "loopback is reachable, and nothing outside can connect to the guest, unless asked for. What the command "
+            "left running is ended with it. The exit status is the command's, 128 + N if signal N ended it, 127 if "
+            "there is no such command, 126 if it cannot be executed, 1 if the network cannot be made, 2 if an option "
+            "is wrong."
+        ),
+        add_help=False,
+    )
+    add_options(made, namespace=True)
+    made.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="default: your shell ($SHELL)")
+    return made
+
+
+def parse(arguments: Sequence[str]) -> RunOptions:
+    """Understand what follows `sansnet run`.
+
+    Raises:
+        UsageProblem: something is wrong with it.
+        SystemExit: it asked for the help or the version, which have been printed.
+    """
+    parsed = parser().parse_args(arguments)
+    command = parsed.command[1:] if parsed.command[:1] == ["--"] else parsed.command
+    return RunOptions(
+        **namespace_options(parsed),
+        command=tuple(command) or (os.environ.get("SHELL") or "/bin/sh",),
+    )

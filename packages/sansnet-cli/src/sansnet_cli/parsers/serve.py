@@ -1,0 +1,61 @@
+"""The command line of `sansnet serve`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from sansnet_cli import values
+from sansnet_cli.options import ServeOptions, UsageProblem
+from sansnet_cli.parsers.shared import Parser, add_options, network_options
+from sansnet_trio.links import unix_stream, vhost_user
+
+__all__ = ["parse", "parser"]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of `sansnet serve`; what it parses is for `parse` to check further."""
+    made = Parser(
+        prog="sansnet serve",
+        usage="%(prog)s [--vhost-user] (--socket PATH | --fd FD) [OPTIONS]",
+        description="Be the network of a virtual machine: of QEMU with -netdev stream,id=n0,server=off,addr.type=unix,"
+        "addr.path=PATH -device virtio-net-pci,netdev=n0; or, much faster, with --vhost-user: of QEMU with "
+        "-chardev socket,id=c0,path=PATH,reconnect=1 -netdev vhost-user,id=n0,chardev=c0 -device virtio-net-pci,"
+        "netdev=n0 -object memory-backend-memfd,id=m0,size=SIZE,share=on -machine memory-backend=m0, where SIZE is "
+        "that of -m. One machine at a time; a second one is refused.",
+        epilog=(
+            "The guest learns its addresses, routes and name servers by DHCP, DHCPv6 and router advertisements; they "
+            "are the host's unless given. Nothing of the host's loopback is reachable unless asked for. SIGTERM and "
+            "SIGINT end it with status 0; 1 is a network that cannot be made, 2 a wrong option."
+        ),
+        add_help=False,
+    )
+    machine = made.add_argument_group("the machine")
+    machine.add_argument("--vhost-user", action="store_true", help="share the machine's memory (x86-64 only)")
+    machine.add_argument("-s", "--socket", type=values.path, metavar="PATH", help="the UNIX socket to listen on")
+    machine.add_argument(
+        "-F", "--fd", type=values.descriptor, metavar="FD", help="a connected socket; implies --one-off"
+    )
+    machine.add_argument("-1", "--one-off", action="store_true", help="end when the first machine has gone")
+    shared = f"with --vhost-user what the machine names (host_mtu), or {vhost_user.MTU.default}"
+    add_options(made, namespace=False, default_mtu=f"{unix_stream.MTU.default}; {shared}")
+    return made
+
+
+def parse(arguments: Sequence[str]) -> ServeOptions:
+    """Understand what follows `sansnet serve`.
+
+    Raises:
+        UsageProblem: something is wrong with it.
+        SystemExit: it asked for the help or the version, which have been printed.
+    """
+    parsed = parser().parse_args(arguments)
+    if (parsed.socket is None) == (parsed.fd is None):
+        raise UsageProblem("give either --socket PATH or --fd FD; see `sansnet serve --help`")
+    return ServeOptions(
+        **network_options(parsed, vhost_user.MTU if parsed.vhost_user else unix_stream.MTU),
+        vhost_user=parsed.vhost_user,
+        socket=parsed.socket,
+        fd=parsed.fd,
+        one_off=parsed.one_off or parsed.fd is not None,
+    )

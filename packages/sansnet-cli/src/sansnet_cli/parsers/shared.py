@@ -1,0 +1,315 @@
+"""The options that all guests' networks share, and what is made of them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
+
+from sansnet_cli import __version__, values
+from sansnet_cli.options import UsageProblem
+from sansnet_cli.ports import add_port_options, read_ports
+from sansnet_core.config import IPV4_MIN_MTU, IPV6_MIN_MTU
+from sansnet_core.errors import ConfigError
+from sansnet_trio.links import MtuLimits, tap
+
+__all__ = ["Parser", "add_options", "namespace_options", "network_options"]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser with our manners: a mistake is a `UsageProblem`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)  # an option that comes later must not change what is understood
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and where more is said."""
+        raise UsageProblem(f"{message}; see `{self.prog} --help`")
+
+
+def add_options(made: argparse.ArgumentParser, *, namespace: bool, default_mtu: str = str(tap.MTU.default)) -> None:
+    """Add them all, some only for a guest in a namespace."""
+    guest = _add_network_options(made, default_mtu)
+    if namespace:
+        _add_interface_options(guest)
+        _add_absent_options(made)
+    _add_name_options(made)
+    add_port_options(made, namespace=namespace)
+    _add_protocol_options(made)
+    _add_other_options(made)
+
+
+def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> argparse._ArgumentGroup:
+    guest = made.add_argument_group("the guest's network; -a, -g, -o and --map-... once for each family")
+    guest.add_argument("-4", "--ipv4-only", action="store_true", dest="only4", help="no IPv6")
+    guest.add_argument("-6", "--ipv6-only", action="store_true", dest="only6", help="no IPv4")
+    guest.add_argument(
+        "-a",
+        "--address",
+        action="append",
+        type=values.own,
+        default=[],
+        metavar="ADDR[/LEN]",
+        help="the guest's address",
+    )
+    guest.add_argument(
+        "-n",
+        "--netmask",
+        type=values.netmask,
+        metavar="MASK",
+        help="mask or length, if an IPv4 -a has none; default: by class",
+    )
+    guest.add_argument(
+        "-g",
+        "--gateway",
+        action="append",
+        type=values.host,
+        default=[],
+        metavar="ADDR",
+        help="the guest's default gateway",
+    )
+    guest.add_argument(
+        "-m",
+        "--mtu",
+        type=values.mtu,
+        metavar="BYTES",
+        help=f"of the guest's interface; default: {default_mtu}",
+    )
+    guest.add_argument(
+        "-i",
+        "--interface",
+        metavar="NAME",
+        help="the host's interface that is copied; default: that of its default route",
+    )
+    guest.add_argument(
+        "-o",
+        "--outbound",
+        action="append",
+        type=values.host,
+        default=[],
+        metavar="ADDR",
+        help="the host's address to send from",
+    )
+    for family in (4, 6):
+        guest.add_argument(
+            f"--outbound-if{family}",
+            type=values.ifname,
+            metavar="NAME",
+            help=f"the host's interface to send IPv{family} from, and without -i the one that is copied",
+        )
+    guest.add_argument(
+        "--map-host-loopback",
+        action="append",
+        type=values.none_or(values.host),
+        default=[],
+        metavar="ADDR",
+        help="an address by which the guest reaches the host's loopback; `none`, the default, for none",
+    )
+    guest.add_argument(
+        "--no-map-gw",
+        action="store_true",
+        help="the default: the gateway does not stand for the host's loopback",
+    )
+    guest.add_argument(
+        "--map-guest-addr",
+        action="append",
+        type=values.none_or(values.host),
+        default=[],
+        metavar="ADDR",
+        help="an address by which the guest reaches the host's own address, which is the guest's too; default: none",
+    )
+    guest.add_argument(
+        "-H", "--hostname", type=values.hostname, metavar="NAME", help="the guest's host name, by DHCP too"
+    )
+    guest.add_argument(
+        "--fqdn",
+        type=values.domain,
+        metavar="NAME",
+        help="the guest's full name, by DHCP; default: a -H with a dot in it",
+    )
+    return guest
+
+
+def _add_interface_options(guest: argparse._ArgumentGroup) -> None:
+    guest.add_argument(
+        "-I",
+        "--ns-ifname",
+        type=values.ifname,
+        metavar="NAME",
+        help="the guest's interface; default: the copied one's name, or tap0",
+    )
+    guest.add_argument(
+        "--ns-mac-addr", type=values.mac, metavar="MAC", help="the guest's Ethernet address; default: random"
+    )
+    guest.add_argument(
+        "--no-config",
+        action="store_true",
+        help="leave the guest's interface down and unconfigured: the command uses DHCP, SLAAC or DHCPv6",
+    )
+
+
+def _add_name_options(made: argparse.ArgumentParser) -> None:
+    names = made.add_argument_group("names")
+    names.add_argument(
+        "-D",
+        "--dns",
+        action="append",
+        type=values.none_or(values.host),
+        default=[],
+        metavar="ADDR",
+        help="a name server for the guest, repeatable; `none` for none; default: the host's",
+    )
+    names.add_argument(
+        "-S",
+        "--search",
+        action="append",
+        type=values.none_or(values.domain),
+        default=[],
+        metavar="DOMAIN",
+        help="a search domain for the guest, repeatable; `none` for none; default: the host's",
+    )
+    names.add_argument(
+        "--dns-forward",
+        action="append",
+        type=values.host,
+        default=[],
+        metavar="ADDR",
+        help="an address; what the guest asks there goes to --dns-host; default: the gateway's, if the host's resolver "
+        "is on loopback",
+    )
+    names.add_argument(
+        "--dns-host",
+        action="append",
+        type=values.resolver,
+        default=[],
+        metavar="ADDR",
+        help="where queries to --dns-forward go; default: the host's first name server",
+    )
+
+
+def _add_protocol_options(made: argparse.ArgumentParser) -> None:
+    protocols = made.add_argument_group("protocols")
+    for name, what in {
+        "tcp": "do not translate TCP",
+        "udp": "do not translate UDP",
+        "icmp": "do not translate ping",
+        "dhcp": "do not answer DHCP and DHCPv6",
+        "ndp": "do not answer NDP, nor advertise a router",
+    }.items():
+        protocols.add_argument(f"--no-{name}", action="store_true", help=what)
+
+
+def _add_other_options(made: argparse.ArgumentParser) -> None:
+    other = made.add_argument_group("other")
+    other.add_argument("-p", "--pcap", metavar="FILE", help="write all frames of the guest to FILE, in both directions")
+    other.add_argument(
+        "-c",
+        "--conf-path",
+        type=values.path,
+        metavar="PATH",
+        help="let `sansnet ctl PATH` look on and forward other ports",
+    )
+    other.add_argument(
+        "-v", "--verbose", action="store_true", help="say what was configured and, at the end, what happened"
+    )
+    other.add_argument(
+        "--version", action="version", version=f"sansnet {__version__}", help="print the version and exit"
+    )
+    other.add_argument("-h", "--help", action="help", help="print this and exit")
+
+
+_ABSENT: Final = {
+    ("--config-net",): "the guest's interface is configured unless there is --no-config; leave it out",
+    ("-q", "--quiet"): "what goes well is not spoken of unless there is -v; leave it out",
+    ("-f", "--foreground"): "sansnet is always in the foreground; leave it out",
+}
+"""Options that users of pasta know and that are not here, and what to say of them."""
+
+
+class _Absent(argparse.Action):
+    def __call__(self, _parser: object, _namespace: object, _values: object, option_string: str | None = None) -> None:
+        raise UsageProblem(f"{option_string}: {_ABSENT[tuple(self.option_strings)]}")
+
+
+def _add_absent_options(made: argparse.ArgumentParser) -> None:
+    for names in _ABSENT:
+        made.add_argument(*names, action=_Absent, nargs="?", help=argparse.SUPPRESS)
+
+
+def namespace_options(parsed: argparse.Namespace) -> dict[str, Any]:
+    """The fields of `NamespaceOptions`."""
+    return {
+        **network_options(parsed, tap.MTU),
+        "ifname": parsed.ns_ifname,
+        "mac": parsed.ns_mac_addr,
+        "configure": not parsed.no_config,
+    }
+
+
+def network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, Any]:
+    """The fields of `NetworkOptions`, for a guest whose link has an MTU within limits."""
+    if parsed.mtu is not None and not IPV4_MIN_MTU <= parsed.mtu <= mtu.largest:
+        raise UsageProblem(f"-m {parsed.mtu} is not between {IPV4_MIN_MTU} and {mtu.largest} bytes; give another one")
+    if parsed.only4 and parsed.only6:
+        raise UsageProblem("-4 and -6 leave no family; give one of them, or neither for both")
+    if parsed.netmask is not None and any(len(own) == 4 and length is not None for own, length in parsed.address):
+        raise UsageProblem("-n gives a second mask to an address that has one (-a ADDR/LEN); leave one of them out")
+    families = frozenset({4}) if parsed.only4 else frozenset({6}) if parsed.only6 else frozenset({4, 6})
+    if families == {6} and parsed.mtu is not None and parsed.mtu < IPV6_MIN_MTU:
+        raise UsageProblem(f"-m {parsed.mtu} is too small for IPv6, which needs {IPV6_MIN_MTU} bytes; leave out -6")
+    try:
+        ports = read_ports(parsed)
+    except ConfigError as error:
+        raise UsageProblem(str(error)) from None
+    return {
+        "families": families,
+        "own": _one_each("-a", parsed.address, lambda own: len(own[0])),
+        "netmask": parsed.netmask,
+        "gateways": _one_each("-g", parsed.gateway),
+        "mtu": parsed.mtu,
+        "interface": parsed.interface,
+        "outbound": _one_each("-o", parsed.outbound),
+        "outbound_if4": parsed.outbound_if4,
+        "outbound_if6": parsed.outbound_if6,
+        "map_host_loopback": _mapped("--map-host-loopback", parsed.map_host_loopback),
+        "map_guest_address": _mapped("--map-guest-addr", parsed.map_guest_addr),
+        "dns_forward": _one_each("--dns-forward", parsed.dns_forward),
+        "dns_host": _one_each("--dns-host", parsed.dns_host),
+        "dns": _listed("-D", parsed.dns),
+        "search": _listed("-S", parsed.search),
+        "hostname": parsed.hostname,
+        "fqdn": parsed.fqdn,
+        "pcap": parsed.pcap,
+        "control": parsed.conf_path,
+        "tcp": not parsed.no_tcp,
+        "udp": not parsed.no_udp,
+        "icmp": not parsed.no_icmp,
+        "dhcp": not parsed.no_dhcp,
+        "dhcp6": not parsed.no_dhcp,
+        "ndp": not parsed.no_ndp,
+        "verbose": parsed.verbose,
+        "ports": ports,
+    }
+
+
+def _one_each(option: str, values: list[Any], size: Callable[[Any], int] = len) -> tuple[Any, ...]:
+    sizes = [size(value) for value in values]
+    for family, bytes_ in ((4, 4), (6, 16)):
+        if sizes.count(bytes_) > 1:
+            raise UsageProblem(f"{option} gives more than one IPv{family} address; give one for each family")
+    return tuple(values)
+
+
+def _mapped(option: str, values: list[Any]) -> tuple[bytes, ...]:
+    """Addresses, one for each family, or none."""
+    return _one_each(option, list(_listed(option, values) or ()))
+
+
+def _listed(option: str, values: list[Any]) -> tuple[Any, ...] | None:
+    if not values:
+        return None
+    if None in values:
+        if len(values) > 1:
+            raise UsageProblem(f"{option} none excludes every other {option}; leave one of them out")
+        return ()
+    return tuple(values)
