@@ -26,7 +26,7 @@ usage: sansnet run [OPTIONS] [--] [COMMAND [ARG...]]
        sansnet serve [--vhost-user] (--socket PATH | --fd FD) [OPTIONS]
        sansnet qemu [OPTIONS] -- QEMU-ARGUMENT...
        sansnet ctl PATH COMMAND [OPTIONS]
-       sansnet (pasta|passt) ...
+       sansnet (pasta|passt|pesto) ...
 
 A network for guests without privileges: TCP, UDP and ping from a guest become ordinary sockets of the host.
 
@@ -36,7 +36,8 @@ commands:
   serve          be the network of a virtual machine (QEMU)
   qemu           run QEMU with such a network
   ctl            look at what one of these does, and forward other ports
-  pasta, passt   do what these programs do, for who calls them
+  pasta, passt, pesto
+                 do what these programs do, for who calls them
 
 options:
   --version      print the version and exit
@@ -151,6 +152,10 @@ def _dispatch(arguments: Sequence[str]) -> int:
             from sansnet_cli.compat.main import main as compatible
 
             return compatible(program, rest)
+        case ["pesto", *rest]:
+            from sansnet_cli.compat.pesto import main as pesto
+
+            return pesto(rest)
         case ["-h" | "--help", *_]:
             print(_HELP, end="")
             return 0

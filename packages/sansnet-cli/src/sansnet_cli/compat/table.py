@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-__all__ = ["OPTIONS", "Option", "usage"]
+__all__ = ["OPTIONS", "Option", "described", "usage"]
 
 
 class Option(NamedTuple):  # and no dataclass, which takes a third of the time of --version to load
@@ -134,14 +135,18 @@ def usage(program: str) -> str:
     """The help of a program."""
     lines = [f"{'usage:' if not n else '      '} {program} {how}" for n, how in enumerate(_INVOCATIONS[program])]
     for heading, group in GROUPS.items():
-        lines += ["", f"{heading}:"]
-        for option in group:
-            if option.only in ("", program):
-                left = f"  {'-' + option.short + ',' if option.short else '   '} {_long(option)}"
-                lines += [left] if len(left) >= _COLUMN else []
-                left = "" if len(left) >= _COLUMN else left
-                lines.append(f"{left:{_COLUMN}}{option.text or f'no effect: {option.ignored}'}")
+        lines += ["", f"{heading}:", *described(option for option in group if option.only in ("", program))]
     return "\n".join(lines) + "\n"
+
+
+def described(options: Iterable[Option]) -> Iterator[str]:
+    """Lines of a help about some options."""
+    for option in options:
+        left = f"  {'-' + option.short + ',' if option.short else '   '} {_long(option)}"
+        if len(left) >= _COLUMN:
+            yield left
+            left = ""
+        yield f"{left:{_COLUMN}}{option.text or f'no effect: {option.ignored}'}"
 
 
 def _long(option: Option) -> str:
