@@ -121,7 +121,7 @@ def attach(command: list[str], laboratory: Laboratory) -> float:
     name = f"sansnet-benchmark-{os.getpid()}"
     closed = ["-t", "none", "-u", "none", "-T", "none", "-U", "none", "--no-map-gw"]
     with tempfile.NamedTemporaryFile("r") as pid_file:
-        options = ["--config-net", "--quiet", "--runas", "0:0", "--pid", pid_file.name, *closed]
+        options = ["--config-net", "--quiet", "--pid", pid_file.name, *closed]
         subprocess.run(["ip", "netns", "add", name], check=True)
         try:
             begin = time.monotonic()

@@ -147,7 +147,7 @@ class Wrapper:
         run_to_end(self._command(laboratory, 65520, "true"))
 
     def compatible(self) -> list[str] | None:
-        return [self._executable() or self.name, *(() if self.name == "pasta" else ("pasta",))]
+        return [self._executable() or self.name, *(AS_ROOT if self.name == "pasta" else ["pasta"])]
 
 
 class Slirp4netns:
@@ -224,9 +224,10 @@ def run_to_end(command: Sequence[str]) -> None:
         raise CellFailed(next(reversed(result.stderr.strip().splitlines()), f"exit status {result.returncode}"))
 
 
-# --runas: as root, Debian 12's version would become `nobody`, and then cannot open its own child's namespace.
+# Debian 12's version would become `nobody` where it is root, and then cannot open its own child's namespace.
+AS_ROOT: Final = ["--runas", "0:0"]
 # No mapping of the gateway: what is not about forwards takes the tap, and none of it the loopback short cut.
-PASTA_OPTIONS: Final = ["--foreground", "--runas", "0:0", "--config-net", "--no-map-gw", "-T", "none", "-U", "none"]
+PASTA_OPTIONS: Final = ["--foreground", *AS_ROOT, "--config-net", "--no-map-gw", "-T", "none", "-U", "none"]
 FORWARDED_PORTS: Final = ["-t", str(PORT), "-u", str(PORT)]
 
 PROGRAMS: Final[tuple[Program, ...]] = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -193,3 +194,19 @@ def test_the_core_touches_nothing_of_the_operating_system() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split()[0] == "quiet"
     assert int(done.stdout.split()[1]) > 100
+
+
+def test_the_map_of_modules_names_them_all() -> None:
+    shown = re.search(r"<!-- modules -->(.*?)<!-- /modules -->", (ROOT / "docs/design.md").read_text(), re.DOTALL)
+    assert shown
+    rows = [line.split("|")[1:4] for line in shown[1].splitlines() if "`" in line]
+    named: dict[str, set[str]] = {}
+    package = ""
+    for place, _, modules in rows:
+        package = place.strip(" `") or package
+        named.setdefault(package, set()).update(re.findall(r"`([^`/]+)`", modules))  # TCP's folder is one of `proto`
+    there = {
+        package.name: {path.stem for path in package.iterdir() if path.name[0] != "_" and path.name != "py.typed"}
+        for package in (CORE, TRIO, CLI)
+    }
+    assert named == there

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +13,10 @@ from sansnet_cli.compat.given import Given, Information, Misuse
 from sansnet_cli.compat.log import Level
 from sansnet_cli.compat.request import Process, Request
 from sansnet_cli.compat.request import read as understand
-from sansnet_cli.options import AttachOptions, NamespaceOptions, RunOptions, ServeOptions
+from sansnet_cli.options import AttachOptions, RunOptions, ServeOptions
 from sansnet_cli.ports import PortOptions, read_forwards
 from sansnet_core.addresses import parse
+from sansnet_core.records import replace
 
 PASST = ServeOptions(map_gateway=True, lenient=True)
 AUTO = PortOptions(forwards=read_forwards(*[["auto"]] * 4))
@@ -147,7 +146,7 @@ def test_ports_of_pastas(words: str, expected: dict[str, Any]) -> None:
     ],
 )
 def test_a_namespace_that_exists_is_joined_in_the_background(words: str, expected: dict[str, Any]) -> None:
-    fields = {field.name: getattr(PASTA, field.name) for field in dataclasses.fields(NamespaceOptions)}
+    fields = {name: value for name, value in vars(PASTA).items() if name != "command"}
     assert read("pasta", words.split()) == Request(process=Process(), options=AttachOptions(**fields | expected))
 
 
@@ -218,7 +217,7 @@ def test_what_only_asks_is_answered_whatever_follows(word: str, what: str) -> No
         ("pasta", "0", "PID '0' is not the number of a process"),
         ("pasta", "--userns x", "--userns needs --netns or a process id"),
         ("passt", "-t 80 -t none", "-t: 'none' comes after other ports"),
-        ("passt", "-u auto", "auto: who listens in a virtual machine cannot be seen"),
+        ("passt", "-u auto", "-u auto: who listens in a machine cannot be seen"),
         ("passt", "-t 0", "-t: '0'"),
         ("pasta", "-T 1.2.3.4/80", "-T: '1.2.3.4/80'"),
         ("passt", "-m 65521", "--mtu 65521 is not between 68 and 65520"),

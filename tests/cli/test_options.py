@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import platform
+from collections.abc import Callable
 
 import pytest
 
+from sansnet_cli.ctl import ctl_parser
 from sansnet_cli.options import AttachOptions, QemuOptions, RunOptions, ServeOptions, UsageProblem
+from sansnet_cli.parsers import attach, qemu, run, serve
 from sansnet_cli.parsers.attach import parse as parse_attach
 from sansnet_cli.parsers.qemu import parse as parse_qemu
 from sansnet_cli.parsers.run import parse as parse_run
@@ -156,6 +160,16 @@ def test_a_bad_option_is_named_in_one_sentence(arguments: list[str], words: list
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("parser", [attach.parser, ctl_parser, qemu.parser, run.parser, serve.parser])
+def test_the_help_fits_a_terminal_and_breaks_no_option(
+    parser: Callable[[], argparse.ArgumentParser], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = parser().format_help().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not [line for line in lines if line.endswith("-")]
+
+
 def test_help_and_version_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     for option, text in (("--help", "--map-host-loopback ADDR"), ("-h", "--no-config"), ("--version", "sansnet 0.1.0")):
         with pytest.raises(SystemExit) as caught:
@@ -196,8 +210,11 @@ def test_what_serves_a_machine(arguments: list[str], expected: ServeOptions) -> 
         (["--fd", "x"], "is not the number of a descriptor"),
         (["-s", "x", "ls"], "unrecognized arguments: ls"),
         (["-s", "x", "--no-config"], "unrecognized arguments: --no-config"),
-        (["-s", "x", "-T", "80"], "unrecognized arguments: -T"),
-        (["-s", "x", "-t", "auto"], "auto: .* name the ports"),
+        (["-s", "x", "-T", "80"], "-T: a machine's loopback is its own; .*--map-host-loopback"),
+        (["-s", "x", "--udp-ns=80"], "--udp-ns: a machine's loopback is its own"),
+        (["-s", "x", "-f"], "-f: sansnet is always in the foreground"),
+        (["-s", "x", "-t", "auto"], "^-t auto: who listens in a machine .* name the ports"),
+        (["-s", "x", "-u", "auto,~80"], "^-u auto: who listens in a machine .* name the ports"),
         (["-s", "x", "-4", "-6"], "-4 and -6 leave no family"),
         (["-s", "x", "-m", "65536"], "is not between 68 and 65535"),
         (["-s", "x", "-m", "65536", "--vhost-user"], "is not between 68 and 65535"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from sansnet_cli.parsers.serve import parse as parse_serve
 from sansnet_cli.plan import Setup, make_plan, make_setup
 from sansnet_core import Ipv4Config, Ipv6Config
 from sansnet_core.addresses import parse
+from sansnet_core.records import replace
 from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Resolvers, Route, Uplink
 from sansnet_trio.namespace import GuestPlan
 

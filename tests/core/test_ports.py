@@ -75,7 +75,7 @@ def test_a_specification_means_forwards(spec: str, expected: list[Forward]) -> N
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("", "''"),
+        ("", "has nothing where a port"),
         ("0", "between 1 and 65535"),
         ("65536", "between 1 and 65535"),
         ("1-65536", "between 1 and 65535"),
@@ -83,19 +83,19 @@ def test_a_specification_means_forwards(spec: str, expected: list[Forward]) -> N
         ("80:81-82", "not as many"),
         ("80-81:90", "not as many"),
         ("80:10.0.0.1/90-91", "not as many"),
-        ("80,", "''"),
+        ("80,", "has nothing where a port"),
         (" 80", "' 80'"),
         ("+80", "'\\+80'"),
         ("8_0", "'8_0'"),
         ("\u0668\u0660", "range"),
-        ("80:", "behind the colon"),
+        ("80:", "has nothing behind the colon"),
         ("80:host", "behind the colon"),
         ("80:10.0.0.1/", "where a port"),
         ("all:", "behind the colon"),
         ("all:80", "behind the colon"),
         ("auto:80", "'auto'"),
         ("none,80", "'none'"),
-        ("~", "''"),
+        ("~", "has nothing where a port"),
         ("~80:81", "'80:81'"),
         ("80,~80", "leave out a ~"),
         ("~1-65535", "leave out a ~"),
@@ -116,6 +116,11 @@ def test_a_specification_means_forwards(spec: str, expected: list[Forward]) -> N
         ("::1/80:10.0.0.1", "one family"),
         ("80:8080,80:8081", "do not go together"),
         ("80,79-81:179-181", "port 80"),
+        ("127.0.0.1:8080:80", "slash must be: 127.0.0.1/8080:80"),
+        ("[::1]:80", "slash must be: \\[::1\\]/80"),
+        ("*:80", "slash must be: \\*/80"),
+        ("80/tcp", "leave out '/tcp'"),
+        ("127.0.0.1:80/udp", "leave out '/udp'"),
     ],
 )  # fmt: skip
 def test_what_means_nothing_is_quoted_in_one_sentence(spec: str, words: str) -> None:
@@ -126,7 +131,14 @@ def test_what_means_nothing_is_quoted_in_one_sentence(spec: str, words: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("spec", "words"), [("127.0.0.1/80", "slash"), ("%lo/80", "slash"), ("80:10.0.0.1", "address"), ("*/80", "slash")]
+    ("spec", "words"),
+    [
+        ("127.0.0.1/80", "slash"),
+        ("%lo/80", "slash"),
+        ("80:10.0.0.1", "address"),
+        ("*/80", "slash"),
+        ("127.0.0.1:80", "where a port"),
+    ],
 )
 def test_from_loopback_to_loopback_there_are_no_addresses(spec: str, words: str) -> None:
     assert parse("80:81", UDP, inbound=False) == (forward(80, to=81, protocol=UDP, inbound=False),)

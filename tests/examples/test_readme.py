@@ -30,10 +30,14 @@ def test_the_embedding_program_gives_a_command_a_network(tmp_path: Path) -> None
     assert "default via 10.0.2.2 dev tap0" in done.stdout
 
 
-def test_every_file_that_it_names_exists() -> None:
-    links = re.findall(r"\]\(([^)]+)\)", README)
-    assert links
-    assert [link for link in links if not Path(link).exists()] == []
+@pytest.mark.parametrize("page", [Path("README.md"), Path("benchmarks/README.md"), *sorted(Path("docs").glob("*.md"))])
+def test_every_place_that_a_page_leads_to_exists(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        name, _, heading = link.partition("#")
+        there = page.parent / name if name else page
+        assert there.exists(), link
+        headings = re.findall(r"^#+ (.*)$", there.read_text(), re.MULTILINE) if heading else []
+        assert not heading or heading in [re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings]
 
 
 def test_ci_runs_the_command_that_it_gives_for_the_tests() -> None:

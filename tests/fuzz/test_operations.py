@@ -33,7 +33,7 @@ from tests.sim.packets import (
     udp,
 )
 from tests.sim.packets import read_segments as segments_of
-from tests.sim.pair import OUTSIDER, OUTSIDER6, SERVER
+from tests.sim.pair import GATEWAY, OUTSIDER, OUTSIDER6, SERVER
 
 _FRAMES = frames()
 _PACKETS = packets()
@@ -149,8 +149,8 @@ class Operations(RuleBasedStateMachine):
         data=st.data(),
         source=st.builds(
             Endpoint,
-            st.sampled_from([OUTSIDER.address, _LOOPBACK.address, SERVER, OUTSIDER6.address]),
-            st.integers(0, 40),
+            st.sampled_from([OUTSIDER.address, _LOOPBACK.address, SERVER, OUTSIDER6.address, bytes(4), bytes(16)]),
+            st.integers(0, 6),
         ),
         size=st.sampled_from([0, 1, 5000]),
     )
@@ -164,8 +164,8 @@ class Operations(RuleBasedStateMachine):
 
     @rule(
         port=st.sampled_from([5300, 40000]),
-        remote=st.sampled_from([OUTSIDER.address, LOOPBACK_ALIAS, SERVER]),
-        number=st.integers(1, 40),
+        remote=st.sampled_from([OUTSIDER.address, LOOPBACK_ALIAS, SERVER, GATEWAY]),
+        number=st.integers(1, 6),
     )
     def guest_sends_a_datagram(self, port: int, remote: bytes, number: int) -> None:
         guest = self.harness.guest

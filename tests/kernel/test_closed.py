@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.lab import GATEWAY4, GATEWAY6, HOST4, HOST6, SERVER4, SERVER6, Echo, Guest, Lab, served
+from tests.lab import GATEWAY4, GATEWAY6, HOST4, HOST6, SERVER4, SERVER6, Echo, Guest, Lab, Namespace, served
 
 PORT = 7777
+OTHER_PORT = 7778
 
 
 def reaches(guest: Guest, address: str, port: int) -> bool:
@@ -21,6 +22,17 @@ def reaches(guest: Guest, address: str, port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def talks(namespace: Namespace, address: str, port: int) -> bool:
+    """Whether a TCP connection comes about and carries something there and back."""
+    try:
+        with namespace.connect(address, port) as stream:
+            stream.settimeout(3)
+            stream.sendall(b"hello")
+            return stream.recv(100) == b"hello"
+    except OSError:
+        return False
 
 
 def answers(guest: Guest, address: str, port: int) -> bool:
@@ -80,6 +92,20 @@ def test_a_protocol_can_be_left_out(lab: Lab, option: str, works: set[str]) -> N
                 "ping": guest.run("ping", "-c1", "-W2", server, check=False).returncode == 0,
             }
         assert {name for name, there in found.items() if there} == works
+
+
+def test_a_guest_without_protocols_has_only_what_is_forwarded_from_loopback_to_loopback(lab: Lab) -> None:
+    closed = ("--no-tcp", "--no-udp", "--no-icmp")
+    with (
+        lab.guest(*closed, "-T", str(PORT), "-t", str(OTHER_PORT)) as guest,
+        served(lab.upstream.listen(SERVER4, PORT), Echo.stream),
+        served(lab.host.listen("127.0.0.1", PORT), Echo.stream),
+        served(guest.listen("0.0.0.0", OTHER_PORT), Echo.stream),
+    ):
+        assert talks(guest, "127.0.0.1", PORT)
+        assert talks(lab.host, "127.0.0.1", OTHER_PORT)
+        assert not talks(guest, SERVER4, PORT)
+        assert not talks(lab.upstream, HOST4, OTHER_PORT)
 
 
 def test_nothing_of_the_guest_is_reachable_from_the_host(guest: Guest, lab: Lab) -> None:

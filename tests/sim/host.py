@@ -28,6 +28,7 @@ from sansnet_core import (
     ShutdownStream,
     SocketId,
 )
+from sansnet_core.addresses import is_unspecified
 
 __all__ = ["Host", "Script", "Stream"]
 
@@ -151,6 +152,7 @@ class Host:
 
     def _obey(self, order: Action) -> None:
         if isinstance(order, SendDatagram):
+            assert not is_unspecified(order.remote.address), "that is the host's loopback"
             self.datagrams.append(order)
         elif isinstance(order, SendEcho):
             self.echoes.append(order)

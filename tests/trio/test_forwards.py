@@ -189,6 +189,22 @@ def test_without_descriptors_connections_wait_without_waking_anybody() -> None:
         assert bench.forwards.next_deadline() is None
 
 
+def test_outsiders_leave_descriptors_to_the_guest() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Forwards(parse_all([str(PORT)], TCP)) as forwards, ExitStack() as stack:
+        remotes = [stack.enter_context(connect("127.0.0.1", PORT)) for _ in range(60)]
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (120, hard))
+        with Table(forwards) as bench:
+            bench.quiet()
+            assert 0 < len(bench.sockets) < len(remotes)
+            for _ in range(25):
+                stack.enter_context(host_socket(socket.AF_INET, socket.SOCK_STREAM))
+            with pytest.raises(ConnectionResetError):
+                remotes[len(bench.sockets)].recv(1)
+            assert bench.forwards.next_deadline() is not None, "others wait"
+
+
 def test_between_two_drivers_connections_wait() -> None:
     with Forwards(parse_all([str(PORT)], TCP)) as forwards:
         with Table(forwards) as first:

@@ -10,24 +10,27 @@ from collections.abc import Iterator
 import pytest
 
 from sansnet_core import Endpoint, ExtendedError, OpenDatagram, OpenEcho, OpenStream, SendDatagram, SendEcho, SocketId
+from sansnet_core.ports import UDP, parse_all
+from sansnet_trio.forwards import Forwards
 from sansnet_trio.poller import Handler
 from tests.lab.namespaces import held_namespace
 from tests.trio.fake import Bench
+from tests.trio.test_forwards import PORT, Table
 
 V4 = b"\x7f\0\0\1"
 ONE = SocketId(1)
 FULL = ExtendedError(errno.ENOSPC, 1, 0, 0, 0, None)
 
 
+def no_room(fd: int, interest: int, handler: Handler) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     """A bench whose epoll set takes no more."""
-
-    def refuse(fd: int, interest: int, handler: Handler) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     with Bench() as bench:
-        monkeypatch.setattr(bench.poller, "add", refuse)
+        monkeypatch.setattr(bench.poller, "add", no_room)
         yield bench
 
 
@@ -70,3 +73,21 @@ def test_a_ping_fails(full: Bench) -> None:
     with held_namespace() as namespace:
         namespace.shell("echo 0 2147483647 > /proc/sys/net/ipv4/ping_group_range")
         namespace.call(ping)
+
+
+def test_a_door_that_a_driver_cannot_serve_is_there_for_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Forwards(parse_all([f"127.0.0.1/{PORT}"], UDP)) as forwards:
+        with Bench() as bench:
+            add = bench.poller.add
+
+            def add_once(fd: int, interest: int, handler: Handler) -> None:
+                monkeypatch.setattr(bench.poller, "add", no_room)
+                add(fd, interest, handler)
+
+            monkeypatch.setattr(bench.poller, "add", add_once)
+            with pytest.raises(OSError, match="No space left"):
+                forwards.serve(bench.shell, bench.sockets, lambda: 0.0)
+            forwards.leave()
+        with Table(forwards) as bench, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as remote:
+            remote.sendto(b"hello", ("127.0.0.1", PORT))
+            bench.until("datagram_received")

@@ -149,6 +149,23 @@ def test_a_missing_program_is_told_from_one_that_cannot_be_executed(tmp_path: Pa
         run([str(plain)])
 
 
+def test_a_directory_in_path_that_cannot_be_searched_hides_no_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    circle = tmp_path / "circle"  # not even root can search it, as an ordinary user cannot search somebody else's home
+    circle.symlink_to(circle)
+    headless = tmp_path / "headless"
+    headless.write_text("#!/no/such/interpreter\n")
+    headless.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{circle}:{os.environ['PATH']}:{tmp_path}")
+
+    with pytest.raises(CommandNotFound, match="no-such-program: command not found; check the name and PATH"):
+        run(["no-such-program"])
+    with pytest.raises(CommandNotExecutable, match="headless cannot be executed"):
+        run(["headless"])
+    assert run(["true"]) == 0
+
+
 def test_an_empty_command_is_refused_before_anything_is_made() -> None:
     with pytest.raises(UsageError, match="needs a command"):
         Guest.fork([], lambda: (FULL, None))

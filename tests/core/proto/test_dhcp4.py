@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from typing import Final
 
 import dns.name
@@ -16,6 +15,7 @@ from sansnet_core.config import Ipv4Config, Ipv6Config, LinkConfig, NetworkConfi
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.notices import LeaseGiven
 from sansnet_core.proto.dhcp4 import Dhcp4, Reply, answer
+from sansnet_core.records import replace
 from sansnet_core.wire import dhcp4
 from sansnet_core.wire import udp as wire_udp
 from sansnet_core.wire.dhcp4 import Message

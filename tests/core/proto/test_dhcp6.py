@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from typing import Final
 
 import pytest
@@ -15,6 +14,7 @@ from sansnet_core.config import GATEWAY_MAC, Ipv4Config, Ipv6Config, NetworkConf
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.notices import LeaseGiven
 from sansnet_core.proto.dhcp6 import Dhcp6, answer
+from sansnet_core.records import replace
 from sansnet_core.wire import dhcp6, dns_names
 from sansnet_core.wire import udp as wire_udp
 from sansnet_core.wire.dhcp6 import Message, Option

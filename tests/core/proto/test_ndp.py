@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from itertools import pairwise
 from math import inf
 
@@ -15,6 +14,7 @@ from sansnet_core.addresses import parse
 from sansnet_core.config import GATEWAY_MAC, Ipv4Config, Ipv6Config, LinkConfig, NetworkConfig
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.proto.ndp import Ndp, advertise
+from sansnet_core.records import replace
 from sansnet_core.wire import icmp6, ndp
 from sansnet_core.wire.ndp import RouterAdvertisement
 from tests.core.proto.bare import GATEWAY6, GUEST4, GUEST6, GUEST_MAC, REMOTE6, Bare, config, header

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
-from dataclasses import replace
 
 import pytest
 
 from sansnet_core import ExtendedError, Limits, Reason, SocketId
+from sansnet_core.records import replace
 from tests.sim import packets
 from tests.sim.packets import Ip, echo_request, icmp
 from tests.sim.pair import GATEWAY, GATEWAY6, SERVER, SERVER6, Pair, make_config
@@ -73,7 +74,7 @@ def test_the_hosts_loopback_answers_by_its_alias() -> None:
 def test_a_trace_of_the_route_survives_what_the_routers_say() -> None:
     pair = Pair()
     for ttl in (1, 2, 3):
-        pair.guest.send(replace(ping(SERVER, ttl), ttl=ttl))
+        pair.guest.send(dataclasses.replace(ping(SERVER, ttl), ttl=ttl))
     pair.settle()
     assert [order.ttl for order in pair.host.echoes] == [1, 2, 3]
     exceeded = ExtendedError(113, 2, 11, 0, 0, bytes((192, 0, 2, 1)))

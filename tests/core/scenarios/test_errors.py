@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import struct
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
 from sansnet_core import ExtendedError, Limits, OpenEcho, OpenStream, Reason, SendEcho
+from sansnet_core.records import replace
 from tests.sim.guest import Guest
 from tests.sim.host import Script
 from tests.sim.icmp import ErrorMessage, read_error
@@ -144,7 +145,7 @@ def test_whether_a_packet_may_be_fragmented_is_carried(family: int) -> None:
     guest, server = ends(family)
     whole = udp(guest, 4000, server, 53, bytes(1000))
     told(pair, whole)
-    told(pair, replace(whole, fragment=0))
+    told(pair, dataclasses.replace(whole, fragment=0))
     for part in fragments(whole, 400):
         pair.guest.send(part)
     pair.settle()
@@ -236,7 +237,7 @@ def test_a_packet_without_hops_left_goes_no_further(family: int) -> None:
     pair = Pair()
     guest, server = ends(family)
     for packet in (udp(guest, 4000, server, 53, b"x"), echo_request(guest, server, 1, 1, b"x")):
-        [message] = told(pair, replace(packet, ttl=0))
+        [message] = told(pair, dataclasses.replace(packet, ttl=0))
         assert message.kind == ((11, 0, 0) if family == 4 else (3, 0, 0))
     assert pair.host.datagrams == []
     assert pair.host.echoes == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 from errno import ECONNRESET
 from itertools import pairwise
 
@@ -18,6 +18,7 @@ from sansnet_core import (
     Reason,
     ResumeStream,
 )
+from sansnet_core.records import replace
 from tests.sim.guest import GuestOptions
 from tests.sim.host import Script, Stream
 from tests.sim.manual import ManualConnection
@@ -399,7 +400,7 @@ def test_outsiders_do_not_keep_the_guest_from_connecting(limits: Limits) -> None
 
 def unreachable(pair: Pair, syn: Segment, *, code: int, sequence: int | None = None, cut: int = 0) -> None:
     """The guest says by ICMP that it does not take a segment."""
-    quoted = replace(syn, sequence=syn.sequence if sequence is None else sequence).ip().emit()
+    quoted = dataclasses.replace(syn, sequence=syn.sequence if sequence is None else sequence).ip().emit()
     quoted = quoted[: len(quoted) - cut] if cut else quoted
     kind = 3 if len(syn.source) == 4 else 1
     pair.guest.send(icmp(syn.destination, syn.source, kind, code, bytes(4) + quoted))
@@ -448,7 +449,7 @@ def test_an_icmp_error_does_not_end_a_connection() -> None:
 def test_an_icmp_error_about_what_was_never_sent_is_counted() -> None:
     pair = Pair()
     _, stream, syn = invited(pair)
-    unreachable(pair, replace(syn, source_port=1), code=3)
+    unreachable(pair, dataclasses.replace(syn, source_port=1), code=3)
 
     assert not stream.closed
     assert pair.network.statistics().drops == {Reason.ICMP_TYPE: 1}

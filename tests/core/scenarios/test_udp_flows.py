@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -24,6 +23,7 @@ from sansnet_core import (
     SendDatagram,
     SocketId,
 )
+from sansnet_core.records import replace
 from tests.sim import packets
 from tests.sim.packets import Ip, fragments, glue, udp
 from tests.sim.pair import SECRET, SERVER, SERVER6, Pair, make_config

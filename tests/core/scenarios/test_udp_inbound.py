@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from errno import ECONNREFUSED
 
 import pytest
@@ -21,6 +20,7 @@ from sansnet_core import (
     SendDatagram,
     SocketId,
 )
+from sansnet_core.records import replace
 from tests.sim.packets import Ip, udp
 from tests.sim.pair import GATEWAY, OUTSIDER, OUTSIDER6, SERVER, Pair, make_config
 

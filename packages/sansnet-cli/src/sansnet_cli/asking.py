@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
+import stat
 from typing import Any, Final, TypeAlias
 
 from sansnet_core.errors import SansnetError
@@ -39,9 +41,13 @@ def ask(path: str, request: dict[str, Any]) -> Answer:
             line = _receive_line(connection)
         answer = json.loads(line)
     except ConnectionRefusedError:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise ControlError(f"{path} is not a socket; give the path that -c was given") from None
         raise ControlError(f"nobody listens on {path}; start one with -c {path}") from None
     except (TimeoutError, BlockingIOError):  # the latter if its backlog is full
         raise ControlError(f"{path} does not answer; is it a control socket?") from None
+    except PermissionError:
+        raise ControlError(f"you may not ask {path}; ask as the user who gave it to -c, or as root") from None
     except OSError as error:
         why = error.strerror or str(error)
         raise ControlError(f"cannot ask {path}: {why}; give the path that -c was given") from None

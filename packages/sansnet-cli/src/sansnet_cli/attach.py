@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from dataclasses import replace
 from importlib import import_module
 from typing import BinaryIO, Final
 
@@ -18,6 +17,7 @@ from sansnet_cli.observe import observed
 from sansnet_cli.options import AttachOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.ports import forwarded
+from sansnet_core.records import replace
 from sansnet_trio.attached import AttachedGuest
 from sansnet_trio.guests import GuestError, ReadyGuest
 from sansnet_trio.links.tap import Tap

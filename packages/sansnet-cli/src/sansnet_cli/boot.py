@@ -32,10 +32,11 @@ from sansnet_cli.ports import forwarded
 from sansnet_cli.serve import GuestServer, check_link
 from sansnet_cli.signals import SignalForwarder
 from sansnet_trio import syscalls
+from sansnet_trio.execute import is_found
+from sansnet_trio.guests import CommandNotExecutable, CommandNotFound
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links import LinkClosed, unix_stream
 from sansnet_trio.listener import GuestListener
-from sansnet_trio.namespace import CommandNotExecutable, CommandNotFound
 
 __all__ = ["boot"]
 
@@ -131,16 +132,16 @@ def _version(program: str) -> qemu.Version:
         said = subprocess.run(
             [program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=False
         ).stdout.decode(errors="replace")
-    except (FileNotFoundError, NotADirectoryError) as error:
-        oldest = ".".join(map(str, qemu.OLDEST))
-        raise CommandNotFound(
-            f"{program}: command not found; install QEMU {oldest} or newer, or name it with --qemu PROGRAM"
-        ) from error
     except subprocess.TimeoutExpired:
         said = ""
     except OSError as error:
-        raise CommandNotExecutable(
-            f"{program} cannot be executed ({error.strerror}); name another QEMU with --qemu PROGRAM"
+        if is_found(program):
+            raise CommandNotExecutable(
+                f"{program} cannot be executed ({error.strerror}); name another QEMU with --qemu PROGRAM"
+            ) from error
+        oldest = ".".join(map(str, qemu.OLDEST))
+        raise CommandNotFound(
+            f"{program}: command not found; install QEMU {oldest} or newer, or name it with --qemu PROGRAM"
         ) from error
     version = qemu.read_version(said)
     if version is None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from sansnet_cli import __version__
 from sansnet_cli.asking import Answer, ask, no_answer
 from sansnet_cli.options import UsageProblem
 from sansnet_cli.parsers.shared import Parser
+from sansnet_core.records import Record
 
 __all__ = ["CtlOptions", "ctl", "parse_ctl", "show"]
 
@@ -21,8 +21,7 @@ _COMMANDS: Final = ("list", "add", "delete", "clear", "flows", "counters")
 _ABOUT_PORTS: Final = ("add", "delete")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CtlOptions:
+class CtlOptions(Record):
     """What `sansnet ctl` was asked for.
 
     Attributes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import trio
@@ -11,6 +10,7 @@ from sansnet_cli import process, report
 from sansnet_cli.options import NetworkOptions
 from sansnet_cli.plan import Setup
 from sansnet_core import Network
+from sansnet_core.records import replace
 from sansnet_trio.driver import Driver
 from sansnet_trio.links import Link
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from sansnet_cli.ports import PortOptions
 from sansnet_core.config import GATEWAY_MAC
+from sansnet_core.records import Record
 
 __all__ = [
     "AttachOptions",
@@ -23,8 +22,7 @@ class UsageProblem(Exception):
     """The command line is wrong; the message is a sentence that names the option."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkOptions:
+class NetworkOptions(Record):
     """What was asked for, whatever the guest. Where a field is None or empty, the host decides.
 
     Attributes:
@@ -77,7 +75,7 @@ class NetworkOptions:
     dhcp6: bool = True
     ndp: bool = True
     verbose: bool = False
-    ports: PortOptions = field(default_factory=PortOptions)
+    ports: PortOptions = PortOptions()
     copy_routes: bool = True
     copy_addresses: bool = True
     gateway_mac: bytes = GATEWAY_MAC
@@ -89,7 +87,6 @@ class NetworkOptions:
     stats: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class NamespaceOptions(NetworkOptions):
     """What was asked for a guest in a network namespace.
 
@@ -103,7 +100,6 @@ class NamespaceOptions(NetworkOptions):
     configure: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions(NamespaceOptions):
     """What `sansnet run` was asked for.
 
@@ -114,7 +110,6 @@ class RunOptions(NamespaceOptions):
     command: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AttachOptions(NamespaceOptions):
     """What `sansnet attach` was asked for: the namespaces of a process, or a network namespace of a name or path.
 
@@ -131,7 +126,6 @@ class AttachOptions(NamespaceOptions):
     ends_with_namespace: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class MachineOptions(NetworkOptions):
     """What was asked for the network of a virtual machine.
 
@@ -142,7 +136,6 @@ class MachineOptions(NetworkOptions):
     vhost_user: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ServeOptions(MachineOptions):
     """What `sansnet serve` was asked for: a socket's path, or a connected socket.
 
@@ -157,7 +150,6 @@ class ServeOptions(MachineOptions):
     one_off: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class QemuOptions(MachineOptions):
     """What `sansnet qemu` was asked for.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import Final
 
 from sansnet_cli.options import NamespaceOptions, NetworkOptions, UsageProblem
 from sansnet_core import addresses
 from sansnet_core.config import IPV6_MIN_MTU, Ipv4Config, Ipv6Config, NetworkConfig
+from sansnet_core.records import Record, replace
 from sansnet_trio.guests import GuestPlan
 from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Route, Uplink
 from sansnet_trio.links import tap
@@ -25,8 +25,7 @@ _SIZES: Final = {4: 4, 6: 16}
 """Bytes of an address, by family."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
+class Setup(Record):
     """What the driver needs to know of a guest.
 
     Attributes:
@@ -46,8 +45,7 @@ class Setup:
     gateways: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Family:
+class _Family(Record):
     """One family of the guest's network; `gateway` is how the guest sees us, and always there."""
 
     addresses: tuple[InterfaceAddress, ...]

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from sansnet_core.errors import ConfigError
+from sansnet_core.records import Record
 
 if TYPE_CHECKING:
+    import argparse
+
     from sansnet_core import NetworkConfig
     from sansnet_core.ports import Forward
     from sansnet_trio.agent import GuestSockets
     from sansnet_trio.forwards import Forwards
 
-__all__ = ["PortOptions", "add_port_options", "forwarded", "read_forwards", "read_ports"]
+__all__ = ["PortOptions", "add_port_options", "forwarded", "read_forwards", "read_ports", "refuse_auto"]
 
 _SPEC: Final = "[ADDR/]PORTS"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PortOptions:
+class PortOptions(Record):
     """Which ports are forwarded, and how.
 
     Attributes:
@@ -80,8 +80,8 @@ def read_ports(parsed: argparse.Namespace) -> PortOptions:
     forwards = read_forwards(
         parsed.tcp_ports, parsed.udp_ports, parsed.tcp_ns if namespace else (), parsed.udp_ns if namespace else ()
     )
-    if not namespace and any(forward.auto for forward in forwards):
-        raise ConfigError("auto: who listens in a virtual machine cannot be seen from outside; name the ports")
+    if not namespace:
+        refuse_auto(forwards)
     return PortOptions(
         forwards=forwards,
         freebind=parsed.freebind,
@@ -110,6 +110,19 @@ def read_forwards(
         except ConfigError as error:
             raise ConfigError(f"{option}: {error}") from None
     return tuple(forwards)
+
+
+def refuse_auto(forwards: Sequence[Forward]) -> None:
+    """Allow a virtual machine no ports that follow who listens in it.
+
+    Raises:
+        ConfigError: there are some.
+    """
+    for forward in forwards:
+        if forward.auto:
+            raise ConfigError(
+                f"{forward.option} auto: who listens in a machine cannot be seen from outside; name the ports"
+            )
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import logging
 import os
 import resource
 from typing import Final
@@ -52,14 +51,15 @@ def secret() -> bytes:
     return os.urandom(_SECRET_SIZE)
 
 
-class _Reporter(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        report.warn(record.getMessage())
-
-
 def _report_what_is_logged() -> None:
     """Say warnings of the driver like our own."""
-    logging.getLogger("sansnet").addHandler(_Reporter())
+    import logging  # not before a guest is ready
+
+    class Reporter(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            report.warn(record.getMessage())
+
+    logging.getLogger("sansnet").addHandler(Reporter())
 
 
 def _allow_many_descriptors() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import select
 import threading
-from dataclasses import replace
 from importlib import import_module
 from typing import BinaryIO, Final
 
@@ -19,6 +18,7 @@ from sansnet_cli.options import RunOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.ports import forwarded
 from sansnet_cli.signals import SignalForwarder
+from sansnet_core.records import replace
 from sansnet_trio.guests import ReadyGuest
 from sansnet_trio.links.tap import Tap
 from sansnet_trio.namespace import Guest

@@ -1,11 +1,10 @@
-"""One value of a command line each: text, understood and checked, as argparse wants its types.
+"""One value of a command line each: text, understood and checked.
 
-Each function raises `argparse.ArgumentTypeError` with the rest of a sentence that names the text.
+Each function raises `BadValue` with the rest of a sentence that names the text.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from sansnet_core import addresses
 
 __all__ = [
     "MAX_HOSTNAME",
+    "BadValue",
     "address",
     "descriptor",
     "domain",
@@ -39,8 +39,12 @@ MAX_HOSTNAME: Final = 64
 """Bytes (HOST_NAME_MAX)."""
 
 
-def _bad(text: str, why: str) -> argparse.ArgumentTypeError:
-    return argparse.ArgumentTypeError(f"{text!r} {why}")
+class BadValue(ValueError):
+    """A text is not what it should be; the message says why."""
+
+
+def _bad(text: str, why: str) -> BadValue:
+    return BadValue(f"{text!r} {why}")
 
 
 def address(text: str) -> bytes:
@@ -69,7 +73,7 @@ def own(text: str) -> tuple[bytes, int | None]:
     node, slash, length = text.partition("/")
     try:
         packed = host(node)
-    except argparse.ArgumentTypeError:
+    except BadValue:
         raise _bad(text, "is not an address that a guest can have") from None
     if not slash:
         return packed, None

@@ -9,29 +9,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sansnet_core.actions import (
-    Action,
-    Buffer,
-    CloseSocket,
-    Endpoint,
-    ExtendedError,
-    Frame,
-    OpenDatagram,
-    OpenEcho,
-    OpenStream,
-    ResumeStream,
-    SendDatagram,
-    SendEcho,
-    SendStream,
-    ShutdownStream,
-    SocketId,
-)
 from sansnet_core.config import Ipv4Config, Ipv6Config, Limits, LinkConfig, NetworkConfig
 from sansnet_core.errors import ConfigError, Reason, SansnetError, UsageError
-from sansnet_core.notices import FlowClosed, FlowOpened, FlowReport, LeaseGiven, Notice
 
 if TYPE_CHECKING:
+    from sansnet_core.actions import (
+        Action,
+        Buffer,
+        CloseSocket,
+        Endpoint,
+        ExtendedError,
+        Frame,
+        OpenDatagram,
+        OpenEcho,
+        OpenStream,
+        ResumeStream,
+        SendDatagram,
+        SendEcho,
+        SendStream,
+        ShutdownStream,
+        SocketId,
+    )
     from sansnet_core.network import Network, NetworkStatistics
+    from sansnet_core.notices import FlowClosed, FlowOpened, FlowReport, LeaseGiven, Notice
 
 __all__ = [
     "Action",
@@ -68,10 +68,22 @@ __all__ = [
 ]
 
 
+_NETWORK = ("Network", "NetworkStatistics")
+_NOTICES = ("FlowClosed", "FlowOpened", "FlowReport", "LeaseGiven", "Notice")
+
+
 def __getattr__(name: str) -> Any:
-    """Load `network`, with all protocols, when it is first asked for (PEP 562): the command forks before that."""
-    if name in ("Network", "NetworkStatistics"):
+    """Load the rest when it is first asked for (PEP 562): the command forks a guest with the configuration alone."""
+    if name in _NETWORK:
         from sansnet_core import network
 
         return getattr(network, name)
+    if name in _NOTICES:
+        from sansnet_core import notices
+
+        return getattr(notices, name)
+    if name in __all__:
+        from sansnet_core import actions
+
+        return getattr(actions, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,14 +1,15 @@
 """What a network is like: addresses, services, limits. Frozen, keyword-only, validated on construction.
 
-Addresses are raw bytes in network order (4 or 16); `addresses.parse` turns text into them.
+Addresses are raw bytes in network order (4 or 16); `addresses.parse` turns text into them. What differs in a few fields
+is made by `records.replace`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
 from typing import Final
 
 from sansnet_core.errors import ConfigError
+from sansnet_core.records import Record
 
 __all__ = ["Ipv4Config", "Ipv6Config", "Limits", "LinkConfig", "NetworkConfig"]
 
@@ -19,8 +20,7 @@ IPV4_MIN_MTU: Final = 68
 IPV6_MIN_MTU: Final = 1280
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LinkConfig:
+class LinkConfig(Record):
     """What one link can do.
 
     Attributes:
@@ -53,8 +53,7 @@ class LinkConfig:
             raise ConfigError("tso4, tso6, uso: they need checksum_offload")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ipv4Config:
+class Ipv4Config(Record):
     """IPv4 on the guest's segment.
 
     Attributes:
@@ -76,8 +75,7 @@ class Ipv4Config:
             raise ConfigError("ipv4.gateway: not an IPv4 address")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ipv6Config:
+class Ipv6Config(Record):
     """IPv6 on the guest's segment.
 
     Attributes:
@@ -95,8 +93,7 @@ class Ipv6Config:
             raise ConfigError("ipv6.gateway: not an IPv6 address")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class Limits(Record):
     """Bounds on what a hostile guest can make us hold. Counts are flows, sizes are bytes, times are seconds."""
 
     tcp_flows: int = 65536
@@ -139,13 +136,12 @@ class Limits:
     """TIME-WAIT towards the guest: how long a closed connection is remembered, to answer a repeated FIN."""
 
     def __post_init__(self) -> None:
-        for field_ in fields(self):
-            if getattr(self, field_.name) <= 0:
-                raise ConfigError(f"{field_.name}: must be more than 0")
+        for name, value in vars(self).items():
+            if value <= 0:
+                raise ConfigError(f"{name}: must be more than 0")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NetworkConfig:
+class NetworkConfig(Record):
     """One guest's network.
 
     Attributes:
@@ -170,7 +166,7 @@ class NetworkConfig:
         limits: bounds on memory and time.
     """
 
-    link: LinkConfig = field(default_factory=LinkConfig)
+    link: LinkConfig = LinkConfig()
     mac: bytes = GATEWAY_MAC
     guest_mac: bytes | None = None
     ipv4: Ipv4Config | None = None
@@ -194,7 +190,7 @@ class NetworkConfig:
     ndp: bool = True
     router_advertisements: bool = True
     notices: bool = False
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = Limits()
 
     def __post_init__(self) -> None:
         if self.ipv4 is None and self.ipv6 is None:

@@ -21,11 +21,11 @@ It is pasta's. What a reader of it has to know:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
 
 from sansnet_core import addresses
 from sansnet_core.errors import ConfigError
+from sansnet_core.records import Record, replace
 
 __all__ = ["ALL_PORTS", "TCP", "UDP", "Forward", "combine", "parse", "parse_all", "without"]
 
@@ -46,8 +46,7 @@ _MAX_NAME: Final = 15
 """Bytes of an interface's name (IFNAMSIZ)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forward:
+class Forward(Record):
     """A range of ports of one side that leads to the other.
 
     Attributes:
@@ -130,7 +129,7 @@ def parse(spec: str, protocol: int, *, inbound: bool = True) -> tuple[Forward, .
     try:
         return combine(_parse(spec, protocol, inbound))
     except _Wrong as wrong:
-        raise ConfigError(f"{spec!r} {wrong}") from None
+        raise ConfigError(f"{spec!r} {_foreign(spec, inbound) or wrong}") from None
 
 
 def parse_all(specs: Sequence[str], protocol: int, *, inbound: bool = True) -> tuple[Forward, ...]:
@@ -248,6 +247,18 @@ def _parse(spec: str, protocol: int, inbound: bool) -> list[Forward]:
     return forwards
 
 
+def _foreign(spec: str, inbound: bool) -> str:
+    """What is wrong with a specification that has the form of other programs' ones, such as Docker's."""
+    for protocol in ("/tcp", "/udp"):
+        if spec.endswith(protocol):
+            return f"ends with a protocol, which the option says; leave out {protocol!r}"
+    where, bracket, ports = spec.partition("]:") if spec.startswith("[") else spec.partition(":")
+    where += bracket.rstrip(":")
+    if inbound and ports and (where == "*" or _address_or_none(where) is not None):
+        return f"has a colon behind the address to listen on, where a slash must be: {where}/{ports}"
+    return ""
+
+
 def _parse_listen(spec: str) -> tuple[bytes | None, str | None, str]:
     """Address and interface to listen on, and what follows."""
     before, slash, rest = spec.partition("/")
@@ -300,7 +311,7 @@ def _to_ports(forward: Forward, text: str) -> Forward:
 def _to_target(forward: Forward, text: str) -> Forward:
     target = _address_or_none(text)
     if target is None:
-        raise _Wrong(f"has {text!r} behind the colon, which is neither a range of ports nor an address")
+        raise _Wrong(f"has {_quoted(text)} behind the colon, where a port, a range of ports or an address must be")
     if not forward.inbound:
         raise _Wrong("says where to connect, which is always the host's loopback; leave out the address")
     if not addresses.is_unicast(target) or addresses.is_loopback(target):
@@ -316,7 +327,7 @@ def _to_target(forward: Forward, text: str) -> Forward:
 def _parse_range(text: str) -> range:
     begin, hyphen, end = text.partition("-")
     if not _is_number(begin) or (hyphen and not _is_number(end)):
-        raise _Wrong(f"has {text!r} where a port or a range like 8000-8010 must be")
+        raise _Wrong(f"has {_quoted(text)} where a port or a range like 8000-8010 must be")
     first = int(begin)
     last = int(end) if hyphen else first
     if first not in ALL_PORTS or last not in ALL_PORTS:
@@ -351,6 +362,10 @@ def _address_or_none(text: str) -> bytes | None:
 
 
 # text
+
+
+def _quoted(text: str) -> str:
+    return repr(text) if text else "nothing"
 
 
 def _range(first: int, last: int) -> str:

@@ -87,7 +87,7 @@ class DatagramSocket:
         made: it, bound; this owns it from now on.
 
     Raises:
-        OSError: it could not be waited for; then it is closed.
+        OSError: it cannot be waited for; then it stays the caller's.
     """
 
     __slots__ = (
@@ -127,11 +127,7 @@ class DatagramSocket:
         self._refused_size = 0
         self._ttl = self._tos = -1
         self._fragment: bool | None = None
-        try:
-            shell.poller.add(self._fd, EPOLLIN, self._ready)
-        except OSError:
-            made.close()
-            raise
+        shell.poller.add(self._fd, EPOLLIN, self._ready)
 
     def queue(self, order: SendDatagram, now: float) -> bool:
         """Keep a datagram, or the datagrams of a run, for `flush`; whether there were none before."""

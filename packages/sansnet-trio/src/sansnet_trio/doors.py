@@ -5,13 +5,15 @@ door goes one of two ways. From loopback to loopback, where the guest has one th
 connections are spliced, and datagrams relayed. All others go through the network.
 
 Nothing is taken from a door while the guest's link has no room; and where this process can have no more descriptors,
-connections wait for a moment in the backlog, instead of waking us in vain.
+connections wait for a moment in the backlog, instead of waking us in vain. Some descriptors are kept for what the guest
+begins: who comes from outside when only those are left is reset.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import resource
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -40,6 +42,8 @@ _MAX_BURST: Final = 16
 """Connections that are accepted for one event."""
 _PAUSE: Final = 0.1
 """Seconds before the next try where no descriptor is left."""
+_KEPT: Final = 4
+"""One in so many descriptors is not for who comes from outside."""
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 """What precedes an IPv4 address that a socket for both families reports (RFC 4291, 2.5.5.2)."""
 
@@ -146,6 +150,8 @@ class DoorService:
         self._names: dict[Door, SocketId] = {}
         self._paused: list[Door] = []
         self._pause_ends = 0.0
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._kept_from = descriptors - descriptors // _KEPT
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         try:
             shell.poller.add(self._bell, EPOLLIN, self._rung)
@@ -223,6 +229,10 @@ class DoorService:
                     self._pause(door, now)
                     return
                 continue  # it was reset before we came to it
+            if accepted.fileno() >= self._kept_from:  # the kernel gives the lowest number that is free
+                reset(accepted)
+                self._pause(door, now)
+                return
             accepted.setblocking(False)
             self._welcome(door, accepted, _unmapped(decode(address)), now)
 

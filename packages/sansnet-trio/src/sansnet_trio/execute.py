@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from sansnet_trio.guests import CommandNotExecutable, CommandNotFound
 
-__all__ = ["execute"]
+__all__ = ["execute", "is_found"]
 
 
 def execute(command: Sequence[str]) -> NoReturn:
@@ -24,15 +24,25 @@ def execute(command: Sequence[str]) -> NoReturn:
         if not program:
             raise FileNotFoundError
         os.execvp(program, list(command))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        if os.path.exists(program):
-            message = f"{program}: the interpreter that its first line names does not exist"
-        else:
+    except OSError as error:
+        if not is_found(program):
             place = " and PATH" if "/" not in program else ""
             message = f"{program or repr(program)}: command not found; check the name{place}"
-        raise CommandNotFound(message) from error
-    except OSError as error:
+            raise CommandNotFound(message) from error
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            message = f"{program}: the interpreter that its first line names does not exist"
+            raise CommandNotFound(message) from error
         raise CommandNotExecutable(f"{program} cannot be executed: {_why_not_executed(program, error)}") from error
+
+
+def is_found(program: str) -> bool:
+    """Whether there is a file of that name, in PATH unless the name is a path.
+
+    The error of execvp(3) does not tell: of a name that is nowhere it says "permission denied" if only one of PATH's
+    directories may not be searched, as one of somebody else's home.
+    """
+    places = [""] if "/" in program else os.get_exec_path()
+    return bool(program) and any(os.path.exists(os.path.join(place, program)) for place in places)
 
 
 def _why_not_executed(program: str, error: OSError) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from sansnet_core.config import LinkConfig
 from sansnet_core.errors import SansnetError
+from sansnet_core.records import Record
 from sansnet_trio.hostinfo import InterfaceAddress, Route
 from sansnet_trio.links.tap import MTU
 
@@ -27,8 +27,7 @@ class CommandNotExecutable(GuestError):
     """There is such a file, but it cannot be executed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuestPlan:
+class GuestPlan(Record):
     """What a guest is to have.
 
     Attributes:
@@ -54,8 +53,7 @@ class GuestPlan:
     hostname: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ReadyGuest(Generic[T]):
+class ReadyGuest(NamedTuple, Generic[T]):
     """What `Guest.ready` and `AttachedGuest.ready` say.
 
     Attributes:

@@ -6,14 +6,15 @@ table, or else the first one with any route. Its addresses and routes are read o
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sansnet_core import addresses
 from sansnet_core.errors import SansnetError
+from sansnet_core.records import Record
+from sansnet_trio import files
 from sansnet_trio.netlink import Netlink
 
 __all__ = [
@@ -52,16 +53,14 @@ class HostError(SansnetError):
     """The host lacks what was asked for; the message is a sentence that names it."""
 
 
-@dataclass(frozen=True, slots=True)
-class InterfaceAddress:
+class InterfaceAddress(NamedTuple):
     """An address of an interface: 4 or 16 bytes, and how many bits of it are the network's."""
 
     address: bytes
     prefix_length: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class Route(Record):
     """A route through one interface.
 
     Attributes:
@@ -79,8 +78,7 @@ class Route:
     on_link: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Uplink:
+class Uplink(Record):
     """One family's configuration of one interface; there is at least one address."""
 
     interface: str
@@ -93,8 +91,7 @@ class Uplink:
         return next((route.gateway for route in self.routes if not route.prefix_length and route.gateway), None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resolvers:
+class Resolvers(Record):
     """The contents of a resolv.conf (resolv.conf(5)).
 
     Attributes:
@@ -108,8 +105,7 @@ class Resolvers:
     options: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostInfo:
+class HostInfo(Record):
     """The templates of a guest's network.
 
     Attributes:
@@ -143,7 +139,7 @@ def read_host(
         return HostInfo(
             ipv4=_read_uplink(netlink, socket.AF_INET, names, _find(interface4 or interface, names, loopback)),
             ipv6=_read_uplink(netlink, socket.AF_INET6, names, _find(interface6 or interface, names, loopback)),
-            has_ipv6=Path("/proc/net/if_inet6").exists(),
+            has_ipv6=os.path.exists("/proc/net/if_inet6"),
             resolvers=read_resolvers(),
         )
 
@@ -151,7 +147,7 @@ def read_host(
 def read_resolvers(path: str = RESOLV_CONF) -> Resolvers:
     """Read a resolv.conf. A file that is missing or unreadable is like an empty one."""
     try:
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
+        text = files.read(path)
     except OSError:
         return Resolvers()
     return parse_resolv_conf(text)

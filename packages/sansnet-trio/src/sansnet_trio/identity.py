@@ -8,9 +8,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from pathlib import Path
 
-from sansnet_trio import syscalls
+from sansnet_trio import files, syscalls
 from sansnet_trio.guests import GuestError
 
 __all__ = ["map_identity", "not_permitted", "too_many", "unshare_user"]
@@ -22,23 +21,23 @@ def map_identity(pid: int) -> None:
     Root's namespace has all that ours has, under the same numbers; an ordinary user's has that user alone, as root
     (user_namespaces(7): more takes privileges).
     """
-    directory = Path(f"/proc/{pid}")
+    directory = f"/proc/{pid}"
     try:
         if os.geteuid() == 0:
             with contextlib.suppress(PermissionError):  # root without CAP_SETUID is no more than a user here
                 for name in ("gid_map", "uid_map"):
-                    (directory / name).write_text(_same_numbers(name))
+                    files.write(f"{directory}/{name}", _same_numbers(name))
                 return
-        (directory / "setgroups").write_text("deny")
-        (directory / "uid_map").write_text(f"0 {os.geteuid()} 1")
-        (directory / "gid_map").write_text(f"0 {os.getegid()} 1")
+        files.write(f"{directory}/setgroups", "deny")
+        files.write(f"{directory}/uid_map", f"0 {os.geteuid()} 1")
+        files.write(f"{directory}/gid_map", f"0 {os.getegid()} 1")
     except PermissionError as error:
         raise not_permitted("this user cannot be mapped into a user namespace") from error
 
 
 def _same_numbers(name: str) -> str:
     """Our own map, but from what is here to the same there."""
-    extents = [line.split() for line in Path(f"/proc/self/{name}").read_text().splitlines()]
+    extents = [line.split() for line in files.read(f"/proc/self/{name}").splitlines()]
     return "".join(f"{first} {first} {count}\n" for first, _, count in extents)
 
 
@@ -68,7 +67,7 @@ def not_permitted(what: str) -> GuestError:
     """Why the kernel may have said EPERM, as its switches tell."""
     for name, value in (("kernel/apparmor_restrict_unprivileged_userns", 1), ("kernel/unprivileged_userns_clone", 0)):
         with contextlib.suppress(OSError):
-            if Path("/proc/sys", name).read_text().strip() == str(value):
+            if files.read(f"/proc/sys/{name}").strip() == str(value):
                 setting = f"{name.replace('/', '.')}={1 - value}"
                 return GuestError(f"{what}, since user namespaces are restricted here; as root: sysctl -w {setting}")
     if not _is_mapped():
@@ -84,7 +83,7 @@ def _is_mapped() -> bool:
     """Whether the user namespace that we are in knows our user and group (EPERM in user_namespaces(7))."""
     for name, number in (("uid_map", os.geteuid()), ("gid_map", os.getegid())):
         with contextlib.suppress(OSError):
-            lines = Path("/proc/self", name).read_text().splitlines()
+            lines = files.read(f"/proc/self/{name}").splitlines()
             extents = [[int(word) for word in line.split()] for line in lines]
             if not any(first <= number < first + count for first, _, count in extents):
                 return False
@@ -94,5 +93,5 @@ def _is_mapped() -> bool:
 def _is_chroot() -> bool:
     """Whether our root is no mount, as that of a mount namespace is."""
     with contextlib.suppress(OSError):
-        return not any(line.split()[4] == "/" for line in Path("/proc/self/mountinfo").read_text().splitlines())
+        return not any(line.split()[4] == "/" for line in files.read("/proc/self/mountinfo").splitlines())
     return False

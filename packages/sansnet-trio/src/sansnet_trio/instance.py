@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Final, Protocol
 
-from sansnet_core import Endpoint, FlowReport, Network, SansnetError, addresses, ports
+from sansnet_core import ConfigError, Endpoint, FlowReport, Network, SansnetError, addresses, ports
 from sansnet_core.ports import TCP, UDP, Forward
 from sansnet_trio.control import Answer, Request
 from sansnet_trio.driver import DriverStatistics
@@ -152,8 +152,15 @@ def _asked(request: Request) -> tuple[Forward, ...]:
     specs: dict[str, list[str]] = {}
     for one in given:
         specs.setdefault(one["option"], []).append(one["spec"])
-    parsed = [ports.parse_all(specs[option], _OPTIONS[option][0], inbound=_OPTIONS[option][1]) for option in specs]
-    return tuple(forward for forwards in parsed for forward in forwards)
+    return tuple(forward for option in specs for forward in _parsed(option, specs[option]))
+
+
+def _parsed(option: str, specs: Sequence[str]) -> tuple[Forward, ...]:
+    protocol, inbound = _OPTIONS[option]
+    try:
+        return ports.parse_all(specs, protocol, inbound=inbound)
+    except ConfigError as error:
+        raise RequestError(f"{option}: {error}") from None
 
 
 def _is_forward(one: object) -> bool:

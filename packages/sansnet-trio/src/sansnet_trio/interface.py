@@ -7,11 +7,11 @@ import errno
 import os
 import socket
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from sansnet_core import addresses
 from sansnet_core.config import LinkConfig
+from sansnet_trio import files
 from sansnet_trio.guests import GuestError, GuestPlan
 from sansnet_trio.hostinfo import InterfaceAddress, Route
 from sansnet_trio.identity import not_permitted
@@ -37,7 +37,7 @@ _RTNH_F_ONLINK: Final = 4
 
 def allow_ping() -> None:
     """Let every group of the guest's open ping sockets, as a guest's guest needs them."""
-    extents = [[int(word) for word in line.split()] for line in Path("/proc/self/gid_map").read_text().splitlines()]
+    extents = [[int(word) for word in line.split()] for line in files.read("/proc/self/gid_map").splitlines()]
     last = next((min(count - 1, _MAX_GID) for first, _, count in extents if first == 0), 0)
     _set("ipv4/ping_group_range", f"0 {last}")
 
@@ -45,7 +45,7 @@ def allow_ping() -> None:
 def _set(name: str, value: str) -> None:
     """Set a variable of the network namespace, unless it is missing or /proc is read-only: then defaults must do."""
     with contextlib.suppress(OSError):
-        Path("/proc/sys/net", name).write_text(value)
+        files.write(f"/proc/sys/net/{name}", value)
 
 
 def open_interface(plan: GuestPlan) -> tuple[int, LinkConfig]:

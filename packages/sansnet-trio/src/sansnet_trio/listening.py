@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from socket import (
     AF_INET6,
     IPPROTO_IP,
@@ -24,6 +23,7 @@ from typing import Final, NamedTuple
 from sansnet_core import SansnetError, addresses
 from sansnet_core.addresses import LOOPBACK
 from sansnet_core.ports import TCP, Forward
+from sansnet_trio import files
 from sansnet_trio.descriptors import SHORTAGE
 from sansnet_trio.options import IP_FREEBIND, prepare_door, prepare_forwarded
 from sansnet_trio.sockaddr import encode, family_of
@@ -165,7 +165,7 @@ def _remedy(spot: Spot, error: OSError) -> str:
 def ephemeral_ports() -> range:
     """The ports that this host hands out by itself."""
     try:
-        first, last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+        first, last = files.read("/proc/sys/net/ipv4/ip_local_port_range").split()
     except (OSError, ValueError):
         return range(32768, 61000)  # Linux's default
     return range(int(first), int(last) + 1)

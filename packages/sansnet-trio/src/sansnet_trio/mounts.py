@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import Path
 
-from sansnet_trio import syscalls
+from sansnet_trio import files, syscalls
 from sansnet_trio.guests import GuestPlan
 from sansnet_trio.hostinfo import RESOLV_CONF
 
@@ -54,6 +53,6 @@ def _replace_resolv_conf(text: str) -> None:
         directory = os.path.dirname(RESOLV_CONF)
         syscalls.mount("tmpfs", directory, "tmpfs", flags, "mode=755,size=1m")
         stack.callback(syscalls.unmount, directory, syscalls.MNT_DETACH)
-        Path(RESOLV_CONF).write_text(text)
-        Path(RESOLV_CONF).chmod(0o644)
+        files.write(RESOLV_CONF, text)
+        os.chmod(RESOLV_CONF, 0o644)
         syscalls.mount(RESOLV_CONF, f"/proc/self/fd/{target}", flags=syscalls.MS_BIND)

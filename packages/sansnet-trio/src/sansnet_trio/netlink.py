@@ -11,6 +11,7 @@ What is asked is answered at once by the kernel, so blocking calls do.
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import sys
@@ -143,6 +144,7 @@ class Netlink:
                 answer = answer[(length + 3) & ~3 :]
 
 
+@functools.cache
 def _messages() -> tuple[type[AddressMessage], type[RouteMessage]]:
     """The classes of pyroute2's messages."""
     if _PACKAGE in sys.modules:

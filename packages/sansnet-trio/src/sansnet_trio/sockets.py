@@ -187,7 +187,12 @@ class HostSockets:
             self._unopened[order.socket] = order
 
     def _make_datagrams(self, order: OpenDatagram) -> DatagramSocket:
-        return DatagramSocket(self._shell, order.socket, open_datagrams(self._shell, order))
+        made = open_datagrams(self._shell, order)
+        try:
+            return DatagramSocket(self._shell, order.socket, made)
+        except OSError:
+            made.close()
+            raise
 
     def _send_datagram(self, order: SendDatagram, now: float) -> None:
         socket = self._datagrams.get(order.socket) or self._open_late(order, now)

@@ -21,10 +21,9 @@ import os
 import pwd
 import signal
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Final
 
-from sansnet_trio import syscalls
+from sansnet_trio import files, syscalls
 
 __all__ = ["Identity", "IdentityError", "PidFile", "close_inherited", "run_in_background", "system_root"]
 
@@ -158,5 +157,5 @@ def system_root() -> bool:
     if os.geteuid():
         return False
     with contextlib.suppress(OSError):
-        return Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
+        return files.read("/proc/self/uid_map").split() == ["0", "0", "4294967295"]
     return True

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from sansnet_cli import __version__
+from sansnet_cli.compat import version
 from sansnet_cli.compat.command_line import BadOption
 from sansnet_cli.compat.given import Given, Information, Misuse
 from sansnet_cli.compat.table import usage
@@ -47,7 +47,7 @@ def _inform(program: str, what: str) -> int:
         case "help":
             text = usage(program)
         case "version":
-            text = f"{program} {__version__} (sansnet)\nMIT or Apache-2.0, as you like.\n"
+            text = version(program)
         case _:
             text = f"{_CAPABILITIES}\n"
     sys.stdout.write(text)

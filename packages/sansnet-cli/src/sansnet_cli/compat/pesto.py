@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from sansnet_cli import __version__
 from sansnet_cli.asking import ControlError, ask
+from sansnet_cli.compat import version
 from sansnet_cli.compat.command_line import BadOption, CommandLine
 from sansnet_cli.compat.given import Information, Misuse
 from sansnet_cli.compat.table import Option, described
@@ -64,12 +64,12 @@ def main(words: Sequence[str]) -> int:
             print("\n".join(_shown(path)))
         return 0
     except Information as asked:
-        print(_usage() if str(asked) == "help" else f"pesto {__version__} (sansnet)")
+        sys.stdout.write(_usage() if str(asked) == "help" else version("pesto"))
         return 0
     except BadOption as bad:
         return _complain(f"pesto: {bad}\n{_usage()}")
     except (Misuse, ControlError) as problem:
-        return _complain(f"pesto: {problem}")
+        return _complain(f"pesto: {problem}\n")
 
 
 def _read(words: Sequence[str]) -> tuple[str, list[_Step], bool]:
@@ -139,10 +139,10 @@ def _shown(path: str) -> Iterator[str]:
 
 
 def _usage() -> str:
-    return "\n".join(["usage: pesto [OPTION]... PATH", "", *described(_OPTIONS)])
+    return "\n".join(["usage: pesto [OPTION]... PATH", "", *described(_OPTIONS), ""])
 
 
 def _complain(text: str) -> int:
     with contextlib.suppress(OSError):  # nobody listens
-        print(text, file=sys.stderr)
+        sys.stderr.write(text)
     return 1

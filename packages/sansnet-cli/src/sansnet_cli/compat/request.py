@@ -6,11 +6,9 @@ cannot have is left out (`NetworkOptions.lenient`): callers pass the same option
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from sansnet_cli import values
@@ -18,9 +16,10 @@ from sansnet_cli.compat.daemon import Identity, IdentityError
 from sansnet_cli.compat.given import Given, Misuse
 from sansnet_cli.compat.log import Level
 from sansnet_cli.options import AttachOptions, RunOptions, ServeOptions
-from sansnet_cli.ports import PortOptions, read_forwards
+from sansnet_cli.ports import PortOptions, read_forwards, refuse_auto
 from sansnet_core.config import GATEWAY_MAC, IPV4_MIN_MTU, IPV6_MIN_MTU
 from sansnet_core.errors import ConfigError
+from sansnet_core.records import Record
 
 __all__ = ["Process", "Request", "read"]
 
@@ -42,8 +41,7 @@ _CLOSED: Final = dict.fromkeys(("configure", "tcp", "udp", "icmp", "dhcp", "dhcp
 """With `--splice-only`: the guest has an interface, but nothing goes through it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
+class Process(Record):
     """What the process is like, whatever it does.
 
     Attributes:
@@ -61,8 +59,7 @@ class Process:
     identity: Identity | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(Record):
     """What was asked for.
 
     Attributes:
@@ -195,10 +192,10 @@ class _Reader:
         default = ["auto"] if self._program == "pasta" else []
         try:
             forwards = read_forwards(*(self._given.arguments(name) or default for name in _PORTS))
+            if self._program == "passt":
+                refuse_auto(forwards)
         except ConfigError as error:
             raise Misuse(str(error)) from None
-        if self._program == "passt" and any(forward.auto for forward in forwards):
-            raise Misuse("auto: who listens in a virtual machine cannot be seen from outside; name the ports")
         return PortOptions(
             forwards=forwards,
             freebind=self._has("freebind"),
@@ -288,11 +285,11 @@ def _each_family(given: Iterable[bytes]) -> tuple[bytes, ...]:
 def _converted(what: str, text: str, convert: Callable[[str], T]) -> T:
     try:
         return convert(text)
-    except (argparse.ArgumentTypeError, IdentityError) as problem:
+    except (values.BadValue, IdentityError) as problem:
         raise Misuse(f"{what} {problem}") from None
 
 
 def _count(text: str) -> int:
     if not re.fullmatch(r"[1-9]\d{0,8}", text, re.ASCII):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+        raise values.BadValue(f"{text!r} is not a number above 0")
     return int(text)

@@ -7,7 +7,6 @@ import os
 import re
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 
@@ -21,6 +20,7 @@ from sansnet_cli.options import AttachOptions, NamespaceOptions, RunOptions, Ser
 from sansnet_cli.plan import Setup, make_plan, make_setup
 from sansnet_cli.template import find_namespace, read_template
 from sansnet_core import NetworkConfig, SansnetError
+from sansnet_core.records import replace
 from sansnet_trio import syscalls
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.namespace import Guest, GuestPlan

@@ -124,7 +124,8 @@ GROUPS: Final[dict[str, tuple[Option, ...]]] = {
 
 OPTIONS: Final = tuple(option for group in GROUPS.values() for option in group)
 
-_COLUMN: Final = 36
+_COLUMN: Final = 30
+_WIDTH: Final = 80
 _INVOCATIONS: Final = {
     "pasta": ("[OPTION]... [COMMAND [ARG]...]", "[OPTION]... PID", "[OPTION]... --netns PATH|NAME"),
     "passt": ("[OPTION]...",),
@@ -132,7 +133,7 @@ _INVOCATIONS: Final = {
 
 
 def usage(program: str) -> str:
-    """The help of a program."""
+    """The help of a program, as wide as any terminal."""
     lines = [f"{'usage:' if not n else '      '} {program} {how}" for n, how in enumerate(_INVOCATIONS[program])]
     for heading, group in GROUPS.items():
         lines += ["", f"{heading}:", *described(option for option in group if option.only in ("", program))]
@@ -141,12 +142,17 @@ def usage(program: str) -> str:
 
 def described(options: Iterable[Option]) -> Iterator[str]:
     """Lines of a help about some options."""
+    import textwrap
+
     for option in options:
         left = f"  {'-' + option.short + ',' if option.short else '   '} {_long(option)}"
         if len(left) >= _COLUMN:
             yield left
             left = ""
-        yield f"{left:{_COLUMN}}{option.text or f'no effect: {option.ignored}'}"
+        text = option.text or f"no effect: {option.ignored}"
+        for line in textwrap.wrap(text, _WIDTH - _COLUMN, break_on_hyphens=False):
+            yield f"{left:{_COLUMN}}{line}"
+            left = ""
 
 
 def _long(option: Option) -> str:

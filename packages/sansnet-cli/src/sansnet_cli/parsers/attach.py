@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sansnet_cli import values
 from sansnet_cli.options import AttachOptions, UsageProblem
-from sansnet_cli.parsers.shared import Parser, add_options, namespace_options
+from sansnet_cli.parsers.shared import Parser, add_options, namespace_options, typed
 
 __all__ = ["parse", "parser"]
 
@@ -27,16 +27,20 @@ def parser() -> argparse.ArgumentParser:
     )
     namespace = made.add_argument_group("the namespace")
     namespace.add_argument(
-        "pid", nargs="?", type=values.pid, metavar="PID", help="a process; its user and network namespaces are entered"
+        "pid",
+        nargs="?",
+        type=typed(values.pid),
+        metavar="PID",
+        help="a process; its user and network namespaces are entered",
     )
     namespace.add_argument(
         "--netns",
-        type=values.path,
+        type=typed(values.path),
         metavar="PATH",
         help="a network namespace, by its file, or by its name for `ip netns`",
     )
     namespace.add_argument(
-        "--userns", type=values.path, metavar="PATH", help="the user namespace that it belongs to; default: ours"
+        "--userns", type=typed(values.path), metavar="PATH", help="the user namespace that it belongs to; default: ours"
     )
     namespace.add_argument(
         "--no-netns-quit", action="store_true", help="go on when the process has ended or the file is deleted"

@@ -8,7 +8,7 @@ from typing import Final, NoReturn
 
 from sansnet_cli import values
 from sansnet_cli.options import QemuOptions, UsageProblem
-from sansnet_cli.parsers.shared import Parser, add_options, network_options
+from sansnet_cli.parsers.shared import Parser, add_options, network_options, typed
 from sansnet_trio.links import unix_stream, vhost_user
 
 __all__ = ["parse", "parser"]
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     machine = made.add_argument_group("the machine")
     machine.add_argument(
         "--qemu",
-        type=values.path,
+        type=typed(values.path),
         metavar="PROGRAM",
         help="QEMU 7.2 or newer; default: qemu-system-... of this processor",
     )

@@ -27,8 +27,9 @@ def parser() -> argparse.ArgumentParser:
         ),
         add_help=False,
     )
+    command = made.add_argument_group("the command")  # of the parser itself it would load what formats the help
+    command.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="default: your shell ($SHELL)")
     add_options(made, namespace=True)
-    made.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="default: your shell ($SHELL)")
     return made
 
 

@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Final
 
 from sansnet_cli import values
 from sansnet_cli.options import ServeOptions, UsageProblem
-from sansnet_cli.parsers.shared import Parser, add_options, network_options
+from sansnet_cli.parsers.shared import Parser, add_options, network_options, typed
 from sansnet_trio.links import unix_stream, vhost_user
 
 __all__ = ["parse", "parser"]
+
+_DESCRIPTION: Final = """\
+Be the network of a virtual machine, of QEMU with
+
+  -netdev stream,id=n0,server=off,addr.type=unix,addr.path=PATH
+  -device virtio-net-pci,netdev=n0
+
+or, much faster, with --vhost-user, of QEMU with the following, where SIZE is that of -m:
+
+  -object memory-backend-memfd,id=m0,size=SIZE,share=on
+  -machine memory-backend=m0
+  -chardev socket,id=c0,path=PATH,reconnect=1
+  -netdev vhost-user,id=n0,chardev=c0
+  -device virtio-net-pci,netdev=n0
+
+One machine at a time; a second one is refused. `sansnet qemu` does all of it by itself.
+"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -18,11 +36,7 @@ def parser() -> argparse.ArgumentParser:
     made = Parser(
         prog="sansnet serve",
         usage="%(prog)s [--vhost-user] (--socket PATH | --fd FD) [OPTIONS]",
-        description="Be the network of a virtual machine: of QEMU with -netdev stream,id=n0,server=off,addr.type=unix,"
-        "addr.path=PATH -device virtio-net-pci,netdev=n0; or, much faster, with --vhost-user: of QEMU with "
-        "-chardev socket,id=c0,path=PATH,reconnect=1 -netdev vhost-user,id=n0,chardev=c0 -device virtio-net-pci,"
-        "netdev=n0 -object memory-backend-memfd,id=m0,size=SIZE,share=on -machine memory-backend=m0, where SIZE is "
-        "that of -m. One machine at a time; a second one is refused.",
+        description=_DESCRIPTION,
         epilog=(
             "The guest learns its addresses, routes and name servers by DHCP, DHCPv6 and router advertisements; they "
             "are the host's unless given. Nothing of the host's loopback is reachable unless asked for. SIGTERM and "
@@ -32,9 +46,9 @@ def parser() -> argparse.ArgumentParser:
     )
     machine = made.add_argument_group("the machine")
     machine.add_argument("--vhost-user", action="store_true", help="share the machine's memory (x86-64 only)")
-    machine.add_argument("-s", "--socket", type=values.path, metavar="PATH", help="the UNIX socket to listen on")
+    machine.add_argument("-s", "--socket", type=typed(values.path), metavar="PATH", help="the UNIX socket to listen on")
     machine.add_argument(
-        "-F", "--fd", type=values.descriptor, metavar="FD", help="a connected socket; implies --one-off"
+        "-F", "--fd", type=typed(values.descriptor), metavar="FD", help="a connected socket; implies --one-off"
     )
     machine.add_argument("-1", "--one-off", action="store_true", help="end when the first machine has gone")
     shared = f"with --vhost-user what the machine names (host_mtu), or {vhost_user.MTU.default}"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import Any, Final, NoReturn
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
 from sansnet_cli import __version__, values
 from sansnet_cli.options import UsageProblem
@@ -13,18 +13,47 @@ from sansnet_core.config import IPV4_MIN_MTU, IPV6_MIN_MTU
 from sansnet_core.errors import ConfigError
 from sansnet_trio.links import MtuLimits, tap
 
-__all__ = ["Parser", "add_options", "namespace_options", "network_options"]
+__all__ = ["Parser", "add_options", "namespace_options", "network_options", "typed"]
+
+T = TypeVar("T")
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Help that can be copied: no line ends within an option's name, and indented paragraphs stay as they are."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        import textwrap
+
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = text.split("\n\n")
+        filled = [each if each[0] == " " else "\n".join(self._split_lines(each, width)) for each in paragraphs]
+        return "\n".join(indent + line for line in "\n\n".join(filled).splitlines())
 
 
 class Parser(argparse.ArgumentParser):
     """A parser with our manners: a mistake is a `UsageProblem`."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(allow_abbrev=False, **options)  # an option that comes later must not change what is understood
+        # No abbreviations: an option that comes later must not change what is understood
+        super().__init__(allow_abbrev=False, formatter_class=_Formatter, **options)
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and where more is said."""
         raise UsageProblem(f"{message}; see `{self.prog} --help`")
+
+
+def typed(convert: Callable[[str], T]) -> Callable[[str], T]:
+    """One of `values`, as argparse wants it."""
+
+    def converted(text: str) -> T:
+        try:
+            return convert(text)
+        except values.BadValue as bad:
+            raise argparse.ArgumentTypeError(str(bad)) from None
+
+    return converted
 
 
 def add_options(made: argparse.ArgumentParser, *, namespace: bool, default_mtu: str = str(tap.MTU.default)) -> None:
@@ -32,7 +61,7 @@ def add_options(made: argparse.ArgumentParser, *, namespace: bool, default_mtu: 
     guest = _add_network_options(made, default_mtu)
     if namespace:
         _add_interface_options(guest)
-        _add_absent_options(made)
+    _add_absent_options(guest, {**_ABSENT, **(_ABSENT_OF_NAMESPACES if namespace else _ABSENT_OF_MACHINES)})
     _add_name_options(made)
     add_port_options(made, namespace=namespace)
     _add_protocol_options(made)
@@ -47,7 +76,7 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
         "-a",
         "--address",
         action="append",
-        type=values.own,
+        type=typed(values.own),
         default=[],
         metavar="ADDR[/LEN]",
         help="the guest's address",
@@ -55,7 +84,7 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
     guest.add_argument(
         "-n",
         "--netmask",
-        type=values.netmask,
+        type=typed(values.netmask),
         metavar="MASK",
         help="mask or length, if an IPv4 -a has none; default: by class",
     )
@@ -63,7 +92,7 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
         "-g",
         "--gateway",
         action="append",
-        type=values.host,
+        type=typed(values.host),
         default=[],
         metavar="ADDR",
         help="the guest's default gateway",
@@ -71,7 +100,7 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
     guest.add_argument(
         "-m",
         "--mtu",
-        type=values.mtu,
+        type=typed(values.mtu),
         metavar="BYTES",
         help=f"of the guest's interface; default: {default_mtu}",
     )
@@ -85,7 +114,7 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
         "-o",
         "--outbound",
         action="append",
-        type=values.host,
+        type=typed(values.host),
         default=[],
         metavar="ADDR",
         help="the host's address to send from",
@@ -93,14 +122,14 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
     for family in (4, 6):
         guest.add_argument(
             f"--outbound-if{family}",
-            type=values.ifname,
+            type=typed(values.ifname),
             metavar="NAME",
             help=f"the host's interface to send IPv{family} from, and without -i the one that is copied",
         )
     guest.add_argument(
         "--map-host-loopback",
         action="append",
-        type=values.none_or(values.host),
+        type=typed(values.none_or(values.host)),
         default=[],
         metavar="ADDR",
         help="an address by which the guest reaches the host's loopback; `none`, the default, for none",
@@ -113,17 +142,17 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
     guest.add_argument(
         "--map-guest-addr",
         action="append",
-        type=values.none_or(values.host),
+        type=typed(values.none_or(values.host)),
         default=[],
         metavar="ADDR",
         help="an address by which the guest reaches the host's own address, which is the guest's too; default: none",
     )
     guest.add_argument(
-        "-H", "--hostname", type=values.hostname, metavar="NAME", help="the guest's host name, by DHCP too"
+        "-H", "--hostname", type=typed(values.hostname), metavar="NAME", help="the guest's host name, by DHCP too"
     )
     guest.add_argument(
         "--fqdn",
-        type=values.domain,
+        type=typed(values.domain),
         metavar="NAME",
         help="the guest's full name, by DHCP; default: a -H with a dot in it",
     )
@@ -134,17 +163,17 @@ def _add_interface_options(guest: argparse._ArgumentGroup) -> None:
     guest.add_argument(
         "-I",
         "--ns-ifname",
-        type=values.ifname,
+        type=typed(values.ifname),
         metavar="NAME",
         help="the guest's interface; default: the copied one's name, or tap0",
     )
     guest.add_argument(
-        "--ns-mac-addr", type=values.mac, metavar="MAC", help="the guest's Ethernet address; default: random"
+        "--ns-mac-addr", type=typed(values.mac), metavar="MAC", help="the guest's Ethernet address; default: random"
     )
     guest.add_argument(
         "--no-config",
         action="store_true",
-        help="leave the guest's interface down and unconfigured: the command uses DHCP, SLAAC or DHCPv6",
+        help="leave the guest's interface down and unconfigured: the guest uses DHCP, SLAAC or DHCPv6",
     )
 
 
@@ -154,7 +183,7 @@ def _add_name_options(made: argparse.ArgumentParser) -> None:
         "-D",
         "--dns",
         action="append",
-        type=values.none_or(values.host),
+        type=typed(values.none_or(values.host)),
         default=[],
         metavar="ADDR",
         help="a name server for the guest, repeatable; `none` for none; default: the host's",
@@ -163,7 +192,7 @@ def _add_name_options(made: argparse.ArgumentParser) -> None:
         "-S",
         "--search",
         action="append",
-        type=values.none_or(values.domain),
+        type=typed(values.none_or(values.domain)),
         default=[],
         metavar="DOMAIN",
         help="a search domain for the guest, repeatable; `none` for none; default: the host's",
@@ -171,7 +200,7 @@ def _add_name_options(made: argparse.ArgumentParser) -> None:
     names.add_argument(
         "--dns-forward",
         action="append",
-        type=values.host,
+        type=typed(values.host),
         default=[],
         metavar="ADDR",
         help="an address; what the guest asks there goes to --dns-host; default: the gateway's, if the host's resolver "
@@ -180,7 +209,7 @@ def _add_name_options(made: argparse.ArgumentParser) -> None:
     names.add_argument(
         "--dns-host",
         action="append",
-        type=values.resolver,
+        type=typed(values.resolver),
         default=[],
         metavar="ADDR",
         help="where queries to --dns-forward go; default: the host's first name server",
@@ -205,7 +234,7 @@ def _add_other_options(made: argparse.ArgumentParser) -> None:
     other.add_argument(
         "-c",
         "--conf-path",
-        type=values.path,
+        type=typed(values.path),
         metavar="PATH",
         help="let `sansnet ctl PATH` look on and forward other ports",
     )
@@ -218,22 +247,27 @@ def _add_other_options(made: argparse.ArgumentParser) -> None:
     other.add_argument("-h", "--help", action="help", help="print this and exit")
 
 
-_ABSENT: Final = {
-    ("--config-net",): "the guest's interface is configured unless there is --no-config; leave it out",
+_Absent: TypeAlias = Mapping[tuple[str, ...], str]
+"""Options that users of pasta know and that are not here, and what to say of them."""
+
+_ABSENT: Final[_Absent] = {
     ("-q", "--quiet"): "what goes well is not spoken of unless there is -v; leave it out",
     ("-f", "--foreground"): "sansnet is always in the foreground; leave it out",
 }
-"""Options that users of pasta know and that are not here, and what to say of them."""
+_ABSENT_OF_NAMESPACES: Final[_Absent] = {
+    ("--config-net",): "the guest's interface is configured unless there is --no-config; leave it out",
+}
+_NO_LOOPBACK: Final = "a machine's loopback is its own; it reaches the host's by an address (--map-host-loopback)"
+_ABSENT_OF_MACHINES: Final[_Absent] = {("-T", "--tcp-ns"): _NO_LOOPBACK, ("-U", "--udp-ns"): _NO_LOOPBACK}
 
 
-class _Absent(argparse.Action):
-    def __call__(self, _parser: object, _namespace: object, _values: object, option_string: str | None = None) -> None:
-        raise UsageProblem(f"{option_string}: {_ABSENT[tuple(self.option_strings)]}")
+def _add_absent_options(guest: argparse._ArgumentGroup, absent: _Absent) -> None:
+    class Absent(argparse.Action):
+        def __call__(self, _parser: object, _namespace: object, _values: object, name: str | None = None) -> None:
+            raise UsageProblem(f"{name}: {absent[tuple(self.option_strings)]}")
 
-
-def _add_absent_options(made: argparse.ArgumentParser) -> None:
-    for names in _ABSENT:
-        made.add_argument(*names, action=_Absent, nargs="?", help=argparse.SUPPRESS)
+    for names in absent:
+        guest.add_argument(*names, action=Absent, nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def namespace_options(parsed: argparse.Namespace) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from select import EPOLLIN, EPOLLOUT
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
-from sansnet_core import Buffer, Frame, LinkConfig, SansnetError
+from sansnet_core import SansnetError
+
+if TYPE_CHECKING:
+    from sansnet_core import Buffer, Frame, LinkConfig
 
 __all__ = ["Link", "LinkClosed", "MtuLimits", "ReadableLink", "want"]
 
@@ -16,8 +18,7 @@ class LinkClosed(SansnetError):
     """The guest's end is gone: its namespace or machine ended, or its interface was deleted."""
 
 
-@dataclass(frozen=True, slots=True)
-class MtuLimits:
+class MtuLimits(NamedTuple):
     """Which MTUs a kind of link can have; each module of a link has its own as `MTU`.
 
     Attributes:

@@ -14,10 +14,13 @@ import select
 import socket
 from collections.abc import Sequence
 from struct import Struct
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from sansnet_core import Frame, LinkConfig
+from sansnet_core import LinkConfig
 from sansnet_trio.links import LinkClosed, MtuLimits
+
+if TYPE_CHECKING:
+    from sansnet_core import Frame
 
 __all__ = ["LARGEST_FRAME", "MTU", "Tap", "bring_up", "open_tap"]
 

@@ -10,7 +10,8 @@ The connection is served before the rings, for the front-end, and the guest with
 Views of the guest's memory are held by the back-end alone. When it lets them go the memory is unmapped. An exception
 keeps what its traceback leads to, so a violation is stripped of its own before `LinkClosed` is raised.
 
-A front-end may cut its file short under our mapping, and the next access would be a SIGBUS: only a seal can forbid it.
+A front-end may cut its file short under our mapping, and the next access would be a SIGBUS: only a seal can forbid it,
+which we add where it is missing and the file takes one.
 """
 
 from __future__ import annotations
@@ -373,15 +374,21 @@ def _map_file(fd: int, size: int, offset: int) -> memoryview:
     """
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         raise ValueError("not a file")
-    try:
-        sealed = bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK)
-    except OSError:
-        sealed = False
-    if not sealed:
+    if not _seal(fd):
         _logger.warning("vhost-user: the guest's memory is a file without a seal against shrinking; use memfd")
     mapping = mmap.mmap(fd, offset + size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
     mapping.madvise(mmap.MADV_DONTDUMP)
     return memoryview(mapping)[offset:]
+
+
+def _seal(fd: int) -> bool:
+    """Forbid that a file shrinks; whether that is so now."""
+    with suppress(OSError):  # it takes no seals, or no more of them
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+    try:
+        return bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK)
+    except OSError:
+        return False
 
 
 def _replace(fds: list[int | None], ring: int, fd: int | None) -> None:

@@ -1,0 +1,114 @@
+"""From the words of a command line to the end of the process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Final, NoReturn
+
+__all__ = ["dispatch"]
+
+_SIGNALLED: Final = 128
+"""Added to the number of the signal that ended a command, as shells do."""
+
+
+def dispatch(arguments: Sequence[str]) -> NoReturn:
+    """Do what is asked for, and exit."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who had it ignored has children that tell nobody how they ended
+    try:
+        status = _do(arguments)
+    except SystemExit as end:  # argparse has printed the help
+        status = int(end.code or 0)
+    except KeyboardInterrupt:
+        status = -signal.SIGINT
+    except Exception as error:
+        status = _explain(error)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # closed before we began
+            with contextlib.suppress(OSError):
+                stream.flush()
+    if status < 0:
+        status = _die(-status) if _was_typed(-status) else _SIGNALLED - status
+    os._exit(status)
+
+
+def _do(arguments: Sequence[str]) -> int:
+    match arguments:
+        case ["run" | "attach" | "serve" | "qemu" as name, *rest]:
+            from sansnet_cli.commands import COMMANDS
+
+            return COMMANDS[name](rest)
+        case ["ctl", *rest]:
+            from sansnet_cli.ctl import ctl
+
+            return ctl(rest)
+        case ["pasta" | "passt" as program, *rest]:
+            from sansnet_cli.compat.main import main
+
+            return main(program, rest)
+        case ["pesto", *rest]:
+            from sansnet_cli.compat.pesto import main as pesto
+
+            return pesto(rest)
+        case _:
+            from sansnet_cli.options import UsageProblem
+
+            what = f"{arguments[0]!r} is no command of sansnet" if arguments else "no command is given"
+            raise UsageProblem(f"{what}; see `sansnet --help`")
+
+
+def _was_typed(number: int) -> bool:
+    """Whether a signal that ended the command may be one of the terminal's, for all that runs there."""
+    if number not in (signal.SIGINT, signal.SIGQUIT):
+        return False
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:  # there is none
+        return False
+
+
+def _die(number: int) -> int:
+    """Die of the signal that the command died of: a shell that runs us in a loop must see that Ctrl-C ended it.
+
+    Returns:
+        The exit status that says the same, where the kernel does not let us die of it, as the first process of a
+        container.
+    """
+    from sansnet_trio import syscalls
+
+    syscalls.forbid_dump()
+    with contextlib.suppress(OSError):  # there is no other action for SIGKILL
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+    signal.raise_signal(number)
+    return _SIGNALLED + number
+
+
+def _explain(error: Exception) -> int:
+    """Say what is wrong; the exit status that fits it."""
+    from sansnet_cli.options import UsageProblem
+    from sansnet_cli.report import reason
+    from sansnet_core.errors import SansnetError
+    from sansnet_trio.guests import CommandNotExecutable, CommandNotFound
+
+    match error:
+        case UsageProblem():
+            return _complain(error, 2)
+        case CommandNotFound():
+            return _complain(error, 127)
+        case CommandNotExecutable():
+            return _complain(error, 126)
+        case OSError() | SansnetError():
+            return _complain(reason(error), 1)
+        case _:
+            raise error
+
+
+def _complain(sentence: object, status: int) -> int:
+    with contextlib.suppress(OSError):  # nobody listens
+        print(f"sansnet: {sentence}", file=sys.stderr)
+    return status
