@@ -43,6 +43,7 @@ def test_the_help_fits_a_terminal(program: str) -> None:
     [
         ("/usr/bin/pasta", "pasta"),
         ("passt.avx2", "passt"),
+        ("/usr/libexec/podman/pesto", "pesto"),
         ("/opt/pasta/bin/sansnet", None),
         ("sansnet", None),
         ("", None),

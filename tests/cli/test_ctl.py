@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from sansnet_cli import ctl
-from sansnet_cli.ctl import ControlError, CtlOptions, ask, parse_ctl, show
+from sansnet_cli import asking, ctl
+from sansnet_cli.asking import ControlError, ask
+from sansnet_cli.ctl import CtlOptions, parse_ctl, show
 from sansnet_cli.options import UsageProblem
 from sansnet_cli.parsers.run import parse as parse_run
 from sansnet_cli.parsers.serve import parse as parse_serve
@@ -143,7 +144,7 @@ def test_what_is_no_answer_is_said_to_be_none(tmp_path: Path, reply: bytes) -> N
 
 
 def test_an_answer_without_an_end_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ctl, "_LONGEST_ANSWER", 1000)
+    monkeypatch.setattr(asking, "_LONGEST_ANSWER", 1000)
     path = tmp_path / "control"
     with answering(path, b"x" * 2000), pytest.raises(ControlError, match="does not answer as"):
         ask(str(path), {})
@@ -162,7 +163,7 @@ def test_nobody_there_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_who_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ctl, "_PATIENCE", 0.1)
+    monkeypatch.setattr(asking, "_PATIENCE", 0.1)
     path = tmp_path / "control"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))

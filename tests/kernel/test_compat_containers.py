@@ -171,6 +171,34 @@ def test_podmans_bridge(podman: Rootless) -> None:
                 assert eventually(partial(has_ended, pid), seconds=SOON)
 
 
+def test_podmans_bridge_since_6_0(podman: Rootless) -> None:
+    """With `rootless_port_forwarder = "pasta"`: a container's ports are forwarded to its address behind the bridge."""
+    pid_file, control = podman.directory / "rootless-netns-conn.pid", podman.directory / "pasta.sock"
+    ports = ["-t", "0.0.0.0/8087:10.89.0.2/80", "-t", "0.0.0.0/8100-8102:10.89.0.2/8100-8102", str(control)]
+    with podman.namespace() as netns:
+        done = podman.call(
+            "pasta", "--config-net", "--pid", str(pid_file), "-c", str(control), "--map-guest-addr", "169.254.1.2",
+            "--map-guest-addr", "fc00::2", "--address", "fc00::3", "--gateway", "fc00::1", "--dns-forward",
+            "169.254.1.1", "-t", "none", "-u", "none", "-T", "none", "-U", "none", "--no-map-gw", "--quiet", "--netns",
+            str(netns),
+        )  # fmt: skip
+        assert (done.status, done.output, done.errors) == (0, "", "")
+        with ended(pid_file), greeting(podman.within(netns), 80):
+            assert addresses(podman, netns) == {HOST4, "fc00::3"}
+            subprocess.run(
+                podman.within(netns, "ip", "address", "add", "10.89.0.2/32", "dev", "lo"), check=True, timeout=20
+            )
+            done = podman.call("pesto", "--add", *ports)
+            assert (done.status, done.output, done.errors) == (0, "", "")
+            assert heard(podman.lab.upstream, HOST4, 8087) == f"hello {GATEWAY4}"
+            done = podman.call("pesto", "--add", "-t", "0.0.0.0/8088:10.89.0.3/80", "-t", "0.0.0.0/8102", str(control))
+            assert (done.status, done.output) == (1, "")
+            assert is_free(podman.lab, 8088)
+            done = podman.call("pesto", "--delete", *ports)
+            assert (done.status, done.output, done.errors) == (0, "", "")
+            assert is_free(podman.lab, 8087)
+
+
 def test_an_option_that_podman_does_not_know_we_lack_is_named(podman: Rootless) -> None:
     """Podman looks for these words to leave out what an old pasta does not know."""
     done = podman.call("pasta", "--config-net", "--map-guest-address", "169.254.1.2")

@@ -69,7 +69,7 @@ class Caller:
         self.lab = lab
         self.directory = directory
         directory.chmod(0o755)
-        for name in ("pasta", "passt", "passt.avx2"):
+        for name in ("pasta", "passt", "passt.avx2", "pesto"):
             (directory / name).symlink_to(_SANSNET)
 
     def words(self, program: str, *arguments: str) -> list[str]:

@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
-import socket
-import stat
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from sansnet_cli import __version__
+from sansnet_cli.asking import Answer, ask, no_answer
 from sansnet_cli.options import UsageProblem
 from sansnet_cli.parsers.shared import Parser
-from sansnet_core.errors import SansnetError
 from sansnet_core.records import Record
 
-__all__ = ["ControlError", "CtlOptions", "ask", "ctl", "parse_ctl", "show"]
-
-Answer: TypeAlias = dict[str, Any]
-
-_PATIENCE: Final = 30.0
-"""Seconds to wait for an answer."""
-
-_LONGEST_ANSWER: Final = 64 << 20
-"""Bytes; more is no answer of ours."""
+__all__ = ["CtlOptions", "ctl", "parse_ctl", "show"]
 
 _OPTIONS: Final = {"tcp_ports": "-t", "udp_ports": "-u", "tcp_ns": "-T", "udp_ns": "-U"}
 
 _COMMANDS: Final = ("list", "add", "delete", "clear", "flows", "counters")
 _ABOUT_PORTS: Final = ("add", "delete")
-
-
-class ControlError(SansnetError):
-    """There is no answer, or it is an error; the message says why."""
 
 
 class CtlOptions(Record):
@@ -76,7 +60,7 @@ def ctl(arguments: Sequence[str]) -> int:
     try:
         text = show(options.command, answer)
     except (AttributeError, KeyError, TypeError, ValueError):  # a JSON object, as QEMU's monitor greets with
-        raise _no_answer(options.path) from None
+        raise no_answer(options.path) from None
     print(json.dumps(answer) if options.json else text)
     return 0
 
@@ -120,54 +104,6 @@ def parse_ctl(arguments: Sequence[str]) -> CtlOptions:
     if parsed.most is not None and parsed.command != "flows":
         raise UsageProblem(f"--most does not go with {parsed.command}; leave it out")
     return CtlOptions(path=parsed.path, command=parsed.command, forwards=forwards, most=parsed.most, json=parsed.json)
-
-
-def ask(path: str, request: dict[str, Any]) -> Answer:
-    """Ask by a control socket.
-
-    Raises:
-        ControlError: there is no answer, or it is an error.
-    """
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(_PATIENCE)
-            connection.connect(path)
-            with contextlib.suppress(BrokenPipeError):  # refused without being asked; the answer says why
-                connection.sendall(json.dumps(request).encode() + b"\n")
-            line = _receive_line(connection)
-        answer = json.loads(line)
-    except ConnectionRefusedError:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise ControlError(f"{path} is not a socket; give the path that -c was given") from None
-        raise ControlError(f"nobody listens on {path}; start one with -c {path}") from None
-    except (TimeoutError, BlockingIOError):  # the latter if its backlog is full
-        raise ControlError(f"{path} does not answer; is it a control socket?") from None
-    except PermissionError:
-        raise ControlError(f"you may not ask {path}; ask as the user who gave it to -c, or as root") from None
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise ControlError(f"cannot ask {path}: {why}; give the path that -c was given") from None
-    except (ValueError, RecursionError):
-        answer = None
-    if not isinstance(answer, dict):
-        raise _no_answer(path)
-    if "error" in answer:
-        raise ControlError(str(answer["error"]))
-    return answer
-
-
-def _no_answer(path: str) -> ControlError:
-    return ControlError(f"{path} does not answer as a control socket does; give the path that -c was given")
-
-
-def _receive_line(connection: socket.socket) -> bytes:
-    received = bytearray()
-    while not received.endswith(b"\n") and len(received) < _LONGEST_ANSWER:
-        data = connection.recv(1 << 16)
-        if not data:
-            break
-        received += data
-    return bytes(received)
 
 
 # for people

@@ -49,6 +49,10 @@ def _do(arguments: Sequence[str]) -> int:
             from sansnet_cli.compat.main import main
 
             return main(program, rest)
+        case ["pesto", *rest]:
+            from sansnet_cli.compat.pesto import main as pesto
+
+            return pesto(rest)
         case _:
             from sansnet_cli.options import UsageProblem
 

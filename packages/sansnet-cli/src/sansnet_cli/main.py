@@ -28,7 +28,7 @@ usage: sansnet run [OPTIONS] [--] [COMMAND [ARG...]]
        sansnet serve [--vhost-user] (--socket PATH | --fd FD) [OPTIONS]
        sansnet qemu [OPTIONS] -- QEMU-ARGUMENT...
        sansnet ctl PATH COMMAND [OPTIONS]
-       sansnet (pasta|passt) ...
+       sansnet (pasta|passt|pesto) ...
 
 A network for guests without privileges: TCP, UDP and ping from a guest become
 ordinary sockets of the host.
@@ -39,7 +39,8 @@ commands:
   serve          be the network of a virtual machine (QEMU)
   qemu           run QEMU with such a network
   ctl            look at what one of these does, and forward other ports
-  pasta, passt   do what these programs do, for who calls them
+  pasta, passt, pesto
+                 do what these programs do, for who calls them
 
 options:
   --version      print the version and exit
@@ -86,7 +87,7 @@ def _answer(arguments: Sequence[str]) -> str | None:
             return _HELP
         case ["--version", *_]:
             return f"sansnet {__version__}\n"
-        case ["pasta" | "passt" as program, "--version", *_]:
+        case ["pasta" | "passt" | "pesto" as program, "--version", *_]:
             return version(program)
         case _:
             return None

@@ -1,4 +1,4 @@
-"""`sansnet pasta` and `sansnet passt`: the command lines of the C programs of these names, for who calls those.
+"""`sansnet pasta`, `passt` and `pesto`: the command lines of the C programs of these names, for who calls those.
 
 What a caller relies on is kept: names, defaults and abbreviations of options, the words for a wrong one, exit statuses,
 and that the command returns exactly when everything works. From there on it is the same as `run`, `attach` and `serve`.
@@ -14,12 +14,13 @@ from sansnet_cli import __version__
 __all__ = ["PROGRAMS", "program_named", "version"]
 
 PROGRAMS = ("pasta", "passt")
+"""Networks; `pesto` only talks to one."""
 
 
 def program_named(path: str) -> str | None:
     """Which of the programs a process is called as, if any: `passt.avx2` is one of them too."""
     name = os.path.basename(path)
-    return next((program for program in PROGRAMS if program in name), None)
+    return next((program for program in (*PROGRAMS, "pesto") if program in name), None)
 
 
 def version(program: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-__all__ = ["OPTIONS", "Option", "usage"]
+__all__ = ["OPTIONS", "Option", "described", "usage"]
 
 
 class Option(NamedTuple):  # and no dataclass, which takes a third of the time of --version to load
@@ -133,21 +134,25 @@ _INVOCATIONS: Final = {
 
 def usage(program: str) -> str:
     """The help of a program, as wide as any terminal."""
-    import textwrap
-
     lines = [f"{'usage:' if not n else '      '} {program} {how}" for n, how in enumerate(_INVOCATIONS[program])]
     for heading, group in GROUPS.items():
-        lines += ["", f"{heading}:"]
-        for option in group:
-            if option.only in ("", program):
-                left = f"  {'-' + option.short + ',' if option.short else '   '} {_long(option)}"
-                lines += [left] if len(left) >= _COLUMN else []
-                left = "" if len(left) >= _COLUMN else left
-                text = option.text or f"no effect: {option.ignored}"
-                for line in textwrap.wrap(text, _WIDTH - _COLUMN, break_on_hyphens=False):
-                    lines.append(f"{left:{_COLUMN}}{line}")
-                    left = ""
+        lines += ["", f"{heading}:", *described(option for option in group if option.only in ("", program))]
     return "\n".join(lines) + "\n"
+
+
+def described(options: Iterable[Option]) -> Iterator[str]:
+    """Lines of a help about some options."""
+    import textwrap
+
+    for option in options:
+        left = f"  {'-' + option.short + ',' if option.short else '   '} {_long(option)}"
+        if len(left) >= _COLUMN:
+            yield left
+            left = ""
+        text = option.text or f"no effect: {option.ignored}"
+        for line in textwrap.wrap(text, _WIDTH - _COLUMN, break_on_hyphens=False):
+            yield f"{left:{_COLUMN}}{line}"
+            left = ""
 
 
 def _long(option: Option) -> str:

@@ -1,0 +1,148 @@
+"""`pesto`: which ports a pasta or passt that runs forwards, for who calls the C program of that name, as podman does.
+
+Its words become requests to the control socket (docs/control.md), in their order. If one of them cannot be done, what
+those before it did is undone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from sansnet_cli.asking import ControlError, ask
+from sansnet_cli.compat import version
+from sansnet_cli.compat.command_line import BadOption, CommandLine
+from sansnet_cli.compat.given import Information, Misuse
+from sansnet_cli.compat.table import Option, described
+
+__all__ = ["main"]
+
+Ports: TypeAlias = list[dict[str, str]]
+"""Each an option of ours and what it specifies, as in the protocol."""
+
+_OPTIONS: Final = (
+    Option("add", "A", text="forward the ports that follow too"),
+    Option("delete", "D", text="do not forward the ports that follow any more"),
+    Option("clear", "C", "HOST|SPLICE", "forward none of the host's ports, or of the guest's loopback's"),
+    Option("tcp-ports", "t", "SPEC", "TCP ports of the host that lead to the guest, repeatable"),
+    Option("udp-ports", "u", "SPEC", "UDP ports of the host that lead to the guest, repeatable"),
+    Option("tcp-ns", "T", "SPEC", "TCP ports of the guest's loopback that lead to the host's"),
+    Option("udp-ns", "U", "SPEC", "UDP ports of the guest's loopback that lead to the host's"),
+    Option("show", "s", text="show what is forwarded, at the end"),
+    Option("debug", "d", ignored="there is nothing more to say"),
+    Option("help", "h", text="print this and exit"),
+    Option("version", text="print the version and exit"),
+)
+_SIDES: Final = {"HOST": ("-t", "-u"), "SPLICE": ("-T", "-U")}
+"""Where ports are that are forwarded, as the original calls it, with the options that are about them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A change.
+
+    Attributes:
+        command: `add` or `delete`.
+        ports: which ones.
+        options: instead of those, all ports of these options.
+    """
+
+    command: str
+    ports: Ports = field(default_factory=list)
+    options: tuple[str, ...] = ()
+
+
+def main(words: Sequence[str]) -> int:
+    """Do what the words after the program's name ask for; the exit status, which is 1 for whatever is wrong."""
+    try:
+        path, steps, shows = _read(words)
+        _take(path, steps)
+        if shows:
+            print("\n".join(_shown(path)))
+        return 0
+    except Information as asked:
+        sys.stdout.write(_usage() if str(asked) == "help" else version("pesto"))
+        return 0
+    except BadOption as bad:
+        return _complain(f"pesto: {bad}\n{_usage()}")
+    except (Misuse, ControlError) as problem:
+        return _complain(f"pesto: {problem}\n")
+
+
+def _read(words: Sequence[str]) -> tuple[str, list[_Step], bool]:
+    """The path, the changes, and whether the result is to be shown.
+
+    Without a word about what is to become of them, the ports given replace all others.
+    """
+    line = CommandLine(_OPTIONS, words)
+    steps: list[_Step] = []
+    command, shows = "", False
+    for option, argument in line:
+        match option.name:
+            case "help" | "version":
+                raise Information(option.name)
+            case "add" | "delete":
+                command = option.name
+            case "clear":
+                if argument not in _SIDES:
+                    raise Misuse(f"--clear {argument} is neither of {' and '.join(_SIDES)}; give one of them")
+                steps.append(_Step("delete", options=_SIDES[argument]))
+                command = command or "add"
+            case "show":
+                shows = True
+            case "debug":
+                pass
+            case _:
+                if not command:
+                    steps.append(_Step("delete", options=sum(_SIDES.values(), ())))
+                    command = "add"
+                if not steps or steps[-1].command != command or steps[-1].options:
+                    steps.append(_Step(command))
+                steps[-1].ports.append({"option": f"-{option.short}", "spec": argument})
+    if len(line.rest) != 1:
+        raise Misuse("give the path of one control socket, as --conf-path had it; see `pesto --help`")
+    return line.rest[0], steps, shows or not steps
+
+
+def _take(path: str, steps: Sequence[_Step]) -> None:
+    """All of them, or none."""
+    before = forwards = _forwarded(path)
+    try:
+        for step in steps:
+            ports = step.ports or [one for one in forwards if one["option"] in step.options]
+            if ports:
+                forwards = ask(path, {"command": step.command, "forwards": ports})["forwards"]
+    except ControlError:
+        if forwards != before:
+            with contextlib.suppress(ControlError):  # somebody else has taken a port meanwhile
+                ask(path, {"command": "clear"})
+                ask(path, {"command": "add", "forwards": before})
+        raise
+
+
+def _forwarded(path: str) -> Ports:
+    """What is forwarded now."""
+    answer = ask(path, {"command": "list"})
+    ports: Ports = answer["forwards"]
+    return ports
+
+
+def _shown(path: str) -> Iterator[str]:
+    """What is forwarded, as lines for people."""
+    forwards = _forwarded(path)
+    for side, options in _SIDES.items():
+        yield f"{side}:"
+        yield from (f"    {one['option']} {one['spec']}" for one in forwards if one["option"] in options)
+
+
+def _usage() -> str:
+    return "\n".join(["usage: pesto [OPTION]... PATH", "", *described(_OPTIONS), ""])
+
+
+def _complain(text: str) -> int:
+    with contextlib.suppress(OSError):  # nobody listens
+        sys.stderr.write(text)
+    return 1
