@@ -2,7 +2,7 @@
 
     python -m examples.embed curl -sI http://192.0.2.80/
 
-Run by root or by anybody who may open /dev/net/tun.
+Run by root or by anybody who may open /dev/net/tun. Without a command it is a shell.
 """
 
 from __future__ import annotations
@@ -63,4 +63,4 @@ def main(command: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:] or ["sh"]))

@@ -221,6 +221,24 @@ def test_an_aborted_stream_is_reset() -> None:
             remote.recv(1)
 
 
+def test_what_the_guest_has_ended_arrives_whole_although_the_driver_ends() -> None:
+    with accepted() as (bench, remote):
+        size = 1 << 19  # more than the remote's kernel takes from a program that does not read
+        bench.order(SendStream(ONE, bytes(size)), ShutdownStream(ONE))
+        bench.quiet()
+        assert sum(fact[2] for fact in bench.network.named("stream_sent")) == size
+        bench.sockets.close()
+        assert drain(remote) == size
+
+
+def test_what_the_guest_has_not_ended_is_reset_when_the_driver_ends() -> None:
+    with accepted() as (bench, remote):
+        bench.order(SendStream(ONE, b"half a"))
+        bench.sockets.close()
+        with pytest.raises(ConnectionResetError):
+            drain(remote)
+
+
 def test_a_stream_that_the_remote_resets_fails() -> None:
     with accepted() as (bench, remote):
         reset(remote)

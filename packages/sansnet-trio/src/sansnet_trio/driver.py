@@ -141,7 +141,7 @@ class Driver:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until cancelled. Every descriptor is closed when this ends, however it ends; the link's too.
 
-        TCP connections that are not over by then are reset.
+        TCP connections that the guest has not ended by then are reset.
 
         Args:
             task_status: for `nursery.start`, which returns when frames and sockets are served.

@@ -177,8 +177,12 @@ class Stream:
             self._chunks.clear()
 
     def leave(self) -> None:
-        """Close because the driver ends: with RST, unless everything was said and heard. A FIN would be a lie."""
-        if self._shutting and self._ended and not self._chunks:
+        """Close because the driver ends: with RST, for a FIN would be a lie.
+
+        Not so if the guest has ended its stream and the kernel has all of it: that is sent to its end, however slow the
+        remote is. What the remote sends then, the kernel answers with RST.
+        """
+        if self._shutting and not self._chunks:
             self.abandon()
         else:
             self.abort()
