@@ -44,6 +44,7 @@ def test_a_subclass_has_the_fields_of_both() -> None:
 
 
 def test_missing_and_unknown_fields_are_named() -> None:
+    """Type checkers refuse all of these calls, as they should; here the class itself is to."""
     with pytest.raises(TypeError, match=r"Point needs x$"):
         Point(y=1)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match=r"Point has no field z$"):
@@ -55,6 +56,7 @@ def test_missing_and_unknown_fields_are_named() -> None:
 
 
 def test_fields_do_not_change() -> None:
+    """Which type checkers see, too."""
     point = Point(x=1)
     with pytest.raises(AttributeError, match=r"Point\.x cannot be changed"):
         point.x = 2  # type: ignore[misc]

@@ -17,7 +17,6 @@ from sansnet_cli.observe import observed
 from sansnet_cli.options import AttachOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.ports import forwarded
-from sansnet_core.records import replace
 from sansnet_trio.attached import AttachedGuest
 from sansnet_trio.guests import GuestError, ReadyGuest
 from sansnet_trio.links.tap import Tap
@@ -67,12 +66,11 @@ def _attach(
     setup = ready.prepared
     for warning in (*setup.warnings, *ready.warnings):
         report.warn(warning)
-    config = replace(setup.config, link=ready.link)
     if options.verbose:
-        report.configuration(config, ready.link, setup.addresses, setup.gateways)
+        report.configuration(setup.config, ready.link, setup.addresses, setup.gateways)
     link = observed(Tap(ready.tap, ready.link), options, capture)
     own = [address.address for address in setup.addresses]
-    with forwarded(options.ports, config, guest, own, later=control.is_on) as forwards:
+    with forwarded(options.ports, setup.config, guest, own, later=control.is_on) as forwards:
         control.forward(forwards, namespace=True)
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until somebody hears them
         if load_first:

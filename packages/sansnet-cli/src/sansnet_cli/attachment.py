@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import trio
 
 from sansnet_cli import report
 from sansnet_cli.control import Control
-from sansnet_cli.driving import make_driver, report_regularly
+from sansnet_cli.driving import cancel_when_signalled, make_driver, report_regularly
 from sansnet_cli.options import AttachOptions
 from sansnet_cli.plan import Setup
 from sansnet_trio.existing import Existing
@@ -75,7 +75,7 @@ class _Service:
         with trio.open_signal_receiver(*map(signal.Signals, ending)) as signals:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_end_when_signalled, nursery.cancel_scope, signals)
+                nursery.start_soon(cancel_when_signalled, nursery.cancel_scope, signals)
                 nursery.start_soon(self._control.run)
                 if self._options.ends_with_namespace:
                     nursery.start_soon(_end_when_gone, nursery.cancel_scope, self._namespace)
@@ -103,8 +103,3 @@ class _Service:
 async def _end_when_gone(scope: trio.CancelScope, namespace: Existing) -> None:
     await namespace.wait_gone()
     scope.cancel()
-
-
-async def _end_when_signalled(scope: trio.CancelScope, signals: AsyncIterator[int]) -> None:
-    async for _ in signals:
-        scope.cancel()

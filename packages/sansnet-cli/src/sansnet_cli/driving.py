@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import trio
@@ -17,7 +18,7 @@ from sansnet_trio.links import Link
 if TYPE_CHECKING:
     from sansnet_trio.forwards import Forwards
 
-__all__ = ["make_driver", "report_regularly"]
+__all__ = ["cancel_when_signalled", "make_driver", "report_regularly"]
 
 
 def make_driver(setup: Setup, link: Link, forwards: Forwards | None) -> tuple[Network, Driver]:
@@ -37,6 +38,12 @@ def make_driver(setup: Setup, link: Link, forwards: Forwards | None) -> tuple[Ne
         forwards=forwards,
     )
     return network, driver
+
+
+async def cancel_when_signalled(scope: trio.CancelScope, signals: AsyncIterator[int]) -> None:
+    """End what runs in a scope when a signal comes."""
+    async for _ in signals:
+        scope.cancel()
 
 
 async def report_regularly(options: NetworkOptions, network: Network, driver: Driver) -> None:

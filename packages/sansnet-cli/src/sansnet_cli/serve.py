@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -18,13 +18,12 @@ import trio
 from sansnet_cli import process, qemu, report
 from sansnet_cli.capture import open_capture
 from sansnet_cli.control import Control, controlled
-from sansnet_cli.driving import make_driver
+from sansnet_cli.driving import cancel_when_signalled, make_driver
 from sansnet_cli.observe import observed
 from sansnet_cli.options import MachineOptions, ServeOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.ports import forwarded
 from sansnet_core import Network
-from sansnet_core.records import replace
 from sansnet_trio.driver import Driver
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links import Link, LinkClosed, unix_stream, vhost_user
@@ -98,16 +97,11 @@ async def _serve(
             work = partial(listener.run, partial(_serve_guest, server), one_off=options.one_off)
         on_ready()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_when_signalled, nursery.cancel_scope, signals)
+            nursery.start_soon(cancel_when_signalled, nursery.cancel_scope, signals)
             nursery.start_soon(server.report_regularly)
             nursery.start_soon(control.run)
             await work()
             nursery.cancel_scope.cancel()
-
-
-async def _cancel_when_signalled(scope: trio.CancelScope, signals: AsyncIterator[int]) -> None:
-    async for _ in signals:
-        scope.cancel()
 
 
 def _announce(options: ServeOptions) -> None:
@@ -184,10 +178,9 @@ class GuestServer:
         return unix_stream.UnixStream(guest, mtu=mtu or unix_stream.MTU.default)
 
     async def _drive(self, link: Link) -> None:
-        config = replace(self._setup.config, link=link.config)
         network, driver = make_driver(self._setup, link, self._forwards)
         if self._options.verbose:
-            report.configuration(config, config.link)
+            report.configuration(self._setup.config, link.config)
         self._served = network, driver
         try:
             with self._control.serving(network, driver):

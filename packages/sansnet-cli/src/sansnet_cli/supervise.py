@@ -18,7 +18,6 @@ from sansnet_cli.options import RunOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.ports import forwarded
 from sansnet_cli.signals import SignalForwarder
-from sansnet_core.records import replace
 from sansnet_trio.guests import ReadyGuest
 from sansnet_trio.links.tap import Tap
 from sansnet_trio.namespace import Guest
@@ -73,14 +72,13 @@ def _run(
     setup = ready.prepared
     for warning in (*setup.warnings, *ready.warnings):
         report.warn(warning)
-    config = replace(setup.config, link=ready.link)
     if options.verbose:
-        report.configuration(config, ready.link, setup.addresses, setup.gateways)
+        report.configuration(setup.config, ready.link, setup.addresses, setup.gateways)
     link = observed(Tap(ready.tap, ready.link, left_behind=True), options, capture)
     if options.ports.forwards or control.is_on:
         loading.join()  # for some of them a process is forked, which must not meet another thread
     own = [address.address for address in setup.addresses]
-    with forwarded(options.ports, config, guest, own, later=control.is_on) as forwards:
+    with forwarded(options.ports, setup.config, guest, own, later=control.is_on) as forwards:
         control.forward(forwards, namespace=True)
         process.require_descriptors()
         guest.start()

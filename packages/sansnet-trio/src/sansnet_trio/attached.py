@@ -81,6 +81,10 @@ class AttachedGuest(Generic[T]):
         """See `GuestSockets`. The first one starts a process, which makes them."""
         return self._agents().socket(family, kind)
 
+    def start_agent(self) -> None:
+        """Start that process now: whoever we become later may not be allowed to enter the namespace."""
+        self._agents()
+
     def close(self) -> None:
         """Leave the namespace alone. A second call does nothing."""
         self._end_child()

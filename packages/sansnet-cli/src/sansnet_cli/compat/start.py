@@ -168,7 +168,7 @@ def _attach(options: AttachOptions, capture: BinaryIO | None, outset: _Outset) -
         def ready(setup: Setup) -> None:
             outset.describe(setup.config)
             if outset.changes_identity and options.ports.forwards:
-                outset.log.debug(f"process {guest.pid} makes sockets in the guest")  # asking for it starts it
+                guest.start_agent()
             outset.become()
             outset.ready()
 
