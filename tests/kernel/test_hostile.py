@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from tests.lab import GATEWAY4, HOST4, SERVER4, Echo, Guest, Lab, eventually, served
+from tests.lab import GATEWAY4, HOST4, SERVER4, Echo, Guest, Lab, eventually, held, served
 
 MEBIBYTE: Final = 1 << 20
 ALL_ETHERTYPES: Final = 0x0003
@@ -125,7 +125,7 @@ def test_a_scan_of_every_tcp_port_leaves_nothing_behind(hostile: Guest, lab: Lab
 
 def test_a_flood_of_syns_to_one_port_is_bounded(hostile: Guest, lab: Lab) -> None:
     before = hostile.resident()
-    with served(lab.upstream.listen(SERVER4), Echo.stream) as port, packet_socket(hostile) as packets:
+    with held(lab.upstream.listen(SERVER4)) as port, packet_socket(hostile) as packets:
         for number in range(30_000):
             send(packets, syn(1 + number, port), number)
         time.sleep(2)

@@ -28,7 +28,7 @@ from tests.lab.laboratory import (
     laboratory,
 )
 from tests.lab.namespaces import Namespace, eventually
-from tests.lab.servers import DnsServer, Echo, served
+from tests.lab.servers import DnsServer, Echo, held, served
 
 __all__ = [
     "GATEWAY4",
@@ -48,5 +48,6 @@ __all__ = [
     "Namespace",
     "eventually",
     "laboratory",
+    "held",
     "served",
 ]

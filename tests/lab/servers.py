@@ -17,7 +17,7 @@ import dns.rrset
 
 from tests.lab.namespaces import Namespace
 
-__all__ = ["DnsServer", "Echo", "served"]
+__all__ = ["DnsServer", "Echo", "held", "served"]
 
 _MAX_UDP_REPLY: Final = 512
 """Bytes of a DNS reply over UDP without EDNS (RFC 1035, 4.2.1)."""
@@ -51,6 +51,27 @@ def served(listener: socket.socket, serve: Callable[[socket.socket], None]) -> I
         yield listener.getsockname()[1]
     finally:
         _stop(listener, thread)
+
+
+@contextmanager
+def held(listener: socket.socket) -> Iterator[int]:
+    """Accept and keep all connections, without a thread for each: thousands would wake at once. Yield the port."""
+    streams: list[socket.socket] = []
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                streams.append(listener.accept()[0])
+
+    listener.settimeout(None)
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        _stop(listener, thread)
+        for stream in streams:
+            stream.close()
 
 
 def _stop(waiting: socket.socket, thread: threading.Thread) -> None:
