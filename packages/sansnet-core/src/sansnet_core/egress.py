@@ -14,7 +14,7 @@ from typing import Final
 from sansnet_core.actions import Buffer, Endpoint
 from sansnet_core.context import Context
 from sansnet_core.wire import ipv4, ipv6
-from sansnet_core.wire.checksum import finish, ones_sum, pseudo_sum
+from sansnet_core.wire.checksum import finish, ones_sum, partial, pseudo_sum
 from sansnet_core.wire.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6, SHORTEST
 from sansnet_core.wire.ip import TCP, UDP
 from sansnet_core.wire.ipv4 import DONT_FRAGMENT
@@ -31,6 +31,9 @@ from sansnet_core.wire.virtio_net import (
 __all__ = ["Egress", "FlowHeaders"]
 
 TTL: Final = 255
+ETHERNET: Final = 14
+LARGEST_PACKET: Final = 65535
+"""Bytes that IP's length fields can tell."""
 
 _IPV4_TCP: Final = Struct("!BBHHHBBH8s4sIIBBHHH")
 _IPV6_TCP: Final = Struct("!IHBB32s4sIIBBHHH")
@@ -230,7 +233,7 @@ class FlowHeaders:
         offset = (20 + len(options)) << 2
         pseudo = self._pseudo + size
         if egress._link.checksum_offload:
-            checksum = pseudo % 65535
+            checksum = partial(pseudo)
         else:
             ports = int.from_bytes(self._ports, "big") % 65535
             header = ports + sequence + acknowledgment + (offset << 8 | flags) + window + ones_sum(options)
@@ -286,9 +289,11 @@ class FlowHeaders:
         egress = self._egress
         header = 28 if self._version4 else 48
         if segment_size and segment_size < len(payload):
-            if not egress._link.uso or header + segment_size > egress.link_mtu or header + len(payload) > 65535:
-                for offset in range(0, len(payload), segment_size):
-                    self.udp(payload[offset : offset + segment_size], 0, ttl, tos)
+            fits = egress._link.uso and header + segment_size <= egress.link_mtu
+            step = self.largest_run(segment_size) if fits else segment_size
+            if step < len(payload):
+                for offset in range(0, len(payload), step):
+                    self.udp(payload[offset : offset + step], segment_size, ttl, tos)
                 return
         else:
             segment_size = 0
@@ -299,7 +304,7 @@ class FlowHeaders:
             self._refresh(UDP, segment_size or self._gso)
         prefix = self._gso_prefix if segment_size else self._prefix
         size = 8 + len(payload)
-        checksum = (self._pseudo + size) % 65535 if egress._link.checksum_offload else self._udp_checksum(payload)
+        checksum = partial(self._pseudo + size) if egress._link.checksum_offload else self._udp_checksum(payload)
         if self._version4:
             total = 20 + size
             ip_checksum = finish(self._base + total + (ttl << 8) + tos)
@@ -320,6 +325,11 @@ class FlowHeaders:
         else:
             head = _IPV6_UDP.pack(0x60000000 | tos << 20, size, UDP, ttl, self._addresses, self._ports, size, checksum)
         self._send(prefix + head, payload)
+
+    def largest_run(self, segment_size: int) -> int:
+        """Most payload bytes of one frame of equal datagrams, for a link with USO: a multiple of `segment_size`."""
+        room = min(self._egress._link.largest_frame - ETHERNET, LARGEST_PACKET) - (28 if self._version4 else 48)
+        return max(room // segment_size, 1) * segment_size
 
     def _udp_checksum(self, payload: Buffer) -> int:
         size = 8 + len(payload)

@@ -44,6 +44,7 @@ class Reason(Enum):
     TCP_MALFORMED = "TCP header truncated or data offset wrong"
     TCP_CHECKSUM = "TCP checksum wrong"
     TCP_PORT = "TCP segment with port 0"
+    TCP_FLAGS = "TCP segment with SYN and FIN that belongs to no connection"
     TCP_LIMIT = "TCP connection beyond the configured limit"
     TCP_MEMORY = "TCP data beyond the window or the memory budget"
     TCP_SEQUENCE = "TCP segment outside the window or not acceptable in the flow's state"

@@ -69,6 +69,7 @@ class Echo:
         if config.ipv6:
             self._own |= dict.fromkeys((config.ipv6.gateway, ALL_NODES, ALL_ROUTERS), config.ipv6.gateway)
         self.deadline = self.queued = inf
+        self.ticket = 0
 
     def receive4(self, ip: IpHeader, icmp: IcmpHeader, buf: Buffer) -> None:
         """An ICMP message from the guest: at most one answer or one `SendEcho`.

@@ -62,6 +62,7 @@ class Ndp:
 
     def __init__(self, context: Context) -> None:
         self.deadline = self.queued = inf
+        self.ticket = 0
         self._context = context
         self._initial = INITIAL_COUNT
         ipv6 = context.config.ipv6

@@ -80,6 +80,7 @@ class Reassembly:
         self._largest = largest
         self._datagrams: dict[Hashable, _Datagram] = {}
         self.deadline = self.queued = inf
+        self.ticket = 0
 
     def add(self, key: Hashable, ip: IpHeader, offset: int, more: bool, data: bytes) -> tuple[IpHeader, bytes] | None:
         """Take a fragment.

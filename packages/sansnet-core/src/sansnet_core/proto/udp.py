@@ -67,8 +67,7 @@ MOST_QUOTED: Final = 1280
 """Bytes of a datagram that failed: more than an ICMPv6 error has room for (RFC 4443, 2.4 c)."""
 
 MOST_JOINED: Final = 64
-MOST_JOINED_BYTES: Final = 65000
-"""Datagrams, and bytes, of one frame to the guest: what UDP_SEGMENT allows (linux/udp.h), below what IP can carry."""
+"""Datagrams of one frame to the guest: what UDP_SEGMENT allows (linux/udp.h)."""
 
 
 class _Mapping:
@@ -203,6 +202,7 @@ class Udp:
         self._most = (limits.udp_flows, limits.udp_inbound_flows)
         self._idle = (limits.udp_idle_once, limits.udp_idle_stream)
         self.deadline = self.queued = inf
+        self.ticket = 0
         self._joins = context.config.link.uso
         self._run: _Run | None = None
 
@@ -300,8 +300,10 @@ class Udp:
             return
         self.flush()
         segment_size = segment_size or size
-        room = min(MOST_JOINED * segment_size, MOST_JOINED_BYTES) - size
-        self._run = _Run(headers, [data], segment_size, room if size and size % segment_size == 0 else 0, ttl, tos)
+        room = 0
+        if size and size % segment_size == 0:
+            room = min(MOST_JOINED * segment_size, headers.largest_run(segment_size)) - size
+        self._run = _Run(headers, [data], segment_size, room, ttl, tos)
 
     def flush(self) -> None:
         """Send the guest the run that waits."""

@@ -26,7 +26,7 @@ from sansnet_core.egress import FlowHeaders
 from sansnet_core.errors import Reason, UsageError
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.handshake import EVERYTHING, negotiate
-from sansnet_core.proto.tcp.receiving import Receiver
+from sansnet_core.proto.tcp.receiving import PIECE_COST, Receiver
 from sansnet_core.proto.tcp.sending import DUPLICATES, Sender
 from sansnet_core.wire.ip import TCP
 from sansnet_core.wire.tcp import (
@@ -64,6 +64,9 @@ KEEPALIVE_PROBES: Final = 9
 """Both as in Linux (tcp_keepalive_intvl, tcp_keepalive_probes)."""
 RETRY_AFTER_RESET: Final = 0.002
 """As Linux does; the guest has the reset by then."""
+CHALLENGE_INTERVAL: Final = 0.5
+"""Seconds between two answers to segments without data that are not acceptable (RFC 5961, 7): two stacks that call each
+other's acknowledgments old would go on for ever. As Linux (tcp_invalid_ratelimit)."""
 COPY_BELOW: Final = 1024
 """Shorter payloads are copied out of their frame, and so are those that padding dwarfs: what is held must be what is
 counted. Others are views, for as long as the driver holds them."""
@@ -80,6 +83,7 @@ class TcpFlow:
         "_ack_now",
         "_active",
         "_awaits_budget",
+        "_challenged",
         "_dirty",
         "_established",
         "_failure",
@@ -107,6 +111,7 @@ class TcpFlow:
         "sender",
         "sent",
         "socket",
+        "ticket",
     )
 
     def __init__(
@@ -131,6 +136,7 @@ class TcpFlow:
         self.inbound = inbound
         self.irs = 0
         self.deadline = self.queued = inf
+        self.ticket = 0
         self._state = states.INBOUND if inbound else states.INITIAL
         self._established = False
         self._failure: ExtendedError | None = None
@@ -143,6 +149,7 @@ class TcpFlow:
         self._retransmit_at = inf
         self._time_wait_at = inf
         self._active = context.now
+        self._challenged = -inf
         self._probes = 0
         self._dirty = False
         self._awaits_budget = False
@@ -225,7 +232,9 @@ class TcpFlow:
         self._headers.tcp(self.sender.next, 0, RST, 0, b"", b"", 0)
 
     def _effect_send_reset(self) -> None:
-        self._headers.tcp(self.sender.acceptable(), self.receiver.next, RST | ACK, 0, b"", b"", 0)
+        # Until our SYN is acknowledged, the guest expects the number behind it, whatever its window is
+        sequence = self.sender.next if self.pending else self.sender.acceptable()
+        self._headers.tcp(sequence, self.receiver.next, RST | ACK, 0, b"", b"", 0)
 
     def _effect_close_socket(self) -> None:
         context = self._tcp.context
@@ -278,7 +287,10 @@ class TcpFlow:
             self._take_data(tcp, size, buf)
         if flags & FIN and self._fin is None:
             fin = add(tcp.sequence, tcp.end - tcp.start)
-            self._fin = fin if diff(fin, receiver.next) >= 0 else None
+            if receiver.may_end(fin):
+                self._fin = fin
+            else:
+                self._ack_now = True  # it is trimmed; the guest repeats it when the window has moved
         if self._fin == receiver.next:
             self._take_fin()
         self.touch()
@@ -298,9 +310,9 @@ class TcpFlow:
             return False
         if not receiver.acceptable(tcp.sequence, length):
             if not flags & RST:
-                self._acknowledge_again()
-            # A repeated segment may carry a new acknowledgment; nothing else of it counts
-            if flags & (SYN | RST) or diff(tcp.sequence, receiver.next) > 0:
+                self._challenge(flags, length)
+            # A repeated segment, or one at the edge of a closed window, may carry a new acknowledgment; no more counts
+            if flags & (SYN | RST) or diff(tcp.sequence, receiver.edge) > 0:
                 self._tcp.context.drop(Reason.TCP_SEQUENCE)
                 return False
             if flags & ACK and self._established:
@@ -311,17 +323,26 @@ class TcpFlow:
             if tcp.sequence == receiver.next:
                 self.fire(states.GUEST_RESET)
             else:  # RFC 5961, 3.2: a reset in the window but not at its edge is challenged
-                self._acknowledge_again()
+                self._challenge(flags, length)
             return False
         if flags & SYN:  # RFC 5961, 4.2
-            self._acknowledge_again()
+            self._challenge(flags, length)
             return False
         if self._state[0] is states.SYN_ACK_SENT:
             return self._complete_handshake(tcp)
         if self._state[0] is states.TIME_WAIT:
-            self._acknowledge_again()
+            self._challenge(flags, length)
             return False
         return True
+
+    def _challenge(self, flags: int, length: int) -> None:
+        """Acknowledge a segment that is not acceptable; without data or FIN, or with SYN, at a limited rate."""
+        now = self._tcp.context.now
+        if not length or flags & SYN:
+            if now - self._challenged < CHALLENGE_INTERVAL:
+                return
+            self._challenged = now
+        self._acknowledge_again()
 
     def _complete_handshake(self, tcp: TcpHeader) -> bool:
         if not tcp.flags & ACK:
@@ -391,7 +412,7 @@ class TcpFlow:
             advance = diff(tcp.acknowledgment, sender.una)
             if advance > sender.in_flight or advance < -sender.largest_window:  # RFC 5961, 5.2
                 self._tcp.context.drop(Reason.TCP_SEQUENCE)
-                self._acknowledge_again()
+                self._challenge(tcp.flags, size)
                 return False
             if advance < 0:
                 return True
@@ -411,14 +432,14 @@ class TcpFlow:
             if window > sender.largest_window:
                 sender.largest_window = window
             sender.wl1, sender.wl2 = tcp.sequence, tcp.acknowledgment
+        news = False
         if not window:
             sender.retries = 0  # the guest lives, it just has no room (RFC 9293, 3.8.6.1)
-        elif sender.probing:
-            sender.window_opened()
+        elif sender.probing and sender.window:
+            news = sender.window_opened()
             self._retransmit_at = now + sender.rto if sender.in_flight else inf
-        news = False
         if self._terms.sack and tcp.start - tcp.options_start >= 12:
-            news = sender.sack(parse_options(buf, tcp.options_start, tcp.start).sack)
+            news |= sender.sack(parse_options(buf, tcp.options_start, tcp.start).sack)
         if advance == 0 and sender.in_flight and (news or not (size or changed)):
             sender.duplicates += 1
             if sender.recover is None and (sender.duplicates == DUPLICATES or sender.sack_says_lost()):
@@ -433,22 +454,46 @@ class TcpFlow:
         if self._fin is not None and diff(add(tcp.sequence, size), self._fin) > 0:
             self._tcp.context.drop(Reason.TCP_SEQUENCE)
             return
-        if not self._tcp.memory.takes(size, self.held, tcp.sequence == receiver.next):
-            self._tcp.context.drop(Reason.TCP_MEMORY)
-            self._ack_now = True
-            return
+        memory = self._tcp.memory
+        if memory.held + size > memory.limit:
+            size = self._fitting(diff(tcp.sequence, receiver.next), size)
+            if not size:
+                return
         copy = size < COPY_BELOW or size < len(buf) >> 1
-        data = buf[tcp.start : tcp.end] if copy else memoryview(buf)[tcp.start : tcp.end]
+        end = tcp.start + size
+        data = buf[tcp.start : end] if copy else memoryview(buf)[tcp.start : end]
         held = receiver.queued
         ready = receiver.accept(tcp.sequence, data, self._tcp.context.config.limits.tcp_reassembly_segments)
         taken = sum(map(len, ready)) if ready else 0
         self.sent += taken
-        self._hold(taken + receiver.queued - held)
+        kept = receiver.queued - held
+        if kept:
+            memory.keep(self, kept, receiver.queued)
+        self._hold(taken + kept)
         if held or not ready:
             self._ack_now = True  # a gap or its filling is reported at once (RFC 5681, 4.2)
         actions = self._tcp.context.out.actions
         for part in ready:
             actions.append(SendStream(self.socket, part))
+
+    def _fitting(self, ahead: int, size: int) -> int:
+        """How many of `size` bytes, which begin `ahead` bytes beyond RCV.NXT, memory has room for."""
+        memory = self._tcp.memory
+        if ahead > 0:
+            most = memory.limit - memory.held - PIECE_COST
+        else:
+            most = memory.room_in_order(self.receiver.unsent) - ahead
+        if size <= most:
+            return size
+        self._tcp.context.drop(Reason.TCP_MEMORY)
+        self._ack_now = True
+        return most if ahead <= 0 and most > -ahead else 0
+
+    def give_up(self) -> tuple[int, bool]:
+        """Let go of the last piece beyond a gap; bytes freed, and whether there are more."""
+        freed = self.receiver.give_up()
+        self.held -= freed
+        return freed, bool(self.receiver.queued)
 
     def _take_fin(self) -> None:
         if self._state[2] is not states.OPEN:
@@ -507,19 +552,16 @@ class TcpFlow:
             room = sender.mss if not sender.buffered else 0
         elif room > self._terms.frame_payload:
             room -= room % self._terms.frame_payload
-        left = self._tcp.memory.left
-        if room <= left:
-            return room
-        if left >= sender.mss:
-            return left
-        self._tcp.starved.add(self)
-        return 0
+        return self._tcp.memory.room(self, room) if room > 0 else 0
 
     # what is held
 
     def _hold(self, count: int) -> None:
         self.held += count
-        self._tcp.memory.held += count
+        memory = self._tcp.memory
+        memory.held += count
+        if memory.held > memory.limit:
+            memory.make_room()
 
     def _release(self, count: int) -> None:
         self.held -= count
@@ -557,7 +599,7 @@ class TcpFlow:
                 self._send_data(now)
             if self._ack_now or self.receiver.acknowledged != self.receiver.next:
                 self._send_ack(now)
-        if self._awaits_budget and self._budget():
+        if self._awaits_budget and self not in self._tcp.memory.waiting and self._budget():
             self._awaits_budget = False
             self._tcp.context.out.actions.append(ResumeStream(self.socket))
         self._arm()
@@ -592,7 +634,7 @@ class TcpFlow:
             return
         options = b""
         if receiver.queued and self._terms.sack:
-            options = sack_option(receiver.sack_blocks())
+            options = sack_option(receiver.sack_blocks(self._terms.sack_blocks))
         self._send_segment(self.sender.acceptable(), ACK, b"", options)
 
     def _send_segment(self, sequence: int, flags: int, payload: Buffer, options: bytes = b"") -> None:

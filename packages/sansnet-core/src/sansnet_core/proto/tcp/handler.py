@@ -23,7 +23,6 @@ class Tcp:
 
     Attributes:
         dirty: connections to be flushed at the end of the batch.
-        starved: connections that were refused a budget because of the memory limit.
         memory: payload bytes that all connections hold.
         pending: how many handshakes are under way with the host or the guest: of connections that the guest began, and
             of those from outside.
@@ -32,7 +31,6 @@ class Tcp:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.dirty: list[TcpFlow] = []
-        self.starved: set[TcpFlow] = set()
         self.memory = Memory(context.config.limits.tcp_memory)
         self.pending = [0, 0]
         self._inbound = 0
@@ -63,7 +61,7 @@ class Tcp:
         key = ip.source + ip.destination + buf[ip.start : ip.start + 4]
         flow = self._flows.get(key)
         if tcp.flags & (SYN | ACK | RST) == SYN:
-            if flow is None or self._superseded(flow, tcp):
+            if flow is None or (not tcp.flags & FIN and self._superseded(flow, tcp)):
                 self._open(ip, tcp, key, buf)
                 return
             if flow.irs == tcp.sequence and flow.lifecycle[0] is states.SYN_RECEIVED:
@@ -87,8 +85,8 @@ class Tcp:
     def _open(self, ip: IpHeader, syn: TcpHeader, key: bytes, buf: Buffer) -> None:
         context = self.context
         limits = context.config.limits
-        if not syn.source_port or not syn.destination_port:
-            raise Malformed(Reason.TCP_PORT)
+        if syn.flags & FIN:
+            raise Malformed(Reason.TCP_FLAGS)  # a scan; no stack sends that
         host = context.forwarding.to_host(ip.destination, syn.destination_port)
         if host is None:
             raise Malformed(Reason.IP_DESTINATION)
@@ -201,10 +199,8 @@ class Tcp:
 
     def flush(self) -> None:
         """Emit what the inputs since the last call ask for."""
-        if self.starved and not self.memory.is_short:
-            for flow in self.starved:
-                flow.touch()
-            self.starved.clear()
+        if self.memory.waiting:
+            self.memory.resume()
         flows, self.dirty = self.dirty, []
         for flow in flows:
             flow.flush()
@@ -219,8 +215,7 @@ class Tcp:
         self._inbound -= flow.inbound
         if flow.pending:
             self.pending[flow.inbound] -= 1
-        self.memory.held -= flow.held
+        self.memory.forget(flow, flow.held, flow.receiver.queued)
         flow.drop_buffers()
-        self.starved.discard(flow)
         context.timers.forget(flow)
         context.notify(FlowClosed(flow.socket, TCP, flow.guest, flow.remote, flow.sent, flow.received))
