@@ -512,6 +512,9 @@ class TcpFlow:
 
     def stream_received(self, data: bytes) -> None:
         """The host's socket gave bytes, within the budget."""
+        promised = self._tcp.memory.promised
+        if promised:
+            promised.pop(self, None)
         self.sender.enqueue(data)
         self.received += len(data)
         self._hold(len(data))

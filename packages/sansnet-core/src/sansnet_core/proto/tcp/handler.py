@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from sansnet_core.actions import ORIGIN_LOCAL, Buffer, Endpoint, ExtendedError, OpenStream, SocketId
 from sansnet_core.context import Context
 from sansnet_core.egress import FlowHeaders
@@ -33,6 +35,8 @@ class Tcp:
         self.dirty: list[TcpFlow] = []
         self.memory = Memory(context.config.limits.tcp_memory)
         self.pending = [0, 0]
+        self.deadline = self.queued = inf
+        self.ticket = 0
         self._inbound = 0
         self._flows: dict[bytes, TcpFlow] = {}
         self._sockets: dict[SocketId, TcpFlow] = {}
@@ -200,10 +204,13 @@ class Tcp:
     def flush(self) -> None:
         """Emit what the inputs since the last call ask for."""
         if self.memory.waiting:
-            self.memory.resume()
+            self.context.timers.arm(self, self.memory.resume(self.context.now))
         flows, self.dirty = self.dirty, []
         for flow in flows:
             flow.flush()
+
+    def expire(self) -> None:
+        """More streams may be resumed, which `flush` does."""
 
     def forget(self, flow: TcpFlow) -> None:
         """The connection is over on both sides."""

@@ -6,12 +6,14 @@ turn, as soon as the limit is passed. How much may be read from hosts, or taken 
 as if they were given up already.
 
 A stream that was refused memory waits in line. As room appears, those at the head are resumed, as many as there is room
-for, so that a crowd is not woken for a few bytes.
+for, so that a crowd is not woken for a few bytes. The room is promised to them for a moment, so that streams that never
+waited do not take it first; then, for they may have nothing to read, it is the next one's turn.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from math import inf
 from typing import Final, Protocol
 
 __all__ = ["LEAST", "RESERVE", "Holder", "Memory"]
@@ -20,6 +22,8 @@ RESERVE: Final = 16384
 """Bytes in order that a connection may hold for the host even when all together hold too much, so that none starves."""
 LEAST: Final = 1460
 """Less memory than this is not given to a stream, unless the whole limit is less: a segment that most links carry."""
+PROMISE: Final = 0.001
+"""Seconds for which room is kept for a stream that was resumed."""
 
 
 class Holder(Protocol):
@@ -43,17 +47,20 @@ class Memory:
         held: bytes held now, in either direction. The connections count; above the limit they call `make_room`.
         beyond: those of them that wait beyond a gap, with what keeping a piece costs by itself.
         waiting: connections that were refused memory, by time.
+        promised: connections that were resumed a moment ago and read nothing yet.
     """
 
-    __slots__ = ("_holders", "_least", "beyond", "held", "limit", "waiting")
+    __slots__ = ("_holders", "_least", "_promised_at", "beyond", "held", "limit", "promised", "waiting")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.held = 0
         self.beyond = 0
         self._least = min(LEAST, limit)
+        self._promised_at = -inf
         self._holders: OrderedDict[Holder, None] = OrderedDict()
         """Connections with pieces beyond a gap, by turn."""
+        self.promised: dict[Holder, None] = {}
         self.waiting: OrderedDict[Holder, None] = OrderedDict()
 
     @property
@@ -101,6 +108,8 @@ class Memory:
     def room(self, holder: Holder, wanted: int) -> int:
         """How many of `wanted` bytes a stream may read from its host; if 0, it waits in line until `resume`."""
         left = self.limit - self.held + self.beyond
+        if self.promised:
+            left -= self._least * (len(self.promised) - (holder in self.promised))
         waiting = len(self.waiting)
         if waiting:
             left = max(left // (waiting + 1), min(left, self._least))
@@ -111,14 +120,22 @@ class Memory:
             self.waiting.pop(holder, None)
         return min(left, wanted)
 
-    def resume(self) -> None:
-        """Touch the streams at the head of the line, as many as there is room for."""
-        waiting = self.waiting
+    def resume(self, now: float) -> float:
+        """Touch the streams at the head of the line, as many as there is room for.
+
+        Returns:
+            When to try again, although nothing may happen until then; infinity for never.
+        """
+        waiting, promised = self.waiting, self.promised
+        if now >= self._promised_at + PROMISE:
+            promised.clear()
         left = self.limit - self.held + self.beyond
-        while waiting and left >= self._least:
+        while waiting and left >= self._least * (len(promised) + 1):
             holder, _ = waiting.popitem(last=False)
             holder.touch()
-            left -= self._least
+            promised[holder] = None
+            self._promised_at = now
+        return self._promised_at + PROMISE if waiting and promised and left >= self._least else inf
 
     def forget(self, holder: Holder, held: int, queued: int) -> None:
         """A connection that held so much is over; of that, `queued` bytes wait beyond a gap."""
@@ -126,3 +143,4 @@ class Memory:
         self.beyond -= queued
         self._holders.pop(holder, None)
         self.waiting.pop(holder, None)
+        self.promised.pop(holder, None)
