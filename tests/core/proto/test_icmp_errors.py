@@ -210,8 +210,15 @@ def test_a_closed_address_is_prohibited(packet: Ip, expected: tuple[int, int, in
         (bytes((SCTP, 0, 1, 4, 0, 0, 0, 0)), 60, 40),
         (bytes((60, 0, 1, 4, 0, 0, 0, 0)) + bytes((SCTP, 1, 1, 12)) + bytes(12), 0, 48),
         (bytes((60, 0, 0, 0, 0, 0, 0, 9)) + bytes((SCTP, 0, 1, 4, 0, 0, 0, 0)), 44, 48),
+        (bytes((60, 5, 0, 0, 0, 0, 0, 9)) + bytes((SCTP, 0, 1, 4, 0, 0, 0, 0)), 44, 48),
     ],
-    ids=["none", "destination options", "hop-by-hop and destination options", "fragment header of a whole packet"],
+    ids=[
+        "none",
+        "destination options",
+        "hop-by-hop and destination options",
+        "fragment header of a whole packet",
+        "fragment header of a whole packet, reserved bits set",
+    ],
 )
 def test_an_unknown_next_header_is_pointed_at(extensions: bytes, protocol: int, pointer: int) -> None:
     packet = Ip(GUEST6, REMOTE6, protocol, extensions + bytes(12))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-__all__ = ["ConfigError", "Malformed", "Reason", "SansnetError", "UsageError"]
+__all__ = ["ConfigError", "HeaderProblem", "Malformed", "Reason", "SansnetError", "UsageError"]
 
 
 class Reason(Enum):
@@ -79,3 +79,20 @@ class Malformed(SansnetError):
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.value)
         self.reason = reason
+
+
+class HeaderProblem(Malformed):
+    """An IPv6 packet whose sender is told what is wrong with its headers (RFC 4443, 3.4).
+
+    Args:
+        reason: the name under which the drop is counted.
+        code: of the Parameter Problem.
+        pointer: where in the packet the wrong field is, in bytes.
+        to_groups: whether that is told even if the packet went to more than one node.
+    """
+
+    def __init__(self, reason: Reason, code: int, pointer: int, *, to_groups: bool = False) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.pointer = pointer
+        self.to_groups = to_groups

@@ -37,7 +37,7 @@ from sansnet_core.actions import ORIGIN_ICMP, ORIGIN_ICMPV6, Buffer, ExtendedErr
 from sansnet_core.addresses import is_multicast, is_unspecified
 from sansnet_core.context import Context
 from sansnet_core.egress import TTL
-from sansnet_core.errors import Reason
+from sansnet_core.errors import HeaderProblem, Reason
 from sansnet_core.wire import icmp4, icmp6, ipv4, ipv6
 from sansnet_core.wire.ip import ICMP, ICMPV6, IpHeader
 
@@ -220,21 +220,42 @@ class IcmpErrors:
         Args:
             reason: why.
             ip: its header.
-            buf: holds it, in a frame or alone.
+            buf: holds it, with an Ethernet header in front.
         """
         refusal = _REFUSALS.get(reason)
         if refusal is None or not self._may_answer(ip.source, ip.destination, ip.protocol, buf[ip.start : ip.end]):
             return
-        if ip.header >= 14 and buf[ip.header - 14] & 1:
+        if buf[ip.header - 14] & 1:
             return  # a frame to many
         icmp = refusal[ip.version == 6]
         if icmp.type == icmp6.PARAMETER_PROBLEM and ip.version == 6:
             if ip.protocol == _NO_NEXT_HEADER:
                 return
-            icmp = icmp._replace(rest=_next_header_offset(ip, buf))
+            icmp = icmp._replace(rest=ipv6.last_header(buf, ip.header, ip.end)[2])  # RFC 4443, 3.4
         largest = _QUOTE4 if ip.version == 4 else _QUOTE6
         quoted = bytes(buf[ip.header : min(ip.end, ip.header + largest)])
         self._send(icmp, self._sender(None, ip.source, ip.destination), ip.source, quoted)
+
+    def header_problem(self, problem: HeaderProblem, buf: Buffer, start: int) -> None:
+        """A packet of the guest has a header that its sender is to be told of.
+
+        Args:
+            problem: which.
+            buf: holds the packet, with an Ethernet header in front.
+            start: where the IPv6 header begins; all of it is there.
+        """
+        source, destination = bytes(buf[start + 8 : start + 24]), bytes(buf[start + 24 : start + 40])
+        end = start + ipv6.HEADER_SIZE + int.from_bytes(buf[start + 4 : start + 6], "big")
+        if not self._context.forwarding.is_node(source):
+            return
+        if (is_multicast(destination) or buf[start - 14] & 1) and not problem.to_groups:
+            return
+        protocol, upper, _ = ipv6.last_header(buf, start, end)
+        if protocol == ICMPV6 and not _is_query6(buf[upper:end]):
+            return
+        icmp = IcmpError(icmp6.PARAMETER_PROBLEM, problem.code, problem.pointer)
+        quoted = bytes(buf[start : min(end, start + _QUOTE6)])
+        self._send(icmp, self._sender(None, source, destination), source, quoted)
 
     def reassembly_timed_out(self, first: IpHeader, payload: bytes) -> None:
         """Not all fragments of a datagram came in time.
@@ -244,8 +265,11 @@ class IcmpErrors:
             payload: of that.
         """
         source, destination = first.source, first.destination
-        if self._may_answer(source, destination, first.protocol, payload):
-            quoted = _quote(source, destination, first.protocol, payload)
+        quoted = _quote(source, destination, first.protocol, payload)
+        protocol, start = first.protocol, len(quoted) - len(payload)
+        if first.version == 6:
+            protocol, start, _ = ipv6.last_header(quoted, 0, len(quoted))
+        if self._may_answer(source, destination, protocol, quoted[start:]):
             self._send(_REASSEMBLY_TIMEOUT[first.version], self._sender(None, source, destination), source, quoted)
 
     def _may_answer(self, source: bytes, destination: bytes, protocol: int, payload: Buffer) -> bool:
@@ -255,7 +279,7 @@ class IcmpErrors:
         if protocol == ICMP:
             return len(payload) > 0 and payload[0] not in _NO_QUERIES4
         if protocol == ICMPV6:
-            return len(payload) > 0 and payload[0] >= _FIRST_QUERY6 and payload[0] != icmp6.REDIRECT
+            return _is_query6(payload)
         return True
 
     def _is_group(self, address: bytes) -> bool:
@@ -300,6 +324,11 @@ class IcmpErrors:
         return self._tokens
 
 
+def _is_query6(message: Buffer) -> bool:
+    """Whether an ICMPv6 message is one that errors may be about (RFC 4443, 2.4 e)."""
+    return len(message) > 0 and message[0] >= _FIRST_QUERY6 and message[0] != icmp6.REDIRECT
+
+
 def _quote(source: bytes, destination: bytes, protocol: int, payload: Buffer) -> bytes:
     """The guest's packet."""
     size = len(payload)
@@ -308,12 +337,3 @@ def _quote(source: bytes, destination: bytes, protocol: int, payload: Buffer) ->
     else:
         head = ipv6.emit_header(source, destination, protocol, size, _QUOTED_TTL, 0)
     return head + payload
-
-
-def _next_header_offset(ip: IpHeader, buf: Buffer) -> int:
-    """Where in the packet the last next-header field is (RFC 4443, 3.4)."""
-    pointer, header = 6, ipv6.HEADER_SIZE
-    while ip.header + header < ip.start:
-        pointer = header
-        header += (buf[ip.header + header + 1] + 1) << 3  # of a fragment header that field is 0
-    return pointer
