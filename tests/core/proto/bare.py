@@ -6,7 +6,7 @@ from typing import Final
 
 from sansnet_core.actions import Action
 from sansnet_core.addresses import parse
-from sansnet_core.config import Ipv4Config, Ipv6Config, Limits, LinkConfig, NetworkConfig
+from sansnet_core.config import Ipv4Config, Ipv6Config, Limits, LinkConfig, NetworkConfig, UdpFiltering
 from sansnet_core.context import Context
 from sansnet_core.egress import Egress
 from sansnet_core.errors import Reason
@@ -35,12 +35,14 @@ def config(
     gateway4: bytes | None = GATEWAY4,
     map_host_loopback: tuple[bytes, ...] = (),
     map_guest_address: tuple[bytes, ...] = (),
+    own_addresses: tuple[bytes, ...] | None = None,
     learn_addresses: bool = True,
     dns_forward: tuple[tuple[bytes, bytes], ...] = (),
     outbound4: bytes | None = None,
     outbound6: bytes | None = None,
     prefix_length: int = 24,
     udp: bool = True,
+    udp_filtering: UdpFiltering = UdpFiltering.ENDPOINT_INDEPENDENT,
     icmp: bool = True,
 ) -> NetworkConfig:
     """A network of both families."""
@@ -51,11 +53,13 @@ def config(
         ipv6=Ipv6Config(address=GUEST6, gateway=GATEWAY6),
         map_host_loopback=map_host_loopback,
         map_guest_address=map_guest_address,
+        own_addresses=own_addresses,
         learn_addresses=learn_addresses,
         dns_forward=dns_forward,
         outbound4=outbound4,
         outbound6=outbound6,
         udp=udp,
+        udp_filtering=udp_filtering,
         icmp=icmp,
         notices=True,
         limits=limits or Limits(),

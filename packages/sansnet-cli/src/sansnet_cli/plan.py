@@ -136,6 +136,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         outbound6=outbound.get(16),
         tcp=options.tcp,
         udp=options.udp,
+        udp_filtering=options.udp_filtering,
         icmp=options.icmp,
         dhcp=options.dhcp,
         dhcp6=options.dhcp6,
@@ -145,13 +146,23 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         mac=options.gateway_mac,
     )
     setup = Setup(
-        config=config,
+        config=replace(config, own_addresses=_own_addresses(config, gateways.values(), host)),
         interface=options.outbound_if6 or (host.ipv6.interface if host.ipv6 else None),
         warnings=tuple(warnings),
         outbound_if4=options.outbound_if4,
         outbound_if6=options.outbound_if6,
     )
     return setup, both
+
+
+def _own_addresses(config: NetworkConfig, gateways: Iterable[bytes], host: HostInfo) -> tuple[bytes, ...]:
+    """What is ours on the guest's segment, but for what was copied from the host: that leads to the host's network."""
+    ours = [*gateways, *(match for match, _ in config.dns_forward)]
+    if config.ipv6:
+        ours.append(config.ipv6.gateway)
+    copied = {route.gateway for uplink in (host.ipv4, host.ipv6) if uplink for route in uplink.routes}
+    copied.update(host.resolvers.nameservers)
+    return tuple(address for address in dict.fromkeys(ours) if address not in copied)
 
 
 def _default_gateways(routes: Iterable[Route]) -> tuple[bytes, ...]:

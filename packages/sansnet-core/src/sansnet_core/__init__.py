@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sansnet_core.config import Ipv4Config, Ipv6Config, Limits, LinkConfig, NetworkConfig
+from sansnet_core.config import Ipv4Config, Ipv6Config, Limits, LinkConfig, NetworkConfig, UdpFiltering
 from sansnet_core.errors import ConfigError, Reason, SansnetError, UsageError
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ __all__ = [
     "SendStream",
     "ShutdownStream",
     "SocketId",
+    "UdpFiltering",
     "UsageError",
 ]
 

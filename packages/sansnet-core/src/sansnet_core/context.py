@@ -53,6 +53,7 @@ class Guest:
         self.link_local: bytes | None = None
         self._learns = config.learn_addresses
         self._ours = {*config.map_host_loopback, *config.map_guest_address, *(match for match, _ in config.dns_forward)}
+        self._ours.update(config.own_addresses or ())
         self._ours |= {family.gateway for family in (config.ipv4, config.ipv6) if family and family.gateway}
 
     def learn(self, source: bytes) -> None:

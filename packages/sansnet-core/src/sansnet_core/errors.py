@@ -24,6 +24,8 @@ class Reason(Enum):
     IPV6_EXTENSION = "IPv6 extension header chain broken, too long, or not allowed"
     IP_SOURCE = "source address that no guest may use (loopback, multicast, broadcast)"
     IP_DESTINATION = "destination address that the configuration closes"
+    IP_BROADCAST = "broadcast, which stays on the guest's segment: Linux would hand it to the host's own services too"
+    OWN_ADDRESS = "port of an address that exists on the guest's segment only, where nothing listens"
     IP_PROTOCOL = "IP protocol that is not translated"
     IP_TTL = "TTL or hop limit of 0"
     PROTOCOL_CLOSED = "TCP, UDP or ping, which the configuration switches off"
@@ -52,7 +54,7 @@ class Reason(Enum):
     INBOUND_SOURCE = "connection or datagram from outside, of nobody or of one for whom the guest has no address"
     INBOUND_GUEST = "connection or datagram from outside, of a family in which the guest has no address"
     INBOUND_COLLISION = "connection or datagram from outside that the guest could not tell from another one"
-    HOST_SOURCE = "datagram from a host address that the guest's flow did not contact"
+    HOST_SOURCE = "datagram from outside that the filter keeps out, or whose sender the guest could not have asked"
     HOST_SEND = "datagram or ping that failed on the host or beyond"
     ICMP_LIMIT = "ICMP error that the guest was not sent, because of the limit on their rate"
 

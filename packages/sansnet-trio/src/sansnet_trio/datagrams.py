@@ -25,7 +25,7 @@ from sansnet_trio.options import (
     MAX_SEGMENTS,
     NO_RUNS,
     Ancillary,
-    prepare_datagram,
+    prepare_mapping,
     read_ancillary,
     segment_message,
     set_fragment,
@@ -34,7 +34,7 @@ from sansnet_trio.options import (
     source_message,
 )
 from sansnet_trio.shell import Shell
-from sansnet_trio.sockaddr import decode, encode, family_of
+from sansnet_trio.sockaddr import SocketAddress, decode, encode, family_of
 
 __all__ = ["NO_ROOM", "DatagramSocket", "open_datagrams"]
 
@@ -63,7 +63,7 @@ def open_datagrams(shell: Shell, order: OpenDatagram) -> socket:
     address, port = order.local
     made = socket(family_of(address), SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
     try:
-        prepare_datagram(made, made.family)
+        prepare_mapping(made, made.family)
         shell.choose_device(made, address)
         try:
             # A guest must not take the ports of the host's own services where this runs as root
@@ -257,9 +257,16 @@ class DatagramSocket:
             except OSError:
                 self._read_errors(now)
                 continue
-            self._deliver(decode(address), bytes(view[:size]), ancillary, now)
+            if self._is_elsewhere(address):
+                self._shell.datagrams_dropped += 1
+            else:
+                self._deliver(decode(address), bytes(view[:size]), ancillary, now)
         # Only where much comes is it worth while to try until there is no more: a read in vain costs 1 us.
         self._burst = min(2 * self._burst, _MAX_BURST)
+
+    def _is_elsewhere(self, source: SocketAddress) -> bool:
+        """Whether a link-local sender is on another link than the guest's: answers would reach a namesake of it."""
+        return len(source) == 4 and source[3] not in (0, self._shell.scope)
 
     def _deliver(
         self, source: Endpoint, data: bytes, ancillary: Ancillary, now: float, local: bytes | None = None

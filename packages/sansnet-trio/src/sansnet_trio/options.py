@@ -23,7 +23,6 @@ from socket import (
     IPV6_TCLASS,
     IPV6_UNICAST_HOPS,
     IPV6_V6ONLY,
-    SO_BROADCAST,
     SO_LINGER,
     SO_OOBINLINE,
     SO_RCVBUF,
@@ -49,6 +48,7 @@ __all__ = [
     "prepare_door",
     "prepare_echo",
     "prepare_forwarded",
+    "prepare_mapping",
     "prepare_stream",
     "read_ancillary",
     "read_local",
@@ -69,6 +69,8 @@ IP_RECVTOS: Final = 13
 IP_BIND_ADDRESS_NO_PORT: Final = 24
 IPV6_MTU_DISCOVER: Final = 23
 IPV6_RECVERR: Final = 25
+IP_MULTICAST_ALL: Final = 49
+IPV6_MULTICAST_ALL: Final = 29
 PMTUDISC_DONT: Final = 0
 PMTUDISC_DO: Final = 2
 UDP_SEGMENT: Final = 103
@@ -122,13 +124,21 @@ def forget_icmp_errors(sock: socket, family: int) -> None:
 
 
 def prepare_datagram(sock: socket, family: int) -> None:
-    """What every UDP socket gets: broadcast, groups, the error queue, TTL and TOS of what it receives, and UDP_GRO."""
-    sock.setsockopt(SOL_SOCKET, SO_BROADCAST, 1)
+    """What every UDP socket gets: groups, the error queue, TTL and TOS of what it receives, and UDP_GRO.
+
+    Not SO_BROADCAST: the host's own sockets would hear what is broadcast, on networks that are none of the guest's.
+    """
     sock.setsockopt(SOL_SOCKET, SO_RCVBUF, _RECEIVE_BUFFER)
     sock.setsockopt(IPPROTO_UDP, UDP_GRO, 1)
     # A guest's neighbours are the host's, not the host itself: what listens here for a group does not hear the guest.
     _set(sock, family, (IPPROTO_IP, IP_MULTICAST_LOOP), (IPPROTO_IPV6, IPV6_MULTICAST_LOOP), 0)
     prepare_echo(sock, family)
+
+
+def prepare_mapping(sock: socket, family: int) -> None:
+    """What a UDP socket gets that a guest's one stands for: what is sent to groups is not for it, as it joined none."""
+    prepare_datagram(sock, family)
+    _set(sock, family, (IPPROTO_IP, IP_MULTICAST_ALL), (IPPROTO_IPV6, IPV6_MULTICAST_ALL), 0)
 
 
 def prepare_forwarded(sock: socket, family: int) -> None:

@@ -61,7 +61,7 @@ class Echo:
         self._flows: OrderedDict[bytes, _Flow] = OrderedDict()
         """By source, destination and identifier; least recently used first."""
         self._sockets: dict[SocketId, _Flow] = {}
-        self._own: dict[bytes, bytes] = {}
+        self._own: dict[bytes, bytes] = {address: address for address in context.forwarding.own}
         """Destination that is answered here -> address that answers."""
         config = context.config
         if config.ipv4 and config.ipv4.gateway and is_link_local(config.ipv4.gateway):
@@ -170,7 +170,7 @@ class Echo:
         context = self._context
         host = context.forwarding.to_host(ip.destination, 0)
         if host is None:
-            raise Malformed(Reason.IP_DESTINATION)
+            raise Malformed(context.forwarding.refusal(ip.destination))
         limits = context.config.limits
         if len(self._flows) >= limits.echo_flows:
             context.drop(Reason.ECHO_LIMIT)

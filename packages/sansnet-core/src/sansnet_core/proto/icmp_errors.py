@@ -120,8 +120,14 @@ _SILENT: Final = frozenset((EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC, ETI
 """Not told. The host was short of something: the packet is lost as in a full queue, and may be sent again. Or nobody
 answered: no ICMP error means that, and the guest's own patience ends about when the host's does."""
 
+_PORT_UNREACHABLE: Final = {
+    4: IcmpError(icmp4.DESTINATION_UNREACHABLE, icmp4.PORT_UNREACHABLE),
+    6: IcmpError(icmp6.DESTINATION_UNREACHABLE, icmp6.PORT_UNREACHABLE),
+}
+
 _REFUSALS: Final = {
     Reason.IP_DESTINATION: (_PROHIBITED4, _PROHIBITED6),
+    Reason.OWN_ADDRESS: (_PORT_UNREACHABLE[4], _PORT_UNREACHABLE[6]),
     Reason.PROTOCOL_CLOSED: (_PROHIBITED4, _PROHIBITED6),
     Reason.IP_PROTOCOL: (
         IcmpError(icmp4.DESTINATION_UNREACHABLE, icmp4.PROTOCOL_UNREACHABLE),
@@ -234,7 +240,9 @@ class IcmpErrors:
             icmp = icmp._replace(rest=ipv6.last_header(buf, ip.header, ip.end)[2])  # RFC 4443, 3.4
         largest = _QUOTE4 if ip.version == 4 else _QUOTE6
         quoted = bytes(buf[ip.header : min(ip.end, ip.header + largest)])
-        self._send(icmp, self._sender(None, ip.source, ip.destination), ip.source, quoted)
+        here = reason is Reason.OWN_ADDRESS  # the destination is ours, and speaks for itself
+        sender = ip.destination if here else self._sender(None, ip.source, ip.destination)
+        self._send(icmp, sender, ip.source, quoted)
 
     def header_problem(self, problem: HeaderProblem, buf: Buffer, start: int) -> None:
         """A packet of the guest has a header that its sender is to be told of.

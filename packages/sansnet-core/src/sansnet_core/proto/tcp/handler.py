@@ -93,7 +93,12 @@ class Tcp:
             raise Malformed(Reason.TCP_FLAGS)  # a scan; no stack sends that
         host = context.forwarding.to_host(ip.destination, syn.destination_port)
         if host is None:
-            raise Malformed(Reason.IP_DESTINATION)
+            reason = context.forwarding.refusal(ip.destination)
+            if reason is not Reason.OWN_ADDRESS:
+                raise Malformed(reason)
+            context.drop(reason)
+            self._reset(ip, syn)  # as a node does that has the address, and on which nothing listens
+            return
         if len(self._flows) >= limits.tcp_flows or self.pending[False] >= limits.tcp_pending:
             raise Malformed(Reason.TCP_LIMIT)  # the guest repeats its SYN, and may be luckier then
         guest = Endpoint(ip.source, syn.source_port)
