@@ -196,6 +196,8 @@ class DoorService:
         self._relay.handle_deadline(now)
         if self._paused and now >= self._pause_ends:
             paused, self._paused = self._paused, []
+            if any(not door.forward.inbound for door in paused):
+                self._sockets.make_room(now)  # not in `_accept`, which must close no other descriptor than its own
             for door in paused:
                 self._resume(door)
 
@@ -225,12 +227,14 @@ class DoorService:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in SHORTAGE:
-                    self._pause(door, now)
-                    return
-                continue  # it was reset before we came to it
-            if accepted.fileno() >= self._kept_from:  # the kernel gives the lowest number that is free
+                if error.errno not in SHORTAGE:
+                    continue  # it was reset before we came to it
+                self._shell.report_shortage(now)
+                self._pause(door, now)
+                return
+            if accepted.fileno() >= self._kept_from and door.forward.inbound:  # the lowest number that is free
                 reset(accepted)
+                self._shell.report_shortage(now)
                 self._pause(door, now)
                 return
             accepted.setblocking(False)

@@ -24,13 +24,12 @@ from sansnet_core import SansnetError, addresses
 from sansnet_core.addresses import LOOPBACK
 from sansnet_core.ports import TCP, Forward
 from sansnet_trio import files
-from sansnet_trio.descriptors import SHORTAGE
+from sansnet_trio.descriptors import MORE_DESCRIPTORS, SHORTAGE
 from sansnet_trio.options import IP_FREEBIND, prepare_door, prepare_forwarded
 from sansnet_trio.sockaddr import encode, family_of
 
 __all__ = ["ForwardError", "Spot", "ephemeral_ports", "open_spot", "spots"]
 
-_MORE_DESCRIPTORS: Final = "allow more descriptors, as by: ulimit -n 100000"
 _ANY: Final = {4: bytes(4), 16: bytes(16)}
 _BACKLOG: Final = 128
 _KINDS: Final = {True: SOCK_STREAM, False: SOCK_DGRAM}
@@ -58,7 +57,7 @@ class ForwardError(SansnetError):
     @classmethod
     def unseen(cls, error: OSError) -> ForwardError:
         """It cannot be seen who listens on the other side."""
-        return cls(f"the ports for auto cannot be looked up ({error.strerror}); {_MORE_DESCRIPTORS}")
+        return cls(f"the ports for auto cannot be looked up ({error.strerror}); {MORE_DESCRIPTORS}")
 
 
 class Spot(NamedTuple):
@@ -157,7 +156,7 @@ def _remedy(spot: Spot, error: OSError) -> str:
         case errno.EINVAL if spot.address is not None and addresses.is_link_local(spot.address):
             return f"name the interface of a link-local address, as {addresses.format(spot.address)}%eth0/{spot.port}"
         case number if number in SHORTAGE:
-            return f"give fewer ports, or {_MORE_DESCRIPTORS}"
+            return f"give fewer ports, or {MORE_DESCRIPTORS}"
         case _:
             return "give another port"
 

@@ -24,10 +24,14 @@ from socket import (
     IPV6_UNICAST_HOPS,
     IPV6_V6ONLY,
     SO_BROADCAST,
+    SO_KEEPALIVE,
     SO_LINGER,
     SO_OOBINLINE,
     SO_RCVBUF,
     SOL_SOCKET,
+    TCP_KEEPCNT,
+    TCP_KEEPIDLE,
+    TCP_KEEPINTVL,
     TCP_NODELAY,
     socket,
 )
@@ -44,6 +48,7 @@ __all__ = [
     "Ancillary",
     "bind_source",
     "forget_icmp_errors",
+    "keep_alive",
     "prepare_accepted",
     "prepare_datagram",
     "prepare_door",
@@ -119,6 +124,18 @@ def reset_when_closed(sock: socket) -> None:
 def forget_icmp_errors(sock: socket, family: int) -> None:
     """For a TCP socket that is connected: with IP_RECVERR, every passing ICMP error would end the connection."""
     _set(sock, family, (IPPROTO_IP, IP_RECVERR), (IPPROTO_IPV6, IPV6_RECVERR), 0)
+
+
+def keep_alive(sock: socket, idle: int, interval: int, count: int) -> None:
+    """Have the kernel probe a TCP socket's peer after seconds of silence, then every `interval` seconds.
+
+    After `count` probes without an answer the socket fails with ETIMEDOUT. One that was silent for that long already is
+    probed at once, which is why TCP_KEEPIDLE comes last.
+    """
+    sock.setsockopt(IPPROTO_TCP, TCP_KEEPINTVL, interval)
+    sock.setsockopt(IPPROTO_TCP, TCP_KEEPCNT, count)
+    sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+    sock.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, idle)
 
 
 def prepare_datagram(sock: socket, family: int) -> None:

@@ -25,8 +25,8 @@ class Tcp:
         dirty: connections to be flushed at the end of the batch.
         starved: connections that were refused a budget because of the memory limit.
         memory: payload bytes that all connections hold.
-        pending: how many handshakes are under way with the host or the guest: of connections that the guest began, and
-            of those from outside.
+        pending: connections whose handshake with the host or the guest is under way, the oldest first: those that the
+            guest began, and those from outside.
     """
 
     def __init__(self, context: Context) -> None:
@@ -34,7 +34,7 @@ class Tcp:
         self.dirty: list[TcpFlow] = []
         self.starved: set[TcpFlow] = set()
         self.memory = Memory(context.config.limits.tcp_memory)
-        self.pending = [0, 0]
+        self.pending: tuple[dict[TcpFlow, None], dict[TcpFlow, None]] = ({}, {})
         self._inbound = 0
         self._flows: dict[bytes, TcpFlow] = {}
         self._sockets: dict[SocketId, TcpFlow] = {}
@@ -67,7 +67,8 @@ class Tcp:
                 self._open(ip, tcp, key, buf)
                 return
             if flow.irs == tcp.sequence and flow.lifecycle[0] is states.SYN_RECEIVED:
-                return  # repeated while the host's connect is under way
+                flow.repeat()
+                return
         if flow is not None:
             flow.receive(tcp, buf)
         elif not tcp.flags & RST:
@@ -92,8 +93,12 @@ class Tcp:
         host = context.forwarding.to_host(ip.destination, syn.destination_port)
         if host is None:
             raise Malformed(Reason.IP_DESTINATION)
-        if len(self._flows) >= limits.tcp_flows or self.pending[False] >= limits.tcp_pending:
-            raise Malformed(Reason.TCP_LIMIT)  # the guest repeats its SYN, and may be luckier then
+        pending = self.pending[False]
+        if len(self._flows) >= limits.tcp_flows or len(pending) >= limits.tcp_pending:
+            if not pending:
+                raise Malformed(Reason.TCP_LIMIT)  # the guest repeats its SYN, and may be luckier then
+            context.drop(Reason.TCP_LIMIT)
+            next(iter(pending)).give_up()  # so does the guest of this one, if it still waits
         guest = Endpoint(ip.source, syn.source_port)
         remote = Endpoint(ip.destination, syn.destination_port)
         flow = TcpFlow(self, context.new_socket(), key, guest, remote, host)
@@ -103,7 +108,7 @@ class Tcp:
 
     def _add(self, flow: TcpFlow) -> None:
         self._flows[flow.key] = self._sockets[flow.socket] = flow
-        self.pending[flow.inbound] += 1
+        self.pending[flow.inbound][flow] = None
         self._inbound += flow.inbound
         self.context.notify(FlowOpened(flow.socket, TCP, flow.guest, flow.remote, flow.host, flow.inbound))
 
@@ -155,7 +160,7 @@ class Tcp:
         if (
             len(self._flows) >= limits.tcp_flows
             or self._inbound >= limits.tcp_inbound_flows
-            or self.pending[True] >= limits.tcp_pending
+            or len(self.pending[True]) >= limits.tcp_pending
         ):
             context.drop(Reason.TCP_LIMIT)
             return None
@@ -217,8 +222,7 @@ class Tcp:
         if self._sockets.pop(flow.socket, None) is None:
             return
         self._inbound -= flow.inbound
-        if flow.pending:
-            self.pending[flow.inbound] -= 1
+        self.pending[flow.inbound].pop(flow, None)
         self.memory.held -= flow.held
         flow.drop_buffers()
         self.starved.discard(flow)
