@@ -38,7 +38,7 @@ from sansnet_trio.splice import Splices, reset
 
 __all__ = ["Crossing", "Door", "DoorService", "host_socket"]
 
-_MAX_BURST: Final = 16
+_MAX_BURST: Final = 64
 """Connections that are accepted for one event."""
 _PAUSE: Final = 0.1
 """Seconds before the next try where no descriptor is left."""

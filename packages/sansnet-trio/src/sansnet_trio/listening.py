@@ -25,13 +25,12 @@ from sansnet_core.addresses import LOOPBACK
 from sansnet_core.ports import TCP, Forward
 from sansnet_trio import files
 from sansnet_trio.descriptors import MORE_DESCRIPTORS, SHORTAGE
-from sansnet_trio.options import IP_FREEBIND, prepare_door, prepare_forwarded
+from sansnet_trio.options import IP_FREEBIND, MOST_WAITING, prepare_door, prepare_forwarded
 from sansnet_trio.sockaddr import encode, family_of
 
 __all__ = ["ForwardError", "Spot", "ephemeral_ports", "open_spot", "spots"]
 
 _ANY: Final = {4: bytes(4), 16: bytes(16)}
-_BACKLOG: Final = 128
 _KINDS: Final = {True: SOCK_STREAM, False: SOCK_DGRAM}
 
 
@@ -135,7 +134,7 @@ def open_spot(spot: Spot, make: Callable[[int, int], Socket], *, freebind: bool)
             made.setsockopt(IPPROTO_IP, IP_FREEBIND, 1)  # serves IPv6 sockets too
         made.bind(encode(_ANY[16] if spot.address is None else spot.address, spot.port, scope))
         if stream:
-            made.listen(_BACKLOG)
+            made.listen(MOST_WAITING)
     except BaseException:
         made.close()
         raise
