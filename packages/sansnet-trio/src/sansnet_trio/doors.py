@@ -28,7 +28,7 @@ from sansnet_core.ports import TCP, Forward
 from sansnet_trio.agent import GuestSockets
 from sansnet_trio.datagrams import DatagramSocket
 from sansnet_trio.descriptors import SHORTAGE
-from sansnet_trio.listening import Spot
+from sansnet_trio.listening import Spot, guest_spot
 from sansnet_trio.options import Ancillary, read_local
 from sansnet_trio.relay import Entry, LoopbackEntry, Relay
 from sansnet_trio.shell import Shell
@@ -67,6 +67,11 @@ class Door:
         """A port of the other side."""
         return self.forward.leads_to(self.spot.port)
 
+    def hears(self, address: bytes) -> bool:
+        """Whether it is what a program of the same side reaches at this address and at the door's port."""
+        bound = decode(self.socket.getsockname()).address
+        return bound == address or is_unspecified(bound)
+
     def serves(self, rule: Forward) -> bool:
         """Whether it leads where this rule wants it to."""
         return (rule.target, rule.leads_to(self.spot.port)) == (self.forward.target, self.leads_to)
@@ -104,24 +109,29 @@ class Crossing:
             return True
         return self._splice and self._guest is not None and forward.target is None and is_loopback(source)
 
-    def open(self, door: Door, size: int) -> tuple[Socket, SocketAddress]:
+    def open(self, door: Door, size: int, local: bytes | None) -> tuple[Socket, SocketAddress]:
         """A socket of the other side, and what it is to be connected to.
 
         Args:
             door: through which somebody came.
             size: of the sender's address, which tells the family.
+            local: what the sender had addressed. From the guest's side, that is the address of the host's as well.
 
         Raises:
-            OSError: there is no such socket, or it would lead in a circle.
+            OSError: there is no such socket, it would lead in a circle, or beyond loopback.
         """
         kind = SOCK_STREAM if door.spot.protocol == TCP else SOCK_DGRAM
         address = LOOPBACK[size]
         if not door.forward.inbound:
+            address = local or address
+            if not is_loopback(address):  # the guest's own, which its loopback interface has as well
+                raise ConnectionRefusedError(errno.ECONNREFUSED, "not for a loopback address")
             return host_socket(family_of(address), kind), encode(address, door.leads_to)
         assert self._guest is not None
         if not self._to_loopback:
             address = self._own.get(size, address)
-        if Spot(door.spot.protocol, False, address, None, door.leads_to) in self._doors:
+        other = self._doors.get(guest_spot(door.spot.protocol, size, door.leads_to))
+        if other is not None and other.hears(address):
             raise ConnectionRefusedError(errno.ECONNREFUSED, "a door that leads back")
         return self._guest.socket(family_of(address), kind), encode(address, door.leads_to)
 
@@ -243,7 +253,8 @@ class DoorService:
     def _welcome(self, door: Door, accepted: Socket, remote: Endpoint, now: float) -> None:
         if self._crossing.is_for(door.forward, remote.address):
             try:
-                other, address = self._crossing.open(door, len(remote.address))
+                local = None if door.forward.inbound else decode(accepted.getsockname()).address
+                other, address = self._crossing.open(door, len(remote.address), local)
             except OSError:
                 reset(accepted)
             else:
@@ -296,8 +307,8 @@ class DoorService:
         assert door.spot.address is not None
         return Entry(door.socket, partial(self._connect, door, len(door.spot.address)))
 
-    def _connect(self, door: Door, size: int) -> Socket:
-        made, address = self._crossing.open(door, size)
+    def _connect(self, door: Door, size: int, local: bytes | None) -> Socket:
+        made, address = self._crossing.open(door, size, local)
         try:
             made.connect(address)
         except OSError:

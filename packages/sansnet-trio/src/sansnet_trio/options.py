@@ -84,8 +84,8 @@ MAX_SEGMENTS: Final = 64
 """Datagrams of one send with UDP_SEGMENT: UDP_MAX_SEGMENTS, raised to 128 in Linux 6.9."""
 
 MOST_WAITING: Final = (1 << 31) - 1
-"""Connections that may wait to be accepted, as `listen` is told; the kernel makes it net.core.somaxconn. Of more it drops
-the SYNs, which come again after a second, or after three."""
+"""Connections that may wait to be accepted, as `listen` is told; the kernel makes it net.core.somaxconn. Of more than
+that it drops the SYNs, which come again after a second, or after three."""
 
 NO_RUNS: Final = frozenset({errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.EOPNOTSUPP})
 """Send errors by which the kernel refuses a run of datagrams that it may take one by one."""
@@ -159,10 +159,11 @@ def prepare_forwarded(sock: socket, family: int) -> None:
     _set(sock, family, (IPPROTO_IP, IP_PKTINFO), (IPPROTO_IPV6, IPV6_RECVPKTINFO), 1)
 
 
-def prepare_door(sock: socket) -> None:
-    """What a UDP socket on loopback gets whose datagrams go to another loopback."""
+def prepare_door(sock: socket, family: int) -> None:
+    """What a UDP socket on loopback gets whose datagrams go to another loopback: also to be told to which address."""
     sock.setsockopt(SOL_SOCKET, SO_RCVBUF, _RECEIVE_BUFFER)
     sock.setsockopt(IPPROTO_UDP, UDP_GRO, 1)
+    _set(sock, family, (IPPROTO_IP, IP_PKTINFO), (IPPROTO_IPV6, IPV6_RECVPKTINFO), 1)
 
 
 def prepare_echo(sock: socket, family: int) -> None:

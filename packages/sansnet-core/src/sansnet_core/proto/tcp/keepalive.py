@@ -34,12 +34,12 @@ class Schedule(NamedTuple):
     Attributes:
         idle: seconds of silence before the first probe.
         interval: seconds between probes.
-        count: unanswered probes that end the connection.
+        probes: unanswered ones that end the connection.
     """
 
     idle: int
     interval: int
-    count: int
+    probes: int
 
     def differs(self, other: Schedule) -> bool:
         """Whether the other one is clearly not the same: by more than timers of a guest may be off."""
