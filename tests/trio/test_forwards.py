@@ -17,7 +17,7 @@ from sansnet_core.ports import TCP, UDP, Forward, parse_all
 from sansnet_trio import relay
 from sansnet_trio.doors import host_socket
 from sansnet_trio.forwards import ForwardError, Forwards
-from sansnet_trio.listening import Spot, ephemeral_ports
+from sansnet_trio.listening import Spot, ephemeral_ports, guest_spot
 from sansnet_trio.options import read_local
 from sansnet_trio.shell import Shell
 from tests.trio.fake import Bench
@@ -545,7 +545,7 @@ def test_a_guest_without_ipv6_has_doors_of_the_other_family_alone() -> None:
 
     with Forwards(parse_all([str(PORT)], TCP, inbound=False)) as forwards:
         forwards.enter(Old())
-        assert forwards.spots == {Spot(TCP, False, V4, None, PORT)}
+        assert forwards.spots == {guest_spot(TCP, 4, PORT)}
 
 
 def test_flows_end_when_they_are_silent() -> None:
@@ -617,7 +617,7 @@ def test_ports_follow_those_who_listen(inbound: bool) -> None:
                 bench.poller.settle()
                 return {(spot.address, spot.port) for spot in forwards.spots}
 
-            four, six = (bytes(4), bytes(16)) if inbound else (V4, V6)
+            four, six = bytes(4), bytes(16) if inbound else V6
             assert scan() == set()
             with socket.create_server(("127.0.0.1", OTHER)):
                 assert scan() == {(four, PORT)}

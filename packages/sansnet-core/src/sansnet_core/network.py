@@ -138,7 +138,7 @@ class Network:
     def receive_frames(self, frames: Iterable[Buffer], now: float) -> None:
         """Frames came from the guest.
 
-        At most one order and a few frames for each.
+        At most two orders and a few frames for each.
 
         Args:
             frames: Ethernet frames without their checksum, each behind a `virtio_net_hdr` if the link has one.

@@ -24,7 +24,7 @@ from sansnet_core.addresses import LOOPBACK, is_link_local
 from sansnet_core.ports import TCP, UDP, Forward, combine, without
 from sansnet_trio.agent import GuestSockets
 from sansnet_trio.doors import Crossing, Door, DoorService, host_socket
-from sansnet_trio.listening import ForwardError, Spot, ephemeral_ports, open_spot, spots
+from sansnet_trio.listening import ForwardError, Spot, ephemeral_ports, open_guest_spot, open_spot, spots
 from sansnet_trio.occupied import occupied
 from sansnet_trio.shell import Shell
 from sansnet_trio.sockets import HostSockets
@@ -290,9 +290,12 @@ class Forwards:
         guest = self._crossing.guest
         if spot in self._doors or (not spot.inbound and guest is None):
             return None
-        make = host_socket if spot.inbound or guest is None else guest.socket
         try:
-            door = Door(spot, rule, open_spot(spot, make, freebind=self._freebind and spot.inbound))
+            if spot.inbound or guest is None:
+                made = open_spot(spot, host_socket, freebind=self._freebind)
+            else:
+                made = open_guest_spot(spot, guest.socket)
+            door = Door(spot, rule, made)
             if self._service is not None:
                 self._begin(self._service, door)
         except OSError as error:

@@ -23,10 +23,14 @@ from socket import (
     IPV6_TCLASS,
     IPV6_UNICAST_HOPS,
     IPV6_V6ONLY,
+    SO_KEEPALIVE,
     SO_LINGER,
     SO_OOBINLINE,
     SO_RCVBUF,
     SOL_SOCKET,
+    TCP_KEEPCNT,
+    TCP_KEEPIDLE,
+    TCP_KEEPINTVL,
     TCP_NODELAY,
     socket,
 )
@@ -37,12 +41,14 @@ from typing import Final, TypeAlias
 __all__ = [
     "IP_FREEBIND",
     "MAX_SEGMENTS",
+    "MOST_WAITING",
     "NO_RUNS",
     "UDP_GRO",
     "UDP_SEGMENT",
     "Ancillary",
     "bind_source",
     "forget_icmp_errors",
+    "keep_alive",
     "prepare_accepted",
     "prepare_datagram",
     "prepare_door",
@@ -78,6 +84,10 @@ UDP_GRO: Final = 104
 
 MAX_SEGMENTS: Final = 64
 """Datagrams of one send with UDP_SEGMENT: UDP_MAX_SEGMENTS, raised to 128 in Linux 6.9."""
+
+MOST_WAITING: Final = (1 << 31) - 1
+"""Connections that may wait to be accepted, as `listen` is told; the kernel makes it net.core.somaxconn. Of more than
+that it drops the SYNs, which come again after a second, or after three."""
 
 NO_RUNS: Final = frozenset({errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.EOPNOTSUPP})
 """Send errors by which the kernel refuses a run of datagrams that it may take one by one."""
@@ -123,6 +133,18 @@ def forget_icmp_errors(sock: socket, family: int) -> None:
     _set(sock, family, (IPPROTO_IP, IP_RECVERR), (IPPROTO_IPV6, IPV6_RECVERR), 0)
 
 
+def keep_alive(sock: socket, idle: int, interval: int, count: int) -> None:
+    """Have the kernel probe a TCP socket's peer after seconds of silence, then every `interval` seconds.
+
+    After `count` probes without an answer the socket fails with ETIMEDOUT. One that was silent for that long already is
+    probed at once, which is why TCP_KEEPIDLE comes last.
+    """
+    sock.setsockopt(IPPROTO_TCP, TCP_KEEPINTVL, interval)
+    sock.setsockopt(IPPROTO_TCP, TCP_KEEPCNT, count)
+    sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+    sock.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, idle)
+
+
 def prepare_datagram(sock: socket, family: int) -> None:
     """What every UDP socket gets: groups, the error queue, TTL and TOS of what it receives, and UDP_GRO.
 
@@ -147,10 +169,11 @@ def prepare_forwarded(sock: socket, family: int) -> None:
     _set(sock, family, (IPPROTO_IP, IP_PKTINFO), (IPPROTO_IPV6, IPV6_RECVPKTINFO), 1)
 
 
-def prepare_door(sock: socket) -> None:
-    """What a UDP socket on loopback gets whose datagrams go to another loopback."""
+def prepare_door(sock: socket, family: int) -> None:
+    """What a UDP socket on loopback gets whose datagrams go to another loopback: also to be told to which address."""
     sock.setsockopt(SOL_SOCKET, SO_RCVBUF, _RECEIVE_BUFFER)
     sock.setsockopt(IPPROTO_UDP, UDP_GRO, 1)
+    _set(sock, family, (IPPROTO_IP, IP_PKTINFO), (IPPROTO_IPV6, IPV6_RECVPKTINFO), 1)
 
 
 def prepare_echo(sock: socket, family: int) -> None:

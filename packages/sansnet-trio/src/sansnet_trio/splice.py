@@ -13,6 +13,9 @@ them while nothing can be done about it (its last bytes wait for the other end) 
 At a byte that is marked urgent splice(2) stops for good, as if there were no more or even an end. So where a readable
 end gives nothing, one byte is read and written: the mark is lost, but nothing else.
 
+A keepalive of a program ends at our end of its connection, and cannot be seen. So both ends of every splice have one,
+in case a connection over loopback ceases without a FIN or a reset, as when a filter drops packets.
+
 An event at one end may close the other one as well, so ends are not closed but retired (`Poller.retire`).
 """
 
@@ -26,7 +29,7 @@ from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT
 from socket import SHUT_WR, SO_ERROR, SOL_SOCKET, socket
 from typing import Final
 
-from sansnet_trio.options import prepare_accepted, reset_when_closed
+from sansnet_trio.options import keep_alive, prepare_accepted, reset_when_closed
 from sansnet_trio.poller import Poller
 from sansnet_trio.sockaddr import SocketAddress
 
@@ -41,6 +44,10 @@ _LITTLE: Final = 1 << 16
 """Bytes; after fewer there are hardly more already, and to ask in vain costs as much as to be told."""
 _FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 _DEAF: Final = EPOLLONESHOT
+_IDLE: Final = 60
+_INTERVAL: Final = 30
+_COUNT: Final = 8
+"""Of the keepalive: what is silent for a minute is asked, and reset after four more without an answer."""
 
 
 def reset(connection: socket) -> None:
@@ -202,6 +209,7 @@ class Splices:
         try:
             for made in (accepted, connecting):
                 prepare_accepted(made)
+                keep_alive(made, _IDLE, _INTERVAL, _COUNT)
             code = connecting.connect_ex(address)
             if code not in (0, errno.EINPROGRESS):
                 raise OSError(code, os.strerror(code))

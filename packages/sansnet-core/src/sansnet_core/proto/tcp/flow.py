@@ -17,6 +17,7 @@ from sansnet_core.actions import (
     CloseSocket,
     Endpoint,
     ExtendedError,
+    KeepAlive,
     ResumeStream,
     SendStream,
     ShutdownStream,
@@ -26,6 +27,7 @@ from sansnet_core.egress import FlowHeaders
 from sansnet_core.errors import Reason, UsageError
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.handshake import EVERYTHING, negotiate
+from sansnet_core.proto.tcp.keepalive import MOST_ORDERS, Schedule, schedule
 from sansnet_core.proto.tcp.receiving import PIECE_COST, Receiver
 from sansnet_core.proto.tcp.sending import DUPLICATES, Sender
 from sansnet_core.wire.ip import TCP
@@ -62,6 +64,10 @@ DATA_RETRIES: Final = 10
 KEEPALIVE_INTERVAL: Final = 75.0
 KEEPALIVE_PROBES: Final = 9
 """Both as in Linux (tcp_keepalive_intvl, tcp_keepalive_probes)."""
+SYN_INTERVAL: Final = 1.0
+"""The least time after which a guest repeats its SYN (RFC 6298, 2.1)."""
+SYN_PATIENCE: Final = 3.0
+"""Added to twice the last interval, which doubles: then a guest that is silent does not wait any more."""
 RETRY_AFTER_RESET: Final = 0.002
 """As Linux does; the guest has the reset by then."""
 CHALLENGE_INTERVAL: Final = 0.5
@@ -90,6 +96,8 @@ class TcpFlow:
         "_fin",
         "_guest_ended_first",
         "_headers",
+        "_keepalive",
+        "_keepalive_orders",
         "_probes",
         "_retransmit_at",
         "_state",
@@ -154,6 +162,8 @@ class TcpFlow:
         self._dirty = False
         self._awaits_budget = False
         self._guest_ended_first = False
+        self._keepalive: Schedule | None = None
+        self._keepalive_orders = 0
         self.pending = True
         """Whether the handshake with the host or the guest is still under way."""
         self.sent = 0
@@ -173,6 +183,22 @@ class TcpFlow:
         """Take the guest's SYN, which is answered when the host is connected."""
         self._agree(syn.sequence, options)
         self.sender.agree(syn, self._terms)
+        self._await_syn(SYN_INTERVAL)
+
+    def repeat(self) -> None:
+        """The guest repeats its SYN while the host's connect is under way: it still waits."""
+        now = self._tcp.context.now
+        interval, self._active = now - self._active, now
+        self._await_syn(max(interval, SYN_INTERVAL))
+
+    def abandon(self) -> None:
+        """The guest does not wait for this connection any more, or another one needs its place."""
+        self.fire(states.GUEST_RESET)
+
+    def _await_syn(self, interval: float) -> None:
+        """Give up unless the SYN comes again: a guest that closes its socket meanwhile may send nothing at all."""
+        self._retransmit_at = self._tcp.context.now + 2 * interval + SYN_PATIENCE
+        self._arm()
 
     def _agree(self, irs: int, options: TcpOptions) -> None:
         self.irs = irs
@@ -257,7 +283,9 @@ class TcpFlow:
 
     def receive(self, tcp: TcpHeader, buf: Buffer) -> None:
         """A segment of this connection (RFC 9293, 3.10.7.4); its SYN is known to the handler and not given here."""
-        self._active = self._tcp.context.now
+        now = self._tcp.context.now
+        silence = now - self._active
+        self._active = now
         self._probes = 0
         state = self._state[0]
         if state is states.SYN_SENT:
@@ -272,7 +300,7 @@ class TcpFlow:
         flags = tcp.flags
         size = tcp.end - tcp.start
         if tcp.sequence != receiver.next or flags & (SYN | RST | FIN) or not self._established:
-            if not self._check(tcp, size, buf):
+            if not self._check(tcp, size, buf, silence):
                 return
         elif size and not receiver.acceptable(tcp.sequence, size):
             # A zero-window probe: its acknowledgment counts (RFC 9293, 3.10.7.4), its data does not
@@ -295,7 +323,7 @@ class TcpFlow:
             self._take_fin()
         self.touch()
 
-    def _check(self, tcp: TcpHeader, size: int, buf: Buffer) -> bool:
+    def _check(self, tcp: TcpHeader, size: int, buf: Buffer, silence: float) -> bool:
         """The parts of RFC 9293 3.10.7.4 that rarely say no; answers by itself what needs an answer.
 
         Returns:
@@ -316,6 +344,8 @@ class TcpFlow:
                 self._tcp.context.drop(Reason.TCP_SEQUENCE)
                 return False
             if flags & ACK and self._established:
+                if length <= 1 and not flags & FIN and add(tcp.sequence, 1) == receiver.next:
+                    self._take_keepalive(silence)
                 self._acknowledge(tcp, 0, buf)
                 self.touch()
             return False
@@ -343,6 +373,16 @@ class TcpFlow:
                 return
             self._challenged = now
         self._acknowledge_again()
+
+    def _take_keepalive(self, silence: float) -> None:
+        """The guest asks whether its peer lives (RFC 9293, 3.8.4), after so many seconds without a segment."""
+        if self.receiver.edge == self.receiver.next or self._keepalive_orders >= MOST_ORDERS:
+            return  # Linux probes a closed window by the same segment
+        wanted = schedule(silence)
+        if self._keepalive is None or self._keepalive.differs(wanted):
+            self._keepalive = wanted
+            self._keepalive_orders += 1
+            self._tcp.context.out.actions.append(KeepAlive(self.socket, *wanted))
 
     def _complete_handshake(self, tcp: TcpHeader) -> bool:
         if not tcp.flags & ACK:
@@ -384,7 +424,7 @@ class TcpFlow:
     def _establish(self) -> None:
         """The handshake is complete."""
         self.pending = False
-        self._tcp.pending[self.inbound] -= 1
+        del self._tcp.pending[self.inbound][self]
         self._retransmit_at = inf
         if self.sender.retries:
             self.sender.rto = RTO_AFTER_SYN_LOSS
@@ -693,6 +733,9 @@ class TcpFlow:
 
     def _retransmission_timeout(self, now: float) -> None:
         sender = self.sender
+        if self._state[0] is states.SYN_RECEIVED:
+            self.abandon()
+            return
         if self.pending:
             if sender.retries >= SYN_RETRIES:
                 self.fire(states.GUEST_RESET)

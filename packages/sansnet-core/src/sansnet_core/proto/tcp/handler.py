@@ -26,15 +26,15 @@ class Tcp:
     Attributes:
         dirty: connections to be flushed at the end of the batch.
         memory: payload bytes that all connections hold.
-        pending: how many handshakes are under way with the host or the guest: of connections that the guest began, and
-            of those from outside.
+        pending: connections whose handshake with the host or the guest is under way, the oldest first: those that the
+            guest began, and those from outside.
     """
 
     def __init__(self, context: Context) -> None:
         self.context = context
         self.dirty: list[TcpFlow] = []
         self.memory = Memory(context.config.limits.tcp_memory)
-        self.pending = [0, 0]
+        self.pending: tuple[dict[TcpFlow, None], dict[TcpFlow, None]] = ({}, {})
         self.deadline = self.queued = inf
         self.ticket = 0
         self._inbound = 0
@@ -69,7 +69,8 @@ class Tcp:
                 self._open(ip, tcp, key, buf)
                 return
             if flow.irs == tcp.sequence and flow.lifecycle[0] is states.SYN_RECEIVED:
-                return  # repeated while the host's connect is under way
+                flow.repeat()
+                return
         if flow is not None:
             flow.receive(tcp, buf)
         elif not tcp.flags & RST:
@@ -99,8 +100,12 @@ class Tcp:
             context.drop(reason)
             self._reset(ip, syn)  # as a node does that has the address, and on which nothing listens
             return
-        if len(self._flows) >= limits.tcp_flows or self.pending[False] >= limits.tcp_pending:
-            raise Malformed(Reason.TCP_LIMIT)  # the guest repeats its SYN, and may be luckier then
+        pending = self.pending[False]
+        if len(self._flows) >= limits.tcp_flows or len(pending) >= limits.tcp_pending:
+            if not pending:
+                raise Malformed(Reason.TCP_LIMIT)  # the guest repeats its SYN, and may be luckier then
+            context.drop(Reason.TCP_LIMIT)
+            next(iter(pending)).abandon()  # so does the guest of this one, if it still waits
         guest = Endpoint(ip.source, syn.source_port)
         remote = Endpoint(ip.destination, syn.destination_port)
         flow = TcpFlow(self, context.new_socket(), key, guest, remote, host)
@@ -110,7 +115,7 @@ class Tcp:
 
     def _add(self, flow: TcpFlow) -> None:
         self._flows[flow.key] = self._sockets[flow.socket] = flow
-        self.pending[flow.inbound] += 1
+        self.pending[flow.inbound][flow] = None
         self._inbound += flow.inbound
         self.context.notify(FlowOpened(flow.socket, TCP, flow.guest, flow.remote, flow.host, flow.inbound))
 
@@ -162,7 +167,7 @@ class Tcp:
         if (
             len(self._flows) >= limits.tcp_flows
             or self._inbound >= limits.tcp_inbound_flows
-            or self.pending[True] >= limits.tcp_pending
+            or len(self.pending[True]) >= limits.tcp_pending
         ):
             context.drop(Reason.TCP_LIMIT)
             return None
@@ -225,8 +230,7 @@ class Tcp:
         if self._sockets.pop(flow.socket, None) is None:
             return
         self._inbound -= flow.inbound
-        if flow.pending:
-            self.pending[flow.inbound] -= 1
+        self.pending[flow.inbound].pop(flow, None)
         self.memory.forget(flow, flow.held, flow.receiver.queued)
         flow.drop_buffers()
         context.timers.forget(flow)
