@@ -55,6 +55,10 @@ class Guest:
         self._ours = {*config.map_host_loopback, *config.map_guest_address, *(match for match, _ in config.dns_forward)}
         self._ours |= {family.gateway for family in (config.ipv4, config.ipv6) if family and family.gateway}
 
+    def is_ours(self, address: bytes) -> bool:
+        """Whether we have the address on the segment."""
+        return address in self._ours
+
     def learn(self, source: bytes) -> None:
         """Its address changes to the source of its latest packet, which it may have; but none of ours becomes its own.
 
