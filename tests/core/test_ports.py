@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_core import ConfigError
+from sansnet_core import ConfigError, ports
 from sansnet_core.addresses import parse as address
 from sansnet_core.ports import TCP, UDP, Forward, combine, parse, parse_all, without
 
@@ -195,6 +196,30 @@ def test_too_many_ranges_are_refused_soon() -> None:
         parse(",".join(map(str, range(1, 60001, 2))), TCP)
     with pytest.raises(ConfigError, match="more than 1024 ranges"):
         combine(forward(port) for port in range(1, 60001))
+
+
+@pytest.mark.parametrize(
+    "specs",
+    [
+        [",".join(str(10_000 + 2 * number) for number in range(1024))],
+        [str(10_000 + number) for number in range(1024)],
+        [f"%e{number}/{10_000 + number}" for number in range(1024)],
+    ],
+    ids=["one specification", "neighbours", "interfaces"],
+)
+def test_many_ranges_cost_little(specs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not each is compared with each other one, which took a second of the loop that serves the guest."""
+    compared = 0
+    beside = ports._beside
+
+    def counted(piece: Forward, old: Forward) -> Iterator[Forward]:
+        nonlocal compared
+        compared += 1
+        return beside(piece, old)
+
+    monkeypatch.setattr(ports, "_beside", counted)
+    assert len(parse_all(specs, TCP)) == 1024
+    assert compared < 100
 
 
 def test_ports_may_be_taken_away() -> None:
