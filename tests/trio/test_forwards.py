@@ -377,6 +377,15 @@ def test_rules_come_and_go_while_they_are_served() -> None:
             assert bench.network.facts[1][2:] == (None, 81)
 
 
+def test_ports_are_removed_from_the_rules_that_have_them() -> None:
+    """Whole rules, and parts of them; what is left stays at its place."""
+    with table(f"{PORT}-{PORT + 3}", f"127.0.0.1/{OTHER}") as bench:
+        bench.forwards.remove(parse_all([f"{PORT + 1}", f"{PORT + 3}"], TCP))
+        assert bench.forwards.rules == parse_all([f"{PORT},{PORT + 2}", f"127.0.0.1/{OTHER}"], TCP)
+        bench.forwards.remove(parse_all([f"{PORT}-{PORT + 2}"], TCP))
+        assert bench.forwards.rules == parse_all([f"127.0.0.1/{OTHER}"], TCP)
+
+
 def test_a_change_wakes_the_driver() -> None:
     with table() as bench:
         bench.quiet()

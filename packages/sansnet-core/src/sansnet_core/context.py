@@ -56,6 +56,10 @@ class Guest:
         self._ours.update(config.own_addresses or ())
         self._ours |= {family.gateway for family in (config.ipv4, config.ipv6) if family and family.gateway}
 
+    def is_ours(self, address: bytes) -> bool:
+        """Whether we have the address on the segment."""
+        return address in self._ours
+
     def learn(self, source: bytes) -> None:
         """Its address changes to the source of its latest packet, which it may have; but none of ours becomes its own.
 

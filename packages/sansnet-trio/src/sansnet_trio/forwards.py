@@ -127,13 +127,25 @@ class Forwards:
         Raises:
             ForwardError: one of them is not there.
         """
-        rules = list(self._rules)
+        # By what they are about and their first port; with a number, for the rest of a rule stays at its place
+        rules = {(_about(rule), rule.first): (number, rule) for number, rule in enumerate(self._rules)}
         for old in forwards:
-            left = [rest for rule in rules for rest in (without(rule, old.ports) if _same(rule, old) else [rule])]
-            if left == rules:
+            about = _about(old)
+            whole = rules.get((about, old.first))
+            if whole is not None and whole[1].last == old.last:
+                del rules[about, old.first]
+                continue
+            cut = [
+                (key, number, rule)
+                for key, (number, rule) in rules.items()
+                if rule.first <= old.last and old.first <= rule.last and key[0] == about
+            ]
+            if not cut:
                 raise ForwardError(f"{old.option} {old.spec()} is not forwarded; see which ports are")
-            rules = left
-        self._change(tuple(rules))
+            for key, number, rule in cut:
+                del rules[key]
+                rules |= {(about, rest.first): (number, rest) for rest in without(rule, old.ports)}
+        self._change(tuple(rule for _, rule in sorted(rules.values(), key=lambda one: (one[0], one[1].first))))
 
     def serve(self, shell: Shell, sockets: HostSockets, clock: Callable[[], float]) -> None:
         """Serve the doors from now on, until `leave`.
@@ -313,11 +325,9 @@ class Forwards:
             raise
 
 
-def _same(rule: Forward, other: Forward) -> bool:
-    """Whether one rule is about what the other one is about, but for the ports."""
-    return all(
-        getattr(rule, name) == getattr(other, name) for name in ("protocol", "inbound", "address", "interface", "auto")
-    )
+def _about(rule: Forward) -> tuple[object, ...]:
+    """What a rule is about, but for the ports."""
+    return rule.protocol, rule.inbound, rule.address, rule.interface, rule.auto
 
 
 def _has_ipv6() -> bool:

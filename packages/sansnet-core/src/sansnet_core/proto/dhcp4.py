@@ -220,8 +220,10 @@ class Dhcp4:
         """
         context = self._context
         reply = answer(dhcp4.parse(buf, udp_header.start, udp_header.end), context.config)
-        if reply is None:
-            context.drop(Reason.DHCP_IGNORED)
+        if reply is None or not (
+            addresses.is_broadcast(reply.destination) or context.forwarding.is_node(reply.destination)
+        ):
+            context.drop(Reason.DHCP_IGNORED)  # or the client names an address that no node may have
             return
         message, source, destination, port, lease = reply
         datagram = udp.emit(source, destination, dhcp4.SERVER_PORT, port, dhcp4.emit(message))

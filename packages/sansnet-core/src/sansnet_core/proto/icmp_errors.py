@@ -293,23 +293,31 @@ class IcmpErrors:
     def _is_group(self, address: bytes) -> bool:
         return is_multicast(address) or self._context.forwarding.is_group(address)
 
-    def _sender(self, offender: bytes | None, source: bytes, destination: bytes) -> bytes:
-        """The guest's address for who noticed; ours if it was the host itself, or nobody whom the guest can know."""
+    def _sender(self, offender: bytes | None, source: bytes, destination: bytes) -> bytes | None:
+        """The guest's address for who noticed; ours if it was the host itself, or nobody whom the guest can know.
+
+        None if there is no address that a packet may come from.
+        """
         config = self._context.config
         guest = self._context.guest
         if offender is not None and len(offender) == len(source):
             known = self._context.forwarding.to_guest(offender)
             if known is not None and known not in (source, guest.ipv4, guest.ipv6, guest.link_local):
                 return known
-        if len(source) == 16:
-            return config.ipv6.gateway if config.ipv6 else destination
-        return config.ipv4.gateway or destination if config.ipv4 else destination
+        if len(source) == 16 and config.ipv6:
+            return config.ipv6.gateway
+        if config.ipv4 and config.ipv4.gateway:
+            return config.ipv4.gateway
+        return destination if self._context.forwarding.is_node(destination) else None
 
-    def _send(self, icmp: IcmpError, sender: bytes, guest: bytes, quoted: bytes, ttl: int = TTL) -> None:
+    def _send(self, icmp: IcmpError, sender: bytes | None, guest: bytes, quoted: bytes, ttl: int = TTL) -> None:
         context = self._context
+        if sender is None:
+            return
         if not self._take_token():
             context.drop(Reason.ICMP_LIMIT)
-        elif len(guest) == 4:
+            return
+        if len(guest) == 4:
             message = icmp4.emit(*icmp, quoted[:_QUOTE4])
             context.egress.packet(sender, guest, ICMP, message, ttl=ttl, tos=_INTERNETWORK_CONTROL)
         else:

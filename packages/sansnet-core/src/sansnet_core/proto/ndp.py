@@ -4,9 +4,9 @@ Theory of operation. Solicitations are answered from the configuration alone. Be
 nodes three times 16 seconds apart, then every 200 to 600 seconds at random (RFC 4861, 6.2.1 and 10): the one state
 here is how many of the first three are still to come.
 
-Not answered: anybody's duplicate address detection (RFC 4862, 5.4: the source is `::`), since the guest has the
-segment to itself and may give itself any address; and solicitations for the guest's own addresses. What a router or
-another host would do with advertisements and redirects is not done: we are the only router.
+Duplicate address detection (RFC 4862, 5.4: the source is `::`) is answered for our own addresses alone: the guest may
+give itself any other one. Not answered are solicitations for the guest's own addresses. What a router or another host
+would do with advertisements and redirects is not done: we are the only router.
 """
 
 from __future__ import annotations
@@ -99,9 +99,16 @@ class Ndp:
             self._advertise(ndp.ALL_NODES if unspecified else ip.source, mac)
             return
         guest = self._context.guest
-        if unspecified and self._context.forwarding.is_node(target):  # it is about to have the address (RFC 4862, 5.4)
-            guest.learn(target)
-        if unspecified or target in (self._address, guest.ipv6, guest.link_local, ip.source):
+        if not self._context.forwarding.is_node(target):
+            return  # no address that an answer may come from
+        if unspecified:
+            if guest.is_ours(target) and target != self._address:
+                rest, payload = ndp.advertise_neighbour(target, self._context.config.mac, solicited=False)
+                self._send(icmp6.NEIGHBOUR_ADVERTISEMENT, rest, payload, target, ndp.ALL_NODES)
+            else:
+                guest.learn(target)  # it is about to have the address
+            return
+        if target in (self._address, guest.ipv6, guest.link_local, ip.source):
             return
         rest, payload = ndp.advertise_neighbour(target, self._context.config.mac)
         self._send(icmp6.NEIGHBOUR_ADVERTISEMENT, rest, payload, target, ip.source, mac)

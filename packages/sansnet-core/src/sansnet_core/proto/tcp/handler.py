@@ -129,8 +129,8 @@ class Tcp:
 
     def _reset(self, ip: IpHeader, tcp: TcpHeader) -> None:
         """Answer a segment that belongs to no connection (RFC 9293, 3.10.7.1)."""
-        if self.context.forwarding.is_group(ip.destination):
-            return  # RFC 9293, 3.9.2.3: silently
+        if not self.context.forwarding.is_node(ip.destination):
+            return  # a group (RFC 9293, 3.9.2.3), or another address that no packet comes from (RFC 4291, 2.5 and 2.7)
         headers = FlowHeaders(
             self.context.egress,
             Endpoint(ip.destination, tcp.destination_port),
