@@ -28,6 +28,7 @@ class Ipv6:
     def __init__(self, context: Context, handlers: Mapping[int, Callable[[IpHeader, Buffer], None]]) -> None:
         self._context = context
         self._guest = context.guest
+        self._stations = context.guest.stations
         self._forwarding = context.forwarding
         self._handlers = handlers
         self._reassembly = Reassembly(context, 65535)
@@ -59,7 +60,9 @@ class Ipv6:
             if fragment:  # fragments of fragments
                 raise Malformed(Reason.IPV6_EXTENSION)
             ip = ip._replace(fragment=True)
-        if ip.source not in (self._guest.ipv6, self._guest.link_local):
+        guest = self._guest
+        known = ip.source in (guest.ipv6, guest.link_local)
+        if not known or self._stations.find(ip.source) != guest.mac:
             self._learn(ip)
         try:
             handler = self._handlers.get(ip.protocol)
@@ -71,7 +74,7 @@ class Ipv6:
             raise
 
     def _learn(self, ip: IpHeader) -> None:
-        """The guest's address changes to that of its latest packet, if it may have it."""
+        """The guest's address changes to that of its latest packet, if it may have it; so does where to send to it."""
         source = ip.source
         if source == _UNSPECIFIED:
             if ip.protocol != ICMPV6:  # NDP and MLD speak before there is an address

@@ -458,6 +458,7 @@ class Udp:
             return None
         if source in forward.flows:
             self._close(forward.flows[source])  # it is stale
+        context.find_station(guest.address)
         self._make_room(inbound=True)
         return self._add(_Flow(context.egress, forward, guest, remote, source, inbound=True))
 
