@@ -66,7 +66,7 @@ class Two(Pair):
         super().__init__(make_config(limits=limits), script)
         self.first = Guest()
         self.second = Guest(mac=SECOND_MAC, ipv4=SECOND4, ipv6=SECOND6)
-        self.guest = Switch(self.first, self.second)
+        self.guest = self.switch = Switch(self.first, self.second)
         self.guest.at(self.now)
 
     def speak(self, station: Guest, server: bytes = SERVER) -> None:
@@ -105,7 +105,8 @@ def test_what_comes_late_goes_to_the_station_that_asked(server: bytes) -> None:
     pair.settle()
     assert [data for _, _, _, data in pair.first.datagrams] == [b"answer"]
     assert len(pair.first.others) == 1
-    assert pair.second.datagrams == pair.second.others == []
+    assert not pair.second.datagrams
+    assert not pair.second.others
 
 
 def test_an_error_goes_to_the_station_that_sent() -> None:
@@ -123,7 +124,7 @@ def test_a_flow_follows_its_address_to_another_station(server: bytes) -> None:
     connection = pair.first.connect((server, 80), now=pair.now)
     pair.drive(lambda: connection.established)
     pair.settle()
-    pair.guest.stations = {THIRD_MAC: pair.first, SECOND_MAC: pair.second}
+    pair.switch.stations = {THIRD_MAC: pair.first, SECOND_MAC: pair.second}
     pair.first.mac = THIRD_MAC
     address = pair.first.address(len(server))
     if len(server) == 4:
