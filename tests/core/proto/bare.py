@@ -81,6 +81,9 @@ class Bare:
         self.context.egress = Egress(self.context)
         self.context.forwarding = Forwarding(configuration)
         self.context.icmp_errors = IcmpErrors(self.context)
+        self.asked: list[bytes] = []
+        """Addresses of the guest's that were looked for."""
+        self.context.ask = self.asked.append
 
     def wait(self, seconds: float) -> None:
         """Let time pass, and the timers with it."""

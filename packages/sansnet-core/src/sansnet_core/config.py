@@ -108,6 +108,8 @@ class Limits(Record):
     udp_inbound_flows: int = 8192
     """The same for those that began outside, so that outsiders push none of the guest's own out."""
     echo_flows: int = 1024
+    stations: int = 1024
+    """IP addresses of the guest's whose Ethernet addresses are kept."""
     tcp_window: int = 4 << 20
     """Most bytes that one connection holds towards the host; also the largest window offered to the guest."""
     tcp_send_buffer: int = 4 << 20
@@ -159,7 +161,7 @@ class NetworkConfig(Record):
     Attributes:
         link: what the link can do.
         mac: our Ethernet address.
-        guest_mac: the guest's, if known; learnt from its frames otherwise.
+        guest_mac: the guest's, if known, for as long as it was not heard.
         ipv4, ipv6: None switches the family off.
         advertise_mtu: by DHCP option 26 and in router advertisements.
         dns_servers: addresses advertised to the guest, either family.

@@ -51,37 +51,36 @@ _GLUE_BELOW: Final = 4096
 class Egress:
     """Builds frames to the guest and puts them into the outbox."""
 
-    __slots__ = ("_context", "_link", "_prefixes", "generation", "link_mtu", "vnet")
+    __slots__ = ("_context", "_guest", "_link", "_prefixes", "link_mtu", "stations", "vnet")
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._link = context.config.link
         self.link_mtu = self._link.mtu
         self.vnet = self._link.vnet_header
-        self.generation = 0
-        """Rises when the guest's Ethernet address changes: kept prefixes are stale then."""
-        self._prefixes: dict[tuple[int, int, int, int, int], bytes] = {}
+        self._guest = context.guest
+        self.stations = context.guest.stations
+        self._prefixes: dict[tuple[bytes, int, int, int, int, int], bytes] = {}
 
-    def guest_moved(self) -> None:
-        """The guest's Ethernet address changed."""
-        self.generation += 1
-        self._prefixes.clear()
+    def station(self, address: bytes) -> bytes:
+        """Where to send what is for an IP address of the guest's: to the station heard last, if it is not known."""
+        return self.stations.find(address) or self._guest.mac
 
-    def prefix(self, version: int, offload: int, header_size: int, gso_type: int, gso_size: int) -> bytes:
+    def prefix(self, mac: bytes, version: int, offload: int, header_size: int, gso_type: int, gso_size: int) -> bytes:
         """`virtio_net_hdr` (if the link has it) and Ethernet header.
 
         Args:
+            mac: Ethernet destination.
             version: 4 or 6.
             offload: where in its transport header the checksum stands that the guest shall complete; 0 for none.
             header_size: bytes of Ethernet, IP and transport headers.
             gso_type: `virtio_net.GSO_*`.
             gso_size: payload bytes of a segment.
         """
-        key = (version, offload, header_size, gso_type, gso_size)
+        key = (mac, version, offload, header_size, gso_type, gso_size)
         found = self._prefixes.get(key)
         if found is None:
-            context = self._context
-            found = context.guest.mac + context.config.mac + (ETHERTYPE_IPV4 if version == 4 else ETHERTYPE_IPV6)
+            found = mac + self._context.config.mac + (ETHERTYPE_IPV4 if version == 4 else ETHERTYPE_IPV6)
             if self.vnet:
                 flags, start = (NEEDS_CSUM, 34 if version == 4 else 54) if offload else (0, 0)
                 size = header_size if gso_type else 0
@@ -91,16 +90,16 @@ class Egress:
             self._prefixes[key] = found
         return found
 
-    def frame(self, ethertype: bytes, payload: bytes, destination: bytes | None = None) -> None:
+    def frame(self, ethertype: bytes, payload: bytes, destination: bytes) -> None:
         """Send one Ethernet frame.
 
         Args:
             ethertype: 2 bytes in network order.
             payload: what follows the Ethernet header.
-            destination: Ethernet address, if not the guest's.
+            destination: Ethernet address.
         """
         context = self._context
-        frame = (destination or context.guest.mac) + context.config.mac + ethertype + payload
+        frame = destination + context.config.mac + ethertype + payload
         context.out.frames.append(NO_OFFLOAD + frame if self.vnet else frame.ljust(SHORTEST, b"\0"))
 
     def packet(
@@ -123,8 +122,9 @@ class Egress:
             payload: transport header and data, checksummed.
             ttl: TTL or hop limit.
             tos: TOS or traffic class.
-            mac: Ethernet destination, if not the guest's (multicast).
+            mac: Ethernet destination, if it is not that of the station with the IP destination (multicast).
         """
+        mac = mac or self.station(destination)
         version4 = len(source) == 4
         header = 20 if version4 else 40
         if header + len(payload) > self.link_mtu:
@@ -137,7 +137,7 @@ class Egress:
             self.frame(ETHERTYPE_IPV6, head + payload, mac)
 
     def _fragments(
-        self, source: bytes, destination: bytes, protocol: int, payload: Buffer, ttl: int, tos: int, mac: bytes | None
+        self, source: bytes, destination: bytes, protocol: int, payload: Buffer, ttl: int, tos: int, mac: bytes
     ) -> None:
         """RFC 791 3.2 and RFC 8200 4.5."""
         version4 = len(source) == 4
@@ -173,6 +173,8 @@ class FlowHeaders:
         "_generation",
         "_gso",
         "_gso_prefix",
+        "_guest",
+        "_mac",
         "_ports",
         "_prefix",
         "_pseudo",
@@ -187,6 +189,8 @@ class FlowHeaders:
         self._pseudo = pseudo_sum(source.address, destination.address, protocol)
         # All of the IPv4 header but total length, TTL and TOS
         self._base = (0x4500 + DONT_FRAGMENT + protocol + int.from_bytes(self._addresses, "big")) % 65535
+        self._guest = destination.address
+        self._mac = egress.stations.find(destination.address)
         self._generation = -1
         self._gso = 0
         self._prefix = self._gso_prefix = b""
@@ -201,9 +205,12 @@ class FlowHeaders:
         size += 34 if self._version4 else 54
         if not egress._link.checksum_offload:
             offset = 0
-        self._prefix = egress.prefix(version, offset, size, GSO_NONE, 0)
-        self._gso_prefix = egress.prefix(version, offset, size, gso_type, gso_size)
-        self._generation, self._gso = egress.generation, gso_size
+        # A station that is forgotten is not gone; one that was never heard may be any, and is looked for each time
+        self._mac = egress.stations.find(self._guest) or self._mac
+        mac = self._mac or egress.station(self._guest)
+        self._prefix = egress.prefix(mac, version, offset, size, GSO_NONE, 0)
+        self._gso_prefix = egress.prefix(mac, version, offset, size, gso_type, gso_size)
+        self._generation, self._gso = egress.stations.generation if self._mac else -1, gso_size
 
     def tcp(
         self,
@@ -227,7 +234,7 @@ class FlowHeaders:
             gso_size: 0, or the segment size of an offloaded frame.
         """
         egress = self._egress
-        if self._generation != egress.generation or (gso_size and self._gso != gso_size):
+        if self._generation != egress.stations.generation or (gso_size and self._gso != gso_size):
             self._refresh(TCP, gso_size or self._gso)
         size = 20 + len(options) + len(payload)
         offset = (20 + len(options)) << 2
@@ -300,7 +307,7 @@ class FlowHeaders:
             if header + len(payload) > egress.link_mtu:
                 self._large_datagram(payload, ttl, tos)
                 return
-        if self._generation != egress.generation or (segment_size and self._gso != segment_size):
+        if self._generation != egress.stations.generation or (segment_size and self._gso != segment_size):
             self._refresh(UDP, segment_size or self._gso)
         prefix = self._gso_prefix if segment_size else self._prefix
         size = 8 + len(payload)

@@ -14,6 +14,7 @@ class Reason(Enum):
     """
 
     ETHERNET_TRUNCATED = "frame shorter than an Ethernet header"
+    ETHERNET_SOURCE = "frame whose source is no single station"
     ETHERNET_TYPE = "EtherType that is neither ARP, IPv4 nor IPv6, or of a family switched off"
     FRAME_TOO_LARGE = "frame larger than the link's largest frame"
     VNET_HEADER = "virtio_net_hdr truncated, with offsets outside the frame, or for too long a run of datagrams"

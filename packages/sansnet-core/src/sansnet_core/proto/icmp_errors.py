@@ -2,7 +2,8 @@
 
 Theory of operation. What failed outside arrives as an `ExtendedError`. If a router or the remote host sent it, the
 guest gets the same type and code again, and the sender's address as far as the guest can know it. If the host's own
-kernel refused, `_ERRNOS` says what a router in its place would have sent. What the configuration closes is answered
+kernel refused, `_ERRNOS` says what a router in its place would have sent; of UDP sockets an unmodified one shall learn
+of it as on the host, which `_FINAL` sees to. What the configuration closes is answered
 as a router with that policy would do (`_REFUSALS`).
 
 Every message quotes the guest's packet: by its own addresses, ports and numbers the guest's kernel finds the socket to
@@ -39,7 +40,7 @@ from sansnet_core.context import Context
 from sansnet_core.egress import TTL
 from sansnet_core.errors import HeaderProblem, Reason
 from sansnet_core.wire import icmp4, icmp6, ipv4, ipv6
-from sansnet_core.wire.ip import ICMP, ICMPV6, IpHeader
+from sansnet_core.wire.ip import ICMP, ICMPV6, UDP, IpHeader
 
 __all__ = ["LARGEST4", "LARGEST6", "IcmpError", "IcmpErrors", "for_extended_error"]
 
@@ -146,8 +147,21 @@ _REASSEMBLY_TIMEOUT: Final = {
 }
 
 
-def for_extended_error(error: ExtendedError, version: int) -> IcmpError | None:
-    """What a guest is to be told of an error that a packet of one IP version met.
+_FINAL: Final = {
+    _NETWORK_UNREACHABLE4: IcmpError(icmp4.DESTINATION_UNREACHABLE, icmp4.NETWORK_UNKNOWN),
+    _HOST_UNREACHABLE[4]: IcmpError(icmp4.DESTINATION_UNREACHABLE, icmp4.HOST_PROHIBITED),
+}
+"""Errors of which Linux tells no UDP socket without IP_RECVERR, as they may pass -> ones with the same errno that it
+does tell (`icmp_err_convert` in its net/ipv4/icmp.c). There are none for IPv6."""
+
+
+def for_extended_error(error: ExtendedError, version: int, protocol: int = UDP) -> IcmpError | None:
+    """What a guest is to be told of an error that a packet met.
+
+    Args:
+        error: as the host's socket has it.
+        version: of the packet, 4 or 6.
+        protocol: likewise, its IP protocol number.
 
     Returns:
         None if there is nothing to be told.
@@ -158,7 +172,10 @@ def for_extended_error(error: ExtendedError, version: int) -> IcmpError | None:
         return _with_info(IcmpError(error.type, error.code & 0xFF), version, error.info)
     if error.errno in _SILENT:
         return None
-    return _with_info(_ERRNOS[version].get(error.errno, _HOST_UNREACHABLE[version]), version, error.info)
+    found = _ERRNOS[version].get(error.errno, _HOST_UNREACHABLE[version])
+    if protocol == UDP and error.origin < ORIGIN_ICMP:  # the host's own kernel told the socket at once
+        found = _FINAL.get(found, found)
+    return _with_info(found, version, error.info)
 
 
 def _with_info(icmp: IcmpError, version: int, info: int) -> IcmpError:
@@ -215,7 +232,7 @@ class IcmpErrors:
             protocol: likewise.
             payload: its transport header and data, as far as they are known; at least the first 8 bytes.
         """
-        icmp = for_extended_error(error, 4 if len(source) == 4 else 6)
+        icmp = for_extended_error(error, 4 if len(source) == 4 else 6, protocol)
         if icmp is not None and self._may_answer(source, destination, protocol, payload):
             sender = destination if error.offender == host else self._sender(error.offender, source, destination)
             self._send(icmp, sender, source, _quote(source, destination, protocol, payload), error.ttl)

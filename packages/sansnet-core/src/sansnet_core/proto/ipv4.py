@@ -29,6 +29,7 @@ class Ipv4:
     def __init__(self, context: Context, handlers: Mapping[int, Callable[[IpHeader, Buffer], None]]) -> None:
         self._context = context
         self._guest = context.guest
+        self._stations = context.guest.stations
         self._forwarding = context.forwarding
         self._handlers = handlers
         self._reassembly = Reassembly(context, 65535 - ipv4.HEADER_SIZE)
@@ -59,7 +60,7 @@ class Ipv4:
             head = ipv4.emit_header(ip.source, ip.destination, ip.protocol, len(data), first.ttl, first.tos, 0, 0)
             buf = (MANY if to_many else ONE) + head + data
             ip, _, _ = ipv4.parse(buf, 14, len(buf), verify=False)
-        if ip.source != self._guest.ipv4:
+        if ip.source != self._guest.ipv4 or self._stations.find(ip.source) != self._guest.mac:
             self._learn(ip, buf)
         try:
             handler = self._handlers.get(ip.protocol)
@@ -71,7 +72,7 @@ class Ipv4:
             raise
 
     def _learn(self, ip: IpHeader, buf: Buffer) -> None:
-        """The guest's address changes to that of its latest packet, if it may have it."""
+        """The guest's address changes to that of its latest packet, if it may have it; so does where to send to it."""
         source = ip.source
         if source == _UNSPECIFIED:
             # Before it has an address, a guest can only ask for one

@@ -32,6 +32,7 @@ class Ipv6:
     def __init__(self, context: Context, handlers: Mapping[int, Callable[[IpHeader, Buffer], None]]) -> None:
         self._context = context
         self._guest = context.guest
+        self._stations = context.guest.stations
         self._forwarding = context.forwarding
         self._handlers = handlers
         self._reassembly = Reassembly(context, _LARGEST)
@@ -61,7 +62,9 @@ class Ipv6:
         except HeaderProblem as problem:
             self._context.icmp_errors.header_problem(problem, buf, start)
             raise
-        if ip.source not in (self._guest.ipv6, self._guest.link_local):
+        guest = self._guest
+        known = ip.source in (guest.ipv6, guest.link_local)
+        if not known or self._stations.find(ip.source) != guest.mac:
             self._learn(ip)
         try:
             handler = self._handlers.get(ip.protocol)
@@ -92,7 +95,7 @@ class Ipv6:
         return (MANY if to_many else ONE) + head + data
 
     def _learn(self, ip: IpHeader) -> None:
-        """The guest's address changes to that of its latest packet, if it may have it."""
+        """The guest's address changes to that of its latest packet, if it may have it; so does where to send to it."""
         source = ip.source
         if source == _UNSPECIFIED:
             if ip.protocol != ICMPV6:  # NDP and MLD speak before there is an address

@@ -78,10 +78,13 @@ class Ndp:
 
     def announce(self) -> None:
         """Ask for the guest's address, so that its answer tells its Ethernet address before it first speaks."""
-        guest = self._context.guest.ipv6
-        if guest is not None:
-            rest, payload = ndp.solicit_neighbour(guest, self._context.config.mac)
-            self._send(icmp6.NEIGHBOUR_SOLICITATION, rest, payload, self._gateway, ndp.solicited_node(guest))
+        if self._context.guest.ipv6 is not None:
+            self.ask(self._context.guest.ipv6)
+
+    def ask(self, address: bytes) -> None:
+        """Ask for the Ethernet address of an address of the guest's."""
+        rest, payload = ndp.solicit_neighbour(address, self._context.config.mac)
+        self._send(icmp6.NEIGHBOUR_SOLICITATION, rest, payload, self._gateway, ndp.solicited_node(address))
 
     def receive(self, ip: IpHeader, icmp: IcmpHeader, buf: Buffer) -> None:
         """An NDP message from the guest, ICMPv6 types 133 to 137.

@@ -236,7 +236,7 @@ class Udp:
         if len(data) > MOST_SENT * context.gso_size > 0:
             raise Malformed(Reason.VNET_HEADER)
         if flow is None:
-            if ip.header >= 14 and buf[ip.header - 14] & 1 and not is_multicast(ip.destination):
+            if buf[ip.header - 14] & 1 and not is_multicast(ip.destination):
                 raise Malformed(Reason.IP_BROADCAST)  # of a network that the guest knows, and we need not
             flow = self._open(ip, header, not dhcp)
         if flow.last != context.now:
@@ -460,6 +460,7 @@ class Udp:
             return None
         if source in forward.flows:
             self._close(forward.flows[source])  # it is stale
+        context.find_station(guest.address)
         self._make_room(inbound=True)
         return self._add(_Flow(context.egress, forward, guest, remote, source, inbound=True))
 

@@ -174,6 +174,7 @@ class Tcp:
         guest, seen = Endpoint(destination, port), Endpoint(source, remote.port)
         flow = TcpFlow(self, context.new_socket(), key, guest, seen, remote, inbound=True)
         self._add(flow)
+        context.find_station(destination)
         flow.invite()
         return flow.socket
 
