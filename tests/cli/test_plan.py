@@ -76,7 +76,31 @@ def test_a_host_without_a_network_gives_link_local_addresses() -> None:
     )
     assert setup.config.ipv6 == Ipv6Config(address=None, gateway=parse("fe80::1"))
     assert setup.interface is None
-    assert len(setup.warnings) == 1
+    [warning] = setup.warnings
+    assert warning.startswith("the host has no network")
+
+
+@pytest.mark.parametrize("arguments", [[], ["-4"], ["-6"], ["-i", "dummy0"]])
+def test_a_host_without_a_network_is_mentioned_once(arguments: list[str]) -> None:
+    assert len(plan(*arguments, host=NOTHING)[1].warnings) == 1
+    assert len(plan(*arguments, host=HostInfo(resolvers=RESOLVERS))[1].warnings) == 1
+    assert plan("-a", "10.9.9.9", "-D", "192.0.2.1", host=NOTHING)[1].warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hosts"),
+    [
+        ([], ()),
+        (["-H", "visitor"], (("10.0.0.2", ("visitor",)), ("2001:db8::2", ("visitor",)))),
+        (["-4", "-H", "visitor.example"], (("10.0.0.2", ("visitor.example", "visitor")),)),
+        (["-4", "-H", "visitor", "--fqdn", "visitor.example."], (("10.0.0.2", ("visitor.example", "visitor")),)),
+        (["-H", "visitor", "--no-config"], (("127.0.1.1", ("visitor",)),)),
+    ],
+)
+def test_a_guests_name_leads_to_its_addresses(
+    arguments: list[str], hosts: tuple[tuple[str, tuple[str, ...]], ...]
+) -> None:
+    assert plan(*arguments)[0].hosts == tuple((parse(address), names) for address, names in hosts)
 
 
 def test_a_family_that_only_the_guest_has_is_link_local() -> None:

@@ -11,6 +11,7 @@ from sansnet_core.config import IPV6_MIN_MTU, Ipv4Config, Ipv6Config, NetworkCon
 from sansnet_core.records import Record, replace
 from sansnet_trio.guests import GuestPlan
 from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Route, Uplink
+from sansnet_trio.hosts_file import HostsEntry
 from sansnet_trio.links import tap
 
 __all__ = ["Setup", "make_plan", "make_setup"]
@@ -20,6 +21,9 @@ FALLBACK_ADDRESS4: Final = InterfaceAddress(bytes([169, 254, 2, 1]), 16)
 FALLBACK_GATEWAY4: Final = bytes([169, 254, 2, 2])
 FALLBACK_GATEWAY6: Final = bytes.fromhex("fe800000000000000000000000000001")
 FALLBACK_INTERFACE: Final = "tap0"
+
+_OWN_NAME: Final = bytes([127, 0, 1, 1])
+"""Address of a node's own name, where the node has none that lasts, as Debian has it."""
 
 _SIZES: Final = {4: 4, 6: 16}
 """Bytes of an address, by family."""
@@ -76,10 +80,22 @@ def make_plan(options: NamespaceOptions, host: HostInfo) -> tuple[GuestPlan, Set
         routes=routes,
         ipv6=config.ipv6 is not None,
         resolv_conf=_resolv_conf(config.dns_servers, config.dns_search, host.resolvers.options, interface),
+        hosts=_hosts(options, own),
         hostname=options.hostname,
     )
     setup = replace(setup, config=config)
     return plan, replace(setup, addresses=own, gateways=_default_gateways(routes)) if options.configure else setup
+
+
+def _hosts(options: NamespaceOptions, own: tuple[InterfaceAddress, ...]) -> tuple[HostsEntry, ...]:
+    """Entries of the guest's own for its hosts file: its name leads to its addresses, one of each family."""
+    name = options.hostname
+    if name is None:
+        return ()
+    full = (options.fqdn or name).removesuffix(".")
+    names = tuple(dict.fromkeys((full, name, name.partition(".")[0])))
+    found = [_of_size(size, (one.address for one in own)) for size in (4, 16)] if options.configure else []
+    return tuple((address, names) for address in filter(None, found)) or ((_OWN_NAME, names),)
 
 
 def make_setup(options: NetworkOptions, host: HostInfo) -> Setup:
@@ -108,7 +124,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
     mapped = _map_host_loopback(options, gateways)
     forward = _dns_forward(options, host, gateways, {address.address for address in own}, warnings)
     servers = _servers(options, host, [match for match, _ in forward], set(gateways), own)
-    if not servers and options.dns is None:
+    if not servers and options.dns is None and (host.ipv4 or host.ipv6 or options.own):
         warnings.append("the host has no name server that the guest could use; give one with -D ADDR")
     search = options.search if options.search is not None else tuple(filter(_is_domain, host.resolvers.search))
 
@@ -233,6 +249,8 @@ def _check_own(options: NetworkOptions, host: HostInfo, own: tuple[InterfaceAddr
             f"{options.interface} has no address that the guest could have too, so that has link-local ones; "
             "give others with -a ADDR"
         )
+    elif not (host.ipv4 or host.ipv6 or options.own):
+        warnings.append("the host has no network, so the guest has link-local addresses; give others with -a ADDR")
 
 
 def _is_no_node(own: InterfaceAddress) -> bool:

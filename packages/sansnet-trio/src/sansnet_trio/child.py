@@ -21,6 +21,7 @@ from sansnet_trio.guests import GuestError
 __all__ = ["Channel", "fork"]
 
 _MESSAGE_SIZE: Final = 1 << 16
+_MOST_DESCRIPTORS: Final = 8
 
 
 class Channel:
@@ -54,17 +55,25 @@ class Channel:
             EOFError, Exception: see `receive`.
             OSError: there is no number left for the descriptor.
         """
-        message, descriptors = self._receive()
+        message, descriptors = self.receive_with_descriptors()
         if not descriptors:  # the kernel drops it then
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return message, descriptors[0]
+
+    def receive_with_descriptors(self) -> tuple[Any, list[int]]:
+        """The next message, and the descriptors that came with it: the first ones, if there are no numbers for all.
+
+        Raises:
+            EOFError, Exception: see `receive`.
+        """
+        return self._receive()
 
     def close(self) -> None:
         """The other process receives EOFError."""
         self._socket.close()
 
     def _receive(self) -> tuple[Any, list[int]]:
-        data, descriptors = receive_descriptors(self._socket, _MESSAGE_SIZE, 1)
+        data, descriptors = receive_descriptors(self._socket, _MESSAGE_SIZE, _MOST_DESCRIPTORS)
         if not data:
             raise EOFError
         message = pickle.loads(data)

@@ -66,6 +66,8 @@ class Guest(Generic[T]):
         self._status: int | None = None
         self._namespace: leftovers.NetworkNamespace | None = None
         self._agent: Agent | None = None
+        self._files: dict[str, int] = {}
+        """Descriptors of the files that are the guest's own, by path."""
 
     @classmethod
     def fork(cls, command: Sequence[str], prepare: Callable[[], tuple[GuestPlan, T]]) -> Guest[T]:
@@ -114,7 +116,11 @@ class Guest(Generic[T]):
 
     def receive_ready(self) -> ReadyGuest[T]:
         """The same for programs that do not run trio yet: it blocks until then."""
-        (self._namespace, *rest), tap = self._channel.receive_with_descriptor()
+        (self._namespace, paths, *rest), descriptors = self._channel.receive_with_descriptors()
+        if not descriptors:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        tap, *opened = descriptors
+        self._files = dict(zip(paths, opened, strict=False))  # a file without a descriptor stays as it is
         return ReadyGuest(tap, *rest)
 
     def start(self) -> None:
@@ -195,6 +201,8 @@ class Guest(Generic[T]):
         if self._namespace is not None:
             leftovers.kill_leftovers(self._namespace)
         self._channel.close()
+        while self._files:
+            os.close(self._files.popitem()[1])
         os.close(self._pidfd)
         self._pidfd = -1
 
@@ -221,11 +229,12 @@ def _become(
     plan, prepared = prepare()
     warnings: list[str] = []
     _unshare_network(plan)
-    prepare_mounts(plan, warnings)
+    own_files = prepare_mounts(plan, warnings)
     allow_ping()
     tap, link = open_interface(plan)
     configure(plan, warnings)
-    channel.send((leftovers.namespace("self"), link, prepared, tuple(warnings)), [tap])
+    ready = (leftovers.namespace("self"), tuple(own_files), link, prepared, tuple(warnings))
+    channel.send(ready, [tap, *own_files.values()])
     channel.receive()
     execute(command)
 
