@@ -25,6 +25,10 @@ def packed(text: str) -> bytes:
     return addresses.parse(text)
 
 
+LOCAL = (packed("127.0.0.1"),)
+"""Where the C library looks without a server."""
+
+
 def own(text: str) -> InterfaceAddress:
     address, _, length = text.partition("/")
     return InterfaceAddress(packed(address), int(length))
@@ -44,14 +48,26 @@ def route(destination: str, gateway: str | None = None, *, metric: int = 0, on_l
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", Resolvers()),
-        ("# nameserver 192.0.2.1\n; search x\n", Resolvers()),
+        ("", ("127.0.0.1",)),
+        ("# nameserver 192.0.2.1\n; search x\n nameserver 192.0.2.1\n", ("127.0.0.1",)),
+        ("search a.example\n", Resolvers(nameservers=LOCAL, search=("a.example",))),
+        ("nameserver 0.0.0.0\nnameserver ::\nnameserver 127.1\n", ("127.0.0.1", "::1", "127.0.0.1")),
+        ("nameserver 0x0a.2\nnameserver 010.0.0.1\nnameserver 3221225985\n", ("10.0.0.2", "8.0.0.1", "192.0.2.1")),
+        ("nameserver ::ffff:192.0.2.1\nnameserver 192.0.2.2%lo\n", ("192.0.2.1",)),
+        ("nameserver fe80::1%lo\nnameserver fe80::1%1\nnameserver fe80::1", ("fe80:0:0:1::1",) * 2 + ("fe80::1",)),
+        ("nameserver fe80::1%99999999999\nnameserver 2001:db8::1%lo", ("2001:db8::1",)),
         ("nameserver 192.0.2.1\nnameserver\t2001:db8::1  # no\n", ("192.0.2.1", "2001:db8::1")),
-        ("nameserver fe80::1%eth0\n", ("fe80::1",)),
+        ("nameserver fe80::1%missing\n", ("127.0.0.1",)),
         ("nameserver nonsense\nnameserver\nnameserver 192.0.2.1", ("192.0.2.1",)),
-        ("domain a.example b.example\n", Resolvers(search=("a.example",))),
-        ("domain a.example\nsearch b.example c.example\n", Resolvers(search=("b.example", "c.example"))),
-        ("options ndots:2 edns0\noptions rotate\n", Resolvers(options=("ndots:2", "edns0", "rotate"))),
+        ("domain a.example b.example\n", Resolvers(nameservers=LOCAL, search=("a.example",))),
+        (
+            "domain a.example\nsearch b.example c.example\n",
+            Resolvers(nameservers=LOCAL, search=("b.example", "c.example")),
+        ),
+        (
+            "options ndots:2 edns0\noptions rotate\n",
+            Resolvers(nameservers=LOCAL, options=("ndots:2", "edns0", "rotate")),
+        ),
     ],
 )
 def test_resolv_conf_is_understood(text: str, expected: Resolvers | tuple[str, ...]) -> None:
@@ -61,7 +77,7 @@ def test_resolv_conf_is_understood(text: str, expected: Resolvers | tuple[str, .
 
 
 def test_a_missing_resolv_conf_is_an_empty_one(tmp_path: Path) -> None:
-    assert read_resolvers(str(tmp_path / "missing")) == Resolvers()
+    assert read_resolvers(str(tmp_path / "missing")) == parse_resolv_conf("") == Resolvers(nameservers=LOCAL)
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from sansnet_cli import name_servers
+from sansnet_cli.name_servers import GuestLink
 from sansnet_cli.options import NamespaceOptions, NetworkOptions, UsageProblem
 from sansnet_core import addresses
 from sansnet_core.config import IPV6_MIN_MTU, Ipv4Config, Ipv6Config, NetworkConfig
@@ -38,6 +40,7 @@ class Setup(Record):
         outbound_if4, outbound_if6: the host's interface for all else, if it is one that was asked for.
         warnings: sentences for the user.
         addresses, gateways: of the guest's interface; empty where the guest learns them.
+        stand_ins: addresses at which the guest reaches name servers of the host's, and which mean nothing else.
     """
 
     config: NetworkConfig
@@ -47,6 +50,7 @@ class Setup(Record):
     outbound_if6: str | None = None
     addresses: tuple[InterfaceAddress, ...] = ()
     gateways: tuple[bytes, ...] = ()
+    stand_ins: tuple[bytes, ...] = ()
 
 
 class _Family(Record):
@@ -71,6 +75,8 @@ def make_plan(options: NamespaceOptions, host: HostInfo) -> tuple[GuestPlan, Set
     interface = options.ifname or next((up.interface for up in (host.ipv4, host.ipv6) if up), FALLBACK_INTERFACE)
     own = tuple(address for family in families for address in family.addresses)
     routes = tuple(route for family in families for route in family.routes)
+    # Whatever becomes of the default route, name servers are on the link. Link-local IPv6 addresses always are
+    routes += tuple(Route(destination=a, prefix_length=32) for a in setup.stand_ins if len(a) == 4)
     plan = GuestPlan(
         interface=interface,
         mtu=options.mtu or tap.MTU.default,
@@ -122,9 +128,15 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
     _check_own(options, host, own, warnings)
     gateways = {len(family.gateway): family.gateway for family in both}
     mapped = _map_host_loopback(options, gateways)
-    forward = _dns_forward(options, host, gateways, {address.address for address in own}, warnings)
-    servers = _servers(options, host, [match for match, _ in forward], set(gateways), own)
-    if not servers and options.dns is None and (host.ipv4 or host.ipv6 or options.own):
+    link = GuestLink(
+        own={address.address for address in own},
+        gateways=gateways,
+        zone=host.ipv6.index if host.ipv6 and options.outbound_if6 in (None, host.ipv6.interface) else 0,
+        mapped=mapped,
+        used=[route.destination for family in both for route in family.routes if route.prefix_length],
+    )
+    names = name_servers.choose(options, host.resolvers.nameservers, link, warnings)
+    if not names.told and options.dns is None and (host.ipv4 or host.ipv6 or options.own):
         warnings.append("the host has no name server that the guest could use; give one with -D ADDR")
     search = options.search if options.search is not None else tuple(filter(_is_domain, host.resolvers.search))
 
@@ -141,9 +153,9 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         )
         if six
         else None,
-        dns_servers=servers,
+        dns_servers=names.told,
         dns_search=search,
-        dns_forward=(*forward, *_still_resolvers(options, host, mapped)),
+        dns_forward=names.forward,
         hostname=options.hostname,
         fqdn=options.fqdn or (options.hostname if options.hostname and "." in options.hostname else None),
         map_host_loopback=mapped,
@@ -166,6 +178,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         warnings=tuple(warnings),
         outbound_if4=options.outbound_if4,
         outbound_if6=options.outbound_if6,
+        stand_ins=names.stand_ins,
     )
     return setup, both
 
@@ -320,57 +333,6 @@ def _holds(network: InterfaceAddress, address: bytes) -> bool:
 def _class_length(address: bytes) -> int:
     """Of an address without a mask: by its class (RFC 791, 3.2), as ifconfig always did."""
     return 8 if address[0] < 128 else 16 if address[0] < 192 else 24
-
-
-def _dns_forward(
-    options: NetworkOptions, host: HostInfo, gateways: dict[int, bytes], own: set[bytes], warnings: list[str]
-) -> tuple[tuple[bytes, bytes], ...]:
-    """Pairs of what the guest asks and what on the host answers.
-
-    A resolver that the guest cannot reach at its own address is reached at the gateway's, unless said otherwise.
-    """
-    pairs = []
-    for size, gateway in gateways.items():
-        match = _of_size(size, options.dns_forward)
-        resolvers = [server for server in host.resolvers.nameservers if len(server) == size]
-        hidden = None if options.dns is not None else next(filter(lambda s: _is_hidden(s, own), resolvers), None)
-        server = _of_size(size, options.dns_host) or hidden or (resolvers[0] if resolvers else None)
-        if match and server is None:
-            problem = f"--dns-forward {addresses.format(match)} has no name server behind it; give --dns-host ADDR"
-            if not options.lenient:
-                raise HostError(problem)
-            warnings.append(problem)
-        if match is None and (hidden or _of_size(size, options.dns_host)):
-            match = gateway
-        if match and server:
-            pairs.append((match, addresses.LOOPBACK[size] if addresses.is_unspecified(server) else server))
-    return tuple(pairs)
-
-
-def _still_resolvers(
-    options: NetworkOptions, host: HostInfo, mapped: tuple[bytes, ...]
-) -> tuple[tuple[bytes, bytes], ...]:
-    """Pairs for resolvers of the host's whose address means its loopback in the guest, as a router's often does.
-
-    The guest may know them from the host's own files. Who gave others with -D means loopback.
-    """
-    return () if options.dns else tuple((server, server) for server in host.resolvers.nameservers if server in mapped)
-
-
-def _is_hidden(server: bytes, own: set[bytes]) -> bool:
-    """Whether an address means something else in the guest than on the host."""
-    return addresses.is_loopback(server) or addresses.is_unspecified(server) or server in own
-
-
-def _servers(
-    options: NetworkOptions, host: HostInfo, forwarded: list[bytes], sizes: set[int], own: tuple[InterfaceAddress, ...]
-) -> tuple[bytes, ...]:
-    """Name servers for the guest, best first."""
-    if options.dns is not None:
-        return options.dns
-    local = {address.address for address in own}
-    direct = [s for s in host.resolvers.nameservers if len(s) in sizes and not _is_hidden(s, local)]
-    return tuple(dict.fromkeys(forwarded + direct))
 
 
 def _is_domain(text: str) -> bool:

@@ -152,7 +152,8 @@ class NetworkConfig(Record):
         advertise_mtu: by DHCP option 26 and in router advertisements.
         dns_servers: addresses advertised to the guest, either family.
         dns_search: search domains advertised.
-        dns_forward: pairs (address that the guest asks, host address that answers); ports 53 and 853 only.
+        dns_forward: pairs (address that the guest asks, host address that answers); ports 53 and 853 only. The
+            host's address may have a zone (`addresses.with_zone`).
         hostname, fqdn: given to the guest by DHCP and DHCPv6.
         map_host_loopback: addresses, at most one a family, by which the guest reaches the host's loopback.
         map_guest_address: addresses, at most one a family, by which the guest reaches the host at that address of the

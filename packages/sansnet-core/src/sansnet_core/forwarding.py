@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Final
 
 from sansnet_core.actions import Endpoint
-from sansnet_core.addresses import LOOPBACK, is_loopback, is_multicast
+from sansnet_core.addresses import LOOPBACK, is_link_local, is_loopback, is_multicast
 from sansnet_core.config import NetworkConfig
 from sansnet_core.context import Guest
 from sansnet_core.errors import Reason
@@ -140,6 +140,8 @@ def _is_destination(address: bytes) -> bool:
     """Whether a unicast packet to the address can leave the host (RFC 6890, RFC 4291)."""
     if len(address) == 4:
         return address[0] not in (0, 127) and address[0] < 224
+    if is_link_local(address):
+        return not any(address[2:8])  # RFC 4291, 2.5.6; a zone of the host's is not the guest's to choose
     return not (_is_nobody(address) or is_multicast(address))
 
 

@@ -29,6 +29,9 @@ __all__ = [
     "read_resolvers",
 ]
 
+_MAPPED: Final = bytes(10) + b"\xff\xff"
+"""IPv4-mapped addresses (RFC 4291, 2.5.5.2)."""
+
 RESOLV_CONF: Final = "/etc/resolv.conf"
 
 _LOOPBACK_INDEX: Final = 1
@@ -82,6 +85,7 @@ class Uplink(Record):
     """One family's configuration of one interface; there is at least one address."""
 
     interface: str
+    index: int = 0
     addresses: tuple[InterfaceAddress, ...]
     routes: tuple[Route, ...]
 
@@ -95,7 +99,7 @@ class Resolvers(Record):
     """The contents of a resolv.conf (resolv.conf(5)).
 
     Attributes:
-        nameservers: 4 or 16 bytes each, without zones.
+        nameservers: 4 or 16 bytes each, with the zone of a link-local one (`addresses.with_zone`).
         search: domains.
         options: words of `options` lines.
     """
@@ -149,28 +153,51 @@ def read_resolvers(path: str = RESOLV_CONF) -> Resolvers:
     try:
         text = files.read(path)
     except OSError:
-        return Resolvers()
+        text = ""
     return parse_resolv_conf(text)
 
 
 def parse_resolv_conf(text: str) -> Resolvers:
-    """Understand a resolv.conf as the C library does: of several `search` and `domain` lines the last one counts."""
+    """Understand a resolv.conf as the C library does.
+
+    Of several `search` and `domain` lines the last one counts, and without a server that is on the node itself.
+    """
     nameservers: list[bytes] = []
     search: tuple[str, ...] = ()
     options: list[str] = []
     for line in text.splitlines():
-        words = line.split()
+        words = line.split() if not line[:1].isspace() else []
         match words:
             case ["nameserver", server, *_]:
-                try:
-                    nameservers.append(addresses.parse(server.partition("%")[0]))
-                except ValueError:
-                    continue
+                if (found := _parse_server(server)) is not None:
+                    nameservers.append(found)
             case ["search" | "domain" as keyword, *domains]:
                 search = tuple(domains if keyword == "search" else domains[:1])
             case ["options", *more]:
                 options += more
-    return Resolvers(nameservers=tuple(nameservers), search=search, options=tuple(options))
+    servers = tuple(nameservers) or (addresses.LOOPBACK[4],)
+    return Resolvers(nameservers=servers, search=search, options=tuple(options))
+
+
+def _parse_server(text: str) -> bytes | None:
+    """A name server's address; None if it is none.
+
+    IPv4 may have any form that inet_aton(3) knows, a link-local IPv6 address the name or index of an interface. The
+    unspecified address means this node, and an IPv4-mapped one the IPv4 address.
+    """
+    node, percent, zone = text.partition("%")
+    try:
+        if ":" not in node:
+            packed = socket.inet_aton(text)
+        else:
+            packed = socket.inet_pton(socket.AF_INET6, node)
+            if percent:
+                packed = addresses.with_zone(packed, int(zone) if zone.isdecimal() else socket.if_nametoindex(zone))
+    except (OSError, OverflowError):
+        return None
+    if packed.startswith(_MAPPED) and len(packed) == 16:
+        packed = packed[12:]
+    return addresses.LOOPBACK[len(packed)] if addresses.is_unspecified(packed) else packed
 
 
 def _find(wanted: str | None, names: dict[int, str], loopback: str | None) -> int | None:
@@ -197,7 +224,10 @@ def _read_uplink(netlink: Netlink, family: int, names: dict[int, str], wanted: i
     if not own:
         return None
     return Uplink(
-        interface=names[index], addresses=own, routes=tuple(route for through, route in routes if through == index)
+        interface=names[index],
+        index=index,
+        addresses=own,
+        routes=tuple(route for through, route in routes if through == index),
     )
 
 
