@@ -241,3 +241,74 @@ def test_an_interface_may_be_named(host: Namespace) -> None:
 def test_an_unknown_interface_is_an_error_that_lists_the_others(host: Namespace) -> None:
     with pytest.raises(HostError, match=r"no interface 'three'.*one-peer, one, two-peer, two"):
         read(host, "three")
+
+
+BGP = """
+    sysctl -qw net.ipv6.conf.one.accept_dad=0
+    ip address add 192.0.2.7/32 dev lo
+    ip address add 2001:db8:7::7/128 dev lo
+    ip address add 10.0.0.2/31 dev one scope link
+    ip link set one up
+"""
+"""Addresses on the loopback interface, and a link to the router."""
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize(
+    "routes",
+    [
+        "ip route add default via 10.0.0.3 src 192.0.2.7; ip route add default via fe80::1 dev one src 2001:db8:7::7",
+        "ip route add default via 10.0.0.3; ip -6 route add default via fe80::1 dev one",
+        "ip -4 route add default via inet6 fe80::1 dev one; ip -6 route add default via fe80::1 dev one",
+        "ip route add default nexthop via 10.0.0.3; ip -6 route add default nexthop via fe80::1 dev one",
+    ],
+    ids=["src", "kernel", "unnumbered", "nexthop"],
+)
+def test_an_address_on_the_loopback_interface_is_the_source_of_the_default_route(host: Namespace, routes: str) -> None:
+    host.shell(BGP + routes)
+    info = read(host)
+    assert info.ipv4 is not None
+    assert info.ipv6 is not None
+    assert (info.ipv4.interface, info.ipv4.addresses[0]) == ("one", own("192.0.2.7/32"))
+    assert (info.ipv6.interface, info.ipv6.addresses[0]) == ("one", own("2001:db8:7::7/128"))
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("src", ["", "src 10.0.0.2"])
+def test_a_source_of_scope_link_is_one(host: Namespace, src: str) -> None:
+    host.shell(
+        f"""
+        ip address add 10.0.0.2/24 dev one scope link
+        ip link set one up
+        ip route add default via 10.0.0.1 {src}
+        """
+    )
+    uplink = read(host).ipv4
+    assert uplink is not None or not src
+    if uplink is not None:
+        assert uplink.addresses == (own("10.0.0.2/24"),)
+
+
+@pytest.mark.kernel
+def test_the_source_of_the_default_route_is_the_first_address(host: Namespace) -> None:
+    host.shell(
+        """
+        ip address add 10.0.0.2/24 dev one
+        ip address add 10.1.0.2/24 dev one
+        ip address add 10.2.0.2/24 dev one
+        ip address add 2001:db8::2/64 dev one
+        ip address add 2001:db8:1::2/64 dev one
+        ip link set one up
+        ip route add default via 10.1.0.1
+        ip -6 route add default via fe80::1 dev one src 2001:db8::2
+        """
+    )
+    info = read(host)
+    assert info.ipv4 is not None
+    assert info.ipv6 is not None
+    assert info.ipv4.addresses == (own("10.1.0.2/24"), own("10.0.0.2/24"), own("10.2.0.2/24"))
+    assert info.ipv6.addresses[0] == own("2001:db8::2/64")
+    host.shell("ip route replace default via 10.1.0.1 src 10.2.0.2")
+    changed = read(host).ipv4
+    assert changed is not None
+    assert changed.addresses[0] == own("10.2.0.2/24")

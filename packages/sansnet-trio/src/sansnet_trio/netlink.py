@@ -79,6 +79,19 @@ class Netlink:
         """All routes of a family, of all tables."""
         return self._dump(self._routes, _RTM_GETROUTE, _RTM_NEWROUTE, family)
 
+    def route_to(self, destination: str, family: int, index: int) -> Message:
+        """The route that a packet takes which leaves through an interface (`ip route get`); none is sent.
+
+        Raises:
+            OSError: there is none.
+        """
+        message = self._routes()
+        message["attrs"] = [("RTA_DST", destination), ("RTA_OIF", index)]
+        length = 32 if family == socket.AF_INET else 128
+        self._send(message, _RTM_GETROUTE, _NLM_F_ACK, {"family": family, "dst_len": length})
+        [found] = self._decoded(self._routes, _RTM_NEWROUTE)
+        return found
+
     def add_address(self, family: int, attributes: list[tuple[str, Any]], **fields: int) -> None:
         """Add an address.
 
@@ -97,6 +110,9 @@ class Netlink:
 
     def _dump(self, kind: type[Message], request: int, answer: int, family: int) -> list[Message]:
         self._send(kind(), request, _NLM_F_DUMP, {"family": family})
+        return self._decoded(kind, answer)
+
+    def _decoded(self, kind: type[Message], answer: int) -> list[Message]:
         found = []
         for type_, data in self._answers():
             if type_ == answer:
