@@ -20,7 +20,7 @@ from sansnet_core.config import NetworkConfig
 from sansnet_core.context import Guest
 from sansnet_core.errors import Reason
 
-__all__ = ["Forwarding"]
+__all__ = ["DNS_PORTS", "Forwarding"]
 
 DNS_PORTS: Final = (53, 853)
 """DNS (RFC 1035) and DNS over TLS (RFC 7858)."""
@@ -31,11 +31,15 @@ _V4_IN_V6: Final = (bytes(12), bytes(10) + b"\xff\xff")
 
 
 class Forwarding:
-    """The rules of one network; no state."""
+    """The rules of one network; nothing but the configuration decides."""
 
     __slots__ = ("_aliases", "_broadcasts", "_dns", "_gateways", "_hosts", "_outbound", "_own")
 
     def __init__(self, config: NetworkConfig) -> None:
+        self.configure(config)
+
+    def configure(self, config: NetworkConfig) -> None:
+        """Follow another configuration from now on."""
         self._dns = dict(reversed(config.dns_forward))  # of equals the first counts
         own = {len(address): address for family in (config.ipv4, config.ipv6) if family and (address := family.address)}
         self._hosts = {alias: own[len(alias)] for alias in config.map_guest_address if len(alias) in own}

@@ -53,7 +53,7 @@ _IFA_F_DEPRECATED: Final = 0x20
 _IFA_F_TENTATIVE: Final = 0x40
 
 
-_FAR: Final = {socket.AF_INET: "198.41.0.4", socket.AF_INET6: "2001:503:ba3e::2:30"}
+_FAR: Final[dict[int, str]] = {socket.AF_INET: "198.41.0.4", socket.AF_INET6: "2001:503:ba3e::2:30"}
 """Addresses far away, of a root name server: to ask by which route a packet would leave. None is sent."""
 
 
