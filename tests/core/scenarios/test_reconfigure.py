@@ -222,7 +222,7 @@ def test_a_guest_cannot_choose_a_zone_of_the_hosts() -> None:
     match = parse("fe80::53:1")
     config = replace(OLD, dns_forward=((match, server),))
     pair = Pair(config)
-    guest6 = OLD.ipv6.address if OLD.ipv6 else b""
+    guest6 = pair.guest.ipv6
     for destination in (server, match):
         pair.guest.send(udp(guest6, 5000, destination, 53, b"?"))
     pair.settle()

@@ -22,6 +22,8 @@ _RANGES: Final = {4: bytes([169, 254, 53]), 16: bytes.fromhex("fe800000000000000
 _PLACES: Final = range(1, 255)
 """More than there are servers and addresses that the options name."""
 
+_MOST_REMEMBERED: Final = 32
+
 _MOST_SERVERS: Final = 16
 """Of the host's file. The C library reads three (MAXNS in resolv.h), others more."""
 
@@ -51,11 +53,14 @@ class NameServers(NamedTuple):
         told: what the guest is told, best first.
         forward: pairs (address that the guest asks, host's address that answers).
         stand_ins: those of the guest's addresses that mean nothing else.
+        places: pairs (address by which the guest may know a server of the host's, the host's address for it), in the
+            host's order. The guest may know them from the host's own files even if it is told of none.
     """
 
-    told: tuple[bytes, ...]
-    forward: tuple[tuple[bytes, bytes], ...]
-    stand_ins: tuple[bytes, ...]
+    told: tuple[bytes, ...] = ()
+    forward: tuple[tuple[bytes, bytes], ...] = ()
+    stand_ins: tuple[bytes, ...] = ()
+    places: tuple[tuple[bytes, bytes], ...] = ()
 
 
 def choose(
@@ -108,7 +113,46 @@ def choose(
     else:
         told = list(options.dns)
     forward += _still(options, servers, link)
-    return NameServers(tuple(dict.fromkeys(told)), tuple(forward), tuple(stand_ins.given))
+    behind = dict(reversed(forward))
+    if options.dns is None:
+        places = [(address, behind.get(address, address)) for address in told]
+    else:
+        places = [] if options.dns else [(server, server) for server in servers if _is_reachable(server, link)]
+    return NameServers(tuple(dict.fromkeys(told)), tuple(forward), tuple(stand_ins.given), tuple(places))
+
+
+class Remembered:
+    """Addresses at which the guest may still look for name servers that the host had before.
+
+    What is asked there is answered by the server that is at the same place now.
+    """
+
+    def __init__(self) -> None:
+        self._places: dict[bytes, int] = {}
+
+    def note(self, names: NameServers) -> None:
+        """The guest may know these."""
+        for size in _RANGES:
+            for place, (address, _) in enumerate(pair for pair in names.places if len(pair[0]) == size):
+                self._places.pop(address, None)
+                self._places[address] = place
+        for address in list(self._places)[:-_MOST_REMEMBERED]:
+            del self._places[address]
+
+    def forward(self, names: NameServers, own: Collection[bytes]) -> tuple[tuple[bytes, bytes], ...]:
+        """Pairs for those that mean nothing else now.
+
+        Args:
+            names: what the guest is told now.
+            own: addresses of the guest's.
+        """
+        known = {address for address, _ in (*names.places, *names.forward)} | set(own)
+        found = []
+        for address, place in self._places.items():
+            servers = [host for other, host in names.places if len(other) == len(address)]
+            if servers and address not in known:
+                found.append((address, servers[min(place, len(servers) - 1)]))
+        return tuple(found)
 
 
 def _still(options: NetworkOptions, servers: Iterable[bytes], link: GuestLink) -> Iterator[tuple[bytes, bytes]]:

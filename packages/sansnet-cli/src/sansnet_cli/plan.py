@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from sansnet_cli import name_servers
-from sansnet_cli.name_servers import GuestLink
+from sansnet_cli.name_servers import GuestLink, NameServers
 from sansnet_cli.options import NamespaceOptions, NetworkOptions, UsageProblem
 from sansnet_core import addresses
 from sansnet_core.config import IPV6_MIN_MTU, Ipv4Config, Ipv6Config, NetworkConfig
@@ -27,6 +27,9 @@ FALLBACK_INTERFACE: Final = "tap0"
 _OWN_NAME: Final = bytes([127, 0, 1, 1])
 """Address of a node's own name, where the node has none that lasts, as Debian has it."""
 
+_LEASE_TIME: Final = 3600
+"""Seconds. A guest that configures itself asks again after half of it, and learns what has changed of the host's."""
+
 _SIZES: Final = {4: 4, 6: 16}
 """Bytes of an address, by family."""
 
@@ -40,7 +43,9 @@ class Setup(Record):
         outbound_if4, outbound_if6: the host's interface for all else, if it is one that was asked for.
         warnings: sentences for the user.
         addresses, gateways: of the guest's interface; empty where the guest learns them.
-        stand_ins: addresses at which the guest reaches name servers of the host's, and which mean nothing else.
+        names: the guest's name servers.
+        host: what all of it was made from.
+        plan: of a guest in a namespace.
     """
 
     config: NetworkConfig
@@ -50,7 +55,9 @@ class Setup(Record):
     outbound_if6: str | None = None
     addresses: tuple[InterfaceAddress, ...] = ()
     gateways: tuple[bytes, ...] = ()
-    stand_ins: tuple[bytes, ...] = ()
+    names: NameServers = NameServers()
+    host: HostInfo = HostInfo()
+    plan: GuestPlan | None = None
 
 
 class _Family(Record):
@@ -76,7 +83,7 @@ def make_plan(options: NamespaceOptions, host: HostInfo) -> tuple[GuestPlan, Set
     own = tuple(address for family in families for address in family.addresses)
     routes = tuple(route for family in families for route in family.routes)
     # Whatever becomes of the default route, name servers are on the link. Link-local IPv6 addresses always are
-    routes += tuple(Route(destination=a, prefix_length=32) for a in setup.stand_ins if len(a) == 4)
+    routes += tuple(Route(destination=a, prefix_length=32) for a in setup.names.stand_ins if len(a) == 4)
     plan = GuestPlan(
         interface=interface,
         mtu=options.mtu or tap.MTU.default,
@@ -89,7 +96,7 @@ def make_plan(options: NamespaceOptions, host: HostInfo) -> tuple[GuestPlan, Set
         hosts=_hosts(options, own),
         hostname=options.hostname,
     )
-    setup = replace(setup, config=config)
+    setup = replace(setup, config=config, plan=plan)
     return plan, replace(setup, addresses=own, gateways=_default_gateways(routes)) if options.configure else setup
 
 
@@ -169,6 +176,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         dhcp6=options.dhcp6,
         ndp=options.ndp,
         router_advertisements=options.advertise_router,
+        lease_time=_LEASE_TIME,
         advertise_mtu=options.advertise_mtu,
         mac=options.gateway_mac,
     )
@@ -178,7 +186,8 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         warnings=tuple(warnings),
         outbound_if4=options.outbound_if4,
         outbound_if6=options.outbound_if6,
-        stand_ins=names.stand_ins,
+        names=names,
+        host=host,
     )
     return setup, both
 

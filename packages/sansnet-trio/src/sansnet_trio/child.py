@@ -22,6 +22,8 @@ __all__ = ["Channel", "fork"]
 
 _MESSAGE_SIZE: Final = 1 << 16
 _MOST_DESCRIPTORS: Final = 8
+_IN_FILE: Final = b"\0"
+"""In place of a longer message, which is in a file whose descriptor comes first. No pickle is that short."""
 
 
 class Channel:
@@ -36,8 +38,14 @@ class Channel:
 
     def send(self, message: object, descriptors: Sequence[int] = ()) -> None:
         """Send a message; nothing happens if the other process has ended, which `receive` tells."""
-        with contextlib.suppress(BrokenPipeError):
-            socket.send_fds(self._socket, [pickle.dumps(message)], descriptors)
+        data = pickle.dumps(message)
+        with contextlib.suppress(BrokenPipeError), contextlib.ExitStack() as stack:
+            if len(data) > _MESSAGE_SIZE:  # a socket takes no message of any size, but a file does
+                file = os.memfd_create("sansnet")
+                stack.callback(os.close, file)
+                _write_all(file, data)
+                data, descriptors = _IN_FILE, [file, *descriptors]
+            socket.send_fds(self._socket, [data], descriptors)
 
     def receive(self) -> Any:
         """The next message.
@@ -76,10 +84,22 @@ class Channel:
         data, descriptors = receive_descriptors(self._socket, _MESSAGE_SIZE, _MOST_DESCRIPTORS)
         if not data:
             raise EOFError
+        if data == _IN_FILE:
+            if not descriptors:  # the kernel drops it then
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            with open(descriptors.pop(0), "rb") as file:
+                file.seek(0)
+                data = file.read()
         message = pickle.loads(data)
         if isinstance(message, BaseException):
             raise message
         return message, descriptors
+
+
+def _write_all(file: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]
 
 
 def fork(work: Callable[[Channel, int], object]) -> tuple[int, Channel]:

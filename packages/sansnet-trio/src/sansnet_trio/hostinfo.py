@@ -19,6 +19,7 @@ from sansnet_trio import files
 from sansnet_trio.netlink import Netlink
 
 __all__ = [
+    "RESOLV_CONF",
     "HostError",
     "HostInfo",
     "InterfaceAddress",
