@@ -47,8 +47,8 @@ _LOOK: Final = 60.0
 class Changeable(Protocol):
     """A guest in a namespace."""
 
-    async def change(self, change: Change) -> None:
-        """Change its interface; see `Guest.change`."""
+    async def change(self, change: Change) -> tuple[str, ...]:
+        """Change it; see `Guest.change`."""
 
 
 class Follower:
@@ -160,7 +160,8 @@ class Follower:
         if new == old and kept == self._kept and not files:
             return False
         try:
-            await self._guest.change(Change(old=old, new=new, kept=kept, given_up=self._kept - kept))
+            for problem in await self._guest.change(Change(old=old, new=new, kept=kept, given_up=self._kept - kept)):
+                self._warn(problem)
         except (OSError, SansnetError) as error:
             if not (isinstance(error, OSError) and error.errno in _GONE):
                 self._warn(str(error))

@@ -84,8 +84,11 @@ class AttachedGuest(Generic[T]):
         """See `GuestSockets`. The first one starts a process, which makes them."""
         return self._agents().socket(family, kind)
 
-    async def change(self, change: Change) -> None:
+    async def change(self, change: Change) -> tuple[str, ...]:
         """Change addresses and routes of the guest's interface.
+
+        Returns:
+            Sentences about what stays as it was.
 
         Raises:
             OSError: it is not permitted, or the guest is gone.
@@ -93,7 +96,7 @@ class AttachedGuest(Generic[T]):
         """
         from sansnet_trio.guest_change import carry_out
 
-        await carry_out(change, self.namespace.join)
+        return (await carry_out(change, self.namespace.join))[1]
 
     def start_agent(self) -> None:
         """Start that process now: whoever we become later may not be allowed to enter the namespace."""

@@ -53,7 +53,7 @@ class OwnFile(NamedTuple):
 
 async def carry_out(
     change: Change, join: Callable[[], None], mounts: str | None = None, own: Mapping[str, OwnFile] | None = None
-) -> dict[str, int]:
+) -> tuple[dict[str, int], tuple[str, ...]]:
     """Change a guest.
 
     Args:
@@ -63,7 +63,7 @@ async def carry_out(
         own: the guest's own files, by path.
 
     Returns:
-        Descriptors of files that had to be made anew, by path.
+        Descriptors of files that had to be made anew, by path; and sentences about those that could not be.
 
     Raises:
         OSError: it is not permitted, or the guest is gone; ETIMEDOUT if the child did not answer.
@@ -75,8 +75,8 @@ async def carry_out(
     try:
         with trio.move_on_after(_PATIENCE):
             await trio.lowlevel.wait_readable(channel)
-            paths, descriptors = channel.receive_with_descriptors()
-            return dict(zip(paths, descriptors, strict=False))
+            (paths, problems), descriptors = channel.receive_with_descriptors()
+            return dict(zip(paths, descriptors, strict=False)), problems
         raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
     except EOFError:
         raise OSError(errno.ESRCH, "the process that changes the guest was killed") from None
@@ -111,11 +111,17 @@ def _change(
         if change.new.configure:
             reconfigure(change.old, change.new, change.kept, change.given_up)
         made: dict[str, int] = {}
+        problems: list[str] = []
         if namespace is not None:
-            syscalls.setns(namespace, syscalls.CLONE_NEWNS)
             for path, file in own.items():
-                with contextlib.suppress(FileNotFoundError):  # the host has none any more to put it in place of
+                try:
+                    syscalls.setns(namespace, syscalls.CLONE_NEWNS)
                     new = rewrite(path, file.text, file.descriptor, changed=file.changed)
+                except FileNotFoundError:  # the host has none any more to put it in place of
+                    continue
+                except OSError as error:
+                    problems.append(f"{path} cannot be replaced ({error.strerror})")
+                else:
                     if new is not None:
                         made[path] = new
-        channel.send(tuple(made), list(made.values()))
+        channel.send((tuple(made), tuple(problems)), list(made.values()))

@@ -169,8 +169,11 @@ class Guest(Generic[T]):
         """Paths of the files that are the guest's own."""
         return self._files.keys()
 
-    async def change(self, change: Change) -> None:
+    async def change(self, change: Change) -> tuple[str, ...]:
         """Change the guest while its command runs. A file of its own that the guest has changed itself is left alone.
+
+        Returns:
+            Sentences about what stays as it was.
 
         Raises:
             OSError: it is not permitted, or the guest is gone.
@@ -184,13 +187,14 @@ class Guest(Generic[T]):
             untouched = os.fstat(descriptor).st_mtime_ns == self._written[path]
             if path in texts:
                 own[path] = OwnFile(descriptor, texts[path], untouched)
-        made = await carry_out(change, self._join, f"/proc/{self.pid}/ns/mnt", own)
+        made, problems = await carry_out(change, self._join, f"/proc/{self.pid}/ns/mnt", own)
         for path, file in own.items():
             if path in made:
                 os.close(file.descriptor)
                 self._files[path] = made[path]
             if path in made or file.changed:
                 self._written[path] = os.fstat(self._files[path]).st_mtime_ns
+        return problems
 
     def socket(self, family: int, kind: int) -> Socket:
         """See `GuestSockets`. From `ready` to the command's end; the first call starts a process that makes them."""
