@@ -109,7 +109,7 @@ def configuration(
             inform(f"{name}: {', '.join((mine or ['link-local address only']) + (through or ['no gateway']))}")
     inform(f"name servers: {', '.join(map(addresses.format, config.dns_servers)) or 'none'}")
     for match, host in config.dns_forward:
-        inform(f"DNS queries to {addresses.format(match)} go to {addresses.format(host)}")
+        inform(f"DNS queries to {addresses.format(match)} go to {addresses.format_zoned(host)}")
     for address in config.map_host_loopback:
         inform(f"the host's loopback is {addresses.format(address)}")
 

@@ -12,7 +12,7 @@ from typing import Final
 from sansnet_core.errors import ConfigError
 from sansnet_core.records import Record
 
-__all__ = ["Ipv4Config", "Ipv6Config", "Limits", "LinkConfig", "NetworkConfig", "UdpFiltering"]
+__all__ = ["Ipv4Config", "Ipv6Config", "Limits", "LinkConfig", "NetworkConfig", "UdpFiltering", "check_change"]
 
 GATEWAY_MAC: Final = bytes.fromhex("9a559a559a55")
 """Locally administered; the same constant as pasta's, so that guests' neighbour caches survive a change of program."""
@@ -166,7 +166,8 @@ class NetworkConfig(Record):
         advertise_mtu: by DHCP option 26 and in router advertisements.
         dns_servers: addresses advertised to the guest, either family.
         dns_search: search domains advertised.
-        dns_forward: pairs (address that the guest asks, host address that answers); ports 53 and 853 only.
+        dns_forward: pairs (address that the guest asks, host address that answers); ports 53 and 853 only. The
+            host's address may have a zone (`addresses.with_zone`).
         hostname, fqdn: given to the guest by DHCP and DHCPv6.
         map_host_loopback: addresses, at most one a family, by which the guest reaches the host's loopback.
         map_guest_address: addresses, at most one a family, by which the guest reaches the host at that address of the
@@ -180,6 +181,8 @@ class NetworkConfig(Record):
         tcp, udp, icmp: whether the protocol is translated.
         udp_filtering: from whom the guest's UDP sockets hear. Ports that are forwarded hear from everyone.
         dhcp, dhcp6, ndp, router_advertisements: whether the service answers.
+        lease_time: seconds for which DHCP and DHCPv6 give an address, after half of which a client asks again; None is
+            for ever.
         notices: whether flows and leases are reported (`Network.take_notices`); they must be taken then.
         limits: bounds on memory and time.
     """
@@ -209,6 +212,7 @@ class NetworkConfig(Record):
     dhcp6: bool = True
     ndp: bool = True
     router_advertisements: bool = True
+    lease_time: int | None = None
     notices: bool = False
     limits: Limits = Limits()
 
@@ -232,11 +236,48 @@ class NetworkConfig(Record):
         ):
             if len({len(address) for address in aliases}) != len(aliases):
                 raise ConfigError(f"{name}: at most one address a family")
+        if self.lease_time is not None and not 0 < self.lease_time < 1 << 31:
+            raise ConfigError(f"lease_time: {self.lease_time} is not a number of seconds above 0")
         for domain in self.dns_search:
             _check_name("dns_search", domain)
         for name, text in (("hostname", self.hostname), ("fqdn", self.fqdn)):
             if text is not None:
                 _check_name(name, text)
+
+
+_CHANGEABLE: Final = frozenset(
+    {
+        "ipv4",
+        "ipv6",
+        "dns_servers",
+        "dns_search",
+        "dns_forward",
+        "hostname",
+        "fqdn",
+        "map_host_loopback",
+        "map_guest_address",
+        "own_addresses",
+        "outbound4",
+        "outbound6",
+        "lease_time",
+    }
+)
+
+
+def check_change(old: NetworkConfig, new: NetworkConfig) -> None:
+    """Whether a network that runs can become like another.
+
+    Raises:
+        ConfigError: a field differs that stays as it is as long as a network lives, or a family is switched.
+    """
+    for name in NetworkConfig._names:
+        before, after = getattr(old, name), getattr(new, name)
+        if name in ("ipv4", "ipv6"):
+            before, after = before is None, after is None
+        elif name in _CHANGEABLE:
+            continue
+        if before != after:
+            raise ConfigError(f"{name}: it cannot change while the network is in use")
 
 
 def _check_name(field_name: str, name: str) -> None:

@@ -56,6 +56,10 @@ class Guest:
         self.ipv4 = config.ipv4.address if config.ipv4 else None
         self.ipv6 = config.ipv6.address if config.ipv6 else None
         self.link_local: bytes | None = None
+        self.configure(config)
+
+    def configure(self, config: NetworkConfig) -> None:
+        """What is not the guest's own follows the configuration."""
         self._learns = config.learn_addresses
         self._ours = {*config.map_host_loopback, *config.map_guest_address, *(match for match, _ in config.dns_forward)}
         self._ours.update(config.own_addresses or ())

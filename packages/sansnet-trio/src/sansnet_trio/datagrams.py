@@ -34,7 +34,7 @@ from sansnet_trio.options import (
     source_message,
 )
 from sansnet_trio.shell import Shell
-from sansnet_trio.sockaddr import SocketAddress, decode, encode, family_of
+from sansnet_trio.sockaddr import decode, encode, family_of
 
 __all__ = ["NO_ROOM", "DatagramSocket", "open_datagrams"]
 
@@ -257,16 +257,9 @@ class DatagramSocket:
             except OSError:
                 self._read_errors(now)
                 continue
-            if self._is_elsewhere(address):
-                self._shell.datagrams_dropped += 1
-            else:
-                self._deliver(decode(address), bytes(view[:size]), ancillary, now)
+            self._deliver(decode(address, self._shell.scope), bytes(view[:size]), ancillary, now)
         # Only where much comes is it worth while to try until there is no more: a read in vain costs 1 us.
         self._burst = min(2 * self._burst, _MAX_BURST)
-
-    def _is_elsewhere(self, source: SocketAddress) -> bool:
-        """Whether a link-local sender is on another link than the guest's: answers would reach a namesake of it."""
-        return len(source) == 4 and source[3] not in (0, self._shell.scope)
 
     def _deliver(
         self, source: Endpoint, data: bytes, ancillary: Ancillary, now: float, local: bytes | None = None
@@ -280,7 +273,7 @@ class DatagramSocket:
     def _read_errors(self, now: float) -> ExtendedError | None:
         """Report what came from the network; the answer is what this host's kernel says of the packet just sent."""
         reason = None
-        for remote, error, data in errqueue.read(self._socket):
+        for remote, error, data in errqueue.read(self._socket, self._shell.scope):
             if error.origin == ORIGIN_LOCAL:
                 reason = error  # on an unconnected socket it does not name the destination's port
             elif remote is not None:

@@ -331,9 +331,6 @@ class _ForwardedDatagrams(DatagramSocket):
         self._entry = entry
         super().__init__(shell, identity, door.socket)
 
-    def _is_elsewhere(self, source: SocketAddress) -> bool:
-        return False  # whoever reaches the port is heard
-
     def _deliver(
         self, source: Endpoint, data: bytes, ancillary: Ancillary, now: float, local: bytes | None = None
     ) -> None:

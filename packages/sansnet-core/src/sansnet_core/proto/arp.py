@@ -48,9 +48,6 @@ class Arp:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        ipv4 = context.config.ipv4
-        self._address = ipv4.address if ipv4 else None
-        self._gateway = ipv4.gateway if ipv4 else None
 
     def announce(self) -> None:
         """Ask for the guest's address, so that its answer tells its Ethernet address before it first speaks."""
@@ -59,8 +56,9 @@ class Arp:
 
     def ask(self, address: bytes) -> None:
         """Ask for the Ethernet address of an address of the guest's."""
-        mac = self._context.config.mac
-        request = ArpPacket(arp.REQUEST, mac, self._gateway or bytes(4), _UNKNOWN_MAC, address)
+        config = self._context.config
+        gateway = (config.ipv4 and config.ipv4.gateway) or bytes(4)
+        request = ArpPacket(arp.REQUEST, config.mac, gateway, _UNKNOWN_MAC, address)
         self._context.egress.frame(ETHERTYPE_ARP, arp.emit(request), BROADCAST)
 
     def receive(self, buf: Buffer, start: int, limit: int) -> None:
@@ -76,7 +74,8 @@ class Arp:
                 context.guest.learn(request.sender)  # an announcement (RFC 5227, 2.3): the guest has a new address
             if not request.sender_mac[0] & 1:
                 context.guest.learn_station(request.sender, request.sender_mac)
-        guest = (self._address, context.guest.ipv4)
-        reply = answer(request, mac=context.config.mac, gateway=self._gateway, guest=guest)
+        ipv4 = context.config.ipv4
+        guest = (ipv4.address if ipv4 else None, context.guest.ipv4)
+        reply = answer(request, mac=context.config.mac, gateway=ipv4.gateway if ipv4 else None, guest=guest)
         if reply is not None:
             context.egress.frame(ETHERTYPE_ARP, arp.emit(reply), reply.target_mac)

@@ -61,15 +61,20 @@ class Echo:
         self._flows: OrderedDict[bytes, _Flow] = OrderedDict()
         """By source, destination and identifier; least recently used first."""
         self._sockets: dict[SocketId, _Flow] = {}
-        self._own: dict[bytes, bytes] = {address: address for address in context.forwarding.own}
+        self._own: dict[bytes, bytes] = {}
         """Destination that is answered here -> address that answers."""
-        config = context.config
+        self.deadline = self.queued = inf
+        self.ticket = 0
+        self.reconfigured()
+
+    def reconfigured(self) -> None:
+        """Answer for the addresses of the present configuration."""
+        config = self._context.config
+        self._own = {address: address for address in self._context.forwarding.own}
         if config.ipv4 and config.ipv4.gateway and is_link_local(config.ipv4.gateway):
             self._own[config.ipv4.gateway] = config.ipv4.gateway
         if config.ipv6:
             self._own |= dict.fromkeys((config.ipv6.gateway, ALL_NODES, ALL_ROUTERS), config.ipv6.gateway)
-        self.deadline = self.queued = inf
-        self.ticket = 0
 
     def receive4(self, ip: IpHeader, icmp: IcmpHeader, buf: Buffer) -> None:
         """An ICMP message from the guest: at most one answer or one `SendEcho`.
