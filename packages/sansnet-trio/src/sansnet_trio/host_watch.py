@@ -15,6 +15,7 @@ import math
 import os
 import select
 import socket
+import time
 from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import Final
@@ -52,7 +53,7 @@ _QUIET: Final = 0.1
 _LONGEST_BURST: Final = 1.0
 _PAUSE: Final = 0.5
 """Seconds: without a change, until a burst is over; that a burst may last; between two reports."""
-_SHARE: Final = 20
+_SHARE: Final = 10
 _LONGEST_PAUSE: Final = 60.0
 """A pause is that many times as long as what was done since the last report took, at most."""
 
@@ -78,6 +79,8 @@ class HostWatch:
         self._seen: list[tuple[int, ...]] = []
         self._changed = False
         self._reported: float | None = None
+        self._next = -math.inf
+        """When the next report may be made."""
         with contextlib.ExitStack() as stack:
             self._poll = select.epoll()
             stack.callback(self._poll.close)
@@ -108,19 +111,21 @@ class HostWatch:
         Returns:
             Whether it was one of the files.
         """
-        if self._reported is not None:
-            taken = trio.current_time() - self._reported
-            await trio.sleep(min(max(_PAUSE, _SHARE * taken), _LONGEST_PAUSE))
-        self._changed = False
+        if self._reported is not None:  # for the first time since then
+            now = time.monotonic()
+            self._next = now + min(max(_PAUSE, _SHARE * (now - self._reported)), _LONGEST_PAUSE)
+            self._reported = None
+        await trio.sleep(max(self._next - time.monotonic(), 0))
         while not self._drain():
             await self._readable(math.inf if self._inotify is not None else _LOOK)
         deadline = trio.current_time() + _LONGEST_BURST
         while trio.current_time() < deadline and await self._readable(_QUIET):
             self._drain()
-        self._reported = trio.current_time()
-        if self._changed:
+        self._reported = time.monotonic()
+        changed, self._changed = self._changed, False
+        if changed:
             self._watch_files()  # links may lead elsewhere now
-        return self._changed
+        return changed
 
     async def _readable(self, seconds: float) -> bool:
         """Whether something comes within some time."""
@@ -173,7 +178,7 @@ class HostWatch:
                     names = self._names.setdefault(watch, set())
                     if names is not None:
                         names.add(name)
-                with contextlib.suppress(FileNotFoundError, PermissionError):
+                if os.path.exists(path):
                     self._names[syscalls.inotify_add(self._inotify, path, _FILE_CHANGES)] = None
             self._poll.register(self._inotify, select.EPOLLIN)
         except OSError:  # nobody may have more
