@@ -131,7 +131,10 @@ class _Company:
 
 def _warn_unclean(error: Exception) -> None:
     """The command has ended, and with it our status is known; but something failed after that."""
-    reason = report.reason(error) or type(error).__name__
+    if isinstance(error, OSError):
+        reason = ": ".join(str(part) for part in (error.filename, error.strerror) if part is not None)
+    else:
+        reason = str(error) or type(error).__name__
     report.warn(f"the command has ended, but what it left in the background may still run: {reason}")
 
 

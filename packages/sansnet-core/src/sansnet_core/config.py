@@ -99,8 +99,8 @@ class Limits(Record):
 
     tcp_flows: int = 65536
     tcp_pending: int = 4096
-    """Connections of the guest whose host socket is still connecting; and as many from outside whose handshake with the
-    guest is under way."""
+    """Connections of the guest whose host socket is still connecting, of which the oldest is given up for a new one;
+    and as many from outside whose handshake with the guest is under way."""
     tcp_inbound_flows: int = 32768
     """Of `tcp_flows`, those that may come from outside: the rest is the guest's own for sure."""
     udp_flows: int = 8192

@@ -44,10 +44,10 @@ _LITTLE: Final = 1 << 16
 """Bytes; after fewer there are hardly more already, and to ask in vain costs as much as to be told."""
 _FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 _DEAF: Final = EPOLLONESHOT
-_IDLE: Final = 60
-_INTERVAL: Final = 30
-_COUNT: Final = 8
-"""Of the keepalive: what is silent for a minute is asked, and reset after four more without an answer."""
+_IDLE: Final = 30
+_INTERVAL: Final = 10
+_COUNT: Final = 6
+"""Of the keepalive: an end that is silent for 30 seconds is asked, and reset after 60 more without an answer."""
 
 
 def reset(connection: socket) -> None:
