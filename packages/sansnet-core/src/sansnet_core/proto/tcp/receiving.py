@@ -77,13 +77,14 @@ class Receiver:
         Returns:
             What is in order now; empty if the data lies beyond a gap or is known already.
         """
+        # Copies: a byte must not keep the whole frame that it came in
         ahead = diff(sequence, self.next)
         if ahead < 0:
-            data = data[-ahead:]
+            data = bytes(data[-ahead:])
             ahead = 0
         room = diff(self.edge, self.next) - ahead
         if len(data) > room:
-            data = data[: max(room, 0)]
+            data = bytes(data[: max(room, 0)])
         if not data:
             return []
         if ahead:

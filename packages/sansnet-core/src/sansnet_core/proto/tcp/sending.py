@@ -230,10 +230,12 @@ class Sender:
         self.retries = 0
         released = 0
         sent = self._sent
+        piece: Buffer = b""
         while sent and count:
-            size = len(sent[0])
+            piece = sent[0]
+            size = len(piece)
             if size > count:
-                rest = memoryview(sent[0])[count:]
+                rest = memoryview(piece)[count:]
                 # A small rest must not keep the large object that it is a part of
                 sent[0] = bytes(rest) if len(rest) < SMALL else rest
                 size = count
@@ -241,9 +243,15 @@ class Sender:
                 sent.popleft()
             released += size
             count -= size
+        self.buffered -= released
         if not sent:
             self._sent = None
-        self.buffered -= released
+        if (
+            isinstance(piece, memoryview)
+            and isinstance(piece.obj, bytes)
+            and len(piece.obj) > 8 * (self.buffered + SMALL)
+        ):
+            self._copy_out()  # the same for what was read from the host at once, of which little is left
         if self._sacked:
             self._sacked = [block for block in self._sacked if diff(block[1], acknowledgment) > 0] or None
         if self.recover is not None:
@@ -255,6 +263,13 @@ class Sender:
                 if diff(self._retransmitted, acknowledgment) < 0:
                     self._retransmitted = acknowledgment
         return released
+
+    def _copy_out(self) -> None:
+        """Make all pieces objects of their own: what is held must be what is counted."""
+        if self._sent:
+            self._sent = deque(map(bytes, self._sent))
+        if self._unsent:
+            self._unsent = deque(map(bytes, self._unsent))
 
     def _sample(self, rtt: float) -> None:
         """RFC 6298, 2.2 and 2.3."""
