@@ -155,7 +155,7 @@ class Wire:
         self.now = 1000.0
         self.network = Network(config, now=self.now, secret=SECRET)
         self.first = (first + 1) % _MODULUS
-        self.socket: SocketId | None = None
+        self.socket = SocketId(0)
         self.scale = 0
         self.known = self.edge = 0
         """Acknowledged, and the right edge: positions in the guest's stream."""
@@ -168,7 +168,7 @@ class Wire:
         self.send(
             Segment(self.guest.ipv4, 5000, SERVER, 80, first, 0, SYN, 65535, mss=mss, scale=scale, sack_permitted=True)
         )
-        assert self.socket is not None
+        assert self.socket
         self.network.stream_connected(self.socket, self.now)
         self.outputs(2)
         self.scale = self.own_scale if scale is not None else 0
@@ -185,7 +185,7 @@ class Wire:
         while orders := self.network.take_actions():
             for order in orders:
                 if isinstance(order, OpenStream):
-                    assert self.socket is None or self.closed
+                    assert not self.socket or self.closed
                     self.socket = order.socket
                 elif isinstance(order, SendStream):
                     assert (self.closed, self.shut) == (False, False)
@@ -256,7 +256,7 @@ class Wire:
         self.send(segment)
 
     def do(self, what: HostDoes) -> None:
-        assert self.socket is not None
+        assert self.socket
         if not self.closed:
             count = min(what.takes, len(self.sent) - self.taken)
             if count:
