@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import random
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from typing import Final
@@ -55,6 +56,20 @@ def test_a_datagram_comes_back_whole(guest: Guest, lab: Lab, server: str, size: 
     with Echo.datagrams(lab.upstream.datagram(server)) as port, client(guest, server, port) as near:
         for _ in range(3):
             assert exchange(near, data) == data
+
+
+@pytest.mark.parametrize("guest", ["run-65520"], indirect=True)
+def test_a_datagram_whose_partial_checksum_would_be_zero_comes_back(guest: Guest, lab: Lab) -> None:
+    """IPv6 has no datagrams without a checksum: Linux drops what says so."""
+    with Echo.datagrams(lab.upstream.datagram(SERVER6)) as port, client(guest, SERVER6, port) as near:
+        own = near.getsockname()[0]
+        words = struct.unpack(
+            "!16H", socket.inet_pton(socket.AF_INET6, own) + socket.inet_pton(socket.AF_INET6, SERVER6)
+        )
+        critical = -(sum(words) + socket.IPPROTO_UDP + 8) % 65535
+        assert 1 < critical < 65000, "other addresses are needed"
+        for size in (critical - 1, critical, critical + 1, critical):
+            assert exchange(near, bytes(size)) == bytes(size)
 
 
 def test_many_datagrams_of_many_sizes_come_back(guest: Guest, lab: Lab, server: str) -> None:

@@ -7,11 +7,13 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 import pytest
 
 from tests.lab import GATEWAY4, HOST4, SERVER4, Echo, Guest, Lab, eventually, held, served
+from tests.sim.packets import ACK, FIN, RST, SYN, TCP, Segment
 
 MEBIBYTE: Final = 1 << 20
 ALL_ETHERTYPES: Final = 0x0003
@@ -121,6 +123,66 @@ def test_a_scan_of_every_tcp_port_leaves_nothing_behind(hostile: Guest, lab: Lab
     assert still_works(hostile, lab)
     assert eventually(lambda: hostile.descriptors() <= idle, seconds=30)
     assert hostile.resident() - before < 32 * MEBIBYTE
+
+
+GATEWAY_MAC: Final = bytes.fromhex("9a559a559a55")
+STRANGER4: Final = "198.51.100.77"
+"""An address that the guest's kernel does not have, so that it answers none of its segments."""
+
+
+class RawConnection:
+    """A connection from `STRANGER4`, by hand: it sends what it likes, and never repeats anything."""
+
+    def __init__(self, packets: socket.socket, port: int) -> None:
+        self._packets = packets
+        self._port = port
+        self._expected = 0
+        self.sequence = 1
+        self.edge = 0
+        self.send(SYN, mss=65480)
+        assert eventually(self._listen)
+        self.sequence = 2
+        self.send(ACK)
+
+    def send(self, flags: int, data: bytes = b"", *, mss: int | None = None) -> None:
+        addresses = socket.inet_aton(STRANGER4), socket.inet_aton(SERVER4)
+        number = self._expected if flags & ACK else 0
+        segment = Segment(
+            addresses[0], 50_000, addresses[1], self._port, self.sequence, number, flags, 65535, data, mss=mss
+        )
+        self._packets.send(GATEWAY_MAC + self._packets.getsockname()[4] + b"\x08\x00" + segment.ip().emit())
+        self.sequence += len(data)
+
+    def _listen(self) -> bool:
+        """Take in what was answered; whether anything was."""
+        found = False
+        self._packets.settimeout(0.5)
+        with suppress(TimeoutError):
+            while True:
+                frame = self._packets.recv(65536)
+                if frame[6:12] == GATEWAY_MAC and frame[12:14] == b"\x08\x00" and frame[23] == TCP:
+                    sequence, acknowledgment, _, flags, window = struct.unpack_from("!IIBBH", frame, 38)
+                    assert not flags & RST
+                    self._expected = sequence + bool(flags & SYN)
+                    self.edge = acknowledgment + window
+                    found = True
+        return found
+
+    def fill(self, *, leave: int) -> None:
+        """Send until no more than `leave` bytes have room, however long one waits."""
+        while self._listen() or self.edge - self.sequence > leave:
+            while (room := self.edge - self.sequence) > leave:
+                self.send(ACK, bytes(min(room - leave, 32_000)))
+
+
+def test_a_fin_behind_a_full_window_does_not_end_the_network(lab: Lab) -> None:
+    """The host takes nothing, so the guest can fill the window to its edge."""
+    with lab.guest() as guest, held(lab.upstream.listen(SERVER4)) as port, packet_socket(guest) as packets:
+        connection = RawConnection(packets, port)
+        connection.fill(leave=1000)
+        assert connection.edge - connection.sequence == 1000
+        connection.send(ACK | FIN, bytes(1000))
+        assert still_works(guest, lab)
 
 
 def test_a_flood_of_syns_to_one_port_is_bounded(hostile: Guest, lab: Lab) -> None:

@@ -116,3 +116,12 @@ def test_whatever_comes_at_most_one_frame_goes(data: bytes) -> None:
     with suppress(Malformed):
         Arp(bench.context).receive(buf, 0, len(buf))
     assert len(bench.context.out.frames) <= 1
+
+
+@pytest.mark.parametrize("target", ["0.0.0.0", "127.0.0.1", "224.0.0.1", "10.0.2.255", "255.255.255.255"])
+def test_an_address_that_no_node_has_is_not_ours(target: str) -> None:
+    bench = Bare(config())
+    Arp(bench.context).receive(bytes(14) + arp.emit(request(parse(target))), 14, 42)
+    assert bench.context.out.frames == []
+    Arp(bench.context).receive(bytes(14) + arp.emit(request(REMOTE4)), 14, 42)
+    assert len(bench.context.out.frames) == 1

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
+from sansnet_core import Action, Limits, LinkConfig, SendStream
 from tests.sim.manual import ManualConnection
 from tests.sim.memory import Memory
 from tests.sim.packets import ACK, PSH, RST
-from tests.sim.pair import Pair
+from tests.sim.pair import Pair, make_config
 
 
 def _core_only(pair: Pair) -> None:
@@ -85,3 +88,49 @@ def test_pieces_beyond_a_gap_cost_what_is_counted() -> None:
             pair.network.take_frames()
         held = pair.network.statistics().tcp_held
     assert memory.held < 8 * held, f"{memory.held} bytes for {held} counted, on each connection"
+
+
+@pytest.mark.parametrize("old", [0, 60_000], ids=["beyond the window", "known already"])
+def test_a_byte_of_a_large_segment_does_not_keep_its_frame(old: int) -> None:
+    """Of each segment one byte is new, or in the window."""
+    pair = Pair(make_config(LinkConfig(mtu=65520, largest_frame=65535), Limits(tcp_window=61_000)))
+    peer = ManualConnection(pair)
+    peer.open(mss=65480)
+    pair.host.stream.blocked = True
+    peer.data(bytes(60_000))
+    if not old:
+        peer.data(bytes(999))
+    held: list[Action] = []  # as a driver does for a host that takes nothing
+    with Memory() as memory:
+        for number in range(200):
+            data = bytes(old) + bytes([number % 251])
+            if not old:
+                data += bytes(60_000)
+            sequence = peer.sequence + number - old
+            frame = pair.guest._ethernet(peer.segment(ACK, data, sequence=sequence).ip())
+            pair.network.receive_frames([frame], pair.now)
+            held += pair.network.take_actions()
+            pair.network.take_frames()
+            del frame, data
+    taken = [order for order in held if isinstance(order, SendStream)]
+    assert len(taken) == (200 if old else 1)
+    assert memory.held < 100_000
+
+
+def test_a_segment_not_acknowledged_does_not_keep_the_whole_read() -> None:
+    """Nor does what the guest has no window for."""
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open(scale=7)
+    peer.send(window=65535)
+    with Memory() as memory:
+        pair.network.stream_received(pair.host.stream.socket, bytes(256 << 10), pair.now)
+        pair._outputs(pair.now)
+        pair.settle()
+        peer.take()
+        _core_only(pair)
+        peer.expected += (256 << 10) - 4000
+        peer.send(window=65535)
+        _core_only(pair)
+        assert pair.network.statistics().tcp_held == 4000
+    assert memory.held < 24_000, f"{memory.held} bytes for 4000 counted"

@@ -294,3 +294,27 @@ def test_a_guest_repeats_a_fin_until_a_slow_host_has_room() -> None:
     pair.drive(lambda: pair.host.stream.shutdown)
 
     assert bytes(pair.host.stream.received) == bytes(20_000)
+
+
+@pytest.mark.parametrize("mss", [88, 1460])
+def test_a_large_hole_is_filled_by_each_segment_once(mss: int) -> None:
+    """The guest has the last segments alone; each that arrives is acknowledged."""
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open(mss=mss, scale=7)
+    peer.window = 65535
+    peer.send()
+    size = 300 * mss
+    pair.network.stream_received(pair.host.stream.socket, bytes(size), pair.now)
+    pair.settle()
+    peer.take()
+    first = peer.expected
+    block = (first + size - 5 * mss) % (1 << 32), (first + size) % (1 << 32)
+    waiting = peer.send(sack=(block,))
+    repeated: list[int] = []
+    while waiting:
+        segment = waiting.pop(0)
+        repeated.append(segment.sequence)
+        waiting += peer.send(acknowledgment=(segment.sequence + len(segment.payload)) % (1 << 32), sack=(block,))
+
+    assert repeated == [(first + mss * number) % (1 << 32) for number in range(295)]

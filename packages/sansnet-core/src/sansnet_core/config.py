@@ -115,9 +115,10 @@ class Limits(Record):
     tcp_send_buffer: int = 4 << 20
     """Most bytes that one connection holds towards the guest."""
     tcp_memory: int = 512 << 20
-    """Most bytes that all connections hold together; beyond it windows shrink and nothing is read from the host.
+    """Most bytes that all connections hold together; from half of it on windows shrink, beyond it no host is read.
 
-    What the guest sends in order is taken all the same up to 16 KiB for each connection, so that none starves."""
+    What lies beyond a gap is given up first. What the guest sends in order is taken all the same up to 16 KiB for each
+    connection, so that none starves."""
     tcp_reassembly_segments: int = 1024
     """Out-of-order pieces that one connection holds."""
     reassembly_datagrams: int = 64

@@ -13,6 +13,7 @@ from typing import Final
 
 from sansnet_core.actions import Buffer, Endpoint
 from sansnet_core.context import Context
+from sansnet_core.errors import UsageError
 from sansnet_core.wire import ipv4, ipv6
 from sansnet_core.wire.checksum import finish, ones_sum, partial, pseudo_sum
 from sansnet_core.wire.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6, SHORTEST
@@ -141,6 +142,8 @@ class Egress:
     ) -> None:
         """RFC 791 3.2 and RFC 8200 4.5."""
         version4 = len(source) == 4
+        if len(payload) > LARGEST_PACKET - (20 if version4 else 0):
+            raise UsageError(f"no IP packet can carry {len(payload)} bytes")
         size = (self.link_mtu - (20 if version4 else 48)) & ~7
         identification = self._context.entropy.next(16 if version4 else 32)
         for offset in range(0, len(payload), size):
@@ -344,6 +347,8 @@ class FlowHeaders:
         return finish(self._pseudo + 2 * size + ports + ones_sum(payload))
 
     def _large_datagram(self, payload: Buffer, ttl: int, tos: int) -> None:
+        if len(payload) > LARGEST_PACKET - 8:
+            raise UsageError(f"no datagram can carry {len(payload)} bytes")
         size = len(self._addresses) >> 1
         source, destination = self._addresses[:size], self._addresses[size:]
         header = self._ports + _PORTS.pack(8 + len(payload), self._udp_checksum(payload))

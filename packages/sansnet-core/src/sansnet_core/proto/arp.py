@@ -77,5 +77,5 @@ class Arp:
         ipv4 = context.config.ipv4
         guest = (ipv4.address if ipv4 else None, context.guest.ipv4)
         reply = answer(request, mac=context.config.mac, gateway=ipv4.gateway if ipv4 else None, guest=guest)
-        if reply is not None:
+        if reply is not None and context.forwarding.is_node(reply.sender):
             context.egress.frame(ETHERTYPE_ARP, arp.emit(reply), reply.target_mac)

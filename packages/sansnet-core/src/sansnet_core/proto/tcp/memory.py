@@ -21,7 +21,7 @@ __all__ = ["LEAST", "RESERVE", "Holder", "Memory"]
 RESERVE: Final = 16384
 """Bytes in order that a connection may hold for the host even when all together hold too much, so that none starves."""
 LEAST: Final = 1460
-"""Less memory than this is not given to a stream, unless the whole limit is less: a segment that most links carry."""
+"""With less memory left than this, streams wait, unless the whole limit is tiny: a segment that most links carry."""
 PROMISE: Final = 0.001
 """Seconds for which room is kept for a stream that was resumed."""
 
@@ -56,7 +56,7 @@ class Memory:
         self.limit = limit
         self.held = 0
         self.beyond = 0
-        self._least = min(LEAST, limit)
+        self._least = max(min(LEAST, limit >> 2), 1)
         self._promised_at = -inf
         self._holders: OrderedDict[Holder, None] = OrderedDict()
         """Connections with pieces beyond a gap, by turn."""
@@ -113,7 +113,7 @@ class Memory:
         waiting = len(self.waiting)
         if waiting:
             left = max(left // (waiting + 1), min(left, self._least))
-        if left < wanted and left < self._least:
+        if left < self._least:
             self.waiting[holder] = None
             return 0
         if waiting:

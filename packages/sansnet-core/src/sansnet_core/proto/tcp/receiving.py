@@ -9,6 +9,7 @@ by SACK (RFC 2018).
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import Final
 
 from sansnet_core.actions import Buffer
@@ -33,7 +34,18 @@ class Receiver:
         largest: largest window offered so far.
     """
 
-    __slots__ = ("_latest", "_pieces", "acknowledged", "edge", "largest", "limit", "next", "queued", "unsent")
+    __slots__ = (
+        "_latest",
+        "_pieces",
+        "_ranges",
+        "acknowledged",
+        "edge",
+        "largest",
+        "limit",
+        "next",
+        "queued",
+        "unsent",
+    )
 
     def __init__(self, irs: int, limit: int) -> None:
         self.next = add(irs, 1)
@@ -44,6 +56,8 @@ class Receiver:
         self.unsent = 0
         self.queued = 0
         self._pieces: list[tuple[int, Buffer]] | None = None
+        self._ranges: list[tuple[int, int]] = []
+        """What the pieces cover, adjacent ones as one: an acknowledgment must not look at a thousand of them."""
         self._latest = 0
 
     def acceptable(self, sequence: int, length: int) -> bool:
@@ -77,13 +91,14 @@ class Receiver:
         Returns:
             What is in order now; empty if the data lies beyond a gap or is known already.
         """
+        # Copies: a byte must not keep the whole frame that it came in
         ahead = diff(sequence, self.next)
         if ahead < 0:
-            data = data[-ahead:]
+            data = bytes(data[-ahead:])
             ahead = 0
         room = diff(self.edge, self.next) - ahead
         if len(data) > room:
-            data = data[: max(room, 0)]
+            data = bytes(data[: max(room, 0)])
         if not data:
             return []
         if ahead:
@@ -100,7 +115,8 @@ class Receiver:
         """Insert what no kept piece covers yet; earlier pieces win."""
         pieces = self._pieces = self._pieces or []
         self._latest = sequence
-        index = 0
+        # From the last piece that begins no later
+        index = max(bisect_right(pieces, diff(sequence, self.next), key=lambda kept: diff(kept[0], self.next)) - 1, 0)
         while data:
             free = len(data)
             if index < len(pieces):
@@ -115,9 +131,23 @@ class Receiver:
                 return
             part = bytes(data[:free])  # a copy: a small piece must not keep the whole frame that it came in
             pieces.insert(index, (sequence, part))
+            self._cover(sequence, add(sequence, len(part)))
             self.queued += len(part) + PIECE_COST
             sequence, data = add(sequence, len(part)), data[len(part) :]
             index += 1
+
+    def _cover(self, first: int, behind: int) -> None:
+        """A new piece covers what none covered."""
+        ranges = self._ranges
+        index = bisect_right(ranges, diff(first, self.next), key=lambda known: diff(known[0], self.next))
+        end = index
+        if index < len(ranges) and ranges[index][0] == behind:
+            behind = ranges[index][1]
+            end += 1
+        if index and ranges[index - 1][1] == first:
+            index -= 1
+            first = ranges[index][0]
+        ranges[index:end] = [(first, behind)]
 
     def _join(self, ready: list[Buffer]) -> None:
         """Move kept pieces that have become in order."""
@@ -129,6 +159,9 @@ class Receiver:
             if data:
                 ready.append(data)
                 self.next = add(self.next, len(data))
+        ranges = self._ranges
+        while ranges and diff(ranges[0][0], self.next) <= 0:
+            ranges.pop(0)  # all of it: the pieces of a range are adjacent
         if not pieces:
             self._pieces = None
 
@@ -138,9 +171,12 @@ class Receiver:
         It may have been reported by SACK; the guest still has it (RFC 2018, 8).
         """
         assert self._pieces
-        _, data = self._pieces.pop()
+        sequence, data = self._pieces.pop()
         if not self._pieces:
             self._pieces = None
+        first, _ = self._ranges.pop()
+        if first != sequence:
+            self._ranges.append((first, sequence))
         freed = len(data) + PIECE_COST
         self.queued -= freed
         return freed
@@ -148,22 +184,17 @@ class Receiver:
     def drop_buffers(self) -> None:
         """Let go of what is held beyond a gap."""
         self._pieces = None
+        self._ranges = []
         self.queued = 0
 
     def sack_blocks(self, most: int) -> list[tuple[int, int]]:
         """What is held beyond the gap, the block with the newest data first (RFC 2018, 4); at most `most` blocks."""
-        blocks: list[tuple[int, int]] = []
-        newest = 0
-        for sequence, data in self._pieces or ():
-            if blocks and blocks[-1][1] == sequence:
-                blocks[-1] = blocks[-1][0], add(sequence, len(data))
-            else:
-                blocks.append((sequence, add(sequence, len(data))))
-            if diff(self._latest, blocks[-1][0]) >= 0:
-                newest = len(blocks) - 1
-        if blocks:
-            blocks.insert(0, blocks.pop(newest))
-        return blocks[:most]
+        ranges = self._ranges
+        newest = bisect_right(ranges, diff(self._latest, self.next), key=lambda known: diff(known[0], self.next)) - 1
+        blocks = ranges[:most]
+        if newest > 0:
+            blocks = [ranges[newest], *(block for block in blocks if block != ranges[newest])][:most]
+        return blocks
 
     def window(self, mss: int, limit: int) -> int:
         """Move the right edge as far as it may, and give the window in bytes.

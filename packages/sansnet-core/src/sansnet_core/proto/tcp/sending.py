@@ -54,6 +54,8 @@ class Sender:
 
     __slots__ = (
         "_burst",
+        "_cursor",
+        "_cursor_at",
         "_lost_all",
         "_retransmitted",
         "_rtt_sequence",
@@ -103,6 +105,9 @@ class Sender:
         self._sacked: list[tuple[int, int]] | None = None
         self._retransmitted = iss
         self._burst = 0
+        # The piece at which retransmission goes on, and its sequence number: not all are walked for each acknowledgment
+        self._cursor = 0
+        self._cursor_at = iss
         self._lost_all = False
         self._srtt: float | None = None
         self._rttvar = 0.0
@@ -230,22 +235,35 @@ class Sender:
         self.retries = 0
         released = 0
         sent = self._sent
+        piece: Buffer = b""
+        popped = 0
         while sent and count:
-            size = len(sent[0])
+            piece = sent[0]
+            size = len(piece)
             if size > count:
-                rest = memoryview(sent[0])[count:]
+                rest = memoryview(piece)[count:]
                 # A small rest must not keep the large object that it is a part of
                 sent[0] = bytes(rest) if len(rest) < SMALL else rest
                 size = count
             else:
                 sent.popleft()
+                popped += 1
             released += size
             count -= size
+        self.buffered -= released
         if not sent:
             self._sent = None
-        self.buffered -= released
+        if (
+            isinstance(piece, memoryview)
+            and isinstance(piece.obj, bytes)
+            and len(piece.obj) > 8 * (self.buffered + SMALL)
+        ):
+            self._copy_out()  # the same for what was read from the host at once, of which little is left
         if self._sacked:
             self._sacked = [block for block in self._sacked if diff(block[1], acknowledgment) > 0] or None
+        self._cursor -= popped
+        if self._cursor <= 0:
+            self._cursor, self._cursor_at = 0, acknowledgment
         if self.recover is not None:
             if diff(acknowledgment, self.recover) >= 0:
                 self.recover = None
@@ -255,6 +273,13 @@ class Sender:
                 if diff(self._retransmitted, acknowledgment) < 0:
                     self._retransmitted = acknowledgment
         return released
+
+    def _copy_out(self) -> None:
+        """Make all pieces objects of their own: what is held must be what is counted."""
+        if self._sent:
+            self._sent = deque(map(bytes, self._sent))
+        if self._unsent:
+            self._unsent = deque(map(bytes, self._unsent))
 
     def _sample(self, rtt: float) -> None:
         """RFC 6298, 2.2 and 2.3."""
@@ -308,7 +333,8 @@ class Sender:
         """
         self.recover = self.next
         self._lost_all = lost_all
-        self._retransmitted = self.una
+        self._retransmitted = self._cursor_at = self.una
+        self._cursor = 0
         self._burst = 1
         self._rtt_start = None
 
@@ -334,8 +360,7 @@ class Sender:
         else:
             end = self.recover
             burst = self._burst
-        position = self._retransmitted
-        for sequence, payload in self._pieces(position, end):
+        for sequence, payload in self._pieces(self._retransmitted, end):
             if burst <= 0:
                 break
             burst -= 1
@@ -348,8 +373,11 @@ class Sender:
         # All of these count from SND.UNA
         at, last = diff(position, una), diff(end, una)
         sacked = [(diff(first, una), diff(behind, una)) for first, behind in self._sacked or ()]
-        start = 0
-        for payload in list(self._sent or ()):
+        sent = self._sent or ()
+        index, start = self._cursor, diff(self._cursor_at, una)
+        at = max(at, start)
+        while index < len(sent):
+            payload = sent[index]
             following = start + len(payload)
             while at < following:
                 if at >= last:
@@ -365,7 +393,10 @@ class Sender:
                     size = min(size, ahead)
                 yield add(una, at), memoryview(payload)[at - start : at - start + size]
                 at += size
+            index += 1
             start = following
+            if index < len(sent):  # what is sent next may be added to the last piece
+                self._cursor, self._cursor_at = index, add(una, start)
 
 
 def _append(pieces: deque[Buffer], data: Buffer) -> None:
