@@ -77,6 +77,8 @@ class Arp:
             if not request.sender_mac[0] & 1:
                 context.guest.learn_station(request.sender, request.sender_mac)
         guest = (self._address, context.guest.ipv4)
+        if context.guest.stations.find(request.target) not in (None, request.sender_mac):
+            guest += (request.target,)  # another station has it, and answers by itself
         reply = answer(request, mac=context.config.mac, gateway=self._gateway, guest=guest)
         if reply is not None:
             context.egress.frame(ETHERTYPE_ARP, arp.emit(reply), reply.target_mac)

@@ -105,7 +105,10 @@ class Ndp:
             guest.learn(target)
         if unspecified or target in (self._address, guest.ipv6, guest.link_local, ip.source):
             return
-        rest, payload = ndp.advertise_neighbour(target, self._context.config.mac)
+        if guest.stations.find(target) not in (None, guest.mac):
+            return  # another station has it, and answers by itself
+        # One that was not heard yet may have it: its own answer counts more (RFC 4861, 7.2.8)
+        rest, payload = ndp.advertise_neighbour(target, self._context.config.mac, override=target == self._gateway)
         self._send(icmp6.NEIGHBOUR_ADVERTISEMENT, rest, payload, target, ip.source, mac)
 
     def expire(self) -> None:

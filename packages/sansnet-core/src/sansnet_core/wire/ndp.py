@@ -168,9 +168,10 @@ def solicit_neighbour(target: bytes, mac: bytes) -> tuple[int, bytes]:
     return 0, target + _link_address(_SOURCE_LINK_ADDRESS, mac)
 
 
-def advertise_neighbour(target: bytes, mac: bytes) -> tuple[int, bytes]:
-    """Answer a solicitation: `target`, a router, is at `mac`."""
-    return _ROUTER | _SOLICITED | _OVERRIDE, target + _link_address(_TARGET_LINK_ADDRESS, mac)
+def advertise_neighbour(target: bytes, mac: bytes, *, override: bool) -> tuple[int, bytes]:
+    """Answer a solicitation: `target`, a router, is at `mac`, whatever others said before if `override` is true."""
+    flags = _ROUTER | _SOLICITED | (_OVERRIDE if override else 0)
+    return flags, target + _link_address(_TARGET_LINK_ADDRESS, mac)
 
 
 def advertise_router(advertisement: RouterAdvertisement) -> tuple[int, bytes]:
