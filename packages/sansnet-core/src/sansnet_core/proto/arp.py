@@ -76,7 +76,7 @@ class Arp:
                 context.guest.learn(request.sender)  # an announcement (RFC 5227, 2.3): the guest has a new address
             if not request.sender_mac[0] & 1:
                 context.guest.learn_station(request.sender, request.sender_mac)
-        guest = (self._address, context.guest.ipv4)
+        guest: tuple[bytes | None, ...] = (self._address, context.guest.ipv4)
         if context.guest.stations.find(request.target) not in (None, request.sender_mac):
             guest += (request.target,)  # another station has it, and answers by itself
         reply = answer(request, mac=context.config.mac, gateway=self._gateway, guest=guest)
