@@ -17,6 +17,7 @@ from sansnet_cli.parsers.run import parse as parse_run
 from sansnet_cli.parsers.serve import parse as parse_serve
 from sansnet_cli.ports import PortOptions
 from sansnet_cli.serve import check_link
+from sansnet_core import UdpFiltering
 from sansnet_core.addresses import parse
 from sansnet_core.ports import TCP, UDP, parse_all
 from sansnet_core.ports import parse as ports
@@ -96,6 +97,9 @@ def test_options_after_the_command_are_the_commands() -> None:
         (["--freebind", "--no-splice"], {"ports": PortOptions(freebind=True, splice=False)}),
         (["--host-lo-to-ns-lo"], {"ports": PortOptions(to_loopback=True)}),
         (["--no-tcp", "--no-udp", "--no-icmp"], {"tcp": False, "udp": False, "icmp": False}),
+        (["--udp-filtering", "endpoint-independent"], {}),
+        (["--udp-filtering", "address-dependent"], {"udp_filtering": UdpFiltering.ADDRESS_DEPENDENT}),
+        (["--udp-filtering=address-and-port-dependent"], {"udp_filtering": UdpFiltering.ADDRESS_AND_PORT_DEPENDENT}),
         (["--no-dhcp", "--no-ndp", "--no-config", "--verbose"], {
             "dhcp": False, "dhcp6": False, "ndp": False, "configure": False, "verbose": True
         }),
@@ -120,6 +124,7 @@ def test_each_option_is_understood(arguments: list[str], expected: dict[str, obj
         (["-g", "255.255.255.255"], ["-g", "255.255.255.255"]),
         (["-n", "0.0.0.255"], ["-n", "0.0.0.255"]),
         (["-n", "0"], ["-n", "'0'"]),
+        (["--udp-filtering", "none"], ["--udp-filtering", "'none'", "'address-dependent'"]),
         (["-m", "67"], ["-m", "67", "68"]),
         (["-m", "65522"], ["-m", "65522", "65521"]),
         (["-m", "1_400"], ["-m", "1_400"]),

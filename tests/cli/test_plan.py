@@ -12,7 +12,7 @@ from sansnet_cli.options import NetworkOptions, RunOptions, UsageProblem
 from sansnet_cli.parsers.run import parse as parse_run
 from sansnet_cli.parsers.serve import parse as parse_serve
 from sansnet_cli.plan import Setup, make_plan, make_setup
-from sansnet_core import Ipv4Config, Ipv6Config
+from sansnet_core import Ipv4Config, Ipv6Config, UdpFiltering
 from sansnet_core.addresses import parse, with_zone
 from sansnet_core.records import replace
 from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Resolvers, Route, Uplink
@@ -369,16 +369,39 @@ def test_the_rest_is_passed_on() -> None:
         "--no-tcp", "--no-udp", "--no-icmp", "--no-dhcp", "--no-ndp",
         "-o", "192.0.2.1", "-o", "2001:db8::1", "--map-host-loopback", "192.0.2.254",
         "--map-guest-addr", "192.0.2.253", "--outbound-if4", "eth1", "--outbound-if6", "eth2",
+        "--udp-filtering", "address-dependent",
     )  # fmt: skip
     config = setup.config
     assert (guest.hostname, guest.mac, guest.configure) == ("visitor.example", config.guest_mac, False)
     assert (config.hostname, config.fqdn) == ("visitor.example", "visitor.example")
     assert not any((config.tcp, config.udp, config.icmp, config.dhcp, config.dhcp6, config.ndp))
     assert config.router_advertisements
+    assert config.udp_filtering is UdpFiltering.ADDRESS_DEPENDENT
     assert (config.outbound4, config.outbound6) == (parse("192.0.2.1"), parse("2001:db8::1"))
     assert config.map_host_loopback == (parse("192.0.2.254"),)
     assert config.map_guest_address == (parse("192.0.2.253"),)
     assert (setup.outbound_if4, setup.outbound_if6, setup.interface) == ("eth1", "eth2", "eth2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "host", "own"),
+    [
+        ([], HOST, []),
+        ([], NOTHING, ["169.254.2.2", "fe80::1"]),
+        (["-g", "10.0.0.1", "-g", "fe80::99"], HOST, []),
+        (["-g", "10.0.2.2"], HOST, ["10.0.2.2"]),
+        (["-a", "10.0.2.15/24", "-g", "10.0.2.2", "-4"], HOST, ["10.0.2.2"]),
+        (["-g", "2001:db8:7::1"], HOST, ["2001:db8:7::1", "fe80::1"]),
+        (["-4", "--dns-forward", "10.0.2.3"], HOST, ["10.0.2.3"]),
+        (["-4", "--dns-forward", "192.0.2.53"], HOST, []),
+        (["-4"], resolved_by("127.0.0.53"), ["169.254.53.1"]),
+        (["-4", "-g", "10.0.2.2"], resolved_by("127.0.0.53"), ["10.0.2.2", "169.254.53.1"]),
+    ],
+)
+def test_what_was_not_copied_from_the_host_exists_on_the_guests_segment_only(
+    arguments: list[str], host: HostInfo, own: list[str]
+) -> None:
+    assert plan(*arguments, host=host)[1].config.own_addresses == tuple(map(parse, own))
 
 
 def test_a_machine_gets_what_a_command_gets_and_configures_itself() -> None:

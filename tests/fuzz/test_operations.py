@@ -54,6 +54,8 @@ _PORTS = st.sampled_from(sorted(_REMOTES))
 _OWN_PORTS = st.sampled_from(sorted(_REMOTES.keys() - _OUTSIDERS))
 _LISTENING = st.sampled_from(sorted(_OUTSIDERS))
 _MOST_FORWARDS = 5
+_STRANGERS4 = st.sampled_from([SERVER, GATEWAY, OUTSIDER.address, LOOPBACK_ALIAS, bytes(4), b"\x7f\0\0\1"])
+_STRANGERS6 = st.sampled_from([OUTSIDER6.address, bytes(16), bytes(15) + b"\1", b"\xfe\x80" + bytes(13) + b"\7"])
 _FLAGS = st.sampled_from(
     [SYN, ACK, ACK, ACK | PSH, ACK | PSH, ACK | FIN, ACK | FIN, RST, RST | ACK, SYN | ACK, SYN | FIN, FIN, 0, ACK | URG]
 )
@@ -231,6 +233,19 @@ class Operations(RuleBasedStateMachine):
         if sockets:
             socket = data.draw(st.sampled_from(sockets))
             self.harness.answer(socket, bytes(size), failed=failed, size=1000 if size > 1000 else 0)
+
+    @rule(data=st.data(), four=_STRANGERS4, six=_STRANGERS6, port=st.integers(0, 65535))
+    def somebody_who_was_not_asked_sends_a_datagram(
+        self, data: st.DataObject, four: bytes, six: bytes, port: int
+    ) -> None:
+        harness = self.harness
+        if harness.host.datagram_sockets:
+            socket, opened = data.draw(st.sampled_from(sorted(harness.host.datagram_sockets.items())))
+            source = Endpoint(four if len(opened.local.address) == 4 else six, port)
+            before = harness.network.statistics().flows
+            harness.host.datagram(socket, source, b"psst", harness.now)
+            harness.outputs()
+            assert harness.network.statistics().flows == before, "state for somebody whom nobody asked"
 
     @rule(seconds=st.sampled_from([0.0, 0.001, 0.3, 1.0, 10.0, 200.0, 8000.0]))
     def time_passes(self, seconds: float) -> None:

@@ -6,6 +6,7 @@ import random
 import select
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,6 +70,31 @@ def test_so_it_does_from_the_hosts_address_that_is_the_guests_too(lab: Lab) -> N
 def test_the_filter_is_as_asked_for(lab: Lab, server: str, filtering: str, works: bool) -> None:
     with lab.guest("--udp-filtering", filtering) as guest, tftp_server(lab.upstream, server, CONTENT):
         assert bool(fetched(guest, server)) == works
+
+
+@pytest.mark.parametrize("port", [0, 5069], ids=["any port", "a port"])
+@pytest.mark.parametrize("waits", [False, True], ids=["at once", "followed"])
+@pytest.mark.parametrize("filtering", ["endpoint-independent", "address-dependent"])
+def test_servers_answer_from_other_ports_while_ports_are_followed(
+    lab: Lab, server: str, port: int, waits: bool, filtering: str
+) -> None:
+    """`-u auto` may have opened a port of the host for the guest's socket by the time that it is used, or not."""
+    with (
+        lab.guest("-u", "auto", "--udp-filtering", filtering) as guest,
+        lab.upstream.datagram(server) as asked_port,
+        lab.upstream.datagram(server) as other_port,
+        guest.datagram("::" if ":" in server else "0.0.0.0", port) as near,
+    ):
+        if waits:
+            time.sleep(1.5)
+        near.sendto(b"request", asked_port.getsockname()[:2])
+        seen = asked_port.recvfrom(100)[1]
+        for turn in range(3):
+            other_port.sendto(b"block %d" % turn, seen)
+            data, source = near.recvfrom(100)
+            assert (data, source[:2]) == (b"block %d" % turn, other_port.getsockname()[:2])
+            near.sendto(b"ack %d" % turn, source)
+            assert other_port.recvfrom(100) == (b"ack %d" % turn, seen)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
 import subprocess
@@ -90,6 +91,19 @@ def test_stations_ping_at_the_same_time(lab: Lab, server: str, kind: str) -> Non
         reports = [process.communicate(timeout=30)[0] for process in running]
     for report in reports:
         assert " 0% packet loss" in report
+
+
+@pytest.mark.parametrize("heard", [False, True], ids=["unheard", "heard"])
+@pytest.mark.parametrize("kind", ["bridge", "macvlan"])
+def test_stations_reach_each_other(lab: Lab, kind: str, heard: bool) -> None:
+    with stations(lab, kind) as (_, (first, second)):
+        for number, address, far in ((1, f"{NETWORK4}.12", SERVER4), (2, f"{NETWORK6}:12", SERVER6)):
+            if heard:
+                assert second.run("ping", "-c1", "-W5", far).returncode == 0
+            report = first.run("ping", "-c8", "-i0.2", "-W2", address, check=False).stdout
+            assert " 0% packet loss" in report, number
+            [shown] = json.loads(second.shell("ip -json link show dev eth0").stdout)
+            assert shown["address"] in first.run("ip", "neighbour", "show", address).stdout
 
 
 @pytest.mark.parametrize(("host", "address"), [(HOST4, f"{NETWORK4}.12"), (HOST6, f"{NETWORK6}:12")])

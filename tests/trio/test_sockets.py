@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ from sansnet_core import (
 )
 from sansnet_trio.sockaddr import encode, family_of
 from sansnet_trio.sockets import LINGER
-from tests.lab.namespaces import held_namespace
+from tests.lab.namespaces import Namespace, held_namespace
 from tests.trio.fake import Bench
 
 V4 = b"\x7f\0\0\1"
@@ -518,6 +519,102 @@ def send_to_group(listener: socket.socket, group: str) -> None:
             bench.order(SendDatagram(ONE, endpoint, data, 0, 64, 0))
         assert bench.network.facts == []
     assert listener.recv(100) == b"to this host"
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("broadcast", ["255.255.255.255", "192.0.2.255"])
+def test_broadcasts_are_refused_by_the_kernel(broadcast: str) -> None:
+    with held_namespace() as namespace:
+        namespace.shell(
+            "ip link add near type veth peer name far; ip link set near up; ip link set far up;"
+            "ip address add 192.0.2.1/24 broadcast + dev near; ip route add default dev near"
+        )
+        with namespace.datagram("0.0.0.0") as listener:
+            port = listener.getsockname()[1]
+            namespace.call(lambda: send_broadcast(Endpoint(socket.inet_aton(broadcast), port)))
+            listener.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                listener.recv(100)
+
+
+def send_broadcast(destination: Endpoint) -> None:
+    """Try to send one from a bench."""
+    with Bench() as bench:
+        bench.order(OpenDatagram(ONE, Endpoint(ANY4, 0)), SendDatagram(ONE, destination, b"to all", 0, 64, 0))
+        assert [fact[3].errno for fact in bench.network.named("datagram_failed")] == [errno.EACCES]
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize(
+    ("any_address", "own", "group"),
+    [("0.0.0.0", "192.0.2.1", "239.1.2.3"), ("::", "2001:db8::1", "ff05::1:3")],
+    ids=["v4", "v6"],
+)
+def test_what_is_sent_to_a_group_that_others_joined_is_not_for_a_guest(any_address: str, own: str, group: str) -> None:
+    with held_namespace() as namespace:
+        namespace.shell(
+            "ip link add near type veth peer name far; ip link set near up; ip link set far up;"
+            "ip address add 192.0.2.1/24 dev near; ip -6 address add 2001:db8::1/64 dev near nodad;"
+            "ip route add default dev near; ip -6 route add default dev near"
+        )
+        with namespace.datagram(any_address) as member, namespace.datagram(any_address) as sender:
+            namespace.call(lambda: hear_of_group(member, sender, own, group))
+
+
+def hear_of_group(member: socket.socket, sender: socket.socket, own: str, group: str) -> None:
+    """Have this host join a group, and send to that and to the host's own address at the port of a bench."""
+    interface = socket.if_nametoindex("near")
+    if member.family == socket.AF_INET6:
+        member.setsockopt(
+            socket.IPPROTO_IPV6,
+            socket.IPV6_JOIN_GROUP,
+            socket.inet_pton(socket.AF_INET6, group) + interface.to_bytes(4, sys.byteorder),
+        )
+        sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, interface)
+    else:
+        member.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(group) + socket.inet_aton(own))
+    with socket.socket(member.family, socket.SOCK_DGRAM) as scratch:
+        scratch.bind((member.getsockname()[0], 0))
+        port = scratch.getsockname()[1]
+    with Bench() as bench:
+        bench.order(OpenDatagram(ONE, Endpoint(bytes(len(socket.inet_pton(member.family, own))), port)))
+        sender.sendto(b"to the group", (group, port))
+        sender.sendto(b"to this host", (own, port))
+        bench.until("datagram_received")
+        assert [fact[3] for fact in bench.network.named("datagram_received")] == [b"to this host"]
+
+
+@pytest.mark.kernel
+def test_a_namesake_on_another_link_is_not_taken_for_the_guests_neighbour() -> None:
+    with held_namespace() as namespace, held_namespace() as neighbours:
+        for number, name in ((1, "one"), (2, "two")):
+            line = f"ip link add {name} netns {namespace.pid} type veth peer name {name} netns {neighbours.pid}"
+            subprocess.run(line.split(), check=True)
+            for where, end in ((namespace, number), (neighbours, 7)):
+                where.shell(
+                    f"ip link set {name} addrgenmode none; echo 0 >/proc/sys/net/ipv6/conf/{name}/accept_dad;"
+                    f"ip link set {name} up; ip -6 address add fe80::{end}/64 dev {name} nodad"
+                )
+        namespace.call(lambda: hear_neighbours(neighbours))
+
+
+def hear_neighbours(neighbours: Namespace) -> None:
+    """Receive on a bench from two nodes of one link-local address, of which one is on the guest's link."""
+    with (
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as scratch,
+        neighbours.open_socket(socket.AF_INET6, socket.SOCK_DGRAM) as sender,
+    ):
+        scratch.bind(("::", 0))
+        port = scratch.getsockname()[1]
+        scratch.close()
+        scopes = neighbours.call(lambda: [socket.if_nametoindex(name) for name in ("one", "two")])
+        with Bench(scope=socket.if_nametoindex("one")) as bench:
+            bench.order(OpenDatagram(ONE, Endpoint(bytes(16), port)))
+            sender.sendto(b"from two", ("fe80::2", port, 0, scopes[1]))
+            bench.wait(lambda: bench.shell.datagrams_dropped == 1)
+            sender.sendto(b"from one", ("fe80::1", port, 0, scopes[0]))
+            bench.until("datagram_received")
+            assert [fact[3] for fact in bench.network.named("datagram_received")] == [b"from one"]
 
 
 @BOTH

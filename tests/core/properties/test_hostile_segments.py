@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from sansnet_core import (
     Buffer,
     CloseSocket,
+    KeepAlive,
     Limits,
     LinkConfig,
     Network,
@@ -198,6 +199,9 @@ class Wire:
                 elif isinstance(order, CloseSocket):
                     assert not self.closed
                     self.closed = True
+                elif isinstance(order, KeepAlive):
+                    assert not self.closed
+                    assert all(0 < value < 1 << 15 for value in (order.idle, order.interval, order.count))
                 else:
                     assert isinstance(order, ResumeStream)
                     assert not self.closed

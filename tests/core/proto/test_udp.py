@@ -321,6 +321,38 @@ def test_outsiders_take_no_memory_and_keep_nothing_alive() -> None:
     assert bench.actions() == [CloseSocket(socket)]
 
 
+@given(
+    destination=st.sampled_from(
+        [(REMOTE4, 7), (parse("10.0.2.3"), 69), (parse("10.0.2.4"), 53), (parse("10.0.2.5"), 7)]
+    ),
+    address=st.sampled_from([REMOTE4, GUEST4, GATEWAY4, parse("127.0.0.1"), parse("127.0.0.53"), parse("10.0.2.3")])
+    | st.binary(min_size=4, max_size=4),
+    port=st.sampled_from([7, 53, 69]) | st.integers(1, 65535),
+    filtering=st.sampled_from(UdpFiltering),
+)
+def test_whom_the_guest_hears_it_answers_and_nobody_else(
+    destination: tuple[bytes, int], address: bytes, port: int, filtering: UdpFiltering
+) -> None:
+    bench = Bench(
+        config(
+            map_host_loopback=(parse("10.0.2.3"),),
+            map_guest_address=(parse("10.0.2.5"),),
+            dns_forward=((parse("10.0.2.4"), parse("127.0.0.53")),),
+            udp_filtering=filtering,
+        )
+    )
+    socket = bench.open(query(destination=destination[0], destination_port=destination[1]))
+    bench.answer(socket, Endpoint(address, port), b"hello")
+    packets = bench.packets()
+    if not packets:
+        assert bench.drops() == {Reason.HOST_SOURCE: 1}
+        return
+    seen = packets[0]
+    assert seen.payload == udp(seen.source, port, GUEST4, 4000, b"hello").payload
+    bench.receive(query(b"reply", destination=seen.source, destination_port=port))
+    assert bench.actions() == [SendDatagram(socket, Endpoint(address, port), b"reply", 0, 64, 0)]
+
+
 @pytest.mark.parametrize("group", [SSDP, parse("224.0.0.251")], ids=format)
 def test_a_group_may_answer_from_any_unicast_address(group: bytes) -> None:
     bench = Bench(config(udp_filtering=UdpFiltering.ADDRESS_AND_PORT_DEPENDENT))

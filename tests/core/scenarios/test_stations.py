@@ -173,6 +173,27 @@ def test_a_station_that_was_not_heard_is_asked_for(outsider: Endpoint, address: 
         assert read_ip(asked[0]).payload[0] == 135
 
 
+@pytest.mark.parametrize("target", [SECOND4, SECOND6], ids=format)
+def test_what_one_station_has_is_not_answered_to_another_one(target: bytes) -> None:
+    pair = Two()
+
+    def ask(mac: bytes) -> list[ReadFrame]:
+        """The answers to a station that looks for an address."""
+        if len(target) == 4:
+            frame = arp_request(mac, pair.first.ipv4, target)
+        else:
+            packet = neighbor_solicitation(parse("fe80::77"), target, mac)
+            frame = ethernet(pair.config.mac, mac, 0x86DD, packet.emit())
+        pair.network.receive_frames([frame], pair.now)
+        return [read_frame(frame, vnet=False) for frame in pair.network.take_frames()]
+
+    assert len(ask(pair.first.mac)) == 1, "it was not heard yet"
+    pair.speak(pair.second, SERVER if len(target) == 4 else SERVER6)
+    pair.speak(pair.first, SERVER if len(target) == 4 else SERVER6)
+    assert ask(pair.first.mac) == []
+    assert len(ask(SECOND_MAC)) == 1, "it has the address no more"
+
+
 def test_a_guest_that_rotates_its_addresses_stays_within_the_bound() -> None:
     pair = Two(Limits(stations=16, udp_flows=4), script=Script(echo=True))
     connection = pair.first.connect((SERVER, 80), now=pair.now)

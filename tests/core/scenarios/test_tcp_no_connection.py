@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from sansnet_core import Reason
+from sansnet_core.addresses import format
 from tests.sim.manual import ManualConnection
 from tests.sim.packets import ACK, FIN, PSH, RST, SYN, URG, Segment
-from tests.sim.pair import SERVER6, Pair
+from tests.sim.pair import GATEWAY, GATEWAY6, SERVER6, Pair
 
 _FLAGS_WITH_ACK = [ACK, ACK | PSH, ACK | FIN, SYN | ACK, ACK | URG, SYN | ACK | FIN]
 _FLAGS_WITHOUT_ACK = [0, FIN, PSH, FIN | PSH | URG]
@@ -47,6 +49,17 @@ def test_ipv6_is_answered_too() -> None:
 
     (reset,) = pair.guest.strays
     assert (reset.flags, reset.sequence) == (RST, 9)
+
+
+@pytest.mark.parametrize("address", [GATEWAY, GATEWAY6], ids=format)
+def test_so_is_a_syn_to_an_address_that_exists_on_the_guests_segment_only(address: bytes) -> None:
+    pair = Pair()
+    connection = pair.guest.connect((address, 80), now=pair.now)
+    pair.settle()
+
+    assert connection.refused
+    assert pair.host.orders == []
+    assert pair.network.statistics().drops == {Reason.OWN_ADDRESS: 1}
 
 
 def test_a_restarted_network_tells_the_guest_that_its_connection_is_dead() -> None:

@@ -94,7 +94,8 @@ def test_the_summary_names_the_target() -> None:
 
 def test_a_neighbour_advertisement_is_written() -> None:
     # Router, solicited, override; the target's link-layer address
-    assert ndp.advertise_neighbour(B6, MAC) == (0xE0000000, B6 + b"\x02\x01" + MAC)
+    assert ndp.advertise_neighbour(B6, MAC, override=True) == (0xE0000000, B6 + b"\x02\x01" + MAC)
+    assert ndp.advertise_neighbour(B6, MAC, override=False) == (0xC0000000, B6 + b"\x02\x01" + MAC)
 
 
 def test_a_router_advertisement_is_written() -> None:

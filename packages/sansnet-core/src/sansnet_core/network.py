@@ -187,9 +187,10 @@ class Network:
 
     def _receive_frame(self, context: Context, frame: Buffer, start: int) -> None:
         size = len(frame)
-        tagged = frame[start + 12 : start + 14] == ethernet.ETHERTYPE_VLAN
-        if size - start > self._largest + (ethernet.TAG_SIZE if tagged else 0):
-            raise Malformed(Reason.FRAME_TOO_LARGE)
+        if size - start > self._largest:
+            tagged = frame[start + 12 : start + 14] == ethernet.ETHERTYPE_VLAN
+            if size - start > self._largest + ethernet.TAG_SIZE or not tagged:
+                raise Malformed(Reason.FRAME_TOO_LARGE)
         if size < start + ethernet.HEADER_SIZE:
             raise Malformed(Reason.ETHERNET_TRUNCATED)
         context.verify = self._verify
@@ -199,9 +200,6 @@ class Network:
             header = virtio_net.parse(frame)
             context.gso_size = header.gso_size if header.gso_type == virtio_net.GSO_UDP_L4 else 0
             context.verify = self._verify and not header.flags
-        if tagged:
-            frame = ethernet.without_priority_tag(frame, start)
-            size = len(frame)
         source = frame[start + 6 : start + 12]
         if source != context.guest.mac:
             if source[0] & 1:
@@ -209,7 +207,11 @@ class Network:
             context.guest.mac = bytes(source)
         receive = self._ethertypes.get(frame[start + 12 : start + 14])
         if receive is None:
-            raise Malformed(Reason.ETHERNET_TYPE)
+            frame = ethernet.without_priority_tag(frame, start)
+            size = len(frame)
+            receive = self._ethertypes.get(frame[start + 12 : start + 14])
+            if receive is None:
+                raise Malformed(Reason.ETHERNET_TYPE)
         receive(frame, start + 14, size)
 
     def _ask(self, address: bytes) -> None:

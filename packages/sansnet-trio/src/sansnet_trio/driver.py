@@ -67,7 +67,8 @@ class DriverStatistics:
         frames_sent: frames to the guest.
         frames_pending: frames that wait for the guest's link to have room.
         frames_dropped: frames that the link refused, or that a guest which takes none was not kept.
-        datagrams_dropped: datagrams and echo requests that the host had no room for, or whose like it just refused.
+        datagrams_dropped: datagrams and echo requests that the host had no room for, or whose like it just refused; and
+            datagrams of link-local senders on another link than the guest's.
         sockets: open sockets of the host.
         wakeups: how often trio woke the pump.
     """

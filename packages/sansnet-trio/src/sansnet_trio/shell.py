@@ -37,7 +37,8 @@ class Shell:
         parked: callbacks for when there is room again.
         buffer: scratch space for datagrams; valid until the next one is received.
         view: the same.
-        datagrams_dropped: datagrams and echo requests that the host had no room for, or whose like it just refused.
+        datagrams_dropped: datagrams and echo requests that the host had no room for, or whose like it just refused; and
+            datagrams of link-local senders on another link than the guest's.
     """
 
     __slots__ = (

@@ -75,7 +75,9 @@ class Arp:
             if not request.sender_mac[0] & 1:
                 context.guest.learn_station(request.sender, request.sender_mac)
         ipv4 = context.config.ipv4
-        guest = (ipv4.address if ipv4 else None, context.guest.ipv4)
+        guest: tuple[bytes | None, ...] = (ipv4.address if ipv4 else None, context.guest.ipv4)
+        if context.guest.stations.find(request.target) not in (None, request.sender_mac):
+            guest += (request.target,)  # another station has it, and answers by itself
         reply = answer(request, mac=context.config.mac, gateway=ipv4.gateway if ipv4 else None, guest=guest)
         if reply is not None and context.forwarding.is_node(reply.sender):
             context.egress.frame(ETHERTYPE_ARP, arp.emit(reply), reply.target_mac)

@@ -139,14 +139,19 @@ class Ndp:
             return  # no address that an answer may come from
         if unspecified:
             if guest.is_ours(target) and target != self._address:
-                rest, payload = ndp.advertise_neighbour(target, self._context.config.mac, solicited=False)
+                rest, payload = ndp.advertise_neighbour(
+                    target, self._context.config.mac, override=True, solicited=False
+                )
                 self._send(icmp6.NEIGHBOUR_ADVERTISEMENT, rest, payload, target, ndp.ALL_NODES)
             else:
                 guest.learn(target)  # it is about to have the address
             return
         if target in (self._address, guest.ipv6, guest.link_local, ip.source):
             return
-        rest, payload = ndp.advertise_neighbour(target, self._context.config.mac)
+        if guest.stations.find(target) not in (None, guest.mac):
+            return  # another station has it, and answers by itself
+        # One that was not heard yet may have it: its own answer counts more (RFC 4861, 7.2.8)
+        rest, payload = ndp.advertise_neighbour(target, self._context.config.mac, override=guest.is_ours(target))
         self._send(icmp6.NEIGHBOUR_ADVERTISEMENT, rest, payload, target, ip.source, mac)
 
     def expire(self) -> None:

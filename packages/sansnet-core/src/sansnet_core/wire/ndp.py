@@ -173,9 +173,17 @@ def solicit_neighbour(target: bytes, mac: bytes) -> tuple[int, bytes]:
     return 0, target + _link_address(_SOURCE_LINK_ADDRESS, mac)
 
 
-def advertise_neighbour(target: bytes, mac: bytes, *, solicited: bool = True) -> tuple[int, bytes]:
-    """Answer a solicitation: `target`, a router, is at `mac`; not `solicited` if the answer goes to all nodes."""
-    return _ROUTER | (_SOLICITED if solicited else 0) | _OVERRIDE, target + _link_address(_TARGET_LINK_ADDRESS, mac)
+def advertise_neighbour(target: bytes, mac: bytes, *, override: bool, solicited: bool = True) -> tuple[int, bytes]:
+    """Answer a solicitation: `target`, a router, is at `mac`.
+
+    Args:
+        target: 16 bytes.
+        mac: 6 bytes.
+        override: whether this replaces what others said before.
+        solicited: False if the answer goes to all nodes.
+    """
+    flags = _ROUTER | (_SOLICITED if solicited else 0) | (_OVERRIDE if override else 0)
+    return flags, target + _link_address(_TARGET_LINK_ADDRESS, mac)
 
 
 def advertise_router(advertisement: RouterAdvertisement) -> tuple[int, bytes]:
