@@ -91,23 +91,36 @@ def test_an_alias_may_be_an_address_that_is_closed_otherwise() -> None:
 
 @pytest.mark.parametrize("port", [53, 853])
 def test_dns_goes_to_the_hosts_resolver(port: int) -> None:
-    forwarding = Forwarding(config(dns_forward=((DNS4, RESOLVER4), (DNS6, RESOLVER6))))
+    forwarding = Forwarding(config(dns_forward=((DNS4, Endpoint(RESOLVER4, 53)), (DNS6, Endpoint(RESOLVER6, 53)))))
     assert forwarding.to_host(DNS4, port) == Endpoint(RESOLVER4, port)
     assert forwarding.to_host(DNS6, port) == Endpoint(RESOLVER6, port)
 
 
+def test_a_name_server_at_another_port_is_asked_there_and_is_not_known_to_speak_tls() -> None:
+    forwarding = Forwarding(config(dns_forward=((DNS4, Endpoint(RESOLVER4, 5353)), (DNS6, Endpoint(RESOLVER6, 54)))))
+    assert forwarding.to_host(DNS4, 53) == Endpoint(RESOLVER4, 5353)
+    assert forwarding.to_host(DNS6, 53) == Endpoint(RESOLVER6, 54)
+    assert forwarding.to_host(DNS4, 853) == Endpoint(DNS4, 853)
+    assert forwarding.to_host(DNS4, 5353) == Endpoint(DNS4, 5353)
+
+
+def test_with_a_name_server_at_another_port_dns_over_tls_is_that_of_the_alias_of_loopback() -> None:
+    forwarding = Forwarding(config(dns_forward=((GATEWAY4, Endpoint(RESOLVER4, 54)),), map_host_loopback=(GATEWAY4,)))
+    assert forwarding.to_host(GATEWAY4, 853) == Endpoint(LOOPBACK4, 853)
+
+
 def test_only_dns_ports_go_to_the_hosts_resolver() -> None:
-    assert Forwarding(config(dns_forward=((DNS4, RESOLVER4),))).to_host(DNS4, 54) == Endpoint(DNS4, 54)
+    assert Forwarding(config(dns_forward=((DNS4, Endpoint(RESOLVER4, 53)),))).to_host(DNS4, 54) == Endpoint(DNS4, 54)
 
 
 def test_dns_comes_before_the_alias_of_loopback() -> None:
-    forwarding = Forwarding(config(dns_forward=((GATEWAY4, RESOLVER4),), map_host_loopback=(GATEWAY4,)))
+    forwarding = Forwarding(config(dns_forward=((GATEWAY4, Endpoint(RESOLVER4, 53)),), map_host_loopback=(GATEWAY4,)))
     assert forwarding.to_host(GATEWAY4, 53) == Endpoint(RESOLVER4, 53)
     assert forwarding.to_host(GATEWAY4, 80) == Endpoint(LOOPBACK4, 80)
 
 
 def test_of_two_resolvers_for_one_address_the_first_counts() -> None:
-    forwarding = Forwarding(config(dns_forward=((DNS4, RESOLVER4), (DNS4, LOOPBACK4))))
+    forwarding = Forwarding(config(dns_forward=((DNS4, Endpoint(RESOLVER4, 53)), (DNS4, Endpoint(LOOPBACK4, 53)))))
     assert forwarding.to_host(DNS4, 53) == Endpoint(RESOLVER4, 53)
 
 
@@ -140,7 +153,7 @@ def test_nothing_reaches_the_hosts_loopback_unless_configured(destination: bytes
 
 @given(destination=addresses | close_to_loopback, port=ports, groups=st.booleans())
 def test_with_aliases_only_they_reach_the_hosts_loopback(destination: bytes, port: int, groups: bool) -> None:
-    forwarding = Forwarding(config(map_host_loopback=(GATEWAY4, GATEWAY6), dns_forward=((DNS4, RESOLVER4),)))
+    forwarding = Forwarding(config(map_host_loopback=(GATEWAY4, GATEWAY6), dns_forward=((DNS4, Endpoint(RESOLVER4, 53)),)))
     host = forwarding.to_host(destination, port, groups=groups)
     if host is not None and is_loopback(host.address):
         assert destination in (GATEWAY4, GATEWAY6, DNS4)

@@ -187,7 +187,7 @@ def test_another_guest_port_or_address_has_another_socket() -> None:
 
 def test_a_translated_destination_answers_as_itself_even_if_the_guest_also_uses_the_real_one() -> None:
     dns, resolver = parse("10.0.2.3"), REMOTE4
-    bench = Bench(config(dns_forward=((dns, resolver),)))
+    bench = Bench(config(dns_forward=((dns, Endpoint(resolver, 53)),)))
     forwarded = bench.open(query(destination=dns, destination_port=53))
     direct = bench.open(query(destination=resolver, destination_port=53))
     assert forwarded != direct
@@ -549,7 +549,7 @@ def test_no_datagram_makes_more_than_a_named_drop(packet: Ip, gso_size: int, ver
     pauses=st.lists(st.floats(0, 50), min_size=30, max_size=30),
 )
 def test_every_order_is_about_an_open_socket(sends: list[tuple[int, int, bytes]], pauses: list[float]) -> None:
-    bench = Bench(config(limits=Limits(udp_flows=4), dns_forward=((GATEWAY4, REMOTE4),)))
+    bench = Bench(config(limits=Limits(udp_flows=4), dns_forward=((GATEWAY4, Endpoint(REMOTE4, 53)),)))
     open_sockets = set()
     for (source_port, destination_port, destination), pause in zip(sends, pauses, strict=False):
         bench.receive(query(source_port=source_port, destination=destination, destination_port=destination_port))

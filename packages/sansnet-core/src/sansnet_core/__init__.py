@@ -31,7 +31,15 @@ if TYPE_CHECKING:
         SocketId,
     )
     from sansnet_core.network import Network, NetworkStatistics
-    from sansnet_core.notices import FlowClosed, FlowOpened, FlowReport, LeaseGiven, Notice
+    from sansnet_core.notices import (
+        FlowClosed,
+        FlowOpened,
+        FlowRefused,
+        FlowReport,
+        LeaseGiven,
+        NameAsked,
+        Notice,
+    )
 
 __all__ = [
     "Action",
@@ -42,6 +50,7 @@ __all__ = [
     "ExtendedError",
     "FlowClosed",
     "FlowOpened",
+    "FlowRefused",
     "FlowReport",
     "Frame",
     "Ipv4Config",
@@ -49,6 +58,7 @@ __all__ = [
     "LeaseGiven",
     "Limits",
     "LinkConfig",
+    "NameAsked",
     "Network",
     "NetworkConfig",
     "NetworkStatistics",
@@ -69,7 +79,7 @@ __all__ = [
 
 
 _NETWORK = ("Network", "NetworkStatistics")
-_NOTICES = ("FlowClosed", "FlowOpened", "FlowReport", "LeaseGiven", "Notice")
+_NOTICES = ("FlowClosed", "FlowOpened", "FlowRefused", "FlowReport", "LeaseGiven", "NameAsked", "Notice")
 
 
 def __getattr__(name: str) -> Any:

@@ -24,6 +24,7 @@ from sansnet_core.actions import (
 )
 from sansnet_core.egress import FlowHeaders
 from sansnet_core.errors import Reason, UsageError
+from sansnet_core.notices import FlowRefused
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.handshake import EVERYTHING, negotiate
 from sansnet_core.proto.tcp.receiving import Receiver
@@ -212,10 +213,11 @@ class TcpFlow:
         That is RST for a refusal (RFC 9293, 3.10.7.1) and an ICMP error about the SYN for all else.
         """
         failure = self._failure
+        context = self._tcp.context
+        context.notify(FlowRefused(TCP, self.guest, self.remote, self.host, failure.errno if failure else 0))
         if failure is None or failure.errno in REFUSALS:
             self._headers.tcp(0, add(self.irs, 1), RST | ACK, 0, b"", b"", 0)
             return
-        context = self._tcp.context
         guest, remote = self.guest, self.remote
         syn = emit(guest.address, remote.address, guest.port, remote.port, self.irs, 0, SYN, 0)
         context.icmp_errors.host_failed(failure, self.host.address, guest.address, remote.address, TCP, syn)

@@ -6,7 +6,7 @@ from sansnet_core.actions import ORIGIN_LOCAL, Buffer, Endpoint, ExtendedError, 
 from sansnet_core.context import Context
 from sansnet_core.egress import FlowHeaders
 from sansnet_core.errors import Malformed, Reason
-from sansnet_core.notices import FlowClosed, FlowOpened, FlowReport
+from sansnet_core.notices import FlowClosed, FlowOpened, FlowRefused, FlowReport
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.flow import TcpFlow
 from sansnet_core.proto.tcp.memory import Memory
@@ -89,13 +89,14 @@ class Tcp:
         limits = context.config.limits
         if not syn.source_port or not syn.destination_port:
             raise Malformed(Reason.TCP_PORT)
+        guest = Endpoint(ip.source, syn.source_port)
+        remote = Endpoint(ip.destination, syn.destination_port)
         host = context.forwarding.to_host(ip.destination, syn.destination_port)
         if host is None:
+            context.notify(FlowRefused(TCP, guest, remote, None, 0))
             raise Malformed(Reason.IP_DESTINATION)
         if len(self._flows) >= limits.tcp_flows or self.pending[False] >= limits.tcp_pending:
             raise Malformed(Reason.TCP_LIMIT)  # the guest repeats its SYN, and may be luckier then
-        guest = Endpoint(ip.source, syn.source_port)
-        remote = Endpoint(ip.destination, syn.destination_port)
         flow = TcpFlow(self, context.new_socket(), key, guest, remote, host)
         flow.accept(syn, wire.parse_options(buf, syn.options_start, syn.start))
         self._add(flow)
