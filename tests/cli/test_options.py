@@ -17,7 +17,7 @@ from sansnet_cli.parsers.run import parse as parse_run
 from sansnet_cli.parsers.serve import parse as parse_serve
 from sansnet_cli.ports import PortOptions
 from sansnet_cli.serve import check_link
-from sansnet_core.addresses import parse
+from sansnet_core.addresses import Endpoint, parse
 from sansnet_core.ports import TCP, UDP, parse_all
 from sansnet_core.ports import parse as ports
 from sansnet_trio.hostinfo import HostError
@@ -81,7 +81,7 @@ def test_options_after_the_command_are_the_commands() -> None:
         (["--map-guest-addr", "10.0.0.1", "--map-guest-addr", "2001:db8::1"], {"map_guest_address": (FOUR, SIX)}),
         (["--outbound-if4", "eth0", "--outbound-if6", "eth1"], {"outbound_if4": "eth0", "outbound_if6": "eth1"}),
         (["--dns-forward", "10.0.0.1", "--dns-host", "127.0.0.53"], {
-            "dns_forward": (FOUR,), "dns_host": (parse("127.0.0.53"),)
+            "dns_forward": (FOUR,), "dns_host": (Endpoint(parse("127.0.0.53"), 53),)
         }),
         (["-D", "10.0.0.1", "-D", "2001:db8::1"], {"dns": (FOUR, SIX)}),
         (["-D", "none", "-S", "none"], {"dns": (), "search": ()}),

@@ -13,7 +13,7 @@ from sansnet_cli.parsers.run import parse as parse_run
 from sansnet_cli.parsers.serve import parse as parse_serve
 from sansnet_cli.plan import Setup, make_plan, make_setup
 from sansnet_core import Ipv4Config, Ipv6Config
-from sansnet_core.addresses import parse
+from sansnet_core.addresses import Endpoint, parse
 from sansnet_core.records import replace
 from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Resolvers, Route, Uplink
 from sansnet_trio.namespace import GuestPlan
@@ -229,7 +229,7 @@ def test_a_resolver_that_the_guest_cannot_reach_is_at_the_gateway(
     servers: list[str], forward: list[tuple[str, str]], advertised: list[str]
 ) -> None:
     _, setup = plan(host=resolved_by(*servers))
-    assert setup.config.dns_forward == tuple((parse(match), parse(server)) for match, server in forward)
+    assert setup.config.dns_forward == tuple((parse(match), Endpoint(parse(server), 53)) for match, server in forward)
     assert setup.config.dns_servers == tuple(map(parse, advertised))
 
 
@@ -252,7 +252,7 @@ def test_a_router_that_is_the_resolver_too_is_not_the_hosts_loopback_for_dns(
 ) -> None:
     """As in most homes. `pasta` and `passt` make the gateway the host's loopback unless told otherwise."""
     setup = make_setup(read(Given(program, arguments)).options, resolved_by("10.0.0.1"))
-    assert setup.config.dns_forward == tuple((parse(match), parse(server)) for match, server in forward)
+    assert setup.config.dns_forward == tuple((parse(match), Endpoint(parse(server), 53)) for match, server in forward)
 
 
 def test_a_link_local_server_is_written_with_the_guests_interface() -> None:
@@ -263,12 +263,12 @@ def test_a_link_local_server_is_written_with_the_guests_interface() -> None:
 
 def test_dns_forward_and_dns_host() -> None:
     _, setup = plan("--dns-forward", "192.0.2.99")
-    assert setup.config.dns_forward == ((parse("192.0.2.99"), parse("192.0.2.53")),)
+    assert setup.config.dns_forward == ((parse("192.0.2.99"), Endpoint(parse("192.0.2.53"), 53)),)
     assert setup.config.dns_servers[0] == parse("192.0.2.99")
     _, setup = plan("--dns-host", "192.0.2.98")
-    assert setup.config.dns_forward == ((parse("10.0.0.1"), parse("192.0.2.98")),)
+    assert setup.config.dns_forward == ((parse("10.0.0.1"), Endpoint(parse("192.0.2.98"), 53)),)
     _, setup = plan("--dns-forward", "192.0.2.99", "--dns-host", "192.0.2.98", "-D", "192.0.2.97")
-    assert setup.config.dns_forward == ((parse("192.0.2.99"), parse("192.0.2.98")),)
+    assert setup.config.dns_forward == ((parse("192.0.2.99"), Endpoint(parse("192.0.2.98"), 53)),)
     assert setup.config.dns_servers == (parse("192.0.2.97"),)
     with pytest.raises(HostError, match="--dns-host"):
         plan("--dns-forward", "192.0.2.99", host=resolved_by("2001:db8::53"))
@@ -333,12 +333,12 @@ def test_addresses_of_a_family_that_the_guest_has_not_are_left_out() -> None:
         map_host_loopback=both,
         map_guest_address=tuple(map(parse, ("10.9.9.8", "2001:db8::8"))),
         dns_forward=both,
-        dns_host=tuple(map(parse, ("127.0.0.1", "::1"))),
+        dns_host=tuple(Endpoint(parse(host), 53) for host in ("127.0.0.1", "::1")),
         dns=both,
     ).config
     assert config.ipv6 is None
     assert config.dns_servers == config.map_host_loopback == (parse("10.9.9.9"),)
-    assert config.dns_forward == ((parse("10.9.9.9"), parse("127.0.0.1")),)
+    assert config.dns_forward == ((parse("10.9.9.9"), Endpoint(parse("127.0.0.1"), 53)),)
     assert config.map_guest_address == (parse("10.9.9.8"),)
 
 

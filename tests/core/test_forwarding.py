@@ -153,7 +153,9 @@ def test_nothing_reaches_the_hosts_loopback_unless_configured(destination: bytes
 
 @given(destination=addresses | close_to_loopback, port=ports, groups=st.booleans())
 def test_with_aliases_only_they_reach_the_hosts_loopback(destination: bytes, port: int, groups: bool) -> None:
-    forwarding = Forwarding(config(map_host_loopback=(GATEWAY4, GATEWAY6), dns_forward=((DNS4, Endpoint(RESOLVER4, 53)),)))
+    forwarding = Forwarding(
+        config(map_host_loopback=(GATEWAY4, GATEWAY6), dns_forward=((DNS4, Endpoint(RESOLVER4, 53)),))
+    )
     host = forwarding.to_host(destination, port, groups=groups)
     if host is not None and is_loopback(host.address):
         assert destination in (GATEWAY4, GATEWAY6, DNS4)

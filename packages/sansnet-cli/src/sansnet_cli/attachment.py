@@ -10,7 +10,7 @@ import trio
 
 from sansnet_cli import report
 from sansnet_cli.control import Control
-from sansnet_cli.driving import cancel_when_signalled, make_driver, report_regularly
+from sansnet_cli.driving import cancel_when_signalled, make_driver, make_hints, report_regularly
 from sansnet_cli.options import AttachOptions
 from sansnet_cli.plan import Setup
 from sansnet_trio.existing import Existing
@@ -90,12 +90,15 @@ class _Service:
             raise self._failure
 
     async def _drive(self, nursery: trio.Nursery) -> None:
-        network, driver = make_driver(self._setup, self._link, self._forwards)
+        hints = make_hints(self._options, self._setup, self._forwards, namespace=True)
+        network, driver = make_driver(self._setup, self._link, self._forwards, hints)
         nursery.start_soon(report_regularly, self._options, network, driver)
         try:
-            with self._control.serving(network, driver):
+            with self._control.serving(network, driver, hints):
                 await driver.run()
         finally:
+            if hints:
+                hints.end(network.flows())
             if self._options.verbose:
                 report.statistics(network.statistics(), driver.statistics())
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
+from sansnet_cli.hostnames import by_address, host_addresses, known_hosts
 from sansnet_cli.options import NamespaceOptions, NetworkOptions, UsageProblem
+from sansnet_cli.values import DNS_PORT
 from sansnet_core import addresses
+from sansnet_core.addresses import Endpoint
 from sansnet_core.config import IPV6_MIN_MTU, Ipv4Config, Ipv6Config, NetworkConfig
 from sansnet_core.records import Record, replace
 from sansnet_trio.guests import GuestPlan
@@ -76,6 +79,7 @@ def make_plan(options: NamespaceOptions, host: HostInfo) -> tuple[GuestPlan, Set
         routes=routes,
         ipv6=config.ipv6 is not None,
         resolv_conf=_resolv_conf(config.dns_servers, config.dns_search, host.resolvers.options, interface),
+        hosts=by_address(config.hosts),
         hostname=options.hostname,
     )
     setup = replace(setup, config=config)
@@ -89,7 +93,8 @@ def make_setup(options: NetworkOptions, host: HostInfo) -> Setup:
         HostError: the options and the host do not fit together.
         ConfigError, UsageProblem: the options do not fit each other.
     """
-    return _outline(options, host)[0]
+    setup = _outline(options, host)[0]
+    return replace(setup, warnings=(*setup.warnings, *_unheard(options, setup.config)))
 
 
 def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Family, ...]]:
@@ -106,6 +111,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
     _check_own(options, host, own, warnings)
     gateways = {len(family.gateway): family.gateway for family in both}
     mapped = _map_host_loopback(options, gateways)
+    reached = [alias for alias in options.map_guest_address if len(alias) in {len(one.address) for one in own}]
     forward = _dns_forward(options, host, gateways, {address.address for address in own}, warnings)
     servers = _servers(options, host, [match for match, _ in forward], set(gateways), own)
     if not servers and options.dns is None:
@@ -128,6 +134,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         dns_servers=servers,
         dns_search=search,
         dns_forward=(*forward, *_still_resolvers(options, host, mapped)),
+        hosts=known_hosts(options.hosts, host_addresses(mapped, reached)),
         hostname=options.hostname,
         fqdn=options.fqdn or (options.hostname if options.hostname and "." in options.hostname else None),
         map_host_loopback=mapped,
@@ -154,6 +161,15 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
     return setup, both
 
 
+def _unheard(options: NetworkOptions, config: NetworkConfig) -> Iterator[str]:
+    """A warning, if names are given that no query can ask for."""
+    if options.hosts and not (config.dns_servers or config.dns_forward):
+        yield (
+            "the names of --host are told by DNS, and the guest has no name server to ask; "
+            "give one with -D ADDR or --dns-forward ADDR"
+        )
+
+
 def _default_gateways(routes: Iterable[Route]) -> tuple[bytes, ...]:
     return tuple(route.gateway for route in routes if not route.prefix_length and route.gateway)
 
@@ -174,6 +190,7 @@ def _families(options: NetworkOptions, host: HostInfo, warnings: list[str]) -> s
         "--map-host-loopback": options.map_host_loopback,
         "--map-guest-addr": options.map_guest_address,
         "--dns-forward": options.dns_forward,
+        "--dns-host": [server.address for server in options.dns_host],
         "-D": options.dns or (),
     }
     for option, given in asked.items():
@@ -198,7 +215,7 @@ def _limited(options: NetworkOptions, sizes: set[int]) -> NetworkOptions:
         map_host_loopback=of_sizes(options.map_host_loopback),
         map_guest_address=of_sizes(options.map_guest_address),
         dns_forward=of_sizes(options.dns_forward),
-        dns_host=of_sizes(options.dns_host),
+        dns_host=tuple(server for server in options.dns_host if len(server.address) in sizes),
         dns=None if options.dns is None else of_sizes(options.dns),
     )
 
@@ -306,7 +323,7 @@ def _class_length(address: bytes) -> int:
 
 def _dns_forward(
     options: NetworkOptions, host: HostInfo, gateways: dict[int, bytes], own: set[bytes], warnings: list[str]
-) -> tuple[tuple[bytes, bytes], ...]:
+) -> tuple[tuple[bytes, Endpoint], ...]:
     """Pairs of what the guest asks and what on the host answers.
 
     A resolver that the guest cannot reach at its own address is reached at the gateway's, unless said otherwise.
@@ -316,27 +333,32 @@ def _dns_forward(
         match = _of_size(size, options.dns_forward)
         resolvers = [server for server in host.resolvers.nameservers if len(server) == size]
         hidden = None if options.dns is not None else next(filter(lambda s: _is_hidden(s, own), resolvers), None)
-        server = _of_size(size, options.dns_host) or hidden or (resolvers[0] if resolvers else None)
+        given = next((server for server in options.dns_host if len(server.address) == size), None)
+        found = hidden or (resolvers[0] if resolvers else None)
+        server = given or (Endpoint(found, DNS_PORT) if found else None)
         if match and server is None:
             problem = f"--dns-forward {addresses.format(match)} has no name server behind it; give --dns-host ADDR"
             if not options.lenient:
                 raise HostError(problem)
             warnings.append(problem)
-        if match is None and (hidden or _of_size(size, options.dns_host)):
+        if match is None and (hidden or given):
             match = gateway
         if match and server:
-            pairs.append((match, addresses.LOOPBACK[size] if addresses.is_unspecified(server) else server))
+            unspecified = addresses.is_unspecified(server.address)
+            pairs.append((match, Endpoint(addresses.LOOPBACK[size], server.port) if unspecified else server))
     return tuple(pairs)
 
 
 def _still_resolvers(
     options: NetworkOptions, host: HostInfo, mapped: tuple[bytes, ...]
-) -> tuple[tuple[bytes, bytes], ...]:
+) -> tuple[tuple[bytes, Endpoint], ...]:
     """Pairs for resolvers of the host's whose address means its loopback in the guest, as a router's often does.
 
     The guest may know them from the host's own files. Who gave others with -D means loopback.
     """
-    return () if options.dns else tuple((server, server) for server in host.resolvers.nameservers if server in mapped)
+    if options.dns:
+        return ()
+    return tuple((server, Endpoint(server, DNS_PORT)) for server in host.resolvers.nameservers if server in mapped)
 
 
 def _is_hidden(server: bytes, own: set[bytes]) -> bool:

@@ -9,7 +9,7 @@ import trio
 
 from sansnet_cli import report
 from sansnet_cli.control import Control
-from sansnet_cli.driving import make_driver, report_regularly
+from sansnet_cli.driving import make_driver, make_hints, report_regularly
 from sansnet_cli.options import RunOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.signals import SignalForwarder
@@ -89,13 +89,16 @@ class _Company:
         return self._status
 
     async def _serve(self, nursery: trio.Nursery) -> None:
-        network, driver = make_driver(self._setup, self._link, self._forwards)
+        hints = make_hints(self._options, self._setup, self._forwards, namespace=True)
+        network, driver = make_driver(self._setup, self._link, self._forwards, hints)
         await nursery.start(self._drive, driver)
         nursery.start_soon(report_regularly, self._options, network, driver)
-        with self._control.serving(network, driver):
+        with self._control.serving(network, driver, hints):
             self._status = await self._guest.wait()
             await self._guest.end_leftovers()
             await _hear_out(driver, network)
+        if hints:
+            hints.end(network.flows())
         if self._options.verbose:
             report.statistics(network.statistics(), driver.statistics())
 

@@ -18,7 +18,7 @@ import trio
 from sansnet_cli import process, qemu, report
 from sansnet_cli.capture import open_capture
 from sansnet_cli.control import Control, controlled
-from sansnet_cli.driving import cancel_when_signalled, make_driver
+from sansnet_cli.driving import cancel_when_signalled, make_driver, make_hints
 from sansnet_cli.observe import observed
 from sansnet_cli.options import MachineOptions, ServeOptions
 from sansnet_cli.plan import Setup
@@ -178,15 +178,18 @@ class GuestServer:
         return unix_stream.UnixStream(guest, mtu=mtu or unix_stream.MTU.default)
 
     async def _drive(self, link: Link) -> None:
-        network, driver = make_driver(self._setup, link, self._forwards)
+        hints = make_hints(self._options, self._setup, self._forwards, namespace=False)
+        network, driver = make_driver(self._setup, link, self._forwards, hints)
         if self._options.verbose:
             report.configuration(self._setup.config, link.config)
         self._served = network, driver
         try:
-            with self._control.serving(network, driver):
+            with self._control.serving(network, driver, hints):
                 await driver.run()
         finally:
             self._served = None
+            if hints:
+                hints.end(network.flows())
             if self._options.verbose:
                 report.statistics(network.statistics(), driver.statistics())
 

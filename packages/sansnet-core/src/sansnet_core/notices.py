@@ -42,7 +42,7 @@ class FlowClosed:
 
 @action
 class FlowRefused:
-    """The guest tried to open a flow, and nothing answered it: the host's socket failed, or the address is closed.
+    """The guest tried to open a flow in vain: the host's socket failed, the guest gave up, or the address is closed.
 
     Of a UDP flow only the first failure is told, and only if nothing was received before.
     """
@@ -55,7 +55,7 @@ class FlowRefused:
     host: Endpoint | None
     """What the host's socket addressed; None if the configuration closes the address."""
     errno: int
-    """What the host's socket failed with; 0 if there was none."""
+    """What the host's socket failed with; 0 if the guest gave up before, or there was none."""
 
 
 @action

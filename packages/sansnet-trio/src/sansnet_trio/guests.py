@@ -39,6 +39,7 @@ class GuestPlan(Record):
         addresses, routes: of the interface, both families.
         ipv6: whether the interface may have IPv6 at all.
         resolv_conf: contents of the guest's /etc/resolv.conf; None leaves it as it is on the host.
+        hosts: pairs (address, its names) that the guest's /etc/hosts has besides what it has on the host.
         hostname: None leaves it as it is on the host.
     """
 
@@ -50,6 +51,7 @@ class GuestPlan(Record):
     routes: tuple[Route, ...] = ()
     ipv6: bool = True
     resolv_conf: str | None = None
+    hosts: tuple[tuple[bytes, tuple[str, ...]], ...] = ()
     hostname: str | None = None
 
 

@@ -8,6 +8,7 @@ import os
 from sansnet_trio import files, syscalls
 from sansnet_trio.guests import GuestPlan
 from sansnet_trio.hostinfo import RESOLV_CONF
+from sansnet_trio.hosts import HOSTS, render_hosts
 
 __all__ = ["prepare_mounts"]
 
@@ -19,7 +20,7 @@ def prepare_mounts(plan: GuestPlan, warnings: list[str]) -> None:
     _mount_sysfs()
     if plan.resolv_conf is not None:
         try:
-            _replace_resolv_conf(plan.resolv_conf)
+            _replace(RESOLV_CONF, plan.resolv_conf)
         except FileNotFoundError:
             missing = os.path.realpath(RESOLV_CONF)
             warnings.append(
@@ -28,6 +29,14 @@ def prepare_mounts(plan: GuestPlan, warnings: list[str]) -> None:
             )
         except OSError as error:
             warnings.append(f"the guest's {RESOLV_CONF} cannot be replaced ({error.strerror}): names may not be found")
+    if plan.hosts:
+        try:
+            _replace(HOSTS, render_hosts(files.read(HOSTS), plan.hosts))
+        except OSError as error:
+            names = ", ".join(name for _, names in plan.hosts for name in names)
+            warnings.append(
+                f"the guest's {HOSTS} cannot be replaced ({error.strerror}), so these names may not be found: {names}"
+            )
 
 
 def _mount_sysfs() -> None:
@@ -40,19 +49,19 @@ def _mount_sysfs() -> None:
         syscalls.mount(f"/proc/self/fd/{cgroup}", "/sys/fs/cgroup", flags=syscalls.MS_BIND | syscalls.MS_REC)
 
 
-def _replace_resolv_conf(text: str) -> None:
-    """Put a file of memory in place of the host's, without writing to a disk.
+def _replace(path: str, text: str) -> None:
+    """Put a file of memory in place of one of the host's in /etc, without writing to a disk.
 
     A tmpfs covers /etc for as long as it takes to make a file in it and bind that; bound, the file keeps it alive. The
     target's descriptor leads to what is covered, and past symbolic links.
     """
     flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
     with contextlib.ExitStack() as stack:
-        target = os.open(RESOLV_CONF, os.O_PATH)
+        target = os.open(path, os.O_PATH)
         stack.callback(os.close, target)
-        directory = os.path.dirname(RESOLV_CONF)
+        directory = os.path.dirname(path)
         syscalls.mount("tmpfs", directory, "tmpfs", flags, "mode=755,size=1m")
         stack.callback(syscalls.unmount, directory, syscalls.MNT_DETACH)
-        files.write(RESOLV_CONF, text)
-        os.chmod(RESOLV_CONF, 0o644)
-        syscalls.mount(RESOLV_CONF, f"/proc/self/fd/{target}", flags=syscalls.MS_BIND)
+        files.write(path, text)
+        os.chmod(path, 0o644)
+        syscalls.mount(path, f"/proc/self/fd/{target}", flags=syscalls.MS_BIND)

@@ -8,8 +8,9 @@ from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
 from sansnet_cli import __version__, values
 from sansnet_cli.options import UsageProblem
-from sansnet_cli.ports import add_port_options, read_ports
-from sansnet_core.config import IPV4_MIN_MTU, IPV6_MIN_MTU
+from sansnet_cli.ports import PortOptions, add_port_options, read_ports
+from sansnet_core import addresses
+from sansnet_core.config import IPV4_MIN_MTU, IPV6_MIN_MTU, MOST_ADDRESSES
 from sansnet_core.errors import ConfigError
 from sansnet_trio.links import MtuLimits, tap
 
@@ -183,7 +184,7 @@ def _add_name_options(made: argparse.ArgumentParser) -> None:
         "-D",
         "--dns",
         action="append",
-        type=typed(values.none_or(values.host)),
+        type=typed(values.none_or(values.resolver)),
         default=[],
         metavar="ADDR",
         help="a name server for the guest, repeatable; `none` for none; default: the host's",
@@ -209,10 +210,18 @@ def _add_name_options(made: argparse.ArgumentParser) -> None:
     names.add_argument(
         "--dns-host",
         action="append",
-        type=typed(values.resolver),
+        type=typed(values.name_server),
         default=[],
-        metavar="ADDR",
-        help="where queries to --dns-forward go; default: the host's first name server",
+        metavar="ADDR[:PORT]",
+        help="where queries to --dns-forward go, IPv6 as [ADDR]:PORT; default: the host's first name server",
+    )
+    names.add_argument(
+        "--host",
+        action="append",
+        type=typed(values.named_address),
+        default=[],
+        metavar="NAME=ADDR",
+        help="a name that the guest knows, repeatable; ADDR may be host-gateway, the host (see --map-host-loopback)",
     )
 
 
@@ -308,8 +317,9 @@ def network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, Any
         "map_host_loopback": _mapped("--map-host-loopback", parsed.map_host_loopback),
         "map_guest_address": _mapped("--map-guest-addr", parsed.map_guest_addr),
         "dns_forward": _one_each("--dns-forward", parsed.dns_forward),
-        "dns_host": _one_each("--dns-host", parsed.dns_host),
-        "dns": _listed("-D", parsed.dns),
+        "dns_host": _one_each("--dns-host", parsed.dns_host, lambda host: len(host.address)),
+        "dns": _resolvers(parsed.dns, ports, namespace=hasattr(parsed, "udp_ns")),
+        "hosts": _named(parsed.host),
         "search": _listed("-S", parsed.search),
         "hostname": parsed.hostname,
         "fqdn": parsed.fqdn,
@@ -332,6 +342,29 @@ def _one_each(option: str, values: list[Any], size: Callable[[Any], int] = len) 
         if sizes.count(bytes_) > 1:
             raise UsageProblem(f"{option} gives more than one IPv{family} address; give one for each family")
     return tuple(values)
+
+
+def _resolvers(given: list[Any], ports: PortOptions, *, namespace: bool) -> tuple[bytes, ...] | None:
+    """Name servers for the guest: one on its loopback is the host's if a forward leads there."""
+    servers = _listed("-D", given)
+    for server in filter(addresses.is_loopback, servers or ()):
+        text = addresses.format(server)
+        if not namespace:
+            raise UsageProblem(f"-D {text} is the machine itself; give --dns-forward ADDR --dns-host {text} instead")
+        if server not in addresses.LOOPBACK.values():
+            raise UsageProblem(f"-D {text} leads nowhere: -U leads from 127.0.0.1 and ::1 alone; give one of them")
+        if not any(forward.option == "-U" and values.DNS_PORT in forward.ports for forward in ports.forwards):
+            raise UsageProblem(
+                f"-D {text} is the guest itself, where no name server is; with -U 53 it is the host's loopback"
+            )
+    return servers
+
+
+def _named(given: list[tuple[str, bytes | None]]) -> tuple[tuple[str, bytes | None], ...]:
+    for name, _ in given:
+        if sum(name == other for other, _ in given) > MOST_ADDRESSES:
+            raise UsageProblem(f"--host gives {name} more than {MOST_ADDRESSES} addresses; leave some out")
+    return tuple(given)
 
 
 def _mapped(option: str, values: list[Any]) -> tuple[bytes, ...]:

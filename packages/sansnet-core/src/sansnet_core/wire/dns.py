@@ -139,9 +139,7 @@ def emit_answer(query: Query, type_: int, addresses: Sequence[bytes]) -> bytes:
         query.question,
     ]
     # TTL 0: who asks again is answered at once, and another network may have another address for the name
-    parts += [
-        _NAME_OF_QUESTION + _RECORD.pack(type_, _INTERNET, 0, len(address)) + address for address in addresses
-    ]
+    parts += [_NAME_OF_QUESTION + _RECORD.pack(type_, _INTERNET, 0, len(address)) + address for address in addresses]
     if query.edns is not None:
         parts.append(_ROOT + _RECORD.pack(_OPT, _LARGEST_DATAGRAM, query.edns & _DNSSEC_OK, 0))
     return b"".join(parts)

@@ -93,6 +93,7 @@ class TcpFlow:
         "_tcp",
         "_terms",
         "_time_wait_at",
+        "answered",
         "deadline",
         "guest",
         "held",
@@ -135,6 +136,8 @@ class TcpFlow:
         self._state = states.INBOUND if inbound else states.INITIAL
         self._established = False
         self._failure: ExtendedError | None = None
+        self.answered = False
+        """The host's connect succeeded."""
         self._headers = FlowHeaders(context.egress, remote, guest, TCP)
 
         self.sender = Sender(context.entropy.initial_sequence(key, context.now))
@@ -204,7 +207,15 @@ class TcpFlow:
         if self._state[:2] == (states.GONE, states.GONE):
             self._tcp.forget(self)
 
+    def refusal(self) -> FlowRefused | None:
+        """What to tell of a connection that the guest began and that ended before the host's connect succeeded."""
+        if self.inbound or self.answered:
+            return None
+        errno = self._failure.errno if self._failure else 0
+        return FlowRefused(TCP, self.guest, self.remote, self.host, errno)
+
     def _effect_send_syn_ack(self) -> None:
+        self.answered = True
         self._send_first_syn()
 
     def _effect_refuse(self) -> None:
@@ -213,11 +224,10 @@ class TcpFlow:
         That is RST for a refusal (RFC 9293, 3.10.7.1) and an ICMP error about the SYN for all else.
         """
         failure = self._failure
-        context = self._tcp.context
-        context.notify(FlowRefused(TCP, self.guest, self.remote, self.host, failure.errno if failure else 0))
         if failure is None or failure.errno in REFUSALS:
             self._headers.tcp(0, add(self.irs, 1), RST | ACK, 0, b"", b"", 0)
             return
+        context = self._tcp.context
         guest, remote = self.guest, self.remote
         syn = emit(guest.address, remote.address, guest.port, remote.port, self.irs, 0, SYN, 0)
         context.icmp_errors.host_failed(failure, self.host.address, guest.address, remote.address, TCP, syn)

@@ -224,4 +224,6 @@ class Tcp:
         flow.drop_buffers()
         self.starved.discard(flow)
         context.timers.forget(flow)
+        if refused := flow.refusal():
+            context.notify(refused)
         context.notify(FlowClosed(flow.socket, TCP, flow.guest, flow.remote, flow.sent, flow.received))
