@@ -84,12 +84,13 @@ def test_names_are_added_to_the_hosts_own_and_replace_them(lab: Lab, tmp_path: P
     ]
     done = lab.sansnet(options, ["cat", "/etc/hosts"], before=f"mount --bind {own} /etc/hosts")
     assert done.stdout.splitlines() == [
+        "# made by sansnet",
+        "192.0.2.1 db",
+        "2001:db8::1 db",
+        f"{ALIAS} h {' '.join(NAMES)}",
         "127.0.0.1 localhost",
-        "192.0.2.8\tother",
+        "192.0.2.8 other",
         "# last",
-        "192.0.2.1\tdb",
-        "2001:db8::1\tdb",
-        f"{ALIAS}\th {' '.join(NAMES)}",
     ]
     assert "192.0.2.9 db" in own.read_text()
 

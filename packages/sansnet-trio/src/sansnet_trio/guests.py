@@ -8,6 +8,7 @@ from sansnet_core.config import LinkConfig
 from sansnet_core.errors import SansnetError
 from sansnet_core.records import Record
 from sansnet_trio.hostinfo import InterfaceAddress, Route
+from sansnet_trio.hosts_file import HostsEntry
 from sansnet_trio.links.tap import MTU
 
 __all__ = ["CommandNotExecutable", "CommandNotFound", "GuestError", "GuestPlan", "ReadyGuest"]
@@ -39,7 +40,7 @@ class GuestPlan(Record):
         addresses, routes: of the interface, both families.
         ipv6: whether the interface may have IPv6 at all.
         resolv_conf: contents of the guest's /etc/resolv.conf; None leaves it as it is on the host.
-        hosts: pairs (address, its names) that the guest's /etc/hosts has besides what it has on the host.
+        hosts: entries that come first in the guest's /etc/hosts; without any, that is the host's.
         hostname: None leaves it as it is on the host.
     """
 
@@ -51,7 +52,7 @@ class GuestPlan(Record):
     routes: tuple[Route, ...] = ()
     ipv6: bool = True
     resolv_conf: str | None = None
-    hosts: tuple[tuple[bytes, tuple[str, ...]], ...] = ()
+    hosts: tuple[HostsEntry, ...] = ()
     hostname: str | None = None
 
 

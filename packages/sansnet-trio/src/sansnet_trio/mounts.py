@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 
-from sansnet_trio import files, syscalls
+from sansnet_trio import files, hosts_file, syscalls
 from sansnet_trio.guests import GuestPlan
 from sansnet_trio.hostinfo import RESOLV_CONF
-from sansnet_trio.hosts import HOSTS, render_hosts
 
 __all__ = ["prepare_mounts"]
 
@@ -31,11 +30,11 @@ def prepare_mounts(plan: GuestPlan, warnings: list[str]) -> None:
             warnings.append(f"the guest's {RESOLV_CONF} cannot be replaced ({error.strerror}): names may not be found")
     if plan.hosts:
         try:
-            _replace(HOSTS, render_hosts(files.read(HOSTS), plan.hosts))
+            _replace(hosts_file.HOSTS, hosts_file.render(plan.hosts, files.read(hosts_file.HOSTS)))
         except OSError as error:
             names = ", ".join(name for _, names in plan.hosts for name in names)
             warnings.append(
-                f"the guest's {HOSTS} cannot be replaced ({error.strerror}), so these names may not be found: {names}"
+                f"the guest's {hosts_file.HOSTS} cannot be replaced ({error.strerror}), so these names may not be found: {names}"
             )
 
 

@@ -1,0 +1,41 @@
+"""A guest's /etc/hosts (hosts(5)): names of its own, and what the host has besides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, TypeAlias
+
+from sansnet_core import addresses
+
+__all__ = ["HOSTS", "HostsEntry", "render"]
+
+HOSTS: Final = "/etc/hosts"
+
+HostsEntry: TypeAlias = tuple[bytes, Sequence[str]]
+"""An address, 4 or 16 bytes, and its names: the canonical one first, then aliases."""
+
+
+def render(entries: Iterable[HostsEntry], base: str) -> str:
+    """The text of a hosts file.
+
+    What the host's file says of the names of the entries is left out: resolvers join the addresses of several lines, so
+    a name of ours would also have the host's address for it.
+
+    Args:
+        entries: what is added.
+        base: the text of the host's file.
+    """
+    entries = tuple(entries)
+    names = {name.lower() for _, own in entries for name in own}
+    lines = [f"{addresses.format(address)} {' '.join(own)}" for address, own in entries]
+    lines += [kept for line in base.splitlines() if (kept := _without(line, names)) is not None]
+    return "".join(f"{line}\n" for line in ("# made by sansnet", *lines))
+
+
+def _without(line: str, names: set[str]) -> str | None:
+    """A line without some names; None if nothing is left of it."""
+    address, *own = line.partition("#")[0].split() or [""]
+    kept = [name for name in own if name.lower() not in names]
+    if kept == own:
+        return line
+    return f"{address} {' '.join(kept)}" if kept else None
