@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 
 from sansnet_trio import files, hosts_file, syscalls
 from sansnet_trio.guests import GuestPlan
 from sansnet_trio.hostinfo import RESOLV_CONF
 
-__all__ = ["prepare_mounts"]
+__all__ = ["file_texts", "prepare_mounts"]
 
 
 def prepare_mounts(plan: GuestPlan, warnings: list[str]) -> None:
@@ -17,25 +18,28 @@ def prepare_mounts(plan: GuestPlan, warnings: list[str]) -> None:
     # What the host mounts later is seen here, but nothing that is mounted here is seen there.
     syscalls.mount("none", "/", flags=syscalls.MS_SLAVE | syscalls.MS_REC)
     _mount_sysfs()
-    if plan.resolv_conf is not None:
+    for path, text in file_texts(plan):
         try:
-            _replace(RESOLV_CONF, plan.resolv_conf)
+            _replace(path, text)
         except FileNotFoundError:
-            missing = os.path.realpath(RESOLV_CONF)
+            missing = os.path.realpath(path)
             warnings.append(
-                f"the guest has no {RESOLV_CONF}, since the host has none to put it in place of, so names may not be "
-                f"found; as root: touch {missing}"
+                f"the guest has no {path}, since the host has none to put it in place of, so names may not be found; "
+                f"as root: touch {missing}"
             )
         except OSError as error:
-            warnings.append(f"the guest's {RESOLV_CONF} cannot be replaced ({error.strerror}): names may not be found")
+            warnings.append(f"the guest's {path} cannot be replaced ({error.strerror}): names may not be found")
+
+
+def file_texts(plan: GuestPlan) -> Iterator[tuple[str, str]]:
+    """Path and text of each file that is the guest's own. Reads the host's hosts file."""
+    if plan.resolv_conf is not None:
+        yield RESOLV_CONF, plan.resolv_conf
     if plan.hosts:
-        try:
-            _replace(hosts_file.HOSTS, hosts_file.render(plan.hosts, files.read(hosts_file.HOSTS)))
-        except OSError as error:
-            names = ", ".join(name for _, names in plan.hosts for name in names)
-            warnings.append(
-                f"the guest's {hosts_file.HOSTS} cannot be replaced ({error.strerror}), so these names may not be found: {names}"
-            )
+        base = ""
+        with contextlib.suppress(OSError):
+            base = files.read(hosts_file.HOSTS)
+        yield hosts_file.HOSTS, hosts_file.render(plan.hosts, base)
 
 
 def _mount_sysfs() -> None:
