@@ -279,6 +279,84 @@ def test_given_servers_replace_the_hosts_even_on_loopback() -> None:
     assert (setup.config.dns_forward, setup.config.dns_servers) == ((), (parse("192.0.2.97"),))
 
 
+def test_a_name_server_of_the_hosts_may_have_another_port() -> None:
+    _, setup = plan("--dns-host", "127.0.0.1:5353", "--dns-host", "[::1]:54")
+    assert setup.config.dns_forward == (
+        (parse("10.0.0.1"), Endpoint(parse("127.0.0.1"), 5353)),
+        (parse("fe80::99"), Endpoint(parse("::1"), 54)),
+    )
+
+
+def test_a_name_server_of_a_family_that_the_guest_has_not_is_refused() -> None:
+    with pytest.raises(UsageProblem, match=r"--dns-host gives an IPv6 address"):
+        plan("-4", "--dns-host", "[::1]:54")
+
+
+# names
+
+
+NAMES = ("host.sansnet.internal", "host.containers.internal", "host.docker.internal")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], []),
+        (["--map-host-loopback", "10.9.9.9"], ["10.9.9.9"]),
+        (["--map-host-loopback", "10.9.9.9", "--map-host-loopback", "fd00::9"], ["10.9.9.9", "fd00::9"]),
+        (["--map-guest-addr", "10.9.9.8", "--map-guest-addr", "fd00::8"], ["10.9.9.8", "fd00::8"]),
+        (["--map-guest-addr", "fd00::8", "--map-host-loopback", "10.9.9.9"], ["10.9.9.9"]),
+        (["--map-guest-addr", "10.9.9.8", "--map-host-loopback", "fe80::9"], ["10.9.9.8"]),
+        (["--map-host-loopback", "fe80::9"], []),
+    ],
+)
+def test_the_hosts_names_are_those_of_a_mapping(arguments: list[str], expected: list[str]) -> None:
+    guest, setup = plan(*arguments)
+    assert setup.config.hosts == tuple((name, tuple(map(parse, expected))) for name in NAMES)
+    assert guest.hosts == tuple((parse(address), NAMES) for address in expected)
+
+
+def test_an_address_that_means_nothing_without_one_of_the_guests_own_has_no_name() -> None:
+    guest, _ = plan("--map-guest-addr", "fd00::8", host=HostInfo(ipv4=UPLINK4, resolvers=RESOLVERS))
+    assert guest.hosts == ()
+
+
+def test_names_are_given() -> None:
+    arguments = ["--host", "db=192.0.2.1", "--host", "DB=192.0.2.2", "--host", "db=192.0.2.1"]
+    mapping = ["--map-host-loopback", "10.9.9.9"]
+    guest, setup = plan(*arguments, "--host", "gw=host-gateway", "--host", f"{NAMES[2]}=192.0.2.3", *mapping)
+    names = dict(setup.config.hosts)
+    assert names["db"] == (parse("192.0.2.1"), parse("192.0.2.2"))
+    assert (names["gw"], names[NAMES[0]], names[NAMES[2]]) == (
+        (parse("10.9.9.9"),),
+        (parse("10.9.9.9"),),
+        (parse("192.0.2.3"),),
+    )
+    assert guest.hosts == (
+        (parse("192.0.2.1"), ("db",)),
+        (parse("192.0.2.2"), ("db",)),
+        (parse("10.9.9.9"), ("gw", *NAMES[:2])),
+        (parse("192.0.2.3"), (NAMES[2],)),
+    )
+
+
+def test_the_host_has_no_address_unless_one_is_mapped() -> None:
+    with pytest.raises(UsageProblem, match=r"--host gw=host-gateway needs .* --map-host-loopback ADDR"):
+        plan("--host", "gw:host-gateway")
+
+
+def test_a_machine_without_a_name_server_finds_no_names() -> None:
+    arguments = ["-s", "x", "-D", "none"]
+    assert make_setup(parse_serve(arguments), HOST).warnings == ()
+    [warning] = make_setup(parse_serve([*arguments, "--host", "db=192.0.2.1"]), HOST).warnings
+    assert "--dns-forward ADDR" in warning
+
+
+def test_the_hosts_names_mean_the_gateway_where_that_is_the_hosts_loopback() -> None:
+    setup = make_setup(read(Given("pasta", [])).options, HOST)
+    assert dict(setup.config.hosts)[NAMES[2]] == (parse("10.0.0.1"),)
+
+
 def test_none_is_none() -> None:
     guest, setup = plan("-D", "none", "-S", "none")
     assert guest.resolv_conf == "# made by sansnet\noptions rotate\n"
