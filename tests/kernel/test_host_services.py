@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from tests.kernel.test_attach import attached
+from tests.kernel.test_attach import attached, command
 from tests.lab import GATEWAY4, HOST4, SERVER4, USER, DnsServer, Lab, Namespace, laboratory, served
 from tests.lab.machines import bridged, configured, machine, serving
 from tests.lab.namespaces import held_namespace
@@ -155,6 +155,23 @@ def test_names_that_no_query_can_ask_for_are_told_of(lab: Lab) -> None:
     with serving(lab, "--host", "db=192.0.2.7", "-D", "none") as server:
         [line] = [line for line in server.said().splitlines() if "--host" in line]
         assert "-D ADDR" in line
+
+
+def test_a_namespace_that_asks_other_name_servers_is_told_of(lab: Lab, tmp_path: Path) -> None:
+    own = tmp_path / "resolv.conf"
+    options = ["--map-host-loopback", ALIAS, "--host", "db=host-gateway"]
+    for text, words in ((f"nameserver {SERVER4}\n", None), ("nameserver 192.0.2.53\n", "are others: 192.0.2.53; ")):
+        own.write_text(text)
+        with held_namespace() as visited:
+            visited.run("mount", "--bind", str(own), "/etc/resolv.conf")
+            process = subprocess.Popen(
+                command(lab, *options, str(visited.pid)), stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
+            )
+            with process:
+                assert process.stderr is not None
+                first = process.stderr.readline()
+                process.terminate()
+        assert words in first if words else first.startswith("sansnet: attached")
 
 
 # name servers

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final, TypeAlias
 
-from sansnet_cli.options import UsageProblem
-from sansnet_core import addresses
+from sansnet_cli.options import NetworkOptions, UsageProblem
+from sansnet_core import NetworkConfig, addresses
 
-__all__ = ["HOST_NAMES", "Hosts", "by_address", "host_addresses", "known_hosts"]
+__all__ = ["HOST_NAMES", "Hosts", "by_address", "host_addresses", "known_hosts", "unheard"]
 
 HOST_NAMES: Final = ("host.sansnet.internal", "host.containers.internal", "host.docker.internal")
 """The host's names in a guest: ours, podman's and Docker's."""
@@ -64,3 +64,28 @@ def by_address(hosts: Hosts) -> tuple[tuple[bytes, tuple[str, ...]], ...]:
         for address in own:
             found[address] = (*found.get(address, ()), name)
     return tuple(found.items())
+
+
+def unheard(options: NetworkOptions, config: NetworkConfig, asked: Collection[bytes] | None = None) -> Iterator[str]:
+    """A warning, if a guest whose hosts file is not ours cannot learn of the names that were given.
+
+    Args:
+        options: what was asked for.
+        config: of the network.
+        asked: the name servers that the guest asks, if they are known.
+    """
+    if not options.hosts:
+        return
+    servers = dict.fromkeys((*config.dns_servers, *(match for match, _ in config.dns_forward)))
+    if not servers:
+        yield (
+            "the names of --host are told by DNS, and the guest has no name server to ask; "
+            "give one with -D ADDR or --dns-forward ADDR"
+        )
+    elif asked is not None and not servers.keys() & set(asked):
+        known = " or ".join(map(addresses.format, servers))
+        others = ", ".join(map(addresses.format, asked)) or "none"
+        yield (
+            f"the names of --host are told by DNS to who asks {known}, and the name servers of the namespace's "
+            f"/etc/resolv.conf are others: {others}; give -D ADDR with one that it asks"
+        )

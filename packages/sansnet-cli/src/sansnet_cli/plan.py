@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final
 
-from sansnet_cli.hostnames import by_address, host_addresses, known_hosts
+from sansnet_cli.hostnames import by_address, host_addresses, known_hosts, unheard
 from sansnet_cli.options import NamespaceOptions, NetworkOptions, UsageProblem
 from sansnet_cli.values import DNS_PORT
 from sansnet_core import addresses
@@ -94,7 +94,7 @@ def make_setup(options: NetworkOptions, host: HostInfo) -> Setup:
         ConfigError, UsageProblem: the options do not fit each other.
     """
     setup = _outline(options, host)[0]
-    return replace(setup, warnings=(*setup.warnings, *_unheard(options, setup.config)))
+    return replace(setup, warnings=(*setup.warnings, *unheard(options, setup.config)))
 
 
 def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Family, ...]]:
@@ -159,15 +159,6 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         outbound_if6=options.outbound_if6,
     )
     return setup, both
-
-
-def _unheard(options: NetworkOptions, config: NetworkConfig) -> Iterator[str]:
-    """A warning, if names are given that no query can ask for."""
-    if options.hosts and not (config.dns_servers or config.dns_forward):
-        yield (
-            "the names of --host are told by DNS, and the guest has no name server to ask; "
-            "give one with -D ADDR or --dns-forward ADDR"
-        )
 
 
 def _default_gateways(routes: Iterable[Route]) -> tuple[bytes, ...]:
