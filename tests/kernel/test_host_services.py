@@ -47,6 +47,29 @@ def hints(text: str) -> list[str]:
     return [line.partition("hint: ")[2] for line in text.splitlines() if line.startswith("sansnet: hint: ")]
 
 
+# ports of the loopback
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "[::1]"])
+def test_a_service_of_one_family_is_reached_on_the_guests_loopback(lab: Lab, address: str, name: str) -> None:
+    with website(lab.host, address) as port:
+        done = lab.sansnet(["-T", str(port)], ["curl", "-sS", "-m", "20", f"http://{name}:{port}/"])
+    assert (done.stdout, done.stderr) == ("welcome\n", "")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_guests_service_of_one_family_is_reached_on_the_hosts_loopback(lab: Lab, address: str) -> None:
+    with lab.guest("-t", "8123", "--host-lo-to-ns-lo") as guest, served(guest.listen(address, 8123), greets):
+        for name in ("127.0.0.1", "[::1]"):
+            assert lab.host.run("curl", "-sS", "-m", "20", f"http://{name}:8123/").stdout == "welcome\n"
+
+
+def test_where_nothing_listens_in_either_family_a_connection_is_reset(lab: Lab) -> None:
+    done = lab.sansnet(["-T", "8124"], ["curl", "-sS", "-m", "20", "http://localhost:8124/"])
+    assert (done.returncode, done.stdout) == (56, ""), done.stderr
+
+
 # names, in a command's hosts file
 
 

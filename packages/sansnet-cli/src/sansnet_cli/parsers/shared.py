@@ -351,8 +351,6 @@ def _resolvers(given: list[Any], ports: PortOptions, *, namespace: bool) -> tupl
         text = addresses.format(server)
         if not namespace:
             raise UsageProblem(f"-D {text} is the machine itself; give --dns-forward ADDR --dns-host {text} instead")
-        if server not in addresses.LOOPBACK.values():
-            raise UsageProblem(f"-D {text} leads nowhere: -U leads from 127.0.0.1 and ::1 alone; give one of them")
         if not any(forward.option == "-U" and values.DNS_PORT in forward.ports for forward in ports.forwards):
             raise UsageProblem(
                 f"-D {text} is the guest itself, where no name server is; with -U 53 it is the host's loopback"
