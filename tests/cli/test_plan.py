@@ -345,6 +345,11 @@ def test_the_host_has_no_address_unless_one_is_mapped() -> None:
         plan("--host", "gw:host-gateway")
 
 
+@pytest.mark.parametrize(("arguments", "expected"), [([], False), (["-v"], True), (["-c", "x"], True)])
+def test_the_network_tells_what_hints_are_made_of_where_they_are_shown(arguments: list[str], expected: bool) -> None:
+    assert plan(*arguments)[1].config.notices is expected
+
+
 def test_a_machine_without_a_name_server_finds_no_names() -> None:
     arguments = ["-s", "x", "-D", "none"]
     assert make_setup(parse_serve(arguments), HOST).warnings == ()

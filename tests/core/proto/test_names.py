@@ -135,6 +135,15 @@ def test_both_families_are_asked_for_from_one_socket_that_also_asks_for_others()
     assert [addresses(packet.payload[8:]) for packet in bench.packets()] == [[HOST4], [HOST6]]
 
 
+def test_another_configuration_is_followed() -> None:
+    bench = Bench()
+    bench.context.config = config(dns_servers=(REMOTE4,), hosts=(("other.example", (HOST4,)),))
+    bench.receive(asked(question("other.example"), server=REMOTE4))
+    assert len(bench.packets()) == 1
+    bench.receive(asked(question("host.example")))
+    assert bench.forwarded() == [question("host.example")]
+
+
 def test_names_are_answered_where_udp_is_switched_off() -> None:
     bench = Bench(config(dns_servers=(DNS4,), hosts=HOSTS, udp=False))
     bench.receive(asked(question()))

@@ -24,7 +24,7 @@ __all__ = ["cancel_when_signalled", "make_driver", "make_hints", "report_regular
 
 def make_hints(options: NetworkOptions, setup: Setup, forwards: Forwards | None, *, namespace: bool) -> Hints | None:
     """The hints about a new guest; None if they are shown nowhere."""
-    if not (options.verbose or options.control is not None):
+    if not setup.config.notices:
         return None
     return Hints(options, setup, namespace=namespace, forwards=lambda: forwards.rules if forwards else ())
 
@@ -43,7 +43,7 @@ def make_driver(
     Raises:
         OSError: the host's interface is gone, or no descriptor is left.
     """
-    config = replace(setup.config, link=link.config, notices=hints is not None)
+    config = replace(setup.config, link=link.config)
     network = Network(config, now=trio.current_time(), secret=process.secret())
     driver = Driver(
         network,

@@ -150,6 +150,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         router_advertisements=options.advertise_router,
         advertise_mtu=options.advertise_mtu,
         mac=options.gateway_mac,
+        notices=options.verbose or options.control is not None,  # for the hints
     )
     setup = Setup(
         config=config,

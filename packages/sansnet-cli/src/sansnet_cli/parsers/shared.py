@@ -63,7 +63,7 @@ def add_options(made: argparse.ArgumentParser, *, namespace: bool, default_mtu: 
     if namespace:
         _add_interface_options(guest)
     _add_absent_options(guest, {**_ABSENT, **(_ABSENT_OF_NAMESPACES if namespace else _ABSENT_OF_MACHINES)})
-    _add_name_options(made)
+    _add_name_options(made, namespace=namespace)
     add_port_options(made, namespace=namespace)
     _add_protocol_options(made)
     _add_other_options(made)
@@ -133,7 +133,8 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
         type=typed(values.none_or(values.host)),
         default=[],
         metavar="ADDR",
-        help="an address by which the guest reaches the host's loopback; `none`, the default, for none",
+        help="an address by which the guest reaches the host's loopback, also named host.sansnet.internal; `none`, the "
+        "default, for none",
     )
     guest.add_argument(
         "--no-map-gw",
@@ -178,7 +179,7 @@ def _add_interface_options(guest: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_name_options(made: argparse.ArgumentParser) -> None:
+def _add_name_options(made: argparse.ArgumentParser, *, namespace: bool) -> None:
     names = made.add_argument_group("names")
     names.add_argument(
         "-D",
@@ -187,7 +188,8 @@ def _add_name_options(made: argparse.ArgumentParser) -> None:
         type=typed(values.none_or(values.resolver)),
         default=[],
         metavar="ADDR",
-        help="a name server for the guest, repeatable; `none` for none; default: the host's",
+        help="a name server for the guest, repeatable; `none` for none; default: the host's"
+        + ("; 127.0.0.1 with -U 53 is the host's loopback" if namespace else ""),
     )
     names.add_argument(
         "-S",

@@ -15,6 +15,7 @@ from typing import Final
 
 from sansnet_core.actions import Buffer
 from sansnet_core.addresses import is_unspecified
+from sansnet_core.config import NetworkConfig
 from sansnet_core.context import Context
 from sansnet_core.notices import NameAsked
 from sansnet_core.wire import dns, dns_names, udp
@@ -35,7 +36,10 @@ class Names:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        config = context.config
+        self._configure(context.config)
+
+    def _configure(self, config: NetworkConfig) -> None:
+        self._config = config
         self._servers = frozenset((*config.dns_servers, *(match for match, _ in config.dns_forward)))
         self._hosts = {dns_names.emit(name).lower(): (name, addresses) for name, addresses in config.hosts}
 
@@ -51,6 +55,8 @@ class Names:
             Whether it is answered; if not, it is to be forwarded.
         """
         context = self._context
+        if context.config is not self._config:
+            self._configure(context.config)
         if ip.destination not in self._servers or context.gso_size or is_unspecified(ip.source):
             return False
         query = dns.parse_query(buf[header.start : header.end])
