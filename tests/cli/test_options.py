@@ -94,6 +94,7 @@ def test_options_after_the_command_are_the_commands() -> None:
         (["--host", "db:10.0.0.1", "--host", "db:2001:db8::1", "--host=h:host-gateway", "--host", "h=host-gateway"], {
             "hosts": (("db", FOUR), ("db", SIX), ("h", None), ("h", None))
         }),
+        (["--add-host", "db:10.0.0.1"], {"hosts": (("db", FOUR),)}),
         (["-D", "10.0.0.1", "-D", "2001:db8::1"], {"dns": (FOUR, SIX)}),
         *((["-D", "127.0.0.1", "-D", "::1", "-U", spec], {
             "dns": (parse("127.0.0.1"), parse("::1")), "ports": PortOptions(forwards=ports(spec, UDP, inbound=False))
@@ -168,7 +169,8 @@ def test_each_option_is_understood(arguments: list[str], expected: dict[str, obj
         (["-D", "127.0.0.1", "-u", "53"], ["-D 127.0.0.1", "-U 53"]),
         (["-D", "127.0.0.1", "-U", "~53"], ["-D 127.0.0.1", "-U 53"]),
         (["-D", "0.0.0.0"], ["-D", "0.0.0.0"]),
-        (["--map-guest-addr", "127.0.0.2"], ["--map-guest-addr", "127.0.0.2"]),
+        (["--map-guest-addr", "127.0.0.2"], ["--map-guest-addr", "127.0.0.2", "169.254.1.2"]),
+        (["--map-host-loopback", "::1"], ["--map-host-loopback", "'::1'", "169.254.1.2"]),
         (["--map-guest-addr", "none", "--map-guest-addr", "10.0.0.1"], ["--map-guest-addr none"]),
         (["--map-host-loopback", "10.0.0.1", "--map-host-loopback", "10.0.0.2"], ["--map-host-loopback", "IPv4"]),
         (["--outbound-if4", "no/name"], ["--outbound-if4", "no/name"]),

@@ -33,6 +33,7 @@ __all__ = [
     "path",
     "pid",
     "resolver",
+    "stand_in",
 ]
 
 _MAX_NAME: Final = 15
@@ -69,6 +70,14 @@ def host(text: str) -> bytes:
     if not addresses.is_unicast(packed) or addresses.is_loopback(packed):
         raise _bad(text, "is not the address of a node on a network")
     return packed
+
+
+def stand_in(text: str) -> bytes:
+    """An address that is to mean the host in the guest."""
+    packed = address(text)
+    if addresses.is_loopback(packed):
+        raise _bad(text, "is the guest's own loopback; give an address that it needs for nothing else, as 169.254.1.2")
+    return host(text)
 
 
 def resolver(text: str) -> bytes:

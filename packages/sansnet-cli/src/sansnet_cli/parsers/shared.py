@@ -130,7 +130,7 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
     guest.add_argument(
         "--map-host-loopback",
         action="append",
-        type=typed(values.none_or(values.host)),
+        type=typed(values.none_or(values.stand_in)),
         default=[],
         metavar="ADDR",
         help="an address by which the guest reaches the host's loopback, also named host.sansnet.internal; `none`, the "
@@ -144,7 +144,7 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
     guest.add_argument(
         "--map-guest-addr",
         action="append",
-        type=typed(values.none_or(values.host)),
+        type=typed(values.none_or(values.stand_in)),
         default=[],
         metavar="ADDR",
         help="an address by which the guest reaches the host's own address, which is the guest's too; default: none",
@@ -219,6 +219,7 @@ def _add_name_options(made: argparse.ArgumentParser, *, namespace: bool) -> None
     )
     names.add_argument(
         "--host",
+        "--add-host",
         action="append",
         type=typed(values.named_address),
         default=[],
