@@ -13,7 +13,7 @@ from sansnet_cli.parsers.run import parse as parse_run
 from sansnet_cli.parsers.serve import parse as parse_serve
 from sansnet_cli.plan import Setup, make_plan, make_setup
 from sansnet_core import Ipv4Config, Ipv6Config
-from sansnet_core.addresses import Endpoint, parse
+from sansnet_core.addresses import Endpoint, parse, with_zone
 from sansnet_core.records import replace
 from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Resolvers, Route, Uplink
 from sansnet_trio.namespace import GuestPlan
@@ -41,6 +41,12 @@ NOTHING = HostInfo()
 def plan(*arguments: str, host: HostInfo = HOST) -> tuple[GuestPlan, Setup]:
     options: RunOptions = parse_run([*arguments, "true"])
     return make_plan(options, host)
+
+
+def zoned(text: str) -> bytes:
+    """An address, which may have the index of an interface as its zone."""
+    plain, _, zone = text.partition("%")
+    return with_zone(parse(plain), int(zone or 0))
 
 
 def resolved_by(*servers: str) -> HostInfo:
@@ -76,7 +82,31 @@ def test_a_host_without_a_network_gives_link_local_addresses() -> None:
     )
     assert setup.config.ipv6 == Ipv6Config(address=None, gateway=parse("fe80::1"))
     assert setup.interface is None
-    assert len(setup.warnings) == 1
+    [warning] = setup.warnings
+    assert warning.startswith("the host has no network")
+
+
+@pytest.mark.parametrize("arguments", [[], ["-4"], ["-6"], ["-i", "dummy0"]])
+def test_a_host_without_a_network_is_mentioned_once(arguments: list[str]) -> None:
+    assert len(plan(*arguments, host=NOTHING)[1].warnings) == 1
+    assert len(plan(*arguments, host=HostInfo(resolvers=RESOLVERS))[1].warnings) == 1
+    assert plan("-a", "10.9.9.9", "-D", "192.0.2.1", host=NOTHING)[1].warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hosts"),
+    [
+        ([], ()),
+        (["-H", "visitor"], (("10.0.0.2", ("visitor",)), ("2001:db8::2", ("visitor",)))),
+        (["-4", "-H", "visitor.example"], (("10.0.0.2", ("visitor.example", "visitor")),)),
+        (["-4", "-H", "visitor", "--fqdn", "visitor.example."], (("10.0.0.2", ("visitor.example", "visitor")),)),
+        (["-H", "visitor", "--no-config"], (("127.0.1.1", ("visitor",)),)),
+    ],
+)
+def test_a_guests_name_leads_to_its_addresses(
+    arguments: list[str], hosts: tuple[tuple[str, tuple[str, ...]], ...]
+) -> None:
+    assert plan(*arguments)[0].hosts == tuple((parse(address), names) for address, names in hosts)
 
 
 def test_a_family_that_only_the_guest_has_is_link_local() -> None:
@@ -215,22 +245,71 @@ def test_an_interface_without_addresses_is_a_warning() -> None:
 
 
 @pytest.mark.parametrize(
-    ("servers", "forward", "advertised"),
+    ("servers", "told", "forward"),
     [
-        (["127.0.0.53"], [("10.0.0.1", "127.0.0.53")], ["10.0.0.1"]),
-        (["0.0.0.0"], [("10.0.0.1", "127.0.0.1")], ["10.0.0.1"]),
-        (["10.0.0.3"], [("10.0.0.1", "10.0.0.3")], ["10.0.0.1"]),
-        (["::1"], [("fe80::99", "::1")], ["fe80::99"]),
-        (["127.0.0.1", "::1"], [("10.0.0.1", "127.0.0.1"), ("fe80::99", "::1")], ["10.0.0.1", "fe80::99"]),
-        (["192.0.2.1", "127.0.0.1"], [("10.0.0.1", "127.0.0.1")], ["10.0.0.1", "192.0.2.1"]),
+        (["192.0.2.1", "2001:db8::53", "192.0.2.2", "192.0.2.3"], None, {}),
+        (["127.0.0.53"], ["169.254.53.1"], {"169.254.53.1": "127.0.0.53"}),
+        (["10.0.0.3"], ["169.254.53.1"], {"169.254.53.1": "10.0.0.3"}),
+        (["::1"], ["fe80::53:1"], {"fe80::53:1": "::1"}),
+        (["127.0.0.1", "::1"], ["169.254.53.1", "fe80::53:2"], {"169.254.53.1": "127.0.0.1", "fe80::53:2": "::1"}),
+        (["192.0.2.1", "127.0.0.1"], ["192.0.2.1", "169.254.53.2"], {"169.254.53.2": "127.0.0.1"}),
+        (["10.0.0.1", "127.0.0.1"], ["10.0.0.1", "169.254.53.2"], {"169.254.53.2": "127.0.0.1"}),
+        (["127.0.0.1", "10.0.0.1"], ["169.254.53.1", "10.0.0.1"], {"169.254.53.1": "127.0.0.1"}),
+        (
+            ["127.0.0.1", "127.0.0.2", "127.0.0.1", "127.0.0.3"],
+            ["169.254.53.1", "169.254.53.2", "169.254.53.3"],
+            {"169.254.53.1": "127.0.0.1", "169.254.53.2": "127.0.0.2", "169.254.53.3": "127.0.0.3"},
+        ),
+        (["127.0.0.1", "169.254.53.1"], ["169.254.53.2", "169.254.53.1"], {"169.254.53.2": "127.0.0.1"}),
+        (["fe80::53%7"], ["fe80::53"], {}),
+        (["fe80::53"], ["fe80::53"], {}),
+        (
+            ["fe80::53%7", "fe80::53%8", "fe80::53%9"],
+            ["fe80::53", "fe80::53:2", "fe80::53:3"],
+            {"fe80::53:2": "fe80::53%8", "fe80::53:3": "fe80::53%9"},
+        ),
     ],
 )
-def test_a_resolver_that_the_guest_cannot_reach_is_at_the_gateway(
-    servers: list[str], forward: list[tuple[str, str]], advertised: list[str]
+def test_a_server_that_the_guest_cannot_reach_is_replaced_in_place(
+    servers: list[str], told: list[str] | None, forward: dict[str, str]
 ) -> None:
-    _, setup = plan(host=resolved_by(*servers))
-    assert setup.config.dns_forward == tuple((parse(match), Endpoint(parse(server), 53)) for match, server in forward)
-    assert setup.config.dns_servers == tuple(map(parse, advertised))
+    host = HostInfo(
+        ipv4=UPLINK4, ipv6=replace(UPLINK6, index=7), resolvers=Resolvers(nameservers=tuple(map(zoned, servers)))
+    )
+    guest, setup = plan(host=host)
+    assert setup.config.dns_servers == tuple(map(parse, servers if told is None else told))
+    assert setup.config.dns_forward == tuple(
+        (parse(match), Endpoint(zoned(server), 53)) for match, server in forward.items()
+    )
+    reached = {route.destination for route in guest.routes if route.gateway is None}
+    assert {parse(match) for match in forward if "." in match} <= reached
+    assert setup.warnings == ()
+
+
+def test_every_zone_is_another_link_than_that_which_leaves_through_an_interface_of_its_own() -> None:
+    host = HostInfo(ipv6=replace(UPLINK6, index=7), resolvers=Resolvers(nameservers=(zoned("fe80::53%7"),)))
+    _, setup = plan("--outbound-if6", "eth9", host=host)
+    assert setup.config.dns_forward == ((parse("fe80::53:1"), Endpoint(zoned("fe80::53%7"), 53)),)
+
+
+def test_the_hosts_first_server_is_behind_dns_forward_alone() -> None:
+    _, setup = plan("--dns-forward", "192.0.2.99", host=resolved_by("192.0.2.1", "127.0.0.1", "2001:db8::53"))
+    assert setup.config.dns_servers == tuple(map(parse, ("192.0.2.99", "169.254.53.2", "2001:db8::53")))
+    assert setup.config.dns_forward == (
+        (parse("192.0.2.99"), Endpoint(parse("192.0.2.1"), 53)),
+        (parse("169.254.53.2"), Endpoint(parse("127.0.0.1"), 53)),
+    )
+
+
+def test_the_gateway_stands_in_for_callers_of_pasta_and_passt_unless_it_is_a_server_itself() -> None:
+    config = lenient(resolved_by("127.0.0.53", "127.0.0.1")).config
+    assert config.dns_forward == (
+        (parse("10.0.0.1"), Endpoint(parse("127.0.0.53"), 53)),
+        (parse("169.254.53.2"), Endpoint(parse("127.0.0.1"), 53)),
+    )
+    assert config.dns_servers == (parse("10.0.0.1"), parse("169.254.53.2"))
+    config = lenient(resolved_by("127.0.0.53", "10.0.0.1")).config
+    assert config.dns_servers == (parse("169.254.53.1"), parse("10.0.0.1"))
 
 
 @pytest.mark.parametrize("program", ["pasta", "passt"])
@@ -242,7 +321,7 @@ def test_a_resolver_that_the_guest_cannot_reach_is_at_the_gateway(
         (["-D", "192.0.2.97"], []),
         (["--no-map-gw"], []),
         (["--dns-forward", "10.9.9.9"], [("10.9.9.9", "10.0.0.1"), ("10.0.0.1", "10.0.0.1")]),
-        (["--dns-host", "192.0.2.98"], [("10.0.0.1", "192.0.2.98"), ("10.0.0.1", "10.0.0.1")]),  # the first counts
+        (["--dns-host", "192.0.2.98"], [("169.254.53.1", "192.0.2.98"), ("10.0.0.1", "10.0.0.1")]),
         (["--map-host-loopback", "10.9.9.9"], []),
     ],
     ids=["default", "none", "others", "not mapped", "forwarded", "another", "mapped elsewhere"],
@@ -258,7 +337,7 @@ def test_a_router_that_is_the_resolver_too_is_not_the_hosts_loopback_for_dns(
 def test_a_link_local_server_is_written_with_the_guests_interface() -> None:
     guest, _ = plan("-I", "eth7", host=resolved_by("::1"))
     assert guest.resolv_conf is not None
-    assert "nameserver fe80::99%eth7\n" in guest.resolv_conf
+    assert "nameserver fe80::53:1%eth7\n" in guest.resolv_conf
 
 
 def test_dns_forward_and_dns_host() -> None:
@@ -266,7 +345,9 @@ def test_dns_forward_and_dns_host() -> None:
     assert setup.config.dns_forward == ((parse("192.0.2.99"), Endpoint(parse("192.0.2.53"), 53)),)
     assert setup.config.dns_servers[0] == parse("192.0.2.99")
     _, setup = plan("--dns-host", "192.0.2.98")
-    assert setup.config.dns_forward == ((parse("10.0.0.1"), Endpoint(parse("192.0.2.98"), 53)),)
+    assert setup.config.dns_forward == ((parse("169.254.53.1"), Endpoint(parse("192.0.2.98"), 53)),)
+    assert setup.config.dns_forward == ((parse("169.254.53.1"), Endpoint(parse("192.0.2.98"), 53)),)
+    assert setup.config.dns_servers == (parse("169.254.53.1"), *RESOLVERS.nameservers)
     _, setup = plan("--dns-forward", "192.0.2.99", "--dns-host", "192.0.2.98", "-D", "192.0.2.97")
     assert setup.config.dns_forward == ((parse("192.0.2.99"), Endpoint(parse("192.0.2.98"), 53)),)
     assert setup.config.dns_servers == (parse("192.0.2.97"),)
@@ -282,8 +363,8 @@ def test_given_servers_replace_the_hosts_even_on_loopback() -> None:
 def test_a_name_server_of_the_hosts_may_have_another_port() -> None:
     _, setup = plan("--dns-host", "127.0.0.1:5353", "--dns-host", "[::1]:54")
     assert setup.config.dns_forward == (
-        (parse("10.0.0.1"), Endpoint(parse("127.0.0.1"), 5353)),
-        (parse("fe80::99"), Endpoint(parse("::1"), 54)),
+        (parse("169.254.53.1"), Endpoint(parse("127.0.0.1"), 5353)),
+        (parse("fe80::53:1"), Endpoint(parse("::1"), 54)),
     )
 
 

@@ -25,6 +25,17 @@ def test_what_is_no_address_is_refused(text: str) -> None:
         addresses.parse(text)
 
 
+@pytest.mark.parametrize("address", ["192.0.2.1", "169.254.0.1", "2001:db8::1", "fe80::1", "febf::1", "ff02::1", "::1"])
+def test_a_zone_goes_with_a_link_local_address_alone(address: str) -> None:
+    packed = addresses.parse(address)
+    has_zone = address in ("fe80::1", "febf::1")
+    zoned = addresses.with_zone(packed, 7)
+    assert len(zoned) == len(packed)
+    assert addresses.split_zone(zoned) == (packed, 7 * has_zone)
+    assert addresses.split_zone(addresses.with_zone(zoned, 0)) == (packed, 0)
+    assert addresses.format_zoned(zoned) == address + "%7" * has_zone
+
+
 @pytest.mark.parametrize("size", [0, 3, 5, 15, 17])
 def test_bytes_of_another_number_have_no_text(size: int) -> None:
     with pytest.raises(ValueError, match=r".+"):

@@ -114,7 +114,8 @@ def test_a_hostname_is_the_commands_alone(lab: Lab) -> None:
 
 @pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
 def test_a_host_without_a_network_gives_link_local_addresses(user: int | None) -> None:
-    with laboratory(uplink=False) as lab, lab.guest("--map-host-loopback", "169.254.2.3", user=user) as guest:
+    options = ["--map-host-loopback", "169.254.2.3"]
+    with laboratory(uplink=False) as lab, lab.guest(*options, user=user, warning="has no network") as guest:
         assert guest.interface == "tap0"
         assert addresses(guest, 4) == addresses(guest, 4, "global") + addresses(guest, 4, "link")
         assert "169.254.2.1/16" in guest.shell("ip -4 address show dev tap0").stdout

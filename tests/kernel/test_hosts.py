@@ -95,6 +95,35 @@ def test_a_point_to_point_link_without_a_gateway(odd: Lab) -> None:
         assert pings(guest, SERVER4, SERVER6, GATEWAY4) == [SERVER4, SERVER6, GATEWAY4]
 
 
+@pytest.mark.parametrize("src", [False, True], ids=["kernel's choice", "src"])
+def test_a_host_whose_addresses_are_on_its_loopback_interface(odd: Lab, *, src: bool) -> None:
+    """As where each host speaks BGP."""
+    four, six = (f"src {HOST4}", f"src {HOST6}") if src else ("", "")
+    with (
+        link(
+            odd,
+            "bgp0",
+            f"""
+        ip link set lo up
+        ip address add {HOST4}/32 dev lo
+        ip address add {HOST6}/128 dev lo
+        ip address add fe80::2/64 dev bgp0 nodad
+        ip route add default via {ONLINK} dev bgp0 onlink {four}
+        ip -6 route add default via fe80::1 dev bgp0 {six}
+        """,
+            f"""
+        ip address add {ONLINK}/32 dev bgp0
+        ip address add fe80::1/64 dev bgp0 nodad
+        ip route add {HOST4} dev bgp0
+        ip -6 route add {HOST6} via fe80::2 dev bgp0
+        """,
+        ),
+        odd.guest() as guest,
+    ):
+        assert own(guest, "bgp0") == [f"{HOST4}/32", f"{HOST6}/128"]
+        assert pings(guest, SERVER4, SERVER6) == [SERVER4, SERVER6]
+
+
 def test_a_gateway_outside_of_the_hosts_network(odd: Lab) -> None:
     with (
         link(

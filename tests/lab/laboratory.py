@@ -136,8 +136,11 @@ class Lab:
         )
 
     @contextmanager
-    def guest(self, *options: str, user: int | None = None) -> Iterator[Guest]:
-        """A guest that is there for the block; then sansnet must have ended with status 0 and nothing to say."""
+    def guest(self, *options: str, user: int | None = None, warning: str = "") -> Iterator[Guest]:
+        """A guest that is there for the block; then sansnet must have ended with status 0.
+
+        It says nothing, or one line that has the warning in it.
+        """
         command = self.sansnet_command(list(options), ["sh", "-c", "echo $$; exec cat"], user=user, before="")
         with (
             tempfile.TemporaryFile("w+") as errors,
@@ -156,7 +159,9 @@ class Lab:
             process.stdin.close()
             status = process.wait(10)
             errors.seek(0)
-            assert (status, errors.read()) == (0, "")
+            said = errors.read()
+            assert (status, said.count("\n")) == (0, int(bool(warning))), said
+            assert warning in said
 
     @contextmanager
     def http_server(self, port: int, directory: Path) -> Iterator[None]:

@@ -96,14 +96,14 @@ class Namespace:
         """A listening stream socket in here; port 0 for any free one."""
         listener = self.open_socket(_family(address), socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((address, port))
+        listener.bind(_bindable(address, port))
         listener.listen(backlog)
         return listener
 
     def datagram(self, address: str, port: int = 0) -> socket.socket:
         """A bound datagram socket in here; port 0 for any free one."""
         made = self.open_socket(_family(address), socket.SOCK_DGRAM)
-        made.bind((address, port))
+        made.bind(_bindable(address, port))
         return made
 
     def connect(self, address: str, port: int, *, receive_buffer: int = 0) -> socket.socket:
@@ -128,6 +128,12 @@ class Namespace:
 
 def _family(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def _bindable(address: str, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
+    """For `bind`; an address may have the index of an interface as its zone."""
+    plain, _, zone = address.partition("%")
+    return (plain, port, 0, int(zone)) if zone else (plain, port)
 
 
 @contextmanager

@@ -25,6 +25,10 @@ def packed(text: str) -> bytes:
     return addresses.parse(text)
 
 
+LOCAL = (packed("127.0.0.1"),)
+"""Where the C library looks without a server."""
+
+
 def own(text: str) -> InterfaceAddress:
     address, _, length = text.partition("/")
     return InterfaceAddress(packed(address), int(length))
@@ -44,14 +48,26 @@ def route(destination: str, gateway: str | None = None, *, metric: int = 0, on_l
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", Resolvers()),
-        ("# nameserver 192.0.2.1\n; search x\n", Resolvers()),
+        ("", ("127.0.0.1",)),
+        ("# nameserver 192.0.2.1\n; search x\n nameserver 192.0.2.1\n", ("127.0.0.1",)),
+        ("search a.example\n", Resolvers(nameservers=LOCAL, search=("a.example",))),
+        ("nameserver 0.0.0.0\nnameserver ::\nnameserver 127.1\n", ("127.0.0.1", "::1", "127.0.0.1")),
+        ("nameserver 0x0a.2\nnameserver 010.0.0.1\nnameserver 3221225985\n", ("10.0.0.2", "8.0.0.1", "192.0.2.1")),
+        ("nameserver ::ffff:192.0.2.1\nnameserver 192.0.2.2%lo\n", ("192.0.2.1",)),
+        ("nameserver fe80::1%lo\nnameserver fe80::1%1\nnameserver fe80::1", ("fe80:0:0:1::1",) * 2 + ("fe80::1",)),
+        ("nameserver fe80::1%99999999999\nnameserver 2001:db8::1%lo", ("2001:db8::1",)),
         ("nameserver 192.0.2.1\nnameserver\t2001:db8::1  # no\n", ("192.0.2.1", "2001:db8::1")),
-        ("nameserver fe80::1%eth0\n", ("fe80::1",)),
+        ("nameserver fe80::1%missing\n", ("127.0.0.1",)),
         ("nameserver nonsense\nnameserver\nnameserver 192.0.2.1", ("192.0.2.1",)),
-        ("domain a.example b.example\n", Resolvers(search=("a.example",))),
-        ("domain a.example\nsearch b.example c.example\n", Resolvers(search=("b.example", "c.example"))),
-        ("options ndots:2 edns0\noptions rotate\n", Resolvers(options=("ndots:2", "edns0", "rotate"))),
+        ("domain a.example b.example\n", Resolvers(nameservers=LOCAL, search=("a.example",))),
+        (
+            "domain a.example\nsearch b.example c.example\n",
+            Resolvers(nameservers=LOCAL, search=("b.example", "c.example")),
+        ),
+        (
+            "options ndots:2 edns0\noptions rotate\n",
+            Resolvers(nameservers=LOCAL, options=("ndots:2", "edns0", "rotate")),
+        ),
     ],
 )
 def test_resolv_conf_is_understood(text: str, expected: Resolvers | tuple[str, ...]) -> None:
@@ -61,7 +77,7 @@ def test_resolv_conf_is_understood(text: str, expected: Resolvers | tuple[str, .
 
 
 def test_a_missing_resolv_conf_is_an_empty_one(tmp_path: Path) -> None:
-    assert read_resolvers(str(tmp_path / "missing")) == Resolvers()
+    assert read_resolvers(str(tmp_path / "missing")) == parse_resolv_conf("") == Resolvers(nameservers=LOCAL)
 
 
 @pytest.fixture
@@ -225,3 +241,74 @@ def test_an_interface_may_be_named(host: Namespace) -> None:
 def test_an_unknown_interface_is_an_error_that_lists_the_others(host: Namespace) -> None:
     with pytest.raises(HostError, match=r"no interface 'three'.*one-peer, one, two-peer, two"):
         read(host, "three")
+
+
+BGP = """
+    sysctl -qw net.ipv6.conf.one.accept_dad=0
+    ip address add 192.0.2.7/32 dev lo
+    ip address add 2001:db8:7::7/128 dev lo
+    ip address add 10.0.0.2/31 dev one scope link
+    ip link set one up
+"""
+"""Addresses on the loopback interface, and a link to the router."""
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize(
+    "routes",
+    [
+        "ip route add default via 10.0.0.3 src 192.0.2.7; ip route add default via fe80::1 dev one src 2001:db8:7::7",
+        "ip route add default via 10.0.0.3; ip -6 route add default via fe80::1 dev one",
+        "ip -4 route add default via inet6 fe80::1 dev one; ip -6 route add default via fe80::1 dev one",
+        "ip route add default nexthop via 10.0.0.3; ip -6 route add default nexthop via fe80::1 dev one",
+    ],
+    ids=["src", "kernel", "unnumbered", "nexthop"],
+)
+def test_an_address_on_the_loopback_interface_is_the_source_of_the_default_route(host: Namespace, routes: str) -> None:
+    host.shell(BGP + routes)
+    info = read(host)
+    assert info.ipv4 is not None
+    assert info.ipv6 is not None
+    assert (info.ipv4.interface, info.ipv4.addresses[0]) == ("one", own("192.0.2.7/32"))
+    assert (info.ipv6.interface, info.ipv6.addresses[0]) == ("one", own("2001:db8:7::7/128"))
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("src", ["", "src 10.0.0.2"])
+def test_a_source_of_scope_link_is_one(host: Namespace, src: str) -> None:
+    host.shell(
+        f"""
+        ip address add 10.0.0.2/24 dev one scope link
+        ip link set one up
+        ip route add default via 10.0.0.1 {src}
+        """
+    )
+    uplink = read(host).ipv4
+    assert uplink is not None or not src
+    if uplink is not None:
+        assert uplink.addresses == (own("10.0.0.2/24"),)
+
+
+@pytest.mark.kernel
+def test_the_source_of_the_default_route_is_the_first_address(host: Namespace) -> None:
+    host.shell(
+        """
+        ip address add 10.0.0.2/24 dev one
+        ip address add 10.1.0.2/24 dev one
+        ip address add 10.2.0.2/24 dev one
+        ip address add 2001:db8::2/64 dev one
+        ip address add 2001:db8:1::2/64 dev one
+        ip link set one up
+        ip route add default via 10.1.0.1
+        ip -6 route add default via fe80::1 dev one src 2001:db8::2
+        """
+    )
+    info = read(host)
+    assert info.ipv4 is not None
+    assert info.ipv6 is not None
+    assert info.ipv4.addresses == (own("10.1.0.2/24"), own("10.0.0.2/24"), own("10.2.0.2/24"))
+    assert info.ipv6.addresses[0] == own("2001:db8::2/64")
+    host.shell("ip route replace default via 10.1.0.1 src 10.2.0.2")
+    changed = read(host).ipv4
+    assert changed is not None
+    assert changed.addresses[0] == own("10.2.0.2/24")

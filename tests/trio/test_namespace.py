@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from sansnet_core import UsageError, addresses
+from sansnet_core.records import replace
 from sansnet_trio.hostinfo import HostError, InterfaceAddress, Route
 from sansnet_trio.namespace import CommandNotExecutable, CommandNotFound, Guest, GuestError, GuestPlan, ReadyGuest
 from tests.lab import eventually
@@ -87,6 +88,14 @@ def test_the_plan_is_carried_out(output: Callable[..., str]) -> None:
     assert "default via 10.8.0.1 dev eth7" in output("ip -4 route")
     assert "default via fe80::1 dev eth7" in output("ip -6 route")
     assert output("cat /etc/resolv.conf; hostname") == "nameserver 192.0.2.53\nvisitor\n"
+
+
+def test_names_of_the_guests_own_come_before_those_of_the_host(output: Callable[..., str]) -> None:
+    own = (addresses.parse("10.7.0.2"), ("visitor.example", "visitor"))
+    text = output("cat /etc/hosts; getent hosts visitor", replace(FULL, hosts=(own,)))
+    assert text.splitlines()[1] == "10.7.0.2 visitor.example visitor"
+    assert Path("/etc/hosts").read_text() in text
+    assert text.splitlines()[-1].split() == ["10.7.0.2", "visitor.example", "visitor"]
 
 
 def test_no_address_is_tentative(output: Callable[..., str]) -> None:

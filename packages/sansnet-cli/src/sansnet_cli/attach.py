@@ -17,6 +17,7 @@ from sansnet_cli.observe import observed
 from sansnet_cli.options import AttachOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.ports import forwarded
+from sansnet_trio import netlink
 from sansnet_trio.attached import AttachedGuest
 from sansnet_trio.guests import GuestError, ReadyGuest
 from sansnet_trio.links.tap import Tap
@@ -75,12 +76,13 @@ def _attach(
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until somebody hears them
         if load_first:
             import_module(_REST)
+            netlink.load()
         report.inform(f"attached to {guest.namespace.network}")
         on_ready(setup)
         from sansnet_cli.attachment import serve
 
         process.prepare()
-        serve(setup, link, forwards, guest.namespace, control, options, ending=_ENDING, mask=mask)
+        serve(setup, link, forwards, guest, control, options, ending=_ENDING, mask=mask)
 
 
 def _receive_ready(guest: AttachedGuest[Setup]) -> ReadyGuest[Setup]:

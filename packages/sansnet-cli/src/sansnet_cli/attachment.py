@@ -11,6 +11,7 @@ import trio
 from sansnet_cli import report
 from sansnet_cli.control import Control
 from sansnet_cli.driving import cancel_when_signalled, make_driver, make_hints, report_regularly
+from sansnet_cli.following import Follower
 from sansnet_cli.options import AttachOptions
 from sansnet_cli.plan import Setup
 from sansnet_trio.existing import Existing
@@ -18,6 +19,7 @@ from sansnet_trio.guests import GuestError
 from sansnet_trio.links import Link, LinkClosed
 
 if TYPE_CHECKING:
+    from sansnet_trio.attached import AttachedGuest
     from sansnet_trio.forwards import Forwards
 
 __all__ = ["serve"]
@@ -27,7 +29,7 @@ def serve(
     setup: Setup,
     link: Link,
     forwards: Forwards | None,
-    namespace: Existing,
+    guest: AttachedGuest[Setup],
     control: Control,
     options: AttachOptions,
     *,
@@ -40,7 +42,7 @@ def serve(
         setup: what the driver needs to know.
         link: the guest's; closed at the end.
         forwards: the ports that are forwarded, if any.
-        namespace: the one whose end is ours, unless the options have it otherwise.
+        guest: the one whose namespace's end is ours, unless the options have it otherwise.
         control: the control socket.
         options: what was asked for.
         ending: signals that end it, blocked until now.
@@ -49,7 +51,7 @@ def serve(
     Raises:
         GuestError: the guest's interface went away.
     """
-    trio.run(_Service(setup, link, forwards, namespace, control, options).run, ending, mask)
+    trio.run(_Service(setup, link, forwards, guest, control, options).run, ending, mask)
 
 
 class _Service:
@@ -58,14 +60,14 @@ class _Service:
         setup: Setup,
         link: Link,
         forwards: Forwards | None,
-        namespace: Existing,
+        guest: AttachedGuest[Setup],
         control: Control,
         options: AttachOptions,
     ) -> None:
         self._setup = setup
         self._link = link
         self._forwards = forwards
-        self._namespace = namespace
+        self._guest = guest
         self._control = control
         self._options = options
         self._failure: Exception | None = None
@@ -78,7 +80,7 @@ class _Service:
                 nursery.start_soon(cancel_when_signalled, nursery.cancel_scope, signals)
                 nursery.start_soon(self._control.run)
                 if self._options.ends_with_namespace:
-                    nursery.start_soon(_end_when_gone, nursery.cancel_scope, self._namespace)
+                    nursery.start_soon(_end_when_gone, nursery.cancel_scope, self._guest.namespace)
                 try:
                     await self._drive(nursery)
                 except LinkClosed as error:
@@ -92,9 +94,14 @@ class _Service:
     async def _drive(self, nursery: trio.Nursery) -> None:
         hints = make_hints(self._options, self._setup, self._forwards, namespace=True)
         network, driver = make_driver(self._setup, self._link, self._forwards, hints)
+        follower = Follower(self._options, self._setup, self._guest)
         nursery.start_soon(report_regularly, self._options, network, driver)
+        nursery.start_soon(follower.run)
         try:
-            with self._control.serving(network, driver, hints):
+            with (
+                self._control.serving(network, driver, hints),
+                follower.serving(network, driver, self._link.config, self._forwards),
+            ):
                 await driver.run()
         finally:
             if hints:

@@ -104,6 +104,7 @@ class _Supervisor:
             nursery.start_soon(signals.run, self._machine)
             nursery.start_soon(listener.run, self._serve)
             nursery.start_soon(control.run)
+            nursery.start_soon(self._server.follow)
             status = await self._wait()
             nursery.cancel_scope.cancel()
         if status < 0:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from sansnet_cli import name_servers
 from sansnet_cli.hostnames import by_address, host_addresses, known_hosts, unheard
+from sansnet_cli.name_servers import GuestLink, NameServers
 from sansnet_cli.options import NamespaceOptions, NetworkOptions, UsageProblem
-from sansnet_cli.values import DNS_PORT
 from sansnet_core import addresses
-from sansnet_core.addresses import Endpoint
 from sansnet_core.config import IPV6_MIN_MTU, Ipv4Config, Ipv6Config, NetworkConfig
 from sansnet_core.records import Record, replace
 from sansnet_trio.guests import GuestPlan
 from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Route, Uplink
+from sansnet_trio.hosts_file import HostsEntry
 from sansnet_trio.links import tap
 
 __all__ = ["Setup", "make_plan", "make_setup"]
@@ -23,6 +24,12 @@ FALLBACK_ADDRESS4: Final = InterfaceAddress(bytes([169, 254, 2, 1]), 16)
 FALLBACK_GATEWAY4: Final = bytes([169, 254, 2, 2])
 FALLBACK_GATEWAY6: Final = bytes.fromhex("fe800000000000000000000000000001")
 FALLBACK_INTERFACE: Final = "tap0"
+
+_OWN_NAME: Final = bytes([127, 0, 1, 1])
+"""Address of a node's own name, where the node has none that lasts, as Debian has it."""
+
+_LEASE_TIME: Final = 3600
+"""Seconds. A guest that configures itself asks again after half of it, and learns what has changed of the host's."""
 
 _SIZES: Final = {4: 4, 6: 16}
 """Bytes of an address, by family."""
@@ -37,6 +44,9 @@ class Setup(Record):
         outbound_if4, outbound_if6: the host's interface for all else, if it is one that was asked for.
         warnings: sentences for the user.
         addresses, gateways: of the guest's interface; empty where the guest learns them.
+        names: the guest's name servers.
+        host: what all of it was made from.
+        plan: of a guest in a namespace.
     """
 
     config: NetworkConfig
@@ -46,6 +56,9 @@ class Setup(Record):
     outbound_if6: str | None = None
     addresses: tuple[InterfaceAddress, ...] = ()
     gateways: tuple[bytes, ...] = ()
+    names: NameServers = NameServers()
+    host: HostInfo = HostInfo()
+    plan: GuestPlan | None = None
 
 
 class _Family(Record):
@@ -70,6 +83,8 @@ def make_plan(options: NamespaceOptions, host: HostInfo) -> tuple[GuestPlan, Set
     interface = options.ifname or next((up.interface for up in (host.ipv4, host.ipv6) if up), FALLBACK_INTERFACE)
     own = tuple(address for family in families for address in family.addresses)
     routes = tuple(route for family in families for route in family.routes)
+    # Whatever becomes of the default route, name servers are on the link. Link-local IPv6 addresses always are
+    routes += tuple(Route(destination=a, prefix_length=32) for a in setup.names.stand_ins if len(a) == 4)
     plan = GuestPlan(
         interface=interface,
         mtu=options.mtu or tap.MTU.default,
@@ -79,11 +94,22 @@ def make_plan(options: NamespaceOptions, host: HostInfo) -> tuple[GuestPlan, Set
         routes=routes,
         ipv6=config.ipv6 is not None,
         resolv_conf=_resolv_conf(config.dns_servers, config.dns_search, host.resolvers.options, interface),
-        hosts=by_address(config.hosts),
+        hosts=(*_hosts(options, own), *by_address(config.hosts)),
         hostname=options.hostname,
     )
-    setup = replace(setup, config=config)
+    setup = replace(setup, config=config, plan=plan)
     return plan, replace(setup, addresses=own, gateways=_default_gateways(routes)) if options.configure else setup
+
+
+def _hosts(options: NamespaceOptions, own: tuple[InterfaceAddress, ...]) -> tuple[HostsEntry, ...]:
+    """Entries of the guest's own for its hosts file: its name leads to its addresses, one of each family."""
+    name = options.hostname
+    if name is None:
+        return ()
+    full = (options.fqdn or name).removesuffix(".")
+    names = tuple(dict.fromkeys((full, name, name.partition(".")[0])))
+    found = [_of_size(size, (one.address for one in own)) for size in (4, 16)] if options.configure else []
+    return tuple((address, names) for address in filter(None, found)) or ((_OWN_NAME, names),)
 
 
 def make_setup(options: NetworkOptions, host: HostInfo) -> Setup:
@@ -112,9 +138,15 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
     gateways = {len(family.gateway): family.gateway for family in both}
     mapped = _map_host_loopback(options, gateways)
     reached = [alias for alias in options.map_guest_address if len(alias) in {len(one.address) for one in own}]
-    forward = _dns_forward(options, host, gateways, {address.address for address in own}, warnings)
-    servers = _servers(options, host, [match for match, _ in forward], set(gateways), own)
-    if not servers and options.dns is None:
+    link = GuestLink(
+        own={address.address for address in own},
+        gateways=gateways,
+        zone=host.ipv6.index if host.ipv6 and options.outbound_if6 in (None, host.ipv6.interface) else 0,
+        mapped=mapped,
+        used=[route.destination for family in both for route in family.routes if route.prefix_length],
+    )
+    names = name_servers.choose(options, host.resolvers.nameservers, link, warnings)
+    if not names.told and options.dns is None and (host.ipv4 or host.ipv6 or options.own):
         warnings.append("the host has no name server that the guest could use; give one with -D ADDR")
     search = options.search if options.search is not None else tuple(filter(_is_domain, host.resolvers.search))
 
@@ -131,9 +163,9 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         )
         if six
         else None,
-        dns_servers=servers,
+        dns_servers=names.told,
         dns_search=search,
-        dns_forward=(*forward, *_still_resolvers(options, host, mapped)),
+        dns_forward=names.forward,
         hosts=known_hosts(options.hosts, host_addresses(mapped, reached)),
         hostname=options.hostname,
         fqdn=options.fqdn or (options.hostname if options.hostname and "." in options.hostname else None),
@@ -148,6 +180,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         dhcp6=options.dhcp6,
         ndp=options.ndp,
         router_advertisements=options.advertise_router,
+        lease_time=_LEASE_TIME,
         advertise_mtu=options.advertise_mtu,
         mac=options.gateway_mac,
         notices=options.verbose or options.control is not None,  # for the hints
@@ -158,6 +191,8 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         warnings=tuple(warnings),
         outbound_if4=options.outbound_if4,
         outbound_if6=options.outbound_if6,
+        names=names,
+        host=host,
     )
     return setup, both
 
@@ -242,6 +277,8 @@ def _check_own(options: NetworkOptions, host: HostInfo, own: tuple[InterfaceAddr
             f"{options.interface} has no address that the guest could have too, so that has link-local ones; "
             "give others with -a ADDR"
         )
+    elif not (host.ipv4 or host.ipv6 or options.own):
+        warnings.append("the host has no network, so the guest has link-local addresses; give others with -a ADDR")
 
 
 def _is_no_node(own: InterfaceAddress) -> bool:
@@ -311,62 +348,6 @@ def _holds(network: InterfaceAddress, address: bytes) -> bool:
 def _class_length(address: bytes) -> int:
     """Of an address without a mask: by its class (RFC 791, 3.2), as ifconfig always did."""
     return 8 if address[0] < 128 else 16 if address[0] < 192 else 24
-
-
-def _dns_forward(
-    options: NetworkOptions, host: HostInfo, gateways: dict[int, bytes], own: set[bytes], warnings: list[str]
-) -> tuple[tuple[bytes, Endpoint], ...]:
-    """Pairs of what the guest asks and what on the host answers.
-
-    A resolver that the guest cannot reach at its own address is reached at the gateway's, unless said otherwise.
-    """
-    pairs = []
-    for size, gateway in gateways.items():
-        match = _of_size(size, options.dns_forward)
-        resolvers = [server for server in host.resolvers.nameservers if len(server) == size]
-        hidden = None if options.dns is not None else next(filter(lambda s: _is_hidden(s, own), resolvers), None)
-        given = next((server for server in options.dns_host if len(server.address) == size), None)
-        found = hidden or (resolvers[0] if resolvers else None)
-        server = given or (Endpoint(found, DNS_PORT) if found else None)
-        if match and server is None:
-            problem = f"--dns-forward {addresses.format(match)} has no name server behind it; give --dns-host ADDR"
-            if not options.lenient:
-                raise HostError(problem)
-            warnings.append(problem)
-        if match is None and (hidden or given):
-            match = gateway
-        if match and server:
-            unspecified = addresses.is_unspecified(server.address)
-            pairs.append((match, Endpoint(addresses.LOOPBACK[size], server.port) if unspecified else server))
-    return tuple(pairs)
-
-
-def _still_resolvers(
-    options: NetworkOptions, host: HostInfo, mapped: tuple[bytes, ...]
-) -> tuple[tuple[bytes, Endpoint], ...]:
-    """Pairs for resolvers of the host's whose address means its loopback in the guest, as a router's often does.
-
-    The guest may know them from the host's own files. Who gave others with -D means loopback.
-    """
-    if options.dns:
-        return ()
-    return tuple((server, Endpoint(server, DNS_PORT)) for server in host.resolvers.nameservers if server in mapped)
-
-
-def _is_hidden(server: bytes, own: set[bytes]) -> bool:
-    """Whether an address means something else in the guest than on the host."""
-    return addresses.is_loopback(server) or addresses.is_unspecified(server) or server in own
-
-
-def _servers(
-    options: NetworkOptions, host: HostInfo, forwarded: list[bytes], sizes: set[int], own: tuple[InterfaceAddress, ...]
-) -> tuple[bytes, ...]:
-    """Name servers for the guest, best first."""
-    if options.dns is not None:
-        return options.dns
-    local = {address.address for address in own}
-    direct = [s for s in host.resolvers.nameservers if len(s) in sizes and not _is_hidden(s, local)]
-    return tuple(dict.fromkeys(forwarded + direct))
 
 
 def _is_domain(text: str) -> bool:

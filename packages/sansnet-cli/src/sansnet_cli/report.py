@@ -112,7 +112,7 @@ def configuration(
     inform(f"name servers: {', '.join(map(addresses.format, config.dns_servers)) or 'none'}")
     for match, host in config.dns_forward:
         port = f" port {host.port}" if host.port != DNS_PORT else ""
-        inform(f"DNS queries to {addresses.format(match)} go to {addresses.format(host.address)}{port}")
+        inform(f"DNS queries to {addresses.format(match)} go to {addresses.format_zoned(host.address)}{port}")
     for address in config.map_host_loopback:
         inform(f"the host's loopback is {addresses.format(address)}")
     for address, names in by_address(config.hosts):

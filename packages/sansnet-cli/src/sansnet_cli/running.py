@@ -10,6 +10,7 @@ import trio
 from sansnet_cli import report
 from sansnet_cli.control import Control
 from sansnet_cli.driving import make_driver, make_hints, report_regularly
+from sansnet_cli.following import Follower
 from sansnet_cli.options import RunOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.signals import SignalForwarder
@@ -91,9 +92,15 @@ class _Company:
     async def _serve(self, nursery: trio.Nursery) -> None:
         hints = make_hints(self._options, self._setup, self._forwards, namespace=True)
         network, driver = make_driver(self._setup, self._link, self._forwards, hints)
+        files = bool(self._guest.own_files)
+        follower = Follower(self._options, self._setup, self._guest, files=files)
         await nursery.start(self._drive, driver)
         nursery.start_soon(report_regularly, self._options, network, driver)
-        with self._control.serving(network, driver, hints):
+        nursery.start_soon(follower.run)
+        with (
+            self._control.serving(network, driver, hints),
+            follower.serving(network, driver, self._link.config, self._forwards),
+        ):
             self._status = await self._guest.wait()
             await self._guest.end_leftovers()
             await _hear_out(driver, network)

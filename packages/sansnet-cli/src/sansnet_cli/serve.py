@@ -19,6 +19,7 @@ from sansnet_cli import process, qemu, report
 from sansnet_cli.capture import open_capture
 from sansnet_cli.control import Control, controlled
 from sansnet_cli.driving import cancel_when_signalled, make_driver, make_hints
+from sansnet_cli.following import Follower
 from sansnet_cli.observe import observed
 from sansnet_cli.options import MachineOptions, ServeOptions
 from sansnet_cli.plan import Setup
@@ -99,6 +100,7 @@ async def _serve(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cancel_when_signalled, nursery.cancel_scope, signals)
             nursery.start_soon(server.report_regularly)
+            nursery.start_soon(server.follow)
             nursery.start_soon(control.run)
             await work()
             nursery.cancel_scope.cancel()
@@ -146,11 +148,15 @@ class GuestServer:
     ) -> None:
         self._options = options
         self._forwards = forwards
-        self._setup = setup
+        self._follower = Follower(options, setup)
         self._capture = capture
         self._control = control
         control.forward(forwards, namespace=False)
         self._served: tuple[Network, Driver] | None = None
+
+    async def follow(self) -> None:
+        """Keep the network of whichever guest is there like the host's, until cancelled."""
+        await self._follower.run()
 
     async def report_regularly(self) -> None:
         """Say the counters of the guest that is served, as often as the options want it."""
@@ -178,13 +184,14 @@ class GuestServer:
         return unix_stream.UnixStream(guest, mtu=mtu or unix_stream.MTU.default)
 
     async def _drive(self, link: Link) -> None:
-        hints = make_hints(self._options, self._setup, self._forwards, namespace=False)
-        network, driver = make_driver(self._setup, link, self._forwards, hints)
+        setup = self._follower.setup
+        hints = make_hints(self._options, setup, self._forwards, namespace=False)
+        network, driver = make_driver(setup, link, self._forwards, hints)
         if self._options.verbose:
-            report.configuration(self._setup.config, link.config)
+            report.configuration(setup.config, link.config)
         self._served = network, driver
         try:
-            with self._control.serving(network, driver, hints):
+            with self._control.serving(network, driver, hints), self._follower.serving(network, driver, link.config):
                 await driver.run()
         finally:
             self._served = None

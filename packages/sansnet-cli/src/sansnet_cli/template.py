@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 from sansnet_cli.options import AttachOptions, NetworkOptions
 from sansnet_core import addresses
-from sansnet_trio.hostinfo import RESOLV_CONF, HostError, HostInfo, parse_resolv_conf, read_host
+from sansnet_core.records import replace
+from sansnet_trio.hostinfo import RESOLV_CONF, HostError, HostInfo, parse_resolv_conf, read_host, read_resolvers
 
 if TYPE_CHECKING:
     from sansnet_trio.existing import Existing
 
-__all__ = ["find_namespace", "name_servers_of", "read_template"]
+__all__ = ["find_namespace", "name_servers_of", "read_again", "read_template"]
 
 _FAMILIES: Final = {4: socket.AF_INET, 16: socket.AF_INET6}
 """By size of an address."""
@@ -30,9 +31,7 @@ def read_template(options: NetworkOptions) -> HostInfo:
     Raises:
         HostError: the host lacks an interface or an address that the options name.
     """
-    host = read_host(
-        interface4=options.interface or options.outbound_if4, interface6=options.interface or options.outbound_if6
-    )
+    host = _read(options)
     for family, device, uplink in ((4, options.outbound_if4, host.ipv4), (6, options.outbound_if6, host.ipv6)):
         if device is not None and family in options.families:
             what = f"--outbound-if{family} {device}"
@@ -43,6 +42,21 @@ def read_template(options: NetworkOptions) -> HostInfo:
         if (4 if len(address) == 4 else 6) in options.families:  # else it is not the host that is wrong
             _check_address(address)
     return host
+
+
+def read_again(options: NetworkOptions, last: HostInfo) -> HostInfo:
+    """Read it again while a guest runs. What the host lacks for the moment is as it was last."""
+    try:
+        host = _read(options)
+    except (HostError, OSError):  # the interface that the options name is not there
+        return replace(last, resolvers=read_resolvers())
+    return replace(host, ipv4=host.ipv4 or last.ipv4, ipv6=host.ipv6 or last.ipv6)
+
+
+def _read(options: NetworkOptions) -> HostInfo:
+    return read_host(
+        interface4=options.interface or options.outbound_if4, interface6=options.interface or options.outbound_if6
+    )
 
 
 def find_namespace(options: AttachOptions) -> Existing:

@@ -1,4 +1,9 @@
-"""Questions about addresses in network order, 4 or 16 bytes, and their text."""
+"""Questions about addresses in network order, 4 or 16 bytes, and their text.
+
+An IPv6 link-local address names another node on each of the host's links (RFC 4007). On the host's side it may carry
+the index of the interface, its zone, in bytes 4 to 7, which are zero on the wire (RFC 4291, 2.5.6). Zone 0 is the link
+that stands for the guest's own.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,7 @@ __all__ = [
     "LOOPBACK",
     "Endpoint",
     "format",
+    "format_zoned",
     "is_broadcast",
     "is_link_local",
     "is_loopback",
@@ -16,6 +22,8 @@ __all__ = [
     "is_unicast",
     "is_unspecified",
     "parse",
+    "split_zone",
+    "with_zone",
 ]
 
 LOOPBACK: Final = {4: bytes([127, 0, 0, 1]), 16: bytes(15) + b"\x01"}
@@ -56,6 +64,26 @@ def format(address: bytes) -> str:
         ValueError: any other number of bytes.
     """
     return str(ip_address(address))
+
+
+def format_zoned(address: bytes) -> str:
+    """The same for an address of the host's side, with its zone as a number if it has one."""
+    plain, zone = split_zone(address)
+    return f"{format(plain)}%{zone}" if zone else format(plain)
+
+
+def with_zone(address: bytes, zone: int) -> bytes:
+    """An address of the host's side, in a zone (the index of an interface) if it is an IPv6 link-local one."""
+    if len(address) == 4 or not is_link_local(address):
+        return address
+    return address[:4] + zone.to_bytes(4, "big") + address[8:]
+
+
+def split_zone(address: bytes) -> tuple[bytes, int]:
+    """An address of the host's side without its zone, and the zone; 0 if it has none."""
+    if len(address) == 4 or not is_link_local(address):
+        return address, 0
+    return address[:4] + bytes(4) + address[8:], int.from_bytes(address[4:8], "big")
 
 
 def is_multicast(address: bytes) -> bool:

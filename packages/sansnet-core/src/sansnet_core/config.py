@@ -12,7 +12,7 @@ from sansnet_core.addresses import Endpoint
 from sansnet_core.errors import ConfigError
 from sansnet_core.records import Record
 
-__all__ = ["Ipv4Config", "Ipv6Config", "Limits", "LinkConfig", "NetworkConfig"]
+__all__ = ["Ipv4Config", "Ipv6Config", "Limits", "LinkConfig", "NetworkConfig", "check_change"]
 
 GATEWAY_MAC: Final = bytes.fromhex("9a559a559a55")
 """Locally administered; the same constant as pasta's, so that guests' neighbour caches survive a change of program."""
@@ -156,7 +156,8 @@ class NetworkConfig(Record):
         advertise_mtu: by DHCP option 26 and in router advertisements.
         dns_servers: addresses advertised to the guest, either family.
         dns_search: search domains advertised.
-        dns_forward: pairs (address that the guest asks, endpoint of the host's name server). Port 53 leads to the
+        dns_forward: pairs (address that the guest asks, endpoint of the host's name server, whose address
+            may have a zone: `addresses.with_zone`). Port 53 leads to the
             endpoint's port. Port 853 leads to 853, and nowhere if the endpoint has a port other than 53, since nothing
             tells where that server speaks DNS over TLS.
         hosts: pairs (name, its addresses). A query for such a name that the guest sends to a name server of
@@ -171,6 +172,8 @@ class NetworkConfig(Record):
         outbound4, outbound6: source address of host sockets; None leaves it to the kernel.
         tcp, udp, icmp: whether the protocol is translated.
         dhcp, dhcp6, ndp, router_advertisements: whether the service answers.
+        lease_time: seconds for which DHCP and DHCPv6 give an address, after half of which a client asks again; None is
+            for ever.
         notices: whether flows and leases are reported (`Network.take_notices`); they must be taken then.
         limits: bounds on memory and time.
     """
@@ -199,6 +202,7 @@ class NetworkConfig(Record):
     dhcp6: bool = True
     ndp: bool = True
     router_advertisements: bool = True
+    lease_time: int | None = None
     notices: bool = False
     limits: Limits = Limits()
 
@@ -221,6 +225,8 @@ class NetworkConfig(Record):
             if len({len(address) for address in aliases}) != len(aliases):
                 raise ConfigError(f"{name}: at most one address a family")
         _check_hosts(self.hosts)
+        if self.lease_time is not None and not 0 < self.lease_time < 1 << 31:
+            raise ConfigError(f"lease_time: {self.lease_time} is not a number of seconds above 0")
         for domain in self.dns_search:
             _check_name("dns_search", domain)
         for name, text in (("hostname", self.hostname), ("fqdn", self.fqdn)):
@@ -238,6 +244,41 @@ def _check_hosts(hosts: tuple[tuple[str, tuple[bytes, ...]], ...]) -> None:
         sizes = [len(address) for address in addresses]
         if not {4, 16}.issuperset(sizes) or max(sizes.count(4), sizes.count(16)) > MOST_ADDRESSES:
             raise ConfigError(f"hosts: {name!r} may have up to {MOST_ADDRESSES} addresses of each family")
+
+
+_CHANGEABLE: Final = frozenset(
+    {
+        "ipv4",
+        "ipv6",
+        "dns_servers",
+        "dns_search",
+        "dns_forward",
+        "hosts",
+        "hostname",
+        "fqdn",
+        "map_host_loopback",
+        "map_guest_address",
+        "outbound4",
+        "outbound6",
+        "lease_time",
+    }
+)
+
+
+def check_change(old: NetworkConfig, new: NetworkConfig) -> None:
+    """Whether a network that runs can become like another.
+
+    Raises:
+        ConfigError: a field differs that stays as it is as long as a network lives, or a family is switched.
+    """
+    for name in NetworkConfig._names:
+        before, after = getattr(old, name), getattr(new, name)
+        if name in ("ipv4", "ipv6"):
+            before, after = before is None, after is None
+        elif name in _CHANGEABLE:
+            continue
+        if before != after:
+            raise ConfigError(f"{name}: it cannot change while the network is in use")
 
 
 def _check_name(field_name: str, name: str) -> None:

@@ -51,6 +51,10 @@ class Guest:
         self.ipv4 = config.ipv4.address if config.ipv4 else None
         self.ipv6 = config.ipv6.address if config.ipv6 else None
         self.link_local: bytes | None = None
+        self.configure(config)
+
+    def configure(self, config: NetworkConfig) -> None:
+        """What is not the guest's own follows the configuration."""
         self._learns = config.learn_addresses
         self._ours = {*config.map_host_loopback, *config.map_guest_address, *(match for match, _ in config.dns_forward)}
         self._ours |= {family.gateway for family in (config.ipv4, config.ipv6) if family and family.gateway}

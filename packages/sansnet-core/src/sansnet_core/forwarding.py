@@ -15,15 +15,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from sansnet_core.addresses import LOOPBACK, Endpoint, is_loopback, is_multicast
+from sansnet_core.addresses import LOOPBACK, Endpoint, is_link_local, is_loopback, is_multicast
 from sansnet_core.config import NetworkConfig
 from sansnet_core.context import Guest
 from sansnet_core.errors import Reason
 
-__all__ = ["Forwarding"]
+__all__ = ["DNS_PORTS", "Forwarding"]
 
 DNS: Final = 53
 DNS_OVER_TLS: Final = 853
+DNS_PORTS: Final = (DNS, DNS_OVER_TLS)
 """Ports (RFC 1035, RFC 7858)."""
 
 _BROADCAST: Final = b"\xff" * 4
@@ -32,11 +33,15 @@ _V4_IN_V6: Final = (bytes(12), bytes(10) + b"\xff\xff")
 
 
 class Forwarding:
-    """The rules of one network; no state."""
+    """The rules of one network; nothing but the configuration decides."""
 
     __slots__ = ("_aliases", "_broadcasts", "_dns", "_gateways", "_hosts", "_outbound", "_own")
 
     def __init__(self, config: NetworkConfig) -> None:
+        self.configure(config)
+
+    def configure(self, config: NetworkConfig) -> None:
+        """Follow another configuration from now on."""
         self._dns = dict(reversed(config.dns_forward))  # of equals the first counts
         own = {len(address): address for family in (config.ipv4, config.ipv6) if family and (address := family.address)}
         self._hosts = {alias: own[len(alias)] for alias in config.map_guest_address if len(alias) in own}
@@ -67,7 +72,7 @@ class Forwarding:
         Returns:
             None if the destination is closed.
         """
-        if port in (DNS, DNS_OVER_TLS) and (server := self._dns.get(destination)) is not None:
+        if port in DNS_PORTS and (server := self._dns.get(destination)) is not None:
             if port == DNS:
                 return server
             if server.port == DNS:
@@ -145,6 +150,8 @@ def _is_destination(address: bytes) -> bool:
     """Whether a unicast packet to the address can leave the host (RFC 6890, RFC 4291)."""
     if len(address) == 4:
         return address[0] not in (0, 127) and address[0] < 224
+    if is_link_local(address):
+        return not any(address[2:8])  # RFC 4291, 2.5.6; a zone of the host's is not the guest's to choose
     return not (_is_nobody(address) or is_multicast(address))
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sansnet_core.actions import Action, Buffer, Endpoint, ExtendedError, Frame, SocketId
-from sansnet_core.config import NetworkConfig
+from sansnet_core.config import NetworkConfig, check_change
 from sansnet_core.context import Context
 from sansnet_core.egress import Egress
 from sansnet_core.errors import Malformed, Reason, UsageError
@@ -125,6 +125,33 @@ class Network:
             raise UsageError(f"time went backwards by {context.now - now} seconds")
         context.now = now
         return context
+
+    def reconfigure(self, config: NetworkConfig, now: float, *, moved: bool = False) -> None:
+        """Be like another configuration from now on, as when the host's own network changed. Then take the outputs.
+
+        Flows stay what they are, but for datagrams to name servers, which go to the new ones. The guest is told by
+        router advertisements, and by DHCP and DHCPv6 when it asks again.
+
+        Args:
+            config: it may have other addresses, gateways, names and name servers, rules and lease times.
+            now: seconds.
+            moved: whether the guest has its new addresses already. Otherwise it keeps the old ones until it is heard by
+                others.
+
+        Raises:
+            ConfigError: it differs in something else; nothing has changed then.
+        """
+        old = self._context.config
+        check_change(old, config)
+        context = self._begin(now)
+        context.config = config
+        context.forwarding.configure(config)
+        context.guest.configure(config)
+        if moved or not config.learn_addresses:
+            context.guest.ipv4 = config.ipv4.address if config.ipv4 else None
+            context.guest.ipv6 = config.ipv6.address if config.ipv6 else None
+        self._udp.reconfigured()
+        self._ndp.reconfigured(old)
 
     # facts from the guest
 

@@ -11,7 +11,7 @@ import os
 import signal
 from collections.abc import Callable
 from functools import partial
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from sansnet_trio import syscalls
 from sansnet_trio.agent import Agent, Socket
@@ -19,6 +19,9 @@ from sansnet_trio.child import Channel, fork
 from sansnet_trio.existing import Existing
 from sansnet_trio.guests import GuestPlan, ReadyGuest
 from sansnet_trio.interface import configure, open_interface
+
+if TYPE_CHECKING:
+    from sansnet_trio.guest_change import Change
 
 __all__ = ["AttachedGuest"]
 
@@ -80,6 +83,20 @@ class AttachedGuest(Generic[T]):
     def socket(self, family: int, kind: int) -> Socket:
         """See `GuestSockets`. The first one starts a process, which makes them."""
         return self._agents().socket(family, kind)
+
+    async def change(self, change: Change) -> tuple[str, ...]:
+        """Change addresses and routes of the guest's interface.
+
+        Returns:
+            Sentences about what stays as it was.
+
+        Raises:
+            OSError: it is not permitted, or the guest is gone.
+            GuestError: an address cannot be had.
+        """
+        from sansnet_trio.guest_change import carry_out
+
+        return (await carry_out(change, self.namespace.join))[1]
 
     def start_agent(self) -> None:
         """Start that process now: whoever we become later may not be allowed to enter the namespace."""

@@ -21,6 +21,9 @@ from sansnet_trio.guests import GuestError
 __all__ = ["Channel", "fork"]
 
 _MESSAGE_SIZE: Final = 1 << 16
+_MOST_DESCRIPTORS: Final = 8
+_IN_FILE: Final = b"\0"
+"""In place of a longer message, which is in a file whose descriptor comes first. No pickle is that short."""
 
 
 class Channel:
@@ -35,8 +38,14 @@ class Channel:
 
     def send(self, message: object, descriptors: Sequence[int] = ()) -> None:
         """Send a message; nothing happens if the other process has ended, which `receive` tells."""
-        with contextlib.suppress(BrokenPipeError):
-            socket.send_fds(self._socket, [pickle.dumps(message)], descriptors)
+        data = pickle.dumps(message)
+        with contextlib.suppress(BrokenPipeError), contextlib.ExitStack() as stack:
+            if len(data) > _MESSAGE_SIZE:  # a socket takes no message of any size, but a file does
+                file = os.memfd_create("sansnet")
+                stack.callback(os.close, file)
+                _write_all(file, data)
+                data, descriptors = _IN_FILE, [file, *descriptors]
+            socket.send_fds(self._socket, [data], descriptors)
 
     def receive(self) -> Any:
         """The next message.
@@ -54,23 +63,43 @@ class Channel:
             EOFError, Exception: see `receive`.
             OSError: there is no number left for the descriptor.
         """
-        message, descriptors = self._receive()
+        message, descriptors = self.receive_with_descriptors()
         if not descriptors:  # the kernel drops it then
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return message, descriptors[0]
+
+    def receive_with_descriptors(self) -> tuple[Any, list[int]]:
+        """The next message, and the descriptors that came with it: the first ones, if there are no numbers for all.
+
+        Raises:
+            EOFError, Exception: see `receive`.
+        """
+        return self._receive()
 
     def close(self) -> None:
         """The other process receives EOFError."""
         self._socket.close()
 
     def _receive(self) -> tuple[Any, list[int]]:
-        data, descriptors = receive_descriptors(self._socket, _MESSAGE_SIZE, 1)
+        data, descriptors = receive_descriptors(self._socket, _MESSAGE_SIZE, _MOST_DESCRIPTORS)
         if not data:
             raise EOFError
+        if data == _IN_FILE:
+            if not descriptors:  # the kernel drops it then
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            with open(descriptors.pop(0), "rb") as file:
+                file.seek(0)
+                data = file.read()
         message = pickle.loads(data)
         if isinstance(message, BaseException):
             raise message
         return message, descriptors
+
+
+def _write_all(file: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]
 
 
 def fork(work: Callable[[Channel, int], object]) -> tuple[int, Channel]:

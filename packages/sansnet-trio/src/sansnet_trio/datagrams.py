@@ -257,7 +257,7 @@ class DatagramSocket:
             except OSError:
                 self._read_errors(now)
                 continue
-            self._deliver(decode(address), bytes(view[:size]), ancillary, now)
+            self._deliver(decode(address, self._shell.scope), bytes(view[:size]), ancillary, now)
         # Only where much comes is it worth while to try until there is no more: a read in vain costs 1 us.
         self._burst = min(2 * self._burst, _MAX_BURST)
 
@@ -273,7 +273,7 @@ class DatagramSocket:
     def _read_errors(self, now: float) -> ExtendedError | None:
         """Report what came from the network; the answer is what this host's kernel says of the packet just sent."""
         reason = None
-        for remote, error, data in errqueue.read(self._socket):
+        for remote, error, data in errqueue.read(self._socket, self._shell.scope):
             if error.origin == ORIGIN_LOCAL:
                 reason = error  # on an unconnected socket it does not name the destination's port
             elif remote is not None:

@@ -22,7 +22,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from select import EPOLLIN, EPOLLOUT
 from socket import if_nametoindex
@@ -136,6 +136,8 @@ class Driver:
         """It may have more frames, whether its descriptor is readable or not."""
         self._misses = 0
         self._started = False
+        self._timer = trio.CancelScope()
+        """Ends the wait when the next deadline comes."""
         self._frames_received = self._frames_done = self._frames_dropped = self._wakeups = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -168,6 +170,22 @@ class Driver:
             task_status.started()
             await self._pump()
 
+    def tell(self, fact: Callable[[float], None]) -> None:
+        """Tell the network something that no socket and no frame says, and carry out what comes of it.
+
+        Args:
+            fact: called with the time; it calls the network.
+        """
+        now = trio.current_time()
+        fact(now)
+        self._flush(now)
+        self._timer.deadline = self._next_deadline()
+
+    def use_interface(self, interface: str | None) -> None:
+        """Let link-local addresses that the guest asks for be on another interface of the host's from now on."""
+        with suppress(OSError):  # it has gone, too
+            self._shell.scope = 0 if interface is None else if_nametoindex(interface)
+
     def statistics(self) -> DriverStatistics:
         """What it did so far; also after `run` ended."""
         refused = self._link.dropped
@@ -185,7 +203,7 @@ class Driver:
         fd = self._poller.fileno()
         while True:
             deadline = self._next_deadline()
-            with trio.CancelScope(deadline=deadline) as timer:
+            with trio.CancelScope(deadline=deadline) as self._timer:
                 while True:
                     if self._must_read():
                         await trio.lowlevel.checkpoint()
@@ -194,7 +212,7 @@ class Driver:
                     self._wakeups += 1
                     self._work()
                     if deadline != (deadline := self._next_deadline()):
-                        timer.deadline = deadline
+                        self._timer.deadline = deadline
             self._work()  # the deadline has passed
 
     def _work(self) -> None:

@@ -34,8 +34,12 @@ def local_error(error: OSError) -> ExtendedError:
     return ExtendedError(error.errno or errno.EIO, ORIGIN_LOCAL, 0, 0, 0, None)
 
 
-def read(sock: socket) -> list[tuple[Endpoint | None, ExtendedError, bytes]]:
+def read(sock: socket, scope: int | None = None) -> list[tuple[Endpoint | None, ExtendedError, bytes]]:
     """Take the errors that are queued.
+
+    Args:
+        sock: the socket.
+        scope: as for `sockaddr.decode`.
 
     Returns:
         For each the destination of the packet that failed (None for a stream), the error, and the packet's payload as
@@ -49,7 +53,7 @@ def read(sock: socket) -> list[tuple[Endpoint | None, ExtendedError, bytes]]:
             break
         error = _parse(ancillary)
         if error is not None:
-            found.append((decode(name) if name else None, error, data))
+            found.append((decode(name, scope) if name else None, error, data))
     return found
 
 

@@ -108,9 +108,13 @@ class Forwards:
         Raises:
             ForwardError: a port of the guest's cannot be bound.
         """
-        unicast = {len(address): address for address in reversed(own) if not is_link_local(address)}
-        self._crossing.enter(guest, unicast)
+        self._crossing.enter(guest, _first_of_each(own))
         self._arrange(self._rules)
+
+    def guest_moved(self, own: Sequence[bytes]) -> None:
+        """The guest has other addresses from now on."""
+        if self._crossing.guest is not None:
+            self._crossing.enter(self._crossing.guest, _first_of_each(own))
 
     def add(self, forwards: Iterable[Forward]) -> None:
         """Have more rules; on failure things stay as they were.
@@ -323,3 +327,8 @@ def _has_ipv6() -> bool:
     except OSError:
         return False
     return True
+
+
+def _first_of_each(own: Sequence[bytes]) -> dict[int, bytes]:
+    """By size, those that are not link-local."""
+    return {len(address): address for address in reversed(own) if not is_link_local(address)}

@@ -1,14 +1,15 @@
 """What a guest's network is modelled on: the host's interfaces, addresses, routes and resolvers.
 
 Theory of operation. For each IP family one interface is the template: that of the first default route in the main
-table, or else the first one with any route. Its addresses and routes are read once; nothing is kept up to date.
+table, or else the first one with any route. The first of its addresses is the source of what leaves by the default
+route, on whichever interface that address is: hosts that speak BGP have theirs on the loopback interface.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from sansnet_core import addresses
@@ -18,6 +19,7 @@ from sansnet_trio import files
 from sansnet_trio.netlink import Netlink
 
 __all__ = [
+    "RESOLV_CONF",
     "HostError",
     "HostInfo",
     "InterfaceAddress",
@@ -28,6 +30,9 @@ __all__ = [
     "read_host",
     "read_resolvers",
 ]
+
+_MAPPED: Final = bytes(10) + b"\xff\xff"
+"""IPv4-mapped addresses (RFC 4291, 2.5.5.2)."""
 
 RESOLV_CONF: Final = "/etc/resolv.conf"
 
@@ -47,6 +52,10 @@ _RT_SCOPE_SITE: Final = 200
 _IFA_F_TEMPORARY: Final = 0x01
 _IFA_F_DEPRECATED: Final = 0x20
 _IFA_F_TENTATIVE: Final = 0x40
+
+
+_FAR: Final[dict[int, str]] = {socket.AF_INET: "198.41.0.4", socket.AF_INET6: "2001:503:ba3e::2:30"}
+"""Addresses far away, of a root name server: to ask by which route a packet would leave. None is sent."""
 
 
 class HostError(SansnetError):
@@ -82,6 +91,7 @@ class Uplink(Record):
     """One family's configuration of one interface; there is at least one address."""
 
     interface: str
+    index: int = 0
     addresses: tuple[InterfaceAddress, ...]
     routes: tuple[Route, ...]
 
@@ -95,7 +105,7 @@ class Resolvers(Record):
     """The contents of a resolv.conf (resolv.conf(5)).
 
     Attributes:
-        nameservers: 4 or 16 bytes each, without zones.
+        nameservers: 4 or 16 bytes each, with the zone of a link-local one (`addresses.with_zone`).
         search: domains.
         options: words of `options` lines.
     """
@@ -149,28 +159,51 @@ def read_resolvers(path: str = RESOLV_CONF) -> Resolvers:
     try:
         text = files.read(path)
     except OSError:
-        return Resolvers()
+        text = ""
     return parse_resolv_conf(text)
 
 
 def parse_resolv_conf(text: str) -> Resolvers:
-    """Understand a resolv.conf as the C library does: of several `search` and `domain` lines the last one counts."""
+    """Understand a resolv.conf as the C library does.
+
+    Of several `search` and `domain` lines the last one counts, and without a server that is on the node itself.
+    """
     nameservers: list[bytes] = []
     search: tuple[str, ...] = ()
     options: list[str] = []
     for line in text.splitlines():
-        words = line.split()
+        words = line.split() if not line[:1].isspace() else []
         match words:
             case ["nameserver", server, *_]:
-                try:
-                    nameservers.append(addresses.parse(server.partition("%")[0]))
-                except ValueError:
-                    continue
+                if (found := _parse_server(server)) is not None:
+                    nameservers.append(found)
             case ["search" | "domain" as keyword, *domains]:
                 search = tuple(domains if keyword == "search" else domains[:1])
             case ["options", *more]:
                 options += more
-    return Resolvers(nameservers=tuple(nameservers), search=search, options=tuple(options))
+    servers = tuple(nameservers) or (addresses.LOOPBACK[4],)
+    return Resolvers(nameservers=servers, search=search, options=tuple(options))
+
+
+def _parse_server(text: str) -> bytes | None:
+    """A name server's address; None if it is none.
+
+    IPv4 may have any form that inet_aton(3) knows, a link-local IPv6 address the name or index of an interface. The
+    unspecified address means this node, and an IPv4-mapped one the IPv4 address.
+    """
+    node, percent, zone = text.partition("%")
+    try:
+        if ":" not in node:
+            packed = socket.inet_aton(text)
+        else:
+            packed = socket.inet_pton(socket.AF_INET6, node)
+            if percent:
+                packed = addresses.with_zone(packed, int(zone) if zone.isdecimal() else socket.if_nametoindex(zone))
+    except (OSError, OverflowError):
+        return None
+    if packed.startswith(_MAPPED) and len(packed) == 16:
+        packed = packed[12:]
+    return addresses.LOOPBACK[len(packed)] if addresses.is_unspecified(packed) else packed
 
 
 def _find(wanted: str | None, names: dict[int, str], loopback: str | None) -> int | None:
@@ -187,17 +220,26 @@ def _find(wanted: str | None, names: dict[int, str], loopback: str | None) -> in
 
 
 def _read_uplink(netlink: Netlink, family: int, names: dict[int, str], wanted: int | None) -> Uplink | None:
-    routes = [
-        (index, route) for message in netlink.routes(family) for index, route in _parse_route(message) if index in names
-    ]
+    messages = netlink.routes(family)
+    routes = [(index, route) for message in messages for index, route in _parse_route(message) if index in names]
     index = wanted if wanted is not None else _choose(routes)
     if index is None:
         return None
-    own = _read_addresses(netlink, family, index)
+    found = list(netlink.addresses(family))
+    own = _usable(found, index)
+    if any(through == index and not route.prefix_length for through, route in routes):
+        text = _preferred_source(messages, index)
+        if text is None and (family == socket.AF_INET or not own):  # of IPv6's, the kernel may prefer one that changes
+            text = _ask_source(netlink, family, index)
+        if (source := _locate(text, found, index)) is not None:
+            own = (source, *(other for other in own if other.address != source.address))
     if not own:
         return None
     return Uplink(
-        interface=names[index], addresses=own, routes=tuple(route for through, route in routes if through == index)
+        interface=names[index],
+        index=index,
+        addresses=own,
+        routes=tuple(route for through, route in routes if through == index),
     )
 
 
@@ -243,24 +285,61 @@ def _parse_route(message: Any) -> Iterator[tuple[int, Route]]:
     )
 
 
-def _read_addresses(netlink: Netlink, family: int, index: int) -> tuple[InterfaceAddress, ...]:
-    """Addresses that the world may know, in the kernel's order; those of IPv6 that soon change (RFC 8981) are last."""
+def _usable(messages: Iterable[Any], index: int) -> tuple[InterfaceAddress, ...]:
+    """Addresses of an interface that the world may know, in the kernel's order.
+
+    Those of IPv6 that soon change (RFC 8981) are last.
+    """
     lasting: list[InterfaceAddress] = []
     temporary: list[InterfaceAddress] = []
-    for message in netlink.addresses(family):
+    for message in messages:
         flags = message.get_attr("IFA_FLAGS") or message["flags"]
-        text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
         if (
             message["index"] != index
             or message["scope"] > _RT_SCOPE_SITE
             or flags & (_IFA_F_DEPRECATED | _IFA_F_TENTATIVE)
         ):
             continue
-        # Of a point-to-point interface the prefix is the peer's (rtnetlink(7))
-        own = text == (message.get_attr("IFA_ADDRESS") or text)
-        packed = addresses.parse(text)
-        if addresses.is_link_local(packed):
+        found = _parse_address(message)
+        if addresses.is_link_local(found.address):
             continue
-        kind = temporary if family == socket.AF_INET6 and flags & _IFA_F_TEMPORARY else lasting
-        kind.append(InterfaceAddress(packed, message["prefixlen"] if own else 8 * len(packed)))
+        kind = temporary if len(found.address) == 16 and flags & _IFA_F_TEMPORARY else lasting
+        kind.append(found)
     return (*lasting, *temporary)
+
+
+def _parse_address(message: Any) -> InterfaceAddress:
+    text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+    # Of a point-to-point interface the prefix is the peer's (rtnetlink(7))
+    own = text == (message.get_attr("IFA_ADDRESS") or text)
+    packed = addresses.parse(text)
+    return InterfaceAddress(packed, message["prefixlen"] if own else 8 * len(packed))
+
+
+def _ask_source(netlink: Netlink, family: int, index: int) -> str | None:
+    """The source that the kernel would choose."""
+    try:
+        found: str | None = netlink.route_to(_FAR[family], family, index).get_attr("RTA_PREFSRC")
+    except OSError:  # no route
+        return None
+    return found
+
+
+def _locate(text: str | None, messages: Iterable[Any], index: int) -> InterfaceAddress | None:
+    """An address that the world may know, with its network if that is the interface's."""
+    if text is None:
+        return None
+    packed = addresses.parse(text)
+    if addresses.is_link_local(packed) or addresses.is_loopback(packed) or addresses.is_unspecified(packed):
+        return None
+    here = (_parse_address(message) for message in messages if message["index"] == index)
+    return next((own for own in here if own.address == packed), InterfaceAddress(packed, 8 * len(packed)))
+
+
+def _preferred_source(messages: Iterable[Any], index: int) -> str | None:
+    """What the first default route through an interface says (`src` of ip-route(8))."""
+    for message in messages:
+        if not message["dst_len"] and any(through == index for through, _ in _parse_route(message)):
+            found: str | None = message.get_attr("RTA_PREFSRC")
+            return found
+    return None

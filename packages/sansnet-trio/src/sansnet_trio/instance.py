@@ -189,4 +189,4 @@ def _flow(flow: FlowReport) -> Answer:
 
 
 def _endpoint(endpoint: Endpoint) -> Answer:
-    return {"address": addresses.format(endpoint.address), "port": endpoint.port}
+    return {"address": addresses.format_zoned(endpoint.address), "port": endpoint.port}

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 from sansnet_core import addresses
@@ -18,7 +18,7 @@ from sansnet_trio.identity import not_permitted
 from sansnet_trio.links.tap import bring_up, open_tap
 from sansnet_trio.netlink import Netlink
 
-__all__ = ["allow_ping", "configure", "open_interface"]
+__all__ = ["allow_ping", "configure", "open_interface", "reconfigure"]
 
 _MAX_GID: Final = (1 << 31) - 1
 """The last group that ping_group_range takes (net/ipv4/ping.c)."""
@@ -27,6 +27,7 @@ _LOOPBACK: Final = "lo"
 
 # linux/if_addr.h, linux/rtnetlink.h
 _IFA_F_NODAD: Final = 0x02
+_FOREVER: Final = 0xFFFFFFFF
 _RT_TABLE_MAIN: Final = 254
 _RTPROT_BOOT: Final = 3
 _RT_SCOPE_UNIVERSE: Final = 0
@@ -123,12 +124,58 @@ def configure(plan: GuestPlan, warnings: list[str]) -> None:
             warnings.append(f"the route to {destination} could not be copied to the guest")
 
 
-def _add_address(netlink: Netlink, index: int, own: InterfaceAddress) -> None:
+def reconfigure(old: GuestPlan, new: GuestPlan, kept: Collection[bytes], given_up: Collection[bytes]) -> None:
+    """Change addresses and routes of the guest's interface, which is up. What the guest itself added stays.
+
+    Args:
+        old: what it has.
+        new: what it is to have.
+        kept: addresses that it keeps besides, since connections use them; it begins none with them.
+        given_up: addresses that it kept so until now.
+
+    Raises:
+        OSError: there is no such interface.
+    """
+    index = socket.if_nametoindex(new.interface)
+    with Netlink() as netlink:
+        for route in set(old.routes) - set(new.routes):
+            with contextlib.suppress(OSError):  # it went with its address, or the guest took it away
+                netlink.delete_route(_family(route.destination), _attributes(route, index), **_fields(route))
+        _delete(netlink, index, (InterfaceAddress(address, 8 * len(address)) for address in given_up))
+        for size in (4, 16):
+            before = [own for own in old.addresses if len(own.address) == size]
+            after = [own for own in new.addresses if len(own.address) == size]
+            # The order of IPv4 addresses counts, and is that in which they come
+            _delete(netlink, index, before if size == 4 and before != after else set(before) - set(after))
+            for own in after:
+                _add_address(netlink, index, own)
+        ours = {own.address for own in new.addresses}
+        for address in kept:
+            if address not in ours:
+                _add_address(netlink, index, InterfaceAddress(address, 8 * len(address)), preferred=False)
+        _add_routes(netlink, index, new.routes)
+
+
+def _delete(netlink: Netlink, index: int, gone: Iterable[InterfaceAddress]) -> None:
+    for own in gone:
+        with contextlib.suppress(OSError):  # the guest took it away, or it went with another one of its network
+            netlink.delete_address(_family(own.address), _local(own), index=index, prefixlen=own.prefix_length)
+
+
+def _local(own: InterfaceAddress) -> list[tuple[str, Any]]:
+    text = addresses.format(own.address)
+    return [("IFA_LOCAL", text), ("IFA_ADDRESS", text)]
+
+
+def _add_address(netlink: Netlink, index: int, own: InterfaceAddress, *, preferred: bool = True) -> None:
     text = addresses.format(own.address)
     family = _family(own.address)
-    attributes: list[tuple[str, Any]] = [("IFA_LOCAL", text), ("IFA_ADDRESS", text)]
+    attributes = _local(own)
     if family == socket.AF_INET6:
         attributes.append(("IFA_FLAGS", _IFA_F_NODAD))
+        if not preferred:
+            times = {"ifa_preferred": 0, "ifa_valid": _FOREVER, "cstamp": 0, "tstamp": 0}
+            attributes.append(("IFA_CACHEINFO", times))
     try:
         netlink.add_address(family, attributes, index=index, prefixlen=own.prefix_length)
     except OSError as error:

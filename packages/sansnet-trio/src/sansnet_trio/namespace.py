@@ -26,9 +26,9 @@ import errno
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from sansnet_core.errors import UsageError
 from sansnet_trio import leftovers, syscalls
@@ -38,7 +38,10 @@ from sansnet_trio.execute import execute
 from sansnet_trio.guests import CommandNotExecutable, CommandNotFound, GuestError, GuestPlan, ReadyGuest
 from sansnet_trio.identity import map_identity, not_permitted, too_many, unshare_user
 from sansnet_trio.interface import allow_ping, configure, open_interface
-from sansnet_trio.mounts import prepare_mounts
+from sansnet_trio.mounts import file_texts, prepare_mounts
+
+if TYPE_CHECKING:
+    from sansnet_trio.guest_change import Change
 
 __all__ = ["CommandNotExecutable", "CommandNotFound", "Guest", "GuestError", "GuestPlan", "ReadyGuest"]
 
@@ -66,6 +69,10 @@ class Guest(Generic[T]):
         self._status: int | None = None
         self._namespace: leftovers.NetworkNamespace | None = None
         self._agent: Agent | None = None
+        self._files: dict[str, int] = {}
+        """Descriptors of the files that are the guest's own, by path."""
+        self._written: dict[str, int] = {}
+        """When we wrote them, in nanoseconds: the guest has changed one that was written later."""
 
     @classmethod
     def fork(cls, command: Sequence[str], prepare: Callable[[], tuple[GuestPlan, T]]) -> Guest[T]:
@@ -114,7 +121,12 @@ class Guest(Generic[T]):
 
     def receive_ready(self) -> ReadyGuest[T]:
         """The same for programs that do not run trio yet: it blocks until then."""
-        (self._namespace, *rest), tap = self._channel.receive_with_descriptor()
+        (self._namespace, paths, *rest), descriptors = self._channel.receive_with_descriptors()
+        if not descriptors:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        tap, *opened = descriptors
+        self._files = dict(zip(paths, opened, strict=False))  # a file without a descriptor stays as it is
+        self._written = {path: os.fstat(file).st_mtime_ns for path, file in self._files.items()}
         return ReadyGuest(tap, *rest)
 
     def start(self) -> None:
@@ -151,6 +163,38 @@ class Guest(Generic[T]):
         if self._status is None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
+
+    @property
+    def own_files(self) -> Collection[str]:
+        """Paths of the files that are the guest's own."""
+        return self._files.keys()
+
+    async def change(self, change: Change) -> tuple[str, ...]:
+        """Change the guest while its command runs. A file of its own that the guest has changed itself is left alone.
+
+        Returns:
+            Sentences about what stays as it was.
+
+        Raises:
+            OSError: it is not permitted, or the guest is gone.
+            GuestError: an address cannot be had.
+        """
+        from sansnet_trio.guest_change import OwnFile, carry_out
+
+        texts = dict(file_texts(change.new))
+        own = {}
+        for path, descriptor in self._files.items():
+            untouched = os.fstat(descriptor).st_mtime_ns == self._written[path]
+            if path in texts:
+                own[path] = OwnFile(descriptor, texts[path], untouched)
+        made, problems = await carry_out(change, self._join, f"/proc/{self.pid}/ns/mnt", own)
+        for path, file in own.items():
+            if path in made:
+                os.close(file.descriptor)
+                self._files[path] = made[path]
+            if path in made or file.changed:
+                self._written[path] = os.fstat(self._files[path]).st_mtime_ns
+        return problems
 
     def socket(self, family: int, kind: int) -> Socket:
         """See `GuestSockets`. From `ready` to the command's end; the first call starts a process that makes them."""
@@ -195,6 +239,8 @@ class Guest(Generic[T]):
         if self._namespace is not None:
             leftovers.kill_leftovers(self._namespace)
         self._channel.close()
+        while self._files:
+            os.close(self._files.popitem()[1])
         os.close(self._pidfd)
         self._pidfd = -1
 
@@ -221,11 +267,12 @@ def _become(
     plan, prepared = prepare()
     warnings: list[str] = []
     _unshare_network(plan)
-    prepare_mounts(plan, warnings)
+    own_files = prepare_mounts(plan, warnings)
     allow_ping()
     tap, link = open_interface(plan)
     configure(plan, warnings)
-    channel.send((leftovers.namespace("self"), link, prepared, tuple(warnings)), [tap])
+    ready = (leftovers.namespace("self"), tuple(own_files), link, prepared, tuple(warnings))
+    channel.send(ready, [tap, *own_files.values()])
     channel.receive()
     execute(command)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg as AddressMessage
     from pyroute2.netlink.rtnl.rtmsg import rtmsg as RouteMessage
 
-__all__ = ["Netlink"]
+__all__ = ["Netlink", "load"]
 
 Message: TypeAlias = Any
 """A message of pyroute2's, whose types say nothing."""
@@ -38,13 +38,16 @@ _NLM_F_ACK: Final = 0x4
 _NLM_F_EXCL: Final = 0x200
 _NLM_F_DUMP: Final = 0x300
 _NLM_F_CREATE: Final = 0x400
+_CREATE: Final = _NLM_F_CREATE | _NLM_F_EXCL
 _HEADER: Final = Struct("=IHHII")  # length, type, flags, sequence, port
 _ERRNO: Final = Struct("=i")
 
 # linux/rtnetlink.h
 _RTM_NEWADDR: Final = 20
+_RTM_DELADDR: Final = 21
 _RTM_GETADDR: Final = 22
 _RTM_NEWROUTE: Final = 24
+_RTM_DELROUTE: Final = 25
 _RTM_GETROUTE: Final = 26
 
 _ANSWER_SIZE: Final = 1 << 18
@@ -79,13 +82,34 @@ class Netlink:
         """All routes of a family, of all tables."""
         return self._dump(self._routes, _RTM_GETROUTE, _RTM_NEWROUTE, family)
 
+    def route_to(self, destination: str, family: int, index: int) -> Message:
+        """The route that a packet takes which leaves through an interface (`ip route get`); none is sent.
+
+        Raises:
+            OSError: there is none.
+        """
+        message = self._routes()
+        message["attrs"] = [("RTA_DST", destination), ("RTA_OIF", index)]
+        length = 32 if family == socket.AF_INET else 128
+        self._send(message, _RTM_GETROUTE, _NLM_F_ACK, {"family": family, "dst_len": length})
+        [found] = self._decoded(self._routes, _RTM_NEWROUTE)
+        return found
+
     def add_address(self, family: int, attributes: list[tuple[str, Any]], **fields: int) -> None:
         """Add an address.
 
         Raises:
             OSError: the kernel refuses.
         """
-        self._add(self._addresses, _RTM_NEWADDR, family, attributes, fields)
+        self._change(self._addresses, _RTM_NEWADDR, _CREATE, family, attributes, fields)
+
+    def delete_address(self, family: int, attributes: list[tuple[str, Any]], **fields: int) -> None:
+        """Take an address away.
+
+        Raises:
+            OSError: there is none.
+        """
+        self._change(self._addresses, _RTM_DELADDR, 0, family, attributes, fields)
 
     def add_route(self, family: int, attributes: list[tuple[str, Any]], **fields: int) -> None:
         """Add a route.
@@ -93,10 +117,21 @@ class Netlink:
         Raises:
             OSError: the kernel refuses.
         """
-        self._add(self._routes, _RTM_NEWROUTE, family, attributes, fields)
+        self._change(self._routes, _RTM_NEWROUTE, _CREATE, family, attributes, fields)
+
+    def delete_route(self, family: int, attributes: list[tuple[str, Any]], **fields: int) -> None:
+        """Take a route away.
+
+        Raises:
+            OSError: there is none.
+        """
+        self._change(self._routes, _RTM_DELROUTE, 0, family, attributes, fields)
 
     def _dump(self, kind: type[Message], request: int, answer: int, family: int) -> list[Message]:
         self._send(kind(), request, _NLM_F_DUMP, {"family": family})
+        return self._decoded(kind, answer)
+
+    def _decoded(self, kind: type[Message], answer: int) -> list[Message]:
         found = []
         for type_, data in self._answers():
             if type_ == answer:
@@ -105,12 +140,18 @@ class Netlink:
                 found.append(message)
         return found
 
-    def _add(
-        self, kind: type[Message], request: int, family: int, attributes: list[tuple[str, Any]], fields: dict[str, int]
+    def _change(
+        self,
+        kind: type[Message],
+        request: int,
+        flags: int,
+        family: int,
+        attributes: list[tuple[str, Any]],
+        fields: dict[str, int],
     ) -> None:
         message = kind()
         message["attrs"] = attributes
-        self._send(message, request, _NLM_F_ACK | _NLM_F_CREATE | _NLM_F_EXCL, {"family": family, **fields})
+        self._send(message, request, _NLM_F_ACK | flags, {"family": family, **fields})
         for _ in self._answers():
             pass
 
@@ -142,6 +183,11 @@ class Netlink:
                     return
                 yield kind, answer[:length]
                 answer = answer[(length + 3) & ~3 :]
+
+
+def load() -> None:
+    """Load what is needed now, and not with the first socket."""
+    _messages()
 
 
 @functools.cache

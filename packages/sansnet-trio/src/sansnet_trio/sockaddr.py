@@ -9,7 +9,7 @@ from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import TypeAlias
 
-from sansnet_core import Endpoint
+from sansnet_core import Endpoint, addresses
 
 __all__ = ["SocketAddress", "decode", "encode", "family_of"]
 
@@ -28,16 +28,28 @@ def encode(address: bytes, port: int, scope: int = 0) -> SocketAddress:
     Args:
         address: 4 or 16 bytes.
         port: in host order.
-        scope: index of the interface that link-local addresses (unicast or multicast) are on.
+        scope: index of the interface that link-local addresses (unicast or multicast) without a zone are on.
     """
     if len(address) == 4:
         return inet_ntop(AF_INET, address), port
     # fe80::/10, and ff01::/16, ff02::/16 with any flags (RFC 4291, 2.5.6 and 2.7)
     local = (address[0] == 0xFE and address[1] & 0xC0 == 0x80) or (address[0] == 0xFF and address[1] & 0x0F in (1, 2))
-    return inet_ntop(AF_INET6, address), port, 0, scope if local else 0
+    if not local:
+        return inet_ntop(AF_INET6, address), port, 0, 0
+    plain, zone = addresses.split_zone(address)
+    return inet_ntop(AF_INET6, plain), port, 0, zone or scope
 
 
 @lru_cache(maxsize=4096)
-def decode(address: SocketAddress) -> Endpoint:
-    """The endpoint that `recvfrom` or `recvmsg` names."""
-    return Endpoint(inet_pton(AF_INET if len(address) == 2 else AF_INET6, address[0]), address[1])
+def decode(address: SocketAddress, scope: int | None = None) -> Endpoint:
+    """The endpoint that `accept`, `recvfrom` or `recvmsg` names.
+
+    Args:
+        address: as Python has it.
+        scope: as for `encode`; a link-local address of another interface has that as its zone. None leaves zones out.
+    """
+    if len(address) == 2:
+        return Endpoint(inet_pton(AF_INET, address[0]), address[1])
+    packed = inet_pton(AF_INET6, address[0].partition("%")[0])
+    zone = 0 if scope in (None, address[3]) else address[3]
+    return Endpoint(addresses.with_zone(packed, zone), address[1])

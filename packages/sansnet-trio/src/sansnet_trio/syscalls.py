@@ -12,9 +12,15 @@ __all__ = [
     "CLONE_NEWNS",
     "CLONE_NEWUSER",
     "CLONE_NEWUTS",
+    "IN_ATTRIB",
+    "IN_CLOSE_WRITE",
+    "IN_CREATE",
     "IN_DELETE",
     "IN_DELETE_SELF",
+    "IN_MODIFY",
     "IN_MOVED_FROM",
+    "IN_MOVED_TO",
+    "IN_MOVE_SELF",
     "IN_UNMOUNT",
     "MNT_DETACH",
     "MS_BIND",
@@ -25,6 +31,8 @@ __all__ = [
     "MS_SLAVE",
     "forbid_dump",
     "inotify",
+    "inotify_add",
+    "inotify_new",
     "mount",
     "set_parent_death_signal",
     "setns",
@@ -49,9 +57,15 @@ MS_SLAVE: Final = 0x80000
 MNT_DETACH: Final = 0x2
 
 # linux/inotify.h
+IN_MODIFY: Final = 0x2
+IN_ATTRIB: Final = 0x4
+IN_CLOSE_WRITE: Final = 0x8
 IN_MOVED_FROM: Final = 0x40
+IN_MOVED_TO: Final = 0x80
+IN_CREATE: Final = 0x100
 IN_DELETE: Final = 0x200
 IN_DELETE_SELF: Final = 0x400
+IN_MOVE_SELF: Final = 0x800
 IN_UNMOUNT: Final = 0x2000
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -137,11 +151,32 @@ def inotify(directory: str, mask: int) -> int:
     Raises:
         OSError: there is no such directory, or no watch or descriptor is left.
     """
-    fd: int = _libc.inotify_init1(ctypes.c_int(os.O_NONBLOCK | os.O_CLOEXEC))
-    _check(fd)
+    fd = inotify_new()
     try:
-        _check(_libc.inotify_add_watch(ctypes.c_int(fd), os.fsencode(directory), ctypes.c_uint32(mask)), directory)
+        inotify_add(fd, directory, mask)
     except OSError:
         os.close(fd)
         raise
     return fd
+
+
+def inotify_new() -> int:
+    """A descriptor for watches (inotify(7)), without any; non-blocking and closed on exec.
+
+    Raises:
+        OSError: no descriptor is left.
+    """
+    fd: int = _libc.inotify_init1(ctypes.c_int(os.O_NONBLOCK | os.O_CLOEXEC))
+    _check(fd)
+    return fd
+
+
+def inotify_add(fd: int, path: str, mask: int) -> int:
+    """Watch a file or directory (inotify_add_watch(2)); the number of the watch.
+
+    Raises:
+        OSError: there is no such file, or no watch is left.
+    """
+    watch: int = _libc.inotify_add_watch(ctypes.c_int(fd), os.fsencode(path), ctypes.c_uint32(mask))
+    _check(watch, path)
+    return watch

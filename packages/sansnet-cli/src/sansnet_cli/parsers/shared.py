@@ -206,8 +206,8 @@ def _add_name_options(made: argparse.ArgumentParser, *, namespace: bool) -> None
         type=typed(values.host),
         default=[],
         metavar="ADDR",
-        help="an address; what the guest asks there goes to --dns-host; default: the gateway's, if the host's resolver "
-        "is on loopback",
+        help="an address; what the guest asks there goes to --dns-host; default: one for each of the host's name servers "
+        "that the guest cannot reach",
     )
     names.add_argument(
         "--dns-host",

@@ -48,15 +48,13 @@ class Arp:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        ipv4 = context.config.ipv4
-        self._address = ipv4.address if ipv4 else None
-        self._gateway = ipv4.gateway if ipv4 else None
 
     def announce(self) -> None:
         """Ask for the guest's address, so that its answer tells its Ethernet address before it first speaks."""
         context = self._context
-        if context.guest.ipv4 is not None:
-            sender = self._gateway or bytes(4)
+        ipv4 = context.config.ipv4
+        if ipv4 and context.guest.ipv4 is not None:
+            sender = ipv4.gateway or bytes(4)
             request = ArpPacket(arp.REQUEST, context.config.mac, sender, _UNKNOWN_MAC, context.guest.ipv4)
             context.egress.frame(ETHERTYPE_ARP, arp.emit(request), BROADCAST)
 
@@ -70,7 +68,8 @@ class Arp:
         request = arp.parse(buf, start, limit)
         if request.sender == request.target and context.forwarding.is_node(request.sender):
             context.guest.learn(request.sender)  # an announcement (RFC 5227, 2.3): the guest has a new address
-        guest = (self._address, context.guest.ipv4)
-        reply = answer(request, mac=context.config.mac, gateway=self._gateway, guest=guest)
+        ipv4 = context.config.ipv4
+        guest = (ipv4.address if ipv4 else None, context.guest.ipv4)
+        reply = answer(request, mac=context.config.mac, gateway=ipv4.gateway if ipv4 else None, guest=guest)
         if reply is not None:
             context.egress.frame(ETHERTYPE_ARP, arp.emit(reply), reply.target_mac)

@@ -1,4 +1,4 @@
-"""A DHCP server (RFC 2131) that has one address to give, for ever.
+"""A DHCP server (RFC 2131) that has one address to give, for ever or as long as the configuration says.
 
 Theory of operation. There is one guest and one address, so there is no lease to remember: each request is answered
 from the configuration alone, and a reply is a pure function of request and configuration (`answer`). A client that
@@ -133,7 +133,7 @@ def _destination(message: Message, kind: int) -> tuple[bytes, int]:
 
 def _options(request: Message, kind: int, config: NetworkConfig, ipv4: Ipv4Config, gateway: bytes) -> dict[int, bytes]:
     room = _room(request, config)
-    wanted = _dhcp_options(request, kind, gateway)
+    wanted = _dhcp_options(request, kind, config, gateway)
     if kind != dhcp4.NAK:
         wanted += _network_options(config, ipv4, gateway)
     chosen = {}
@@ -160,7 +160,7 @@ def _room(request: Message, config: NetworkConfig) -> int:
     return largest - _IP_AND_UDP - dhcp4.OPTIONS - 1
 
 
-def _dhcp_options(request: Message, kind: int, gateway: bytes) -> list[tuple[int, bytes]]:
+def _dhcp_options(request: Message, kind: int, config: NetworkConfig, gateway: bytes) -> list[tuple[int, bytes]]:
     """What the protocol itself needs, most important first; a BOOTP client gets none of it (RFC 1534, 2)."""
     if kind == _BOOTP:
         return []
@@ -168,7 +168,7 @@ def _dhcp_options(request: Message, kind: int, gateway: bytes) -> list[tuple[int
     if kind == dhcp4.NAK:
         found.append((dhcp4.ERROR_TEXT, b"not an address of this network"))
     elif request.type != dhcp4.INFORM:
-        found.append((dhcp4.LEASE_TIME, FOREVER))
+        found.append((dhcp4.LEASE_TIME, FOREVER if config.lease_time is None else config.lease_time.to_bytes(4, "big")))
         if request.type == dhcp4.DISCOVER and kind == dhcp4.ACK:
             found.append((dhcp4.RAPID_COMMIT, b""))
     if dhcp4.CLIENT_ID in request.options:

@@ -104,7 +104,7 @@ def answer(request: Message, config: NetworkConfig) -> Reply | None:
     holder = _holder(kind, associations, address)
     for association in associations:
         if association is holder and address is not None:
-            options.append(_give(kind, association, address))
+            options.append(_give(kind, association, address, config.lease_time))
         else:
             options.append(_refuse(association, _status(kind, association, address)))
     options += _network_options(request, config, _ROOM - len(dhcp6.emit_options(options)))
@@ -141,12 +141,14 @@ def _holder(kind: int, associations: list[Association], address: bytes | None) -
     return next((a for a in able if address in a.addresses), able[0] if able else None)
 
 
-def _give(kind: int, association: Association, address: bytes) -> Option:
-    inner = [dhcp6.emit_address(address, dhcp6.FOREVER)]
+def _give(kind: int, association: Association, address: bytes, lease_time: int | None) -> Option:
+    lifetime = dhcp6.FOREVER if lease_time is None else lease_time
+    inner = [dhcp6.emit_address(address, lifetime)]
     if kind in (dhcp6.RENEW, dhcp6.REBIND):
         # RFC 8415, 18.3.4 and 18.3.5: the client shall stop using them
         inner += [dhcp6.emit_address(other, 0) for other in association.addresses if other != address]
-    return dhcp6.emit_association(association.kind, association.id, inner, time=dhcp6.FOREVER)
+    again = dhcp6.FOREVER if lease_time is None else max(lease_time // 2, 1)
+    return dhcp6.emit_association(association.kind, association.id, inner, time=again)
 
 
 def _status(kind: int, association: Association, address: bytes | None) -> int:
@@ -186,8 +188,6 @@ class Dhcp6:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        ipv6 = context.config.ipv6
-        self._gateway = ipv6.gateway if ipv6 else bytes(16)
 
     def receive(self, ip: IpHeader, udp_header: UdpHeader, buf: Buffer) -> None:
         """A datagram from the guest to port 547.
@@ -199,12 +199,13 @@ class Dhcp6:
         reply = None
         if addresses.is_multicast(ip.destination):
             reply = answer(dhcp6.parse(buf, udp_header.start, udp_header.end), context.config)
-        if reply is None:
+        ipv6 = context.config.ipv6
+        if reply is None or ipv6 is None:
             context.drop(Reason.DHCP_IGNORED)
             return
         message = dhcp6.emit(reply.message)
-        datagram = udp.emit(self._gateway, ip.source, dhcp6.SERVER_PORT, dhcp6.CLIENT_PORT, message)
-        context.egress.packet(self._gateway, ip.source, UDP, datagram)
+        datagram = udp.emit(ipv6.gateway, ip.source, dhcp6.SERVER_PORT, dhcp6.CLIENT_PORT, message)
+        context.egress.packet(ipv6.gateway, ip.source, UDP, datagram)
         if reply.lease is not None:
             context.guest.learn(reply.lease)
             context.notify(LeaseGiven(reply.lease, context.guest.mac))

@@ -1,8 +1,8 @@
 """NDP (RFC 4861): every IPv6 address but the guest's own is at our Ethernet address; router advertisements.
 
 Theory of operation. Solicitations are answered from the configuration alone. Besides, an advertisement goes to all
-nodes three times 16 seconds apart, then every 200 to 600 seconds at random (RFC 4861, 6.2.1 and 10): the one state
-here is how many of the first three are still to come.
+nodes three times 16 seconds apart, then every 200 to 600 seconds at random (RFC 4861, 6.2.1 and 10). The state here
+is how many of the first three are still to come, and what they withdraw that was advertised before.
 
 Not answered: anybody's duplicate address detection (RFC 4862, 5.4: the source is `::`), since the guest has the
 segment to itself and may give itself any address; and solicitations for the guest's own addresses. What a router or
@@ -24,10 +24,12 @@ from sansnet_core.wire.icmp6 import IcmpHeader
 from sansnet_core.wire.ip import ICMPV6, IpHeader
 from sansnet_core.wire.ndp import RouterAdvertisement
 
-__all__ = ["Ndp", "advertise"]
+__all__ = ["Ndp", "advertise", "withdraw"]
 
 ROUTER_LIFETIME: Final = 65535
 """Seconds: the most (RFC 8319); we do not go away before the guest does."""
+
+_MOST_FORMER: Final = 4
 
 INITIAL_COUNT: Final = 3
 INITIAL_INTERVAL: Final = 16.0
@@ -57,6 +59,23 @@ def advertise(config: NetworkConfig) -> RouterAdvertisement | None:
     )
 
 
+def withdraw(old: NetworkConfig, new: NetworkConfig) -> RouterAdvertisement | None:
+    """What takes back, from the old gateway, what was advertised and is not any more (RFC 4861, 6.2.5 and 6.2.8)."""
+    before, after = advertise(old), advertise(new)
+    if before is None or after is None or old.ipv6 is None or new.ipv6 is None:
+        return None
+    stays = old.ipv6.gateway == new.ipv6.gateway
+    gone = before._replace(
+        lifetime=ROUTER_LIFETIME if stays else 0,
+        prefix=before.prefix if before.prefix != after.prefix else None,
+        mtu=None,
+        servers=tuple(server for server in before.servers if server not in after.servers),
+        search=tuple(domain for domain in before.search if domain not in after.search),
+        valid=0,
+    )
+    return None if stays and not (gone.prefix or gone.servers or gone.search) else gone
+
+
 class Ndp:
     """Answers the guest's solicitations, and is the router it hears of. At most one frame per frame."""
 
@@ -64,11 +83,25 @@ class Ndp:
         self.deadline = self.queued = inf
         self._context = context
         self._initial = INITIAL_COUNT
-        ipv6 = context.config.ipv6
-        self._gateway = ipv6.gateway if ipv6 else bytes(16)
-        self._address = ipv6.address if ipv6 else None
-        advertisement = advertise(context.config)
+        self._former: list[NetworkConfig] = []
+        """Configurations that were advertised and are to be taken back, latest last."""
+        self._configure()
+
+    def _configure(self) -> None:
+        config = self._context.config
+        self._gateway = config.ipv6.gateway if config.ipv6 else bytes(16)
+        self._address = config.ipv6.address if config.ipv6 else None
+        advertisement = advertise(config)
         self._advertisement = ndp.advertise_router(advertisement) if advertisement else None
+
+    def reconfigured(self, old: NetworkConfig) -> None:
+        """The configuration was another one: if that was advertised otherwise, tell everyone when time next moves."""
+        before = self._advertisement, self._gateway
+        self._configure()
+        if (self._advertisement, self._gateway) != before:
+            self._former = [*self._former, old][-_MOST_FORMER:]
+            self._initial = INITIAL_COUNT
+            self.start()
 
     def start(self) -> None:
         """Send the first unsolicited advertisement when time next moves, if there shall be any."""
@@ -107,12 +140,18 @@ class Ndp:
 
     def expire(self) -> None:
         """Send an unsolicited advertisement and arm the next one."""
+        for old in self._former:
+            gone = withdraw(old, self._context.config)
+            if gone is not None and old.ipv6 is not None:
+                rest, payload = ndp.advertise_router(gone)
+                self._send(icmp6.ROUTER_ADVERTISEMENT, rest, payload, old.ipv6.gateway, ndp.ALL_NODES)
         self._advertise(ndp.ALL_NODES)
         context = self._context
         self._initial = max(self._initial - 1, 0)
         if self._initial:
             interval = INITIAL_INTERVAL
         else:
+            self._former.clear()
             interval = SHORTEST_INTERVAL + (LONGEST_INTERVAL - SHORTEST_INTERVAL) * context.entropy.next(16) / 65535
         context.timers.arm(self, context.now + interval)
 

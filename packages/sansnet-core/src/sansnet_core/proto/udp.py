@@ -44,6 +44,7 @@ from sansnet_core.addresses import is_unspecified
 from sansnet_core.context import Context
 from sansnet_core.egress import Egress, FlowHeaders
 from sansnet_core.errors import Malformed, Reason
+from sansnet_core.forwarding import DNS_PORTS
 from sansnet_core.notices import FlowClosed, FlowOpened, FlowRefused, FlowReport
 from sansnet_core.wire import udp
 from sansnet_core.wire.ip import UDP, IpHeader
@@ -245,6 +246,20 @@ class Udp:
         context.out.actions.append(
             SendDatagram(flow.socket, flow.host, data, context.gso_size, ip.ttl, ip.tos, ip.fragment, flow.local)
         )
+
+    def reconfigured(self) -> None:
+        """Another configuration counts: flows to name servers that are others now begin anew.
+
+        All other flows stay what they are, as connections do.
+        """
+        forwarding = self._context.forwarding
+        for flow in list(self._flows.values()):
+            if not flow.inbound and flow.remote.port in DNS_PORTS:
+                host = forwarding.to_host(flow.remote.address, flow.remote.port, groups=True)
+                if host != flow.host:
+                    self._close(flow)
+        for mapping in self._mappings.values():
+            mapping.groups = sum(forwarding.is_group(flow.host.address) for flow in mapping.flows.values())
 
     def forwarded(self, address: bytes | None, port: int, outgoing: Collection[int]) -> SocketId:
         """There is a forward; see `Network.datagram_forwarded`."""

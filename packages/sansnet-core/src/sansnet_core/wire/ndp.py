@@ -96,6 +96,7 @@ class RouterAdvertisement(NamedTuple):
         mtu: bytes; None not to tell.
         servers: DNS servers, 16 bytes each.
         search: search domains.
+        valid: seconds for which a host may use prefix, servers and search domains; 0 withdraws them.
     """
 
     flags: int
@@ -105,6 +106,7 @@ class RouterAdvertisement(NamedTuple):
     mtu: int | None
     servers: tuple[bytes, ...]
     search: tuple[str, ...]
+    valid: int = FOREVER
 
 
 def solicited_node(address: bytes) -> bytes:
@@ -175,21 +177,21 @@ def advertise_neighbour(target: bytes, mac: bytes) -> tuple[int, bytes]:
 
 def advertise_router(advertisement: RouterAdvertisement) -> tuple[int, bytes]:
     """A router advertisement of at most 1280 bytes: servers, then search domains, that do not fit are left out."""
-    flags, lifetime, prefix, mac, mtu, servers, search = advertisement
+    flags, lifetime, prefix, mac, mtu, servers, search, valid = advertisement
     options = b""
     if prefix is not None:
         use = _PREFIX_ON_LINK | _PREFIX_AUTONOMOUS
-        options += _PREFIX.pack(_PREFIX_TYPE, 4, 64, use, FOREVER, FOREVER, 0, prefix + bytes(8))
+        options += _PREFIX.pack(_PREFIX_TYPE, 4, 64, use, valid, valid, 0, prefix + bytes(8))
     options += _link_address(_SOURCE_LINK_ADDRESS, mac)
     if mtu is not None:
         options += _MTU.pack(_MTU_TYPE, 1, 0, mtu)
     servers = servers[: (_ROOM - len(options) - _SERVERS.size) // 16]
     if servers:
-        options += _SERVERS.pack(_SERVERS_TYPE, 1 + 2 * len(servers), 0, FOREVER) + b"".join(servers)
+        options += _SERVERS.pack(_SERVERS_TYPE, 1 + 2 * len(servers), 0, valid) + b"".join(servers)
     names = dns_names.emit_list(search, (_ROOM - len(options) - _SEARCH.size) & ~7)
     if names:
         names += bytes(-len(names) % 8)
-        options += _SEARCH.pack(_SEARCH_TYPE, 1 + len(names) // 8, 0, FOREVER) + names
+        options += _SEARCH.pack(_SEARCH_TYPE, 1 + len(names) // 8, 0, valid) + names
     # Hop limit for the hosts' packets; then reachable time and retransmission timer, both unspecified
     return HOP_LIMIT << 24 | flags << 16 | lifetime, bytes(8) + options
 

@@ -1,0 +1,220 @@
+"""Tells when the host's network may have become another one: its links, addresses, routes and some of its files.
+
+Theory of operation. A netlink socket hears of the first three (rtnetlink(7)), inotify(7) of files: by name in each
+directory that leads to them over symbolic links, since a file may be renamed over another one, and by the file itself,
+since another path may lead to it. What has changed is not read from there: who waits reads all of it anew. So nothing
+is lost when the kernel drops messages, and a storm of them costs no more than one.
+
+A burst is waited out, and between two reports passes some time: more, if reading everything takes long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import select
+import socket
+from collections.abc import Iterable, Iterator
+from struct import Struct
+from typing import Final
+
+import trio
+
+from sansnet_trio import syscalls
+
+__all__ = ["HostWatch"]
+
+# linux/rtnetlink.h: RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE
+_GROUPS: Final = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
+_MOST_MESSAGES: Final = 256
+"""Taken at once; there is no end of them in a storm."""
+
+_CHANGES: Final = (
+    syscalls.IN_CREATE
+    | syscalls.IN_MOVED_TO
+    | syscalls.IN_MOVED_FROM
+    | syscalls.IN_DELETE
+    | syscalls.IN_CLOSE_WRITE
+    | syscalls.IN_DELETE_SELF
+    | syscalls.IN_MOVE_SELF
+)
+_FILE_CHANGES: Final = (
+    syscalls.IN_MODIFY | syscalls.IN_CLOSE_WRITE | syscalls.IN_ATTRIB | syscalls.IN_DELETE_SELF | syscalls.IN_MOVE_SELF
+)
+_EVENT: Final = Struct("=iIII")  # watch, mask, cookie, length of the name
+_EVENTS_SIZE: Final = 1 << 16
+
+_LINKS: Final = 40
+"""Symbolic links that lead to one file, at most, as in the kernel (MAXSYMLINKS)."""
+
+_QUIET: Final = 0.1
+_LONGEST_BURST: Final = 1.0
+_PAUSE: Final = 0.5
+"""Seconds: without a change, until a burst is over; that a burst may last; between two reports."""
+_SHARE: Final = 20
+_LONGEST_PAUSE: Final = 60.0
+"""A pause is that many times as long as what was done since the last report took, at most."""
+
+_LOOK: Final = 5.0
+"""Seconds between looks at files, where nobody may have more watches."""
+
+
+class HostWatch:
+    """Watches the network namespace and the files of the thread that makes it. Close it, or use it in a `with`.
+
+    Args:
+        paths: of the files.
+
+    Raises:
+        OSError: no descriptor is left.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._paths = tuple(paths)
+        self._stack = contextlib.ExitStack()
+        self._names: dict[int, set[str] | None] = {}
+        """By watch: names in a directory that matter; None for a file."""
+        self._seen: list[tuple[int, ...]] = []
+        self._changed = False
+        self._reported: float | None = None
+        with contextlib.ExitStack() as stack:
+            self._poll = select.epoll()
+            stack.callback(self._poll.close)
+            self._netlink = socket.socket(
+                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
+            )
+            stack.callback(self._netlink.close)
+            self._netlink.bind((0, _GROUPS))
+            self._poll.register(self._netlink.fileno(), select.EPOLLIN)
+            self._inotify: int | None = None
+            stack.callback(self._forget_files)
+            self._watch_files()
+            self._stack = stack.pop_all()
+
+    def close(self) -> None:
+        """Watch no more. A second call does nothing."""
+        self._stack.close()
+
+    def __enter__(self) -> HostWatch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def wait(self) -> bool:
+        """Wait until something may have changed since the last report.
+
+        Returns:
+            Whether it was one of the files.
+        """
+        if self._reported is not None:
+            taken = trio.current_time() - self._reported
+            await trio.sleep(min(max(_PAUSE, _SHARE * taken), _LONGEST_PAUSE))
+        self._changed = False
+        while not self._drain():
+            await self._readable(math.inf if self._inotify is not None else _LOOK)
+        deadline = trio.current_time() + _LONGEST_BURST
+        while trio.current_time() < deadline and await self._readable(_QUIET):
+            self._drain()
+        self._reported = trio.current_time()
+        if self._changed:
+            self._watch_files()  # links may lead elsewhere now
+        return self._changed
+
+    async def _readable(self, seconds: float) -> bool:
+        """Whether something comes within some time."""
+        with trio.move_on_after(seconds):
+            await trio.lowlevel.wait_readable(self._poll.fileno())
+            return True
+        return False
+
+    def _drain(self) -> bool:
+        """Take what has come; whether it matters."""
+        matters = self._drain_netlink()
+        if self._drain_files():
+            self._changed = matters = True
+        return matters
+
+    def _drain_netlink(self) -> bool:
+        for count in range(_MOST_MESSAGES):
+            try:
+                self._netlink.recv(1)
+            except BlockingIOError:
+                return count > 0
+            except OSError:  # ENOBUFS: some were dropped
+                return True
+        return True
+
+    def _drain_files(self) -> bool:
+        if self._inotify is None:
+            seen = self._look()
+            changed, self._seen = seen != self._seen, seen
+            return changed
+        changed = False
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self._inotify, _EVENTS_SIZE):
+                changed = any(self._concerns(*event) for event in _events(data)) or changed
+        return changed
+
+    def _concerns(self, watch: int, name: str) -> bool:
+        """Whether an event is about one of the files. One without a name is about what is watched itself."""
+        names = self._names.get(watch)
+        return not name or names is None or name in names
+
+    def _watch_files(self) -> None:
+        """Watch all that leads to the files now."""
+        self._forget_files()
+        try:
+            self._inotify = syscalls.inotify_new()
+            for path in self._paths:
+                for directory, name in _steps(path):
+                    watch = syscalls.inotify_add(self._inotify, directory, _CHANGES)
+                    names = self._names.setdefault(watch, set())
+                    if names is not None:
+                        names.add(name)
+                with contextlib.suppress(FileNotFoundError, PermissionError):
+                    self._names[syscalls.inotify_add(self._inotify, path, _FILE_CHANGES)] = None
+            self._poll.register(self._inotify, select.EPOLLIN)
+        except OSError:  # nobody may have more
+            self._forget_files()
+            self._seen = self._look()
+
+    def _forget_files(self) -> None:
+        self._names.clear()
+        if self._inotify is not None:
+            os.close(self._inotify)
+            self._inotify = None
+
+    def _look(self) -> list[tuple[int, ...]]:
+        found: list[tuple[int, ...]] = []
+        for path in self._paths:
+            try:
+                status = os.stat(path)
+            except OSError:
+                found.append(())
+            else:
+                found.append((status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size))
+        return found
+
+
+def _steps(path: str) -> Iterator[tuple[str, str]]:
+    """Directory and name of each file on the way; of a directory that is missing, where it would be made."""
+    for _ in range(_LINKS):
+        directory, name = os.path.split(path)
+        while not os.path.isdir(directory):
+            directory, name = os.path.split(directory)
+        yield directory, name
+        try:
+            path = os.path.join(os.path.dirname(path), os.readlink(path))
+        except OSError:
+            return
+
+
+def _events(data: bytes) -> Iterator[tuple[int, str]]:
+    start = 0
+    while start < len(data):
+        watch, _, _, length = _EVENT.unpack_from(data, start)
+        start += _EVENT.size
+        yield watch, os.fsdecode(data[start : start + length].rstrip(b"\0"))
+        start += length
