@@ -20,10 +20,11 @@ from sansnet_core.config import NetworkConfig
 from sansnet_core.context import Guest
 from sansnet_core.errors import Reason
 
-__all__ = ["Forwarding"]
+__all__ = ["DNS_PORTS", "Forwarding"]
 
 DNS: Final = 53
 DNS_OVER_TLS: Final = 853
+DNS_PORTS: Final = (DNS, DNS_OVER_TLS)
 """Ports (RFC 1035, RFC 7858)."""
 
 _BROADCAST: Final = b"\xff" * 4
@@ -67,7 +68,7 @@ class Forwarding:
         Returns:
             None if the destination is closed.
         """
-        if port in (DNS, DNS_OVER_TLS) and (server := self._dns.get(destination)) is not None:
+        if port in DNS_PORTS and (server := self._dns.get(destination)) is not None:
             if port == DNS:
                 return server
             if server.port == DNS:
