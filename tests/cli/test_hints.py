@@ -17,6 +17,7 @@ from sansnet_core.ports import TCP, UDP, Forward, parse_all
 GUEST = Endpoint(parse("10.0.0.2"), 40000)
 GATEWAY = Endpoint(parse("10.0.0.1"), 5432)
 GATEWAY6 = Endpoint(parse("fe80::99"), 5432)
+SERVER = Endpoint(parse("127.0.0.53"), 53)
 HIS = parse("10.0.0.77")
 """Somebody else's address."""
 CONFIG = NetworkConfig(
@@ -36,6 +37,7 @@ def make(
     config = NetworkConfig(
         ipv4=CONFIG.ipv4,
         ipv6=CONFIG.ipv6,
+        dns_forward=((GATEWAY.address, SERVER), (parse("169.254.1.1"), SERVER)),
         map_host_loopback=(parse(loopback),) if loopback else (),
         map_guest_address=(parse(own),) if own else (),
     )
@@ -144,6 +146,8 @@ def test_a_name_of_the_host_without_an_address() -> None:
         refused(Endpoint(parse("169.254.169.254"), 80)),
         refused(Endpoint(parse("fe80::1234"), 80)),
         refused(GATEWAY._replace(port=53), host=Endpoint(parse("127.0.0.1"), 5353)),
+        refused(Endpoint(parse("169.254.1.1"), 53), host=Endpoint(HIS, 53)),
+        refused(Endpoint(parse("169.254.1.1"), 80)),
         refused(Endpoint(parse("10.9.9.9"), 53), host=Endpoint(HIS, 53)),
         FlowOpened(SocketId(1), TCP, GUEST, GATEWAY, GATEWAY),
     ],

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from sansnet_cli import report
 from sansnet_core import FlowRefused, NameAsked, addresses
 from sansnet_core.addresses import Endpoint
+from sansnet_core.forwarding import DNS_PORTS
 from sansnet_core.ports import TCP
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Hints:
         self._namespace = namespace
         self._forwards = forwards
         families = [family for family in (config.ipv4, config.ipv6) if family]
+        self._name_servers = frozenset(match for match, _ in config.dns_forward)
         self._gateways = {*setup.gateways, *(family.gateway for family in families)}
         taken = {one.address for one in setup.addresses} | {family.address for family in families}
         taken.update(config.map_guest_address)
@@ -99,9 +101,9 @@ class Hints:
 
     def _refused(self, tried: FlowRefused) -> None:
         remote, host = tried.remote, tried.host
-        if host is not None and host.port != remote.port:
-            return  # a name server's
         address = remote.address
+        if address in self._name_servers and remote.port in DNS_PORTS:
+            return
         text = addresses.format(address)
         if address in self._config.map_host_loopback:
             if host is not None and host.address == addresses.LOOPBACK[len(address)]:
@@ -119,7 +121,7 @@ class Hints:
         elif host is None:
             self._say("closed", lambda: f"{_what(tried)}: that is no address outside; {self._remedy(tried)}")
         elif (whose := _ELSEWHERE.get(address)) or (
-            len(address) == 4 and addresses.is_link_local(address) and address != _METADATA
+            len(address) == 4 and addresses.is_link_local(address) and address not in (_METADATA, *self._name_servers)
         ):
             whose = whose or "of podman and others"
             self._say(
