@@ -27,6 +27,7 @@ CLI: Final = ROOT / "packages/sansnet-cli/src/sansnet_cli"
 ALLOWED_IN_CORE: Final = {
     "__future__",
     "abc",
+    "bisect",
     "collections",
     "dataclasses",
     "enum",

@@ -35,7 +35,7 @@ close_to_loopback = st.one_of(
 ports = st.integers(0, 65535) | st.sampled_from([53, 853])
 
 
-@pytest.mark.parametrize("address", ["192.0.2.7", "10.0.2.2", "169.254.1.1", "2001:db8::7", "fe80::7", "64:ff9b::1"])
+@pytest.mark.parametrize("address", ["192.0.2.7", "10.0.2.3", "169.254.1.1", "2001:db8::7", "fe80::7", "64:ff9b::1"])
 def test_a_destination_is_its_own_host_address(address: str) -> None:
     assert Forwarding(config()).to_host(parse(address), 80) == Endpoint(parse(address), 80)
 
@@ -64,12 +64,20 @@ def test_what_is_no_destination_is_closed(address: str, groups: bool) -> None:
     assert Forwarding(config()).to_host(parse(address), 80, groups=groups) is None
 
 
-@pytest.mark.parametrize("address", ["224.0.0.251", "239.255.255.250", "255.255.255.255", "10.0.2.255", "ff02::fb"])
+@pytest.mark.parametrize("address", ["224.0.0.251", "239.255.255.250", "ff02::fb"])
 def test_groups_are_open_on_request_only(address: str) -> None:
     forwarding = Forwarding(config())
     assert forwarding.is_group(parse(address))
     assert forwarding.to_host(parse(address), 80) is None
     assert forwarding.to_host(parse(address), 80, groups=True) == Endpoint(parse(address), 80)
+
+
+@pytest.mark.parametrize("groups", [False, True])
+@pytest.mark.parametrize("address", ["255.255.255.255", "10.0.2.255"])
+def test_broadcasts_do_not_leave(address: str, groups: bool) -> None:
+    forwarding = Forwarding(config())
+    assert forwarding.to_host(parse(address), 9, groups=groups) is None
+    assert forwarding.refusal(parse(address)) is Reason.IP_BROADCAST
 
 
 @pytest.mark.parametrize("prefix_length", [31, 32])
@@ -100,8 +108,8 @@ def test_a_name_server_at_another_port_is_asked_there_and_is_not_known_to_speak_
     forwarding = Forwarding(config(dns_forward=((DNS4, Endpoint(RESOLVER4, 5353)), (DNS6, Endpoint(RESOLVER6, 54)))))
     assert forwarding.to_host(DNS4, 53) == Endpoint(RESOLVER4, 5353)
     assert forwarding.to_host(DNS6, 53) == Endpoint(RESOLVER6, 54)
-    assert forwarding.to_host(DNS4, 853) == Endpoint(DNS4, 853)
-    assert forwarding.to_host(DNS4, 5353) == Endpoint(DNS4, 5353)
+    assert forwarding.to_host(DNS4, 853) is None
+    assert forwarding.to_host(DNS4, 5353) is None
 
 
 def test_with_a_name_server_at_another_port_dns_over_tls_is_that_of_the_alias_of_loopback() -> None:
@@ -110,7 +118,65 @@ def test_with_a_name_server_at_another_port_dns_over_tls_is_that_of_the_alias_of
 
 
 def test_only_dns_ports_go_to_the_hosts_resolver() -> None:
-    assert Forwarding(config(dns_forward=((DNS4, Endpoint(RESOLVER4, 53)),))).to_host(DNS4, 54) == Endpoint(DNS4, 54)
+    forwarding = Forwarding(config(dns_forward=((DNS4, Endpoint(RESOLVER4, 53)),)))
+    assert forwarding.to_host(DNS4, 54) is None
+    assert forwarding.refusal(DNS4) is Reason.OWN_ADDRESS
+
+
+@pytest.mark.parametrize("port", [0, 53, 80])
+@pytest.mark.parametrize("address", [GATEWAY4, GATEWAY6], ids=format)
+def test_a_gateway_exists_on_the_guests_segment_only(address: bytes, port: int) -> None:
+    forwarding = Forwarding(config())
+    assert forwarding.to_host(address, port) is None
+    assert forwarding.refusal(address) is Reason.OWN_ADDRESS
+
+
+def test_what_the_host_has_as_well_is_reached_there() -> None:
+    forwarding = Forwarding(config(own_addresses=(GATEWAY6,), dns_forward=((GATEWAY4, Endpoint(RESOLVER4, 53)),)))
+    assert forwarding.to_host(GATEWAY4, 80) == Endpoint(GATEWAY4, 80)
+    assert forwarding.to_host(GATEWAY4, 53) == Endpoint(RESOLVER4, 53)
+    assert forwarding.to_host(GATEWAY6, 80) is None
+
+
+def test_what_is_mapped_is_reached_although_it_is_ours() -> None:
+    forwarding = Forwarding(config(own_addresses=(GATEWAY4, DNS4), map_host_loopback=(GATEWAY4,)))
+    assert forwarding.to_host(GATEWAY4, 80) == Endpoint(LOOPBACK4, 80)
+    assert forwarding.own == {DNS4}
+
+
+def test_addresses_of_ours_have_the_size_of_one() -> None:
+    with pytest.raises(ConfigError, match="own_addresses"):
+        config(own_addresses=(b"abc",))
+
+
+@pytest.mark.parametrize("address", ["192.0.2.7", "2001:db8::7", "fe80::7"])
+def test_an_outsider_is_seen_as_whom_the_guest_could_have_asked(address: str) -> None:
+    outsider = Endpoint(parse(address), 9)
+    assert Forwarding(config()).asked(outsider, None, Guest(config())) == outsider
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "0.0.0.0", "10.0.2.2", "10.0.2.15", "224.0.0.1", "::1", "fe80::2", "2001:db8:2::15"]
+)
+def test_an_outsider_whom_the_guest_could_not_ask_is_not_seen(address: str) -> None:
+    configuration = config(map_host_loopback=(ALIAS4, ALIAS6), map_guest_address=(DNS4, DNS6))
+    assert Forwarding(configuration).asked(Endpoint(parse(address), 9), None, Guest(configuration)) is None
+
+
+def test_an_outsider_with_an_address_that_the_guest_was_heard_with_is_not_seen() -> None:
+    guest = Guest(config())
+    guest.learn(REMOTE4)
+    assert Forwarding(config()).asked(Endpoint(REMOTE4, 9), None, guest) is None
+
+
+@given(address=addresses | close_to_loopback, alias=st.none() | addresses, port=ports)
+def test_whoever_is_seen_is_reached_by_the_same_address(address: bytes, alias: bytes | None, port: int) -> None:
+    configuration = config(map_host_loopback=(ALIAS4, ALIAS6), dns_forward=((DNS4, Endpoint(RESOLVER4, 53)),))
+    forwarding = Forwarding(configuration)
+    seen = forwarding.asked(Endpoint(address, port), alias, Guest(configuration))
+    if seen is not None:
+        assert forwarding.to_host(*seen) == Endpoint(address, port)
+        assert seen.address == (alias or address)
 
 
 def test_dns_comes_before_the_alias_of_loopback() -> None:
@@ -283,5 +349,6 @@ def test_nobody_from_outside_has_an_address_that_the_guest_cannot_answer_to(host
     if isinstance(ends, Reason):
         assert forwarding.to_host(host, 80) is None
         return
-    assert forwarding.to_host(ends[0], 80) == Endpoint(ends[0], 80)
+    if ends[0] not in (GATEWAY4, GATEWAY6):
+        assert forwarding.to_host(ends[0], 80) == Endpoint(ends[0], 80)
     assert ends[0] not in (GUEST4, GUEST6)

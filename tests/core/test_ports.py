@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sansnet_core import ConfigError
+from sansnet_core import ConfigError, ports
 from sansnet_core.addresses import parse as address
 from sansnet_core.ports import TCP, UDP, Forward, combine, parse, parse_all, without
 
@@ -197,6 +198,30 @@ def test_too_many_ranges_are_refused_soon() -> None:
         combine(forward(port) for port in range(1, 60001))
 
 
+@pytest.mark.parametrize(
+    "specs",
+    [
+        [",".join(str(10_000 + 2 * number) for number in range(1024))],
+        [str(10_000 + number) for number in range(1024)],
+        [f"%e{number}/{10_000 + number}" for number in range(1024)],
+    ],
+    ids=["one specification", "neighbours", "interfaces"],
+)
+def test_many_ranges_cost_little(specs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not each is compared with each other one, which took a second of the loop that serves the guest."""
+    compared = 0
+    beside = ports._beside
+
+    def counted(piece: Forward, old: Forward) -> Iterator[Forward]:
+        nonlocal compared
+        compared += 1
+        return beside(piece, old)
+
+    monkeypatch.setattr(ports, "_beside", counted)
+    assert len(parse_all(specs, TCP)) == 1024
+    assert compared < 100
+
+
 def test_ports_may_be_taken_away() -> None:
     whole = forward(10, 20, 110)
 
@@ -288,6 +313,7 @@ def test_whatever_is_given_there_is_one_kind_of_error(spec: str, inbound: bool) 
             assert inbound or (each.address, each.target, each.interface) == (None, None, None)
 
 
+@settings(deadline=None)  # sets of all ports take their time
 @given(st.lists(forwards(), max_size=5))
 def test_what_is_combined_has_no_overlaps_and_stays_as_it_is(made: list[Forward]) -> None:
     try:

@@ -17,7 +17,7 @@ import dns.rrset
 
 from tests.lab.namespaces import Namespace
 
-__all__ = ["DnsServer", "Echo", "held", "served"]
+__all__ = ["DnsServer", "Echo", "answered", "held", "served"]
 
 _MAX_UDP_REPLY: Final = 512
 """Bytes of a DNS reply over UDP without EDNS (RFC 1035, 4.2.1)."""
@@ -83,7 +83,9 @@ def _stop(waiting: socket.socket, thread: threading.Thread) -> None:
 
 
 @contextmanager
-def _answered(datagrams: socket.socket, answer: Callable[[bytes], bytes]) -> Iterator[None]:
+def answered(datagrams: socket.socket, answer: Callable[[bytes], bytes]) -> Iterator[None]:
+    """Serve a datagram socket by what a function answers to each datagram, and close it."""
+
     def serve() -> None:
         while True:
             try:
@@ -116,7 +118,7 @@ class Echo:
     @contextmanager
     def datagrams(datagrams: socket.socket) -> Iterator[int]:
         """Serve a datagram socket; yield its port."""
-        with _answered(datagrams, lambda data: data):
+        with answered(datagrams, lambda data: data):
             yield datagrams.getsockname()[1]
 
 
@@ -136,7 +138,7 @@ class DnsServer:
         """Serve a port of these addresses of a namespace."""
         with ExitStack() as stack:
             for address in addresses:
-                stack.enter_context(_answered(namespace.datagram(address, port), self._datagram))
+                stack.enter_context(answered(namespace.datagram(address, port), self._datagram))
                 stack.enter_context(served(namespace.listen(address, port), self._stream))
             yield
 

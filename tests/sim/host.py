@@ -17,6 +17,7 @@ from sansnet_core import (
     CloseSocket,
     Endpoint,
     ExtendedError,
+    KeepAlive,
     Network,
     OpenDatagram,
     OpenEcho,
@@ -158,6 +159,8 @@ class Host:
             self.echoes.append(order)
         elif isinstance(order, CloseSocket):
             self._close(order)
+        elif isinstance(order, KeepAlive):
+            assert self.streams[order.socket].connected, "probes of a socket that is not connected"
         else:
             assert isinstance(order, SendStream | ShutdownStream | ResumeStream)
             stream = self.streams[order.socket]

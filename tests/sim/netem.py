@@ -54,6 +54,10 @@ class Netem:
             if self._random.random() < how.duplicate:
                 self._push(frame, now)
 
+    def become(self, impairment: Impairment) -> None:
+        """The cable is as bad as that from now on; what is under way arrives as it would have."""
+        self._impairment = impairment
+
     def _push(self, frame: bytes, now: float) -> None:
         how = self._impairment
         held = self._random.uniform(0, how.hold) if self._random.random() < how.reorder else 0.0

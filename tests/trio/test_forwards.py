@@ -17,7 +17,7 @@ from sansnet_core.ports import TCP, UDP, Forward, parse_all
 from sansnet_trio import relay
 from sansnet_trio.doors import host_socket
 from sansnet_trio.forwards import ForwardError, Forwards
-from sansnet_trio.listening import Spot, ephemeral_ports
+from sansnet_trio.listening import Spot, ephemeral_ports, guest_spot
 from sansnet_trio.options import read_local
 from sansnet_trio.shell import Shell
 from tests.trio.fake import Bench
@@ -377,6 +377,15 @@ def test_rules_come_and_go_while_they_are_served() -> None:
             assert bench.network.facts[1][2:] == (None, 81)
 
 
+def test_ports_are_removed_from_the_rules_that_have_them() -> None:
+    """Whole rules, and parts of them; what is left stays at its place."""
+    with table(f"{PORT}-{PORT + 3}", f"127.0.0.1/{OTHER}") as bench:
+        bench.forwards.remove(parse_all([f"{PORT + 1}", f"{PORT + 3}"], TCP))
+        assert bench.forwards.rules == parse_all([f"{PORT},{PORT + 2}", f"127.0.0.1/{OTHER}"], TCP)
+        bench.forwards.remove(parse_all([f"{PORT}-{PORT + 2}"], TCP))
+        assert bench.forwards.rules == parse_all([f"127.0.0.1/{OTHER}"], TCP)
+
+
 def test_a_change_wakes_the_driver() -> None:
     with table() as bench:
         bench.quiet()
@@ -545,7 +554,7 @@ def test_a_guest_without_ipv6_has_doors_of_the_other_family_alone() -> None:
 
     with Forwards(parse_all([str(PORT)], TCP, inbound=False)) as forwards:
         forwards.enter(Old())
-        assert forwards.spots == {Spot(TCP, False, V4, None, PORT)}
+        assert forwards.spots == {guest_spot(TCP, 4, PORT)}
 
 
 def test_flows_end_when_they_are_silent() -> None:
@@ -617,7 +626,7 @@ def test_ports_follow_those_who_listen(inbound: bool) -> None:
                 bench.poller.settle()
                 return {(spot.address, spot.port) for spot in forwards.spots}
 
-            four, six = (bytes(4), bytes(16)) if inbound else (V4, V6)
+            four, six = bytes(4), bytes(16) if inbound else V6
             assert scan() == set()
             with socket.create_server(("127.0.0.1", OTHER)):
                 assert scan() == {(four, PORT)}

@@ -6,7 +6,7 @@ from typing import Final
 
 from sansnet_core.actions import Action
 from sansnet_core.addresses import Endpoint, parse
-from sansnet_core.config import Ipv4Config, Ipv6Config, Limits, LinkConfig, NetworkConfig
+from sansnet_core.config import Ipv4Config, Ipv6Config, Limits, LinkConfig, NetworkConfig, UdpFiltering
 from sansnet_core.context import Context
 from sansnet_core.egress import Egress
 from sansnet_core.errors import Reason
@@ -35,6 +35,7 @@ def config(
     gateway4: bytes | None = GATEWAY4,
     map_host_loopback: tuple[bytes, ...] = (),
     map_guest_address: tuple[bytes, ...] = (),
+    own_addresses: tuple[bytes, ...] | None = None,
     learn_addresses: bool = True,
     dns_forward: tuple[tuple[bytes, Endpoint], ...] = (),
     dns_servers: tuple[bytes, ...] = (),
@@ -43,6 +44,7 @@ def config(
     outbound6: bytes | None = None,
     prefix_length: int = 24,
     udp: bool = True,
+    udp_filtering: UdpFiltering = UdpFiltering.ENDPOINT_INDEPENDENT,
     icmp: bool = True,
 ) -> NetworkConfig:
     """A network of both families."""
@@ -53,6 +55,7 @@ def config(
         ipv6=Ipv6Config(address=GUEST6, gateway=GATEWAY6),
         map_host_loopback=map_host_loopback,
         map_guest_address=map_guest_address,
+        own_addresses=own_addresses,
         learn_addresses=learn_addresses,
         dns_forward=dns_forward,
         dns_servers=dns_servers,
@@ -60,6 +63,7 @@ def config(
         outbound4=outbound4,
         outbound6=outbound6,
         udp=udp,
+        udp_filtering=udp_filtering,
         icmp=icmp,
         notices=True,
         limits=limits or Limits(),
@@ -81,6 +85,9 @@ class Bare:
         self.context.egress = Egress(self.context)
         self.context.forwarding = Forwarding(configuration)
         self.context.icmp_errors = IcmpErrors(self.context)
+        self.asked: list[bytes] = []
+        """Addresses of the guest's that were looked for."""
+        self.context.ask = self.asked.append
 
     def wait(self, seconds: float) -> None:
         """Let time pass, and the timers with it."""

@@ -24,6 +24,7 @@ from tests.sim.packets import udp
 
 LINK_LOCAL: Final = parse("fe80::15")
 OTHER: Final = parse("2001:db8:2::99")
+FAR: Final = parse("2001:db8:3::15")
 SERVER6: Final = parse("2001:db8::53")
 
 CLIENT: Final = (dhcp6.CLIENT_ID, dhcp6.duid(GUEST_MAC))
@@ -158,9 +159,11 @@ def test_the_address_is_given(message: Message, options: tuple[Option, ...]) -> 
         ),
         pytest.param(request(dhcp6.CONFIRM, *ANY, wants(GUEST6)), config(), (SUCCESS,), id="CONFIRM"),
         pytest.param(
-            request(dhcp6.CONFIRM, *ANY, wants(GUEST6), wants(OTHER)), config(), (NOT_ON_LINK,), id="CONFIRM of two"
+            request(dhcp6.CONFIRM, *ANY, wants(GUEST6), wants(FAR)), config(), (NOT_ON_LINK,), id="CONFIRM of two"
         ),
-        pytest.param(request(dhcp6.CONFIRM, *ANY, wants(OTHER)), config(), (NOT_ON_LINK,), id="CONFIRM from elsewhere"),
+        pytest.param(request(dhcp6.CONFIRM, *ANY, wants(OTHER)), config(), (SUCCESS,), id="CONFIRM of the same /64"),
+        pytest.param(request(dhcp6.CONFIRM, *ANY, wants(FAR)), config(), (NOT_ON_LINK,), id="CONFIRM from elsewhere"),
+        pytest.param(request(dhcp6.CONFIRM, *ANY, wants(GUEST6)), NOWHERE, (NOT_ON_LINK,), id="CONFIRM of no prefix"),
         pytest.param(request(dhcp6.RELEASE, *ONE, wants(GUEST6)), config(), (SUCCESS,), id="RELEASE"),
         pytest.param(
             request(dhcp6.DECLINE, *ONE, wants(GUEST6), wants(OTHER, id=2)),

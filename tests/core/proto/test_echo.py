@@ -22,6 +22,7 @@ from tests.sim.packets import Ip, echo_request, icmp
 NOT_PERMITTED = ExtendedError(13, 1, 0, 0, 0, None)
 UNREACHABLE = ExtendedError(113, 2, 3, 1, 0, REMOTE4)
 LINK_LOCAL_GATEWAY4 = parse("169.254.2.2")
+DNS4, DNS6 = parse("10.0.2.3"), parse("fd00::3")
 
 
 class Bench(Bare):
@@ -142,9 +143,17 @@ def test_our_own_addresses_answer_at_once(destination: bytes, answers: bytes) ->
 
 @pytest.mark.parametrize("gateway", [None, GATEWAY4])
 def test_a_gateway_that_the_host_has_too_is_pinged_there(gateway: bytes | None) -> None:
-    bench = Bench(config(gateway4=gateway))
+    bench = Bench(config(gateway4=gateway, own_addresses=()))
     bench.receive(ping(GATEWAY4))
     assert bench.actions()[0] == OpenEcho(SocketId(1), GATEWAY4, None)
+
+
+@pytest.mark.parametrize("address", [GATEWAY4, DNS4, DNS6], ids=format)
+def test_what_exists_on_the_guests_segment_only_answers_at_once(address: bytes) -> None:
+    bench = Bench(config(dns_forward=((DNS4, Endpoint(REMOTE4, 53)), (DNS6, Endpoint(REMOTE6, 53)))))
+    bench.receive(ping(address))
+    assert bench.actions() == []
+    assert [shape(packet) for packet in bench.packets()] == [pong(address)]
 
 
 def test_ipv4_alone_answers_no_ipv6() -> None:
@@ -169,7 +178,8 @@ def test_groups_and_closed_destinations_are_not_pinged(destination: str) -> None
     bench = Bench()
     with pytest.raises(Malformed) as caught:
         bench.receive(ping(parse(destination)))
-    assert caught.value.reason is Reason.IP_DESTINATION
+    broadcast = destination in ("255.255.255.255", "10.0.2.255")
+    assert caught.value.reason is (Reason.IP_BROADCAST if broadcast else Reason.IP_DESTINATION)
     assert bench.actions() == []
     assert bench.echo.statistics() == {"echo_flows": 0}
 

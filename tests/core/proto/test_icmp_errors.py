@@ -115,13 +115,16 @@ def test_any_extended_error_makes_a_packet_that_a_guest_understands(
         (6, ExtendedError(errno.EMSGSIZE, FROM_ICMPV6, 2, 0, 1000, REMOTE6), (2, 0, 1280)),
         (6, ExtendedError(errno.EPROTO, FROM_ICMPV6, 4, 1, 40, REMOTE6), (4, 1, 40)),
         (6, ExtendedError(errno.EHOSTUNREACH, FROM_ICMP, 3, 1, 0, REMOTE4), (1, 3, 0)),
-        (4, local(errno.ENETUNREACH), (3, 0, 0)),
-        (4, local(errno.EHOSTUNREACH), (3, 1, 0)),
+        (4, local(errno.ENETUNREACH), (3, 6, 0)),
+        (4, local(errno.ENETDOWN), (3, 6, 0)),
+        (4, local(errno.EHOSTUNREACH), (3, 10, 0)),
+        (4, ExtendedError(errno.ENETUNREACH, FROM_ICMP, 3, 0, 0, ROUTER4), (3, 0, 0)),
+        (4, ExtendedError(errno.EHOSTUNREACH, FROM_ICMP, 3, 1, 0, ROUTER4), (3, 1, 0)),
         (4, local(errno.EHOSTDOWN), (3, 7, 0)),
         (4, local(errno.EACCES), (3, 13, 0)),
         (4, local(errno.EPERM), (3, 13, 0)),
         (4, local(errno.EMSGSIZE, 1500), (3, 4, 1500)),
-        (4, local(errno.EINVAL), (3, 1, 0)),
+        (4, local(errno.EINVAL), (3, 10, 0)),
         (6, local(errno.ENETUNREACH), (1, 0, 0)),
         (6, local(errno.EHOSTUNREACH), (1, 3, 0)),
         (6, local(errno.EACCES), (1, 1, 0)),
@@ -136,6 +139,14 @@ def test_any_extended_error_makes_a_packet_that_a_guest_understands(
 )
 def test_what_an_error_becomes(version: int, error: ExtendedError, expected: tuple[int, int, int] | None) -> None:
     assert for_extended_error(error, version) == (IcmpError(*expected) if expected else None)
+
+
+@pytest.mark.parametrize("protocol", [packets.TCP, packets.ICMP])
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.ENETUNREACH, 0), (errno.EHOSTUNREACH, 1), (errno.EHOSTDOWN, 7), (errno.EACCES, 13)]
+)
+def test_tcp_and_ping_are_told_what_a_router_would_say(protocol: int, number: int, code: int) -> None:
+    assert for_extended_error(local(number), 4, protocol) == IcmpError(3, code)
 
 
 @pytest.mark.parametrize(
@@ -210,8 +221,15 @@ def test_a_closed_address_is_prohibited(packet: Ip, expected: tuple[int, int, in
         (bytes((SCTP, 0, 1, 4, 0, 0, 0, 0)), 60, 40),
         (bytes((60, 0, 1, 4, 0, 0, 0, 0)) + bytes((SCTP, 1, 1, 12)) + bytes(12), 0, 48),
         (bytes((60, 0, 0, 0, 0, 0, 0, 9)) + bytes((SCTP, 0, 1, 4, 0, 0, 0, 0)), 44, 48),
+        (bytes((60, 5, 0, 0, 0, 0, 0, 9)) + bytes((SCTP, 0, 1, 4, 0, 0, 0, 0)), 44, 48),
     ],
-    ids=["none", "destination options", "hop-by-hop and destination options", "fragment header of a whole packet"],
+    ids=[
+        "none",
+        "destination options",
+        "hop-by-hop and destination options",
+        "fragment header of a whole packet",
+        "fragment header of a whole packet, reserved bits set",
+    ],
 )
 def test_an_unknown_next_header_is_pointed_at(extensions: bytes, protocol: int, pointer: int) -> None:
     packet = Ip(GUEST6, REMOTE6, protocol, extensions + bytes(12))

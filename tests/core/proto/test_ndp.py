@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_core.addresses import parse
+from sansnet_core.addresses import Endpoint, format, parse
 from sansnet_core.config import GATEWAY_MAC, Ipv4Config, Ipv6Config, LinkConfig, NetworkConfig
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.proto.ndp import Ndp, advertise
@@ -23,6 +23,7 @@ from tests.sim.packets import Ip, icmp, neighbor_solicitation, read_frame, read_
 LINK_LOCAL = parse("fe80::15")
 UNSPECIFIED = bytes(16)
 SERVER6 = parse("2001:db8::53")
+ALIAS6, DNS6 = parse("fe80::12"), parse("fe80::3")
 
 
 class Bench(Bare):
@@ -176,10 +177,35 @@ def test_the_guest_keeps_its_own_addresses(source: bytes, target: bytes) -> None
     assert bench.sent() == []
 
 
-@pytest.mark.parametrize("target", [GUEST6, GATEWAY6, REMOTE6])
-def test_nobodys_address_is_a_duplicate(target: bytes) -> None:
+def _detection(target: bytes) -> Ip:
+    """RFC 4862, 5.4.2."""
+    return icmp(UNSPECIFIED, ndp.solicited_node(target), 135, 0, bytes(4) + target, ttl=255)
+
+
+@pytest.mark.parametrize("target", [GUEST6, REMOTE6])
+def test_no_address_but_ours_is_a_duplicate(target: bytes) -> None:
     bench = Bench()
-    bench.receive(icmp(UNSPECIFIED, ndp.solicited_node(target), 135, 0, bytes(4) + target, ttl=255))
+    bench.receive(_detection(target))
+    assert bench.sent() == []
+
+
+@pytest.mark.parametrize("target", [GATEWAY6, ALIAS6, DNS6], ids=format)
+def test_our_own_addresses_are_defended(target: bytes) -> None:
+    """RFC 4862, 5.4.3, and RFC 4861, 7.2.4: to all nodes, and not as an answer to one."""
+    bench = Bench(config(map_host_loopback=(ALIAS6,), dns_forward=((DNS6, Endpoint(parse("::1"), 53)),)))
+    bench.receive(_detection(target))
+    [(mac, source, destination, kind, body)] = bench.sent()
+    assert mac == bytes.fromhex("333300000001")
+    assert (source, destination, kind) == (target, ndp.ALL_NODES, icmp6.NEIGHBOUR_ADVERTISEMENT)
+    assert int.from_bytes(body[:4], "big") == 0xA0000000
+    assert body[4:20] == target
+    assert bench.context.guest.ipv6 == GUEST6
+
+
+@pytest.mark.parametrize("target", [UNSPECIFIED, parse("::1"), parse("::ffff:192.0.2.1")], ids=format)
+def test_an_address_that_no_packet_comes_from_is_not_advertised(target: bytes) -> None:
+    bench = Bench()
+    bench.receive(neighbor_solicitation(LINK_LOCAL, target, GUEST_MAC))
     assert bench.sent() == []
 
 

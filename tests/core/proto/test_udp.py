@@ -19,7 +19,7 @@ from sansnet_core.actions import (
     SocketId,
 )
 from sansnet_core.addresses import format, parse
-from sansnet_core.config import Limits, LinkConfig, NetworkConfig
+from sansnet_core.config import Limits, LinkConfig, NetworkConfig, UdpFiltering
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.notices import FlowClosed, FlowOpened
 from sansnet_core.proto.udp import Udp
@@ -216,20 +216,114 @@ def test_the_socket_is_bound_to_the_configured_source_address() -> None:
     assert bench.actions()[0] == OpenDatagram(SocketId(1), Endpoint(parse("198.51.100.1"), 4000))
 
 
+OUTSIDERS = [Endpoint(REMOTE4, 8), Endpoint(parse("192.0.2.8"), 7)]
+"""Another port of whom the guest asks, and another address."""
+
+
 @pytest.mark.parametrize(
-    "source", [Endpoint(REMOTE4, 8), Endpoint(parse("192.0.2.8"), 7), Endpoint(parse("127.0.0.1"), 7)]
+    "source", [*OUTSIDERS, Endpoint(REMOTE6, 8), Endpoint(parse("fe80::7"), 7)], ids=lambda source: format(source[0])
 )
-def test_a_source_that_the_guest_did_not_contact_is_not_heard(source: Endpoint) -> None:
+def test_once_the_guest_has_sent_it_hears_everyone(source: Endpoint) -> None:
     bench = Bench()
-    socket = bench.open(query())
+    asked = query(destination=REMOTE4 if len(source.address) == 4 else REMOTE6)
+    socket = bench.open(asked)
     bench.answer(socket, source, b"psst")
+    (packet,) = bench.packets()
+    assert (packet.source, packet.destination) == (source.address, asked.source)
+    assert packet.payload == udp(source.address, source.port, asked.source, 4000, b"psst").payload
+    bench.receive(query(b"who are you?", destination=source.address, destination_port=source.port))
+    assert bench.actions() == [SendDatagram(socket, source, b"who are you?", 0, 64, 0)]
+
+
+@pytest.mark.parametrize(
+    ("filtering", "heard"),
+    [
+        (UdpFiltering.ENDPOINT_INDEPENDENT, OUTSIDERS),
+        (UdpFiltering.ADDRESS_DEPENDENT, OUTSIDERS[:1]),
+        (UdpFiltering.ADDRESS_AND_PORT_DEPENDENT, []),
+    ],
+    ids=lambda value: value.value if isinstance(value, UdpFiltering) else "",
+)
+def test_outsiders_are_filtered_as_configured(filtering: UdpFiltering, heard: list[Endpoint]) -> None:
+    bench = Bench(config(udp_filtering=filtering))
+    socket = bench.open(query())
+    bench.open(query(source_port=4001, destination=OUTSIDERS[1].address))  # what another socket asks opens nothing here
+    for source in (*OUTSIDERS, Endpoint(REMOTE4, 7)):
+        bench.answer(socket, source, b"psst")
+    assert [packet.source for packet in bench.packets()] == [*(source.address for source in heard), REMOTE4]
+    assert bench.drops().get(Reason.HOST_SOURCE, 0) == 2 - len(heard)
+
+
+def test_an_address_is_heard_as_long_as_a_flow_leads_there() -> None:
+    bench = Bench(config(udp_filtering=UdpFiltering.ADDRESS_DEPENDENT))
+    socket = bench.open(query())
+    bench.receive(query(destination_port=9))
+    bench.wait(20)
+    bench.receive(query(destination_port=9))
+    bench.receive(query(destination=OUTSIDERS[1].address))
+    bench.wait(12)
+    assert bench.udp.statistics() == {"udp_flows": 2, "udp_sockets": 1}
+    bench.answer(socket, Endpoint(REMOTE4, 8), b"psst")
+    assert len(bench.packets()) == 1
+    bench.receive(query(destination=OUTSIDERS[1].address))
+    bench.wait(19)
+    assert bench.udp.statistics() == {"udp_flows": 1, "udp_sockets": 1}
+    bench.answer(socket, Endpoint(REMOTE4, 8), b"late")
+    assert bench.packets() == []
+
+
+@pytest.mark.parametrize(
+    "source", ["127.0.0.1", "127.0.0.2", "0.0.0.0", "10.0.2.2", "10.0.2.3", "10.0.2.15", "224.0.0.1"]
+)
+def test_who_cannot_be_asked_is_not_heard(source: str) -> None:
+    bench = Bench(config(map_host_loopback=(parse("10.0.2.3"),)))
+    socket = bench.open(query())
+    bench.answer(socket, Endpoint(parse(source), 9), b"psst")
     assert bench.packets() == []
     assert bench.drops() == {Reason.HOST_SOURCE: 1}
 
 
-@pytest.mark.parametrize("group", [SSDP, parse("255.255.255.255"), parse("10.0.2.255")], ids=format)
-def test_a_group_may_answer_from_any_unicast_address(group: bytes) -> None:
+def test_the_hosts_loopback_answers_from_another_port_by_its_alias() -> None:
+    loopback, alias = parse("127.0.0.1"), parse("10.0.2.3")
+    bench = Bench(config(map_host_loopback=(alias,)))
+    socket = bench.open(query(destination=alias, destination_port=69))
+    bench.answer(socket, Endpoint(loopback, 40000), b"block 1")
+    (packet,) = bench.packets()
+    assert packet.payload == udp(alias, 40000, GUEST4, 4000, b"block 1").payload
+    assert packet.source == alias
+    bench.receive(query(b"ack 1", destination=alias, destination_port=40000))
+    assert bench.actions() == [SendDatagram(socket, Endpoint(loopback, 40000), b"ack 1", 0, 64, 0)]
+    bench.answer(socket, Endpoint(parse("127.0.0.2"), 40000), b"psst")
+    bench.answer(socket, Endpoint(REMOTE4, 40000), b"psst")
+    assert bench.packets() == []
+    assert bench.drops() == {Reason.HOST_SOURCE: 2}
+
+
+def test_a_resolver_answers_from_where_it_was_asked_only() -> None:
+    dns = parse("10.0.2.3")
+    bench = Bench(config(dns_forward=((dns, Endpoint(REMOTE4, 53)),)))
+    socket = bench.open(query(destination=dns, destination_port=53))
+    bench.answer(socket, Endpoint(REMOTE4, 54), b"psst")
+    bench.answer(socket, Endpoint(parse("192.0.2.8"), 53), b"psst")
+    assert bench.packets() == []
+    bench.answer(socket, Endpoint(REMOTE4, 53), b"answer")
+    assert [packet.source for packet in bench.packets()] == [dns]
+
+
+def test_outsiders_take_no_memory_and_keep_nothing_alive() -> None:
     bench = Bench()
+    socket = bench.open(query())
+    for second in range(30):
+        for port in range(1, 40):
+            bench.answer(socket, Endpoint(parse("198.51.100.9"), 1000 * (second % 5 + 1) + port), b"psst")
+        assert bench.udp.statistics() == {"udp_flows": 1, "udp_sockets": 1}
+        bench.wait(1)
+    assert bench.actions() == [CloseSocket(socket)]
+
+
+@pytest.mark.parametrize("group", [SSDP, parse("224.0.0.251")], ids=format)
+def test_a_group_may_answer_from_any_unicast_address(group: bytes) -> None:
+    bench = Bench(config(udp_filtering=UdpFiltering.ADDRESS_AND_PORT_DEPENDENT))
     socket = bench.open(query(destination=group, destination_port=1900))
     bench.answer(socket, Endpoint(REMOTE4, 49152), b"here")
     (packet,) = bench.packets()
@@ -254,7 +348,7 @@ def test_a_group_is_not_answered_from_an_address_that_means_another_to_the_guest
 
 
 def test_strangers_are_heard_no_longer_than_the_group_is() -> None:
-    bench = Bench()
+    bench = Bench(config(udp_filtering=UdpFiltering.ADDRESS_AND_PORT_DEPENDENT))
     socket = bench.open(query(destination=SSDP, destination_port=1900))
     bench.wait(20)
     bench.receive(query())
@@ -282,6 +376,10 @@ def test_services_take_their_port_and_nothing_is_forwarded() -> None:
         (replace(query(destination=REMOTE6), source=ANY6), Reason.IP_SOURCE),
         (query(destination=parse("127.0.0.1")), Reason.IP_DESTINATION),
         (query(destination=parse("::1")), Reason.IP_DESTINATION),
+        (query(destination=parse("255.255.255.255")), Reason.IP_BROADCAST),
+        (query(destination=parse("10.0.2.255")), Reason.IP_BROADCAST),
+        (query(destination=GATEWAY4), Reason.OWN_ADDRESS),
+        (query(destination=GATEWAY6), Reason.OWN_ADDRESS),
         (query(destination=parse("ff02::1:2"), destination_port=547), Reason.IP_DESTINATION),
     ],
 )
@@ -294,12 +392,21 @@ def test_what_cannot_be_forwarded_is_dropped_by_its_name(packet: Ip, reason: Rea
     assert bench.udp.statistics() == {"udp_flows": 0, "udp_sockets": 0}
 
 
+def test_what_is_sent_to_all_of_a_network_that_only_the_guest_knows_stays_there() -> None:
+    bench = Bench()
+    ip, buf = header(query(destination=parse("172.16.7.255")))
+    with pytest.raises(Malformed) as caught:
+        bench.udp.receive(ip, b"\xff" * 6 + buf[6:])
+    assert caught.value.reason is Reason.IP_BROADCAST
+    assert bench.actions() == []
+
+
 def test_dhcp_of_a_guest_without_a_server_stays_on_its_segment() -> None:
     bench = Bench()
     handler = Udp(bench.context, {})
     with pytest.raises(Malformed) as caught:
         handler.receive(*header(udp(GUEST4, 68, b"\xff" * 4, 67, b"inform")))
-    assert caught.value.reason is Reason.IP_DESTINATION
+    assert caught.value.reason is Reason.IP_BROADCAST
     handler.receive(*header(udp(GUEST4, 68, REMOTE4, 67, b"to a server elsewhere")))
     assert len(bench.actions()) == 2
 
@@ -549,7 +656,9 @@ def test_no_datagram_makes_more_than_a_named_drop(packet: Ip, gso_size: int, ver
     pauses=st.lists(st.floats(0, 50), min_size=30, max_size=30),
 )
 def test_every_order_is_about_an_open_socket(sends: list[tuple[int, int, bytes]], pauses: list[float]) -> None:
-    bench = Bench(config(limits=Limits(udp_flows=4), dns_forward=((GATEWAY4, Endpoint(REMOTE4, 53)),)))
+    bench = Bench(
+        config(limits=Limits(udp_flows=4), dns_forward=((GATEWAY4, Endpoint(REMOTE4, 53)),), own_addresses=())
+    )
     open_sockets = set()
     for (source_port, destination_port, destination), pause in zip(sends, pauses, strict=False):
         bench.receive(query(source_port=source_port, destination=destination, destination_port=destination_port))

@@ -71,6 +71,7 @@ def _attach(
         report.configuration(setup.config, ready.link, setup.addresses, setup.gateways)
     link = observed(Tap(ready.tap, ready.link), options, capture)
     own = [address.address for address in setup.addresses]
+    process.allow_many_descriptors()
     with forwarded(options.ports, setup.config, guest, own, later=control.is_on) as forwards:
         control.forward(forwards, namespace=True)
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until somebody hears them

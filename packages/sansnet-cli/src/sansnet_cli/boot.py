@@ -12,6 +12,7 @@ QEMU is to end in good order if we are killed: it has SIGTERM then.
 from __future__ import annotations
 
 import os
+import resource
 import shlex
 import signal
 import socket
@@ -66,7 +67,8 @@ def boot(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -> int:
     qemu.check_arguments(options.arguments, vhost_user=options.vhost_user)
     program = options.program or qemu.program_for()
     version = _version(program)
-    with tempfile.TemporaryDirectory(prefix="sansnet-") as directory:
+    # To clean up must not change the status: that is QEMU's
+    with tempfile.TemporaryDirectory(prefix="sansnet-", ignore_cleanup_errors=True) as directory:
         path = str(Path(directory, "socket"))
         mtu = options.mtu if options.vhost_user else options.mtu or unix_stream.MTU.default
         arguments = qemu.machine_arguments(
@@ -81,12 +83,13 @@ def boot(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -> int:
             report.warn(warning)
         if options.verbose:
             report.inform(f"starting {shlex.join([program, *arguments])}")
+        limits = process.allow_many_descriptors()
         with (
             controlled(options.control) as control,
             forwarded(options.ports, setup.config, later=control.is_on) as forwards,
             closing(GuestListener(path)) as listener,
             closing(SignalForwarder()) as signals,
-            _started([program, *arguments], signals) as machine,
+            _started([program, *arguments], signals, limits) as machine,
         ):
             process.prepare()
             supervisor = _Supervisor(machine, GuestServer(options, setup, capture, control, forwards))
@@ -154,12 +157,15 @@ def _version(program: str) -> qemu.Version:
 
 
 @contextmanager
-def _started(command: Sequence[str], signals: SignalForwarder) -> Iterator[subprocess.Popen[bytes]]:
-    """QEMU, which runs; if it still does at the end, something went wrong, and it is ended."""
+def _started(
+    command: Sequence[str], signals: SignalForwarder, limits: tuple[int, int]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """QEMU, which runs with these limits of descriptors; if it still does at the end, it is ended."""
     parent = os.getpid()
 
     def prepare() -> None:
         signals.close()  # in the child, which is to have those that we take
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         syscalls.set_parent_death_signal(signal.SIGTERM)
         if os.getppid() != parent:
             os._exit(1)

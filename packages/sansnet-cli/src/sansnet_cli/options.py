@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sansnet_cli.ports import PortOptions
 from sansnet_core.addresses import Endpoint
-from sansnet_core.config import GATEWAY_MAC
+from sansnet_core.config import GATEWAY_MAC, UdpFiltering
 from sansnet_core.records import Record
 
 __all__ = [
@@ -41,6 +41,7 @@ class NetworkOptions(Record):
         pcap: a file's name.
         control: path of the control socket.
         ports: that are forwarded.
+        udp_filtering: from whom the guest's UDP sockets hear.
         copy_routes: whether the guest has all of the host's routes, or the default one only.
         copy_addresses: whether it has all of the host's addresses, or one of each family.
         gateway_mac: our own Ethernet address.
@@ -74,6 +75,7 @@ class NetworkOptions(Record):
     tcp: bool = True
     udp: bool = True
     icmp: bool = True
+    udp_filtering: UdpFiltering = UdpFiltering.ENDPOINT_INDEPENDENT
     dhcp: bool = True
     dhcp6: bool = True
     ndp: bool = True

@@ -175,6 +175,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         outbound6=outbound.get(16),
         tcp=options.tcp,
         udp=options.udp,
+        udp_filtering=options.udp_filtering,
         icmp=options.icmp,
         dhcp=options.dhcp,
         dhcp6=options.dhcp6,
@@ -186,7 +187,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         notices=options.verbose or options.control is not None,  # for the hints
     )
     setup = Setup(
-        config=config,
+        config=replace(config, own_addresses=_own_addresses(config, gateways.values(), host)),
         interface=options.outbound_if6 or (host.ipv6.interface if host.ipv6 else None),
         warnings=tuple(warnings),
         outbound_if4=options.outbound_if4,
@@ -195,6 +196,16 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         host=host,
     )
     return setup, both
+
+
+def _own_addresses(config: NetworkConfig, gateways: Iterable[bytes], host: HostInfo) -> tuple[bytes, ...]:
+    """What is ours on the guest's segment, but for what was copied from the host: that leads to the host's network."""
+    ours = [*gateways, *(match for match, _ in config.dns_forward)]
+    if config.ipv6:
+        ours.append(config.ipv6.gateway)
+    copied = {route.gateway for uplink in (host.ipv4, host.ipv6) if uplink for route in uplink.routes}
+    copied.update(host.resolvers.nameservers)
+    return tuple(address for address in dict.fromkeys(ours) if address not in copied)
 
 
 def _default_gateways(routes: Iterable[Route]) -> tuple[bytes, ...]:

@@ -10,7 +10,7 @@ from typing import Final
 
 from sansnet_cli import report
 
-__all__ = ["prepare", "require_descriptors", "secret"]
+__all__ = ["allow_many_descriptors", "prepare", "require_descriptors", "secret"]
 
 _SECRET_SIZE: Final = 32
 
@@ -36,7 +36,7 @@ def require_descriptors() -> None:
     Raises:
         OSError: there are too few.
     """
-    _allow_many_descriptors()
+    allow_many_descriptors()
     made: list[int] = []
     try:
         for _ in range(_DESCRIPTORS):
@@ -62,9 +62,14 @@ def _report_what_is_logged() -> None:
     logging.getLogger("sansnet").addHandler(Reporter())
 
 
-def _allow_many_descriptors() -> None:
-    """Each flow is a descriptor here."""
+def allow_many_descriptors() -> tuple[int, int]:
+    """Allow as many descriptors as we may have: each flow takes one, and each port that is forwarded.
+
+    Returns:
+        The limits that there were, soft and hard, which are what a child should have.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return soft, hard

@@ -73,20 +73,27 @@ class _Company:
         self._control = control
         self._options = options
         self._failure: Exception | None = None
-        self._status = 0
+        self._status: int | None = None
+        """The command's, once it has ended by itself. From then on nothing that fails here changes it."""
 
     async def run(self) -> int:
         """Run it all; exceptions are kept until the nursery is gone, which would put them in groups."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._signals.run, self._guest)
-            nursery.start_soon(self._control.run)
-            try:
-                await self._serve(nursery)
-            except Exception as error:
-                self._failure = self._failure or error
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._signals.run, self._guest)
+                nursery.start_soon(self._control.run)
+                try:
+                    await self._serve(nursery)
+                except Exception as error:
+                    self._failure = self._failure or error
+                nursery.cancel_scope.cancel()
+        except Exception as error:
+            if self._status is None:
+                raise
+            _warn_unclean(error)
         if self._failure is not None:
             raise self._failure
+        assert self._status is not None
         return self._status
 
     async def _serve(self, nursery: trio.Nursery) -> None:
@@ -102,8 +109,11 @@ class _Company:
             follower.serving(network, driver, self._link.config, self._forwards),
         ):
             self._status = await self._guest.wait()
-            await self._guest.end_leftovers()
-            await _hear_out(driver, network)
+            try:
+                await self._guest.end_leftovers()
+                await _hear_out(driver, network)
+            except Exception as error:
+                _warn_unclean(error)
         if hints:
             hints.end(network.flows())
         if self._options.verbose:
@@ -114,10 +124,18 @@ class _Company:
         try:
             await driver.run(task_status=task_status)
         except (LinkClosed, OSError) as error:
+            if self._status is not None:
+                return
             self._failure = GuestError(f"the guest has lost its network, so its command was ended: {error}")
             self._guest.send_signal(signal.SIGHUP)
             await trio.sleep(_GRACE)
             self._guest.send_signal(signal.SIGKILL)
+
+
+def _warn_unclean(error: Exception) -> None:
+    """The command has ended, and with it our status is known; but something failed after that."""
+    reason = report.reason(error) or type(error).__name__
+    report.warn(f"the command has ended, but what it left in the background may still run: {reason}")
 
 
 async def _hear_out(driver: Driver, network: Network) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sansnet_core.config import Ipv4Config, Ipv6Config, Limits, LinkConfig, NetworkConfig
+from sansnet_core.config import Ipv4Config, Ipv6Config, Limits, LinkConfig, NetworkConfig, UdpFiltering
 from sansnet_core.errors import ConfigError, Reason, SansnetError, UsageError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Endpoint,
         ExtendedError,
         Frame,
+        KeepAlive,
         OpenDatagram,
         OpenEcho,
         OpenStream,
@@ -55,6 +56,7 @@ __all__ = [
     "Frame",
     "Ipv4Config",
     "Ipv6Config",
+    "KeepAlive",
     "LeaseGiven",
     "Limits",
     "LinkConfig",
@@ -74,6 +76,7 @@ __all__ = [
     "SendStream",
     "ShutdownStream",
     "SocketId",
+    "UdpFiltering",
     "UsageError",
 ]
 

@@ -21,6 +21,7 @@ __all__ = [
     "Endpoint",
     "ExtendedError",
     "Frame",
+    "KeepAlive",
     "OpenDatagram",
     "OpenEcho",
     "OpenStream",
@@ -108,6 +109,22 @@ class ResumeStream:
 
 
 @action
+class KeepAlive:
+    """Have the host's kernel probe the peer of a stream while it is silent (SO_KEEPALIVE).
+
+    If the peer is gone: `stream_failed`. A later order for the same stream changes the times.
+    """
+
+    socket: SocketId
+    idle: int
+    """Seconds of silence before the first probe (TCP_KEEPIDLE), 1 to 32767."""
+    interval: int
+    """Seconds between probes (TCP_KEEPINTVL), 1 to 32767."""
+    count: int
+    """Unanswered probes that end the connection (TCP_KEEPCNT), 1 to 127."""
+
+
+@action
 class CloseSocket:
     """Close the socket, of whatever kind; no fact about it follows."""
 
@@ -173,6 +190,7 @@ Action: TypeAlias = (
     | SendStream
     | ShutdownStream
     | ResumeStream
+    | KeepAlive
     | CloseSocket
     | OpenDatagram
     | SendDatagram

@@ -6,13 +6,14 @@ is made by `records.replace`.
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Final
 
 from sansnet_core.addresses import Endpoint
 from sansnet_core.errors import ConfigError
 from sansnet_core.records import Record
 
-__all__ = ["Ipv4Config", "Ipv6Config", "Limits", "LinkConfig", "NetworkConfig", "check_change"]
+__all__ = ["Ipv4Config", "Ipv6Config", "Limits", "LinkConfig", "NetworkConfig", "UdpFiltering", "check_change"]
 
 GATEWAY_MAC: Final = bytes.fromhex("9a559a559a55")
 """Locally administered; the same constant as pasta's, so that guests' neighbour caches survive a change of program."""
@@ -111,6 +112,8 @@ class Limits(Record):
     udp_inbound_flows: int = 8192
     """The same for those that began outside, so that outsiders push none of the guest's own out."""
     echo_flows: int = 1024
+    stations: int = 1024
+    """IP addresses of the guest's whose Ethernet addresses are kept."""
     tcp_window: int = 4 << 20
     """Most bytes that one connection holds towards the host; also the largest window offered to the guest."""
     tcp_send_buffer: int = 4 << 20
@@ -145,13 +148,24 @@ class Limits(Record):
                 raise ConfigError(f"{name}: must be more than 0")
 
 
+class UdpFiltering(Enum):
+    """From whom a UDP socket of the guest hears, once the guest has sent from it (RFC 4787, 5)."""
+
+    ENDPOINT_INDEPENDENT = "endpoint-independent"
+    """From every remote endpoint, as a socket of the host would."""
+    ADDRESS_DEPENDENT = "address-dependent"
+    """From every port of the addresses that the guest sent to."""
+    ADDRESS_AND_PORT_DEPENDENT = "address-and-port-dependent"
+    """From the endpoints that the guest sent to."""
+
+
 class NetworkConfig(Record):
     """One guest's network.
 
     Attributes:
         link: what the link can do.
         mac: our Ethernet address.
-        guest_mac: the guest's, if known; learnt from its frames otherwise.
+        guest_mac: the guest's, if known, for as long as it was not heard.
         ipv4, ipv6: None switches the family off.
         advertise_mtu: by DHCP option 26 and in router advertisements.
         dns_servers: addresses advertised to the guest, either family.
@@ -167,10 +181,14 @@ class NetworkConfig(Record):
         map_host_loopback: addresses, at most one a family, by which the guest reaches the host's loopback.
         map_guest_address: addresses, at most one a family, by which the guest reaches the host at that address of the
             host's that is the guest's own, too.
+        own_addresses: addresses that exist on the guest's segment only: they answer pings, refuse all that is not
+            mapped, and nothing that is sent to them leaves. None: the gateways, and what `dns_forward` has the guest
+            ask. Leave out those that a node of the host's network has as well, if the guest shall reach that node.
         learn_addresses: whether the guest's addresses follow the sources of its packets; otherwise they stay what
             `ipv4` and `ipv6` say.
         outbound4, outbound6: source address of host sockets; None leaves it to the kernel.
         tcp, udp, icmp: whether the protocol is translated.
+        udp_filtering: from whom the guest's UDP sockets hear. Ports that are forwarded hear from everyone.
         dhcp, dhcp6, ndp, router_advertisements: whether the service answers.
         lease_time: seconds for which DHCP and DHCPv6 give an address, after half of which a client asks again; None is
             for ever.
@@ -192,12 +210,14 @@ class NetworkConfig(Record):
     fqdn: str | None = None
     map_host_loopback: tuple[bytes, ...] = ()
     map_guest_address: tuple[bytes, ...] = ()
+    own_addresses: tuple[bytes, ...] | None = None
     learn_addresses: bool = True
     outbound4: bytes | None = None
     outbound6: bytes | None = None
     tcp: bool = True
     udp: bool = True
     icmp: bool = True
+    udp_filtering: UdpFiltering = UdpFiltering.ENDPOINT_INDEPENDENT
     dhcp: bool = True
     dhcp6: bool = True
     ndp: bool = True
@@ -215,6 +235,8 @@ class NetworkConfig(Record):
         for name, address, size in (("outbound4", self.outbound4, 4), ("outbound6", self.outbound6, 16)):
             if address is not None and len(address) != size:
                 raise ConfigError(f"{name}: an address of the other family")
+        if any(len(address) not in (4, 16) for address in self.own_addresses or ()):
+            raise ConfigError("own_addresses: each must have 4 or 16 bytes")
         for match, host in self.dns_forward:
             if len(match) != len(host.address):
                 raise ConfigError("dns_forward: both addresses must be of one family")
@@ -258,6 +280,7 @@ _CHANGEABLE: Final = frozenset(
         "fqdn",
         "map_host_loopback",
         "map_guest_address",
+        "own_addresses",
         "outbound4",
         "outbound6",
         "lease_time",

@@ -7,6 +7,7 @@ all that the file can do to the world.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sansnet_core.actions import Action, Frame, SocketId
@@ -14,6 +15,7 @@ from sansnet_core.addresses import is_link_local
 from sansnet_core.config import NetworkConfig
 from sansnet_core.entropy import Entropy
 from sansnet_core.errors import Reason
+from sansnet_core.stations import Stations
 from sansnet_core.timers import Timers
 
 if TYPE_CHECKING:
@@ -40,14 +42,17 @@ class Guest:
     """What the guest's own packets tell about it.
 
     Attributes:
-        mac: 6 bytes; the broadcast address until the guest has spoken.
+        mac: Ethernet address of the station that was heard last: during input from the guest, of the frame's sender.
+            The broadcast address until the guest has spoken.
+        stations: Ethernet address of each of its IP addresses that were heard.
         ipv4, ipv6, link_local: its addresses; None until configured or heard.
     """
 
-    __slots__ = ("_learns", "_ours", "ipv4", "ipv6", "link_local", "mac")
+    __slots__ = ("_learns", "_ours", "ipv4", "ipv6", "link_local", "mac", "stations")
 
     def __init__(self, config: NetworkConfig) -> None:
         self.mac = config.guest_mac or b"\xff" * 6
+        self.stations = Stations(config.limits.stations)
         self.ipv4 = config.ipv4.address if config.ipv4 else None
         self.ipv6 = config.ipv6.address if config.ipv6 else None
         self.link_local: bytes | None = None
@@ -57,7 +62,12 @@ class Guest:
         """What is not the guest's own follows the configuration."""
         self._learns = config.learn_addresses
         self._ours = {*config.map_host_loopback, *config.map_guest_address, *(match for match, _ in config.dns_forward)}
+        self._ours.update(config.own_addresses or ())
         self._ours |= {family.gateway for family in (config.ipv4, config.ipv6) if family and family.gateway}
+
+    def is_ours(self, address: bytes) -> bool:
+        """Whether we have the address on the segment."""
+        return address in self._ours
 
     def learn(self, source: bytes) -> None:
         """Its address changes to the source of its latest packet, which it may have; but none of ours becomes its own.
@@ -66,6 +76,7 @@ class Guest:
         """
         if source in self._ours:
             return
+        self.stations.learn(source, self.mac)
         if len(source) == 16 and is_link_local(source):
             self.link_local = source
         elif not self._learns:
@@ -74,6 +85,11 @@ class Guest:
             self.ipv4 = source
         else:
             self.ipv6 = source
+
+    def learn_station(self, address: bytes, mac: bytes) -> None:
+        """A station says that it has an address."""
+        if address not in self._ours:
+            self.stations.learn(address, mac)
 
     def address_for(self, peer: bytes) -> bytes | None:
         """By which of its addresses a peer reaches it; None if none is known."""
@@ -96,6 +112,7 @@ class Context:
 
     __slots__ = (
         "_last_socket",
+        "ask",
         "config",
         "drops",
         "egress",
@@ -113,6 +130,8 @@ class Context:
     egress: Egress
     forwarding: Forwarding
     icmp_errors: IcmpErrors
+    ask: Callable[[bytes], None]
+    """Asks the guest's stations which of them has an address."""
 
     def __init__(self, config: NetworkConfig, *, now: float, secret: bytes) -> None:
         self.config = config
@@ -129,6 +148,12 @@ class Context:
     def drop(self, reason: Reason, count: int = 1) -> None:
         """Count something that goes no further."""
         self.drops[reason] += count
+
+    def find_station(self, address: bytes) -> None:
+        """Something begins outside for an address of the guest's: ask where that is, if it was not heard."""
+        guest = self.guest
+        if guest.stations.find(address) is None and address not in (guest.ipv4, guest.ipv6, guest.link_local):
+            self.ask(address)
 
     def notify(self, notice: Notice) -> None:
         """Report something, if reports are wanted."""

@@ -14,7 +14,7 @@ from typing import Final
 from sansnet_core.actions import Buffer, Endpoint
 from sansnet_core.context import Context
 from sansnet_core.wire import ipv4, ipv6
-from sansnet_core.wire.checksum import finish, ones_sum, pseudo_sum
+from sansnet_core.wire.checksum import finish, ones_sum, partial, pseudo_sum
 from sansnet_core.wire.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6, SHORTEST
 from sansnet_core.wire.ip import TCP, UDP
 from sansnet_core.wire.ipv4 import DONT_FRAGMENT
@@ -31,6 +31,9 @@ from sansnet_core.wire.virtio_net import (
 __all__ = ["Egress", "FlowHeaders"]
 
 TTL: Final = 255
+ETHERNET: Final = 14
+LARGEST_PACKET: Final = 65535
+"""Bytes that IP's length fields can tell."""
 
 _IPV4_TCP: Final = Struct("!BBHHHBBH8s4sIIBBHHH")
 _IPV6_TCP: Final = Struct("!IHBB32s4sIIBBHHH")
@@ -48,37 +51,36 @@ _GLUE_BELOW: Final = 4096
 class Egress:
     """Builds frames to the guest and puts them into the outbox."""
 
-    __slots__ = ("_context", "_link", "_prefixes", "generation", "link_mtu", "vnet")
+    __slots__ = ("_context", "_guest", "_link", "_prefixes", "link_mtu", "stations", "vnet")
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._link = context.config.link
         self.link_mtu = self._link.mtu
         self.vnet = self._link.vnet_header
-        self.generation = 0
-        """Rises when the guest's Ethernet address changes: kept prefixes are stale then."""
-        self._prefixes: dict[tuple[int, int, int, int, int], bytes] = {}
+        self._guest = context.guest
+        self.stations = context.guest.stations
+        self._prefixes: dict[tuple[bytes, int, int, int, int, int], bytes] = {}
 
-    def guest_moved(self) -> None:
-        """The guest's Ethernet address changed."""
-        self.generation += 1
-        self._prefixes.clear()
+    def station(self, address: bytes) -> bytes:
+        """Where to send what is for an IP address of the guest's: to the station heard last, if it is not known."""
+        return self.stations.find(address) or self._guest.mac
 
-    def prefix(self, version: int, offload: int, header_size: int, gso_type: int, gso_size: int) -> bytes:
+    def prefix(self, mac: bytes, version: int, offload: int, header_size: int, gso_type: int, gso_size: int) -> bytes:
         """`virtio_net_hdr` (if the link has it) and Ethernet header.
 
         Args:
+            mac: Ethernet destination.
             version: 4 or 6.
             offload: where in its transport header the checksum stands that the guest shall complete; 0 for none.
             header_size: bytes of Ethernet, IP and transport headers.
             gso_type: `virtio_net.GSO_*`.
             gso_size: payload bytes of a segment.
         """
-        key = (version, offload, header_size, gso_type, gso_size)
+        key = (mac, version, offload, header_size, gso_type, gso_size)
         found = self._prefixes.get(key)
         if found is None:
-            context = self._context
-            found = context.guest.mac + context.config.mac + (ETHERTYPE_IPV4 if version == 4 else ETHERTYPE_IPV6)
+            found = mac + self._context.config.mac + (ETHERTYPE_IPV4 if version == 4 else ETHERTYPE_IPV6)
             if self.vnet:
                 flags, start = (NEEDS_CSUM, 34 if version == 4 else 54) if offload else (0, 0)
                 size = header_size if gso_type else 0
@@ -88,16 +90,16 @@ class Egress:
             self._prefixes[key] = found
         return found
 
-    def frame(self, ethertype: bytes, payload: bytes, destination: bytes | None = None) -> None:
+    def frame(self, ethertype: bytes, payload: bytes, destination: bytes) -> None:
         """Send one Ethernet frame.
 
         Args:
             ethertype: 2 bytes in network order.
             payload: what follows the Ethernet header.
-            destination: Ethernet address, if not the guest's.
+            destination: Ethernet address.
         """
         context = self._context
-        frame = (destination or context.guest.mac) + context.config.mac + ethertype + payload
+        frame = destination + context.config.mac + ethertype + payload
         context.out.frames.append(NO_OFFLOAD + frame if self.vnet else frame.ljust(SHORTEST, b"\0"))
 
     def packet(
@@ -120,8 +122,9 @@ class Egress:
             payload: transport header and data, checksummed.
             ttl: TTL or hop limit.
             tos: TOS or traffic class.
-            mac: Ethernet destination, if not the guest's (multicast).
+            mac: Ethernet destination, if it is not that of the station with the IP destination (multicast).
         """
+        mac = mac or self.station(destination)
         version4 = len(source) == 4
         header = 20 if version4 else 40
         if header + len(payload) > self.link_mtu:
@@ -134,7 +137,7 @@ class Egress:
             self.frame(ETHERTYPE_IPV6, head + payload, mac)
 
     def _fragments(
-        self, source: bytes, destination: bytes, protocol: int, payload: Buffer, ttl: int, tos: int, mac: bytes | None
+        self, source: bytes, destination: bytes, protocol: int, payload: Buffer, ttl: int, tos: int, mac: bytes
     ) -> None:
         """RFC 791 3.2 and RFC 8200 4.5."""
         version4 = len(source) == 4
@@ -170,6 +173,8 @@ class FlowHeaders:
         "_generation",
         "_gso",
         "_gso_prefix",
+        "_guest",
+        "_mac",
         "_ports",
         "_prefix",
         "_pseudo",
@@ -184,6 +189,8 @@ class FlowHeaders:
         self._pseudo = pseudo_sum(source.address, destination.address, protocol)
         # All of the IPv4 header but total length, TTL and TOS
         self._base = (0x4500 + DONT_FRAGMENT + protocol + int.from_bytes(self._addresses, "big")) % 65535
+        self._guest = destination.address
+        self._mac = egress.stations.find(destination.address)
         self._generation = -1
         self._gso = 0
         self._prefix = self._gso_prefix = b""
@@ -198,9 +205,12 @@ class FlowHeaders:
         size += 34 if self._version4 else 54
         if not egress._link.checksum_offload:
             offset = 0
-        self._prefix = egress.prefix(version, offset, size, GSO_NONE, 0)
-        self._gso_prefix = egress.prefix(version, offset, size, gso_type, gso_size)
-        self._generation, self._gso = egress.generation, gso_size
+        # A station that is forgotten is not gone; one that was never heard may be any, and is looked for each time
+        self._mac = egress.stations.find(self._guest) or self._mac
+        mac = self._mac or egress.station(self._guest)
+        self._prefix = egress.prefix(mac, version, offset, size, GSO_NONE, 0)
+        self._gso_prefix = egress.prefix(mac, version, offset, size, gso_type, gso_size)
+        self._generation, self._gso = egress.stations.generation if self._mac else -1, gso_size
 
     def tcp(
         self,
@@ -224,13 +234,13 @@ class FlowHeaders:
             gso_size: 0, or the segment size of an offloaded frame.
         """
         egress = self._egress
-        if self._generation != egress.generation or (gso_size and self._gso != gso_size):
+        if self._generation != egress.stations.generation or (gso_size and self._gso != gso_size):
             self._refresh(TCP, gso_size or self._gso)
         size = 20 + len(options) + len(payload)
         offset = (20 + len(options)) << 2
         pseudo = self._pseudo + size
         if egress._link.checksum_offload:
-            checksum = pseudo % 65535
+            checksum = partial(pseudo)
         else:
             ports = int.from_bytes(self._ports, "big") % 65535
             header = ports + sequence + acknowledgment + (offset << 8 | flags) + window + ones_sum(options)
@@ -286,20 +296,22 @@ class FlowHeaders:
         egress = self._egress
         header = 28 if self._version4 else 48
         if segment_size and segment_size < len(payload):
-            if not egress._link.uso or header + segment_size > egress.link_mtu or header + len(payload) > 65535:
-                for offset in range(0, len(payload), segment_size):
-                    self.udp(payload[offset : offset + segment_size], 0, ttl, tos)
+            fits = egress._link.uso and header + segment_size <= egress.link_mtu
+            step = self.largest_run(segment_size) if fits else segment_size
+            if step < len(payload):
+                for offset in range(0, len(payload), step):
+                    self.udp(payload[offset : offset + step], segment_size, ttl, tos)
                 return
         else:
             segment_size = 0
             if header + len(payload) > egress.link_mtu:
                 self._large_datagram(payload, ttl, tos)
                 return
-        if self._generation != egress.generation or (segment_size and self._gso != segment_size):
+        if self._generation != egress.stations.generation or (segment_size and self._gso != segment_size):
             self._refresh(UDP, segment_size or self._gso)
         prefix = self._gso_prefix if segment_size else self._prefix
         size = 8 + len(payload)
-        checksum = (self._pseudo + size) % 65535 if egress._link.checksum_offload else self._udp_checksum(payload)
+        checksum = partial(self._pseudo + size) if egress._link.checksum_offload else self._udp_checksum(payload)
         if self._version4:
             total = 20 + size
             ip_checksum = finish(self._base + total + (ttl << 8) + tos)
@@ -320,6 +332,11 @@ class FlowHeaders:
         else:
             head = _IPV6_UDP.pack(0x60000000 | tos << 20, size, UDP, ttl, self._addresses, self._ports, size, checksum)
         self._send(prefix + head, payload)
+
+    def largest_run(self, segment_size: int) -> int:
+        """Most payload bytes of one frame of equal datagrams, for a link with USO: a multiple of `segment_size`."""
+        room = min(self._egress._link.largest_frame - ETHERNET, LARGEST_PACKET) - (28 if self._version4 else 48)
+        return max(room // segment_size, 1) * segment_size
 
     def _udp_checksum(self, payload: Buffer) -> int:
         size = 8 + len(payload)

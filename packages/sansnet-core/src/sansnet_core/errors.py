@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-__all__ = ["ConfigError", "Malformed", "Reason", "SansnetError", "UsageError"]
+__all__ = ["ConfigError", "HeaderProblem", "Malformed", "Reason", "SansnetError", "UsageError"]
 
 
 class Reason(Enum):
@@ -14,6 +14,7 @@ class Reason(Enum):
     """
 
     ETHERNET_TRUNCATED = "frame shorter than an Ethernet header"
+    ETHERNET_SOURCE = "frame whose source is no single station"
     ETHERNET_TYPE = "EtherType that is neither ARP, IPv4 nor IPv6, or of a family switched off"
     FRAME_TOO_LARGE = "frame larger than the link's largest frame"
     VNET_HEADER = "virtio_net_hdr truncated, with offsets outside the frame, or for too long a run of datagrams"
@@ -24,6 +25,8 @@ class Reason(Enum):
     IPV6_EXTENSION = "IPv6 extension header chain broken, too long, or not allowed"
     IP_SOURCE = "source address that no guest may use (loopback, multicast, broadcast)"
     IP_DESTINATION = "destination address that the configuration closes"
+    IP_BROADCAST = "broadcast, which stays on the guest's segment: Linux would hand it to the host's own services too"
+    OWN_ADDRESS = "port of an address that exists on the guest's segment only, where nothing listens"
     IP_PROTOCOL = "IP protocol that is not translated"
     IP_TTL = "TTL or hop limit of 0"
     PROTOCOL_CLOSED = "TCP, UDP or ping, which the configuration switches off"
@@ -44,6 +47,7 @@ class Reason(Enum):
     TCP_MALFORMED = "TCP header truncated or data offset wrong"
     TCP_CHECKSUM = "TCP checksum wrong"
     TCP_PORT = "TCP segment with port 0"
+    TCP_FLAGS = "TCP segment with SYN and FIN that belongs to no connection"
     TCP_LIMIT = "TCP connection beyond the configured limit"
     TCP_MEMORY = "TCP data beyond the window or the memory budget"
     TCP_SEQUENCE = "TCP segment outside the window or not acceptable in the flow's state"
@@ -51,7 +55,7 @@ class Reason(Enum):
     INBOUND_SOURCE = "connection or datagram from outside, of nobody or of one for whom the guest has no address"
     INBOUND_GUEST = "connection or datagram from outside, of a family in which the guest has no address"
     INBOUND_COLLISION = "connection or datagram from outside that the guest could not tell from another one"
-    HOST_SOURCE = "datagram from a host address that the guest's flow did not contact"
+    HOST_SOURCE = "datagram from outside that the filter keeps out, or whose sender the guest could not have asked"
     HOST_SEND = "datagram or ping that failed on the host or beyond"
     ICMP_LIMIT = "ICMP error that the guest was not sent, because of the limit on their rate"
 
@@ -78,3 +82,20 @@ class Malformed(SansnetError):
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.value)
         self.reason = reason
+
+
+class HeaderProblem(Malformed):
+    """An IPv6 packet whose sender is told what is wrong with its headers (RFC 4443, 3.4).
+
+    Args:
+        reason: the name under which the drop is counted.
+        code: of the Parameter Problem.
+        pointer: where in the packet the wrong field is, in bytes.
+        to_groups: whether that is told even if the packet went to more than one node.
+    """
+
+    def __init__(self, reason: Reason, code: int, pointer: int, *, to_groups: bool = False) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.pointer = pointer
+        self.to_groups = to_groups

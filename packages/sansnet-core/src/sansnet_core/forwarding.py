@@ -2,9 +2,11 @@
 
 The rules are data, asked once per flow. Of a destination, in this order: a forwarded DNS server, the alias of the
 host's loopback, the alias of the host's address that is the guest's own, closed destinations, and otherwise the address
-itself. Closed is what would reach the host's own loopback without having been configured, and what is no destination at
-all. Ports pass unchanged, but for a name server at another port than DNS's; two destinations of the guest become one on
-the host only if one of them was translated.
+itself. Closed is what would reach the host's own loopback without having been configured, what is no destination at
+all, what exists on the guest's segment only, and broadcast: Linux delivers what a socket broadcasts to the host's own
+sockets as well (`ip_mc_output`), and lets no program turn that off. Ports pass unchanged, but for
+a name server at another port than DNS's; two destinations of the guest become one on the host only if one of them was
+translated.
 
 Of a host that comes from outside, in this order: its alias if it is 127.0.0.1, ::1 or the guest's own address; the
 address itself, if the guest can answer to it; and otherwise our address on the guest's segment. A sender that is no
@@ -35,7 +37,7 @@ _V4_IN_V6: Final = (bytes(12), bytes(10) + b"\xff\xff")
 class Forwarding:
     """The rules of one network; nothing but the configuration decides."""
 
-    __slots__ = ("_aliases", "_broadcasts", "_dns", "_gateways", "_hosts", "_outbound", "_own")
+    __slots__ = ("_aliases", "_broadcasts", "_dns", "_gateways", "_guests", "_hosts", "_outbound", "own")
 
     def __init__(self, config: NetworkConfig) -> None:
         self.configure(config)
@@ -47,7 +49,9 @@ class Forwarding:
         self._hosts = {alias: own[len(alias)] for alias in config.map_guest_address if len(alias) in own}
         self._hosts |= {alias: LOOPBACK[len(alias)] for alias in config.map_host_loopback}
         self._aliases = {host: alias for alias, host in self._hosts.items()}
-        self._own = frozenset(own.values())
+        self._guests = frozenset(own.values())
+        self.own = _own_addresses(config) - self._hosts.keys()
+        """Addresses that exist on the guest's segment only."""
         self._gateways: dict[int, bytes | None] = {}
         """By size of address; of the families that are on."""
         if config.ipv4:
@@ -67,7 +71,7 @@ class Forwarding:
         Args:
             destination: as the guest addressed it, 4 or 16 bytes.
             port: likewise; 0 for a protocol without ports.
-            groups: whether multicast and broadcast destinations are open.
+            groups: whether multicast destinations are open.
 
         Returns:
             None if the destination is closed.
@@ -79,16 +83,38 @@ class Forwarding:
                 return Endpoint(server.address, port)
         host = self._hosts.get(destination)
         if host is None:
+            if destination in self.own or destination in self._broadcasts:
+                return None
             if not (groups if self.is_group(destination) else _is_destination(destination)):
                 return None
             host = destination
         return Endpoint(host, port)
 
+    def refusal(self, destination: bytes) -> Reason:
+        """Why a destination is closed."""
+        if destination in self.own:
+            return Reason.OWN_ADDRESS
+        return Reason.IP_BROADCAST if destination in self._broadcasts else Reason.IP_DESTINATION
+
     def to_guest(self, host: bytes) -> bytes | None:
         """By which address the guest knows a host's unicast address; None if by none."""
         if is_loopback(host):
             return self._aliases.get(LOOPBACK[len(host)])
-        return self._aliases.get(host) or (host if _is_destination(host) else None)
+        return self._aliases.get(host) or (host if _is_destination(host) and host not in self.own else None)
+
+    def asked(self, host: Endpoint, alias: bytes | None, guest: Guest) -> Endpoint | None:
+        """By which endpoint the guest could have asked a host's; None if by none.
+
+        Args:
+            host: the endpoint of an outsider.
+            alias: the only address that the socket in question stands for; None if it stands for all hosts.
+            guest: what is known of it.
+        """
+        seen = Endpoint(alias or host.address, host.port)
+        return None if self._is_guests(seen.address, guest) or self.to_host(*seen) != host else seen
+
+    def _is_guests(self, address: bytes, guest: Guest) -> bool:
+        return address in self._guests or address in (guest.ipv4, guest.ipv6, guest.link_local)
 
     def inbound(self, host: bytes, destination: bytes | None, guest: Guest) -> tuple[bytes, bytes] | Reason:
         """Between which addresses a host from outside talks with the guest, as the guest sees it.
@@ -107,8 +133,8 @@ class Forwarding:
             return Reason.INBOUND_SOURCE
         source = self._aliases.get(host)
         if source is None:
-            known = _is_destination(host) and host not in (destination, guest.ipv4, guest.ipv6, guest.link_local)
-            source = host if known and host not in self._own else self._gateways[len(host)]
+            known = _is_destination(host) and host != destination and not self._is_guests(host, guest)
+            source = host if known and host not in self.own else self._gateways[len(host)]
         if source is None:
             return Reason.INBOUND_SOURCE
         destination = destination or guest.address_for(source)
@@ -144,6 +170,14 @@ class Forwarding:
         if is_multicast(destination):
             return len(destination) == 4 or destination[1] & 15 > 1
         return destination in self._broadcasts
+
+
+def _own_addresses(config: NetworkConfig) -> frozenset[bytes]:
+    """What there is of ours on the guest's segment, and nowhere else unless the configuration says so."""
+    if config.own_addresses is not None:
+        return frozenset(config.own_addresses)
+    gateways = {family.gateway for family in (config.ipv4, config.ipv6) if family and family.gateway}
+    return frozenset(gateways | {match for match, _ in config.dns_forward})
 
 
 def _is_destination(address: bytes) -> bool:

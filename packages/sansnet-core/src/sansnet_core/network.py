@@ -96,6 +96,7 @@ class Network:
 
         self._arp = Arp(context)
         self._ndp = Ndp(context)
+        context.ask = self._ask
         self._echo = Echo(context)
         self._udp = Udp(context, self._services(), Names(context).answer if config.hosts else None)
         self._tcp = Tcp(context)
@@ -150,6 +151,7 @@ class Network:
         if moved or not config.learn_addresses:
             context.guest.ipv4 = config.ipv4.address if config.ipv4 else None
             context.guest.ipv6 = config.ipv6.address if config.ipv6 else None
+        self._echo.reconfigured()
         self._udp.reconfigured()
         self._ndp.reconfigured(old)
 
@@ -166,7 +168,7 @@ class Network:
     def receive_frames(self, frames: Iterable[Buffer], now: float) -> None:
         """Frames came from the guest.
 
-        At most one order and a few frames for each.
+        At most two orders and a few frames for each.
 
         Args:
             frames: Ethernet frames without their checksum, each behind a `virtio_net_hdr` if the link has one.
@@ -186,7 +188,8 @@ class Network:
 
     def _receive_frame(self, context: Context, frame: Buffer, start: int) -> None:
         size = len(frame)
-        if size - start > self._largest:
+        tagged = frame[start + 12 : start + 14] == ethernet.ETHERTYPE_VLAN
+        if size - start > self._largest + (ethernet.TAG_SIZE if tagged else 0):
             raise Malformed(Reason.FRAME_TOO_LARGE)
         if size < start + ethernet.HEADER_SIZE:
             raise Malformed(Reason.ETHERNET_TRUNCATED)
@@ -197,14 +200,21 @@ class Network:
             header = virtio_net.parse(frame)
             context.gso_size = header.gso_size if header.gso_type == virtio_net.GSO_UDP_L4 else 0
             context.verify = self._verify and not header.flags
+        if tagged:
+            frame = ethernet.without_priority_tag(frame, start)
+            size = len(frame)
         source = frame[start + 6 : start + 12]
-        if source != context.guest.mac and not source[0] & 1:
+        if source != context.guest.mac:
+            if source[0] & 1:
+                raise Malformed(Reason.ETHERNET_SOURCE)
             context.guest.mac = bytes(source)
-            context.egress.guest_moved()
         receive = self._ethertypes.get(frame[start + 12 : start + 14])
         if receive is None:
             raise Malformed(Reason.ETHERNET_TYPE)
         receive(frame, start + 14, size)
+
+    def _ask(self, address: bytes) -> None:
+        (self._arp if len(address) == 4 else self._ndp).ask(address)
 
     def _receive_icmp4(self, ip: IpHeader, buf: Buffer) -> None:
         icmp = icmp4.parse(buf, ip, self._context.verify)

@@ -20,6 +20,7 @@ It is pasta's. What a reader of it has to know:
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
@@ -36,7 +37,7 @@ UDP: Final = 17
 ALL_PORTS: Final = range(1, 65536)
 
 _MOST: Final = 1024
-"""Ranges of one kind. Each is compared with each other one."""
+"""Ranges of one kind."""
 
 _TOO_MANY: Final = f"there are more than {_MOST} ranges of ports"
 
@@ -149,16 +150,16 @@ def combine(forwards: Iterable[Forward]) -> tuple[Forward, ...]:
     Raises:
         ConfigError: of two that overlap and count the same, one leads elsewhere; or there are too many.
     """
-    kept: list[Forward] = []
+    kept = _Kept()
     for new in sorted(forwards, key=_weight):
         pieces = [new]
-        for old in kept:
-            if _meet(new, old):
-                pieces = [rest for piece in pieces for rest in _beside(piece, old)]
-        kept += pieces
-        if len(kept) > _MOST:
+        for old in kept.overlapping(new):
+            pieces = [rest for piece in pieces for rest in _beside(piece, old)]
+        for piece in pieces:
+            kept.add(piece)
+        if len(kept.forwards) > _MOST:
             raise ConfigError(f"{_TOO_MANY}; give fewer, larger ones")
-    return tuple(kept)
+    return tuple(kept.forwards)
 
 
 def without(forward: Forward, ports: range) -> Iterator[Forward]:
@@ -173,6 +174,40 @@ def without(forward: Forward, ports: range) -> Iterator[Forward]:
         yield replace(forward, first=last + 1, to=forward.leads_to(last + 1))
 
 
+class _Kept:
+    """Forwards without overlaps, to be searched by ports: not each is compared with each other one.
+
+    Attributes:
+        forwards: in the order in which they were added.
+    """
+
+    def __init__(self) -> None:
+        self.forwards: list[Forward] = []
+        self._places: dict[tuple[int, bool], dict[bytes | None, dict[str | None, list[tuple[int, int]]]]] = {}
+        """Protocol and direction, address, interface -> first port and index, sorted: ranges of one place are apart."""
+
+    def add(self, forward: Forward) -> None:
+        """One that overlaps with none."""
+        by_address = self._places.setdefault((forward.protocol, forward.inbound), {})
+        place = by_address.setdefault(forward.address, {}).setdefault(forward.interface, [])
+        insort(place, (forward.first, len(self.forwards)))
+        self.forwards.append(forward)
+
+    def overlapping(self, new: Forward) -> list[Forward]:
+        """Those that the kernel would not let listen beside `new`, in the order in which they were added."""
+        found: list[int] = []
+        for address, interfaces in self._places.get((new.protocol, new.inbound), {}).items():
+            if not _addresses_meet(new.address, address):
+                continue
+            for interface in interfaces if new.interface is None else (new.interface, None):
+                place = interfaces.get(interface, [])
+                index = bisect_right(place, (new.last, len(self.forwards)))
+                while index and self.forwards[place[index - 1][1]].last >= new.first:
+                    index -= 1
+                    found.append(place[index][1])
+        return [self.forwards[index] for index in sorted(found)]
+
+
 # two forwards
 
 
@@ -181,16 +216,8 @@ def _weight(forward: Forward) -> int:
     return 2 if forward.auto else 1 if forward.weak else 0
 
 
-def _meet(one: Forward, other: Forward) -> bool:
-    """Whether the kernel would not let both listen on one port."""
-    return (
-        (one.protocol, one.inbound) == (other.protocol, other.inbound)
-        and (one.interface == other.interface or None in (one.interface, other.interface))
-        and _addresses_meet(one.address, other.address)
-    )
-
-
 def _addresses_meet(one: bytes | None, other: bytes | None) -> bool:
+    """Whether the kernel would not let both listen on one port, of one interface or of all."""
     if one is None or other is None:
         return True
     same = one == other or addresses.is_unspecified(one) or addresses.is_unspecified(other)

@@ -25,7 +25,7 @@ from sansnet_trio.options import (
     MAX_SEGMENTS,
     NO_RUNS,
     Ancillary,
-    prepare_datagram,
+    prepare_mapping,
     read_ancillary,
     segment_message,
     set_fragment,
@@ -63,7 +63,7 @@ def open_datagrams(shell: Shell, order: OpenDatagram) -> socket:
     address, port = order.local
     made = socket(family_of(address), SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
     try:
-        prepare_datagram(made, made.family)
+        prepare_mapping(made, made.family)
         shell.choose_device(made, address)
         try:
             # A guest must not take the ports of the host's own services where this runs as root

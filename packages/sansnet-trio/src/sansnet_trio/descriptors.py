@@ -1,16 +1,25 @@
-"""Descriptors: those that come over a UNIX socket (SCM_RIGHTS in unix(7)), and the want of them."""
+"""Descriptors: those that come over a UNIX socket (SCM_RIGHTS in unix(7)), and what to do when there are none left."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import socket
 from array import array
+from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["SHORTAGE", "receive_descriptors"]
+__all__ = ["MORE_DESCRIPTORS", "NO_DESCRIPTOR", "SHORTAGE", "Reserve", "receive_descriptors"]
 
 SHORTAGE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """Errors that say nothing about one socket or connection, but that this process or system can have no more."""
+
+NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
+"""Of those, the ones that end when a descriptor is closed: this process has too many, or the system has."""
+
+MORE_DESCRIPTORS: Final = "allow more descriptors, as by: ulimit -n 100000"
+"""The remedy, as the end of a sentence."""
 
 _ITEM = array("i").itemsize
 
@@ -29,3 +38,42 @@ def receive_descriptors(channel: socket.socket, size: int, most: int) -> tuple[b
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             descriptors.frombytes(content[: len(content) - len(content) % _ITEM])
     return data, descriptors.tolist()
+
+
+class Reserve:
+    """Descriptors that are kept for work which must be possible when no other is left. Close it.
+
+    Args:
+        size: how many.
+
+    Raises:
+        OSError: there are fewer.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._held: list[int] = []
+        try:
+            self._fill()
+        except OSError:
+            self.close()
+            raise
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[None]:
+        """For a block that waits for nothing: the descriptors are free, and kept again after it as far as possible."""
+        self.close()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                self._fill()
+
+    def close(self) -> None:
+        """Keep none any more."""
+        while self._held:
+            os.close(self._held.pop())
+
+    def _fill(self) -> None:
+        while len(self._held) < self._size:
+            self._held.append(os.open("/", os.O_PATH | os.O_CLOEXEC))

@@ -28,7 +28,7 @@ from sansnet_core.ports import TCP, Forward
 from sansnet_trio.agent import GuestSockets
 from sansnet_trio.datagrams import DatagramSocket
 from sansnet_trio.descriptors import SHORTAGE
-from sansnet_trio.listening import Spot
+from sansnet_trio.listening import Spot, guest_spot
 from sansnet_trio.options import Ancillary, read_local
 from sansnet_trio.relay import Entry, LoopbackEntry, Relay
 from sansnet_trio.shell import Shell
@@ -38,7 +38,7 @@ from sansnet_trio.splice import Splices, reset
 
 __all__ = ["Crossing", "Door", "DoorService", "host_socket"]
 
-_MAX_BURST: Final = 16
+_MAX_BURST: Final = 64
 """Connections that are accepted for one event."""
 _PAUSE: Final = 0.1
 """Seconds before the next try where no descriptor is left."""
@@ -68,6 +68,11 @@ class Door:
     def leads_to(self) -> int:
         """A port of the other side."""
         return self.forward.leads_to(self.spot.port)
+
+    def hears(self, address: bytes) -> bool:
+        """Whether it is what a program of the same side reaches at this address and at the door's port."""
+        bound = decode(self.socket.getsockname()).address
+        return bound == address or is_unspecified(bound)
 
     def serves(self, rule: Forward) -> bool:
         """Whether it leads where this rule wants it to."""
@@ -106,24 +111,29 @@ class Crossing:
             return True
         return self._splice and self._guest is not None and forward.target is None and is_loopback(source)
 
-    def open(self, door: Door, size: int) -> tuple[Socket, SocketAddress]:
+    def open(self, door: Door, size: int, local: bytes | None) -> tuple[Socket, SocketAddress]:
         """A socket of the other side, and what it is to be connected to.
 
         Args:
             door: through which somebody came.
             size: of the sender's address, which tells the family.
+            local: what the sender had addressed. From the guest's side, that is the address of the host's as well.
 
         Raises:
-            OSError: there is no such socket, or it would lead in a circle.
+            OSError: there is no such socket, it would lead in a circle, or beyond loopback.
         """
         kind = SOCK_STREAM if door.spot.protocol == TCP else SOCK_DGRAM
         address = LOOPBACK[size]
         if not door.forward.inbound:
+            address = local or address
+            if not is_loopback(address):  # the guest's own, which its loopback interface has as well
+                raise ConnectionRefusedError(errno.ECONNREFUSED, "not for a loopback address")
             return host_socket(family_of(address), kind), encode(address, door.leads_to)
         assert self._guest is not None
         if not self._to_loopback:
             address = self._own.get(size, address)
-        if Spot(door.spot.protocol, False, address, None, door.leads_to) in self._doors:
+        other = self._doors.get(guest_spot(door.spot.protocol, size, door.leads_to))
+        if other is not None and other.hears(address):
             raise ConnectionRefusedError(errno.ECONNREFUSED, "a door that leads back")
         return self._guest.socket(family_of(address), kind), encode(address, door.leads_to)
 
@@ -198,6 +208,8 @@ class DoorService:
         self._relay.handle_deadline(now)
         if self._paused and now >= self._pause_ends:
             paused, self._paused = self._paused, []
+            if any(not door.forward.inbound for door in paused):
+                self._sockets.make_room(now)  # not in `_accept`, which must close no other descriptor than its own
             for door in paused:
                 self._resume(door)
 
@@ -227,12 +239,14 @@ class DoorService:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in SHORTAGE:
-                    self._pause(door, now)
-                    return
-                continue  # it was reset before we came to it
-            if accepted.fileno() >= self._kept_from:  # the kernel gives the lowest number that is free
+                if error.errno not in SHORTAGE:
+                    continue  # it was reset before we came to it
+                self._shell.report_shortage(now)
+                self._pause(door, now)
+                return
+            if accepted.fileno() >= self._kept_from and door.forward.inbound:  # the lowest number that is free
                 reset(accepted)
+                self._shell.report_shortage(now)
                 self._pause(door, now)
                 return
             accepted.setblocking(False)
@@ -242,11 +256,12 @@ class DoorService:
         if self._crossing.is_for(door.forward, remote.address):
             size = len(remote.address)
             try:
-                other, address = self._crossing.open(door, size)
+                local = None if door.forward.inbound else decode(accepted.getsockname()).address
+                other, address = self._crossing.open(door, size, local)
             except OSError:
                 reset(accepted)
             else:
-                other_family = partial(self._crossing.open, door, _OTHER_SIZE[size])
+                other_family = partial(self._crossing.open, door, _OTHER_SIZE[size], None)
                 self._splices.join(accepted, other, address, other_family)
             return
         identity = self._shell.machine.stream_accepted(remote, door.forward.target, door.leads_to, now)
@@ -296,8 +311,8 @@ class DoorService:
         assert door.spot.address is not None
         return Entry(door.socket, partial(self._connect, door, len(door.spot.address)))
 
-    def _connect(self, door: Door, size: int) -> Socket:
-        made, address = self._crossing.open(door, size)
+    def _connect(self, door: Door, size: int, local: bytes | None) -> Socket:
+        made, address = self._crossing.open(door, size, local)
         try:
             made.connect(address)
         except OSError:

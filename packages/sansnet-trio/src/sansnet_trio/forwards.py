@@ -24,7 +24,7 @@ from sansnet_core.addresses import LOOPBACK, is_link_local
 from sansnet_core.ports import TCP, UDP, Forward, combine, without
 from sansnet_trio.agent import GuestSockets
 from sansnet_trio.doors import Crossing, Door, DoorService, host_socket
-from sansnet_trio.listening import ForwardError, Spot, ephemeral_ports, open_spot, spots
+from sansnet_trio.listening import ForwardError, Spot, ephemeral_ports, open_guest_spot, open_spot, spots
 from sansnet_trio.occupied import occupied
 from sansnet_trio.shell import Shell
 from sansnet_trio.sockets import HostSockets
@@ -131,13 +131,25 @@ class Forwards:
         Raises:
             ForwardError: one of them is not there.
         """
-        rules = list(self._rules)
+        # By what they are about and their first port; with a number, for the rest of a rule stays at its place
+        rules = {(_about(rule), rule.first): (number, rule) for number, rule in enumerate(self._rules)}
         for old in forwards:
-            left = [rest for rule in rules for rest in (without(rule, old.ports) if _same(rule, old) else [rule])]
-            if left == rules:
+            about = _about(old)
+            whole = rules.get((about, old.first))
+            if whole is not None and whole[1].last == old.last:
+                del rules[about, old.first]
+                continue
+            cut = [
+                (key, number, rule)
+                for key, (number, rule) in rules.items()
+                if rule.first <= old.last and old.first <= rule.last and key[0] == about
+            ]
+            if not cut:
                 raise ForwardError(f"{old.option} {old.spec()} is not forwarded; see which ports are")
-            rules = left
-        self._change(tuple(rules))
+            for key, number, rule in cut:
+                del rules[key]
+                rules |= {(about, rest.first): (number, rest) for rest in without(rule, old.ports)}
+        self._change(tuple(rule for _, rule in sorted(rules.values(), key=lambda one: (one[0], one[1].first))))
 
     def serve(self, shell: Shell, sockets: HostSockets, clock: Callable[[], float]) -> None:
         """Serve the doors from now on, until `leave`.
@@ -294,9 +306,12 @@ class Forwards:
         guest = self._crossing.guest
         if spot in self._doors or (not spot.inbound and guest is None):
             return None
-        make = host_socket if spot.inbound or guest is None else guest.socket
         try:
-            door = Door(spot, rule, open_spot(spot, make, freebind=self._freebind and spot.inbound))
+            if spot.inbound or guest is None:
+                made = open_spot(spot, host_socket, freebind=self._freebind)
+            else:
+                made = open_guest_spot(spot, guest.socket)
+            door = Door(spot, rule, made)
             if self._service is not None:
                 self._begin(self._service, door)
         except OSError as error:
@@ -314,11 +329,9 @@ class Forwards:
             raise
 
 
-def _same(rule: Forward, other: Forward) -> bool:
-    """Whether one rule is about what the other one is about, but for the ports."""
-    return all(
-        getattr(rule, name) == getattr(other, name) for name in ("protocol", "inbound", "address", "interface", "auto")
-    )
+def _about(rule: Forward) -> tuple[object, ...]:
+    """What a rule is about, but for the ports."""
+    return rule.protocol, rule.inbound, rule.address, rule.interface, rule.auto
 
 
 def _has_ipv6() -> bool:

@@ -24,15 +24,17 @@ from sansnet_core import SansnetError, addresses
 from sansnet_core.addresses import LOOPBACK
 from sansnet_core.ports import TCP, Forward
 from sansnet_trio import files
-from sansnet_trio.descriptors import SHORTAGE
-from sansnet_trio.options import IP_FREEBIND, prepare_door, prepare_forwarded
+from sansnet_trio.descriptors import MORE_DESCRIPTORS, SHORTAGE
+from sansnet_trio.options import IP_FREEBIND, MOST_WAITING, prepare_door, prepare_forwarded
 from sansnet_trio.sockaddr import encode, family_of
 
-__all__ = ["ForwardError", "Spot", "ephemeral_ports", "open_spot", "spots"]
+__all__ = ["ForwardError", "Spot", "ephemeral_ports", "guest_spot", "open_guest_spot", "open_spot", "spots"]
 
-_MORE_DESCRIPTORS: Final = "allow more descriptors, as by: ulimit -n 100000"
 _ANY: Final = {4: bytes(4), 16: bytes(16)}
-_BACKLOG: Final = 128
+_LOOPBACK_INTERFACE: Final = "lo"
+_TAKEN: Final = frozenset({errno.EADDRINUSE, errno.EPERM, errno.ENODEV})
+"""Why a socket cannot have all of the guest's loopback addresses: the guest uses the port at one of its addresses, or
+the kernel (before Linux 5.7) lets only privileged processes limit a socket to an interface."""
 _KINDS: Final = {True: SOCK_STREAM, False: SOCK_DGRAM}
 
 
@@ -49,6 +51,7 @@ class ForwardError(SansnetError):
     def of(cls, forward: Forward, spot: Spot, error: OSError) -> ForwardError:
         """A socket for a forward cannot be bound."""
         side = "host" if spot.inbound else "guest"
+        spot = _narrow(spot)
         where = "" if spot.address is None else f" at {addresses.format(spot.address)}"
         what = f"{forward.option} {forward.spec()}: port {spot.port} of the {side} cannot be bound{where}"
         made = cls(f"{what} ({error.strerror or error}); {_remedy(spot, error)}")
@@ -58,7 +61,7 @@ class ForwardError(SansnetError):
     @classmethod
     def unseen(cls, error: OSError) -> ForwardError:
         """It cannot be seen who listens on the other side."""
-        return cls(f"the ports for auto cannot be looked up ({error.strerror}); {_MORE_DESCRIPTORS}")
+        return cls(f"the ports for auto cannot be looked up ({error.strerror}); {MORE_DESCRIPTORS}")
 
 
 class Spot(NamedTuple):
@@ -66,7 +69,7 @@ class Spot(NamedTuple):
 
     Attributes:
         protocol: `TCP` or `UDP`.
-        inbound: on the host; otherwise in the guest.
+        inbound: on the host; otherwise in the guest, as `guest_spot` has it.
         address: None is every address of both families.
         interface: None is all of them.
         port: to listen on.
@@ -91,10 +94,11 @@ def spots(forward: Forward, sizes: Iterable[int], ports: Iterable[int]) -> Itera
         ports: of the forward's, those wanted.
     """
     sizes = sorted(sizes)
-    where: list[bytes | None]
     if not forward.inbound:
-        where = [LOOPBACK[size] for size in sizes]
-    elif forward.address is not None:
+        yield from (guest_spot(forward.protocol, size, port) for port in ports for size in sizes)
+        return
+    where: list[bytes | None]
+    if forward.address is not None:
         where = [forward.address] if len(forward.address) in sizes else []
     elif len(sizes) == 2 and forward.protocol == TCP and not forward.auto:
         where = [None]
@@ -103,6 +107,34 @@ def spots(forward: Forward, sizes: Iterable[int], ports: Iterable[int]) -> Itera
     for port in ports:
         for address in where:
             yield Spot(forward.protocol, forward.inbound, address, forward.interface, port)
+
+
+def guest_spot(protocol: int, size: int, port: int) -> Spot:
+    """Where to listen in the guest: at ::1, or at all IPv4 addresses by which its loopback interface is reached.
+
+    That is 127.0.0.0/8, and the guest's own addresses, which are not for us.
+    """
+    if size == 4:
+        return Spot(protocol, False, _ANY[4], _LOOPBACK_INTERFACE, port)
+    return Spot(protocol, False, LOOPBACK[16], None, port)
+
+
+def open_guest_spot(spot: Spot, make: Callable[[int, int], Socket]) -> Socket:
+    """The same as `open_spot` for a spot in the guest; where the guest has something there, for 127.0.0.1 alone.
+
+    Raises:
+        OSError: as the kernel says.
+    """
+    try:
+        return open_spot(spot, make, freebind=False)
+    except OSError as error:
+        if spot.interface is None or error.errno not in _TAKEN:
+            raise
+    return open_spot(_narrow(spot), make, freebind=False)
+
+
+def _narrow(spot: Spot) -> Spot:
+    return spot if spot.inbound or spot.interface is None else spot._replace(address=LOOPBACK[4], interface=None)
 
 
 def open_spot(spot: Spot, make: Callable[[int, int], Socket], *, freebind: bool) -> Socket:
@@ -127,16 +159,16 @@ def open_spot(spot: Spot, make: Callable[[int, int], Socket], *, freebind: bool)
         elif spot.inbound:
             prepare_forwarded(made, family)
         else:
-            prepare_door(made)
+            prepare_door(made, family)
         scope = 0
         if spot.interface is not None:
-            scope = if_nametoindex(spot.interface)
+            scope = if_nametoindex(spot.interface) if spot.inbound else 0
             made.setsockopt(SOL_SOCKET, SO_BINDTODEVICE, os.fsencode(spot.interface))
         if freebind:
             made.setsockopt(IPPROTO_IP, IP_FREEBIND, 1)  # serves IPv6 sockets too
         made.bind(encode(_ANY[16] if spot.address is None else spot.address, spot.port, scope))
         if stream:
-            made.listen(_BACKLOG)
+            made.listen(MOST_WAITING)
     except BaseException:
         made.close()
         raise
@@ -157,7 +189,7 @@ def _remedy(spot: Spot, error: OSError) -> str:
         case errno.EINVAL if spot.address is not None and addresses.is_link_local(spot.address):
             return f"name the interface of a link-local address, as {addresses.format(spot.address)}%eth0/{spot.port}"
         case number if number in SHORTAGE:
-            return f"give fewer ports, or {_MORE_DESCRIPTORS}"
+            return f"give fewer ports, or {MORE_DESCRIPTORS}"
         case _:
             return "give another port"
 

@@ -26,7 +26,7 @@ import errno
 import os
 import signal
 import socket
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
@@ -34,6 +34,7 @@ from sansnet_core.errors import UsageError
 from sansnet_trio import leftovers, syscalls
 from sansnet_trio.agent import Agent, Socket
 from sansnet_trio.child import Channel, fork
+from sansnet_trio.descriptors import Reserve
 from sansnet_trio.execute import execute
 from sansnet_trio.guests import CommandNotExecutable, CommandNotFound, GuestError, GuestPlan, ReadyGuest
 from sansnet_trio.identity import map_identity, not_permitted, too_many, unshare_user
@@ -50,6 +51,8 @@ T = TypeVar("T")
 _PATIENCE: Final = 0.5
 """Seconds between SIGTERM and SIGKILL for what the command left."""
 _LOOK: Final = 0.01
+_SWEEP: Final = 2
+"""Descriptors that are kept to look for what the command left: of /proc, and of one process."""
 
 
 class Guest(Generic[T]):
@@ -68,6 +71,7 @@ class Guest(Generic[T]):
         self._pidfd = os.pidfd_open(pid)
         self._status: int | None = None
         self._namespace: leftovers.NetworkNamespace | None = None
+        self._reserve: Reserve | None = None
         self._agent: Agent | None = None
         self._files: dict[str, int] = {}
         """Descriptors of the files that are the guest's own, by path."""
@@ -127,6 +131,7 @@ class Guest(Generic[T]):
         tap, *opened = descriptors
         self._files = dict(zip(paths, opened, strict=False))  # a file without a descriptor stays as it is
         self._written = {path: os.fstat(file).st_mtime_ns for path, file in self._files.items()}
+        self._reserve = Reserve(_SWEEP)
         return ReadyGuest(tap, *rest)
 
     def start(self) -> None:
@@ -215,19 +220,33 @@ class Guest(Generic[T]):
             self._agent = None
 
     async def end_leftovers(self) -> None:
-        """End the processes that the command left in its network namespace: politely, and after 0.5 s by force."""
+        """End the processes that the command left in its network namespace: politely, and after 0.5 s by force.
+
+        Raises:
+            OSError: they cannot be looked for.
+        """
         import trio
 
-        if self._namespace is None:
+        if self._namespace is None or self._reserve is None:
             return
         self._end_agent()
         with trio.move_on_after(_PATIENCE):
             # One that is stopped must go on to hear the other signal.
             numbers = [signal.SIGTERM, signal.SIGCONT]
-            while leftovers.signal_leftovers(self._namespace, numbers):
+            while self._signal_leftovers(self._namespace, numbers):
                 numbers = []
                 await trio.sleep(_LOOK)
-        leftovers.kill_leftovers(self._namespace)
+        self._kill_leftovers()
+
+    def _signal_leftovers(self, swept: leftovers.NetworkNamespace, numbers: Iterable[int]) -> bool:
+        assert self._reserve is not None
+        with self._reserve.open():
+            return leftovers.signal_leftovers(swept, numbers)
+
+    def _kill_leftovers(self) -> None:
+        if self._namespace is not None and self._reserve is not None:
+            with self._reserve.open():
+                leftovers.kill_leftovers(self._namespace)
 
     def close(self) -> None:
         """Kill the command and what it left, and close the descriptors. A second call does nothing."""
@@ -236,8 +255,10 @@ class Guest(Generic[T]):
         self.send_signal(signal.SIGKILL)
         self.reap()
         self._end_agent()
-        if self._namespace is not None:
-            leftovers.kill_leftovers(self._namespace)
+        with contextlib.suppress(OSError, MemoryError):  # they cannot be looked for, which `end_leftovers` has told
+            self._kill_leftovers()
+        if self._reserve is not None:
+            self._reserve.close()
         self._channel.close()
         while self._files:
             os.close(self._files.popitem()[1])

@@ -23,11 +23,14 @@ from socket import (
     IPV6_TCLASS,
     IPV6_UNICAST_HOPS,
     IPV6_V6ONLY,
-    SO_BROADCAST,
+    SO_KEEPALIVE,
     SO_LINGER,
     SO_OOBINLINE,
     SO_RCVBUF,
     SOL_SOCKET,
+    TCP_KEEPCNT,
+    TCP_KEEPIDLE,
+    TCP_KEEPINTVL,
     TCP_NODELAY,
     socket,
 )
@@ -38,17 +41,20 @@ from typing import Final, TypeAlias
 __all__ = [
     "IP_FREEBIND",
     "MAX_SEGMENTS",
+    "MOST_WAITING",
     "NO_RUNS",
     "UDP_GRO",
     "UDP_SEGMENT",
     "Ancillary",
     "bind_source",
     "forget_icmp_errors",
+    "keep_alive",
     "prepare_accepted",
     "prepare_datagram",
     "prepare_door",
     "prepare_echo",
     "prepare_forwarded",
+    "prepare_mapping",
     "prepare_stream",
     "read_ancillary",
     "read_local",
@@ -69,6 +75,8 @@ IP_RECVTOS: Final = 13
 IP_BIND_ADDRESS_NO_PORT: Final = 24
 IPV6_MTU_DISCOVER: Final = 23
 IPV6_RECVERR: Final = 25
+IP_MULTICAST_ALL: Final = 49
+IPV6_MULTICAST_ALL: Final = 29
 PMTUDISC_DONT: Final = 0
 PMTUDISC_DO: Final = 2
 UDP_SEGMENT: Final = 103
@@ -76,6 +84,10 @@ UDP_GRO: Final = 104
 
 MAX_SEGMENTS: Final = 64
 """Datagrams of one send with UDP_SEGMENT: UDP_MAX_SEGMENTS, raised to 128 in Linux 6.9."""
+
+MOST_WAITING: Final = (1 << 31) - 1
+"""Connections that may wait to be accepted, as `listen` is told; the kernel makes it net.core.somaxconn. Of more than
+that it drops the SYNs, which come again after a second, or after three."""
 
 NO_RUNS: Final = frozenset({errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.EOPNOTSUPP})
 """Send errors by which the kernel refuses a run of datagrams that it may take one by one."""
@@ -121,14 +133,34 @@ def forget_icmp_errors(sock: socket, family: int) -> None:
     _set(sock, family, (IPPROTO_IP, IP_RECVERR), (IPPROTO_IPV6, IPV6_RECVERR), 0)
 
 
+def keep_alive(sock: socket, idle: int, interval: int, count: int) -> None:
+    """Have the kernel probe a TCP socket's peer after seconds of silence, then every `interval` seconds.
+
+    After `count` probes without an answer the socket fails with ETIMEDOUT. One that was silent for that long already is
+    probed at once, which is why TCP_KEEPIDLE comes last.
+    """
+    sock.setsockopt(IPPROTO_TCP, TCP_KEEPINTVL, interval)
+    sock.setsockopt(IPPROTO_TCP, TCP_KEEPCNT, count)
+    sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+    sock.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, idle)
+
+
 def prepare_datagram(sock: socket, family: int) -> None:
-    """What every UDP socket gets: broadcast, groups, the error queue, TTL and TOS of what it receives, and UDP_GRO."""
-    sock.setsockopt(SOL_SOCKET, SO_BROADCAST, 1)
+    """What every UDP socket gets: groups, the error queue, TTL and TOS of what it receives, and UDP_GRO.
+
+    Not SO_BROADCAST: the host's own sockets would hear what is broadcast, on networks that are none of the guest's.
+    """
     sock.setsockopt(SOL_SOCKET, SO_RCVBUF, _RECEIVE_BUFFER)
     sock.setsockopt(IPPROTO_UDP, UDP_GRO, 1)
     # A guest's neighbours are the host's, not the host itself: what listens here for a group does not hear the guest.
     _set(sock, family, (IPPROTO_IP, IP_MULTICAST_LOOP), (IPPROTO_IPV6, IPV6_MULTICAST_LOOP), 0)
     prepare_echo(sock, family)
+
+
+def prepare_mapping(sock: socket, family: int) -> None:
+    """What a UDP socket gets that a guest's one stands for: what is sent to groups is not for it, as it joined none."""
+    prepare_datagram(sock, family)
+    _set(sock, family, (IPPROTO_IP, IP_MULTICAST_ALL), (IPPROTO_IPV6, IPV6_MULTICAST_ALL), 0)
 
 
 def prepare_forwarded(sock: socket, family: int) -> None:
@@ -137,10 +169,11 @@ def prepare_forwarded(sock: socket, family: int) -> None:
     _set(sock, family, (IPPROTO_IP, IP_PKTINFO), (IPPROTO_IPV6, IPV6_RECVPKTINFO), 1)
 
 
-def prepare_door(sock: socket) -> None:
-    """What a UDP socket on loopback gets whose datagrams go to another loopback."""
+def prepare_door(sock: socket, family: int) -> None:
+    """What a UDP socket on loopback gets whose datagrams go to another loopback: also to be told to which address."""
     sock.setsockopt(SOL_SOCKET, SO_RCVBUF, _RECEIVE_BUFFER)
     sock.setsockopt(IPPROTO_UDP, UDP_GRO, 1)
+    _set(sock, family, (IPPROTO_IP, IP_PKTINFO), (IPPROTO_IPV6, IPV6_RECVPKTINFO), 1)
 
 
 def prepare_echo(sock: socket, family: int) -> None:

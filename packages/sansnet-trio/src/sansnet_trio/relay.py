@@ -18,7 +18,15 @@ from socket import IPPROTO_UDP, SO_ERROR, SOL_SOCKET
 from socket import socket as Socket
 from typing import Final, NamedTuple, TypeAlias
 
-from sansnet_trio.options import NO_RUNS, UDP_GRO, Ancillary, read_ancillary, segment_message, source_message
+from sansnet_trio.options import (
+    NO_RUNS,
+    UDP_GRO,
+    Ancillary,
+    read_ancillary,
+    read_local,
+    segment_message,
+    source_message,
+)
 from sansnet_trio.shell import Shell
 from sansnet_trio.sockaddr import SocketAddress
 
@@ -39,11 +47,12 @@ class Entry(NamedTuple):
 
     Attributes:
         socket: bound to it.
-        connect: makes a socket on the other side that is connected to where it leads, or raises OSError.
+        connect: makes a socket on the other side that is connected to where it leads, given what the sender addressed;
+            or raises OSError.
     """
 
     socket: Socket
-    connect: Callable[[], Socket]
+    connect: Callable[[bytes | None], Socket]
 
 
 _Key: TypeAlias = tuple[int, SocketAddress, bytes | None]
@@ -97,7 +106,7 @@ class Relay:
         Args:
             entry: which one.
             address: of the sender.
-            local: what the sender had addressed, if the entry is open at several addresses.
+            local: what the sender had addressed, if that is known.
             data: a datagram or a run of them.
             ancillary: what came with it.
             now: seconds.
@@ -118,7 +127,7 @@ class Relay:
     def _open(self, key: _Key, entry: Entry) -> _Flow:
         if len(self._flows) >= _MAX_FLOWS:
             self._end([min(self._flows.values(), key=lambda flow: flow.heard)])
-        made = entry.connect()
+        made = entry.connect(key[2])
         try:
             made.setsockopt(IPPROTO_UDP, UDP_GRO, 1)
             flow = _Flow(self, key, entry, made)
@@ -171,7 +180,7 @@ class LoopbackEntry:
 
     def _ready(self, flags: int, now: float) -> None:
         for data, ancillary, address in _received(self._door.socket, self._relay.shell, flags):
-            self._relay.forward(self._door, address, None, data, ancillary, now)
+            self._relay.forward(self._door, address, read_local(ancillary), data, ancillary, now)
 
     def close(self) -> None:
         """Wait for it no longer; it stays open."""

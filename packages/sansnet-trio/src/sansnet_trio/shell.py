@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from socket import SO_BINDTODEVICE, SOL_SOCKET, socket
 from types import MappingProxyType
 from typing import Final
 
 from sansnet_core import addresses
+from sansnet_trio.descriptors import MORE_DESCRIPTORS
 from sansnet_trio.machine import Machine
 from sansnet_trio.poller import Poller
 
 __all__ = ["Shell"]
 
+_log: Final = logging.getLogger("sansnet")
+
+_QUIET: Final = 60.0
+"""Seconds between two warnings of one kind: a guest can cause as many as it likes."""
 _BUFFER: Final = 65536  # more than any datagram, and than any run of them that UDP_GRO makes
 
 
@@ -34,7 +40,18 @@ class Shell:
         datagrams_dropped: datagrams and echo requests that the host had no room for, or whose like it just refused.
     """
 
-    __slots__ = ("_devices", "blocked", "buffer", "datagrams_dropped", "machine", "parked", "poller", "scope", "view")
+    __slots__ = (
+        "_devices",
+        "_quiet_until",
+        "blocked",
+        "buffer",
+        "datagrams_dropped",
+        "machine",
+        "parked",
+        "poller",
+        "scope",
+        "view",
+    )
 
     def __init__(
         self, machine: Machine, poller: Poller, scope: int, devices: Mapping[int, str] = MappingProxyType({})
@@ -48,10 +65,19 @@ class Shell:
         self.buffer = bytearray(_BUFFER)
         self.view = memoryview(self.buffer)
         self.datagrams_dropped = 0
+        self._quiet_until = float("-inf")
 
     def device(self, size: int) -> str | None:
         """Name of the interface that sockets for addresses of that size are bound to, if they are to one."""
         return self._devices.get(size)
+
+    def report_shortage(self, now: float) -> None:
+        """No descriptor is left for something: say so, but not all the time."""
+        if now >= self._quiet_until:
+            self._quiet_until = now + _QUIET
+            _log.warning(
+                "no descriptor is left for more connections, so some of them wait or fail; %s", MORE_DESCRIPTORS
+            )
 
     def choose_device(self, sock: socket, address: bytes) -> None:
         """Before a socket is bound or connected to an address: let it use the interface for its family alone.

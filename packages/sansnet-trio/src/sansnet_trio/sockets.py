@@ -10,12 +10,15 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
+from socket import SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM
 from socket import socket as Socket
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sansnet_core import (
     Action,
     CloseSocket,
+    KeepAlive,
     OpenDatagram,
     OpenEcho,
     OpenStream,
@@ -27,6 +30,7 @@ from sansnet_core import (
     SocketId,
 )
 from sansnet_trio.datagrams import DatagramSocket, open_datagrams
+from sansnet_trio.descriptors import NO_DESCRIPTOR
 from sansnet_trio.echoes import EchoSocket
 from sansnet_trio.errqueue import local_error
 from sansnet_trio.shell import Shell
@@ -40,6 +44,8 @@ LINGER: Final = 60.0
 
 _log: Final = logging.getLogger("sansnet")
 
+T = TypeVar("T")
+
 
 class HostSockets:
     """All host sockets of one network.
@@ -51,6 +57,7 @@ class HostSockets:
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
         self._streams: dict[SocketId, Stream] = {}
+        self._connecting: dict[SocketId, Stream] = {}  # of those, the oldest first
         self._datagrams: dict[SocketId, DatagramSocket] = {}
         self._unopened: dict[SocketId, OpenDatagram] = {}
         self._echoes: dict[SocketId, EchoSocket] = {}
@@ -64,6 +71,7 @@ class HostSockets:
             OpenStream: self._open_stream,
             ShutdownStream: self._shutdown_stream,
             ResumeStream: self._resume_stream,
+            KeepAlive: self._keep_alive,
             CloseSocket: self._close_socket,
             OpenDatagram: self._open_datagram,
             OpenEcho: self._open_echo,
@@ -87,7 +95,7 @@ class HostSockets:
 
     def adopt_stream(self, socket: SocketId, accepted: Socket, now: float) -> None:
         """Serve a connection that somebody made to the host and that the network has given a name."""
-        stream = Stream(self._shell, socket, accepted.family, self._forget)
+        stream = Stream(self._shell, socket, accepted.family, self._note_connected, self._forget)
         stream.adopt(accepted, now)
         if not stream.closed:
             self._streams[socket] = stream
@@ -106,6 +114,26 @@ class HostSockets:
         parked, self._shell.parked = self._shell.parked, []
         for resume in parked:
             resume()
+
+    def make_room(self, now: float) -> bool:
+        """No descriptor is left: give up the connect that has waited longest, if there is one, and say whether.
+
+        The guest repeats its SYN if it still wants the connection.
+        """
+        self._shell.report_shortage(now)
+        for stream in self._connecting.values():
+            stream.give_way(now)
+            return True
+        return False
+
+    def _with_room(self, make: Callable[[], T], now: float) -> T:
+        """Make something that takes a descriptor, for which room is made where there is none left."""
+        try:
+            return make()
+        except OSError as error:
+            if error.errno not in NO_DESCRIPTOR or not self.make_room(now):
+                raise
+        return make()
 
     def next_deadline(self) -> float | None:
         """When `handle_deadline` must be called."""
@@ -126,6 +154,7 @@ class HostSockets:
         for echoes in self._echoes.values():
             echoes.close()
         self._streams.clear()
+        self._connecting.clear()
         self._datagrams.clear()
         self._echoes.clear()
         self._lingering.clear()
@@ -133,13 +162,23 @@ class HostSockets:
     # streams
 
     def _open_stream(self, order: OpenStream, now: float) -> None:
-        stream = Stream(self._shell, order.socket, family_of(order.remote.address), self._forget)
-        stream.connect(order, now)
+        family = family_of(order.remote.address)
+        try:
+            made = self._with_room(partial(Socket, family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC), now)
+        except OSError as error:
+            self._shell.machine.stream_failed(order.socket, error.errno or errno.EIO, None, now)
+            return
+        stream = Stream(self._shell, order.socket, family, self._note_connected, self._forget)
+        stream.connect(made, order, now)
         if not stream.closed:
-            self._streams[order.socket] = stream
+            self._streams[order.socket] = self._connecting[order.socket] = stream
+
+    def _note_connected(self, socket: SocketId) -> None:
+        del self._connecting[socket]
 
     def _forget(self, socket: SocketId) -> None:
         self._streams.pop(socket, None)
+        self._connecting.pop(socket, None)
         self._lingering.pop(socket, None)
 
     def _send_stream(self, order: SendStream, now: float) -> None:
@@ -154,6 +193,10 @@ class HostSockets:
     def _resume_stream(self, order: ResumeStream, now: float) -> None:
         if order.socket in self._streams:
             self._streams[order.socket].resume()
+
+    def _keep_alive(self, order: KeepAlive, now: float) -> None:
+        if order.socket in self._streams:
+            self._streams[order.socket].keep_alive(order)
 
     # all kinds
 
@@ -181,7 +224,7 @@ class HostSockets:
 
     def _open_datagram(self, order: OpenDatagram, now: float) -> None:
         try:
-            self._datagrams[order.socket] = self._make_datagrams(order)
+            self._datagrams[order.socket] = self._with_room(partial(self._make_datagrams, order), now)
         except OSError:
             # Reported for the first datagram, when it is known whom it was for; by then there may be a descriptor.
             self._unopened[order.socket] = order
@@ -203,7 +246,7 @@ class HostSockets:
         if order.socket not in self._unopened:
             return None
         try:
-            socket = self._make_datagrams(self._unopened[order.socket])
+            socket = self._with_room(partial(self._make_datagrams, self._unopened[order.socket]), now)
         except OSError as error:
             extended = local_error(error)
             self._shell.machine.datagram_failed(order.socket, order.remote, extended, bytes(order.data), now)
@@ -216,7 +259,7 @@ class HostSockets:
 
     def _open_echo(self, order: OpenEcho, now: float) -> None:
         try:
-            self._echoes[order.socket] = EchoSocket(self._shell, order)
+            self._echoes[order.socket] = self._with_room(partial(EchoSocket, self._shell, order), now)
         except OSError:
             self._unopened_echoes[order.socket] = order  # reported for the first request, as with datagrams
 
@@ -229,7 +272,7 @@ class HostSockets:
         if order.socket not in self._unopened_echoes:
             return None
         try:
-            socket = EchoSocket(self._shell, self._unopened_echoes[order.socket])
+            socket = self._with_room(partial(EchoSocket, self._shell, self._unopened_echoes[order.socket]), now)
         except OSError as error:
             if error.errno == errno.EACCES and not self._warned:
                 self._warned = True

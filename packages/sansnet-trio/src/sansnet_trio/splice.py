@@ -13,6 +13,9 @@ them while nothing can be done about it (its last bytes wait for the other end) 
 At a byte that is marked urgent splice(2) stops for good, as if there were no more or even an end. So where a readable
 end gives nothing, one byte is read and written: the mark is lost, but nothing else.
 
+A keepalive of a program ends at our end of its connection, and cannot be seen. So both ends of every splice have one,
+in case a connection over loopback ceases without a FIN or a reset, as when a filter drops packets.
+
 A program that knows its service as localhost tries ::1 first, and our acceptance keeps it from trying 127.0.0.1, where
 many services listen alone. So an end that is refused may have a second place to be connected to.
 
@@ -30,7 +33,7 @@ from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT
 from socket import SHUT_WR, SO_ERROR, SOL_SOCKET, socket
 from typing import Final, TypeAlias
 
-from sansnet_trio.options import prepare_accepted, reset_when_closed
+from sansnet_trio.options import keep_alive, prepare_accepted, reset_when_closed
 from sansnet_trio.poller import Poller
 from sansnet_trio.sockaddr import SocketAddress
 
@@ -48,6 +51,10 @@ _LITTLE: Final = 1 << 16
 """Bytes; after fewer there are hardly more already, and to ask in vain costs as much as to be told."""
 _FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 _DEAF: Final = EPOLLONESHOT
+_IDLE: Final = 60
+_INTERVAL: Final = 30
+_COUNT: Final = 8
+"""Of the keepalive: what is silent for a minute is asked, and reset after four more without an answer."""
 
 
 def reset(connection: socket) -> None:
@@ -217,6 +224,7 @@ class Splices:
         try:
             for made in (accepted, connecting):
                 prepare_accepted(made)
+                keep_alive(made, _IDLE, _INTERVAL, _COUNT)
             code = connecting.connect_ex(address)
             if code not in (0, errno.EINPROGRESS):
                 raise OSError(code, os.strerror(code))

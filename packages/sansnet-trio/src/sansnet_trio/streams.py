@@ -20,12 +20,19 @@ import errno
 from collections.abc import Callable
 from contextlib import suppress
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT
-from socket import SHUT_WR, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, socket
+from socket import SHUT_WR, SO_ERROR, SOL_SOCKET, socket
 from typing import Final
 
-from sansnet_core import Buffer, ExtendedError, OpenStream, SocketId
+from sansnet_core import Buffer, ExtendedError, KeepAlive, OpenStream, SocketId
 from sansnet_trio import errqueue
-from sansnet_trio.options import bind_source, forget_icmp_errors, prepare_accepted, prepare_stream, reset_when_closed
+from sansnet_trio.options import (
+    bind_source,
+    forget_icmp_errors,
+    keep_alive,
+    prepare_accepted,
+    prepare_stream,
+    reset_when_closed,
+)
 from sansnet_trio.poller import Handler
 from sansnet_trio.shell import Shell
 from sansnet_trio.sockaddr import encode
@@ -45,6 +52,7 @@ class Stream:
         shell: what sockets share.
         identity: the core's name for it.
         family: AF_INET or AF_INET6.
+        connected: called when it is connected.
         finished: called when the socket was closed for a reason of the host's.
 
     Attributes:
@@ -53,6 +61,7 @@ class Stream:
 
     __slots__ = (
         "_chunks",
+        "_connected",
         "_ended",
         "_family",
         "_fd",
@@ -65,8 +74,16 @@ class Stream:
         "closed",
     )
 
-    def __init__(self, shell: Shell, identity: SocketId, family: int, finished: Callable[[SocketId], None]) -> None:
+    def __init__(
+        self,
+        shell: Shell,
+        identity: SocketId,
+        family: int,
+        connected: Callable[[SocketId], None],
+        finished: Callable[[SocketId], None],
+    ) -> None:
         self._shell = shell
+        self._connected = connected
         self._id: SocketId = identity
         self._finished = finished
         self._family = family
@@ -76,15 +93,10 @@ class Stream:
         self._interest = 0
         self.closed = False
 
-    def connect(self, order: OpenStream, now: float) -> None:
-        """Open a socket and connect it. Whatever becomes of it is reported."""
-        try:
-            self._socket = socket(self._family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
-        except OSError as error:
-            self.closed = True
-            self._shell.machine.stream_failed(self._id, error.errno or errno.EIO, None, now)
-            return
-        self._fd = self._socket.fileno()
+    def connect(self, made: socket, order: OpenStream, now: float) -> None:
+        """Connect a new socket. Whatever becomes of it is reported."""
+        self._socket = made
+        self._fd = made.fileno()
         try:
             code = self._connect(order)
             if code in (0, errno.EINPROGRESS):
@@ -152,6 +164,16 @@ class Stream:
         if not self.closed and not self._ended:
             self._report(EPOLLIN | EPOLLOUT if self._chunks else EPOLLIN)
 
+    def keep_alive(self, order: KeepAlive) -> None:
+        """Have the kernel probe the peer."""
+        if not self.closed:
+            with suppress(OSError):  # it is about to fail, which is on its way as an event
+                keep_alive(self._socket, order.idle, order.interval, order.count)
+
+    def give_way(self, now: float) -> None:
+        """Fail for want of a descriptor, while it connects: another one has it from now on."""
+        self._fail(errno.EMFILE, now)
+
     def close(self) -> bool:
         """Close once what waits is sent; whether it does wait. Nothing is reported any more."""
         if not self._chunks:
@@ -201,6 +223,7 @@ class Stream:
             forget_icmp_errors(self._socket, self._family)
             self._report(EPOLLIN)
             self._shell.poller.handlers[self._fd] = self._ready
+            self._connected(self._id)
             self._shell.machine.stream_connected(self._id, now)
 
     def _ready(self, flags: int, now: float) -> None:

@@ -14,10 +14,9 @@ import trio
 
 from sansnet_core import SansnetError
 from sansnet_trio.descriptors import SHORTAGE
+from sansnet_trio.options import MOST_WAITING
 
 __all__ = ["ListenError", "Peer", "UnixSocket", "peer"]
-
-_BACKLOG: Final = 16
 
 _OWNER_ONLY: Final = 0o600
 
@@ -105,7 +104,7 @@ def _listen(path: str, private: bool) -> socket.socket:
                 raise
             _remove_stale(path)
             made.bind(path)
-        made.listen(_BACKLOG)
+        made.listen(MOST_WAITING)
     except OSError as error:
         made.close()
         why = error.strerror or str(error)  # Python itself says that a path is too long, without a number

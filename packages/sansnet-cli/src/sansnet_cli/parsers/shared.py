@@ -10,7 +10,7 @@ from sansnet_cli import __version__, values
 from sansnet_cli.options import UsageProblem
 from sansnet_cli.ports import PortOptions, add_port_options, read_ports
 from sansnet_core import addresses
-from sansnet_core.config import IPV4_MIN_MTU, IPV6_MIN_MTU, MOST_ADDRESSES
+from sansnet_core.config import IPV4_MIN_MTU, IPV6_MIN_MTU, MOST_ADDRESSES, UdpFiltering
 from sansnet_core.errors import ConfigError
 from sansnet_trio.links import MtuLimits, tap
 
@@ -206,8 +206,8 @@ def _add_name_options(made: argparse.ArgumentParser, *, namespace: bool) -> None
         type=typed(values.host),
         default=[],
         metavar="ADDR",
-        help="an address; what the guest asks there goes to --dns-host; default: one for each of the host's name servers "
-        "that the guest cannot reach",
+        help="an address; what the guest asks there goes to --dns-host; default: one for each of the host's name "
+        "servers that the guest cannot reach",
     )
     names.add_argument(
         "--dns-host",
@@ -238,6 +238,16 @@ def _add_protocol_options(made: argparse.ArgumentParser) -> None:
         "ndp": "do not answer NDP, nor advertise a router",
     }.items():
         protocols.add_argument(f"--no-{name}", action="store_true", help=what)
+    filterings = [filtering.value for filtering in UdpFiltering]
+    protocols.add_argument(
+        "--udp-filtering",
+        choices=filterings,
+        default=filterings[0],
+        metavar="KIND",
+        help="from whom a UDP socket of the guest hears once it has sent something: `endpoint-independent`, the "
+        "default, from everyone; `address-dependent` from the addresses that it sent to; `address-and-port-dependent` "
+        "from the addresses and ports that it sent to",
+    )
 
 
 def _add_other_options(made: argparse.ArgumentParser) -> None:
@@ -331,6 +341,7 @@ def network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, Any
         "tcp": not parsed.no_tcp,
         "udp": not parsed.no_udp,
         "icmp": not parsed.no_icmp,
+        "udp_filtering": UdpFiltering(parsed.udp_filtering),
         "dhcp": not parsed.no_dhcp,
         "dhcp6": not parsed.no_dhcp,
         "ndp": not parsed.no_ndp,

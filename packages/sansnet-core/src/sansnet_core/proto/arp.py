@@ -51,12 +51,15 @@ class Arp:
 
     def announce(self) -> None:
         """Ask for the guest's address, so that its answer tells its Ethernet address before it first speaks."""
-        context = self._context
-        ipv4 = context.config.ipv4
-        if ipv4 and context.guest.ipv4 is not None:
-            sender = ipv4.gateway or bytes(4)
-            request = ArpPacket(arp.REQUEST, context.config.mac, sender, _UNKNOWN_MAC, context.guest.ipv4)
-            context.egress.frame(ETHERTYPE_ARP, arp.emit(request), BROADCAST)
+        if self._context.guest.ipv4 is not None:
+            self.ask(self._context.guest.ipv4)
+
+    def ask(self, address: bytes) -> None:
+        """Ask for the Ethernet address of an address of the guest's."""
+        config = self._context.config
+        gateway = (config.ipv4 and config.ipv4.gateway) or bytes(4)
+        request = ArpPacket(arp.REQUEST, config.mac, gateway, _UNKNOWN_MAC, address)
+        self._context.egress.frame(ETHERTYPE_ARP, arp.emit(request), BROADCAST)
 
     def receive(self, buf: Buffer, start: int, limit: int) -> None:
         """An ARP packet from the guest, between `start` and `limit` of `buf`.
@@ -66,8 +69,11 @@ class Arp:
         """
         context = self._context
         request = arp.parse(buf, start, limit)
-        if request.sender == request.target and context.forwarding.is_node(request.sender):
-            context.guest.learn(request.sender)  # an announcement (RFC 5227, 2.3): the guest has a new address
+        if context.forwarding.is_node(request.sender):
+            if request.sender == request.target:
+                context.guest.learn(request.sender)  # an announcement (RFC 5227, 2.3): the guest has a new address
+            if not request.sender_mac[0] & 1:
+                context.guest.learn_station(request.sender, request.sender_mac)
         ipv4 = context.config.ipv4
         guest = (ipv4.address if ipv4 else None, context.guest.ipv4)
         reply = answer(request, mac=context.config.mac, gateway=ipv4.gateway if ipv4 else None, guest=guest)

@@ -220,12 +220,15 @@ class Dhcp4:
         """
         context = self._context
         reply = answer(dhcp4.parse(buf, udp_header.start, udp_header.end), context.config)
-        if reply is None:
-            context.drop(Reason.DHCP_IGNORED)
+        if reply is None or not (
+            addresses.is_broadcast(reply.destination) or context.forwarding.is_node(reply.destination)
+        ):
+            context.drop(Reason.DHCP_IGNORED)  # or the client names an address that no node may have
             return
         message, source, destination, port, lease = reply
         datagram = udp.emit(source, destination, dhcp4.SERVER_PORT, port, dhcp4.emit(message))
-        mac = BROADCAST if addresses.is_broadcast(destination) else None
+        # To who asked: of two stations that ask, both may have been given the address, and none had it yet
+        mac = BROADCAST if addresses.is_broadcast(destination) else context.guest.mac
         context.egress.packet(source, destination, UDP, datagram, mac=mac)
         if lease:
             context.guest.learn(message.yours)

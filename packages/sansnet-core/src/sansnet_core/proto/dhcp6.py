@@ -7,7 +7,7 @@ the first. What does not fit that is said per association:
     SOLICIT                ADVERTISE, or REPLY with rapid commit; to be taken at once (preference 255)
     REQUEST                REPLY; an association that names other addresses: NotOnLink
     RENEW, REBIND          REPLY; addresses that are not ours to give get lifetime 0, ours stands beside them
-    CONFIRM                REPLY, Success or NotOnLink; nothing if it names no address
+    CONFIRM                REPLY, Success if all addresses are of our /64, else NotOnLink; nothing if it names none
     RELEASE, DECLINE       REPLY, Success; an association without our address: NoBinding
     INFORMATION-REQUEST    REPLY with DNS alone
 
@@ -90,7 +90,9 @@ def answer(request: Message, config: NetworkConfig) -> Reply | None:
         named = {named for association in associations for named in association.addresses}
         if not named:
             return None
-        options.append(dhcp6.emit_status(dhcp6.SUCCESS if named == {address} else dhcp6.NOT_ON_LINK))
+        # RFC 8415, 18.3.3: whether they fit the link, not whether they are given here
+        on_link = address is not None and all(one[:8] == address[:8] for one in named)
+        options.append(dhcp6.emit_status(dhcp6.SUCCESS if on_link else dhcp6.NOT_ON_LINK))
         return Reply(Message(dhcp6.REPLY, request.transaction, tuple(options)), None)
     if kind in (dhcp6.RELEASE, dhcp6.DECLINE):
         options.append(dhcp6.emit_status(dhcp6.SUCCESS))

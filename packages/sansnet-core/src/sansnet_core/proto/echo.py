@@ -63,12 +63,18 @@ class Echo:
         self._sockets: dict[SocketId, _Flow] = {}
         self._own: dict[bytes, bytes] = {}
         """Destination that is answered here -> address that answers."""
-        config = context.config
+        self.deadline = self.queued = inf
+        self.ticket = 0
+        self.reconfigured()
+
+    def reconfigured(self) -> None:
+        """Answer for the addresses of the present configuration."""
+        config = self._context.config
+        self._own = {address: address for address in self._context.forwarding.own}
         if config.ipv4 and config.ipv4.gateway and is_link_local(config.ipv4.gateway):
             self._own[config.ipv4.gateway] = config.ipv4.gateway
         if config.ipv6:
             self._own |= dict.fromkeys((config.ipv6.gateway, ALL_NODES, ALL_ROUTERS), config.ipv6.gateway)
-        self.deadline = self.queued = inf
 
     def receive4(self, ip: IpHeader, icmp: IcmpHeader, buf: Buffer) -> None:
         """An ICMP message from the guest: at most one answer or one `SendEcho`.
@@ -169,7 +175,7 @@ class Echo:
         context = self._context
         host = context.forwarding.to_host(ip.destination, 0)
         if host is None:
-            raise Malformed(Reason.IP_DESTINATION)
+            raise Malformed(context.forwarding.refusal(ip.destination))
         limits = context.config.limits
         if len(self._flows) >= limits.echo_flows:
             context.drop(Reason.ECHO_LIMIT)

@@ -2,7 +2,8 @@
 
 Theory of operation. What failed outside arrives as an `ExtendedError`. If a router or the remote host sent it, the
 guest gets the same type and code again, and the sender's address as far as the guest can know it. If the host's own
-kernel refused, `_ERRNOS` says what a router in its place would have sent. What the configuration closes is answered
+kernel refused, `_ERRNOS` says what a router in its place would have sent; of UDP sockets an unmodified one shall learn
+of it as on the host, which `_FINAL` sees to. What the configuration closes is answered
 as a router with that policy would do (`_REFUSALS`).
 
 Every message quotes the guest's packet: by its own addresses, ports and numbers the guest's kernel finds the socket to
@@ -37,9 +38,9 @@ from sansnet_core.actions import ORIGIN_ICMP, ORIGIN_ICMPV6, Buffer, ExtendedErr
 from sansnet_core.addresses import is_multicast, is_unspecified
 from sansnet_core.context import Context
 from sansnet_core.egress import TTL
-from sansnet_core.errors import Reason
+from sansnet_core.errors import HeaderProblem, Reason
 from sansnet_core.wire import icmp4, icmp6, ipv4, ipv6
-from sansnet_core.wire.ip import ICMP, ICMPV6, IpHeader
+from sansnet_core.wire.ip import ICMP, ICMPV6, UDP, IpHeader
 
 __all__ = ["LARGEST4", "LARGEST6", "IcmpError", "IcmpErrors", "for_extended_error"]
 
@@ -120,8 +121,14 @@ _SILENT: Final = frozenset((EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC, ETI
 """Not told. The host was short of something: the packet is lost as in a full queue, and may be sent again. Or nobody
 answered: no ICMP error means that, and the guest's own patience ends about when the host's does."""
 
+_PORT_UNREACHABLE: Final = {
+    4: IcmpError(icmp4.DESTINATION_UNREACHABLE, icmp4.PORT_UNREACHABLE),
+    6: IcmpError(icmp6.DESTINATION_UNREACHABLE, icmp6.PORT_UNREACHABLE),
+}
+
 _REFUSALS: Final = {
     Reason.IP_DESTINATION: (_PROHIBITED4, _PROHIBITED6),
+    Reason.OWN_ADDRESS: (_PORT_UNREACHABLE[4], _PORT_UNREACHABLE[6]),
     Reason.PROTOCOL_CLOSED: (_PROHIBITED4, _PROHIBITED6),
     Reason.IP_PROTOCOL: (
         IcmpError(icmp4.DESTINATION_UNREACHABLE, icmp4.PROTOCOL_UNREACHABLE),
@@ -140,8 +147,21 @@ _REASSEMBLY_TIMEOUT: Final = {
 }
 
 
-def for_extended_error(error: ExtendedError, version: int) -> IcmpError | None:
-    """What a guest is to be told of an error that a packet of one IP version met.
+_FINAL: Final = {
+    _NETWORK_UNREACHABLE4: IcmpError(icmp4.DESTINATION_UNREACHABLE, icmp4.NETWORK_UNKNOWN),
+    _HOST_UNREACHABLE[4]: IcmpError(icmp4.DESTINATION_UNREACHABLE, icmp4.HOST_PROHIBITED),
+}
+"""Errors of which Linux tells no UDP socket without IP_RECVERR, as they may pass -> ones with the same errno that it
+does tell (`icmp_err_convert` in its net/ipv4/icmp.c). There are none for IPv6."""
+
+
+def for_extended_error(error: ExtendedError, version: int, protocol: int = UDP) -> IcmpError | None:
+    """What a guest is to be told of an error that a packet met.
+
+    Args:
+        error: as the host's socket has it.
+        version: of the packet, 4 or 6.
+        protocol: likewise, its IP protocol number.
 
     Returns:
         None if there is nothing to be told.
@@ -152,7 +172,10 @@ def for_extended_error(error: ExtendedError, version: int) -> IcmpError | None:
         return _with_info(IcmpError(error.type, error.code & 0xFF), version, error.info)
     if error.errno in _SILENT:
         return None
-    return _with_info(_ERRNOS[version].get(error.errno, _HOST_UNREACHABLE[version]), version, error.info)
+    found = _ERRNOS[version].get(error.errno, _HOST_UNREACHABLE[version])
+    if protocol == UDP and error.origin < ORIGIN_ICMP:  # the host's own kernel told the socket at once
+        found = _FINAL.get(found, found)
+    return _with_info(found, version, error.info)
 
 
 def _with_info(icmp: IcmpError, version: int, info: int) -> IcmpError:
@@ -209,7 +232,7 @@ class IcmpErrors:
             protocol: likewise.
             payload: its transport header and data, as far as they are known; at least the first 8 bytes.
         """
-        icmp = for_extended_error(error, 4 if len(source) == 4 else 6)
+        icmp = for_extended_error(error, 4 if len(source) == 4 else 6, protocol)
         if icmp is not None and self._may_answer(source, destination, protocol, payload):
             sender = destination if error.offender == host else self._sender(error.offender, source, destination)
             self._send(icmp, sender, source, _quote(source, destination, protocol, payload), error.ttl)
@@ -220,21 +243,44 @@ class IcmpErrors:
         Args:
             reason: why.
             ip: its header.
-            buf: holds it, in a frame or alone.
+            buf: holds it, with an Ethernet header in front.
         """
         refusal = _REFUSALS.get(reason)
         if refusal is None or not self._may_answer(ip.source, ip.destination, ip.protocol, buf[ip.start : ip.end]):
             return
-        if ip.header >= 14 and buf[ip.header - 14] & 1:
+        if buf[ip.header - 14] & 1:
             return  # a frame to many
         icmp = refusal[ip.version == 6]
         if icmp.type == icmp6.PARAMETER_PROBLEM and ip.version == 6:
             if ip.protocol == _NO_NEXT_HEADER:
                 return
-            icmp = icmp._replace(rest=_next_header_offset(ip, buf))
+            icmp = icmp._replace(rest=ipv6.last_header(buf, ip.header, ip.end)[2])  # RFC 4443, 3.4
         largest = _QUOTE4 if ip.version == 4 else _QUOTE6
         quoted = bytes(buf[ip.header : min(ip.end, ip.header + largest)])
-        self._send(icmp, self._sender(None, ip.source, ip.destination), ip.source, quoted)
+        here = reason is Reason.OWN_ADDRESS  # the destination is ours, and speaks for itself
+        sender = ip.destination if here else self._sender(None, ip.source, ip.destination)
+        self._send(icmp, sender, ip.source, quoted)
+
+    def header_problem(self, problem: HeaderProblem, buf: Buffer, start: int) -> None:
+        """A packet of the guest has a header that its sender is to be told of.
+
+        Args:
+            problem: which.
+            buf: holds the packet, with an Ethernet header in front.
+            start: where the IPv6 header begins; all of it is there.
+        """
+        source, destination = bytes(buf[start + 8 : start + 24]), bytes(buf[start + 24 : start + 40])
+        end = start + ipv6.HEADER_SIZE + int.from_bytes(buf[start + 4 : start + 6], "big")
+        if not self._context.forwarding.is_node(source):
+            return
+        if (is_multicast(destination) or buf[start - 14] & 1) and not problem.to_groups:
+            return
+        protocol, upper, _ = ipv6.last_header(buf, start, end)
+        if protocol == ICMPV6 and not _is_query6(buf[upper:end]):
+            return
+        icmp = IcmpError(icmp6.PARAMETER_PROBLEM, problem.code, problem.pointer)
+        quoted = bytes(buf[start : min(end, start + _QUOTE6)])
+        self._send(icmp, self._sender(None, source, destination), source, quoted)
 
     def reassembly_timed_out(self, first: IpHeader, payload: bytes) -> None:
         """Not all fragments of a datagram came in time.
@@ -244,8 +290,11 @@ class IcmpErrors:
             payload: of that.
         """
         source, destination = first.source, first.destination
-        if self._may_answer(source, destination, first.protocol, payload):
-            quoted = _quote(source, destination, first.protocol, payload)
+        quoted = _quote(source, destination, first.protocol, payload)
+        protocol, start = first.protocol, len(quoted) - len(payload)
+        if first.version == 6:
+            protocol, start, _ = ipv6.last_header(quoted, 0, len(quoted))
+        if self._may_answer(source, destination, protocol, quoted[start:]):
             self._send(_REASSEMBLY_TIMEOUT[first.version], self._sender(None, source, destination), source, quoted)
 
     def _may_answer(self, source: bytes, destination: bytes, protocol: int, payload: Buffer) -> bool:
@@ -255,29 +304,37 @@ class IcmpErrors:
         if protocol == ICMP:
             return len(payload) > 0 and payload[0] not in _NO_QUERIES4
         if protocol == ICMPV6:
-            return len(payload) > 0 and payload[0] >= _FIRST_QUERY6 and payload[0] != icmp6.REDIRECT
+            return _is_query6(payload)
         return True
 
     def _is_group(self, address: bytes) -> bool:
         return is_multicast(address) or self._context.forwarding.is_group(address)
 
-    def _sender(self, offender: bytes | None, source: bytes, destination: bytes) -> bytes:
-        """The guest's address for who noticed; ours if it was the host itself, or nobody whom the guest can know."""
+    def _sender(self, offender: bytes | None, source: bytes, destination: bytes) -> bytes | None:
+        """The guest's address for who noticed; ours if it was the host itself, or nobody whom the guest can know.
+
+        None if there is no address that a packet may come from.
+        """
         config = self._context.config
         guest = self._context.guest
         if offender is not None and len(offender) == len(source):
             known = self._context.forwarding.to_guest(offender)
             if known is not None and known not in (source, guest.ipv4, guest.ipv6, guest.link_local):
                 return known
-        if len(source) == 16:
-            return config.ipv6.gateway if config.ipv6 else destination
-        return config.ipv4.gateway or destination if config.ipv4 else destination
+        if len(source) == 16 and config.ipv6:
+            return config.ipv6.gateway
+        if config.ipv4 and config.ipv4.gateway:
+            return config.ipv4.gateway
+        return destination if self._context.forwarding.is_node(destination) else None
 
-    def _send(self, icmp: IcmpError, sender: bytes, guest: bytes, quoted: bytes, ttl: int = TTL) -> None:
+    def _send(self, icmp: IcmpError, sender: bytes | None, guest: bytes, quoted: bytes, ttl: int = TTL) -> None:
         context = self._context
+        if sender is None:
+            return
         if not self._take_token():
             context.drop(Reason.ICMP_LIMIT)
-        elif len(guest) == 4:
+            return
+        if len(guest) == 4:
             message = icmp4.emit(*icmp, quoted[:_QUOTE4])
             context.egress.packet(sender, guest, ICMP, message, ttl=ttl, tos=_INTERNETWORK_CONTROL)
         else:
@@ -300,6 +357,11 @@ class IcmpErrors:
         return self._tokens
 
 
+def _is_query6(message: Buffer) -> bool:
+    """Whether an ICMPv6 message is one that errors may be about (RFC 4443, 2.4 e)."""
+    return len(message) > 0 and message[0] >= _FIRST_QUERY6 and message[0] != icmp6.REDIRECT
+
+
 def _quote(source: bytes, destination: bytes, protocol: int, payload: Buffer) -> bytes:
     """The guest's packet."""
     size = len(payload)
@@ -308,12 +370,3 @@ def _quote(source: bytes, destination: bytes, protocol: int, payload: Buffer) ->
     else:
         head = ipv6.emit_header(source, destination, protocol, size, _QUOTED_TTL, 0)
     return head + payload
-
-
-def _next_header_offset(ip: IpHeader, buf: Buffer) -> int:
-    """Where in the packet the last next-header field is (RFC 4443, 3.4)."""
-    pointer, header = 6, ipv6.HEADER_SIZE
-    while ip.header + header < ip.start:
-        pointer = header
-        header += (buf[ip.header + header + 1] + 1) << 3  # of a fragment header that field is 0
-    return pointer

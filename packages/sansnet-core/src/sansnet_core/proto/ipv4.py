@@ -8,7 +8,7 @@ from typing import Final
 from sansnet_core.actions import Buffer
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
-from sansnet_core.proto.reassembly import Reassembly
+from sansnet_core.proto.reassembly import MANY, ONE, Reassembly
 from sansnet_core.wire import ipv4
 from sansnet_core.wire.ip import UDP, IpHeader
 
@@ -29,6 +29,7 @@ class Ipv4:
     def __init__(self, context: Context, handlers: Mapping[int, Callable[[IpHeader, Buffer], None]]) -> None:
         self._context = context
         self._guest = context.guest
+        self._stations = context.guest.stations
         self._forwarding = context.forwarding
         self._handlers = handlers
         self._reassembly = Reassembly(context, 65535 - ipv4.HEADER_SIZE)
@@ -49,15 +50,17 @@ class Ipv4:
             key = (ip.source, ip.destination, ip.protocol, identification)
             offset = (fragment & ipv4.OFFSET) << 3
             data = bytes(buf[ip.start : ip.end])
-            whole = self._reassembly.add(key, ip, offset, fragment & ipv4.MORE_FRAGMENTS != 0, data)
+            more = fragment & ipv4.MORE_FRAGMENTS != 0
+            to_many = bool(buf[start - 14] & 1)
+            whole = self._reassembly.add(key, ip, offset, more, data, to_many=to_many)
             if whole is None:
                 return
-            first, data = whole
+            first, data, to_many = whole
             self._context.gso_size = 0  # that of the last fragment's frame means nothing here
             head = ipv4.emit_header(ip.source, ip.destination, ip.protocol, len(data), first.ttl, first.tos, 0, 0)
-            buf = head + data
-            ip, _, _ = ipv4.parse(buf, 0, len(buf), verify=False)
-        if ip.source != self._guest.ipv4:
+            buf = (MANY if to_many else ONE) + head + data
+            ip, _, _ = ipv4.parse(buf, 14, len(buf), verify=False)
+        if ip.source != self._guest.ipv4 or self._stations.find(ip.source) != self._guest.mac:
             self._learn(ip, buf)
         try:
             handler = self._handlers.get(ip.protocol)
@@ -69,7 +72,7 @@ class Ipv4:
             raise
 
     def _learn(self, ip: IpHeader, buf: Buffer) -> None:
-        """The guest's address changes to that of its latest packet, if it may have it."""
+        """The guest's address changes to that of its latest packet, if it may have it; so does where to send to it."""
         source = ip.source
         if source == _UNSPECIFIED:
             # Before it has an address, a guest can only ask for one

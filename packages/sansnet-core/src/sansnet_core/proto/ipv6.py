@@ -7,14 +7,18 @@ from typing import Final
 
 from sansnet_core.actions import Buffer
 from sansnet_core.context import Context
-from sansnet_core.errors import Malformed, Reason
-from sansnet_core.proto.reassembly import Reassembly
-from sansnet_core.wire import ipv6
+from sansnet_core.errors import HeaderProblem, Malformed, Reason
+from sansnet_core.proto.reassembly import MANY, ONE, Reassembly
+from sansnet_core.wire import icmp6, ipv6
 from sansnet_core.wire.ip import ICMPV6, IpHeader
 
 __all__ = ["Ipv6"]
 
 _UNSPECIFIED: Final = bytes(16)
+_LARGEST: Final = 65535
+"""Bytes behind the header of a whole packet."""
+_PAYLOAD_LENGTH: Final = 4
+"""Where that field is in the header."""
 
 
 class Ipv6:
@@ -28,9 +32,10 @@ class Ipv6:
     def __init__(self, context: Context, handlers: Mapping[int, Callable[[IpHeader, Buffer], None]]) -> None:
         self._context = context
         self._guest = context.guest
+        self._stations = context.guest.stations
         self._forwarding = context.forwarding
         self._handlers = handlers
-        self._reassembly = Reassembly(context, 65535)
+        self._reassembly = Reassembly(context, _LARGEST)
 
     def receive(self, buf: Buffer, start: int, limit: int) -> None:
         """Take a packet from the guest.
@@ -43,23 +48,23 @@ class Ipv6:
         Raises:
             Malformed: with an IPV6, FRAGMENT or IP reason, or what the protocol's handler raises.
         """
-        ip, identification, fragment = ipv6.parse(buf, start, limit)
-        if fragment:
-            key = (ip.source, ip.destination, identification)
-            data = bytes(buf[ip.start : ip.end])
-            offset = fragment & ipv6.OFFSET
-            whole = self._reassembly.add(key, ip, offset, fragment & ipv6.MORE_FRAGMENTS != 0, data)
-            if whole is None:
-                return
-            first, data = whole
-            self._context.gso_size = 0  # that of the last fragment's frame means nothing here
-            head = ipv6.emit_header(ip.source, ip.destination, first.protocol, len(data), first.ttl, first.tos)
-            buf = head + data
-            ip, _, fragment = ipv6.parse(buf, 0, len(buf))
-            if fragment:  # fragments of fragments
-                raise Malformed(Reason.IPV6_EXTENSION)
-            ip = ip._replace(fragment=True)
-        if ip.source not in (self._guest.ipv6, self._guest.link_local):
+        try:
+            ip, identification, fragment = ipv6.parse(buf, start, limit)
+            if fragment:
+                whole = self._reassemble(ip, identification, fragment, buf)
+                if whole is None:
+                    return
+                buf, start = whole, 14
+                ip, _, fragment = ipv6.parse(buf, start, len(buf))
+                if fragment:  # fragments of fragments
+                    raise Malformed(Reason.IPV6_EXTENSION)
+                ip = ip._replace(fragment=True)
+        except HeaderProblem as problem:
+            self._context.icmp_errors.header_problem(problem, buf, start)
+            raise
+        guest = self._guest
+        known = ip.source in (guest.ipv6, guest.link_local)
+        if not known or self._stations.find(ip.source) != guest.mac:
             self._learn(ip)
         try:
             handler = self._handlers.get(ip.protocol)
@@ -70,8 +75,27 @@ class Ipv6:
             self._context.icmp_errors.refuse(malformed.reason, ip, buf)
             raise
 
+    def _reassemble(self, ip: IpHeader, identification: int, fragment: int, buf: Buffer) -> bytes | None:
+        """The whole packet behind an Ethernet header, if this fragment completes it."""
+        key = (ip.source, ip.destination, identification)
+        offset, more = fragment & ipv6.OFFSET, fragment & ipv6.MORE_FRAGMENTS != 0
+        data = bytes(buf[ip.start : ip.end])
+        # RFC 8200, 4.5: the sender of these is told
+        if more and len(data) & 7:
+            raise HeaderProblem(Reason.FRAGMENT_MALFORMED, icmp6.ERRONEOUS_HEADER_FIELD, _PAYLOAD_LENGTH)
+        if offset + len(data) > _LARGEST:
+            field = ip.start - ipv6.FRAGMENT_HEADER_SIZE + 2 - ip.header
+            raise HeaderProblem(Reason.FRAGMENT_MALFORMED, icmp6.ERRONEOUS_HEADER_FIELD, field)
+        whole = self._reassembly.add(key, ip, offset, more, data, to_many=bool(buf[ip.header - 14] & 1))
+        if whole is None:
+            return None
+        first, data, to_many = whole
+        self._context.gso_size = 0  # that of the last fragment's frame means nothing here
+        head = ipv6.emit_header(ip.source, ip.destination, first.protocol, len(data), first.ttl, first.tos)
+        return (MANY if to_many else ONE) + head + data
+
     def _learn(self, ip: IpHeader) -> None:
-        """The guest's address changes to that of its latest packet, if it may have it."""
+        """The guest's address changes to that of its latest packet, if it may have it; so does where to send to it."""
         source = ip.source
         if source == _UNSPECIFIED:
             if ip.protocol != ICMPV6:  # NDP and MLD speak before there is an address

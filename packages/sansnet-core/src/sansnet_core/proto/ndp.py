@@ -4,9 +4,9 @@ Theory of operation. Solicitations are answered from the configuration alone. Be
 nodes three times 16 seconds apart, then every 200 to 600 seconds at random (RFC 4861, 6.2.1 and 10). The state here
 is how many of the first three are still to come, and what they withdraw that was advertised before.
 
-Not answered: anybody's duplicate address detection (RFC 4862, 5.4: the source is `::`), since the guest has the
-segment to itself and may give itself any address; and solicitations for the guest's own addresses. What a router or
-another host would do with advertisements and redirects is not done: we are the only router.
+Duplicate address detection (RFC 4862, 5.4: the source is `::`) is answered for our own addresses alone: the guest may
+give itself any other one. Not answered are solicitations for the guest's own addresses. What a router or another host
+would do with advertisements and redirects is not done: we are the only router.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ class Ndp:
 
     def __init__(self, context: Context) -> None:
         self.deadline = self.queued = inf
+        self.ticket = 0
         self._context = context
         self._initial = INITIAL_COUNT
         self._former: list[NetworkConfig] = []
@@ -110,10 +111,13 @@ class Ndp:
 
     def announce(self) -> None:
         """Ask for the guest's address, so that its answer tells its Ethernet address before it first speaks."""
-        guest = self._context.guest.ipv6
-        if guest is not None:
-            rest, payload = ndp.solicit_neighbour(guest, self._context.config.mac)
-            self._send(icmp6.NEIGHBOUR_SOLICITATION, rest, payload, self._gateway, ndp.solicited_node(guest))
+        if self._context.guest.ipv6 is not None:
+            self.ask(self._context.guest.ipv6)
+
+    def ask(self, address: bytes) -> None:
+        """Ask for the Ethernet address of an address of the guest's."""
+        rest, payload = ndp.solicit_neighbour(address, self._context.config.mac)
+        self._send(icmp6.NEIGHBOUR_SOLICITATION, rest, payload, self._gateway, ndp.solicited_node(address))
 
     def receive(self, ip: IpHeader, icmp: IcmpHeader, buf: Buffer) -> None:
         """An NDP message from the guest, ICMPv6 types 133 to 137.
@@ -131,9 +135,16 @@ class Ndp:
             self._advertise(ndp.ALL_NODES if unspecified else ip.source, mac)
             return
         guest = self._context.guest
-        if unspecified and self._context.forwarding.is_node(target):  # it is about to have the address (RFC 4862, 5.4)
-            guest.learn(target)
-        if unspecified or target in (self._address, guest.ipv6, guest.link_local, ip.source):
+        if not self._context.forwarding.is_node(target):
+            return  # no address that an answer may come from
+        if unspecified:
+            if guest.is_ours(target) and target != self._address:
+                rest, payload = ndp.advertise_neighbour(target, self._context.config.mac, solicited=False)
+                self._send(icmp6.NEIGHBOUR_ADVERTISEMENT, rest, payload, target, ndp.ALL_NODES)
+            else:
+                guest.learn(target)  # it is about to have the address
+            return
+        if target in (self._address, guest.ipv6, guest.link_local, ip.source):
             return
         rest, payload = ndp.advertise_neighbour(target, self._context.config.mac)
         self._send(icmp6.NEIGHBOUR_ADVERTISEMENT, rest, payload, target, ip.source, mac)

@@ -17,8 +17,11 @@ from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.wire.ip import IpHeader
 
-__all__ = ["Reassembly"]
+__all__ = ["MANY", "ONE", "Reassembly"]
 
+ONE: Final = bytes(14)
+MANY: Final = b"\x01" + bytes(13)
+"""Ethernet headers for a whole datagram, whose own one is not kept: to one node, and to more than one."""
 _CONGESTION_EXPERIENCED: Final = 3
 """The two ECN bits of the TOS (RFC 3168, 5)."""
 
@@ -26,7 +29,7 @@ _CONGESTION_EXPERIENCED: Final = 3
 class _Datagram:
     """One datagram in reassembly."""
 
-    __slots__ = ("congestion", "deadline", "first", "highest", "pieces", "size", "spoiled", "total")
+    __slots__ = ("congestion", "deadline", "first", "highest", "pieces", "size", "spoiled", "to_many", "total")
 
     def __init__(self, deadline: float, first: IpHeader) -> None:
         self.deadline = deadline
@@ -39,6 +42,7 @@ class _Datagram:
         """Known from the last fragment."""
         self.congestion = 0
         self.spoiled: Reason | None = None
+        self.to_many = False
 
     def add(self, ip: IpHeader, offset: int, more: bool, data: bytes, most: int) -> Reason | None:
         """Take a piece in; or tell why it spoils the datagram."""
@@ -80,8 +84,11 @@ class Reassembly:
         self._largest = largest
         self._datagrams: dict[Hashable, _Datagram] = {}
         self.deadline = self.queued = inf
+        self.ticket = 0
 
-    def add(self, key: Hashable, ip: IpHeader, offset: int, more: bool, data: bytes) -> tuple[IpHeader, bytes] | None:
+    def add(
+        self, key: Hashable, ip: IpHeader, offset: int, more: bool, data: bytes, *, to_many: bool
+    ) -> tuple[IpHeader, bytes, bool] | None:
         """Take a fragment.
 
         Args:
@@ -90,9 +97,11 @@ class Reassembly:
             offset: in bytes.
             more: it is not the last one.
             data: the fragment's payload.
+            to_many: its frame went to more than one node.
 
         Returns:
-            If that completes the datagram, the header of its first fragment and the whole payload.
+            If that completes the datagram, the header of its first fragment, the whole payload, and whether one of its
+            frames went to more than one node.
 
         Raises:
             Malformed: with one of the FRAGMENT reasons.
@@ -101,6 +110,7 @@ class Reassembly:
         if not data or (more and len(data) & 7) or offset + len(data) > self._largest:
             raise Malformed(Reason.FRAGMENT_MALFORMED)
         datagram = self._datagrams.get(key) or self._open(key, ip)
+        datagram.to_many |= to_many
         if datagram.spoiled is None:
             datagram.spoiled = datagram.add(ip, offset, more, data, self._context.config.limits.reassembly_fragments)
         if datagram.spoiled is not None:
@@ -110,7 +120,7 @@ class Reassembly:
             return None
         del self._datagrams[key]
         first = datagram.first._replace(tos=datagram.first.tos | datagram.congestion)
-        return first, b"".join(datagram.pieces[start] for start in sorted(datagram.pieces))
+        return first, b"".join(datagram.pieces[start] for start in sorted(datagram.pieces)), datagram.to_many
 
     def _open(self, key: Hashable, ip: IpHeader) -> _Datagram:
         context = self._context
@@ -136,5 +146,5 @@ class Reassembly:
         datagram = self._datagrams.pop(next(iter(self._datagrams)))
         if datagram.spoiled is None:  # else its fragments are counted already
             self._context.drop(reason)
-            if reason is Reason.FRAGMENT_TIMEOUT and 0 in datagram.pieces:
+            if reason is Reason.FRAGMENT_TIMEOUT and 0 in datagram.pieces and not datagram.to_many:
                 self._context.icmp_errors.reassembly_timed_out(datagram.first, datagram.pieces[0])

@@ -3,13 +3,18 @@
 Theory of operation. A *flow* is one address and port of the guest together with one remote endpoint, as the guest sees
 it. A *mapping* is one unconnected host socket. The guest's own one serves all flows of one address and port of the
 guest, so that a remote host sees the same source whomever the guest talks to (RFC 4787, endpoint-independent mapping:
-what STUN and games need). A destination that forwarding translated has a mapping of its own: then no two flows of a
-mapping share a host endpoint, and an answer always says which flow it belongs to.
+what STUN and games need). A destination address that forwarding translated has a mapping of its own: then no two flows
+of a mapping share a host endpoint, and an answer always says which flow it belongs to.
 
-Filtering is by address and port: only a source that the guest contacted is heard. To a multicast or broadcast
-destination answers come from other, unicast addresses (SSDP, mDNS), so while such a flow lives its mapping hears any
-source that the guest could have contacted by that very address. These answers create no state: outsiders must not be
-able to push flows out.
+A mapping hears every source, unless the configuration wants it filtered by what the guest sent to (RFC 4787, 5):
+servers answer from other ports and addresses (TFTP, hosts with several addresses), and peers are reached through their
+NATs like that. To a multicast group answers come from unicast addresses in any case (SSDP, mDNS), so while such a flow
+lives its mapping filters nothing.
+
+The guest sees a source only by the address by which it could have sent to it through the same mapping; who has none is
+not heard, so that no answer of the guest's goes astray or to an address that is closed. What is heard but was not sent
+to creates no state and keeps nothing alive: outsiders must not be able to push flows out, nor to hold a mapping open
+(RFC 4787, REQ-6).
 
 A *forward* is a mapping that outsiders may send to: a source that is new begins a flow. These flows have a limit of
 their own, which evicts among them alone, so that outsiders do not push the guest's own flows out. The guest's answers
@@ -25,7 +30,7 @@ Not done: joining the guest's multicast groups on the host.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from math import inf
@@ -40,7 +45,8 @@ from sansnet_core.actions import (
     SendDatagram,
     SocketId,
 )
-from sansnet_core.addresses import is_unspecified
+from sansnet_core.addresses import is_multicast, is_unspecified
+from sansnet_core.config import UdpFiltering
 from sansnet_core.context import Context
 from sansnet_core.egress import Egress, FlowHeaders
 from sansnet_core.errors import Malformed, Reason
@@ -73,23 +79,26 @@ MOST_QUOTED: Final = 1280
 """Bytes of a datagram that failed: more than an ICMPv6 error has room for (RFC 4443, 2.4 c)."""
 
 MOST_JOINED: Final = 64
-MOST_JOINED_BYTES: Final = 65000
-"""Datagrams, and bytes, of one frame to the guest: what UDP_SEGMENT allows (linux/udp.h), below what IP can carry."""
+"""Datagrams of one frame to the guest: what UDP_SEGMENT allows (linux/udp.h)."""
 
 
 class _Mapping:
     """A host socket of one address and port of the guest; it lives as long as its flows."""
 
-    __slots__ = ("flows", "groups", "guest", "key", "socket")
+    __slots__ = ("addresses", "alias", "flows", "groups", "guest", "key", "socket")
 
-    def __init__(self, socket: SocketId, key: bytes, guest: Endpoint) -> None:
+    def __init__(self, socket: SocketId, key: bytes, guest: Endpoint, alias: bytes | None) -> None:
         self.socket = socket
         self.key = key
         self.guest = guest
+        self.alias = alias
+        """What the guest takes for the address of the host that all flows lead to, if that was translated."""
         self.flows: dict[Endpoint, _Flow] = {}
         """By the host's endpoint."""
+        self.addresses: Counter[bytes] = Counter()
+        """How many of the flows lead to each of the hosts' addresses."""
         self.groups = 0
-        """How many of the flows have a multicast or broadcast destination."""
+        """How many of the flows have a multicast destination."""
 
 
 class _Forward:
@@ -212,7 +221,9 @@ class Udp:
         limits = context.config.limits
         self._most = (limits.udp_flows, limits.udp_inbound_flows)
         self._idle = (limits.udp_idle_once, limits.udp_idle_stream)
+        self._filtering = context.config.udp_filtering
         self.deadline = self.queued = inf
+        self.ticket = 0
         self._joins = context.config.link.uso
         self._run: _Run | None = None
 
@@ -237,6 +248,8 @@ class Udp:
         if len(data) > MOST_SENT * context.gso_size > 0:
             raise Malformed(Reason.VNET_HEADER)
         if flow is None:
+            if buf[ip.header - 14] & 1 and not is_multicast(ip.destination):
+                raise Malformed(Reason.IP_BROADCAST)  # of a network that the guest knows, and we need not
             flow = self._open(ip, header, not dhcp)
         if flow.last != context.now:
             self._use(flow)
@@ -300,7 +313,7 @@ class Udp:
                 return
             flow.local = local
         elif flow is None:
-            self._stranger(mapping, source, data, segment_size, ttl, tos)
+            self._unasked(mapping, source, data, segment_size, ttl, tos)
             return
         if flow.last != self._context.now:
             self._use(flow)
@@ -326,8 +339,10 @@ class Udp:
             return
         self.flush()
         segment_size = segment_size or size
-        room = min(MOST_JOINED * segment_size, MOST_JOINED_BYTES) - size
-        self._run = _Run(headers, [data], segment_size, room if size and size % segment_size == 0 else 0, ttl, tos)
+        room = 0
+        if size and size % segment_size == 0:
+            room = min(MOST_JOINED * segment_size, headers.largest_run(segment_size)) - size
+        self._run = _Run(headers, [data], segment_size, room, ttl, tos)
 
     def flush(self) -> None:
         """Send the guest the run that waits."""
@@ -341,15 +356,20 @@ class Udp:
         flow.last = self._context.now
         self._recent[flow.inbound].move_to_end(flow.key)
 
-    def _stranger(
-        self, mapping: _Mapping, source: Endpoint, data: bytes, segment_size: int, ttl: int, tos: int
-    ) -> None:
-        """A source that the guest did not contact: heard if it may be answering a group."""
+    def _unasked(self, mapping: _Mapping, source: Endpoint, data: bytes, segment_size: int, ttl: int, tos: int) -> None:
+        """A datagram from an endpoint that the guest did not send to."""
         context = self._context
-        if mapping.groups and context.forwarding.to_host(*source) == source:
-            FlowHeaders(context.egress, source, mapping.guest, UDP).udp(data, segment_size, ttl, tos)
-        else:
+        seen = context.forwarding.asked(source, mapping.alias, context.guest) if self._hears(mapping, source) else None
+        if seen is None:
             context.drop(Reason.HOST_SOURCE)
+        else:
+            FlowHeaders(context.egress, seen, mapping.guest, UDP).udp(data, segment_size, ttl, tos)
+
+    def _hears(self, mapping: _Mapping, source: Endpoint) -> bool:
+        """Whether the filter lets in an endpoint that the guest did not send to."""
+        if mapping.groups or self._filtering is UdpFiltering.ENDPOINT_INDEPENDENT:
+            return True
+        return self._filtering is UdpFiltering.ADDRESS_DEPENDENT and source.address in mapping.addresses
 
     def datagram_failed(self, socket: SocketId, remote: Endpoint, error: ExtendedError, data: bytes) -> None:
         """A datagram to `remote` failed; its flow stays: one refusal does not end it."""
@@ -410,13 +430,14 @@ class Udp:
         host = forwarding.to_host(ip.destination, header.destination_port, groups=groups)
         if host is None:
             context.notify(FlowRefused(UDP, guest, remote, None, 0))
-            raise Malformed(Reason.IP_DESTINATION)
+            raise Malformed(forwarding.refusal(ip.destination))
         self._make_room(inbound=False)
         forward = self._outgoing_forward(guest, remote, host)
         if forward is not None:
             return self._open_outgoing(forward, guest, remote)
         mapping = self._mapping(guest, remote, host)
         mapping.groups += forwarding.is_group(host.address)
+        mapping.addresses[host.address] += 1
         return self._add(_Flow(context.egress, mapping, guest, remote, host, inbound=False))
 
     def _open_outgoing(self, forward: _Forward, guest: Endpoint, remote: Endpoint) -> _Flow:
@@ -434,10 +455,11 @@ class Udp:
     def _mapping(self, guest: Endpoint, remote: Endpoint, host: Endpoint) -> _Mapping:
         """The guest's own socket for a destination, which is opened if there is none."""
         context = self._context
-        key = _key(guest, remote) if host != remote else guest.address + guest.port.to_bytes(2, "big")
+        alias = remote.address if host != remote else None
+        key = guest.address + guest.port.to_bytes(2, "big") + (alias + host.address if alias else b"")
         mapping = self._mappings.get(key)
         if mapping is None:
-            mapping = self._mappings[key] = _Mapping(context.new_socket(), key, guest)
+            mapping = self._mappings[key] = _Mapping(context.new_socket(), key, guest, alias)
             self._sockets[mapping.socket] = mapping
             local = Endpoint(context.forwarding.bound(host.address), guest.port)
             context.out.actions.append(OpenDatagram(mapping.socket, local))
@@ -468,6 +490,7 @@ class Udp:
             return None
         if source in forward.flows:
             self._close(forward.flows[source])  # it is stale
+        context.find_station(guest.address)
         self._make_room(inbound=True)
         return self._add(_Flow(context.egress, forward, guest, remote, source, inbound=True))
 
@@ -501,6 +524,9 @@ class Udp:
         context.notify(FlowClosed(flow.socket, UDP, flow.guest, flow.remote, flow.sent, flow.received))
         if isinstance(mapping, _Mapping):
             mapping.groups -= context.forwarding.is_group(flow.host.address)
+            mapping.addresses[flow.host.address] -= 1
+            if not mapping.addresses[flow.host.address]:
+                del mapping.addresses[flow.host.address]
             if not mapping.flows:
                 del self._mappings[mapping.key], self._sockets[mapping.socket]
                 context.out.actions.append(CloseSocket(mapping.socket))

@@ -1,8 +1,8 @@
 """The Internet checksum (RFC 1071) by big-integer arithmetic.
 
 2^16 is 1 modulo 65535, so the one's-complement sum of a buffer is its big-endian value modulo 65535. Sums are plain
-ints that may be added before the last step. `finish` never gives 0x0000, which is what UDP wants (RFC 768) and an
-equivalent for the other protocols.
+ints that may be added before the last step. Neither `finish` nor `partial` gives 0x0000: in UDP that says that there is
+no checksum (RFC 768), which IPv6 does not allow (RFC 8200, 8.1); for the others it is another form of 0xffff.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 
 from sansnet_core.actions import Buffer
 
-__all__ = ["finish", "ones_sum", "pseudo_sum"]
+__all__ = ["finish", "ones_sum", "partial", "pseudo_sum"]
 
 _FOLD_ABOVE: Final = 2048
 """Larger buffers are folded by halves before the modulo: 70 us against 280 us for 65000 bytes."""
@@ -39,3 +39,8 @@ def pseudo_sum(source: bytes, destination: bytes, protocol: int) -> int:
 def finish(total: int) -> int:
     """The checksum field for a sum of everything it covers: 1 to 65535."""
     return 65535 - total % 65535
+
+
+def partial(pseudo: int) -> int:
+    """The field of a checksum that the guest completes (virtio 1.2, 5.1.6.2), for a pseudo-header's sum: 1 to 65535."""
+    return pseudo % 65535 or 65535

@@ -1,20 +1,24 @@
-"""Ethernet II (IEEE 802.3), without tags."""
+"""Ethernet II (IEEE 802.3), and priority tags (IEEE 802.1Q): tags without a VLAN, which say nothing of interest."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from sansnet_core.actions import Buffer
+from sansnet_core.errors import Malformed, Reason
 
 __all__ = [
     "BROADCAST",
     "ETHERTYPE_ARP",
     "ETHERTYPE_IPV4",
     "ETHERTYPE_IPV6",
+    "ETHERTYPE_VLAN",
     "HEADER_SIZE",
     "SHORTEST",
+    "TAG_SIZE",
     "format_mac",
     "summary",
+    "without_priority_tag",
 ]
 
 HEADER_SIZE: Final = 14
@@ -26,8 +30,29 @@ SHORTEST: Final = 60
 ETHERTYPE_IPV4: Final = b"\x08\x00"
 ETHERTYPE_ARP: Final = b"\x08\x06"
 ETHERTYPE_IPV6: Final = b"\x86\xdd"
+ETHERTYPE_VLAN: Final = b"\x81\x00"
+"""Of a tag (IEEE 802.1Q, 9.3): priority and VLAN identifier follow, and the EtherType of the rest."""
+TAG_SIZE: Final = 4
 
 BROADCAST: Final = b"\xff" * 6
+
+
+def without_priority_tag(frame: Buffer, start: int) -> bytes:
+    """A tagged frame without its tag.
+
+    Args:
+        frame: a frame whose EtherType is `ETHERTYPE_VLAN`.
+        start: where its Ethernet header begins.
+
+    Raises:
+        Malformed: with ETHERNET_TRUNCATED; with ETHERNET_TYPE if the tag names a VLAN.
+    """
+    tag = start + HEADER_SIZE - 2
+    if len(frame) < tag + TAG_SIZE + 2:
+        raise Malformed(Reason.ETHERNET_TRUNCATED)
+    if frame[tag + 2] & 0x0F or frame[tag + 3]:  # 3 bits of priority, 1 of drop eligibility, 12 of the VLAN
+        raise Malformed(Reason.ETHERNET_TYPE)
+    return bytes(frame[:tag]) + bytes(frame[tag + TAG_SIZE :])
 
 
 def format_mac(address: Buffer) -> str:

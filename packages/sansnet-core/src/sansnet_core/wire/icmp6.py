@@ -17,6 +17,7 @@ __all__ = [
     "DESTINATION_UNREACHABLE",
     "ECHO_REPLY",
     "ECHO_REQUEST",
+    "ERRONEOUS_HEADER_FIELD",
     "HEADER_SIZE",
     "HOP_LIMIT_EXCEEDED",
     "MULTICAST_LISTENER",
@@ -34,6 +35,7 @@ __all__ = [
     "SOURCE_POLICY",
     "TIME_EXCEEDED",
     "UNRECOGNIZED_NEXT_HEADER",
+    "UNRECOGNIZED_OPTION",
     "IcmpHeader",
     "emit",
     "parse",
@@ -69,7 +71,9 @@ HOP_LIMIT_EXCEEDED: Final = 0
 REASSEMBLY_TIME_EXCEEDED: Final = 1
 
 # Codes of PARAMETER_PROBLEM
+ERRONEOUS_HEADER_FIELD: Final = 0
 UNRECOGNIZED_NEXT_HEADER: Final = 1
+UNRECOGNIZED_OPTION: Final = 2
 
 _NAMES: Final = {
     DESTINATION_UNREACHABLE: "destination unreachable",

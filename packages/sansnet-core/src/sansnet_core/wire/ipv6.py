@@ -11,7 +11,8 @@ from struct import Struct
 from typing import Final
 
 from sansnet_core.actions import Buffer
-from sansnet_core.errors import Malformed, Reason
+from sansnet_core.errors import HeaderProblem, Malformed, Reason
+from sansnet_core.wire import icmp6
 from sansnet_core.wire.ip import IpHeader
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "MORE_FRAGMENTS",
     "OFFSET",
     "emit_header",
+    "last_header",
     "parse",
 ]
 
@@ -61,7 +63,7 @@ def parse(buf: Buffer, start: int, limit: int) -> tuple[IpHeader, int, int]:
         is the next header of the fragment header.
 
     Raises:
-        Malformed: with IPV6_MALFORMED or IPV6_EXTENSION.
+        Malformed: with IPV6_MALFORMED or IPV6_EXTENSION; as `HeaderProblem` where the sender is to be told.
     """
     if limit - start < 40:
         raise Malformed(Reason.IPV6_MALFORMED)
@@ -71,23 +73,31 @@ def parse(buf: Buffer, start: int, limit: int) -> tuple[IpHeader, int, int]:
     if first >> 28 != 6 or end > limit:
         raise Malformed(Reason.IPV6_MALFORMED)
     identification = fragment = 0
+    fragment_seen = False
     if protocol in _EXTENSIONS:
-        protocol, payload, identification, fragment = _walk(buf, protocol, payload, end)
-    header = (6, source, destination, protocol, hop_limit, first >> 20 & 0xFF, start, payload, end, fragment != 0)
+        protocol, payload, identification, fragment, fragment_seen = _walk(buf, protocol, payload, end)
+    header = (6, source, destination, protocol, hop_limit, first >> 20 & 0xFF, start, payload, end, fragment_seen)
     return tuple.__new__(IpHeader, header), identification, fragment
 
 
-def _walk(buf: Buffer, protocol: int, start: int, end: int) -> tuple[int, int, int, int]:
-    """Protocol and start of what follows the extension headers; identification and field of a part."""
+def _walk(buf: Buffer, protocol: int, start: int, end: int) -> tuple[int, int, int, int, bool]:
+    """Protocol and start of what follows the extension headers.
+
+    Then identification and field of a part, and whether there is a fragment header at all.
+    """
+    packet = start - 40
     count = 0
     fragment_seen = False
+    pointer = 6
     while protocol in _EXTENSIONS:
         count += 1
         size = 8
         if end - start >= 8 and protocol != FRAGMENT:
             size += buf[start + 1] << 3
-        if end - start < size or count > _MOST_EXTENSIONS or (protocol == _HOP_BY_HOP and count > 1):
+        if end - start < size or count > _MOST_EXTENSIONS:
             raise Malformed(Reason.IPV6_EXTENSION)
+        if protocol == _HOP_BY_HOP and count > 1:  # RFC 8200, 4: as a next header that is not known
+            raise HeaderProblem(Reason.IPV6_EXTENSION, icmp6.UNRECOGNIZED_NEXT_HEADER, pointer)
         if protocol == FRAGMENT:
             if fragment_seen:
                 raise Malformed(Reason.IPV6_EXTENSION)
@@ -95,26 +105,56 @@ def _walk(buf: Buffer, protocol: int, start: int, end: int) -> tuple[int, int, i
             following, _, field, identification = FRAGMENT_HEADER.unpack_from(buf, start)
             field &= OFFSET | MORE_FRAGMENTS
             if field:
-                return following, start + 8, identification, field
+                return following, start + 8, identification, field, True
         elif protocol == _ROUTING:
-            if buf[start + 3]:  # segments left: we are not its last node, and route for nobody (RFC 8200 4.4, RFC 5095)
-                raise Malformed(Reason.IPV6_EXTENSION)
+            if buf[start + 3]:  # segments left: we are not its last node, and know no type (RFC 8200 4.4, RFC 5095)
+                raise HeaderProblem(Reason.IPV6_EXTENSION, icmp6.ERRONEOUS_HEADER_FIELD, start + 2 - packet)
         else:
-            _check_options(buf, start + 2, start + size)
+            _check_options(buf, start + 2, start + size, packet)
+        pointer = start - packet
         protocol = buf[start]
         start += size
-    return protocol, start, 0, 0
+    return protocol, start, 0, 0, fragment_seen
 
 
-def _check_options(buf: Buffer, start: int, end: int) -> None:
+def _check_options(buf: Buffer, start: int, end: int, packet: int) -> None:
     """Refuse options that must not be skipped: the two highest bits of their type are not 00 (RFC 8200, 4.2)."""
     while start < end:
         kind = buf[start]
         if kind == _PAD1:
             start += 1
             continue
-        if kind >> 6 or end - start < 2 or (start := start + 2 + buf[start + 1]) > end:
+        following = start + 2 + (buf[start + 1] if end - start > 1 else end)
+        action = kind >> 6
+        if following > end or action == 1:
             raise Malformed(Reason.IPV6_EXTENSION)
+        if action:
+            pointer = start - packet
+            raise HeaderProblem(Reason.IPV6_EXTENSION, icmp6.UNRECOGNIZED_OPTION, pointer, to_groups=action == 2)
+        start = following
+
+
+def last_header(buf: Buffer, start: int, end: int) -> tuple[int, int, int]:
+    """Follow the extension headers of a packet without checking them.
+
+    Args:
+        buf: holds the packet.
+        start: where it begins.
+        end: where it ends.
+
+    Returns:
+        The protocol behind them, or of the header that could not be read; where that begins, `end` if it is not in this
+        packet; and where in the packet, in bytes, the field is that names the protocol.
+    """
+    protocol, pointer, position = buf[start + 6], 6, start + 40
+    for _ in range(_MOST_EXTENSIONS):
+        if protocol not in _EXTENSIONS or end - position < 8:
+            break
+        pointer = position - start
+        size = 8 if protocol == FRAGMENT else (buf[position + 1] + 1) << 3
+        later = protocol == FRAGMENT and FRAGMENT_HEADER.unpack_from(buf, position)[2] & OFFSET
+        protocol, position = buf[position], end if later else position + size
+    return protocol, min(position, end), pointer
 
 
 def emit_header(source: bytes, destination: bytes, next_header: int, size: int, hop_limit: int, tos: int) -> bytes:

@@ -120,7 +120,9 @@ def multicast_mac(group: bytes) -> bytes:
 
 
 def parse(buf: Buffer, ip: IpHeader, icmp: IcmpHeader) -> Solicitation:
-    """Read a router or neighbour solicitation and check all that RFC 4861 (6.1.1, 7.1.1) wants checked, and its size.
+    """Read a router or neighbour solicitation.
+
+    Checked is all that RFC 4861 (6.1.1, 7.1.1) wants checked, the size, and that it came without a fragment header.
 
     Args:
         buf: holds the packet.
@@ -134,6 +136,7 @@ def parse(buf: Buffer, ip: IpHeader, icmp: IcmpHeader) -> Solicitation:
     target = None
     unspecified = addresses.is_unspecified(ip.source)
     bad = ip.ttl != HOP_LIMIT or icmp.code != 0 or icmp.end - start > _LARGEST
+    bad = bad or ip.fragment  # RFC 6980, 5
     if icmp.type == icmp6.NEIGHBOUR_SOLICITATION:
         target = bytes(buf[start : start + 16])
         start += 16
@@ -170,9 +173,9 @@ def solicit_neighbour(target: bytes, mac: bytes) -> tuple[int, bytes]:
     return 0, target + _link_address(_SOURCE_LINK_ADDRESS, mac)
 
 
-def advertise_neighbour(target: bytes, mac: bytes) -> tuple[int, bytes]:
-    """Answer a solicitation: `target`, a router, is at `mac`."""
-    return _ROUTER | _SOLICITED | _OVERRIDE, target + _link_address(_TARGET_LINK_ADDRESS, mac)
+def advertise_neighbour(target: bytes, mac: bytes, *, solicited: bool = True) -> tuple[int, bytes]:
+    """Answer a solicitation: `target`, a router, is at `mac`; not `solicited` if the answer goes to all nodes."""
+    return _ROUTER | (_SOLICITED if solicited else 0) | _OVERRIDE, target + _link_address(_TARGET_LINK_ADDRESS, mac)
 
 
 def advertise_router(advertisement: RouterAdvertisement) -> tuple[int, bytes]:

@@ -17,6 +17,7 @@ from sansnet_core.actions import (
     CloseSocket,
     Endpoint,
     ExtendedError,
+    KeepAlive,
     ResumeStream,
     SendStream,
     ShutdownStream,
@@ -27,7 +28,8 @@ from sansnet_core.errors import Reason, UsageError
 from sansnet_core.notices import FlowRefused
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.handshake import EVERYTHING, negotiate
-from sansnet_core.proto.tcp.receiving import Receiver
+from sansnet_core.proto.tcp.keepalive import MOST_ORDERS, Schedule, schedule
+from sansnet_core.proto.tcp.receiving import PIECE_COST, Receiver
 from sansnet_core.proto.tcp.sending import DUPLICATES, Sender
 from sansnet_core.wire.ip import TCP
 from sansnet_core.wire.tcp import (
@@ -63,8 +65,15 @@ DATA_RETRIES: Final = 10
 KEEPALIVE_INTERVAL: Final = 75.0
 KEEPALIVE_PROBES: Final = 9
 """Both as in Linux (tcp_keepalive_intvl, tcp_keepalive_probes)."""
+SYN_INTERVAL: Final = 1.0
+"""The least time after which a guest repeats its SYN (RFC 6298, 2.1)."""
+SYN_PATIENCE: Final = 3.0
+"""Added to twice the last interval, which doubles: then a guest that is silent does not wait any more."""
 RETRY_AFTER_RESET: Final = 0.002
 """As Linux does; the guest has the reset by then."""
+CHALLENGE_INTERVAL: Final = 0.5
+"""Seconds between two answers to segments without data that are not acceptable (RFC 5961, 7): two stacks that call each
+other's acknowledgments old would go on for ever. As Linux (tcp_invalid_ratelimit)."""
 COPY_BELOW: Final = 1024
 """Shorter payloads are copied out of their frame, and so are those that padding dwarfs: what is held must be what is
 counted. Others are views, for as long as the driver holds them."""
@@ -81,12 +90,15 @@ class TcpFlow:
         "_ack_now",
         "_active",
         "_awaits_budget",
+        "_challenged",
         "_dirty",
         "_established",
         "_failure",
         "_fin",
         "_guest_ended_first",
         "_headers",
+        "_keepalive",
+        "_keepalive_orders",
         "_probes",
         "_retransmit_at",
         "_state",
@@ -109,6 +121,7 @@ class TcpFlow:
         "sender",
         "sent",
         "socket",
+        "ticket",
     )
 
     def __init__(
@@ -133,6 +146,7 @@ class TcpFlow:
         self.inbound = inbound
         self.irs = 0
         self.deadline = self.queued = inf
+        self.ticket = 0
         self._state = states.INBOUND if inbound else states.INITIAL
         self._established = False
         self._failure: ExtendedError | None = None
@@ -147,10 +161,13 @@ class TcpFlow:
         self._retransmit_at = inf
         self._time_wait_at = inf
         self._active = context.now
+        self._challenged = -inf
         self._probes = 0
         self._dirty = False
         self._awaits_budget = False
         self._guest_ended_first = False
+        self._keepalive: Schedule | None = None
+        self._keepalive_orders = 0
         self.pending = True
         """Whether the handshake with the host or the guest is still under way."""
         self.sent = 0
@@ -170,6 +187,22 @@ class TcpFlow:
         """Take the guest's SYN, which is answered when the host is connected."""
         self._agree(syn.sequence, options)
         self.sender.agree(syn, self._terms)
+        self._await_syn(SYN_INTERVAL)
+
+    def repeat(self) -> None:
+        """The guest repeats its SYN while the host's connect is under way: it still waits."""
+        now = self._tcp.context.now
+        interval, self._active = now - self._active, now
+        self._await_syn(max(interval, SYN_INTERVAL))
+
+    def abandon(self) -> None:
+        """The guest does not wait for this connection any more, or another one needs its place."""
+        self.fire(states.GUEST_RESET)
+
+    def _await_syn(self, interval: float) -> None:
+        """Give up unless the SYN comes again: a guest that closes its socket meanwhile may send nothing at all."""
+        self._retransmit_at = self._tcp.context.now + 2 * interval + SYN_PATIENCE
+        self._arm()
 
     def _agree(self, irs: int, options: TcpOptions) -> None:
         self.irs = irs
@@ -237,7 +270,9 @@ class TcpFlow:
         self._headers.tcp(self.sender.next, 0, RST, 0, b"", b"", 0)
 
     def _effect_send_reset(self) -> None:
-        self._headers.tcp(self.sender.acceptable(), self.receiver.next, RST | ACK, 0, b"", b"", 0)
+        # Until our SYN is acknowledged, the guest expects the number behind it, whatever its window is
+        sequence = self.sender.next if self.pending else self.sender.acceptable()
+        self._headers.tcp(sequence, self.receiver.next, RST | ACK, 0, b"", b"", 0)
 
     def _effect_close_socket(self) -> None:
         context = self._tcp.context
@@ -260,7 +295,9 @@ class TcpFlow:
 
     def receive(self, tcp: TcpHeader, buf: Buffer) -> None:
         """A segment of this connection (RFC 9293, 3.10.7.4); its SYN is known to the handler and not given here."""
-        self._active = self._tcp.context.now
+        now = self._tcp.context.now
+        silence = now - self._active
+        self._active = now
         self._probes = 0
         state = self._state[0]
         if state is states.SYN_SENT:
@@ -275,7 +312,7 @@ class TcpFlow:
         flags = tcp.flags
         size = tcp.end - tcp.start
         if tcp.sequence != receiver.next or flags & (SYN | RST | FIN) or not self._established:
-            if not self._check(tcp, size, buf):
+            if not self._check(tcp, size, buf, silence):
                 return
         elif size and not receiver.acceptable(tcp.sequence, size):
             # A zero-window probe: its acknowledgment counts (RFC 9293, 3.10.7.4), its data does not
@@ -290,12 +327,15 @@ class TcpFlow:
             self._take_data(tcp, size, buf)
         if flags & FIN and self._fin is None:
             fin = add(tcp.sequence, tcp.end - tcp.start)
-            self._fin = fin if diff(fin, receiver.next) >= 0 else None
+            if receiver.may_end(fin):
+                self._fin = fin
+            else:
+                self._ack_now = True  # it is trimmed; the guest repeats it when the window has moved
         if self._fin == receiver.next:
             self._take_fin()
         self.touch()
 
-    def _check(self, tcp: TcpHeader, size: int, buf: Buffer) -> bool:
+    def _check(self, tcp: TcpHeader, size: int, buf: Buffer, silence: float) -> bool:
         """The parts of RFC 9293 3.10.7.4 that rarely say no; answers by itself what needs an answer.
 
         Returns:
@@ -310,12 +350,14 @@ class TcpFlow:
             return False
         if not receiver.acceptable(tcp.sequence, length):
             if not flags & RST:
-                self._acknowledge_again()
-            # A repeated segment may carry a new acknowledgment; nothing else of it counts
-            if flags & (SYN | RST) or diff(tcp.sequence, receiver.next) > 0:
+                self._challenge(flags, length)
+            # A repeated segment, or one at the edge of a closed window, may carry a new acknowledgment; no more counts
+            if flags & (SYN | RST) or diff(tcp.sequence, receiver.edge) > 0:
                 self._tcp.context.drop(Reason.TCP_SEQUENCE)
                 return False
             if flags & ACK and self._established:
+                if length <= 1 and not flags & FIN and add(tcp.sequence, 1) == receiver.next:
+                    self._take_keepalive(silence)
                 self._acknowledge(tcp, 0, buf)
                 self.touch()
             return False
@@ -323,17 +365,36 @@ class TcpFlow:
             if tcp.sequence == receiver.next:
                 self.fire(states.GUEST_RESET)
             else:  # RFC 5961, 3.2: a reset in the window but not at its edge is challenged
-                self._acknowledge_again()
+                self._challenge(flags, length)
             return False
         if flags & SYN:  # RFC 5961, 4.2
-            self._acknowledge_again()
+            self._challenge(flags, length)
             return False
         if self._state[0] is states.SYN_ACK_SENT:
             return self._complete_handshake(tcp)
         if self._state[0] is states.TIME_WAIT:
-            self._acknowledge_again()
+            self._challenge(flags, length)
             return False
         return True
+
+    def _challenge(self, flags: int, length: int) -> None:
+        """Acknowledge a segment that is not acceptable; without data or FIN, or with SYN, at a limited rate."""
+        now = self._tcp.context.now
+        if not length or flags & SYN:
+            if now - self._challenged < CHALLENGE_INTERVAL:
+                return
+            self._challenged = now
+        self._acknowledge_again()
+
+    def _take_keepalive(self, silence: float) -> None:
+        """The guest asks whether its peer lives (RFC 9293, 3.8.4), after so many seconds without a segment."""
+        if self.receiver.edge == self.receiver.next or self._keepalive_orders >= MOST_ORDERS:
+            return  # Linux probes a closed window by the same segment
+        wanted = schedule(silence)
+        if self._keepalive is None or self._keepalive.differs(wanted):
+            self._keepalive = wanted
+            self._keepalive_orders += 1
+            self._tcp.context.out.actions.append(KeepAlive(self.socket, *wanted))
 
     def _complete_handshake(self, tcp: TcpHeader) -> bool:
         if not tcp.flags & ACK:
@@ -375,7 +436,7 @@ class TcpFlow:
     def _establish(self) -> None:
         """The handshake is complete."""
         self.pending = False
-        self._tcp.pending[self.inbound] -= 1
+        del self._tcp.pending[self.inbound][self]
         self._retransmit_at = inf
         if self.sender.retries:
             self.sender.rto = RTO_AFTER_SYN_LOSS
@@ -403,7 +464,7 @@ class TcpFlow:
             advance = diff(tcp.acknowledgment, sender.una)
             if advance > sender.in_flight or advance < -sender.largest_window:  # RFC 5961, 5.2
                 self._tcp.context.drop(Reason.TCP_SEQUENCE)
-                self._acknowledge_again()
+                self._challenge(tcp.flags, size)
                 return False
             if advance < 0:
                 return True
@@ -423,14 +484,14 @@ class TcpFlow:
             if window > sender.largest_window:
                 sender.largest_window = window
             sender.wl1, sender.wl2 = tcp.sequence, tcp.acknowledgment
+        news = False
         if not window:
             sender.retries = 0  # the guest lives, it just has no room (RFC 9293, 3.8.6.1)
-        elif sender.probing:
-            sender.window_opened()
+        elif sender.probing and sender.window:
+            news = sender.window_opened()
             self._retransmit_at = now + sender.rto if sender.in_flight else inf
-        news = False
         if self._terms.sack and tcp.start - tcp.options_start >= 12:
-            news = sender.sack(parse_options(buf, tcp.options_start, tcp.start).sack)
+            news |= sender.sack(parse_options(buf, tcp.options_start, tcp.start).sack)
         if advance == 0 and sender.in_flight and (news or not (size or changed)):
             sender.duplicates += 1
             if sender.recover is None and (sender.duplicates == DUPLICATES or sender.sack_says_lost()):
@@ -445,22 +506,46 @@ class TcpFlow:
         if self._fin is not None and diff(add(tcp.sequence, size), self._fin) > 0:
             self._tcp.context.drop(Reason.TCP_SEQUENCE)
             return
-        if not self._tcp.memory.takes(size, self.held, tcp.sequence == receiver.next):
-            self._tcp.context.drop(Reason.TCP_MEMORY)
-            self._ack_now = True
-            return
+        memory = self._tcp.memory
+        if memory.held + size > memory.limit:
+            size = self._fitting(diff(tcp.sequence, receiver.next), size)
+            if not size:
+                return
         copy = size < COPY_BELOW or size < len(buf) >> 1
-        data = buf[tcp.start : tcp.end] if copy else memoryview(buf)[tcp.start : tcp.end]
+        end = tcp.start + size
+        data = buf[tcp.start : end] if copy else memoryview(buf)[tcp.start : end]
         held = receiver.queued
         ready = receiver.accept(tcp.sequence, data, self._tcp.context.config.limits.tcp_reassembly_segments)
         taken = sum(map(len, ready)) if ready else 0
         self.sent += taken
-        self._hold(taken + receiver.queued - held)
+        kept = receiver.queued - held
+        if kept:
+            memory.keep(self, kept, receiver.queued)
+        self._hold(taken + kept)
         if held or not ready:
             self._ack_now = True  # a gap or its filling is reported at once (RFC 5681, 4.2)
         actions = self._tcp.context.out.actions
         for part in ready:
             actions.append(SendStream(self.socket, part))
+
+    def _fitting(self, ahead: int, size: int) -> int:
+        """How many of `size` bytes, which begin `ahead` bytes beyond RCV.NXT, memory has room for."""
+        memory = self._tcp.memory
+        if ahead > 0:
+            most = memory.limit - memory.held - PIECE_COST
+        else:
+            most = memory.room_in_order(self.receiver.unsent) - ahead
+        if size <= most:
+            return size
+        self._tcp.context.drop(Reason.TCP_MEMORY)
+        self._ack_now = True
+        return most if ahead <= 0 and most > -ahead else 0
+
+    def give_up(self) -> tuple[int, bool]:
+        """Let go of the last piece beyond a gap; bytes freed, and whether there are more."""
+        freed = self.receiver.give_up()
+        self.held -= freed
+        return freed, bool(self.receiver.queued)
 
     def _take_fin(self) -> None:
         if self._state[2] is not states.OPEN:
@@ -479,6 +564,9 @@ class TcpFlow:
 
     def stream_received(self, data: bytes) -> None:
         """The host's socket gave bytes, within the budget."""
+        promised = self._tcp.memory.promised
+        if promised:
+            promised.pop(self, None)
         self.sender.enqueue(data)
         self.received += len(data)
         self._hold(len(data))
@@ -519,19 +607,16 @@ class TcpFlow:
             room = sender.mss if not sender.buffered else 0
         elif room > self._terms.frame_payload:
             room -= room % self._terms.frame_payload
-        left = self._tcp.memory.left
-        if room <= left:
-            return room
-        if left >= sender.mss:
-            return left
-        self._tcp.starved.add(self)
-        return 0
+        return self._tcp.memory.room(self, room) if room > 0 else 0
 
     # what is held
 
     def _hold(self, count: int) -> None:
         self.held += count
-        self._tcp.memory.held += count
+        memory = self._tcp.memory
+        memory.held += count
+        if memory.held > memory.limit:
+            memory.make_room()
 
     def _release(self, count: int) -> None:
         self.held -= count
@@ -569,7 +654,7 @@ class TcpFlow:
                 self._send_data(now)
             if self._ack_now or self.receiver.acknowledged != self.receiver.next:
                 self._send_ack(now)
-        if self._awaits_budget and self._budget():
+        if self._awaits_budget and self not in self._tcp.memory.waiting and self._budget():
             self._awaits_budget = False
             self._tcp.context.out.actions.append(ResumeStream(self.socket))
         self._arm()
@@ -604,7 +689,7 @@ class TcpFlow:
             return
         options = b""
         if receiver.queued and self._terms.sack:
-            options = sack_option(receiver.sack_blocks())
+            options = sack_option(receiver.sack_blocks(self._terms.sack_blocks))
         self._send_segment(self.sender.acceptable(), ACK, b"", options)
 
     def _send_segment(self, sequence: int, flags: int, payload: Buffer, options: bytes = b"") -> None:
@@ -660,6 +745,9 @@ class TcpFlow:
 
     def _retransmission_timeout(self, now: float) -> None:
         sender = self.sender
+        if self._state[0] is states.SYN_RECEIVED:
+            self.abandon()
+            return
         if self.pending:
             if sender.retries >= SYN_RETRIES:
                 self.fire(states.GUEST_RESET)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from sansnet_core.actions import ORIGIN_LOCAL, Buffer, Endpoint, ExtendedError, OpenStream, SocketId
 from sansnet_core.context import Context
 from sansnet_core.egress import FlowHeaders
@@ -23,18 +25,18 @@ class Tcp:
 
     Attributes:
         dirty: connections to be flushed at the end of the batch.
-        starved: connections that were refused a budget because of the memory limit.
         memory: payload bytes that all connections hold.
-        pending: how many handshakes are under way with the host or the guest: of connections that the guest began, and
-            of those from outside.
+        pending: connections whose handshake with the host or the guest is under way, the oldest first: those that the
+            guest began, and those from outside.
     """
 
     def __init__(self, context: Context) -> None:
         self.context = context
         self.dirty: list[TcpFlow] = []
-        self.starved: set[TcpFlow] = set()
         self.memory = Memory(context.config.limits.tcp_memory)
-        self.pending = [0, 0]
+        self.pending: tuple[dict[TcpFlow, None], dict[TcpFlow, None]] = ({}, {})
+        self.deadline = self.queued = inf
+        self.ticket = 0
         self._inbound = 0
         self._flows: dict[bytes, TcpFlow] = {}
         self._sockets: dict[SocketId, TcpFlow] = {}
@@ -63,11 +65,12 @@ class Tcp:
         key = ip.source + ip.destination + buf[ip.start : ip.start + 4]
         flow = self._flows.get(key)
         if tcp.flags & (SYN | ACK | RST) == SYN:
-            if flow is None or self._superseded(flow, tcp):
+            if flow is None or (not tcp.flags & FIN and self._superseded(flow, tcp)):
                 self._open(ip, tcp, key, buf)
                 return
             if flow.irs == tcp.sequence and flow.lifecycle[0] is states.SYN_RECEIVED:
-                return  # repeated while the host's connect is under way
+                flow.repeat()
+                return
         if flow is not None:
             flow.receive(tcp, buf)
         elif not tcp.flags & RST:
@@ -87,16 +90,25 @@ class Tcp:
     def _open(self, ip: IpHeader, syn: TcpHeader, key: bytes, buf: Buffer) -> None:
         context = self.context
         limits = context.config.limits
-        if not syn.source_port or not syn.destination_port:
-            raise Malformed(Reason.TCP_PORT)
+        if syn.flags & FIN:
+            raise Malformed(Reason.TCP_FLAGS)  # a scan; no stack sends that
         guest = Endpoint(ip.source, syn.source_port)
         remote = Endpoint(ip.destination, syn.destination_port)
         host = context.forwarding.to_host(ip.destination, syn.destination_port)
         if host is None:
             context.notify(FlowRefused(TCP, guest, remote, None, 0))
-            raise Malformed(Reason.IP_DESTINATION)
-        if len(self._flows) >= limits.tcp_flows or self.pending[False] >= limits.tcp_pending:
-            raise Malformed(Reason.TCP_LIMIT)  # the guest repeats its SYN, and may be luckier then
+            reason = context.forwarding.refusal(ip.destination)
+            if reason is not Reason.OWN_ADDRESS:
+                raise Malformed(reason)
+            context.drop(reason)
+            self._reset(ip, syn)  # as a node does that has the address, and on which nothing listens
+            return
+        pending = self.pending[False]
+        if len(self._flows) >= limits.tcp_flows or len(pending) >= limits.tcp_pending:
+            if not pending:
+                raise Malformed(Reason.TCP_LIMIT)  # the guest repeats its SYN, and may be luckier then
+            context.drop(Reason.TCP_LIMIT)
+            next(iter(pending)).abandon()  # so does the guest of this one, if it still waits
         flow = TcpFlow(self, context.new_socket(), key, guest, remote, host)
         flow.accept(syn, wire.parse_options(buf, syn.options_start, syn.start))
         self._add(flow)
@@ -104,7 +116,7 @@ class Tcp:
 
     def _add(self, flow: TcpFlow) -> None:
         self._flows[flow.key] = self._sockets[flow.socket] = flow
-        self.pending[flow.inbound] += 1
+        self.pending[flow.inbound][flow] = None
         self._inbound += flow.inbound
         self.context.notify(FlowOpened(flow.socket, TCP, flow.guest, flow.remote, flow.host, flow.inbound))
 
@@ -118,8 +130,8 @@ class Tcp:
 
     def _reset(self, ip: IpHeader, tcp: TcpHeader) -> None:
         """Answer a segment that belongs to no connection (RFC 9293, 3.10.7.1)."""
-        if self.context.forwarding.is_group(ip.destination):
-            return  # RFC 9293, 3.9.2.3: silently
+        if not self.context.forwarding.is_node(ip.destination):
+            return  # a group (RFC 9293, 3.9.2.3), or another address that no packet comes from (RFC 4291, 2.5 and 2.7)
         headers = FlowHeaders(
             self.context.egress,
             Endpoint(ip.destination, tcp.destination_port),
@@ -156,13 +168,14 @@ class Tcp:
         if (
             len(self._flows) >= limits.tcp_flows
             or self._inbound >= limits.tcp_inbound_flows
-            or self.pending[True] >= limits.tcp_pending
+            or len(self.pending[True]) >= limits.tcp_pending
         ):
             context.drop(Reason.TCP_LIMIT)
             return None
         guest, seen = Endpoint(destination, port), Endpoint(source, remote.port)
         flow = TcpFlow(self, context.new_socket(), key, guest, seen, remote, inbound=True)
         self._add(flow)
+        context.find_station(destination)
         flow.invite()
         return flow.socket
 
@@ -202,13 +215,14 @@ class Tcp:
 
     def flush(self) -> None:
         """Emit what the inputs since the last call ask for."""
-        if self.starved and not self.memory.is_short:
-            for flow in self.starved:
-                flow.touch()
-            self.starved.clear()
+        if self.memory.waiting:
+            self.context.timers.arm(self, self.memory.resume(self.context.now))
         flows, self.dirty = self.dirty, []
         for flow in flows:
             flow.flush()
+
+    def expire(self) -> None:
+        """More streams may be resumed, which `flush` does."""
 
     def forget(self, flow: TcpFlow) -> None:
         """The connection is over on both sides."""
@@ -218,11 +232,9 @@ class Tcp:
         if self._sockets.pop(flow.socket, None) is None:
             return
         self._inbound -= flow.inbound
-        if flow.pending:
-            self.pending[flow.inbound] -= 1
-        self.memory.held -= flow.held
+        self.pending[flow.inbound].pop(flow, None)
+        self.memory.forget(flow, flow.held, flow.receiver.queued)
         flow.drop_buffers()
-        self.starved.discard(flow)
         context.timers.forget(flow)
         if refused := flow.refusal():
             context.notify(refused)

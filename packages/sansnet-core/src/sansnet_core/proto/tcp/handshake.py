@@ -24,6 +24,8 @@ HEADERS: Final = {4: 40, 6: 60}
 ETHERNET: Final = 14
 LARGEST_FIELD: Final = 65535
 """Of IP lengths, and of a window that is not scaled."""
+MOST_SACK_BLOCKS: Final = 4
+"""As many as fit in 40 bytes of options without timestamps; a small MTU has room for less."""
 EVERYTHING: Final = TcpOptions(LARGEST_FIELD, 0, True, ())
 """Options of a guest that can do all that we can: what is offered to one that did not speak yet."""
 
@@ -39,6 +41,7 @@ class Terms(NamedTuple):
         own_scale: shift of the windows that we offer; None if nothing is scaled.
         scale: shift of the guest's windows.
         sack: whether both sides permit SACK.
+        sack_blocks: most SACK blocks of an acknowledgment.
     """
 
     own_mss: int
@@ -48,6 +51,7 @@ class Terms(NamedTuple):
     own_scale: int | None
     scale: int
     sack: bool
+    sack_blocks: int
 
     def syn_options(self) -> bytes:
         """Our half of the agreement, for a SYN or a SYN-ACK."""
@@ -74,9 +78,11 @@ def negotiate(config: NetworkConfig, version: int, options: TcpOptions) -> Terms
     if link.tso4 if version == 4 else link.tso6:
         room = min(link.largest_frame - ETHERNET, LARGEST_FIELD) - HEADERS[version]
         frame_payload = max(room // mss, 1) * mss
+    sack_blocks = min((own_mss - 4) // 8, MOST_SACK_BLOCKS)
+    sack = options.sack_permitted and sack_blocks > 0
     if options.window_scale is None:
         window = min(config.limits.tcp_window, LARGEST_FIELD)
-        return Terms(own_mss, mss, frame_payload, window, None, 0, options.sack_permitted)
+        return Terms(own_mss, mss, frame_payload, window, None, 0, sack, sack_blocks)
     window = min(config.limits.tcp_window, LARGEST_FIELD << MOST_WINDOW_SCALE)
     own_scale = max(window.bit_length() - 16, 0)
-    return Terms(own_mss, mss, frame_payload, window, own_scale, options.window_scale, options.sack_permitted)
+    return Terms(own_mss, mss, frame_payload, window, own_scale, options.window_scale, sack, sack_blocks)

@@ -18,8 +18,6 @@ __all__ = ["Receiver"]
 
 PIECE_COST: Final = 100
 """Bytes, about, that CPython takes for a piece besides its data."""
-_MAX_SACK_BLOCKS: Final = 4
-"""As many as fit in 40 bytes of options without timestamps."""
 
 
 class Receiver:
@@ -49,12 +47,24 @@ class Receiver:
         self._latest = 0
 
     def acceptable(self, sequence: int, length: int) -> bool:
-        """Whether a segment of `length` (SYN and FIN included) touches the window (RFC 9293, table 6)."""
+        """Whether a segment of `length` (SYN and FIN included) touches the window (RFC 9293, table 6).
+
+        One without length may also stand at the right edge: a guest that filled the window acknowledges from there, for
+        that is its SND.NXT. Linux takes it, too.
+        """
         first = diff(sequence, self.next)
         window = diff(self.edge, self.next)
         if length == 0:
-            return first == 0 if window == 0 else 0 <= first < window
+            return 0 <= first <= window
         return window > 0 and first < window and first + length > 0
+
+    def may_end(self, sequence: int) -> bool:
+        """Whether a FIN with this number is in the window, and behind all data that came."""
+        last = self.next
+        if self._pieces:
+            first, piece = self._pieces[-1]
+            last = add(first, len(piece))
+        return diff(sequence, last) >= 0 and diff(self.edge, sequence) > 0
 
     def accept(self, sequence: int, data: Buffer, most_pieces: int) -> list[Buffer]:
         """Take the data of an acceptable segment.
@@ -122,13 +132,26 @@ class Receiver:
         if not pieces:
             self._pieces = None
 
+    def give_up(self) -> int:
+        """Let go of the last piece beyond a gap, which is there; bytes freed, with what keeping it cost.
+
+        It may have been reported by SACK; the guest still has it (RFC 2018, 8).
+        """
+        assert self._pieces
+        _, data = self._pieces.pop()
+        if not self._pieces:
+            self._pieces = None
+        freed = len(data) + PIECE_COST
+        self.queued -= freed
+        return freed
+
     def drop_buffers(self) -> None:
         """Let go of what is held beyond a gap."""
         self._pieces = None
         self.queued = 0
 
-    def sack_blocks(self) -> list[tuple[int, int]]:
-        """What is held beyond the gap, the block with the newest data first (RFC 2018, 4)."""
+    def sack_blocks(self, most: int) -> list[tuple[int, int]]:
+        """What is held beyond the gap, the block with the newest data first (RFC 2018, 4); at most `most` blocks."""
         blocks: list[tuple[int, int]] = []
         newest = 0
         for sequence, data in self._pieces or ():
@@ -140,7 +163,7 @@ class Receiver:
                 newest = len(blocks) - 1
         if blocks:
             blocks.insert(0, blocks.pop(newest))
-        return blocks[:_MAX_SACK_BLOCKS]
+        return blocks[:most]
 
     def window(self, mss: int, limit: int) -> int:
         """Move the right edge as far as it may, and give the window in bytes.
@@ -150,7 +173,7 @@ class Receiver:
             limit: most bytes to hold at present; at most `self.limit`.
         """
         gain = limit - self.unsent - diff(self.edge, self.next)
-        if gain >= min(mss, limit >> 1):
+        if gain >= _least(mss, limit):
             self.edge = add(self.edge, gain)
         window = diff(self.edge, self.next)
         self.largest = max(self.largest, window)
@@ -160,6 +183,12 @@ class Receiver:
         """Whether the guest may be waiting for a larger window, and there is one to tell of."""
         offered = diff(self.edge, self.next)
         gain = limit - self.unsent - offered
-        if offered < min(mss, limit >> 1):
-            return gain >= min(mss, limit >> 1)
+        least = _least(mss, limit)
+        if offered < least:
+            return gain >= least
         return offered < self.largest >> 1 and gain >= self.largest >> 2
+
+
+def _least(mss: int, limit: int) -> int:
+    """By how much a window of at most `limit` must grow to be worth telling (RFC 9293, 3.8.6.2.2)."""
+    return min(mss, max(limit >> 1, 1))

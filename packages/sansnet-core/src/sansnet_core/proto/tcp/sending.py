@@ -28,6 +28,9 @@ INITIAL_RTO: Final = 1.0
 DUPLICATES: Final = 3
 SMALL: Final = 2048
 """Shorter pieces are copied together: a remote that sends single bytes must not cost a hundred for each."""
+MOST_BURST: Final = 16
+"""Segments sent again for one acknowledgment; theirs bring the next. Without a bound, a guest with
+tiny segments is sent tens of thousands of them for one SACK."""
 _MOST_SACKED: Final = 64
 """Ranges remembered; the guest may report more, then the oldest knowledge is lost, not correctness."""
 
@@ -192,15 +195,21 @@ class Sender:
         self.rto = min(self.rto * 2, MAX_RTO)
         return payload
 
-    def window_opened(self) -> None:
-        """A closed window was probed, and is open now: what was sent beyond it was dropped."""
+    def window_opened(self) -> bool:
+        """A closed window was probed, and is open now: what was sent beyond it was dropped.
+
+        Returns:
+            Whether it is to be sent again.
+        """
         self.probing = False
         if self._srtt is None:
             self.rto = INITIAL_RTO
         else:
             self._set_rto()
-        if self.in_flight:
-            self.begin_recovery(lost_all=True)
+        if not self.in_flight:
+            return False
+        self.begin_recovery(lost_all=True)
+        return True
 
     # acknowledgments
 
@@ -242,7 +251,7 @@ class Sender:
                 self.recover = None
             else:
                 if self._lost_all:
-                    self._burst *= 2
+                    self._burst = min(self._burst * 2, MOST_BURST)
                 if diff(self._retransmitted, acknowledgment) < 0:
                     self._retransmitted = acknowledgment
         return released
@@ -319,7 +328,7 @@ class Sender:
         assert self.recover is not None
         if self._sacked:
             end = self._sacked[-1][1]
-            burst = 1 << 30  # every hole below the highest SACK is lost: later data has arrived
+            burst = MOST_BURST  # every hole below the highest SACK is lost: later data has arrived
         elif self.sack_permitted and not self._lost_all:
             return  # no hole is known of any more, and the rest may be under way
         else:
@@ -335,26 +344,28 @@ class Sender:
 
     def _pieces(self, position: int, end: int) -> Iterator[tuple[int, Buffer]]:
         """What was sent from `position` to `end` and not reported by SACK, in segments."""
-        sequence = self.una
-        sacked = list(self._sacked or ())
+        una = self.una
+        # All of these count from SND.UNA
+        at, last = diff(position, una), diff(end, una)
+        sacked = [(diff(first, una), diff(behind, una)) for first, behind in self._sacked or ()]
+        start = 0
         for payload in list(self._sent or ()):
-            offset = max(diff(position, sequence), 0)
-            while offset < len(payload):
-                at = add(sequence, offset)
-                if diff(end, at) <= 0:
+            following = start + len(payload)
+            while at < following:
+                if at >= last:
                     return
-                while sacked and diff(sacked[0][1], at) <= 0:
+                while sacked and sacked[0][1] <= at:
                     del sacked[0]
-                size = min(self.mss, len(payload) - offset, diff(end, at))
+                size = min(self.mss, following - at, last - at)
                 if sacked:
-                    ahead = diff(sacked[0][0], at)
+                    ahead = sacked[0][0] - at
                     if ahead <= 0:
-                        offset += diff(sacked[0][1], at)
+                        at = sacked[0][1]
                         continue
                     size = min(size, ahead)
-                yield at, memoryview(payload)[offset : offset + size]
-                offset += size
-            sequence = add(sequence, len(payload))
+                yield add(una, at), memoryview(payload)[at - start : at - start + size]
+                at += size
+            start = following
 
 
 def _append(pieces: deque[Buffer], data: Buffer) -> None:

@@ -1,0 +1,150 @@
+"""A guest that probes its peer has the host's kernel do so as well (RFC 9293, 3.8.4)."""
+
+from __future__ import annotations
+
+from errno import ETIMEDOUT
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sansnet_core import KeepAlive, Limits
+from sansnet_core.proto.tcp.keepalive import schedule
+from tests.sim.host import Script
+from tests.sim.manual import ManualConnection
+from tests.sim.packets import ACK, FIN, RST, SYN
+from tests.sim.pair import OUTSIDER, SERVER, SERVER6, Pair, make_config
+
+
+def opened() -> tuple[Pair, ManualConnection]:
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open()
+    return pair, peer
+
+
+def probe(peer: ManualConnection, payload: bytes = b"") -> None:
+    """Send a keepalive, which is answered."""
+    answers = peer.send(ACK, payload, sequence=(peer.sequence - 1) % (1 << 32))
+    assert [(one.flags, one.acknowledgment) for one in answers] == [(ACK, peer.sequence)]
+
+
+def orders(pair: Pair) -> list[KeepAlive]:
+    return [order for order in pair.host.orders if isinstance(order, KeepAlive)]
+
+
+@pytest.mark.parametrize("payload", [b"", b"\0"])
+@pytest.mark.parametrize(
+    ("silence", "idle", "interval", "count"),
+    [(0.3, 1, 1, 3), (2.1, 2, 1, 3), (15.0, 15, 7, 9), (60.3, 60, 30, 9), (7100.0, 7100, 75, 9)],
+)
+def test_a_probe_has_the_host_probe_as_often(
+    silence: float, idle: int, interval: int, count: int, payload: bytes
+) -> None:
+    pair, peer = opened()
+    pair.wait(silence)
+    probe(peer, payload)
+
+    assert orders(pair) == [KeepAlive(pair.host.stream.socket, idle, interval, count)]
+
+
+@given(st.floats(0, 1e9))
+def test_what_is_ordered_the_kernel_takes(silence: float) -> None:
+    idle, interval, count = schedule(silence)
+    assert 1 <= idle <= 32767  # MAX_TCP_KEEPIDLE, and so on (include/net/tcp.h)
+    assert 1 <= interval <= 32767
+    assert 1 <= count <= 127
+
+
+def test_probes_at_one_interval_are_one_order() -> None:
+    pair, peer = opened()
+    for _ in range(50):
+        pair.wait(2.0)
+        probe(peer)
+
+    assert len(orders(pair)) == 1
+
+
+def test_another_interval_is_another_order() -> None:
+    pair, peer = opened()
+    for silence in (60.0, 61.0, 55.0, 2.0, 2.2, 30.0):
+        pair.wait(silence)
+        probe(peer)
+
+    assert [order.idle for order in orders(pair)] == [60, 2, 30]
+
+
+@given(silences=st.lists(st.floats(0.001, 500.0), max_size=60))
+def test_orders_are_bounded(silences: list[float]) -> None:
+    pair, peer = opened()
+    for silence in silences:
+        pair.wait(silence)
+        peer.send(ACK, sequence=(peer.sequence - 1) % (1 << 32))  # not each is answered: RFC 5961, 7
+
+    assert len(orders(pair)) <= 16
+
+
+def test_a_probe_of_a_closed_window_is_none_of_the_peer() -> None:
+    """Linux sends the same segment when it has data and we have no room."""
+    pair = Pair(make_config(limits=Limits(tcp_window=20_000)))
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.host.stream.blocked = True
+    for _ in range(20):
+        peer.data(bytes(1000))
+    pair.wait(5.0)
+    peer.send(ACK, sequence=peer.sequence - 1)
+
+    assert orders(pair) == []
+
+
+def test_what_is_no_probe_changes_nothing() -> None:
+    pair, peer = opened()
+    peer.data(b"some data")
+    pair.wait(2.0)
+    peer.send(ACK, sequence=peer.sequence)  # a repeated acknowledgment
+    peer.send(ACK, b"ta", sequence=peer.sequence - 2)  # data that came already
+    peer.send(ACK, sequence=peer.sequence - 5000)
+    peer.send(RST | ACK, sequence=peer.sequence - 1)
+    peer.send(ACK | FIN, sequence=peer.sequence - 1)
+
+    assert orders(pair) == []
+
+
+def test_nothing_is_ordered_before_the_host_is_connected() -> None:
+    pair = Pair(script=Script(connect=None))
+    peer = ManualConnection(pair)
+    peer.syn()
+    peer.send(ACK, sequence=peer.first)
+
+    assert orders(pair) == []
+
+
+@pytest.mark.parametrize("remote", [SERVER, SERVER6])
+def test_a_peer_that_is_gone_resets_the_guest(remote: bytes) -> None:
+    pair = Pair()
+    connection = pair.connect(family=4 if remote == SERVER else 6)
+    pair.drive(lambda: connection.established)
+    pair.settle()
+    pair.host.fail(pair.host.stream, ETIMEDOUT, pair.now)
+    pair.settle()
+
+    assert connection.reset
+    assert pair.tcp_flows == 0
+
+
+def test_a_guests_server_probes_who_came_from_outside() -> None:
+    pair = Pair()
+    stream = pair.host.accept(OUTSIDER, 80, pair.now)
+    assert stream is not None
+    pair.settle()
+    peer = ManualConnection(pair, port=80, remote=OUTSIDER)
+    [syn] = pair.guest.strays
+    peer.expected = syn.sequence + 1
+    peer.send(SYN | ACK, mss=1460)
+    peer.sequence += 1
+    peer.send()
+    pair.wait(2.0)
+    probe(peer)
+
+    assert orders(pair) == [KeepAlive(stream.socket, 2, 1, 3)]

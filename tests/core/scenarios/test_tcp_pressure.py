@@ -1,0 +1,200 @@
+"""When TCP memory is short: what is given up, what is taken all the same, and who is told that there is room again."""
+
+from __future__ import annotations
+
+import pytest
+
+from sansnet_core import Limits, LinkConfig, ResumeStream
+from tests.sim.host import Stream
+from tests.sim.manual import ManualConnection
+from tests.sim.packets import ACK, PSH, RST
+from tests.sim.pair import Pair, make_config
+
+LARGE = LinkConfig(mtu=65520, largest_frame=65535)
+
+
+def _connections(pair: Pair, count: int, *, scale: int | None = 7) -> list[tuple[ManualConnection, Stream]]:
+    found = []
+    for port in range(50_000, 50_000 + count):
+        peer = ManualConnection(pair, port=port)
+        peer.open(mss=1460, scale=scale)
+        pair.host.stream.blocked = True
+        found.append((peer, pair.host.stream))
+    return found
+
+
+def _hold(pair: Pair, stream: Stream, size: int) -> None:
+    """The host says something that the guest does not acknowledge."""
+    pair.network.stream_received(stream.socket, bytes(size), pair.now)
+    pair._outputs(pair.now)
+
+
+def _resumed(pair: Pair) -> list[int]:
+    return [order.socket for order in pair.host.orders if isinstance(order, ResumeStream)]
+
+
+@pytest.mark.parametrize(("count", "memory"), [(1, 30_000), (8, 400_000), (30, 100_000)])
+def test_what_fills_a_gap_finds_room_although_all_memory_lies_beyond_gaps(count: int, memory: int) -> None:
+    pair = Pair(make_config(limits=Limits(tcp_memory=memory, tcp_window=65536)))
+    connections = _connections(pair, count)
+    for number in range(1, 46):
+        for peer, _ in connections:
+            peer.send(ACK | PSH, bytes(1400), sequence=peer.sequence + 1400 * number)
+    assert memory - 1500 < pair.network.statistics().tcp_held <= memory
+    for peer, stream in connections:
+        stream.blocked = False
+        for answer in peer.send(ACK | PSH, bytes(1400)):
+            assert answer.acknowledgment >= peer.sequence + 1400
+
+    assert all(len(stream.received) >= 1400 for _, stream in connections)
+
+
+def test_a_segment_larger_than_the_reserve_is_taken_in_part() -> None:
+    """Not refused as a whole: it will never be smaller."""
+    pair = Pair(make_config(LARGE, Limits(tcp_memory=100_000)))
+    (_, other), (peer, stream) = _connections(pair, 2)
+    _hold(pair, other, 100_000)
+    (answer,) = peer.send(ACK | PSH, bytes(60_000))
+    taken = answer.acknowledgment - peer.sequence
+    assert 0 < taken < 60_000
+    assert len(stream.unsent) == taken
+
+
+def test_what_overlaps_the_gap_counts_as_in_order() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_memory=30_000)))
+    (_, other), (peer, _) = _connections(pair, 2)
+    peer.data(b"known")
+    _hold(pair, other, 29_990)
+    peer.send(ACK | PSH, b"known and new", sequence=peer.sequence - 5)
+    pair.wait(0.01)
+
+    assert peer.take()[-1].acknowledgment == peer.sequence + 8
+
+
+def test_what_is_held_for_the_guest_does_not_use_up_the_reserve_towards_the_host() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_memory=100_000)))
+    (_, other), (peer, stream) = _connections(pair, 2)
+    _hold(pair, stream, 17_000)
+    _hold(pair, other, 83_000)
+    stream.blocked = False
+    for _ in range(20):
+        peer.data(bytes(1000))
+
+    assert len(stream.received) == 20_000
+
+
+def test_pieces_are_given_up_by_all_connections_in_turn_and_the_last_first() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_memory=100_000)))
+    (_, other), *connections = _connections(pair, 4)
+    for number in range(1, 11):
+        for peer, _ in connections:
+            peer.send(ACK | PSH, bytes([number]) * 1400, sequence=peer.sequence + 1400 * number)
+    _hold(pair, other, 70_000)
+    assert pair.network.statistics().tcp_held <= 100_000
+    for peer, stream in connections:
+        stream.blocked = False
+        peer.send(ACK | PSH, bytes(1400))
+        assert 1400 * 6 <= len(stream.received) <= 1400 * 8
+        assert bytes(stream.received) == b"".join(
+            bytes([number]) * 1400 for number in range(len(stream.received) // 1400)
+        )
+
+
+def test_pieces_that_were_given_up_are_no_longer_reported() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_memory=20_000)))
+    (_, other), (peer, _) = _connections(pair, 2)
+    start = peer.sequence
+    for number in range(1, 11):
+        answers = peer.send(ACK | PSH, bytes(1400), sequence=start + 1400 * number)
+    assert answers[-1].sack == ((start + 1400, start + 1400 * 11),)
+    _hold(pair, other, 12_000)
+    answers = peer.send(ACK | PSH, bytes(1400), sequence=start + 1400)
+
+    ((first, last),) = answers[-1].sack
+    assert (first, last) == (start + 1400, start + 1400 * 6)
+
+
+def test_a_refused_stream_is_resumed_as_soon_as_there_is_room() -> None:
+    """Half of the memory is held for good; there is room in the other half."""
+    pair = Pair(make_config(limits=Limits(tcp_memory=200_000)))
+    (_, stays), (leaves, leaving), (_, waits) = _connections(pair, 3)
+    _hold(pair, stays, 100_000)
+    _hold(pair, leaving, 99_500)
+    assert pair.network.receive_budget(waits.socket) == 0
+    leaves.send(RST)
+
+    assert waits.socket in _resumed(pair)
+    assert pair.network.receive_budget(waits.socket) > 0
+
+
+def test_streams_are_resumed_in_the_order_in_which_they_were_refused() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_memory=60_000)))
+    (peer, hog), *victims = _connections(pair, 13)
+    _hold(pair, hog, 60_000)
+    refused = [stream.socket for _, stream in victims[5:] + victims[:5]]
+    for socket in refused:
+        assert pair.network.receive_budget(socket) == 0
+    pair.host.orders.clear()
+    peer.send(RST)
+
+    assert _resumed(pair) == refused
+
+
+def test_no_more_streams_are_resumed_at_once_than_there_is_room_for() -> None:
+    """Else each byte that is set free would wake all."""
+    pair = Pair(make_config(limits=Limits(tcp_memory=60_000)))
+    (peer, hog), *victims = _connections(pair, 20)
+    _hold(pair, hog, 60_000)
+    for _, stream in victims:
+        pair.host.produce(stream, bytes(100_000))
+    pair.settle()
+    pair.host.orders.clear()
+    peer.send(acknowledgment=peer.expected + 3000)
+
+    assert 2 <= len(_resumed(pair)) <= 4
+
+
+def test_streams_behind_idle_ones_are_resumed_soon() -> None:
+    """Those at the head of the line have nothing to read, and nothing happens any more."""
+    pair = Pair(make_config(limits=Limits(tcp_memory=60_000)))
+    (peer, hog), *victims = _connections(pair, 20)
+    _hold(pair, hog, 60_000)
+    pair.settle()
+    pair.host.produce(victims[-1][1], bytes(1000))
+    peer.send(acknowledgment=peer.expected + 1500)
+    pair.wait(0.1)
+
+    assert not victims[-1][1].incoming
+
+
+def test_streams_take_turns() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_memory=6000)))
+    connections = [pair.connect() for _ in range(20)]
+    pair.drive(lambda: all(connection.established for connection in connections))
+    for stream in pair.host.streams.values():
+        pair.host.produce(stream, bytes(1 << 20))
+    pair.drive(lambda: len(connections[0].received) > 100_000)
+
+    assert min(len(connection.received) for connection in connections) > 50_000
+
+
+@pytest.mark.parametrize("memory", [1, 10, 1000, 1459, 1460])
+def test_memory_below_a_segment_is_used(memory: int) -> None:
+    pair = Pair(make_config(limits=Limits(tcp_memory=memory)))
+    connection, stream = pair.established()
+    pair.host.produce(stream, bytes(3000))
+    connection.send(bytes(3000))
+    pair.drive(lambda: len(connection.received) == len(stream.received) == 3000)
+
+
+@pytest.mark.parametrize("window", [1, 2, 3])
+def test_a_window_of_a_byte_or_two_opens_by_itself(window: int) -> None:
+    pair = Pair(make_config(limits=Limits(tcp_window=window)))
+    connection, stream = pair.established()
+    stream.blocked = True
+    connection.send(bytes(20))
+    pair.settle()
+    stream.blocked = False
+    pair.drive(lambda: len(stream.received) == 20)
+
+    assert connection.probes == 0

@@ -1,0 +1,66 @@
+"""The heap of deadlines stays as small as the number of its owners, whatever they do."""
+
+from __future__ import annotations
+
+from math import inf
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sansnet_core.timers import Timers
+
+
+class Owner:
+    def __init__(self) -> None:
+        self.deadline = self.queued = inf
+        self.ticket = 0
+        self.expired = 0
+
+    def expire(self) -> None:
+        self.expired += 1
+
+
+def test_one_deadline_armed_again_and_again_leaves_no_duplicates() -> None:
+    """A delayed ACK before a distant persist timer: each ACK pops its own entry and queues the distant time again."""
+    timers, owner = Timers(), Owner()
+    for step in range(10_000):
+        timers.arm(owner, 0.001 * step)
+        timers.expire(0.001 * step)
+        timers.arm(owner, 60.0)
+        assert len(timers._heap) < 150
+    assert owner.expired == 10_000
+    timers.expire(60.0)
+
+    assert owner.expired == 10_001
+    timers.expire(1e9)
+    assert owner.expired == 10_001
+    assert timers.next_deadline() is None
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.integers(0, 3), st.sampled_from(["arm", "forget", "expire"]), st.integers(0, 8)), max_size=200
+    )
+)
+def test_owners_are_called_in_time_and_once(steps: list[tuple[int, str, int]]) -> None:
+    timers, owners, now = Timers(), [Owner() for _ in range(4)], 0
+    armed: dict[int, int] = {}
+    expected = [0] * 4
+    for which, what, ahead in steps:
+        if what == "arm":
+            timers.arm(owners[which], now + ahead)
+            armed[which] = now + ahead
+        elif what == "forget":
+            timers.forget(owners[which])
+            armed.pop(which, None)
+        else:
+            now += ahead
+            timers.expire(now)
+            for due in [one for one, deadline in armed.items() if deadline <= now]:
+                expected[due] += 1
+                del armed[due]
+        assert [owner.expired for owner in owners] == expected
+        following = timers.next_deadline()
+        assert following is not None or not armed
+        assert following is None or not armed or following <= min(armed.values())
+        assert len(timers._heap) <= 2 * len(owners) + 65
