@@ -15,7 +15,7 @@ from sansnet_cli.compat.request import Process, Request
 from sansnet_cli.compat.request import read as understand
 from sansnet_cli.options import AttachOptions, RunOptions, ServeOptions
 from sansnet_cli.ports import PortOptions, read_forwards
-from sansnet_core.addresses import parse
+from sansnet_core.addresses import Endpoint, parse
 from sansnet_core.records import replace
 
 PASST = ServeOptions(map_gateway=True, lenient=True)
@@ -77,7 +77,10 @@ def test_pastas_command_begins_at_the_first_word_that_is_no_option() -> None:
         ("--no-dhcp-dns --no-dhcp-search", {"dns": (), "search": ()}),
         ("-S a.example -S b.example", {"search": ("a.example", "b.example")}),
         ("--search none", {"search": ()}),
-        ("--dns-forward 10.0.0.1 --dns-host ::1", {"dns_forward": (parse("10.0.0.1"),), "dns_host": (parse("::1"),)}),
+        (
+            "--dns-forward 10.0.0.1 --dns-host ::1",
+            {"dns_forward": (parse("10.0.0.1"),), "dns_host": (Endpoint(parse("::1"), 53),)},
+        ),
         ("-H box --fqdn box.example", {"hostname": "box", "fqdn": "box.example"}),
         ("--no-tcp --no-udp", {"tcp": False, "udp": False}),
         ("--no-icmp", {"icmp": False, "ndp": False}),

@@ -224,12 +224,14 @@ def test_counters_are_lines() -> None:
         "flows": {"tcp_flows": 1},
         "tcp_held": 0,
         "drops": {"TCP_LIMIT": {"count": 2, "meaning": "TCP connection beyond the configured limit"}},
+        "hints": ["use 7"],
     }
     assert [line.rsplit(None, 1) for line in show("counters", answer).splitlines()] == [
         ["frames received", "7"],
         ["tcp flows", "1"],
         ["tcp bytes held", "0"],
         ["dropped: TCP connection beyond the configured limit", "2"],
+        ["hint: use", "7"],
     ]
     assert show("counters", {"guest": False}) == "there is no guest"
 

@@ -18,7 +18,7 @@ from sansnet_cli.parsers.serve import parse as parse_serve
 from sansnet_cli.ports import PortOptions
 from sansnet_cli.serve import check_link
 from sansnet_core import UdpFiltering
-from sansnet_core.addresses import parse
+from sansnet_core.addresses import Endpoint, parse
 from sansnet_core.ports import TCP, UDP, parse_all
 from sansnet_core.ports import parse as ports
 from sansnet_trio.hostinfo import HostError
@@ -82,9 +82,24 @@ def test_options_after_the_command_are_the_commands() -> None:
         (["--map-guest-addr", "10.0.0.1", "--map-guest-addr", "2001:db8::1"], {"map_guest_address": (FOUR, SIX)}),
         (["--outbound-if4", "eth0", "--outbound-if6", "eth1"], {"outbound_if4": "eth0", "outbound_if6": "eth1"}),
         (["--dns-forward", "10.0.0.1", "--dns-host", "127.0.0.53"], {
-            "dns_forward": (FOUR,), "dns_host": (parse("127.0.0.53"),)
+            "dns_forward": (FOUR,), "dns_host": (Endpoint(parse("127.0.0.53"), 53),)
         }),
+        (["--dns-host", "127.0.0.1:5353", "--dns-host", "[2001:db8::1]:65535"], {
+            "dns_host": (Endpoint(parse("127.0.0.1"), 5353), Endpoint(SIX, 65535))
+        }),
+        (["--dns-host", "2001:db8::1"], {"dns_host": (Endpoint(SIX, 53),)}),
+        (["--dns-host", "[2001:db8::1]"], {"dns_host": (Endpoint(SIX, 53),)}),
+        (["--host", "db=10.0.0.1", "--host", "DB.Example.=2001:db8::1", "--host", "a_b-c=[2001:db8::1]"], {
+            "hosts": (("db", FOUR), ("db.example", SIX), ("a_b-c", SIX))
+        }),
+        (["--host", "db:10.0.0.1", "--host", "db:2001:db8::1", "--host=h:host-gateway", "--host", "h=host-gateway"], {
+            "hosts": (("db", FOUR), ("db", SIX), ("h", None), ("h", None))
+        }),
+        (["--add-host", "db:10.0.0.1"], {"hosts": (("db", FOUR),)}),
         (["-D", "10.0.0.1", "-D", "2001:db8::1"], {"dns": (FOUR, SIX)}),
+        *((["-D", "127.0.0.1", "-D", "::1", "-U", spec], {
+            "dns": (parse("127.0.0.1"), parse("::1")), "ports": PortOptions(forwards=ports(spec, UDP, inbound=False))
+        }) for spec in ("53", "53:5353", "50-60", "all", "auto")),
         (["-D", "none", "-S", "none"], {"dns": (), "search": ()}),
         (["-S", "a.example", "--search", "b.example."], {"search": ("a.example", "b.example.")}),
         (["-H", "host-1.example"], {"hostname": "host-1.example"}),
@@ -136,7 +151,31 @@ def test_each_option_is_understood(arguments: list[str], expected: dict[str, obj
         (["-I", "eth%d"], ["-I", "eth%d"]),
         (["--ns-mac-addr", "00:00:00:00:00:00"], ["--ns-mac-addr"]),
         (["--dns-host", "::"], ["--dns-host"]),
-        (["--map-guest-addr", "127.0.0.2"], ["--map-guest-addr", "127.0.0.2"]),
+        (["--dns-host", "127.0.0.1:0"], ["--dns-host", "between 1 and 65535"]),
+        (["--dns-host", "127.0.0.1:65536"], ["--dns-host", "between 1 and 65535"]),
+        (["--dns-host", "127.0.0.1:"], ["--dns-host", "between 1 and 65535"]),
+        (["--dns-host", "127.0.0.1:53x"], ["--dns-host", "between 1 and 65535"]),
+        (["--dns-host", "[::1]53"], ["--dns-host", "[::1]:5353"]),
+        (["--dns-host", "[127.0.0.1]:53"], ["--dns-host", "[::1]:5353"]),
+        (["--dns-host", ""], ["--dns-host"]),
+        (["--host", "db"], ["--host", "db.example=192.0.2.7"]),
+        (["--host", "=10.0.0.1"], ["--host", "'=10.0.0.1'"]),
+        (["--host", "db="], ["--host", "'db='"]),
+        (["--host", "10.0.0.1=db"], ["--host", "NAME=ADDR"]),
+        (["--host", "10.0.0.1:db"], ["--host", "NAME=ADDR"]),
+        (["--host", "2001:db8::1=db"], ["--host", "NAME=ADDR"]),
+        (["--host", "a b=10.0.0.1"], ["--host", "no name"]),
+        (["--host", "a..b=10.0.0.1"], ["--host", "no name"]),
+        (["--host", "db=gateway"], ["--host", "'gateway'", "host-gateway"]),
+        (["--host", "db=[10.0.0.1"], ["--host", "'[10.0.0.1'"]),
+        ([f"--host=db=10.0.0.{number}" for number in range(9)], ["--host", "db", "8"]),
+        (["-D", "127.0.0.1"], ["-D 127.0.0.1", "-U 53"]),
+        (["-D", "::1", "-T", "53", "-U", "54"], ["-D ::1", "-U 53"]),
+        (["-D", "127.0.0.1", "-u", "53"], ["-D 127.0.0.1", "-U 53"]),
+        (["-D", "127.0.0.1", "-U", "~53"], ["-D 127.0.0.1", "-U 53"]),
+        (["-D", "0.0.0.0"], ["-D", "0.0.0.0"]),
+        (["--map-guest-addr", "127.0.0.2"], ["--map-guest-addr", "127.0.0.2", "169.254.1.2"]),
+        (["--map-host-loopback", "::1"], ["--map-host-loopback", "'::1'", "169.254.1.2"]),
         (["--map-guest-addr", "none", "--map-guest-addr", "10.0.0.1"], ["--map-guest-addr none"]),
         (["--map-host-loopback", "10.0.0.1", "--map-host-loopback", "10.0.0.2"], ["--map-host-loopback", "IPv4"]),
         (["--outbound-if4", "no/name"], ["--outbound-if4", "no/name"]),
@@ -163,6 +202,11 @@ def test_a_bad_option_is_named_in_one_sentence(arguments: list[str], words: list
         parse_run(arguments)
     assert all(word in str(caught.value) for word in words), caught.value
     assert "\n" not in str(caught.value)
+
+
+def test_a_machines_loopback_is_no_name_server_of_its_own() -> None:
+    with pytest.raises(UsageProblem, match=r"-D 127\.0\.0\.1 is the machine itself; .* --dns-host 127\.0\.0\.1"):
+        parse_serve(["-s", "x", "-D", "127.0.0.1"])
 
 
 @pytest.mark.parametrize("parser", [attach.parser, ctl_parser, qemu.parser, run.parser, serve.parser])

@@ -13,7 +13,7 @@ from sansnet_cli.parsers.run import parse as parse_run
 from sansnet_cli.parsers.serve import parse as parse_serve
 from sansnet_cli.plan import Setup, make_plan, make_setup
 from sansnet_core import Ipv4Config, Ipv6Config, UdpFiltering
-from sansnet_core.addresses import parse, with_zone
+from sansnet_core.addresses import Endpoint, parse, with_zone
 from sansnet_core.records import replace
 from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Resolvers, Route, Uplink
 from sansnet_trio.namespace import GuestPlan
@@ -278,7 +278,9 @@ def test_a_server_that_the_guest_cannot_reach_is_replaced_in_place(
     )
     guest, setup = plan(host=host)
     assert setup.config.dns_servers == tuple(map(parse, servers if told is None else told))
-    assert setup.config.dns_forward == tuple((parse(match), zoned(server)) for match, server in forward.items())
+    assert setup.config.dns_forward == tuple(
+        (parse(match), Endpoint(zoned(server), 53)) for match, server in forward.items()
+    )
     reached = {route.destination for route in guest.routes if route.gateway is None}
     assert {parse(match) for match in forward if "." in match} <= reached
     assert setup.warnings == ()
@@ -287,23 +289,23 @@ def test_a_server_that_the_guest_cannot_reach_is_replaced_in_place(
 def test_every_zone_is_another_link_than_that_which_leaves_through_an_interface_of_its_own() -> None:
     host = HostInfo(ipv6=replace(UPLINK6, index=7), resolvers=Resolvers(nameservers=(zoned("fe80::53%7"),)))
     _, setup = plan("--outbound-if6", "eth9", host=host)
-    assert setup.config.dns_forward == ((parse("fe80::53:1"), zoned("fe80::53%7")),)
+    assert setup.config.dns_forward == ((parse("fe80::53:1"), Endpoint(zoned("fe80::53%7"), 53)),)
 
 
 def test_the_hosts_first_server_is_behind_dns_forward_alone() -> None:
     _, setup = plan("--dns-forward", "192.0.2.99", host=resolved_by("192.0.2.1", "127.0.0.1", "2001:db8::53"))
     assert setup.config.dns_servers == tuple(map(parse, ("192.0.2.99", "169.254.53.2", "2001:db8::53")))
     assert setup.config.dns_forward == (
-        (parse("192.0.2.99"), parse("192.0.2.1")),
-        (parse("169.254.53.2"), parse("127.0.0.1")),
+        (parse("192.0.2.99"), Endpoint(parse("192.0.2.1"), 53)),
+        (parse("169.254.53.2"), Endpoint(parse("127.0.0.1"), 53)),
     )
 
 
 def test_the_gateway_stands_in_for_callers_of_pasta_and_passt_unless_it_is_a_server_itself() -> None:
     config = lenient(resolved_by("127.0.0.53", "127.0.0.1")).config
     assert config.dns_forward == (
-        (parse("10.0.0.1"), parse("127.0.0.53")),
-        (parse("169.254.53.2"), parse("127.0.0.1")),
+        (parse("10.0.0.1"), Endpoint(parse("127.0.0.53"), 53)),
+        (parse("169.254.53.2"), Endpoint(parse("127.0.0.1"), 53)),
     )
     assert config.dns_servers == (parse("10.0.0.1"), parse("169.254.53.2"))
     config = lenient(resolved_by("127.0.0.53", "10.0.0.1")).config
@@ -329,7 +331,7 @@ def test_a_router_that_is_the_resolver_too_is_not_the_hosts_loopback_for_dns(
 ) -> None:
     """As in most homes. `pasta` and `passt` make the gateway the host's loopback unless told otherwise."""
     setup = make_setup(read(Given(program, arguments)).options, resolved_by("10.0.0.1"))
-    assert setup.config.dns_forward == tuple((parse(match), parse(server)) for match, server in forward)
+    assert setup.config.dns_forward == tuple((parse(match), Endpoint(parse(server), 53)) for match, server in forward)
 
 
 def test_a_link_local_server_is_written_with_the_guests_interface() -> None:
@@ -340,13 +342,14 @@ def test_a_link_local_server_is_written_with_the_guests_interface() -> None:
 
 def test_dns_forward_and_dns_host() -> None:
     _, setup = plan("--dns-forward", "192.0.2.99")
-    assert setup.config.dns_forward == ((parse("192.0.2.99"), parse("192.0.2.53")),)
+    assert setup.config.dns_forward == ((parse("192.0.2.99"), Endpoint(parse("192.0.2.53"), 53)),)
     assert setup.config.dns_servers[0] == parse("192.0.2.99")
     _, setup = plan("--dns-host", "192.0.2.98")
-    assert setup.config.dns_forward == ((parse("169.254.53.1"), parse("192.0.2.98")),)
+    assert setup.config.dns_forward == ((parse("169.254.53.1"), Endpoint(parse("192.0.2.98"), 53)),)
+    assert setup.config.dns_forward == ((parse("169.254.53.1"), Endpoint(parse("192.0.2.98"), 53)),)
     assert setup.config.dns_servers == (parse("169.254.53.1"), *RESOLVERS.nameservers)
     _, setup = plan("--dns-forward", "192.0.2.99", "--dns-host", "192.0.2.98", "-D", "192.0.2.97")
-    assert setup.config.dns_forward == ((parse("192.0.2.99"), parse("192.0.2.98")),)
+    assert setup.config.dns_forward == ((parse("192.0.2.99"), Endpoint(parse("192.0.2.98"), 53)),)
     assert setup.config.dns_servers == (parse("192.0.2.97"),)
     with pytest.raises(HostError, match="--dns-host"):
         plan("--dns-forward", "192.0.2.99", host=resolved_by("2001:db8::53"))
@@ -355,6 +358,89 @@ def test_dns_forward_and_dns_host() -> None:
 def test_given_servers_replace_the_hosts_even_on_loopback() -> None:
     _, setup = plan("-D", "192.0.2.97", host=resolved_by("127.0.0.53"))
     assert (setup.config.dns_forward, setup.config.dns_servers) == ((), (parse("192.0.2.97"),))
+
+
+def test_a_name_server_of_the_hosts_may_have_another_port() -> None:
+    _, setup = plan("--dns-host", "127.0.0.1:5353", "--dns-host", "[::1]:54")
+    assert setup.config.dns_forward == (
+        (parse("169.254.53.1"), Endpoint(parse("127.0.0.1"), 5353)),
+        (parse("fe80::53:1"), Endpoint(parse("::1"), 54)),
+    )
+
+
+def test_a_name_server_of_a_family_that_the_guest_has_not_is_refused() -> None:
+    with pytest.raises(UsageProblem, match=r"--dns-host gives an IPv6 address"):
+        plan("-4", "--dns-host", "[::1]:54")
+
+
+# names
+
+
+NAMES = ("host.sansnet.internal", "host.containers.internal", "host.docker.internal")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], []),
+        (["--map-host-loopback", "10.9.9.9"], ["10.9.9.9"]),
+        (["--map-host-loopback", "10.9.9.9", "--map-host-loopback", "fd00::9"], ["10.9.9.9", "fd00::9"]),
+        (["--map-guest-addr", "10.9.9.8", "--map-guest-addr", "fd00::8"], ["10.9.9.8", "fd00::8"]),
+        (["--map-guest-addr", "fd00::8", "--map-host-loopback", "10.9.9.9"], ["10.9.9.9"]),
+        (["--map-guest-addr", "10.9.9.8", "--map-host-loopback", "fe80::9"], ["10.9.9.8"]),
+        (["--map-host-loopback", "fe80::9"], []),
+    ],
+)
+def test_the_hosts_names_are_those_of_a_mapping(arguments: list[str], expected: list[str]) -> None:
+    guest, setup = plan(*arguments)
+    assert setup.config.hosts == tuple((name, tuple(map(parse, expected))) for name in NAMES)
+    assert guest.hosts == tuple((parse(address), NAMES) for address in expected)
+
+
+def test_an_address_that_means_nothing_without_one_of_the_guests_own_has_no_name() -> None:
+    guest, _ = plan("--map-guest-addr", "fd00::8", host=HostInfo(ipv4=UPLINK4, resolvers=RESOLVERS))
+    assert guest.hosts == ()
+
+
+def test_names_are_given() -> None:
+    arguments = ["--host", "db=192.0.2.1", "--host", "DB=192.0.2.2", "--host", "db=192.0.2.1"]
+    mapping = ["--map-host-loopback", "10.9.9.9"]
+    guest, setup = plan(*arguments, "--host", "gw=host-gateway", "--host", f"{NAMES[2]}=192.0.2.3", *mapping)
+    names = dict(setup.config.hosts)
+    assert names["db"] == (parse("192.0.2.1"), parse("192.0.2.2"))
+    assert (names["gw"], names[NAMES[0]], names[NAMES[2]]) == (
+        (parse("10.9.9.9"),),
+        (parse("10.9.9.9"),),
+        (parse("192.0.2.3"),),
+    )
+    assert guest.hosts == (
+        (parse("192.0.2.1"), ("db",)),
+        (parse("192.0.2.2"), ("db",)),
+        (parse("10.9.9.9"), ("gw", *NAMES[:2])),
+        (parse("192.0.2.3"), (NAMES[2],)),
+    )
+
+
+def test_the_host_has_no_address_unless_one_is_mapped() -> None:
+    with pytest.raises(UsageProblem, match=r"--host gw=host-gateway needs .* --map-host-loopback ADDR"):
+        plan("--host", "gw:host-gateway")
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [([], False), (["-v"], True), (["-c", "x"], True)])
+def test_the_network_tells_what_hints_are_made_of_where_they_are_shown(arguments: list[str], expected: bool) -> None:
+    assert plan(*arguments)[1].config.notices is expected
+
+
+def test_a_machine_without_a_name_server_finds_no_names() -> None:
+    arguments = ["-s", "x", "-D", "none"]
+    assert make_setup(parse_serve(arguments), HOST).warnings == ()
+    [warning] = make_setup(parse_serve([*arguments, "--host", "db=192.0.2.1"]), HOST).warnings
+    assert "--dns-forward ADDR" in warning
+
+
+def test_the_hosts_names_mean_the_gateway_where_that_is_the_hosts_loopback() -> None:
+    setup = make_setup(read(Given("pasta", [])).options, HOST)
+    assert dict(setup.config.hosts)[NAMES[2]] == (parse("10.0.0.1"),)
 
 
 def test_none_is_none() -> None:
@@ -434,12 +520,12 @@ def test_addresses_of_a_family_that_the_guest_has_not_are_left_out() -> None:
         map_host_loopback=both,
         map_guest_address=tuple(map(parse, ("10.9.9.8", "2001:db8::8"))),
         dns_forward=both,
-        dns_host=tuple(map(parse, ("127.0.0.1", "::1"))),
+        dns_host=tuple(Endpoint(parse(host), 53) for host in ("127.0.0.1", "::1")),
         dns=both,
     ).config
     assert config.ipv6 is None
     assert config.dns_servers == config.map_host_loopback == (parse("10.9.9.9"),)
-    assert config.dns_forward == ((parse("10.9.9.9"), parse("127.0.0.1")),)
+    assert config.dns_forward == ((parse("10.9.9.9"), Endpoint(parse("127.0.0.1"), 53)),)
     assert config.map_guest_address == (parse("10.9.9.8"),)
 
 

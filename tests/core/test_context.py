@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sansnet_core.addresses import format, parse
+from sansnet_core.addresses import Endpoint, format, parse
 from sansnet_core.context import Guest
 from tests.core.proto.bare import GATEWAY4, GATEWAY6, GUEST4, GUEST6, REMOTE4, REMOTE6, config
 
@@ -37,7 +37,7 @@ def test_an_address_of_ours_does_not_become_the_guests(address: bytes) -> None:
         config(
             map_host_loopback=(ALIAS4, ALIAS6),
             map_guest_address=(parse("10.0.2.4"),),
-            dns_forward=((DNS4, parse("127.0.0.53")),),
+            dns_forward=((DNS4, Endpoint(parse("127.0.0.53"), 53)),),
         )
     )
     guest.learn(address)

@@ -99,13 +99,26 @@ def test_an_alias_may_be_an_address_that_is_closed_otherwise() -> None:
 
 @pytest.mark.parametrize("port", [53, 853])
 def test_dns_goes_to_the_hosts_resolver(port: int) -> None:
-    forwarding = Forwarding(config(dns_forward=((DNS4, RESOLVER4), (DNS6, RESOLVER6))))
+    forwarding = Forwarding(config(dns_forward=((DNS4, Endpoint(RESOLVER4, 53)), (DNS6, Endpoint(RESOLVER6, 53)))))
     assert forwarding.to_host(DNS4, port) == Endpoint(RESOLVER4, port)
     assert forwarding.to_host(DNS6, port) == Endpoint(RESOLVER6, port)
 
 
+def test_a_name_server_at_another_port_is_asked_there_and_is_not_known_to_speak_tls() -> None:
+    forwarding = Forwarding(config(dns_forward=((DNS4, Endpoint(RESOLVER4, 5353)), (DNS6, Endpoint(RESOLVER6, 54)))))
+    assert forwarding.to_host(DNS4, 53) == Endpoint(RESOLVER4, 5353)
+    assert forwarding.to_host(DNS6, 53) == Endpoint(RESOLVER6, 54)
+    assert forwarding.to_host(DNS4, 853) is None
+    assert forwarding.to_host(DNS4, 5353) is None
+
+
+def test_with_a_name_server_at_another_port_dns_over_tls_is_that_of_the_alias_of_loopback() -> None:
+    forwarding = Forwarding(config(dns_forward=((GATEWAY4, Endpoint(RESOLVER4, 54)),), map_host_loopback=(GATEWAY4,)))
+    assert forwarding.to_host(GATEWAY4, 853) == Endpoint(LOOPBACK4, 853)
+
+
 def test_only_dns_ports_go_to_the_hosts_resolver() -> None:
-    forwarding = Forwarding(config(dns_forward=((DNS4, RESOLVER4),)))
+    forwarding = Forwarding(config(dns_forward=((DNS4, Endpoint(RESOLVER4, 53)),)))
     assert forwarding.to_host(DNS4, 54) is None
     assert forwarding.refusal(DNS4) is Reason.OWN_ADDRESS
 
@@ -119,7 +132,7 @@ def test_a_gateway_exists_on_the_guests_segment_only(address: bytes, port: int) 
 
 
 def test_what_the_host_has_as_well_is_reached_there() -> None:
-    forwarding = Forwarding(config(own_addresses=(GATEWAY6,), dns_forward=((GATEWAY4, RESOLVER4),)))
+    forwarding = Forwarding(config(own_addresses=(GATEWAY6,), dns_forward=((GATEWAY4, Endpoint(RESOLVER4, 53)),)))
     assert forwarding.to_host(GATEWAY4, 80) == Endpoint(GATEWAY4, 80)
     assert forwarding.to_host(GATEWAY4, 53) == Endpoint(RESOLVER4, 53)
     assert forwarding.to_host(GATEWAY6, 80) is None
@@ -158,7 +171,7 @@ def test_an_outsider_with_an_address_that_the_guest_was_heard_with_is_not_seen()
 
 @given(address=addresses | close_to_loopback, alias=st.none() | addresses, port=ports)
 def test_whoever_is_seen_is_reached_by_the_same_address(address: bytes, alias: bytes | None, port: int) -> None:
-    configuration = config(map_host_loopback=(ALIAS4, ALIAS6), dns_forward=((DNS4, RESOLVER4),))
+    configuration = config(map_host_loopback=(ALIAS4, ALIAS6), dns_forward=((DNS4, Endpoint(RESOLVER4, 53)),))
     forwarding = Forwarding(configuration)
     seen = forwarding.asked(Endpoint(address, port), alias, Guest(configuration))
     if seen is not None:
@@ -167,13 +180,13 @@ def test_whoever_is_seen_is_reached_by_the_same_address(address: bytes, alias: b
 
 
 def test_dns_comes_before_the_alias_of_loopback() -> None:
-    forwarding = Forwarding(config(dns_forward=((GATEWAY4, RESOLVER4),), map_host_loopback=(GATEWAY4,)))
+    forwarding = Forwarding(config(dns_forward=((GATEWAY4, Endpoint(RESOLVER4, 53)),), map_host_loopback=(GATEWAY4,)))
     assert forwarding.to_host(GATEWAY4, 53) == Endpoint(RESOLVER4, 53)
     assert forwarding.to_host(GATEWAY4, 80) == Endpoint(LOOPBACK4, 80)
 
 
 def test_of_two_resolvers_for_one_address_the_first_counts() -> None:
-    forwarding = Forwarding(config(dns_forward=((DNS4, RESOLVER4), (DNS4, LOOPBACK4))))
+    forwarding = Forwarding(config(dns_forward=((DNS4, Endpoint(RESOLVER4, 53)), (DNS4, Endpoint(LOOPBACK4, 53)))))
     assert forwarding.to_host(DNS4, 53) == Endpoint(RESOLVER4, 53)
 
 
@@ -206,7 +219,9 @@ def test_nothing_reaches_the_hosts_loopback_unless_configured(destination: bytes
 
 @given(destination=addresses | close_to_loopback, port=ports, groups=st.booleans())
 def test_with_aliases_only_they_reach_the_hosts_loopback(destination: bytes, port: int, groups: bool) -> None:
-    forwarding = Forwarding(config(map_host_loopback=(GATEWAY4, GATEWAY6), dns_forward=((DNS4, RESOLVER4),)))
+    forwarding = Forwarding(
+        config(map_host_loopback=(GATEWAY4, GATEWAY6), dns_forward=((DNS4, Endpoint(RESOLVER4, 53)),))
+    )
     host = forwarding.to_host(destination, port, groups=groups)
     if host is not None and is_loopback(host.address):
         assert destination in (GATEWAY4, GATEWAY6, DNS4)

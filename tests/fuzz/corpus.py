@@ -65,6 +65,9 @@ def packets() -> dict[str, Ip]:
         found[f"{name} options"] = replace(bare, flags=SYN, raw_options=bytes((3, 3, 200, 2, 4, 0, 0, 8))).ip()
     found["udp4"] = udp(guest.ipv4, 5000, SERVER, 53, b"question")
     found["udp6"] = udp(guest.ipv6, 5000, SERVER6, 53, b"question")
+    asked = struct.pack("!6H", 7, 0x0100, 1, 0, 0, 1) + b"\4Host\7example\0" + struct.pack("!HH", 1, 1)
+    asked += b"\0" + struct.pack("!HHIH", 41, 1232, 0x8000, 0)
+    found["own name"] = udp(guest.ipv4, 5000, GATEWAY, 53, asked)
     found["udp empty"] = udp(guest.ipv4, 5000, SERVER, 53, b"")
     found["udp broadcast"] = udp(guest.ipv4, 5000, b"\xff" * 4, 1900, b"search")
     found["udp large fragment"] = fragments(udp(guest.ipv4, 5000, SERVER, 53, large), 1000)[0]

@@ -134,12 +134,12 @@ class DnsServer:
         self.questions: list[str] = []
 
     @contextmanager
-    def on(self, namespace: Namespace, *addresses: str) -> Iterator[None]:
-        """Serve port 53 of these addresses of a namespace."""
+    def on(self, namespace: Namespace, *addresses: str, port: int = 53) -> Iterator[None]:
+        """Serve a port of these addresses of a namespace."""
         with ExitStack() as stack:
             for address in addresses:
-                stack.enter_context(answered(namespace.datagram(address, 53), self._datagram))
-                stack.enter_context(served(namespace.listen(address, 53), self._stream))
+                stack.enter_context(answered(namespace.datagram(address, port), self._datagram))
+                stack.enter_context(served(namespace.listen(address, port), self._stream))
             yield
 
     def _answer(self, data: bytes) -> dns.message.Message:

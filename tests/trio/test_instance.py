@@ -197,6 +197,14 @@ def test_a_number_of_flows_that_is_none_is_an_error(most: Any) -> None:
         ask(Instance(), "flows", most=most)
 
 
+def test_hints_are_those_that_there_are_when_they_are_asked_for() -> None:
+    instance, _ = make()
+    hints = ["one"]
+    with instance.serving(busy().network, Driver(), hints):
+        hints.append("two")
+        assert ask(instance, "counters")["hints"] == ["one", "two"]
+
+
 def test_counters_are_those_of_driver_and_network() -> None:
     pair = busy()
     pair.guest.send_frame(bytes(60))

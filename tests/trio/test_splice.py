@@ -15,7 +15,8 @@ from struct import pack
 
 import pytest
 
-from sansnet_trio.splice import Splices
+from sansnet_trio.sockaddr import SocketAddress
+from sansnet_trio.splice import Elsewhere, Splices
 from tests.trio.fake import Bench
 
 MEBIBYTE = 1 << 20
@@ -29,14 +30,14 @@ class Spliced:
         self.splices = Splices(bench.poller)
         self.listener = socket.create_server(("127.0.0.1", 0))
 
-    def join(self, port: int | None = None) -> socket.socket:
+    def join(self, port: int | None = None, elsewhere: Elsewhere | None = None) -> socket.socket:
         """The end of who connected to us, of a splice that has just begun."""
         with socket.create_server(("127.0.0.1", 0)) as front:
             near = socket.create_connection(front.getsockname(), timeout=5)
             accepted, _ = front.accept()
         accepted.setblocking(False)
         other = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        self.splices.join(accepted, other, ("127.0.0.1", port or self.listener.getsockname()[1]))
+        self.splices.join(accepted, other, ("127.0.0.1", port or self.listener.getsockname()[1]), elsewhere)
         return near
 
     def pair(self) -> tuple[socket.socket, socket.socket]:
@@ -267,6 +268,70 @@ def test_where_nobody_listens_the_connection_is_reset(spliced: Spliced) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     with spliced.join(port) as near:
+        spliced.over()
+        with pytest.raises(ConnectionResetError):
+            near.recv(1)
+
+
+@pytest.fixture
+def refusing() -> int:
+    """A port on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port: int = closed.getsockname()[1]
+    return port
+
+
+def leads_to(port: int) -> Elsewhere:
+    """A second place to be connected to."""
+
+    def make() -> tuple[socket.socket, SocketAddress]:
+        return socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK), ("127.0.0.1", port)
+
+    return make
+
+
+def test_where_nobody_listens_another_place_is_tried(spliced: Spliced, refusing: int) -> None:
+    near = spliced.join(refusing, leads_to(spliced.listener.getsockname()[1]))
+    near.sendall(b"early")
+    spliced.bench.quiet()
+    far, _ = spliced.listener.accept()
+    with near, far:
+        far.settimeout(5)
+        assert far.recv(10) == b"early"
+        far.sendall(b"answer")
+        spliced.bench.quiet()
+        assert near.recv(10) == b"answer"
+    spliced.over()
+
+
+def test_a_place_that_refuses_at_once_is_followed_by_the_other(
+    spliced: Spliced, refusing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = socket.socket.connect_ex
+
+    def refuse(made: socket.socket, address: tuple[str, int]) -> int:
+        return errno.ECONNREFUSED if address[1] == refusing else connect(made, address)
+
+    monkeypatch.setattr(socket.socket, "connect_ex", refuse)
+    with spliced.join(refusing, leads_to(spliced.listener.getsockname()[1])):
+        spliced.bench.quiet()
+        spliced.listener.accept()[0].close()
+
+
+def test_where_nobody_listens_in_either_place_the_connection_is_reset(spliced: Spliced, refusing: int) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with spliced.join(refusing, leads_to(refusing)) as near:
+        spliced.over()
+        with pytest.raises(ConnectionResetError):
+            near.recv(1)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_where_the_other_place_cannot_be_had_the_connection_is_reset(spliced: Spliced, refusing: int) -> None:
+    def make() -> tuple[socket.socket, SocketAddress]:
+        raise OSError(errno.EAFNOSUPPORT, "no such family")
+
+    with spliced.join(refusing, make) as near:
         spliced.over()
         with pytest.raises(ConnectionResetError):
             near.recv(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from sansnet_core.actions import Action
-from sansnet_core.addresses import parse
+from sansnet_core.addresses import Endpoint, parse
 from sansnet_core.config import Ipv4Config, Ipv6Config, Limits, LinkConfig, NetworkConfig, UdpFiltering
 from sansnet_core.context import Context
 from sansnet_core.egress import Egress
@@ -37,7 +37,9 @@ def config(
     map_guest_address: tuple[bytes, ...] = (),
     own_addresses: tuple[bytes, ...] | None = None,
     learn_addresses: bool = True,
-    dns_forward: tuple[tuple[bytes, bytes], ...] = (),
+    dns_forward: tuple[tuple[bytes, Endpoint], ...] = (),
+    dns_servers: tuple[bytes, ...] = (),
+    hosts: tuple[tuple[str, tuple[bytes, ...]], ...] = (),
     outbound4: bytes | None = None,
     outbound6: bytes | None = None,
     prefix_length: int = 24,
@@ -56,6 +58,8 @@ def config(
         own_addresses=own_addresses,
         learn_addresses=learn_addresses,
         dns_forward=dns_forward,
+        dns_servers=dns_servers,
+        hosts=hosts,
         outbound4=outbound4,
         outbound6=outbound6,
         udp=udp,

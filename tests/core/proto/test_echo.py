@@ -150,7 +150,7 @@ def test_a_gateway_that_the_host_has_too_is_pinged_there(gateway: bytes | None) 
 
 @pytest.mark.parametrize("address", [GATEWAY4, DNS4, DNS6], ids=format)
 def test_what_exists_on_the_guests_segment_only_answers_at_once(address: bytes) -> None:
-    bench = Bench(config(dns_forward=((DNS4, REMOTE4), (DNS6, REMOTE6))))
+    bench = Bench(config(dns_forward=((DNS4, Endpoint(REMOTE4, 53)), (DNS6, Endpoint(REMOTE6, 53)))))
     bench.receive(ping(address))
     assert bench.actions() == []
     assert [shape(packet) for packet in bench.packets()] == [pong(address)]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sansnet_core.actions import ExtendedError
-from sansnet_core.addresses import parse
+from sansnet_core.addresses import Endpoint, parse
 from sansnet_core.config import Limits, LinkConfig, NetworkConfig
 from sansnet_core.errors import Reason
 from sansnet_core.proto.icmp_errors import IcmpError, IcmpErrors, for_extended_error
@@ -175,7 +175,7 @@ def test_who_sends_it_over_ipv6(offender: bytes | None, sender: bytes) -> None:
 
 def test_a_translated_destination_speaks_by_the_guests_name_for_it() -> None:
     alias, dns, resolver = parse("10.0.2.9"), parse("10.0.2.3"), parse("127.0.0.53")
-    bench = Bench(config(map_host_loopback=(alias,), dns_forward=((dns, resolver),)))
+    bench = Bench(config(map_host_loopback=(alias,), dns_forward=((dns, Endpoint(resolver, 53)),)))
     refused = ExtendedError(errno.ECONNREFUSED, FROM_ICMP, 3, 3, 0, LOOPBACK4)
     assert [message.sender for message in bench.fail(refused, alias, host=LOOPBACK4)] == [alias]
     refused = replace(refused, offender=resolver)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_core.addresses import format, parse
+from sansnet_core.addresses import Endpoint, format, parse
 from sansnet_core.config import GATEWAY_MAC, Ipv4Config, Ipv6Config, LinkConfig, NetworkConfig
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.proto.ndp import Ndp, advertise
@@ -192,7 +192,7 @@ def test_no_address_but_ours_is_a_duplicate(target: bytes) -> None:
 @pytest.mark.parametrize("target", [GATEWAY6, ALIAS6, DNS6], ids=format)
 def test_our_own_addresses_are_defended(target: bytes) -> None:
     """RFC 4862, 5.4.3, and RFC 4861, 7.2.4: to all nodes, and not as an answer to one."""
-    bench = Bench(config(map_host_loopback=(ALIAS6,), dns_forward=((DNS6, parse("::1")),)))
+    bench = Bench(config(map_host_loopback=(ALIAS6,), dns_forward=((DNS6, Endpoint(parse("::1"), 53)),)))
     bench.receive(_detection(target))
     [(mac, source, destination, kind, body)] = bench.sent()
     assert mac == bytes.fromhex("333300000001")

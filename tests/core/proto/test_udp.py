@@ -187,7 +187,7 @@ def test_another_guest_port_or_address_has_another_socket() -> None:
 
 def test_a_translated_destination_answers_as_itself_even_if_the_guest_also_uses_the_real_one() -> None:
     dns, resolver = parse("10.0.2.3"), REMOTE4
-    bench = Bench(config(dns_forward=((dns, resolver),)))
+    bench = Bench(config(dns_forward=((dns, Endpoint(resolver, 53)),)))
     forwarded = bench.open(query(destination=dns, destination_port=53))
     direct = bench.open(query(destination=resolver, destination_port=53))
     assert forwarded != direct
@@ -301,7 +301,7 @@ def test_the_hosts_loopback_answers_from_another_port_by_its_alias() -> None:
 
 def test_a_resolver_answers_from_where_it_was_asked_only() -> None:
     dns = parse("10.0.2.3")
-    bench = Bench(config(dns_forward=((dns, REMOTE4),)))
+    bench = Bench(config(dns_forward=((dns, Endpoint(REMOTE4, 53)),)))
     socket = bench.open(query(destination=dns, destination_port=53))
     bench.answer(socket, Endpoint(REMOTE4, 54), b"psst")
     bench.answer(socket, Endpoint(parse("192.0.2.8"), 53), b"psst")
@@ -688,7 +688,9 @@ def test_no_datagram_makes_more_than_a_named_drop(packet: Ip, gso_size: int, ver
     pauses=st.lists(st.floats(0, 50), min_size=30, max_size=30),
 )
 def test_every_order_is_about_an_open_socket(sends: list[tuple[int, int, bytes]], pauses: list[float]) -> None:
-    bench = Bench(config(limits=Limits(udp_flows=4), dns_forward=((GATEWAY4, REMOTE4),), own_addresses=()))
+    bench = Bench(
+        config(limits=Limits(udp_flows=4), dns_forward=((GATEWAY4, Endpoint(REMOTE4, 53)),), own_addresses=())
+    )
     open_sockets = set()
     for (source_port, destination_port, destination), pause in zip(sends, pauses, strict=False):
         bench.receive(query(source_port=source_port, destination=destination, destination_port=destination_port))

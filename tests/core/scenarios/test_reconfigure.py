@@ -47,10 +47,10 @@ def asked(pair: Pair, port: int = 53, source_port: int = 5000) -> Endpoint:
 
 @pytest.mark.parametrize("port", DNS_PORTS)
 def test_questions_go_to_the_new_server_at_once_even_from_a_port_that_asked_before(port: int) -> None:
-    pair = Pair(replace(OLD, dns_forward=((STAND_IN, OLD_SERVER),)))
+    pair = Pair(replace(OLD, dns_forward=((STAND_IN, Endpoint(OLD_SERVER, 53)),)))
     assert asked(pair, port) == Endpoint(OLD_SERVER, port)
     first = pair.host.datagrams[-1].socket
-    pair.network.reconfigure(replace(pair.config, dns_forward=((STAND_IN, NEW_SERVER),)), pair.now)
+    pair.network.reconfigure(replace(pair.config, dns_forward=((STAND_IN, Endpoint(NEW_SERVER, 53)),)), pair.now)
     pair.settle()
     assert asked(pair, port) == Endpoint(NEW_SERVER, port)
     assert pair.host.datagrams[-1].socket != first
@@ -61,7 +61,7 @@ def test_questions_go_to_the_new_server_at_once_even_from_a_port_that_asked_befo
 
 
 def test_all_other_flows_go_on() -> None:
-    pair = Pair(replace(OLD, dns_forward=((STAND_IN, OLD_SERVER),)))
+    pair = Pair(replace(OLD, dns_forward=((STAND_IN, Endpoint(OLD_SERVER, 53)),)))
     connection, stream = pair.established()
     pair.guest.send(udp(GUEST, 5000, SERVER, 7, b"one"))
     asked(pair)
@@ -77,7 +77,7 @@ def test_all_other_flows_go_on() -> None:
 
 
 def test_the_same_configuration_changes_nothing() -> None:
-    pair = Pair(replace(OLD, dns_forward=((STAND_IN, OLD_SERVER),), router_advertisements=True))
+    pair = Pair(replace(OLD, dns_forward=((STAND_IN, Endpoint(OLD_SERVER, 53)),), router_advertisements=True))
     pair.settle()
     asked(pair)
     socket, sent = pair.host.datagrams[-1].socket, len(pair.sent)
@@ -102,8 +102,8 @@ def test_the_same_configuration_changes_nothing() -> None:
     ],
 )
 def test_what_cannot_change_is_refused_and_nothing_changes(changes: dict[str, Any]) -> None:
-    pair = Pair(replace(OLD, dns_forward=((STAND_IN, OLD_SERVER),)))
-    wanted = replace(pair.config, **{"dns_forward": ((STAND_IN, NEW_SERVER),), **changes})
+    pair = Pair(replace(OLD, dns_forward=((STAND_IN, Endpoint(OLD_SERVER, 53)),)))
+    wanted = replace(pair.config, **{"dns_forward": ((STAND_IN, Endpoint(NEW_SERVER, 53)),), **changes})
     with pytest.raises(ConfigError, match=next(iter(changes))):
         pair.network.reconfigure(wanted, pair.now)
     assert asked(pair) == Endpoint(OLD_SERVER, 53)
@@ -220,7 +220,7 @@ def test_a_lease_has_a_time(lease_time: int) -> None:
 def test_a_guest_cannot_choose_a_zone_of_the_hosts() -> None:
     server = with_zone(parse("fe80::53"), 7)
     match = parse("fe80::53:1")
-    config = replace(OLD, dns_forward=((match, server),))
+    config = replace(OLD, dns_forward=((match, Endpoint(server, 53)),))
     pair = Pair(config)
     guest6 = pair.guest.ipv6
     for destination in (server, match):
@@ -231,13 +231,13 @@ def test_a_guest_cannot_choose_a_zone_of_the_hosts() -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans(), st.integers(0, 3)), max_size=12))
 def test_changes_in_any_order_leave_a_network_that_works(steps: list[tuple[bool, bool, bool, int]]) -> None:
-    pair = Pair(replace(OLD, dns_forward=((STAND_IN, OLD_SERVER),), router_advertisements=True))
+    pair = Pair(replace(OLD, dns_forward=((STAND_IN, Endpoint(OLD_SERVER, 53)),), router_advertisements=True))
     for four, six, server, wait in steps:
         config = replace(
             pair.config,
             ipv4=NEW4 if four else pair.config.ipv4,
             ipv6=NEW6 if six else pair.config.ipv6,
-            dns_forward=((STAND_IN, NEW_SERVER if server else OLD_SERVER),),
+            dns_forward=((STAND_IN, Endpoint(NEW_SERVER if server else OLD_SERVER, 53)),),
         )
         pair.network.reconfigure(config, pair.now)
         pair.wait(wait * 20)

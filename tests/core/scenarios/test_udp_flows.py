@@ -61,7 +61,7 @@ def test_a_question_and_its_answer(server: bytes) -> None:
 
 
 def test_a_name_is_looked_up_at_a_resolver_on_the_hosts_loopback() -> None:
-    pair = Pair(replace(make_config(), dns_forward=((DNS_ALIAS, STUB_RESOLVER),)))
+    pair = Pair(replace(make_config(), dns_forward=((DNS_ALIAS, Endpoint(STUB_RESOLVER, 53)),)))
     pair.guest.send(datagram(b"example.org?", destination=DNS_ALIAS, port=53))
     pair.settle()
     (order,) = pair.host.datagrams

@@ -71,6 +71,21 @@ def test_names_are_found(lab: Lab, machine: VirtualMachine, dns: DnsServer) -> N
     assert SERVER6 in shown
 
 
+def test_the_host_is_found_by_name(lab: Lab, stable: Stable, kind: Kind) -> None:
+    options = ("--map-host-loopback", "169.254.1.2", "--host", "db.example=192.0.2.7")
+    with stable.served(kind, *options) as machine, served(lab.host.listen("127.0.0.1"), Echo.stream) as port:
+        shown = machine.shell(
+            f"""
+            nslookup host.docker.internal
+            nslookup db.example
+            echo hello | nc -w 20 host.sansnet.internal {port}
+            """
+        ).stdout
+    assert "169.254.1.2" in shown
+    assert "192.0.2.7" in shown
+    assert shown.splitlines()[-1] == "hello"
+
+
 @any_mtu
 def test_a_refused_connection_is_refused(lab: Lab, machine: VirtualMachine, server: str) -> None:
     with lab.upstream.listen(server) as listener:

@@ -10,7 +10,7 @@ import trio
 
 from sansnet_cli import report
 from sansnet_cli.control import Control
-from sansnet_cli.driving import cancel_when_signalled, make_driver, report_regularly
+from sansnet_cli.driving import cancel_when_signalled, make_driver, make_hints, report_regularly
 from sansnet_cli.following import Follower
 from sansnet_cli.options import AttachOptions
 from sansnet_cli.plan import Setup
@@ -92,17 +92,20 @@ class _Service:
             raise self._failure
 
     async def _drive(self, nursery: trio.Nursery) -> None:
-        network, driver = make_driver(self._setup, self._link, self._forwards)
+        hints = make_hints(self._options, self._setup, self._forwards, namespace=True)
+        network, driver = make_driver(self._setup, self._link, self._forwards, hints)
         follower = Follower(self._options, self._setup, self._guest)
         nursery.start_soon(report_regularly, self._options, network, driver)
         nursery.start_soon(follower.run)
         try:
             with (
-                self._control.serving(network, driver),
+                self._control.serving(network, driver, hints),
                 follower.serving(network, driver, self._link.config, self._forwards),
             ):
                 await driver.run()
         finally:
+            if hints:
+                hints.end(network.flows())
             if self._options.verbose:
                 report.statistics(network.statistics(), driver.statistics())
 

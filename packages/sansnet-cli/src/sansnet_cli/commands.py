@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import BinaryIO, Final
 
 from sansnet_cli.capture import open_capture
-from sansnet_cli.options import MachineOptions, NamespaceOptions
+from sansnet_cli.hostnames import unheard
+from sansnet_cli.options import AttachOptions, MachineOptions, NamespaceOptions
 from sansnet_cli.plan import Setup, make_plan, make_setup
-from sansnet_cli.template import find_namespace, read_template
+from sansnet_cli.template import find_namespace, name_servers_of, read_template
+from sansnet_core.records import replace
 from sansnet_trio.namespace import CommandNotFound, Guest, GuestPlan
 
 __all__ = ["COMMANDS"]
@@ -39,7 +41,7 @@ def _attach(arguments: Sequence[str]) -> int:
     from sansnet_trio.attached import AttachedGuest
 
     capture = open_capture(options.pcap) if options.pcap is not None else None
-    with AttachedGuest.fork(find_namespace(options), functools.partial(_prepare, options)) as guest:
+    with AttachedGuest.fork(find_namespace(options), functools.partial(_prepare_attached, options)) as guest:
         from sansnet_cli.attach import attach
 
         attach(guest, options, capture)
@@ -74,6 +76,12 @@ def _prepare_machine(options: MachineOptions) -> tuple[Setup, BinaryIO | None]:
 
 def _prepare(options: NamespaceOptions) -> tuple[GuestPlan, Setup]:
     return make_plan(options, read_template(options))
+
+
+def _prepare_attached(options: AttachOptions) -> tuple[GuestPlan, Setup]:
+    plan, setup = _prepare(options)
+    asked = name_servers_of(options) if options.hosts else None
+    return plan, replace(setup, warnings=(*setup.warnings, *unheard(options, setup.config, asked)))
 
 
 COMMANDS: Final[Mapping[str, Callable[[Sequence[str]], int]]] = {

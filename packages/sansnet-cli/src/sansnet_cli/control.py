@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sansnet_cli.hints import Hints
     from sansnet_core import Network
     from sansnet_trio.control import ControlSocket
     from sansnet_trio.driver import Driver
@@ -33,9 +34,11 @@ class Control:
         if self._instance is not None and forwards is not None:
             self._instance.forward(forwards, namespace=namespace)
 
-    def serving(self, network: Network, driver: Driver) -> AbstractContextManager[None]:
+    def serving(self, network: Network, driver: Driver, hints: Hints | None) -> AbstractContextManager[None]:
         """While a guest is served."""
-        return nullcontext() if self._instance is None else self._instance.serving(network, driver)
+        if self._instance is None:
+            return nullcontext()
+        return self._instance.serving(network, driver, hints.sentences if hints else ())
 
     async def run(self) -> None:
         """Answer until cancelled."""

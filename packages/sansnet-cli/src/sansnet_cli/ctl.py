@@ -153,7 +153,7 @@ def _show_counters(answer: Answer) -> str:
     rows += [(name.replace("_", " "), str(value)) for name, value in answer["flows"].items()]
     rows.append(("tcp bytes held", str(answer["tcp_held"])))
     rows += [(f"dropped: {drop['meaning']}", str(drop["count"])) for drop in answer["drops"].values()]
-    return "\n".join(_columns(rows))
+    return "\n".join([*_columns(rows), *(f"hint: {hint}" for hint in answer.get("hints", ()))])
 
 
 def _columns(rows: Sequence[Iterable[str]]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from sansnet_cli import process, report
+from sansnet_cli.hints import Hints
 from sansnet_cli.options import NetworkOptions
 from sansnet_cli.plan import Setup
 from sansnet_core import Network
@@ -18,11 +19,26 @@ from sansnet_trio.links import Link
 if TYPE_CHECKING:
     from sansnet_trio.forwards import Forwards
 
-__all__ = ["cancel_when_signalled", "make_driver", "report_regularly"]
+__all__ = ["cancel_when_signalled", "make_driver", "make_hints", "report_regularly"]
 
 
-def make_driver(setup: Setup, link: Link, forwards: Forwards | None) -> tuple[Network, Driver]:
+def make_hints(options: NetworkOptions, setup: Setup, forwards: Forwards | None, *, namespace: bool) -> Hints | None:
+    """The hints about a new guest; None if they are shown nowhere."""
+    if not setup.config.notices:
+        return None
+    return Hints(options, setup, namespace=namespace, forwards=lambda: forwards.rules if forwards else ())
+
+
+def make_driver(
+    setup: Setup, link: Link, forwards: Forwards | None, hints: Hints | None = None
+) -> tuple[Network, Driver]:
     """A new network over a link, and its driver.
+
+    Args:
+        setup: of the network.
+        link: the guest's.
+        forwards: ports that lead to the guest.
+        hints: told of what happens.
 
     Raises:
         OSError: the host's interface is gone, or no descriptor is left.
@@ -36,6 +52,7 @@ def make_driver(setup: Setup, link: Link, forwards: Forwards | None) -> tuple[Ne
         outbound4=setup.outbound_if4,
         outbound6=setup.outbound_if6,
         forwards=forwards,
+        on_notices=hints.hear if hints else None,
     )
     return network, driver
 

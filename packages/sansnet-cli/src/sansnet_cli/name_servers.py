@@ -12,7 +12,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from sansnet_cli.options import NetworkOptions
+from sansnet_cli.values import DNS_PORT
 from sansnet_core import addresses
+from sansnet_core.addresses import Endpoint
 from sansnet_trio.hostinfo import HostError
 
 __all__ = ["GuestLink", "NameServers", "choose"]
@@ -58,9 +60,9 @@ class NameServers(NamedTuple):
     """
 
     told: tuple[bytes, ...] = ()
-    forward: tuple[tuple[bytes, bytes], ...] = ()
+    forward: tuple[tuple[bytes, Endpoint], ...] = ()
     stand_ins: tuple[bytes, ...] = ()
-    places: tuple[tuple[bytes, bytes], ...] = ()
+    places: tuple[tuple[bytes, Endpoint], ...] = ()
 
 
 def choose(
@@ -81,11 +83,11 @@ def choose(
     servers = list(dict.fromkeys(filter(addresses.is_unicast, usable)))[:_MOST_SERVERS]
     stand_ins = _StandIns(options, servers, link)
     told: list[bytes] = []
-    forward: list[tuple[bytes, bytes]] = []
+    forward: list[tuple[bytes, Endpoint]] = []
     replaced: set[bytes] = set()
     for size in link.gateways:
         match = _of_size(size, options.dns_forward)
-        asked = _of_size(size, options.dns_host)
+        asked = next((host for host in options.dns_host if len(host.address) == size), None)
         first = _of_size(size, servers)
         if match and not (asked or first):
             problem = f"--dns-forward {addresses.format(match)} has no name server behind it; give --dns-host ADDR"
@@ -96,11 +98,13 @@ def choose(
             continue
         if asked and not match:
             match = stand_ins.take(size, 1)
-        if match and (server := asked or first):
+        if match and asked:
             told.append(match)
-            forward.append((match, server))
-            if not asked:
-                replaced.add(server)
+            forward.append((match, asked))
+        elif match and first:
+            told.append(match)
+            forward.append((match, Endpoint(first, DNS_PORT)))
+            replaced.add(first)
     if options.dns is None:
         for place, server in enumerate(servers, 1):
             if server in replaced:
@@ -109,15 +113,16 @@ def choose(
                 told.append(addresses.split_zone(server)[0])
             else:
                 told.append(stand_ins.take(len(server), place))
-                forward.append((told[-1], server))
+                forward.append((told[-1], Endpoint(server, DNS_PORT)))
     else:
         told = list(options.dns)
     forward += _still(options, servers, link)
     behind = dict(reversed(forward))
     if options.dns is None:
-        places = [(address, behind.get(address, address)) for address in told]
+        places = [(address, behind.get(address, Endpoint(address, DNS_PORT))) for address in told]
     else:
-        places = [] if options.dns else [(server, server) for server in servers if _is_reachable(server, link)]
+        reachable = [] if options.dns else [server for server in servers if _is_reachable(server, link)]
+        places = [(server, Endpoint(server, DNS_PORT)) for server in reachable]
     return NameServers(tuple(dict.fromkeys(told)), tuple(forward), tuple(stand_ins.given), tuple(places))
 
 
@@ -139,7 +144,7 @@ class Remembered:
         for address in list(self._places)[:-_MOST_REMEMBERED]:
             del self._places[address]
 
-    def forward(self, names: NameServers, own: Collection[bytes]) -> tuple[tuple[bytes, bytes], ...]:
+    def forward(self, names: NameServers, own: Collection[bytes]) -> tuple[tuple[bytes, Endpoint], ...]:
         """Pairs for those that mean nothing else now.
 
         Args:
@@ -155,7 +160,7 @@ class Remembered:
         return tuple(found)
 
 
-def _still(options: NetworkOptions, servers: Iterable[bytes], link: GuestLink) -> Iterator[tuple[bytes, bytes]]:
+def _still(options: NetworkOptions, servers: Iterable[bytes], link: GuestLink) -> Iterator[tuple[bytes, Endpoint]]:
     """Pairs for servers whose address means the host's loopback in the guest, as a router's often does.
 
     The guest may know them from the host's own files. Who gave others with -D means loopback.
@@ -163,7 +168,7 @@ def _still(options: NetworkOptions, servers: Iterable[bytes], link: GuestLink) -
     for server in () if options.dns else servers:
         address, _ = addresses.split_zone(server)
         if address in link.mapped:
-            yield address, server
+            yield address, Endpoint(server, DNS_PORT)
 
 
 def _is_reachable(server: bytes, link: GuestLink) -> bool:

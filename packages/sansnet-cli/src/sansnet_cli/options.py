@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sansnet_cli.ports import PortOptions
+from sansnet_core.addresses import Endpoint
 from sansnet_core.config import GATEWAY_MAC, UdpFiltering
 from sansnet_core.records import Record
 
@@ -30,6 +31,7 @@ class NetworkOptions(Record):
         own: the guest's addresses, at most one of each family; the prefix length is None where none was given.
         netmask: prefix length for an IPv4 address without one.
         gateways, outbound, map_host_loopback, map_guest_address, dns_forward, dns_host: at most one of each family.
+        hosts: pairs (name in lower case, address) for the guest; None is the address by which it reaches the host.
         mtu: in bytes; None is the link's default.
         interface: of the host, the template; None is that of `outbound_if4` and `outbound_if6`.
         outbound_if4, outbound_if6: of the host, the only one that what leaves uses.
@@ -62,7 +64,8 @@ class NetworkOptions(Record):
     map_host_loopback: tuple[bytes, ...] = ()
     map_guest_address: tuple[bytes, ...] = ()
     dns_forward: tuple[bytes, ...] = ()
-    dns_host: tuple[bytes, ...] = ()
+    dns_host: tuple[Endpoint, ...] = ()
+    hosts: tuple[tuple[str, bytes | None], ...] = ()
     dns: tuple[bytes, ...] | None = None
     search: tuple[str, ...] | None = None
     hostname: str | None = None

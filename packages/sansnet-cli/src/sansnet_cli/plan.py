@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from sansnet_cli import name_servers
+from sansnet_cli.hostnames import by_address, host_addresses, known_hosts, unheard
 from sansnet_cli.name_servers import GuestLink, NameServers
 from sansnet_cli.options import NamespaceOptions, NetworkOptions, UsageProblem
 from sansnet_core import addresses
@@ -93,7 +94,7 @@ def make_plan(options: NamespaceOptions, host: HostInfo) -> tuple[GuestPlan, Set
         routes=routes,
         ipv6=config.ipv6 is not None,
         resolv_conf=_resolv_conf(config.dns_servers, config.dns_search, host.resolvers.options, interface),
-        hosts=_hosts(options, own),
+        hosts=(*_hosts(options, own), *by_address(config.hosts)),
         hostname=options.hostname,
     )
     setup = replace(setup, config=config, plan=plan)
@@ -118,7 +119,8 @@ def make_setup(options: NetworkOptions, host: HostInfo) -> Setup:
         HostError: the options and the host do not fit together.
         ConfigError, UsageProblem: the options do not fit each other.
     """
-    return _outline(options, host)[0]
+    setup = _outline(options, host)[0]
+    return replace(setup, warnings=(*setup.warnings, *unheard(options, setup.config)))
 
 
 def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Family, ...]]:
@@ -135,6 +137,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
     _check_own(options, host, own, warnings)
     gateways = {len(family.gateway): family.gateway for family in both}
     mapped = _map_host_loopback(options, gateways)
+    reached = [alias for alias in options.map_guest_address if len(alias) in {len(one.address) for one in own}]
     link = GuestLink(
         own={address.address for address in own},
         gateways=gateways,
@@ -163,6 +166,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         dns_servers=names.told,
         dns_search=search,
         dns_forward=names.forward,
+        hosts=known_hosts(options.hosts, host_addresses(mapped, reached)),
         hostname=options.hostname,
         fqdn=options.fqdn or (options.hostname if options.hostname and "." in options.hostname else None),
         map_host_loopback=mapped,
@@ -180,6 +184,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         lease_time=_LEASE_TIME,
         advertise_mtu=options.advertise_mtu,
         mac=options.gateway_mac,
+        notices=options.verbose or options.control is not None,  # for the hints
     )
     setup = Setup(
         config=replace(config, own_addresses=_own_addresses(config, gateways.values(), host)),
@@ -223,6 +228,7 @@ def _families(options: NetworkOptions, host: HostInfo, warnings: list[str]) -> s
         "--map-host-loopback": options.map_host_loopback,
         "--map-guest-addr": options.map_guest_address,
         "--dns-forward": options.dns_forward,
+        "--dns-host": [server.address for server in options.dns_host],
         "-D": options.dns or (),
     }
     for option, given in asked.items():
@@ -247,7 +253,7 @@ def _limited(options: NetworkOptions, sizes: set[int]) -> NetworkOptions:
         map_host_loopback=of_sizes(options.map_host_loopback),
         map_guest_address=of_sizes(options.map_guest_address),
         dns_forward=of_sizes(options.dns_forward),
-        dns_host=of_sizes(options.dns_host),
+        dns_host=tuple(server for server in options.dns_host if len(server.address) in sizes),
         dns=None if options.dns is None else of_sizes(options.dns),
     )
 

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
+from sansnet_cli.hostnames import by_address
+from sansnet_cli.values import DNS_PORT
 from sansnet_core import LinkConfig, NetworkConfig, addresses
 from sansnet_trio.hostinfo import InterfaceAddress
 
@@ -109,9 +111,12 @@ def configuration(
             inform(f"{name}: {', '.join((mine or ['link-local address only']) + (through or ['no gateway']))}")
     inform(f"name servers: {', '.join(map(addresses.format, config.dns_servers)) or 'none'}")
     for match, host in config.dns_forward:
-        inform(f"DNS queries to {addresses.format(match)} go to {addresses.format_zoned(host)}")
+        port = f" port {host.port}" if host.port != DNS_PORT else ""
+        inform(f"DNS queries to {addresses.format(match)} go to {addresses.format_zoned(host.address)}{port}")
     for address in config.map_host_loopback:
         inform(f"the host's loopback is {addresses.format(address)}")
+    for address, names in by_address(config.hosts):
+        inform(f"names of {addresses.format(address)}: {', '.join(names)}")
 
 
 def _learnt(config: NetworkConfig) -> tuple[list[InterfaceAddress], list[bytes]]:

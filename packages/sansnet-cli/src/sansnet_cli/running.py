@@ -9,7 +9,7 @@ import trio
 
 from sansnet_cli import report
 from sansnet_cli.control import Control
-from sansnet_cli.driving import make_driver, report_regularly
+from sansnet_cli.driving import make_driver, make_hints, report_regularly
 from sansnet_cli.following import Follower
 from sansnet_cli.options import RunOptions
 from sansnet_cli.plan import Setup
@@ -97,14 +97,15 @@ class _Company:
         return self._status
 
     async def _serve(self, nursery: trio.Nursery) -> None:
-        network, driver = make_driver(self._setup, self._link, self._forwards)
+        hints = make_hints(self._options, self._setup, self._forwards, namespace=True)
+        network, driver = make_driver(self._setup, self._link, self._forwards, hints)
         files = bool(self._guest.own_files)
         follower = Follower(self._options, self._setup, self._guest, files=files)
         await nursery.start(self._drive, driver)
         nursery.start_soon(report_regularly, self._options, network, driver)
         nursery.start_soon(follower.run)
         with (
-            self._control.serving(network, driver),
+            self._control.serving(network, driver, hints),
             follower.serving(network, driver, self._link.config, self._forwards),
         ):
             self._status = await self._guest.wait()
@@ -113,6 +114,8 @@ class _Company:
                 await _hear_out(driver, network)
             except Exception as error:
                 _warn_unclean(error)
+        if hints:
+            hints.end(network.flows())
         if self._options.verbose:
             report.statistics(network.statistics(), driver.statistics())
 

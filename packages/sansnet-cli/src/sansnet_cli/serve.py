@@ -18,7 +18,7 @@ import trio
 from sansnet_cli import process, qemu, report
 from sansnet_cli.capture import open_capture
 from sansnet_cli.control import Control, controlled
-from sansnet_cli.driving import cancel_when_signalled, make_driver
+from sansnet_cli.driving import cancel_when_signalled, make_driver, make_hints
 from sansnet_cli.following import Follower
 from sansnet_cli.observe import observed
 from sansnet_cli.options import MachineOptions, ServeOptions
@@ -185,15 +185,18 @@ class GuestServer:
 
     async def _drive(self, link: Link) -> None:
         setup = self._follower.setup
-        network, driver = make_driver(setup, link, self._forwards)
+        hints = make_hints(self._options, setup, self._forwards, namespace=False)
+        network, driver = make_driver(setup, link, self._forwards, hints)
         if self._options.verbose:
             report.configuration(setup.config, link.config)
         self._served = network, driver
         try:
-            with self._control.serving(network, driver), self._follower.serving(network, driver, link.config):
+            with self._control.serving(network, driver, hints), self._follower.serving(network, driver, link.config):
                 await driver.run()
         finally:
             self._served = None
+            if hints:
+                hints.end(network.flows())
             if self._options.verbose:
                 report.statistics(network.statistics(), driver.statistics())
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
+import stat
 from typing import TYPE_CHECKING, Final
 
 from sansnet_cli.options import AttachOptions, NetworkOptions
 from sansnet_core import addresses
 from sansnet_core.records import replace
-from sansnet_trio.hostinfo import HostError, HostInfo, read_host, read_resolvers
+from sansnet_trio.hostinfo import RESOLV_CONF, HostError, HostInfo, parse_resolv_conf, read_host, read_resolvers
 
 if TYPE_CHECKING:
     from sansnet_trio.existing import Existing
 
-__all__ = ["find_namespace", "read_again", "read_template"]
+__all__ = ["find_namespace", "name_servers_of", "read_again", "read_template"]
 
 _FAMILIES: Final = {4: socket.AF_INET, 16: socket.AF_INET6}
 """By size of an address."""
+
+_LARGEST_FILE: Final = 1 << 16
+"""Bytes of a resolv.conf that are read."""
 
 
 def read_template(options: NetworkOptions) -> HostInfo:
@@ -66,6 +71,29 @@ def find_namespace(options: AttachOptions) -> Existing:
         return Existing.of_process(options.pid)
     assert options.netns is not None
     return Existing.named(options.netns, options.userns)
+
+
+def name_servers_of(options: AttachOptions) -> tuple[bytes, ...] | None:
+    """The name servers that the programs in a namespace ask; None if that is not known.
+
+    A process has them in the /etc/resolv.conf that it sees, and what `ip netns exec` runs in one of a name's own.
+    """
+    if options.pid is not None:
+        path = f"/proc/{options.pid}/root{RESOLV_CONF}"
+    elif options.netns is not None and "/" not in options.netns:
+        path = f"/etc/netns/{options.netns}/resolv.conf"
+        path = path if os.path.exists(path) else RESOLV_CONF
+    else:
+        return None
+    try:
+        # The file is a stranger's: a link would lead through our own root, and a pipe never end
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        return parse_resolv_conf(file.read(_LARGEST_FILE).decode(errors="replace")).nameservers
 
 
 def _check_device(what: str, device: str) -> None:

@@ -12,6 +12,7 @@ from ipaddress import IPv4Network
 from typing import Any, Final
 
 from sansnet_core import addresses
+from sansnet_core.addresses import Endpoint
 
 __all__ = [
     "MAX_HOSTNAME",
@@ -24,12 +25,15 @@ __all__ = [
     "ifname",
     "mac",
     "mtu",
+    "name_server",
+    "named_address",
     "netmask",
     "none_or",
     "own",
     "path",
     "pid",
     "resolver",
+    "stand_in",
 ]
 
 _MAX_NAME: Final = 15
@@ -37,6 +41,12 @@ _MAX_NAME: Final = 15
 
 MAX_HOSTNAME: Final = 64
 """Bytes (HOST_NAME_MAX)."""
+
+
+DNS_PORT: Final = 53
+
+HOST_GATEWAY: Final = "host-gateway"
+"""Docker's and podman's word for the host's address in a guest."""
 
 
 class BadValue(ValueError):
@@ -62,11 +72,59 @@ def host(text: str) -> bytes:
     return packed
 
 
+def stand_in(text: str) -> bytes:
+    """An address that is to mean the host in the guest."""
+    packed = address(text)
+    if addresses.is_loopback(packed):
+        raise _bad(text, "is the guest's own loopback; give an address that it needs for nothing else, as 169.254.1.2")
+    return host(text)
+
+
 def resolver(text: str) -> bytes:
     packed = address(text)
     if not addresses.is_unicast(packed):
         raise _bad(text, "is not the address of a node")
     return packed
+
+
+def name_server(text: str) -> Endpoint:
+    """ADDR, ADDR:PORT or [ADDR]:PORT."""
+    node, colon, port = text.partition(":")
+    if text.startswith("["):
+        node, _, rest = text[1:].partition("]")
+        colon, port = rest[:1], rest[1:]
+        if ":" not in node or colon not in ("", ":"):
+            raise _bad(text, "is not an IPv6 address and a port like [::1]:5353")
+    elif ":" in port:  # IPv6 without a port
+        node, colon = text, ""
+    try:
+        packed = resolver(node)
+    except BadValue:
+        raise _bad(text, "is not the address of a node, or one with a port like 127.0.0.1:5353 or [::1]:5353") from None
+    if colon and (not re.fullmatch(r"\d{1,5}", port, re.ASCII) or not 0 < int(port) < 1 << 16):
+        raise _bad(text, "has a port that is not between 1 and 65535")
+    return Endpoint(packed, int(port) if colon else DNS_PORT)
+
+
+def named_address(text: str) -> tuple[str, bytes | None]:
+    """NAME=ADDR or, as Docker has it, NAME:ADDR. The name is in lower case; None is the host's address."""
+    name, _, where = text.partition("=" if "=" in text else ":")
+    if not (name and where):
+        raise _bad(text, "is not a name with its address like db.example=192.0.2.7")
+    if name.replace(".", "").isdigit() or ":" in name:
+        raise _bad(text, "begins with an address; write NAME=ADDR")
+    try:
+        name = domain(name).removesuffix(".").lower()
+    except BadValue:
+        name = ""
+    if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
+        raise _bad(text, "begins with what is no name: that has letters, digits, dots and hyphens")
+    if where == HOST_GATEWAY:
+        return name, None
+    try:
+        return name, address(where[1:-1] if where[0] == "[" and where[-1] == "]" else where)
+    except BadValue:
+        raise _bad(text, f"has {where!r} where an address or {HOST_GATEWAY} must be") from None
 
 
 def own(text: str) -> tuple[bytes, int | None]:

@@ -32,7 +32,15 @@ if TYPE_CHECKING:
         SocketId,
     )
     from sansnet_core.network import Network, NetworkStatistics
-    from sansnet_core.notices import FlowClosed, FlowOpened, FlowReport, LeaseGiven, Notice
+    from sansnet_core.notices import (
+        FlowClosed,
+        FlowOpened,
+        FlowRefused,
+        FlowReport,
+        LeaseGiven,
+        NameAsked,
+        Notice,
+    )
 
 __all__ = [
     "Action",
@@ -43,6 +51,7 @@ __all__ = [
     "ExtendedError",
     "FlowClosed",
     "FlowOpened",
+    "FlowRefused",
     "FlowReport",
     "Frame",
     "Ipv4Config",
@@ -51,6 +60,7 @@ __all__ = [
     "LeaseGiven",
     "Limits",
     "LinkConfig",
+    "NameAsked",
     "Network",
     "NetworkConfig",
     "NetworkStatistics",
@@ -72,7 +82,7 @@ __all__ = [
 
 
 _NETWORK = ("Network", "NetworkStatistics")
-_NOTICES = ("FlowClosed", "FlowOpened", "FlowReport", "LeaseGiven", "Notice")
+_NOTICES = ("FlowClosed", "FlowOpened", "FlowRefused", "FlowReport", "LeaseGiven", "NameAsked", "Notice")
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,9 @@ back as a fact (`Network.stream_connected`, `stream_failed`, ...).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple, NewType, TypeAlias, TypeVar, dataclass_transform
+from typing import Final, NewType, TypeAlias, TypeVar, dataclass_transform
+
+from sansnet_core.addresses import Endpoint
 
 __all__ = [
     "ORIGIN_ICMP",
@@ -52,18 +54,6 @@ _T = TypeVar("_T")
 def action(cls: type[_T]) -> type[_T]:
     """A slots dataclass that is read-only to type checkers, not at run time (frozen costs 3 times as much)."""
     return dataclass(slots=True)(cls)
-
-
-class Endpoint(NamedTuple):
-    """An address and a port.
-
-    Attributes:
-        address: 4 or 16 bytes in network order.
-        port: 0 to 65535.
-    """
-
-    address: bytes
-    port: int
 
 
 @action

@@ -8,10 +8,11 @@ that stands for the guest's own.
 from __future__ import annotations
 
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = [
     "LOOPBACK",
+    "Endpoint",
     "format",
     "format_zoned",
     "is_broadcast",
@@ -31,6 +32,18 @@ LOOPBACK: Final = {4: bytes([127, 0, 0, 1]), 16: bytes(15) + b"\x01"}
 _UNSPECIFIED4: Final = bytes(4)
 _UNSPECIFIED6: Final = bytes(16)
 _BROADCAST: Final = b"\xff" * 4
+
+
+class Endpoint(NamedTuple):
+    """An address and a port.
+
+    Attributes:
+        address: 4 or 16 bytes in network order.
+        port: 0 to 65535.
+    """
+
+    address: bytes
+    port: int
 
 
 def parse(text: str) -> bytes:

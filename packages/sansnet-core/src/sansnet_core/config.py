@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
+from sansnet_core.addresses import Endpoint
 from sansnet_core.errors import ConfigError
 from sansnet_core.records import Record
 
@@ -19,6 +20,9 @@ GATEWAY_MAC: Final = bytes.fromhex("9a559a559a55")
 
 IPV4_MIN_MTU: Final = 68
 IPV6_MIN_MTU: Final = 1280
+
+MOST_ADDRESSES: Final = 8
+"""Addresses of one name in one family: with the longest name they fit into 512 bytes (RFC 1035, 4.2.1)."""
 
 
 class LinkConfig(Record):
@@ -167,8 +171,13 @@ class NetworkConfig(Record):
         advertise_mtu: by DHCP option 26 and in router advertisements.
         dns_servers: addresses advertised to the guest, either family.
         dns_search: search domains advertised.
-        dns_forward: pairs (address that the guest asks, host address that answers); ports 53 and 853 only. The
-            host's address may have a zone (`addresses.with_zone`).
+        dns_forward: pairs (address that the guest asks, endpoint of the host's name server, whose address
+            may have a zone: `addresses.with_zone`). Port 53 leads to the
+            endpoint's port. Port 853 leads to 853, and nowhere if the endpoint has a port other than 53, since nothing
+            tells where that server speaks DNS over TLS.
+        hosts: pairs (name, its addresses). A query for such a name that the guest sends to a name server of
+            `dns_servers` or `dns_forward` is answered here. Without addresses it is forwarded like any other, and only
+            noticed (`NameAsked`). At most 8 addresses a family, which fit into a short answer.
         hostname, fqdn: given to the guest by DHCP and DHCPv6.
         map_host_loopback: addresses, at most one a family, by which the guest reaches the host's loopback.
         map_guest_address: addresses, at most one a family, by which the guest reaches the host at that address of the
@@ -196,7 +205,8 @@ class NetworkConfig(Record):
     advertise_mtu: bool = True
     dns_servers: tuple[bytes, ...] = ()
     dns_search: tuple[str, ...] = ()
-    dns_forward: tuple[tuple[bytes, bytes], ...] = ()
+    dns_forward: tuple[tuple[bytes, Endpoint], ...] = ()
+    hosts: tuple[tuple[str, tuple[bytes, ...]], ...] = ()
     hostname: str | None = None
     fqdn: str | None = None
     map_host_loopback: tuple[bytes, ...] = ()
@@ -229,7 +239,7 @@ class NetworkConfig(Record):
         if any(len(address) not in (4, 16) for address in self.own_addresses or ()):
             raise ConfigError("own_addresses: each must have 4 or 16 bytes")
         for match, host in self.dns_forward:
-            if len(match) != len(host):
+            if len(match) != len(host.address):
                 raise ConfigError("dns_forward: both addresses must be of one family")
         for name, aliases in (
             ("map_host_loopback", self.map_host_loopback),
@@ -237,6 +247,7 @@ class NetworkConfig(Record):
         ):
             if len({len(address) for address in aliases}) != len(aliases):
                 raise ConfigError(f"{name}: at most one address a family")
+        _check_hosts(self.hosts)
         if self.lease_time is not None and not 0 < self.lease_time < 1 << 31:
             raise ConfigError(f"lease_time: {self.lease_time} is not a number of seconds above 0")
         for domain in self.dns_search:
@@ -246,6 +257,18 @@ class NetworkConfig(Record):
                 _check_name(name, text)
 
 
+def _check_hosts(hosts: tuple[tuple[str, tuple[bytes, ...]], ...]) -> None:
+    names = set()
+    for name, addresses in hosts:
+        _check_name("hosts", name)
+        if name.lower().rstrip(".") in names:
+            raise ConfigError(f"hosts: {name!r} is there twice; give all its addresses at once")
+        names.add(name.lower().rstrip("."))
+        sizes = [len(address) for address in addresses]
+        if not {4, 16}.issuperset(sizes) or max(sizes.count(4), sizes.count(16)) > MOST_ADDRESSES:
+            raise ConfigError(f"hosts: {name!r} may have up to {MOST_ADDRESSES} addresses of each family")
+
+
 _CHANGEABLE: Final = frozenset(
     {
         "ipv4",
@@ -253,6 +276,7 @@ _CHANGEABLE: Final = frozenset(
         "dns_servers",
         "dns_search",
         "dns_forward",
+        "hosts",
         "hostname",
         "fqdn",
         "map_host_loopback",

@@ -4,8 +4,9 @@ The rules are data, asked once per flow. Of a destination, in this order: a forw
 host's loopback, the alias of the host's address that is the guest's own, closed destinations, and otherwise the address
 itself. Closed is what would reach the host's own loopback without having been configured, what is no destination at
 all, what exists on the guest's segment only, and broadcast: Linux delivers what a socket broadcasts to the host's own
-sockets as well (`ip_mc_output`), and lets no program turn that off. Ports pass unchanged, so two destinations of the
-guest become one on the host only if one of them was translated.
+sockets as well (`ip_mc_output`), and lets no program turn that off. Ports pass unchanged, but for
+a name server at another port than DNS's; two destinations of the guest become one on the host only if one of them was
+translated.
 
 Of a host that comes from outside, in this order: its alias if it is 127.0.0.1, ::1 or the guest's own address; the
 address itself, if the guest can answer to it; and otherwise our address on the guest's segment. A sender that is no
@@ -16,16 +17,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from sansnet_core.actions import Endpoint
-from sansnet_core.addresses import LOOPBACK, is_link_local, is_loopback, is_multicast
+from sansnet_core.addresses import LOOPBACK, Endpoint, is_link_local, is_loopback, is_multicast
 from sansnet_core.config import NetworkConfig
 from sansnet_core.context import Guest
 from sansnet_core.errors import Reason
 
 __all__ = ["DNS_PORTS", "Forwarding"]
 
-DNS_PORTS: Final = (53, 853)
-"""DNS (RFC 1035) and DNS over TLS (RFC 7858)."""
+DNS: Final = 53
+DNS_OVER_TLS: Final = 853
+DNS_PORTS: Final = (DNS, DNS_OVER_TLS)
+"""Ports (RFC 1035, RFC 7858)."""
 
 _BROADCAST: Final = b"\xff" * 4
 _V4_IN_V6: Final = (bytes(12), bytes(10) + b"\xff\xff")
@@ -74,8 +76,12 @@ class Forwarding:
         Returns:
             None if the destination is closed.
         """
-        host = self._dns.get(destination) if port in DNS_PORTS else None
-        host = host or self._hosts.get(destination)
+        if port in DNS_PORTS and (server := self._dns.get(destination)) is not None:
+            if port == DNS:
+                return server
+            if server.port == DNS:
+                return Endpoint(server.address, port)
+        host = self._hosts.get(destination)
         if host is None:
             if destination in self.own or destination in self._broadcasts:
                 return None

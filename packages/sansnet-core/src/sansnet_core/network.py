@@ -27,6 +27,7 @@ from sansnet_core.proto.echo import Echo
 from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.proto.ipv4 import Ipv4
 from sansnet_core.proto.ipv6 import Ipv6
+from sansnet_core.proto.names import Names
 from sansnet_core.proto.ndp import Ndp
 from sansnet_core.proto.tcp.handler import Tcp
 from sansnet_core.proto.udp import Service, Udp
@@ -97,7 +98,7 @@ class Network:
         self._ndp = Ndp(context)
         context.ask = self._ask
         self._echo = Echo(context)
-        self._udp = Udp(context, self._services())
+        self._udp = Udp(context, self._services(), Names(context).answer if config.hosts else None)
         self._tcp = Tcp(context)
         self._ethertypes: dict[Buffer, Callable[[Buffer, int, int], None]] = {}
         tcp = self._tcp.receive if config.tcp else _closed

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from sansnet_core.actions import Endpoint, SocketId, action
+from sansnet_core.actions import SocketId, action
+from sansnet_core.addresses import Endpoint
 
-__all__ = ["FlowClosed", "FlowOpened", "FlowReport", "LeaseGiven", "Notice"]
+__all__ = ["FlowClosed", "FlowOpened", "FlowRefused", "FlowReport", "LeaseGiven", "NameAsked", "Notice"]
 
 
 @action
@@ -40,6 +41,24 @@ class FlowClosed:
 
 
 @action
+class FlowRefused:
+    """The guest tried to open a flow in vain: the host's socket failed, the guest gave up, or the address is closed.
+
+    Of a UDP flow only the first failure is told, and only if nothing was received before.
+    """
+
+    protocol: int
+    """TCP or UDP."""
+    guest: Endpoint
+    remote: Endpoint
+    """What the guest addressed."""
+    host: Endpoint | None
+    """What the host's socket addressed; None if the configuration closes the address."""
+    errno: int
+    """What the host's socket failed with; 0 if the guest gave up before, or there was none."""
+
+
+@action
 class FlowReport:
     """A flow as it is now; see `Network.flows`."""
 
@@ -64,4 +83,14 @@ class LeaseGiven:
     mac: bytes
 
 
-Notice: TypeAlias = FlowOpened | FlowClosed | LeaseGiven
+@action
+class NameAsked:
+    """The guest asked a name server for one of the names in `NetworkConfig.hosts`."""
+
+    name: str
+    """As the configuration has it."""
+    answered: bool
+    """Whether it was answered here; otherwise the query was forwarded."""
+
+
+Notice: TypeAlias = FlowOpened | FlowClosed | FlowRefused | LeaseGiven | NameAsked

@@ -44,6 +44,8 @@ _PAUSE: Final = 0.1
 """Seconds before the next try where no descriptor is left."""
 _KEPT: Final = 4
 """One in so many descriptors is not for who comes from outside."""
+_OTHER_SIZE: Final = {4: 16, 16: 4}
+"""Bytes of an address -> those of one of the other family."""
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 """What precedes an IPv4 address that a socket for both families reports (RFC 4291, 2.5.5.2)."""
 
@@ -252,13 +254,15 @@ class DoorService:
 
     def _welcome(self, door: Door, accepted: Socket, remote: Endpoint, now: float) -> None:
         if self._crossing.is_for(door.forward, remote.address):
+            size = len(remote.address)
             try:
                 local = None if door.forward.inbound else decode(accepted.getsockname()).address
-                other, address = self._crossing.open(door, len(remote.address), local)
+                other, address = self._crossing.open(door, size, local)
             except OSError:
                 reset(accepted)
             else:
-                self._splices.join(accepted, other, address)
+                other_family = partial(self._crossing.open, door, _OTHER_SIZE[size], None)
+                self._splices.join(accepted, other, address, other_family)
             return
         identity = self._shell.machine.stream_accepted(remote, door.forward.target, door.leads_to, now)
         if identity is None:

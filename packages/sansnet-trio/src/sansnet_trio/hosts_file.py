@@ -1,4 +1,4 @@
-"""A guest's /etc/hosts (hosts(5)): names of its own in front of those that the host has."""
+"""A guest's /etc/hosts (hosts(5)): names of its own, and what the host has besides."""
 
 from __future__ import annotations
 
@@ -18,11 +18,24 @@ HostsEntry: TypeAlias = tuple[bytes, Sequence[str]]
 def render(entries: Iterable[HostsEntry], base: str) -> str:
     """The text of a hosts file.
 
-    The entries come first, since of two entries for one name the C library takes the first.
+    What the host's file says of the names of the entries is left out: resolvers join the addresses of several lines, so
+    a name of ours would also have the host's address for it.
 
     Args:
         entries: what is added.
         base: the text of the host's file.
     """
-    lines = [f"{addresses.format(address)} {' '.join(names)}\n" for address, names in entries]
-    return "".join(["# made by sansnet\n", *lines, base])
+    entries = tuple(entries)
+    names = {name.lower() for _, own in entries for name in own}
+    lines = [f"{addresses.format(address)} {' '.join(own)}" for address, own in entries]
+    lines += [kept for line in base.splitlines() if (kept := _without(line, names)) is not None]
+    return "".join(f"{line}\n" for line in ("# made by sansnet", *lines))
+
+
+def _without(line: str, names: set[str]) -> str | None:
+    """A line without some names; None if nothing is left of it."""
+    address, *own = line.partition("#")[0].split() or [""]
+    kept = [name for name in own if name.lower() not in names]
+    if kept == own:
+        return line
+    return f"{address} {' '.join(kept)}" if kept else None

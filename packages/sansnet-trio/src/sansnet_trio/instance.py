@@ -56,7 +56,7 @@ class Instance:
     def __init__(self) -> None:
         self._forwards: PortForwards | None = None
         self._namespace = False
-        self._guest: tuple[Network, Counting] | None = None
+        self._guest: tuple[Network, Counting, Sequence[str]] | None = None
         self._commands: dict[str, Callable[[Request], Answer]] = {
             "list": self._list,
             "add": self._add,
@@ -76,9 +76,9 @@ class Instance:
         self._forwards, self._namespace = forwards, namespace
 
     @contextmanager
-    def serving(self, network: Network, driver: Counting) -> Iterator[None]:
-        """While a guest is served."""
-        self._guest = network, driver
+    def serving(self, network: Network, driver: Counting, hints: Sequence[str] = ()) -> Iterator[None]:
+        """While a guest is served; `hints` are sentences about it, which may become more."""
+        self._guest = network, driver, hints
         try:
             yield
         finally:
@@ -128,7 +128,7 @@ class Instance:
     def _counters(self, request: Request) -> Answer:
         if self._guest is None:
             return {"guest": False}
-        network, driver = self._guest
+        network, driver, hints = self._guest
         statistics = network.statistics()
         drops = {
             reason.name: {"count": count, "meaning": reason.value}
@@ -141,6 +141,7 @@ class Instance:
             "flows": dict(statistics.flows),
             "tcp_held": statistics.tcp_held,
             "drops": drops,
+            "hints": list(hints),
         }
 
 

@@ -16,6 +16,9 @@ end gives nothing, one byte is read and written: the mark is lost, but nothing e
 A keepalive of a program ends at our end of its connection, and cannot be seen. So both ends of every splice have one,
 in case a connection over loopback ceases without a FIN or a reset, as when a filter drops packets.
 
+A program that knows its service as localhost tries ::1 first, and our acceptance keeps it from trying 127.0.0.1, where
+many services listen alone. So an end that is refused may have a second place to be connected to.
+
 An event at one end may close the other one as well, so ends are not closed but retired (`Poller.retire`).
 """
 
@@ -24,16 +27,20 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT
 from socket import SHUT_WR, SO_ERROR, SOL_SOCKET, socket
-from typing import Final
+from typing import Final, TypeAlias
 
 from sansnet_trio.options import keep_alive, prepare_accepted, reset_when_closed
 from sansnet_trio.poller import Poller
 from sansnet_trio.sockaddr import SocketAddress
 
-__all__ = ["Splices", "reset"]
+__all__ = ["Elsewhere", "Splices", "reset"]
+
+Elsewhere: TypeAlias = Callable[[], tuple[socket, SocketAddress]]
+"""Makes a new socket, and says where to connect it; or raises OSError."""
 
 _PIPE_SIZE: Final = 1 << 20
 """Bytes; what /proc/sys/fs/pipe-max-size allows to everybody by default."""
@@ -73,7 +80,7 @@ class _Pipe:
 class _End:
     """One connection of a splice, and what it sent that the other one did not take yet."""
 
-    __slots__ = ("connecting", "ended", "fd", "held", "interest", "other", "pipe", "socket", "splices")
+    __slots__ = ("connecting", "elsewhere", "ended", "fd", "held", "interest", "other", "pipe", "socket", "splices")
 
     def __init__(self, splices: Splices, made: socket) -> None:
         self.splices = splices
@@ -84,6 +91,7 @@ class _End:
         self.held = 0
         self.ended = False
         self.connecting = False
+        self.elsewhere: Elsewhere | None = None
         self.interest = 0
 
     def ready(self, flags: int, now: float) -> None:
@@ -110,7 +118,10 @@ class _End:
         self.other.report(0)
 
     def _ready_connecting(self, flags: int) -> None:
-        if self.socket.getsockopt(SOL_SOCKET, SO_ERROR) or flags & (EPOLLERR | EPOLLHUP):
+        failure = self.socket.getsockopt(SOL_SOCKET, SO_ERROR)
+        if failure == errno.ECONNREFUSED and self.elsewhere is not None:
+            self.splices.connect_elsewhere(self, self.elsewhere)
+        elif failure or flags & (EPOLLERR | EPOLLHUP):
             self.splices.abort(self)
         elif flags & EPOLLOUT:
             self.connecting = False
@@ -193,7 +204,9 @@ class Splices:
         """How many connections there are, each of them with two ends."""
         return len(self._ends) // 2
 
-    def join(self, accepted: socket, connecting: socket, address: SocketAddress) -> None:
+    def join(
+        self, accepted: socket, connecting: socket, address: SocketAddress, elsewhere: Elsewhere | None = None
+    ) -> None:
         """Connect one socket, and from then on move bytes between it and the other one, which is connected.
 
         Both are owned by this from now on. If they cannot be joined both are closed, the accepted one with a reset.
@@ -202,10 +215,12 @@ class Splices:
             accepted: non-blocking.
             connecting: likewise, a new one.
             address: where to connect it.
+            elsewhere: where to connect another one if this one is refused; None is nowhere.
         """
         one, other = _End(self, accepted), _End(self, connecting)
         one.other, other.other = other, one
         other.connecting = True
+        other.elsewhere = elsewhere
         try:
             for made in (accepted, connecting):
                 prepare_accepted(made)
@@ -220,11 +235,30 @@ class Splices:
             except OSError:
                 self.poller.remove(other.fd)
                 raise
-        except OSError:
+        except OSError as error:
             connecting.close()
-            reset(accepted)
+            if error.errno == errno.ECONNREFUSED and elsewhere is not None:
+                self._join_elsewhere(accepted, elsewhere)
+            else:
+                reset(accepted)
             return
         self._ends |= {one, other}
+
+    def connect_elsewhere(self, end: _End, elsewhere: Elsewhere) -> None:
+        """Give up an end that was refused, and join the one that was accepted to another."""
+        one = end.other
+        self._ends -= {one, end}
+        self.poller.retire(end.socket)
+        self.poller.remove(one.fd)
+        self._join_elsewhere(one.socket, elsewhere)
+
+    def _join_elsewhere(self, accepted: socket, elsewhere: Elsewhere) -> None:
+        try:
+            connecting, address = elsewhere()
+        except OSError:
+            reset(accepted)
+            return
+        self.join(accepted, connecting, address)
 
     def abort(self, end: _End) -> None:
         """Reset both connections."""

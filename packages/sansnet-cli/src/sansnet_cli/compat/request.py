@@ -17,6 +17,7 @@ from sansnet_cli.compat.given import Given, Misuse
 from sansnet_cli.compat.log import Level
 from sansnet_cli.options import AttachOptions, RunOptions, ServeOptions
 from sansnet_cli.ports import PortOptions, read_forwards, refuse_auto
+from sansnet_core.addresses import Endpoint
 from sansnet_core.config import GATEWAY_MAC, IPV4_MIN_MTU, IPV6_MIN_MTU
 from sansnet_core.errors import ConfigError
 from sansnet_core.records import Record
@@ -233,7 +234,9 @@ class _Reader:
                 address for address in self._all("map-guest-addr", values.none_or(values.host)) if address is not None
             ),
             "dns_forward": _each_family(self._all("dns-forward", values.host)),
-            "dns_host": _each_family(self._all("dns-host", values.resolver)),
+            "dns_host": tuple(
+                Endpoint(address, values.DNS_PORT) for address in _each_family(self._all("dns-host", values.resolver))
+            ),
             "dns": self._listed("dns", values.host, advertised=self._tells("dns", tells)),
             "search": self._searched(self._tells("search", tells)),
             "hostname": self._last("hostname", values.hostname),

@@ -8,8 +8,9 @@ from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
 from sansnet_cli import __version__, values
 from sansnet_cli.options import UsageProblem
-from sansnet_cli.ports import add_port_options, read_ports
-from sansnet_core.config import IPV4_MIN_MTU, IPV6_MIN_MTU, UdpFiltering
+from sansnet_cli.ports import PortOptions, add_port_options, read_ports
+from sansnet_core import addresses
+from sansnet_core.config import IPV4_MIN_MTU, IPV6_MIN_MTU, MOST_ADDRESSES, UdpFiltering
 from sansnet_core.errors import ConfigError
 from sansnet_trio.links import MtuLimits, tap
 
@@ -62,7 +63,7 @@ def add_options(made: argparse.ArgumentParser, *, namespace: bool, default_mtu: 
     if namespace:
         _add_interface_options(guest)
     _add_absent_options(guest, {**_ABSENT, **(_ABSENT_OF_NAMESPACES if namespace else _ABSENT_OF_MACHINES)})
-    _add_name_options(made)
+    _add_name_options(made, namespace=namespace)
     add_port_options(made, namespace=namespace)
     _add_protocol_options(made)
     _add_other_options(made)
@@ -129,10 +130,11 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
     guest.add_argument(
         "--map-host-loopback",
         action="append",
-        type=typed(values.none_or(values.host)),
+        type=typed(values.none_or(values.stand_in)),
         default=[],
         metavar="ADDR",
-        help="an address by which the guest reaches the host's loopback; `none`, the default, for none",
+        help="an address by which the guest reaches the host's loopback, also named host.sansnet.internal; `none`, the "
+        "default, for none",
     )
     guest.add_argument(
         "--no-map-gw",
@@ -142,7 +144,7 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
     guest.add_argument(
         "--map-guest-addr",
         action="append",
-        type=typed(values.none_or(values.host)),
+        type=typed(values.none_or(values.stand_in)),
         default=[],
         metavar="ADDR",
         help="an address by which the guest reaches the host's own address, which is the guest's too; default: none",
@@ -177,16 +179,17 @@ def _add_interface_options(guest: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_name_options(made: argparse.ArgumentParser) -> None:
+def _add_name_options(made: argparse.ArgumentParser, *, namespace: bool) -> None:
     names = made.add_argument_group("names")
     names.add_argument(
         "-D",
         "--dns",
         action="append",
-        type=typed(values.none_or(values.host)),
+        type=typed(values.none_or(values.resolver)),
         default=[],
         metavar="ADDR",
-        help="a name server for the guest, repeatable; `none` for none; default: the host's",
+        help="a name server for the guest, repeatable; `none` for none; default: the host's"
+        + ("; 127.0.0.1 with -U 53 is the host's loopback" if namespace else ""),
     )
     names.add_argument(
         "-S",
@@ -209,10 +212,19 @@ def _add_name_options(made: argparse.ArgumentParser) -> None:
     names.add_argument(
         "--dns-host",
         action="append",
-        type=typed(values.resolver),
+        type=typed(values.name_server),
         default=[],
-        metavar="ADDR",
-        help="where queries to --dns-forward go; default: the host's first name server",
+        metavar="ADDR[:PORT]",
+        help="where queries to --dns-forward go, IPv6 as [ADDR]:PORT; default: the host's first name server",
+    )
+    names.add_argument(
+        "--host",
+        "--add-host",
+        action="append",
+        type=typed(values.named_address),
+        default=[],
+        metavar="NAME=ADDR",
+        help="a name that the guest knows, repeatable; ADDR may be host-gateway, the host (see --map-host-loopback)",
     )
 
 
@@ -318,8 +330,9 @@ def network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, Any
         "map_host_loopback": _mapped("--map-host-loopback", parsed.map_host_loopback),
         "map_guest_address": _mapped("--map-guest-addr", parsed.map_guest_addr),
         "dns_forward": _one_each("--dns-forward", parsed.dns_forward),
-        "dns_host": _one_each("--dns-host", parsed.dns_host),
-        "dns": _listed("-D", parsed.dns),
+        "dns_host": _one_each("--dns-host", parsed.dns_host, lambda host: len(host.address)),
+        "dns": _resolvers(parsed.dns, ports, namespace=hasattr(parsed, "udp_ns")),
+        "hosts": _named(parsed.host),
         "search": _listed("-S", parsed.search),
         "hostname": parsed.hostname,
         "fqdn": parsed.fqdn,
@@ -343,6 +356,27 @@ def _one_each(option: str, values: list[Any], size: Callable[[Any], int] = len) 
         if sizes.count(bytes_) > 1:
             raise UsageProblem(f"{option} gives more than one IPv{family} address; give one for each family")
     return tuple(values)
+
+
+def _resolvers(given: list[Any], ports: PortOptions, *, namespace: bool) -> tuple[bytes, ...] | None:
+    """Name servers for the guest: one on its loopback is the host's if a forward leads there."""
+    servers = _listed("-D", given)
+    for server in filter(addresses.is_loopback, servers or ()):
+        text = addresses.format(server)
+        if not namespace:
+            raise UsageProblem(f"-D {text} is the machine itself; give --dns-forward ADDR --dns-host {text} instead")
+        if not any(forward.option == "-U" and values.DNS_PORT in forward.ports for forward in ports.forwards):
+            raise UsageProblem(
+                f"-D {text} is the guest itself, where no name server is; with -U 53 it is the host's loopback"
+            )
+    return servers
+
+
+def _named(given: list[tuple[str, bytes | None]]) -> tuple[tuple[str, bytes | None], ...]:
+    for name, _ in given:
+        if sum(name == other for other, _ in given) > MOST_ADDRESSES:
+            raise UsageProblem(f"--host gives {name} more than {MOST_ADDRESSES} addresses; leave some out")
+    return tuple(given)
 
 
 def _mapped(option: str, values: list[Any]) -> tuple[bytes, ...]:

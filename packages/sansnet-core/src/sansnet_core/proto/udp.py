@@ -51,20 +51,25 @@ from sansnet_core.context import Context
 from sansnet_core.egress import Egress, FlowHeaders
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.forwarding import DNS_PORTS
-from sansnet_core.notices import FlowClosed, FlowOpened, FlowReport
+from sansnet_core.notices import FlowClosed, FlowOpened, FlowRefused, FlowReport
 from sansnet_core.wire import udp
 from sansnet_core.wire.ip import UDP, IpHeader
 
-__all__ = ["Service", "Udp"]
+__all__ = ["Answerer", "Service", "Udp"]
 
 Service: TypeAlias = Callable[[IpHeader, udp.UdpHeader, Buffer], None]
 """Answers datagrams itself."""
+
+Answerer: TypeAlias = Callable[[IpHeader, udp.UdpHeader, Buffer], bool]
+"""Answers some datagrams itself; says whether it did."""
 
 IDLE_GRANULARITY: Final = 1.0
 """Seconds. How late an idle flow may be closed; bounds the work of a timer that thousands of flows share."""
 
 DHCP_SERVERS: Final = frozenset(((4, 67), (6, 547)))
 """IP version and port of what concerns the guest's own segment and never the host's."""
+
+_DNS: Final = 53
 
 MOST_SENT: Final = 128
 """Datagrams of one frame from the guest: no kernel makes more (UDP_MAX_SEGMENTS, linux/udp.h), and each costs a send
@@ -117,6 +122,7 @@ class _Flow:
         "answered",
         "datagrams_received",
         "datagrams_sent",
+        "failed",
         "guest",
         "headers",
         "host",
@@ -156,6 +162,7 @@ class _Flow:
         """When there was a datagram, and when there was one of the guest's."""
         self.sent = self.received = 0
         self.datagrams_sent = self.datagrams_received = 0
+        self.failed = False
 
     def is_stream(self) -> bool:
         """Whether it is more than one question or one question and its answer."""
@@ -196,11 +203,13 @@ class Udp:
     Args:
         context: of the network.
         services: by destination port, the DHCP servers that answer here.
+        names: answers queries to DNS's port; None if none are answered here.
     """
 
-    def __init__(self, context: Context, services: Mapping[int, Service]) -> None:
+    def __init__(self, context: Context, services: Mapping[int, Service], names: Answerer | None = None) -> None:
         self._context = context
         self._services = services
+        self._names = names
         self._flows: dict[bytes, _Flow] = {}
         """By the guest's addresses and ports as they stand in its packets."""
         self._recent: tuple[OrderedDict[bytes, _Flow], OrderedDict[bytes, _Flow]] = (OrderedDict(), OrderedDict())
@@ -233,6 +242,8 @@ class Udp:
             return
         if not ip.ttl:
             raise Malformed(Reason.IP_TTL)
+        if header.destination_port == _DNS and self._names is not None and self._names(ip, header, buf):
+            return
         data = buf[header.start : header.end]
         if len(data) > MOST_SENT * context.gso_size > 0:
             raise Malformed(Reason.VNET_HEADER)
@@ -367,6 +378,9 @@ class Udp:
         if mapping is None or flow is None:
             return
         self._context.drop(Reason.HOST_SEND)
+        if not (flow.failed or flow.datagrams_received):
+            flow.failed = True
+            self._context.notify(FlowRefused(UDP, flow.guest, flow.remote, flow.host, error.errno))
         source, destination = flow.guest, flow.remote
         icmp_errors = self._context.icmp_errors
         if icmp_errors.would_tell(error, 4 if len(source.address) == 4 else 6):
@@ -411,11 +425,12 @@ class Udp:
             raise Malformed(Reason.PROTOCOL_CLOSED)
         if is_unspecified(ip.source):
             raise Malformed(Reason.IP_SOURCE)  # only a DHCP client may have none
-        host = forwarding.to_host(ip.destination, header.destination_port, groups=groups)
-        if host is None:
-            raise Malformed(forwarding.refusal(ip.destination))
         guest = Endpoint(ip.source, header.source_port)
         remote = Endpoint(ip.destination, header.destination_port)
+        host = forwarding.to_host(ip.destination, header.destination_port, groups=groups)
+        if host is None:
+            context.notify(FlowRefused(UDP, guest, remote, None, 0))
+            raise Malformed(forwarding.refusal(ip.destination))
         self._make_room(inbound=False)
         forward = self._outgoing_forward(guest, remote, host)
         if forward is not None:

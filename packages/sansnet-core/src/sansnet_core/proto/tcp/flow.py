@@ -25,6 +25,7 @@ from sansnet_core.actions import (
 )
 from sansnet_core.egress import FlowHeaders
 from sansnet_core.errors import Reason, UsageError
+from sansnet_core.notices import FlowRefused
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.handshake import EVERYTHING, negotiate
 from sansnet_core.proto.tcp.keepalive import MOST_ORDERS, Schedule, schedule
@@ -104,6 +105,7 @@ class TcpFlow:
         "_tcp",
         "_terms",
         "_time_wait_at",
+        "answered",
         "deadline",
         "guest",
         "held",
@@ -148,6 +150,8 @@ class TcpFlow:
         self._state = states.INBOUND if inbound else states.INITIAL
         self._established = False
         self._failure: ExtendedError | None = None
+        self.answered = False
+        """The host's connect succeeded."""
         self._headers = FlowHeaders(context.egress, remote, guest, TCP)
 
         self.sender = Sender(context.entropy.initial_sequence(key, context.now))
@@ -236,7 +240,15 @@ class TcpFlow:
         if self._state[:2] == (states.GONE, states.GONE):
             self._tcp.forget(self)
 
+    def refusal(self) -> FlowRefused | None:
+        """What to tell of a connection that the guest began and that ended before the host's connect succeeded."""
+        if self.inbound or self.answered:
+            return None
+        errno = self._failure.errno if self._failure else 0
+        return FlowRefused(TCP, self.guest, self.remote, self.host, errno)
+
     def _effect_send_syn_ack(self) -> None:
+        self.answered = True
         self._send_first_syn()
 
     def _effect_refuse(self) -> None:

@@ -8,7 +8,7 @@ from sansnet_core.actions import ORIGIN_LOCAL, Buffer, Endpoint, ExtendedError, 
 from sansnet_core.context import Context
 from sansnet_core.egress import FlowHeaders
 from sansnet_core.errors import Malformed, Reason
-from sansnet_core.notices import FlowClosed, FlowOpened, FlowReport
+from sansnet_core.notices import FlowClosed, FlowOpened, FlowRefused, FlowReport
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.flow import TcpFlow
 from sansnet_core.proto.tcp.memory import Memory
@@ -92,8 +92,11 @@ class Tcp:
         limits = context.config.limits
         if syn.flags & FIN:
             raise Malformed(Reason.TCP_FLAGS)  # a scan; no stack sends that
+        guest = Endpoint(ip.source, syn.source_port)
+        remote = Endpoint(ip.destination, syn.destination_port)
         host = context.forwarding.to_host(ip.destination, syn.destination_port)
         if host is None:
+            context.notify(FlowRefused(TCP, guest, remote, None, 0))
             reason = context.forwarding.refusal(ip.destination)
             if reason is not Reason.OWN_ADDRESS:
                 raise Malformed(reason)
@@ -106,8 +109,6 @@ class Tcp:
                 raise Malformed(Reason.TCP_LIMIT)  # the guest repeats its SYN, and may be luckier then
             context.drop(Reason.TCP_LIMIT)
             next(iter(pending)).abandon()  # so does the guest of this one, if it still waits
-        guest = Endpoint(ip.source, syn.source_port)
-        remote = Endpoint(ip.destination, syn.destination_port)
         flow = TcpFlow(self, context.new_socket(), key, guest, remote, host)
         flow.accept(syn, wire.parse_options(buf, syn.options_start, syn.start))
         self._add(flow)
@@ -235,4 +236,6 @@ class Tcp:
         self.memory.forget(flow, flow.held, flow.receiver.queued)
         flow.drop_buffers()
         context.timers.forget(flow)
+        if refused := flow.refusal():
+            context.notify(refused)
         context.notify(FlowClosed(flow.socket, TCP, flow.guest, flow.remote, flow.sent, flow.received))
