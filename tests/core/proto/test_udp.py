@@ -337,7 +337,7 @@ def test_whom_the_guest_hears_it_answers_and_nobody_else(
         config(
             map_host_loopback=(parse("10.0.2.3"),),
             map_guest_address=(parse("10.0.2.5"),),
-            dns_forward=((parse("10.0.2.4"), parse("127.0.0.53")),),
+            dns_forward=((parse("10.0.2.4"), Endpoint(parse("127.0.0.53"), 53)),),
             udp_filtering=filtering,
         )
     )
