@@ -25,8 +25,9 @@ class Tcp:
         dirty: connections to be flushed at the end of the batch.
         starved: connections that were refused a budget because of the memory limit.
         memory: payload bytes that all connections hold.
-        pending: connections whose handshake with the host or the guest is under way, the oldest first: those that the
-            guest began, and those from outside.
+        pending: how many handshakes are under way with the host or the guest: of connections that the guest began, and
+            of those from outside.
+        waiting: of those that the guest began, the ones that wait for the host, the oldest first.
     """
 
     def __init__(self, context: Context) -> None:
@@ -34,7 +35,8 @@ class Tcp:
         self.dirty: list[TcpFlow] = []
         self.starved: set[TcpFlow] = set()
         self.memory = Memory(context.config.limits.tcp_memory)
-        self.pending: tuple[dict[TcpFlow, None], dict[TcpFlow, None]] = ({}, {})
+        self.pending = [0, 0]
+        self.waiting: dict[TcpFlow, None] = {}
         self._inbound = 0
         self._flows: dict[bytes, TcpFlow] = {}
         self._sockets: dict[SocketId, TcpFlow] = {}
@@ -93,22 +95,22 @@ class Tcp:
         host = context.forwarding.to_host(ip.destination, syn.destination_port)
         if host is None:
             raise Malformed(Reason.IP_DESTINATION)
-        pending = self.pending[False]
-        if len(self._flows) >= limits.tcp_flows or len(pending) >= limits.tcp_pending:
-            if not pending:
+        if len(self._flows) >= limits.tcp_flows or self.pending[False] >= limits.tcp_pending:
+            if not self.waiting:
                 raise Malformed(Reason.TCP_LIMIT)  # the guest repeats its SYN, and may be luckier then
             context.drop(Reason.TCP_LIMIT)
-            next(iter(pending)).give_up()  # so does the guest of this one, if it still waits
+            next(iter(self.waiting)).give_up()  # the guest repeats the SYN of this one, if it still waits
         guest = Endpoint(ip.source, syn.source_port)
         remote = Endpoint(ip.destination, syn.destination_port)
         flow = TcpFlow(self, context.new_socket(), key, guest, remote, host)
         flow.accept(syn, wire.parse_options(buf, syn.options_start, syn.start))
         self._add(flow)
+        self.waiting[flow] = None
         context.out.actions.append(OpenStream(flow.socket, host, context.forwarding.outbound(host.address)))
 
     def _add(self, flow: TcpFlow) -> None:
         self._flows[flow.key] = self._sockets[flow.socket] = flow
-        self.pending[flow.inbound][flow] = None
+        self.pending[flow.inbound] += 1
         self._inbound += flow.inbound
         self.context.notify(FlowOpened(flow.socket, TCP, flow.guest, flow.remote, flow.host, flow.inbound))
 
@@ -160,7 +162,7 @@ class Tcp:
         if (
             len(self._flows) >= limits.tcp_flows
             or self._inbound >= limits.tcp_inbound_flows
-            or len(self.pending[True]) >= limits.tcp_pending
+            or self.pending[True] >= limits.tcp_pending
         ):
             context.drop(Reason.TCP_LIMIT)
             return None
@@ -222,7 +224,9 @@ class Tcp:
         if self._sockets.pop(flow.socket, None) is None:
             return
         self._inbound -= flow.inbound
-        self.pending[flow.inbound].pop(flow, None)
+        if flow.pending:
+            self.pending[flow.inbound] -= 1
+        self.waiting.pop(flow, None)
         self.memory.held -= flow.held
         flow.drop_buffers()
         self.starved.discard(flow)
