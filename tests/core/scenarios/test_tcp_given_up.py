@@ -114,3 +114,14 @@ def test_at_the_limit_the_oldest_one_gives_way(limits: Limits) -> None:
     assert pair.network.statistics().drops[Reason.TCP_LIMIT] == 1
     peer.data(b"hello")
     assert bytes(pair.host.stream.received) == b"hello"
+
+
+def test_a_connect_that_the_host_has_answered_does_not_give_way() -> None:
+    """A flood of SYNs whose answers nobody takes must not become as many connections of the host's."""
+    pair = Pair(make_config(limits=Limits(tcp_pending=3)))
+    for port in range(20):
+        ManualConnection(pair, port=40_000 + port).syn()
+
+    assert len(pair.host.streams) == 3
+    assert not any(stream.closed for stream in pair.host.streams.values())
+    assert pair.network.statistics().drops[Reason.TCP_LIMIT] == 17

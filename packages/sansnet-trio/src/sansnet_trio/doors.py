@@ -244,7 +244,7 @@ class DoorService:
                 self._shell.report_shortage(now)
                 self._pause(door, now)
                 return
-            if accepted.fileno() >= self._kept_from and door.forward.inbound:  # the lowest number that is free
+            if accepted.fileno() >= self._kept_from:  # the kernel gives the lowest number that is free
                 reset(accepted)
                 self._shell.report_shortage(now)
                 self._pause(door, now)

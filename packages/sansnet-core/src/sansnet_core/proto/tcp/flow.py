@@ -249,6 +249,7 @@ class TcpFlow:
 
     def _effect_send_syn_ack(self) -> None:
         self.answered = True
+        del self._tcp.waiting[self]
         self._send_first_syn()
 
     def _effect_refuse(self) -> None:
@@ -436,7 +437,7 @@ class TcpFlow:
     def _establish(self) -> None:
         """The handshake is complete."""
         self.pending = False
-        del self._tcp.pending[self.inbound][self]
+        self._tcp.pending[self.inbound] -= 1
         self._retransmit_at = inf
         if self.sender.retries:
             self.sender.rto = RTO_AFTER_SYN_LOSS

@@ -26,15 +26,17 @@ class Tcp:
     Attributes:
         dirty: connections to be flushed at the end of the batch.
         memory: payload bytes that all connections hold.
-        pending: connections whose handshake with the host or the guest is under way, the oldest first: those that the
-            guest began, and those from outside.
+        pending: how many handshakes are under way with the host or the guest: of connections that the guest began, and
+            of those from outside.
+        waiting: of those that the guest began, the ones that wait for the host, the oldest first.
     """
 
     def __init__(self, context: Context) -> None:
         self.context = context
         self.dirty: list[TcpFlow] = []
         self.memory = Memory(context.config.limits.tcp_memory)
-        self.pending: tuple[dict[TcpFlow, None], dict[TcpFlow, None]] = ({}, {})
+        self.pending = [0, 0]
+        self.waiting: dict[TcpFlow, None] = {}
         self.deadline = self.queued = inf
         self.ticket = 0
         self._inbound = 0
@@ -103,20 +105,20 @@ class Tcp:
             context.drop(reason)
             self._reset(ip, syn)  # as a node does that has the address, and on which nothing listens
             return
-        pending = self.pending[False]
-        if len(self._flows) >= limits.tcp_flows or len(pending) >= limits.tcp_pending:
-            if not pending:
+        if len(self._flows) >= limits.tcp_flows or self.pending[False] >= limits.tcp_pending:
+            if not self.waiting:
                 raise Malformed(Reason.TCP_LIMIT)  # the guest repeats its SYN, and may be luckier then
             context.drop(Reason.TCP_LIMIT)
-            next(iter(pending)).abandon()  # so does the guest of this one, if it still waits
+            next(iter(self.waiting)).abandon()  # the guest repeats the SYN of this one, if it still waits
         flow = TcpFlow(self, context.new_socket(), key, guest, remote, host)
         flow.accept(syn, wire.parse_options(buf, syn.options_start, syn.start))
         self._add(flow)
+        self.waiting[flow] = None
         context.out.actions.append(OpenStream(flow.socket, host, context.forwarding.outbound(host.address)))
 
     def _add(self, flow: TcpFlow) -> None:
         self._flows[flow.key] = self._sockets[flow.socket] = flow
-        self.pending[flow.inbound][flow] = None
+        self.pending[flow.inbound] += 1
         self._inbound += flow.inbound
         self.context.notify(FlowOpened(flow.socket, TCP, flow.guest, flow.remote, flow.host, flow.inbound))
 
@@ -168,7 +170,7 @@ class Tcp:
         if (
             len(self._flows) >= limits.tcp_flows
             or self._inbound >= limits.tcp_inbound_flows
-            or len(self.pending[True]) >= limits.tcp_pending
+            or self.pending[True] >= limits.tcp_pending
         ):
             context.drop(Reason.TCP_LIMIT)
             return None
@@ -232,7 +234,9 @@ class Tcp:
         if self._sockets.pop(flow.socket, None) is None:
             return
         self._inbound -= flow.inbound
-        self.pending[flow.inbound].pop(flow, None)
+        if flow.pending:
+            self.pending[flow.inbound] -= 1
+        self.waiting.pop(flow, None)
         self.memory.forget(flow, flow.held, flow.receiver.queued)
         flow.drop_buffers()
         context.timers.forget(flow)
