@@ -112,7 +112,7 @@ def test_pip_installs_it(checkout: Path, tmp_path: Path) -> None:
     python = tmp_path / "environment/bin/python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(python.parent.parent)], check=True)
     with unchanged(checkout):
-        pip = [*outer_pip(), "--python", python]
+        pip = [*outer_pip(), "--python", str(python)]
         run(checkout, *pip, "install", ".")
         assert run(tmp_path, python.parent / "sansnet", "--version") == SAID
         run(checkout, *pip, "check")
