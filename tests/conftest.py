@@ -21,7 +21,8 @@ elif debian.codename() != "bookworm":
     EXPECTED_SKIPS["tests/kernel/machines/*7.2-*"] = "only Debian 12 has QEMU 7.2"
     EXPECTED_SKIPS["tests/kernel/machines/*10-*"] = "the QEMU of this Debian may be older"
 if find_spec("ensurepip") is None:
-    EXPECTED_SKIPS["tests/test_installation.py::test_pipx_installs_it[[]pip]"] = "Debian's Python without python3-venv"
+    for test in ("test_installation.py::test_pipx_installs_it[[]pip]", "examples/test_readme.py::*"):
+        EXPECTED_SKIPS[f"tests/{test}"] = "Debian's Python without python3-venv"
 
 _skipped: Final = pytest.StashKey[list[str]]()
 

@@ -1,14 +1,11 @@
-"""The ways to install a checkout that the README names, each in a clean one and with the real installers.
+"""The ways to install a checkout, each in a clean one and with the real installers.
 
 They need a package index, as `tests/run` does, and share the user's caches.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -18,31 +15,16 @@ from typing import Final
 import pytest
 
 import sansnet_cli
+from tests.lab.checkouts import BASE_PYTHON, PROGRAMS, copied_checkout, run_outside
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-ROOT: Final = Path(__file__).parent.parent
 SAID: Final = f"sansnet {sansnet_cli.__version__}\n"
-PROGRAMS: Final = Path(sys.executable).parent
-"""Where uv and pipx are."""
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A directory with all that a clone of this one would have, if everything here was committed."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    made = tmp_path / "a checkout"  # a path with a space is a URL with an escape
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():  # not deleted since
-            (made / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, made / name)
-    return made
+    return copied_checkout(tmp_path / "a checkout")  # a path with a space is a URL with an escape
 
 
 @contextmanager
@@ -55,19 +37,9 @@ def unchanged(checkout: Path) -> Iterator[None]:
     assert subprocess.run([*git, "status", "--porcelain"], check=True, capture_output=True, text=True).stdout == ""
 
 
-def run(checkout: Path, *words: str | Path, **more: str) -> str:
-    """What a command says that runs in a checkout, outside of our own environment."""
-    environment = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "PYTHONPATH")}
-    environment |= {
-        "PATH": os.pathsep.join(["/usr/local/bin", "/usr/bin", "/bin"]),
-        "PIPX_DEFAULT_PYTHON": sys.executable,
-        "UV_PYTHON": sys.executable,
-        "UV_PYTHON_DOWNLOADS": "never",
-        **more,
-    }
-    done = subprocess.run(words, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def run(directory: Path, *words: str | Path, **more: str) -> str:
+    """What a command says."""
+    return run_outside(directory, *words, **more).stdout
 
 
 def test_uv_runs_it_and_keeps_it(checkout: Path) -> None:
@@ -110,20 +82,12 @@ def test_pipx_installs_it(checkout: Path, tmp_path: Path, backend: str) -> None:
 
 def test_pip_installs_it(checkout: Path, tmp_path: Path) -> None:
     python = tmp_path / "environment/bin/python"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(python.parent.parent)], check=True)
+    subprocess.run([BASE_PYTHON, "-m", "venv", "--without-pip", python.parent.parent], check=True)
+    pip = [str(BASE_PYTHON), "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
     with unchanged(checkout):
-        pip = [*outer_pip(), "--python", str(python)]
         run(checkout, *pip, "install", ".")
         assert run(tmp_path, python.parent / "sansnet", "--version") == SAID
         run(checkout, *pip, "check")
-        # the packages are distributions of their own: who depends on one of them gets the same
-        listed = run(checkout, *pip, "list", "--format", "freeze")
-        assert {"sansnet", "sansnet-cli", "sansnet-core", "sansnet-trio"} <= {
-            line.partition("=")[0].partition(" ")[0] for line in listed.splitlines()
-        }
-
-
-def outer_pip() -> list[str]:
-    """The pip that installed this environment, which may have none of its own."""
-    base = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
-    return [str(base), "-m", "pip", "--disable-pip-version-check"]
+        # the packages are distributions of their own, which other programs may depend on
+        listed = run(checkout, *pip, "list", "--format", "json")
+        assert all(f'"{name}"' in listed for name in ("sansnet", "sansnet-cli", "sansnet-core", "sansnet-trio"))
