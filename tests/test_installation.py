@@ -39,7 +39,7 @@ def unchanged(checkout: Path) -> Iterator[None]:
 
 def run(directory: Path, *words: str | Path, **more: str) -> str:
     """What a command says."""
-    return run_outside(directory, *words, **more).stdout
+    return run_outside(directory, *words, variables=more).stdout
 
 
 def test_uv_runs_it_and_keeps_it(checkout: Path) -> None:

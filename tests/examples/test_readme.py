@@ -131,7 +131,7 @@ def test_what_is_fetched_without_the_network_is_no_success(installed: tuple[Path
         )
         archive.writestr("sampleproject-99.0.dist-info/RECORD", "")
     python = checkout / ".venv/bin/python"
-    done = run_outside(checkout, python, "examples/fetch.py", check=False, PIP_FIND_LINKS=str(tmp_path))
+    done = run_outside(checkout, python, "examples/fetch.py", check=False, variables={"PIP_FIND_LINKS": str(tmp_path)})
     assert done.returncode == 1
     assert f"pip found {wheel.as_uri()}, which needs no network" in done.stderr
     assert "pip fetched" not in done.stdout
@@ -141,8 +141,8 @@ def test_what_is_fetched_without_the_network_is_no_success(installed: tuple[Path
 @pytest.mark.timeout(600)
 def test_without_a_network_nothing_is_fetched(installed: tuple[Path, str]) -> None:
     checkout, _ = installed
-    words = ["unshare", "--net", checkout / ".venv/bin/python", "examples/fetch.py"]
-    done = run_outside(checkout, *words, check=False, PIP_RETRIES="0")
+    words = ["unshare", "--net", str(checkout / ".venv/bin/python"), "examples/fetch.py"]
+    done = run_outside(checkout, *words, check=False, variables={"PIP_RETRIES": "0"})
     assert done.returncode == 1
     assert "pip ended with status 1" in done.stderr
     assert "pip fetched" not in done.stdout

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -35,7 +36,11 @@ def copied_checkout(into: Path) -> Path:
 
 
 def run_outside(
-    directory: Path, *words: str | Path, path: Path | None = None, check: bool = True, **more: str
+    directory: Path,
+    *words: str | Path,
+    path: Path | None = None,
+    check: bool = True,
+    variables: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in a directory.
 
@@ -44,7 +49,7 @@ def run_outside(
         words: of the command line.
         path: a directory that comes first in PATH.
         check: whether the command must succeed.
-        more: variables of its environment.
+        variables: of its environment, besides ours.
 
     Raises:
         AssertionError: it failed, and `check` was not turned off. The message has its output.
@@ -55,7 +60,7 @@ def run_outside(
         "PIPX_DEFAULT_PYTHON": str(BASE_PYTHON),
         "UV_PYTHON": str(BASE_PYTHON),
         "UV_PYTHON_DOWNLOADS": "never",
-        **more,
+        **(variables or {}),
     }
     done = subprocess.run(words, cwd=directory, env=environment, capture_output=True, text=True, check=False)
     assert not check or done.returncode == 0, done.stdout + done.stderr
