@@ -3,8 +3,8 @@
     python examples/fetch.py [PROJECT]
 
 pip runs as `sansnet run -c PATH -- python -m pip install ...` does, in a namespace whose only way out is sansnet. While
-it runs, this program asks for the flows at PATH, as `sansnet ctl PATH flows` does. What pip finds without the network,
-as in a directory of wheels, is no success.
+it runs, this program asks for the flows at PATH, as `sansnet ctl PATH flows` does. It fails if pip finds the project
+without the network, as in a directory of wheels.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> str | None:
                 seen.update((f"{flow['protocol']} {flow['guest']} {flow['remote']}", flow) for flow in flows(control))
                 time.sleep(PAUSE)
         if process.returncode:
-            return f"pip ended with status {process.returncode}"
+            return f"`sansnet run` ended with status {process.returncode}"
         [found] = json.loads(report.read_text())["install"]
     url = found["download_info"]["url"]
     if urlsplit(url).scheme not in ("http", "https"):

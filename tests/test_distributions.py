@@ -1,4 +1,4 @@
-"""What the four distributions say of themselves: that they are one version, and what they depend on."""
+"""The metadata of the four distributions: their version, dependencies and licence."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def project(path: Path) -> dict[str, Any]:
 
 
 def built(directory: Path, kind: str, into: Path, *, by_pip: bool) -> Path:
-    """What hatchling makes of a directory: a `wheel` or an `sdist`."""
+    """The `wheel` or the `sdist` that hatchling makes of a directory."""
     environment = {key: value for key, value in os.environ.items() if key != "PIP_BUILD_TRACKER"}
     if by_pip:
         environment["PIP_BUILD_TRACKER"] = str(into)

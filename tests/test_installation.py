@@ -38,7 +38,7 @@ def unchanged(checkout: Path) -> Iterator[None]:
 
 
 def run(directory: Path, *words: str | Path, **more: str) -> str:
-    """What a command says."""
+    """The output of a command."""
     return run_outside(directory, *words, variables=more).stdout
 
 
@@ -48,7 +48,7 @@ def test_uv_runs_it_and_keeps_it(checkout: Path) -> None:
         assert run(checkout, uv, "run", "sansnet", "--version") == SAID
         run(checkout, uv, "sync")
         assert run(checkout, checkout / ".venv/bin/sansnet", "--version") == SAID
-        # what runs is the checkout itself, so that a change of it is seen
+        # the code that runs is that of the checkout, so a change there takes effect
         found = run(checkout, checkout / ".venv/bin/python", "-c", "import sansnet_core; print(sansnet_core.__file__)")
         assert found.startswith(str(checkout))
 

@@ -189,7 +189,7 @@ def test_a_pid_file_in_the_foreground(tmp_path: Path) -> None:
 
 
 def test_the_callers_end_before_that_is_its_end(tmp_path: Path) -> None:
-    """What nobody waits for any more does not come to be."""
+    """The child does not go on when the process that waits for it is killed."""
     os.mkfifo(tmp_path / "capture")  # it is opened when somebody reads it: never
     command = [*SANSNET, "serve", "--background", "--socket", "socket", "--pcap", "capture"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE) as process:

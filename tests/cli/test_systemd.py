@@ -38,7 +38,7 @@ def launched(
     places = range(3, 3 + len(sockets))
 
     def place() -> None:
-        # behind all that is used, lest one is overwritten before it is copied
+        # to numbers that are not used, so that none is overwritten before it is copied
         copies = [os.dup2(number, 50 + place) for place, number in enumerate(sockets)]
         for number, copy in zip(places, copies, strict=True):
             os.dup2(copy, number)
@@ -100,7 +100,7 @@ def test_guests_of_a_socket_that_listens_are_served_one_after_the_other(tmp_path
             process.terminate()
             assert process.wait(20) == 0
         assert path.exists()  # it is the service manager's
-        with guest(path):  # who starts the service again for this one
+        with guest(path):  # the service manager starts the service again for this one
             pass
 
 

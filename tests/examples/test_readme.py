@@ -144,5 +144,5 @@ def test_without_a_network_nothing_is_fetched(installed: tuple[Path, str]) -> No
     words = ["unshare", "--net", str(checkout / ".venv/bin/python"), "examples/fetch.py"]
     done = run_outside(checkout, *words, check=False, variables={"PIP_RETRIES": "0"})
     assert done.returncode == 1
-    assert "pip ended with status 1" in done.stderr
+    assert "`sansnet run` ended with status 1" in done.stderr
     assert "pip fetched" not in done.stdout

@@ -1,4 +1,4 @@
-"""What the README shows for people who start QEMU themselves, run as it stands there."""
+"""The README's command lines for QEMU, run as they stand there."""
 
 from __future__ import annotations
 

@@ -75,10 +75,11 @@ def _alone(work: Callable[[Ready], int], let_go: Ready) -> int:
 
     try:
         return work(ready)
-    except (OSError, SansnetError) as error:
+    except Exception as error:
         if not is_alone:
             raise
-        report.warn(report.reason(error))
+        expected = isinstance(error, (OSError, SansnetError))
+        report.warn(f"ended: {report.reason(error) if expected else repr(error)}")
         return 1
 
 

@@ -141,7 +141,7 @@ class MachineOptions(NetworkOptions):
 
 
 class ServeOptions(MachineOptions):
-    """What `sansnet serve` was asked for: a socket's path, or a socket.
+    """What `sansnet serve` was asked for: the path of a socket, or one that is open.
 
     Attributes:
         socket: where guests connect.

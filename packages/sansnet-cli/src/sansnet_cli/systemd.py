@@ -1,6 +1,6 @@
-"""What a service manager passes to a process that it starts, and is told by it, after systemd's protocols.
+"""systemd's protocols between a service manager and a process that it starts: sockets are passed, readiness is told.
 
-They are described in sd_listen_fds(3) and sd_notify(3). Other managers, and `systemd-socket-activate`, do the same.
+sd_listen_fds(3) and sd_notify(3) describe them. Other service managers, and `systemd-socket-activate`, use them too.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A UNIX socket at a path: made, replaced if nobody answers on it, removed again; and who is at the other end.
 
-Or one that another program made, as systemd does: that program keeps the file.
+A socket may also come from another program, such as systemd; the file is left to that program.
 """
 
 from __future__ import annotations
