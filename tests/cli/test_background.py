@@ -17,7 +17,7 @@ from typing import Final
 import pytest
 
 from tests.lab.callers import alive, ended
-from tests.lab.namespaces import eventually
+from tests.lab.namespaces import eventually, running
 
 pytestmark = pytest.mark.slow
 
@@ -179,7 +179,7 @@ def test_a_second_one_leaves_the_first_one_its_files(tmp_path: Path) -> None:
 
 def test_a_pid_file_in_the_foreground(tmp_path: Path) -> None:
     command = [*SANSNET, "serve", "--pid", "pid", "--socket", "socket"]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+    with running(command, cwd=tmp_path, stderr=subprocess.PIPE) as process:
         assert eventually(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text() == f"{process.pid}\n")
         with connected(tmp_path / "socket") as guest:
             assert is_served(guest)

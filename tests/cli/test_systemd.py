@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from tests.lab.namespaces import eventually
+from tests.lab.namespaces import eventually, running
 
 pytestmark = pytest.mark.slow
 
@@ -209,15 +209,19 @@ def test_what_was_passed_to_another_process_is_not_taken(tmp_path: Path) -> None
     assert done.stderr.startswith("sansnet: give either --socket PATH or --fd FD")
 
 
+@pytest.mark.parametrize("with_pid_file", [False, True])
 @pytest.mark.parametrize("abstract", [False, True])
-def test_the_service_manager_is_told_when_guests_can_connect(tmp_path: Path, abstract: bool) -> None:
+def test_the_service_manager_is_told_when_guests_can_connect(
+    tmp_path: Path, abstract: bool, with_pid_file: bool
+) -> None:
     name = f"@sansnet-test-{os.getpid()}" if abstract else str(tmp_path / "notify")
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as manager:
         manager.bind(name.replace("@", "\0"))
         manager.settimeout(20)
         path = tmp_path / "socket"
         command = [*SANSNET, "serve", "--socket", str(path)]
-        with subprocess.Popen(command, env={**os.environ, "NOTIFY_SOCKET": name}) as process:
+        command += ["--pid", str(tmp_path / "pid")] if with_pid_file else []
+        with running(command, env={**os.environ, "NOTIFY_SOCKET": name}) as process:
             assert manager.recv(100) == b"READY=1"
             with guest(path) as only:
                 assert is_served(only)
