@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Generator
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
 from typing import Final
 
 import pytest
@@ -19,6 +20,9 @@ if debian.codename() is None:
 elif debian.codename() != "bookworm":
     EXPECTED_SKIPS["tests/kernel/machines/*7.2-*"] = "only Debian 12 has QEMU 7.2"
     EXPECTED_SKIPS["tests/kernel/machines/*10-*"] = "the QEMU of this Debian may be older"
+if find_spec("ensurepip") is None:
+    for test in ("test_installation.py::test_pipx_installs_it[[]pip]", "examples/test_readme.py::*"):
+        EXPECTED_SKIPS[f"tests/{test}"] = "Debian's Python without python3-venv"
 
 _skipped: Final = pytest.StashKey[list[str]]()
 

@@ -236,9 +236,9 @@ def test_help_and_version_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> No
             ["-s", "x", "-t", "8080:80", "--freebind"],
             ServeOptions(socket="x", ports=PortOptions(forwards=ports("8080:80", TCP), freebind=True)),
         ),
-        (["--fd", "3"], ServeOptions(fd=3, one_off=True)),
+        (["--fd", "3"], ServeOptions(fd=3)),
         (["--vhost-user", "-s", "x", "-m", "65535"], ServeOptions(vhost_user=True, socket="x", mtu=65535)),
-        (["-F4", "-4", "-m", "1500"], ServeOptions(fd=4, one_off=True, families=frozenset({4}), mtu=1500)),
+        (["-F4", "-4", "-m", "1500"], ServeOptions(fd=4, families=frozenset({4}), mtu=1500)),
         (
             ["-s", "x", "-H", "a", "--fqdn", "a.example", "-a", "10.0.0.1", "--no-icmp"],
             ServeOptions(socket="x", hostname="a", fqdn="a.example", own=((FOUR, None),), icmp=False),
@@ -261,7 +261,7 @@ def test_what_serves_a_machine(arguments: list[str], expected: ServeOptions) -> 
         (["-s", "x", "--no-config"], "unrecognized arguments: --no-config"),
         (["-s", "x", "-T", "80"], "-T: a machine's loopback is its own; .*--map-host-loopback"),
         (["-s", "x", "--udp-ns=80"], "--udp-ns: a machine's loopback is its own"),
-        (["-s", "x", "-f"], "-f: sansnet is always in the foreground"),
+        (["-s", "x", "-f"], "-f: the foreground is the default"),
         (["-s", "x", "-t", "auto"], "^-t auto: who listens in a machine .* name the ports"),
         (["-s", "x", "-u", "auto,~80"], "^-u auto: who listens in a machine .* name the ports"),
         (["-s", "x", "-4", "-6"], "-4 and -6 leave no family"),
@@ -302,7 +302,7 @@ def test_what_attaches(arguments: list[str], expected: AttachOptions) -> None:
         (["blue"], "is not the number of a process; a network namespace is given by --netns"),
         (["123", "124"], "unrecognized arguments: 124"),
         (["--netns", ""], "is not a path"),
-        (["123", "-f"], "-f: sansnet is always in the foreground"),
+        (["123", "-f"], "-f: the foreground is the default"),
     ],
 )
 def test_what_does_not_attach(arguments: list[str], words: str) -> None:

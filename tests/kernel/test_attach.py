@@ -17,6 +17,7 @@ from typing import Final
 import pytest
 
 from tests.lab import GATEWAY4, HOST4, HOST6, SERVER4, SERVER6, USER, Echo, Lab, Namespace, eventually, served
+from tests.lab.callers import alive, ended
 from tests.lab.namespaces import held_namespace, running
 
 NAME: Final = "visited"
@@ -264,3 +265,46 @@ def test_ports_are_forwarded_until_the_end_and_free_at_once(lab: Lab, owner: int
                 assert sansnet.ends() == (0, "")
             lab.host.listen("0.0.0.0", 8301).close()
             namespace.listen("127.0.0.1", 7301).close()
+
+
+def test_in_the_background_it_returns_when_the_network_works(lab: Lab, tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    with held_namespace() as namespace:
+        line = command(lab, "--background", "--pid", str(pid_file), str(namespace.pid))
+        done = subprocess.run(line, check=False, capture_output=True, text=True, timeout=20)
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+        assert done.stderr.startswith("sansnet: attached to ")
+        with ended(pid_file) as pid:
+            assert works(namespace)
+            namespace.run("kill", str(namespace.pid), check=False)
+            assert eventually(lambda: not alive(pid))
+            assert not pid_file.exists()
+            pid_file.write_text(f"{pid}\n")  # for `ended`
+
+
+def test_in_the_background_what_cannot_work_is_said_to_the_caller(lab: Lab, visited: Namespace, tmp_path: Path) -> None:
+    options = ["--background", "--pid", str(tmp_path / "pid"), "-i", "nothing0", str(visited.pid)]
+    assert "nothing0" in refusal(lab, *options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_in_the_background_a_namespace_may_be_a_descriptor_of_the_callers(
+    lab: Lab, visited: Namespace, tmp_path: Path
+) -> None:
+    pid_file = tmp_path / "pid"
+    with open(f"/proc/{visited.pid}/ns/net") as file:
+        path = f"/proc/self/fd/{file.fileno()}"
+        line = command(lab, "--background", "--pid", str(pid_file), "--no-netns-quit", "--netns", path)
+        subprocess.run(line, check=True, timeout=20, pass_fds=[file.fileno()], capture_output=True)
+    with ended(pid_file):
+        assert works(visited)
+
+
+def test_the_service_manager_is_told_when_the_network_works(lab: Lab, visited: Namespace, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(20)
+        line = ["env", f"NOTIFY_SOCKET={tmp_path / 'notify'}", *command(lab, str(visited.pid))]
+        with running(line, stderr=subprocess.PIPE):
+            assert manager.recv(100) == b"READY=1"
+            assert works(visited)

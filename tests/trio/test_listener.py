@@ -6,6 +6,8 @@ import contextlib
 import os
 import resource
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -187,7 +189,60 @@ def test_a_connected_socket_is_adopted() -> None:
         assert adopted.recv(1) == b"x"
 
 
-def test_what_is_no_connected_stream_socket_is_not_adopted(tmp_path: Path) -> None:
+def test_a_socket_in_the_place_of_a_standard_stream_is_not_lost_with_that() -> None:
+    program = """
+import os
+from sansnet_trio.listener import adopt
+adopted = adopt(0)
+null = os.open(os.devnull, os.O_RDONLY)
+os.dup2(null, 0)
+assert adopted.fileno() > 2
+adopted.send(b"x")
+"""
+    ours, theirs = socket.socketpair()
+    with ours:
+        subprocess.run([sys.executable, "-c", program], stdin=theirs.fileno(), check=True, timeout=20)
+        theirs.close()
+        assert ours.recv(1) == b"x"
+        assert ours.recv(1) == b""
+
+
+def test_a_socket_that_listens_is_adopted_and_its_file_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    serving = Serving()
+
+    def body() -> None:
+        for _ in range(2):
+            with connect(path) as guest:
+                assert guest.recv(5) == b"hello"
+
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+        made.listen()
+        run(GuestListener(adopt(made.detach())), serving, body)
+    assert serving.guests == 2
+    assert path.exists()
+
+
+def test_a_socket_that_listens_for_others_than_guests_is_not_adopted() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        pytest.raises(ListenError, match="listens, but not as a UNIX socket"),
+    ):
+        adopt(server.fileno())
+
+
+def test_a_file_is_removed_by_its_place_though_the_directory_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    listener = GuestListener("socket")
+    monkeypatch.chdir("/")
+    listener.close()
+    assert not (tmp_path / "socket").exists()
+
+
+def test_what_is_no_stream_socket_in_use_is_not_adopted(tmp_path: Path) -> None:
     with (
         (tmp_path / "file").open("w") as file,
         socket.socket(socket.AF_UNIX) as alone,
@@ -195,7 +250,7 @@ def test_what_is_no_connected_stream_socket_is_not_adopted(tmp_path: Path) -> No
     ):
         for fd, words in {
             file.fileno(): "is not a socket",
-            alone.fileno(): "is not connected",
+            alone.fileno(): "is neither connected nor listens",
             datagrams.fileno(): "is not a stream socket",
             999_999: "is not open",
             1 << 40: "is not open",

@@ -9,8 +9,9 @@ from typing import BinaryIO, Final
 
 from sansnet_cli.capture import open_capture
 from sansnet_cli.hostnames import unheard
-from sansnet_cli.options import AttachOptions, MachineOptions, NamespaceOptions
+from sansnet_cli.options import AttachOptions, MachineOptions, NamespaceOptions, ServeOptions
 from sansnet_cli.plan import Setup, make_plan, make_setup
+from sansnet_cli.systemd import notify_ready
 from sansnet_cli.template import find_namespace, name_servers_of, read_template
 from sansnet_core.records import replace
 from sansnet_trio.namespace import CommandNotFound, Guest, GuestPlan
@@ -38,25 +39,31 @@ def _attach(arguments: Sequence[str]) -> int:
     from sansnet_cli.parsers.attach import parse
 
     options = parse(arguments)
-    from sansnet_trio.attached import AttachedGuest
 
-    capture = open_capture(options.pcap) if options.pcap is not None else None
-    with AttachedGuest.fork(find_namespace(options), functools.partial(_prepare_attached, options)) as guest:
-        from sansnet_cli.attach import attach
+    def work(ready: Callable[[], None]) -> None:
+        from sansnet_trio.attached import AttachedGuest
 
-        attach(guest, options, capture)
-    return 0
+        capture = open_capture(options.pcap) if options.pcap is not None else None
+        with AttachedGuest.fork(find_namespace(options), functools.partial(_prepare_attached, options)) as guest:
+            from sansnet_cli.attach import attach
+
+            attach(guest, options, capture, on_ready=lambda setup: ready())
+
+    return _in_place(options, work)
 
 
 def _serve(arguments: Sequence[str]) -> int:
     from sansnet_cli.parsers.serve import parse
 
     options = parse(arguments)
-    setup, capture = _prepare_machine(options)
-    from sansnet_cli.serve import serve
 
-    serve(options, setup, capture)
-    return 0
+    def work(ready: Callable[[], None]) -> None:
+        setup, capture = _prepare_machine(options)
+        from sansnet_cli.serve import serve
+
+        serve(options, setup, capture, on_listening=ready)
+
+    return _in_place(options, work)
 
 
 def _qemu(arguments: Sequence[str]) -> int:
@@ -67,6 +74,21 @@ def _qemu(arguments: Sequence[str]) -> int:
     from sansnet_cli.boot import boot
 
     return boot(options, setup, capture)
+
+
+def _in_place(options: AttachOptions | ServeOptions, work: Callable[[Callable[[], None]], None]) -> int:
+    """Do a command's work here or in the background; see `background.start`."""
+    if not (options.background or options.pid_file):
+        work(notify_ready)
+        return 0
+    from sansnet_cli.background import start
+    from sansnet_cli.compat.daemon import named_descriptors
+
+    if isinstance(options, AttachOptions):
+        needed = [*named_descriptors(options.netns, options.userns)]
+    else:
+        needed = [options.fd] if options.fd is not None else []
+    return start(work, background=options.background, pid_file=options.pid_file, needed=needed)
 
 
 def _prepare_machine(options: MachineOptions) -> tuple[Setup, BinaryIO | None]:

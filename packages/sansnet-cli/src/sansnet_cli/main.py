@@ -25,7 +25,7 @@ __all__ = ["main"]
 _HELP: Final = """\
 usage: sansnet run [OPTIONS] [--] [COMMAND [ARG...]]
        sansnet attach [OPTIONS] (PID | --netns PATH|NAME)
-       sansnet serve [--vhost-user] (--socket PATH | --fd FD) [OPTIONS]
+       sansnet serve [--vhost-user] [--socket PATH | --fd FD] [OPTIONS]
        sansnet qemu [OPTIONS] -- QEMU-ARGUMENT...
        sansnet ctl PATH COMMAND [OPTIONS]
        sansnet (pasta|passt|pesto) ...

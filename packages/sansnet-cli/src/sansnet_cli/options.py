@@ -123,12 +123,16 @@ class AttachOptions(NamespaceOptions):
         netns: the network namespace instead.
         userns: path of the user namespace to enter before that.
         ends_with_namespace: whether to end when the namespace is gone.
+        background: return when it is attached, and go on in the background.
+        pid_file: for the process id.
     """
 
     pid: int | None = None
     netns: str | None = None
     userns: str | None = None
     ends_with_namespace: bool = True
+    background: bool = False
+    pid_file: str | None = None
 
 
 class MachineOptions(NetworkOptions):
@@ -142,17 +146,21 @@ class MachineOptions(NetworkOptions):
 
 
 class ServeOptions(MachineOptions):
-    """What `sansnet serve` was asked for: a socket's path, or a connected socket.
+    """What `sansnet serve` was asked for: the path of a socket, or one that is open.
 
     Attributes:
         socket: where guests connect.
-        fd: a connected socket instead.
-        one_off: end with the first guest.
+        fd: a socket instead that is connected, or listens.
+        one_off: end with the first guest, as with a connected socket.
+        background: return when guests can connect, and serve them in the background.
+        pid_file: for the process id.
     """
 
     socket: str | None = None
     fd: int | None = None
     one_off: bool = False
+    background: bool = False
+    pid_file: str | None = None
 
 
 class QemuOptions(MachineOptions):

@@ -6,6 +6,7 @@ answered with a reset.
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from sansnet_core import Network
 from sansnet_trio.driver import Driver
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links import Link, LinkClosed, unix_stream, vhost_user
-from sansnet_trio.listener import GuestListener, adopt, peer_process
+from sansnet_trio.listener import GuestListener, adopt, listens, peer_process
 
 if TYPE_CHECKING:
     from sansnet_trio.forwards import Forwards
@@ -44,6 +45,7 @@ def serve(
     capture: BinaryIO | None,
     *,
     listener: GuestListener | None = None,
+    on_listening: Callable[[], None] = lambda: None,
     on_ready: Callable[[], None] | None = None,
 ) -> None:
     """Serve guests until a signal comes, or the only one has gone.
@@ -53,7 +55,8 @@ def serve(
         setup: of their network.
         capture: the file that the options name.
         listener: listens already on the socket that the options name.
-        on_ready: called when guests can connect, instead of saying so.
+        on_listening: called when guests can connect, and that has been said.
+        on_ready: called instead of saying so.
 
     Raises:
         ListenError: guests cannot connect there, or there can be no such control socket.
@@ -69,7 +72,7 @@ def serve(
         forwarded(options.ports, setup.config, later=control.is_on) as forwards,
     ):
         server = GuestServer(options, setup, capture, control, forwards)
-        trio.run(_serve, options, server, control, listener, on_ready or partial(_announce, options))
+        trio.run(_serve, options, server, control, listener, on_ready or partial(_announce, options, on_listening))
 
 
 def check_link(options: MachineOptions) -> None:
@@ -90,11 +93,13 @@ async def _serve(
     on_ready: Callable[[], None],
 ) -> None:
     with trio.open_signal_receiver(*_ENDING) as signals, ExitStack() as stack:
-        if options.fd is not None:
-            work = partial(_serve_guest, server, adopt(options.fd))
+        given = adopt(options.fd) if options.fd is not None else None
+        if given is not None and not listens(given):
+            work = partial(_serve_guest, server, given)
         else:
-            assert options.socket is not None
-            listener = stack.enter_context(closing(listener or GuestListener(options.socket, on_refused=refused)))
+            where = given or options.socket
+            assert where is not None
+            listener = stack.enter_context(closing(listener or GuestListener(where, on_refused=refused)))
             work = partial(listener.run, partial(_serve_guest, server), one_off=options.one_off)
         on_ready()
         async with trio.open_nursery() as nursery:
@@ -106,10 +111,12 @@ async def _serve(
             nursery.cancel_scope.cancel()
 
 
-def _announce(options: ServeOptions) -> None:
+def _announce(options: ServeOptions, on_listening: Callable[[], None]) -> None:
     if options.socket is not None:
         arguments = qemu.netdev(options.socket, qemu.OLDEST, vhost_user=options.vhost_user, name="net0")
-        report.inform(f"waiting for a guest: {' '.join(arguments)}")
+        who = f"process {os.getpid()} is waiting" if options.background else "waiting"
+        report.inform(f"{who} for a guest: {' '.join(arguments)}")
+    on_listening()
 
 
 def refused(pid: int) -> None:
@@ -150,6 +157,7 @@ class GuestServer:
         self._forwards = forwards
         self._follower = Follower(options, setup)
         self._capture = capture
+        self._pcap = os.path.abspath(options.pcap) if options.pcap is not None else None  # wherever we go later
         self._control = control
         control.forward(forwards, namespace=False)
         self._served: tuple[Network, Driver] | None = None
@@ -203,9 +211,9 @@ class GuestServer:
     def _observed(self, link: Link) -> Link:
         """All guests are captured in one file."""
         file, self._capture = self._capture, None
-        if self._options.pcap is not None and file is None:
+        if self._pcap is not None and file is None:
             try:
-                file = open_capture(self._options.pcap, append=True)
+                file = open_capture(self._pcap, append=True)
             except HostError as error:
                 report.warn(f"this guest is not captured: {error}")
         return observed(link, self._options, file)

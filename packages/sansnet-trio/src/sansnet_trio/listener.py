@@ -7,17 +7,22 @@ may not have noticed yet: it is the same guest that reconnects, or its successor
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import socket
 import stat
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import trio
 
 from sansnet_trio.unix_socket import ListenError, UnixSocket, peer
 
-__all__ = ["GuestListener", "ListenError", "adopt", "peer_process"]
+__all__ = ["GuestListener", "ListenError", "adopt", "listens", "peer_process"]
+
+_LAST_STREAM: Final = 2
+"""Standard error's descriptor."""
 
 
 class GuestListener:
@@ -26,17 +31,18 @@ class GuestListener:
     A socket that is there already is replaced if nobody answers on it.
 
     Args:
-        path: of the socket file. Its permissions, which the umask decides, say who may connect.
+        where: path of the socket file, whose permissions, which the umask decides, say who may connect; or a socket
+            that listens already.
         on_refused: called with the process id of each guest that was refused because another one is served.
 
     Raises:
         ListenError: it cannot listen there.
     """
 
-    def __init__(self, path: str, *, on_refused: Callable[[int], None] = lambda pid: None) -> None:
+    def __init__(self, where: str | socket.socket, *, on_refused: Callable[[int], None] = lambda pid: None) -> None:
         self._on_refused = on_refused
         self._next: socket.socket | None = None
-        self._socket = UnixSocket(path)
+        self._socket = UnixSocket(where)
 
     async def run(self, serve: Callable[[socket.socket], Awaitable[None]], *, one_off: bool = False) -> None:
         """Serve one guest after the other.
@@ -75,27 +81,47 @@ class GuestListener:
 
 
 def adopt(fd: int) -> socket.socket:
-    """Take over a connected stream socket that this process was given.
+    """Take over a stream socket that this process was given: a connected one, or a UNIX socket that listens.
 
     Raises:
-        ListenError: it is none.
+        ListenError: it is neither.
     """
     try:
         if not stat.S_ISSOCK(os.fstat(fd).st_mode):
             raise ListenError(f"descriptor {fd} is not a socket")
     except (OSError, OverflowError) as error:
         raise ListenError(f"descriptor {fd} is not open here; pass it on to this process") from error
-    made = socket.socket(fileno=fd)
+    made = socket.socket(fileno=_above_streams(fd))
     if made.type != socket.SOCK_STREAM:
         made.detach()
         raise ListenError(f"descriptor {fd} is not a stream socket")
-    try:
-        made.getpeername()
-    except OSError as error:
+    if not listens(made):
+        try:
+            made.getpeername()
+        except OSError as error:
+            made.detach()
+            raise ListenError(f"descriptor {fd} is neither connected nor listens") from error
+    elif made.family != socket.AF_UNIX:
         made.detach()
-        raise ListenError(f"descriptor {fd} is not connected") from error
+        raise ListenError(f"descriptor {fd} listens, but not as a UNIX socket")
     made.set_inheritable(False)
     return made
+
+
+def _above_streams(fd: int) -> int:
+    """A descriptor for the same file that is no standard stream: those become /dev/null in the background."""
+    if fd > _LAST_STREAM:
+        return fd
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LAST_STREAM + 1)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, fd)
+    os.close(null)
+    return moved
+
+
+def listens(made: socket.socket) -> bool:
+    """Whether a socket listens."""
+    return made.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) != 0
 
 
 def peer_process(connection: socket.socket) -> int:

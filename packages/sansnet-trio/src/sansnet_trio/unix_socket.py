@@ -1,4 +1,7 @@
-"""A UNIX socket at a path: made, replaced if nobody answers on it, removed again; and who is at the other end."""
+"""A UNIX socket at a path: made, replaced if nobody answers on it, removed again; and who is at the other end.
+
+A socket may also come from another program, such as systemd; the file is left to that program.
+"""
 
 from __future__ import annotations
 
@@ -37,17 +40,22 @@ class UnixSocket:
     A socket that is there already is replaced if nobody answers on it.
 
     Args:
-        path: of the socket file.
+        where: path of the socket file; or a socket that listens already, whose file is left alone.
         private: only its owner may connect; otherwise the umask decides that.
 
     Raises:
         ListenError: it cannot listen there.
     """
 
-    def __init__(self, path: str, *, private: bool = False) -> None:
-        self._path = path
-        self._socket = _listen(path, private)
-        self._file = _identity(path)
+    def __init__(self, where: str | socket.socket, *, private: bool = False) -> None:
+        self._file: tuple[str, tuple[int, int]] | None = None
+        if isinstance(where, socket.socket):
+            where.setblocking(False)
+            self._socket = where
+        else:
+            self._socket = _listen(where, private)
+            path = os.path.abspath(where)  # the working directory may be another one when the file is removed
+            self._file = path, _identity(path)
 
     async def accept(self) -> socket.socket:
         """The next connection."""
@@ -66,9 +74,11 @@ class UnixSocket:
         """Stop listening and remove the file, unless it is another's by now. A second call does nothing."""
         if self._socket.fileno() >= 0:
             self._socket.close()
-            with contextlib.suppress(OSError):
-                if _identity(self._path) == self._file:
-                    os.unlink(self._path)
+            if self._file is not None:
+                path, identity = self._file
+                with contextlib.suppress(OSError):
+                    if _identity(path) == identity:
+                        os.unlink(path)
 
 
 class Peer(NamedTuple):

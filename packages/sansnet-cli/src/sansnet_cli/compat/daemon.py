@@ -19,16 +19,26 @@ import contextlib
 import grp
 import os
 import pwd
+import re
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from sansnet_trio import files, syscalls
 
-__all__ = ["Identity", "IdentityError", "PidFile", "close_inherited", "run_in_background", "system_root"]
+__all__ = [
+    "Identity",
+    "IdentityError",
+    "PidFile",
+    "close_inherited",
+    "named_descriptors",
+    "run_in_background",
+    "system_root",
+]
 
 _STREAMS: Final = (0, 1, 2)
 _NOBODY: Final = 65534
+_DESCRIPTOR: Final = re.compile(r"(?:/proc/self|/dev)/fd/(\d+)")
 
 
 class PidFile:
@@ -102,6 +112,13 @@ def close_inherited(kept: Iterable[int]) -> None:
         if int(name) not in keep:
             with contextlib.suppress(OSError):  # one of them was of the list itself
                 os.close(int(name))
+
+
+def named_descriptors(*paths: str | None) -> Iterator[int]:
+    """Descriptors of this process that paths lead to, as /proc/self/fd/5 does."""
+    for path in paths:
+        if path is not None and (match := _DESCRIPTOR.fullmatch(path)):
+            yield int(match[1])
 
 
 class IdentityError(ValueError):

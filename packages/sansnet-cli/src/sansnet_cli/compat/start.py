@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import socket
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,7 +11,14 @@ from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 
 from sansnet_cli import report, values
 from sansnet_cli.capture import open_capture
-from sansnet_cli.compat.daemon import Identity, PidFile, close_inherited, run_in_background, system_root
+from sansnet_cli.compat.daemon import (
+    Identity,
+    PidFile,
+    close_inherited,
+    named_descriptors,
+    run_in_background,
+    system_root,
+)
 from sansnet_cli.compat.log import Log, LogFile
 from sansnet_cli.compat.request import Process, Request
 from sansnet_cli.compat.startup import describe
@@ -31,8 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["start"]
 
 T = TypeVar("T")
-
-_DESCRIPTOR: Final = re.compile(r"(?:/proc/self|/dev)/fd/(\d+)")
 
 _SOCKETS: Final = "/tmp/passt_{}.socket"
 _MOST_SOCKETS: Final = 1000
@@ -55,9 +59,7 @@ def _needed(request: Request) -> Iterator[int]:
     if isinstance(request.options, ServeOptions) and request.options.fd is not None:
         yield request.options.fd
     if isinstance(request.options, AttachOptions):
-        for path in (request.options.netns, request.options.userns):
-            if path is not None and (match := _DESCRIPTOR.fullmatch(path)):
-                yield int(match[1])
+        yield from named_descriptors(request.options.netns, request.options.userns)
 
 
 def _start(request: Request, log: Log) -> int:

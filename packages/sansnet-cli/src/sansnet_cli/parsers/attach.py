@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from sansnet_cli import values
 from sansnet_cli.options import AttachOptions, UsageProblem
+from sansnet_cli.parsers.background import add_background_options, background_options
 from sansnet_cli.parsers.shared import Parser, add_options, namespace_options, typed
 
 __all__ = ["parse", "parser"]
@@ -45,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     namespace.add_argument(
         "--no-netns-quit", action="store_true", help="go on when the process has ended or the file is deleted"
     )
+    add_background_options(namespace, returns_when="it is attached")
     add_options(made, namespace=True)
     return made
 
@@ -67,4 +69,5 @@ def parse(arguments: Sequence[str]) -> AttachOptions:
         netns=parsed.netns,
         userns=parsed.userns,
         ends_with_namespace=not parsed.no_netns_quit,
+        **background_options(parsed),
     )

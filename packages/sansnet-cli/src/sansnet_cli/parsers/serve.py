@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Sequence
 from typing import Final
 
-from sansnet_cli import values
+from sansnet_cli import systemd, values
 from sansnet_cli.options import ServeOptions, UsageProblem
+from sansnet_cli.parsers.background import add_background_options, background_options
 from sansnet_cli.parsers.shared import Parser, add_options, network_options, typed
 from sansnet_trio.links import unix_stream, vhost_user
 
@@ -35,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     """The parser of `sansnet serve`; what it parses is for `parse` to check further."""
     made = Parser(
         prog="sansnet serve",
-        usage="%(prog)s [--vhost-user] (--socket PATH | --fd FD) [OPTIONS]",
+        usage="%(prog)s [--vhost-user] [--socket PATH | --fd FD] [OPTIONS]",
         description=_DESCRIPTION,
         epilog=(
             "The guest learns its addresses, routes and name servers by DHCP, DHCPv6 and router advertisements; they "
@@ -46,11 +47,22 @@ def parser() -> argparse.ArgumentParser:
     )
     machine = made.add_argument_group("the machine")
     machine.add_argument("--vhost-user", action="store_true", help="share the machine's memory (x86-64 only)")
-    machine.add_argument("-s", "--socket", type=typed(values.path), metavar="PATH", help="the UNIX socket to listen on")
     machine.add_argument(
-        "-F", "--fd", type=typed(values.descriptor), metavar="FD", help="a connected socket; implies --one-off"
+        "-s",
+        "--socket",
+        type=typed(values.path),
+        metavar="PATH",
+        help="the UNIX socket to listen on; default: the one that systemd passes (sd_listen_fds)",
+    )
+    machine.add_argument(
+        "-F",
+        "--fd",
+        type=typed(values.descriptor),
+        metavar="FD",
+        help="a socket that listens; or a connected one, which implies --one-off",
     )
     machine.add_argument("-1", "--one-off", action="store_true", help="end when the first machine has gone")
+    add_background_options(machine, returns_when="a machine can connect")
     shared = f"with --vhost-user what the machine names (host_mtu), or {vhost_user.MTU.default}"
     add_options(made, namespace=False, default_mtu=f"{unix_stream.MTU.default}; {shared}")
     return made
@@ -64,12 +76,17 @@ def parse(arguments: Sequence[str]) -> ServeOptions:
         SystemExit: it asked for the help or the version, which have been printed.
     """
     parsed = parser().parse_args(arguments)
-    if (parsed.socket is None) == (parsed.fd is None):
+    passed = systemd.passed_socket()
+    given = [name for name, value in (("--socket", parsed.socket), ("--fd", parsed.fd)) if value is not None]
+    if passed is not None and given:
+        raise UsageProblem(f"a socket was passed by the service manager; leave out {given[0]}")
+    if passed is None and len(given) != 1:
         raise UsageProblem("give either --socket PATH or --fd FD; see `sansnet serve --help`")
     return ServeOptions(
         **network_options(parsed, vhost_user.MTU if parsed.vhost_user else unix_stream.MTU),
         vhost_user=parsed.vhost_user,
         socket=parsed.socket,
-        fd=parsed.fd,
-        one_off=parsed.one_off or parsed.fd is not None,
+        fd=parsed.fd if passed is None else passed,
+        one_off=parsed.one_off,
+        **background_options(parsed),
     )

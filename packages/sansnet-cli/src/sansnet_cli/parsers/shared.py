@@ -274,7 +274,7 @@ _Absent: TypeAlias = Mapping[tuple[str, ...], str]
 
 _ABSENT: Final[_Absent] = {
     ("-q", "--quiet"): "what goes well is not spoken of unless there is -v; leave it out",
-    ("-f", "--foreground"): "sansnet is always in the foreground; leave it out",
+    ("-f", "--foreground"): "the foreground is the default; leave it out",
 }
 _ABSENT_OF_NAMESPACES: Final[_Absent] = {
     ("--config-net",): "the guest's interface is configured unless there is --no-config; leave it out",
