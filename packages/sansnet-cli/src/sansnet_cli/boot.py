@@ -37,6 +37,7 @@ from sansnet_trio.guests import CommandNotExecutable, CommandNotFound
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links import LinkClosed, unix_stream
 from sansnet_trio.listener import GuestListener
+from sansnet_trio.reaping import wait_child
 
 __all__ = ["boot"]
 
@@ -44,6 +45,9 @@ _KVM: Final = "/dev/kvm"
 
 _PATIENCE: Final = 10.0
 """Seconds that QEMU may take to say its version."""
+
+_PARTING: Final = 5.0
+"""Seconds that QEMU may take to end, once asked to and once forced to."""
 
 _MOMENT: Final = 0.5
 """Seconds between the end of a connection and that of QEMU, if the one means the other."""
@@ -167,5 +171,10 @@ def _started(command: Sequence[str], signals: SignalForwarder) -> Iterator[subpr
     try:
         yield machine
     finally:
-        machine.terminate()
-        machine.wait()
+        for number in (signal.SIGTERM, signal.SIGCONT):  # one that is stopped must go on to hear the other one
+            machine.send_signal(number)
+        try:
+            machine.wait(_PARTING)
+        except subprocess.TimeoutExpired:
+            machine.kill()
+            wait_child(machine.pid, _PARTING)

@@ -18,7 +18,8 @@ from sansnet_cli.options import RunOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.ports import forwarded
 from sansnet_cli.signals import SignalForwarder
-from sansnet_trio.guests import ReadyGuest
+from sansnet_trio.child import PATIENCE
+from sansnet_trio.guests import GuestError, ReadyGuest
 from sansnet_trio.links.tap import Tap
 from sansnet_trio.namespace import Guest
 
@@ -53,11 +54,12 @@ def supervise(guest: Guest[Setup], options: RunOptions, capture: BinaryIO | None
 
 
 def _wait_ready(guest: Guest[Setup], signals: SignalForwarder) -> ReadyGuest[Setup]:
-    while True:
-        readable, _, _ = select.select([guest.fileno(), signals.fileno()], [], [])
-        if guest.fileno() in readable:
-            return guest.receive_ready()
-        signals.forward(guest)
+    for _ in range(PATIENCE):  # seconds; see `wait_readable`
+        while readable := select.select([guest.fileno(), signals.fileno()], [], [], 1.0)[0]:
+            if guest.fileno() in readable:
+                return guest.receive_ready()
+            signals.forward(guest)
+    raise GuestError.unanswered(PATIENCE)
 
 
 def _run(

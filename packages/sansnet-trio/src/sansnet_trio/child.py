@@ -15,12 +15,15 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
-from sansnet_trio.descriptors import receive_descriptors
+from sansnet_trio.descriptors import receive_descriptors, wait_readable
 from sansnet_trio.guests import GuestError
 
 __all__ = ["Channel", "fork"]
 
 _MESSAGE_SIZE: Final = 1 << 16
+
+PATIENCE: Final = 30
+"""Seconds that a child may take for its next message; it takes milliseconds."""
 
 
 class Channel:
@@ -39,7 +42,7 @@ class Channel:
             socket.send_fds(self._socket, [pickle.dumps(message)], descriptors)
 
     def receive(self) -> Any:
-        """The next message.
+        """The next message of the process that forked us, or one that is there already.
 
         Raises:
             EOFError: the other process has ended, or became another program.
@@ -47,13 +50,20 @@ class Channel:
         """
         return self._receive()[0]
 
-    def receive_with_descriptor(self) -> tuple[Any, int]:
-        """The next message, and the descriptor that came with it.
+    def receive_with_descriptor(self, patience: int = PATIENCE) -> tuple[Any, int]:
+        """The next message of a child, and the descriptor that came with it.
+
+        Args:
+            patience: seconds until we give up. Those during which we were stopped ourselves do not count, since then
+                the child may have been, too.
 
         Raises:
+            GuestError: there is none by then.
             EOFError, Exception: see `receive`.
             OSError: there is no number left for the descriptor.
         """
+        if not wait_readable(self._socket.fileno(), patience):
+            raise GuestError.unanswered(patience)
         message, descriptors = self._receive()
         if not descriptors:  # the kernel drops it then
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -85,7 +95,12 @@ def fork(work: Callable[[Channel, int], object]) -> tuple[int, Channel]:
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent = os.getpid()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        ours.close()
+        theirs.close()
+        raise
     if pid == 0:
         ours.close()
         _be_child(work, Channel(theirs), parent)

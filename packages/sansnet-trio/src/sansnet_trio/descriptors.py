@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import select
 import socket
 from array import array
 from typing import Final
 
-__all__ = ["SHORTAGE", "receive_descriptors"]
+__all__ = ["SHORTAGE", "receive_descriptors", "wait_readable"]
 
 SHORTAGE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """Errors that say nothing about one socket or connection, but that this process or system can have no more."""
@@ -29,3 +30,14 @@ def receive_descriptors(channel: socket.socket, size: int, most: int) -> tuple[b
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             descriptors.frombytes(content[: len(content) - len(content) % _ITEM])
     return data, descriptors.tolist()
+
+
+def wait_readable(descriptor: int, seconds: int) -> bool:
+    """Block until a descriptor is readable or its other end is closed; whether that came within some seconds.
+
+    Seconds during which this process was stopped do not count, since then the process that we wait for may have been
+    stopped, too, as by Ctrl-Z.
+    """
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return any(poll.poll(1000) for _ in range(seconds))

@@ -15,6 +15,7 @@ import errno
 import os
 import resource
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from select import EPOLLIN
@@ -25,7 +26,7 @@ from typing import Final
 from sansnet_core import Endpoint, SocketId
 from sansnet_core.addresses import LOOPBACK, is_loopback, is_unspecified
 from sansnet_core.ports import TCP, Forward
-from sansnet_trio.agent import GuestSockets
+from sansnet_trio.agent import GuestSockets, NoAgent
 from sansnet_trio.datagrams import DatagramSocket
 from sansnet_trio.descriptors import SHORTAGE
 from sansnet_trio.listening import Spot
@@ -112,6 +113,7 @@ class Crossing:
             size: of the sender's address, which tells the family.
 
         Raises:
+            NoAgent: there are no sockets of the guest's now.
             OSError: there is no such socket, or it would lead in a circle.
         """
         kind = SOCK_STREAM if door.spot.protocol == TCP else SOCK_DGRAM
@@ -240,11 +242,14 @@ class DoorService:
         if self._crossing.is_for(door.forward, remote.address):
             try:
                 other, address = self._crossing.open(door, len(remote.address))
+            except NoAgent:
+                pass  # the way by frames is as good as any
             except OSError:
                 reset(accepted)
+                return
             else:
                 self._splices.join(accepted, other, address)
-            return
+                return
         identity = self._shell.machine.stream_accepted(remote, door.forward.target, door.leads_to, now)
         if identity is None:
             reset(accepted)
@@ -321,9 +326,10 @@ class _ForwardedDatagrams(DatagramSocket):
     ) -> None:
         local = read_local(ancillary)
         if self._crossing.is_for(self._forward, source.address):
-            self._relay.forward(self._entry, encode(*source), local, data, ancillary, now)
-        else:
-            super()._deliver(source, data, ancillary, now, local)
+            with suppress(NoAgent):  # the way by frames is as good as any
+                self._relay.forward(self._entry, encode(*source), local, data, ancillary, now)
+                return
+        super()._deliver(source, data, ancillary, now, local)
 
     def close(self) -> None:
         """Leave the epoll set."""

@@ -31,6 +31,7 @@ from sansnet_trio.sockaddr import encode, family_of
 __all__ = ["ForwardError", "Spot", "ephemeral_ports", "open_spot", "spots"]
 
 _MORE_DESCRIPTORS: Final = "allow more descriptors, as by: ulimit -n 100000"
+_LATER: Final = "try again later"
 _ANY: Final = {4: bytes(4), 16: bytes(16)}
 _BACKLOG: Final = 128
 _KINDS: Final = {True: SOCK_STREAM, False: SOCK_DGRAM}
@@ -58,7 +59,8 @@ class ForwardError(SansnetError):
     @classmethod
     def unseen(cls, error: OSError) -> ForwardError:
         """It cannot be seen who listens on the other side."""
-        return cls(f"the ports for auto cannot be looked up ({error.strerror}); {_MORE_DESCRIPTORS}")
+        remedy = _MORE_DESCRIPTORS if error.errno in SHORTAGE else _LATER
+        return cls(f"the ports for auto cannot be looked up ({error.strerror}); {remedy}")
 
 
 class Spot(NamedTuple):
@@ -156,6 +158,8 @@ def _remedy(spot: Spot, error: OSError) -> str:
             return f"give an interface that there is; {spot.interface!r} is none"
         case errno.EINVAL if spot.address is not None and addresses.is_link_local(spot.address):
             return f"name the interface of a link-local address, as {addresses.format(spot.address)}%eth0/{spot.port}"
+        case errno.ETIMEDOUT:  # NoAgent
+            return _LATER
         case number if number in SHORTAGE:
             return f"give fewer ports, or {_MORE_DESCRIPTORS}"
         case _:

@@ -24,11 +24,19 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from sansnet_trio import files, syscalls
+from sansnet_trio.descriptors import wait_readable
+from sansnet_trio.hostinfo import HostError
+from sansnet_trio.reaping import end_child, wait_child
 
 __all__ = ["Identity", "IdentityError", "PidFile", "close_inherited", "run_in_background", "system_root"]
 
 _STREAMS: Final = (0, 1, 2)
 _NOBODY: Final = 65534
+
+_PATIENCE: Final = 60
+"""Seconds that it may take until everything works. It takes a fraction of one, and some for ten thousands of ports."""
+_PARTING: Final = 5.0
+"""Seconds that it may take to end, when it has closed all that it had."""
 
 
 class PidFile:
@@ -58,6 +66,9 @@ def run_in_background(work: Callable[[Callable[[], None]], int], pid_file: PidFi
         work: is done in the child. It calls its argument when everything works, once.
         pid_file: gets the child's process id after that.
 
+    Raises:
+        HostError: in the parent: the child cannot work, or was ended by a signal.
+
     Returns:
         What the process is to exit with. In the parent that is 0 once the work is on its way, and otherwise the child's
         own status; in the child what the work returned.
@@ -75,12 +86,24 @@ def run_in_background(work: Callable[[Callable[[], None]], int], pid_file: PidFi
             return 1
         return work(lambda: _let_go(writer))
     os.close(writer)
+    if not wait_readable(reader, _PATIENCE):
+        end_child(pid)
+        raise HostError(f"the process in the background has not answered for {_PATIENCE} s; let it run, or try again")
     if os.read(reader, 1):
-        if pid_file is not None:
-            pid_file.write(pid)
+        try:
+            if pid_file is not None:
+                pid_file.write(pid)
+        except OSError as error:
+            os.kill(pid, signal.SIGTERM)
+            if wait_child(pid, _PARTING) is None:
+                end_child(pid)
+            raise HostError(f"the pid file cannot be written ({error.strerror}); give another one") from error
         return 0
-    _, status = os.waitpid(pid, 0)
-    return max(os.waitstatus_to_exitcode(status), 1)
+    status = wait_child(pid, _PARTING)
+    code = -signal.SIGKILL if status is None else os.waitstatus_to_exitcode(status)
+    if code < 0:
+        raise HostError(f"the process in the background was ended by signal {-code}; try again")
+    return max(code, 1)
 
 
 def _let_go(writer: int) -> None:
