@@ -13,7 +13,7 @@ from typing import BinaryIO, Final
 
 from sansnet_cli import process, report
 from sansnet_cli.control import Control, controlled
-from sansnet_cli.observe import observed
+from sansnet_cli.observe import captured, observed
 from sansnet_cli.options import AttachOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.ports import forwarded
@@ -68,9 +68,12 @@ def _attach(
         report.warn(warning)
     if options.verbose:
         report.configuration(setup.config, ready.link, setup.addresses, setup.gateways)
-    link = observed(Tap(ready.tap, ready.link), options, capture)
     own = [address.address for address in setup.addresses]
-    with forwarded(options.ports, setup.config, guest, own, later=control.is_on) as forwards:
+    with (
+        captured(capture) as file,
+        forwarded(options.ports, setup.config, guest, own, later=control.is_on) as forwards,
+    ):
+        link = observed(Tap(ready.tap, ready.link), options, file)
         control.forward(forwards, namespace=True)
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until somebody hears them
         if load_first:

@@ -26,6 +26,7 @@ import trio
 
 from sansnet_cli import process, qemu, report
 from sansnet_cli.control import Control, controlled
+from sansnet_cli.observe import captured
 from sansnet_cli.options import QemuOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.ports import forwarded
@@ -87,13 +88,14 @@ def boot(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -> int:
             report.inform(f"starting {shlex.join([program, *arguments])}")
         with (
             controlled(options.control) as control,
+            captured(capture) as file,
             forwarded(options.ports, setup.config, later=control.is_on) as forwards,
             closing(GuestListener(path)) as listener,
             closing(SignalForwarder()) as signals,
             _started([program, *arguments], signals) as machine,
         ):
             process.prepare()
-            supervisor = _Supervisor(machine, GuestServer(options, setup, capture, control, forwards))
+            supervisor = _Supervisor(machine, GuestServer(options, setup, file, control, forwards))
             return trio.run(supervisor.run, listener, signals, control)
 
 

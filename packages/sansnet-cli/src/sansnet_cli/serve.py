@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 import trio
 
 from sansnet_cli import process, qemu, report
-from sansnet_cli.capture import open_capture
 from sansnet_cli.control import Control, controlled
 from sansnet_cli.driving import cancel_when_signalled, make_driver
-from sansnet_cli.observe import observed
+from sansnet_cli.observe import captured, observed
 from sansnet_cli.options import MachineOptions, ServeOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.ports import forwarded
@@ -30,6 +29,7 @@ from sansnet_trio.links import Link, LinkClosed, unix_stream, vhost_user
 from sansnet_trio.listener import GuestListener, adopt, peer_process
 
 if TYPE_CHECKING:
+    from sansnet_trio.capture import CaptureFile
     from sansnet_trio.forwards import Forwards
 
 __all__ = ["GuestServer", "check_link", "refused", "serve"]
@@ -65,9 +65,10 @@ def serve(
     process.prepare()
     with (
         controlled(options.control) as control,
+        captured(capture) as file,
         forwarded(options.ports, setup.config, later=control.is_on) as forwards,
     ):
-        server = GuestServer(options, setup, capture, control, forwards)
+        server = GuestServer(options, setup, file, control, forwards)
         trio.run(_serve, options, server, control, listener, on_ready or partial(_announce, options))
 
 
@@ -131,7 +132,7 @@ class GuestServer:
     Args:
         options: of the network.
         setup: likewise.
-        capture: the file for the frames, if there is to be one.
+        capture: the file for the frames of all guests, if there is to be one.
         control: told of the network while there is one.
         forwards: ports that lead to whichever machine is there.
     """
@@ -140,7 +141,7 @@ class GuestServer:
         self,
         options: MachineOptions,
         setup: Setup,
-        capture: BinaryIO | None,
+        capture: CaptureFile | None,
         control: Control,
         forwards: Forwards | None = None,
     ) -> None:
@@ -169,7 +170,7 @@ class GuestServer:
         with closing(self._link(guest)) as link:
             if isinstance(link, vhost_user.VhostUserLink):
                 await link.wait_started()
-            await self._drive(self._observed(link))
+            await self._drive(observed(link, self._options, self._capture))
 
     def _link(self, guest: socket.socket) -> unix_stream.UnixStream | vhost_user.VhostUserLink:
         mtu = self._options.mtu
@@ -190,12 +191,3 @@ class GuestServer:
             if self._options.verbose:
                 report.statistics(network.statistics(), driver.statistics())
 
-    def _observed(self, link: Link) -> Link:
-        """All guests are captured in one file."""
-        file, self._capture = self._capture, None
-        if self._options.pcap is not None and file is None:
-            try:
-                file = open_capture(self._options.pcap, append=True)
-            except HostError as error:
-                report.warn(f"this guest is not captured: {error}")
-        return observed(link, self._options, file)

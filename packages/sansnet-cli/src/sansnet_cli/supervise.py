@@ -13,7 +13,7 @@ from typing import BinaryIO, Final
 
 from sansnet_cli import process, report
 from sansnet_cli.control import Control, controlled
-from sansnet_cli.observe import observed
+from sansnet_cli.observe import captured, observed
 from sansnet_cli.options import RunOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.ports import forwarded
@@ -76,11 +76,14 @@ def _run(
         report.warn(warning)
     if options.verbose:
         report.configuration(setup.config, ready.link, setup.addresses, setup.gateways)
-    link = observed(Tap(ready.tap, ready.link, left_behind=True), options, capture)
     if options.ports.forwards or control.is_on:
         loading.join()  # for some of them a process is forked, which must not meet another thread
     own = [address.address for address in setup.addresses]
-    with forwarded(options.ports, setup.config, guest, own, later=control.is_on) as forwards:
+    with (
+        captured(capture) as file,
+        forwarded(options.ports, setup.config, guest, own, later=control.is_on) as forwards,
+    ):
+        link = observed(Tap(ready.tap, ready.link, left_behind=True), options, file)
         control.forward(forwards, namespace=True)
         process.require_descriptors()
         guest.start()
