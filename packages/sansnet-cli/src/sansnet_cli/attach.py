@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from importlib import import_module
 from typing import BinaryIO, Final
 
 from sansnet_cli import process, report
 from sansnet_cli.control import Control, controlled
+from sansnet_cli.loading import load_everything
 from sansnet_cli.observe import captured, observed
 from sansnet_cli.options import AttachOptions
 from sansnet_cli.plan import Setup
@@ -23,7 +23,6 @@ from sansnet_trio.links.tap import Tap
 
 __all__ = ["attach"]
 
-_REST: Final = "sansnet_cli.attachment"
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -32,6 +31,7 @@ def attach(
     options: AttachOptions,
     capture: BinaryIO | None,
     *,
+    become: Callable[[], None] = lambda: None,
     on_ready: Callable[[Setup], None] = lambda setup: None,
     load_first: bool = False,
 ) -> None:
@@ -41,6 +41,7 @@ def attach(
         guest: being prepared.
         options: what was asked for.
         capture: where frames are captured, if they are.
+        become: called when all is done that takes privileges; it may change the user.
         on_ready: called when the guest has its interface and all ports are bound, with what it was given.
         load_first: whether the whole program must be loaded before that, since it may not be read any more afterwards.
 
@@ -50,7 +51,7 @@ def attach(
         ListenError: there can be no such control socket.
     """
     with controlled(options.control) as control:
-        _attach(guest, options, capture, control, on_ready, load_first=load_first)
+        _attach(guest, options, capture, control, become, on_ready, load_first=load_first)
 
 
 def _attach(
@@ -58,6 +59,7 @@ def _attach(
     options: AttachOptions,
     capture: BinaryIO | None,
     control: Control,
+    become: Callable[[], None],
     on_ready: Callable[[Setup], None],
     *,
     load_first: bool,
@@ -76,8 +78,12 @@ def _attach(
         link = observed(Tap(ready.tap, ready.link), options, file)
         control.forward(forwards, namespace=True)
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until somebody hears them
+        if forwards is not None:
+            guest.start_agent()
         if load_first:
-            import_module(_REST)
+            load_everything()
+        become()
+        process.renounce(options.ports, controlled=control.is_on)
         report.inform(f"attached to {guest.namespace.network}")
         on_ready(setup)
         from sansnet_cli.attachment import serve

@@ -38,6 +38,7 @@ from sansnet_trio.guests import CommandNotExecutable, CommandNotFound
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links import LinkClosed, unix_stream
 from sansnet_trio.listener import GuestListener
+from sansnet_trio.privileges import CAP_KILL
 from sansnet_trio.reaping import wait_child
 
 __all__ = ["boot"]
@@ -95,8 +96,14 @@ def boot(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -> int:
             _started([program, *arguments], signals) as machine,
         ):
             process.prepare()
+            process.renounce(options.ports, controlled=control.is_on, keep=_needed(options))
             supervisor = _Supervisor(machine, GuestServer(options, setup, file, control, forwards))
             return trio.run(supervisor.run, listener, signals, control)
+
+
+def _needed(options: QemuOptions) -> tuple[int, ...]:
+    """Capabilities without which QEMU could not be ended."""
+    return (CAP_KILL,) if qemu.changes_user(options.arguments) else ()
 
 
 class _Supervisor:

@@ -109,6 +109,7 @@ def _explain(error: Exception) -> int:
 
 
 def _complain(sentence: object, status: int) -> int:
-    with contextlib.suppress(OSError):  # nobody listens
-        print(f"sansnet: {sentence}", file=sys.stderr)
+    from sansnet_cli.stderr import say
+
+    say(f"sansnet: {sentence}")
     return status

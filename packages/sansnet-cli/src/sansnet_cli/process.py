@@ -6,11 +6,16 @@ import contextlib
 import gc
 import os
 import resource
-from typing import Final
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Final
 
 from sansnet_cli import report
+from sansnet_trio import privileges
 
-__all__ = ["prepare", "require_descriptors", "secret"]
+if TYPE_CHECKING:
+    from sansnet_cli.ports import PortOptions
+
+__all__ = ["prepare", "renounce", "require_descriptors", "secret"]
 
 _SECRET_SIZE: Final = 32
 
@@ -44,6 +49,18 @@ def require_descriptors() -> None:
     finally:
         for descriptor in made:
             os.close(descriptor)
+
+
+def renounce(ports: PortOptions, *, controlled: bool, keep: Collection[int] = ()) -> None:
+    """Give up all privileges, once everything is there that takes some; what is executed or forked later has none.
+
+    Args:
+        ports: those that are forwarded. Where they follow others, ports below 1024 may still have to be bound.
+        controlled: whether there is a control socket, by which others may be added.
+        keep: capabilities that are needed besides.
+    """
+    later = controlled or any(forward.auto for forward in ports.forwards)
+    privileges.renounce({*keep, privileges.CAP_NET_BIND_SERVICE} if later else keep)
 
 
 def secret() -> bytes:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
+from sansnet_cli.stderr import say
 from sansnet_core import LinkConfig, NetworkConfig, addresses
 from sansnet_trio.hostinfo import InterfaceAddress
 
@@ -49,8 +48,7 @@ class Voice(Protocol):
 
 class _Stderr:
     def warn(self, sentence: str) -> None:
-        with contextlib.suppress(OSError):  # nobody hears it
-            print(f"sansnet: {sentence}", file=sys.stderr, flush=True)
+        say(f"sansnet: {sentence}")
 
     inform = trace = warn
 

@@ -43,6 +43,7 @@ def serve(
     capture: BinaryIO | None,
     *,
     listener: GuestListener | None = None,
+    become: Callable[[], None] = lambda: None,
     on_ready: Callable[[], None] | None = None,
 ) -> None:
     """Serve guests until a signal comes, or the only one has gone.
@@ -52,6 +53,7 @@ def serve(
         setup: of their network.
         capture: the file that the options name.
         listener: listens already on the socket that the options name.
+        become: called when all is done that takes privileges; it may change the user.
         on_ready: called when guests can connect, instead of saying so.
 
     Raises:
@@ -69,7 +71,7 @@ def serve(
         forwarded(options.ports, setup.config, later=control.is_on) as forwards,
     ):
         server = GuestServer(options, setup, file, control, forwards)
-        trio.run(_serve, options, server, control, listener, on_ready or partial(_announce, options))
+        trio.run(_serve, options, server, control, listener, become, on_ready or partial(_announce, options))
 
 
 def check_link(options: MachineOptions) -> None:
@@ -87,6 +89,7 @@ async def _serve(
     server: GuestServer,
     control: Control,
     listener: GuestListener | None,
+    become: Callable[[], None],
     on_ready: Callable[[], None],
 ) -> None:
     with trio.open_signal_receiver(*_ENDING) as signals, ExitStack() as stack:
@@ -96,6 +99,8 @@ async def _serve(
             assert options.socket is not None
             listener = stack.enter_context(closing(listener or GuestListener(options.socket, on_refused=refused)))
             work = partial(listener.run, partial(_serve_guest, server), one_off=options.one_off)
+        become()
+        process.renounce(options.ports, controlled=control.is_on)
         on_ready()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cancel_when_signalled, nursery.cancel_scope, signals)

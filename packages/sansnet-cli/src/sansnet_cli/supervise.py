@@ -86,6 +86,7 @@ def _run(
         link = observed(Tap(ready.tap, ready.link, left_behind=True), options, file)
         control.forward(forwards, namespace=True)
         process.require_descriptors()
+        process.renounce(options.ports, controlled=control.is_on)
         guest.start()
         loading.join()
         from sansnet_cli.running import accompany

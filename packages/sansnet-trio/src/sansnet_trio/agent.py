@@ -265,9 +265,11 @@ class Agents:
             self._began = now
             try:
                 self._agent = Agent.fork(self._join, _FIRST if first else PATIENCE)
-            except OSError:
+            except OSError as error:
                 self._fail()
-                raise
+                if first:
+                    raise
+                raise NoAgent from error  # maybe we are not allowed to enter the namespace any more
         return self._agent
 
     def _fail(self) -> None:

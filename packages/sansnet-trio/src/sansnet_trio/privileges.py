@@ -14,9 +14,20 @@ from typing import Final
 
 from sansnet_trio import syscalls
 
-__all__ = ["CAP_NET_BIND_SERVICE", "drop_capabilities", "forbid_new_privileges", "renounce"]
+__all__ = [
+    "CAP_KILL",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "drop_capabilities",
+    "forbid_new_privileges",
+    "renounce",
+]
 
 # linux/capability.h
+CAP_KILL: Final = 5
+CAP_SETGID: Final = 6
+CAP_SETUID: Final = 7
 CAP_NET_BIND_SERVICE: Final = 10
 _VERSION_3: Final = 0x20080522
 _HEADER: Final = Struct("=Ii")  # version, process

@@ -23,6 +23,7 @@ import signal
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from sansnet_cli.outputs import open_output
 from sansnet_trio import files, syscalls
 from sansnet_trio.descriptors import wait_readable
 from sansnet_trio.hostinfo import HostError
@@ -47,7 +48,7 @@ class PidFile:
     """
 
     def __init__(self, path: str) -> None:
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        self._fd = open_output(path)
 
     def write(self, pid: int) -> None:
         """Write the number, and be done with the file."""
@@ -84,7 +85,8 @@ def run_in_background(work: Callable[[Callable[[], None]], int], pid_file: PidFi
         syscalls.set_parent_death_signal(signal.SIGTERM)
         if os.getppid() != parent:
             return 1
-        return work(lambda: _let_go(writer))
+        null = os.open(os.devnull, os.O_RDWR)
+        return work(lambda: _let_go(writer, null))
     os.close(writer)
     if not wait_readable(reader, _PATIENCE):
         end_child(pid)
@@ -106,11 +108,15 @@ def run_in_background(work: Callable[[Callable[[], None]], int], pid_file: PidFi
     return max(code, 1)
 
 
-def _let_go(writer: int) -> None:
-    """Outlive the caller's process, without anything of the caller's."""
+def _let_go(writer: int, null: int) -> None:
+    """Outlive the caller's process, without anything of the caller's.
+
+    Args:
+        writer: the pipe that the caller's process reads.
+        null: /dev/null, open.
+    """
     syscalls.set_parent_death_signal(0)
     os.chdir("/")
-    null = os.open(os.devnull, os.O_RDWR)
     for number in _STREAMS:
         os.dup2(null, number)
     os.close(null)

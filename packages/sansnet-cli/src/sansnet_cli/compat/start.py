@@ -16,12 +16,13 @@ from sansnet_cli.compat.daemon import Identity, PidFile, close_inherited, run_in
 from sansnet_cli.compat.log import Log, LogFile
 from sansnet_cli.compat.request import Process, Request
 from sansnet_cli.compat.startup import describe
+from sansnet_cli.loading import load_everything
 from sansnet_cli.options import AttachOptions, NamespaceOptions, RunOptions, ServeOptions, UsageProblem
 from sansnet_cli.plan import Setup, make_plan, make_setup
 from sansnet_cli.template import find_namespace, read_template
 from sansnet_core import NetworkConfig, SansnetError
 from sansnet_core.records import replace
-from sansnet_trio import syscalls
+from sansnet_trio import privileges, syscalls
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.namespace import Guest, GuestPlan
 
@@ -66,6 +67,8 @@ def _start(request: Request, log: Log) -> int:
         log.write_to(_opened("log", process.log_file, lambda path: LogFile(path, process.log_size)))
     pid_file = _opened("pid", process.pid, PidFile) if process.pid is not None else None
     capture = open_capture(options.pcap) if options.pcap is not None else None
+    if not process.foreground:
+        log.prepare()
     if isinstance(options, RunOptions):
         outset = _Outset(process, log, pid_file)
         outset.become()
@@ -115,6 +118,7 @@ class _Outset:
         identity = self._identity or otherwise
         if identity is not None:
             try:
+                privileges.drop_capabilities({privileges.CAP_SETGID, privileges.CAP_SETUID})
                 identity.assume()
             except OSError as error:
                 who = f"user {identity.uid} of group {identity.gid}"
@@ -148,13 +152,16 @@ def _serve(options: ServeOptions, capture: BinaryIO | None, outset: _Outset) -> 
         options = replace(options, socket=path)
         outset.log.inform(f"UNIX domain socket bound at {path}")
 
-    def ready() -> None:
-        outset.become(Identity.nobody() if system_root() else None)
+    otherwise = Identity.nobody() if system_root() else None
+    if outset.changes_identity or otherwise is not None:
+        load_everything()
+
+    def become() -> None:
+        outset.become(otherwise)
         if options.control is None:  # who asks there could not be told from others any more
             _leave_user_namespace()
-        outset.ready()
 
-    serve(options, setup, capture, listener=listener, on_ready=ready)
+    serve(options, setup, capture, listener=listener, become=become, on_ready=outset.ready)
     return 0
 
 
@@ -167,12 +174,11 @@ def _attach(options: AttachOptions, capture: BinaryIO | None, outset: _Outset) -
 
         def ready(setup: Setup) -> None:
             outset.describe(setup.config)
-            if outset.changes_identity and options.ports.forwards:
-                guest.start_agent()
-            outset.become()
             outset.ready()
 
-        attach(guest, options, capture, on_ready=ready, load_first=outset.changes_identity)
+        attach(
+            guest, options, capture, become=outset.become, on_ready=ready, load_first=outset.changes_identity
+        )
     return 0
 
 
