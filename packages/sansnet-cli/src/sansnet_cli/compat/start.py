@@ -69,6 +69,17 @@ def _start(request: Request, log: Log) -> int:
     capture = open_capture(options.pcap) if options.pcap is not None else None
     if not process.foreground:
         log.prepare()
+    with capture or contextlib.nullcontext():
+        return _run(options, process, log, pid_file, capture)
+
+
+def _run(
+    options: RunOptions | AttachOptions | ServeOptions,
+    process: Process,
+    log: Log,
+    pid_file: PidFile | None,
+    capture: BinaryIO | None,
+) -> int:
     if isinstance(options, RunOptions):
         outset = _Outset(process, log, pid_file)
         outset.become()
