@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from sansnet_trio.listener import GuestListener, ListenError, adopt, peer_process
+from sansnet_trio.adopted import AdoptError, adopt
+from sansnet_trio.listener import GuestListener, ListenError, peer_process
 
 
 def connect(path: Path) -> socket.socket:
@@ -200,7 +201,7 @@ def test_what_is_no_connected_stream_socket_is_not_adopted(tmp_path: Path) -> No
             999_999: "is not open",
             1 << 40: "is not open",
         }.items():
-            with pytest.raises(ListenError, match=words):
+            with pytest.raises(AdoptError, match=words):
                 adopt(fd)
         assert alone.fileno() >= 0
 

@@ -394,6 +394,7 @@ def test_memory_on_a_disk_has_no_seals_which_is_worth_a_warning(
         file.truncate(LOW.size)
         machine.request(Request.SET_MEM_TABLE, emit_regions((LOW,)), [~file.fileno()])
     assert "without a seal against shrinking" in caplog.text
+    assert {record.name for record in caplog.records} == {"sansnet"}, "the command says what this logger has"
 
 
 def test_a_kick_that_the_front_end_takes_back(machine: FrontEnd) -> None:

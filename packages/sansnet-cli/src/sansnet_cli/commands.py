@@ -48,12 +48,14 @@ def _attach(arguments: Sequence[str]) -> int:
 
 def _serve(arguments: Sequence[str]) -> int:
     from sansnet_cli.parsers.serve import parse
+    from sansnet_trio.adopted import adopt
 
     options = parse(arguments)
+    connection = None if options.fd is None else adopt(options.fd)
     setup, capture = _prepare_machine(options)
     from sansnet_cli.serve import serve
 
-    serve(options, setup, capture)
+    serve(options, setup, capture, connection=connection)
     return 0
 
 

@@ -26,7 +26,7 @@ from sansnet_core import Network
 from sansnet_trio.driver import Driver
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links import Link, LinkClosed, unix_stream, vhost_user
-from sansnet_trio.listener import GuestListener, adopt, peer_process
+from sansnet_trio.listener import GuestListener, peer_process
 
 if TYPE_CHECKING:
     from sansnet_trio.capture import CaptureFile
@@ -42,6 +42,7 @@ def serve(
     setup: Setup,
     capture: BinaryIO | None,
     *,
+    connection: socket.socket | None = None,
     listener: GuestListener | None = None,
     become: Callable[[], None] = lambda: None,
     on_ready: Callable[[], None] | None = None,
@@ -52,6 +53,7 @@ def serve(
         options: whom, and how.
         setup: of their network.
         capture: the file that the options name.
+        connection: the socket whose number the options have.
         listener: listens already on the socket that the options name.
         become: called when all is done that takes privileges; it may change the user.
         on_ready: called when guests can connect, instead of saying so.
@@ -71,7 +73,7 @@ def serve(
         forwarded(options.ports, setup.config, later=control.is_on) as forwards,
     ):
         server = GuestServer(options, setup, file, control, forwards)
-        trio.run(_serve, options, server, control, listener, become, on_ready or partial(_announce, options))
+        trio.run(_serve, options, server, control, connection, listener, become, on_ready or partial(_announce, options))
 
 
 def check_link(options: MachineOptions) -> None:
@@ -88,13 +90,14 @@ async def _serve(
     options: ServeOptions,
     server: GuestServer,
     control: Control,
+    connection: socket.socket | None,
     listener: GuestListener | None,
     become: Callable[[], None],
     on_ready: Callable[[], None],
 ) -> None:
     with trio.open_signal_receiver(*_ENDING) as signals, ExitStack() as stack:
-        if options.fd is not None:
-            work = partial(_serve_guest, server, adopt(options.fd))
+        if connection is not None:
+            work = partial(_serve_guest, server, connection)
         else:
             assert options.socket is not None
             listener = stack.enter_context(closing(listener or GuestListener(options.socket, on_refused=refused)))

@@ -7,17 +7,15 @@ may not have noticed yet: it is the same guest that reconnects, or its successor
 
 from __future__ import annotations
 
-import os
 import select
 import socket
-import stat
 from collections.abc import Awaitable, Callable
 
 import trio
 
 from sansnet_trio.unix_socket import ListenError, UnixSocket, peer
 
-__all__ = ["GuestListener", "ListenError", "adopt", "peer_process"]
+__all__ = ["GuestListener", "ListenError", "peer_process"]
 
 
 class GuestListener:
@@ -72,30 +70,6 @@ class GuestListener:
             pid = peer_process(other)
             other.close()
             self._on_refused(pid)
-
-
-def adopt(fd: int) -> socket.socket:
-    """Take over a connected stream socket that this process was given.
-
-    Raises:
-        ListenError: it is none.
-    """
-    try:
-        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
-            raise ListenError(f"descriptor {fd} is not a socket")
-    except (OSError, OverflowError) as error:
-        raise ListenError(f"descriptor {fd} is not open here; pass it on to this process") from error
-    made = socket.socket(fileno=fd)
-    if made.type != socket.SOCK_STREAM:
-        made.detach()
-        raise ListenError(f"descriptor {fd} is not a stream socket")
-    try:
-        made.getpeername()
-    except OSError as error:
-        made.detach()
-        raise ListenError(f"descriptor {fd} is not connected") from error
-    made.set_inheritable(False)
-    return made
 
 
 def peer_process(connection: socket.socket) -> int:

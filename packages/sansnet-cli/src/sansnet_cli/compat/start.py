@@ -23,6 +23,7 @@ from sansnet_cli.template import find_namespace, read_template
 from sansnet_core import NetworkConfig, SansnetError
 from sansnet_core.records import replace
 from sansnet_trio import privileges, syscalls
+from sansnet_trio.adopted import adopt
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.namespace import Guest, GuestPlan
 
@@ -44,24 +45,26 @@ def start(program: str, request: Request) -> int:
     log = Log(program, request.process.level)
     report.speak_through(log)
     try:
-        close_inherited(_needed(request))
-        return _start(request, log)
+        fd = request.options.fd if isinstance(request.options, ServeOptions) else None
+        connection = None if fd is None else adopt(fd)
+        close_inherited(_needed(request, connection))
+        return _start(request, log, connection)
     except (OSError, SansnetError, UsageProblem) as error:
         log.error(report.reason(error))
     return 1
 
 
-def _needed(request: Request) -> Iterator[int]:
+def _needed(request: Request, connection: socket.socket | None) -> Iterator[int]:
     """Descriptors of the caller's that the guest comes by."""
-    if isinstance(request.options, ServeOptions) and request.options.fd is not None:
-        yield request.options.fd
+    if connection is not None:
+        yield connection.fileno()
     if isinstance(request.options, AttachOptions):
         for path in (request.options.netns, request.options.userns):
             if path is not None and (match := _DESCRIPTOR.fullmatch(path)):
                 yield int(match[1])
 
 
-def _start(request: Request, log: Log) -> int:
+def _start(request: Request, log: Log, connection: socket.socket | None) -> int:
     process, options = request.process, request.options
     if process.log_file is not None:
         log.write_to(_opened("log", process.log_file, lambda path: LogFile(path, process.log_size)))
@@ -70,7 +73,7 @@ def _start(request: Request, log: Log) -> int:
     if not process.foreground:
         log.prepare()
     with capture or contextlib.nullcontext():
-        return _run(options, process, log, pid_file, capture)
+        return _run(options, process, log, pid_file, capture, connection)
 
 
 def _run(
@@ -79,6 +82,7 @@ def _run(
     log: Log,
     pid_file: PidFile | None,
     capture: BinaryIO | None,
+    connection: socket.socket | None,
 ) -> int:
     if isinstance(options, RunOptions):
         outset = _Outset(process, log, pid_file)
@@ -88,7 +92,7 @@ def _run(
 
     def work(outset: _Outset) -> int:
         if isinstance(options, ServeOptions):
-            return _serve(options, capture, outset)
+            return _serve(options, capture, connection, outset)
         return _attach(options, capture, outset)
 
     if process.foreground:
@@ -151,14 +155,16 @@ def _opened(kind: str, path: str, make: Callable[[str], T]) -> T:
         raise HostError(f"the {kind} file {path} cannot be written ({error.strerror}); give another one") from error
 
 
-def _serve(options: ServeOptions, capture: BinaryIO | None, outset: _Outset) -> int:
+def _serve(
+    options: ServeOptions, capture: BinaryIO | None, connection: socket.socket | None, outset: _Outset
+) -> int:
     """Be the network of machines."""
     from sansnet_cli.serve import serve
 
     setup = make_setup(options, read_template(options))
     outset.describe(setup.config)
     listener = None
-    if options.fd is None:
+    if connection is None:
         listener, path = _listen(options.socket)
         options = replace(options, socket=path)
         outset.log.inform(f"UNIX domain socket bound at {path}")
@@ -172,7 +178,7 @@ def _serve(options: ServeOptions, capture: BinaryIO | None, outset: _Outset) -> 
         if options.control is None:  # who asks there could not be told from others any more
             _leave_user_namespace()
 
-    serve(options, setup, capture, listener=listener, become=become, on_ready=outset.ready)
+    serve(options, setup, capture, connection=connection, listener=listener, become=become, on_ready=outset.ready)
     return 0
 
 
