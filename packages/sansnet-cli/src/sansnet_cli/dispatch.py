@@ -93,19 +93,31 @@ def _explain(error: Exception) -> int:
     from sansnet_cli.options import UsageProblem
     from sansnet_cli.report import reason
     from sansnet_core.errors import SansnetError
-    from sansnet_trio.guests import CommandNotExecutable, CommandNotFound
+    from sansnet_trio.guests import CommandNotExecutable, CommandNotFound, GuestError
 
-    match error:
+    match _cause(error):
         case UsageProblem():
             return _complain(error, 2)
         case CommandNotFound():
             return _complain(error, 127)
         case CommandNotExecutable():
             return _complain(error, 126)
-        case OSError() | SansnetError():
-            return _complain(reason(error), 1)
+        case OSError() | SansnetError() | MemoryError() | ImportError() as cause:
+            return _complain(reason(cause), 1)
+        case EOFError():
+            return _complain(GuestError.killed(), 1)
         case _:
             raise error
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What an exception is about, which may be a shortage of memory that came in the way of something else."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, MemoryError) or (isinstance(seen, BaseExceptionGroup) and seen.subgroup(MemoryError)):
+            return MemoryError()
+        seen = seen.__cause__ or seen.__context__
+    return error
 
 
 def _complain(sentence: object, status: int) -> int:

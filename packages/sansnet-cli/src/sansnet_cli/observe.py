@@ -21,8 +21,10 @@ def captured(file: BinaryIO | None) -> Iterator[CaptureFile | None]:
     if file is None:
         yield None
         return
+    from sansnet_cli.process import report_what_is_logged
     from sansnet_trio.capture import CaptureFile
 
+    report_what_is_logged()
     capture = CaptureFile(file)
     try:
         yield capture

@@ -15,7 +15,7 @@ from sansnet_trio import privileges
 if TYPE_CHECKING:
     from sansnet_cli.ports import PortOptions
 
-__all__ = ["prepare", "renounce", "require_descriptors", "secret"]
+__all__ = ["prepare", "renounce", "report_what_is_logged", "require_descriptors", "secret"]
 
 _SECRET_SIZE: Final = 32
 
@@ -29,7 +29,7 @@ def prepare() -> None:
     Raises:
         OSError: there are too few of them.
     """
-    _report_what_is_logged()
+    report_what_is_logged()
     require_descriptors()
     gc.freeze()  # what is loaded stays, so later collections need not look at it
     gc.enable()
@@ -68,15 +68,17 @@ def secret() -> bytes:
     return os.urandom(_SECRET_SIZE)
 
 
-def _report_what_is_logged() -> None:
-    """Say warnings of the driver like our own."""
+def report_what_is_logged() -> None:
+    """Say warnings of the driver like our own. A second call does nothing."""
     import logging  # not before a guest is ready
 
     class Reporter(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             report.warn(record.getMessage())
 
-    logging.getLogger("sansnet").addHandler(Reporter())
+    logger = logging.getLogger("sansnet")
+    if not logger.handlers:
+        logger.addHandler(Reporter())
 
 
 def _allow_many_descriptors() -> None:

@@ -6,6 +6,7 @@ being loaded then, by a thread. Frames wait in the tap meanwhile, for a twentiet
 
 from __future__ import annotations
 
+import contextlib
 import select
 import threading
 from importlib import import_module
@@ -41,8 +42,7 @@ def supervise(guest: Guest[Setup], options: RunOptions, capture: BinaryIO | None
     """
     signals = SignalForwarder()
     try:
-        loading = threading.Thread(target=import_module, args=(_REST,), daemon=True)
-        loading.start()
+        loading = _Loading()
         with controlled(options.control) as control:
             try:
                 ready = _wait_ready(guest, signals)
@@ -51,6 +51,27 @@ def supervise(guest: Guest[Setup], options: RunOptions, capture: BinaryIO | None
             return _run(guest, options, capture, signals, control, loading, ready)
     finally:
         signals.close()
+
+
+class _Loading:
+    """Loads the rest of the program, in a thread if there can be one; what prevents that is said by `join`."""
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = threading.Thread(target=self._load, daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:  # no more threads are allowed (ulimit -u), or there is no memory for its stack
+            self._thread = None
+
+    def join(self) -> None:
+        """Wait until it is loaded, and the process has one thread only."""
+        if self._thread is not None:
+            self._thread.join()
+        import_module(_REST)
+
+    def _load(self) -> None:
+        with contextlib.suppress(Exception):  # tried again by `join`, where there is more memory for it
+            import_module(_REST)
 
 
 def _wait_ready(guest: Guest[Setup], signals: SignalForwarder) -> ReadyGuest[Setup]:
@@ -68,7 +89,7 @@ def _run(
     capture: BinaryIO | None,
     signals: SignalForwarder,
     control: Control,
-    loading: threading.Thread,
+    loading: _Loading,
     ready: ReadyGuest[Setup],
 ) -> int:
     setup = ready.prepared

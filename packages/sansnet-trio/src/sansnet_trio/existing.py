@@ -81,7 +81,7 @@ class Existing:
         try:
             number = proc.number_of(pid)
         except OSError as error:
-            raise _no_process(pid) from error
+            raise _no_process(pid) if os.path.exists("/proc/self") else GuestError(proc.NO_PROC) from error
         return cls(f"/proc/{number}/ns/net", f"/proc/{number}/ns/user")
 
     @classmethod

@@ -158,6 +158,8 @@ def _remedy(spot: Spot, error: OSError) -> str:
             return f"give an interface that there is; {spot.interface!r} is none"
         case errno.EINVAL if spot.address is not None and addresses.is_link_local(spot.address):
             return f"name the interface of a link-local address, as {addresses.format(spot.address)}%eth0/{spot.port}"
+        case errno.EAGAIN:  # what fork() says
+            return "allow more processes, as by: ulimit -u 1000"
         case errno.ETIMEDOUT:  # NoAgent
             return _LATER
         case number if number in SHORTAGE:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import Final
 
 from sansnet_trio import files
 
-__all__ = ["number_of", "open_own", "open_process"]
+__all__ = ["NO_PROC", "number_of", "open_own", "open_process"]
+
+NO_PROC: Final = "there is no /proc here, which sansnet needs; as root: mount -t proc proc /proc"
 
 
 def open_own() -> int:

@@ -49,7 +49,7 @@ def start(program: str, request: Request) -> int:
         connection = None if fd is None else adopt(fd)
         close_inherited(_needed(request, connection))
         return _start(request, log, connection)
-    except (OSError, SansnetError, UsageProblem) as error:
+    except (OSError, SansnetError, UsageProblem, MemoryError, ImportError) as error:
         log.error(report.reason(error))
     return 1
 
