@@ -64,9 +64,7 @@ def test_the_callers_process_ends_when_everything_works(tmp_path: Path) -> None:
             assert eventually(lambda: open_files(pid) == ["/dev/null"] * 3)
 
 
-@pytest.mark.parametrize(
-    ("work", "status"), [("", 7), ("os._exit(3)", 3), ("os._exit(0)", 1)]
-)
+@pytest.mark.parametrize(("work", "status"), [("", 7), ("os._exit(3)", 3), ("os._exit(0)", 1)])
 def test_what_ends_before_that_is_the_callers_failure(tmp_path: Path, work: str, status: int) -> None:
     with start(f"print('heard', flush=True); {work}", tmp_path / "pid") as process:
         assert process.communicate(timeout=10)[0] == "heard\n"

@@ -26,26 +26,32 @@ SETS: Final = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 SANSNET: Final = RUN_SANSNET[:-1]
 
 
-class Privileges(NamedTuple):
-    """What /proc says of a process; `hidden` is whether others of its user may not trace it."""
+class Sets(NamedTuple):
+    """Of capabilities, as bits."""
 
-    no_new: bool
     inheritable: int
     permitted: int
     effective: int
     bounding: int
     ambient: int
+
+
+class Privileges(NamedTuple):
+    """What /proc says of a process; `hidden` is whether others of its user may not trace it."""
+
+    no_new: bool
+    sets: Sets
     hidden: bool
 
 
 def privileges(pid: int) -> Privileges:
     fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    sets = [int(fields[name], 16) for name in SETS]
+    sets = Sets(*(int(fields[name], 16) for name in SETS))
     user = int(fields["Uid"].split()[1])
     # Of a process that may not be traced the files are root's, or of who is root in its user namespace. Those of root
     # itself do not tell; but the kernel shows their environment to nobody without CAP_SYS_PTRACE.
     hidden = os.stat(f"/proc/{pid}/mem").st_uid != user if user else not readable(pid)
-    return Privileges(fields["NoNewPrivs"].strip() == "1", *sets, hidden=hidden)
+    return Privileges(fields["NoNewPrivs"].strip() == "1", sets, hidden)
 
 
 def readable(pid: int) -> bool:
@@ -58,7 +64,7 @@ def renounced(kept: int = NONE, *, bounded: bool = True) -> Callable[[Privileges
     """Whether nothing is left but some capabilities; an ordinary user cannot change the bounding set."""
 
     def check(found: Privileges) -> bool:
-        return found == Privileges(True, 0, kept, kept, found.bounding if not bounded else 0, 0, hidden=True)
+        return found == Privileges(True, Sets(0, kept, kept, 0 if bounded else found.sets.bounding, 0), hidden=True)
 
     return check
 
@@ -108,7 +114,7 @@ def test_run(lab: Lab, place: Path, user: int | None, options: list[str], kept: 
                 check(pid, renounced())
         theirs = privileges(command)
         assert not theirs.no_new
-        assert theirs.effective == theirs.permitted == theirs.bounding == ALL
+        assert theirs.sets.effective == theirs.sets.permitted == theirs.sets.bounding == ALL
 
 
 @contextmanager
@@ -127,15 +133,17 @@ def of_user() -> Iterator[Namespace]:
 @pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
 @pytest.mark.parametrize("options", [[], ["-t", "8123"], ["-T", "8124"]], ids=["plain", "inbound", "outbound"])
 def test_attach(lab: Lab, user: int | None, options: list[str]) -> None:
-    with held_namespace() if user is None else of_user() as namespace:
-        with started(lab, user, "attach", *options, str(namespace.pid)) as process:
-            assert process.stderr is not None
-            assert "attached to" in process.stderr.readline()
-            check(process.pid, renounced(bounded=user is None))
-            others = descendants(process.pid)[1:]
-            assert len(others) == (1 if options else 0)
-            for pid in others:
-                check(pid, renounced())
+    with (
+        held_namespace() if user is None else of_user() as namespace,
+        started(lab, user, "attach", *options, str(namespace.pid)) as process,
+    ):
+        assert process.stderr is not None
+        assert "attached to" in process.stderr.readline()
+        check(process.pid, renounced(bounded=user is None))
+        others = descendants(process.pid)[1:]
+        assert len(others) == (1 if options else 0)
+        for pid in others:
+            check(pid, renounced())
 
 
 @pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
@@ -163,7 +171,7 @@ def test_qemu(lab: Lab, place: Path, user: int | None) -> None:
         [machine] = descendants(process.pid)[1:]
         theirs = privileges(machine)
         assert not theirs.no_new
-        assert theirs.permitted == (0 if user else privileges(os.getpid()).permitted)
+        assert theirs.sets.permitted == (0 if user else privileges(os.getpid()).sets.permitted)
 
 
 @pytest.fixture

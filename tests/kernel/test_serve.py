@@ -286,7 +286,7 @@ def test_a_connected_socket_may_be_the_standard_streams(lab: Lab, words: list[st
     """As of a super-server; nothing is said to the guest then."""
     ours, theirs = socket.socketpair()
     command = lab.host.command(*RUN_SANSNET[:-1], *words, "--fd", "0", "-v" if words == ["serve"] else "-d")
-    process = subprocess.Popen(command, stdin=ours, stdout=ours, stderr=ours)
+    process = subprocess.Popen(command, stdin=ours.fileno(), stdout=ours.fileno(), stderr=ours.fileno())
     ours.close()
     with process, machine() as guest:
         with theirs, bridged(guest, theirs.fileno()):

@@ -14,6 +14,7 @@ import sys
 
 from sansnet_cli import __version__
 from sansnet_cli.compat import program_named, version
+from sansnet_cli.isolation import isolate
 
 TYPE_CHECKING = False  # that of `typing`
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def main() -> NoReturn:
     """Run the command line of this process and exit."""
     gc.disable()
     _reserve_descriptors()
+    isolate()
     program = program_named(sys.argv[0])
     arguments = [program, *sys.argv[1:]] if program else sys.argv[1:]
     answer = _answer(arguments)

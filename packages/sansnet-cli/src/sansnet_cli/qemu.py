@@ -15,7 +15,16 @@ from typing import Final, TypeAlias
 
 from sansnet_cli.options import UsageProblem
 
-__all__ = ["OLDEST", "Version", "changes_user", "check_arguments", "machine_arguments", "netdev", "program_for", "read_version"]
+__all__ = [
+    "OLDEST",
+    "Version",
+    "changes_user",
+    "check_arguments",
+    "machine_arguments",
+    "netdev",
+    "program_for",
+    "read_version",
+]
 
 Version: TypeAlias = tuple[int, int]
 """Major and minor number."""

@@ -73,7 +73,9 @@ def serve(
         forwarded(options.ports, setup.config, later=control.is_on) as forwards,
     ):
         server = GuestServer(options, setup, file, control, forwards)
-        trio.run(_serve, options, server, control, connection, listener, become, on_ready or partial(_announce, options))
+        trio.run(
+            _serve, options, server, control, connection, listener, become, on_ready or partial(_announce, options)
+        )
 
 
 def check_link(options: MachineOptions) -> None:
@@ -198,4 +200,3 @@ class GuestServer:
             self._served = None
             if self._options.verbose:
                 report.statistics(network.statistics(), driver.statistics())
-

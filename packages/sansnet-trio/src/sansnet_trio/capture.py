@@ -25,7 +25,7 @@ _MOST: Final = 4 << 20
 """Bytes that wait for the reader of a pipe; beyond them no more records are added."""
 _PIECE: Final = 1 << 16
 _MOMENT: Final = 0.05
-"""Seconds for which the reader of a full pipe is waited for, all else with it; not again until it has read something."""
+"""Seconds for which the reader of a full pipe is waited for, and not again until it has read something."""
 _LAST: Final = 0.5
 """The same at the end."""
 

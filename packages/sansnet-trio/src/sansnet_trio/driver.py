@@ -58,7 +58,8 @@ _MOST_PENDING: Final = 4 * _MAX_PENDING
 _RESPITE: Final = 0.05
 """Seconds without work after work that failed for lack of memory."""
 _NO_MEMORY: Final = (
-    "there is too little memory, so frames and what sockets received are dropped; allow more, as by: ulimit -v unlimited"
+    "there is too little memory, so frames and what sockets received are dropped; "
+    "allow more, as by: ulimit -v unlimited"
 )
 
 _SPIN: Final = 50e-6
@@ -208,7 +209,7 @@ class Driver:
             await self._try_to_work()  # the deadline has passed
 
     async def _try_to_work(self) -> None:
-        """Work; where there is no memory for it, what was being worked on is lost, and others get a chance to free some."""
+        """Work; where there is no memory for it, what was being worked on is lost."""
         try:
             self._work()
         except MemoryError:

@@ -96,7 +96,12 @@ class _Reader:
 
     def _check(self) -> None:
         """What does not go together."""
-        for one, other in (("ipv4-only", "ipv6-only"), ("splice-only", "no-splice"), ("host-lo-to-ns-lo", "no-splice"), ("socket", "fd")):
+        for one, other in (
+            ("ipv4-only", "ipv6-only"),
+            ("splice-only", "no-splice"),
+            ("host-lo-to-ns-lo", "no-splice"),
+            ("socket", "fd"),
+        ):
             if self._has(one) and self._has(other):
                 raise Misuse(f"--{one} and --{other} exclude each other; leave out one of them")
         for name in ("no-copy-routes", "no-copy-addrs"):

@@ -155,9 +155,7 @@ def _opened(kind: str, path: str, make: Callable[[str], T]) -> T:
         raise HostError(f"the {kind} file {path} cannot be written ({error.strerror}); give another one") from error
 
 
-def _serve(
-    options: ServeOptions, capture: BinaryIO | None, connection: socket.socket | None, outset: _Outset
-) -> int:
+def _serve(options: ServeOptions, capture: BinaryIO | None, connection: socket.socket | None, outset: _Outset) -> int:
     """Be the network of machines."""
     from sansnet_cli.serve import serve
 
@@ -193,9 +191,7 @@ def _attach(options: AttachOptions, capture: BinaryIO | None, outset: _Outset) -
             outset.describe(setup.config)
             outset.ready()
 
-        attach(
-            guest, options, capture, become=outset.become, on_ready=ready, load_first=outset.changes_identity
-        )
+        attach(guest, options, capture, become=outset.become, on_ready=ready, load_first=outset.changes_identity)
     return 0
 
 
