@@ -72,7 +72,7 @@ def boot(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -> int:
     qemu.check_arguments(options.arguments, vhost_user=options.vhost_user)
     program = options.program or qemu.program_for()
     version = _version(program)
-    with tempfile.TemporaryDirectory(prefix="sansnet-") as directory:
+    with _directory() as directory:
         path = str(Path(directory, "socket"))
         mtu = options.mtu if options.vhost_user else options.mtu or unix_stream.MTU.default
         arguments = qemu.machine_arguments(
@@ -163,6 +163,14 @@ def _version(program: str) -> qemu.Version:
         is_old, wanted = (".".join(map(str, numbers)) for numbers in (version, qemu.OLDEST))
         raise HostError(f"{program} is QEMU {is_old}, and {wanted} is the oldest that works; name a newer with --qemu")
     return version
+
+
+def _directory() -> tempfile.TemporaryDirectory[str]:
+    """A private directory for the socket."""
+    try:
+        return tempfile.TemporaryDirectory(prefix="sansnet-")
+    except OSError as error:
+        raise HostError("no directory for temporary files can be written; name one in TMPDIR") from error
 
 
 @contextmanager

@@ -7,6 +7,7 @@ being loaded then, by a thread. Frames wait in the tap meanwhile, for a twentiet
 from __future__ import annotations
 
 import contextlib
+import resource
 import select
 import threading
 from importlib import import_module
@@ -57,11 +58,12 @@ class _Loading:
     """Loads the rest of the program, in a thread if there can be one; what prevents that is said by `join`."""
 
     def __init__(self) -> None:
-        self._thread: threading.Thread | None = threading.Thread(target=self._load, daemon=True)
-        try:
-            self._thread.start()
-        except RuntimeError:  # no more threads are allowed (ulimit -u), or there is no memory for its stack
-            self._thread = None
+        self._thread: threading.Thread | None = None
+        if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:  # else it may lack what a thread takes
+            thread = threading.Thread(target=self._load, daemon=True)
+            with contextlib.suppress(RuntimeError):  # no more threads are allowed (ulimit -u)
+                thread.start()
+                self._thread = thread
 
     def join(self) -> None:
         """Wait until it is loaded, and the process has one thread only."""
