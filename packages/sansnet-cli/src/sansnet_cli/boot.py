@@ -18,7 +18,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -39,7 +39,6 @@ from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links import LinkClosed, unix_stream
 from sansnet_trio.listener import GuestListener
 from sansnet_trio.privileges import CAP_KILL
-from sansnet_trio.reaping import wait_child
 
 __all__ = ["boot"]
 
@@ -194,4 +193,5 @@ def _started(command: Sequence[str], signals: SignalForwarder) -> Iterator[subpr
             machine.wait(_PARTING)
         except subprocess.TimeoutExpired:
             machine.kill()
-            wait_child(machine.pid, _PARTING)
+            with suppress(subprocess.TimeoutExpired):
+                machine.wait(_PARTING)
