@@ -48,7 +48,10 @@ def test_a_users_command_has_its_network(lab: Lab) -> None:
 
 def test_ports_are_followed_and_spliced(lab: Lab) -> None:
     """For both a process of the guest is looked up in /proc."""
-    server = "import socket; s = socket.create_server(('127.0.0.1', 8481)); print('ready', flush=True); s.accept()[0].send(b'hi')"
+    server = (
+        "import socket; s = socket.create_server(('127.0.0.1', 8481)); print('ready', flush=True); "
+        "s.accept()[0].send(b'hi')"
+    )
     script = shlex.join([*RUN_SANSNET, "-t", "auto", "--host-lo-to-ns-lo", "--", "python3", "-c", server])
     with running(inside(lab, f"{script}; exit", None), stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

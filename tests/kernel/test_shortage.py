@@ -55,7 +55,7 @@ def place(lab: Lab) -> Iterator[Path]:
 def called(
     lab: Lab, place: Path, words: str, *, before: str = ":", limits: str = "", user: int | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Call sansnet in the host, after a shell script as root in a mount namespace of its own; STDOUT is a name there."""
+    """Call sansnet in the host, after a shell script as root in a mount namespace of its own."""
     line = f"prlimit {limits} -- " if limits else ""
     if user is not None:
         line += f"setpriv --reuid={user} --regid={user} --clear-groups -- "
