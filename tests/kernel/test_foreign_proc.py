@@ -1,4 +1,4 @@
-"""In a PID namespace without a /proc of its own, as pasta of Debian's passt gives its command: numbers are others there."""
+"""A PID namespace without a /proc of its own, as that of Debian's pasta: processes have other numbers in /proc."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SANSNET = str(Path(sys.prefix) / "bin" / "sansnet")
 
 
 def inside(lab: Lab, script: str, user: int | None) -> list[str]:
-    """A shell script in such a namespace; some numbers are used up first, so that they are other processes' in /proc."""
+    """A shell script in such a namespace, where some numbers are used up first."""
     line = ["unshare", "--pid", "--fork", "--kill-child", "sh", "-c", f"for n in 1 2 3; do true & done; wait; {script}"]
     if user is not None:
         line = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--", "unshare", "-U", *line[1:]]
