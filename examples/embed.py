@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import trio
 
 from sansnet_core import FlowOpened, Ipv4Config, LinkConfig, Network, NetworkConfig, Notice
-from sansnet_trio import Driver, Guest, GuestPlan, InterfaceAddress, Route, Tap
+from sansnet_trio import Driver, Guest, GuestPlan, InterfaceAddress, LinkClosed, Route, Tap
 
 ADDRESS, GATEWAY, ANY = bytes([10, 0, 2, 15]), bytes([10, 0, 2, 2]), bytes(4)
 
@@ -44,15 +44,19 @@ def show(notices: Sequence[Notice]) -> None:
 
 
 async def supervise(guest: Guest[None]) -> int:
-    """Serve the guest until its command ends."""
-    async with trio.open_nursery() as nursery:
-        ready = await guest.ready()
-        network = Network(configuration(ready.link), now=trio.current_time(), secret=os.urandom(32))
-        driver = Driver(network, Tap(ready.tap, ready.link), on_notices=show)
-        await nursery.start(driver.run)
-        guest.start()
-        status = await guest.wait()
-        nursery.cancel_scope.cancel()
+    """Serve the guest until its command ends, or its interface is gone."""
+    status = 1
+    try:
+        async with trio.open_nursery() as nursery:
+            ready = await guest.ready()
+            network = Network(configuration(ready.link), now=trio.current_time(), secret=os.urandom(32))
+            driver = Driver(network, Tap(ready.tap, ready.link), on_notices=show)
+            await nursery.start(driver.run)
+            guest.start()
+            status = await guest.wait()
+            nursery.cancel_scope.cancel()
+    except* LinkClosed as gone:
+        print("the guest has lost its network, so its command is ended:", gone.exceptions[0], file=sys.stderr)
     return status
 
 

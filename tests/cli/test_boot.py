@@ -5,16 +5,24 @@ Real ones are in tests/kernel/machines.
 
 from __future__ import annotations
 
+import errno
 import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
+import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import pytest
+
+from sansnet_cli import boot as boot_module
+from sansnet_cli.signals import SignalForwarder
+from sansnet_trio.hostinfo import HostError
 
 pytestmark = pytest.mark.slow
 
@@ -210,3 +218,44 @@ def test_arguments_that_cannot_work_are_wrong(fake: Fake, arguments: list[str], 
     assert (status, out) == (2, "")
     assert words in errors
     assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("hears", [True, False], ids=["hears", "deaf"])
+def test_qemu_that_is_stopped_does_not_keep_us(fake: Fake, hears: bool) -> None:
+    """One that ignores SIGTERM, too, goes on when it is told to end; its network stays with it."""
+    program = fake(f"""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if {hears} else signal.SIG_IGN)
+        print(os.getpid(), flush=True)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        print("again", flush=True)
+    """)
+    with start(program, "--link", "stream") as process:
+        assert process.stdout is not None
+        machine = int(process.stdout.readline())
+        while "T" not in Path(f"/proc/{machine}/stat").read_text().rpartition(")")[2].split()[0]:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read() == ("" if hears else "again\n")
+        assert process.wait(10) == (128 + signal.SIGTERM if hears else 0)
+
+
+def test_a_machine_that_does_not_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boot_module, "_PARTING", 0.5)
+    script = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); signal.pause()"
+    with closing(SignalForwarder()) as signals:
+        started = time.monotonic()
+        with boot_module._started(
+            [sys.executable, "-c", script], signals, resource.getrlimit(resource.RLIMIT_NOFILE)
+        ) as machine:
+            time.sleep(0.5)
+        assert time.monotonic() - started < 10
+    assert not Path(f"/proc/{machine.pid}").exists()
+
+
+def test_without_a_directory_for_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: str) -> NoReturn:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", refuse)
+    with pytest.raises(HostError, match="no directory for temporary files can be written; name one in TMPDIR"):
+        boot_module._directory()

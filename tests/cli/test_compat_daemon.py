@@ -18,13 +18,21 @@ pytestmark = pytest.mark.slow
 
 PROGRAM = """
 import os, sys, time
+from sansnet_cli.compat import daemon
 from sansnet_cli.compat.daemon import PidFile, run_in_background
+from sansnet_trio.hostinfo import HostError
 
 def work(let_go):
     {work}
     return 7
 
-os._exit(run_in_background(work, PidFile(sys.argv[1])))
+daemon._PATIENCE = 2
+try:
+    status = run_in_background(work, PidFile(sys.argv[1]))
+except HostError as error:
+    print(error, flush=True)
+    status = 1
+os._exit(status)
 """
 
 
@@ -56,14 +64,38 @@ def test_the_callers_process_ends_when_everything_works(tmp_path: Path) -> None:
             assert eventually(lambda: open_files(pid) == ["/dev/null"] * 3)
 
 
-@pytest.mark.parametrize(
-    ("work", "status"), [("", 7), ("os._exit(3)", 3), ("os._exit(0)", 1), ("os.kill(os.getpid(), 9)", 1)]
-)
+@pytest.mark.parametrize(("work", "status"), [("", 7), ("os._exit(3)", 3), ("os._exit(0)", 1)])
 def test_what_ends_before_that_is_the_callers_failure(tmp_path: Path, work: str, status: int) -> None:
     with start(f"print('heard', flush=True); {work}", tmp_path / "pid") as process:
         assert process.communicate(timeout=10)[0] == "heard\n"
         assert process.returncode == status
     assert (tmp_path / "pid").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (signal.SIGKILL, "the process in the background was ended by signal 9; try again\n"),
+        (signal.SIGSTOP, "the process in the background has not answered for 2 s; let it run, or try again\n"),
+    ],
+    ids=["killed", "stopped"],
+)
+def test_a_process_that_is_disturbed_before_that_is_a_failure(
+    tmp_path: Path, number: signal.Signals, said: str
+) -> None:
+    work = f"print(os.getpid(), flush=True); os.kill(os.getpid(), {int(number)})"
+    with start(work, tmp_path / "pid") as process:
+        pid, _, rest = process.communicate(timeout=20)[0].partition("\n")
+        assert (process.returncode, rest) == (1, said)
+    assert not alive(int(pid))
+
+
+def test_a_pid_file_that_cannot_be_written_is_a_failure_and_ends_it() -> None:
+    with start("print(os.getpid(), flush=True); let_go(); time.sleep(60)", Path("/dev/full")) as process:
+        pid, _, rest = process.communicate(timeout=20)[0].partition("\n")
+        said = "the pid file cannot be written (No space left on device); give another one\n"
+        assert (process.returncode, rest) == (1, said)
+    assert not alive(int(pid))
 
 
 def test_before_that_it_ends_with_its_caller(tmp_path: Path) -> None:

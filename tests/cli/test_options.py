@@ -237,6 +237,7 @@ def test_help_and_version_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> No
             ServeOptions(socket="x", ports=PortOptions(forwards=ports("8080:80", TCP), freebind=True)),
         ),
         (["--fd", "3"], ServeOptions(fd=3)),
+        (["--fd", "0"], ServeOptions(fd=0)),
         (["--vhost-user", "-s", "x", "-m", "65535"], ServeOptions(vhost_user=True, socket="x", mtu=65535)),
         (["-F4", "-4", "-m", "1500"], ServeOptions(fd=4, families=frozenset({4}), mtu=1500)),
         (

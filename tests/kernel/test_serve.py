@@ -281,6 +281,31 @@ def test_a_connected_socket_is_a_guest(lab: Lab) -> None:
         assert "the guest is disconnected" in process.stderr.read()
 
 
+@pytest.mark.parametrize("words", [["serve"], ["passt", "-f"], ["passt"]], ids=["serve", "passt", "background"])
+def test_a_connected_socket_may_be_the_standard_streams(lab: Lab, words: list[str]) -> None:
+    """As of a super-server; nothing is said to the guest then."""
+    ours, theirs = socket.socketpair()
+    command = lab.host.command(*RUN_SANSNET[:-1], *words, "--fd", "0", "-v" if words == ["serve"] else "-d")
+    process = subprocess.Popen(command, stdin=ours.fileno(), stdout=ours.fileno(), stderr=ours.fileno())
+    ours.close()
+    with process, machine() as guest:
+        with theirs, bridged(guest, theirs.fileno()):
+            theirs.close()
+            configured(guest)
+            assert pings(guest, SERVER4)
+        assert process.wait(10) == 0
+
+
+@pytest.mark.parametrize("words", [["serve"], ["passt", "-f"]], ids=["serve", "passt"])
+@pytest.mark.parametrize("number", [0, *range(3, 12)])
+def test_a_descriptor_that_was_not_passed_on_is_an_error_at_once(lab: Lab, words: list[str], number: int) -> None:
+    command = [*RUN_SANSNET[:-1], *words, "--fd", str(number)]
+    done = lab.host.run("sh", "-c", 'exec "$@" <&-', "sh", *command, check=False, timeout=10)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert f"descriptor {number} is not " in done.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_and_removes_the_socket(lab: Lab, number: signal.Signals) -> None:
     with serving(lab) as server, attached(server.path) as guest:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 import trio
 
 from sansnet_trio import syscalls
-from sansnet_trio.agent import Agent
+from sansnet_trio.agent import PATIENCE, Agent, Agents, NoAgent
 from sansnet_trio.namespace import Guest, GuestPlan
 from tests.lab.namespaces import Namespace, eventually, held_namespace
 
@@ -136,15 +138,124 @@ def test_a_namespace_that_cannot_be_entered_is_an_error() -> None:
     assert os.listdir("/proc/self/fd") == before
 
 
-def test_an_agent_that_was_killed_is_an_error() -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_an_agent_that_does_not_answer_is_an_error_soon(number: signal.Signals) -> None:
     agent = Agent.fork(lambda: None)
     try:
-        os.kill(agent.pid, signal.SIGKILL)
-        os.waitid(os.P_PID, agent.pid, os.WEXITED | os.WNOWAIT)
-        with pytest.raises(OSError):  # noqa: PT011 - which one depends on who notices first
+        disturb(agent.pid, number)
+        started = time.monotonic()
+        with pytest.raises(NoAgent):
             agent.socket(socket.AF_INET, STREAM)
+        assert time.monotonic() - started < PATIENCE + 1
     finally:
         agent.close()
+    assert not Path(f"/proc/{agent.pid}").exists()
+
+
+def disturb(pid: int, number: signal.Signals) -> None:
+    """Stop or kill a child, and wait until it is so."""
+    os.kill(pid, number)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
+
+
+def of(agents: Agents) -> int:
+    """The process id of the agent."""
+    return int(os.readlink(agents.directory).removeprefix("/proc/"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_an_agent_that_does_not_answer_is_replaced_at_once(number: signal.Signals) -> None:
+    before = os.listdir("/proc/self/fd")
+    agents = Agents(lambda: None)
+    try:
+        agents.start()
+        first = of(agents)
+        disturb(first, number)
+        agents.socket(socket.AF_INET, STREAM).close()
+        assert of(agents) != first
+        assert not Path(f"/proc/{first}").exists()
+    finally:
+        agents.close()
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_the_directory_is_that_of_an_agent_which_lives() -> None:
+    agents = Agents(lambda: None)
+    try:
+        first = of(agents)
+        disturb(first, signal.SIGKILL)
+        assert Path(agents.directory, "net/tcp").exists()
+        assert of(agents) != first
+    finally:
+        agents.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_agents_that_fail_again_and_again_are_not_forked_without_a_pause(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: signal.Signals
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(time, "monotonic", clock)
+    forked: list[float] = []
+
+    def join() -> None:
+        os.kill(os.getpid(), number)
+
+    class Counted(Agent):
+        @classmethod
+        def fork(cls, join: Callable[[], None], patience: float = PATIENCE) -> Agent:
+            forked.append(clock.now)
+            return super().fork(join, patience)
+
+    monkeypatch.setattr("sansnet_trio.agent.Agent", Counted)
+    agents = Agents(join)
+    for _ in range(1000):
+        with pytest.raises(NoAgent):
+            agents.socket(socket.AF_INET, STREAM)
+        clock.now += 0.25
+    agents.close()
+    pauses = [round(later - earlier, 2) for earlier, later in itertools.pairwise(forked)]
+    assert pauses == [0.25, 1, 2, 4, 8, 16, 32, 64, 64]
+    assert [record.name for record in caplog.records] == ["sansnet"]
+
+
+class Clock:
+    """Stands still unless it is moved."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_after_a_minute_without_failures_the_next_one_is_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(time, "monotonic", clock)
+    agents = Agents(lambda: None)
+    try:
+        for _ in range(4):
+            killed = of(agents)
+            disturb(killed, signal.SIGKILL)
+            assert of(agents) != killed  # without a pause
+            clock.now += 61
+    finally:
+        agents.close()
+
+
+def test_an_agent_that_is_not_ours_to_kill_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = Agent.fork(lambda: None)
+    disturb(agent.pid, signal.SIGSTOP)
+
+    def refuse(pid: int, number: int) -> None:
+        raise PermissionError(errno.EPERM, "no")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "kill", refuse)
+        started = time.monotonic()
+        agent.close()
+        assert time.monotonic() - started < 5
+    os.kill(agent.pid, signal.SIGKILL)
+    os.waitpid(agent.pid, 0)
 
 
 def test_it_ends_with_us() -> None:

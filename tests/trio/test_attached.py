@@ -61,9 +61,9 @@ def test_it_makes_sockets_of_the_guests_network() -> None:
             listener.bind(("127.0.0.1", 0))
             listener.listen()
             namespace.connect(*listener.getsockname()).close()
-        assert os.readlink(f"/proc/{guest.pid}/ns/net") == os.readlink(f"/proc/{namespace.pid}/ns/net")
-        agent = guest.pid
-    assert not Path(f"/proc/{agent}").exists()
+        assert os.readlink(f"{guest.directory}/ns/net") == os.readlink(f"/proc/{namespace.pid}/ns/net")
+        agent = os.readlink(guest.directory)
+    assert not Path(agent).exists()
 
 
 def test_what_prepare_raises_comes_here_and_nothing_is_left() -> None:

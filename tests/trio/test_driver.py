@@ -438,3 +438,32 @@ def test_forwards_are_served_while_it_runs_and_may_change_meanwhile() -> None:
                     await until(lambda: len(network.named("stream_accepted")) == 2)
 
     run(body)
+
+
+class ForgetfulLink(PairLink):
+    """Has no memory for frames as long as it is `short` of it."""
+
+    short = True
+
+    def read_frames(self, limit: int) -> Sequence[bytes]:
+        frames = super().read_frames(limit)
+        if self.short:
+            raise MemoryError
+        return frames
+
+
+def test_a_driver_without_memory_goes_on_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def body() -> None:
+        network, link = FakeNetwork(), ForgetfulLink()
+        async with running(network, link) as driver:
+            for _ in range(3):
+                link.guest.send(b"lost")
+                await trio.sleep(0.1)
+            assert driver.statistics().frames_dropped == 3
+            link.short = False
+            link.guest.send(b"frame")
+            await until(lambda: network.received == [b"frame"])
+
+    run(body)
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("there is too little memory")

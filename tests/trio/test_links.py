@@ -11,7 +11,7 @@ import pytest
 from sansnet_core import ConfigError, capture
 from sansnet_core.link import stream
 from sansnet_core.vhost import vring
-from sansnet_trio.capture import CapturedLink
+from sansnet_trio.capture import CapturedLink, CaptureFile
 from sansnet_trio.links import Link, MtuLimits, unix_stream, vhost_user
 
 Make = Callable[[socket.socket, int], Link]
@@ -63,5 +63,5 @@ def test_a_capture_keeps_the_largest_frame_whole(
     connection: socket.socket, make: Make, mtu: MtuLimits, largest_frame: int
 ) -> None:
     file = io.BytesIO()
-    CapturedLink(make(connection, mtu.default), file)
+    CapturedLink(make(connection, mtu.default), CaptureFile(file))
     assert file.getvalue() == capture.pcap_header(largest_frame)

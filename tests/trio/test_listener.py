@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from sansnet_trio.listener import GuestListener, ListenError, adopt, peer_process
+from sansnet_trio.adopted import AdoptError, adopt
+from sansnet_trio.listener import GuestListener, ListenError, peer_process
 
 
 def connect(path: Path) -> socket.socket:
@@ -192,7 +193,7 @@ def test_a_connected_socket_is_adopted() -> None:
 def test_a_socket_in_the_place_of_a_standard_stream_is_not_lost_with_that() -> None:
     program = """
 import os
-from sansnet_trio.listener import adopt
+from sansnet_trio.adopted import adopt
 adopted = adopt(0)
 null = os.open(os.devnull, os.O_RDONLY)
 os.dup2(null, 0)
@@ -227,7 +228,7 @@ def test_a_socket_that_listens_is_adopted_and_its_file_left_alone(tmp_path: Path
 def test_a_socket_that_listens_for_others_than_guests_is_not_adopted() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
-        pytest.raises(ListenError, match="listens, but not as a UNIX socket"),
+        pytest.raises(AdoptError, match="listens, but is not a UNIX socket"),
     ):
         adopt(server.fileno())
 
@@ -255,7 +256,7 @@ def test_what_is_no_stream_socket_in_use_is_not_adopted(tmp_path: Path) -> None:
             999_999: "is not open",
             1 << 40: "is not open",
         }.items():
-            with pytest.raises(ListenError, match=words):
+            with pytest.raises(AdoptError, match=words):
                 adopt(fd)
         assert alone.fileno() >= 0
 

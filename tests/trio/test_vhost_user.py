@@ -17,7 +17,7 @@ import trio.testing
 from sansnet_core import Frame, LinkConfig, Network, NetworkConfig, UsageError
 from sansnet_core.vhost import LARGEST_FRAME, Fault, features
 from sansnet_core.vhost.messages import Region, Request, emit, emit_region, emit_regions
-from sansnet_trio.capture import CapturedLink
+from sansnet_trio.capture import CapturedLink, CaptureFile
 from sansnet_trio.driver import Driver
 from sansnet_trio.links import LinkClosed, ReadableLink
 from sansnet_trio.links.vhost_user import VhostUserLink
@@ -161,10 +161,12 @@ def test_room_is_reported_where_it_is_wanted(machine: FrontEnd) -> None:
 
 def test_a_capture_in_front_passes_on_what_is_wanted(machine: FrontEnd, tmp_path: Path) -> None:
     machine.start()
-    link = CapturedLink(machine.link, (tmp_path / "file").open("wb"))
+    file = CaptureFile((tmp_path / "file").open("wb"))
+    link = CapturedLink(machine.link, file)
     assert isinstance(link, ReadableLink)
     assert link.want(frames=True, room=True) == select.EPOLLIN
     link.close()
+    file.close()
 
 
 def test_many_frames_are_written_in_turns() -> None:
@@ -392,6 +394,7 @@ def test_memory_on_a_disk_has_no_seals_which_is_worth_a_warning(
         file.truncate(LOW.size)
         machine.request(Request.SET_MEM_TABLE, emit_regions((LOW,)), [~file.fileno()])
     assert "without a seal against shrinking" in caplog.text
+    assert {record.name for record in caplog.records} == {"sansnet"}, "the command says what this logger has"
 
 
 def test_a_kick_that_the_front_end_takes_back(machine: FrontEnd) -> None:

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from importlib import import_module
 from typing import BinaryIO, Final
 
 from sansnet_cli import process, report
 from sansnet_cli.control import Control, controlled
-from sansnet_cli.observe import observed
+from sansnet_cli.loading import load_everything
+from sansnet_cli.observe import captured, observed
 from sansnet_cli.options import AttachOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.ports import forwarded
-from sansnet_trio import netlink
 from sansnet_trio.attached import AttachedGuest
 from sansnet_trio.guests import GuestError, ReadyGuest
 from sansnet_trio.links.tap import Tap
 
 __all__ = ["attach"]
 
-_REST: Final = "sansnet_cli.attachment"
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -33,6 +31,7 @@ def attach(
     options: AttachOptions,
     capture: BinaryIO | None,
     *,
+    become: Callable[[], None] = lambda: None,
     on_ready: Callable[[Setup], None] = lambda setup: None,
     load_first: bool = False,
 ) -> None:
@@ -42,6 +41,7 @@ def attach(
         guest: being prepared.
         options: what was asked for.
         capture: where frames are captured, if they are.
+        become: called when all is done that takes privileges; it may change the user.
         on_ready: called when the guest has its interface and all ports are bound, with what it was given.
         load_first: whether the whole program must be loaded before that, since it may not be read any more afterwards.
 
@@ -51,7 +51,7 @@ def attach(
         ListenError: there can be no such control socket.
     """
     with controlled(options.control) as control:
-        _attach(guest, options, capture, control, on_ready, load_first=load_first)
+        _attach(guest, options, capture, control, become, on_ready, load_first=load_first)
 
 
 def _attach(
@@ -59,6 +59,7 @@ def _attach(
     options: AttachOptions,
     capture: BinaryIO | None,
     control: Control,
+    become: Callable[[], None],
     on_ready: Callable[[Setup], None],
     *,
     load_first: bool,
@@ -69,15 +70,21 @@ def _attach(
         report.warn(warning)
     if options.verbose:
         report.configuration(setup.config, ready.link, setup.addresses, setup.gateways)
-    link = observed(Tap(ready.tap, ready.link), options, capture)
     own = [address.address for address in setup.addresses]
     process.allow_many_descriptors()
-    with forwarded(options.ports, setup.config, guest, own, later=control.is_on) as forwards:
+    with (
+        captured(capture) as file,
+        forwarded(options.ports, setup.config, guest, own, later=control.is_on) as forwards,
+    ):
+        link = observed(Tap(ready.tap, ready.link), options, file)
         control.forward(forwards, namespace=True)
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until somebody hears them
+        if forwards is not None:
+            guest.start_agent()
         if load_first:
-            import_module(_REST)
-            netlink.load()
+            load_everything()
+        become()
+        process.renounce(options.ports, controlled=control.is_on)
         report.inform(f"attached to {guest.namespace.network}")
         on_ready(setup)
         from sansnet_cli.attachment import serve

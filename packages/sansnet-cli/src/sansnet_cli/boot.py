@@ -19,7 +19,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -27,6 +27,7 @@ import trio
 
 from sansnet_cli import process, qemu, report
 from sansnet_cli.control import Control, controlled
+from sansnet_cli.observe import captured
 from sansnet_cli.options import QemuOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.ports import forwarded
@@ -38,6 +39,7 @@ from sansnet_trio.guests import CommandNotExecutable, CommandNotFound
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links import LinkClosed, unix_stream
 from sansnet_trio.listener import GuestListener
+from sansnet_trio.privileges import CAP_KILL
 
 __all__ = ["boot"]
 
@@ -45,6 +47,9 @@ _KVM: Final = "/dev/kvm"
 
 _PATIENCE: Final = 10.0
 """Seconds that QEMU may take to say its version."""
+
+_PARTING: Final = 5.0
+"""Seconds that QEMU may take to end, once asked to and once forced to."""
 
 _MOMENT: Final = 0.5
 """Seconds between the end of a connection and that of QEMU, if the one means the other."""
@@ -67,8 +72,7 @@ def boot(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -> int:
     qemu.check_arguments(options.arguments, vhost_user=options.vhost_user)
     program = options.program or qemu.program_for()
     version = _version(program)
-    # To clean up must not change the status: that is QEMU's
-    with tempfile.TemporaryDirectory(prefix="sansnet-", ignore_cleanup_errors=True) as directory:
+    with _directory() as directory:
         path = str(Path(directory, "socket"))
         mtu = options.mtu if options.vhost_user else options.mtu or unix_stream.MTU.default
         arguments = qemu.machine_arguments(
@@ -86,14 +90,21 @@ def boot(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -> int:
         limits = process.allow_many_descriptors()
         with (
             controlled(options.control) as control,
+            captured(capture) as file,
             forwarded(options.ports, setup.config, later=control.is_on) as forwards,
             closing(GuestListener(path)) as listener,
             closing(SignalForwarder()) as signals,
             _started([program, *arguments], signals, limits) as machine,
         ):
             process.prepare()
-            supervisor = _Supervisor(machine, GuestServer(options, setup, capture, control, forwards))
+            process.renounce(options.ports, controlled=control.is_on, keep=_needed(options))
+            supervisor = _Supervisor(machine, GuestServer(options, setup, file, control, forwards))
             return trio.run(supervisor.run, listener, signals, control)
+
+
+def _needed(options: QemuOptions) -> tuple[int, ...]:
+    """Capabilities without which QEMU could not be ended."""
+    return (CAP_KILL,) if qemu.changes_user(options.arguments) else ()
 
 
 class _Supervisor:
@@ -156,6 +167,14 @@ def _version(program: str) -> qemu.Version:
     return version
 
 
+def _directory() -> tempfile.TemporaryDirectory[str]:
+    """A private directory for the socket. To clean up must not change the status: that is QEMU's."""
+    try:
+        return tempfile.TemporaryDirectory(prefix="sansnet-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise HostError("no directory for temporary files can be written; name one in TMPDIR") from error
+
+
 @contextmanager
 def _started(
     command: Sequence[str], signals: SignalForwarder, limits: tuple[int, int]
@@ -174,5 +193,11 @@ def _started(
     try:
         yield machine
     finally:
-        machine.terminate()
-        machine.wait()
+        for number in (signal.SIGTERM, signal.SIGCONT):  # one that is stopped must go on to hear the other one
+            machine.send_signal(number)
+        try:
+            machine.wait(_PARTING)
+        except subprocess.TimeoutExpired:
+            machine.kill()
+            with suppress(subprocess.TimeoutExpired):
+                machine.wait(_PARTING)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import BinaryIO, Final
 
 from sansnet_cli.options import UsageProblem
+from sansnet_cli.outputs import open_output
 from sansnet_trio.hostinfo import HostError
 
 __all__ = ["open_capture"]
@@ -12,8 +14,8 @@ __all__ = ["open_capture"]
 _BUFFER: Final = 1 << 20
 
 
-def open_capture(name: str, *, append: bool = False) -> BinaryIO:
-    """Open a file for `CapturedLink`, empty or to go on with.
+def open_capture(name: str) -> BinaryIO:
+    """Open a file for a `CaptureFile`.
 
     Raises:
         UsageProblem: it is no file's name.
@@ -22,7 +24,7 @@ def open_capture(name: str, *, append: bool = False) -> BinaryIO:
     if name == "-":
         raise UsageProblem("-p - cannot write to stdout, which is the command's; give -p a file or a FIFO")
     try:
-        return open(name, "ab" if append else "wb", buffering=_BUFFER)
+        return os.fdopen(open_output(name), "wb", _BUFFER)
     except OSError as error:
         raise HostError(
             f"the capture file {name} cannot be written ({error.strerror}); give another one to -p"

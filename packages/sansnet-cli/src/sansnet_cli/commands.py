@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import BinaryIO, Final
 
@@ -54,16 +55,19 @@ def _attach(arguments: Sequence[str]) -> int:
 
 def _serve(arguments: Sequence[str]) -> int:
     from sansnet_cli.parsers.serve import parse
+    from sansnet_trio.adopted import adopt
 
     options = parse(arguments)
+
+    passed = None if options.fd is None else adopt(options.fd)
 
     def work(ready: Callable[[], None]) -> None:
         setup, capture = _prepare_machine(options)
         from sansnet_cli.serve import serve
 
-        serve(options, setup, capture, on_listening=ready)
+        serve(options, setup, capture, passed=passed, on_listening=ready)
 
-    return _in_place(options, work)
+    return _in_place(options, work, passed)
 
 
 def _qemu(arguments: Sequence[str]) -> int:
@@ -76,7 +80,11 @@ def _qemu(arguments: Sequence[str]) -> int:
     return boot(options, setup, capture)
 
 
-def _in_place(options: AttachOptions | ServeOptions, work: Callable[[Callable[[], None]], None]) -> int:
+def _in_place(
+    options: AttachOptions | ServeOptions,
+    work: Callable[[Callable[[], None]], None],
+    passed: socket.socket | None = None,
+) -> int:
     """Do a command's work here or in the background; see `background.start`."""
     if not (options.background or options.pid_file):
         work(notify_ready)
@@ -84,10 +92,9 @@ def _in_place(options: AttachOptions | ServeOptions, work: Callable[[Callable[[]
     from sansnet_cli.background import start
     from sansnet_cli.compat.daemon import named_descriptors
 
+    needed = [] if passed is None else [passed.fileno()]
     if isinstance(options, AttachOptions):
-        needed = [*named_descriptors(options.netns, options.userns)]
-    else:
-        needed = [options.fd] if options.fd is not None else []
+        needed += named_descriptors(options.netns, options.userns)
     return start(work, background=options.background, pid_file=options.pid_file, needed=needed)
 
 

@@ -11,6 +11,7 @@ from sansnet_cli import __version__
 from sansnet_cli.asking import Answer, ask, no_answer
 from sansnet_cli.options import UsageProblem
 from sansnet_cli.parsers.shared import Parser
+from sansnet_cli.stdout import put
 from sansnet_core.records import Record
 
 __all__ = ["CtlOptions", "ctl", "parse_ctl", "show"]
@@ -61,7 +62,7 @@ def ctl(arguments: Sequence[str]) -> int:
         text = show(options.command, answer)
     except (AttributeError, KeyError, TypeError, ValueError):  # a JSON object, as QEMU's monitor greets with
         raise no_answer(options.path) from None
-    print(json.dumps(answer) if options.json else text)
+    put(f"{json.dumps(answer) if options.json else text}\n")
     return 0
 
 

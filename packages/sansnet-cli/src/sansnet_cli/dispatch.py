@@ -11,6 +11,9 @@ from typing import Final, NoReturn
 
 __all__ = ["dispatch"]
 
+_LEAST_MEMORY: Final = 96 << 20
+"""Bytes of address space. What is loaded takes 70 MB of it, most of that shared with other programs."""
+
 _SIGNALLED: Final = 128
 """Added to the number of the signal that ended a command, as shells do."""
 
@@ -19,6 +22,7 @@ def dispatch(arguments: Sequence[str]) -> NoReturn:
     """Do what is asked for, and exit."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who had it ignored has children that tell nobody how they ended
     try:
+        _require_memory()
         status = _do(arguments)
     except SystemExit as end:  # argparse has printed the help
         status = int(end.code or 0)
@@ -33,6 +37,15 @@ def dispatch(arguments: Sequence[str]) -> NoReturn:
     if status < 0:
         status = _die(-status) if _was_typed(-status) else _SIGNALLED - status
     os._exit(status)
+
+
+def _require_memory() -> None:
+    """See that the limit on memory lets the program be loaded: halfway libraries say what they like."""
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < _LEAST_MEMORY:
+        raise MemoryError
 
 
 def _do(arguments: Sequence[str]) -> int:
@@ -90,25 +103,40 @@ def _die(number: int) -> int:
 
 def _explain(error: Exception) -> int:
     """Say what is wrong; the exit status that fits it."""
+    if isinstance(error, MemoryError):
+        return _complain("there is too little memory; allow more, as by: ulimit -v unlimited", 1)
     from sansnet_cli.options import UsageProblem
     from sansnet_cli.report import reason
     from sansnet_core.errors import SansnetError
-    from sansnet_trio.guests import CommandNotExecutable, CommandNotFound
+    from sansnet_trio.guests import CommandNotExecutable, CommandNotFound, GuestError
 
-    match error:
+    match _cause(error):
         case UsageProblem():
             return _complain(error, 2)
         case CommandNotFound():
             return _complain(error, 127)
         case CommandNotExecutable():
             return _complain(error, 126)
-        case OSError() | SansnetError():
-            return _complain(reason(error), 1)
+        case OSError() | SansnetError() | MemoryError() | ImportError() as cause:
+            return _complain(reason(cause), 1)
+        case EOFError():
+            return _complain(GuestError.killed(), 1)
         case _:
             raise error
 
 
+def _cause(error: BaseException) -> BaseException:
+    """What an exception is about, which may be a shortage of memory that came in the way of something else."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, MemoryError) or (isinstance(seen, BaseExceptionGroup) and seen.subgroup(MemoryError)):
+            return MemoryError()
+        seen = seen.__cause__ or seen.__context__
+    return error
+
+
 def _complain(sentence: object, status: int) -> int:
-    with contextlib.suppress(OSError):  # nobody listens
-        print(f"sansnet: {sentence}", file=sys.stderr)
+    from sansnet_cli.stderr import say
+
+    say(f"sansnet: {sentence}")
     return status

@@ -14,6 +14,7 @@ import sys
 
 from sansnet_cli import __version__
 from sansnet_cli.compat import program_named, version
+from sansnet_cli.isolation import isolate
 
 TYPE_CHECKING = False  # that of `typing`
 if TYPE_CHECKING:
@@ -49,24 +50,42 @@ options:
 `sansnet run --help` says more, and so do the others.
 """
 
+_UNLOADED: Final = b"sansnet: it cannot be loaded; allow more memory (ulimit -v unlimited), or install it again\n"
+
 
 def main() -> NoReturn:
     """Run the command line of this process and exit."""
     gc.disable()
     _reserve_descriptors()
+    isolate()
     program = program_named(sys.argv[0])
     arguments = [program, *sys.argv[1:]] if program else sys.argv[1:]
     answer = _answer(arguments)
     if answer is None:
-        from sansnet_cli.dispatch import dispatch
-
-        dispatch(arguments)
+        _dispatch(arguments)
     status = 0
     try:
         print(answer, end="", flush=True)
-    except OSError:  # nobody listens
+    except OSError as error:
         status = 1
+        if not isinstance(error, BrokenPipeError):
+            os.write(2, f"sansnet: stdout cannot be written ({error.strerror}); lead it elsewhere\n".encode())
     os._exit(status)
+
+
+def _dispatch(arguments: Sequence[str]) -> NoReturn:
+    try:
+        from sansnet_cli.dispatch import dispatch
+
+        dispatch(arguments)
+    except KeyboardInterrupt:
+        import signal
+
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGINT)
+    except (MemoryError, ImportError):
+        os.write(2, _UNLOADED)  # nothing else can be loaded to say it better
+    os._exit(1)
 
 
 def _reserve_descriptors() -> None:

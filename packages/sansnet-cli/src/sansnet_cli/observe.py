@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
-from typing import BinaryIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO
 
 from sansnet_cli.options import NetworkOptions
 from sansnet_trio.links import Link
 
-__all__ = ["observed"]
+if TYPE_CHECKING:
+    from sansnet_trio.capture import CaptureFile
+
+__all__ = ["captured", "observed"]
 
 
-def observed(link: Link, options: NetworkOptions, capture: BinaryIO | None) -> Link:
-    """A link whose frames are seen as the options want it; `capture` is the open file, if there is one."""
+@contextmanager
+def captured(file: BinaryIO | None) -> Iterator[CaptureFile | None]:
+    """A capture in an open file, if there is one, as long as the block runs."""
+    if file is None:
+        yield None
+        return
+    from sansnet_cli.process import report_what_is_logged
+    from sansnet_trio.capture import CaptureFile
+
+    report_what_is_logged()
+    capture = CaptureFile(file)
+    try:
+        yield capture
+    finally:
+        capture.close()
+
+
+def observed(link: Link, options: NetworkOptions, capture: CaptureFile | None) -> Link:
+    """A link whose frames are seen as the options want it."""
     if options.trace:
         from sansnet_cli.tracing import TracedLink
 

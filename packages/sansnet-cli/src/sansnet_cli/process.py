@@ -6,11 +6,23 @@ import contextlib
 import gc
 import os
 import resource
-from typing import Final
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Final
 
 from sansnet_cli import report
+from sansnet_trio import privileges
 
-__all__ = ["allow_many_descriptors", "prepare", "require_descriptors", "secret"]
+if TYPE_CHECKING:
+    from sansnet_cli.ports import PortOptions
+
+__all__ = [
+    "allow_many_descriptors",
+    "prepare",
+    "renounce",
+    "report_what_is_logged",
+    "require_descriptors",
+    "secret",
+]
 
 _SECRET_SIZE: Final = 32
 
@@ -24,7 +36,7 @@ def prepare() -> None:
     Raises:
         OSError: there are too few of them.
     """
-    _report_what_is_logged()
+    report_what_is_logged()
     require_descriptors()
     gc.freeze()  # what is loaded stays, so later collections need not look at it
     gc.enable()
@@ -40,10 +52,22 @@ def require_descriptors() -> None:
     made: list[int] = []
     try:
         for _ in range(_DESCRIPTORS):
-            made.append(os.open("/", os.O_PATH | os.O_CLOEXEC))
+            made.append(os.eventfd(0))
     finally:
         for descriptor in made:
             os.close(descriptor)
+
+
+def renounce(ports: PortOptions, *, controlled: bool, keep: Collection[int] = ()) -> None:
+    """Give up all privileges, once everything is there that takes some; what is executed or forked later has none.
+
+    Args:
+        ports: those that are forwarded. Where they follow others, ports below 1024 may still have to be bound.
+        controlled: whether there is a control socket, by which others may be added.
+        keep: capabilities that are needed besides.
+    """
+    later = controlled or any(forward.auto for forward in ports.forwards)
+    privileges.renounce({*keep, privileges.CAP_NET_BIND_SERVICE} if later else keep)
 
 
 def secret() -> bytes:
@@ -51,15 +75,17 @@ def secret() -> bytes:
     return os.urandom(_SECRET_SIZE)
 
 
-def _report_what_is_logged() -> None:
-    """Say warnings of the driver like our own."""
+def report_what_is_logged() -> None:
+    """Say warnings of the driver like our own. A second call does nothing."""
     import logging  # not before a guest is ready
 
     class Reporter(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             report.warn(record.getMessage())
 
-    logging.getLogger("sansnet").addHandler(Reporter())
+    logger = logging.getLogger("sansnet")
+    if not logger.handlers:
+        logger.addHandler(Reporter())
 
 
 def allow_many_descriptors() -> tuple[int, int]:

@@ -15,7 +15,16 @@ from typing import Final, TypeAlias
 
 from sansnet_cli.options import UsageProblem
 
-__all__ = ["OLDEST", "Version", "check_arguments", "machine_arguments", "netdev", "program_for", "read_version"]
+__all__ = [
+    "OLDEST",
+    "Version",
+    "changes_user",
+    "check_arguments",
+    "machine_arguments",
+    "netdev",
+    "program_for",
+    "read_version",
+]
 
 Version: TypeAlias = tuple[int, int]
 """Major and minor number."""
@@ -86,6 +95,11 @@ def check_arguments(arguments: Sequence[str], *, vhost_user: bool) -> None:
             "-mem-path gives the machine memory that is not shared; make it -object memory-backend-file,id=m,share=on,"
             "mem-path=PATH,size=SIZE -machine memory-backend=m, or use --link stream"
         )
+
+
+def changes_user(arguments: Sequence[str]) -> bool:
+    """Whether the user's arguments have QEMU become another user, when it has begun."""
+    return any(_option(word) in ("runas", "run-with") for word in arguments)
 
 
 def machine_arguments(

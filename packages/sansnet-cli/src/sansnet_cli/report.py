@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import sys
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from sansnet_cli.hostnames import by_address
+from sansnet_cli.stderr import say
 from sansnet_cli.values import DNS_PORT
 from sansnet_core import LinkConfig, NetworkConfig, addresses
 from sansnet_trio.hostinfo import InterfaceAddress
+from sansnet_trio.proc import NO_PROC
 
 if TYPE_CHECKING:
     from sansnet_core import NetworkStatistics
     from sansnet_trio.driver import DriverStatistics
 
-__all__ = ["Voice", "configuration", "inform", "reason", "speak_through", "statistics", "trace", "warn"]
+__all__ = ["NO_MEMORY", "Voice", "configuration", "inform", "reason", "speak_through", "statistics", "trace", "warn"]
+
+NO_MEMORY: Final = "there is too little memory; allow more, as by: ulimit -v unlimited"
 
 _OFFLOADS: Final = {
     "checksum_offload": "checksums",
@@ -51,8 +54,7 @@ class Voice(Protocol):
 
 class _Stderr:
     def warn(self, sentence: str) -> None:
-        with contextlib.suppress(OSError):  # nobody hears it
-            print(f"sansnet: {sentence}", file=sys.stderr, flush=True)
+        say(f"sansnet: {sentence}")
 
     inform = trace = warn
 
@@ -83,9 +85,29 @@ def trace(line: str) -> None:
 
 def reason(error: Exception) -> str:
     """Why something failed, in a sentence."""
-    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-        return f"{error.strerror}; allow more, as by: ulimit -n 1024"
-    return str(error)
+    match error:
+        case OSError(errno=errno.EMFILE | errno.ENFILE):
+            return f"{error.strerror}; allow more, as by: ulimit -n 1024"
+        case OSError(errno=errno.ENOMEM) | MemoryError():
+            return NO_MEMORY
+        case BlockingIOError():  # what fork() says
+            return "no more processes are allowed here; allow more, as by: ulimit -u 1000"
+        case ImportError():
+            return f"sansnet cannot be loaded ({error}); allow more memory (ulimit -v unlimited), or install it again"
+        case FileNotFoundError() if not os.path.exists("/proc/self"):
+            return NO_PROC
+        case FileNotFoundError(filename=None) if not _has_directory():
+            return "the working directory has been deleted; change to one that is there (cd)"
+        case _:
+            return str(error)
+
+
+def _has_directory() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 def configuration(

@@ -17,21 +17,22 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 import trio
 
 from sansnet_cli import process, qemu, report
-from sansnet_cli.capture import open_capture
 from sansnet_cli.control import Control, controlled
 from sansnet_cli.driving import cancel_when_signalled, make_driver, make_hints
 from sansnet_cli.following import Follower
-from sansnet_cli.observe import observed
+from sansnet_cli.observe import captured, observed
 from sansnet_cli.options import MachineOptions, ServeOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.ports import forwarded
 from sansnet_core import Network
+from sansnet_trio.adopted import listens
 from sansnet_trio.driver import Driver
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links import Link, LinkClosed, unix_stream, vhost_user
-from sansnet_trio.listener import GuestListener, adopt, listens, peer_process
+from sansnet_trio.listener import GuestListener, peer_process
 
 if TYPE_CHECKING:
+    from sansnet_trio.capture import CaptureFile
     from sansnet_trio.forwards import Forwards
 
 __all__ = ["GuestServer", "check_link", "refused", "serve"]
@@ -44,8 +45,10 @@ def serve(
     setup: Setup,
     capture: BinaryIO | None,
     *,
+    passed: socket.socket | None = None,
     listener: GuestListener | None = None,
     on_listening: Callable[[], None] = lambda: None,
+    become: Callable[[], None] = lambda: None,
     on_ready: Callable[[], None] | None = None,
 ) -> None:
     """Serve guests until a signal comes, or the only one has gone.
@@ -54,9 +57,11 @@ def serve(
         options: whom, and how.
         setup: of their network.
         capture: the file that the options name.
+        passed: the socket whose number the options have: connected to a guest, or listening.
         listener: listens already on the socket that the options name.
         on_listening: called when guests can connect, and that has been said.
-        on_ready: called instead of saying so.
+        become: called when all is done that takes privileges; it may change the user.
+        on_ready: called when guests can connect, instead of saying so.
 
     Raises:
         ListenError: guests cannot connect there, or there can be no such control socket.
@@ -69,10 +74,12 @@ def serve(
     process.prepare()
     with (
         controlled(options.control) as control,
+        captured(capture) as file,
         forwarded(options.ports, setup.config, later=control.is_on) as forwards,
     ):
-        server = GuestServer(options, setup, capture, control, forwards)
-        trio.run(_serve, options, server, control, listener, on_ready or partial(_announce, options, on_listening))
+        server = GuestServer(options, setup, file, control, forwards)
+        announce = on_ready or partial(_announce, options, on_listening)
+        trio.run(_serve, options, server, control, passed, listener, become, announce)
 
 
 def check_link(options: MachineOptions) -> None:
@@ -89,18 +96,21 @@ async def _serve(
     options: ServeOptions,
     server: GuestServer,
     control: Control,
+    passed: socket.socket | None,
     listener: GuestListener | None,
+    become: Callable[[], None],
     on_ready: Callable[[], None],
 ) -> None:
     with trio.open_signal_receiver(*_ENDING) as signals, ExitStack() as stack:
-        given = adopt(options.fd) if options.fd is not None else None
-        if given is not None and not listens(given):
-            work = partial(_serve_guest, server, given)
+        if passed is not None and not listens(passed):
+            work = partial(_serve_guest, server, passed)
         else:
-            where = given or options.socket
+            where = passed or options.socket
             assert where is not None
             listener = stack.enter_context(closing(listener or GuestListener(where, on_refused=refused)))
             work = partial(listener.run, partial(_serve_guest, server), one_off=options.one_off)
+        become()
+        process.renounce(options.ports, controlled=control.is_on)
         on_ready()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cancel_when_signalled, nursery.cancel_scope, signals)
@@ -140,7 +150,7 @@ class GuestServer:
     Args:
         options: of the network.
         setup: likewise.
-        capture: the file for the frames, if there is to be one.
+        capture: the file for the frames of all guests, if there is to be one.
         control: told of the network while there is one.
         forwards: ports that lead to whichever machine is there.
     """
@@ -149,7 +159,7 @@ class GuestServer:
         self,
         options: MachineOptions,
         setup: Setup,
-        capture: BinaryIO | None,
+        capture: CaptureFile | None,
         control: Control,
         forwards: Forwards | None = None,
     ) -> None:
@@ -183,7 +193,7 @@ class GuestServer:
         with closing(self._link(guest)) as link:
             if isinstance(link, vhost_user.VhostUserLink):
                 await link.wait_started()
-            await self._drive(self._observed(link))
+            await self._drive(observed(link, self._options, self._capture))
 
     def _link(self, guest: socket.socket) -> unix_stream.UnixStream | vhost_user.VhostUserLink:
         mtu = self._options.mtu
@@ -207,13 +217,3 @@ class GuestServer:
                 hints.end(network.flows())
             if self._options.verbose:
                 report.statistics(network.statistics(), driver.statistics())
-
-    def _observed(self, link: Link) -> Link:
-        """All guests are captured in one file."""
-        file, self._capture = self._capture, None
-        if self._pcap is not None and file is None:
-            try:
-                file = open_capture(self._pcap, append=True)
-            except HostError as error:
-                report.warn(f"this guest is not captured: {error}")
-        return observed(link, self._options, file)

@@ -25,6 +25,8 @@ _FORWARDED: Final = frozenset(
     {signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 )
 _FROM_TERMINAL: Final = frozenset({signal.SIGINT, signal.SIGQUIT})
+_ENDING: Final = frozenset({signal.SIGTERM, signal.SIGHUP})
+"""One that is stopped must go on to hear them, as shells see to for their jobs."""
 _SI_KERNEL: Final = 0x80
 
 # struct signalfd_siginfo: ssi_signo, ssi_errno, ssi_code, and what does not matter here
@@ -67,6 +69,8 @@ class SignalForwarder:
             _follow(child)
         elif code != _SI_KERNEL or number not in _FROM_TERMINAL:
             child.send_signal(number)
+            if number in _ENDING:
+                child.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         """Restore what was before; signals that came meanwhile take effect."""

@@ -6,6 +6,8 @@ being loaded then, by a thread. Frames wait in the tap meanwhile, for a twentiet
 
 from __future__ import annotations
 
+import contextlib
+import resource
 import select
 import threading
 from importlib import import_module
@@ -13,12 +15,13 @@ from typing import BinaryIO, Final
 
 from sansnet_cli import process, report
 from sansnet_cli.control import Control, controlled
-from sansnet_cli.observe import observed
+from sansnet_cli.observe import captured, observed
 from sansnet_cli.options import RunOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.ports import forwarded
 from sansnet_cli.signals import SignalForwarder
-from sansnet_trio.guests import ReadyGuest
+from sansnet_trio.child import PATIENCE
+from sansnet_trio.guests import GuestError, ReadyGuest
 from sansnet_trio.links.tap import Tap
 from sansnet_trio.namespace import Guest
 
@@ -40,8 +43,7 @@ def supervise(guest: Guest[Setup], options: RunOptions, capture: BinaryIO | None
     """
     signals = SignalForwarder()
     try:
-        loading = threading.Thread(target=import_module, args=(_REST,), daemon=True)
-        loading.start()
+        loading = _Loading()
         with controlled(options.control) as control:
             try:
                 ready = _wait_ready(guest, signals)
@@ -52,12 +54,35 @@ def supervise(guest: Guest[Setup], options: RunOptions, capture: BinaryIO | None
         signals.close()
 
 
+class _Loading:
+    """Loads the rest of the program, in a thread if there can be one; what prevents that is said by `join`."""
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:  # else it may lack what a thread takes
+            thread = threading.Thread(target=self._load, daemon=True)
+            with contextlib.suppress(RuntimeError):  # no more threads are allowed (ulimit -u)
+                thread.start()
+                self._thread = thread
+
+    def join(self) -> None:
+        """Wait until it is loaded, and the process has one thread only."""
+        if self._thread is not None:
+            self._thread.join()
+        import_module(_REST)
+
+    def _load(self) -> None:
+        with contextlib.suppress(Exception):  # tried again by `join`, where there is more memory for it
+            import_module(_REST)
+
+
 def _wait_ready(guest: Guest[Setup], signals: SignalForwarder) -> ReadyGuest[Setup]:
-    while True:
-        readable, _, _ = select.select([guest.fileno(), signals.fileno()], [], [])
-        if guest.fileno() in readable:
-            return guest.receive_ready()
-        signals.forward(guest)
+    for _ in range(PATIENCE):  # seconds; see `wait_readable`
+        while readable := select.select([guest.fileno(), signals.fileno()], [], [], 1.0)[0]:
+            if guest.fileno() in readable:
+                return guest.receive_ready()
+            signals.forward(guest)
+    raise GuestError.unanswered(PATIENCE)
 
 
 def _run(
@@ -66,7 +91,7 @@ def _run(
     capture: BinaryIO | None,
     signals: SignalForwarder,
     control: Control,
-    loading: threading.Thread,
+    loading: _Loading,
     ready: ReadyGuest[Setup],
 ) -> int:
     setup = ready.prepared
@@ -74,14 +99,18 @@ def _run(
         report.warn(warning)
     if options.verbose:
         report.configuration(setup.config, ready.link, setup.addresses, setup.gateways)
-    link = observed(Tap(ready.tap, ready.link, left_behind=True), options, capture)
     if options.ports.forwards or control.is_on:
         loading.join()  # for some of them a process is forked, which must not meet another thread
     own = [address.address for address in setup.addresses]
     process.allow_many_descriptors()  # the command was forked before
-    with forwarded(options.ports, setup.config, guest, own, later=control.is_on) as forwards:
+    with (
+        captured(capture) as file,
+        forwarded(options.ports, setup.config, guest, own, later=control.is_on) as forwards,
+    ):
+        link = observed(Tap(ready.tap, ready.link, left_behind=True), options, file)
         control.forward(forwards, namespace=True)
         process.require_descriptors()
+        process.renounce(options.ports, controlled=control.is_on)
         guest.start()
         loading.join()
         from sansnet_cli.running import accompany

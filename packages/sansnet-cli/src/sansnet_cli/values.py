@@ -158,8 +158,8 @@ def path(text: str) -> str:
 
 
 def descriptor(text: str) -> int:
-    if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or int(text) < 3:
-        raise _bad(text, "is not the number of a descriptor above standard error's, 2")
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or int(text) in (1, 2):
+        raise _bad(text, "is not the number of a descriptor that can be it: 0, or one above standard error's, 2")
     return int(text)
 
 

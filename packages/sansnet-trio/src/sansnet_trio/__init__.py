@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sansnet_trio.agent import GuestSockets
     from sansnet_trio.attached import AttachedGuest
-    from sansnet_trio.capture import CapturedLink
+    from sansnet_trio.capture import CapturedLink, CaptureFile
     from sansnet_trio.driver import Driver, DriverStatistics
     from sansnet_trio.existing import Existing
     from sansnet_trio.forwards import ForwardError, Forwards
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AttachedGuest",
+    "CaptureFile",
     "CapturedLink",
     "CommandNotExecutable",
     "CommandNotFound",
@@ -69,7 +70,7 @@ __all__ = [
 _HOMES = {
     "agent": ("GuestSockets",),
     "attached": ("AttachedGuest",),
-    "capture": ("CapturedLink",),
+    "capture": ("CaptureFile", "CapturedLink"),
     "driver": ("Driver", "DriverStatistics"),
     "existing": ("Existing",),
     "forwards": ("ForwardError", "Forwards"),

@@ -14,11 +14,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from sansnet_trio import syscalls
-from sansnet_trio.agent import Agent, Socket
+from sansnet_trio.agent import Agents, Socket
 from sansnet_trio.child import Channel, fork
 from sansnet_trio.existing import Existing
 from sansnet_trio.guests import GuestPlan, ReadyGuest
 from sansnet_trio.interface import configure, open_interface
+from sansnet_trio.reaping import end_child
 
 if TYPE_CHECKING:
     from sansnet_trio.guest_change import Change
@@ -41,7 +42,7 @@ class AttachedGuest(Generic[T]):
         self.namespace = namespace
         self._child: int | None = pid
         self._channel = channel
-        self._agent: Agent | None = None
+        self._agents = Agents(namespace.join)
 
     @classmethod
     def fork(cls, namespace: Existing, prepare: Callable[[], tuple[GuestPlan, T]]) -> AttachedGuest[T]:
@@ -76,13 +77,13 @@ class AttachedGuest(Generic[T]):
         return ReadyGuest(tap, *message)
 
     @property
-    def pid(self) -> int:
+    def directory(self) -> str:
         """See `GuestSockets`."""
-        return self._agents().pid
+        return self._agents.directory
 
     def socket(self, family: int, kind: int) -> Socket:
         """See `GuestSockets`. The first one starts a process, which makes them."""
-        return self._agents().socket(family, kind)
+        return self._agents.socket(family, kind)
 
     async def change(self, change: Change) -> tuple[str, ...]:
         """Change addresses and routes of the guest's interface.
@@ -99,15 +100,17 @@ class AttachedGuest(Generic[T]):
         return (await carry_out(change, self.namespace.join))[1]
 
     def start_agent(self) -> None:
-        """Start that process now: whoever we become later may not be allowed to enter the namespace."""
-        self._agents()
+        """Start that process now: maybe we are not allowed to enter the namespace later.
+
+        Raises:
+            OSError: there can be none.
+        """
+        self._agents.start()
 
     def close(self) -> None:
         """Leave the namespace alone. A second call does nothing."""
         self._end_child()
-        if self._agent is not None:
-            self._agent.close()
-            self._agent = None
+        self._agents.close()
         self._channel.close()
         self.namespace.close()
 
@@ -117,16 +120,10 @@ class AttachedGuest(Generic[T]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _agents(self) -> Agent:
-        if self._agent is None:
-            self._agent = Agent.fork(self.namespace.join)
-        return self._agent
-
     def _end_child(self) -> None:
         if self._child is not None:
-            os.kill(self._child, signal.SIGKILL)
-            os.waitpid(self._child, 0)
-            self._child = None
+            child, self._child = self._child, None
+            end_child(child)
 
 
 def _attach(

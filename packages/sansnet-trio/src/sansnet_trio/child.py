@@ -15,7 +15,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
-from sansnet_trio.descriptors import receive_descriptors
+from sansnet_trio.descriptors import receive_descriptors, wait_readable
 from sansnet_trio.guests import GuestError
 
 __all__ = ["Channel", "fork"]
@@ -24,6 +24,9 @@ _MESSAGE_SIZE: Final = 1 << 16
 _MOST_DESCRIPTORS: Final = 8
 _IN_FILE: Final = b"\0"
 """In place of a longer message, which is in a file whose descriptor comes first. No pickle is that short."""
+
+PATIENCE: Final = 30
+"""Seconds that a child may take for its next message; it takes milliseconds."""
 
 
 class Channel:
@@ -48,7 +51,7 @@ class Channel:
             socket.send_fds(self._socket, [data], descriptors)
 
     def receive(self) -> Any:
-        """The next message.
+        """The next message of the process that forked us, or one that is there already.
 
         Raises:
             EOFError: the other process has ended, or became another program.
@@ -56,24 +59,31 @@ class Channel:
         """
         return self._receive()[0]
 
-    def receive_with_descriptor(self) -> tuple[Any, int]:
-        """The next message, and the descriptor that came with it.
+    def receive_with_descriptor(self, patience: int = PATIENCE) -> tuple[Any, int]:
+        """The next message of a child, and the descriptor that came with it.
 
         Raises:
-            EOFError, Exception: see `receive`.
+            GuestError, EOFError, Exception: see `receive_with_descriptors`.
             OSError: there is no number left for the descriptor.
         """
-        message, descriptors = self.receive_with_descriptors()
+        message, descriptors = self.receive_with_descriptors(patience)
         if not descriptors:  # the kernel drops it then
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return message, descriptors[0]
 
-    def receive_with_descriptors(self) -> tuple[Any, list[int]]:
-        """The next message, and the descriptors that came with it: the first ones, if there are no numbers for all.
+    def receive_with_descriptors(self, patience: int = PATIENCE) -> tuple[Any, list[int]]:
+        """The next message of a child, and its descriptors: the first ones, if there are no numbers for all.
+
+        Args:
+            patience: seconds until we give up. Those during which we were stopped ourselves do not count, since then
+                the child may have been, too.
 
         Raises:
+            GuestError: there is none by then.
             EOFError, Exception: see `receive`.
         """
+        if not wait_readable(self._socket.fileno(), patience):
+            raise GuestError.unanswered(patience)
         return self._receive()
 
     def close(self) -> None:
@@ -114,7 +124,12 @@ def fork(work: Callable[[Channel, int], object]) -> tuple[int, Channel]:
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent = os.getpid()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        ours.close()
+        theirs.close()
+        raise
     if pid == 0:
         ours.close()
         _be_child(work, Channel(theirs), parent)

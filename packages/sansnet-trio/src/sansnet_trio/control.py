@@ -115,6 +115,8 @@ class _Conversation:
             return self._answer(request)
         except SansnetError as error:
             return {"error": str(error)}
+        except MemoryError:
+            return {"error": "there is too little memory for the answer"}
 
     async def _say(self, answer: Answer) -> None:
         with trio.fail_after(TAKING):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import socket
 from array import array
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["MORE_DESCRIPTORS", "NO_DESCRIPTOR", "SHORTAGE", "Reserve", "receive_descriptors"]
+__all__ = ["MORE_DESCRIPTORS", "NO_DESCRIPTOR", "SHORTAGE", "Reserve", "receive_descriptors", "wait_readable"]
 
 SHORTAGE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """Errors that say nothing about one socket or connection, but that this process or system can have no more."""
@@ -77,3 +78,14 @@ class Reserve:
     def _fill(self) -> None:
         while len(self._held) < self._size:
             self._held.append(os.open("/", os.O_PATH | os.O_CLOEXEC))
+
+
+def wait_readable(descriptor: int, seconds: int) -> bool:
+    """Block until a descriptor is readable or its other end is closed; whether that came within some seconds.
+
+    Seconds during which this process was stopped do not count, since then the process that we wait for may have been
+    stopped, too, as by Ctrl-Z.
+    """
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return any(poll.poll(1000) for _ in range(seconds))

@@ -15,6 +15,7 @@ import errno
 import os
 import resource
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from select import EPOLLIN
@@ -25,7 +26,7 @@ from typing import Final
 from sansnet_core import Endpoint, SocketId
 from sansnet_core.addresses import LOOPBACK, is_loopback, is_unspecified
 from sansnet_core.ports import TCP, Forward
-from sansnet_trio.agent import GuestSockets
+from sansnet_trio.agent import GuestSockets, NoAgent
 from sansnet_trio.datagrams import DatagramSocket
 from sansnet_trio.descriptors import SHORTAGE
 from sansnet_trio.listening import Spot, guest_spot
@@ -120,6 +121,7 @@ class Crossing:
             local: what the sender had addressed. From the guest's side, that is the address of the host's as well.
 
         Raises:
+            NoAgent: there are no sockets of the guest's now.
             OSError: there is no such socket, it would lead in a circle, or beyond loopback.
         """
         kind = SOCK_STREAM if door.spot.protocol == TCP else SOCK_DGRAM
@@ -258,12 +260,15 @@ class DoorService:
             try:
                 local = None if door.forward.inbound else decode(accepted.getsockname()).address
                 other, address = self._crossing.open(door, size, local)
+            except NoAgent:
+                pass  # the way by frames is as good as any
             except OSError:
                 reset(accepted)
+                return
             else:
                 other_family = partial(self._crossing.open, door, _OTHER_SIZE[size], None)
                 self._splices.join(accepted, other, address, other_family)
-            return
+                return
         identity = self._shell.machine.stream_accepted(remote, door.forward.target, door.leads_to, now)
         if identity is None:
             reset(accepted)
@@ -340,9 +345,10 @@ class _ForwardedDatagrams(DatagramSocket):
     ) -> None:
         local = read_local(ancillary)
         if self._crossing.is_for(self._forward, source.address):
-            self._relay.forward(self._entry, encode(*source), local, data, ancillary, now)
-        else:
-            super()._deliver(source, data, ancillary, now, local)
+            with suppress(NoAgent):  # the way by frames is as good as any
+                self._relay.forward(self._entry, encode(*source), local, data, ancillary, now)
+                return
+        super()._deliver(source, data, ancillary, now, local)
 
     def close(self) -> None:
         """Leave the epoll set."""

@@ -18,6 +18,7 @@ There is no protocol here. The network decides; this file knows descriptors and 
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Driver", "DriverStatistics"]
 
+_log: Final = logging.getLogger("sansnet")
+
 _BATCH: Final = 64
 """Most frames of one read. Whatever does not fit comes with the next round."""
 
@@ -51,6 +54,13 @@ _SLICE: Final = 0.005
 
 _MAX_PENDING: Final = 1024
 _MOST_PENDING: Final = 4 * _MAX_PENDING
+
+_RESPITE: Final = 0.05
+"""Seconds without work after work that failed for lack of memory."""
+_NO_MEMORY: Final = (
+    "there is too little memory, so frames and what sockets received are dropped; "
+    "allow more, as by: ulimit -v unlimited"
+)
 
 _SPIN: Final = 50e-6
 _MAX_MISSES: Final = 4
@@ -139,6 +149,7 @@ class Driver:
         self._started = False
         self._timer = trio.CancelScope()
         """Ends the wait when the next deadline comes."""
+        self._starved = False
         self._frames_received = self._frames_done = self._frames_dropped = self._wakeups = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -211,10 +222,21 @@ class Driver:
                     else:
                         await trio.lowlevel.wait_readable(fd)
                     self._wakeups += 1
-                    self._work()
+                    await self._try_to_work()
                     if deadline != (deadline := self._next_deadline()):
                         self._timer.deadline = deadline
-            self._work()  # the deadline has passed
+            await self._try_to_work()  # the deadline has passed
+
+    async def _try_to_work(self) -> None:
+        """Work; where there is no memory for it, what was being worked on is lost."""
+        try:
+            self._work()
+        except MemoryError:
+            self._frames_dropped += 1
+            if not self._starved:
+                self._starved = True
+                _log.warning(_NO_MEMORY)
+            await trio.sleep(_RESPITE)
 
     def _work(self) -> None:
         """Do what there is to do, for a bounded time."""

@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from sansnet_trio import syscalls
+from sansnet_trio import proc, syscalls
 from sansnet_trio.guests import GuestError
 
 __all__ = ["NAMED", "Existing"]
@@ -78,7 +78,11 @@ class Existing:
         Raises:
             GuestError: there is no such process, or its namespaces are not ours to enter.
         """
-        return cls(f"/proc/{pid}/ns/net", f"/proc/{pid}/ns/user")
+        try:
+            number = proc.number_of(pid)
+        except OSError as error:
+            raise _no_process(pid) if os.path.exists("/proc/self") else GuestError(proc.NO_PROC) from error
+        return cls(f"/proc/{number}/ns/net", f"/proc/{number}/ns/user")
 
     @classmethod
     def named(cls, name: str, user: str | None = None) -> Existing:
@@ -149,7 +153,7 @@ class Existing:
 def _open(name: str, kind: int) -> int:
     """A descriptor of a namespace."""
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO has nobody wait for a writer
     except FileNotFoundError as error:
         raise _missing(name) from error
     except PermissionError as error:
@@ -169,12 +173,16 @@ def _open(name: str, kind: int) -> int:
 
 def _missing(name: str) -> GuestError:
     if match := re.fullmatch(r"/proc/(\d+)/ns/\w+", name):
-        return GuestError(f"there is no process {match[1]}; give the number of one that runs")
+        return _no_process(match[1])
     if os.path.dirname(name) == NAMED:
         return GuestError(
             f"there is no network namespace {os.path.basename(name)!r}; `ip netns` lists those with a name"
         )
     return GuestError(f"there is no file {name}; give that of a namespace")
+
+
+def _no_process(number: int | str) -> GuestError:
+    return GuestError(f"there is no process {number}; give the number of one that runs")
 
 
 def _own(stack: contextlib.ExitStack, kind: str) -> int:
@@ -206,7 +214,7 @@ def _open_process(file: str) -> int | None:
     if match is None:
         return None
     try:
-        return os.pidfd_open(int(match[1]))
+        return proc.open_process(int(match[1]))
     except OSError as error:
         raise _missing(file) from error
 

@@ -280,9 +280,9 @@ class Forwards:
     def _others(self, protocol: int, inbound: bool) -> set[tuple[int, int]]:
         """Who listens on one side besides us: sizes of addresses, and ports."""
         guest = self._crossing.guest
-        process = "self" if inbound or guest is None else guest.pid
+        directory = "/proc/self" if inbound or guest is None else guest.directory
         ours = self._ports_of_ours(protocol, inbound=inbound)
-        return {(size, port) for size, port in occupied(process, protocol) if port not in ours}
+        return {(size, port) for size, port in occupied(directory, protocol) if port not in ours}
 
     def _ports_of_ours(self, protocol: int, *, inbound: bool) -> set[int]:
         return {spot.port for spot in self._doors if (spot.protocol, spot.inbound) == (protocol, inbound)}

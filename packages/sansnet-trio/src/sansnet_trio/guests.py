@@ -19,6 +19,16 @@ T = TypeVar("T")
 class GuestError(SansnetError):
     """A guest could not be made; the message is one sentence that names the remedy."""
 
+    @classmethod
+    def unanswered(cls, seconds: float) -> GuestError:
+        """The process that makes it is stopped, or waits for something in its turn."""
+        return cls(f"the process that prepares the guest has not answered for {seconds:g} s; let it run, or try again")
+
+    @classmethod
+    def killed(cls) -> GuestError:
+        """The process that makes it was."""
+        return cls("the guest could not be prepared, since the process that did it was killed; try again")
+
 
 class CommandNotFound(GuestError):
     """There is no such program."""

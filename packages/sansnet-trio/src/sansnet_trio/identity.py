@@ -15,24 +15,38 @@ from sansnet_trio.guests import GuestError
 __all__ = ["map_identity", "not_permitted", "too_many", "unshare_user"]
 
 
-def map_identity(pid: int) -> None:
+def map_identity(process: int) -> None:
     """Give the user namespace of a process the users and groups that it is to have.
 
     Root's namespace has all that ours has, under the same numbers; an ordinary user's has that user alone, as root
     (user_namespaces(7): more takes privileges).
+
+    Args:
+        process: a descriptor of its directory in /proc.
+
+    Raises:
+        GuestError: it may not have them.
     """
-    directory = f"/proc/{pid}"
     try:
         if os.geteuid() == 0:
             with contextlib.suppress(PermissionError):  # root without CAP_SETUID is no more than a user here
                 for name in ("gid_map", "uid_map"):
-                    files.write(f"{directory}/{name}", _same_numbers(name))
+                    _write(process, name, _same_numbers(name))
                 return
-        files.write(f"{directory}/setgroups", "deny")
-        files.write(f"{directory}/uid_map", f"0 {os.geteuid()} 1")
-        files.write(f"{directory}/gid_map", f"0 {os.getegid()} 1")
+        _write(process, "setgroups", "deny")
+        _write(process, "uid_map", f"0 {os.geteuid()} 1")
+        _write(process, "gid_map", f"0 {os.getegid()} 1")
     except PermissionError as error:
         raise not_permitted("this user cannot be mapped into a user namespace") from error
+
+
+def _write(directory: int, name: str, text: str) -> None:
+    """Write a file in one system call."""
+    file = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        os.write(file, text.encode())
+    finally:
+        os.close(file)
 
 
 def _same_numbers(name: str) -> str:

@@ -13,6 +13,8 @@ import signal
 from collections.abc import Iterable
 from typing import Final
 
+from sansnet_trio import proc
+
 __all__ = ["NetworkNamespace", "kill_leftovers", "namespace", "signal_leftovers"]
 
 NetworkNamespace = tuple[int, int]
@@ -50,7 +52,7 @@ def _signal(pid: int, swept: NetworkNamespace, numbers: Iterable[int]) -> bool:
     with contextlib.suppress(OSError):  # it has ended, or is not ours to look at
         if namespace(pid) != swept:
             return False
-        descriptor = os.pidfd_open(pid)
+        descriptor = proc.open_process(pid)
         try:
             if namespace(pid) != swept:
                 return False

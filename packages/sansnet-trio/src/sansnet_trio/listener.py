@@ -7,22 +7,15 @@ may not have noticed yet: it is the same guest that reconnects, or its successor
 
 from __future__ import annotations
 
-import fcntl
-import os
 import select
 import socket
-import stat
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 import trio
 
 from sansnet_trio.unix_socket import ListenError, UnixSocket, peer
 
-__all__ = ["GuestListener", "ListenError", "adopt", "listens", "peer_process"]
-
-_LAST_STREAM: Final = 2
-"""Standard error's descriptor."""
+__all__ = ["GuestListener", "ListenError", "peer_process"]
 
 
 class GuestListener:
@@ -78,50 +71,6 @@ class GuestListener:
             pid = peer_process(other)
             other.close()
             self._on_refused(pid)
-
-
-def adopt(fd: int) -> socket.socket:
-    """Take over a stream socket that this process was given: a connected one, or a UNIX socket that listens.
-
-    Raises:
-        ListenError: it is neither.
-    """
-    try:
-        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
-            raise ListenError(f"descriptor {fd} is not a socket")
-    except (OSError, OverflowError) as error:
-        raise ListenError(f"descriptor {fd} is not open here; pass it on to this process") from error
-    made = socket.socket(fileno=_above_streams(fd))
-    if made.type != socket.SOCK_STREAM:
-        made.detach()
-        raise ListenError(f"descriptor {fd} is not a stream socket")
-    if not listens(made):
-        try:
-            made.getpeername()
-        except OSError as error:
-            made.detach()
-            raise ListenError(f"descriptor {fd} is neither connected nor listens") from error
-    elif made.family != socket.AF_UNIX:
-        made.detach()
-        raise ListenError(f"descriptor {fd} listens, but not as a UNIX socket")
-    made.set_inheritable(False)
-    return made
-
-
-def _above_streams(fd: int) -> int:
-    """A descriptor for the same file that is no standard stream: those become /dev/null in the background."""
-    if fd > _LAST_STREAM:
-        return fd
-    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LAST_STREAM + 1)
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, fd)
-    os.close(null)
-    return moved
-
-
-def listens(made: socket.socket) -> bool:
-    """Whether a socket listens."""
-    return made.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) != 0
 
 
 def peer_process(connection: socket.socket) -> int:

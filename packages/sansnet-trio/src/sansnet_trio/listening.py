@@ -30,6 +30,7 @@ from sansnet_trio.sockaddr import encode, family_of
 
 __all__ = ["ForwardError", "Spot", "ephemeral_ports", "guest_spot", "open_guest_spot", "open_spot", "spots"]
 
+_LATER: Final = "try again later"
 _ANY: Final = {4: bytes(4), 16: bytes(16)}
 _LOOPBACK_INTERFACE: Final = "lo"
 _TAKEN: Final = frozenset({errno.EADDRINUSE, errno.EPERM, errno.ENODEV})
@@ -61,7 +62,8 @@ class ForwardError(SansnetError):
     @classmethod
     def unseen(cls, error: OSError) -> ForwardError:
         """It cannot be seen who listens on the other side."""
-        return cls(f"the ports for auto cannot be looked up ({error.strerror}); {MORE_DESCRIPTORS}")
+        remedy = MORE_DESCRIPTORS if error.errno in SHORTAGE else _LATER
+        return cls(f"the ports for auto cannot be looked up ({error.strerror}); {remedy}")
 
 
 class Spot(NamedTuple):
@@ -188,6 +190,10 @@ def _remedy(spot: Spot, error: OSError) -> str:
             return f"give an interface that there is; {spot.interface!r} is none"
         case errno.EINVAL if spot.address is not None and addresses.is_link_local(spot.address):
             return f"name the interface of a link-local address, as {addresses.format(spot.address)}%eth0/{spot.port}"
+        case errno.EAGAIN:  # what fork() says
+            return "allow more processes, as by: ulimit -u 1000"
+        case errno.ETIMEDOUT:  # NoAgent
+            return _LATER
         case number if number in SHORTAGE:
             return f"give fewer ports, or {MORE_DESCRIPTORS}"
         case _:

@@ -31,8 +31,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from sansnet_core.errors import UsageError
-from sansnet_trio import leftovers, syscalls
-from sansnet_trio.agent import Agent, Socket
+from sansnet_trio import leftovers, proc, syscalls
+from sansnet_trio.agent import Agents, Socket
 from sansnet_trio.child import Channel, fork
 from sansnet_trio.descriptors import Reserve
 from sansnet_trio.execute import execute
@@ -40,6 +40,7 @@ from sansnet_trio.guests import CommandNotExecutable, CommandNotFound, GuestErro
 from sansnet_trio.identity import map_identity, not_permitted, too_many, unshare_user
 from sansnet_trio.interface import allow_ping, configure, open_interface
 from sansnet_trio.mounts import file_texts, prepare_mounts
+from sansnet_trio.reaping import end_child
 
 if TYPE_CHECKING:
     from sansnet_trio.guest_change import Change
@@ -69,10 +70,11 @@ class Guest(Generic[T]):
         self.pid = pid
         self._channel = channel
         self._pidfd = os.pidfd_open(pid)
+        self._directory: int | None = None
         self._status: int | None = None
         self._namespace: leftovers.NetworkNamespace | None = None
         self._reserve: Reserve | None = None
-        self._agent: Agent | None = None
+        self._agents = Agents(self._join)
         self._files: dict[str, int] = {}
         """Descriptors of the files that are the guest's own, by path."""
         self._written: dict[str, int] = {}
@@ -98,9 +100,12 @@ class Guest(Generic[T]):
         pid, channel = fork(partial(_become, command, prepare))
         guest: Guest[T] = cls(pid, channel)
         try:
-            channel.receive()
-            map_identity(pid)
+            _, guest._directory = channel.receive_with_descriptor()
+            map_identity(guest._directory)
             channel.send("mapped")
+        except EOFError:
+            guest.close()
+            raise GuestError.killed() from None
         except BaseException:
             guest.close()
             raise
@@ -205,19 +210,17 @@ class Guest(Generic[T]):
         """See `GuestSockets`. From `ready` to the command's end; the first call starts a process that makes them."""
         if self._status is not None:
             raise ProcessLookupError(errno.ESRCH, "the guest has ended")
-        if self._agent is None:
-            self._agent = Agent.fork(self._join)
-        return self._agent.socket(family, kind)
+        return self._agents.socket(family, kind)
+
+    @property
+    def directory(self) -> str:
+        """See `GuestSockets`."""
+        return f"/proc/self/fd/{self._directory}"
 
     def _join(self) -> None:
-        with open(f"/proc/{self.pid}/ns/user") as user, open(f"/proc/{self.pid}/ns/net") as network:
+        with open(f"{self.directory}/ns/user") as user, open(f"{self.directory}/ns/net") as network:
             syscalls.setns(user.fileno(), syscalls.CLONE_NEWUSER)
             syscalls.setns(network.fileno(), syscalls.CLONE_NEWNET)
-
-    def _end_agent(self) -> None:
-        if self._agent is not None:
-            self._agent.close()
-            self._agent = None
 
     async def end_leftovers(self) -> None:
         """End the processes that the command left in its network namespace: politely, and after 0.5 s by force.
@@ -229,7 +232,7 @@ class Guest(Generic[T]):
 
         if self._namespace is None or self._reserve is None:
             return
-        self._end_agent()
+        self._agents.close()
         with trio.move_on_after(_PATIENCE):
             # One that is stopped must go on to hear the other signal.
             numbers = [signal.SIGTERM, signal.SIGCONT]
@@ -253,8 +256,9 @@ class Guest(Generic[T]):
         if self._pidfd < 0:
             return
         self.send_signal(signal.SIGKILL)
-        self.reap()
-        self._end_agent()
+        if self._status is None:
+            end_child(self.pid)
+        self._agents.close()
         with contextlib.suppress(OSError, MemoryError):  # they cannot be looked for, which `end_leftovers` has told
             self._kill_leftovers()
         if self._reserve is not None:
@@ -262,7 +266,9 @@ class Guest(Generic[T]):
         self._channel.close()
         while self._files:
             os.close(self._files.popitem()[1])
-        os.close(self._pidfd)
+        for descriptor in (self._pidfd, self._directory):
+            if descriptor is not None:
+                os.close(descriptor)
         self._pidfd = -1
 
     def __enter__(self) -> Guest[T]:
@@ -283,7 +289,9 @@ def _become(
     syscalls.set_parent_death_signal(signal.SIGKILL)
     if os.getppid() != parent:
         return
-    channel.send("made")
+    own = proc.open_own()
+    channel.send("made", [own])
+    os.close(own)
     channel.receive()
     plan, prepared = prepare()
     warnings: list[str] = []

@@ -16,13 +16,13 @@ _IDLE_STATES: Final = {TCP: "0A", UDP: "07"}
 _ANY6: Final = "0" * 32
 
 
-def occupied(process: int | str, protocol: int) -> set[tuple[int, int]]:
+def occupied(directory: str, protocol: int) -> set[tuple[int, int]]:
     """Pairs of a size of address, 4 or 16, and a port on which a socket waits for whoever comes.
 
     One that is bound to `::` is counted for both families, since the tables do not tell whether it is.
 
     Args:
-        process: any in the network namespace, by its number; or `self`.
+        directory: in /proc, of any process in the network namespace.
         protocol: `TCP` or `UDP`.
 
     Returns:
@@ -32,18 +32,18 @@ def occupied(process: int | str, protocol: int) -> set[tuple[int, int]]:
         OSError: the tables cannot be opened, most likely since no descriptor is left.
     """
     found = set()
-    for port, _ in _waiting(process, _TABLES[protocol], _IDLE_STATES[protocol]):
+    for port, _ in _waiting(directory, _TABLES[protocol], _IDLE_STATES[protocol]):
         found.add((4, port))
-    for port, address in _waiting(process, _TABLES[protocol] + "6", _IDLE_STATES[protocol]):
+    for port, address in _waiting(directory, _TABLES[protocol] + "6", _IDLE_STATES[protocol]):
         found.add((16, port))
         if address == _ANY6:
             found.add((4, port))
     return found
 
 
-def _waiting(process: int | str, table: str, state: str) -> Iterator[tuple[int, str]]:
+def _waiting(directory: str, table: str, state: str) -> Iterator[tuple[int, str]]:
     """Ports and addresses of one table."""
-    with suppress(FileNotFoundError, ProcessLookupError, PermissionError), open(f"/proc/{process}/net/{table}") as file:
+    with suppress(FileNotFoundError, ProcessLookupError, PermissionError), open(f"{directory}/net/{table}") as file:
         next(file, "")
         for line in file:
             _, local, _, found, _ = line.split(None, 4)

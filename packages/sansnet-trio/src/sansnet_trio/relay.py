@@ -18,6 +18,7 @@ from socket import IPPROTO_UDP, SO_ERROR, SOL_SOCKET
 from socket import socket as Socket
 from typing import Final, NamedTuple, TypeAlias
 
+from sansnet_trio.agent import NoAgent
 from sansnet_trio.options import (
     NO_RUNS,
     UDP_GRO,
@@ -110,6 +111,9 @@ class Relay:
             data: a datagram or a run of them.
             ancillary: what came with it.
             now: seconds.
+
+        Raises:
+            NoAgent: the guest's side cannot be had now.
         """
         key = entry.socket.fileno(), address, local
         flow = self._flows.get(key)
@@ -118,6 +122,8 @@ class Relay:
                 self._next_look = now + _LOOK
             try:
                 flow = self._flows[key] = self._open(key, entry)
+            except NoAgent:
+                raise
             except OSError:
                 self.shell.datagrams_dropped += 1
                 return

@@ -24,7 +24,11 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
+from sansnet_cli.outputs import open_output
 from sansnet_trio import files, syscalls
+from sansnet_trio.descriptors import wait_readable
+from sansnet_trio.hostinfo import HostError
+from sansnet_trio.reaping import end_child, wait_child
 
 __all__ = [
     "Identity",
@@ -40,6 +44,11 @@ _STREAMS: Final = (0, 1, 2)
 _NOBODY: Final = 65534
 _DESCRIPTOR: Final = re.compile(r"(?:/proc/self|/dev)/fd/(\d+)")
 
+_PATIENCE: Final = 60
+"""Seconds that it may take until everything works. It takes a fraction of one, and some for ten thousands of ports."""
+_PARTING: Final = 5.0
+"""Seconds that it may take to end, when it has closed all that it had."""
+
 
 class PidFile:
     """A file for the number of a process, opened now: whoever we are later may not be allowed to.
@@ -49,7 +58,7 @@ class PidFile:
     """
 
     def __init__(self, path: str) -> None:
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        self._fd = open_output(path)
 
     def write(self, pid: int) -> None:
         """Write the number, and be done with the file."""
@@ -68,6 +77,9 @@ def run_in_background(work: Callable[[Callable[[], None]], int], pid_file: PidFi
         work: is done in the child. It calls its argument when everything works, once.
         pid_file: gets the child's process id after that.
 
+    Raises:
+        HostError: in the parent: the child cannot work, or was ended by a signal.
+
     Returns:
         What the process is to exit with. In the parent that is 0 once the work is on its way, and otherwise the child's
         own status; in the child what the work returned.
@@ -83,21 +95,38 @@ def run_in_background(work: Callable[[Callable[[], None]], int], pid_file: PidFi
         syscalls.set_parent_death_signal(signal.SIGTERM)
         if os.getppid() != parent:
             return 1
-        return work(lambda: _let_go(writer))
+        null = os.open(os.devnull, os.O_RDWR)
+        return work(lambda: _let_go(writer, null))
     os.close(writer)
+    if not wait_readable(reader, _PATIENCE):
+        end_child(pid)
+        raise HostError(f"the process in the background has not answered for {_PATIENCE} s; let it run, or try again")
     if os.read(reader, 1):
-        if pid_file is not None:
-            pid_file.write(pid)
+        try:
+            if pid_file is not None:
+                pid_file.write(pid)
+        except OSError as error:
+            os.kill(pid, signal.SIGTERM)
+            if wait_child(pid, _PARTING) is None:
+                end_child(pid)
+            raise HostError(f"the pid file cannot be written ({error.strerror}); give another one") from error
         return 0
-    _, status = os.waitpid(pid, 0)
-    return max(os.waitstatus_to_exitcode(status), 1)
+    status = wait_child(pid, _PARTING)
+    code = -signal.SIGKILL if status is None else os.waitstatus_to_exitcode(status)
+    if code < 0:
+        raise HostError(f"the process in the background was ended by signal {-code}; try again")
+    return max(code, 1)
 
 
-def _let_go(writer: int) -> None:
-    """Outlive the caller's process, without anything of the caller's."""
+def _let_go(writer: int, null: int) -> None:
+    """Outlive the caller's process, without anything of the caller's.
+
+    Args:
+        writer: the pipe that the caller's process reads.
+        null: /dev/null, open.
+    """
     syscalls.set_parent_death_signal(0)
     os.chdir("/")
-    null = os.open(os.devnull, os.O_RDWR)
     for number in _STREAMS:
         os.dup2(null, number)
     os.close(null)

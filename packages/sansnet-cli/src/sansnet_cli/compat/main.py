@@ -14,6 +14,7 @@ from sansnet_cli.compat import version
 from sansnet_cli.compat.command_line import BadOption
 from sansnet_cli.compat.given import Given, Information, Misuse
 from sansnet_cli.compat.table import usage
+from sansnet_cli.stdout import put
 
 __all__ = ["main"]
 
@@ -50,7 +51,7 @@ def _inform(program: str, what: str) -> int:
             text = version(program)
         case _:
             text = f"{_CAPABILITIES}\n"
-    sys.stdout.write(text)
+    put(text)
     return 0
 
 

@@ -17,6 +17,7 @@ from sansnet_cli.compat import version
 from sansnet_cli.compat.command_line import BadOption, CommandLine
 from sansnet_cli.compat.given import Information, Misuse
 from sansnet_cli.compat.table import Option, described
+from sansnet_cli.stdout import put
 
 __all__ = ["main"]
 
@@ -61,10 +62,10 @@ def main(words: Sequence[str]) -> int:
         path, steps, shows = _read(words)
         _take(path, steps)
         if shows:
-            print("\n".join(_shown(path)))
+            put("\n".join(_shown(path)) + "\n")
         return 0
     except Information as asked:
-        sys.stdout.write(_usage() if str(asked) == "help" else version("pesto"))
+        put(_usage() if str(asked) == "help" else version("pesto"))
         return 0
     except BadOption as bad:
         return _complain(f"pesto: {bad}\n{_usage()}")

@@ -97,7 +97,12 @@ class _Reader:
 
     def _check(self) -> None:
         """What does not go together."""
-        for one, other in (("splice-only", "no-splice"), ("host-lo-to-ns-lo", "no-splice"), ("socket", "fd")):
+        for one, other in (
+            ("ipv4-only", "ipv6-only"),
+            ("splice-only", "no-splice"),
+            ("host-lo-to-ns-lo", "no-splice"),
+            ("socket", "fd"),
+        ):
             if self._has(one) and self._has(other):
                 raise Misuse(f"--{one} and --{other} exclude each other; leave out one of them")
         for name in ("no-copy-routes", "no-copy-addrs"):
@@ -205,8 +210,7 @@ class _Reader:
         )
 
     def _network(self) -> dict[str, Any]:
-        only = self._given.last_of(_FAMILIES)
-        families = frozenset({_FAMILIES[only]}) if only else frozenset({4, 6})
+        families = frozenset({family for name, family in _FAMILIES.items() if self._has(name)}) or frozenset({4, 6})
         own = {len(address): (address, length) for address, length in self._all("address", values.own)}
         netmask = self._last("netmask", values.netmask)
         if netmask is not None and 4 in own and own[4][1] is not None:

@@ -22,12 +22,14 @@ from sansnet_cli.compat.daemon import (
 from sansnet_cli.compat.log import Log, LogFile
 from sansnet_cli.compat.request import Process, Request
 from sansnet_cli.compat.startup import describe
+from sansnet_cli.loading import load_everything
 from sansnet_cli.options import AttachOptions, NamespaceOptions, RunOptions, ServeOptions, UsageProblem
 from sansnet_cli.plan import Setup, make_plan, make_setup
 from sansnet_cli.template import find_namespace, read_template
 from sansnet_core import NetworkConfig, SansnetError
 from sansnet_core.records import replace
-from sansnet_trio import syscalls
+from sansnet_trio import privileges, syscalls
+from sansnet_trio.adopted import adopt
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.namespace import Guest, GuestPlan
 
@@ -47,27 +49,43 @@ def start(program: str, request: Request) -> int:
     log = Log(program, request.process.level)
     report.speak_through(log)
     try:
-        close_inherited(_needed(request))
-        return _start(request, log)
-    except (OSError, SansnetError, UsageProblem) as error:
+        fd = request.options.fd if isinstance(request.options, ServeOptions) else None
+        connection = None if fd is None else adopt(fd)
+        close_inherited(_needed(request, connection))
+        return _start(request, log, connection)
+    except (OSError, SansnetError, UsageProblem, MemoryError, ImportError) as error:
         log.error(report.reason(error))
     return 1
 
 
-def _needed(request: Request) -> Iterator[int]:
+def _needed(request: Request, connection: socket.socket | None) -> Iterator[int]:
     """Descriptors of the caller's that the guest comes by."""
-    if isinstance(request.options, ServeOptions) and request.options.fd is not None:
-        yield request.options.fd
+    if connection is not None:
+        yield connection.fileno()
     if isinstance(request.options, AttachOptions):
         yield from named_descriptors(request.options.netns, request.options.userns)
 
 
-def _start(request: Request, log: Log) -> int:
+def _start(request: Request, log: Log, connection: socket.socket | None) -> int:
     process, options = request.process, request.options
     if process.log_file is not None:
         log.write_to(_opened("log", process.log_file, lambda path: LogFile(path, process.log_size)))
     pid_file = _opened("pid", process.pid, PidFile) if process.pid is not None else None
     capture = open_capture(options.pcap) if options.pcap is not None else None
+    if not process.foreground:
+        log.prepare()
+    with capture or contextlib.nullcontext():
+        return _run(options, process, log, pid_file, capture, connection)
+
+
+def _run(
+    options: RunOptions | AttachOptions | ServeOptions,
+    process: Process,
+    log: Log,
+    pid_file: PidFile | None,
+    capture: BinaryIO | None,
+    connection: socket.socket | None,
+) -> int:
     if isinstance(options, RunOptions):
         outset = _Outset(process, log, pid_file)
         outset.become()
@@ -76,7 +94,7 @@ def _start(request: Request, log: Log) -> int:
 
     def work(outset: _Outset) -> int:
         if isinstance(options, ServeOptions):
-            return _serve(options, capture, outset)
+            return _serve(options, capture, connection, outset)
         return _attach(options, capture, outset)
 
     if process.foreground:
@@ -117,6 +135,7 @@ class _Outset:
         identity = self._identity or otherwise
         if identity is not None:
             try:
+                privileges.drop_capabilities({privileges.CAP_SETGID, privileges.CAP_SETUID})
                 identity.assume()
             except OSError as error:
                 who = f"user {identity.uid} of group {identity.gid}"
@@ -138,25 +157,28 @@ def _opened(kind: str, path: str, make: Callable[[str], T]) -> T:
         raise HostError(f"the {kind} file {path} cannot be written ({error.strerror}); give another one") from error
 
 
-def _serve(options: ServeOptions, capture: BinaryIO | None, outset: _Outset) -> int:
+def _serve(options: ServeOptions, capture: BinaryIO | None, connection: socket.socket | None, outset: _Outset) -> int:
     """Be the network of machines."""
     from sansnet_cli.serve import serve
 
     setup = make_setup(options, read_template(options))
     outset.describe(setup.config)
     listener = None
-    if options.fd is None:
+    if connection is None:
         listener, path = _listen(options.socket)
         options = replace(options, socket=path)
         outset.log.inform(f"UNIX domain socket bound at {path}")
 
-    def ready() -> None:
-        outset.become(Identity.nobody() if system_root() else None)
+    otherwise = Identity.nobody() if system_root() else None
+    if outset.changes_identity or otherwise is not None:
+        load_everything()
+
+    def become() -> None:
+        outset.become(otherwise)
         if options.control is None:  # who asks there could not be told from others any more
             _leave_user_namespace()
-        outset.ready()
 
-    serve(options, setup, capture, listener=listener, on_ready=ready)
+    serve(options, setup, capture, passed=connection, listener=listener, become=become, on_ready=outset.ready)
     return 0
 
 
@@ -169,12 +191,9 @@ def _attach(options: AttachOptions, capture: BinaryIO | None, outset: _Outset) -
 
         def ready(setup: Setup) -> None:
             outset.describe(setup.config)
-            if outset.changes_identity and options.ports.forwards:
-                guest.start_agent()
-            outset.become()
             outset.ready()
 
-        attach(guest, options, capture, on_ready=ready, load_first=outset.changes_identity)
+        attach(guest, options, capture, become=outset.become, on_ready=ready, load_first=outset.changes_identity)
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 from sansnet_cli import __version__, values
 from sansnet_cli.options import UsageProblem
 from sansnet_cli.ports import PortOptions, add_port_options, read_ports
+from sansnet_cli.stdout import put
 from sansnet_core import addresses
 from sansnet_core.config import IPV4_MIN_MTU, IPV6_MIN_MTU, MOST_ADDRESSES, UdpFiltering
 from sansnet_core.errors import ConfigError
@@ -39,6 +40,10 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         # No abbreviations: an option that comes later must not change what is understood
         super().__init__(allow_abbrev=False, formatter_class=_Formatter, **options)
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        """Print the help or the version; argparse would not tell that nothing was written."""
+        put(message)
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and where more is said."""

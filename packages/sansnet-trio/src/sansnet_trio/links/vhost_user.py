@@ -53,7 +53,7 @@ from sansnet_trio.links import LinkClosed, MtuLimits
 
 __all__ = ["MTU", "VhostUserLink", "is_supported"]
 
-_logger: Final = logging.getLogger(__name__)
+_logger: Final = logging.getLogger("sansnet")
 
 MTU: Final = MtuLimits(default=1500, largest=LARGEST_FRAME - ethernet.HEADER_SIZE)
 """With the offloads 64 KiB travel as one frame at any MTU; and that of Ethernet is what the hosts beyond have."""

@@ -1,0 +1,44 @@
+"""Files that the command writes: captures, logs, pid files.
+
+Root runs this, too, and the files are in directories where others may make links. So a new file is the owner's alone,
+and a symbolic link in place of one is not followed, but for those of the system to descriptors, as /dev/stdout.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from typing import Final
+
+__all__ = ["open_output"]
+
+_MODE: Final = 0o600
+
+_STREAMS: Final = re.compile(r"/dev|/proc/\d+/fd")
+"""Directories with links to descriptors of a process."""
+
+
+def open_output(path: str, access: int = os.O_WRONLY) -> int:
+    """Open a file, emptied; of a FIFO or terminal the descriptor is non-blocking, so that no reader can stop us.
+
+    Args:
+        path: of the file.
+        access: os.O_WRONLY or os.O_RDWR.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    flags = access | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOCTTY
+    if not _STREAMS.fullmatch(os.path.realpath(os.path.dirname(path))):
+        flags |= os.O_NOFOLLOW
+    try:
+        descriptor = os.open(path, flags, _MODE)
+    except OSError as error:
+        if error.errno == errno.ELOOP and os.path.islink(path):
+            raise OSError(errno.ELOOP, "it is a symbolic link, which is not followed", path) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.set_blocking(descriptor, False)
+    return descriptor

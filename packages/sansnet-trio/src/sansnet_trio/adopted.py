@@ -1,0 +1,74 @@
+"""A socket that this process was given by its number: a guest's connected one, or one that listens for guests."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import stat
+from contextlib import suppress
+from typing import Final
+
+from sansnet_core.errors import SansnetError
+
+__all__ = ["AdoptError", "adopt", "listens"]
+
+_STREAMS: Final = (0, 1, 2)
+
+
+class AdoptError(SansnetError):
+    """A descriptor is no socket for guests; the message says what it is."""
+
+
+def adopt(fd: int) -> socket.socket:
+    """Take over a stream socket that this process was given: a connected one, or a UNIX socket that listens.
+
+    To be called before anything else is opened, which might have that number otherwise. Standard streams that are the
+    same socket, as a super-server has it (inetd), lead to /dev/null from then on, since nothing else may be written to
+    it.
+
+    Raises:
+        AdoptError: it is none.
+    """
+    try:
+        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+            raise AdoptError(f"descriptor {fd} is not a socket; pass on one that is connected or listens")
+    except (OSError, OverflowError) as error:
+        raise AdoptError(f"descriptor {fd} is not open here; pass it on to this process") from error
+    made = socket.socket(fileno=fd)
+    try:
+        if made.type != socket.SOCK_STREAM:
+            raise AdoptError(f"descriptor {fd} is not a stream socket; pass on one that is")
+        if not listens(made):
+            made.getpeername()
+        elif made.family != socket.AF_UNIX:
+            raise AdoptError(f"descriptor {fd} listens, but is not a UNIX socket; pass on one that is")
+    except AdoptError:
+        made.detach()
+        raise
+    except OSError as error:
+        made.detach()
+        raise AdoptError(f"descriptor {fd} is neither connected nor listens; pass on a socket that does") from error
+    if fd in _STREAMS:
+        made.detach()
+        made = socket.socket(fileno=fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(_STREAMS)))
+    made.set_inheritable(False)
+    _leave_streams(made)
+    return made
+
+
+def listens(made: socket.socket) -> bool:
+    """Whether a socket listens."""
+    return made.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) != 0
+
+
+def _leave_streams(adopted: socket.socket) -> None:
+    same = os.fstat(adopted.fileno())
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        for number in _STREAMS:
+            with suppress(OSError):  # it is closed
+                if os.path.samestat(os.fstat(number), same):
+                    os.dup2(null, number)
+    finally:
+        os.close(null)
