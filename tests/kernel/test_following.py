@@ -224,6 +224,25 @@ def test_an_uplink_that_went_away_and_came_back(lab: Lab) -> None:
         assert eventually(lambda: own(guest, "uplink") == {f"{OTHER4}/24", f"{OTHER6}/64"})
 
 
+def test_a_host_that_gets_its_network_later() -> None:
+    """As a service that begins before there is a lease."""
+    with laboratory(uplink=False) as lab, lab.guest(warning="has no network") as guest:
+        assert own(guest, "tap0") == {"169.254.2.1/16"}
+        line = f"ip link add second netns {lab.host.pid} type veth peer name other netns {lab.upstream.pid}"
+        subprocess.run(line.split(), check=True)
+        lab.upstream.shell(f"ip address add {OTHER_GATEWAY4}/24 dev other; ip link set other up")
+        lab.host.shell(
+            f"""
+            ip address add {OTHER4}/24 dev second
+            ip link set second up
+            ip route add default via {OTHER_GATEWAY4}
+            """
+        )
+        assert eventually(lambda: own(guest, "tap0") == {f"{OTHER4}/24"})
+        assert eventually(lambda: default_routes(guest)[0] == OTHER_GATEWAY4)
+        assert guest.run("ping", "-q", "-c1", "-W5", OTHER_GATEWAY4).returncode == 0
+
+
 def test_given_addresses_and_gateways_stay(lab: Lab) -> None:
     options = ["-a", "10.9.9.9/24", "-g", "10.9.9.1", "-a", "2001:db8:9::9", "-g", "fe80::1"]
     with lab.guest(*options) as guest:
