@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,8 +26,8 @@ server = st.sampled_from(
 )
 
 
-def chosen(*hosts: bytes, **options: object) -> NameServers:
-    return choose(NetworkOptions(**options), hosts, LINK)  # type: ignore[arg-type]
+def chosen(*hosts: bytes, **options: Any) -> NameServers:
+    return choose(NetworkOptions(**options), hosts, LINK)
 
 
 @given(st.lists(server, max_size=20), st.booleans())

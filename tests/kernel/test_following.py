@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -68,6 +69,10 @@ def roam(lab: Lab) -> None:
 def resolved(guest: Namespace) -> list[str]:
     """What the C library says of the name."""
     return words(guest.run("getent", "ahostsv4", NAME, check=False).stdout)
+
+
+def resolves(guest: Namespace, expected: str) -> bool:
+    return resolved(guest) == [expected]
 
 
 def asked(guest: Namespace, server: str) -> str:
@@ -144,7 +149,7 @@ def test_a_file_that_is_renamed_over_the_hosts_is_noticed_and_the_guest_keeps_it
     with own_etc(lab) as etc, lab.guest("-H", "visitor") as guest:
         for address, expected in (("127.0.0.1", NEW_VIEW), (SERVER4, OLD_VIEW), ("127.0.0.1", NEW_VIEW)):
             replaced(etc / "resolv.conf", f"nameserver {address}\n")
-            assert eventually(lambda expected=expected: resolved(guest) == [expected])  # type: ignore[misc]
+            assert eventually(partial(resolves, guest, expected))
         replaced(etc / "resolv.conf", "nameserver 127.0.0.1\n# nothing else\n")
         replaced(etc / "hosts", "192.0.2.5 newcomer.example\n")
         assert eventually(lambda: "newcomer" in guest.run("cat", "/etc/hosts").stdout)
