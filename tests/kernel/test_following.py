@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -68,6 +69,10 @@ def roam(lab: Lab) -> None:
 def resolved(guest: Namespace) -> list[str]:
     """What the C library says of the name."""
     return words(guest.run("getent", "ahostsv4", NAME, check=False).stdout)
+
+
+def resolves(guest: Namespace, expected: str) -> bool:
+    return resolved(guest) == [expected]
 
 
 def asked(guest: Namespace, server: str) -> str:
@@ -144,7 +149,7 @@ def test_a_file_that_is_renamed_over_the_hosts_is_noticed_and_the_guest_keeps_it
     with own_etc(lab) as etc, lab.guest("-H", "visitor") as guest:
         for address, expected in (("127.0.0.1", NEW_VIEW), (SERVER4, OLD_VIEW), ("127.0.0.1", NEW_VIEW)):
             replaced(etc / "resolv.conf", f"nameserver {address}\n")
-            assert eventually(lambda expected=expected: resolved(guest) == [expected])  # type: ignore[misc]
+            assert eventually(partial(resolves, guest, expected))
         replaced(etc / "resolv.conf", "nameserver 127.0.0.1\n# nothing else\n")
         replaced(etc / "hosts", "192.0.2.5 newcomer.example\n")
         assert eventually(lambda: "newcomer" in guest.run("cat", "/etc/hosts").stdout)
@@ -222,6 +227,25 @@ def test_an_uplink_that_went_away_and_came_back(lab: Lab) -> None:
         with guest.connect(SERVER4, listener.getsockname()[1]) as near:
             assert near.getsockname()[0] == OTHER4
         assert eventually(lambda: own(guest, "uplink") == {f"{OTHER4}/24", f"{OTHER6}/64"})
+
+
+def test_a_host_that_gets_its_network_later() -> None:
+    """As a service that begins before there is a lease."""
+    with laboratory(uplink=False) as lab, lab.guest(warning="has no network") as guest:
+        assert own(guest, "tap0") == {"169.254.2.1/16"}
+        line = f"ip link add second netns {lab.host.pid} type veth peer name other netns {lab.upstream.pid}"
+        subprocess.run(line.split(), check=True)
+        lab.upstream.shell(f"ip address add {OTHER_GATEWAY4}/24 dev other; ip link set other up")
+        lab.host.shell(
+            f"""
+            ip address add {OTHER4}/24 dev second
+            ip link set second up
+            ip route add default via {OTHER_GATEWAY4}
+            """
+        )
+        assert eventually(lambda: own(guest, "tap0") == {f"{OTHER4}/24"})
+        assert eventually(lambda: default_routes(guest)[0] == OTHER_GATEWAY4)
+        assert guest.run("ping", "-q", "-c1", "-W5", OTHER_GATEWAY4).returncode == 0
 
 
 def test_given_addresses_and_gateways_stay(lab: Lab) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from tests.lab import GATEWAY4, HOST4, SERVER4, USER, DnsServer, Lab, Namespace, laboratory
+from tests.lab import GATEWAY4, HOST4, SERVER4, USER, DnsServer, Lab, Namespace, eventually, laboratory
 
 NAME: Final = "which.example"
 
@@ -117,6 +117,8 @@ def test_link_local_servers_of_several_links_are_told_apart() -> None:
             """
         )
         lab.host.shell("echo 0 >/proc/sys/net/ipv6/conf/eth1/accept_dad; ip link set eth1 up")
+        reached = " && ".join(f"ping -q -c1 -W1 fe80::1%{name}" for name in ("eth1", "uplink"))
+        assert eventually(lambda: lab.host.shell(reached, check=False).returncode == 0)
         zones = [ifindex(lab.upstream, name) for name in ("downlink", "peer1")]
         servers = [(lab.upstream, f"fe80::1%{zone}", f"192.0.2.{n}") for n, zone in enumerate(zones, 1)]
         with answering(*servers):

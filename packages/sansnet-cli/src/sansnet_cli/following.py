@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import math
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
@@ -47,6 +48,10 @@ _LOOK: Final = 60.0
 class Changeable(Protocol):
     """A guest in a namespace."""
 
+    @property
+    def host_changes(self) -> socket.socket:
+        """What heard of changes since the host was read."""
+
     async def change(self, change: Change) -> tuple[str, ...]:
         """Change it; see `Guest.change`."""
 
@@ -79,7 +84,8 @@ class Follower:
         self._forwards: Forwards | None = None
         self._warned = False
         try:
-            self._watch = HostWatch((RESOLV_CONF, HOSTS) if files else (RESOLV_CONF,))
+            changes = guest.host_changes if guest is not None else None
+            self._watch = HostWatch((RESOLV_CONF, HOSTS) if files else (RESOLV_CONF,), changes)
         except OSError as error:
             self._warn(report.reason(error))
 
@@ -114,16 +120,20 @@ class Follower:
     async def _run(self) -> None:
         if self._watch is None:
             return
-        if read_resolvers() != self.setup.host.resolvers:  # changed before it was watched
-            await self._follow(files=self._files)
+        # What changed before it was watched; a guest in a namespace comes with what heard of the rest
+        if self._guest is None or read_resolvers() != self.setup.host.resolvers:
+            await self._try_to_follow(files=self._files)
         while True:
             files = False
             with trio.move_on_after(_LOOK if self._kept else math.inf):
                 files = await self._watch.wait()
-            try:
-                await self._follow(files=files and self._files)
-            except OSError as error:
-                self._warn(report.reason(error))
+            await self._try_to_follow(files=files and self._files)
+
+    async def _try_to_follow(self, *, files: bool) -> None:
+        try:
+            await self._follow(files=files)
+        except OSError as error:  # no descriptor is left, or no process; the next change may find some
+            self._warn(report.reason(error))
 
     async def _follow(self, *, files: bool) -> None:
         """Read the host anew, and change what has to be changed."""

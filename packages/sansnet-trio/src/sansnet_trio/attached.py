@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -19,6 +20,7 @@ from sansnet_trio.child import Channel, fork
 from sansnet_trio.existing import Existing
 from sansnet_trio.guests import GuestPlan, ReadyGuest
 from sansnet_trio.interface import configure, open_interface
+from sansnet_trio.netlink import subscribe
 from sansnet_trio.reaping import end_child
 
 if TYPE_CHECKING:
@@ -36,10 +38,12 @@ class AttachedGuest(Generic[T]):
 
     Attributes:
         namespace: the guest's.
+        host_changes: of `netlink.subscribe`, since before the host was read.
     """
 
-    def __init__(self, namespace: Existing, pid: int, channel: Channel) -> None:
+    def __init__(self, namespace: Existing, pid: int, channel: Channel, host_changes: socket.socket) -> None:
         self.namespace = namespace
+        self.host_changes = host_changes
         self._child: int | None = pid
         self._channel = channel
         self._agents = Agents(namespace.join)
@@ -52,8 +56,13 @@ class AttachedGuest(Generic[T]):
             namespace: the guest's; closed by `close`.
             prepare: says what the guest is to have; see `Guest.fork`. Its files and its host name are left alone.
         """
-        pid, channel = fork(partial(_attach, namespace, prepare))
-        return cls(namespace, pid, channel)
+        host_changes = subscribe()
+        try:
+            pid, channel = fork(partial(_attach, namespace, prepare))
+        except BaseException:
+            host_changes.close()
+            raise
+        return cls(namespace, pid, channel, host_changes)
 
     async def ready(self) -> ReadyGuest[T]:
         """Wait until the guest has its interface.
@@ -112,6 +121,7 @@ class AttachedGuest(Generic[T]):
         self._end_child()
         self._agents.close()
         self._channel.close()
+        self.host_changes.close()
         self.namespace.close()
 
     def __enter__(self) -> AttachedGuest[T]:

@@ -23,11 +23,10 @@ from typing import Final
 import trio
 
 from sansnet_trio import syscalls
+from sansnet_trio.netlink import subscribe
 
 __all__ = ["HostWatch"]
 
-# linux/rtnetlink.h: RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE
-_GROUPS: Final = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
 _MOST_MESSAGES: Final = 256
 """Taken at once; there is no end of them in a storm."""
 
@@ -66,12 +65,13 @@ class HostWatch:
 
     Args:
         paths: of the files.
+        changes: of `netlink.subscribe`, which may have heard of some already; None makes a new one. Closed by `close`.
 
     Raises:
         OSError: no descriptor is left.
     """
 
-    def __init__(self, paths: Iterable[str]) -> None:
+    def __init__(self, paths: Iterable[str], changes: socket.socket | None = None) -> None:
         self._paths = tuple(paths)
         self._stack = contextlib.ExitStack()
         self._names: dict[int, set[str] | None] = {}
@@ -84,11 +84,8 @@ class HostWatch:
         with contextlib.ExitStack() as stack:
             self._poll = select.epoll()
             stack.callback(self._poll.close)
-            self._netlink = socket.socket(
-                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
-            )
+            self._netlink = changes or subscribe()
             stack.callback(self._netlink.close)
-            self._netlink.bind((0, _GROUPS))
             self._poll.register(self._netlink.fileno(), select.EPOLLIN)
             self._inotify: int | None = None
             stack.callback(self._forget_files)

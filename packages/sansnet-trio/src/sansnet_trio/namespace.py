@@ -40,6 +40,7 @@ from sansnet_trio.guests import CommandNotExecutable, CommandNotFound, GuestErro
 from sansnet_trio.identity import map_identity, not_permitted, too_many, unshare_user
 from sansnet_trio.interface import allow_ping, configure, open_interface
 from sansnet_trio.mounts import file_texts, prepare_mounts
+from sansnet_trio.netlink import subscribe
 from sansnet_trio.reaping import end_child
 
 if TYPE_CHECKING:
@@ -64,10 +65,12 @@ class Guest(Generic[T]):
 
     Attributes:
         pid: of the command.
+        host_changes: of `netlink.subscribe`, since before the host was read.
     """
 
-    def __init__(self, pid: int, channel: Channel) -> None:
+    def __init__(self, pid: int, channel: Channel, host_changes: socket.socket) -> None:
         self.pid = pid
+        self.host_changes = host_changes
         self._channel = channel
         self._pidfd = os.pidfd_open(pid)
         self._directory: int | None = None
@@ -97,8 +100,13 @@ class Guest(Generic[T]):
         """
         if not command:
             raise UsageError("a guest needs a command: the name of a program, and its arguments")
-        pid, channel = fork(partial(_become, command, prepare))
-        guest: Guest[T] = cls(pid, channel)
+        host_changes = subscribe()
+        try:
+            pid, channel = fork(partial(_become, command, prepare))
+        except BaseException:
+            host_changes.close()
+            raise
+        guest: Guest[T] = cls(pid, channel, host_changes)
         try:
             _, guest._directory = channel.receive_with_descriptor()
             map_identity(guest._directory)
@@ -191,6 +199,8 @@ class Guest(Generic[T]):
         """
         from sansnet_trio.guest_change import OwnFile, carry_out
 
+        if self._status is not None:
+            raise ProcessLookupError(errno.ESRCH, "the guest has ended")
         texts = dict(file_texts(change.new))
         own = {}
         for path, descriptor in self._files.items():
@@ -264,6 +274,7 @@ class Guest(Generic[T]):
         if self._reserve is not None:
             self._reserve.close()
         self._channel.close()
+        self.host_changes.close()
         while self._files:
             os.close(self._files.popitem()[1])
         for descriptor in (self._pidfd, self._directory):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg as AddressMessage
     from pyroute2.netlink.rtnl.rtmsg import rtmsg as RouteMessage
 
-__all__ = ["Netlink", "load"]
+__all__ = ["Netlink", "load", "subscribe"]
 
 Message: TypeAlias = Any
 """A message of pyroute2's, whose types say nothing."""
@@ -49,6 +49,9 @@ _RTM_GETADDR: Final = 22
 _RTM_NEWROUTE: Final = 24
 _RTM_DELROUTE: Final = 25
 _RTM_GETROUTE: Final = 26
+
+# RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE
+_CHANGES: Final = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
 
 _ANSWER_SIZE: Final = 1 << 18
 """More than the kernel puts into one answer (netlink_dump)."""
@@ -183,6 +186,22 @@ class Netlink:
                     return
                 yield kind, answer[:length]
                 answer = answer[(length + 3) & ~3 :]
+
+
+def subscribe() -> socket.socket:
+    """A non-blocking socket that is readable when links, addresses or routes of the calling thread's namespace change.
+
+    Raises:
+        OSError: no descriptor is left.
+    """
+    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    made = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+    try:
+        made.bind((0, _CHANGES))
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 def load() -> None:
