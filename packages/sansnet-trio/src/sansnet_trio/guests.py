@@ -40,6 +40,8 @@ class GuestPlan(Record):
         ipv6: whether the interface may have IPv6 at all.
         resolv_conf: contents of the guest's /etc/resolv.conf; None leaves it as it is on the host.
         hostname: None leaves it as it is on the host.
+        root: whether the command of an ordinary user is root in the user namespace that owns the guest's network, with
+            all capabilities over it. Otherwise it has the user and group that started it, and no capabilities.
     """
 
     interface: str = "tap0"
@@ -51,6 +53,7 @@ class GuestPlan(Record):
     ipv6: bool = True
     resolv_conf: str | None = None
     hostname: str | None = None
+    root: bool = False
 
 
 class ReadyGuest(NamedTuple, Generic[T]):

@@ -29,6 +29,11 @@ def parser() -> argparse.ArgumentParser:
     )
     command = made.add_argument_group("the command")  # of the parser itself it would load what formats the help
     command.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="default: your shell ($SHELL)")
+    command.add_argument(
+        "--root",
+        action="store_true",
+        help="run it as root of the guest's network, as ip and nft need it; default: as the user that you are",
+    )
     add_options(made, namespace=True)
     return made
 
@@ -44,5 +49,6 @@ def parse(arguments: Sequence[str]) -> RunOptions:
     command = parsed.command[1:] if parsed.command[:1] == ["--"] else parsed.command
     return RunOptions(
         **namespace_options(parsed),
+        root=parsed.root,
         command=tuple(command) or (os.environ.get("SHELL") or "/bin/sh",),
     )
