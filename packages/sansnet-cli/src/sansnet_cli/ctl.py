@@ -152,8 +152,18 @@ def _show_counters(answer: Answer) -> str:
     rows = [(name.replace("_", " "), str(value)) for name, value in answer["driver"].items()]
     rows += [(name.replace("_", " "), str(value)) for name, value in answer["flows"].items()]
     rows.append(("tcp bytes held", str(answer["tcp_held"])))
-    rows += [(f"dropped: {drop['meaning']}", str(drop["count"])) for drop in answer["drops"].values()]
+    rows.append(("frames ignored", str(answer["ignored"])))
+    for name, drop in answer["drops"].items():
+        rows.append((f"dropped: {drop['meaning']}", str(drop["count"])))
+        rows += [(f"  {_dropped(packet)}", "") for packet in answer["last_drops"].get(name, [])]
     return "\n".join(_columns(rows))
+
+
+def _dropped(packet: Answer) -> str:
+    source, destination = (
+        _endpoint(end) if end["port"] else end["address"] for end in (packet["source"], packet["destination"])
+    )
+    return f"{packet['protocol']} {source} to {destination}"
 
 
 def _columns(rows: Sequence[Iterable[str]]) -> list[str]:

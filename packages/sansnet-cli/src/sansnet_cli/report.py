@@ -132,4 +132,5 @@ def statistics(network: NetworkStatistics, driver: DriverStatistics) -> None:
         if value := getattr(driver, name):
             inform(f"{what}: {value}")
     for reason, count in sorted(network.drops.items(), key=lambda item: -item[1]):
-        inform(f"dropped: {count}: {reason.value}")
+        last = ", ".join(map(str, network.last_drops.get(reason, ())))
+        inform(f"dropped: {count}: {reason.value}{last and f'; last: {last}'}")

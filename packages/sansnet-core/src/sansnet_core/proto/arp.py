@@ -72,5 +72,7 @@ class Arp:
             context.guest.learn(request.sender)  # an announcement (RFC 5227, 2.3): the guest has a new address
         guest = (self._address, context.guest.ipv4)
         reply = answer(request, mac=context.config.mac, gateway=self._gateway, guest=guest)
-        if reply is not None:
+        if reply is None:
+            context.ignore()
+        else:
             context.egress.frame(ETHERTYPE_ARP, arp.emit(reply), reply.target_mac)

@@ -18,7 +18,6 @@ from sansnet_core import addresses
 from sansnet_core.actions import Buffer
 from sansnet_core.config import IPV6_MIN_MTU, NetworkConfig
 from sansnet_core.context import Context
-from sansnet_core.errors import Malformed, Reason
 from sansnet_core.wire import icmp6, ndp
 from sansnet_core.wire.icmp6 import IcmpHeader
 from sansnet_core.wire.ip import ICMPV6, IpHeader
@@ -86,21 +85,23 @@ class Ndp:
         """An NDP message from the guest, ICMPv6 types 133 to 137.
 
         Raises:
-            Malformed: with NDP_MALFORMED; with ICMP_TYPE if NDP is off.
+            Malformed: with NDP_MALFORMED.
         """
-        if not self._context.config.ndp:
-            raise Malformed(Reason.ICMP_TYPE)
-        if icmp.type not in (icmp6.ROUTER_SOLICITATION, icmp6.NEIGHBOUR_SOLICITATION):
+        if not self._context.config.ndp or icmp.type not in (icmp6.ROUTER_SOLICITATION, icmp6.NEIGHBOUR_SOLICITATION):
+            self._context.ignore()
             return
         target, mac = ndp.parse(buf, ip, icmp)
         unspecified = addresses.is_unspecified(ip.source)
         if target is None:
+            if self._advertisement is None:
+                self._context.ignore()
             self._advertise(ndp.ALL_NODES if unspecified else ip.source, mac)
             return
         guest = self._context.guest
         if unspecified and self._context.forwarding.is_node(target):  # it is about to have the address (RFC 4862, 5.4)
             guest.learn(target)
         if unspecified or target in (self._address, guest.ipv6, guest.link_local, ip.source):
+            self._context.ignore()
             return
         rest, payload = ndp.advertise_neighbour(target, self._context.config.mac)
         self._send(icmp6.NEIGHBOUR_ADVERTISEMENT, rest, payload, target, ip.source, mac)

@@ -270,7 +270,7 @@ class TcpFlow:
             self._ack_now = True
             size = 0
         if not flags & ACK:
-            self._tcp.context.drop(Reason.TCP_SEQUENCE)
+            self._drop(Reason.TCP_SEQUENCE)
             return
         if not self._acknowledge(tcp, size, buf):
             return
@@ -301,7 +301,7 @@ class TcpFlow:
                 self._acknowledge_again()
             # A repeated segment may carry a new acknowledgment; nothing else of it counts
             if flags & (SYN | RST) or diff(tcp.sequence, receiver.next) > 0:
-                self._tcp.context.drop(Reason.TCP_SEQUENCE)
+                self._drop(Reason.TCP_SEQUENCE)
                 return False
             if flags & ACK and self._established:
                 self._acknowledge(tcp, 0, buf)
@@ -358,7 +358,7 @@ class TcpFlow:
             sender.acknowledge(tcp.acknowledgment, self._tcp.context.now)
             self._acknowledge_again()
         else:
-            self._tcp.context.drop(Reason.TCP_SEQUENCE)
+            self._drop(Reason.TCP_SEQUENCE)
 
     def _establish(self) -> None:
         """The handshake is complete."""
@@ -390,7 +390,7 @@ class TcpFlow:
         if tcp.acknowledgment != sender.una:
             advance = diff(tcp.acknowledgment, sender.una)
             if advance > sender.in_flight or advance < -sender.largest_window:  # RFC 5961, 5.2
-                self._tcp.context.drop(Reason.TCP_SEQUENCE)
+                self._drop(Reason.TCP_SEQUENCE)
                 self._acknowledge_again()
                 return False
             if advance < 0:
@@ -431,10 +431,10 @@ class TcpFlow:
     def _take_data(self, tcp: TcpHeader, size: int, buf: Buffer) -> None:
         receiver = self.receiver
         if self._fin is not None and diff(add(tcp.sequence, size), self._fin) > 0:
-            self._tcp.context.drop(Reason.TCP_SEQUENCE)
+            self._drop(Reason.TCP_SEQUENCE)
             return
         if not self._tcp.memory.takes(size, self.held, tcp.sequence == receiver.next):
-            self._tcp.context.drop(Reason.TCP_MEMORY)
+            self._drop(Reason.TCP_MEMORY)
             self._ack_now = True
             return
         copy = size < COPY_BELOW or size < len(buf) >> 1
@@ -538,6 +538,9 @@ class TcpFlow:
         if not self._dirty:
             self._dirty = True
             self._tcp.dirty.append(self)
+
+    def _drop(self, reason: Reason) -> None:
+        self._tcp.context.drop_packet(reason, TCP, self.guest, self.remote)
 
     def _acknowledge_again(self) -> None:
         self._ack_now = True

@@ -137,12 +137,13 @@ class Tcp:
         """A host connected from outside; see `Network.stream_accepted`."""
         context = self.context
         limits = context.config.limits
+        wanted = Endpoint(address or bytes(len(remote.address)), port)
         if not context.config.tcp:
-            context.drop(Reason.PROTOCOL_CLOSED)
+            context.drop_packet(Reason.PROTOCOL_CLOSED, TCP, remote, wanted)
             return None
         ends = context.forwarding.inbound(remote.address, address, context.guest)
         if isinstance(ends, Reason):
-            context.drop(ends)
+            context.drop_packet(ends, TCP, remote, wanted)
             return None
         source, destination = ends
         key = destination + source + port.to_bytes(2, "big") + remote.port.to_bytes(2, "big")
@@ -150,14 +151,14 @@ class Tcp:
         if old is not None and old.lifecycle[0] is states.TIME_WAIT:
             old.fire(states.TIME_OVER)  # the guest's own one, if it has one, decides
         elif old is not None:
-            context.drop(Reason.INBOUND_COLLISION)
+            context.drop_packet(Reason.INBOUND_COLLISION, TCP, remote, Endpoint(destination, port))
             return None
         if (
             len(self._flows) >= limits.tcp_flows
             or self._inbound >= limits.tcp_inbound_flows
             or self.pending[True] >= limits.tcp_pending
         ):
-            context.drop(Reason.TCP_LIMIT)
+            context.drop_packet(Reason.TCP_LIMIT, TCP, remote, Endpoint(destination, port))
             return None
         guest, seen = Endpoint(destination, port), Endpoint(source, remote.port)
         flow = TcpFlow(self, context.new_socket(), key, guest, seen, remote, inbound=True)
