@@ -93,8 +93,17 @@ def test_what_verbose_says_of_a_healthy_run_is_in_plain_words(lab: Lab) -> None:
     assert f"sansnet: IPv6: {HOST6}/64, gateway 2001:db8:1::7" in lines
     for jargon in ("uso", "tso", "checksum_offload", "wakeups", "not handled"):
         assert jargon not in done.stderr
+    assert "dropped" not in done.stderr  # what every new interface sends is none
     done = lab.sansnet(["-v", "--no-config"], ["true"])
     assert f"sansnet: IPv6: {HOST6}/64, gateway fe80::1" in done.stderr.splitlines()
+
+
+def test_verbose_says_between_whom_what_was_dropped_went(lab: Lab) -> None:
+    send = "import socket; s = socket.socket(2, 2); s.bind(('', 4444)); s.sendto(b'x', ('240.0.0.1', 99))"
+    done = lab.sansnet(["-v"], [sys.executable, "-c", send], user=USER)
+    [line] = [line for line in done.stderr.splitlines() if "dropped" in line]
+    assert line.startswith("sansnet: dropped: 1: ")
+    assert line.endswith(f"; last: udp {HOST4}:4444 to 240.0.0.1:99")
 
 
 def test_closed_streams_stay_closed_and_take_nothing_of_ours(lab: Lab) -> None:

@@ -83,7 +83,7 @@ def boot(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -> int:
             report.inform(f"starting {shlex.join([program, *arguments])}")
         with (
             controlled(options.control) as control,
-            forwarded(options.ports, setup.config, later=control.is_on) as forwards,
+            forwarded(options.ports, setup.config, later=control.is_on, verbose=options.verbose) as forwards,
             closing(GuestListener(path)) as listener,
             closing(SignalForwarder()) as signals,
             _started([program, *arguments], signals) as machine,

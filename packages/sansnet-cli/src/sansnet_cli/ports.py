@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sansnet_core.ports import Forward
     from sansnet_trio.agent import GuestSockets
     from sansnet_trio.forwards import Forwards
+    from sansnet_trio.listening import Spot
 
 __all__ = ["PortOptions", "add_port_options", "forwarded", "read_forwards", "read_ports", "refuse_auto"]
 
@@ -133,6 +134,7 @@ def forwarded(
     own: Sequence[bytes] = (),
     *,
     later: bool = False,
+    verbose: bool = False,
 ) -> Iterator[Forwards | None]:
     """Ports are forwarded as long as the block runs; None if there are none, and never will be.
 
@@ -142,6 +144,7 @@ def forwarded(
         guest: makes sockets of the guest's, if it is a namespace.
         own: the guest's addresses, if they are not those of the configuration.
         later: whether there may be others later.
+        verbose: whether to say what leads where, also of those that open and close while the block runs.
 
     Raises:
         ForwardError: a port cannot be bound.
@@ -149,7 +152,12 @@ def forwarded(
     if not (options.forwards or later):
         yield None
         return
+    from sansnet_cli import report
     from sansnet_trio.forwards import Forwards
+
+    def say(spot: Spot, rule: Forward, opened: bool) -> None:
+        if verbose:
+            report.followed(spot, rule, opened=opened)
 
     families = [version for version, family in ((4, config.ipv4), (6, config.ipv6)) if family is not None]
     with Forwards(
@@ -158,7 +166,11 @@ def forwarded(
         freebind=options.freebind,
         splice=options.splice,
         to_loopback=options.to_loopback,
+        on_follow=say,
     ) as forwards:
+        if verbose:
+            for rule in forwards.rules:
+                report.forward(rule)
         if guest is not None:
             forwards.enter(guest, own or _configured(config))
         yield forwards
