@@ -10,7 +10,7 @@ from typing import Any, Final
 from sansnet_cli import __version__
 from sansnet_cli.asking import Answer, ask, no_answer
 from sansnet_cli.options import UsageProblem
-from sansnet_cli.parsers.shared import Parser
+from sansnet_cli.parsers.shared import Parser, with_examples
 from sansnet_core.records import Record
 
 __all__ = ["CtlOptions", "ctl", "parse_ctl", "show"]
@@ -72,7 +72,12 @@ def ctl_parser() -> argparse.ArgumentParser:
         usage="%(prog)s PATH {list|add|delete|clear|flows|counters} [OPTIONS]",
         description="Ask a sansnet that runs with -c PATH: `list` the ports that it forwards, `add` some, `delete` "
         "some, `clear` all; or what `flows` there are, and its `counters`.",
-        epilog="The exit status is 0, 1 if it could not be done, 2 if an argument is wrong.",
+        epilog=with_examples(
+            "The exit status is 0; 1 if it could not be done; 2 if an argument is wrong.",
+            "sansnet ctl /tmp/control flows",
+            "sansnet ctl /tmp/control add -t 8080:80 -u 5353:53",
+            "sansnet ctl /tmp/control counters --json",
+        ),
         add_help=False,
     )
     made.add_argument("path", metavar="PATH", help="the control socket, as given to -c")

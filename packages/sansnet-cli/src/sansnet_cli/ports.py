@@ -44,8 +44,8 @@ def add_port_options(made: argparse.ArgumentParser, *, namespace: bool) -> None:
     follow = ", auto (those that somebody listens on, on the other side)" if namespace else ""
     ports = made.add_argument_group(
         "ports that are forwarded",
-        "PORTS is one or more, with commas in between, of 80, 8080:80, 8000-8010:9000-9010, 80:10.0.2.15/8080 (to that "
-        f"address), all, ~22 (not that one){follow}; or none. ADDR is where to listen, as 127.0.0.1, ::1, *%eth0.",
+        "PORTS are separated by commas: 80, 8080:80 (8080 leads to 80), 8000-8010:9000-9010, 80:10.0.2.15/8080 (to "
+        f"that address), all, ~22 (not that one){follow}; or none. ADDR is where to listen: 127.0.0.1, ::1, *%eth0.",
     )
 
     def add(short: str, long: str, metavar: str, text: str) -> None:
@@ -59,10 +59,12 @@ def add_port_options(made: argparse.ArgumentParser, *, namespace: bool) -> None:
         ports.add_argument(
             "--host-lo-to-ns-lo",
             action="store_true",
-            help="what comes from the host's loopback comes to the guest's loopback address, instead of its own",
+            help="let connections from the host's loopback arrive at the guest's loopback address, not at its own",
         )
         ports.add_argument(
-            "--no-splice", action="store_true", help="what comes from the host's loopback goes by the guest's interface"
+            "--no-splice",
+            action="store_true",
+            help="let connections from the host's loopback pass through the guest's interface",
         )
     ports.add_argument(
         "--freebind", action="store_true", help="listen even on addresses that the host does not have yet"

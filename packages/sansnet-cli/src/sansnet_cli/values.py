@@ -17,6 +17,7 @@ __all__ = [
     "MAX_HOSTNAME",
     "BadValue",
     "address",
+    "capture",
     "descriptor",
     "domain",
     "host",
@@ -39,6 +40,15 @@ MAX_HOSTNAME: Final = 64
 """Bytes (HOST_NAME_MAX)."""
 
 
+_PORTS: Final = r"\d{1,5}(-\d{1,5})?"
+_PUBLISHED: Final = re.compile(
+    rf"((?P<where>\[[\da-fA-F:.]+\]|\d+(\.\d+){{3}}|\*|localhost)[:/])?"
+    rf":?(?P<ports>{_PORTS}(:{_PORTS})?(,{_PORTS}(:{_PORTS})?)*)(/(?P<protocol>tcp|udp|sctp))?",
+    re.ASCII,
+)
+"""Ports as docker and podman take them for -p, and as our -t does."""
+
+
 class BadValue(ValueError):
     """A text is not what it should be; the message says why."""
 
@@ -51,13 +61,16 @@ def address(text: str) -> bytes:
     try:
         return addresses.parse(text)
     except ValueError:
-        raise _bad(text, "is not an IPv4 or IPv6 address") from None
+        more = "; give the option once for each" if "," in text else ""
+        raise _bad(text, f"is not an IPv4 or IPv6 address{more}") from None
 
 
 def host(text: str) -> bytes:
     """An address that a node other than this one can have."""
     packed = address(text)
-    if not addresses.is_unicast(packed) or addresses.is_loopback(packed):
+    if addresses.is_loopback(packed):
+        raise _bad(text, "is the address by which the guest reaches itself; give one of another node, as 169.254.1.1")
+    if not addresses.is_unicast(packed):
         raise _bad(text, "is not the address of a node on a network")
     return packed
 
@@ -97,6 +110,17 @@ def path(text: str) -> str:
     if not text:
         raise _bad(text, "is not a path")
     return text
+
+
+def capture(text: str) -> str:
+    """A file's name, but no ports: other programs publish ports by -p."""
+    found = _PUBLISHED.fullmatch(text)
+    if found is None:
+        return text
+    option = "-u" if found["protocol"] == "udp" else "-t"
+    where = "127.0.0.1" if found["where"] == "localhost" else found["where"]
+    right = f"{option} {where}/{found['ports']}" if where else f"{option} {found['ports']}"
+    raise _bad(text, f"is ports, and -p names a capture file; give {right}, or -p ./{text} for a file of that name")
 
 
 def descriptor(text: str) -> int:
