@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
             "sansnet run -- curl https://example.com/       # a command",
             "sansnet run -t 8080:80 -- ./server             # host port 8080 leads to 80",
             "sansnet run -T 5432 -- psql -h 127.0.0.1       # the host's database",
-            "sansnet run --root                             # a shell as root of its network",
+            "sansnet run --root                             # as root of the network",
             "sansnet run -p all.pcap -- ping -c1 192.0.2.1  # with a capture",
         ),
         add_help=False,
