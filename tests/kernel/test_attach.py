@@ -138,6 +138,13 @@ def test_a_process_whose_user_namespace_does_not_own_its_network(lab: Lab, user:
         assert subprocess.run(fetch, check=False, capture_output=True).returncode == 0
 
 
+def test_a_user_namespace_that_does_not_own_the_network_is_said_to_be_wrong(lab: Lab) -> None:
+    with of_user("exec unshare --user sh -c 'echo made; exec sleep 600'") as visited:
+        files = [f"/proc/{visited.pid}/ns/{kind}" for kind in ("net", "user")]
+        text = refusal(lab, "--netns", files[0], "--userns", files[1], user=USER)
+    assert "the user namespace that was given does not own it; give the one that does, or a process's number" in text
+
+
 @pytest.mark.parametrize("by_path", [False, True], ids=["process", "paths"])
 @pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
 def test_an_ordinary_users_own_namespaces(lab: Lab, user: int | None, by_path: bool) -> None:

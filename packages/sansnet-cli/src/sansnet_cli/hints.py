@@ -59,6 +59,7 @@ _FOREIGN: Final = (
     _Foreign("--capture --write", "-p", "give -p FILE for a capture of all frames"),
     _Foreign("--stats", "-c", "give -c PATH, and ask with `sansnet ctl PATH counters`"),
     _Foreign("--log-file --log-size --stderr -l", "", "messages go to stderr; redirect it, as by 2>FILE"),
+    _Foreign("--pid --target", "--userns", "give the number of a process alone, as in `sansnet attach 4242`"),
     _Foreign("--pid", "", "the shell knows the process id of what it has begun: $!"),
     _Foreign("--runas", "", "sansnet runs as the user that started it; leave it out"),
     _Foreign("--no-copy-routes --no-copy-addrs", "-a", "give the guest's address by -a and its gateway by -g"),

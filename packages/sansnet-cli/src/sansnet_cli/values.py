@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Callable
 from ipaddress import IPv4Network
 from typing import Any, Final
@@ -18,6 +19,7 @@ __all__ = [
     "BadValue",
     "address",
     "capture",
+    "control",
     "descriptor",
     "domain",
     "host",
@@ -112,6 +114,15 @@ def path(text: str) -> str:
     return text
 
 
+def control(text: str) -> str:
+    """A socket's path, but no line for a shell, which takes one by -c."""
+    if "/" not in text and len(text.split()) > 1:
+        raise _bad(
+            text, f"is a command, and -c names a control socket; give -- sh -c {shlex.quote(text)}, or -c ./PATH"
+        )
+    return path(text)
+
+
 def capture(text: str) -> str:
     """A file's name, but no ports: other programs publish ports by -p."""
     found = _PUBLISHED.fullmatch(text)
@@ -131,7 +142,11 @@ def descriptor(text: str) -> int:
 
 def pid(text: str) -> int:
     if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not int(text):
-        raise _bad(text, "is not the number of a process; a network namespace is given by --netns")
+        raise _bad(
+            text,
+            "is not the number of a process; a network namespace is given by --netns, and the number of a container's "
+            "process is what `podman inspect -f '{{.State.Pid}}' NAME` says",
+        )
     return int(text)
 
 

@@ -106,7 +106,9 @@ class Existing:
         """Why it may not be entered."""
         if error.errno != errno.EPERM:
             return GuestError(f"{self.network} cannot be entered: {error.strerror}")
-        if self._user is not None:
+        if self._user is not None and not self._owns(self._user):
+            remedy = "the user namespace that was given does not own it; give the one that does, or a process's number"
+        elif self._user is not None:
             remedy = "run sansnet as the user that made it, or as root"
         else:
             remedy = "run sansnet as root, or say which user namespace it was made in (--userns)"
@@ -135,6 +137,17 @@ class Existing:
     def close(self) -> None:
         """Let go of it."""
         self._close()
+
+    def _owns(self, user: int) -> bool:
+        """Whether a user namespace owns the network namespace; no if that cannot be told from where we are by now."""
+        try:
+            owner = syscalls.owner(self._network)
+        except OSError:
+            return False
+        try:
+            return os.path.sameopenfile(owner, user)
+        finally:
+            os.close(owner)
 
     def _patience(self, changes: int | None) -> float:
         """Seconds until the next look, if nothing tells of a change before."""

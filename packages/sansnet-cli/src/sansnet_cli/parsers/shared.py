@@ -256,7 +256,7 @@ def _add_other_options(made: argparse.ArgumentParser) -> None:
     other.add_argument(
         "-c",
         "--conf-path",
-        type=typed(values.path),
+        type=typed(values.control),
         metavar="PATH",
         help="let `sansnet ctl PATH` show what goes on, and forward other ports",
     )
