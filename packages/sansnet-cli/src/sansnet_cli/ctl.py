@@ -100,6 +100,8 @@ def parse_ctl(arguments: Sequence[str]) -> CtlOptions:
     Raises:
         UsageProblem: an argument is wrong.
     """
+    if arguments and arguments[0] in _COMMANDS and not {*arguments[1:2]} & {*_COMMANDS}:
+        raise UsageProblem(f"the path of a control socket comes first: sansnet ctl PATH {' '.join(arguments)}")
     parsed = ctl_parser().parse_args(arguments)
     forwards = tuple((option, spec) for name, option in _OPTIONS.items() for spec in getattr(parsed, name))
     if forwards and parsed.command not in _ABOUT_PORTS:
