@@ -89,7 +89,7 @@ class Context:
         gso_size: of the frame in hand: bytes per datagram of an offloaded run of UDP datagrams (USO), else 0.
         verify: whether the frame in hand wants its TCP, UDP or ICMP checksum verified.
         drops: how many times each `Reason` occurred.
-        ignored: frames that nobody here needs, as every guest sends them: they are no drops.
+        ignored: how many frames were part of a protocol and needed no answer; they are no drops.
     """
 
     __slots__ = (

@@ -68,10 +68,10 @@ class NetworkStatistics:
 
 
 def _is_routine(header: Buffer) -> bool:
-    """Whether a frame that is not taken is of a kind that every guest sends to whoever may hear it.
+    """Whether a frame of an EtherType without a handler is of a kind that guests send without being asked.
 
-    It is to a group, and of a family that is switched off, as ARP, NDP and DHCP there; or to one of the addresses that
-    no bridge forwards (IEEE 802.1Q, 8.6.3), as those of spanning trees, LLDP and EAPOL.
+    Its destination is a group, and its family is switched off, as with ARP, NDP and DHCP; or its destination is one of
+    the addresses that bridges never forward (IEEE 802.1Q, 8.6.3), as with spanning trees, LLDP and EAPOL.
     """
     if not header[0] & 1:
         return False
@@ -201,7 +201,7 @@ class Network:
         receive(frame, start + 14, size)
 
     def _ignore(self, ip: IpHeader, buf: Buffer) -> None:
-        """Take a packet of a protocol that nobody here needs."""
+        """Take a packet that needs no answer."""
         self._context.ignore()
 
     def _receive_icmp4(self, ip: IpHeader, buf: Buffer) -> None:
