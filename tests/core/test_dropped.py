@@ -52,6 +52,12 @@ def test_ends_are_read_from_a_frames_head(packet: Ip, text: str) -> None:
     assert str(read(frame(packet)[:HEAD])) == text
 
 
+def test_a_header_of_a_wrong_length_has_no_ports() -> None:
+    head = bytearray(frame(udp(GUEST, 4000, SERVER, 53, b"x")))
+    head[14] = 0x41
+    assert str(read(bytes(head))) == "udp 10.0.2.15 to 192.0.2.80"
+
+
 def test_what_is_no_ip_packet_has_ethernet_addresses() -> None:
     head = bytes.fromhex("0200000000020200000000018137") + bytes(20)
     assert str(read(head)) == "ethernet 02:00:00:00:00:01 to 02:00:00:00:00:02"

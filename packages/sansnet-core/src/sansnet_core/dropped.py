@@ -72,8 +72,9 @@ def read(kept: Kept) -> Dropped | None:
 def _read4(packet: bytes) -> Dropped | None:
     if len(packet) < 20 or packet[0] >> 4 != 4:
         return None
+    start = (packet[0] & 0x0F) << 2
     first = not (packet[6] & 0x1F or packet[7])  # fragment offset
-    return _read(packet, packet[9], 12, 4, (packet[0] & 0x0F) << 2, first)
+    return _read(packet, packet[9], 12, 4, start, first and start >= 20)
 
 
 def _read6(packet: bytes) -> Dropped | None:
