@@ -72,7 +72,7 @@ def _attach(
     link = observed(Tap(ready.tap, ready.link), options, capture)
     own = [address.address for address in setup.addresses]
     process.allow_many_descriptors()
-    with forwarded(options.ports, setup.config, guest, own, later=control.is_on) as forwards:
+    with forwarded(options.ports, setup.config, guest, own, later=control.is_on, verbose=options.verbose) as forwards:
         control.forward(forwards, namespace=True)
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until somebody hears them
         if load_first:

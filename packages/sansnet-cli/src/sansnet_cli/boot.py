@@ -86,7 +86,7 @@ def boot(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -> int:
         limits = process.allow_many_descriptors()
         with (
             controlled(options.control) as control,
-            forwarded(options.ports, setup.config, later=control.is_on) as forwards,
+            forwarded(options.ports, setup.config, later=control.is_on, verbose=options.verbose) as forwards,
             closing(GuestListener(path)) as listener,
             closing(SignalForwarder()) as signals,
             _started([program, *arguments], signals, limits) as machine,

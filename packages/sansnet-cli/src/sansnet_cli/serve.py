@@ -66,7 +66,7 @@ def serve(
     process.prepare()
     with (
         controlled(options.control) as control,
-        forwarded(options.ports, setup.config, later=control.is_on) as forwards,
+        forwarded(options.ports, setup.config, later=control.is_on, verbose=options.verbose) as forwards,
     ):
         server = GuestServer(options, setup, capture, control, forwards)
         trio.run(_serve, options, server, control, listener, on_ready or partial(_announce, options))

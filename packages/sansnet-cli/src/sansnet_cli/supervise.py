@@ -79,7 +79,7 @@ def _run(
         loading.join()  # for some of them a process is forked, which must not meet another thread
     own = [address.address for address in setup.addresses]
     process.allow_many_descriptors()  # the command was forked before
-    with forwarded(options.ports, setup.config, guest, own, later=control.is_on) as forwards:
+    with forwarded(options.ports, setup.config, guest, own, later=control.is_on, verbose=options.verbose) as forwards:
         control.forward(forwards, namespace=True)
         process.require_descriptors()
         guest.start()
