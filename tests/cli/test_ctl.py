@@ -223,15 +223,39 @@ def test_counters_are_lines() -> None:
         "driver": {"frames_received": 7},
         "flows": {"tcp_flows": 1},
         "tcp_held": 0,
-        "drops": {"TCP_LIMIT": {"count": 2, "meaning": "TCP connection beyond the configured limit"}},
+        "ignored": 3,
+        "drops": {
+            "TCP_LIMIT": {"count": 2, "meaning": "TCP connection beyond the configured limit"},
+            "ETHERNET_TYPE": {"count": 1, "meaning": "EtherType"},
+        },
+        "last_drops": {
+            "TCP_LIMIT": [
+                {
+                    "protocol": "tcp",
+                    "source": {"address": "2001:db8::1", "port": 4000},
+                    "destination": {"address": "192.0.2.1", "port": 80},
+                }
+            ],
+            "ETHERNET_TYPE": [
+                {
+                    "protocol": "ethernet",
+                    "source": {"address": "02:00:00:00:00:01", "port": 0},
+                    "destination": {"address": "02:00:00:00:00:02", "port": 0},
+                }
+            ],
+        },
         "hints": ["use 7"],
     }
-    assert [line.rsplit(None, 1) for line in show("counters", answer).splitlines()] == [
-        ["frames received", "7"],
-        ["tcp flows", "1"],
-        ["tcp bytes held", "0"],
-        ["dropped: TCP connection beyond the configured limit", "2"],
-        ["hint: use", "7"],
+    assert [" ".join(line.split()) for line in show("counters", answer).splitlines()] == [
+        "frames received 7",
+        "tcp flows 1",
+        "tcp bytes held 0",
+        "frames ignored 3",
+        "dropped: TCP connection beyond the configured limit 2",
+        "tcp [2001:db8::1]:4000 to 192.0.2.1:80",
+        "dropped: EtherType 1",
+        "ethernet 02:00:00:00:00:01 to 02:00:00:00:00:02",
+        "hint: use 7",
     ]
     assert show("counters", {"guest": False}) == "there is no guest"
 

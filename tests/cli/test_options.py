@@ -139,7 +139,7 @@ def test_each_option_is_understood(arguments: list[str], expected: dict[str, obj
         (["-g", "255.255.255.255"], ["-g", "255.255.255.255"]),
         (["-n", "0.0.0.255"], ["-n", "0.0.0.255"]),
         (["-n", "0"], ["-n", "'0'"]),
-        (["--udp-filtering", "none"], ["--udp-filtering", "'none'", "'address-dependent'"]),
+        (["--udp-filtering", "none"], ["--udp-filtering", "'none'", "address-dependent"]),
         (["-m", "67"], ["-m", "67", "68"]),
         (["-m", "65522"], ["-m", "65522", "65521"]),
         (["-m", "1_400"], ["-m", "1_400"]),

@@ -86,8 +86,8 @@ def named(lab: Lab) -> Iterator[Namespace]:
 
 
 @contextmanager
-def of_user() -> Iterator[Namespace]:
-    """Namespaces that an ordinary user made."""
+def of_user(process: str = "echo made; exec sleep 600") -> Iterator[Namespace]:
+    """Namespaces that an ordinary user made, with a process in them that says "made" when it is there."""
     line = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--"]
     line += [
         "unshare",
@@ -96,7 +96,7 @@ def of_user() -> Iterator[Namespace]:
         "--net",
         "sh",
         "-c",
-        "ip link set lo up; echo made; exec sleep 600",
+        f"ip link set lo up; {process}",
     ]
     with running(line, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
@@ -129,6 +129,21 @@ def test_the_file_of_a_process_is_a_path_like_others(lab: Lab) -> None:
         assert works(visited)
         os.kill(visited.pid, signal.SIGKILL)
         assert sansnet.ends() == (0, "")
+
+
+@pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
+def test_a_process_whose_user_namespace_does_not_own_its_network(lab: Lab, user: int | None) -> None:
+    process = "exec unshare --user sh -c 'echo made; exec sleep 600'"
+    with of_user(process) as visited, attached(lab, str(visited.pid), user=user):
+        fetch = ["nsenter", f"--target={visited.pid}", "--net", "ping", "-q", "-c1", "-W5", SERVER4]
+        assert subprocess.run(fetch, check=False, capture_output=True).returncode == 0
+
+
+def test_a_user_namespace_that_does_not_own_the_network_is_said_to_be_wrong(lab: Lab) -> None:
+    with of_user("exec unshare --user sh -c 'echo made; exec sleep 600'") as visited:
+        files = [f"/proc/{visited.pid}/ns/{kind}" for kind in ("net", "user")]
+        text = refusal(lab, "--netns", files[0], "--userns", files[1], user=USER)
+    assert "the user namespace that was given does not own it; give the one that does, or a process's number" in text
 
 
 @pytest.mark.parametrize("by_path", [False, True], ids=["process", "paths"])

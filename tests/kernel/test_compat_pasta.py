@@ -150,6 +150,11 @@ def test_a_command_has_a_network_and_its_status_is_pastas(lab: Lab, caller: Call
     assert resolver == (lab.directory / "resolv.conf").read_text().splitlines()
 
 
+def test_a_command_is_root_in_its_namespaces(caller: Caller) -> None:
+    done = caller.call("pasta", "--config-net", "--", "sh", "-c", "id -u; ip link set lo mtu 1500", user=USER)
+    assert (done.status, done.output, done.errors) == (0, "0\n", "")
+
+
 def test_a_router_that_is_the_hosts_resolver_too_answers(dns: DnsServer) -> None:
     """Although the gateway is the host's loopback, and the command has the host's own /etc/resolv.conf."""
     with (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,26 @@ def test_a_user_that_the_user_namespace_does_not_know(lab: Lab) -> None:
     assert done.returncode == 1
     assert "uid_map" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("most", "options"), [(2, []), (1, ["--root"])])
+def test_one_user_namespace_is_not_enough_to_keep_the_user(lab: Lab, most: int, options: list[str]) -> None:
+    """The limit is set in a user namespace, so that it is that namespace's alone."""
+
+    def run(most: int, *options: str) -> subprocess.CompletedProcess[str]:
+        line = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", *RUN_SANSNET, *options, "id", "-u"]
+        limit = f"echo {most} >/proc/sys/user/max_user_namespaces; exec {shlex.join(line)}"
+        return lab.sansnet([], ["sh", "-c", limit])
+
+    assert run(most, *options).returncode == 0
+    done = run(1)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "a second user namespace; let it be root with --root (no more namespaces (user)" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_no_config_of_a_user_needs_root(lab: Lab) -> None:
+    assert "add --root" in sentence(lab, "--no-config", user=USER, status=2)
 
 
 def test_a_chroot(lab: Lab) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import random
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -289,6 +290,24 @@ def test_ports_follow_those_who_listen_within_a_second(lab: Lab, user: int | Non
             assert eventually(lambda: opened(lab.host, 8102, "--udp"), seconds=1)
             near.sendto(b"x", (HOST4, 8102))
             assert near.recvfrom(10)[0] == b"x"
+
+
+def test_verbose_says_what_leads_where_and_what_auto_opens_and_closes(lab: Lab) -> None:
+    script = """
+import socket, time
+with socket.create_server(("0.0.0.0", 8101)):
+    time.sleep(1.5)
+time.sleep(1.5)
+"""
+    options = ["-v", "-t", "127.0.0.1/8080:80", "-t", "auto", "-T", "7001"]
+    said = lab.sansnet(options, [sys.executable, "-c", script], user=USER).stderr.splitlines()
+    followed = [line for line in said if ":8101 ->" in line]
+    assert followed == [
+        "sansnet: TCP: host 0.0.0.0:8101 -> guest port 8101: opened, since somebody listens there",
+        "sansnet: TCP: host 0.0.0.0:8101 -> guest port 8101: closed, since nobody listens there any more",
+    ]
+    assert "sansnet: TCP: host 127.0.0.1:8080 -> guest port 80" in said
+    assert "sansnet: TCP: guest 127.0.0.1:7001 and [::1]:7001 -> host port 7001" in said
 
 
 def test_what_follows_in_both_directions_never_follows_itself(lab: Lab) -> None:

@@ -7,8 +7,9 @@ import pty
 import shlex
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -92,8 +93,17 @@ def test_what_verbose_says_of_a_healthy_run_is_in_plain_words(lab: Lab) -> None:
     assert f"sansnet: IPv6: {HOST6}/64, gateway 2001:db8:1::7" in lines
     for jargon in ("uso", "tso", "checksum_offload", "wakeups", "not handled"):
         assert jargon not in done.stderr
+    assert "dropped" not in done.stderr  # what every new interface sends is none
     done = lab.sansnet(["-v", "--no-config"], ["true"])
     assert f"sansnet: IPv6: {HOST6}/64, gateway fe80::1" in done.stderr.splitlines()
+
+
+def test_verbose_says_between_whom_what_was_dropped_went(lab: Lab) -> None:
+    send = "import socket; s = socket.socket(2, 2); s.bind(('', 4444)); s.sendto(b'x', ('240.0.0.1', 99))"
+    done = lab.sansnet(["-v"], [sys.executable, "-c", send], user=USER)
+    [line] = [line for line in done.stderr.splitlines() if "dropped" in line]
+    assert line.startswith("sansnet: dropped: 1: ")
+    assert line.endswith(f"; last: udp {HOST4}:4444 to 240.0.0.1:99")
 
 
 def test_closed_streams_stay_closed_and_take_nothing_of_ours(lab: Lab) -> None:
@@ -124,13 +134,50 @@ def test_the_command_keeps_its_limit_of_descriptors(lab: Lab) -> None:
     assert (done.stdout, done.stderr) == ("256\n", "")
 
 
-def test_a_user_is_root_in_the_guest_and_nobody_else(lab: Lab) -> None:
-    assert lab.sansnet([], ["sh", "-c", "id -u; cat /proc/self/uid_map"], user=USER).stdout.split() == [
-        "0",
-        "0",
-        str(USER),
-        "1",
-    ]
+def test_the_command_keeps_its_user_group_and_environment_and_has_no_capabilities(lab: Lab) -> None:
+    script = "id -u; id -g; cat /proc/self/uid_map /proc/self/gid_map; grep -E '^Cap(Prm|Eff|Amb)' /proc/self/status"
+    done = lab.sansnet([], ["sh", "-c", f"echo $HOME; {script}"], user=USER)
+    user, none = str(USER), "0" * 16
+    expected = [str(lab.directory), user, user, user, "0", "1", user, "0", "1"]
+    expected += ["CapPrm:", none, "CapEff:", none, "CapAmb:", none]
+    assert (done.stdout.split(), done.stderr) == (expected, "")
+
+
+def test_the_commands_files_are_its_users_and_those_of_its_groups_can_be_read(lab: Lab) -> None:
+    group = USER + 1
+    directory = lab.directory / "of-a-group"
+    directory.mkdir()
+    secret = directory / "secret"
+    secret.write_text("of the group\n")
+    os.chown(secret, 0, group)
+    secret.chmod(0o040)
+    os.chown(directory, USER, USER)
+    command = lab.sansnet_command([], ["sh", "-c", f"cat {secret} && touch {directory}/made"], user=USER, before="")
+    with_group = [f"--groups={group}" if word == "--clear-groups" else word for word in command]
+    done = subprocess.run(with_group, capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "of the group\n", "")
+    made = (directory / "made").stat()
+    assert (made.st_uid, made.st_gid) == (USER, USER)
+
+
+def test_an_ordinary_user_binds_low_ports_and_changes_nothing_of_the_network(lab: Lab) -> None:
+    script = """
+import itertools, socket, subprocess
+for (family, address), kind in itertools.product([(2, "127.0.0.1"), (10, "::1")], [1, 2]):
+    socket.socket(family, kind).bind((address, 80))
+print(subprocess.run(["ip", "link", "set", "lo", "down"], capture_output=True, text=True).stderr)
+"""
+    done = lab.sansnet([], [sys.executable, "-c", script], user=USER)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "RTNETLINK answers: Operation not permitted", "")
+
+
+@pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
+def test_root_is_root_of_the_guest(lab: Lab, user: int | None) -> None:
+    for options in [["--root"]] if user else [["--root"], []]:
+        done = lab.sansnet(options, ["sh", "-c", "id -u; ip link set lo down && cat /proc/self/uid_map"], user=user)
+        [number, *mapping] = done.stdout.split()
+        assert (number, done.stderr, done.returncode) == ("0", "", 0)
+        assert mapping == (["0", str(USER), "1"] if user else ["0", "0", str(2**32 - 1)])
 
 
 @contextmanager
@@ -285,8 +332,8 @@ def terminal(command: list[str]) -> Iterator[Terminal]:
 
 
 @contextmanager
-def sansnet_terminal(lab: Lab, *command: str) -> Iterator[Terminal]:
-    with terminal(lab.sansnet_command([], list(command), user=None, before="")) as made:
+def sansnet_terminal(lab: Lab, *command: str, user: int | None = None) -> Iterator[Terminal]:
+    with terminal(lab.sansnet_command([], list(command), user=user, before="")) as made:
         yield made
 
 
@@ -309,8 +356,9 @@ def test_ctrl_c_ends_a_command_that_does_not_handle_it(lab: Lab) -> None:
         assert "Traceback" not in made.output
 
 
-def test_an_interactive_shell_has_job_control(lab: Lab) -> None:
-    with sansnet_terminal(lab, "bash", "--norc", "-i") as made:
+@pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
+def test_an_interactive_shell_has_job_control(lab: Lab, user: int | None) -> None:
+    with sansnet_terminal(lab, "bash", "--norc", "-i", user=user) as made:
         made.type("PS1=; tty >/dev/null && echo on-a-$((1+1))-terminal\n")
         made.expect("on-a-2-terminal")
         made.type("sleep 60\n")
@@ -338,10 +386,22 @@ def test_a_stopped_run_goes_on_in_the_foreground(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
-def test_a_guest_may_have_guests(lab: Lab, user: int | None) -> None:
-    done = lab.sansnet([], [*RUN_SANSNET, "--", "ping", "-c1", "-W5", SERVER4], user=user)
+@pytest.mark.parametrize(
+    "inner",
+    [RUN_SANSNET, [*RUN_SANSNET, "--root"], ["unshare", "--map-root-user"]],
+    ids=["run", "run --root", "unshare"],
+)
+def test_a_guest_may_have_guests(lab: Lab, user: int | None, inner: Sequence[str]) -> None:
+    done = lab.sansnet([], [*inner, "--", "ping", "-c1", "-W5", SERVER4], user=user)
     assert done.stderr == ""
     assert " 0% packet loss" in done.stdout
+
+
+@pytest.mark.parametrize("tool", [["traceroute", "-I", "-n"], ["mtr", "-r", "-c1", "-n"]], ids=lambda tool: tool[0])
+def test_an_ordinary_users_tools_need_no_raw_sockets(lab: Lab, tool: list[str]) -> None:
+    done = lab.sansnet([], [*tool, SERVER4], user=USER)
+    assert (done.returncode, done.stderr.count("rror")) == (0, 0)
+    assert SERVER4 in done.stdout.splitlines()[-1]
 
 
 def test_traffic_at_the_moment_of_an_interrupt_makes_no_noise(lab: Lab, guest: Guest) -> None:

@@ -217,7 +217,12 @@ def test_counters_are_those_of_driver_and_network() -> None:
     assert answer["driver"]["frames_received"] == STATISTICS.frames_received
     assert answer["flows"] == {"udp_flows": 2, "udp_sockets": 2, "echo_flows": 0, "tcp_flows": 1}
     assert answer["tcp_held"] == 0
+    assert answer["ignored"] == 0
     assert answer["drops"] == {"ETHERNET_TYPE": {"count": 1, "meaning": meaning}}
+    nobody = {"address": "00:00:00:00:00:00", "port": 0}
+    assert answer["last_drops"] == {
+        "ETHERNET_TYPE": [{"protocol": "ethernet", "source": nobody, "destination": nobody}]
+    }
 
 
 # the documentation

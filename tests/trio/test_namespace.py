@@ -153,6 +153,18 @@ def test_a_missing_program_is_told_from_one_that_cannot_be_executed(tmp_path: Pa
         run([str(headless)])
     with pytest.raises(CommandNotExecutable, match=r"no program for this machine; .* #!/bin/sh"):
         run([str(plain)])
+    with pytest.raises(CommandNotFound, match=r"curl -s x: command not found; .* one by one.* sh -c 'curl -s x'"):
+        run(["curl -s x"])
+    with pytest.raises(CommandNotFound, match=r"command not found; it has spaces") as caught:
+        run(["two\nlines"])
+    assert "\n" not in str(caught.value)
+    with pytest.raises(CommandNotFound, match=r"A=1: command not found; .* env A=1 COMMAND"):
+        run(["A=1", "env"])
+    with pytest.raises(CommandNotFound, match=r"cd: command not found; .* sh -c 'cd \.\.\.'"):
+        run(["cd", "/"])
+    spaced = tmp_path / "a program"
+    spaced.symlink_to("/bin/true")
+    assert run([str(spaced)]) == 0
     plain.chmod(0o644)
     with pytest.raises(CommandNotExecutable, match="chmod"):
         run([str(plain)])

@@ -74,7 +74,7 @@ def _attach(
     process.allow_many_descriptors()
     with (
         captured(capture) as file,
-        forwarded(options.ports, setup.config, guest, own, later=control.is_on) as forwards,
+        forwarded(options.ports, setup.config, guest, own, later=control.is_on, verbose=options.verbose) as forwards,
     ):
         link = observed(Tap(ready.tap, ready.link), options, file)
         control.forward(forwards, namespace=True)

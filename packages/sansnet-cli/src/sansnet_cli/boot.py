@@ -91,7 +91,7 @@ def boot(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -> int:
         with (
             controlled(options.control) as control,
             captured(capture) as file,
-            forwarded(options.ports, setup.config, later=control.is_on) as forwards,
+            forwarded(options.ports, setup.config, later=control.is_on, verbose=options.verbose) as forwards,
             closing(GuestListener(path)) as listener,
             closing(SignalForwarder()) as signals,
             _started([program, *arguments], signals, limits) as machine,

@@ -10,7 +10,14 @@ from typing import BinaryIO, Final
 
 from sansnet_cli.capture import open_capture
 from sansnet_cli.hostnames import unheard
-from sansnet_cli.options import AttachOptions, MachineOptions, NamespaceOptions, ServeOptions
+from sansnet_cli.options import (
+    AttachOptions,
+    MachineOptions,
+    NamespaceOptions,
+    RunOptions,
+    ServeOptions,
+    UsageProblem,
+)
 from sansnet_cli.plan import Setup, make_plan, make_setup
 from sansnet_cli.systemd import notify_ready
 from sansnet_cli.template import find_namespace, name_servers_of, read_template
@@ -24,8 +31,10 @@ def _run(arguments: Sequence[str]) -> int:
     from sansnet_cli.parsers.run import parse
 
     options = parse(arguments)
+    if not (options.configure or options.root) and os.geteuid():
+        raise UsageProblem("--no-config leaves the interface to the command, which must be root for that; add --root")
     capture = open_capture(options.pcap) if options.pcap is not None else None
-    with Guest.fork(options.command, functools.partial(_prepare, options)) as guest:
+    with Guest.fork(options.command, functools.partial(_prepare_command, options)) as guest:
         from sansnet_cli.supervise import supervise
 
         try:
@@ -101,6 +110,11 @@ def _in_place(
 def _prepare_machine(options: MachineOptions) -> tuple[Setup, BinaryIO | None]:
     setup = make_setup(options, read_template(options))
     return setup, open_capture(options.pcap) if options.pcap is not None else None
+
+
+def _prepare_command(options: RunOptions) -> tuple[GuestPlan, Setup]:
+    plan, setup = _prepare(options)
+    return replace(plan, root=options.root), setup
 
 
 def _prepare(options: NamespaceOptions) -> tuple[GuestPlan, Setup]:

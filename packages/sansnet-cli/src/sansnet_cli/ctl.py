@@ -10,7 +10,7 @@ from typing import Any, Final
 from sansnet_cli import __version__
 from sansnet_cli.asking import Answer, ask, no_answer
 from sansnet_cli.options import UsageProblem
-from sansnet_cli.parsers.shared import Parser
+from sansnet_cli.parsers.shared import Parser, with_examples
 from sansnet_cli.stdout import put
 from sansnet_core.records import Record
 
@@ -73,7 +73,12 @@ def ctl_parser() -> argparse.ArgumentParser:
         usage="%(prog)s PATH {list|add|delete|clear|flows|counters} [OPTIONS]",
         description="Ask a sansnet that runs with -c PATH: `list` the ports that it forwards, `add` some, `delete` "
         "some, `clear` all; or what `flows` there are, and its `counters`.",
-        epilog="The exit status is 0, 1 if it could not be done, 2 if an argument is wrong.",
+        epilog=with_examples(
+            "The exit status is 0; 1 if it could not be done; 2 if an argument is wrong.",
+            "sansnet ctl /tmp/control flows",
+            "sansnet ctl /tmp/control add -t 8080:80 -u 5353:53",
+            "sansnet ctl /tmp/control counters --json",
+        ),
         add_help=False,
     )
     made.add_argument("path", metavar="PATH", help="the control socket, as given to -c")
@@ -96,6 +101,8 @@ def parse_ctl(arguments: Sequence[str]) -> CtlOptions:
     Raises:
         UsageProblem: an argument is wrong.
     """
+    if arguments and arguments[0] in _COMMANDS and not {*arguments[1:2]} & {*_COMMANDS}:
+        raise UsageProblem(f"the path of a control socket comes first: sansnet ctl PATH {' '.join(arguments)}")
     parsed = ctl_parser().parse_args(arguments)
     forwards = tuple((option, spec) for name, option in _OPTIONS.items() for spec in getattr(parsed, name))
     if forwards and parsed.command not in _ABOUT_PORTS:
@@ -153,8 +160,18 @@ def _show_counters(answer: Answer) -> str:
     rows = [(name.replace("_", " "), str(value)) for name, value in answer["driver"].items()]
     rows += [(name.replace("_", " "), str(value)) for name, value in answer["flows"].items()]
     rows.append(("tcp bytes held", str(answer["tcp_held"])))
-    rows += [(f"dropped: {drop['meaning']}", str(drop["count"])) for drop in answer["drops"].values()]
+    rows.append(("frames ignored", str(answer["ignored"])))
+    for name, drop in answer["drops"].items():
+        rows.append((f"dropped: {drop['meaning']}", str(drop["count"])))
+        rows += [(f"  {_dropped(packet)}", "") for packet in answer["last_drops"].get(name, [])]
     return "\n".join([*_columns(rows), *(f"hint: {hint}" for hint in answer.get("hints", ()))])
+
+
+def _dropped(packet: Answer) -> str:
+    source, destination = (
+        _endpoint(end) if end["port"] else end["address"] for end in (packet["source"], packet["destination"])
+    )
+    return f"{packet['protocol']} {source} to {destination}"
 
 
 def _columns(rows: Sequence[Iterable[str]]) -> list[str]:

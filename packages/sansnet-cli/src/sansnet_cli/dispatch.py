@@ -13,6 +13,7 @@ __all__ = ["dispatch"]
 
 _LEAST_MEMORY: Final = 96 << 20
 """Bytes of address space. What is loaded takes 70 MB of it, most of that shared with other programs."""
+_COMMANDS: Final = ("run", "attach", "serve", "qemu", "ctl", "pasta", "passt", "pesto")
 
 _SIGNALLED: Final = 128
 """Added to the number of the signal that ended a command, as shells do."""
@@ -68,9 +69,9 @@ def _do(arguments: Sequence[str]) -> int:
             return pesto(rest)
         case _:
             from sansnet_cli.options import UsageProblem
+            from sansnet_cli.proposals import unknown_command
 
-            what = f"{arguments[0]!r} is no command of sansnet" if arguments else "no command is given"
-            raise UsageProblem(f"{what}; see `sansnet --help`")
+            raise UsageProblem(f"{unknown_command(arguments, _COMMANDS)}; see `sansnet --help`")
 
 
 def _was_typed(number: int) -> bool:

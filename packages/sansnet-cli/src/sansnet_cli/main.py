@@ -35,19 +35,26 @@ A network for guests without privileges: TCP, UDP and ping from a guest become
 ordinary sockets of the host.
 
 commands:
-  run            run a command in a network namespace, where the network works
-  attach         be the network of a namespace that exists, as a container's
-  serve          be the network of a virtual machine (QEMU)
+  run            run a command in a network namespace of its own
+  attach         give a network to a namespace that exists, as a container's
+  serve          give a network to a virtual machine (QEMU)
   qemu           run QEMU with such a network
-  ctl            look at what one of these does, and forward other ports
+  ctl            show what one of these does, and forward other ports
   pasta, passt, pesto
-                 do what these programs do, for who calls them
+                 take the place of these programs for their callers
 
 options:
   --version      print the version and exit
   -h, --help     print this and exit
 
 `sansnet run --help` says more, and so do the others.
+
+examples:
+  sansnet run                                # a shell with a network of its own
+  sansnet run -- curl https://example.com/   # a command
+  sansnet run -t 8080:80 -- ./server         # host port 8080 leads to 80
+  sansnet attach 4242                        # the network of process 4242
+  sansnet qemu -- -m 1G disk.qcow2           # a virtual machine
 """
 
 _UNLOADED: Final = b"sansnet: it cannot be loaded; allow more memory (ulimit -v unlimited), or install it again\n"
@@ -102,9 +109,9 @@ def _reserve_descriptors() -> None:
 def _answer(arguments: Sequence[str]) -> str | None:
     """What is to be printed, if nothing else is asked for."""
     match arguments:
-        case ["-h" | "--help", *_]:
+        case ["-h" | "--help" | "help", *_]:
             return _HELP
-        case ["--version", *_]:
+        case ["--version" | "version", *_]:
             return f"sansnet {__version__}\n"
         case ["pasta" | "passt" | "pesto" as program, "--version", *_]:
             return version(program)

@@ -110,9 +110,11 @@ class RunOptions(NamespaceOptions):
 
     Attributes:
         command: never empty.
+        root: whether an ordinary user's command is root in the guest's user namespace.
     """
 
     command: tuple[str, ...]
+    root: bool = False
 
 
 class AttachOptions(NamespaceOptions):

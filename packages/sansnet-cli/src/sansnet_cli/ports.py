@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sansnet_core.ports import Forward
     from sansnet_trio.agent import GuestSockets
     from sansnet_trio.forwards import Forwards
+    from sansnet_trio.listening import Spot
 
 __all__ = ["PortOptions", "add_port_options", "forwarded", "read_forwards", "read_ports", "refuse_auto"]
 
@@ -43,8 +44,8 @@ def add_port_options(made: argparse.ArgumentParser, *, namespace: bool) -> None:
     follow = ", auto (those that somebody listens on, on the other side)" if namespace else ""
     ports = made.add_argument_group(
         "ports that are forwarded",
-        "PORTS is one or more, with commas in between, of 80, 8080:80, 8000-8010:9000-9010, 80:10.0.2.15/8080 (to that "
-        f"address), all, ~22 (not that one){follow}; or none. ADDR is where to listen, as 127.0.0.1, ::1, *%eth0.",
+        "PORTS are separated by commas: 80, 8080:80 (8080 leads to 80), 8000-8010:9000-9010, 80:10.0.2.15/8080 (to "
+        f"that address), all, ~22 (not that one){follow}; or none. ADDR is where to listen: 127.0.0.1, ::1, *%eth0.",
     )
 
     def add(short: str, long: str, metavar: str, text: str) -> None:
@@ -58,10 +59,12 @@ def add_port_options(made: argparse.ArgumentParser, *, namespace: bool) -> None:
         ports.add_argument(
             "--host-lo-to-ns-lo",
             action="store_true",
-            help="what comes from the host's loopback comes to the guest's loopback address, instead of its own",
+            help="let connections from the host's loopback arrive at the guest's loopback address, not at its own",
         )
         ports.add_argument(
-            "--no-splice", action="store_true", help="what comes from the host's loopback goes by the guest's interface"
+            "--no-splice",
+            action="store_true",
+            help="let connections from the host's loopback pass through the guest's interface",
         )
     ports.add_argument(
         "--freebind", action="store_true", help="listen even on addresses that the host does not have yet"
@@ -133,6 +136,7 @@ def forwarded(
     own: Sequence[bytes] = (),
     *,
     later: bool = False,
+    verbose: bool = False,
 ) -> Iterator[Forwards | None]:
     """Ports are forwarded as long as the block runs; None if there are none, and never will be.
 
@@ -142,6 +146,7 @@ def forwarded(
         guest: makes sockets of the guest's, if it is a namespace.
         own: the guest's addresses, if they are not those of the configuration.
         later: whether there may be others later.
+        verbose: whether to say what leads where, also of those that open and close while the block runs.
 
     Raises:
         ForwardError: a port cannot be bound.
@@ -149,7 +154,12 @@ def forwarded(
     if not (options.forwards or later):
         yield None
         return
+    from sansnet_cli import report
     from sansnet_trio.forwards import Forwards
+
+    def say(spot: Spot, rule: Forward, opened: bool) -> None:
+        if verbose:
+            report.followed(spot, rule, opened=opened)
 
     families = [version for version, family in ((4, config.ipv4), (6, config.ipv6)) if family is not None]
     with Forwards(
@@ -158,7 +168,11 @@ def forwarded(
         freebind=options.freebind,
         splice=options.splice,
         to_loopback=options.to_loopback,
+        on_follow=say,
     ) as forwards:
+        if verbose:
+            for rule in forwards.rules:
+                report.forward(rule)
         if guest is not None:
             forwards.enter(guest, own or _configured(config))
         yield forwards

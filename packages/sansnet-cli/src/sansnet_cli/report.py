@@ -16,9 +16,23 @@ from sansnet_trio.proc import NO_PROC
 
 if TYPE_CHECKING:
     from sansnet_core import NetworkStatistics
+    from sansnet_core.ports import Forward
     from sansnet_trio.driver import DriverStatistics
+    from sansnet_trio.listening import Spot
 
-__all__ = ["NO_MEMORY", "Voice", "configuration", "inform", "reason", "speak_through", "statistics", "trace", "warn"]
+__all__ = [
+    "NO_MEMORY",
+    "Voice",
+    "configuration",
+    "followed",
+    "forward",
+    "inform",
+    "reason",
+    "speak_through",
+    "statistics",
+    "trace",
+    "warn",
+]
 
 NO_MEMORY: Final = "there is too little memory; allow more, as by: ulimit -v unlimited"
 
@@ -141,6 +155,46 @@ def configuration(
         inform(f"names of {addresses.format(address)}: {', '.join(names)}")
 
 
+def forward(rule: Forward) -> None:
+    """Say where the ports of a rule lead."""
+    side = "in the guest" if rule.inbound else "on the host"
+    notes = ["those that are free and not ephemeral"] if rule.weak else []
+    notes += [f"while somebody listens {side}"] if rule.auto else []
+    inform(_leads(rule, rule.address, rule.first, rule.last) + (f" ({', '.join(notes)})" if notes else ""))
+
+
+def followed(spot: Spot, rule: Forward, *, opened: bool) -> None:
+    """Say that a port was opened or closed, since somebody listens on the other side, or nobody does any more."""
+    why = "opened, since somebody listens there" if opened else "closed, since nobody listens there any more"
+    inform(f"{_leads(rule, spot.address, spot.port, spot.port)}: {why}")
+
+
+def _leads(rule: Forward, address: bytes | None, first: int, last: int) -> str:
+    """Which ports lead where, in one line."""
+    protocol = "TCP" if rule.option in ("-t", "-T") else "UDP"
+    here, there = _range(first, last), _range(rule.leads_to(first), rule.leads_to(last))
+    if not rule.inbound:
+        loopback = f"127.0.0.1:{here} and [::1]:{here}" if address is None else f"{_bracketed(address)}:{here}"
+        return f"{protocol}: guest {loopback} -> host {_ports(there)}"
+    where = "*" if address is None else _bracketed(address)
+    where += f"%{rule.interface}" if rule.interface else ""
+    to = _ports(there) if rule.target is None else f"{_bracketed(rule.target)}:{there}"
+    return f"{protocol}: host {where}:{here} -> guest {to}"
+
+
+def _ports(range_: str) -> str:
+    return f"ports {range_}" if "-" in range_ else f"port {range_}"
+
+
+def _range(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def _bracketed(address: bytes) -> str:
+    text = addresses.format(address)
+    return f"[{text}]" if len(address) == 16 else text
+
+
 def _learnt(config: NetworkConfig) -> tuple[list[InterfaceAddress], list[bytes]]:
     """Addresses and gateways that DHCP and router advertisements tell of."""
     own, gateways = [], []
@@ -159,4 +213,5 @@ def statistics(network: NetworkStatistics, driver: DriverStatistics) -> None:
         if value := getattr(driver, name):
             inform(f"{what}: {value}")
     for reason, count in sorted(network.drops.items(), key=lambda item: -item[1]):
-        inform(f"dropped: {count}: {reason.value}")
+        last = ", ".join(map(str, network.last_drops.get(reason, ())))
+        inform(f"dropped: {count}: {reason.value}{last and f'; last: {last}'}")

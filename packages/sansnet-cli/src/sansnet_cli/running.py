@@ -14,7 +14,7 @@ from sansnet_cli.following import Follower
 from sansnet_cli.options import RunOptions
 from sansnet_cli.plan import Setup
 from sansnet_cli.signals import SignalForwarder
-from sansnet_core import Network
+from sansnet_core import Network, NetworkStatistics
 from sansnet_trio.driver import Driver
 from sansnet_trio.guests import GuestError
 from sansnet_trio.links import Link, LinkClosed
@@ -151,7 +151,12 @@ async def _hear_out(driver: Driver, network: Network) -> None:
         heard = -1
         while True:
             statistics = network.statistics()
-            before, heard = heard, driver.statistics().frames_received - sum(statistics.drops.values())
+            before, heard = heard, driver.statistics().frames_received - _meaningless(statistics)
             if heard == before and not statistics.tcp_held:
                 return
             await trio.sleep(_QUIET)
+
+
+def _meaningless(statistics: NetworkStatistics) -> int:
+    """How many frames of the guest were not about anything that it still wants to send."""
+    return statistics.ignored + sum(statistics.drops.values())

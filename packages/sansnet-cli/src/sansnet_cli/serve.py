@@ -75,7 +75,7 @@ def serve(
     with (
         controlled(options.control) as control,
         captured(capture) as file,
-        forwarded(options.ports, setup.config, later=control.is_on) as forwards,
+        forwarded(options.ports, setup.config, later=control.is_on, verbose=options.verbose) as forwards,
     ):
         server = GuestServer(options, setup, file, control, forwards)
         announce = on_ready or partial(_announce, options, on_listening)

@@ -105,7 +105,7 @@ def _run(
     process.allow_many_descriptors()  # the command was forked before
     with (
         captured(capture) as file,
-        forwarded(options.ports, setup.config, guest, own, later=control.is_on) as forwards,
+        forwarded(options.ports, setup.config, guest, own, later=control.is_on, verbose=options.verbose) as forwards,
     ):
         link = observed(Tap(ready.tap, ready.link, left_behind=True), options, file)
         control.forward(forwards, namespace=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Callable
 from ipaddress import IPv4Network
 from typing import Any, Final
@@ -18,6 +19,8 @@ __all__ = [
     "MAX_HOSTNAME",
     "BadValue",
     "address",
+    "capture",
+    "control",
     "descriptor",
     "domain",
     "host",
@@ -48,6 +51,14 @@ DNS_PORT: Final = 53
 HOST_GATEWAY: Final = "host-gateway"
 """Docker's and podman's word for the host's address in a guest."""
 
+_PORTS: Final = r"\d{1,5}(-\d{1,5})?"
+_PUBLISHED: Final = re.compile(
+    rf"((?P<where>\[[\da-fA-F:.]+\]|\d+(\.\d+){{3}}|\*|localhost)[:/])?"
+    rf":?(?P<ports>{_PORTS}(:{_PORTS})?(,{_PORTS}(:{_PORTS})?)*)(/(?P<protocol>tcp|udp|sctp))?",
+    re.ASCII,
+)
+"""Ports as docker and podman take them for -p, and as our -t does."""
+
 
 class BadValue(ValueError):
     """A text is not what it should be; the message says why."""
@@ -61,13 +72,16 @@ def address(text: str) -> bytes:
     try:
         return addresses.parse(text)
     except ValueError:
-        raise _bad(text, "is not an IPv4 or IPv6 address") from None
+        more = "; give the option once for each" if "," in text else ""
+        raise _bad(text, f"is not an IPv4 or IPv6 address{more}") from None
 
 
 def host(text: str) -> bytes:
     """An address that a node other than this one can have."""
     packed = address(text)
-    if not addresses.is_unicast(packed) or addresses.is_loopback(packed):
+    if addresses.is_loopback(packed):
+        raise _bad(text, "is the address by which the guest reaches itself; give one of another node, as 169.254.1.1")
+    if not addresses.is_unicast(packed):
         raise _bad(text, "is not the address of a node on a network")
     return packed
 
@@ -157,6 +171,26 @@ def path(text: str) -> str:
     return text
 
 
+def control(text: str) -> str:
+    """A socket's path, but no line for a shell, which takes one by -c."""
+    if "/" not in text and len(text.split()) > 1:
+        raise _bad(
+            text, f"is a command, and -c names a control socket; give -- sh -c {shlex.quote(text)}, or -c ./PATH"
+        )
+    return path(text)
+
+
+def capture(text: str) -> str:
+    """A file's name, but no ports: other programs publish ports by -p."""
+    found = _PUBLISHED.fullmatch(text)
+    if found is None:
+        return text
+    option = "-u" if found["protocol"] == "udp" else "-t"
+    where = "127.0.0.1" if found["where"] == "localhost" else found["where"]
+    right = f"{option} {where}/{found['ports']}" if where else f"{option} {found['ports']}"
+    raise _bad(text, f"is ports, and -p names a capture file; give {right}, or -p ./{text} for a file of that name")
+
+
 def descriptor(text: str) -> int:
     if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or int(text) in (1, 2):
         raise _bad(text, "is not the number of a descriptor that can be it: 0, or one above standard error's, 2")
@@ -165,7 +199,11 @@ def descriptor(text: str) -> int:
 
 def pid(text: str) -> int:
     if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not int(text):
-        raise _bad(text, "is not the number of a process; a network namespace is given by --netns")
+        raise _bad(
+            text,
+            "is not the number of a process; a network namespace is given by --netns, and the number of a container's "
+            "process is what `podman inspect -f '{{.State.Pid}}' NAME` says",
+        )
     return int(text)
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         ShutdownStream,
         SocketId,
     )
+    from sansnet_core.dropped import Dropped
     from sansnet_core.network import Network, NetworkStatistics
     from sansnet_core.notices import (
         FlowClosed,
@@ -47,6 +48,7 @@ __all__ = [
     "Buffer",
     "CloseSocket",
     "ConfigError",
+    "Dropped",
     "Endpoint",
     "ExtendedError",
     "FlowClosed",
@@ -91,6 +93,10 @@ def __getattr__(name: str) -> Any:
         from sansnet_core import network
 
         return getattr(network, name)
+    if name == "Dropped":
+        from sansnet_core import dropped
+
+        return dropped.Dropped
     if name in _NOTICES:
         from sansnet_core import notices
 

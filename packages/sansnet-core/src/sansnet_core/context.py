@@ -6,13 +6,14 @@ all that the file can do to the world.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sansnet_core.actions import Action, Frame, SocketId
+from sansnet_core.actions import Action, Endpoint, Frame, SocketId
 from sansnet_core.addresses import is_link_local
 from sansnet_core.config import NetworkConfig
+from sansnet_core.dropped import KEPT, Dropped, Kept
 from sansnet_core.entropy import Entropy
 from sansnet_core.errors import Reason
 from sansnet_core.stations import Stations
@@ -108,6 +109,7 @@ class Context:
         gso_size: of the frame in hand: bytes per datagram of an offloaded run of UDP datagrams (USO), else 0.
         verify: whether the frame in hand wants its TCP, UDP or ICMP checksum verified.
         drops: how many times each `Reason` occurred.
+        ignored: how many frames were part of a protocol and needed no answer; they are no drops.
     """
 
     __slots__ = (
@@ -121,6 +123,8 @@ class Context:
         "gso_size",
         "guest",
         "icmp_errors",
+        "ignored",
+        "last_drops",
         "now",
         "out",
         "timers",
@@ -141,13 +145,28 @@ class Context:
         self.entropy = Entropy(secret)
         self.guest = Guest(config)
         self.drops: Counter[Reason] = Counter()
+        self.last_drops: dict[Reason, deque[Kept]] = {}
+        self.ignored = 0
         self.gso_size = 0
         self.verify = False
         self._last_socket = 0
 
-    def drop(self, reason: Reason, count: int = 1) -> None:
-        """Count something that goes no further."""
-        self.drops[reason] += count
+    def drop(self, reason: Reason, kept: Kept | None = None) -> None:
+        """Count something that goes no further, and keep what it was among the last of its kind."""
+        self.drops[reason] += 1
+        if kept is not None:
+            last = self.last_drops.get(reason)
+            if last is None:
+                last = self.last_drops[reason] = deque(maxlen=KEPT)
+            last.append(kept)
+
+    def drop_packet(self, reason: Reason, protocol: int, source: Endpoint, destination: Endpoint) -> None:
+        """The same for a packet whose ends are known."""
+        self.drop(reason, Dropped(protocol, source, destination))
+
+    def ignore(self) -> None:
+        """Count a frame that is part of a protocol and needs no answer."""
+        self.ignored += 1
 
     def find_station(self, address: bytes) -> None:
         """Something begins outside for an address of the guest's: ask where that is, if it was not heard."""

@@ -36,7 +36,6 @@ class Reason(Enum):
     FRAGMENT_TIMEOUT = "datagram whose fragments did not all arrive in time"
     ICMP_MALFORMED = "ICMP or ICMPv6 message truncated or with a wrong checksum"
     ICMP_TYPE = "ICMP or ICMPv6 message of a type that is not handled"
-    MULTICAST_LISTENER = "multicast listener message (MLD): no group is joined on the host"
     NDP_MALFORMED = "NDP message that RFC 4861 says to discard, or too long"
     DHCP_MALFORMED = "DHCP or DHCPv6 message truncated, too long, or with broken or too many options"
     DHCP_IGNORED = "DHCP or DHCPv6 message that a server of this kind does not answer"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from sansnet_core.actions import Action, Buffer, Endpoint, ExtendedError, Frame, SocketId
 from sansnet_core.config import NetworkConfig, check_change
 from sansnet_core.context import Context
+from sansnet_core.dropped import HEAD, Dropped, Kept, read
 from sansnet_core.egress import Egress
 from sansnet_core.errors import Malformed, Reason, UsageError
 from sansnet_core.forwarding import Forwarding
@@ -32,7 +33,7 @@ from sansnet_core.proto.ndp import Ndp
 from sansnet_core.proto.tcp.handler import Tcp
 from sansnet_core.proto.udp import Service, Udp
 from sansnet_core.wire import ethernet, icmp4, icmp6, quoted, virtio_net
-from sansnet_core.wire.ip import ICMP, ICMPV6, TCP, UDP, IpHeader
+from sansnet_core.wire.ip import ICMP, ICMPV6, IGMP, TCP, UDP, IpHeader
 
 if TYPE_CHECKING:
     from sansnet_core.notices import FlowReport, Notice
@@ -41,6 +42,8 @@ __all__ = ["Network", "NetworkStatistics"]
 
 _NDP_TYPES = range(133, 138)
 _MIN_SECRET = 16
+_FAMILIES = frozenset({ethernet.ETHERTYPE_ARP, ethernet.ETHERTYPE_IPV4, ethernet.ETHERTYPE_IPV6})
+_NEVER_FORWARDED = b"\x01\x80\xc2\x00\x00"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class NetworkStatistics:
         flows: by protocol, how many there are now.
         drops: how often each reason occurred; only those that did.
         tcp_held: payload bytes held for all TCP connections.
+        ignored: frames that are part of a protocol and need no answer: they are no drops.
+        last_drops: of each reason, between whom the last packets were, the latest one last; equal ones count once.
     """
 
     frames_received: int
@@ -59,6 +64,19 @@ class NetworkStatistics:
     flows: Mapping[str, int]
     drops: Mapping[Reason, int]
     tcp_held: int
+    ignored: int
+    last_drops: Mapping[Reason, tuple[Dropped, ...]]
+
+
+def _is_routine(header: Buffer) -> bool:
+    """Whether a frame of an EtherType without a handler is of a kind that guests send without being asked.
+
+    Its destination is a group, and its family is switched off, as with ARP, NDP and DHCP; or its destination is one of
+    the addresses that bridges never forward (IEEE 802.1Q, 8.6.3), as with spanning trees, LLDP and EAPOL.
+    """
+    if not header[0] & 1:
+        return False
+    return header[12:14] in _FAMILIES or (header[:5] == _NEVER_FORWARDED and header[5] < 16)
 
 
 def _closed(ip: IpHeader, buf: Buffer) -> None:
@@ -105,7 +123,8 @@ class Network:
         protocols: dict[int, Callable[[IpHeader, Buffer], None]] = {TCP: tcp, UDP: self._udp.receive}
         if config.ipv4:
             self._ethertypes[ethernet.ETHERTYPE_ARP] = self._arp.receive
-            self._ethertypes[ethernet.ETHERTYPE_IPV4] = Ipv4(context, protocols | {ICMP: self._receive_icmp4}).receive
+            protocols4 = protocols | {ICMP: self._receive_icmp4, IGMP: self._ignore}
+            self._ethertypes[ethernet.ETHERTYPE_IPV4] = Ipv4(context, protocols4).receive
         if config.ipv6:
             self._ethertypes[ethernet.ETHERTYPE_IPV6] = Ipv6(context, protocols | {ICMPV6: self._receive_icmp6}).receive
             self._ndp.start()
@@ -184,7 +203,7 @@ class Network:
             try:
                 self._receive_frame(context, frame, start)
             except Malformed as malformed:  # the only place where the guest's errors are caught
-                context.drop(malformed.reason)
+                context.drop(malformed.reason, bytes(frame[start : start + HEAD]))
 
     def _receive_frame(self, context: Context, frame: Buffer, start: int) -> None:
         size = len(frame)
@@ -206,17 +225,26 @@ class Network:
             if source[0] & 1:
                 raise Malformed(Reason.ETHERNET_SOURCE)
             context.guest.mac = bytes(source)
-        receive = self._ethertypes.get(frame[start + 12 : start + 14])
+        ethertype = frame[start + 12 : start + 14]
+        receive = self._ethertypes.get(ethertype)
         if receive is None:
-            frame = ethernet.without_priority_tag(frame, start)
-            size = len(frame)
-            receive = self._ethertypes.get(frame[start + 12 : start + 14])
+            if ethertype == ethernet.ETHERTYPE_VLAN:
+                frame = ethernet.without_priority_tag(frame, start)
+                size = len(frame)
+                receive = self._ethertypes.get(frame[start + 12 : start + 14])
             if receive is None:
+                if _is_routine(frame[start : start + 14]):
+                    context.ignore()
+                    return
                 raise Malformed(Reason.ETHERNET_TYPE)
         receive(frame, start + 14, size)
 
     def _ask(self, address: bytes) -> None:
         (self._arp if len(address) == 4 else self._ndp).ask(address)
+
+    def _ignore(self, ip: IpHeader, buf: Buffer) -> None:
+        """Take a packet that needs no answer."""
+        self._context.ignore()
 
     def _receive_icmp4(self, ip: IpHeader, buf: Buffer) -> None:
         icmp = icmp4.parse(buf, ip, self._context.verify)
@@ -231,6 +259,8 @@ class Network:
             self._ndp.receive(ip, icmp, buf)
         elif icmp.type == icmp6.DESTINATION_UNREACHABLE:
             self._receive_unreachable(ip, icmp, buf)
+        elif icmp.type in icmp6.MULTICAST_LISTENER:  # no group is joined on the host
+            self._context.ignore()
         else:
             self._echo.receive6(ip, icmp, buf)
 
@@ -431,5 +461,17 @@ class Network:
     def statistics(self) -> NetworkStatistics:
         """Counters and sizes at this moment."""
         flows = {**self._udp.statistics(), **self._echo.statistics(), "tcp_flows": len(self._tcp)}
-        drops = dict(self._context.drops)
-        return NetworkStatistics(self._received, self._sent, flows, drops, self._tcp.memory.held)
+        context = self._context
+        return NetworkStatistics(
+            frames_received=self._received,
+            frames_sent=self._sent,
+            flows=flows,
+            drops=dict(context.drops),
+            tcp_held=self._tcp.memory.held,
+            ignored=context.ignored,
+            last_drops={reason: _distinct(kept) for reason, kept in context.last_drops.items()},
+        )
+
+
+def _distinct(kept: Iterable[Kept]) -> tuple[Dropped, ...]:
+    return tuple(dict.fromkeys(packet for one in kept if (packet := read(one))))

@@ -6,11 +6,16 @@ import contextlib
 import errno
 import os
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from sansnet_trio.guests import CommandNotExecutable, CommandNotFound
 
 __all__ = ["execute", "is_found"]
+
+_OF_SHELLS: Final = (
+    ". alias bg case cd command eval exec export fg for if jobs read set source ulimit umask unset while"
+)
+"""Words that only shells know."""
 
 
 def execute(command: Sequence[str]) -> NoReturn:
@@ -26,9 +31,8 @@ def execute(command: Sequence[str]) -> NoReturn:
         os.execvp(program, list(command))
     except OSError as error:
         if not is_found(program):
-            place = " and PATH" if "/" not in program else ""
-            message = f"{program or repr(program)}: command not found; check the name{place}"
-            raise CommandNotFound(message) from error
+            shown = program if program.isprintable() and program else repr(program)
+            raise CommandNotFound(f"{shown}: command not found; {_remedy(program)}") from error
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
             message = f"{program}: the interpreter that its first line names does not exist"
             raise CommandNotFound(message) from error
@@ -43,6 +47,21 @@ def is_found(program: str) -> bool:
     """
     places = [""] if "/" in program else os.get_exec_path()
     return bool(program) and any(os.path.exists(os.path.join(place, program)) for place in places)
+
+
+def _remedy(program: str) -> str:
+    """What to do about a program that is not found."""
+    import re
+    import shlex
+
+    if len(program.split()) > 1:
+        line = f", or give the line to a shell: sh -c {shlex.quote(program)}" if program.isprintable() else ""
+        return f"it has spaces in it: give the words of a command one by one, not in quotes{line}"
+    if re.match(r"\w+=", program):
+        return f"to set a variable, give the command to env: env {program} COMMAND"
+    if program in _OF_SHELLS.split():
+        return f"it is part of shells: give the line to one, as sh -c '{program} ...'"
+    return f"check the name{' and PATH' if '/' not in program else ''}"
 
 
 def _why_not_executed(program: str, error: OSError) -> str:

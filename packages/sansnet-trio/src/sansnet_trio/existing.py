@@ -45,6 +45,7 @@ class Existing:
     Args:
         network: name of the network namespace's file.
         user: likewise, of the user namespace that has privileges over it; None if that is the one that we are in.
+        owner: whether to ask the kernel instead which user namespace that is.
 
     Attributes:
         network: see above.
@@ -53,7 +54,7 @@ class Existing:
         GuestError: there is no such namespace, or it is not ours to enter.
     """
 
-    def __init__(self, network: str, user: str | None = None) -> None:
+    def __init__(self, network: str, user: str | None = None, *, owner: bool = False) -> None:
         self.network = network
         with contextlib.ExitStack() as stack:
             self._file = _final(network)
@@ -62,18 +63,20 @@ class Existing:
                 stack.callback(os.close, self._process)
             self._network = _open(network, syscalls.CLONE_NEWNET)
             stack.callback(os.close, self._network)
-            self._user = None if user is None else _open(user, syscalls.CLONE_NEWUSER)
-            if self._user is not None:
-                stack.callback(os.close, self._user)
             if os.path.sameopenfile(self._network, _own(stack, "net")):
                 raise GuestError(f"{network} is the network that sansnet itself is in; give the guest's")
+            self._user = _open(user, syscalls.CLONE_NEWUSER) if user is not None else None
+            if owner:
+                self._user = _owner(network, self._network)
+            if self._user is not None:
+                stack.callback(os.close, self._user)
             if self._user is not None and os.path.sameopenfile(self._user, _own(stack, "user")):
                 self._user = None  # the kernel refuses to enter where one is
             self._close: Callable[[], None] = stack.pop_all().close
 
     @classmethod
     def of_process(cls, pid: int) -> Existing:
-        """The namespaces of a process.
+        """The network namespace of a process. Its user namespace may be another one than that which owns its network.
 
         Raises:
             GuestError: there is no such process, or its namespaces are not ours to enter.
@@ -82,7 +85,7 @@ class Existing:
             number = proc.number_of(pid)
         except OSError as error:
             raise _no_process(pid) if os.path.exists("/proc/self") else GuestError(proc.NO_PROC) from error
-        return cls(f"/proc/{number}/ns/net", f"/proc/{number}/ns/user")
+        return cls(f"/proc/{number}/ns/net", owner=True)
 
     @classmethod
     def named(cls, name: str, user: str | None = None) -> Existing:
@@ -107,7 +110,9 @@ class Existing:
         """Why it may not be entered."""
         if error.errno != errno.EPERM:
             return GuestError(f"{self.network} cannot be entered: {error.strerror}")
-        if self._user is not None:
+        if self._user is not None and not self._owns(self._user):
+            remedy = "the user namespace that was given does not own it; give the one that does, or a process's number"
+        elif self._user is not None:
             remedy = "run sansnet as the user that made it, or as root"
         else:
             remedy = "run sansnet as root, or say which user namespace it was made in (--userns)"
@@ -136,6 +141,17 @@ class Existing:
     def close(self) -> None:
         """Let go of it."""
         self._close()
+
+    def _owns(self, user: int) -> bool:
+        """Whether a user namespace owns the network namespace; no if that cannot be told from where we are by now."""
+        try:
+            owner = syscalls.owner(self._network)
+        except OSError:
+            return False
+        try:
+            return os.path.sameopenfile(owner, user)
+        finally:
+            os.close(owner)
 
     def _patience(self, changes: int | None) -> float:
         """Seconds until the next look, if nothing tells of a change before."""
@@ -169,6 +185,17 @@ def _open(name: str, kind: int) -> int:
     raise GuestError(
         f"{name} is no {_KINDS[kind]} namespace; give the file of one, like {NAMED}/NAME or /proc/PID/ns/..."
     )
+
+
+def _owner(name: str, network: int) -> int:
+    """A descriptor of the user namespace that owns a network namespace."""
+    try:
+        return syscalls.owner(network)
+    except OSError as error:
+        raise GuestError(
+            f"{name} belongs to a user namespace that cannot be entered from this one ({error.strerror}); run sansnet "
+            "where it was made"
+        ) from error
 
 
 def _missing(name: str) -> GuestError:

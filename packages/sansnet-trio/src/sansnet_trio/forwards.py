@@ -50,6 +50,8 @@ class Forwards:
         freebind: whether the host's addresses to listen on may be ones that it does not have yet.
         splice: whether what comes from the host's loopback goes to the guest's without frames, where it can.
         to_loopback: whether that comes to the guest's loopback address, even if the guest has others.
+        on_follow: called when a rule that follows others (`auto`) has a door opened, which the last argument says, or
+            closed.
 
     Raises:
         ForwardError: a port of the host's cannot be bound.
@@ -64,11 +66,13 @@ class Forwards:
         freebind: bool = False,
         splice: bool = True,
         to_loopback: bool = False,
+        on_follow: Callable[[Spot, Forward, bool], None] = lambda spot, rule, opened: None,
     ) -> None:
         self._sizes = {_SIZES[family] for family in families}
         if not _has_ipv6():
             self._sizes.discard(16)
         self._freebind = freebind
+        self._on_follow = on_follow
         self._rules: tuple[Forward, ...] = ()
         self._doors: dict[Spot, Door] = {}
         self._crossing = Crossing(self._doors, splice=splice, to_loopback=to_loopback)
@@ -300,6 +304,8 @@ class Forwards:
                 if self._service is not None:
                     self._service.end(door)
                 door.socket.close()
+                if door.forward.auto:
+                    self._on_follow(door.spot, door.forward, False)
 
     def _open(self, spot: Spot, rule: Forward) -> ForwardError | None:
         """Open a door, unless it is there, or the guest has no such address; what prevents it."""
@@ -319,6 +325,8 @@ class Forwards:
                 return None
             return ForwardError.of(rule, spot, error)
         self._doors[spot] = door
+        if rule.auto:
+            self._on_follow(spot, rule, True)
         return None
 
     def _begin(self, service: DoorService, door: Door) -> None:

@@ -52,6 +52,8 @@ class GuestPlan(Record):
         resolv_conf: contents of the guest's /etc/resolv.conf; None leaves it as it is on the host.
         hosts: entries that come first in the guest's /etc/hosts; without any, that is the host's.
         hostname: None leaves it as it is on the host.
+        root: whether the command of an ordinary user is root in the user namespace that owns the guest's network, with
+            all capabilities over it. Otherwise it has the user and group that started it, and no capabilities.
     """
 
     interface: str = "tap0"
@@ -64,6 +66,7 @@ class GuestPlan(Record):
     resolv_conf: str | None = None
     hosts: tuple[HostsEntry, ...] = ()
     hostname: str | None = None
+    root: bool = False
 
 
 class ReadyGuest(NamedTuple, Generic[T]):

@@ -1,6 +1,8 @@
-"""Users of a guest's user namespace, and why namespaces may not be made here.
+"""Users of a guest's user namespaces, and why namespaces may not be made here.
 
-A new user namespace makes an ordinary user privileged over the other new ones, and nothing else.
+A new user namespace makes an ordinary user privileged over the other new ones, and nothing else. That takes being root
+in it. So that a command can keep its user, a second user namespace inside the first one maps that user back: the
+guest's network and mounts belong to the first one, and a process in the second one has no capabilities over them.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import os
 from sansnet_trio import files, syscalls
 from sansnet_trio.guests import GuestError
 
-__all__ = ["map_identity", "not_permitted", "too_many", "unshare_user"]
+__all__ = ["keep_user", "map_identity", "not_permitted", "too_many", "unshare_user"]
 
 
 def map_identity(process: int) -> None:
@@ -47,6 +49,30 @@ def _write(directory: int, name: str, text: str) -> None:
         os.write(file, text.encode())
     finally:
         os.close(file)
+
+
+def keep_user(uid: int, gid: int) -> None:
+    """In a namespace where `map_identity` made an ordinary user root, be that user again, in a namespace inside of it.
+
+    The supplementary groups stay, as far as access to files is concerned; they have no number here
+    (user_namespaces(7): no more than one group can be mapped without privileges).
+
+    Args:
+        uid: the user, by its number outside.
+        gid: likewise, its group.
+
+    Raises:
+        GuestError: there is no second user namespace for us.
+    """
+    try:
+        unshare_user()
+        files.write("/proc/self/uid_map", f"{uid} 0 1")  # setgroups is denied already, as in the outer one
+        files.write("/proc/self/gid_map", f"{gid} 0 1")
+    except (GuestError, OSError) as error:
+        raise GuestError(
+            "the command cannot keep its user, which takes a second user namespace; let it be root with --root "
+            f"({error})"
+        ) from error
 
 
 def _same_numbers(name: str) -> str:

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Final, Protocol
 
-from sansnet_core import ConfigError, Endpoint, FlowReport, Network, SansnetError, addresses, ports
+from sansnet_core import ConfigError, Dropped, Endpoint, FlowReport, Network, SansnetError, ports
+from sansnet_core.dropped import format_address
 from sansnet_core.ports import TCP, UDP, Forward
 from sansnet_trio.control import Answer, Request
 from sansnet_trio.driver import DriverStatistics
@@ -140,7 +141,12 @@ class Instance:
             "driver": asdict(driver.statistics()),
             "flows": dict(statistics.flows),
             "tcp_held": statistics.tcp_held,
+            "ignored": statistics.ignored,
             "drops": drops,
+            "last_drops": {
+                reason.name: [_dropped(packet) for packet in packets]
+                for reason, packets in statistics.last_drops.items()
+            },
             "hints": list(hints),
         }
 
@@ -188,5 +194,13 @@ def _flow(flow: FlowReport) -> Answer:
     }
 
 
+def _dropped(packet: Dropped) -> Answer:
+    return {
+        "protocol": packet.name,
+        "source": _endpoint(packet.source),
+        "destination": _endpoint(packet.destination),
+    }
+
+
 def _endpoint(endpoint: Endpoint) -> Answer:
-    return {"address": addresses.format_zoned(endpoint.address), "port": endpoint.port}
+    return {"address": format_address(endpoint.address), "port": endpoint.port}

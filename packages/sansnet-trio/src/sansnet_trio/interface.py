@@ -18,7 +18,7 @@ from sansnet_trio.identity import not_permitted
 from sansnet_trio.links.tap import bring_up, open_tap
 from sansnet_trio.netlink import Netlink
 
-__all__ = ["allow_ping", "configure", "open_interface", "reconfigure"]
+__all__ = ["allow_low_ports", "allow_ping", "configure", "open_interface", "reconfigure"]
 
 _MAX_GID: Final = (1 << 31) - 1
 """The last group that ping_group_range takes (net/ipv4/ping.c)."""
@@ -41,6 +41,11 @@ def allow_ping() -> None:
     extents = [[int(word) for word in line.split()] for line in files.read("/proc/self/gid_map").splitlines()]
     last = next((min(count - 1, _MAX_GID) for first, _, count in extents if first == 0), 0)
     _set("ipv4/ping_group_range", f"0 {last}")
+
+
+def allow_low_ports() -> None:
+    """Let every user of the guest's bind ports below 1024, of TCP and UDP over both families."""
+    _set("ipv4/ip_unprivileged_port_start", "0")
 
 
 def _set(name: str, value: str) -> None:

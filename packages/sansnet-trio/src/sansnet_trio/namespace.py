@@ -3,20 +3,22 @@
 Theory of operation. `Guest.fork` forks a child that becomes the command. Step by step, with a socket between the two:
 
     parent                                child
-    fork -------------------------------> new user namespace
+    fork -------------------------------> new user namespace, of which it is root
     map the user into it <--------------- "made"
     "mapped" ---------------------------> prepare(), still in the host's network: what shall the guest be like?
     (free to do something else)           new network and mount namespaces; open the tap; configure it
+                                          a second user namespace, in which it is the user that it was
     ready() <---------------------------- the tap's descriptor, what it can do, what prepare() said
     start() ----------------------------> exec
     wait() <----------------------------- exit
 
 The child is a plain process of one thread that no event loop knows; what goes wrong in it travels back as an exception.
 A new user namespace makes an ordinary user privileged over the other new ones, and nothing else; root gets one too, so
-that both take the same path. Nothing is given a name, so nothing is left behind: namespaces, mounts and interface are
-gone with the last process that is in them. The child has the terminal, session and process group of its parent, and
-does not outlive it. What it left in the background would have no network any more, so that is ended with it; only if
-the parent is killed by SIGKILL does that go on.
+that both take the same path. Root stays root in it, with all users that there are. An ordinary user's command has that
+user's number again, and no privileges, unless the plan has it be root. Nothing is given a name, so nothing is left
+behind: namespaces, mounts and interface are gone with the last process that is in them. The child has the terminal,
+session and process group of its parent, and does not outlive it. What it left in the background would have no network
+any more, so that is ended with it; only if the parent is killed by SIGKILL does that go on.
 """
 
 from __future__ import annotations
@@ -37,8 +39,8 @@ from sansnet_trio.child import Channel, fork
 from sansnet_trio.descriptors import Reserve
 from sansnet_trio.execute import execute
 from sansnet_trio.guests import CommandNotExecutable, CommandNotFound, GuestError, GuestPlan, ReadyGuest
-from sansnet_trio.identity import map_identity, not_permitted, too_many, unshare_user
-from sansnet_trio.interface import allow_ping, configure, open_interface
+from sansnet_trio.identity import keep_user, map_identity, not_permitted, too_many, unshare_user
+from sansnet_trio.interface import allow_low_ports, allow_ping, configure, open_interface
 from sansnet_trio.mounts import file_texts, prepare_mounts
 from sansnet_trio.netlink import subscribe
 from sansnet_trio.reaping import end_child
@@ -228,8 +230,9 @@ class Guest(Generic[T]):
         return f"/proc/self/fd/{self._directory}"
 
     def _join(self) -> None:
-        with open(f"{self.directory}/ns/user") as user, open(f"{self.directory}/ns/net") as network:
-            syscalls.setns(user.fileno(), syscalls.CLONE_NEWUSER)
+        with open(f"{self.directory}/ns/net") as network:
+            # The command's user namespace is another one, if it keeps its user
+            syscalls.setns(syscalls.owner(network.fileno()), syscalls.CLONE_NEWUSER)
             syscalls.setns(network.fileno(), syscalls.CLONE_NEWNET)
 
     async def end_leftovers(self) -> None:
@@ -296,6 +299,7 @@ def _become(
     command: Sequence[str], prepare: Callable[[], tuple[GuestPlan, object]], channel: Channel, parent: int
 ) -> None:
     """Make the guest, then become the command."""
+    uid, gid = os.geteuid(), os.getegid()
     unshare_user()
     syscalls.set_parent_death_signal(signal.SIGKILL)
     if os.getppid() != parent:
@@ -311,6 +315,9 @@ def _become(
     allow_ping()
     tap, link = open_interface(plan)
     configure(plan, warnings)
+    if uid and not plan.root:
+        allow_low_ports()
+        keep_user(uid, gid)
     ready = (leftovers.namespace("self"), tuple(own_files), link, prepared, tuple(warnings))
     channel.send(ready, [tap, *own_files.values()])
     channel.receive()

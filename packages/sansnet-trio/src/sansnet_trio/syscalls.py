@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 from collections.abc import Iterable
 from typing import Final
@@ -34,6 +35,7 @@ __all__ = [
     "inotify_add",
     "inotify_new",
     "mount",
+    "owner",
     "set_parent_death_signal",
     "setns",
     "signal_descriptor",
@@ -55,6 +57,8 @@ MS_BIND: Final = 0x1000
 MS_REC: Final = 0x4000
 MS_SLAVE: Final = 0x80000
 MNT_DETACH: Final = 0x2
+
+_NS_GET_USERNS: Final = 0xB701  # linux/nsfs.h
 
 # linux/inotify.h
 IN_MODIFY: Final = 0x2
@@ -102,6 +106,18 @@ def setns(fd: int, kind: int) -> None:
         OSError: EPERM if not permitted, EINVAL if it is of another kind, or the user namespace that we are in.
     """
     _check(_libc.setns(ctypes.c_int(fd), ctypes.c_int(kind)))
+
+
+def owner(namespace: int) -> int:
+    """A descriptor of the user namespace that owns a namespace (ioctl_ns(2)); closed on exec.
+
+    Args:
+        namespace: descriptor of a file like /proc/PID/ns/net.
+
+    Raises:
+        OSError: EPERM if that is neither the user namespace that we are in nor one inside of it.
+    """
+    return fcntl.ioctl(namespace, _NS_GET_USERNS)
 
 
 def mount(source: str, target: str, kind: str | None = None, flags: int = 0, options: str | None = None) -> None:

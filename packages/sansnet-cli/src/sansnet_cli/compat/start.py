@@ -206,10 +206,10 @@ def _spawn(options: RunOptions, capture: BinaryIO | None) -> int:
 
 
 def _prepare(options: NamespaceOptions) -> tuple[GuestPlan, Setup]:
-    """Like that of `run`, but names are looked up as on the host."""
+    """Like that of `run`, but the command is root in its user namespace, and names are looked up as on the host."""
     plan, setup = make_plan(options, read_template(options))
     hostname = options.hostname or f"pasta-{socket.gethostname()}"[: values.MAX_HOSTNAME]
-    return replace(plan, resolv_conf=None, hosts=(), hostname=hostname), setup
+    return replace(plan, resolv_conf=None, hosts=(), hostname=hostname, root=True), setup
 
 
 def _leave_user_namespace() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from sansnet_cli import values
 from sansnet_cli.options import AttachOptions, UsageProblem
 from sansnet_cli.parsers.background import add_background_options, background_options
-from sansnet_cli.parsers.shared import Parser, add_options, namespace_options, typed
+from sansnet_cli.parsers.shared import Parser, add_options, namespace_options, typed, with_examples
 
 __all__ = ["parse", "parser"]
 
@@ -19,10 +19,14 @@ def parser() -> argparse.ArgumentParser:
         prog="sansnet attach",
         usage="%(prog)s [OPTIONS] PID\n       %(prog)s [OPTIONS] --netns PATH|NAME [--userns PATH]",
         description="Be the network of a network namespace that exists already, such as a container's.",
-        epilog=(
-            "The guest's addresses and routes are the host's unless given; its files, as /etc/resolv.conf, are left "
-            "alone. Nothing of the host's loopback is reachable unless asked for. It ends with status 0 when the "
-            "namespace is gone, or by SIGTERM and SIGINT; 1 is a network that cannot be made, 2 a wrong option."
+        epilog=with_examples(
+            "The guest has the host's addresses and routes, unless you give others; sansnet changes none of its files, "
+            "such as /etc/resolv.conf. The guest cannot reach the host's loopback, unless you allow it. sansnet ends "
+            "with status 0 when the namespace is gone, or by SIGTERM and SIGINT; 1 is a network that cannot be made, "
+            "2 a wrong option.",
+            "sansnet attach 4242                     # of process 4242",
+            "sansnet attach --netns blue -t 8080:80  # of `ip netns add blue`",
+            "sansnet attach --netns /run/user/1000/netns/a --userns /proc/4242/ns/user",
         ),
         add_help=False,
     )
@@ -32,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="?",
         type=typed(values.pid),
         metavar="PID",
-        help="a process; its user and network namespaces are entered",
+        help="a process, whose network namespace sansnet enters",
     )
     namespace.add_argument(
         "--netns",
@@ -44,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
         "--userns", type=typed(values.path), metavar="PATH", help="the user namespace that it belongs to; default: ours"
     )
     namespace.add_argument(
-        "--no-netns-quit", action="store_true", help="go on when the process has ended or the file is deleted"
+        "--no-netns-quit", action="store_true", help="stay when the process has ended or the file is deleted"
     )
     add_background_options(namespace, returns_when="it is attached")
     add_options(made, namespace=True)
@@ -59,6 +63,8 @@ def parse(arguments: Sequence[str]) -> AttachOptions:
         SystemExit: it asked for the help or the version, which have been printed.
     """
     parsed = parser().parse_args(arguments)
+    if parsed.pid is None and parsed.netns is None and (parsed.pid_file or "").isdecimal():
+        raise UsageProblem("give the number of a process alone, as in `sansnet attach 4242`; --pid names a file")
     if (parsed.pid is None) == (parsed.netns is None):
         raise UsageProblem("give either the PID of a process or --netns; see `sansnet attach --help`")
     if parsed.userns is not None and parsed.netns is None:

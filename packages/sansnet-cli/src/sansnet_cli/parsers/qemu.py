@@ -8,7 +8,7 @@ from typing import Final, NoReturn
 
 from sansnet_cli import values
 from sansnet_cli.options import QemuOptions, UsageProblem
-from sansnet_cli.parsers.shared import Parser, add_options, network_options, typed
+from sansnet_cli.parsers.shared import Parser, add_options, network_options, typed, with_examples
 from sansnet_trio.links import unix_stream, vhost_user
 
 __all__ = ["parse", "parser"]
@@ -18,7 +18,9 @@ _LINKS: Final = ("vhost-user", "stream")
 
 class _Parser(Parser):
     def error(self, message: str) -> NoReturn:
-        raise UsageProblem(f"{message}; QEMU's own arguments belong behind --, see `{self.prog} --help`")
+        raise UsageProblem(
+            f"{self.explained(message)}; QEMU's own arguments belong behind --, see `{self.prog} --help`"
+        )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,13 +30,16 @@ def parser() -> argparse.ArgumentParser:
         usage="%(prog)s [OPTIONS] -- QEMU-ARGUMENT...",
         description="Run QEMU with a network card whose network is sansnet. What follows -- is QEMU's own, such as "
         "-m 1G -drive file=disk.qcow2.",
-        epilog=(
-            "Over vhost-user QEMU's memory is made so that it can be shared, unless your own arguments say what it is "
-            "(-machine memory-backend=...), which then needs share=on. The guest learns its addresses, routes and name "
-            "servers by DHCP, DHCPv6 and router advertisements; they are the host's unless given. Nothing of the "
-            "host's loopback is reachable unless asked for. The exit status is QEMU's, 128 + N if signal N ended it, "
-            "127 if there is no such program, 1 if the network cannot be made or QEMU is too old, 2 if an option is "
-            "wrong."
+        epilog=with_examples(
+            "Over vhost-user sansnet has QEMU make memory that can be shared, unless your own arguments say which "
+            "memory to use (-machine memory-backend=...), which then needs share=on. The guest learns its addresses, "
+            "routes and name servers by DHCP, DHCPv6 and router advertisements; they are the host's, unless you give "
+            "others. The guest cannot reach the host's loopback, unless you allow it. The exit status is QEMU's; "
+            "128 + N if signal N ended it; 127 if there is no such program; 1 if the network cannot be made or QEMU is "
+            "too old; 2 if an option is wrong.",
+            "sansnet qemu -- -m 1G -drive file=disk.qcow2",
+            "sansnet qemu -t 2222:22 -- -m 1G disk.qcow2     # its ssh server: port 2222",
+            "sansnet qemu -H box -- -accel kvm -m 4G -nographic disk.qcow2",
         ),
         add_help=False,
     )

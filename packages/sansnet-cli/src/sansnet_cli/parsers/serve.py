@@ -9,7 +9,7 @@ from typing import Final
 from sansnet_cli import systemd, values
 from sansnet_cli.options import ServeOptions, UsageProblem
 from sansnet_cli.parsers.background import add_background_options, background_options
-from sansnet_cli.parsers.shared import Parser, add_options, network_options, typed
+from sansnet_cli.parsers.shared import Parser, add_options, network_options, typed, with_examples
 from sansnet_trio.links import unix_stream, vhost_user
 
 __all__ = ["parse", "parser"]
@@ -28,7 +28,7 @@ or, much faster, with --vhost-user, of QEMU with the following, where SIZE is th
   -netdev vhost-user,id=n0,chardev=c0
   -device virtio-net-pci,netdev=n0
 
-One machine at a time; a second one is refused. `sansnet qemu` does all of it by itself.
+It serves one machine at a time, and refuses a second one. `sansnet qemu` does all of this by itself.
 """
 
 
@@ -38,10 +38,13 @@ def parser() -> argparse.ArgumentParser:
         prog="sansnet serve",
         usage="%(prog)s [--vhost-user] [--socket PATH | --fd FD] [OPTIONS]",
         description=_DESCRIPTION,
-        epilog=(
+        epilog=with_examples(
             "The guest learns its addresses, routes and name servers by DHCP, DHCPv6 and router advertisements; they "
-            "are the host's unless given. Nothing of the host's loopback is reachable unless asked for. SIGTERM and "
-            "SIGINT end it with status 0; 1 is a network that cannot be made, 2 a wrong option."
+            "are the host's, unless you give others. The guest cannot reach the host's loopback, unless you allow it. "
+            "SIGTERM and SIGINT end sansnet with status 0; 1 is a network that cannot be made, 2 a wrong option.",
+            "sansnet serve --socket /tmp/guest.socket",
+            "sansnet serve --socket /tmp/guest.socket --vhost-user -t 2222:22",
+            "sansnet serve --socket /tmp/guest.socket --one-off -p all.pcap",
         ),
         add_help=False,
     )

@@ -15,7 +15,7 @@ from sansnet_core.config import IPV4_MIN_MTU, IPV6_MIN_MTU, MOST_ADDRESSES, UdpF
 from sansnet_core.errors import ConfigError
 from sansnet_trio.links import MtuLimits, tap
 
-__all__ = ["Parser", "add_options", "namespace_options", "network_options", "typed"]
+__all__ = ["Parser", "add_options", "namespace_options", "network_options", "typed", "with_examples"]
 
 T = TypeVar("T")
 
@@ -46,8 +46,20 @@ class Parser(argparse.ArgumentParser):
         put(message)
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong and where more is said."""
-        raise UsageProblem(f"{message}; see `{self.prog} --help`")
+        """Say what is wrong, what may be right, and where more is said."""
+        raise UsageProblem(f"{self.explained(message)}; see `{self.prog} --help`")
+
+    def explained(self, message: str) -> str:
+        """A message of argparse's, with what may be right."""
+        from sansnet_cli.proposals import explain
+
+        shown = [action for action in self._actions if action.help != argparse.SUPPRESS]
+        return explain(message, [option for action in shown for option in action.option_strings])
+
+
+def with_examples(text: str, *lines: str) -> str:
+    """The end of a command's help: what is left to say, and lines to copy."""
+    return "\n\n".join([text, "examples:", "\n".join(f"  {line}" for line in lines)])
 
 
 def typed(convert: Callable[[str], T]) -> Callable[[str], T]:
@@ -76,8 +88,8 @@ def add_options(made: argparse.ArgumentParser, *, namespace: bool, default_mtu: 
 
 def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> argparse._ArgumentGroup:
     guest = made.add_argument_group("the guest's network; -a, -g, -o and --map-... once for each family")
-    guest.add_argument("-4", "--ipv4-only", action="store_true", dest="only4", help="no IPv6")
-    guest.add_argument("-6", "--ipv6-only", action="store_true", dest="only6", help="no IPv4")
+    guest.add_argument("-4", "--ipv4-only", action="store_true", dest="only4", help="give the guest no IPv6")
+    guest.add_argument("-6", "--ipv6-only", action="store_true", dest="only6", help="give the guest no IPv4")
     guest.add_argument(
         "-a",
         "--address",
@@ -85,14 +97,14 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
         type=typed(values.own),
         default=[],
         metavar="ADDR[/LEN]",
-        help="the guest's address",
+        help="the guest's address; default: the host's",
     )
     guest.add_argument(
         "-n",
         "--netmask",
         type=typed(values.netmask),
         metavar="MASK",
-        help="mask or length, if an IPv4 -a has none; default: by class",
+        help="the mask, or its length, of an IPv4 address that -a gives without one; default: by class",
     )
     guest.add_argument(
         "-g",
@@ -101,20 +113,20 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
         type=typed(values.host),
         default=[],
         metavar="ADDR",
-        help="the guest's default gateway",
+        help="the guest's default gateway; default: the host's",
     )
     guest.add_argument(
         "-m",
         "--mtu",
         type=typed(values.mtu),
         metavar="BYTES",
-        help=f"of the guest's interface; default: {default_mtu}",
+        help=f"the MTU of the guest's interface; default: {default_mtu}",
     )
     guest.add_argument(
         "-i",
         "--interface",
         metavar="NAME",
-        help="the host's interface that is copied; default: that of its default route",
+        help="the host's interface whose addresses and routes the guest gets; default: that of its default route",
     )
     guest.add_argument(
         "-o",
@@ -123,14 +135,14 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
         type=typed(values.host),
         default=[],
         metavar="ADDR",
-        help="the host's address to send from",
+        help="the host's address that sansnet sends from",
     )
     for family in (4, 6):
         guest.add_argument(
             f"--outbound-if{family}",
             type=typed(values.ifname),
             metavar="NAME",
-            help=f"the host's interface to send IPv{family} from, and without -i the one that is copied",
+            help=f"the host's interface that sansnet sends IPv{family} from, and without -i the one for -i",
         )
     guest.add_argument(
         "--map-host-loopback",
@@ -144,7 +156,7 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
     guest.add_argument(
         "--no-map-gw",
         action="store_true",
-        help="the default: the gateway does not stand for the host's loopback",
+        help="do not let the gateway's address lead to the host's loopback; this is the default",
     )
     guest.add_argument(
         "--map-guest-addr",
@@ -152,16 +164,20 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
         type=typed(values.none_or(values.stand_in)),
         default=[],
         metavar="ADDR",
-        help="an address by which the guest reaches the host's own address, which is the guest's too; default: none",
+        help="an address by which the guest reaches the host's own address, which the guest has too; default: none",
     )
     guest.add_argument(
-        "-H", "--hostname", type=typed(values.hostname), metavar="NAME", help="the guest's host name, by DHCP too"
+        "-H",
+        "--hostname",
+        type=typed(values.hostname),
+        metavar="NAME",
+        help="the guest's host name, which DHCP tells too",
     )
     guest.add_argument(
         "--fqdn",
         type=typed(values.domain),
         metavar="NAME",
-        help="the guest's full name, by DHCP; default: a -H with a dot in it",
+        help="the guest's full name, which DHCP tells; default: that of -H, if it has a dot",
     )
     return guest
 
@@ -172,7 +188,7 @@ def _add_interface_options(guest: argparse._ArgumentGroup) -> None:
         "--ns-ifname",
         type=typed(values.ifname),
         metavar="NAME",
-        help="the guest's interface; default: the copied one's name, or tap0",
+        help="the name of the guest's interface; default: that of the host's interface, or tap0",
     )
     guest.add_argument(
         "--ns-mac-addr", type=typed(values.mac), metavar="MAC", help="the guest's Ethernet address; default: random"
@@ -180,7 +196,7 @@ def _add_interface_options(guest: argparse._ArgumentGroup) -> None:
     guest.add_argument(
         "--no-config",
         action="store_true",
-        help="leave the guest's interface down and unconfigured: the guest uses DHCP, SLAAC or DHCPv6",
+        help="do not configure the guest's interface: the guest does it, by DHCP, SLAAC or DHCPv6",
     )
 
 
@@ -257,16 +273,25 @@ def _add_protocol_options(made: argparse.ArgumentParser) -> None:
 
 def _add_other_options(made: argparse.ArgumentParser) -> None:
     other = made.add_argument_group("other")
-    other.add_argument("-p", "--pcap", metavar="FILE", help="write all frames of the guest to FILE, in both directions")
+    other.add_argument(
+        "-p",
+        "--pcap",
+        type=typed(values.capture),
+        metavar="FILE",
+        help="write all frames of the guest to FILE, in both directions",
+    )
     other.add_argument(
         "-c",
         "--conf-path",
-        type=typed(values.path),
+        type=typed(values.control),
         metavar="PATH",
-        help="let `sansnet ctl PATH` look on and forward other ports",
+        help="let `sansnet ctl PATH` show what goes on, and forward other ports",
     )
     other.add_argument(
-        "-v", "--verbose", action="store_true", help="say what was configured and, at the end, what happened"
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="say what is configured and forwarded, and at the end what happened",
     )
     other.add_argument(
         "--version", action="version", version=f"sansnet {__version__}", help="print the version and exit"

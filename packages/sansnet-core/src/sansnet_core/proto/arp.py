@@ -79,5 +79,7 @@ class Arp:
         if context.guest.stations.find(request.target) not in (None, request.sender_mac):
             guest += (request.target,)  # another station has it, and answers by itself
         reply = answer(request, mac=context.config.mac, gateway=ipv4.gateway if ipv4 else None, guest=guest)
-        if reply is not None and context.forwarding.is_node(reply.sender):
+        if reply is None or not context.forwarding.is_node(reply.sender):
+            context.ignore()
+        else:
             context.egress.frame(ETHERTYPE_ARP, arp.emit(reply), reply.target_mac)

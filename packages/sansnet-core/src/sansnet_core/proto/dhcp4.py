@@ -21,7 +21,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from sansnet_core import addresses
-from sansnet_core.actions import Buffer
+from sansnet_core.actions import Buffer, Endpoint
 from sansnet_core.config import Ipv4Config, NetworkConfig
 from sansnet_core.context import Context
 from sansnet_core.errors import Reason
@@ -206,6 +206,10 @@ def _ordered(options: dict[int, bytes], request: Message) -> dict[int, bytes]:
     return {code: options[code] for code in order if code in options}
 
 
+_ROUTINE: Final = (dhcp4.DISCOVER, dhcp4.REQUEST, dhcp4.RELEASE, dhcp4.INFORM)
+"""What needs no answer: an address is given back, another server is asked, or there is none here."""
+
+
 class Dhcp4:
     """The server's place in the network. At most one frame and one notice per frame."""
 
@@ -219,11 +223,16 @@ class Dhcp4:
             Malformed: with DHCP_MALFORMED.
         """
         context = self._context
-        reply = answer(dhcp4.parse(buf, udp_header.start, udp_header.end), context.config)
+        request = dhcp4.parse(buf, udp_header.start, udp_header.end)
+        reply = answer(request, context.config)
+        if reply is None and request.operation == dhcp4.BOOTREQUEST and request.type in _ROUTINE:
+            context.ignore()
+            return
         if reply is None or not (
             addresses.is_broadcast(reply.destination) or context.forwarding.is_node(reply.destination)
-        ):
-            context.drop(Reason.DHCP_IGNORED)  # or the client names an address that no node may have
+        ):  # the client may have named an address that no node may have
+            ends = Endpoint(ip.source, udp_header.source_port), Endpoint(ip.destination, dhcp4.SERVER_PORT)
+            context.drop_packet(Reason.DHCP_IGNORED, UDP, *ends)
             return
         message, source, destination, port, lease = reply
         datagram = udp.emit(source, destination, dhcp4.SERVER_PORT, port, dhcp4.emit(message))

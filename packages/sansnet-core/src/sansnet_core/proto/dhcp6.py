@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from sansnet_core import addresses
-from sansnet_core.actions import Buffer
+from sansnet_core.actions import Buffer, Endpoint
 from sansnet_core.config import NetworkConfig
 from sansnet_core.context import Context
 from sansnet_core.errors import Reason
@@ -203,7 +203,8 @@ class Dhcp6:
             reply = answer(dhcp6.parse(buf, udp_header.start, udp_header.end), context.config)
         ipv6 = context.config.ipv6
         if reply is None or ipv6 is None:
-            context.drop(Reason.DHCP_IGNORED)
+            ends = Endpoint(ip.source, udp_header.source_port), Endpoint(ip.destination, dhcp6.SERVER_PORT)
+            context.drop_packet(Reason.DHCP_IGNORED, UDP, *ends)
             return
         message = dhcp6.emit(reply.message)
         datagram = udp.emit(ipv6.gateway, ip.source, dhcp6.SERVER_PORT, dhcp6.CLIENT_PORT, message)

@@ -90,8 +90,6 @@ class Echo:
         Raises:
             Malformed: it is dropped.
         """
-        if icmp.type in icmp6.MULTICAST_LISTENER:
-            raise Malformed(Reason.MULTICAST_LISTENER)
         self._receive(ip, icmp, buf, icmp6.ECHO_REQUEST)
 
     def _receive(self, ip: IpHeader, icmp: IcmpHeader, buf: Buffer, request: int) -> None:
@@ -125,7 +123,8 @@ class Echo:
         if flow is None:
             return  # closed while the driver was reading it
         if source != flow.host.address:
-            self._context.drop(Reason.HOST_SOURCE)
+            ends = Endpoint(source, 0), Endpoint(flow.guest.address, 0)
+            self._context.drop_packet(Reason.HOST_SOURCE, _protocol(flow.guest), *ends)
             return
         flow.received += len(data)
         self._reply(flow.remote.address, flow.guest.address, flow.guest.port << 16 | sequence, data, ttl, tos)
@@ -135,9 +134,10 @@ class Echo:
         flow = self._sockets.get(socket)
         if flow is None:
             return
-        self._context.drop(Reason.HOST_SEND)
         source, destination = flow.guest.address, flow.remote.address
-        if not self._context.icmp_errors.would_tell(error, 4 if len(source) == 4 else 6):
+        ends = Endpoint(source, 0), Endpoint(destination, 0)
+        self._context.drop_packet(Reason.HOST_SEND, _protocol(flow.guest), *ends)
+        if not self._context.icmp_errors.would_tell(error, _protocol(flow.guest), *ends):
             return
         rest = flow.guest.port << 16 | sequence
         if len(source) == 4:
@@ -178,8 +178,10 @@ class Echo:
             raise Malformed(context.forwarding.refusal(ip.destination))
         limits = context.config.limits
         if len(self._flows) >= limits.echo_flows:
-            context.drop(Reason.ECHO_LIMIT)
-            self._close(next(iter(self._flows.values())))
+            oldest = next(iter(self._flows.values()))
+            ends = Endpoint(oldest.guest.address, 0), Endpoint(oldest.remote.address, 0)
+            context.drop_packet(Reason.ECHO_LIMIT, _protocol(oldest.guest), *ends)
+            self._close(oldest)
         guest, remote = Endpoint(ip.source, identifier), Endpoint(ip.destination, identifier)
         flow = _Flow(key, context.new_socket(), guest, remote, Endpoint(host.address, identifier))
         self._flows[key] = self._sockets[flow.socket] = flow

@@ -34,7 +34,7 @@ from errno import (
 )
 from typing import Final, NamedTuple
 
-from sansnet_core.actions import ORIGIN_ICMP, ORIGIN_ICMPV6, Buffer, ExtendedError
+from sansnet_core.actions import ORIGIN_ICMP, ORIGIN_ICMPV6, Buffer, Endpoint, ExtendedError
 from sansnet_core.addresses import is_multicast, is_unspecified
 from sansnet_core.context import Context
 from sansnet_core.egress import TTL
@@ -206,16 +206,16 @@ class IcmpErrors:
         self._tokens = float(context.config.limits.icmp_error_burst)
         self._filled = context.now
 
-    def would_tell(self, error: ExtendedError, version: int) -> bool:
-        """Whether `host_failed` would tell the guest of an error now.
+    def would_tell(self, error: ExtendedError, protocol: int, source: Endpoint, destination: Endpoint) -> bool:
+        """Whether `host_failed` would tell the guest of an error now, about its packet between these ends.
 
         Ask before putting the packet together again: a guest can make failures faster than they may be told. An error
         that the limit on their rate keeps from being told is counted here.
         """
-        if for_extended_error(error, version) is None:
+        if for_extended_error(error, 4 if len(source.address) == 4 else 6) is None:
             return False
         if self._fill_bucket() < 1:
-            self._context.drop(Reason.ICMP_LIMIT)
+            self._context.drop_packet(Reason.ICMP_LIMIT, protocol, source, destination)
             return False
         return True
 
@@ -332,7 +332,8 @@ class IcmpErrors:
         if sender is None:
             return
         if not self._take_token():
-            context.drop(Reason.ICMP_LIMIT)
+            protocol = ICMP if len(guest) == 4 else ICMPV6
+            context.drop_packet(Reason.ICMP_LIMIT, protocol, Endpoint(sender, 0), Endpoint(guest, 0))
             return
         if len(guest) == 4:
             message = icmp4.emit(*icmp, quoted[:_QUOTE4])

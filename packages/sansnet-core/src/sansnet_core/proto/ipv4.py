@@ -10,7 +10,7 @@ from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.proto.reassembly import MANY, ONE, Reassembly
 from sansnet_core.wire import ipv4
-from sansnet_core.wire.ip import UDP, IpHeader
+from sansnet_core.wire.ip import IGMP, UDP, IpHeader
 
 __all__ = ["Ipv4"]
 
@@ -75,8 +75,10 @@ class Ipv4:
         """The guest's address changes to that of its latest packet, if it may have it; so does where to send to it."""
         source = ip.source
         if source == _UNSPECIFIED:
-            # Before it has an address, a guest can only ask for one
-            if ip.protocol != UDP or buf[ip.start + 2 : ip.start + 4] != _DHCP_SERVER_PORT:
+            # Before it has an address, a guest can only ask for one, and report groups (RFC 3376, 4.2.13)
+            if ip.protocol == UDP and buf[ip.start + 2 : ip.start + 4] == _DHCP_SERVER_PORT:
+                return
+            if ip.protocol != IGMP:
                 raise Malformed(Reason.IP_SOURCE)
         elif not self._forwarding.is_node(source):
             raise Malformed(Reason.IP_SOURCE)

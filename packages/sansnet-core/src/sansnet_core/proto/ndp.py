@@ -18,7 +18,6 @@ from sansnet_core import addresses
 from sansnet_core.actions import Buffer
 from sansnet_core.config import IPV6_MIN_MTU, NetworkConfig
 from sansnet_core.context import Context
-from sansnet_core.errors import Malformed, Reason
 from sansnet_core.wire import icmp6, ndp
 from sansnet_core.wire.icmp6 import IcmpHeader
 from sansnet_core.wire.ip import ICMPV6, IpHeader
@@ -123,20 +122,22 @@ class Ndp:
         """An NDP message from the guest, ICMPv6 types 133 to 137.
 
         Raises:
-            Malformed: with NDP_MALFORMED; with ICMP_TYPE if NDP is off.
+            Malformed: with NDP_MALFORMED.
         """
-        if not self._context.config.ndp:
-            raise Malformed(Reason.ICMP_TYPE)
-        if icmp.type not in (icmp6.ROUTER_SOLICITATION, icmp6.NEIGHBOUR_SOLICITATION):
+        if not self._context.config.ndp or icmp.type not in (icmp6.ROUTER_SOLICITATION, icmp6.NEIGHBOUR_SOLICITATION):
+            self._context.ignore()
             return
         target, mac = ndp.parse(buf, ip, icmp)
         unspecified = addresses.is_unspecified(ip.source)
         if target is None:
+            if self._advertisement is None:
+                self._context.ignore()
             self._advertise(ndp.ALL_NODES if unspecified else ip.source, mac)
             return
         guest = self._context.guest
-        if not self._context.forwarding.is_node(target):
-            return  # no address that an answer may come from
+        if not self._context.forwarding.is_node(target):  # no address that an answer may come from
+            self._context.ignore()
+            return
         if unspecified:
             if guest.is_ours(target) and target != self._address:
                 rest, payload = ndp.advertise_neighbour(
@@ -145,11 +146,12 @@ class Ndp:
                 self._send(icmp6.NEIGHBOUR_ADVERTISEMENT, rest, payload, target, ndp.ALL_NODES)
             else:
                 guest.learn(target)  # it is about to have the address
+                self._context.ignore()
             return
-        if target in (self._address, guest.ipv6, guest.link_local, ip.source):
+        another = guest.stations.find(target) not in (None, guest.mac)  # a station, which answers by itself
+        if another or target in (self._address, guest.ipv6, guest.link_local, ip.source):
+            self._context.ignore()
             return
-        if guest.stations.find(target) not in (None, guest.mac):
-            return  # another station has it, and answers by itself
         # One that was not heard yet may have it: its own answer counts more (RFC 4861, 7.2.8)
         rest, payload = ndp.advertise_neighbour(target, self._context.config.mac, override=guest.is_ours(target))
         self._send(icmp6.NEIGHBOUR_ADVERTISEMENT, rest, payload, target, ip.source, mac)

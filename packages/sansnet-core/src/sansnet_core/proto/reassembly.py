@@ -13,6 +13,7 @@ from collections.abc import Hashable
 from math import inf
 from typing import Final
 
+from sansnet_core.actions import Endpoint
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.wire.ip import IpHeader
@@ -145,6 +146,8 @@ class Reassembly:
     def _forget_oldest(self, reason: Reason) -> None:
         datagram = self._datagrams.pop(next(iter(self._datagrams)))
         if datagram.spoiled is None:  # else its fragments are counted already
-            self._context.drop(reason)
+            first = datagram.first
+            ends = Endpoint(first.source, 0), Endpoint(first.destination, 0)
+            self._context.drop_packet(reason, first.protocol, *ends)
             if reason is Reason.FRAGMENT_TIMEOUT and 0 in datagram.pieces and not datagram.to_many:
                 self._context.icmp_errors.reassembly_timed_out(datagram.first, datagram.pieces[0])

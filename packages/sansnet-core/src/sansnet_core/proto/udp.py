@@ -114,6 +114,10 @@ class _Forward:
         self.flows: dict[Endpoint, _Flow] = {}
         """By the host's endpoint."""
 
+    def end(self, size: int) -> Endpoint:
+        """Where in the guest it leads; of an address that is not known, `size` bytes of 0."""
+        return Endpoint(self.address or bytes(size), self.port)
+
 
 class _Flow:
     """One guest endpoint with one remote one."""
@@ -240,6 +244,9 @@ class Udp:
         if dhcp and header.destination_port in self._services:
             self._services[header.destination_port](ip, header, buf)
             return
+        if dhcp and (is_unspecified(ip.source) or context.forwarding.is_group(ip.destination)):
+            context.ignore()  # a client that looks for a server, where there is none
+            return
         if not ip.ttl:
             raise Malformed(Reason.IP_TTL)
         if header.destination_port == _DNS and self._names is not None and self._names(ip, header, buf):
@@ -361,7 +368,7 @@ class Udp:
         context = self._context
         seen = context.forwarding.asked(source, mapping.alias, context.guest) if self._hears(mapping, source) else None
         if seen is None:
-            context.drop(Reason.HOST_SOURCE)
+            context.drop_packet(Reason.HOST_SOURCE, UDP, source, mapping.guest)
         else:
             FlowHeaders(context.egress, seen, mapping.guest, UDP).udp(data, segment_size, ttl, tos)
 
@@ -377,13 +384,13 @@ class Udp:
         flow = mapping.flows.get(remote) if mapping else None
         if mapping is None or flow is None:
             return
-        self._context.drop(Reason.HOST_SEND)
         if not (flow.failed or flow.datagrams_received):
             flow.failed = True
             self._context.notify(FlowRefused(UDP, flow.guest, flow.remote, flow.host, error.errno))
         source, destination = flow.guest, flow.remote
+        self._context.drop_packet(Reason.HOST_SEND, UDP, source, destination)
         icmp_errors = self._context.icmp_errors
-        if icmp_errors.would_tell(error, 4 if len(source.address) == 4 else 6):
+        if icmp_errors.would_tell(error, UDP, source, destination):
             quoted = data[:MOST_QUOTED]
             payload = udp.emit(source.address, destination.address, source.port, destination.port, quoted)
             icmp_errors.host_failed(error, remote.address, source.address, destination.address, UDP, payload)
@@ -478,15 +485,15 @@ class Udp:
         """A flow for the first datagram of an outsider; None if the guest cannot have it."""
         context = self._context
         if not context.config.udp:
-            context.drop(Reason.PROTOCOL_CLOSED)
+            context.drop_packet(Reason.PROTOCOL_CLOSED, UDP, source, forward.end(len(source.address)))
             return None
         ends = context.forwarding.inbound(source.address, forward.address, context.guest)
         if isinstance(ends, Reason):
-            context.drop(ends)
+            context.drop_packet(ends, UDP, source, forward.end(len(source.address)))
             return None
         remote, guest = Endpoint(ends[0], source.port), Endpoint(ends[1], forward.port)
         if _key(guest, remote) in self._flows:
-            context.drop(Reason.INBOUND_COLLISION)
+            context.drop_packet(Reason.INBOUND_COLLISION, UDP, remote, guest)
             return None
         if source in forward.flows:
             self._close(forward.flows[source])  # it is stale
@@ -506,8 +513,9 @@ class Udp:
         """For one flow more, of those that the guest began or those from outside."""
         recent = self._recent[inbound]
         if len(recent) >= self._most[inbound]:
-            self._context.drop(Reason.UDP_LIMIT)
-            self._close(next(iter(recent.values())))
+            oldest = next(iter(recent.values()))
+            self._context.drop_packet(Reason.UDP_LIMIT, UDP, oldest.guest, oldest.remote)
+            self._close(oldest)
 
     def _add(self, flow: _Flow) -> _Flow:
         context = self._context

@@ -41,15 +41,13 @@ def without_priority_tag(frame: Buffer, start: int) -> bytes:
     """A tagged frame without its tag.
 
     Args:
-        frame: a frame, at least as long as its Ethernet header.
+        frame: a frame whose EtherType is `ETHERTYPE_VLAN`.
         start: where its Ethernet header begins.
 
     Raises:
-        Malformed: with ETHERNET_TRUNCATED; with ETHERNET_TYPE if there is no tag, or if it names a VLAN.
+        Malformed: with ETHERNET_TRUNCATED; with ETHERNET_TYPE if the tag names a VLAN.
     """
     tag = start + HEADER_SIZE - 2
-    if frame[tag : tag + 2] != ETHERTYPE_VLAN:
-        raise Malformed(Reason.ETHERNET_TYPE)
     if len(frame) < tag + TAG_SIZE + 2:
         raise Malformed(Reason.ETHERNET_TRUNCATED)
     if frame[tag + 2] & 0x0F or frame[tag + 3]:  # 3 bits of priority, 1 of drop eligibility, 12 of the VLAN

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-__all__ = ["ICMP", "ICMPV6", "TCP", "UDP", "IpHeader"]
+__all__ = ["ICMP", "ICMPV6", "IGMP", "TCP", "UDP", "IpHeader"]
 
 # https://www.iana.org/assignments/protocol-numbers
 ICMP: Final = 1
+IGMP: Final = 2
 TCP: Final = 6
 UDP: Final = 17
 ICMPV6: Final = 58

@@ -320,7 +320,7 @@ class TcpFlow:
             self._ack_now = True
             size = 0
         if not flags & ACK:
-            self._tcp.context.drop(Reason.TCP_SEQUENCE)
+            self._drop(Reason.TCP_SEQUENCE)
             return
         if not self._acknowledge(tcp, size, buf):
             return
@@ -354,7 +354,7 @@ class TcpFlow:
                 self._challenge(flags, length)
             # A repeated segment, or one at the edge of a closed window, may carry a new acknowledgment; no more counts
             if flags & (SYN | RST) or diff(tcp.sequence, receiver.edge) > 0:
-                self._tcp.context.drop(Reason.TCP_SEQUENCE)
+                self._drop(Reason.TCP_SEQUENCE)
                 return False
             if flags & ACK and self._established:
                 if length <= 1 and not flags & FIN and add(tcp.sequence, 1) == receiver.next:
@@ -432,7 +432,7 @@ class TcpFlow:
             sender.acknowledge(tcp.acknowledgment, self._tcp.context.now)
             self._acknowledge_again()
         else:
-            self._tcp.context.drop(Reason.TCP_SEQUENCE)
+            self._drop(Reason.TCP_SEQUENCE)
 
     def _establish(self) -> None:
         """The handshake is complete."""
@@ -464,7 +464,7 @@ class TcpFlow:
         if tcp.acknowledgment != sender.una:
             advance = diff(tcp.acknowledgment, sender.una)
             if advance > sender.in_flight or advance < -sender.largest_window:  # RFC 5961, 5.2
-                self._tcp.context.drop(Reason.TCP_SEQUENCE)
+                self._drop(Reason.TCP_SEQUENCE)
                 self._challenge(tcp.flags, size)
                 return False
             if advance < 0:
@@ -505,7 +505,7 @@ class TcpFlow:
     def _take_data(self, tcp: TcpHeader, size: int, buf: Buffer) -> None:
         receiver = self.receiver
         if self._fin is not None and diff(add(tcp.sequence, size), self._fin) > 0:
-            self._tcp.context.drop(Reason.TCP_SEQUENCE)
+            self._drop(Reason.TCP_SEQUENCE)
             return
         memory = self._tcp.memory
         if memory.held + size > memory.limit:
@@ -538,7 +538,7 @@ class TcpFlow:
             most = memory.room_in_order(self.receiver.unsent) - ahead
         if size <= most:
             return size
-        self._tcp.context.drop(Reason.TCP_MEMORY)
+        self._drop(Reason.TCP_MEMORY)
         self._ack_now = True
         return most if ahead <= 0 and most > -ahead else 0
 
@@ -636,6 +636,9 @@ class TcpFlow:
         if not self._dirty:
             self._dirty = True
             self._tcp.dirty.append(self)
+
+    def _drop(self, reason: Reason) -> None:
+        self._tcp.context.drop_packet(reason, TCP, self.guest, self.remote)
 
     def _acknowledge_again(self) -> None:
         self._ack_now = True

@@ -102,14 +102,15 @@ class Tcp:
             reason = context.forwarding.refusal(ip.destination)
             if reason is not Reason.OWN_ADDRESS:
                 raise Malformed(reason)
-            context.drop(reason)
+            context.drop_packet(reason, TCP, guest, remote)
             self._reset(ip, syn)  # as a node does that has the address, and on which nothing listens
             return
         if len(self._flows) >= limits.tcp_flows or self.pending[False] >= limits.tcp_pending:
             if not self.waiting:
                 raise Malformed(Reason.TCP_LIMIT)  # the guest repeats its SYN, and may be luckier then
-            context.drop(Reason.TCP_LIMIT)
-            next(iter(self.waiting)).abandon()  # the guest repeats the SYN of this one, if it still waits
+            oldest = next(iter(self.waiting))
+            context.drop_packet(Reason.TCP_LIMIT, TCP, oldest.guest, oldest.remote)
+            oldest.abandon()  # the guest repeats the SYN of this one, if it still waits
         flow = TcpFlow(self, context.new_socket(), key, guest, remote, host)
         flow.accept(syn, wire.parse_options(buf, syn.options_start, syn.start))
         self._add(flow)
@@ -152,12 +153,13 @@ class Tcp:
         """A host connected from outside; see `Network.stream_accepted`."""
         context = self.context
         limits = context.config.limits
+        wanted = Endpoint(address or bytes(len(remote.address)), port)
         if not context.config.tcp:
-            context.drop(Reason.PROTOCOL_CLOSED)
+            context.drop_packet(Reason.PROTOCOL_CLOSED, TCP, remote, wanted)
             return None
         ends = context.forwarding.inbound(remote.address, address, context.guest)
         if isinstance(ends, Reason):
-            context.drop(ends)
+            context.drop_packet(ends, TCP, remote, wanted)
             return None
         source, destination = ends
         key = destination + source + port.to_bytes(2, "big") + remote.port.to_bytes(2, "big")
@@ -165,14 +167,14 @@ class Tcp:
         if old is not None and old.lifecycle[0] is states.TIME_WAIT:
             old.fire(states.TIME_OVER)  # the guest's own one, if it has one, decides
         elif old is not None:
-            context.drop(Reason.INBOUND_COLLISION)
+            context.drop_packet(Reason.INBOUND_COLLISION, TCP, remote, Endpoint(destination, port))
             return None
         if (
             len(self._flows) >= limits.tcp_flows
             or self._inbound >= limits.tcp_inbound_flows
             or self.pending[True] >= limits.tcp_pending
         ):
-            context.drop(Reason.TCP_LIMIT)
+            context.drop_packet(Reason.TCP_LIMIT, TCP, remote, Endpoint(destination, port))
             return None
         guest, seen = Endpoint(destination, port), Endpoint(source, remote.port)
         flow = TcpFlow(self, context.new_socket(), key, guest, seen, remote, inbound=True)

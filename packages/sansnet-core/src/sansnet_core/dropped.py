@@ -1,0 +1,111 @@
+"""Between whom a packet was that went no further, for people.
+
+Of a frame of the guest the first bytes are kept, and looked at when somebody asks: until then a drop costs a copy.
+Whatever the bytes are, reading them does not fail.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple, TypeAlias
+
+from sansnet_core import addresses
+from sansnet_core.actions import Endpoint
+from sansnet_core.wire import ethernet
+from sansnet_core.wire.ip import ICMP, ICMPV6, TCP, UDP
+
+__all__ = ["HEAD", "KEPT", "Dropped", "Kept", "format_address", "read"]
+
+KEPT: Final = 4
+"""Packets that are kept of each reason, the last ones."""
+
+HEAD: Final = 160
+"""Bytes that are kept of a frame: its headers, with some options or extension headers."""
+
+_NAMES: Final = {ICMP: "icmp", TCP: "tcp", UDP: "udp", ICMPV6: "icmpv6"}
+_EXTENSIONS: Final = frozenset({0, 43, 60})
+"""Hop-by-hop, routing and destination options (RFC 8200, 4.3 to 4.6): length in units of 8 bytes, less 1."""
+_FRAGMENT: Final = 44
+
+
+class Dropped(NamedTuple):
+    """A packet that went no further, from the guest or to it.
+
+    Attributes:
+        protocol: IP protocol number; None if it is no IP packet. Then the addresses are 6 bytes, of Ethernet.
+        source, destination: as the guest sees them; the port is 0 where there is none.
+    """
+
+    protocol: int | None
+    source: Endpoint
+    destination: Endpoint
+
+    @property
+    def name(self) -> str:
+        """Of the protocol."""
+        if self.protocol is None:
+            return "ethernet"
+        return _NAMES.get(self.protocol, f"protocol {self.protocol}")
+
+    def __str__(self) -> str:
+        return f"{self.name} {_text(self.source)} to {_text(self.destination)}"
+
+
+Kept: TypeAlias = bytes | Dropped
+"""The first bytes of a frame, without `virtio_net_hdr`; or what is known without them."""
+
+
+def read(kept: Kept) -> Dropped | None:
+    """What was kept, as what it means; None if the frame has no Ethernet header."""
+    if isinstance(kept, Dropped):
+        return kept
+    if len(kept) < ethernet.HEADER_SIZE:
+        return None
+    packet = kept[ethernet.HEADER_SIZE :]
+    found = None
+    if kept[12:14] == ethernet.ETHERTYPE_IPV4:
+        found = _read4(packet)
+    elif kept[12:14] == ethernet.ETHERTYPE_IPV6:
+        found = _read6(packet)
+    return found or Dropped(None, Endpoint(kept[6:12], 0), Endpoint(kept[:6], 0))
+
+
+def _read4(packet: bytes) -> Dropped | None:
+    if len(packet) < 20 or packet[0] >> 4 != 4:
+        return None
+    start = (packet[0] & 0x0F) << 2
+    first = not (packet[6] & 0x1F or packet[7])  # fragment offset
+    return _read(packet, packet[9], 12, 4, start, first and start >= 20)
+
+
+def _read6(packet: bytes) -> Dropped | None:
+    if len(packet) < 40 or packet[0] >> 4 != 6:
+        return None
+    protocol, start, first = packet[6], 40, True
+    while len(packet) >= start + 8 and (protocol in _EXTENSIONS or protocol == _FRAGMENT):
+        if protocol == _FRAGMENT:
+            first = first and not (packet[start + 2] or packet[start + 3] & 0xF8)
+        size = 8 if protocol == _FRAGMENT else (packet[start + 1] + 1) << 3
+        protocol, start = packet[start], start + size
+    return _read(packet, protocol, 8, 16, start, first)
+
+
+def _read(packet: bytes, protocol: int, at: int, size: int, start: int, first: bool) -> Dropped:
+    """A packet whose addresses, each of `size` bytes, are at `at`, and whose payload begins at `start`."""
+    ports = [0, 0]
+    if first and protocol in (TCP, UDP) and len(packet) >= start + 4:
+        ports = [int.from_bytes(packet[start : start + 2], "big"), int.from_bytes(packet[start + 2 : start + 4], "big")]
+    source, destination = packet[at : at + size], packet[at + size : at + 2 * size]
+    return Dropped(protocol, Endpoint(source, ports[0]), Endpoint(destination, ports[1]))
+
+
+def format_address(address: bytes) -> str:
+    """The text form of one of `Dropped`, or of an endpoint: an Ethernet or IP address, with its zone if it has one."""
+    return ethernet.format_mac(address) if len(address) == 6 else addresses.format_zoned(address)
+
+
+def _text(endpoint: Endpoint) -> str:
+    address, port = endpoint
+    text = format_address(address)
+    if not port:
+        return text
+    return f"[{text}]:{port}" if len(address) == 16 else f"{text}:{port}"

@@ -1,0 +1,45 @@
+"""What people are told."""
+
+from __future__ import annotations
+
+import pytest
+
+from sansnet_cli import report
+from sansnet_core.addresses import parse
+from sansnet_core.ports import TCP, UDP, parse_all
+from sansnet_trio.listening import Spot
+
+
+@pytest.mark.parametrize(
+    ("option", "spec", "line"),
+    [
+        ("-t", "80", "TCP: host *:80 -> guest port 80"),
+        ("-t", "8080:80", "TCP: host *:8080 -> guest port 80"),
+        ("-u", "8000-8010:9000-9010", "UDP: host *:8000-8010 -> guest ports 9000-9010"),
+        ("-t", "127.0.0.1/8080:80", "TCP: host 127.0.0.1:8080 -> guest port 80"),
+        ("-t", "fe80::1%eth0/80", "TCP: host [fe80::1]%eth0:80 -> guest port 80"),
+        ("-t", "%eth0/80", "TCP: host *%eth0:80 -> guest port 80"),
+        ("-t", "80:10.0.2.15/8080", "TCP: host 0.0.0.0:80 -> guest 10.0.2.15:8080"),
+        ("-t", "80:[2001:db8::2]", "TCP: host [::]:80 -> guest [2001:db8::2]:80"),
+        ("-T", "5432", "TCP: guest 127.0.0.1:5432 and [::1]:5432 -> host port 5432"),
+        ("-U", "5353:53", "UDP: guest 127.0.0.1:5353 and [::1]:5353 -> host port 53"),
+        ("-t", "auto,80", "TCP: host *:80 -> guest port 80 (while somebody listens in the guest)"),
+        ("-T", "auto,80", "TCP: guest 127.0.0.1:80 and [::1]:80 -> host port 80 (while somebody listens on the host)"),
+        ("-t", "all", "TCP: host *:1-65535 -> guest ports 1-65535 (those that are free and not ephemeral)"),
+    ],
+)
+def test_a_forward_is_one_line(option: str, spec: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    protocol = TCP if option.lower() == "-t" else UDP
+    [rule] = parse_all([spec], protocol, inbound=option.islower())
+    report.forward(rule)
+    assert capsys.readouterr().err == f"sansnet: {line}\n"
+
+
+def test_a_port_that_follows_a_listener_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    [rule] = parse_all(["auto"], TCP)
+    report.followed(Spot(TCP, True, parse("0.0.0.0"), None, 8080), rule, opened=True)
+    report.followed(Spot(TCP, True, parse("::"), None, 8080), rule, opened=False)
+    assert capsys.readouterr().err.splitlines() == [
+        "sansnet: TCP: host 0.0.0.0:8080 -> guest port 8080: opened, since somebody listens there",
+        "sansnet: TCP: host [::]:8080 -> guest port 8080: closed, since nobody listens there any more",
+    ]
