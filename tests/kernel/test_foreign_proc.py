@@ -72,7 +72,7 @@ def test_what_the_command_left_is_ended_and_nothing_else(lab: Lab) -> None:
     """The numbers in /proc of what is left are other processes' numbers in here."""
     run = shlex.join([*RUN_SANSNET, "--", "sh", "-c", "sleep 61 & sleep 61 & exit 0"])
     bystanders = "for n in 1 2 3 4 5 6 7 8; do sleep 62 & done"
-    script = f"{bystanders}; {run} && echo ended; cat"
+    script = f"{bystanders}; {run} && echo ended || echo failed; cat"
     with running(inside(lab, script, None), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ended\n"
