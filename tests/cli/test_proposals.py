@@ -77,6 +77,8 @@ def test_other_names_of_captures_are_files(name: str) -> None:
         ("run", ["--rm", "ls"], "leave it out"),
         ("run", ["-it", "ls"], "-it: the command has your terminal"),
         ("run", ["-d", "ls"], "put & behind the line"),
+        ("serve", ["-s", "x", "-d"], "give --background"),
+        ("attach", ["-d", "1"], "give --background"),
         ("run", ["--user", "0"], "with --root"),
         ("run", ["-r", "ls"], "with --root"),
         ("run", ["--cidr=10.0.0.0/24"], "-a ADDR/LEN"),
@@ -100,11 +102,27 @@ def test_other_names_of_captures_are_files(name: str) -> None:
         ("run", ["--root=yes"], "--root takes no value"),
         ("run", ["-D", "192.0.2.1,192.0.2.2"], "once for each"),
         ("run", ["--map-host-loopback", "127.0.0.1"], "as 169.254.1.2"),
+        ("run", ["-D", "192.0.2.1", "--dns-host", "192.0.2.2"], "give --dns-forward ADDR too, or leave out -D"),
+        ("serve", ["-s", "x", "-D", "none", "--dns-host", "::1"], "give --dns-forward ADDR too, or leave out -D"),
+        (
+            "run",
+            ["-D", "192.0.2.1", "--dns-forward", "fd00::1", "--dns-host", "192.0.2.2"],
+            "give --dns-forward ADDR too, or leave out -D",
+        ),
     ],
 )
 def test_a_mistake_is_answered_with_what_may_be_right(command: str, arguments: list[str], words: str) -> None:
     text = refusal(command, *arguments)
     assert words in text
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"), [("attach", ["--root", "1"]), ("serve", ["-s", "x", "--userns", "y"])]
+)
+def test_an_option_that_is_like_another_one_in_its_hyphens_only_is_not_proposed(
+    command: str, arguments: list[str]
+) -> None:
+    assert "did you mean" not in refusal(command, *arguments)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +134,8 @@ def test_a_mistake_is_answered_with_what_may_be_right(command: str, arguments: l
         (["exec", "ls"], "did you mean `sansnet run`"),
         (["status"], "did you mean `sansnet ctl PATH list`"),
         (["-t", "80"], "as in `sansnet run -t`"),
+        (["-v", "run"], "as in `sansnet run -v`"),
+        (["-v"], "did you mean `sansnet --version`"),
         (["sh"], "`sansnet run -- sh ...`"),
         (["xyzzy"], "'xyzzy' is no command of sansnet"),
     ],

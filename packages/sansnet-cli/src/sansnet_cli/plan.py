@@ -83,7 +83,7 @@ def make_plan(options: NamespaceOptions, host: HostInfo) -> tuple[GuestPlan, Set
     interface = options.ifname or next((up.interface for up in (host.ipv4, host.ipv6) if up), FALLBACK_INTERFACE)
     own = tuple(address for family in families for address in family.addresses)
     routes = tuple(route for family in families for route in family.routes)
-    # Whatever becomes of the default route, name servers are on the link. Link-local IPv6 addresses always are
+    # Even if the default route changes, name servers are on the link. Link-local IPv6 addresses always are
     routes += tuple(Route(destination=a, prefix_length=32) for a in setup.names.stand_ins if len(a) == 4)
     plan = GuestPlan(
         interface=interface,

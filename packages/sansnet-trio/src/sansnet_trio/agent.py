@@ -50,7 +50,7 @@ PATIENCE: Final = 0.25
 """Seconds that an answer may take. It takes a tenth of a millisecond, or the time for which others have the processor.
 All that we serve waits for it, so it must not be long."""
 _FIRST: Final = 1.0
-"""The same for the first agent, before which nobody can have disturbed one."""
+"""The same for the first agent, which cannot have been disturbed yet."""
 LONGEST_PAUSE: Final = 64.0
 """Seconds until another agent is tried, at most; the pauses before are 0, 1, 2, 4 and so on."""
 _HEALTHY: Final = 60.0

@@ -194,7 +194,7 @@ class Existing:
 def _open(name: str, kind: int) -> int:
     """A descriptor of a namespace."""
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO has nobody wait for a writer
+        fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # opening a FIFO does not wait for a writer
     except FileNotFoundError as error:
         raise _missing(name) from error
     except PermissionError as error:

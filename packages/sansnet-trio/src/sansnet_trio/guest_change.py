@@ -81,7 +81,7 @@ async def carry_out(
     except EOFError:
         raise OSError(errno.ESRCH, "the process that changes the guest was killed") from None
     finally:
-        with contextlib.suppress(PermissionError):  # we are somebody else by now; it ends with the channel
+        with contextlib.suppress(PermissionError):  # we are another user by now; it ends with the channel
             os.kill(pid, signal.SIGKILL)
         channel.close()
         os.waitpid(pid, 0)

@@ -11,10 +11,10 @@ servers answer from other ports and addresses (TFTP, hosts with several addresse
 NATs like that. To a multicast group answers come from unicast addresses in any case (SSDP, mDNS), so while such a flow
 lives its mapping filters nothing.
 
-The guest sees a source only by the address by which it could have sent to it through the same mapping; who has none is
-not heard, so that no answer of the guest's goes astray or to an address that is closed. What is heard but was not sent
-to creates no state and keeps nothing alive: outsiders must not be able to push flows out, nor to hold a mapping open
-(RFC 4787, REQ-6).
+The guest sees a source only by the address by which it could have sent to it through the same mapping; one without such
+an address is not heard, so that no answer of the guest's goes astray or to an address that is closed. A datagram that
+is heard, and was not asked for, creates no state and keeps nothing alive: outsiders must not be able to push flows out,
+nor to hold a mapping open (RFC 4787, REQ-6).
 
 A *forward* is a mapping that outsiders may send to: a source that is new begins a flow. These flows have a limit of
 their own, which evicts among them alone, so that outsiders do not push the guest's own flows out. The guest's answers

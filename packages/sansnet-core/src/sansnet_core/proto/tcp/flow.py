@@ -271,7 +271,7 @@ class TcpFlow:
         self._headers.tcp(self.sender.next, 0, RST, 0, b"", b"", 0)
 
     def _effect_send_reset(self) -> None:
-        # Until our SYN is acknowledged, the guest expects the number behind it, whatever its window is
+        # Until our SYN is acknowledged, the guest expects the number behind it, with any window
         sequence = self.sender.next if self.pending else self.sender.acceptable()
         self._headers.tcp(sequence, self.receiver.next, RST | ACK, 0, b"", b"", 0)
 
