@@ -123,6 +123,29 @@ def test_the_control_socket_answers(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
+def test_the_pid_file_is_its_owners_alone_and_no_link(tmp_path: Path) -> None:
+    with serving(tmp_path, "--socket", "socket"):
+        assert (tmp_path / "pid").stat().st_mode & 0o777 == 0o600
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "pid").unlink(missing_ok=True)
+    (tmp_path / "pid").symlink_to(victim)
+    done = call(tmp_path, "--socket", "another")
+    assert done.returncode == 1
+    assert "symbolic link" in done.stderr
+    assert victim.read_text() == "precious"
+    assert not (tmp_path / "another").exists()
+
+
+def test_the_process_id_goes_into_a_pipe_too(tmp_path: Path) -> None:
+    command = [*SANSNET, "serve", "--background", "--pid", "/dev/stdout", "--socket", "socket"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "pid").write_text(done.stdout)
+    with ended(tmp_path / "pid") as pid:
+        assert f"process {pid} is waiting" in done.stderr
+
+
 def test_a_connected_socket_is_served(tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:

@@ -77,6 +77,8 @@ def test_other_names_of_captures_are_files(name: str) -> None:
         ("run", ["--rm", "ls"], "leave it out"),
         ("run", ["-it", "ls"], "-it: the command has your terminal"),
         ("run", ["-d", "ls"], "put & behind the line"),
+        ("serve", ["-s", "x", "-d"], "give --background"),
+        ("attach", ["-d", "1"], "give --background"),
         ("run", ["--user", "0"], "with --root"),
         ("run", ["-r", "ls"], "with --root"),
         ("run", ["--cidr=10.0.0.0/24"], "-a ADDR/LEN"),
@@ -108,6 +110,15 @@ def test_a_mistake_is_answered_with_what_may_be_right(command: str, arguments: l
 
 
 @pytest.mark.parametrize(
+    ("command", "arguments"), [("attach", ["--root", "1"]), ("serve", ["-s", "x", "--userns", "y"])]
+)
+def test_an_option_that_is_like_another_one_in_its_hyphens_only_is_not_proposed(
+    command: str, arguments: list[str]
+) -> None:
+    assert "did you mean" not in refusal(command, *arguments)
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ([], "`sansnet run`"),
@@ -116,6 +127,8 @@ def test_a_mistake_is_answered_with_what_may_be_right(command: str, arguments: l
         (["exec", "ls"], "did you mean `sansnet run`"),
         (["status"], "did you mean `sansnet ctl PATH list`"),
         (["-t", "80"], "as in `sansnet run -t`"),
+        (["-v", "run"], "as in `sansnet run -v`"),
+        (["-v"], "did you mean `sansnet --version`"),
         (["sh"], "`sansnet run -- sh ...`"),
         (["xyzzy"], "'xyzzy' is no command of sansnet"),
     ],

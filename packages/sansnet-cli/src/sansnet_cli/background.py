@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import syslog
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -14,6 +15,7 @@ from typing import Final, TypeAlias
 
 from sansnet_cli import report
 from sansnet_cli.compat.daemon import close_inherited, run_in_background
+from sansnet_cli.outputs import open_output
 from sansnet_cli.systemd import notify_ready
 from sansnet_core import SansnetError
 from sansnet_trio.hostinfo import HostError
@@ -100,7 +102,7 @@ class _SystemLog:
 
 
 class _PidFile:
-    """A file for the number of a process, opened now; what it has is left until that works.
+    """A file for the number of a process, opened now. Its contents stay as they are until `write`.
 
     Raises:
         HostError: it cannot be written.
@@ -109,14 +111,19 @@ class _PidFile:
     def __init__(self, path: str) -> None:
         self._path = os.path.abspath(path)  # the working directory is another one in the background
         try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._fd = open_output(path, os.O_RDWR, truncate=False)
         except OSError as error:
             raise HostError(f"the pid file {path} cannot be written ({error.strerror}); give another one") from error
 
     def write(self) -> None:
         """Write the number of this process."""
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
+        regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
+        if regular:
+            os.ftruncate(self._fd, 0)
+        os.write(self._fd, b"%d\n" % os.getpid())
+        if not regular:  # the caller may wait for the end of its pipe
+            os.close(self._fd)
+            self._fd = -1
 
     def remove(self) -> None:
         """Remove the file, unless it has the number of another process: in the background, or of a successor."""

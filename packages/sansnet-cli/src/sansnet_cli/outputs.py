@@ -20,17 +20,18 @@ _STREAMS: Final = re.compile(r"/dev|/proc/\d+/fd")
 """Directories with links to descriptors of a process."""
 
 
-def open_output(path: str, access: int = os.O_WRONLY) -> int:
-    """Open a file, emptied; of a FIFO or terminal the descriptor is non-blocking, so that no reader can stop us.
+def open_output(path: str, access: int = os.O_WRONLY, *, truncate: bool = True) -> int:
+    """Open a file; of a FIFO or terminal the descriptor is non-blocking, so that no reader can stop us.
 
     Args:
         path: of the file.
         access: os.O_WRONLY or os.O_RDWR.
+        truncate: whether to empty it.
 
     Raises:
         OSError: it cannot be opened.
     """
-    flags = access | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOCTTY
+    flags = access | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | (os.O_TRUNC if truncate else 0)
     if not _STREAMS.fullmatch(os.path.realpath(os.path.dirname(path))):
         flags |= os.O_NOFOLLOW
     try:

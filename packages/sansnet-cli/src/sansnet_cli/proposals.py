@@ -31,7 +31,7 @@ class _Foreign(NamedTuple):
 _FOREIGN: Final = (
     _Foreign("--publish --port --ports --expose --forward", "-t", "give ports by -t (TCP) or -u (UDP), as -t 8080:80"),
     _Foreign("--publish-all -P", "-T", "give -t auto for all ports that somebody in the guest listens on"),
-    _Foreign("--background --daemon --daemonize --detach", "--background", "give --background"),
+    _Foreign("--background --daemon --daemonize --detach -d", "--background", "give --background"),
     _Foreign(
         "--background --daemon --daemonize --detach -d", "", "sansnet stays in the foreground; put & behind the line"
     ),
@@ -141,10 +141,10 @@ def unknown_command(arguments: Sequence[str], commands: Iterable[str]) -> str:
     word = arguments[0]
     what = f"{word!r} is no command of sansnet"
     for ours, words in _FOREIGN_COMMANDS.items():
-        if word in words.split():
+        if word in words.split() and not (word.startswith("-") and arguments[1:]):
             return f"{what}; did you mean `sansnet {ours}`"
     if word.startswith("-"):
-        return f"{what}; options come behind one, as in `sansnet run {word}`"
+        return f"{what}; options come after the command, as in `sansnet run {word}`"
     if near := _nearest(word, commands):
         return f"{what}; did you mean `sansnet {near}`"
     if shutil.which(word):
@@ -153,5 +153,6 @@ def unknown_command(arguments: Sequence[str], commands: Iterable[str]) -> str:
 
 
 def _nearest(word: str, words: Iterable[str]) -> str | None:
-    found = difflib.get_close_matches(word, list(words), 1)
-    return found[0] if found else None
+    plain = {one.lstrip("-"): one for one in words}  # hyphens, which all options begin with, make no two alike
+    found = difflib.get_close_matches(word.lstrip("-"), plain, 1)
+    return plain[found[0]] if found else None

@@ -26,4 +26,4 @@ def put(text: str) -> None:
     except BrokenPipeError:
         raise SystemExit(1) from None
     except OSError as error:
-        raise Unwritable(f"stdout cannot be written ({error.strerror}); lead it elsewhere") from error
+        raise Unwritable(f"stdout cannot be written ({error.strerror}); redirect it to a file that takes it") from error

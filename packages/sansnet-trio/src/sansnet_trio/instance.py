@@ -109,7 +109,7 @@ class Instance:
     def _add(self, request: Request) -> Answer:
         kept, forwards = self._ports(), _asked(request)
         if not self._namespace and any(forward.auto or not forward.inbound for forward in forwards):
-            raise RequestError("the guest is a machine, into which nobody sees; -T, -U and auto are for namespaces")
+            raise RequestError("the guest is a machine; -T, -U and auto are for guests in namespaces")
         kept.add(forwards)
         return self._list(request)
 

@@ -303,7 +303,7 @@ _Absent: TypeAlias = Mapping[tuple[str, ...], str]
 """Options that users of pasta know and that are not here, and what to say of them."""
 
 _ABSENT: Final[_Absent] = {
-    ("-q", "--quiet"): "what goes well is not spoken of unless there is -v; leave it out",
+    ("-q", "--quiet"): "without -v only problems are reported; leave it out",
     ("-f", "--foreground"): "the foreground is the default; leave it out",
 }
 _ABSENT_OF_NAMESPACES: Final[_Absent] = {
