@@ -57,7 +57,10 @@ examples:
   sansnet qemu -- -m 1G disk.qcow2           # a virtual machine
 """
 
-_UNLOADED: Final = b"sansnet: it cannot be loaded; allow more memory and files (ulimit -v unlimited -n 1024), or install it again\n"
+_UNLOADED: Final = (
+    b"sansnet: it cannot be loaded; allow more memory and descriptors (ulimit -v unlimited -n 1024), "
+    b"or install it again\n"
+)
 
 
 _COERCED: Final = ("C.UTF-8", "C.utf8", "UTF-8")
