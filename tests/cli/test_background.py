@@ -16,6 +16,7 @@ from typing import Final
 
 import pytest
 
+from sansnet_cli.background import _PidFile
 from tests.lab.callers import alive, ended
 from tests.lab.namespaces import eventually, running
 
@@ -224,3 +225,16 @@ def test_the_callers_end_before_that_is_its_end(tmp_path: Path) -> None:
         assert eventually(lambda: not alive(child))
         assert process.stderr is not None
         assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_the_name_of_a_stream_is_not_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    removed: list[str] = []
+    monkeypatch.setattr(os, "unlink", removed.append)
+    paths = [str(tmp_path / "out"), "/proc/self/fd/{}"]
+    with (tmp_path / "out").open("w") as out:
+        file = _PidFile(paths[number].format(out.fileno()))
+        file.write()
+        file.remove()
+    assert removed == paths[:1][number:]
+    assert (tmp_path / "out").read_text() == f"{os.getpid()}\n"

@@ -303,6 +303,14 @@ def test_in_the_background_what_cannot_work_is_said_to_the_caller(lab: Lab, visi
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("background", [[], ["--background"]])
+def test_it_is_not_attached_where_it_could_not_serve(lab: Lab, visited: Namespace, background: list[str]) -> None:
+    line = ["prlimit", "--nofile=20", "--", *command(lab, *background, str(visited.pid))]
+    done = subprocess.run(line, check=False, capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "sansnet: Too many open files; allow more, as by: ulimit -n 1024\n"
+
+
 def test_in_the_background_a_namespace_may_be_a_descriptor_of_the_callers(
     lab: Lab, visited: Namespace, tmp_path: Path
 ) -> None:

@@ -85,6 +85,16 @@ def test_the_command_inherits_three_descriptors_and_ordinary_signals(lab: Lab) -
     assert done.stdout.split() == ["4", "SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
 
 
+@pytest.mark.parametrize("given", [[], ["LC_CTYPE=C"], ["LC_CTYPE="], ["LC_CTYPE=C.UTF-8"]])
+def test_the_commands_locale_is_the_callers(lab: Lab, given: list[str]) -> None:
+    command = lab.sansnet_command([], ["env"], user=None, before="")
+    line = ["env", "-u", "LC_ALL", "-u", "LANG", "-u", "LC_CTYPE", *given, *command]
+    index = line.index("LC_ALL=C.UTF-8")
+    line[index : index + 1] = []
+    done = subprocess.run(line, capture_output=True, text=True, timeout=20, check=True, stdin=subprocess.DEVNULL)
+    assert [word for word in done.stdout.split() if word.startswith("LC_")] == given
+
+
 def test_what_verbose_says_of_a_healthy_run_is_in_plain_words(lab: Lab) -> None:
     done = lab.sansnet(["-v", "-g", "2001:db8:1::7"], ["sleep", "0.2"])
     assert done.returncode == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -80,6 +81,8 @@ def called(
         ("pasta --help", "exec >/dev/full", FULL),
         ("pesto --version", "exec >/dev/full", FULL),
         ("passt -s socket -P /dev/full", ":", "the pid file cannot be written (No space left on device); give another"),
+        ("pasta -P /dev/full -- true", ":", "the pid file cannot be written (No space left on device); give another"),
+        ("serve --socket socket --pid /dev/full", ":", "the pid file /dev/full cannot be written (No space left on"),
         ("passt -f -s socket -l /nonexistent/log", ":", "the log file /nonexistent/log cannot be written (No such"),
         ("run -- true", "mount -t tmpfs none /dev/net", "/dev/net/tun is missing; load the module as root"),
     ],
@@ -90,6 +93,21 @@ def test_it_is_said_in_one_sentence(lab: Lab, place: Path, words: str, before: s
     assert len(said) == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize("number", range(4, 13))
+def test_few_descriptors_are_what_it_speaks_of(lab: Lab, place: Path, number: int) -> None:
+    done = called(lab, place, "run -- true", limits=f"--nofile={number}")
+    assert done.returncode in (1, 127)  # 127 of the dynamic linker
+    assert "Traceback" not in done.stderr
+    assert re.search("Too many open files; allow more|cannot be loaded|Error 24", done.stderr), done.stderr
+
+
+def test_files_of_no_size_keep_no_command_from_its_network(lab: Lab, place: Path) -> None:
+    """The guest's own files are on no disk, but the limit (RLIMIT_FSIZE) is for them too."""
+    done = called(lab, place, "run -- test -r /etc/resolv.conf", limits="--fsize=0")
+    assert done.returncode == 0
+    assert "the guest's /etc/resolv.conf cannot be replaced (File too large)" in done.stderr
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])

@@ -81,6 +81,7 @@ def _attach(
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until somebody hears them
         if forwards is not None:
             guest.start_agent()
+        process.require_descriptors()
         if load_first:
             load_everything()
         become()

@@ -109,14 +109,25 @@ class _PidFile:
     """
 
     def __init__(self, path: str) -> None:
+        self._name = path
         self._path = os.path.abspath(path)  # the working directory is another one in the background
         try:
             self._fd = open_output(path, os.O_RDWR, truncate=False)
         except OSError as error:
-            raise HostError(f"the pid file {path} cannot be written ({error.strerror}); give another one") from error
+            raise self._unwritable(error) from error
 
     def write(self) -> None:
-        """Write the number of this process."""
+        """Write the number of this process.
+
+        Raises:
+            HostError: it cannot be written, for lack of room for example.
+        """
+        try:
+            self._write()
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _write(self) -> None:
         regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
         if regular:
             os.ftruncate(self._fd, 0)
@@ -126,8 +137,14 @@ class _PidFile:
             self._fd = -1
 
     def remove(self) -> None:
-        """Remove the file, unless it has the number of another process: in the background, or of a successor."""
+        """Remove the file, unless it has the number of another process: in the background, or of a successor.
+
+        The name of a stream, as /dev/stdout, is a link to the file, and stays.
+        """
         with contextlib.suppress(OSError):
             ours = os.pread(self._fd, _LONGEST, 0).strip() in (b"", b"%d" % os.getpid())
-            if ours and os.path.samestat(os.stat(self._path), os.fstat(self._fd)):
+            if ours and os.path.samestat(os.lstat(self._path), os.fstat(self._fd)):
                 os.unlink(self._path)
+
+    def _unwritable(self, error: OSError) -> HostError:
+        return HostError(f"the pid file {self._name} cannot be written ({error.strerror}); give another one")

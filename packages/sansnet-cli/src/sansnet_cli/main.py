@@ -57,7 +57,13 @@ examples:
   sansnet qemu -- -m 1G disk.qcow2           # a virtual machine
 """
 
-_UNLOADED: Final = b"sansnet: it cannot be loaded; allow more memory (ulimit -v unlimited), or install it again\n"
+_UNLOADED: Final = (
+    b"sansnet: it cannot be loaded; allow more memory and descriptors (ulimit -v unlimited -n 1024), "
+    b"or install it again\n"
+)
+
+
+_COERCED: Final = ("C.UTF-8", "C.utf8", "UTF-8")
 
 
 def main() -> NoReturn:
@@ -65,6 +71,7 @@ def main() -> NoReturn:
     gc.disable()
     _reserve_descriptors()
     isolate()
+    _restore_locale()
     program = program_named(sys.argv[0])
     arguments = [program, *sys.argv[1:]] if program else sys.argv[1:]
     answer = _answer(arguments)
@@ -90,7 +97,7 @@ def _dispatch(arguments: Sequence[str]) -> NoReturn:
 
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.raise_signal(signal.SIGINT)
-    except (MemoryError, ImportError):
+    except (MemoryError, ImportError, OSError):  # the last one of files that are not opened, as by ulimit -n 5
         os.write(2, _UNLOADED)  # nothing else can be loaded to say it better
     os._exit(1)
 
@@ -104,6 +111,23 @@ def _reserve_descriptors() -> None:
             os.open(os.devnull, os.O_RDWR)  # is given the lowest number that is free, and closed on exec
     if sys.stderr is None:  # print() would take stdout instead
         sys.stderr = os.fdopen(2, "w")
+
+
+def _restore_locale() -> None:
+    """Give LC_CTYPE back the value that our caller gave it: in the C locale Python changes it (PEP 538)."""
+    if os.environ.get("LC_CTYPE") not in _COERCED:
+        return
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            given = file.read().split(b"\0")
+    except OSError:  # there is no /proc here
+        return
+    name = b"LC_CTYPE="
+    value = next((entry for entry in given if entry.startswith(name)), None)
+    if value is None:
+        del os.environ["LC_CTYPE"]
+    else:
+        os.environb[b"LC_CTYPE"] = value.removeprefix(name)
 
 
 def _answer(arguments: Sequence[str]) -> str | None:

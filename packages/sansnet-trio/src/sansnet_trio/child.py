@@ -158,10 +158,8 @@ def _portable(error: BaseException) -> BaseException:
 
 
 def _reset_signals() -> None:
-    """Undo what Python and event loops did: handlers of theirs, and signals that Python ignores for its own sake."""
+    """Undo what event loops did: no handlers of theirs. What Python ignores stays so, as `execute` undoes that."""
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)

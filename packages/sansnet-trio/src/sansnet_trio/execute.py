@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
@@ -20,6 +21,8 @@ _OF_SHELLS: Final = (
 
 def execute(command: Sequence[str]) -> NoReturn:
     """Become the command, with descriptors 0 to 2 and nothing else."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them for its own sake
+        signal.signal(number, signal.SIG_DFL)
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2:
             with contextlib.suppress(OSError):  # one of them was of the list itself

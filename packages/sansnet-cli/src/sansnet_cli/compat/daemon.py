@@ -38,6 +38,7 @@ __all__ = [
     "named_descriptors",
     "run_in_background",
     "system_root",
+    "unwritable",
 ]
 
 _STREAMS: Final = (0, 1, 2)
@@ -109,13 +110,18 @@ def run_in_background(work: Callable[[Callable[[], None]], int], pid_file: PidFi
             os.kill(pid, signal.SIGTERM)
             if wait_child(pid, _PARTING) is None:
                 end_child(pid)
-            raise HostError(f"the pid file cannot be written ({error.strerror}); give another one") from error
+            raise unwritable(error) from error
         return 0
     status = wait_child(pid, _PARTING)
     code = -signal.SIGKILL if status is None else os.waitstatus_to_exitcode(status)
     if code < 0:
         raise HostError(f"the process in the background was ended by signal {-code}; try again")
     return max(code, 1)
+
+
+def unwritable(error: OSError) -> HostError:
+    """Why a pid file that is open has no number in it."""
+    return HostError(f"the pid file cannot be written ({error.strerror}); give another one")
 
 
 def _let_go(writer: int, null: int) -> None:

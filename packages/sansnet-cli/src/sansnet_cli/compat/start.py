@@ -18,6 +18,7 @@ from sansnet_cli.compat.daemon import (
     named_descriptors,
     run_in_background,
     system_root,
+    unwritable,
 )
 from sansnet_cli.compat.log import Log, LogFile
 from sansnet_cli.compat.request import Process, Request
@@ -144,7 +145,10 @@ class _Outset:
     def ready(self) -> None:
         """Let the caller know."""
         if self._pid_file is not None:
-            self._pid_file.write(os.getpid())
+            try:
+                self._pid_file.write(os.getpid())
+            except OSError as error:
+                raise unwritable(error) from error
         if self._let_go is not None:
             self.log.enter_background()
             self._let_go()
