@@ -58,6 +58,8 @@ def route(destination: str, gateway: str | None = None, *, metric: int = 0, on_l
         ("nameserver fe80::1%99999999999\nnameserver 2001:db8::1%lo", ("2001:db8::1",)),
         ("nameserver 192.0.2.1\nnameserver\t2001:db8::1  # no\n", ("192.0.2.1", "2001:db8::1")),
         ("nameserver fe80::1%missing\n", ("127.0.0.1",)),
+        ("nameserver 192.0.2.1\0\nnameserver ::1\0\nnameserver fe80::1%l\0o\n", ("127.0.0.1",)),
+        ("nameserver fe80::1%" + 5000 * "9" + "\nnameserver \udcff\nnameserver 192.0.2.1", ("192.0.2.1",)),
         ("nameserver nonsense\nnameserver\nnameserver 192.0.2.1", ("192.0.2.1",)),
         ("domain a.example b.example\n", Resolvers(nameservers=LOCAL, search=("a.example",))),
         (

@@ -19,7 +19,6 @@ from sansnet_cli.options import (
     UsageProblem,
 )
 from sansnet_cli.plan import Setup, make_plan, make_setup
-from sansnet_cli.systemd import notify_ready
 from sansnet_cli.template import find_namespace, name_servers_of, needs_resident, read_template
 from sansnet_core.records import replace
 from sansnet_trio.namespace import CommandNotFound, Guest, GuestPlan
@@ -98,6 +97,8 @@ def _in_place(
 ) -> int:
     """Do a command's work here or in the background; see `background.start`."""
     if not (options.background or options.pid_file):
+        from sansnet_cli.systemd import notify_ready
+
         work(notify_ready)
         return 0
     from sansnet_cli.background import start

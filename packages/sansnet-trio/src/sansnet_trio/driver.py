@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 from sansnet_core import Frame, Notice, UsageError
-from sansnet_trio.links import Link, want
+from sansnet_trio.links import Link, LinkClosed, want
 from sansnet_trio.machine import Machine
 from sansnet_trio.poller import MAX_EVENTS, Poller
 from sansnet_trio.shell import Shell
@@ -190,7 +190,8 @@ class Driver:
         """
         now = trio.current_time()
         fact(now)
-        self._flush(now)
+        with suppress(LinkClosed):  # `run` meets that, too, and ends by it
+            self._flush(now)
         self._timer.deadline = self._next_deadline()
 
     def use_interface(self, interface: str | None) -> None:

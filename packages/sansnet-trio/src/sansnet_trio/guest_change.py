@@ -21,6 +21,7 @@ from sansnet_trio.child import Channel, fork
 from sansnet_trio.guests import GuestPlan
 from sansnet_trio.interface import reconfigure
 from sansnet_trio.mounts import rewrite
+from sansnet_trio.reaping import end_child
 
 __all__ = ["PATIENCE", "Change", "OwnFile", "carry_out"]
 
@@ -81,10 +82,8 @@ async def carry_out(
     except EOFError:
         raise OSError(errno.ESRCH, "the process that changes the guest was killed") from None
     finally:
-        with contextlib.suppress(PermissionError):  # we are another user by now; it ends with the channel
-            os.kill(pid, signal.SIGKILL)
-        channel.close()
-        os.waitpid(pid, 0)
+        channel.close()  # it ends with that where we are somebody else by now, and may not kill it
+        end_child(pid)
 
 
 def _change(

@@ -207,7 +207,7 @@ class Udp:
     Args:
         context: of the network.
         services: by destination port, the DHCP servers that answer here.
-        names: answers queries to DNS's port; None if none are answered here.
+        names: answers queries to DNS's port; None if none are ever answered here.
     """
 
     def __init__(self, context: Context, services: Mapping[int, Service], names: Answerer | None = None) -> None:
