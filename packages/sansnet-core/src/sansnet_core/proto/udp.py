@@ -3,8 +3,8 @@
 Theory of operation. A *flow* is one address and port of the guest together with one remote endpoint, as the guest sees
 it. A *mapping* is one unconnected host socket. The guest's own one serves all flows of one address and port of the
 guest, so that a remote host sees the same source whomever the guest talks to (RFC 4787, endpoint-independent mapping:
-what STUN and games need). A destination address that forwarding translated has a mapping of its own: then no two flows
-of a mapping share a host endpoint, and an answer always says which flow it belongs to.
+what STUN and games need). A destination address that forwarding translated has a mapping of its own, and so has a port:
+then no two flows of a mapping share a host endpoint, and an answer always says which flow it belongs to.
 
 A mapping hears every source, unless the configuration wants it filtered by what the guest sent to (RFC 4787, 5):
 servers answer from other ports and addresses (TFTP, hosts with several addresses), and peers are reached through their
@@ -464,6 +464,8 @@ class Udp:
         context = self._context
         alias = remote.address if host != remote else None
         key = guest.address + guest.port.to_bytes(2, "big") + (alias + host.address if alias else b"")
+        if host.port != remote.port:  # the alias may lead to the host's port under its own number, too
+            key += remote.port.to_bytes(2, "big")
         mapping = self._mappings.get(key)
         if mapping is None:
             mapping = self._mappings[key] = _Mapping(context.new_socket(), key, guest, alias)
