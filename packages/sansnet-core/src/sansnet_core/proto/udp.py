@@ -222,6 +222,8 @@ class Udp:
         self._outgoing: dict[tuple[int, int], _Forward] = {}
         """By the guest's port and size of address: by which forward it also sends of its own accord."""
         self._sockets: dict[SocketId, _Mapping | _Forward] = {}
+        self._outdated: set[bytes] = set()
+        """Of `_flows`, those to name servers that are others now."""
         limits = context.config.limits
         self._most = (limits.udp_flows, limits.udp_inbound_flows)
         self._idle = (limits.udp_idle_once, limits.udp_idle_stream)
@@ -240,6 +242,9 @@ class Udp:
         context = self._context
         header = udp.parse(buf, ip, context.verify)
         flow = self._flows.get(ip.source + ip.destination + buf[ip.start : ip.start + 4])
+        if flow is not None and self._outdated and flow.key in self._outdated:
+            self._close(flow)
+            flow = None
         dhcp = flow is None and (ip.version, header.destination_port) in DHCP_SERVERS
         if dhcp and header.destination_port in self._services:
             self._services[header.destination_port](ip, header, buf)
@@ -268,16 +273,17 @@ class Udp:
         )
 
     def reconfigured(self) -> None:
-        """Another configuration counts: flows to name servers that are others now begin anew.
+        """Another configuration counts: flows to name servers that are others now begin anew with the next query.
 
-        All other flows stay what they are, as connections do.
+        Until then, they wait for the answer to the last one. All other flows stay what they are, as connections do.
         """
         forwarding = self._context.forwarding
-        for flow in list(self._flows.values()):
+        self._outdated.clear()
+        for flow in self._flows.values():
             if not flow.inbound and flow.remote.port in DNS_PORTS:
                 host = forwarding.to_host(flow.remote.address, flow.remote.port, groups=True)
                 if host != flow.host:
-                    self._close(flow)
+                    self._outdated.add(flow.key)
         for mapping in self._mappings.values():
             mapping.groups = sum(forwarding.is_group(flow.host.address) for flow in mapping.flows.values())
 
@@ -530,6 +536,7 @@ class Udp:
         """Forget a flow, and close its socket if that is the guest's own and this was the last one."""
         context = self._context
         mapping = flow.mapping
+        self._outdated.discard(flow.key)
         del self._flows[flow.key], self._recent[flow.inbound][flow.key], mapping.flows[flow.host]
         context.notify(FlowClosed(flow.socket, UDP, flow.guest, flow.remote, flow.sent, flow.received))
         if isinstance(mapping, _Mapping):
