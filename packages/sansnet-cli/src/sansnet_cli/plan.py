@@ -187,7 +187,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         notices=options.verbose or options.control is not None,  # for the hints
     )
     setup = Setup(
-        config=replace(config, own_addresses=_own_addresses(config, gateways.values(), host)),
+        config=replace(config, own_addresses=_own_addresses(config, gateways.values(), host, names)),
         interface=options.outbound_if6 or (host.ipv6.interface if host.ipv6 else None),
         warnings=tuple(warnings),
         outbound_if4=options.outbound_if4,
@@ -198,13 +198,17 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
     return setup, both
 
 
-def _own_addresses(config: NetworkConfig, gateways: Iterable[bytes], host: HostInfo) -> tuple[bytes, ...]:
-    """What is ours on the guest's segment, but for what was copied from the host: that leads to the host's network."""
-    ours = [*gateways, *(match for match, _ in config.dns_forward)]
+def _own_addresses(
+    config: NetworkConfig, gateways: Iterable[bytes], host: HostInfo, names: NameServers
+) -> tuple[bytes, ...]:
+    """Our addresses on the guest's segment, without those copied from the host, which lead to the host's network."""
+    answered = dict.fromkeys(match for match, _ in config.dns_forward)
+    ours = [*gateways, *answered]
     if config.ipv6:
         ours.append(config.ipv6.gateway)
     copied = {route.gateway for uplink in (host.ipv4, host.ipv6) if uplink for route in uplink.routes}
     copied.update(host.resolvers.nameservers)
+    copied.update(address for address, _ in names.places if address not in answered)
     return tuple(address for address in dict.fromkeys(ours) if address not in copied)
 
 

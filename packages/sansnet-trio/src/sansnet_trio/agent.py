@@ -26,7 +26,6 @@ import errno
 import gc
 import logging
 import os
-import signal
 import socket
 import time
 from collections import deque
@@ -34,7 +33,7 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Final, NoReturn, Protocol, TypeAlias
 
-from sansnet_trio import privileges, proc, syscalls
+from sansnet_trio import helper, proc
 from sansnet_trio.descriptors import receive_descriptors
 from sansnet_trio.reaping import end_child
 
@@ -295,15 +294,9 @@ def _become(join: Callable[[], None], channel: socket.socket, parent: int) -> No
     """Be the agent."""
     try:
         gc.disable()  # what is garbage here may own a number that is another descriptor's by now
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        os.setsid()
-        os.chdir("/")
-        syscalls.forbid_dump()  # before the guest's processes may trace this one
+        helper.detach()
         code = _join(join)
-        privileges.renounce()
-        syscalls.set_parent_death_signal(signal.SIGKILL)  # entering a user namespace forgets it,
-        os.closerange(0, channel.fileno())
-        os.closerange(channel.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
+        helper.withdraw(channel.fileno())
         directory = proc.open_own()
         socket.send_fds(channel, [_JOINED.pack(code)], [directory])
         os.close(directory)

@@ -22,9 +22,9 @@ from sansnet_trio.guests import GuestPlan
 from sansnet_trio.interface import reconfigure
 from sansnet_trio.mounts import rewrite
 
-__all__ = ["Change", "OwnFile", "carry_out"]
+__all__ = ["PATIENCE", "Change", "OwnFile", "carry_out"]
 
-_PATIENCE: Final = 5.0
+PATIENCE: Final = 5.0
 """Seconds that it may take."""
 
 
@@ -73,7 +73,7 @@ async def carry_out(
 
     pid, channel = fork(partial(_change, change, join, mounts, own or {}))
     try:
-        with trio.move_on_after(_PATIENCE):
+        with trio.move_on_after(PATIENCE):
             await trio.lowlevel.wait_readable(channel)
             (paths, problems), descriptors = channel.receive_with_descriptors()
             return dict(zip(paths, descriptors, strict=False)), problems
