@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -76,6 +78,17 @@ def test_resolv_conf_is_understood(text: str, expected: Resolvers | tuple[str, .
     if isinstance(expected, tuple):
         expected = Resolvers(nameservers=tuple(map(packed, expected)))
     assert parse_resolv_conf(text) == expected
+
+
+def test_a_resolv_conf_that_is_no_regular_file_is_an_empty_one(tmp_path: Path) -> None:
+    fifo = tmp_path / "resolv.conf"
+    os.mkfifo(fifo)
+    found: list[Resolvers] = []
+    reader = Thread(target=lambda: found.append(read_resolvers(str(fifo))), daemon=True)
+    reader.start()
+    reader.join(10)
+    assert found == [parse_resolv_conf("")]
+    assert read_resolvers(str(tmp_path)) == read_resolvers("/dev/zero") == parse_resolv_conf("")
 
 
 def test_a_missing_resolv_conf_is_an_empty_one(tmp_path: Path) -> None:

@@ -72,6 +72,20 @@ def test_names_may_come_later() -> None:
     assert not pair.host.datagrams
 
 
+def test_the_answer_to_a_question_that_was_asked_before_still_comes() -> None:
+    """A resolver that waits for it asks again after five seconds only."""
+    pair = Pair(replace(OLD, dns_forward=((STAND_IN, Endpoint(OLD_SERVER, 53)),)))
+    asked(pair)
+    first = pair.host.datagrams[-1].socket
+    pair.network.reconfigure(replace(pair.config, dns_forward=((STAND_IN, Endpoint(NEW_SERVER, 53)),)), pair.now)
+    pair.settle()
+    pair.host.datagram(first, Endpoint(OLD_SERVER, 53), b"late", pair.now)
+    pair.settle()
+    assert [(ip.source, data) for ip, *_, data in pair.guest.datagrams] == [(STAND_IN, b"late")]
+    assert asked(pair) == Endpoint(NEW_SERVER, 53)
+    assert first not in pair.host.datagram_sockets
+
+
 def test_all_other_flows_go_on() -> None:
     pair = Pair(replace(OLD, dns_forward=((STAND_IN, Endpoint(OLD_SERVER, 53)),)))
     connection, stream = pair.established()
