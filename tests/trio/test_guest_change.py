@@ -25,7 +25,7 @@ def test_a_child_that_may_not_be_killed_is_not_waited_for_without_a_bound(monkey
         children.append(pid)
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
-    monkeypatch.setattr(guest_change, "_PATIENCE", 0.1)
+    monkeypatch.setattr(guest_change, "PATIENCE", 0.1)
     monkeypatch.setattr(os, "kill", refuse)
     began = time.monotonic()
     with pytest.raises(OSError, match=os.strerror(errno.ETIMEDOUT)):
