@@ -15,7 +15,7 @@ from sansnet_trio import files
 from sansnet_trio.guests import GuestError, GuestPlan
 from sansnet_trio.hostinfo import InterfaceAddress, Route
 from sansnet_trio.identity import not_permitted
-from sansnet_trio.links.tap import bring_up, interface_index, open_tap
+from sansnet_trio.links.tap import bring_up, open_tap
 from sansnet_trio.netlink import Netlink
 
 __all__ = ["allow_low_ports", "allow_ping", "configure", "open_interface", "reconfigure"]
@@ -121,7 +121,7 @@ def configure(plan: GuestPlan, warnings: list[str]) -> None:
     _set(f"{variables}/accept_ra", "0")
     bring_up(plan.interface)
     with Netlink() as netlink:
-        index = interface_index(plan.interface)
+        index = socket.if_nametoindex(plan.interface)
         for own in plan.addresses:
             _add_address(netlink, index, own)
         for route in _add_routes(netlink, index, plan.routes):
@@ -141,7 +141,7 @@ def reconfigure(old: GuestPlan, new: GuestPlan, kept: Collection[bytes], given_u
     Raises:
         OSError: there is no such interface.
     """
-    index = interface_index(new.interface)
+    index = socket.if_nametoindex(new.interface)
     with Netlink() as netlink:
         for route in set(old.routes) - set(new.routes):
             with contextlib.suppress(OSError):  # it went with its address, or the guest took it away

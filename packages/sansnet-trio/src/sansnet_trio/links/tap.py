@@ -22,7 +22,7 @@ from sansnet_trio.links import LinkClosed, MtuLimits
 if TYPE_CHECKING:
     from sansnet_core import Frame
 
-__all__ = ["LARGEST_FRAME", "MTU", "Tap", "bring_up", "interface_index", "open_tap"]
+__all__ = ["LARGEST_FRAME", "MTU", "Tap", "bring_up", "open_tap"]
 
 LARGEST_FRAME: Final = 65535 + 14
 """Most bytes of one frame, without the `virtio_net_hdr`: the largest IP packet and its Ethernet header."""
@@ -53,7 +53,6 @@ _SIOCSIFFLAGS: Final = 0x8914
 _IFF_UP: Final = 0x0001
 _SIOCSIFMTU: Final = 0x8922
 _SIOCSIFHWADDR: Final = 0x8924
-_SIOCGIFINDEX: Final = 0x8933
 _ARPHRD_ETHER: Final = 1
 
 # struct ifreq: the name, then a union of 24 bytes
@@ -109,20 +108,6 @@ def bring_up(name: str) -> None:
         answer = fcntl.ioctl(control, _SIOCGIFFLAGS, _IFREQ_FLAGS.pack(name.encode(), 0))
         _, flags = _IFREQ_FLAGS.unpack(answer)
         fcntl.ioctl(control, _SIOCSIFFLAGS, _IFREQ_FLAGS.pack(name.encode(), flags | _IFF_UP))
-
-
-def interface_index(name: str) -> int:
-    """The number of an interface of the calling thread's network namespace.
-
-    `socket.if_nametoindex` says that there is no such interface when no descriptor is left, too.
-
-    Raises:
-        OSError: there is none (ENODEV), or no descriptor is left (EMFILE).
-    """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        answer = fcntl.ioctl(control, _SIOCGIFINDEX, _IFREQ_INT.pack(name.encode(), 0))
-    index: int = _IFREQ_INT.unpack(answer)[1]
-    return index
 
 
 def _attach(fd: int, name: bytes, mtu: int) -> LinkConfig:
