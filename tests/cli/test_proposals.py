@@ -102,6 +102,13 @@ def test_other_names_of_captures_are_files(name: str) -> None:
         ("run", ["--root=yes"], "--root takes no value"),
         ("run", ["-D", "192.0.2.1,192.0.2.2"], "once for each"),
         ("run", ["--map-host-loopback", "127.0.0.1"], "as 169.254.1.2"),
+        ("run", ["-D", "192.0.2.1", "--dns-host", "192.0.2.2"], "give --dns-forward ADDR too, or leave out -D"),
+        ("serve", ["-s", "x", "-D", "none", "--dns-host", "::1"], "give --dns-forward ADDR too, or leave out -D"),
+        (
+            "run",
+            ["-D", "192.0.2.1", "--dns-forward", "fd00::1", "--dns-host", "192.0.2.2"],
+            "give --dns-forward ADDR too, or leave out -D",
+        ),
     ],
 )
 def test_a_mistake_is_answered_with_what_may_be_right(command: str, arguments: list[str], words: str) -> None:

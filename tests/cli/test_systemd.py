@@ -6,13 +6,15 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from sansnet_cli import systemd
 from tests.lab.namespaces import eventually, running
 
 pytestmark = pytest.mark.slow
@@ -234,3 +236,22 @@ def test_a_service_manager_that_is_gone_is_no_obstacle(tmp_path: Path) -> None:
         environment = {"NOTIFY_SOCKET": str(tmp_path / "nothing")}
         with launched(sockets=[passed.fileno()], environment=environment), guest(tmp_path / "socket") as only:
             assert is_served(only)
+
+
+def test_a_service_manager_that_does_not_read_is_not_waited_for_without_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "notify")
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as manager:
+        manager.bind(path)
+        with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as other:
+            other.setblocking(False)
+            with suppress(BlockingIOError):
+                while True:
+                    other.sendto(b"STATUS=", path)
+        monkeypatch.setenv("NOTIFY_SOCKET", path)
+        monkeypatch.setattr(systemd, "_PATIENCE", 0.1)
+        telling = threading.Thread(target=systemd.notify_ready, daemon=True)
+        telling.start()
+        telling.join(30)
+        assert not telling.is_alive()

@@ -1,4 +1,7 @@
-"""passt and pasta that become another user: nothing is imported afterwards, and no file opened by its name."""
+"""passt and pasta that become another user: nothing is imported afterwards, and no file opened by its name.
+
+But for /etc/resolv.conf, which everybody may read, and which is another file after each change.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ changed = False
 
 
 def watch(event, arguments):
-    if changed and event in ("import", "open"):
+    if changed and event in ("import", "open") and arguments[0] != "/etc/resolv.conf":
         os.write(log, f"{{event}} {{arguments[0]!r}}\\n".encode())
 
 

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernel.test_attach import attached
 from tests.kernel.test_control import ctl
 from tests.lab import SERVER4, USER, Guest, Lab, Namespace, eventually
 from tests.lab.callers import alive
-from tests.lab.namespaces import running
+from tests.lab.namespaces import held_namespace, running
 
 PORT = 18411
 INSIDE = 9411
@@ -116,6 +117,26 @@ def test_a_process_that_makes_sockets_and_is_stopped_whenever_it_is_there(lab: L
         assert len(seen) < 8
         assert slowest < 3
         guest.run("ping", "-c1", "-W2", SERVER4)
+
+
+@STOPS
+def test_the_process_that_changes_an_attached_guest(lab: Lab, number: signal.Signals) -> None:
+    """Addresses stay as they are, of which one warning speaks; all else goes on."""
+    with held_namespace() as visited, attached(lab, str(visited.pid)) as sansnet:
+        [pid] = children(sansnet.process.pid)
+        os.kill(pid, number)
+        for address in ("192.0.2.71", "192.0.2.72"):
+            lab.host.shell(f"ip address add {address}/32 dev uplink")
+            started = time.monotonic()
+            visited.run("ping", "-c1", "-W2", SERVER4)
+            assert time.monotonic() - started < 3
+            assert eventually(lambda: not children(sansnet.process.pid), seconds=15)
+        for address in ("192.0.2.71", "192.0.2.72"):
+            lab.host.shell(f"ip address del {address}/32 dev uplink")
+        sansnet.process.terminate()
+        status, said = sansnet.ends(5)
+        assert status == 0
+        assert said.count("the process that changes its addresses and routes") == said.count("\n") == 1
 
 
 @STOPS

@@ -18,7 +18,7 @@ import pytest
 from tests.kernel.test_attach import attached
 from tests.kernel.test_name_servers import NAME, answering, words
 from tests.lab import HOST4, HOST6, SERVER4, SERVER6, USER, Lab, Namespace, eventually, laboratory
-from tests.lab.callers import Caller, contained
+from tests.lab.callers import Caller, contained, ended
 from tests.lab.machines import INTERFACE, bridged, configured, machine, serving
 from tests.lab.namespaces import held_namespace, running
 
@@ -301,14 +301,55 @@ def test_an_idle_host_costs_nothing(lab: Lab) -> None:
 # other kinds of guests
 
 
-def test_attach_follows(lab: Lab) -> None:
-    with held_namespace() as visited, attached(lab, str(visited.pid)):
+@contextmanager
+def named(lab: Lab) -> Iterator[Namespace]:
+    """A namespace of the host's root that has a name."""
+    lab.host.shell("mkdir -p /run/netns; mount -t tmpfs none /run/netns; ip netns add blue")
+    with running(lab.host.command("ip", "netns", "exec", "blue", "sleep", "600")) as inhabitant:
+        assert eventually(lambda: "sleep" in Path(f"/proc/{inhabitant.pid}/comm").read_text())
+        yield Namespace(inhabitant.pid)
+    lab.host.shell("umount /run/netns/blue /run/netns")
+
+
+def follows(lab: Lab, guest: Namespace) -> None:
+    """Addresses and routes do, twice."""
+    roam(lab)
+    assert eventually(lambda: own(guest, "uplink") >= {f"{OTHER4}/24", f"{OTHER6}/64"})
+    assert eventually(lambda: default_routes(guest) == [OTHER_GATEWAY4, OTHER_GATEWAY6])
+    lab.host.shell("ip address add 10.77.0.3/24 dev second")
+    assert eventually(lambda: "10.77.0.3/24" in own(guest, "uplink"))
+
+
+@pytest.mark.parametrize("kind", ["pid", "name", "container", "owner"])
+def test_attach_follows(lab: Lab, kind: str) -> None:
+    """By root in its own user namespace, in one of an ordinary user's, and by that user."""
+    with contextlib.ExitStack() as stack:
+        options = []
+        if kind == "name":
+            visited, options = stack.enter_context(named(lab)), ["--netns", "blue"]
+        else:
+            of_user = kind in ("container", "owner")
+            visited = stack.enter_context(contained(lab, USER) if of_user else held_namespace())
+            options = [str(visited.pid)]
+        stack.enter_context(attached(lab, *options, user=USER if kind == "owner" else None))
         assert asked(visited, SERVER4) == OLD_VIEW
         lab.set_resolver("nameserver 127.0.0.1")
         assert eventually(lambda: asked(visited, SERVER4) == NEW_VIEW)
-        roam(lab)
-        assert eventually(lambda: own(visited, "uplink") >= {f"{OTHER4}/24", f"{OTHER6}/64"})
-        assert eventually(lambda: default_routes(visited) == [OTHER_GATEWAY4, OTHER_GATEWAY6])
+        follows(lab, visited)
+
+
+@pytest.mark.parametrize("options", [[], ["--runas", "65534"]], ids=["root", "nobody"])
+@pytest.mark.parametrize("user", [None, USER], ids=["own", "container"])
+def test_pasta_of_root_follows(lab: Lab, user: int | None, options: list[str]) -> None:
+    with (
+        tempfile.TemporaryDirectory(dir=lab.directory) as name,
+        held_namespace() if user is None else contained(lab, user) as guest,
+    ):
+        caller, pid_file = Caller(lab, Path(name)), Path(name, "pid")
+        done = caller.call("pasta", "-q", "--config-net", *options, "-P", str(pid_file), str(guest.pid))
+        assert (done.status, done.errors) == (0, "")
+        with ended(pid_file):
+            follows(lab, guest)
 
 
 def test_pasta_follows(lab: Lab) -> None:

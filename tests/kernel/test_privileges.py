@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,6 +22,8 @@ from tests.lab.namespaces import Namespace, held_namespace, running
 NONE: Final = 0
 LOW_PORTS: Final = 1 << 10
 """CAP_NET_BIND_SERVICE (linux/capability.h)."""
+INTERFACES: Final = 1 << 12
+"""CAP_NET_ADMIN."""
 ALL: Final = (2 << int(Path("/proc/sys/kernel/cap_last_cap").read_text())) - 1
 SETS: Final = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 
@@ -141,9 +145,48 @@ def test_attach(lab: Lab, user: int | None, options: list[str]) -> None:
         assert "attached to" in process.stderr.readline()
         check(process.pid, renounced(bounded=user is None))
         others = descendants(process.pid)[1:]
+        if user is None:
+            check(others.pop(0), resident)
         assert len(others) == (1 if options else 0)
         for pid in others:
             check(pid, renounced())
+
+
+def resident(found: Privileges) -> bool:
+    """Of the process that changes addresses and routes in a guest that we could not enter again."""
+    return renounced(INTERFACES)(found)
+
+
+def test_the_process_that_stays_in_a_guest_has_nothing_else(lab: Lab) -> None:
+    """No descriptor but the channel; it is in the guest's network, has a session of its own, and blocks signals."""
+    with held_namespace() as namespace, started(lab, None, "attach", str(namespace.pid)) as process:
+        assert process.stderr is not None
+        assert "attached to" in process.stderr.readline()
+        [pid] = descendants(process.pid)[1:]
+        check(pid, resident)
+        assert eventually(lambda: len(os.listdir(f"/proc/{pid}/fd")) == 1)
+        [channel] = os.listdir(f"/proc/{pid}/fd")
+        assert os.readlink(f"/proc/{pid}/fd/{channel}").startswith("socket:")
+        assert os.readlink(f"/proc/{pid}/ns/net") == os.readlink(f"/proc/{namespace.pid}/ns/net")
+        assert os.getsid(pid) == pid
+        blocked = re.search(r"SigBlk:\s(\w+)", Path(f"/proc/{pid}/status").read_text())
+        assert blocked is not None
+        assert int(blocked[1], 16) & (1 << (signal.SIGTERM - 1))
+        process.kill()
+        assert eventually(lambda: not Path(f"/proc/{pid}").exists())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--no-config"], ["-4", "-a", "10.9.9.9/24", "-g", "10.9.9.1"]],
+    ids=["no-config", "fixed"],
+)
+def test_no_process_stays_in_a_guest_that_does_not_change(lab: Lab, options: list[str]) -> None:
+    with held_namespace() as namespace, started(lab, None, "attach", *options, str(namespace.pid)) as process:
+        assert process.stderr is not None
+        while "attached to" not in process.stderr.readline():
+            assert process.poll() is None
+        assert descendants(process.pid)[1:] == []
 
 
 @pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
@@ -202,7 +245,10 @@ def test_pasta_of_a_process(caller: Caller, user: int | None) -> None:
         with ended(pid_file) as daemon:
             kept = LOW_PORTS if user is None else NONE  # its ports follow who listens
             assert renounced(kept, bounded=user is None)(privileges(daemon)), privileges(daemon)
-            [agent] = descendants(daemon)[1:]
+            others = descendants(daemon)[1:]
+            if user is None:
+                check(others.pop(0), resident)
+            [agent] = others
             assert renounced()(privileges(agent)), privileges(agent)
 
 

@@ -185,4 +185,4 @@ def test_a_user_without_a_name_or_a_home(lab: Lab, words: str) -> None:
     line = [*command, "setpriv", "--reuid=654321", "--regid=654321", "--clear-groups", "--", SANSNET, words]
     done = lab.host.run(*line, *(["--", "id", "-u"] if words == "run" else ["1"]), check=False)
     assert "Traceback" not in done.stderr
-    assert done.stdout == ("0\n" if words == "run" else "")
+    assert done.stdout == ("654321\n" if words == "run" else "")

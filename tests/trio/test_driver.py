@@ -304,6 +304,22 @@ def test_an_idle_driver_sleeps() -> None:
     run(body)
 
 
+class ClosedLink(PairLink):
+    """The guest has gone, and that is noticed by a frame to it first."""
+
+    def write_frames(self, frames: Sequence[Frame]) -> int:
+        raise LinkClosed("the guest's end is closed")
+
+
+def test_who_tells_the_network_something_does_not_meet_the_end_of_the_link() -> None:
+    async def body() -> None:
+        network = FakeNetwork()
+        async with running(network, ClosedLink()) as driver:
+            driver.tell(lambda now: network.frames.append(b"frame"))
+
+    run(body)
+
+
 def test_the_guests_end_closes_the_driver() -> None:
     async def body() -> None:
         network, link = FakeNetwork(), PairLink()

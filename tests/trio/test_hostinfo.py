@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -58,6 +60,8 @@ def route(destination: str, gateway: str | None = None, *, metric: int = 0, on_l
         ("nameserver fe80::1%99999999999\nnameserver 2001:db8::1%lo", ("2001:db8::1",)),
         ("nameserver 192.0.2.1\nnameserver\t2001:db8::1  # no\n", ("192.0.2.1", "2001:db8::1")),
         ("nameserver fe80::1%missing\n", ("127.0.0.1",)),
+        ("nameserver 192.0.2.1\0\nnameserver ::1\0\nnameserver fe80::1%l\0o\n", ("127.0.0.1",)),
+        ("nameserver fe80::1%" + 5000 * "9" + "\nnameserver \udcff\nnameserver 192.0.2.1", ("192.0.2.1",)),
         ("nameserver nonsense\nnameserver\nnameserver 192.0.2.1", ("192.0.2.1",)),
         ("domain a.example b.example\n", Resolvers(nameservers=LOCAL, search=("a.example",))),
         (
@@ -74,6 +78,17 @@ def test_resolv_conf_is_understood(text: str, expected: Resolvers | tuple[str, .
     if isinstance(expected, tuple):
         expected = Resolvers(nameservers=tuple(map(packed, expected)))
     assert parse_resolv_conf(text) == expected
+
+
+def test_a_resolv_conf_that_is_no_regular_file_is_an_empty_one(tmp_path: Path) -> None:
+    fifo = tmp_path / "resolv.conf"
+    os.mkfifo(fifo)
+    found: list[Resolvers] = []
+    reader = Thread(target=lambda: found.append(read_resolvers(str(fifo))), daemon=True)
+    reader.start()
+    reader.join(10)
+    assert found == [parse_resolv_conf("")]
+    assert read_resolvers(str(tmp_path)) == read_resolvers("/dev/zero") == parse_resolv_conf("")
 
 
 def test_a_missing_resolv_conf_is_an_empty_one(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def test_a_specification_that_means_nothing_is_told_in_its_own_words(spec: str) 
 @pytest.mark.parametrize(("option", "spec"), [("-T", "80"), ("-U", "80"), ("-t", "auto"), ("-u", "auto,80")])
 def test_nobody_sees_into_a_machine(option: str, spec: str) -> None:
     instance, forwards = make(namespace=False)
-    with pytest.raises(RequestError, match="are for namespaces"):
+    with pytest.raises(RequestError, match="are for guests in namespaces"):
         ask(instance, "add", forwards=[{"option": option, "spec": spec}])
     assert forwards.kept == []
 

@@ -26,7 +26,7 @@ from sansnet_core.proto.ndp import withdraw
 from sansnet_core.records import replace
 from sansnet_core.wire import dhcp4 as wire4
 from sansnet_core.wire import dhcp6 as wire6
-from sansnet_core.wire import ndp
+from sansnet_core.wire import dns_names, ndp
 from tests.sim.packets import read_frame, read_ip, udp
 from tests.sim.pair import GATEWAY6, SERVER, Pair, make_config
 
@@ -58,6 +58,32 @@ def test_questions_go_to_the_new_server_at_once_even_from_a_port_that_asked_befo
     pair.settle()
     ip, *_, data = pair.guest.datagrams[-1]
     assert (ip.source, data) == (STAND_IN, b"!")
+
+
+def test_names_may_come_later() -> None:
+    pair = Pair(replace(OLD, dns_servers=(STAND_IN,), hosts=()))
+    named = replace(pair.config, hosts=(("host.example", (parse("10.9.0.1"),)),))
+    pair.network.reconfigure(named, pair.now)
+    question = b"\0\1" + b"\1\0" + b"\0\1" + bytes(6) + dns_names.emit("host.example") + b"\0\1\0\1"
+    pair.guest.send(udp(GUEST, 5000, STAND_IN, 53, question))
+    pair.settle()
+    ip, *_, answer = pair.guest.datagrams[-1]
+    assert (ip.source, answer[-4:]) == (STAND_IN, parse("10.9.0.1"))
+    assert not pair.host.datagrams
+
+
+def test_the_answer_to_a_question_that_was_asked_before_still_comes() -> None:
+    """A resolver that waits for it asks again after five seconds only."""
+    pair = Pair(replace(OLD, dns_forward=((STAND_IN, Endpoint(OLD_SERVER, 53)),)))
+    asked(pair)
+    first = pair.host.datagrams[-1].socket
+    pair.network.reconfigure(replace(pair.config, dns_forward=((STAND_IN, Endpoint(NEW_SERVER, 53)),)), pair.now)
+    pair.settle()
+    pair.host.datagram(first, Endpoint(OLD_SERVER, 53), b"late", pair.now)
+    pair.settle()
+    assert [(ip.source, data) for ip, *_, data in pair.guest.datagrams] == [(STAND_IN, b"late")]
+    assert asked(pair) == Endpoint(NEW_SERVER, 53)
+    assert first not in pair.host.datagram_sockets
 
 
 def test_all_other_flows_go_on() -> None:

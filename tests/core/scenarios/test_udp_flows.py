@@ -72,6 +72,24 @@ def test_a_name_is_looked_up_at_a_resolver_on_the_hosts_loopback() -> None:
     assert (ip.source, data) == (DNS_ALIAS, b"example.org!")
 
 
+def test_a_name_server_at_another_port_is_reached_by_its_own_port_too() -> None:
+    alias, server = DNS_ALIAS, Endpoint(bytes((127, 0, 0, 1)), 5353)
+    config = replace(make_config(), dns_forward=((alias, server),), map_host_loopback=(alias,))
+    pair = Pair(config)
+    for port in (53, server.port):
+        pair.guest.send(datagram(b"?", destination=alias, port=port))
+    pair.settle()
+    first, second = pair.host.datagrams
+    assert first.remote == second.remote == server
+    for order in (first, second):
+        pair.host.datagram(order.socket, server, b"!", pair.now)
+    pair.settle()
+    assert [source_port for _, source_port, _, _ in pair.guest.datagrams] == [53, server.port]
+    pair.wait(300)
+    assert pair.network.statistics().flows["udp_flows"] == 0
+    assert not pair.host.datagram_sockets
+
+
 def test_media_servers_answer_a_search() -> None:
     pair = Pair()
     pair.guest.send(datagram(b"M-SEARCH", destination=SSDP, port=1900))

@@ -19,8 +19,7 @@ from sansnet_cli.options import (
     UsageProblem,
 )
 from sansnet_cli.plan import Setup, make_plan, make_setup
-from sansnet_cli.systemd import notify_ready
-from sansnet_cli.template import find_namespace, name_servers_of, read_template
+from sansnet_cli.template import find_namespace, name_servers_of, needs_resident, read_template
 from sansnet_core.records import replace
 from sansnet_trio.namespace import CommandNotFound, Guest, GuestPlan
 
@@ -54,7 +53,9 @@ def _attach(arguments: Sequence[str]) -> int:
         from sansnet_trio.attached import AttachedGuest
 
         capture = open_capture(options.pcap) if options.pcap is not None else None
-        with AttachedGuest.fork(find_namespace(options), functools.partial(_prepare_attached, options)) as guest:
+        namespace = find_namespace(options)
+        prepare = functools.partial(_prepare_attached, options)
+        with AttachedGuest.fork(namespace, prepare, stays=needs_resident(options, namespace)) as guest:
             from sansnet_cli.attach import attach
 
             attach(guest, options, capture, on_ready=lambda setup: ready())
@@ -96,6 +97,8 @@ def _in_place(
 ) -> int:
     """Do a command's work here or in the background; see `background.start`."""
     if not (options.background or options.pid_file):
+        from sansnet_cli.systemd import notify_ready
+
         work(notify_ready)
         return 0
     from sansnet_cli.background import start

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import trio
 
 from sansnet_cli import process, report
-from sansnet_cli.hints import Hints
 from sansnet_cli.options import NetworkOptions
 from sansnet_cli.plan import Setup
 from sansnet_core import Network
@@ -17,6 +16,7 @@ from sansnet_trio.driver import Driver
 from sansnet_trio.links import Link
 
 if TYPE_CHECKING:
+    from sansnet_cli.hints import Hints
     from sansnet_trio.forwards import Forwards
 
 __all__ = ["cancel_when_signalled", "make_driver", "make_hints", "report_regularly"]
@@ -26,6 +26,8 @@ def make_hints(options: NetworkOptions, setup: Setup, forwards: Forwards | None,
     """The hints about a new guest; None if they are shown nowhere."""
     if not setup.config.notices:
         return None
+    from sansnet_cli.hints import Hints
+
     return Hints(options, setup, namespace=namespace, forwards=lambda: forwards.rules if forwards else ())
 
 

@@ -4,7 +4,7 @@ Theory of operation. When something of the host's may have changed, everything i
 same options, and where the plan differs, the network is told, and the guest: one in a namespace by changing its
 interface and its files, one that configures itself by router advertisements, and by DHCP when it asks again.
 
-A guest may go on asking the name servers that it was told of first, since nobody can tell it, or it does not listen. So
+A guest may go on asking the name servers that it was told of first, since it cannot be told, or does not listen. So
 those addresses lead to the servers that the host has now.
 """
 
@@ -72,7 +72,7 @@ class Follower:
         self.setup = setup
         self._options = options
         if isinstance(options, NamespaceOptions) and setup.plan is not None:
-            self._options = replace(options, ifname=setup.plan.interface)  # whatever the host's is called later
+            self._options = replace(options, ifname=setup.plan.interface)  # even if the host's name changes later
         self._guest = guest
         self._files = files
         self._watch: HostWatch | None = None

@@ -1,9 +1,9 @@
 """Hints: a sentence, once for each kind, about what a guest tried in vain and which option would open it.
 
-Theory of operation. The network tells of flows that nothing answered and of names that were asked for. Most of them are
-nothing special. Some are what people try who look for a service of the host: the gateway's address, the address that
-means the host in another program's networks, an address that is closed, or a name of the host where no address means
-the host. What the guest tries at its own addresses never reaches us: the host's own address, and 127.0.0.1.
+Theory of operation. The network tells of flows that nothing answered and of names that were asked for. Most of them
+need no hint. Some come from people that look for a service of the host: at the gateway's address, at an address that
+means the host in another program's networks, at a closed address, or by a name of the host where no address means the
+host. Attempts at the guest's own addresses never reach sansnet: at the host's own address, and at 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Hints:
 
     Args:
         options: of its network.
-        setup: likewise.
+        setup: what was made of these options.
         namespace: whether -T and -U are for such a guest.
         forwards: those that there are at the moment.
     """

@@ -86,6 +86,6 @@ def unheard(options: NetworkOptions, config: NetworkConfig, asked: Collection[by
         known = " or ".join(map(addresses.format, servers))
         others = ", ".join(map(addresses.format, asked)) or "none"
         yield (
-            f"the names of --host are told by DNS to who asks {known}, and the name servers of the namespace's "
+            f"the names of --host are answered at the name servers {known}, and the name servers of the namespace's "
             f"/etc/resolv.conf are others: {others}; give -D ADDR with one that it asks"
         )

@@ -1,4 +1,4 @@
-"""Everything that may be imported later, now: whoever we become may not be allowed to read the installation."""
+"""Everything that may be imported later, now: a later user may have no permission to read the installation."""
 
 from __future__ import annotations
 

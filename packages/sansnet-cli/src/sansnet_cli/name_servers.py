@@ -163,7 +163,7 @@ class Remembered:
 def _still(options: NetworkOptions, servers: Iterable[bytes], link: GuestLink) -> Iterator[tuple[bytes, Endpoint]]:
     """Pairs for servers whose address means the host's loopback in the guest, as a router's often does.
 
-    The guest may know them from the host's own files. Who gave others with -D means loopback.
+    The guest may know them from the host's own files. With servers given by -D, the address means loopback.
     """
     for server in () if options.dns else servers:
         address, _ = addresses.split_zone(server)

@@ -83,7 +83,7 @@ def make_plan(options: NamespaceOptions, host: HostInfo) -> tuple[GuestPlan, Set
     interface = options.ifname or next((up.interface for up in (host.ipv4, host.ipv6) if up), FALLBACK_INTERFACE)
     own = tuple(address for family in families for address in family.addresses)
     routes = tuple(route for family in families for route in family.routes)
-    # Whatever becomes of the default route, name servers are on the link. Link-local IPv6 addresses always are
+    # Even if the default route changes, name servers are on the link. Link-local IPv6 addresses always are
     routes += tuple(Route(destination=a, prefix_length=32) for a in setup.names.stand_ins if len(a) == 4)
     plan = GuestPlan(
         interface=interface,
@@ -187,7 +187,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         notices=options.verbose or options.control is not None,  # for the hints
     )
     setup = Setup(
-        config=replace(config, own_addresses=_own_addresses(config, gateways.values(), host)),
+        config=replace(config, own_addresses=_own_addresses(config, gateways.values(), host, names)),
         interface=options.outbound_if6 or (host.ipv6.interface if host.ipv6 else None),
         warnings=tuple(warnings),
         outbound_if4=options.outbound_if4,
@@ -198,13 +198,17 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
     return setup, both
 
 
-def _own_addresses(config: NetworkConfig, gateways: Iterable[bytes], host: HostInfo) -> tuple[bytes, ...]:
-    """What is ours on the guest's segment, but for what was copied from the host: that leads to the host's network."""
-    ours = [*gateways, *(match for match, _ in config.dns_forward)]
+def _own_addresses(
+    config: NetworkConfig, gateways: Iterable[bytes], host: HostInfo, names: NameServers
+) -> tuple[bytes, ...]:
+    """Our addresses on the guest's segment, without those copied from the host, which lead to the host's network."""
+    answered = dict.fromkeys(match for match, _ in config.dns_forward)
+    ours = [*gateways, *answered]
     if config.ipv6:
         ours.append(config.ipv6.gateway)
     copied = {route.gateway for uplink in (host.ipv4, host.ipv6) if uplink for route in uplink.routes}
     copied.update(host.resolvers.nameservers)
+    copied.update(address for address, _ in names.places if address not in answered)
     return tuple(address for address in dict.fromkeys(ours) if address not in copied)
 
 

@@ -1,4 +1,4 @@
-"""What to say to people whose command line means nothing here: the nearest word, or ours for that of another program.
+"""Proposals for mistaken command lines: the nearest word, or our option in place of another program's.
 
 Loaded only when there is such a mistake.
 """

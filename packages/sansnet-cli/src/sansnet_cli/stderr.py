@@ -1,4 +1,4 @@
-"""Lines on stderr, without waiting for a reader who does not read.
+"""Lines on stderr, without waiting for a reader that does not read.
 
 The stream is the caller's, so it cannot be made non-blocking: that would hold for the caller, too. But a pipe or a
 terminal that is ready takes one page (pipe(7)).
@@ -21,10 +21,10 @@ _stuck = False
 
 
 def say(line: str) -> None:
-    """Write a line to stderr, cut to what it takes at once; it is lost where nobody reads."""
+    """Write a line to stderr, cut to what it takes at once; it is lost if there is no reader."""
     global _stuck
     stream = sys.stderr
-    with contextlib.suppress(OSError, ValueError):  # nobody listens
+    with contextlib.suppress(OSError, ValueError):  # there is no reader
         try:
             ready = select.poll()
             ready.register(stream, select.POLLOUT)

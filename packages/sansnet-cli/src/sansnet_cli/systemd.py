@@ -17,6 +17,9 @@ __all__ = ["notify_ready", "passed_socket"]
 _FIRST: Final = 3
 """The first descriptor that is passed (SD_LISTEN_FDS_START)."""
 
+_PATIENCE: Final = 5.0
+"""Seconds for which a service manager is waited for that does not read, as in sd_notify(3)."""
+
 
 def passed_socket() -> int | None:
     """The descriptor of a UNIX stream socket that was passed; None if none was passed to this process.
@@ -58,4 +61,5 @@ def notify_ready() -> None:
         return
     address = f"\0{path[1:]}" if path[0] == "@" else path  # an abstract name
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(_PATIENCE)
         manager.sendto(b"READY=1", address)

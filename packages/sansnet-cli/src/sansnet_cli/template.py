@@ -16,10 +16,13 @@ from sansnet_trio.hostinfo import RESOLV_CONF, HostError, HostInfo, parse_resolv
 if TYPE_CHECKING:
     from sansnet_trio.existing import Existing
 
-__all__ = ["find_namespace", "name_servers_of", "read_again", "read_template"]
+__all__ = ["find_namespace", "name_servers_of", "needs_resident", "read_again", "read_template"]
 
 _FAMILIES: Final = {4: socket.AF_INET, 16: socket.AF_INET6}
 """By size of an address."""
+
+_BYTES: Final = {4: 4, 6: 16}
+"""Size of a family's addresses."""
 
 _LARGEST_FILE: Final = 1 << 16
 """Bytes of a resolv.conf that are read."""
@@ -71,6 +74,19 @@ def find_namespace(options: AttachOptions) -> Existing:
         return Existing.of_process(options.pid)
     assert options.netns is not None
     return Existing.named(options.netns, options.userns)
+
+
+def needs_resident(options: AttachOptions, namespace: Existing, *, changes_user: bool = False) -> bool:
+    """Whether a process has to stay in a namespace, so that its addresses and routes can follow the host's.
+
+    Args:
+        options: if they fix all addresses and routes, or the guest configures itself, nothing has to be changed.
+        namespace: the guest's.
+        changes_user: whether we become another user.
+    """
+    given, gateways = ({len(address) for address in some} for some in ((a for a, _ in options.own), options.gateways))
+    fixed = all(_BYTES[family] in given & gateways for family in options.families)
+    return options.configure and not fixed and (changes_user or namespace.takes_privileges())
 
 
 def name_servers_of(options: AttachOptions) -> tuple[bytes, ...] | None:

@@ -236,11 +236,20 @@ class NetworkConfig(Record):
         for name, address, size in (("outbound4", self.outbound4, 4), ("outbound6", self.outbound6, 16)):
             if address is not None and len(address) != size:
                 raise ConfigError(f"{name}: an address of the other family")
-        if any(len(address) not in (4, 16) for address in self.own_addresses or ()):
-            raise ConfigError("own_addresses: each must have 4 or 16 bytes")
+        for name, given in (
+            ("dns_servers", self.dns_servers),
+            ("dns_forward", tuple(match for match, _ in self.dns_forward)),
+            ("map_host_loopback", self.map_host_loopback),
+            ("map_guest_address", self.map_guest_address),
+            ("own_addresses", self.own_addresses or ()),
+        ):
+            if any(len(address) not in (4, 16) for address in given):
+                raise ConfigError(f"{name}: each address must have 4 or 16 bytes")
         for match, host in self.dns_forward:
             if len(match) != len(host.address):
                 raise ConfigError("dns_forward: both addresses must be of one family")
+            if not 0 < host.port < 65536:
+                raise ConfigError(f"dns_forward: {host.port} is not a port between 1 and 65535")
         for name, aliases in (
             ("map_host_loopback", self.map_host_loopback),
             ("map_guest_address", self.map_guest_address),

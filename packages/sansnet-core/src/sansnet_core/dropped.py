@@ -1,7 +1,7 @@
-"""Between whom a packet was that went no further, for people.
+"""Source and destination of a packet that was dropped, for people.
 
-Of a frame of the guest the first bytes are kept, and looked at when somebody asks: until then a drop costs a copy.
-Whatever the bytes are, reading them does not fail.
+The first bytes of a guest's frame are kept, and decoded only when they are asked for: until then a drop costs a copy.
+No bytes make decoding fail.
 """
 
 from __future__ import annotations

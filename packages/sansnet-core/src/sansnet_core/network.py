@@ -116,7 +116,7 @@ class Network:
         self._ndp = Ndp(context)
         context.ask = self._ask
         self._echo = Echo(context)
-        self._udp = Udp(context, self._services(), Names(context).answer if config.hosts else None)
+        self._udp = Udp(context, self._services(), Names(context).answer)
         self._tcp = Tcp(context)
         self._ethertypes: dict[Buffer, Callable[[Buffer, int, int], None]] = {}
         tcp = self._tcp.receive if config.tcp else _closed

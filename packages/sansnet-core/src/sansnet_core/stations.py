@@ -9,6 +9,8 @@ keeps the Ethernet address that it knew (`egress.FlowHeaders`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 __all__ = ["Stations"]
 
 
@@ -19,23 +21,22 @@ class Stations:
         most: addresses that are kept.
 
     Attributes:
+        find: the Ethernet address (6 bytes) of an IP address (4 or 16 bytes); None if it is not known. Asked of each
+            packet, so it is the table's own method.
         generation: rises with every change; what was made of an entry before may be stale then.
     """
 
-    __slots__ = ("_known", "_most", "generation")
+    __slots__ = ("_known", "_most", "find", "generation")
 
     def __init__(self, most: int) -> None:
         self._known: dict[bytes, bytes] = {}
         """By IP address; the one that was learnt longest ago is first."""
         self._most = most
+        self.find: Callable[[bytes], bytes | None] = self._known.get
         self.generation = 0
 
     def __len__(self) -> int:
         return len(self._known)
-
-    def find(self, address: bytes) -> bytes | None:
-        """The Ethernet address (6 bytes) of an IP address (4 or 16 bytes); None if it is not known."""
-        return self._known.get(address)
 
     def learn(self, address: bytes, mac: bytes) -> None:
         """A station was seen with an IP address."""

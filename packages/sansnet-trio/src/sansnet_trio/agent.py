@@ -26,7 +26,6 @@ import errno
 import gc
 import logging
 import os
-import signal
 import socket
 import time
 from collections import deque
@@ -34,7 +33,7 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Final, NoReturn, Protocol, TypeAlias
 
-from sansnet_trio import privileges, proc, syscalls
+from sansnet_trio import helper, proc
 from sansnet_trio.descriptors import receive_descriptors
 from sansnet_trio.reaping import end_child
 
@@ -51,7 +50,7 @@ PATIENCE: Final = 0.25
 """Seconds that an answer may take. It takes a tenth of a millisecond, or the time for which others have the processor.
 All that we serve waits for it, so it must not be long."""
 _FIRST: Final = 1.0
-"""The same for the first agent, before which nobody can have disturbed one."""
+"""The same for the first agent, which cannot have been disturbed yet."""
 LONGEST_PAUSE: Final = 64.0
 """Seconds until another agent is tried, at most; the pauses before are 0, 1, 2, 4 and so on."""
 _HEALTHY: Final = 60.0
@@ -295,15 +294,9 @@ def _become(join: Callable[[], None], channel: socket.socket, parent: int) -> No
     """Be the agent."""
     try:
         gc.disable()  # what is garbage here may own a number that is another descriptor's by now
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        os.setsid()
-        os.chdir("/")
-        syscalls.forbid_dump()  # before the guest's processes may trace this one
+        helper.detach()
         code = _join(join)
-        privileges.renounce()
-        syscalls.set_parent_death_signal(signal.SIGKILL)  # entering a user namespace forgets it,
-        os.closerange(0, channel.fileno())
-        os.closerange(channel.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
+        helper.withdraw(channel.fileno())
         directory = proc.open_own()
         socket.send_fds(channel, [_JOINED.pack(code)], [directory])
         os.close(directory)

@@ -1,12 +1,13 @@
 """A guest whose network namespace exists already: a container's, or one that has a name.
 
-A forked child enters it, opens the tap there and configures it, as `Guest.fork` does it in new ones, and ends; the tap
-comes here. Nothing else of the namespace is touched, and when the tap is closed, the interface is gone with all that it
-had.
+A forked child enters it, opens the tap there and configures it, as `Guest.fork` does it in new ones; the tap comes
+here. Then the child ends, or stays for changes (`resident`). Nothing else of the namespace is touched, and when the tap
+is closed, the interface is gone with all that it had.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -18,7 +19,7 @@ from sansnet_trio import syscalls
 from sansnet_trio.agent import Agents, Socket
 from sansnet_trio.child import Channel, fork
 from sansnet_trio.existing import Existing
-from sansnet_trio.guests import GuestPlan, ReadyGuest
+from sansnet_trio.guests import GuestError, GuestPlan, ReadyGuest
 from sansnet_trio.interface import configure, open_interface
 from sansnet_trio.netlink import subscribe
 from sansnet_trio.reaping import end_child
@@ -41,28 +42,45 @@ class AttachedGuest(Generic[T]):
         host_changes: of `netlink.subscribe`, since before the host was read.
     """
 
-    def __init__(self, namespace: Existing, pid: int, channel: Channel, host_changes: socket.socket) -> None:
+    def __init__(
+        self,
+        namespace: Existing,
+        pid: int,
+        channel: Channel,
+        host_changes: socket.socket,
+        resident: socket.socket | None = None,
+    ) -> None:
         self.namespace = namespace
         self.host_changes = host_changes
         self._child: int | None = pid
         self._channel = channel
+        self._resident = resident
+        """To the child, if that stays."""
         self._agents = Agents(namespace.join)
 
     @classmethod
-    def fork(cls, namespace: Existing, prepare: Callable[[], tuple[GuestPlan, T]]) -> AttachedGuest[T]:
+    def fork(
+        cls, namespace: Existing, prepare: Callable[[], tuple[GuestPlan, T]], *, stays: bool = False
+    ) -> AttachedGuest[T]:
         """Fork a child that prepares the guest. As always with fork, the program should have one thread only.
 
         Args:
             namespace: the guest's; closed by `close`.
             prepare: says what the guest is to have; see `Guest.fork`. Its files and its host name are left alone.
+            stays: whether the child stays for `change`, since this process will not be allowed to enter the namespace.
         """
-        host_changes = subscribe()
-        try:
-            pid, channel = fork(partial(_attach, namespace, prepare))
-        except BaseException:
-            host_changes.close()
-            raise
-        return cls(namespace, pid, channel, host_changes)
+        ours = theirs = None
+        with contextlib.ExitStack() as stack:
+            host_changes = stack.enter_context(subscribe())
+            if stays:
+                ours, theirs = socket.socketpair()
+                stack.enter_context(ours)
+                stack.enter_context(theirs)
+            pid, channel = fork(partial(_attach, namespace, prepare, theirs))
+            stack.pop_all()
+        if theirs is not None:
+            theirs.close()
+        return cls(namespace, pid, channel, host_changes, ours)
 
     async def ready(self) -> ReadyGuest[T]:
         """Wait until the guest has its interface.
@@ -81,7 +99,10 @@ class AttachedGuest(Generic[T]):
         """The same for programs that do not run trio yet: it blocks until then."""
         try:
             message, tap = self._channel.receive_with_descriptor()
-        finally:
+        except BaseException:
+            self._end_child()
+            raise
+        if self._resident is None:
             self._end_child()
         return ReadyGuest(tap, *message)
 
@@ -104,9 +125,23 @@ class AttachedGuest(Generic[T]):
             OSError: it is not permitted, or the guest is gone.
             GuestError: an address cannot be had.
         """
-        from sansnet_trio.guest_change import carry_out
+        from sansnet_trio import guest_change, resident
 
-        return (await carry_out(change, self.namespace.join))[1]
+        if self._resident is None:
+            return (await guest_change.carry_out(change, self.namespace.join))[1]
+        if not change.new.configure:
+            return ()
+        try:
+            if self._child is None:
+                raise EOFError
+            await resident.carry_out(change, self._resident)
+        except EOFError:
+            self._end_child()
+            raise GuestError(
+                "the process that changes its addresses and routes was killed, or does not answer; "
+                "name servers follow, and after another start all does"
+            ) from None
+        return ()
 
     def start_agent(self) -> None:
         """Start that process now: maybe we are not allowed to enter the namespace later.
@@ -131,13 +166,19 @@ class AttachedGuest(Generic[T]):
         self.close()
 
     def _end_child(self) -> None:
+        if self._resident is not None:
+            self._resident.close()
         if self._child is not None:
             child, self._child = self._child, None
             end_child(child)
 
 
 def _attach(
-    namespace: Existing, prepare: Callable[[], tuple[GuestPlan, object]], channel: Channel, parent: int
+    namespace: Existing,
+    prepare: Callable[[], tuple[GuestPlan, object]],
+    resident: socket.socket | None,
+    channel: Channel,
+    parent: int,
 ) -> None:
     """What the child does."""
     plan, prepared = prepare()
@@ -154,3 +195,7 @@ def _attach(
     tap, link = open_interface(plan)
     configure(plan, warnings)
     channel.send((link, prepared, tuple(warnings)), [tap])
+    if resident is not None and plan.configure:
+        from sansnet_trio.resident import stay
+
+        stay(resident, plan, lambda: os.getppid() != parent)

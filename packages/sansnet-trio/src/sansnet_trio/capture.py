@@ -161,7 +161,7 @@ class CaptureFile:
 
 
 def _pipe(file: BinaryIO) -> int | None:
-    """The descriptor of a file that somebody else must read for it to be written."""
+    """The descriptor of a file that another process must read for it to be written."""
     try:
         descriptor = file.fileno()
     except OSError:  # it has none

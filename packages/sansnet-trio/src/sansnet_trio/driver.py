@@ -26,17 +26,17 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from select import EPOLLIN, EPOLLOUT
-from socket import if_nametoindex
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
 from sansnet_core import Frame, Notice, UsageError
-from sansnet_trio.links import Link, want
+from sansnet_trio.links import Link, LinkClosed, want
 from sansnet_trio.machine import Machine
 from sansnet_trio.poller import MAX_EVENTS, Poller
 from sansnet_trio.shell import Shell
 from sansnet_trio.sockets import HostSockets
+from sansnet_trio.syscalls import interface_index
 
 if TYPE_CHECKING:
     from sansnet_trio.forwards import Forwards
@@ -133,7 +133,7 @@ class Driver:
         self._on_notices = on_notices
         self._poller = Poller()
         devices = {size: name for size, name in ((4, outbound4), (16, outbound6)) if name is not None}
-        self._shell = Shell(network, self._poller, 0 if interface is None else if_nametoindex(interface), devices)
+        self._shell = Shell(network, self._poller, 0 if interface is None else interface_index(interface), devices)
         self._sockets = HostSockets(self._shell)
         self._forwards = forwards
         self._timed: list[_Timed] = [network, self._sockets]
@@ -190,13 +190,14 @@ class Driver:
         """
         now = trio.current_time()
         fact(now)
-        self._flush(now)
+        with suppress(LinkClosed):  # `run` meets that, too, and ends by it
+            self._flush(now)
         self._timer.deadline = self._next_deadline()
 
     def use_interface(self, interface: str | None) -> None:
         """Let link-local addresses that the guest asks for be on another interface of the host's from now on."""
         with suppress(OSError):  # it has gone, too
-            self._shell.scope = 0 if interface is None else if_nametoindex(interface)
+            self._shell.scope = 0 if interface is None else interface_index(interface)
 
     def statistics(self) -> DriverStatistics:
         """What it did so far; also after `run` ended."""

@@ -17,6 +17,7 @@ import math
 import os
 import re
 from collections.abc import Callable
+from struct import Struct
 from typing import Final
 
 from sansnet_trio import proc, syscalls
@@ -27,7 +28,11 @@ __all__ = ["NAMED", "Existing"]
 NAMED: Final = "/run/netns"
 """Where namespaces with a name are (ip-netns(8))."""
 
-_NS_GET_NSTYPE: Final = 0xB703  # linux/nsfs.h
+# linux/nsfs.h
+_NS_GET_PARENT: Final = 0xB702
+_NS_GET_NSTYPE: Final = 0xB703
+_NS_GET_OWNER_UID: Final = 0xB704
+_UID: Final = Struct("=I")
 _KINDS: Final = {syscalls.CLONE_NEWNET: "network", syscalls.CLONE_NEWUSER: "user"}
 
 _CHANGES: Final = syscalls.IN_DELETE | syscalls.IN_MOVED_FROM | syscalls.IN_DELETE_SELF | syscalls.IN_UNMOUNT
@@ -106,6 +111,26 @@ class Existing:
             syscalls.setns(self._user, syscalls.CLONE_NEWUSER)
         syscalls.setns(self._network, syscalls.CLONE_NEWNET)
 
+    def takes_privileges(self) -> bool:
+        """Whether entering it takes capabilities that we have now, in the user namespace that we are in.
+
+        The user who made the guest's user namespace, or one that it is in, needs none (user_namespaces(7)).
+        """
+        if self._user is None:
+            return True
+        with contextlib.ExitStack() as stack:
+            own = _own(stack, "user")
+            namespace = self._user
+            try:
+                while not os.path.sameopenfile(parent := fcntl.ioctl(namespace, _NS_GET_PARENT), own):
+                    stack.callback(os.close, parent)
+                    namespace = parent
+                stack.callback(os.close, parent)
+                owner = fcntl.ioctl(namespace, _NS_GET_OWNER_UID, bytes(_UID.size))
+            except OSError:  # EPERM: it is in none that is in ours
+                return True
+            return _UID.unpack(owner) != (os.geteuid(),)
+
     def refused(self, error: OSError) -> GuestError:
         """Why it may not be entered."""
         if error.errno != errno.EPERM:
@@ -169,7 +194,7 @@ class Existing:
 def _open(name: str, kind: int) -> int:
     """A descriptor of a namespace."""
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO has nobody wait for a writer
+        fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # opening a FIFO does not wait for a writer
     except FileNotFoundError as error:
         raise _missing(name) from error
     except PermissionError as error:

@@ -21,10 +21,11 @@ from sansnet_trio.child import Channel, fork
 from sansnet_trio.guests import GuestPlan
 from sansnet_trio.interface import reconfigure
 from sansnet_trio.mounts import rewrite
+from sansnet_trio.reaping import end_child
 
-__all__ = ["Change", "OwnFile", "carry_out"]
+__all__ = ["PATIENCE", "Change", "OwnFile", "carry_out"]
 
-_PATIENCE: Final = 5.0
+PATIENCE: Final = 5.0
 """Seconds that it may take."""
 
 
@@ -73,7 +74,7 @@ async def carry_out(
 
     pid, channel = fork(partial(_change, change, join, mounts, own or {}))
     try:
-        with trio.move_on_after(_PATIENCE):
+        with trio.move_on_after(PATIENCE):
             await trio.lowlevel.wait_readable(channel)
             (paths, problems), descriptors = channel.receive_with_descriptors()
             return dict(zip(paths, descriptors, strict=False)), problems
@@ -81,10 +82,8 @@ async def carry_out(
     except EOFError:
         raise OSError(errno.ESRCH, "the process that changes the guest was killed") from None
     finally:
-        with contextlib.suppress(PermissionError):  # we are somebody else by now; it ends with the channel
-            os.kill(pid, signal.SIGKILL)
-        channel.close()
-        os.waitpid(pid, 0)
+        channel.close()  # it ends with that where we are somebody else by now, and may not kill it
+        end_child(pid)
 
 
 def _change(

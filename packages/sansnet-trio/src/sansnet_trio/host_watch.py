@@ -57,7 +57,7 @@ _LONGEST_PAUSE: Final = 60.0
 """A pause is that many times as long as what was done since the last report took, at most."""
 
 _LOOK: Final = 5.0
-"""Seconds between looks at files, where nobody may have more watches."""
+"""Seconds between looks at files, if no more watches are allowed."""
 
 
 class HostWatch:
@@ -178,7 +178,7 @@ class HostWatch:
                 if os.path.exists(path):
                     self._names[syscalls.inotify_add(self._inotify, path, _FILE_CHANGES)] = None
             self._poll.register(self._inotify, select.EPOLLIN)
-        except OSError:  # nobody may have more
+        except OSError:  # no more are allowed
             self._forget_files()
             self._seen = self._look()
 

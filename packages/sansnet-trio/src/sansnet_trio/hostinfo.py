@@ -199,7 +199,7 @@ def _parse_server(text: str) -> bytes | None:
             packed = socket.inet_pton(socket.AF_INET6, node)
             if percent:
                 packed = addresses.with_zone(packed, int(zone) if zone.isdecimal() else socket.if_nametoindex(zone))
-    except (OSError, OverflowError):
+    except (OSError, OverflowError, ValueError):  # ValueError: a NUL, or no text
         return None
     if packed.startswith(_MAPPED) and len(packed) == 16:
         packed = packed[12:]

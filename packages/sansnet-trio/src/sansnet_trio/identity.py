@@ -59,7 +59,7 @@ def keep_user(uid: int, gid: int) -> None:
 
     Args:
         uid: the user, by its number outside.
-        gid: likewise, its group.
+        gid: its group.
 
     Raises:
         GuestError: there is no second user namespace for us.

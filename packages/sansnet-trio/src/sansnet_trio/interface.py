@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from sansnet_core import addresses
 from sansnet_core.config import LinkConfig
-from sansnet_trio import files
+from sansnet_trio import files, syscalls
 from sansnet_trio.guests import GuestError, GuestPlan
 from sansnet_trio.hostinfo import InterfaceAddress, Route
 from sansnet_trio.identity import not_permitted
@@ -121,7 +121,7 @@ def configure(plan: GuestPlan, warnings: list[str]) -> None:
     _set(f"{variables}/accept_ra", "0")
     bring_up(plan.interface)
     with Netlink() as netlink:
-        index = socket.if_nametoindex(plan.interface)
+        index = syscalls.interface_index(plan.interface)
         for own in plan.addresses:
             _add_address(netlink, index, own)
         for route in _add_routes(netlink, index, plan.routes):
@@ -141,7 +141,7 @@ def reconfigure(old: GuestPlan, new: GuestPlan, kept: Collection[bytes], given_u
     Raises:
         OSError: there is no such interface.
     """
-    index = socket.if_nametoindex(new.interface)
+    index = syscalls.interface_index(new.interface)
     with Netlink() as netlink:
         for route in set(old.routes) - set(new.routes):
             with contextlib.suppress(OSError):  # it went with its address, or the guest took it away

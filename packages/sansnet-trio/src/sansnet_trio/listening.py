@@ -15,7 +15,6 @@ from socket import (
     SOCK_DGRAM,
     SOCK_STREAM,
     SOL_SOCKET,
-    if_nametoindex,
 )
 from socket import socket as Socket
 from typing import Final, NamedTuple
@@ -27,6 +26,7 @@ from sansnet_trio import files
 from sansnet_trio.descriptors import MORE_DESCRIPTORS, SHORTAGE
 from sansnet_trio.options import IP_FREEBIND, MOST_WAITING, prepare_door, prepare_forwarded
 from sansnet_trio.sockaddr import encode, family_of
+from sansnet_trio.syscalls import interface_index
 
 __all__ = ["ForwardError", "Spot", "ephemeral_ports", "guest_spot", "open_guest_spot", "open_spot", "spots"]
 
@@ -164,7 +164,7 @@ def open_spot(spot: Spot, make: Callable[[int, int], Socket], *, freebind: bool)
             prepare_door(made, family)
         scope = 0
         if spot.interface is not None:
-            scope = if_nametoindex(spot.interface) if spot.inbound else 0
+            scope = interface_index(spot.interface) if spot.inbound else 0
             made.setsockopt(SOL_SOCKET, SO_BINDTODEVICE, os.fsencode(spot.interface))
         if freebind:
             made.setsockopt(IPPROTO_IP, IP_FREEBIND, 1)  # serves IPv6 sockets too

@@ -14,7 +14,7 @@ from sansnet_trio.hostinfo import RESOLV_CONF
 __all__ = ["file_texts", "prepare_mounts", "rewrite"]
 
 _STAGE: Final = "/proc/fs"
-"""A directory that nobody misses for a moment, while the guest runs."""
+"""A directory that no program needs for a moment, while the guest runs."""
 
 
 def prepare_mounts(plan: GuestPlan, warnings: list[str]) -> dict[str, int]:
@@ -55,7 +55,7 @@ def file_texts(plan: GuestPlan) -> Iterator[tuple[str, str]]:
 def rewrite(path: str, text: str, descriptor: int, *, changed: bool) -> int | None:
     """Give a file of the guest's own another text, in its mount namespace.
 
-    A mount at a file is gone when somebody on the host renames another file over that; then it is made anew.
+    A mount at a file is gone when a process of the host renames another file over that; then it is made anew.
 
     Args:
         path: of the file.

@@ -16,6 +16,7 @@ from sansnet_trio import syscalls
 
 __all__ = [
     "CAP_KILL",
+    "CAP_NET_ADMIN",
     "CAP_NET_BIND_SERVICE",
     "CAP_SETGID",
     "CAP_SETUID",
@@ -29,6 +30,7 @@ CAP_KILL: Final = 5
 CAP_SETGID: Final = 6
 CAP_SETUID: Final = 7
 CAP_NET_BIND_SERVICE: Final = 10
+CAP_NET_ADMIN: Final = 12
 _VERSION_3: Final = 0x20080522
 _HEADER: Final = Struct("=Ii")  # version, process
 _SETS: Final = Struct("=6I")  # effective, permitted, inheritable: the low words, then the high ones

@@ -38,7 +38,7 @@ def wait_child(pid: int, patience: float) -> int | None:
         patience: seconds.
 
     Returns:
-        Its status as of `os.waitpid`; None if it still runs, or somebody else has reaped it.
+        Its status as of `os.waitpid`; None if it still runs, or another part has reaped it.
     """
     deadline = time.monotonic() + patience
     with suppress(ChildProcessError):

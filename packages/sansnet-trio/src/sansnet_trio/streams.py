@@ -94,7 +94,7 @@ class Stream:
         self.closed = False
 
     def connect(self, made: socket, order: OpenStream, now: float) -> None:
-        """Connect a new socket. Whatever becomes of it is reported."""
+        """Connect a new socket. The outcome is reported, success or failure."""
         self._socket = made
         self._fd = made.fileno()
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import socket
 from collections.abc import Iterable
 from typing import Final
 
@@ -34,6 +35,7 @@ __all__ = [
     "inotify",
     "inotify_add",
     "inotify_new",
+    "interface_index",
     "mount",
     "owner",
     "set_parent_death_signal",
@@ -147,6 +149,19 @@ def set_parent_death_signal(number: int) -> None:
 def forbid_dump() -> None:
     """Show nobody this process's memory: no core when a signal ends it, and nobody traces it (PR_SET_DUMPABLE)."""
     _check(_libc.prctl(ctypes.c_int(_PR_SET_DUMPABLE), ctypes.c_ulong(0)))
+
+
+def interface_index(name: str) -> int:
+    """Index of an interface of the calling thread's network namespace (if_nametoindex(3)).
+
+    Raises:
+        OSError: there is none of that name, or no descriptor is left.
+    """
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).close()  # it opens one, too, and does not say if it cannot
+        raise
 
 
 def signal_descriptor(numbers: Iterable[int]) -> int:

@@ -1,4 +1,4 @@
-"""A UNIX socket at a path: made, replaced if nobody answers on it, removed again; and who is at the other end.
+"""A UNIX socket at a path: made, replaced if no process answers on it, removed again; and who is at the other end.
 
 A socket may also come from another program, such as systemd; the file is left to that program.
 """

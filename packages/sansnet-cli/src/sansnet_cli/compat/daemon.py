@@ -52,7 +52,7 @@ _PARTING: Final = 5.0
 
 
 class PidFile:
-    """A file for the number of a process, opened now: whoever we are later may not be allowed to.
+    """A file for the number of a process. It is opened now: a later user may have no permission.
 
     Raises:
         OSError: it cannot be written.

@@ -52,7 +52,7 @@ class LogFile:
         with contextlib.suppress(OSError):
             if self._size + len(data) > self._limit:
                 self._cut()
-            self._size += self._file.write(data) or 0  # nothing, if nobody reads a FIFO
+            self._size += self._file.write(data) or 0  # nothing, if a FIFO has no reader
 
     def close(self) -> None:
         """Close it."""

@@ -26,7 +26,7 @@ from sansnet_cli.compat.startup import describe
 from sansnet_cli.loading import load_everything
 from sansnet_cli.options import AttachOptions, NamespaceOptions, RunOptions, ServeOptions, UsageProblem
 from sansnet_cli.plan import Setup, make_plan, make_setup
-from sansnet_cli.template import find_namespace, read_template
+from sansnet_cli.template import find_namespace, needs_resident, read_template
 from sansnet_core import NetworkConfig, SansnetError
 from sansnet_core.records import replace
 from sansnet_trio import privileges, syscalls
@@ -190,7 +190,9 @@ def _attach(options: AttachOptions, capture: BinaryIO | None, outset: _Outset) -
     """Be the network of a namespace that exists. Who may enter that of root's stays root, unless told not to."""
     from sansnet_trio.attached import AttachedGuest
 
-    with AttachedGuest.fork(find_namespace(options), partial(_prepare, options)) as guest:
+    namespace = find_namespace(options)
+    stays = needs_resident(options, namespace, changes_user=outset.changes_identity)
+    with AttachedGuest.fork(namespace, partial(_prepare, options), stays=stays) as guest:
         from sansnet_cli.attach import attach
 
         def ready(setup: Setup) -> None:

@@ -24,7 +24,7 @@ or, much faster, with --vhost-user, of QEMU with the following, where SIZE is th
 
   -object memory-backend-memfd,id=m0,size=SIZE,share=on
   -machine memory-backend=m0
-  -chardev socket,id=c0,path=PATH,reconnect=1
+  -chardev socket,id=c0,path=PATH
   -netdev vhost-user,id=n0,chardev=c0
   -device virtio-net-pci,netdev=n0
 

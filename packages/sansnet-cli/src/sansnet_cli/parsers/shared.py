@@ -11,6 +11,7 @@ from sansnet_cli.options import UsageProblem
 from sansnet_cli.ports import PortOptions, add_port_options, read_ports
 from sansnet_cli.stdout import put
 from sansnet_core import addresses
+from sansnet_core.addresses import Endpoint
 from sansnet_core.config import IPV4_MIN_MTU, IPV6_MIN_MTU, MOST_ADDRESSES, UdpFiltering
 from sansnet_core.errors import ConfigError
 from sansnet_trio.links import MtuLimits, tap
@@ -360,7 +361,7 @@ def network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, Any
         "map_host_loopback": _mapped("--map-host-loopback", parsed.map_host_loopback),
         "map_guest_address": _mapped("--map-guest-addr", parsed.map_guest_addr),
         "dns_forward": _one_each("--dns-forward", parsed.dns_forward),
-        "dns_host": _one_each("--dns-host", parsed.dns_host, lambda host: len(host.address)),
+        "dns_host": _resolver_hosts(parsed),
         "dns": _resolvers(parsed.dns, ports, namespace=hasattr(parsed, "udp_ns")),
         "hosts": _named(parsed.host),
         "search": _listed("-S", parsed.search),
@@ -388,6 +389,18 @@ def _one_each(option: str, values: list[Any], size: Callable[[Any], int] = len) 
     return tuple(values)
 
 
+def _resolver_hosts(parsed: argparse.Namespace) -> tuple[Endpoint, ...]:
+    """Where queries to --dns-forward go. With -D the guest is told of no stand-in, so it needs an address to ask."""
+    hosts: tuple[Endpoint, ...] = _one_each("--dns-host", parsed.dns_host, lambda host: len(host.address))
+    for host in hosts if parsed.dns else ():
+        if all(len(match) != len(host.address) for match in parsed.dns_forward):
+            raise UsageProblem(
+                f"--dns-host {addresses.format(host.address)} would never be asked, since -D says which servers the "
+                "guest asks; give --dns-forward ADDR too, or leave out -D"
+            )
+    return hosts
+
+
 def _resolvers(given: list[Any], ports: PortOptions, *, namespace: bool) -> tuple[bytes, ...] | None:
     """Name servers for the guest: one on its loopback is the host's if a forward leads there."""
     servers = _listed("-D", given)
@@ -397,7 +410,8 @@ def _resolvers(given: list[Any], ports: PortOptions, *, namespace: bool) -> tupl
             raise UsageProblem(f"-D {text} is the machine itself; give --dns-forward ADDR --dns-host {text} instead")
         if not any(forward.option == "-U" and values.DNS_PORT in forward.ports for forward in ports.forwards):
             raise UsageProblem(
-                f"-D {text} is the guest itself, where no name server is; with -U 53 it is the host's loopback"
+                f"-D {text} is the guest itself, which has no name server; "
+                "give -U 53 too, and it leads to the host's loopback"
             )
     return servers
 

@@ -236,7 +236,7 @@ class Dhcp4:
             return
         message, source, destination, port, lease = reply
         datagram = udp.emit(source, destination, dhcp4.SERVER_PORT, port, dhcp4.emit(message))
-        # To who asked: of two stations that ask, both may have been given the address, and none had it yet
+        # To the station that asked: of two stations that ask, both may have been given the address, and none had it yet
         mac = BROADCAST if addresses.is_broadcast(destination) else context.guest.mac
         context.egress.packet(source, destination, UDP, datagram, mac=mac)
         if lease:

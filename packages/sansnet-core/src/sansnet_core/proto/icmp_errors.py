@@ -161,7 +161,7 @@ def for_extended_error(error: ExtendedError, version: int, protocol: int = UDP) 
     Args:
         error: as the host's socket has it.
         version: of the packet, 4 or 6.
-        protocol: likewise, its IP protocol number.
+        protocol: its IP protocol number.
 
     Returns:
         None if there is nothing to be told.
@@ -311,7 +311,7 @@ class IcmpErrors:
         return is_multicast(address) or self._context.forwarding.is_group(address)
 
     def _sender(self, offender: bytes | None, source: bytes, destination: bytes) -> bytes | None:
-        """The guest's address for who noticed; ours if it was the host itself, or nobody whom the guest can know.
+        """The guest's address for the node that noticed; ours if that was the host, or a node unknown to the guest.
 
         None if there is no address that a packet may come from.
         """

@@ -3,18 +3,18 @@
 Theory of operation. A *flow* is one address and port of the guest together with one remote endpoint, as the guest sees
 it. A *mapping* is one unconnected host socket. The guest's own one serves all flows of one address and port of the
 guest, so that a remote host sees the same source whomever the guest talks to (RFC 4787, endpoint-independent mapping:
-what STUN and games need). A destination address that forwarding translated has a mapping of its own: then no two flows
-of a mapping share a host endpoint, and an answer always says which flow it belongs to.
+what STUN and games need). A destination address that forwarding translated has a mapping of its own, and so has a port:
+then no two flows of a mapping share a host endpoint, and an answer always says which flow it belongs to.
 
 A mapping hears every source, unless the configuration wants it filtered by what the guest sent to (RFC 4787, 5):
 servers answer from other ports and addresses (TFTP, hosts with several addresses), and peers are reached through their
 NATs like that. To a multicast group answers come from unicast addresses in any case (SSDP, mDNS), so while such a flow
 lives its mapping filters nothing.
 
-The guest sees a source only by the address by which it could have sent to it through the same mapping; who has none is
-not heard, so that no answer of the guest's goes astray or to an address that is closed. What is heard but was not sent
-to creates no state and keeps nothing alive: outsiders must not be able to push flows out, nor to hold a mapping open
-(RFC 4787, REQ-6).
+The guest sees a source only by the address by which it could have sent to it through the same mapping; one without such
+an address is not heard, so that no answer of the guest's goes astray or to an address that is closed. A datagram that
+is heard, and was not asked for, creates no state and keeps nothing alive: outsiders must not be able to push flows out,
+nor to hold a mapping open (RFC 4787, REQ-6).
 
 A *forward* is a mapping that outsiders may send to: a source that is new begins a flow. These flows have a limit of
 their own, which evicts among them alone, so that outsiders do not push the guest's own flows out. The guest's answers
@@ -207,7 +207,7 @@ class Udp:
     Args:
         context: of the network.
         services: by destination port, the DHCP servers that answer here.
-        names: answers queries to DNS's port; None if none are answered here.
+        names: answers queries to DNS's port; None if none are ever answered here.
     """
 
     def __init__(self, context: Context, services: Mapping[int, Service], names: Answerer | None = None) -> None:
@@ -222,6 +222,8 @@ class Udp:
         self._outgoing: dict[tuple[int, int], _Forward] = {}
         """By the guest's port and size of address: by which forward it also sends of its own accord."""
         self._sockets: dict[SocketId, _Mapping | _Forward] = {}
+        self._outdated: set[bytes] = set()
+        """Of `_flows`, those to name servers that are others now."""
         limits = context.config.limits
         self._most = (limits.udp_flows, limits.udp_inbound_flows)
         self._idle = (limits.udp_idle_once, limits.udp_idle_stream)
@@ -240,6 +242,9 @@ class Udp:
         context = self._context
         header = udp.parse(buf, ip, context.verify)
         flow = self._flows.get(ip.source + ip.destination + buf[ip.start : ip.start + 4])
+        if flow is not None and self._outdated and flow.key in self._outdated:
+            self._close(flow)
+            flow = None
         dhcp = flow is None and (ip.version, header.destination_port) in DHCP_SERVERS
         if dhcp and header.destination_port in self._services:
             self._services[header.destination_port](ip, header, buf)
@@ -268,16 +273,17 @@ class Udp:
         )
 
     def reconfigured(self) -> None:
-        """Another configuration counts: flows to name servers that are others now begin anew.
+        """Another configuration counts: flows to name servers that are others now begin anew with the next query.
 
-        All other flows stay what they are, as connections do.
+        Until then, they wait for the answer to the last one. All other flows stay what they are, as connections do.
         """
         forwarding = self._context.forwarding
-        for flow in list(self._flows.values()):
+        self._outdated.clear()
+        for flow in self._flows.values():
             if not flow.inbound and flow.remote.port in DNS_PORTS:
                 host = forwarding.to_host(flow.remote.address, flow.remote.port, groups=True)
                 if host != flow.host:
-                    self._close(flow)
+                    self._outdated.add(flow.key)
         for mapping in self._mappings.values():
             mapping.groups = sum(forwarding.is_group(flow.host.address) for flow in mapping.flows.values())
 
@@ -464,6 +470,8 @@ class Udp:
         context = self._context
         alias = remote.address if host != remote else None
         key = guest.address + guest.port.to_bytes(2, "big") + (alias + host.address if alias else b"")
+        if host.port != remote.port:  # the alias may lead to the host's port under its own number, too
+            key += remote.port.to_bytes(2, "big")
         mapping = self._mappings.get(key)
         if mapping is None:
             mapping = self._mappings[key] = _Mapping(context.new_socket(), key, guest, alias)
@@ -528,6 +536,7 @@ class Udp:
         """Forget a flow, and close its socket if that is the guest's own and this was the last one."""
         context = self._context
         mapping = flow.mapping
+        self._outdated.discard(flow.key)
         del self._flows[flow.key], self._recent[flow.inbound][flow.key], mapping.flows[flow.host]
         context.notify(FlowClosed(flow.socket, UDP, flow.guest, flow.remote, flow.sent, flow.received))
         if isinstance(mapping, _Mapping):

@@ -70,7 +70,7 @@ def parse_query(message: Buffer) -> Query | None:
     """Read a query.
 
     Args:
-        message: all of a datagram, whatever is in it.
+        message: all of a datagram, with any contents.
 
     Returns:
         None for everything that is not a query of one question of class IN, with no record but an OPT record of EDNS
@@ -138,7 +138,7 @@ def emit_answer(query: Query, type_: int, addresses: Sequence[bytes]) -> bytes:
         _HEADER.pack(query.identifier, flags, 1, len(addresses), 0, query.edns is not None),
         query.question,
     ]
-    # TTL 0: who asks again is answered at once, and another network may have another address for the name
+    # TTL 0: the next query is answered at once, and another network may have another address for the name
     parts += [_NAME_OF_QUESTION + _RECORD.pack(type_, _INTERNET, 0, len(address)) + address for address in addresses]
     if query.edns is not None:
         parts.append(_ROOT + _RECORD.pack(_OPT, _LARGEST_DATAGRAM, query.edns & _DNSSEC_OK, 0))

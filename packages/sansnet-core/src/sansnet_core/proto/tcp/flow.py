@@ -271,7 +271,7 @@ class TcpFlow:
         self._headers.tcp(self.sender.next, 0, RST, 0, b"", b"", 0)
 
     def _effect_send_reset(self) -> None:
-        # Until our SYN is acknowledged, the guest expects the number behind it, whatever its window is
+        # Until our SYN is acknowledged, the guest expects the number behind it, with any window
         sequence = self.sender.next if self.pending else self.sender.acceptable()
         self._headers.tcp(sequence, self.receiver.next, RST | ACK, 0, b"", b"", 0)
 
@@ -315,7 +315,7 @@ class TcpFlow:
         if tcp.sequence != receiver.next or flags & (SYN | RST | FIN) or not self._established:
             if not self._check(tcp, size, buf, silence):
                 return
-        elif size and not receiver.acceptable(tcp.sequence, size):
+        elif size and receiver.edge == receiver.next:
             # A zero-window probe: its acknowledgment counts (RFC 9293, 3.10.7.4), its data does not
             self._ack_now = True
             size = 0
@@ -515,9 +515,9 @@ class TcpFlow:
         copy = size < COPY_BELOW or size < len(buf) >> 1
         end = tcp.start + size
         data = buf[tcp.start : end] if copy else memoryview(buf)[tcp.start : end]
-        held = receiver.queued
+        held, unsent = receiver.queued, receiver.unsent
         ready = receiver.accept(tcp.sequence, data, self._tcp.context.config.limits.tcp_reassembly_segments)
-        taken = sum(map(len, ready)) if ready else 0
+        taken = receiver.unsent - unsent
         self.sent += taken
         kept = receiver.queued - held
         if kept:

@@ -204,7 +204,7 @@ class Receiver:
             limit: most bytes to hold at present; at most `self.limit`.
         """
         gain = limit - self.unsent - diff(self.edge, self.next)
-        if gain >= _least(mss, limit):
+        if gain > 0 and gain >= _least(mss, limit):
             self.edge = add(self.edge, gain)
         window = diff(self.edge, self.next)
         self.largest = max(self.largest, window)

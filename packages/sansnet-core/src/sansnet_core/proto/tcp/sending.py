@@ -133,7 +133,7 @@ class Sender:
 
     def acceptable(self) -> int:
         """SND.NXT, or the edge of the guest's window if more was sent: beyond it even an acknowledgment is dropped."""
-        return add(self.una, min(self.in_flight, max(self.window, 0)))
+        return self.next if self.usable() >= 0 else add(self.una, self.window)
 
     def enqueue(self, data: Buffer) -> None:
         """Take bytes from the host."""
