@@ -118,7 +118,8 @@ def test_run(lab: Lab, place: Path, user: int | None, options: list[str], kept: 
                 check(pid, renounced())
         theirs = privileges(command)
         assert not theirs.no_new
-        assert theirs.sets.effective == theirs.sets.permitted == theirs.sets.bounding == ALL
+        assert theirs.sets.effective == theirs.sets.permitted == (ALL if user is None else NONE)
+        assert theirs.sets.bounding == ALL
 
 
 @contextmanager
