@@ -83,7 +83,10 @@ def main() -> NoReturn:
     except OSError as error:
         status = 1
         if not isinstance(error, BrokenPipeError):
-            os.write(2, f"sansnet: stdout cannot be written ({error.strerror}); lead it elsewhere\n".encode())
+            os.write(
+                2,
+                f"sansnet: stdout cannot be written ({error.strerror}); redirect it to a file that takes it\n".encode(),
+            )
     os._exit(status)
 
 
