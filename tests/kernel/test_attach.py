@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -168,6 +169,17 @@ def test_a_user_may_not_attach_to_what_is_roots(lab: Lab, visited: Namespace, na
         lab, "--netns", NAME, user=USER
     )
     assert works(named) is False
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.001, 0.002, 0.004])
+def test_a_signal_that_comes_when_the_namespace_is_gone_changes_nothing(lab: Lab, delay: float) -> None:
+    """Callers stop the container first, and its network at once after that."""
+    with held_namespace() as visited, attached(lab, str(visited.pid)) as sansnet:
+        assert works(visited)  # signals are heard
+        os.kill(visited.pid, signal.SIGKILL)
+        time.sleep(delay)
+        sansnet.process.terminate()
+        assert sansnet.ends() == (0, "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])

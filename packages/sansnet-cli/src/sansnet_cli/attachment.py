@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import trio
 
 from sansnet_cli import report
 from sansnet_cli.control import Control
-from sansnet_cli.driving import cancel_when_signalled, make_driver, make_hints, report_regularly
+from sansnet_cli.driving import cancel_when_signalled, ending_by, make_driver, make_hints, report_regularly
 from sansnet_cli.following import Follower
 from sansnet_cli.options import AttachOptions
 from sansnet_cli.plan import Setup
@@ -33,8 +33,8 @@ def serve(
     control: Control,
     options: AttachOptions,
     *,
-    ending: Iterable[int],
-    mask: Iterable[int],
+    ending: Collection[int],
+    mask: Collection[int],
 ) -> None:
     """Be the network of a namespace until it is gone, or a signal comes.
 
@@ -72,9 +72,9 @@ class _Service:
         self._options = options
         self._failure: Exception | None = None
 
-    async def run(self, ending: Iterable[int], mask: Iterable[int]) -> None:
+    async def run(self, ending: Collection[int], mask: Collection[int]) -> None:
         """Run it all; exceptions are kept until the nursery is gone, which would put them in groups."""
-        with trio.open_signal_receiver(*map(signal.Signals, ending)) as signals:
+        with ending_by(ending) as signals:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(cancel_when_signalled, nursery.cancel_scope, signals)

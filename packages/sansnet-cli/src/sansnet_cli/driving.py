@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import signal
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from sansnet_cli.hints import Hints
     from sansnet_trio.forwards import Forwards
 
-__all__ = ["cancel_when_signalled", "make_driver", "make_hints", "report_regularly"]
+__all__ = ["cancel_when_signalled", "ending_by", "make_driver", "make_hints", "report_regularly"]
 
 
 def make_hints(options: NetworkOptions, setup: Setup, forwards: Forwards | None, *, namespace: bool) -> Hints | None:
@@ -57,6 +59,19 @@ def make_driver(
         on_notices=hints.hear if hints else None,
     )
     return network, driver
+
+
+@contextmanager
+def ending_by(numbers: Collection[int]) -> Iterator[AsyncIterator[int]]:
+    """Signals that end the process, for `cancel_when_signalled`; at the end of the block they are blocked.
+
+    One that comes when the process ends anyway, or a second one, has no effect: trio would have it kill the process.
+    """
+    with trio.open_signal_receiver(*map(signal.Signals, numbers)) as signals:
+        try:
+            yield signals
+        finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
 
 
 async def cancel_when_signalled(scope: trio.CancelScope, signals: AsyncIterator[int]) -> None:

@@ -18,7 +18,7 @@ import trio
 
 from sansnet_cli import process, qemu, report
 from sansnet_cli.control import Control, controlled
-from sansnet_cli.driving import cancel_when_signalled, make_driver, make_hints
+from sansnet_cli.driving import cancel_when_signalled, ending_by, make_driver, make_hints
 from sansnet_cli.following import Follower
 from sansnet_cli.observe import captured, observed
 from sansnet_cli.options import MachineOptions, ServeOptions
@@ -101,7 +101,7 @@ async def _serve(
     become: Callable[[], None],
     on_ready: Callable[[], None],
 ) -> None:
-    with trio.open_signal_receiver(*_ENDING) as signals, ExitStack() as stack:
+    with ending_by(_ENDING) as signals, ExitStack() as stack:
         if passed is not None and not listens(passed):
             work = partial(_serve_guest, server, passed)
         else:

@@ -1,0 +1,24 @@
+"""Signals that end the command, when it is ending already."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+PROGRAM = """
+import os, signal, trio
+from sansnet_cli.driving import ending_by
+
+async def main():
+    with ending_by([signal.SIGTERM]):
+        os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+trio.run(main)
+print("ended by itself")
+"""
+
+
+def test_a_signal_that_nobody_takes_any_more_does_not_kill_the_process() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ended by itself\n", "")
