@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import struct
 from typing import Final, Protocol
@@ -73,7 +74,9 @@ class SignalForwarder:
                 child.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """Restore what was before; signals that came meanwhile take effect."""
+        """Restore what was before. A signal that came and was not forwarded has no effect: the child has ended."""
+        while select.select([self._fd], [], [], 0)[0]:
+            os.read(self._fd, _SIGINFO.size)
         os.close(self._fd)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
