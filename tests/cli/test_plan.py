@@ -11,9 +11,10 @@ from sansnet_cli.compat.request import read
 from sansnet_cli.options import NetworkOptions, RunOptions, UsageProblem
 from sansnet_cli.parsers.run import parse as parse_run
 from sansnet_cli.parsers.serve import parse as parse_serve
-from sansnet_cli.plan import Setup, make_plan, make_setup
+from sansnet_cli.plan import Setup, make_plan, make_setup, remembering
 from sansnet_core import Ipv4Config, Ipv6Config, UdpFiltering
 from sansnet_core.addresses import Endpoint, parse, with_zone
+from sansnet_core.forwarding import Forwarding
 from sansnet_core.records import replace
 from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Resolvers, Route, Uplink
 from sansnet_trio.namespace import GuestPlan
@@ -556,3 +557,12 @@ def test_what_the_network_answers_is_passed_on() -> None:
         False,
     )
     assert config.mac == bytes.fromhex("020000000009")
+
+
+def test_a_stand_in_that_no_server_needs_any_more_is_still_ours() -> None:
+    """A guest may go on asking it; at other ports it leads nowhere. A real server's address is not ours."""
+    stand_in, server, now = parse("169.254.53.7"), parse("192.0.2.9"), Endpoint(parse("192.0.2.53"), 53)
+    setup = remembering(plan()[1], [(stand_in, now), (server, now)])
+    forwarding = Forwarding(setup.config)
+    assert (forwarding.to_host(stand_in, 53), forwarding.to_host(server, 53)) == (now, now)
+    assert (forwarding.to_host(stand_in, 80), forwarding.to_host(server, 80)) == (None, Endpoint(server, 80))

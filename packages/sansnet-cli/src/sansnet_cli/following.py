@@ -22,7 +22,7 @@ import trio
 from sansnet_cli import report
 from sansnet_cli.name_servers import Remembered
 from sansnet_cli.options import NamespaceOptions, NetworkOptions, UsageProblem
-from sansnet_cli.plan import Setup, make_plan, make_setup
+from sansnet_cli.plan import Setup, make_plan, make_setup, remembering
 from sansnet_cli.template import read_again
 from sansnet_core import LinkConfig, Network, SansnetError
 from sansnet_core.records import replace
@@ -147,8 +147,7 @@ class Follower:
                 self._warn(str(problem))
                 return
             own = [one.address for one in setup.addresses]
-            forward = (*setup.config.dns_forward, *self._remembered.forward(setup.names, own))
-            setup = replace(setup, config=replace(setup.config, dns_forward=forward))
+            setup = remembering(setup, self._remembered.forward(setup.names, own))
             self._remembered.note(setup.names)
         moved = False
         if self._guest is not None and old.plan is not None and setup.plan is not None:

@@ -17,7 +17,7 @@ from sansnet_core import addresses
 from sansnet_core.addresses import Endpoint
 from sansnet_trio.hostinfo import HostError
 
-__all__ = ["GuestLink", "NameServers", "choose"]
+__all__ = ["GuestLink", "NameServers", "Remembered", "choose", "is_stand_in"]
 
 _RANGES: Final = {4: bytes([169, 254, 53]), 16: bytes.fromhex("fe8000000000000000000000005300")}
 """First bytes of stand-ins, by size of the address; the last byte is the place (RFC 3927, RFC 4291 2.5.6)."""
@@ -124,6 +124,11 @@ def choose(
         reachable = [] if options.dns else [server for server in servers if _is_reachable(server, link)]
         places = [(server, Endpoint(server, DNS_PORT)) for server in reachable]
     return NameServers(tuple(dict.fromkeys(told)), tuple(forward), tuple(stand_ins.given), tuple(places))
+
+
+def is_stand_in(address: bytes) -> bool:
+    """Whether an address is in the range of stand-ins."""
+    return address.startswith(_RANGES[len(address)])
 
 
 class Remembered:

@@ -10,6 +10,7 @@ from sansnet_cli.hostnames import by_address, host_addresses, known_hosts, unhea
 from sansnet_cli.name_servers import GuestLink, NameServers
 from sansnet_cli.options import NamespaceOptions, NetworkOptions, UsageProblem
 from sansnet_core import addresses
+from sansnet_core.addresses import Endpoint
 from sansnet_core.config import IPV6_MIN_MTU, Ipv4Config, Ipv6Config, NetworkConfig
 from sansnet_core.records import Record, replace
 from sansnet_trio.guests import GuestPlan
@@ -17,7 +18,7 @@ from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Route, 
 from sansnet_trio.hosts_file import HostsEntry
 from sansnet_trio.links import tap
 
-__all__ = ["Setup", "make_plan", "make_setup"]
+__all__ = ["Setup", "make_plan", "make_setup", "remembering"]
 
 # A guest's network where the host has none (RFC 3927, RFC 4291): the addresses that pasta's users know
 FALLBACK_ADDRESS4: Final = InterfaceAddress(bytes([169, 254, 2, 1]), 16)
@@ -210,6 +211,17 @@ def _own_addresses(
     copied.update(host.resolvers.nameservers)
     copied.update(address for address, _ in names.places if address not in answered)
     return tuple(address for address in dict.fromkeys(ours) if address not in copied)
+
+
+def remembering(setup: Setup, forward: Iterable[tuple[bytes, Endpoint]]) -> Setup:
+    """The same where addresses that the guest was told of before lead to name servers, too.
+
+    The stand-ins among them stay ours; the others are those of real servers, which the guest reaches at other ports.
+    """
+    forward = tuple(forward)
+    own = (*(setup.config.own_addresses or ()), *(match for match, _ in forward if name_servers.is_stand_in(match)))
+    config = replace(setup.config, dns_forward=(*setup.config.dns_forward, *forward), own_addresses=own)
+    return replace(setup, config=config)
 
 
 def _default_gateways(routes: Iterable[Route]) -> tuple[bytes, ...]:
