@@ -17,7 +17,7 @@ from struct import pack, unpack_from
 from typing import Final
 
 from sansnet_core import Endpoint, Ipv4Config, LinkConfig, Network, NetworkConfig, OpenDatagram, OpenStream, SendStream
-from sansnet_core.actions import Action, Frame, SocketId
+from sansnet_core.orders import Action, Frame, SocketId
 from sansnet_core.wire import checksum, ipv4, tcp, udp
 from sansnet_core.wire.ip import TCP, UDP
 

@@ -100,7 +100,7 @@ def test_formats_know_nothing_above_themselves(file: Path) -> None:
         for module in _imports(file)
         if _of_package(module, "sansnet_core")
         and not _of_package(module, "sansnet_core.wire")
-        and not module.startswith(("sansnet_core.errors", "sansnet_core.actions", "sansnet_core.addresses"))
+        and not module.startswith(("sansnet_core.errors", "sansnet_core.orders", "sansnet_core.addresses"))
     } - {"sansnet_core"}
 
     assert not above

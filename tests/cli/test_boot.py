@@ -20,8 +20,8 @@ from typing import Final, NoReturn
 
 import pytest
 
-from sansnet_cli import boot as boot_module
-from sansnet_cli.signals import SignalForwarder
+from sansnet_cli.qemu import serve as boot_module
+from sansnet_cli.runtime.signals import SignalForwarder
 from sansnet_trio.hostinfo import HostError
 
 pytestmark = pytest.mark.slow

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from sansnet_cli.compat.daemon import Identity
-from sansnet_cli.compat.given import Given, Information, Misuse
 from sansnet_cli.compat.log import Level
+from sansnet_cli.compat.parsed_options import Given, Information, Misuse
 from sansnet_cli.compat.request import Process, Request
 from sansnet_cli.compat.request import read as understand
-from sansnet_cli.options import AttachOptions, RunOptions, ServeOptions
-from sansnet_cli.ports import PortOptions, read_forwards
+from sansnet_cli.options.ports import PortOptions, read_forwards
+from sansnet_cli.options.records import AttachOptions, RunOptions, ServeOptions
+from sansnet_cli.process.daemon import Identity
 from sansnet_core.addresses import Endpoint, parse
 from sansnet_core.records import replace
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from sansnet_cli.hints import Hints
-from sansnet_cli.options import NetworkOptions
-from sansnet_cli.plan import Setup
+from sansnet_cli.options.records import NetworkOptions
+from sansnet_cli.plan.plan import Setup
+from sansnet_cli.runtime.hints import Hints
 from sansnet_core import FlowOpened, FlowRefused, FlowReport, Ipv4Config, Ipv6Config, NameAsked, NetworkConfig, SocketId
 from sansnet_core.addresses import Endpoint, parse
 from sansnet_core.ports import TCP, UDP, Forward, parse_all

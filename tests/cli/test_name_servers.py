@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_cli.name_servers import GuestLink, NameServers, Remembered, choose
-from sansnet_cli.options import NetworkOptions
+from sansnet_cli.options.records import NetworkOptions
+from sansnet_cli.plan.name_servers import GuestLink, NameServers, Remembered, choose
 from sansnet_core.addresses import Endpoint, is_loopback, parse, split_zone, with_zone
 
 GATEWAYS = {4: parse("10.0.0.1"), 16: parse("fe80::1")}

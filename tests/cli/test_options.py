@@ -8,15 +8,18 @@ from collections.abc import Callable
 
 import pytest
 
-from sansnet_cli.ctl import ctl_parser
-from sansnet_cli.options import AttachOptions, QemuOptions, RunOptions, ServeOptions, UsageProblem
-from sansnet_cli.parsers import attach, qemu, run, serve
-from sansnet_cli.parsers.attach import parse as parse_attach
-from sansnet_cli.parsers.qemu import parse as parse_qemu
-from sansnet_cli.parsers.run import parse as parse_run
-from sansnet_cli.parsers.serve import parse as parse_serve
-from sansnet_cli.ports import PortOptions
-from sansnet_cli.serve import check_link
+from sansnet_cli.attach import parser as attach_parser
+from sansnet_cli.attach.parser import parse as parse_attach
+from sansnet_cli.ctl.command import ctl_parser
+from sansnet_cli.options.ports import PortOptions
+from sansnet_cli.options.records import AttachOptions, QemuOptions, RunOptions, ServeOptions, UsageProblem
+from sansnet_cli.qemu import parser as qemu_parser
+from sansnet_cli.qemu.parser import parse as parse_qemu
+from sansnet_cli.run import parser as run_parser
+from sansnet_cli.run.parser import parse as parse_run
+from sansnet_cli.serve import parser as serve_parser
+from sansnet_cli.serve.parser import parse as parse_serve
+from sansnet_cli.serve.serve import check_link
 from sansnet_core import UdpFiltering
 from sansnet_core.addresses import Endpoint, parse
 from sansnet_core.ports import TCP, UDP, parse_all
@@ -209,7 +212,9 @@ def test_a_machines_loopback_is_no_name_server_of_its_own() -> None:
         parse_serve(["-s", "x", "-D", "127.0.0.1"])
 
 
-@pytest.mark.parametrize("parser", [attach.parser, ctl_parser, qemu.parser, run.parser, serve.parser])
+@pytest.mark.parametrize(
+    "parser", [attach_parser.parser, ctl_parser, qemu_parser.parser, run_parser.parser, serve_parser.parser]
+)
 def test_the_help_fits_a_terminal_and_breaks_no_option(
     parser: Callable[[], argparse.ArgumentParser], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 
-from sansnet_cli.compat.given import Given
+from sansnet_cli.compat.parsed_options import Given
 from sansnet_cli.compat.request import read
-from sansnet_cli.options import NetworkOptions, RunOptions, UsageProblem
-from sansnet_cli.parsers.run import parse as parse_run
-from sansnet_cli.parsers.serve import parse as parse_serve
-from sansnet_cli.plan import Setup, make_plan, make_setup, remembering
+from sansnet_cli.options.records import NetworkOptions, RunOptions, UsageProblem
+from sansnet_cli.plan.plan import Setup, make_plan, make_setup, remembering
+from sansnet_cli.run.parser import parse as parse_run
+from sansnet_cli.serve.parser import parse as parse_serve
 from sansnet_core import Ipv4Config, Ipv6Config, UdpFiltering
+from sansnet_core.address_map import Forwarding
 from sansnet_core.addresses import Endpoint, parse, with_zone
-from sansnet_core.forwarding import Forwarding
 from sansnet_core.records import replace
+from sansnet_trio.guest.command import GuestPlan
 from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Resolvers, Route, Uplink
-from sansnet_trio.namespace import GuestPlan
 
 UPLINK4 = Uplink(
     interface="wlan0",

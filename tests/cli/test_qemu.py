@@ -9,8 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_cli.options import UsageProblem
-from sansnet_cli.qemu import OLDEST, Version, check_arguments, machine_arguments, netdev, program_for, read_version
+from sansnet_cli.options.records import UsageProblem
+from sansnet_cli.qemu.qemu_arguments import (
+    OLDEST,
+    Version,
+    check_arguments,
+    machine_arguments,
+    netdev,
+    program_for,
+    read_version,
+)
 
 NEWEST: Version = (11, 0)
 PATH = "/tmp/s"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from sansnet_cli import report
+from sansnet_cli.output import report
 from sansnet_core.addresses import parse
 from sansnet_core.ports import TCP, UDP, parse_all
-from sansnet_trio.listening import Spot
+from sansnet_trio.forward.binding import Spot
 
 
 @pytest.mark.parametrize(

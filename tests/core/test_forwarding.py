@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_core.actions import Endpoint
+from sansnet_core.address_map import Forwarding
 from sansnet_core.addresses import format, is_loopback, is_unspecified, parse
 from sansnet_core.config import Ipv6Config, NetworkConfig
 from sansnet_core.context import Guest
 from sansnet_core.errors import ConfigError, Reason
-from sansnet_core.forwarding import Forwarding
+from sansnet_core.orders import Endpoint
 from tests.core.proto.bare import GATEWAY4, GATEWAY6, GUEST4, GUEST6, REMOTE4, REMOTE6, config
 
 LOOPBACK4 = parse("127.0.0.1")

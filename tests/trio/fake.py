@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Self
 
 from sansnet_core import Action, Buffer, Endpoint, ExtendedError, Frame, Notice, SocketId
-from sansnet_trio.poller import MAX_EVENTS, Poller
-from sansnet_trio.shell import Shell
-from sansnet_trio.sockets import HostSockets
+from sansnet_trio.host.poller import MAX_EVENTS, Poller
+from sansnet_trio.host.socket_context import Shell
+from sansnet_trio.host.sockets import HostSockets
 
 Fact = tuple[Any, ...]
 

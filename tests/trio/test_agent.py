@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from sansnet_trio import syscalls
-from sansnet_trio.agent import PATIENCE, Agent, Agents, NoAgent
-from sansnet_trio.namespace import Guest, GuestPlan
+from sansnet_trio.guest.command import Guest, GuestPlan
+from sansnet_trio.guest.socket_agent import PATIENCE, Agent, Agents, NoAgent
+from sansnet_trio.linux import syscalls
 from tests.lab.namespaces import Namespace, eventually, held_namespace
 
 pytestmark = pytest.mark.kernel
@@ -207,7 +207,7 @@ def test_agents_that_fail_again_and_again_are_not_forked_without_a_pause(
             forked.append(clock.now)
             return super().fork(join, patience)
 
-    monkeypatch.setattr("sansnet_trio.agent.Agent", Counted)
+    monkeypatch.setattr("sansnet_trio.guest.socket_agent.Agent", Counted)
     agents = Agents(join)
     for _ in range(1000):
         with pytest.raises(NoAgent):

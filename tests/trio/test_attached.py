@@ -11,9 +11,9 @@ import pytest
 import trio
 
 from sansnet_core import addresses
-from sansnet_trio.attached import AttachedGuest
-from sansnet_trio.existing import Existing
-from sansnet_trio.guests import GuestPlan
+from sansnet_trio.guest.attached import AttachedGuest
+from sansnet_trio.guest.plan import GuestPlan
+from sansnet_trio.guest.target import Existing
 from sansnet_trio.hostinfo import HostError, InterfaceAddress
 from tests.lab.namespaces import held_namespace
 

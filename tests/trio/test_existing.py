@@ -12,9 +12,9 @@ from typing import Final
 import pytest
 import trio
 
-from sansnet_trio.attached import AttachedGuest
-from sansnet_trio.existing import Existing
-from sansnet_trio.guests import GuestError, GuestPlan
+from sansnet_trio.guest.attached import AttachedGuest
+from sansnet_trio.guest.plan import GuestError, GuestPlan
+from sansnet_trio.guest.target import Existing
 from tests.lab.namespaces import Namespace, held_namespace, running
 from tests.trio.test_agent import check_hidden
 
@@ -171,7 +171,7 @@ def test_what_cannot_be_watched_is_looked_at(
     def refuse(*_: object) -> int:
         raise OSError(28, "no watches are left")
 
-    monkeypatch.setattr("sansnet_trio.syscalls.inotify", refuse)
+    monkeypatch.setattr("sansnet_trio.linux.syscalls.inotify", refuse)
     file = tmp_path / "netns"
     with bound(namespace, file), closing(Existing.named(str(file))) as existing:
         assert not is_gone(existing, 0.1)

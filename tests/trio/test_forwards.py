@@ -14,12 +14,12 @@ import pytest
 from sansnet_core import ConfigError, Endpoint, ResumeStream, SendDatagram, SendStream, SocketId
 from sansnet_core.addresses import parse as address
 from sansnet_core.ports import TCP, UDP, Forward, parse_all
-from sansnet_trio import relay
-from sansnet_trio.doors import host_socket
-from sansnet_trio.forwards import ForwardError, Forwards
-from sansnet_trio.listening import Spot, ephemeral_ports, guest_spot
-from sansnet_trio.options import read_local
-from sansnet_trio.shell import Shell
+from sansnet_trio.forward import relay_udp
+from sansnet_trio.forward.binding import Spot, ephemeral_ports, guest_spot
+from sansnet_trio.forward.forwards import ForwardError, Forwards
+from sansnet_trio.forward.listeners import host_socket
+from sansnet_trio.host.socket_context import Shell
+from sansnet_trio.host.sockopts import read_local
 from tests.trio.fake import Bench
 
 V4 = address("127.0.0.1")
@@ -575,7 +575,7 @@ def test_flows_end_when_they_are_silent() -> None:
 
 
 def test_the_flow_that_was_silent_longest_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "_MAX_FLOWS", 2)
+    monkeypatch.setattr(relay_udp, "_MAX_FLOWS", 2)
     with table(f"{PORT}:{OTHER}", protocol=UDP, guest=True) as bench:
         before = len(os.listdir("/proc/self/fd"))
         for _ in range(5):

@@ -12,9 +12,9 @@ import pytest
 
 from sansnet_core import SansnetError
 from sansnet_core.ports import TCP, UDP, Forward, parse
+from sansnet_trio.control.commands import Instance, RequestError
 from sansnet_trio.driver import DriverStatistics
-from sansnet_trio.forwards import Forwards as RealForwards
-from sansnet_trio.instance import Instance, RequestError
+from sansnet_trio.forward.forwards import Forwards as RealForwards
 from tests.sim.packets import udp
 from tests.sim.pair import OUTSIDER6, SERVER, Pair
 

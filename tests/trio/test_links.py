@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from sansnet_core import ConfigError, capture
+from sansnet_core import ConfigError, pcap
 from sansnet_core.link import stream
 from sansnet_core.vhost import vring
-from sansnet_trio.capture import CapturedLink, CaptureFile
 from sansnet_trio.links import Link, MtuLimits, unix_stream, vhost_user
+from sansnet_trio.links.observed import CapturedLink, CaptureFile
 
 Make = Callable[[socket.socket, int], Link]
 
@@ -64,4 +64,4 @@ def test_a_capture_keeps_the_largest_frame_whole(
 ) -> None:
     file = io.BytesIO()
     CapturedLink(make(connection, mtu.default), CaptureFile(file))
-    assert file.getvalue() == capture.pcap_header(largest_frame)
+    assert file.getvalue() == pcap.pcap_header(largest_frame)

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from sansnet_trio.adopted import AdoptError, adopt
-from sansnet_trio.listener import GuestListener, ListenError, peer_process
+from sansnet_trio.links.machine_listener import GuestListener, ListenError, peer_process
+from sansnet_trio.links.passed_socket import AdoptError, adopt
 
 
 def connect(path: Path) -> socket.socket:
@@ -193,7 +193,7 @@ def test_a_connected_socket_is_adopted() -> None:
 def test_a_socket_in_the_place_of_a_standard_stream_is_not_lost_with_that() -> None:
     program = """
 import os
-from sansnet_trio.adopted import adopt
+from sansnet_trio.links.passed_socket import adopt
 adopted = adopt(0)
 null = os.open(os.devnull, os.O_RDONLY)
 os.dup2(null, 0)

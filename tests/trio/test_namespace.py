@@ -15,8 +15,8 @@ import trio
 
 from sansnet_core import UsageError, addresses
 from sansnet_core.records import replace
+from sansnet_trio.guest.command import CommandNotExecutable, CommandNotFound, Guest, GuestError, GuestPlan, ReadyGuest
 from sansnet_trio.hostinfo import HostError, InterfaceAddress, Route
-from sansnet_trio.namespace import CommandNotExecutable, CommandNotFound, Guest, GuestError, GuestPlan, ReadyGuest
 from tests.lab import eventually
 
 pytestmark = pytest.mark.kernel
@@ -227,7 +227,7 @@ def test_a_device_that_the_container_does_not_have(monkeypatch: pytest.MonkeyPat
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted", "/dev/net/tun")
 
-    monkeypatch.setattr("sansnet_trio.interface.open_tap", refuse)
+    monkeypatch.setattr("sansnet_trio.guest.interface.open_tap", refuse)
     with pytest.raises(GuestError, match="--device /dev/net/tun"):
         run(["true"])
 

@@ -6,7 +6,7 @@ import os
 import socket
 
 from sansnet_core.ports import TCP, UDP
-from sansnet_trio.occupied import occupied
+from sansnet_trio.forward.in_use import occupied
 
 
 def test_listeners_are_seen_with_their_families() -> None:

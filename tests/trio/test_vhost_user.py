@@ -17,9 +17,9 @@ import trio.testing
 from sansnet_core import Frame, LinkConfig, Network, NetworkConfig, UsageError
 from sansnet_core.vhost import LARGEST_FRAME, Fault, features
 from sansnet_core.vhost.messages import Region, Request, emit, emit_region, emit_regions
-from sansnet_trio.capture import CapturedLink, CaptureFile
 from sansnet_trio.driver import Driver
 from sansnet_trio.links import LinkClosed, ReadableLink
+from sansnet_trio.links.observed import CapturedLink, CaptureFile
 from sansnet_trio.links.vhost_user import VhostUserLink
 from tests.core.vhost.machine import HIGH, LOW
 from tests.sim.pair import make_config

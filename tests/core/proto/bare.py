@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from sansnet_core.actions import Action
+from sansnet_core.address_map import Forwarding
 from sansnet_core.addresses import Endpoint, parse
 from sansnet_core.config import Ipv4Config, Ipv6Config, Limits, LinkConfig, NetworkConfig, UdpFiltering
 from sansnet_core.context import Context
 from sansnet_core.egress import Egress
 from sansnet_core.errors import Reason
-from sansnet_core.forwarding import Forwarding
 from sansnet_core.notices import Notice
+from sansnet_core.orders import Action
 from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.wire import ipv4, ipv6
 from sansnet_core.wire.ip import IpHeader

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_core.actions import CloseSocket, Endpoint, ExtendedError, OpenEcho, SendEcho, SocketId
 from sansnet_core.addresses import format, parse
 from sansnet_core.config import Limits, NetworkConfig
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.notices import FlowClosed, FlowOpened
+from sansnet_core.orders import CloseSocket, Endpoint, ExtendedError, OpenEcho, SendEcho, SocketId
 from sansnet_core.proto.echo import Echo
 from sansnet_core.wire import icmp4, icmp6
 from tests.core.proto.bare import GATEWAY4, GATEWAY6, GUEST4, GUEST6, REMOTE4, REMOTE6, Bare, config, header

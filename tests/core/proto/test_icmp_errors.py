@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_core.actions import ExtendedError
 from sansnet_core.addresses import Endpoint, parse
 from sansnet_core.config import Limits, LinkConfig, NetworkConfig
 from sansnet_core.errors import Reason
+from sansnet_core.orders import ExtendedError
 from sansnet_core.proto.icmp_errors import IcmpError, IcmpErrors, for_extended_error
 from tests.core.proto.bare import GATEWAY4, GATEWAY6, GUEST4, GUEST6, REMOTE4, REMOTE6, Bare, config, header
 from tests.sim import packets

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_core.actions import Endpoint, SendDatagram
 from sansnet_core.addresses import parse
 from sansnet_core.config import Limits, LinkConfig, NetworkConfig
 from sansnet_core.errors import ConfigError
 from sansnet_core.notices import NameAsked, Notice
+from sansnet_core.orders import Endpoint, SendDatagram
 from sansnet_core.proto.names import Names
 from sansnet_core.proto.udp import Udp
 from tests.core.proto.bare import GUEST4, GUEST6, REMOTE4, Bare, config, header

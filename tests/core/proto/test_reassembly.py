@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sansnet_core.address_map import Forwarding
 from sansnet_core.config import Ipv4Config, Limits, NetworkConfig
 from sansnet_core.context import Context
 from sansnet_core.egress import Egress
 from sansnet_core.errors import Malformed, Reason
-from sansnet_core.forwarding import Forwarding
 from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.proto.reassembly import Reassembly
 from sansnet_core.wire.ip import UDP, IpHeader

@@ -9,7 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_core.actions import (
+from sansnet_core.addresses import format, parse
+from sansnet_core.config import Limits, LinkConfig, NetworkConfig, UdpFiltering
+from sansnet_core.errors import Malformed, Reason
+from sansnet_core.notices import FlowClosed, FlowOpened
+from sansnet_core.orders import (
     Buffer,
     CloseSocket,
     Endpoint,
@@ -18,10 +22,6 @@ from sansnet_core.actions import (
     SendDatagram,
     SocketId,
 )
-from sansnet_core.addresses import format, parse
-from sansnet_core.config import Limits, LinkConfig, NetworkConfig, UdpFiltering
-from sansnet_core.errors import Malformed, Reason
-from sansnet_core.notices import FlowClosed, FlowOpened
 from sansnet_core.proto.udp import Udp
 from sansnet_core.wire.ip import IpHeader
 from sansnet_core.wire.udp import UdpHeader

@@ -19,8 +19,8 @@ from sansnet_core import (
     NetworkConfig,
     OpenDatagram,
 )
+from sansnet_core.address_map import DNS_PORTS
 from sansnet_core.addresses import parse, with_zone
-from sansnet_core.forwarding import DNS_PORTS
 from sansnet_core.proto import dhcp4, dhcp6
 from sansnet_core.proto.ndp import withdraw
 from sansnet_core.records import replace

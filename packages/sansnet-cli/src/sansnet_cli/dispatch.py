@@ -56,7 +56,7 @@ def _do(arguments: Sequence[str]) -> int:
 
             return COMMANDS[name](rest)
         case ["ctl", *rest]:
-            from sansnet_cli.ctl import ctl
+            from sansnet_cli.ctl.command import ctl
 
             return ctl(rest)
         case ["pasta" | "passt" as program, *rest]:
@@ -68,8 +68,8 @@ def _do(arguments: Sequence[str]) -> int:
 
             return pesto(rest)
         case _:
-            from sansnet_cli.options import UsageProblem
-            from sansnet_cli.proposals import unknown_command
+            from sansnet_cli.options.proposals import unknown_command
+            from sansnet_cli.options.records import UsageProblem
 
             raise UsageProblem(f"{unknown_command(arguments, _COMMANDS)}; see `sansnet --help`")
 
@@ -92,7 +92,7 @@ def _die(number: int) -> int:
         The exit status that says the same, where the kernel does not let us die of it, as the first process of a
         container.
     """
-    from sansnet_trio import syscalls
+    from sansnet_trio.linux import syscalls
 
     syscalls.forbid_dump()
     with contextlib.suppress(OSError):  # there is no other action for SIGKILL
@@ -106,10 +106,10 @@ def _explain(error: Exception) -> int:
     """Say what is wrong; the exit status that fits it."""
     if isinstance(error, MemoryError):
         return _complain("there is too little memory; allow more, as by: ulimit -v unlimited", 1)
-    from sansnet_cli.options import UsageProblem
-    from sansnet_cli.report import reason
+    from sansnet_cli.options.records import UsageProblem
+    from sansnet_cli.output.report import reason
     from sansnet_core.errors import SansnetError
-    from sansnet_trio.guests import CommandNotExecutable, CommandNotFound, GuestError
+    from sansnet_trio.guest.plan import CommandNotExecutable, CommandNotFound, GuestError
 
     match _cause(error):
         case UsageProblem():
@@ -137,7 +137,7 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def _complain(sentence: object, status: int) -> int:
-    from sansnet_cli.stderr import say
+    from sansnet_cli.output.stderr import say
 
     say(f"sansnet: {sentence}")
     return status

@@ -13,7 +13,18 @@ from sansnet_core.config import Ipv4Config, Ipv6Config, Limits, LinkConfig, Netw
 from sansnet_core.errors import ConfigError, Reason, SansnetError, UsageError
 
 if TYPE_CHECKING:
-    from sansnet_core.actions import (
+    from sansnet_core.dropped import Dropped
+    from sansnet_core.network import Network, NetworkStatistics
+    from sansnet_core.notices import (
+        FlowClosed,
+        FlowOpened,
+        FlowRefused,
+        FlowReport,
+        LeaseGiven,
+        NameAsked,
+        Notice,
+    )
+    from sansnet_core.orders import (
         Action,
         Buffer,
         CloseSocket,
@@ -30,17 +41,6 @@ if TYPE_CHECKING:
         SendStream,
         ShutdownStream,
         SocketId,
-    )
-    from sansnet_core.dropped import Dropped
-    from sansnet_core.network import Network, NetworkStatistics
-    from sansnet_core.notices import (
-        FlowClosed,
-        FlowOpened,
-        FlowRefused,
-        FlowReport,
-        LeaseGiven,
-        NameAsked,
-        Notice,
     )
 
 __all__ = [
@@ -102,7 +102,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(notices, name)
     if name in __all__:
-        from sansnet_core import actions
+        from sansnet_core import orders
 
-        return getattr(actions, name)
+        return getattr(orders, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

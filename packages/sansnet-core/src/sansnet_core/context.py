@@ -10,18 +10,18 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sansnet_core.actions import Action, Endpoint, Frame, SocketId
 from sansnet_core.addresses import is_link_local
 from sansnet_core.config import NetworkConfig
 from sansnet_core.dropped import KEPT, Dropped, Kept
 from sansnet_core.entropy import Entropy
 from sansnet_core.errors import Reason
+from sansnet_core.orders import Action, Endpoint, Frame, SocketId
 from sansnet_core.stations import Stations
 from sansnet_core.timers import Timers
 
 if TYPE_CHECKING:
+    from sansnet_core.address_map import Forwarding
     from sansnet_core.egress import Egress
-    from sansnet_core.forwarding import Forwarding
     from sansnet_core.notices import Notice
     from sansnet_core.proto.icmp_errors import IcmpErrors
 

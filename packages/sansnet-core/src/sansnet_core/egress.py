@@ -11,9 +11,9 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final
 
-from sansnet_core.actions import Buffer, Endpoint
 from sansnet_core.context import Context
 from sansnet_core.errors import UsageError
+from sansnet_core.orders import Buffer, Endpoint
 from sansnet_core.wire import ipv4, ipv6
 from sansnet_core.wire.checksum import finish, ones_sum, partial, pseudo_sum
 from sansnet_core.wire.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6, SHORTEST

@@ -14,13 +14,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sansnet_core.actions import Action, Buffer, Endpoint, ExtendedError, Frame, SocketId
+from sansnet_core.address_map import Forwarding
 from sansnet_core.config import NetworkConfig, check_change
 from sansnet_core.context import Context
 from sansnet_core.dropped import HEAD, Dropped, Kept, read
 from sansnet_core.egress import Egress
 from sansnet_core.errors import Malformed, Reason, UsageError
-from sansnet_core.forwarding import Forwarding
+from sansnet_core.orders import Action, Buffer, Endpoint, ExtendedError, Frame, SocketId
 from sansnet_core.proto.arp import Arp
 from sansnet_core.proto.dhcp4 import Dhcp4
 from sansnet_core.proto.dhcp6 import Dhcp6

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from sansnet_core.actions import SocketId, action
 from sansnet_core.addresses import Endpoint
+from sansnet_core.orders import SocketId, action
 
 __all__ = ["FlowClosed", "FlowOpened", "FlowRefused", "FlowReport", "LeaseGiven", "NameAsked", "Notice"]
 

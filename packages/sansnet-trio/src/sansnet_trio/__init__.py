@@ -13,20 +13,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sansnet_trio.agent import GuestSockets
-    from sansnet_trio.attached import AttachedGuest
-    from sansnet_trio.capture import CapturedLink, CaptureFile
     from sansnet_trio.driver import Driver, DriverStatistics
-    from sansnet_trio.existing import Existing
-    from sansnet_trio.forwards import ForwardError, Forwards
-    from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Route, read_host
-    from sansnet_trio.links import Link, LinkClosed
-    from sansnet_trio.links.tap import Tap, open_tap
-    from sansnet_trio.links.unix_stream import UnixStream
-    from sansnet_trio.links.vhost_user import VhostUserLink
-    from sansnet_trio.listener import GuestListener, ListenError
-    from sansnet_trio.machine import Machine
-    from sansnet_trio.namespace import (
+    from sansnet_trio.forward.forwards import ForwardError, Forwards
+    from sansnet_trio.guest.attached import AttachedGuest
+    from sansnet_trio.guest.command import (
         CommandNotExecutable,
         CommandNotFound,
         Guest,
@@ -34,6 +24,16 @@ if TYPE_CHECKING:
         GuestPlan,
         ReadyGuest,
     )
+    from sansnet_trio.guest.socket_agent import GuestSockets
+    from sansnet_trio.guest.target import Existing
+    from sansnet_trio.host.network_protocol import Machine
+    from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Route, read_host
+    from sansnet_trio.links import Link, LinkClosed
+    from sansnet_trio.links.machine_listener import GuestListener, ListenError
+    from sansnet_trio.links.observed import CapturedLink, CaptureFile
+    from sansnet_trio.links.tap import Tap, open_tap
+    from sansnet_trio.links.unix_stream import UnixStream
+    from sansnet_trio.links.vhost_user import VhostUserLink
 
 __all__ = [
     "AttachedGuest",
@@ -68,20 +68,22 @@ __all__ = [
 ]
 
 _HOMES = {
-    "agent": ("GuestSockets",),
-    "attached": ("AttachedGuest",),
-    "capture": ("CaptureFile", "CapturedLink"),
     "driver": ("Driver", "DriverStatistics"),
-    "existing": ("Existing",),
-    "forwards": ("ForwardError", "Forwards"),
+    "forward.binding": ("ForwardError",),
+    "forward.forwards": ("Forwards",),
+    "guest.attached": ("AttachedGuest",),
+    "guest.command": ("Guest",),
+    "guest.plan": ("CommandNotExecutable", "CommandNotFound", "GuestError", "GuestPlan", "ReadyGuest"),
+    "guest.socket_agent": ("GuestSockets",),
+    "guest.target": ("Existing",),
+    "host.network_protocol": ("Machine",),
     "hostinfo": ("HostError", "HostInfo", "InterfaceAddress", "Route", "read_host"),
     "links": ("Link", "LinkClosed"),
+    "links.machine_listener": ("GuestListener", "ListenError"),
+    "links.observed": ("CaptureFile", "CapturedLink"),
     "links.tap": ("Tap", "open_tap"),
     "links.unix_stream": ("UnixStream",),
     "links.vhost_user": ("VhostUserLink",),
-    "listener": ("GuestListener", "ListenError"),
-    "machine": ("Machine",),
-    "namespace": ("CommandNotExecutable", "CommandNotFound", "Guest", "GuestError", "GuestPlan", "ReadyGuest"),
 }
 
 

@@ -31,15 +31,15 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 from sansnet_core import Frame, Notice, UsageError
+from sansnet_trio.host.network_protocol import Machine
+from sansnet_trio.host.poller import MAX_EVENTS, Poller
+from sansnet_trio.host.socket_context import Shell
+from sansnet_trio.host.sockets import HostSockets
 from sansnet_trio.links import Link, LinkClosed, want
-from sansnet_trio.machine import Machine
-from sansnet_trio.poller import MAX_EVENTS, Poller
-from sansnet_trio.shell import Shell
-from sansnet_trio.sockets import HostSockets
-from sansnet_trio.syscalls import interface_index
+from sansnet_trio.linux.syscalls import interface_index
 
 if TYPE_CHECKING:
-    from sansnet_trio.forwards import Forwards
+    from sansnet_trio.forward.forwards import Forwards
 
 __all__ = ["Driver", "DriverStatistics"]
 

@@ -22,8 +22,8 @@ from typing import Final
 
 import trio
 
-from sansnet_trio import syscalls
-from sansnet_trio.netlink import subscribe
+from sansnet_trio.linux import syscalls
+from sansnet_trio.linux.rtnetlink import subscribe
 
 __all__ = ["HostWatch"]
 

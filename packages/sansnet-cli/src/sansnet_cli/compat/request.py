@@ -11,12 +11,12 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
-from sansnet_cli import values
-from sansnet_cli.compat.daemon import Identity, IdentityError
-from sansnet_cli.compat.given import Given, Misuse
 from sansnet_cli.compat.log import Level
-from sansnet_cli.options import AttachOptions, RunOptions, ServeOptions
-from sansnet_cli.ports import PortOptions, read_forwards, refuse_auto
+from sansnet_cli.compat.parsed_options import Given, Misuse
+from sansnet_cli.options import values
+from sansnet_cli.options.ports import PortOptions, read_forwards, refuse_auto
+from sansnet_cli.options.records import AttachOptions, RunOptions, ServeOptions
+from sansnet_cli.process.daemon import Identity, IdentityError
 from sansnet_core.addresses import Endpoint
 from sansnet_core.config import GATEWAY_MAC, IPV4_MIN_MTU, IPV6_MIN_MTU
 from sansnet_core.errors import ConfigError

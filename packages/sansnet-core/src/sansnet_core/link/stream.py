@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from struct import Struct
 from typing import Final
 
-from sansnet_core.actions import Buffer, Frame
 from sansnet_core.errors import SansnetError
+from sansnet_core.orders import Buffer, Frame
 from sansnet_core.wire import ethernet
 
 __all__ = ["LARGEST_FRAME", "LENGTH_SIZE", "FrameDecoder", "FrameLengthError", "encode"]

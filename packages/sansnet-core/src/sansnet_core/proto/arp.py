@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import Final
 
 from sansnet_core import addresses
-from sansnet_core.actions import Buffer
 from sansnet_core.context import Context
+from sansnet_core.orders import Buffer
 from sansnet_core.wire import arp
 from sansnet_core.wire.arp import ArpPacket
 from sansnet_core.wire.ethernet import BROADCAST, ETHERTYPE_ARP

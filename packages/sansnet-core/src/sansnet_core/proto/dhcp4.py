@@ -21,11 +21,11 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from sansnet_core import addresses
-from sansnet_core.actions import Buffer, Endpoint
 from sansnet_core.config import Ipv4Config, NetworkConfig
 from sansnet_core.context import Context
 from sansnet_core.errors import Reason
 from sansnet_core.notices import LeaseGiven
+from sansnet_core.orders import Buffer, Endpoint
 from sansnet_core.wire import dhcp4, dns_names, udp
 from sansnet_core.wire.dhcp4 import Message
 from sansnet_core.wire.ethernet import BROADCAST

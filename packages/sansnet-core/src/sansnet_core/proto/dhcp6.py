@@ -20,11 +20,11 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from sansnet_core import addresses
-from sansnet_core.actions import Buffer, Endpoint
 from sansnet_core.config import NetworkConfig
 from sansnet_core.context import Context
 from sansnet_core.errors import Reason
 from sansnet_core.notices import LeaseGiven
+from sansnet_core.orders import Buffer, Endpoint
 from sansnet_core.wire import dhcp6, dns_names, udp
 from sansnet_core.wire.dhcp6 import Association, Message, Option
 from sansnet_core.wire.ip import UDP, IpHeader

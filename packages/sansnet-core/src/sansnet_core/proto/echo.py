@@ -18,11 +18,11 @@ from collections.abc import Mapping
 from math import inf
 from typing import Final
 
-from sansnet_core.actions import Buffer, CloseSocket, Endpoint, ExtendedError, OpenEcho, SendEcho, SocketId
 from sansnet_core.addresses import is_link_local, is_unspecified
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.notices import FlowClosed, FlowOpened, FlowReport
+from sansnet_core.orders import Buffer, CloseSocket, Endpoint, ExtendedError, OpenEcho, SendEcho, SocketId
 from sansnet_core.wire import icmp4, icmp6
 from sansnet_core.wire.icmp4 import IcmpHeader
 from sansnet_core.wire.ip import ICMP, ICMPV6, IpHeader

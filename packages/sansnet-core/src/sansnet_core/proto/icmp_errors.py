@@ -34,11 +34,11 @@ from errno import (
 )
 from typing import Final, NamedTuple
 
-from sansnet_core.actions import ORIGIN_ICMP, ORIGIN_ICMPV6, Buffer, Endpoint, ExtendedError
 from sansnet_core.addresses import is_multicast, is_unspecified
 from sansnet_core.context import Context
 from sansnet_core.egress import TTL
 from sansnet_core.errors import HeaderProblem, Reason
+from sansnet_core.orders import ORIGIN_ICMP, ORIGIN_ICMPV6, Buffer, Endpoint, ExtendedError
 from sansnet_core.wire import icmp4, icmp6, ipv4, ipv6
 from sansnet_core.wire.ip import ICMP, ICMPV6, UDP, IpHeader
 

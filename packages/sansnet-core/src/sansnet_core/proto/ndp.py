@@ -15,9 +15,9 @@ from math import inf
 from typing import Final
 
 from sansnet_core import addresses
-from sansnet_core.actions import Buffer
 from sansnet_core.config import IPV6_MIN_MTU, NetworkConfig
 from sansnet_core.context import Context
+from sansnet_core.orders import Buffer
 from sansnet_core.wire import icmp6, ndp
 from sansnet_core.wire.icmp6 import IcmpHeader
 from sansnet_core.wire.ip import ICMPV6, IpHeader

@@ -36,7 +36,14 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final, TypeAlias
 
-from sansnet_core.actions import (
+from sansnet_core.address_map import DNS_PORTS
+from sansnet_core.addresses import is_multicast, is_unspecified
+from sansnet_core.config import UdpFiltering
+from sansnet_core.context import Context
+from sansnet_core.egress import Egress, FlowHeaders
+from sansnet_core.errors import Malformed, Reason
+from sansnet_core.notices import FlowClosed, FlowOpened, FlowRefused, FlowReport
+from sansnet_core.orders import (
     Buffer,
     CloseSocket,
     Endpoint,
@@ -45,13 +52,6 @@ from sansnet_core.actions import (
     SendDatagram,
     SocketId,
 )
-from sansnet_core.addresses import is_multicast, is_unspecified
-from sansnet_core.config import UdpFiltering
-from sansnet_core.context import Context
-from sansnet_core.egress import Egress, FlowHeaders
-from sansnet_core.errors import Malformed, Reason
-from sansnet_core.forwarding import DNS_PORTS
-from sansnet_core.notices import FlowClosed, FlowOpened, FlowRefused, FlowReport
 from sansnet_core.wire import udp
 from sansnet_core.wire.ip import UDP, IpHeader
 

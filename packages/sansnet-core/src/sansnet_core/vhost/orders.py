@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from sansnet_core.actions import action
+from sansnet_core.orders import action
 from sansnet_core.vhost.messages import Region
 
 __all__ = ["CloseFds", "MapLog", "MapMemory", "StartRing", "StopRing", "VhostOrder", "SetCall", "SetError", "SetKick"]

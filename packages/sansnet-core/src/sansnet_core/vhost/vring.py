@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import Final, NamedTuple, TypeAlias
 
-from sansnet_core.actions import Frame
+from sansnet_core.orders import Frame
 from sansnet_core.vhost import features
 from sansnet_core.vhost.faults import Fault, VhostViolation
 from sansnet_core.vhost.memory import DirtyLog, MemoryTable

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from struct import Struct
 from typing import Final, NamedTuple, TypeAlias
 
-from sansnet_core.actions import Buffer
 from sansnet_core.errors import Malformed, Reason
+from sansnet_core.orders import Buffer
 
 __all__ = [
     "SERVER_PORT",

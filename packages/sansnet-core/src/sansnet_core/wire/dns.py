@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from struct import Struct
 from typing import Final, NamedTuple
 
-from sansnet_core.actions import Buffer
+from sansnet_core.orders import Buffer
 
 __all__ = ["A", "AAAA", "ANY", "HEADER_SIZE", "Query", "emit_answer", "parse_query"]
 

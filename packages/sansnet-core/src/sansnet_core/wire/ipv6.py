@@ -10,8 +10,8 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final
 
-from sansnet_core.actions import Buffer
 from sansnet_core.errors import HeaderProblem, Malformed, Reason
+from sansnet_core.orders import Buffer
 from sansnet_core.wire import icmp6
 from sansnet_core.wire.ip import IpHeader
 

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from sansnet_core import Frame, LinkConfig
-from sansnet_core.actions import Buffer
 from sansnet_core.link.stream import LARGEST_FRAME, LENGTH_SIZE, FrameDecoder, FrameLengthError, encode
+from sansnet_core.orders import Buffer
 from sansnet_core.wire import ethernet
 from sansnet_trio.links import LinkClosed, MtuLimits
 

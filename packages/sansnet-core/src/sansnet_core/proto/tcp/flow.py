@@ -12,7 +12,10 @@ from errno import ECONNREFUSED, ECONNRESET
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from sansnet_core.actions import (
+from sansnet_core.egress import FlowHeaders
+from sansnet_core.errors import Reason, UsageError
+from sansnet_core.notices import FlowRefused
+from sansnet_core.orders import (
     Buffer,
     CloseSocket,
     Endpoint,
@@ -23,9 +26,6 @@ from sansnet_core.actions import (
     ShutdownStream,
     SocketId,
 )
-from sansnet_core.egress import FlowHeaders
-from sansnet_core.errors import Reason, UsageError
-from sansnet_core.notices import FlowRefused
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.handshake import EVERYTHING, negotiate
 from sansnet_core.proto.tcp.keepalive import MOST_ORDERS, Schedule, schedule
