@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from sansnet_cli.options.records import CommandLineError, NamespaceOptions, NetworkOptions
-from sansnet_cli.plan import name_servers
-from sansnet_cli.plan.host_names import by_address, host_addresses, known_hosts, unheard
-from sansnet_cli.plan.name_servers import GuestLink, NameServers
 from sansnet_core import addresses
 from sansnet_core.addresses import Endpoint
 from sansnet_core.config import IPV6_MIN_MTU, Ipv4Config, Ipv6Config, NetworkConfig
@@ -17,6 +13,10 @@ from sansnet_trio.guest.hosts_file import HostsEntry
 from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Route, Uplink
 from sansnet_trio.links import tap
+from sansnet_trio.plan import name_servers
+from sansnet_trio.plan.host_names import by_address, host_addresses, known_hosts, unheard
+from sansnet_trio.plan.name_servers import GuestLink, NameServers
+from sansnet_trio.plan.options import NamespaceOptions, NetworkOptions, OptionsError
 
 __all__ = ["Setup", "make_plan", "make_setup", "remembering"]
 
@@ -75,7 +75,7 @@ def make_plan(options: NamespaceOptions, host: HostInfo) -> tuple[GuestPlan, Set
 
     Raises:
         HostError: the options and the host do not fit together.
-        ConfigError, CommandLineError: the options do not fit each other.
+        ConfigError, OptionsError: the options do not fit each other.
     """
     setup, families = _outline(options, host)
     config = replace(setup.config, guest_mac=options.mac)
@@ -118,7 +118,7 @@ def make_setup(options: NetworkOptions, host: HostInfo) -> Setup:
 
     Raises:
         HostError: the options and the host do not fit together.
-        ConfigError, CommandLineError: the options do not fit each other.
+        ConfigError, OptionsError: the options do not fit each other.
     """
     setup = _outline(options, host)[0]
     return replace(setup, warnings=(*setup.warnings, *unheard(options, setup.config)))
@@ -185,7 +185,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         lease_time=_LEASE_TIME,
         advertise_mtu=options.advertise_mtu,
         mac=options.gateway_mac,
-        notices=options.verbose or options.control is not None,  # for the hints
+        notices=options.notices,
     )
     setup = Setup(
         config=replace(config, own_addresses=_own_addresses(config, gateways.values(), host, names)),
@@ -250,7 +250,7 @@ def _families(options: NetworkOptions, host: HostInfo, warnings: list[str]) -> s
     for option, given in asked.items():
         for family in {4, 6} - families:
             if any(len(address) == _SIZES[family] for address in given) and not options.lenient:
-                problem = HostError if family in options.families and not host.has_ipv6 else CommandLineError
+                problem = HostError if family in options.families and not host.has_ipv6 else OptionsError
                 raise problem(f"{option} gives an IPv{family} address to a guest without IPv{family}; leave it out")
     return families
 
@@ -290,13 +290,11 @@ def _check_own(options: NetworkOptions, host: HostInfo, own: tuple[InterfaceAddr
     }
     if twice := set(options.map_host_loopback) & set(options.map_guest_address):
         text = addresses.format(twice.pop())
-        raise CommandLineError(f"{text} cannot be both --map-host-loopback and --map-guest-addr; give two")
+        raise OptionsError(f"{text} cannot be both --map-host-loopback and --map-guest-addr; give two")
     for option, given in mapped.items():
         for address in given:
             if address in local:
-                raise CommandLineError(
-                    f"{option} {addresses.format(address)} is the guest's own address; give another one"
-                )
+                raise OptionsError(f"{option} {addresses.format(address)} is the guest's own address; give another one")
     for address, _ in options.own:
         if any(address == mine.address and _is_no_node(mine) for mine in own):
             text = addresses.format(address)
@@ -357,7 +355,7 @@ def _family(
 ) -> _Family:
     gateway = given or (uplink.gateway if uplink else None) or fallback
     if any(address.address == gateway for address in own):
-        raise CommandLineError(
+        raise OptionsError(
             f"{addresses.format(gateway)} cannot be both the guest's address and its gateway; give another -g"
         )
     if uplink and copied and given is None:

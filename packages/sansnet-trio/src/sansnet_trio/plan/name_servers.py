@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from sansnet_cli.options.records import NetworkOptions
-from sansnet_cli.options.values import DNS_PORT
 from sansnet_core import addresses
 from sansnet_core.addresses import Endpoint
 from sansnet_trio.hostinfo import HostError
+from sansnet_trio.plan.options import DNS_PORT, NetworkOptions
 
 __all__ = ["GuestLink", "NameServers", "Remembered", "choose", "is_stand_in"]
 
