@@ -29,7 +29,7 @@ HEAD: Final = re.compile(r"(?:^|[.!:;]\s+)((?:Who|What|Whom|Whose|Whichever|What
 def _files() -> list[Path]:
     code = [*ROOT.glob("packages/*/src/**/*.py"), *ROOT.glob("examples/*.py"), *ROOT.glob("benchmarks/*.py")]
     pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md"), *ROOT.glob("tests/*.md")]
-    return sorted({*code, *pages, *ROOT.glob("tests/*.py")} - {Path(__file__)})
+    return sorted({*code, *pages, *ROOT.glob("tests/**/*.py")} - {Path(__file__)})
 
 
 def _texts(file: Path) -> Iterator[tuple[int, str]]:
