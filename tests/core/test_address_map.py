@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sansnet_core.address_map import AddressMap
 from sansnet_core.addresses import format, is_loopback, is_unspecified, parse
 from sansnet_core.config import Ipv6Config, NetworkConfig
-from sansnet_core.context import GuestAddresses
 from sansnet_core.errors import ConfigError, Reason
+from sansnet_core.guest_addresses import GuestAddresses
 from sansnet_core.orders import Endpoint
 from tests.core.proto.bare import GATEWAY4, GATEWAY6, GUEST4, GUEST6, REMOTE4, REMOTE6, config
 

@@ -31,7 +31,7 @@ class Bench(Bare):
 
     def __init__(self, configuration: NetworkConfig = CONFIG) -> None:
         super().__init__(configuration)
-        self.udp = Udp(self.context, {}, Names(self.context).answer)
+        self.udp = Udp(self.context, self.icmp_errors, self.sought.append, {}, Names(self.context).answer)
 
     def receive(self, packet: Ip) -> None:
         self.udp.receive(*header(packet))

@@ -19,8 +19,8 @@ from typing import Final
 
 from sansnet_core.addresses import LOOPBACK, Endpoint, is_link_local, is_loopback, is_multicast
 from sansnet_core.config import NetworkConfig
-from sansnet_core.context import GuestAddresses
 from sansnet_core.errors import Reason
+from sansnet_core.guest_addresses import GuestAddresses
 
 __all__ = ["DNS_PORTS", "AddressMap"]
 

@@ -52,6 +52,7 @@ from sansnet_core.orders import (
     SendDatagram,
     SocketId,
 )
+from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.wire import udp
 from sansnet_core.wire.ip import UDP, IpHeader
 
@@ -206,12 +207,23 @@ class Udp:
 
     Args:
         context: of the network.
+        icmp_errors: likewise.
+        find_station: asks for the Ethernet address of an address of the guest, if it is not known.
         services: by destination port, the DHCP servers that answer here.
         names: answers queries to DNS's port; None if none are ever answered here.
     """
 
-    def __init__(self, context: Context, services: Mapping[int, Service], names: Answerer | None = None) -> None:
+    def __init__(
+        self,
+        context: Context,
+        icmp_errors: IcmpErrors,
+        find_station: Callable[[bytes], None],
+        services: Mapping[int, Service],
+        names: Answerer | None = None,
+    ) -> None:
         self._context = context
+        self._icmp_errors = icmp_errors
+        self._find_station = find_station
         self._services = services
         self._names = names
         self._flows: dict[bytes, _Flow] = {}
@@ -395,11 +407,10 @@ class Udp:
             self._context.notify(FlowRefused(UDP, flow.guest, flow.remote, flow.host, error.errno))
         source, destination = flow.guest, flow.remote
         self._context.drop_packet(Reason.HOST_SEND, UDP, source, destination)
-        icmp_errors = self._context.icmp_errors
-        if icmp_errors.would_tell(error, UDP, source, destination):
+        if self._icmp_errors.would_tell(error, UDP, source, destination):
             quoted = data[:MAX_QUOTED]
             payload = udp.emit(source.address, destination.address, source.port, destination.port, quoted)
-            icmp_errors.host_failed(error, remote.address, source.address, destination.address, UDP, payload)
+            self._icmp_errors.host_failed(error, remote.address, source.address, destination.address, UDP, payload)
 
     def expire(self) -> None:
         """Close the flows that were silent too long."""
@@ -505,7 +516,7 @@ class Udp:
             return None
         if source in forward.flows:
             self._close(forward.flows[source])  # it is stale
-        context.find_station(guest.address)
+        self._find_station(guest.address)
         self._make_room(inbound=True)
         return self._add(_Flow(context.egress, forward, guest, remote, source, inbound=True))
 

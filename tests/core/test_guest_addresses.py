@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sansnet_core.addresses import Endpoint, format, parse
-from sansnet_core.context import GuestAddresses
+from sansnet_core.guest_addresses import GuestAddresses
 from tests.core.proto.bare import GATEWAY4, GATEWAY6, GUEST4, GUEST6, REMOTE4, REMOTE6, config
 
 LINK_LOCAL = parse("fe80::15")
