@@ -36,7 +36,6 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final, TypeAlias
 
-from sansnet_core.address_map import DNS_PORTS
 from sansnet_core.addresses import is_multicast, is_unspecified
 from sansnet_core.config import UdpFiltering
 from sansnet_core.context import Context
@@ -53,7 +52,7 @@ from sansnet_core.orders import (
     SocketId,
 )
 from sansnet_core.proto.icmp_errors import IcmpErrors
-from sansnet_core.wire import udp
+from sansnet_core.wire import dns, udp
 from sansnet_core.wire.ip import UDP, IpHeader
 
 __all__ = ["Answerer", "Service", "Udp"]
@@ -69,8 +68,6 @@ IDLE_GRANULARITY: Final = 1.0
 
 DHCP_SERVERS: Final = frozenset(((4, 67), (6, 547)))
 """IP version and port of what concerns the guest's own segment and never the host's."""
-
-_DNS: Final = 53
 
 MAX_SENT: Final = 128
 """Datagrams of one frame from the guest: no kernel makes more (UDP_MAX_SEGMENTS, linux/udp.h), and each costs a send
@@ -266,7 +263,7 @@ class Udp:
             return
         if not ip.ttl:
             raise Malformed(Reason.IP_TTL)
-        if header.destination_port == _DNS and self._names is not None and self._names(ip, header, buf):
+        if header.destination_port == dns.PORT and self._names is not None and self._names(ip, header, buf):
             return
         data = buf[header.start : header.end]
         if len(data) > MAX_SENT * context.gso_size > 0:
@@ -292,7 +289,7 @@ class Udp:
         address_map = self._context.address_map
         self._outdated.clear()
         for flow in self._flows.values():
-            if not flow.inbound and flow.remote.port in DNS_PORTS:
+            if not flow.inbound and flow.remote.port in dns.PORTS:
                 host = address_map.to_host(flow.remote.address, flow.remote.port, groups=True)
                 if host != flow.host:
                     self._outdated.add(flow.key)

@@ -1,0 +1,11 @@
+"""A context needs nothing but its arguments: no part of it is set from outside afterwards."""
+
+from __future__ import annotations
+
+from sansnet_core.context import Context
+from tests.core.proto.bare import config
+
+
+def test_a_new_context_is_complete() -> None:
+    context = Context(config(), now=1.0, secret=bytes(16))
+    assert all(hasattr(context, name) for name in Context.__slots__)
