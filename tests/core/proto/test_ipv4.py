@@ -46,7 +46,7 @@ def test_a_packet_goes_to_the_handler_of_its_protocol_in_its_own_frame() -> None
     bench = Bench()
     bench.receive(packet())
     [(ip, buf)] = bench.received
-    assert ip == IpHeader(4, GUEST, REMOTE, UDP, 64, 0, 14, 34, 42, fragment=True)
+    assert ip == IpHeader(4, GUEST, REMOTE, UDP, 64, 0, 14, 34, 42, may_fragment=True)
     assert buf == bytes(14) + packet()
 
 

@@ -15,7 +15,7 @@ from sansnet_core.errors import ConfigError
 from sansnet_core.notices import NameAsked, Notice
 from sansnet_core.orders import Endpoint, SendDatagram
 from sansnet_core.proto.names import Names
-from sansnet_core.proto.udp import Udp
+from sansnet_core.proto.udp.handler import Udp
 from tests.core.proto.bare import GUEST4, GUEST6, REMOTE4, Bare, config, header
 from tests.sim.packets import Ip, udp
 

@@ -22,7 +22,7 @@ from sansnet_core.orders import (
     SendDatagram,
     SocketId,
 )
-from sansnet_core.proto.udp import Udp
+from sansnet_core.proto.udp.handler import Udp
 from sansnet_core.wire.ip import IpHeader
 from sansnet_core.wire.udp import UdpHeader
 from tests.core.proto.bare import GATEWAY4, GATEWAY6, GUEST4, GUEST6, REMOTE4, REMOTE6, Bare, config, header

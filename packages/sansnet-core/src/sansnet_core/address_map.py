@@ -98,7 +98,7 @@ class AddressMap:
             return self._aliases.get(LOOPBACK[len(host)])
         return self._aliases.get(host) or (host if _is_destination(host) and host not in self.own else None)
 
-    def asked(self, host: Endpoint, alias: bytes | None, guest: GuestAddresses) -> Endpoint | None:
+    def reachable_as(self, host: Endpoint, alias: bytes | None, guest: GuestAddresses) -> Endpoint | None:
         """By which endpoint the guest could have asked a host's; None if by none.
 
         Args:

@@ -29,7 +29,7 @@ from sansnet_core.proto.ipv6 import Ipv6
 from sansnet_core.proto.names import Names
 from sansnet_core.proto.ndp import Ndp
 from sansnet_core.proto.tcp.handler import Tcp
-from sansnet_core.proto.udp import Service, Udp
+from sansnet_core.proto.udp.handler import Service, Udp
 from sansnet_core.wire import ethernet, icmp4, icmp6, quoted, virtio_net
 from sansnet_core.wire.ip import ICMP, ICMPV6, IGMP, TCP, UDP, IpHeader
 
@@ -342,7 +342,7 @@ class Network:
             The socket's name from now on.
         """
         self._begin(now)
-        return self._udp.forwarded(guest_address, guest_port, outgoing)
+        return self._udp.forward_added(guest_address, guest_port, outgoing)
 
     def forward_removed(self, socket: SocketId, now: float) -> None:
         """A socket that `forward_added` told of is closed; its flows end. Then take the outputs."""

@@ -115,7 +115,9 @@ class Echo:
         flow.last = context.now
         flow.sent += len(data)
         self._flows.move_to_end(key)
-        context.out.orders.append(SendEcho(flow.socket, flow.host.address, sequence, data, ip.ttl, ip.tos, ip.fragment))
+        context.out.orders.append(
+            SendEcho(flow.socket, flow.host.address, sequence, data, ip.ttl, ip.tos, ip.may_fragment)
+        )
 
     def echo_received(self, socket: SocketId, source: bytes, sequence: int, data: bytes, ttl: int, tos: int) -> None:
         """An echo reply came to a ping socket; see `Network.echo_received`."""

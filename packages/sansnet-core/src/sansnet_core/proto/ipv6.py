@@ -63,7 +63,7 @@ class Ipv6:
                 ip, _, fragment = ipv6.parse(buf, start, len(buf))
                 if fragment:  # fragments of fragments
                     raise Malformed(Reason.IPV6_EXTENSION)
-                ip = ip._replace(fragment=True)
+                ip = ip._replace(may_fragment=True)
         except HeaderProblem as problem:
             self._icmp_errors.header_problem(problem, buf, start)
             raise
