@@ -132,7 +132,7 @@ class DatagramSocket:
     def queue(self, order: SendDatagram, now: float) -> bool:
         """Keep a datagram, or the datagrams of a run, for `flush`; whether there were none before."""
         first = not self._run
-        head = (order.remote, order.ttl, order.tos, order.fragment, order.local)
+        head = (order.remote, order.ttl, order.tos, order.may_fragment, order.local)
         data, size = order.data, order.segment_size
         if 0 < size < len(data):
             view = memoryview(data)

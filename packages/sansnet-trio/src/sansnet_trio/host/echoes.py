@@ -81,9 +81,9 @@ class EchoSocket:
                 if order.tos != self._tos:
                     set_tos(self._socket, self._family, order.tos)
                     self._tos = order.tos
-                if order.fragment is not self._fragment:
-                    set_fragment(self._socket, self._family, order.fragment)
-                    self._fragment = order.fragment
+                if order.may_fragment is not self._fragment:
+                    set_fragment(self._socket, self._family, order.may_fragment)
+                    self._fragment = order.may_fragment
                 self._socket.sendto(packet, address)
             except OSError as error:
                 if error.errno in NO_ROOM:
