@@ -12,6 +12,7 @@ from sansnet_cli.options.records import AttachOptions, NetworkOptions
 from sansnet_core import addresses
 from sansnet_core.records import replace
 from sansnet_trio.hostinfo import RESOLV_CONF, HostError, HostInfo, parse_resolv_conf, read_host, read_resolvers
+from sansnet_trio.linux import rtnetlink
 
 if TYPE_CHECKING:
     from sansnet_trio.guest.target import ExistingNamespace
@@ -57,6 +58,7 @@ def read_again(options: NetworkOptions, last: HostInfo) -> HostInfo:
 
 
 def _read(options: NetworkOptions) -> HostInfo:
+    rtnetlink.load_alone()  # the command has one thread
     return read_host(
         interface4=options.interface or options.outbound_if4, interface6=options.interface or options.outbound_if6
     )

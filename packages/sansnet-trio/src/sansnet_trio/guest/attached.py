@@ -22,7 +22,7 @@ from sansnet_trio.guest.socket_agent import Agents, Socket
 from sansnet_trio.guest.target import ExistingNamespace
 from sansnet_trio.linux import syscalls
 from sansnet_trio.linux.children import end_child
-from sansnet_trio.linux.rtnetlink import subscribe
+from sansnet_trio.linux.rtnetlink import load_alone, subscribe
 
 if TYPE_CHECKING:
     from sansnet_trio.guest.live_change import Change
@@ -181,6 +181,7 @@ def _attach(
     parent: int,
 ) -> None:
     """What the child does."""
+    load_alone()
     plan, prepared = prepare()
     syscalls.forbid_dump()  # all that this process has is ours: the guest's must not trace it
     try:

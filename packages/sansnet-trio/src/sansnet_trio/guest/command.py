@@ -45,7 +45,7 @@ from sansnet_trio.guest.user_namespace import keep_user, map_identity, not_permi
 from sansnet_trio.linux import proc, syscalls
 from sansnet_trio.linux.children import end_child
 from sansnet_trio.linux.descriptors import Reserve
-from sansnet_trio.linux.rtnetlink import subscribe
+from sansnet_trio.linux.rtnetlink import load_alone, subscribe
 
 if TYPE_CHECKING:
     from sansnet_trio.guest.live_change import Change
@@ -309,6 +309,7 @@ def _become(
     own = proc.open_own()
     channel.send("made", [own])
     os.close(own)
+    load_alone()  # while the parent maps the user
     channel.receive()
     plan, prepared = prepare()
     warnings: list[str] = []

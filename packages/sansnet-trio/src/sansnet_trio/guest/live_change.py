@@ -22,6 +22,7 @@ from sansnet_trio.guest.mounts import rewrite
 from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.linux import syscalls
 from sansnet_trio.linux.children import end_child
+from sansnet_trio.linux.rtnetlink import load_alone
 
 __all__ = ["PATIENCE", "Change", "OwnFile", "carry_out"]
 
@@ -102,6 +103,8 @@ def _change(
         if mounts is not None and own:
             namespace = os.open(mounts, os.O_RDONLY | os.O_CLOEXEC)
             stack.callback(os.close, namespace)
+        if change.new.configure:
+            load_alone()
         join()
         syscalls.set_parent_death_signal(signal.SIGKILL)
         syscalls.forbid_dump()  # entering a user namespace may have allowed it again (fs.suid_dumpable)
