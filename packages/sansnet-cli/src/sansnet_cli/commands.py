@@ -21,7 +21,9 @@ from sansnet_cli.plan.host_names import unheard
 from sansnet_cli.plan.plan import Setup, make_plan, make_setup
 from sansnet_cli.runtime.observe import open_capture
 from sansnet_core.records import replace
-from sansnet_trio.guest.command import CommandGuest, CommandNotFound, GuestPlan
+from sansnet_trio.guest.command import CommandGuest
+from sansnet_trio.guest.errors import CommandNotFound
+from sansnet_trio.guest.plan import GuestPlan
 
 __all__ = ["COMMANDS"]
 

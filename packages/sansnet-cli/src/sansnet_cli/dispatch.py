@@ -109,7 +109,7 @@ def _explain(error: Exception) -> int:
     from sansnet_cli.options.records import CommandLineError
     from sansnet_cli.output.report import reason
     from sansnet_core.errors import SansnetError
-    from sansnet_trio.guest.plan import CommandNotExecutable, CommandNotFound, GuestError
+    from sansnet_trio.guest.errors import CommandNotExecutable, CommandNotFound, GuestError
 
     match _cause(error):
         case CommandLineError():

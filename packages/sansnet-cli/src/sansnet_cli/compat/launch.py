@@ -30,7 +30,8 @@ from sansnet_cli.process.loading import load_everything
 from sansnet_cli.runtime.observe import open_capture
 from sansnet_core import NetworkConfig, SansnetError
 from sansnet_core.records import replace
-from sansnet_trio.guest.command import CommandGuest, GuestPlan
+from sansnet_trio.guest.command import CommandGuest
+from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links.passed_socket import adopt
 from sansnet_trio.linux import privileges, syscalls

@@ -177,7 +177,7 @@ class Follower:
             return False
         self._kept = frozenset(kept)
         if self._forwards is not None:
-            self._forwards.guest_moved([own.address for own in new.addresses])
+            self._forwards.set_guest_addresses([own.address for own in new.addresses])
         return new.configure and before != after
 
     def _tell(self, setup: Setup, *, moved: bool) -> None:

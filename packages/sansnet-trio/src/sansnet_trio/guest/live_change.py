@@ -24,9 +24,9 @@ from sansnet_trio.linux import syscalls
 from sansnet_trio.linux.children import end_child
 from sansnet_trio.linux.rtnetlink import load_alone
 
-__all__ = ["PATIENCE", "Change", "OwnFile", "carry_out"]
+__all__ = ["TIMEOUT", "Change", "OwnFile", "change_guest"]
 
-PATIENCE: Final = 5.0
+TIMEOUT: Final = 5.0
 """Seconds that it may take."""
 
 
@@ -53,7 +53,7 @@ class OwnFile(NamedTuple):
     changed: bool
 
 
-async def carry_out(
+async def change_guest(
     change: Change, join: Callable[[], None], mounts: str | None = None, own: Mapping[str, OwnFile] | None = None
 ) -> tuple[dict[str, int], tuple[str, ...]]:
     """Change a guest.
@@ -73,9 +73,9 @@ async def carry_out(
     """
     import trio
 
-    pid, channel = fork(partial(_change, change, join, mounts, own or {}))
+    pid, channel = fork(partial(_change_in_child, change, join, mounts, own or {}))
     try:
-        with trio.move_on_after(PATIENCE):
+        with trio.move_on_after(TIMEOUT):
             await trio.lowlevel.wait_readable(channel)
             (paths, problems), descriptors = channel.receive_with_descriptors()
             return dict(zip(paths, descriptors, strict=False)), problems
@@ -87,7 +87,7 @@ async def carry_out(
         end_child(pid)
 
 
-def _change(
+def _change_in_child(
     change: Change,
     join: Callable[[], None],
     mounts: str | None,
