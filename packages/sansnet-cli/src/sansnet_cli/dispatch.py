@@ -9,11 +9,11 @@ import sys
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
-__all__ = ["dispatch"]
+__all__ = ["COMMANDS", "dispatch"]
 
 _LEAST_MEMORY: Final = 96 << 20
 """Bytes of address space. What is loaded takes 70 MB of it, most of that shared with other programs."""
-_COMMANDS: Final = ("run", "attach", "serve", "qemu", "ctl", "pasta", "passt", "pesto")
+COMMANDS: Final = ("run", "attach", "serve", "qemu", "ctl", "pasta", "passt", "pesto")
 
 _SIGNALLED: Final = 128
 """Added to the number of the signal that ended a command, as shells do."""
@@ -52,9 +52,9 @@ def _require_memory() -> None:
 def _do(arguments: Sequence[str]) -> int:
     match arguments:
         case ["run" | "attach" | "serve" | "qemu" as name, *rest]:
-            from sansnet_cli.commands import COMMANDS
+            from sansnet_cli import commands
 
-            return COMMANDS[name](rest)
+            return commands.COMMANDS[name](rest)
         case ["ctl", *rest]:
             from sansnet_cli.ctl.command import ctl
 
@@ -71,7 +71,7 @@ def _do(arguments: Sequence[str]) -> int:
             from sansnet_cli.options.proposals import unknown_command
             from sansnet_cli.options.records import CommandLineError
 
-            raise CommandLineError(f"{unknown_command(arguments, _COMMANDS)}; see `sansnet --help`")
+            raise CommandLineError(f"{unknown_command(arguments, COMMANDS)}; see `sansnet --help`")
 
 
 def _was_typed(number: int) -> bool:
