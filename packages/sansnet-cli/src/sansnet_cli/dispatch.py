@@ -51,10 +51,22 @@ def _require_memory() -> None:
 
 def _do(arguments: Sequence[str]) -> int:
     match arguments:
-        case ["run" | "attach" | "serve" | "qemu" as name, *rest]:
-            from sansnet_cli import commands
+        case ["run", *rest]:
+            from sansnet_cli.run.command import run
 
-            return commands.COMMANDS[name](rest)
+            return run(rest)
+        case ["attach", *rest]:
+            from sansnet_cli.attach.command import attach
+
+            return attach(rest)
+        case ["serve", *rest]:
+            from sansnet_cli.serve.command import serve
+
+            return serve(rest)
+        case ["qemu", *rest]:
+            from sansnet_cli.qemu.command import qemu
+
+            return qemu(rest)
         case ["ctl", *rest]:
             from sansnet_cli.ctl.command import ctl
 
