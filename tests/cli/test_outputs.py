@@ -26,7 +26,8 @@ def mode(path: Path) -> int:
 def test_new_files_are_the_owners_alone(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        assert (capture := open_capture(str(tmp_path / "capture")))
+        capture = open_capture(str(tmp_path / "capture"))
+        assert capture is not None
         capture.close()
         LogFile(str(tmp_path / "log"), 4096).close()
         PidFile(str(tmp_path / "pid")).close()
@@ -76,7 +77,8 @@ def test_a_fifo_is_written_to(tmp_path: Path) -> None:
     got: list[bytes] = []
     thread = threading.Thread(target=lambda: got.append(path.read_bytes()))
     thread.start()
-    assert (capture := open_capture(str(path)))
+    capture = open_capture(str(path))
+    assert capture is not None
     with capture as file:
         file.write(b"frames")
     thread.join(10)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 
+from sansnet_cli.attach.namespace import find_namespace, name_servers_of, needs_resident
 from sansnet_cli.attach.parser import parse
 from sansnet_cli.options.records import AttachOptions
-from sansnet_cli.plan.host import find_namespace, name_servers_of, needs_resident, read_host_for
-from sansnet_cli.plan.host_names import unheard
-from sansnet_cli.plan.plan import Setup, make_plan
 from sansnet_cli.process import background
 from sansnet_cli.runtime.observe import open_capture
 from sansnet_core.records import replace
 from sansnet_trio.guest.plan import GuestPlan
+from sansnet_trio.plan.host import read_host_for
+from sansnet_trio.plan.host_names import warn_unanswered
+from sansnet_trio.plan.setup import Setup, make_plan
 
 __all__ = ["attach"]
 
@@ -48,4 +49,4 @@ def _attach(options: AttachOptions, on_ready: Callable[[], None]) -> None:
 def _prepare(options: AttachOptions) -> tuple[GuestPlan, Setup]:
     plan, setup = make_plan(options, read_host_for(options))
     asked = name_servers_of(options) if options.hosts else None
-    return plan, replace(setup, warnings=(*setup.warnings, *unheard(options, setup.config, asked)))
+    return plan, replace(setup, warnings=(*setup.warnings, *warn_unanswered(options, setup.config, asked)))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sansnet_cli.plan.host import read_host_for
-from sansnet_cli.plan.plan import make_setup
 from sansnet_cli.qemu.parser import parse
 from sansnet_cli.runtime.observe import open_capture
+from sansnet_trio.plan.host import read_host_for
+from sansnet_trio.plan.setup import make_setup
 
 __all__ = ["qemu"]
 

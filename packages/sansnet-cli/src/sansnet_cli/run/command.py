@@ -7,12 +7,12 @@ import os
 from collections.abc import Sequence
 
 from sansnet_cli.options.records import CommandLineError, RunOptions
-from sansnet_cli.plan.host import read_host_for
-from sansnet_cli.plan.plan import Setup, make_plan
 from sansnet_cli.run.parser import parse
 from sansnet_cli.runtime.observe import open_capture
 from sansnet_core.records import replace
 from sansnet_trio.guest.command import CommandGuest, CommandNotFound, GuestPlan
+from sansnet_trio.plan.host import read_host_for
+from sansnet_trio.plan.setup import Setup, make_plan
 
 __all__ = ["run"]
 

@@ -8,7 +8,6 @@ from typing import Final
 import trio
 
 from sansnet_cli.output import report
-from sansnet_cli.plan.plan import Setup
 from sansnet_cli.runtime.session import Session
 from sansnet_cli.runtime.signals import CommandSignals
 from sansnet_core import Network, NetworkStatistics
@@ -16,6 +15,7 @@ from sansnet_trio.driver import Driver
 from sansnet_trio.guest.command import CommandGuest
 from sansnet_trio.guest.plan import GuestError
 from sansnet_trio.links import Link, LinkClosed
+from sansnet_trio.plan.setup import Setup
 
 __all__ = ["serve"]
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from sansnet_cli.options.records import NetworkOptions
+from sansnet_cli.options.records import CommandOptions
 from sansnet_cli.output import report
-from sansnet_cli.plan.plan import Setup
 from sansnet_cli.runtime.control import Control
+from sansnet_trio.plan.setup import Setup
 
 if TYPE_CHECKING:
     from sansnet_core import NetworkConfig
@@ -23,7 +23,7 @@ __all__ = ["open_forwards"]
 
 @contextmanager
 def open_forwards(
-    options: NetworkOptions, setup: Setup, control: Control, guest: GuestSockets | None = None
+    options: CommandOptions, setup: Setup, control: Control, guest: GuestSockets | None = None
 ) -> Iterator[Forwards | None]:
     """Forward ports as long as the block runs; None if there are none, and no control socket could add some.
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from sansnet_cli.options.records import NetworkOptions
+from sansnet_cli.options.records import GuestOptions
 from sansnet_cli.output import report
-from sansnet_cli.plan.plan import Setup
 from sansnet_cli.process import readiness
 from sansnet_cli.runtime.control import Control
 from sansnet_cli.runtime.following import Changeable, Follower
@@ -18,6 +17,7 @@ from sansnet_core import Network
 from sansnet_core.records import replace
 from sansnet_trio.driver import Driver
 from sansnet_trio.links import Link
+from sansnet_trio.plan.setup import Setup
 
 if TYPE_CHECKING:
     from sansnet_cli.runtime.hints import Hints
@@ -40,7 +40,7 @@ class Session:
 
     def __init__(
         self,
-        options: NetworkOptions,
+        options: GuestOptions,
         setup: Setup,
         control: Control,
         forwards: Forwards | None,
@@ -52,7 +52,7 @@ class Session:
         self._control = control
         self._forwards = forwards
         self._in_namespace = guest is not None
-        self._follower = Follower(options, setup, guest, files=files)
+        self._follower = Follower(options, setup, guest, forwards, files=files)
         self._served: tuple[Network, Driver] | None = None
         control.forward(forwards, namespace=self._in_namespace)
 
@@ -107,7 +107,7 @@ class Session:
         try:
             with (
                 self._control.serving(network, driver, hints),
-                self._follower.serving(network, driver, link.config, self._forwards),
+                self._follower.serving(network, driver, link.config),
             ):
                 yield network, driver
         finally:

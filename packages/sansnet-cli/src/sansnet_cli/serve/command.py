@@ -10,13 +10,13 @@ from contextlib import nullcontext
 
 from sansnet_cli.options.records import ServeOptions
 from sansnet_cli.output import report
-from sansnet_cli.plan.host import read_host_for
-from sansnet_cli.plan.plan import make_setup
 from sansnet_cli.process import background
-from sansnet_cli.qemu import qemu_arguments
 from sansnet_cli.runtime.observe import open_capture
 from sansnet_cli.serve.parser import parse
 from sansnet_trio.links.passed_socket import adopt
+from sansnet_trio.plan import qemu_arguments
+from sansnet_trio.plan.host import read_host_for
+from sansnet_trio.plan.setup import make_setup
 
 __all__ = ["serve"]
 

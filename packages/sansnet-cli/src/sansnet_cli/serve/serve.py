@@ -15,7 +15,6 @@ import trio
 
 from sansnet_cli.options.records import MachineOptions, ServeOptions
 from sansnet_cli.output import report
-from sansnet_cli.plan.plan import Setup
 from sansnet_cli.process import readiness
 from sansnet_cli.runtime.control import controlled
 from sansnet_cli.runtime.observe import captured, observed
@@ -26,6 +25,7 @@ from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links import LinkClosed, unix_stream, vhost_user
 from sansnet_trio.links.machine_listener import MachineListener, peer_process
 from sansnet_trio.links.passed_socket import listens
+from sansnet_trio.plan.setup import Setup
 
 if TYPE_CHECKING:
     from sansnet_trio.links.observed import CaptureFile
