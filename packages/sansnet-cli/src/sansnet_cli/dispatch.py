@@ -13,7 +13,7 @@ __all__ = ["COMMANDS", "dispatch"]
 
 _LEAST_MEMORY: Final = 96 << 20
 """Bytes of address space. What is loaded takes 70 MB of it, most of that shared with other programs."""
-COMMANDS: Final = ("run", "attach", "serve", "qemu", "ctl", "pasta", "passt", "pesto")
+COMMANDS: Final = ("run", "attach", "serve", "qemu", "ctl", "completion", "pasta", "passt", "pesto")
 
 _SIGNALLED: Final = 128
 """Added to the number of the signal that ended a command, as shells do."""
@@ -71,6 +71,11 @@ def _do(arguments: Sequence[str]) -> int:
             from sansnet_cli.ctl.command import ctl
 
             return ctl(rest)
+        case ["completion", *rest]:
+            from sansnet_cli.completion.command import completion
+            from sansnet_cli.parsers import parsers
+
+            return completion(rest, parsers())
         case ["pasta" | "passt" as program, *rest]:
             from sansnet_cli.compat.main import main
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from sansnet_cli.attach import parser as attach
+from sansnet_cli.completion import parser as completion
 from sansnet_cli.ctl import parser as ctl
 from sansnet_cli.qemu import parser as qemu
 from sansnet_cli.run import parser as run
@@ -15,5 +16,5 @@ __all__ = ["parsers"]
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
     """New parsers by the names of their commands, in the order of `sansnet --help`."""
-    modules = {"run": run, "attach": attach, "serve": serve, "qemu": qemu, "ctl": ctl}
+    modules = {"run": run, "attach": attach, "serve": serve, "qemu": qemu, "ctl": ctl, "completion": completion}
     return {name: module.parser() for name, module in modules.items()}

@@ -61,7 +61,7 @@ class _CommandServer:
             async with self._session.running() as nursery:
                 nursery.start_soon(self._signals.run, self._guest)
                 with self._session.serving(self._link) as (network, driver):
-                    await nursery.start(self._drive, driver)
+                    nursery.start_soon(self._drive, driver)
                     self._status = await self._guest.wait()
                     await self._guest.end_remaining()
                     await _drain(driver, network)
@@ -74,10 +74,10 @@ class _CommandServer:
         assert self._status is not None
         return self._status
 
-    async def _drive(self, driver: Driver, task_status: trio.TaskStatus[None]) -> None:
+    async def _drive(self, driver: Driver) -> None:
         """Run the driver. When the guest's interface goes away, end the command."""
         try:
-            await driver.run(task_status=task_status)
+            await driver.run()
         except (LinkClosed, OSError) as error:
             if self._status is not None:
                 return
