@@ -64,7 +64,7 @@ def test_uv_installs_the_tool(checkout: Path, tmp_path: Path) -> None:
         install()
         assert run(tmp_path, commands / "sansnet", "--version") == SAID
     # again after a change of the code, as by git pull
-    changed = checkout / "packages/sansnet-cli/src/sansnet_cli/__init__.py"
+    changed = checkout / "packages/sansnet-core/src/sansnet_core/_version.py"
     changed.write_text(changed.read_text().replace(sansnet_cli.__version__, "7.8.9"))
     install()
     assert run(tmp_path, commands / "sansnet", "--version") == "sansnet 7.8.9\n"

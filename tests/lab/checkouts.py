@@ -31,7 +31,7 @@ def copied_checkout(into: Path) -> Path:
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file():  # not deleted since
             (into / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, into / name)
+            shutil.copy2(ROOT / name, into / name, follow_symlinks=False)
     return into
 
 

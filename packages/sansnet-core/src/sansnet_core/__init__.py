@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sansnet_core._version import __version__ as __version__
 from sansnet_core.config import Ipv4Config, Ipv6Config, Limits, LinkConfig, NetworkConfig, UdpFiltering
 from sansnet_core.errors import ConfigError, Reason, SansnetError, UsageError
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from sansnet_trio._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from sansnet_trio.agent import GuestSockets
     from sansnet_trio.attached import AttachedGuest
