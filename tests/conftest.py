@@ -8,9 +8,22 @@ from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from typing import Final
 
+import hypothesis
 import pytest
 
 from tests.lab import debian
+
+# How long an example takes depends on what else the machine does, so no property has a limit but its test's.
+hypothesis.settings.register_profile(
+    "sansnet",
+    deadline=None,
+    derandomize=True,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+# Other examples in each run: `--hypothesis-profile=explore`
+hypothesis.settings.register_profile("explore", hypothesis.settings.get_profile("sansnet"), derandomize=False)
+hypothesis.settings.load_profile("sansnet")
 
 EXPECTED_SKIPS: Final[dict[str, str]] = {}
 """Pattern of tests' node ids -> why they may be skipped."""

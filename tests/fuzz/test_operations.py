@@ -277,7 +277,5 @@ class Operations(RuleBasedStateMachine):
         assert statistics.tcp_held == 0
 
 
-Operations.TestCase.settings = settings(
-    max_examples=100, stateful_step_count=30, deadline=None, derandomize=True
-)  # fmt: skip
+Operations.TestCase.settings = settings(max_examples=100, stateful_step_count=30)  # fmt: skip
 TestOperations = pytest.mark.slow(Operations.TestCase)

@@ -82,7 +82,7 @@ def chain(machine: Machine, table: bytes, head: int, indirect: bool, write: bool
         steps.append(following)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(
     FEATURES,
     st.integers(0, 65535),
@@ -124,7 +124,7 @@ def test_chains_from_the_guest_agree_with_a_second_reader(
     assert machine.guarded()
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(
     FEATURES,
     st.integers(0, 65535),
@@ -160,7 +160,7 @@ def test_frames_to_the_guest_change_its_buffers_and_the_used_ring_alone(
         assert bytes(new) == old
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.data())
 def test_memory_that_changes_all_the_time(data: st.DataObject) -> None:
     machine = Machine(size=SIZE).start()
@@ -227,7 +227,7 @@ REQUESTS = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(
     st.booleans(),
     st.lists(st.tuples(REQUESTS, PAYLOADS, st.integers(0, 3), st.booleans(), st.booleans()), max_size=12),

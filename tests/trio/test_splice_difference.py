@@ -70,7 +70,7 @@ def spliced() -> Iterator[Spliced]:
         made.splices.close()
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 @given(
     steps=st.lists(
         st.tuples(st.integers(0, 1), st.sampled_from([*SIZES, *SIZES, "receive", "receive", "end", "close", "reset"])),
