@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sansnet_cli.compat.table import GROUPS, Option
+from sansnet_cli.compat.options import GROUPS, Option
 
 __all__ = ["render"]
 

@@ -17,7 +17,7 @@ import pytest
 
 import sansnet_core
 import sansnet_trio
-from sansnet_core import Action
+from sansnet_core import Order
 
 ROOT: Final = Path(__file__).parent.parent
 CORE: Final = ROOT / "packages/sansnet-core/src/sansnet_core"
@@ -100,7 +100,7 @@ def test_formats_know_nothing_above_themselves(file: Path) -> None:
         for module in _imports(file)
         if _of_package(module, "sansnet_core")
         and not _of_package(module, "sansnet_core.wire")
-        and not module.startswith(("sansnet_core.errors", "sansnet_core.actions", "sansnet_core.addresses"))
+        and not module.startswith(("sansnet_core.errors", "sansnet_core.orders", "sansnet_core.addresses"))
     } - {"sansnet_core"}
 
     assert not above
@@ -183,8 +183,14 @@ def test_all_public_names_exist_and_are_documented(name: str) -> None:
                         assert inspect.getdoc(member), f"{name}.{entry}.{attribute} has no docstring"
 
 
+def test_dir_shows_every_public_name_before_it_was_used() -> None:
+    script = "import sansnet_trio as package; print(sorted(set(package.__all__) - set(dir(package))))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_every_order_is_public() -> None:
-    assert {order.__name__ for order in get_args(Action)} <= set(sansnet_core.__all__)
+    assert {order.__name__ for order in get_args(Order)} <= set(sansnet_core.__all__)
 
 
 def test_the_core_touches_nothing_of_the_operating_system() -> None:

@@ -16,7 +16,7 @@ from typing import Final
 
 import pytest
 
-from sansnet_cli.background import _PidFile
+from sansnet_cli.process.background import _PidFile
 from tests.lab.callers import alive, ended
 from tests.lab.namespaces import eventually, running
 

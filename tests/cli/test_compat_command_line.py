@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sansnet_cli.compat.command_line import BadOption, CommandLine
-from sansnet_cli.compat.table import OPTIONS
+from sansnet_cli.compat.options import OPTIONS
 
 NAMES: Final = [name for option in OPTIONS for name in (option.name, *option.aliases)]
 

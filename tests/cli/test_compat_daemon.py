@@ -18,8 +18,8 @@ pytestmark = pytest.mark.slow
 
 PROGRAM = """
 import os, sys, time
-from sansnet_cli.compat import daemon
-from sansnet_cli.compat.daemon import PidFile, run_in_background
+from sansnet_cli.process import daemon
+from sansnet_cli.process.daemon import PidFile, run_in_background
 from sansnet_trio.hostinfo import HostError
 
 def work(let_go):
@@ -110,7 +110,7 @@ def test_before_that_it_ends_with_its_caller(tmp_path: Path) -> None:
 def test_inherited_descriptors_are_closed_but_for_some() -> None:
     program = """
         import os
-        from sansnet_cli.compat.daemon import close_inherited
+        from sansnet_cli.process.daemon import close_inherited
         close_inherited([5])
         print(*sorted(os.listdir("/proc/self/fd")))
     """

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from sansnet_cli.asking import ControlError
 from sansnet_cli.compat import pesto
+from sansnet_cli.ctl.client import ControlError
 
 TAKEN = "6666"
 """A port that somebody else has."""

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from sansnet_cli.compat.daemon import Identity
-from sansnet_cli.compat.given import Given, Information, Misuse
 from sansnet_cli.compat.log import Level
+from sansnet_cli.compat.parsed_options import Information, Misuse, ParsedOptions
 from sansnet_cli.compat.request import Process, Request
 from sansnet_cli.compat.request import read as understand
-from sansnet_cli.options import AttachOptions, RunOptions, ServeOptions
-from sansnet_cli.ports import PortOptions, read_forwards
+from sansnet_cli.options.ports import PortOptions, read_forwards
+from sansnet_cli.options.records import AttachOptions, RunOptions, ServeOptions
+from sansnet_cli.process.daemon import Identity
 from sansnet_core.addresses import Endpoint, parse
 from sansnet_core.records import replace
 
@@ -28,7 +28,7 @@ SPAWNED = Process(foreground=True, level=Level.WARNING)
 
 
 def read(program: str, words: list[str]) -> Request:
-    return understand(Given(program, words))
+    return understand(ParsedOptions(program, words))
 
 
 @pytest.fixture(autouse=True)
@@ -96,10 +96,10 @@ def test_pastas_command_begins_at_the_first_word_that_is_no_option() -> None:
         ("-t 80 -t 81:8081", {"ports": PortOptions(forwards=read_forwards(["80", "81:8081"]))}),
         ("--map-guest-addr 10.0.0.3", {"map_guest_address": (parse("10.0.0.3"),)}),
         ("--map-guest-addr none", {}),
-        ("-d", {"verbose": True}),
-        ("--trace", {"verbose": True, "trace": True}),
+        ("-d", {"verbose": True, "notices": True}),
+        ("--trace", {"verbose": True, "notices": True, "trace": True}),
         ("-f --stats 2", {"stats": 2}),
-        ("-c /run/c", {"control": "/run/c"}),
+        ("-c /run/c", {"notices": True, "control": "/run/c"}),
     ],
 )
 def test_an_option_changes_what_it_names(words: str, expected: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from docs.options import render
 from sansnet_cli.compat import PROGRAMS, program_named
-from sansnet_cli.compat.table import OPTIONS, usage
+from sansnet_cli.compat.options import OPTIONS, usage
 
 PAGE = Path(__file__).parents[2] / "docs" / "compat.md"
 

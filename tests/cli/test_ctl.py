@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from sansnet_cli import asking, ctl
-from sansnet_cli.asking import ControlError, ask
-from sansnet_cli.ctl import CtlOptions, parse_ctl, show
-from sansnet_cli.options import UsageProblem
-from sansnet_cli.parsers.run import parse as parse_run
-from sansnet_cli.parsers.serve import parse as parse_serve
+from sansnet_cli.ctl import client
+from sansnet_cli.ctl.client import ControlError, ask
+from sansnet_cli.ctl.command import CtlOptions, ctl, parse_ctl, show
+from sansnet_cli.options.records import CommandLineError
+from sansnet_cli.run.parser import parse as parse_run
+from sansnet_cli.serve.parser import parse as parse_serve
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_arguments_are_understood(arguments: list[str], options: CtlOptions) -> 
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_wrong_arguments_are_named(arguments: list[str], words: str) -> None:
-    with pytest.raises(UsageProblem, match=words):
+    with pytest.raises(CommandLineError, match=words):
         parse_ctl(arguments)
 
 
@@ -77,7 +77,7 @@ def test_every_guest_may_have_a_control_socket() -> None:
     assert parse_run(["-c", "/tmp/c", "true"]).control == "/tmp/c"
     assert parse_serve(["-s", "/tmp/s", "--conf-path", "/tmp/c"]).control == "/tmp/c"
     assert parse_run(["true"]).control is None
-    with pytest.raises(UsageProblem, match="-c"):
+    with pytest.raises(CommandLineError, match="-c"):
         parse_run(["-c", "", "true"])
 
 
@@ -144,7 +144,7 @@ def test_what_is_no_answer_is_said_to_be_none(tmp_path: Path, reply: bytes) -> N
 
 
 def test_an_answer_without_an_end_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "_LONGEST_ANSWER", 1000)
+    monkeypatch.setattr(client, "_MAX_ANSWER", 1000)
     path = tmp_path / "control"
     with answering(path, b"x" * 2000), pytest.raises(ControlError, match="does not answer as"):
         ask(str(path), {})
@@ -163,7 +163,7 @@ def test_nobody_there_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_who_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "_PATIENCE", 0.1)
+    monkeypatch.setattr(client, "_PATIENCE", 0.1)
     path = tmp_path / "control"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -268,11 +268,11 @@ def test_counters_are_lines() -> None:
 def test_an_object_of_others_is_no_answer(tmp_path: Path, arguments: list[str], reply: bytes) -> None:
     path = tmp_path / "control"
     with answering(path, reply + b"\n"), pytest.raises(ControlError, match="does not answer as a control socket does"):
-        ctl.ctl([str(path), *arguments])
+        ctl([str(path), *arguments])
 
 
 def test_json_is_shown_as_it_came(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "control"
     with answering(path, b'{"forwards": []}\n'):
-        assert ctl.ctl([str(path), "list", "--json"]) == 0
+        assert ctl([str(path), "list", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"forwards": []}

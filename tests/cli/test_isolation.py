@@ -80,6 +80,6 @@ def test_a_directory_that_has_been_deleted_is_no_matter(tmp_path: Path) -> None:
 
 def test_compiled_code_of_the_callers_is_not_used() -> None:
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": "/tmp/elsewhere"}
-    script = "import sys; from sansnet_cli.isolation import isolate; isolate(); print(sys.pycache_prefix)"
+    script = "import sys; from sansnet_cli.process.isolation import isolate; isolate(); print(sys.pycache_prefix)"
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "None\n"

@@ -8,15 +8,18 @@ from collections.abc import Callable
 
 import pytest
 
-from sansnet_cli.ctl import ctl_parser
-from sansnet_cli.options import AttachOptions, QemuOptions, RunOptions, ServeOptions, UsageProblem
-from sansnet_cli.parsers import attach, qemu, run, serve
-from sansnet_cli.parsers.attach import parse as parse_attach
-from sansnet_cli.parsers.qemu import parse as parse_qemu
-from sansnet_cli.parsers.run import parse as parse_run
-from sansnet_cli.parsers.serve import parse as parse_serve
-from sansnet_cli.ports import PortOptions
-from sansnet_cli.serve import check_link
+from sansnet_cli.attach import parser as attach_parser
+from sansnet_cli.attach.parser import parse as parse_attach
+from sansnet_cli.ctl.command import ctl_parser
+from sansnet_cli.options.ports import PortOptions
+from sansnet_cli.options.records import AttachOptions, CommandLineError, QemuOptions, RunOptions, ServeOptions
+from sansnet_cli.qemu import parser as qemu_parser
+from sansnet_cli.qemu.parser import parse as parse_qemu
+from sansnet_cli.run import parser as run_parser
+from sansnet_cli.run.parser import parse as parse_run
+from sansnet_cli.serve import parser as serve_parser
+from sansnet_cli.serve.parser import parse as parse_serve
+from sansnet_cli.serve.serve import check_link
 from sansnet_core import UdpFiltering
 from sansnet_core.addresses import Endpoint, parse
 from sansnet_core.ports import TCP, UDP, parse_all
@@ -116,7 +119,7 @@ def test_options_after_the_command_are_the_commands() -> None:
         (["--udp-filtering", "address-dependent"], {"udp_filtering": UdpFiltering.ADDRESS_DEPENDENT}),
         (["--udp-filtering=address-and-port-dependent"], {"udp_filtering": UdpFiltering.ADDRESS_AND_PORT_DEPENDENT}),
         (["--no-dhcp", "--no-ndp", "--no-config", "--verbose"], {
-            "dhcp": False, "dhcp6": False, "ndp": False, "configure": False, "verbose": True
+            "dhcp": False, "dhcp6": False, "ndp": False, "configure": False, "verbose": True, "notices": True,
         }),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -198,18 +201,20 @@ def test_each_option_is_understood(arguments: list[str], expected: dict[str, obj
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_bad_option_is_named_in_one_sentence(arguments: list[str], words: list[str]) -> None:
-    with pytest.raises(UsageProblem) as caught:
+    with pytest.raises(CommandLineError) as caught:
         parse_run(arguments)
     assert all(word in str(caught.value) for word in words), caught.value
     assert "\n" not in str(caught.value)
 
 
 def test_a_machines_loopback_is_no_name_server_of_its_own() -> None:
-    with pytest.raises(UsageProblem, match=r"-D 127\.0\.0\.1 is the machine itself; .* --dns-host 127\.0\.0\.1"):
+    with pytest.raises(CommandLineError, match=r"-D 127\.0\.0\.1 is the machine itself; .* --dns-host 127\.0\.0\.1"):
         parse_serve(["-s", "x", "-D", "127.0.0.1"])
 
 
-@pytest.mark.parametrize("parser", [attach.parser, ctl_parser, qemu.parser, run.parser, serve.parser])
+@pytest.mark.parametrize(
+    "parser", [attach_parser.parser, ctl_parser, qemu_parser.parser, run_parser.parser, serve_parser.parser]
+)
 def test_the_help_fits_a_terminal_and_breaks_no_option(
     parser: Callable[[], argparse.ArgumentParser], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,7 +236,7 @@ def test_help_and_version_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> No
     ("arguments", "expected"),
     [
         (["--socket", "guest.socket"], ServeOptions(socket="guest.socket")),
-        (["-s", "x", "-1", "-v"], ServeOptions(socket="x", one_off=True, verbose=True)),
+        (["-s", "x", "-1", "-v"], ServeOptions(socket="x", one_off=True, verbose=True, notices=True)),
         (
             ["-s", "x", "-t", "8080:80", "--freebind"],
             ServeOptions(socket="x", ports=PortOptions(forwards=ports("8080:80", TCP), freebind=True)),
@@ -272,7 +277,7 @@ def test_what_serves_a_machine(arguments: list[str], expected: ServeOptions) -> 
     ],
 )
 def test_what_cannot_serve_a_machine(arguments: list[str], words: str) -> None:
-    with pytest.raises(UsageProblem, match=words):
+    with pytest.raises(CommandLineError, match=words):
         parse_serve(arguments)
 
 
@@ -286,7 +291,7 @@ def test_what_cannot_serve_a_machine(arguments: list[str], words: str) -> None:
             ["-4", "-I", "eth0", "--no-netns-quit", "--no-config", "123"],
             AttachOptions(pid=123, families=frozenset({4}), ifname="eth0", ends_with_namespace=False, configure=False),
         ),
-        (["123", "-m", "1500", "-v"], AttachOptions(pid=123, mtu=1500, verbose=True)),
+        (["123", "-m", "1500", "-v"], AttachOptions(pid=123, mtu=1500, verbose=True, notices=True)),
     ],
 )
 def test_what_attaches(arguments: list[str], expected: AttachOptions) -> None:
@@ -307,7 +312,7 @@ def test_what_attaches(arguments: list[str], expected: AttachOptions) -> None:
     ],
 )
 def test_what_does_not_attach(arguments: list[str], words: str) -> None:
-    with pytest.raises(UsageProblem, match=words):
+    with pytest.raises(CommandLineError, match=words):
         parse_attach(arguments)
 
 
@@ -317,7 +322,10 @@ def test_what_does_not_attach(arguments: list[str], words: str) -> None:
         ([], QemuOptions(vhost_user=True)),
         (["--", "-m", "1G", "--"], QemuOptions(vhost_user=True, arguments=("-m", "1G", "--"))),
         (["disk", "-m", "1G"], QemuOptions(vhost_user=True, arguments=("disk", "-m", "1G"))),
-        (["--link", "stream", "-m", "65535", "-v"], QemuOptions(vhost_user=False, mtu=65535, verbose=True)),
+        (
+            ["--link", "stream", "-m", "65535", "-v"],
+            QemuOptions(vhost_user=False, mtu=65535, verbose=True, notices=True),
+        ),
         (["--link", "vhost-user", "--qemu", "./q"], QemuOptions(vhost_user=True, program="./q")),
     ],
 )
@@ -337,7 +345,7 @@ def test_what_runs_a_machine(arguments: list[str], expected: QemuOptions, monkey
     ],
 )
 def test_what_cannot_run_a_machine(arguments: list[str], words: str) -> None:
-    with pytest.raises(UsageProblem) as caught:
+    with pytest.raises(CommandLineError) as caught:
         parse_qemu(arguments)
     assert words in str(caught.value)
 

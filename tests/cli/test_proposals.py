@@ -9,27 +9,30 @@ from typing import Final
 
 import pytest
 
-from sansnet_cli.ctl import ctl_parser, parse_ctl
+from sansnet_cli.attach import parser as attach_parser
+from sansnet_cli.ctl.command import ctl_parser, parse_ctl
 from sansnet_cli.main import _HELP
-from sansnet_cli.options import UsageProblem
-from sansnet_cli.parsers import attach, qemu, run, serve
-from sansnet_cli.proposals import unknown_command
+from sansnet_cli.options.proposals import unknown_command
+from sansnet_cli.options.records import CommandLineError
+from sansnet_cli.qemu import parser as qemu_parser
+from sansnet_cli.run import parser as run_parser
+from sansnet_cli.serve import parser as serve_parser
 
 COMMANDS: Final = ("run", "attach", "serve", "qemu", "ctl", "pasta", "passt", "pesto")
 
 Parse = Callable[[Sequence[str]], object]
 PARSE: Final[dict[str, Parse]] = {
-    "run": run.parse,
-    "attach": attach.parse,
-    "serve": serve.parse,
-    "qemu": qemu.parse,
+    "run": run_parser.parse,
+    "attach": attach_parser.parse,
+    "serve": serve_parser.parse,
+    "qemu": qemu_parser.parse,
     "ctl": parse_ctl,
 }
 REST: Final = {"run": ["true"], "attach": ["1"], "serve": ["-s", "x"], "qemu": ["--"]}
 
 
 def refusal(command: str, *arguments: str) -> str:
-    with pytest.raises(UsageProblem) as caught:
+    with pytest.raises(CommandLineError) as caught:
         PARSE[command](arguments)
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -62,7 +65,7 @@ def test_ports_are_no_name_of_a_capture(command: str, given: str, right: str) ->
 
 @pytest.mark.parametrize("name", ["./8080:80", "all.pcap", "8080.pcap", "80a", "dir/80", "2026-11-29", "/tmp/1", "-"])
 def test_other_names_of_captures_are_files(name: str) -> None:
-    assert run.parse([f"--pcap={name}", "true"]).pcap == name
+    assert run_parser.parse([f"--pcap={name}", "true"]).pcap == name
 
 
 @pytest.mark.parametrize(
@@ -150,7 +153,9 @@ def examples(text: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines.splitlines() if line]
 
 
-@pytest.mark.parametrize("parser", [attach.parser, ctl_parser, qemu.parser, run.parser, serve.parser])
+@pytest.mark.parametrize(
+    "parser", [attach_parser.parser, ctl_parser, qemu_parser.parser, run_parser.parser, serve_parser.parser]
+)
 def test_every_help_ends_with_examples_that_are_understood(parser: Callable[[], argparse.ArgumentParser]) -> None:
     made = parser()
     found = examples(made.format_help())

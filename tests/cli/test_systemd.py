@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from sansnet_cli import systemd
+from sansnet_cli.process import systemd
 from tests.lab.namespaces import eventually, running
 
 pytestmark = pytest.mark.slow

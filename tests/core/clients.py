@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from sansnet_core.capture import read
+from sansnet_core.pcap import read
 from sansnet_core.wire import ipv4, ipv6, udp
 from sansnet_core.wire.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6
 from sansnet_core.wire.ip import UDP, IpHeader

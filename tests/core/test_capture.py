@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_core.actions import Frame
-from sansnet_core.capture import pcap_header, pcap_record, read
+from sansnet_core.orders import Frame
+from sansnet_core.pcap import pcap_header, pcap_record, read
 from sansnet_core.wire.virtio_net import HEADER, NEEDS_CSUM, NO_OFFLOAD
 
 

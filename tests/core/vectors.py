@@ -8,7 +8,7 @@ from typing import Final
 from hypothesis import strategies as st
 
 from sansnet_core.addresses import parse as address
-from sansnet_core.capture import read
+from sansnet_core.pcap import read
 from sansnet_core.wire import ipv4, ipv6
 from sansnet_core.wire.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6
 from sansnet_core.wire.ip import IpHeader

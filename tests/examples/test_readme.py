@@ -14,12 +14,20 @@ from typing import Final
 
 import pytest
 
-from sansnet_cli.parsers import attach, qemu, run, serve
+from sansnet_cli.attach import parser as attach_parser
+from sansnet_cli.qemu import parser as qemu_parser
+from sansnet_cli.run import parser as run_parser
+from sansnet_cli.serve import parser as serve_parser
 from tests.lab.checkouts import BASE_PYTHON, PROGRAMS, copied_checkout, run_outside
 
 README = Path("README.md").read_text()
 PAGES: Final = [Path("README.md"), Path("benchmarks/README.md"), *sorted(Path("docs").glob("*.md"))]
-PARSERS: Final = {"run": run.parser, "attach": attach.parser, "serve": serve.parser, "qemu": qemu.parser}
+PARSERS: Final = {
+    "run": run_parser.parser,
+    "attach": attach_parser.parser,
+    "serve": serve_parser.parser,
+    "qemu": qemu_parser.parser,
+}
 OPERATORS: Final = {"&&", "||", "|", "&", ";"}
 
 

@@ -147,11 +147,11 @@ def test_the_command_before_it_begins(lab: Lab, number: signal.Signals) -> None:
     hook = directory / "hook.py"
     hook.write_text(
         "import os, signal, sys\n"
-        "import sansnet_trio.child as child, sansnet_trio.guests as guests\n"
+        "import sansnet_trio.guest.child as child, sansnet_trio.guest.plan as guests\n"
         "import sansnet_cli.main, sansnet_cli.commands as commands\n"
         "child.PATIENCE = 2\n"
         "child.Channel.receive_with_descriptors.__defaults__ = (2,)\n"
-        "import sansnet_cli.supervise as supervise\n"
+        "import sansnet_cli.run.start as supervise\n"
         "supervise.PATIENCE = 2\n"
         "prepare = commands._prepare\n"
         f"commands._prepare = lambda options: (os.kill(os.getpid(), {int(number)}), prepare(options))[1]\n"

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from sansnet_trio import syscalls
-from sansnet_trio.agent import PATIENCE, Agent, Agents, NoAgent
-from sansnet_trio.namespace import Guest, GuestPlan
+from sansnet_trio.guest.command import CommandGuest, GuestPlan
+from sansnet_trio.guest.socket_agent import PATIENCE, Agent, Agents, NoAgent
+from sansnet_trio.linux import syscalls
 from tests.lab.namespaces import Namespace, eventually, held_namespace
 
 pytestmark = pytest.mark.kernel
@@ -207,7 +207,7 @@ def test_agents_that_fail_again_and_again_are_not_forked_without_a_pause(
             forked.append(clock.now)
             return super().fork(join, patience)
 
-    monkeypatch.setattr("sansnet_trio.agent.Agent", Counted)
+    monkeypatch.setattr("sansnet_trio.guest.socket_agent.Agent", Counted)
     agents = Agents(join)
     for _ in range(1000):
         with pytest.raises(NoAgent):
@@ -276,7 +276,7 @@ def test_it_ends_with_us() -> None:
 def test_a_guest_makes_sockets_until_its_command_ends(leftover: bool) -> None:
     async def main() -> None:
         command = ["sh", "-c", "sleep 60 & exit 0"] if leftover else ["true"]
-        with Guest.fork(command, lambda: (GuestPlan(), None)) as guest:
+        with CommandGuest.fork(command, lambda: (GuestPlan(), None)) as guest:
             ready = await guest.ready()
             os.close(ready.tap)
             with guest.socket(socket.AF_INET, STREAM) as listener:
@@ -286,7 +286,7 @@ def test_a_guest_makes_sockets_until_its_command_ends(leftover: bool) -> None:
                 guest.start()
                 with trio.fail_after(10):
                     assert await guest.wait() == 0
-                    await guest.end_leftovers()
+                    await guest.end_remaining()
             assert not Path(f"/proc/{agent}").exists()
             with pytest.raises(ProcessLookupError, match="has ended"):
                 guest.socket(socket.AF_INET, STREAM)

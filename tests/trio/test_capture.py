@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from sansnet_core import Buffer, Frame, LinkConfig, capture
-from sansnet_trio.capture import CapturedLink, CaptureFile
+from sansnet_core import Buffer, Frame, LinkConfig, pcap
+from sansnet_trio.links.observed import CapturedLink, CaptureFile
 
 
 class FakeLink:
     """Has two frames to read, and room for one."""
 
-    config = LinkConfig(mtu=1500, largest_frame=1514)
+    config = LinkConfig(mtu=1500, max_frame_size=1514)
     dropped = 3
     closed = False
 
@@ -61,7 +61,7 @@ def test_frames_of_both_directions_are_written_once_they_passed() -> None:
     assert link.write_frames([(b"head", b"body"), b"kept back"]) == 1
     link.close()
     captured.close()
-    assert [frame for _, frame in capture.read(file.content)] == [b"first".ljust(60), b"second".ljust(60), b"headbody"]
+    assert [frame for _, frame in pcap.read(file.content)] == [b"first".ljust(60), b"second".ljust(60), b"headbody"]
 
 
 def test_the_snaplen_is_the_links_largest_frame() -> None:
@@ -70,7 +70,7 @@ def test_the_snaplen_is_the_links_largest_frame() -> None:
     for _ in range(2):
         CapturedLink(FakeLink(), captured).close()
     captured.close()
-    assert file.content == capture.pcap_header(1514)
+    assert file.content == pcap.pcap_header(1514)
 
 
 def test_it_is_the_other_link_in_all_else() -> None:
@@ -106,11 +106,11 @@ def test_what_passed_can_be_read_at_once(tmp_path: Path) -> None:
     path = tmp_path / "live.pcap"
     captured = CaptureFile(path.open("wb", buffering=1 << 20))
     link = CapturedLink(FakeLink(), captured)
-    assert list(capture.read(path.read_bytes())) == []
+    assert list(pcap.read(path.read_bytes())) == []
     link.read_frames(64)
-    assert [frame for _, frame in capture.read(path.read_bytes())] == [b"first".ljust(60), b"second".ljust(60)]
+    assert [frame for _, frame in pcap.read(path.read_bytes())] == [b"first".ljust(60), b"second".ljust(60)]
     link.write_frames([b"third"])
-    assert len(list(capture.read(path.read_bytes()))) == 3
+    assert len(list(pcap.read(path.read_bytes()))) == 3
     captured.close()
 
 
@@ -124,7 +124,7 @@ def pipe() -> tuple[int, CaptureFile]:
 def test_a_reader_that_reads_nothing_is_waited_for_a_moment_only(caplog: pytest.LogCaptureFixture) -> None:
     reader, captured = pipe()
     captured.begin(1514)
-    record = capture.pcap_record(bytes(1500), 0.0, 1514, False)
+    record = pcap.pcap_record(bytes(1500), 0.0, 1514, False)
     started = time.monotonic()
     for _ in range(10_000):
         captured.write([record])
@@ -142,7 +142,7 @@ def test_a_reader_that_reads_nothing_is_waited_for_a_moment_only(caplog: pytest.
     captured.close()
     thread.join(10)
     os.close(reader)
-    frames = [frame for _, frame in capture.read(bytes(got))]
+    frames = [frame for _, frame in pcap.read(bytes(got))]
     assert 1000 < len(frames) < 10_000
     assert set(frames) == {bytes(1500)}
 

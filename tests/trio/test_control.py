@@ -16,9 +16,9 @@ import trio
 import trio.testing
 
 from sansnet_core import SansnetError
-from sansnet_trio import control
-from sansnet_trio.control import Answer, ControlSocket, Request
-from sansnet_trio.unix_socket import ListenError, Peer
+from sansnet_trio.control import server
+from sansnet_trio.control.server import Answer, ControlSocket, Request
+from sansnet_trio.linux.unix_socket import ListenError, Peer
 
 
 def echo(request: Request) -> Answer:
@@ -87,7 +87,7 @@ def test_only_its_owner_may_open_the_file_and_it_is_gone_afterwards(tmp_path: Pa
 @pytest.mark.parametrize("found", [None, Peer(1, os.geteuid() + 1)])
 def test_another_user_is_not_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Peer | None) -> None:
     """Who opened the file before it was ours, or was given a connected socket."""
-    monkeypatch.setattr(control, "peer", lambda connection: found)
+    monkeypatch.setattr(server, "peer", lambda connection: found)
     path = tmp_path / "control"
 
     def body() -> None:
@@ -177,8 +177,8 @@ def test_a_connection_without_requests_is_closed_after_a_minute() -> None:
 
     async def main() -> None:
         start = trio.current_time()
-        await control._Conversation(ours, echo).run(None)
-        assert trio.current_time() - start == pytest.approx(control.PATIENCE)
+        await server._Conversation(ours, echo).run(None)
+        assert trio.current_time() - start == pytest.approx(server.PATIENCE)
 
     with theirs:
         trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))

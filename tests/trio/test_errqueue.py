@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from sansnet_core import Endpoint, ExtendedError, OpenDatagram, OpenStream, SendDatagram, SocketId
-from sansnet_trio import errqueue
-from sansnet_trio.options import prepare_datagram
+from sansnet_trio.host import errqueue
+from sansnet_trio.host.sockopts import prepare_datagram
 from tests.lab.namespaces import Namespace, held_namespace
 from tests.trio.fake import Bench, Fact
 

@@ -11,7 +11,7 @@ import pytest
 
 from sansnet_core import Endpoint, OpenDatagram, SendDatagram, SocketId
 from sansnet_core.addresses import parse
-from sansnet_trio.sockaddr import encode
+from sansnet_trio.host.sockaddr import encode
 from tests.lab.namespaces import held_namespace
 from tests.trio.fake import Bench
 

@@ -11,8 +11,8 @@ import pytest
 
 from sansnet_core import Endpoint, ExtendedError, OpenDatagram, OpenEcho, OpenStream, SendDatagram, SendEcho, SocketId
 from sansnet_core.ports import UDP, parse_all
-from sansnet_trio.forwards import Forwards
-from sansnet_trio.poller import Handler
+from sansnet_trio.forward.forwards import Forwards
+from sansnet_trio.host.poller import Handler
 from tests.lab.namespaces import held_namespace
 from tests.trio.fake import Bench
 from tests.trio.test_forwards import PORT, Table

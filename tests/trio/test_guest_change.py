@@ -10,9 +10,9 @@ import time
 import pytest
 import trio
 
-from sansnet_trio import guest_change
-from sansnet_trio.guest_change import Change, carry_out
-from sansnet_trio.guests import GuestPlan
+from sansnet_trio.guest import live_change
+from sansnet_trio.guest.live_change import Change, carry_out
+from sansnet_trio.guest.plan import GuestPlan
 
 PLAN = GuestPlan(interface="eth7", mtu=1400, addresses=())
 
@@ -25,7 +25,7 @@ def test_a_child_that_may_not_be_killed_is_not_waited_for_without_a_bound(monkey
         children.append(pid)
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
-    monkeypatch.setattr(guest_change, "PATIENCE", 0.1)
+    monkeypatch.setattr(live_change, "PATIENCE", 0.1)
     monkeypatch.setattr(os, "kill", refuse)
     began = time.monotonic()
     with pytest.raises(OSError, match=os.strerror(errno.ETIMEDOUT)):

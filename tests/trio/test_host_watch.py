@@ -12,8 +12,9 @@ import pytest
 import trio
 import trio.testing
 
-from sansnet_trio import host_watch, syscalls
+from sansnet_trio import host_watch
 from sansnet_trio.host_watch import HostWatch
+from sansnet_trio.linux import syscalls
 from tests.lab.namespaces import Namespace, held_namespace
 
 SOON = 5.0

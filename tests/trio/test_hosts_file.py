@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sansnet_core.addresses import parse
-from sansnet_trio.hosts_file import render
+from sansnet_trio.guest.hosts_file import render
 
 ENTRIES = [(parse("192.0.2.1"), ("one.example", "one")), (parse("2001:db8::1"), ("one.example",))]
 

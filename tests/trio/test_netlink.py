@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from sansnet_trio.netlink import Netlink
+from sansnet_trio.linux.rtnetlink import Netlink
 from tests.lab.namespaces import held_namespace
 
 LOOPBACK = 1
@@ -57,7 +57,7 @@ def test_what_is_added_is_there_and_what_is_refused_is_an_error() -> None:
 def test_who_imports_the_library_gets_all_of_it(before: str) -> None:
     program = f"""{before}
 import sys
-from sansnet_trio.netlink import Netlink
+from sansnet_trio.linux.rtnetlink import Netlink
 with Netlink() as netlink:
     assert netlink.addresses(2)
 assert bool({before!r}) == ("pyroute2" in sys.modules)

@@ -8,7 +8,7 @@ from select import EPOLLIN, EPOLLOUT
 
 import pytest
 
-from sansnet_trio.poller import MAX_EVENTS, Poller
+from sansnet_trio.host.poller import MAX_EVENTS, Poller
 
 
 def handler(flags: int, now: float) -> None:

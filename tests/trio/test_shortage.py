@@ -24,7 +24,7 @@ from sansnet_core import (
     SendEcho,
     SocketId,
 )
-from sansnet_trio.descriptors import Reserve
+from sansnet_trio.linux.descriptors import Reserve
 from tests.lab.namespaces import held_namespace
 from tests.trio.fake import Bench
 

@@ -30,8 +30,8 @@ from sansnet_core import (
     SocketId,
 )
 from sansnet_core.addresses import parse, with_zone
-from sansnet_trio.sockaddr import encode, family_of
-from sansnet_trio.sockets import LINGER
+from sansnet_trio.host.sockaddr import encode, family_of
+from sansnet_trio.host.sockets import LINGER
 from tests.lab.namespaces import Namespace, held_namespace
 from tests.trio.fake import Bench
 

@@ -15,8 +15,8 @@ from struct import pack
 
 import pytest
 
-from sansnet_trio.sockaddr import SocketAddress
-from sansnet_trio.splice import Elsewhere, Splices
+from sansnet_trio.forward.splice_tcp import Elsewhere, Splices
+from sansnet_trio.host.sockaddr import SocketAddress
 from tests.trio.fake import Bench
 
 MEBIBYTE = 1 << 20

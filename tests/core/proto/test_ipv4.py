@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_core.actions import Buffer
+from sansnet_core.address_map import AddressMap
 from sansnet_core.addresses import parse as address
 from sansnet_core.config import Ipv4Config, Ipv6Config, NetworkConfig
 from sansnet_core.context import Context
 from sansnet_core.egress import Egress
 from sansnet_core.errors import Malformed, Reason
-from sansnet_core.forwarding import Forwarding
+from sansnet_core.orders import Buffer
 from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.proto.ipv4 import Ipv4
 from sansnet_core.wire import ipv4, udp
@@ -27,7 +27,7 @@ class Bench:
 
     def __init__(self, config: NetworkConfig = CONFIG) -> None:
         self.context = Context(config, now=0.0, secret=bytes(16))
-        self.context.forwarding = Forwarding(config)
+        self.context.address_map = AddressMap(config)
         self.context.egress = Egress(self.context)
         self.context.icmp_errors = IcmpErrors(self.context)
         self.received: list[tuple[IpHeader, Buffer]] = []

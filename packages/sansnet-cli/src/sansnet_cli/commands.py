@@ -8,33 +8,36 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import BinaryIO, Final
 
-from sansnet_cli.capture import open_capture
-from sansnet_cli.hostnames import unheard
-from sansnet_cli.options import (
+from sansnet_cli.attach.namespace import find_namespace, name_servers_of, needs_resident
+from sansnet_cli.options.records import (
     AttachOptions,
+    CommandLineError,
     MachineOptions,
-    NamespaceOptions,
     RunOptions,
     ServeOptions,
-    UsageProblem,
 )
-from sansnet_cli.plan import Setup, make_plan, make_setup
-from sansnet_cli.template import find_namespace, name_servers_of, needs_resident, read_template
+from sansnet_cli.runtime.observe import open_capture
 from sansnet_core.records import replace
-from sansnet_trio.namespace import CommandNotFound, Guest, GuestPlan
+from sansnet_trio.guest.command import CommandGuest, CommandNotFound, GuestPlan
+from sansnet_trio.plan.host import read_host_for
+from sansnet_trio.plan.host_names import unheard
+from sansnet_trio.plan.options import NamespaceOptions
+from sansnet_trio.plan.setup import Setup, make_plan, make_setup
 
 __all__ = ["COMMANDS"]
 
 
 def _run(arguments: Sequence[str]) -> int:
-    from sansnet_cli.parsers.run import parse
+    from sansnet_cli.run.parser import parse
 
     options = parse(arguments)
     if not (options.configure or options.root) and os.geteuid():
-        raise UsageProblem("--no-config leaves the interface to the command, which must be root for that; add --root")
+        raise CommandLineError(
+            "--no-config leaves the interface to the command, which must be root for that; add --root"
+        )
     capture = open_capture(options.pcap) if options.pcap is not None else None
-    with Guest.fork(options.command, functools.partial(_prepare_command, options)) as guest:
-        from sansnet_cli.supervise import supervise
+    with CommandGuest.fork(options.command, functools.partial(_prepare_command, options)) as guest:
+        from sansnet_cli.run.start import supervise
 
         try:
             return supervise(guest, options, capture)
@@ -45,18 +48,18 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _attach(arguments: Sequence[str]) -> int:
-    from sansnet_cli.parsers.attach import parse
+    from sansnet_cli.attach.parser import parse
 
     options = parse(arguments)
 
     def work(ready: Callable[[], None]) -> None:
-        from sansnet_trio.attached import AttachedGuest
+        from sansnet_trio.guest.attached import AttachedGuest
 
         capture = open_capture(options.pcap) if options.pcap is not None else None
         namespace = find_namespace(options)
         prepare = functools.partial(_prepare_attached, options)
         with AttachedGuest.fork(namespace, prepare, stays=needs_resident(options, namespace)) as guest:
-            from sansnet_cli.attach import attach
+            from sansnet_cli.attach.start import attach
 
             attach(guest, options, capture, on_ready=lambda setup: ready())
 
@@ -64,8 +67,8 @@ def _attach(arguments: Sequence[str]) -> int:
 
 
 def _serve(arguments: Sequence[str]) -> int:
-    from sansnet_cli.parsers.serve import parse
-    from sansnet_trio.adopted import adopt
+    from sansnet_cli.serve.parser import parse
+    from sansnet_trio.links.passed_socket import adopt
 
     options = parse(arguments)
 
@@ -73,7 +76,7 @@ def _serve(arguments: Sequence[str]) -> int:
 
     def work(ready: Callable[[], None]) -> None:
         setup, capture = _prepare_machine(options)
-        from sansnet_cli.serve import serve
+        from sansnet_cli.serve.serve import serve
 
         serve(options, setup, capture, passed=passed, on_listening=ready)
 
@@ -81,11 +84,11 @@ def _serve(arguments: Sequence[str]) -> int:
 
 
 def _qemu(arguments: Sequence[str]) -> int:
-    from sansnet_cli.parsers.qemu import parse
+    from sansnet_cli.qemu.parser import parse
 
     options = parse(arguments)
     setup, capture = _prepare_machine(options)
-    from sansnet_cli.boot import boot
+    from sansnet_cli.qemu.serve import boot
 
     return boot(options, setup, capture)
 
@@ -97,12 +100,12 @@ def _in_place(
 ) -> int:
     """Do a command's work here or in the background; see `background.start`."""
     if not (options.background or options.pid_file):
-        from sansnet_cli.systemd import notify_ready
+        from sansnet_cli.process.systemd import notify_ready
 
         work(notify_ready)
         return 0
-    from sansnet_cli.background import start
-    from sansnet_cli.compat.daemon import named_descriptors
+    from sansnet_cli.process.background import start
+    from sansnet_cli.process.daemon import named_descriptors
 
     needed = [] if passed is None else [passed.fileno()]
     if isinstance(options, AttachOptions):
@@ -111,7 +114,7 @@ def _in_place(
 
 
 def _prepare_machine(options: MachineOptions) -> tuple[Setup, BinaryIO | None]:
-    setup = make_setup(options, read_template(options))
+    setup = make_setup(options, read_host_for(options))
     return setup, open_capture(options.pcap) if options.pcap is not None else None
 
 
@@ -121,7 +124,7 @@ def _prepare_command(options: RunOptions) -> tuple[GuestPlan, Setup]:
 
 
 def _prepare(options: NamespaceOptions) -> tuple[GuestPlan, Setup]:
-    return make_plan(options, read_template(options))
+    return make_plan(options, read_host_for(options))
 
 
 def _prepare_attached(options: AttachOptions) -> tuple[GuestPlan, Setup]:

@@ -56,7 +56,7 @@ def _do(arguments: Sequence[str]) -> int:
 
             return COMMANDS[name](rest)
         case ["ctl", *rest]:
-            from sansnet_cli.ctl import ctl
+            from sansnet_cli.ctl.command import ctl
 
             return ctl(rest)
         case ["pasta" | "passt" as program, *rest]:
@@ -68,10 +68,10 @@ def _do(arguments: Sequence[str]) -> int:
 
             return pesto(rest)
         case _:
-            from sansnet_cli.options import UsageProblem
-            from sansnet_cli.proposals import unknown_command
+            from sansnet_cli.options.proposals import unknown_command
+            from sansnet_cli.options.records import CommandLineError
 
-            raise UsageProblem(f"{unknown_command(arguments, _COMMANDS)}; see `sansnet --help`")
+            raise CommandLineError(f"{unknown_command(arguments, _COMMANDS)}; see `sansnet --help`")
 
 
 def _was_typed(number: int) -> bool:
@@ -92,7 +92,7 @@ def _die(number: int) -> int:
         The exit status that says the same, where the kernel does not let us die of it, as the first process of a
         container.
     """
-    from sansnet_trio import syscalls
+    from sansnet_trio.linux import syscalls
 
     syscalls.forbid_dump()
     with contextlib.suppress(OSError):  # there is no other action for SIGKILL
@@ -106,13 +106,13 @@ def _explain(error: Exception) -> int:
     """Say what is wrong; the exit status that fits it."""
     if isinstance(error, MemoryError):
         return _complain("there is too little memory; allow more, as by: ulimit -v unlimited", 1)
-    from sansnet_cli.options import UsageProblem
-    from sansnet_cli.report import reason
+    from sansnet_cli.output.report import reason
     from sansnet_core.errors import SansnetError
-    from sansnet_trio.guests import CommandNotExecutable, CommandNotFound, GuestError
+    from sansnet_trio.guest.plan import CommandNotExecutable, CommandNotFound, GuestError
+    from sansnet_trio.plan.options import OptionsError
 
     match _cause(error):
-        case UsageProblem():
+        case OptionsError():
             return _complain(error, 2)
         case CommandNotFound():
             return _complain(error, 127)
@@ -137,7 +137,7 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def _complain(sentence: object, status: int) -> int:
-    from sansnet_cli.stderr import say
+    from sansnet_cli.output.stderr import say
 
     say(f"sansnet: {sentence}")
     return status

@@ -14,7 +14,7 @@ import sys
 
 from sansnet_cli import __version__
 from sansnet_cli.compat import program_named, version
-from sansnet_cli.isolation import isolate
+from sansnet_cli.process.isolation import isolate
 
 TYPE_CHECKING = False  # that of `typing`
 if TYPE_CHECKING:

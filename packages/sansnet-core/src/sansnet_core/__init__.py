@@ -14,24 +14,6 @@ from sansnet_core.config import Ipv4Config, Ipv6Config, Limits, LinkConfig, Netw
 from sansnet_core.errors import ConfigError, Reason, SansnetError, UsageError
 
 if TYPE_CHECKING:
-    from sansnet_core.actions import (
-        Action,
-        Buffer,
-        CloseSocket,
-        Endpoint,
-        ExtendedError,
-        Frame,
-        KeepAlive,
-        OpenDatagram,
-        OpenEcho,
-        OpenStream,
-        ResumeStream,
-        SendDatagram,
-        SendEcho,
-        SendStream,
-        ShutdownStream,
-        SocketId,
-    )
     from sansnet_core.dropped import Dropped
     from sansnet_core.network import Network, NetworkStatistics
     from sansnet_core.notices import (
@@ -43,9 +25,27 @@ if TYPE_CHECKING:
         NameAsked,
         Notice,
     )
+    from sansnet_core.orders import (
+        Buffer,
+        CloseSocket,
+        Endpoint,
+        ExtendedError,
+        Frame,
+        KeepAlive,
+        OpenDatagram,
+        OpenEcho,
+        OpenStream,
+        Order,
+        ResumeStream,
+        SendDatagram,
+        SendEcho,
+        SendStream,
+        ShutdownStream,
+        SocketId,
+    )
 
 __all__ = [
-    "Action",
+    "Order",
     "Buffer",
     "CloseSocket",
     "ConfigError",
@@ -103,7 +103,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(notices, name)
     if name in __all__:
-        from sansnet_core import actions
+        from sansnet_core import orders
 
-        return getattr(actions, name)
+        return getattr(orders, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple, TypeAlias
 
 from sansnet_core import addresses
-from sansnet_core.actions import Endpoint
+from sansnet_core.orders import Endpoint
 from sansnet_core.wire import ethernet
 from sansnet_core.wire.ip import ICMP, ICMPV6, TCP, UDP
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Final
 
 from sansnet_core import addresses
-from sansnet_core.actions import Buffer
 from sansnet_core.errors import Malformed
+from sansnet_core.orders import Buffer
 from sansnet_core.wire import arp, ethernet, icmp4, icmp6, ipv4, ipv6, tcp, udp
 from sansnet_core.wire.ip import ICMP, ICMPV6, TCP, UDP, IpHeader
 

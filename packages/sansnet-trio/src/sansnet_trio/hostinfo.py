@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 from sansnet_core import addresses
 from sansnet_core.errors import SansnetError
 from sansnet_core.records import Record
-from sansnet_trio import files
-from sansnet_trio.netlink import Netlink
+from sansnet_trio.linux import files
+from sansnet_trio.linux.rtnetlink import Netlink
 
 __all__ = [
     "RESOLV_CONF",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from sansnet_cli.compat.table import Option
+from sansnet_cli.compat.options import Option
 
 __all__ = ["BadOption", "CommandLine"]
 

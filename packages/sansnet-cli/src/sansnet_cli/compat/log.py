@@ -10,8 +10,8 @@ import time
 from enum import IntEnum
 from typing import Final
 
-from sansnet_cli.outputs import open_output
-from sansnet_cli.stderr import say
+from sansnet_cli.output.files import open_output
+from sansnet_cli.output.stderr import say
 
 __all__ = ["Level", "Log", "LogFile"]
 
@@ -114,7 +114,7 @@ class SystemLog:
 
 
 class Log:
-    """Says sentences of some level; a `sansnet_cli.report.Voice`.
+    """Says sentences of some level; a `sansnet_cli.output.report.Voice`.
 
     Args:
         program: its name.

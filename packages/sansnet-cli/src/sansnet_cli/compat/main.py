@@ -12,9 +12,9 @@ from typing import Final
 
 from sansnet_cli.compat import version
 from sansnet_cli.compat.command_line import BadOption
-from sansnet_cli.compat.given import Given, Information, Misuse
-from sansnet_cli.compat.table import usage
-from sansnet_cli.stdout import put
+from sansnet_cli.compat.options import usage
+from sansnet_cli.compat.parsed_options import Information, Misuse, ParsedOptions
+from sansnet_cli.output.stdout import put
 
 __all__ = ["main"]
 
@@ -30,9 +30,9 @@ def main(program: str, words: Sequence[str]) -> int:
         a command that a signal ended, that signal's negative number.
     """
     try:
-        given = Given(program, words)
+        given = ParsedOptions(program, words)
+        from sansnet_cli.compat.launch import start
         from sansnet_cli.compat.request import read
-        from sansnet_cli.compat.start import start
 
         return start(program, read(given))
     except Information as asked:

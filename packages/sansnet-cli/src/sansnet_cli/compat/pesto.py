@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from sansnet_cli.asking import ControlError, ask
 from sansnet_cli.compat import version
 from sansnet_cli.compat.command_line import BadOption, CommandLine
-from sansnet_cli.compat.given import Information, Misuse
-from sansnet_cli.compat.table import Option, described
-from sansnet_cli.stdout import put
+from sansnet_cli.compat.options import Option, described
+from sansnet_cli.compat.parsed_options import Information, Misuse
+from sansnet_cli.ctl.client import ControlError, ask
+from sansnet_cli.output.stdout import put
 
 __all__ = ["main"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from sansnet_core.actions import Buffer
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
+from sansnet_core.orders import Buffer
 from sansnet_core.proto.reassembly import MANY, ONE, Reassembly
 from sansnet_core.wire import ipv4
 from sansnet_core.wire.ip import IGMP, UDP, IpHeader
@@ -30,7 +30,7 @@ class Ipv4:
         self._context = context
         self._guest = context.guest
         self._stations = context.guest.stations
-        self._forwarding = context.forwarding
+        self._forwarding = context.address_map
         self._handlers = handlers
         self._reassembly = Reassembly(context, 65535 - ipv4.HEADER_SIZE)
 

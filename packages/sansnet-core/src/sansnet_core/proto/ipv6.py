@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from sansnet_core.actions import Buffer
 from sansnet_core.context import Context
 from sansnet_core.errors import HeaderProblem, Malformed, Reason
+from sansnet_core.orders import Buffer
 from sansnet_core.proto.reassembly import MANY, ONE, Reassembly
 from sansnet_core.wire import icmp6, ipv6
 from sansnet_core.wire.ip import ICMPV6, IpHeader
@@ -33,7 +33,7 @@ class Ipv6:
         self._context = context
         self._guest = context.guest
         self._stations = context.guest.stations
-        self._forwarding = context.forwarding
+        self._forwarding = context.address_map
         self._handlers = handlers
         self._reassembly = Reassembly(context, _LARGEST)
 

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from sansnet_core.actions import Buffer
 from sansnet_core.addresses import is_unspecified
 from sansnet_core.config import NetworkConfig
 from sansnet_core.context import Context
 from sansnet_core.notices import NameAsked
+from sansnet_core.orders import Buffer
 from sansnet_core.wire import dns, dns_names, udp
 from sansnet_core.wire.ip import UDP, IpHeader
 

@@ -13,9 +13,9 @@ from collections.abc import Hashable
 from math import inf
 from typing import Final
 
-from sansnet_core.actions import Endpoint
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
+from sansnet_core.orders import Endpoint
 from sansnet_core.wire.ip import IpHeader
 
 __all__ = ["MANY", "ONE", "Reassembly"]

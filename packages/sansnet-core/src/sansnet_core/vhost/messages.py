@@ -5,7 +5,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final, NamedTuple
 
-from sansnet_core.actions import Buffer
+from sansnet_core.orders import Buffer
 from sansnet_core.vhost.faults import Fault, VhostViolation
 
 __all__ = [

@@ -6,8 +6,8 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from sansnet_core import addresses
-from sansnet_core.actions import Buffer
 from sansnet_core.errors import Malformed, Reason
+from sansnet_core.orders import Buffer
 from sansnet_core.wire.ethernet import format_mac
 
 __all__ = ["REPLY", "REQUEST", "SIZE", "ArpPacket", "emit", "parse", "summary"]

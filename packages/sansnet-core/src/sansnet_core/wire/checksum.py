@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sansnet_core.actions import Buffer
+from sansnet_core.orders import Buffer
 
 __all__ = ["finish", "ones_sum", "partial", "pseudo_sum"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from sansnet_core.actions import Buffer
 from sansnet_core.errors import Malformed, Reason
+from sansnet_core.orders import Buffer
 
 __all__ = [
     "BROADCAST",

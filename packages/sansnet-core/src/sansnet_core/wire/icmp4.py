@@ -5,8 +5,8 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final, NamedTuple
 
-from sansnet_core.actions import Buffer
 from sansnet_core.errors import Malformed, Reason
+from sansnet_core.orders import Buffer
 from sansnet_core.wire.checksum import finish, ones_sum
 from sansnet_core.wire.ip import IpHeader
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from sansnet_core.actions import Buffer
 from sansnet_core.errors import Malformed, Reason
+from sansnet_core.orders import Buffer
 from sansnet_core.wire.checksum import finish, ones_sum, pseudo_sum
 from sansnet_core.wire.icmp4 import HEADER, HEADER_SIZE, IcmpHeader, describe
 from sansnet_core.wire.ip import ICMPV6, IpHeader

@@ -10,8 +10,8 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from sansnet_core import addresses
-from sansnet_core.actions import Buffer
 from sansnet_core.errors import Malformed, Reason
+from sansnet_core.orders import Buffer
 from sansnet_core.wire import dns_names, icmp6
 from sansnet_core.wire.icmp6 import IcmpHeader
 from sansnet_core.wire.ip import IpHeader

@@ -5,7 +5,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final, NamedTuple
 
-from sansnet_core.actions import Buffer
+from sansnet_core.orders import Buffer
 from sansnet_core.wire.icmp4 import IcmpHeader
 from sansnet_core.wire.ip import IpHeader
 

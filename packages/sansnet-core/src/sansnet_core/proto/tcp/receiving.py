@@ -12,7 +12,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Final
 
-from sansnet_core.actions import Buffer
+from sansnet_core.orders import Buffer
 from sansnet_core.wire.tcp import add, diff
 
 __all__ = ["Receiver"]

@@ -1,0 +1,1 @@
+"""`sansnet ctl`: a client of the control socket."""

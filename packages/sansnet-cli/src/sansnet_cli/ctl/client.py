@@ -1,0 +1,75 @@
+"""A request to a running instance, by its control socket, and the answer. See docs/control.md."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import stat
+from typing import Any, Final, TypeAlias
+
+from sansnet_core.errors import SansnetError
+
+__all__ = ["Answer", "ControlError", "ask", "no_answer"]
+
+Answer: TypeAlias = dict[str, Any]
+
+_PATIENCE: Final = 30.0
+"""Seconds to wait for an answer."""
+
+_MAX_ANSWER: Final = 64 << 20
+"""Bytes; more is no answer of ours."""
+
+
+class ControlError(SansnetError):
+    """There is no answer, or it is an error; the message says why."""
+
+
+def ask(path: str, request: dict[str, Any]) -> Answer:
+    """Ask by a control socket.
+
+    Raises:
+        ControlError: there is no answer, or it is an error.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(_PATIENCE)
+            connection.connect(path)
+            with contextlib.suppress(BrokenPipeError):  # refused without being asked; the answer says why
+                connection.sendall(json.dumps(request).encode() + b"\n")
+            line = _receive_line(connection)
+        answer = json.loads(line)
+    except ConnectionRefusedError:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise ControlError(f"{path} is not a socket; give the path that -c was given") from None
+        raise ControlError(f"nobody listens on {path}; start one with -c {path}") from None
+    except (TimeoutError, BlockingIOError):  # the latter if its backlog is full
+        raise ControlError(f"{path} does not answer; is it a control socket?") from None
+    except PermissionError:
+        raise ControlError(f"you may not ask {path}; ask as the user who gave it to -c, or as root") from None
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ControlError(f"cannot ask {path}: {why}; give the path that -c was given") from None
+    except (ValueError, RecursionError):
+        answer = None
+    if not isinstance(answer, dict):
+        raise no_answer(path)
+    if "error" in answer:
+        raise ControlError(str(answer["error"]))
+    return answer
+
+
+def no_answer(path: str) -> ControlError:
+    """Whatever listens there is no control socket."""
+    return ControlError(f"{path} does not answer as a control socket does; give the path that -c was given")
+
+
+def _receive_line(connection: socket.socket) -> bytes:
+    received = bytearray()
+    while not received.endswith(b"\n") and len(received) < _MAX_ANSWER:
+        data = connection.recv(1 << 16)
+        if not data:
+            break
+        received += data
+    return bytes(received)

@@ -1,0 +1,31 @@
+"""The options of commands that can go to the background."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from sansnet_cli.options import values
+from sansnet_cli.options.parser import typed
+
+__all__ = ["add_background_options", "background_options"]
+
+
+def add_background_options(group: argparse._ArgumentGroup, *, returns_when: str) -> None:
+    """Add them; `returns_when` ends a sentence of the help."""
+    group.add_argument(
+        "--background", action="store_true", help=f"return when {returns_when}, and go on in the background"
+    )
+    group.add_argument(
+        "-P",
+        "--pid",
+        dest="pid_file",
+        type=typed(values.path),
+        metavar="FILE",
+        help="write the process id to FILE, and remove that at the end",
+    )
+
+
+def background_options(parsed: argparse.Namespace) -> dict[str, Any]:
+    """The fields of options that these are."""
+    return {"background": parsed.background, "pid_file": parsed.pid_file}

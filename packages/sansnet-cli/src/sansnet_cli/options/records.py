@@ -1,0 +1,119 @@
+"""The options of `sansnet run`, `attach`, `serve` and `qemu`, as records. The `parser` of each command makes them."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from sansnet_cli.options.ports import PortOptions
+from sansnet_core.records import Record
+from sansnet_trio.plan.options import NamespaceOptions, NetworkOptions, OptionsError
+
+__all__ = [
+    "AttachOptions",
+    "CommandLineError",
+    "CommandOptions",
+    "GuestOptions",
+    "MachineOptions",
+    "QemuOptions",
+    "RunOptions",
+    "ServeOptions",
+]
+
+
+class CommandLineError(OptionsError):
+    """The command line is wrong. The message is one sentence that names the option."""
+
+
+class CommandOptions(Record):
+    """The options that all commands share and that are not about the guest's network.
+
+    Attributes:
+        pcap: name of the capture file.
+        control: path of the control socket.
+        verbose: whether to print the configuration, and at the end the counters.
+        ports: the forwarded ports.
+        trace: whether to log one line per packet.
+        stats: seconds between tables of counters; None prints no table.
+    """
+
+    pcap: str | None = None
+    control: str | None = None
+    verbose: bool = False
+    ports: PortOptions = PortOptions()
+    trace: bool = False
+    stats: float | None = None
+
+
+class RunOptions(NamespaceOptions, CommandOptions):
+    """The options of `sansnet run`.
+
+    Attributes:
+        command: never empty.
+        root: whether the command of an ordinary user is root in the guest's user namespace.
+    """
+
+    command: tuple[str, ...]
+    root: bool = False
+
+
+class AttachOptions(NamespaceOptions, CommandOptions):
+    """The options of `sansnet attach`: the namespaces of a process, or a network namespace with a name or path.
+
+    Attributes:
+        pid: the process.
+        netns: the network namespace instead.
+        userns: path of the user namespace to enter before that.
+        ends_with_namespace: whether to end when the namespace is gone.
+        background: return when the guest is attached, and go on in the background.
+        pid_file: for the process id.
+    """
+
+    pid: int | None = None
+    netns: str | None = None
+    userns: str | None = None
+    ends_with_namespace: bool = True
+    background: bool = False
+    pid_file: str | None = None
+
+
+class MachineOptions(NetworkOptions, CommandOptions):
+    """The options of a virtual machine's network.
+
+    Attributes:
+        vhost_user: whether the machine speaks vhost-user, and not the protocol of `-netdev stream`.
+    """
+
+    vhost_user: bool = False
+
+
+class ServeOptions(MachineOptions):
+    """The options of `sansnet serve`: the path of a socket, or an open socket.
+
+    Attributes:
+        socket: path of the socket to which machines connect.
+        fd: a socket instead that is connected, or listens.
+        one_off: end with the first machine, as with a connected socket.
+        background: return when machines can connect, and serve them in the background.
+        pid_file: for the process id.
+    """
+
+    socket: str | None = None
+    fd: int | None = None
+    one_off: bool = False
+    background: bool = False
+    pid_file: str | None = None
+
+
+class QemuOptions(MachineOptions):
+    """The options of `sansnet qemu`.
+
+    Attributes:
+        program: QEMU; None is the one for machines like this one.
+        arguments: those of QEMU.
+    """
+
+    program: str | None = None
+    arguments: tuple[str, ...] = ()
+
+
+GuestOptions: TypeAlias = RunOptions | AttachOptions | MachineOptions

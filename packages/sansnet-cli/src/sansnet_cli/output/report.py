@@ -1,0 +1,217 @@
+"""What the command says to people: on stderr, each line with the program's name, unless another voice is given."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, Protocol
+
+from sansnet_cli.output.stderr import say
+from sansnet_core import LinkConfig, NetworkConfig, addresses
+from sansnet_trio.hostinfo import InterfaceAddress
+from sansnet_trio.linux.proc import NO_PROC
+from sansnet_trio.plan.host_names import by_address
+from sansnet_trio.plan.options import DNS_PORT
+
+if TYPE_CHECKING:
+    from sansnet_core import NetworkStatistics
+    from sansnet_core.ports import ForwardRule
+    from sansnet_trio.driver import DriverStatistics
+    from sansnet_trio.forward.binding import ListenAddress
+
+__all__ = [
+    "NO_MEMORY",
+    "Voice",
+    "configuration",
+    "followed",
+    "forward",
+    "inform",
+    "reason",
+    "speak_through",
+    "statistics",
+    "trace",
+    "warn",
+]
+
+NO_MEMORY: Final = "there is too little memory; allow more, as by: ulimit -v unlimited"
+
+_OFFLOADS: Final = {
+    "checksum_offload": "checksums",
+    "tso4": "TCP segmentation",
+    "tso6": "TCP segmentation over IPv6",
+    "uso": "UDP segmentation",
+}
+_COUNTERS: Final = {
+    "frames_received": "frames from the guest",
+    "frames_sent": "frames to the guest",
+    "frames_pending": "frames that the guest has not taken yet",
+    "frames_dropped": "frames that the guest did not take",
+    "datagrams_dropped": "datagrams and pings that the host did not take",
+    "sockets": "sockets still open",
+}
+"""Of `DriverStatistics`, what concerns people who did not write the driver."""
+
+
+class Voice(Protocol):
+    """How things are said; each method takes one line."""
+
+    def warn(self, sentence: str) -> None:
+        """Say what is not as it should be."""
+
+    def inform(self, sentence: str) -> None:
+        """Say what goes on."""
+
+    def trace(self, line: str) -> None:
+        """Say what a packet is."""
+
+
+class _Stderr:
+    def warn(self, sentence: str) -> None:
+        say(f"sansnet: {sentence}")
+
+    inform = trace = warn
+
+
+_voice: Voice = _Stderr()
+
+
+def speak_through(voice: Voice) -> None:
+    """Say everything through another voice from now on."""
+    global _voice
+    _voice = voice
+
+
+def warn(sentence: str) -> None:
+    """Say one sentence of what is not as it should be."""
+    _voice.warn(sentence)
+
+
+def inform(sentence: str) -> None:
+    """Say one sentence of what goes on."""
+    _voice.inform(sentence)
+
+
+def trace(line: str) -> None:
+    """Say one line of a packet."""
+    _voice.trace(line)
+
+
+def reason(error: Exception) -> str:
+    """Why something failed, in a sentence."""
+    match error:
+        case OSError(errno=errno.EMFILE | errno.ENFILE):
+            return f"{error.strerror}; allow more, as by: ulimit -n 1024"
+        case OSError(errno=errno.ENOMEM) | MemoryError():
+            return NO_MEMORY
+        case BlockingIOError():  # what fork() says
+            return "no more processes are allowed here; allow more, as by: ulimit -u 1000"
+        case ImportError():
+            return f"sansnet cannot be loaded ({error}); allow more memory (ulimit -v unlimited), or install it again"
+        case FileNotFoundError() if not os.path.exists("/proc/self"):
+            return NO_PROC
+        case FileNotFoundError(filename=None) if not _has_directory():
+            return "the working directory has been deleted; change to one that is there (cd)"
+        case _:
+            return str(error)
+
+
+def _has_directory() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
+
+
+def configuration(
+    config: NetworkConfig, link: LinkConfig, own: Sequence[InterfaceAddress] = (), gateways: Sequence[bytes] = ()
+) -> None:
+    """Say what a guest's network is like.
+
+    Args:
+        config: of the network.
+        link: of the guest's link.
+        own: addresses of the guest's interface, where it does not learn them from the network.
+        gateways: likewise.
+    """
+    offloads = [what for name, what in _OFFLOADS.items() if getattr(link, name)]
+    inform(f"link: MTU {link.mtu}, left to sansnet: {', '.join(offloads) or 'nothing'}")
+    if not (own or gateways):
+        own, gateways = _learnt(config)
+    for size, family in ((4, config.ipv4), (16, config.ipv6)):
+        if family:
+            mine = [f"{addresses.format(a.address)}/{a.prefix_length}" for a in own if len(a.address) == size]
+            through = [f"gateway {addresses.format(gateway)}" for gateway in gateways if len(gateway) == size]
+            name = "IPv4" if size == 4 else "IPv6"
+            inform(f"{name}: {', '.join((mine or ['link-local address only']) + (through or ['no gateway']))}")
+    inform(f"name servers: {', '.join(map(addresses.format, config.dns_servers)) or 'none'}")
+    for match, host in config.dns_forward:
+        port = f" port {host.port}" if host.port != DNS_PORT else ""
+        inform(f"DNS queries to {addresses.format(match)} go to {addresses.format_zoned(host.address)}{port}")
+    for address in config.map_host_loopback:
+        inform(f"the host's loopback is {addresses.format(address)}")
+    for address, names in by_address(config.hosts):
+        inform(f"names of {addresses.format(address)}: {', '.join(names)}")
+
+
+def forward(rule: ForwardRule) -> None:
+    """Say where the ports of a rule lead."""
+    side = "in the guest" if rule.inbound else "on the host"
+    notes = ["those that are free and not ephemeral"] if rule.weak else []
+    notes += [f"while somebody listens {side}"] if rule.auto else []
+    inform(_leads(rule, rule.address, rule.first, rule.last) + (f" ({', '.join(notes)})" if notes else ""))
+
+
+def followed(at: ListenAddress, rule: ForwardRule, *, opened: bool) -> None:
+    """Say that a port was opened or closed, since somebody listens on the other side, or nobody does any more."""
+    why = "opened, since somebody listens there" if opened else "closed, since nobody listens there any more"
+    inform(f"{_leads(rule, at.address, at.port, at.port)}: {why}")
+
+
+def _leads(rule: ForwardRule, address: bytes | None, first: int, last: int) -> str:
+    """Which ports lead where, in one line."""
+    protocol = "TCP" if rule.option in ("-t", "-T") else "UDP"
+    here, there = _range(first, last), _range(rule.leads_to(first), rule.leads_to(last))
+    if not rule.inbound:
+        loopback = f"127.0.0.1:{here} and [::1]:{here}" if address is None else f"{_bracketed(address)}:{here}"
+        return f"{protocol}: guest {loopback} -> host {_ports(there)}"
+    where = "*" if address is None else _bracketed(address)
+    where += f"%{rule.interface}" if rule.interface else ""
+    to = _ports(there) if rule.target is None else f"{_bracketed(rule.target)}:{there}"
+    return f"{protocol}: host {where}:{here} -> guest {to}"
+
+
+def _ports(range_: str) -> str:
+    return f"ports {range_}" if "-" in range_ else f"port {range_}"
+
+
+def _range(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def _bracketed(address: bytes) -> str:
+    text = addresses.format(address)
+    return f"[{text}]" if len(address) == 16 else text
+
+
+def _learnt(config: NetworkConfig) -> tuple[list[InterfaceAddress], list[bytes]]:
+    """Addresses and gateways that DHCP and router advertisements tell of."""
+    own, gateways = [], []
+    if config.ipv4:
+        own.append(InterfaceAddress(config.ipv4.address, config.ipv4.prefix_length))
+        gateways += [config.ipv4.gateway] if config.ipv4.gateway else []
+    if config.ipv6:
+        own += [InterfaceAddress(config.ipv6.address, 64)] if config.ipv6.address else []
+        gateways.append(config.ipv6.gateway)
+    return own, gateways
+
+
+def statistics(network: NetworkStatistics, driver: DriverStatistics) -> None:
+    """Say what happened, in counters that are not zero."""
+    for name, what in _COUNTERS.items():
+        if value := getattr(driver, name):
+            inform(f"{what}: {value}")
+    for reason, count in sorted(network.drops.items(), key=lambda item: -item[1]):
+        last = ", ".join(map(str, network.last_drops.get(reason, ())))
+        inform(f"dropped: {count}: {reason.value}{last and f'; last: {last}'}")

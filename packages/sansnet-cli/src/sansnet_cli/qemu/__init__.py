@@ -1,0 +1,1 @@
+"""`sansnet qemu`. `parser` reads the command line, `serve` runs with trio."""

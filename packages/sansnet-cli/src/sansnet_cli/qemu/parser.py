@@ -1,0 +1,79 @@
+"""The command line of `sansnet qemu`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Final, NoReturn
+
+from sansnet_cli.options import values
+from sansnet_cli.options.parser import Parser, add_options, network_options, typed, with_examples
+from sansnet_cli.options.records import CommandLineError, QemuOptions
+from sansnet_trio.links import unix_stream, vhost_user
+
+__all__ = ["parse", "parser"]
+
+_LINKS: Final = ("vhost-user", "stream")
+
+
+class _Parser(Parser):
+    def error(self, message: str) -> NoReturn:
+        raise CommandLineError(
+            f"{self.explained(message)}; QEMU's own arguments belong behind --, see `{self.prog} --help`"
+        )
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of `sansnet qemu`; what it parses is for `parse` to check further."""
+    made = _Parser(
+        prog="sansnet qemu",
+        usage="%(prog)s [OPTIONS] -- QEMU-ARGUMENT...",
+        description="Run QEMU with a network card whose network is sansnet. What follows -- is QEMU's own, such as "
+        "-m 1G -drive file=disk.qcow2.",
+        epilog=with_examples(
+            "Over vhost-user sansnet has QEMU make memory that can be shared, unless your own arguments say which "
+            "memory to use (-machine memory-backend=...), which then needs share=on. The guest learns its addresses, "
+            "routes and name servers by DHCP, DHCPv6 and router advertisements; they are the host's, unless you give "
+            "others. The guest cannot reach the host's loopback, unless you allow it. The exit status is QEMU's; "
+            "128 + N if signal N ended it; 127 if there is no such program; 1 if the network cannot be made or QEMU is "
+            "too old; 2 if an option is wrong.",
+            "sansnet qemu -- -m 1G -drive file=disk.qcow2",
+            "sansnet qemu -t 2222:22 -- -m 1G disk.qcow2     # its ssh server: port 2222",
+            "sansnet qemu -H box -- -accel kvm -m 4G -nographic disk.qcow2",
+        ),
+        add_help=False,
+    )
+    machine = made.add_argument_group("the machine")
+    machine.add_argument(
+        "--qemu",
+        type=typed(values.path),
+        metavar="PROGRAM",
+        help="QEMU 7.2 or newer; default: qemu-system-... of this processor",
+    )
+    machine.add_argument(
+        "--link",
+        choices=_LINKS,
+        help="how the machine is connected; default: vhost-user on x86-64, stream on other processors",
+    )
+    add_options(
+        made, namespace=False, default_mtu=f"{vhost_user.MTU.default}, or {unix_stream.MTU.default} with --link stream"
+    )
+    made.add_argument("arguments", nargs=argparse.REMAINDER, metavar="QEMU-ARGUMENT", help="see QEMU's --help")
+    return made
+
+
+def parse(arguments: Sequence[str]) -> QemuOptions:
+    """Understand what follows `sansnet qemu`.
+
+    Raises:
+        CommandLineError: something is wrong with it.
+        SystemExit: it asked for the help or the version, which have been printed.
+    """
+    parsed = parser().parse_args(arguments)
+    shared = vhost_user.is_supported() if parsed.link is None else parsed.link == "vhost-user"
+    return QemuOptions(
+        **network_options(parsed, vhost_user.MTU if shared else unix_stream.MTU),
+        vhost_user=shared,
+        program=parsed.qemu,
+        arguments=tuple(parsed.arguments[1:] if parsed.arguments[:1] == ["--"] else parsed.arguments),
+    )

@@ -1,0 +1,67 @@
+"""What people see of a guest's packets: a capture, and a line for each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from sansnet_cli.options.records import CommandLineError, CommandOptions
+from sansnet_cli.output.files import open_output
+from sansnet_trio.hostinfo import HostError
+from sansnet_trio.links import Link
+
+if TYPE_CHECKING:
+    from sansnet_trio.links.observed import CaptureFile
+
+__all__ = ["captured", "observed", "open_capture"]
+
+_BUFFER: Final = 1 << 20
+
+
+def open_capture(name: str) -> BinaryIO:
+    """Open a file for a `CaptureFile`.
+
+    Raises:
+        CommandLineError: it is no file's name.
+        HostError: it cannot be written.
+    """
+    if name == "-":
+        raise CommandLineError("-p - cannot write to stdout, which is the command's; give -p a file or a FIFO")
+    try:
+        return os.fdopen(open_output(name), "wb", _BUFFER)
+    except OSError as error:
+        raise HostError(
+            f"the capture file {name} cannot be written ({error.strerror}); give another one to -p"
+        ) from error
+
+
+@contextmanager
+def captured(file: BinaryIO | None) -> Iterator[CaptureFile | None]:
+    """A capture in an open file, if there is one, as long as the block runs."""
+    if file is None:
+        yield None
+        return
+    from sansnet_cli.process.readiness import report_what_is_logged
+    from sansnet_trio.links.observed import CaptureFile
+
+    report_what_is_logged()
+    capture = CaptureFile(file)
+    try:
+        yield capture
+    finally:
+        capture.close()
+
+
+def observed(link: Link, options: CommandOptions, capture: CaptureFile | None) -> Link:
+    """A link whose frames are seen as the options want it."""
+    if options.trace:
+        from sansnet_cli.runtime.trace import TracedLink
+
+        link = TracedLink(link)
+    if capture is not None:
+        from sansnet_trio.links.observed import CapturedLink
+
+        link = CapturedLink(link, capture)
+    return link

@@ -1,0 +1,24 @@
+"""A line for each of a guest's packets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sansnet_cli.output import report
+from sansnet_core import Frame
+from sansnet_core.summary import summary
+from sansnet_core.wire import virtio_net
+from sansnet_trio.links.observed import ObservedLink
+
+__all__ = ["TracedLink"]
+
+
+class TracedLink(ObservedLink):
+    """A link whose frames are spoken of."""
+
+    def observe(self, frames: Iterable[Frame], *, up: bool) -> None:
+        """Say a line for each."""
+        start = virtio_net.HEADER_SIZE if self.config.vnet_header else 0
+        for frame in frames:
+            data = b"".join(frame) if isinstance(frame, tuple) else frame
+            report.trace(f"{'guest' if up else 'host'}: {summary(memoryview(data)[start:])}")

@@ -1,0 +1,1 @@
+"""`sansnet serve`. `parser` reads the command line, `serve` runs with trio."""

@@ -1,0 +1,123 @@
+"""The control socket: whoever owns this process may ask it, and tell it, while it runs.
+
+A request is a JSON object in one line, and so is its answer. docs/control.md has them all; what they mean is the
+business of `ControlCommands`. Here are the bounds: of a line, of connections, of patience.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+import trio
+
+from sansnet_core import SansnetError
+from sansnet_trio.linux.unix_socket import UnixSocket, peer
+
+__all__ = ["Answer", "ControlSocket", "Request"]
+
+Request: TypeAlias = dict[str, Any]
+Answer: TypeAlias = dict[str, Any]
+
+MAX_REQUEST: Final = 64 << 10
+"""Bytes of a line; a long list of ports fits."""
+MAX_CONNECTIONS: Final = 16
+PATIENCE: Final = 60.0
+"""Seconds without a request after which a connection is closed."""
+TAKING: Final = 10.0
+"""Seconds that an answer may take to be read."""
+
+
+class ControlSocket:
+    """Listens on a path, from now on and until closed; only the owner of this process may connect.
+
+    Args:
+        path: of the socket file.
+        answer: gives the answer to a request, at once. A `SansnetError` that it raises is told as an error.
+
+    Raises:
+        ListenError: it cannot listen there.
+    """
+
+    def __init__(self, path: str, answer: Callable[[Request], Answer]) -> None:
+        self._answer = answer
+        self._socket = UnixSocket(path, private=True)
+
+    def close(self) -> None:
+        """Stop listening and remove the file. A second call does nothing."""
+        self._socket.close()
+
+    async def run(self) -> None:
+        """Answer until cancelled."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                connection = await self._socket.accept()
+                refusal = _refusal(connection, len(nursery.child_tasks))
+                nursery.start_soon(_Conversation(connection, self._answer).run, refusal)
+
+
+def _refusal(connection: socket.socket, others: int) -> str | None:
+    """Why nobody is to be heard on a connection."""
+    found = peer(connection)
+    if found is None or found.user not in (0, os.geteuid()):
+        return "this is the business of the owner of the process alone"
+    if others >= MAX_CONNECTIONS:
+        return f"there are {others} connections already; close one of them"
+    return None
+
+
+class _Conversation:
+    """One connection."""
+
+    def __init__(self, connection: socket.socket, answer: Callable[[Request], Answer]) -> None:
+        connection.setblocking(False)
+        self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(connection))
+        self._answer = answer
+        self._received = bytearray()
+
+    async def run(self, refusal: str | None) -> None:
+        async with self._stream:
+            try:
+                if refusal is not None:
+                    await self._say({"error": refusal})
+                    return
+                while (line := await self._next_line()) is not None:
+                    await self._say(self._reply(line))
+            except (trio.BrokenResourceError, trio.TooSlowError):
+                pass  # it has hung up, or sleeps
+
+    async def _next_line(self) -> bytes | None:
+        """The next request; None at the end, which is also behind one that is too long."""
+        with trio.fail_after(PATIENCE):
+            while (end := self._received.find(b"\n")) < 0:
+                if len(self._received) > MAX_REQUEST:
+                    await self._say({"error": f"a request has at most {MAX_REQUEST} bytes"})
+                    return None
+                data = await self._stream.receive_some()
+                if not data:
+                    return None
+                self._received += data
+        line = bytes(self._received[:end])
+        del self._received[: end + 1]
+        return line
+
+    def _reply(self, line: bytes) -> Answer:
+        try:
+            request = json.loads(line)
+        except (ValueError, RecursionError):
+            return {"error": "a request is one line of JSON"}
+        if not isinstance(request, dict):
+            return {"error": 'a request is a JSON object, as {"command": "list"}'}
+        try:
+            return self._answer(request)
+        except SansnetError as error:
+            return {"error": str(error)}
+        except MemoryError:
+            return {"error": "there is too little memory for the answer"}
+
+    async def _say(self, answer: Answer) -> None:
+        with trio.fail_after(TAKING):
+            await self._stream.send_all(json.dumps(answer).encode() + b"\n")

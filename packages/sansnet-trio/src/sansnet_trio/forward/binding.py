@@ -1,0 +1,217 @@
+"""Sockets that wait for what is to be forwarded, and what to say when there cannot be one."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterable, Iterator
+from socket import (
+    AF_INET6,
+    IPPROTO_IP,
+    IPPROTO_IPV6,
+    IPV6_V6ONLY,
+    SO_BINDTODEVICE,
+    SO_REUSEADDR,
+    SOCK_DGRAM,
+    SOCK_STREAM,
+    SOL_SOCKET,
+)
+from socket import socket as Socket
+from typing import Final, NamedTuple
+
+from sansnet_core import SansnetError, addresses
+from sansnet_core.addresses import LOOPBACK
+from sansnet_core.ports import TCP, ForwardRule
+from sansnet_trio.host.sockaddr import encode, family_of
+from sansnet_trio.host.sockopts import IP_FREEBIND, MAX_WAITING, prepare_forwarded, prepare_listener
+from sansnet_trio.linux import files
+from sansnet_trio.linux.descriptors import MORE_DESCRIPTORS, SHORTAGE
+from sansnet_trio.linux.syscalls import interface_index
+
+__all__ = [
+    "ForwardError",
+    "ListenAddress",
+    "ephemeral_ports",
+    "guest_listen_address",
+    "bind_in_guest",
+    "bind_listener",
+    "listen_addresses",
+]
+
+_LATER: Final = "try again later"
+_ANY: Final = {4: bytes(4), 16: bytes(16)}
+_LOOPBACK_INTERFACE: Final = "lo"
+_TAKEN: Final = frozenset({errno.EADDRINUSE, errno.EPERM, errno.ENODEV})
+"""Why a socket cannot have all of the guest's loopback addresses: the guest uses the port at one of its addresses, or
+the kernel (before Linux 5.7) lets only privileged processes limit a socket to an interface."""
+_KINDS: Final = {True: SOCK_STREAM, False: SOCK_DGRAM}
+
+
+class ForwardError(SansnetError):
+    """Ports cannot be forwarded; the message is one sentence that names the remedy.
+
+    Attributes:
+        is_shortage: that has nothing to do with one port: no other can be had either.
+    """
+
+    is_shortage = False
+
+    @classmethod
+    def of(cls, forward: ForwardRule, at: ListenAddress, error: OSError) -> ForwardError:
+        """A socket for a forward cannot be bound."""
+        side = "host" if at.inbound else "guest"
+        at = _narrow(at)
+        where = "" if at.address is None else f" at {addresses.format(at.address)}"
+        what = f"{forward.option} {forward.spec()}: port {at.port} of the {side} cannot be bound{where}"
+        made = cls(f"{what} ({error.strerror or error}); {_remedy(at, error)}")
+        made.is_shortage = error.errno in SHORTAGE
+        return made
+
+    @classmethod
+    def unseen(cls, error: OSError) -> ForwardError:
+        """It cannot be seen who listens on the other side."""
+        remedy = MORE_DESCRIPTORS if error.errno in SHORTAGE else _LATER
+        return cls(f"the ports for auto cannot be looked up ({error.strerror}); {remedy}")
+
+
+class ListenAddress(NamedTuple):
+    """What one socket is bound to.
+
+    Attributes:
+        protocol: `TCP` or `UDP`.
+        inbound: on the host; otherwise in the guest, as `guest_listen_address` has it.
+        address: None is every address of both families.
+        interface: None is all of them.
+        port: to listen on.
+    """
+
+    protocol: int
+    inbound: bool
+    address: bytes | None
+    interface: str | None
+    port: int
+
+
+def listen_addresses(forward: ForwardRule, sizes: Iterable[int], ports: Iterable[int]) -> Iterator[ListenAddress]:
+    """Where to listen.
+
+    One socket serves both families if that makes no difference: a forward that follows others has one for each, since
+    those may be of one family; and UDP, since they have different options.
+
+    Args:
+        forward: what is to be forwarded.
+        sizes: of addresses of the families wanted: 4 and 16, or one of them.
+        ports: of the forward's, those wanted.
+    """
+    sizes = sorted(sizes)
+    if not forward.inbound:
+        yield from (guest_listen_address(forward.protocol, size, port) for port in ports for size in sizes)
+        return
+    where: list[bytes | None]
+    if forward.address is not None:
+        where = [forward.address] if len(forward.address) in sizes else []
+    elif len(sizes) == 2 and forward.protocol == TCP and not forward.auto:
+        where = [None]
+    else:
+        where = [_ANY[size] for size in sizes]
+    for port in ports:
+        for address in where:
+            yield ListenAddress(forward.protocol, forward.inbound, address, forward.interface, port)
+
+
+def guest_listen_address(protocol: int, size: int, port: int) -> ListenAddress:
+    """Where to listen in the guest: at ::1, or at all IPv4 addresses by which its loopback interface is reached.
+
+    That is 127.0.0.0/8, and the guest's own addresses, which are not for us.
+    """
+    if size == 4:
+        return ListenAddress(protocol, False, _ANY[4], _LOOPBACK_INTERFACE, port)
+    return ListenAddress(protocol, False, LOOPBACK[16], None, port)
+
+
+def bind_in_guest(at: ListenAddress, make: Callable[[int, int], Socket]) -> Socket:
+    """Like `bind_listener`, for an address in the guest; for 127.0.0.1 alone if the guest has something there.
+
+    Raises:
+        OSError: as the kernel says.
+    """
+    try:
+        return bind_listener(at, make, freebind=False)
+    except OSError as error:
+        if at.interface is None or error.errno not in _TAKEN:
+            raise
+    return bind_listener(_narrow(at), make, freebind=False)
+
+
+def _narrow(at: ListenAddress) -> ListenAddress:
+    return at if at.inbound or at.interface is None else at._replace(address=LOOPBACK[4], interface=None)
+
+
+def bind_listener(at: ListenAddress, make: Callable[[int, int], Socket], *, freebind: bool) -> Socket:
+    """A socket that is bound there, and that listens.
+
+    Args:
+        at: where.
+        make: makes a non-blocking socket on the right side, given family and kind.
+        freebind: whether the address may be one that nobody has yet.
+
+    Raises:
+        OSError: as the kernel says.
+    """
+    stream = at.protocol == TCP
+    family = AF_INET6 if at.address is None else family_of(at.address)
+    made = make(family, _KINDS[stream])
+    try:
+        if stream:
+            made.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+            if family == AF_INET6:
+                made.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, at.address is not None)
+        elif at.inbound:
+            prepare_forwarded(made, family)
+        else:
+            prepare_listener(made, family)
+        scope = 0
+        if at.interface is not None:
+            scope = interface_index(at.interface) if at.inbound else 0
+            made.setsockopt(SOL_SOCKET, SO_BINDTODEVICE, os.fsencode(at.interface))
+        if freebind:
+            made.setsockopt(IPPROTO_IP, IP_FREEBIND, 1)  # serves IPv6 sockets too
+        made.bind(encode(_ANY[16] if at.address is None else at.address, at.port, scope))
+        if stream:
+            made.listen(MAX_WAITING)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _remedy(at: ListenAddress, error: OSError) -> str:
+    match error.errno:
+        case errno.EACCES | errno.EPERM:
+            setting = f"net.ipv4.ip_unprivileged_port_start={at.port}"
+            return f"give another port, or allow it as root: sysctl -w {setting}"
+        case errno.EADDRINUSE:
+            return "give another port, or end the program that has it"
+        case errno.EADDRNOTAVAIL:
+            return "give an address that the host has, or --freebind if it will have it"
+        case None | errno.ENODEV:  # Python itself gives no number
+            return f"give an interface that there is; {at.interface!r} is none"
+        case errno.EINVAL if at.address is not None and addresses.is_link_local(at.address):
+            return f"name the interface of a link-local address, as {addresses.format(at.address)}%eth0/{at.port}"
+        case errno.EAGAIN:  # what fork() says
+            return "allow more processes, as by: ulimit -u 1000"
+        case errno.ETIMEDOUT:  # NoAgent
+            return _LATER
+        case number if number in SHORTAGE:
+            return f"give fewer ports, or {MORE_DESCRIPTORS}"
+        case _:
+            return "give another port"
+
+
+def ephemeral_ports() -> range:
+    """The ports that this host hands out by itself."""
+    try:
+        first, last = files.read("/proc/sys/net/ipv4/ip_local_port_range").split()
+    except (OSError, ValueError):
+        return range(32768, 61000)  # Linux's default
+    return range(int(first), int(last) + 1)

@@ -1,0 +1,232 @@
+"""A guest's interface: made, and configured, by a process that is in the guest's network namespace."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Final
+
+from sansnet_core import addresses
+from sansnet_core.config import LinkConfig
+from sansnet_trio.guest.plan import GuestError, GuestPlan
+from sansnet_trio.guest.user_namespace import not_permitted
+from sansnet_trio.hostinfo import InterfaceAddress, Route
+from sansnet_trio.links.tap import bring_up, open_tap
+from sansnet_trio.linux import files, syscalls
+from sansnet_trio.linux.rtnetlink import Netlink
+
+__all__ = ["allow_low_ports", "allow_ping", "configure", "open_interface", "reconfigure"]
+
+_MAX_GID: Final = (1 << 31) - 1
+"""The last group that ping_group_range takes (net/ipv4/ping.c)."""
+
+_LOOPBACK: Final = "lo"
+
+# linux/if_addr.h, linux/rtnetlink.h
+_IFA_F_NODAD: Final = 0x02
+_FOREVER: Final = 0xFFFFFFFF
+_RT_TABLE_MAIN: Final = 254
+_RTPROT_BOOT: Final = 3
+_RT_SCOPE_UNIVERSE: Final = 0
+_RT_SCOPE_LINK: Final = 253
+_RTN_UNICAST: Final = 1
+_RTNH_F_ONLINK: Final = 4
+
+
+def allow_ping() -> None:
+    """Let every group of the guest's open ping sockets, as a guest's guest needs them."""
+    extents = [[int(word) for word in line.split()] for line in files.read("/proc/self/gid_map").splitlines()]
+    last = next((min(count - 1, _MAX_GID) for first, _, count in extents if first == 0), 0)
+    _set("ipv4/ping_group_range", f"0 {last}")
+
+
+def allow_low_ports() -> None:
+    """Let every user of the guest's bind ports below 1024, of TCP and UDP over both families."""
+    _set("ipv4/ip_unprivileged_port_start", "0")
+
+
+def _set(name: str, value: str) -> None:
+    """Set a variable of the network namespace, unless it is missing or /proc is read-only: then defaults must do."""
+    with contextlib.suppress(OSError):
+        files.write(f"/proc/sys/net/{name}", value)
+
+
+def open_interface(plan: GuestPlan) -> tuple[int, LinkConfig]:
+    """Make the interface; see `open_tap`.
+
+    Raises:
+        GuestError: it cannot be made.
+    """
+    device = "/dev/net/tun"
+    try:
+        return open_tap(plan.interface, mtu=plan.mtu, mac=plan.mac)
+    except OSError as error:
+        match error.errno:
+            case errno.ENOENT | errno.ENODEV | errno.ENXIO:
+                remedy = "load the module as root (modprobe tun), or give the container the device"
+                message = f"{device} is missing; {remedy}"
+            case errno.EACCES if os.statvfs(device).f_flag & os.ST_NODEV:
+                mount = _mount_point(device)
+                message = f"{mount} is mounted so that no device below it works; as root: mount -o remount,dev {mount}"
+            case errno.EACCES:
+                message = f"no permission to open {device}; as root: chmod 0666 {device}"
+            case errno.ENOTTY:
+                message = f"{device} is not the device of that name; as root: rm {device}; mknod {device} c 10 200"
+            case errno.EPERM if error.filename == device:
+                message = f"{device} may not be opened here; let the container have it, as by --device {device}"
+            case errno.EPERM:
+                raise not_permitted("an interface cannot be made") from error
+            case errno.EMFILE | errno.ENFILE:
+                raise
+            case errno.EBUSY:
+                message = f"another program has interface {plan.interface!r}; end that, or give another name with -I"
+            case errno.EINVAL if _exists(plan.interface):
+                message = (
+                    f"there is an interface {plan.interface!r} already, which is no tap; give another name with -I"
+                )
+            case _:
+                message = f"interface {plan.interface!r} cannot be made with MTU {plan.mtu}: {error.strerror}"
+        raise GuestError(message) from error
+
+
+def _exists(interface: str) -> bool:
+    return any(name == interface for _, name in socket.if_nameindex())
+
+
+def _mount_point(path: str) -> str:
+    while not os.path.ismount(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def configure(plan: GuestPlan, warnings: list[str]) -> None:
+    """Bring up the loopback interface, and the guest's with its addresses and routes.
+
+    What is there already, from before, stays.
+
+    Raises:
+        GuestError: there is an address that the interface cannot have.
+    """
+    variables = f"ipv6/conf/{plan.interface}"
+    if not plan.ipv6:
+        _set(f"{variables}/disable_ipv6", "1")
+    bring_up(_LOOPBACK)
+    if not plan.configure:
+        return
+    # Nobody else is on the link, so no address needs a second of detection; and all is known already.
+    _set(f"{variables}/accept_dad", "0")
+    _set(f"{variables}/accept_ra", "0")
+    bring_up(plan.interface)
+    with Netlink() as netlink:
+        index = syscalls.interface_index(plan.interface)
+        for own in plan.addresses:
+            _add_address(netlink, index, own)
+        for route in _add_routes(netlink, index, plan.routes):
+            destination = f"{addresses.format(route.destination)}/{route.prefix_length}"
+            warnings.append(f"the route to {destination} could not be copied to the guest")
+
+
+def reconfigure(old: GuestPlan, new: GuestPlan, kept: Collection[bytes], given_up: Collection[bytes]) -> None:
+    """Change addresses and routes of the guest's interface, which is up. What the guest itself added stays.
+
+    Args:
+        old: what it has.
+        new: what it is to have.
+        kept: addresses that it keeps besides, since connections use them; it begins none with them.
+        given_up: addresses that it kept so until now.
+
+    Raises:
+        OSError: there is no such interface.
+    """
+    index = syscalls.interface_index(new.interface)
+    with Netlink() as netlink:
+        for route in set(old.routes) - set(new.routes):
+            with contextlib.suppress(OSError):  # it went with its address, or the guest took it away
+                netlink.delete_route(_family(route.destination), _attributes(route, index), **_fields(route))
+        _delete(netlink, index, (InterfaceAddress(address, 8 * len(address)) for address in given_up))
+        for size in (4, 16):
+            before = [own for own in old.addresses if len(own.address) == size]
+            after = [own for own in new.addresses if len(own.address) == size]
+            # The order of IPv4 addresses counts, and is that in which they come
+            _delete(netlink, index, before if size == 4 and before != after else set(before) - set(after))
+            for own in after:
+                _add_address(netlink, index, own)
+        ours = {own.address for own in new.addresses}
+        for address in kept:
+            if address not in ours:
+                _add_address(netlink, index, InterfaceAddress(address, 8 * len(address)), preferred=False)
+        _add_routes(netlink, index, new.routes)
+
+
+def _delete(netlink: Netlink, index: int, gone: Iterable[InterfaceAddress]) -> None:
+    for own in gone:
+        with contextlib.suppress(OSError):  # the guest took it away, or it went with another one of its network
+            netlink.delete_address(_family(own.address), _local(own), index=index, prefixlen=own.prefix_length)
+
+
+def _local(own: InterfaceAddress) -> list[tuple[str, Any]]:
+    text = addresses.format(own.address)
+    return [("IFA_LOCAL", text), ("IFA_ADDRESS", text)]
+
+
+def _add_address(netlink: Netlink, index: int, own: InterfaceAddress, *, preferred: bool = True) -> None:
+    text = addresses.format(own.address)
+    family = _family(own.address)
+    attributes = _local(own)
+    if family == socket.AF_INET6:
+        attributes.append(("IFA_FLAGS", _IFA_F_NODAD))
+        if not preferred:
+            times = {"ifa_preferred": 0, "ifa_valid": _FOREVER, "cstamp": 0, "tstamp": 0}
+            attributes.append(("IFA_CACHEINFO", times))
+    try:
+        netlink.add_address(family, attributes, index=index, prefixlen=own.prefix_length)
+    except OSError as error:
+        if error.errno != errno.EEXIST:
+            reason = error.strerror
+            raise GuestError(f"the guest cannot have the address {text}/{own.prefix_length}: {reason}") from error
+
+
+def _add_routes(netlink: Netlink, index: int, routes: Sequence[Route]) -> list[Route]:
+    """Add routes, in whatever order they depend on each other; those that could not be added are returned."""
+    left = sorted(routes, key=lambda route: route.gateway is not None)
+    while True:
+        failed = []
+        for route in left:
+            try:
+                netlink.add_route(_family(route.destination), _attributes(route, index), **_fields(route))
+            except OSError as error:
+                if error.errno != errno.EEXIST:  # adding an address added the route to its network
+                    failed.append(route)
+        if len(failed) in (0, len(left)):
+            return failed
+        left = failed
+
+
+def _attributes(route: Route, index: int) -> list[tuple[str, Any]]:
+    attributes: list[tuple[str, Any]] = [("RTA_OIF", index)]
+    if route.prefix_length:
+        attributes.append(("RTA_DST", addresses.format(route.destination)))
+    if route.gateway is not None:
+        attributes.append(("RTA_GATEWAY", addresses.format(route.gateway)))
+    if route.metric:
+        attributes.append(("RTA_PRIORITY", route.metric))
+    return attributes
+
+
+def _fields(route: Route) -> dict[str, int]:
+    on_link = len(route.destination) == 4 and route.gateway is None
+    return {
+        "dst_len": route.prefix_length,
+        "table": _RT_TABLE_MAIN,
+        "proto": _RTPROT_BOOT,
+        "scope": _RT_SCOPE_LINK if on_link else _RT_SCOPE_UNIVERSE,
+        "type": _RTN_UNICAST,
+        "flags": _RTNH_F_ONLINK if route.gateway is not None and route.on_link else 0,
+    }
+
+
+def _family(address: bytes) -> int:
+    return socket.AF_INET if len(address) == 4 else socket.AF_INET6

@@ -1,0 +1,126 @@
+"""Changes of a guest that runs: addresses and routes of its interface, files of its own.
+
+Theory of operation. A forked child enters the guest's namespaces, does it all and ends, as at the guest's start. The
+event loop goes on meanwhile, and a child that does not answer is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gc
+import os
+import signal
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import Final, NamedTuple
+
+from sansnet_core.records import Record
+from sansnet_trio.guest.child import Channel, fork
+from sansnet_trio.guest.interface import reconfigure
+from sansnet_trio.guest.mounts import rewrite
+from sansnet_trio.guest.plan import GuestPlan
+from sansnet_trio.linux import syscalls
+from sansnet_trio.linux.children import end_child
+
+__all__ = ["PATIENCE", "Change", "OwnFile", "carry_out"]
+
+PATIENCE: Final = 5.0
+"""Seconds that it may take."""
+
+
+class Change(Record):
+    """What is to change; see `interface.reconfigure`."""
+
+    old: GuestPlan
+    new: GuestPlan
+    kept: Collection[bytes] = ()
+    given_up: Collection[bytes] = ()
+
+
+class OwnFile(NamedTuple):
+    """A file of the guest's own.
+
+    Attributes:
+        descriptor: of the file.
+        text: what it is to have.
+        changed: see `mounts.rewrite`.
+    """
+
+    descriptor: int
+    text: str
+    changed: bool
+
+
+async def carry_out(
+    change: Change, join: Callable[[], None], mounts: str | None = None, own: Mapping[str, OwnFile] | None = None
+) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Change a guest.
+
+    Args:
+        change: its interface.
+        join: called in the child; it enters the guest's user and network namespace, or raises OSError.
+        mounts: path of the guest's mount namespace.
+        own: the guest's own files, by path.
+
+    Returns:
+        Descriptors of files that had to be made anew, by path; and sentences about those that could not be.
+
+    Raises:
+        OSError: it is not permitted, or the guest is gone; ETIMEDOUT if the child did not answer.
+        GuestError: an address cannot be had.
+    """
+    import trio
+
+    pid, channel = fork(partial(_change, change, join, mounts, own or {}))
+    try:
+        with trio.move_on_after(PATIENCE):
+            await trio.lowlevel.wait_readable(channel)
+            (paths, problems), descriptors = channel.receive_with_descriptors()
+            return dict(zip(paths, descriptors, strict=False)), problems
+        raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+    except EOFError:
+        raise OSError(errno.ESRCH, "the process that changes the guest was killed") from None
+    finally:
+        channel.close()  # it ends with that where we are somebody else by now, and may not kill it
+        end_child(pid)
+
+
+def _change(
+    change: Change,
+    join: Callable[[], None],
+    mounts: str | None,
+    own: Mapping[str, OwnFile],
+    channel: Channel,
+    parent: int,
+) -> None:
+    """What the child does."""
+    gc.disable()  # what is garbage here may own a number that is another descriptor's by now
+    syscalls.forbid_dump()
+    with contextlib.ExitStack() as stack:
+        namespace = None
+        if mounts is not None and own:
+            namespace = os.open(mounts, os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, namespace)
+        join()
+        syscalls.set_parent_death_signal(signal.SIGKILL)
+        syscalls.forbid_dump()  # entering a user namespace may have allowed it again (fs.suid_dumpable)
+        if os.getppid() != parent:
+            return
+        if change.new.configure:
+            reconfigure(change.old, change.new, change.kept, change.given_up)
+        made: dict[str, int] = {}
+        problems: list[str] = []
+        if namespace is not None:
+            for path, file in own.items():
+                try:
+                    syscalls.setns(namespace, syscalls.CLONE_NEWNS)
+                    new = rewrite(path, file.text, file.descriptor, changed=file.changed)
+                except FileNotFoundError:  # the host has none any more to put it in place of
+                    continue
+                except OSError as error:
+                    problems.append(f"{path} cannot be replaced ({error.strerror})")
+                else:
+                    if new is not None:
+                        made[path] = new
+        channel.send((tuple(made), tuple(problems)), list(made.values()))

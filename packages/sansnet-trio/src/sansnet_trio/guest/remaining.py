@@ -1,0 +1,64 @@
+"""Processes that are still in a guest's network namespace when its command has ended.
+
+They are found by what /proc says of each process, since neither a session nor a process group holds them together, and
+the command is not the first process of a PID namespace. A process is looked at and signalled by the same descriptor, so
+that the number of one that ends meanwhile hits nobody else. Our own namespace is never swept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterable
+from typing import Final
+
+from sansnet_trio.linux import proc
+
+__all__ = ["NetworkNamespace", "kill_remaining", "namespace", "signal_remaining"]
+
+NetworkNamespace = tuple[int, int]
+"""Device and inode of the file that stands for one (namespaces(7))."""
+
+_PASSES: Final = 10
+"""A process may fork while we look at the others; its child is met in the next pass."""
+
+
+def namespace(process: int | str) -> NetworkNamespace:
+    """Of a process, by its id.
+
+    Raises:
+        OSError: there is no such process, or it is not ours to look at.
+    """
+    status = os.stat(f"/proc/{process}/ns/net")
+    return status.st_dev, status.st_ino
+
+
+def signal_remaining(swept: NetworkNamespace, numbers: Iterable[int]) -> bool:
+    """Send signals to each process of a network namespace, in that order; whether there was one."""
+    if swept == namespace("self"):
+        return False
+    return sum(_signal(int(name), swept, numbers) for name in os.listdir("/proc") if name.isdecimal()) > 0
+
+
+def kill_remaining(swept: NetworkNamespace) -> None:
+    """Kill the processes of a network namespace."""
+    for _ in range(_PASSES):
+        if not signal_remaining(swept, [signal.SIGKILL]):
+            break
+
+
+def _signal(pid: int, swept: NetworkNamespace, numbers: Iterable[int]) -> bool:
+    with contextlib.suppress(OSError):  # it has ended, or is not ours to look at
+        if namespace(pid) != swept:
+            return False
+        descriptor = proc.open_process(pid)
+        try:
+            if namespace(pid) != swept:
+                return False
+            for number in numbers:
+                signal.pidfd_send_signal(descriptor, number)
+            return True
+        finally:
+            os.close(descriptor)
+    return False

@@ -1,0 +1,165 @@
+"""A process that stays in a guest's network namespace, and changes addresses and routes of the guest's interface.
+
+Theory of operation. To enter the namespace again may take privileges that we have given up, or the user that we were.
+So the child that configured the interface stays. It keeps CAP_NET_ADMIN and nothing else.
+
+We may be broken into, and that capability may be over more than this namespace: over all of root's, if those are the
+initial user namespace's. So the process does not obey messages of any kind (pickle runs code). It reads lists of
+addresses and routes, a line of JSON each, for the one interface that it configured, and ends at the first line that is
+something else. It answers each with a line: an error's number and text, or 0 and nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import socket
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from sansnet_core.records import replace
+from sansnet_trio.guest import helper_process
+from sansnet_trio.guest.interface import reconfigure
+from sansnet_trio.guest.live_change import PATIENCE, Change
+from sansnet_trio.guest.plan import GuestError, GuestPlan
+from sansnet_trio.hostinfo import InterfaceAddress, Route
+from sansnet_trio.linux.privileges import CAP_NET_ADMIN
+
+__all__ = ["carry_out", "stay"]
+
+_LONGEST: Final = 1 << 24
+"""Bytes of a line: more than a hundred thousand routes."""
+_MAX_ANSWER: Final = 1 << 16
+_SIZES: Final = (4, 16)
+
+
+# our part
+
+
+async def carry_out(change: Change, channel: socket.socket) -> None:
+    """Have the process change the guest.
+
+    Args:
+        change: of the interface that the process configured.
+        channel: to the process.
+
+    Raises:
+        OSError: the kernel refuses.
+        GuestError: an address cannot be had.
+        EOFError: the process has ended, or does not answer. It is of no more use then.
+    """
+    import json
+
+    import trio
+
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(channel))
+    answer = b""
+    with trio.move_on_after(PATIENCE):
+        try:
+            await stream.send_all(json.dumps(_encoded(change)).encode() + b"\n")
+            while not answer.endswith(b"\n") and len(answer) < _MAX_ANSWER:
+                data = await stream.receive_some()
+                if not data:
+                    break
+                answer += data
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+    if not answer.endswith(b"\n"):
+        raise EOFError
+    code, text = json.loads(answer)
+    if code:
+        raise OSError(code, os.strerror(code))
+    if text:
+        raise GuestError(text)
+
+
+def _encoded(change: Change) -> dict[str, object]:
+    return {
+        "old": _encoded_plan(change.old),
+        "new": _encoded_plan(change.new),
+        "kept": [address.hex() for address in change.kept],
+        "given_up": [address.hex() for address in change.given_up],
+    }
+
+
+def _encoded_plan(plan: GuestPlan) -> list[list[list[object]]]:
+    return [
+        [[own.address.hex(), own.prefix_length] for own in plan.addresses],
+        [
+            [one.destination.hex(), one.prefix_length, (one.gateway or b"").hex(), one.metric, one.on_link]
+            for one in plan.routes
+        ],
+    ]
+
+
+# the process's part
+
+
+def stay(channel: socket.socket, plan: GuestPlan, is_orphan: Callable[[], bool]) -> None:
+    """Be the process, in a child that is in the guest's network namespace, until the other end is closed.
+
+    Args:
+        channel: to those who ask.
+        plan: what the guest has.
+        is_orphan: whether the process that forked us has ended.
+    """
+    import json  # while we may still read any file
+
+    gc.disable()  # what is garbage here may own a number that is another descriptor's by now
+    helper_process.detach()
+    helper_process.withdraw(channel.fileno(), {CAP_NET_ADMIN})
+    if is_orphan():
+        return
+    with channel.makefile("rb") as lines:
+        while line := lines.readline(_LONGEST):
+            channel.sendall(json.dumps(_answer(_decoded(json.loads(line), plan))).encode() + b"\n")
+
+
+def _answer(change: Change) -> tuple[int, str]:
+    try:
+        reconfigure(change.old, change.new, change.kept, change.given_up)
+    except GuestError as error:
+        return 0, str(error)
+    except OSError as error:
+        return error.errno or errno.EINVAL, ""
+    return 0, ""
+
+
+def _decoded(message: Any, plan: GuestPlan) -> Change:
+    """A change of nothing but the interface of the plan. Whatever is no list of addresses and routes raises."""
+    return Change(
+        old=_decoded_plan(message["old"], plan),
+        new=_decoded_plan(message["new"], plan),
+        kept=_decoded_addresses(message["kept"]),
+        given_up=_decoded_addresses(message["given_up"]),
+    )
+
+
+def _decoded_plan(message: Any, plan: GuestPlan) -> GuestPlan:
+    addresses, routes = message
+    return replace(
+        plan,
+        addresses=tuple(InterfaceAddress(_address(address), int(length)) for address, length in addresses),
+        routes=tuple(
+            Route(
+                destination=_address(destination),
+                prefix_length=int(length),
+                gateway=_address(gateway) if gateway else None,
+                metric=int(metric),
+                on_link=bool(on_link),
+            )
+            for destination, length, gateway, metric, on_link in routes
+        ),
+    )
+
+
+def _decoded_addresses(message: Iterable[Any]) -> tuple[bytes, ...]:
+    return tuple(_address(text) for text in message)
+
+
+def _address(text: Any) -> bytes:
+    address = bytes.fromhex(text)
+    if len(address) not in _SIZES:
+        raise ValueError("neither an IPv4 nor an IPv6 address")
+    return address

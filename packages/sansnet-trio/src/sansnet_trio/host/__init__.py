@@ -1,0 +1,1 @@
+"""Sockets of the host, one module for each kind."""

@@ -1,0 +1,71 @@
+"""The error queue of a socket (ip(7), IP_RECVERR): which packet failed, why, and who said so."""
+
+from __future__ import annotations
+
+import errno
+from socket import AF_INET, AF_INET6, IPPROTO_IP, IPPROTO_IPV6, MSG_ERRQUEUE, socket
+from struct import Struct
+from typing import Final
+
+from sansnet_core import Endpoint, ExtendedError
+from sansnet_trio.host.sockaddr import decode
+from sansnet_trio.host.sockopts import IP_RECVERR, IPV6_RECVERR, Ancillary, read_ancillary
+
+__all__ = ["ORIGIN_LOCAL", "local_error", "read"]
+
+ORIGIN_LOCAL: Final = 1
+"""SO_EE_ORIGIN_LOCAL: this host's kernel."""
+
+# struct sock_extended_err (linux/errqueue.h), native order: errno, origin, type, code, pad, info, data.
+# struct sockaddr of the offender follows; its family is AF_UNSPEC when there is none.
+_EXTENDED_ERROR: Final = Struct("=IBBBxIIH")
+_OFFENDER4: Final = slice(20, 24)  # 16 bytes of error, family, port
+_OFFENDER6: Final = slice(24, 40)  # the same, flow label
+
+_UNKNOWN_TTL: Final = 255  # a local error, or a stream's
+
+_DATA: Final = 1500  # more than any ICMP error quotes
+_CONTROL: Final = 512
+_LIMIT: Final = 64  # for one call: an ICMP flood must not hold up the rest; what is left keeps EPOLLERR set
+
+
+def local_error(error: OSError) -> ExtendedError:
+    """A system call of this host failed."""
+    return ExtendedError(error.errno or errno.EIO, ORIGIN_LOCAL, 0, 0, 0, None)
+
+
+def read(sock: socket, scope: int | None = None) -> list[tuple[Endpoint | None, ExtendedError, bytes]]:
+    """Take the errors that are queued.
+
+    Args:
+        sock: the socket.
+        scope: as for `sockaddr.decode`.
+
+    Returns:
+        For each the destination of the packet that failed (None for a stream), the error, and the packet's payload as
+        far as it is known.
+    """
+    found: list[tuple[Endpoint | None, ExtendedError, bytes]] = []
+    for _ in range(_LIMIT):
+        try:
+            data, ancillary, _, name = sock.recvmsg(_DATA, _CONTROL, MSG_ERRQUEUE)
+        except OSError:  # EAGAIN: empty
+            break
+        error = _parse(ancillary)
+        if error is not None:
+            found.append((decode(name, scope) if name else None, error, data))
+    return found
+
+
+def _parse(ancillary: Ancillary) -> ExtendedError | None:
+    for level, kind, data in ancillary:
+        if (level, kind) in ((IPPROTO_IP, IP_RECVERR), (IPPROTO_IPV6, IPV6_RECVERR)):
+            number, origin, icmp_type, code, info, _, family = _EXTENDED_ERROR.unpack_from(data)
+            offender = None
+            if family == AF_INET:
+                offender = data[_OFFENDER4]
+            elif family == AF_INET6:
+                offender = data[_OFFENDER6]
+            _, ttl, _ = read_ancillary(ancillary)
+            return ExtendedError(number, origin, icmp_type, code, info, offender, ttl or _UNKNOWN_TTL)
+    return None

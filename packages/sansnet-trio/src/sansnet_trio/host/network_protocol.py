@@ -1,0 +1,72 @@
+"""What the driver asks of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Protocol
+
+from sansnet_core import Buffer, Endpoint, ExtendedError, Frame, Notice, Order, SocketId
+
+__all__ = ["NetworkProtocol"]
+
+
+class NetworkProtocol(Protocol):
+    """The methods of `sansnet_core.Network` that the driver calls; a proxy that records or replays has them too."""
+
+    def guest_attached(self, now: float) -> None: ...
+
+    def receive_frames(self, frames: Iterable[Buffer], now: float) -> None: ...
+
+    def stream_connected(self, socket: SocketId, now: float) -> None: ...
+
+    def stream_received(self, socket: SocketId, data: bytes, now: float) -> None: ...
+
+    def stream_sent(self, socket: SocketId, count: int, now: float) -> None: ...
+
+    def stream_ended(self, socket: SocketId, now: float) -> None: ...
+
+    def stream_failed(self, socket: SocketId, errno: int, error: ExtendedError | None, now: float) -> None: ...
+
+    def stream_accepted(
+        self, remote: Endpoint, guest_address: bytes | None, guest_port: int, now: float
+    ) -> SocketId | None: ...
+
+    def forward_added(
+        self, guest_address: bytes | None, guest_port: int, now: float, outgoing: Collection[int] = ()
+    ) -> SocketId: ...
+
+    def forward_removed(self, socket: SocketId, now: float) -> None: ...
+
+    def datagram_received(
+        self,
+        socket: SocketId,
+        source: Endpoint,
+        data: bytes,
+        segment_size: int,
+        ttl: int,
+        tos: int,
+        now: float,
+        local: bytes | None = None,
+    ) -> None: ...
+
+    def datagram_failed(
+        self, socket: SocketId, remote: Endpoint, error: ExtendedError, data: bytes, now: float
+    ) -> None: ...
+
+    def echo_received(
+        self, socket: SocketId, source: bytes, sequence: int, data: bytes, ttl: int, tos: int, now: float
+    ) -> None: ...
+
+    def echo_failed(self, socket: SocketId, sequence: int, error: ExtendedError, data: bytes, now: float) -> None: ...
+
+    def next_deadline(self) -> float | None: ...
+
+    def handle_deadline(self, now: float) -> None: ...
+
+    def take_frames(self) -> list[Frame]: ...
+
+    def take_orders(self) -> list[Order]: ...
+
+    def take_notices(self) -> Sequence[Notice]: ...
+
+    def receive_budget(self, socket: SocketId) -> int: ...

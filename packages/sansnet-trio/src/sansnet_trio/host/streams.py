@@ -1,0 +1,351 @@
+"""TCP sockets of the host.
+
+Theory of operation. A stream is connecting, open, or closing: each has its own handler in the epoll set. One that a
+listening socket accepted is open from the beginning.
+
+- *Connecting*: waits for EPOLLOUT; SO_ERROR tells how it ended, the error queue which ICMP error did it.
+- *Open*: reads as much as the core's `receive_budget` allows, once an event, and keeps what the socket did not take of
+  the core's data. `_interest` is what the epoll set reports; EPOLLIN is in it unless the core's budget was 0, the
+  guest's link is blocked or the end was seen; EPOLLOUT if data wait. EPOLLHUP and EPOLLERR cannot be turned off but by
+  EPOLLONESHOT, after they were reported once more: so a stream that has nothing to do about them is `_DEAF` until there
+  is. To leave the set instead would mean to enter it again, and the kernel may have no room then.
+- *Closing*: the core is done with it, but data wait; they are sent until a time limit.
+
+After `stream_failed` was reported the socket is closed, and orders for it find nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from contextlib import suppress
+from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT
+from socket import SHUT_WR, SO_ERROR, SOL_SOCKET, socket
+from typing import Final
+
+from sansnet_core import Buffer, ExtendedError, KeepAlive, OpenStream, SocketId
+from sansnet_trio.host import errqueue
+from sansnet_trio.host.poller import Handler
+from sansnet_trio.host.sockaddr import encode
+from sansnet_trio.host.socket_context import SocketContext
+from sansnet_trio.host.sockopts import (
+    bind_source,
+    forget_icmp_errors,
+    keep_alive,
+    prepare_accepted,
+    prepare_stream,
+    reset_when_closed,
+)
+
+__all__ = ["Stream"]
+
+_READ_SIZE: Final = 256 * 1024
+_MAX_VECTORS: Final = 1024  # IOV_MAX (limits.h)
+_JOIN_BELOW: Final = 2048  # bytes: a guest that sends single bytes to a full socket must not cost a hundred for each
+_DEAF: Final = EPOLLONESHOT
+
+
+class Stream:
+    """One TCP connection of the host. It begins with `connect` or `adopt`.
+
+    Args:
+        context: what sockets share.
+        identity: the core's name for it.
+        family: AF_INET or AF_INET6.
+        connected: called when it is connected.
+        finished: called when the socket was closed for a reason of the host's.
+
+    Attributes:
+        closed: the socket is closed.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_connected",
+        "_context",
+        "_ended",
+        "_family",
+        "_fd",
+        "_finished",
+        "_id",
+        "_interest",
+        "_shutting",
+        "_socket",
+        "closed",
+    )
+
+    def __init__(
+        self,
+        context: SocketContext,
+        identity: SocketId,
+        family: int,
+        connected: Callable[[SocketId], None],
+        finished: Callable[[SocketId], None],
+    ) -> None:
+        self._context = context
+        self._connected = connected
+        self._id: SocketId = identity
+        self._finished = finished
+        self._family = family
+        self._chunks: list[Buffer] = []  # an empty deque takes 10 times the memory, for each idle connection
+        self._ended = False
+        self._shutting = False  # SHUT_WR is done, or follows the chunks
+        self._interest = 0
+        self.closed = False
+
+    def connect(self, made: socket, order: OpenStream, now: float) -> None:
+        """Connect a new socket. The outcome is reported, success or failure."""
+        self._socket = made
+        self._fd = made.fileno()
+        try:
+            code = self._connect(order)
+            if code in (0, errno.EINPROGRESS):
+                self._enter(EPOLLOUT, self._ready_connecting)
+                return
+        except OSError as error:
+            code = error.errno or errno.EIO
+        self._give_up(code, now)
+
+    def adopt(self, accepted: socket, now: float) -> None:
+        """Go on with a socket that is connected. Nothing is read until `resume`."""
+        self._socket = accepted
+        self._fd = accepted.fileno()
+        try:
+            prepare_accepted(accepted)
+            self._enter(0, self._ready)
+        except OSError as error:
+            self._give_up(error.errno or errno.EIO, now)
+
+    def _connect(self, order: OpenStream) -> int:
+        prepare_stream(self._socket, self._family)
+        self._context.choose_device(self._socket, order.remote.address)
+        scope = self._context.scope
+        if order.local is not None:
+            bind_source(self._socket)
+            self._socket.bind(encode(order.local, 0, scope))
+        return self._socket.connect_ex(encode(order.remote.address, order.remote.port, scope))
+
+    def _enter(self, interest: int, handler: Handler) -> None:
+        self._interest = interest
+        self._context.poller.add(self._fd, interest, handler)
+
+    def _give_up(self, code: int, now: float) -> None:
+        """Fail before it is in the epoll set."""
+        self.closed = True
+        self._socket.close()
+        self._context.machine.stream_failed(self._id, code, None, now)
+
+    # orders
+
+    def queue(self, data: Buffer) -> bool:
+        """Keep data for `flush`; whether there was none before."""
+        chunks = self._chunks
+        if chunks and len(chunks[-1]) + len(data) <= _JOIN_BELOW:
+            chunks[-1] = b"".join((chunks[-1], data))
+            return False
+        chunks.append(data)
+        return len(chunks) == 1
+
+    def flush(self, now: float) -> None:
+        """Send what waits, as far as the socket takes it; the rest goes out when it is writable."""
+        if self._chunks and not self.closed and not self._interest & EPOLLOUT:
+            self._send(now)
+
+    def shutdown(self, now: float) -> None:
+        """No data follow what is queued."""
+        self._shutting = True
+        if self._chunks:
+            self.flush(now)
+        elif not self.closed:
+            self._finish_sending()
+
+    def resume(self) -> None:
+        """The core's budget is not 0 any more."""
+        if not self.closed and not self._ended:
+            self._report(EPOLLIN | EPOLLOUT if self._chunks else EPOLLIN)
+
+    def keep_alive(self, order: KeepAlive) -> None:
+        """Have the kernel probe the peer."""
+        if not self.closed:
+            with suppress(OSError):  # it is about to fail, which is on its way as an event
+                keep_alive(self._socket, order.idle, order.interval, order.count)
+
+    def give_way(self, now: float) -> None:
+        """Fail for want of a descriptor, while it connects: another one has it from now on."""
+        self._fail(errno.EMFILE, now)
+
+    def close(self) -> bool:
+        """Close once what waits is sent; whether it does wait. Nothing is reported any more."""
+        if not self._chunks:
+            self.abandon()
+            return False
+        self._ended = True  # nothing is read any more, even if the stream waits for the link's room
+        self._report(EPOLLOUT)
+        self._context.poller.handlers[self._fd] = self._ready_closing
+        return True
+
+    def abort(self) -> None:
+        """Close with RST and forget what waits."""
+        if not self.closed:
+            reset_when_closed(self._socket)
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close the socket."""
+        if not self.closed:
+            self.closed = True
+            self._context.poller.remove(self._fd)
+            self._socket.close()
+            self._chunks.clear()
+
+    def leave(self) -> None:
+        """Close because the driver ends: with RST, for a FIN would be a lie.
+
+        Not so if the guest has ended its stream and the kernel has all of it: that is sent to its end, however slow the
+        remote is. What the remote sends then, the kernel answers with RST.
+        """
+        if self._shutting and not self._chunks:
+            self.abandon()
+        else:
+            self.abort()
+
+    # events
+
+    def _ready_connecting(self, flags: int, now: float) -> None:
+        # In this order: taking an ICMP error from the queue clears SO_ERROR.
+        code = self._socket.getsockopt(SOL_SOCKET, SO_ERROR)
+        found = errqueue.read(self._socket) if flags & EPOLLERR else []
+        if not code and flags & EPOLLHUP:
+            code = found[-1][1].errno if found else errno.ECONNABORTED
+        if code:
+            self._fail(code, now, found[-1][1] if found else None)
+        elif flags & EPOLLOUT:
+            forget_icmp_errors(self._socket, self._family)
+            self._report(EPOLLIN)
+            self._context.poller.handlers[self._fd] = self._ready
+            self._connected(self._id)
+            self._context.machine.stream_connected(self._id, now)
+
+    def _ready(self, flags: int, now: float) -> None:
+        if flags & EPOLLOUT and self._interest & EPOLLOUT:
+            self._send(now)
+            if self.closed:
+                return
+        if flags & (EPOLLIN | EPOLLERR | EPOLLHUP):
+            if self._ended:
+                self._trouble(now)
+            else:
+                self._read(flags, now)
+
+    def _read(self, flags: int, now: float) -> None:
+        context = self._context
+        budget = 0 if context.blocked else context.machine.receive_budget(self._id)
+        if budget <= 0:
+            self._stop_reading(flags)
+            return
+        try:
+            data = self._socket.recv(budget if budget < _READ_SIZE else _READ_SIZE)
+        except BlockingIOError:
+            if flags & EPOLLERR:
+                errqueue.read(self._socket)
+            return
+        except OSError as error:
+            self._fail(error.errno or errno.EIO, now)
+            return
+        if data:
+            context.machine.stream_received(self._id, data, now)
+        else:
+            self._ended = True
+            self._report(self._interest & ~EPOLLIN)
+            context.machine.stream_ended(self._id, now)
+
+    def _stop_reading(self, flags: int) -> None:
+        if self._context.blocked:
+            self._context.parked.append(self.resume)
+        # An error waits as well: it is reported after the data that came before it.
+        self._report(_DEAF if flags & (EPOLLERR | EPOLLHUP) else self._interest & ~EPOLLIN)
+
+    def _trouble(self, now: float) -> None:
+        """EPOLLERR or EPOLLHUP after the end was seen: a reset, or just both directions shut."""
+        code = self._socket.getsockopt(SOL_SOCKET, SO_ERROR)
+        if code:
+            self._fail(code, now)
+        else:
+            self._report(_DEAF)
+
+    def _ready_closing(self, flags: int, now: float) -> None:
+        try:
+            self._write()
+            over = not self._chunks or flags & (EPOLLERR | EPOLLHUP) != 0
+        except OSError:
+            over = True
+        if over:
+            self.abandon()
+            self._finished(self._id)
+
+    # sending
+
+    def _send(self, now: float) -> None:
+        try:
+            sent = self._write()
+        except OSError as error:
+            self._drain(now)
+            self._fail(error.errno or errno.EIO, now)
+            return
+        if self._chunks:
+            self._report(self._interest & ~_DEAF | EPOLLOUT)
+        else:
+            self._report(self._interest & ~EPOLLOUT)
+        if sent:
+            self._context.machine.stream_sent(self._id, sent, now)
+        if self._shutting and not self._chunks:
+            self._finish_sending()
+
+    def _write(self) -> int:
+        """Give the socket all that it takes; how many bytes it took."""
+        chunks = self._chunks
+        total = 0
+        while chunks:
+            try:
+                sent = self._socket.sendmsg(chunks[:_MAX_VECTORS]) if len(chunks) > 1 else self._socket.send(chunks[0])
+            except BlockingIOError:
+                break
+            total += sent
+            whole = 0
+            while whole < len(chunks) and sent >= len(chunks[whole]):
+                sent -= len(chunks[whole])
+                whole += 1
+            del chunks[:whole]
+            if sent:
+                chunks[0] = memoryview(chunks[0])[sent:]
+                break  # there is no room for more
+        return total
+
+    def _finish_sending(self) -> None:
+        with suppress(OSError):  # ENOTCONN: reset by the remote; that is on its way as an event
+            self._socket.shutdown(SHUT_WR)
+
+    # failing
+
+    def _drain(self, now: float) -> None:
+        """Sending failed: what had come before belongs to the guest all the same."""
+        machine = self._context.machine
+        try:
+            while not self._ended and (budget := machine.receive_budget(self._id)) > 0:
+                data = self._socket.recv(min(budget, _READ_SIZE))
+                if not data:
+                    break
+                machine.stream_received(self._id, data, now)
+        except OSError:
+            pass  # the same error, or nothing to read
+
+    def _fail(self, code: int, now: float, error: ExtendedError | None = None) -> None:
+        self.abandon()
+        self._finished(self._id)
+        self._context.machine.stream_failed(self._id, code, error, now)
+
+    def _report(self, interest: int) -> None:
+        """Have the epoll set report this from now on."""
+        if interest != self._interest:
+            self._interest = interest
+            self._context.poller.change(self._fd, interest)

@@ -1,0 +1,78 @@
+"""Processes in /proc, which may be that of another PID namespace than ours: then their numbers are others.
+
+That is so in a namespace that was made without a /proc of its own (pid_namespaces(7)). Only /proc/self is right there,
+and what leads from it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Final
+
+from sansnet_trio.linux import files
+
+__all__ = ["NO_PROC", "number_of", "open_own", "open_process"]
+
+NO_PROC: Final = "there is no /proc here, which sansnet needs; as root: mount -t proc proc /proc"
+
+
+def open_own() -> int:
+    """A descriptor of our own directory in /proc; another process that has it finds us by it, too.
+
+    Raises:
+        OSError: there is no /proc.
+    """
+    return os.open("/proc/self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def number_of(pid: int) -> int:
+    """The number that /proc has for a process of ours.
+
+    Raises:
+        OSError: there is no such process, or /proc does not have it.
+    """
+    descriptor = os.pidfd_open(pid)
+    try:
+        return _number(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_process(number: int) -> int:
+    """A descriptor of a process (pidfd_open(2)) that /proc has under a number.
+
+    Raises:
+        OSError: there is none, or it is not in our PID namespace.
+    """
+    depth = len(_numbers("self")) - 1
+    numbers = _numbers(str(number))
+    if len(numbers) <= depth:
+        raise _missing()
+    descriptor = os.pidfd_open(numbers[depth])
+    try:
+        if _number(descriptor) != number:  # that of a PID namespace beside ours
+            raise _missing()
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _numbers(process: str) -> list[int]:
+    """What a process is called in each PID namespace, from that of /proc to its own."""
+    for line in files.read(f"/proc/{process}/status").splitlines():
+        if line.startswith("NSpid:"):
+            return [int(word) for word in line.split()[1:]]
+    raise _missing()
+
+
+def _number(descriptor: int) -> int:
+    for line in files.read(f"/proc/self/fdinfo/{descriptor}").splitlines():
+        if line.startswith("Pid:") and (number := int(line.split()[1])) > 0:
+            return number
+    raise _missing()
+
+
+def _missing() -> ProcessLookupError:
+    return ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
