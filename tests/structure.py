@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Imports", "Module", "Package", "circles", "read_packages", "report"]
+__all__ = ["Imports", "Module", "Package", "circles", "is_within", "read_packages", "report"]
 
 ROOT: Final = Path(__file__).parent.parent
 
@@ -66,7 +66,7 @@ class Package:
         arrows = {}
         for module in self.modules.values():
             names = set(module.imports.runtime) | (set(module.imports.typing_only) if typing_only else set())
-            arrows[module.name] = {self._defined_in(name) for name in names if _is_within(name, self.name)}
+            arrows[module.name] = {self._defined_in(name) for name in names if is_within(name, self.name)}
             arrows[module.name].discard(module.name)
         return arrows
 
@@ -124,7 +124,8 @@ def circles(arrows: Mapping[str, Iterable[str]]) -> list[list[str]]:
     return found
 
 
-def _is_within(name: str, package: str) -> bool:
+def is_within(name: str, package: str) -> bool:
+    """Whether a full name is that of a package, or of something in it."""
     return name == package or name.startswith(package + ".")
 
 
