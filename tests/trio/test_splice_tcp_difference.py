@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trio.fake import Bench
-from tests.trio.test_splice import Spliced
+from tests.trio.test_splice_tcp import Spliced
 
 Step = tuple[int, str]
 """Which end, and what it does."""

@@ -16,7 +16,7 @@ from sansnet_trio.guest.attached import AttachedGuest
 from sansnet_trio.guest.plan import GuestError, GuestPlan
 from sansnet_trio.guest.target import ExistingNamespace
 from tests.lab.namespaces import Namespace, held_namespace, running
-from tests.trio.test_agent import check_hidden
+from tests.trio.test_socket_agent import check_hidden
 
 pytestmark = pytest.mark.kernel
 
