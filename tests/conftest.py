@@ -1,4 +1,4 @@
-"""What all tests share: a test that is skipped without being expected to is a failure of the run."""
+"""What all tests share: the profile of Hypothesis, and the rule that an unexpected skip fails the run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ hypothesis.settings.register_profile("explore", hypothesis.settings.get_profile(
 hypothesis.settings.load_profile("sansnet")
 
 EXPECTED_SKIPS: Final[dict[str, str]] = {}
-"""Pattern of tests' node ids -> why they may be skipped."""
+"""Pattern of node ids -> why these tests may be skipped."""
 
 if debian.codename() is None:
     EXPECTED_SKIPS["tests/kernel/machines/*"] = "the machines are made of packages of Debian's for x86-64"
@@ -46,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_skipped] = []
-    # A shell starts what is to run in the background with these ignored, and programs under test would inherit that
+    # A shell starts background commands with these ignored, and programs under test would inherit that
     for number, action in (
         (signal.SIGINT, signal.default_int_handler),
         (signal.SIGQUIT, signal.SIG_DFL),

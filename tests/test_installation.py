@@ -29,7 +29,7 @@ def checkout(tmp_path: Path) -> Path:
 
 @contextmanager
 def unchanged(checkout: Path) -> Iterator[None]:
-    """Nothing that git would see is left behind by the block."""
+    """Check that the block leaves nothing that git would see."""
     git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com", "-C", str(checkout)]
     for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"]):
         subprocess.run([*git, *words], check=True)

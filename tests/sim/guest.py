@@ -123,7 +123,7 @@ class Connection:
         self._outgoing += data
 
     def shutdown(self) -> None:
-        """FIN after all data."""
+        """Send FIN after all data."""
         self._fin_wanted = True
 
     def read(self, count: int) -> bytes:
@@ -134,14 +134,14 @@ class Connection:
         return data
 
     def abort(self, now: float) -> None:
-        """RST."""
+        """Send RST."""
         self._emit(RST | ACK, self.nxt, b"", now)
         self.reset = True
         self._rto_deadline = self._ack_deadline = math.inf
 
     @property
     def peer(self) -> tuple[bytes, int]:
-        """Who is at the other end, as the guest sees it."""
+        """The remote endpoint, as the guest sees it."""
         return self._remote
 
     @property
@@ -529,7 +529,7 @@ class Guest:
         self.mac, self.ipv4, self.ipv6, self.gateway_mac, self.vnet = mac, ipv4, ipv6, gateway_mac, vnet
         self.connections: dict[tuple[bytes, int, bytes, int], Connection] = {}
         self.strays: list[Segment] = []
-        """Segments that no connection wanted."""
+        """Segments that belong to no connection."""
         self.datagrams: list[tuple[Ip, int, int, bytes]] = []
         """UDP: packet, source port, destination port, data."""
         self.others: list[packets.ReadFrame] = []
@@ -542,7 +542,7 @@ class Guest:
         self._next_port = 40000
 
     def address(self, size: int) -> bytes:
-        """Its address of as many bytes."""
+        """The guest's address of this length in bytes."""
         return self.ipv4 if size == 4 else self.ipv6
 
     def connect(
@@ -602,7 +602,7 @@ class Guest:
     _now = 0.0
 
     def at(self, now: float) -> None:
-        """What time it is; for output that nothing received has caused."""
+        """Set the time, for output that no received frame causes."""
         self._now = now
 
     # In

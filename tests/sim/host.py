@@ -1,6 +1,6 @@
-"""Host sockets that do what a script says.
+"""Host sockets that behave as a script says.
 
-`Host` stands where the driver stands: it obeys orders, keeps what a socket did not take yet, asks for the budget
+`Host` takes the place of a driver: it obeys orders, keeps what a socket did not take yet, asks for the budget
 before it reads, and reports facts. It checks the order of orders: nothing for a socket that was never opened or was
 closed, no name used twice.
 """
@@ -69,16 +69,16 @@ class Stream:
     connected: bool = False
     failed: bool = False
     received: bytearray = field(default_factory=bytearray)
-    """What the remote got."""
+    """What the remote received."""
     shutdown: bool = False
-    """The remote saw the end."""
+    """The remote received the end of the stream."""
     closed: bool = False
     aborted: bool = False
     blocked: bool = False
     """The socket takes nothing, until `Host.unblock`."""
     unsent: bytearray = field(default_factory=bytearray)
     incoming: bytearray = field(default_factory=bytearray)
-    """What the remote sent and nobody read yet."""
+    """What the remote sent and the network did not read yet."""
     ended: bool = False
     """The remote ended its side."""
     end_reported: bool = False
@@ -235,7 +235,7 @@ class Host:
         stream.blocked = False
 
     def report(self, now: float) -> bool:
-        """Let the sockets work, and report; whether anything happened."""
+        """Let the sockets work, and report; True if anything happened."""
         happened = False
         while self._events and self._events[0][0] <= now:
             heapq.heappop(self._events)[2](now)
@@ -311,14 +311,14 @@ class Host:
     def forward(
         self, port: int, now: float, *, guest_address: bytes | None = None, outgoing: tuple[int, ...] = ()
     ) -> SocketId:
-        """A socket is open for datagrams from outside."""
+        """Open a socket for datagrams from outside."""
         socket = self._network.forward_added(guest_address, port, now, outgoing)
         assert not self._known(socket), "a socket's name used twice"
         self.forwards.add(socket)
         return socket
 
     def remove_forward(self, socket: SocketId, now: float) -> None:
-        """It is closed."""
+        """Close the socket of a forward."""
         self.forwards.remove(socket)
         self.closed.add(socket)
         self._network.forward_removed(socket, now)

@@ -1,4 +1,4 @@
-"""A connection whose every segment the test decides."""
+"""A connection in which the test decides about each segment."""
 
 from __future__ import annotations
 
