@@ -34,7 +34,7 @@ _EARLY_MODULES: Final = (
 
 
 class Linux(NamedTuple):
-    """What QEMU boots."""
+    """The files that QEMU boots."""
 
     kernel: Path
     initramfs: Path

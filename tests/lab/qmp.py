@@ -31,7 +31,7 @@ class Qmp:
         self._socket.close()
 
     def __call__(self, command: str, **arguments: Any) -> Any:
-        """What a command returns; arguments have underscores for hyphens.
+        """The result of a command; arguments have underscores for hyphens.
 
         Raises:
             AssertionError: it failed.

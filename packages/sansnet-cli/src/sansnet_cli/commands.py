@@ -20,7 +20,7 @@ from sansnet_cli.runtime.observe import open_capture
 from sansnet_core.records import replace
 from sansnet_trio.guest.command import CommandGuest, CommandNotFound, GuestPlan
 from sansnet_trio.plan.host import read_host_for
-from sansnet_trio.plan.host_names import unheard
+from sansnet_trio.plan.host_names import warn_unanswered
 from sansnet_trio.plan.options import NamespaceOptions
 from sansnet_trio.plan.setup import Setup, make_plan, make_setup
 
@@ -130,7 +130,7 @@ def _prepare(options: NamespaceOptions) -> tuple[GuestPlan, Setup]:
 def _prepare_attached(options: AttachOptions) -> tuple[GuestPlan, Setup]:
     plan, setup = _prepare(options)
     asked = name_servers_of(options) if options.hosts else None
-    return plan, replace(setup, warnings=(*setup.warnings, *unheard(options, setup.config, asked)))
+    return plan, replace(setup, warnings=(*setup.warnings, *warn_unanswered(options, setup.config, asked)))
 
 
 COMMANDS: Final[Mapping[str, Callable[[Sequence[str]], int]]] = {

@@ -18,7 +18,7 @@ _FAMILIES: Final = {4: socket.AF_INET, 16: socket.AF_INET6}
 
 
 def read_host_for(options: NetworkOptions) -> HostInfo:
-    """Read what a guest's network is modelled on.
+    """Read the host's network, as far as a guest's network is copied from it.
 
     Raises:
         HostError: the host lacks an interface or an address that the options name.
@@ -31,13 +31,13 @@ def read_host_for(options: NetworkOptions) -> HostInfo:
                 raise HostError(f"{what} has no IPv{family} address that the guest could have too; give another one")
             _check_device(what, device)
     for address in options.outbound:
-        if (4 if len(address) == 4 else 6) in options.families:  # else it is not the host that is wrong
+        if (4 if len(address) == 4 else 6) in options.families:  # of another family, `make_setup` refuses it
             _check_address(address)
     return host
 
 
 def read_again(options: NetworkOptions, last: HostInfo) -> HostInfo:
-    """Read it again while a guest runs. What the host lacks for the moment is as it was last."""
+    """Read the host's network again while a guest runs. Parts that are missing at the moment stay as in `last`."""
     try:
         host = _read(options)
     except (HostError, OSError):  # the interface that the options name is not there

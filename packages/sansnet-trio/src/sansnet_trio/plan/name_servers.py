@@ -1,9 +1,9 @@
-"""Which name servers a guest is told of, and which of them lead elsewhere.
+"""Chooses the name servers that a guest is told, and the addresses that lead to name servers of the host.
 
-A guest is told of the host's servers, in the host's order. One that the guest cannot reach as it stands, on loopback,
-at an address that is the guest's own, or link-local on another link, is replaced in place by a stand-in: an address of
-its own, where port 53 and 853 lead to that server. Stand-ins are 169.254.53.N and fe80::53:N, for the server at place
-N. Pure.
+The guest is told the host's servers, in the host's order. A server that the guest cannot reach by its address is
+replaced by a stand-in: a server on loopback, at an address that the guest has itself, or link-local on another link. A
+stand-in is an address of ours whose ports 53 and 853 lead to that server. The stand-in of server number N is
+169.254.53.N or fe80::53:N. Pure.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from sansnet_trio.plan.options import DNS_PORT, NetworkOptions
 __all__ = ["GuestLink", "NameServers", "Remembered", "choose", "is_stand_in"]
 
 _RANGES: Final = {4: bytes([169, 254, 53]), 16: bytes.fromhex("fe8000000000000000000000005300")}
-"""First bytes of stand-ins, by size of the address; the last byte is the place (RFC 3927, RFC 4291 2.5.6)."""
-_PLACES: Final = range(1, 255)
-"""More than there are servers and addresses that the options name."""
+"""First bytes of stand-ins, by size of address. The last byte is the number (RFC 3927; RFC 4291, 2.5.6)."""
+_NUMBERS: Final = range(1, 255)
+"""More than there can be servers and addresses in the options."""
 
 _MAX_REMEMBERED: Final = 32
 
 _MAX_SERVERS: Final = 16
-"""Of the host's file. The C library reads three (MAXNS in resolv.h), others more."""
+"""Servers of the host that are used. The C library reads three (MAXNS in resolv.h), other resolvers more."""
 
 
 class GuestLink(NamedTuple):
-    """What the guest's network is like.
+    """The addresses in use on the guest's link.
 
     Attributes:
-        own: addresses of the guest's.
-        gateways: by size, of the families that are on.
-        zone: index of the host's interface that stands for the guest's link; 0 if there is none.
-        mapped: addresses that mean the host's loopback.
-        used: others that mean something in the guest.
+        own: addresses of the guest.
+        gateways: our address, by size of address, for each family in use.
+        zone: index of the host's interface for link-local addresses; 0 if there is none.
+        mapped: addresses that lead to the host's loopback.
+        used: other addresses that a stand-in must not take.
     """
 
     own: Collection[bytes]
@@ -48,20 +48,20 @@ class GuestLink(NamedTuple):
 
 
 class NameServers(NamedTuple):
-    """What was chosen.
+    """The result of `choose`.
 
     Attributes:
-        told: what the guest is told, best first.
-        forward: pairs (address that the guest asks, host's address that answers).
-        stand_ins: those of the guest's addresses that mean nothing else.
-        places: pairs (address by which the guest may know a server of the host's, the host's address for it), in the
-            host's order. The guest may know them from the host's own files even if it is told of none.
+        told: the name servers for the guest, best first.
+        forward: pairs (address that the guest asks, server of the host that answers), for `NetworkConfig.dns_forward`.
+        stand_ins: the addresses in `forward` that have no other meaning.
+        known: pairs (address by which the guest may know a server of the host, that server), in the host's order. The
+            guest may know them from the host's own files, even if it is told no server.
     """
 
     told: tuple[bytes, ...] = ()
     forward: tuple[tuple[bytes, Endpoint], ...] = ()
     stand_ins: tuple[bytes, ...] = ()
-    places: tuple[tuple[bytes, Endpoint], ...] = ()
+    known: tuple[tuple[bytes, Endpoint], ...] = ()
 
 
 def choose(
@@ -70,13 +70,13 @@ def choose(
     """Choose name servers.
 
     Args:
-        options: what was asked for.
+        options: of the guest.
         hosts: the host's servers, which may have zones.
-        link: the guest's network.
-        warnings: where a sentence goes about what cannot be had; None if it is not wanted.
+        link: the addresses in use on the guest's link.
+        warnings: a list that gets a sentence for each option without effect; None to get none.
 
     Raises:
-        HostError: `--dns-forward` has no server behind it.
+        HostError: there is no server for `dns_forward`.
     """
     usable = (_seen_from(link, server) for server in hosts if len(server) in link.gateways)
     servers = list(dict.fromkeys(filter(addresses.is_unicast, usable)))[:_MAX_SERVERS]
@@ -105,24 +105,24 @@ def choose(
             forward.append((match, Endpoint(first, DNS_PORT)))
             replaced.add(first)
     if options.dns is None:
-        for place, server in enumerate(servers, 1):
+        for number, server in enumerate(servers, 1):
             if server in replaced:
                 continue
             if _is_reachable(server, link):
                 told.append(addresses.split_zone(server)[0])
             else:
-                told.append(stand_ins.take(len(server), place))
+                told.append(stand_ins.take(len(server), number))
                 forward.append((told[-1], Endpoint(server, DNS_PORT)))
     else:
         told = list(options.dns)
-    forward += _still(options, servers, link)
+    forward += _mapped_servers(options, servers, link)
     behind = dict(reversed(forward))
     if options.dns is None:
-        places = [(address, behind.get(address, Endpoint(address, DNS_PORT))) for address in told]
+        known = [(address, behind.get(address, Endpoint(address, DNS_PORT))) for address in told]
     else:
         reachable = [] if options.dns else [server for server in servers if _is_reachable(server, link)]
-        places = [(server, Endpoint(server, DNS_PORT)) for server in reachable]
-    return NameServers(tuple(dict.fromkeys(told)), tuple(forward), tuple(stand_ins.given), tuple(places))
+        known = [(server, Endpoint(server, DNS_PORT)) for server in reachable]
+    return NameServers(tuple(dict.fromkeys(told)), tuple(forward), tuple(stand_ins.taken), tuple(known))
 
 
 def is_stand_in(address: bytes) -> bool:
@@ -131,43 +131,45 @@ def is_stand_in(address: bytes) -> bool:
 
 
 class Remembered:
-    """Addresses at which the guest may still look for name servers that the host had before.
+    """Addresses of earlier name servers, which the guest may still ask.
 
-    What is asked there is answered by the server that is at the same place now.
+    A query to one of them goes to the present server with the same number.
     """
 
     def __init__(self) -> None:
-        self._places: dict[bytes, int] = {}
+        self._numbers: dict[bytes, int] = {}
 
     def note(self, names: NameServers) -> None:
-        """The guest may know these."""
+        """Remember the servers that the guest is told now."""
         for size in _RANGES:
-            for place, (address, _) in enumerate(pair for pair in names.places if len(pair[0]) == size):
-                self._places.pop(address, None)
-                self._places[address] = place
-        for address in list(self._places)[:-_MAX_REMEMBERED]:
-            del self._places[address]
+            for number, (address, _) in enumerate(pair for pair in names.known if len(pair[0]) == size):
+                self._numbers.pop(address, None)
+                self._numbers[address] = number
+        for address in list(self._numbers)[:-_MAX_REMEMBERED]:
+            del self._numbers[address]
 
     def forward(self, names: NameServers, own: Collection[bytes]) -> tuple[tuple[bytes, Endpoint], ...]:
-        """Pairs for those that mean nothing else now.
+        """Pairs (address, server) for the addresses that have no other meaning now.
 
         Args:
-            names: what the guest is told now.
-            own: addresses of the guest's.
+            names: the present choice.
+            own: addresses of the guest.
         """
-        known = {address for address, _ in (*names.places, *names.forward)} | set(own)
+        used = {address for address, _ in (*names.known, *names.forward)} | set(own)
         found = []
-        for address, place in self._places.items():
-            servers = [host for other, host in names.places if len(other) == len(address)]
-            if servers and address not in known:
-                found.append((address, servers[min(place, len(servers) - 1)]))
+        for address, number in self._numbers.items():
+            servers = [host for other, host in names.known if len(other) == len(address)]
+            if servers and address not in used:
+                found.append((address, servers[min(number, len(servers) - 1)]))
         return tuple(found)
 
 
-def _still(options: NetworkOptions, servers: Iterable[bytes], link: GuestLink) -> Iterator[tuple[bytes, Endpoint]]:
-    """Pairs for servers whose address means the host's loopback in the guest, as a router's often does.
+def _mapped_servers(
+    options: NetworkOptions, servers: Iterable[bytes], link: GuestLink
+) -> Iterator[tuple[bytes, Endpoint]]:
+    """Pairs for servers of the host whose address leads the guest to the host's loopback, often that of the router.
 
-    The guest may know them from the host's own files. With servers given by -D, the address means loopback.
+    The guest may know them from the host's own files. If the options give other servers, the address keeps its meaning.
     """
     for server in () if options.dns else servers:
         address, _ = addresses.split_zone(server)
@@ -176,39 +178,39 @@ def _still(options: NetworkOptions, servers: Iterable[bytes], link: GuestLink) -
 
 
 def _is_reachable(server: bytes, link: GuestLink) -> bool:
-    """Whether an address means the same in the guest as on the host."""
+    """Whether the guest reaches a server of the host by its address."""
     address, zone = addresses.split_zone(server)
     return not (addresses.is_loopback(server) or address in link.own or zone)
 
 
 def _seen_from(link: GuestLink, server: bytes) -> bytes:
-    """A server's address, with a zone only if that is not the guest's link."""
+    """The address of a server; its zone stays if it is not the guest's link."""
     address, zone = addresses.split_zone(server)
     return address if zone == link.zone else server
 
 
-def _of_size(size: int, given: Iterable[bytes]) -> bytes | None:
-    return next((address for address in given if len(address) == size), None)
+def _of_size(size: int, candidates: Iterable[bytes]) -> bytes | None:
+    return next((address for address in candidates if len(address) == size), None)
 
 
 class _StandIns:
-    """Addresses that mean nothing else, each of which is given once."""
+    """A supply of addresses that have no other meaning."""
 
     def __init__(self, options: NetworkOptions, servers: Iterable[bytes], link: GuestLink) -> None:
         self._preferred = dict(link.gateways) if options.lenient else {}
-        """pasta and passt put the gateway in the place of a resolver on loopback, and callers rely on it."""
+        """pasta and passt replace a resolver on loopback by the gateway, and their callers rely on it."""
         others = (*servers, *options.dns_forward, *(options.dns or ()), *options.map_guest_address)
-        self.given: list[bytes] = []
+        self.taken: list[bytes] = []
         self._used = {*link.own, *link.used, *(addresses.split_zone(other)[0] for other in others)}
-        self._taken = {*link.mapped, *link.gateways.values()}
+        self._reserved = {*link.mapped, *link.gateways.values()}
 
-    def take(self, size: int, place: int) -> bytes:
-        """An address for the server at a place, counted from 1."""
+    def take(self, size: int, number: int) -> bytes:
+        """An address for a server, whose number is counted from 1."""
         preferred = self._preferred.pop(size, None)
         if preferred is not None and preferred not in self._used:
             return preferred
-        places = (*_PLACES[place - 1 :], *_PLACES[: place - 1])
-        found = next(a for n in places if (a := _RANGES[size] + bytes([n])) not in self._used | self._taken)
+        numbers = (*_NUMBERS[number - 1 :], *_NUMBERS[: number - 1])
+        found = next(a for n in numbers if (a := _RANGES[size] + bytes([n])) not in self._used | self._reserved)
         self._used.add(found)
-        self.given.append(found)
+        self.taken.append(found)
         return found
