@@ -1,4 +1,4 @@
-"""What all tests share: the profile of Hypothesis, and the rule that an unexpected skip fails the run."""
+"""The profile of Hypothesis for all tests, and the rule that an unexpected skip fails the run."""
 
 from __future__ import annotations
 

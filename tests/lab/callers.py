@@ -221,7 +221,7 @@ with socket.create_server(("", {port})) as listener:
 
 
 def heard(namespace: Namespace, address: str, port: int) -> str:
-    """What a server sends to a client in a namespace."""
+    """The answer of a server to a client in a namespace."""
     with namespace.connect(address, port) as stream:
         stream.settimeout(5)
         return b"".join(iter(lambda: stream.recv(100), b"")).decode()

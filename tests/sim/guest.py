@@ -1,8 +1,8 @@
 """A guest with a small TCP of its own (RFC 9293, 6298, 2018, 7323), strict about what it is sent.
 
 Stream positions are plain integers that never wrap: the SYN is 0, the first byte of data 1. They become sequence
-numbers only on the wire. Whatever a correct network must not do raises `AssertionError`: data beyond the window that
-was offered, different bytes at a place that was filled before, an acknowledgement of what was never sent.
+numbers only on the wire. Behaviour that no correct network shows raises `AssertionError`: data beyond the window that
+was offered, different bytes at a place that was filled before, an acknowledgement of data that was never sent.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _signed(difference: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class GuestOptions:
-    """What the guest's TCP can do and how it behaves.
+    """The abilities of the guest's TCP, and its behaviour.
 
     Attributes:
         mss: that the guest announces.
@@ -105,7 +105,7 @@ class Connection:
         self._ack_deadline = math.inf
         self._ack_now = False
         self._unacknowledged = 0
-        # What tests ask about
+        # State that tests read
         self.retransmissions = self.probes = self.keepalives = self.probes_received = 0
         self.challenges = 0
         self.segments_received: list[Segment] = []

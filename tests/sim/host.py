@@ -69,7 +69,7 @@ class Stream:
     connected: bool = False
     failed: bool = False
     received: bytearray = field(default_factory=bytearray)
-    """What the remote received."""
+    """Data that the remote received."""
     shutdown: bool = False
     """The remote received the end of the stream."""
     closed: bool = False
@@ -78,7 +78,7 @@ class Stream:
     """The socket takes nothing, until `Host.unblock`."""
     unsent: bytearray = field(default_factory=bytearray)
     incoming: bytearray = field(default_factory=bytearray)
-    """What the remote sent and the network did not read yet."""
+    """Data of the remote that the network did not read yet."""
     ended: bool = False
     """The remote ended its side."""
     end_reported: bool = False
@@ -110,7 +110,7 @@ class Host:
         """The only stream, or the newest."""
         return next(reversed(self.streams.values()))
 
-    # What a remote does
+    # Actions of a remote
 
     def produce(self, stream: Stream, data: bytes) -> None:
         """The remote sends."""
@@ -132,7 +132,7 @@ class Host:
         self._count += 1
         heapq.heappush(self._events, (when, self._count, what))
 
-    # What the driver does
+    # Actions of the driver
 
     def obey(self, orders: Iterable[Order], now: float) -> None:
         for order in orders:

@@ -57,7 +57,7 @@ class ManualConnection:
         return self.take()
 
     def take(self) -> list[Segment]:
-        """What the network sent to this connection since the last time."""
+        """The segments for this connection since the last call."""
         strays = self._pair.guest.strays
         mine = [segment for segment in strays if segment.destination_port == self.port]
         self._pair.guest.strays = [segment for segment in strays if segment.destination_port != self.port]

@@ -65,7 +65,7 @@ class Netem:
         heapq.heappush(self._queue, (now + how.delay + held, self._count, frame))
 
     def take(self, now: float) -> list[bytes]:
-        """What arrives by `now`, in order of arrival."""
+        """The frames that arrive by `now`, in order of arrival."""
         arrived = []
         while self._queue and self._queue[0][0] <= now:
             arrived.append(heapq.heappop(self._queue)[2])

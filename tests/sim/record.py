@@ -85,7 +85,7 @@ def replay(
         batch: how frames that came at once are to be handed over.
 
     Returns:
-        What the calls returned, one for each.
+        The results of the calls, one for each.
     """
     network = RecordingNetwork(config, now=now, secret=SECRET)
     for name, arguments in calls:
