@@ -1,4 +1,4 @@
-"""The errors that an unmodified program sees for an address that does not answer, on the host and in a guest.
+"""The errors that an unmodified program gets from an unreachable address, on the host and in a guest.
 
 As a program this prints the table of all faults: `python -m tests.lab.observe`.
 """
@@ -105,7 +105,7 @@ def _family_of(sock: socket.socket) -> socket.AddressFamily:
 
 
 def _ask(sock: socket.socket, data: bytes, patience: float) -> Seen | None:
-    """Send, and wait for an answer or an error; None if neither comes in time."""
+    """Send, and wait for an answer or an error; None if there is neither in time."""
     sock.settimeout(patience)
     try:
         sock.send(data)
@@ -140,7 +140,7 @@ def udp(namespace: Namespace, address: str, *, attempts: int = 1) -> Seen:
 
 
 def udp_plain(namespace: Namespace, address: str, *, attempts: int = 1) -> Seen:
-    """A connected UDP socket, which learns of errors that are final only."""
+    """A connected UDP socket without an error queue, which gets final errors only."""
     return _datagrams(namespace, address, b"anyone?", socket.IPPROTO_UDP, errors=False, attempts=attempts)
 
 

@@ -17,6 +17,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from sansnet_trio._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from sansnet_trio.driver import Driver, DriverStatistics
     from sansnet_trio.forward.binding import ForwardError
