@@ -21,7 +21,7 @@ from sansnet_cli.serve import parser as serve_parser
 from tests.lab.checkouts import BASE_PYTHON, PROGRAMS, copied_checkout, run_outside
 
 README = Path("README.md").read_text()
-PAGES: Final = [Path("README.md"), Path("benchmarks/README.md"), *sorted(Path("docs").glob("*.md"))]
+PAGES: Final = [Path("README.md"), Path("benchmarks/README.md"), *sorted(Path("docs").rglob("*.md"))]
 PARSERS: Final = {
     "run": run_parser.parser,
     "attach": attach_parser.parser,
