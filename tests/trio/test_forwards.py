@@ -45,7 +45,7 @@ class Table(Bench):
         super().__init__()
         self.forwards = forwards
         self.now = 0.0
-        forwards.serve(self.shell, self.sockets, lambda: self.now)
+        forwards.serve(self.context, self.sockets, lambda: self.now)
 
     def __exit__(self, *_: object) -> None:
         self.forwards.leave()
@@ -163,11 +163,11 @@ def test_addresses_and_families_that_are_not_asked_for_are_closed() -> None:
 
 def test_while_the_link_is_blocked_nobody_is_accepted() -> None:
     with table(str(PORT)) as bench, connect("127.0.0.1", PORT):
-        bench.shell.blocked = True
+        bench.context.blocked = True
         bench.quiet()
         assert bench.spins() == 0
         assert not bench.network.facts
-        bench.shell.blocked = False
+        bench.context.blocked = False
         bench.sockets.unpark()
         bench.until("stream_accepted")
 
@@ -249,8 +249,8 @@ def test_the_guest_may_speak_first_from_a_port_that_the_outside_knows() -> None:
 @pytest.mark.parametrize(("device", "first"), [(None, PORT), ("lo", PORT + 1)])
 def test_it_speaks_by_the_interface_that_all_else_of_it_uses_or_not_from_there(device: str | None, first: int) -> None:
     with Forwards(parse_all([str(PORT), f"%lo/{PORT + 1}"], UDP), families=[4]) as forwards, Bench() as bench:
-        bench.shell = SocketContext(bench.network, bench.poller, 0, {4: device} if device else {})
-        forwards.serve(bench.shell, bench.sockets, lambda: 0.0)
+        bench.context = SocketContext(bench.network, bench.poller, 0, {4: device} if device else {})
+        forwards.serve(bench.context, bench.sockets, lambda: 0.0)
         told = {port: outgoing for _, _, port, outgoing in bench.network.facts}
         assert told == {PORT: (), PORT + 1: (), first: (4,)}
         forwards.leave()
@@ -264,11 +264,11 @@ def test_a_group_is_no_address_to_answer_from(addressed: str, local: str | None)
 
 def test_a_forward_that_is_removed_while_the_link_is_blocked_is_not_resumed() -> None:
     with table(f"127.0.0.1/{PORT}", protocol=UDP) as bench, datagrams("127.0.0.1") as remote:
-        bench.shell.blocked = True
+        bench.context.blocked = True
         remote.sendto(b"x", ("127.0.0.1", PORT))
         bench.quiet()
         bench.forwards.remove(bench.forwards.rules)
-        bench.shell.blocked = False
+        bench.context.blocked = False
         bench.sockets.unpark()
         assert not bench.network.named("datagram_received")
 
@@ -600,7 +600,7 @@ def test_a_flow_without_a_socket_is_a_datagram_dropped() -> None:
         forwards.enter(Nobody())
         with Table(forwards) as bench, datagrams("127.0.0.1") as near:
             near.sendto(b"x", ("127.0.0.1", PORT))
-            bench.wait(lambda: bench.shell.datagrams_dropped == 1)
+            bench.wait(lambda: bench.context.datagrams_dropped == 1)
     with Forwards(parse_all([f"{PORT}:{OTHER}"], TCP)) as forwards:
         forwards.enter(Nobody())
         with Table(forwards) as bench, connect("127.0.0.1", PORT) as near:

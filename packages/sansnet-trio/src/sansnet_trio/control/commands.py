@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Final, Protocol
 
-from sansnet_core import ConfigError, Dropped, Endpoint, FlowReport, Network, SansnetError, ports
-from sansnet_core.dropped import format_address
+from sansnet_core import ConfigError, Dropped, Endpoint, FlowReport, Network, SansnetError, addresses, ports
 from sansnet_core.ports import TCP, UDP, ForwardRule
 from sansnet_trio.control.server import Answer, Request
 from sansnet_trio.driver import DriverStatistics
@@ -203,4 +202,4 @@ def _dropped(packet: Dropped) -> Answer:
 
 
 def _endpoint(endpoint: Endpoint) -> Answer:
-    return {"address": format_address(endpoint.address), "port": endpoint.port}
+    return {"address": addresses.format_any(endpoint.address), "port": endpoint.port}

@@ -31,7 +31,7 @@ from sansnet_trio.forward.binding import ListenAddress, guest_listen_address
 from sansnet_trio.forward.relay_udp import Entry, LoopbackEntry, Relay
 from sansnet_trio.forward.splice_tcp import Splices, reset
 from sansnet_trio.guest.socket_agent import GuestSockets, NoAgent
-from sansnet_trio.host.datagrams import DatagramSocket
+from sansnet_trio.host.datagrams import DatagramSocket, report_datagram
 from sansnet_trio.host.sockaddr import SocketAddress, decode, encode, family_of
 from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockets import HostSockets
@@ -195,7 +195,7 @@ class ListenerService:
         """Serve a listener no longer. Connections that came through it go on; flows of datagrams do not."""
         self._ends.pop(listener)()
         if (identity := self._names.pop(listener, None)) is not None:
-            self._context.machine.forward_removed(identity, self._clock())
+            self._context.network.forward_removed(identity, self._clock())
 
     def wake(self) -> None:
         """Have the driver look for orders and deadlines, although nothing has happened that it waits for."""
@@ -272,7 +272,7 @@ class ListenerService:
                 other_family = partial(self._path.open, listener, _OTHER_SIZE[size], None)
                 self._splices.join(accepted, other, address, other_family)
                 return
-        identity = self._context.machine.stream_accepted(remote, listener.forward.target, listener.leads_to, now)
+        identity = self._context.network.stream_accepted(remote, listener.forward.target, listener.leads_to, now)
         if identity is None:
             reset(accepted)
         else:
@@ -291,17 +291,37 @@ class ListenerService:
     # datagrams
 
     def _begin_datagrams(self, listener: Listener) -> None:
-        machine, now = self._context.machine, self._clock()
-        identity = machine.forward_added(listener.forward.target, listener.leads_to, now, self._outgoing(listener))
+        network, now = self._context.network, self._clock()
+        identity = network.forward_added(listener.forward.target, listener.leads_to, now, self._outgoing(listener))
         entry = self._entry(listener)
+        deliver = partial(self._deliver, listener, entry, identity)
         try:
-            served = _ForwardedDatagrams(self._context, identity, listener, self._path, self._relay, entry)
+            # The listener outlives the network, so it keeps its socket
+            served = DatagramSocket(self._context, identity, listener.socket, deliver=deliver, keep_open=True)
         except OSError:
-            machine.forward_removed(identity, now)
+            network.forward_removed(identity, now)
             raise
         self._sockets.adopt_datagrams(identity, served)
         self._names[listener] = identity
         self._ends[listener] = partial(self._end_datagrams, identity, entry)
+
+    def _deliver(
+        self,
+        listener: Listener,
+        entry: Entry,
+        identity: SocketId,
+        source: Endpoint,
+        data: bytes,
+        ancillary: Ancillary,
+        now: float,
+    ) -> None:
+        """Pass on what a listener received: to the relay if it takes the loopback path, else to the network."""
+        local = read_local(ancillary)
+        if self._path.is_for(listener.forward, source.address):
+            with suppress(NoAgent):  # then the network carries it
+                self._relay.forward(entry, encode(*source), local, data, ancillary, now)
+                return
+        report_datagram(self._context, identity, source, data, ancillary, now, local)
 
     def _outgoing(self, listener: Listener) -> tuple[int, ...]:
         """From the port that the outside knows, the guest may also speak first, if it reaches anybody from there."""
@@ -327,41 +347,6 @@ class ListenerService:
             made.close()
             raise
         return made
-
-
-class _ForwardedDatagrams(DatagramSocket):
-    """The socket of a listener, as one of the network's sockets. The listener outlives the network and keeps it."""
-
-    __slots__ = ("_entry", "_forward", "_path", "_relay")
-
-    def __init__(
-        self,
-        context: SocketContext,
-        identity: SocketId,
-        listener: Listener,
-        path: LoopbackPath,
-        relay: Relay,
-        entry: Entry,
-    ) -> None:
-        self._path = path
-        self._forward = listener.forward
-        self._relay = relay
-        self._entry = entry
-        super().__init__(context, identity, listener.socket)
-
-    def _deliver(
-        self, source: Endpoint, data: bytes, ancillary: Ancillary, now: float, local: bytes | None = None
-    ) -> None:
-        local = read_local(ancillary)
-        if self._path.is_for(self._forward, source.address):
-            with suppress(NoAgent):  # the way by frames is as good as any
-                self._relay.forward(self._entry, encode(*source), local, data, ancillary, now)
-                return
-        super()._deliver(source, data, ancillary, now, local)
-
-    def close(self) -> None:
-        """Leave the epoll set."""
-        self._leave()
 
 
 def host_socket(family: int, kind: int) -> Socket:
