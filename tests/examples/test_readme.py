@@ -59,6 +59,19 @@ def test_every_place_that_a_page_leads_to_exists(page: Path) -> None:
         assert not heading or heading in [re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings]
 
 
+@pytest.mark.parametrize("page", [*PAGES, *sorted(Path("docs/design").glob("*.md"))], ids=str)
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    files = [
+        path.as_posix()
+        for folder in ("packages", "tests", "benchmarks", "examples")
+        for path in Path(folder).rglob("*")
+    ]
+    for name in re.findall(
+        r"`((?:[\w-]+/)*[\w-]+\.py|(?:proto|wire|sansnet_\w+|tests|benchmarks)/[\w/]*)`", page.read_text()
+    ):
+        assert any(f"/{path}".endswith(f"/{name.rstrip('/')}") for path in files), name
+
+
 def test_ci_runs_the_command_that_it_gives_for_the_tests() -> None:
     assert block("sh", "tests/run").strip() == "sh tests/run"
     assert "tests/run" in Path(".ci/run").read_text()
