@@ -17,7 +17,7 @@ from struct import pack, unpack_from
 from typing import Final
 
 from sansnet_core import Endpoint, Ipv4Config, LinkConfig, Network, NetworkConfig, OpenDatagram, OpenStream, SendStream
-from sansnet_core.orders import Action, Frame, SocketId
+from sansnet_core.orders import Frame, Order, SocketId
 from sansnet_core.wire import checksum, ipv4, tcp, udp
 from sansnet_core.wire.ip import TCP, UDP
 
@@ -36,7 +36,7 @@ REPEATS: Final = 5
 
 PLAIN: Final = LinkConfig(mtu=1500)
 OFFLOADS: Final = LinkConfig(
-    mtu=1500, largest_frame=65549, vnet_header=True, checksum_offload=True, tso4=True, tso6=True, uso=True
+    mtu=1500, max_frame_size=65549, vnet_header=True, checksum_offload=True, tso4=True, tso6=True, uso=True
 )
 
 Work = Callable[[], int]
@@ -68,10 +68,10 @@ class Guest:
     def datagram(self, port: int, size: int) -> bytes:
         return self.frame(UDP, udp.emit(GUEST, SERVER, port, 9, bytes(size)))
 
-    def feed(self, frames: Iterable[bytes]) -> list[Action]:
+    def feed(self, frames: Iterable[bytes]) -> list[Order]:
         self.now += 1e-4
         self.network.receive_frames(frames, self.now)
-        return self.network.take_actions()
+        return self.network.take_orders()
 
     def sequence_of(self, frame: Frame) -> int:
         headers = frame[0] if isinstance(frame, tuple) else frame
@@ -94,11 +94,11 @@ def batches(frames: list[bytes]) -> list[list[bytes]]:
     return [frames[start : start + BATCH] for start in range(0, len(frames), BATCH)]
 
 
-def confirm(guest: Guest, actions: Iterable[Action]) -> None:
+def confirm(guest: Guest, orders: Iterable[Order]) -> None:
     """Report everything ordered to be sent as sent."""
-    for action in actions:
-        if isinstance(action, SendStream):
-            guest.network.stream_sent(action.socket, len(action.data), guest.now)
+    for order in orders:
+        if isinstance(order, SendStream):
+            guest.network.stream_sent(order.socket, len(order.data), guest.now)
 
 
 def tcp_up(link: LinkConfig, size: int) -> Work:

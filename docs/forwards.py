@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from sansnet_core import addresses
-from sansnet_core.ports import ALL_PORTS, TCP, Forward, parse_all
+from sansnet_core.ports import ALL_PORTS, TCP, ForwardRule, parse_all
 
 __all__ = ["SPECS", "render"]
 
@@ -49,7 +49,7 @@ def render() -> str:
     return "\n".join(rows) + "\n"
 
 
-def _listening(forward: Forward) -> str:
+def _listening(forward: ForwardRule) -> str:
     where = "" if forward.address is None else f" at {addresses.format(forward.address)}"
     where += "" if forward.interface is None else f" on {forward.interface}"
     weak = ", as far as they are free and not ephemeral" if forward.weak and not forward.auto else ""
@@ -58,7 +58,7 @@ def _listening(forward: Forward) -> str:
     return f"{_ports(forward.first, forward.last)}{where}{weak}{auto}"
 
 
-def _leading(forward: Forward) -> str:
+def _leading(forward: ForwardRule) -> str:
     ports = _ports(forward.to, forward.leads_to(forward.last))
     return ports if forward.target is None else f"{ports} at {addresses.format(forward.target)}"
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import trio
 
 from sansnet_core import FlowOpened, Ipv4Config, LinkConfig, Network, NetworkConfig, Notice
-from sansnet_trio import Driver, Guest, GuestPlan, InterfaceAddress, LinkClosed, Route, Tap
+from sansnet_trio import CommandGuest, Driver, GuestPlan, InterfaceAddress, LinkClosed, Route, Tap
 
 ADDRESS, GATEWAY, ANY = bytes([10, 0, 2, 15]), bytes([10, 0, 2, 2]), bytes(4)
 
@@ -43,7 +43,7 @@ def show(notices: Sequence[Notice]) -> None:
             print("the guest opened", ".".join(map(str, notice.remote.address)), notice.remote.port, flush=True)
 
 
-async def supervise(guest: Guest[None]) -> int:
+async def supervise(guest: CommandGuest[None]) -> int:
     """Serve the guest until its command ends, or its interface is gone."""
     status = 1
     try:
@@ -62,7 +62,7 @@ async def supervise(guest: Guest[None]) -> int:
 
 def main(command: Sequence[str]) -> int:
     """Run a command with a network; its exit status."""
-    with Guest.fork(command, prepare) as guest:  # before trio runs, as always with fork
+    with CommandGuest.fork(command, prepare) as guest:  # before trio runs, as always with fork
         return trio.run(supervise, guest)
 
 

@@ -1,6 +1,6 @@
 """A driver for TCP in one file, without trio: the whole contract of `sansnet_core` as a loop.
 
-The invariant: after every input to the network, obey its actions until there are none, then write its frames.
+The invariant: after every input to the network, obey its orders until there are none, then write its frames.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import socket
 import time
 
 from sansnet_core import (
-    Action,
     CloseSocket,
     Network,
     OpenStream,
+    Order,
     ResumeStream,
     SendStream,
     ShutdownStream,
@@ -54,15 +54,15 @@ class TinyDriver:
 
     def flush(self, now: float) -> None:
         """Obey, then write: see the invariant."""
-        while actions := self.network.take_actions():
-            for action in actions:
-                self.obey(action, now)
+        while orders := self.network.take_orders():
+            for order in orders:
+                self.obey(order, now)
         for frame in self.network.take_frames():
             self.link.send(b"".join(frame) if isinstance(frame, tuple) else frame)
 
-    def obey(self, action: Action, now: float) -> None:
+    def obey(self, order: Order, now: float) -> None:
         """Carry out one order; what becomes of it is told to the network."""
-        match action:
+        match order:
             case OpenStream(name, remote):
                 family = socket.AF_INET if len(remote.address) == 4 else socket.AF_INET6
                 stream = socket.socket(family, socket.SOCK_STREAM)

@@ -17,7 +17,7 @@ import pytest
 
 import sansnet_core
 import sansnet_trio
-from sansnet_core import Action
+from sansnet_core import Order
 
 ROOT: Final = Path(__file__).parent.parent
 CORE: Final = ROOT / "packages/sansnet-core/src/sansnet_core"
@@ -184,7 +184,7 @@ def test_all_public_names_exist_and_are_documented(name: str) -> None:
 
 
 def test_every_order_is_public() -> None:
-    assert {order.__name__ for order in get_args(Action)} <= set(sansnet_core.__all__)
+    assert {order.__name__ for order in get_args(Order)} <= set(sansnet_core.__all__)
 
 
 def test_the_core_touches_nothing_of_the_operating_system() -> None:

@@ -21,7 +21,7 @@ from typing import Final, NoReturn
 import pytest
 
 from sansnet_cli.qemu import serve as boot_module
-from sansnet_cli.runtime.signals import SignalForwarder
+from sansnet_cli.runtime.signals import CommandSignals
 from sansnet_trio.hostinfo import HostError
 
 pytestmark = pytest.mark.slow
@@ -242,7 +242,7 @@ def test_qemu_that_is_stopped_does_not_keep_us(fake: Fake, hears: bool) -> None:
 def test_a_machine_that_does_not_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(boot_module, "_PARTING", 0.5)
     script = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); signal.pause()"
-    with closing(SignalForwarder()) as signals:
+    with closing(CommandSignals()) as signals:
         started = time.monotonic()
         with boot_module._started(
             [sys.executable, "-c", script], signals, resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 PROGRAM = """
 import os, sys, time
-from sansnet_cli.compat import daemon
+from sansnet_cli.process import daemon
 from sansnet_cli.process.daemon import PidFile, run_in_background
 from sansnet_trio.hostinfo import HostError
 

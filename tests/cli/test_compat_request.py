@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sansnet_cli.compat.log import Level
-from sansnet_cli.compat.parsed_options import Given, Information, Misuse
+from sansnet_cli.compat.parsed_options import Information, Misuse, ParsedOptions
 from sansnet_cli.compat.request import Process, Request
 from sansnet_cli.compat.request import read as understand
 from sansnet_cli.options.ports import PortOptions, read_forwards
@@ -28,7 +28,7 @@ SPAWNED = Process(foreground=True, level=Level.WARNING)
 
 
 def read(program: str, words: list[str]) -> Request:
-    return understand(Given(program, words))
+    return understand(ParsedOptions(program, words))
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ import pytest
 from sansnet_cli.ctl import client
 from sansnet_cli.ctl.client import ControlError, ask
 from sansnet_cli.ctl.command import CtlOptions, ctl, parse_ctl, show
-from sansnet_cli.options.records import UsageProblem
+from sansnet_cli.options.records import CommandLineError
 from sansnet_cli.run.parser import parse as parse_run
 from sansnet_cli.serve.parser import parse as parse_serve
 
@@ -59,7 +59,7 @@ def test_arguments_are_understood(arguments: list[str], options: CtlOptions) -> 
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_wrong_arguments_are_named(arguments: list[str], words: str) -> None:
-    with pytest.raises(UsageProblem, match=words):
+    with pytest.raises(CommandLineError, match=words):
         parse_ctl(arguments)
 
 
@@ -77,7 +77,7 @@ def test_every_guest_may_have_a_control_socket() -> None:
     assert parse_run(["-c", "/tmp/c", "true"]).control == "/tmp/c"
     assert parse_serve(["-s", "/tmp/s", "--conf-path", "/tmp/c"]).control == "/tmp/c"
     assert parse_run(["true"]).control is None
-    with pytest.raises(UsageProblem, match="-c"):
+    with pytest.raises(CommandLineError, match="-c"):
         parse_run(["-c", "", "true"])
 
 
@@ -144,7 +144,7 @@ def test_what_is_no_answer_is_said_to_be_none(tmp_path: Path, reply: bytes) -> N
 
 
 def test_an_answer_without_an_end_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_LONGEST_ANSWER", 1000)
+    monkeypatch.setattr(client, "_MAX_ANSWER", 1000)
     path = tmp_path / "control"
     with answering(path, b"x" * 2000), pytest.raises(ControlError, match="does not answer as"):
         ask(str(path), {})

@@ -12,7 +12,7 @@ from sansnet_cli.plan.plan import Setup
 from sansnet_cli.runtime.hints import Hints
 from sansnet_core import FlowOpened, FlowRefused, FlowReport, Ipv4Config, Ipv6Config, NameAsked, NetworkConfig, SocketId
 from sansnet_core.addresses import Endpoint, parse
-from sansnet_core.ports import TCP, UDP, Forward, parse_all
+from sansnet_core.ports import TCP, UDP, ForwardRule, parse_all
 
 GUEST = Endpoint(parse("10.0.0.2"), 40000)
 GATEWAY = Endpoint(parse("10.0.0.1"), 5432)
@@ -29,7 +29,7 @@ CONFIG = NetworkConfig(
 def make(
     *,
     namespace: bool = True,
-    forwards: Sequence[Forward] = (),
+    forwards: Sequence[ForwardRule] = (),
     loopback: str = "",
     own: str = "",
     verbose: bool = False,

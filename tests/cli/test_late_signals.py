@@ -27,9 +27,9 @@ def test_a_signal_that_nobody_takes_any_more_does_not_kill_the_process() -> None
 
 FORWARDER = """
 import os, signal
-from sansnet_cli.runtime.signals import SignalForwarder
+from sansnet_cli.runtime.signals import CommandSignals
 
-forwarder = SignalForwarder()
+forwarder = CommandSignals()
 for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
     os.kill(os.getpid(), number)
 forwarder.close()

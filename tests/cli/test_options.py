@@ -12,7 +12,7 @@ from sansnet_cli.attach import parser as attach_parser
 from sansnet_cli.attach.parser import parse as parse_attach
 from sansnet_cli.ctl.command import ctl_parser
 from sansnet_cli.options.ports import PortOptions
-from sansnet_cli.options.records import AttachOptions, QemuOptions, RunOptions, ServeOptions, UsageProblem
+from sansnet_cli.options.records import AttachOptions, CommandLineError, QemuOptions, RunOptions, ServeOptions
 from sansnet_cli.qemu import parser as qemu_parser
 from sansnet_cli.qemu.parser import parse as parse_qemu
 from sansnet_cli.run import parser as run_parser
@@ -201,14 +201,14 @@ def test_each_option_is_understood(arguments: list[str], expected: dict[str, obj
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_bad_option_is_named_in_one_sentence(arguments: list[str], words: list[str]) -> None:
-    with pytest.raises(UsageProblem) as caught:
+    with pytest.raises(CommandLineError) as caught:
         parse_run(arguments)
     assert all(word in str(caught.value) for word in words), caught.value
     assert "\n" not in str(caught.value)
 
 
 def test_a_machines_loopback_is_no_name_server_of_its_own() -> None:
-    with pytest.raises(UsageProblem, match=r"-D 127\.0\.0\.1 is the machine itself; .* --dns-host 127\.0\.0\.1"):
+    with pytest.raises(CommandLineError, match=r"-D 127\.0\.0\.1 is the machine itself; .* --dns-host 127\.0\.0\.1"):
         parse_serve(["-s", "x", "-D", "127.0.0.1"])
 
 
@@ -277,7 +277,7 @@ def test_what_serves_a_machine(arguments: list[str], expected: ServeOptions) -> 
     ],
 )
 def test_what_cannot_serve_a_machine(arguments: list[str], words: str) -> None:
-    with pytest.raises(UsageProblem, match=words):
+    with pytest.raises(CommandLineError, match=words):
         parse_serve(arguments)
 
 
@@ -312,7 +312,7 @@ def test_what_attaches(arguments: list[str], expected: AttachOptions) -> None:
     ],
 )
 def test_what_does_not_attach(arguments: list[str], words: str) -> None:
-    with pytest.raises(UsageProblem, match=words):
+    with pytest.raises(CommandLineError, match=words):
         parse_attach(arguments)
 
 
@@ -342,7 +342,7 @@ def test_what_runs_a_machine(arguments: list[str], expected: QemuOptions, monkey
     ],
 )
 def test_what_cannot_run_a_machine(arguments: list[str], words: str) -> None:
-    with pytest.raises(UsageProblem) as caught:
+    with pytest.raises(CommandLineError) as caught:
         parse_qemu(arguments)
     assert words in str(caught.value)
 

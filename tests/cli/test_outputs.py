@@ -15,7 +15,7 @@ import pytest
 from sansnet_cli.compat.log import LogFile
 from sansnet_cli.output.files import open_output
 from sansnet_cli.process.daemon import PidFile
-from sansnet_cli.runtime.capture import open_capture
+from sansnet_cli.runtime.observe import open_capture
 from sansnet_trio.hostinfo import HostError
 
 
@@ -59,7 +59,7 @@ def test_a_symbolic_link_is_refused_and_its_target_left_alone(tmp_path: Path, ta
 @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
 @pytest.mark.parametrize("through", ["pipe", "file"])
 def test_standard_streams_have_names(tmp_path: Path, name: str, through: str) -> None:
-    script = f"import os\nfrom sansnet_cli.runtime.capture import open_capture\nopen_capture({name!r}).write(b'said')"
+    script = f"import os\nfrom sansnet_cli.runtime.observe import open_capture\nopen_capture({name!r}).write(b'said')"
     with (tmp_path / "out").open("wb") as out:
         line = [sys.executable, "-c", script]
         if through == "pipe":
@@ -82,7 +82,7 @@ def test_a_fifo_is_written_to(tmp_path: Path) -> None:
 
 
 def test_a_stderr_that_nobody_reads_is_waited_for_a_moment_only() -> None:
-    script = "from sansnet_cli import report\nfor _ in range(5000): report.warn('x' * 100)"
+    script = "from sansnet_cli.output import report\nfor _ in range(5000): report.warn('x' * 100)"
     reader, writer = os.pipe()
     try:
         started = time.monotonic()

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from sansnet_cli.compat.parsed_options import Given
+from sansnet_cli.compat.parsed_options import ParsedOptions
 from sansnet_cli.compat.request import read
-from sansnet_cli.options.records import NetworkOptions, RunOptions, UsageProblem
+from sansnet_cli.options.records import CommandLineError, NetworkOptions, RunOptions
 from sansnet_cli.plan.plan import Setup, make_plan, make_setup, remembering
 from sansnet_cli.run.parser import parse as parse_run
 from sansnet_cli.serve.parser import parse as parse_serve
 from sansnet_core import Ipv4Config, Ipv6Config, UdpFiltering
-from sansnet_core.address_map import Forwarding
+from sansnet_core.address_map import AddressMap
 from sansnet_core.addresses import Endpoint, parse, with_zone
 from sansnet_core.records import replace
 from sansnet_trio.guest.command import GuestPlan
@@ -219,7 +219,7 @@ def test_a_kernel_without_ipv6() -> None:
     ],
 )
 def test_options_that_do_not_fit_together_are_wrong(arguments: list[str]) -> None:
-    with pytest.raises(UsageProblem):
+    with pytest.raises(CommandLineError):
         plan(*arguments)
 
 
@@ -331,7 +331,7 @@ def test_a_router_that_is_the_resolver_too_is_not_the_hosts_loopback_for_dns(
     program: str, arguments: list[str], forward: list[tuple[str, str]]
 ) -> None:
     """As in most homes. `pasta` and `passt` make the gateway the host's loopback unless told otherwise."""
-    setup = make_setup(read(Given(program, arguments)).options, resolved_by("10.0.0.1"))
+    setup = make_setup(read(ParsedOptions(program, arguments)).options, resolved_by("10.0.0.1"))
     assert setup.config.dns_forward == tuple((parse(match), Endpoint(parse(server), 53)) for match, server in forward)
 
 
@@ -370,7 +370,7 @@ def test_a_name_server_of_the_hosts_may_have_another_port() -> None:
 
 
 def test_a_name_server_of_a_family_that_the_guest_has_not_is_refused() -> None:
-    with pytest.raises(UsageProblem, match=r"--dns-host gives an IPv6 address"):
+    with pytest.raises(CommandLineError, match=r"--dns-host gives an IPv6 address"):
         plan("-4", "--dns-host", "[::1]:54")
 
 
@@ -423,7 +423,7 @@ def test_names_are_given() -> None:
 
 
 def test_the_host_has_no_address_unless_one_is_mapped() -> None:
-    with pytest.raises(UsageProblem, match=r"--host gw=host-gateway needs .* --map-host-loopback ADDR"):
+    with pytest.raises(CommandLineError, match=r"--host gw=host-gateway needs .* --map-host-loopback ADDR"):
         plan("--host", "gw:host-gateway")
 
 
@@ -440,7 +440,7 @@ def test_a_machine_without_a_name_server_finds_no_names() -> None:
 
 
 def test_the_hosts_names_mean_the_gateway_where_that_is_the_hosts_loopback() -> None:
-    setup = make_setup(read(Given("pasta", [])).options, HOST)
+    setup = make_setup(read(ParsedOptions("pasta", [])).options, HOST)
     assert dict(setup.config.hosts)[NAMES[2]] == (parse("10.0.0.1"),)
 
 
@@ -563,6 +563,6 @@ def test_a_stand_in_that_no_server_needs_any_more_is_still_ours() -> None:
     """A guest may go on asking it; at other ports it leads nowhere. A real server's address is not ours."""
     stand_in, server, now = parse("169.254.53.7"), parse("192.0.2.9"), Endpoint(parse("192.0.2.53"), 53)
     setup = remembering(plan()[1], [(stand_in, now), (server, now)])
-    forwarding = Forwarding(setup.config)
-    assert (forwarding.to_host(stand_in, 53), forwarding.to_host(server, 53)) == (now, now)
-    assert (forwarding.to_host(stand_in, 80), forwarding.to_host(server, 80)) == (None, Endpoint(server, 80))
+    address_map = AddressMap(setup.config)
+    assert (address_map.to_host(stand_in, 53), address_map.to_host(server, 53)) == (now, now)
+    assert (address_map.to_host(stand_in, 80), address_map.to_host(server, 80)) == (None, Endpoint(server, 80))

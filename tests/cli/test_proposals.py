@@ -13,7 +13,7 @@ from sansnet_cli.attach import parser as attach_parser
 from sansnet_cli.ctl.command import ctl_parser, parse_ctl
 from sansnet_cli.main import _HELP
 from sansnet_cli.options.proposals import unknown_command
-from sansnet_cli.options.records import UsageProblem
+from sansnet_cli.options.records import CommandLineError
 from sansnet_cli.qemu import parser as qemu_parser
 from sansnet_cli.run import parser as run_parser
 from sansnet_cli.serve import parser as serve_parser
@@ -32,7 +32,7 @@ REST: Final = {"run": ["true"], "attach": ["1"], "serve": ["-s", "x"], "qemu": [
 
 
 def refusal(command: str, *arguments: str) -> str:
-    with pytest.raises(UsageProblem) as caught:
+    with pytest.raises(CommandLineError) as caught:
         PARSE[command](arguments)
     assert "\n" not in str(caught.value)
     return str(caught.value)

@@ -7,7 +7,7 @@ import pytest
 from sansnet_cli.output import report
 from sansnet_core.addresses import parse
 from sansnet_core.ports import TCP, UDP, parse_all
-from sansnet_trio.forward.binding import Spot
+from sansnet_trio.forward.binding import ListenAddress
 
 
 @pytest.mark.parametrize(
@@ -37,8 +37,8 @@ def test_a_forward_is_one_line(option: str, spec: str, line: str, capsys: pytest
 
 def test_a_port_that_follows_a_listener_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     [rule] = parse_all(["auto"], TCP)
-    report.followed(Spot(TCP, True, parse("0.0.0.0"), None, 8080), rule, opened=True)
-    report.followed(Spot(TCP, True, parse("::"), None, 8080), rule, opened=False)
+    report.followed(ListenAddress(TCP, True, parse("0.0.0.0"), None, 8080), rule, opened=True)
+    report.followed(ListenAddress(TCP, True, parse("::"), None, 8080), rule, opened=False)
     assert capsys.readouterr().err.splitlines() == [
         "sansnet: TCP: host 0.0.0.0:8080 -> guest port 8080: opened, since somebody listens there",
         "sansnet: TCP: host [::]:8080 -> guest port 8080: closed, since nobody listens there any more",

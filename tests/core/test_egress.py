@@ -15,7 +15,7 @@ from tests.sim.packets import GSO_UDP_L4, NEEDS_CSUM, checksum, glue, pseudo_hea
 from tests.sim.pair import SERVER, SERVER6, Pair, make_config
 
 OFFLOAD = LinkConfig(
-    mtu=65520, largest_frame=65549, vnet_header=True, checksum_offload=True, tso4=True, tso6=True, uso=True
+    mtu=65520, max_frame_size=65549, vnet_header=True, checksum_offload=True, tso4=True, tso6=True, uso=True
 )
 ENDS = {4: (REMOTE4, GUEST4), 6: (REMOTE6, GUEST6)}
 
@@ -67,7 +67,7 @@ def test_a_partial_checksum_is_never_zero(family: int, protocol: int, header: in
 @pytest.mark.parametrize("size", [2, 1000, 3000])
 def test_a_whole_udp_checksum_is_never_zero(family: int, mtu: int, size: int) -> None:
     """In one piece and in fragments (RFC 768; RFC 8200, 8.1)."""
-    bench = Bench(family, UDP, LinkConfig(mtu=mtu, largest_frame=65535))
+    bench = Bench(family, UDP, LinkConfig(mtu=mtu, max_frame_size=65535))
     source, destination = ENDS[family]
     datagram = struct.pack("!4H", 5, 6, 8 + size, 0) + bytes(size)
     left = checksum(pseudo_header(source, destination, UDP, 8 + size) + datagram)
@@ -83,7 +83,7 @@ def test_a_whole_udp_checksum_is_never_zero(family: int, mtu: int, size: int) ->
 @pytest.mark.parametrize("largest", [1514, 1515, 3000, 4096, 9014, 20_000, 65535, 65549])
 @pytest.mark.parametrize("segment", [1, 7, 500, 1452, 1472])
 def test_runs_of_datagrams_fit_into_the_links_largest_frame(family: int, largest: int, segment: int) -> None:
-    link = LinkConfig(mtu=1500, largest_frame=largest, vnet_header=True, checksum_offload=True, uso=True)
+    link = LinkConfig(mtu=1500, max_frame_size=largest, vnet_header=True, checksum_offload=True, uso=True)
     bench = Bench(family, UDP, link)
     data = bytes(range(256)) * 150
     bench.headers.udp(data, segment, 64, 0)
@@ -102,7 +102,7 @@ def test_runs_of_datagrams_fit_into_the_links_largest_frame(family: int, largest
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("largest", [1514, 2000, 5000, 65549])
 def test_datagrams_that_come_one_by_one_are_joined_up_to_the_largest_frame(family: int, largest: int) -> None:
-    link = LinkConfig(mtu=1500, largest_frame=largest, vnet_header=True, checksum_offload=True, uso=True)
+    link = LinkConfig(mtu=1500, max_frame_size=largest, vnet_header=True, checksum_offload=True, uso=True)
     pair = Pair(make_config(link))
     guest, server = (pair.guest.ipv4, SERVER) if family == 4 else (pair.guest.ipv6, SERVER6)
     pair.guest.send(udp(guest, 1000, server, 2000, b"question"))

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from sansnet_core import ConfigError, ports
 from sansnet_core.addresses import parse as address
-from sansnet_core.ports import TCP, UDP, Forward, combine, parse, parse_all, without
+from sansnet_core.ports import TCP, UDP, ForwardRule, combine, parse, parse_all, without
 
 
-def forward(first: int, last: int | None = None, to: int | None = None, **more: object) -> Forward:
+def forward(first: int, last: int | None = None, to: int | None = None, **more: object) -> ForwardRule:
     fields = {"protocol": TCP, "first": first, "last": last or first, "to": to or first} | more
-    return Forward(**fields)  # type: ignore[arg-type]  # as keywords
+    return ForwardRule(**fields)  # type: ignore[arg-type]  # as keywords
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def forward(first: int, last: int | None = None, to: int | None = None, **more: 
         ("80,79-81", [forward(80), forward(79), forward(81)]),
     ],
 )  # fmt: skip
-def test_a_specification_means_forwards(spec: str, expected: list[Forward]) -> None:
+def test_a_specification_means_forwards(spec: str, expected: list[ForwardRule]) -> None:
     assert parse(spec, TCP) == tuple(expected)
 
 
@@ -212,7 +212,7 @@ def test_many_ranges_cost_little(specs: list[str], monkeypatch: pytest.MonkeyPat
     compared = 0
     beside = ports._beside
 
-    def counted(piece: Forward, old: Forward) -> Iterator[Forward]:
+    def counted(piece: ForwardRule, old: ForwardRule) -> Iterator[ForwardRule]:
         nonlocal compared
         compared += 1
         return beside(piece, old)
@@ -238,7 +238,7 @@ LISTENING = st.sampled_from([None, bytes(4), bytes(16), address("127.0.0.1"), ad
 
 
 @st.composite
-def forwards(draw: st.DrawFn) -> Forward:
+def forwards(draw: st.DrawFn) -> ForwardRule:
     """Any forward that there is a specification for."""
     inbound = draw(st.booleans())
     weak, auto = draw(st.booleans()), draw(st.booleans())
@@ -246,7 +246,7 @@ def forwards(draw: st.DrawFn) -> Forward:
     to = first if weak else draw(st.integers(1, 65535 - (last - first)))
     where = draw(LISTENING) if inbound else None
     targets = [None] if where is None else [None, *(node for node in NODES if len(node) == len(where))]
-    return Forward(
+    return ForwardRule(
         protocol=draw(st.sampled_from([TCP, UDP])),
         first=first,
         last=last,
@@ -261,7 +261,7 @@ def forwards(draw: st.DrawFn) -> Forward:
 
 
 @given(forwards())
-def test_what_a_forward_says_of_itself_means_the_same(made: Forward) -> None:
+def test_what_a_forward_says_of_itself_means_the_same(made: ForwardRule) -> None:
     assert parse(made.spec(), made.protocol, inbound=made.inbound) == (made,)
 
 
@@ -315,7 +315,7 @@ def test_whatever_is_given_there_is_one_kind_of_error(spec: str, inbound: bool) 
 
 @settings(deadline=None)  # sets of all ports take their time
 @given(st.lists(forwards(), max_size=5))
-def test_what_is_combined_has_no_overlaps_and_stays_as_it_is(made: list[Forward]) -> None:
+def test_what_is_combined_has_no_overlaps_and_stays_as_it_is(made: list[ForwardRule]) -> None:
     try:
         combined = combine(made)
     except ConfigError:

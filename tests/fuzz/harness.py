@@ -92,11 +92,11 @@ class Harness:
             frames = self.network.take_frames()
             for frame in frames:
                 self.check(glue(frame))
-            actions = self.network.take_actions()  # after the frames: making them may bring orders
-            self.host.obey(actions, self.now)
+            orders = self.network.take_orders()  # after the frames: making them may bring orders
+            self.host.obey(orders, self.now)
             reported = self.host.report(self.now)
             self.network.take_notices()
-            if not (actions or frames or reported):
+            if not (orders or frames or reported):
                 break
         else:
             raise AssertionError("outputs without an end")
@@ -112,7 +112,7 @@ class Harness:
         """What the network sends is well-formed."""
         link = self.config.link
         read = read_frame(frame, vnet=link.vnet_header)
-        assert read.size <= link.largest_frame
+        assert read.size <= link.max_frame_size
         if read.ethertype == ARP:
             return
         ip = read_ip(read)

@@ -12,10 +12,10 @@ from tests.fuzz.harness import Harness, fix_ipv4_checksum
 
 _FRAMES = frames()
 _LINKS = {
-    "plain": LinkConfig(mtu=1500, largest_frame=1514),
-    "verifying": LinkConfig(mtu=1500, largest_frame=1514, verify_checksums=True),
+    "plain": LinkConfig(mtu=1500, max_frame_size=1514),
+    "verifying": LinkConfig(mtu=1500, max_frame_size=1514, verify_checksums=True),
     "offload": LinkConfig(
-        mtu=1500, largest_frame=65549, vnet_header=True, checksum_offload=True, tso4=True, tso6=True, uso=True
+        mtu=1500, max_frame_size=65549, vnet_header=True, checksum_offload=True, tso4=True, tso6=True, uso=True
     ),
 }
 links = st.sampled_from(sorted(_LINKS))

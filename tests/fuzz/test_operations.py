@@ -38,8 +38,8 @@ from tests.sim.pair import GATEWAY, OUTSIDER, OUTSIDER6, SERVER
 _FRAMES = frames()
 _PACKETS = packets()
 _LINKS = [
-    LinkConfig(mtu=1500, largest_frame=1514),
-    LinkConfig(mtu=1500, largest_frame=65549, vnet_header=True, checksum_offload=True, tso4=True, tso6=True, uso=True),
+    LinkConfig(mtu=1500, max_frame_size=1514),
+    LinkConfig(mtu=1500, max_frame_size=65549, vnet_header=True, checksum_offload=True, tso4=True, tso6=True, uso=True),
 ]
 _LOOPBACK = Endpoint(bytes((127, 0, 0, 1)), 34567)
 _OUTSIDERS = {8001: OUTSIDER, 8002: _LOOPBACK, 8003: OUTSIDER}
@@ -53,7 +53,7 @@ _REMOTES: dict[int, tuple[bytes, int]] = {
 _PORTS = st.sampled_from(sorted(_REMOTES))
 _OWN_PORTS = st.sampled_from(sorted(_REMOTES.keys() - _OUTSIDERS))
 _LISTENING = st.sampled_from(sorted(_OUTSIDERS))
-_MOST_FORWARDS = 5
+_MAX_FORWARDS = 5
 _STRANGERS4 = st.sampled_from([SERVER, GATEWAY, OUTSIDER.address, LOOPBACK_ALIAS, bytes(4), b"\x7f\0\0\1"])
 _STRANGERS6 = st.sampled_from([OUTSIDER6.address, bytes(16), bytes(15) + b"\1", b"\xfe\x80" + bytes(13) + b"\7"])
 _FLAGS = st.sampled_from(
@@ -138,7 +138,7 @@ class Operations(RuleBasedStateMachine):
 
     @rule(port=st.sampled_from([5300, 40000]), outgoing=st.sampled_from([(), (4,), (4, 16)]))
     def forward_is_added(self, port: int, outgoing: tuple[int, ...]) -> None:
-        if len(self.harness.host.forwards) < _MOST_FORWARDS:
+        if len(self.harness.host.forwards) < _MAX_FORWARDS:
             self.harness.host.forward(port, self.harness.now, outgoing=outgoing)
 
     @rule(data=st.data())

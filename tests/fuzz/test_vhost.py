@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sansnet_core.vhost import (
-    LARGEST_FRAME,
+    MAX_FRAME_SIZE,
     CloseFds,
     MapLog,
     MapMemory,
@@ -119,7 +119,7 @@ def test_chains_from_the_guest_agree_with_a_second_reader(
         whole = b"".join(machine.read(*buffer) for buffer in expected)
         # The used ring that was written since may be one of the buffers
         if not any(address < 0x20000 for address, _ in expected):
-            assert frame == whole[: 12 + LARGEST_FRAME + 1]
+            assert frame == whole[: 12 + MAX_FRAME_SIZE + 1]
         assert machine.up.collect() == [(head, 0)]
     assert machine.guarded()
 

@@ -26,7 +26,7 @@ from tests.lab.namespaces import held_namespace
 WATCHED: Final = """\
 import os, sys
 from sansnet_cli import main
-from sansnet_cli.compat import daemon
+from sansnet_cli.process import daemon
 
 log = os.open({log!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 assume = daemon.Identity.assume
@@ -48,8 +48,8 @@ def become(self):
 sys.addaudithook(watch)
 daemon.Identity.assume = become
 kept = daemon.close_inherited
-from sansnet_cli.compat import start
-start.close_inherited = lambda others: kept([*others, log])
+from sansnet_cli.compat import launch
+launch.close_inherited = lambda others: kept([*others, log])
 sys.argv[0] = {program!r}
 main.main()
 """

@@ -12,7 +12,7 @@ from typing import Final
 
 __all__ = ["Console"]
 
-_LONGEST_LINE: Final = 4095
+_MAX_LINE: Final = 4095
 """Of a terminal (N_TTY)."""
 
 _END: Final = re.compile(r"\n@@(\d+)\n")
@@ -33,7 +33,7 @@ class Console:
     def begin(self, script: str) -> None:
         """Start a shell script, which `end` waits for."""
         line = base64.b64encode(script.encode()).decode()
-        assert len(line) < _LONGEST_LINE, "a script that is too long for a terminal's line"
+        assert len(line) < _MAX_LINE, "a script that is too long for a terminal's line"
         self._stdin.write(f"{line}\n")
         self._stdin.flush()
 

@@ -21,7 +21,7 @@ __all__ = ["Connection", "Guest", "GuestOptions"]
 _MODULUS: Final = 1 << 32
 _FIRST_RTO: Final = 1.0
 _LEAST_RTO: Final = 0.2
-_LONGEST_RTO: Final = 60.0
+_MAX_RTO: Final = 60.0
 
 
 def _signed(difference: int) -> int:
@@ -308,7 +308,7 @@ class Connection:
         self._rto_deadline = math.inf
         if not self.established:
             self.retransmissions += 1
-            self._rto = min(2 * self._rto, _LONGEST_RTO)
+            self._rto = min(2 * self._rto, _MAX_RTO)
             self._transmit_syn(now)
             return
         if self.everything_acknowledged:
@@ -325,7 +325,7 @@ class Connection:
             self.nxt = self.una
             self._congestion = 2 * self.options.mss
             self._duplicates, self._recover = 0, self.most
-        self._rto = min(2 * self._rto, _LONGEST_RTO)
+        self._rto = min(2 * self._rto, _MAX_RTO)
         self._rto_deadline = now + self._rto
 
     # Input
@@ -534,7 +534,7 @@ class Guest:
         """UDP: packet, source port, destination port, data."""
         self.others: list[packets.ReadFrame] = []
         """Everything else that came."""
-        self.largest_frame = 0
+        self.max_frame_size = 0
         self.segmented_frames = 0
         self.listening: dict[int, GuestOptions] = {}
         """By port, how connections from outside are accepted."""
@@ -613,7 +613,7 @@ class Guest:
         read = packets.read_frame(frame, vnet=self.vnet)
         assert read.source == self.gateway_mac
         assert read.destination == self.mac or read.destination[0] & 1, "a frame for another guest"
-        self.largest_frame = max(self.largest_frame, read.size)
+        self.max_frame_size = max(self.max_frame_size, read.size)
         self.segmented_frames += bool(read.gso_type)
         if read.ethertype == packets.ARP:
             self.others.append(read)

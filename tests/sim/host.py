@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from errno import EHOSTUNREACH, ENETUNREACH
 
 from sansnet_core import (
-    Action,
     CloseSocket,
     Endpoint,
     ExtendedError,
@@ -22,6 +21,7 @@ from sansnet_core import (
     OpenDatagram,
     OpenEcho,
     OpenStream,
+    Order,
     ResumeStream,
     SendDatagram,
     SendEcho,
@@ -99,7 +99,7 @@ class Host:
         self.forwards: set[SocketId] = set()
         self.datagrams: list[SendDatagram] = []
         self.echoes: list[SendEcho] = []
-        self.orders: list[Action] = []
+        self.orders: list[Order] = []
         """Everything ordered, in order."""
         self.closed: set[SocketId] = set()
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
@@ -134,8 +134,8 @@ class Host:
 
     # What the driver does
 
-    def obey(self, actions: Iterable[Action], now: float) -> None:
-        for order in actions:
+    def obey(self, orders: Iterable[Order], now: float) -> None:
+        for order in orders:
             self.orders.append(order)
             assert order.socket not in self.closed, f"{order} for a closed socket"
             assert not (isinstance(order, CloseSocket) and order.socket in self.forwards), "a forward is the driver's"
@@ -151,7 +151,7 @@ class Host:
                 assert self._known(order.socket), f"{order} for an unknown socket"
                 self._obey(order)
 
-    def _obey(self, order: Action) -> None:
+    def _obey(self, order: Order) -> None:
         if isinstance(order, SendDatagram):
             assert not is_unspecified(order.remote.address), "that is the host's loopback"
             self.datagrams.append(order)
@@ -312,7 +312,7 @@ class Host:
         self, port: int, now: float, *, guest_address: bytes | None = None, outgoing: tuple[int, ...] = ()
     ) -> SocketId:
         """A socket is open for datagrams from outside."""
-        socket = self._network.datagram_forwarded(guest_address, port, now, outgoing)
+        socket = self._network.forward_added(guest_address, port, now, outgoing)
         assert not self._known(socket), "a socket's name used twice"
         self.forwards.add(socket)
         return socket

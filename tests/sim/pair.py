@@ -21,7 +21,7 @@ OUTSIDER: Final = Endpoint(bytes((198, 51, 100, 7)), 34567)
 OUTSIDER6: Final = Endpoint(bytes.fromhex("20010db8eeee00000000000000000007"), 34567)
 SECRET: Final = bytes(range(32))
 
-_MOST_ROUNDS: Final = 10_000
+_MAX_ROUNDS: Final = 10_000
 """At one instant; a network that is not quiet after them never will be."""
 
 
@@ -29,7 +29,7 @@ def make_config(link: LinkConfig | None = None, limits: Limits | None = None) ->
     """The configuration that most tests use: both families, guest 10.0.2.15 and 2001:db8::15."""
     guest = Guest()
     return NetworkConfig(
-        link=link or LinkConfig(mtu=1500, largest_frame=1514),
+        link=link or LinkConfig(mtu=1500, max_frame_size=1514),
         guest_mac=guest.mac,
         ipv4=Ipv4Config(address=guest.ipv4, prefix_length=24, gateway=GATEWAY),
         ipv6=Ipv6Config(address=guest.ipv6, gateway=GATEWAY6),
@@ -112,11 +112,11 @@ class Pair:
     def settle(self) -> bool:
         """Move frames, orders and facts until nothing moves at this instant; whether anything did."""
         anything = False
-        for _ in range(_MOST_ROUNDS):
+        for _ in range(_MAX_ROUNDS):
             if not self._round():
                 return anything
             anything = True
-        raise AssertionError(f"still busy after {_MOST_ROUNDS} rounds at {self.now}")
+        raise AssertionError(f"still busy after {_MAX_ROUNDS} rounds at {self.now}")
 
     def _round(self) -> bool:
         now = self.now
@@ -135,12 +135,12 @@ class Pair:
 
     def _outputs(self, now: float) -> None:
         while True:
-            orders = self.network.take_actions()
+            orders = self.network.take_orders()
             self.host.obey(orders, now)
             frames = [self._checked(frame) for frame in self.network.take_frames()]
             self.sent += [(now, frame) for frame in frames]
             self.down.put(frames, now)
-            more = self.network.take_actions()  # making frames may bring orders
+            more = self.network.take_orders()  # making frames may bring orders
             self.host.obey(more, now)
             if not (orders or frames or more):
                 break
@@ -149,7 +149,7 @@ class Pair:
     def _checked(self, frame: Frame) -> bytes:
         data = glue(frame)
         link = self.config.link
-        assert len(data) <= link.largest_frame + (12 if link.vnet_header else 0), f"frame of {len(data)} bytes"
+        assert len(data) <= link.max_frame_size + (12 if link.vnet_header else 0), f"frame of {len(data)} bytes"
         return data
 
     @property

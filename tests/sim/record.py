@@ -15,7 +15,7 @@ Call = tuple[str, tuple[Any, ...]]
 """A method's name and its arguments."""
 
 _RECORDED = (
-    "datagram_forwarded",
+    "forward_added",
     "datagram_failed",
     "datagram_received",
     "echo_failed",
@@ -30,7 +30,7 @@ _RECORDED = (
     "stream_failed",
     "stream_received",
     "stream_sent",
-    "take_actions",
+    "take_orders",
     "take_notices",
 )
 

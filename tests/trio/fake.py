@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Self
 
-from sansnet_core import Action, Buffer, Endpoint, ExtendedError, Frame, Notice, SocketId
+from sansnet_core import Buffer, Endpoint, ExtendedError, Frame, Notice, Order, SocketId
 from sansnet_trio.host.poller import MAX_EVENTS, Poller
-from sansnet_trio.host.socket_context import Shell
+from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockets import HostSockets
 
 Fact = tuple[Any, ...]
@@ -19,7 +19,7 @@ class FakeNetwork:
 
     def __init__(self) -> None:
         self.facts: list[Fact] = []
-        self.actions: list[Action] = []
+        self.orders: list[Order] = []
         self.frames: list[Frame] = []
         self.notices: list[Notice] = []
         self.received: list[bytes] = []
@@ -57,10 +57,10 @@ class FakeNetwork:
         self.facts.append(("stream_accepted", remote, guest_address, guest_port))
         return self._named() if self.accepts else None
 
-    def datagram_forwarded(
+    def forward_added(
         self, guest_address: bytes | None, guest_port: int, now: float, outgoing: Collection[int] = ()
     ) -> SocketId:
-        self.facts.append(("datagram_forwarded", guest_address, guest_port, outgoing))
+        self.facts.append(("forward_added", guest_address, guest_port, outgoing))
         return self._named()
 
     def forward_removed(self, socket: SocketId, now: float) -> None:
@@ -108,9 +108,9 @@ class FakeNetwork:
         frames, self.frames = self.frames, []
         return frames
 
-    def take_actions(self) -> list[Action]:
-        actions, self.actions = self.actions, []
-        return actions
+    def take_orders(self) -> list[Order]:
+        orders, self.orders = self.orders, []
+        return orders
 
     def take_notices(self) -> Sequence[Notice]:
         notices, self.notices = self.notices, []
@@ -134,7 +134,7 @@ class Bench:
     def __init__(self, scope: int = 0) -> None:
         self.network = FakeNetwork()
         self.poller = Poller()
-        self.shell = Shell(self.network, self.poller, scope)
+        self.shell = SocketContext(self.network, self.poller, scope)
         self.sockets = HostSockets(self.shell)
 
     def __enter__(self) -> Self:
@@ -144,9 +144,9 @@ class Bench:
         self.sockets.close()
         self.poller.close()
 
-    def order(self, *actions: Action) -> None:
+    def order(self, *orders: Order) -> None:
         """Carry out orders, at time 0."""
-        self.sockets.apply(actions, 0.0)
+        self.sockets.apply(orders, 0.0)
 
     def round(self, timeout: float = 0.05) -> int:
         """Handle what is ready, at time 0; how many events there were."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from sansnet_trio.guest.command import Guest, GuestPlan
+from sansnet_trio.guest.command import CommandGuest, GuestPlan
 from sansnet_trio.guest.socket_agent import PATIENCE, Agent, Agents, NoAgent
 from sansnet_trio.linux import syscalls
 from tests.lab.namespaces import Namespace, eventually, held_namespace
@@ -276,7 +276,7 @@ def test_it_ends_with_us() -> None:
 def test_a_guest_makes_sockets_until_its_command_ends(leftover: bool) -> None:
     async def main() -> None:
         command = ["sh", "-c", "sleep 60 & exit 0"] if leftover else ["true"]
-        with Guest.fork(command, lambda: (GuestPlan(), None)) as guest:
+        with CommandGuest.fork(command, lambda: (GuestPlan(), None)) as guest:
             ready = await guest.ready()
             os.close(ready.tap)
             with guest.socket(socket.AF_INET, STREAM) as listener:
@@ -286,7 +286,7 @@ def test_a_guest_makes_sockets_until_its_command_ends(leftover: bool) -> None:
                 guest.start()
                 with trio.fail_after(10):
                     assert await guest.wait() == 0
-                    await guest.end_leftovers()
+                    await guest.end_remaining()
             assert not Path(f"/proc/{agent}").exists()
             with pytest.raises(ProcessLookupError, match="has ended"):
                 guest.socket(socket.AF_INET, STREAM)

@@ -13,7 +13,7 @@ import trio
 from sansnet_core import addresses
 from sansnet_trio.guest.attached import AttachedGuest
 from sansnet_trio.guest.plan import GuestPlan
-from sansnet_trio.guest.target import Existing
+from sansnet_trio.guest.target import ExistingNamespace
 from sansnet_trio.hostinfo import HostError, InterfaceAddress
 from tests.lab.namespaces import held_namespace
 
@@ -31,7 +31,7 @@ PLAN = GuestPlan(
 def test_the_interface_is_there_until_the_tap_is_closed_and_files_and_name_are_left_alone() -> None:
     with held_namespace() as namespace:
         before = namespace.shell("cat /etc/resolv.conf; hostname; ip -o address").stdout
-        with AttachedGuest.fork(Existing.of_process(namespace.pid), lambda: (PLAN, "prepared")) as guest:
+        with AttachedGuest.fork(ExistingNamespace.of_process(namespace.pid), lambda: (PLAN, "prepared")) as guest:
             ready = guest.receive_ready()
             assert (ready.link.mtu, ready.prepared, ready.warnings) == (1400, "prepared", ())
             assert "10.7.0.2/24" in namespace.shell("ip -o address show dev eth7 up").stdout
@@ -46,7 +46,7 @@ def test_ready_can_be_waited_for() -> None:
 
     with (
         held_namespace() as namespace,
-        AttachedGuest.fork(Existing.of_process(namespace.pid), lambda: (PLAN, None)) as guest,
+        AttachedGuest.fork(ExistingNamespace.of_process(namespace.pid), lambda: (PLAN, None)) as guest,
     ):
         trio.run(main, guest)
 
@@ -54,7 +54,7 @@ def test_ready_can_be_waited_for() -> None:
 def test_it_makes_sockets_of_the_guests_network() -> None:
     with (
         held_namespace() as namespace,
-        AttachedGuest.fork(Existing.of_process(namespace.pid), lambda: (PLAN, None)) as guest,
+        AttachedGuest.fork(ExistingNamespace.of_process(namespace.pid), lambda: (PLAN, None)) as guest,
     ):
         os.close(guest.receive_ready().tap)
         with guest.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
@@ -74,7 +74,7 @@ def test_what_prepare_raises_comes_here_and_nothing_is_left() -> None:
     with held_namespace() as namespace:
         before = os.listdir("/proc/self/fd"), children.read_text()
         with (
-            AttachedGuest.fork(Existing.of_process(namespace.pid), fail) as guest,
+            AttachedGuest.fork(ExistingNamespace.of_process(namespace.pid), fail) as guest,
             pytest.raises(HostError, match="nothing here"),
         ):
             guest.receive_ready()
@@ -88,7 +88,7 @@ def test_a_signal_before_it_is_ready_ends_it() -> None:
 
     with (
         held_namespace() as namespace,
-        AttachedGuest.fork(Existing.of_process(namespace.pid), die) as guest,
+        AttachedGuest.fork(ExistingNamespace.of_process(namespace.pid), die) as guest,
         pytest.raises(EOFError),
     ):
         guest.receive_ready()

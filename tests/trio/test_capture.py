@@ -19,7 +19,7 @@ from sansnet_trio.links.observed import CapturedLink, CaptureFile
 class FakeLink:
     """Has two frames to read, and room for one."""
 
-    config = LinkConfig(mtu=1500, largest_frame=1514)
+    config = LinkConfig(mtu=1500, max_frame_size=1514)
     dropped = 3
     closed = False
 

@@ -129,7 +129,7 @@ def test_a_stream_is_carried_through() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
 
             def open_stream(frames: list[bytes]) -> None:
-                network.actions.append(OpenStream(ONE, Endpoint(b"\x7f\0\0\1", listener.getsockname()[1]), None))
+                network.orders.append(OpenStream(ONE, Endpoint(b"\x7f\0\0\1", listener.getsockname()[1]), None))
 
             network.on_frames = open_stream
             async with running(network, link) as driver:
@@ -137,9 +137,7 @@ def test_a_stream_is_carried_through() -> None:
                 await until(lambda: bool(network.named("stream_connected")))
                 remote, _ = listener.accept()
                 with remote:
-                    network.on_frames = lambda frames: network.actions.extend(
-                        SendStream(ONE, frame) for frame in frames
-                    )
+                    network.on_frames = lambda frames: network.orders.extend(SendStream(ONE, frame) for frame in frames)
                     link.guest.send(b"question")
                     assert await trio.to_thread.run_sync(remote.recv, 100) == b"question"
                     remote.send(b"answer")
@@ -154,7 +152,7 @@ def test_a_blocked_link_keeps_the_frames_and_stops_the_sockets() -> None:
         network, link = FakeNetwork(), PairLink()
         frames: list[Frame] = [b"%06d" % number for number in range(3000)]
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            network.actions = [OpenStream(ONE, Endpoint(b"\x7f\0\0\1", listener.getsockname()[1]), None)]
+            network.orders = [OpenStream(ONE, Endpoint(b"\x7f\0\0\1", listener.getsockname()[1]), None)]
             async with running(network, link) as driver:
                 await until(lambda: bool(network.named("stream_connected")))
                 network.on_frames = lambda _: network.frames.extend(frames)
@@ -356,11 +354,11 @@ def test_cancelling_closes_every_descriptor() -> None:
         network, link = FakeNetwork(), PairLink()
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
-            network.actions = [OpenStream(SocketId(n), Endpoint(b"\x7f\0\0\1", port), None) for n in range(50)]
+            network.orders = [OpenStream(SocketId(n), Endpoint(b"\x7f\0\0\1", port), None) for n in range(50)]
             async with running(network, link) as driver:
                 await until(lambda: len(network.named("stream_connected")) == 50)
                 assert driver.statistics().sockets == 50
-                network.actions = [SendStream(ONE, bytes(8 << 20))]
+                network.orders = [SendStream(ONE, bytes(8 << 20))]
                 link.guest.send(b"x")
                 await until(lambda: bool(network.named("stream_sent")))
         assert sorted(os.listdir("/proc/self/fd")) == before
@@ -402,12 +400,12 @@ class PunctualNetwork(FakeNetwork):
 
     heard = 0.0
 
-    def datagram_forwarded(
+    def forward_added(
         self, guest_address: bytes | None, guest_port: int, now: float, outgoing: Collection[int] = ()
     ) -> SocketId:
         self.heard = now
-        self.actions.append(OpenStream(ONE, Endpoint(b"\xff" * 4, 9), None))
-        return super().datagram_forwarded(guest_address, guest_port, now, outgoing)
+        self.orders.append(OpenStream(ONE, Endpoint(b"\xff" * 4, 9), None))
+        return super().forward_added(guest_address, guest_port, now, outgoing)
 
     def stream_failed(self, socket: SocketId, errno: int, error: ExtendedError | None, now: float) -> None:
         assert now >= self.heard, "time goes backwards"

@@ -18,7 +18,7 @@ from tests.sim.pair import GATEWAY, SECRET, make_config
 
 class _Link:
     def __init__(self) -> None:
-        self.config = LinkConfig(mtu=1500, largest_frame=1514)
+        self.config = LinkConfig(mtu=1500, max_frame_size=1514)
         self.dropped = 0
         self._socket, self.guest = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.setblocking(False)

@@ -14,7 +14,7 @@ import trio
 
 from sansnet_trio.guest.attached import AttachedGuest
 from sansnet_trio.guest.plan import GuestError, GuestPlan
-from sansnet_trio.guest.target import Existing
+from sansnet_trio.guest.target import ExistingNamespace
 from tests.lab.namespaces import Namespace, held_namespace, running
 from tests.trio.test_agent import check_hidden
 
@@ -46,7 +46,7 @@ def unbind(file: Path) -> None:
     file.unlink()
 
 
-def is_gone(existing: Existing, seconds: float) -> bool:
+def is_gone(existing: ExistingNamespace, seconds: float) -> bool:
     async def main() -> bool:
         with trio.move_on_after(seconds):
             await existing.wait_gone()
@@ -57,7 +57,7 @@ def is_gone(existing: Existing, seconds: float) -> bool:
 
 
 def test_it_is_gone_when_its_process_ends() -> None:
-    with held_namespace() as namespace, closing(Existing.of_process(namespace.pid)) as existing:
+    with held_namespace() as namespace, closing(ExistingNamespace.of_process(namespace.pid)) as existing:
         assert not is_gone(existing, 0.1)
         os.kill(namespace.pid, 9)
         assert is_gone(existing, SOON)
@@ -65,7 +65,7 @@ def test_it_is_gone_when_its_process_ends() -> None:
 
 def test_it_is_gone_when_its_file_is_deleted(namespace: Namespace, tmp_path: Path) -> None:
     file = tmp_path / "netns"
-    with bound(namespace, file), closing(Existing.named(str(file))) as existing:
+    with bound(namespace, file), closing(ExistingNamespace.named(str(file))) as existing:
         (tmp_path / "other").touch()
         (tmp_path / "other").unlink()
         assert not is_gone(existing, 0.1)
@@ -76,21 +76,21 @@ def test_it_is_gone_when_its_file_is_deleted(namespace: Namespace, tmp_path: Pat
 def test_a_deletion_while_it_waits_is_noticed_at_once(namespace: Namespace, tmp_path: Path) -> None:
     file = tmp_path / "netns"
 
-    async def main(existing: Existing) -> None:
+    async def main(existing: ExistingNamespace) -> None:
         with trio.fail_after(0.5):  # before the next look, if it only looked
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(existing.wait_gone)
                 await trio.sleep(0.05)
                 unbind(file)
 
-    with bound(namespace, file), closing(Existing.named(str(file))) as existing:
+    with bound(namespace, file), closing(ExistingNamespace.named(str(file))) as existing:
         trio.run(main, existing)
 
 
 def test_it_is_gone_when_its_directory_is(namespace: Namespace, tmp_path: Path) -> None:
     directory = tmp_path / "directory"
     directory.mkdir()
-    with bound(namespace, directory / "netns"), closing(Existing.named(str(directory / "netns"))) as existing:
+    with bound(namespace, directory / "netns"), closing(ExistingNamespace.named(str(directory / "netns"))) as existing:
         unbind(directory / "netns")
         directory.rmdir()
         assert is_gone(existing, SOON)
@@ -98,7 +98,7 @@ def test_it_is_gone_when_its_directory_is(namespace: Namespace, tmp_path: Path) 
 
 def test_another_namespace_in_its_place_is_not_it(namespace: Namespace, tmp_path: Path) -> None:
     file = tmp_path / "netns"
-    with bound(namespace, file), closing(Existing.named(str(file))) as existing:
+    with bound(namespace, file), closing(ExistingNamespace.named(str(file))) as existing:
         unbind(file)
         with held_namespace() as other, bound(other, file):
             assert is_gone(existing, SOON)
@@ -109,7 +109,7 @@ def test_a_symbolic_link_is_followed_to_the_process(tmp_path: Path) -> None:
     with held_namespace() as namespace:
         (tmp_path / "farther").symlink_to(f"/proc/{namespace.pid}/ns/net")
         link.symlink_to("farther")
-        with closing(Existing.named(str(link))) as existing:
+        with closing(ExistingNamespace.named(str(link))) as existing:
             assert not is_gone(existing, 0.1)
             os.kill(namespace.pid, 9)
             assert is_gone(existing, SOON)
@@ -118,7 +118,7 @@ def test_a_symbolic_link_is_followed_to_the_process(tmp_path: Path) -> None:
 def test_other_files_of_processes_are_looked_at_each_second() -> None:
     with (
         held_namespace() as namespace,
-        closing(Existing.named(f"/proc/{namespace.pid}/task/{namespace.pid}/ns/net")) as existing,
+        closing(ExistingNamespace.named(f"/proc/{namespace.pid}/task/{namespace.pid}/ns/net")) as existing,
     ):
         assert not is_gone(existing, 0.1)
         os.kill(namespace.pid, 9)
@@ -129,7 +129,7 @@ def test_a_descriptor_of_another_process_is_a_name_too(namespace: Namespace) -> 
     with (
         open(f"/proc/{namespace.pid}/ns/net") as file,
         running(["sleep", "60"], pass_fds=[file.fileno()]) as holder,
-        closing(Existing.named(f"/proc/{holder.pid}/fd/{file.fileno()}")) as existing,
+        closing(ExistingNamespace.named(f"/proc/{holder.pid}/fd/{file.fileno()}")) as existing,
     ):
         assert not is_gone(existing, 0.1)
         holder.kill()
@@ -145,7 +145,7 @@ def test_a_file_that_only_a_process_sees(namespace: Namespace, tmp_path: Path, e
     with running(line, stdout=subprocess.PIPE) as owner:
         assert owner.stdout is not None
         assert owner.stdout.readline() == "made\n"
-        with closing(Existing.named(f"/proc/{owner.pid}/root{tmp_path}/netns")) as existing:
+        with closing(ExistingNamespace.named(f"/proc/{owner.pid}/root{tmp_path}/netns")) as existing:
             assert not is_gone(existing, 1.2)
             if end == "the process":
                 owner.kill()
@@ -160,7 +160,7 @@ def test_a_relative_name_is_the_same_file_from_everywhere(
     namespace: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with bound(namespace, tmp_path / "netns"), closing(Existing.named("./netns")) as existing:
+    with bound(namespace, tmp_path / "netns"), closing(ExistingNamespace.named("./netns")) as existing:
         monkeypatch.chdir("/")
         assert not is_gone(existing, 0.1)
 
@@ -173,7 +173,7 @@ def test_what_cannot_be_watched_is_looked_at(
 
     monkeypatch.setattr("sansnet_trio.linux.syscalls.inotify", refuse)
     file = tmp_path / "netns"
-    with bound(namespace, file), closing(Existing.named(str(file))) as existing:
+    with bound(namespace, file), closing(ExistingNamespace.named(str(file))) as existing:
         assert not is_gone(existing, 0.1)
         unbind(file)
         assert is_gone(existing, SOON)
@@ -182,17 +182,17 @@ def test_what_cannot_be_watched_is_looked_at(
 def test_what_is_missing_or_something_else_is_one_sentence(namespace: Namespace, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(GuestError, match=r"there is no process 999999999; give"):
-        Existing.of_process(999999999)
+        ExistingNamespace.of_process(999999999)
     with pytest.raises(GuestError, match=r"there is no network namespace 'nobody'; `ip netns`"):
-        Existing.named("nobody")
+        ExistingNamespace.named("nobody")
     with pytest.raises(GuestError, match=r"there is no file .*/missing; give"):
-        Existing.named(str(tmp_path / "missing"))
+        ExistingNamespace.named(str(tmp_path / "missing"))
     with pytest.raises(GuestError, match=r"/file is no network namespace; give"):
-        Existing.named(str(tmp_path / "file"))
+        ExistingNamespace.named(str(tmp_path / "file"))
     with pytest.raises(GuestError, match=r"/ns/net is no user namespace; give"):
-        Existing.named(f"/proc/{namespace.pid}/ns/net", f"/proc/{namespace.pid}/ns/net")
+        ExistingNamespace.named(f"/proc/{namespace.pid}/ns/net", f"/proc/{namespace.pid}/ns/net")
     with pytest.raises(GuestError, match="is the network that sansnet itself is in; give the guest's"):
-        Existing.of_process(os.getpid())
+        ExistingNamespace.of_process(os.getpid())
 
 
 def test_failures_leave_no_descriptor(namespace: Namespace) -> None:
@@ -203,22 +203,22 @@ def test_failures_leave_no_descriptor(namespace: Namespace) -> None:
         ("/proc/self/ns/user", None),
     ):
         with pytest.raises(GuestError):
-            Existing(network, user)
-    Existing.of_process(namespace.pid).close()
+            ExistingNamespace(network, user)
+    ExistingNamespace.of_process(namespace.pid).close()
     assert os.listdir("/proc/self/fd") == before
 
 
 def test_what_enters_it_for_a_guest_may_not_be_traced(namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    enter = Existing.join
+    enter = ExistingNamespace.join
 
-    def join(self: Existing) -> None:
+    def join(self: ExistingNamespace) -> None:
         check_hidden()
         enter(self)
 
-    monkeypatch.setattr(Existing, "join", join)
+    monkeypatch.setattr(ExistingNamespace, "join", join)
 
     async def main() -> None:
-        with AttachedGuest.fork(Existing.of_process(namespace.pid), lambda: (GuestPlan(), None)) as guest:
+        with AttachedGuest.fork(ExistingNamespace.of_process(namespace.pid), lambda: (GuestPlan(), None)) as guest:
             ready = await guest.ready()
             os.close(ready.tap)
 

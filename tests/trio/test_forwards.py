@@ -13,12 +13,12 @@ import pytest
 
 from sansnet_core import ConfigError, Endpoint, ResumeStream, SendDatagram, SendStream, SocketId
 from sansnet_core.addresses import parse as address
-from sansnet_core.ports import TCP, UDP, Forward, parse_all
+from sansnet_core.ports import TCP, UDP, ForwardRule, parse_all
 from sansnet_trio.forward import relay_udp
-from sansnet_trio.forward.binding import Spot, ephemeral_ports, guest_spot
+from sansnet_trio.forward.binding import ListenAddress, ephemeral_ports, guest_listen_address
 from sansnet_trio.forward.forwards import ForwardError, Forwards
 from sansnet_trio.forward.listeners import host_socket
-from sansnet_trio.host.socket_context import Shell
+from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockopts import read_local
 from tests.trio.fake import Bench
 
@@ -223,7 +223,7 @@ def test_between_two_drivers_connections_wait() -> None:
 @BOTH
 def test_datagrams_reach_the_network_and_its_answers_leave_from_where_they_came_to(host: str) -> None:
     with table(f"{PORT}:53", protocol=UDP) as bench, datagrams(host) as remote:
-        assert bench.network.facts == [("datagram_forwarded", None, 53, ())] * 2  # one for each family
+        assert bench.network.facts == [("forward_added", None, 53, ())] * 2  # one for each family
         target = "127.0.0.9" if host == "127.0.0.1" else host
         remote.sendto(b"question", (target, PORT))
         bench.until("datagram_received")
@@ -249,7 +249,7 @@ def test_the_guest_may_speak_first_from_a_port_that_the_outside_knows() -> None:
 @pytest.mark.parametrize(("device", "first"), [(None, PORT), ("lo", PORT + 1)])
 def test_it_speaks_by_the_interface_that_all_else_of_it_uses_or_not_from_there(device: str | None, first: int) -> None:
     with Forwards(parse_all([str(PORT), f"%lo/{PORT + 1}"], UDP), families=[4]) as forwards, Bench() as bench:
-        bench.shell = Shell(bench.network, bench.poller, 0, {4: device} if device else {})
+        bench.shell = SocketContext(bench.network, bench.poller, 0, {4: device} if device else {})
         forwards.serve(bench.shell, bench.sockets, lambda: 0.0)
         told = {port: outgoing for _, _, port, outgoing in bench.network.facts}
         assert told == {PORT: (), PORT + 1: (), first: (4,)}
@@ -341,7 +341,10 @@ def test_a_family_that_is_off_has_no_addresses() -> None:
 
 def test_an_address_that_nobody_has_yet_may_be_listened_on() -> None:
     with Forwards(parse_all([f"192.0.2.77/{PORT}", f"[2001:db8::77]/{PORT}"], TCP), freebind=True) as forwards:
-        assert {spot.address for spot in forwards.spots} == {address("192.0.2.77"), address("2001:db8::77")}
+        assert {at.address for at in forwards.listen_addresses} == {
+            address("192.0.2.77"),
+            address("2001:db8::77"),
+        }
 
 
 def test_weak_ports_are_those_that_can_be_had() -> None:
@@ -349,7 +352,7 @@ def test_weak_ports_are_those_that_can_be_had() -> None:
     specs = [f"~1-{PORT - 1},~{PORT + 3}-{ephemeral.start - 1},~{ephemeral.start + 3}-65535"]
     with socket.create_server(("::", PORT + 1), family=socket.AF_INET6, dualstack_ipv6=True):
         with Forwards(parse_all(specs, TCP)) as forwards:
-            assert {spot.port for spot in forwards.spots} == {PORT, PORT + 2}
+            assert {at.port for at in forwards.listen_addresses} == {PORT, PORT + 2}
         with pytest.raises(ForwardError, match=f"port {PORT + 1} of the host"):
             Forwards(parse_all([f"~1-{PORT},~{PORT + 2}-65535"], TCP))
 
@@ -358,7 +361,7 @@ def test_weak_ports_are_those_that_can_be_had() -> None:
 
 
 def ports_of(forwards: Forwards) -> set[int]:
-    return {spot.port for spot in forwards.spots}
+    return {at.port for at in forwards.listen_addresses}
 
 
 def test_rules_come_and_go_while_they_are_served() -> None:
@@ -410,21 +413,21 @@ def test_what_waits_at_a_door_survives_a_change_beside_it() -> None:
 
 def test_a_change_that_fails_changes_nothing() -> None:
     with table(str(PORT), f"~1-{PORT},~{PORT + 2}-65535") as bench, socket.create_server(("127.0.0.1", OTHER)):
-        before = bench.forwards.rules, bench.forwards.spots
+        before = bench.forwards.rules, bench.forwards.listen_addresses
         with pytest.raises(ForwardError, match=f"port {OTHER}"):
             bench.forwards.add(parse_all([f"{PORT + 1}:80", f"127.0.0.1/{OTHER}"], TCP))
         with pytest.raises(ConfigError, match="leave one out"):
             bench.forwards.add(parse_all([f"{PORT}:81"], TCP))
         with pytest.raises(ForwardError, match="is not forwarded"):
             bench.forwards.remove(parse_all([str(PORT), f"127.0.0.1/{OTHER}"], TCP))
-        assert (bench.forwards.rules, bench.forwards.spots) == before
+        assert (bench.forwards.rules, bench.forwards.listen_addresses) == before
 
 
 def test_a_rule_of_a_running_instance_may_be_about_a_weak_port() -> None:
     with table(f"~1-{PORT - 1},~{PORT + 2}-65535") as bench:
         bench.forwards.add(parse_all([f"127.0.0.1/{PORT}:80"], TCP))
-        spots = {(spot.address, spot.port) for spot in bench.forwards.spots}
-        assert spots == {(V4, PORT), (None, PORT + 1)}
+        listen_addresses = {(at.address, at.port) for at in bench.forwards.listen_addresses}
+        assert listen_addresses == {(V4, PORT), (None, PORT + 1)}
 
 
 def test_closing_frees_the_ports_and_every_descriptor() -> None:
@@ -518,7 +521,7 @@ def test_the_guests_own_address_is_where_it_arrives_unless_it_shall_be_loopback(
 
 
 def test_nothing_goes_in_a_circle() -> None:
-    """A guest that is ourselves is the worst case: each door leads to the other one."""
+    """A guest that is ourselves is the worst case: each listener leads to the other one."""
     rules = [*parse_all([f"127.0.0.2/{PORT}:{OTHER}"], TCP), *parse_all([f"{OTHER}:{PORT}"], TCP, inbound=False)]
     with Forwards(rules, to_loopback=True) as forwards:
         forwards.enter(Here())
@@ -532,7 +535,10 @@ def test_weak_ports_do_not_lead_back() -> None:
     weak = f"~1-{PORT - 1},~{PORT + 2}-65535"
     with Forwards([*parse_all([str(PORT)], TCP), *parse_all([weak], TCP, inbound=False)]) as forwards:
         forwards.enter(Here())
-        assert {(spot.port, spot.inbound) for spot in forwards.spots} == {(PORT, True), (PORT + 1, False)}
+        assert {(at.port, at.inbound) for at in forwards.listen_addresses} == {
+            (PORT, True),
+            (PORT + 1, False),
+        }
 
 
 def test_a_port_of_the_guests_that_is_taken_is_one_sentence() -> None:
@@ -554,7 +560,7 @@ def test_a_guest_without_ipv6_has_doors_of_the_other_family_alone() -> None:
 
     with Forwards(parse_all([str(PORT)], TCP, inbound=False)) as forwards:
         forwards.enter(Old())
-        assert forwards.spots == {guest_spot(TCP, 4, PORT)}
+        assert forwards.listen_addresses == {guest_listen_address(TCP, 4, PORT)}
 
 
 def test_flows_end_when_they_are_silent() -> None:
@@ -606,7 +612,7 @@ def test_a_flow_without_a_socket_is_a_datagram_dropped() -> None:
 # following others
 
 
-def followers(protocol: int, *, inbound: bool) -> tuple[Forward, ...]:
+def followers(protocol: int, *, inbound: bool) -> tuple[ForwardRule, ...]:
     """Leads to the next ports, so that it may have them in the same namespace."""
     return parse_all([f"auto,{PORT}-{PORT + 3}:{OTHER}-{OTHER + 3}"], protocol, inbound=inbound)
 
@@ -624,7 +630,7 @@ def test_ports_follow_those_who_listen(inbound: bool) -> None:
                 bench.now = deadline
                 bench.forwards.handle_deadline(deadline)
                 bench.poller.settle()
-                return {(spot.address, spot.port) for spot in forwards.spots}
+                return {(at.address, at.port) for at in forwards.listen_addresses}
 
             four, six = bytes(4), bytes(16) if inbound else V6
             assert scan() == set()
@@ -642,12 +648,12 @@ def test_udp_follows_tcp_too_and_never_ourselves() -> None:
         forwards.enter(Here())
         with socket.create_server(("127.0.0.1", OTHER)), datagrams("127.0.0.1") as bound, Table(forwards) as bench:
             bench.forwards.handle_deadline(1)
-            assert forwards.spots == {Spot(UDP, True, bytes(4), None, PORT)}
+            assert forwards.listen_addresses == {ListenAddress(UDP, True, bytes(4), None, PORT)}
             bound.close()
             forwards.add(parse_all([f"{OTHER + 1}:80"], TCP, inbound=False))
             forwards.add(parse_all([f"{OTHER + 2}:80"], UDP, inbound=False))
             bench.forwards.handle_deadline(2)
-            assert {spot.port for spot in forwards.spots if spot.inbound} == {PORT}
+            assert {at.port for at in forwards.listen_addresses if at.inbound} == {PORT}
 
 
 def test_ports_that_cannot_be_followed_are_left_out() -> None:
@@ -657,7 +663,7 @@ def test_ports_that_cannot_be_followed_are_left_out() -> None:
         socket.create_server(("127.0.0.1", PORT)),
     ):
         forwards.enter(Here())
-        assert forwards.spots == set()
+        assert forwards.listen_addresses == set()
 
 
 @contextmanager
@@ -677,14 +683,14 @@ def test_without_descriptors_nobody_is_followed_and_nothing_closes() -> None:
     with Forwards(followers(TCP, inbound=True)) as forwards, socket.create_server(("127.0.0.1", OTHER)):
         forwards.enter(Here())
         with Table(forwards) as bench:
-            before = forwards.spots
+            before = forwards.listen_addresses
             assert len(before) == 1
             with no_descriptors():
                 bench.forwards.handle_deadline(1.0)
-                assert forwards.spots == before
+                assert forwards.listen_addresses == before
                 with pytest.raises(ForwardError, match=r"for auto cannot be looked up.*ulimit -n"):
                     forwards.add(parse_all([f"auto,{PORT + 4}"], TCP))
-                assert forwards.spots == before
+                assert forwards.listen_addresses == before
 
 
 def test_without_rules_that_follow_nobody_looks() -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from sansnet_core import SansnetError
-from sansnet_core.ports import TCP, UDP, Forward, parse
-from sansnet_trio.control.commands import Instance, RequestError
+from sansnet_core.ports import TCP, UDP, ForwardRule, parse
+from sansnet_trio.control.commands import ControlCommands, RequestError
 from sansnet_trio.driver import DriverStatistics
 from sansnet_trio.forward.forwards import Forwards as RealForwards
 from tests.sim.packets import udp
@@ -33,25 +33,25 @@ class Forwards:
         self.kept = [forward for spec in specs for forward in parse(spec, TCP)]
 
     @property
-    def rules(self) -> Sequence[Forward]:
+    def rules(self) -> Sequence[ForwardRule]:
         return tuple(self.kept)
 
-    def add(self, forwards: Iterable[Forward]) -> None:
+    def add(self, forwards: Iterable[ForwardRule]) -> None:
         self.kept += forwards
 
-    def remove(self, forwards: Iterable[Forward]) -> None:
+    def remove(self, forwards: Iterable[ForwardRule]) -> None:
         for forward in forwards:
             self.kept.remove(forward)
 
 
-def make(*specs: str, namespace: bool = True) -> tuple[Instance, Forwards]:
+def make(*specs: str, namespace: bool = True) -> tuple[ControlCommands, Forwards]:
     """An instance that forwards some TCP ports."""
-    instance, forwards = Instance(), Forwards(*specs)
+    instance, forwards = ControlCommands(), Forwards(*specs)
     instance.forward(forwards, namespace=namespace)
     return instance, forwards
 
 
-def ask(instance: Instance, command: str, **fields: Any) -> Any:
+def ask(instance: ControlCommands, command: str, **fields: Any) -> Any:
     """What is asked and answered passes through JSON."""
     request = json.loads(json.dumps({"command": command, **fields}))
     return json.loads(json.dumps(instance.answer(request)))
@@ -62,7 +62,7 @@ def ask(instance: Instance, command: str, **fields: Any) -> Any:
 )
 def test_a_command_that_is_none_is_an_error_that_names_them(request_: dict[str, Any]) -> None:
     with pytest.raises(RequestError, match="the command is none of list, add, delete, clear, flows, counters"):
-        Instance().answer(request_)
+        ControlCommands().answer(request_)
 
 
 def test_forwards_are_listed_as_the_command_line_has_them() -> None:
@@ -139,7 +139,7 @@ def test_nobody_sees_into_a_machine(option: str, spec: str) -> None:
 @pytest.mark.parametrize("command", ["list", "add", "delete", "clear"])
 def test_before_there_is_a_guest_ports_have_to_wait(command: str) -> None:
     with pytest.raises(RequestError, match="the guest is not there yet; ask again"):
-        ask(Instance(), command, forwards=[{"option": "-t", "spec": "80"}])
+        ask(ControlCommands(), command, forwards=[{"option": "-t", "spec": "80"}])
 
 
 # flows and counters
@@ -156,7 +156,7 @@ def busy() -> Pair:
 
 
 def test_without_a_guest_there_is_nothing_to_tell() -> None:
-    instance = Instance()
+    instance = ControlCommands()
     assert ask(instance, "flows") == {"flows": [], "total": 0}
     assert ask(instance, "counters") == {"guest": False}
     with instance.serving(busy().network, Driver()):
@@ -165,7 +165,7 @@ def test_without_a_guest_there_is_nothing_to_tell() -> None:
 
 
 def test_flows_are_listed() -> None:
-    instance = Instance()
+    instance = ControlCommands()
     with instance.serving(busy().network, Driver()):
         answer = ask(instance, "flows")
     outsider = {"address": "2001:db8:eeee::7", "port": OUTSIDER6.port}
@@ -185,7 +185,7 @@ def test_flows_are_listed() -> None:
 
 
 def test_no_more_flows_are_listed_than_asked_for() -> None:
-    instance = Instance()
+    instance = ControlCommands()
     with instance.serving(busy().network, Driver()):
         answer = ask(instance, "flows", most=2)
     assert (len(answer["flows"]), answer["total"]) == (2, 3)
@@ -194,7 +194,7 @@ def test_no_more_flows_are_listed_than_asked_for() -> None:
 @pytest.mark.parametrize("most", [0, -1, 10_001, "5", 1.0, True, None, [1]])
 def test_a_number_of_flows_that_is_none_is_an_error(most: Any) -> None:
     with pytest.raises(RequestError, match="most is a number between 1 and 10000"):
-        ask(Instance(), "flows", most=most)
+        ask(ControlCommands(), "flows", most=most)
 
 
 def test_hints_are_those_that_there_are_when_they_are_asked_for() -> None:
@@ -209,7 +209,7 @@ def test_counters_are_those_of_driver_and_network() -> None:
     pair = busy()
     pair.guest.send_frame(bytes(60))
     pair.settle()
-    instance = Instance()
+    instance = ControlCommands()
     with instance.serving(pair.network, Driver()):
         answer = ask(instance, "counters")
     meaning = "EtherType that is neither ARP, IPv4 nor IPv6, or of a family switched off"
@@ -240,7 +240,7 @@ def documented(part: str) -> list[tuple[Any, Any]]:
     ]
 
 
-def told(instance: Instance, request: Any) -> Any:
+def told(instance: ControlCommands, request: Any) -> Any:
     """The answer with errors as they are told."""
     try:
         return json.loads(json.dumps(instance.answer(request)))
@@ -249,7 +249,7 @@ def told(instance: Instance, request: Any) -> Any:
 
 
 def test_the_documentations_examples_of_ports_are_true() -> None:
-    instance = Instance()
+    instance = ControlCommands()
     with RealForwards(parse("28080:80", TCP)) as forwards:
         instance.forward(forwards, namespace=True)
         for request, answer in documented("ports"):
@@ -262,7 +262,7 @@ def test_the_documentations_examples_of_a_guest_are_true(part: str) -> None:
     pair.accepted()
     pair.guest.send_frame(bytes(60))
     pair.settle()
-    instance = Instance()
+    instance = ControlCommands()
     with instance.serving(pair.network, Driver()):
         [(request, answer)] = documented(part)
         assert told(instance, request) == answer

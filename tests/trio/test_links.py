@@ -26,10 +26,10 @@ def make_vhost_user(connection: socket.socket, mtu: int) -> Link:
 
 
 each_link = pytest.mark.parametrize(
-    ("make", "mtu", "largest_frame"),
+    ("make", "mtu", "max_frame_size"),
     [
-        pytest.param(make_stream, unix_stream.MTU, stream.LARGEST_FRAME, id="stream"),
-        pytest.param(make_vhost_user, vhost_user.MTU, vring.LARGEST_FRAME, id="vhost-user"),
+        pytest.param(make_stream, unix_stream.MTU, stream.MAX_FRAME_SIZE, id="stream"),
+        pytest.param(make_vhost_user, vhost_user.MTU, vring.MAX_FRAME_SIZE, id="vhost-user"),
     ],
 )
 
@@ -43,25 +43,25 @@ def connection() -> Iterator[socket.socket]:
 
 @each_link
 def test_the_largest_mtu_fills_the_largest_frame(
-    connection: socket.socket, make: Make, mtu: MtuLimits, largest_frame: int
+    connection: socket.socket, make: Make, mtu: MtuLimits, max_frame_size: int
 ) -> None:
     link = make(connection, mtu.largest)
-    assert (link.config.mtu, link.config.largest_frame) == (mtu.largest, largest_frame)
+    assert (link.config.mtu, link.config.max_frame_size) == (mtu.largest, max_frame_size)
     assert mtu.largest >= mtu.default
-    assert mtu.largest + 14 == largest_frame
+    assert mtu.largest + 14 == max_frame_size
     link.close()
 
 
 @each_link
-def test_a_larger_mtu_is_refused(connection: socket.socket, make: Make, mtu: MtuLimits, largest_frame: int) -> None:
+def test_a_larger_mtu_is_refused(connection: socket.socket, make: Make, mtu: MtuLimits, max_frame_size: int) -> None:
     with pytest.raises(ConfigError, match="mtu"):
         assert make(connection, mtu.largest + 1).config
 
 
 @each_link
 def test_a_capture_keeps_the_largest_frame_whole(
-    connection: socket.socket, make: Make, mtu: MtuLimits, largest_frame: int
+    connection: socket.socket, make: Make, mtu: MtuLimits, max_frame_size: int
 ) -> None:
     file = io.BytesIO()
     CapturedLink(make(connection, mtu.default), CaptureFile(file))
-    assert file.getvalue() == pcap.pcap_header(largest_frame)
+    assert file.getvalue() == pcap.pcap_header(max_frame_size)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from sansnet_trio.links.machine_listener import GuestListener, ListenError, peer_process
+from sansnet_trio.links.machine_listener import ListenError, MachineListener, peer_process
 from sansnet_trio.links.passed_socket import AdoptError, adopt
 
 
@@ -41,7 +41,7 @@ class Serving:
 
 
 def run(
-    listener: GuestListener,
+    listener: MachineListener,
     serve: Callable[[socket.socket], Awaitable[None]],
     body: Callable[[], None],
     *,
@@ -63,7 +63,7 @@ def run(
 
 def test_guests_are_served_one_after_the_other(tmp_path: Path) -> None:
     path, serve = tmp_path / "socket", Serving()
-    listener = GuestListener(str(path))
+    listener = MachineListener(str(path))
 
     def guests() -> None:
         for _ in range(20):
@@ -77,7 +77,7 @@ def test_guests_are_served_one_after_the_other(tmp_path: Path) -> None:
 
 def test_a_second_guest_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
     path, refused = tmp_path / "socket", list[int]()
-    listener = GuestListener(str(path), on_refused=refused.append)
+    listener = MachineListener(str(path), on_refused=refused.append)
 
     def guests() -> None:
         with connect(path) as first:
@@ -93,7 +93,7 @@ def test_a_second_guest_is_refused_and_the_first_goes_on(tmp_path: Path) -> None
 
 def test_a_guest_takes_the_place_of_one_that_hung_up_unnoticed(tmp_path: Path) -> None:
     path, refused = tmp_path / "socket", list[int]()
-    listener = GuestListener(str(path), on_refused=refused.append)
+    listener = MachineListener(str(path), on_refused=refused.append)
 
     async def deaf(guest: socket.socket) -> None:
         with guest:
@@ -111,7 +111,7 @@ def test_a_guest_takes_the_place_of_one_that_hung_up_unnoticed(tmp_path: Path) -
 
 def test_a_want_of_descriptors_is_waited_out(tmp_path: Path) -> None:
     path = tmp_path / "socket"
-    listener = GuestListener(str(path))
+    listener = MachineListener(str(path))
 
     def guests() -> None:
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -132,7 +132,7 @@ def test_a_want_of_descriptors_is_waited_out(tmp_path: Path) -> None:
 
 def test_one_off_is_one(tmp_path: Path) -> None:
     path, serve = tmp_path / "socket", Serving()
-    listener = GuestListener(str(path))
+    listener = MachineListener(str(path))
     run(listener, serve, lambda: connect(path).close(), one_off=True)
     assert serve.guests == 1
 
@@ -141,16 +141,16 @@ def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with socket.socket(socket.AF_UNIX) as old:
         old.bind(str(path))
-    GuestListener(str(path)).close()
+    MachineListener(str(path)).close()
     assert not path.exists()
 
 
 def test_a_socket_that_somebody_listens_on_is_not(tmp_path: Path) -> None:
     path = tmp_path / "socket"
-    first = GuestListener(str(path))
+    first = MachineListener(str(path))
     for _ in range(40):  # beyond its backlog
         with pytest.raises(ListenError, match=r"another program listens on .*; end it"):
-            GuestListener(str(path))
+            MachineListener(str(path))
     assert path.exists()
     first.close()
 
@@ -159,21 +159,21 @@ def test_a_file_that_is_no_socket_is_not_touched(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("precious")
     with pytest.raises(ListenError, match="is not a socket"):
-        GuestListener(str(path))
+        MachineListener(str(path))
     assert path.read_text() == "precious"
 
 
 @pytest.mark.parametrize(("name", "words"), [("missing/socket", "No such file"), ("x" * 200, "too long")])
 def test_a_path_that_cannot_be_is_explained(tmp_path: Path, name: str, words: str) -> None:
     with pytest.raises(ListenError, match=f"{words}.*; give another path"):
-        GuestListener(str(tmp_path / name))
+        MachineListener(str(tmp_path / name))
 
 
 def test_closing_leaves_the_socket_of_a_successor(tmp_path: Path) -> None:
     path = tmp_path / "socket"
-    first = GuestListener(str(path))
+    first = MachineListener(str(path))
     path.unlink()
-    second = GuestListener(str(path))
+    second = MachineListener(str(path))
     first.close()
     first.close()
     assert path.exists()
@@ -220,7 +220,7 @@ def test_a_socket_that_listens_is_adopted_and_its_file_left_alone(tmp_path: Path
     with socket.socket(socket.AF_UNIX) as made:
         made.bind(str(path))
         made.listen()
-        run(GuestListener(adopt(made.detach())), serving, body)
+        run(MachineListener(adopt(made.detach())), serving, body)
     assert serving.guests == 2
     assert path.exists()
 
@@ -237,7 +237,7 @@ def test_a_file_is_removed_by_its_place_though_the_directory_is_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    listener = GuestListener("socket")
+    listener = MachineListener("socket")
     monkeypatch.chdir("/")
     listener.close()
     assert not (tmp_path / "socket").exists()

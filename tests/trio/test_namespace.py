@@ -15,7 +15,14 @@ import trio
 
 from sansnet_core import UsageError, addresses
 from sansnet_core.records import replace
-from sansnet_trio.guest.command import CommandNotExecutable, CommandNotFound, Guest, GuestError, GuestPlan, ReadyGuest
+from sansnet_trio.guest.command import (
+    CommandGuest,
+    CommandNotExecutable,
+    CommandNotFound,
+    GuestError,
+    GuestPlan,
+    ReadyGuest,
+)
 from sansnet_trio.hostinfo import HostError, InterfaceAddress, Route
 from tests.lab import eventually
 
@@ -46,7 +53,7 @@ def run(command: list[str], plan: GuestPlan = FULL) -> int:
     """The status of a command in a guest that nobody serves."""
 
     async def main() -> int:
-        with Guest.fork(command, lambda: (plan, None)) as guest:
+        with CommandGuest.fork(command, lambda: (plan, None)) as guest:
             ready = await guest.ready()
             os.close(ready.tap)
             guest.start()
@@ -64,7 +71,7 @@ def output(tmp_path: Path) -> Callable[[str], str]:
         file = tmp_path / "output"
 
         async def main() -> int:
-            with Guest.fork(["sh", "-c", f"exec >{file}; {script}"], lambda: (plan, None)) as guest:
+            with CommandGuest.fork(["sh", "-c", f"exec >{file}; {script}"], lambda: (plan, None)) as guest:
                 ready = await guest.ready()
                 try:
                     guest.start()
@@ -189,12 +196,12 @@ def test_a_directory_in_path_that_cannot_be_searched_hides_no_mistake(
 
 def test_an_empty_command_is_refused_before_anything_is_made() -> None:
     with pytest.raises(UsageError, match="needs a command"):
-        Guest.fork([], lambda: (FULL, None))
+        CommandGuest.fork([], lambda: (FULL, None))
 
 
 def test_what_prepare_returns_and_raises_comes_to_the_parent() -> None:
     async def ready(prepare: Callable[[], tuple[GuestPlan, Any]]) -> ReadyGuest[Any]:
-        with Guest.fork(["true"], prepare) as guest:
+        with CommandGuest.fork(["true"], prepare) as guest:
             made: ReadyGuest[Any] = await guest.ready()
             os.close(made.tap)
             return made
@@ -236,7 +243,7 @@ def test_what_is_left_in_the_namespace_is_killed_by_close(tmp_path: Path) -> Non
     file = tmp_path / "pid"
 
     async def main() -> None:
-        with Guest.fork(["sh", "-c", f"sleep 60 & echo $! >{file}"], lambda: (GuestPlan(), None)) as guest:
+        with CommandGuest.fork(["sh", "-c", f"sleep 60 & echo $! >{file}"], lambda: (GuestPlan(), None)) as guest:
             ready = await guest.ready()
             os.close(ready.tap)
             guest.start()
@@ -250,7 +257,7 @@ def test_what_is_left_in_the_namespace_is_killed_by_close(tmp_path: Path) -> Non
 def test_a_route_that_cannot_be_had_is_a_warning() -> None:
     async def main() -> tuple[str, ...]:
         lost = Route(destination=bytes(4), prefix_length=0, gateway=addresses.parse("192.0.2.1"))
-        with Guest.fork(["true"], lambda: (GuestPlan(routes=(lost,)), None)) as guest:
+        with CommandGuest.fork(["true"], lambda: (GuestPlan(routes=(lost,)), None)) as guest:
             ready = await guest.ready()
             os.close(ready.tap)
             return ready.warnings
@@ -260,7 +267,7 @@ def test_a_route_that_cannot_be_had_is_a_warning() -> None:
 
 def test_a_guest_that_is_closed_is_gone_and_leaves_no_descriptor() -> None:
     async def main() -> int:
-        with Guest.fork(["sleep", "60"], lambda: (GuestPlan(), None)) as guest:
+        with CommandGuest.fork(["sleep", "60"], lambda: (GuestPlan(), None)) as guest:
             ready = await guest.ready()
             os.close(ready.tap)
             guest.start()
@@ -274,7 +281,7 @@ def test_a_guest_that_is_closed_is_gone_and_leaves_no_descriptor() -> None:
 
 def test_a_signal_before_the_start_ends_it() -> None:
     async def main() -> int:
-        with Guest.fork(["sleep", "60"], lambda: (GuestPlan(), None)) as guest:
+        with CommandGuest.fork(["sleep", "60"], lambda: (GuestPlan(), None)) as guest:
             ready = await guest.ready()
             os.close(ready.tap)
             guest.send_signal(signal.SIGTERM)

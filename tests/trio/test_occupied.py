@@ -6,7 +6,7 @@ import os
 import socket
 
 from sansnet_core.ports import TCP, UDP
-from sansnet_trio.forward.in_use import occupied
+from sansnet_trio.forward.in_use import ports_in_use
 
 
 def test_listeners_are_seen_with_their_families() -> None:
@@ -17,9 +17,14 @@ def test_listeners_are_seen_with_their_families() -> None:
     ):
         ports = [made.getsockname()[1] for made in (four, six, both)]
         with socket.create_connection(four.getsockname()) as connection:
-            seen = occupied("/proc/self", TCP)
+            seen = ports_in_use("/proc/self", TCP)
             ephemeral = connection.getsockname()[1]
-        assert occupied(f"/proc/{os.getpid()}", TCP) >= {(4, ports[0]), (16, ports[1]), (16, ports[2]), (4, ports[2])}
+        assert ports_in_use(f"/proc/{os.getpid()}", TCP) >= {
+            (4, ports[0]),
+            (16, ports[1]),
+            (16, ports[2]),
+            (4, ports[2]),
+        }
     assert {pair for pair in seen if pair[1] in ports} == {
         (4, ports[0]),
         (16, ports[1]),
@@ -27,7 +32,7 @@ def test_listeners_are_seen_with_their_families() -> None:
         (16, ports[2]),
     }
     assert not {(4, ephemeral), (16, ephemeral)} & seen
-    assert not {port for _, port in occupied("/proc/self", TCP)} & set(ports)
+    assert not {port for _, port in ports_in_use("/proc/self", TCP)} & set(ports)
 
 
 def test_datagram_sockets_are_seen_unless_they_have_a_partner() -> None:
@@ -37,10 +42,10 @@ def test_datagram_sockets_are_seen_unless_they_have_a_partner() -> None:
     ):
         waiting.bind(("127.0.0.1", 0))
         busy.connect(waiting.getsockname())
-        seen = occupied("/proc/self", UDP)
+        seen = ports_in_use("/proc/self", UDP)
         assert (4, waiting.getsockname()[1]) in seen
         assert (4, busy.getsockname()[1]) not in seen
 
 
 def test_of_a_process_that_is_gone_nothing_is_seen() -> None:
-    assert occupied(f"/proc/{1 << 22}", TCP) == set()  # beyond PID_MAX_LIMIT
+    assert ports_in_use(f"/proc/{1 << 22}", TCP) == set()  # beyond PID_MAX_LIMIT

@@ -12,7 +12,7 @@ import pytest
 
 from sansnet_core import LinkConfig
 from sansnet_trio.links import LinkClosed
-from sansnet_trio.links.tap import LARGEST_FRAME, MTU, Tap, open_tap
+from sansnet_trio.links.tap import MAX_FRAME_SIZE, MTU, Tap, open_tap
 from tests.lab.namespaces import Namespace, held_namespace
 
 MAC = bytes.fromhex("025300000001")
@@ -48,7 +48,7 @@ def wait_readable(tap: Tap) -> None:
 
 def test_a_tap_has_the_kernels_offloads_and_the_options_asked_for(guest: Namespace, tap: Tap) -> None:
     assert tap.config == LinkConfig(
-        mtu=1500, largest_frame=LARGEST_FRAME, vnet_header=True, checksum_offload=True, tso4=True, tso6=True, uso=True
+        mtu=1500, max_frame_size=MAX_FRAME_SIZE, vnet_header=True, checksum_offload=True, tso4=True, tso6=True, uso=True
     )
     shown = guest.run("ip", "link", "show", "tap0").stdout
     assert "mtu 1500" in shown

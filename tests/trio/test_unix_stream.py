@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sansnet_core import Frame, LinkConfig
-from sansnet_core.link.stream import LARGEST_FRAME, FrameDecoder, encode
+from sansnet_core.link.stream import MAX_FRAME_SIZE, FrameDecoder, encode
 from sansnet_trio.links import LinkClosed
 from sansnet_trio.links.unix_stream import UnixStream
 
@@ -48,7 +48,7 @@ def joined(frame: Frame) -> bytes:
 
 
 def test_it_says_what_it_can_do(link: UnixStream) -> None:
-    assert link.config == LinkConfig(mtu=1500, largest_frame=LARGEST_FRAME)
+    assert link.config == LinkConfig(mtu=1500, max_frame_size=MAX_FRAME_SIZE)
     assert not os.get_blocking(link.fileno())
 
 
@@ -172,7 +172,7 @@ def test_a_guest_that_hangs_up_without_reading_closes_the_link(link: UnixStream,
         link.read_frames(64)
 
 
-@pytest.mark.parametrize("length", [0, 13, LARGEST_FRAME + 1, 0xFFFFFFFF])
+@pytest.mark.parametrize("length", [0, 13, MAX_FRAME_SIZE + 1, 0xFFFFFFFF])
 def test_a_length_out_of_range_closes_the_link(link: UnixStream, guest: socket.socket, length: int) -> None:
     guest.sendall(length.to_bytes(4, "big"))
     with pytest.raises(LinkClosed, match=f"a frame of {length} bytes"):

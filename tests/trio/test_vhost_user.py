@@ -15,7 +15,7 @@ import trio
 import trio.testing
 
 from sansnet_core import Frame, LinkConfig, Network, NetworkConfig, UsageError
-from sansnet_core.vhost import LARGEST_FRAME, Fault, features
+from sansnet_core.vhost import MAX_FRAME_SIZE, Fault, features
 from sansnet_core.vhost.messages import Region, Request, emit, emit_region, emit_regions
 from sansnet_trio.driver import Driver
 from sansnet_trio.links import LinkClosed, ReadableLink
@@ -98,7 +98,7 @@ def test_the_guest_is_not_notified_in_vain(machine: FrontEnd) -> None:
 def test_the_largest_frames_and_the_features_of_the_guest_are_the_links(machine: FrontEnd) -> None:
     machine.start()
     assert machine.link.config == LinkConfig(
-        mtu=1500, largest_frame=LARGEST_FRAME, vnet_header=True, checksum_offload=True, tso4=True, tso6=True, uso=True
+        mtu=1500, max_frame_size=MAX_FRAME_SIZE, vnet_header=True, checksum_offload=True, tso4=True, tso6=True, uso=True
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_core.link.stream import LARGEST_FRAME, FrameDecoder, FrameLengthError, encode
+from sansnet_core.link.stream import MAX_FRAME_SIZE, FrameDecoder, FrameLengthError, encode
 
 ONE = bytes(range(14))
 TWO = b"two" * 20
@@ -68,11 +68,11 @@ def test_any_split_gives_the_same_frames(frames: list[bytes], cuts: list[int], l
 
 
 def test_the_largest_and_the_smallest_frame_pass() -> None:
-    frames = [bytes(LARGEST_FRAME), bytes(14)]
+    frames = [bytes(MAX_FRAME_SIZE), bytes(14)]
     assert decoded(b"".join(encode(frames))) == frames
 
 
-@pytest.mark.parametrize("length", [0, 1, 13, LARGEST_FRAME + 1, 0x0E000000, 0xFFFFFFFF])
+@pytest.mark.parametrize("length", [0, 1, 13, MAX_FRAME_SIZE + 1, 0x0E000000, 0xFFFFFFFF])
 def test_a_length_out_of_range_has_a_name_and_stays_an_error(length: int) -> None:
     decoder = FrameDecoder()
     decoder.receive(STREAM + length.to_bytes(4, "big"))
@@ -87,4 +87,4 @@ def test_a_length_out_of_range_has_a_name_and_stays_an_error(length: int) -> Non
 @given(st.lists(st.binary(max_size=40), max_size=20))
 def test_no_bytes_do_anything_but_give_frames_or_the_named_error(pieces: list[bytes]) -> None:
     with suppress(FrameLengthError):
-        assert all(14 <= len(frame) <= LARGEST_FRAME for frame in decoded(*pieces, limit=2))
+        assert all(14 <= len(frame) <= MAX_FRAME_SIZE for frame in decoded(*pieces, limit=2))

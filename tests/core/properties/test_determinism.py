@@ -98,7 +98,7 @@ def test_taking_outputs_at_other_points_gives_the_same_stream(sizes: list[int]) 
         for number, call in enumerate(frames):
             calls.append(call)
             if number % step == step - 1 or number == len(frames) - 1:
-                calls += [("take_actions", ()), ("take_frames", ())]
+                calls += [("take_orders", ()), ("take_frames", ())]
         received: dict[int, bytes] = {}
         for result in replay(calls, config, now=start):
             for order in result if isinstance(result, list) else []:

@@ -34,7 +34,7 @@ from sansnet_core import (
 )
 from sansnet_core.proto.tcp.memory import RESERVE
 from sansnet_core.proto.tcp.receiving import PIECE_COST
-from sansnet_core.proto.tcp.sending import MOST_BURST
+from sansnet_core.proto.tcp.sending import MAX_BURST
 from tests.sim.guest import Guest
 from tests.sim.packets import ACK, FIN, PSH, RST, SYN, Segment, ethernet, glue, read_frame, read_ip, read_segments
 from tests.sim.pair import SECRET, SERVER, make_config
@@ -42,10 +42,10 @@ from tests.sim.pair import SECRET, SERVER, make_config
 _MODULUS: Final = 1 << 32
 _PATTERN: Final = bytes((7 * n + n // 251) % 256 for n in range(251 * 256))
 _LINKS: Final = (
-    LinkConfig(mtu=1500, largest_frame=1514),
-    LinkConfig(mtu=65520, largest_frame=65535),
-    LinkConfig(mtu=68, largest_frame=65535),
-    LinkConfig(mtu=1500, largest_frame=65549, vnet_header=True, checksum_offload=True, tso4=True, tso6=True),
+    LinkConfig(mtu=1500, max_frame_size=1514),
+    LinkConfig(mtu=65520, max_frame_size=65535),
+    LinkConfig(mtu=68, max_frame_size=65535),
+    LinkConfig(mtu=1500, max_frame_size=65549, vnet_header=True, checksum_offload=True, tso4=True, tso6=True),
 )
 
 
@@ -179,12 +179,12 @@ class Wire:
     def send(self, segment: Segment) -> None:
         frame = ethernet(self.config.mac, self.guest.mac, 0x0800, segment.ip().emit())
         self.network.receive_frames([bytes(12 if self.config.link.vnet_header else 0) + frame], self.now)
-        self.outputs(2 * MOST_BURST)
+        self.outputs(2 * MAX_BURST)
 
     def outputs(self, most: int) -> None:
         """Take them, and look at them."""
         frames: list[Buffer | tuple[bytes, Buffer]] = []
-        while orders := self.network.take_actions():
+        while orders := self.network.take_orders():
             for order in orders:
                 if isinstance(order, OpenStream):
                     assert not self.socket or self.closed
@@ -213,7 +213,7 @@ class Wire:
         for frame in frames:
             data = glue(frame)
             link = self.config.link
-            assert len(data) <= link.largest_frame + (12 if link.vnet_header else 0)
+            assert len(data) <= link.max_frame_size + (12 if link.vnet_header else 0)
             read = read_frame(data, vnet=link.vnet_header)
             for segment in read_segments(read_ip(read), read.gso_size):
                 self.look(segment)
@@ -246,7 +246,7 @@ class Wire:
         if shot.base == "fill":
             position, size = self.known, max(self.edge - self.known + shot.offset, 0)
         acknowledgment = (self.peer_next + shot.acknowledged) % _MODULUS
-        most = self.config.link.largest_frame - 54 - (4 + 8 * len(shot.sack) if shot.sack else 0)
+        most = self.config.link.max_frame_size - 54 - (4 + 8 * len(shot.sack) if shot.sack else 0)
         segment = Segment(
             self.guest.ipv4,
             5000,
@@ -289,7 +289,7 @@ class Wire:
                 break
             self.now = max(self.now, deadline)
             self.network.handle_deadline(self.now)
-            self.outputs(MOST_BURST + 2)
+            self.outputs(MAX_BURST + 2)
         else:
             raise AssertionError("deadlines without end")
         self.now = end

@@ -20,8 +20,8 @@ from tests.sim.host import Script
 from tests.sim.netem import Impairment
 from tests.sim.pair import Pair, make_config
 
-_PLAIN = LinkConfig(mtu=1500, largest_frame=1514)
-_LARGE = LinkConfig(mtu=65520, largest_frame=65535)
+_PLAIN = LinkConfig(mtu=1500, max_frame_size=1514)
+_LARGE = LinkConfig(mtu=65520, max_frame_size=65535)
 _LONGEST = 900.0
 """Virtual seconds: a few times the longest retransmission timeout, 60 s."""
 

@@ -15,9 +15,9 @@ from tests.sim.host import Script, Stream
 from tests.sim.netem import Impairment
 from tests.sim.pair import OUTSIDER, OUTSIDER6, Pair, make_config
 
-_PLAIN = LinkConfig(mtu=1500, largest_frame=1514)
-_OFFLOAD = LinkConfig(mtu=1500, largest_frame=65549, vnet_header=True, checksum_offload=True, tso4=True, tso6=True)
-_LARGE = LinkConfig(mtu=65520, largest_frame=65535)
+_PLAIN = LinkConfig(mtu=1500, max_frame_size=1514)
+_OFFLOAD = LinkConfig(mtu=1500, max_frame_size=65549, vnet_header=True, checksum_offload=True, tso4=True, tso6=True)
+_LARGE = LinkConfig(mtu=65520, max_frame_size=65535)
 
 _LINGERING = make_config(limits=Limits(tcp_linger=120.0))
 

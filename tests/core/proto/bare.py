@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from sansnet_core.address_map import Forwarding
+from sansnet_core.address_map import AddressMap
 from sansnet_core.addresses import Endpoint, parse
 from sansnet_core.config import Ipv4Config, Ipv6Config, Limits, LinkConfig, NetworkConfig, UdpFiltering
 from sansnet_core.context import Context
 from sansnet_core.egress import Egress
 from sansnet_core.errors import Reason
 from sansnet_core.notices import Notice
-from sansnet_core.orders import Action
+from sansnet_core.orders import Order
 from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.wire import ipv4, ipv6
 from sansnet_core.wire.ip import IpHeader
@@ -83,7 +83,7 @@ class Bare:
     def __init__(self, configuration: NetworkConfig) -> None:
         self.context = Context(configuration, now=100.0, secret=bytes(32))
         self.context.egress = Egress(self.context)
-        self.context.forwarding = Forwarding(configuration)
+        self.context.address_map = AddressMap(configuration)
         self.context.icmp_errors = IcmpErrors(self.context)
         self.asked: list[bytes] = []
         """Addresses of the guest's that were looked for."""
@@ -98,9 +98,9 @@ class Bare:
             timers.expire(self.context.now)
         self.context.now = end
 
-    def actions(self) -> list[Action]:
+    def orders(self) -> list[Order]:
         """Take the orders."""
-        taken, self.context.out.actions = self.context.out.actions, []
+        taken, self.context.out.orders = self.context.out.orders, []
         return taken
 
     def notices(self) -> list[Notice]:

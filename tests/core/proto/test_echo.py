@@ -64,7 +64,7 @@ def test_the_first_request_opens_a_socket(remote: bytes, protocol: int) -> None:
     bench = Bench()
     bench.receive(replace(ping(remote), ttl=3, tos=0xB9))
     socket = SocketId(1)
-    assert bench.actions() == [OpenEcho(socket, remote, None), SendEcho(socket, remote, 1, b"data", 3, 0xB9)]
+    assert bench.orders() == [OpenEcho(socket, remote, None), SendEcho(socket, remote, 1, b"data", 3, 0xB9)]
     guest = Endpoint(ping(remote).source, 0x1234)
     target = Endpoint(remote, 0x1234)
     assert bench.notices() == [FlowOpened(socket, protocol, guest, target, target)]
@@ -75,9 +75,9 @@ def test_the_first_request_opens_a_socket(remote: bytes, protocol: int) -> None:
 def test_later_requests_use_the_same_socket(remote: bytes) -> None:
     bench = Bench()
     bench.receive(ping(remote))
-    bench.actions()
+    bench.orders()
     bench.receive(ping(remote, sequence=65535, data=b""))
-    assert bench.actions() == [SendEcho(SocketId(1), remote, 65535, b"", 64, 0)]
+    assert bench.orders() == [SendEcho(SocketId(1), remote, 65535, b"", 64, 0)]
 
 
 def test_another_identifier_source_or_destination_is_another_flow() -> None:
@@ -103,7 +103,7 @@ def test_the_hosts_loopback_is_pinged_by_its_alias() -> None:
     bench = Bench(config(map_host_loopback=(GATEWAY4,), outbound4=parse("198.51.100.1")))
     bench.receive(ping(GATEWAY4))
     loopback = parse("127.0.0.1")
-    assert bench.actions()[0] == OpenEcho(SocketId(1), loopback, None)
+    assert bench.orders()[0] == OpenEcho(SocketId(1), loopback, None)
     bench.answer(SocketId(1), loopback)
     assert [shape(packet) for packet in bench.packets()] == [pong(GATEWAY4)]
 
@@ -111,7 +111,7 @@ def test_the_hosts_loopback_is_pinged_by_its_alias() -> None:
 def test_the_socket_is_bound_to_the_configured_source_address() -> None:
     bench = Bench(config(outbound6=parse("2001:db8:1::1")))
     bench.receive(ping(REMOTE6))
-    assert bench.actions()[0] == OpenEcho(SocketId(1), REMOTE6, parse("2001:db8:1::1"))
+    assert bench.orders()[0] == OpenEcho(SocketId(1), REMOTE6, parse("2001:db8:1::1"))
 
 
 def test_a_reply_from_another_host_is_not_passed_on() -> None:
@@ -135,7 +135,7 @@ def test_a_reply_from_another_host_is_not_passed_on() -> None:
 def test_our_own_addresses_answer_at_once(destination: bytes, answers: bytes) -> None:
     bench = Bench(config(gateway4=LINK_LOCAL_GATEWAY4))
     bench.receive(replace(ping(destination), tos=0x10))
-    assert bench.actions() == []
+    assert bench.orders() == []
     (packet,) = bench.packets()
     assert shape(packet) == pong(answers)
     assert (packet.ttl, packet.tos) == (64, 0x10)
@@ -145,14 +145,14 @@ def test_our_own_addresses_answer_at_once(destination: bytes, answers: bytes) ->
 def test_a_gateway_that_the_host_has_too_is_pinged_there(gateway: bytes | None) -> None:
     bench = Bench(config(gateway4=gateway, own_addresses=()))
     bench.receive(ping(GATEWAY4))
-    assert bench.actions()[0] == OpenEcho(SocketId(1), GATEWAY4, None)
+    assert bench.orders()[0] == OpenEcho(SocketId(1), GATEWAY4, None)
 
 
 @pytest.mark.parametrize("address", [GATEWAY4, DNS4, DNS6], ids=format)
 def test_what_exists_on_the_guests_segment_only_answers_at_once(address: bytes) -> None:
     bench = Bench(config(dns_forward=((DNS4, Endpoint(REMOTE4, 53)), (DNS6, Endpoint(REMOTE6, 53)))))
     bench.receive(ping(address))
-    assert bench.actions() == []
+    assert bench.orders() == []
     assert [shape(packet) for packet in bench.packets()] == [pong(address)]
 
 
@@ -180,7 +180,7 @@ def test_groups_and_closed_destinations_are_not_pinged(destination: str) -> None
         bench.receive(ping(parse(destination)))
     broadcast = destination in ("255.255.255.255", "10.0.2.255")
     assert caught.value.reason is (Reason.IP_BROADCAST if broadcast else Reason.IP_DESTINATION)
-    assert bench.actions() == []
+    assert bench.orders() == []
     assert bench.echo.statistics() == {"echo_flows": 0}
 
 
@@ -212,12 +212,12 @@ def test_without_icmp_nothing_is_answered() -> None:
 def test_an_error_is_counted_and_ends_nothing(error: ExtendedError) -> None:
     bench = Bench()
     bench.receive(ping(REMOTE4))
-    bench.actions()
+    bench.orders()
     bench.echo.echo_failed(SocketId(1), 1, error, b"data")
     assert bench.drops() == {Reason.HOST_SEND: 1}
     assert len(bench.packets()) == 1
     bench.receive(ping(REMOTE4, sequence=2))
-    assert [type(action) for action in bench.actions()] == [SendEcho]
+    assert [type(order) for order in bench.orders()] == [SendEcho]
 
 
 def test_facts_about_a_closed_socket_are_ignored() -> None:
@@ -225,7 +225,7 @@ def test_facts_about_a_closed_socket_are_ignored() -> None:
     bench.answer(SocketId(99), REMOTE4)
     bench.echo.echo_failed(SocketId(99), 1, UNREACHABLE, b"")
     assert bench.packets() == []
-    assert bench.actions() == []
+    assert bench.orders() == []
     assert bench.drops() == {}
 
 
@@ -233,12 +233,12 @@ def test_a_silent_flow_is_closed() -> None:
     bench = Bench()
     bench.receive(ping(REMOTE6))
     bench.answer(SocketId(1), REMOTE6)
-    bench.actions()
+    bench.orders()
     bench.notices()
     bench.wait(59)
-    assert bench.actions() == []
+    assert bench.orders() == []
     bench.wait(1)
-    assert bench.actions() == [CloseSocket(SocketId(1))]
+    assert bench.orders() == [CloseSocket(SocketId(1))]
     guest, remote = Endpoint(GUEST6, 0x1234), Endpoint(REMOTE6, 0x1234)
     assert bench.notices() == [FlowClosed(SocketId(1), 58, guest, remote, 4, 4)]
     assert bench.context.timers.next_deadline() is None
@@ -250,11 +250,11 @@ def test_requests_keep_a_flow() -> None:
     bench.receive(ping(REMOTE6))
     bench.wait(40)
     bench.receive(ping(REMOTE4, sequence=2))
-    bench.actions()
+    bench.orders()
     bench.wait(20)
-    assert bench.actions() == [CloseSocket(SocketId(2))]
+    assert bench.orders() == [CloseSocket(SocketId(2))]
     bench.wait(40)
-    assert bench.actions() == [CloseSocket(SocketId(1))]
+    assert bench.orders() == [CloseSocket(SocketId(1))]
 
 
 def test_at_the_limit_the_flow_that_was_silent_longest_gives_way() -> None:
@@ -262,9 +262,9 @@ def test_at_the_limit_the_flow_that_was_silent_longest_gives_way() -> None:
     bench.receive(ping(REMOTE4, identifier=1))
     bench.receive(ping(REMOTE4, identifier=2))
     bench.receive(ping(REMOTE4, identifier=1))
-    bench.actions()
+    bench.orders()
     bench.receive(ping(REMOTE4, identifier=3))
-    assert bench.actions()[0] == CloseSocket(SocketId(2))
+    assert bench.orders()[0] == CloseSocket(SocketId(2))
     assert bench.echo.statistics() == {"echo_flows": 2}
     assert bench.drops() == {Reason.ECHO_LIMIT: 1}
 
@@ -292,6 +292,6 @@ def test_no_message_makes_more_than_a_named_drop(destination: bytes, message: by
     try:
         receive(ip, family.parse(buf, ip, False), buf)
     except Malformed:
-        assert bench.actions() == []
+        assert bench.orders() == []
     else:
-        assert len(bench.actions()) + len(bench.packets()) >= 1
+        assert len(bench.orders()) + len(bench.packets()) >= 1

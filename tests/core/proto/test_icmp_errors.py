@@ -88,7 +88,7 @@ def test_any_extended_error_is_an_error_message_or_nothing(error: ExtendedError,
 def test_any_extended_error_makes_a_packet_that_a_guest_understands(
     error: ExtendedError, remote: bytes, data: bytes, vnet: bool, mtu: int
 ) -> None:
-    bench = Bench(config(link=LinkConfig(mtu=mtu, largest_frame=mtu + 14, vnet_header=vnet)))
+    bench = Bench(config(link=LinkConfig(mtu=mtu, max_frame_size=mtu + 14, vnet_header=vnet)))
     expected = for_extended_error(error, 4 if len(remote) == 4 else 6)
     messages = bench.fail(error, remote, data=data)
     assert [message.kind for message in messages] == ([expected] if expected else [])

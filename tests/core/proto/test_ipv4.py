@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_core.address_map import Forwarding
+from sansnet_core.address_map import AddressMap
 from sansnet_core.addresses import parse as address
 from sansnet_core.config import Ipv4Config, Ipv6Config, NetworkConfig
 from sansnet_core.context import Context
@@ -27,7 +27,7 @@ class Bench:
 
     def __init__(self, config: NetworkConfig = CONFIG) -> None:
         self.context = Context(config, now=0.0, secret=bytes(16))
-        self.context.forwarding = Forwarding(config)
+        self.context.address_map = AddressMap(config)
         self.context.egress = Egress(self.context)
         self.context.icmp_errors = IcmpErrors(self.context)
         self.received: list[tuple[IpHeader, Buffer]] = []

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_core.address_map import Forwarding
+from sansnet_core.address_map import AddressMap
 from sansnet_core.addresses import parse as address
 from sansnet_core.config import Ipv6Config, NetworkConfig
 from sansnet_core.context import Context
@@ -30,7 +30,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.context = Context(CONFIG, now=0.0, secret=bytes(16))
-        self.context.forwarding = Forwarding(CONFIG)
+        self.context.address_map = AddressMap(CONFIG)
         self.context.egress = Egress(self.context)
         self.context.icmp_errors = IcmpErrors(self.context)
         self.received: list[tuple[IpHeader, Buffer]] = []

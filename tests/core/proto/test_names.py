@@ -38,7 +38,7 @@ class Bench(Bare):
 
     def forwarded(self) -> list[bytes]:
         """The datagrams that were ordered to be sent since the last call."""
-        return [bytes(action.data) for action in self.actions() if isinstance(action, SendDatagram)]
+        return [bytes(order.data) for order in self.orders() if isinstance(order, SendDatagram)]
 
     def told(self) -> list[NameAsked]:
         """Names that were asked for since the last call."""
@@ -89,7 +89,7 @@ def test_a_name_is_answered_as_by_the_server(server: bytes, name: str, type_: in
     assert (packet.source, packet.destination) == (server, GUEST4 if len(server) == 4 else GUEST6)
     assert struct.unpack_from("!HH", packet.payload) == (53, 4000)
     assert addresses(packet.payload[8:]) == expected
-    assert bench.actions() == []
+    assert bench.orders() == []
     assert bench.told() == [NameAsked(name.lower(), answered=True)]
     assert bench.drops() == {}
 

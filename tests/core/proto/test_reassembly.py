@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_core.address_map import Forwarding
+from sansnet_core.address_map import AddressMap
 from sansnet_core.config import Ipv4Config, Limits, NetworkConfig
 from sansnet_core.context import Context
 from sansnet_core.egress import Egress
@@ -31,7 +31,7 @@ class Bench:
         ipv4 = Ipv4Config(address=bytes([10, 0, 2, 15]), prefix_length=24, gateway=None)
         config = NetworkConfig(ipv4=ipv4, limits=limits or Limits())
         self.context = Context(config, now=0.0, secret=bytes(16))
-        self.context.forwarding = Forwarding(config)
+        self.context.address_map = AddressMap(config)
         self.context.egress = Egress(self.context)
         self.context.icmp_errors = IcmpErrors(self.context)
         self.reassembly = Reassembly(self.context, LARGEST)

@@ -51,7 +51,7 @@ class Bench(Bare):
     def open(self, packet: Ip) -> SocketId:
         """Send the first datagram of a socket and take the orders; the socket's name."""
         self.receive(packet)
-        opened, sent = self.actions()
+        opened, sent = self.orders()
         assert isinstance(opened, OpenDatagram)
         assert isinstance(sent, SendDatagram)
         return opened.socket
@@ -72,7 +72,7 @@ def test_the_first_datagram_opens_a_socket_with_the_guests_port() -> None:
     bench.receive(replace(query(), ttl=3, tos=0xB9))
     socket = SocketId(1)
     remote = Endpoint(REMOTE4, 7)
-    assert bench.actions() == [
+    assert bench.orders() == [
         OpenDatagram(socket, Endpoint(ANY4, 4000)),
         SendDatagram(socket, remote, b"hello", 0, 3, 0xB9),
     ]
@@ -83,7 +83,7 @@ def test_the_first_datagram_opens_a_socket_with_the_guests_port() -> None:
 def test_ipv6_likewise() -> None:
     bench = Bench()
     bench.receive(query(destination=REMOTE6))
-    assert bench.actions() == [
+    assert bench.orders() == [
         OpenDatagram(SocketId(1), Endpoint(ANY6, 4000)),
         SendDatagram(SocketId(1), Endpoint(REMOTE6, 7), b"hello", 0, 64, 0),
     ]
@@ -93,7 +93,7 @@ def test_ipv4_options_change_nothing() -> None:
     bench = Bench()
     socket = bench.open(query())
     bench.receive(replace(query(b"more"), options=bytes(8)))
-    assert bench.actions() == [SendDatagram(socket, Endpoint(REMOTE4, 7), b"more", 0, 64, 0)]
+    assert bench.orders() == [SendDatagram(socket, Endpoint(REMOTE4, 7), b"more", 0, 64, 0)]
 
 
 @pytest.mark.parametrize("view", [bytes, memoryview])
@@ -102,7 +102,7 @@ def test_frames_may_be_views(view: type[bytes] | type[memoryview]) -> None:
     ip, buf = header(query())
     bench.udp.receive(ip, view(buf))
     bench.udp.receive(ip, buf)
-    assert len(bench.actions()) == 3
+    assert len(bench.orders()) == 3
     assert bench.udp.statistics() == {"udp_flows": 1, "udp_sockets": 1}
 
 
@@ -121,7 +121,7 @@ def test_the_answer_comes_from_what_the_guest_addressed(destination: bytes) -> N
 def test_empty_datagrams_pass_both_ways() -> None:
     bench = Bench()
     bench.receive(query(b""))
-    assert bench.actions()[1] == SendDatagram(SocketId(1), Endpoint(REMOTE4, 7), b"", 0, 64, 0)
+    assert bench.orders()[1] == SendDatagram(SocketId(1), Endpoint(REMOTE4, 7), b"", 0, 64, 0)
     bench.answer(SocketId(1), Endpoint(REMOTE4, 7), b"")
     (packet,) = bench.packets()
     assert packet.payload == udp(REMOTE4, 7, GUEST4, 4000, b"").payload
@@ -131,7 +131,7 @@ def test_an_offloaded_run_stays_a_run() -> None:
     bench = Bench()
     bench.context.gso_size = 100
     bench.receive(query(bytes(250)))
-    assert bench.actions()[1] == SendDatagram(SocketId(1), Endpoint(REMOTE4, 7), bytes(250), 100, 64, 0)
+    assert bench.orders()[1] == SendDatagram(SocketId(1), Endpoint(REMOTE4, 7), bytes(250), 100, 64, 0)
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["first", "later"])
@@ -143,10 +143,10 @@ def test_a_run_of_more_datagrams_than_a_kernel_makes_is_refused(known: bool) -> 
     with pytest.raises(Malformed) as caught:
         bench.receive(query(bytes(257)))
     assert caught.value.reason is Reason.VNET_HEADER
-    assert bench.actions() == []
+    assert bench.orders() == []
     assert bench.udp.statistics()["udp_sockets"] == known
     bench.receive(query(bytes(256)))
-    assert bench.actions()[-1] == SendDatagram(SocketId(1), Endpoint(REMOTE4, 7), bytes(256), 2, 64, 0)
+    assert bench.orders()[-1] == SendDatagram(SocketId(1), Endpoint(REMOTE4, 7), bytes(256), 2, 64, 0)
 
 
 def test_a_ttl_of_0_opens_nothing_and_closes_nothing() -> None:
@@ -155,7 +155,7 @@ def test_a_ttl_of_0_opens_nothing_and_closes_nothing() -> None:
     with pytest.raises(Malformed) as caught:
         bench.receive(replace(query(source_port=4001), ttl=0))
     assert caught.value.reason is Reason.IP_TTL
-    assert bench.actions() == []
+    assert bench.orders() == []
     assert bench.drops() == {}
 
 
@@ -171,9 +171,9 @@ def test_one_socket_serves_all_destinations_of_a_guest_port() -> None:
     socket = bench.open(query())
     bench.receive(query(destination_port=8))
     bench.receive(query(destination=parse("198.51.100.9")))
-    actions = bench.actions()
-    assert [type(action) for action in actions] == [SendDatagram, SendDatagram]
-    assert {action.socket for action in actions} == {socket}
+    orders = bench.orders()
+    assert [type(order) for order in orders] == [SendDatagram, SendDatagram]
+    assert {order.socket for order in orders} == {socket}
     assert bench.udp.statistics() == {"udp_flows": 3, "udp_sockets": 1}
 
 
@@ -200,7 +200,7 @@ def test_the_hosts_loopback_is_reached_by_its_alias_from_a_socket_that_is_bound_
     bench = Bench(config(map_host_loopback=(GATEWAY4, GATEWAY6), outbound4=parse("198.51.100.1")))
     bench.receive(query(destination=GATEWAY4))
     bench.receive(query(destination=GATEWAY6))
-    assert bench.actions() == [
+    assert bench.orders() == [
         OpenDatagram(SocketId(1), Endpoint(parse("127.0.0.1"), 4000)),
         SendDatagram(SocketId(1), Endpoint(parse("127.0.0.1"), 7), b"hello", 0, 64, 0),
         OpenDatagram(SocketId(2), Endpoint(parse("::1"), 4000)),
@@ -213,7 +213,7 @@ def test_the_hosts_loopback_is_reached_by_its_alias_from_a_socket_that_is_bound_
 def test_the_socket_is_bound_to_the_configured_source_address() -> None:
     bench = Bench(config(outbound4=parse("198.51.100.1")))
     bench.receive(query())
-    assert bench.actions()[0] == OpenDatagram(SocketId(1), Endpoint(parse("198.51.100.1"), 4000))
+    assert bench.orders()[0] == OpenDatagram(SocketId(1), Endpoint(parse("198.51.100.1"), 4000))
 
 
 OUTSIDERS = [Endpoint(REMOTE4, 8), Endpoint(parse("192.0.2.8"), 7)]
@@ -232,7 +232,7 @@ def test_once_the_guest_has_sent_it_hears_everyone(source: Endpoint) -> None:
     assert (packet.source, packet.destination) == (source.address, asked.source)
     assert packet.payload == udp(source.address, source.port, asked.source, 4000, b"psst").payload
     bench.receive(query(b"who are you?", destination=source.address, destination_port=source.port))
-    assert bench.actions() == [SendDatagram(socket, source, b"who are you?", 0, 64, 0)]
+    assert bench.orders() == [SendDatagram(socket, source, b"who are you?", 0, 64, 0)]
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_the_hosts_loopback_answers_from_another_port_by_its_alias() -> None:
     assert packet.payload == udp(alias, 40000, GUEST4, 4000, b"block 1").payload
     assert packet.source == alias
     bench.receive(query(b"ack 1", destination=alias, destination_port=40000))
-    assert bench.actions() == [SendDatagram(socket, Endpoint(loopback, 40000), b"ack 1", 0, 64, 0)]
+    assert bench.orders() == [SendDatagram(socket, Endpoint(loopback, 40000), b"ack 1", 0, 64, 0)]
     bench.answer(socket, Endpoint(parse("127.0.0.2"), 40000), b"psst")
     bench.answer(socket, Endpoint(REMOTE4, 40000), b"psst")
     assert bench.packets() == []
@@ -318,7 +318,7 @@ def test_outsiders_take_no_memory_and_keep_nothing_alive() -> None:
             bench.answer(socket, Endpoint(parse("198.51.100.9"), 1000 * (second % 5 + 1) + port), b"psst")
         assert bench.udp.statistics() == {"udp_flows": 1, "udp_sockets": 1}
         bench.wait(1)
-    assert bench.actions() == [CloseSocket(socket)]
+    assert bench.orders() == [CloseSocket(socket)]
 
 
 @given(
@@ -350,7 +350,7 @@ def test_whom_the_guest_hears_it_answers_and_nobody_else(
     seen = packets[0]
     assert seen.payload == udp(seen.source, port, GUEST4, 4000, b"hello").payload
     bench.receive(query(b"reply", destination=seen.source, destination_port=port))
-    assert bench.actions() == [SendDatagram(socket, Endpoint(address, port), b"reply", 0, 64, 0)]
+    assert bench.orders() == [SendDatagram(socket, Endpoint(address, port), b"reply", 0, 64, 0)]
 
 
 @pytest.mark.parametrize("group", [SSDP, parse("224.0.0.251")], ids=format)
@@ -394,7 +394,7 @@ def test_services_take_their_port_and_nothing_is_forwarded() -> None:
     bench = Bench(config(udp=False))
     bench.receive(udp(ANY4, 68, b"\xff" * 4, 67, b"discover"))
     assert bench.served == [(67, b"discover")]
-    assert bench.actions() == []
+    assert bench.orders() == []
 
 
 @pytest.mark.parametrize(
@@ -419,7 +419,7 @@ def test_what_cannot_be_forwarded_is_dropped_by_its_name(packet: Ip, reason: Rea
     with pytest.raises(Malformed) as caught:
         bench.receive(packet)
     assert caught.value.reason is reason
-    assert bench.actions() == []
+    assert bench.orders() == []
     assert bench.udp.statistics() == {"udp_flows": 0, "udp_sockets": 0}
 
 
@@ -429,7 +429,7 @@ def test_what_is_sent_to_all_of_a_network_that_only_the_guest_knows_stays_there(
     with pytest.raises(Malformed) as caught:
         bench.udp.receive(ip, b"\xff" * 6 + buf[6:])
     assert caught.value.reason is Reason.IP_BROADCAST
-    assert bench.actions() == []
+    assert bench.orders() == []
 
 
 def test_dhcp_of_a_guest_without_a_server_stays_on_its_segment() -> None:
@@ -438,10 +438,10 @@ def test_dhcp_of_a_guest_without_a_server_stays_on_its_segment() -> None:
     handler.receive(*header(udp(ANY4, 68, b"\xff" * 4, 67, b"discover")))
     handler.receive(*header(udp(GUEST4, 68, b"\xff" * 4, 67, b"inform")))
     handler.receive(*header(udp(GUEST6, 546, parse("ff02::1:2"), 547, b"solicit")))
-    assert bench.actions() == []
+    assert bench.orders() == []
     assert (bench.drops(), bench.context.ignored) == ({}, 3)
     handler.receive(*header(udp(GUEST4, 68, REMOTE4, 67, b"to a server elsewhere")))
-    assert len(bench.actions()) == 2
+    assert len(bench.orders()) == 2
 
 
 def test_a_service_takes_its_port_of_its_own_family_alone() -> None:
@@ -475,7 +475,7 @@ def test_a_failure_is_counted_and_ends_nothing() -> None:
     bench.udp.datagram_failed(socket, Endpoint(REMOTE4, 7), REFUSED, b"hello")
     assert bench.drops() == {Reason.HOST_SEND: 1}
     bench.receive(query())
-    assert [type(action) for action in bench.actions()] == [SendDatagram]
+    assert [type(order) for order in bench.orders()] == [SendDatagram]
 
 
 @pytest.mark.parametrize("remote", [REMOTE4, REMOTE6], ids=format)
@@ -527,9 +527,9 @@ def test_a_question_and_its_answer_are_forgotten_soon() -> None:
     bench.answer(socket, Endpoint(REMOTE4, 7), b"answer!")
     bench.notices()
     bench.wait(29)
-    assert bench.actions() == []
+    assert bench.orders() == []
     bench.wait(1)
-    assert bench.actions() == [CloseSocket(socket)]
+    assert bench.orders() == [CloseSocket(socket)]
     remote = Endpoint(REMOTE4, 7)
     assert bench.notices() == [FlowClosed(socket, 17, Endpoint(GUEST4, 4000), remote, 5, 7)]
     assert bench.udp.statistics() == {"udp_flows": 0, "udp_sockets": 0}
@@ -541,9 +541,9 @@ def test_datagrams_one_way_are_no_stream() -> None:
     socket = bench.open(query())
     bench.receive(query())
     bench.receive(query())
-    bench.actions()
+    bench.orders()
     bench.wait(30)
-    assert bench.actions() == [CloseSocket(socket)]
+    assert bench.orders() == [CloseSocket(socket)]
 
 
 def test_a_conversation_is_kept_for_minutes_of_silence() -> None:
@@ -551,11 +551,11 @@ def test_a_conversation_is_kept_for_minutes_of_silence() -> None:
     socket = bench.open(query())
     bench.answer(socket, Endpoint(REMOTE4, 7), b"answer")
     bench.receive(query())
-    bench.actions()
+    bench.orders()
     bench.wait(179)
-    assert bench.actions() == []
+    assert bench.orders() == []
     bench.wait(1)
-    assert bench.actions() == [CloseSocket(socket)]
+    assert bench.orders() == [CloseSocket(socket)]
 
 
 @pytest.mark.parametrize("direction", ["guest", "host"])
@@ -568,7 +568,7 @@ def test_traffic_either_way_keeps_a_flow(direction: str) -> None:
             bench.receive(query())
         else:
             bench.answer(socket, Endpoint(REMOTE4, 7), b"more")
-    assert CloseSocket(socket) not in bench.actions()
+    assert CloseSocket(socket) not in bench.orders()
     assert bench.udp.statistics() == {"udp_flows": 1, "udp_sockets": 1}
 
 
@@ -577,12 +577,12 @@ def test_flows_of_one_socket_end_each_in_its_time_and_the_socket_with_the_last()
     socket = bench.open(query())
     bench.wait(10)
     bench.receive(query(destination_port=8))
-    bench.actions()
+    bench.orders()
     bench.wait(20)
-    assert bench.actions() == []
+    assert bench.orders() == []
     assert bench.udp.statistics() == {"udp_flows": 1, "udp_sockets": 1}
     bench.wait(10)
-    assert bench.actions() == [CloseSocket(socket)]
+    assert bench.orders() == [CloseSocket(socket)]
 
 
 def test_a_stream_that_is_still_alive_does_not_hide_idle_flows_behind_it() -> None:
@@ -590,13 +590,13 @@ def test_a_stream_that_is_still_alive_does_not_hide_idle_flows_behind_it() -> No
     stream = bench.open(query())
     bench.answer(stream, Endpoint(REMOTE4, 7), b"answer")
     bench.receive(query())
-    bench.actions()
+    bench.orders()
     bench.wait(5)
     once = bench.open(query(source_port=4001))
     bench.wait(31)
-    assert bench.actions() == [CloseSocket(once)]
+    assert bench.orders() == [CloseSocket(once)]
     bench.wait(144)
-    assert bench.actions() == [CloseSocket(stream)]
+    assert bench.orders() == [CloseSocket(stream)]
 
 
 def test_the_timer_fires_at_most_once_a_second_however_many_flows_there_are() -> None:
@@ -621,9 +621,9 @@ def test_at_the_limit_the_flow_that_was_silent_longest_gives_way() -> None:
         sockets.append(bench.open(query(source_port=port)))
         bench.wait(1)
     bench.receive(query(source_port=1))
-    bench.actions()
+    bench.orders()
     bench.receive(query(source_port=4))
-    closed, opened, _ = bench.actions()
+    closed, opened, _ = bench.orders()
     assert closed == CloseSocket(sockets[1])
     assert isinstance(opened, OpenDatagram)
     assert bench.udp.statistics() == {"udp_flows": 3, "udp_sockets": 3}
@@ -634,7 +634,7 @@ def test_a_new_destination_does_not_use_the_socket_that_its_own_eviction_closed(
     bench = Bench(config(limits=Limits(udp_flows=1)))
     first = bench.open(query())
     bench.receive(query(destination_port=8))
-    closed, opened, sent = bench.actions()
+    closed, opened, sent = bench.orders()
     assert closed == CloseSocket(first)
     assert isinstance(opened, OpenDatagram)
     assert isinstance(sent, SendDatagram)
@@ -676,9 +676,9 @@ def test_no_datagram_makes_more_than_a_named_drop(packet: Ip, gso_size: int, ver
     try:
         bench.receive(packet)
     except Malformed:
-        assert bench.actions() == []
+        assert bench.orders() == []
     else:
-        assert len(bench.actions()) == (0 if bench.served else 2)
+        assert len(bench.orders()) == (0 if bench.served else 2)
 
 
 @given(
@@ -696,17 +696,17 @@ def test_every_order_is_about_an_open_socket(sends: list[tuple[int, int, bytes]]
     for (source_port, destination_port, destination), pause in zip(sends, pauses, strict=False):
         bench.receive(query(source_port=source_port, destination=destination, destination_port=destination_port))
         bench.wait(pause)
-        for action in bench.actions():
-            if isinstance(action, OpenDatagram):
-                assert action.socket not in open_sockets
-                open_sockets.add(action.socket)
-            elif isinstance(action, CloseSocket):
-                open_sockets.remove(action.socket)
+        for order in bench.orders():
+            if isinstance(order, OpenDatagram):
+                assert order.socket not in open_sockets
+                open_sockets.add(order.socket)
+            elif isinstance(order, CloseSocket):
+                open_sockets.remove(order.socket)
             else:
-                assert isinstance(action, SendDatagram)
-                assert action.socket in open_sockets
+                assert isinstance(order, SendDatagram)
+                assert order.socket in open_sockets
         statistics = bench.udp.statistics()
         assert statistics["udp_sockets"] == len(open_sockets) <= statistics["udp_flows"] <= 4
     bench.wait(300)
-    assert {action.socket for action in bench.actions()} == open_sockets
+    assert {order.socket for order in bench.orders()} == open_sockets
     assert bench.context.timers.next_deadline() is None

@@ -117,7 +117,7 @@ def test_the_same_configuration_changes_nothing() -> None:
     "changes",
     [
         {"mac": bytes.fromhex("020000000009")},
-        {"link": LinkConfig(mtu=1400, largest_frame=1514)},
+        {"link": LinkConfig(mtu=1400, max_frame_size=1514)},
         {"ipv4": None},
         {"ipv6": None},
         {"limits": Limits(tcp_flows=1)},

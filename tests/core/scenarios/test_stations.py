@@ -160,7 +160,7 @@ def test_a_station_that_was_not_heard_is_asked_for(outsider: Endpoint, address: 
     if protocol == "tcp":
         assert network.stream_accepted(outsider, address, 80, pair.now) is not None
     else:
-        socket = network.datagram_forwarded(address, 80, pair.now)
+        socket = network.forward_added(address, 80, pair.now)
         for _ in range(2):
             network.datagram_received(socket, outsider, b"hello", 0, 64, 0, pair.now)
     frames = [read_frame(frame, vnet=False) for frame in network.take_frames()]
@@ -281,7 +281,7 @@ def test_arp_with_a_priority_tag_is_answered() -> None:
 
 def test_a_run_of_datagrams_may_have_a_priority_tag() -> None:
     config = make_config()
-    link = config.link.__replace__(vnet_header=True, largest_frame=65535)
+    link = config.link.__replace__(vnet_header=True, max_frame_size=65535)
     pair = Pair(config.__replace__(link=link))
     head = bytes((1, 5)) + (46).to_bytes(2, "little") + (100).to_bytes(2, "little") + b"\x26\0\x06\0" + bytes(2)
     pair.network.receive_frames([head + tagged(0, plain(bytes(250)))], pair.now)

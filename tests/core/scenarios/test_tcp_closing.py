@@ -272,7 +272,7 @@ def test_facts_about_a_closed_socket_are_ignored() -> None:
 
     assert network.receive_budget(stream.socket) == 0
     assert network.take_frames() == []
-    assert network.take_actions() == []
+    assert network.take_orders() == []
 
 
 def test_the_closing_notice_counts_bytes() -> None:

@@ -160,7 +160,7 @@ def test_options_that_the_guest_offered_are_used() -> None:
 
 @pytest.mark.parametrize(("mtu", "family", "expected"), [(1500, 4, 1460), (1500, 6, 1440), (65520, 4, 65480)])
 def test_the_mss_announced_is_what_the_mtu_leaves(mtu: int, family: int, expected: int) -> None:
-    pair = Pair(make_config(LinkConfig(mtu=mtu, largest_frame=mtu + 14)))
+    pair = Pair(make_config(LinkConfig(mtu=mtu, max_frame_size=mtu + 14)))
     connection, _ = pair.established(family=family)
 
     assert connection.peer_mss == expected

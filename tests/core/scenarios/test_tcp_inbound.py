@@ -318,7 +318,7 @@ def refused(pair: Pair, reason: Reason, remote: Endpoint = OUTSIDER) -> None:
     assert pair.host.accept(remote, 80, pair.now) is None
     assert pair.network.statistics().drops[reason] == before + 1
     assert pair.network.take_frames() == []
-    assert pair.network.take_actions() == []
+    assert pair.network.take_orders() == []
 
 
 def test_no_address_for_the_sender_is_a_refusal() -> None:

@@ -55,7 +55,7 @@ def test_a_scan_of_all_ports_is_bounded_and_forgotten() -> None:
     for remote_port in range(1, 65536):
         frame = pair.guest._ethernet(_syn(pair, 40000, remote_port).ip())
         pair.network.receive_frames([frame], pair.now)
-        for order in pair.network.take_actions():
+        for order in pair.network.take_orders():
             if isinstance(order, OpenStream) and remote_port % 2:
                 pair.network.stream_failed(order.socket, ECONNREFUSED, None, pair.now)
         pair.network.take_frames()

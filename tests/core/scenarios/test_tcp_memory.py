@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sansnet_core import Action, Limits, LinkConfig, SendStream
+from sansnet_core import Limits, LinkConfig, Order, SendStream
 from tests.sim.manual import ManualConnection
 from tests.sim.memory import Memory
 from tests.sim.packets import ACK, PSH, RST
@@ -68,7 +68,7 @@ def test_single_bytes_from_the_host_cost_what_is_counted() -> None:
     with Memory() as memory:
         for _ in range(20_000):
             pair.network.stream_received(stream.socket, bytes(bytearray(b"\xff\xfe"[:1])), pair.now)
-            pair.network.take_actions()
+            pair.network.take_orders()
             pair.network.take_frames()
         counted = pair.network.statistics().tcp_held
         assert counted == 20_000
@@ -93,14 +93,14 @@ def test_pieces_beyond_a_gap_cost_what_is_counted() -> None:
 @pytest.mark.parametrize("old", [0, 60_000], ids=["beyond the window", "known already"])
 def test_a_byte_of_a_large_segment_does_not_keep_its_frame(old: int) -> None:
     """Of each segment one byte is new, or in the window."""
-    pair = Pair(make_config(LinkConfig(mtu=65520, largest_frame=65535), Limits(tcp_window=61_000)))
+    pair = Pair(make_config(LinkConfig(mtu=65520, max_frame_size=65535), Limits(tcp_window=61_000)))
     peer = ManualConnection(pair)
     peer.open(mss=65480)
     pair.host.stream.blocked = True
     peer.data(bytes(60_000))
     if not old:
         peer.data(bytes(999))
-    held: list[Action] = []  # as a driver does for a host that takes nothing
+    held: list[Order] = []  # as a driver does for a host that takes nothing
     with Memory() as memory:
         for number in range(200):
             data = bytes(old) + bytes([number % 251])
@@ -109,7 +109,7 @@ def test_a_byte_of_a_large_segment_does_not_keep_its_frame(old: int) -> None:
             sequence = peer.sequence + number - old
             frame = pair.guest._ethernet(peer.segment(ACK, data, sequence=sequence).ip())
             pair.network.receive_frames([frame], pair.now)
-            held += pair.network.take_actions()
+            held += pair.network.take_orders()
             pair.network.take_frames()
             del frame, data
     taken = [order for order in held if isinstance(order, SendStream)]

@@ -11,24 +11,24 @@ from tests.sim.packets import read_frame
 from tests.sim.pair import Pair, make_config
 
 _LINKS = {
-    "plain": LinkConfig(mtu=1500, largest_frame=1514),
-    "plain, large": LinkConfig(mtu=65520, largest_frame=65535),
-    "smallest": LinkConfig(mtu=576, largest_frame=590),
-    "header only": LinkConfig(mtu=1500, largest_frame=1514, vnet_header=True),
-    "checksums": LinkConfig(mtu=1500, largest_frame=1514, vnet_header=True, checksum_offload=True),
+    "plain": LinkConfig(mtu=1500, max_frame_size=1514),
+    "plain, large": LinkConfig(mtu=65520, max_frame_size=65535),
+    "smallest": LinkConfig(mtu=576, max_frame_size=590),
+    "header only": LinkConfig(mtu=1500, max_frame_size=1514, vnet_header=True),
+    "checksums": LinkConfig(mtu=1500, max_frame_size=1514, vnet_header=True, checksum_offload=True),
     "segmentation": LinkConfig(
-        mtu=1500, largest_frame=65549, vnet_header=True, checksum_offload=True, tso4=True, tso6=True, uso=True
+        mtu=1500, max_frame_size=65549, vnet_header=True, checksum_offload=True, tso4=True, tso6=True, uso=True
     ),
     "segmentation, small frames": LinkConfig(
-        mtu=1500, largest_frame=9014, vnet_header=True, checksum_offload=True, tso4=True, tso6=True
+        mtu=1500, max_frame_size=9014, vnet_header=True, checksum_offload=True, tso4=True, tso6=True
     ),
     "segmentation, IPv4 alone": LinkConfig(
-        mtu=1500, largest_frame=65549, vnet_header=True, checksum_offload=True, tso4=True
+        mtu=1500, max_frame_size=65549, vnet_header=True, checksum_offload=True, tso4=True
     ),
-    "verifying": LinkConfig(mtu=1500, largest_frame=1514, verify_checksums=True),
+    "verifying": LinkConfig(mtu=1500, max_frame_size=1514, verify_checksums=True),
     "segmentation, verifying": LinkConfig(
         mtu=1500,
-        largest_frame=65549,
+        max_frame_size=65549,
         vnet_header=True,
         checksum_offload=True,
         tso4=True,
@@ -44,7 +44,7 @@ def test_a_stream_passes_unharmed(name: str, family: int) -> None:
     """Every frame's sums, lengths and offload header are checked by the guest's own reader."""
     pair = Pair(make_config(_LINKS[name]), Script(echo=True))
     link = pair.config.link
-    largest = link.largest_frame - 100 if link.tso4 else 0
+    largest = link.max_frame_size - 100 if link.tso4 else 0
     options = GuestOptions(mss=link.mtu - 60, window=1 << 20, largest_segment=largest, partial=link.checksum_offload)
     connection = pair.connect(options, family=family)
     data = bytes(range(255)) * 2000 + b"odd"
@@ -54,7 +54,7 @@ def test_a_stream_passes_unharmed(name: str, family: int) -> None:
 
     assert bytes(connection.received) == data
     assert connection.retransmissions == 0
-    assert pair.guest.largest_frame <= link.largest_frame
+    assert pair.guest.max_frame_size <= link.max_frame_size
 
 
 @pytest.mark.parametrize(("name", "family", "segmented"), [
@@ -73,9 +73,9 @@ def test_large_frames_are_sent_where_the_link_takes_them(name: str, family: int,
 
     assert bool(pair.guest.segmented_frames) == segmented
     if segmented:
-        assert pair.guest.largest_frame > 60_000
+        assert pair.guest.max_frame_size > 60_000
     else:
-        assert pair.guest.largest_frame <= 1514
+        assert pair.guest.max_frame_size <= 1514
 
 
 def test_a_large_frame_is_cut_into_segments_of_the_guests_size() -> None:
@@ -95,7 +95,7 @@ def test_retransmissions_are_not_larger_than_a_segment() -> None:
     pair.host.produce(stream, bytes(100_000))
     pair.wait(3.0)
 
-    assert pair.guest.largest_frame > 60_000
+    assert pair.guest.max_frame_size > 60_000
     lengths = [len(segment.payload) for segment in pair.guest.strays]
     assert max(lengths) <= 1400
     assert connection.established
@@ -103,7 +103,7 @@ def test_retransmissions_are_not_larger_than_a_segment() -> None:
 
 def test_a_wrong_checksum_is_dropped_where_it_is_verified() -> None:
     for verify in (False, True):
-        link = LinkConfig(mtu=1500, largest_frame=1514, verify_checksums=verify)
+        link = LinkConfig(mtu=1500, max_frame_size=1514, verify_checksums=verify)
         pair = Pair(make_config(link))
         connection = pair.connect()
         pair.guest.at(pair.now)

@@ -10,7 +10,7 @@ from tests.sim.manual import ManualConnection
 from tests.sim.packets import ACK, PSH, RST
 from tests.sim.pair import Pair, make_config
 
-LARGE = LinkConfig(mtu=65520, largest_frame=65535)
+LARGE = LinkConfig(mtu=65520, max_frame_size=65535)
 
 
 def _connections(pair: Pair, count: int, *, scale: int | None = 7) -> list[tuple[ManualConnection, Stream]]:

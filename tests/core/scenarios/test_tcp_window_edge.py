@@ -13,7 +13,7 @@ from tests.sim.pair import Pair, make_config
 WINDOW = 2000
 
 
-LARGE = LinkConfig(mtu=65520, largest_frame=65535)
+LARGE = LinkConfig(mtu=65520, max_frame_size=65535)
 
 
 def _small() -> tuple[Pair, ManualConnection]:
@@ -232,7 +232,7 @@ def test_a_reset_before_the_handshake_is_complete_has_the_number_that_the_guest_
 
 @pytest.mark.parametrize("mtu", range(68, 82))
 def test_acknowledgments_with_sack_fit_into_the_mtu(mtu: int) -> None:
-    pair = Pair(make_config(LinkConfig(mtu=mtu, largest_frame=1514)))
+    pair = Pair(make_config(LinkConfig(mtu=mtu, max_frame_size=1514)))
     peer = ManualConnection(pair)
     peer.open(mss=88)
     for number in range(1, 10):

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sansnet_core import (
-    Action,
     CloseSocket,
     Endpoint,
     ExtendedError,
@@ -19,6 +18,7 @@ from sansnet_core import (
     LinkConfig,
     Network,
     OpenDatagram,
+    Order,
     Reason,
     SendDatagram,
     SocketId,
@@ -119,7 +119,7 @@ def test_a_datagram_larger_than_the_mtu_reaches_the_guest_in_fragments() -> None
     parts = [packets.read_ip(frame) for frame in pair.guest.others]
     whole = udp(SERVER, 7, GUEST, 5000, answer)
     assert b"".join(part.payload for part in parts) == whole.payload
-    assert pair.guest.largest_frame <= 1514
+    assert pair.guest.max_frame_size <= 1514
 
 
 def test_offloaded_runs_pass_as_runs_both_ways() -> None:
@@ -127,7 +127,7 @@ def test_offloaded_runs_pass_as_runs_both_ways() -> None:
     pair = Pair(make_config(link))
     pair.network.receive_frames([offloaded_run(bytes(3000), 1000)], pair.now)
     pair.settle()
-    pair.host.obey(pair.network.take_actions(), pair.now)
+    pair.host.obey(pair.network.take_orders(), pair.now)
     (order,) = pair.host.datagrams
     assert (order.segment_size, len(order.data)) == (1000, 3000)
     pair.host.datagram(order.socket, order.remote, bytes(2500), pair.now, 1000)
@@ -198,22 +198,22 @@ def test_batches_do_not_matter(datagrams: list[tuple[int, bytes, int]], cuts: li
         frames.append(packets.ethernet(make_config().mac, bytes.fromhex("020000000001"), ethertype, ip.emit()))
     config = make_config(limits=Limits(udp_flows=3))
 
-    def outputs(ends: list[int]) -> tuple[list[Action], list[bytes]]:
+    def outputs(ends: list[int]) -> tuple[list[Order], list[bytes]]:
         network = Network(config, now=0.0, secret=SECRET)
-        actions, out = [], []
+        orders, out = [], []
         for start, end in zip([0, *ends], [*ends, len(frames)], strict=True):
             network.receive_frames(frames[start:end], 0.0)
-            actions += network.take_actions()
+            orders += network.take_orders()
             out += [glue(frame) for frame in network.take_frames()]
-        return actions, out
+        return orders, out
 
     whole = outputs([])
     assert whole == outputs(sorted(min(cut, len(frames)) for cut in cuts))
-    kinds = {type(action) for action in whole[0]}
+    kinds = {type(order) for order in whole[0]}
     assert kinds <= {OpenDatagram, SendDatagram, CloseSocket}
 
 
-_OFFLOADED = LinkConfig(mtu=1500, largest_frame=65549, vnet_header=True, checksum_offload=True, uso=True)
+_OFFLOADED = LinkConfig(mtu=1500, max_frame_size=65549, vnet_header=True, checksum_offload=True, uso=True)
 
 
 @given(
@@ -229,7 +229,7 @@ _OFFLOADED = LinkConfig(mtu=1500, largest_frame=65549, vnet_header=True, checksu
 )
 def test_the_guest_gets_the_same_datagrams_however_frames_join_them(arrivals: list[tuple[int, int, int, int]]) -> None:
     seen = []
-    for link in (_OFFLOADED, LinkConfig(mtu=1500, vnet_header=True, largest_frame=65549)):
+    for link in (_OFFLOADED, LinkConfig(mtu=1500, vnet_header=True, max_frame_size=65549)):
         pair = Pair(make_config(link))
         for port in (1001, 1002):
             pair.guest.send(datagram(b"hello", source_port=port))

@@ -94,7 +94,7 @@ def test_outsiders_do_not_mix() -> None:
 
 
 def test_a_run_of_datagrams_stays_one_where_the_link_takes_it() -> None:
-    link = LinkConfig(mtu=1500, largest_frame=65549, vnet_header=True, checksum_offload=True, uso=True)
+    link = LinkConfig(mtu=1500, max_frame_size=65549, vnet_header=True, checksum_offload=True, uso=True)
     pair = Pair(make_config(link))
     socket = pair.host.forward(PORT, pair.now)
     pair.host.datagram(socket, OUTSIDER, bytes(2500), pair.now, 1000)

@@ -8,7 +8,7 @@ import pytest
 from sansnet_core import LinkConfig, UsageError
 from sansnet_core.vhost import (
     FROM_GUEST,
-    LARGEST_FRAME,
+    MAX_FRAME_SIZE,
     TO_GUEST,
     CloseFds,
     Fault,
@@ -212,7 +212,7 @@ def test_the_link_can_do_what_the_guest_accepted(acked: int, expected: tuple[boo
     checksum, tso4, tso6, uso = expected
     assert Machine().start(acked).backend.link_config(1500) == LinkConfig(
         mtu=1500,
-        largest_frame=LARGEST_FRAME,
+        max_frame_size=MAX_FRAME_SIZE,
         vnet_header=True,
         checksum_offload=checksum,
         tso4=tso4,

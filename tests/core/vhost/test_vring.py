@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sansnet_core.vhost import LARGEST_FRAME, Fault, VhostViolation, features
+from sansnet_core.vhost import MAX_FRAME_SIZE, Fault, VhostViolation, features
 from sansnet_core.vhost.messages import Request
 from sansnet_core.vhost.vring import MAX_RING_SIZE
 from tests.core.vhost.machine import HIGH, INDIRECT, LOW, NEXT, WRITE, Machine, Queue
@@ -93,7 +93,7 @@ def test_a_frame_that_is_too_large_is_cut_off_where_the_network_notices() -> Non
     machine = Machine().start()
     machine.up.offer([(0x40000, 0x10000)] * 8)
 
-    assert [len(frame) for frame in machine.from_guest.take_frames(64)] == [12 + LARGEST_FRAME + 1]
+    assert [len(frame) for frame in machine.from_guest.take_frames(64)] == [12 + MAX_FRAME_SIZE + 1]
     assert len(machine.up.collect()) == 1
 
 

@@ -10,18 +10,18 @@ from typing import BinaryIO, Final
 
 from sansnet_cli.options.records import (
     AttachOptions,
+    CommandLineError,
     MachineOptions,
     NamespaceOptions,
     RunOptions,
     ServeOptions,
-    UsageProblem,
 )
-from sansnet_cli.plan.host import find_namespace, name_servers_of, needs_resident, read_template
+from sansnet_cli.plan.host import find_namespace, name_servers_of, needs_resident, read_host_for
 from sansnet_cli.plan.host_names import unheard
 from sansnet_cli.plan.plan import Setup, make_plan, make_setup
-from sansnet_cli.runtime.capture import open_capture
+from sansnet_cli.runtime.observe import open_capture
 from sansnet_core.records import replace
-from sansnet_trio.guest.command import CommandNotFound, Guest, GuestPlan
+from sansnet_trio.guest.command import CommandGuest, CommandNotFound, GuestPlan
 
 __all__ = ["COMMANDS"]
 
@@ -31,9 +31,11 @@ def _run(arguments: Sequence[str]) -> int:
 
     options = parse(arguments)
     if not (options.configure or options.root) and os.geteuid():
-        raise UsageProblem("--no-config leaves the interface to the command, which must be root for that; add --root")
+        raise CommandLineError(
+            "--no-config leaves the interface to the command, which must be root for that; add --root"
+        )
     capture = open_capture(options.pcap) if options.pcap is not None else None
-    with Guest.fork(options.command, functools.partial(_prepare_command, options)) as guest:
+    with CommandGuest.fork(options.command, functools.partial(_prepare_command, options)) as guest:
         from sansnet_cli.run.start import supervise
 
         try:
@@ -111,7 +113,7 @@ def _in_place(
 
 
 def _prepare_machine(options: MachineOptions) -> tuple[Setup, BinaryIO | None]:
-    setup = make_setup(options, read_template(options))
+    setup = make_setup(options, read_host_for(options))
     return setup, open_capture(options.pcap) if options.pcap is not None else None
 
 
@@ -121,7 +123,7 @@ def _prepare_command(options: RunOptions) -> tuple[GuestPlan, Setup]:
 
 
 def _prepare(options: NamespaceOptions) -> tuple[GuestPlan, Setup]:
-    return make_plan(options, read_template(options))
+    return make_plan(options, read_host_for(options))
 
 
 def _prepare_attached(options: AttachOptions) -> tuple[GuestPlan, Setup]:

@@ -69,9 +69,9 @@ def _do(arguments: Sequence[str]) -> int:
             return pesto(rest)
         case _:
             from sansnet_cli.options.proposals import unknown_command
-            from sansnet_cli.options.records import UsageProblem
+            from sansnet_cli.options.records import CommandLineError
 
-            raise UsageProblem(f"{unknown_command(arguments, _COMMANDS)}; see `sansnet --help`")
+            raise CommandLineError(f"{unknown_command(arguments, _COMMANDS)}; see `sansnet --help`")
 
 
 def _was_typed(number: int) -> bool:
@@ -106,13 +106,13 @@ def _explain(error: Exception) -> int:
     """Say what is wrong; the exit status that fits it."""
     if isinstance(error, MemoryError):
         return _complain("there is too little memory; allow more, as by: ulimit -v unlimited", 1)
-    from sansnet_cli.options.records import UsageProblem
+    from sansnet_cli.options.records import CommandLineError
     from sansnet_cli.output.report import reason
     from sansnet_core.errors import SansnetError
     from sansnet_trio.guest.plan import CommandNotExecutable, CommandNotFound, GuestError
 
     match _cause(error):
-        case UsageProblem():
+        case CommandLineError():
             return _complain(error, 2)
         case CommandNotFound():
             return _complain(error, 127)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
         Notice,
     )
     from sansnet_core.orders import (
-        Action,
         Buffer,
         CloseSocket,
         Endpoint,
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
         OpenDatagram,
         OpenEcho,
         OpenStream,
+        Order,
         ResumeStream,
         SendDatagram,
         SendEcho,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "Action",
+    "Order",
     "Buffer",
     "CloseSocket",
     "ConfigError",

@@ -19,10 +19,10 @@ from typing import Final
 
 from sansnet_core.addresses import LOOPBACK, Endpoint, is_link_local, is_loopback, is_multicast
 from sansnet_core.config import NetworkConfig
-from sansnet_core.context import Guest
+from sansnet_core.context import GuestAddresses
 from sansnet_core.errors import Reason
 
-__all__ = ["DNS_PORTS", "Forwarding"]
+__all__ = ["DNS_PORTS", "AddressMap"]
 
 DNS: Final = 53
 DNS_OVER_TLS: Final = 853
@@ -34,7 +34,7 @@ _V4_IN_V6: Final = (bytes(12), bytes(10) + b"\xff\xff")
 """IPv4-compatible (with :: and ::1 among them) and IPv4-mapped addresses (RFC 4291, 2.5.5)."""
 
 
-class Forwarding:
+class AddressMap:
     """The rules of one network; nothing but the configuration decides."""
 
     __slots__ = ("_aliases", "_broadcasts", "_dns", "_gateways", "_guests", "_hosts", "_outbound", "own")
@@ -102,7 +102,7 @@ class Forwarding:
             return self._aliases.get(LOOPBACK[len(host)])
         return self._aliases.get(host) or (host if _is_destination(host) and host not in self.own else None)
 
-    def asked(self, host: Endpoint, alias: bytes | None, guest: Guest) -> Endpoint | None:
+    def asked(self, host: Endpoint, alias: bytes | None, guest: GuestAddresses) -> Endpoint | None:
         """By which endpoint the guest could have asked a host's; None if by none.
 
         Args:
@@ -113,10 +113,10 @@ class Forwarding:
         seen = Endpoint(alias or host.address, host.port)
         return None if self._is_guests(seen.address, guest) or self.to_host(*seen) != host else seen
 
-    def _is_guests(self, address: bytes, guest: Guest) -> bool:
+    def _is_guests(self, address: bytes, guest: GuestAddresses) -> bool:
         return address in self._guests or address in (guest.ipv4, guest.ipv6, guest.link_local)
 
-    def inbound(self, host: bytes, destination: bytes | None, guest: Guest) -> tuple[bytes, bytes] | Reason:
+    def inbound(self, host: bytes, destination: bytes | None, guest: GuestAddresses) -> tuple[bytes, bytes] | Reason:
         """Between which addresses a host from outside talks with the guest, as the guest sees it.
 
         Args:

@@ -21,7 +21,7 @@ GATEWAY_MAC: Final = bytes.fromhex("9a559a559a55")
 IPV4_MIN_MTU: Final = 68
 IPV6_MIN_MTU: Final = 1280
 
-MOST_ADDRESSES: Final = 8
+MAX_ADDRESSES: Final = 8
 """Addresses of one name in one family: with the longest name they fit into 512 bytes (RFC 1035, 4.2.1)."""
 
 
@@ -30,7 +30,7 @@ class LinkConfig(Record):
 
     Attributes:
         mtu: largest IP packet in bytes. An MTU of 1500 means Ethernet frames of up to 1514 bytes.
-        largest_frame: most bytes of one frame, Ethernet header included and `virtio_net_hdr` excluded. With
+        max_frame_size: most bytes of one frame, Ethernet header included and `virtio_net_hdr` excluded. With
             segmentation offload it is larger than the MTU allows; it is also a capture's snaplen.
         vnet_header: every frame, both ways, begins with the 12-byte `virtio_net_hdr`.
         checksum_offload: the guest accepts frames whose TCP or UDP checksum is partial (VIRTIO_NET_HDR_F_NEEDS_CSUM).
@@ -39,7 +39,7 @@ class LinkConfig(Record):
     """
 
     mtu: int = 65520
-    largest_frame: int = 65535
+    max_frame_size: int = 65535
     vnet_header: bool = False
     checksum_offload: bool = False
     tso4: bool = False
@@ -50,8 +50,10 @@ class LinkConfig(Record):
     def __post_init__(self) -> None:
         if not IPV4_MIN_MTU <= self.mtu <= 65535:
             raise ConfigError(f"mtu: {self.mtu} is not between {IPV4_MIN_MTU} and 65535")
-        if self.largest_frame < self.mtu + 14:
-            raise ConfigError(f"largest_frame: {self.largest_frame} cannot hold a packet of the MTU, {self.mtu} bytes")
+        if self.max_frame_size < self.mtu + 14:
+            raise ConfigError(
+                f"max_frame_size: {self.max_frame_size} cannot hold a packet of the MTU, {self.mtu} bytes"
+            )
         if (self.checksum_offload or self.tso4 or self.tso6 or self.uso) and not self.vnet_header:
             raise ConfigError("checksum_offload, tso4, tso6, uso: they need vnet_header")
         if (self.tso4 or self.tso6 or self.uso) and not self.checksum_offload:
@@ -274,8 +276,8 @@ def _check_hosts(hosts: tuple[tuple[str, tuple[bytes, ...]], ...]) -> None:
             raise ConfigError(f"hosts: {name!r} is there twice; give all its addresses at once")
         names.add(name.lower().rstrip("."))
         sizes = [len(address) for address in addresses]
-        if not {4, 16}.issuperset(sizes) or max(sizes.count(4), sizes.count(16)) > MOST_ADDRESSES:
-            raise ConfigError(f"hosts: {name!r} may have up to {MOST_ADDRESSES} addresses of each family")
+        if not {4, 16}.issuperset(sizes) or max(sizes.count(4), sizes.count(16)) > MAX_ADDRESSES:
+            raise ConfigError(f"hosts: {name!r} may have up to {MAX_ADDRESSES} addresses of each family")
 
 
 _CHANGEABLE: Final = frozenset(

@@ -1,6 +1,6 @@
 """Everything a protocol module may touch: the configuration, the time, what is known of the guest, and the way out.
 
-The only effects are `out` (frames, actions, notices), `timers` and `drop`: a reader who greps for them in a file sees
+The only effects are `out` (frames, orders, notices), `timers` and `drop`: a reader who greps for them in a file sees
 all that the file can do to the world.
 """
 
@@ -15,31 +15,31 @@ from sansnet_core.config import NetworkConfig
 from sansnet_core.dropped import KEPT, Dropped, Kept
 from sansnet_core.entropy import Entropy
 from sansnet_core.errors import Reason
-from sansnet_core.orders import Action, Endpoint, Frame, SocketId
+from sansnet_core.orders import Endpoint, Frame, Order, SocketId
 from sansnet_core.stations import Stations
 from sansnet_core.timers import Timers
 
 if TYPE_CHECKING:
-    from sansnet_core.address_map import Forwarding
+    from sansnet_core.address_map import AddressMap
     from sansnet_core.egress import Egress
     from sansnet_core.notices import Notice
     from sansnet_core.proto.icmp_errors import IcmpErrors
 
-__all__ = ["Context", "Guest", "Outbox"]
+__all__ = ["Context", "GuestAddresses", "Outbox"]
 
 
 class Outbox:
     """What the driver will take."""
 
-    __slots__ = ("actions", "frames", "notices")
+    __slots__ = ("frames", "notices", "orders")
 
     def __init__(self) -> None:
         self.frames: list[Frame] = []
-        self.actions: list[Action] = []
+        self.orders: list[Order] = []
         self.notices: list[Notice] = []
 
 
-class Guest:
+class GuestAddresses:
     """What the guest's own packets tell about it.
 
     Attributes:
@@ -114,12 +114,12 @@ class Context:
 
     __slots__ = (
         "_last_socket",
+        "address_map",
         "ask",
         "config",
         "drops",
         "egress",
         "entropy",
-        "forwarding",
         "gso_size",
         "guest",
         "icmp_errors",
@@ -132,7 +132,7 @@ class Context:
     )
 
     egress: Egress
-    forwarding: Forwarding
+    address_map: AddressMap
     icmp_errors: IcmpErrors
     ask: Callable[[bytes], None]
     """Asks the guest's stations which of them has an address."""
@@ -143,7 +143,7 @@ class Context:
         self.out = Outbox()
         self.timers = Timers()
         self.entropy = Entropy(secret)
-        self.guest = Guest(config)
+        self.guest = GuestAddresses(config)
         self.drops: Counter[Reason] = Counter()
         self.last_drops: dict[Reason, deque[Kept]] = {}
         self.ignored = 0

@@ -33,7 +33,7 @@ __all__ = ["Egress", "FlowHeaders"]
 
 TTL: Final = 255
 ETHERNET: Final = 14
-LARGEST_PACKET: Final = 65535
+MAX_PACKET_SIZE: Final = 65535
 """Bytes that IP's length fields can tell."""
 
 _IPV4_TCP: Final = Struct("!BBHHHBBH8s4sIIBBHHH")
@@ -42,7 +42,7 @@ _IPV4_UDP: Final = Struct("!BBHHHBBH8s4sHH")
 _IPV6_UDP: Final = Struct("!IHBB32s4sHH")
 _PORTS: Final = Struct("!HH")
 
-_MOST_PREFIXES: Final = 64
+_MAX_PREFIXES: Final = 64
 """Kept at a time; there is one for each segment size, which is the guest's to choose."""
 
 _GLUE_BELOW: Final = 4096
@@ -86,7 +86,7 @@ class Egress:
                 flags, start = (NEEDS_CSUM, 34 if version == 4 else 54) if offload else (0, 0)
                 size = header_size if gso_type else 0
                 found = HEADER.pack(flags, gso_type, size, gso_size, start, offload, 0) + found
-            if len(self._prefixes) >= _MOST_PREFIXES:
+            if len(self._prefixes) >= _MAX_PREFIXES:
                 self._prefixes.clear()
             self._prefixes[key] = found
         return found
@@ -142,7 +142,7 @@ class Egress:
     ) -> None:
         """RFC 791 3.2 and RFC 8200 4.5."""
         version4 = len(source) == 4
-        if len(payload) > LARGEST_PACKET - (20 if version4 else 0):
+        if len(payload) > MAX_PACKET_SIZE - (20 if version4 else 0):
             raise UsageError(f"no IP packet can carry {len(payload)} bytes")
         size = (self.link_mtu - (20 if version4 else 48)) & ~7
         identification = self._context.entropy.next(16 if version4 else 32)
@@ -338,7 +338,7 @@ class FlowHeaders:
 
     def largest_run(self, segment_size: int) -> int:
         """Most payload bytes of one frame of equal datagrams, for a link with USO: a multiple of `segment_size`."""
-        room = min(self._egress._link.largest_frame - ETHERNET, LARGEST_PACKET) - (28 if self._version4 else 48)
+        room = min(self._egress._link.max_frame_size - ETHERNET, MAX_PACKET_SIZE) - (28 if self._version4 else 48)
         return max(room // segment_size, 1) * segment_size
 
     def _udp_checksum(self, payload: Buffer) -> int:
@@ -347,7 +347,7 @@ class FlowHeaders:
         return finish(self._pseudo + 2 * size + ports + ones_sum(payload))
 
     def _large_datagram(self, payload: Buffer, ttl: int, tos: int) -> None:
-        if len(payload) > LARGEST_PACKET - 8:
+        if len(payload) > MAX_PACKET_SIZE - 8:
             raise UsageError(f"no datagram can carry {len(payload)} bytes")
         size = len(self._addresses) >> 1
         source, destination = self._addresses[:size], self._addresses[size:]

@@ -14,13 +14,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sansnet_core.address_map import Forwarding
+from sansnet_core.address_map import AddressMap
 from sansnet_core.config import NetworkConfig, check_change
 from sansnet_core.context import Context
 from sansnet_core.dropped import HEAD, Dropped, Kept, read
 from sansnet_core.egress import Egress
 from sansnet_core.errors import Malformed, Reason, UsageError
-from sansnet_core.orders import Action, Buffer, Endpoint, ExtendedError, Frame, SocketId
+from sansnet_core.orders import Buffer, Endpoint, ExtendedError, Frame, Order, SocketId
 from sansnet_core.proto.arp import Arp
 from sansnet_core.proto.dhcp4 import Dhcp4
 from sansnet_core.proto.dhcp6 import Dhcp6
@@ -87,7 +87,7 @@ def _closed(ip: IpHeader, buf: Buffer) -> None:
 class Network:
     """One guest's network: facts in, frames and orders out.
 
-    After any input method, take the outputs: `take_actions` first (obeying them may bring new facts), then
+    After any input method, take the outputs: `take_orders` first (obeying them may bring new facts), then
     `take_frames`.
 
     Args:
@@ -104,12 +104,12 @@ class Network:
             raise UsageError(f"secret: {len(secret)} bytes are too few, {_MIN_SECRET} are needed")
         self._context = context = Context(config, now=now, secret=secret)
         context.egress = Egress(context)
-        context.forwarding = Forwarding(config)
+        context.address_map = AddressMap(config)
         context.icmp_errors = IcmpErrors(context)
         self._out = context.out
         self._received = self._sent = 0
         self._vnet = config.link.vnet_header
-        self._largest = config.link.largest_frame
+        self._largest = config.link.max_frame_size
         self._verify = config.link.verify_checksums
 
         self._arp = Arp(context)
@@ -165,7 +165,7 @@ class Network:
         check_change(old, config)
         context = self._begin(now)
         context.config = config
-        context.forwarding.configure(config)
+        context.address_map.configure(config)
         context.guest.configure(config)
         if moved or not config.learn_addresses:
             context.guest.ipv4 = config.ipv4.address if config.ipv4 else None
@@ -324,7 +324,7 @@ class Network:
         self._begin(now)
         self._tcp.stream_failed(socket, errno, error)
 
-    def datagram_forwarded(
+    def forward_added(
         self, guest_address: bytes | None, guest_port: int, now: float, outgoing: Collection[int] = ()
     ) -> SocketId:
         """A datagram socket is open whose datagrams, from whomever, are for the guest. Then take the outputs.
@@ -347,7 +347,7 @@ class Network:
         return self._udp.forwarded(guest_address, guest_port, outgoing)
 
     def forward_removed(self, socket: SocketId, now: float) -> None:
-        """A socket that `datagram_forwarded` told of is closed; its flows end. Then take the outputs."""
+        """A socket that `forward_added` told of is closed; its flows end. Then take the outputs."""
         self._begin(now)
         self._udp.forward_removed(socket)
 
@@ -425,12 +425,12 @@ class Network:
 
     # outputs
 
-    def take_actions(self) -> list[Action]:
+    def take_orders(self) -> list[Order]:
         """The orders since the last call, to be obeyed in this order; to be called until there are none."""
-        if not self._out.actions:
+        if not self._out.orders:
             self._tcp.flush()  # when all that was ordered is done: what a stream has room for now is an order, too
-        actions, self._out.actions = self._out.actions, []
-        return actions
+        orders, self._out.orders = self._out.orders, []
+        return orders
 
     def take_frames(self) -> list[Frame]:
         """The frames for the guest since the last call, in order."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from sansnet_core.addresses import Endpoint
-from sansnet_core.orders import SocketId, action
+from sansnet_core.orders import SocketId, message
 
 __all__ = ["FlowClosed", "FlowOpened", "FlowRefused", "FlowReport", "LeaseGiven", "NameAsked", "Notice"]
 
 
-@action
+@message
 class FlowOpened:
     """The guest opened a flow, or somebody outside did."""
 
@@ -26,7 +26,7 @@ class FlowOpened:
     """Whether it came from outside."""
 
 
-@action
+@message
 class FlowClosed:
     """A flow ended."""
 
@@ -40,7 +40,7 @@ class FlowClosed:
     """Payload bytes from the host to the guest."""
 
 
-@action
+@message
 class FlowRefused:
     """The guest tried to open a flow in vain: the host's socket failed, the guest gave up, or the address is closed.
 
@@ -58,7 +58,7 @@ class FlowRefused:
     """What the host's socket failed with; 0 if the guest gave up before, or there was none."""
 
 
-@action
+@message
 class FlowReport:
     """A flow as it is now; see `Network.flows`."""
 
@@ -75,7 +75,7 @@ class FlowReport:
     """As in `FlowOpened` and `FlowClosed`."""
 
 
-@action
+@message
 class LeaseGiven:
     """A DHCP or DHCPv6 server gave the guest its address."""
 
@@ -83,7 +83,7 @@ class LeaseGiven:
     mac: bytes
 
 
-@action
+@message
 class NameAsked:
     """The guest asked a name server for one of the names in `NetworkConfig.hosts`."""
 

@@ -15,7 +15,7 @@ __all__ = [
     "ORIGIN_ICMP",
     "ORIGIN_ICMPV6",
     "ORIGIN_LOCAL",
-    "Action",
+    "Order",
     "Buffer",
     "CloseSocket",
     "Endpoint",
@@ -51,12 +51,12 @@ _T = TypeVar("_T")
 
 
 @dataclass_transform(frozen_default=True)
-def action(cls: type[_T]) -> type[_T]:
+def message(cls: type[_T]) -> type[_T]:
     """A slots dataclass that is read-only to type checkers, not at run time (frozen costs 3 times as much)."""
     return dataclass(slots=True)(cls)
 
 
-@action
+@message
 class ExtendedError:
     """`struct sock_extended_err` (linux/errqueue.h), plus who sent it."""
 
@@ -76,7 +76,7 @@ class ExtendedError:
     """TTL or hop limit that its message arrived with, by which tools count the hops of the way back."""
 
 
-@action
+@message
 class OpenStream:
     """Create a TCP socket and connect it. Answer: `stream_connected` or `stream_failed`."""
 
@@ -86,7 +86,7 @@ class OpenStream:
     """Source address to bind to, or None for the kernel's choice."""
 
 
-@action
+@message
 class SendStream:
     """Take all of `data` and send it in order. Answer: `stream_sent` as the host's socket accepts it."""
 
@@ -94,21 +94,21 @@ class SendStream:
     data: Buffer
 
 
-@action
+@message
 class ShutdownStream:
     """Send FIN (SHUT_WR) after everything given to `SendStream` before."""
 
     socket: SocketId
 
 
-@action
+@message
 class ResumeStream:
     """Read this stream again: `receive_budget` was 0 and is not any more."""
 
     socket: SocketId
 
 
-@action
+@message
 class KeepAlive:
     """Have the host's kernel probe the peer of a stream while it is silent (SO_KEEPALIVE).
 
@@ -124,7 +124,7 @@ class KeepAlive:
     """Unanswered probes that end the connection (TCP_KEEPCNT), 1 to 127."""
 
 
-@action
+@message
 class CloseSocket:
     """Close the socket, of whatever kind; no fact about it follows."""
 
@@ -133,7 +133,7 @@ class CloseSocket:
     """TCP: reset the connection (SO_LINGER 0) and forget unsent data."""
 
 
-@action
+@message
 class OpenDatagram:
     """Create an unconnected UDP socket bound to `local`, or to any free port if that one is taken."""
 
@@ -142,7 +142,7 @@ class OpenDatagram:
     """Address (may be unspecified; its length tells the family) and wished port."""
 
 
-@action
+@message
 class SendDatagram:
     """Send one datagram, or a run of datagrams to one destination. On failure: `datagram_failed`."""
 
@@ -161,7 +161,7 @@ class SendDatagram:
     """The host's address to leave from (IP_PKTINFO), where a socket is bound to none; None leaves it to the kernel."""
 
 
-@action
+@message
 class OpenEcho:
     """Create a ping socket (SOCK_DGRAM, IPPROTO_ICMP or IPPROTO_ICMPV6) for `remote`'s family."""
 
@@ -171,7 +171,7 @@ class OpenEcho:
     """Source address to bind to, or None for the kernel's choice."""
 
 
-@action
+@message
 class SendEcho:
     """Send an echo request. Answer: `echo_received`; on failure `echo_failed`."""
 
@@ -185,7 +185,7 @@ class SendEcho:
     """As in `SendDatagram`."""
 
 
-Action: TypeAlias = (
+Order: TypeAlias = (
     OpenStream
     | SendStream
     | ShutdownStream

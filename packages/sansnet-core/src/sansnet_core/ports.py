@@ -28,7 +28,7 @@ from sansnet_core import addresses
 from sansnet_core.errors import ConfigError
 from sansnet_core.records import Record, replace
 
-__all__ = ["ALL_PORTS", "TCP", "UDP", "Forward", "combine", "parse", "parse_all", "without"]
+__all__ = ["ALL_PORTS", "TCP", "UDP", "ForwardRule", "combine", "parse", "parse_all", "without"]
 
 TCP: Final = 6
 UDP: Final = 17
@@ -47,7 +47,7 @@ _MAX_NAME: Final = 15
 """Bytes of an interface's name (IFNAMSIZ)."""
 
 
-class Forward(Record):
+class ForwardRule(Record):
     """A range of ports of one side that leads to the other.
 
     Attributes:
@@ -114,7 +114,7 @@ class Forward(Record):
         return "" if self.to == self.first else f":{range_}"
 
 
-def parse(spec: str, protocol: int, *, inbound: bool = True) -> tuple[Forward, ...]:
+def parse(spec: str, protocol: int, *, inbound: bool = True) -> tuple[ForwardRule, ...]:
     """Understand one specification; `none` is no forward.
 
     Args:
@@ -133,7 +133,7 @@ def parse(spec: str, protocol: int, *, inbound: bool = True) -> tuple[Forward, .
         raise ConfigError(f"{spec!r} {_foreign(spec, inbound) or wrong}") from None
 
 
-def parse_all(specs: Sequence[str], protocol: int, *, inbound: bool = True) -> tuple[Forward, ...]:
+def parse_all(specs: Sequence[str], protocol: int, *, inbound: bool = True) -> tuple[ForwardRule, ...]:
     """Understand what an option that may be repeated was given.
 
     Raises:
@@ -144,7 +144,7 @@ def parse_all(specs: Sequence[str], protocol: int, *, inbound: bool = True) -> t
     return combine(forward for spec in specs for forward in parse(spec, protocol, inbound=inbound))
 
 
-def combine(forwards: Iterable[Forward]) -> tuple[Forward, ...]:
+def combine(forwards: Iterable[ForwardRule]) -> tuple[ForwardRule, ...]:
     """The same forwards, without overlaps.
 
     Raises:
@@ -162,7 +162,7 @@ def combine(forwards: Iterable[Forward]) -> tuple[Forward, ...]:
     return tuple(kept.forwards)
 
 
-def without(forward: Forward, ports: range) -> Iterator[Forward]:
+def without(forward: ForwardRule, ports: range) -> Iterator[ForwardRule]:
     """What is left of a forward without some of the ports to listen on: itself, or up to two others."""
     first, last = max(forward.first, ports.start), min(forward.last, ports.stop - 1)
     if first > last:
@@ -182,18 +182,18 @@ class _Kept:
     """
 
     def __init__(self) -> None:
-        self.forwards: list[Forward] = []
+        self.forwards: list[ForwardRule] = []
         self._places: dict[tuple[int, bool], dict[bytes | None, dict[str | None, list[tuple[int, int]]]]] = {}
         """Protocol and direction, address, interface -> first port and index, sorted: ranges of one place are apart."""
 
-    def add(self, forward: Forward) -> None:
+    def add(self, forward: ForwardRule) -> None:
         """One that overlaps with none."""
         by_address = self._places.setdefault((forward.protocol, forward.inbound), {})
         place = by_address.setdefault(forward.address, {}).setdefault(forward.interface, [])
         insort(place, (forward.first, len(self.forwards)))
         self.forwards.append(forward)
 
-    def overlapping(self, new: Forward) -> list[Forward]:
+    def overlapping(self, new: ForwardRule) -> list[ForwardRule]:
         """Those that the kernel would not let listen beside `new`, in the order in which they were added."""
         found: list[int] = []
         for address, interfaces in self._places.get((new.protocol, new.inbound), {}).items():
@@ -211,7 +211,7 @@ class _Kept:
 # two forwards
 
 
-def _weight(forward: Forward) -> int:
+def _weight(forward: ForwardRule) -> int:
     """What counts more is less."""
     return 2 if forward.auto else 1 if forward.weak else 0
 
@@ -224,7 +224,7 @@ def _addresses_meet(one: bytes | None, other: bytes | None) -> bool:
     return len(one) == len(other) and same
 
 
-def _beside(piece: Forward, old: Forward) -> Iterator[Forward]:
+def _beside(piece: ForwardRule, old: ForwardRule) -> Iterator[ForwardRule]:
     """What is left of a forward beside one that counts as much or more."""
     first, last = max(piece.first, old.first), min(piece.last, old.last)
     if first <= last and _weight(piece) == _weight(old) and not _agree(piece, old, first):
@@ -233,7 +233,7 @@ def _beside(piece: Forward, old: Forward) -> Iterator[Forward]:
     return without(piece, old.ports)
 
 
-def _agree(one: Forward, other: Forward, port: int) -> bool:
+def _agree(one: ForwardRule, other: ForwardRule, port: int) -> bool:
     """Whether two forwards are the same where they overlap."""
     listening = (one.address, one.interface, one.target) == (other.address, other.interface, other.target)
     return listening and one.leads_to(port) == other.leads_to(port)
@@ -246,12 +246,12 @@ class _Wrong(Exception):
     """What follows the quoted specification in the message."""
 
 
-def _parse(spec: str, protocol: int, inbound: bool) -> list[Forward]:
+def _parse(spec: str, protocol: int, inbound: bool) -> list[ForwardRule]:
     address, interface, rest = _parse_listen(spec)
     if not inbound and rest != spec:
         raise _Wrong("says where to listen, which is always the guest's loopback; leave out what precedes the slash")
-    base = Forward(protocol=protocol, first=1, last=0, to=1, address=address, interface=interface, inbound=inbound)
-    forwards: list[Forward] = []
+    base = ForwardRule(protocol=protocol, first=1, last=0, to=1, address=address, interface=interface, inbound=inbound)
+    forwards: list[ForwardRule] = []
     excluded: list[range] = []
     auto = False
     chunks = rest.split(",")
@@ -307,7 +307,7 @@ def _parse_listen(spec: str) -> tuple[bytes | None, str | None, str]:
     return address, interface or None, rest
 
 
-def _parse_chunk(chunk: str, base: Forward) -> Forward:
+def _parse_chunk(chunk: str, base: ForwardRule) -> ForwardRule:
     ports, colon, to = chunk.partition(":")
     if ports == "all":
         forward = _everything(base)
@@ -323,11 +323,11 @@ def _parse_chunk(chunk: str, base: Forward) -> Forward:
     return _to_ports(forward, mapped) if slash else forward
 
 
-def _everything(base: Forward) -> Forward:
+def _everything(base: ForwardRule) -> ForwardRule:
     return replace(base, first=ALL_PORTS[0], last=ALL_PORTS[-1], to=ALL_PORTS[0], weak=True)
 
 
-def _to_ports(forward: Forward, text: str) -> Forward:
+def _to_ports(forward: ForwardRule, text: str) -> ForwardRule:
     mapped = _parse_range(text)
     if len(mapped) != len(forward.ports):
         counts = f"{_range(forward.first, forward.last)} to {text}, which is not as many"
@@ -335,7 +335,7 @@ def _to_ports(forward: Forward, text: str) -> Forward:
     return replace(forward, to=mapped.start)
 
 
-def _to_target(forward: Forward, text: str) -> Forward:
+def _to_target(forward: ForwardRule, text: str) -> ForwardRule:
     target = _address_or_none(text)
     if target is None:
         raise _Wrong(f"has {_quoted(text)} behind the colon, where a port, a range of ports or an address must be")

@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from sansnet_trio.forward.forwards import ForwardError, Forwards
     from sansnet_trio.guest.attached import AttachedGuest
     from sansnet_trio.guest.command import (
+        CommandGuest,
         CommandNotExecutable,
         CommandNotFound,
-        Guest,
         GuestError,
         GuestPlan,
         ReadyGuest,
     )
     from sansnet_trio.guest.socket_agent import GuestSockets
-    from sansnet_trio.guest.target import Existing
-    from sansnet_trio.host.network_protocol import Machine
+    from sansnet_trio.guest.target import ExistingNamespace
+    from sansnet_trio.host.network_protocol import NetworkProtocol
     from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Route, read_host
     from sansnet_trio.links import Link, LinkClosed
-    from sansnet_trio.links.machine_listener import GuestListener, ListenError
+    from sansnet_trio.links.machine_listener import ListenError, MachineListener
     from sansnet_trio.links.observed import CapturedLink, CaptureFile
     from sansnet_trio.links.tap import Tap, open_tap
     from sansnet_trio.links.unix_stream import UnixStream
@@ -43,12 +43,12 @@ __all__ = [
     "CommandNotFound",
     "Driver",
     "DriverStatistics",
-    "Existing",
+    "ExistingNamespace",
     "ForwardError",
     "Forwards",
-    "Guest",
+    "CommandGuest",
     "GuestError",
-    "GuestListener",
+    "MachineListener",
     "GuestPlan",
     "GuestSockets",
     "HostError",
@@ -57,7 +57,7 @@ __all__ = [
     "Link",
     "LinkClosed",
     "ListenError",
-    "Machine",
+    "NetworkProtocol",
     "ReadyGuest",
     "Route",
     "Tap",
@@ -72,14 +72,14 @@ _HOMES = {
     "forward.binding": ("ForwardError",),
     "forward.forwards": ("Forwards",),
     "guest.attached": ("AttachedGuest",),
-    "guest.command": ("Guest",),
+    "guest.command": ("CommandGuest",),
     "guest.plan": ("CommandNotExecutable", "CommandNotFound", "GuestError", "GuestPlan", "ReadyGuest"),
     "guest.socket_agent": ("GuestSockets",),
-    "guest.target": ("Existing",),
-    "host.network_protocol": ("Machine",),
+    "guest.target": ("ExistingNamespace",),
+    "host.network_protocol": ("NetworkProtocol",),
     "hostinfo": ("HostError", "HostInfo", "InterfaceAddress", "Route", "read_host"),
     "links": ("Link", "LinkClosed"),
-    "links.machine_listener": ("GuestListener", "ListenError"),
+    "links.machine_listener": ("MachineListener", "ListenError"),
     "links.observed": ("CaptureFile", "CapturedLink"),
     "links.tap": ("Tap", "open_tap"),
     "links.unix_stream": ("UnixStream",),

@@ -6,9 +6,9 @@ its frames are written. One reading of the clock serves a round. After some roun
 back to trio.
 
 Between calls this holds: all orders are carried out, and all frames are written or in `_pending`. While frames are
-pending the guest has no room: sockets are not read, and beyond `_MAX_PENDING` the link is not read either, so that
+pending the guest has no room: sockets are not read, and beyond `_PAUSE_LINK_ABOVE` the link is not read either, so that
 nothing grows without bound and nothing is lost. What still comes then is what timers send, such as retransmissions to a
-guest that was stopped; beyond `_MOST_PENDING` that is dropped, as a full queue of a real network would.
+guest that was stopped; beyond `_DROP_ABOVE` that is dropped, as a full queue of a real network would.
 
 A link may hold frames that its descriptor does not tell of, since one system call read more than a batch. So after a
 full batch it is read again in the next round, whatever the descriptor says.
@@ -31,9 +31,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 from sansnet_core import Frame, Notice, UsageError
-from sansnet_trio.host.network_protocol import Machine
+from sansnet_trio.host.network_protocol import NetworkProtocol
 from sansnet_trio.host.poller import MAX_EVENTS, Poller
-from sansnet_trio.host.socket_context import Shell
+from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockets import HostSockets
 from sansnet_trio.links import Link, LinkClosed, want
 from sansnet_trio.linux.syscalls import interface_index
@@ -52,8 +52,8 @@ _MAX_ROUNDS: Final = 64
 _SLICE: Final = 0.005
 """Rounds, and seconds, before other tasks get their turn. Going through trio's scheduler costs 30 us."""
 
-_MAX_PENDING: Final = 1024
-_MOST_PENDING: Final = 4 * _MAX_PENDING
+_PAUSE_LINK_ABOVE: Final = 1024
+_DROP_ABOVE: Final = 4 * _PAUSE_LINK_ABOVE
 
 _RESPITE: Final = 0.05
 """Seconds without work after work that failed for lack of memory."""
@@ -119,7 +119,7 @@ class Driver:
 
     def __init__(
         self,
-        network: Machine,
+        network: NetworkProtocol,
         link: Link,
         *,
         interface: str | None = None,
@@ -133,8 +133,10 @@ class Driver:
         self._on_notices = on_notices
         self._poller = Poller()
         devices = {size: name for size, name in ((4, outbound4), (16, outbound6)) if name is not None}
-        self._shell = Shell(network, self._poller, 0 if interface is None else interface_index(interface), devices)
-        self._sockets = HostSockets(self._shell)
+        self._context = SocketContext(
+            network, self._poller, 0 if interface is None else interface_index(interface), devices
+        )
+        self._sockets = HostSockets(self._context)
         self._forwards = forwards
         self._timed: list[_Timed] = [network, self._sockets]
         if forwards is not None:
@@ -175,7 +177,7 @@ class Driver:
             self._poller.add(self._link.fileno(), self._link_interest, self._link_ready)
             if self._forwards is not None:
                 stack.callback(self._forwards.leave)
-                self._forwards.serve(self._shell, self._sockets, trio.current_time)
+                self._forwards.serve(self._context, self._sockets, trio.current_time)
             now = trio.current_time()
             self._network.guest_attached(now)
             self._flush(now)
@@ -197,7 +199,7 @@ class Driver:
     def use_interface(self, interface: str | None) -> None:
         """Let link-local addresses that the guest asks for be on another interface of the host's from now on."""
         with suppress(OSError):  # it has gone, too
-            self._shell.scope = 0 if interface is None else interface_index(interface)
+            self._context.scope = 0 if interface is None else interface_index(interface)
 
     def statistics(self) -> DriverStatistics:
         """What it did so far; also after `run` ended."""
@@ -207,7 +209,7 @@ class Driver:
             frames_sent=self._frames_done - refused,
             frames_pending=len(self._pending),
             frames_dropped=refused + self._frames_dropped,
-            datagrams_dropped=self._shell.datagrams_dropped,
+            datagrams_dropped=self._context.datagrams_dropped,
             sockets=len(self._sockets),
             wakeups=self._wakeups,
         )
@@ -254,7 +256,7 @@ class Driver:
                 for timed in self._timed:
                     timed.handle_deadline(now)
                 self._poller.settle()
-                now = clock()  # forwards tell the network of doors at the time that it is then
+                now = clock()  # forwards tell the network of listeners at the time that it is then
             self._flush(now)
             events = poll(0, MAX_EVENTS) or ([] if self._must_read() else self._spin())
             now = clock()
@@ -297,10 +299,10 @@ class Driver:
     def _flush(self, now: float) -> None:
         """Carry out orders until there are none, then write frames."""
         network = self._network
-        while actions := network.take_actions():
-            self._sockets.apply(actions, now)
+        while orders := network.take_orders():
+            self._sockets.apply(orders, now)
         if frames := network.take_frames():
-            if len(self._pending) > _MOST_PENDING:
+            if len(self._pending) > _DROP_ABOVE:
                 self._frames_dropped += len(frames)
             elif self._pending:
                 self._pending += frames
@@ -334,12 +336,12 @@ class Driver:
     def _update_link(self) -> None:
         """Wait for the link, and let the sockets wait, as the pending frames demand."""
         pending = len(self._pending)
-        wanted = (pending <= _MAX_PENDING, pending > 0)
+        wanted = (pending <= _PAUSE_LINK_ABOVE, pending > 0)
         if wanted == self._link_wanted:
             return
         self._link_wanted = wanted
         self._link_interest = want(self._link, frames=wanted[0], room=wanted[1])
         self._poller.change(self._link.fileno(), self._link_interest)
-        self._shell.blocked = pending > 0
+        self._context.blocked = pending > 0
         if not pending:
             self._sockets.unpark()

@@ -27,7 +27,7 @@ from sansnet_trio.linux.rtnetlink import subscribe
 
 __all__ = ["HostWatch"]
 
-_MOST_MESSAGES: Final = 256
+_MAX_MESSAGES: Final = 256
 """Taken at once; there is no end of them in a storm."""
 
 _CHANGES: Final = (
@@ -49,11 +49,11 @@ _LINKS: Final = 40
 """Symbolic links that lead to one file, at most, as in the kernel (MAXSYMLINKS)."""
 
 _QUIET: Final = 0.1
-_LONGEST_BURST: Final = 1.0
+_MAX_BURST: Final = 1.0
 _PAUSE: Final = 0.5
 """Seconds: without a change, until a burst is over; that a burst may last; between two reports."""
 _SHARE: Final = 10
-_LONGEST_PAUSE: Final = 60.0
+_MAX_PAUSE: Final = 60.0
 """A pause is that many times as long as what was done since the last report took, at most."""
 
 _LOOK: Final = 5.0
@@ -110,12 +110,12 @@ class HostWatch:
         """
         if self._reported is not None:  # for the first time since then
             now = time.monotonic()
-            self._next = now + min(max(_PAUSE, _SHARE * (now - self._reported)), _LONGEST_PAUSE)
+            self._next = now + min(max(_PAUSE, _SHARE * (now - self._reported)), _MAX_PAUSE)
             self._reported = None
         await trio.sleep(max(self._next - time.monotonic(), 0))
         while not self._drain():
             await self._readable(math.inf if self._inotify is not None else _LOOK)
-        deadline = trio.current_time() + _LONGEST_BURST
+        deadline = trio.current_time() + _MAX_BURST
         while trio.current_time() < deadline and await self._readable(_QUIET):
             self._drain()
         self._reported = time.monotonic()
@@ -139,7 +139,7 @@ class HostWatch:
         return matters
 
     def _drain_netlink(self) -> bool:
-        for count in range(_MOST_MESSAGES):
+        for count in range(_MAX_MESSAGES):
             try:
                 self._netlink.recv(1)
             except BlockingIOError:

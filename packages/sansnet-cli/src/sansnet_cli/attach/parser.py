@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from sansnet_cli.options import values
 from sansnet_cli.options.background import add_background_options, background_options
 from sansnet_cli.options.parser import Parser, add_options, namespace_options, typed, with_examples
-from sansnet_cli.options.records import AttachOptions, UsageProblem
+from sansnet_cli.options.records import AttachOptions, CommandLineError
 
 __all__ = ["parse", "parser"]
 
@@ -59,16 +59,16 @@ def parse(arguments: Sequence[str]) -> AttachOptions:
     """Understand what follows `sansnet attach`.
 
     Raises:
-        UsageProblem: something is wrong with it.
+        CommandLineError: something is wrong with it.
         SystemExit: it asked for the help or the version, which have been printed.
     """
     parsed = parser().parse_args(arguments)
     if parsed.pid is None and parsed.netns is None and (parsed.pid_file or "").isdecimal():
-        raise UsageProblem("give the number of a process alone, as in `sansnet attach 4242`; --pid names a file")
+        raise CommandLineError("give the number of a process alone, as in `sansnet attach 4242`; --pid names a file")
     if (parsed.pid is None) == (parsed.netns is None):
-        raise UsageProblem("give either the PID of a process or --netns; see `sansnet attach --help`")
+        raise CommandLineError("give either the PID of a process or --netns; see `sansnet attach --help`")
     if parsed.userns is not None and parsed.netns is None:
-        raise UsageProblem("--userns goes with --netns: of a process both namespaces are entered; leave it out")
+        raise CommandLineError("--userns goes with --netns: of a process both namespaces are entered; leave it out")
     return AttachOptions(
         **namespace_options(parsed),
         pid=parsed.pid,

@@ -15,7 +15,7 @@ from sansnet_cli.runtime.control import Control
 from sansnet_cli.runtime.driver import cancel_when_signalled, ending_by, make_driver, make_hints, report_regularly
 from sansnet_cli.runtime.following import Follower
 from sansnet_trio.guest.plan import GuestError
-from sansnet_trio.guest.target import Existing
+from sansnet_trio.guest.target import ExistingNamespace
 from sansnet_trio.links import Link, LinkClosed
 
 if TYPE_CHECKING:
@@ -110,6 +110,6 @@ class _Service:
                 report.statistics(network.statistics(), driver.statistics())
 
 
-async def _end_when_gone(scope: trio.CancelScope, namespace: Existing) -> None:
+async def _end_when_gone(scope: trio.CancelScope, namespace: ExistingNamespace) -> None:
     await namespace.wait_gone()
     scope.cancel()

@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable
 from typing import BinaryIO, Final
 
-from sansnet_cli.options.ports import forwarded
+from sansnet_cli.options.ports import open_forwards
 from sansnet_cli.options.records import AttachOptions
 from sansnet_cli.output import report
 from sansnet_cli.plan.plan import Setup
@@ -75,7 +75,9 @@ def _attach(
     readiness.allow_many_descriptors()
     with (
         captured(capture) as file,
-        forwarded(options.ports, setup.config, guest, own, later=control.is_on, verbose=options.verbose) as forwards,
+        open_forwards(
+            options.ports, setup.config, guest, own, later=control.is_on, verbose=options.verbose
+        ) as forwards,
     ):
         link = observed(Tap(ready.tap, ready.link), options, file)
         control.forward(forwards, namespace=True)

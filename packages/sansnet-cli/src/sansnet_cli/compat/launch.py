@@ -13,9 +13,9 @@ from sansnet_cli.compat.banner import describe
 from sansnet_cli.compat.log import Log, LogFile
 from sansnet_cli.compat.request import Process, Request
 from sansnet_cli.options import values
-from sansnet_cli.options.records import AttachOptions, NamespaceOptions, RunOptions, ServeOptions, UsageProblem
+from sansnet_cli.options.records import AttachOptions, CommandLineError, NamespaceOptions, RunOptions, ServeOptions
 from sansnet_cli.output import report
-from sansnet_cli.plan.host import find_namespace, needs_resident, read_template
+from sansnet_cli.plan.host import find_namespace, needs_resident, read_host_for
 from sansnet_cli.plan.plan import Setup, make_plan, make_setup
 from sansnet_cli.process.daemon import (
     Identity,
@@ -27,23 +27,23 @@ from sansnet_cli.process.daemon import (
     unwritable,
 )
 from sansnet_cli.process.loading import load_everything
-from sansnet_cli.runtime.capture import open_capture
+from sansnet_cli.runtime.observe import open_capture
 from sansnet_core import NetworkConfig, SansnetError
 from sansnet_core.records import replace
-from sansnet_trio.guest.command import Guest, GuestPlan
+from sansnet_trio.guest.command import CommandGuest, GuestPlan
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links.passed_socket import adopt
 from sansnet_trio.linux import privileges, syscalls
 
 if TYPE_CHECKING:
-    from sansnet_trio.links.machine_listener import GuestListener
+    from sansnet_trio.links.machine_listener import MachineListener
 
 __all__ = ["start"]
 
 T = TypeVar("T")
 
 _SOCKETS: Final = "/tmp/passt_{}.socket"
-_MOST_SOCKETS: Final = 1000
+_MAX_SOCKETS: Final = 1000
 
 
 def start(program: str, request: Request) -> int:
@@ -55,7 +55,7 @@ def start(program: str, request: Request) -> int:
         connection = None if fd is None else adopt(fd)
         close_inherited(_needed(request, connection))
         return _start(request, log, connection)
-    except (OSError, SansnetError, UsageProblem, MemoryError, ImportError) as error:
+    except (OSError, SansnetError, CommandLineError, MemoryError, ImportError) as error:
         log.error(report.reason(error))
     return 1
 
@@ -89,22 +89,22 @@ def _run(
     connection: socket.socket | None,
 ) -> int:
     if isinstance(options, RunOptions):
-        outset = _Outset(process, log, pid_file)
-        outset.become()
-        outset.ready()
+        steps = _ReadySteps(process, log, pid_file)
+        steps.become()
+        steps.ready()
         return _spawn(options, capture)
 
-    def work(outset: _Outset) -> int:
+    def work(steps: _ReadySteps) -> int:
         if isinstance(options, ServeOptions):
-            return _serve(options, capture, connection, outset)
-        return _attach(options, capture, outset)
+            return _serve(options, capture, connection, steps)
+        return _attach(options, capture, steps)
 
     if process.foreground:
-        return work(_Outset(process, log, pid_file))
-    return run_in_background(lambda let_go: work(_Outset(process, log, None, let_go)), pid_file)
+        return work(_ReadySteps(process, log, pid_file))
+    return run_in_background(lambda let_go: work(_ReadySteps(process, log, None, let_go)), pid_file)
 
 
-class _Outset:
+class _ReadySteps:
     """What happens once everything is open and works.
 
     Args:
@@ -162,51 +162,53 @@ def _opened(kind: str, path: str, make: Callable[[str], T]) -> T:
         raise HostError(f"the {kind} file {path} cannot be written ({error.strerror}); give another one") from error
 
 
-def _serve(options: ServeOptions, capture: BinaryIO | None, connection: socket.socket | None, outset: _Outset) -> int:
+def _serve(
+    options: ServeOptions, capture: BinaryIO | None, connection: socket.socket | None, steps: _ReadySteps
+) -> int:
     """Be the network of machines."""
     from sansnet_cli.serve.serve import serve
 
-    setup = make_setup(options, read_template(options))
-    outset.describe(setup.config)
+    setup = make_setup(options, read_host_for(options))
+    steps.describe(setup.config)
     listener = None
     if connection is None:
         listener, path = _listen(options.socket)
         options = replace(options, socket=path)
-        outset.log.inform(f"UNIX domain socket bound at {path}")
+        steps.log.inform(f"UNIX domain socket bound at {path}")
 
     otherwise = Identity.nobody() if system_root() else None
-    if outset.changes_identity or otherwise is not None:
+    if steps.changes_identity or otherwise is not None:
         load_everything()
 
     def become() -> None:
-        outset.become(otherwise)
+        steps.become(otherwise)
         if options.control is None:  # who asks there could not be told from others any more
             _leave_user_namespace()
 
-    serve(options, setup, capture, passed=connection, listener=listener, become=become, on_ready=outset.ready)
+    serve(options, setup, capture, passed=connection, listener=listener, become=become, on_ready=steps.ready)
     return 0
 
 
-def _attach(options: AttachOptions, capture: BinaryIO | None, outset: _Outset) -> int:
+def _attach(options: AttachOptions, capture: BinaryIO | None, steps: _ReadySteps) -> int:
     """Be the network of a namespace that exists. Who may enter that of root's stays root, unless told not to."""
     from sansnet_trio.guest.attached import AttachedGuest
 
     namespace = find_namespace(options)
-    stays = needs_resident(options, namespace, changes_user=outset.changes_identity)
+    stays = needs_resident(options, namespace, changes_user=steps.changes_identity)
     with AttachedGuest.fork(namespace, partial(_prepare, options), stays=stays) as guest:
         from sansnet_cli.attach.start import attach
 
         def ready(setup: Setup) -> None:
-            outset.describe(setup.config)
-            outset.ready()
+            steps.describe(setup.config)
+            steps.ready()
 
-        attach(guest, options, capture, become=outset.become, on_ready=ready, load_first=outset.changes_identity)
+        attach(guest, options, capture, become=steps.become, on_ready=ready, load_first=steps.changes_identity)
     return 0
 
 
 def _spawn(options: RunOptions, capture: BinaryIO | None) -> int:
     """Be the network of a command in a namespace of its own, until that ends."""
-    with Guest.fork(options.command, partial(_prepare, options)) as guest:
+    with CommandGuest.fork(options.command, partial(_prepare, options)) as guest:
         from sansnet_cli.run.start import supervise
 
         return supervise(guest, options, capture)
@@ -214,7 +216,7 @@ def _spawn(options: RunOptions, capture: BinaryIO | None) -> int:
 
 def _prepare(options: NamespaceOptions) -> tuple[GuestPlan, Setup]:
     """Like that of `run`, but the command is root in its user namespace, and names are looked up as on the host."""
-    plan, setup = make_plan(options, read_template(options))
+    plan, setup = make_plan(options, read_host_for(options))
     hostname = options.hostname or f"pasta-{socket.gethostname()}"[: values.MAX_HOSTNAME]
     return replace(plan, resolv_conf=None, hosts=(), hostname=hostname, root=True), setup
 
@@ -225,15 +227,15 @@ def _leave_user_namespace() -> None:
         syscalls.unshare(syscalls.CLONE_NEWUSER)
 
 
-def _listen(path: str | None) -> tuple[GuestListener, str]:
+def _listen(path: str | None) -> tuple[MachineListener, str]:
     """Listen on a path, or the first free one."""
     from sansnet_cli.serve.serve import refused
-    from sansnet_trio.links.machine_listener import GuestListener, ListenError
+    from sansnet_trio.links.machine_listener import ListenError, MachineListener
 
     if path is not None:
-        return GuestListener(path, on_refused=refused), path
-    for number in range(1, _MOST_SOCKETS):
+        return MachineListener(path, on_refused=refused), path
+    for number in range(1, _MAX_SOCKETS):
         path = _SOCKETS.format(number)
         with contextlib.suppress(ListenError):
-            return GuestListener(path, on_refused=refused), path
+            return MachineListener(path, on_refused=refused), path
     raise ListenError(f"cannot listen on any of {_SOCKETS.format('N')}; give a path with --socket")

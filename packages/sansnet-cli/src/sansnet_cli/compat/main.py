@@ -13,7 +13,7 @@ from typing import Final
 from sansnet_cli.compat import version
 from sansnet_cli.compat.command_line import BadOption
 from sansnet_cli.compat.options import usage
-from sansnet_cli.compat.parsed_options import Given, Information, Misuse
+from sansnet_cli.compat.parsed_options import Information, Misuse, ParsedOptions
 from sansnet_cli.output.stdout import put
 
 __all__ = ["main"]
@@ -30,7 +30,7 @@ def main(program: str, words: Sequence[str]) -> int:
         a command that a signal ended, that signal's negative number.
     """
     try:
-        given = Given(program, words)
+        given = ParsedOptions(program, words)
         from sansnet_cli.compat.launch import start
         from sansnet_cli.compat.request import read
 

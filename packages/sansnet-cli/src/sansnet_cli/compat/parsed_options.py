@@ -8,7 +8,7 @@ from typing import Final
 from sansnet_cli.compat.command_line import CommandLine
 from sansnet_cli.compat.options import OPTIONS
 
-__all__ = ["Given", "Information", "Misuse"]
+__all__ = ["ParsedOptions", "Information", "Misuse"]
 
 _INFORMATION: Final = ("help", "version", "print-capabilities")
 
@@ -21,7 +21,7 @@ class Information(Exception):
     """Nothing but help, the version or the like is asked for; the message is that option's name."""
 
 
-class Given:
+class ParsedOptions:
     """The options of one command line.
 
     Args:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
 from sansnet_cli.compat.log import Level
-from sansnet_cli.compat.parsed_options import Given, Misuse
+from sansnet_cli.compat.parsed_options import Misuse, ParsedOptions
 from sansnet_cli.options import values
 from sansnet_cli.options.ports import PortOptions, read_forwards, refuse_auto
 from sansnet_cli.options.records import AttachOptions, RunOptions, ServeOptions
@@ -27,8 +27,8 @@ __all__ = ["Process", "Request", "read"]
 T = TypeVar("T")
 
 _LOG_SIZE: Final = 1 << 20
-_SMALLEST_LOG: Final = 1 << 12
-_LARGEST_MTU: Final = 65520
+_MIN_LOG: Final = 1 << 12
+_MAX_MTU: Final = 65520
 """Of the originals, whatever the link."""
 _MTU_UNSPOKEN: Final = 1500
 """With `--mtu 0`: what every guest's interface can take that was told nothing."""
@@ -72,7 +72,7 @@ class Request(Record):
     options: RunOptions | AttachOptions | ServeOptions
 
 
-def read(given: Given) -> Request:
+def read(given: ParsedOptions) -> Request:
     """Understand what was given.
 
     Raises:
@@ -82,7 +82,7 @@ def read(given: Given) -> Request:
 
 
 class _Reader:
-    def __init__(self, given: Given) -> None:
+    def __init__(self, given: ParsedOptions) -> None:
         self._given = given
         self._program = given.program
         self._rest = given.rest
@@ -139,8 +139,8 @@ class _Reader:
         if level == "debug" and self._has("trace"):
             level = "trace"
         size = self._last("log-size", _count)
-        if size is not None and size < _SMALLEST_LOG:
-            raise Misuse(f"--log-size {size} is less than {_SMALLEST_LOG}; give more")
+        if size is not None and size < _MIN_LOG:
+            raise Misuse(f"--log-size {size} is less than {_MIN_LOG}; give more")
         return Process(
             foreground=spawns or self._has("foreground"),
             level=_LEVELS[level] if level else Level.WARNING if spawns else Level.INFO,
@@ -264,8 +264,8 @@ class _Reader:
     def _mtu(self, families: frozenset[int]) -> int | None:
         mtu = self._last("mtu", values.mtu)
         smallest = IPV6_MIN_MTU if families == {6} else IPV4_MIN_MTU
-        if mtu and not smallest <= mtu <= _LARGEST_MTU:
-            bounds = f"{smallest} and {_LARGEST_MTU}"
+        if mtu and not smallest <= mtu <= _MAX_MTU:
+            bounds = f"{smallest} and {_MAX_MTU}"
             raise Misuse(f"--mtu {mtu} is not between {bounds}; give another one, or 0 to leave it alone")
         return mtu
 

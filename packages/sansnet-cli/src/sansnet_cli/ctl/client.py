@@ -18,7 +18,7 @@ Answer: TypeAlias = dict[str, Any]
 _PATIENCE: Final = 30.0
 """Seconds to wait for an answer."""
 
-_LONGEST_ANSWER: Final = 64 << 20
+_MAX_ANSWER: Final = 64 << 20
 """Bytes; more is no answer of ours."""
 
 
@@ -67,7 +67,7 @@ def no_answer(path: str) -> ControlError:
 
 def _receive_line(connection: socket.socket) -> bytes:
     received = bytearray()
-    while not received.endswith(b"\n") and len(received) < _LONGEST_ANSWER:
+    while not received.endswith(b"\n") and len(received) < _MAX_ANSWER:
         data = connection.recv(1 << 16)
         if not data:
             break

@@ -10,7 +10,7 @@ from typing import Any, Final
 from sansnet_cli import __version__
 from sansnet_cli.ctl.client import Answer, ask, no_answer
 from sansnet_cli.options.parser import Parser, with_examples
-from sansnet_cli.options.records import UsageProblem
+from sansnet_cli.options.records import CommandLineError
 from sansnet_cli.output.stdout import put
 from sansnet_core.records import Record
 
@@ -53,7 +53,7 @@ def ctl(arguments: Sequence[str]) -> int:
     """Run `sansnet ctl`; the exit status.
 
     Raises:
-        UsageProblem: an argument is wrong.
+        CommandLineError: an argument is wrong.
         ControlError: there is no such instance, or it did not do it.
     """
     options = parse_ctl(arguments)
@@ -99,18 +99,18 @@ def parse_ctl(arguments: Sequence[str]) -> CtlOptions:
     """Understand the arguments behind `sansnet ctl`.
 
     Raises:
-        UsageProblem: an argument is wrong.
+        CommandLineError: an argument is wrong.
     """
     if arguments and arguments[0] in _COMMANDS and not {*arguments[1:2]} & {*_COMMANDS}:
-        raise UsageProblem(f"the path of a control socket comes first: sansnet ctl PATH {' '.join(arguments)}")
+        raise CommandLineError(f"the path of a control socket comes first: sansnet ctl PATH {' '.join(arguments)}")
     parsed = ctl_parser().parse_args(arguments)
     forwards = tuple((option, spec) for name, option in _OPTIONS.items() for spec in getattr(parsed, name))
     if forwards and parsed.command not in _ABOUT_PORTS:
-        raise UsageProblem(f"{forwards[0][0]} does not go with {parsed.command}; leave it out")
+        raise CommandLineError(f"{forwards[0][0]} does not go with {parsed.command}; leave it out")
     if not forwards and parsed.command in _ABOUT_PORTS:
-        raise UsageProblem(f"{parsed.command} needs ports; give -t, -u, -T or -U SPEC")
+        raise CommandLineError(f"{parsed.command} needs ports; give -t, -u, -T or -U SPEC")
     if parsed.most is not None and parsed.command != "flows":
-        raise UsageProblem(f"--most does not go with {parsed.command}; leave it out")
+        raise CommandLineError(f"--most does not go with {parsed.command}; leave it out")
     return CtlOptions(path=parsed.path, command=parsed.command, forwards=forwards, most=parsed.most, json=parsed.json)
 
 

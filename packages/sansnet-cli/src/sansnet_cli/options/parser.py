@@ -9,11 +9,11 @@ from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 from sansnet_cli import __version__
 from sansnet_cli.options import values
 from sansnet_cli.options.ports import PortOptions, add_port_options, read_ports
-from sansnet_cli.options.records import UsageProblem
+from sansnet_cli.options.records import CommandLineError
 from sansnet_cli.output.stdout import put
 from sansnet_core import addresses
 from sansnet_core.addresses import Endpoint
-from sansnet_core.config import IPV4_MIN_MTU, IPV6_MIN_MTU, MOST_ADDRESSES, UdpFiltering
+from sansnet_core.config import IPV4_MIN_MTU, IPV6_MIN_MTU, MAX_ADDRESSES, UdpFiltering
 from sansnet_core.errors import ConfigError
 from sansnet_trio.links import MtuLimits, tap
 
@@ -37,7 +37,7 @@ class _Formatter(argparse.HelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser with our manners: a mistake is a `UsageProblem`."""
+    """A parser with our manners: a mistake is a `CommandLineError`."""
 
     def __init__(self, **options: Any) -> None:
         # No abbreviations: an option that comes later must not change what is understood
@@ -49,7 +49,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, what may be right, and where more is said."""
-        raise UsageProblem(f"{self.explained(message)}; see `{self.prog} --help`")
+        raise CommandLineError(f"{self.explained(message)}; see `{self.prog} --help`")
 
     def explained(self, message: str) -> str:
         """A message of argparse's, with what may be right."""
@@ -318,7 +318,7 @@ _ABSENT_OF_MACHINES: Final[_Absent] = {("-T", "--tcp-ns"): _NO_LOOPBACK, ("-U", 
 def _add_absent_options(guest: argparse._ArgumentGroup, absent: _Absent) -> None:
     class Absent(argparse.Action):
         def __call__(self, _parser: object, _namespace: object, _values: object, name: str | None = None) -> None:
-            raise UsageProblem(f"{name}: {absent[tuple(self.option_strings)]}")
+            raise CommandLineError(f"{name}: {absent[tuple(self.option_strings)]}")
 
     for names in absent:
         guest.add_argument(*names, action=Absent, nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
@@ -337,18 +337,20 @@ def namespace_options(parsed: argparse.Namespace) -> dict[str, Any]:
 def network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, Any]:
     """The fields of `NetworkOptions`, for a guest whose link has an MTU within limits."""
     if parsed.mtu is not None and not IPV4_MIN_MTU <= parsed.mtu <= mtu.largest:
-        raise UsageProblem(f"-m {parsed.mtu} is not between {IPV4_MIN_MTU} and {mtu.largest} bytes; give another one")
+        raise CommandLineError(
+            f"-m {parsed.mtu} is not between {IPV4_MIN_MTU} and {mtu.largest} bytes; give another one"
+        )
     if parsed.only4 and parsed.only6:
-        raise UsageProblem("-4 and -6 leave no family; give one of them, or neither for both")
+        raise CommandLineError("-4 and -6 leave no family; give one of them, or neither for both")
     if parsed.netmask is not None and any(len(own) == 4 and length is not None for own, length in parsed.address):
-        raise UsageProblem("-n gives a second mask to an address that has one (-a ADDR/LEN); leave one of them out")
+        raise CommandLineError("-n gives a second mask to an address that has one (-a ADDR/LEN); leave one of them out")
     families = frozenset({4}) if parsed.only4 else frozenset({6}) if parsed.only6 else frozenset({4, 6})
     if families == {6} and parsed.mtu is not None and parsed.mtu < IPV6_MIN_MTU:
-        raise UsageProblem(f"-m {parsed.mtu} is too small for IPv6, which needs {IPV6_MIN_MTU} bytes; leave out -6")
+        raise CommandLineError(f"-m {parsed.mtu} is too small for IPv6, which needs {IPV6_MIN_MTU} bytes; leave out -6")
     try:
         ports = read_ports(parsed)
     except ConfigError as error:
-        raise UsageProblem(str(error)) from None
+        raise CommandLineError(str(error)) from None
     return {
         "families": families,
         "own": _one_each("-a", parsed.address, lambda own: len(own[0])),
@@ -386,7 +388,7 @@ def _one_each(option: str, values: list[Any], size: Callable[[Any], int] = len) 
     sizes = [size(value) for value in values]
     for family, bytes_ in ((4, 4), (6, 16)):
         if sizes.count(bytes_) > 1:
-            raise UsageProblem(f"{option} gives more than one IPv{family} address; give one for each family")
+            raise CommandLineError(f"{option} gives more than one IPv{family} address; give one for each family")
     return tuple(values)
 
 
@@ -395,7 +397,7 @@ def _resolver_hosts(parsed: argparse.Namespace) -> tuple[Endpoint, ...]:
     hosts: tuple[Endpoint, ...] = _one_each("--dns-host", parsed.dns_host, lambda host: len(host.address))
     for host in hosts if parsed.dns else ():
         if all(len(match) != len(host.address) for match in parsed.dns_forward):
-            raise UsageProblem(
+            raise CommandLineError(
                 f"--dns-host {addresses.format(host.address)} would never be asked, since -D says which servers the "
                 "guest asks; give --dns-forward ADDR too, or leave out -D"
             )
@@ -408,9 +410,11 @@ def _resolvers(given: list[Any], ports: PortOptions, *, namespace: bool) -> tupl
     for server in filter(addresses.is_loopback, servers or ()):
         text = addresses.format(server)
         if not namespace:
-            raise UsageProblem(f"-D {text} is the machine itself; give --dns-forward ADDR --dns-host {text} instead")
+            raise CommandLineError(
+                f"-D {text} is the machine itself; give --dns-forward ADDR --dns-host {text} instead"
+            )
         if not any(forward.option == "-U" and values.DNS_PORT in forward.ports for forward in ports.forwards):
-            raise UsageProblem(
+            raise CommandLineError(
                 f"-D {text} is the guest itself, which has no name server; "
                 "give -U 53 too, and it leads to the host's loopback"
             )
@@ -419,8 +423,8 @@ def _resolvers(given: list[Any], ports: PortOptions, *, namespace: bool) -> tupl
 
 def _named(given: list[tuple[str, bytes | None]]) -> tuple[tuple[str, bytes | None], ...]:
     for name, _ in given:
-        if sum(name == other for other, _ in given) > MOST_ADDRESSES:
-            raise UsageProblem(f"--host gives {name} more than {MOST_ADDRESSES} addresses; leave some out")
+        if sum(name == other for other, _ in given) > MAX_ADDRESSES:
+            raise CommandLineError(f"--host gives {name} more than {MAX_ADDRESSES} addresses; leave some out")
     return tuple(given)
 
 
@@ -434,6 +438,6 @@ def _listed(option: str, values: list[Any]) -> tuple[Any, ...] | None:
         return None
     if None in values:
         if len(values) > 1:
-            raise UsageProblem(f"{option} none excludes every other {option}; leave one of them out")
+            raise CommandLineError(f"{option} none excludes every other {option}; leave one of them out")
         return ()
     return tuple(values)

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     import argparse
 
     from sansnet_core import NetworkConfig
-    from sansnet_core.ports import Forward
-    from sansnet_trio.forward.binding import Spot
+    from sansnet_core.ports import ForwardRule
+    from sansnet_trio.forward.binding import ListenAddress
     from sansnet_trio.forward.forwards import Forwards
     from sansnet_trio.guest.socket_agent import GuestSockets
 
-__all__ = ["PortOptions", "add_port_options", "forwarded", "read_forwards", "read_ports", "refuse_auto"]
+__all__ = ["PortOptions", "add_port_options", "open_forwards", "read_forwards", "read_ports", "refuse_auto"]
 
 _SPEC: Final = "[ADDR/]PORTS"
 
@@ -33,7 +33,7 @@ class PortOptions(Record):
         to_loopback: what does so comes to the guest's loopback address.
     """
 
-    forwards: tuple[Forward, ...] = ()
+    forwards: tuple[ForwardRule, ...] = ()
     freebind: bool = False
     splice: bool = True
     to_loopback: bool = False
@@ -95,7 +95,7 @@ def read_ports(parsed: argparse.Namespace) -> PortOptions:
 
 def read_forwards(
     tcp_ports: Sequence[str] = (), udp_ports: Sequence[str] = (), tcp_ns: Sequence[str] = (), udp_ns: Sequence[str] = ()
-) -> tuple[Forward, ...]:
+) -> tuple[ForwardRule, ...]:
     """What -t, -u, -T and -U were given.
 
     Raises:
@@ -105,7 +105,7 @@ def read_forwards(
         return ()
     from sansnet_core.ports import TCP, UDP, parse_all
 
-    forwards: list[Forward] = []
+    forwards: list[ForwardRule] = []
     given = (("-t", tcp_ports, TCP), ("-u", udp_ports, UDP), ("-T", tcp_ns, TCP), ("-U", udp_ns, UDP))
     for option, specs, protocol in given:
         try:
@@ -115,7 +115,7 @@ def read_forwards(
     return tuple(forwards)
 
 
-def refuse_auto(forwards: Sequence[Forward]) -> None:
+def refuse_auto(forwards: Sequence[ForwardRule]) -> None:
     """Allow a virtual machine no ports that follow who listens in it.
 
     Raises:
@@ -129,7 +129,7 @@ def refuse_auto(forwards: Sequence[Forward]) -> None:
 
 
 @contextmanager
-def forwarded(
+def open_forwards(
     options: PortOptions,
     config: NetworkConfig,
     guest: GuestSockets | None = None,
@@ -157,9 +157,9 @@ def forwarded(
     from sansnet_cli.output import report
     from sansnet_trio.forward.forwards import Forwards
 
-    def say(spot: Spot, rule: Forward, opened: bool) -> None:
+    def say(at: ListenAddress, rule: ForwardRule, opened: bool) -> None:
         if verbose:
-            report.followed(spot, rule, opened=opened)
+            report.followed(at, rule, opened=opened)
 
     families = [version for version, family in ((4, config.ipv4), (6, config.ipv6)) if family is not None]
     with Forwards(

@@ -15,11 +15,11 @@ __all__ = [
     "QemuOptions",
     "RunOptions",
     "ServeOptions",
-    "UsageProblem",
+    "CommandLineError",
 ]
 
 
-class UsageProblem(Exception):
+class CommandLineError(Exception):
     """The command line is wrong; the message is a sentence that names the option."""
 
 

@@ -16,9 +16,9 @@ from sansnet_trio.linux.proc import NO_PROC
 
 if TYPE_CHECKING:
     from sansnet_core import NetworkStatistics
-    from sansnet_core.ports import Forward
+    from sansnet_core.ports import ForwardRule
     from sansnet_trio.driver import DriverStatistics
-    from sansnet_trio.forward.binding import Spot
+    from sansnet_trio.forward.binding import ListenAddress
 
 __all__ = [
     "NO_MEMORY",
@@ -155,7 +155,7 @@ def configuration(
         inform(f"names of {addresses.format(address)}: {', '.join(names)}")
 
 
-def forward(rule: Forward) -> None:
+def forward(rule: ForwardRule) -> None:
     """Say where the ports of a rule lead."""
     side = "in the guest" if rule.inbound else "on the host"
     notes = ["those that are free and not ephemeral"] if rule.weak else []
@@ -163,13 +163,13 @@ def forward(rule: Forward) -> None:
     inform(_leads(rule, rule.address, rule.first, rule.last) + (f" ({', '.join(notes)})" if notes else ""))
 
 
-def followed(spot: Spot, rule: Forward, *, opened: bool) -> None:
+def followed(at: ListenAddress, rule: ForwardRule, *, opened: bool) -> None:
     """Say that a port was opened or closed, since somebody listens on the other side, or nobody does any more."""
     why = "opened, since somebody listens there" if opened else "closed, since nobody listens there any more"
-    inform(f"{_leads(rule, spot.address, spot.port, spot.port)}: {why}")
+    inform(f"{_leads(rule, at.address, at.port, at.port)}: {why}")
 
 
-def _leads(rule: Forward, address: bytes | None, first: int, last: int) -> str:
+def _leads(rule: ForwardRule, address: bytes | None, first: int, last: int) -> str:
     """Which ports lead where, in one line."""
     protocol = "TCP" if rule.option in ("-t", "-T") else "UDP"
     here, there = _range(first, last), _range(rule.leads_to(first), rule.leads_to(last))

@@ -14,9 +14,9 @@ from sansnet_core.records import replace
 from sansnet_trio.hostinfo import RESOLV_CONF, HostError, HostInfo, parse_resolv_conf, read_host, read_resolvers
 
 if TYPE_CHECKING:
-    from sansnet_trio.guest.target import Existing
+    from sansnet_trio.guest.target import ExistingNamespace
 
-__all__ = ["find_namespace", "name_servers_of", "needs_resident", "read_again", "read_template"]
+__all__ = ["find_namespace", "name_servers_of", "needs_resident", "read_again", "read_host_for"]
 
 _FAMILIES: Final = {4: socket.AF_INET, 16: socket.AF_INET6}
 """By size of an address."""
@@ -24,11 +24,11 @@ _FAMILIES: Final = {4: socket.AF_INET, 16: socket.AF_INET6}
 _BYTES: Final = {4: 4, 6: 16}
 """Size of a family's addresses."""
 
-_LARGEST_FILE: Final = 1 << 16
+_MAX_FILE: Final = 1 << 16
 """Bytes of a resolv.conf that are read."""
 
 
-def read_template(options: NetworkOptions) -> HostInfo:
+def read_host_for(options: NetworkOptions) -> HostInfo:
     """Read what a guest's network is modelled on.
 
     Raises:
@@ -62,21 +62,21 @@ def _read(options: NetworkOptions) -> HostInfo:
     )
 
 
-def find_namespace(options: AttachOptions) -> Existing:
+def find_namespace(options: AttachOptions) -> ExistingNamespace:
     """Find the namespace that is to be entered.
 
     Raises:
         GuestError: there is none, or it is not ours to enter.
     """
-    from sansnet_trio.guest.target import Existing
+    from sansnet_trio.guest.target import ExistingNamespace
 
     if options.pid is not None:
-        return Existing.of_process(options.pid)
+        return ExistingNamespace.of_process(options.pid)
     assert options.netns is not None
-    return Existing.named(options.netns, options.userns)
+    return ExistingNamespace.named(options.netns, options.userns)
 
 
-def needs_resident(options: AttachOptions, namespace: Existing, *, changes_user: bool = False) -> bool:
+def needs_resident(options: AttachOptions, namespace: ExistingNamespace, *, changes_user: bool = False) -> bool:
     """Whether a process has to stay in a namespace, so that its addresses and routes can follow the host's.
 
     Args:
@@ -109,7 +109,7 @@ def name_servers_of(options: AttachOptions) -> tuple[bytes, ...] | None:
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return None
-        return parse_resolv_conf(file.read(_LARGEST_FILE).decode(errors="replace")).nameservers
+        return parse_resolv_conf(file.read(_MAX_FILE).decode(errors="replace")).nameservers
 
 
 def _check_device(what: str, device: str) -> None:

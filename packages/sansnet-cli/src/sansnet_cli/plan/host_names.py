@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from typing import Final, TypeAlias
 
-from sansnet_cli.options.records import NetworkOptions, UsageProblem
+from sansnet_cli.options.records import CommandLineError, NetworkOptions
 from sansnet_core import NetworkConfig, addresses
 
 __all__ = ["HOST_NAMES", "Hosts", "by_address", "host_addresses", "known_hosts", "unheard"]
@@ -43,12 +43,12 @@ def known_hosts(given: Iterable[tuple[str, bytes | None]], host: tuple[bytes, ..
         host: by which addresses the guest reaches the host.
 
     Raises:
-        UsageProblem: a name is to mean the host, which the guest cannot reach.
+        CommandLineError: a name is to mean the host, which the guest cannot reach.
     """
     names: dict[str, tuple[bytes, ...]] = {}
     for name, address in given:
         if address is None and not host:
-            raise UsageProblem(
+            raise CommandLineError(
                 f"--host {name}=host-gateway needs an address that means the host; give --map-host-loopback ADDR too"
             )
         names[name] = tuple(dict.fromkeys(names.get(name, ()) + (host if address is None else (address,))))

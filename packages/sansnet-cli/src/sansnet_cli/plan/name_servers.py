@@ -24,9 +24,9 @@ _RANGES: Final = {4: bytes([169, 254, 53]), 16: bytes.fromhex("fe800000000000000
 _PLACES: Final = range(1, 255)
 """More than there are servers and addresses that the options name."""
 
-_MOST_REMEMBERED: Final = 32
+_MAX_REMEMBERED: Final = 32
 
-_MOST_SERVERS: Final = 16
+_MAX_SERVERS: Final = 16
 """Of the host's file. The C library reads three (MAXNS in resolv.h), others more."""
 
 
@@ -80,7 +80,7 @@ def choose(
         HostError: `--dns-forward` has no server behind it.
     """
     usable = (_seen_from(link, server) for server in hosts if len(server) in link.gateways)
-    servers = list(dict.fromkeys(filter(addresses.is_unicast, usable)))[:_MOST_SERVERS]
+    servers = list(dict.fromkeys(filter(addresses.is_unicast, usable)))[:_MAX_SERVERS]
     stand_ins = _StandIns(options, servers, link)
     told: list[bytes] = []
     forward: list[tuple[bytes, Endpoint]] = []
@@ -146,7 +146,7 @@ class Remembered:
             for place, (address, _) in enumerate(pair for pair in names.places if len(pair[0]) == size):
                 self._places.pop(address, None)
                 self._places[address] = place
-        for address in list(self._places)[:-_MOST_REMEMBERED]:
+        for address in list(self._places)[:-_MAX_REMEMBERED]:
             del self._places[address]
 
     def forward(self, names: NameServers, own: Collection[bytes]) -> tuple[tuple[bytes, Endpoint], ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from sansnet_cli.options.records import NamespaceOptions, NetworkOptions, UsageProblem
+from sansnet_cli.options.records import CommandLineError, NamespaceOptions, NetworkOptions
 from sansnet_cli.plan import name_servers
 from sansnet_cli.plan.host_names import by_address, host_addresses, known_hosts, unheard
 from sansnet_cli.plan.name_servers import GuestLink, NameServers
@@ -75,7 +75,7 @@ def make_plan(options: NamespaceOptions, host: HostInfo) -> tuple[GuestPlan, Set
 
     Raises:
         HostError: the options and the host do not fit together.
-        ConfigError, UsageProblem: the options do not fit each other.
+        ConfigError, CommandLineError: the options do not fit each other.
     """
     setup, families = _outline(options, host)
     config = replace(setup.config, guest_mac=options.mac)
@@ -118,7 +118,7 @@ def make_setup(options: NetworkOptions, host: HostInfo) -> Setup:
 
     Raises:
         HostError: the options and the host do not fit together.
-        ConfigError, UsageProblem: the options do not fit each other.
+        ConfigError, CommandLineError: the options do not fit each other.
     """
     setup = _outline(options, host)[0]
     return replace(setup, warnings=(*setup.warnings, *unheard(options, setup.config)))
@@ -250,7 +250,7 @@ def _families(options: NetworkOptions, host: HostInfo, warnings: list[str]) -> s
     for option, given in asked.items():
         for family in {4, 6} - families:
             if any(len(address) == _SIZES[family] for address in given) and not options.lenient:
-                problem = HostError if family in options.families and not host.has_ipv6 else UsageProblem
+                problem = HostError if family in options.families and not host.has_ipv6 else CommandLineError
                 raise problem(f"{option} gives an IPv{family} address to a guest without IPv{family}; leave it out")
     return families
 
@@ -290,11 +290,13 @@ def _check_own(options: NetworkOptions, host: HostInfo, own: tuple[InterfaceAddr
     }
     if twice := set(options.map_host_loopback) & set(options.map_guest_address):
         text = addresses.format(twice.pop())
-        raise UsageProblem(f"{text} cannot be both --map-host-loopback and --map-guest-addr; give two")
+        raise CommandLineError(f"{text} cannot be both --map-host-loopback and --map-guest-addr; give two")
     for option, given in mapped.items():
         for address in given:
             if address in local:
-                raise UsageProblem(f"{option} {addresses.format(address)} is the guest's own address; give another one")
+                raise CommandLineError(
+                    f"{option} {addresses.format(address)} is the guest's own address; give another one"
+                )
     for address, _ in options.own:
         if any(address == mine.address and _is_no_node(mine) for mine in own):
             text = addresses.format(address)
@@ -355,7 +357,7 @@ def _family(
 ) -> _Family:
     gateway = given or (uplink.gateway if uplink else None) or fallback
     if any(address.address == gateway for address in own):
-        raise UsageProblem(
+        raise CommandLineError(
             f"{addresses.format(gateway)} cannot be both the guest's address and its gateway; give another -g"
         )
     if uplink and copied and given is None:

@@ -10,7 +10,7 @@ import os
 import socket
 from typing import Final
 
-from sansnet_cli.options.records import UsageProblem
+from sansnet_cli.options.records import CommandLineError
 
 __all__ = ["notify_ready", "passed_socket"]
 
@@ -27,16 +27,18 @@ def passed_socket() -> int | None:
     The variables that say so are removed: they concern this process alone.
 
     Raises:
-        UsageProblem: several were passed, or it is another kind of file.
+        CommandLineError: several were passed, or it is another kind of file.
     """
     process, count, names = (os.environ.pop(f"LISTEN_{name}", "") for name in ("PID", "FDS", "FDNAMES"))
     if process != str(os.getpid()):  # they were meant for a process that started this one
         return None
     if not (count.isascii() and count.isdigit()):
-        raise UsageProblem(f"LISTEN_FDS is {count!r}, not the number of sockets that were passed")
+        raise CommandLineError(f"LISTEN_FDS is {count!r}, not the number of sockets that were passed")
     if int(count) != 1:
         named = f" ({names.replace(':', ', ')})" if names else ""
-        raise UsageProblem(f"{count} sockets were passed{named}; pass one, by a socket unit with one ListenStream=PATH")
+        raise CommandLineError(
+            f"{count} sockets were passed{named}; pass one, by a socket unit with one ListenStream=PATH"
+        )
     _check(_FIRST)
     os.set_inheritable(_FIRST, False)
     return _FIRST
@@ -49,7 +51,7 @@ def _check(fd: int) -> None:
                 return
     except OSError:  # it is not open, or not a socket
         pass
-    raise UsageProblem(
+    raise CommandLineError(
         f"what was passed as descriptor {fd} is no UNIX stream socket; use ListenStream=PATH in the socket unit"
     )
 

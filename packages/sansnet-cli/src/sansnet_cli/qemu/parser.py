@@ -8,7 +8,7 @@ from typing import Final, NoReturn
 
 from sansnet_cli.options import values
 from sansnet_cli.options.parser import Parser, add_options, network_options, typed, with_examples
-from sansnet_cli.options.records import QemuOptions, UsageProblem
+from sansnet_cli.options.records import CommandLineError, QemuOptions
 from sansnet_trio.links import unix_stream, vhost_user
 
 __all__ = ["parse", "parser"]
@@ -18,7 +18,7 @@ _LINKS: Final = ("vhost-user", "stream")
 
 class _Parser(Parser):
     def error(self, message: str) -> NoReturn:
-        raise UsageProblem(
+        raise CommandLineError(
             f"{self.explained(message)}; QEMU's own arguments belong behind --, see `{self.prog} --help`"
         )
 
@@ -66,7 +66,7 @@ def parse(arguments: Sequence[str]) -> QemuOptions:
     """Understand what follows `sansnet qemu`.
 
     Raises:
-        UsageProblem: something is wrong with it.
+        CommandLineError: something is wrong with it.
         SystemExit: it asked for the help or the version, which have been printed.
     """
     parsed = parser().parse_args(arguments)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Final, TypeAlias
 
-from sansnet_cli.options.records import UsageProblem
+from sansnet_cli.options.records import CommandLineError
 
 __all__ = [
     "OLDEST",
@@ -82,16 +82,16 @@ def check_arguments(arguments: Sequence[str], *, vhost_user: bool) -> None:
     """Look for arguments of the user's that cannot work.
 
     Raises:
-        UsageProblem: there is one.
+        CommandLineError: there is one.
     """
     options = {_option(word) for word in arguments}
     if "daemonize" in options:
-        raise UsageProblem(
+        raise CommandLineError(
             "-daemonize would leave the machine without its network; leave it out, or use `sansnet serve` for the "
             "network and start QEMU yourself"
         )
     if vhost_user and "mem-path" in options:
-        raise UsageProblem(
+        raise CommandLineError(
             "-mem-path gives the machine memory that is not shared; make it -object memory-backend-file,id=m,share=on,"
             "mem-path=PATH,size=SIZE -machine memory-backend=m, or use --link stream"
         )
@@ -116,7 +116,7 @@ def machine_arguments(
         has_kvm: whether the host lets QEMU use that, if the user wants it.
 
     Raises:
-        UsageProblem: the size of the machine's memory is not to be understood.
+        CommandLineError: the size of the machine's memory is not to be understood.
     """
     # Nothing can be booted over this network, so the card has no ROM that would try.
     card = f"virtio-net-pci,netdev={_NAME},romfile="
@@ -185,5 +185,5 @@ def _memory_size(arguments: Sequence[str]) -> int:
 def _bytes(text: str) -> int:
     found = re.fullmatch(rf"(\d+(?:\.\d+)?)([{_SUFFIXES}]?)", text, re.ASCII | re.IGNORECASE)
     if found is None:
-        raise UsageProblem(f"-m {text} for QEMU is no size that is understood here; give one like 1G, or 1024")
+        raise CommandLineError(f"-m {text} for QEMU is no size that is understood here; give one like 1G, or 1024")
     return int(Fraction(found[1]) * 1024 ** _SUFFIXES.index(found[2].lower() or "m"))

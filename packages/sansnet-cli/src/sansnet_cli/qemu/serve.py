@@ -25,7 +25,7 @@ from typing import BinaryIO, Final
 
 import trio
 
-from sansnet_cli.options.ports import forwarded
+from sansnet_cli.options.ports import open_forwards
 from sansnet_cli.options.records import QemuOptions
 from sansnet_cli.output import report
 from sansnet_cli.plan.plan import Setup
@@ -33,13 +33,13 @@ from sansnet_cli.process import readiness
 from sansnet_cli.qemu import qemu_arguments
 from sansnet_cli.runtime.control import Control, controlled
 from sansnet_cli.runtime.observe import captured
-from sansnet_cli.runtime.signals import SignalForwarder
+from sansnet_cli.runtime.signals import CommandSignals
 from sansnet_cli.serve.serve import GuestServer, check_link
 from sansnet_trio.guest.execute import is_found
 from sansnet_trio.guest.plan import CommandNotExecutable, CommandNotFound
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links import LinkClosed, unix_stream
-from sansnet_trio.links.machine_listener import GuestListener
+from sansnet_trio.links.machine_listener import MachineListener
 from sansnet_trio.linux import syscalls
 from sansnet_trio.linux.privileges import CAP_KILL
 
@@ -66,7 +66,7 @@ def boot(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -> int:
     Raises:
         CommandNotFound, CommandNotExecutable: there is no such QEMU.
         HostError: it is too old, or this host cannot serve such a link.
-        UsageProblem: its arguments cannot work.
+        CommandLineError: its arguments cannot work.
         ListenError: no socket can be made.
         ForwardError: a port cannot be forwarded.
     """
@@ -93,9 +93,9 @@ def boot(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -> int:
         with (
             controlled(options.control) as control,
             captured(capture) as file,
-            forwarded(options.ports, setup.config, later=control.is_on, verbose=options.verbose) as forwards,
-            closing(GuestListener(path)) as listener,
-            closing(SignalForwarder()) as signals,
+            open_forwards(options.ports, setup.config, later=control.is_on, verbose=options.verbose) as forwards,
+            closing(MachineListener(path)) as listener,
+            closing(CommandSignals()) as signals,
             _started([program, *arguments], signals, limits) as machine,
         ):
             readiness.prepare()
@@ -114,7 +114,7 @@ class _Supervisor:
         self._machine = machine
         self._server = server
 
-    async def run(self, listener: GuestListener, signals: SignalForwarder, control: Control) -> int:
+    async def run(self, listener: MachineListener, signals: CommandSignals, control: Control) -> int:
         """Serve the machine until QEMU ends, and return its status."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(signals.run, self._machine)
@@ -179,7 +179,7 @@ def _directory() -> tempfile.TemporaryDirectory[str]:
 
 @contextmanager
 def _started(
-    command: Sequence[str], signals: SignalForwarder, limits: tuple[int, int]
+    command: Sequence[str], signals: CommandSignals, limits: tuple[int, int]
 ) -> Iterator[subprocess.Popen[bytes]]:
     """QEMU, which runs with these limits of descriptors; if it still does at the end, it is ended."""
     parent = os.getpid()

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 from sansnet_cli.options.parser import Parser, add_options, namespace_options, with_examples
-from sansnet_cli.options.records import RunOptions, UsageProblem
+from sansnet_cli.options.records import CommandLineError, RunOptions
 
 __all__ = ["parse", "parser"]
 
@@ -48,12 +48,12 @@ def parse(arguments: Sequence[str]) -> RunOptions:
     """Understand what follows `sansnet run`.
 
     Raises:
-        UsageProblem: something is wrong with it.
+        CommandLineError: something is wrong with it.
         SystemExit: it asked for the help or the version, which have been printed.
     """
     parsed = parser().parse_args(arguments)
     if parsed.interface == "t" and "-it" in arguments:  # as for docker
-        raise UsageProblem("-it: the command has your terminal; leave it out")
+        raise CommandLineError("-it: the command has your terminal; leave it out")
     command = parsed.command[1:] if parsed.command[:1] == ["--"] else parsed.command
     return RunOptions(
         **namespace_options(parsed),

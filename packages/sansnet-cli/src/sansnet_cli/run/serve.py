@@ -13,10 +13,10 @@ from sansnet_cli.plan.plan import Setup
 from sansnet_cli.runtime.control import Control
 from sansnet_cli.runtime.driver import make_driver, make_hints, report_regularly
 from sansnet_cli.runtime.following import Follower
-from sansnet_cli.runtime.signals import SignalForwarder
+from sansnet_cli.runtime.signals import CommandSignals
 from sansnet_core import Network, NetworkStatistics
 from sansnet_trio.driver import Driver
-from sansnet_trio.guest.command import Guest
+from sansnet_trio.guest.command import CommandGuest
 from sansnet_trio.guest.plan import GuestError
 from sansnet_trio.links import Link, LinkClosed
 
@@ -35,11 +35,11 @@ _QUIET: Final = 0.005
 
 
 def accompany(
-    guest: Guest[Setup],
+    guest: CommandGuest[Setup],
     setup: Setup,
     link: Link,
     forwards: Forwards | None,
-    signals: SignalForwarder,
+    signals: CommandSignals,
     control: Control,
     options: RunOptions,
 ) -> int:
@@ -57,11 +57,11 @@ def accompany(
 class _Company:
     def __init__(
         self,
-        guest: Guest[Setup],
+        guest: CommandGuest[Setup],
         setup: Setup,
         link: Link,
         forwards: Forwards | None,
-        signals: SignalForwarder,
+        signals: CommandSignals,
         control: Control,
         options: RunOptions,
     ) -> None:
@@ -110,7 +110,7 @@ class _Company:
         ):
             self._status = await self._guest.wait()
             try:
-                await self._guest.end_leftovers()
+                await self._guest.end_remaining()
                 await _hear_out(driver, network)
             except Exception as error:
                 _warn_unclean(error)

@@ -13,16 +13,16 @@ import threading
 from importlib import import_module
 from typing import BinaryIO, Final
 
-from sansnet_cli.options.ports import forwarded
+from sansnet_cli.options.ports import open_forwards
 from sansnet_cli.options.records import RunOptions
 from sansnet_cli.output import report
 from sansnet_cli.plan.plan import Setup
 from sansnet_cli.process import readiness
 from sansnet_cli.runtime.control import Control, controlled
 from sansnet_cli.runtime.observe import captured, observed
-from sansnet_cli.runtime.signals import SignalForwarder
+from sansnet_cli.runtime.signals import CommandSignals
 from sansnet_trio.guest.child import PATIENCE
-from sansnet_trio.guest.command import Guest
+from sansnet_trio.guest.command import CommandGuest
 from sansnet_trio.guest.plan import GuestError, ReadyGuest
 from sansnet_trio.links.tap import Tap
 
@@ -31,7 +31,7 @@ __all__ = ["supervise"]
 _REST: Final = "sansnet_cli.run.serve"
 
 
-def supervise(guest: Guest[Setup], options: RunOptions, capture: BinaryIO | None) -> int:
+def supervise(guest: CommandGuest[Setup], options: RunOptions, capture: BinaryIO | None) -> int:
     """Run a guest's network and its command until the command ends.
 
     Returns:
@@ -42,7 +42,7 @@ def supervise(guest: Guest[Setup], options: RunOptions, capture: BinaryIO | None
         ForwardError: a port cannot be forwarded.
         ListenError: there can be no such control socket.
     """
-    signals = SignalForwarder()
+    signals = CommandSignals()
     try:
         loading = _Loading()
         with controlled(options.control) as control:
@@ -77,7 +77,7 @@ class _Loading:
             import_module(_REST)
 
 
-def _wait_ready(guest: Guest[Setup], signals: SignalForwarder) -> ReadyGuest[Setup]:
+def _wait_ready(guest: CommandGuest[Setup], signals: CommandSignals) -> ReadyGuest[Setup]:
     for _ in range(PATIENCE):  # seconds; see `wait_readable`
         while readable := select.select([guest.fileno(), signals.fileno()], [], [], 1.0)[0]:
             if guest.fileno() in readable:
@@ -87,10 +87,10 @@ def _wait_ready(guest: Guest[Setup], signals: SignalForwarder) -> ReadyGuest[Set
 
 
 def _run(
-    guest: Guest[Setup],
+    guest: CommandGuest[Setup],
     options: RunOptions,
     capture: BinaryIO | None,
-    signals: SignalForwarder,
+    signals: CommandSignals,
     control: Control,
     loading: _Loading,
     ready: ReadyGuest[Setup],
@@ -106,7 +106,9 @@ def _run(
     readiness.allow_many_descriptors()  # the command was forked before
     with (
         captured(capture) as file,
-        forwarded(options.ports, setup.config, guest, own, later=control.is_on, verbose=options.verbose) as forwards,
+        open_forwards(
+            options.ports, setup.config, guest, own, later=control.is_on, verbose=options.verbose
+        ) as forwards,
     ):
         link = observed(Tap(ready.tap, ready.link, left_behind=True), options, file)
         control.forward(forwards, namespace=True)

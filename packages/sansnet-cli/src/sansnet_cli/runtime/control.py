@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sansnet_cli.runtime.hints import Hints
     from sansnet_core import Network
-    from sansnet_trio.control.commands import Instance
+    from sansnet_trio.control.commands import ControlCommands
     from sansnet_trio.control.server import ControlSocket
     from sansnet_trio.driver import Driver
     from sansnet_trio.forward.forwards import Forwards
@@ -20,7 +20,7 @@ __all__ = ["Control", "controlled"]
 class Control:
     """What is told to those who ask by the control socket; without one everything here does nothing."""
 
-    def __init__(self, instance: Instance | None = None, socket: ControlSocket | None = None) -> None:
+    def __init__(self, instance: ControlCommands | None = None, socket: ControlSocket | None = None) -> None:
         self._instance = instance
         self._socket = socket
 
@@ -56,10 +56,10 @@ def controlled(path: str | None) -> Iterator[Control]:
     if path is None:
         yield Control()
         return
-    from sansnet_trio.control.commands import Instance
+    from sansnet_trio.control.commands import ControlCommands
     from sansnet_trio.control.server import ControlSocket
 
-    instance = Instance()
+    instance = ControlCommands()
     socket = ControlSocket(path, instance.answer)
     try:
         yield Control(instance, socket)

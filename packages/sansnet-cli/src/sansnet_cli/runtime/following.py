@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from sansnet_cli.options.records import NamespaceOptions, NetworkOptions, UsageProblem
+from sansnet_cli.options.records import CommandLineError, NamespaceOptions, NetworkOptions
 from sansnet_cli.output import report
 from sansnet_cli.plan.host import read_again
 from sansnet_cli.plan.name_servers import Remembered
@@ -143,7 +143,7 @@ class Follower:
         if host != old.host:
             try:
                 setup = self._planned(host)
-            except (SansnetError, UsageProblem) as problem:
+            except (SansnetError, CommandLineError) as problem:
                 self._warn(str(problem))
                 return
             own = [one.address for one in setup.addresses]

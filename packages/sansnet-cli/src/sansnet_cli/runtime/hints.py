@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sansnet_cli.options.records import NetworkOptions
     from sansnet_cli.plan.plan import Setup
     from sansnet_core import FlowReport, Notice
-    from sansnet_core.ports import Forward
+    from sansnet_core.ports import ForwardRule
 
 __all__ = ["Hints"]
 
@@ -57,7 +57,7 @@ class Hints:
     """
 
     def __init__(
-        self, options: NetworkOptions, setup: Setup, *, namespace: bool, forwards: Callable[[], Sequence[Forward]]
+        self, options: NetworkOptions, setup: Setup, *, namespace: bool, forwards: Callable[[], Sequence[ForwardRule]]
     ) -> None:
         self._config = config = setup.config
         self._speaks = options.verbose
@@ -140,8 +140,8 @@ class Hints:
         if self._namespace:
             for forward in self._forwards():
                 if forward.option == option and port in range(forward.to, forward.leads_to(forward.last) + 1):
-                    door = Endpoint(addresses.LOOPBACK[size], forward.first + port - forward.to)
-                    return f"{option} opens the host's loopback port {port} at {_endpoint(door)} in the guest"
+                    where = Endpoint(addresses.LOOPBACK[size], forward.first + port - forward.to)
+                    return f"{option} opens the host's loopback port {port} at {_endpoint(where)} in the guest"
             return (
                 f"to open the host's loopback port {port}, use {option} {port} and "
                 f"{addresses.format(addresses.LOOPBACK[size])} in the guest, or {self._mapping()} and that address"

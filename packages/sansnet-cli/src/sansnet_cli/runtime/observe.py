@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Final
 
-from sansnet_cli.options.records import NetworkOptions
+from sansnet_cli.options.records import CommandLineError, NetworkOptions
+from sansnet_cli.output.files import open_output
+from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links import Link
 
 if TYPE_CHECKING:
     from sansnet_trio.links.observed import CaptureFile
 
-__all__ = ["captured", "observed"]
+__all__ = ["captured", "observed", "open_capture"]
+
+_BUFFER: Final = 1 << 20
+
+
+def open_capture(name: str) -> BinaryIO:
+    """Open a file for a `CaptureFile`.
+
+    Raises:
+        CommandLineError: it is no file's name.
+        HostError: it cannot be written.
+    """
+    if name == "-":
+        raise CommandLineError("-p - cannot write to stdout, which is the command's; give -p a file or a FIFO")
+    try:
+        return os.fdopen(open_output(name), "wb", _BUFFER)
+    except OSError as error:
+        raise HostError(
+            f"the capture file {name} cannot be written ({error.strerror}); give another one to -p"
+        ) from error
 
 
 @contextmanager

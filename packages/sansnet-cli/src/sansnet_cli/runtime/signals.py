@@ -20,7 +20,7 @@ from typing import Final, Protocol
 
 from sansnet_trio.linux import syscalls
 
-__all__ = ["SignalForwarder"]
+__all__ = ["CommandSignals"]
 
 _FORWARDED: Final = frozenset(
     {signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
@@ -43,7 +43,7 @@ class Child(Protocol):
     def send_signal(self, number: int, /) -> None: ...
 
 
-class SignalForwarder:
+class CommandSignals:
     """Takes signals instead of us dying of them, from now on and until closed."""
 
     def __init__(self) -> None:

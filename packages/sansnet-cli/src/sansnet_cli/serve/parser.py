@@ -9,7 +9,7 @@ from typing import Final
 from sansnet_cli.options import values
 from sansnet_cli.options.background import add_background_options, background_options
 from sansnet_cli.options.parser import Parser, add_options, network_options, typed, with_examples
-from sansnet_cli.options.records import ServeOptions, UsageProblem
+from sansnet_cli.options.records import CommandLineError, ServeOptions
 from sansnet_cli.process import systemd
 from sansnet_trio.links import unix_stream, vhost_user
 
@@ -76,16 +76,16 @@ def parse(arguments: Sequence[str]) -> ServeOptions:
     """Understand what follows `sansnet serve`.
 
     Raises:
-        UsageProblem: something is wrong with it.
+        CommandLineError: something is wrong with it.
         SystemExit: it asked for the help or the version, which have been printed.
     """
     parsed = parser().parse_args(arguments)
     passed = systemd.passed_socket()
     given = [name for name, value in (("--socket", parsed.socket), ("--fd", parsed.fd)) if value is not None]
     if passed is not None and given:
-        raise UsageProblem(f"a socket was passed by the service manager; leave out {given[0]}")
+        raise CommandLineError(f"a socket was passed by the service manager; leave out {given[0]}")
     if passed is None and len(given) != 1:
-        raise UsageProblem("give either --socket PATH or --fd FD; see `sansnet serve --help`")
+        raise CommandLineError("give either --socket PATH or --fd FD; see `sansnet serve --help`")
     return ServeOptions(
         **network_options(parsed, vhost_user.MTU if parsed.vhost_user else unix_stream.MTU),
         vhost_user=parsed.vhost_user,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 import trio
 
-from sansnet_cli.options.ports import forwarded
+from sansnet_cli.options.ports import open_forwards
 from sansnet_cli.options.records import MachineOptions, ServeOptions
 from sansnet_cli.output import report
 from sansnet_cli.plan.plan import Setup
@@ -30,7 +30,7 @@ from sansnet_core import Network
 from sansnet_trio.driver import Driver
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links import Link, LinkClosed, unix_stream, vhost_user
-from sansnet_trio.links.machine_listener import GuestListener, peer_process
+from sansnet_trio.links.machine_listener import MachineListener, peer_process
 from sansnet_trio.links.passed_socket import listens
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def serve(
     capture: BinaryIO | None,
     *,
     passed: socket.socket | None = None,
-    listener: GuestListener | None = None,
+    listener: MachineListener | None = None,
     on_listening: Callable[[], None] = lambda: None,
     become: Callable[[], None] = lambda: None,
     on_ready: Callable[[], None] | None = None,
@@ -77,7 +77,7 @@ def serve(
     with (
         controlled(options.control) as control,
         captured(capture) as file,
-        forwarded(options.ports, setup.config, later=control.is_on, verbose=options.verbose) as forwards,
+        open_forwards(options.ports, setup.config, later=control.is_on, verbose=options.verbose) as forwards,
     ):
         server = GuestServer(options, setup, file, control, forwards)
         announce = on_ready or partial(_announce, options, on_listening)
@@ -99,7 +99,7 @@ async def _serve(
     server: GuestServer,
     control: Control,
     passed: socket.socket | None,
-    listener: GuestListener | None,
+    listener: MachineListener | None,
     become: Callable[[], None],
     on_ready: Callable[[], None],
 ) -> None:
@@ -109,7 +109,7 @@ async def _serve(
         else:
             where = passed or options.socket
             assert where is not None
-            listener = stack.enter_context(closing(listener or GuestListener(where, on_refused=refused)))
+            listener = stack.enter_context(closing(listener or MachineListener(where, on_refused=refused)))
             work = partial(listener.run, partial(_serve_guest, server), one_off=options.one_off)
         become()
         readiness.renounce(options.ports, controlled=control.is_on)

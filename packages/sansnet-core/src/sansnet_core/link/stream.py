@@ -15,9 +15,9 @@ from sansnet_core.errors import SansnetError
 from sansnet_core.orders import Buffer, Frame
 from sansnet_core.wire import ethernet
 
-__all__ = ["LARGEST_FRAME", "LENGTH_SIZE", "FrameDecoder", "FrameLengthError", "encode"]
+__all__ = ["MAX_FRAME_SIZE", "LENGTH_SIZE", "FrameDecoder", "FrameLengthError", "encode"]
 
-LARGEST_FRAME: Final = 65535 + ethernet.HEADER_SIZE
+MAX_FRAME_SIZE: Final = 65535 + ethernet.HEADER_SIZE
 """Most bytes of one frame: the largest IP packet and its Ethernet header. QEMU itself would take up to 69632."""
 
 _LENGTH: Final = Struct("!I")
@@ -33,7 +33,7 @@ class FrameLengthError(SansnetError):
 
     def __init__(self, length: int) -> None:
         super().__init__(
-            f"a frame of {length} bytes was announced, where {ethernet.HEADER_SIZE} to {LARGEST_FRAME} are possible"
+            f"a frame of {length} bytes was announced, where {ethernet.HEADER_SIZE} to {MAX_FRAME_SIZE} are possible"
         )
         self.length = length
 
@@ -67,7 +67,7 @@ class FrameDecoder:
         frames: list[bytes] = []
         while position <= last and len(frames) < limit:
             [length] = _LENGTH.unpack_from(data, position)
-            if not ethernet.HEADER_SIZE <= length <= LARGEST_FRAME:
+            if not ethernet.HEADER_SIZE <= length <= MAX_FRAME_SIZE:
                 raise FrameLengthError(length)
             begin = position + LENGTH_SIZE
             position = begin + length

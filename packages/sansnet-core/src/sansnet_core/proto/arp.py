@@ -69,7 +69,7 @@ class Arp:
         """
         context = self._context
         request = arp.parse(buf, start, limit)
-        if context.forwarding.is_node(request.sender):
+        if context.address_map.is_node(request.sender):
             if request.sender == request.target:
                 context.guest.learn(request.sender)  # an announcement (RFC 5227, 2.3): the guest has a new address
             if not request.sender_mac[0] & 1:
@@ -79,7 +79,7 @@ class Arp:
         if context.guest.stations.find(request.target) not in (None, request.sender_mac):
             guest += (request.target,)  # another station has it, and answers by itself
         reply = answer(request, mac=context.config.mac, gateway=ipv4.gateway if ipv4 else None, guest=guest)
-        if reply is None or not context.forwarding.is_node(reply.sender):
+        if reply is None or not context.address_map.is_node(reply.sender):
             context.ignore()
         else:
             context.egress.frame(ETHERTYPE_ARP, arp.emit(reply), reply.target_mac)

@@ -43,11 +43,11 @@ _BOOTP: Final = 0
 _NOWHERE: Final = bytes(4)
 _EVERYWHERE: Final = b"\xff" * 4
 
-_SMALLEST_MAXIMUM: Final = 576
+_MIN_MAXIMUM: Final = 576
 """What every client takes (RFC 2132, 9.10), IP and UDP headers included."""
 _IP_AND_UDP: Final = 28
 
-_MOST_SERVERS: Final = 3
+_MAX_SERVERS: Final = 3
 """Resolvers look at no more (MAXNS in resolv.h)."""
 
 _FQDN_ENCODED: Final = b"\x04\xff\xff"
@@ -156,7 +156,7 @@ def _room(request: Message, config: NetworkConfig) -> int:
         return dhcp4.SHORTEST - dhcp4.OPTIONS - 1
     asked = request.options.get(dhcp4.MAX_SIZE, b"")
     largest = int.from_bytes(asked, "big") if len(asked) == 2 else 0
-    largest = max(_SMALLEST_MAXIMUM, min(largest, config.link.mtu))
+    largest = max(_MIN_MAXIMUM, min(largest, config.link.mtu))
     return largest - _IP_AND_UDP - dhcp4.OPTIONS - 1
 
 
@@ -187,7 +187,7 @@ def _network_options(config: NetworkConfig, ipv4: Ipv4Config, gateway: bytes) ->
         found.append((dhcp4.INTERFACE_MTU, config.link.mtu.to_bytes(2, "big")))
     servers = [server for server in config.dns_servers if len(server) == 4]
     if servers:
-        found.append((dhcp4.DNS_SERVERS, b"".join(servers[:_MOST_SERVERS])))
+        found.append((dhcp4.DNS_SERVERS, b"".join(servers[:_MAX_SERVERS])))
     if config.hostname is not None:
         found.append((dhcp4.HOST_NAME, config.hostname.encode("ascii")))
     if config.fqdn is not None:
@@ -229,7 +229,7 @@ class Dhcp4:
             context.ignore()
             return
         if reply is None or not (
-            addresses.is_broadcast(reply.destination) or context.forwarding.is_node(reply.destination)
+            addresses.is_broadcast(reply.destination) or context.address_map.is_node(reply.destination)
         ):  # the client may have named an address that no node may have
             ends = Endpoint(ip.source, udp_header.source_port), Endpoint(ip.destination, dhcp4.SERVER_PORT)
             context.drop_packet(Reason.DHCP_IGNORED, UDP, *ends)

@@ -32,14 +32,14 @@ from sansnet_core.wire.udp import UdpHeader
 
 __all__ = ["Dhcp6", "Reply", "answer"]
 
-_LONGEST_CLIENT_ID: Final = 130
+_MAX_CLIENT_ID: Final = 130
 """Type and 128 bytes (RFC 8415, 11.1)."""
 
-_MOST_ASSOCIATIONS: Final = 16
-_MOST_ADDRESSES: Final = 16
+_MAX_ASSOCIATIONS: Final = 16
+_MAX_ADDRESSES: Final = 16
 """In one association. Whoever names more gets no answer, so that a reply's size has a bound."""
 
-_MOST_SERVERS: Final = 3
+_MAX_SERVERS: Final = 3
 """Resolvers look at no more (MAXNS in resolv.h)."""
 
 _ROOM: Final = 1280 - 40 - 8 - 4
@@ -78,7 +78,7 @@ def answer(request: Message, config: NetworkConfig) -> Reply | None:
     kind = request.type
     server = dhcp6.duid(config.mac)
     wanted = [option for option in request.options if option[0] in _ASSOCIATIONS]
-    if config.ipv6 is None or len(wanted) > _MOST_ASSOCIATIONS:
+    if config.ipv6 is None or len(wanted) > _MAX_ASSOCIATIONS:
         return None
     associations = [dhcp6.parse_association(option) for option in wanted]
     if not _acceptable(request, server, associations):
@@ -117,11 +117,11 @@ def answer(request: Message, config: NetworkConfig) -> Reply | None:
 def _acceptable(request: Message, server: bytes, associations: list[Association]) -> bool:
     """RFC 8415, 16.2 to 16.12, and our own bound on addresses."""
     kind = request.type
-    if any(len(association.addresses) > _MOST_ADDRESSES for association in associations):
+    if any(len(association.addresses) > _MAX_ADDRESSES for association in associations):
         return False
     clients = [value for code, value in request.options if code == dhcp6.CLIENT_ID]
     servers = [value for code, value in request.options if code == dhcp6.SERVER_ID]
-    if any(not 0 < len(client) <= _LONGEST_CLIENT_ID for client in clients) or len(clients) > 1:
+    if any(not 0 < len(client) <= _MAX_CLIENT_ID for client in clients) or len(clients) > 1:
         return False
     if kind == dhcp6.INFORMATION_REQUEST:
         return servers in ([], [server]) and not associations
@@ -173,7 +173,7 @@ def _network_options(request: Message, config: NetworkConfig, room: int) -> list
     fqdn = request.option(dhcp6.CLIENT_FQDN)
     found: list[Option] = []
     if asked is None or dhcp6.DNS_SERVERS in asked:
-        servers = [server for server in config.dns_servers if len(server) == 16][:_MOST_SERVERS]
+        servers = [server for server in config.dns_servers if len(server) == 16][:_MAX_SERVERS]
         found.append((dhcp6.DNS_SERVERS, b"".join(servers)))
     if config.fqdn is not None and (fqdn is not None or dhcp6.CLIENT_FQDN in (asked or ())):
         # RFC 4704, 4.1 and 6: what the client wanted the server to put into the DNS, it does not

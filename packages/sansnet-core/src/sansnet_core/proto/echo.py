@@ -70,7 +70,7 @@ class Echo:
     def reconfigured(self) -> None:
         """Answer for the addresses of the present configuration."""
         config = self._context.config
-        self._own = {address: address for address in self._context.forwarding.own}
+        self._own = {address: address for address in self._context.address_map.own}
         if config.ipv4 and config.ipv4.gateway and is_link_local(config.ipv4.gateway):
             self._own[config.ipv4.gateway] = config.ipv4.gateway
         if config.ipv6:
@@ -113,9 +113,7 @@ class Echo:
         flow.last = context.now
         flow.sent += len(data)
         self._flows.move_to_end(key)
-        context.out.actions.append(
-            SendEcho(flow.socket, flow.host.address, sequence, data, ip.ttl, ip.tos, ip.fragment)
-        )
+        context.out.orders.append(SendEcho(flow.socket, flow.host.address, sequence, data, ip.ttl, ip.tos, ip.fragment))
 
     def echo_received(self, socket: SocketId, source: bytes, sequence: int, data: bytes, ttl: int, tos: int) -> None:
         """An echo reply came to a ping socket; see `Network.echo_received`."""
@@ -173,9 +171,9 @@ class Echo:
     def _open(self, key: bytes, ip: IpHeader, identifier: int) -> _Flow:
         """A flow for the first request of a ping."""
         context = self._context
-        host = context.forwarding.to_host(ip.destination, 0)
+        host = context.address_map.to_host(ip.destination, 0)
         if host is None:
-            raise Malformed(context.forwarding.refusal(ip.destination))
+            raise Malformed(context.address_map.refusal(ip.destination))
         limits = context.config.limits
         if len(self._flows) >= limits.echo_flows:
             oldest = next(iter(self._flows.values()))
@@ -186,7 +184,7 @@ class Echo:
         flow = _Flow(key, context.new_socket(), guest, remote, Endpoint(host.address, identifier))
         self._flows[key] = self._sockets[flow.socket] = flow
         context.timers.arm(self, min(self.deadline, context.now + limits.echo_idle))
-        context.out.actions.append(OpenEcho(flow.socket, host.address, context.forwarding.outbound(host.address)))
+        context.out.orders.append(OpenEcho(flow.socket, host.address, context.address_map.outbound(host.address)))
         context.notify(FlowOpened(flow.socket, _protocol(guest), guest, remote, flow.host))
         return flow
 
@@ -194,7 +192,7 @@ class Echo:
         """Forget a flow and close its socket."""
         context = self._context
         del self._flows[flow.key], self._sockets[flow.socket]
-        context.out.actions.append(CloseSocket(flow.socket))
+        context.out.orders.append(CloseSocket(flow.socket))
         protocol = _protocol(flow.guest)
         context.notify(FlowClosed(flow.socket, protocol, flow.guest, flow.remote, flow.sent, flow.received))
 

@@ -271,7 +271,7 @@ class IcmpErrors:
         """
         source, destination = bytes(buf[start + 8 : start + 24]), bytes(buf[start + 24 : start + 40])
         end = start + ipv6.HEADER_SIZE + int.from_bytes(buf[start + 4 : start + 6], "big")
-        if not self._context.forwarding.is_node(source):
+        if not self._context.address_map.is_node(source):
             return
         if (is_multicast(destination) or buf[start - 14] & 1) and not problem.to_groups:
             return
@@ -308,7 +308,7 @@ class IcmpErrors:
         return True
 
     def _is_group(self, address: bytes) -> bool:
-        return is_multicast(address) or self._context.forwarding.is_group(address)
+        return is_multicast(address) or self._context.address_map.is_group(address)
 
     def _sender(self, offender: bytes | None, source: bytes, destination: bytes) -> bytes | None:
         """The guest's address for the node that noticed; ours if that was the host, or a node unknown to the guest.
@@ -318,14 +318,14 @@ class IcmpErrors:
         config = self._context.config
         guest = self._context.guest
         if offender is not None and len(offender) == len(source):
-            known = self._context.forwarding.to_guest(offender)
+            known = self._context.address_map.to_guest(offender)
             if known is not None and known not in (source, guest.ipv4, guest.ipv6, guest.link_local):
                 return known
         if len(source) == 16 and config.ipv6:
             return config.ipv6.gateway
         if config.ipv4 and config.ipv4.gateway:
             return config.ipv4.gateway
-        return destination if self._context.forwarding.is_node(destination) else None
+        return destination if self._context.address_map.is_node(destination) else None
 
     def _send(self, icmp: IcmpError, sender: bytes | None, guest: bytes, quoted: bytes, ttl: int = TTL) -> None:
         context = self._context

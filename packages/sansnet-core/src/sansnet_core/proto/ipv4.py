@@ -30,7 +30,7 @@ class Ipv4:
         self._context = context
         self._guest = context.guest
         self._stations = context.guest.stations
-        self._forwarding = context.forwarding
+        self._forwarding = context.address_map
         self._handlers = handlers
         self._reassembly = Reassembly(context, 65535 - ipv4.HEADER_SIZE)
 

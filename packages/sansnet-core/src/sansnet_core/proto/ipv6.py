@@ -33,7 +33,7 @@ class Ipv6:
         self._context = context
         self._guest = context.guest
         self._stations = context.guest.stations
-        self._forwarding = context.forwarding
+        self._forwarding = context.address_map
         self._handlers = handlers
         self._reassembly = Reassembly(context, _LARGEST)
 

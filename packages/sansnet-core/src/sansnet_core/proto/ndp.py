@@ -28,12 +28,12 @@ __all__ = ["Ndp", "advertise", "withdraw"]
 ROUTER_LIFETIME: Final = 65535
 """Seconds: the most (RFC 8319); we do not go away before the guest does."""
 
-_MOST_FORMER: Final = 4
+_MAX_FORMER: Final = 4
 
 INITIAL_COUNT: Final = 3
 INITIAL_INTERVAL: Final = 16.0
 SHORTEST_INTERVAL: Final = 200.0
-LONGEST_INTERVAL: Final = 600.0
+MAX_INTERVAL: Final = 600.0
 
 
 def advertise(config: NetworkConfig) -> RouterAdvertisement | None:
@@ -99,7 +99,7 @@ class Ndp:
         before = self._advertisement, self._gateway
         self._configure()
         if (self._advertisement, self._gateway) != before:
-            self._former = [*self._former, old][-_MOST_FORMER:]
+            self._former = [*self._former, old][-_MAX_FORMER:]
             self._initial = INITIAL_COUNT
             self.start()
 
@@ -135,7 +135,7 @@ class Ndp:
             self._advertise(ndp.ALL_NODES if unspecified else ip.source, mac)
             return
         guest = self._context.guest
-        if not self._context.forwarding.is_node(target):  # no address that an answer may come from
+        if not self._context.address_map.is_node(target):  # no address that an answer may come from
             self._context.ignore()
             return
         if unspecified:
@@ -170,7 +170,7 @@ class Ndp:
             interval = INITIAL_INTERVAL
         else:
             self._former.clear()
-            interval = SHORTEST_INTERVAL + (LONGEST_INTERVAL - SHORTEST_INTERVAL) * context.entropy.next(16) / 65535
+            interval = SHORTEST_INTERVAL + (MAX_INTERVAL - SHORTEST_INTERVAL) * context.entropy.next(16) / 65535
         context.timers.arm(self, context.now + interval)
 
     def _advertise(self, destination: bytes, mac: bytes | None = None) -> None:

@@ -3,8 +3,8 @@
 Theory of operation. A *flow* is one address and port of the guest together with one remote endpoint, as the guest sees
 it. A *mapping* is one unconnected host socket. The guest's own one serves all flows of one address and port of the
 guest, so that a remote host sees the same source whomever the guest talks to (RFC 4787, endpoint-independent mapping:
-what STUN and games need). A destination address that forwarding translated has a mapping of its own, and so has a port:
-then no two flows of a mapping share a host endpoint, and an answer always says which flow it belongs to.
+what STUN and games need). A destination address that the address map translated has a mapping of its own, and so has a
+port: then no two flows of a mapping share a host endpoint, and an answer always says which flow it belongs to.
 
 A mapping hears every source, unless the configuration wants it filtered by what the guest sent to (RFC 4787, 5):
 servers answer from other ports and addresses (TFTP, hosts with several addresses), and peers are reached through their
@@ -71,14 +71,14 @@ DHCP_SERVERS: Final = frozenset(((4, 67), (6, 547)))
 
 _DNS: Final = 53
 
-MOST_SENT: Final = 128
+MAX_SENT: Final = 128
 """Datagrams of one frame from the guest: no kernel makes more (UDP_MAX_SEGMENTS, linux/udp.h), and each costs a send
 where the host's kernel refuses the run."""
 
-MOST_QUOTED: Final = 1280
+MAX_QUOTED: Final = 1280
 """Bytes of a datagram that failed: more than an ICMPv6 error has room for (RFC 4443, 2.4 c)."""
 
-MOST_JOINED: Final = 64
+MAX_JOINED: Final = 64
 """Datagrams of one frame to the guest: what UDP_SEGMENT allows (linux/udp.h)."""
 
 
@@ -101,7 +101,7 @@ class _Mapping:
         """How many of the flows have a multicast destination."""
 
 
-class _Forward:
+class _ForwardedPort:
     """A host socket that outsiders send to; it lives as long as the driver says."""
 
     __slots__ = ("address", "flows", "port", "socket")
@@ -144,7 +144,7 @@ class _Flow:
     def __init__(
         self,
         egress: Egress,
-        mapping: _Mapping | _Forward,
+        mapping: _Mapping | _ForwardedPort,
         guest: Endpoint,
         remote: Endpoint,
         host: Endpoint,
@@ -219,9 +219,9 @@ class Udp:
         self._recent: tuple[OrderedDict[bytes, _Flow], OrderedDict[bytes, _Flow]] = (OrderedDict(), OrderedDict())
         """The same, of those that the guest began and those from outside; least recently used first."""
         self._mappings: dict[bytes, _Mapping] = {}
-        self._outgoing: dict[tuple[int, int], _Forward] = {}
+        self._outgoing: dict[tuple[int, int], _ForwardedPort] = {}
         """By the guest's port and size of address: by which forward it also sends of its own accord."""
-        self._sockets: dict[SocketId, _Mapping | _Forward] = {}
+        self._sockets: dict[SocketId, _Mapping | _ForwardedPort] = {}
         self._outdated: set[bytes] = set()
         """Of `_flows`, those to name servers that are others now."""
         limits = context.config.limits
@@ -249,7 +249,7 @@ class Udp:
         if dhcp and header.destination_port in self._services:
             self._services[header.destination_port](ip, header, buf)
             return
-        if dhcp and (is_unspecified(ip.source) or context.forwarding.is_group(ip.destination)):
+        if dhcp and (is_unspecified(ip.source) or context.address_map.is_group(ip.destination)):
             context.ignore()  # a client that looks for a server, where there is none
             return
         if not ip.ttl:
@@ -257,7 +257,7 @@ class Udp:
         if header.destination_port == _DNS and self._names is not None and self._names(ip, header, buf):
             return
         data = buf[header.start : header.end]
-        if len(data) > MOST_SENT * context.gso_size > 0:
+        if len(data) > MAX_SENT * context.gso_size > 0:
             raise Malformed(Reason.VNET_HEADER)
         if flow is None:
             if buf[ip.header - 14] & 1 and not is_multicast(ip.destination):
@@ -268,7 +268,7 @@ class Udp:
         flow.answered = context.now
         flow.sent += len(data)
         flow.datagrams_sent += 1
-        context.out.actions.append(
+        context.out.orders.append(
             SendDatagram(flow.socket, flow.host, data, context.gso_size, ip.ttl, ip.tos, ip.fragment, flow.local)
         )
 
@@ -277,19 +277,19 @@ class Udp:
 
         Until then, they wait for the answer to the last one. All other flows stay what they are, as connections do.
         """
-        forwarding = self._context.forwarding
+        address_map = self._context.address_map
         self._outdated.clear()
         for flow in self._flows.values():
             if not flow.inbound and flow.remote.port in DNS_PORTS:
-                host = forwarding.to_host(flow.remote.address, flow.remote.port, groups=True)
+                host = address_map.to_host(flow.remote.address, flow.remote.port, groups=True)
                 if host != flow.host:
                     self._outdated.add(flow.key)
         for mapping in self._mappings.values():
-            mapping.groups = sum(forwarding.is_group(flow.host.address) for flow in mapping.flows.values())
+            mapping.groups = sum(address_map.is_group(flow.host.address) for flow in mapping.flows.values())
 
     def forwarded(self, address: bytes | None, port: int, outgoing: Collection[int]) -> SocketId:
-        """There is a forward; see `Network.datagram_forwarded`."""
-        forward = _Forward(self._context.new_socket(), address, port)
+        """There is a forward; see `Network.forward_added`."""
+        forward = _ForwardedPort(self._context.new_socket(), address, port)
         self._sockets[forward.socket] = forward
         for size in outgoing:
             self._outgoing.setdefault((port, size), forward)
@@ -298,7 +298,7 @@ class Udp:
     def forward_removed(self, socket: SocketId) -> None:
         """It is there no more."""
         forward = self._sockets.get(socket)
-        if isinstance(forward, _Forward):
+        if isinstance(forward, _ForwardedPort):
             for flow in list(forward.flows.values()):
                 self._close(flow)
             del self._sockets[socket]
@@ -320,7 +320,7 @@ class Udp:
         if mapping is None:
             return  # closed while the driver was reading it
         flow = mapping.flows.get(source)
-        if isinstance(mapping, _Forward):
+        if isinstance(mapping, _ForwardedPort):
             flow = self._open_inbound(mapping, source) if flow is None or self._is_stale(flow, mapping) else flow
             if flow is None:
                 return
@@ -354,7 +354,7 @@ class Udp:
         segment_size = segment_size or size
         room = 0
         if size and size % segment_size == 0:
-            room = min(MOST_JOINED * segment_size, headers.largest_run(segment_size)) - size
+            room = min(MAX_JOINED * segment_size, headers.largest_run(segment_size)) - size
         self._run = _Run(headers, [data], segment_size, room, ttl, tos)
 
     def flush(self) -> None:
@@ -372,7 +372,7 @@ class Udp:
     def _unasked(self, mapping: _Mapping, source: Endpoint, data: bytes, segment_size: int, ttl: int, tos: int) -> None:
         """A datagram from an endpoint that the guest did not send to."""
         context = self._context
-        seen = context.forwarding.asked(source, mapping.alias, context.guest) if self._hears(mapping, source) else None
+        seen = context.address_map.asked(source, mapping.alias, context.guest) if self._hears(mapping, source) else None
         if seen is None:
             context.drop_packet(Reason.HOST_SOURCE, UDP, source, mapping.guest)
         else:
@@ -397,7 +397,7 @@ class Udp:
         self._context.drop_packet(Reason.HOST_SEND, UDP, source, destination)
         icmp_errors = self._context.icmp_errors
         if icmp_errors.would_tell(error, UDP, source, destination):
-            quoted = data[:MOST_QUOTED]
+            quoted = data[:MAX_QUOTED]
             payload = udp.emit(source.address, destination.address, source.port, destination.port, quoted)
             icmp_errors.host_failed(error, remote.address, source.address, destination.address, UDP, payload)
 
@@ -433,30 +433,30 @@ class Udp:
     def _open(self, ip: IpHeader, header: udp.UdpHeader, groups: bool) -> _Flow:
         """A flow for the first datagram to a destination, which may be a group if `groups` allows it."""
         context = self._context
-        forwarding = context.forwarding
+        address_map = context.address_map
         if not context.config.udp:
             raise Malformed(Reason.PROTOCOL_CLOSED)
         if is_unspecified(ip.source):
             raise Malformed(Reason.IP_SOURCE)  # only a DHCP client may have none
         guest = Endpoint(ip.source, header.source_port)
         remote = Endpoint(ip.destination, header.destination_port)
-        host = forwarding.to_host(ip.destination, header.destination_port, groups=groups)
+        host = address_map.to_host(ip.destination, header.destination_port, groups=groups)
         if host is None:
             context.notify(FlowRefused(UDP, guest, remote, None, 0))
-            raise Malformed(forwarding.refusal(ip.destination))
+            raise Malformed(address_map.refusal(ip.destination))
         self._make_room(inbound=False)
         forward = self._outgoing_forward(guest, remote, host)
         if forward is not None:
             return self._open_outgoing(forward, guest, remote)
         mapping = self._mapping(guest, remote, host)
-        mapping.groups += forwarding.is_group(host.address)
+        mapping.groups += address_map.is_group(host.address)
         mapping.addresses[host.address] += 1
         return self._add(_Flow(context.egress, mapping, guest, remote, host, inbound=False))
 
-    def _open_outgoing(self, forward: _Forward, guest: Endpoint, remote: Endpoint) -> _Flow:
+    def _open_outgoing(self, forward: _ForwardedPort, guest: Endpoint, remote: Endpoint) -> _Flow:
         """A flow that the guest begins by a forward."""
         context = self._context
-        local = context.forwarding.outbound(remote.address)
+        local = context.address_map.outbound(remote.address)
         if remote in forward.flows:  # it has another address of the guest's
             old = forward.flows[remote]
             local = old.local or local
@@ -476,26 +476,26 @@ class Udp:
         if mapping is None:
             mapping = self._mappings[key] = _Mapping(context.new_socket(), key, guest, alias)
             self._sockets[mapping.socket] = mapping
-            local = Endpoint(context.forwarding.bound(host.address), guest.port)
-            context.out.actions.append(OpenDatagram(mapping.socket, local))
+            local = Endpoint(context.address_map.bound(host.address), guest.port)
+            context.out.orders.append(OpenDatagram(mapping.socket, local))
         return mapping
 
-    def _outgoing_forward(self, guest: Endpoint, remote: Endpoint, host: Endpoint) -> _Forward | None:
+    def _outgoing_forward(self, guest: Endpoint, remote: Endpoint, host: Endpoint) -> _ForwardedPort | None:
         """The forward by which what the guest begins leaves as well; an answer must say which flow it belongs to."""
         forward = self._outgoing.get((guest.port, len(guest.address)))
         if forward is None or forward.address not in (None, guest.address):
             return None
-        if host != remote or self._context.forwarding.is_group(host.address):
+        if host != remote or self._context.address_map.is_group(host.address):
             return None
         return forward
 
-    def _open_inbound(self, forward: _Forward, source: Endpoint) -> _Flow | None:
+    def _open_inbound(self, forward: _ForwardedPort, source: Endpoint) -> _Flow | None:
         """A flow for the first datagram of an outsider; None if the guest cannot have it."""
         context = self._context
         if not context.config.udp:
             context.drop_packet(Reason.PROTOCOL_CLOSED, UDP, source, forward.end(len(source.address)))
             return None
-        ends = context.forwarding.inbound(source.address, forward.address, context.guest)
+        ends = context.address_map.inbound(source.address, forward.address, context.guest)
         if isinstance(ends, Reason):
             context.drop_packet(ends, UDP, source, forward.end(len(source.address)))
             return None
@@ -509,7 +509,7 @@ class Udp:
         self._make_room(inbound=True)
         return self._add(_Flow(context.egress, forward, guest, remote, source, inbound=True))
 
-    def _is_stale(self, flow: _Flow, forward: _Forward) -> bool:
+    def _is_stale(self, flow: _Flow, forward: _ForwardedPort) -> bool:
         """Whether the guest has another address now than when an outsider began a flow, and answers by that no more."""
         if forward.address is not None or not flow.inbound:
             return False
@@ -540,10 +540,10 @@ class Udp:
         del self._flows[flow.key], self._recent[flow.inbound][flow.key], mapping.flows[flow.host]
         context.notify(FlowClosed(flow.socket, UDP, flow.guest, flow.remote, flow.sent, flow.received))
         if isinstance(mapping, _Mapping):
-            mapping.groups -= context.forwarding.is_group(flow.host.address)
+            mapping.groups -= context.address_map.is_group(flow.host.address)
             mapping.addresses[flow.host.address] -= 1
             if not mapping.addresses[flow.host.address]:
                 del mapping.addresses[flow.host.address]
             if not mapping.flows:
                 del self._mappings[mapping.key], self._sockets[mapping.socket]
-                context.out.actions.append(CloseSocket(mapping.socket))
+                context.out.orders.append(CloseSocket(mapping.socket))

@@ -18,11 +18,11 @@ from sansnet_core.vhost.orders import (
     StopRing,
     VhostOrder,
 )
-from sansnet_core.vhost.vring import LARGEST_FRAME, RingFromGuest, RingToGuest
+from sansnet_core.vhost.vring import MAX_FRAME_SIZE, RingFromGuest, RingToGuest
 
 __all__ = [
     "FROM_GUEST",
-    "LARGEST_FRAME",
+    "MAX_FRAME_SIZE",
     "TO_GUEST",
     "CloseFds",
     "Fault",

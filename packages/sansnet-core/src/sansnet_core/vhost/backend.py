@@ -40,7 +40,7 @@ from sansnet_core.vhost.orders import (
     VhostOrder,
 )
 from sansnet_core.vhost.setup import RingSetup
-from sansnet_core.vhost.vring import LARGEST_FRAME, MAX_RING_SIZE, RingFromGuest, RingToGuest
+from sansnet_core.vhost.vring import MAX_FRAME_SIZE, MAX_RING_SIZE, RingFromGuest, RingToGuest
 
 __all__ = ["FROM_GUEST", "MAX_SLOTS", "TO_GUEST", "VhostUserBackend"]
 
@@ -121,7 +121,7 @@ class VhostUserBackend:
 
     def link_config(self, mtu: int) -> LinkConfig:
         """What the guest's link can do, by the features that it accepted."""
-        return features.link_config(self.features, mtu=mtu, largest_frame=LARGEST_FRAME)
+        return features.link_config(self.features, mtu=mtu, max_frame_size=MAX_FRAME_SIZE)
 
     # What the driver tells
 
@@ -332,7 +332,7 @@ class VhostUserBackend:
         if len(kept) == len(mapped):
             raise VhostViolation(Fault.REGION_UNKNOWN)
         for ring in self._rings:
-            ring.uprooted = True
+            ring.memory_removed = True
         self._use_memory(MemoryTable(kept))
 
     def _use_memory(self, memory: MemoryTable) -> None:
@@ -385,7 +385,7 @@ class VhostUserBackend:
         ring = self._ring(index)
         ring.addresses = (descriptors, used, available)
         ring.log = log if flags & messages.RING_LOGGED else None
-        ring.uprooted = False
+        ring.memory_removed = False
         self._renew(index)
 
     def _set_ring_base(self, index: int, base: int) -> None:

@@ -88,13 +88,13 @@ PROTOCOL_OFFERED: Final = (
 )
 
 
-def link_config(features: int, *, mtu: int, largest_frame: int) -> LinkConfig:
+def link_config(features: int, *, mtu: int, max_frame_size: int) -> LinkConfig:
     """What a guest with these features takes."""
     uso = GUEST_USO4 | GUEST_USO6
     checksum = bool(features & GUEST_CSUM)
     return LinkConfig(
         mtu=mtu,
-        largest_frame=largest_frame,
+        max_frame_size=max_frame_size,
         vnet_header=True,
         checksum_offload=checksum,
         tso4=checksum and bool(features & GUEST_TSO4),

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from sansnet_core.orders import action
+from sansnet_core.orders import message
 from sansnet_core.vhost.messages import Region
 
 __all__ = ["CloseFds", "MapLog", "MapMemory", "StartRing", "StopRing", "VhostOrder", "SetCall", "SetError", "SetKick"]
 
 
-@action
+@message
 class MapMemory:
     """Map these regions, shared and writable, and close the descriptors. Answer: `mapped` or `mapping_failed`."""
 
@@ -22,7 +22,7 @@ class MapMemory:
     """One for each region."""
 
 
-@action
+@message
 class MapLog:
     """Map the dirty log, shared and writable, and close the descriptor. Answer: `mapped` or `mapping_failed`."""
 
@@ -33,7 +33,7 @@ class MapLog:
     """Bytes from the start of the file."""
 
 
-@action
+@message
 class SetKick:
     """This eventfd tells that the guest has moved the ring's available index; close the one before.
 
@@ -44,7 +44,7 @@ class SetKick:
     fd: int
 
 
-@action
+@message
 class SetCall:
     """From now on this eventfd is written when the guest is to be notified; close the one before."""
 
@@ -53,7 +53,7 @@ class SetCall:
     """None: the guest wants no notification."""
 
 
-@action
+@message
 class SetError:
     """From now on this eventfd is written when the ring was violated; close the one before."""
 
@@ -61,21 +61,21 @@ class SetError:
     fd: int | None
 
 
-@action
+@message
 class StartRing:
     """The ring in `VhostUserBackend` is new: listen to its kicks, and work on it once without waiting for one."""
 
     ring: int
 
 
-@action
+@message
 class StopRing:
     """The ring is gone: do not listen to its kicks any more, but keep the descriptor."""
 
     ring: int
 
 
-@action
+@message
 class CloseFds:
     """Nobody needs these."""
 

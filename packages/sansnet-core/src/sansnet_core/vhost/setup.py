@@ -25,7 +25,7 @@ class RingSetup:
         base: where the ring begins, or goes on.
         enabled: by the front-end.
         kicked: has a kick descriptor.
-        uprooted: its memory was removed, and may be added again.
+        memory_removed: its memory was removed, and may be added again.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class RingSetup:
         self.base = 0
         self.enabled = False
         self.kicked = False
-        self.uprooted = False
+        self.memory_removed = False
 
     def make(
         self, kind: type[_V], memory: MemoryTable, acked: int, log: DirtyLog | None, fence: Callable[[], None]
@@ -70,8 +70,8 @@ class RingSetup:
         try:
             made = kind(memory, layout, acked, log, self.base, fence)
         except VhostViolation as violation:
-            if violation.fault is Fault.RING_ADDRESS and self.uprooted:
+            if violation.fault is Fault.RING_ADDRESS and self.memory_removed:
                 return None
             raise
-        self.uprooted = False
+        self.memory_removed = False
         return made

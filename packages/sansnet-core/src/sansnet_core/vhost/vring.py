@@ -26,9 +26,9 @@ from sansnet_core.vhost.faults import Fault, VhostViolation
 from sansnet_core.vhost.memory import DirtyLog, MemoryTable
 from sansnet_core.wire import virtio_net
 
-__all__ = ["LARGEST_FRAME", "MAX_RING_SIZE", "RingFromGuest", "RingLayout", "RingToGuest", "Vring"]
+__all__ = ["MAX_FRAME_SIZE", "MAX_RING_SIZE", "RingFromGuest", "RingLayout", "RingToGuest", "Vring"]
 
-LARGEST_FRAME: Final = 65535 + 14
+MAX_FRAME_SIZE: Final = 65535 + 14
 """Most bytes of one frame, without the `virtio_net_hdr`: the largest IP packet and its Ethernet header."""
 
 MAX_RING_SIZE: Final = 32768
@@ -226,7 +226,7 @@ class RingFromGuest(Vring):
     def take_frames(self, limit: int) -> list[bytes]:
         """Take what the guest sent, each frame behind its `virtio_net_hdr`.
 
-        A frame of more than `LARGEST_FRAME` bytes is cut off one byte later: the network will count it as too large.
+        A frame of more than `MAX_FRAME_SIZE` bytes is cut off one byte later: the network will count it as too large.
 
         Args:
             limit: most frames to take. If there are fewer, and not a mebibyte of them, the guest kicks for the next.
@@ -250,7 +250,7 @@ class RingFromGuest(Vring):
             if position == self._seen and not self._look(position):
                 break
             head = self._head(position)
-            room = virtio_net.HEADER_SIZE + LARGEST_FRAME + 1
+            room = virtio_net.HEADER_SIZE + MAX_FRAME_SIZE + 1
             pieces = []
             for _, view in self._walk(head):
                 piece = view[:room]

@@ -103,7 +103,7 @@ SHORTEST: Final = 300
 """BOOTP's size of a message; some relays and clients drop shorter ones (RFC 1542, 2.1)."""
 
 _LONGEST: Final = 4096
-_MOST_OPTIONS: Final = 256
+_MAX_OPTIONS: Final = 256
 """Bytes of a message and options in one of its fields, far beyond what clients send: 64 KiB of empty options would take
 milliseconds."""
 
@@ -191,7 +191,7 @@ def _collect(data: bytes, found: dict[int, bytearray]) -> None:
         size = data[position] if position < len(data) else len(data)
         position += 1 + size
         count += 1
-        if position > len(data) or count > _MOST_OPTIONS:
+        if position > len(data) or count > _MAX_OPTIONS:
             raise Malformed(Reason.DHCP_MALFORMED)
         found.setdefault(code, bytearray()).extend(data[position - size : position])
 

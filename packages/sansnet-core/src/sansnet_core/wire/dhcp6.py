@@ -98,7 +98,7 @@ NO_PREFIXES: Final = 6
 FOREVER: Final = 0xFFFFFFFF
 
 _LONGEST: Final = 4096
-_MOST_OPTIONS: Final = 128
+_MAX_OPTIONS: Final = 128
 """Bytes of a message, and options in it or in one of its options, far beyond what clients send: 64 KiB of empty options
 would take 20 ms."""
 
@@ -169,7 +169,7 @@ def _parse_options(data: bytes) -> tuple[Option, ...]:
             raise Malformed(Reason.DHCP_MALFORMED)
         code, size = _OPTION.unpack_from(data, position)
         position += 4 + size
-        if position > len(data) or len(found) == _MOST_OPTIONS:
+        if position > len(data) or len(found) == _MAX_OPTIONS:
             raise Malformed(Reason.DHCP_MALFORMED)
         found.append((code, data[position - size : position]))
     return tuple(found)

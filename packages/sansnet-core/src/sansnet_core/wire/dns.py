@@ -30,8 +30,8 @@ _CHECKING_DISABLED: Final = 0x0010
 
 _INTERNET: Final = 1
 """Class."""
-_LONGEST_NAME: Final = 255
-_LONGEST_LABEL: Final = 63
+_MAX_NAME: Final = 255
+_MAX_LABEL: Final = 63
 
 # type, class, TTL, length of the data; behind a name
 _RECORD: Final = Struct("!HHIH")
@@ -43,7 +43,7 @@ _OPT: Final = 41
 _ROOT: Final = b"\0"
 _VERSION: Final = 0x00FF0000
 _DNSSEC_OK: Final = 0x00008000
-_LARGEST_DATAGRAM: Final = 1232
+_MAX_DATAGRAM: Final = 1232
 
 
 class Query(NamedTuple):
@@ -104,12 +104,12 @@ def parse_query(message: Buffer) -> Query | None:
 def _end_of_name(message: Buffer) -> int | None:
     """Where the question's name ends; None if it is none, or compressed."""
     position = HEADER_SIZE
-    while position < min(len(message), HEADER_SIZE + _LONGEST_NAME):
+    while position < min(len(message), HEADER_SIZE + _MAX_NAME):
         length = message[position]
         position += 1 + length
         if not length:
             return position
-        if length > _LONGEST_LABEL:
+        if length > _MAX_LABEL:
             return None
     return None
 
@@ -141,5 +141,5 @@ def emit_answer(query: Query, type_: int, addresses: Sequence[bytes]) -> bytes:
     # TTL 0: the next query is answered at once, and another network may have another address for the name
     parts += [_NAME_OF_QUESTION + _RECORD.pack(type_, _INTERNET, 0, len(address)) + address for address in addresses]
     if query.edns is not None:
-        parts.append(_ROOT + _RECORD.pack(_OPT, _LARGEST_DATAGRAM, query.edns & _DNSSEC_OK, 0))
+        parts.append(_ROOT + _RECORD.pack(_OPT, _MAX_DATAGRAM, query.edns & _DNSSEC_OK, 0))
     return b"".join(parts)

@@ -43,7 +43,7 @@ FRAGMENT: Final = 44
 _DESTINATION_OPTIONS: Final = 60
 _EXTENSIONS: Final = frozenset((_HOP_BY_HOP, _ROUTING, FRAGMENT, _DESTINATION_OPTIONS))
 
-_MOST_EXTENSIONS: Final = 8
+_MAX_EXTENSIONS: Final = 8
 """RFC 8200, 4.1 recommends at most 5 of those walked here; Linux bounds their options at 8 as well."""
 
 _PAD1: Final = 0
@@ -94,7 +94,7 @@ def _walk(buf: Buffer, protocol: int, start: int, end: int) -> tuple[int, int, i
         size = 8
         if end - start >= 8 and protocol != FRAGMENT:
             size += buf[start + 1] << 3
-        if end - start < size or count > _MOST_EXTENSIONS:
+        if end - start < size or count > _MAX_EXTENSIONS:
             raise Malformed(Reason.IPV6_EXTENSION)
         if protocol == _HOP_BY_HOP and count > 1:  # RFC 8200, 4: as a next header that is not known
             raise HeaderProblem(Reason.IPV6_EXTENSION, icmp6.UNRECOGNIZED_NEXT_HEADER, pointer)
@@ -147,7 +147,7 @@ def last_header(buf: Buffer, start: int, end: int) -> tuple[int, int, int]:
         packet; and where in the packet, in bytes, the field is that names the protocol.
     """
     protocol, pointer, position = buf[start + 6], 6, start + 40
-    for _ in range(_MOST_EXTENSIONS):
+    for _ in range(_MAX_EXTENSIONS):
         if protocol not in _EXTENSIONS or end - position < 8:
             break
         pointer = position - start

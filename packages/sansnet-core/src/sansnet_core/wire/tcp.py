@@ -17,7 +17,7 @@ __all__ = [
     "ECE",
     "FIN",
     "HEADER_SIZE",
-    "MOST_WINDOW_SCALE",
+    "MAX_WINDOW_SCALE",
     "PSH",
     "RST",
     "SYN",
@@ -57,7 +57,7 @@ _MSS: Final = 2
 _WINDOW_SCALE: Final = 3
 _SACK_PERMITTED: Final = 4
 _SACK: Final = 5
-MOST_WINDOW_SCALE: Final = 14
+MAX_WINDOW_SCALE: Final = 14
 """RFC 7323, 2.3: a larger one means this."""
 _SACK_BLOCK: Final = Struct("!II")
 
@@ -178,7 +178,7 @@ def parse_options(buf: Buffer, start: int, end: int) -> TcpOptions:
                 mss = (buf[start + 2] << 8 | buf[start + 3]) or None
         elif kind == _WINDOW_SCALE:
             if size == 3:
-                window_scale = min(buf[start + 2], MOST_WINDOW_SCALE)
+                window_scale = min(buf[start + 2], MAX_WINDOW_SCALE)
         elif kind == _SACK_PERMITTED and size == 2:
             sack_permitted = True
         start = following

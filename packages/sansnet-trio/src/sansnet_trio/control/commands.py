@@ -12,14 +12,14 @@ from typing import Final, Protocol
 
 from sansnet_core import ConfigError, Dropped, Endpoint, FlowReport, Network, SansnetError, ports
 from sansnet_core.dropped import format_address
-from sansnet_core.ports import TCP, UDP, Forward
+from sansnet_core.ports import TCP, UDP, ForwardRule
 from sansnet_trio.control.server import Answer, Request
 from sansnet_trio.driver import DriverStatistics
 
-__all__ = ["Counting", "Instance", "PortForwards", "RequestError"]
+__all__ = ["Counting", "ControlCommands", "PortForwards", "RequestError"]
 
 FLOWS: Final = 1000
-MOST_FLOWS: Final = 10_000
+MAX_FLOWS: Final = 10_000
 """In one answer, if the request does not say and at most: to list them takes the network's time."""
 
 _OPTIONS: Final = {"-t": (TCP, True), "-u": (UDP, True), "-T": (TCP, False), "-U": (UDP, False)}
@@ -41,17 +41,17 @@ class PortForwards(Protocol):
     """What can be done with forwards while they are served."""
 
     @property
-    def rules(self) -> Sequence[Forward]:
+    def rules(self) -> Sequence[ForwardRule]:
         """Those that there are."""
 
-    def add(self, forwards: Iterable[Forward]) -> None:
+    def add(self, forwards: Iterable[ForwardRule]) -> None:
         """Have more; on failure, which is a `SansnetError`, things stay as they were."""
 
-    def remove(self, forwards: Iterable[Forward]) -> None:
+    def remove(self, forwards: Iterable[ForwardRule]) -> None:
         """Have fewer; the same."""
 
 
-class Instance:
+class ControlCommands:
     """Answers requests. A guest's network is known while it runs; forwards may outlive it."""
 
     def __init__(self) -> None:
@@ -122,7 +122,7 @@ class Instance:
         return self._list(request)
 
     def _flows(self, request: Request) -> Answer:
-        most = _number(request, "most", FLOWS, MOST_FLOWS)
+        most = _number(request, "most", FLOWS, MAX_FLOWS)
         flows = self._guest[0].flows() if self._guest else []
         return {"flows": [_flow(flow) for flow in flows[:most]], "total": len(flows)}
 
@@ -151,7 +151,7 @@ class Instance:
         }
 
 
-def _asked(request: Request) -> tuple[Forward, ...]:
+def _asked(request: Request) -> tuple[ForwardRule, ...]:
     """The forwards that a request is about."""
     given = request.get("forwards")
     if not isinstance(given, list) or not given or not all(map(_is_forward, given)):
@@ -162,7 +162,7 @@ def _asked(request: Request) -> tuple[Forward, ...]:
     return tuple(forward for option in specs for forward in _parsed(option, specs[option]))
 
 
-def _parsed(option: str, specs: Sequence[str]) -> tuple[Forward, ...]:
+def _parsed(option: str, specs: Sequence[str]) -> tuple[ForwardRule, ...]:
     protocol, inbound = _OPTIONS[option]
     try:
         return ports.parse_all(specs, protocol, inbound=inbound)

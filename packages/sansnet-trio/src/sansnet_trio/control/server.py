@@ -1,7 +1,7 @@
 """The control socket: whoever owns this process may ask it, and tell it, while it runs.
 
 A request is a JSON object in one line, and so is its answer. docs/control.md has them all; what they mean is the
-business of `Instance`. Here are the bounds: of a line, of connections, of patience.
+business of `ControlCommands`. Here are the bounds: of a line, of connections, of patience.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ __all__ = ["Answer", "ControlSocket", "Request"]
 Request: TypeAlias = dict[str, Any]
 Answer: TypeAlias = dict[str, Any]
 
-LONGEST_REQUEST: Final = 64 << 10
+MAX_REQUEST: Final = 64 << 10
 """Bytes of a line; a long list of ports fits."""
-MOST_CONNECTIONS: Final = 16
+MAX_CONNECTIONS: Final = 16
 PATIENCE: Final = 60.0
 """Seconds without a request after which a connection is closed."""
 TAKING: Final = 10.0
@@ -64,7 +64,7 @@ def _refusal(connection: socket.socket, others: int) -> str | None:
     found = peer(connection)
     if found is None or found.user not in (0, os.geteuid()):
         return "this is the business of the owner of the process alone"
-    if others >= MOST_CONNECTIONS:
+    if others >= MAX_CONNECTIONS:
         return f"there are {others} connections already; close one of them"
     return None
 
@@ -93,8 +93,8 @@ class _Conversation:
         """The next request; None at the end, which is also behind one that is too long."""
         with trio.fail_after(PATIENCE):
             while (end := self._received.find(b"\n")) < 0:
-                if len(self._received) > LONGEST_REQUEST:
-                    await self._say({"error": f"a request has at most {LONGEST_REQUEST} bytes"})
+                if len(self._received) > MAX_REQUEST:
+                    await self._say({"error": f"a request has at most {MAX_REQUEST} bytes"})
                     return None
                 data = await self._stream.receive_some()
                 if not data:

@@ -21,14 +21,22 @@ from typing import Final, NamedTuple
 
 from sansnet_core import SansnetError, addresses
 from sansnet_core.addresses import LOOPBACK
-from sansnet_core.ports import TCP, Forward
+from sansnet_core.ports import TCP, ForwardRule
 from sansnet_trio.host.sockaddr import encode, family_of
-from sansnet_trio.host.sockopts import IP_FREEBIND, MOST_WAITING, prepare_door, prepare_forwarded
+from sansnet_trio.host.sockopts import IP_FREEBIND, MAX_WAITING, prepare_forwarded, prepare_listener
 from sansnet_trio.linux import files
 from sansnet_trio.linux.descriptors import MORE_DESCRIPTORS, SHORTAGE
 from sansnet_trio.linux.syscalls import interface_index
 
-__all__ = ["ForwardError", "Spot", "ephemeral_ports", "guest_spot", "open_guest_spot", "open_spot", "spots"]
+__all__ = [
+    "ForwardError",
+    "ListenAddress",
+    "ephemeral_ports",
+    "guest_listen_address",
+    "bind_in_guest",
+    "bind_listener",
+    "listen_addresses",
+]
 
 _LATER: Final = "try again later"
 _ANY: Final = {4: bytes(4), 16: bytes(16)}
@@ -49,13 +57,13 @@ class ForwardError(SansnetError):
     is_shortage = False
 
     @classmethod
-    def of(cls, forward: Forward, spot: Spot, error: OSError) -> ForwardError:
+    def of(cls, forward: ForwardRule, at: ListenAddress, error: OSError) -> ForwardError:
         """A socket for a forward cannot be bound."""
-        side = "host" if spot.inbound else "guest"
-        spot = _narrow(spot)
-        where = "" if spot.address is None else f" at {addresses.format(spot.address)}"
-        what = f"{forward.option} {forward.spec()}: port {spot.port} of the {side} cannot be bound{where}"
-        made = cls(f"{what} ({error.strerror or error}); {_remedy(spot, error)}")
+        side = "host" if at.inbound else "guest"
+        at = _narrow(at)
+        where = "" if at.address is None else f" at {addresses.format(at.address)}"
+        what = f"{forward.option} {forward.spec()}: port {at.port} of the {side} cannot be bound{where}"
+        made = cls(f"{what} ({error.strerror or error}); {_remedy(at, error)}")
         made.is_shortage = error.errno in SHORTAGE
         return made
 
@@ -66,12 +74,12 @@ class ForwardError(SansnetError):
         return cls(f"the ports for auto cannot be looked up ({error.strerror}); {remedy}")
 
 
-class Spot(NamedTuple):
+class ListenAddress(NamedTuple):
     """What one socket is bound to.
 
     Attributes:
         protocol: `TCP` or `UDP`.
-        inbound: on the host; otherwise in the guest, as `guest_spot` has it.
+        inbound: on the host; otherwise in the guest, as `guest_listen_address` has it.
         address: None is every address of both families.
         interface: None is all of them.
         port: to listen on.
@@ -84,7 +92,7 @@ class Spot(NamedTuple):
     port: int
 
 
-def spots(forward: Forward, sizes: Iterable[int], ports: Iterable[int]) -> Iterator[Spot]:
+def listen_addresses(forward: ForwardRule, sizes: Iterable[int], ports: Iterable[int]) -> Iterator[ListenAddress]:
     """Where to listen.
 
     One socket serves both families if that makes no difference: a forward that follows others has one for each, since
@@ -97,7 +105,7 @@ def spots(forward: Forward, sizes: Iterable[int], ports: Iterable[int]) -> Itera
     """
     sizes = sorted(sizes)
     if not forward.inbound:
-        yield from (guest_spot(forward.protocol, size, port) for port in ports for size in sizes)
+        yield from (guest_listen_address(forward.protocol, size, port) for port in ports for size in sizes)
         return
     where: list[bytes | None]
     if forward.address is not None:
@@ -108,88 +116,88 @@ def spots(forward: Forward, sizes: Iterable[int], ports: Iterable[int]) -> Itera
         where = [_ANY[size] for size in sizes]
     for port in ports:
         for address in where:
-            yield Spot(forward.protocol, forward.inbound, address, forward.interface, port)
+            yield ListenAddress(forward.protocol, forward.inbound, address, forward.interface, port)
 
 
-def guest_spot(protocol: int, size: int, port: int) -> Spot:
+def guest_listen_address(protocol: int, size: int, port: int) -> ListenAddress:
     """Where to listen in the guest: at ::1, or at all IPv4 addresses by which its loopback interface is reached.
 
     That is 127.0.0.0/8, and the guest's own addresses, which are not for us.
     """
     if size == 4:
-        return Spot(protocol, False, _ANY[4], _LOOPBACK_INTERFACE, port)
-    return Spot(protocol, False, LOOPBACK[16], None, port)
+        return ListenAddress(protocol, False, _ANY[4], _LOOPBACK_INTERFACE, port)
+    return ListenAddress(protocol, False, LOOPBACK[16], None, port)
 
 
-def open_guest_spot(spot: Spot, make: Callable[[int, int], Socket]) -> Socket:
-    """The same as `open_spot` for a spot in the guest; where the guest has something there, for 127.0.0.1 alone.
+def bind_in_guest(at: ListenAddress, make: Callable[[int, int], Socket]) -> Socket:
+    """Like `bind_listener`, for an address in the guest; for 127.0.0.1 alone if the guest has something there.
 
     Raises:
         OSError: as the kernel says.
     """
     try:
-        return open_spot(spot, make, freebind=False)
+        return bind_listener(at, make, freebind=False)
     except OSError as error:
-        if spot.interface is None or error.errno not in _TAKEN:
+        if at.interface is None or error.errno not in _TAKEN:
             raise
-    return open_spot(_narrow(spot), make, freebind=False)
+    return bind_listener(_narrow(at), make, freebind=False)
 
 
-def _narrow(spot: Spot) -> Spot:
-    return spot if spot.inbound or spot.interface is None else spot._replace(address=LOOPBACK[4], interface=None)
+def _narrow(at: ListenAddress) -> ListenAddress:
+    return at if at.inbound or at.interface is None else at._replace(address=LOOPBACK[4], interface=None)
 
 
-def open_spot(spot: Spot, make: Callable[[int, int], Socket], *, freebind: bool) -> Socket:
+def bind_listener(at: ListenAddress, make: Callable[[int, int], Socket], *, freebind: bool) -> Socket:
     """A socket that is bound there, and that listens.
 
     Args:
-        spot: where.
+        at: where.
         make: makes a non-blocking socket on the right side, given family and kind.
         freebind: whether the address may be one that nobody has yet.
 
     Raises:
         OSError: as the kernel says.
     """
-    stream = spot.protocol == TCP
-    family = AF_INET6 if spot.address is None else family_of(spot.address)
+    stream = at.protocol == TCP
+    family = AF_INET6 if at.address is None else family_of(at.address)
     made = make(family, _KINDS[stream])
     try:
         if stream:
             made.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
             if family == AF_INET6:
-                made.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, spot.address is not None)
-        elif spot.inbound:
+                made.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, at.address is not None)
+        elif at.inbound:
             prepare_forwarded(made, family)
         else:
-            prepare_door(made, family)
+            prepare_listener(made, family)
         scope = 0
-        if spot.interface is not None:
-            scope = interface_index(spot.interface) if spot.inbound else 0
-            made.setsockopt(SOL_SOCKET, SO_BINDTODEVICE, os.fsencode(spot.interface))
+        if at.interface is not None:
+            scope = interface_index(at.interface) if at.inbound else 0
+            made.setsockopt(SOL_SOCKET, SO_BINDTODEVICE, os.fsencode(at.interface))
         if freebind:
             made.setsockopt(IPPROTO_IP, IP_FREEBIND, 1)  # serves IPv6 sockets too
-        made.bind(encode(_ANY[16] if spot.address is None else spot.address, spot.port, scope))
+        made.bind(encode(_ANY[16] if at.address is None else at.address, at.port, scope))
         if stream:
-            made.listen(MOST_WAITING)
+            made.listen(MAX_WAITING)
     except BaseException:
         made.close()
         raise
     return made
 
 
-def _remedy(spot: Spot, error: OSError) -> str:
+def _remedy(at: ListenAddress, error: OSError) -> str:
     match error.errno:
         case errno.EACCES | errno.EPERM:
-            setting = f"net.ipv4.ip_unprivileged_port_start={spot.port}"
+            setting = f"net.ipv4.ip_unprivileged_port_start={at.port}"
             return f"give another port, or allow it as root: sysctl -w {setting}"
         case errno.EADDRINUSE:
             return "give another port, or end the program that has it"
         case errno.EADDRNOTAVAIL:
             return "give an address that the host has, or --freebind if it will have it"
         case None | errno.ENODEV:  # Python itself gives no number
-            return f"give an interface that there is; {spot.interface!r} is none"
-        case errno.EINVAL if spot.address is not None and addresses.is_link_local(spot.address):
-            return f"name the interface of a link-local address, as {addresses.format(spot.address)}%eth0/{spot.port}"
+            return f"give an interface that there is; {at.interface!r} is none"
+        case errno.EINVAL if at.address is not None and addresses.is_link_local(at.address):
+            return f"name the interface of a link-local address, as {addresses.format(at.address)}%eth0/{at.port}"
         case errno.EAGAIN:  # what fork() says
             return "allow more processes, as by: ulimit -u 1000"
         case errno.ETIMEDOUT:  # NoAgent

@@ -1,14 +1,14 @@
 """Ports of one side that lead to the other: bound before anything starts, served while there is a guest.
 
-Theory of operation. `Forwards` holds rules, which are `Forward`s without overlaps, and for each of them a number of
-doors: sockets that listen. From the rules, and from what is known of those who listen on the other side, follows where
-doors are wanted. Whenever one of the two changes, doors are closed and opened until they are there.
+Theory of operation. `Forwards` holds rules, which are `ForwardRule`s without overlaps, and for each of them a number of
+listeners: sockets that listen. From the rules, and from what is known of those who listen on the other side, follows
+where listeners are wanted. Whenever one of the two changes, listeners are closed and opened until they are there.
 
-Doors of the guest's side can only be opened when there is a guest whose network we can make sockets in (`enter`). The
-host's outlive guests: a driver serves them while it runs, and between two guests connections wait in the backlog.
+Listeners of the guest's side can only be opened when there is a guest whose network we can make sockets in (`enter`).
+The host's outlive guests: a driver serves them while it runs, and between two guests connections wait in the backlog.
 
-Nothing goes in a circle: a weak rule never opens a door that leads to a door of ours on the other side, and what would
-come out at a door of ours in the guest is refused (`Crossing`).
+Nothing goes in a circle: a weak rule never opens a listener that leads to a listener of ours on the other side, and
+what would come out at a listener of ours in the guest is refused (`LoopbackPath`).
 """
 
 from __future__ import annotations
@@ -21,12 +21,19 @@ from socket import AF_INET6, SOCK_STREAM
 from typing import Final
 
 from sansnet_core.addresses import LOOPBACK, is_link_local
-from sansnet_core.ports import TCP, UDP, Forward, combine, without
-from sansnet_trio.forward.binding import ForwardError, Spot, ephemeral_ports, open_guest_spot, open_spot, spots
-from sansnet_trio.forward.in_use import occupied
-from sansnet_trio.forward.listeners import Crossing, Door, DoorService, host_socket
+from sansnet_core.ports import TCP, UDP, ForwardRule, combine, without
+from sansnet_trio.forward.binding import (
+    ForwardError,
+    ListenAddress,
+    bind_in_guest,
+    bind_listener,
+    ephemeral_ports,
+    listen_addresses,
+)
+from sansnet_trio.forward.in_use import ports_in_use
+from sansnet_trio.forward.listeners import Listener, ListenerService, LoopbackPath, host_socket
 from sansnet_trio.guest.socket_agent import GuestSockets
-from sansnet_trio.host.socket_context import Shell
+from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockets import HostSockets
 
 __all__ = ["ForwardError", "Forwards"]
@@ -45,12 +52,11 @@ class Forwards:
     """All ports that are forwarded. Close it, or use it as a context manager.
 
     Args:
-        forwards: the first rules.
-        families: 4 and 6, or one of them.
-        freebind: whether the host's addresses to listen on may be ones that it does not have yet.
-        splice: whether what comes from the host's loopback goes to the guest's without frames, where it can.
-        to_loopback: whether that comes to the guest's loopback address, even if the guest has others.
-        on_follow: called when a rule that follows others (`auto`) has a door opened, which the last argument says, or
+        forwards: the first rules. families: 4 and 6, or one of them. freebind: whether the host's addresses to listen
+            on may be ones that it does not have yet. splice: whether what comes from the host's loopback goes to the
+            guest's without frames, where it can. to_loopback: whether that comes to the guest's loopback address, even
+            if the guest has others. on_follow: called when a rule that follows others (`auto`) has a listener opened,
+            which the last argument says, or
             closed.
 
     Raises:
@@ -60,24 +66,24 @@ class Forwards:
 
     def __init__(
         self,
-        forwards: Iterable[Forward] = (),
+        forwards: Iterable[ForwardRule] = (),
         *,
         families: Iterable[int] = (4, 6),
         freebind: bool = False,
         splice: bool = True,
         to_loopback: bool = False,
-        on_follow: Callable[[Spot, Forward, bool], None] = lambda spot, rule, opened: None,
+        on_follow: Callable[[ListenAddress, ForwardRule, bool], None] = lambda at, rule, opened: None,
     ) -> None:
         self._sizes = {_SIZES[family] for family in families}
         if not _has_ipv6():
             self._sizes.discard(16)
         self._freebind = freebind
         self._on_follow = on_follow
-        self._rules: tuple[Forward, ...] = ()
-        self._doors: dict[Spot, Door] = {}
-        self._crossing = Crossing(self._doors, splice=splice, to_loopback=to_loopback)
+        self._rules: tuple[ForwardRule, ...] = ()
+        self._listeners: dict[ListenAddress, Listener] = {}
+        self._path = LoopbackPath(self._listeners, splice=splice, to_loopback=to_loopback)
         self._ephemeral = ephemeral_ports()
-        self._service: DoorService | None = None
+        self._service: ListenerService | None = None
         self._clock: Callable[[], float] | None = None
         self._next_scan: float | None = None
         try:
@@ -93,17 +99,17 @@ class Forwards:
         self.close()
 
     @property
-    def rules(self) -> tuple[Forward, ...]:
+    def rules(self) -> tuple[ForwardRule, ...]:
         """The rules, without overlaps."""
         return self._rules
 
     @property
-    def spots(self) -> frozenset[Spot]:
-        """Where doors are open now."""
-        return frozenset(self._doors)
+    def listen_addresses(self) -> frozenset[ListenAddress]:
+        """Where listeners are open now."""
+        return frozenset(self._listeners)
 
     def enter(self, guest: GuestSockets, own: Sequence[bytes] = ()) -> None:
-        """There is a guest whose network we can make sockets in. Its doors are opened.
+        """There is a guest whose network we can make sockets in. Its listeners are opened.
 
         Args:
             guest: makes them.
@@ -112,15 +118,15 @@ class Forwards:
         Raises:
             ForwardError: a port of the guest's cannot be bound.
         """
-        self._crossing.enter(guest, _first_of_each(own))
+        self._path.enter(guest, _first_of_each(own))
         self._arrange(self._rules)
 
     def guest_moved(self, own: Sequence[bytes]) -> None:
         """The guest has other addresses from now on."""
-        if self._crossing.guest is not None:
-            self._crossing.enter(self._crossing.guest, _first_of_each(own))
+        if self._path.guest is not None:
+            self._path.enter(self._path.guest, _first_of_each(own))
 
-    def add(self, forwards: Iterable[Forward]) -> None:
+    def add(self, forwards: Iterable[ForwardRule]) -> None:
         """Have more rules; on failure things stay as they were.
 
         Raises:
@@ -129,8 +135,8 @@ class Forwards:
         """
         self._change(combine([*self._rules, *forwards]))
 
-    def remove(self, forwards: Iterable[Forward]) -> None:
-        """Have fewer rules. What came through their doors stays connected.
+    def remove(self, forwards: Iterable[ForwardRule]) -> None:
+        """Have fewer rules. What came through their listeners stays connected.
 
         Raises:
             ForwardError: one of them is not there.
@@ -155,25 +161,25 @@ class Forwards:
                 rules |= {(about, rest.first): (number, rest) for rest in without(rule, old.ports)}
         self._change(tuple(rule for _, rule in sorted(rules.values(), key=lambda one: (one[0], one[1].first))))
 
-    def serve(self, shell: Shell, sockets: HostSockets, clock: Callable[[], float]) -> None:
-        """Serve the doors from now on, until `leave`.
+    def serve(self, context: SocketContext, sockets: HostSockets, clock: Callable[[], float]) -> None:
+        """Serve the listeners from now on, until `leave`.
 
         Args:
-            shell: of the driver that does.
+            context: of the driver that does.
             sockets: likewise.
             clock: the network's.
 
         Raises:
             OSError: they cannot be waited for.
         """
-        self._service = DoorService(shell, sockets, self._crossing, clock)
-        for door in self._doors.values():
-            self._service.begin(door)
+        self._service = ListenerService(context, sockets, self._path, clock)
+        for listener in self._listeners.values():
+            self._service.begin(listener)
         self._clock = clock
         self._plan_scan()
 
     def leave(self) -> None:
-        """Serve the doors no longer, and reset what goes from loopback to loopback. A second call does nothing."""
+        """Serve the listeners no longer, and reset what goes from loopback to loopback. A second call does nothing."""
         if self._service is not None:
             self._service.close()
             self._service = self._clock = self._next_scan = None
@@ -193,15 +199,15 @@ class Forwards:
             self._plan_scan()
 
     def close(self) -> None:
-        """Close all doors: their ports are free at once. A second call does nothing."""
+        """Close all listeners: their ports are free at once. A second call does nothing."""
         self.leave()
-        for door in self._doors.values():
-            door.socket.close()
-        self._doors.clear()
+        for listener in self._listeners.values():
+            listener.socket.close()
+        self._listeners.clear()
 
-    # from rules to doors
+    # from rules to listeners
 
-    def _change(self, rules: tuple[Forward, ...]) -> None:
+    def _change(self, rules: tuple[ForwardRule, ...]) -> None:
         """Have other rules; on failure those that were there."""
         before = self._rules
         try:
@@ -216,128 +222,130 @@ class Forwards:
             self._service.wake()
 
     def _plan_scan(self) -> None:
-        follows = self._crossing.guest is not None and any(rule.auto for rule in self._rules)
+        follows = self._path.guest is not None and any(rule.auto for rule in self._rules)
         self._next_scan = self._clock() + _SCAN if follows and self._clock is not None else None
 
-    def _arrange(self, rules: Iterable[Forward]) -> None:
-        """Open the doors that rules want and that are not there, and close the others.
+    def _arrange(self, rules: Iterable[ForwardRule]) -> None:
+        """Open the listeners that rules want and that are not there, and close the others.
 
         Raises:
             ForwardError: one that must be there cannot be. Then others may be missing, too.
         """
-        fixed = {spot: rule for rule in rules if not rule.auto for spot in self._fixed(rule)}
+        fixed = {at: rule for rule in rules if not rule.auto for at in self._fixed(rule)}
         try:
             followed = dict(self._followed(rules))
         except OSError as unseen:
             raise ForwardError.unseen(unseen) from unseen
-        self._close_others(fixed | followed, list(self._doors.values()))
+        self._close_others(fixed | followed, list(self._listeners.values()))
         failed: dict[str, ForwardError] = {}
-        for spot, rule in fixed.items():
-            if error := self._open(spot, rule):
+        for at, rule in fixed.items():
+            if error := self._open(at, rule):
                 if not rule.weak or error.is_shortage:
                     raise error
                 failed.setdefault(rule.option, error)
-        served = {door.forward.option for door in self._doors.values() if not door.forward.auto}
+        served = {listener.forward.option for listener in self._listeners.values() if not listener.forward.auto}
         for option, error in failed.items():
             if option not in served:
                 raise error
-        for spot, rule in followed.items():
-            self._open(spot, rule)
+        for at, rule in followed.items():
+            self._open(at, rule)
 
     def _follow(self) -> None:
-        """The same for rules that follow others, of which no door must be there."""
+        """The same for rules that follow others, of which no listener must be there."""
         try:
             followed = dict(self._followed(self._rules))
-        except OSError:  # no descriptor is left to look with; the doors stay as they are
+        except OSError:  # no descriptor is left to look with; the listeners stay as they are
             return
-        self._close_others(followed, [door for door in self._doors.values() if door.forward.auto])
-        for spot, rule in followed.items():
-            self._open(spot, rule)
+        self._close_others(followed, [listener for listener in self._listeners.values() if listener.forward.auto])
+        for at, rule in followed.items():
+            self._open(at, rule)
 
-    def _fixed(self, rule: Forward) -> Iterator[Spot]:
-        """Where a rule wants doors whoever listens on the other side."""
-        if not rule.inbound and self._crossing.guest is None:
+    def _fixed(self, rule: ForwardRule) -> Iterator[ListenAddress]:
+        """Where a rule wants listeners whoever listens on the other side."""
+        if not rule.inbound and self._path.guest is None:
             return
         if rule.weak:
             circles = self._ports_of_ours(rule.protocol, inbound=not rule.inbound)
             for part in without(rule, self._ephemeral):
-                yield from spots(part, self._sizes, (port for port in part.ports if part.leads_to(port) not in circles))
+                yield from listen_addresses(
+                    part, self._sizes, (port for port in part.ports if part.leads_to(port) not in circles)
+                )
         elif rule.address is not None and len(rule.address) not in self._sizes:
             what = f"{rule.option} {rule.spec()} is about an address of a family that is off here"
             raise ForwardError(f"{what}; give another one, or leave it out")
         else:
-            yield from spots(rule, self._sizes, rule.ports)
+            yield from listen_addresses(rule, self._sizes, rule.ports)
 
-    def _followed(self, rules: Iterable[Forward]) -> Iterator[tuple[Spot, Forward]]:
-        """Where rules want doors because of who listens on the other side now."""
+    def _followed(self, rules: Iterable[ForwardRule]) -> Iterator[tuple[ListenAddress, ForwardRule]]:
+        """Where rules want listeners because of who listens on the other side now."""
         look = cache(self._others)
         for rule in rules:
-            if rule.auto and self._crossing.guest is not None:
+            if rule.auto and self._path.guest is not None:
                 found = look(rule.protocol, not rule.inbound)
                 if rule.protocol == UDP:  # who serves TCP may want it as well
                     found = found | look(TCP, not rule.inbound)
                 for size, other in found:
                     port = other - rule.to + rule.first
                     if size in self._sizes and port in rule.ports and not (rule.weak and port in self._ephemeral):
-                        yield from ((spot, rule) for spot in spots(rule, {size}, [port]))
+                        yield from ((at, rule) for at in listen_addresses(rule, {size}, [port]))
 
     def _others(self, protocol: int, inbound: bool) -> set[tuple[int, int]]:
         """Who listens on one side besides us: sizes of addresses, and ports."""
-        guest = self._crossing.guest
+        guest = self._path.guest
         directory = "/proc/self" if inbound or guest is None else guest.directory
         ours = self._ports_of_ours(protocol, inbound=inbound)
-        return {(size, port) for size, port in occupied(directory, protocol) if port not in ours}
+        return {(size, port) for size, port in ports_in_use(directory, protocol) if port not in ours}
 
     def _ports_of_ours(self, protocol: int, *, inbound: bool) -> set[int]:
-        return {spot.port for spot in self._doors if (spot.protocol, spot.inbound) == (protocol, inbound)}
+        return {at.port for at in self._listeners if (at.protocol, at.inbound) == (protocol, inbound)}
 
-    # doors
+    # listeners
 
-    def _close_others(self, wanted: Mapping[Spot, Forward], doors: Iterable[Door]) -> None:
-        """Of some doors, close those that are not wanted, or that lead elsewhere than wanted."""
-        for door in doors:
-            rule = wanted.get(door.spot)
-            if rule is not None and door.serves(rule):
-                door.forward = rule
+    def _close_others(self, wanted: Mapping[ListenAddress, ForwardRule], listeners: Iterable[Listener]) -> None:
+        """Of some listeners, close those that are not wanted, or that lead elsewhere than wanted."""
+        for listener in listeners:
+            rule = wanted.get(listener.at)
+            if rule is not None and listener.serves(rule):
+                listener.forward = rule
             else:
-                del self._doors[door.spot]
+                del self._listeners[listener.at]
                 if self._service is not None:
-                    self._service.end(door)
-                door.socket.close()
-                if door.forward.auto:
-                    self._on_follow(door.spot, door.forward, False)
+                    self._service.end(listener)
+                listener.socket.close()
+                if listener.forward.auto:
+                    self._on_follow(listener.at, listener.forward, False)
 
-    def _open(self, spot: Spot, rule: Forward) -> ForwardError | None:
-        """Open a door, unless it is there, or the guest has no such address; what prevents it."""
-        guest = self._crossing.guest
-        if spot in self._doors or (not spot.inbound and guest is None):
+    def _open(self, at: ListenAddress, rule: ForwardRule) -> ForwardError | None:
+        """Open a listener, unless it is there, or the guest has no such address; what prevents it."""
+        guest = self._path.guest
+        if at in self._listeners or (not at.inbound and guest is None):
             return None
         try:
-            if spot.inbound or guest is None:
-                made = open_spot(spot, host_socket, freebind=self._freebind)
+            if at.inbound or guest is None:
+                made = bind_listener(at, host_socket, freebind=self._freebind)
             else:
-                made = open_guest_spot(spot, guest.socket)
-            door = Door(spot, rule, made)
+                made = bind_in_guest(at, guest.socket)
+            listener = Listener(at, rule, made)
             if self._service is not None:
-                self._begin(self._service, door)
+                self._begin(self._service, listener)
         except OSError as error:
-            if not spot.inbound and spot.address == LOOPBACK[16] and error.errno in _NO_IPV6:
+            if not at.inbound and at.address == LOOPBACK[16] and error.errno in _NO_IPV6:
                 return None
-            return ForwardError.of(rule, spot, error)
-        self._doors[spot] = door
+            return ForwardError.of(rule, at, error)
+        self._listeners[at] = listener
         if rule.auto:
-            self._on_follow(spot, rule, True)
+            self._on_follow(at, rule, True)
         return None
 
-    def _begin(self, service: DoorService, door: Door) -> None:
+    def _begin(self, service: ListenerService, listener: Listener) -> None:
         try:
-            service.begin(door)
+            service.begin(listener)
         except OSError:
-            door.socket.close()
+            listener.socket.close()
             raise
 
 
-def _about(rule: Forward) -> tuple[object, ...]:
+def _about(rule: ForwardRule) -> tuple[object, ...]:
     """What a rule is about, but for the ports."""
     return rule.protocol, rule.inbound, rule.address, rule.interface, rule.auto
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from sansnet_core.ports import TCP, UDP
 
-__all__ = ["occupied"]
+__all__ = ["ports_in_use"]
 
 _TABLES: Final = {TCP: "tcp", UDP: "udp"}
 _IDLE_STATES: Final = {TCP: "0A", UDP: "07"}
@@ -16,7 +16,7 @@ _IDLE_STATES: Final = {TCP: "0A", UDP: "07"}
 _ANY6: Final = "0" * 32
 
 
-def occupied(directory: str, protocol: int) -> set[tuple[int, int]]:
+def ports_in_use(directory: str, protocol: int) -> set[tuple[int, int]]:
     """Pairs of a size of address, 4 or 16, and a port on which a socket waits for whoever comes.
 
     One that is bound to `::` is counted for both families, since the tables do not tell whether it is.

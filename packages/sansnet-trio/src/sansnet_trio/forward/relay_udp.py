@@ -20,7 +20,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from sansnet_trio.guest.socket_agent import NoAgent
 from sansnet_trio.host.sockaddr import SocketAddress
-from sansnet_trio.host.socket_context import Shell
+from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockopts import (
     NO_RUNS,
     UDP_GRO,
@@ -73,7 +73,7 @@ class _Flow:
         self.answered = False
 
     def ready(self, flags: int, now: float) -> None:
-        for data, ancillary, _ in _received(self.socket, self.relay.shell, flags):
+        for data, ancillary, _ in _received(self.socket, self.relay.context, flags):
             self.answered = True
             self.heard = now
             _send(self.entry.socket, data, ancillary, self.address, self.local)
@@ -87,11 +87,11 @@ class Relay:
     """All flows of one driver.
 
     Args:
-        shell: the epoll set and the scratch space.
+        context: the epoll set and the scratch space.
     """
 
-    def __init__(self, shell: Shell) -> None:
-        self.shell = shell
+    def __init__(self, context: SocketContext) -> None:
+        self.context = context
         self._flows: dict[_Key, _Flow] = {}
         self._next_look = 0.0
 
@@ -125,7 +125,7 @@ class Relay:
             except NoAgent:
                 raise
             except OSError:
-                self.shell.datagrams_dropped += 1
+                self.context.datagrams_dropped += 1
                 return
         flow.heard = now
         _send(flow.socket, data, ancillary, None, None)
@@ -137,7 +137,7 @@ class Relay:
         try:
             made.setsockopt(IPPROTO_UDP, UDP_GRO, 1)
             flow = _Flow(self, key, entry, made)
-            self.shell.poller.add(made.fileno(), EPOLLIN, flow.ready)
+            self.context.poller.add(made.fileno(), EPOLLIN, flow.ready)
         except OSError:
             made.close()
             raise
@@ -164,7 +164,7 @@ class Relay:
     def _end(self, flows: Iterable[_Flow]) -> None:
         for flow in list(flows):
             del self._flows[flow.key]
-            self.shell.poller.retire(flow.socket)
+            self.context.poller.retire(flow.socket)
 
 
 class LoopbackEntry:
@@ -180,32 +180,32 @@ class LoopbackEntry:
 
     def __init__(self, relay: Relay, entry: Entry) -> None:
         self._relay = relay
-        self._door = entry
+        self._listener = entry
         self._fd = entry.socket.fileno()
-        relay.shell.poller.add(self._fd, EPOLLIN, self._ready)
+        relay.context.poller.add(self._fd, EPOLLIN, self._ready)
 
     def _ready(self, flags: int, now: float) -> None:
-        for data, ancillary, address in _received(self._door.socket, self._relay.shell, flags):
-            self._relay.forward(self._door, address, read_local(ancillary), data, ancillary, now)
+        for data, ancillary, address in _received(self._listener.socket, self._relay.context, flags):
+            self._relay.forward(self._listener, address, read_local(ancillary), data, ancillary, now)
 
     def close(self) -> None:
         """Wait for it no longer; it stays open."""
-        self._relay.leave(self._door)
-        self._relay.shell.poller.remove(self._fd)
+        self._relay.leave(self._listener)
+        self._relay.context.poller.remove(self._fd)
 
 
-def _received(made: Socket, shell: Shell, flags: int) -> Iterator[tuple[bytes, Ancillary, SocketAddress]]:
+def _received(made: Socket, context: SocketContext, flags: int) -> Iterator[tuple[bytes, Ancillary, SocketAddress]]:
     """What a socket has, up to a limit."""
     if flags & EPOLLERR:  # nobody listens where something was sent
         made.getsockopt(SOL_SOCKET, SO_ERROR)
     for _ in range(_MAX_BURST):
         try:
-            size, ancillary, _, address = made.recvmsg_into((shell.buffer,), _CONTROL)
+            size, ancillary, _, address = made.recvmsg_into((context.buffer,), _CONTROL)
         except BlockingIOError:
             return
         except OSError:
             continue
-        yield bytes(shell.view[:size]), ancillary, address
+        yield bytes(context.view[:size]), ancillary, address
 
 
 def _send(made: Socket, data: bytes, ancillary: Ancillary, address: SocketAddress | None, local: bytes | None) -> None:

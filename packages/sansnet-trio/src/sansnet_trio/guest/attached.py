@@ -19,7 +19,7 @@ from sansnet_trio.guest.child import Channel, fork
 from sansnet_trio.guest.interface import configure, open_interface
 from sansnet_trio.guest.plan import GuestError, GuestPlan, ReadyGuest
 from sansnet_trio.guest.socket_agent import Agents, Socket
-from sansnet_trio.guest.target import Existing
+from sansnet_trio.guest.target import ExistingNamespace
 from sansnet_trio.linux import syscalls
 from sansnet_trio.linux.children import end_child
 from sansnet_trio.linux.rtnetlink import subscribe
@@ -44,7 +44,7 @@ class AttachedGuest(Generic[T]):
 
     def __init__(
         self,
-        namespace: Existing,
+        namespace: ExistingNamespace,
         pid: int,
         channel: Channel,
         host_changes: socket.socket,
@@ -60,7 +60,7 @@ class AttachedGuest(Generic[T]):
 
     @classmethod
     def fork(
-        cls, namespace: Existing, prepare: Callable[[], tuple[GuestPlan, T]], *, stays: bool = False
+        cls, namespace: ExistingNamespace, prepare: Callable[[], tuple[GuestPlan, T]], *, stays: bool = False
     ) -> AttachedGuest[T]:
         """Fork a child that prepares the guest. As always with fork, the program should have one thread only.
 
@@ -174,7 +174,7 @@ class AttachedGuest(Generic[T]):
 
 
 def _attach(
-    namespace: Existing,
+    namespace: ExistingNamespace,
     prepare: Callable[[], tuple[GuestPlan, object]],
     resident: socket.socket | None,
     channel: Channel,

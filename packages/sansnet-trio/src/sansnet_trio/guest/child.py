@@ -21,7 +21,7 @@ from sansnet_trio.linux.descriptors import receive_descriptors, wait_readable
 __all__ = ["Channel", "fork"]
 
 _MESSAGE_SIZE: Final = 1 << 16
-_MOST_DESCRIPTORS: Final = 8
+_MAX_DESCRIPTORS: Final = 8
 _IN_FILE: Final = b"\0"
 """In place of a longer message, which is in a file whose descriptor comes first. No pickle is that short."""
 
@@ -91,7 +91,7 @@ class Channel:
         self._socket.close()
 
     def _receive(self) -> tuple[Any, list[int]]:
-        data, descriptors = receive_descriptors(self._socket, _MESSAGE_SIZE, _MOST_DESCRIPTORS)
+        data, descriptors = receive_descriptors(self._socket, _MESSAGE_SIZE, _MAX_DESCRIPTORS)
         if not data:
             raise EOFError
         if data == _IN_FILE:

@@ -1,6 +1,7 @@
 """A guest that is a command in namespaces of its own: made, configured, started and waited for.
 
-Theory of operation. `Guest.fork` forks a child that becomes the command. Step by step, with a socket between the two:
+Theory of operation. `CommandGuest.fork` forks a child that becomes the command. Step by step, with a socket between the
+two:
 
     parent                                child
     fork -------------------------------> new user namespace, of which it is root
@@ -49,7 +50,7 @@ from sansnet_trio.linux.rtnetlink import subscribe
 if TYPE_CHECKING:
     from sansnet_trio.guest.live_change import Change
 
-__all__ = ["CommandNotExecutable", "CommandNotFound", "Guest", "GuestError", "GuestPlan", "ReadyGuest"]
+__all__ = ["CommandNotExecutable", "CommandNotFound", "CommandGuest", "GuestError", "GuestPlan", "ReadyGuest"]
 
 T = TypeVar("T")
 
@@ -60,7 +61,7 @@ _SWEEP: Final = 2
 """Descriptors that are kept to look for what the command left: of /proc, and of one process."""
 
 
-class Guest(Generic[T]):
+class CommandGuest(Generic[T]):
     """A command in user, network and mount namespaces of its own. Made by `fork`.
 
     Close it, or use it as a context manager: a command that still runs then is killed, and so is what it started.
@@ -87,7 +88,7 @@ class Guest(Generic[T]):
         """When we wrote them, in nanoseconds: the guest has changed one that was written later."""
 
     @classmethod
-    def fork(cls, command: Sequence[str], prepare: Callable[[], tuple[GuestPlan, T]]) -> Guest[T]:
+    def fork(cls, command: Sequence[str], prepare: Callable[[], tuple[GuestPlan, T]]) -> CommandGuest[T]:
         """Fork a child that prepares the guest and waits for `start`. Blocks for some milliseconds.
 
         As always with fork, the program should have one thread only.
@@ -109,7 +110,7 @@ class Guest(Generic[T]):
         except BaseException:
             host_changes.close()
             raise
-        guest: Guest[T] = cls(pid, channel, host_changes)
+        guest: CommandGuest[T] = cls(pid, channel, host_changes)
         try:
             _, guest._directory = channel.receive_with_descriptor()
             map_identity(guest._directory)
@@ -236,7 +237,7 @@ class Guest(Generic[T]):
             syscalls.setns(syscalls.owner(network.fileno()), syscalls.CLONE_NEWUSER)
             syscalls.setns(network.fileno(), syscalls.CLONE_NEWNET)
 
-    async def end_leftovers(self) -> None:
+    async def end_remaining(self) -> None:
         """End the processes that the command left in its network namespace: politely, and after 0.5 s by force.
 
         Raises:
@@ -258,12 +259,12 @@ class Guest(Generic[T]):
     def _signal_leftovers(self, swept: remaining.NetworkNamespace, numbers: Iterable[int]) -> bool:
         assert self._reserve is not None
         with self._reserve.open():
-            return remaining.signal_leftovers(swept, numbers)
+            return remaining.signal_remaining(swept, numbers)
 
     def _kill_leftovers(self) -> None:
         if self._namespace is not None and self._reserve is not None:
             with self._reserve.open():
-                remaining.kill_leftovers(self._namespace)
+                remaining.kill_remaining(self._namespace)
 
     def close(self) -> None:
         """Kill the command and what it left, and close the descriptors. A second call does nothing."""
@@ -273,7 +274,7 @@ class Guest(Generic[T]):
         if self._status is None:
             end_child(self.pid)
         self._agents.close()
-        with contextlib.suppress(OSError, MemoryError):  # they cannot be looked for, which `end_leftovers` has told
+        with contextlib.suppress(OSError, MemoryError):  # they cannot be looked for, which `end_remaining` has told
             self._kill_leftovers()
         if self._reserve is not None:
             self._reserve.close()
@@ -286,7 +287,7 @@ class Guest(Generic[T]):
                 os.close(descriptor)
         self._pidfd = -1
 
-    def __enter__(self) -> Guest[T]:
+    def __enter__(self) -> CommandGuest[T]:
         return self
 
     def __exit__(self, *_: object) -> None:

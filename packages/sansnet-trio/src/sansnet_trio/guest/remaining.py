@@ -15,7 +15,7 @@ from typing import Final
 
 from sansnet_trio.linux import proc
 
-__all__ = ["NetworkNamespace", "kill_leftovers", "namespace", "signal_leftovers"]
+__all__ = ["NetworkNamespace", "kill_remaining", "namespace", "signal_remaining"]
 
 NetworkNamespace = tuple[int, int]
 """Device and inode of the file that stands for one (namespaces(7))."""
@@ -34,17 +34,17 @@ def namespace(process: int | str) -> NetworkNamespace:
     return status.st_dev, status.st_ino
 
 
-def signal_leftovers(swept: NetworkNamespace, numbers: Iterable[int]) -> bool:
+def signal_remaining(swept: NetworkNamespace, numbers: Iterable[int]) -> bool:
     """Send signals to each process of a network namespace, in that order; whether there was one."""
     if swept == namespace("self"):
         return False
     return sum(_signal(int(name), swept, numbers) for name in os.listdir("/proc") if name.isdecimal()) > 0
 
 
-def kill_leftovers(swept: NetworkNamespace) -> None:
+def kill_remaining(swept: NetworkNamespace) -> None:
     """Kill the processes of a network namespace."""
     for _ in range(_PASSES):
-        if not signal_leftovers(swept, [signal.SIGKILL]):
+        if not signal_remaining(swept, [signal.SIGKILL]):
             break
 
 

@@ -30,7 +30,7 @@ __all__ = ["carry_out", "stay"]
 
 _LONGEST: Final = 1 << 24
 """Bytes of a line: more than a hundred thousand routes."""
-_LONGEST_ANSWER: Final = 1 << 16
+_MAX_ANSWER: Final = 1 << 16
 _SIZES: Final = (4, 16)
 
 
@@ -58,7 +58,7 @@ async def carry_out(change: Change, channel: socket.socket) -> None:
     with trio.move_on_after(PATIENCE):
         try:
             await stream.send_all(json.dumps(_encoded(change)).encode() + b"\n")
-            while not answer.endswith(b"\n") and len(answer) < _LONGEST_ANSWER:
+            while not answer.endswith(b"\n") and len(answer) < _MAX_ANSWER:
                 data = await stream.receive_some()
                 if not data:
                     break

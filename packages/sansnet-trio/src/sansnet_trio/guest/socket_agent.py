@@ -52,7 +52,7 @@ PATIENCE: Final = 0.25
 All that we serve waits for it, so it must not be long."""
 _FIRST: Final = 1.0
 """The same for the first agent, which cannot have been disturbed yet."""
-LONGEST_PAUSE: Final = 64.0
+MAX_PAUSE: Final = 64.0
 """Seconds until another agent is tried, at most; the pauses before are 0, 1, 2, 4 and so on."""
 _HEALTHY: Final = 60.0
 """Seconds after which what befalls an agent has nothing to do with what befell the one before."""
@@ -280,7 +280,7 @@ class Agents:
             self._failures = 0
         self._failures += 1
         if self._failures > 1:
-            self._not_before = now + min(2.0 ** min(self._failures - 2, 10), LONGEST_PAUSE)
+            self._not_before = now + min(2.0 ** min(self._failures - 2, 10), MAX_PAUSE)
         if self._failures == 2:
             logging.getLogger("sansnet").warning(
                 "the process that makes sockets in the guest is stopped or killed again and again: what comes from the "

@@ -23,7 +23,7 @@ from typing import Final
 from sansnet_trio.guest.plan import GuestError
 from sansnet_trio.linux import proc, syscalls
 
-__all__ = ["NAMED", "Existing"]
+__all__ = ["NAMED", "ExistingNamespace"]
 
 NAMED: Final = "/run/netns"
 """Where namespaces with a name are (ip-netns(8))."""
@@ -44,7 +44,7 @@ _LOOK: Final = 1.0
 """Seconds between looks at a name in /proc."""
 
 
-class Existing:
+class ExistingNamespace:
     """A network namespace that exists, with the user namespace to enter before it, if any.
 
     Args:
@@ -80,7 +80,7 @@ class Existing:
             self._close: Callable[[], None] = stack.pop_all().close
 
     @classmethod
-    def of_process(cls, pid: int) -> Existing:
+    def of_process(cls, pid: int) -> ExistingNamespace:
         """The network namespace of a process. Its user namespace may be another one than that which owns its network.
 
         Raises:
@@ -93,7 +93,7 @@ class Existing:
         return cls(f"/proc/{number}/ns/net", owner=True)
 
     @classmethod
-    def named(cls, name: str, user: str | None = None) -> Existing:
+    def named(cls, name: str, user: str | None = None) -> ExistingNamespace:
         """The namespace of a name that `ip netns` knows, or of a path, if there is a slash in it.
 
         Raises:

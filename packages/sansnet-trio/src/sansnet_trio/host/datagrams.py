@@ -22,7 +22,7 @@ from sansnet_core import Buffer, Endpoint, ExtendedError, OpenDatagram, SendData
 from sansnet_trio.host import errqueue
 from sansnet_trio.host.errqueue import ORIGIN_LOCAL, local_error
 from sansnet_trio.host.sockaddr import decode, encode, family_of
-from sansnet_trio.host.socket_context import Shell
+from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockopts import (
     MAX_SEGMENTS,
     NO_RUNS,
@@ -50,11 +50,11 @@ _Head: TypeAlias = tuple[Endpoint, int, int, bool, bytes | None]
 """Destination, TTL, TOS, may it be fragmented, source: what datagrams of one run have in common."""
 
 
-def open_datagrams(shell: Shell, order: OpenDatagram) -> socket:
+def open_datagrams(context: SocketContext, order: OpenDatagram) -> socket:
     """A socket bound as ordered; another port is taken if that one is in use, privileged or not ours to use.
 
     Args:
-        shell: which interface it is to use.
+        context: which interface it is to use.
         order: where to bind it.
 
     Raises:
@@ -64,14 +64,14 @@ def open_datagrams(shell: Shell, order: OpenDatagram) -> socket:
     made = socket(family_of(address), SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
     try:
         prepare_mapping(made, made.family)
-        shell.choose_device(made, address)
+        context.choose_device(made, address)
         try:
             # A guest must not take the ports of the host's own services where this runs as root
-            made.bind(encode(address, port if port >= _PRIVILEGED_PORTS else 0, shell.scope))
+            made.bind(encode(address, port if port >= _PRIVILEGED_PORTS else 0, context.scope))
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise
-            made.bind(encode(address, 0, shell.scope))
+            made.bind(encode(address, 0, context.scope))
     except OSError:
         made.close()
         raise
@@ -82,7 +82,7 @@ class DatagramSocket:
     """One UDP socket of the host.
 
     Args:
-        shell: what sockets share.
+        context: what sockets share.
         identity: the core's name for it.
         made: it, bound; this owns it from now on.
 
@@ -92,6 +92,7 @@ class DatagramSocket:
 
     __slots__ = (
         "_burst",
+        "_context",
         "_family",
         "_fd",
         "_fragment",
@@ -103,15 +104,14 @@ class DatagramSocket:
         "_room",
         "_run",
         "_segment_limit",
-        "_shell",
         "_size",
         "_socket",
         "_tos",
         "_ttl",
     )
 
-    def __init__(self, shell: Shell, identity: SocketId, made: socket) -> None:
-        self._shell = shell
+    def __init__(self, context: SocketContext, identity: SocketId, made: socket) -> None:
+        self._context = context
         self._id: SocketId = identity
         self._socket = made
         self._family = made.family
@@ -127,7 +127,7 @@ class DatagramSocket:
         self._refused_size = 0
         self._ttl = self._tos = -1
         self._fragment: bool | None = None
-        shell.poller.add(self._fd, EPOLLIN, self._ready)
+        context.poller.add(self._fd, EPOLLIN, self._ready)
 
     def queue(self, order: SendDatagram, now: float) -> bool:
         """Keep a datagram, or the datagrams of a run, for `flush`; whether there were none before."""
@@ -169,7 +169,7 @@ class DatagramSocket:
         if now == self._refused_at and head == self._refused and size >= self._refused_size:
             if len(run) > 1:
                 return False  # the last one may be smaller
-            self._shell.datagrams_dropped += 1
+            self._context.datagrams_dropped += 1
             return True
         remote, ttl, tos, fragment, local = head
         try:
@@ -177,7 +177,7 @@ class DatagramSocket:
         except OSError as error:
             self._refuse(head, run, local_error(error), now)
             return True
-        address = encode(*remote, self._shell.scope)
+        address = encode(*remote, self._context.scope)
         ancillary: Ancillary = [] if local is None else [source_message(local)]
         if len(run) > 1:
             ancillary.append(segment_message(size))
@@ -190,7 +190,7 @@ class DatagramSocket:
                     self._socket.sendto(run[0], address)
             except OSError as error:
                 if error.errno in NO_ROOM:
-                    self._shell.datagrams_dropped += len(run)
+                    self._context.datagrams_dropped += len(run)
                     return True
                 reason = self._read_errors(now)
                 if reason is None and not again:
@@ -221,11 +221,11 @@ class DatagramSocket:
         """
         self._refused, self._refused_at = head, now
         self._refused_size = len(run[0]) if error.errno == errno.EMSGSIZE else 0
-        self._shell.datagrams_dropped += len(run) - 1
+        self._context.datagrams_dropped += len(run) - 1
         self._report(head[0], error, run[0], now)
 
     def _report(self, remote: Endpoint, error: ExtendedError, data: Buffer, now: float) -> None:
-        self._shell.machine.datagram_failed(self._id, remote, error, bytes(data), now)
+        self._context.machine.datagram_failed(self._id, remote, error, bytes(data), now)
 
     # events
 
@@ -235,19 +235,19 @@ class DatagramSocket:
             # An error that did not fit the queue would be reported for ever.
             self._socket.getsockopt(SOL_SOCKET, SO_ERROR)
         if flags & EPOLLIN:
-            if self._shell.blocked:
-                self._shell.poller.change(self._fd, 0)
-                self._shell.parked.append(self._resume)
+            if self._context.blocked:
+                self._context.poller.change(self._fd, 0)
+                self._context.parked.append(self._resume)
             else:
                 self._receive(now)
 
     def _resume(self) -> None:
         if self._fd >= 0:
-            self._shell.poller.change(self._fd, EPOLLIN)
+            self._context.poller.change(self._fd, EPOLLIN)
 
     def _receive(self, now: float) -> None:
-        view, receive = self._shell.view, self._socket.recvmsg_into
-        buffers = (self._shell.buffer,)
+        view, receive = self._context.view, self._socket.recvmsg_into
+        buffers = (self._context.buffer,)
         for count in range(self._burst):
             try:
                 size, ancillary, _, address = receive(buffers, _CONTROL)
@@ -257,7 +257,7 @@ class DatagramSocket:
             except OSError:
                 self._read_errors(now)
                 continue
-            self._deliver(decode(address, self._shell.scope), bytes(view[:size]), ancillary, now)
+            self._deliver(decode(address, self._context.scope), bytes(view[:size]), ancillary, now)
         # Only where much comes is it worth while to try until there is no more: a read in vain costs 1 us.
         self._burst = min(2 * self._burst, _MAX_BURST)
 
@@ -268,12 +268,12 @@ class DatagramSocket:
         segment_size, ttl, tos = read_ancillary(ancillary)
         if segment_size >= len(data):
             segment_size = 0
-        self._shell.machine.datagram_received(self._id, source, data, segment_size, ttl, tos, now, local)
+        self._context.machine.datagram_received(self._id, source, data, segment_size, ttl, tos, now, local)
 
     def _read_errors(self, now: float) -> ExtendedError | None:
         """Report what came from the network; the answer is what this host's kernel says of the packet just sent."""
         reason = None
-        for remote, error, data in errqueue.read(self._socket, self._shell.scope):
+        for remote, error, data in errqueue.read(self._socket, self._context.scope):
             if error.origin == ORIGIN_LOCAL:
                 reason = error  # on an unconnected socket it does not name the destination's port
             elif remote is not None:
@@ -286,5 +286,5 @@ class DatagramSocket:
         self._socket.close()
 
     def _leave(self) -> None:
-        self._shell.poller.remove(self._fd)
+        self._context.poller.remove(self._fd)
         self._fd = -1

@@ -22,7 +22,7 @@ from sansnet_trio.host import errqueue
 from sansnet_trio.host.datagrams import NO_ROOM
 from sansnet_trio.host.errqueue import ORIGIN_LOCAL, local_error
 from sansnet_trio.host.sockaddr import decode, encode, family_of
-from sansnet_trio.host.socket_context import Shell
+from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockopts import prepare_echo, read_ancillary, set_fragment, set_tos, set_ttl
 
 __all__ = ["EchoSocket"]
@@ -40,7 +40,7 @@ class EchoSocket:
     """One ping socket of the host.
 
     Args:
-        shell: what sockets share.
+        context: what sockets share.
         order: the family, and where to bind it.
 
     Raises:
@@ -48,10 +48,10 @@ class EchoSocket:
             waited for.
     """
 
-    __slots__ = ("_family", "_fd", "_fragment", "_id", "_shell", "_socket", "_tos", "_ttl")
+    __slots__ = ("_context", "_family", "_fd", "_fragment", "_id", "_socket", "_tos", "_ttl")
 
-    def __init__(self, shell: Shell, order: OpenEcho) -> None:
-        self._shell = shell
+    def __init__(self, context: SocketContext, order: OpenEcho) -> None:
+        self._context = context
         self._id: SocketId = order.socket
         self._family = family_of(order.remote)
         self._ttl = self._tos = -1
@@ -60,18 +60,18 @@ class EchoSocket:
         self._socket = socket(self._family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol)
         try:
             prepare_echo(self._socket, self._family)
-            shell.choose_device(self._socket, order.remote)
+            context.choose_device(self._socket, order.remote)
             if order.local is not None:
-                self._socket.bind(encode(order.local, 0, shell.scope))
+                self._socket.bind(encode(order.local, 0, context.scope))
             self._fd = self._socket.fileno()
-            shell.poller.add(self._fd, EPOLLIN, self._ready)
+            context.poller.add(self._fd, EPOLLIN, self._ready)
         except OSError:
             self._socket.close()
             raise
 
     def send(self, order: SendEcho, now: float) -> None:
         """Send a request. As with datagrams, an error may be an earlier packet's: it is tried twice."""
-        address = encode(order.remote, 0, self._shell.scope)
+        address = encode(order.remote, 0, self._context.scope)
         packet = _HEADER.pack(_REQUEST[self._family == AF_INET], 0, 0, 0, order.sequence) + order.data
         for attempt in (1, 2):
             try:
@@ -87,7 +87,7 @@ class EchoSocket:
                 self._socket.sendto(packet, address)
             except OSError as error:
                 if error.errno in NO_ROOM:
-                    self._shell.datagrams_dropped += 1
+                    self._context.datagrams_dropped += 1
                 elif reason := self._read_errors(now):
                     self._report(order, reason, now)  # with all that the kernel knows, such as the MTU
                 elif attempt == 1:
@@ -97,39 +97,39 @@ class EchoSocket:
             return
 
     def _report(self, order: SendEcho, error: ExtendedError, now: float) -> None:
-        self._shell.machine.echo_failed(self._id, order.sequence, error, bytes(order.data), now)
+        self._context.machine.echo_failed(self._id, order.sequence, error, bytes(order.data), now)
 
     def _ready(self, flags: int, now: float) -> None:
         if flags & EPOLLERR:
             self._read_errors(now)
             self._socket.getsockopt(SOL_SOCKET, SO_ERROR)
         if flags & EPOLLIN:
-            if self._shell.blocked:
-                self._shell.poller.change(self._fd, 0)
-                self._shell.parked.append(self._resume)
+            if self._context.blocked:
+                self._context.poller.change(self._fd, 0)
+                self._context.parked.append(self._resume)
             else:
                 self._receive(now)
 
     def _resume(self) -> None:
         if self._socket.fileno() >= 0:
-            self._shell.poller.change(self._fd, EPOLLIN)
+            self._context.poller.change(self._fd, EPOLLIN)
 
     def _receive(self, now: float) -> None:
-        shell = self._shell
+        context = self._context
         for _ in range(_BURST):
             try:
-                size, ancillary, _, address = self._socket.recvmsg_into((shell.buffer,), _CONTROL)
+                size, ancillary, _, address = self._socket.recvmsg_into((context.buffer,), _CONTROL)
             except BlockingIOError:
                 return
             except OSError:
                 self._read_errors(now)
                 continue
-            if size < _HEADER.size or shell.buffer[0] != _REPLY[self._family == AF_INET]:
+            if size < _HEADER.size or context.buffer[0] != _REPLY[self._family == AF_INET]:
                 continue
             _, ttl, tos = read_ancillary(ancillary)
-            _, _, _, _, sequence = _HEADER.unpack_from(shell.buffer)
-            data = bytes(shell.view[_HEADER.size : size])
-            shell.machine.echo_received(self._id, decode(address).address, sequence, data, ttl, tos, now)
+            _, _, _, _, sequence = _HEADER.unpack_from(context.buffer)
+            data = bytes(context.view[_HEADER.size : size])
+            context.machine.echo_received(self._id, decode(address).address, sequence, data, ttl, tos, now)
 
     def _read_errors(self, now: float) -> ExtendedError | None:
         """Report what came from the network; the answer is what this host's kernel says of the request just sent."""
@@ -139,10 +139,10 @@ class EchoSocket:
                 reason = error
             elif len(packet) >= _HEADER.size:  # as it was quoted, from its ICMP header on
                 _, _, _, _, sequence = _HEADER.unpack_from(packet)
-                self._shell.machine.echo_failed(self._id, sequence, error, packet[_HEADER.size :], now)
+                self._context.machine.echo_failed(self._id, sequence, error, packet[_HEADER.size :], now)
         return reason
 
     def close(self) -> None:
         """Close the socket."""
-        self._shell.poller.remove(self._fd)
+        self._context.poller.remove(self._fd)
         self._socket.close()

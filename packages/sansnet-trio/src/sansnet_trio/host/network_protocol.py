@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
-from sansnet_core import Action, Buffer, Endpoint, ExtendedError, Frame, Notice, SocketId
+from sansnet_core import Buffer, Endpoint, ExtendedError, Frame, Notice, Order, SocketId
 
-__all__ = ["Machine"]
+__all__ = ["NetworkProtocol"]
 
 
-class Machine(Protocol):
+class NetworkProtocol(Protocol):
     """The methods of `sansnet_core.Network` that the driver calls; a proxy that records or replays has them too."""
 
     def guest_attached(self, now: float) -> None: ...
@@ -31,7 +31,7 @@ class Machine(Protocol):
         self, remote: Endpoint, guest_address: bytes | None, guest_port: int, now: float
     ) -> SocketId | None: ...
 
-    def datagram_forwarded(
+    def forward_added(
         self, guest_address: bytes | None, guest_port: int, now: float, outgoing: Collection[int] = ()
     ) -> SocketId: ...
 
@@ -65,7 +65,7 @@ class Machine(Protocol):
 
     def take_frames(self) -> list[Frame]: ...
 
-    def take_actions(self) -> list[Action]: ...
+    def take_orders(self) -> list[Order]: ...
 
     def take_notices(self) -> Sequence[Notice]: ...
 

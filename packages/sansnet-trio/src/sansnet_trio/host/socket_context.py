@@ -9,11 +9,11 @@ from types import MappingProxyType
 from typing import Final
 
 from sansnet_core import addresses
-from sansnet_trio.host.network_protocol import Machine
+from sansnet_trio.host.network_protocol import NetworkProtocol
 from sansnet_trio.host.poller import Poller
 from sansnet_trio.linux.descriptors import MORE_DESCRIPTORS
 
-__all__ = ["Shell"]
+__all__ = ["SocketContext"]
 
 _log: Final = logging.getLogger("sansnet")
 
@@ -22,7 +22,7 @@ _QUIET: Final = 60.0
 _BUFFER: Final = 65536  # more than any datagram, and than any run of them that UDP_GRO makes
 
 
-class Shell:
+class SocketContext:
     """The network that facts go to, the epoll set, and whether the guest takes frames.
 
     Args:
@@ -55,7 +55,7 @@ class Shell:
     )
 
     def __init__(
-        self, machine: Machine, poller: Poller, scope: int, devices: Mapping[int, str] = MappingProxyType({})
+        self, machine: NetworkProtocol, poller: Poller, scope: int, devices: Mapping[int, str] = MappingProxyType({})
     ) -> None:
         self._devices = devices
         self.machine = machine

@@ -16,12 +16,12 @@ from socket import socket as Socket
 from typing import Any, Final, TypeVar
 
 from sansnet_core import (
-    Action,
     CloseSocket,
     KeepAlive,
     OpenDatagram,
     OpenEcho,
     OpenStream,
+    Order,
     ResumeStream,
     SendDatagram,
     SendEcho,
@@ -33,7 +33,7 @@ from sansnet_trio.host.datagrams import DatagramSocket, open_datagrams
 from sansnet_trio.host.echoes import EchoSocket
 from sansnet_trio.host.errqueue import local_error
 from sansnet_trio.host.sockaddr import family_of
-from sansnet_trio.host.socket_context import Shell
+from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.streams import Stream
 from sansnet_trio.linux.descriptors import NO_DESCRIPTOR
 
@@ -51,11 +51,11 @@ class HostSockets:
     """All host sockets of one network.
 
     Args:
-        shell: the network, the epoll set and what else sockets share.
+        context: the network, the epoll set and what else sockets share.
     """
 
-    def __init__(self, shell: Shell) -> None:
-        self._shell = shell
+    def __init__(self, context: SocketContext) -> None:
+        self._context = context
         self._streams: dict[SocketId, Stream] = {}
         self._connecting: dict[SocketId, Stream] = {}  # of those, the oldest first
         self._datagrams: dict[SocketId, DatagramSocket] = {}
@@ -65,7 +65,7 @@ class HostSockets:
         self._lingering: dict[SocketId, float] = {}  # closed by the core, but with data to send; deadlines, in order
         self._unsent: list[Stream | DatagramSocket] = []
         self._warned = False
-        self._execute: dict[type[Action], Callable[[Any, float], None]] = {
+        self._execute: dict[type[Order], Callable[[Any, float], None]] = {
             SendStream: self._send_stream,
             SendDatagram: self._send_datagram,
             OpenStream: self._open_stream,
@@ -82,11 +82,11 @@ class HostSockets:
         """How many sockets are open."""
         return len(self._streams) + len(self._datagrams) + len(self._echoes)
 
-    def apply(self, actions: Iterable[Action], now: float) -> None:
+    def apply(self, orders: Iterable[Order], now: float) -> None:
         """Carry out orders. What the host refuses is reported to the network; nothing is raised."""
         execute = self._execute
-        for action in actions:
-            execute[type(action)](action, now)
+        for order in orders:
+            execute[type(order)](order, now)
         unsent = self._unsent
         if unsent:
             for socket in unsent:
@@ -95,7 +95,7 @@ class HostSockets:
 
     def adopt_stream(self, socket: SocketId, accepted: Socket, now: float) -> None:
         """Serve a connection that somebody made to the host and that the network has given a name."""
-        stream = Stream(self._shell, socket, accepted.family, self._note_connected, self._forget)
+        stream = Stream(self._context, socket, accepted.family, self._note_connected, self._forget)
         stream.adopt(accepted, now)
         if not stream.closed:
             self._streams[socket] = stream
@@ -111,7 +111,7 @@ class HostSockets:
 
     def unpark(self) -> None:
         """The guest's link has room again: read the sockets that waited for it."""
-        parked, self._shell.parked = self._shell.parked, []
+        parked, self._context.parked = self._context.parked, []
         for resume in parked:
             resume()
 
@@ -120,7 +120,7 @@ class HostSockets:
 
         The guest repeats its SYN if it still wants the connection.
         """
-        self._shell.report_shortage(now)
+        self._context.report_shortage(now)
         for stream in self._connecting.values():
             stream.give_way(now)
             return True
@@ -166,9 +166,9 @@ class HostSockets:
         try:
             made = self._with_room(partial(Socket, family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC), now)
         except OSError as error:
-            self._shell.machine.stream_failed(order.socket, error.errno or errno.EIO, None, now)
+            self._context.machine.stream_failed(order.socket, error.errno or errno.EIO, None, now)
             return
-        stream = Stream(self._shell, order.socket, family, self._note_connected, self._forget)
+        stream = Stream(self._context, order.socket, family, self._note_connected, self._forget)
         stream.connect(made, order, now)
         if not stream.closed:
             self._streams[order.socket] = self._connecting[order.socket] = stream
@@ -230,9 +230,9 @@ class HostSockets:
             self._unopened[order.socket] = order
 
     def _make_datagrams(self, order: OpenDatagram) -> DatagramSocket:
-        made = open_datagrams(self._shell, order)
+        made = open_datagrams(self._context, order)
         try:
-            return DatagramSocket(self._shell, order.socket, made)
+            return DatagramSocket(self._context, order.socket, made)
         except OSError:
             made.close()
             raise
@@ -249,7 +249,7 @@ class HostSockets:
             socket = self._with_room(partial(self._make_datagrams, self._unopened[order.socket]), now)
         except OSError as error:
             extended = local_error(error)
-            self._shell.machine.datagram_failed(order.socket, order.remote, extended, bytes(order.data), now)
+            self._context.machine.datagram_failed(order.socket, order.remote, extended, bytes(order.data), now)
             return None
         del self._unopened[order.socket]
         self._datagrams[order.socket] = socket
@@ -259,7 +259,7 @@ class HostSockets:
 
     def _open_echo(self, order: OpenEcho, now: float) -> None:
         try:
-            self._echoes[order.socket] = self._with_room(partial(EchoSocket, self._shell, order), now)
+            self._echoes[order.socket] = self._with_room(partial(EchoSocket, self._context, order), now)
         except OSError:
             self._unopened_echoes[order.socket] = order  # reported for the first request, as with datagrams
 
@@ -272,7 +272,7 @@ class HostSockets:
         if order.socket not in self._unopened_echoes:
             return None
         try:
-            socket = self._with_room(partial(EchoSocket, self._shell, self._unopened_echoes[order.socket]), now)
+            socket = self._with_room(partial(EchoSocket, self._context, self._unopened_echoes[order.socket]), now)
         except OSError as error:
             if error.errno == errno.EACCES and not self._warned:
                 self._warned = True
@@ -281,7 +281,7 @@ class HostSockets:
                     'as root, run: sysctl -w net.ipv4.ping_group_range="0 2147483647"'
                 )
             extended = local_error(error)
-            self._shell.machine.echo_failed(order.socket, order.sequence, extended, bytes(order.data), now)
+            self._context.machine.echo_failed(order.socket, order.sequence, extended, bytes(order.data), now)
             return None
         del self._unopened_echoes[order.socket]
         self._echoes[order.socket] = socket

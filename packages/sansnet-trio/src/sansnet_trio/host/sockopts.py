@@ -41,7 +41,7 @@ from typing import Final, TypeAlias
 __all__ = [
     "IP_FREEBIND",
     "MAX_SEGMENTS",
-    "MOST_WAITING",
+    "MAX_WAITING",
     "NO_RUNS",
     "UDP_GRO",
     "UDP_SEGMENT",
@@ -51,7 +51,7 @@ __all__ = [
     "keep_alive",
     "prepare_accepted",
     "prepare_datagram",
-    "prepare_door",
+    "prepare_listener",
     "prepare_echo",
     "prepare_forwarded",
     "prepare_mapping",
@@ -85,7 +85,7 @@ UDP_GRO: Final = 104
 MAX_SEGMENTS: Final = 64
 """Datagrams of one send with UDP_SEGMENT: UDP_MAX_SEGMENTS, raised to 128 in Linux 6.9."""
 
-MOST_WAITING: Final = (1 << 31) - 1
+MAX_WAITING: Final = (1 << 31) - 1
 """Connections that may wait to be accepted, as `listen` is told; the kernel makes it net.core.somaxconn. Of more than
 that it drops the SYNs, which come again after a second, or after three."""
 
@@ -169,7 +169,7 @@ def prepare_forwarded(sock: socket, family: int) -> None:
     _set(sock, family, (IPPROTO_IP, IP_PKTINFO), (IPPROTO_IPV6, IPV6_RECVPKTINFO), 1)
 
 
-def prepare_door(sock: socket, family: int) -> None:
+def prepare_listener(sock: socket, family: int) -> None:
     """What a UDP socket on loopback gets whose datagrams go to another loopback: also to be told to which address."""
     sock.setsockopt(SOL_SOCKET, SO_RCVBUF, _RECEIVE_BUFFER)
     sock.setsockopt(IPPROTO_UDP, UDP_GRO, 1)

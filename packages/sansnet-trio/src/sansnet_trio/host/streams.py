@@ -27,7 +27,7 @@ from sansnet_core import Buffer, ExtendedError, KeepAlive, OpenStream, SocketId
 from sansnet_trio.host import errqueue
 from sansnet_trio.host.poller import Handler
 from sansnet_trio.host.sockaddr import encode
-from sansnet_trio.host.socket_context import Shell
+from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockopts import (
     bind_source,
     forget_icmp_errors,
@@ -49,7 +49,7 @@ class Stream:
     """One TCP connection of the host. It begins with `connect` or `adopt`.
 
     Args:
-        shell: what sockets share.
+        context: what sockets share.
         identity: the core's name for it.
         family: AF_INET or AF_INET6.
         connected: called when it is connected.
@@ -62,13 +62,13 @@ class Stream:
     __slots__ = (
         "_chunks",
         "_connected",
+        "_context",
         "_ended",
         "_family",
         "_fd",
         "_finished",
         "_id",
         "_interest",
-        "_shell",
         "_shutting",
         "_socket",
         "closed",
@@ -76,13 +76,13 @@ class Stream:
 
     def __init__(
         self,
-        shell: Shell,
+        context: SocketContext,
         identity: SocketId,
         family: int,
         connected: Callable[[SocketId], None],
         finished: Callable[[SocketId], None],
     ) -> None:
-        self._shell = shell
+        self._context = context
         self._connected = connected
         self._id: SocketId = identity
         self._finished = finished
@@ -118,8 +118,8 @@ class Stream:
 
     def _connect(self, order: OpenStream) -> int:
         prepare_stream(self._socket, self._family)
-        self._shell.choose_device(self._socket, order.remote.address)
-        scope = self._shell.scope
+        self._context.choose_device(self._socket, order.remote.address)
+        scope = self._context.scope
         if order.local is not None:
             bind_source(self._socket)
             self._socket.bind(encode(order.local, 0, scope))
@@ -127,13 +127,13 @@ class Stream:
 
     def _enter(self, interest: int, handler: Handler) -> None:
         self._interest = interest
-        self._shell.poller.add(self._fd, interest, handler)
+        self._context.poller.add(self._fd, interest, handler)
 
     def _give_up(self, code: int, now: float) -> None:
         """Fail before it is in the epoll set."""
         self.closed = True
         self._socket.close()
-        self._shell.machine.stream_failed(self._id, code, None, now)
+        self._context.machine.stream_failed(self._id, code, None, now)
 
     # orders
 
@@ -181,7 +181,7 @@ class Stream:
             return False
         self._ended = True  # nothing is read any more, even if the stream waits for the link's room
         self._report(EPOLLOUT)
-        self._shell.poller.handlers[self._fd] = self._ready_closing
+        self._context.poller.handlers[self._fd] = self._ready_closing
         return True
 
     def abort(self) -> None:
@@ -194,7 +194,7 @@ class Stream:
         """Close the socket."""
         if not self.closed:
             self.closed = True
-            self._shell.poller.remove(self._fd)
+            self._context.poller.remove(self._fd)
             self._socket.close()
             self._chunks.clear()
 
@@ -222,9 +222,9 @@ class Stream:
         elif flags & EPOLLOUT:
             forget_icmp_errors(self._socket, self._family)
             self._report(EPOLLIN)
-            self._shell.poller.handlers[self._fd] = self._ready
+            self._context.poller.handlers[self._fd] = self._ready
             self._connected(self._id)
-            self._shell.machine.stream_connected(self._id, now)
+            self._context.machine.stream_connected(self._id, now)
 
     def _ready(self, flags: int, now: float) -> None:
         if flags & EPOLLOUT and self._interest & EPOLLOUT:
@@ -238,8 +238,8 @@ class Stream:
                 self._read(flags, now)
 
     def _read(self, flags: int, now: float) -> None:
-        shell = self._shell
-        budget = 0 if shell.blocked else shell.machine.receive_budget(self._id)
+        context = self._context
+        budget = 0 if context.blocked else context.machine.receive_budget(self._id)
         if budget <= 0:
             self._stop_reading(flags)
             return
@@ -253,15 +253,15 @@ class Stream:
             self._fail(error.errno or errno.EIO, now)
             return
         if data:
-            shell.machine.stream_received(self._id, data, now)
+            context.machine.stream_received(self._id, data, now)
         else:
             self._ended = True
             self._report(self._interest & ~EPOLLIN)
-            shell.machine.stream_ended(self._id, now)
+            context.machine.stream_ended(self._id, now)
 
     def _stop_reading(self, flags: int) -> None:
-        if self._shell.blocked:
-            self._shell.parked.append(self.resume)
+        if self._context.blocked:
+            self._context.parked.append(self.resume)
         # An error waits as well: it is reported after the data that came before it.
         self._report(_DEAF if flags & (EPOLLERR | EPOLLHUP) else self._interest & ~EPOLLIN)
 
@@ -297,7 +297,7 @@ class Stream:
         else:
             self._report(self._interest & ~EPOLLOUT)
         if sent:
-            self._shell.machine.stream_sent(self._id, sent, now)
+            self._context.machine.stream_sent(self._id, sent, now)
         if self._shutting and not self._chunks:
             self._finish_sending()
 
@@ -329,7 +329,7 @@ class Stream:
 
     def _drain(self, now: float) -> None:
         """Sending failed: what had come before belongs to the guest all the same."""
-        machine = self._shell.machine
+        machine = self._context.machine
         try:
             while not self._ended and (budget := machine.receive_budget(self._id)) > 0:
                 data = self._socket.recv(min(budget, _READ_SIZE))
@@ -342,10 +342,10 @@ class Stream:
     def _fail(self, code: int, now: float, error: ExtendedError | None = None) -> None:
         self.abandon()
         self._finished(self._id)
-        self._shell.machine.stream_failed(self._id, code, error, now)
+        self._context.machine.stream_failed(self._id, code, error, now)
 
     def _report(self, interest: int) -> None:
         """Have the epoll set report this from now on."""
         if interest != self._interest:
             self._interest = interest
-            self._shell.poller.change(self._fd, interest)
+            self._context.poller.change(self._fd, interest)

@@ -15,10 +15,10 @@ import trio
 
 from sansnet_trio.linux.unix_socket import ListenError, UnixSocket, peer
 
-__all__ = ["GuestListener", "ListenError", "peer_process"]
+__all__ = ["MachineListener", "ListenError", "peer_process"]
 
 
-class GuestListener:
+class MachineListener:
     """Listens on a path, from now on and until closed.
 
     A socket that is there already is replaced if nobody answers on it.

@@ -21,7 +21,7 @@ __all__ = ["CaptureFile", "CapturedLink", "ObservedLink"]
 
 _log: Final = logging.getLogger("sansnet")
 
-_MOST: Final = 4 << 20
+_MAX_WAITING: Final = 4 << 20
 """Bytes that wait for the reader of a pipe; beyond them no more records are added."""
 _PIECE: Final = 1 << 16
 _MOMENT: Final = 0.05
@@ -135,7 +135,7 @@ class CaptureFile:
                 file.close()
 
     def _queue(self, pipe: int, records: bytes) -> None:
-        if len(self._waiting) <= _MOST:
+        if len(self._waiting) <= _MAX_WAITING:
             self._waiting += records
         elif not self._lost:
             self._lost = True
@@ -183,7 +183,7 @@ class CapturedLink(ObservedLink):
         super().__init__(link)
         self._file = file
         self._vnet = link.config.vnet_header
-        self._snaplen = link.config.largest_frame
+        self._snaplen = link.config.max_frame_size
         file.begin(self._snaplen)
 
     def observe(self, frames: Iterable[Frame], *, up: bool) -> None:

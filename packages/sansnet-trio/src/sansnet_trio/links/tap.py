@@ -22,9 +22,9 @@ from sansnet_trio.links import LinkClosed, MtuLimits
 if TYPE_CHECKING:
     from sansnet_core import Frame
 
-__all__ = ["LARGEST_FRAME", "MTU", "Tap", "bring_up", "open_tap"]
+__all__ = ["MAX_FRAME_SIZE", "MTU", "Tap", "bring_up", "open_tap"]
 
-LARGEST_FRAME: Final = 65535 + 14
+MAX_FRAME_SIZE: Final = 65535 + 14
 """Most bytes of one frame, without the `virtio_net_hdr`: the largest IP packet and its Ethernet header."""
 
 MTU: Final = MtuLimits(default=65520, largest=65521)
@@ -118,7 +118,7 @@ def _attach(fd: int, name: bytes, mtu: int) -> LinkConfig:
         if error.errno != errno.EINVAL:
             raise
         fcntl.ioctl(fd, _TUNSETIFF, _IFREQ_FLAGS.pack(name, _IFF_TAP | _IFF_NO_PI))
-        return LinkConfig(mtu=mtu, largest_frame=LARGEST_FRAME)
+        return LinkConfig(mtu=mtu, max_frame_size=MAX_FRAME_SIZE)
     fcntl.ioctl(fd, _TUNSETVNETHDRSZ, _INT.pack(VNET_HEADER_SIZE))
     fcntl.ioctl(fd, _TUNSETVNETLE, _INT.pack(1))
     tso = _TUN_F_CSUM | _TUN_F_TSO4 | _TUN_F_TSO6
@@ -126,7 +126,7 @@ def _attach(fd: int, name: bytes, mtu: int) -> LinkConfig:
     accepted = next((flags for flags in (uso, tso, _TUN_F_CSUM, 0) if _offload(fd, flags)), 0)
     return LinkConfig(
         mtu=mtu,
-        largest_frame=LARGEST_FRAME,
+        max_frame_size=MAX_FRAME_SIZE,
         vnet_header=True,
         checksum_offload=bool(accepted),
         tso4=accepted >= tso,
@@ -159,7 +159,7 @@ class Tap:
         self.dropped = 0
         self._fd = fd
         self._left_behind = left_behind
-        self._size = LARGEST_FRAME + (VNET_HEADER_SIZE if config.vnet_header else 0)
+        self._size = MAX_FRAME_SIZE + (VNET_HEADER_SIZE if config.vnet_header else 0)
         self._readable = select.poll()
         self._readable.register(fd, select.POLLIN)
 

@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from sansnet_core import Frame, LinkConfig
-from sansnet_core.link.stream import LARGEST_FRAME, LENGTH_SIZE, FrameDecoder, FrameLengthError, encode
+from sansnet_core.link.stream import LENGTH_SIZE, MAX_FRAME_SIZE, FrameDecoder, FrameLengthError, encode
 from sansnet_core.orders import Buffer
 from sansnet_core.wire import ethernet
 from sansnet_trio.links import LinkClosed, MtuLimits
 
 __all__ = ["MTU", "UnixStream"]
 
-MTU: Final = MtuLimits(default=65520, largest=LARGEST_FRAME - ethernet.HEADER_SIZE)
+MTU: Final = MtuLimits(default=65520, largest=MAX_FRAME_SIZE - ethernet.HEADER_SIZE)
 """Without offloads the MTU is the size of a unit: so it is as large as for a tap, whose guests may be behind it."""
 
 _READ_BYTES: Final = 256 << 10
@@ -42,7 +42,7 @@ class UnixStream:
     """
 
     def __init__(self, connection: socket.socket, *, mtu: int = MTU.default) -> None:
-        self.config = LinkConfig(mtu=mtu, largest_frame=LARGEST_FRAME)
+        self.config = LinkConfig(mtu=mtu, max_frame_size=MAX_FRAME_SIZE)
         self.dropped = 0
         """Stays 0: a stream takes every frame, or ends."""
         self._socket = connection

@@ -35,7 +35,7 @@ import trio
 from sansnet_core import Frame, LinkConfig, UsageError
 from sansnet_core.vhost import (
     FROM_GUEST,
-    LARGEST_FRAME,
+    MAX_FRAME_SIZE,
     TO_GUEST,
     MapLog,
     MapMemory,
@@ -55,7 +55,7 @@ __all__ = ["MTU", "VhostUserLink", "is_supported"]
 
 _logger: Final = logging.getLogger("sansnet")
 
-MTU: Final = MtuLimits(default=1500, largest=LARGEST_FRAME - ethernet.HEADER_SIZE)
+MTU: Final = MtuLimits(default=1500, largest=MAX_FRAME_SIZE - ethernet.HEADER_SIZE)
 """With the offloads 64 KiB travel as one frame at any MTU; and that of Ethernet is what the hosts beyond have."""
 
 _MAX_FDS: Final = 8

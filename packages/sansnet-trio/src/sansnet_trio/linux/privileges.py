@@ -35,7 +35,7 @@ _VERSION_3: Final = 0x20080522
 _HEADER: Final = Struct("=Ii")  # version, process
 _SETS: Final = Struct("=6I")  # effective, permitted, inheritable: the low words, then the high ones
 _WORD: Final = 0xFFFFFFFF
-_MOST: Final = 64
+_MAX_CAPABILITY: Final = 64
 
 # linux/prctl.h
 _PR_CAPBSET_DROP: Final = 24
@@ -76,7 +76,7 @@ def drop_capabilities(keep: Collection[int] = ()) -> None:
     """
     _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     with suppress(OSError):  # EPERM, or EINVAL after the last one that the kernel knows
-        for number in range(_MOST):
+        for number in range(_MAX_CAPABILITY):
             _prctl(_PR_CAPBSET_DROP, number)
     header = _HEADER.pack(_VERSION_3, 0)
     sets = ctypes.create_string_buffer(_SETS.size)

@@ -28,7 +28,7 @@ from sansnet_core.orders import (
 )
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.handshake import EVERYTHING, negotiate
-from sansnet_core.proto.tcp.keepalive import MOST_ORDERS, Schedule, schedule
+from sansnet_core.proto.tcp.keepalive import MAX_ORDERS, Schedule, schedule
 from sansnet_core.proto.tcp.receiving import PIECE_COST, Receiver
 from sansnet_core.proto.tcp.sending import DUPLICATES, Sender
 from sansnet_core.wire.ip import TCP
@@ -277,13 +277,13 @@ class TcpFlow:
 
     def _effect_close_socket(self) -> None:
         context = self._tcp.context
-        context.out.actions.append(CloseSocket(self.socket))
+        context.out.orders.append(CloseSocket(self.socket))
         self._retransmit_at = inf
         self._time_wait_at = context.now + context.config.limits.tcp_linger
         context.timers.arm(self, self._time_wait_at)
 
     def _effect_abort_socket(self) -> None:
-        self._tcp.context.out.actions.append(CloseSocket(self.socket, True))
+        self._tcp.context.out.orders.append(CloseSocket(self.socket, True))
 
     def host_failed(self, error: ExtendedError) -> None:
         """The host's connect failed, or its connection is broken."""
@@ -389,13 +389,13 @@ class TcpFlow:
 
     def _take_keepalive(self, silence: float) -> None:
         """The guest asks whether its peer lives (RFC 9293, 3.8.4), after so many seconds without a segment."""
-        if self.receiver.edge == self.receiver.next or self._keepalive_orders >= MOST_ORDERS:
+        if self.receiver.edge == self.receiver.next or self._keepalive_orders >= MAX_ORDERS:
             return  # Linux probes a closed window by the same segment
         wanted = schedule(silence)
         if self._keepalive is None or self._keepalive.differs(wanted):
             self._keepalive = wanted
             self._keepalive_orders += 1
-            self._tcp.context.out.actions.append(KeepAlive(self.socket, *wanted))
+            self._tcp.context.out.orders.append(KeepAlive(self.socket, *wanted))
 
     def _complete_handshake(self, tcp: TcpHeader) -> bool:
         if not tcp.flags & ACK:
@@ -525,9 +525,9 @@ class TcpFlow:
         self._hold(taken + kept)
         if held or not ready:
             self._ack_now = True  # a gap or its filling is reported at once (RFC 5681, 4.2)
-        actions = self._tcp.context.out.actions
+        orders = self._tcp.context.out.orders
         for part in ready:
-            actions.append(SendStream(self.socket, part))
+            orders.append(SendStream(self.socket, part))
 
     def _fitting(self, ahead: int, size: int) -> int:
         """How many of `size` bytes, which begin `ahead` bytes beyond RCV.NXT, memory has room for."""
@@ -558,7 +558,7 @@ class TcpFlow:
 
     def _check_up_drained(self) -> None:
         if self._state[2] is states.FIN_SEEN and not self.receiver.unsent:
-            self._tcp.context.out.actions.append(ShutdownStream(self.socket))
+            self._tcp.context.out.orders.append(ShutdownStream(self.socket))
             self.fire(states.UP_DRAINED)
 
     # facts from the host's socket
@@ -660,7 +660,7 @@ class TcpFlow:
                 self._send_ack(now)
         if self._awaits_budget and self not in self._tcp.memory.waiting and self._budget():
             self._awaits_budget = False
-            self._tcp.context.out.actions.append(ResumeStream(self.socket))
+            self._tcp.context.out.orders.append(ResumeStream(self.socket))
         self._arm()
 
     def _send_data(self, now: float) -> None:

@@ -96,10 +96,10 @@ class Tcp:
             raise Malformed(Reason.TCP_FLAGS)  # a scan; no stack sends that
         guest = Endpoint(ip.source, syn.source_port)
         remote = Endpoint(ip.destination, syn.destination_port)
-        host = context.forwarding.to_host(ip.destination, syn.destination_port)
+        host = context.address_map.to_host(ip.destination, syn.destination_port)
         if host is None:
             context.notify(FlowRefused(TCP, guest, remote, None, 0))
-            reason = context.forwarding.refusal(ip.destination)
+            reason = context.address_map.refusal(ip.destination)
             if reason is not Reason.OWN_ADDRESS:
                 raise Malformed(reason)
             context.drop_packet(reason, TCP, guest, remote)
@@ -115,7 +115,7 @@ class Tcp:
         flow.accept(syn, wire.parse_options(buf, syn.options_start, syn.start))
         self._add(flow)
         self.waiting[flow] = None
-        context.out.actions.append(OpenStream(flow.socket, host, context.forwarding.outbound(host.address)))
+        context.out.orders.append(OpenStream(flow.socket, host, context.address_map.outbound(host.address)))
 
     def _add(self, flow: TcpFlow) -> None:
         self._flows[flow.key] = self._sockets[flow.socket] = flow
@@ -133,7 +133,7 @@ class Tcp:
 
     def _reset(self, ip: IpHeader, tcp: TcpHeader) -> None:
         """Answer a segment that belongs to no connection (RFC 9293, 3.10.7.1)."""
-        if not self.context.forwarding.is_node(ip.destination):
+        if not self.context.address_map.is_node(ip.destination):
             return  # a group (RFC 9293, 3.9.2.3), or another address that no packet comes from (RFC 4291, 2.5 and 2.7)
         headers = FlowHeaders(
             self.context.egress,
@@ -157,7 +157,7 @@ class Tcp:
         if not context.config.tcp:
             context.drop_packet(Reason.PROTOCOL_CLOSED, TCP, remote, wanted)
             return None
-        ends = context.forwarding.inbound(remote.address, address, context.guest)
+        ends = context.address_map.inbound(remote.address, address, context.guest)
         if isinstance(ends, Reason):
             context.drop_packet(ends, TCP, remote, wanted)
             return None

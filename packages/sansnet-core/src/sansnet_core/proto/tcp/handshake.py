@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from sansnet_core.config import NetworkConfig
 from sansnet_core.wire.tcp import (
-    MOST_WINDOW_SCALE,
+    MAX_WINDOW_SCALE,
     TcpOptions,
     mss_option,
     sack_permitted_option,
@@ -22,11 +22,11 @@ DEFAULT_MSS: Final = {4: 536, 6: 1220}
 HEADERS: Final = {4: 40, 6: 60}
 """Bytes of IP and TCP headers without options."""
 ETHERNET: Final = 14
-LARGEST_FIELD: Final = 65535
+MAX_FIELD: Final = 65535
 """Of IP lengths, and of a window that is not scaled."""
-MOST_SACK_BLOCKS: Final = 4
+MAX_SACK_BLOCKS: Final = 4
 """As many as fit in 40 bytes of options without timestamps; a small MTU has room for less."""
-EVERYTHING: Final = TcpOptions(LARGEST_FIELD, 0, True, ())
+EVERYTHING: Final = TcpOptions(MAX_FIELD, 0, True, ())
 """Options of a guest that can do all that we can: what is offered to one that did not speak yet."""
 
 
@@ -76,13 +76,13 @@ def negotiate(config: NetworkConfig, version: int, options: TcpOptions) -> Terms
     mss = min(max(options.mss or DEFAULT_MSS[version], MIN_MSS), own_mss)
     frame_payload = mss
     if link.tso4 if version == 4 else link.tso6:
-        room = min(link.largest_frame - ETHERNET, LARGEST_FIELD) - HEADERS[version]
+        room = min(link.max_frame_size - ETHERNET, MAX_FIELD) - HEADERS[version]
         frame_payload = max(room // mss, 1) * mss
-    sack_blocks = min((own_mss - 4) // 8, MOST_SACK_BLOCKS)
+    sack_blocks = min((own_mss - 4) // 8, MAX_SACK_BLOCKS)
     sack = options.sack_permitted and sack_blocks > 0
     if options.window_scale is None:
-        window = min(config.limits.tcp_window, LARGEST_FIELD)
+        window = min(config.limits.tcp_window, MAX_FIELD)
         return Terms(own_mss, mss, frame_payload, window, None, 0, sack, sack_blocks)
-    window = min(config.limits.tcp_window, LARGEST_FIELD << MOST_WINDOW_SCALE)
+    window = min(config.limits.tcp_window, MAX_FIELD << MAX_WINDOW_SCALE)
     own_scale = max(window.bit_length() - 16, 0)
     return Terms(own_mss, mss, frame_payload, window, own_scale, options.window_scale, sack, sack_blocks)

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-__all__ = ["MOST_ORDERS", "Schedule", "schedule"]
+__all__ = ["MAX_ORDERS", "Schedule", "schedule"]
 
-MOST_ORDERS: Final = 16
+MAX_ORDERS: Final = 16
 """For one connection: a guest that changes its mind all the time must not keep the driver busy."""
 
 _LONGEST: Final = 32767

@@ -28,10 +28,10 @@ INITIAL_RTO: Final = 1.0
 DUPLICATES: Final = 3
 SMALL: Final = 2048
 """Shorter pieces are copied together: a remote that sends single bytes must not cost a hundred for each."""
-MOST_BURST: Final = 16
+MAX_BURST: Final = 16
 """Segments sent again for one acknowledgment; theirs bring the next. Without a bound, a guest with
 tiny segments is sent tens of thousands of them for one SACK."""
-_MOST_SACKED: Final = 64
+_MAX_SACKED: Final = 64
 """Ranges remembered; the guest may report more, then the oldest knowledge is lost, not correctness."""
 
 
@@ -269,7 +269,7 @@ class Sender:
                 self.recover = None
             else:
                 if self._lost_all:
-                    self._burst = min(self._burst * 2, MOST_BURST)
+                    self._burst = min(self._burst * 2, MAX_BURST)
                 if diff(self._retransmitted, acknowledgment) < 0:
                     self._retransmitted = acknowledgment
         return released
@@ -315,7 +315,7 @@ class Sender:
                     merged[-1] = merged[-1][0], last
             else:
                 merged.append((first, last))
-        self._sacked = merged[:_MOST_SACKED] or None
+        self._sacked = merged[:_MAX_SACKED] or None
         return merged != old
 
     def sack_says_lost(self) -> bool:
@@ -354,7 +354,7 @@ class Sender:
         assert self.recover is not None
         if self._sacked:
             end = self._sacked[-1][1]
-            burst = MOST_BURST  # every hole below the highest SACK is lost: later data has arrived
+            burst = MAX_BURST  # every hole below the highest SACK is lost: later data has arrived
         elif self.sack_permitted and not self._lost_all:
             return  # no hole is known of any more, and the rest may be under way
         else:

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_core.address_map import Forwarding
+from sansnet_core.address_map import AddressMap
 from sansnet_core.addresses import format, is_loopback, is_unspecified, parse
 from sansnet_core.config import Ipv6Config, NetworkConfig
-from sansnet_core.context import Guest
+from sansnet_core.context import GuestAddresses
 from sansnet_core.errors import ConfigError, Reason
 from sansnet_core.orders import Endpoint
 from tests.core.proto.bare import GATEWAY4, GATEWAY6, GUEST4, GUEST6, REMOTE4, REMOTE6, config
@@ -37,7 +37,7 @@ ports = st.integers(0, 65535) | st.sampled_from([53, 853])
 
 @pytest.mark.parametrize("address", ["192.0.2.7", "10.0.2.3", "169.254.1.1", "2001:db8::7", "fe80::7", "64:ff9b::1"])
 def test_a_destination_is_its_own_host_address(address: str) -> None:
-    assert Forwarding(config()).to_host(parse(address), 80) == Endpoint(parse(address), 80)
+    assert AddressMap(config()).to_host(parse(address), 80) == Endpoint(parse(address), 80)
 
 
 @pytest.mark.parametrize("groups", [False, True])
@@ -61,87 +61,87 @@ def test_a_destination_is_its_own_host_address(address: str) -> None:
     ],
 )
 def test_what_is_no_destination_is_closed(address: str, groups: bool) -> None:
-    assert Forwarding(config()).to_host(parse(address), 80, groups=groups) is None
+    assert AddressMap(config()).to_host(parse(address), 80, groups=groups) is None
 
 
 @pytest.mark.parametrize("address", ["224.0.0.251", "239.255.255.250", "ff02::fb"])
 def test_groups_are_open_on_request_only(address: str) -> None:
-    forwarding = Forwarding(config())
-    assert forwarding.is_group(parse(address))
-    assert forwarding.to_host(parse(address), 80) is None
-    assert forwarding.to_host(parse(address), 80, groups=True) == Endpoint(parse(address), 80)
+    address_map = AddressMap(config())
+    assert address_map.is_group(parse(address))
+    assert address_map.to_host(parse(address), 80) is None
+    assert address_map.to_host(parse(address), 80, groups=True) == Endpoint(parse(address), 80)
 
 
 @pytest.mark.parametrize("groups", [False, True])
 @pytest.mark.parametrize("address", ["255.255.255.255", "10.0.2.255"])
 def test_broadcasts_do_not_leave(address: str, groups: bool) -> None:
-    forwarding = Forwarding(config())
-    assert forwarding.to_host(parse(address), 9, groups=groups) is None
-    assert forwarding.refusal(parse(address)) is Reason.IP_BROADCAST
+    address_map = AddressMap(config())
+    assert address_map.to_host(parse(address), 9, groups=groups) is None
+    assert address_map.refusal(parse(address)) is Reason.IP_BROADCAST
 
 
 @pytest.mark.parametrize("prefix_length", [31, 32])
 def test_the_shortest_networks_have_no_broadcast_address(prefix_length: int) -> None:
-    forwarding = Forwarding(config(prefix_length=prefix_length))
-    assert not forwarding.is_group(parse("10.0.2.15"))
-    assert not forwarding.is_group(parse("10.0.2.255"))
+    address_map = AddressMap(config(prefix_length=prefix_length))
+    assert not address_map.is_group(parse("10.0.2.15"))
+    assert not address_map.is_group(parse("10.0.2.255"))
 
 
 def test_the_host_is_reached_by_its_aliases_on_any_port() -> None:
-    forwarding = Forwarding(config(map_host_loopback=(GATEWAY4, GATEWAY6)))
-    assert forwarding.to_host(GATEWAY4, 8080) == Endpoint(LOOPBACK4, 8080)
-    assert forwarding.to_host(GATEWAY6, 8080) == Endpoint(LOOPBACK6, 8080)
+    address_map = AddressMap(config(map_host_loopback=(GATEWAY4, GATEWAY6)))
+    assert address_map.to_host(GATEWAY4, 8080) == Endpoint(LOOPBACK4, 8080)
+    assert address_map.to_host(GATEWAY6, 8080) == Endpoint(LOOPBACK6, 8080)
 
 
 def test_an_alias_may_be_an_address_that_is_closed_otherwise() -> None:
-    assert Forwarding(config(map_host_loopback=(LOOPBACK4,))).to_host(LOOPBACK4, 80) == Endpoint(LOOPBACK4, 80)
+    assert AddressMap(config(map_host_loopback=(LOOPBACK4,))).to_host(LOOPBACK4, 80) == Endpoint(LOOPBACK4, 80)
 
 
 @pytest.mark.parametrize("port", [53, 853])
 def test_dns_goes_to_the_hosts_resolver(port: int) -> None:
-    forwarding = Forwarding(config(dns_forward=((DNS4, Endpoint(RESOLVER4, 53)), (DNS6, Endpoint(RESOLVER6, 53)))))
-    assert forwarding.to_host(DNS4, port) == Endpoint(RESOLVER4, port)
-    assert forwarding.to_host(DNS6, port) == Endpoint(RESOLVER6, port)
+    address_map = AddressMap(config(dns_forward=((DNS4, Endpoint(RESOLVER4, 53)), (DNS6, Endpoint(RESOLVER6, 53)))))
+    assert address_map.to_host(DNS4, port) == Endpoint(RESOLVER4, port)
+    assert address_map.to_host(DNS6, port) == Endpoint(RESOLVER6, port)
 
 
 def test_a_name_server_at_another_port_is_asked_there_and_is_not_known_to_speak_tls() -> None:
-    forwarding = Forwarding(config(dns_forward=((DNS4, Endpoint(RESOLVER4, 5353)), (DNS6, Endpoint(RESOLVER6, 54)))))
-    assert forwarding.to_host(DNS4, 53) == Endpoint(RESOLVER4, 5353)
-    assert forwarding.to_host(DNS6, 53) == Endpoint(RESOLVER6, 54)
-    assert forwarding.to_host(DNS4, 853) is None
-    assert forwarding.to_host(DNS4, 5353) is None
+    address_map = AddressMap(config(dns_forward=((DNS4, Endpoint(RESOLVER4, 5353)), (DNS6, Endpoint(RESOLVER6, 54)))))
+    assert address_map.to_host(DNS4, 53) == Endpoint(RESOLVER4, 5353)
+    assert address_map.to_host(DNS6, 53) == Endpoint(RESOLVER6, 54)
+    assert address_map.to_host(DNS4, 853) is None
+    assert address_map.to_host(DNS4, 5353) is None
 
 
 def test_with_a_name_server_at_another_port_dns_over_tls_is_that_of_the_alias_of_loopback() -> None:
-    forwarding = Forwarding(config(dns_forward=((GATEWAY4, Endpoint(RESOLVER4, 54)),), map_host_loopback=(GATEWAY4,)))
-    assert forwarding.to_host(GATEWAY4, 853) == Endpoint(LOOPBACK4, 853)
+    address_map = AddressMap(config(dns_forward=((GATEWAY4, Endpoint(RESOLVER4, 54)),), map_host_loopback=(GATEWAY4,)))
+    assert address_map.to_host(GATEWAY4, 853) == Endpoint(LOOPBACK4, 853)
 
 
 def test_only_dns_ports_go_to_the_hosts_resolver() -> None:
-    forwarding = Forwarding(config(dns_forward=((DNS4, Endpoint(RESOLVER4, 53)),)))
-    assert forwarding.to_host(DNS4, 54) is None
-    assert forwarding.refusal(DNS4) is Reason.OWN_ADDRESS
+    address_map = AddressMap(config(dns_forward=((DNS4, Endpoint(RESOLVER4, 53)),)))
+    assert address_map.to_host(DNS4, 54) is None
+    assert address_map.refusal(DNS4) is Reason.OWN_ADDRESS
 
 
 @pytest.mark.parametrize("port", [0, 53, 80])
 @pytest.mark.parametrize("address", [GATEWAY4, GATEWAY6], ids=format)
 def test_a_gateway_exists_on_the_guests_segment_only(address: bytes, port: int) -> None:
-    forwarding = Forwarding(config())
-    assert forwarding.to_host(address, port) is None
-    assert forwarding.refusal(address) is Reason.OWN_ADDRESS
+    address_map = AddressMap(config())
+    assert address_map.to_host(address, port) is None
+    assert address_map.refusal(address) is Reason.OWN_ADDRESS
 
 
 def test_what_the_host_has_as_well_is_reached_there() -> None:
-    forwarding = Forwarding(config(own_addresses=(GATEWAY6,), dns_forward=((GATEWAY4, Endpoint(RESOLVER4, 53)),)))
-    assert forwarding.to_host(GATEWAY4, 80) == Endpoint(GATEWAY4, 80)
-    assert forwarding.to_host(GATEWAY4, 53) == Endpoint(RESOLVER4, 53)
-    assert forwarding.to_host(GATEWAY6, 80) is None
+    address_map = AddressMap(config(own_addresses=(GATEWAY6,), dns_forward=((GATEWAY4, Endpoint(RESOLVER4, 53)),)))
+    assert address_map.to_host(GATEWAY4, 80) == Endpoint(GATEWAY4, 80)
+    assert address_map.to_host(GATEWAY4, 53) == Endpoint(RESOLVER4, 53)
+    assert address_map.to_host(GATEWAY6, 80) is None
 
 
 def test_what_is_mapped_is_reached_although_it_is_ours() -> None:
-    forwarding = Forwarding(config(own_addresses=(GATEWAY4, DNS4), map_host_loopback=(GATEWAY4,)))
-    assert forwarding.to_host(GATEWAY4, 80) == Endpoint(LOOPBACK4, 80)
-    assert forwarding.own == {DNS4}
+    address_map = AddressMap(config(own_addresses=(GATEWAY4, DNS4), map_host_loopback=(GATEWAY4,)))
+    assert address_map.to_host(GATEWAY4, 80) == Endpoint(LOOPBACK4, 80)
+    assert address_map.own == {DNS4}
 
 
 def test_addresses_of_ours_have_the_size_of_one() -> None:
@@ -152,7 +152,7 @@ def test_addresses_of_ours_have_the_size_of_one() -> None:
 @pytest.mark.parametrize("address", ["192.0.2.7", "2001:db8::7", "fe80::7"])
 def test_an_outsider_is_seen_as_whom_the_guest_could_have_asked(address: str) -> None:
     outsider = Endpoint(parse(address), 9)
-    assert Forwarding(config()).asked(outsider, None, Guest(config())) == outsider
+    assert AddressMap(config()).asked(outsider, None, GuestAddresses(config())) == outsider
 
 
 @pytest.mark.parametrize(
@@ -160,56 +160,56 @@ def test_an_outsider_is_seen_as_whom_the_guest_could_have_asked(address: str) ->
 )
 def test_an_outsider_whom_the_guest_could_not_ask_is_not_seen(address: str) -> None:
     configuration = config(map_host_loopback=(ALIAS4, ALIAS6), map_guest_address=(DNS4, DNS6))
-    assert Forwarding(configuration).asked(Endpoint(parse(address), 9), None, Guest(configuration)) is None
+    assert AddressMap(configuration).asked(Endpoint(parse(address), 9), None, GuestAddresses(configuration)) is None
 
 
 def test_an_outsider_with_an_address_that_the_guest_was_heard_with_is_not_seen() -> None:
-    guest = Guest(config())
+    guest = GuestAddresses(config())
     guest.learn(REMOTE4)
-    assert Forwarding(config()).asked(Endpoint(REMOTE4, 9), None, guest) is None
+    assert AddressMap(config()).asked(Endpoint(REMOTE4, 9), None, guest) is None
 
 
 @given(address=addresses | close_to_loopback, alias=st.none() | addresses, port=ports)
 def test_whoever_is_seen_is_reached_by_the_same_address(address: bytes, alias: bytes | None, port: int) -> None:
     configuration = config(map_host_loopback=(ALIAS4, ALIAS6), dns_forward=((DNS4, Endpoint(RESOLVER4, 53)),))
-    forwarding = Forwarding(configuration)
-    seen = forwarding.asked(Endpoint(address, port), alias, Guest(configuration))
+    address_map = AddressMap(configuration)
+    seen = address_map.asked(Endpoint(address, port), alias, GuestAddresses(configuration))
     if seen is not None:
-        assert forwarding.to_host(*seen) == Endpoint(address, port)
+        assert address_map.to_host(*seen) == Endpoint(address, port)
         assert seen.address == (alias or address)
 
 
 def test_dns_comes_before_the_alias_of_loopback() -> None:
-    forwarding = Forwarding(config(dns_forward=((GATEWAY4, Endpoint(RESOLVER4, 53)),), map_host_loopback=(GATEWAY4,)))
-    assert forwarding.to_host(GATEWAY4, 53) == Endpoint(RESOLVER4, 53)
-    assert forwarding.to_host(GATEWAY4, 80) == Endpoint(LOOPBACK4, 80)
+    address_map = AddressMap(config(dns_forward=((GATEWAY4, Endpoint(RESOLVER4, 53)),), map_host_loopback=(GATEWAY4,)))
+    assert address_map.to_host(GATEWAY4, 53) == Endpoint(RESOLVER4, 53)
+    assert address_map.to_host(GATEWAY4, 80) == Endpoint(LOOPBACK4, 80)
 
 
 def test_of_two_resolvers_for_one_address_the_first_counts() -> None:
-    forwarding = Forwarding(config(dns_forward=((DNS4, Endpoint(RESOLVER4, 53)), (DNS4, Endpoint(LOOPBACK4, 53)))))
-    assert forwarding.to_host(DNS4, 53) == Endpoint(RESOLVER4, 53)
+    address_map = AddressMap(config(dns_forward=((DNS4, Endpoint(RESOLVER4, 53)), (DNS4, Endpoint(LOOPBACK4, 53)))))
+    assert address_map.to_host(DNS4, 53) == Endpoint(RESOLVER4, 53)
 
 
 def test_the_source_address_is_chosen_by_family() -> None:
     outbound4, outbound6 = parse("198.51.100.1"), parse("2001:db8:1::1")
-    forwarding = Forwarding(config(outbound4=outbound4, outbound6=outbound6))
-    assert forwarding.outbound(parse("192.0.2.7")) == outbound4
-    assert forwarding.outbound(parse("2001:db8::7")) == outbound6
+    address_map = AddressMap(config(outbound4=outbound4, outbound6=outbound6))
+    assert address_map.outbound(parse("192.0.2.7")) == outbound4
+    assert address_map.outbound(parse("2001:db8::7")) == outbound6
 
 
 @pytest.mark.parametrize("address", [RESOLVER4, LOOPBACK6], ids=format)
 def test_the_source_address_for_loopback_is_left_to_the_kernel(address: bytes) -> None:
-    forwarding = Forwarding(config(outbound4=parse("198.51.100.1"), outbound6=parse("2001:db8:1::1")))
-    assert forwarding.outbound(address) is None
+    address_map = AddressMap(config(outbound4=parse("198.51.100.1"), outbound6=parse("2001:db8:1::1")))
+    assert address_map.outbound(address) is None
 
 
 def test_without_configuration_the_source_address_is_left_to_the_kernel() -> None:
-    assert Forwarding(config()).outbound(parse("192.0.2.7")) is None
+    assert AddressMap(config()).outbound(parse("192.0.2.7")) is None
 
 
 @given(destination=addresses | close_to_loopback, port=ports, groups=st.booleans())
 def test_nothing_reaches_the_hosts_loopback_unless_configured(destination: bytes, port: int, groups: bool) -> None:
-    host = Forwarding(config()).to_host(destination, port, groups=groups)
+    host = AddressMap(config()).to_host(destination, port, groups=groups)
     if host is not None:
         mapped = host.address[:12] == bytes(10) + b"\xff\xff"
         assert not is_loopback(host.address[12:] if mapped else host.address)
@@ -219,29 +219,29 @@ def test_nothing_reaches_the_hosts_loopback_unless_configured(destination: bytes
 
 @given(destination=addresses | close_to_loopback, port=ports, groups=st.booleans())
 def test_with_aliases_only_they_reach_the_hosts_loopback(destination: bytes, port: int, groups: bool) -> None:
-    forwarding = Forwarding(
+    address_map = AddressMap(
         config(map_host_loopback=(GATEWAY4, GATEWAY6), dns_forward=((DNS4, Endpoint(RESOLVER4, 53)),))
     )
-    host = forwarding.to_host(destination, port, groups=groups)
+    host = address_map.to_host(destination, port, groups=groups)
     if host is not None and is_loopback(host.address):
         assert destination in (GATEWAY4, GATEWAY6, DNS4)
 
 
 def test_the_hosts_address_that_is_the_guests_own_is_reached_by_its_alias() -> None:
-    forwarding = Forwarding(config(map_guest_address=(ALIAS4, ALIAS6)))
-    assert forwarding.to_host(ALIAS4, 80) == Endpoint(GUEST4, 80)
-    assert forwarding.to_host(ALIAS6, 80) == Endpoint(GUEST6, 80)
-    assert forwarding.to_guest(GUEST4) == ALIAS4
+    address_map = AddressMap(config(map_guest_address=(ALIAS4, ALIAS6)))
+    assert address_map.to_host(ALIAS4, 80) == Endpoint(GUEST4, 80)
+    assert address_map.to_host(ALIAS6, 80) == Endpoint(GUEST6, 80)
+    assert address_map.to_guest(GUEST4) == ALIAS4
 
 
 def test_of_two_meanings_of_an_alias_the_hosts_loopback_comes_first() -> None:
-    forwarding = Forwarding(config(map_guest_address=(ALIAS4,), map_host_loopback=(ALIAS4,)))
-    assert forwarding.to_host(ALIAS4, 80) == Endpoint(LOOPBACK4, 80)
+    address_map = AddressMap(config(map_guest_address=(ALIAS4,), map_host_loopback=(ALIAS4,)))
+    assert address_map.to_host(ALIAS4, 80) == Endpoint(LOOPBACK4, 80)
 
 
 def test_where_the_guest_has_no_address_its_alias_is_an_address_like_any_other() -> None:
     configuration = NetworkConfig(ipv6=Ipv6Config(address=None, gateway=GATEWAY6), map_guest_address=(ALIAS4, ALIAS6))
-    assert Forwarding(configuration).to_host(ALIAS6, 80) == Endpoint(ALIAS6, 80)
+    assert AddressMap(configuration).to_host(ALIAS6, 80) == Endpoint(ALIAS6, 80)
 
 
 def test_a_family_has_one_alias_of_a_kind() -> None:
@@ -255,12 +255,12 @@ def test_a_family_has_one_alias_of_a_kind() -> None:
 
 
 def from_outside(
-    host: str | bytes, configuration: NetworkConfig | None = None, *, guest: Guest | None = None
+    host: str | bytes, configuration: NetworkConfig | None = None, *, guest: GuestAddresses | None = None
 ) -> bytes | Reason:
     """By which address the guest sees a host."""
     configuration = configuration or config()
     address = parse(host) if isinstance(host, str) else host
-    ends = Forwarding(configuration).inbound(address, None, guest or Guest(configuration))
+    ends = AddressMap(configuration).inbound(address, None, guest or GuestAddresses(configuration))
     return ends if isinstance(ends, Reason) else ends[0]
 
 
@@ -308,7 +308,7 @@ def test_the_hosts_address_that_is_the_guests_own_is_seen_as_its_alias(host: str
 
 
 def test_an_address_that_the_guest_was_heard_with_is_nobody_elses() -> None:
-    guest = Guest(config())
+    guest = GuestAddresses(config())
     for address in (REMOTE4, REMOTE6, LINK_LOCAL):
         guest.learn(address)
     assert from_outside(REMOTE4, guest=guest) == GATEWAY4
@@ -318,7 +318,7 @@ def test_an_address_that_the_guest_was_heard_with_is_nobody_elses() -> None:
 
 
 def test_the_address_that_it_goes_to_is_nobody_elses() -> None:
-    ends = Forwarding(config()).inbound(REMOTE4, REMOTE4, Guest(config()))
+    ends = AddressMap(config()).inbound(REMOTE4, REMOTE4, GuestAddresses(config()))
     assert ends == (GATEWAY4, REMOTE4)
 
 
@@ -331,24 +331,24 @@ def test_without_an_address_of_ours_who_cannot_be_answered_is_refused() -> None:
     [("192.0.2.7", GUEST4), ("2001:db8::7", GUEST6), ("fe80::7", LINK_LOCAL), ("::1", LINK_LOCAL)],
 )
 def test_neighbours_reach_the_guests_link_local_address(host: str, addressed: bytes) -> None:
-    guest = Guest(config())
+    guest = GuestAddresses(config())
     guest.learn(LINK_LOCAL)
-    ends = Forwarding(config()).inbound(parse(host), None, guest)
+    ends = AddressMap(config()).inbound(parse(host), None, guest)
     assert not isinstance(ends, Reason)
     assert ends[1] == addressed
 
 
 def test_until_its_link_local_address_is_heard_neighbours_reach_the_other_one() -> None:
-    assert Forwarding(config()).inbound(parse("fe80::7"), None, Guest(config())) == (parse("fe80::7"), GUEST6)
+    assert AddressMap(config()).inbound(parse("fe80::7"), None, GuestAddresses(config())) == (parse("fe80::7"), GUEST6)
 
 
 @given(host=addresses | close_to_loopback)
 def test_nobody_from_outside_has_an_address_that_the_guest_cannot_answer_to(host: bytes) -> None:
-    forwarding = Forwarding(config())
-    ends = forwarding.inbound(host, None, Guest(config()))
+    address_map = AddressMap(config())
+    ends = address_map.inbound(host, None, GuestAddresses(config()))
     if isinstance(ends, Reason):
-        assert forwarding.to_host(host, 80) is None
+        assert address_map.to_host(host, 80) is None
         return
     if ends[0] not in (GATEWAY4, GATEWAY6):
-        assert forwarding.to_host(ends[0], 80) == Endpoint(ends[0], 80)
+        assert address_map.to_host(ends[0], 80) == Endpoint(ends[0], 80)
     assert ends[0] not in (GUEST4, GUEST6)
