@@ -183,6 +183,12 @@ def test_all_public_names_exist_and_are_documented(name: str) -> None:
                         assert inspect.getdoc(member), f"{name}.{entry}.{attribute} has no docstring"
 
 
+def test_dir_shows_every_public_name_before_it_was_used() -> None:
+    script = "import sansnet_trio as package; print(sorted(set(package.__all__) - set(dir(package))))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_every_order_is_public() -> None:
     assert {order.__name__ for order in get_args(Order)} <= set(sansnet_core.__all__)
 

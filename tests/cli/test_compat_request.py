@@ -96,10 +96,10 @@ def test_pastas_command_begins_at_the_first_word_that_is_no_option() -> None:
         ("-t 80 -t 81:8081", {"ports": PortOptions(forwards=read_forwards(["80", "81:8081"]))}),
         ("--map-guest-addr 10.0.0.3", {"map_guest_address": (parse("10.0.0.3"),)}),
         ("--map-guest-addr none", {}),
-        ("-d", {"verbose": True}),
-        ("--trace", {"verbose": True, "trace": True}),
+        ("-d", {"verbose": True, "notices": True}),
+        ("--trace", {"verbose": True, "notices": True, "trace": True}),
         ("-f --stats 2", {"stats": 2}),
-        ("-c /run/c", {"control": "/run/c"}),
+        ("-c /run/c", {"notices": True, "control": "/run/c"}),
     ],
 )
 def test_an_option_changes_what_it_names(words: str, expected: dict[str, Any]) -> None:

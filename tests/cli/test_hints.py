@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from sansnet_cli.options.records import NetworkOptions
-from sansnet_cli.plan.plan import Setup
+from sansnet_cli.options.records import CommandOptions
 from sansnet_cli.runtime.hints import Hints
 from sansnet_core import FlowOpened, FlowRefused, FlowReport, Ipv4Config, Ipv6Config, NameAsked, NetworkConfig, SocketId
 from sansnet_core.addresses import Endpoint, parse
 from sansnet_core.ports import TCP, UDP, ForwardRule, parse_all
+from sansnet_trio.plan.setup import Setup
 
 GUEST = Endpoint(parse("10.0.0.2"), 40000)
 GATEWAY = Endpoint(parse("10.0.0.1"), 5432)
@@ -42,7 +42,7 @@ def make(
         map_guest_address=(parse(own),) if own else (),
     )
     setup = Setup(config=config, interface=None, warnings=())
-    return Hints(NetworkOptions(verbose=verbose), setup, namespace=namespace, forwards=lambda: forwards)
+    return Hints(CommandOptions(verbose=verbose), setup, namespace=namespace, forwards=lambda: forwards)
 
 
 def refused(

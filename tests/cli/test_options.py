@@ -119,7 +119,7 @@ def test_options_after_the_command_are_the_commands() -> None:
         (["--udp-filtering", "address-dependent"], {"udp_filtering": UdpFiltering.ADDRESS_DEPENDENT}),
         (["--udp-filtering=address-and-port-dependent"], {"udp_filtering": UdpFiltering.ADDRESS_AND_PORT_DEPENDENT}),
         (["--no-dhcp", "--no-ndp", "--no-config", "--verbose"], {
-            "dhcp": False, "dhcp6": False, "ndp": False, "configure": False, "verbose": True
+            "dhcp": False, "dhcp6": False, "ndp": False, "configure": False, "verbose": True, "notices": True,
         }),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -236,7 +236,7 @@ def test_help_and_version_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> No
     ("arguments", "expected"),
     [
         (["--socket", "guest.socket"], ServeOptions(socket="guest.socket")),
-        (["-s", "x", "-1", "-v"], ServeOptions(socket="x", one_off=True, verbose=True)),
+        (["-s", "x", "-1", "-v"], ServeOptions(socket="x", one_off=True, verbose=True, notices=True)),
         (
             ["-s", "x", "-t", "8080:80", "--freebind"],
             ServeOptions(socket="x", ports=PortOptions(forwards=ports("8080:80", TCP), freebind=True)),
@@ -291,7 +291,7 @@ def test_what_cannot_serve_a_machine(arguments: list[str], words: str) -> None:
             ["-4", "-I", "eth0", "--no-netns-quit", "--no-config", "123"],
             AttachOptions(pid=123, families=frozenset({4}), ifname="eth0", ends_with_namespace=False, configure=False),
         ),
-        (["123", "-m", "1500", "-v"], AttachOptions(pid=123, mtu=1500, verbose=True)),
+        (["123", "-m", "1500", "-v"], AttachOptions(pid=123, mtu=1500, verbose=True, notices=True)),
     ],
 )
 def test_what_attaches(arguments: list[str], expected: AttachOptions) -> None:
@@ -322,7 +322,10 @@ def test_what_does_not_attach(arguments: list[str], words: str) -> None:
         ([], QemuOptions(vhost_user=True)),
         (["--", "-m", "1G", "--"], QemuOptions(vhost_user=True, arguments=("-m", "1G", "--"))),
         (["disk", "-m", "1G"], QemuOptions(vhost_user=True, arguments=("disk", "-m", "1G"))),
-        (["--link", "stream", "-m", "65535", "-v"], QemuOptions(vhost_user=False, mtu=65535, verbose=True)),
+        (
+            ["--link", "stream", "-m", "65535", "-v"],
+            QemuOptions(vhost_user=False, mtu=65535, verbose=True, notices=True),
+        ),
         (["--link", "vhost-user", "--qemu", "./q"], QemuOptions(vhost_user=True, program="./q")),
     ],
 )

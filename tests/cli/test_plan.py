@@ -8,8 +8,7 @@ import pytest
 
 from sansnet_cli.compat.parsed_options import ParsedOptions
 from sansnet_cli.compat.request import read
-from sansnet_cli.options.records import CommandLineError, NetworkOptions, RunOptions
-from sansnet_cli.plan.plan import Setup, make_plan, make_setup, remembering
+from sansnet_cli.options.records import RunOptions
 from sansnet_cli.run.parser import parse as parse_run
 from sansnet_cli.serve.parser import parse as parse_serve
 from sansnet_core import Ipv4Config, Ipv6Config, UdpFiltering
@@ -18,6 +17,8 @@ from sansnet_core.addresses import Endpoint, parse, with_zone
 from sansnet_core.records import replace
 from sansnet_trio.guest.command import GuestPlan
 from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Resolvers, Route, Uplink
+from sansnet_trio.plan.options import NetworkOptions, OptionsError
+from sansnet_trio.plan.setup import Setup, make_plan, make_setup, remembering
 
 UPLINK4 = Uplink(
     interface="wlan0",
@@ -219,7 +220,7 @@ def test_a_kernel_without_ipv6() -> None:
     ],
 )
 def test_options_that_do_not_fit_together_are_wrong(arguments: list[str]) -> None:
-    with pytest.raises(CommandLineError):
+    with pytest.raises(OptionsError):
         plan(*arguments)
 
 
@@ -370,7 +371,7 @@ def test_a_name_server_of_the_hosts_may_have_another_port() -> None:
 
 
 def test_a_name_server_of_a_family_that_the_guest_has_not_is_refused() -> None:
-    with pytest.raises(CommandLineError, match=r"--dns-host gives an IPv6 address"):
+    with pytest.raises(OptionsError, match=r"--dns-host gives an IPv6 address"):
         plan("-4", "--dns-host", "[::1]:54")
 
 
@@ -423,7 +424,7 @@ def test_names_are_given() -> None:
 
 
 def test_the_host_has_no_address_unless_one_is_mapped() -> None:
-    with pytest.raises(CommandLineError, match=r"--host gw=host-gateway needs .* --map-host-loopback ADDR"):
+    with pytest.raises(OptionsError, match=r"--host gw=host-gateway needs .* --map-host-loopback ADDR"):
         plan("--host", "gw:host-gateway")
 
 

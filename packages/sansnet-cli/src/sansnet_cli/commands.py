@@ -8,20 +8,21 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import BinaryIO, Final
 
+from sansnet_cli.attach.namespace import find_namespace, name_servers_of, needs_resident
 from sansnet_cli.options.records import (
     AttachOptions,
     CommandLineError,
     MachineOptions,
-    NamespaceOptions,
     RunOptions,
     ServeOptions,
 )
-from sansnet_cli.plan.host import find_namespace, name_servers_of, needs_resident, read_host_for
-from sansnet_cli.plan.host_names import unheard
-from sansnet_cli.plan.plan import Setup, make_plan, make_setup
 from sansnet_cli.runtime.observe import open_capture
 from sansnet_core.records import replace
 from sansnet_trio.guest.command import CommandGuest, CommandNotFound, GuestPlan
+from sansnet_trio.plan.host import read_host_for
+from sansnet_trio.plan.host_names import warn_unanswered
+from sansnet_trio.plan.options import NamespaceOptions
+from sansnet_trio.plan.setup import Setup, make_plan, make_setup
 
 __all__ = ["COMMANDS"]
 
@@ -129,7 +130,7 @@ def _prepare(options: NamespaceOptions) -> tuple[GuestPlan, Setup]:
 def _prepare_attached(options: AttachOptions) -> tuple[GuestPlan, Setup]:
     plan, setup = _prepare(options)
     asked = name_servers_of(options) if options.hosts else None
-    return plan, replace(setup, warnings=(*setup.warnings, *unheard(options, setup.config, asked)))
+    return plan, replace(setup, warnings=(*setup.warnings, *warn_unanswered(options, setup.config, asked)))
 
 
 COMMANDS: Final[Mapping[str, Callable[[Sequence[str]], int]]] = {

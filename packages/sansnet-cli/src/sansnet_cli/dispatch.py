@@ -106,13 +106,13 @@ def _explain(error: Exception) -> int:
     """Say what is wrong; the exit status that fits it."""
     if isinstance(error, MemoryError):
         return _complain("there is too little memory; allow more, as by: ulimit -v unlimited", 1)
-    from sansnet_cli.options.records import CommandLineError
     from sansnet_cli.output.report import reason
     from sansnet_core.errors import SansnetError
     from sansnet_trio.guest.plan import CommandNotExecutable, CommandNotFound, GuestError
+    from sansnet_trio.plan.options import OptionsError
 
     match _cause(error):
-        case CommandLineError():
+        case OptionsError():
             return _complain(error, 2)
         case CommandNotFound():
             return _complain(error, 127)

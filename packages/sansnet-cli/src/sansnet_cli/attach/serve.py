@@ -10,13 +10,13 @@ import trio
 
 from sansnet_cli.options.records import AttachOptions
 from sansnet_cli.output import report
-from sansnet_cli.plan.plan import Setup
 from sansnet_cli.runtime.control import Control
 from sansnet_cli.runtime.driver import cancel_when_signalled, ending_by, make_driver, make_hints, report_regularly
 from sansnet_cli.runtime.following import Follower
 from sansnet_trio.guest.plan import GuestError
 from sansnet_trio.guest.target import ExistingNamespace
 from sansnet_trio.links import Link, LinkClosed
+from sansnet_trio.plan.setup import Setup
 
 if TYPE_CHECKING:
     from sansnet_trio.forward.forwards import Forwards

@@ -13,7 +13,6 @@ from typing import BinaryIO, Final
 from sansnet_cli.options.ports import open_forwards
 from sansnet_cli.options.records import AttachOptions
 from sansnet_cli.output import report
-from sansnet_cli.plan.plan import Setup
 from sansnet_cli.process import readiness
 from sansnet_cli.process.loading import load_everything
 from sansnet_cli.runtime.control import Control, controlled
@@ -21,6 +20,7 @@ from sansnet_cli.runtime.observe import captured, observed
 from sansnet_trio.guest.attached import AttachedGuest
 from sansnet_trio.guest.plan import GuestError, ReadyGuest
 from sansnet_trio.links.tap import Tap
+from sansnet_trio.plan.setup import Setup
 
 __all__ = ["attach"]
 

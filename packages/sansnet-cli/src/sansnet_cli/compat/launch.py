@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 
+from sansnet_cli.attach.namespace import find_namespace, needs_resident
 from sansnet_cli.compat.banner import describe
 from sansnet_cli.compat.log import Log, LogFile
 from sansnet_cli.compat.request import Process, Request
 from sansnet_cli.options import values
-from sansnet_cli.options.records import AttachOptions, CommandLineError, NamespaceOptions, RunOptions, ServeOptions
+from sansnet_cli.options.records import AttachOptions, RunOptions, ServeOptions
 from sansnet_cli.output import report
-from sansnet_cli.plan.host import find_namespace, needs_resident, read_host_for
-from sansnet_cli.plan.plan import Setup, make_plan, make_setup
 from sansnet_cli.process.daemon import (
     Identity,
     PidFile,
@@ -34,6 +33,9 @@ from sansnet_trio.guest.command import CommandGuest, GuestPlan
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links.passed_socket import adopt
 from sansnet_trio.linux import privileges, syscalls
+from sansnet_trio.plan.host import read_host_for
+from sansnet_trio.plan.options import NamespaceOptions
+from sansnet_trio.plan.setup import Setup, make_plan, make_setup
 
 if TYPE_CHECKING:
     from sansnet_trio.links.machine_listener import MachineListener
@@ -55,7 +57,7 @@ def start(program: str, request: Request) -> int:
         connection = None if fd is None else adopt(fd)
         close_inherited(_needed(request, connection))
         return _start(request, log, connection)
-    except (OSError, SansnetError, CommandLineError, MemoryError, ImportError) as error:
+    except (OSError, SansnetError, MemoryError, ImportError) as error:
         log.error(report.reason(error))
     return 1
 

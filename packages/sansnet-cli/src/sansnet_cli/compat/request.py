@@ -21,6 +21,7 @@ from sansnet_core.addresses import Endpoint
 from sansnet_core.config import GATEWAY_MAC, IPV4_MIN_MTU, IPV6_MIN_MTU
 from sansnet_core.errors import ConfigError
 from sansnet_core.records import Record
+from sansnet_trio.plan.options import DNS_PORT
 
 __all__ = ["Process", "Request", "read"]
 
@@ -218,6 +219,8 @@ class _Reader:
         mtu = self._mtu(families)
         mapped = self._all("map-host-loopback", values.none_or(values.host))
         tells = self._program == "passt"
+        control = self._file("conf-path")
+        verbose = self._given.last_of(_LEVELS) in ("debug", "trace")
         return {
             "families": families,
             "own": tuple(own.values()),
@@ -239,7 +242,7 @@ class _Reader:
             ),
             "dns_forward": _each_family(self._all("dns-forward", values.host)),
             "dns_host": tuple(
-                Endpoint(address, values.DNS_PORT) for address in _each_family(self._all("dns-host", values.resolver))
+                Endpoint(address, DNS_PORT) for address in _each_family(self._all("dns-host", values.resolver))
             ),
             "dns": self._listed("dns", values.host, advertised=self._tells("dns", tells)),
             "search": self._searched(self._tells("search", tells)),
@@ -257,8 +260,9 @@ class _Reader:
             "trace": self._has("trace"),
             "stats": self._last("stats", _count),
             "ports": self._ports(),
-            "control": self._file("conf-path"),
-            "verbose": self._given.last_of(_LEVELS) in ("debug", "trace"),
+            "control": control,
+            "verbose": verbose,
+            "notices": verbose or control is not None,
         }  # fmt: skip
 
     def _mtu(self, families: frozenset[int]) -> int | None:

@@ -16,6 +16,7 @@ from sansnet_core.addresses import Endpoint
 from sansnet_core.config import IPV4_MIN_MTU, IPV6_MIN_MTU, MAX_ADDRESSES, UdpFiltering
 from sansnet_core.errors import ConfigError
 from sansnet_trio.links import MtuLimits, tap
+from sansnet_trio.plan.options import DNS_PORT
 
 __all__ = ["Parser", "add_options", "namespace_options", "network_options", "typed", "with_examples"]
 
@@ -380,6 +381,7 @@ def network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, Any
         "dhcp6": not parsed.no_dhcp,
         "ndp": not parsed.no_ndp,
         "verbose": parsed.verbose,
+        "notices": parsed.verbose or parsed.conf_path is not None,  # for the hints
         "ports": ports,
     }
 
@@ -413,7 +415,7 @@ def _resolvers(given: list[Any], ports: PortOptions, *, namespace: bool) -> tupl
             raise CommandLineError(
                 f"-D {text} is the machine itself; give --dns-forward ADDR --dns-host {text} instead"
             )
-        if not any(forward.option == "-U" and values.DNS_PORT in forward.ports for forward in ports.forwards):
+        if not any(forward.option == "-U" and DNS_PORT in forward.ports for forward in ports.forwards):
             raise CommandLineError(
                 f"-D {text} is the guest itself, which has no name server; "
                 "give -U 53 too, and it leads to the host's loopback"

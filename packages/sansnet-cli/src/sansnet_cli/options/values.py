@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from sansnet_core import addresses
 from sansnet_core.addresses import Endpoint
+from sansnet_trio.plan.options import DNS_PORT
 
 __all__ = [
     "MAX_HOSTNAME",
@@ -45,8 +46,6 @@ _MAX_NAME: Final = 15
 MAX_HOSTNAME: Final = 64
 """Bytes (HOST_NAME_MAX)."""
 
-
-DNS_PORT: Final = 53
 
 HOST_GATEWAY: Final = "host-gateway"
 """Docker's and podman's word for the host's address in a guest."""

@@ -7,12 +7,12 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
-from sansnet_cli.options.values import DNS_PORT
 from sansnet_cli.output.stderr import say
-from sansnet_cli.plan.host_names import by_address
 from sansnet_core import LinkConfig, NetworkConfig, addresses
 from sansnet_trio.hostinfo import InterfaceAddress
 from sansnet_trio.linux.proc import NO_PROC
+from sansnet_trio.plan.host_names import by_address
+from sansnet_trio.plan.options import DNS_PORT
 
 if TYPE_CHECKING:
     from sansnet_core import NetworkStatistics

@@ -28,9 +28,7 @@ import trio
 from sansnet_cli.options.ports import open_forwards
 from sansnet_cli.options.records import QemuOptions
 from sansnet_cli.output import report
-from sansnet_cli.plan.plan import Setup
 from sansnet_cli.process import readiness
-from sansnet_cli.qemu import qemu_arguments
 from sansnet_cli.runtime.control import Control, controlled
 from sansnet_cli.runtime.observe import captured
 from sansnet_cli.runtime.signals import CommandSignals
@@ -42,6 +40,8 @@ from sansnet_trio.links import LinkClosed, unix_stream
 from sansnet_trio.links.machine_listener import MachineListener
 from sansnet_trio.linux import syscalls
 from sansnet_trio.linux.privileges import CAP_KILL
+from sansnet_trio.plan import qemu_arguments
+from sansnet_trio.plan.setup import Setup
 
 __all__ = ["boot"]
 

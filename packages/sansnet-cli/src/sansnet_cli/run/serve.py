@@ -9,7 +9,6 @@ import trio
 
 from sansnet_cli.options.records import RunOptions
 from sansnet_cli.output import report
-from sansnet_cli.plan.plan import Setup
 from sansnet_cli.runtime.control import Control
 from sansnet_cli.runtime.driver import make_driver, make_hints, report_regularly
 from sansnet_cli.runtime.following import Follower
@@ -19,6 +18,7 @@ from sansnet_trio.driver import Driver
 from sansnet_trio.guest.command import CommandGuest
 from sansnet_trio.guest.plan import GuestError
 from sansnet_trio.links import Link, LinkClosed
+from sansnet_trio.plan.setup import Setup
 
 if TYPE_CHECKING:
     from sansnet_trio.forward.forwards import Forwards

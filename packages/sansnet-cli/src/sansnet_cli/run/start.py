@@ -16,7 +16,6 @@ from typing import BinaryIO, Final
 from sansnet_cli.options.ports import open_forwards
 from sansnet_cli.options.records import RunOptions
 from sansnet_cli.output import report
-from sansnet_cli.plan.plan import Setup
 from sansnet_cli.process import readiness
 from sansnet_cli.runtime.control import Control, controlled
 from sansnet_cli.runtime.observe import captured, observed
@@ -25,6 +24,7 @@ from sansnet_trio.guest.child import PATIENCE
 from sansnet_trio.guest.command import CommandGuest
 from sansnet_trio.guest.plan import GuestError, ReadyGuest
 from sansnet_trio.links.tap import Tap
+from sansnet_trio.plan.setup import Setup
 
 __all__ = ["supervise"]
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from sansnet_cli.options.records import NetworkOptions
+from sansnet_cli.options.records import CommandOptions
 from sansnet_cli.output import report
-from sansnet_cli.plan.plan import Setup
 from sansnet_cli.process import readiness
 from sansnet_core import Network
 from sansnet_core.records import replace
 from sansnet_trio.driver import Driver
 from sansnet_trio.links import Link
+from sansnet_trio.plan.setup import Setup
 
 if TYPE_CHECKING:
     from sansnet_cli.runtime.hints import Hints
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["cancel_when_signalled", "ending_by", "make_driver", "make_hints", "report_regularly"]
 
 
-def make_hints(options: NetworkOptions, setup: Setup, forwards: Forwards | None, *, namespace: bool) -> Hints | None:
+def make_hints(options: CommandOptions, setup: Setup, forwards: Forwards | None, *, namespace: bool) -> Hints | None:
     """The hints about a new guest; None if they are shown nowhere."""
     if not setup.config.notices:
         return None
@@ -81,7 +81,7 @@ async def cancel_when_signalled(scope: trio.CancelScope, signals: AsyncIterator[
         scope.cancel()
 
 
-async def report_regularly(options: NetworkOptions, network: Network, driver: Driver) -> None:
+async def report_regularly(options: CommandOptions, network: Network, driver: Driver) -> None:
     """Say the counters as often as the options want it; for ever, unless that is never."""
     while options.stats is not None:
         await trio.sleep(options.stats)

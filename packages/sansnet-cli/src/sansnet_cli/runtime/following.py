@@ -19,11 +19,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from sansnet_cli.options.records import CommandLineError, NamespaceOptions, NetworkOptions
+from sansnet_cli.options.records import GuestOptions
 from sansnet_cli.output import report
-from sansnet_cli.plan.host import read_again
-from sansnet_cli.plan.name_servers import Remembered
-from sansnet_cli.plan.plan import Setup, make_plan, make_setup, remembering
 from sansnet_core import LinkConfig, Network, SansnetError
 from sansnet_core.records import replace
 from sansnet_trio.driver import Driver
@@ -32,6 +29,10 @@ from sansnet_trio.guest.live_change import Change
 from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.host_watch import HostWatch
 from sansnet_trio.hostinfo import RESOLV_CONF, HostInfo, read_resolvers
+from sansnet_trio.plan.host import read_again
+from sansnet_trio.plan.name_servers import Remembered
+from sansnet_trio.plan.options import NamespaceOptions, OptionsError
+from sansnet_trio.plan.setup import Setup, make_plan, make_setup, remembering
 
 if TYPE_CHECKING:
     from sansnet_trio.forward.forwards import Forwards
@@ -67,7 +68,7 @@ class Follower:
     """
 
     def __init__(
-        self, options: NetworkOptions, setup: Setup, guest: Changeable | None = None, *, files: bool = False
+        self, options: GuestOptions, setup: Setup, guest: Changeable | None = None, *, files: bool = False
     ) -> None:
         self.setup = setup
         self._options = options
@@ -143,7 +144,7 @@ class Follower:
         if host != old.host:
             try:
                 setup = self._planned(host)
-            except (SansnetError, CommandLineError) as problem:
+            except (SansnetError, OptionsError) as problem:
                 self._warn(str(problem))
                 return
             own = [one.address for one in setup.addresses]

@@ -20,10 +20,10 @@ from sansnet_core.addresses import Endpoint
 from sansnet_core.ports import TCP
 
 if TYPE_CHECKING:
-    from sansnet_cli.options.records import NetworkOptions
-    from sansnet_cli.plan.plan import Setup
+    from sansnet_cli.options.records import CommandOptions
     from sansnet_core import FlowReport, Notice
     from sansnet_core.ports import ForwardRule
+    from sansnet_trio.plan.setup import Setup
 
 __all__ = ["Hints"]
 
@@ -57,7 +57,7 @@ class Hints:
     """
 
     def __init__(
-        self, options: NetworkOptions, setup: Setup, *, namespace: bool, forwards: Callable[[], Sequence[ForwardRule]]
+        self, options: CommandOptions, setup: Setup, *, namespace: bool, forwards: Callable[[], Sequence[ForwardRule]]
     ) -> None:
         self._config = config = setup.config
         self._speaks = options.verbose

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from sansnet_cli.options.records import CommandLineError, NetworkOptions
+from sansnet_cli.options.records import CommandLineError, CommandOptions
 from sansnet_cli.output.files import open_output
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links import Link
@@ -54,7 +54,7 @@ def captured(file: BinaryIO | None) -> Iterator[CaptureFile | None]:
         capture.close()
 
 
-def observed(link: Link, options: NetworkOptions, capture: CaptureFile | None) -> Link:
+def observed(link: Link, options: CommandOptions, capture: CaptureFile | None) -> Link:
     """A link whose frames are seen as the options want it."""
     if options.trace:
         from sansnet_cli.runtime.trace import TracedLink

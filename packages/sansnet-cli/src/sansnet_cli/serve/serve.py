@@ -19,9 +19,7 @@ import trio
 from sansnet_cli.options.ports import open_forwards
 from sansnet_cli.options.records import MachineOptions, ServeOptions
 from sansnet_cli.output import report
-from sansnet_cli.plan.plan import Setup
 from sansnet_cli.process import readiness
-from sansnet_cli.qemu import qemu_arguments
 from sansnet_cli.runtime.control import Control, controlled
 from sansnet_cli.runtime.driver import cancel_when_signalled, ending_by, make_driver, make_hints
 from sansnet_cli.runtime.following import Follower
@@ -32,6 +30,8 @@ from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links import Link, LinkClosed, unix_stream, vhost_user
 from sansnet_trio.links.machine_listener import MachineListener, peer_process
 from sansnet_trio.links.passed_socket import listens
+from sansnet_trio.plan import qemu_arguments
+from sansnet_trio.plan.setup import Setup
 
 if TYPE_CHECKING:
     from sansnet_trio.forward.forwards import Forwards

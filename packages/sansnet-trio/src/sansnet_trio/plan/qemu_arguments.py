@@ -1,7 +1,7 @@
-"""What QEMU has to be told so that a machine's network is sansnet. Pure: text in, arguments out.
+"""The arguments with which QEMU uses sansnet as a machine's network. Pure: text in, arguments out.
 
-The user's arguments come first and stay as they are; ours are added behind them, so that ours get the places that are
-left on the machine's buses. QEMU itself joins what two `-machine` say. Where its versions differ, `Version` decides.
+The user's arguments come first and stay unchanged. Ours follow, so that our devices get the free slots of the buses.
+QEMU merges the properties of several `-machine` options. `Version` decides where its versions differ.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Final, TypeAlias
 
-from sansnet_cli.options.records import CommandLineError
+from sansnet_trio.plan.options import OptionsError
 
 __all__ = [
     "OLDEST",
@@ -30,26 +30,26 @@ Version: TypeAlias = tuple[int, int]
 """Major and minor number."""
 
 OLDEST: Final = (7, 2)
-"""Since then there is `-netdev stream`."""
+"""The first version with `-netdev stream`."""
 
 _STREAM_RECONNECTS: Final = (8, 0)
 _RECONNECT_MS: Final = (9, 2)
-"""Since then seconds are deprecated."""
+"""From this version on, `reconnect` in seconds is deprecated."""
 _MSIX_UNDER_TCG: Final = (10, 0)
-"""7.2 crashes when a driver starts on a vhost-user card with MSI-X and without KVM; this version does not."""
+"""QEMU 7.2 without KVM crashes when a driver starts on a vhost-user card with MSI-X; this version does not."""
 
 _SECONDS: Final = 1
-"""Between two tries to connect."""
+"""Seconds between two attempts to connect."""
 
 _NAME: Final = "sansnet"
-"""Of what we add. Objects, character devices and network back-ends have names of their own kind each."""
+"""The name of our object, character device and network back-end, which are separate name spaces in QEMU."""
 
 _DEFAULT_MEMORY: Final = 128 << 20
-"""Of a machine without `-m` (DEFAULT_RAM_SIZE)."""
+"""Bytes of memory of a machine without `-m` (DEFAULT_RAM_SIZE)."""
 _MEMORY_UNIT: Final = 8192
-"""QEMU rounds up to it."""
+"""Bytes. QEMU rounds memory sizes up to a multiple of it."""
 _SUFFIXES: Final = "bkmgtpe"
-"""1, 1024, ... bytes."""
+"""Units of 1, 1024, ... bytes."""
 
 _ETHERNET_MTU: Final = 1500
 
@@ -63,62 +63,62 @@ _ARCHITECTURES: Final = {
     "i686": "i386",
     "ppc64le": "ppc64",
 }
-"""QEMU's names for what uname(2) calls otherwise."""
+"""QEMU's names of architectures, by the name in uname(2), if the two differ."""
 
 
 def program_for(machine: str | None = None) -> str:
-    """The QEMU for machines like this one, or like another one that uname(2) names."""
+    """The QEMU program for an architecture, named as in uname(2); None is that of this machine."""
     name = machine or platform.machine()
     return f"qemu-system-{_ARCHITECTURES.get(name, name)}"
 
 
 def read_version(text: str) -> Version | None:
-    """The version in what `--version` prints; None if that is not QEMU's."""
+    """Read the output of `--version`; None if it is not QEMU's."""
     found = re.match(r"QEMU emulator version (\d+)\.(\d+)", text)
     return (int(found[1]), int(found[2])) if found else None
 
 
 def check_arguments(arguments: Sequence[str], *, vhost_user: bool) -> None:
-    """Look for arguments of the user's that cannot work.
+    """Check the user's arguments.
 
     Raises:
-        CommandLineError: there is one.
+        OptionsError: one of them cannot work with sansnet.
     """
     options = {_option(word) for word in arguments}
     if "daemonize" in options:
-        raise CommandLineError(
+        raise OptionsError(
             "-daemonize would leave the machine without its network; leave it out, or use `sansnet serve` for the "
             "network and start QEMU yourself"
         )
     if vhost_user and "mem-path" in options:
-        raise CommandLineError(
+        raise OptionsError(
             "-mem-path gives the machine memory that is not shared; make it -object memory-backend-file,id=m,share=on,"
             "mem-path=PATH,size=SIZE -machine memory-backend=m, or use --link stream"
         )
 
 
 def changes_user(arguments: Sequence[str]) -> bool:
-    """Whether the user's arguments have QEMU become another user, when it has begun."""
+    """Whether the user's arguments make QEMU change to another user after its start."""
     return any(_option(word) in ("runas", "run-with") for word in arguments)
 
 
 def machine_arguments(
     arguments: Sequence[str], version: Version, path: str, *, vhost_user: bool, mtu: int | None, has_kvm: bool
 ) -> list[str]:
-    """All arguments for QEMU.
+    """Add our arguments to those of the user.
 
     Args:
         arguments: the user's.
         version: of QEMU.
-        path: of the socket.
-        vhost_user: which link it is.
-        mtu: that the card is to have; None leaves it to the guest.
-        has_kvm: whether the host lets QEMU use that, if the user wants it.
+        path: of our socket.
+        vhost_user: whether the link is vhost-user, and not a stream socket.
+        mtu: of the card, in bytes; None leaves it to the guest.
+        has_kvm: whether the host allows QEMU to use KVM.
 
     Raises:
-        CommandLineError: the size of the machine's memory is not to be understood.
+        OptionsError: the size of the machine's memory cannot be parsed.
     """
-    # Nothing can be booted over this network, so the card has no ROM that would try.
+    # The card has no boot ROM: nothing can be booted over this network
     card = f"virtio-net-pci,netdev={_NAME},romfile="
     if mtu not in (None, _ETHERNET_MTU):
         card += f",host_mtu={mtu}"
@@ -132,7 +132,7 @@ def machine_arguments(
 
 
 def netdev(path: str, version: Version, *, vhost_user: bool, name: str) -> list[str]:
-    """The arguments for a network back-end that connects to a socket, and again when the connection has gone."""
+    """The arguments for a network back-end that connects to a socket, and reconnects if the connection is lost."""
     again = f",reconnect-ms={1000 * _SECONDS}" if version >= _RECONNECT_MS else f",reconnect={_SECONDS}"
     where = path.replace(",", ",,")
     if vhost_user:
@@ -143,19 +143,19 @@ def netdev(path: str, version: Version, *, vhost_user: bool, name: str) -> list[
 
 
 def _option(word: str) -> str:
-    """The option that a word is, if it is one: QEMU takes one hyphen or two."""
+    """The name of the option, if the word is one. QEMU accepts one hyphen or two."""
     return word.removeprefix("-").removeprefix("-") if word.startswith("-") else ""
 
 
 def _values(arguments: Sequence[str], *options: str) -> Iterator[str]:
-    """What stands behind some options."""
+    """The values of some options."""
     for word, value in itertools.pairwise(arguments):
         if _option(word) in options:
             yield value
 
 
 def _wants_kvm(arguments: Sequence[str]) -> bool:
-    """Whether KVM is the first accelerator to be tried; TCG is, if none is named."""
+    """Whether KVM is the first accelerator that QEMU tries; without an option, TCG is."""
     named = [*_values(arguments, "accel"), *re.findall(r"\baccel=([^,]*)", ",".join(_machines(arguments)))]
     return "enable-kvm" in map(_option, arguments) or (bool(named) and re.match(r"kvm\b", named[0]) is not None)
 
@@ -165,14 +165,14 @@ def _machines(arguments: Sequence[str]) -> list[str]:
 
 
 def _has_memory(arguments: Sequence[str]) -> bool:
-    """Whether the user says what the machine's memory is, and so has to see to it that it is shared."""
+    """Whether the user's arguments define the machine's memory. Then the user must make it shared."""
     return any("memory-backend=" in text for text in _machines(arguments)) or any(
         "memdev=" in text for text in _values(arguments, "numa")
     )
 
 
 def _memory_size(arguments: Sequence[str]) -> int:
-    """Bytes of the machine's memory: a back-end must have exactly as many as `-m` says."""
+    """Bytes of the machine's memory. A memory back-end must have exactly the size that `-m` gives."""
     size = 0
     for text in _values(arguments, "m"):
         first = text.split(",")[0]
@@ -185,5 +185,5 @@ def _memory_size(arguments: Sequence[str]) -> int:
 def _bytes(text: str) -> int:
     found = re.fullmatch(rf"(\d+(?:\.\d+)?)([{_SUFFIXES}]?)", text, re.ASCII | re.IGNORECASE)
     if found is None:
-        raise CommandLineError(f"-m {text} for QEMU is no size that is understood here; give one like 1G, or 1024")
+        raise OptionsError(f"-m {text} for QEMU is no size; give one like 1G, or 1024")
     return int(Fraction(found[1]) * 1024 ** _SUFFIXES.index(found[2].lower() or "m"))

@@ -1,32 +1,32 @@
-"""Names that a guest has for the host, and others that the user gives (`--host`). Pure."""
+"""Names for the host in a guest, and names that the user gives (`--host`). Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from typing import Final, TypeAlias
 
-from sansnet_cli.options.records import CommandLineError, NetworkOptions
 from sansnet_core import NetworkConfig, addresses
+from sansnet_trio.plan.options import NetworkOptions, OptionsError
 
-__all__ = ["HOST_NAMES", "Hosts", "by_address", "host_addresses", "known_hosts", "unheard"]
+__all__ = ["HOST_NAMES", "Hosts", "by_address", "host_addresses", "known_hosts", "warn_unanswered"]
 
 HOST_NAMES: Final = ("host.sansnet.internal", "host.containers.internal", "host.docker.internal")
-"""The host's names in a guest: ours, podman's and Docker's."""
+"""The names of the host in a guest: ours, podman's and Docker's."""
 
 Hosts: TypeAlias = tuple[tuple[str, tuple[bytes, ...]], ...]
-"""Pairs (name, its addresses)."""
+"""Pairs (name, addresses)."""
 
 
 def host_addresses(loopback: Iterable[bytes], own: Iterable[bytes]) -> tuple[bytes, ...]:
-    """The addresses by which a guest reaches the host, as far as a name can stand for them.
+    """The addresses of the host's names in a guest.
 
-    Where there are addresses for the host's loopback, its names mean those alone: what listens on all of the host's
-    addresses is reached there as well as what listens on loopback only. A link-local address of IPv6 means nothing
-    without an interface, which a name cannot give (RFC 4007, 11).
+    If there are addresses that lead to the host's loopback, the names have these alone: they reach services that listen
+    on all addresses of the host, and services that listen on loopback only. Link-local IPv6 addresses are left out:
+    they need an interface, which a name cannot give (RFC 4007, 11).
 
     Args:
-        loopback: addresses that stand for the host's loopback.
-        own: addresses that stand for the host's own address.
+        loopback: addresses that lead to the host's loopback.
+        own: addresses that lead to the host's own address.
     """
     return _nameable(loopback) or _nameable(own)
 
@@ -36,19 +36,19 @@ def _nameable(given: Iterable[bytes]) -> tuple[bytes, ...]:
 
 
 def known_hosts(given: Iterable[tuple[str, bytes | None]], host: tuple[bytes, ...]) -> Hosts:
-    """All names that a guest is to know. Those of the host are among them even if it has no address.
+    """All names for a guest. The host's names are among them even if the guest cannot reach the host.
 
     Args:
-        given: pairs (name, address), where None is the host's addresses. A name may be there more than once.
-        host: by which addresses the guest reaches the host.
+        given: pairs (name, address); None as the address means the host. A name may occur more than once.
+        host: the addresses by which the guest reaches the host.
 
     Raises:
-        CommandLineError: a name is to mean the host, which the guest cannot reach.
+        OptionsError: a name means the host, but the guest cannot reach the host.
     """
     names: dict[str, tuple[bytes, ...]] = {}
     for name, address in given:
         if address is None and not host:
-            raise CommandLineError(
+            raise OptionsError(
                 f"--host {name}=host-gateway needs an address that means the host; give --map-host-loopback ADDR too"
             )
         names[name] = tuple(dict.fromkeys(names.get(name, ()) + (host if address is None else (address,))))
@@ -58,7 +58,7 @@ def known_hosts(given: Iterable[tuple[str, bytes | None]], host: tuple[bytes, ..
 
 
 def by_address(hosts: Hosts) -> tuple[tuple[bytes, tuple[str, ...]], ...]:
-    """The same as pairs (address, its names), as a hosts file has them."""
+    """The names by address, as in a hosts file."""
     found: dict[bytes, tuple[str, ...]] = {}
     for name, own in hosts:
         for address in own:
@@ -66,12 +66,14 @@ def by_address(hosts: Hosts) -> tuple[tuple[bytes, tuple[str, ...]], ...]:
     return tuple(found.items())
 
 
-def unheard(options: NetworkOptions, config: NetworkConfig, asked: Collection[bytes] | None = None) -> Iterator[str]:
-    """A warning, if a guest whose hosts file is not ours cannot learn of the names that were given.
+def warn_unanswered(
+    options: NetworkOptions, config: NetworkConfig, asked: Collection[bytes] | None = None
+) -> Iterator[str]:
+    """Warn if a guest with a hosts file of its own cannot resolve the names of `options.hosts`.
 
     Args:
-        options: what was asked for.
-        config: of the network.
+        options: of the guest.
+        config: of its network.
         asked: the name servers that the guest asks, if they are known.
     """
     if not options.hosts:

@@ -7,9 +7,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_cli.options.records import NetworkOptions
-from sansnet_cli.plan.name_servers import GuestLink, NameServers, Remembered, choose
 from sansnet_core.addresses import Endpoint, is_loopback, parse, split_zone, with_zone
+from sansnet_trio.plan.name_servers import GuestLink, NameServers, Remembered, choose
+from sansnet_trio.plan.options import NetworkOptions
 
 GATEWAYS = {4: parse("10.0.0.1"), 16: parse("fe80::1")}
 LINK = GuestLink(own=[parse("10.0.0.2"), parse("2001:db8::2")], gateways=GATEWAYS, zone=7, mapped=[])

@@ -1,14 +1,14 @@
-"""From what was asked and what the host has to what the guest gets. Pure, and done before the guest exists."""
+"""Decides from the options and the host's network what a guest gets: a `GuestPlan` and a `NetworkConfig`. Pure.
+
+`make_plan` is for a guest in a network namespace, which we configure; `make_setup` is for a guest that configures
+itself by DHCP and the like, as a virtual machine does.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Final
 
-from sansnet_cli.options.records import CommandLineError, NamespaceOptions, NetworkOptions
-from sansnet_cli.plan import name_servers
-from sansnet_cli.plan.host_names import by_address, host_addresses, known_hosts, unheard
-from sansnet_cli.plan.name_servers import GuestLink, NameServers
 from sansnet_core import addresses
 from sansnet_core.addresses import Endpoint
 from sansnet_core.config import IPV6_MIN_MTU, Ipv4Config, Ipv6Config, NetworkConfig
@@ -17,37 +17,41 @@ from sansnet_trio.guest.hosts_file import HostsEntry
 from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Route, Uplink
 from sansnet_trio.links import tap
+from sansnet_trio.plan import name_servers
+from sansnet_trio.plan.host_names import by_address, host_addresses, known_hosts, warn_unanswered
+from sansnet_trio.plan.name_servers import GuestLink, NameServers
+from sansnet_trio.plan.options import NamespaceOptions, NetworkOptions, OptionsError
 
 __all__ = ["Setup", "make_plan", "make_setup", "remembering"]
 
-# A guest's network where the host has none (RFC 3927, RFC 4291): the addresses that pasta's users know
+# The guest's network if the host has none (RFC 3927, RFC 4291): the same addresses as with pasta
 FALLBACK_ADDRESS4: Final = InterfaceAddress(bytes([169, 254, 2, 1]), 16)
 FALLBACK_GATEWAY4: Final = bytes([169, 254, 2, 2])
 FALLBACK_GATEWAY6: Final = bytes.fromhex("fe800000000000000000000000000001")
 FALLBACK_INTERFACE: Final = "tap0"
 
 _OWN_NAME: Final = bytes([127, 0, 1, 1])
-"""Address of a node's own name, where the node has none that lasts, as Debian has it."""
+"""Address of the guest's own name if the guest has no lasting address, as in Debian's /etc/hosts."""
 
 _LEASE_TIME: Final = 3600
-"""Seconds. A guest that configures itself asks again after half of it, and learns what has changed of the host's."""
+"""Seconds. A guest that configures itself asks again after half of it, and so learns of changes of the host."""
 
 _SIZES: Final = {4: 4, 6: 16}
 """Bytes of an address, by family."""
 
 
 class Setup(Record):
-    """What the driver needs to know of a guest.
+    """The configuration of a guest's network, and its origin.
 
     Attributes:
-        config: of the network; the link's part is still missing.
-        interface: the host's interface for link-local addresses, if any.
-        outbound_if4, outbound_if6: the host's interface for all else, if it is one that was asked for.
+        config: of the network. Its `link` is still to be set, once the link exists.
+        interface: the host's interface for link-local addresses, if there is one.
+        outbound_if4, outbound_if6: the only interfaces for outgoing traffic, if the options name them.
         warnings: sentences for the user.
-        addresses, gateways: of the guest's interface; empty where the guest learns them.
+        addresses, gateways: of the guest's interface; empty if the guest configures itself.
         names: the guest's name servers.
-        host: what all of it was made from.
-        plan: of a guest in a namespace.
+        host: the host's network that all of it was made from.
+        plan: of the guest's interface and files, if the guest is in a namespace.
     """
 
     config: NetworkConfig
@@ -63,7 +67,7 @@ class Setup(Record):
 
 
 class _Family(Record):
-    """One family of the guest's network; `gateway` is how the guest sees us, and always there."""
+    """One address family of the guest's network. `gateway` is our own address in it."""
 
     addresses: tuple[InterfaceAddress, ...]
     routes: tuple[Route, ...]
@@ -71,11 +75,14 @@ class _Family(Record):
 
 
 def make_plan(options: NamespaceOptions, host: HostInfo) -> tuple[GuestPlan, Setup]:
-    """Decide what a guest in a namespace gets.
+    """Decide what a guest in a network namespace gets.
+
+    Returns:
+        The plan of its interface and files, and the setup of its network, which has the same plan.
 
     Raises:
-        HostError: the options and the host do not fit together.
-        ConfigError, CommandLineError: the options do not fit each other.
+        HostError: the options do not fit the host.
+        ConfigError, OptionsError: the options do not fit each other.
     """
     setup, families = _outline(options, host)
     config = replace(setup.config, guest_mac=options.mac)
@@ -84,7 +91,7 @@ def make_plan(options: NamespaceOptions, host: HostInfo) -> tuple[GuestPlan, Set
     interface = options.ifname or next((up.interface for up in (host.ipv4, host.ipv6) if up), FALLBACK_INTERFACE)
     own = tuple(address for family in families for address in family.addresses)
     routes = tuple(route for family in families for route in family.routes)
-    # Even if the default route changes, name servers are on the link. Link-local IPv6 addresses always are
+    # Stand-ins stay reachable if the default route changes. Link-local IPv6 addresses need no route
     routes += tuple(Route(destination=a, prefix_length=32) for a in setup.names.stand_ins if len(a) == 4)
     plan = GuestPlan(
         interface=interface,
@@ -103,7 +110,7 @@ def make_plan(options: NamespaceOptions, host: HostInfo) -> tuple[GuestPlan, Set
 
 
 def _hosts(options: NamespaceOptions, own: tuple[InterfaceAddress, ...]) -> tuple[HostsEntry, ...]:
-    """Entries of the guest's own for its hosts file: its name leads to its addresses, one of each family."""
+    """Entries for the guest's /etc/hosts: its own name with its addresses, one of each family."""
     name = options.hostname
     if name is None:
         return ()
@@ -117,15 +124,15 @@ def make_setup(options: NetworkOptions, host: HostInfo) -> Setup:
     """Decide what a guest gets that configures itself.
 
     Raises:
-        HostError: the options and the host do not fit together.
-        ConfigError, CommandLineError: the options do not fit each other.
+        HostError: the options do not fit the host.
+        ConfigError, OptionsError: the options do not fit each other.
     """
     setup = _outline(options, host)[0]
-    return replace(setup, warnings=(*setup.warnings, *unheard(options, setup.config)))
+    return replace(setup, warnings=(*setup.warnings, *warn_unanswered(options, setup.config)))
 
 
 def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Family, ...]]:
-    """What is the same for every kind of guest."""
+    """The parts that are the same for every kind of guest."""
     warnings: list[str] = []
     families = _families(options, host, warnings)
     if options.lenient:
@@ -185,7 +192,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         lease_time=_LEASE_TIME,
         advertise_mtu=options.advertise_mtu,
         mac=options.gateway_mac,
-        notices=options.verbose or options.control is not None,  # for the hints
+        notices=options.notices,
     )
     setup = Setup(
         config=replace(config, own_addresses=_own_addresses(config, gateways.values(), host, names)),
@@ -202,21 +209,22 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
 def _own_addresses(
     config: NetworkConfig, gateways: Iterable[bytes], host: HostInfo, names: NameServers
 ) -> tuple[bytes, ...]:
-    """Our addresses on the guest's segment, without those copied from the host, which lead to the host's network."""
+    """Our addresses on the guest's segment. Addresses copied from the host are left out: they lead to its network."""
     answered = dict.fromkeys(match for match, _ in config.dns_forward)
     ours = [*gateways, *answered]
     if config.ipv6:
         ours.append(config.ipv6.gateway)
     copied = {route.gateway for uplink in (host.ipv4, host.ipv6) if uplink for route in uplink.routes}
     copied.update(host.resolvers.nameservers)
-    copied.update(address for address, _ in names.places if address not in answered)
+    copied.update(address for address, _ in names.known if address not in answered)
     return tuple(address for address in dict.fromkeys(ours) if address not in copied)
 
 
 def remembering(setup: Setup, forward: Iterable[tuple[bytes, Endpoint]]) -> Setup:
-    """The same where addresses that the guest was told of before lead to name servers, too.
+    """Add addresses of earlier name servers, which the guest may still ask, and which lead to the present ones.
 
-    The stand-ins among them stay ours; the others are those of real servers, which the guest reaches at other ports.
+    Stand-ins among them stay our own addresses. The others belong to real servers, which the guest reaches at other
+    ports.
     """
     forward = tuple(forward)
     own = (*(setup.config.own_addresses or ()), *(match for match, _ in forward if name_servers.is_stand_in(match)))
@@ -250,13 +258,13 @@ def _families(options: NetworkOptions, host: HostInfo, warnings: list[str]) -> s
     for option, given in asked.items():
         for family in {4, 6} - families:
             if any(len(address) == _SIZES[family] for address in given) and not options.lenient:
-                problem = HostError if family in options.families and not host.has_ipv6 else CommandLineError
+                problem = HostError if family in options.families and not host.has_ipv6 else OptionsError
                 raise problem(f"{option} gives an IPv{family} address to a guest without IPv{family}; leave it out")
     return families
 
 
 def _limited(options: NetworkOptions, sizes: set[int]) -> NetworkOptions:
-    """The same without addresses of other sizes than these."""
+    """The same options without the addresses of other families."""
 
     def of_sizes(given: Iterable[bytes]) -> tuple[bytes, ...]:
         return tuple(address for address in given if len(address) in sizes)
@@ -275,13 +283,13 @@ def _limited(options: NetworkOptions, sizes: set[int]) -> NetworkOptions:
 
 
 def _map_host_loopback(options: NetworkOptions, gateways: dict[int, bytes]) -> tuple[bytes, ...]:
-    """By which addresses the guest reaches the host's loopback."""
+    """The addresses that lead the guest to the host's loopback."""
     given = {len(address): address for address in options.map_host_loopback}
     return tuple((gateways | given if options.map_gateway else given).values())
 
 
 def _check_own(options: NetworkOptions, host: HostInfo, own: tuple[InterfaceAddress, ...], warnings: list[str]) -> None:
-    """What the guest itself has cannot mean something else, and should be the address of one node."""
+    """Check that the guest's own addresses are not mapped elsewhere, and that a node can have them."""
     local = {address.address for address in own}
     mapped = {
         "--map-host-loopback": options.map_host_loopback,
@@ -290,21 +298,19 @@ def _check_own(options: NetworkOptions, host: HostInfo, own: tuple[InterfaceAddr
     }
     if twice := set(options.map_host_loopback) & set(options.map_guest_address):
         text = addresses.format(twice.pop())
-        raise CommandLineError(f"{text} cannot be both --map-host-loopback and --map-guest-addr; give two")
+        raise OptionsError(f"{text} cannot be both --map-host-loopback and --map-guest-addr; give two")
     for option, given in mapped.items():
         for address in given:
             if address in local:
-                raise CommandLineError(
-                    f"{option} {addresses.format(address)} is the guest's own address; give another one"
-                )
+                raise OptionsError(f"{option} {addresses.format(address)} is the guest's own address; give another one")
     for address, _ in options.own:
         if any(address == mine.address and _is_no_node(mine) for mine in own):
             text = addresses.format(address)
             warnings.append(f"-a {text} is the first or last address of its network, which no node has; give another")
     if options.interface and not (host.ipv4 or host.ipv6 or options.own):
         warnings.append(
-            f"{options.interface} has no address that the guest could have too, so that has link-local ones; "
-            "give others with -a ADDR"
+            f"{options.interface} has no address that the guest could have too, so the guest has link-local "
+            "addresses; give others with -a ADDR"
         )
     elif not (host.ipv4 or host.ipv6 or options.own):
         warnings.append("the host has no network, so the guest has link-local addresses; give others with -a ADDR")
@@ -348,7 +354,7 @@ def _ipv6(options: NetworkOptions, uplink: Uplink | None) -> _Family:
 
 
 def _copied(options: NetworkOptions, found: tuple[InterfaceAddress, ...]) -> tuple[InterfaceAddress, ...]:
-    """What the guest has of the host's addresses."""
+    """The host's addresses that the guest gets."""
     return found if options.copy_addresses else found[:1]
 
 
@@ -357,7 +363,7 @@ def _family(
 ) -> _Family:
     gateway = given or (uplink.gateway if uplink else None) or fallback
     if any(address.address == gateway for address in own):
-        raise CommandLineError(
+        raise OptionsError(
             f"{addresses.format(gateway)} cannot be both the guest's address and its gateway; give another -g"
         )
     if uplink and copied and given is None:
@@ -375,12 +381,12 @@ def _holds(network: InterfaceAddress, address: bytes) -> bool:
 
 
 def _class_length(address: bytes) -> int:
-    """Of an address without a mask: by its class (RFC 791, 3.2), as ifconfig always did."""
+    """Prefix length of an address without a mask: by its class (RFC 791, 3.2), as ifconfig does it."""
     return 8 if address[0] < 128 else 16 if address[0] < 192 else 24
 
 
 def _is_domain(text: str) -> bool:
-    """Whether it can be advertised: the host's file may say `search .`, or worse."""
+    """Whether a search domain can be advertised: the host's file may have `search .`, or worse."""
     labels = text.removesuffix(".").split(".")
     return text.isascii() and len(text) <= 253 and all(0 < len(label) < 64 for label in labels)
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_cli.options.records import CommandLineError
-from sansnet_cli.qemu.qemu_arguments import (
+from sansnet_trio.plan.options import OptionsError
+from sansnet_trio.plan.qemu_arguments import (
     OLDEST,
     Version,
     check_arguments,
@@ -122,7 +122,7 @@ def test_the_memory_is_as_large_as_the_user_says(arguments: str, size: int) -> N
 
 @pytest.mark.parametrize("text", ["", "1X", "G", "-1", "1GB", "0x100", "1.G", "size=", "one"])
 def test_a_size_that_is_none(text: str) -> None:
-    with pytest.raises(CommandLineError, match="for QEMU is no size"):
+    with pytest.raises(OptionsError, match="for QEMU is no size"):
         made("-m", text)
 
 
@@ -161,7 +161,7 @@ def test_the_users_arguments_stay_as_they_are_and_in_front(
 ) -> None:
     try:
         added = made(*arguments, version=version, vhost_user=vhost_user)
-    except CommandLineError:
+    except OptionsError:
         return
     link = netdev(PATH, version, vhost_user=vhost_user, name="sansnet")
     assert added[-2 - len(link) : -1] == [*link, "-device"]
@@ -169,13 +169,13 @@ def test_the_users_arguments_stay_as_they_are_and_in_front(
 
 def test_what_leaves_the_terminal_cannot_be_served() -> None:
     for word in ("-daemonize", "--daemonize"):
-        with pytest.raises(CommandLineError, match="daemonize"):
+        with pytest.raises(OptionsError, match="daemonize"):
             check_arguments(["-m", "1G", word], vhost_user=False)
     check_arguments(["-m", "1G", "-name", "daemonize"], vhost_user=True)
 
 
 def test_memory_of_a_file_that_is_not_shared_is_for_the_stream_alone() -> None:
-    with pytest.raises(CommandLineError, match="share=on"):
+    with pytest.raises(OptionsError, match="share=on"):
         check_arguments(["-mem-path", "/dev/hugepages"], vhost_user=True)
     check_arguments(["-mem-path", "/dev/hugepages"], vhost_user=False)
 
