@@ -77,10 +77,3 @@ def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     if BUNDLED.exists():
         app.connect("html-page-context", use_bundled_mermaid)
-
-
-import sansnet_core, sansnet_trio  # TEMPORARY
-
-for package in (sansnet_core, sansnet_trio):
-    for name in package.__all__:
-        setattr(package, name, getattr(package, name))

@@ -1,50 +1,87 @@
-"""A Sphinx extension: the reference has every public name of the packages; a name that it lacks is a warning."""
+"""A Sphinx extension: makes the reference of a package from the docstrings of its public names.
+
+A page has the line `<!-- names: PACKAGE HOME... -->`. It is replaced by the package's docstring and all names of its
+`__all__`, under the modules where they are defined; in the order that the line begins.
+"""
 
 from __future__ import annotations
 
+import inspect
+import re
 import sys
+import textwrap
 from collections.abc import Mapping
 from importlib import import_module
+from types import ModuleType
 from typing import Any, Final
 
 from sphinx.application import Sphinx
-from sphinx.environment import BuildEnvironment
 from sphinx.pycode import ModuleAnalyzer
-from sphinx.util.logging import getLogger
 
-__all__ = ["PACKAGES", "setup"]
+__all__ = ["markdown", "setup"]
 
-PACKAGES: Final = ("sansnet_core", "sansnet_trio", "sansnet_cli")
+_MARK: Final = re.compile(r"^<!-- names: (\S+)((?: [\w.]+)*) -->$", re.MULTILINE)
 
 
-def _skip(app: Sphinx, _what: str, name: str, member: Any, skip: bool, _options: Any) -> bool | None:
-    module = app.env.ref_context.get("py:module") or app.env.temp_data.get("autodoc:module")
-    if skip and name in getattr(sys.modules.get(str(module)), "__all__", ()):
-        return False  # an alias of types has no docstring that autodoc finds where it is exported: `_document` does
+def markdown(package: str, first: tuple[str, ...] = ()) -> str:
+    """The reference of a package."""
+    module = import_module(package)
+    homes: dict[str, list[str]] = {f"{package}.{home}": [] for home in first}
+    for name in module.__all__:
+        homes.setdefault(_home(module, name), []).append(name)
+    parts = [_rst(f".. automodule:: {package}\n   :no-members:")]
+    for home, names in ((home, names) for home, names in homes.items() if names):
+        if home != package:
+            title = home.removeprefix(f"{package}.")
+            parts += [f"## {title}", _rst(_first_paragraph(import_module(home)))]
+        parts += [_rst(f".. py:currentmodule:: {package}"), *(_rst(_directive(module, home, name)) for name in names)]
+    return "\n\n".join(parts)
+
+
+def _home(package: ModuleType, name: str) -> str:
+    """The module where a public name of a package is defined; for an alias of types, the one that exports it."""
+    home = getattr(getattr(package, name), "__module__", "")
+    if home.startswith(package.__name__):
+        return str(home)
+    exporting = (
+        other
+        for other, module in [*sys.modules.items()]
+        if other.startswith(f"{package.__name__}.") and name in getattr(module, "__all__", ())
+    )
+    return max(exporting, key=len, default=package.__name__)
+
+
+def _directive(package: ModuleType, home: str, name: str) -> str:
+    value = getattr(package, name)
+    full = f"{package.__name__}.{name}"
+    if inspect.isclass(value) and value.__name__ == name:
+        kind = "autoexception" if issubclass(value, BaseException) else "autoclass"
+        return f".. {kind}:: {full}\n   :members:"
+    if inspect.isroutine(value):
+        return f".. autofunction:: {full}"
+    docs = ModuleAnalyzer.for_module(home).find_attr_docs().get(("", name), [])
+    return f".. py:data:: {name}\n\n{textwrap.indent(chr(10).join(docs), '   ')}"
+
+
+def _first_paragraph(module: ModuleType) -> str:
+    return (inspect.getdoc(module) or "").partition("\n\n")[0]
+
+
+def _rst(text: str) -> str:
+    return f"```{{eval-rst}}\n{text}\n```"
+
+
+def _fill(_app: Sphinx, _name: str, source: list[str]) -> None:
+    source[0] = _MARK.sub(lambda match: markdown(match[1], tuple(match[2].split())), source[0])
+
+
+def _skip(_app: Sphinx, _what: str, _name: str, member: Any, _skip: bool, _options: Any) -> bool | None:
+    """Skip the fields of a NamedTuple: the docstring of the class has them."""
     return True if (getattr(member, "__doc__", None) or "").startswith("Alias for field number") else None
-
-
-def _document(_app: Sphinx, what: str, name: str, _member: Any, _options: Any, lines: list[str]) -> None:
-    package, _, short = name.rpartition(".")
-    if what not in ("data", "type") or lines and not lines[0].startswith(("Represent a", "str(", "int(")):
-        return
-    for home, module in [*sys.modules.items()]:
-        if home.startswith(f"{package}.") and short in getattr(module, "__all__", ()):
-            analyzer = ModuleAnalyzer.for_module(home)
-            lines[:] = analyzer.find_attr_docs().get(("", short), lines)
-
-
-def _check(_app: Sphinx, env: BuildEnvironment) -> None:
-    documented = env.domains.python_domain.objects
-    for package in PACKAGES:
-        for name in import_module(package).__all__:
-            if f"{package}.{name}" not in documented:
-                getLogger(__name__).warning("%s.%s is public and not in the reference", package, name)
 
 
 def setup(app: Sphinx) -> Mapping[str, bool]:
     """Register the extension."""
+    app.connect("source-read", _fill)
     app.connect("autodoc-skip-member", _skip)
-    app.connect("autodoc-process-docstring", _document)
-    app.connect("env-check-consistency", _check)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
