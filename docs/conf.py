@@ -21,6 +21,7 @@ version = release = __version__
 html_title = f"sansnet {__version__}"
 html_theme = "furo"
 html_show_copyright = False
+html_copy_source = False
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
@@ -42,11 +43,13 @@ default_role = "py:obj"  # the docstrings write `name` for every name; one that 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 python_use_unqualified_type_names = True
+smartquotes = False  # options begin with two hyphens
+today_fmt = "%Y-%m-%d"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
 man_pages = manual_pages()
-man_show_urls = True
+man_show_urls = False
 
 # Mermaid draws the pictures in the reader's browser. `docs/build` can put it into the site; else it comes from a CDN.
 MERMAID_VERSION = "11.17.2"
