@@ -1,6 +1,6 @@
 """A program: everything that the core does, under an audit hook; prints "quiet" and how many frames were sent.
 
-What the simulated guest and host do is pure too, so that every event is somebody's mistake.
+The simulated guest and host are pure too, so every event is a mistake.
 """
 
 from __future__ import annotations

@@ -176,7 +176,7 @@ def test_all_public_names_exist_and_are_documented(name: str) -> None:
         value = getattr(module, entry)
         if (inspect.isclass(value) or inspect.isfunction(value)) and value.__module__.startswith("sansnet_"):
             assert inspect.getdoc(value), f"{name}.{entry} has no docstring"
-            # What a protocol asks for is documented where it is implemented
+            # The methods of a protocol are documented in its implementation
             if inspect.isclass(value) and not getattr(value, "_is_protocol", False):
                 for attribute, member in vars(value).items():
                     if inspect.isfunction(member) and not attribute.startswith("_"):

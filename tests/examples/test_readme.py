@@ -1,4 +1,4 @@
-"""What the README shows, run as it stands there."""
+"""The README's examples, run as they are written there."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class Harness:
         assert len(self.host.echo_sockets) <= LIMITS.echo_flows
 
     def check(self, frame: bytes) -> None:
-        """What the network sends is well-formed."""
+        """The network's frames are well-formed."""
         link = self.config.link
         read = read_frame(frame, vnet=link.vnet_header)
         assert read.size <= link.max_frame_size

@@ -63,7 +63,7 @@ _NEAR = st.sampled_from([0, 0, 0, 0, 0, 1, -1, 2, 10, -10, 1460, -1460, 19_999, 
 
 
 class _Known:
-    """What a guest would know of one of its connections, to hit places near the right ones."""
+    """The numbers that a guest knows of one of its connections, to hit values near the right ones."""
 
     def __init__(self) -> None:
         self.sequence = 1000

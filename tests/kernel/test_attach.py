@@ -57,7 +57,7 @@ def attached(lab: Lab, *options: str, user: int | None = None) -> Iterator[Attac
 
 
 def refusal(lab: Lab, *options: str, user: int | None = None) -> str:
-    """What it says instead of attaching."""
+    """The message that it prints instead of attaching."""
     done = subprocess.run(command(lab, *options, user=user), check=False, capture_output=True, text=True, timeout=20)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1
@@ -279,7 +279,7 @@ def echoes(near: socket.socket) -> bool:
 
 @pytest.mark.parametrize("owner", [None, USER], ids=["root", "user"])
 def test_ports_are_forwarded_until_the_end_and_free_at_once(lab: Lab, owner: int | None) -> None:
-    """For an ordinary user the namespace is one of his own."""
+    """For an ordinary user the namespace is one that this user has made."""
     with of_user() if owner else held_namespace() as namespace:
         for _ in range(2):
             with attached(lab, "-t", "8301:80", "-T", "7301", str(namespace.pid), user=owner) as sansnet:

@@ -101,7 +101,7 @@ def test_the_process_that_makes_sockets(lab: Lab, number: signal.Signals, user: 
 
 
 def test_a_process_that_makes_sockets_and_is_stopped_whenever_it_is_there(lab: Lab) -> None:
-    """What comes from the host's loopback goes by frames then, and nothing else suffers."""
+    """Connections from the host's loopback then pass as frames, and nothing else suffers."""
     with guest_of(lab, "-t", f"{PORT}:{INSIDE}") as guest, echo(guest):
         assert echoes(lab)
         seen: set[int] = set()

@@ -1,4 +1,4 @@
-"""What this machine does not have is said in one sentence that names the remedy, and nothing is left half done."""
+"""A lack of this machine is reported in one sentence that names the remedy, and nothing is left half done."""
 
 from __future__ import annotations
 

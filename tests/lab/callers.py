@@ -146,7 +146,7 @@ class Rootless(Caller):
         return self.inside("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *self.words(*words))
 
     def run(self, *command: str) -> str:
-        """What a command says in there."""
+        """The output of a command in there."""
         return subprocess.run(
             self.inside(*command), check=True, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL
         ).stdout
@@ -221,7 +221,7 @@ with socket.create_server(("", {port})) as listener:
 
 
 def heard(namespace: Namespace, address: str, port: int) -> str:
-    """What a server says to somebody in a namespace."""
+    """The answer of a server to a client in a namespace."""
     with namespace.connect(address, port) as stream:
         stream.settimeout(5)
         return b"".join(iter(lambda: stream.recv(100), b"")).decode()

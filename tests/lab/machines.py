@@ -36,7 +36,7 @@ class Server:
         self._errors = errors
 
     def said(self) -> str:
-        """What it wrote to stderr so far."""
+        """Its stderr so far."""
         self._errors.seek(0)
         text: str = self._errors.read()
         return text

@@ -61,7 +61,7 @@ class Namespace:
         return self.run("sh", "-ec", script, timeout=timeout, check=check)
 
     def call(self, function: Callable[[], T], *, timeout: float = 60.0) -> T:
-        """What a function returns that a thread calls in this network namespace. Sockets it opens stay in it."""
+        """The result of a function that a thread calls in this network namespace. Sockets it opens stay in it."""
         result: list[T] = []
         failure: list[BaseException] = []
 
@@ -158,7 +158,7 @@ def running(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str
 @contextmanager
 def held_namespace() -> Iterator[Namespace]:
     """New network and mount namespaces, gone at the end of the block or with this process."""
-    # cat ends when the other end of the pipe is closed, whoever closes it; what it echoes says that unshare is done.
+    # cat ends when the other end of the pipe is closed, by any process; what it echoes says that unshare is done.
     command = ["unshare", "--net", "--mount", "cat"]
     with running(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdin is not None

@@ -1,4 +1,4 @@
-"""What an unmodified program sees of an address that does not answer, on the host and in a guest.
+"""The errors that an unmodified program sees for an address that does not answer, on the host and in a guest.
 
 As a program this prints the table of all faults: `python -m tests.lab.observe`.
 """
@@ -52,7 +52,7 @@ class Report(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a program saw: the name of an errno or `silence`, and what the error queue held besides."""
+    """The result of a program: the name of an errno or `silence`, and what the error queue held besides."""
 
     errno: str
     report: Report | None = None
@@ -70,7 +70,7 @@ CASES: Final = [
     for version, rule in ((4, fault.rule4), (6, fault.rule6))
     if rule
 ]
-"""Who treats a packet badly, how, and of which IP version."""
+"""The node that rejects a packet, how, and the IP version."""
 
 
 def expect_quick_timeouts(namespace: Namespace) -> None:
@@ -183,7 +183,7 @@ class Row(NamedTuple):
 
 
 def observe(host: Namespace, guest: Namespace, where: str, fault: Fault, version: int, program: str) -> Row:
-    """What one program sees, on the host and in a guest at the same time."""
+    """The results of one program, on the host and in a guest at the same time."""
     probe, address = PROBES[program], fault.ipv4 if version == 4 else fault.ipv6
     with ThreadPoolExecutor() as pool:
         both = [pool.submit(probe, place, address, attempts=fault.attempts) for place in (host, guest)]

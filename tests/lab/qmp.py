@@ -31,7 +31,7 @@ class Qmp:
         self._socket.close()
 
     def __call__(self, command: str, **arguments: Any) -> Any:
-        """What a command returns; arguments have underscores for hyphens.
+        """The result of a command; arguments have underscores for hyphens.
 
         Raises:
             AssertionError: it failed.
@@ -45,7 +45,7 @@ class Qmp:
                 return answer["return"]
 
     def status(self) -> str:
-        """What the machine does, such as `running`, or `inmigrate` while it is loaded."""
+        """The state of the machine, such as `running`, or `inmigrate` while it is loaded."""
         status: str = self("query-status")["status"]
         return status
 

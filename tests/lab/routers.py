@@ -23,7 +23,7 @@ FAR4: Final = "192.0.2.200"
 FAR6: Final = "2001:db8:f::200"
 SMALL_MTU: Final = 1300
 HOPS4: Final = ["198.51.100.1", "192.0.2.18", "192.0.2.22", FAR4]
-"""What a trace of the route to `FAR4` shows."""
+"""The hops in a trace of the route to `FAR4`."""
 HOPS6: Final = ["2001:db8:1::1", "2001:db8:12::2", "2001:db8:23::2", FAR6]
 
 

@@ -87,7 +87,7 @@ class Kind(NamedTuple):
 
     @property
     def serve_options(self) -> tuple[str, ...]:
-        """What makes `sansnet serve` serve that link."""
+        """The options that make `sansnet serve` serve that link."""
         return ("--vhost-user",) if self.link == VHOST_USER else ()
 
 
@@ -121,12 +121,12 @@ class Stable:
     def machine(
         self, kind: Kind, path: Path, *, reconnects: bool = False, properties: str = "", incoming: str = ""
     ) -> Iterator[VirtualMachine]:
-        """A machine on a link to whoever listens on a path; its network card has no driver yet, and it runs.
+        """A machine on a link to the process that listens on a path; its network card has no driver yet, and it runs.
 
         Args:
             kind: of it.
             path: of the socket.
-            reconnects: whether it connects again when whoever listens has gone.
+            reconnects: whether it connects again when that process has gone.
             properties: of the network card, if others than QEMU's own.
             incoming: where another machine will come from that it is to be; it is left to itself then.
         """
