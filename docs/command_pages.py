@@ -1,7 +1,8 @@
 """A Sphinx extension: makes the pages about commands, and the manual pages, from what `--help` prints.
 
 A page has the line `<!-- command: sansnet NAME -->`. Before Sphinx reads the page, Markdown replaces that line; it is
-made from the help that the parser of the command prints. Sphinx's builder `man` makes the manual pages from the same pages.
+made from the help that the parser of the command prints. Sphinx's builder `man` makes the manual pages from the same
+pages.
 """
 
 from __future__ import annotations
