@@ -19,7 +19,7 @@ from sansnet_core.orders import Buffer, Endpoint
 from sansnet_core.outbox import Outbox
 from sansnet_core.wire import ipv4, ipv6
 from sansnet_core.wire.checksum import finish, ones_sum, partial, pseudo_sum
-from sansnet_core.wire.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6, SHORTEST
+from sansnet_core.wire.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6, MIN_SIZE
 from sansnet_core.wire.ip import TCP, UDP
 from sansnet_core.wire.ipv4 import DONT_FRAGMENT
 from sansnet_core.wire.virtio_net import (
@@ -118,7 +118,7 @@ class Egress:
             destination: Ethernet address.
         """
         frame = destination + self._mac + ethertype + payload
-        self._out.frames.append(NO_OFFLOAD + frame if self._vnet else frame.ljust(SHORTEST, b"\0"))
+        self._out.frames.append(NO_OFFLOAD + frame if self._vnet else frame.ljust(MIN_SIZE, b"\0"))
 
     def put(self, head: bytes, payload: Buffer) -> None:
         """Send a frame whose headers are complete.
@@ -132,7 +132,7 @@ class Egress:
             frames.append((head, payload))
             return
         frame = head + payload if payload else head
-        frames.append(frame if self._vnet else frame.ljust(SHORTEST, b"\0"))
+        frames.append(frame if self._vnet else frame.ljust(MIN_SIZE, b"\0"))
 
     def packet(
         self,

@@ -153,7 +153,7 @@ def _options(request: Message, kind: int, config: NetworkConfig, ipv4: Ipv4Confi
 def _room(request: Message, config: NetworkConfig) -> int:
     """Bytes available for options, without the end mark."""
     if request.type is None:
-        return dhcp4.SHORTEST - dhcp4.OPTIONS - 1
+        return dhcp4.MIN_SIZE - dhcp4.OPTIONS - 1
     maximum = request.options.get(dhcp4.MAX_SIZE, b"")
     largest = int.from_bytes(maximum, "big") if len(maximum) == 2 else 0
     largest = max(_MIN_MAXIMUM, min(largest, config.link.mtu))
