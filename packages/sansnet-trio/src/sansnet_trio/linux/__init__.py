@@ -1,1 +1,1 @@
-"""Linux as Python's standard library does not have it: system calls, netlink, /proc, privileges, descriptors."""
+"""What Python's standard library lacks of Linux: system calls, netlink, /proc, privileges, descriptors."""
