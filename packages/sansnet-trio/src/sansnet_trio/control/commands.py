@@ -45,7 +45,7 @@ class PortForwards(Protocol):
         """Add rules. If that fails with a `SansnetError`, nothing changes."""
 
     def remove(self, forwards: Iterable[ForwardRule]) -> None:
-        """Remove rules, likewise."""
+        """Remove rules. If that fails with a `SansnetError`, nothing changes."""
 
 
 class ControlCommands:

@@ -62,8 +62,8 @@ class ForwardError(SansnetError):
         side = "host" if at.inbound else "guest"
         at = _without_interface(at)
         where = "" if at.address is None else f" at {addresses.format(at.address)}"
-        what = f"{forward.option} {forward.spec()}: port {at.port} of the {side} cannot be bound{where}"
-        made = cls(f"{what} ({error.strerror or error}); {_remedy(at, error)}")
+        problem = f"{forward.option} {forward.spec()}: port {at.port} of the {side} cannot be bound{where}"
+        made = cls(f"{problem} ({error.strerror or error}); {_remedy(at, error)}")
         made.is_shortage = error.errno in SHORTAGE
         return made
 

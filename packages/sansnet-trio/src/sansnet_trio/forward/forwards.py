@@ -40,7 +40,7 @@ __all__ = ["ForwardError", "Forwards"]
 
 _SCAN_INTERVAL: Final = 0.5
 """Seconds between scans of the ports in use on the other side, for `auto`. A scan takes milliseconds, since the kernel
-walks through tables of half a million entries; a new port shall be forwarded within a second."""
+walks through tables of half a million entries; a new port should be forwarded within a second."""
 
 _NO_IPV6: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
@@ -271,19 +271,19 @@ class Forwards:
                     part, self._sizes, (port for port in part.ports if part.leads_to(port) not in ours_on_other_side)
                 )
         elif rule.address is not None and len(rule.address) not in self._sizes:
-            what = f"{rule.option} {rule.spec()} has an address of a family that is off here"
-            raise ForwardError(f"{what}; give another one, or leave it out")
+            problem = f"{rule.option} {rule.spec()} has an address of a family that is off here"
+            raise ForwardError(f"{problem}; give another one, or leave it out")
         else:
             yield from listen_addresses(rule, self._sizes, rule.ports)
 
     def _wanted_by_following(self, rules: Iterable[ForwardRule]) -> Iterator[tuple[ListenAddress, ForwardRule]]:
         """Where `auto` rules want listeners now, from the ports that the other side uses."""
-        look = cache(self._foreign_listeners)
+        scan = cache(self._foreign_listeners)
         for rule in rules:
             if rule.auto and self._path.guest is not None:
-                found = look(rule.protocol, not rule.inbound)
+                found = scan(rule.protocol, not rule.inbound)
                 if rule.protocol == UDP:  # a TCP service may use UDP on the same port, too
-                    found = found | look(TCP, not rule.inbound)
+                    found = found | scan(TCP, not rule.inbound)
                 for size, other in found:
                     port = other - rule.to + rule.first
                     if size in self._sizes and port in rule.ports and not (rule.weak and port in self._ephemeral):

@@ -5,8 +5,8 @@ two paths. From loopback to loopback, if we can make sockets in the guest, no fr
 and datagrams relayed. All other clients go through the network.
 
 A listener is not read while the guest's link is full. When no descriptor is left, connections wait in the backlog for a
-moment, so that they do not wake us in vain. Some descriptors are reserved for connections that the guest begins; when
-only those are left, new connections from outside are reset.
+moment, so that they do not wake us for nothing. Some descriptors are reserved for connections that the guest begins:
+when only those are left, new connections from outside are reset.
 """
 
 from __future__ import annotations

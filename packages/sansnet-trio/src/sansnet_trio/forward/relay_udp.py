@@ -60,7 +60,7 @@ _Key: TypeAlias = tuple[int, SocketAddress, bytes | None]
 
 
 class _Flow:
-    __slots__ = ("address", "answered", "entry", "heard", "key", "local", "relay", "socket")
+    __slots__ = ("address", "answered", "entry", "key", "last_active", "local", "relay", "socket")
 
     def __init__(self, relay: Relay, key: _Key, entry: Entry, made: Socket) -> None:
         self.relay = relay
@@ -68,13 +68,13 @@ class _Flow:
         self.entry = entry
         _, self.address, self.local = key
         self.socket = made
-        self.heard = 0.0
+        self.last_active = 0.0
         self.answered = False
 
     def ready(self, flags: int, now: float) -> None:
         for data, ancillary, _ in _receive(self.socket, self.relay.context, flags):
             self.answered = True
-            self.heard = now
+            self.last_active = now
             _send(self.entry.socket, data, ancillary, self.address, self.local)
 
     def timeout(self) -> float:
@@ -126,12 +126,12 @@ class Relay:
             except OSError:
                 self.context.datagrams_dropped += 1
                 return
-        flow.heard = now
+        flow.last_active = now
         _send(flow.socket, data, ancillary, None, None)
 
     def _open(self, key: _Key, entry: Entry) -> _Flow:
         if len(self._flows) >= _MAX_FLOWS:
-            self._end([min(self._flows.values(), key=lambda flow: flow.heard)])
+            self._end([min(self._flows.values(), key=lambda flow: flow.last_active)])
         made = entry.connect(key[2])
         try:
             made.setsockopt(IPPROTO_UDP, UDP_GRO, 1)
@@ -150,7 +150,7 @@ class Relay:
         """End the flows that have been silent for too long."""
         if self._flows and now >= self._next_check:
             self._next_check = now + _CHECK_INTERVAL
-            self._end(flow for flow in self._flows.values() if now - flow.heard >= flow.timeout())
+            self._end(flow for flow in self._flows.values() if now - flow.last_active >= flow.timeout())
 
     def end_flows(self, entry: Entry) -> None:
         """End the flows of an entry that is being closed."""

@@ -71,7 +71,7 @@ def _remedy(program: str) -> str:
     if re.match(r"\w+=", program):
         return f"to set a variable, give the command to env: env {program} COMMAND"
     if program in _SHELL_WORDS.split():
-        return f"it is a word of shells: give the line to a shell: sh -c '{program} ...'"
+        return f"only shells know it; give the line to a shell: sh -c '{program} ...'"
     return f"check the name{' and PATH' if '/' not in program else ''}"
 
 

@@ -111,7 +111,7 @@ def configure(plan: GuestPlan, warnings: list[str]) -> None:
     Addresses and routes that exist already stay.
 
     Args:
-        plan: what the guest gets.
+        plan: plan of the guest.
         warnings: gets a sentence for each route that could not be added.
 
     Raises:

@@ -22,7 +22,7 @@ def prepare_mounts(plan: GuestPlan, warnings: list[str]) -> dict[str, int]:
     """Prepare the guest's new mount namespace, which the caller is in.
 
     Args:
-        plan: what the guest gets.
+        plan: plan of the guest.
         warnings: gets a sentence for each file that could not be replaced.
 
     Returns:

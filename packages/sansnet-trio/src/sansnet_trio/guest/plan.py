@@ -1,4 +1,4 @@
-"""What a guest in a network namespace gets, and what is known once it is ready."""
+"""The plan of a guest in a network namespace, and the result of making it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class GuestPlan(Record):
-    """What a guest gets.
+    """Interface, files, names and user of a guest.
 
     Attributes:
         interface: name of its interface.

@@ -103,7 +103,7 @@ def serve_changes(channel: socket.socket, plan: GuestPlan, is_orphan: Callable[[
 
     Args:
         channel: a stream socket to the parent.
-        plan: what the guest has.
+        plan: plan of the guest.
         is_orphan: tells whether the parent has ended.
     """
     import json  # while files can still be read

@@ -103,19 +103,19 @@ def too_many_namespaces(kind: str) -> GuestError:
     return GuestError(f"no more namespaces ({kind}) are allowed here; raise the limit as root: sysctl -w {name}=10000")
 
 
-def not_permitted(what: str) -> GuestError:
+def not_permitted(problem: str) -> GuestError:
     """The error for EPERM, with a reason from the kernel's settings."""
     for name, value in (("kernel/apparmor_restrict_unprivileged_userns", 1), ("kernel/unprivileged_userns_clone", 0)):
         with contextlib.suppress(OSError):
             if files.read(f"/proc/sys/{name}").strip() == str(value):
                 setting = f"{name.replace('/', '.')}={1 - value}"
-                return GuestError(f"{what}, since user namespaces are restricted here; as root: sysctl -w {setting}")
+                return GuestError(f"{problem}, since user namespaces are restricted here; as root: sysctl -w {setting}")
     if not _is_mapped():
-        return GuestError(f"{what}, since this user or group is not mapped here; run it as one that its uid_map has")
+        return GuestError(f"{problem}, since this user or group is not mapped here; run it as one that its uid_map has")
     if _is_chroot():
-        return GuestError(f"{what}, since this is a chroot; run it outside of it")
+        return GuestError(f"{problem}, since this is a chroot; run it outside of it")
     return GuestError(
-        f"{what}: not permitted; if this is a container, let it make user namespaces (its seccomp profile forbids that)"
+        f"{problem}: not permitted; if this is a container, allow it user namespaces (its seccomp profile forbids them)"
     )
 
 

@@ -1,1 +1,1 @@
-"""What Python's standard library lacks of Linux: system calls, netlink, /proc, privileges, descriptors."""
+"""Interfaces of Linux that Python's standard library lacks: system calls, netlink, /proc, privileges, descriptors."""
