@@ -177,8 +177,8 @@ def test_a_connection_without_requests_is_closed_after_a_minute() -> None:
 
     async def main() -> None:
         start = trio.current_time()
-        await server._Conversation(ours, echo).run(None)
-        assert trio.current_time() - start == pytest.approx(server.PATIENCE)
+        await server._Connection(ours, echo).run(None)
+        assert trio.current_time() - start == pytest.approx(server.IDLE_TIMEOUT)
 
     with theirs:
         trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))

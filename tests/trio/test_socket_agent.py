@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from sansnet_trio.guest.command import CommandGuest, GuestPlan
-from sansnet_trio.guest.socket_agent import PATIENCE, Agent, Agents, NoAgent
+from sansnet_trio.guest.command import CommandGuest
+from sansnet_trio.guest.plan import GuestPlan
+from sansnet_trio.guest.socket_agent import TIMEOUT, NoAgent, SocketAgent, SocketAgents
 from sansnet_trio.linux import syscalls
 from tests.lab.namespaces import Namespace, eventually, held_namespace
 
@@ -47,7 +48,7 @@ def network_of(pid: int) -> str:
 def test_sockets_belong_to_the_guests_network_and_we_do_not() -> None:
     with held_namespace() as namespace:
         before = os.readlink("/proc/self/ns/net")
-        agent = Agent.fork(entering(namespace))
+        agent = SocketAgent.fork(entering(namespace))
         try:
             with agent.socket(socket.AF_INET, STREAM) as listener, agent.socket(socket.AF_INET6, DATAGRAM) as datagram:
                 listener.bind(("127.0.0.1", 0))
@@ -64,7 +65,7 @@ def test_sockets_belong_to_the_guests_network_and_we_do_not() -> None:
 
 
 def test_sockets_are_non_blocking_closed_on_exec_and_of_the_kind_that_was_asked_for() -> None:
-    agent = Agent.fork(lambda: None)
+    agent = SocketAgent.fork(lambda: None)
     try:
         for family in (socket.AF_INET, socket.AF_INET6):
             for kind in (STREAM, DATAGRAM):
@@ -77,7 +78,7 @@ def test_sockets_are_non_blocking_closed_on_exec_and_of_the_kind_that_was_asked_
 
 
 def test_many_sockets_at_once() -> None:
-    agent = Agent.fork(lambda: None)
+    agent = SocketAgent.fork(lambda: None)
     made: list[socket.socket] = []
     try:
         for _ in range(100):
@@ -92,7 +93,7 @@ def test_many_sockets_at_once() -> None:
 
 
 def test_it_holds_its_channel_and_nothing_else_and_hears_no_signal() -> None:
-    agent = Agent.fork(lambda: None)
+    agent = SocketAgent.fork(lambda: None)
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP):
             os.kill(agent.pid, number)
@@ -104,12 +105,12 @@ def test_it_holds_its_channel_and_nothing_else_and_hears_no_signal() -> None:
 
 
 def test_it_shows_its_memory_to_nobody_from_before_it_is_the_guests() -> None:
-    Agent.fork(check_hidden).close()
+    SocketAgent.fork(check_hidden).close()
 
 
 def test_closing_it_leaves_no_process_and_no_descriptor() -> None:
     before = os.listdir("/proc/self/fd")
-    agent = Agent.fork(lambda: None)
+    agent = SocketAgent.fork(lambda: None)
     agent.socket(socket.AF_INET, STREAM).close()
     agent.close()
     agent.close()
@@ -118,7 +119,7 @@ def test_closing_it_leaves_no_process_and_no_descriptor() -> None:
 
 
 def test_what_the_guest_cannot_have_is_an_error_and_no_end() -> None:
-    agent = Agent.fork(lambda: None)
+    agent = SocketAgent.fork(lambda: None)
     try:
         with pytest.raises(OSError, match="not supported") as caught:
             agent.socket(socket.AF_INET, socket.SOCK_SEQPACKET)
@@ -134,19 +135,19 @@ def test_a_namespace_that_cannot_be_entered_is_an_error() -> None:
 
     before = os.listdir("/proc/self/fd")
     with pytest.raises(PermissionError):
-        Agent.fork(refuse)
+        SocketAgent.fork(refuse)
     assert os.listdir("/proc/self/fd") == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_an_agent_that_does_not_answer_is_an_error_soon(number: signal.Signals) -> None:
-    agent = Agent.fork(lambda: None)
+    agent = SocketAgent.fork(lambda: None)
     try:
         disturb(agent.pid, number)
         started = time.monotonic()
         with pytest.raises(NoAgent):
             agent.socket(socket.AF_INET, STREAM)
-        assert time.monotonic() - started < PATIENCE + 1
+        assert time.monotonic() - started < TIMEOUT + 1
     finally:
         agent.close()
     assert not Path(f"/proc/{agent.pid}").exists()
@@ -158,7 +159,7 @@ def disturb(pid: int, number: signal.Signals) -> None:
     os.waitid(os.P_PID, pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
 
 
-def of(agents: Agents) -> int:
+def of(agents: SocketAgents) -> int:
     """The process id of the agent."""
     return int(os.readlink(agents.directory).removeprefix("/proc/"))
 
@@ -166,7 +167,7 @@ def of(agents: Agents) -> int:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_an_agent_that_does_not_answer_is_replaced_at_once(number: signal.Signals) -> None:
     before = os.listdir("/proc/self/fd")
-    agents = Agents(lambda: None)
+    agents = SocketAgents(lambda: None)
     try:
         agents.start()
         first = of(agents)
@@ -180,7 +181,7 @@ def test_an_agent_that_does_not_answer_is_replaced_at_once(number: signal.Signal
 
 
 def test_the_directory_is_that_of_an_agent_which_lives() -> None:
-    agents = Agents(lambda: None)
+    agents = SocketAgents(lambda: None)
     try:
         first = of(agents)
         disturb(first, signal.SIGKILL)
@@ -201,14 +202,14 @@ def test_agents_that_fail_again_and_again_are_not_forked_without_a_pause(
     def join() -> None:
         os.kill(os.getpid(), number)
 
-    class Counted(Agent):
+    class Counted(SocketAgent):
         @classmethod
-        def fork(cls, join: Callable[[], None], patience: float = PATIENCE) -> Agent:
+        def fork(cls, join: Callable[[], None], timeout: float = TIMEOUT) -> SocketAgent:
             forked.append(clock.now)
-            return super().fork(join, patience)
+            return super().fork(join, timeout)
 
-    monkeypatch.setattr("sansnet_trio.guest.socket_agent.Agent", Counted)
-    agents = Agents(join)
+    monkeypatch.setattr("sansnet_trio.guest.socket_agent.SocketAgent", Counted)
+    agents = SocketAgents(join)
     for _ in range(1000):
         with pytest.raises(NoAgent):
             agents.socket(socket.AF_INET, STREAM)
@@ -231,7 +232,7 @@ class Clock:
 def test_after_a_minute_without_failures_the_next_one_is_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr(time, "monotonic", clock)
-    agents = Agents(lambda: None)
+    agents = SocketAgents(lambda: None)
     try:
         for _ in range(4):
             killed = of(agents)
@@ -243,7 +244,7 @@ def test_after_a_minute_without_failures_the_next_one_is_the_first(monkeypatch: 
 
 
 def test_an_agent_that_is_not_ours_to_kill_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    agent = Agent.fork(lambda: None)
+    agent = SocketAgent.fork(lambda: None)
     disturb(agent.pid, signal.SIGSTOP)
 
     def refuse(pid: int, number: int) -> None:
@@ -262,7 +263,7 @@ def test_it_ends_with_us() -> None:
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        agent = Agent.fork(lambda: None)
+        agent = SocketAgent.fork(lambda: None)
         os.write(writer, str(agent.pid).encode())
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(pid, 0)

@@ -15,7 +15,7 @@ from struct import pack
 
 import pytest
 
-from sansnet_trio.forward.splice_tcp import Elsewhere, Splices
+from sansnet_trio.forward.splice_tcp import Fallback, Splices
 from sansnet_trio.host.sockaddr import SocketAddress
 from tests.trio.fake import Bench
 
@@ -30,14 +30,14 @@ class Spliced:
         self.splices = Splices(bench.poller)
         self.listener = socket.create_server(("127.0.0.1", 0))
 
-    def join(self, port: int | None = None, elsewhere: Elsewhere | None = None) -> socket.socket:
+    def join(self, port: int | None = None, fallback: Fallback | None = None) -> socket.socket:
         """The end of who connected to us, of a splice that has just begun."""
         with socket.create_server(("127.0.0.1", 0)) as front:
             near = socket.create_connection(front.getsockname(), timeout=5)
             accepted, _ = front.accept()
         accepted.setblocking(False)
         other = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        self.splices.join(accepted, other, ("127.0.0.1", port or self.listener.getsockname()[1]), elsewhere)
+        self.splices.join(accepted, other, ("127.0.0.1", port or self.listener.getsockname()[1]), fallback)
         return near
 
     def pair(self) -> tuple[socket.socket, socket.socket]:
@@ -281,7 +281,7 @@ def refusing() -> int:
     return port
 
 
-def leads_to(port: int) -> Elsewhere:
+def leads_to(port: int) -> Fallback:
     """A second place to be connected to."""
 
     def make() -> tuple[socket.socket, SocketAddress]:

@@ -13,7 +13,8 @@ import pytest
 import trio
 
 from sansnet_trio.guest.attached import AttachedGuest
-from sansnet_trio.guest.plan import GuestError, GuestPlan
+from sansnet_trio.guest.errors import GuestError
+from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.guest.target import ExistingNamespace
 from tests.lab.namespaces import Namespace, held_namespace, running
 from tests.trio.test_socket_agent import check_hidden

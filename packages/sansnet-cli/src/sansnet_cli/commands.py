@@ -18,7 +18,10 @@ from sansnet_cli.options.records import (
 )
 from sansnet_cli.runtime.observe import open_capture
 from sansnet_core.records import replace
-from sansnet_trio.guest.command import CommandGuest, CommandNotFound, GuestPlan
+from sansnet_trio.guest.command import CommandGuest
+from sansnet_trio.guest.errors import CommandNotFound
+from sansnet_trio.guest.plan import GuestPlan
+from sansnet_trio.linux.rtnetlink import load_alone
 from sansnet_trio.plan.host import read_host_for
 from sansnet_trio.plan.host_names import warn_unanswered
 from sansnet_trio.plan.options import NamespaceOptions
@@ -114,6 +117,7 @@ def _in_place(
 
 
 def _prepare_machine(options: MachineOptions) -> tuple[Setup, BinaryIO | None]:
+    load_alone()
     setup = make_setup(options, read_host_for(options))
     return setup, open_capture(options.pcap) if options.pcap is not None else None
 

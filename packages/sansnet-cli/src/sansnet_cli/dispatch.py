@@ -108,7 +108,7 @@ def _explain(error: Exception) -> int:
         return _complain("there is too little memory; allow more, as by: ulimit -v unlimited", 1)
     from sansnet_cli.output.report import reason
     from sansnet_core.errors import SansnetError
-    from sansnet_trio.guest.plan import CommandNotExecutable, CommandNotFound, GuestError
+    from sansnet_trio.guest.errors import CommandNotExecutable, CommandNotFound, GuestError
     from sansnet_trio.plan.options import OptionsError
 
     match _cause(error):

@@ -155,7 +155,7 @@ class SendDatagram:
     """TTL or hop limit of the guest's packet."""
     tos: int
     """TOS or traffic class of the guest's packet, with its ECN bits."""
-    fragment: bool = False
+    may_fragment: bool = False
     """Whether the packet may be sent in fragments. If not, and it is too large for its path, it fails with EMSGSIZE."""
     local: bytes | None = None
     """The host's address to leave from (IP_PKTINFO), where a socket is bound to none; None leaves it to the kernel."""
@@ -181,7 +181,7 @@ class SendEcho:
     data: Buffer
     ttl: int
     tos: int
-    fragment: bool = False
+    may_fragment: bool = False
     """As in `SendDatagram`."""
 
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from sansnet_trio.forward.forwards import Forwards
     from sansnet_trio.guest.attached import AttachedGuest
     from sansnet_trio.guest.command import CommandGuest
-    from sansnet_trio.guest.plan import CommandNotExecutable, CommandNotFound, GuestError, GuestPlan, ReadyGuest
+    from sansnet_trio.guest.errors import CommandNotExecutable, CommandNotFound, GuestError
+    from sansnet_trio.guest.plan import GuestPlan, ReadyGuest
     from sansnet_trio.guest.socket_agent import GuestSockets
     from sansnet_trio.guest.target import ExistingNamespace
     from sansnet_trio.host.network_protocol import NetworkProtocol
@@ -87,7 +88,8 @@ _HOMES = {
     "forward.forwards": ("Forwards",),
     "guest.attached": ("AttachedGuest",),
     "guest.command": ("CommandGuest",),
-    "guest.plan": ("CommandNotExecutable", "CommandNotFound", "GuestError", "GuestPlan", "ReadyGuest"),
+    "guest.errors": ("CommandNotExecutable", "CommandNotFound", "GuestError"),
+    "guest.plan": ("GuestPlan", "ReadyGuest"),
     "guest.socket_agent": ("GuestSockets",),
     "guest.target": ("ExistingNamespace",),
     "host.network_protocol": ("NetworkProtocol",),

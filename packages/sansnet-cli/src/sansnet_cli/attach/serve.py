@@ -13,7 +13,7 @@ from sansnet_cli.output import report
 from sansnet_cli.runtime.control import Control
 from sansnet_cli.runtime.driver import cancel_when_signalled, ending_by, make_driver, make_hints, report_regularly
 from sansnet_cli.runtime.following import Follower
-from sansnet_trio.guest.plan import GuestError
+from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.guest.target import ExistingNamespace
 from sansnet_trio.links import Link, LinkClosed
 from sansnet_trio.plan.setup import Setup

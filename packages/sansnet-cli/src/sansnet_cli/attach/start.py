@@ -18,7 +18,8 @@ from sansnet_cli.process.loading import load_everything
 from sansnet_cli.runtime.control import Control, controlled
 from sansnet_cli.runtime.observe import captured, observed
 from sansnet_trio.guest.attached import AttachedGuest
-from sansnet_trio.guest.plan import GuestError, ReadyGuest
+from sansnet_trio.guest.errors import GuestError
+from sansnet_trio.guest.plan import ReadyGuest
 from sansnet_trio.links.tap import Tap
 from sansnet_trio.plan.setup import Setup
 

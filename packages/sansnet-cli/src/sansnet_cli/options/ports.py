@@ -174,7 +174,7 @@ def open_forwards(
             for rule in forwards.rules:
                 report.forward(rule)
         if guest is not None:
-            forwards.enter(guest, own or _configured(config))
+            forwards.set_guest(guest, own or _configured(config))
         yield forwards
 
 

@@ -33,8 +33,8 @@ from sansnet_cli.runtime.control import Control, controlled
 from sansnet_cli.runtime.observe import captured
 from sansnet_cli.runtime.signals import CommandSignals
 from sansnet_cli.serve.serve import GuestServer, check_link
+from sansnet_trio.guest.errors import CommandNotExecutable, CommandNotFound
 from sansnet_trio.guest.execute import is_found
-from sansnet_trio.guest.plan import CommandNotExecutable, CommandNotFound
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links import LinkClosed, unix_stream
 from sansnet_trio.links.machine_listener import MachineListener

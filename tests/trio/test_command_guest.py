@@ -15,14 +15,9 @@ import trio
 
 from sansnet_core import UsageError, addresses
 from sansnet_core.records import replace
-from sansnet_trio.guest.command import (
-    CommandGuest,
-    CommandNotExecutable,
-    CommandNotFound,
-    GuestError,
-    GuestPlan,
-    ReadyGuest,
-)
+from sansnet_trio.guest.command import CommandGuest
+from sansnet_trio.guest.errors import CommandNotExecutable, CommandNotFound, GuestError
+from sansnet_trio.guest.plan import GuestPlan, ReadyGuest
 from sansnet_trio.hostinfo import HostError, InterfaceAddress, Route
 from tests.lab import eventually
 
