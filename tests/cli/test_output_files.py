@@ -26,7 +26,9 @@ def mode(path: Path) -> int:
 def test_new_files_are_the_owners_alone(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        open_capture(str(tmp_path / "capture")).close()
+        capture = open_capture(str(tmp_path / "capture"))
+        assert capture is not None
+        capture.close()
         LogFile(str(tmp_path / "log"), 4096).close()
         PidFile(str(tmp_path / "pid")).close()
     finally:
@@ -75,7 +77,9 @@ def test_a_fifo_is_written_to(tmp_path: Path) -> None:
     got: list[bytes] = []
     thread = threading.Thread(target=lambda: got.append(path.read_bytes()))
     thread.start()
-    with open_capture(str(path)) as file:
+    capture = open_capture(str(path))
+    assert capture is not None
+    with capture as file:
         file.write(b"frames")
     thread.join(10)
     assert got == [b"frames"]

@@ -60,7 +60,7 @@ class Seen(NamedTuple):
 
 SILENCE: Final = Seen("silence")
 
-CLOSED: Final = Fault("nobody listens", 200, "-", "-")
+CLOSED: Final = Fault("port closed", 200, "-", "-")
 """An address that answers, with a port that does not."""
 
 CASES: Final = [
@@ -114,7 +114,7 @@ def _ask(sock: socket.socket, data: bytes, patience: float) -> Seen | None:
         return None
     except OSError as error:
         return Seen(errno.errorcode[error.errno or 0], _report(sock))
-    return Seen("an answer")
+    return Seen("reply")
 
 
 def _datagrams(namespace: Namespace, address: str, data: bytes, protocol: int, *, errors: bool, attempts: int) -> Seen:
@@ -160,7 +160,7 @@ def tcp(namespace: Namespace, address: str, *, attempts: int = 1) -> Seen:
             sock.connect((address, CLOSED_PORT))
         except OSError as error:
             return Seen(errno.errorcode[error.errno or 0])
-    return Seen("an answer")
+    return Seen("reply")
 
 
 PROBES: Final[dict[str, Callable[..., Seen]]] = {

@@ -69,7 +69,13 @@ class Follower:
     """
 
     def __init__(
-        self, options: GuestOptions, setup: Setup, guest: Changeable | None = None, *, files: bool = False
+        self,
+        options: GuestOptions,
+        setup: Setup,
+        guest: Changeable | None = None,
+        forwards: Forwards | None = None,
+        *,
+        files: bool = False,
     ) -> None:
         self.setup = setup
         self._options = options
@@ -83,7 +89,7 @@ class Follower:
         self._kept: frozenset[bytes] = frozenset()
         """Addresses of the guest's interface that only open connections use."""
         self._served: tuple[Network, Driver, LinkConfig] | None = None
-        self._forwards: Forwards | None = None
+        self._forwards = forwards
         self._warned = False
         try:
             changes = guest.host_changes if guest is not None else None
@@ -103,12 +109,9 @@ class Follower:
         self.close()
 
     @contextmanager
-    def serving(
-        self, network: Network, driver: Driver, link: LinkConfig, forwards: Forwards | None = None
-    ) -> Iterator[None]:
-        """While a guest is served; `forwards` are told of its addresses, if it is in a namespace."""
+    def serving(self, network: Network, driver: Driver, link: LinkConfig) -> Iterator[None]:
+        """Change this network too when the host's changes, as long as the block runs."""
         self._served = network, driver, link
-        self._forwards = forwards
         try:
             yield
         finally:

@@ -20,7 +20,7 @@ from typing import Final, NoReturn
 
 import pytest
 
-from sansnet_cli.qemu import serve as boot_module
+from sansnet_cli.qemu import serve as qemu_serve
 from sansnet_cli.runtime.signals import CommandSignals
 from sansnet_trio.hostinfo import HostError
 
@@ -70,7 +70,7 @@ def start(program: Path | str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe, stderr=pipe)
 
 
-def boot(program: Path | str, *arguments: str, given: str = "") -> tuple[int, str, str]:
+def run_qemu(program: Path | str, *arguments: str, given: str = "") -> tuple[int, str, str]:
     """Its status, and what it wrote."""
     with start(program, "--link", "stream", *arguments) as process:
         out, errors = process.communicate(given, timeout=20)
@@ -79,7 +79,7 @@ def boot(program: Path | str, *arguments: str, given: str = "") -> tuple[int, st
 
 def test_qemu_has_our_terminal_and_its_arguments_and_we_have_its_status(fake: Fake, empty: Path) -> None:
     program = fake("print(sys.argv[1:4], sys.stdin.read()); sys.exit(3)")
-    assert boot(program, "-m", "1500", "--", "-m", "1G", "disk image", given="hello") == (
+    assert run_qemu(program, "-m", "1500", "--", "-m", "1G", "disk image", given="hello") == (
         3,
         "['-m', '1G', 'disk image'] hello\n",
         "",
@@ -89,12 +89,12 @@ def test_qemu_has_our_terminal_and_its_arguments_and_we_have_its_status(fake: Fa
 
 def test_qemu_is_served_without_a_word_and_again_when_it_comes_back(fake: Fake) -> None:
     program = fake("connect(); connect(); held = connect(); print('served')")
-    assert boot(program) == (0, "served\n", "")
+    assert run_qemu(program) == (0, "served\n", "")
 
 
 def test_a_connection_that_is_lost_is_told_of_if_qemu_goes_on(fake: Fake) -> None:
     program = fake("connect().sendall(bytes(4)); time.sleep(1); connect()")
-    status, _, errors = boot(program)
+    status, _, errors = run_qemu(program)
     assert status == 0
     assert errors.startswith("sansnet: the machine has lost its network, and gets it anew when QEMU connects again: ")
     assert "a frame of 0 bytes" in errors
@@ -103,7 +103,7 @@ def test_a_connection_that_is_lost_is_told_of_if_qemu_goes_on(fake: Fake) -> Non
 
 def test_what_was_configured_and_what_qemu_was_started_with(fake: Fake) -> None:
     program = fake("held = connect()")
-    status, _, errors = boot(program, "-v", "-m", "1400", "--", "-name", "a b")
+    status, _, errors = run_qemu(program, "-v", "-m", "1400", "--", "-name", "a b")
     assert status == 0
     assert f"sansnet: starting {program} -name 'a b' -netdev stream," in errors
     assert "host_mtu=1400" in errors
@@ -112,7 +112,7 @@ def test_what_was_configured_and_what_qemu_was_started_with(fake: Fake) -> None:
 
 
 def test_a_signal_that_ended_qemu_is_named(fake: Fake) -> None:
-    status, _, errors = boot(fake("os.kill(os.getpid(), signal.SIGSEGV)"))
+    status, _, errors = run_qemu(fake("os.kill(os.getpid(), signal.SIGSEGV)"))
     assert (status, errors) == (128 + signal.SIGSEGV, "sansnet: QEMU was ended by signal 11 (Segmentation fault)\n")
 
 
@@ -156,7 +156,7 @@ def test_qemu_has_the_signals_limits_and_descriptors_that_we_were_given(fake: Fa
         print(int(blocked, 16), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         print([fd for fd in range(3, 64) if fd != held.fileno() and os.path.exists(f"/proc/self/fd/{fd}")])
     """)
-    assert boot(program)[1] == f"0 {few_descriptors}\n[]\n"
+    assert run_qemu(program)[1] == f"0 {few_descriptors}\n[]\n"
 
 
 def test_qemu_is_ended_in_good_order_if_we_are_killed(fake: Fake) -> None:
@@ -184,7 +184,7 @@ def test_a_program_that_will_not_do(tmp_path: Path, said: str, words: str) -> No
     program = tmp_path / "qemu"
     program.write_text(f"#!/bin/sh\necho {said}\n")
     program.chmod(0o755)
-    status, out, errors = boot(program)
+    status, out, errors = run_qemu(program)
     assert (status, out) == (1, "")
     assert words in errors
     assert errors.count("\n") == 1
@@ -199,7 +199,7 @@ def test_a_program_that_will_not_do(tmp_path: Path, said: str, words: str) -> No
     ],
 )
 def test_a_program_that_there_is_not(program: str, status: int, words: str) -> None:
-    done = boot(program)
+    done = run_qemu(program)
     assert done[:2] == (status, "")
     assert words in done[2]
     assert done[2].count("\n") == 1
@@ -214,7 +214,7 @@ def test_a_program_that_there_is_not(program: str, status: int, words: str) -> N
     ],
 )
 def test_arguments_that_cannot_work_are_wrong(fake: Fake, arguments: list[str], words: str) -> None:
-    status, out, errors = boot(fake("print('ran')"), *arguments)
+    status, out, errors = run_qemu(fake("print('ran')"), *arguments)
     assert (status, out) == (2, "")
     assert words in errors
     assert errors.count("\n") == 1
@@ -240,11 +240,11 @@ def test_qemu_that_is_stopped_does_not_keep_us(fake: Fake, hears: bool) -> None:
 
 
 def test_a_machine_that_does_not_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boot_module, "_PARTING", 0.5)
+    monkeypatch.setattr(qemu_serve, "_PARTING", 0.5)
     script = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); signal.pause()"
     with closing(CommandSignals()) as signals:
         started = time.monotonic()
-        with boot_module._started(
+        with qemu_serve._started(
             [sys.executable, "-c", script], signals, resource.getrlimit(resource.RLIMIT_NOFILE)
         ) as machine:
             time.sleep(0.5)
@@ -258,4 +258,4 @@ def test_without_a_directory_for_temporary_files(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(tempfile, "TemporaryDirectory", refuse)
     with pytest.raises(HostError, match="no directory for temporary files can be written; name one in TMPDIR"):
-        boot_module._directory()
+        qemu_serve._directory()
