@@ -1,8 +1,8 @@
 """A Sphinx extension: shows Markdown files of the repository as pages of the site, and keeps the links between files.
 
 A page with the line `<!-- file: README.md -->` shows that file in place of its own text. A link in a page or in such a
-file is relative to where it stands, as GitHub reads it; in the site it leads to the page that shows the file. A link to a
-file that is no page, such as a program, becomes a download.
+file is relative to where it stands, as GitHub reads it; in the site it leads to the page that shows the file. A link to
+a file that is no page, such as a program, becomes a download.
 """
 
 from __future__ import annotations
