@@ -81,7 +81,7 @@ def test_what_is_forwarded_is_shown(pasta: Pasta, words: str, capsys: pytest.Cap
         ("--foo /sock", "pesto: unrecognized option '--foo'\nusage: pesto [OPTION]... PATH\n"),
         ("-A -t 80", "pesto: give the path of one control socket"),
         ("-A -t 80 /sock /other", "pesto: give the path of one control socket"),
-        ("-C EVERYTHING /sock", "pesto: --clear EVERYTHING is neither of HOST and SPLICE; give one of them\n"),
+        ("-C EVERYTHING /sock", "pesto: --clear EVERYTHING is neither HOST nor SPLICE; give one of them\n"),
     ],
 )
 def test_misuse(pasta: Pasta, words: str, complaint: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -149,7 +149,7 @@ def test_a_socket_of_another_kind_is_refused(family: int, kind: socket.SocketKin
         status, said = failure(sockets=[other.fileno()])
     assert status == 2
     assert said == (
-        "sansnet: what was passed as descriptor 3 is no UNIX stream socket; use ListenStream=PATH in the socket unit\n"
+        "sansnet: descriptor 3, which was passed, is not a UNIX stream socket; use ListenStream=PATH in the socket unit\n"
     )
 
 
@@ -157,13 +157,13 @@ def test_a_file_that_is_no_socket_is_refused() -> None:
     with open(os.devnull) as file:
         status, said = failure(sockets=[file.fileno()])
     assert status == 2
-    assert "is no UNIX stream socket" in said
+    assert "is not a UNIX stream socket" in said
 
 
 def test_a_descriptor_that_is_not_open_is_refused() -> None:
     status, said = failure(count="1")
     assert status == 2
-    assert "is no UNIX stream socket" in said
+    assert "is not a UNIX stream socket" in said
 
 
 def test_a_socket_that_neither_listens_nor_is_connected_is_refused() -> None:

@@ -59,7 +59,7 @@ def start(program: str, request: Request) -> int:
         The exit status; see `sansnet_cli.compat.main`.
     """
     log = Log(program, request.process.level)
-    report.speak_through(log)
+    report.send_to(log)
     try:
         fd = request.options.fd if isinstance(request.options, ServeOptions) else None
         passed = None if fd is None else adopt(fd)
