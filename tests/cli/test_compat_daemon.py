@@ -42,7 +42,7 @@ def start(work: str, pid_file: Path) -> subprocess.Popen[str]:
 
 
 def open_files(pid: int) -> list[str]:
-    """What a process has open, but for libraries: newer ones of libffi keep their own file."""
+    """The open files of a process, except for libraries: newer versions of libffi keep their own file open."""
     files = []
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed just now

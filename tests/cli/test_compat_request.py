@@ -1,4 +1,4 @@
-"""What the options of pasta and passt mean: the originals' defaults, and what excludes each other."""
+"""The options of pasta and passt: the defaults of the originals, and options that exclude each other."""
 
 from __future__ import annotations
 

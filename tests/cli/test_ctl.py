@@ -1,4 +1,4 @@
-"""`sansnet ctl`: its arguments, and answers as text."""
+"""`sansnet ctl`: its arguments, and its output."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_every_guest_may_have_a_control_socket() -> None:
 
 @contextmanager
 def answering(path: Path, reply: bytes) -> Iterator[list[bytes]]:
-    """Something that listens, and says the same to everybody; what it was asked."""
+    """A server with the same answer for every client; yields the requests."""
     asked: list[bytes] = []
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))

@@ -1,4 +1,4 @@
-"""Which hints follow from what a guest tried in vain."""
+"""The hints for failed attempts of a guest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GATEWAY = Endpoint(parse("10.0.0.1"), 5432)
 GATEWAY6 = Endpoint(parse("fe80::99"), 5432)
 SERVER = Endpoint(parse("127.0.0.53"), 53)
 HIS = parse("10.0.0.77")
-"""Somebody else's address."""
+"""The address of another host."""
 CONFIG = NetworkConfig(
     ipv4=Ipv4Config(address=GUEST.address, prefix_length=24, gateway=GATEWAY.address),
     ipv6=Ipv6Config(address=None, gateway=GATEWAY6.address),
@@ -57,7 +57,7 @@ def refused(
 
 
 def hint(hints: Hints, *notices: FlowRefused | NameAsked) -> str:
-    """The only one."""
+    """The only hint."""
     hints.hear(notices)
     [sentence] = hints.sentences
     return sentence

@@ -270,7 +270,10 @@ def test_what_serves_a_machine(arguments: list[str], expected: ServeOptions) -> 
         (["-s", "x", "--udp-ns=80"], "--udp-ns: sansnet cannot listen on a machine's loopback"),
         (["-s", "x", "-f"], "-f: the foreground is the default"),
         (["-s", "x", "-t", "auto"], "^-t auto: sansnet cannot see which ports a machine listens on; name the ports"),
-        (["-s", "x", "-u", "auto,~80"], "^-u auto: sansnet cannot see which ports a machine listens on; name the ports"),
+        (
+            ["-s", "x", "-u", "auto,~80"],
+            "^-u auto: sansnet cannot see which ports a machine listens on; name the ports",
+        ),
         (["-s", "x", "-4", "-6"], "-4 and -6 exclude each other"),
         (["-s", "x", "-m", "65536"], "is not between 68 and 65535"),
         (["-s", "x", "-m", "65536", "--vhost-user"], "is not between 68 and 65535"),

@@ -1,4 +1,4 @@
-"""Files that the command writes, and what it says on a stderr that nobody reads."""
+"""Files that the command writes, and a stderr without a reader."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ def test_an_unknown_command_is_answered_with_a_known_one(arguments: list[str], w
 
 
 def examples(text: str) -> list[list[str]]:
-    """The lines of a help behind the word, as words."""
+    """The example lines of a help, split into words."""
     _, _, lines = text.partition("examples:\n")
     return [shlex.split(line, comments=True) for line in lines.splitlines() if line]
 

@@ -1,4 +1,4 @@
-"""`sansnet qemu` from start to end, with a program that QEMU could be: it has a version, connects and ends.
+"""`sansnet qemu` from start to end, with a program in place of QEMU: it has a version, connects and ends.
 
 Real ones are in tests/kernel/machines.
 """
@@ -44,7 +44,7 @@ def connect():
 
 @pytest.fixture
 def fake(tmp_path: Path) -> Fake:
-    """Makes a QEMU that runs some Python, unless it is asked for its version."""
+    """Makes a QEMU that prints its version or runs some Python."""
 
     def make(code: str) -> Path:
         made = tmp_path / "qemu"
@@ -57,7 +57,7 @@ def fake(tmp_path: Path) -> Fake:
 
 @pytest.fixture(autouse=True)
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where temporary directories are made; afterwards there are none."""
+    """A directory for temporary directories, which is empty afterwards."""
     made = tmp_path / "temporary"
     made.mkdir()
     monkeypatch.setenv("TMPDIR", str(made))
@@ -71,7 +71,7 @@ def start(program: Path | str, *arguments: str) -> subprocess.Popen[str]:
 
 
 def run_qemu(program: Path | str, *arguments: str, given: str = "") -> tuple[int, str, str]:
-    """Its status, and what it wrote."""
+    """The status and output of `sansnet qemu`."""
     with start(program, "--link", "stream", *arguments) as process:
         out, errors = process.communicate(given, timeout=20)
     return process.returncode, out, errors
@@ -142,7 +142,7 @@ def test_a_signal_goes_to_qemu_which_decides(fake: Fake, number: signal.Signals)
 
 @pytest.fixture
 def few_descriptors() -> Iterator[int]:
-    """A limit that we raise for ourselves."""
+    """A limit that sansnet raises for itself."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard - 1, hard))
     yield hard - 1
@@ -222,7 +222,7 @@ def test_arguments_that_cannot_work_are_wrong(fake: Fake, arguments: list[str], 
 
 @pytest.mark.parametrize("hears", [True, False], ids=["hears", "deaf"])
 def test_qemu_that_is_stopped_does_not_keep_us(fake: Fake, hears: bool) -> None:
-    """One that ignores SIGTERM, too, goes on when it is told to end; its network stays with it."""
+    """A QEMU that ignores SIGTERM continues, and its network with it."""
     program = fake(f"""
         signal.signal(signal.SIGTERM, signal.SIG_DFL if {hears} else signal.SIG_IGN)
         print(os.getpid(), flush=True)

@@ -1,4 +1,4 @@
-"""What people are told."""
+"""Messages for the user."""
 
 from __future__ import annotations
 

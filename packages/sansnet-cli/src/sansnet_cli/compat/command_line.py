@@ -1,7 +1,7 @@
 """Command lines as glibc's getopt_long(3) parses them, with its messages for a wrong option.
 
 Callers parse those messages. They name the word as it was typed, and the options that an abbreviation could mean, which
-the standard library's `getopt` does not give. Hence this parser.
+the standard library's `getopt` does not give. So this is a parser of its own.
 """
 
 from __future__ import annotations

@@ -193,7 +193,7 @@ def _serve(options: ServeOptions, capture: BinaryIO | None, passed: socket.socke
 
 
 def _attach(options: AttachOptions, capture: BinaryIO | None, steps: _ReadySteps) -> int:
-    """Serve a namespace that exists. Root, who may enter those of root, stays root unless --runas is given."""
+    """Serve an existing namespace. Root stays root unless --runas is given, because it may enter every namespace."""
     from sansnet_trio.guest.attached import AttachedGuest
 
     namespace = find_namespace(options)

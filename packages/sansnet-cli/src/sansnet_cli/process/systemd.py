@@ -52,7 +52,7 @@ def _check(fd: int) -> None:
     except OSError:  # not open, or not a socket
         pass
     raise CommandLineError(
-        f"descriptor {fd}, which was passed, is not a UNIX stream socket; use ListenStream=PATH in the socket unit"
+        f"the passed descriptor {fd} is not a UNIX stream socket; use ListenStream=PATH in the socket unit"
     )
 
 

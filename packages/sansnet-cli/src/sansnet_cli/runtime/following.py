@@ -4,7 +4,7 @@ Theory of operation. After a change on the host, everything is read and planned 
 differs, the network changes, and so does the guest: in a namespace its interface and files are changed; a guest that
 configures itself learns the change by router advertisements, and by DHCP at its next request.
 
-A guest may continue to use the name servers that it was told first, because it cannot be told others or ignores them.
+A guest may continue to use the name servers that it was told first, because it cannot learn others or ignores them.
 So queries to those addresses go to the servers that the host has now.
 """
 

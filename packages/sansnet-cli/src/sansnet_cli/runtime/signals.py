@@ -2,7 +2,7 @@
 
 Theory of operation. The command is in our process group, so the terminal sends its signals, as for Ctrl-C and Ctrl-Z,
 to both: if they were passed on, the command would get them twice. Signals sent by a process reach only sansnet and are
-passed on. The kernel tells them apart (si_code), but Python's handlers do not see that; hence a signalfd(2).
+passed on. The kernel tells them apart (si_code), but Python's handlers do not see that, so this uses a signalfd(2).
 
 SIGTSTP keeps its default action: Ctrl-Z stops both. An interactive shell as the command makes process groups of its
 own. If it stops itself (`suspend`), the shell above sansnet would not notice. So sansnet stops too, and continues the
@@ -27,7 +27,7 @@ _FORWARDED: Final = frozenset(
 )
 _FROM_TERMINAL: Final = frozenset({signal.SIGINT, signal.SIGQUIT})
 _ENDING: Final = frozenset({signal.SIGTERM, signal.SIGHUP})
-"""A stopped process handles them only after SIGCONT, which is sent, too, as shells do for their jobs."""
+"""Followed by SIGCONT, because a stopped process handles them only then. Shells do the same for their jobs."""
 _SI_KERNEL: Final = 0x80
 
 # struct signalfd_siginfo: ssi_signo, ssi_errno, ssi_code, and unused fields

@@ -45,7 +45,7 @@ def serve(
     become: Callable[[], None] = lambda: None,
     on_ready: Callable[[], None],
 ) -> None:
-    """Serve machines until a signal comes, or the only one has gone.
+    """Serve machines until a signal comes, or the only machine is gone.
 
     Args:
         options: of `sansnet serve`.
