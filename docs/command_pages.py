@@ -1,7 +1,8 @@
 """A Sphinx extension: makes the pages about commands, and the manual pages, from what `--help` prints.
 
-A page has the line `<!-- command: sansnet NAME -->`. Before Sphinx reads the page, Markdown replaces that line; it is
-made from the help that the parser of the command prints. Sphinx's builder `man` makes the manual pages from the same pages.
+A page has the line `<!-- command: sansnet NAME -->`. Before Sphinx reads the page, the rest of it from there on is
+replaced by Markdown that is made from the help which the parser of the command prints. Sphinx's builder `man` makes the
+manual pages from the same pages.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ __all__ = ["Help", "help_of", "manual_pages", "markdown", "setup"]
 COMMANDS: Final = ("run", "attach", "serve", "qemu", "ctl", "pasta", "passt", "pesto")
 """Each has a page in docs/reference/commands."""
 
-_MARK: Final = re.compile(r"^<!-- command: sansnet ?(\w*) -->$", re.MULTILINE)
+_MARK: Final = re.compile(r"^<!-- command: sansnet ?(\w*) -->$.*", re.MULTILINE | re.DOTALL)
 _WIDE: Final = {"COLUMNS": "10000", "NO_COLOR": "1"}
 """So that argparse wraps and colours nothing."""
 
@@ -67,7 +68,9 @@ def help_of(command: str = "") -> Help:
 
 
 def _parts(text: str) -> Help:
-    usage, paragraphs, groups, examples = "", [], [], ""
+    usage, examples = "", ""
+    paragraphs: list[str] = []
+    groups: list[Group] = []
     blocks = iter(re.split(r"\n{2,}", text.rstrip()))
     for block in blocks:
         heading, _, rest = block.partition("\n")
@@ -104,7 +107,8 @@ def _entries(lines: Iterable[str]) -> Iterator[Entry]:
 def markdown(command: str = "") -> str:
     """The page of a command, without its first heading."""
     shown = help_of(command)
-    parts = ["## Synopsis", _fenced("text", shown.usage), "## Description", *map(_paragraph, shown.text)]
+    text = shown.text or [f"{_summaries()[command].capitalize()}."]
+    parts = ["## Synopsis", _fenced("text", shown.usage), "## Description", *map(_paragraph, text)]
     parts += ["## Options", _fenced("{program}", "", f"sansnet {command}".strip())]
     for group in shown.groups:
         title, _, remark = group.heading.partition("; ")
@@ -140,13 +144,17 @@ def _escaped(text: str) -> str:
     )
 
 
+def _summaries() -> dict[str, str]:
+    """What the help of `sansnet` says of each command."""
+    [commands] = (group.entries for group in help_of().groups if group.heading == "commands")
+    return {name: entry.text for entry in commands for name in entry.names.split(", ")}
+
+
 def manual_pages() -> list[tuple[str, str, str, list[str], int]]:
     """Sphinx's `man_pages`: the page of each command, its name, its line of description, no authors, its section."""
-    [commands] = (group.entries for group in help_of().groups if group.heading == "commands")
-    described = {name: entry.text for entry in commands for name in entry.names.split(", ")}
     return [
         ("reference/commands/sansnet", "sansnet", "a network for guests, without privileges", [], 1),
-        *((f"reference/commands/{name}", f"sansnet-{name}", described[name], [], 1) for name in COMMANDS),
+        *((f"reference/commands/{name}", f"sansnet-{name}", _summaries()[name], [], 1) for name in COMMANDS),
     ]
 
 

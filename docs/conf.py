@@ -58,7 +58,6 @@ BUNDLED = ROOT / ".cache" / f"mermaid-{MERMAID_VERSION}.min.js"
 html_static_path = [str(BUNDLED)] if BUNDLED.exists() else []
 mermaid_version = MERMAID_VERSION
 mermaid_use_local = "https://mermaid.invalid/" if BUNDLED.exists() else ""
-mermaid_d3_zoom = False
 mermaid_init_config = {"startOnLoad": False, "fontFamily": "inherit"}
 
 
@@ -68,9 +67,7 @@ def use_bundled_mermaid(app: Sphinx, _page: str, _template: str, _context: dict[
     Browsers refuse to import a module from a `file://` page, so the bundled file is an ordinary script, and an import
     map leads the module that the extension imports to what that script defines.
     """
-    from sphinxcontrib.mermaid import mermaid
-
-    if doctree is not None and doctree.next_node(mermaid):
+    if doctree is not None and any(node.tagname == "mermaid" for node in doctree.findall()):
         imports = {mermaid_use_local: "data:text/javascript,export default globalThis.mermaid"}
         app.add_js_file(None, body=json.dumps({"imports": imports}), type="importmap", priority=300)
         app.add_js_file(BUNDLED.name, priority=400)

@@ -153,7 +153,7 @@ def test_a_missing_program_is_told_from_one_that_cannot_be_executed(tmp_path: Pa
         run(["no-such-program"])
     with pytest.raises(CommandNotFound, match="interpreter"):
         run([str(headless)])
-    with pytest.raises(CommandNotExecutable, match=r"no program for this machine; .* #!/bin/sh"):
+    with pytest.raises(CommandNotExecutable, match=r"not a program for this computer; .* #!/bin/sh"):
         run([str(plain)])
     with pytest.raises(CommandNotFound, match=r"curl -s x: command not found; .* one by one.* sh -c 'curl -s x'"):
         run(["curl -s x"])

@@ -61,7 +61,7 @@ def ask(instance: ControlCommands, command: str, **fields: Any) -> Any:
     "request_", [{}, {"command": "reboot"}, {"command": 1}, {"command": ["list"]}, {"command": None}]
 )
 def test_a_command_that_is_none_is_an_error_that_names_them(request_: dict[str, Any]) -> None:
-    with pytest.raises(RequestError, match="the command is none of list, add, delete, clear, flows, counters"):
+    with pytest.raises(RequestError, match="the command must be one of list, add, delete, clear, flows, counters"):
         ControlCommands().answer(request_)
 
 
@@ -117,7 +117,7 @@ def test_forwards_are_deleted_and_all_of_them_cleared() -> None:
 @pytest.mark.parametrize("command", ["add", "delete"])
 def test_ports_that_are_none_are_an_error_that_shows_some(command: str, asked: Any) -> None:
     instance, forwards = make("80")
-    with pytest.raises(RequestError, match="list that is not empty"):
+    with pytest.raises(RequestError, match="must be a non-empty list"):
         ask(instance, command, forwards=asked)
     assert len(forwards.kept) == 1
 
@@ -138,7 +138,7 @@ def test_nobody_sees_into_a_machine(option: str, spec: str) -> None:
 
 @pytest.mark.parametrize("command", ["list", "add", "delete", "clear"])
 def test_before_there_is_a_guest_ports_have_to_wait(command: str) -> None:
-    with pytest.raises(RequestError, match="the guest is not there yet; ask again"):
+    with pytest.raises(RequestError, match="the guest is not ready yet; try again"):
         ask(ControlCommands(), command, forwards=[{"option": "-t", "spec": "80"}])
 
 
@@ -193,7 +193,7 @@ def test_no_more_flows_are_listed_than_asked_for() -> None:
 
 @pytest.mark.parametrize("most", [0, -1, 10_001, "5", 1.0, True, None, [1]])
 def test_a_number_of_flows_that_is_none_is_an_error(most: Any) -> None:
-    with pytest.raises(RequestError, match="most is a number between 1 and 10000"):
+    with pytest.raises(RequestError, match="most must be a number between 1 and 10000"):
         ask(ControlCommands(), "flows", most=most)
 
 

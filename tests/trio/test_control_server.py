@@ -92,7 +92,7 @@ def test_another_user_is_not_answered(tmp_path: Path, monkeypatch: pytest.Monkey
 
     def body() -> None:
         with connect(path) as connection:
-            assert "owner" in ask(connection, b"")["error"]
+            assert "only the user who runs sansnet" in ask(connection, b"")["error"]
             assert connection.recv(1) == b""
 
     run(path, body)

@@ -188,9 +188,9 @@ def test_what_is_missing_or_something_else_is_one_sentence(namespace: Namespace,
         ExistingNamespace.named("nobody")
     with pytest.raises(GuestError, match=r"there is no file .*/missing; give"):
         ExistingNamespace.named(str(tmp_path / "missing"))
-    with pytest.raises(GuestError, match=r"/file is no network namespace; give"):
+    with pytest.raises(GuestError, match=r"/file is not a network namespace; give"):
         ExistingNamespace.named(str(tmp_path / "file"))
-    with pytest.raises(GuestError, match=r"/ns/net is no user namespace; give"):
+    with pytest.raises(GuestError, match=r"/ns/net is not a user namespace; give"):
         ExistingNamespace.named(f"/proc/{namespace.pid}/ns/net", f"/proc/{namespace.pid}/ns/net")
     with pytest.raises(GuestError, match="is the network that sansnet itself is in; give the guest's"):
         ExistingNamespace.of_process(os.getpid())

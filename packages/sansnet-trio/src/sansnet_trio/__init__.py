@@ -5,7 +5,8 @@ and `AttachedGuest` make guests in network namespaces, and `MachineListener` acc
 ports. `read_host` reads the host's network; `make_plan` and `make_setup` decide from it and from `NetworkOptions` what
 a guest gets.
 
-Example:
+Example::
+
     fd, config = open_tap("sansnet0", mtu=65520)
     network = Network(NetworkConfig(link=config, ipv4=...), now=trio.current_time(), secret=os.urandom(16))
     async with trio.open_nursery() as nursery:
