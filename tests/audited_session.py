@@ -1,6 +1,6 @@
-"""A program that runs a lively session under an audit hook; prints "quiet" and how many frames were sent.
+"""A program: everything that the core does, under an audit hook; prints "quiet" and how many frames were sent.
 
-The simulated guest and host are pure like the core, so every audit event is an error.
+What the simulated guest and host do is pure too, so that every event is somebody's mistake.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tests.sim.netem import Impairment
 from tests.sim.pair import Pair
 
 HARMLESS = ("object.", "sys._getframe", "cpython.", "gc.", "code.__new__")
-"""Prefixes of events inside the interpreter."""
+"""Begin the names of events inside of the interpreter."""
 
 events: list[str] = []
 

@@ -1,8 +1,8 @@
-"""A guest with a small TCP of its own (RFC 9293, 6298, 2018, 7323) that checks everything it receives.
+"""A guest with a small TCP of its own (RFC 9293, 6298, 2018, 7323), strict about what it is sent.
 
 Stream positions are plain integers that never wrap: the SYN is 0, the first byte of data 1. They become sequence
-numbers only on the wire. Anything that a correct network must not do raises `AssertionError`: data beyond the offered
-window, different bytes at a position that was received before, an acknowledgment of data that was never sent.
+numbers only on the wire. Whatever a correct network must not do raises `AssertionError`: data beyond the window that
+was offered, different bytes at a place that was filled before, an acknowledgement of what was never sent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Connection", "Guest", "GuestOptions"]
 
 _MODULUS: Final = 1 << 32
 _FIRST_RTO: Final = 1.0
-_MIN_RTO: Final = 0.2
+_LEAST_RTO: Final = 0.2
 _MAX_RTO: Final = 60.0
 
 
@@ -31,7 +31,7 @@ def _signed(difference: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class GuestOptions:
-    """Capabilities and behaviour of the guest's TCP.
+    """What the guest's TCP can do and how it behaves.
 
     Attributes:
         mss: that the guest announces.
@@ -39,9 +39,9 @@ class GuestOptions:
         scale: window scale offered, or None.
         sack: whether SACK is offered.
         autoread: the application reads at once; otherwise by `Connection.read`.
-        largest_segment: payload bytes of offloaded segments to the network; 0 for none.
-        partial: whether frames have partial checksums, if the link has offload headers.
-        delayed_ack: seconds that an acknowledgment of less than two segments may wait; 0 for none.
+        largest_segment: payload bytes of the offloaded segments that the guest hands to the network; 0 for none.
+        partial: leave checksums to the network, if the link has offload headers.
+        delayed_ack: seconds that an acknowledgement of less than two segments may wait; 0 for none.
         sequence: initial sequence number.
     """
 
@@ -57,7 +57,7 @@ class GuestOptions:
 
 
 class Connection:
-    """One TCP connection that the guest opened, or accepted if `syn` is given."""
+    """One TCP connection that the guest opened, or accepted if there is a SYN to answer."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class Connection:
         self._ack_deadline = math.inf
         self._ack_now = False
         self._unacknowledged = 0
-        # For tests
+        # What tests ask about
         self.retransmissions = self.probes = self.keepalives = self.probes_received = 0
         self.challenges = 0
         self.segments_received: list[Segment] = []
@@ -123,25 +123,25 @@ class Connection:
         self._outgoing += data
 
     def shutdown(self) -> None:
-        """Send FIN after all data."""
+        """FIN after all data."""
         self._fin_wanted = True
 
     def read(self, count: int) -> bytes:
-        """Take up to `count` received bytes; the window opens by as many."""
+        """Take up to `count` bytes that came; the window opens by as many."""
         data = bytes(self.received[self._consumed : self._consumed + count])
         self._consumed += len(data)
         self._update_window()
         return data
 
     def abort(self, now: float) -> None:
-        """Send RST."""
+        """RST."""
         self._emit(RST | ACK, self.nxt, b"", now)
         self.reset = True
         self._rto_deadline = self._ack_deadline = math.inf
 
     @property
     def peer(self) -> tuple[bytes, int]:
-        """The remote endpoint, as the guest sees it."""
+        """Who is at the other end, as the guest sees it."""
         return self._remote
 
     @property
@@ -150,7 +150,7 @@ class Connection:
 
     @property
     def closed(self) -> bool:
-        """Whether both directions have ended, or there was a reset."""
+        """Both directions are over, or there was a reset."""
         return self.reset or self.refused or (self.fin_acknowledged and self.fin_received)
 
     @property
@@ -169,18 +169,18 @@ class Connection:
 
     @property
     def _end(self) -> int:
-        """Position after the last byte of data."""
+        """Position behind the last byte of data."""
         return 1 + len(self._outgoing)
 
     # Output
 
     def segment(self, flags: int, *, position: int | None = None, payload: bytes = b"") -> Segment:
-        """A segment of this connection, for a test to send, perhaps with changes."""
-        start = self.nxt if position is None else position
+        """A segment of this connection, for a test to send as it is or changed."""
+        place = self.nxt if position is None else position
         return Segment(
             *self._local,
             *self._remote,
-            sequence=(self.options.sequence + start) % _MODULUS,
+            sequence=(self.options.sequence + place) % _MODULUS,
             acknowledgment=self.expected if flags & ACK else 0,
             flags=flags,
             window=self._offer(),
@@ -188,7 +188,7 @@ class Connection:
         )
 
     def _offer(self) -> int:
-        """The window field; the right edge never moves back."""
+        """The window field; the right edge that it implies is never taken back."""
         scale = self.options.scale if self.established and self.peer_scale is not None and self.options.scale else 0
         free = max(0, self.options.window - (len(self.received) - self._consumed))
         edge = max(self._rcv_nxt + free, self._edge)
@@ -202,18 +202,18 @@ class Connection:
             self._ack_now = True
 
     def _transmit_syn(self, now: float) -> None:
-        options = self.options
+        how = self.options
         self._guest.send_segment(
             Segment(
                 *self._local,
                 *self._remote,
-                sequence=options.sequence,
+                sequence=how.sequence,
                 acknowledgment=self.expected if self._answers else 0,
                 flags=SYN | ACK if self._answers else SYN,
-                window=min(65535, options.window),
-                mss=options.mss,
-                scale=options.scale if not self._answers or self.peer_scale is not None else None,
-                sack_permitted=options.sack and (not self._answers or self.peer_sack),
+                window=min(65535, how.window),
+                mss=how.mss,
+                scale=how.scale if not self._answers or self.peer_scale is not None else None,
+                sack_permitted=how.sack and (not self._answers or self.peer_sack),
             )
         )
         self.nxt = self.most = 1
@@ -246,7 +246,7 @@ class Connection:
         self._ack_deadline = math.inf
 
     def output(self, now: float) -> None:
-        """Send all segments that may be sent now."""
+        """Send whatever may be sent now."""
         if not self.established or self.reset:
             return
         if not self.everything_acknowledged:
@@ -317,11 +317,11 @@ class Connection:
             self.probes += 1
             self._probed = self.una
             payload = bytes(self._outgoing[self.una - 1 : self.una])
-            # If only FIN remains to be sent, an old sequence number makes the network answer
+            # With nothing but FIN to send, an old number makes the network answer
             self._emit(ACK, self.una if payload else self.una - 1, payload, now)
             self.most = max(self.most, self.una + len(payload))
         else:
-            self._sacked.clear()  # RFC 2018, 8: SACK is advisory, and the peer may discard such data
+            self._sacked.clear()  # RFC 2018, 8: SACK is advice that may be taken back
             self.nxt = self.una
             self._congestion = 2 * self.options.mss
             self._duplicates, self._recover = 0, self.most
@@ -344,7 +344,7 @@ class Connection:
         position = self._rcv_nxt + _signed(segment.sequence - self.expected)
         if segment.flags & RST:
             if self.fin_received and self.fin_acknowledged:
-                return  # TIME-WAIT: an old segment of ours arrived late and found no connection
+                return  # TIME-WAIT: an old segment of ours, late on the cable, met no connection
             self._receive_reset(position)
             return
         if segment.flags & SYN:
@@ -380,7 +380,7 @@ class Connection:
         self._take_syn(segment)
         self._edge = 1
         self.una = 1
-        self._rto = _MIN_RTO if self.retransmissions == 0 else 3.0
+        self._rto = _LEAST_RTO if self.retransmissions == 0 else 3.0
         self._window_update = (0, 1)
         self.established = True
         self.established_at = now
@@ -409,7 +409,7 @@ class Connection:
             return False
         assert segment.flags & ACK, "an answer to SYN-ACK without ACK"
         assert segment.acknowledgment == (self.options.sequence + 1) % _MODULUS, "ACK of something else than our SYN"
-        self._rto = _MIN_RTO if self.retransmissions == 0 else 3.0
+        self._rto = _LEAST_RTO if self.retransmissions == 0 else 3.0
         self._rto_deadline = math.inf
         self.established = True
         self.established_at = now
@@ -428,7 +428,7 @@ class Connection:
                 self._sacked.append((left, right))
         if acknowledged > self.una:
             if self._timed is not None and acknowledged >= self._timed[0]:
-                self._rto = max(_MIN_RTO, 4 * (now - self._timed[1]))
+                self._rto = max(_LEAST_RTO, 4 * (now - self._timed[1]))
                 self._timed = None
             self._congestion += min(acknowledged - self.una, 2 * self.options.mss)
             self.una = acknowledged
@@ -446,7 +446,7 @@ class Connection:
                 self._repair(now)
         if self._window_update <= (position, acknowledged):
             if window and not self._window and self.una == self.nxt:
-                self._rto, self._rto_deadline = _MIN_RTO, math.inf
+                self._rto, self._rto_deadline = _LEAST_RTO, math.inf
             self._window = window
             self._window_update = (position, acknowledged)
 
@@ -529,20 +529,20 @@ class Guest:
         self.mac, self.ipv4, self.ipv6, self.gateway_mac, self.vnet = mac, ipv4, ipv6, gateway_mac, vnet
         self.connections: dict[tuple[bytes, int, bytes, int], Connection] = {}
         self.strays: list[Segment] = []
-        """Segments of no connection."""
+        """Segments that no connection wanted."""
         self.datagrams: list[tuple[Ip, int, int, bytes]] = []
         """UDP: packet, source port, destination port, data."""
         self.others: list[packets.ReadFrame] = []
-        """All other packets."""
+        """Everything else that came."""
         self.max_frame_size = 0
         self.segmented_frames = 0
         self.listening: dict[int, GuestOptions] = {}
-        """Port -> options of the connections that are accepted there."""
+        """By port, how connections from outside are accepted."""
         self._frames: list[bytes] = []
         self._next_port = 40000
 
     def address(self, size: int) -> bytes:
-        """The guest's address of a family, by its size."""
+        """Its address of as many bytes."""
         return self.ipv4 if size == 4 else self.ipv6
 
     def connect(
@@ -586,7 +586,7 @@ class Guest:
         self.send_frame(self._ethernet(ip))
 
     def send_frame(self, frame: bytes) -> None:
-        """Send a frame unchanged, behind an empty offload header if the link has them."""
+        """Send a frame as it is; it gets an empty offload header where the link has them."""
         self._frames.append(bytes(12) + frame if self.vnet else frame)
 
     def _ethernet(self, ip: Ip) -> bytes:
@@ -602,13 +602,13 @@ class Guest:
     _now = 0.0
 
     def at(self, now: float) -> None:
-        """Set the time, for output that no received frame causes."""
+        """What time it is; for output that nothing received has caused."""
         self._now = now
 
     # In
 
     def receive(self, frame: bytes | memoryview | tuple[bytes, bytes | memoryview], now: float) -> None:
-        """Take one frame from the network and check all of it."""
+        """Take one frame from the network, checking all of it."""
         self._now = now
         read = packets.read_frame(frame, vnet=self.vnet)
         assert read.source == self.gateway_mac

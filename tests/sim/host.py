@@ -1,8 +1,8 @@
-"""Host sockets that behave as a script says.
+"""Host sockets that do what a script says.
 
-`Host` takes the place of the driver: it executes orders, keeps data that a socket has not accepted yet, asks for the
-budget before it reads, and reports facts. It checks the sequence of orders: there must be none for a socket that was
-never opened or was closed, and no name may be used twice.
+`Host` stands where the driver stands: it obeys orders, keeps what a socket did not take yet, asks for the budget
+before it reads, and reports facts. It checks the order of orders: nothing for a socket that was never opened or was
+closed, no name used twice.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class Script:
     """How the streams of a host behave.
 
     Attributes:
-        connect: errno of the failure, 0 for success, None for no answer.
+        connect: errno of the failure, 0 for success, None for no answer ever.
         connect_delay: seconds until the answer.
-        accept: most bytes that the socket accepts at a time; None for all.
-        accept_interval: seconds until it accepts more.
+        accept: most bytes that the socket takes at a time; None for all.
+        accept_interval: seconds until it takes more.
         read: most bytes that one read returns.
-        echo: whether everything received is sent back, and also the end of the stream.
-        produce: bytes that the remote host sends at once.
-        end: whether the remote host ends its side after them.
+        echo: everything received is sent back, and so is the end.
+        produce: bytes that the remote sends at once.
+        end: the remote ends its side after them.
     """
 
     connect: int | None = 0
@@ -69,18 +69,18 @@ class Stream:
     connected: bool = False
     failed: bool = False
     received: bytearray = field(default_factory=bytearray)
-    """Bytes that the remote host received."""
+    """What the remote got."""
     shutdown: bool = False
-    """Whether the remote host received the end of the stream."""
+    """The remote saw the end."""
     closed: bool = False
     aborted: bool = False
     blocked: bool = False
-    """Whether the socket accepts no data, until `Host.unblock`."""
+    """The socket takes nothing, until `Host.unblock`."""
     unsent: bytearray = field(default_factory=bytearray)
     incoming: bytearray = field(default_factory=bytearray)
-    """Bytes that the remote host sent and that were not read yet."""
+    """What the remote sent and nobody read yet."""
     ended: bool = False
-    """Whether the remote host ended its side."""
+    """The remote ended its side."""
     end_reported: bool = False
     paused: bool = False
     shutdown_ordered: bool = False
@@ -100,39 +100,39 @@ class Host:
         self.datagrams: list[SendDatagram] = []
         self.echoes: list[SendEcho] = []
         self.orders: list[Order] = []
-        """All orders, in sequence."""
+        """Everything ordered, in order."""
         self.closed: set[SocketId] = set()
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
         self._count = 0
 
     @property
     def stream(self) -> Stream:
-        """The newest stream."""
+        """The only stream, or the newest."""
         return next(reversed(self.streams.values()))
 
-    # The remote host
+    # What a remote does
 
     def produce(self, stream: Stream, data: bytes) -> None:
-        """The remote host sends."""
+        """The remote sends."""
         assert not stream.ended
         stream.incoming += data
 
     def end(self, stream: Stream) -> None:
-        """The remote host ends its side."""
+        """The remote ends its side."""
         stream.ended = True
 
     def fail(self, stream: Stream, errno: int, now: float, error: ExtendedError | None = None) -> None:
-        """The socket fails, for example by a reset; a driver closes it then."""
+        """The socket fails, as by a reset of the remote; a driver closes it then."""
         stream.failed = stream.closed = True
         self.closed.add(stream.socket)
         self._network.stream_failed(stream.socket, errno, error, now)
 
     def at(self, when: float, what: Callable[[float], None]) -> None:
-        """Schedule a call."""
+        """Let something happen at a time."""
         self._count += 1
         heapq.heappush(self._events, (when, self._count, what))
 
-    # The driver
+    # What the driver does
 
     def obey(self, orders: Iterable[Order], now: float) -> None:
         for order in orders:
@@ -207,7 +207,7 @@ class Host:
         assert errno is not None
         if errno:
             error = None
-            if errno in (EHOSTUNREACH, ENETUNREACH):  # a router reported it
+            if errno in (EHOSTUNREACH, ENETUNREACH):  # a router said so
                 address = stream.remote.address
                 origin, kind = (2, 3) if len(address) == 4 else (3, 1)
                 error = ExtendedError(errno, origin, kind, 0, 0, address)
@@ -231,11 +231,11 @@ class Host:
             stream.shutdown = True
 
     def unblock(self, stream: Stream) -> None:
-        """The socket accepts data again."""
+        """The socket takes data again."""
         stream.blocked = False
 
     def report(self, now: float) -> bool:
-        """Let the sockets work and report facts; return whether anything happened."""
+        """Let the sockets work, and report; whether anything happened."""
         happened = False
         while self._events and self._events[0][0] <= now:
             heapq.heappop(self._events)[2](now)
@@ -318,7 +318,7 @@ class Host:
         return socket
 
     def remove_forward(self, socket: SocketId, now: float) -> None:
-        """A socket for datagrams from outside is closed."""
+        """It is closed."""
         self.forwards.remove(socket)
         self.closed.add(socket)
         self._network.forward_removed(socket, now)

@@ -1,4 +1,4 @@
-"""Decodes ICMP and ICMPv6 errors, independently of the core."""
+"""ICMP and ICMPv6 errors taken apart a second time, for the tests alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ERROR_TYPES: Final = {4: (3, 11, 12), 6: (1, 2, 3, 4)}
 
 @dataclass(frozen=True, slots=True)
 class ErrorMessage:
-    """An ICMP error that the guest received.
+    """An ICMP error that a guest got.
 
     Attributes:
         sender: who says so.
@@ -47,7 +47,7 @@ class ErrorMessage:
 
 
 def read_error(ip: Ip) -> ErrorMessage:
-    """Decode an error message, whose checksum was verified when the packet was read."""
+    """Takes an error message apart; its own checksums were verified where the packet was read."""
     assert ip.protocol == (ICMP if ip.version == 4 else ICMPV6)
     assert len(ip.emit()) <= _LARGEST[ip.version]
     kind, code, _, rest = struct.unpack_from("!BBHI", ip.payload)
@@ -76,6 +76,6 @@ def read_error(ip: Ip) -> ErrorMessage:
         missing = 40 + size - len(data)
         quoted = Ip(data[8:24], data[24:40], protocol, data[40:], ttl, first >> 20 & 0xFF)
     assert missing >= 0, "more than the packet"
-    assert missing == 0 or len(ip.emit()) == _LARGEST[ip.version], "shorter than it could be"
+    assert missing == 0 or len(ip.emit()) == _LARGEST[ip.version], "less than there was room for"
     assert quoted.source == ip.destination, "about a packet of somebody else"
     return ErrorMessage(ip.source, ip.destination, kind, code, rest, quoted, missing)

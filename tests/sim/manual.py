@@ -1,4 +1,4 @@
-"""A connection for which the test composes each segment."""
+"""A connection whose every segment the test decides."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _MODULUS: Final = 1 << 32
 
 
 class ManualConnection:
-    """The guest's end of a connection, controlled by the test.
+    """The guest's end of a connection, worked by hand.
 
     Attributes:
-        sequence: the guest's next sequence number.
-        expected: the network's next sequence number.
-        window: the window field, unless a segment overrides it.
-        syn_ack: the network's answer to the SYN.
+        sequence: the next sequence number of ours.
+        expected: the next one of the network's.
+        window: the window field of every segment that does not say otherwise.
+        syn_ack: how the network answered the SYN.
         peer_sequence: the network's initial sequence number.
     """
 
@@ -37,7 +37,7 @@ class ManualConnection:
         self.syn_ack: Segment | None = None
 
     def segment(self, flags: int = ACK, payload: bytes = b"", **fields: Unpack[SegmentFields]) -> Segment:
-        """A segment at the current position, with fields as given; does not send it or advance."""
+        """A segment at the current place, with other fields as given; nothing is sent and nothing moves on."""
         place = Segment(
             self._pair.guest.ipv4,
             self.port,
@@ -51,20 +51,20 @@ class ManualConnection:
         return replace(place, **fields)
 
     def send(self, flags: int = ACK, payload: bytes = b"", **fields: Unpack[SegmentFields]) -> list[Segment]:
-        """Send a segment made by `segment`; return what the network answers at once."""
+        """Send a segment as `segment` makes it; what the network answers at once."""
         self._pair.guest.send(self.segment(flags, payload, **fields).ip())
         self._pair.settle()
         return self.take()
 
     def take(self) -> list[Segment]:
-        """The segments of this connection that the network sent since the last call."""
+        """What the network sent to this connection since the last time."""
         strays = self._pair.guest.strays
         mine = [segment for segment in strays if segment.destination_port == self.port]
         self._pair.guest.strays = [segment for segment in strays if segment.destination_port != self.port]
         return mine
 
     def syn(self, **fields: Unpack[SegmentFields]) -> list[Segment]:
-        """Send a SYN with all options, unless `fields` overrides them."""
+        """Send a SYN that offers everything, unless `fields` say otherwise."""
         offer: SegmentFields = {"sequence": self.first, "mss": 1460, "scale": 0, "sack_permitted": True}
         return self.send(SYN, **(offer | fields))
 
@@ -80,18 +80,18 @@ class ManualConnection:
         assert self.syn_ack.acknowledgment == (self.first + 1) % _MODULUS
         self.sequence = (self.first + 1) % _MODULUS
         self.expected = (self.syn_ack.sequence + 1) % _MODULUS
-        for answer in self.send():  # a window update only, since the window is scaled from now on
+        for answer in self.send():  # nothing but the window, now that it may be scaled
             assert (answer.flags, answer.payload, answer.sequence) == (ACK, b"", self.expected), str(answer)
         return self.syn_ack
 
     def data(self, payload: bytes, **fields: Unpack[SegmentFields]) -> list[Segment]:
-        """Send in-order data, and advance."""
+        """Send in-order data, and move on."""
         answers = self.send(ACK | PSH, payload, **fields)
         self.sequence = (self.sequence + len(payload)) % _MODULUS
         return answers
 
     def accept(self, segments: list[Segment]) -> bytes:
-        """Take in-order segments without acknowledging them; return their payload."""
+        """Note what in-order segments bring, without acknowledging it; their payload."""
         data = b""
         for segment in segments:
             assert segment.sequence == self.expected, "not in order"

@@ -1,4 +1,4 @@
-"""Measures the memory that a piece of code leaves allocated."""
+"""How many bytes a piece of code leaves behind."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ class Memory:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        gc.collect()  # this also empties the interpreter's free lists
+        gc.collect()  # it also empties the interpreter's free lists
         self.held = tracemalloc.get_traced_memory()[0] - self._before
         tracemalloc.stop()

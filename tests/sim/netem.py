@@ -1,4 +1,4 @@
-"""A cable that loses, duplicates, delays and reorders frames, determined by a seed."""
+"""A cable that loses, doubles, delays and reorders frames, by a seed."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["Impairment", "Netem"]
 
 @dataclass(frozen=True, slots=True)
 class Impairment:
-    """The faults of a cable.
+    """How bad a cable is.
 
     Attributes:
-        loss: probability that a frame is lost.
-        longest_loss: most frames lost in a row, so that chance does not exceed a limit on retransmissions.
-        duplicate: probability that a frame arrives twice.
+        loss: probability that a frame vanishes.
+        longest_loss: most frames that vanish in a row, so that no retransmission limit is ever reached by chance.
+        duplicate: probability that a frame comes twice.
         reorder: probability that a frame is held back by `hold`.
         delay: seconds for every frame.
-        hold: additional seconds for a frame that is held back.
+        hold: seconds more for a frame that is held back.
     """
 
     loss: float = 0.0
@@ -55,7 +55,7 @@ class Netem:
                 self._push(frame, now)
 
     def become(self, impairment: Impairment) -> None:
-        """Change the faults from now on; frames that are on their way are not affected."""
+        """The cable is as bad as that from now on; what is under way arrives as it would have."""
         self._impairment = impairment
 
     def _push(self, frame: bytes, now: float) -> None:
@@ -65,7 +65,7 @@ class Netem:
         heapq.heappush(self._queue, (now + how.delay + held, self._count, frame))
 
     def take(self, now: float) -> list[bytes]:
-        """The frames that arrive by `now`, in order of arrival."""
+        """What arrives by `now`, in order of arrival."""
         arrived = []
         while self._queue and self._queue[0][0] <= now:
             arrived.append(heapq.heappop(self._queue)[2])

@@ -1,6 +1,6 @@
-"""Builds and decodes frames, independently of the core.
+"""Frames built and taken apart a second time, for the tests alone.
 
-Building is liberal: any field may have an invalid value. Decoding is strict: a frame that a correct network must not
+Building is generous: any field can be set to nonsense. Reading is strict: whatever a well-behaved network must not
 send is an `AssertionError`.
 """
 
@@ -71,7 +71,7 @@ _FLAGS: Final = "FSRPAUEC"
 
 
 def checksum(data: bytes) -> int:
-    """RFC 1071, word by word as in the RFC; 0 for data that includes its correct checksum."""
+    """RFC 1071, word by word as the RFC has it; 0 for data that holds its own right checksum."""
     if len(data) % 2:
         data += b"\0"
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
@@ -81,14 +81,14 @@ def checksum(data: bytes) -> int:
 
 
 def pseudo_header(source: bytes, destination: bytes, protocol: int, size: int) -> bytes:
-    """The pseudo-header of RFC 9293 3.1 and RFC 8200 8.1."""
+    """RFC 9293 3.1 and RFC 8200 8.1."""
     if len(source) == 4:
         return source + destination + struct.pack("!BBH", 0, protocol, size)
     return source + destination + struct.pack("!IHBB", size, 0, 0, protocol)
 
 
 def glue(frame: bytes | memoryview | tuple[bytes, bytes | memoryview]) -> bytes:
-    """The bytes of a frame that may be in two parts."""
+    """One `bytes` of a frame that may come in two parts."""
     return b"".join(frame) if isinstance(frame, tuple) else bytes(frame)
 
 
@@ -129,7 +129,7 @@ class Ip:
 
 
 class SegmentFields(TypedDict, total=False):
-    """Fields of a segment that a test may set, besides flags and payload."""
+    """What of a segment a test may set at will, besides flags and payload."""
 
     sequence: int
     acknowledgment: int
@@ -231,7 +231,7 @@ def icmp(source: bytes, destination: bytes, kind: int, code: int, body: bytes, *
 
 
 def echo_request(source: bytes, destination: bytes, identifier: int, sequence: int, data: bytes) -> Ip:
-    """An echo request."""
+    """A ping."""
     kind = 8 if len(source) == 4 else 128
     return icmp(source, destination, kind, 0, struct.pack("!HH", identifier, sequence) + data)
 
@@ -249,7 +249,7 @@ def neighbor_solicitation(source: bytes, target: bytes, mac: bytes) -> Ip:
 
 
 def arp_request(mac: bytes, address: bytes, target: bytes) -> bytes:
-    """An ARP request for `target`, as a frame."""
+    """A whole frame that asks for `target`."""
     body = struct.pack("!HHBBH", 1, IPV4, 6, 4, 1) + mac + address + bytes(6) + target
     return ethernet(b"\xff" * 6, mac, ARP, body)
 
@@ -262,7 +262,7 @@ def dhcp_discover(mac: bytes, transaction: int = 0x5A5A5A5A, *, kind: int = 1) -
 
 
 def fragments(packet: Ip, size: int, identification: int = 7) -> list[Ip]:
-    """Split a packet into fragments of `size` payload bytes, a multiple of 8."""
+    """The packet cut into fragments of `size` payload bytes, a multiple of 8."""
     assert size % 8 == 0
     parts = []
     for offset in range(0, len(packet.payload), size):
@@ -279,14 +279,14 @@ def fragments(packet: Ip, size: int, identification: int = 7) -> list[Ip]:
 
 @dataclass(frozen=True, slots=True)
 class ReadFrame:
-    """A frame from the network, with its offload header decoded."""
+    """A frame from the network, its offload header understood."""
 
     destination: bytes
     source: bytes
     ethertype: int
     payload: bytes
     partial: bool = False
-    """Whether the guest must complete the transport checksum."""
+    """The transport checksum is for the guest to complete."""
     gso_type: int = GSO_NONE
     gso_size: int = 0
     size: int = field(default=0, compare=False)
@@ -294,7 +294,7 @@ class ReadFrame:
 
 
 def read_frame(frame: bytes | memoryview | tuple[bytes, bytes | memoryview], *, vnet: bool) -> ReadFrame:
-    """Decode a frame from the network, as strictly as virtio 1.2 5.1.6 allows."""
+    """Takes a frame from the network apart, as strictly as virtio 1.2 5.1.6 allows."""
     data = glue(frame)
     flags = gso_type = header_size = gso_size = start = offset = 0
     if vnet:
@@ -322,7 +322,7 @@ def read_frame(frame: bytes | memoryview | tuple[bytes, bytes | memoryview], *, 
 
 
 def read_ip(frame: ReadFrame) -> Ip:
-    """The packet in a frame, with lengths and checksums verified; the payload of a fragment is not checked."""
+    """The packet in a frame, its lengths and checksums verified; a fragment keeps its payload as it is."""
     data = frame.payload
     if frame.ethertype == IPV4:
         size = (data[0] & 15) * 4
@@ -383,12 +383,12 @@ def _read_options(segment: Segment, data: bytes) -> Segment:
             edges = struct.unpack(f"!{len(value) // 4}I", value)
             segment = replace(segment, sack=tuple(zip(edges[::2], edges[1::2], strict=True)))
         else:
-            raise AssertionError(f"TCP option {kind} that is not expected")
+            raise AssertionError(f"TCP option {kind} that nobody asked for")
     return segment
 
 
 def read_segments(ip: Ip, gso_size: int = 0) -> Iterable[Segment]:
-    """The TCP segment in a packet, or all into which a guest splits an offloaded one."""
+    """The TCP segment in a packet, or all those that a guest makes of an offloaded one."""
     data = ip.payload
     ports_and_numbers = struct.unpack_from("!HHIIBBHHH", data)
     source_port, destination_port, sequence, acknowledgment, offset, flags, window, _, urgent = ports_and_numbers

@@ -22,7 +22,7 @@ OUTSIDER6: Final = Endpoint(bytes.fromhex("20010db8eeee00000000000000000007"), 3
 SECRET: Final = bytes(range(32))
 
 _MAX_ROUNDS: Final = 10_000
-"""Rounds at one instant, after which a network counts as never becoming quiet."""
+"""At one instant; a network that is not quiet after them never will be."""
 
 
 def make_config(link: LinkConfig | None = None, limits: Limits | None = None) -> NetworkConfig:
@@ -35,7 +35,7 @@ def make_config(link: LinkConfig | None = None, limits: Limits | None = None) ->
         ipv6=Ipv6Config(address=guest.ipv6, gateway=GATEWAY6),
         limits=limits or Limits(),
         notices=True,
-        router_advertisements=False,  # no unsolicited frames
+        router_advertisements=False,  # nor any other frame that nobody asked for
     )
 
 
@@ -44,9 +44,9 @@ class Pair:
 
     Attributes:
         now: virtual time in seconds.
-        sent: every frame from the network to the guest with its time, before faults of the cable.
-        notices: all notices of the network.
-        batch: most frames passed to the network at a time; tests change it to show that it makes no difference.
+        sent: every frame from the network to the guest, with its time, before the cable had its way with it.
+        notices: all that the network noticed.
+        batch: most frames handed to the network at a time; tests set it to show that it does not matter.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Pair:
         *,
         family: int = 4,
     ) -> tuple[Connection, Stream]:
-        """A connection after its handshake."""
+        """A connection, with the handshake done."""
         connection = self.connect(options, family=family)
         self.drive(lambda: connection.established)
         self.settle()
@@ -101,7 +101,7 @@ class Pair:
         family: int = 4,
         port: int = 80,
     ) -> tuple[Connection, Stream]:
-        """A connection of `OUTSIDER` to a port on which the guest listens, after its handshake."""
+        """A connection of `OUTSIDER` to a port on which the guest listens, with the handshake done."""
         self.guest.listening[port] = options or GuestOptions()
         stream = self.host.accept(OUTSIDER if family == 4 else OUTSIDER6, port, self.now)
         assert stream is not None
@@ -110,7 +110,7 @@ class Pair:
         return next(reversed(self.guest.connections.values())), stream
 
     def settle(self) -> bool:
-        """Move frames, orders and facts until none remain at this instant; return whether there were any."""
+        """Move frames, orders and facts until nothing moves at this instant; whether anything did."""
         anything = False
         for _ in range(_MAX_ROUNDS):
             if not self._round():
@@ -140,7 +140,7 @@ class Pair:
             frames = [self._checked(frame) for frame in self.network.take_frames()]
             self.sent += [(now, frame) for frame in frames]
             self.down.put(frames, now)
-            more = self.network.take_orders()  # taking frames may add orders
+            more = self.network.take_orders()  # making frames may bring orders
             self.host.obey(more, now)
             if not (orders or frames or more):
                 break
@@ -154,17 +154,17 @@ class Pair:
 
     @property
     def tcp_flows(self) -> int:
-        """Number of connections in the network."""
+        """Connections that the network knows of."""
         return self.network.statistics().flows["tcp_flows"]
 
     def next_deadline(self) -> float | None:
-        """The next deadline of guest, host, cable and network."""
+        """When anybody wants to do something."""
         parties = (self.network, self.guest, self.host, self.up, self.down)
         times = [time for party in parties if (time := party.next_deadline()) is not None]
         return min(times, default=None)
 
     def step(self) -> bool:
-        """Settle, then jump to the next deadline and handle it; False if there is no deadline."""
+        """Settle, then jump to the next deadline and do what is due; False if nobody waits for anything."""
         self.settle()
         deadline = self.next_deadline()
         if deadline is None:
@@ -184,7 +184,7 @@ class Pair:
         self.settle()
 
     def drive(self, until: Callable[[], bool], *, limit: float = 600.0, steps: int = 100_000) -> None:
-        """Let time pass until `until()` is true; fail after `limit` virtual seconds."""
+        """Let time pass until `until()` holds; fails after `limit` virtual seconds."""
         last = self.now + limit
         for _ in range(steps):
             self.settle()

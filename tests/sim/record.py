@@ -1,4 +1,4 @@
-"""Records the calls to a network, and replays them on another one."""
+"""Everything that is done to a network, written down, to be done to another one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _RECORDED = (
 
 
 class RecordingNetwork(Network):
-    """A network that records its calls and their results."""
+    """A network that notes its calls and what they returned."""
 
     def __init__(self, config: NetworkConfig, *, now: float, secret: bytes) -> None:
         super().__init__(config, now=now, secret=secret)
@@ -55,14 +55,14 @@ class RecordingNetwork(Network):
         return call
 
     def receive_frames(self, frames: Iterable[Buffer], now: float) -> None:
-        """Record the frames, which may come from an iterator."""
+        """Note the frames, which may come from an iterator that can be used once."""
         frames = list(frames)
         self.calls.append(("receive_frames", (frames, now)))
         self.results.append(None)
         super().receive_frames(frames, now)
 
     def take_frames(self) -> list[Frame]:
-        """Record the frames as plain bytes, however they are divided into parts."""
+        """Note the frames as plain bytes: how one is cut into parts does not matter."""
         self.calls.append(("take_frames", ()))
         frames = super().take_frames()
         self.results.append([glue(frame) for frame in frames])
@@ -76,7 +76,7 @@ def replay(
     now: float,
     batch: Callable[[list[Buffer]], list[list[Buffer]]] = lambda frames: [frames],
 ) -> list[object]:
-    """Make `calls` on a new network.
+    """Do `calls` to a new network.
 
     Args:
         calls: what a `RecordingNetwork` noted.
@@ -85,7 +85,7 @@ def replay(
         batch: how frames that came at once are to be handed over.
 
     Returns:
-        The result of each call.
+        What the calls returned, one for each.
     """
     network = RecordingNetwork(config, now=now, secret=SECRET)
     for name, arguments in calls:

@@ -34,14 +34,14 @@ FAILED = pack("<Q", 1)
 
 
 def negotiated() -> Machine:
-    """A machine whose front-end has only negotiated the features of the protocol."""
+    """A machine whose front-end has greeted, and nothing more."""
     machine = Machine()
     machine.u64(Request.SET_PROTOCOL_FEATURES, features.PROTOCOL_OFFERED)
     return machine
 
 
 def refuse(machine: Machine, send: Callable[[], object]) -> Fault:
-    """The fault of a message. Afterwards there are no rings, and the backend wants no more bytes."""
+    """What a message fails with. Afterwards there are no rings, and nothing more is wanted."""
     with pytest.raises(VhostViolation) as caught:
         send()
     assert machine.backend.wanted() == 0
@@ -50,7 +50,7 @@ def refuse(machine: Machine, send: Callable[[], object]) -> Fault:
     return caught.value.fault
 
 
-# The sequence of QEMU's messages
+# The order of things as QEMU has it
 
 
 def test_a_start_as_qemu_does_it() -> None:
@@ -236,7 +236,7 @@ def test_the_link_can_do_what_the_guest_accepted(acked: int, expected: tuple[boo
         (Request.SET_MEM_TABLE, bytes(8)),
     ],
 )
-def test_a_message_without_a_reply_is_acknowledged_with_need_reply(request_: int, payload: bytes) -> None:
+def test_a_message_without_a_reply_is_acknowledged_where_that_is_asked_for(request_: int, payload: bytes) -> None:
     machine = negotiated()
     assert machine.request(request_, payload, needs_reply=True) == [emit(request_, OK)]
     assert machine.request(request_, payload) == []
@@ -370,7 +370,7 @@ def test_features_that_were_not_offered_or_without_version_1(acked: int) -> None
     assert refuse(machine, lambda: machine.u64(Request.SET_FEATURES, acked)) is Fault.FEATURES
 
 
-def test_fewer_features_may_be_offered() -> None:
+def test_what_is_offered_may_be_less() -> None:
     machine = Machine(offered=PLAIN & ~features.GUEST_CSUM)
     assert refuse(machine, lambda: machine.u64(Request.SET_FEATURES, PLAIN)) is Fault.FEATURES
 
@@ -461,7 +461,7 @@ def test_a_ring_that_is_to_be_polled() -> None:
     assert refuse(machine, lambda: machine.u64(Request.SET_VRING_KICK, 0x100)) is Fault.RING_POLLED
 
 
-def test_a_ring_without_a_call_descriptor() -> None:
+def test_a_ring_that_notifies_nobody() -> None:
     machine = negotiated()
     machine.u64(Request.SET_VRING_CALL, 0x101)
     machine.u64(Request.SET_VRING_ERR, 0x100)
@@ -584,7 +584,7 @@ def test_bytes_that_were_not_wanted() -> None:
             backend.receive(data)
 
 
-def test_views_that_were_not_ordered_are_a_usage_error() -> None:
+def test_views_that_were_not_asked_for() -> None:
     machine = negotiated()
     with pytest.raises(UsageError):
         machine.backend.mapped([])

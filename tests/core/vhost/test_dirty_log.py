@@ -1,4 +1,4 @@
-"""The dirty log is complete and exact: it has a page if and only if the page was written to."""
+"""The dirty log is complete and exact: a page is in it if and only if something was written there."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_buffer_that_was_not_needed_is_not_in_it() -> None:
     assert 0x61 not in machine.dirty()
 
 
-def test_a_frame_from_the_guest_dirties_the_used_ring_only() -> None:
+def test_what_the_guest_sends_dirties_the_used_ring_alone() -> None:
     machine = Machine().start()
     machine.start_log()
     machine.up.send(bytes(100))
@@ -67,7 +67,7 @@ def test_a_frame_from_the_guest_dirties_the_used_ring_only() -> None:
     assert machine.dirty() == used_pages(machine.up, range(1), event=True)
 
 
-def test_rings_are_logged_only_if_the_flag_is_set() -> None:
+def test_rings_are_logged_only_where_asked_for() -> None:
     machine = Machine().start()
     machine.start_log(rings=False)
     machine.down.offer([(0x60000, 100)])
@@ -89,7 +89,7 @@ def test_the_log_ends_with_the_feature() -> None:
 
 
 def restarted(machine: Machine, *, stop: bool = True) -> None:
-    """QEMU's messages when the guest's driver starts during a migration: the log comes last, and is a new one."""
+    """What QEMU does when the guest's driver starts during a migration: the log comes last, and is a new one."""
     for queue in (machine.down, machine.up):
         if stop:
             machine.state(Request.GET_VRING_BASE, queue.index)
@@ -209,7 +209,7 @@ def test_a_log_that_is_empty_or_wraps(payload: bytes) -> None:
 @settings(deadline=None, max_examples=60)
 @given(st.data())
 def test_any_traffic_leaves_exactly_the_pages_that_changed(data: st.DataObject) -> None:
-    """Compared with a model: the buffers in the used ring, and the written parts of that ring."""
+    """Against a model: what the used ring says was written, and the parts of that ring."""
     base = data.draw(st.integers(0, 65535), "base")
     machine = Machine(size=1024, base=base)
     down = machine.down

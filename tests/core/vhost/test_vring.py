@@ -13,7 +13,7 @@ FRAME = bytes(12) + b"to everybody......from me...text"
 
 
 def fault_of(machine: Machine) -> Fault:
-    """The fault of taking frames. Afterwards the ring is stopped, and nothing outside the memory has changed."""
+    """What taking frames fails with; the ring is dead afterwards, and nothing outside the memory has changed."""
     with pytest.raises(VhostViolation) as caught:
         machine.from_guest.take_frames(64)
     assert machine.from_guest.take_frames(64) == []
@@ -382,7 +382,7 @@ def test_a_frame_may_take_1024_descriptors() -> None:
 
 @pytest.mark.parametrize("length", [0, 1])
 def test_buffers_of_which_a_frame_takes_more_than_1024_descriptors(length: int) -> None:
-    """Scanning all buffers of a large ring takes seconds, and a dropped frame would leave them for the next one."""
+    """To look through all of a large ring's takes seconds, and what was dropped would leave them for the next."""
     machine = Machine()
     queue = wide(machine)
     for _ in range(17):
@@ -506,7 +506,7 @@ def test_an_index_that_goes_back_or_laps_the_buffers_that_were_found(index: int)
 
 
 def test_a_descriptor_that_changes_after_it_was_read() -> None:
-    """A whole chain is checked before the first byte is copied, and no descriptor is read again."""
+    """All of a chain is looked at before the first byte is copied, and none of it again."""
     machine = Machine().start()
     machine.up.offer([(0x40000, 20), (machine.up.descriptors, 16), (0x40000, 20)])
 
