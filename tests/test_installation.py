@@ -29,7 +29,7 @@ def checkout(tmp_path: Path) -> Path:
 
 @contextmanager
 def unchanged(checkout: Path) -> Iterator[None]:
-    """Nothing that git would see is left behind by the block."""
+    """Check that the block leaves nothing that git would see."""
     git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com", "-C", str(checkout)]
     for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"]):
         subprocess.run([*git, *words], check=True)
@@ -64,7 +64,7 @@ def test_uv_installs_the_tool(checkout: Path, tmp_path: Path) -> None:
         install()
         assert run(tmp_path, commands / "sansnet", "--version") == SAID
     # again after a change of the code, as by git pull
-    changed = checkout / "packages/sansnet-cli/src/sansnet_cli/__init__.py"
+    changed = checkout / "packages/sansnet-core/src/sansnet_core/_version.py"
     changed.write_text(changed.read_text().replace(sansnet_cli.__version__, "7.8.9"))
     install()
     assert run(tmp_path, commands / "sansnet", "--version") == "sansnet 7.8.9\n"
@@ -82,8 +82,8 @@ def test_pipx_installs_it(checkout: Path, tmp_path: Path, backend: str) -> None:
 
 def test_pip_installs_it(checkout: Path, tmp_path: Path) -> None:
     python = tmp_path / "environment/bin/python"
-    subprocess.run([BASE_PYTHON, "-m", "venv", "--without-pip", python.parent.parent], check=True)
-    pip = [str(BASE_PYTHON), "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
+    run(tmp_path, PROGRAMS / "uv", "venv", "--seed", "--python", BASE_PYTHON, python.parent.parent)  # it has pip
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
     with unchanged(checkout):
         run(checkout, *pip, "install", ".")
         assert run(tmp_path, python.parent / "sansnet", "--version") == SAID

@@ -1,4 +1,4 @@
-"""`sansnet ctl`: its arguments, and answers as text."""
+"""`sansnet ctl`: its arguments, and its output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pytest
 
 from sansnet_cli.ctl import client
 from sansnet_cli.ctl.client import ControlError, ask
-from sansnet_cli.ctl.command import CtlOptions, ctl, parse_ctl, show
+from sansnet_cli.ctl.command import ctl, show
+from sansnet_cli.ctl.parser import CtlOptions, parse
 from sansnet_cli.options.records import CommandLineError
 from sansnet_cli.run.parser import parse as parse_run
 from sansnet_cli.serve.parser import parse as parse_serve
@@ -39,7 +40,7 @@ from sansnet_cli.serve.parser import parse as parse_serve
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_arguments_are_understood(arguments: list[str], options: CtlOptions) -> None:
-    assert parse_ctl(arguments) == options
+    assert parse(arguments) == options
 
 
 @pytest.mark.parametrize(
@@ -60,17 +61,17 @@ def test_arguments_are_understood(arguments: list[str], options: CtlOptions) -> 
 )
 def test_wrong_arguments_are_named(arguments: list[str], words: str) -> None:
     with pytest.raises(CommandLineError, match=words):
-        parse_ctl(arguments)
+        parse(arguments)
 
 
 def test_requests_are_as_documented() -> None:
-    options = parse_ctl(["p", "add", "-t", "80", "-u", "53"])
+    options = parse(["p", "add", "-t", "80", "-u", "53"])
     assert options.request() == {
         "command": "add",
         "forwards": [{"option": "-t", "spec": "80"}, {"option": "-u", "spec": "53"}],
     }
-    assert parse_ctl(["p", "flows", "--most", "5"]).request() == {"command": "flows", "most": 5}
-    assert parse_ctl(["p", "list"]).request() == {"command": "list"}
+    assert parse(["p", "flows", "--most", "5"]).request() == {"command": "flows", "most": 5}
+    assert parse(["p", "list"]).request() == {"command": "list"}
 
 
 def test_every_guest_may_have_a_control_socket() -> None:
@@ -86,7 +87,7 @@ def test_every_guest_may_have_a_control_socket() -> None:
 
 @contextmanager
 def answering(path: Path, reply: bytes) -> Iterator[list[bytes]]:
-    """Something that listens, and says the same to everybody; what it was asked."""
+    """A server with the same answer for every client; yields the requests."""
     asked: list[bytes] = []
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -152,13 +153,13 @@ def test_an_answer_without_an_end_is_not_kept(tmp_path: Path, monkeypatch: pytes
 
 def test_nobody_there_is_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "control"
-    with pytest.raises(ControlError, match=f"cannot ask {path}: No such file or directory"):
+    with pytest.raises(ControlError, match=f"cannot connect to {path}: No such file or directory"):
         ask(str(path), {})
     with pytest.raises(ControlError, match=f"{tmp_path} is not a socket; give the path that -c was given"):
         ask(str(tmp_path), {})
     with socket.socket(socket.AF_UNIX) as made:
         made.bind(str(path))
-    with pytest.raises(ControlError, match=f"nobody listens on {path}; start one with -c {path}"):
+    with pytest.raises(ControlError, match=f"no process listens on {path}; start sansnet with -c {path}"):
         ask(str(path), {})
 
 

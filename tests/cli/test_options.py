@@ -10,7 +10,7 @@ import pytest
 
 from sansnet_cli.attach import parser as attach_parser
 from sansnet_cli.attach.parser import parse as parse_attach
-from sansnet_cli.ctl.command import ctl_parser
+from sansnet_cli.ctl import parser as ctl_parser
 from sansnet_cli.options.ports import PortOptions
 from sansnet_cli.options.records import AttachOptions, CommandLineError, QemuOptions, RunOptions, ServeOptions
 from sansnet_cli.qemu import parser as qemu_parser
@@ -119,7 +119,7 @@ def test_options_after_the_command_are_the_commands() -> None:
         (["--udp-filtering", "address-dependent"], {"udp_filtering": UdpFiltering.ADDRESS_DEPENDENT}),
         (["--udp-filtering=address-and-port-dependent"], {"udp_filtering": UdpFiltering.ADDRESS_AND_PORT_DEPENDENT}),
         (["--no-dhcp", "--no-ndp", "--no-config", "--verbose"], {
-            "dhcp": False, "dhcp6": False, "ndp": False, "configure": False, "verbose": True
+            "dhcp": False, "dhcp6": False, "ndp": False, "configure": False, "verbose": True, "notices": True,
         }),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -167,8 +167,8 @@ def test_each_option_is_understood(arguments: list[str], expected: dict[str, obj
         (["--host", "10.0.0.1=db"], ["--host", "NAME=ADDR"]),
         (["--host", "10.0.0.1:db"], ["--host", "NAME=ADDR"]),
         (["--host", "2001:db8::1=db"], ["--host", "NAME=ADDR"]),
-        (["--host", "a b=10.0.0.1"], ["--host", "no name"]),
-        (["--host", "a..b=10.0.0.1"], ["--host", "no name"]),
+        (["--host", "a b=10.0.0.1"], ["--host", "begin with a name"]),
+        (["--host", "a..b=10.0.0.1"], ["--host", "begin with a name"]),
         (["--host", "db=gateway"], ["--host", "'gateway'", "host-gateway"]),
         (["--host", "db=[10.0.0.1"], ["--host", "'[10.0.0.1'"]),
         ([f"--host=db=10.0.0.{number}" for number in range(9)], ["--host", "db", "8"]),
@@ -185,7 +185,7 @@ def test_each_option_is_understood(arguments: list[str], expected: dict[str, obj
         (["-m"], ["-m"]),
         (["--no"], ["--no"]),
         (["--verb"], ["--verb"]),
-        (["--ns-mac-addr", "00:00:00:00:00:00"], ["--ns-mac-addr", "nobody's"]),
+        (["--ns-mac-addr", "00:00:00:00:00:00"], ["--ns-mac-addr", "all-zero"]),
         (["-I", "."], ["-I", "'.'"]),
         (["-t", "0", "true"], ["-t:", "'0'", "between 1 and 65535"]),
         (["-u80:a"], ["-u:", "'80:a'"]),
@@ -213,7 +213,8 @@ def test_a_machines_loopback_is_no_name_server_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "parser", [attach_parser.parser, ctl_parser, qemu_parser.parser, run_parser.parser, serve_parser.parser]
+    "parser",
+    [attach_parser.parser, ctl_parser.parser, qemu_parser.parser, run_parser.parser, serve_parser.parser],
 )
 def test_the_help_fits_a_terminal_and_breaks_no_option(
     parser: Callable[[], argparse.ArgumentParser], monkeypatch: pytest.MonkeyPatch
@@ -236,7 +237,7 @@ def test_help_and_version_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> No
     ("arguments", "expected"),
     [
         (["--socket", "guest.socket"], ServeOptions(socket="guest.socket")),
-        (["-s", "x", "-1", "-v"], ServeOptions(socket="x", one_off=True, verbose=True)),
+        (["-s", "x", "-1", "-v"], ServeOptions(socket="x", one_off=True, verbose=True, notices=True)),
         (
             ["-s", "x", "-t", "8080:80", "--freebind"],
             ServeOptions(socket="x", ports=PortOptions(forwards=ports("8080:80", TCP), freebind=True)),
@@ -261,16 +262,19 @@ def test_what_serves_a_machine(arguments: list[str], expected: ServeOptions) -> 
         ([], "either --socket PATH or --fd FD"),
         (["-s", "x", "-F", "3"], "either --socket PATH or --fd FD"),
         (["-s", ""], "is not a path"),
-        (["--fd", "2"], "is not the number of a descriptor"),
-        (["--fd", "x"], "is not the number of a descriptor"),
+        (["--fd", "2"], "is not the number of a possible descriptor"),
+        (["--fd", "x"], "is not the number of a possible descriptor"),
         (["-s", "x", "ls"], "unrecognized arguments: ls"),
         (["-s", "x", "--no-config"], "unrecognized arguments: --no-config"),
-        (["-s", "x", "-T", "80"], "-T: a machine's loopback is its own; .*--map-host-loopback"),
-        (["-s", "x", "--udp-ns=80"], "--udp-ns: a machine's loopback is its own"),
+        (["-s", "x", "-T", "80"], "-T: sansnet cannot listen on a machine's loopback; .*--map-host-loopback"),
+        (["-s", "x", "--udp-ns=80"], "--udp-ns: sansnet cannot listen on a machine's loopback"),
         (["-s", "x", "-f"], "-f: the foreground is the default"),
-        (["-s", "x", "-t", "auto"], "^-t auto: who listens in a machine .* name the ports"),
-        (["-s", "x", "-u", "auto,~80"], "^-u auto: who listens in a machine .* name the ports"),
-        (["-s", "x", "-4", "-6"], "-4 and -6 leave no family"),
+        (["-s", "x", "-t", "auto"], "^-t auto: sansnet cannot see which ports a machine listens on; name the ports"),
+        (
+            ["-s", "x", "-u", "auto,~80"],
+            "^-u auto: sansnet cannot see which ports a machine listens on; name the ports",
+        ),
+        (["-s", "x", "-4", "-6"], "-4 and -6 exclude each other"),
         (["-s", "x", "-m", "65536"], "is not between 68 and 65535"),
         (["-s", "x", "-m", "65536", "--vhost-user"], "is not between 68 and 65535"),
         (["-s", "x", "-6", "-m", "1279"], "-m 1279 is too small for IPv6"),
@@ -291,7 +295,7 @@ def test_what_cannot_serve_a_machine(arguments: list[str], words: str) -> None:
             ["-4", "-I", "eth0", "--no-netns-quit", "--no-config", "123"],
             AttachOptions(pid=123, families=frozenset({4}), ifname="eth0", ends_with_namespace=False, configure=False),
         ),
-        (["123", "-m", "1500", "-v"], AttachOptions(pid=123, mtu=1500, verbose=True)),
+        (["123", "-m", "1500", "-v"], AttachOptions(pid=123, mtu=1500, verbose=True, notices=True)),
     ],
 )
 def test_what_attaches(arguments: list[str], expected: AttachOptions) -> None:
@@ -304,8 +308,8 @@ def test_what_attaches(arguments: list[str], expected: AttachOptions) -> None:
         ([], "either the PID of a process or --netns"),
         (["123", "--netns", "x"], "either the PID of a process or --netns"),
         (["123", "--userns", "x"], "--userns goes with --netns"),
-        (["0"], "is not the number of a process"),
-        (["blue"], "is not the number of a process; a network namespace is given by --netns"),
+        (["0"], "is not a process id"),
+        (["blue"], "is not a process id; give a network namespace by --netns"),
         (["123", "124"], "unrecognized arguments: 124"),
         (["--netns", ""], "is not a path"),
         (["123", "-f"], "-f: the foreground is the default"),
@@ -322,7 +326,10 @@ def test_what_does_not_attach(arguments: list[str], words: str) -> None:
         ([], QemuOptions(vhost_user=True)),
         (["--", "-m", "1G", "--"], QemuOptions(vhost_user=True, arguments=("-m", "1G", "--"))),
         (["disk", "-m", "1G"], QemuOptions(vhost_user=True, arguments=("disk", "-m", "1G"))),
-        (["--link", "stream", "-m", "65535", "-v"], QemuOptions(vhost_user=False, mtu=65535, verbose=True)),
+        (
+            ["--link", "stream", "-m", "65535", "-v"],
+            QemuOptions(vhost_user=False, mtu=65535, verbose=True, notices=True),
+        ),
         (["--link", "vhost-user", "--qemu", "./q"], QemuOptions(vhost_user=True, program="./q")),
     ],
 )
@@ -334,8 +341,8 @@ def test_what_runs_a_machine(arguments: list[str], expected: QemuOptions, monkey
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["-m", "1G"], "'1G' is not a number of bytes; QEMU's own arguments belong behind --"),
-        (["-drive", "disk"], "QEMU's own arguments belong behind --"),
+        (["-m", "1G"], "'1G' is not a number of bytes; QEMU's own arguments go after --"),
+        (["-drive", "disk"], "QEMU's own arguments go after --"),
         (["--link", "tap"], "invalid choice: 'tap'"),
         (["--qemu", ""], "is not a path"),
         (["-m", "65536"], "is not between 68 and 65535"),

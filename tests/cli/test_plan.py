@@ -1,4 +1,4 @@
-"""What a guest gets, from what was asked and what the host has."""
+"""The plan of a guest, from options and the state of the host."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import pytest
 
 from sansnet_cli.compat.parsed_options import ParsedOptions
 from sansnet_cli.compat.request import read
-from sansnet_cli.options.records import CommandLineError, NetworkOptions, RunOptions
-from sansnet_cli.plan.plan import Setup, make_plan, make_setup, remembering
+from sansnet_cli.options.records import RunOptions
 from sansnet_cli.run.parser import parse as parse_run
 from sansnet_cli.serve.parser import parse as parse_serve
 from sansnet_core import Ipv4Config, Ipv6Config, UdpFiltering
 from sansnet_core.address_map import AddressMap
 from sansnet_core.addresses import Endpoint, parse, with_zone
 from sansnet_core.records import replace
-from sansnet_trio.guest.command import GuestPlan
+from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Resolvers, Route, Uplink
+from sansnet_trio.plan.options import NetworkOptions, OptionsError
+from sansnet_trio.plan.setup import Setup, make_plan, make_setup, remembering
 
 UPLINK4 = Uplink(
     interface="wlan0",
@@ -45,7 +46,7 @@ def plan(*arguments: str, host: HostInfo = HOST) -> tuple[GuestPlan, Setup]:
 
 
 def zoned(text: str) -> bytes:
-    """An address, which may have the index of an interface as its zone."""
+    """An address, with the index of an interface as its zone if it has one."""
     plain, _, zone = text.partition("%")
     return with_zone(parse(plain), int(zone or 0))
 
@@ -219,7 +220,7 @@ def test_a_kernel_without_ipv6() -> None:
     ],
 )
 def test_options_that_do_not_fit_together_are_wrong(arguments: list[str]) -> None:
-    with pytest.raises(CommandLineError):
+    with pytest.raises(OptionsError):
         plan(*arguments)
 
 
@@ -330,7 +331,7 @@ def test_the_gateway_stands_in_for_callers_of_pasta_and_passt_unless_it_is_a_ser
 def test_a_router_that_is_the_resolver_too_is_not_the_hosts_loopback_for_dns(
     program: str, arguments: list[str], forward: list[tuple[str, str]]
 ) -> None:
-    """As in most homes. `pasta` and `passt` make the gateway the host's loopback unless told otherwise."""
+    """As in most homes. `pasta` and `passt` map the gateway to the host's loopback by default."""
     setup = make_setup(read(ParsedOptions(program, arguments)).options, resolved_by("10.0.0.1"))
     assert setup.config.dns_forward == tuple((parse(match), Endpoint(parse(server), 53)) for match, server in forward)
 
@@ -370,7 +371,7 @@ def test_a_name_server_of_the_hosts_may_have_another_port() -> None:
 
 
 def test_a_name_server_of_a_family_that_the_guest_has_not_is_refused() -> None:
-    with pytest.raises(CommandLineError, match=r"--dns-host gives an IPv6 address"):
+    with pytest.raises(OptionsError, match=r"--dns-host gives an IPv6 address"):
         plan("-4", "--dns-host", "[::1]:54")
 
 
@@ -423,7 +424,7 @@ def test_names_are_given() -> None:
 
 
 def test_the_host_has_no_address_unless_one_is_mapped() -> None:
-    with pytest.raises(CommandLineError, match=r"--host gw=host-gateway needs .* --map-host-loopback ADDR"):
+    with pytest.raises(OptionsError, match=r"--host gw=host-gateway needs .* --map-host-loopback ADDR"):
         plan("--host", "gw:host-gateway")
 
 
@@ -560,7 +561,7 @@ def test_what_the_network_answers_is_passed_on() -> None:
 
 
 def test_a_stand_in_that_no_server_needs_any_more_is_still_ours() -> None:
-    """A guest may go on asking it; at other ports it leads nowhere. A real server's address is not ours."""
+    """A guest may continue to query it; it leads nowhere at other ports. The address of a real server is not ours."""
     stand_in, server, now = parse("169.254.53.7"), parse("192.0.2.9"), Endpoint(parse("192.0.2.53"), 53)
     setup = remembering(plan()[1], [(stand_in, now), (server, now)])
     address_map = AddressMap(setup.config)

@@ -54,6 +54,21 @@ def test_a_subclass_has_the_fields_of_both() -> None:
     assert repr(marked) == "Marked(x=3, y=1, mark='+')"
 
 
+class Named(Record):
+    name: str = "n"
+
+
+class NamedPoint(Marked, Named):
+    z: int = 3
+
+
+def test_a_record_of_two_kinds_has_the_fields_of_all() -> None:
+    both = NamedPoint(x=1, name="p")
+    assert (both.x, both.y, both.mark, both.name, both.z) == (1, 1, "+", "p", 3)
+    assert repr(both) == "NamedPoint(x=1, y=1, mark='+', name='p', z=3)"
+    assert isinstance(both, Named)
+
+
 def test_missing_and_unknown_fields_are_named() -> None:
     """Type checkers refuse these calls; here the class itself must refuse them."""
     with pytest.raises(TypeError, match=r"Point needs x$"):

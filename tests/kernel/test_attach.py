@@ -57,7 +57,7 @@ def attached(lab: Lab, *options: str, user: int | None = None) -> Iterator[Attac
 
 
 def refusal(lab: Lab, *options: str, user: int | None = None) -> str:
-    """What it says instead of attaching."""
+    """The message that it prints instead of attaching."""
     done = subprocess.run(command(lab, *options, user=user), check=False, capture_output=True, text=True, timeout=20)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1
@@ -144,7 +144,7 @@ def test_a_user_namespace_that_does_not_own_the_network_is_said_to_be_wrong(lab:
     with of_user("exec unshare --user sh -c 'echo made; exec sleep 600'") as visited:
         files = [f"/proc/{visited.pid}/ns/{kind}" for kind in ("net", "user")]
         text = refusal(lab, "--netns", files[0], "--userns", files[1], user=USER)
-    assert "the user namespace that was given does not own it; give the one that does, or a process's number" in text
+    assert "this user namespace does not own it; give the one that does, or the number of a process" in text
 
 
 @pytest.mark.parametrize("by_path", [False, True], ids=["process", "paths"])
@@ -226,7 +226,7 @@ def test_an_interface_that_was_left_with_its_addresses_is_taken_over(lab: Lab, v
 
 def test_an_interface_that_is_in_the_way_is_spoken_of(lab: Lab, visited: Namespace) -> None:
     visited.shell("ip link add uplink type veth peer name peer")
-    assert "there is an interface 'uplink' already, which is no tap; give another name with -I" in refusal(
+    assert "there is an interface 'uplink' already, which is not a tap; give another name with -I" in refusal(
         lab, str(visited.pid)
     )
     with attached(lab, "-I", "eth7", str(visited.pid)):
@@ -254,7 +254,7 @@ def test_losing_the_interface_is_a_failure(lab: Lab, visited: Namespace) -> None
 
 def test_what_is_no_namespace_is_refused(lab: Lab) -> None:
     assert "there is no process 999999999" in refusal(lab, "999999999")
-    assert "/etc/passwd is no network namespace" in refusal(lab, "--netns", "/etc/passwd")
+    assert "/etc/passwd is not a network namespace" in refusal(lab, "--netns", "/etc/passwd")
     assert "is the network that sansnet itself is in" in refusal(lab, str(lab.host.pid))
 
 
@@ -279,7 +279,7 @@ def echoes(near: socket.socket) -> bool:
 
 @pytest.mark.parametrize("owner", [None, USER], ids=["root", "user"])
 def test_ports_are_forwarded_until_the_end_and_free_at_once(lab: Lab, owner: int | None) -> None:
-    """For an ordinary user the namespace is one of his own."""
+    """For an ordinary user the namespace is one that this user has made."""
     with of_user() if owner else held_namespace() as namespace:
         for _ in range(2):
             with attached(lab, "-t", "8301:80", "-T", "7301", str(namespace.pid), user=owner) as sansnet:

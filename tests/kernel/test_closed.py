@@ -1,4 +1,4 @@
-"""What a guest cannot reach: closed by default, and closed on request."""
+"""Addresses that a guest cannot reach: closed by default, and closed on request."""
 
 from __future__ import annotations
 

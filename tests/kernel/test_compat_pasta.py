@@ -28,7 +28,7 @@ def caller(lab: Lab) -> Iterator[Caller]:
 
 
 def shown(namespace: Namespace, what: str) -> str:
-    """What `ip` says in the network of a namespace."""
+    """The output of `ip` in the network of a namespace."""
     command = ["nsenter", f"--target={namespace.pid}", "--net", "ip", *what.split()]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
 

@@ -106,7 +106,7 @@ def test_only_the_owner_is_let_in(lab: Lab, path: Path) -> None:
         path.chmod(0o666)
         done = ctl(lab, path, "clear", user=USER)
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-        assert "owner" in done.stderr
+        assert "only the user who runs sansnet, or root" in done.stderr
 
 
 def test_a_path_that_cannot_be_had_lets_no_command_begin(lab: Lab, path: Path) -> None:

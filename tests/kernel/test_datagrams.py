@@ -35,7 +35,7 @@ def client(guest: Guest, server: str, port: int) -> socket.socket:
 
 
 def exchange(near: socket.socket, data: bytes) -> bytes:
-    """What comes back for a datagram.
+    """The answer to a datagram.
 
     One that is larger than the uplink's packets, and fits the guest's own link, tells the guest the path's MTU first;
     the next one goes in fragments, as on any host behind a router.

@@ -1,4 +1,4 @@
-"""What a person reads when sansnet cannot do what was asked: one sentence, with the remedy, and nothing left behind."""
+"""The message when sansnet cannot do what was asked: one sentence with the remedy, and nothing is left behind."""
 
 from __future__ import annotations
 

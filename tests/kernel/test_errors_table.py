@@ -30,7 +30,7 @@ WITHOUT_ICMP: Final = {
 """IP version and errno of the host's own kernel that no ICMP message stands for -> what the guest sees instead."""
 
 SOFT: Final = {"EHOSTUNREACH", "ENETUNREACH"}
-"""What a UDP socket without an error queue does not learn from a router."""
+"""Errors of routers that a UDP socket without an error queue does not get."""
 
 PATHS: Final = [(FAR4, HOPS4), (FAR6, HOPS6)]
 ECHO_PORT: Final = 7

@@ -67,7 +67,7 @@ def roam(lab: Lab) -> None:
 
 
 def resolved(guest: Namespace) -> list[str]:
-    """What the C library says of the name."""
+    """The C library's answer for the name."""
     return words(guest.run("getent", "ahostsv4", NAME, check=False).stdout)
 
 
@@ -76,7 +76,7 @@ def resolves(guest: Namespace, expected: str) -> bool:
 
 
 def asked(guest: Namespace, server: str) -> str:
-    """What a server says of it, in the guest's network alone."""
+    """A server's answer for it, in the guest's network alone."""
     command = ["nsenter", f"--target={guest.pid}", "--net", "dig", "+short", "+tries=1", "+time=2", f"@{server}", NAME]
     return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False).stdout.strip()
 

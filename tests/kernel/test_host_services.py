@@ -134,7 +134,7 @@ def test_a_host_without_a_hosts_file_is_told_of(lab: Lab, tmp_path: Path) -> Non
 
 
 def lookup(guest: Namespace, server: str, name: str, type_: str = "A") -> list[str]:
-    """What a name server says."""
+    """The answer of a name server."""
     done = guest.run("dig", "+tries=1", "+time=10", "+noall", "+answer", "+comments", f"@{server}", name, type_)
     assert "status: NOERROR" in done.stdout, done.stdout
     return [line.split()[-1] for line in done.stdout.splitlines() if line and not line.startswith(";")]

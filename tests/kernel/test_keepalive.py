@@ -30,7 +30,7 @@ def ask(program: socket.socket) -> None:
 
 @contextmanager
 def dropping(namespace: Namespace, port: int) -> Iterator[None]:
-    """What goes to or comes from a TCP port is lost on arrival."""
+    """Packets to and from a TCP port are lost on arrival."""
     namespace.shell(
         f"""
         nft add table inet vanished

@@ -42,7 +42,7 @@ def names(namespace: Namespace, address: str, port: int) -> Iterator[None]:
 
 
 def heard(guest: Namespace, address: str, port: int) -> tuple[str, str]:
-    """What is there over TCP, and over UDP; an answer comes from the address that was asked."""
+    """The answers over TCP and over UDP; an answer comes from the address that was asked."""
     with guest.connect(address, port) as near:
         over_tcp = near.recv(100).decode()
     with guest.datagram("0.0.0.0") as near:
@@ -94,7 +94,7 @@ def test_the_guests_own_addresses_do_not_lead_to_the_host(lab: Lab) -> None:
 
 
 def test_nothing_outside_reaches_a_loopback_address_through_the_guest(lab: Lab) -> None:
-    """What comes by the guest's interface does not come to what is for its loopback."""
+    """Packets from the guest's interface do not reach the listeners of its loopback."""
     with names(lab.host, "127.0.0.1", 7301), lab.guest("-T", "7301", "-t", "8301:7301") as guest:
         assert listens(guest, 7301, "tcp")
         for namespace, address in ((lab.upstream, HOST4), (lab.host, "127.0.0.1")):

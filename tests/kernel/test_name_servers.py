@@ -29,7 +29,7 @@ def answering(*servers: tuple[Namespace, str, str]) -> Iterator[None]:
 
 
 def resolved(lab: Lab, *options: str, user: int | None = None) -> tuple[list[str], list[str]]:
-    """What the C library says of the name in a guest, and on the host."""
+    """The C library's answers for the name in a guest, and on the host."""
     command = ["getent", "ahostsv4", NAME]
     done = lab.sansnet(list(options), command, user=user)
     assert done.stderr == ""

@@ -1,4 +1,4 @@
-"""Who reaches a UDP socket of the guest that has sent something, and what of the guest's stays on its segment."""
+"""Outsiders that reach a UDP socket of the guest, and packets of the guest that stay on its segment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each process of sansnet may still do while it serves."""
+"""The privileges that each process of sansnet has while it serves."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Sets(NamedTuple):
 
 
 class Privileges(NamedTuple):
-    """What /proc says of a process; `hidden` is whether others of its user may not trace it."""
+    """The state of a process in /proc; `hidden` is whether others of its user may not trace it."""
 
     no_new: bool
     sets: Sets

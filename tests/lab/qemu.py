@@ -1,4 +1,4 @@
-"""The QEMUs that tests use, and the arguments of theirs for a machine on a link of sansnet's."""
+"""The QEMUs that tests use, and their arguments for a machine on a link of sansnet."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MEMORY: Final = 128
 _KERNEL_LINE: Final = (
     "console=ttyS0 panic=-1 reboot=t tsc=reliable no_timer_check mitigations=off nokaslr cryptomgr.notests quiet"
 )
-"""What is left out halves the time that it takes to boot."""
+"""The parts that are left out halve the time that it takes to boot."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Qemu:
     """An executable.
 
     Attributes:
-        program: it, with the arguments that say where its files are.
+        program: the executable, with the arguments for the paths of its files.
         version: of it.
     """
 
@@ -58,7 +58,7 @@ class Qemu:
         ]
 
     def kernel(self, kernel: Path, initramfs: Path) -> list[str]:
-        """What it boots."""
+        """The files that it boots."""
         return ["-kernel", str(kernel), "-initrd", str(initramfs), "-append", _KERNEL_LINE]
 
     def network(self, link: str, path: Path, *, reconnects: bool = False, properties: str = "") -> list[str]:

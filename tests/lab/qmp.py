@@ -19,19 +19,19 @@ class Qmp:
     def __init__(self, path: Path, *, seconds: float = 30.0) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(seconds)
-        # The file is there before anybody listens on it
+        # the file exists before QEMU listens on it
         assert eventually(lambda: self._socket.connect_ex(str(path)) == 0)
         self._lines = self._socket.makefile("r")
         self._lines.readline()  # the greeting
         self("qmp_capabilities")
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._lines.close()
         self._socket.close()
 
     def __call__(self, command: str, **arguments: Any) -> Any:
-        """What a command returns; arguments have underscores for hyphens.
+        """The result of a command; arguments have underscores for hyphens.
 
         Raises:
             AssertionError: it failed.
@@ -45,7 +45,7 @@ class Qmp:
                 return answer["return"]
 
     def status(self) -> str:
-        """What the machine does, such as `running`, or `inmigrate` while it is loaded."""
+        """The state of the machine, such as `running`, or `inmigrate` while it is loaded."""
         status: str = self("query-status")["status"]
         return status
 

@@ -1,9 +1,9 @@
-"""Routers behind the laboratory's upstream, that say what is wrong with a packet in every way that there is.
+"""Routers behind the laboratory's upstream, with every kind of error for a packet.
 
     host -- upstream -- second -- third == far        (== has an MTU of 1300)
 
-Each of `FAULTS` is an address of either family that the third router treats in its own way; `HOST_FAULTS` are those
-that the host itself does.
+Each of `FAULTS` is an address of either family whose packets the third router rejects in its own way; the host itself
+makes `HOST_FAULTS`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ FAR4: Final = "192.0.2.200"
 FAR6: Final = "2001:db8:f::200"
 SMALL_MTU: Final = 1300
 HOPS4: Final = ["198.51.100.1", "192.0.2.18", "192.0.2.22", FAR4]
-"""What a trace of the route to `FAR4` shows."""
+"""The hops in a trace of the route to `FAR4`."""
 HOPS6: Final = ["2001:db8:1::1", "2001:db8:12::2", "2001:db8:23::2", FAR6]
 
 
 class Fault(NamedTuple):
-    """How packets to an address come to grief.
+    """The failure of packets to an address.
 
     Attributes:
         name: for people.

@@ -1,4 +1,4 @@
-"""What a machine lives through: it stands still, its driver is loaded again, it reboots, its address changes."""
+"""Events in the life of a machine: it is paused, its driver is loaded again, it reboots, its address changes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_driver_that_is_loaded_again_goes_on(stable: Stable, kind: Kind, noise
 
 @pytest.mark.parametrize("kind", [(OLD, VHOST_USER), (NEW, VHOST_USER)], ids="-".join, indirect=True)
 def test_a_machine_with_memory_in_two_pieces_reboots(lab: Lab, linux: Linux, kind: Kind, noise: Noise) -> None:
-    """What is above 4 GiB is a region of its own."""
+    """Memory above 4 GiB is a region of its own."""
     large = Stable(lab, linux, memory=5000)
     with serving(lab, *kind.serve_options) as server, large.booted(kind, server.path) as machine:
         machine.monitor("set-action", reboot="reset")

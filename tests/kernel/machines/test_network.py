@@ -1,4 +1,4 @@
-"""What works in a machine that runs Linux in QEMU."""
+"""The network of a machine that runs Linux in QEMU."""
 
 from __future__ import annotations
 

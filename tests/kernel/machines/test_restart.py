@@ -18,7 +18,7 @@ RECONNECTING: Final = [(NEW, STREAM), (OLD, VHOST_USER), (NEW, VHOST_USER)]
 """QEMU 7.2 has no reconnection of a stream."""
 
 SENDERS: Final = {
-    # What is sent must not fill the socket. With a frame that waits there, QEMU 10 never sends any again.
+    # The data must not fill the socket. With a frame that waits there, QEMU 10 never sends any again.
     STREAM: "while head -c 10000 /dev/zero; do usleep 20000; done",
     VHOST_USER: "cat /dev/zero",
 }

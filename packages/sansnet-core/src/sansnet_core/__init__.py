@@ -24,6 +24,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from sansnet_core._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from sansnet_core import (
         addresses,

@@ -56,8 +56,8 @@ class Record:
     __signature__ = _Signature()
 
     def __init_subclass__(cls) -> None:
-        own = [name for name in cls.__annotations__ if name not in cls._names]
-        cls._names = (*cls._names, *own)
+        bases = [name for base in cls.__bases__ if issubclass(base, Record) for name in base._names]
+        cls._names = tuple(dict.fromkeys((*bases, *cls.__annotations__)))
         cls._defaults = {name: getattr(cls, name) for name in cls._names if hasattr(cls, name)}
 
     def __init__(self, **values: Any) -> None:

@@ -1,9 +1,8 @@
-"""The options about ports that are forwarded, and their life beside a guest's."""
+"""The options about forwarded ports."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from sansnet_core.errors import ConfigError
@@ -12,25 +11,21 @@ from sansnet_core.records import Record
 if TYPE_CHECKING:
     import argparse
 
-    from sansnet_core import NetworkConfig
     from sansnet_core.ports import ForwardRule
-    from sansnet_trio.forward.binding import ListenAddress
-    from sansnet_trio.forward.forwards import Forwards
-    from sansnet_trio.guest.socket_agent import GuestSockets
 
-__all__ = ["PortOptions", "add_port_options", "open_forwards", "read_forwards", "read_ports", "refuse_auto"]
+__all__ = ["PortOptions", "add_port_options", "read_forwards", "read_ports", "refuse_auto"]
 
 _SPEC: Final = "[ADDR/]PORTS"
 
 
 class PortOptions(Record):
-    """Which ports are forwarded, and how.
+    """The forwarded ports, and how they are forwarded.
 
     Attributes:
-        forwards: in both directions.
+        forwards: the rules, of both directions.
         freebind: listen even on addresses that the host does not have yet.
-        splice: what comes from the host's loopback goes to that of a guest in a namespace without frames.
-        to_loopback: what does so comes to the guest's loopback address.
+        splice: connections from the host's loopback take the loopback path to a guest in a namespace.
+        to_loopback: connections on the loopback path arrive at the guest's loopback address.
     """
 
     forwards: tuple[ForwardRule, ...] = ()
@@ -40,12 +35,13 @@ class PortOptions(Record):
 
 
 def add_port_options(made: argparse.ArgumentParser, *, namespace: bool) -> None:
-    """Add the options; those about the guest's loopback only for a guest in a namespace."""
-    follow = ", auto (those that somebody listens on, on the other side)" if namespace else ""
+    """Add these options; those about the guest's loopback only for a guest in a namespace."""
+    follow = ", auto (those on which a program listens on the other side)" if namespace else ""
     ports = made.add_argument_group(
-        "ports that are forwarded",
+        "forwarded ports",
         "PORTS are separated by commas: 80, 8080:80 (8080 leads to 80), 8000-8010:9000-9010, 80:10.0.2.15/8080 (to "
-        f"that address), all, ~22 (not that one){follow}; or none. ADDR is where to listen: 127.0.0.1, ::1, *%eth0.",
+        f"that address), all, ~22 (all but that one){follow}; or none. ADDR is the address or interface to listen on: "
+        "127.0.0.1, ::1, *%eth0.",
     )
 
     def add(short: str, long: str, metavar: str, text: str) -> None:
@@ -59,12 +55,12 @@ def add_port_options(made: argparse.ArgumentParser, *, namespace: bool) -> None:
         ports.add_argument(
             "--host-lo-to-ns-lo",
             action="store_true",
-            help="let connections from the host's loopback arrive at the guest's loopback address, not at its own",
+            help="deliver connections from the host's loopback to the guest's loopback address",
         )
         ports.add_argument(
             "--no-splice",
             action="store_true",
-            help="let connections from the host's loopback pass through the guest's interface",
+            help="send connections from the host's loopback through the guest's interface",
         )
     ports.add_argument(
         "--freebind", action="store_true", help="listen even on addresses that the host does not have yet"
@@ -72,14 +68,14 @@ def add_port_options(made: argparse.ArgumentParser, *, namespace: bool) -> None:
 
 
 def read_ports(parsed: argparse.Namespace) -> PortOptions:
-    """What these options say.
+    """Make the record of these options.
 
     Raises:
         ConfigError: one of them is wrong, in a sentence that names it.
     """
     namespace = hasattr(parsed, "tcp_ns")
     if namespace and parsed.no_splice and parsed.host_lo_to_ns_lo:
-        raise ConfigError("--host-lo-to-ns-lo says where what is spliced comes to, and --no-splice that nothing is")
+        raise ConfigError("--host-lo-to-ns-lo works by splicing, which --no-splice turns off; leave one of them out")
     forwards = read_forwards(
         parsed.tcp_ports, parsed.udp_ports, parsed.tcp_ns if namespace else (), parsed.udp_ns if namespace else ()
     )
@@ -96,7 +92,7 @@ def read_ports(parsed: argparse.Namespace) -> PortOptions:
 def read_forwards(
     tcp_ports: Sequence[str] = (), udp_ports: Sequence[str] = (), tcp_ns: Sequence[str] = (), udp_ns: Sequence[str] = ()
 ) -> tuple[ForwardRule, ...]:
-    """What -t, -u, -T and -U were given.
+    """Parse the values of -t, -u, -T and -U.
 
     Raises:
         ConfigError: one of them is wrong, in a sentence that names it.
@@ -106,8 +102,8 @@ def read_forwards(
     from sansnet_core.ports import TCP, UDP, parse_all
 
     forwards: list[ForwardRule] = []
-    given = (("-t", tcp_ports, TCP), ("-u", udp_ports, UDP), ("-T", tcp_ns, TCP), ("-U", udp_ns, UDP))
-    for option, specs, protocol in given:
+    options = (("-t", tcp_ports, TCP), ("-u", udp_ports, UDP), ("-T", tcp_ns, TCP), ("-U", udp_ns, UDP))
+    for option, specs, protocol in options:
         try:
             forwards += parse_all(specs, protocol, inbound=option.islower())
         except ConfigError as error:
@@ -116,7 +112,7 @@ def read_forwards(
 
 
 def refuse_auto(forwards: Sequence[ForwardRule]) -> None:
-    """Allow a virtual machine no ports that follow who listens in it.
+    """Refuse ports that follow listening programs, for a virtual machine.
 
     Raises:
         ConfigError: there are some.
@@ -124,61 +120,5 @@ def refuse_auto(forwards: Sequence[ForwardRule]) -> None:
     for forward in forwards:
         if forward.auto:
             raise ConfigError(
-                f"{forward.option} auto: who listens in a machine cannot be seen from outside; name the ports"
+                f"{forward.option} auto: sansnet cannot see which ports a machine listens on; name the ports"
             )
-
-
-@contextmanager
-def open_forwards(
-    options: PortOptions,
-    config: NetworkConfig,
-    guest: GuestSockets | None = None,
-    own: Sequence[bytes] = (),
-    *,
-    later: bool = False,
-    verbose: bool = False,
-) -> Iterator[Forwards | None]:
-    """Ports are forwarded as long as the block runs; None if there are none, and never will be.
-
-    Args:
-        options: which, and how.
-        config: of the guest's network.
-        guest: makes sockets of the guest's, if it is a namespace.
-        own: the guest's addresses, if they are not those of the configuration.
-        later: whether there may be others later.
-        verbose: whether to say what leads where, also of those that open and close while the block runs.
-
-    Raises:
-        ForwardError: a port cannot be bound.
-    """
-    if not (options.forwards or later):
-        yield None
-        return
-    from sansnet_cli.output import report
-    from sansnet_trio.forward.forwards import Forwards
-
-    def say(at: ListenAddress, rule: ForwardRule, opened: bool) -> None:
-        if verbose:
-            report.followed(at, rule, opened=opened)
-
-    families = [version for version, family in ((4, config.ipv4), (6, config.ipv6)) if family is not None]
-    with Forwards(
-        options.forwards,
-        families=families,
-        freebind=options.freebind,
-        splice=options.splice,
-        to_loopback=options.to_loopback,
-        on_follow=say,
-    ) as forwards:
-        if verbose:
-            for rule in forwards.rules:
-                report.forward(rule)
-        if guest is not None:
-            forwards.enter(guest, own or _configured(config))
-        yield forwards
-
-
-def _configured(config: NetworkConfig) -> list[bytes]:
-    """The addresses that a guest has which configures itself."""
-    own = [config.ipv4.address] if config.ipv4 else []
-    return own + ([config.ipv6.address] if config.ipv6 and config.ipv6.address else [])

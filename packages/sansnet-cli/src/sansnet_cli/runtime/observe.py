@@ -1,4 +1,4 @@
-"""What people see of a guest's packets: a capture, and a line for each."""
+"""Frames of a guest that users see: in a capture file, or as a line for each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from sansnet_cli.options.records import CommandLineError, NetworkOptions
+from sansnet_cli.options.records import CommandLineError, CommandOptions
 from sansnet_cli.output.files import open_output
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links import Link
@@ -20,13 +20,15 @@ __all__ = ["captured", "observed", "open_capture"]
 _BUFFER: Final = 1 << 20
 
 
-def open_capture(name: str) -> BinaryIO:
-    """Open a file for a `CaptureFile`.
+def open_capture(name: str | None) -> BinaryIO | None:
+    """Open the file of `--pcap` for `captured`; None if the option was not given.
 
     Raises:
-        CommandLineError: it is no file's name.
-        HostError: it cannot be written.
+        CommandLineError: the name is not that of a file.
+        HostError: the file cannot be written.
     """
+    if name is None:
+        return None
     if name == "-":
         raise CommandLineError("-p - cannot write to stdout, which is the command's; give -p a file or a FIFO")
     try:
@@ -39,14 +41,14 @@ def open_capture(name: str) -> BinaryIO:
 
 @contextmanager
 def captured(file: BinaryIO | None) -> Iterator[CaptureFile | None]:
-    """A capture in an open file, if there is one, as long as the block runs."""
+    """A capture in an open file, if there is one; closed at the end of the block."""
     if file is None:
         yield None
         return
-    from sansnet_cli.process.readiness import report_what_is_logged
+    from sansnet_cli.process.readiness import report_logged
     from sansnet_trio.links.observed import CaptureFile
 
-    report_what_is_logged()
+    report_logged()
     capture = CaptureFile(file)
     try:
         yield capture
@@ -54,8 +56,8 @@ def captured(file: BinaryIO | None) -> Iterator[CaptureFile | None]:
         capture.close()
 
 
-def observed(link: Link, options: NetworkOptions, capture: CaptureFile | None) -> Link:
-    """A link whose frames are seen as the options want it."""
+def observed(link: Link, options: CommandOptions, capture: CaptureFile | None) -> Link:
+    """The link itself, or one that traces and captures its frames as the options ask for."""
     if options.trace:
         from sansnet_cli.runtime.trace import TracedLink
 

@@ -1,0 +1,72 @@
+"""The parts of the host that the options name: interfaces and addresses, read and checked."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Final
+
+from sansnet_core import addresses
+from sansnet_core.records import replace
+from sansnet_trio.hostinfo import HostError, HostInfo, read_host, read_resolvers
+from sansnet_trio.plan.options import NetworkOptions
+
+__all__ = ["read_again", "read_host_for"]
+
+_FAMILIES: Final = {4: socket.AF_INET, 16: socket.AF_INET6}
+"""By size of an address."""
+
+
+def read_host_for(options: NetworkOptions) -> HostInfo:
+    """Read the host's network, as far as a guest's network is copied from it.
+
+    Raises:
+        HostError: the host lacks an interface or an address that the options name.
+    """
+    host = _read(options)
+    for family, device, uplink in ((4, options.outbound_if4, host.ipv4), (6, options.outbound_if6, host.ipv6)):
+        if device is not None and family in options.families:
+            what = f"--outbound-if{family} {device}"
+            if options.interface is None and uplink is None:
+                raise HostError(f"{what} has no IPv{family} address that the guest could have too; give another one")
+            _check_device(what, device)
+    for address in options.outbound:
+        if (4 if len(address) == 4 else 6) in options.families:  # of another family, `make_setup` refuses it
+            _check_address(address)
+    return host
+
+
+def read_again(options: NetworkOptions, last: HostInfo) -> HostInfo:
+    """Read the host's network again while a guest runs. Parts that are missing at the moment stay as in `last`."""
+    try:
+        host = _read(options)
+    except (HostError, OSError):  # the interface that the options name is not there
+        return replace(last, resolvers=read_resolvers())
+    return replace(host, ipv4=host.ipv4 or last.ipv4, ipv6=host.ipv6 or last.ipv6)
+
+
+def _read(options: NetworkOptions) -> HostInfo:
+    return read_host(
+        interface4=options.interface or options.outbound_if4, interface6=options.interface or options.outbound_if6
+    )
+
+
+def _check_device(what: str, device: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+        except OSError as error:
+            if error.errno == errno.EPERM:
+                raise HostError(f"{what} needs Linux 5.7 or newer, or root; leave it out") from error
+            raise HostError(f"{what} cannot be used ({error.strerror}); give another one") from error
+
+
+def _check_address(address: bytes) -> None:
+    text = addresses.format(address)
+    with socket.socket(_FAMILIES[len(address)], socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((text, 0))
+        except OSError as error:
+            raise HostError(
+                f"-o {text} is not an address of the host's ({error.strerror}); give one that is"
+            ) from error

@@ -1,0 +1,93 @@
+"""Names for the host in a guest, and names that the user gives (`--host`). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import Final, TypeAlias
+
+from sansnet_core import NetworkConfig, addresses
+from sansnet_trio.plan.options import NetworkOptions, OptionsError
+
+__all__ = ["HOST_NAMES", "Hosts", "by_address", "host_addresses", "known_hosts", "warn_unanswered"]
+
+HOST_NAMES: Final = ("host.sansnet.internal", "host.containers.internal", "host.docker.internal")
+"""The names of the host in a guest: ours, podman's and Docker's."""
+
+Hosts: TypeAlias = tuple[tuple[str, tuple[bytes, ...]], ...]
+"""Pairs (name, addresses)."""
+
+
+def host_addresses(loopback: Iterable[bytes], own: Iterable[bytes]) -> tuple[bytes, ...]:
+    """The addresses of the host's names in a guest.
+
+    If there are addresses that lead to the host's loopback, the names have these alone: they reach services that listen
+    on all addresses of the host, and services that listen on loopback only. Link-local IPv6 addresses are left out:
+    they need an interface, which a name cannot give (RFC 4007, 11).
+
+    Args:
+        loopback: addresses that lead to the host's loopback.
+        own: addresses that lead to the host's own address.
+    """
+    return _nameable(loopback) or _nameable(own)
+
+
+def _nameable(given: Iterable[bytes]) -> tuple[bytes, ...]:
+    return tuple(address for address in given if len(address) == 4 or not addresses.is_link_local(address))
+
+
+def known_hosts(given: Iterable[tuple[str, bytes | None]], host: tuple[bytes, ...]) -> Hosts:
+    """All names for a guest. The host's names are among them even if the guest cannot reach the host.
+
+    Args:
+        given: pairs (name, address); None as the address means the host. A name may occur more than once.
+        host: the addresses by which the guest reaches the host.
+
+    Raises:
+        OptionsError: a name means the host, but the guest cannot reach the host.
+    """
+    names: dict[str, tuple[bytes, ...]] = {}
+    for name, address in given:
+        if address is None and not host:
+            raise OptionsError(
+                f"--host {name}=host-gateway needs an address that means the host; give --map-host-loopback ADDR too"
+            )
+        names[name] = tuple(dict.fromkeys(names.get(name, ()) + (host if address is None else (address,))))
+    for name in HOST_NAMES:
+        names.setdefault(name, host)
+    return tuple(names.items())
+
+
+def by_address(hosts: Hosts) -> tuple[tuple[bytes, tuple[str, ...]], ...]:
+    """The names by address, as in a hosts file."""
+    found: dict[bytes, tuple[str, ...]] = {}
+    for name, own in hosts:
+        for address in own:
+            found[address] = (*found.get(address, ()), name)
+    return tuple(found.items())
+
+
+def warn_unanswered(
+    options: NetworkOptions, config: NetworkConfig, asked: Collection[bytes] | None = None
+) -> Iterator[str]:
+    """Warn if a guest with a hosts file of its own cannot resolve the names of `options.hosts`.
+
+    Args:
+        options: of the guest.
+        config: of its network.
+        asked: the name servers that the guest asks, if they are known.
+    """
+    if not options.hosts:
+        return
+    servers = dict.fromkeys((*config.dns_servers, *(match for match, _ in config.dns_forward)))
+    if not servers:
+        yield (
+            "the names of --host are told by DNS, and the guest has no name server to ask; "
+            "give one with -D ADDR or --dns-forward ADDR"
+        )
+    elif asked is not None and not servers.keys() & set(asked):
+        known = " or ".join(map(addresses.format, servers))
+        others = ", ".join(map(addresses.format, asked)) or "none"
+        yield (
+            f"the names of --host are answered at the name servers {known}, and the name servers of the namespace's "
+            f"/etc/resolv.conf are others: {others}; give -D ADDR with one that it asks"
+        )

@@ -1,0 +1,95 @@
+"""The wishes for a guest's network, as records. `setup` makes a plan of them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sansnet_core.addresses import Endpoint
+from sansnet_core.config import GATEWAY_MAC, UdpFiltering
+from sansnet_core.errors import SansnetError
+from sansnet_core.records import Record
+
+__all__ = ["DNS_PORT", "NamespaceOptions", "NetworkOptions", "OptionsError"]
+
+DNS_PORT: Final = 53
+"""RFC 1035."""
+
+
+class OptionsError(SansnetError):
+    """The options do not fit each other. The message is one sentence that names an option of the command."""
+
+
+class NetworkOptions(Record):
+    """The options of every guest's network. Where a field is None or empty, the host decides.
+
+    Attributes:
+        families: 4 and 6, or one of them.
+        own: addresses of the guest, at most one of each family; the prefix length is None if none was given.
+        netmask: prefix length for an IPv4 address without one.
+        gateways, outbound, map_host_loopback, map_guest_address, dns_forward, dns_host: at most one of each family.
+        hosts: pairs (name in lower case, address) for the guest; None is the address by which it reaches the host.
+        mtu: in bytes; None is the default of the link.
+        interface: the interface of the host whose addresses and routes are copied; None is that of `outbound_if4` and
+            `outbound_if6`.
+        outbound_if4, outbound_if6: the only interface of the host that outgoing traffic uses.
+        dns: name servers; None if none were given, empty for no name server.
+        search: search domains; None and empty as with `dns`.
+        hostname, fqdn: names of the guest.
+        tcp, udp, icmp: whether the guest may use these protocols.
+        udp_filtering: whose datagrams the guest's UDP sockets receive.
+        dhcp, dhcp6, ndp: whether these services answer the guest.
+        notices: whether the network reports flows, leases and refused flows (`NetworkConfig.notices`).
+        copy_routes: whether the guest has all routes of the host, or the default route only.
+        copy_addresses: whether the guest has all addresses of the host's interface, or one of each family.
+        gateway_mac: our own Ethernet address, 6 bytes.
+        map_gateway: whether the gateway leads to the host's loopback too, in each family without `map_host_loopback`.
+        advertise_mtu, advertise_router: whether DHCP and router advertisements announce the MTU and the router.
+        lenient: leave out what cannot be had, instead of raising an error.
+    """
+
+    families: frozenset[int] = frozenset({4, 6})
+    own: tuple[tuple[bytes, int | None], ...] = ()
+    netmask: int | None = None
+    gateways: tuple[bytes, ...] = ()
+    mtu: int | None = None
+    interface: str | None = None
+    outbound: tuple[bytes, ...] = ()
+    outbound_if4: str | None = None
+    outbound_if6: str | None = None
+    map_host_loopback: tuple[bytes, ...] = ()
+    map_guest_address: tuple[bytes, ...] = ()
+    dns_forward: tuple[bytes, ...] = ()
+    dns_host: tuple[Endpoint, ...] = ()
+    hosts: tuple[tuple[str, bytes | None], ...] = ()
+    dns: tuple[bytes, ...] | None = None
+    search: tuple[str, ...] | None = None
+    hostname: str | None = None
+    fqdn: str | None = None
+    tcp: bool = True
+    udp: bool = True
+    icmp: bool = True
+    udp_filtering: UdpFiltering = UdpFiltering.ENDPOINT_INDEPENDENT
+    dhcp: bool = True
+    dhcp6: bool = True
+    ndp: bool = True
+    notices: bool = False
+    copy_routes: bool = True
+    copy_addresses: bool = True
+    gateway_mac: bytes = GATEWAY_MAC
+    map_gateway: bool = False
+    advertise_mtu: bool = True
+    advertise_router: bool = True
+    lenient: bool = False
+
+
+class NamespaceOptions(NetworkOptions):
+    """The options of a guest in a network namespace.
+
+    Attributes:
+        ifname, mac: of the guest's interface.
+        configure: whether we configure the interface, or the guest does.
+    """
+
+    ifname: str | None = None
+    mac: bytes | None = None
+    configure: bool = True
