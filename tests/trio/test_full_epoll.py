@@ -1,4 +1,4 @@
-"""The kernel may have no room for one more member of an epoll set (ENOSPC, ENOMEM: epoll_ctl(2))."""
+"""Epoll sets that have no room for another member (ENOSPC, ENOMEM: epoll_ctl(2))."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def no_room(fd: int, interest: int, handler: Handler) -> None:
 
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    """A bench whose epoll set takes no more."""
+    """A bench whose epoll set takes no more members."""
     with Bench() as bench:
         monkeypatch.setattr(bench.poller, "add", no_room)
         yield bench
@@ -86,7 +86,7 @@ def test_a_door_that_a_driver_cannot_serve_is_there_for_the_next_one(monkeypatch
 
             monkeypatch.setattr(bench.poller, "add", add_once)
             with pytest.raises(OSError, match="No space left"):
-                forwards.serve(bench.shell, bench.sockets, lambda: 0.0)
+                forwards.serve(bench.context, bench.sockets, lambda: 0.0)
             forwards.leave()
         with Table(forwards) as bench, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as remote:
             remote.sendto(b"hello", ("127.0.0.1", PORT))

@@ -11,8 +11,6 @@ They share `options` (command lines), `output` (messages and files), `process` (
 runs while a guest is served). `compat` has the command lines of pasta, passt and pesto.
 """
 
-from __future__ import annotations
+from sansnet_cli._version import __version__
 
 __all__ = ["__version__"]
-
-__version__ = "0.1.0"

@@ -140,7 +140,7 @@ def _explain(error: Exception) -> int:
         return _complain(_NO_MEMORY, 1)
     from sansnet_cli.output.report import reason
     from sansnet_core.errors import SansnetError
-    from sansnet_trio.guest.plan import CommandNotExecutable, CommandNotFound, GuestError
+    from sansnet_trio.guest.errors import CommandNotExecutable, CommandNotFound, GuestError
     from sansnet_trio.plan.options import OptionsError
 
     match _cause(error):

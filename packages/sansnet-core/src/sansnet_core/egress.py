@@ -1,9 +1,9 @@
-"""Headers for everything that goes to the guest.
+"""Builds all frames to the guest.
 
-`Egress` serves single packets of any protocol. `FlowHeaders` serves flows: all that stays the same between two
-packets of a flow (Ethernet header, addresses, ports, their checksums) is kept, and a packet costs one `Struct.pack`.
-Where the link offloads checksums or segmentation, the frame carries the request in its `virtio_net_hdr`
-(virtio 1.2, 5.1.6) and may be larger than the MTU.
+`Egress` sends single packets of any protocol. `FlowHeaders` sends the packets of one flow: it keeps everything that all
+of them share (Ethernet header, addresses, ports, their checksums), so that a packet costs one `Struct.pack`. On a link
+with offloads, a frame may ask for checksums or segmentation in its `virtio_net_hdr` (virtio 1.2, 5.1.6), and then be
+larger than the MTU.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final
 
-from sansnet_core.context import Context
+from sansnet_core.config import LinkConfig
+from sansnet_core.entropy import Entropy
 from sansnet_core.errors import UsageError
+from sansnet_core.guest_addresses import GuestAddresses
 from sansnet_core.orders import Buffer, Endpoint
+from sansnet_core.outbox import Outbox
 from sansnet_core.wire import ipv4, ipv6
 from sansnet_core.wire.checksum import finish, ones_sum, partial, pseudo_sum
-from sansnet_core.wire.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6, SHORTEST
+from sansnet_core.wire.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6, MIN_SIZE
 from sansnet_core.wire.ip import TCP, UDP
 from sansnet_core.wire.ipv4 import DONT_FRAGMENT
 from sansnet_core.wire.virtio_net import (
@@ -34,7 +37,7 @@ __all__ = ["Egress", "FlowHeaders"]
 TTL: Final = 255
 ETHERNET: Final = 14
 MAX_PACKET_SIZE: Final = 65535
-"""Bytes that IP's length fields can tell."""
+"""Bytes; the most that IP's length fields can express."""
 
 _IPV4_TCP: Final = Struct("!BBHHHBBH8s4sIIBBHHH")
 _IPV6_TCP: Final = Struct("!IHBB32s4sIIBBHHH")
@@ -43,28 +46,43 @@ _IPV6_UDP: Final = Struct("!IHBB32s4sHH")
 _PORTS: Final = Struct("!HH")
 
 _MAX_PREFIXES: Final = 64
-"""Kept at a time; there is one for each segment size, which is the guest's to choose."""
+"""Cached at a time. There is one for each segment size, and the guest chooses these."""
 
 _GLUE_BELOW: Final = 4096
-"""Shorter payloads are copied behind their headers: one `write` of bytes is cheaper than one `writev` of two parts."""
+"""Bytes. Shorter payloads are copied behind their headers: `write` of one buffer is cheaper than `writev` of two."""
 
 
 class Egress:
-    """Builds frames to the guest and puts them into the outbox."""
+    """Builds frames to the guest and puts them into the outbox.
 
-    __slots__ = ("_context", "_guest", "_link", "_prefixes", "link_mtu", "stations", "vnet")
+    Args:
+        link: capabilities of the guest's link.
+        mac: our Ethernet address.
+        guest: the guest's addresses.
+        out: where the frames go.
+        entropy: source of the fragments' identifications.
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._link = context.config.link
-        self.link_mtu = self._link.mtu
-        self.vnet = self._link.vnet_header
-        self._guest = context.guest
-        self.stations = context.guest.stations
+    Attributes:
+        link: as given.
+        checksum_offload: as in `link`; read for each packet.
+        stations: of `guest`.
+    """
+
+    __slots__ = ("_entropy", "_guest", "_mac", "_out", "_prefixes", "_vnet", "checksum_offload", "link", "stations")
+
+    def __init__(self, link: LinkConfig, mac: bytes, guest: GuestAddresses, out: Outbox, entropy: Entropy) -> None:
+        self.link = link
+        self.checksum_offload = link.checksum_offload
+        self.stations = guest.stations
+        self._vnet = link.vnet_header
+        self._mac = mac
+        self._guest = guest
+        self._out = out
+        self._entropy = entropy
         self._prefixes: dict[tuple[bytes, int, int, int, int, int], bytes] = {}
 
     def station(self, address: bytes) -> bytes:
-        """Where to send what is for an IP address of the guest's: to the station heard last, if it is not known."""
+        """Ethernet address for an IP address of the guest; if unknown, that of the latest frame's sender."""
         return self.stations.find(address) or self._guest.mac
 
     def prefix(self, mac: bytes, version: int, offload: int, header_size: int, gso_type: int, gso_size: int) -> bytes:
@@ -73,7 +91,7 @@ class Egress:
         Args:
             mac: Ethernet destination.
             version: 4 or 6.
-            offload: where in its transport header the checksum stands that the guest shall complete; 0 for none.
+            offload: offset in the transport header of the checksum that the guest must complete; 0 for none.
             header_size: bytes of Ethernet, IP and transport headers.
             gso_type: `virtio_net.GSO_*`.
             gso_size: payload bytes of a segment.
@@ -81,8 +99,8 @@ class Egress:
         key = (mac, version, offload, header_size, gso_type, gso_size)
         found = self._prefixes.get(key)
         if found is None:
-            found = mac + self._context.config.mac + (ETHERTYPE_IPV4 if version == 4 else ETHERTYPE_IPV6)
-            if self.vnet:
+            found = mac + self._mac + (ETHERTYPE_IPV4 if version == 4 else ETHERTYPE_IPV6)
+            if self._vnet:
                 flags, start = (NEEDS_CSUM, 34 if version == 4 else 54) if offload else (0, 0)
                 size = header_size if gso_type else 0
                 found = HEADER.pack(flags, gso_type, size, gso_size, start, offload, 0) + found
@@ -96,12 +114,25 @@ class Egress:
 
         Args:
             ethertype: 2 bytes in network order.
-            payload: what follows the Ethernet header.
+            payload: everything behind the Ethernet header.
             destination: Ethernet address.
         """
-        context = self._context
-        frame = destination + context.config.mac + ethertype + payload
-        context.out.frames.append(NO_OFFLOAD + frame if self.vnet else frame.ljust(SHORTEST, b"\0"))
+        frame = destination + self._mac + ethertype + payload
+        self._out.frames.append(NO_OFFLOAD + frame if self._vnet else frame.ljust(MIN_SIZE, b"\0"))
+
+    def put(self, head: bytes, payload: Buffer) -> None:
+        """Send a frame whose headers are complete.
+
+        Args:
+            head: all headers, from `virtio_net_hdr` (if the link has it) to the transport header.
+            payload: what follows; not copied if it is large.
+        """
+        frames = self._out.frames
+        if len(payload) >= _GLUE_BELOW:
+            frames.append((head, payload))
+            return
+        frame = head + payload if payload else head
+        frames.append(frame if self._vnet else frame.ljust(MIN_SIZE, b"\0"))
 
     def packet(
         self,
@@ -123,12 +154,12 @@ class Egress:
             payload: transport header and data, checksummed.
             ttl: TTL or hop limit.
             tos: TOS or traffic class.
-            mac: Ethernet destination, if it is not that of the station with the IP destination (multicast).
+            mac: Ethernet destination; None for the station that has the IP destination.
         """
         mac = mac or self.station(destination)
         version4 = len(source) == 4
         header = 20 if version4 else 40
-        if header + len(payload) > self.link_mtu:
+        if header + len(payload) > self.link.mtu:
             self._fragments(source, destination, protocol, payload, ttl, tos, mac)
         elif version4:
             head = ipv4.emit_header(source, destination, protocol, len(payload), ttl, tos, 0, DONT_FRAGMENT)
@@ -140,12 +171,12 @@ class Egress:
     def _fragments(
         self, source: bytes, destination: bytes, protocol: int, payload: Buffer, ttl: int, tos: int, mac: bytes
     ) -> None:
-        """RFC 791 3.2 and RFC 8200 4.5."""
+        """Send a packet in fragments (RFC 791 3.2, RFC 8200 4.5)."""
         version4 = len(source) == 4
         if len(payload) > MAX_PACKET_SIZE - (20 if version4 else 0):
-            raise UsageError(f"no IP packet can carry {len(payload)} bytes")
-        size = (self.link_mtu - (20 if version4 else 48)) & ~7
-        identification = self._context.entropy.next(16 if version4 else 32)
+            raise UsageError(f"an IP packet cannot carry {len(payload)} bytes")
+        size = (self.link.mtu - (20 if version4 else 48)) & ~7
+        identification = self._entropy.next(16 if version4 else 32)
         for offset in range(0, len(payload), size):
             part = bytes(payload[offset : offset + size])
             more = offset + size < len(payload)
@@ -161,11 +192,12 @@ class Egress:
 
 
 class FlowHeaders:
-    """The headers of everything that one flow sends to the guest.
+    """Sends the packets of one flow to the guest.
 
     Args:
-        source: what the guest believes to be talking to.
-        destination: the guest.
+        egress: of the network.
+        source: the remote endpoint in the guest's packets.
+        destination: the guest's endpoint.
         protocol: `TCP` or `UDP`.
     """
 
@@ -190,7 +222,7 @@ class FlowHeaders:
         self._ports = _PORTS.pack(source.port, destination.port)
         self._version4 = len(source.address) == 4
         self._pseudo = pseudo_sum(source.address, destination.address, protocol)
-        # All of the IPv4 header but total length, TTL and TOS
+        # The IPv4 header without total length, TTL and TOS
         self._base = (0x4500 + DONT_FRAGMENT + protocol + int.from_bytes(self._addresses, "big")) % 65535
         self._guest = destination.address
         self._mac = egress.stations.find(destination.address)
@@ -206,9 +238,9 @@ class FlowHeaders:
         else:
             offset, size, gso_type = 6, 8, GSO_UDP_L4
         size += 34 if self._version4 else 54
-        if not egress._link.checksum_offload:
+        if not egress.checksum_offload:
             offset = 0
-        # A station that is forgotten is not gone; one that was never heard may be any, and is looked for each time
+        # If the table has dropped the station, it still has this address. One never heard is looked up for each packet
         self._mac = egress.stations.find(self._guest) or self._mac
         mac = self._mac or egress.station(self._guest)
         self._prefix = egress.prefix(mac, version, offset, size, GSO_NONE, 0)
@@ -225,7 +257,7 @@ class FlowHeaders:
         payload: Buffer,
         gso_size: int,
     ) -> None:
-        """Send one segment, or with `gso_size` one frame that the guest cuts into segments of that many bytes.
+        """Send one segment, or with `gso_size` one frame that the guest splits into segments of that many bytes.
 
         Args:
             sequence: modulo 2^32.
@@ -242,7 +274,7 @@ class FlowHeaders:
         size = 20 + len(options) + len(payload)
         offset = (20 + len(options)) << 2
         pseudo = self._pseudo + size
-        if egress._link.checksum_offload:
+        if egress.checksum_offload:
             checksum = partial(pseudo)
         else:
             ports = int.from_bytes(self._ports, "big") % 65535
@@ -285,13 +317,13 @@ class FlowHeaders:
                 checksum,
                 0,
             )
-        self._send(head + options if options else head, payload)
+        egress.put(head + options if options else head, payload)
 
     def udp(self, payload: Buffer, segment_size: int, ttl: int, tos: int) -> None:
         """Send a datagram, or with `segment_size` a run of datagrams of that many bytes (the last may be shorter).
 
         Args:
-            payload: the data of all of them.
+            payload: the data of all datagrams.
             segment_size: 0 for one datagram.
             ttl: TTL or hop limit.
             tos: TOS or traffic class.
@@ -299,7 +331,7 @@ class FlowHeaders:
         egress = self._egress
         header = 28 if self._version4 else 48
         if segment_size and segment_size < len(payload):
-            fits = egress._link.uso and header + segment_size <= egress.link_mtu
+            fits = egress.link.uso and header + segment_size <= egress.link.mtu
             step = self.largest_run(segment_size) if fits else segment_size
             if step < len(payload):
                 for offset in range(0, len(payload), step):
@@ -307,14 +339,14 @@ class FlowHeaders:
                 return
         else:
             segment_size = 0
-            if header + len(payload) > egress.link_mtu:
+            if header + len(payload) > egress.link.mtu:
                 self._large_datagram(payload, ttl, tos)
                 return
         if self._generation != egress.stations.generation or (segment_size and self._gso != segment_size):
             self._refresh(UDP, segment_size or self._gso)
         prefix = self._gso_prefix if segment_size else self._prefix
         size = 8 + len(payload)
-        checksum = partial(self._pseudo + size) if egress._link.checksum_offload else self._udp_checksum(payload)
+        checksum = partial(self._pseudo + size) if egress.checksum_offload else self._udp_checksum(payload)
         if self._version4:
             total = 20 + size
             ip_checksum = finish(self._base + total + (ttl << 8) + tos)
@@ -334,11 +366,11 @@ class FlowHeaders:
             )
         else:
             head = _IPV6_UDP.pack(0x60000000 | tos << 20, size, UDP, ttl, self._addresses, self._ports, size, checksum)
-        self._send(prefix + head, payload)
+        egress.put(prefix + head, payload)
 
     def largest_run(self, segment_size: int) -> int:
-        """Most payload bytes of one frame of equal datagrams, for a link with USO: a multiple of `segment_size`."""
-        room = min(self._egress._link.max_frame_size - ETHERNET, MAX_PACKET_SIZE) - (28 if self._version4 else 48)
+        """Most payload bytes of one frame of datagrams, for a link with USO; a multiple of `segment_size`."""
+        room = min(self._egress.link.max_frame_size - ETHERNET, MAX_PACKET_SIZE) - (28 if self._version4 else 48)
         return max(room // segment_size, 1) * segment_size
 
     def _udp_checksum(self, payload: Buffer) -> int:
@@ -348,17 +380,8 @@ class FlowHeaders:
 
     def _large_datagram(self, payload: Buffer, ttl: int, tos: int) -> None:
         if len(payload) > MAX_PACKET_SIZE - 8:
-            raise UsageError(f"no datagram can carry {len(payload)} bytes")
+            raise UsageError(f"a datagram cannot carry {len(payload)} bytes")
         size = len(self._addresses) >> 1
         source, destination = self._addresses[:size], self._addresses[size:]
         header = self._ports + _PORTS.pack(8 + len(payload), self._udp_checksum(payload))
         self._egress.packet(source, destination, UDP, header + payload, ttl=ttl, tos=tos)
-
-    def _send(self, head: bytes, payload: Buffer) -> None:
-        egress = self._egress
-        frames = egress._context.out.frames
-        if len(payload) >= _GLUE_BELOW:
-            frames.append((head, payload))
-            return
-        frame = head + payload if payload else head
-        frames.append(frame if egress.vnet else frame.ljust(SHORTEST, b"\0"))

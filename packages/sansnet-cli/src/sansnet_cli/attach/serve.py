@@ -9,7 +9,7 @@ import trio
 
 from sansnet_cli.runtime.session import Session
 from sansnet_cli.runtime.termination import cancel_when_signalled, terminating_signals
-from sansnet_trio.guest.plan import GuestError
+from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.guest.target import ExistingNamespace
 from sansnet_trio.links import Link, LinkClosed
 

@@ -19,7 +19,8 @@ from sansnet_cli.runtime.observe import captured, observed
 from sansnet_cli.runtime.ports import open_forwards
 from sansnet_cli.runtime.termination import TERMINATING
 from sansnet_trio.guest.attached import AttachedGuest
-from sansnet_trio.guest.plan import GuestError, ReadyGuest
+from sansnet_trio.guest.errors import GuestError
+from sansnet_trio.guest.plan import ReadyGuest
 from sansnet_trio.links.tap import Tap
 from sansnet_trio.plan.setup import Setup
 

@@ -29,10 +29,12 @@ from sansnet_cli.process.loading import load_everything
 from sansnet_cli.runtime.observe import open_capture
 from sansnet_core import NetworkConfig, SansnetError
 from sansnet_core.records import replace
-from sansnet_trio.guest.command import CommandGuest, GuestPlan
+from sansnet_trio.guest.command import CommandGuest
+from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links.passed_socket import adopt
 from sansnet_trio.linux import privileges, syscalls
+from sansnet_trio.linux.rtnetlink import load_alone
 from sansnet_trio.plan.host import read_host_for
 from sansnet_trio.plan.options import NamespaceOptions
 from sansnet_trio.plan.setup import Setup, make_plan, make_setup
@@ -170,6 +172,7 @@ def _serve(options: ServeOptions, capture: BinaryIO | None, passed: socket.socke
     """Serve virtual machines."""
     from sansnet_cli.serve.serve import serve
 
+    load_alone()
     setup = make_setup(options, read_host_for(options))
     steps.describe(setup.config)
     source: socket.socket | MachineListener

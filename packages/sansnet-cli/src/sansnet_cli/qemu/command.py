@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sansnet_cli.qemu.parser import parse
 from sansnet_cli.runtime.observe import open_capture
+from sansnet_trio.linux.rtnetlink import load_alone
 from sansnet_trio.plan.host import read_host_for
 from sansnet_trio.plan.setup import make_setup
 
@@ -22,6 +23,7 @@ def qemu(arguments: Sequence[str]) -> int:
         QEMU's exit status, or the negative number of the signal that ended it.
     """
     options = parse(arguments)
+    load_alone()
     setup = make_setup(options, read_host_for(options))
     capture = open_capture(options.pcap)
     from sansnet_cli.qemu.serve import serve

@@ -34,8 +34,8 @@ from sansnet_cli.runtime.ports import open_forwards
 from sansnet_cli.runtime.session import Session
 from sansnet_cli.runtime.signals import CommandSignals
 from sansnet_cli.serve.serve import MachineServer, check_link
+from sansnet_trio.guest.errors import CommandNotExecutable, CommandNotFound
 from sansnet_trio.guest.execute import is_found
-from sansnet_trio.guest.plan import CommandNotExecutable, CommandNotFound
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links import LinkClosed, unix_stream
 from sansnet_trio.links.machine_listener import MachineListener

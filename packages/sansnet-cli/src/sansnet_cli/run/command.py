@@ -10,7 +10,9 @@ from sansnet_cli.options.records import CommandLineError, RunOptions
 from sansnet_cli.run.parser import parse
 from sansnet_cli.runtime.observe import open_capture
 from sansnet_core.records import replace
-from sansnet_trio.guest.command import CommandGuest, CommandNotFound, GuestPlan
+from sansnet_trio.guest.command import CommandGuest
+from sansnet_trio.guest.errors import CommandNotFound
+from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.plan.host import read_host_for
 from sansnet_trio.plan.setup import Setup, make_plan
 

@@ -13,7 +13,7 @@ from sansnet_cli.runtime.signals import CommandSignals
 from sansnet_core import Network, NetworkStatistics
 from sansnet_trio.driver import Driver
 from sansnet_trio.guest.command import CommandGuest
-from sansnet_trio.guest.plan import GuestError
+from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.links import Link, LinkClosed
 from sansnet_trio.plan.setup import Setup
 

@@ -20,9 +20,10 @@ from sansnet_cli.runtime.control import controlled
 from sansnet_cli.runtime.observe import captured, observed
 from sansnet_cli.runtime.ports import open_forwards
 from sansnet_cli.runtime.signals import CommandSignals
-from sansnet_trio.guest.child import PATIENCE
+from sansnet_trio.guest.child import TIMEOUT
 from sansnet_trio.guest.command import CommandGuest
-from sansnet_trio.guest.plan import GuestError, ReadyGuest
+from sansnet_trio.guest.errors import GuestError
+from sansnet_trio.guest.plan import ReadyGuest
 from sansnet_trio.links.tap import Tap
 from sansnet_trio.plan.setup import Setup
 
@@ -98,9 +99,9 @@ class _Loading:
 
 
 def _wait_ready(guest: CommandGuest[Setup], signals: CommandSignals) -> ReadyGuest[Setup]:
-    for _ in range(PATIENCE):  # seconds; see `wait_readable`
+    for _ in range(TIMEOUT):  # seconds; see `wait_readable`
         while readable := select.select([guest.fileno(), signals.fileno()], [], [], 1.0)[0]:
             if guest.fileno() in readable:
                 return guest.receive_ready()
             signals.forward(guest)
-    raise GuestError.unanswered(PATIENCE)
+    raise GuestError.unanswered(TIMEOUT)

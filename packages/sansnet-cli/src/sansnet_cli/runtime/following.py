@@ -29,6 +29,7 @@ from sansnet_trio.guest.live_change import Change
 from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.host_watch import HostWatch
 from sansnet_trio.hostinfo import RESOLV_CONF, HostInfo, read_resolvers
+from sansnet_trio.linux.rtnetlink import load_alone
 from sansnet_trio.plan.host import read_again
 from sansnet_trio.plan.name_servers import Remembered
 from sansnet_trio.plan.options import NamespaceOptions, OptionsError
@@ -143,6 +144,7 @@ class Follower:
     async def _follow(self, *, files: bool) -> None:
         """Read the host again, and change the network and the guest if the plan differs."""
         old = self.setup
+        load_alone()
         host = read_again(self._options, old.host)
         setup = old
         if host != old.host:
@@ -182,7 +184,7 @@ class Follower:
             return False
         self._kept = frozenset(kept)
         if self._forwards is not None:
-            self._forwards.guest_moved([own.address for own in new.addresses])
+            self._forwards.set_guest_addresses([own.address for own in new.addresses])
         return new.configure and before != after
 
     def _tell(self, setup: Setup, *, moved: bool) -> None:

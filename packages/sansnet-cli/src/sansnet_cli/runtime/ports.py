@@ -59,7 +59,7 @@ def open_forwards(
             for rule in forwards.rules:
                 report.forward(rule)
         if guest is not None:
-            forwards.enter(guest, [each.address for each in setup.addresses] or _configured(config))
+            forwards.set_guest(guest, [each.address for each in setup.addresses] or _configured(config))
         yield forwards
 
 

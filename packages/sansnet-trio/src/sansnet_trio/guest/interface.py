@@ -1,4 +1,4 @@
-"""A guest's interface: made, and configured, by a process that is in the guest's network namespace."""
+"""Making and configuring a guest's interface; called in the guest's network namespace."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from sansnet_core import addresses
 from sansnet_core.config import LinkConfig
-from sansnet_trio.guest.plan import GuestError, GuestPlan
+from sansnet_trio.guest.errors import GuestError
+from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.guest.user_namespace import not_permitted
 from sansnet_trio.hostinfo import InterfaceAddress, Route
 from sansnet_trio.links.tap import bring_up, open_tap
@@ -21,7 +22,7 @@ from sansnet_trio.linux.rtnetlink import Netlink
 __all__ = ["allow_low_ports", "allow_ping", "configure", "open_interface", "reconfigure"]
 
 _MAX_GID: Final = (1 << 31) - 1
-"""The last group that ping_group_range takes (net/ipv4/ping.c)."""
+"""The highest group id in ping_group_range (net/ipv4/ping.c)."""
 
 _LOOPBACK: Final = "lo"
 
@@ -37,25 +38,25 @@ _RTNH_F_ONLINK: Final = 4
 
 
 def allow_ping() -> None:
-    """Let every group of the guest's open ping sockets, as a guest's guest needs them."""
+    """Allow all groups of the guest to open ping sockets, which a nested guest needs."""
     extents = [[int(word) for word in line.split()] for line in files.read("/proc/self/gid_map").splitlines()]
     last = next((min(count - 1, _MAX_GID) for first, _, count in extents if first == 0), 0)
-    _set("ipv4/ping_group_range", f"0 {last}")
+    _set_variable("ipv4/ping_group_range", f"0 {last}")
 
 
 def allow_low_ports() -> None:
-    """Let every user of the guest's bind ports below 1024, of TCP and UDP over both families."""
-    _set("ipv4/ip_unprivileged_port_start", "0")
+    """Allow all users of the guest to bind ports below 1024: TCP and UDP, IPv4 and IPv6."""
+    _set_variable("ipv4/ip_unprivileged_port_start", "0")
 
 
-def _set(name: str, value: str) -> None:
-    """Set a variable of the network namespace, unless it is missing or /proc is read-only: then defaults must do."""
+def _set_variable(name: str, value: str) -> None:
+    """Set a sysctl of the network namespace; it keeps its default if it is missing or /proc is read-only."""
     with contextlib.suppress(OSError):
         files.write(f"/proc/sys/net/{name}", value)
 
 
 def open_interface(plan: GuestPlan) -> tuple[int, LinkConfig]:
-    """Make the interface; see `open_tap`.
+    """Make the guest's interface; see `open_tap`.
 
     Raises:
         GuestError: it cannot be made.
@@ -70,11 +71,13 @@ def open_interface(plan: GuestPlan) -> tuple[int, LinkConfig]:
                 message = f"{device} is missing; {remedy}"
             case errno.EACCES if os.statvfs(device).f_flag & os.ST_NODEV:
                 mount = _mount_point(device)
-                message = f"{mount} is mounted so that no device below it works; as root: mount -o remount,dev {mount}"
+                message = (
+                    f"{mount} is mounted with nodev, so {device} does not work; as root: mount -o remount,dev {mount}"
+                )
             case errno.EACCES:
                 message = f"no permission to open {device}; as root: chmod 0666 {device}"
             case errno.ENOTTY:
-                message = f"{device} is not the device of that name; as root: rm {device}; mknod {device} c 10 200"
+                message = f"{device} is not the tun device; as root: rm {device}; mknod {device} c 10 200"
             case errno.EPERM if error.filename == device:
                 message = f"{device} may not be opened here; let the container have it, as by --device {device}"
             case errno.EPERM:
@@ -85,7 +88,7 @@ def open_interface(plan: GuestPlan) -> tuple[int, LinkConfig]:
                 message = f"another program has interface {plan.interface!r}; end that, or give another name with -I"
             case errno.EINVAL if _exists(plan.interface):
                 message = (
-                    f"there is an interface {plan.interface!r} already, which is no tap; give another name with -I"
+                    f"there is an interface {plan.interface!r} already, which is not a tap; give another name with -I"
                 )
             case _:
                 message = f"interface {plan.interface!r} cannot be made with MTU {plan.mtu}: {error.strerror}"
@@ -103,22 +106,26 @@ def _mount_point(path: str) -> str:
 
 
 def configure(plan: GuestPlan, warnings: list[str]) -> None:
-    """Bring up the loopback interface, and the guest's with its addresses and routes.
+    """Bring up the loopback interface, and the guest's interface with its addresses and routes.
 
-    What is there already, from before, stays.
+    Addresses and routes that exist already stay.
+
+    Args:
+        plan: plan of the guest.
+        warnings: gets a sentence for each route that could not be added.
 
     Raises:
-        GuestError: there is an address that the interface cannot have.
+        GuestError: the interface cannot have an address.
     """
     variables = f"ipv6/conf/{plan.interface}"
     if not plan.ipv6:
-        _set(f"{variables}/disable_ipv6", "1")
+        _set_variable(f"{variables}/disable_ipv6", "1")
     bring_up(_LOOPBACK)
     if not plan.configure:
         return
-    # Nobody else is on the link, so no address needs a second of detection; and all is known already.
-    _set(f"{variables}/accept_dad", "0")
-    _set(f"{variables}/accept_ra", "0")
+    # The guest is alone on the link, so it needs no duplicate address detection, and no router advertisements.
+    _set_variable(f"{variables}/accept_dad", "0")
+    _set_variable(f"{variables}/accept_ra", "0")
     bring_up(plan.interface)
     with Netlink() as netlink:
         index = syscalls.interface_index(plan.interface)
@@ -130,28 +137,30 @@ def configure(plan: GuestPlan, warnings: list[str]) -> None:
 
 
 def reconfigure(old: GuestPlan, new: GuestPlan, kept: Collection[bytes], given_up: Collection[bytes]) -> None:
-    """Change addresses and routes of the guest's interface, which is up. What the guest itself added stays.
+    """Change addresses and routes of the guest's interface, which is up. Those that the guest added itself stay.
 
     Args:
-        old: what it has.
-        new: what it is to have.
-        kept: addresses that it keeps besides, since connections use them; it begins none with them.
-        given_up: addresses that it kept so until now.
+        old: the present plan.
+        new: the new plan.
+        kept: old addresses to keep for connections that use them; new connections do not use them.
+        given_up: addresses that were kept until now, and are no longer used.
 
     Raises:
         OSError: there is no such interface.
+        GuestError: the interface cannot have an address.
     """
     index = syscalls.interface_index(new.interface)
     with Netlink() as netlink:
         for route in set(old.routes) - set(new.routes):
-            with contextlib.suppress(OSError):  # it went with its address, or the guest took it away
-                netlink.delete_route(_family(route.destination), _attributes(route, index), **_fields(route))
-        _delete(netlink, index, (InterfaceAddress(address, 8 * len(address)) for address in given_up))
+            with contextlib.suppress(OSError):  # it went with its address, or the guest deleted it
+                family = _family(route.destination)
+                netlink.delete_route(family, _route_attributes(route, index), **_route_fields(route))
+        _delete_addresses(netlink, index, (InterfaceAddress(address, 8 * len(address)) for address in given_up))
         for size in (4, 16):
             before = [own for own in old.addresses if len(own.address) == size]
             after = [own for own in new.addresses if len(own.address) == size]
-            # The order of IPv4 addresses counts, and is that in which they come
-            _delete(netlink, index, before if size == 4 and before != after else set(before) - set(after))
+            # The order of IPv4 addresses matters: it is the order in which they were added
+            _delete_addresses(netlink, index, before if size == 4 and before != after else set(before) - set(after))
             for own in after:
                 _add_address(netlink, index, own)
         ours = {own.address for own in new.addresses}
@@ -161,13 +170,14 @@ def reconfigure(old: GuestPlan, new: GuestPlan, kept: Collection[bytes], given_u
         _add_routes(netlink, index, new.routes)
 
 
-def _delete(netlink: Netlink, index: int, gone: Iterable[InterfaceAddress]) -> None:
+def _delete_addresses(netlink: Netlink, index: int, gone: Iterable[InterfaceAddress]) -> None:
     for own in gone:
-        with contextlib.suppress(OSError):  # the guest took it away, or it went with another one of its network
-            netlink.delete_address(_family(own.address), _local(own), index=index, prefixlen=own.prefix_length)
+        with contextlib.suppress(OSError):  # the guest deleted it, or it went with another address of its network
+            family = _family(own.address)
+            netlink.delete_address(family, _address_attributes(own), index=index, prefixlen=own.prefix_length)
 
 
-def _local(own: InterfaceAddress) -> list[tuple[str, Any]]:
+def _address_attributes(own: InterfaceAddress) -> list[tuple[str, Any]]:
     text = addresses.format(own.address)
     return [("IFA_LOCAL", text), ("IFA_ADDRESS", text)]
 
@@ -175,7 +185,7 @@ def _local(own: InterfaceAddress) -> list[tuple[str, Any]]:
 def _add_address(netlink: Netlink, index: int, own: InterfaceAddress, *, preferred: bool = True) -> None:
     text = addresses.format(own.address)
     family = _family(own.address)
-    attributes = _local(own)
+    attributes = _address_attributes(own)
     if family == socket.AF_INET6:
         attributes.append(("IFA_FLAGS", _IFA_F_NODAD))
         if not preferred:
@@ -190,22 +200,22 @@ def _add_address(netlink: Netlink, index: int, own: InterfaceAddress, *, preferr
 
 
 def _add_routes(netlink: Netlink, index: int, routes: Sequence[Route]) -> list[Route]:
-    """Add routes, in whatever order they depend on each other; those that could not be added are returned."""
+    """Add routes in an order that their dependencies allow; returns those that could not be added."""
     left = sorted(routes, key=lambda route: route.gateway is not None)
     while True:
         failed = []
         for route in left:
             try:
-                netlink.add_route(_family(route.destination), _attributes(route, index), **_fields(route))
+                netlink.add_route(_family(route.destination), _route_attributes(route, index), **_route_fields(route))
             except OSError as error:
-                if error.errno != errno.EEXIST:  # adding an address added the route to its network
+                if error.errno != errno.EEXIST:  # the kernel adds the route to an address's network
                     failed.append(route)
         if len(failed) in (0, len(left)):
             return failed
         left = failed
 
 
-def _attributes(route: Route, index: int) -> list[tuple[str, Any]]:
+def _route_attributes(route: Route, index: int) -> list[tuple[str, Any]]:
     attributes: list[tuple[str, Any]] = [("RTA_OIF", index)]
     if route.prefix_length:
         attributes.append(("RTA_DST", addresses.format(route.destination)))
@@ -216,7 +226,7 @@ def _attributes(route: Route, index: int) -> list[tuple[str, Any]]:
     return attributes
 
 
-def _fields(route: Route) -> dict[str, int]:
+def _route_fields(route: Route) -> dict[str, int]:
     on_link = len(route.destination) == 4 and route.gateway is None
     return {
         "dst_len": route.prefix_length,

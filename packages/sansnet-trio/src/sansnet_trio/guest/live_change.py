@@ -1,7 +1,7 @@
-"""Changes of a guest that runs: addresses and routes of its interface, files of its own.
+"""Changing a running guest: addresses and routes of its interface, and its own files.
 
-Theory of operation. A forked child enters the guest's namespaces, does it all and ends, as at the guest's start. The
-event loop goes on meanwhile, and a child that does not answer is killed.
+Theory of operation. A forked child enters the guest's namespaces, makes the changes, reports the result and ends. The
+event loop runs on meanwhile, and kills a child that does not answer in time.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from sansnet_trio.guest.mounts import rewrite
 from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.linux import syscalls
 from sansnet_trio.linux.children import end_child
+from sansnet_trio.linux.rtnetlink import load_alone
 
-__all__ = ["PATIENCE", "Change", "OwnFile", "carry_out"]
+__all__ = ["TIMEOUT", "Change", "OwnFile", "change_guest"]
 
-PATIENCE: Final = 5.0
-"""Seconds that it may take."""
+TIMEOUT: Final = 5.0
+"""Seconds that a change may take."""
 
 
 class Change(Record):
-    """What is to change; see `interface.reconfigure`."""
+    """Old and new state of a guest; see `interface.reconfigure`."""
 
     old: GuestPlan
     new: GuestPlan
@@ -39,11 +40,11 @@ class Change(Record):
 
 
 class OwnFile(NamedTuple):
-    """A file of the guest's own.
+    """The new contents of one of the guest's own files.
 
     Attributes:
-        descriptor: of the file.
-        text: what it is to have.
+        descriptor: descriptor of the present file.
+        text: the new contents.
         changed: see `mounts.rewrite`.
     """
 
@@ -52,29 +53,29 @@ class OwnFile(NamedTuple):
     changed: bool
 
 
-async def carry_out(
+async def change_guest(
     change: Change, join: Callable[[], None], mounts: str | None = None, own: Mapping[str, OwnFile] | None = None
 ) -> tuple[dict[str, int], tuple[str, ...]]:
     """Change a guest.
 
     Args:
-        change: its interface.
-        join: called in the child; it enters the guest's user and network namespace, or raises OSError.
+        change: the change of its interface.
+        join: called in the child; it enters the guest's user and network namespaces, or raises OSError.
         mounts: path of the guest's mount namespace.
         own: the guest's own files, by path.
 
     Returns:
-        Descriptors of files that had to be made anew, by path; and sentences about those that could not be.
+        Descriptors of files that had to be made anew, by path; and a sentence for each file that could not be replaced.
 
     Raises:
         OSError: it is not permitted, or the guest is gone; ETIMEDOUT if the child did not answer.
-        GuestError: an address cannot be had.
+        GuestError: the interface cannot have an address.
     """
     import trio
 
-    pid, channel = fork(partial(_change, change, join, mounts, own or {}))
+    pid, channel = fork(partial(_change_in_child, change, join, mounts, own or {}))
     try:
-        with trio.move_on_after(PATIENCE):
+        with trio.move_on_after(TIMEOUT):
             await trio.lowlevel.wait_readable(channel)
             (paths, problems), descriptors = channel.receive_with_descriptors()
             return dict(zip(paths, descriptors, strict=False)), problems
@@ -82,11 +83,11 @@ async def carry_out(
     except EOFError:
         raise OSError(errno.ESRCH, "the process that changes the guest was killed") from None
     finally:
-        channel.close()  # it ends with that where we are somebody else by now, and may not kill it
+        channel.close()  # ends the child, even if we changed our user and may not kill it
         end_child(pid)
 
 
-def _change(
+def _change_in_child(
     change: Change,
     join: Callable[[], None],
     mounts: str | None,
@@ -94,17 +95,19 @@ def _change(
     channel: Channel,
     parent: int,
 ) -> None:
-    """What the child does."""
-    gc.disable()  # what is garbage here may own a number that is another descriptor's by now
+    """The child's part."""
+    gc.disable()  # finalizers of the parent's garbage could close descriptors that this process opens
     syscalls.forbid_dump()
     with contextlib.ExitStack() as stack:
         namespace = None
         if mounts is not None and own:
             namespace = os.open(mounts, os.O_RDONLY | os.O_CLOEXEC)
             stack.callback(os.close, namespace)
+        if change.new.configure:
+            load_alone()
         join()
         syscalls.set_parent_death_signal(signal.SIGKILL)
-        syscalls.forbid_dump()  # entering a user namespace may have allowed it again (fs.suid_dumpable)
+        syscalls.forbid_dump()  # entering a user namespace may reset it (fs.suid_dumpable)
         if os.getppid() != parent:
             return
         if change.new.configure:
@@ -116,7 +119,7 @@ def _change(
                 try:
                     syscalls.setns(namespace, syscalls.CLONE_NEWNS)
                     new = rewrite(path, file.text, file.descriptor, changed=file.changed)
-                except FileNotFoundError:  # the host has none any more to put it in place of
+                except FileNotFoundError:  # the host's file to mount over is gone
                     continue
                 except OSError as error:
                     problems.append(f"{path} cannot be replaced ({error.strerror})")

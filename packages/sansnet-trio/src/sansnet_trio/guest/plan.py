@@ -1,59 +1,36 @@
-"""What guests in network namespaces have in common, whether the namespace is made or exists already."""
+"""The plan of a guest in a network namespace, and the result of making it."""
 
 from __future__ import annotations
 
 from typing import Generic, NamedTuple, TypeVar
 
 from sansnet_core.config import LinkConfig
-from sansnet_core.errors import SansnetError
 from sansnet_core.records import Record
 from sansnet_trio.guest.hosts_file import HostsEntry
 from sansnet_trio.hostinfo import InterfaceAddress, Route
 from sansnet_trio.links.tap import MTU
 
-__all__ = ["CommandNotExecutable", "CommandNotFound", "GuestError", "GuestPlan", "ReadyGuest"]
+__all__ = ["GuestPlan", "ReadyGuest"]
 
 T = TypeVar("T")
 
 
-class GuestError(SansnetError):
-    """A guest could not be made; the message is one sentence that names the remedy."""
-
-    @classmethod
-    def unanswered(cls, seconds: float) -> GuestError:
-        """The process that makes it is stopped, or waits for something in its turn."""
-        return cls(f"the process that prepares the guest has not answered for {seconds:g} s; let it run, or try again")
-
-    @classmethod
-    def killed(cls) -> GuestError:
-        """The process that makes it was."""
-        return cls("the guest could not be prepared, since the process that did it was killed; try again")
-
-
-class CommandNotFound(GuestError):
-    """There is no such program."""
-
-
-class CommandNotExecutable(GuestError):
-    """There is such a file, but it cannot be executed."""
-
-
 class GuestPlan(Record):
-    """What a guest is to have.
+    """Interface, files, names and user of a guest.
 
     Attributes:
         interface: name of its interface.
-        mtu: of the interface, in bytes.
-        mac: its Ethernet address; None leaves it to the kernel.
-        configure: whether the interface gets addresses and routes, and is brought up. If not, that is left to a DHCP
-            client or the like in the guest.
-        addresses, routes: of the interface, both families.
-        ipv6: whether the interface may have IPv6 at all.
-        resolv_conf: contents of the guest's /etc/resolv.conf; None leaves it as it is on the host.
-        hosts: entries that come first in the guest's /etc/hosts; without any, that is the host's.
-        hostname: None leaves it as it is on the host.
+        mtu: MTU of the interface, in bytes.
+        mac: Ethernet address of the interface, 6 bytes; None lets the kernel choose one.
+        configure: whether the interface gets addresses and routes and is brought up. If not, a DHCP client or the like
+            in the guest must do that.
+        addresses, routes: those of the interface, for both families.
+        ipv6: whether IPv6 is enabled on the interface.
+        resolv_conf: contents of the guest's /etc/resolv.conf; None keeps the host's.
+        hosts: entries to put first in the guest's /etc/hosts; without any, the guest has the host's file.
+        hostname: host name of the guest; None keeps the host's.
         root: whether the command of an ordinary user is root in the user namespace that owns the guest's network, with
-            all capabilities over it. Otherwise it has the user and group that started it, and no capabilities.
+            all capabilities over it. Otherwise it keeps the user and group that started it, without capabilities.
     """
 
     interface: str = "tap0"
@@ -70,13 +47,13 @@ class GuestPlan(Record):
 
 
 class ReadyGuest(NamedTuple, Generic[T]):
-    """What `Guest.ready` and `AttachedGuest.ready` say.
+    """The result of `CommandGuest.ready` and `AttachedGuest.ready`.
 
     Attributes:
-        tap: an open tap, the reader's to close; with `link` it makes a `Tap`.
-        link: what the tap can do.
+        tap: descriptor of the guest's tap, which the caller must close; a `Tap` is made from it and `link`.
+        link: properties of the tap.
         prepared: what `prepare` returned besides the plan.
-        warnings: sentences about what could not be had, and was done without.
+        warnings: sentences about parts of the plan that could not be carried out.
     """
 
     tap: int

@@ -1,0 +1,79 @@
+"""Sphinx's configuration of the documentation. `sh docs/build` builds the site and the manual pages."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from docs.command_pages import manual_pages  # noqa: E402
+from sansnet_cli import __version__  # noqa: E402
+
+project = "sansnet"
+author = "the authors of sansnet"
+version = release = __version__
+html_title = f"sansnet {__version__}"
+html_theme = "furo"
+html_show_copyright = False
+html_copy_source = False
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinxcontrib.mermaid",
+    "docs.public_names",
+    "docs.source_links",
+    "docs.command_pages",
+    "docs.glossary_page",
+]
+exclude_patterns = ["news"]
+
+myst_enable_extensions = ["deflist"]
+myst_fence_as_directive = ["mermaid"]
+myst_heading_anchors = 4
+
+default_role = "py:obj"  # the docstrings write `name` for every name; one that is not documented stays code
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+python_use_unqualified_type_names = True
+smartquotes = False  # options begin with two hyphens
+today_fmt = "%Y-%m-%d"
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+
+man_pages = manual_pages()
+man_show_urls = False
+
+# Mermaid draws the pictures in the reader's browser. `docs/build` can put it into the site; else it comes from a CDN.
+MERMAID_VERSION = "11.17.2"
+MERMAID_SHA256 = "581ed7d74bd9048d0e3a91363927d72ef22942d7722546b27f7cc29e35390eb8"
+BUNDLED = ROOT / ".cache" / f"mermaid-{MERMAID_VERSION}.min.js"
+html_static_path = [str(BUNDLED)] if BUNDLED.exists() else []
+mermaid_version = MERMAID_VERSION
+mermaid_use_local = "https://mermaid.invalid/" if BUNDLED.exists() else ""
+mermaid_init_config = {"startOnLoad": False, "fontFamily": "inherit"}
+
+
+def use_bundled_mermaid(app: Sphinx, _page: str, _template: str, _context: dict[str, Any], doctree: Any) -> None:
+    """Load the bundled Mermaid on the pages with pictures.
+
+    Browsers refuse to import a module from a `file://` page, so the bundled file is an ordinary script, and an import
+    map leads the module that the extension imports to what that script defines.
+    """
+    if doctree is not None and any(node.tagname == "mermaid" for node in doctree.findall()):
+        imports = {mermaid_use_local: "data:text/javascript,export default globalThis.mermaid"}
+        app.add_js_file(None, body=json.dumps({"imports": imports}), type="importmap", priority=300)
+        app.add_js_file(BUNDLED.name, priority=400)
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    if BUNDLED.exists():
+        app.connect("html-page-context", use_bundled_mermaid)
