@@ -56,7 +56,7 @@ def test_the_package_loads_nothing_until_a_name_is_used() -> None:
         "import sys; from sansnet_core import NetworkConfig; print(*sorted(name for name in sys.modules "
         "if name.startswith('sansnet_core.')), 'inspect' in sys.modules, 'typing' in sys.modules)"
     )
-    expected = ["sansnet_core.addresses", "sansnet_core.config", "sansnet_core.errors", "sansnet_core.records"]
+    expected = [f"sansnet_core.{name}" for name in ("_version", "addresses", "config", "errors", "records")]
     assert _fresh(code).split() == [*expected, "False", "True"]
 
 

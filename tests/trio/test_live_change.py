@@ -1,4 +1,4 @@
-"""Changes of a guest that runs."""
+"""Changing a running guest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sansnet_trio.guest.plan import GuestPlan
 PLAN = GuestPlan(interface="eth7", mtu=1400, addresses=())
 
 
-def test_a_child_that_may_not_be_killed_is_not_waited_for_without_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_for_a_child_that_may_not_be_killed_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     kill = os.kill
     children: list[int] = []
 
