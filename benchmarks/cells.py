@@ -1,4 +1,4 @@
-"""The measurements. A cell is one situation; it yields one or more rows of the table."""
+"""The measurements. A cell is one measurement; it yields one or more rows of the table."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Cell:
     """A measurement of one program in one round.
 
     Attributes:
-        rows: what `measure` yields values for.
-        measure: given the program, the laboratory and seconds of traffic, pairs of a row's name and a value in base
-            units; `CellFailed` where it cannot go on.
+        rows: the rows that `measure` yields values for.
+        measure: takes the program, the laboratory and seconds of traffic; yields pairs of a row's name and a value in
+            base units; raises `CellFailed` if it cannot continue.
     """
 
     name: str
@@ -75,8 +75,8 @@ def forwarded(way: str, what: str, row: Row) -> Cell:
     """A cell of traffic with a server in the guest, through a forwarded port.
 
     Args:
-        way: `tap`, of a client upstream; or `splice`, of one that comes from the host's loopback.
-        what: `in` or `out`, bulk as the guest sees it; or a kind of traffic.
+        way: `tap` for a client upstream; `splice` for a client on the host's loopback.
+        what: `in` or `out`, for bulk transfers into or out of the guest; or a kind of traffic.
         row: of the table.
     """
     kind = {"in": "tcp-up", "out": "tcp-down"}.get(what, f"tcp-{what}")
@@ -111,13 +111,13 @@ def measure_version(program: Program, laboratory: Laboratory, seconds: float) ->
 
 
 def measure_attach(program: Program, laboratory: Laboratory, seconds: float) -> Iterator[tuple[str, float]]:
-    """What a container engine waits for: it has made a namespace, and goes on when the command has returned."""
+    """The time that a container engine waits: it has made a namespace, and continues when the command returns."""
     if command := program.compatible():
         yield "attach", median_time(partial(attach, command, laboratory))
 
 
 def attach(command: list[str], laboratory: Laboratory) -> float:
-    """How long it takes until a guest in a namespace that exists has its network."""
+    """Seconds until a guest in an existing namespace has its network."""
     name = f"sansnet-benchmark-{os.getpid()}"
     closed = ["-t", "none", "-u", "none", "-T", "none", "-U", "none", "--no-map-gw"]
     with tempfile.NamedTemporaryFile("r") as pid_file:
@@ -128,24 +128,24 @@ def attach(command: list[str], laboratory: Laboratory) -> float:
             run_to_end(laboratory.host.command([*command, *options, "--netns", f"/run/netns/{name}"]))
             taken = time.monotonic() - begin
         finally:
-            subprocess.run(["ip", "netns", "delete", name], check=True)  # that ends the program
+            subprocess.run(["ip", "netns", "delete", name], check=True)  # this ends the program
         process = Path(f"/proc/{pid_file.read().strip()}")
         wait_for(lambda: not process.exists() or None, f"{command[0]} did not end with the namespace")
         return taken
 
 
 def median_time(work: Callable[[], float | None]) -> float:
-    """Of some runs, after one that fills caches; of each the time that it says, or that it takes."""
+    """The median of several runs, after one that fills caches. A run may return its time; else it is measured."""
     times = []
     for _ in range(1 + STARTS):
         begin = time.monotonic()
-        said = work()
-        times.append(time.monotonic() - begin if said is None else said)
+        reported = work()
+        times.append(time.monotonic() - begin if reported is None else reported)
     return median(times[1:])
 
 
 def settled_bytes(guest: Guest) -> int:
-    """Resident memory once it stands still."""
+    """Resident memory once it no longer changes."""
     last = guest.resident_bytes()
     for _ in range(20):
         time.sleep(0.25)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Run sansnet beside pasta and slirp4netns, interleaved, and print medians, ranges and ratios.
+"""Run sansnet, pasta and slirp4netns in turns, and print medians, ranges and ratios.
 
-Needs root: it makes network namespaces. README.md beside this file tells how to read the numbers.
+Needs root: it makes network namespaces. README.md in this folder explains the numbers.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from typing import Final, NoReturn
 from cells import CELLS, Cell
 from laboratory import CellFailed, Laboratory
 from programs import PROGRAMS, Program
-from results import Results, describe_machine, report, table, write_json
+from results import Results, describe_host, report, table, write_json
 
 __all__ = ["main"]
 
 REFERENCE: Final = "pasta"
-"""The program that ratios are taken to."""
+"""Ratios are relative to this program."""
 
 
 def main() -> int:
@@ -44,7 +44,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, terminate)
 
     results: Results = {row.name: {program.name: [] for program in wanted} for cell in cells for row in cell.rows}
-    description = describe_machine() | {program.name: program.version() for program in present}
+    description = describe_host() | {program.name: program.version() for program in present}
     with tempfile.TemporaryDirectory() as bytecode, Laboratory.build() as laboratory:
         keep_bytecode(bytecode)
         try:
@@ -70,7 +70,7 @@ def run_round(
     results: Results,
     title: str,
 ) -> None:
-    """Each cell once with each program in turn, so that all of them meet the same moods of the machine."""
+    """Each cell once with each program in turn, so that all programs run under the same conditions."""
     for cell in cells:
         for program in programs:
             report(f"{title}: {cell.name} {program.name}")
@@ -82,19 +82,19 @@ def run_round(
 
 
 def allow_descriptors() -> None:
-    """Raise the soft limit to the hard one, for every program alike: 10,000 connections need it."""
+    """Raise the soft limit to the hard one, for all programs: 10,000 connections need it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def keep_bytecode(directory: str) -> None:
-    """Let programs in Python find their modules compiled, as an installation does, whatever is set here."""
+    """Let Python programs use compiled modules, as an installation does, regardless of this environment."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["PYTHONPYCACHEPREFIX"] = directory
 
 
 def terminate(number: int, frame: object) -> NoReturn:
-    """Let the context managers end what was started."""
+    """Exit, so that the context managers end all processes."""
     sys.exit(128 + number)
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What the pure core costs: no kernel, no driver, frames from memory.
+"""Measures the pure core: no kernel, no driver, frames from memory.
 
-`core.py` prints the cost of each case; `core.py --profile CASE` tells where one spends it. Every case does all that a
-driver would have the core do: facts in, deadlines aside, orders and frames out.
+`core.py` prints the cost of each case; `core.py --profile CASE` prints the profile of one. Every case makes all calls
+that a driver would make, except deadlines: facts go in, orders and frames come out.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ OFFLOADS: Final = LinkConfig(
 )
 
 Work = Callable[[], int]
-"""Does a case's work once, and returns how many units that was."""
+"""Does a case's work once, and returns the number of units done."""
 
 
 class Guest:
-    """A network, and the frames of its guest."""
+    """A network, and a source of frames from its guest."""
 
     def __init__(self, link: LinkConfig) -> None:
         config = NetworkConfig(
@@ -79,7 +79,7 @@ class Guest:
         return sequence
 
     def connect(self, port: int) -> tuple[SocketId, int]:
-        """A whole handshake. The guest's next sequence number is 1; returns the socket and what it expects next."""
+        """Do a whole handshake. Returns the socket and the sequence number that the guest expects."""
         (order,) = self.feed([self.segment(port, tcp.SYN, 0, 0)])
         assert isinstance(order, OpenStream)
         self.network.stream_connected(order.socket, self.now)
@@ -107,7 +107,7 @@ def tcp_up(link: LinkConfig, size: int) -> Work:
     data = bytes(size)
     starts = range(1, 1 + size * BATCH * BATCHES, size)
     work = batches([guest.segment(50000, tcp.ACK, start & 0xFFFFFFFF, expected, data) for start in starts])
-    # One segment by itself: until it is acknowledged, the window is that of the SYN-ACK, which is not scaled
+    # The first batch has one segment: until it is acknowledged, the window is that of the SYN-ACK, which is not scaled
     work[:1] = [work[0][:1], work[0][1:]]
 
     def run() -> int:
@@ -157,7 +157,7 @@ def tcp_request_response() -> Work:
 
 
 def tcp_connect_close() -> Work:
-    """Handshake, one byte each way, the server's FIN, the guest's, and what follows."""
+    """Handshake, one byte each way, the server's FIN, the guest's FIN, and the segments that follow."""
     guest = Guest(OFFLOADS)
     ports = range(20000, 20000 + BATCH * 8)
 
@@ -191,7 +191,7 @@ def udp_up(size: int) -> Work:
 
 
 def udp_down(link: LinkConfig, size: int, run_length: int) -> Work:
-    """`run_length` datagrams in one fact, as UDP_GRO delivers them; 1: one by one."""
+    """`run_length` datagrams in one fact, as UDP_GRO delivers them; with 1, one by one."""
     guest = Guest(link)
     order = guest.feed([guest.datagram(50000, size)])[0]
     assert isinstance(order, OpenDatagram)
@@ -249,11 +249,11 @@ CASES: Final[dict[str, tuple[str, Callable[[], Work]]]] = {
     "checksum-1460": ("sum", lambda: checksum_of(1460)),
     "checksum-65000": ("sum", lambda: checksum_of(65000)),
 }
-"""Name: the unit counted, and what makes a fresh piece of work."""
+"""Name: the counted unit, and a function that makes new work."""
 
 
 def measure(prepare: Callable[[], Work]) -> float:
-    """Seconds per unit: the best of some repetitions, each on a network of its own."""
+    """Seconds per unit: the best of several repetitions, each on its own network."""
     best = float("inf")
     for _ in range(REPEATS):
         work = prepare()

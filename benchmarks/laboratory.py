@@ -5,8 +5,8 @@
     10.0.2.100           sansnet)                    eth0 ----- veth ------ eth0
     tap  <------ frames ------>  host sockets ------------>                 servers
 
-A namespace lives as long as a `cat` that waits on a pipe of ours: when this process dies, however it dies, so do the
-pipe, the `cat`, the namespace, and with it the interfaces.
+A namespace lives as long as a `cat` that reads from a pipe of this process. When this process ends for any reason, the
+pipe closes, the `cat` ends, and the kernel removes the namespace with its interfaces.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import IO, Final, TypeVar
 __all__ = ["HOST", "SERVER", "CellFailed", "Laboratory", "Namespace", "Process", "descendants", "find_cat", "wait_for"]
 
 SERVER: Final = "203.0.113.1"
-"""Where the servers are: neither the host's address nor its gateway, which the programs may treat as special."""
+"""The servers' address: neither the host's nor its gateway's, which the programs may treat in a special way."""
 
 HOST: Final = "198.51.100.2"
 
@@ -34,11 +34,11 @@ PEER: Final = Path(__file__).with_name("peer.py")
 
 
 class CellFailed(Exception):
-    """A measurement gave no number; the message says why."""
+    """A measurement has no result; the message says why."""
 
 
 class Process:
-    """A child whose standard output is read line by line with a time limit, ended by its own process id."""
+    """A child process. Its standard output is read line by line with a time limit."""
 
     def __init__(self, command: Sequence[str], *, pass_fds: Sequence[int] = ()) -> None:
         self.command = command
@@ -83,7 +83,7 @@ class Process:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._child.wait(1)
         lines = stderr.read().decode(errors="replace").strip().splitlines() if not self.running() else []
-        return lines[-1] if lines else f"{self.command[0]} gave up without a word"
+        return lines[-1] if lines else f"{self.command[0]} ended without a message"
 
     def wait(self, timeout: float) -> int:
         """Exit status.
@@ -97,7 +97,7 @@ class Process:
             raise CellFailed(f"still running after {timeout:.0f} s") from None
 
     def end(self, patience: float = 0.0) -> None:
-        """Close the standard input; ask to end after `patience` seconds, and insist after three more."""
+        """Close the standard input; send SIGTERM after `patience` seconds, and SIGKILL after three more."""
         pipes = self._pipes
         with contextlib.suppress(BrokenPipeError):
             pipes[0].close()
@@ -112,14 +112,14 @@ class Process:
 
 
 class Namespace:
-    """A network namespace, named by a process that lives in it."""
+    """A network namespace, identified by a process in it."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self._enter = ("nsenter", f"--net=/proc/{pid}/ns/net")
 
     def command(self, arguments: Sequence[str]) -> list[str]:
-        """The command line that runs `arguments` in here; the process keeps its id."""
+        """The command line that runs `arguments` in this namespace; the process keeps its id."""
         return [*self._enter, *arguments]
 
     def ip(self, arguments: str) -> None:
@@ -132,8 +132,8 @@ class Namespace:
 
     @contextlib.contextmanager
     def peer(self, end: str, traffic: str, seconds: float, size: int, address: str = SERVER) -> Iterator[Process]:
-        """One end of the traffic, running in here; a server is listening when this returns."""
-        dying = ["setpriv", "--pdeathsig", "KILL"]  # a server would wait for ever for a benchmark that was killed
+        """One end of the traffic, running in this namespace; a server already listens when this returns."""
+        dying = ["setpriv", "--pdeathsig", "KILL"]  # else a server would wait forever after the benchmark was killed
         arguments = [*dying, sys.executable, "-I", "-S", str(PEER), end, traffic, address, str(seconds), str(size)]
         process = Process(self.command(arguments))
         try:
@@ -183,7 +183,7 @@ def name_of(pid: int) -> str:
 
 
 def descendants(pid: int) -> list[int]:
-    """A process and all below it."""
+    """A process and all its descendants."""
     found = [pid]
     for each in found:
         for task in Path(f"/proc/{each}/task").glob("*/children"):
@@ -193,12 +193,12 @@ def descendants(pid: int) -> list[int]:
 
 
 def find_cat(pid: int) -> int | None:
-    """The process below (or at) `pid` that has become a `cat`; it does so when its namespace is ready."""
+    """The descendant of `pid` (or `pid` itself) that has become a `cat`, which means that its namespace is ready."""
     return next((each for each in descendants(pid) if name_of(each) == "cat"), None)
 
 
 def wait_for(look: Callable[[], _T | None], complaint: str, timeout: float = 10.0) -> _T:
-    """What `look` returns as soon as it is true.
+    """Call `look` until its result is true, and return that.
 
     Raises:
         CellFailed: with `complaint`, when `timeout` seconds have passed.

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Run virtual machines on sansnet and on passt, interleaved: throughput, and what the network's process uses for it.
+"""Run virtual machines with sansnet and with passt in turns: throughput, and processor time of the network's process.
 
-Needs root, a C compiler, and Debian for x86-64: the machines are those of the tests (tests/lab). README.md beside this
-file tells how to read the numbers.
+Needs root, a C compiler, and Debian for x86-64: the machines are those of the tests (tests/lab). README.md in this
+folder explains the numbers.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import Final, Protocol
 
 from laboratory import CellFailed
 from programs import debian_version, first_line
-from results import Results, Row, describe_machine, report, table, write_json
+from results import Results, Row, describe_host, report, table, write_json
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))  # for what follows
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # for the imports below
 
 from tests.lab import SERVER4, Lab, laboratory, usage
 from tests.lab.initramfs import linux
@@ -36,20 +36,20 @@ from tests.lab.virtual_machines import Kind, Stable, VirtualMachine
 HERE: Final = Path(__file__).parent
 PORT: Final = "5001"
 MEMORY: Final = 512
-"""Of a machine, in MiB. Linux bounds what a connection may hold by it."""
+"""Memory of a machine, in MiB. Linux derives the bounds of a connection's buffers from it."""
 
 REFERENCE: Final = "passt stream"
-"""The column that ratios are taken to."""
+"""Ratios are relative to this column."""
 
 DEFAULT_PASST: Final = "passt"
 PASST_PORTS: Final = ("-t", "none", "-u", "none")
 HOW: Final = ("listen", "connect")
-"""The server, upstream, and the machine."""
+"""The server upstream listens; the machine connects."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A direction of bulk data, and the largest packet."""
+    """A direction of bulk transfer, and an MTU."""
 
     direction: str
     mtu: int
@@ -60,7 +60,7 @@ class Cell:
 
     @property
     def rows(self) -> tuple[Row, Row]:
-        """Throughput, and processor time for each byte."""
+        """Throughput, and processor time per byte."""
         return Row(self.name, "Mbit/s", 1e6), Row(f"{self.name} cpu", "s/GB", 1e-9, more_is_better=False)
 
 
@@ -72,14 +72,14 @@ class Program(Protocol):
 
     Attributes:
         name: of the column.
-        link: to the machine.
+        link: kind of link to the machine.
     """
 
     name: str
     link: str
 
     def serving(self, lab: Lab, kind: Kind, mtu: int) -> contextlib.AbstractContextManager[tuple[int, Path]]:
-        """It listens in the host: its process id, and the socket."""
+        """A running program that listens on the host: its process id, and the path of its socket."""
 
 
 class Sansnet:
@@ -96,7 +96,7 @@ class Sansnet:
 
 
 class Passt:
-    """`passt`, some version of it."""
+    """A version of `passt`."""
 
     def __init__(self, command: list[str], link: str) -> None:
         self.name = f"passt {link}"
@@ -118,14 +118,14 @@ class Passt:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where machines are measured.
+    """The environment of a measurement.
 
     Attributes:
         lab: the namespaces.
-        stable: where machines come from.
-        qemu: what runs them.
+        stable: makes the machines.
+        qemu: runs the machines.
         tool: the traffic generator.
-        seconds: of counted traffic.
+        seconds: duration of counted traffic.
     """
 
     lab: Lab
@@ -138,7 +138,7 @@ class Bench:
         """Bits per second, and processor seconds per byte of the network's process.
 
         Raises:
-            CellFailed: it did not work.
+            CellFailed: the measurement failed.
         """
         kind = Kind(self.qemu, program.link)
         ends = ("receive", "send") if cell.direction == "up" else ("send", "receive")
@@ -149,15 +149,15 @@ class Bench:
             running(self.lab.upstream.command(str(self.tool), *near.split()), stdout=subprocess.PIPE) as server,
         ):
             assert server.stdout is not None
-            server.stdout.readline()  # it listens
+            server.stdout.readline()  # the server listens
             machine.load_driver()
             machine.configure(ipv6=False)
             check_mtu(machine, cell.mtu)
             before = usage.processor_time(pid)
-            said = machine.shell(f"traffic {far}", check=False).stdout
+            output = machine.shell(f"traffic {far}", check=False).stdout
             used = usage.processor_time(pid) - before
             rate, count = (
-                float(word) for word in (server.stdout.readline() if cell.direction == "up" else said).split()
+                float(word) for word in (server.stdout.readline() if cell.direction == "up" else output).split()
             )
             if not rate:
                 raise CellFailed("nothing arrived")
@@ -165,10 +165,10 @@ class Bench:
 
 
 def check_mtu(machine: VirtualMachine, mtu: int) -> None:
-    """See whether the machine has taken the MTU that it was told.
+    """Check that the machine uses the announced MTU.
 
     Raises:
-        CellFailed: it has not.
+        CellFailed: it does not.
     """
     shown = machine.shell(f"ip link show dev {INTERFACE}").stdout
     if f"mtu {mtu} " not in shown:
@@ -189,7 +189,7 @@ def main() -> int:
     cells = [cell for cell in CELLS if cell.name in options.only]
     rows = [row for cell in cells for row in cell.rows]
     results: Results = {row.name: {program.name: [] for program in programs} for row in rows}
-    description = describe_machine() | {"QEMU": ".".join(map(str, qemu.version)), "passt": version(passt)}
+    description = describe_host() | {"QEMU": ".".join(map(str, qemu.version)), "passt": version(passt)}
     with tempfile.TemporaryDirectory() as directory, laboratory() as lab:
         tool = Path(directory) / "traffic"
         subprocess.run([compiler, "-O2", "-static", "-o", tool, HERE / "traffic.c"], check=True)
@@ -207,7 +207,7 @@ def main() -> int:
 
 
 def run_round(bench: Bench, programs: list[Program], cells: list[Cell], results: Results, title: str) -> None:
-    """Each cell once with each program in turn, so that all of them meet the same moods of the machine."""
+    """Each cell once with each program in turn, so that all programs run under the same conditions."""
     for cell in cells:
         for program in programs:
             report(f"{title}: {cell.name} {program.name}")
@@ -221,13 +221,13 @@ def run_round(bench: Bench, programs: list[Program], cells: list[Cell], results:
 
 
 def has_vhost_user(passt: list[str]) -> bool:
-    """Whether this version of passt has that mode."""
-    said = subprocess.run([*passt, "--help"], check=False, capture_output=True, text=True)
-    return "--vhost-user" in said.stdout + said.stderr
+    """Whether this version of passt supports vhost-user."""
+    shown = subprocess.run([*passt, "--help"], check=False, capture_output=True, text=True)
+    return "--vhost-user" in shown.stdout + shown.stderr
 
 
 def version(passt: list[str]) -> str:
-    """What the package manager says of it if it is installed, or what it says of itself."""
+    """The version by the package manager, for the installed passt; else the program's own output."""
     return debian_version("passt") if passt == [DEFAULT_PASST] else first_line([*passt, "--version"])
 
 
@@ -240,9 +240,7 @@ def parse_arguments() -> argparse.Namespace:
         "--only", metavar="CELL", nargs="+", default=names, choices=names, help=f"of: {', '.join(names)}"
     )
     parser.add_argument("--qemu", choices=[OLD, NEW], default=NEW, help=f"version; default: {NEW}")
-    parser.add_argument(
-        "--passt", metavar="COMMAND", default=DEFAULT_PASST, help="another passt, with what is to run it"
-    )
+    parser.add_argument("--passt", metavar="COMMAND", default=DEFAULT_PASST, help="another passt, as a command line")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write every value to FILE")
     options = parser.parse_args()
     if options.rounds < 1 or options.seconds <= 0:

@@ -1,10 +1,10 @@
-"""The two ends of the traffic: a server in the upstream namespace and a client in the guest, or the other way round.
+"""The two ends of the traffic: a server in the upstream namespace and a client in the guest, or the reverse.
 
 Run as `peer.py ROLE ADDRESS SECONDS SIZE`. A server prints `ready` when it listens. The end that measures prints one
-number, by itself on a line, and exits. Whoever receives does the counting, so what was lost on the way never counts.
+number on a line and exits. The receiver counts, so lost data is not counted.
 
-Only the standard library, one process per end, one system call per datagram or chunk: what Python adds to a call is
-small beside the call, and the `direct` column of the comparison shows what these ends do with nothing in between.
+It uses only the standard library, one process per end, and one system call per datagram or chunk. Python's overhead is
+small compared to the call, and the column `direct` of the comparison shows the limit of the two ends alone.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ CHUNK: Final = 256 << 10
 """Bytes per send or receive of a stream; larger ones gain nothing on loopback."""
 
 WARM_UP: Final = 0.5
-"""Seconds of traffic before counting begins: slow start and the growth of buffers are not what is measured."""
+"""Seconds of traffic before counting begins, so that slow start and the growth of buffers are not measured."""
 
 PATIENCE: Final = 5.0
-"""Seconds after which a silent connection is given up."""
+"""Seconds without data after which a connection is given up."""
 
 
 def say(word: object) -> None:
@@ -152,7 +152,7 @@ def serve_request_response(address: str, seconds: float, size: int) -> None:
 
 
 def serve_connections(address: str, seconds: float, size: int) -> None:
-    """One request each, and the server closes first, as HTTP/1.0 does: TIME_WAIT stays on this side."""
+    """One request per connection. The server closes first, as HTTP/1.0 does, so TIME_WAIT stays on this side."""
     listener = listen(address)
     while True:
         connection, _ = listener.accept()
@@ -194,7 +194,7 @@ def run_udp_receive(address: str, seconds: float, size: int) -> None:
 
 
 def run_request_response(address: str, seconds: float, size: int) -> None:
-    """Print transactions per second: one byte there, one byte back, one at a time."""
+    """Print transactions per second: round trips of one byte, one at a time."""
     connection = connect(address)
     limit_waits(connection, PATIENCE)
     total = 0
@@ -210,7 +210,7 @@ def run_request_response(address: str, seconds: float, size: int) -> None:
 
 
 def run_connections(address: str, seconds: float, size: int) -> None:
-    """Print connections per second: connect, one byte there, one byte back, end of stream, close."""
+    """Print connections per second: connect, one byte in each direction, end of stream, close."""
     total = 0
     begin = time.monotonic() + WARM_UP
     end = begin + seconds
@@ -228,7 +228,7 @@ def run_connections(address: str, seconds: float, size: int) -> None:
 
 
 def run_idle(address: str, seconds: float, size: int) -> None:
-    """Hold as many connections as each line of the standard input says; answer with their number."""
+    """Open connections up to the number on each line of the standard input; print their number."""
     connections: list[socket.socket] = []
     for line in sys.stdin:
         while len(connections) < int(line):

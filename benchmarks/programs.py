@@ -26,7 +26,7 @@ class Guest:
 
     Attributes:
         namespace: where the guest's processes run.
-        program: process id of the program that is its network; None if there is none.
+        program: process id of the program that serves it; None if there is none.
     """
 
     def __init__(self, namespace: Namespace, program: int | None) -> None:
@@ -34,7 +34,7 @@ class Guest:
         self.program = program
 
     def resident_bytes(self) -> int:
-        """Resident memory of the program, all its processes, without the guest's. There must be a program."""
+        """Resident memory of all processes of the program, without the guest's. There must be a program."""
         assert self.program is not None
         pids = [pid for pid in descendants(self.program) if pid != self.namespace.pid]
         pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
@@ -47,24 +47,24 @@ class Program(Protocol):
     name: str
 
     def missing(self) -> str | None:
-        """What is not installed, or None."""
+        """A sentence about a missing package, or None."""
 
     def version(self) -> str: ...
 
     def guest(
         self, laboratory: Laboratory, mtu: int, *, forwards: bool = False
     ) -> contextlib.AbstractContextManager[Guest]:
-        """A guest whose network is ready, and to whom a server's port is forwarded if that is asked for.
+        """A guest whose network is ready. With `forwards`, the server's port leads to it.
 
         Raises:
-            CellFailed: there is none.
+            CellFailed: the guest did not start.
         """
 
     def run_true(self, laboratory: Laboratory) -> None:
-        """Do all that it takes to run `true` in a guest."""
+        """Run `true` in a new guest, to its end."""
 
     def compatible(self) -> list[str] | None:
-        """The command line's beginning that takes pasta's options; None if there is none."""
+        """The beginning of a command line that accepts pasta's options; None if the program has none."""
 
 
 def first_line(command: Sequence[str]) -> str:
@@ -73,7 +73,7 @@ def first_line(command: Sequence[str]) -> str:
 
 
 def debian_version(package: str) -> str:
-    """What the package manager says, which is more than some programs know; empty if it says nothing."""
+    """Package and version by the package manager, which is more precise than some programs; empty if unknown."""
     try:
         query = ["dpkg-query", "--show", "--showformat=${Package} ${Version}", package]
         return subprocess.run(query, capture_output=True, text=True, check=True).stdout
@@ -82,7 +82,7 @@ def debian_version(package: str) -> str:
 
 
 class Direct:
-    """No program: the guest's end runs in the host namespace. What the two ends of the traffic can do by themselves."""
+    """No program: the guest's end runs in the host namespace. This measures the limit of the two ends."""
 
     name = "direct"
 
@@ -104,17 +104,17 @@ class Direct:
 
 
 class Wrapper:
-    """A program that runs a command in a namespace of its own making: `pasta OPTIONS -- COMMAND`."""
+    """A program that makes a namespace and runs a command in it: `pasta OPTIONS -- COMMAND`."""
 
     def __init__(self, name: str, package: str, options: Sequence[str], *, closed: Sequence[str]) -> None:
-        """`closed` are the options of a guest to whom nothing is forwarded."""
+        """`closed` are the options for a guest without forwarded ports."""
         self.name = name
         self._package = package
         self._options = options
         self._closed = closed
 
     def _executable(self) -> str | None:
-        """The one installed beside this interpreter, else the one on the path."""
+        """The program in this interpreter's folder, else the one on the path."""
         return shutil.which(self.name, path=str(Path(sys.executable).parent)) or shutil.which(self.name)
 
     def missing(self) -> str | None:
@@ -151,7 +151,7 @@ class Wrapper:
 
 
 class Slirp4netns:
-    """A program that joins a namespace which exists already."""
+    """A program that joins an existing namespace."""
 
     name = "slirp4netns"
 
@@ -163,7 +163,7 @@ class Slirp4netns:
 
     @contextlib.contextmanager
     def _attached(self, laboratory: Laboratory, mtu: int, command: Sequence[str]) -> Iterator[tuple[Process, Process]]:
-        """A command in new namespaces, and the program that has just become its network."""
+        """A command in new namespaces, and the program that now serves it."""
         unshare = ["unshare", "--user", "--map-root-user", "--net"]
         with contextlib.ExitStack() as stack:
             command_process = Process(laboratory.host.command([*unshare, *command]))
@@ -175,7 +175,7 @@ class Slirp4netns:
                 "unshare made no namespace",
             )
             ready, ready_end = os.pipe()
-            exit_end, ours = os.pipe()  # it ends when our end is closed, and so when this process is killed
+            exit_end, ours = os.pipe()  # the program ends when our end is closed, also if this process is killed
             stack.callback(os.close, ours)
             try:
                 descriptors = [f"--ready-fd={ready_end}", f"--exit-fd={exit_end}"]
@@ -193,7 +193,7 @@ class Slirp4netns:
     @contextlib.contextmanager
     def guest(self, laboratory: Laboratory, mtu: int, *, forwards: bool = False) -> Iterator[Guest]:
         if forwards:
-            raise CellFailed("forwards ports only when it is told so over a socket of its own")
+            raise CellFailed("forwards ports only on request over its own socket")
         with self._attached(laboratory, mtu, ["cat"]) as (command, program):
             pid = wait_for(partial(find_cat, command.pid), "unshare started no guest")
             yield Guest(Namespace(pid), program.pid)
@@ -212,7 +212,7 @@ def run_to_end(command: Sequence[str]) -> None:
     """Run a command that must succeed.
 
     Raises:
-        CellFailed: it did not.
+        CellFailed: it failed.
     """
     try:
         result = subprocess.run(
@@ -224,9 +224,9 @@ def run_to_end(command: Sequence[str]) -> None:
         raise CellFailed(next(reversed(result.stderr.strip().splitlines()), f"exit status {result.returncode}"))
 
 
-# Debian 12's version would become `nobody` where it is root, and then cannot open its own child's namespace.
+# As root, Debian 12's version would become `nobody`, and then could not open its own child's namespace.
 AS_ROOT: Final = ["--runas", "0:0"]
-# No mapping of the gateway: what is not about forwards takes the tap, and none of it the loopback short cut.
+# The gateway is not mapped, so traffic without forwards uses the tap and not the loopback path.
 PASTA_OPTIONS: Final = ["--foreground", *AS_ROOT, "--config-net", "--no-map-gw", "-T", "none", "-U", "none"]
 FORWARDED_PORTS: Final = ["-t", str(PORT), "-u", str(PORT)]
 

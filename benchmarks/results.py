@@ -1,4 +1,4 @@
-"""What was measured, and how it is shown: medians, ranges and ratios."""
+"""The results, and their presentation: medians, ranges and ratios."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-__all__ = ["Results", "Row", "describe_machine", "report", "table", "write_json"]
+__all__ = ["Results", "Row", "describe_host", "report", "table", "write_json"]
 
 Results = dict[str, dict[str, list[float]]]
-"""Row name, program name, one value per round that gave one."""
+"""Row name, program name, one value per round that has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,9 @@ class Row:
 
     Attributes:
         name: unique.
-        unit: of the value as shown, that is divided by `scale`.
-        scale: how many base units make one shown unit.
-        more_is_better: tells which way the ratio goes.
+        unit: unit of the shown value, which is the value divided by `scale`.
+        scale: number of base units in one shown unit.
+        more_is_better: the direction of the ratio.
     """
 
     name: str
@@ -59,7 +59,7 @@ def show(row: Row, values: Sequence[float], reference: float | None) -> str:
 
 
 def times_better(row: Row, value: float, reference: float | None) -> float | None:
-    """How many times as good as the reference; None if there is nothing to compare."""
+    """The ratio to the reference, more being better; None if there is nothing to compare."""
     if reference is None or min(value, reference) <= 0:
         return None
     return value / reference if row.more_is_better else reference / value
@@ -72,7 +72,7 @@ def digits(value: float) -> str:
 
 def write_json(path: Path, description: Mapping[str, str], rows: Iterable[Row], results: Results) -> None:
     document = {
-        "machine": dict(description),
+        "host": dict(description),
         "rows": {
             row.name: {
                 "unit": row.unit,
@@ -87,18 +87,18 @@ def write_json(path: Path, description: Mapping[str, str], rows: Iterable[Row], 
     path.write_text(json.dumps(document, indent=1) + "\n")
 
 
-def describe_machine() -> dict[str, str]:
+def describe_host() -> dict[str, str]:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next(
         (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine()
     )
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{os.cpu_count()} x {model}, Linux {platform.release()}, Python {platform.python_version()}",
+        "host": f"{os.cpu_count()} x {model}, Linux {platform.release()}, Python {platform.python_version()}",
         "load at the start": f"{os.getloadavg()[0]:.2f}",
     }
 
 
 def report(text: str) -> None:
-    """Say how far it is."""
+    """Print progress to stderr."""
     print(text, file=sys.stderr, flush=True)

@@ -53,7 +53,7 @@ def _listening(forward: ForwardRule) -> str:
     where = "" if forward.address is None else f" at {addresses.format(forward.address)}"
     where += "" if forward.interface is None else f" on {forward.interface}"
     weak = ", as far as they are free and not ephemeral" if forward.weak and not forward.auto else ""
-    auto = ", while somebody listens in the guest" if forward.auto else ""
+    auto = ", while the guest listens there" if forward.auto else ""
     auto += ", but not ephemeral ones" if forward.auto and forward.weak else ""
     return f"{_ports(forward.first, forward.last)}{where}{weak}{auto}"
 

@@ -1,8 +1,8 @@
-"""A trio program that gives a command a network, and shows what the command did with it.
+"""A trio program that gives a command a network and prints the endpoints that the command connects to.
 
     python -m examples.embed curl -sI http://192.0.2.80/
 
-Run by root or by anybody who may open /dev/net/tun. Without a command it is a shell.
+Needs permission to open /dev/net/tun. Without a command, it starts a shell.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ADDRESS, GATEWAY, ANY = bytes([10, 0, 2, 15]), bytes([10, 0, 2, 2]), bytes(4)
 
 
 def prepare() -> tuple[GuestPlan, None]:
-    """What the guest is to have; runs in the child that becomes the command."""
+    """The guest's interface, addresses and routes. Runs in the child process that becomes the command."""
     return GuestPlan(
         interface="eth0",
         mtu=1500,
@@ -31,20 +31,20 @@ def prepare() -> tuple[GuestPlan, None]:
 
 
 def configuration(link: LinkConfig) -> NetworkConfig:
-    """The same from the network's side. The host's loopback answers under the gateway's address here."""
+    """The configuration of the network. The guest reaches the host's loopback at the gateway's address."""
     ipv4 = Ipv4Config(address=ADDRESS, prefix_length=24, gateway=GATEWAY)
     return NetworkConfig(link=link, ipv4=ipv4, map_host_loopback=(GATEWAY,), notices=True)
 
 
 def show(notices: Sequence[Notice]) -> None:
-    """Print where the guest connects to."""
+    """Print the remote endpoints of new flows."""
     for notice in notices:
         if isinstance(notice, FlowOpened):
             print("the guest opened", ".".join(map(str, notice.remote.address)), notice.remote.port, flush=True)
 
 
 async def supervise(guest: CommandGuest[None]) -> int:
-    """Serve the guest until its command ends, or its interface is gone."""
+    """Serve the guest until its command ends or its interface is gone. Returns the exit status."""
     status = 1
     try:
         async with trio.open_nursery() as nursery:
@@ -61,8 +61,8 @@ async def supervise(guest: CommandGuest[None]) -> int:
 
 
 def main(command: Sequence[str]) -> int:
-    """Run a command with a network; its exit status."""
-    with CommandGuest.fork(command, prepare) as guest:  # before trio runs, as always with fork
+    """Run a command with a network. Returns its exit status."""
+    with CommandGuest.fork(command, prepare) as guest:  # fork before trio runs
         return trio.run(supervise, guest)
 
 

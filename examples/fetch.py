@@ -1,10 +1,10 @@
-"""Shows the network: pip fetches a project in a network namespace, and sansnet says by which connections.
+"""Runs pip in a network namespace and prints the flows that carried its download.
 
     python examples/fetch.py [PROJECT]
 
-pip runs as `sansnet run -c PATH -- python -m pip install ...` does, in a namespace whose only way out is sansnet. While
-it runs, this program asks for the flows at PATH, as `sansnet ctl PATH flows` does. It fails if pip finds the project
-without the network, as in a directory of wheels.
+pip runs under `sansnet run -c PATH -- python -m pip install ...`, in a namespace whose only way out is sansnet.
+Meanwhile, this program requests the flows at PATH, as `sansnet ctl PATH flows` does. It fails if pip finds the project
+without the network, for example in a directory of wheels.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 PROJECT: Final = "sampleproject"
-"""A small one that PyPA keeps for examples."""
+"""A small project that PyPA maintains for examples."""
 PAUSE: Final = 0.01
-"""Seconds between two looks at the flows."""
+"""Seconds between two requests for the flows."""
 
 
 def main() -> str | None:
-    """Returns why it did not work, if it did not."""
+    """Run the example. Returns an error message, or None on success."""
     project = sys.argv[1] if len(sys.argv) > 1 else PROJECT
     if importlib.util.find_spec("pip") is None:
         return "this Python has no pip; with uv, run `uv run --with pip examples/fetch.py`"
@@ -49,7 +49,7 @@ def main() -> str | None:
         [found] = json.loads(report.read_text())["install"]
     url = found["download_info"]["url"]
     if urlsplit(url).scheme not in ("http", "https"):
-        return f"pip found {url}, which needs no network; name a project that is not there"
+        return f"pip found {url}, which needs no network; name a project that is not available locally"
     if not any(flow["protocol"] == "tcp" and flow["received"] for flow in seen.values()):
         return "pip has fetched it, but sansnet has seen no connection"
     print(f"\nIn a network namespace of its own, pip fetched\n  {url}\nthrough sansnet, which saw these flows:")
@@ -60,18 +60,18 @@ def main() -> str | None:
 
 
 def flows(control: Path) -> Iterator[dict[str, Any]]:
-    """The flows that there are now; none before and after the network is there (docs/control.md)."""
+    """The current flows (docs/control.md); none before the network is ready and after it has ended."""
     try:
-        with socket.socket(socket.AF_UNIX) as asked:
-            asked.connect(str(control))
-            asked.sendall(b'{"command": "flows"}\n')
-            yield from json.loads(asked.makefile().readline() or "{}").get("flows", ())
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(control))
+            client.sendall(b'{"command": "flows"}\n')
+            yield from json.loads(client.makefile().readline() or "{}").get("flows", ())
     except OSError:
         return
 
 
 def end(endpoint: dict[str, Any]) -> str:
-    """One end of a flow, as people write it."""
+    """One endpoint of a flow as text."""
     address, port = endpoint["address"], endpoint["port"]
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 

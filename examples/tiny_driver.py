@@ -1,6 +1,6 @@
 """A driver for TCP in one file, without trio: the whole contract of `sansnet_core` as a loop.
 
-The invariant: after every input to the network, obey its orders until there are none, then write its frames.
+The invariant: after every input to the network, carry out its orders until there are none, then write its frames.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
 class TinyDriver:
-    """Carries frames between `link`, a datagram-like socket of the guest's, and the host's TCP sockets."""
+    """Carries frames between `link`, a socket that carries one frame per message, and the host's TCP sockets."""
 
     def __init__(self, network: Network, link: socket.socket) -> None:
         self.network = network
@@ -39,7 +39,7 @@ class TinyDriver:
         self.paused: set[SocketId] = set()
 
     def run(self, until: float) -> None:
-        """Serve the guest until the monotonic clock shows `until`."""
+        """Serve the guest until the monotonic clock reaches `until`."""
         while (now := time.monotonic()) < until:
             deadline = min(until, self.network.next_deadline() or until)
             for key, events in self.selector.select(max(0.0, deadline - now)):
@@ -53,15 +53,15 @@ class TinyDriver:
             self.flush(time.monotonic())
 
     def flush(self, now: float) -> None:
-        """Obey, then write: see the invariant."""
+        """Carry out the orders, then write the frames: see the invariant."""
         while orders := self.network.take_orders():
             for order in orders:
-                self.obey(order, now)
+                self.carry_out(order, now)
         for frame in self.network.take_frames():
             self.link.send(b"".join(frame) if isinstance(frame, tuple) else frame)
 
-    def obey(self, order: Order, now: float) -> None:
-        """Carry out one order; what becomes of it is told to the network."""
+    def carry_out(self, order: Order, now: float) -> None:
+        """Carry out one order, and report its outcome to the network."""
         match order:
             case OpenStream(name, remote):
                 family = socket.AF_INET if len(remote.address) == 4 else socket.AF_INET6
@@ -84,10 +84,10 @@ class TinyDriver:
             case CloseSocket(name) if name in self.streams:
                 self.close(name)
             case _:
-                pass  # UDP and echo are left out here; an order for a socket that has failed finds nothing
+                pass  # UDP and echo are left out; orders for a socket that has failed are ignored
 
     def ready(self, name: SocketId, events: int, now: float) -> None:
-        """Something happened to a stream."""
+        """Handle the events of a stream."""
         stream = self.streams[name]
         if name in self.connecting:
             self.connecting.discard(name)
@@ -105,7 +105,7 @@ class TinyDriver:
         self.watch(name)
 
     def receive(self, name: SocketId, budget: int, now: float) -> None:
-        """Read no more than the network has room for."""
+        """Read at most `budget` bytes, the room that the network has."""
         try:
             data = self.streams[name].recv(budget)
         except OSError as error:
@@ -119,7 +119,7 @@ class TinyDriver:
             self.network.stream_ended(name, now)
 
     def send(self, name: SocketId, now: float) -> None:
-        """Send what waits; the network is told how much the socket took."""
+        """Send waiting data, and report how many bytes the socket took."""
         unsent, stream = self.unsent[name], self.streams[name]
         if unsent:
             try:
@@ -138,7 +138,7 @@ class TinyDriver:
         self.watch(name)
 
     def watch(self, name: SocketId) -> None:
-        """Poll a stream for what we can use."""
+        """Poll a stream for the events that we can handle."""
         if name not in self.streams:
             return
         stream = self.streams[name]
@@ -149,7 +149,7 @@ class TinyDriver:
             self.selector.register(stream, wanted)
 
     def close(self, name: SocketId) -> None:
-        """Forget a stream."""
+        """Close a stream and remove it from all tables."""
         stream = self.streams.pop(name)
         if stream.fileno() in self.selector.get_map():
             self.selector.unregister(stream)

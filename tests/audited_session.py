@@ -1,6 +1,6 @@
-"""A program: everything that the core does, under an audit hook; prints "quiet" and how many frames were sent.
+"""A program that runs everything in the core under an audit hook; prints "quiet" and how many frames were sent.
 
-The simulated guest and host are pure too, so every event is a mistake.
+The simulated guest and host do no I/O either, so that every event is a mistake.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tests.sim.netem import Impairment
 from tests.sim.pair import Pair
 
 HARMLESS = ("object.", "sys._getframe", "cpython.", "gc.", "code.__new__")
-"""Begin the names of events inside of the interpreter."""
+"""Prefixes of events inside of the interpreter."""
 
 events: list[str] = []
 

@@ -1,4 +1,4 @@
-"""What all tests share: a test that is skipped without being expected to is a failure of the run."""
+"""The profile of Hypothesis for all tests, and the rule that an unexpected skip fails the run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,25 @@ from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from typing import Final
 
+import hypothesis
 import pytest
 
 from tests.lab import debian
 
+# How long an example takes depends on what else the machine does, so no property has a limit but its test's.
+hypothesis.settings.register_profile(
+    "sansnet",
+    deadline=None,
+    derandomize=True,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+# Other examples in each run: `--hypothesis-profile=explore`
+hypothesis.settings.register_profile("explore", hypothesis.settings.get_profile("sansnet"), derandomize=False)
+hypothesis.settings.load_profile("sansnet")
+
 EXPECTED_SKIPS: Final[dict[str, str]] = {}
-"""Pattern of tests' node ids -> why they may be skipped."""
+"""Pattern of node ids -> why these tests may be skipped."""
 
 if debian.codename() is None:
     EXPECTED_SKIPS["tests/kernel/machines/*"] = "the machines are made of packages of Debian's for x86-64"
@@ -33,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_skipped] = []
-    # A shell starts what is to run in the background with these ignored, and programs under test would inherit that
+    # A shell starts background commands with these ignored, and programs under test would inherit that
     for number, action in (
         (signal.SIGINT, signal.default_int_handler),
         (signal.SIGQUIT, signal.SIG_DFL),

@@ -1,14 +1,12 @@
-"""The shape of the code: who imports whom, that the core does no I/O, and that public names are complete."""
+"""The structure of the code: what imports what, a core without I/O, public names that exist and are documented."""
 
 from __future__ import annotations
 
 import ast
 import inspect
-import pkgutil
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Final, get_args
@@ -16,13 +14,10 @@ from typing import Final, get_args
 import pytest
 
 import sansnet_core
-import sansnet_trio
 from sansnet_core import Order
+from tests.structure import Module, Package, circles, is_within, read_packages
 
 ROOT: Final = Path(__file__).parent.parent
-CORE: Final = ROOT / "packages/sansnet-core/src/sansnet_core"
-TRIO: Final = ROOT / "packages/sansnet-trio/src/sansnet_trio"
-CLI: Final = ROOT / "packages/sansnet-cli/src/sansnet_cli"
 
 ALLOWED_IN_CORE: Final = {
     "__future__",
@@ -35,6 +30,8 @@ ALLOWED_IN_CORE: Final = {
     "functools",
     "hashlib",
     "heapq",
+    "importlib",
+    "inspect",
     "ipaddress",
     "itertools",
     "math",
@@ -45,110 +42,92 @@ ALLOWED_IN_CORE: Final = {
 """Parts of the standard library without I/O, clocks and randomness."""
 
 
-def _files(package: Path) -> list[Path]:
-    return sorted(package.rglob("*.py"))
+PACKAGES: Final = {package.name: package for package in read_packages(ROOT)}
+MODULES: Final = [module for package in PACKAGES.values() for module in package.modules.values()]
+FOLDERS: Final = [(package, folder) for package in PACKAGES.values() for folder in package.folders]
+
+MAX_LINES: Final = 500
+"""Of one module."""
 
 
-def _names(files: list[Path]) -> list[str]:
-    return [str(file.relative_to(ROOT / "packages")) for file in files]
+def modules_of(*folders: str) -> pytest.MarkDecorator:
+    """Run a test with each module of some folders, such as `sansnet_core.wire`."""
+    chosen = [module for module in MODULES if any(is_within(module.name, folder) for folder in folders)]
+    assert chosen
+    return pytest.mark.parametrize("module", chosen, ids=lambda module: module.name)
 
 
-def _module(file: Path) -> str:
-    """The dotted name of a file of a package."""
-    parts = list(file.relative_to(next(parent for parent in file.parents if parent.name == "src")).parts)
-    parts[-1] = parts[-1].removesuffix(".py")
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+def imported(module: Module, folder: str = "") -> set[str]:
+    """Full names that a module imports, those for its annotations too, as far as they are of a folder."""
+    names = module.imports.runtime | module.imports.typing_only
+    return {name for name in names if not folder or is_within(name, folder)}
 
 
-def _imports(file: Path, *, typing_only: bool = True) -> Iterator[str]:
-    """Every module that a file imports, at the top or inside of functions; relative imports are none of ours."""
-    tree = ast.parse(file.read_text())
-    skipped: set[int] = set()
-    for node in ast.walk(tree):
-        if not typing_only and isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
-            skipped.update(id(child) for child in ast.walk(node))
-        if id(node) in skipped:
-            continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: relative import"
-            assert node.module is not None
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+def test_the_packages() -> None:
+    assert set(PACKAGES) == {"sansnet_core", "sansnet_trio", "sansnet_cli"}
 
 
-def _of_package(module: str, package: str) -> bool:
-    return module == package or module.startswith(package + ".")
+@pytest.mark.parametrize("package", PACKAGES.values(), ids=lambda package: package.name)
+def test_modules_do_not_import_each_other_in_circles(package: Package) -> None:
+    """Imports inside of functions and for annotations count too."""
+    assert circles(package.module_arrows(typing_only=True)) == []
 
 
-@pytest.mark.parametrize("file", _files(CORE), ids=_names(_files(CORE)))
-def test_the_core_imports_itself_and_a_list_of_the_standard_library(file: Path) -> None:
-    strangers = {
-        module
-        for module in _imports(file)
-        if not _of_package(module, "sansnet_core") and module.split(".")[0] not in ALLOWED_IN_CORE
-    }
-
-    assert not strangers
+@pytest.mark.parametrize(("package", "folder"), FOLDERS, ids=[folder for _, folder in FOLDERS])
+def test_folders_do_not_import_each_other_in_circles(package: Package, folder: str) -> None:
+    """Nor do a folder and a module beside it."""
+    assert circles(package.room_arrows(folder, typing_only=True)) == []
 
 
-@pytest.mark.parametrize("file", _files(CORE / "wire"), ids=_names(_files(CORE / "wire")))
-def test_formats_know_nothing_above_themselves(file: Path) -> None:
-    above = {
-        module
-        for module in _imports(file)
-        if _of_package(module, "sansnet_core")
-        and not _of_package(module, "sansnet_core.wire")
-        and not module.startswith(("sansnet_core.errors", "sansnet_core.orders", "sansnet_core.addresses"))
-    } - {"sansnet_core"}
-
-    assert not above
+@modules_of(*PACKAGES)
+def test_modules_are_short_enough_to_be_read(module: Module) -> None:
+    assert module.lines <= MAX_LINES
 
 
-@pytest.mark.parametrize("file", _files(CORE / "proto"), ids=_names(_files(CORE / "proto")))
-def test_siblings_never_import_siblings(file: Path) -> None:
-    """They meet in `network.py`; the parts of TCP are one sibling."""
-    own = _module(file)
-    family = "sansnet_core.proto.tcp" if own.startswith("sansnet_core.proto.tcp") else own
-    siblings = {
-        module
-        for module in _imports(file)
-        if _of_package(module, "sansnet_core.proto") and not _of_package(module, family)
-    } - {"sansnet_core.proto"}
-
-    # IP knows how fragments are put together, which is a part of it
-    if own in ("sansnet_core.proto.ipv4", "sansnet_core.proto.ipv6"):
-        siblings = {module for module in siblings if not _of_package(module, "sansnet_core.proto.reassembly")}
-    assert not siblings
+@modules_of("sansnet_core")
+def test_the_core_imports_itself_and_a_list_of_the_standard_library(module: Module) -> None:
+    assert {name.partition(".")[0] for name in imported(module)} <= {*ALLOWED_IN_CORE, "sansnet_core"}
 
 
-@pytest.mark.parametrize("file", _files(CORE), ids=_names(_files(CORE)))
-def test_nothing_in_the_core_imports_the_network(file: Path) -> None:
-    if _module(file) != "sansnet_core":
-        assert not any(_of_package(module, "sansnet_core.network") for module in _imports(file))
+@modules_of("sansnet_core.wire")
+def test_formats_import_nothing_of_a_higher_layer(module: Module) -> None:
+    below = ("wire", "errors", "orders", "addresses")
+    assert {name for name in imported(module, "sansnet_core") if name.split(".")[1] not in below} == set()
 
 
-@pytest.mark.parametrize("file", _files(TRIO) + _files(CLI), ids=_names(_files(TRIO) + _files(CLI)))
-def test_drivers_and_commands_know_the_cores_public_modules_alone(file: Path) -> None:
-    hidden = {module for module in _imports(file) if module.startswith(("sansnet_core.proto", "sansnet_core.context"))}
-
-    assert not hidden
-
-
-@pytest.mark.parametrize("file", _files(TRIO), ids=_names(_files(TRIO)))
-def test_the_driver_does_not_know_the_command(file: Path) -> None:
-    assert not any(_of_package(module, "sansnet_cli") for module in _imports(file))
-
-
-_ALL: Final = _files(CORE) + _files(TRIO) + _files(CLI)
+@modules_of("sansnet_core.proto")
+def test_protocols_do_not_import_each_other(module: Module) -> None:
+    """They meet in `network`. The modules of a folder are one protocol, IP reassembles fragments, all report errors."""
+    protocol = module.name.split(".")[2:3]
+    others = {name for name in imported(module, "sansnet_core.proto") if name.split(".")[2:3] != protocol}
+    others = {name for name in others if not is_within(name, "sansnet_core.proto.icmp_errors")}
+    if protocol in (["ipv4"], ["ipv6"]):
+        others = {name for name in others if not is_within(name, "sansnet_core.proto.reassembly")}
+    assert others == set()
 
 
-@pytest.mark.parametrize("file", _ALL, ids=_names(_ALL))
-def test_modules_say_what_they_are_and_what_is_public(file: Path) -> None:
-    tree = ast.parse(file.read_text())
+@modules_of("sansnet_core")
+def test_nothing_in_the_core_imports_the_network(module: Module) -> None:
+    if module.name != "sansnet_core":
+        assert imported(module, "sansnet_core.network") == set()
+
+
+@modules_of("sansnet_trio", "sansnet_cli")
+def test_drivers_and_commands_import_the_public_modules_of_the_core(module: Module) -> None:
+    names = {name for name in imported(module, "sansnet_core") if "." in name}
+    assert {name for name in names if name.split(".")[1] not in sansnet_core.__all__} == set()
+
+
+@modules_of("sansnet_trio")
+def test_the_driver_does_not_import_the_command(module: Module) -> None:
+    assert imported(module, "sansnet_cli") == set()
+
+
+@modules_of(*PACKAGES)
+def test_modules_have_a_docstring_and_a_list_of_public_names(module: Module) -> None:
+    tree = ast.parse(module.file.read_text())
     assert ast.get_docstring(tree), "no docstring"
-    if len(tree.body) > 1 and file.name != "__main__.py":
+    if len(tree.body) > 1 and module.file.name != "__main__.py":
         assigned = {
             target.id
             for node in tree.body
@@ -159,15 +138,10 @@ def test_modules_say_what_they_are_and_what_is_public(file: Path) -> None:
         assert "__all__" in assigned
 
 
-def _modules() -> list[str]:
-    names = []
-    for package in (sansnet_core, sansnet_trio):
-        names.append(package.__name__)
-        names += [info.name for info in pkgutil.walk_packages(package.__path__, package.__name__ + ".")]
-    return names
+LIBRARY: Final = [module.name for module in MODULES if not is_within(module.name, "sansnet_cli")]
 
 
-@pytest.mark.parametrize("name", _modules())
+@pytest.mark.parametrize("name", LIBRARY)
 def test_all_public_names_exist_and_are_documented(name: str) -> None:
     module = import_module(name)
     public = getattr(module, "__all__", [])
@@ -176,7 +150,7 @@ def test_all_public_names_exist_and_are_documented(name: str) -> None:
         value = getattr(module, entry)
         if (inspect.isclass(value) or inspect.isfunction(value)) and value.__module__.startswith("sansnet_"):
             assert inspect.getdoc(value), f"{name}.{entry} has no docstring"
-            # The methods of a protocol are documented in its implementation
+            # methods of a typing.Protocol are documented where they are implemented
             if inspect.isclass(value) and not getattr(value, "_is_protocol", False):
                 for attribute, member in vars(value).items():
                     if inspect.isfunction(member) and not attribute.startswith("_"):
@@ -194,7 +168,7 @@ def test_every_order_is_public() -> None:
 
 
 def test_the_core_touches_nothing_of_the_operating_system() -> None:
-    """A lively session under an audit hook: after the imports nothing is opened, connected, started or slept."""
+    """After its imports, a session under an audit hook opens, connects and starts nothing, and never sleeps."""
     command = [sys.executable, "-W", "error", "-m", "tests.audited_session"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
@@ -213,7 +187,7 @@ def test_the_map_of_modules_names_them_all() -> None:
         package = place.strip(" `") or package
         named.setdefault(package, set()).update(re.findall(r"`([^`/]+)`", modules))  # TCP's folder is one of `proto`
     there = {
-        package.name: {path.stem for path in package.iterdir() if path.name[0] != "_" and path.name != "py.typed"}
-        for package in (CORE, TRIO, CLI)
+        name: {room.rpartition(".")[2] for room in package.room_arrows(name) if "._" not in room}
+        for name, package in PACKAGES.items()
     }
     assert named == there

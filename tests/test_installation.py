@@ -29,7 +29,7 @@ def checkout(tmp_path: Path) -> Path:
 
 @contextmanager
 def unchanged(checkout: Path) -> Iterator[None]:
-    """Nothing that git would see is left behind by the block."""
+    """Check that the block leaves nothing that git would see."""
     git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com", "-C", str(checkout)]
     for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"]):
         subprocess.run([*git, *words], check=True)
@@ -64,7 +64,7 @@ def test_uv_installs_the_tool(checkout: Path, tmp_path: Path) -> None:
         install()
         assert run(tmp_path, commands / "sansnet", "--version") == SAID
     # again after a change of the code, as by git pull
-    changed = checkout / "packages/sansnet-cli/src/sansnet_cli/__init__.py"
+    changed = checkout / "packages/sansnet-core/src/sansnet_core/_version.py"
     changed.write_text(changed.read_text().replace(sansnet_cli.__version__, "7.8.9"))
     install()
     assert run(tmp_path, commands / "sansnet", "--version") == "sansnet 7.8.9\n"

@@ -72,7 +72,7 @@ WORDS: Final = st.one_of(
 
 @pytest.mark.slow
 @given(st.lists(WORDS, max_size=6))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], max_examples=300)
 def test_any_command_line_is_read_as_glibc_reads_it(capfd: pytest.CaptureFixture[str], words: list[str]) -> None:
     capfd.readouterr()
     found, rest = glibc(words)

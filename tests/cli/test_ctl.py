@@ -14,7 +14,8 @@ import pytest
 
 from sansnet_cli.ctl import client
 from sansnet_cli.ctl.client import ControlError, ask
-from sansnet_cli.ctl.command import CtlOptions, ctl, parse_ctl, show
+from sansnet_cli.ctl.command import ctl, show
+from sansnet_cli.ctl.parser import CtlOptions, parse
 from sansnet_cli.options.records import CommandLineError
 from sansnet_cli.run.parser import parse as parse_run
 from sansnet_cli.serve.parser import parse as parse_serve
@@ -39,7 +40,7 @@ from sansnet_cli.serve.parser import parse as parse_serve
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_arguments_are_understood(arguments: list[str], options: CtlOptions) -> None:
-    assert parse_ctl(arguments) == options
+    assert parse(arguments) == options
 
 
 @pytest.mark.parametrize(
@@ -60,17 +61,17 @@ def test_arguments_are_understood(arguments: list[str], options: CtlOptions) -> 
 )
 def test_wrong_arguments_are_named(arguments: list[str], words: str) -> None:
     with pytest.raises(CommandLineError, match=words):
-        parse_ctl(arguments)
+        parse(arguments)
 
 
 def test_requests_are_as_documented() -> None:
-    options = parse_ctl(["p", "add", "-t", "80", "-u", "53"])
+    options = parse(["p", "add", "-t", "80", "-u", "53"])
     assert options.request() == {
         "command": "add",
         "forwards": [{"option": "-t", "spec": "80"}, {"option": "-u", "spec": "53"}],
     }
-    assert parse_ctl(["p", "flows", "--most", "5"]).request() == {"command": "flows", "most": 5}
-    assert parse_ctl(["p", "list"]).request() == {"command": "list"}
+    assert parse(["p", "flows", "--most", "5"]).request() == {"command": "flows", "most": 5}
+    assert parse(["p", "list"]).request() == {"command": "list"}
 
 
 def test_every_guest_may_have_a_control_socket() -> None:

@@ -8,10 +8,10 @@ import sys
 
 PROGRAM = """
 import os, signal, trio
-from sansnet_cli.runtime.driver import ending_by
+from sansnet_cli.runtime.termination import terminating_signals
 
 async def main():
-    with ending_by([signal.SIGTERM]):
+    with terminating_signals():
         os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGTERM)
 

@@ -10,7 +10,7 @@ import pytest
 
 from sansnet_cli.attach import parser as attach_parser
 from sansnet_cli.attach.parser import parse as parse_attach
-from sansnet_cli.ctl.command import ctl_parser
+from sansnet_cli.ctl import parser as ctl_parser
 from sansnet_cli.options.ports import PortOptions
 from sansnet_cli.options.records import AttachOptions, CommandLineError, QemuOptions, RunOptions, ServeOptions
 from sansnet_cli.qemu import parser as qemu_parser
@@ -213,7 +213,8 @@ def test_a_machines_loopback_is_no_name_server_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "parser", [attach_parser.parser, ctl_parser, qemu_parser.parser, run_parser.parser, serve_parser.parser]
+    "parser",
+    [attach_parser.parser, ctl_parser.parser, qemu_parser.parser, run_parser.parser, serve_parser.parser],
 )
 def test_the_help_fits_a_terminal_and_breaks_no_option(
     parser: Callable[[], argparse.ArgumentParser], monkeypatch: pytest.MonkeyPatch

@@ -15,7 +15,7 @@ from sansnet_core import Ipv4Config, Ipv6Config, UdpFiltering
 from sansnet_core.address_map import AddressMap
 from sansnet_core.addresses import Endpoint, parse, with_zone
 from sansnet_core.records import replace
-from sansnet_trio.guest.command import GuestPlan
+from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Resolvers, Route, Uplink
 from sansnet_trio.plan.options import NetworkOptions, OptionsError
 from sansnet_trio.plan.setup import Setup, make_plan, make_setup, remembering

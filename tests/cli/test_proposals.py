@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from sansnet_cli.attach import parser as attach_parser
-from sansnet_cli.ctl.command import ctl_parser, parse_ctl
+from sansnet_cli.ctl import parser as ctl_parser
 from sansnet_cli.main import _HELP
 from sansnet_cli.options.proposals import unknown_command
 from sansnet_cli.options.records import CommandLineError
@@ -26,7 +26,7 @@ PARSE: Final[dict[str, Parse]] = {
     "attach": attach_parser.parse,
     "serve": serve_parser.parse,
     "qemu": qemu_parser.parse,
-    "ctl": parse_ctl,
+    "ctl": ctl_parser.parse,
 }
 REST: Final = {"run": ["true"], "attach": ["1"], "serve": ["-s", "x"], "qemu": ["--"]}
 
@@ -154,7 +154,8 @@ def examples(text: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    "parser", [attach_parser.parser, ctl_parser, qemu_parser.parser, run_parser.parser, serve_parser.parser]
+    "parser",
+    [attach_parser.parser, ctl_parser.parser, qemu_parser.parser, run_parser.parser, serve_parser.parser],
 )
 def test_every_help_ends_with_examples_that_are_understood(parser: Callable[[], argparse.ArgumentParser]) -> None:
     made = parser()

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sansnet_core.address_map import AddressMap
 from sansnet_core.addresses import format, is_loopback, is_unspecified, parse
 from sansnet_core.config import Ipv6Config, NetworkConfig
-from sansnet_core.context import GuestAddresses
 from sansnet_core.errors import ConfigError, Reason
+from sansnet_core.guest_addresses import GuestAddresses
 from sansnet_core.orders import Endpoint
 from tests.core.proto.bare import GATEWAY4, GATEWAY6, GUEST4, GUEST6, REMOTE4, REMOTE6, config
 
@@ -152,7 +152,7 @@ def test_addresses_of_ours_have_the_size_of_one() -> None:
 @pytest.mark.parametrize("address", ["192.0.2.7", "2001:db8::7", "fe80::7"])
 def test_an_outsider_is_seen_as_whom_the_guest_could_have_asked(address: str) -> None:
     outsider = Endpoint(parse(address), 9)
-    assert AddressMap(config()).asked(outsider, None, GuestAddresses(config())) == outsider
+    assert AddressMap(config()).reachable_as(outsider, None, GuestAddresses(config())) == outsider
 
 
 @pytest.mark.parametrize(
@@ -160,20 +160,22 @@ def test_an_outsider_is_seen_as_whom_the_guest_could_have_asked(address: str) ->
 )
 def test_an_outsider_whom_the_guest_could_not_ask_is_not_seen(address: str) -> None:
     configuration = config(map_host_loopback=(ALIAS4, ALIAS6), map_guest_address=(DNS4, DNS6))
-    assert AddressMap(configuration).asked(Endpoint(parse(address), 9), None, GuestAddresses(configuration)) is None
+    assert (
+        AddressMap(configuration).reachable_as(Endpoint(parse(address), 9), None, GuestAddresses(configuration)) is None
+    )
 
 
 def test_an_outsider_with_an_address_that_the_guest_was_heard_with_is_not_seen() -> None:
     guest = GuestAddresses(config())
     guest.learn(REMOTE4)
-    assert AddressMap(config()).asked(Endpoint(REMOTE4, 9), None, guest) is None
+    assert AddressMap(config()).reachable_as(Endpoint(REMOTE4, 9), None, guest) is None
 
 
 @given(address=addresses | close_to_loopback, alias=st.none() | addresses, port=ports)
 def test_whoever_is_seen_is_reached_by_the_same_address(address: bytes, alias: bytes | None, port: int) -> None:
     configuration = config(map_host_loopback=(ALIAS4, ALIAS6), dns_forward=((DNS4, Endpoint(RESOLVER4, 53)),))
     address_map = AddressMap(configuration)
-    seen = address_map.asked(Endpoint(address, port), alias, GuestAddresses(configuration))
+    seen = address_map.reachable_as(Endpoint(address, port), alias, GuestAddresses(configuration))
     if seen is not None:
         assert address_map.to_host(*seen) == Endpoint(address, port)
         assert seen.address == (alias or address)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sansnet_core import ConfigError, ports
@@ -313,7 +313,6 @@ def test_whatever_is_given_there_is_one_kind_of_error(spec: str, inbound: bool) 
             assert inbound or (each.address, each.target, each.interface) == (None, None, None)
 
 
-@settings(deadline=None)  # sets of all ports take their time
 @given(st.lists(forwards(), max_size=5))
 def test_what_is_combined_has_no_overlaps_and_stays_as_it_is(made: list[ForwardRule]) -> None:
     try:

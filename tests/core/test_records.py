@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
+from typing import TYPE_CHECKING
 
 import pytest
 
 from sansnet_core.records import Record, replace
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 
 class Point(Record):
@@ -29,6 +34,12 @@ class Marked(Point):
     @property
     def size(self) -> int:
         return self.x + self.y
+
+
+class Late(Record):
+    """Has a field whose type is imported for type checkers only."""
+
+    decimal: Decimal
 
 
 def test_fields_are_what_was_given_and_else_the_defaults() -> None:
@@ -108,3 +119,9 @@ def test_conditions_hold_however_a_record_is_made() -> None:
 def test_records_travel_to_other_processes() -> None:
     marked = Marked(x=3, mark="*")
     assert pickle.loads(pickle.dumps(marked)) == marked
+
+
+def test_the_signature_shows_the_fields() -> None:
+    assert str(inspect.signature(Point)) == "(*, x: int, y: int = 0)"
+    assert str(inspect.signature(Marked)) == "(*, x: int, y: int = 1, mark: str = '+')"
+    assert str(inspect.signature(Late)) == "(*, decimal: 'Decimal')"

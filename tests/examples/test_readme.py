@@ -49,7 +49,7 @@ def test_the_embedding_program_gives_a_command_a_network(tmp_path: Path) -> None
     assert "default via 10.0.2.2 dev tap0" in done.stdout
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *sorted(Path("docs").glob("*/**/*.md"))], ids=str)
 def test_every_place_that_a_page_leads_to_exists(page: Path) -> None:
     for link in re.findall(r"\]\((?!https:)([^)]+)\)", page.read_text()):
         name, _, heading = link.partition("#")
@@ -57,6 +57,19 @@ def test_every_place_that_a_page_leads_to_exists(page: Path) -> None:
         assert there.exists(), link
         headings = re.findall(r"^#+ (.*)$", there.read_text(), re.MULTILINE) if heading else []
         assert not heading or heading in [re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings]
+
+
+@pytest.mark.parametrize("page", [*PAGES, *sorted(Path("docs/design").glob("*.md"))], ids=str)
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    files = [
+        path.as_posix()
+        for folder in ("packages", "tests", "benchmarks", "examples")
+        for path in Path(folder).rglob("*")
+    ]
+    for name in re.findall(
+        r"`((?:[\w-]+/)*[\w-]+\.py|(?:proto|wire|sansnet_\w+|tests|benchmarks)/[\w/]*)`", page.read_text()
+    ):
+        assert any(f"/{path}".endswith(f"/{name.rstrip('/')}") for path in files), name
 
 
 def test_ci_runs_the_command_that_it_gives_for_the_tests() -> None:

@@ -1,4 +1,4 @@
-"""Seeds: one right frame of every kind that a guest sends, and some that are wrong in a way of their own."""
+"""Seeds: one valid frame of every kind that a guest sends, and frames that are each invalid in one way."""
 
 from __future__ import annotations
 

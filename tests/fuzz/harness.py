@@ -1,10 +1,12 @@
-"""A network and a reader of all that it puts out.
+"""A network whose outputs are all read and checked.
 
-Invariants, in words: no bytes from the guest make `receive_frames` raise; whatever comes out is well-formed by a
-reader of its own; what is held is bounded by the limits.
+Invariants: no bytes from the guest make `receive_frames` raise; an independent reader finds all
+outputs well-formed; what is held is bounded by the limits.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from sansnet_core import (
     Endpoint,
@@ -55,9 +57,15 @@ def fix_ipv4_checksum(frame: bytes) -> bytes:
 
 
 class Harness:
-    """A network whose outputs are checked as they are taken."""
+    """A network whose outputs are checked as they are taken, and then passed to `listen`."""
 
-    def __init__(self, link: LinkConfig | None = None, *, connect: int | None = 0) -> None:
+    def __init__(
+        self,
+        link: LinkConfig | None = None,
+        *,
+        connect: int | None = 0,
+        listen: Callable[[bytes], None] = lambda frame: None,
+    ) -> None:
         base = make_config(link, LIMITS)
         self.config = NetworkConfig(
             link=base.link,
@@ -72,6 +80,7 @@ class Harness:
             limits=LIMITS,
             notices=True,
         )
+        self._listen = listen
         self.now = 0.0
         self.guest = Guest()
         self.network = Network(self.config, now=self.now, secret=SECRET)
@@ -92,6 +101,7 @@ class Harness:
             frames = self.network.take_frames()
             for frame in frames:
                 self.check(glue(frame))
+                self._listen(glue(frame))
             orders = self.network.take_orders()  # after the frames: making them may bring orders
             self.host.obey(orders, self.now)
             reported = self.host.report(self.now)
@@ -109,7 +119,7 @@ class Harness:
         assert len(self.host.echo_sockets) <= LIMITS.echo_flows
 
     def check(self, frame: bytes) -> None:
-        """The network's frames are well-formed."""
+        """Check that a frame from the network is well-formed."""
         link = self.config.link
         read = read_frame(frame, vnet=link.vnet_header)
         assert read.size <= link.max_frame_size
@@ -122,7 +132,7 @@ class Harness:
                 assert segment.source_port or segment.destination_port is not None
 
     def advance(self, seconds: float) -> None:
-        """Time passes, deadline by deadline."""
+        """Let time pass, deadline by deadline."""
         end = self.now + seconds
         for _ in range(2000):
             deadline = self.network.next_deadline()

@@ -69,14 +69,14 @@ def test_every_seed_cut_anywhere_passes(name: str) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300)
 @given(link=links, batch=st.lists(st.binary(max_size=120), max_size=5))
 def test_random_bytes(link: str, batch: list[bytes]) -> None:
     Harness(_LINKS[link]).receive_raw(*batch)
 
 
 @pytest.mark.slow
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=500)
 @given(link=links, ethertype=ethertypes, bodies=st.lists(st.binary(max_size=150), min_size=1, max_size=4))
 def test_random_bytes_behind_an_ethernet_header(link: str, ethertype: bytes, bodies: list[bytes]) -> None:
     harness = Harness(_LINKS[link])
@@ -86,7 +86,7 @@ def test_random_bytes_behind_an_ethernet_header(link: str, ethertype: bytes, bod
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300)
 @given(header=st.binary(min_size=12, max_size=12), name=st.sampled_from(sorted(_FRAMES)))
 def test_random_offload_headers(header: bytes, name: str) -> None:
     harness = Harness(_LINKS["offload"])
@@ -94,7 +94,7 @@ def test_random_offload_headers(header: bytes, name: str) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=600, deadline=None, derandomize=True)
+@settings(max_examples=600)
 @given(
     flags=st.sampled_from([0, 1, 2, 3]),
     gso_type=st.sampled_from([0, 1, 4, 5, 0x81]),
@@ -111,7 +111,7 @@ def test_likely_offload_headers(
 
 
 @pytest.mark.slow
-@settings(max_examples=1500, deadline=None, derandomize=True)
+@settings(max_examples=1500)
 @given(
     link=links,
     batch=st.lists(st.tuples(st.sampled_from(sorted(_FRAMES)), mutations, st.booleans()), min_size=1, max_size=8),

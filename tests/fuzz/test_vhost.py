@@ -1,9 +1,8 @@
 """Hostile memory and hostile front-ends for vhost-user.
 
-Invariants, in words: whatever is in the memory, and whatever comes over the socket, either is served or raises
-`VhostViolation`; a chain is served exactly if a second reader, which knows nothing of the first, finds it sound, and
-then with the bytes that this one finds; nothing outside the buffers of the right direction and the used ring changes;
-each descriptor that comes in goes out once; a message has at most one reply.
+Invariants: any content of the memory, and any message, is served or raises `VhostViolation`; a chain is served exactly
+if an independent reader finds it valid, and with the same bytes; nothing changes outside the used ring and the buffers
+of the right direction; each received descriptor is passed on once; a message has at most one reply.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ TABLES = st.lists(DESCRIPTORS, min_size=SIZE, max_size=SIZE)
 
 
 def read(machine: Machine, address: int, length: int) -> bytes | None:
-    """Guest memory as a slow reader sees it; None where there is none."""
+    """Guest memory, read byte by byte; None if an address has none."""
     for region in (LOW, HIGH):
         if region.guest <= address and address + length <= region.guest + region.size:
             return machine.read(address, length)
@@ -55,7 +54,7 @@ def read(machine: Machine, address: int, length: int) -> bytes | None:
 
 
 def chain(machine: Machine, table: bytes, head: int, indirect: bool, write: bool) -> list[tuple[int, int]] | None:
-    """The buffers of a sound chain; None for any other."""
+    """The buffers of a valid chain; None for any other."""
     buffers = []
     inside = False
     steps = [head]
@@ -82,7 +81,7 @@ def chain(machine: Machine, table: bytes, head: int, indirect: bool, write: bool
         steps.append(following)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(
     FEATURES,
     st.integers(0, 65535),
@@ -124,7 +123,7 @@ def test_chains_from_the_guest_agree_with_a_second_reader(
     assert machine.guarded()
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(
     FEATURES,
     st.integers(0, 65535),
@@ -160,7 +159,7 @@ def test_frames_to_the_guest_change_its_buffers_and_the_used_ring_alone(
         assert bytes(new) == old
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.data())
 def test_memory_that_changes_all_the_time(data: st.DataObject) -> None:
     machine = Machine(size=SIZE).start()
@@ -227,7 +226,7 @@ REQUESTS = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(
     st.booleans(),
     st.lists(st.tuples(REQUESTS, PAYLOADS, st.integers(0, 3), st.booleans(), st.booleans()), max_size=12),

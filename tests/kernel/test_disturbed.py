@@ -147,14 +147,14 @@ def test_the_command_before_it_begins(lab: Lab, number: signal.Signals) -> None:
     hook = directory / "hook.py"
     hook.write_text(
         "import os, signal, sys\n"
-        "import sansnet_trio.guest.child as child, sansnet_trio.guest.plan as guests\n"
-        "import sansnet_cli.main, sansnet_cli.commands as commands\n"
-        "child.PATIENCE = 2\n"
+        "import sansnet_trio.guest.child as child\n"
+        "import sansnet_cli.main, sansnet_cli.run.command as command\n"
+        "child.TIMEOUT = 2\n"
         "child.Channel.receive_with_descriptors.__defaults__ = (2,)\n"
-        "import sansnet_cli.run.start as supervise\n"
-        "supervise.PATIENCE = 2\n"
-        "prepare = commands._prepare\n"
-        f"commands._prepare = lambda options: (os.kill(os.getpid(), {int(number)}), prepare(options))[1]\n"
+        "import sansnet_cli.run.start as start\n"
+        "start.TIMEOUT = 2\n"
+        "prepare = command._prepare\n"
+        f"command._prepare = lambda options: (os.kill(os.getpid(), {int(number)}), prepare(options))[1]\n"
         "sansnet_cli.main.main()\n"
     )
     line = lab.host.command(sys.executable, str(hook), "run", "--", "true")

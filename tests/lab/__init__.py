@@ -1,13 +1,13 @@
 """A laboratory for tests with the kernel's own network stack: a host, an upstream network, guests of sansnet.
 
 Theory of operation: a laboratory is two pairs of network and mount namespaces, `host` and `upstream`, joined by a veth
-pair. Each is held by a process that reads a pipe from here, so that nothing has a name, and everything is gone when the
-tests are, however they end. sansnet runs in `host`; its guests' traffic leaves through the veth pair.
+pair. A process that reads a pipe from the tests holds each of them, so that they need no names and are gone when the
+tests end, in whatever way. sansnet runs in `host`; its guests' traffic leaves through the veth pair.
 
     guest (made by sansnet) -- tap -- sansnet in `host` -- uplink -- `upstream`, with servers
 
-Sockets in any of these namespaces can be had in this very process (`Namespace.call`), so a test can hold both ends of a
-connection and say what each does when.
+The process of the tests can open sockets in each of these namespaces (`Namespace.call`), so a test can hold both ends
+of a connection and decide what each of them does.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Plays a virtual machine, with the kernel of this network namespace: joins a tap to QEMU's stream protocol.
+"""Acts as a virtual machine, with the kernel of this network namespace: joins a tap to QEMU's stream protocol.
 
 When the connection ends, it connects again.
 
@@ -26,7 +26,7 @@ def open_tap(name: str) -> int:
 
 
 def connect(path: str) -> socket.socket:
-    """Connect, as soon as somebody listens."""
+    """Connect, as soon as the socket listens."""
     while True:
         made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:

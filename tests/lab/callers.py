@@ -1,4 +1,4 @@
-"""Programs that call pasta or passt, as far as those can tell."""
+"""Calls of pasta and passt in the ways in which container engines and libvirt call them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Done:
 
     Attributes:
         status: of the process that was called.
-        output, errors: what came until nobody had the pipe open any more.
+        output, errors: everything until the last process closed the pipe.
         seconds: until then.
     """
 
@@ -62,7 +62,7 @@ class Caller:
     """Calls programs in the host of a laboratory, by links to `sansnet` that have their names.
 
     Attributes:
-        directory: where the links are, and whatever files a caller wants.
+        directory: of the links, and of files for a caller.
     """
 
     def __init__(self, lab: Lab, directory: Path) -> None:
@@ -86,7 +86,7 @@ class Caller:
         return self.lab.host.command("env", "LC_ALL=C.UTF-8", *line)
 
     def call(self, *words: str, user: int | None = None, before: str = "", **options: Any) -> Done:
-        """Call a program and read its pipes to their end, as callers do; it must not keep them open."""
+        """Call a program and read its pipes to their end, as callers do; the program must not keep them open."""
         started = time.monotonic()
         done = subprocess.run(
             self.command(*words, user=user, before=before),
@@ -101,7 +101,7 @@ class Caller:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process still runs; nobody may have waited for one that has ended."""
+    """Whether a process still runs, as opposed to a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -125,7 +125,7 @@ class Rootless(Caller):
     """Calls programs as root of an ordinary user's namespaces in the host, as podman does.
 
     Attributes:
-        user: whose they are.
+        user: their owner.
         holder: the process that keeps them.
     """
 
@@ -185,7 +185,7 @@ def rootless(lab: Lab, user: int) -> Iterator[Rootless]:
 
 @contextmanager
 def contained(lab: Lab, user: int | None = None) -> Iterator[Namespace]:
-    """A process in user, network and mount namespaces that somebody of the host's has made."""
+    """A process in user, network and mount namespaces that a user of the host made."""
     script = "ip link set lo up; echo made; exec sleep 600"
     line = ["unshare", "--user", "--map-root-user", "--net", "--mount", "sh", "-c", script]
     if user is not None:
@@ -197,14 +197,14 @@ def contained(lab: Lab, user: int | None = None) -> Iterator[Namespace]:
 
 
 def as_owner(contained: Namespace, user: int) -> list[str]:
-    """Prefix of a command line that enters all of a container's namespaces, as the user who made them."""
+    """Prefix of a command line that enters all of a container's namespaces, as the user that made them."""
     enter = ["nsenter", f"--target={contained.pid}", "--user", "--net", "--mount", "--preserve-credentials", "--"]
     return [*_as_user(user), *enter]
 
 
 @contextmanager
 def greeting(command: list[str], port: int) -> Iterator[None]:
-    """A server somewhere that says `hello` to each that connects."""
+    """A server that sends `hello` to each client."""
     script = f"""
 import socket
 with socket.create_server(("", {port})) as listener:

@@ -20,7 +20,7 @@ BASE_PYTHON: Final = Path(sys.base_prefix, "bin", f"python{sys.version_info.majo
 
 
 def copied_checkout(into: Path) -> Path:
-    """Make a directory with all that a clone of this one would have, if everything here was committed."""
+    """Make a directory with the files that a clone would have if everything here was committed."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -29,9 +29,9 @@ def copied_checkout(into: Path) -> Path:
         text=True,
     ).stdout
     for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():  # not deleted since
+        if (ROOT / name).is_file():  # it is not deleted
             (into / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, into / name)
+            shutil.copy2(ROOT / name, into / name, follow_symlinks=False)
     return into
 
 

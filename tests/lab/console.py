@@ -43,7 +43,7 @@ class Console:
         return subprocess.CompletedProcess((), int(ending[1]), ending.string[: ending.start()], "")
 
     def wait_for(self, words: re.Pattern[str], timeout: float) -> re.Match[str]:
-        """The match of a pattern in what is said from now on; its string is all that was said before.
+        """Wait for output that matches a pattern; the string of the match is all output up to its end.
 
         Raises:
             AssertionError: it did not come in time, or QEMU has ended.

@@ -1,8 +1,8 @@
 """Files of Debian's packages, without installing them: downloaded once, and kept in the checkout's `.cache`.
 
-Theory of operation: apt works with a state of its own, so that neither its lists nor its locks are the machine's. Where
-the packages are comes from the machine: the source that has this release is the archive, and gives its other suites
-too, such as the backports. Delete `.cache` to get newer packages.
+Theory of operation: apt works with a state of its own, apart from the lists and locks of the machine. The address of
+the archive is that of the machine's own source for its release; the archive has other suites too, such as the
+backports. Delete `.cache` to get newer packages.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Archive:
 
         Args:
             name: of that directory in the cache; if it is there, nothing is downloaded.
-            packages: their names. A pair is an empty package and how the name of the one begins that it stands for.
+            packages: their names. A pair is an empty package, and the start of the name of the wanted dependency.
         """
         made = CACHE / f"{self._suite}-{name}"
         if not made.exists():
@@ -100,7 +100,7 @@ class Archive:
 
 @cache
 def _address() -> str:
-    """Where the machine's own source of its release is."""
+    """The address of the source that this machine has for its release."""
     listing = _output("apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)")
     for line in listing.splitlines():
         address, release, component = line.split()

@@ -1,7 +1,6 @@
 """A Linux that boots in seconds: Debian's kernel for clouds, and an initial file system of busybox and a script.
 
-The network card's driver is not loaded: the user of the machine loads it, so that nothing of the card is in a
-snapshot of it.
+The network card's driver is not loaded: tests load it, so that no state of the card is in a snapshot of the machine.
 """
 
 from __future__ import annotations

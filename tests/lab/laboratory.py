@@ -52,7 +52,7 @@ _ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 class Guest(Namespace):
-    """A guest that `sansnet run` made, and that waits.
+    """A guest of `sansnet run`, whose command waits.
 
     Attributes:
         sansnet: the process id of sansnet itself; `pid` is that of its command.
@@ -70,7 +70,7 @@ class Guest(Namespace):
         return len(os.listdir(f"/proc/{self.sansnet}/fd"))
 
     def is_served(self) -> bool:
-        """Whether the network is at work, and not only the command: trio and the driver have their epoll sets."""
+        """Whether the network runs, and not only the command: trio and the driver have their epoll sets."""
         kinds = []
         for path in Path(f"/proc/{self.sansnet}/fd").iterdir():
             with suppress(FileNotFoundError):  # closed meanwhile
@@ -139,7 +139,7 @@ class Lab:
     def guest(self, *options: str, user: int | None = None, warning: str = "") -> Iterator[Guest]:
         """A guest that is there for the block; then sansnet must have ended with status 0.
 
-        It says nothing, or one line that has the warning in it.
+        Its stderr must be empty, or one line with the warning.
         """
         command = self.sansnet_command(list(options), ["sh", "-c", "echo $$; exec cat"], user=user, before="")
         with (
@@ -261,7 +261,7 @@ def _join(host: Namespace, upstream: Namespace) -> None:
 
 
 def _reveal(host: Namespace, directory: Path) -> None:
-    """Let an ordinary user reach Python and sansnet where they are installed below a private directory."""
+    """Let an ordinary user reach Python and sansnet, even below a private directory."""
     wanted = {Path(sys.base_prefix), Path(sys.prefix), Path(sysconfig.get_path("purelib")), _ROOT}
     hidden: dict[Path, set[Path]] = {}
     for path in wanted:

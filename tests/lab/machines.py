@@ -1,4 +1,4 @@
-"""Virtual machines without a machine: a namespace whose kernel speaks to `sansnet serve` by a bridge."""
+"""Stand-ins for virtual machines: namespaces whose kernel a bridge connects to `sansnet serve`."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _numbers: Final = itertools.count()
 
 
 class Server:
-    """A `sansnet serve` that runs.
+    """A running `sansnet serve`.
 
     Attributes:
-        process: it.
+        process: its process.
         path: of its socket.
     """
 

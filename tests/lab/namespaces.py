@@ -61,7 +61,7 @@ class Namespace:
         return self.run("sh", "-ec", script, timeout=timeout, check=check)
 
     def call(self, function: Callable[[], T], *, timeout: float = 60.0) -> T:
-        """The result of a function that a thread calls in this network namespace. Sockets it opens stay in it."""
+        """Call a function in this network namespace, in a thread. Sockets that it opens stay in the namespace."""
         result: list[T] = []
         failure: list[BaseException] = []
 
@@ -74,7 +74,7 @@ class Namespace:
                 finally:
                     os.close(fd)
                 result.append(function())
-            except BaseException as error:  # whatever it is, it belongs to the caller
+            except BaseException as error:  # the caller gets it
                 failure.append(error)
 
         thread = threading.Thread(target=work, daemon=True)
@@ -107,7 +107,7 @@ class Namespace:
         return made
 
     def connect(self, address: str, port: int, *, receive_buffer: int = 0) -> socket.socket:
-        """A stream socket in here, connected. A receive buffer in bytes turns the kernel's own sizing off."""
+        """A stream socket in here, connected. A receive buffer in bytes turns off the kernel's automatic size."""
         stream = self.open_socket(_family(address), socket.SOCK_STREAM)
         try:
             if receive_buffer:
@@ -158,7 +158,7 @@ def running(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str
 @contextmanager
 def held_namespace() -> Iterator[Namespace]:
     """New network and mount namespaces, gone at the end of the block or with this process."""
-    # cat ends when the other end of the pipe is closed, by any process; what it echoes says that unshare is done.
+    # cat ends when the other end of the pipe is closed, even by SIGKILL; its echo tells that unshare is done.
     command = ["unshare", "--net", "--mount", "cat"]
     with running(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdin is not None

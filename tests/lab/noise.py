@@ -1,4 +1,4 @@
-"""A file of noise that upstream serves, to see whether it arrives whole."""
+"""A file of random bytes that upstream serves, to check that it arrives complete."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Noise(NamedTuple):
     """The file.
 
     Attributes:
-        port: where it is to be had by HTTP; a POST of it gives its digest.
+        port: of its HTTP server, which answers a POST with the digest of what it received.
         size: of it, in bytes.
         digest: its SHA-256.
     """

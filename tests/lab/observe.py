@@ -1,4 +1,4 @@
-"""The errors that an unmodified program sees for an address that does not answer, on the host and in a guest.
+"""The errors that an unmodified program gets from an unreachable address, on the host and in a guest.
 
 As a program this prints the table of all faults: `python -m tests.lab.observe`.
 """
@@ -60,7 +60,7 @@ class Seen(NamedTuple):
 
 SILENCE: Final = Seen("silence")
 
-CLOSED: Final = Fault("nobody listens", 200, "-", "-")
+CLOSED: Final = Fault("port closed", 200, "-", "-")
 """An address that answers, with a port that does not."""
 
 CASES: Final = [
@@ -105,7 +105,7 @@ def _family_of(sock: socket.socket) -> socket.AddressFamily:
 
 
 def _ask(sock: socket.socket, data: bytes, patience: float) -> Seen | None:
-    """Send, and wait for an answer or an error; None if neither comes in time."""
+    """Send, and wait for an answer or an error; None if there is neither in time."""
     sock.settimeout(patience)
     try:
         sock.send(data)
@@ -114,7 +114,7 @@ def _ask(sock: socket.socket, data: bytes, patience: float) -> Seen | None:
         return None
     except OSError as error:
         return Seen(errno.errorcode[error.errno or 0], _report(sock))
-    return Seen("an answer")
+    return Seen("reply")
 
 
 def _datagrams(namespace: Namespace, address: str, data: bytes, protocol: int, *, errors: bool, attempts: int) -> Seen:
@@ -140,7 +140,7 @@ def udp(namespace: Namespace, address: str, *, attempts: int = 1) -> Seen:
 
 
 def udp_plain(namespace: Namespace, address: str, *, attempts: int = 1) -> Seen:
-    """A connected UDP socket, which learns of errors that are final only."""
+    """A connected UDP socket without an error queue, which gets final errors only."""
     return _datagrams(namespace, address, b"anyone?", socket.IPPROTO_UDP, errors=False, attempts=attempts)
 
 
@@ -160,7 +160,7 @@ def tcp(namespace: Namespace, address: str, *, attempts: int = 1) -> Seen:
             sock.connect((address, CLOSED_PORT))
         except OSError as error:
             return Seen(errno.errorcode[error.errno or 0])
-    return Seen("an answer")
+    return Seen("reply")
 
 
 PROBES: Final[dict[str, Callable[..., Seen]]] = {

@@ -1,4 +1,4 @@
-"""The QEMUs that tests use, and the arguments of theirs for a machine on a link of sansnet's."""
+"""The QEMUs that tests use, and their arguments for a machine on a link of sansnet."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Qemu:
     """An executable.
 
     Attributes:
-        program: it, with the arguments that say where its files are.
+        program: the executable, with the arguments for the paths of its files.
         version: of it.
     """
 

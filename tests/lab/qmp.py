@@ -19,14 +19,14 @@ class Qmp:
     def __init__(self, path: Path, *, seconds: float = 30.0) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(seconds)
-        # The file is there before anybody listens on it
+        # the file exists before QEMU listens on it
         assert eventually(lambda: self._socket.connect_ex(str(path)) == 0)
         self._lines = self._socket.makefile("r")
         self._lines.readline()  # the greeting
         self("qmp_capabilities")
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._lines.close()
         self._socket.close()
 

@@ -1,9 +1,9 @@
-"""Routers behind the laboratory's upstream, that say what is wrong with a packet in every way that there is.
+"""Routers behind the laboratory's upstream, with every kind of error for a packet.
 
     host -- upstream -- second -- third == far        (== has an MTU of 1300)
 
-Each of `FAULTS` is an address of either family that the third router treats in its own way; `HOST_FAULTS` are those
-that the host itself does.
+Each of `FAULTS` is an address of either family whose packets the third router rejects in its own way; the host itself
+makes `HOST_FAULTS`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HOPS6: Final = ["2001:db8:1::1", "2001:db8:12::2", "2001:db8:23::2", FAR6]
 
 
 class Fault(NamedTuple):
-    """How packets to an address come to grief.
+    """The failure of packets to an address.
 
     Attributes:
         name: for people.

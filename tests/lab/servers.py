@@ -1,4 +1,4 @@
-"""Small servers that run in threads of the test process, on sockets that were opened elsewhere."""
+"""Small servers in threads of the test process, on sockets of any namespace."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def served(listener: socket.socket, serve: Callable[[socket.socket], None]) -> I
 
 @contextmanager
 def held(listener: socket.socket) -> Iterator[int]:
-    """Accept and keep all connections, without a thread for each: thousands would wake at once. Yield the port."""
+    """Accept and keep all connections in one thread, since thousands would wake at once. Yield the port."""
     streams: list[socket.socket] = []
 
     def accept() -> None:
@@ -76,7 +76,9 @@ def held(listener: socket.socket) -> Iterator[int]:
 
 def _stop(waiting: socket.socket, thread: threading.Thread) -> None:
     """End a thread that waits for this socket, and close it."""
-    with suppress(OSError):  # a datagram socket that is not connected says ENOTCONN, and wakes its reader all the same
+    with suppress(
+        OSError
+    ):  # on an unconnected datagram socket it fails with ENOTCONN, and wakes the reader all the same
         waiting.shutdown(socket.SHUT_RDWR)
     thread.join(5)
     waiting.close()
@@ -84,7 +86,7 @@ def _stop(waiting: socket.socket, thread: threading.Thread) -> None:
 
 @contextmanager
 def answered(datagrams: socket.socket, answer: Callable[[bytes], bytes]) -> Iterator[None]:
-    """Serve a datagram socket by what a function answers to each datagram, and close it."""
+    """Answer each datagram of a socket with the result of a function, and close the socket at the end."""
 
     def serve() -> None:
         while True:
@@ -123,7 +125,7 @@ class Echo:
 
 
 class DnsServer:
-    """A name server with a fixed zone, over UDP and TCP, that truncates as RFC 1035 wants it.
+    """A name server with a fixed zone, over UDP and TCP, that truncates as RFC 1035 says.
 
     Attributes:
         questions: names asked for so far, as text without the last dot.

@@ -1,4 +1,4 @@
-"""A TFTP server (RFC 1350): each transfer is served from a port of its own, which is not the one that was asked."""
+"""A TFTP server (RFC 1350): each transfer is served from a port of its own, not from the one that the client asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tunnel between two namespaces: interfaces without Ethernet, as those of a VPN, and what carries packets between."""
+"""A tunnel between two namespaces: an interface without Ethernet in each, as a VPN has it, and a thread between."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The resources that a process uses."""
+"""The processor time and the memory of a process."""
 
 from __future__ import annotations
 

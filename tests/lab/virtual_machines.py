@@ -1,4 +1,4 @@
-"""Virtual machines that run Linux, and are there in a fraction of a second: each is a copy of one that has booted."""
+"""Virtual machines with Linux that start in a fraction of a second: each is a copy of one that has booted."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class VirtualMachine:
         self.console.wait_for(_READY, _BOOT_SECONDS)
 
     def resume(self) -> None:
-        """Run, when all has come of the machine that it is to be."""
+        """Run, after the whole state of another machine has arrived."""
         assert eventually(lambda: self.monitor.status() != "inmigrate")
         self.monitor("cont")
 
@@ -80,14 +80,14 @@ class VirtualMachine:
 
 
 class Kind(NamedTuple):
-    """A kind of machine: an executable, and what its network card is linked by."""
+    """A kind of machine: an executable, and the link of its network card."""
 
     qemu: Qemu
     link: str
 
     @property
     def serve_options(self) -> tuple[str, ...]:
-        """The options that make `sansnet serve` serve that link."""
+        """The options of `sansnet serve` for that link."""
         return ("--vhost-user",) if self.link == VHOST_USER else ()
 
 
@@ -121,14 +121,14 @@ class Stable:
     def machine(
         self, kind: Kind, path: Path, *, reconnects: bool = False, properties: str = "", incoming: str = ""
     ) -> Iterator[VirtualMachine]:
-        """A machine on a link to the process that listens on a path; its network card has no driver yet, and it runs.
+        """A running machine on a link to the listener at a path; its network card has no driver yet.
 
         Args:
             kind: of it.
             path: of the socket.
-            reconnects: whether it connects again when that process has gone.
+            reconnects: whether it connects again when the other end has gone.
             properties: of the network card, if others than QEMU's own.
-            incoming: where another machine will come from that it is to be; it is left to itself then.
+            incoming: where the state of another machine comes from, which it waits for.
         """
         network = kind.qemu.network(kind.link, path, reconnects=reconnects, properties=properties)
         source = incoming or f"exec:cat {self._snapshot(kind)}"
@@ -139,7 +139,7 @@ class Stable:
 
     @contextmanager
     def booted(self, kind: Kind, path: Path) -> Iterator[VirtualMachine]:
-        """A machine that is no copy, but boots now."""
+        """A machine that boots now, instead of a copy."""
         with self._started(
             kind.qemu, [*kind.qemu.network(kind.link, path), *kind.qemu.kernel(*self._linux)]
         ) as machine:

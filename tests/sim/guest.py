@@ -1,8 +1,8 @@
 """A guest with a small TCP of its own (RFC 9293, 6298, 2018, 7323), strict about what it is sent.
 
 Stream positions are plain integers that never wrap: the SYN is 0, the first byte of data 1. They become sequence
-numbers only on the wire. Whatever a correct network must not do raises `AssertionError`: data beyond the window that
-was offered, different bytes at a place that was filled before, an acknowledgement of what was never sent.
+numbers only on the wire. Behaviour that no correct network shows raises `AssertionError`: data beyond the window that
+was offered, different bytes at a place that was filled before, an acknowledgement of data that was never sent.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _signed(difference: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class GuestOptions:
-    """What the guest's TCP can do and how it behaves.
+    """The abilities of the guest's TCP, and its behaviour.
 
     Attributes:
         mss: that the guest announces.
@@ -105,7 +105,7 @@ class Connection:
         self._ack_deadline = math.inf
         self._ack_now = False
         self._unacknowledged = 0
-        # What tests ask about
+        # State that tests read
         self.retransmissions = self.probes = self.keepalives = self.probes_received = 0
         self.challenges = 0
         self.segments_received: list[Segment] = []
@@ -123,7 +123,7 @@ class Connection:
         self._outgoing += data
 
     def shutdown(self) -> None:
-        """FIN after all data."""
+        """Send FIN after all data."""
         self._fin_wanted = True
 
     def read(self, count: int) -> bytes:
@@ -134,14 +134,14 @@ class Connection:
         return data
 
     def abort(self, now: float) -> None:
-        """RST."""
+        """Send RST."""
         self._emit(RST | ACK, self.nxt, b"", now)
         self.reset = True
         self._rto_deadline = self._ack_deadline = math.inf
 
     @property
     def peer(self) -> tuple[bytes, int]:
-        """Who is at the other end, as the guest sees it."""
+        """The remote endpoint, as the guest sees it."""
         return self._remote
 
     @property
@@ -529,7 +529,7 @@ class Guest:
         self.mac, self.ipv4, self.ipv6, self.gateway_mac, self.vnet = mac, ipv4, ipv6, gateway_mac, vnet
         self.connections: dict[tuple[bytes, int, bytes, int], Connection] = {}
         self.strays: list[Segment] = []
-        """Segments that no connection wanted."""
+        """Segments that belong to no connection."""
         self.datagrams: list[tuple[Ip, int, int, bytes]] = []
         """UDP: packet, source port, destination port, data."""
         self.others: list[packets.ReadFrame] = []
@@ -542,7 +542,7 @@ class Guest:
         self._next_port = 40000
 
     def address(self, size: int) -> bytes:
-        """Its address of as many bytes."""
+        """The guest's address of this length in bytes."""
         return self.ipv4 if size == 4 else self.ipv6
 
     def connect(
@@ -602,7 +602,7 @@ class Guest:
     _now = 0.0
 
     def at(self, now: float) -> None:
-        """What time it is; for output that nothing received has caused."""
+        """Set the time, for output that no received frame causes."""
         self._now = now
 
     # In

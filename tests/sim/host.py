@@ -1,6 +1,6 @@
-"""Host sockets that do what a script says.
+"""Host sockets that behave as a script says.
 
-`Host` stands where the driver stands: it obeys orders, keeps what a socket did not take yet, asks for the budget
+`Host` takes the place of a driver: it obeys orders, keeps what a socket did not take yet, asks for the budget
 before it reads, and reports facts. It checks the order of orders: nothing for a socket that was never opened or was
 closed, no name used twice.
 """
@@ -69,16 +69,16 @@ class Stream:
     connected: bool = False
     failed: bool = False
     received: bytearray = field(default_factory=bytearray)
-    """What the remote got."""
+    """Data that the remote received."""
     shutdown: bool = False
-    """The remote saw the end."""
+    """The remote received the end of the stream."""
     closed: bool = False
     aborted: bool = False
     blocked: bool = False
     """The socket takes nothing, until `Host.unblock`."""
     unsent: bytearray = field(default_factory=bytearray)
     incoming: bytearray = field(default_factory=bytearray)
-    """What the remote sent and nobody read yet."""
+    """Data of the remote that the network did not read yet."""
     ended: bool = False
     """The remote ended its side."""
     end_reported: bool = False
@@ -110,7 +110,7 @@ class Host:
         """The only stream, or the newest."""
         return next(reversed(self.streams.values()))
 
-    # What a remote does
+    # Actions of a remote
 
     def produce(self, stream: Stream, data: bytes) -> None:
         """The remote sends."""
@@ -132,7 +132,7 @@ class Host:
         self._count += 1
         heapq.heappush(self._events, (when, self._count, what))
 
-    # What the driver does
+    # Actions of the driver
 
     def obey(self, orders: Iterable[Order], now: float) -> None:
         for order in orders:
@@ -235,7 +235,7 @@ class Host:
         stream.blocked = False
 
     def report(self, now: float) -> bool:
-        """Let the sockets work, and report; whether anything happened."""
+        """Let the sockets work, and report; True if anything happened."""
         happened = False
         while self._events and self._events[0][0] <= now:
             heapq.heappop(self._events)[2](now)
@@ -311,14 +311,14 @@ class Host:
     def forward(
         self, port: int, now: float, *, guest_address: bytes | None = None, outgoing: tuple[int, ...] = ()
     ) -> SocketId:
-        """A socket is open for datagrams from outside."""
+        """Open a socket for datagrams from outside."""
         socket = self._network.forward_added(guest_address, port, now, outgoing)
         assert not self._known(socket), "a socket's name used twice"
         self.forwards.add(socket)
         return socket
 
     def remove_forward(self, socket: SocketId, now: float) -> None:
-        """It is closed."""
+        """Close the socket of a forward."""
         self.forwards.remove(socket)
         self.closed.add(socket)
         self._network.forward_removed(socket, now)

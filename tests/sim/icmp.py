@@ -1,4 +1,4 @@
-"""ICMP and ICMPv6 errors taken apart a second time, for the tests alone."""
+"""A reader of ICMP and ICMPv6 errors, independent of the core."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class ErrorMessage:
     """An ICMP error that a guest got.
 
     Attributes:
-        sender: who says so.
-        receiver: whom it is for.
+        sender: its source address.
+        receiver: its destination address.
         type, code: of the family's ICMP.
         rest: the 32 bits behind the checksum.
-        quoted: the packet that it is about; its payload may be cut.
+        quoted: the packet that failed; its payload may be cut.
         missing: how many bytes of that payload are not there.
     """
 

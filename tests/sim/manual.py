@@ -1,4 +1,4 @@
-"""A connection whose every segment the test decides."""
+"""A connection in which the test decides about each segment."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ManualConnection:
         return self.take()
 
     def take(self) -> list[Segment]:
-        """What the network sent to this connection since the last time."""
+        """The segments for this connection since the last call."""
         strays = self._pair.guest.strays
         mine = [segment for segment in strays if segment.destination_port == self.port]
         self._pair.guest.strays = [segment for segment in strays if segment.destination_port != self.port]

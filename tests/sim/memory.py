@@ -1,4 +1,4 @@
-"""How many bytes a piece of code leaves behind."""
+"""Measures how many bytes a piece of code leaves allocated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cable that loses, doubles, delays and reorders frames, by a seed."""
+"""A cable that loses, duplicates, delays and reorders frames at random, from a seed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Impairment", "Netem"]
 
 @dataclass(frozen=True, slots=True)
 class Impairment:
-    """How bad a cable is.
+    """The faults of a cable.
 
     Attributes:
         loss: probability that a frame vanishes.
@@ -55,7 +55,7 @@ class Netem:
                 self._push(frame, now)
 
     def become(self, impairment: Impairment) -> None:
-        """The cable is as bad as that from now on; what is under way arrives as it would have."""
+        """Have other faults from now on; frames that were sent before arrive as planned."""
         self._impairment = impairment
 
     def _push(self, frame: bytes, now: float) -> None:
@@ -65,7 +65,7 @@ class Netem:
         heapq.heappush(self._queue, (now + how.delay + held, self._count, frame))
 
     def take(self, now: float) -> list[bytes]:
-        """What arrives by `now`, in order of arrival."""
+        """The frames that arrive by `now`, in order of arrival."""
         arrived = []
         while self._queue and self._queue[0][0] <= now:
             arrived.append(heapq.heappop(self._queue)[2])

@@ -1,4 +1,4 @@
-"""Frames built and taken apart a second time, for the tests alone.
+"""Builds and reads frames, independently of the core.
 
 Building is generous: any field can be set to nonsense. Reading is strict: whatever a well-behaved network must not
 send is an `AssertionError`.
@@ -129,7 +129,7 @@ class Ip:
 
 
 class SegmentFields(TypedDict, total=False):
-    """What of a segment a test may set at will, besides flags and payload."""
+    """The fields of a segment that a test may set, besides flags and payload."""
 
     sequence: int
     acknowledgment: int

@@ -22,7 +22,7 @@ OUTSIDER6: Final = Endpoint(bytes.fromhex("20010db8eeee00000000000000000007"), 3
 SECRET: Final = bytes(range(32))
 
 _MAX_ROUNDS: Final = 10_000
-"""At one instant; a network that is not quiet after them never will be."""
+"""At one instant; a network that still has outputs after them would never stop."""
 
 
 def make_config(link: LinkConfig | None = None, limits: Limits | None = None) -> NetworkConfig:
@@ -35,7 +35,7 @@ def make_config(link: LinkConfig | None = None, limits: Limits | None = None) ->
         ipv6=Ipv6Config(address=guest.ipv6, gateway=GATEWAY6),
         limits=limits or Limits(),
         notices=True,
-        router_advertisements=False,  # nor any other frame that nobody asked for
+        router_advertisements=False,  # so that the network sends nothing without a cause
     )
 
 
@@ -44,8 +44,8 @@ class Pair:
 
     Attributes:
         now: virtual time in seconds.
-        sent: every frame from the network to the guest, with its time, before the cable had its way with it.
-        notices: all that the network noticed.
+        sent: every frame from the network to the guest, with its time, as it was before the cable.
+        notices: all notices of the network.
         batch: most frames handed to the network at a time; tests set it to show that it does not matter.
     """
 
@@ -158,13 +158,13 @@ class Pair:
         return self.network.statistics().flows["tcp_flows"]
 
     def next_deadline(self) -> float | None:
-        """When anybody wants to do something."""
+        """The earliest deadline of the network, guest, host and cables; None if there is none."""
         parties = (self.network, self.guest, self.host, self.up, self.down)
         times = [time for party in parties if (time := party.next_deadline()) is not None]
         return min(times, default=None)
 
     def step(self) -> bool:
-        """Settle, then jump to the next deadline and do what is due; False if nobody waits for anything."""
+        """Settle, then jump to the next deadline and do what is due; False if there is no deadline."""
         self.settle()
         deadline = self.next_deadline()
         if deadline is None:

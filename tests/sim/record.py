@@ -1,4 +1,4 @@
-"""Everything that is done to a network, written down, to be done to another one."""
+"""Records all calls to a network, to repeat them on another one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _RECORDED = (
 
 
 class RecordingNetwork(Network):
-    """A network that notes its calls and what they returned."""
+    """A network that records its calls and what they returned."""
 
     def __init__(self, config: NetworkConfig, *, now: float, secret: bytes) -> None:
         super().__init__(config, now=now, secret=secret)
@@ -76,16 +76,16 @@ def replay(
     now: float,
     batch: Callable[[list[Buffer]], list[list[Buffer]]] = lambda frames: [frames],
 ) -> list[object]:
-    """Do `calls` to a new network.
+    """Repeat `calls` on a new network.
 
     Args:
-        calls: what a `RecordingNetwork` noted.
+        calls: those of a `RecordingNetwork`.
         config: its configuration.
         now: when it began.
         batch: how frames that came at once are to be handed over.
 
     Returns:
-        What the calls returned, one for each.
+        The results of the calls, one for each.
     """
     network = RecordingNetwork(config, now=now, secret=SECRET)
     for name, arguments in calls:

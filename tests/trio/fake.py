@@ -134,8 +134,8 @@ class Bench:
     def __init__(self, scope: int = 0) -> None:
         self.network = FakeNetwork()
         self.poller = Poller()
-        self.shell = SocketContext(self.network, self.poller, scope)
-        self.sockets = HostSockets(self.shell)
+        self.context = SocketContext(self.network, self.poller, scope)
+        self.sockets = HostSockets(self.context)
 
     def __enter__(self) -> Self:
         return self

@@ -416,7 +416,7 @@ def test_time_does_not_go_backwards_when_a_port_is_followed() -> None:
     async def body() -> None:
         network, link = PunctualNetwork(), PairLink()
         with Forwards(parse_all([f"auto,{PORT}:{OTHER}"], UDP)) as forwards:
-            forwards.enter(Here())
+            forwards.set_guest(Here())
             driver = Driver(network, link, forwards=forwards)
             async with trio.open_nursery() as nursery:
                 await nursery.start(driver.run)

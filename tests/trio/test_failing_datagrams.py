@@ -44,14 +44,14 @@ def test_a_run_that_the_host_refuses_is_reported_once(guest_made_it: bool) -> No
         else:
             bench.order(*(SendDatagram(ONE, NO_PORT, data, 0, 64, 0) for data in (b"aa", b"bb", b"cc", b"dd", b"e")))
         assert refusals(bench) == [(errno.EINVAL, b"aa")]
-        assert bench.shell.datagrams_dropped == 4
+        assert bench.context.datagrams_dropped == 4
 
 
 def test_so_is_what_follows_in_the_same_batch() -> None:
     with opened(ANY4) as bench:
         bench.order(*(SendDatagram(ONE, NO_PORT, bytes(128), 1, 64, 0) for _ in range(64)))
         assert refusals(bench) == [(errno.EINVAL, b"\0")]
-        assert bench.shell.datagrams_dropped == 64 * 128 - 1
+        assert bench.context.datagrams_dropped == 64 * 128 - 1
         bench.sockets.apply([SendDatagram(ONE, NO_PORT, b"a batch later", 0, 64, 0)], 1.0)
         assert refusals(bench)[1:] == [(errno.EINVAL, b"a batch later")]
 
@@ -82,7 +82,7 @@ def test_without_a_route_a_run_is_reported_once() -> None:
         with opened(ANY4) as bench:
             bench.order(SendDatagram(ONE, NO_ROUTE, bytes(64), 1, 64, 0))
             assert refusals(bench) == [(errno.ENETUNREACH, b"\0")]
-            assert bench.shell.datagrams_dropped == 63
+            assert bench.context.datagrams_dropped == 63
 
     with held_namespace() as namespace:
         namespace.call(attempt)
@@ -101,7 +101,7 @@ def test_what_is_smaller_than_a_datagram_too_large_is_sent() -> None:
             [(code, data)] = refusals(bench)
             assert (code, len(data)) == (errno.EMSGSIZE, 2000)
             assert [len(remote.recv(3000)) for _ in range(2)] == [100, 100]
-            assert bench.shell.datagrams_dropped == 4
+            assert bench.context.datagrams_dropped == 4
 
     with held_namespace() as namespace:
         namespace.shell("ip link set lo mtu 1500")

@@ -45,7 +45,7 @@ class Table(Bench):
         super().__init__()
         self.forwards = forwards
         self.now = 0.0
-        forwards.serve(self.shell, self.sockets, lambda: self.now)
+        forwards.serve(self.context, self.sockets, lambda: self.now)
 
     def __exit__(self, *_: object) -> None:
         self.forwards.leave()
@@ -58,7 +58,7 @@ def table(
 ) -> Iterator[Table]:
     with Forwards(parse_all(specs, protocol, inbound=inbound)) as forwards:
         if guest:
-            forwards.enter(Here(), [own] if own else [])
+            forwards.set_guest(Here(), [own] if own else [])
         with Table(forwards) as made:
             yield made
 
@@ -163,11 +163,11 @@ def test_addresses_and_families_that_are_not_asked_for_are_closed() -> None:
 
 def test_while_the_link_is_blocked_nobody_is_accepted() -> None:
     with table(str(PORT)) as bench, connect("127.0.0.1", PORT):
-        bench.shell.blocked = True
+        bench.context.blocked = True
         bench.quiet()
         assert bench.spins() == 0
         assert not bench.network.facts
-        bench.shell.blocked = False
+        bench.context.blocked = False
         bench.sockets.unpark()
         bench.until("stream_accepted")
 
@@ -249,8 +249,8 @@ def test_the_guest_may_speak_first_from_a_port_that_the_outside_knows() -> None:
 @pytest.mark.parametrize(("device", "first"), [(None, PORT), ("lo", PORT + 1)])
 def test_it_speaks_by_the_interface_that_all_else_of_it_uses_or_not_from_there(device: str | None, first: int) -> None:
     with Forwards(parse_all([str(PORT), f"%lo/{PORT + 1}"], UDP), families=[4]) as forwards, Bench() as bench:
-        bench.shell = SocketContext(bench.network, bench.poller, 0, {4: device} if device else {})
-        forwards.serve(bench.shell, bench.sockets, lambda: 0.0)
+        bench.context = SocketContext(bench.network, bench.poller, 0, {4: device} if device else {})
+        forwards.serve(bench.context, bench.sockets, lambda: 0.0)
         told = {port: outgoing for _, _, port, outgoing in bench.network.facts}
         assert told == {PORT: (), PORT + 1: (), first: (4,)}
         forwards.leave()
@@ -264,11 +264,11 @@ def test_a_group_is_no_address_to_answer_from(addressed: str, local: str | None)
 
 def test_a_forward_that_is_removed_while_the_link_is_blocked_is_not_resumed() -> None:
     with table(f"127.0.0.1/{PORT}", protocol=UDP) as bench, datagrams("127.0.0.1") as remote:
-        bench.shell.blocked = True
+        bench.context.blocked = True
         remote.sendto(b"x", ("127.0.0.1", PORT))
         bench.quiet()
         bench.forwards.remove(bench.forwards.rules)
-        bench.shell.blocked = False
+        bench.context.blocked = False
         bench.sockets.unpark()
         assert not bench.network.named("datagram_received")
 
@@ -501,7 +501,7 @@ def test_a_run_of_datagrams_stays_one() -> None:
 def test_what_has_a_target_or_must_not_goes_by_the_network() -> None:
     for splice, spec in ((False, f"{PORT}:80"), (True, f"{PORT}:10.0.0.1/80")):
         with Forwards(parse_all([spec], TCP), splice=splice) as forwards:
-            forwards.enter(Here())
+            forwards.set_guest(Here())
             with Table(forwards) as bench, connect("127.0.0.1", PORT):
                 bench.until("stream_accepted")
 
@@ -513,7 +513,7 @@ def test_the_guests_own_address_is_where_it_arrives_unless_it_shall_be_loopback(
             Forwards(parse_all([f"{PORT}:{OTHER}"], TCP), to_loopback=to_loopback) as forwards,
             socket.create_server((where, OTHER)) as listener,
         ):
-            forwards.enter(Here(), [own])
+            forwards.set_guest(Here(), [own])
             with Table(forwards) as bench, connect("127.0.0.1", PORT):
                 bench.quiet()
                 listener.settimeout(5)
@@ -524,7 +524,7 @@ def test_nothing_goes_in_a_circle() -> None:
     """A guest that is ourselves is the worst case: each listener leads to the other one."""
     rules = [*parse_all([f"127.0.0.2/{PORT}:{OTHER}"], TCP), *parse_all([f"{OTHER}:{PORT}"], TCP, inbound=False)]
     with Forwards(rules, to_loopback=True) as forwards:
-        forwards.enter(Here())
+        forwards.set_guest(Here())
         with Table(forwards) as bench, connect("127.0.0.2", PORT) as near:
             bench.quiet()
             with pytest.raises(ConnectionResetError):
@@ -534,7 +534,7 @@ def test_nothing_goes_in_a_circle() -> None:
 def test_weak_ports_do_not_lead_back() -> None:
     weak = f"~1-{PORT - 1},~{PORT + 2}-65535"
     with Forwards([*parse_all([str(PORT)], TCP), *parse_all([weak], TCP, inbound=False)]) as forwards:
-        forwards.enter(Here())
+        forwards.set_guest(Here())
         assert {(at.port, at.inbound) for at in forwards.listen_addresses} == {
             (PORT, True),
             (PORT + 1, False),
@@ -548,7 +548,7 @@ def test_a_port_of_the_guests_that_is_taken_is_one_sentence() -> None:
         socket.create_server(("127.0.0.1", PORT)),
         pytest.raises(ForwardError, match=sentence),
     ):
-        forwards.enter(Here())
+        forwards.set_guest(Here())
 
 
 def test_a_guest_without_ipv6_has_doors_of_the_other_family_alone() -> None:
@@ -559,7 +559,7 @@ def test_a_guest_without_ipv6_has_doors_of_the_other_family_alone() -> None:
             return super().socket(family, kind)
 
     with Forwards(parse_all([str(PORT)], TCP, inbound=False)) as forwards:
-        forwards.enter(Old())
+        forwards.set_guest(Old())
         assert forwards.listen_addresses == {guest_listen_address(TCP, 4, PORT)}
 
 
@@ -597,12 +597,12 @@ def test_a_flow_without_a_socket_is_a_datagram_dropped() -> None:
             raise ProcessLookupError(errno.ESRCH, "gone")
 
     with Forwards(parse_all([f"{PORT}:{OTHER}"], UDP)) as forwards:
-        forwards.enter(Nobody())
+        forwards.set_guest(Nobody())
         with Table(forwards) as bench, datagrams("127.0.0.1") as near:
             near.sendto(b"x", ("127.0.0.1", PORT))
-            bench.wait(lambda: bench.shell.datagrams_dropped == 1)
+            bench.wait(lambda: bench.context.datagrams_dropped == 1)
     with Forwards(parse_all([f"{PORT}:{OTHER}"], TCP)) as forwards:
-        forwards.enter(Nobody())
+        forwards.set_guest(Nobody())
         with Table(forwards) as bench, connect("127.0.0.1", PORT) as near:
             bench.quiet()
             with pytest.raises(ConnectionResetError):
@@ -620,7 +620,7 @@ def followers(protocol: int, *, inbound: bool) -> tuple[ForwardRule, ...]:
 @pytest.mark.parametrize("inbound", [True, False], ids=["in", "out"])
 def test_ports_follow_those_who_listen(inbound: bool) -> None:
     with Forwards(followers(TCP, inbound=inbound)) as forwards:
-        forwards.enter(Here())
+        forwards.set_guest(Here())
         with Table(forwards) as bench:
 
             def scan() -> set[tuple[bytes | None, int]]:
@@ -645,7 +645,7 @@ def test_ports_follow_those_who_listen(inbound: bool) -> None:
 
 def test_udp_follows_tcp_too_and_never_ourselves() -> None:
     with Forwards(followers(UDP, inbound=True)) as forwards:
-        forwards.enter(Here())
+        forwards.set_guest(Here())
         with socket.create_server(("127.0.0.1", OTHER)), datagrams("127.0.0.1") as bound, Table(forwards) as bench:
             bench.forwards.handle_deadline(1)
             assert forwards.listen_addresses == {ListenAddress(UDP, True, bytes(4), None, PORT)}
@@ -662,7 +662,7 @@ def test_ports_that_cannot_be_followed_are_left_out() -> None:
         socket.create_server(("127.0.0.1", OTHER)),
         socket.create_server(("127.0.0.1", PORT)),
     ):
-        forwards.enter(Here())
+        forwards.set_guest(Here())
         assert forwards.listen_addresses == set()
 
 
@@ -681,7 +681,7 @@ def no_descriptors() -> Iterator[None]:
 
 def test_without_descriptors_nobody_is_followed_and_nothing_closes() -> None:
     with Forwards(followers(TCP, inbound=True)) as forwards, socket.create_server(("127.0.0.1", OTHER)):
-        forwards.enter(Here())
+        forwards.set_guest(Here())
         with Table(forwards) as bench:
             before = forwards.listen_addresses
             assert len(before) == 1

@@ -86,7 +86,7 @@ def test_a_door_that_a_driver_cannot_serve_is_there_for_the_next_one(monkeypatch
 
             monkeypatch.setattr(bench.poller, "add", add_once)
             with pytest.raises(OSError, match="No space left"):
-                forwards.serve(bench.shell, bench.sockets, lambda: 0.0)
+                forwards.serve(bench.context, bench.sockets, lambda: 0.0)
             forwards.leave()
         with Table(forwards) as bench, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as remote:
             remote.sendto(b"hello", ("127.0.0.1", PORT))

@@ -23,8 +23,8 @@ NEVER = 0.6
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_watch, "_PAUSE", 0.01)
-    monkeypatch.setattr(host_watch, "_QUIET", 0.02)
+    monkeypatch.setattr(host_watch, "_MIN_PAUSE", 0.01)
+    monkeypatch.setattr(host_watch, "_BURST_GAP", 0.02)
 
 
 def reports(watch: HostWatch, change: Callable[[], object], seconds: float = SOON) -> bool | None:
@@ -115,7 +115,7 @@ def test_without_watches_files_are_looked_at(tmp_path: Path, monkeypatch: pytest
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     monkeypatch.setattr(syscalls, failing, refuse)
-    monkeypatch.setattr(host_watch, "_LOOK", 0.05)
+    monkeypatch.setattr(host_watch, "_POLL_INTERVAL", 0.05)
     file = tmp_path / "resolv.conf"
     file.write_text("one")
     with HostWatch([str(file)]) as watch:

@@ -170,11 +170,11 @@ def test_a_closed_stream_goes_on_sending() -> None:
 def test_a_stream_that_waits_for_the_link_is_not_read_any_more_once_it_is_closed() -> None:
     with accepted() as (bench, remote):
         fill(bench, remote)
-        bench.shell.blocked = True
+        bench.context.blocked = True
         remote.sendall(b"never read")
         bench.quiet()
         bench.order(CloseSocket(ONE), ResumeStream(ONE))
-        bench.shell.blocked = False
+        bench.context.blocked = False
         bench.sockets.unpark()
         bench.quiet()
         assert bench.network.data() == b""
@@ -318,12 +318,12 @@ def test_while_the_link_is_blocked_sockets_are_not_read() -> None:
     with accepted() as (bench, remote), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         bench.order(OpenDatagram(TWO, Endpoint(V4, 0)), SendDatagram(TWO, bound(other), b"x", 0, 64, 0))
         source = other.recvfrom(10)[1]
-        bench.shell.blocked = True
+        bench.context.blocked = True
         remote.sendall(b"stream")
         other.sendto(b"datagram", source)
         bench.quiet()
         assert bench.network.facts == [("stream_connected", ONE)]
-        bench.shell.blocked = False
+        bench.context.blocked = False
         bench.sockets.unpark()
         bench.until("stream_received", "datagram_received")
 

@@ -67,7 +67,7 @@ def test_another_secret_gives_other_bytes() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 5), sizes=st.lists(st.integers(1, 4), min_size=1, max_size=6))
 def test_any_split_into_batches_gives_the_same_bytes(seed: int, sizes: list[int]) -> None:
     """As long as the outputs are taken at the same points."""
@@ -86,7 +86,7 @@ def test_any_split_into_batches_gives_the_same_bytes(seed: int, sizes: list[int]
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20)
 @given(sizes=st.lists(st.integers(1, 7), min_size=1, max_size=6))
 def test_taking_outputs_at_other_points_gives_the_same_stream(sizes: list[int]) -> None:
     """Acknowledgments are coalesced differently then; what the host is sent is not."""

@@ -304,7 +304,7 @@ class Wire:
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400)
 @given(
     link=st.sampled_from(_LINKS),
     bounds=limits,

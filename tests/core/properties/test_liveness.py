@@ -50,7 +50,7 @@ guests = st.builds(
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 @given(
     link=st.sampled_from([_PLAIN, _LARGE]),
     bounds=limits,

@@ -74,7 +74,7 @@ def _data(size: int, seed: int) -> bytes:
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(
     inbound=st.booleans(),
     link=st.sampled_from([_PLAIN, _OFFLOAD, _LARGE]),
@@ -132,7 +132,7 @@ def test_both_streams_arrive_whole(
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(
     chunks=st.lists(st.integers(1, 5000), min_size=1, max_size=20),
     pauses=st.lists(st.sampled_from([0.0, 0.0001, 0.001, 0.01, 0.3, 5.0]), min_size=1, max_size=5),

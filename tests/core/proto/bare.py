@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from sansnet_core.address_map import AddressMap
 from sansnet_core.addresses import Endpoint, parse
 from sansnet_core.config import Ipv4Config, Ipv6Config, Limits, LinkConfig, NetworkConfig, UdpFiltering
 from sansnet_core.context import Context
-from sansnet_core.egress import Egress
 from sansnet_core.errors import Reason
 from sansnet_core.notices import Notice
 from sansnet_core.orders import Order
@@ -82,12 +80,9 @@ class Bare:
 
     def __init__(self, configuration: NetworkConfig) -> None:
         self.context = Context(configuration, now=100.0, secret=bytes(32))
-        self.context.egress = Egress(self.context)
-        self.context.address_map = AddressMap(configuration)
-        self.context.icmp_errors = IcmpErrors(self.context)
-        self.asked: list[bytes] = []
-        """Addresses of the guest's that were looked for."""
-        self.context.ask = self.asked.append
+        self.icmp_errors = IcmpErrors(self.context)
+        self.sought: list[bytes] = []
+        """Addresses of the guest that `Udp` and `Tcp` wanted the Ethernet address of; pass its `append` to them."""
 
     def wait(self, seconds: float) -> None:
         """Let time pass, and the timers with it."""

@@ -30,7 +30,7 @@ class Bench(Bare):
 
     def __init__(self, configuration: NetworkConfig | None = None) -> None:
         super().__init__(configuration or config())
-        self.echo = Echo(self.context)
+        self.echo = Echo(self.context, self.icmp_errors)
 
     def receive(self, packet: Ip) -> None:
         ip, buf = header(packet)

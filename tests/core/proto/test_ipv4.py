@@ -4,11 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_core.address_map import AddressMap
 from sansnet_core.addresses import parse as address
 from sansnet_core.config import Ipv4Config, Ipv6Config, NetworkConfig
 from sansnet_core.context import Context
-from sansnet_core.egress import Egress
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.orders import Buffer
 from sansnet_core.proto.icmp_errors import IcmpErrors
@@ -27,11 +25,8 @@ class Bench:
 
     def __init__(self, config: NetworkConfig = CONFIG) -> None:
         self.context = Context(config, now=0.0, secret=bytes(16))
-        self.context.address_map = AddressMap(config)
-        self.context.egress = Egress(self.context)
-        self.context.icmp_errors = IcmpErrors(self.context)
         self.received: list[tuple[IpHeader, Buffer]] = []
-        self.ipv4 = Ipv4(self.context, {UDP: lambda ip, buf: self.received.append((ip, buf))})
+        self.ipv4 = Ipv4(self.context, IcmpErrors(self.context), {UDP: lambda ip, buf: self.received.append((ip, buf))})
 
     def receive(self, packet: bytes) -> None:
         self.ipv4.receive(bytes(14) + packet, 14, 14 + len(packet))
@@ -51,7 +46,7 @@ def test_a_packet_goes_to_the_handler_of_its_protocol_in_its_own_frame() -> None
     bench = Bench()
     bench.receive(packet())
     [(ip, buf)] = bench.received
-    assert ip == IpHeader(4, GUEST, REMOTE, UDP, 64, 0, 14, 34, 42, fragment=True)
+    assert ip == IpHeader(4, GUEST, REMOTE, UDP, 64, 0, 14, 34, 42, may_fragment=True)
     assert buf == bytes(14) + packet()
 
 

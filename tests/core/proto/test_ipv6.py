@@ -4,11 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_core.address_map import AddressMap
 from sansnet_core.addresses import parse as address
 from sansnet_core.config import Ipv6Config, NetworkConfig
 from sansnet_core.context import Context
-from sansnet_core.egress import Egress
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.orders import Buffer
 from sansnet_core.proto.icmp_errors import IcmpErrors
@@ -30,11 +28,8 @@ class Bench:
 
     def __init__(self) -> None:
         self.context = Context(CONFIG, now=0.0, secret=bytes(16))
-        self.context.address_map = AddressMap(CONFIG)
-        self.context.egress = Egress(self.context)
-        self.context.icmp_errors = IcmpErrors(self.context)
         self.received: list[tuple[IpHeader, Buffer]] = []
-        self.ipv6 = Ipv6(self.context, dict.fromkeys((UDP, ICMPV6), self.take))
+        self.ipv6 = Ipv6(self.context, IcmpErrors(self.context), dict.fromkeys((UDP, ICMPV6), self.take))
 
     def take(self, ip: IpHeader, buf: Buffer) -> None:
         self.received.append((ip, buf))

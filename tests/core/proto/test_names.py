@@ -15,7 +15,7 @@ from sansnet_core.errors import ConfigError
 from sansnet_core.notices import NameAsked, Notice
 from sansnet_core.orders import Endpoint, SendDatagram
 from sansnet_core.proto.names import Names
-from sansnet_core.proto.udp import Udp
+from sansnet_core.proto.udp.handler import Udp
 from tests.core.proto.bare import GUEST4, GUEST6, REMOTE4, Bare, config, header
 from tests.sim.packets import Ip, udp
 
@@ -31,7 +31,7 @@ class Bench(Bare):
 
     def __init__(self, configuration: NetworkConfig = CONFIG) -> None:
         super().__init__(configuration)
-        self.udp = Udp(self.context, {}, Names(self.context).answer)
+        self.udp = Udp(self.context, self.icmp_errors, self.sought.append, {}, Names(self.context).answer)
 
     def receive(self, packet: Ip) -> None:
         self.udp.receive(*header(packet))

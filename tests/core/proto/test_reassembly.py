@@ -10,10 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_core.address_map import AddressMap
 from sansnet_core.config import Ipv4Config, Limits, NetworkConfig
 from sansnet_core.context import Context
-from sansnet_core.egress import Egress
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.proto.reassembly import Reassembly
@@ -31,10 +29,7 @@ class Bench:
         ipv4 = Ipv4Config(address=bytes([10, 0, 2, 15]), prefix_length=24, gateway=None)
         config = NetworkConfig(ipv4=ipv4, limits=limits or Limits())
         self.context = Context(config, now=0.0, secret=bytes(16))
-        self.context.address_map = AddressMap(config)
-        self.context.egress = Egress(self.context)
-        self.context.icmp_errors = IcmpErrors(self.context)
-        self.reassembly = Reassembly(self.context, LARGEST)
+        self.reassembly = Reassembly(self.context, IcmpErrors(self.context), LARGEST)
 
     def add(
         self, offset: int, more: bool, data: bytes, *, key: int = 0, ttl: int = 64, tos: int = 0

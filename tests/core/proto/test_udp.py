@@ -22,7 +22,7 @@ from sansnet_core.orders import (
     SendDatagram,
     SocketId,
 )
-from sansnet_core.proto.udp import Udp
+from sansnet_core.proto.udp.handler import Udp
 from sansnet_core.wire.ip import IpHeader
 from sansnet_core.wire.udp import UdpHeader
 from tests.core.proto.bare import GATEWAY4, GATEWAY6, GUEST4, GUEST6, REMOTE4, REMOTE6, Bare, config, header
@@ -40,7 +40,7 @@ class Bench(Bare):
     def __init__(self, configuration: NetworkConfig | None = None) -> None:
         super().__init__(configuration or config())
         self.served: list[tuple[int, bytes]] = []
-        self.udp = Udp(self.context, {67: self._serve})
+        self.udp = Udp(self.context, self.icmp_errors, self.sought.append, {67: self._serve})
 
     def _serve(self, ip: IpHeader, udp: UdpHeader, buf: Buffer) -> None:
         self.served.append((udp.destination_port, bytes(buf[udp.start : udp.end])))
@@ -434,7 +434,7 @@ def test_what_is_sent_to_all_of_a_network_that_only_the_guest_knows_stays_there(
 
 def test_dhcp_of_a_guest_without_a_server_stays_on_its_segment() -> None:
     bench = Bench()
-    handler = Udp(bench.context, {})
+    handler = Udp(bench.context, bench.icmp_errors, bench.sought.append, {})
     handler.receive(*header(udp(ANY4, 68, b"\xff" * 4, 67, b"discover")))
     handler.receive(*header(udp(GUEST4, 68, b"\xff" * 4, 67, b"inform")))
     handler.receive(*header(udp(GUEST6, 546, parse("ff02::1:2"), 547, b"solicit")))

@@ -149,13 +149,13 @@ def test_whether_a_packet_may_be_fragmented_is_carried(family: int) -> None:
     for part in fragments(whole, 400):
         pair.guest.send(part)
     pair.settle()
-    assert [order.fragment for order in pair.host.datagrams] == [False, family == 4, True]
+    assert [order.may_fragment for order in pair.host.datagrams] == [False, family == 4, True]
     ping = echo_request(guest, server, 1, 1, bytes(1000))
     told(pair, ping)
     for part in fragments(ping, 400):
         pair.guest.send(part)
     pair.settle()
-    assert [order.fragment for order in pair.host.echoes] == [False, True]
+    assert [order.may_fragment for order in pair.host.echoes] == [False, True]
 
 
 # Ping

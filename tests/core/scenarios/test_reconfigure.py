@@ -19,14 +19,13 @@ from sansnet_core import (
     NetworkConfig,
     OpenDatagram,
 )
-from sansnet_core.address_map import DNS_PORTS
 from sansnet_core.addresses import parse, with_zone
 from sansnet_core.proto import dhcp4, dhcp6
 from sansnet_core.proto.ndp import withdraw
 from sansnet_core.records import replace
 from sansnet_core.wire import dhcp4 as wire4
 from sansnet_core.wire import dhcp6 as wire6
-from sansnet_core.wire import dns_names, ndp
+from sansnet_core.wire import dns, dns_names, ndp
 from tests.sim.packets import read_frame, read_ip, udp
 from tests.sim.pair import GATEWAY6, SERVER, Pair, make_config
 
@@ -45,7 +44,7 @@ def asked(pair: Pair, port: int = 53, source_port: int = 5000) -> Endpoint:
     return pair.host.datagrams[-1].remote
 
 
-@pytest.mark.parametrize("port", DNS_PORTS)
+@pytest.mark.parametrize("port", dns.PORTS)
 def test_questions_go_to_the_new_server_at_once_even_from_a_port_that_asked_before(port: int) -> None:
     pair = Pair(replace(OLD, dns_forward=((STAND_IN, Endpoint(OLD_SERVER, 53)),)))
     assert asked(pair, port) == Endpoint(OLD_SERVER, port)

@@ -188,7 +188,7 @@ def test_memory_by_slots() -> None:
     assert machine.take_orders() == [StartRing(1), CloseFds((42,))]
 
     machine.up.offer([(HIGH.guest, 20)])
-    with pytest.raises(VhostViolation, match="not in one region"):
+    with pytest.raises(VhostViolation, match="not within one memory region"):
         machine.from_guest.take_frames(64)
 
 

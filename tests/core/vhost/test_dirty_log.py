@@ -206,7 +206,7 @@ def test_a_log_that_is_empty_or_wraps(payload: bytes) -> None:
     assert caught.value.fault is Fault.LOG_RANGE
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_any_traffic_leaves_exactly_the_pages_that_changed(data: st.DataObject) -> None:
     """Against a model: what the used ring says was written, and the parts of that ring."""

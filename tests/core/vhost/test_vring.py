@@ -479,7 +479,7 @@ def test_a_buffer_that_leaves_its_region(address: int, length: int, indirect: bo
     assert fault_of(machine) is Fault.CHAIN_ADDRESS
 
     machine.down.offer([(address, length)], indirect=indirect)
-    with pytest.raises(VhostViolation, match="not in one region"):
+    with pytest.raises(VhostViolation, match="not within one memory region"):
         machine.to_guest.put_frames([FRAME])
     assert machine.guarded()
 

@@ -1,7 +1,5 @@
 """The `sansnet` command."""
 
-from __future__ import annotations
+from sansnet_cli._version import __version__
 
 __all__ = ["__version__"]
-
-__version__ = "0.1.0"

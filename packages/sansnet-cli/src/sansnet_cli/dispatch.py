@@ -9,11 +9,11 @@ import sys
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
-__all__ = ["dispatch"]
+__all__ = ["COMMANDS", "dispatch"]
 
 _LEAST_MEMORY: Final = 96 << 20
 """Bytes of address space. What is loaded takes 70 MB of it, most of that shared with other programs."""
-_COMMANDS: Final = ("run", "attach", "serve", "qemu", "ctl", "pasta", "passt", "pesto")
+COMMANDS: Final = ("run", "attach", "serve", "qemu", "ctl", "completion", "pasta", "passt", "pesto")
 
 _SIGNALLED: Final = 128
 """Added to the number of the signal that ended a command, as shells do."""
@@ -51,14 +51,31 @@ def _require_memory() -> None:
 
 def _do(arguments: Sequence[str]) -> int:
     match arguments:
-        case ["run" | "attach" | "serve" | "qemu" as name, *rest]:
-            from sansnet_cli.commands import COMMANDS
+        case ["run", *rest]:
+            from sansnet_cli.run.command import run
 
-            return COMMANDS[name](rest)
+            return run(rest)
+        case ["attach", *rest]:
+            from sansnet_cli.attach.command import attach
+
+            return attach(rest)
+        case ["serve", *rest]:
+            from sansnet_cli.serve.command import serve
+
+            return serve(rest)
+        case ["qemu", *rest]:
+            from sansnet_cli.qemu.command import qemu
+
+            return qemu(rest)
         case ["ctl", *rest]:
             from sansnet_cli.ctl.command import ctl
 
             return ctl(rest)
+        case ["completion", *rest]:
+            from sansnet_cli.completion.command import completion
+            from sansnet_cli.parsers import parsers
+
+            return completion(rest, parsers())
         case ["pasta" | "passt" as program, *rest]:
             from sansnet_cli.compat.main import main
 
@@ -71,7 +88,7 @@ def _do(arguments: Sequence[str]) -> int:
             from sansnet_cli.options.proposals import unknown_command
             from sansnet_cli.options.records import CommandLineError
 
-            raise CommandLineError(f"{unknown_command(arguments, _COMMANDS)}; see `sansnet --help`")
+            raise CommandLineError(f"{unknown_command(arguments, COMMANDS)}; see `sansnet --help`")
 
 
 def _was_typed(number: int) -> bool:
@@ -108,7 +125,7 @@ def _explain(error: Exception) -> int:
         return _complain("there is too little memory; allow more, as by: ulimit -v unlimited", 1)
     from sansnet_cli.output.report import reason
     from sansnet_core.errors import SansnetError
-    from sansnet_trio.guest.plan import CommandNotExecutable, CommandNotFound, GuestError
+    from sansnet_trio.guest.errors import CommandNotExecutable, CommandNotFound, GuestError
     from sansnet_trio.plan.options import OptionsError
 
     match _cause(error):

@@ -29,6 +29,7 @@ usage: sansnet run [OPTIONS] [--] [COMMAND [ARG...]]
        sansnet serve [--vhost-user] [--socket PATH | --fd FD] [OPTIONS]
        sansnet qemu [OPTIONS] -- QEMU-ARGUMENT...
        sansnet ctl PATH COMMAND [OPTIONS]
+       sansnet completion SHELL
        sansnet (pasta|passt|pesto) ...
 
 A network for guests without privileges: TCP, UDP and ping from a guest become
@@ -40,6 +41,7 @@ commands:
   serve          give a network to a virtual machine (QEMU)
   qemu           run QEMU with such a network
   ctl            show what one of these does, and forward other ports
+  completion     print a script for the completion of command lines in a shell
   pasta, passt, pesto
                  take the place of these programs for their callers
 

@@ -1,19 +1,50 @@
 """A guest's network as data: frames and socket facts in, frames and socket orders out.
 
-Reading order: `Network` is what a driver talks to; `NetworkConfig` says what the network is like; the orders
-(`OpenStream` and the others) say what a driver has to do; `capture` and `summary` serve people who look at frames.
-The core does no I/O, reads no clock and no randomness, and depends on nothing but the standard library.
+Start with `Network`, which a driver talks to, `NetworkConfig`, which describes the network, and the orders
+(`OpenStream` and the others), which say what a driver must do. The core does no I/O, reads no clock, uses no randomness
+and depends on the standard library alone. All errors raised on purpose derive from `SansnetError`.
+
+Names that are not listed here are found in these modules, which are public too:
+
+- `addresses`: IP addresses and endpoints, as bytes and as text.
+- `config`, `errors`, `notices`, `orders`: where the names listed here are defined, with their constants.
+- `link`: frames in a byte stream (`link.stream`).
+- `pcap`: the file format of captures.
+- `ports`: forwarded ports as data, and the grammar of their specifications.
+- `records`: the base class of configurations, and how to copy one with changes.
+- `summary`: one line of text per frame.
+- `vhost`: the network card of a virtual machine, by vhost-user.
+- `wire`: packet formats, one module each.
+
+All other modules are internal. Names and modules are loaded when they are first used.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from sansnet_core.config import Ipv4Config, Ipv6Config, Limits, LinkConfig, NetworkConfig, UdpFiltering
-from sansnet_core.errors import ConfigError, Reason, SansnetError, UsageError
+from sansnet_core._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from sansnet_core import (
+        addresses,
+        config,
+        errors,
+        link,
+        notices,
+        orders,
+        pcap,
+        ports,
+        records,
+        summary,
+        vhost,
+        wire,
+    )
+    from sansnet_core.addresses import Endpoint
+    from sansnet_core.config import Ipv4Config, Ipv6Config, Limits, LinkConfig, NetworkConfig, UdpFiltering
     from sansnet_core.dropped import Dropped
+    from sansnet_core.errors import ConfigError, Reason, SansnetError, UsageError
     from sansnet_core.network import Network, NetworkStatistics
     from sansnet_core.notices import (
         FlowClosed,
@@ -27,7 +58,6 @@ if TYPE_CHECKING:
     from sansnet_core.orders import (
         Buffer,
         CloseSocket,
-        Endpoint,
         ExtendedError,
         Frame,
         KeepAlive,
@@ -44,7 +74,6 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "Order",
     "Buffer",
     "CloseSocket",
     "ConfigError",
@@ -70,6 +99,7 @@ __all__ = [
     "OpenDatagram",
     "OpenEcho",
     "OpenStream",
+    "Order",
     "Reason",
     "ResumeStream",
     "SansnetError",
@@ -80,29 +110,66 @@ __all__ = [
     "SocketId",
     "UdpFiltering",
     "UsageError",
+    "addresses",
+    "config",
+    "errors",
+    "link",
+    "notices",
+    "orders",
+    "pcap",
+    "ports",
+    "records",
+    "summary",
+    "vhost",
+    "wire",
 ]
 
+_HOMES = {
+    "addresses": ("Endpoint",),
+    "config": ("Ipv4Config", "Ipv6Config", "Limits", "LinkConfig", "NetworkConfig", "UdpFiltering"),
+    "dropped": ("Dropped",),
+    "errors": ("ConfigError", "Reason", "SansnetError", "UsageError"),
+    "link": (),
+    "network": ("Network", "NetworkStatistics"),
+    "notices": ("FlowClosed", "FlowOpened", "FlowRefused", "FlowReport", "LeaseGiven", "NameAsked", "Notice"),
+    "orders": (
+        "Buffer",
+        "CloseSocket",
+        "ExtendedError",
+        "Frame",
+        "KeepAlive",
+        "OpenDatagram",
+        "OpenEcho",
+        "OpenStream",
+        "Order",
+        "ResumeStream",
+        "SendDatagram",
+        "SendEcho",
+        "SendStream",
+        "ShutdownStream",
+        "SocketId",
+    ),
+    "pcap": (),
+    "ports": (),
+    "records": (),
+    "summary": (),
+    "vhost": (),
+    "wire": (),
+}
+"""Module -> the names here that it defines."""
 
-_NETWORK = ("Network", "NetworkStatistics")
-_NOTICES = ("FlowClosed", "FlowOpened", "FlowRefused", "FlowReport", "LeaseGiven", "NameAsked", "Notice")
+if not TYPE_CHECKING:  # with it in sight, type checkers would accept any name
+
+    def __getattr__(name: str) -> object:
+        """Load a name or a module when it is first used (PEP 562): the command forks a guest with few of them."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name in _HOMES:
+            return import_module(f"{__name__}.{name}")
+        home = next(home for home, names in _HOMES.items() if name in names)
+        value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+        return value
 
 
-def __getattr__(name: str) -> Any:
-    """Load the rest when it is first asked for (PEP 562): the command forks a guest with the configuration alone."""
-    if name in _NETWORK:
-        from sansnet_core import network
-
-        return getattr(network, name)
-    if name == "Dropped":
-        from sansnet_core import dropped
-
-        return dropped.Dropped
-    if name in _NOTICES:
-        from sansnet_core import notices
-
-        return getattr(notices, name)
-    if name in __all__:
-        from sansnet_core import orders
-
-        return getattr(orders, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -19,15 +19,11 @@ from typing import Final
 
 from sansnet_core.addresses import LOOPBACK, Endpoint, is_link_local, is_loopback, is_multicast
 from sansnet_core.config import NetworkConfig
-from sansnet_core.context import GuestAddresses
 from sansnet_core.errors import Reason
+from sansnet_core.guest_addresses import GuestAddresses
+from sansnet_core.wire import dns
 
-__all__ = ["DNS_PORTS", "AddressMap"]
-
-DNS: Final = 53
-DNS_OVER_TLS: Final = 853
-DNS_PORTS: Final = (DNS, DNS_OVER_TLS)
-"""Ports (RFC 1035, RFC 7858)."""
+__all__ = ["AddressMap"]
 
 _BROADCAST: Final = b"\xff" * 4
 _V4_IN_V6: Final = (bytes(12), bytes(10) + b"\xff\xff")
@@ -76,10 +72,10 @@ class AddressMap:
         Returns:
             None if the destination is closed.
         """
-        if port in DNS_PORTS and (server := self._dns.get(destination)) is not None:
-            if port == DNS:
+        if port in dns.PORTS and (server := self._dns.get(destination)) is not None:
+            if port == dns.PORT:
                 return server
-            if server.port == DNS:
+            if server.port == dns.PORT:
                 return Endpoint(server.address, port)
         host = self._hosts.get(destination)
         if host is None:
@@ -102,7 +98,7 @@ class AddressMap:
             return self._aliases.get(LOOPBACK[len(host)])
         return self._aliases.get(host) or (host if _is_destination(host) and host not in self.own else None)
 
-    def asked(self, host: Endpoint, alias: bytes | None, guest: GuestAddresses) -> Endpoint | None:
+    def reachable_as(self, host: Endpoint, alias: bytes | None, guest: GuestAddresses) -> Endpoint | None:
         """By which endpoint the guest could have asked a host's; None if by none.
 
         Args:

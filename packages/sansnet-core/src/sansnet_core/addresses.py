@@ -14,6 +14,7 @@ __all__ = [
     "LOOPBACK",
     "Endpoint",
     "format",
+    "format_any",
     "format_zoned",
     "is_broadcast",
     "is_link_local",
@@ -70,6 +71,11 @@ def format_zoned(address: bytes) -> str:
     """The same for an address of the host's side, with its zone as a number if it has one."""
     plain, zone = split_zone(address)
     return f"{format(plain)}%{zone}" if zone else format(plain)
+
+
+def format_any(address: bytes) -> str:
+    """The text form of any address of an endpoint: 6 bytes are of Ethernet, others as `format_zoned` takes them."""
+    return address.hex(":") if len(address) == 6 else format_zoned(address)
 
 
 def with_zone(address: bytes, zone: int) -> bytes:

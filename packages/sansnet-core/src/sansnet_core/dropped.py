@@ -13,7 +13,7 @@ from sansnet_core.orders import Endpoint
 from sansnet_core.wire import ethernet
 from sansnet_core.wire.ip import ICMP, ICMPV6, TCP, UDP
 
-__all__ = ["HEAD", "KEPT", "Dropped", "Kept", "format_address", "read"]
+__all__ = ["HEAD", "KEPT", "Dropped", "Kept", "read"]
 
 KEPT: Final = 4
 """Packets that are kept of each reason, the last ones."""
@@ -98,14 +98,9 @@ def _read(packet: bytes, protocol: int, at: int, size: int, start: int, first: b
     return Dropped(protocol, Endpoint(source, ports[0]), Endpoint(destination, ports[1]))
 
 
-def format_address(address: bytes) -> str:
-    """The text form of one of `Dropped`, or of an endpoint: an Ethernet or IP address, with its zone if it has one."""
-    return ethernet.format_mac(address) if len(address) == 6 else addresses.format_zoned(address)
-
-
 def _text(endpoint: Endpoint) -> str:
     address, port = endpoint
-    text = format_address(address)
+    text = addresses.format_any(address)
     if not port:
         return text
     return f"[{text}]:{port}" if len(address) == 16 else f"{text}:{port}"

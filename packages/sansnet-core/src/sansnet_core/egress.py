@@ -11,9 +11,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final
 
-from sansnet_core.context import Context
+from sansnet_core.config import LinkConfig
+from sansnet_core.entropy import Entropy
 from sansnet_core.errors import UsageError
+from sansnet_core.guest_addresses import GuestAddresses
 from sansnet_core.orders import Buffer, Endpoint
+from sansnet_core.outbox import Outbox
 from sansnet_core.wire import ipv4, ipv6
 from sansnet_core.wire.checksum import finish, ones_sum, partial, pseudo_sum
 from sansnet_core.wire.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6, SHORTEST
@@ -50,17 +53,32 @@ _GLUE_BELOW: Final = 4096
 
 
 class Egress:
-    """Builds frames to the guest and puts them into the outbox."""
+    """Builds frames to the guest and puts them into the outbox.
 
-    __slots__ = ("_context", "_guest", "_link", "_prefixes", "link_mtu", "stations", "vnet")
+    Args:
+        link: what the guest's link can do.
+        mac: our Ethernet address.
+        guest: the guest's addresses.
+        out: where the frames go.
+        entropy: source of the fragments' identifications.
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._link = context.config.link
-        self.link_mtu = self._link.mtu
-        self.vnet = self._link.vnet_header
-        self._guest = context.guest
-        self.stations = context.guest.stations
+    Attributes:
+        link: as given.
+        checksum_offload: as in `link`; read for each packet.
+        stations: of `guest`.
+    """
+
+    __slots__ = ("_entropy", "_guest", "_mac", "_out", "_prefixes", "_vnet", "checksum_offload", "link", "stations")
+
+    def __init__(self, link: LinkConfig, mac: bytes, guest: GuestAddresses, out: Outbox, entropy: Entropy) -> None:
+        self.link = link
+        self.checksum_offload = link.checksum_offload
+        self.stations = guest.stations
+        self._vnet = link.vnet_header
+        self._mac = mac
+        self._guest = guest
+        self._out = out
+        self._entropy = entropy
         self._prefixes: dict[tuple[bytes, int, int, int, int, int], bytes] = {}
 
     def station(self, address: bytes) -> bytes:
@@ -81,8 +99,8 @@ class Egress:
         key = (mac, version, offload, header_size, gso_type, gso_size)
         found = self._prefixes.get(key)
         if found is None:
-            found = mac + self._context.config.mac + (ETHERTYPE_IPV4 if version == 4 else ETHERTYPE_IPV6)
-            if self.vnet:
+            found = mac + self._mac + (ETHERTYPE_IPV4 if version == 4 else ETHERTYPE_IPV6)
+            if self._vnet:
                 flags, start = (NEEDS_CSUM, 34 if version == 4 else 54) if offload else (0, 0)
                 size = header_size if gso_type else 0
                 found = HEADER.pack(flags, gso_type, size, gso_size, start, offload, 0) + found
@@ -99,9 +117,22 @@ class Egress:
             payload: what follows the Ethernet header.
             destination: Ethernet address.
         """
-        context = self._context
-        frame = destination + context.config.mac + ethertype + payload
-        context.out.frames.append(NO_OFFLOAD + frame if self.vnet else frame.ljust(SHORTEST, b"\0"))
+        frame = destination + self._mac + ethertype + payload
+        self._out.frames.append(NO_OFFLOAD + frame if self._vnet else frame.ljust(SHORTEST, b"\0"))
+
+    def put(self, head: bytes, payload: Buffer) -> None:
+        """Send a frame whose headers are complete.
+
+        Args:
+            head: all headers, from `virtio_net_hdr` (if the link has it) to the transport header.
+            payload: what follows; not copied if it is large.
+        """
+        frames = self._out.frames
+        if len(payload) >= _GLUE_BELOW:
+            frames.append((head, payload))
+            return
+        frame = head + payload if payload else head
+        frames.append(frame if self._vnet else frame.ljust(SHORTEST, b"\0"))
 
     def packet(
         self,
@@ -128,7 +159,7 @@ class Egress:
         mac = mac or self.station(destination)
         version4 = len(source) == 4
         header = 20 if version4 else 40
-        if header + len(payload) > self.link_mtu:
+        if header + len(payload) > self.link.mtu:
             self._fragments(source, destination, protocol, payload, ttl, tos, mac)
         elif version4:
             head = ipv4.emit_header(source, destination, protocol, len(payload), ttl, tos, 0, DONT_FRAGMENT)
@@ -144,8 +175,8 @@ class Egress:
         version4 = len(source) == 4
         if len(payload) > MAX_PACKET_SIZE - (20 if version4 else 0):
             raise UsageError(f"no IP packet can carry {len(payload)} bytes")
-        size = (self.link_mtu - (20 if version4 else 48)) & ~7
-        identification = self._context.entropy.next(16 if version4 else 32)
+        size = (self.link.mtu - (20 if version4 else 48)) & ~7
+        identification = self._entropy.next(16 if version4 else 32)
         for offset in range(0, len(payload), size):
             part = bytes(payload[offset : offset + size])
             more = offset + size < len(payload)
@@ -206,7 +237,7 @@ class FlowHeaders:
         else:
             offset, size, gso_type = 6, 8, GSO_UDP_L4
         size += 34 if self._version4 else 54
-        if not egress._link.checksum_offload:
+        if not egress.checksum_offload:
             offset = 0
         # A station that is forgotten is not gone; one that was never heard may be any, and is looked for each time
         self._mac = egress.stations.find(self._guest) or self._mac
@@ -242,7 +273,7 @@ class FlowHeaders:
         size = 20 + len(options) + len(payload)
         offset = (20 + len(options)) << 2
         pseudo = self._pseudo + size
-        if egress._link.checksum_offload:
+        if egress.checksum_offload:
             checksum = partial(pseudo)
         else:
             ports = int.from_bytes(self._ports, "big") % 65535
@@ -285,7 +316,7 @@ class FlowHeaders:
                 checksum,
                 0,
             )
-        self._send(head + options if options else head, payload)
+        egress.put(head + options if options else head, payload)
 
     def udp(self, payload: Buffer, segment_size: int, ttl: int, tos: int) -> None:
         """Send a datagram, or with `segment_size` a run of datagrams of that many bytes (the last may be shorter).
@@ -299,7 +330,7 @@ class FlowHeaders:
         egress = self._egress
         header = 28 if self._version4 else 48
         if segment_size and segment_size < len(payload):
-            fits = egress._link.uso and header + segment_size <= egress.link_mtu
+            fits = egress.link.uso and header + segment_size <= egress.link.mtu
             step = self.largest_run(segment_size) if fits else segment_size
             if step < len(payload):
                 for offset in range(0, len(payload), step):
@@ -307,14 +338,14 @@ class FlowHeaders:
                 return
         else:
             segment_size = 0
-            if header + len(payload) > egress.link_mtu:
+            if header + len(payload) > egress.link.mtu:
                 self._large_datagram(payload, ttl, tos)
                 return
         if self._generation != egress.stations.generation or (segment_size and self._gso != segment_size):
             self._refresh(UDP, segment_size or self._gso)
         prefix = self._gso_prefix if segment_size else self._prefix
         size = 8 + len(payload)
-        checksum = partial(self._pseudo + size) if egress._link.checksum_offload else self._udp_checksum(payload)
+        checksum = partial(self._pseudo + size) if egress.checksum_offload else self._udp_checksum(payload)
         if self._version4:
             total = 20 + size
             ip_checksum = finish(self._base + total + (ttl << 8) + tos)
@@ -334,11 +365,11 @@ class FlowHeaders:
             )
         else:
             head = _IPV6_UDP.pack(0x60000000 | tos << 20, size, UDP, ttl, self._addresses, self._ports, size, checksum)
-        self._send(prefix + head, payload)
+        egress.put(prefix + head, payload)
 
     def largest_run(self, segment_size: int) -> int:
         """Most payload bytes of one frame of equal datagrams, for a link with USO: a multiple of `segment_size`."""
-        room = min(self._egress._link.max_frame_size - ETHERNET, MAX_PACKET_SIZE) - (28 if self._version4 else 48)
+        room = min(self._egress.link.max_frame_size - ETHERNET, MAX_PACKET_SIZE) - (28 if self._version4 else 48)
         return max(room // segment_size, 1) * segment_size
 
     def _udp_checksum(self, payload: Buffer) -> int:
@@ -353,12 +384,3 @@ class FlowHeaders:
         source, destination = self._addresses[:size], self._addresses[size:]
         header = self._ports + _PORTS.pack(8 + len(payload), self._udp_checksum(payload))
         self._egress.packet(source, destination, UDP, header + payload, ttl=ttl, tos=tos)
-
-    def _send(self, head: bytes, payload: Buffer) -> None:
-        egress = self._egress
-        frames = egress._context.out.frames
-        if len(payload) >= _GLUE_BELOW:
-            frames.append((head, payload))
-            return
-        frame = head + payload if payload else head
-        frames.append(frame if egress.vnet else frame.ljust(SHORTEST, b"\0"))

@@ -14,11 +14,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sansnet_core.address_map import AddressMap
 from sansnet_core.config import NetworkConfig, check_change
 from sansnet_core.context import Context
 from sansnet_core.dropped import HEAD, Dropped, Kept, read
-from sansnet_core.egress import Egress
 from sansnet_core.errors import Malformed, Reason, UsageError
 from sansnet_core.orders import Buffer, Endpoint, ExtendedError, Frame, Order, SocketId
 from sansnet_core.proto.arp import Arp
@@ -31,7 +29,7 @@ from sansnet_core.proto.ipv6 import Ipv6
 from sansnet_core.proto.names import Names
 from sansnet_core.proto.ndp import Ndp
 from sansnet_core.proto.tcp.handler import Tcp
-from sansnet_core.proto.udp import Service, Udp
+from sansnet_core.proto.udp.handler import Service, Udp
 from sansnet_core.wire import ethernet, icmp4, icmp6, quoted, virtio_net
 from sansnet_core.wire.ip import ICMP, ICMPV6, IGMP, TCP, UDP, IpHeader
 
@@ -103,9 +101,6 @@ class Network:
         if len(secret) < _MIN_SECRET:
             raise UsageError(f"secret: {len(secret)} bytes are too few, {_MIN_SECRET} are needed")
         self._context = context = Context(config, now=now, secret=secret)
-        context.egress = Egress(context)
-        context.address_map = AddressMap(config)
-        context.icmp_errors = IcmpErrors(context)
         self._out = context.out
         self._received = self._sent = 0
         self._vnet = config.link.vnet_header
@@ -114,19 +109,20 @@ class Network:
 
         self._arp = Arp(context)
         self._ndp = Ndp(context)
-        context.ask = self._ask
-        self._echo = Echo(context)
-        self._udp = Udp(context, self._services(), Names(context).answer)
-        self._tcp = Tcp(context)
+        icmp_errors = IcmpErrors(context)
+        self._echo = Echo(context, icmp_errors)
+        self._udp = Udp(context, icmp_errors, self._find_station, self._services(), Names(context).answer)
+        self._tcp = Tcp(context, icmp_errors, self._find_station)
         self._ethertypes: dict[Buffer, Callable[[Buffer, int, int], None]] = {}
         tcp = self._tcp.receive if config.tcp else _closed
         protocols: dict[int, Callable[[IpHeader, Buffer], None]] = {TCP: tcp, UDP: self._udp.receive}
         if config.ipv4:
             self._ethertypes[ethernet.ETHERTYPE_ARP] = self._arp.receive
             protocols4 = protocols | {ICMP: self._receive_icmp4, IGMP: self._ignore}
-            self._ethertypes[ethernet.ETHERTYPE_IPV4] = Ipv4(context, protocols4).receive
+            self._ethertypes[ethernet.ETHERTYPE_IPV4] = Ipv4(context, icmp_errors, protocols4).receive
         if config.ipv6:
-            self._ethertypes[ethernet.ETHERTYPE_IPV6] = Ipv6(context, protocols | {ICMPV6: self._receive_icmp6}).receive
+            protocols6 = protocols | {ICMPV6: self._receive_icmp6}
+            self._ethertypes[ethernet.ETHERTYPE_IPV6] = Ipv6(context, icmp_errors, protocols6).receive
             self._ndp.start()
 
     def _services(self) -> dict[int, Service]:
@@ -239,8 +235,10 @@ class Network:
                 raise Malformed(Reason.ETHERNET_TYPE)
         receive(frame, start + 14, size)
 
-    def _ask(self, address: bytes) -> None:
-        (self._arp if len(address) == 4 else self._ndp).ask(address)
+    def _find_station(self, address: bytes) -> None:
+        """Ask for the Ethernet address of an address of the guest, if it is not known."""
+        if not self._context.guest.is_located(address):
+            (self._arp if len(address) == 4 else self._ndp).ask(address)
 
     def _ignore(self, ip: IpHeader, buf: Buffer) -> None:
         """Take a packet that needs no answer."""
@@ -344,7 +342,7 @@ class Network:
             The socket's name from now on.
         """
         self._begin(now)
-        return self._udp.forwarded(guest_address, guest_port, outgoing)
+        return self._udp.forward_added(guest_address, guest_port, outgoing)
 
     def forward_removed(self, socket: SocketId, now: float) -> None:
         """A socket that `forward_added` told of is closed; its flows end. Then take the outputs."""

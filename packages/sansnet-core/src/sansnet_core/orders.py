@@ -42,7 +42,7 @@ Frame: TypeAlias = Buffer | tuple[bytes, Buffer]
 ORIGIN_LOCAL: Final = 1
 ORIGIN_ICMP: Final = 2
 ORIGIN_ICMPV6: Final = 3
-"""SO_EE_ORIGIN_... (linux/errqueue.h): who reports an `ExtendedError`; 1 is the host's own kernel."""
+"""`SO_EE_ORIGIN_...` (linux/errqueue.h): who reports an `ExtendedError`; 1 is the host's own kernel."""
 
 SocketId = NewType("SocketId", int)
 """Names a host socket; issued by the core, never reused."""
@@ -155,7 +155,7 @@ class SendDatagram:
     """TTL or hop limit of the guest's packet."""
     tos: int
     """TOS or traffic class of the guest's packet, with its ECN bits."""
-    fragment: bool = False
+    may_fragment: bool = False
     """Whether the packet may be sent in fragments. If not, and it is too large for its path, it fails with EMSGSIZE."""
     local: bytes | None = None
     """The host's address to leave from (IP_PKTINFO), where a socket is bound to none; None leaves it to the kernel."""
@@ -181,7 +181,7 @@ class SendEcho:
     data: Buffer
     ttl: int
     tos: int
-    fragment: bool = False
+    may_fragment: bool = False
     """As in `SendDatagram`."""
 
 

@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from sansnet_core import addresses
-from sansnet_core.errors import ConfigError
+from sansnet_core.errors import ConfigError, SansnetError
 from sansnet_core.records import Record, replace
 
 __all__ = ["ALL_PORTS", "TCP", "UDP", "ForwardRule", "combine", "parse", "parse_all", "without"]
@@ -242,7 +242,7 @@ def _agree(one: ForwardRule, other: ForwardRule, port: int) -> bool:
 # the grammar
 
 
-class _Wrong(Exception):
+class _Wrong(SansnetError):
     """What follows the quoted specification in the message."""
 
 

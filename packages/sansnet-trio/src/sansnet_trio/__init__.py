@@ -18,13 +18,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from sansnet_trio._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from sansnet_trio.driver import Driver, DriverStatistics
     from sansnet_trio.forward.binding import ForwardError
     from sansnet_trio.forward.forwards import Forwards
     from sansnet_trio.guest.attached import AttachedGuest
     from sansnet_trio.guest.command import CommandGuest
-    from sansnet_trio.guest.plan import CommandNotExecutable, CommandNotFound, GuestError, GuestPlan, ReadyGuest
+    from sansnet_trio.guest.errors import CommandNotExecutable, CommandNotFound, GuestError
+    from sansnet_trio.guest.plan import GuestPlan, ReadyGuest
     from sansnet_trio.guest.socket_agent import GuestSockets
     from sansnet_trio.guest.target import ExistingNamespace
     from sansnet_trio.host.network_protocol import NetworkProtocol
@@ -86,7 +89,8 @@ _HOMES = {
     "forward.forwards": ("Forwards",),
     "guest.attached": ("AttachedGuest",),
     "guest.command": ("CommandGuest",),
-    "guest.plan": ("CommandNotExecutable", "CommandNotFound", "GuestError", "GuestPlan", "ReadyGuest"),
+    "guest.errors": ("CommandNotExecutable", "CommandNotFound", "GuestError"),
+    "guest.plan": ("GuestPlan", "ReadyGuest"),
     "guest.socket_agent": ("GuestSockets",),
     "guest.target": ("ExistingNamespace",),
     "host.network_protocol": ("NetworkProtocol",),

@@ -45,18 +45,18 @@ _FILE_CHANGES: Final = (
 _EVENT: Final = Struct("=iIII")  # watch, mask, cookie, length of the name
 _EVENTS_SIZE: Final = 1 << 16
 
-_LINKS: Final = 40
+_MAX_LINKS: Final = 40
 """Symbolic links that lead to one file, at most, as in the kernel (MAXSYMLINKS)."""
 
-_QUIET: Final = 0.1
+_BURST_GAP: Final = 0.1
 _MAX_BURST: Final = 1.0
-_PAUSE: Final = 0.5
+_MIN_PAUSE: Final = 0.5
 """Seconds: without a change, until a burst is over; that a burst may last; between two reports."""
-_SHARE: Final = 10
+_PAUSE_FACTOR: Final = 10
 _MAX_PAUSE: Final = 60.0
 """A pause is that many times as long as what was done since the last report took, at most."""
 
-_LOOK: Final = 5.0
+_POLL_INTERVAL: Final = 5.0
 """Seconds between looks at files, if no more watches are allowed."""
 
 
@@ -76,7 +76,7 @@ class HostWatch:
         self._stack = contextlib.ExitStack()
         self._names: dict[int, set[str] | None] = {}
         """By watch: names in a directory that matter; None for a file."""
-        self._seen: list[tuple[int, ...]] = []
+        self._states: list[tuple[int, ...]] = []
         self._changed = False
         self._reported: float | None = None
         self._next = -math.inf
@@ -88,7 +88,7 @@ class HostWatch:
             stack.callback(self._netlink.close)
             self._poll.register(self._netlink.fileno(), select.EPOLLIN)
             self._inotify: int | None = None
-            stack.callback(self._forget_files)
+            stack.callback(self._unwatch_files)
             self._watch_files()
             self._stack = stack.pop_all()
 
@@ -110,13 +110,13 @@ class HostWatch:
         """
         if self._reported is not None:  # for the first time since then
             now = time.monotonic()
-            self._next = now + min(max(_PAUSE, _SHARE * (now - self._reported)), _MAX_PAUSE)
+            self._next = now + min(max(_MIN_PAUSE, _PAUSE_FACTOR * (now - self._reported)), _MAX_PAUSE)
             self._reported = None
         await trio.sleep(max(self._next - time.monotonic(), 0))
         while not self._drain():
-            await self._readable(math.inf if self._inotify is not None else _LOOK)
+            await self._wait_readable(math.inf if self._inotify is not None else _POLL_INTERVAL)
         deadline = trio.current_time() + _MAX_BURST
-        while trio.current_time() < deadline and await self._readable(_QUIET):
+        while trio.current_time() < deadline and await self._wait_readable(_BURST_GAP):
             self._drain()
         self._reported = time.monotonic()
         changed, self._changed = self._changed, False
@@ -124,7 +124,7 @@ class HostWatch:
             self._watch_files()  # links may lead elsewhere now
         return changed
 
-    async def _readable(self, seconds: float) -> bool:
+    async def _wait_readable(self, seconds: float) -> bool:
         """Whether something comes within some time."""
         with trio.move_on_after(seconds):
             await trio.lowlevel.wait_readable(self._poll.fileno())
@@ -150,27 +150,27 @@ class HostWatch:
 
     def _drain_files(self) -> bool:
         if self._inotify is None:
-            seen = self._look()
-            changed, self._seen = seen != self._seen, seen
+            states = self._file_states()
+            changed, self._states = states != self._states, states
             return changed
         changed = False
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self._inotify, _EVENTS_SIZE):
-                changed = any(self._concerns(*event) for event in _events(data)) or changed
+                changed = any(self._is_relevant(*event) for event in _events(data)) or changed
         return changed
 
-    def _concerns(self, watch: int, name: str) -> bool:
+    def _is_relevant(self, watch: int, name: str) -> bool:
         """Whether an event is about one of the files. One without a name is about what is watched itself."""
         names = self._names.get(watch)
         return not name or names is None or name in names
 
     def _watch_files(self) -> None:
         """Watch all that leads to the files now."""
-        self._forget_files()
+        self._unwatch_files()
         try:
             self._inotify = syscalls.inotify_new()
             for path in self._paths:
-                for directory, name in _steps(path):
+                for directory, name in _path_steps(path):
                     watch = syscalls.inotify_add(self._inotify, directory, _CHANGES)
                     names = self._names.setdefault(watch, set())
                     if names is not None:
@@ -179,16 +179,16 @@ class HostWatch:
                     self._names[syscalls.inotify_add(self._inotify, path, _FILE_CHANGES)] = None
             self._poll.register(self._inotify, select.EPOLLIN)
         except OSError:  # no more are allowed
-            self._forget_files()
-            self._seen = self._look()
+            self._unwatch_files()
+            self._states = self._file_states()
 
-    def _forget_files(self) -> None:
+    def _unwatch_files(self) -> None:
         self._names.clear()
         if self._inotify is not None:
             os.close(self._inotify)
             self._inotify = None
 
-    def _look(self) -> list[tuple[int, ...]]:
+    def _file_states(self) -> list[tuple[int, ...]]:
         found: list[tuple[int, ...]] = []
         for path in self._paths:
             try:
@@ -200,9 +200,9 @@ class HostWatch:
         return found
 
 
-def _steps(path: str) -> Iterator[tuple[str, str]]:
+def _path_steps(path: str) -> Iterator[tuple[str, str]]:
     """Directory and name of each file on the way; of a directory that is missing, where it would be made."""
-    for _ in range(_LINKS):
+    for _ in range(_MAX_LINKS):
         directory, name = os.path.split(path)
         while not os.path.isdir(directory):
             directory, name = os.path.split(directory)

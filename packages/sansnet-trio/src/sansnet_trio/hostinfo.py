@@ -54,7 +54,7 @@ _IFA_F_DEPRECATED: Final = 0x20
 _IFA_F_TENTATIVE: Final = 0x40
 
 
-_FAR: Final[dict[int, str]] = {socket.AF_INET: "198.41.0.4", socket.AF_INET6: "2001:503:ba3e::2:30"}
+_REMOTE_ADDRESSES: Final[dict[int, str]] = {socket.AF_INET: "198.41.0.4", socket.AF_INET6: "2001:503:ba3e::2:30"}
 """Addresses far away, of a root name server: to ask by which route a packet would leave. None is sent."""
 
 
@@ -146,9 +146,12 @@ def read_host(
     names = dict(socket.if_nameindex())
     loopback = names.pop(_LOOPBACK_INDEX, None)
     with Netlink() as netlink:
+        index4 = _interface_index(interface4 or interface, names, loopback)
+        ipv4 = _read_uplink(netlink, socket.AF_INET, names, index4)
+        index6 = _interface_index(interface6 or interface, names, loopback)
         return HostInfo(
-            ipv4=_read_uplink(netlink, socket.AF_INET, names, _find(interface4 or interface, names, loopback)),
-            ipv6=_read_uplink(netlink, socket.AF_INET6, names, _find(interface6 or interface, names, loopback)),
+            ipv4=ipv4,
+            ipv6=_read_uplink(netlink, socket.AF_INET6, names, index6),
             has_ipv6=os.path.exists("/proc/net/if_inet6"),
             resolvers=read_resolvers(),
         )
@@ -206,7 +209,7 @@ def _parse_server(text: str) -> bytes | None:
     return addresses.LOOPBACK[len(packed)] if addresses.is_unspecified(packed) else packed
 
 
-def _find(wanted: str | None, names: dict[int, str], loopback: str | None) -> int | None:
+def _interface_index(wanted: str | None, names: dict[int, str], loopback: str | None) -> int | None:
     """Index of an interface that was asked for."""
     if wanted is None:
         return None
@@ -222,16 +225,16 @@ def _find(wanted: str | None, names: dict[int, str], loopback: str | None) -> in
 def _read_uplink(netlink: Netlink, family: int, names: dict[int, str], wanted: int | None) -> Uplink | None:
     messages = netlink.routes(family)
     routes = [(index, route) for message in messages for index, route in _parse_route(message) if index in names]
-    index = wanted if wanted is not None else _choose(routes)
+    index = wanted if wanted is not None else _choose_interface(routes)
     if index is None:
         return None
     found = list(netlink.addresses(family))
-    own = _usable(found, index)
+    own = _usable_addresses(found, index)
     if any(through == index and not route.prefix_length for through, route in routes):
         text = _preferred_source(messages, index)
         if text is None and (family == socket.AF_INET or not own):  # of IPv6's, the kernel may prefer one that changes
-            text = _ask_source(netlink, family, index)
-        if (source := _locate(text, found, index)) is not None:
+            text = _source_for_remote(netlink, family, index)
+        if (source := _with_prefix(text, found, index)) is not None:
             own = (source, *(other for other in own if other.address != source.address))
     if not own:
         return None
@@ -243,7 +246,7 @@ def _read_uplink(netlink: Netlink, family: int, names: dict[int, str], wanted: i
     )
 
 
-def _choose(routes: list[tuple[int, Route]]) -> int | None:
+def _choose_interface(routes: list[tuple[int, Route]]) -> int | None:
     """The interface of the first default route, or else of the first route at all."""
     default = (index for index, route in routes if not route.prefix_length)
     return next(default, next((index for index, _ in routes), None))
@@ -285,7 +288,7 @@ def _parse_route(message: Any) -> Iterator[tuple[int, Route]]:
     )
 
 
-def _usable(messages: Iterable[Any], index: int) -> tuple[InterfaceAddress, ...]:
+def _usable_addresses(messages: Iterable[Any], index: int) -> tuple[InterfaceAddress, ...]:
     """Addresses of an interface that the world may know, in the kernel's order.
 
     Those of IPv6 that soon change (RFC 8981) are last.
@@ -316,16 +319,16 @@ def _parse_address(message: Any) -> InterfaceAddress:
     return InterfaceAddress(packed, message["prefixlen"] if own else 8 * len(packed))
 
 
-def _ask_source(netlink: Netlink, family: int, index: int) -> str | None:
+def _source_for_remote(netlink: Netlink, family: int, index: int) -> str | None:
     """The source that the kernel would choose."""
     try:
-        found: str | None = netlink.route_to(_FAR[family], family, index).get_attr("RTA_PREFSRC")
+        found: str | None = netlink.route_to(_REMOTE_ADDRESSES[family], family, index).get_attr("RTA_PREFSRC")
     except OSError:  # no route
         return None
     return found
 
 
-def _locate(text: str | None, messages: Iterable[Any], index: int) -> InterfaceAddress | None:
+def _with_prefix(text: str | None, messages: Iterable[Any], index: int) -> InterfaceAddress | None:
     """An address that the world may know, with its network if that is the interface's."""
     if text is None:
         return None

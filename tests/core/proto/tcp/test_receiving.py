@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sansnet_core.proto.tcp.receiving import PIECE_COST, Receiver
@@ -23,7 +23,6 @@ def _runs(kept: set[int]) -> list[tuple[int, int]]:
     return found
 
 
-@settings(deadline=None)
 @given(
     irs=st.sampled_from([0, 5, 0x7FFFFFF0, 0xFFFFFFF0]), seed=st.integers(0, 1 << 32), longest=st.sampled_from([3, 30])
 )

@@ -45,7 +45,7 @@ def needs_resident(options: AttachOptions, namespace: ExistingNamespace, *, chan
     """
     given, gateways = ({len(address) for address in some} for some in ((a for a, _ in options.own), options.gateways))
     fixed = all(_BYTES[family] in given & gateways for family in options.families)
-    return options.configure and not fixed and (changes_user or namespace.takes_privileges())
+    return options.configure and not fixed and (changes_user or namespace.needs_privileges())
 
 
 def name_servers_of(options: AttachOptions) -> tuple[bytes, ...] | None:

@@ -1,4 +1,4 @@
-"""From what is asked of a compatible command to a guest that is served, here or in the background."""
+"""From a parsed command line of pasta or passt to a guest that is served, in this process or in the background."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 from sansnet_cli.attach.namespace import find_namespace, needs_resident
 from sansnet_cli.compat.banner import describe
 from sansnet_cli.compat.log import Log, LogFile
-from sansnet_cli.compat.request import Process, Request
+from sansnet_cli.compat.request import Request
 from sansnet_cli.options import values
 from sansnet_cli.options.records import AttachOptions, RunOptions, ServeOptions
 from sansnet_cli.output import report
@@ -29,10 +29,12 @@ from sansnet_cli.process.loading import load_everything
 from sansnet_cli.runtime.observe import open_capture
 from sansnet_core import NetworkConfig, SansnetError
 from sansnet_core.records import replace
-from sansnet_trio.guest.command import CommandGuest, GuestPlan
+from sansnet_trio.guest.command import CommandGuest
+from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links.passed_socket import adopt
 from sansnet_trio.linux import privileges, syscalls
+from sansnet_trio.linux.rtnetlink import load_alone
 from sansnet_trio.plan.host import read_host_for
 from sansnet_trio.plan.options import NamespaceOptions
 from sansnet_trio.plan.setup import Setup, make_plan, make_setup
@@ -49,112 +51,114 @@ _MAX_SOCKETS: Final = 1000
 
 
 def start(program: str, request: Request) -> int:
-    """Do what was asked for; see `main`."""
+    """Serve a guest as a command line of pasta or passt asks for.
+
+    Args:
+        program: `pasta` or `passt`.
+        request: made of its command line.
+
+    Returns:
+        The exit status; see `sansnet_cli.compat.main`.
+    """
     log = Log(program, request.process.level)
     report.speak_through(log)
     try:
         fd = request.options.fd if isinstance(request.options, ServeOptions) else None
-        connection = None if fd is None else adopt(fd)
-        close_inherited(_needed(request, connection))
-        return _start(request, log, connection)
+        passed = None if fd is None else adopt(fd)
+        close_inherited(_needed(request, passed))
+        return _start(request, log, passed)
     except (OSError, SansnetError, MemoryError, ImportError) as error:
         log.error(report.reason(error))
     return 1
 
 
-def _needed(request: Request, connection: socket.socket | None) -> Iterator[int]:
-    """Descriptors of the caller's that the guest comes by."""
-    if connection is not None:
-        yield connection.fileno()
+def _needed(request: Request, passed: socket.socket | None) -> Iterator[int]:
+    """Inherited descriptors that lead to the guest."""
+    if passed is not None:
+        yield passed.fileno()
     if isinstance(request.options, AttachOptions):
         yield from named_descriptors(request.options.netns, request.options.userns)
 
 
-def _start(request: Request, log: Log, connection: socket.socket | None) -> int:
+def _start(request: Request, log: Log, passed: socket.socket | None) -> int:
     process, options = request.process, request.options
     if process.log_file is not None:
         log.write_to(_opened("log", process.log_file, lambda path: LogFile(path, process.log_size)))
     pid_file = _opened("pid", process.pid, PidFile) if process.pid is not None else None
-    capture = open_capture(options.pcap) if options.pcap is not None else None
+    capture = open_capture(options.pcap)
     if not process.foreground:
         log.prepare()
     with capture or contextlib.nullcontext():
-        return _run(options, process, log, pid_file, capture, connection)
+        if isinstance(options, RunOptions):
+            steps = _ReadySteps(process.identity, log, pid_file)
+            steps.become()
+            steps.ready()
+            return _run(options, capture)
 
+        def work(steps: _ReadySteps) -> int:
+            if isinstance(options, ServeOptions):
+                return _serve(options, capture, passed, steps)
+            return _attach(options, capture, steps)
 
-def _run(
-    options: RunOptions | AttachOptions | ServeOptions,
-    process: Process,
-    log: Log,
-    pid_file: PidFile | None,
-    capture: BinaryIO | None,
-    connection: socket.socket | None,
-) -> int:
-    if isinstance(options, RunOptions):
-        steps = _ReadySteps(process, log, pid_file)
-        steps.become()
-        steps.ready()
-        return _spawn(options, capture)
-
-    def work(steps: _ReadySteps) -> int:
-        if isinstance(options, ServeOptions):
-            return _serve(options, capture, connection, steps)
-        return _attach(options, capture, steps)
-
-    if process.foreground:
-        return work(_ReadySteps(process, log, pid_file))
-    return run_in_background(lambda let_go: work(_ReadySteps(process, log, None, let_go)), pid_file)
+        if process.foreground:
+            return work(_ReadySteps(process.identity, log, pid_file))
+        return run_in_background(
+            lambda release_caller: work(_ReadySteps(process.identity, log, None, release_caller)), pid_file
+        )
 
 
 class _ReadySteps:
-    """What happens once everything is open and works.
+    """Steps taken when the guest is ready: change the user, write the pid file, release the caller.
 
     Args:
-        process: what it is to be like.
-        log: where it speaks.
-        pid_file: to write our own number to.
-        let_go: what lets the caller go, if it waits.
+        identity: the user and group to become; None leaves that to `become`.
+        log: for messages.
+        pid_file: gets the number of this process.
+        release_caller: lets the calling process return, if it waits.
     """
 
     def __init__(
-        self, process: Process, log: Log, pid_file: PidFile | None, let_go: Callable[[], None] | None = None
+        self,
+        identity: Identity | None,
+        log: Log,
+        pid_file: PidFile | None,
+        release_caller: Callable[[], None] | None = None,
     ) -> None:
         self.log = log
-        self.changes_identity = process.identity is not None
-        self._identity = process.identity
+        self.identity = identity
         self._pid_file = pid_file
-        self._let_go = let_go
+        self._release_caller = release_caller
 
     def describe(self, config: NetworkConfig) -> None:
-        """Say what the guest is told."""
+        """Print the guest's network."""
         for line in describe(config):
             self.log.inform(line)
 
-    def become(self, otherwise: Identity | None = None) -> None:
-        """Be who we are to be: who was named, or somebody else.
+    def become(self, default: Identity | None = None) -> None:
+        """Change the user and group, if some were named or there is a default.
 
         Raises:
-            HostError: we may not.
+            HostError: that is not permitted.
         """
-        identity = self._identity or otherwise
+        identity = self.identity or default
         if identity is not None:
             try:
                 privileges.drop_capabilities({privileges.CAP_SETGID, privileges.CAP_SETUID})
                 identity.assume()
             except OSError as error:
-                who = f"user {identity.uid} of group {identity.gid}"
-                raise HostError(f"cannot become {who} ({error.strerror}); be root, or leave out --runas") from error
+                name = f"user {identity.uid} of group {identity.gid}"
+                raise HostError(f"cannot become {name} ({error.strerror}); be root, or leave out --runas") from error
 
     def ready(self) -> None:
-        """Let the caller know."""
+        """Write the pid file and release the caller."""
         if self._pid_file is not None:
             try:
                 self._pid_file.write(os.getpid())
             except OSError as error:
                 raise unwritable(error) from error
-        if self._let_go is not None:
+        if self._release_caller is not None:
             self.log.enter_background()
-            self._let_go()
+            self._release_caller()
 
 
 def _opened(kind: str, path: str, make: Callable[[str], T]) -> T:
@@ -164,80 +168,81 @@ def _opened(kind: str, path: str, make: Callable[[str], T]) -> T:
         raise HostError(f"the {kind} file {path} cannot be written ({error.strerror}); give another one") from error
 
 
-def _serve(
-    options: ServeOptions, capture: BinaryIO | None, connection: socket.socket | None, steps: _ReadySteps
-) -> int:
-    """Be the network of machines."""
+def _serve(options: ServeOptions, capture: BinaryIO | None, passed: socket.socket | None, steps: _ReadySteps) -> int:
+    """Serve virtual machines."""
     from sansnet_cli.serve.serve import serve
 
+    load_alone()
     setup = make_setup(options, read_host_for(options))
     steps.describe(setup.config)
-    listener = None
-    if connection is None:
-        listener, path = _listen(options.socket)
-        options = replace(options, socket=path)
+    source: socket.socket | MachineListener
+    if passed is not None:
+        source = passed
+    else:
+        source, path = _listen(options.socket)
         steps.log.inform(f"UNIX domain socket bound at {path}")
 
-    otherwise = Identity.nobody() if system_root() else None
-    if steps.changes_identity or otherwise is not None:
+    default = Identity.nobody() if system_root() else None
+    if steps.identity is not None or default is not None:
         load_everything()
 
     def become() -> None:
-        steps.become(otherwise)
-        if options.control is None:  # who asks there could not be told from others any more
+        steps.become(default)
+        if options.control is None:  # its server could not tell apart its clients' users any more
             _leave_user_namespace()
 
-    serve(options, setup, capture, passed=connection, listener=listener, become=become, on_ready=steps.ready)
+    serve(options, setup, capture, source, become=become, on_ready=steps.ready)
     return 0
 
 
 def _attach(options: AttachOptions, capture: BinaryIO | None, steps: _ReadySteps) -> int:
-    """Be the network of a namespace that exists. Who may enter that of root's stays root, unless told not to."""
+    """Serve a namespace that exists. Root, who may enter those of root, stays root unless --runas is given."""
     from sansnet_trio.guest.attached import AttachedGuest
 
     namespace = find_namespace(options)
-    stays = needs_resident(options, namespace, changes_user=steps.changes_identity)
+    changes_user = steps.identity is not None
+    stays = needs_resident(options, namespace, changes_user=changes_user)
     with AttachedGuest.fork(namespace, partial(_prepare, options), stays=stays) as guest:
-        from sansnet_cli.attach.start import attach
+        from sansnet_cli.attach.start import start as start_attached
 
         def ready(setup: Setup) -> None:
             steps.describe(setup.config)
             steps.ready()
 
-        attach(guest, options, capture, become=steps.become, on_ready=ready, load_first=steps.changes_identity)
+        start_attached(guest, options, capture, become=steps.become, on_ready=ready, load_first=changes_user)
     return 0
 
 
-def _spawn(options: RunOptions, capture: BinaryIO | None) -> int:
-    """Be the network of a command in a namespace of its own, until that ends."""
+def _run(options: RunOptions, capture: BinaryIO | None) -> int:
+    """Run a command in a namespace of its own, until the command ends."""
     with CommandGuest.fork(options.command, partial(_prepare, options)) as guest:
-        from sansnet_cli.run.start import supervise
+        from sansnet_cli.run.start import start as start_command
 
-        return supervise(guest, options, capture)
+        return start_command(guest, options, capture)
 
 
 def _prepare(options: NamespaceOptions) -> tuple[GuestPlan, Setup]:
-    """Like that of `run`, but the command is root in its user namespace, and names are looked up as on the host."""
+    """As for `sansnet run --root`, but with the host's own files for names."""
     plan, setup = make_plan(options, read_host_for(options))
     hostname = options.hostname or f"pasta-{socket.gethostname()}"[: values.MAX_HOSTNAME]
     return replace(plan, resolv_conf=None, hosts=(), hostname=hostname, root=True), setup
 
 
 def _leave_user_namespace() -> None:
-    """Be in one of our own, where nobody is anybody: privileged over nothing. Some callers look whether that is so."""
-    with contextlib.suppress(OSError):  # none are to be had here: so be it
+    """Enter a new user namespace without mapped users, which has no privileges. Some callers check that."""
+    with contextlib.suppress(OSError):  # this host does not allow new ones
         syscalls.unshare(syscalls.CLONE_NEWUSER)
 
 
 def _listen(path: str | None) -> tuple[MachineListener, str]:
-    """Listen on a path, or the first free one."""
-    from sansnet_cli.serve.serve import refused
+    """Listen on a path, or on the first free one of `_SOCKETS`."""
+    from sansnet_cli.serve.serve import report_refused
     from sansnet_trio.links.machine_listener import ListenError, MachineListener
 
     if path is not None:
-        return MachineListener(path, on_refused=refused), path
+        return MachineListener(path, on_refused=report_refused), path
     for number in range(1, _MAX_SOCKETS):
         path = _SOCKETS.format(number)
         with contextlib.suppress(ListenError):
-            return MachineListener(path, on_refused=refused), path
+            return MachineListener(path, on_refused=report_refused), path
     raise ListenError(f"cannot listen on any of {_SOCKETS.format('N')}; give a path with --socket")

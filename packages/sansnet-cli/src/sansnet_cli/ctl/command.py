@@ -2,51 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
-from sansnet_cli import __version__
 from sansnet_cli.ctl.client import Answer, ask, no_answer
-from sansnet_cli.options.parser import Parser, with_examples
-from sansnet_cli.options.records import CommandLineError
+from sansnet_cli.ctl.parser import parse
 from sansnet_cli.output.stdout import put
-from sansnet_core.records import Record
 
-__all__ = ["CtlOptions", "ctl", "parse_ctl", "show"]
-
-_OPTIONS: Final = {"tcp_ports": "-t", "udp_ports": "-u", "tcp_ns": "-T", "udp_ns": "-U"}
-
-_COMMANDS: Final = ("list", "add", "delete", "clear", "flows", "counters")
-_ABOUT_PORTS: Final = ("add", "delete")
-
-
-class CtlOptions(Record):
-    """What `sansnet ctl` was asked for.
-
-    Attributes:
-        path: of the control socket.
-        command: one of those in docs/control.md.
-        forwards: pairs of option and specification.
-        most: flows to list; None is the other side's choice.
-        json: whether the answer is shown as it came.
-    """
-
-    path: str
-    command: str
-    forwards: tuple[tuple[str, str], ...] = ()
-    most: int | None = None
-    json: bool = False
-
-    def request(self) -> dict[str, Any]:
-        """As it is asked."""
-        request: dict[str, Any] = {"command": self.command}
-        if self.forwards:
-            request["forwards"] = [{"option": option, "spec": spec} for option, spec in self.forwards]
-        if self.most is not None:
-            request["most"] = self.most
-        return request
+__all__ = ["ctl", "show"]
 
 
 def ctl(arguments: Sequence[str]) -> int:
@@ -56,7 +20,7 @@ def ctl(arguments: Sequence[str]) -> int:
         CommandLineError: an argument is wrong.
         ControlError: there is no such instance, or it did not do it.
     """
-    options = parse_ctl(arguments)
+    options = parse(arguments)
     answer = ask(options.path, options.request())
     try:
         text = show(options.command, answer)
@@ -64,57 +28,6 @@ def ctl(arguments: Sequence[str]) -> int:
         raise no_answer(options.path) from None
     put(f"{json.dumps(answer) if options.json else text}\n")
     return 0
-
-
-def ctl_parser() -> argparse.ArgumentParser:
-    """The parser of `sansnet ctl`; what it parses is for `parse_ctl` to check further."""
-    made = Parser(
-        prog="sansnet ctl",
-        usage="%(prog)s PATH {list|add|delete|clear|flows|counters} [OPTIONS]",
-        description="Ask a sansnet that runs with -c PATH: `list` the ports that it forwards, `add` some, `delete` "
-        "some, `clear` all; or what `flows` there are, and its `counters`.",
-        epilog=with_examples(
-            "The exit status is 0; 1 if it could not be done; 2 if an argument is wrong.",
-            "sansnet ctl /tmp/control flows",
-            "sansnet ctl /tmp/control add -t 8080:80 -u 5353:53",
-            "sansnet ctl /tmp/control counters --json",
-        ),
-        add_help=False,
-    )
-    made.add_argument("path", metavar="PATH", help="the control socket, as given to -c")
-    made.add_argument("command", choices=_COMMANDS, metavar="COMMAND", help=", ".join(_COMMANDS))
-    forwards = made.add_argument_group("ports, for add and delete, as `sansnet run` has them; repeatable")
-    for name, option in _OPTIONS.items():
-        forwards.add_argument(option, f"--{name.replace('_', '-')}", action="append", default=[], metavar="SPEC")
-    made.add_argument("--most", type=int, metavar="NUMBER", help="of flows; default: 1000")
-    made.add_argument("--json", action="store_true", help="show the answer as it came")
-    made.add_argument(
-        "--version", action="version", version=f"sansnet {__version__}", help="print the version and exit"
-    )
-    made.add_argument("-h", "--help", action="help", help="print this and exit")
-    return made
-
-
-def parse_ctl(arguments: Sequence[str]) -> CtlOptions:
-    """Understand the arguments behind `sansnet ctl`.
-
-    Raises:
-        CommandLineError: an argument is wrong.
-    """
-    if arguments and arguments[0] in _COMMANDS and not {*arguments[1:2]} & {*_COMMANDS}:
-        raise CommandLineError(f"the path of a control socket comes first: sansnet ctl PATH {' '.join(arguments)}")
-    parsed = ctl_parser().parse_args(arguments)
-    forwards = tuple((option, spec) for name, option in _OPTIONS.items() for spec in getattr(parsed, name))
-    if forwards and parsed.command not in _ABOUT_PORTS:
-        raise CommandLineError(f"{forwards[0][0]} does not go with {parsed.command}; leave it out")
-    if not forwards and parsed.command in _ABOUT_PORTS:
-        raise CommandLineError(f"{parsed.command} needs ports; give -t, -u, -T or -U SPEC")
-    if parsed.most is not None and parsed.command != "flows":
-        raise CommandLineError(f"--most does not go with {parsed.command}; leave it out")
-    return CtlOptions(path=parsed.path, command=parsed.command, forwards=forwards, most=parsed.most, json=parsed.json)
-
-
-# for people
 
 
 def show(command: str, answer: Answer) -> str:

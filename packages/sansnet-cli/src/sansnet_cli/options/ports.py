@@ -1,9 +1,8 @@
-"""The options about ports that are forwarded, and their life beside a guest's."""
+"""The options about forwarded ports."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from sansnet_core.errors import ConfigError
@@ -12,13 +11,9 @@ from sansnet_core.records import Record
 if TYPE_CHECKING:
     import argparse
 
-    from sansnet_core import NetworkConfig
     from sansnet_core.ports import ForwardRule
-    from sansnet_trio.forward.binding import ListenAddress
-    from sansnet_trio.forward.forwards import Forwards
-    from sansnet_trio.guest.socket_agent import GuestSockets
 
-__all__ = ["PortOptions", "add_port_options", "open_forwards", "read_forwards", "read_ports", "refuse_auto"]
+__all__ = ["PortOptions", "add_port_options", "read_forwards", "read_ports", "refuse_auto"]
 
 _SPEC: Final = "[ADDR/]PORTS"
 
@@ -126,59 +121,3 @@ def refuse_auto(forwards: Sequence[ForwardRule]) -> None:
             raise ConfigError(
                 f"{forward.option} auto: who listens in a machine cannot be seen from outside; name the ports"
             )
-
-
-@contextmanager
-def open_forwards(
-    options: PortOptions,
-    config: NetworkConfig,
-    guest: GuestSockets | None = None,
-    own: Sequence[bytes] = (),
-    *,
-    later: bool = False,
-    verbose: bool = False,
-) -> Iterator[Forwards | None]:
-    """Ports are forwarded as long as the block runs; None if there are none, and never will be.
-
-    Args:
-        options: which, and how.
-        config: of the guest's network.
-        guest: makes sockets of the guest's, if it is a namespace.
-        own: the guest's addresses, if they are not those of the configuration.
-        later: whether there may be others later.
-        verbose: whether to say what leads where, also of those that open and close while the block runs.
-
-    Raises:
-        ForwardError: a port cannot be bound.
-    """
-    if not (options.forwards or later):
-        yield None
-        return
-    from sansnet_cli.output import report
-    from sansnet_trio.forward.forwards import Forwards
-
-    def say(at: ListenAddress, rule: ForwardRule, opened: bool) -> None:
-        if verbose:
-            report.followed(at, rule, opened=opened)
-
-    families = [version for version, family in ((4, config.ipv4), (6, config.ipv6)) if family is not None]
-    with Forwards(
-        options.forwards,
-        families=families,
-        freebind=options.freebind,
-        splice=options.splice,
-        to_loopback=options.to_loopback,
-        on_follow=say,
-    ) as forwards:
-        if verbose:
-            for rule in forwards.rules:
-                report.forward(rule)
-        if guest is not None:
-            forwards.enter(guest, own or _configured(config))
-        yield forwards
-
-
-def _configured(config: NetworkConfig) -> list[bytes]:
-    """The addresses that a guest has which configures itself."""
-    own = [config.ipv4.address] if config.ipv4 else []
-    return own + ([config.ipv6.address] if config.ipv6 and config.ipv6.address else [])

@@ -15,7 +15,6 @@ from typing import Final, TypeAlias
 
 from sansnet_cli.output import report
 from sansnet_cli.output.files import open_output
-from sansnet_cli.process.daemon import close_inherited, run_in_background
 from sansnet_cli.process.systemd import notify_ready
 from sansnet_core import SansnetError
 from sansnet_trio.hostinfo import HostError
@@ -29,14 +28,22 @@ _LONGEST: Final = 32
 """Bytes of a process id, at most."""
 
 
-def start(work: Work, *, background: bool, pid_file: str | None, needed: Iterable[int] = ()) -> int:
-    """Do a command's work here or in the background.
+def start(
+    work: Work,
+    *,
+    background: bool,
+    pid_file: str | None,
+    needed: Iterable[int] = (),
+    needed_paths: Iterable[str | None] = (),
+) -> int:
+    """Do a command's work in this process or in the background.
 
     Args:
-        work: does it to its end. It calls its argument when all works.
-        background: whether to return when all works, in this process, and go on in another one.
-        pid_file: name of a file for the process id; it is there when all works, and removed at the end.
-        needed: descriptors of the caller's that the work needs; all others are closed in the background.
+        work: does it to its end. It calls its argument when everything works.
+        background: return in this process when everything works, and go on in another one.
+        pid_file: name of a file for the process id; written when everything works, and removed at the end.
+        needed: inherited descriptors that the work needs; all others are closed in the background.
+        needed_paths: of files that may be such descriptors too, as /proc/self/fd/5.
 
     Returns:
         The exit status of this process, whichever it is.
@@ -44,8 +51,13 @@ def start(work: Work, *, background: bool, pid_file: str | None, needed: Iterabl
     Raises:
         HostError: the pid file cannot be written.
     """
+    if not background and pid_file is None:
+        work(notify_ready)
+        return 0
+    from sansnet_cli.process.daemon import close_inherited, named_descriptors, run_in_background
+
     if background:
-        close_inherited(needed)
+        close_inherited([*needed, *named_descriptors(*needed_paths)])
     file = _PidFile(pid_file) if pid_file is not None else None
 
     def here(let_go: Ready) -> int:

@@ -27,4 +27,4 @@ def load_everything() -> None:
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if module.name != _PROGRAM:
                 import_module(module.name)
-    rtnetlink.load()
+    rtnetlink.load_alone()

@@ -1,12 +1,11 @@
-"""`sansnet qemu`: a virtual machine with its network, from start to end.
+"""`sansnet qemu` with trio: a virtual machine with its network, from the start of QEMU to its end.
 
-Theory of operation. QEMU is our child, in our process group and with our terminal; sansnet serves it until it ends. The
-two meet at a socket in a directory of our own, which nobody else may enter. A socket with a path, and not a pair of
-connected ones, since QEMU connects to it again: when a boot loader's driver accepted less than the system's, and when
-a connection was given up. We listen before QEMU starts, and it waits for our first answer, so neither can miss the
-other.
+Theory of operation. QEMU is a child of sansnet, in its process group and with its terminal; sansnet serves it until it
+ends. They connect by a UNIX socket in a private directory. It has a path, rather than being one of a socketpair,
+because QEMU connects again: when a boot loader's driver accepted fewer features than the system's, and after a broken
+connection. sansnet listens before QEMU starts, and QEMU waits for the first answer, so the order does not matter.
 
-QEMU is to end in good order if we are killed: it has SIGTERM then.
+If sansnet is killed, QEMU gets SIGTERM (PR_SET_PDEATHSIG).
 """
 
 from __future__ import annotations
@@ -20,21 +19,23 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
 import trio
 
-from sansnet_cli.options.ports import open_forwards
 from sansnet_cli.options.records import QemuOptions
 from sansnet_cli.output import report
 from sansnet_cli.process import readiness
-from sansnet_cli.runtime.control import Control, controlled
+from sansnet_cli.runtime.control import controlled
 from sansnet_cli.runtime.observe import captured
+from sansnet_cli.runtime.ports import open_forwards
+from sansnet_cli.runtime.session import Session
 from sansnet_cli.runtime.signals import CommandSignals
-from sansnet_cli.serve.serve import GuestServer, check_link
+from sansnet_cli.serve.serve import MachineServer, check_link
+from sansnet_trio.guest.errors import CommandNotExecutable, CommandNotFound
 from sansnet_trio.guest.execute import is_found
-from sansnet_trio.guest.plan import CommandNotExecutable, CommandNotFound
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links import LinkClosed, unix_stream
 from sansnet_trio.links.machine_listener import MachineListener
@@ -43,7 +44,7 @@ from sansnet_trio.linux.privileges import CAP_KILL
 from sansnet_trio.plan import qemu_arguments
 from sansnet_trio.plan.setup import Setup
 
-__all__ = ["boot"]
+__all__ = ["serve"]
 
 _KVM: Final = "/dev/kvm"
 
@@ -51,14 +52,19 @@ _PATIENCE: Final = 10.0
 """Seconds that QEMU may take to say its version."""
 
 _PARTING: Final = 5.0
-"""Seconds that QEMU may take to end, once asked to and once forced to."""
+"""Seconds that QEMU may take to end after SIGTERM, and again after SIGKILL."""
 
 _MOMENT: Final = 0.5
-"""Seconds between the end of a connection and that of QEMU, if the one means the other."""
+"""Seconds after the end of a connection within which QEMU itself has ended, if that was the reason."""
 
 
-def boot(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -> int:
+def serve(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -> int:
     """Run a machine until it ends.
+
+    Args:
+        options: of `sansnet qemu`.
+        setup: the plan of the machine's network.
+        capture: an open file for a capture.
 
     Returns:
         QEMU's exit status, or the negative number of the signal that ended it.
@@ -93,54 +99,54 @@ def boot(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -> int:
         with (
             controlled(options.control) as control,
             captured(capture) as file,
-            open_forwards(options.ports, setup.config, later=control.is_on, verbose=options.verbose) as forwards,
+            open_forwards(options, setup, control) as forwards,
             closing(MachineListener(path)) as listener,
             closing(CommandSignals()) as signals,
             _started([program, *arguments], signals, limits) as machine,
         ):
             readiness.prepare()
             readiness.renounce(options.ports, controlled=control.is_on, keep=_needed(options))
-            supervisor = _Supervisor(machine, GuestServer(options, setup, file, control, forwards))
-            return trio.run(supervisor.run, listener, signals, control)
+            session = Session(options, setup, control, forwards)
+            return trio.run(_serve, session, MachineServer(session, options, file), listener, machine, signals)
 
 
 def _needed(options: QemuOptions) -> tuple[int, ...]:
-    """Capabilities without which QEMU could not be ended."""
+    """Capabilities without which sansnet could not send signals to QEMU."""
     return (CAP_KILL,) if qemu_arguments.changes_user(options.arguments) else ()
 
 
-class _Supervisor:
-    def __init__(self, machine: subprocess.Popen[bytes], server: GuestServer) -> None:
-        self._machine = machine
-        self._server = server
+async def _serve(
+    session: Session,
+    server: MachineServer,
+    listener: MachineListener,
+    machine: subprocess.Popen[bytes],
+    signals: CommandSignals,
+) -> int:
+    """Serve the machine until QEMU ends, and return QEMU's status."""
+    async with session.running() as nursery:
+        nursery.start_soon(signals.run, machine)
+        nursery.start_soon(listener.run, partial(_serve_connection, server))
+        status = await _wait(machine)
+    if status < 0:
+        report.warn(f"QEMU was ended by signal {-status} ({signal.strsignal(-status)})")
+    return status
 
-    async def run(self, listener: MachineListener, signals: CommandSignals, control: Control) -> int:
-        """Serve the machine until QEMU ends, and return its status."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(signals.run, self._machine)
-            nursery.start_soon(listener.run, self._serve)
-            nursery.start_soon(control.run)
-            nursery.start_soon(self._server.follow)
-            status = await self._wait()
-            nursery.cancel_scope.cancel()
-        if status < 0:
-            report.warn(f"QEMU was ended by signal {-status} ({signal.strsignal(-status)})")
-        return status
 
-    async def _wait(self) -> int:
-        pidfd = os.pidfd_open(self._machine.pid)
-        try:
-            await trio.lowlevel.wait_readable(pidfd)
-        finally:
-            os.close(pidfd)
-        return self._machine.wait()
+async def _wait(machine: subprocess.Popen[bytes]) -> int:
+    pidfd = os.pidfd_open(machine.pid)
+    try:
+        await trio.lowlevel.wait_readable(pidfd)
+    finally:
+        os.close(pidfd)
+    return machine.wait()
 
-    async def _serve(self, connection: socket.socket) -> None:
-        try:
-            await self._server.serve(connection)
-        except (LinkClosed, OSError) as error:
-            await trio.sleep(_MOMENT)  # QEMU may just have ended, which needs no word
-            report.warn(f"the machine has lost its network, and gets it anew when QEMU connects again: {error}")
+
+async def _serve_connection(server: MachineServer, connection: socket.socket) -> None:
+    try:
+        await server.serve(connection)
+    except (LinkClosed, OSError) as error:
+        await trio.sleep(_MOMENT)  # if QEMU has just ended, there is nothing to report
+        report.warn(f"the machine has lost its network, and gets it anew when QEMU connects again: {error}")
 
 
 def _version(program: str) -> qemu_arguments.Version:
@@ -170,7 +176,7 @@ def _version(program: str) -> qemu_arguments.Version:
 
 
 def _directory() -> tempfile.TemporaryDirectory[str]:
-    """A private directory for the socket. To clean up must not change the status: that is QEMU's."""
+    """A private directory for the socket. A failure to remove it must not change the exit status, which is QEMU's."""
     try:
         return tempfile.TemporaryDirectory(prefix="sansnet-", ignore_cleanup_errors=True)
     except OSError as error:
@@ -181,11 +187,11 @@ def _directory() -> tempfile.TemporaryDirectory[str]:
 def _started(
     command: Sequence[str], signals: CommandSignals, limits: tuple[int, int]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """QEMU, which runs with these limits of descriptors; if it still does at the end, it is ended."""
+    """Start QEMU with these limits on descriptors; end it at the end of the block, if it still runs."""
     parent = os.getpid()
 
     def prepare() -> None:
-        signals.close()  # in the child, which is to have those that we take
+        signals.close()  # in the child, which receives the signals itself
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         syscalls.set_parent_death_signal(signal.SIGTERM)
         if os.getppid() != parent:
@@ -195,7 +201,7 @@ def _started(
     try:
         yield machine
     finally:
-        for number in (signal.SIGTERM, signal.SIGCONT):  # one that is stopped must go on to hear the other one
+        for number in (signal.SIGTERM, signal.SIGCONT):  # a stopped process handles SIGTERM only after SIGCONT
             machine.send_signal(number)
         try:
             machine.wait(_PARTING)

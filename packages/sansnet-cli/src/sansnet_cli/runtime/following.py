@@ -29,6 +29,7 @@ from sansnet_trio.guest.live_change import Change
 from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.host_watch import HostWatch
 from sansnet_trio.hostinfo import RESOLV_CONF, HostInfo, read_resolvers
+from sansnet_trio.linux.rtnetlink import load_alone
 from sansnet_trio.plan.host import read_again
 from sansnet_trio.plan.name_servers import Remembered
 from sansnet_trio.plan.options import NamespaceOptions, OptionsError
@@ -68,7 +69,13 @@ class Follower:
     """
 
     def __init__(
-        self, options: GuestOptions, setup: Setup, guest: Changeable | None = None, *, files: bool = False
+        self,
+        options: GuestOptions,
+        setup: Setup,
+        guest: Changeable | None = None,
+        forwards: Forwards | None = None,
+        *,
+        files: bool = False,
     ) -> None:
         self.setup = setup
         self._options = options
@@ -82,7 +89,7 @@ class Follower:
         self._kept: frozenset[bytes] = frozenset()
         """Addresses of the guest's interface that only open connections use."""
         self._served: tuple[Network, Driver, LinkConfig] | None = None
-        self._forwards: Forwards | None = None
+        self._forwards = forwards
         self._warned = False
         try:
             changes = guest.host_changes if guest is not None else None
@@ -102,12 +109,9 @@ class Follower:
         self.close()
 
     @contextmanager
-    def serving(
-        self, network: Network, driver: Driver, link: LinkConfig, forwards: Forwards | None = None
-    ) -> Iterator[None]:
-        """While a guest is served; `forwards` are told of its addresses, if it is in a namespace."""
+    def serving(self, network: Network, driver: Driver, link: LinkConfig) -> Iterator[None]:
+        """Change this network too when the host's changes, as long as the block runs."""
         self._served = network, driver, link
-        self._forwards = forwards
         try:
             yield
         finally:
@@ -139,6 +143,7 @@ class Follower:
     async def _follow(self, *, files: bool) -> None:
         """Read the host anew, and change what has to be changed."""
         old = self.setup
+        load_alone()
         host = read_again(self._options, old.host)
         setup = old
         if host != old.host:
@@ -178,7 +183,7 @@ class Follower:
             return False
         self._kept = frozenset(kept)
         if self._forwards is not None:
-            self._forwards.guest_moved([own.address for own in new.addresses])
+            self._forwards.set_guest_addresses([own.address for own in new.addresses])
         return new.configure and before != after
 
     def _tell(self, setup: Setup, *, moved: bool) -> None:

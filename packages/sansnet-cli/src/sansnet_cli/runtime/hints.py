@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Final
 
 from sansnet_cli.output import report
 from sansnet_core import FlowRefused, NameAsked, addresses
-from sansnet_core.address_map import DNS_PORTS
 from sansnet_core.addresses import Endpoint
 from sansnet_core.ports import TCP
+from sansnet_core.wire import dns
 
 if TYPE_CHECKING:
     from sansnet_cli.options.records import CommandOptions
@@ -102,7 +102,7 @@ class Hints:
     def _refused(self, tried: FlowRefused) -> None:
         remote, host = tried.remote, tried.host
         address = remote.address
-        if address in self._name_servers and remote.port in DNS_PORTS:
+        if address in self._name_servers and remote.port in dns.PORTS:
             return
         text = addresses.format(address)
         if address in self._config.map_host_loopback:

@@ -1,4 +1,4 @@
-"""What people see of a guest's packets: a capture, and a line for each."""
+"""Frames of a guest that users see: in a capture file, or as a line for each."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ __all__ = ["captured", "observed", "open_capture"]
 _BUFFER: Final = 1 << 20
 
 
-def open_capture(name: str) -> BinaryIO:
-    """Open a file for a `CaptureFile`.
+def open_capture(name: str | None) -> BinaryIO | None:
+    """Open the file of `--pcap` for `captured`; None if the option was not given.
 
     Raises:
-        CommandLineError: it is no file's name.
-        HostError: it cannot be written.
+        CommandLineError: the name is not that of a file.
+        HostError: the file cannot be written.
     """
+    if name is None:
+        return None
     if name == "-":
         raise CommandLineError("-p - cannot write to stdout, which is the command's; give -p a file or a FIFO")
     try:
@@ -39,7 +41,7 @@ def open_capture(name: str) -> BinaryIO:
 
 @contextmanager
 def captured(file: BinaryIO | None) -> Iterator[CaptureFile | None]:
-    """A capture in an open file, if there is one, as long as the block runs."""
+    """A capture in an open file, if there is one; closed at the end of the block."""
     if file is None:
         yield None
         return
@@ -55,7 +57,7 @@ def captured(file: BinaryIO | None) -> Iterator[CaptureFile | None]:
 
 
 def observed(link: Link, options: CommandOptions, capture: CaptureFile | None) -> Link:
-    """A link whose frames are seen as the options want it."""
+    """The link itself, or one that traces and captures its frames as the options ask for."""
     if options.trace:
         from sansnet_cli.runtime.trace import TracedLink
 

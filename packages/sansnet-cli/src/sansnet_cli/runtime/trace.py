@@ -1,4 +1,4 @@
-"""A line for each of a guest's packets."""
+"""A line on stderr, or in the log, for each frame of a guest."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["TracedLink"]
 
 
 class TracedLink(ObservedLink):
-    """A link whose frames are spoken of."""
+    """A link that prints a line for each frame."""
 
     def observe(self, frames: Iterable[Frame], *, up: bool) -> None:
-        """Say a line for each."""
+        """Print a line for each frame."""
         start = virtio_net.HEADER_SIZE if self.config.vnet_header else 0
         for frame in frames:
             data = b"".join(frame) if isinstance(frame, tuple) else frame

@@ -1,7 +1,8 @@
-"""Protocols: what the guest's packets cause.
+"""Protocols: how each kind of packet from the guest is handled.
 
-Modules here never import each other; `network.py` wires them together. Each takes a `Context`, which is also its only
-way to the outside. Responders (ARP, NDP, DHCP, echo to ourselves) answer at once; translators (UDP, echo, TCP) own
-flows and take the facts about their sockets as well; IPv4 and IPv6 sort packets to both. Whatever the guest sends,
-a module does its work, counts a drop, or raises `Malformed`, which `network.py` counts.
+Modules here do not import each other, except for what serves several of them (`icmp_errors`, `reassembly`);
+`network.py` makes them and connects them. Each takes a `Context` and reaches nothing else. Responders (ARP, NDP, DHCP,
+echo to our own addresses) answer at once. Translators (UDP, echo, TCP) own flows and also take the facts about their
+sockets. IPv4 and IPv6 pass packets on to both. Whatever the guest sends, a module handles it, counts a drop, or raises
+`Malformed`, which `network.py` counts.
 """

@@ -23,6 +23,7 @@ from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.notices import FlowClosed, FlowOpened, FlowReport
 from sansnet_core.orders import Buffer, CloseSocket, Endpoint, ExtendedError, OpenEcho, SendEcho, SocketId
+from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.wire import icmp4, icmp6
 from sansnet_core.wire.icmp4 import IcmpHeader
 from sansnet_core.wire.ip import ICMP, ICMPV6, IpHeader
@@ -56,8 +57,9 @@ class _Flow:
 class Echo:
     """The translator of ICMP and ICMPv6 echo."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, icmp_errors: IcmpErrors) -> None:
         self._context = context
+        self._icmp_errors = icmp_errors
         self._flows: OrderedDict[bytes, _Flow] = OrderedDict()
         """By source, destination and identifier; least recently used first."""
         self._sockets: dict[SocketId, _Flow] = {}
@@ -113,7 +115,9 @@ class Echo:
         flow.last = context.now
         flow.sent += len(data)
         self._flows.move_to_end(key)
-        context.out.orders.append(SendEcho(flow.socket, flow.host.address, sequence, data, ip.ttl, ip.tos, ip.fragment))
+        context.out.orders.append(
+            SendEcho(flow.socket, flow.host.address, sequence, data, ip.ttl, ip.tos, ip.may_fragment)
+        )
 
     def echo_received(self, socket: SocketId, source: bytes, sequence: int, data: bytes, ttl: int, tos: int) -> None:
         """An echo reply came to a ping socket; see `Network.echo_received`."""
@@ -135,7 +139,7 @@ class Echo:
         source, destination = flow.guest.address, flow.remote.address
         ends = Endpoint(source, 0), Endpoint(destination, 0)
         self._context.drop_packet(Reason.HOST_SEND, _protocol(flow.guest), *ends)
-        if not self._context.icmp_errors.would_tell(error, _protocol(flow.guest), *ends):
+        if not self._icmp_errors.would_tell(error, _protocol(flow.guest), *ends):
             return
         rest = flow.guest.port << 16 | sequence
         if len(source) == 4:
@@ -143,7 +147,7 @@ class Echo:
         else:
             request = icmp6.emit(icmp6.ECHO_REQUEST, 0, rest, data, source, destination)
         protocol = _protocol(flow.guest)
-        self._context.icmp_errors.host_failed(error, flow.host.address, source, destination, protocol, request)
+        self._icmp_errors.host_failed(error, flow.host.address, source, destination, protocol, request)
 
     def expire(self) -> None:
         """Close the flows that were silent too long."""

@@ -8,6 +8,7 @@ from typing import Final
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.orders import Buffer
+from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.proto.reassembly import MANY, ONE, Reassembly
 from sansnet_core.wire import ipv4
 from sansnet_core.wire.ip import IGMP, UDP, IpHeader
@@ -23,16 +24,20 @@ class Ipv4:
 
     Args:
         context: of the network.
+        icmp_errors: likewise.
         handlers: by IP protocol number; called with the header, and the buffer that it refers to.
     """
 
-    def __init__(self, context: Context, handlers: Mapping[int, Callable[[IpHeader, Buffer], None]]) -> None:
+    def __init__(
+        self, context: Context, icmp_errors: IcmpErrors, handlers: Mapping[int, Callable[[IpHeader, Buffer], None]]
+    ) -> None:
         self._context = context
         self._guest = context.guest
         self._stations = context.guest.stations
-        self._forwarding = context.address_map
+        self._address_map = context.address_map
         self._handlers = handlers
-        self._reassembly = Reassembly(context, 65535 - ipv4.HEADER_SIZE)
+        self._icmp_errors = icmp_errors
+        self._reassembly = Reassembly(context, icmp_errors, 65535 - ipv4.HEADER_SIZE)
 
     def receive(self, buf: Buffer, start: int, limit: int) -> None:
         """Take a packet from the guest.
@@ -68,7 +73,7 @@ class Ipv4:
                 raise Malformed(Reason.IP_PROTOCOL)
             handler(ip, buf)
         except Malformed as malformed:
-            self._context.icmp_errors.refuse(malformed.reason, ip, buf)
+            self._icmp_errors.refuse(malformed.reason, ip, buf)
             raise
 
     def _learn(self, ip: IpHeader, buf: Buffer) -> None:
@@ -80,7 +85,7 @@ class Ipv4:
                 return
             if ip.protocol != IGMP:
                 raise Malformed(Reason.IP_SOURCE)
-        elif not self._forwarding.is_node(source):
+        elif not self._address_map.is_node(source):
             raise Malformed(Reason.IP_SOURCE)
         else:
             self._guest.learn(source)

@@ -8,6 +8,7 @@ from typing import Final
 from sansnet_core.context import Context
 from sansnet_core.errors import HeaderProblem, Malformed, Reason
 from sansnet_core.orders import Buffer
+from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.proto.reassembly import MANY, ONE, Reassembly
 from sansnet_core.wire import icmp6, ipv6
 from sansnet_core.wire.ip import ICMPV6, IpHeader
@@ -26,16 +27,20 @@ class Ipv6:
 
     Args:
         context: of the network.
+        icmp_errors: likewise.
         handlers: by IP protocol number; called with the header, and the buffer that it refers to.
     """
 
-    def __init__(self, context: Context, handlers: Mapping[int, Callable[[IpHeader, Buffer], None]]) -> None:
+    def __init__(
+        self, context: Context, icmp_errors: IcmpErrors, handlers: Mapping[int, Callable[[IpHeader, Buffer], None]]
+    ) -> None:
         self._context = context
         self._guest = context.guest
         self._stations = context.guest.stations
-        self._forwarding = context.address_map
+        self._address_map = context.address_map
         self._handlers = handlers
-        self._reassembly = Reassembly(context, _LARGEST)
+        self._icmp_errors = icmp_errors
+        self._reassembly = Reassembly(context, icmp_errors, _LARGEST)
 
     def receive(self, buf: Buffer, start: int, limit: int) -> None:
         """Take a packet from the guest.
@@ -58,9 +63,9 @@ class Ipv6:
                 ip, _, fragment = ipv6.parse(buf, start, len(buf))
                 if fragment:  # fragments of fragments
                     raise Malformed(Reason.IPV6_EXTENSION)
-                ip = ip._replace(fragment=True)
+                ip = ip._replace(may_fragment=True)
         except HeaderProblem as problem:
-            self._context.icmp_errors.header_problem(problem, buf, start)
+            self._icmp_errors.header_problem(problem, buf, start)
             raise
         guest = self._guest
         known = ip.source in (guest.ipv6, guest.link_local)
@@ -72,7 +77,7 @@ class Ipv6:
                 raise Malformed(Reason.IP_PROTOCOL)
             handler(ip, buf)
         except Malformed as malformed:
-            self._context.icmp_errors.refuse(malformed.reason, ip, buf)
+            self._icmp_errors.refuse(malformed.reason, ip, buf)
             raise
 
     def _reassemble(self, ip: IpHeader, identification: int, fragment: int, buf: Buffer) -> bytes | None:
@@ -100,7 +105,7 @@ class Ipv6:
         if source == _UNSPECIFIED:
             if ip.protocol != ICMPV6:  # NDP and MLD speak before there is an address
                 raise Malformed(Reason.IP_SOURCE)
-        elif not self._forwarding.is_node(source):
+        elif not self._address_map.is_node(source):
             raise Malformed(Reason.IP_SOURCE)
         else:
             self._guest.learn(source)

@@ -16,6 +16,7 @@ from typing import Final
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.orders import Endpoint
+from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.wire.ip import IpHeader
 
 __all__ = ["MANY", "ONE", "Reassembly"]
@@ -77,11 +78,13 @@ class Reassembly:
 
     Args:
         context: of the network.
+        icmp_errors: likewise.
         largest: most bytes of payload that a datagram may have.
     """
 
-    def __init__(self, context: Context, largest: int) -> None:
+    def __init__(self, context: Context, icmp_errors: IcmpErrors, largest: int) -> None:
         self._context = context
+        self._icmp_errors = icmp_errors
         self._largest = largest
         self._datagrams: dict[Hashable, _Datagram] = {}
         self.deadline = self.queued = inf
@@ -150,4 +153,4 @@ class Reassembly:
             ends = Endpoint(first.source, 0), Endpoint(first.destination, 0)
             self._context.drop_packet(reason, first.protocol, *ends)
             if reason is Reason.FRAGMENT_TIMEOUT and 0 in datagram.pieces and not datagram.to_many:
-                self._context.icmp_errors.reassembly_timed_out(datagram.first, datagram.pieces[0])
+                self._icmp_errors.reassembly_timed_out(datagram.first, datagram.pieces[0])

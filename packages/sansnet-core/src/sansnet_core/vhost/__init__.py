@@ -1,6 +1,7 @@
-"""vhost-user: a virtual machine's network card, with the machine's memory shared. No descriptor is touched here.
+"""vhost-user: a virtual machine's network card that works in the machine's shared memory. Nothing here does I/O.
 
-`VhostUserBackend` holds a connection with the front-end (QEMU) and the two rings; its orders say what to map and watch.
+`VhostUserBackend` serves one connection of the front-end (QEMU) and keeps the two rings; its orders tell the driver
+what to map and which descriptors to wait for.
 """
 
 from __future__ import annotations

@@ -1,18 +1,17 @@
-"""The back-end's side of a vhost-user connection: messages in, replies and orders out, rings kept.
+"""The back-end's side of a vhost-user connection: it reads requests, answers them, gives orders and keeps the rings.
 
-Theory of operation. The driver asks `wanted` how many bytes to read, reads no more (descriptors travel with the first
-byte of a message, and two messages in one read would mix theirs), and hands them to `receive`. A message that needs
-memory mapped leaves an order, and until `mapped` answers it nothing more is wanted. So messages are dealt with one
-after the other, and the front-end's reply comes when the work is done.
+Theory of operation. The driver asks `wanted` how many bytes to read, reads no more than that, and passes them to
+`receive`. A request that needs memory mapped gives an order, and until `mapped` answers it `wanted` is 0. So requests
+are handled one after the other, and the front-end gets its reply when the work is done.
 
-Each descriptor that came in goes out again in exactly one order.
+Each descriptor that arrives leaves in exactly one order.
 
-A ring exists while it is *enabled* and *kicked*, which come in either order, and before that its size, its addresses
-and the features, which all may come again later: the ring is then made anew from what is known, and goes on where it
-was. It stands still while the log that it is to write is yet to come, or its memory has been removed. It has three ways
-to its end: GET_VRING_BASE, a status of 0, the end of the connection.
+A ring exists while it is *enabled* and *kicked*, in either order of the two. Before that come its size, its addresses
+and the features. All of them may be sent again later: then the ring is made anew from what is known and continues where
+it was. A ring stops while the log that it must write has not arrived, or while its memory is removed. It ends by
+GET_VRING_BASE, by a status of 0, or with the connection.
 
-A violation leaves the back-end without rings and wanting nothing. The driver writes what replies there are, carries out
+After a violation the back-end has no rings and wants nothing. The driver writes the replies that remain, carries out
 the orders, and drops the connection.
 """
 
@@ -25,6 +24,7 @@ from typing import Final, NamedTuple, TypeAlias
 from sansnet_core.config import LinkConfig
 from sansnet_core.errors import UsageError
 from sansnet_core.vhost import features, messages
+from sansnet_core.vhost.exchange import Exchange
 from sansnet_core.vhost.faults import Fault, VhostViolation
 from sansnet_core.vhost.memory import DirtyLog, MappedRegion, MemoryTable, check_overlap
 from sansnet_core.vhost.messages import Header, Region, Request
@@ -46,12 +46,12 @@ __all__ = ["FROM_GUEST", "MAX_SLOTS", "TO_GUEST", "VhostUserBackend"]
 
 TO_GUEST: Final = 0
 FROM_GUEST: Final = 1
-"""Indices of the rings (virtio 1.2, 5.1.2); the guest calls them receiveq and transmitq."""
+"""Indices of the rings (virtio 1.2, 5.1.2): the guest's receiveq and transmitq."""
 
 MAX_SLOTS: Final = 64
-"""Memory regions of CONFIGURE_MEM_SLOTS; each costs a descriptor."""
+"""Most memory regions with CONFIGURE_MEM_SLOTS; each takes one descriptor."""
 _MAX_TABLE: Final = 8
-"""Memory regions of SET_MEM_TABLE: as many as one message has descriptors."""
+"""Most memory regions of SET_MEM_TABLE: one message carries as many descriptors."""
 
 _RING_MASK: Final = 0xFF
 _NO_FD: Final = 0x100
@@ -65,13 +65,13 @@ class VhostUserBackend:
 
     Args:
         fence: a full memory barrier, for the rings.
-        offered: features for the guest.
+        offered: the features that the guest may accept.
 
     Attributes:
-        features: what the guest accepted; 0 before it did.
-        mtu: what the front-end says the guest's MTU is; None if it says nothing.
-        to_guest: the ring that takes frames, while it exists.
-        from_guest: the ring that has frames, while it exists.
+        features: the features that the guest accepted; 0 before.
+        mtu: the guest's MTU as the front-end announced it, in bytes; None if it did not.
+        to_guest: the ring for frames to the guest, while it exists.
+        from_guest: the ring of frames from the guest, while it exists.
     """
 
     def __init__(self, fence: Callable[[], None], offered: int = features.OFFERED) -> None:
@@ -87,46 +87,42 @@ class VhostUserBackend:
         self._memory = MemoryTable()
         self._log: DirtyLog | None = None
         self._rings: Final = (RingSetup(), RingSetup())
-        self._header: Header | None = None
-        self._buffer = b""
-        self._fds: list[int] = []
+        self._exchange: Final = Exchange()
         self._continuation: _Continuation | None = None
         self._expected: tuple[int, ...] = ()
         self._closed = False
-        self._replies: list[bytes] = []
         self._orders: list[VhostOrder] = []
 
-    # What the driver asks
+    # Outputs
 
     def wanted(self) -> int:
         """How many bytes to read next, at most; 0 while a mapping is awaited, and after the end."""
         if self._closed or self._continuation is not None:
             return 0
-        return (messages.HEADER_SIZE if self._header is None else self._header.size) - len(self._buffer)
+        return self._exchange.missing()
 
     def take_replies(self) -> list[bytes]:
-        """Whole messages for the front-end. Write them before anything else: it waits, and the guest with it."""
-        replies, self._replies = self._replies, []
-        return replies
+        """Whole messages for the front-end. Write them first: the front-end and the guest stand still until then."""
+        return self._exchange.take_replies()
 
     def take_orders(self) -> list[VhostOrder]:
-        """What is to be done, in this order."""
+        """The orders to carry out, in sequence."""
         orders, self._orders = self._orders, []
         return orders
 
     @property
     def dropped(self) -> int:
-        """Frames for which no buffers of the guest would ever be large enough."""
+        """Number of frames that were dropped because no buffers of the guest would ever be large enough."""
         return self._dropped + (0 if self.to_guest is None else self.to_guest.dropped)
 
     def link_config(self, mtu: int) -> LinkConfig:
-        """What the guest's link can do, by the features that it accepted."""
+        """The guest's link with the features that the guest accepted."""
         return features.link_config(self.features, mtu=mtu, max_frame_size=MAX_FRAME_SIZE)
 
-    # What the driver tells
+    # Inputs
 
     def receive(self, data: bytes, fds: Sequence[int] = ()) -> None:
-        """Bytes and descriptors from the front-end. Then take the outputs.
+        """Pass on bytes and descriptors from the front-end. Then take the outputs.
 
         Raises:
             VhostViolation: drop the connection, after the outputs are taken.
@@ -134,18 +130,17 @@ class VhostUserBackend:
         """
         if not 0 < len(data) <= self.wanted():
             raise UsageError("receive: not the bytes that were wanted")
-        self._fds += fds
-        self._buffer += data
-        self._guard(self._message)
+        self._exchange.add(data, fds)
+        self._guard(self._read)
 
     def mapped(self, views: Sequence[memoryview]) -> None:
-        """What `MapMemory` or `MapLog` asked for, writable, of exactly the sizes. Then take the outputs.
+        """Answer `MapMemory` or `MapLog` with writable views of exactly the ordered sizes. Then take the outputs.
 
         The views may be released, and the files unmapped, when nothing refers to them any more.
 
         Raises:
             VhostViolation: as in `receive`.
-            UsageError: nothing of that kind was asked for.
+            UsageError: no mapping was ordered, or one of other sizes.
         """
         continuation, self._continuation = self._continuation, None
         if continuation is None or tuple(map(len, views)) != self._expected:
@@ -154,18 +149,18 @@ class VhostUserBackend:
         self._guard(lambda: self._finish(continuation(views)))
 
     def mapping_failed(self) -> None:
-        """What was asked for cannot be had. Then take the outputs.
+        """Answer `MapMemory` or `MapLog`: the file cannot be mapped. Then take the outputs.
 
         Raises:
             VhostViolation: always.
-            UsageError: nothing was asked for.
+            UsageError: no mapping was ordered.
         """
         if self._continuation is None:
             raise UsageError("mapping_failed: nothing was to be mapped")
         self._guard(self._fail_mapping)
 
     def close(self) -> None:
-        """The connection is over, or was violated. Then take the orders."""
+        """End the connection. Then take the orders."""
         self._closed = True
         self._continuation = None
         for index in range(len(self._rings)):
@@ -174,44 +169,37 @@ class VhostUserBackend:
         self._log = None
         self._close_fds()
 
-    # Messages
+    # Requests
 
     def _guard(self, work: Callable[[], None]) -> None:
+        """Do some work; a violation is answered and ends the connection."""
         try:
             work()
         except VhostViolation:
-            if self._header is not None:
-                self._acknowledge(1)
+            self._exchange.acknowledge(1)
             self.close()
             raise
 
-    def _message(self) -> None:
-        if len(self._fds) > messages.MAX_FDS:
-            raise VhostViolation(Fault.FD_COUNT)
-        if self.wanted():
-            return
-        if self._header is None:
-            header = messages.parse_header(self._buffer)
-            self._header = header
-            self._buffer = b""
-            if header.size:
-                return
-        self._dispatch(self._header)
+    def _read(self) -> None:
+        header = self._exchange.request()
+        if header is not None:
+            self._dispatch(header)
 
     def _dispatch(self, header: Header) -> None:
+        exchange = self._exchange
         rule = _RULES.get(header.request)
         if rule is None or rule.protocol & ~self._protocol:
             # Unknown, or not negotiated
             self._close_fds()
-            self._acknowledge(1)
-            self._next_message()
+            exchange.acknowledge(1)
+            exchange.finish()
             return
-        if not rule.fds[0] <= len(self._fds) <= rule.fds[1]:
+        if not rule.fds[0] <= len(exchange.fds) <= rule.fds[1]:
             raise VhostViolation(Fault.FD_COUNT)
         if rule.payload is None:
             fields: tuple[int, ...] = ()
         elif rule.payload.size == header.size:
-            fields = rule.payload.unpack(self._buffer)
+            fields = rule.payload.unpack(exchange.payload)
         else:
             raise VhostViolation(Fault.PAYLOAD)
         reply = rule.handle(self, *fields)
@@ -219,37 +207,17 @@ class VhostUserBackend:
             self._finish(reply)
 
     def _finish(self, reply: bytes | None) -> None:
-        """The message has been dealt with."""
+        """Answer the request that was handled, and go on to the next."""
         if reply is None:
-            self._acknowledge(0)
+            self._exchange.acknowledge(0)
         else:
-            assert self._header is not None
-            self._replies.append(messages.emit(self._header.request, reply))
+            self._exchange.reply(reply)
         self._close_fds()
-        self._next_message()
-
-    def _next_message(self) -> None:
-        self._header = None
-        self._buffer = b""
-
-    def _acknowledge(self, result: int) -> None:
-        """Answer a message that has no reply of its own, if the front-end waits for it.
-
-        Args:
-            result: 0 for success.
-        """
-        assert self._header is not None
-        if self._header.needs_reply and self._protocol & features.PROTOCOL_REPLY_ACK:
-            self._replies.append(messages.emit(self._header.request, messages.U64.pack(result)))
-
-    def _take_fds(self) -> tuple[int, ...]:
-        fds = tuple(self._fds)
-        self._fds.clear()
-        return fds
+        self._exchange.finish()
 
     def _close_fds(self) -> None:
-        if self._fds:
-            self._orders.append(CloseFds(self._take_fds()))
+        if fds := self._exchange.take_fds():
+            self._orders.append(CloseFds(fds))
 
     def _fail_mapping(self) -> None:
         raise VhostViolation(Fault.MAPPING)
@@ -275,6 +243,7 @@ class VhostUserBackend:
         if acked & ~features.PROTOCOL_OFFERED:
             raise VhostViolation(Fault.FEATURES)
         self._protocol = acked
+        self._exchange.acknowledges = bool(acked & features.PROTOCOL_REPLY_ACK)
 
     def _set_status(self, status: int) -> None:
         if status > 0xFF:
@@ -301,7 +270,7 @@ class VhostUserBackend:
         return messages.U64.pack(MAX_SLOTS)
 
     def _set_memory(self) -> None:
-        regions = messages.parse_regions(self._buffer)
+        regions = messages.parse_regions(self._exchange.payload)
         if len(regions) > _MAX_TABLE:
             raise VhostViolation(Fault.REGION_COUNT)
         self._map_regions(regions, ())
@@ -310,23 +279,23 @@ class VhostUserBackend:
         mapped = self._memory.mapped
         if len(mapped) >= MAX_SLOTS:
             raise VhostViolation(Fault.REGION_COUNT)
-        self._map_regions((messages.parse_region(self._buffer),), mapped)
+        self._map_regions((messages.parse_region(self._exchange.payload),), mapped)
 
     def _map_regions(self, regions: tuple[Region, ...], kept: tuple[MappedRegion, ...]) -> None:
-        """Ask for new regions, to be the memory together with those that stay."""
-        if len(self._fds) != len(regions):
+        """Order the mapping of new regions; the memory is then these and the regions that are kept."""
+        if len(self._exchange.fds) != len(regions):
             raise VhostViolation(Fault.FD_COUNT)
         check_overlap([*regions, *(entry.region for entry in kept)])
 
         def use(views: Sequence[memoryview]) -> None:
             self._use_memory(MemoryTable((*map(MappedRegion, regions, views), *kept)))
 
-        self._orders.append(MapMemory(regions, self._take_fds()))
+        self._orders.append(MapMemory(regions, self._exchange.take_fds()))
         self._await(tuple(region.size for region in regions), use)
 
     def _remove_region(self) -> None:
-        # The offset is not compared: QEMU sends 0
-        wanted = messages.parse_region(self._buffer)
+        # The offset is not compared, because QEMU sends 0
+        wanted = messages.parse_region(self._exchange.payload)
         mapped = self._memory.mapped
         kept = tuple(entry for entry in mapped if entry.region[:3] != wanted[:3])
         if len(kept) == len(mapped):
@@ -357,7 +326,7 @@ class VhostUserBackend:
             self._renew_all()
             return messages.U64.pack(0)
 
-        (fd,) = self._take_fds()
+        (fd,) = self._exchange.take_fds()
         self._orders.append(MapLog(fd, size, offset))
         self._await((size,), use)
 
@@ -420,23 +389,23 @@ class VhostUserBackend:
     def _ring_fd(self, word: int) -> tuple[int, int | None]:
         index = word & _RING_MASK
         self._ring(index)
-        if len(self._fds) != (not word & _NO_FD):
+        if len(self._exchange.fds) != (not word & _NO_FD):
             raise VhostViolation(Fault.FD_COUNT)
-        return index, next(iter(self._take_fds()), None)
+        return index, next(iter(self._exchange.take_fds()), None)
 
     def _renew_all(self) -> None:
         for index in range(len(self._rings)):
             self._renew(index)
 
     def _renew(self, index: int) -> None:
-        """Make the ring from what is known now, if it is to exist."""
+        """Make the ring anew from what is known now, if it should exist."""
         existed = self._forget(index)
-        setup, given = self._rings[index], (self._memory, self.features, self._log, self._fence)
+        setup, parts = self._rings[index], (self._memory, self.features, self._log, self._fence)
         if index == TO_GUEST:
-            self.to_guest = setup.make(RingToGuest, *given)
+            self.to_guest = setup.make(RingToGuest, *parts)
             exists = self.to_guest is not None
         else:
-            self.from_guest = setup.make(RingFromGuest, *given)
+            self.from_guest = setup.make(RingFromGuest, *parts)
             exists = self.from_guest is not None
         if exists:
             self._orders.append(StartRing(index))
@@ -444,10 +413,10 @@ class VhostUserBackend:
             self._orders.append(StopRing(index))
 
     def _forget(self, index: int) -> bool:
-        """Let the ring go, but remember where it was.
+        """Forget the ring, but keep its position.
 
         Returns:
-            Whether there was one.
+            Whether it existed.
         """
         vring = self.to_guest if index == TO_GUEST else self.from_guest
         if vring is None:
@@ -461,23 +430,24 @@ class VhostUserBackend:
         return True
 
     def _stop(self, index: int) -> None:
-        """The ring is over until the next kick descriptor comes."""
+        """End the ring until its next kick descriptor arrives."""
         if self._forget(index):
             self._orders.append(StopRing(index))
         self._rings[index].kicked = False
         if not any(ring.kicked for ring in self._rings):
-            # QEMU has read it to the end then, and brings another one for rings that start again
+            # By now QEMU has read the log to its end; it sends another one for rings that start again
             self._log = None
 
 
 class _Rule(NamedTuple):
-    """How one request is dealt with.
+    """How one request is handled.
 
     Attributes:
-        handle: called with the back-end and the payload's fields; returns the payload of a reply of its own, or None.
-        payload: of exactly this size; None if the handler reads it, or nobody does.
-        fds: fewest and most descriptors.
-        protocol: the features of the protocol without which the request does not exist.
+        handle: called with the back-end and the fields of the payload; returns the payload of the reply that the
+            request defines, or None if it defines none.
+        payload: the format of the payload, which must have exactly this size; None if the handler parses or ignores it.
+        fds: the fewest and the most descriptors.
+        protocol: the protocol features that must be negotiated, or the request counts as unknown.
     """
 
     handle: Callable[..., bytes | None]
@@ -496,7 +466,7 @@ _RULES: Final[dict[int, _Rule]] = {
     Request.RESET_OWNER: _Rule(_B._ignore),
     Request.SET_MEM_TABLE: _Rule(_B._set_memory, None, (0, messages.MAX_FDS)),
     Request.SET_LOG_BASE: _Rule(_B._set_log, messages.LOG_LOCATION, (1, 1), features.PROTOCOL_LOG_SHMFD),
-    # Somebody who reads the log needs no waking: it is read when all rings have stopped
+    # The log's eventfd is not needed: the front-end reads the log when all rings have stopped
     Request.SET_LOG_FD: _Rule(_B._ignore, None, (0, 1)),
     Request.SET_VRING_NUM: _Rule(_B._set_ring_size, messages.RING_STATE),
     Request.SET_VRING_ADDR: _Rule(_B._set_ring_addresses, messages.RING_ADDRESSES),
@@ -508,7 +478,7 @@ _RULES: Final[dict[int, _Rule]] = {
     Request.GET_PROTOCOL_FEATURES: _Rule(_B._get_protocol_features),
     Request.SET_PROTOCOL_FEATURES: _Rule(_B._set_protocol_features, messages.U64),
     Request.SET_VRING_ENABLE: _Rule(_B._enable_ring, messages.RING_STATE),
-    # The network announces itself to the guest; the guest's own announcement has nobody to hear it
+    # The network announces itself to the guest; nothing needs an announcement of the guest
     Request.SEND_RARP: _Rule(_B._ignore, messages.U64, (0, 0), features.PROTOCOL_RARP),
     Request.NET_SET_MTU: _Rule(_B._set_mtu, messages.U64, (0, 0), features.PROTOCOL_NET_MTU),
     Request.GET_MAX_MEM_SLOTS: _Rule(_B._get_max_slots, _NO_PAYLOAD, (0, 0), _SLOTS),

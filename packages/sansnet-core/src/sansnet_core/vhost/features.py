@@ -48,7 +48,8 @@ GUEST_USO4: Final = 1 << 54
 GUEST_USO6: Final = 1 << 55
 _HOST_USO: Final = 1 << 56
 
-# HOST_... is what the guest may give, GUEST_... what it takes. The rest (the MAC, the control queue) is QEMU's own.
+# HOST_...: offloads that the guest may use when it sends; GUEST_...: those that it accepts when it receives. QEMU
+# itself implements the features that are missing here, such as the MAC address and the control queue.
 OFFERED: Final = (
     _CSUM
     | GUEST_CSUM
@@ -73,7 +74,7 @@ OFFERED: Final = (
 PROTOCOL_LOG_SHMFD: Final = 1 << 1
 """Without it QEMU refuses to migrate the guest."""
 PROTOCOL_RARP: Final = 1 << 2
-"""Without it QEMU reports an error after each migration; the message itself needs no answer here."""
+"""Without it QEMU reports an error after each migration. The message itself is ignored."""
 PROTOCOL_REPLY_ACK: Final = 1 << 3
 PROTOCOL_NET_MTU: Final = 1 << 4
 PROTOCOL_CONFIGURE_MEM_SLOTS: Final = 1 << 15
@@ -89,7 +90,7 @@ PROTOCOL_OFFERED: Final = (
 
 
 def link_config(features: int, *, mtu: int, max_frame_size: int) -> LinkConfig:
-    """What a guest with these features takes."""
+    """The link of a guest that accepted these features."""
     uso = GUEST_USO4 | GUEST_USO6
     checksum = bool(features & GUEST_CSUM)
     return LinkConfig(

@@ -1,7 +1,7 @@
-"""The guest's memory, reached only through checked ranges, and the log of the pages that were written.
+"""The guest's memory, which is accessed only through checked ranges, and the log of the pages that were written.
 
-A slice of a memoryview silently ends where the view does, and a negative start counts from its end. So each range is
-checked here, before the slice, and nobody else slices a region.
+A slice of a memoryview is silently cut off at the view's end, and a negative start counts from the end. So each range
+is checked here before it is sliced, and no other module slices a region.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from sansnet_core.vhost.messages import Region
 __all__ = ["PAGE", "DirtyLog", "MappedRegion", "MemoryTable", "check_overlap"]
 
 PAGE: Final = 4096
-"""Bytes that one bit of the dirty log stands for, whatever the page size of the guest."""
+"""Bytes per bit of the dirty log, independent of the guest's page size."""
 
 
 class MappedRegion(NamedTuple):
     """A region and its bytes.
 
     Attributes:
-        region: where it is.
+        region: its addresses.
         view: writable, `region.size` bytes.
     """
 
@@ -32,7 +32,7 @@ class MappedRegion(NamedTuple):
 
 
 def check_overlap(regions: Sequence[Region]) -> None:
-    """Make sure that an address, guest-physical or user, means one byte.
+    """Make sure that no guest-physical address and no user address belongs to two regions.
 
     Raises:
         VhostViolation: REGION_OVERLAP.
@@ -47,24 +47,24 @@ def check_overlap(regions: Sequence[Region]) -> None:
 
 
 class MemoryTable:
-    """The regions of one guest. They do not change: a new table takes the place of the old one.
+    """The memory regions of one guest. A table never changes; it is replaced by a new one.
 
     Args:
         mapped: the regions, without overlaps.
     """
 
     def __init__(self, mapped: Sequence[MappedRegion] = ()) -> None:
-        # The largest first: most buffers are there.
+        # The largest first, because most buffers are in it
         self.mapped: Final = tuple(sorted(mapped, key=lambda entry: -entry.region.size))
         self._guest: Final = tuple((entry.region.guest, entry.region.size, entry.view) for entry in self.mapped)
         self.end: Final = max((guest + size for guest, size, _ in self._guest), default=0)
-        """Guest-physical address behind the highest region."""
+        """The guest-physical address after the end of the highest region."""
 
     def resolve(self, address: int, length: int) -> memoryview:
         """The bytes at a guest-physical address.
 
         Raises:
-            VhostViolation: CHAIN_ADDRESS; they are not all in one region.
+            VhostViolation: CHAIN_ADDRESS; they are not within one region.
         """
         for guest, size, view in self._guest:
             start = address - guest
@@ -73,10 +73,10 @@ class MemoryTable:
         raise VhostViolation(Fault.CHAIN_ADDRESS)
 
     def resolve_user(self, address: int, length: int, alignment: int) -> memoryview:
-        """The bytes at an address of the front-end, which must be a multiple of `alignment`.
+        """The bytes at a user address of the front-end, which must be a multiple of `alignment`.
 
         Raises:
-            VhostViolation: RING_ADDRESS; it is not, or they are not all in one region.
+            VhostViolation: RING_ADDRESS; it is misaligned, or they are not within one region.
         """
         for region, view in self.mapped:
             start = address - region.user
@@ -86,14 +86,14 @@ class MemoryTable:
 
 
 class DirtyLog:
-    """One bit for each page of the guest's memory, set when something was written there.
+    """One bit for each page of the guest's memory; it is set after the page was written.
 
-    The front-end takes bits out by exchanging whole words for 0, so setting one here, which is a read and a write, may
-    bring back a bit that it took, which costs it one page more, but can lose none. It could if another device wrote to
-    the same log.
+    The front-end collects bits by exchanging whole words for 0. Setting a bit here is a read and a write, so it may
+    bring back a bit that the front-end has just collected, which makes it copy one page again, but it loses no bit. If
+    another device wrote to the same log, bits could be lost.
 
     Args:
-        view: writable; bit 0 of byte 0 stands for guest-physical address 0.
+        view: writable; bit 0 of byte 0 is the page at guest-physical address 0.
     """
 
     def __init__(self, view: memoryview) -> None:
@@ -109,7 +109,7 @@ class DirtyLog:
             raise VhostViolation(Fault.LOG_RANGE)
 
     def mark(self, address: int, length: int) -> None:
-        """These bytes were written; call it afterwards, or the front-end may copy the page too early.
+        """Mark the pages of these bytes. Call this after writing, or the front-end may copy a page too early.
 
         Args:
             address: guest-physical.

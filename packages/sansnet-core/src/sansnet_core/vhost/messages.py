@@ -1,4 +1,4 @@
-"""The messages of vhost-user (QEMU, docs/interop/vhost-user.rst): headers, numbers and payloads. Little-endian."""
+"""The messages of vhost-user (QEMU, docs/interop/vhost-user.rst): headers, request numbers, payloads. Little-endian."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HEADER: Final = Struct("<III")
 """Request, flags, size of the payload in bytes."""
 HEADER_SIZE: Final = 12
 MAX_PAYLOAD: Final = 4096
-"""Bytes. The longest message that is served here has 264."""
+"""Bytes. The longest request that is served has 264."""
 MAX_FDS: Final = 8
 """File descriptors that one message can carry."""
 
@@ -46,22 +46,22 @@ NEED_REPLY: Final = 8
 
 U64: Final = Struct("<Q")
 RING_STATE: Final = Struct("<II")
-"""Ring index, number."""
+"""Ring index, and a size, a position or a flag."""
 RING_ADDRESSES: Final = Struct("<IIQQQQ")
-"""Ring index, flags, user addresses of the descriptors, the used and the available ring; guest address of the log."""
+"""Ring index, flags, user addresses of the descriptors, the used and the available ring, guest address of the log."""
 LOG_LOCATION: Final = Struct("<QQ")
-"""Size of the log, offset in its file; bytes."""
+"""Size of the log and its offset in the file, in bytes."""
 _REGION: Final = Struct("<QQQQ")
 _REGION_COUNT: Final = Struct("<II")
 _SLOT: Final = Struct("<QQQQQ")
 _ADDRESS_SPACE: Final = 1 << 64
 
 RING_LOGGED: Final = 1
-"""VHOST_VRING_F_LOG: writes to the used ring go into the dirty log."""
+"""VHOST_VRING_F_LOG: writes to the used ring are marked in the dirty log."""
 
 
 class Request:
-    """Numbers of the requests that are served; plain integers, for the front-end may send any."""
+    """Numbers of the requests that are served. They are plain integers, because the front-end may send any number."""
 
     GET_FEATURES: Final = 1
     SET_FEATURES: Final = 2
@@ -90,11 +90,11 @@ class Request:
 
 
 class Header(NamedTuple):
-    """A message header that is one of a request.
+    """The header of a request.
 
     Attributes:
-        request: which; maybe none of `Request`.
-        needs_reply: whether the front-end waits for an answer, whatever it asked.
+        request: its number, which may be none of `Request`.
+        needs_reply: whether the front-end waits for an answer even if the request defines no reply.
         size: bytes of payload that follow.
     """
 
@@ -104,13 +104,13 @@ class Header(NamedTuple):
 
 
 class Region(NamedTuple):
-    """A part of the guest's memory that neither is empty nor wraps.
+    """A part of the guest's memory. It is not empty and does not extend beyond the address space.
 
     Attributes:
         guest: guest-physical address.
         size: in bytes.
-        user: address in the front-end's address space, which ring addresses refer to.
-        offset: in the file; bytes.
+        user: address in the front-end's address space; ring addresses are of this kind.
+        offset: in the file, in bytes.
     """
 
     guest: int
@@ -120,7 +120,7 @@ class Region(NamedTuple):
 
 
 def parse_header(data: Buffer) -> Header:
-    """Read the 12 bytes in front of a message.
+    """Parse the 12 bytes of a header.
 
     Raises:
         VhostViolation: HEADER or MESSAGE_SIZE.
@@ -134,12 +134,12 @@ def parse_header(data: Buffer) -> Header:
 
 
 def emit(request: int, payload: bytes, *, reply: bool = True, needs_reply: bool = False) -> bytes:
-    """A whole message. QEMU takes replies with exactly the version and the reply bit, so it does not ask for one."""
+    """A whole message. QEMU accepts replies only with exactly the version and the reply bit as flags."""
     return HEADER.pack(request, _VERSION | reply * _REPLY | needs_reply * NEED_REPLY, len(payload)) + payload
 
 
 def parse_regions(payload: bytes) -> tuple[Region, ...]:
-    """Read SET_MEM_TABLE: a count and that many regions.
+    """Parse the payload of SET_MEM_TABLE: a count and that many regions.
 
     Raises:
         VhostViolation: PAYLOAD or REGION_RANGE.
@@ -158,7 +158,7 @@ def emit_regions(regions: tuple[Region, ...]) -> bytes:
 
 
 def parse_region(payload: bytes) -> Region:
-    """Read ADD_MEM_REG or REM_MEM_REG, of 40 bytes.
+    """Parse the payload of ADD_MEM_REG or REM_MEM_REG, 40 bytes.
 
     Raises:
         VhostViolation: PAYLOAD or REGION_RANGE.

@@ -1,6 +1,6 @@
-"""What a vhost-user back-end asks its driver to do.
+"""The orders of a vhost-user back-end to its driver.
 
-A file descriptor in an order belongs to the driver from then on.
+The driver owns the file descriptors of an order.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class MapLog:
 
 @message
 class SetKick:
-    """This eventfd tells that the guest has moved the ring's available index; close the one before.
+    """Replace and close the ring's kick descriptor: an eventfd that the guest signals when it has added buffers.
 
-    It may be read only while the ring runs: at other times QEMU reads it itself.
+    Read it only while the ring runs. At other times QEMU itself reads it.
     """
 
     ring: int
@@ -46,16 +46,16 @@ class SetKick:
 
 @message
 class SetCall:
-    """From now on this eventfd is written when the guest is to be notified; close the one before."""
+    """Replace and close the ring's call descriptor: an eventfd that the driver signals to notify the guest."""
 
     ring: int
     fd: int | None
-    """None: the guest wants no notification."""
+    """None: do not notify the guest."""
 
 
 @message
 class SetError:
-    """From now on this eventfd is written when the ring was violated; close the one before."""
+    """Replace and close the ring's error descriptor: an eventfd that the driver signals after a violation."""
 
     ring: int
     fd: int | None
@@ -63,21 +63,21 @@ class SetError:
 
 @message
 class StartRing:
-    """The ring in `VhostUserBackend` is new: listen to its kicks, and work on it once without waiting for one."""
+    """The ring in `VhostUserBackend` is new: wait for its kicks, and work on it once without waiting."""
 
     ring: int
 
 
 @message
 class StopRing:
-    """The ring is gone: do not listen to its kicks any more, but keep the descriptor."""
+    """The ring is gone: stop waiting for its kicks, but keep the descriptor."""
 
     ring: int
 
 
 @message
 class CloseFds:
-    """Nobody needs these."""
+    """Close these descriptors, which are not needed."""
 
     fds: tuple[int, ...]
 

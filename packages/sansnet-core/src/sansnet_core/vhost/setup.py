@@ -1,4 +1,4 @@
-"""What a front-end tells about a ring, in whatever order, until there is enough to make it."""
+"""The settings of a ring. The front-end sends them in any order, until there are enough to make the ring."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _V = TypeVar("_V", bound=Vring)
 
 
 class RingSetup:
-    """What is known of one ring, whether it exists or not.
+    """The settings of one ring, which may exist or not.
 
     Attributes:
-        size: in descriptors; 0 if that is not known.
-        addresses: of the descriptors, the used and the available ring; of the front-end.
+        size: in descriptors; 0 if unknown.
+        addresses: user addresses of the descriptors, the used and the available ring; None if unknown.
         log: see `RingLayout`.
-        base: where the ring begins, or goes on.
-        enabled: by the front-end.
-        kicked: has a kick descriptor.
-        memory_removed: its memory was removed, and may be added again.
+        base: index of the chain at which the ring begins or continues.
+        enabled: the front-end has enabled it.
+        kicked: it has a kick descriptor.
+        memory_removed: its memory was removed and may be added again.
     """
 
     def __init__(self) -> None:
@@ -43,19 +43,19 @@ class RingSetup:
         """Make the ring.
 
         Args:
-            kind: of the ring.
-            memory: see `Vring`; so with the others.
-            acked: likewise.
-            log: the one that there is, whether it is wanted or not.
-            fence: likewise.
+            kind: `RingToGuest` or `RingFromGuest`.
+            memory: see `Vring`.
+            acked: see `Vring`.
+            log: the dirty log, if there is one; it is used only if LOG_ALL was accepted.
+            fence: see `Vring`.
 
         Returns:
-            None if it is not to exist, or not yet.
+            None if the ring should not exist, or not yet.
 
         Raises:
-            VhostViolation: it is to exist and cannot.
+            VhostViolation: the ring should exist, but its settings are incomplete or wrong.
         """
-        # Without this feature rings are enabled from the start
+        # Without this feature, rings are enabled from the start
         enabled = self.enabled or bool(acked and not acked & features.PROTOCOL_FEATURES)
         if not (self.kicked and enabled):
             return None
@@ -64,7 +64,7 @@ class RingSetup:
         if not acked & features.LOG_ALL:
             log = None
         elif log is None and self.log is not None:
-            # A driver starts while the machine is migrated: QEMU brings the log after the rings
+            # The guest's driver starts during a migration: QEMU sends the log after the rings
             return None
         layout = RingLayout(self.size, *self.addresses, self.log)
         try:

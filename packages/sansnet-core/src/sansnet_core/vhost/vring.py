@@ -1,17 +1,17 @@
-"""Split virtqueues (virtio 1.2, 2.7) of a network device, in memory that the guest changes while we read it.
+"""Split virtqueues (virtio 1.2, 2.7) of a network device, in memory that the guest may change while we read it.
 
-Theory of operation. The guest makes chains of buffers available by writing their heads into the available ring and
-then moving its index; the device gives each back by an element of the used ring and then moving that one's index.
-Indices run modulo 65536, places in the rings modulo their size. `_next` is the next chain to take, `_seen` how far the
-guest's index was when last read, so that `_next`, `_seen` and `_next + size` follow each other in this order. `_used`
-is our own index; the guest's copy of it is written and never read again.
+Theory of operation. The guest makes chains of buffers available: it writes their heads into the available ring and then
+advances the ring's index. The device returns each chain by an element of the used ring and then advances that ring's
+index. Indices count modulo 65536, positions in the rings modulo their size. `_next` is the index of the next chain to
+take, and `_seen` the guest's index when it was last read, so `_next <= _seen <= _next + size` (modulo 65536). `_used`
+is our own index; its copy in the guest's memory is written and never read again.
 
-Whatever the guest may change is read once, into Python's integers, and checked there. A frame is copied out whole
-before anybody looks at it. All buffers of a frame to the guest are found before the first byte is written.
+Every value that the guest may change is read once into a Python integer and checked there. A frame is copied out whole
+before it is parsed. All buffers for a frame to the guest are found before its first byte is written.
 
-Both sides write, then look what the other one wrote: indices against the wish to be notified. Between the two there
-has to be a fence, which the driver brings. All other stores only need to stay in order: they do on x86-64, whose byte
-order the casts below assume, too.
+Each side writes its index and then reads whether the other side wants a notification, or the other way round. Between
+the write and the read there must be a fence, which the driver provides. All other stores only need to stay in order, as
+they do on x86-64. The casts below also assume its byte order.
 """
 
 from __future__ import annotations
@@ -34,33 +34,33 @@ MAX_FRAME_SIZE: Final = 65535 + 14
 MAX_RING_SIZE: Final = 32768
 
 _BATCH_BYTES: Final = 1 << 20
-"""Most bytes of one batch from the guest: what the host's sockets may have to be handed at once."""
+"""Most bytes of one batch from the guest, and so of one batch for the host's sockets."""
 
 _DESCRIPTOR: Final = Struct("<QIHH")
-"""Guest-physical address, length, flags, index of the next one."""
+"""Guest-physical address, length, flags, index of the next descriptor."""
 _DESCRIPTOR_SIZE: Final = 16
 _NEXT: Final = 1
 _WRITE: Final = 2
 _INDIRECT: Final = 4
 _MAX_CHAIN: Final = 1024
-"""Most descriptors of a chain, of an indirect table, and of all buffers that one frame to the guest needs: it bounds
-the work for one frame. QEMU has the same limits, the last one in chains."""
+"""Most descriptors of a chain, of an indirect table, and of all buffers for one frame to the guest; this bounds the
+work for one frame. QEMU has the same limits, but counts chains for the last one."""
 
 _NO_INTERRUPT: Final = 1
 _BUFFERS: Final = Struct("<H")
 _NOTHING: Final = memoryview(b"")
 
 _Segments: TypeAlias = list[tuple[int, memoryview]]
-"""Guest-physical addresses and the bytes there."""
+"""Guest-physical addresses, and views of the bytes there."""
 
 
 class RingLayout(NamedTuple):
-    """Where a ring is.
+    """The size and the addresses of a ring.
 
     Attributes:
-        size: how many descriptors; a power of two.
-        descriptors, used, available: addresses of the front-end.
-        log: guest-physical address of the used ring for the dirty log; None if writes to it are not logged.
+        size: in descriptors; a power of two.
+        descriptors, used, available: user addresses of the front-end.
+        log: guest-physical address of the used ring, for the dirty log; None if writes to it are not logged.
     """
 
     size: int
@@ -71,25 +71,25 @@ class RingLayout(NamedTuple):
 
 
 class Vring:
-    """What both directions share.
+    """The part that is common to both directions.
 
     Args:
-        memory: the guest's.
-        layout: where the ring is in it.
+        memory: the guest's memory.
+        layout: where the ring is in the memory.
         acked: the features that the guest accepted.
-        log: where writes to the guest's memory are noted; None if nobody wants to know.
+        log: the dirty log for writes to the guest's memory; None if they are not logged.
         base: index of the first chain to take.
         fence: a full memory barrier.
 
     Attributes:
-        broken: the ring was violated, and does nothing any more.
+        broken: the guest violated the ring, which does nothing any more.
 
     Raises:
         VhostViolation: RING_ADDRESS or LOG_RANGE.
     """
 
     _direction: int
-    """What `_WRITE` is in the flags of its buffers."""
+    """The value of `_WRITE` in the flags of its buffers."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class Vring:
         self._mergeable: Final = bool(acked & features.MRG_RXBUF)
         used = memory.resolve_user(layout.used, 6 + 8 * size, 4)
         self._descriptors: Final = memory.resolve_user(layout.descriptors, _DESCRIPTOR_SIZE * size, 16)
-        # Flags, index, heads, used_event. A cast reads and writes an element at once; struct's "<H" goes byte by byte.
+        # Flags, index, heads, used_event. A cast accesses a whole element at once; struct's "<H" goes byte by byte.
         self._available: Final = memory.resolve_user(layout.available, 6 + 2 * size, 2).cast("H")
         self._used_index: Final = used[:4].cast("H")
         self._elements: Final = used[4:-2].cast("Q")
@@ -125,13 +125,13 @@ class Vring:
 
     @property
     def base(self) -> int:
-        """Index of the next chain to take: where the ring goes on after it was stopped."""
+        """Index of the next chain to take. A ring that was stopped continues there."""
         return self._next
 
     def must_notify(self) -> bool:
-        """Whether the guest wants to know of what was used since this was last asked. Ask once for each batch.
+        """Whether the guest must be notified of the buffers used since the last call. Call this once per batch.
 
-        The first answer is always yes: somebody before us may have used buffers and not said so.
+        The first answer is always yes: an earlier back-end may have used buffers without a notification.
         """
         old, new = self._signalled, self._used
         self._signalled = new
@@ -145,7 +145,7 @@ class Vring:
         return not self._available[0] & _NO_INTERRUPT
 
     def _look(self, position: int) -> bool:
-        """Whether there are chains from `position` on. If not, the guest is asked to kick when there are."""
+        """Whether there is a chain at `position`. If not, ask the guest for a kick when there is one."""
         seen = self._available[1]
         if seen == position:
             self._ask_for_kick(position)
@@ -159,7 +159,7 @@ class Vring:
         if self._event_idx:
             self._available_event[0] = position
             self._mark_used(4 + 8 * self._size, 2)
-        elif self._used_index[0]:  # we never forbid kicks, but who had the ring before us may have
+        elif self._used_index[0]:  # we never suppress kicks, but an earlier back-end may have
             self._used_index[0] = 0
             self._mark_used(0, 2)
         else:
@@ -170,7 +170,7 @@ class Vring:
         return self._available[2 + position % self._size]
 
     def _walk(self, head: int) -> _Segments:
-        """The buffers of a chain, one for each descriptor. Those without bytes may have any address."""
+        """The buffers of a chain, one per descriptor. Empty buffers may have any address."""
         resolve, direction = self._memory.resolve, self._direction
         table: memoryview | bytes = self._descriptors
         count = self._size
@@ -183,7 +183,7 @@ class Vring:
                 raise VhostViolation(Fault.CHAIN_INDEX)
             address, length, flags, following = _DESCRIPTOR.unpack_from(table, index * _DESCRIPTOR_SIZE)
             if flags & _INDIRECT:
-                # Plain descriptors may come before one with a table (virtio 1.2, 2.7.5.3.2), but nothing behind it.
+                # Plain descriptors may precede one with a table (virtio 1.2, 2.7.5.3.2), but none may follow it
                 count, rest = divmod(length, _DESCRIPTOR_SIZE)
                 if nested or not self._indirect or flags & _NEXT or rest or not 0 < count <= _MAX_CHAIN:
                     raise VhostViolation(Fault.CHAIN_INDIRECT)
@@ -203,7 +203,7 @@ class Vring:
             index = following
 
     def _complete(self, head: int, length: int) -> None:
-        """Give a chain back, of which `length` bytes were written; the guest sees it after `_publish`."""
+        """Return a chain, of which `length` bytes were written. The guest sees that after `_publish`."""
         place = self._used % self._size
         self._elements[place] = head | length << 32
         self._used = self._used + 1 & 0xFFFF
@@ -224,15 +224,15 @@ class RingFromGuest(Vring):
     _direction = 0
 
     def take_frames(self, limit: int) -> list[bytes]:
-        """Take what the guest sent, each frame behind its `virtio_net_hdr`.
+        """Take frames that the guest sent, each with its `virtio_net_hdr` in front.
 
-        A frame of more than `MAX_FRAME_SIZE` bytes is cut off one byte later: the network will count it as too large.
+        A frame of more than `MAX_FRAME_SIZE` bytes is cut off one byte later, so the network counts it as too large.
 
         Args:
-            limit: most frames to take. If there are fewer, and not a mebibyte of them, the guest kicks for the next.
+            limit: most frames to take. If fewer are returned, and less than 1 MiB, the guest kicks for the next one.
 
         Raises:
-            VhostViolation: the guest's fault.
+            VhostViolation: the guest violated the ring.
         """
         if self.broken:
             return []
@@ -270,21 +270,21 @@ class RingToGuest(Vring):
     """The guest's receive queue.
 
     Attributes:
-        dropped: frames for which no buffer, or not even all buffers together, would ever be large enough.
+        dropped: number of frames for which no buffer, or not even all buffers together, would ever be large enough.
     """
 
     _direction = _WRITE
     dropped = 0
 
     def put_frames(self, frames: Sequence[Frame]) -> int:
-        """Give the guest frames, each behind its `virtio_net_hdr`, until there are no buffers.
+        """Give the guest frames, each with its `virtio_net_hdr` in front, until no buffers are left.
 
         Returns:
-            How many of them are done with, whether given or dropped. If not all, the guest kicks when it has made
+            How many frames were handled, that is written or dropped. If not all, the guest kicks when it has made
             buffers available.
 
         Raises:
-            VhostViolation: the guest's fault.
+            VhostViolation: the guest violated the ring.
         """
         if self.broken:
             return 0
@@ -298,7 +298,7 @@ class RingToGuest(Vring):
         done = 0
         used = self._used
         for frame in frames:
-            # 2 us for 64 KiB, less than it takes to find the ends of two pieces in all buffers
+            # The copy costs 2 us for 64 KiB; filling the buffers from two pieces would cost more
             data = b"".join(frame) if isinstance(frame, tuple) else bytes(frame)
             chains = self._find(len(data))
             if chains is None:
@@ -316,10 +316,11 @@ class RingToGuest(Vring):
         """Take chains with room for `size` bytes, or none at all.
 
         Returns:
-            None while there are too few buffers. An empty list if the frame is to be dropped.
+            None while there are too few buffers. An empty list if the frame must be dropped.
 
         Raises:
-            VhostViolation: of a chain, or FRAME_BUFFERS: a frame that was dropped would leave them for the next one.
+            VhostViolation: a chain is malformed, or FRAME_BUFFERS: dropping the frame instead would leave the same
+                buffers to the next frame.
         """
         position = self._next
         room = descriptors = 0
@@ -343,7 +344,7 @@ class RingToGuest(Vring):
                 chains.append((head, segments))
                 room += capacity
         self._next = position
-        for head in empty:  # they cannot be one of the buffers of a frame
+        for head in empty:  # they have no room, so they are returned unused
             self._complete(head, 0)
         return chains
 

@@ -8,7 +8,11 @@ from typing import Final, NamedTuple
 
 from sansnet_core.orders import Buffer
 
-__all__ = ["A", "AAAA", "ANY", "HEADER_SIZE", "Query", "emit_answer", "parse_query"]
+__all__ = ["A", "AAAA", "ANY", "HEADER_SIZE", "PORT", "PORTS", "Query", "emit_answer", "parse_query"]
+
+PORT: Final = 53
+PORTS: Final = (PORT, 853)
+"""Of name servers: DNS (RFC 1035), and DNS over TLS (RFC 7858)."""
 
 A: Final = 1
 AAAA: Final = 28

@@ -27,7 +27,7 @@ class IpHeader(NamedTuple):
         header: where the IP header begins in the buffer.
         start: where the payload begins in the buffer.
         end: where it ends; link padding lies behind.
-        fragment: whether the packet may be cut into fragments on its way, or was one.
+        may_fragment: whether the packet may be fragmented on its way, or was a fragment.
     """
 
     version: int
@@ -39,4 +39,4 @@ class IpHeader(NamedTuple):
     header: int
     start: int
     end: int
-    fragment: bool = False
+    may_fragment: bool = False

@@ -136,7 +136,7 @@ def parse(buf: Buffer, ip: IpHeader, icmp: IcmpHeader) -> Solicitation:
     target = None
     unspecified = addresses.is_unspecified(ip.source)
     bad = ip.ttl != HOP_LIMIT or icmp.code != 0 or icmp.end - start > _LARGEST
-    bad = bad or ip.fragment  # RFC 6980, 5
+    bad = bad or ip.may_fragment  # RFC 6980, 5
     if icmp.type == icmp6.NEIGHBOUR_SOLICITATION:
         target = bytes(buf[start : start + 16])
         start += 16

@@ -10,15 +10,14 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Final, Protocol
 
-from sansnet_core import ConfigError, Dropped, Endpoint, FlowReport, Network, SansnetError, ports
-from sansnet_core.dropped import format_address
+from sansnet_core import ConfigError, Dropped, Endpoint, FlowReport, Network, SansnetError, addresses, ports
 from sansnet_core.ports import TCP, UDP, ForwardRule
 from sansnet_trio.control.server import Answer, Request
 from sansnet_trio.driver import DriverStatistics
 
-__all__ = ["Counting", "ControlCommands", "PortForwards", "RequestError"]
+__all__ = ["CountingDriver", "ControlCommands", "PortForwards", "RequestError"]
 
-FLOWS: Final = 1000
+DEFAULT_FLOWS: Final = 1000
 MAX_FLOWS: Final = 10_000
 """In one answer, if the request does not say and at most: to list them takes the network's time."""
 
@@ -30,7 +29,7 @@ class RequestError(SansnetError):
     """A request means nothing; the message says what would."""
 
 
-class Counting(Protocol):
+class CountingDriver(Protocol):
     """What a driver is to those who ask."""
 
     def statistics(self) -> DriverStatistics:
@@ -57,7 +56,7 @@ class ControlCommands:
     def __init__(self) -> None:
         self._forwards: PortForwards | None = None
         self._namespace = False
-        self._guest: tuple[Network, Counting, Sequence[str]] | None = None
+        self._guest: tuple[Network, CountingDriver, Sequence[str]] | None = None
         self._commands: dict[str, Callable[[Request], Answer]] = {
             "list": self._list,
             "add": self._add,
@@ -77,7 +76,7 @@ class ControlCommands:
         self._forwards, self._namespace = forwards, namespace
 
     @contextmanager
-    def serving(self, network: Network, driver: Counting, hints: Sequence[str] = ()) -> Iterator[None]:
+    def serving(self, network: Network, driver: CountingDriver, hints: Sequence[str] = ()) -> Iterator[None]:
         """While a guest is served; `hints` are sentences about it, which may become more."""
         self._guest = network, driver, hints
         try:
@@ -98,31 +97,31 @@ class ControlCommands:
             raise RequestError(f"the command is none of {', '.join(self._commands)}")
         return command(request)
 
-    def _ports(self) -> PortForwards:
+    def _served_forwards(self) -> PortForwards:
         if self._forwards is None:
             raise RequestError("the guest is not there yet; ask again")
         return self._forwards
 
     def _list(self, request: Request) -> Answer:
-        return {"forwards": [{"option": one.option, "spec": one.spec()} for one in self._ports().rules]}
+        return {"forwards": [{"option": one.option, "spec": one.spec()} for one in self._served_forwards().rules]}
 
     def _add(self, request: Request) -> Answer:
-        kept, forwards = self._ports(), _asked(request)
+        kept, forwards = self._served_forwards(), _requested_rules(request)
         if not self._namespace and any(forward.auto or not forward.inbound for forward in forwards):
             raise RequestError("the guest is a machine; -T, -U and auto are for guests in namespaces")
         kept.add(forwards)
         return self._list(request)
 
     def _delete(self, request: Request) -> Answer:
-        self._ports().remove(_asked(request))
+        self._served_forwards().remove(_requested_rules(request))
         return self._list(request)
 
     def _clear(self, request: Request) -> Answer:
-        self._ports().remove(self._ports().rules)
+        self._served_forwards().remove(self._served_forwards().rules)
         return self._list(request)
 
     def _flows(self, request: Request) -> Answer:
-        most = _number(request, "most", FLOWS, MAX_FLOWS)
+        most = _number(request, "most", DEFAULT_FLOWS, MAX_FLOWS)
         flows = self._guest[0].flows() if self._guest else []
         return {"flows": [_flow(flow) for flow in flows[:most]], "total": len(flows)}
 
@@ -151,7 +150,7 @@ class ControlCommands:
         }
 
 
-def _asked(request: Request) -> tuple[ForwardRule, ...]:
+def _requested_rules(request: Request) -> tuple[ForwardRule, ...]:
     """The forwards that a request is about."""
     given = request.get("forwards")
     if not isinstance(given, list) or not given or not all(map(_is_forward, given)):
@@ -159,10 +158,10 @@ def _asked(request: Request) -> tuple[ForwardRule, ...]:
     specs: dict[str, list[str]] = {}
     for one in given:
         specs.setdefault(one["option"], []).append(one["spec"])
-    return tuple(forward for option in specs for forward in _parsed(option, specs[option]))
+    return tuple(forward for option in specs for forward in _parse(option, specs[option]))
 
 
-def _parsed(option: str, specs: Sequence[str]) -> tuple[ForwardRule, ...]:
+def _parse(option: str, specs: Sequence[str]) -> tuple[ForwardRule, ...]:
     protocol, inbound = _OPTIONS[option]
     try:
         return ports.parse_all(specs, protocol, inbound=inbound)
@@ -203,4 +202,4 @@ def _dropped(packet: Dropped) -> Answer:
 
 
 def _endpoint(endpoint: Endpoint) -> Answer:
-    return {"address": format_address(endpoint.address), "port": endpoint.port}
+    return {"address": addresses.format_any(endpoint.address), "port": endpoint.port}

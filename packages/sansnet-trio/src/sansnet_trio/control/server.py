@@ -25,9 +25,9 @@ Answer: TypeAlias = dict[str, Any]
 MAX_REQUEST: Final = 64 << 10
 """Bytes of a line; a long list of ports fits."""
 MAX_CONNECTIONS: Final = 16
-PATIENCE: Final = 60.0
+IDLE_TIMEOUT: Final = 60.0
 """Seconds without a request after which a connection is closed."""
-TAKING: Final = 10.0
+SEND_TIMEOUT: Final = 10.0
 """Seconds that an answer may take to be read."""
 
 
@@ -56,7 +56,7 @@ class ControlSocket:
             while True:
                 connection = await self._socket.accept()
                 refusal = _refusal(connection, len(nursery.child_tasks))
-                nursery.start_soon(_Conversation(connection, self._answer).run, refusal)
+                nursery.start_soon(_Connection(connection, self._answer).run, refusal)
 
 
 def _refusal(connection: socket.socket, others: int) -> str | None:
@@ -69,7 +69,7 @@ def _refusal(connection: socket.socket, others: int) -> str | None:
     return None
 
 
-class _Conversation:
+class _Connection:
     """One connection."""
 
     def __init__(self, connection: socket.socket, answer: Callable[[Request], Answer]) -> None:
@@ -82,19 +82,19 @@ class _Conversation:
         async with self._stream:
             try:
                 if refusal is not None:
-                    await self._say({"error": refusal})
+                    await self._send({"error": refusal})
                     return
                 while (line := await self._next_line()) is not None:
-                    await self._say(self._reply(line))
+                    await self._send(self._reply(line))
             except (trio.BrokenResourceError, trio.TooSlowError):
                 pass  # it has hung up, or sleeps
 
     async def _next_line(self) -> bytes | None:
         """The next request; None at the end, which is also behind one that is too long."""
-        with trio.fail_after(PATIENCE):
+        with trio.fail_after(IDLE_TIMEOUT):
             while (end := self._received.find(b"\n")) < 0:
                 if len(self._received) > MAX_REQUEST:
-                    await self._say({"error": f"a request has at most {MAX_REQUEST} bytes"})
+                    await self._send({"error": f"a request has at most {MAX_REQUEST} bytes"})
                     return None
                 data = await self._stream.receive_some()
                 if not data:
@@ -118,6 +118,6 @@ class _Conversation:
         except MemoryError:
             return {"error": "there is too little memory for the answer"}
 
-    async def _say(self, answer: Answer) -> None:
-        with trio.fail_after(TAKING):
+    async def _send(self, answer: Answer) -> None:
+        with trio.fail_after(SEND_TIMEOUT):
             await self._stream.send_all(json.dumps(answer).encode() + b"\n")

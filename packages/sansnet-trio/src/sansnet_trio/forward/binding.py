@@ -23,10 +23,10 @@ from sansnet_core import SansnetError, addresses
 from sansnet_core.addresses import LOOPBACK
 from sansnet_core.ports import TCP, ForwardRule
 from sansnet_trio.host.sockaddr import encode, family_of
-from sansnet_trio.host.sockopts import IP_FREEBIND, MAX_WAITING, prepare_forwarded, prepare_listener
+from sansnet_trio.host.sockopts import IP_FREEBIND, prepare_forwarded, prepare_listener
 from sansnet_trio.linux import files
 from sansnet_trio.linux.descriptors import MORE_DESCRIPTORS, SHORTAGE
-from sansnet_trio.linux.syscalls import interface_index
+from sansnet_trio.linux.syscalls import MAX_BACKLOG, interface_index
 
 __all__ = [
     "ForwardError",
@@ -60,7 +60,7 @@ class ForwardError(SansnetError):
     def of(cls, forward: ForwardRule, at: ListenAddress, error: OSError) -> ForwardError:
         """A socket for a forward cannot be bound."""
         side = "host" if at.inbound else "guest"
-        at = _narrow(at)
+        at = _without_interface(at)
         where = "" if at.address is None else f" at {addresses.format(at.address)}"
         what = f"{forward.option} {forward.spec()}: port {at.port} of the {side} cannot be bound{where}"
         made = cls(f"{what} ({error.strerror or error}); {_remedy(at, error)}")
@@ -68,7 +68,7 @@ class ForwardError(SansnetError):
         return made
 
     @classmethod
-    def unseen(cls, error: OSError) -> ForwardError:
+    def lookup_failed(cls, error: OSError) -> ForwardError:
         """It cannot be seen who listens on the other side."""
         remedy = MORE_DESCRIPTORS if error.errno in SHORTAGE else _LATER
         return cls(f"the ports for auto cannot be looked up ({error.strerror}); {remedy}")
@@ -140,10 +140,10 @@ def bind_in_guest(at: ListenAddress, make: Callable[[int, int], Socket]) -> Sock
     except OSError as error:
         if at.interface is None or error.errno not in _TAKEN:
             raise
-    return bind_listener(_narrow(at), make, freebind=False)
+    return bind_listener(_without_interface(at), make, freebind=False)
 
 
-def _narrow(at: ListenAddress) -> ListenAddress:
+def _without_interface(at: ListenAddress) -> ListenAddress:
     return at if at.inbound or at.interface is None else at._replace(address=LOOPBACK[4], interface=None)
 
 
@@ -178,7 +178,7 @@ def bind_listener(at: ListenAddress, make: Callable[[int, int], Socket], *, free
             made.setsockopt(IPPROTO_IP, IP_FREEBIND, 1)  # serves IPv6 sockets too
         made.bind(encode(_ANY[16] if at.address is None else at.address, at.port, scope))
         if stream:
-            made.listen(MAX_WAITING)
+            made.listen(MAX_BACKLOG)
     except BaseException:
         made.close()
         raise

@@ -38,7 +38,7 @@ from sansnet_trio.host.sockets import HostSockets
 
 __all__ = ["ForwardError", "Forwards"]
 
-_SCAN: Final = 0.5
+_SCAN_INTERVAL: Final = 0.5
 """Seconds between looks at who listens on the other side, where a rule follows that. A look takes milliseconds, since
 the kernel walks through tables of half a million entries; and a second is the longest that anybody shall wait."""
 
@@ -108,7 +108,7 @@ class Forwards:
         """Where listeners are open now."""
         return frozenset(self._listeners)
 
-    def enter(self, guest: GuestSockets, own: Sequence[bytes] = ()) -> None:
+    def set_guest(self, guest: GuestSockets, own: Sequence[bytes] = ()) -> None:
         """There is a guest whose network we can make sockets in. Its listeners are opened.
 
         Args:
@@ -118,13 +118,13 @@ class Forwards:
         Raises:
             ForwardError: a port of the guest's cannot be bound.
         """
-        self._path.enter(guest, _first_of_each(own))
+        self._path.set_guest(guest, _first_by_size(own))
         self._arrange(self._rules)
 
-    def guest_moved(self, own: Sequence[bytes]) -> None:
+    def set_guest_addresses(self, own: Sequence[bytes]) -> None:
         """The guest has other addresses from now on."""
         if self._path.guest is not None:
-            self._path.enter(self._path.guest, _first_of_each(own))
+            self._path.set_guest(self._path.guest, _first_by_size(own))
 
     def add(self, forwards: Iterable[ForwardRule]) -> None:
         """Have more rules; on failure things stay as they were.
@@ -141,24 +141,24 @@ class Forwards:
         Raises:
             ForwardError: one of them is not there.
         """
-        # By what they are about and their first port; with a number, for the rest of a rule stays at its place
-        rules = {(_about(rule), rule.first): (number, rule) for number, rule in enumerate(self._rules)}
+        # By what they are scope and their first port; with a number, for the rest of a rule stays at its place
+        rules = {(_scope(rule), rule.first): (number, rule) for number, rule in enumerate(self._rules)}
         for old in forwards:
-            about = _about(old)
-            whole = rules.get((about, old.first))
+            scope = _scope(old)
+            whole = rules.get((scope, old.first))
             if whole is not None and whole[1].last == old.last:
-                del rules[about, old.first]
+                del rules[scope, old.first]
                 continue
             cut = [
                 (key, number, rule)
                 for key, (number, rule) in rules.items()
-                if rule.first <= old.last and old.first <= rule.last and key[0] == about
+                if rule.first <= old.last and old.first <= rule.last and key[0] == scope
             ]
             if not cut:
                 raise ForwardError(f"{old.option} {old.spec()} is not forwarded; see which ports are")
             for key, number, rule in cut:
                 del rules[key]
-                rules |= {(about, rest.first): (number, rest) for rest in without(rule, old.ports)}
+                rules |= {(scope, rest.first): (number, rest) for rest in without(rule, old.ports)}
         self._change(tuple(rule for _, rule in sorted(rules.values(), key=lambda one: (one[0], one[1].first))))
 
     def serve(self, context: SocketContext, sockets: HostSockets, clock: Callable[[], float]) -> None:
@@ -223,7 +223,7 @@ class Forwards:
 
     def _plan_scan(self) -> None:
         follows = self._path.guest is not None and any(rule.auto for rule in self._rules)
-        self._next_scan = self._clock() + _SCAN if follows and self._clock is not None else None
+        self._next_scan = self._clock() + _SCAN_INTERVAL if follows and self._clock is not None else None
 
     def _arrange(self, rules: Iterable[ForwardRule]) -> None:
         """Open the listeners that rules want and that are not there, and close the others.
@@ -231,12 +231,12 @@ class Forwards:
         Raises:
             ForwardError: one that must be there cannot be. Then others may be missing, too.
         """
-        fixed = {at: rule for rule in rules if not rule.auto for at in self._fixed(rule)}
+        fixed = {at: rule for rule in rules if not rule.auto for at in self._wanted_always(rule)}
         try:
-            followed = dict(self._followed(rules))
-        except OSError as unseen:
-            raise ForwardError.unseen(unseen) from unseen
-        self._close_others(fixed | followed, list(self._listeners.values()))
+            followed = dict(self._wanted_by_following(rules))
+        except OSError as failure:
+            raise ForwardError.lookup_failed(failure) from failure
+        self._close_unwanted(fixed | followed, list(self._listeners.values()))
         failed: dict[str, ForwardError] = {}
         for at, rule in fixed.items():
             if error := self._open(at, rule):
@@ -253,32 +253,32 @@ class Forwards:
     def _follow(self) -> None:
         """The same for rules that follow others, of which no listener must be there."""
         try:
-            followed = dict(self._followed(self._rules))
+            followed = dict(self._wanted_by_following(self._rules))
         except OSError:  # no descriptor is left to look with; the listeners stay as they are
             return
-        self._close_others(followed, [listener for listener in self._listeners.values() if listener.forward.auto])
+        self._close_unwanted(followed, [listener for listener in self._listeners.values() if listener.forward.auto])
         for at, rule in followed.items():
             self._open(at, rule)
 
-    def _fixed(self, rule: ForwardRule) -> Iterator[ListenAddress]:
+    def _wanted_always(self, rule: ForwardRule) -> Iterator[ListenAddress]:
         """Where a rule wants listeners whoever listens on the other side."""
         if not rule.inbound and self._path.guest is None:
             return
         if rule.weak:
-            circles = self._ports_of_ours(rule.protocol, inbound=not rule.inbound)
+            ours_on_other_side = self._own_ports(rule.protocol, inbound=not rule.inbound)
             for part in without(rule, self._ephemeral):
                 yield from listen_addresses(
-                    part, self._sizes, (port for port in part.ports if part.leads_to(port) not in circles)
+                    part, self._sizes, (port for port in part.ports if part.leads_to(port) not in ours_on_other_side)
                 )
         elif rule.address is not None and len(rule.address) not in self._sizes:
-            what = f"{rule.option} {rule.spec()} is about an address of a family that is off here"
+            what = f"{rule.option} {rule.spec()} is scope an address of a family that is off here"
             raise ForwardError(f"{what}; give another one, or leave it out")
         else:
             yield from listen_addresses(rule, self._sizes, rule.ports)
 
-    def _followed(self, rules: Iterable[ForwardRule]) -> Iterator[tuple[ListenAddress, ForwardRule]]:
+    def _wanted_by_following(self, rules: Iterable[ForwardRule]) -> Iterator[tuple[ListenAddress, ForwardRule]]:
         """Where rules want listeners because of who listens on the other side now."""
-        look = cache(self._others)
+        look = cache(self._foreign_listeners)
         for rule in rules:
             if rule.auto and self._path.guest is not None:
                 found = look(rule.protocol, not rule.inbound)
@@ -289,23 +289,23 @@ class Forwards:
                     if size in self._sizes and port in rule.ports and not (rule.weak and port in self._ephemeral):
                         yield from ((at, rule) for at in listen_addresses(rule, {size}, [port]))
 
-    def _others(self, protocol: int, inbound: bool) -> set[tuple[int, int]]:
+    def _foreign_listeners(self, protocol: int, inbound: bool) -> set[tuple[int, int]]:
         """Who listens on one side besides us: sizes of addresses, and ports."""
         guest = self._path.guest
         directory = "/proc/self" if inbound or guest is None else guest.directory
-        ours = self._ports_of_ours(protocol, inbound=inbound)
+        ours = self._own_ports(protocol, inbound=inbound)
         return {(size, port) for size, port in ports_in_use(directory, protocol) if port not in ours}
 
-    def _ports_of_ours(self, protocol: int, *, inbound: bool) -> set[int]:
+    def _own_ports(self, protocol: int, *, inbound: bool) -> set[int]:
         return {at.port for at in self._listeners if (at.protocol, at.inbound) == (protocol, inbound)}
 
     # listeners
 
-    def _close_others(self, wanted: Mapping[ListenAddress, ForwardRule], listeners: Iterable[Listener]) -> None:
+    def _close_unwanted(self, wanted: Mapping[ListenAddress, ForwardRule], listeners: Iterable[Listener]) -> None:
         """Of some listeners, close those that are not wanted, or that lead elsewhere than wanted."""
         for listener in listeners:
             rule = wanted.get(listener.at)
-            if rule is not None and listener.serves(rule):
+            if rule is not None and listener.leads_like(rule):
                 listener.forward = rule
             else:
                 del self._listeners[listener.at]
@@ -345,8 +345,8 @@ class Forwards:
             raise
 
 
-def _about(rule: ForwardRule) -> tuple[object, ...]:
-    """What a rule is about, but for the ports."""
+def _scope(rule: ForwardRule) -> tuple[object, ...]:
+    """What a rule is scope, but for the ports."""
     return rule.protocol, rule.inbound, rule.address, rule.interface, rule.auto
 
 
@@ -358,6 +358,6 @@ def _has_ipv6() -> bool:
     return True
 
 
-def _first_of_each(own: Sequence[bytes]) -> dict[int, bytes]:
+def _first_by_size(own: Sequence[bytes]) -> dict[int, bytes]:
     """By size, those that are not link-local."""
     return {len(address): address for address in reversed(own) if not is_link_local(address)}

@@ -32,16 +32,16 @@ def ports_in_use(directory: str, protocol: int) -> set[tuple[int, int]]:
         OSError: the tables cannot be opened, most likely since no descriptor is left.
     """
     found = set()
-    for port, _ in _waiting(directory, _TABLES[protocol], _IDLE_STATES[protocol]):
+    for port, _ in _listening_sockets(directory, _TABLES[protocol], _IDLE_STATES[protocol]):
         found.add((4, port))
-    for port, address in _waiting(directory, _TABLES[protocol] + "6", _IDLE_STATES[protocol]):
+    for port, address in _listening_sockets(directory, _TABLES[protocol] + "6", _IDLE_STATES[protocol]):
         found.add((16, port))
         if address == _ANY6:
             found.add((4, port))
     return found
 
 
-def _waiting(directory: str, table: str, state: str) -> Iterator[tuple[int, str]]:
+def _listening_sockets(directory: str, table: str, state: str) -> Iterator[tuple[int, str]]:
     """Ports and addresses of one table."""
     with suppress(FileNotFoundError, ProcessLookupError, PermissionError), open(f"{directory}/net/{table}") as file:
         next(file, "")

@@ -31,7 +31,7 @@ from sansnet_trio.forward.binding import ListenAddress, guest_listen_address
 from sansnet_trio.forward.relay_udp import Entry, LoopbackEntry, Relay
 from sansnet_trio.forward.splice_tcp import Splices, reset
 from sansnet_trio.guest.socket_agent import GuestSockets, NoAgent
-from sansnet_trio.host.datagrams import DatagramSocket
+from sansnet_trio.host.datagrams import DatagramSocket, report_datagram
 from sansnet_trio.host.sockaddr import SocketAddress, decode, encode, family_of
 from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockets import HostSockets
@@ -44,9 +44,9 @@ _MAX_BURST: Final = 64
 """Connections that are accepted for one event."""
 _PAUSE: Final = 0.1
 """Seconds before the next try where no descriptor is left."""
-_KEPT: Final = 4
+_RESERVED_SHARE: Final = 4
 """One in so many descriptors is not for who comes from outside."""
-_OTHER_SIZE: Final = {4: 16, 16: 4}
+_OTHER_FAMILY: Final = {4: 16, 16: 4}
 """Bytes of an address -> those of one of the other family."""
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 """What precedes an IPv4 address that a socket for both families reports (RFC 4291, 2.5.5.2)."""
@@ -71,12 +71,12 @@ class Listener:
         """A port of the other side."""
         return self.forward.leads_to(self.at.port)
 
-    def hears(self, address: bytes) -> bool:
+    def is_reached_at(self, address: bytes) -> bool:
         """Whether it is what a program of the same side reaches at this address and at the listener's port."""
         bound = decode(self.socket.getsockname()).address
         return bound == address or is_unspecified(bound)
 
-    def serves(self, rule: ForwardRule) -> bool:
+    def leads_like(self, rule: ForwardRule) -> bool:
         """Whether it leads where this rule wants it to."""
         return (rule.target, rule.leads_to(self.at.port)) == (self.forward.target, self.leads_to)
 
@@ -102,12 +102,12 @@ class LoopbackPath:
         """The guest whose loopback we can reach, if there is one."""
         return self._guest
 
-    def enter(self, guest: GuestSockets, own: dict[int, bytes]) -> None:
+    def set_guest(self, guest: GuestSockets, own: dict[int, bytes]) -> None:
         """From now on there is this guest, with these addresses by size."""
         self._guest = guest
         self._own = own
 
-    def is_for(self, forward: ForwardRule, source: bytes) -> bool:
+    def takes(self, forward: ForwardRule, source: bytes) -> bool:
         """Whether who comes from this address takes this way."""
         if not forward.inbound:
             return True
@@ -136,7 +136,7 @@ class LoopbackPath:
         if not self._to_loopback:
             address = self._own.get(size, address)
         other = self._listeners.get(guest_listen_address(listener.at.protocol, size, listener.leads_to))
-        if other is not None and other.hears(address):
+        if other is not None and other.is_reached_at(address):
             raise ConnectionRefusedError(errno.ECONNREFUSED, "a listener that leads back")
         return self._guest.socket(family_of(address), kind), encode(address, listener.leads_to)
 
@@ -163,17 +163,17 @@ class ListenerService:
         self._clock = clock
         self._splices = Splices(context.poller)
         self._relay = Relay(context)
-        self._ends: dict[Listener, Callable[[], None]] = {}
-        self._names: dict[Listener, SocketId] = {}
+        self._removals: dict[Listener, Callable[[], None]] = {}
+        self._identities: dict[Listener, SocketId] = {}
         self._paused: list[Listener] = []
         self._pause_ends = 0.0
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._kept_from = descriptors - descriptors // _KEPT
-        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._first_reserved = descriptors - descriptors // _RESERVED_SHARE
+        self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         try:
-            context.poller.add(self._bell, EPOLLIN, self._rung)
+            context.poller.add(self._wakeup, EPOLLIN, self._woken)
         except OSError:
-            os.close(self._bell)
+            os.close(self._wakeup)
             raise
 
     def begin(self, listener: Listener) -> None:
@@ -185,21 +185,21 @@ class ListenerService:
         if listener.at.protocol == TCP:
             fd = listener.socket.fileno()
             self._context.poller.add(fd, EPOLLIN, partial(self._accept, listener))
-            self._ends[listener] = partial(self._context.poller.remove, fd)
+            self._removals[listener] = partial(self._context.poller.remove, fd)
         elif listener.at.inbound:
             self._begin_datagrams(listener)
         else:
-            self._ends[listener] = LoopbackEntry(self._relay, self._entry(listener)).close
+            self._removals[listener] = LoopbackEntry(self._relay, self._entry(listener)).close
 
     def end(self, listener: Listener) -> None:
         """Serve a listener no longer. Connections that came through it go on; flows of datagrams do not."""
-        self._ends.pop(listener)()
-        if (identity := self._names.pop(listener, None)) is not None:
-            self._context.machine.forward_removed(identity, self._clock())
+        self._removals.pop(listener)()
+        if (identity := self._identities.pop(listener, None)) is not None:
+            self._context.network.forward_removed(identity, self._clock())
 
     def wake(self) -> None:
         """Have the driver look for orders and deadlines, although nothing has happened that it waits for."""
-        os.eventfd_write(self._bell, 1)
+        os.eventfd_write(self._wakeup, 1)
 
     def next_deadline(self) -> float | None:
         """When `handle_deadline` must be called."""
@@ -220,16 +220,16 @@ class ListenerService:
 
     def close(self) -> None:
         """Serve no listener any more, and end what goes from loopback to loopback. The network is not told: it ends."""
-        for end in self._ends.values():
-            end()
-        self._ends.clear()
+        for remove in self._removals.values():
+            remove()
+        self._removals.clear()
         self._splices.close()
         self._relay.close()
-        self._context.poller.remove(self._bell)
-        os.close(self._bell)
+        self._context.poller.remove(self._wakeup)
+        os.close(self._wakeup)
 
-    def _rung(self, flags: int, now: float) -> None:
-        os.eventfd_read(self._bell)
+    def _woken(self, flags: int, now: float) -> None:
+        os.eventfd_read(self._wakeup)
 
     # connections
 
@@ -249,16 +249,16 @@ class ListenerService:
                 self._context.report_shortage(now)
                 self._pause(listener, now)
                 return
-            if accepted.fileno() >= self._kept_from:  # the kernel gives the lowest number that is free
+            if accepted.fileno() >= self._first_reserved:  # the kernel gives the lowest number that is free
                 reset(accepted)
                 self._context.report_shortage(now)
                 self._pause(listener, now)
                 return
             accepted.setblocking(False)
-            self._welcome(listener, accepted, _unmapped(decode(address)), now)
+            self._connect_accepted(listener, accepted, _unmap(decode(address)), now)
 
-    def _welcome(self, listener: Listener, accepted: Socket, remote: Endpoint, now: float) -> None:
-        if self._path.is_for(listener.forward, remote.address):
+    def _connect_accepted(self, listener: Listener, accepted: Socket, remote: Endpoint, now: float) -> None:
+        if self._path.takes(listener.forward, remote.address):
             size = len(remote.address)
             try:
                 local = None if listener.forward.inbound else decode(accepted.getsockname()).address
@@ -269,10 +269,10 @@ class ListenerService:
                 reset(accepted)
                 return
             else:
-                other_family = partial(self._path.open, listener, _OTHER_SIZE[size], None)
+                other_family = partial(self._path.open, listener, _OTHER_FAMILY[size], None)
                 self._splices.join(accepted, other, address, other_family)
                 return
-        identity = self._context.machine.stream_accepted(remote, listener.forward.target, listener.leads_to, now)
+        identity = self._context.network.stream_accepted(remote, listener.forward.target, listener.leads_to, now)
         if identity is None:
             reset(accepted)
         else:
@@ -285,23 +285,43 @@ class ListenerService:
         self._paused.append(listener)
 
     def _resume(self, listener: Listener) -> None:
-        if listener in self._ends:
+        if listener in self._removals:
             self._context.poller.change(listener.socket.fileno(), EPOLLIN)
 
     # datagrams
 
     def _begin_datagrams(self, listener: Listener) -> None:
-        machine, now = self._context.machine, self._clock()
-        identity = machine.forward_added(listener.forward.target, listener.leads_to, now, self._outgoing(listener))
+        network, now = self._context.network, self._clock()
+        identity = network.forward_added(listener.forward.target, listener.leads_to, now, self._outgoing(listener))
         entry = self._entry(listener)
+        deliver = partial(self._deliver, listener, entry, identity)
         try:
-            served = _ForwardedDatagrams(self._context, identity, listener, self._path, self._relay, entry)
+            # The listener outlives the network, so it keeps its socket
+            served = DatagramSocket(self._context, identity, listener.socket, deliver=deliver, keep_open=True)
         except OSError:
-            machine.forward_removed(identity, now)
+            network.forward_removed(identity, now)
             raise
         self._sockets.adopt_datagrams(identity, served)
-        self._names[listener] = identity
-        self._ends[listener] = partial(self._end_datagrams, identity, entry)
+        self._identities[listener] = identity
+        self._removals[listener] = partial(self._end_datagrams, identity, entry)
+
+    def _deliver(
+        self,
+        listener: Listener,
+        entry: Entry,
+        identity: SocketId,
+        source: Endpoint,
+        data: bytes,
+        ancillary: Ancillary,
+        now: float,
+    ) -> None:
+        """Pass on what a listener received: to the relay if it takes the loopback path, else to the network."""
+        local = read_local(ancillary)
+        if self._path.takes(listener.forward, source.address):
+            with suppress(NoAgent):  # then the network carries it
+                self._relay.forward(entry, encode(*source), local, data, ancillary, now)
+                return
+        report_datagram(self._context, identity, source, data, ancillary, now, local)
 
     def _outgoing(self, listener: Listener) -> tuple[int, ...]:
         """From the port that the outside knows, the guest may also speak first, if it reaches anybody from there."""
@@ -312,7 +332,7 @@ class ListenerService:
         return (size,) if open_to_all and listener.leads_to == at.port else ()
 
     def _end_datagrams(self, identity: SocketId, entry: Entry) -> None:
-        self._relay.leave(entry)
+        self._relay.end_flows(entry)
         self._sockets.release_datagrams(identity)
 
     def _entry(self, listener: Listener) -> Entry:
@@ -329,46 +349,11 @@ class ListenerService:
         return made
 
 
-class _ForwardedDatagrams(DatagramSocket):
-    """The socket of a listener, as one of the network's sockets. The listener outlives the network and keeps it."""
-
-    __slots__ = ("_entry", "_forward", "_path", "_relay")
-
-    def __init__(
-        self,
-        context: SocketContext,
-        identity: SocketId,
-        listener: Listener,
-        path: LoopbackPath,
-        relay: Relay,
-        entry: Entry,
-    ) -> None:
-        self._path = path
-        self._forward = listener.forward
-        self._relay = relay
-        self._entry = entry
-        super().__init__(context, identity, listener.socket)
-
-    def _deliver(
-        self, source: Endpoint, data: bytes, ancillary: Ancillary, now: float, local: bytes | None = None
-    ) -> None:
-        local = read_local(ancillary)
-        if self._path.is_for(self._forward, source.address):
-            with suppress(NoAgent):  # the way by frames is as good as any
-                self._relay.forward(self._entry, encode(*source), local, data, ancillary, now)
-                return
-        super()._deliver(source, data, ancillary, now, local)
-
-    def close(self) -> None:
-        """Leave the epoll set."""
-        self._leave()
-
-
 def host_socket(family: int, kind: int) -> Socket:
     """A new socket of the host's, non-blocking and closed on exec."""
     return Socket(family, kind | SOCK_NONBLOCK | SOCK_CLOEXEC)
 
 
-def _unmapped(remote: Endpoint) -> Endpoint:
+def _unmap(remote: Endpoint) -> Endpoint:
     address, port = remote
     return Endpoint(address[12:], port) if len(address) == 16 and address[:12] == _MAPPED else remote

@@ -36,7 +36,7 @@ __all__ = ["Entry", "LoopbackEntry", "Relay"]
 _IDLE_ONCE: Final = 30.0
 _IDLE_STREAM: Final = 180.0
 """Seconds of silence after which a flow ends that saw one direction, and one that saw both; as in `Limits`."""
-_LOOK: Final = 5.0
+_CHECK_INTERVAL: Final = 5.0
 """Seconds between looks for silent flows, while there are any."""
 _MAX_FLOWS: Final = 1024
 _MAX_BURST: Final = 32
@@ -73,12 +73,12 @@ class _Flow:
         self.answered = False
 
     def ready(self, flags: int, now: float) -> None:
-        for data, ancillary, _ in _received(self.socket, self.relay.context, flags):
+        for data, ancillary, _ in _receive(self.socket, self.relay.context, flags):
             self.answered = True
             self.heard = now
             _send(self.entry.socket, data, ancillary, self.address, self.local)
 
-    def patience(self) -> float:
+    def timeout(self) -> float:
         """How long it may be silent."""
         return _IDLE_STREAM if self.answered else _IDLE_ONCE
 
@@ -93,7 +93,7 @@ class Relay:
     def __init__(self, context: SocketContext) -> None:
         self.context = context
         self._flows: dict[_Key, _Flow] = {}
-        self._next_look = 0.0
+        self._next_check = 0.0
 
     def __len__(self) -> int:
         """How many flows there are."""
@@ -119,7 +119,7 @@ class Relay:
         flow = self._flows.get(key)
         if flow is None:
             if not self._flows:
-                self._next_look = now + _LOOK
+                self._next_check = now + _CHECK_INTERVAL
             try:
                 flow = self._flows[key] = self._open(key, entry)
             except NoAgent:
@@ -145,15 +145,15 @@ class Relay:
 
     def next_deadline(self) -> float | None:
         """When `handle_deadline` must be called."""
-        return self._next_look if self._flows else None
+        return self._next_check if self._flows else None
 
     def handle_deadline(self, now: float) -> None:
         """End the flows that were silent for too long."""
-        if self._flows and now >= self._next_look:
-            self._next_look = now + _LOOK
-            self._end(flow for flow in self._flows.values() if now - flow.heard >= flow.patience())
+        if self._flows and now >= self._next_check:
+            self._next_check = now + _CHECK_INTERVAL
+            self._end(flow for flow in self._flows.values() if now - flow.heard >= flow.timeout())
 
-    def leave(self, entry: Entry) -> None:
+    def end_flows(self, entry: Entry) -> None:
         """End the flows through an entry that closes."""
         self._end(flow for flow in self._flows.values() if flow.entry is entry)
 
@@ -180,21 +180,21 @@ class LoopbackEntry:
 
     def __init__(self, relay: Relay, entry: Entry) -> None:
         self._relay = relay
-        self._listener = entry
+        self._entry = entry
         self._fd = entry.socket.fileno()
         relay.context.poller.add(self._fd, EPOLLIN, self._ready)
 
     def _ready(self, flags: int, now: float) -> None:
-        for data, ancillary, address in _received(self._listener.socket, self._relay.context, flags):
-            self._relay.forward(self._listener, address, read_local(ancillary), data, ancillary, now)
+        for data, ancillary, address in _receive(self._entry.socket, self._relay.context, flags):
+            self._relay.forward(self._entry, address, read_local(ancillary), data, ancillary, now)
 
     def close(self) -> None:
         """Wait for it no longer; it stays open."""
-        self._relay.leave(self._listener)
+        self._relay.end_flows(self._entry)
         self._relay.context.poller.remove(self._fd)
 
 
-def _received(made: Socket, context: SocketContext, flags: int) -> Iterator[tuple[bytes, Ancillary, SocketAddress]]:
+def _receive(made: Socket, context: SocketContext, flags: int) -> Iterator[tuple[bytes, Ancillary, SocketAddress]]:
     """What a socket has, up to a limit."""
     if flags & EPOLLERR:  # nobody listens where something was sent
         made.getsockopt(SOL_SOCKET, SO_ERROR)

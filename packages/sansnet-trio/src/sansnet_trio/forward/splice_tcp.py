@@ -37,9 +37,9 @@ from sansnet_trio.host.poller import Poller
 from sansnet_trio.host.sockaddr import SocketAddress
 from sansnet_trio.host.sockopts import keep_alive, prepare_accepted, reset_when_closed
 
-__all__ = ["Elsewhere", "Splices", "reset"]
+__all__ = ["Fallback", "Splices", "reset"]
 
-Elsewhere: TypeAlias = Callable[[], tuple[socket, SocketAddress]]
+Fallback: TypeAlias = Callable[[], tuple[socket, SocketAddress]]
 """Makes a new socket, and says where to connect it; or raises OSError."""
 
 _PIPE_SIZE: Final = 1 << 20
@@ -47,10 +47,10 @@ _PIPE_SIZE: Final = 1 << 20
 _SPARE_PIPES: Final = 4
 _MAX_ROUNDS: Final = 2
 """Times that a pipe is filled and emptied for one event; what is left is reported again."""
-_LITTLE: Final = 1 << 16
+_SMALL: Final = 1 << 16
 """Bytes; after fewer there are hardly more already, and to ask in vain costs as much as to be told."""
 _FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
-_DEAF: Final = EPOLLONESHOT
+_ERRORS_ONCE: Final = EPOLLONESHOT
 _IDLE: Final = 30
 _INTERVAL: Final = 10
 _COUNT: Final = 6
@@ -80,7 +80,7 @@ class _Pipe:
 class _End:
     """One connection of a splice, and what it sent that the other one did not take yet."""
 
-    __slots__ = ("connecting", "elsewhere", "ended", "fd", "held", "interest", "other", "pipe", "socket", "splices")
+    __slots__ = ("connecting", "ended", "fallback", "fd", "held", "interest", "other", "pipe", "socket", "splices")
 
     def __init__(self, splices: Splices, made: socket) -> None:
         self.splices = splices
@@ -91,7 +91,7 @@ class _End:
         self.held = 0
         self.ended = False
         self.connecting = False
-        self.elsewhere: Elsewhere | None = None
+        self.fallback: Fallback | None = None
         self.interest = 0
 
     def ready(self, flags: int, now: float) -> None:
@@ -119,8 +119,8 @@ class _End:
 
     def _ready_connecting(self, flags: int) -> None:
         failure = self.socket.getsockopt(SOL_SOCKET, SO_ERROR)
-        if failure == errno.ECONNREFUSED and self.elsewhere is not None:
-            self.splices.connect_elsewhere(self, self.elsewhere)
+        if failure == errno.ECONNREFUSED and self.fallback is not None:
+            self.splices.connect_fallback(self, self.fallback)
         elif failure or flags & (EPOLLERR | EPOLLHUP):
             self.splices.abort(self)
         elif flags & EPOLLOUT:
@@ -133,9 +133,9 @@ class _End:
         for count in range(_MAX_ROUNDS):
             if not self.held and not self._fill(again=count > 0):
                 return
-            little = self.held < _LITTLE
+            small = self.held < _SMALL
             self._empty()
-            if self.held or little:
+            if self.held or small:
                 return
 
     def _fill(self, *, again: bool) -> bool:
@@ -181,8 +181,8 @@ class _End:
         """Have the epoll set report what can be worked on; `flags` are what it has just reported."""
         readable = not (self.ended or self.held or self.other.connecting or self.connecting)
         interest = (EPOLLIN if readable else 0) | (EPOLLOUT if self.other.held or self.connecting else 0)
-        if self.held and not interest and (flags & (EPOLLERR | EPOLLHUP) or self.interest == _DEAF):
-            interest = _DEAF
+        if self.held and not interest and (flags & (EPOLLERR | EPOLLHUP) or self.interest == _ERRORS_ONCE):
+            interest = _ERRORS_ONCE
         if interest != self.interest:
             self.interest = interest
             self.splices.poller.change(self.fd, interest)
@@ -205,7 +205,7 @@ class Splices:
         return len(self._ends) // 2
 
     def join(
-        self, accepted: socket, connecting: socket, address: SocketAddress, elsewhere: Elsewhere | None = None
+        self, accepted: socket, connecting: socket, address: SocketAddress, fallback: Fallback | None = None
     ) -> None:
         """Connect one socket, and from then on move bytes between it and the other one, which is connected.
 
@@ -215,12 +215,12 @@ class Splices:
             accepted: non-blocking.
             connecting: likewise, a new one.
             address: where to connect it.
-            elsewhere: where to connect another one if this one is refused; None is nowhere.
+            fallback: where to connect another one if this one is refused; None is nowhere.
         """
         one, other = _End(self, accepted), _End(self, connecting)
         one.other, other.other = other, one
         other.connecting = True
-        other.elsewhere = elsewhere
+        other.fallback = fallback
         try:
             for made in (accepted, connecting):
                 prepare_accepted(made)
@@ -237,24 +237,24 @@ class Splices:
                 raise
         except OSError as error:
             connecting.close()
-            if error.errno == errno.ECONNREFUSED and elsewhere is not None:
-                self._join_elsewhere(accepted, elsewhere)
+            if error.errno == errno.ECONNREFUSED and fallback is not None:
+                self._join_fallback(accepted, fallback)
             else:
                 reset(accepted)
             return
         self._ends |= {one, other}
 
-    def connect_elsewhere(self, end: _End, elsewhere: Elsewhere) -> None:
+    def connect_fallback(self, end: _End, fallback: Fallback) -> None:
         """Give up an end that was refused, and join the one that was accepted to another."""
         one = end.other
         self._ends -= {one, end}
         self.poller.retire(end.socket)
         self.poller.remove(one.fd)
-        self._join_elsewhere(one.socket, elsewhere)
+        self._join_fallback(one.socket, fallback)
 
-    def _join_elsewhere(self, accepted: socket, elsewhere: Elsewhere) -> None:
+    def _join_fallback(self, accepted: socket, fallback: Fallback) -> None:
         try:
-            connecting, address = elsewhere()
+            connecting, address = fallback()
         except OSError:
             reset(accepted)
             return

@@ -16,13 +16,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from sansnet_trio.guest.child import Channel, fork
+from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.guest.interface import configure, open_interface
-from sansnet_trio.guest.plan import GuestError, GuestPlan, ReadyGuest
-from sansnet_trio.guest.socket_agent import Agents, Socket
+from sansnet_trio.guest.plan import GuestPlan, ReadyGuest
+from sansnet_trio.guest.socket_agent import Socket, SocketAgents
 from sansnet_trio.guest.target import ExistingNamespace
 from sansnet_trio.linux import syscalls
 from sansnet_trio.linux.children import end_child
-from sansnet_trio.linux.rtnetlink import subscribe
+from sansnet_trio.linux.rtnetlink import load_alone, subscribe
 
 if TYPE_CHECKING:
     from sansnet_trio.guest.live_change import Change
@@ -56,7 +57,7 @@ class AttachedGuest(Generic[T]):
         self._channel = channel
         self._resident = resident
         """To the child, if that stays."""
-        self._agents = Agents(namespace.join)
+        self._agents = SocketAgents(namespace.join)
 
     @classmethod
     def fork(
@@ -76,7 +77,7 @@ class AttachedGuest(Generic[T]):
                 ours, theirs = socket.socketpair()
                 stack.enter_context(ours)
                 stack.enter_context(theirs)
-            pid, channel = fork(partial(_attach, namespace, prepare, theirs))
+            pid, channel = fork(partial(_attach_in_child, namespace, prepare, theirs))
             stack.pop_all()
         if theirs is not None:
             theirs.close()
@@ -128,13 +129,13 @@ class AttachedGuest(Generic[T]):
         from sansnet_trio.guest import live_change, resident
 
         if self._resident is None:
-            return (await live_change.carry_out(change, self.namespace.join))[1]
+            return (await live_change.change_guest(change, self.namespace.join))[1]
         if not change.new.configure:
             return ()
         try:
             if self._child is None:
                 raise EOFError
-            await resident.carry_out(change, self._resident)
+            await resident.request_change(change, self._resident)
         except EOFError:
             self._end_child()
             raise GuestError(
@@ -173,7 +174,7 @@ class AttachedGuest(Generic[T]):
             end_child(child)
 
 
-def _attach(
+def _attach_in_child(
     namespace: ExistingNamespace,
     prepare: Callable[[], tuple[GuestPlan, object]],
     resident: socket.socket | None,
@@ -181,12 +182,13 @@ def _attach(
     parent: int,
 ) -> None:
     """What the child does."""
+    load_alone()
     plan, prepared = prepare()
     syscalls.forbid_dump()  # all that this process has is ours: the guest's must not trace it
     try:
         namespace.join()
     except OSError as error:
-        raise namespace.refused(error) from error
+        raise namespace.entry_error(error) from error
     syscalls.set_parent_death_signal(signal.SIGKILL)
     syscalls.forbid_dump()  # entering a user namespace may have allowed it again (fs.suid_dumpable)
     if os.getppid() != parent:
@@ -196,6 +198,6 @@ def _attach(
     configure(plan, warnings)
     channel.send((link, prepared, tuple(warnings)), [tap])
     if resident is not None and plan.configure:
-        from sansnet_trio.guest.resident import stay
+        from sansnet_trio.guest.resident import serve_changes
 
-        stay(resident, plan, lambda: os.getppid() != parent)
+        serve_changes(resident, plan, lambda: os.getppid() != parent)

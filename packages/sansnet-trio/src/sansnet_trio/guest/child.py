@@ -15,7 +15,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
-from sansnet_trio.guest.plan import GuestError
+from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.linux.descriptors import receive_descriptors, wait_readable
 
 __all__ = ["Channel", "fork"]
@@ -25,7 +25,7 @@ _MAX_DESCRIPTORS: Final = 8
 _IN_FILE: Final = b"\0"
 """In place of a longer message, which is in a file whose descriptor comes first. No pickle is that short."""
 
-PATIENCE: Final = 30
+TIMEOUT: Final = 30
 """Seconds that a child may take for its next message; it takes milliseconds."""
 
 
@@ -59,31 +59,31 @@ class Channel:
         """
         return self._receive()[0]
 
-    def receive_with_descriptor(self, patience: int = PATIENCE) -> tuple[Any, int]:
+    def receive_with_descriptor(self, timeout: int = TIMEOUT) -> tuple[Any, int]:
         """The next message of a child, and the descriptor that came with it.
 
         Raises:
             GuestError, EOFError, Exception: see `receive_with_descriptors`.
             OSError: there is no number left for the descriptor.
         """
-        message, descriptors = self.receive_with_descriptors(patience)
+        message, descriptors = self.receive_with_descriptors(timeout)
         if not descriptors:  # the kernel drops it then
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return message, descriptors[0]
 
-    def receive_with_descriptors(self, patience: int = PATIENCE) -> tuple[Any, list[int]]:
+    def receive_with_descriptors(self, timeout: int = TIMEOUT) -> tuple[Any, list[int]]:
         """The next message of a child, and its descriptors: the first ones, if there are no numbers for all.
 
         Args:
-            patience: seconds until we give up. Those during which we were stopped ourselves do not count, since then
+            timeout: seconds until we give up. Those during which we were stopped ourselves do not count, since then
                 the child may have been, too.
 
         Raises:
             GuestError: there is none by then.
             EOFError, Exception: see `receive`.
         """
-        if not wait_readable(self._socket.fileno(), patience):
-            raise GuestError.unanswered(patience)
+        if not wait_readable(self._socket.fileno(), timeout):
+            raise GuestError.unanswered(timeout)
         return self._receive()
 
     def close(self) -> None:
@@ -132,23 +132,23 @@ def fork(work: Callable[[Channel, int], object]) -> tuple[int, Channel]:
         raise
     if pid == 0:
         ours.close()
-        _be_child(work, Channel(theirs), parent)
+        _run_child(work, Channel(theirs), parent)
     theirs.close()
     return pid, Channel(ours)
 
 
-def _be_child(work: Callable[[Channel, int], object], channel: Channel, parent: int) -> NoReturn:
+def _run_child(work: Callable[[Channel, int], object], channel: Channel, parent: int) -> NoReturn:
     try:
         _reset_signals()
         work(channel, parent)
     except BaseException as error:
         with contextlib.suppress(OSError):  # nobody is left to be told
-            channel.send(_portable(error))
+            channel.send(_picklable(error))
     finally:
         os._exit(1)
 
 
-def _portable(error: BaseException) -> BaseException:
+def _picklable(error: BaseException) -> BaseException:
     """An exception that can be pickled, and unpickled."""
     try:
         pickle.loads(pickle.dumps(error))

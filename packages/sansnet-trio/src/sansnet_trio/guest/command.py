@@ -36,28 +36,29 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from sansnet_core.errors import UsageError
 from sansnet_trio.guest import remaining
 from sansnet_trio.guest.child import Channel, fork
+from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.guest.execute import execute
 from sansnet_trio.guest.interface import allow_low_ports, allow_ping, configure, open_interface
 from sansnet_trio.guest.mounts import file_texts, prepare_mounts
-from sansnet_trio.guest.plan import CommandNotExecutable, CommandNotFound, GuestError, GuestPlan, ReadyGuest
-from sansnet_trio.guest.socket_agent import Agents, Socket
-from sansnet_trio.guest.user_namespace import keep_user, map_identity, not_permitted, too_many, unshare_user
+from sansnet_trio.guest.plan import GuestPlan, ReadyGuest
+from sansnet_trio.guest.socket_agent import Socket, SocketAgents
+from sansnet_trio.guest.user_namespace import keep_user, map_identity, not_permitted, too_many_namespaces, unshare_user
 from sansnet_trio.linux import proc, syscalls
 from sansnet_trio.linux.children import end_child
 from sansnet_trio.linux.descriptors import Reserve
-from sansnet_trio.linux.rtnetlink import subscribe
+from sansnet_trio.linux.rtnetlink import load_alone, subscribe
 
 if TYPE_CHECKING:
     from sansnet_trio.guest.live_change import Change
 
-__all__ = ["CommandNotExecutable", "CommandNotFound", "CommandGuest", "GuestError", "GuestPlan", "ReadyGuest"]
+__all__ = ["CommandGuest"]
 
 T = TypeVar("T")
 
-_PATIENCE: Final = 0.5
+_GRACE: Final = 0.5
 """Seconds between SIGTERM and SIGKILL for what the command left."""
-_LOOK: Final = 0.01
-_SWEEP: Final = 2
+_POLL_INTERVAL: Final = 0.01
+_RESERVED: Final = 2
 """Descriptors that are kept to look for what the command left: of /proc, and of one process."""
 
 
@@ -81,7 +82,7 @@ class CommandGuest(Generic[T]):
         self._status: int | None = None
         self._namespace: remaining.NetworkNamespace | None = None
         self._reserve: Reserve | None = None
-        self._agents = Agents(self._join)
+        self._agents = SocketAgents(self._join)
         self._files: dict[str, int] = {}
         """Descriptors of the files that are the guest's own, by path."""
         self._written: dict[str, int] = {}
@@ -148,7 +149,7 @@ class CommandGuest(Generic[T]):
         tap, *opened = descriptors
         self._files = dict(zip(paths, opened, strict=False))  # a file without a descriptor stays as it is
         self._written = {path: os.fstat(file).st_mtime_ns for path, file in self._files.items()}
-        self._reserve = Reserve(_SWEEP)
+        self._reserve = Reserve(_RESERVED)
         return ReadyGuest(tap, *rest)
 
     def start(self) -> None:
@@ -201,7 +202,7 @@ class CommandGuest(Generic[T]):
             OSError: it is not permitted, or the guest is gone.
             GuestError: an address cannot be had.
         """
-        from sansnet_trio.guest.live_change import OwnFile, carry_out
+        from sansnet_trio.guest.live_change import OwnFile, change_guest
 
         if self._status is not None:
             raise ProcessLookupError(errno.ESRCH, "the guest has ended")
@@ -211,7 +212,7 @@ class CommandGuest(Generic[T]):
             untouched = os.fstat(descriptor).st_mtime_ns == self._written[path]
             if path in texts:
                 own[path] = OwnFile(descriptor, texts[path], untouched)
-        made, problems = await carry_out(change, self._join, f"/proc/{self.pid}/ns/mnt", own)
+        made, problems = await change_guest(change, self._join, f"/proc/{self.pid}/ns/mnt", own)
         for path, file in own.items():
             if path in made:
                 os.close(file.descriptor)
@@ -234,7 +235,7 @@ class CommandGuest(Generic[T]):
     def _join(self) -> None:
         with open(f"{self.directory}/ns/net") as network:
             # The command's user namespace is another one, if it keeps its user
-            syscalls.setns(syscalls.owner(network.fileno()), syscalls.CLONE_NEWUSER)
+            syscalls.setns(syscalls.open_owner(network.fileno()), syscalls.CLONE_NEWUSER)
             syscalls.setns(network.fileno(), syscalls.CLONE_NEWNET)
 
     async def end_remaining(self) -> None:
@@ -248,20 +249,20 @@ class CommandGuest(Generic[T]):
         if self._namespace is None or self._reserve is None:
             return
         self._agents.close()
-        with trio.move_on_after(_PATIENCE):
+        with trio.move_on_after(_GRACE):
             # One that is stopped must go on to hear the other signal.
             numbers = [signal.SIGTERM, signal.SIGCONT]
-            while self._signal_leftovers(self._namespace, numbers):
+            while self._signal_remaining(self._namespace, numbers):
                 numbers = []
-                await trio.sleep(_LOOK)
-        self._kill_leftovers()
+                await trio.sleep(_POLL_INTERVAL)
+        self._kill_remaining()
 
-    def _signal_leftovers(self, swept: remaining.NetworkNamespace, numbers: Iterable[int]) -> bool:
+    def _signal_remaining(self, namespace: remaining.NetworkNamespace, numbers: Iterable[int]) -> bool:
         assert self._reserve is not None
         with self._reserve.open():
-            return remaining.signal_remaining(swept, numbers)
+            return remaining.signal_remaining(namespace, numbers)
 
-    def _kill_leftovers(self) -> None:
+    def _kill_remaining(self) -> None:
         if self._namespace is not None and self._reserve is not None:
             with self._reserve.open():
                 remaining.kill_remaining(self._namespace)
@@ -275,7 +276,7 @@ class CommandGuest(Generic[T]):
             end_child(self.pid)
         self._agents.close()
         with contextlib.suppress(OSError, MemoryError):  # they cannot be looked for, which `end_remaining` has told
-            self._kill_leftovers()
+            self._kill_remaining()
         if self._reserve is not None:
             self._reserve.close()
         self._channel.close()
@@ -309,6 +310,7 @@ def _become(
     own = proc.open_own()
     channel.send("made", [own])
     os.close(own)
+    load_alone()  # while the parent maps the user
     channel.receive()
     plan, prepared = prepare()
     warnings: list[str] = []
@@ -320,7 +322,7 @@ def _become(
     if uid and not plan.root:
         allow_low_ports()
         keep_user(uid, gid)
-    ready = (remaining.namespace("self"), tuple(own_files), link, prepared, tuple(warnings))
+    ready = (remaining.network_namespace("self"), tuple(own_files), link, prepared, tuple(warnings))
     channel.send(ready, [tap, *own_files.values()])
     channel.receive()
     execute(command)
@@ -335,7 +337,7 @@ def _unshare_network(plan: GuestPlan) -> None:
             syscalls.unshare(flag)
         except OSError as error:
             if error.errno == errno.ENOSPC:
-                raise too_many(kind) from error
+                raise too_many_namespaces(kind) from error
             raise not_permitted(f"a new namespace ({kind}) cannot be made") from error
     if plan.hostname is not None:
         socket.sethostname(plan.hostname)

@@ -9,11 +9,11 @@ import signal
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
-from sansnet_trio.guest.plan import CommandNotExecutable, CommandNotFound
+from sansnet_trio.guest.errors import CommandNotExecutable, CommandNotFound
 
 __all__ = ["execute", "is_found"]
 
-_OF_SHELLS: Final = (
+_SHELL_WORDS: Final = (
     ". alias bg case cd command eval exec export fg for if jobs read set source ulimit umask unset while"
 )
 """Words that only shells know."""
@@ -39,7 +39,7 @@ def execute(command: Sequence[str]) -> NoReturn:
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
             message = f"{program}: the interpreter that its first line names does not exist"
             raise CommandNotFound(message) from error
-        raise CommandNotExecutable(f"{program} cannot be executed: {_why_not_executed(program, error)}") from error
+        raise CommandNotExecutable(f"{program} cannot be executed: {_execution_problem(program, error)}") from error
 
 
 def is_found(program: str) -> bool:
@@ -62,12 +62,12 @@ def _remedy(program: str) -> str:
         return f"it has spaces in it: give the words of a command one by one, not in quotes{line}"
     if re.match(r"\w+=", program):
         return f"to set a variable, give the command to env: env {program} COMMAND"
-    if program in _OF_SHELLS.split():
+    if program in _SHELL_WORDS.split():
         return f"it is part of shells: give the line to one, as sh -c '{program} ...'"
     return f"check the name{' and PATH' if '/' not in program else ''}"
 
 
-def _why_not_executed(program: str, error: OSError) -> str:
+def _execution_problem(program: str, error: OSError) -> str:
     if os.path.isdir(program):
         return "it is a directory; give a program"
     match error.errno:

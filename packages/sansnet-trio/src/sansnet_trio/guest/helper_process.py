@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 from sansnet_trio.linux import privileges, syscalls
 
-__all__ = ["detach", "withdraw"]
+__all__ = ["detach", "keep_only"]
 
 
 def detach() -> None:
@@ -19,7 +19,7 @@ def detach() -> None:
     syscalls.forbid_dump()
 
 
-def withdraw(channel: int, keep: Collection[int] = ()) -> None:
+def keep_only(channel: int, keep: Collection[int] = ()) -> None:
     """Keep one descriptor and some capabilities, and end with the process that forked us.
 
     Called when the guest's namespaces have been entered: that makes the kernel forget some of it.

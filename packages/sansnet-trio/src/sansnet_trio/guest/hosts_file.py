@@ -28,11 +28,11 @@ def render(entries: Iterable[HostsEntry], base: str) -> str:
     entries = tuple(entries)
     names = {name.lower() for _, own in entries for name in own}
     lines = [f"{addresses.format(address)} {' '.join(own)}" for address, own in entries]
-    lines += [kept for line in base.splitlines() if (kept := _without(line, names)) is not None]
+    lines += [kept for line in base.splitlines() if (kept := _remove_names(line, names)) is not None]
     return "".join(f"{line}\n" for line in ("# made by sansnet", *lines))
 
 
-def _without(line: str, names: set[str]) -> str | None:
+def _remove_names(line: str, names: set[str]) -> str | None:
     """A line without some names; None if nothing is left of it."""
     address, *own = line.partition("#")[0].split() or [""]
     kept = [name for name in own if name.lower() not in names]

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from sansnet_core import addresses
 from sansnet_core.config import LinkConfig
-from sansnet_trio.guest.plan import GuestError, GuestPlan
+from sansnet_trio.guest.errors import GuestError
+from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.guest.user_namespace import not_permitted
 from sansnet_trio.hostinfo import InterfaceAddress, Route
 from sansnet_trio.links.tap import bring_up, open_tap
@@ -40,15 +41,15 @@ def allow_ping() -> None:
     """Let every group of the guest's open ping sockets, as a guest's guest needs them."""
     extents = [[int(word) for word in line.split()] for line in files.read("/proc/self/gid_map").splitlines()]
     last = next((min(count - 1, _MAX_GID) for first, _, count in extents if first == 0), 0)
-    _set("ipv4/ping_group_range", f"0 {last}")
+    _set_variable("ipv4/ping_group_range", f"0 {last}")
 
 
 def allow_low_ports() -> None:
     """Let every user of the guest's bind ports below 1024, of TCP and UDP over both families."""
-    _set("ipv4/ip_unprivileged_port_start", "0")
+    _set_variable("ipv4/ip_unprivileged_port_start", "0")
 
 
-def _set(name: str, value: str) -> None:
+def _set_variable(name: str, value: str) -> None:
     """Set a variable of the network namespace, unless it is missing or /proc is read-only: then defaults must do."""
     with contextlib.suppress(OSError):
         files.write(f"/proc/sys/net/{name}", value)
@@ -112,13 +113,13 @@ def configure(plan: GuestPlan, warnings: list[str]) -> None:
     """
     variables = f"ipv6/conf/{plan.interface}"
     if not plan.ipv6:
-        _set(f"{variables}/disable_ipv6", "1")
+        _set_variable(f"{variables}/disable_ipv6", "1")
     bring_up(_LOOPBACK)
     if not plan.configure:
         return
     # Nobody else is on the link, so no address needs a second of detection; and all is known already.
-    _set(f"{variables}/accept_dad", "0")
-    _set(f"{variables}/accept_ra", "0")
+    _set_variable(f"{variables}/accept_dad", "0")
+    _set_variable(f"{variables}/accept_ra", "0")
     bring_up(plan.interface)
     with Netlink() as netlink:
         index = syscalls.interface_index(plan.interface)
@@ -145,13 +146,14 @@ def reconfigure(old: GuestPlan, new: GuestPlan, kept: Collection[bytes], given_u
     with Netlink() as netlink:
         for route in set(old.routes) - set(new.routes):
             with contextlib.suppress(OSError):  # it went with its address, or the guest took it away
-                netlink.delete_route(_family(route.destination), _attributes(route, index), **_fields(route))
-        _delete(netlink, index, (InterfaceAddress(address, 8 * len(address)) for address in given_up))
+                family = _family(route.destination)
+                netlink.delete_route(family, _route_attributes(route, index), **_route_fields(route))
+        _delete_addresses(netlink, index, (InterfaceAddress(address, 8 * len(address)) for address in given_up))
         for size in (4, 16):
             before = [own for own in old.addresses if len(own.address) == size]
             after = [own for own in new.addresses if len(own.address) == size]
             # The order of IPv4 addresses counts, and is that in which they come
-            _delete(netlink, index, before if size == 4 and before != after else set(before) - set(after))
+            _delete_addresses(netlink, index, before if size == 4 and before != after else set(before) - set(after))
             for own in after:
                 _add_address(netlink, index, own)
         ours = {own.address for own in new.addresses}
@@ -161,13 +163,14 @@ def reconfigure(old: GuestPlan, new: GuestPlan, kept: Collection[bytes], given_u
         _add_routes(netlink, index, new.routes)
 
 
-def _delete(netlink: Netlink, index: int, gone: Iterable[InterfaceAddress]) -> None:
+def _delete_addresses(netlink: Netlink, index: int, gone: Iterable[InterfaceAddress]) -> None:
     for own in gone:
         with contextlib.suppress(OSError):  # the guest took it away, or it went with another one of its network
-            netlink.delete_address(_family(own.address), _local(own), index=index, prefixlen=own.prefix_length)
+            family = _family(own.address)
+            netlink.delete_address(family, _address_attributes(own), index=index, prefixlen=own.prefix_length)
 
 
-def _local(own: InterfaceAddress) -> list[tuple[str, Any]]:
+def _address_attributes(own: InterfaceAddress) -> list[tuple[str, Any]]:
     text = addresses.format(own.address)
     return [("IFA_LOCAL", text), ("IFA_ADDRESS", text)]
 
@@ -175,7 +178,7 @@ def _local(own: InterfaceAddress) -> list[tuple[str, Any]]:
 def _add_address(netlink: Netlink, index: int, own: InterfaceAddress, *, preferred: bool = True) -> None:
     text = addresses.format(own.address)
     family = _family(own.address)
-    attributes = _local(own)
+    attributes = _address_attributes(own)
     if family == socket.AF_INET6:
         attributes.append(("IFA_FLAGS", _IFA_F_NODAD))
         if not preferred:
@@ -196,7 +199,7 @@ def _add_routes(netlink: Netlink, index: int, routes: Sequence[Route]) -> list[R
         failed = []
         for route in left:
             try:
-                netlink.add_route(_family(route.destination), _attributes(route, index), **_fields(route))
+                netlink.add_route(_family(route.destination), _route_attributes(route, index), **_route_fields(route))
             except OSError as error:
                 if error.errno != errno.EEXIST:  # adding an address added the route to its network
                     failed.append(route)
@@ -205,7 +208,7 @@ def _add_routes(netlink: Netlink, index: int, routes: Sequence[Route]) -> list[R
         left = failed
 
 
-def _attributes(route: Route, index: int) -> list[tuple[str, Any]]:
+def _route_attributes(route: Route, index: int) -> list[tuple[str, Any]]:
     attributes: list[tuple[str, Any]] = [("RTA_OIF", index)]
     if route.prefix_length:
         attributes.append(("RTA_DST", addresses.format(route.destination)))
@@ -216,7 +219,7 @@ def _attributes(route: Route, index: int) -> list[tuple[str, Any]]:
     return attributes
 
 
-def _fields(route: Route) -> dict[str, int]:
+def _route_fields(route: Route) -> dict[str, int]:
     on_link = len(route.destination) == 4 and route.gateway is None
     return {
         "dst_len": route.prefix_length,

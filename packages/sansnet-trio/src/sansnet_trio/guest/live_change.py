@@ -22,10 +22,11 @@ from sansnet_trio.guest.mounts import rewrite
 from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.linux import syscalls
 from sansnet_trio.linux.children import end_child
+from sansnet_trio.linux.rtnetlink import load_alone
 
-__all__ = ["PATIENCE", "Change", "OwnFile", "carry_out"]
+__all__ = ["TIMEOUT", "Change", "OwnFile", "change_guest"]
 
-PATIENCE: Final = 5.0
+TIMEOUT: Final = 5.0
 """Seconds that it may take."""
 
 
@@ -52,7 +53,7 @@ class OwnFile(NamedTuple):
     changed: bool
 
 
-async def carry_out(
+async def change_guest(
     change: Change, join: Callable[[], None], mounts: str | None = None, own: Mapping[str, OwnFile] | None = None
 ) -> tuple[dict[str, int], tuple[str, ...]]:
     """Change a guest.
@@ -72,9 +73,9 @@ async def carry_out(
     """
     import trio
 
-    pid, channel = fork(partial(_change, change, join, mounts, own or {}))
+    pid, channel = fork(partial(_change_in_child, change, join, mounts, own or {}))
     try:
-        with trio.move_on_after(PATIENCE):
+        with trio.move_on_after(TIMEOUT):
             await trio.lowlevel.wait_readable(channel)
             (paths, problems), descriptors = channel.receive_with_descriptors()
             return dict(zip(paths, descriptors, strict=False)), problems
@@ -86,7 +87,7 @@ async def carry_out(
         end_child(pid)
 
 
-def _change(
+def _change_in_child(
     change: Change,
     join: Callable[[], None],
     mounts: str | None,
@@ -102,6 +103,8 @@ def _change(
         if mounts is not None and own:
             namespace = os.open(mounts, os.O_RDONLY | os.O_CLOEXEC)
             stack.callback(os.close, namespace)
+        if change.new.configure:
+            load_alone()
         join()
         syscalls.set_parent_death_signal(signal.SIGKILL)
         syscalls.forbid_dump()  # entering a user namespace may have allowed it again (fs.suid_dumpable)

@@ -14,7 +14,7 @@ from sansnet_trio.linux import files, syscalls
 
 __all__ = ["file_texts", "prepare_mounts", "rewrite"]
 
-_STAGE: Final = "/proc/fs"
+_STAGING: Final = "/proc/fs"
 """A directory that no program needs for a moment, while the guest runs."""
 
 
@@ -30,7 +30,7 @@ def prepare_mounts(plan: GuestPlan, warnings: list[str]) -> dict[str, int]:
     made: dict[str, int] = {}
     for path, text in file_texts(plan):
         try:
-            made[path] = _replace(path, text)
+            made[path] = _mount_over(path, text)
         except FileNotFoundError:
             missing = os.path.realpath(path)
             warnings.append(
@@ -75,7 +75,7 @@ def rewrite(path: str, text: str, descriptor: int, *, changed: bool) -> int | No
             if changed:
                 _write(descriptor, text.encode())
             return None
-    return _replace(path, text, stage=_STAGE)
+    return _mount_over(path, text, stage=_STAGING)
 
 
 def _write(descriptor: int, data: bytes) -> None:
@@ -94,7 +94,7 @@ def _mount_sysfs() -> None:
         syscalls.mount(f"/proc/self/fd/{cgroup}", "/sys/fs/cgroup", flags=syscalls.MS_BIND | syscalls.MS_REC)
 
 
-def _replace(path: str, text: str, stage: str | None = None) -> int:
+def _mount_over(path: str, text: str, stage: str | None = None) -> int:
     """Put a file of memory in place of one of the host's in /etc, without writing to a disk; a descriptor of it.
 
     A tmpfs covers /etc, or the directory `stage`, for as long as it takes to make a file in it and bind that; bound,

@@ -5,37 +5,14 @@ from __future__ import annotations
 from typing import Generic, NamedTuple, TypeVar
 
 from sansnet_core.config import LinkConfig
-from sansnet_core.errors import SansnetError
 from sansnet_core.records import Record
 from sansnet_trio.guest.hosts_file import HostsEntry
 from sansnet_trio.hostinfo import InterfaceAddress, Route
 from sansnet_trio.links.tap import MTU
 
-__all__ = ["CommandNotExecutable", "CommandNotFound", "GuestError", "GuestPlan", "ReadyGuest"]
+__all__ = ["GuestPlan", "ReadyGuest"]
 
 T = TypeVar("T")
-
-
-class GuestError(SansnetError):
-    """A guest could not be made; the message is one sentence that names the remedy."""
-
-    @classmethod
-    def unanswered(cls, seconds: float) -> GuestError:
-        """The process that makes it is stopped, or waits for something in its turn."""
-        return cls(f"the process that prepares the guest has not answered for {seconds:g} s; let it run, or try again")
-
-    @classmethod
-    def killed(cls) -> GuestError:
-        """The process that makes it was."""
-        return cls("the guest could not be prepared, since the process that did it was killed; try again")
-
-
-class CommandNotFound(GuestError):
-    """There is no such program."""
-
-
-class CommandNotExecutable(GuestError):
-    """There is such a file, but it cannot be executed."""
 
 
 class GuestPlan(Record):

@@ -20,15 +20,16 @@ from typing import Any, Final
 
 from sansnet_core.records import replace
 from sansnet_trio.guest import helper_process
+from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.guest.interface import reconfigure
-from sansnet_trio.guest.live_change import PATIENCE, Change
-from sansnet_trio.guest.plan import GuestError, GuestPlan
+from sansnet_trio.guest.live_change import TIMEOUT, Change
+from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.hostinfo import InterfaceAddress, Route
 from sansnet_trio.linux.privileges import CAP_NET_ADMIN
 
-__all__ = ["carry_out", "stay"]
+__all__ = ["request_change", "serve_changes"]
 
-_LONGEST: Final = 1 << 24
+_MAX_LINE: Final = 1 << 24
 """Bytes of a line: more than a hundred thousand routes."""
 _MAX_ANSWER: Final = 1 << 16
 _SIZES: Final = (4, 16)
@@ -37,7 +38,7 @@ _SIZES: Final = (4, 16)
 # our part
 
 
-async def carry_out(change: Change, channel: socket.socket) -> None:
+async def request_change(change: Change, channel: socket.socket) -> None:
     """Have the process change the guest.
 
     Args:
@@ -55,7 +56,7 @@ async def carry_out(change: Change, channel: socket.socket) -> None:
 
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(channel))
     answer = b""
-    with trio.move_on_after(PATIENCE):
+    with trio.move_on_after(TIMEOUT):
         try:
             await stream.send_all(json.dumps(_encoded(change)).encode() + b"\n")
             while not answer.endswith(b"\n") and len(answer) < _MAX_ANSWER:
@@ -96,7 +97,7 @@ def _encoded_plan(plan: GuestPlan) -> list[list[list[object]]]:
 # the process's part
 
 
-def stay(channel: socket.socket, plan: GuestPlan, is_orphan: Callable[[], bool]) -> None:
+def serve_changes(channel: socket.socket, plan: GuestPlan, is_orphan: Callable[[], bool]) -> None:
     """Be the process, in a child that is in the guest's network namespace, until the other end is closed.
 
     Args:
@@ -108,11 +109,11 @@ def stay(channel: socket.socket, plan: GuestPlan, is_orphan: Callable[[], bool])
 
     gc.disable()  # what is garbage here may own a number that is another descriptor's by now
     helper_process.detach()
-    helper_process.withdraw(channel.fileno(), {CAP_NET_ADMIN})
+    helper_process.keep_only(channel.fileno(), {CAP_NET_ADMIN})
     if is_orphan():
         return
     with channel.makefile("rb") as lines:
-        while line := lines.readline(_LONGEST):
+        while line := lines.readline(_MAX_LINE):
             channel.sendall(json.dumps(_answer(_decoded(json.loads(line), plan))).encode() + b"\n")
 
 

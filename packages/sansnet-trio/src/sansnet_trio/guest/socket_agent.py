@@ -33,33 +33,34 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Final, NoReturn, Protocol, TypeAlias
 
+from sansnet_core.errors import SansnetError
 from sansnet_trio.guest import helper_process
 from sansnet_trio.linux import proc
 from sansnet_trio.linux.children import end_child
 from sansnet_trio.linux.descriptors import receive_descriptors
 
-__all__ = ["Agent", "Agents", "GuestSockets", "NoAgent", "Socket"]
+__all__ = ["SocketAgent", "SocketAgents", "GuestSockets", "NoAgent", "Socket"]
 
 Socket: TypeAlias = socket.socket
 
 _BATCH: Final = 16
 """Sockets of one family and kind that are handed out at once."""
-_LOW: Final = _BATCH // 2
+_MIN_READY: Final = _BATCH // 2
 """When that many are left, the next batch is asked for."""
 
-PATIENCE: Final = 0.25
+TIMEOUT: Final = 0.25
 """Seconds that an answer may take. It takes a tenth of a millisecond, or the time for which others have the processor.
 All that we serve waits for it, so it must not be long."""
-_FIRST: Final = 1.0
+_FIRST_TIMEOUT: Final = 1.0
 """The same for the first agent, which cannot have been disturbed yet."""
 MAX_PAUSE: Final = 64.0
 """Seconds until another agent is tried, at most; the pauses before are 0, 1, 2, 4 and so on."""
-_HEALTHY: Final = 60.0
+_RESET_AFTER: Final = 60.0
 """Seconds after which what befalls an agent has nothing to do with what befell the one before."""
 
 _REQUEST: Final = Struct("=ii")  # family, kind
 _REPLY: Final = Struct("=iii")  # family, kind, errno
-_JOINED: Final = Struct("=i")  # errno
+_READY: Final = Struct("=i")  # errno
 
 
 class GuestSockets(Protocol):
@@ -85,14 +86,14 @@ class GuestSockets(Protocol):
         """
 
 
-class NoAgent(OSError):
+class NoAgent(OSError, SansnetError):
     """There is no process that makes sockets in the guest, or it does not answer."""
 
     def __init__(self) -> None:
         super().__init__(errno.ETIMEDOUT, "the process that makes sockets in the guest does not answer")
 
 
-class Agent:
+class SocketAgent:
     """An agent, and what it made in advance. Made by `fork`; see `GuestSockets` for the rest.
 
     Attributes:
@@ -107,14 +108,14 @@ class Agent:
         self._asked: dict[tuple[int, int], float] = {}
 
     @classmethod
-    def fork(cls, join: Callable[[], None], patience: float = PATIENCE) -> Agent:
+    def fork(cls, join: Callable[[], None], timeout: float = TIMEOUT) -> SocketAgent:
         """Fork an agent. Blocks for a millisecond.
 
         As always with fork, the program should have one thread only.
 
         Args:
             join: called in the new process; it enters the guest's namespaces, or raises OSError.
-            patience: seconds that it may take.
+            timeout: seconds that it may take.
 
         Raises:
             NoAgent: it does not answer.
@@ -133,9 +134,9 @@ class Agent:
         other.close()
         agent = cls(pid, channel)
         try:
-            data, descriptors = agent._receive(time.monotonic() + patience, _JOINED.size)
+            data, descriptors = agent._receive(time.monotonic() + timeout, _READY.size)
             agent._directory = descriptors[0] if descriptors else None
-            if code := _JOINED.unpack(data)[0] or (0 if descriptors else errno.EMFILE):
+            if code := _READY.unpack(data)[0] or (0 if descriptors else errno.EMFILE):
                 raise OSError(code, os.strerror(code))
         except BaseException:
             agent.close()
@@ -150,14 +151,14 @@ class Agent:
         """
         key = family, kind
         ready = self._ready.setdefault(key, deque())
-        if len(ready) <= _LOW and key not in self._asked:
+        if len(ready) <= _MIN_READY and key not in self._asked:
             try:
                 self._channel.send(_REQUEST.pack(family, kind))
             except OSError as error:
                 raise NoAgent from error
             self._asked[key] = time.monotonic()
         while not ready:
-            answered, code = self._fetch(self._asked[key] + PATIENCE)
+            answered, code = self._fetch(self._asked[key] + TIMEOUT)
             if code and answered == key:
                 raise OSError(code, os.strerror(code))
         return ready.popleft()
@@ -167,7 +168,7 @@ class Agent:
         """See `GuestSockets`."""
         return f"/proc/self/fd/{self._directory}"
 
-    def lives(self) -> bool:
+    def is_running(self) -> bool:
         """Whether it has not ended yet."""
         try:
             return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
@@ -212,26 +213,26 @@ class Agent:
         return data, descriptors
 
 
-class Agents:
+class SocketAgents:
     """One agent after the other; sockets of the guest, as long as one can be had.
 
     Args:
-        join: see `Agent.fork`.
+        join: see `SocketAgent.fork`.
     """
 
     def __init__(self, join: Callable[[], None]) -> None:
         self._join = join
-        self._agent: Agent | None = None
+        self._agent: SocketAgent | None = None
         self._failures = 0
-        self._began = 0.0
+        self._started = 0.0
         self._not_before = 0.0
 
     @property
     def directory(self) -> str:
         """Of one that lives; see `GuestSockets`."""
-        if self._agent is not None and not self._agent.lives():
-            self._fail()
-        return self._running().directory
+        if self._agent is not None and not self._agent.is_running():
+            self._record_failure()
+        return self._running_agent().directory
 
     def socket(self, family: int, kind: int) -> Socket:
         """See `GuestSockets`. The first one starts an agent.
@@ -240,15 +241,15 @@ class Agents:
             NoAgent: there is none now.
         """
         while True:
-            agent = self._running()
+            agent = self._running_agent()
             try:
                 return agent.socket(family, kind)
             except NoAgent:
-                self._fail()
+                self._record_failure()
 
     def start(self) -> None:
         """Start an agent now: maybe we are not allowed to enter the namespace later."""
-        self._running()
+        self._running_agent()
 
     def close(self) -> None:
         """End it. A second call does nothing, and another socket starts another one."""
@@ -256,27 +257,27 @@ class Agents:
             self._agent.close()
             self._agent = None
 
-    def _running(self) -> Agent:
+    def _running_agent(self) -> SocketAgent:
         if self._agent is None:
             now = time.monotonic()
             if now < self._not_before:
                 raise NoAgent
-            first = not self._began
-            self._began = now
+            first = not self._started
+            self._started = now
             try:
-                self._agent = Agent.fork(self._join, _FIRST if first else PATIENCE)
+                self._agent = SocketAgent.fork(self._join, _FIRST_TIMEOUT if first else TIMEOUT)
             except OSError as error:
-                self._fail()
+                self._record_failure()
                 if first:
                     raise
                 raise NoAgent from error  # maybe we are not allowed to enter the namespace any more
         return self._agent
 
-    def _fail(self) -> None:
+    def _record_failure(self) -> None:
         """Have the next one wait for its turn, if this was not the first to fail for some time."""
         self.close()
         now = time.monotonic()
-        if now - self._began > _HEALTHY and now - self._not_before > _HEALTHY:
+        if now - self._started > _RESET_AFTER and now - self._not_before > _RESET_AFTER:
             self._failures = 0
         self._failures += 1
         if self._failures > 1:
@@ -297,12 +298,12 @@ def _become(join: Callable[[], None], channel: socket.socket, parent: int) -> No
         gc.disable()  # what is garbage here may own a number that is another descriptor's by now
         helper_process.detach()
         code = _join(join)
-        helper_process.withdraw(channel.fileno())
+        helper_process.keep_only(channel.fileno())
         directory = proc.open_own()
-        socket.send_fds(channel, [_JOINED.pack(code)], [directory])
+        socket.send_fds(channel, [_READY.pack(code)], [directory])
         os.close(directory)
         if not code and os.getppid() == parent:
-            _serve(channel)
+            _serve_requests(channel)
     finally:
         os._exit(0)
 
@@ -316,7 +317,7 @@ def _join(join: Callable[[], None]) -> int:
     return 0
 
 
-def _serve(channel: socket.socket) -> None:
+def _serve_requests(channel: socket.socket) -> None:
     """Hand out batches until nobody is left to take them."""
     while request := channel.recv(_REQUEST.size):
         family, kind = _REQUEST.unpack(request)

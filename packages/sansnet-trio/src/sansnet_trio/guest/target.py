@@ -20,7 +20,7 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Final
 
-from sansnet_trio.guest.plan import GuestError
+from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.linux import proc, syscalls
 
 __all__ = ["NAMED", "ExistingNamespace"]
@@ -38,9 +38,9 @@ _KINDS: Final = {syscalls.CLONE_NEWNET: "network", syscalls.CLONE_NEWUSER: "user
 _CHANGES: Final = syscalls.IN_DELETE | syscalls.IN_MOVED_FROM | syscalls.IN_DELETE_SELF | syscalls.IN_UNMOUNT
 _EVENTS_SIZE: Final = 1 << 12
 
-_LINKS: Final = 40
+_MAX_LINKS: Final = 40
 """Most symbolic links that a name may lead over, as for the kernel."""
-_LOOK: Final = 1.0
+_POLL_INTERVAL: Final = 1.0
 """Seconds between looks at a name in /proc."""
 
 
@@ -62,20 +62,20 @@ class ExistingNamespace:
     def __init__(self, network: str, user: str | None = None, *, owner: bool = False) -> None:
         self.network = network
         with contextlib.ExitStack() as stack:
-            self._file = _final(network)
+            self._file = _resolve(network)
             self._process = _open_process(self._file)
             if self._process is not None:
                 stack.callback(os.close, self._process)
-            self._network = _open(network, syscalls.CLONE_NEWNET)
+            self._network = _open_namespace(network, syscalls.CLONE_NEWNET)
             stack.callback(os.close, self._network)
-            if os.path.sameopenfile(self._network, _own(stack, "net")):
+            if os.path.sameopenfile(self._network, _open_own(stack, "net")):
                 raise GuestError(f"{network} is the network that sansnet itself is in; give the guest's")
-            self._user = _open(user, syscalls.CLONE_NEWUSER) if user is not None else None
+            self._user = _open_namespace(user, syscalls.CLONE_NEWUSER) if user is not None else None
             if owner:
-                self._user = _owner(network, self._network)
+                self._user = _open_owner(network, self._network)
             if self._user is not None:
                 stack.callback(os.close, self._user)
-            if self._user is not None and os.path.sameopenfile(self._user, _own(stack, "user")):
+            if self._user is not None and os.path.sameopenfile(self._user, _open_own(stack, "user")):
                 self._user = None  # the kernel refuses to enter where one is
             self._close: Callable[[], None] = stack.pop_all().close
 
@@ -111,7 +111,7 @@ class ExistingNamespace:
             syscalls.setns(self._user, syscalls.CLONE_NEWUSER)
         syscalls.setns(self._network, syscalls.CLONE_NEWNET)
 
-    def takes_privileges(self) -> bool:
+    def needs_privileges(self) -> bool:
         """Whether entering it takes capabilities that we have now, in the user namespace that we are in.
 
         The user who made the guest's user namespace, or one that it is in, needs none (user_namespaces(7)).
@@ -119,7 +119,7 @@ class ExistingNamespace:
         if self._user is None:
             return True
         with contextlib.ExitStack() as stack:
-            own = _own(stack, "user")
+            own = _open_own(stack, "user")
             namespace = self._user
             try:
                 while not os.path.sameopenfile(parent := fcntl.ioctl(namespace, _NS_GET_PARENT), own):
@@ -131,11 +131,11 @@ class ExistingNamespace:
                 return True
             return _UID.unpack(owner) != (os.geteuid(),)
 
-    def refused(self, error: OSError) -> GuestError:
+    def entry_error(self, error: OSError) -> GuestError:
         """Why it may not be entered."""
         if error.errno != errno.EPERM:
             return GuestError(f"{self.network} cannot be entered: {error.strerror}")
-        if self._user is not None and not self._owns(self._user):
+        if self._user is not None and not self._is_owner(self._user):
             remedy = "the user namespace that was given does not own it; give the one that does, or a process's number"
         elif self._user is not None:
             remedy = "run sansnet as the user that made it, or as root"
@@ -150,10 +150,10 @@ class ExistingNamespace:
         if self._process is not None:
             await trio.lowlevel.wait_readable(self._process)
             return
-        changes = _watch(os.path.dirname(self._file))
+        changes = _watch_directory(os.path.dirname(self._file))
         try:
-            while self._is_there():
-                with trio.move_on_after(self._patience(changes)):
+            while self._exists():
+                with trio.move_on_after(self._poll_interval(changes)):
                     if changes is None:
                         await trio.sleep_forever()
                     else:
@@ -167,10 +167,10 @@ class ExistingNamespace:
         """Let go of it."""
         self._close()
 
-    def _owns(self, user: int) -> bool:
+    def _is_owner(self, user: int) -> bool:
         """Whether a user namespace owns the network namespace; no if that cannot be told from where we are by now."""
         try:
-            owner = syscalls.owner(self._network)
+            owner = syscalls.open_owner(self._network)
         except OSError:
             return False
         try:
@@ -178,11 +178,11 @@ class ExistingNamespace:
         finally:
             os.close(owner)
 
-    def _patience(self, changes: int | None) -> float:
+    def _poll_interval(self, changes: int | None) -> float:
         """Seconds until the next look, if nothing tells of a change before."""
-        return _LOOK if changes is None or self._file.startswith("/proc/") else math.inf
+        return _POLL_INTERVAL if changes is None or self._file.startswith("/proc/") else math.inf
 
-    def _is_there(self) -> bool:
+    def _exists(self) -> bool:
         try:
             return os.path.samestat(os.stat(self._file), os.fstat(self._network))
         except PermissionError:  # whoever we are by now does not see it
@@ -191,12 +191,12 @@ class ExistingNamespace:
             return False
 
 
-def _open(name: str, kind: int) -> int:
+def _open_namespace(name: str, kind: int) -> int:
     """A descriptor of a namespace."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # opening a FIFO does not wait for a writer
     except FileNotFoundError as error:
-        raise _missing(name) from error
+        raise _not_found(name) from error
     except PermissionError as error:
         raise GuestError(f"{name} may not be opened: run sansnet as the user that made it, or as root") from error
     except OSError as error:
@@ -212,10 +212,10 @@ def _open(name: str, kind: int) -> int:
     )
 
 
-def _owner(name: str, network: int) -> int:
+def _open_owner(name: str, network: int) -> int:
     """A descriptor of the user namespace that owns a network namespace."""
     try:
-        return syscalls.owner(network)
+        return syscalls.open_owner(network)
     except OSError as error:
         raise GuestError(
             f"{name} belongs to a user namespace that cannot be entered from this one ({error.strerror}); run sansnet "
@@ -223,7 +223,7 @@ def _owner(name: str, network: int) -> int:
         ) from error
 
 
-def _missing(name: str) -> GuestError:
+def _not_found(name: str) -> GuestError:
     if match := re.fullmatch(r"/proc/(\d+)/ns/\w+", name):
         return _no_process(match[1])
     if os.path.dirname(name) == NAMED:
@@ -237,19 +237,19 @@ def _no_process(number: int | str) -> GuestError:
     return GuestError(f"there is no process {number}; give the number of one that runs")
 
 
-def _own(stack: contextlib.ExitStack, kind: str) -> int:
+def _open_own(stack: contextlib.ExitStack, kind: str) -> int:
     fd = os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
     stack.callback(os.close, fd)
     return fd
 
 
-def _final(name: str) -> str:
+def _resolve(name: str) -> str:
     """The file that a name leads to over symbolic links, wherever we may be later; those of /proc/PID/ns lead nowhere.
 
     Links to its directory are left to the kernel: /proc/PID/root only looks like a link to our own root.
     """
     name = os.path.join(os.getcwd(), name)
-    for _ in range(_LINKS):
+    for _ in range(_MAX_LINKS):
         try:
             target = os.readlink(name)
         except OSError:
@@ -268,10 +268,10 @@ def _open_process(file: str) -> int | None:
     try:
         return proc.open_process(int(match[1]))
     except OSError as error:
-        raise _missing(file) from error
+        raise _not_found(file) from error
 
 
-def _watch(directory: str) -> int | None:
+def _watch_directory(directory: str) -> int | None:
     """A descriptor that tells of changes in a directory; None if nothing does."""
     try:
         device = os.stat(directory).st_dev

@@ -11,10 +11,10 @@ import contextlib
 import errno
 import os
 
-from sansnet_trio.guest.plan import GuestError
+from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.linux import files, syscalls
 
-__all__ = ["keep_user", "map_identity", "not_permitted", "too_many", "unshare_user"]
+__all__ = ["keep_user", "map_identity", "not_permitted", "too_many_namespaces", "unshare_user"]
 
 
 def map_identity(process: int) -> None:
@@ -33,7 +33,7 @@ def map_identity(process: int) -> None:
         if os.geteuid() == 0:
             with contextlib.suppress(PermissionError):  # root without CAP_SETUID is no more than a user here
                 for name in ("gid_map", "uid_map"):
-                    _write(process, name, _same_numbers(name))
+                    _write(process, name, _identity_map(name))
                 return
         _write(process, "setgroups", "deny")
         _write(process, "uid_map", f"0 {os.geteuid()} 1")
@@ -75,7 +75,7 @@ def keep_user(uid: int, gid: int) -> None:
         ) from error
 
 
-def _same_numbers(name: str) -> str:
+def _identity_map(name: str) -> str:
     """Our own map, but from what is here to the same there."""
     extents = [line.split() for line in files.read(f"/proc/self/{name}").splitlines()]
     return "".join(f"{first} {first} {count}\n" for first, _, count in extents)
@@ -91,13 +91,13 @@ def unshare_user() -> None:
         syscalls.unshare(syscalls.CLONE_NEWUSER)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EUSERS):
-            raise too_many("user") from error
+            raise too_many_namespaces("user") from error
         if error.errno == errno.EINVAL:
             raise GuestError("this kernel has no user namespaces; use one built with CONFIG_USER_NS") from error
         raise not_permitted("user namespaces cannot be made") from error
 
 
-def too_many(kind: str) -> GuestError:
+def too_many_namespaces(kind: str) -> GuestError:
     """Why the kernel said ENOSPC to a new namespace."""
     name = f"user.max_{kind}_namespaces"
     return GuestError(f"no more namespaces ({kind}) are allowed here; raise the limit as root: sysctl -w {name}=10000")

@@ -1,26 +1,28 @@
-"""UDP sockets of the host: unconnected, one for each address and port of the guest, or for a port that is forwarded.
+"""UDP sockets of the host. They are unconnected; each serves one endpoint of the guest, or one forwarded port.
 
-Theory of operation. Datagrams of one batch that go to one place, with equal TTL, TOS and size, wait in `_run` and leave
-in one `sendmsg` with UDP_SEGMENT; only the last may be shorter. Not every size can: segments must fit the route's MTU,
-so a size that the kernel refuses is remembered, and datagrams of that size or more are sent one by one.
+Theory of operation. Datagrams of one batch with equal destination, TTL, TOS and size are collected in `_run` and sent
+by one `sendmsg` with UDP_SEGMENT; only the last of them may be shorter. Segments must fit the route's MTU, so
+`_segment_limit` remembers the smallest size that the kernel refused, and datagrams of that size or more are sent one by
+one.
 
-A system call on a UDP socket may report an error of an *earlier* packet, without doing what it was asked. So whenever
-one fails the error queue is read first; if that did not say that this very packet failed, it is tried once more.
+A system call on a UDP socket may fail with the error of an *earlier* packet and then does nothing. So after a failure
+the error queue is read first; unless the queue says that this very packet failed, the call is tried once more.
 
-What the kernel refuses to send is reported once in a batch for each destination, and its like is dropped: a guest must
-not gain by datagrams that cannot be sent.
+If the kernel refuses to send a datagram, that is reported once per batch and destination, and similar datagrams are
+dropped: a guest must not be able to use up our processor time with datagrams that cannot be sent.
 """
 
 from __future__ import annotations
 
 import errno
-from select import EPOLLERR, EPOLLIN
-from socket import SO_ERROR, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOL_SOCKET, socket
+from collections.abc import Callable
+from functools import partial
+from socket import SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, socket
 from typing import Final, TypeAlias
 
 from sansnet_core import Buffer, Endpoint, ExtendedError, OpenDatagram, SendDatagram, SocketId
-from sansnet_trio.host import errqueue
-from sansnet_trio.host.errqueue import ORIGIN_LOCAL, local_error
+from sansnet_trio.host.errqueue import local_error
+from sansnet_trio.host.packet_socket import ANCILLARY_SIZE, NO_ROOM, PacketSocket
 from sansnet_trio.host.sockaddr import decode, encode, family_of
 from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockopts import (
@@ -30,52 +32,74 @@ from sansnet_trio.host.sockopts import (
     prepare_mapping,
     read_ancillary,
     segment_message,
-    set_fragment,
-    set_tos,
-    set_ttl,
     source_message,
 )
 
-__all__ = ["NO_ROOM", "DatagramSocket", "open_datagrams"]
-
-NO_ROOM: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
-"""Send errors by which the host drops a packet as a router with a full queue does: counted, not the guest's affair."""
+__all__ = ["DatagramSocket", "Deliver", "open_datagrams", "report_datagram"]
 
 _MAX_PAYLOAD: Final = 65507  # of one send, whether one datagram or a run: 65535 - IPv4 and UDP headers
 _MAX_BURST: Final = 64
 _PRIVILEGED_PORTS: Final = 1024  # IPPORT_RESERVED in netinet/in.h
-_CONTROL: Final = 128
 
 _Head: TypeAlias = tuple[Endpoint, int, int, bool, bytes | None]
-"""Destination, TTL, TOS, may it be fragmented, source: what datagrams of one run have in common."""
+"""Destination, TTL, TOS, whether it may be fragmented, source: equal for all datagrams of one run."""
+
+Deliver: TypeAlias = Callable[[Endpoint, bytes, Ancillary, float], None]
+"""Called with the source of a datagram or a run of them, the payload, the control messages, and the time."""
 
 
 def open_datagrams(context: SocketContext, order: OpenDatagram) -> socket:
-    """A socket bound as ordered; another port is taken if that one is in use, privileged or not ours to use.
+    """Open a socket and bind it as ordered, or to another port if that port is in use, privileged or not permitted.
 
     Args:
-        context: which interface it is to use.
-        order: where to bind it.
+        context: tells which interface the socket must use.
+        order: tells where to bind it.
 
     Raises:
         OSError: it could not be opened or bound.
     """
     address, port = order.local
-    made = socket(family_of(address), SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
+    sock = socket(family_of(address), SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
     try:
-        prepare_mapping(made, made.family)
-        context.choose_device(made, address)
+        prepare_mapping(sock, sock.family)
+        context.choose_device(sock, address)
         try:
-            # A guest must not take the ports of the host's own services where this runs as root
-            made.bind(encode(address, port if port >= _PRIVILEGED_PORTS else 0, context.scope))
+            # A guest must not take the ports of the host's own services if this process runs as root
+            sock.bind(encode(address, port if port >= _PRIVILEGED_PORTS else 0, context.scope))
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise
-            made.bind(encode(address, 0, context.scope))
+            sock.bind(encode(address, 0, context.scope))
     except OSError:
-        made.close()
+        sock.close()
         raise
-    return made
+    return sock
+
+
+def report_datagram(
+    context: SocketContext,
+    identity: SocketId,
+    source: Endpoint,
+    data: bytes,
+    ancillary: Ancillary,
+    now: float,
+    local: bytes | None = None,
+) -> None:
+    """Report a received datagram, or a run of them, to the network.
+
+    Args:
+        context: what sockets share.
+        identity: the core's name for the socket.
+        source: the sender.
+        data: the payload.
+        ancillary: the control messages that came with it.
+        now: seconds.
+        local: the host's address that it was sent to, for a forwarded port; see `Network.datagram_received`.
+    """
+    segment_size, ttl, tos = read_ancillary(ancillary)
+    if segment_size >= len(data):
+        segment_size = 0
+    context.network.datagram_received(identity, source, data, segment_size, ttl, tos, now, local)
 
 
 class DatagramSocket:
@@ -83,21 +107,23 @@ class DatagramSocket:
 
     Args:
         context: what sockets share.
-        identity: the core's name for it.
-        made: it, bound; this owns it from now on.
+        identity: the core's name for the socket.
+        sock: the socket, bound.
+        deliver: called for each datagram that arrives, or run of them; None reports it to the network.
+        keep_open: `close` leaves the socket open, because it belongs to the caller. Otherwise this object owns it.
 
     Raises:
-        OSError: it cannot be waited for; then it stays the caller's.
+        OSError: the epoll set has no room for it; then the caller still owns the socket.
     """
 
     __slots__ = (
         "_burst",
         "_context",
-        "_family",
-        "_fd",
-        "_fragment",
+        "_deliver",
         "_head",
         "_id",
+        "_keep_open",
+        "_packets",
         "_refused",
         "_refused_at",
         "_refused_size",
@@ -106,33 +132,41 @@ class DatagramSocket:
         "_segment_limit",
         "_size",
         "_socket",
-        "_tos",
-        "_ttl",
     )
 
-    def __init__(self, context: SocketContext, identity: SocketId, made: socket) -> None:
+    def __init__(
+        self,
+        context: SocketContext,
+        identity: SocketId,
+        sock: socket,
+        *,
+        deliver: Deliver | None = None,
+        keep_open: bool = False,
+    ) -> None:
         self._context = context
         self._id: SocketId = identity
-        self._socket = made
-        self._family = made.family
-        self._fd = made.fileno()
+        self._socket = sock
+        self._deliver: Deliver = partial(report_datagram, context, identity) if deliver is None else deliver
+        self._keep_open = keep_open
         self._burst = 1
         self._run: list[Buffer] = []
         self._head: _Head | None = None  # of the run
-        self._size = 0  # of its datagrams
-        self._room = 0  # bytes that may be added to it
+        self._size = 0  # of each datagram of the run
+        self._room = 0  # bytes that can be added to the run
         self._segment_limit = _MAX_PAYLOAD
-        self._refused: _Head | None = None  # what the kernel did not send, when, and from which size on
+        self._refused: _Head | None = None  # the datagrams that the kernel refused last, when, and from which size on
         self._refused_at = 0.0
         self._refused_size = 0
-        self._ttl = self._tos = -1
-        self._fragment: bool | None = None
-        context.poller.add(self._fd, EPOLLIN, self._ready)
+        self._packets = PacketSocket(context, sock, self._receive, self._failed)
 
     def queue(self, order: SendDatagram, now: float) -> bool:
-        """Keep a datagram, or the datagrams of a run, for `flush`; whether there were none before."""
+        """Keep a datagram, or the datagrams of a run, for `flush`.
+
+        Returns:
+            Whether no datagram was waiting before.
+        """
         first = not self._run
-        head = (order.remote, order.ttl, order.tos, order.fragment, order.local)
+        head = (order.remote, order.ttl, order.tos, order.may_fragment, order.local)
         data, size = order.data, order.segment_size
         if 0 < size < len(data):
             view = memoryview(data)
@@ -155,7 +189,7 @@ class DatagramSocket:
         self._room = _MAX_PAYLOAD - size if size < self._segment_limit else 0
 
     def flush(self, now: float) -> None:
-        """Send what waits."""
+        """Send the datagrams that wait."""
         if not self._run or self._head is None:
             return
         run, self._run = self._run, []
@@ -164,16 +198,20 @@ class DatagramSocket:
                 self._send(self._head, [data], now)
 
     def _send(self, head: _Head, run: list[Buffer], now: float) -> bool:
-        """Send a datagram or a run; False if these datagrams must be sent one by one."""
+        """Send a datagram or a run.
+
+        Returns:
+            False if these datagrams must be sent one by one.
+        """
         size = len(run[0])
         if now == self._refused_at and head == self._refused and size >= self._refused_size:
             if len(run) > 1:
-                return False  # the last one may be smaller
+                return False  # the last one may be small enough
             self._context.datagrams_dropped += 1
             return True
-        remote, ttl, tos, fragment, local = head
+        remote, ttl, tos, may_fragment, local = head
         try:
-            self._set_options(ttl, tos, fragment)
+            self._packets.options.set(ttl, tos, may_fragment)
         except OSError as error:
             self._refuse(head, run, local_error(error), now)
             return True
@@ -192,99 +230,49 @@ class DatagramSocket:
                 if error.errno in NO_ROOM:
                     self._context.datagrams_dropped += len(run)
                     return True
-                reason = self._read_errors(now)
+                reason = self._packets.read_errors(now)
                 if reason is None and not again:
                     again = True
                     continue
                 if len(run) > 1 and error.errno in NO_RUNS:
                     self._segment_limit = min(self._segment_limit, size)
                     return False
-                # `reason` has all that the kernel knows, such as the MTU
+                # `reason` holds more than the error number, such as the MTU
                 self._refuse(head, run, reason or local_error(error), now)
             return True
 
-    def _set_options(self, ttl: int, tos: int, fragment: bool) -> None:
-        if ttl != self._ttl:
-            set_ttl(self._socket, self._family, ttl)
-            self._ttl = ttl
-        if tos != self._tos:
-            set_tos(self._socket, self._family, tos)
-            self._tos = tos
-        if fragment is not self._fragment:
-            set_fragment(self._socket, self._family, fragment)
-            self._fragment = fragment
-
     def _refuse(self, head: _Head, run: list[Buffer], error: ExtendedError, now: float) -> None:
-        """Report the first datagram, and drop the others and what is like them in this batch.
+        """Report the first datagram, and drop the rest of the run and similar datagrams of this batch.
 
-        Trying each of them and telling why it failed would take 20 to 45 us; a frame of the guest may hold 128.
+        Trying and reporting each one would take 20 to 45 us; one frame of the guest can hold 128 of them.
         """
         self._refused, self._refused_at = head, now
         self._refused_size = len(run[0]) if error.errno == errno.EMSGSIZE else 0
         self._context.datagrams_dropped += len(run) - 1
-        self._report(head[0], error, run[0], now)
+        self._failed(head[0], error, run[0], now)
 
-    def _report(self, remote: Endpoint, error: ExtendedError, data: Buffer, now: float) -> None:
-        self._context.machine.datagram_failed(self._id, remote, error, bytes(data), now)
-
-    # events
-
-    def _ready(self, flags: int, now: float) -> None:
-        if flags & EPOLLERR:
-            self._read_errors(now)
-            # An error that did not fit the queue would be reported for ever.
-            self._socket.getsockopt(SOL_SOCKET, SO_ERROR)
-        if flags & EPOLLIN:
-            if self._context.blocked:
-                self._context.poller.change(self._fd, 0)
-                self._context.parked.append(self._resume)
-            else:
-                self._receive(now)
-
-    def _resume(self) -> None:
-        if self._fd >= 0:
-            self._context.poller.change(self._fd, EPOLLIN)
+    def _failed(self, remote: Endpoint | None, error: ExtendedError, data: Buffer, now: float) -> None:
+        if remote is not None:
+            self._context.network.datagram_failed(self._id, remote, error, bytes(data), now)
 
     def _receive(self, now: float) -> None:
-        view, receive = self._context.view, self._socket.recvmsg_into
+        view, receive, deliver = self._context.view, self._socket.recvmsg_into, self._deliver
         buffers = (self._context.buffer,)
         for count in range(self._burst):
             try:
-                size, ancillary, _, address = receive(buffers, _CONTROL)
+                size, ancillary, _, address = receive(buffers, ANCILLARY_SIZE)
             except BlockingIOError:
                 self._burst = count or 1
                 return
             except OSError:
-                self._read_errors(now)
+                self._packets.read_errors(now)
                 continue
-            self._deliver(decode(address, self._context.scope), bytes(view[:size]), ancillary, now)
-        # Only where much comes is it worth while to try until there is no more: a read in vain costs 1 us.
+            deliver(decode(address, self._context.scope), bytes(view[:size]), ancillary, now)
+        # Read until there is no more only on a busy socket: a read that finds nothing costs 1 us
         self._burst = min(2 * self._burst, _MAX_BURST)
 
-    def _deliver(
-        self, source: Endpoint, data: bytes, ancillary: Ancillary, now: float, local: bytes | None = None
-    ) -> None:
-        """Tell the network what came; `local` is the host's address that it was sent to, if that is of interest."""
-        segment_size, ttl, tos = read_ancillary(ancillary)
-        if segment_size >= len(data):
-            segment_size = 0
-        self._context.machine.datagram_received(self._id, source, data, segment_size, ttl, tos, now, local)
-
-    def _read_errors(self, now: float) -> ExtendedError | None:
-        """Report what came from the network; the answer is what this host's kernel says of the packet just sent."""
-        reason = None
-        for remote, error, data in errqueue.read(self._socket, self._context.scope):
-            if error.origin == ORIGIN_LOCAL:
-                reason = error  # on an unconnected socket it does not name the destination's port
-            elif remote is not None:
-                self._report(remote, error, data, now)
-        return reason
-
     def close(self) -> None:
-        """Close the socket."""
-        self._leave()
-        self._socket.close()
-
-    def _leave(self) -> None:
-        self._context.poller.remove(self._fd)
-        self._fd = -1
+        """Leave the epoll set, and close the socket unless it is the caller's."""
+        self._packets.leave()
+        if not self._keep_open:
+            self._socket.close()

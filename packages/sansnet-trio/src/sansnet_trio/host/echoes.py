@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-from select import EPOLLERR, EPOLLIN
-from socket import (
-    AF_INET,
-    IPPROTO_ICMP,
-    IPPROTO_ICMPV6,
-    SO_ERROR,
-    SOCK_CLOEXEC,
-    SOCK_DGRAM,
-    SOCK_NONBLOCK,
-    SOL_SOCKET,
-    socket,
-)
+from socket import AF_INET, IPPROTO_ICMP, IPPROTO_ICMPV6, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, socket
 from struct import Struct
 from typing import Final
 
-from sansnet_core import ExtendedError, OpenEcho, SendEcho, SocketId
-from sansnet_trio.host import errqueue
-from sansnet_trio.host.datagrams import NO_ROOM
-from sansnet_trio.host.errqueue import ORIGIN_LOCAL, local_error
+from sansnet_core import Endpoint, ExtendedError, OpenEcho, SendEcho, SocketId
+from sansnet_trio.host.errqueue import local_error
+from sansnet_trio.host.packet_socket import ANCILLARY_SIZE, NO_ROOM, PacketSocket
 from sansnet_trio.host.sockaddr import decode, encode, family_of
 from sansnet_trio.host.socket_context import SocketContext
-from sansnet_trio.host.sockopts import prepare_echo, read_ancillary, set_fragment, set_tos, set_ttl
+from sansnet_trio.host.sockopts import prepare_echo, read_ancillary
 
 __all__ = ["EchoSocket"]
 
-# RFC 792, RFC 4443: type, code, checksum, identifier, sequence. The kernel fills in checksum and identifier, and lets
-# replies with that identifier through, without their IP header.
+# RFC 792, RFC 4443: type, code, checksum, identifier, sequence. The kernel fills in checksum and identifier, and passes
+# on only replies with that identifier, without their IP header.
 _HEADER: Final = Struct("!BBHHH")
 _REQUEST: Final = {True: 8, False: 128}  # is IPv4 -> type
 _REPLY: Final = {True: 0, False: 129}
 _BURST: Final = 16
-_CONTROL: Final = 128
 
 
 class EchoSocket:
@@ -44,52 +31,42 @@ class EchoSocket:
         order: the family, and where to bind it.
 
     Raises:
-        OSError: it could not be opened (EACCES: `ping_group_range` leaves out all of the process's groups), bound or
-            waited for.
+        OSError: it could not be opened (EACCES: `ping_group_range` includes none of the process's groups) or bound, or
+            the epoll set has no room for it.
     """
 
-    __slots__ = ("_context", "_family", "_fd", "_fragment", "_id", "_socket", "_tos", "_ttl")
+    __slots__ = ("_context", "_id", "_is_ipv4", "_packets", "_socket")
 
     def __init__(self, context: SocketContext, order: OpenEcho) -> None:
+        family = family_of(order.remote)
         self._context = context
         self._id: SocketId = order.socket
-        self._family = family_of(order.remote)
-        self._ttl = self._tos = -1
-        self._fragment: bool | None = None
-        protocol = IPPROTO_ICMP if self._family == AF_INET else IPPROTO_ICMPV6
-        self._socket = socket(self._family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol)
+        self._is_ipv4 = family == AF_INET
+        protocol = IPPROTO_ICMP if self._is_ipv4 else IPPROTO_ICMPV6
+        self._socket = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol)
         try:
-            prepare_echo(self._socket, self._family)
+            prepare_echo(self._socket, family)
             context.choose_device(self._socket, order.remote)
             if order.local is not None:
                 self._socket.bind(encode(order.local, 0, context.scope))
-            self._fd = self._socket.fileno()
-            context.poller.add(self._fd, EPOLLIN, self._ready)
+            self._packets = PacketSocket(context, self._socket, self._receive, self._failed)
         except OSError:
             self._socket.close()
             raise
 
     def send(self, order: SendEcho, now: float) -> None:
-        """Send a request. As with datagrams, an error may be an earlier packet's: it is tried twice."""
+        """Send a request. A call may fail with the error of an earlier packet, so it is tried twice."""
         address = encode(order.remote, 0, self._context.scope)
-        packet = _HEADER.pack(_REQUEST[self._family == AF_INET], 0, 0, 0, order.sequence) + order.data
+        packet = _HEADER.pack(_REQUEST[self._is_ipv4], 0, 0, 0, order.sequence) + order.data
         for attempt in (1, 2):
             try:
-                if order.ttl != self._ttl:
-                    set_ttl(self._socket, self._family, order.ttl)
-                    self._ttl = order.ttl
-                if order.tos != self._tos:
-                    set_tos(self._socket, self._family, order.tos)
-                    self._tos = order.tos
-                if order.fragment is not self._fragment:
-                    set_fragment(self._socket, self._family, order.fragment)
-                    self._fragment = order.fragment
+                self._packets.options.set(order.ttl, order.tos, order.may_fragment)
                 self._socket.sendto(packet, address)
             except OSError as error:
                 if error.errno in NO_ROOM:
                     self._context.datagrams_dropped += 1
-                elif reason := self._read_errors(now):
-                    self._report(order, reason, now)  # with all that the kernel knows, such as the MTU
+                elif reason := self._packets.read_errors(now):
+                    self._report(order, reason, now)  # it holds more than the error number, such as the MTU
                 elif attempt == 1:
                     continue
                 else:
@@ -97,52 +74,32 @@ class EchoSocket:
             return
 
     def _report(self, order: SendEcho, error: ExtendedError, now: float) -> None:
-        self._context.machine.echo_failed(self._id, order.sequence, error, bytes(order.data), now)
-
-    def _ready(self, flags: int, now: float) -> None:
-        if flags & EPOLLERR:
-            self._read_errors(now)
-            self._socket.getsockopt(SOL_SOCKET, SO_ERROR)
-        if flags & EPOLLIN:
-            if self._context.blocked:
-                self._context.poller.change(self._fd, 0)
-                self._context.parked.append(self._resume)
-            else:
-                self._receive(now)
-
-    def _resume(self) -> None:
-        if self._socket.fileno() >= 0:
-            self._context.poller.change(self._fd, EPOLLIN)
+        self._context.network.echo_failed(self._id, order.sequence, error, bytes(order.data), now)
 
     def _receive(self, now: float) -> None:
         context = self._context
         for _ in range(_BURST):
             try:
-                size, ancillary, _, address = self._socket.recvmsg_into((context.buffer,), _CONTROL)
+                size, ancillary, _, address = self._socket.recvmsg_into((context.buffer,), ANCILLARY_SIZE)
             except BlockingIOError:
                 return
             except OSError:
-                self._read_errors(now)
+                self._packets.read_errors(now)
                 continue
-            if size < _HEADER.size or context.buffer[0] != _REPLY[self._family == AF_INET]:
+            if size < _HEADER.size or context.buffer[0] != _REPLY[self._is_ipv4]:
                 continue
             _, ttl, tos = read_ancillary(ancillary)
             _, _, _, _, sequence = _HEADER.unpack_from(context.buffer)
             data = bytes(context.view[_HEADER.size : size])
-            context.machine.echo_received(self._id, decode(address).address, sequence, data, ttl, tos, now)
+            context.network.echo_received(self._id, decode(address).address, sequence, data, ttl, tos, now)
 
-    def _read_errors(self, now: float) -> ExtendedError | None:
-        """Report what came from the network; the answer is what this host's kernel says of the request just sent."""
-        reason = None
-        for _, error, packet in errqueue.read(self._socket):
-            if error.origin == ORIGIN_LOCAL:
-                reason = error
-            elif len(packet) >= _HEADER.size:  # as it was quoted, from its ICMP header on
-                _, _, _, _, sequence = _HEADER.unpack_from(packet)
-                self._context.machine.echo_failed(self._id, sequence, error, packet[_HEADER.size :], now)
-        return reason
+    def _failed(self, remote: Endpoint | None, error: ExtendedError, packet: bytes, now: float) -> None:
+        """Report an error of the queue, which quotes the packet from its ICMP header on."""
+        if len(packet) >= _HEADER.size:
+            _, _, _, _, sequence = _HEADER.unpack_from(packet)
+            self._context.network.echo_failed(self._id, sequence, error, packet[_HEADER.size :], now)
 
     def close(self) -> None:
         """Close the socket."""
-        self._context.poller.remove(self._fd)
+        self._packets.leave()
         self._socket.close()

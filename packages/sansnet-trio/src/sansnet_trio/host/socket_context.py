@@ -26,7 +26,7 @@ class SocketContext:
     """The network that facts go to, the epoll set, and whether the guest takes frames.
 
     Args:
-        machine: the network.
+        network: facts go to it.
         poller: the epoll set.
         scope: index of the interface for link-local addresses; 0 if there is none.
         devices: names of the interfaces that sockets are bound to, by size of the addresses; of none, if there is none.
@@ -47,7 +47,7 @@ class SocketContext:
         "blocked",
         "buffer",
         "datagrams_dropped",
-        "machine",
+        "network",
         "parked",
         "poller",
         "scope",
@@ -55,10 +55,10 @@ class SocketContext:
     )
 
     def __init__(
-        self, machine: NetworkProtocol, poller: Poller, scope: int, devices: Mapping[int, str] = MappingProxyType({})
+        self, network: NetworkProtocol, poller: Poller, scope: int, devices: Mapping[int, str] = MappingProxyType({})
     ) -> None:
         self._devices = devices
-        self.machine = machine
+        self.network = network
         self.poller = poller
         self.scope = scope
         self.blocked = False

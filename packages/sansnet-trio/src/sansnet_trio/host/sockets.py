@@ -166,7 +166,7 @@ class HostSockets:
         try:
             made = self._with_room(partial(Socket, family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC), now)
         except OSError as error:
-            self._context.machine.stream_failed(order.socket, error.errno or errno.EIO, None, now)
+            self._context.network.stream_failed(order.socket, error.errno or errno.EIO, None, now)
             return
         stream = Stream(self._context, order.socket, family, self._note_connected, self._forget)
         stream.connect(made, order, now)
@@ -249,7 +249,7 @@ class HostSockets:
             socket = self._with_room(partial(self._make_datagrams, self._unopened[order.socket]), now)
         except OSError as error:
             extended = local_error(error)
-            self._context.machine.datagram_failed(order.socket, order.remote, extended, bytes(order.data), now)
+            self._context.network.datagram_failed(order.socket, order.remote, extended, bytes(order.data), now)
             return None
         del self._unopened[order.socket]
         self._datagrams[order.socket] = socket
@@ -281,7 +281,7 @@ class HostSockets:
                     'as root, run: sysctl -w net.ipv4.ping_group_range="0 2147483647"'
                 )
             extended = local_error(error)
-            self._context.machine.echo_failed(order.socket, order.sequence, extended, bytes(order.data), now)
+            self._context.network.echo_failed(order.socket, order.sequence, extended, bytes(order.data), now)
             return None
         del self._unopened_echoes[order.socket]
         self._echoes[order.socket] = socket

@@ -41,7 +41,6 @@ from typing import Final, TypeAlias
 __all__ = [
     "IP_FREEBIND",
     "MAX_SEGMENTS",
-    "MAX_WAITING",
     "NO_RUNS",
     "UDP_GRO",
     "UDP_SEGMENT",
@@ -84,10 +83,6 @@ UDP_GRO: Final = 104
 
 MAX_SEGMENTS: Final = 64
 """Datagrams of one send with UDP_SEGMENT: UDP_MAX_SEGMENTS, raised to 128 in Linux 6.9."""
-
-MAX_WAITING: Final = (1 << 31) - 1
-"""Connections that may wait to be accepted, as `listen` is told; the kernel makes it net.core.somaxconn. Of more than
-that it drops the SYNs, which come again after a second, or after three."""
 
 NO_RUNS: Final = frozenset({errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.EOPNOTSUPP})
 """Send errors by which the kernel refuses a run of datagrams that it may take one by one."""

@@ -133,7 +133,7 @@ class Stream:
         """Fail before it is in the epoll set."""
         self.closed = True
         self._socket.close()
-        self._context.machine.stream_failed(self._id, code, None, now)
+        self._context.network.stream_failed(self._id, code, None, now)
 
     # orders
 
@@ -224,7 +224,7 @@ class Stream:
             self._report(EPOLLIN)
             self._context.poller.handlers[self._fd] = self._ready
             self._connected(self._id)
-            self._context.machine.stream_connected(self._id, now)
+            self._context.network.stream_connected(self._id, now)
 
     def _ready(self, flags: int, now: float) -> None:
         if flags & EPOLLOUT and self._interest & EPOLLOUT:
@@ -239,7 +239,7 @@ class Stream:
 
     def _read(self, flags: int, now: float) -> None:
         context = self._context
-        budget = 0 if context.blocked else context.machine.receive_budget(self._id)
+        budget = 0 if context.blocked else context.network.receive_budget(self._id)
         if budget <= 0:
             self._stop_reading(flags)
             return
@@ -253,11 +253,11 @@ class Stream:
             self._fail(error.errno or errno.EIO, now)
             return
         if data:
-            context.machine.stream_received(self._id, data, now)
+            context.network.stream_received(self._id, data, now)
         else:
             self._ended = True
             self._report(self._interest & ~EPOLLIN)
-            context.machine.stream_ended(self._id, now)
+            context.network.stream_ended(self._id, now)
 
     def _stop_reading(self, flags: int) -> None:
         if self._context.blocked:
@@ -297,7 +297,7 @@ class Stream:
         else:
             self._report(self._interest & ~EPOLLOUT)
         if sent:
-            self._context.machine.stream_sent(self._id, sent, now)
+            self._context.network.stream_sent(self._id, sent, now)
         if self._shutting and not self._chunks:
             self._finish_sending()
 
@@ -329,20 +329,20 @@ class Stream:
 
     def _drain(self, now: float) -> None:
         """Sending failed: what had come before belongs to the guest all the same."""
-        machine = self._context.machine
+        network = self._context.network
         try:
-            while not self._ended and (budget := machine.receive_budget(self._id)) > 0:
+            while not self._ended and (budget := network.receive_budget(self._id)) > 0:
                 data = self._socket.recv(min(budget, _READ_SIZE))
                 if not data:
                     break
-                machine.stream_received(self._id, data, now)
+                network.stream_received(self._id, data, now)
         except OSError:
             pass  # the same error, or nothing to read
 
     def _fail(self, code: int, now: float, error: ExtendedError | None = None) -> None:
         self.abandon()
         self._finished(self._id)
-        self._context.machine.stream_failed(self._id, code, error, now)
+        self._context.network.stream_failed(self._id, code, error, now)
 
     def _report(self, interest: int) -> None:
         """Have the epoll set report this from now on."""

@@ -10,37 +10,37 @@ from typing import Final
 
 __all__ = ["end_child", "wait_child"]
 
-_KILLED: Final = 5.0
+_KILL_TIMEOUT: Final = 5.0
 """Seconds that a killed process may take to end. It ends at once, unless the kernel does something for it that cannot
 be interrupted."""
-_FOREIGN: Final = 0.5
+_FOREIGN_TIMEOUT: Final = 0.5
 """Seconds for one that ends by itself, since we may not kill it."""
-_LOOK: Final = 0.002
+_POLL_INTERVAL: Final = 0.002
 
 
 def end_child(pid: int) -> None:
     """Kill a child and reap it; SIGKILL ends a stopped one, too. Blocks for some seconds at most."""
-    patience = _KILLED
+    timeout = _KILL_TIMEOUT
     try:
         os.kill(pid, signal.SIGKILL)
     except PermissionError:
-        patience = _FOREIGN
+        timeout = _FOREIGN_TIMEOUT
     except ProcessLookupError:
         pass
-    wait_child(pid, patience)
+    wait_child(pid, timeout)
 
 
-def wait_child(pid: int, patience: float) -> int | None:
+def wait_child(pid: int, timeout: float) -> int | None:
     """Wait for the end of a child for a bounded time.
 
     Args:
         pid: of the child.
-        patience: seconds.
+        timeout: seconds.
 
     Returns:
         Its status as of `os.waitpid`; None if it still runs, or another part has reaped it.
     """
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     with suppress(ChildProcessError):
         while True:
             ended, status = os.waitpid(pid, os.WNOHANG)
@@ -48,5 +48,5 @@ def wait_child(pid: int, patience: float) -> int | None:
                 return status
             if time.monotonic() > deadline:
                 break
-            time.sleep(_LOOK)
+            time.sleep(_POLL_INTERVAL)
     return None

@@ -25,7 +25,7 @@ MORE_DESCRIPTORS: Final = "allow more descriptors, as by: ulimit -n 100000"
 _ITEM = array("i").itemsize
 
 
-def receive_descriptors(channel: socket.socket, size: int, most: int) -> tuple[bytes, list[int]]:
+def receive_descriptors(channel: socket.socket, size: int, maximum: int) -> tuple[bytes, list[int]]:
     """A message, and the descriptors that came with it: closed on exec, which those of `socket.recv_fds` are not.
 
     There may be fewer than were sent, since the kernel drops those that we have no numbers left for.
@@ -33,7 +33,7 @@ def receive_descriptors(channel: socket.socket, size: int, most: int) -> tuple[b
     Raises:
         OSError: as the channel says.
     """
-    data, ancillary, _, _ = channel.recvmsg(size, socket.CMSG_LEN(most * _ITEM), socket.MSG_CMSG_CLOEXEC)
+    data, ancillary, _, _ = channel.recvmsg(size, socket.CMSG_LEN(maximum * _ITEM), socket.MSG_CMSG_CLOEXEC)
     descriptors = array("i")
     for level, kind, content in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):

@@ -34,7 +34,7 @@ def number_of(pid: int) -> int:
     """
     descriptor = os.pidfd_open(pid)
     try:
-        return _number(descriptor)
+        return _read_number(descriptor)
     finally:
         os.close(descriptor)
 
@@ -45,34 +45,34 @@ def open_process(number: int) -> int:
     Raises:
         OSError: there is none, or it is not in our PID namespace.
     """
-    depth = len(_numbers("self")) - 1
-    numbers = _numbers(str(number))
+    depth = len(_read_numbers("self")) - 1
+    numbers = _read_numbers(str(number))
     if len(numbers) <= depth:
-        raise _missing()
+        raise _no_process()
     descriptor = os.pidfd_open(numbers[depth])
     try:
-        if _number(descriptor) != number:  # that of a PID namespace beside ours
-            raise _missing()
+        if _read_number(descriptor) != number:  # that of a PID namespace beside ours
+            raise _no_process()
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def _numbers(process: str) -> list[int]:
+def _read_numbers(process: str) -> list[int]:
     """What a process is called in each PID namespace, from that of /proc to its own."""
     for line in files.read(f"/proc/{process}/status").splitlines():
         if line.startswith("NSpid:"):
             return [int(word) for word in line.split()[1:]]
-    raise _missing()
+    raise _no_process()
 
 
-def _number(descriptor: int) -> int:
+def _read_number(descriptor: int) -> int:
     for line in files.read(f"/proc/self/fdinfo/{descriptor}").splitlines():
         if line.startswith("Pid:") and (number := int(line.split()[1])) > 0:
             return number
-    raise _missing()
+    raise _no_process()
 
 
-def _missing() -> ProcessLookupError:
+def _no_process() -> ProcessLookupError:
     return ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))

@@ -1,34 +1,35 @@
-"""Netlink (rtnetlink(7)) without waiting for a library to load: pyroute2's messages over a socket of our own.
+"""Netlink (rtnetlink(7)): pyroute2's messages of addresses and routes, over a socket of our own.
 
-Theory of operation. A container engine waits for sansnet on every start, and importing pyroute2 took longer than all
-else: its package pulls in every protocol that it knows, an event loop and multiprocessing. Two of its modules are what
-is needed here, those of addresses and of routes, and they are imported alone, which takes a tenth of the time
-(`benchmarks/compare.py --only start-up`). Its package is stood in for meanwhile by an empty one, and all is forgotten
-again afterwards, so that a program which imports pyroute2 itself gets the real one.
+Theory of operation. A container engine waits for sansnet on every start, and `import pyroute2` takes longer than all
+else: it loads every protocol that it knows, an event loop and multiprocessing. The two modules needed here take a tenth
+of that time (`benchmarks/compare.py --only start-up`), if an empty module stands in for their package while they are
+imported. Another thread that imports pyroute2 at that moment would get the empty module. So the first `Netlink` imports
+the modules in the ordinary way, and `load_alone` imports them without their package in a process of one thread: a
+forked child, or the `sansnet` command.
 
-What is asked is answered at once by the kernel, so blocking calls do.
+The kernel answers each request at once, so the calls block.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 import socket
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from struct import Struct
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg as AddressMessage
     from pyroute2.netlink.rtnl.rtmsg import rtmsg as RouteMessage
 
-__all__ = ["Netlink", "load", "subscribe"]
+__all__ = ["Netlink", "load_alone", "subscribe"]
 
 Message: TypeAlias = Any
-"""A message of pyroute2's, whose types say nothing."""
+"""A message of pyroute2, which has no useful types."""
 
 # linux/netlink.h
 _NLMSG_ERROR: Final = 2
@@ -54,16 +55,24 @@ _RTM_GETROUTE: Final = 26
 _CHANGES: Final = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
 
 _ANSWER_SIZE: Final = 1 << 18
-"""More than the kernel puts into one answer (netlink_dump)."""
+"""Bytes: more than the kernel puts into one answer (netlink_dump)."""
 
 _PACKAGE: Final = "pyroute2"
+
+
+class _MessageTypes(NamedTuple):
+    address: type[AddressMessage]
+    route: type[RouteMessage]
+
+
+_loaded: _MessageTypes | None = None
 
 
 class Netlink:
     """A netlink socket of the calling thread's network namespace; a context manager.
 
     Raises:
-        OSError: there is none.
+        OSError: no socket can be made.
     """
 
     def __init__(self) -> None:
@@ -82,14 +91,14 @@ class Netlink:
         return self._dump(self._addresses, _RTM_GETADDR, _RTM_NEWADDR, family)
 
     def routes(self, family: int) -> list[Message]:
-        """All routes of a family, of all tables."""
+        """All routes of a family, in all tables."""
         return self._dump(self._routes, _RTM_GETROUTE, _RTM_NEWROUTE, family)
 
     def route_to(self, destination: str, family: int, index: int) -> Message:
-        """The route that a packet takes which leaves through an interface (`ip route get`); none is sent.
+        """The route of a packet that leaves through an interface (`ip route get`). No packet is sent.
 
         Raises:
-            OSError: there is none.
+            OSError: there is no such route.
         """
         message = self._routes()
         message["attrs"] = [("RTA_DST", destination), ("RTA_OIF", index)]
@@ -107,10 +116,10 @@ class Netlink:
         self._change(self._addresses, _RTM_NEWADDR, _CREATE, family, attributes, fields)
 
     def delete_address(self, family: int, attributes: list[tuple[str, Any]], **fields: int) -> None:
-        """Take an address away.
+        """Delete an address.
 
         Raises:
-            OSError: there is none.
+            OSError: there is no such address.
         """
         self._change(self._addresses, _RTM_DELADDR, 0, family, attributes, fields)
 
@@ -123,10 +132,10 @@ class Netlink:
         self._change(self._routes, _RTM_NEWROUTE, _CREATE, family, attributes, fields)
 
     def delete_route(self, family: int, attributes: list[tuple[str, Any]], **fields: int) -> None:
-        """Take a route away.
+        """Delete a route.
 
         Raises:
-            OSError: there is none.
+            OSError: there is no such route.
         """
         self._change(self._routes, _RTM_DELROUTE, 0, family, attributes, fields)
 
@@ -171,7 +180,7 @@ class Netlink:
         """Type and content of each message of an answer.
 
         Raises:
-            OSError: the kernel says no.
+            OSError: the answer is an error.
         """
         while True:
             answer = self._socket.recv(_ANSWER_SIZE)
@@ -204,31 +213,45 @@ def subscribe() -> socket.socket:
     return made
 
 
-def load() -> None:
-    """Load what is needed now, and not with the first socket."""
-    _messages()
+def load_alone() -> None:
+    """Load pyroute2's messages without its package; in a process with several threads, in the ordinary way.
 
-
-@functools.cache
-def _messages() -> tuple[type[AddressMessage], type[RouteMessage]]:
-    """The classes of pyroute2's messages."""
-    if _PACKAGE in sys.modules:
-        return _import()
-    spec = find_spec(_PACKAGE)
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
+    Nothing of pyroute2 is left in `sys.modules`, so a later `import pyroute2` gets the real package.
+    """
+    global _loaded
+    spec = find_spec(_PACKAGE) if _loaded is None and _PACKAGE not in sys.modules and _has_one_thread() else None
+    if spec is None or spec.submodule_search_locations is None:
+        _messages()
+        return
     stand_in = ModuleType(_PACKAGE)
     stand_in.__path__ = list(spec.submodule_search_locations)
     sys.modules[_PACKAGE] = stand_in
     try:
-        return _import()
+        _loaded = _import_messages()
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
             del sys.modules[name]
 
 
-def _import() -> tuple[type[AddressMessage], type[RouteMessage]]:
+def _has_one_thread() -> bool:
+    """Whether this is the only thread, threads of C libraries included; False if /proc cannot be read."""
+    try:
+        return len(os.listdir("/proc/self/task")) == 1
+    except OSError:
+        return False
+
+
+def _messages() -> _MessageTypes:
+    """The classes of pyroute2's messages; the first call imports them."""
+    global _loaded
+    if _loaded is None:
+        import_module(_PACKAGE)  # first: two threads that import a package from different ends deadlock
+        _loaded = _import_messages()
+    return _loaded
+
+
+def _import_messages() -> _MessageTypes:
     from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
     from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-    return ifaddrmsg, rtmsg
+    return _MessageTypes(ifaddrmsg, rtmsg)

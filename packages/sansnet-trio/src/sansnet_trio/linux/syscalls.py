@@ -24,6 +24,7 @@ __all__ = [
     "IN_MOVED_TO",
     "IN_MOVE_SELF",
     "IN_UNMOUNT",
+    "MAX_BACKLOG",
     "MNT_DETACH",
     "MS_BIND",
     "MS_NODEV",
@@ -37,7 +38,7 @@ __all__ = [
     "inotify_new",
     "interface_index",
     "mount",
-    "owner",
+    "open_owner",
     "set_parent_death_signal",
     "setns",
     "signal_descriptor",
@@ -73,6 +74,10 @@ IN_DELETE: Final = 0x200
 IN_DELETE_SELF: Final = 0x400
 IN_MOVE_SELF: Final = 0x800
 IN_UNMOUNT: Final = 0x2000
+
+MAX_BACKLOG: Final = (1 << 31) - 1
+"""For listen(2): the kernel lowers it to net.core.somaxconn. If so many connections wait to be accepted, it drops the
+SYNs of others, which clients repeat after one and three seconds."""
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
@@ -110,7 +115,7 @@ def setns(fd: int, kind: int) -> None:
     _check(_libc.setns(ctypes.c_int(fd), ctypes.c_int(kind)))
 
 
-def owner(namespace: int) -> int:
+def open_owner(namespace: int) -> int:
     """A descriptor of the user namespace that owns a namespace (ioctl_ns(2)); closed on exec.
 
     Args:

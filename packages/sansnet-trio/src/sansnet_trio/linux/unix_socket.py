@@ -16,8 +16,8 @@ from typing import Final, NamedTuple
 import trio
 
 from sansnet_core import SansnetError
-from sansnet_trio.host.sockopts import MAX_WAITING
 from sansnet_trio.linux.descriptors import SHORTAGE
+from sansnet_trio.linux.syscalls import MAX_BACKLOG
 
 __all__ = ["ListenError", "Peer", "UnixSocket", "peer"]
 
@@ -114,7 +114,7 @@ def _listen(path: str, private: bool) -> socket.socket:
                 raise
             _remove_stale(path)
             made.bind(path)
-        made.listen(MAX_WAITING)
+        made.listen(MAX_BACKLOG)
     except OSError as error:
         made.close()
         why = error.strerror or str(error)  # Python itself says that a path is too long, without a number

@@ -261,10 +261,9 @@ class TcpFlow:
         if failure is None or failure.errno in REFUSALS:
             self._headers.tcp(0, add(self.irs, 1), RST | ACK, 0, b"", b"", 0)
             return
-        context = self._tcp.context
         guest, remote = self.guest, self.remote
         syn = emit(guest.address, remote.address, guest.port, remote.port, self.irs, 0, SYN, 0)
-        context.icmp_errors.host_failed(failure, self.host.address, guest.address, remote.address, TCP, syn)
+        self._tcp.icmp_errors.host_failed(failure, self.host.address, guest.address, remote.address, TCP, syn)
 
     def _effect_withdraw(self) -> None:
         """Reset what our SYN may have begun in the guest; there is no number of its own to acknowledge yet."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 
 from sansnet_core.context import Context
@@ -9,6 +10,7 @@ from sansnet_core.egress import FlowHeaders
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.notices import FlowClosed, FlowOpened, FlowRefused, FlowReport
 from sansnet_core.orders import ORIGIN_LOCAL, Buffer, Endpoint, ExtendedError, OpenStream, SocketId
+from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.flow import TcpFlow
 from sansnet_core.proto.tcp.memory import Memory
@@ -23,6 +25,11 @@ __all__ = ["Tcp"]
 class Tcp:
     """All TCP connections of the guest.
 
+    Args:
+        context: of the network.
+        icmp_errors: likewise.
+        find_station: asks for the Ethernet address of an address of the guest, if it is not known.
+
     Attributes:
         dirty: connections to be flushed at the end of the batch.
         memory: payload bytes that all connections hold.
@@ -31,8 +38,10 @@ class Tcp:
         waiting: of those that the guest began, the ones that wait for the host, the oldest first.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, icmp_errors: IcmpErrors, find_station: Callable[[bytes], None]) -> None:
         self.context = context
+        self.icmp_errors = icmp_errors
+        self._find_station = find_station
         self.dirty: list[TcpFlow] = []
         self.memory = Memory(context.config.limits.tcp_memory)
         self.pending = [0, 0]
@@ -179,7 +188,7 @@ class Tcp:
         guest, seen = Endpoint(destination, port), Endpoint(source, remote.port)
         flow = TcpFlow(self, context.new_socket(), key, guest, seen, remote, inbound=True)
         self._add(flow)
-        context.find_station(destination)
+        self._find_station(destination)
         flow.invite()
         return flow.socket
 

@@ -1,0 +1,1 @@
+../../../sansnet-core/src/sansnet_core/_version.py

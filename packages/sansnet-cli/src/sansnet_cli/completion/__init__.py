@@ -1,0 +1,1 @@
+"""`sansnet completion`: scripts by which shells complete command lines of sansnet."""

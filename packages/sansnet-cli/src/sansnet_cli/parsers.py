@@ -1,0 +1,20 @@
+"""The parsers of all commands, for what is made from them: documentation, manual pages, shell completion."""
+
+from __future__ import annotations
+
+import argparse
+
+from sansnet_cli.attach import parser as attach
+from sansnet_cli.completion import parser as completion
+from sansnet_cli.ctl import parser as ctl
+from sansnet_cli.qemu import parser as qemu
+from sansnet_cli.run import parser as run
+from sansnet_cli.serve import parser as serve
+
+__all__ = ["parsers"]
+
+
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """New parsers by the names of their commands, in the order of `sansnet --help`."""
+    modules = {"run": run, "attach": attach, "serve": serve, "qemu": qemu, "ctl": ctl, "completion": completion}
+    return {name: module.parser() for name, module in modules.items()}

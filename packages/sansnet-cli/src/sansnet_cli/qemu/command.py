@@ -1,0 +1,31 @@
+"""`sansnet qemu`, from its command line to the start of QEMU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sansnet_cli.qemu.parser import parse
+from sansnet_cli.runtime.observe import open_capture
+from sansnet_trio.linux.rtnetlink import load_alone
+from sansnet_trio.plan.host import read_host_for
+from sansnet_trio.plan.setup import make_setup
+
+__all__ = ["qemu"]
+
+
+def qemu(arguments: Sequence[str]) -> int:
+    """Run `sansnet qemu`.
+
+    Args:
+        arguments: those after `qemu`.
+
+    Returns:
+        QEMU's exit status, or the negative number of the signal that ended it.
+    """
+    options = parse(arguments)
+    load_alone()
+    setup = make_setup(options, read_host_for(options))
+    capture = open_capture(options.pcap)
+    from sansnet_cli.qemu.serve import serve
+
+    return serve(options, setup, capture)

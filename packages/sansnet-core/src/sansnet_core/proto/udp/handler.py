@@ -1,0 +1,424 @@
+"""Translates datagrams of the guest to datagrams of host sockets, and back.
+
+Theory of operation. A *flow* is one endpoint of the guest with one remote endpoint, as the guest sees it. A *mapping*
+is one unconnected host socket. One mapping serves all flows of one endpoint of the guest, so that all remote hosts see
+the same source (RFC 4787, endpoint-independent mapping; STUN and games need it). A destination whose address or port
+the address map translated has a mapping of its own. So no two flows of a mapping share a host endpoint, and the source
+of an answer always identifies its flow.
+
+A mapping accepts datagrams from all sources, unless the configuration filters them by what the guest sent to (RFC 4787,
+5): some servers answer from other ports and addresses (TFTP, multihomed hosts), and peers behind NATs are reached in
+this way. Answers to a multicast group always come from unicast addresses (SSDP, mDNS), so the mapping of such a flow
+filters nothing while the flow lives.
+
+The guest sees a source by the address by which it could have sent to it through the same mapping. A datagram from a
+source without such an address is dropped, so that no answer of the guest goes astray or reaches a closed address. An
+accepted but unsolicited datagram creates no state and refreshes nothing: remote hosts must not be able to evict flows
+or to keep a mapping open (RFC 4787, REQ-6).
+
+A *forwarded port* is a host socket whose new sources each begin a flow. These inbound flows have a limit of their own
+and evict only each other, so that remote hosts cannot evict the guest's flows. The guest's answers leave from the host
+address that the remote host last sent to. A guest may use several addresses: an inbound flow keeps the guest's address
+that it began with while the guest answers from it, then follows the guest's current address.
+
+Flows are ordered by last use, inbound ones separately. So eviction at the limit is exact, and one timer serves all
+flows: it looks only at idle ones, at most once a second. With a timer per flow, a port scan would leave an entry in the
+timers' heap for each flow that it evicts.
+
+Not done: joining the guest's multicast groups on the host.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from math import inf
+from typing import Final, TypeAlias
+
+from sansnet_core.addresses import is_multicast, is_unspecified
+from sansnet_core.config import UdpFiltering
+from sansnet_core.context import Context
+from sansnet_core.egress import FlowHeaders
+from sansnet_core.errors import Malformed, Reason
+from sansnet_core.notices import FlowClosed, FlowOpened, FlowRefused, FlowReport
+from sansnet_core.orders import (
+    Buffer,
+    CloseSocket,
+    Endpoint,
+    ExtendedError,
+    OpenDatagram,
+    SendDatagram,
+    SocketId,
+)
+from sansnet_core.proto.icmp_errors import IcmpErrors
+from sansnet_core.proto.udp.flow import Flow, ForwardedPort, Mapping, flow_key
+from sansnet_core.proto.udp.runs import Runs
+from sansnet_core.wire import dns, udp
+from sansnet_core.wire.ip import UDP, IpHeader
+
+__all__ = ["Answerer", "Service", "Udp"]
+
+Service: TypeAlias = Callable[[IpHeader, udp.UdpHeader, Buffer], None]
+"""Answers all datagrams to a port."""
+
+Answerer: TypeAlias = Callable[[IpHeader, udp.UdpHeader, Buffer], bool]
+"""Answers some datagrams; returns whether it did."""
+
+IDLE_GRANULARITY: Final = 1.0
+"""Seconds; how late an idle flow may be closed. Bounds the work of the timer that thousands of flows share."""
+
+DHCP_SERVERS: Final = frozenset(((4, 67), (6, 547)))
+"""IP version and port of the services that only the guest's own segment has, never the host."""
+
+MAX_SENT: Final = 128
+"""Datagrams in one frame from the guest. No kernel makes more (UDP_MAX_SEGMENTS, linux/udp.h), and each costs a send
+where the host's kernel refuses the run."""
+
+MAX_QUOTED: Final = 1280
+"""Bytes of a failed datagram that are kept: more than fits into an ICMPv6 error (RFC 4443, 2.4 c)."""
+
+
+class Udp:
+    """The translator of UDP, for both families.
+
+    Args:
+        context: of the network.
+        icmp_errors: likewise.
+        find_station: asks for the Ethernet address of an address of the guest, if it is not known.
+        services: destination port -> DHCP server.
+        names: answers queries to DNS's port; None if all are forwarded.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        icmp_errors: IcmpErrors,
+        find_station: Callable[[bytes], None],
+        services: dict[int, Service],
+        names: Answerer | None = None,
+    ) -> None:
+        self._context = context
+        self._icmp_errors = icmp_errors
+        self._find_station = find_station
+        self._services = services
+        self._names = names
+        self._flows: dict[bytes, Flow] = {}
+        """By `flow_key`."""
+        self._recent: tuple[OrderedDict[bytes, Flow], OrderedDict[bytes, Flow]] = (OrderedDict(), OrderedDict())
+        """The same flows: those of the guest, and inbound ones; least recently used first."""
+        self._mappings: dict[bytes, Mapping] = {}
+        self._outgoing: dict[tuple[int, int], ForwardedPort] = {}
+        """Guest's port and size of address -> the forwarded port that also sends what the guest begins."""
+        self._sockets: dict[SocketId, Mapping | ForwardedPort] = {}
+        self._outdated: set[bytes] = set()
+        """Keys of flows to name servers that the configuration has replaced."""
+        limits = context.config.limits
+        self._max_flows = (limits.udp_flows, limits.udp_inbound_flows)
+        self._idle_times = (limits.udp_idle_once, limits.udp_idle_stream)
+        self._filtering = context.config.udp_filtering
+        self.deadline = self.queued = inf
+        self.ticket = 0
+        self._joins = context.config.link.uso
+        self._runs = Runs()
+
+    # the guest
+
+    def receive(self, ip: IpHeader, buf: Buffer) -> None:
+        """Take a datagram from the guest, or an offloaded run of them: at most one `SendDatagram`.
+
+        Raises:
+            Malformed: it is dropped.
+        """
+        context = self._context
+        header = udp.parse(buf, ip, context.verify)
+        flow = self._flows.get(ip.source + ip.destination + buf[ip.start : ip.start + 4])
+        if flow is not None and self._outdated and flow.key in self._outdated:
+            self._close(flow)
+            flow = None
+        dhcp = flow is None and (ip.version, header.destination_port) in DHCP_SERVERS
+        if dhcp and header.destination_port in self._services:
+            self._services[header.destination_port](ip, header, buf)
+            return
+        if dhcp and (is_unspecified(ip.source) or context.address_map.is_group(ip.destination)):
+            context.ignore()  # a client looks for a server, and there is none
+            return
+        if not ip.ttl:
+            raise Malformed(Reason.IP_TTL)
+        if header.destination_port == dns.PORT and self._names is not None and self._names(ip, header, buf):
+            return
+        data = buf[header.start : header.end]
+        if len(data) > MAX_SENT * context.gso_size > 0:
+            raise Malformed(Reason.VNET_HEADER)
+        if flow is None:
+            if buf[ip.header - 14] & 1 and not is_multicast(ip.destination):
+                raise Malformed(Reason.IP_BROADCAST)  # of a network that the guest knows and we do not
+            flow = self._open(ip, header, not dhcp)
+        if flow.last_used != context.now:
+            self._touch(flow)
+        flow.last_from_guest = context.now
+        flow.sent += len(data)
+        flow.datagrams_sent += 1
+        context.out.orders.append(
+            SendDatagram(flow.socket, flow.host, data, context.gso_size, ip.ttl, ip.tos, ip.may_fragment, flow.local)
+        )
+
+    def reconfigured(self) -> None:
+        """Follow the context's new configuration.
+
+        A flow to a name server that was replaced ends with the guest's next query, and until then delivers the answer
+        to the latest one. All other flows stay as they are, like connections.
+        """
+        address_map = self._context.address_map
+        self._outdated.clear()
+        for flow in self._flows.values():
+            if not flow.inbound and flow.remote.port in dns.PORTS:
+                host = address_map.to_host(flow.remote.address, flow.remote.port, groups=True)
+                if host != flow.host:
+                    self._outdated.add(flow.key)
+        for mapping in self._mappings.values():
+            mapping.groups = sum(address_map.is_group(flow.host.address) for flow in mapping.flows.values())
+
+    # the host's sockets
+
+    def forward_added(self, address: bytes | None, port: int, outgoing: Collection[int]) -> SocketId:
+        """See `Network.forward_added`."""
+        forward = ForwardedPort(self._context.new_socket(), address, port)
+        self._sockets[forward.socket] = forward
+        for size in outgoing:
+            self._outgoing.setdefault((port, size), forward)
+        return forward.socket
+
+    def forward_removed(self, socket: SocketId) -> None:
+        """See `Network.forward_removed`."""
+        forward = self._sockets.get(socket)
+        if isinstance(forward, ForwardedPort):
+            for flow in list(forward.flows.values()):
+                self._close(flow)
+            del self._sockets[socket]
+            for key in [key for key, other in self._outgoing.items() if other is forward]:
+                del self._outgoing[key]
+
+    def datagram_received(
+        self,
+        socket: SocketId,
+        source: Endpoint,
+        data: bytes,
+        segment_size: int,
+        ttl: int,
+        tos: int,
+        local: bytes | None = None,
+    ) -> None:
+        """See `Network.datagram_received`."""
+        mapping = self._sockets.get(socket)
+        if mapping is None:
+            return  # closed while the driver was reading it
+        flow = mapping.flows.get(source)
+        if isinstance(mapping, ForwardedPort):
+            flow = self._open_inbound(mapping, source) if flow is None or self._is_stale(flow, mapping) else flow
+            if flow is None:
+                return
+            flow.local = local
+        elif flow is None:
+            self._receive_unsolicited(mapping, source, data, segment_size, ttl, tos)
+            return
+        if flow.last_used != self._context.now:
+            self._touch(flow)
+        flow.received += len(data)
+        flow.datagrams_received += 1
+        if self._joins:
+            self._runs.add(flow.headers, data, segment_size, ttl, tos)
+        else:
+            flow.headers.udp(data, segment_size, ttl, tos)
+
+    def _receive_unsolicited(
+        self, mapping: Mapping, source: Endpoint, data: bytes, segment_size: int, ttl: int, tos: int
+    ) -> None:
+        """Pass on a datagram from an endpoint that the guest did not send to, or drop it."""
+        context = self._context
+        remote = None
+        if self._accepts(mapping, source):
+            remote = context.address_map.reachable_as(source, mapping.alias, context.guest)
+        if remote is None:
+            context.drop_packet(Reason.HOST_SOURCE, UDP, source, mapping.guest)
+        else:
+            FlowHeaders(context.egress, remote, mapping.guest, UDP).udp(data, segment_size, ttl, tos)
+
+    def _accepts(self, mapping: Mapping, source: Endpoint) -> bool:
+        """Whether the filter accepts an endpoint that the guest did not send to."""
+        if mapping.groups or self._filtering is UdpFiltering.ENDPOINT_INDEPENDENT:
+            return True
+        return self._filtering is UdpFiltering.ADDRESS_DEPENDENT and source.address in mapping.addresses
+
+    def datagram_failed(self, socket: SocketId, remote: Endpoint, error: ExtendedError, data: bytes) -> None:
+        """See `Network.datagram_failed`. The flow stays: one failure does not end it."""
+        mapping = self._sockets.get(socket)
+        flow = mapping.flows.get(remote) if mapping else None
+        if mapping is None or flow is None:
+            return
+        if not (flow.failed or flow.datagrams_received):
+            flow.failed = True
+            self._context.notify(FlowRefused(UDP, flow.guest, flow.remote, flow.host, error.errno))
+        source, destination = flow.guest, flow.remote
+        self._context.drop_packet(Reason.HOST_SEND, UDP, source, destination)
+        if self._icmp_errors.would_tell(error, UDP, source, destination):
+            quoted = data[:MAX_QUOTED]
+            payload = udp.emit(source.address, destination.address, source.port, destination.port, quoted)
+            self._icmp_errors.host_failed(error, remote.address, source.address, destination.address, UDP, payload)
+
+    def flush(self) -> None:
+        """Send the guest the datagrams that were held back to be joined."""
+        self._runs.flush()
+
+    # flows
+
+    def expire(self) -> None:
+        """Close the flows that were idle too long."""
+        now = self._context.now
+        shortest = min(self._idle_times)
+        again = inf
+        for recent in self._recent:
+            for flow in list(recent.values()):
+                if flow.last_used + shortest > now:  # and so are all behind it
+                    again = min(again, flow.last_used + shortest)
+                    break
+                deadline = flow.last_used + self._idle_times[flow.is_stream()]
+                if deadline <= now:
+                    self._close(flow)
+                else:
+                    again = min(again, deadline)
+        if again < inf:
+            self._context.timers.arm(self, max(again, now + IDLE_GRANULARITY))
+
+    def flows(self) -> list[FlowReport]:
+        """All flows, for reports."""
+        return [
+            FlowReport(one.socket, UDP, one.guest, one.remote, one.host, one.inbound, "OPEN", one.sent, one.received)
+            for one in self._flows.values()
+        ]
+
+    def statistics(self) -> dict[str, int]:
+        """How many flows and host sockets there are."""
+        return {"udp_flows": len(self._flows), "udp_sockets": len(self._sockets)}
+
+    def _touch(self, flow: Flow) -> None:
+        """Make a flow the most recently used one."""
+        flow.last_used = self._context.now
+        self._recent[flow.inbound].move_to_end(flow.key)
+
+    def _open(self, ip: IpHeader, header: udp.UdpHeader, groups: bool) -> Flow:
+        """Open a flow for the first datagram to a destination, which may be a group if `groups` allows it."""
+        context = self._context
+        address_map = context.address_map
+        if not context.config.udp:
+            raise Malformed(Reason.PROTOCOL_CLOSED)
+        if is_unspecified(ip.source):
+            raise Malformed(Reason.IP_SOURCE)  # only a DHCP client may have none
+        guest = Endpoint(ip.source, header.source_port)
+        remote = Endpoint(ip.destination, header.destination_port)
+        host = address_map.to_host(ip.destination, header.destination_port, groups=groups)
+        if host is None:
+            context.notify(FlowRefused(UDP, guest, remote, None, 0))
+            raise Malformed(address_map.refusal(ip.destination))
+        self._make_room(inbound=False)
+        forward = self._outgoing_forward(guest, remote, host)
+        if forward is not None:
+            return self._open_outgoing(forward, guest, remote)
+        mapping = self._mapping(guest, remote, host)
+        mapping.groups += address_map.is_group(host.address)
+        mapping.addresses[host.address] += 1
+        return self._add(Flow(context.egress, mapping, guest, remote, host, inbound=False))
+
+    def _open_outgoing(self, forward: ForwardedPort, guest: Endpoint, remote: Endpoint) -> Flow:
+        """Open a flow that the guest begins from a forwarded port."""
+        context = self._context
+        local = context.address_map.outbound(remote.address)
+        if remote in forward.flows:  # with another address of the guest
+            old = forward.flows[remote]
+            local = old.local or local
+            self._close(old)
+        flow = self._add(Flow(context.egress, forward, guest, remote, remote, inbound=False))
+        flow.local = local
+        return flow
+
+    def _mapping(self, guest: Endpoint, remote: Endpoint, host: Endpoint) -> Mapping:
+        """The mapping for a destination, opened if there is none."""
+        context = self._context
+        alias = remote.address if host != remote else None
+        key = guest.address + guest.port.to_bytes(2, "big") + (alias + host.address if alias else b"")
+        if host.port != remote.port:  # the alias may also lead to the host's port by its own number
+            key += remote.port.to_bytes(2, "big")
+        mapping = self._mappings.get(key)
+        if mapping is None:
+            mapping = self._mappings[key] = Mapping(context.new_socket(), key, guest, alias)
+            self._sockets[mapping.socket] = mapping
+            local = Endpoint(context.address_map.bound(host.address), guest.port)
+            context.out.orders.append(OpenDatagram(mapping.socket, local))
+        return mapping
+
+    def _outgoing_forward(self, guest: Endpoint, remote: Endpoint, host: Endpoint) -> ForwardedPort | None:
+        """The forwarded port that a new flow of the guest uses; None if an answer would not identify the flow."""
+        forward = self._outgoing.get((guest.port, len(guest.address)))
+        if forward is None or forward.address not in (None, guest.address):
+            return None
+        if host != remote or self._context.address_map.is_group(host.address):
+            return None
+        return forward
+
+    def _open_inbound(self, forward: ForwardedPort, source: Endpoint) -> Flow | None:
+        """Open a flow for the first datagram from outside; None if the guest cannot be reached."""
+        context = self._context
+        if not context.config.udp:
+            context.drop_packet(Reason.PROTOCOL_CLOSED, UDP, source, forward.target(len(source.address)))
+            return None
+        ends = context.address_map.inbound(source.address, forward.address, context.guest)
+        if isinstance(ends, Reason):
+            context.drop_packet(ends, UDP, source, forward.target(len(source.address)))
+            return None
+        remote, guest = Endpoint(ends[0], source.port), Endpoint(ends[1], forward.port)
+        if flow_key(guest, remote) in self._flows:
+            context.drop_packet(Reason.INBOUND_COLLISION, UDP, remote, guest)
+            return None
+        if source in forward.flows:
+            self._close(forward.flows[source])  # it is stale
+        self._find_station(guest.address)
+        self._make_room(inbound=True)
+        return self._add(Flow(context.egress, forward, guest, remote, source, inbound=True))
+
+    def _is_stale(self, flow: Flow, forward: ForwardedPort) -> bool:
+        """Whether an inbound flow has a former address of the guest, from which the guest no longer answers."""
+        if forward.address is not None or not flow.inbound:
+            return False
+        if self._context.guest.address_for(flow.remote.address) == flow.guest.address:
+            return False
+        return flow.last_from_guest + self._context.config.limits.udp_idle_once <= self._context.now
+
+    def _make_room(self, *, inbound: bool) -> None:
+        """Close the least recently used flow of a kind if its limit is reached."""
+        recent = self._recent[inbound]
+        if len(recent) >= self._max_flows[inbound]:
+            oldest = next(iter(recent.values()))
+            self._context.drop_packet(Reason.UDP_LIMIT, UDP, oldest.guest, oldest.remote)
+            self._close(oldest)
+
+    def _add(self, flow: Flow) -> Flow:
+        context = self._context
+        flow.mapping.flows[flow.host] = self._flows[flow.key] = self._recent[flow.inbound][flow.key] = flow
+        context.timers.arm(self, min(self.deadline, context.now + min(self._idle_times)))
+        context.notify(FlowOpened(flow.socket, UDP, flow.guest, flow.remote, flow.host, flow.inbound))
+        return flow
+
+    def _close(self, flow: Flow) -> None:
+        """Forget a flow; with the last flow of a mapping, close its socket."""
+        context = self._context
+        mapping = flow.mapping
+        self._outdated.discard(flow.key)
+        del self._flows[flow.key], self._recent[flow.inbound][flow.key], mapping.flows[flow.host]
+        context.notify(FlowClosed(flow.socket, UDP, flow.guest, flow.remote, flow.sent, flow.received))
+        if isinstance(mapping, Mapping):
+            mapping.groups -= context.address_map.is_group(flow.host.address)
+            mapping.addresses[flow.host.address] -= 1
+            if not mapping.addresses[flow.host.address]:
+                del mapping.addresses[flow.host.address]
+            if not mapping.flows:
+                del self._mappings[mapping.key], self._sockets[mapping.socket]
+                context.out.orders.append(CloseSocket(mapping.socket))

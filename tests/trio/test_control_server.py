@@ -1,0 +1,184 @@
+"""The control socket: who may ask, how, and how much."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from sansnet_core import SansnetError
+from sansnet_trio.control import server
+from sansnet_trio.control.server import Answer, ControlSocket, Request
+from sansnet_trio.linux.unix_socket import ListenError, Peer
+
+
+def echo(request: Request) -> Answer:
+    if "wrong" in request:
+        raise SansnetError("that is wrong")
+    return {"asked": request}
+
+
+def connect(path: Path) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX)
+    made.connect(str(path))  # with a timeout it would not wait for room in the backlog
+    made.settimeout(5)
+    return made
+
+
+def ask(connection: socket.socket, line: bytes) -> Any:
+    if line:  # nothing cannot be sent to one who has closed already
+        connection.sendall(line)
+    received = b""
+    while not received.endswith(b"\n"):
+        data = connection.recv(1 << 16)
+        assert data, "closed without an answer"
+        received += data
+    return json.loads(received)
+
+
+def run(path: Path, body: Callable[[], None], answer: Callable[[Request], Answer] = echo) -> None:
+    """Answer while a function runs in a thread."""
+
+    async def main() -> None:
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(served.run)
+                await trio.to_thread.run_sync(body)
+                nursery.cancel_scope.cancel()
+
+    with contextlib.closing(ControlSocket(str(path), answer)) as served:
+        trio.run(main)
+
+
+def test_each_line_is_answered_by_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "control"
+
+    def body() -> None:
+        with connect(path) as connection:
+            assert ask(connection, b'{"command": "list"}\n') == {"asked": {"command": "list"}}
+            connection.sendall(b'{"a": 1}\n{"b"')
+            assert ask(connection, b"") == {"asked": {"a": 1}}
+            assert ask(connection, b": 2}\n") == {"asked": {"b": 2}}
+
+    run(path, body)
+
+
+def test_only_its_owner_may_open_the_file_and_it_is_gone_afterwards(tmp_path: Path) -> None:
+    path = tmp_path / "control"
+    modes: list[int] = []
+    before = os.umask(0)
+    try:
+        run(path, lambda: modes.append(stat.S_IMODE(path.stat().st_mode)))
+    finally:
+        os.umask(before)
+    assert modes == [0o600]
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("found", [None, Peer(1, os.geteuid() + 1)])
+def test_another_user_is_not_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Peer | None) -> None:
+    """Who opened the file before it was ours, or was given a connected socket."""
+    monkeypatch.setattr(server, "peer", lambda connection: found)
+    path = tmp_path / "control"
+
+    def body() -> None:
+        with connect(path) as connection:
+            assert "owner" in ask(connection, b"")["error"]
+            assert connection.recv(1) == b""
+
+    run(path, body)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (b"list\n", "one line of JSON"),
+        (b"\n", "one line of JSON"),
+        (b"\xff\xfe\n", "one line of JSON"),
+        (b"[" * 60_000 + b"\n", "one line of JSON"),
+        (b"[]\n", "JSON object"),
+        (b'"list"\n', "JSON object"),
+        (b'{"wrong": 1}\n', "that is wrong"),
+    ],
+)
+def test_what_is_no_request_is_an_error_and_the_next_one_is_answered(tmp_path: Path, line: bytes, words: str) -> None:
+    path = tmp_path / "control"
+
+    def body() -> None:
+        with connect(path) as connection:
+            assert words in ask(connection, line)["error"]
+            assert ask(connection, b"{}\n") == {"asked": {}}
+
+    run(path, body)
+
+
+def test_a_line_without_an_end_is_not_kept(tmp_path: Path) -> None:
+    path = tmp_path / "control"
+
+    def body() -> None:
+        with connect(path) as connection:
+            assert "at most 65536 bytes" in ask(connection, b"x" * (65536 + 1))["error"]
+            with contextlib.suppress(ConnectionResetError):
+                assert connection.recv(1) == b""
+
+    run(path, body)
+
+
+def test_connections_are_limited_and_others_told(tmp_path: Path) -> None:
+    path = tmp_path / "control"
+
+    def body() -> None:
+        with contextlib.ExitStack() as stack:
+            for _ in range(16):
+                assert ask(stack.enter_context(connect(path)), b"{}\n") == {"asked": {}}
+            with connect(path) as refused:
+                assert "16 connections" in ask(refused, b"")["error"]
+        again: Any = {"error": ""}
+        while "error" in again:  # until it is noticed that the others have gone
+            with connect(path) as connection, contextlib.suppress(BrokenPipeError):
+                again = ask(connection, b"{}\n")
+        assert again == {"asked": {}}
+
+    run(path, body)
+
+
+def test_who_hangs_up_in_the_middle_harms_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "control"
+
+    def body() -> None:
+        for _ in range(50):
+            with connect(path) as connection:
+                connection.sendall(b'{"big": "' + b"x" * 10_000 + b'"}\n{')
+        with connect(path) as connection:
+            assert ask(connection, b"{}\n") == {"asked": {}}
+
+    run(path, body)
+
+
+def test_a_path_that_cannot_be_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("precious")
+    with pytest.raises(ListenError, match="exists and is not a socket; remove it, or give another path"):
+        ControlSocket(str(path), echo)
+    assert path.read_text() == "precious"
+
+
+def test_a_connection_without_requests_is_closed_after_a_minute() -> None:
+    ours, theirs = socket.socketpair()
+
+    async def main() -> None:
+        start = trio.current_time()
+        await server._Connection(ours, echo).run(None)
+        assert trio.current_time() - start == pytest.approx(server.IDLE_TIMEOUT)
+
+    with theirs:
+        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
