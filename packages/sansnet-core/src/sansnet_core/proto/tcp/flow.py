@@ -53,7 +53,7 @@ repeated its SYN by then has given up."""
 
 
 class TcpFlow:
-    """One connection; see the module.
+    """One TCP connection.
 
     Args:
         shared: what all connections share.
