@@ -19,7 +19,7 @@ MODULES = [info.name for info in pkgutil.walk_packages(sansnet_core.__path__, "s
 
 
 def _fresh(code: str) -> str:
-    """What a new interpreter prints."""
+    """The output of a new interpreter."""
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
 
 

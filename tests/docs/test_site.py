@@ -13,9 +13,10 @@ from typing import Final
 
 import pytest
 
-from docs.command_pages import COMMANDS, help_of
+from docs.command_pages import help_of
 from sansnet_cli.compat import PROGRAMS
 from sansnet_cli.compat.options import OPTIONS
+from sansnet_cli.dispatch import COMMANDS
 from sansnet_cli.parsers import parsers
 
 DOCS: Final = Path("docs")
@@ -101,7 +102,7 @@ def test_the_pages_of_a_command_have_every_option(built: Path, command: str) -> 
     wanted = options(command)
     site = set(re.findall(r'<span class="pre">(-[\w-]+)</span>', page(built, f"reference/commands/{command}")))
     source = manual(built, f"sansnet-{command}")
-    assert len(wanted) > 5
+    assert len(wanted) > 2
     assert wanted - site == set()
     assert (
         wanted - set(re.findall(r"(?<![\w-])-[\w-]+", "\n".join(re.findall(r"^\.B .*$", source, re.MULTILINE))))

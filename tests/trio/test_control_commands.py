@@ -212,7 +212,7 @@ def test_counters_are_those_of_driver_and_network() -> None:
     commands = ControlCommands()
     with commands.serving(pair.network, Driver()):
         answer = ask(commands, "counters")
-    meaning = "EtherType that is neither ARP, IPv4 nor IPv6, or of a family switched off"
+    meaning = "EtherType other than ARP, IPv4 and IPv6, or of a family that is switched off"
     assert answer["guest"] is True
     assert answer["driver"]["frames_received"] == STATISTICS.frames_received
     assert answer["flows"] == {"udp_flows": 2, "udp_sockets": 2, "echo_flows": 0, "tcp_flows": 1}

@@ -25,13 +25,13 @@ from sansnet_core import LinkConfig, Network, SansnetError
 from sansnet_core.records import replace
 from sansnet_trio.driver import Driver
 from sansnet_trio.guest.hosts_file import HOSTS
-from sansnet_trio.guest.live_change import Change
+from sansnet_trio.guest.live_change import GuestChange
 from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.host_watch import HostWatch
 from sansnet_trio.hostinfo import RESOLV_CONF, HostInfo, read_resolvers
 from sansnet_trio.linux.rtnetlink import load_alone
 from sansnet_trio.plan.host import read_again
-from sansnet_trio.plan.name_servers import Remembered
+from sansnet_trio.plan.name_servers import RememberedNameServers
 from sansnet_trio.plan.options import NamespaceOptions, OptionsError
 from sansnet_trio.plan.setup import Setup, make_plan, make_setup, remembering
 
@@ -54,8 +54,8 @@ class Changeable(Protocol):
     def host_changes(self) -> socket.socket:
         """A netlink socket that has received the changes since the host was read."""
 
-    async def change(self, change: Change) -> tuple[str, ...]:
-        """Change the guest; returns warnings. See `Guest.change`."""
+    async def change(self, change: GuestChange) -> tuple[str, ...]:
+        """GuestChange the guest; returns warnings. See `Guest.change`."""
 
 
 class Follower:
@@ -85,7 +85,7 @@ class Follower:
         self._guest = guest
         self._files = files
         self._watch: HostWatch | None = None
-        self._remembered = Remembered()
+        self._remembered = RememberedNameServers()
         self._remembered.note(setup.names)
         self._kept: frozenset[bytes] = frozenset()
         """Addresses of the guest's interface that only open connections use."""
@@ -111,7 +111,7 @@ class Follower:
 
     @contextmanager
     def serving(self, network: Network, driver: Driver, link: LinkConfig) -> Iterator[None]:
-        """Change this network too when the host's changes, as long as the block runs."""
+        """GuestChange this network too when the host's changes, as long as the block runs."""
         self._served = network, driver, link
         try:
             yield
@@ -168,7 +168,7 @@ class Follower:
         return make_plan(options, host)[1] if isinstance(options, NamespaceOptions) else make_setup(options, host)
 
     async def _change_guest(self, old: GuestPlan, new: GuestPlan, *, files: bool) -> bool:
-        """Change a guest in a namespace. Returns whether its addresses have changed."""
+        """GuestChange a guest in a namespace. Returns whether its addresses have changed."""
         assert self._guest is not None
         before, after = ({own.address for own in plan.addresses} for plan in (old, new))
         used = {flow.guest.address for flow in self._served[0].flows()} if self._served else set()
@@ -176,7 +176,9 @@ class Follower:
         if new == old and kept == self._kept and not files:
             return False
         try:
-            for problem in await self._guest.change(Change(old=old, new=new, kept=kept, given_up=self._kept - kept)):
+            for problem in await self._guest.change(
+                GuestChange(old=old, new=new, kept=kept, given_up=self._kept - kept)
+            ):
                 self._warn(problem)
         except (OSError, SansnetError) as error:
             if not (isinstance(error, OSError) and error.errno in _GONE):
