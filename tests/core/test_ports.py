@@ -1,4 +1,4 @@
-"""The grammar of port forwards."""
+"""The grammar of forwarded ports."""
 
 from __future__ import annotations
 
@@ -76,27 +76,27 @@ def test_a_specification_means_forwards(spec: str, expected: list[ForwardRule]) 
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("", "has nothing where a port"),
+        ("", "has nothing in place of a port"),
         ("0", "between 1 and 65535"),
         ("65536", "between 1 and 65535"),
         ("1-65536", "between 1 and 65535"),
         ("81-80", "ends before it begins"),
-        ("80:81-82", "not as many"),
-        ("80-81:90", "not as many"),
-        ("80:10.0.0.1/90-91", "not as many"),
-        ("80,", "has nothing where a port"),
+        ("80:81-82", "different number of ports"),
+        ("80-81:90", "different number of ports"),
+        ("80:10.0.0.1/90-91", "different number of ports"),
+        ("80,", "has nothing in place of a port"),
         (" 80", "' 80'"),
         ("+80", "'\\+80'"),
         ("8_0", "'8_0'"),
         ("\u0668\u0660", "range"),
-        ("80:", "has nothing behind the colon"),
-        ("80:host", "behind the colon"),
-        ("80:10.0.0.1/", "where a port"),
-        ("all:", "behind the colon"),
-        ("all:80", "behind the colon"),
+        ("80:", "has nothing after the colon"),
+        ("80:host", "after the colon"),
+        ("80:10.0.0.1/", "in place of a port"),
+        ("all:", "after the colon"),
+        ("all:80", "after the colon"),
         ("auto:80", "'auto'"),
         ("none,80", "'none'"),
-        ("~", "has nothing where a port"),
+        ("~", "has nothing in place of a port"),
         ("~80:81", "'80:81'"),
         ("80,~80", "leave out a ~"),
         ("~1-65535", "leave out a ~"),
@@ -107,27 +107,27 @@ def test_a_specification_means_forwards(spec: str, expected: list[ForwardRule]) 
         ("%a-very-long-name/80", "name of an interface"),
         ("%a\0b/80", "name of an interface"),
         ("%\ud800/80", "name of an interface"),
-        ("192.0.2.1/", "where a port"),
-        ("%\udc80/", "where a port"),
+        ("192.0.2.1/", "in place of a port"),
+        ("%\udc80/", "in place of a port"),
         ("192.0.2.1", "'192.0.2.1'"),
-        ("224.0.0.1/80", "group's"),
-        ("80:224.0.0.1", "not the address of a node"),
-        ("80:127.0.0.1", "not the address of a node"),
-        ("80:0.0.0.0", "not the address of a node"),
+        ("224.0.0.1/80", "multicast"),
+        ("80:224.0.0.1", "cannot be the address of a node"),
+        ("80:127.0.0.1", "cannot be the address of a node"),
+        ("80:0.0.0.0", "cannot be the address of a node"),
         ("::1/80:10.0.0.1", "one family"),
-        ("80:8080,80:8081", "do not go together"),
+        ("80:8080,80:8081", "contradict each other"),
         ("80,79-81:179-181", "port 80"),
-        ("127.0.0.1:8080:80", "slash must be: 127.0.0.1/8080:80"),
-        ("[::1]:80", "slash must be: \\[::1\\]/80"),
-        ("*:80", "slash must be: \\*/80"),
+        ("127.0.0.1:8080:80", "write a slash: 127.0.0.1/8080:80"),
+        ("[::1]:80", "write a slash: \\[::1\\]/80"),
+        ("*:80", "write a slash: \\*/80"),
         ("80/tcp", "leave out '/tcp'"),
         ("127.0.0.1:80/udp", "leave out '/udp'"),
     ],
 )  # fmt: skip
-def test_what_means_nothing_is_quoted_in_one_sentence(spec: str, words: str) -> None:
+def test_a_wrong_specification_is_quoted_in_one_sentence(spec: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words) as caught:
         parse(spec, TCP)
-    assert repr(spec) in str(caught.value) or "go together" in str(caught.value)
+    assert repr(spec) in str(caught.value) or "contradict" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -138,7 +138,7 @@ def test_what_means_nothing_is_quoted_in_one_sentence(spec: str, words: str) -> 
         ("%lo/80", "slash"),
         ("80:10.0.0.1", "address"),
         ("*/80", "slash"),
-        ("127.0.0.1:80", "where a port"),
+        ("127.0.0.1:80", "in place of a port"),
     ],
 )
 def test_from_loopback_to_loopback_there_are_no_addresses(spec: str, words: str) -> None:
@@ -208,7 +208,7 @@ def test_too_many_ranges_are_refused_soon() -> None:
     ids=["one specification", "neighbours", "interfaces"],
 )
 def test_many_ranges_cost_little(specs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not each is compared with each other one, which took a second of the loop that serves the guest."""
+    """Comparing each with each other took a second, in the loop that serves the guest."""
     compared = 0
     beside = ports._beside
 
@@ -239,7 +239,7 @@ LISTENING = st.sampled_from([None, bytes(4), bytes(16), address("127.0.0.1"), ad
 
 @st.composite
 def forwards(draw: st.DrawFn) -> ForwardRule:
-    """Any forward that there is a specification for."""
+    """Any rule that has a specification."""
     inbound = draw(st.booleans())
     weak, auto = draw(st.booleans()), draw(st.booleans())
     first, last = sorted([draw(PORTS), draw(PORTS)])
@@ -270,7 +270,7 @@ SMALL = st.tuples(st.integers(1, 12), st.integers(0, 5)).map(lambda pair: (pair[
 
 @given(st.lists(st.tuples(st.booleans(), SMALL, st.sampled_from([None, 100])), min_size=1, max_size=6))
 def test_exclusions_are_those_of_sets(chunks: list[tuple[bool, tuple[int, int], int | None]]) -> None:
-    """A model: each included port leads to one other, and excluded ones are taken away at the end."""
+    """A model: a dict of the included ports and their targets, from which the excluded ones are removed at the end."""
     words: list[str] = []
     included: dict[int, set[int]] = {}
     excluded: set[int] = set()
@@ -288,7 +288,7 @@ def test_exclusions_are_those_of_sets(chunks: list[tuple[bool, tuple[int, int], 
     left = {port: to for port, to in included.items() if port not in excluded}
     contradiction = any(len(to) > 1 for to in left.values())
 
-    # What contradicts itself may be excluded: then it does not matter
+    # Contradictory ports may be excluded, so that the contradiction does not matter
     if not left or contradiction:
         with pytest.raises(ConfigError):
             parse(",".join(words), TCP)

@@ -1,8 +1,13 @@
 """Hostile memory and hostile front-ends for vhost-user.
 
-Invariants: any content of the memory, and any message, is served or raises `VhostViolation`; a chain is served exactly
-if an independent reader finds it valid, and with the same bytes; nothing changes outside the used ring and the buffers
-of the right direction; each received descriptor is passed on once; a message has at most one reply.
+Invariants:
+
+- Any content of the memory and any message is either served or raises `VhostViolation`.
+- A chain is served if and only if an independent second reader finds it sound, and with the bytes that the second
+  reader finds.
+- Nothing changes outside the used ring and the buffers of the right direction.
+- Each descriptor that arrives leaves once.
+- A message has at most one reply.
 """
 
 from __future__ import annotations
@@ -46,7 +51,7 @@ TABLES = st.lists(DESCRIPTORS, min_size=SIZE, max_size=SIZE)
 
 
 def read(machine: Machine, address: int, length: int) -> bytes | None:
-    """Guest memory, read byte by byte; None if an address has none."""
+    """The guest's memory, for the second reader; None unless the range is within one region."""
     for region in (LOW, HIGH):
         if region.guest <= address and address + length <= region.guest + region.size:
             return machine.read(address, length)
@@ -54,7 +59,7 @@ def read(machine: Machine, address: int, length: int) -> bytes | None:
 
 
 def chain(machine: Machine, table: bytes, head: int, indirect: bool, write: bool) -> list[tuple[int, int]] | None:
-    """The buffers of a valid chain; None for any other."""
+    """The buffers of a chain if it is sound; otherwise None."""
     buffers = []
     inside = False
     steps = [head]

@@ -144,7 +144,7 @@ def test_a_user_namespace_that_does_not_own_the_network_is_said_to_be_wrong(lab:
     with of_user("exec unshare --user sh -c 'echo made; exec sleep 600'") as visited:
         files = [f"/proc/{visited.pid}/ns/{kind}" for kind in ("net", "user")]
         text = refusal(lab, "--netns", files[0], "--userns", files[1], user=USER)
-    assert "the user namespace that was given does not own it; give the one that does, or a process's number" in text
+    assert "this user namespace does not own it; give the one that does, or the number of a process" in text
 
 
 @pytest.mark.parametrize("by_path", [False, True], ids=["process", "paths"])
@@ -226,7 +226,7 @@ def test_an_interface_that_was_left_with_its_addresses_is_taken_over(lab: Lab, v
 
 def test_an_interface_that_is_in_the_way_is_spoken_of(lab: Lab, visited: Namespace) -> None:
     visited.shell("ip link add uplink type veth peer name peer")
-    assert "there is an interface 'uplink' already, which is no tap; give another name with -I" in refusal(
+    assert "there is an interface 'uplink' already, which is not a tap; give another name with -I" in refusal(
         lab, str(visited.pid)
     )
     with attached(lab, "-I", "eth7", str(visited.pid)):
@@ -254,7 +254,7 @@ def test_losing_the_interface_is_a_failure(lab: Lab, visited: Namespace) -> None
 
 def test_what_is_no_namespace_is_refused(lab: Lab) -> None:
     assert "there is no process 999999999" in refusal(lab, "999999999")
-    assert "/etc/passwd is no network namespace" in refusal(lab, "--netns", "/etc/passwd")
+    assert "/etc/passwd is not a network namespace" in refusal(lab, "--netns", "/etc/passwd")
     assert "is the network that sansnet itself is in" in refusal(lab, str(lab.host.pid))
 
 

@@ -16,6 +16,7 @@ from typing import Final
 
 import pytest
 
+from sansnet_core.vhost.messages import Region, Request, emit, emit_regions
 from tests.lab import GATEWAY4, HOST4, HOST6, SERVER4, USER, Lab, eventually
 from tests.lab.callers import Caller, alive, ended, greeting, heard
 from tests.lab.machines import INTERFACE, bridged, configured, machine
@@ -134,6 +135,27 @@ def test_cloud_hypervisor(caller: Caller) -> None:
         process.send_signal(signal.SIGQUIT)
         errors = process.communicate(timeout=5)[1]
         assert (process.returncode, errors) == (0, "")
+
+
+def test_the_log_file_has_the_warning_about_memory_that_can_be_taken_away(caller: Caller) -> None:
+    """Memory on a disk takes no seal. The warning comes from the library's link, long after the start."""
+    socket_, log = caller.directory / "socket", caller.directory / "passt.log"
+    line = caller.command(
+        "passt", "--socket", str(socket_), "--vhost-user", "--foreground", "--log-file", str(log), "--quiet"
+    )
+    with running(line, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL) as process:
+        assert eventually(socket_.exists)
+        with (caller.directory / "memory").open("wb+") as memory, socket.socket(socket.AF_UNIX) as machine_:
+            memory.truncate(1 << 20)
+            machine_.settimeout(5)
+            machine_.connect(str(socket_))
+            table = emit(Request.SET_MEM_TABLE, emit_regions((Region(0, 1 << 20, 1 << 40, 0),)), reply=False)
+            socket.send_fds(machine_, [table], [memory.fileno()])
+            machine_.sendall(GET_FEATURES)
+            assert machine_.recv(12)[:4] == GET_FEATURES[:4]
+        assert eventually(lambda: "without a seal against shrinking" in log.read_text())
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=5)
 
 
 def test_libguestfs(caller: Caller) -> None:

@@ -102,11 +102,11 @@ def test_only_the_owner_is_let_in(lab: Lab, path: Path) -> None:
         assert path.stat().st_mode & 0o777 == 0o600
         done = ctl(lab, path, "clear", user=USER)
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-        assert "ask as the user who gave it to -c, or as root" in done.stderr
+        assert "use it as the user who started sansnet, or as root" in done.stderr
         path.chmod(0o666)
         done = ctl(lab, path, "clear", user=USER)
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-        assert "owner" in done.stderr
+        assert "only the user who runs sansnet, or root" in done.stderr
 
 
 def test_a_path_that_cannot_be_had_lets_no_command_begin(lab: Lab, path: Path) -> None:

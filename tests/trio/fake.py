@@ -1,4 +1,4 @@
-"""A network that writes down what it is told, and says what it was given to say."""
+"""A fake network: it records the facts that it gets, and returns the outputs that a test has set."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class FakeNetwork:
         self.budget = 1 << 20
         self.attached = 0
         self.accepts = True
-        self.last = 100  # of the names that it gives
+        self.last = 100  # the last name given to a socket
         self.on_frames: Callable[[list[bytes]], None] = self.received.extend
 
     def guest_attached(self, now: float) -> None:
@@ -124,7 +124,7 @@ class FakeNetwork:
         return [fact for fact in self.facts if fact[0] == name]
 
     def data(self) -> bytes:
-        """What streams received."""
+        """The data that all streams received."""
         return b"".join(fact[2] for fact in self.named("stream_received"))
 
 
@@ -149,7 +149,7 @@ class Bench:
         self.sockets.apply(orders, 0.0)
 
     def round(self, timeout: float = 0.05) -> int:
-        """Handle what is ready, at time 0; how many events there were."""
+        """Handle the events that are ready, at time 0; how many there were."""
         events = self.poller.poll(timeout, MAX_EVENTS)
         for fd, flags in events:
             self.poller.handlers[fd](flags, 0.0)
@@ -157,7 +157,7 @@ class Bench:
         return len(events)
 
     def until(self, *names: str, seconds: float = 5.0) -> None:
-        """Handle events until a fact of each of these kinds is there."""
+        """Handle events until there is a fact of each of these kinds."""
         self.wait(lambda: all(self.network.named(name) for name in names), seconds)
 
     def wait(self, condition: Callable[[], bool], seconds: float = 5.0) -> None:
@@ -168,7 +168,7 @@ class Bench:
             self.round()
 
     def quiet(self) -> None:
-        """Nothing is ready, and nothing spins."""
+        """Handle the remaining events, and check that no event repeats without end."""
         while self.round(0.02):
             assert self.spins() < 20
 

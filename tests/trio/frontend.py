@@ -1,4 +1,4 @@
-"""A front-end of vhost-user with real descriptors and shared memory: what QEMU is to the link, and the guest in it."""
+"""A vhost-user front-end with real descriptors and shared memory; it plays QEMU and the guest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["FrontEnd", "take"]
 
 
 def take(fd: int) -> bool:
-    """Whether the eventfd was written since last time."""
+    """Whether the eventfd was signalled since the last call."""
     if not select.select([fd], [], [], 0)[0]:
         return False
     os.eventfd_read(fd)
@@ -27,10 +27,10 @@ def take(fd: int) -> bool:
 
 
 class FrontEnd(Machine):
-    """A machine at the other end of a socket. The numbers that it uses for descriptors are names of real ones.
+    """A machine at the other end of a socket. The numbers that it uses for descriptors are keys of `files`.
 
     Args:
-        mtu: of the link; None leaves it to what this says, or to the default.
+        mtu: MTU of the link; None leaves it to the front-end, or to the default.
         sealed: whether the memory's file cannot shrink.
     """
 
@@ -54,7 +54,7 @@ class FrontEnd(Machine):
         return memoryview(self.mapping)[region.offset : region.offset + region.size]
 
     def send_message(self, request: int, payload: bytes = b"", fds: Sequence[int] = (), *, reply: bool = False) -> None:
-        """Send a message, and let nobody look at it yet; `fds` are names in `files`, or ~n for a descriptor n."""
+        """Send a message without letting the link serve it; `fds` are keys of `files`, or ~n for a descriptor n."""
         files = array("i", [~fd if fd < 0 else self.files[fd] for fd in fds])
         self.socket.sendmsg(
             [emit(request, payload, reply=False, needs_reply=reply)],
@@ -68,7 +68,7 @@ class FrontEnd(Machine):
         return self.replies()
 
     def replies(self) -> list[bytes]:
-        """Let the link serve the connection, and return what it said."""
+        """Let the link serve the connection, and return its replies."""
         self.link._serve(TO_GUEST)
         messages = []
         while select.select([self.socket], [], [], 0)[0]:

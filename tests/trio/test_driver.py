@@ -1,4 +1,4 @@
-"""The pump, with a fake network, a pair of sockets as the link, and the host's own sockets."""
+"""The driver, with a fake network, a pair of sockets as the link, and the host's real sockets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ONE = SocketId(1)
 
 
 class PairLink:
-    """One end of a pair of datagram sockets; the other end is `guest`. Blocks when the guest does not read."""
+    """One end of a pair of datagram sockets; the other end is `guest`. It has no room while the guest does not read."""
 
     def __init__(self) -> None:
         self.config = LinkConfig()
@@ -95,7 +95,7 @@ async def running(
 
 
 def run(body: Callable[[], Awaitable[None]], clock: trio.abc.Clock | None = None) -> None:
-    """Run a test's body."""
+    """Run the body of a test."""
 
     async def main() -> None:
         await body()
@@ -192,7 +192,7 @@ def test_what_timers_send_to_a_guest_that_takes_nothing_is_bounded() -> None:
 
 
 class HoardingLink(PairLink):
-    """Finds many frames in one message, the words of it, and hands them out by and by."""
+    """Divides each message into words, which are the frames, and returns a limited number of them at a time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -303,7 +303,7 @@ def test_an_idle_driver_sleeps() -> None:
 
 
 class ClosedLink(PairLink):
-    """The guest has gone, and that is noticed by a frame to it first."""
+    """The guest has gone, which is first noticed when a frame is sent to it."""
 
     def write_frames(self, frames: Sequence[Frame]) -> int:
         raise LinkClosed("the guest's end is closed")
@@ -396,7 +396,7 @@ def test_a_network_is_told_once_of_the_guest_on_its_link() -> None:
 
 
 class PunctualNetwork(FakeNetwork):
-    """Has a connection fail as soon as it hears of a forward, and minds when it is told so."""
+    """Makes a connection fail as soon as a forward is added, and checks that the times of the facts do not go back."""
 
     heard = 0.0
 
@@ -455,7 +455,7 @@ def test_forwards_are_served_while_it_runs_and_may_change_meanwhile() -> None:
 
 
 class ForgetfulLink(PairLink):
-    """Has no memory for frames as long as it is `short` of it."""
+    """Raises MemoryError for frames while it is `short` of memory."""
 
     short = True
 

@@ -1,4 +1,4 @@
-"""The driver with a real network and a real server on loopback; the guest is worked by hand."""
+"""The driver with a real network and a real server on loopback; the test itself plays the guest."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _Link:
 
 
 def _exchange(guest: Guest, end: socket.socket, port: int) -> tuple[float, bytes]:
-    """Connect as a guest does; how long after the last ACK of the handshake the server's greeting came, and it."""
+    """Connect as a guest; the time from the last ACK of the handshake to the server's greeting, and the greeting."""
 
     def send(segment: Segment) -> None:
         end.send(ethernet(guest.gateway_mac, guest.mac, 0x0800, segment.ip().emit()))
@@ -61,7 +61,7 @@ def _exchange(guest: Guest, end: socket.socket, port: int) -> tuple[float, bytes
     mine = partial(Segment, guest.ipv4, 40000, GATEWAY, port)
     send(mine(sequence=1, flags=SYN, mss=1460, scale=7, sack_permitted=True))
     syn_ack = receive()
-    time.sleep(0.2)  # the server speaks, and the driver falls asleep
+    time.sleep(0.2)  # the server sends its greeting, and the driver goes to sleep
     send(mine(sequence=2, acknowledgment=(syn_ack.sequence + 1) % (1 << 32), flags=ACK))
     began = time.monotonic()
     while not (segment := receive()).payload:
@@ -70,7 +70,7 @@ def _exchange(guest: Guest, end: socket.socket, port: int) -> tuple[float, bytes
 
 
 def test_a_server_that_speaks_first_is_heard_at_once() -> None:
-    """SSH and SMTP greet: nothing else of the guest would wake the driver up."""
+    """As with SSH and SMTP, where the server speaks first: no frame of the guest wakes the driver."""
     base = make_config()
     config = NetworkConfig(
         link=base.link, ipv4=base.ipv4, map_host_loopback=(GATEWAY,), router_advertisements=False, dhcp=False

@@ -1,4 +1,4 @@
-"""The error queue: what the kernel says of packets that failed."""
+"""The error queue: the kernel's reports of packets that failed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOOPBACK = b"\x7f\0\0\1"
 
 
 def datagram_socket() -> socket.socket:
-    """As the host sockets have them."""
+    """The options of the host sockets."""
     made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     prepare_datagram(made, socket.AF_INET)
     return made
@@ -61,7 +61,7 @@ def test_a_failed_call_is_a_local_error() -> None:
 
 
 def routed(host: Namespace, router: Namespace) -> None:
-    """Give `host` a way to anywhere by way of `router`, which reaches nothing but what it says it cannot."""
+    """Give `host` a default route through `router`, which reports all destinations as unreachable."""
     host.shell(f"ip link add wan type veth peer name lan netns {router.pid}; ip link set wan up mtu 1500")
     host.shell("ip addr add 10.9.0.2/24 dev wan; ip route add default via 10.9.0.1")
     host.shell("ip -6 addr add fd09::2/64 dev wan nodad; ip -6 route add default via fd09::1")
@@ -91,7 +91,7 @@ EXPECTED = [
 
 
 def send_until_told(bench: Bench, remote: Endpoint) -> list[Fact]:
-    """Linux's IPv4 routers tell of such an error a few times, then once a second (ip_error): ask again."""
+    """Try repeatedly, since Linux's IPv4 routers report such an error a few times, then once a second (ip_error)."""
     for _ in range(10):
         bench.order(SendDatagram(SocketId(2), remote, b"data", 0, 64, 0))
         end = time.monotonic() + 1.5
@@ -103,7 +103,7 @@ def send_until_told(bench: Bench, remote: Endpoint) -> list[Fact]:
 
 
 def check_errors() -> None:
-    """In the host's namespace: streams and datagrams to where the router does not go."""
+    """In the host's namespace: streams and datagrams to destinations that the router does not reach."""
     for address, expected in EXPECTED:
         remote = Endpoint(address, 99)
         with Bench() as bench:

@@ -1,4 +1,4 @@
-"""Datagrams that the host's kernel refuses cost little, however many there are."""
+"""Datagrams that the host's kernel refuses cost little, even if there are many."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ONE = SocketId(1)
 ANY4 = bytes(4)
 V4 = parse("127.0.0.1")
 NO_PORT = Endpoint(V4, 0)
-"""EINVAL, as if it only refused runs."""
+"""EINVAL, an error by which the kernel also refuses runs only."""
 NO_ROUTE = Endpoint(parse("192.0.2.1"), 9)
 
 
@@ -32,7 +32,7 @@ def opened(local: bytes) -> Iterator[Bench]:
 
 
 def refusals(bench: Bench) -> list[tuple[int, bytes]]:
-    """Which errors were reported, and of what data."""
+    """The errors that were reported, and the data of each."""
     return [(fact[3].errno, fact[4]) for fact in bench.network.named("datagram_failed")]
 
 

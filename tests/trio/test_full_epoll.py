@@ -1,4 +1,4 @@
-"""The kernel may have no room for one more member of an epoll set (ENOSPC, ENOMEM: epoll_ctl(2))."""
+"""Epoll sets that have no room for another member (ENOSPC, ENOMEM: epoll_ctl(2))."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def no_room(fd: int, interest: int, handler: Handler) -> None:
 
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    """A bench whose epoll set takes no more."""
+    """A bench whose epoll set takes no more members."""
     with Bench() as bench:
         monkeypatch.setattr(bench.poller, "add", no_room)
         yield bench

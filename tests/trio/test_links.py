@@ -1,4 +1,4 @@
-"""What every link to a virtual machine says of itself; the tap's own limits are the kernel's, in test_tap."""
+"""The configuration of the links to virtual machines. The limits of the tap are the kernel's: see test_tap."""
 
 from __future__ import annotations
 

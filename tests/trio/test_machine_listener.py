@@ -1,4 +1,4 @@
-"""Who may connect, and when."""
+"""Listening for machines: which connection is served, and which is refused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def connect(path: Path) -> socket.socket:
 
 
 class Serving:
-    """Serves guests by saying hello, until they hang up."""
+    """Serves each machine by sending it hello, until it hangs up."""
 
     def __init__(self) -> None:
         self.guests = 0

@@ -17,7 +17,7 @@ from sansnet_trio.links.observed import CapturedLink, CaptureFile
 
 
 class FakeLink:
-    """Has two frames to read, and room for one."""
+    """A link with two frames to read and room for one."""
 
     config = LinkConfig(mtu=1500, max_frame_size=1514)
     dropped = 3
@@ -37,7 +37,7 @@ class FakeLink:
 
 
 class Kept(io.BytesIO):
-    """Remembers what was in it when it was closed."""
+    """A file that keeps its content when it is closed."""
 
     content = b""
 
@@ -115,7 +115,7 @@ def test_what_passed_can_be_read_at_once(tmp_path: Path) -> None:
 
 
 def pipe() -> tuple[int, CaptureFile]:
-    """A pipe that a capture is written to: its end to read, and the capture."""
+    """A capture that is written to a pipe: the reading end, and the capture."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     return reader, CaptureFile(os.fdopen(writer, "wb"))

@@ -12,7 +12,7 @@ from sansnet_trio.host.poller import MAX_EVENTS, Poller
 
 
 def handler(flags: int, now: float) -> None:
-    """Not called here: `Poller.poll` leaves that to the driver."""
+    """A handler that is never called: the driver calls handlers, not `Poller.poll`."""
     raise AssertionError
 
 
@@ -79,7 +79,7 @@ def test_a_retired_member_keeps_its_number_until_the_batch_is_over() -> None:
         other.send(b"x")
         poller.retire(one)
         assert poller.poll(0, MAX_EVENTS) == []
-        poller.handlers[number](EPOLLIN, 0.0)  # what the batch still holds for it
+        poller.handlers[number](EPOLLIN, 0.0)  # an event of the same batch
         assert one.fileno() == number
         poller.settle()
         assert one.fileno() == -1

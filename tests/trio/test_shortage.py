@@ -1,4 +1,4 @@
-"""When this process can have no more descriptors (EMFILE), what waits longest for a host gives way; and keepalive."""
+"""If no descriptor is left (EMFILE), the oldest connection attempt is aborted; and keepalive."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NEW = SocketId(3)
 
 @contextmanager
 def filled() -> Iterator[Endpoint]:
-    """A port that answers no SYN, since nobody accepts those that fill its backlog."""
+    """A port that answers no SYN, because its backlog is full and no connection is accepted."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
@@ -58,7 +58,7 @@ def silent() -> Iterator[Endpoint]:
 
 @contextmanager
 def exhausted() -> Iterator[None]:
-    """No descriptor is left."""
+    """In the block no descriptor is left."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with ExitStack() as stack:
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
@@ -161,7 +161,7 @@ def test_what_is_kept_in_reserve_can_be_used() -> None:
 
 
 def keepalive_timer(port: int) -> bool:
-    """Whether the socket that is connected to a port waits to probe it (proc(5), net/tcp: timer 2)."""
+    """Whether the socket that is connected to a port has a keepalive timer (proc(5), net/tcp: timer 2)."""
     lines = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
     [timer] = [line[5] for line in lines if line[2].endswith(f":{port:04X}") and line[3] == "01"]
     return timer.startswith("02:")

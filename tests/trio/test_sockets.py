@@ -1,4 +1,4 @@
-"""Host sockets against the kernel's own, over loopback."""
+"""Host sockets, which talk to the kernel's own over loopback."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ BOTH = pytest.mark.parametrize("address", [V4, V6], ids=["v4", "v6"])
 
 @contextmanager
 def accepted(address: bytes = V4) -> Iterator[tuple[Bench, socket.socket]]:
-    """A bench whose socket 1 is connected, and the remote's end of it."""
+    """A bench whose socket 1 is connected, and the remote's end of the connection."""
     with Bench() as bench, socket.create_server(encode(address, 0), family=family_of(address)) as listener:
         bench.order(OpenStream(ONE, Endpoint(address, listener.getsockname()[1]), None))
         bench.until("stream_connected")
@@ -62,7 +62,7 @@ def reset(remote: socket.socket) -> None:
 
 
 def fill(bench: Bench, remote: socket.socket) -> int:
-    """Send more than the socket takes; how much that is."""
+    """Send more than the socket takes; how many bytes were sent."""
     size = 8 << 20
     bench.order(SendStream(ONE, bytes(size)))
     bench.quiet()
@@ -343,7 +343,7 @@ def test_orders_for_sockets_that_are_gone_are_ignored() -> None:
 
 @pytest.fixture
 def no_descriptors() -> Iterator[None]:
-    """As if the process had all descriptors that it may have."""
+    """Pretend that no descriptor is left."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
     yield
@@ -352,7 +352,7 @@ def no_descriptors() -> Iterator[None]:
 
 @pytest.fixture
 def bench() -> Iterator[Bench]:
-    """Opened before `no_descriptors`."""
+    """A socket opened before `no_descriptors`."""
     with Bench() as made:
         yield made
 
@@ -371,7 +371,7 @@ def test_too_many_open_files_is_a_fact(bench: Bench, no_descriptors: None) -> No
 
 
 def bound(sock: socket.socket, address: bytes = V4) -> Endpoint:
-    """Bind a datagram socket to a free port, and say where."""
+    """Bind a datagram socket to a free port; its endpoint."""
     sock.settimeout(5)
     sock.bind(encode(address, 0))
     return Endpoint(address, sock.getsockname()[1])
@@ -379,7 +379,7 @@ def bound(sock: socket.socket, address: bytes = V4) -> Endpoint:
 
 @contextmanager
 def answering(address: bytes = V4) -> Iterator[tuple[Bench, socket.socket, Endpoint]]:
-    """A bench with datagram socket 1, a remote's socket, and where that is."""
+    """A bench with datagram socket 1, a remote socket, and its endpoint."""
     with Bench() as bench, socket.socket(family_of(address), socket.SOCK_DGRAM) as remote:
         endpoint = bound(remote, address)
         bench.order(OpenDatagram(ONE, Endpoint(bytes(len(address)), 0)))
@@ -502,7 +502,7 @@ def test_datagrams_to_a_group_do_not_reach_the_hosts_own_listeners(any_address: 
 
 
 def send_to_group(listener: socket.socket, group: str) -> None:
-    """Send from a bench to a group that this host's own socket is in, then to its own address."""
+    """Send from a bench to a group that a socket of this host has joined, then to the socket's own address."""
     port = listener.getsockname()[1]
     interface = socket.if_nametoindex("near")
     if ":" in group:
@@ -539,7 +539,7 @@ def test_broadcasts_are_refused_by_the_kernel(broadcast: str) -> None:
 
 
 def send_broadcast(destination: Endpoint) -> None:
-    """Try to send one from a bench."""
+    """Try to send a broadcast from a bench."""
     with Bench() as bench:
         bench.order(OpenDatagram(ONE, Endpoint(ANY4, 0)), SendDatagram(ONE, destination, b"to all", 0, 64, 0))
         assert [fact[3].errno for fact in bench.network.named("datagram_failed")] == [errno.EACCES]
@@ -563,7 +563,7 @@ def test_what_is_sent_to_a_group_that_others_joined_is_not_for_a_guest(any_addre
 
 
 def hear_of_group(member: socket.socket, sender: socket.socket, own: str, group: str) -> None:
-    """Have this host join a group, and send to that and to the host's own address at the port of a bench."""
+    """Let this host join a group; then send to the group and to the host's own address, at the port of a bench."""
     interface = socket.if_nametoindex("near")
     if member.family == socket.AF_INET6:
         member.setsockopt(
@@ -600,7 +600,7 @@ def test_a_namesake_on_another_link_is_not_taken_for_the_guests_neighbour() -> N
 
 
 def hear_neighbours(neighbours: Namespace) -> None:
-    """Receive on a bench from two nodes of one link-local address, of which one is on the guest's link."""
+    """Receive on a bench from two nodes with the same link-local address; one of them is on the guest's link."""
     with (
         socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as scratch,
         neighbours.open_socket(socket.AF_INET6, socket.SOCK_DGRAM) as sender,
@@ -692,7 +692,7 @@ def test_what_the_network_says_of_a_ping_is_a_fact() -> None:
 
 
 def check_unreachable() -> None:
-    """Nobody has these addresses, so this host says that they cannot be reached."""
+    """No node has these addresses, so this host reports them as unreachable."""
     for remote, own, kind in (
         (b"\x0a\x09\0\x09", b"\x0a\x09\0\2", (2, 3, 1)),
         (b"\xfd\x09" + bytes(13) + b"\x09", b"\xfd\x09" + bytes(13) + b"\2", (3, 1, 3)),

@@ -1,4 +1,4 @@
-"""The tap link, against the kernel's own stack in a namespace."""
+"""The tap link, with the kernel's own stack in a namespace as the guest."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sansnet_trio.links.tap import MAX_FRAME_SIZE, MTU, Tap, open_tap
 from tests.lab.namespaces import Namespace, held_namespace
 
 MAC = bytes.fromhex("025300000001")
-HEADER = bytes(12)  # virtio_net_hdr: complete, not to be segmented
+HEADER = bytes(12)  # virtio_net_hdr: checksums are complete, no segmentation
 
 pytestmark = pytest.mark.kernel
 
 
 @pytest.fixture
 def guest() -> Iterator[Namespace]:
-    """A namespace without IPv6, so that it says nothing unasked."""
+    """A namespace without IPv6, so that it sends no frames by itself."""
     with held_namespace() as namespace:
         namespace.shell("sysctl -qw net.ipv6.conf.default.disable_ipv6=1")
         yield namespace

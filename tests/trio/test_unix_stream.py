@@ -20,7 +20,7 @@ FRAMES = [bytes([number]) * 60 for number in range(200)]
 
 @pytest.fixture
 def guest() -> Iterator[socket.socket]:
-    """The guest's end; `link` has the other."""
+    """The guest's end of the connection; `link` has the other end."""
     ours, theirs = socket.socketpair()
     theirs.settimeout(5)
     with theirs:
@@ -125,7 +125,7 @@ def test_frames_that_follow_a_frame_which_went_in_parts_are_whole(link: UnixStre
 
 
 class Counting(socket.socket):
-    """Counts what it is asked for."""
+    """A socket that counts its system calls."""
 
     calls = 0
 

@@ -52,7 +52,7 @@ def machine() -> Iterator[FrontEnd]:
 
 
 def closed(machine: FrontEnd) -> str:
-    """Why the link closes; nothing of the front-end's is held or mapped then."""
+    """The reason for which the link closes. It then holds no descriptor and no mapping of the front-end."""
     with pytest.raises(LinkClosed) as caught:
         machine.replies()
     assert mappings() == 1, "the front-end's own"
@@ -170,7 +170,7 @@ def test_a_capture_in_front_passes_on_what_is_wanted(machine: FrontEnd, tmp_path
 
 
 def test_many_frames_are_written_in_turns() -> None:
-    """A guest can make each of them expensive."""
+    """The number is limited, because a guest can make each frame expensive."""
     machine = FrontEnd(size=512)
     machine.start()
     for _ in range(400):
@@ -324,7 +324,7 @@ def test_surplus_descriptors_are_closed(machine: FrontEnd, number: int) -> None:
 
 
 def test_descriptors_that_were_cut_off_are_noticed(machine: FrontEnd) -> None:
-    """Eight may come with any message, and what is unknown would be ignored."""
+    """Eight descriptors may come with any message, even one that is unknown and ignored."""
     machine.start()
     machine.send_message(999, fds=[40] * 8)
     machine.replies()
@@ -342,7 +342,7 @@ def test_a_flood_of_messages_leaves_time_for_the_rings(machine: FrontEnd) -> Non
     assert 0 < len(machine.socket.recv(1 << 16)) < 200 * len(answer)
 
 
-# Files that are not what they should be
+# Files of a wrong kind
 
 
 def test_memory_that_is_larger_than_its_file(machine: FrontEnd) -> None:
@@ -364,7 +364,7 @@ def test_memory_that_is_no_file(machine: FrontEnd) -> None:
 
 
 def test_memory_that_is_a_device(machine: FrontEnd) -> None:
-    """It could be mapped, but nobody else would see what is there."""
+    """It could be mapped, but the memory would not be shared."""
     fd = os.open("/dev/zero", os.O_RDWR)
     machine.send_message(Request.SET_MEM_TABLE, emit_regions((LOW,)), [~fd])
     os.close(fd)
@@ -417,7 +417,7 @@ def test_a_kick_that_is_the_end_of_a_pipe(machine: FrontEnd) -> None:
     os.close(read)
     os.close(write)
     machine.replies()
-    assert "no eventfd" in closed_by_guest(machine)
+    assert "not an eventfd" in closed_by_guest(machine)
 
 
 def test_a_kick_that_cannot_be_read(machine: FrontEnd) -> None:
@@ -427,7 +427,7 @@ def test_a_kick_that_cannot_be_read(machine: FrontEnd) -> None:
     machine.send_message(Request.SET_VRING_KICK, pack("<Q", 1), [~write])
     os.close(write)
     machine.replies()
-    assert "no eventfd" in closed_by_guest(machine)
+    assert "not an eventfd" in closed_by_guest(machine)
 
 
 @pytest.mark.timeout(5)
@@ -450,7 +450,7 @@ def test_a_call_that_would_block_or_is_no_descriptor_of_that_kind(machine: Front
 
 @pytest.mark.timeout(5)
 def test_eventfds_that_the_front_end_makes_block(machine: FrontEnd) -> None:
-    """The file is shared, and so are its flags."""
+    """The front-end shares the file, and so its flags."""
     machine.start()
     machine.link.read_frames(64)
     os.set_blocking(machine.events[51], True)
@@ -490,7 +490,7 @@ def arp_request(network: NetworkConfig) -> bytes:
 
 
 def test_a_guest_without_buffers_is_answered_when_it_has_some(machine: FrontEnd) -> None:
-    """Frames wait for the ring of a network that answers ARP, through a driver."""
+    """A driver with a network that answers ARP: frames wait for the ring."""
 
     async def body() -> None:
         machine.start()

@@ -17,7 +17,7 @@ STREAM = b"\0\0\0\x0e" + ONE + b"\0\0\0\x3c" + TWO
 
 
 def decoded(*pieces: bytes, limit: int = 1000) -> list[bytes]:
-    """All frames of a stream that came in these pieces."""
+    """All frames of a stream that is received in these pieces."""
     decoder = FrameDecoder()
     frames = []
     for piece in pieces:

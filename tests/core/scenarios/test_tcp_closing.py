@@ -62,6 +62,25 @@ def test_the_host_ends_first_and_still_receives() -> None:
     _finish(pair, connection, stream)
 
 
+def test_after_the_last_ack_a_slow_host_leaves_nothing_behind() -> None:
+    """The guest ended first and is done when it has acknowledged our FIN (RFC 9293, LAST-ACK): no TIME-WAIT follows."""
+    pair = Pair()
+    connection, stream = pair.established()
+    stream.blocked = True
+    connection.send(b"slowly taken")
+    connection.shutdown()
+    pair.host.end(stream)
+    pair.settle()
+    assert connection.closed
+    assert pair.tcp_flows == 1
+    stream.blocked = False
+    pair.settle()
+
+    assert bytes(stream.received) == b"slowly taken"
+    assert (stream.closed, stream.aborted) == (True, False)
+    assert pair.tcp_flows == 0
+
+
 def test_both_end_at_once() -> None:
     pair = Pair()
     connection, stream = pair.established()

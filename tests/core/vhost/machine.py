@@ -1,4 +1,4 @@
-"""A virtual machine that is honest unless told otherwise: its memory, its front-end and its guest's driver."""
+"""A virtual machine: its memory, its front-end and its guest's driver. It keeps to the protocol by default."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ INDIRECT: Final = 4
 
 LOW: Final = Region(0, 0x100000, 0x7F0000000000, 0)
 HIGH: Final = Region(0x100000000, 0x40000, 0x7F8000000000, 0x100000)
-"""One below 4 GiB and one above, as machines with much memory have them."""
+"""A region below 4 GiB and one above, as in machines with much memory."""
 
 GUARD: Final = b"the memory of somebody else....."
-"""Stands around each region, and must neither be read nor written."""
+"""The bytes around each region, which must neither be read nor written."""
 
 _U16: Final = Struct("<H")
 _DESCRIPTOR: Final = Struct("<QIHH")
@@ -31,10 +31,10 @@ Buffers: TypeAlias = Sequence[tuple[int, int]]
 
 
 class Queue:
-    """The guest's driver of one ring; it keeps its descriptors in order, so that each chain's head is known.
+    """The guest's driver of one ring. It uses the descriptors in sequence, so the head of each chain is known.
 
     Args:
-        machine: whose memory.
+        machine: the machine that the driver is in.
         index: 0 to the guest, 1 from it.
         size: in descriptors.
         base: where the indices begin.
@@ -49,7 +49,7 @@ class Queue:
         self.used = self.available + 6 + 2 * size + 3 & ~3
         self.position = self.used_position = base
         self.tables = 0x20000 + 0x10000 * index
-        """Indirect tables: 256 bytes for each place of the ring."""
+        """Address of the indirect tables: 256 bytes for each position of the ring."""
         self.free = 0
         self.write16(self.available + 2, base)
         self.write16(self.used + 2, base)
@@ -99,7 +99,7 @@ class Queue:
         return self.offer([(address, len(data))])
 
     def collect(self) -> list[tuple[int, int]]:
-        """Heads and lengths that the device has used since last time."""
+        """The heads and lengths that the device has used since the last call."""
         done = []
         while self.used_position != self.read16(self.used + 2):
             place = self.used_position % self.size
@@ -118,7 +118,7 @@ class Queue:
 
 
 class Machine:
-    """A front-end that answers mappings at once."""
+    """A front-end, with a driver that answers mapping orders at once."""
 
     def __init__(self, *, size: int = 8, base: int = 0, offered: int = features.OFFERED) -> None:
         self.fences = 0
@@ -158,7 +158,7 @@ class Machine:
     def request(
         self, request: int, payload: bytes = b"", fds: Sequence[int] = (), *, needs_reply: bool = False
     ) -> list[bytes]:
-        """Send a message, carry out mappings, keep the other orders, return what came back."""
+        """Send a message, carry out the mapping orders, keep the other orders, and return the replies."""
         message = emit(request, payload, reply=False, needs_reply=needs_reply)
         backend = self.backend
         at = 0
@@ -220,7 +220,7 @@ class Machine:
         self.u64(Request.SET_VRING_CALL, queue.index, [60 + queue.index])
 
     def start(self, acked: int = features.OFFERED & ~features.LOG_ALL) -> Machine:
-        """What QEMU does from its start until the guest's driver is ready."""
+        """Do what QEMU does from its start until the guest's driver is ready."""
         self.negotiate(acked)
         self.share_memory()
         self.set_up(self.down)
@@ -228,7 +228,7 @@ class Machine:
         return self
 
     def start_log(self, *, rings: bool = True) -> None:
-        """What QEMU does when a migration begins."""
+        """Do what QEMU does when a migration begins."""
         pages = (HIGH.guest + HIGH.size) // 4096
         self.request(Request.SET_LOG_BASE, Struct("<QQ").pack(pages // 8, 0), [70])
         self.u64(Request.SET_FEATURES, self.backend.features | features.LOG_ALL, needs_reply=True)
@@ -237,7 +237,7 @@ class Machine:
             self.addresses(self.up, log=True)
 
     def dirty(self) -> set[int]:
-        """Pages in the log."""
+        """The pages that are marked in the log."""
         return {byte * 8 + bit for byte, bits in enumerate(self.log) if bits for bit in range(8) if bits & 1 << bit}
 
     @property

@@ -34,14 +34,14 @@ FAILED = pack("<Q", 1)
 
 
 def negotiated() -> Machine:
-    """A machine whose front-end has greeted, and nothing more."""
+    """A machine whose front-end has negotiated the features, and nothing more."""
     machine = Machine()
     machine.u64(Request.SET_PROTOCOL_FEATURES, features.PROTOCOL_OFFERED)
     return machine
 
 
 def refuse(machine: Machine, send: Callable[[], object]) -> Fault:
-    """What a message fails with. Afterwards there are no rings, and nothing more is wanted."""
+    """The fault of a message. Afterwards there are no rings, and `wanted` is 0."""
     with pytest.raises(VhostViolation) as caught:
         send()
     assert machine.backend.wanted() == 0
@@ -50,7 +50,7 @@ def refuse(machine: Machine, send: Callable[[], object]) -> Fault:
     return caught.value.fault
 
 
-# The order of things as QEMU has it
+# The sequence of messages that QEMU sends
 
 
 def test_a_start_as_qemu_does_it() -> None:
@@ -504,7 +504,7 @@ def test_a_region_that_is_removed_and_was_never_there() -> None:
 
 
 def test_the_region_of_a_ring_is_replaced_in_steps() -> None:
-    """As QEMU does with CONFIGURE_MEM_SLOTS when the map of the machine's memory changes while its driver runs."""
+    """QEMU does this with CONFIGURE_MEM_SLOTS if the map of the machine's memory changes while its driver runs."""
     machine = Machine().start()
     machine.up.send(bytes(20))
     assert machine.from_guest.take_frames(64) == [bytes(20)]

@@ -1,4 +1,4 @@
-"""The dirty log is complete and exact: a page is in it if and only if something was written there."""
+"""The dirty log is complete and exact: a page is in it if and only if it was written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def pages(address: int, length: int) -> set[int]:
 
 
 def used_pages(queue: Queue, elements: range, *, event: bool) -> set[int]:
-    """The pages of the used ring's parts that are written for these indices."""
+    """The pages of the parts of the used ring that are written for these indices."""
     dirty = set()
     for index in elements:
         dirty |= pages(queue.used + 4 + 8 * (index % queue.size), 8)
@@ -89,7 +89,7 @@ def test_the_log_ends_with_the_feature() -> None:
 
 
 def restarted(machine: Machine, *, stop: bool = True) -> None:
-    """What QEMU does when the guest's driver starts during a migration: the log comes last, and is a new one."""
+    """QEMU sends a new log, after the rings, if the guest's driver starts during a migration."""
     for queue in (machine.down, machine.up):
         if stop:
             machine.state(Request.GET_VRING_BASE, queue.index)
@@ -124,7 +124,7 @@ def test_a_log_ends_when_it_is_not_wanted_any_more() -> None:
     machine = Machine().start()
     machine.start_log()
     machine.u64(Request.SET_FEATURES, machine.backend.features & ~features.LOG_ALL)
-    machine.log.append(0)  # nothing holds it
+    machine.log.append(0)  # no view refers to it
     machine.u64(Request.SET_FEATURES, machine.backend.features | features.LOG_ALL)
     assert machine.backend.to_guest is None
 
@@ -209,7 +209,7 @@ def test_a_log_that_is_empty_or_wraps(payload: bytes) -> None:
 @settings(max_examples=60)
 @given(st.data())
 def test_any_traffic_leaves_exactly_the_pages_that_changed(data: st.DataObject) -> None:
-    """Against a model: what the used ring says was written, and the parts of that ring."""
+    """Compared with a model: the buffers that the used ring reports as written, and the parts of that ring."""
     base = data.draw(st.integers(0, 65535), "base")
     machine = Machine(size=1024, base=base)
     down = machine.down

@@ -14,7 +14,7 @@ REGIONS = (Region(0x100, 0x40, 0x9000, 0), Region(0x140, 0x40, 0x8000, 0), Regio
 
 
 def table() -> tuple[MemoryTable, dict[int, int]]:
-    """Regions with a different byte at each address, and what they are at which guest-physical address."""
+    """Regions with a different byte at each address, and the bytes by guest-physical address."""
     content: dict[int, int] = {}
     mapped = []
     for number, region in enumerate(REGIONS):

@@ -8,12 +8,12 @@ from sansnet_core.vhost.vring import MAX_RING_SIZE
 from tests.core.vhost.machine import HIGH, INDIRECT, LOW, NEXT, WRITE, Machine, Queue
 
 HEADER = bytes(10) + b"\1\0"
-"""A `virtio_net_hdr` of a frame in one buffer, as it arrives at the guest."""
+"""The `virtio_net_hdr` that the guest gets with a frame in one buffer."""
 FRAME = bytes(12) + b"to everybody......from me...text"
 
 
 def fault_of(machine: Machine) -> Fault:
-    """What taking frames fails with; the ring is dead afterwards, and nothing outside the memory has changed."""
+    """The fault of taking frames. Afterwards the ring is dead, and nothing outside the memory has changed."""
     with pytest.raises(VhostViolation) as caught:
         machine.from_guest.take_frames(64)
     assert machine.from_guest.take_frames(64) == []
@@ -382,7 +382,7 @@ def test_a_frame_may_take_1024_descriptors() -> None:
 
 @pytest.mark.parametrize("length", [0, 1])
 def test_buffers_of_which_a_frame_takes_more_than_1024_descriptors(length: int) -> None:
-    """To look through all of a large ring's takes seconds, and what was dropped would leave them for the next."""
+    """Examining all buffers of a large ring takes seconds; after a dropped frame, the next would examine them again."""
     machine = Machine()
     queue = wide(machine)
     for _ in range(17):
@@ -506,7 +506,7 @@ def test_an_index_that_goes_back_or_laps_the_buffers_that_were_found(index: int)
 
 
 def test_a_descriptor_that_changes_after_it_was_read() -> None:
-    """All of a chain is looked at before the first byte is copied, and none of it again."""
+    """The whole chain is examined before the first byte is copied, and no part of it twice."""
     machine = Machine().start()
     machine.up.offer([(0x40000, 20), (machine.up.descriptors, 16), (0x40000, 20)])
 

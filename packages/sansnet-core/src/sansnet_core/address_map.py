@@ -1,16 +1,15 @@
-"""Which host address a guest's destination means, and by which address the guest knows a host.
+"""Maps the guest's destinations to host addresses, and host addresses to those by which the guest knows them.
 
-The rules are data, asked once per flow. Of a destination, in this order: a forwarded DNS server, the alias of the
-host's loopback, the alias of the host's address that is the guest's own, closed destinations, and otherwise the address
-itself. Closed is what would reach the host's own loopback without having been configured, what is no destination at
-all, what exists on the guest's segment only, and broadcast: Linux delivers what a socket broadcasts to the host's own
-sockets as well (`ip_mc_output`), and lets no program turn that off. Ports pass unchanged, but for
-a name server at another port than DNS's; two destinations of the guest become one on the host only if one of them was
-translated.
+The map is asked once per flow. The first rule that matches a destination decides: a forwarded DNS server; the alias of
+the host's loopback; the alias of the host's address that the guest also has; closed destinations; the address itself.
+Closed are addresses that would reach the host's loopback without being configured for it, addresses that are no unicast
+destination, addresses that exist on the guest's segment only, and broadcast: Linux also delivers a socket's broadcasts
+to the host's own sockets (`ip_mc_output`), and a program cannot turn that off. Ports do not change, except for a name
+server at a port other than 53. Two destinations of the guest become one on the host only if one of them was translated.
 
-Of a host that comes from outside, in this order: its alias if it is 127.0.0.1, ::1 or the guest's own address; the
-address itself, if the guest can answer to it; and otherwise our address on the guest's segment. A sender that is no
-host is refused: a neighbour may broadcast from 0.0.0.0, and what is sent there reaches the host's own loopback.
+For a host outside that contacts the guest, the first of these rules decides: its alias, if it is 127.0.0.1, ::1 or the
+guest's own address; the address itself, if the guest can reply to it; our address on the guest's segment. Invalid
+sources are refused: a neighbour may broadcast from 0.0.0.0, and a reply to that would reach the host's own loopback.
 """
 
 from __future__ import annotations
@@ -31,7 +30,11 @@ _V4_IN_V6: Final = (bytes(12), bytes(10) + b"\xff\xff")
 
 
 class AddressMap:
-    """The rules of one network; nothing but the configuration decides."""
+    """The rules of one network, from its configuration alone.
+
+    Attributes:
+        own: addresses that exist on the guest's segment only.
+    """
 
     __slots__ = ("_aliases", "_broadcasts", "_dns", "_gateways", "_guests", "_hosts", "_outbound", "own")
 
@@ -39,35 +42,34 @@ class AddressMap:
         self.configure(config)
 
     def configure(self, config: NetworkConfig) -> None:
-        """Follow another configuration from now on."""
-        self._dns = dict(reversed(config.dns_forward))  # of equals the first counts
+        """Follow another configuration."""
+        self._dns = dict(reversed(config.dns_forward))  # the first pair for an address counts
         own = {len(address): address for family in (config.ipv4, config.ipv6) if family and (address := family.address)}
         self._hosts = {alias: own[len(alias)] for alias in config.map_guest_address if len(alias) in own}
         self._hosts |= {alias: LOOPBACK[len(alias)] for alias in config.map_host_loopback}
         self._aliases = {host: alias for alias, host in self._hosts.items()}
         self._guests = frozenset(own.values())
         self.own = _own_addresses(config) - self._hosts.keys()
-        """Addresses that exist on the guest's segment only."""
         self._gateways: dict[int, bytes | None] = {}
-        """By size of address; of the families that are on."""
+        """By size of address, for the families that are switched on."""
         if config.ipv4:
             self._gateways[4] = config.ipv4.gateway
         if config.ipv6:
             self._gateways[16] = config.ipv6.gateway
         self._outbound = {4: config.outbound4, 16: config.outbound6}
         self._broadcasts = {_BROADCAST}
-        if config.ipv4 and config.ipv4.prefix_length < 31:  # RFC 3021: shorter networks have none
+        if config.ipv4 and config.ipv4.prefix_length < 31:  # RFC 3021: a /31 or /32 has none
             host_bits = (1 << (32 - config.ipv4.prefix_length)) - 1
             directed = int.from_bytes(config.ipv4.address, "big") | host_bits
             self._broadcasts.add(directed.to_bytes(4, "big"))
 
     def to_host(self, destination: bytes, port: int, *, groups: bool = False) -> Endpoint | None:
-        """Where a packet of the guest goes.
+        """The host endpoint that a packet of the guest goes to.
 
         Args:
-            destination: as the guest addressed it, 4 or 16 bytes.
+            destination: in the guest's packet, 4 or 16 bytes.
             port: likewise; 0 for a protocol without ports.
-            groups: whether multicast destinations are open.
+            groups: whether multicast destinations are allowed.
 
         Returns:
             None if the destination is closed.
@@ -93,60 +95,60 @@ class AddressMap:
         return Reason.IP_BROADCAST if destination in self._broadcasts else Reason.IP_DESTINATION
 
     def to_guest(self, host: bytes) -> bytes | None:
-        """By which address the guest knows a host's unicast address; None if by none."""
+        """The address by which the guest can reach a unicast address of the host's side; None if there is none."""
         if is_loopback(host):
             return self._aliases.get(LOOPBACK[len(host)])
         return self._aliases.get(host) or (host if _is_destination(host) and host not in self.own else None)
 
     def reachable_as(self, host: Endpoint, alias: bytes | None, guest: GuestAddresses) -> Endpoint | None:
-        """By which endpoint the guest could have asked a host's; None if by none.
+        """The endpoint by which the guest can send to a host endpoint; None if there is none.
 
         Args:
-            host: the endpoint of an outsider.
-            alias: the only address that the socket in question stands for; None if it stands for all hosts.
-            guest: what is known of it.
+            host: the remote endpoint.
+            alias: the only address that the guest's socket can send to; None if it can send to all.
+            guest: the guest's addresses.
         """
-        seen = Endpoint(alias or host.address, host.port)
-        return None if self._is_guests(seen.address, guest) or self.to_host(*seen) != host else seen
+        remote = Endpoint(alias or host.address, host.port)
+        return None if self._is_guests(remote.address, guest) or self.to_host(*remote) != host else remote
 
     def _is_guests(self, address: bytes, guest: GuestAddresses) -> bool:
         return address in self._guests or address in (guest.ipv4, guest.ipv6, guest.link_local)
 
     def inbound(self, host: bytes, destination: bytes | None, guest: GuestAddresses) -> tuple[bytes, bytes] | Reason:
-        """Between which addresses a host from outside talks with the guest, as the guest sees it.
+        """Source and destination of packets from a host outside to the guest, as the guest sees them.
 
         Args:
-            host: the outsider's unicast address, 4 or 16 bytes.
-            destination: the guest's address; None for the one that is known.
-            guest: what is known of it.
+            host: the unicast address of the host outside, 4 or 16 bytes.
+            destination: the guest's address; None for the current one.
+            guest: the guest's addresses.
 
         Returns:
             Source and destination, or why there are none.
         """
         if len(host) not in self._gateways or (destination is not None and len(destination) != len(host)):
             return Reason.INBOUND_GUEST
-        if _is_nobody(host) and not is_loopback(host):
+        if _is_no_remote_host(host) and not is_loopback(host):
             return Reason.INBOUND_SOURCE
         source = self._aliases.get(host)
         if source is None:
-            known = _is_destination(host) and host != destination and not self._is_guests(host, guest)
-            source = host if known and host not in self.own else self._gateways[len(host)]
+            direct = _is_destination(host) and host != destination and not self._is_guests(host, guest)
+            source = host if direct and host not in self.own else self._gateways[len(host)]
         if source is None:
             return Reason.INBOUND_SOURCE
         destination = destination or guest.address_for(source)
         return (source, destination) if destination else Reason.INBOUND_GUEST
 
     def outbound(self, host: bytes) -> bytes | None:
-        """Source address for a socket that talks to `host`; None leaves it to the kernel.
+        """Source address for a socket connected to `host`; None leaves the choice to the kernel.
 
-        Loopback is always left to the kernel: resolvers that listen there answer nobody else.
+        For loopback the kernel always chooses: resolvers that listen there answer only sources on loopback.
         """
         return None if is_loopback(host) else self._outbound[len(host)]
 
     def bound(self, host: bytes) -> bytes:
-        """Address for a socket without a connection that talks to `host`; unspecified leaves it to the kernel.
+        """Address to bind an unconnected socket to that sends to `host`; unspecified leaves the choice to the kernel.
 
-        Who talks to loopback is on loopback, whichever interface other sockets are bound to.
+        A socket that sends to loopback is bound to loopback, whichever interface the others are bound to.
         """
         size = len(host)
         return LOOPBACK[size] if is_loopback(host) else self._outbound[size] or bytes(size)
@@ -155,13 +157,13 @@ class AddressMap:
         """Whether a node on the guest's segment may have the address (RFC 1122, 3.2.1.3; RFC 4291, 2.5 to 2.7)."""
         if len(address) == 4:
             return not (address[0] == 0 or is_loopback(address) or self.is_group(address))
-        # Neither `::` and ::1 nor IPv4-mapped and IPv4-compatible ones
+        # Not multicast, `::`, ::1, IPv4-mapped or IPv4-compatible
         return not (is_multicast(address) or address.startswith(bytes(10)))
 
     def is_group(self, destination: bytes) -> bool:
-        """Whether more than one node may answer: multicast that leaves the node, and broadcast.
+        """Whether more than one node may receive it: multicast beyond the node, and broadcast.
 
-        Multicast of scope 0 and 1 never leaves the host (RFC 4291, 2.7), so it is no destination for a guest.
+        Multicast of scope 0 or 1 never leaves the host (RFC 4291, 2.7), so a guest may not send to it.
         """
         if is_multicast(destination):
             return len(destination) == 4 or destination[1] & 15 > 1
@@ -169,7 +171,7 @@ class AddressMap:
 
 
 def _own_addresses(config: NetworkConfig) -> frozenset[bytes]:
-    """What there is of ours on the guest's segment, and nowhere else unless the configuration says so."""
+    """Our addresses on the guest's segment that exist nowhere else, unless the configuration says otherwise."""
     if config.own_addresses is not None:
         return frozenset(config.own_addresses)
     gateways = {family.gateway for family in (config.ipv4, config.ipv6) if family and family.gateway}
@@ -181,10 +183,10 @@ def _is_destination(address: bytes) -> bool:
     if len(address) == 4:
         return address[0] not in (0, 127) and address[0] < 224
     if is_link_local(address):
-        return not any(address[2:8])  # RFC 4291, 2.5.6; a zone of the host's is not the guest's to choose
-    return not (_is_nobody(address) or is_multicast(address))
+        return not any(address[2:8])  # RFC 4291, 2.5.6; the guest must not choose a zone of the host
+    return not (_is_no_remote_host(address) or is_multicast(address))
 
 
-def _is_nobody(address: bytes) -> bool:
-    """Whether no host has the address, or none but as its loopback."""
+def _is_no_remote_host(address: bytes) -> bool:
+    """Whether the address belongs to no remote host: unspecified, IPv4-mapped or IPv4-compatible, ::1 included."""
     return address[0] == 0 if len(address) == 4 else address[:12] in _V4_IN_V6

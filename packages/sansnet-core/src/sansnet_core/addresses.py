@@ -1,8 +1,8 @@
-"""Questions about addresses in network order, 4 or 16 bytes, and their text.
+"""IP addresses: their properties, and their text form. They are 4 or 16 bytes in network order.
 
-An IPv6 link-local address names another node on each of the host's links (RFC 4007). On the host's side it may carry
-the index of the interface, its zone, in bytes 4 to 7, which are zero on the wire (RFC 4291, 2.5.6). Zone 0 is the link
-that stands for the guest's own.
+An IPv6 link-local address is unique on one link only (RFC 4007). On the host's side it may carry the index of the
+interface, its zone, in bytes 4 to 7, which are zero on the wire (RFC 4291, 2.5.6). Zone 0 is the host's link that
+corresponds to the guest's own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 LOOPBACK: Final = {4: bytes([127, 0, 0, 1]), 16: bytes(15) + b"\x01"}
-"""The address by which a node is known to itself, by size."""
+"""The loopback address of each family, by its size."""
 
 _UNSPECIFIED4: Final = bytes(4)
 _UNSPECIFIED6: Final = bytes(16)
@@ -48,13 +48,13 @@ class Endpoint(NamedTuple):
 
 
 def parse(text: str) -> bytes:
-    """The 4 or 16 bytes of an address in text form, without a zone.
+    """Parse the text form of an address, without a zone.
 
     Raises:
-        ValueError: it is not an address.
+        ValueError: it is not an address, or has a zone.
     """
     if "%" in text:
-        raise ValueError(f"{text!r} has a zone, which an address cannot carry here")
+        raise ValueError(f"{text!r} has a zone; leave out the % and what follows")
     return ip_address(text).packed
 
 
@@ -68,25 +68,25 @@ def format(address: bytes) -> str:
 
 
 def format_zoned(address: bytes) -> str:
-    """The same for an address of the host's side, with its zone as a number if it has one."""
+    """The text form of an address of the host's side, with its zone as a number if it has one."""
     plain, zone = split_zone(address)
     return f"{format(plain)}%{zone}" if zone else format(plain)
 
 
 def format_any(address: bytes) -> str:
-    """The text form of any address of an endpoint: 6 bytes are of Ethernet, others as `format_zoned` takes them."""
+    """The text form of an Ethernet address (6 bytes) or of an IP address, with its zone if it has one."""
     return address.hex(":") if len(address) == 6 else format_zoned(address)
 
 
 def with_zone(address: bytes, zone: int) -> bytes:
-    """An address of the host's side, in a zone (the index of an interface) if it is an IPv6 link-local one."""
+    """An address of the host's side, with a zone (an interface's index) if it is IPv6 link-local; else unchanged."""
     if len(address) == 4 or not is_link_local(address):
         return address
     return address[:4] + zone.to_bytes(4, "big") + address[8:]
 
 
 def split_zone(address: bytes) -> tuple[bytes, int]:
-    """An address of the host's side without its zone, and the zone; 0 if it has none."""
+    """An address of the host's side without its zone, and the zone, 0 for none."""
     if len(address) == 4 or not is_link_local(address):
         return address, 0
     return address[:4] + bytes(4) + address[8:], int.from_bytes(address[4:8], "big")
@@ -116,10 +116,10 @@ def is_link_local(address: bytes) -> bool:
 
 
 def is_broadcast(address: bytes) -> bool:
-    """255.255.255.255; whether an address is its network's broadcast address is not seen from the address."""
+    """255.255.255.255. A network's own broadcast address cannot be told from the address alone."""
     return address == _BROADCAST
 
 
 def is_unicast(address: bytes) -> bool:
-    """Neither multicast nor broadcast nor unspecified: one host, loopback included."""
+    """Neither multicast nor 255.255.255.255 nor unspecified; loopback is unicast."""
     return not (is_multicast(address) or is_unspecified(address) or address == _BROADCAST)

@@ -1,7 +1,7 @@
-"""What a network is like: addresses, services, limits. Frozen, keyword-only, validated on construction.
+"""The configuration of a network: addresses, services, limits. Read-only, keyword-only, checked when made.
 
-Addresses are raw bytes in network order (4 or 16); `addresses.parse` turns text into them. What differs in a few fields
-is made by `records.replace`.
+Addresses are bytes in network order (4 or 16); `addresses.parse` makes them from text. `records.replace` copies a
+configuration with some fields changed.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from sansnet_core.records import Record
 __all__ = ["Ipv4Config", "Ipv6Config", "Limits", "LinkConfig", "NetworkConfig", "UdpFiltering", "check_change"]
 
 GATEWAY_MAC: Final = bytes.fromhex("9a559a559a55")
-"""Locally administered; the same constant as pasta's, so that guests' neighbour caches survive a change of program."""
+"""Locally administered. pasta uses the same, so guests' neighbour caches stay valid when one replaces the other."""
 
 IPV4_MIN_MTU: Final = 68
 IPV6_MIN_MTU: Final = 1280
 
 MAX_ADDRESSES: Final = 8
-"""Addresses of one name in one family: with the longest name they fit into 512 bytes (RFC 1035, 4.2.1)."""
+"""Of one name in one family: with the longest name they fit into 512 bytes (RFC 1035, 4.2.1)."""
 
 
 class LinkConfig(Record):
-    """What one link can do.
+    """The capabilities of a link.
 
     Attributes:
         mtu: largest IP packet in bytes. An MTU of 1500 means Ethernet frames of up to 1514 bytes.
-        max_frame_size: most bytes of one frame, Ethernet header included and `virtio_net_hdr` excluded. With
-            segmentation offload it is larger than the MTU allows; it is also a capture's snaplen.
+        max_frame_size: largest frame in bytes, with the Ethernet header, without `virtio_net_hdr`. With segmentation
+            offload it is larger than the MTU requires. It is also the snaplen of captures.
         vnet_header: every frame, both ways, begins with the 12-byte `virtio_net_hdr`.
         checksum_offload: the guest accepts frames whose TCP or UDP checksum is partial (VIRTIO_NET_HDR_F_NEEDS_CSUM).
         tso4, tso6, uso: the guest accepts frames larger than the MTU, to be segmented by it.
-        verify_checksums: check the guest's checksums. Off by default: nothing corrupts frames on a local link.
+        verify_checksums: verify the guest's checksums. Off by default: a local link does not corrupt frames.
     """
 
     mtu: int = 65520
@@ -66,7 +66,7 @@ class Ipv4Config(Record):
     Attributes:
         address: the guest's.
         prefix_length: of the guest's network.
-        gateway: our address on the segment; DHCP's server identifier and router. None on a network without one.
+        gateway: our address on the segment, which DHCP gives as server and router. None for a network without one.
     """
 
     address: bytes
@@ -87,7 +87,7 @@ class Ipv6Config(Record):
 
     Attributes:
         address: the guest's global address, whose /64 is advertised; None if it has only a link-local one.
-        gateway: our link-local address; source of router advertisements and of DHCPv6.
+        gateway: our link-local address, the source of router advertisements and DHCPv6 replies.
     """
 
     address: bytes | None
@@ -101,49 +101,51 @@ class Ipv6Config(Record):
 
 
 class Limits(Record):
-    """Bounds on what a hostile guest can make us hold. Counts are flows, sizes are bytes, times are seconds."""
+    """Bounds on memory and time that a hostile guest or host outside can use. Sizes are bytes, times are seconds."""
 
     tcp_flows: int = 65536
     tcp_pending: int = 4096
-    """Connections of the guest whose host socket is still connecting, of which the oldest is given up for a new one;
-    and as many from outside whose handshake with the guest is under way."""
+    """Connections of the guest whose host socket is still connecting (a new one replaces the oldest); and, counted by
+    themselves, inbound connections whose handshake with the guest is not complete."""
     tcp_inbound_flows: int = 32768
-    """Of `tcp_flows`, those that may come from outside: the rest is the guest's own for sure."""
+    """Inbound connections among `tcp_flows`; the rest is reserved for the guest's own."""
     udp_flows: int = 8192
-    """Those that the guest began; beyond it the one that was silent longest is closed."""
+    """UDP flows that the guest began; a new one replaces the least recently used."""
     udp_inbound_flows: int = 8192
-    """The same for those that began outside, so that outsiders push none of the guest's own out."""
+    """The same for inbound UDP flows, so that hosts outside cannot evict the guest's own."""
     echo_flows: int = 1024
     stations: int = 1024
-    """IP addresses of the guest's whose Ethernet addresses are kept."""
+    """IP addresses of the guest whose Ethernet addresses are kept."""
     tcp_window: int = 4 << 20
-    """Most bytes that one connection holds towards the host; also the largest window offered to the guest."""
+    """Bytes that one connection may hold towards the host; also the largest window offered to the guest."""
     tcp_send_buffer: int = 4 << 20
-    """Most bytes that one connection holds towards the guest."""
+    """Bytes that one connection may hold towards the guest."""
     tcp_memory: int = 512 << 20
-    """Most bytes that all connections hold together; from half of it on windows shrink, beyond it no host is read.
+    """Bytes that all connections together may hold. Above half of it, windows shrink; at the limit, no more is read
+    from host sockets.
 
-    What lies beyond a gap is given up first. What the guest sends in order is taken all the same up to 16 KiB for each
-    connection, so that none starves."""
+    Data beyond a gap is discarded first. Up to 16 KiB for each connection, data that the guest sends in order is still
+    accepted at the limit, so that no connection stalls."""
     tcp_reassembly_segments: int = 1024
-    """Out-of-order pieces that one connection holds."""
+    """Out-of-order pieces that one connection may hold."""
     reassembly_datagrams: int = 64
     """IP datagrams in reassembly."""
     reassembly_fragments: int = 64
     """Fragments of one datagram."""
     reassembly_time: float = 30.0
     icmp_error_rate: float = 1000.0
-    """ICMP errors to the guest a second, in the long run (RFC 1812 4.3.2.8, RFC 4443 2.4 f)."""
+    """ICMP errors to the guest per second, on average (RFC 1812 4.3.2.8, RFC 4443 2.4 f)."""
     icmp_error_burst: int = 250
     """ICMP errors to the guest at once."""
     udp_idle_once: float = 30.0
-    """Idle time of a UDP flow that saw one direction, or one question and one answer (RFC 4787, 4.3, for the other)."""
+    """Idle time of a UDP flow with datagrams in one direction only, or with one question and its answer."""
     udp_idle_stream: float = 180.0
+    """Idle time of all other UDP flows (RFC 4787, 4.3)."""
     echo_idle: float = 60.0
     tcp_keepalive: float = 7200.0
-    """Silence after which the guest is asked whether a connection still lives (RFC 9293, 3.8.4)."""
+    """Idle time after which keep-alive probes are sent to the guest (RFC 9293, 3.8.4)."""
     tcp_linger: float = 2.0
-    """TIME-WAIT towards the guest: how long a closed connection is remembered, to answer a repeated FIN."""
+    """TIME-WAIT towards the guest: how long a closed connection is kept, to acknowledge a repeated FIN."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -152,50 +154,50 @@ class Limits(Record):
 
 
 class UdpFiltering(Enum):
-    """From whom a UDP socket of the guest hears, once the guest has sent from it (RFC 4787, 5)."""
+    """The sources that a UDP socket of the guest receives from, once the guest has sent from it (RFC 4787, 5)."""
 
     ENDPOINT_INDEPENDENT = "endpoint-independent"
-    """From every remote endpoint, as a socket of the host would."""
+    """Every remote endpoint, as for a socket of the host."""
     ADDRESS_DEPENDENT = "address-dependent"
-    """From every port of the addresses that the guest sent to."""
+    """Every port of the addresses that the guest sent to."""
     ADDRESS_AND_PORT_DEPENDENT = "address-and-port-dependent"
-    """From the endpoints that the guest sent to."""
+    """The endpoints that the guest sent to."""
 
 
 class NetworkConfig(Record):
-    """One guest's network.
+    """The configuration of one guest's network.
 
     Attributes:
-        link: what the link can do.
+        link: the capabilities of the link.
         mac: our Ethernet address.
-        guest_mac: the guest's, if known, for as long as it was not heard.
+        guest_mac: the guest's Ethernet address, if known; used until the guest sends its first frame.
         ipv4, ipv6: None switches the family off.
-        advertise_mtu: by DHCP option 26 and in router advertisements.
+        advertise_mtu: whether DHCP (option 26) and router advertisements tell the guest the link's MTU.
         dns_servers: addresses advertised to the guest, either family.
         dns_search: search domains advertised.
-        dns_forward: pairs (address that the guest asks, endpoint of the host's name server, whose address
-            may have a zone: `addresses.with_zone`). Port 53 leads to the
-            endpoint's port. Port 853 leads to 853, and nowhere if the endpoint has a port other than 53, since nothing
-            tells where that server speaks DNS over TLS.
-        hosts: pairs (name, its addresses). A query for such a name that the guest sends to a name server of
-            `dns_servers` or `dns_forward` is answered here. Without addresses it is forwarded like any other, and only
-            noticed (`NameAsked`). At most 8 addresses a family, which fit into a short answer.
+        dns_forward: pairs (address that the guest queries, endpoint of the host's name server, whose address may have
+            a zone: `addresses.with_zone`). Port 53 is mapped to the endpoint's port. Port 853 is mapped to 853, but
+            closed if the endpoint's port is not 53, since the port for DNS over TLS is unknown then.
+        hosts: pairs (name, its addresses). A query of the guest for such a name, to a name server of `dns_servers` or
+            `dns_forward`, is answered here; if the name has no addresses, it is forwarded, and only reported
+            (`NameAsked`). At most 8 addresses per family, so that they fit into a short answer.
         hostname, fqdn: given to the guest by DHCP and DHCPv6.
-        map_host_loopback: addresses, at most one a family, by which the guest reaches the host's loopback.
-        map_guest_address: addresses, at most one a family, by which the guest reaches the host at that address of the
-            host's that is the guest's own, too.
-        own_addresses: addresses that exist on the guest's segment only: they answer pings, refuse all that is not
-            mapped, and nothing that is sent to them leaves. None: the gateways, and what `dns_forward` has the guest
-            ask. Leave out those that a node of the host's network has as well, if the guest shall reach that node.
-        learn_addresses: whether the guest's addresses follow the sources of its packets; otherwise they stay what
-            `ipv4` and `ipv6` say.
-        outbound4, outbound6: source address of host sockets; None leaves it to the kernel.
+        map_host_loopback: addresses, at most one per family, by which the guest reaches the host's loopback.
+        map_guest_address: addresses, at most one per family, by which the guest reaches the host at the address that
+            both have.
+        own_addresses: addresses that exist on the guest's segment only. They answer pings and refuse everything else
+            that is not mapped; no packet to them leaves. None means the gateways, and the addresses of `dns_forward`
+            that the guest queries. Leave out an address if the guest must reach the node of the host's network that
+            has it.
+        learn_addresses: whether the guest's addresses follow the sources of its packets; otherwise they are always
+            those of `ipv4` and `ipv6`.
+        outbound4, outbound6: source address of host sockets; None leaves the choice to the kernel.
         tcp, udp, icmp: whether the protocol is translated.
-        udp_filtering: from whom the guest's UDP sockets hear. Ports that are forwarded hear from everyone.
-        dhcp, dhcp6, ndp, router_advertisements: whether the service answers.
-        lease_time: seconds for which DHCP and DHCPv6 give an address, after half of which a client asks again; None is
-            for ever.
-        notices: whether flows and leases are reported (`Network.take_notices`); they must be taken then.
+        udp_filtering: the sources that the guest's UDP sockets receive from. Forwarded ports receive from all.
+        dhcp, dhcp6, ndp, router_advertisements: whether the service is on.
+        lease_time: seconds for which DHCP and DHCPv6 give an address; clients renew after half of it. None means for
+            ever.
+        notices: whether flows and leases are reported; the driver must then call `Network.take_notices`.
         limits: bounds on memory and time.
     """
 
@@ -237,19 +239,19 @@ class NetworkConfig(Record):
                 raise ConfigError(f"{name}: not a unicast Ethernet address")
         for name, address, size in (("outbound4", self.outbound4, 4), ("outbound6", self.outbound6, 16)):
             if address is not None and len(address) != size:
-                raise ConfigError(f"{name}: an address of the other family")
-        for name, given in (
+                raise ConfigError(f"{name}: not an address of {'IPv4' if size == 4 else 'IPv6'}")
+        for name, checked in (
             ("dns_servers", self.dns_servers),
             ("dns_forward", tuple(match for match, _ in self.dns_forward)),
             ("map_host_loopback", self.map_host_loopback),
             ("map_guest_address", self.map_guest_address),
             ("own_addresses", self.own_addresses or ()),
         ):
-            if any(len(address) not in (4, 16) for address in given):
+            if any(len(address) not in (4, 16) for address in checked):
                 raise ConfigError(f"{name}: each address must have 4 or 16 bytes")
         for match, host in self.dns_forward:
             if len(match) != len(host.address):
-                raise ConfigError("dns_forward: both addresses must be of one family")
+                raise ConfigError("dns_forward: both addresses of a pair must be of one family")
             if not 0 < host.port < 65536:
                 raise ConfigError(f"dns_forward: {host.port} is not a port between 1 and 65535")
         for name, aliases in (
@@ -257,7 +259,7 @@ class NetworkConfig(Record):
             ("map_guest_address", self.map_guest_address),
         ):
             if len({len(address) for address in aliases}) != len(aliases):
-                raise ConfigError(f"{name}: at most one address a family")
+                raise ConfigError(f"{name}: at most one address per family")
         _check_hosts(self.hosts)
         if self.lease_time is not None and not 0 < self.lease_time < 1 << 31:
             raise ConfigError(f"lease_time: {self.lease_time} is not a number of seconds above 0")
@@ -273,7 +275,7 @@ def _check_hosts(hosts: tuple[tuple[str, tuple[bytes, ...]], ...]) -> None:
     for name, addresses in hosts:
         _check_name("hosts", name)
         if name.lower().rstrip(".") in names:
-            raise ConfigError(f"hosts: {name!r} is there twice; give all its addresses at once")
+            raise ConfigError(f"hosts: {name!r} occurs twice; give all its addresses in one pair")
         names.add(name.lower().rstrip("."))
         sizes = [len(address) for address in addresses]
         if not {4, 16}.issuperset(sizes) or max(sizes.count(4), sizes.count(16)) > MAX_ADDRESSES:
@@ -301,10 +303,10 @@ _CHANGEABLE: Final = frozenset(
 
 
 def check_change(old: NetworkConfig, new: NetworkConfig) -> None:
-    """Whether a network that runs can become like another.
+    """Check that the configuration of a running network may be replaced by another one.
 
     Raises:
-        ConfigError: a field differs that stays as it is as long as a network lives, or a family is switched.
+        ConfigError: a field differs that cannot change while a network runs, or a family is switched on or off.
     """
     for name in NetworkConfig._names:
         before, after = getattr(old, name), getattr(new, name)
@@ -313,11 +315,11 @@ def check_change(old: NetworkConfig, new: NetworkConfig) -> None:
         elif name in _CHANGEABLE:
             continue
         if before != after:
-            raise ConfigError(f"{name}: it cannot change while the network is in use")
+            raise ConfigError(f"{name}: cannot change while the network runs; make another network")
 
 
 def _check_name(field_name: str, name: str) -> None:
-    """A domain name that DNS can carry (RFC 1035, 2.3.4)."""
+    """Check a domain name (RFC 1035, 2.3.4)."""
     labels = name.rstrip(".").split(".")
     if not name.isascii() or not all(0 < len(label) < 64 for label in labels) or len(name) > 253:
         raise ConfigError(f"{field_name}: {name!r} is not a domain name")

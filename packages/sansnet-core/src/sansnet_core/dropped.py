@@ -1,7 +1,7 @@
-"""Source and destination of a packet that was dropped, for people.
+"""Source and destination of dropped packets, for reports.
 
-The first bytes of a guest's frame are kept, and decoded only when they are asked for: until then a drop costs a copy.
-No bytes make decoding fail.
+The first bytes of the guest's frame are kept, and decoded only for a report, so that a drop costs no more than a copy.
+Decoding never fails, whatever the bytes are.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from sansnet_core.wire.ip import ICMP, ICMPV6, TCP, UDP
 __all__ = ["HEAD", "KEPT", "Dropped", "Kept", "read"]
 
 KEPT: Final = 4
-"""Packets that are kept of each reason, the last ones."""
+"""Packets that are kept for each reason, the latest ones."""
 
 HEAD: Final = 160
-"""Bytes that are kept of a frame: its headers, with some options or extension headers."""
+"""Bytes of a frame that are kept: its headers, with some options or extension headers."""
 
 _NAMES: Final = {ICMP: "icmp", TCP: "tcp", UDP: "udp", ICMPV6: "icmpv6"}
 _EXTENSIONS: Final = frozenset({0, 43, 60})
-"""Hop-by-hop, routing and destination options (RFC 8200, 4.3 to 4.6): length in units of 8 bytes, less 1."""
+"""Hop-by-hop options, routing and destination options (RFC 8200, 4.3 to 4.6); length in units of 8 bytes, minus 1."""
 _FRAGMENT: Final = 44
 
 
 class Dropped(NamedTuple):
-    """A packet that went no further, from the guest or to it.
+    """A dropped packet, from or to the guest.
 
     Attributes:
-        protocol: IP protocol number; None if it is no IP packet. Then the addresses are 6 bytes, of Ethernet.
-        source, destination: as the guest sees them; the port is 0 where there is none.
+        protocol: IP protocol number; None for a frame without an IP packet, whose addresses are Ethernet's, 6 bytes.
+        source, destination: as the guest sees them; port 0 means none.
     """
 
     protocol: int | None
@@ -41,7 +41,7 @@ class Dropped(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of the protocol."""
+        """Name of the protocol."""
         if self.protocol is None:
             return "ethernet"
         return _NAMES.get(self.protocol, f"protocol {self.protocol}")
@@ -51,11 +51,11 @@ class Dropped(NamedTuple):
 
 
 Kept: TypeAlias = bytes | Dropped
-"""The first bytes of a frame, without `virtio_net_hdr`; or what is known without them."""
+"""The first bytes of a frame, without `virtio_net_hdr`; or the packet, already decoded."""
 
 
 def read(kept: Kept) -> Dropped | None:
-    """What was kept, as what it means; None if the frame has no Ethernet header."""
+    """Decode what was kept; None if the frame has no Ethernet header."""
     if isinstance(kept, Dropped):
         return kept
     if len(kept) < ethernet.HEADER_SIZE:
@@ -90,7 +90,7 @@ def _read6(packet: bytes) -> Dropped | None:
 
 
 def _read(packet: bytes, protocol: int, at: int, size: int, start: int, first: bool) -> Dropped:
-    """A packet whose addresses, each of `size` bytes, are at `at`, and whose payload begins at `start`."""
+    """Decode addresses, each `size` bytes, at `at`; and ports at `start`, if this is the first fragment (`first`)."""
     ports = [0, 0]
     if first and protocol in (TCP, UDP) and len(packet) >= start + 4:
         ports = [int.from_bytes(packet[start : start + 2], "big"), int.from_bytes(packet[start + 2 : start + 4], "big")]

@@ -1,9 +1,9 @@
-"""Headers for everything that goes to the guest.
+"""Builds all frames to the guest.
 
-`Egress` serves single packets of any protocol. `FlowHeaders` serves flows: all that stays the same between two
-packets of a flow (Ethernet header, addresses, ports, their checksums) is kept, and a packet costs one `Struct.pack`.
-Where the link offloads checksums or segmentation, the frame carries the request in its `virtio_net_hdr`
-(virtio 1.2, 5.1.6) and may be larger than the MTU.
+`Egress` sends single packets of any protocol. `FlowHeaders` sends the packets of one flow: it keeps everything that all
+of them share (Ethernet header, addresses, ports, their checksums), so that a packet costs one `Struct.pack`. On a link
+with offloads, a frame may ask for checksums or segmentation in its `virtio_net_hdr` (virtio 1.2, 5.1.6), and then be
+larger than the MTU.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sansnet_core.orders import Buffer, Endpoint
 from sansnet_core.outbox import Outbox
 from sansnet_core.wire import ipv4, ipv6
 from sansnet_core.wire.checksum import finish, ones_sum, partial, pseudo_sum
-from sansnet_core.wire.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6, SHORTEST
+from sansnet_core.wire.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6, MIN_SIZE
 from sansnet_core.wire.ip import TCP, UDP
 from sansnet_core.wire.ipv4 import DONT_FRAGMENT
 from sansnet_core.wire.virtio_net import (
@@ -37,7 +37,7 @@ __all__ = ["Egress", "FlowHeaders"]
 TTL: Final = 255
 ETHERNET: Final = 14
 MAX_PACKET_SIZE: Final = 65535
-"""Bytes that IP's length fields can tell."""
+"""Bytes; the most that IP's length fields can express."""
 
 _IPV4_TCP: Final = Struct("!BBHHHBBH8s4sIIBBHHH")
 _IPV6_TCP: Final = Struct("!IHBB32s4sIIBBHHH")
@@ -46,17 +46,17 @@ _IPV6_UDP: Final = Struct("!IHBB32s4sHH")
 _PORTS: Final = Struct("!HH")
 
 _MAX_PREFIXES: Final = 64
-"""Kept at a time; there is one for each segment size, which is the guest's to choose."""
+"""Cached at a time. There is one for each segment size, and the guest chooses these."""
 
 _GLUE_BELOW: Final = 4096
-"""Shorter payloads are copied behind their headers: one `write` of bytes is cheaper than one `writev` of two parts."""
+"""Bytes. Shorter payloads are copied behind their headers: `write` of one buffer is cheaper than `writev` of two."""
 
 
 class Egress:
     """Builds frames to the guest and puts them into the outbox.
 
     Args:
-        link: what the guest's link can do.
+        link: capabilities of the guest's link.
         mac: our Ethernet address.
         guest: the guest's addresses.
         out: where the frames go.
@@ -82,7 +82,7 @@ class Egress:
         self._prefixes: dict[tuple[bytes, int, int, int, int, int], bytes] = {}
 
     def station(self, address: bytes) -> bytes:
-        """Where to send what is for an IP address of the guest's: to the station heard last, if it is not known."""
+        """Ethernet address for an IP address of the guest; if unknown, that of the latest frame's sender."""
         return self.stations.find(address) or self._guest.mac
 
     def prefix(self, mac: bytes, version: int, offload: int, header_size: int, gso_type: int, gso_size: int) -> bytes:
@@ -91,7 +91,7 @@ class Egress:
         Args:
             mac: Ethernet destination.
             version: 4 or 6.
-            offload: where in its transport header the checksum stands that the guest shall complete; 0 for none.
+            offload: offset in the transport header of the checksum that the guest must complete; 0 for none.
             header_size: bytes of Ethernet, IP and transport headers.
             gso_type: `virtio_net.GSO_*`.
             gso_size: payload bytes of a segment.
@@ -114,11 +114,11 @@ class Egress:
 
         Args:
             ethertype: 2 bytes in network order.
-            payload: what follows the Ethernet header.
+            payload: everything behind the Ethernet header.
             destination: Ethernet address.
         """
         frame = destination + self._mac + ethertype + payload
-        self._out.frames.append(NO_OFFLOAD + frame if self._vnet else frame.ljust(SHORTEST, b"\0"))
+        self._out.frames.append(NO_OFFLOAD + frame if self._vnet else frame.ljust(MIN_SIZE, b"\0"))
 
     def put(self, head: bytes, payload: Buffer) -> None:
         """Send a frame whose headers are complete.
@@ -132,7 +132,7 @@ class Egress:
             frames.append((head, payload))
             return
         frame = head + payload if payload else head
-        frames.append(frame if self._vnet else frame.ljust(SHORTEST, b"\0"))
+        frames.append(frame if self._vnet else frame.ljust(MIN_SIZE, b"\0"))
 
     def packet(
         self,
@@ -154,7 +154,7 @@ class Egress:
             payload: transport header and data, checksummed.
             ttl: TTL or hop limit.
             tos: TOS or traffic class.
-            mac: Ethernet destination, if it is not that of the station with the IP destination (multicast).
+            mac: Ethernet destination; None for the station that has the IP destination.
         """
         mac = mac or self.station(destination)
         version4 = len(source) == 4
@@ -171,10 +171,10 @@ class Egress:
     def _fragments(
         self, source: bytes, destination: bytes, protocol: int, payload: Buffer, ttl: int, tos: int, mac: bytes
     ) -> None:
-        """RFC 791 3.2 and RFC 8200 4.5."""
+        """Send a packet in fragments (RFC 791 3.2, RFC 8200 4.5)."""
         version4 = len(source) == 4
         if len(payload) > MAX_PACKET_SIZE - (20 if version4 else 0):
-            raise UsageError(f"no IP packet can carry {len(payload)} bytes")
+            raise UsageError(f"an IP packet cannot carry {len(payload)} bytes")
         size = (self.link.mtu - (20 if version4 else 48)) & ~7
         identification = self._entropy.next(16 if version4 else 32)
         for offset in range(0, len(payload), size):
@@ -192,11 +192,12 @@ class Egress:
 
 
 class FlowHeaders:
-    """The headers of everything that one flow sends to the guest.
+    """Sends the packets of one flow to the guest.
 
     Args:
-        source: what the guest believes to be talking to.
-        destination: the guest.
+        egress: of the network.
+        source: the remote endpoint in the guest's packets.
+        destination: the guest's endpoint.
         protocol: `TCP` or `UDP`.
     """
 
@@ -221,7 +222,7 @@ class FlowHeaders:
         self._ports = _PORTS.pack(source.port, destination.port)
         self._version4 = len(source.address) == 4
         self._pseudo = pseudo_sum(source.address, destination.address, protocol)
-        # All of the IPv4 header but total length, TTL and TOS
+        # The IPv4 header without total length, TTL and TOS
         self._base = (0x4500 + DONT_FRAGMENT + protocol + int.from_bytes(self._addresses, "big")) % 65535
         self._guest = destination.address
         self._mac = egress.stations.find(destination.address)
@@ -239,7 +240,7 @@ class FlowHeaders:
         size += 34 if self._version4 else 54
         if not egress.checksum_offload:
             offset = 0
-        # A station that is forgotten is not gone; one that was never heard may be any, and is looked for each time
+        # If the table has dropped the station, it still has this address. One never heard is looked up for each packet
         self._mac = egress.stations.find(self._guest) or self._mac
         mac = self._mac or egress.station(self._guest)
         self._prefix = egress.prefix(mac, version, offset, size, GSO_NONE, 0)
@@ -256,7 +257,7 @@ class FlowHeaders:
         payload: Buffer,
         gso_size: int,
     ) -> None:
-        """Send one segment, or with `gso_size` one frame that the guest cuts into segments of that many bytes.
+        """Send one segment, or with `gso_size` one frame that the guest splits into segments of that many bytes.
 
         Args:
             sequence: modulo 2^32.
@@ -322,7 +323,7 @@ class FlowHeaders:
         """Send a datagram, or with `segment_size` a run of datagrams of that many bytes (the last may be shorter).
 
         Args:
-            payload: the data of all of them.
+            payload: the data of all datagrams.
             segment_size: 0 for one datagram.
             ttl: TTL or hop limit.
             tos: TOS or traffic class.
@@ -368,7 +369,7 @@ class FlowHeaders:
         egress.put(prefix + head, payload)
 
     def largest_run(self, segment_size: int) -> int:
-        """Most payload bytes of one frame of equal datagrams, for a link with USO: a multiple of `segment_size`."""
+        """Most payload bytes of one frame of datagrams, for a link with USO; a multiple of `segment_size`."""
         room = min(self._egress.link.max_frame_size - ETHERNET, MAX_PACKET_SIZE) - (28 if self._version4 else 48)
         return max(room // segment_size, 1) * segment_size
 
@@ -379,7 +380,7 @@ class FlowHeaders:
 
     def _large_datagram(self, payload: Buffer, ttl: int, tos: int) -> None:
         if len(payload) > MAX_PACKET_SIZE - 8:
-            raise UsageError(f"no datagram can carry {len(payload)} bytes")
+            raise UsageError(f"a datagram cannot carry {len(payload)} bytes")
         size = len(self._addresses) >> 1
         source, destination = self._addresses[:size], self._addresses[size:]
         header = self._ports + _PORTS.pack(8 + len(payload), self._udp_checksum(payload))

@@ -1,4 +1,4 @@
-"""All that must not be guessed, from one secret: the same secret and inputs give the same bytes."""
+"""Unpredictable numbers, derived from one secret: the same secret and inputs give the same numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["Entropy"]
 
 
 class Entropy:
-    """A keyed generator.
+    """A keyed generator of numbers.
 
     Args:
         secret: at least 16 bytes, unpredictable to the guest and to remote hosts.
@@ -30,5 +30,5 @@ class Entropy:
         return self.keyed(b"next", self._count.to_bytes(8, "big")) >> (64 - bits)
 
     def initial_sequence(self, four_tuple: bytes, now: float) -> int:
-        """A TCP initial sequence number (RFC 6528): a clock of 4 us ticks plus a keyed hash of the four-tuple."""
+        """A TCP initial sequence number (RFC 6528): a clock of 4 us ticks, plus a keyed hash of the four-tuple."""
         return (int(now * 250_000) + self.keyed(b"isn", four_tuple)) & 0xFFFFFFFF

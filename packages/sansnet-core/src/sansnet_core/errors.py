@@ -1,4 +1,4 @@
-"""Whose fault it is: the caller's, the configuration's, or the guest's."""
+"""Exceptions, and the reasons for which packets are dropped."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ __all__ = ["ConfigError", "HeaderProblem", "Malformed", "Reason", "SansnetError"
 
 
 class Reason(Enum):
-    """Why something from the guest was dropped; the value is a sentence for people.
+    """Why a packet, a datagram or a connection was dropped; the value describes it for users.
 
     Every drop is counted under one of these names (`Network.statistics`).
     """
 
     ETHERNET_TRUNCATED = "frame shorter than an Ethernet header"
-    ETHERNET_SOURCE = "frame whose source is no single station"
-    ETHERNET_TYPE = "EtherType that is neither ARP, IPv4 nor IPv6, or of a family switched off"
+    ETHERNET_SOURCE = "frame with a group address as its source"
+    ETHERNET_TYPE = "EtherType other than ARP, IPv4 and IPv6, or of a family that is switched off"
     FRAME_TOO_LARGE = "frame larger than the link's largest frame"
-    VNET_HEADER = "virtio_net_hdr truncated, with offsets outside the frame, or for too long a run of datagrams"
+    VNET_HEADER = "virtio_net_hdr truncated, with offsets outside the frame, or with too many datagrams"
     ARP_MALFORMED = "ARP packet that is not IPv4 over Ethernet, or truncated"
     IPV4_MALFORMED = "IPv4 header truncated, or version, header length or total length wrong"
     IPV4_CHECKSUM = "IPv4 header checksum wrong"
     IPV6_MALFORMED = "IPv6 header truncated, or version or payload length wrong"
     IPV6_EXTENSION = "IPv6 extension header chain broken, too long, or not allowed"
-    IP_SOURCE = "source address that no guest may use (loopback, multicast, broadcast)"
+    IP_SOURCE = "source address that a guest may not use (loopback, multicast, broadcast)"
     IP_DESTINATION = "destination address that the configuration closes"
-    IP_BROADCAST = "broadcast, which stays on the guest's segment: Linux would hand it to the host's own services too"
-    OWN_ADDRESS = "port of an address that exists on the guest's segment only, where nothing listens"
+    IP_BROADCAST = "broadcast, which stays on the guest's segment: Linux would pass it to the host's own services too"
+    OWN_ADDRESS = "port on which nothing listens, of an address that exists on the guest's segment only"
     IP_PROTOCOL = "IP protocol that is not translated"
     IP_TTL = "TTL or hop limit of 0"
-    PROTOCOL_CLOSED = "TCP, UDP or ping, which the configuration switches off"
+    PROTOCOL_CLOSED = "TCP, UDP or ping while the configuration switches it off"
     FRAGMENT_MALFORMED = "fragment with an impossible offset or length"
     FRAGMENT_OVERLAP = "fragments that overlap (RFC 5722): the whole datagram is dropped"
     FRAGMENT_LIMIT = "more fragments or datagrams in reassembly than the limits allow"
     FRAGMENT_TIMEOUT = "datagram whose fragments did not all arrive in time"
     ICMP_MALFORMED = "ICMP or ICMPv6 message truncated or with a wrong checksum"
     ICMP_TYPE = "ICMP or ICMPv6 message of a type that is not handled"
-    NDP_MALFORMED = "NDP message that RFC 4861 says to discard, or too long"
+    NDP_MALFORMED = "NDP message that RFC 4861 requires to discard, or too long"
     DHCP_MALFORMED = "DHCP or DHCPv6 message truncated, too long, or with broken or too many options"
-    DHCP_IGNORED = "DHCP or DHCPv6 message that a server of this kind does not answer"
+    DHCP_IGNORED = "DHCP or DHCPv6 message that this server does not answer"
     UDP_MALFORMED = "UDP header truncated or length wrong"
     UDP_CHECKSUM = "UDP checksum wrong"
     UDP_PORT = "UDP datagram with port 0"
@@ -51,31 +51,31 @@ class Reason(Enum):
     TCP_MEMORY = "TCP data beyond the window or the memory budget"
     TCP_SEQUENCE = "TCP segment outside the window or not acceptable in the flow's state"
     ECHO_LIMIT = "echo flow beyond the configured limit"
-    INBOUND_SOURCE = "connection or datagram from outside, of nobody or of one for whom the guest has no address"
-    INBOUND_GUEST = "connection or datagram from outside, of a family in which the guest has no address"
-    INBOUND_COLLISION = "connection or datagram from outside that the guest could not tell from another one"
-    HOST_SOURCE = "datagram from outside that the filter keeps out, or whose sender the guest could not have asked"
+    INBOUND_SOURCE = "inbound traffic whose source the guest could not address: invalid, or without an alias"
+    INBOUND_GUEST = "inbound traffic of a family in which the guest has no address"
+    INBOUND_COLLISION = "inbound traffic that the guest could not tell from another connection or flow"
+    HOST_SOURCE = "inbound datagram that the filter rejects, or from a source that the guest could not have sent to"
     HOST_SEND = "datagram or ping that failed on the host or beyond"
-    ICMP_LIMIT = "ICMP error that the guest was not sent, because of the limit on their rate"
+    ICMP_LIMIT = "ICMP error beyond the rate limit of ICMP errors to the guest"
 
 
 class SansnetError(Exception):
-    """Base of everything sansnet raises on purpose; never raised itself."""
+    """Base of all exceptions that sansnet defines; never raised itself."""
 
 
 class ConfigError(SansnetError, ValueError):
-    """The configuration is wrong; the message names the field and the remedy."""
+    """A configuration is wrong; the message names the field and the remedy."""
 
 
 class UsageError(SansnetError, RuntimeError):
-    """The driver broke the contract; raised before anything changed."""
+    """The driver broke the contract of a method. Nothing has changed."""
 
 
 class Malformed(SansnetError):
-    """Bytes from the guest that mean nothing; `wire` raises it, `network.py` counts it.
+    """Bytes from the guest are invalid, or are not let through. `Network` catches it and counts the drop.
 
     Args:
-        reason: the name under which the drop is counted.
+        reason: why; also an attribute.
     """
 
     def __init__(self, reason: Reason) -> None:
@@ -84,13 +84,13 @@ class Malformed(SansnetError):
 
 
 class HeaderProblem(Malformed):
-    """An IPv6 packet whose sender is told what is wrong with its headers (RFC 4443, 3.4).
+    """An IPv6 packet has a header error that its sender is told of (RFC 4443, 3.4).
 
     Args:
-        reason: the name under which the drop is counted.
+        reason: why it is dropped.
         code: of the Parameter Problem.
-        pointer: where in the packet the wrong field is, in bytes.
-        to_groups: whether that is told even if the packet went to more than one node.
+        pointer: offset of the wrong field in the packet, in bytes.
+        to_groups: whether the sender is told even if the packet went to more than one node.
     """
 
     def __init__(self, reason: Reason, code: int, pointer: int, *, to_groups: bool = False) -> None:

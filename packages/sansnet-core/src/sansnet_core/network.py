@@ -1,11 +1,11 @@
-"""`Network`: the only object that a driver talks to.
+"""`Network`: the object that a driver talks to.
 
-Theory of operation. An input method stores the time, lets the protocol modules work, and returns; it never blocks and,
-whatever the guest sent, never raises. What is to be done then waits in three lists, which the driver takes whole:
-orders for host sockets, frames for the guest, notices for the operator. Inputs may be batched before outputs are
-taken: TCP works out what it has to say at the end of a batch, so all segments of a batch cost one acknowledgment.
+Theory of operation. An input method stores the time, calls the protocol modules, and returns. It never blocks, and
+never raises because of what the guest sent. Its outputs wait in three lists, which the driver takes as a whole: orders
+for host sockets, frames for the guest, notices for the operator. A driver may make several inputs before it takes the
+outputs: TCP composes its segments when they are taken, so that a batch of segments costs one acknowledgment.
 
-A packet's life is three lookups: EtherType, IP protocol, flow.
+A packet passes three lookups: EtherType, IP protocol, flow.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class NetworkStatistics:
 
     Attributes:
         frames_received, frames_sent: from and to the guest.
-        flows: by protocol, how many there are now.
-        drops: how often each reason occurred; only those that did.
+        flows: name of a counter -> current number of flows or sockets of a protocol.
+        drops: reason -> how often it occurred; only reasons that did.
         tcp_held: payload bytes held for all TCP connections.
-        ignored: frames that are part of a protocol and need no answer: they are no drops.
-        last_drops: of each reason, between whom the last packets were, the latest one last; equal ones count once.
+        ignored: frames that are part of a protocol and need no answer; not counted as drops.
+        last_drops: reason -> endpoints of the latest packets dropped, the latest one last, without duplicates.
     """
 
     frames_received: int
@@ -67,10 +67,10 @@ class NetworkStatistics:
 
 
 def _is_routine(header: Buffer) -> bool:
-    """Whether a frame of an EtherType without a handler is of a kind that guests send without being asked.
+    """Whether a frame of an EtherType without a handler is of a kind that every guest sends, and so is no drop.
 
-    Its destination is a group, and its family is switched off, as with ARP, NDP and DHCP; or its destination is one of
-    the addresses that bridges never forward (IEEE 802.1Q, 8.6.3), as with spanning trees, LLDP and EAPOL.
+    That is a frame to a group of a family that is switched off (ARP, NDP, DHCP), or to one of the addresses that
+    bridges never forward (IEEE 802.1Q, 8.6.3; spanning trees, LLDP, EAPOL).
     """
     if not header[0] & 1:
         return False
@@ -78,20 +78,20 @@ def _is_routine(header: Buffer) -> bool:
 
 
 def _closed(ip: IpHeader, buf: Buffer) -> None:
-    """Take a packet of a protocol that is switched off."""
+    """Drop a packet of a protocol that is switched off."""
     raise Malformed(Reason.PROTOCOL_CLOSED)
 
 
 class Network:
     """One guest's network: facts in, frames and orders out.
 
-    After any input method, take the outputs: `take_orders` first (obeying them may bring new facts), then
+    After any input method, take the outputs: first `take_orders`, since executing them may cause further facts, then
     `take_frames`.
 
     Args:
         config: addresses, services and limits.
-        now: seconds of a monotonic clock, as in all methods.
-        secret: at least 16 unpredictable bytes; the same secret and inputs give the same outputs.
+        now: seconds of a monotonic clock, here and in all methods.
+        secret: at least 16 unpredictable bytes. The same secret and inputs give the same outputs.
 
     Raises:
         UsageError: the secret is too short.
@@ -99,12 +99,12 @@ class Network:
 
     def __init__(self, config: NetworkConfig, *, now: float, secret: bytes) -> None:
         if len(secret) < _MIN_SECRET:
-            raise UsageError(f"secret: {len(secret)} bytes are too few, {_MIN_SECRET} are needed")
+            raise UsageError(f"secret: {len(secret)} bytes are too few; give at least {_MIN_SECRET}")
         self._context = context = Context(config, now=now, secret=secret)
         self._out = context.out
         self._received = self._sent = 0
         self._vnet = config.link.vnet_header
-        self._largest = config.link.max_frame_size
+        self._max_frame_size = config.link.max_frame_size
         self._verify = config.link.verify_checksums
 
         self._arp = Arp(context)
@@ -126,7 +126,7 @@ class Network:
             self._ndp.start()
 
     def _services(self) -> dict[int, Service]:
-        """UDP ports that are answered here."""
+        """UDP port -> the service of the configuration that answers it here."""
         config = self._context.config
         services: dict[int, Service] = {}
         if config.dhcp and config.ipv4:
@@ -138,24 +138,24 @@ class Network:
     def _begin(self, now: float) -> Context:
         context = self._context
         if now < context.now:
-            raise UsageError(f"time went backwards by {context.now - now} seconds")
+            raise UsageError(f"now: {context.now - now} seconds before the time of the last input")
         context.now = now
         return context
 
     def reconfigure(self, config: NetworkConfig, now: float, *, moved: bool = False) -> None:
-        """Be like another configuration from now on, as when the host's own network changed. Then take the outputs.
+        """Replace the configuration, for example when the host's own network changed. Then take the outputs.
 
-        Flows stay what they are, but for datagrams to name servers, which go to the new ones. The guest is told by
-        router advertisements, and by DHCP and DHCPv6 when it asks again.
+        Existing flows continue, except that datagrams to name servers go to the new ones. The guest learns of the
+        change by router advertisements, and when it renews its DHCP and DHCPv6 leases.
 
         Args:
-            config: it may have other addresses, gateways, names and name servers, rules and lease times.
+            config: may differ in addresses, gateways, names, name servers, address rules and lease time.
             now: seconds.
-            moved: whether the guest has its new addresses already. Otherwise it keeps the old ones until it is heard by
-                others.
+            moved: whether the guest has its new addresses already. Otherwise its former addresses count until it sends
+                from others.
 
         Raises:
-            ConfigError: it differs in something else; nothing has changed then.
+            ConfigError: `config` differs in something else. Nothing has changed.
         """
         old = self._context.config
         check_change(old, config)
@@ -173,7 +173,7 @@ class Network:
     # facts from the guest
 
     def guest_attached(self, now: float) -> None:
-        """A guest is on the link, for the first time or again: ask for its Ethernet address. Then take the outputs."""
+        """A guest is on the link, for the first time or again: request its Ethernet address. Then take the outputs."""
         config = self._begin(now).config
         if config.ipv4:
             self._arp.announce()
@@ -181,12 +181,12 @@ class Network:
             self._ndp.announce()
 
     def receive_frames(self, frames: Iterable[Buffer], now: float) -> None:
-        """Frames came from the guest.
+        """Frames came from the guest. Then take the outputs.
 
-        At most two orders and a few frames for each.
+        Each frame causes at most two orders and a few frames.
 
         Args:
-            frames: Ethernet frames without their checksum, each behind a `virtio_net_hdr` if the link has one.
+            frames: Ethernet frames without their checksum, each behind a `virtio_net_hdr` if the link has it.
             now: seconds.
 
         Raises:
@@ -198,20 +198,20 @@ class Network:
             self._received += 1
             try:
                 self._receive_frame(context, frame, start)
-            except Malformed as malformed:  # the only place where the guest's errors are caught
+            except Malformed as malformed:  # the only place that catches errors of the guest
                 context.drop(malformed.reason, bytes(frame[start : start + HEAD]))
 
     def _receive_frame(self, context: Context, frame: Buffer, start: int) -> None:
         size = len(frame)
-        if size - start > self._largest:
+        if size - start > self._max_frame_size:
             tagged = frame[start + 12 : start + 14] == ethernet.ETHERTYPE_VLAN
-            if size - start > self._largest + ethernet.TAG_SIZE or not tagged:
+            if size - start > self._max_frame_size + ethernet.TAG_SIZE or not tagged:
                 raise Malformed(Reason.FRAME_TOO_LARGE)
         if size < start + ethernet.HEADER_SIZE:
             raise Malformed(Reason.ETHERNET_TRUNCATED)
         context.verify = self._verify
         context.gso_size = 0
-        # Of the virtio_net_hdr only a run of datagrams matters: TCP is a stream, and partial checksums are not verified
+        # The virtio_net_hdr matters for runs of datagrams (TCP is a stream), and to not verify partial checksums
         if start and (frame[1] == virtio_net.GSO_UDP_L4 or self._verify):
             header = virtio_net.parse(frame)
             context.gso_size = header.gso_size if header.gso_type == virtio_net.GSO_UDP_L4 else 0
@@ -241,7 +241,7 @@ class Network:
             (self._arp if len(address) == 4 else self._ndp).ask(address)
 
     def _ignore(self, ip: IpHeader, buf: Buffer) -> None:
-        """Take a packet that needs no answer."""
+        """Count a packet that needs no answer."""
         self._context.ignore()
 
     def _receive_icmp4(self, ip: IpHeader, buf: Buffer) -> None:
@@ -257,13 +257,13 @@ class Network:
             self._ndp.receive(ip, icmp, buf)
         elif icmp.type == icmp6.DESTINATION_UNREACHABLE:
             self._receive_unreachable(ip, icmp, buf)
-        elif icmp.type in icmp6.MULTICAST_LISTENER:  # no group is joined on the host
+        elif icmp.type in icmp6.MULTICAST_LISTENER:  # groups are not joined on the host
             self._context.ignore()
         else:
             self._echo.receive6(ip, icmp, buf)
 
     def _receive_unreachable(self, ip: IpHeader, icmp: icmp4.IcmpHeader, buf: Buffer) -> None:
-        """The guest says that a packet of ours is not taken; only a connection that is being made listens."""
+        """Take an error about a packet of ours, which matters only while a connection is being opened."""
         packet = quoted.parse(buf, ip, icmp)
         if packet is None or packet.protocol != TCP or not self._tcp.unreachable(packet):
             raise Malformed(Reason.ICMP_TYPE)
@@ -273,19 +273,19 @@ class Network:
     def stream_accepted(
         self, remote: Endpoint, guest_address: bytes | None, guest_port: int, now: float
     ) -> SocketId | None:
-        """A listening socket accepted a connection, which is for the guest. Then take the outputs.
+        """A listening socket accepted a connection for the guest. Then take the outputs.
 
-        The guest is sent a SYN. Until it accepts, the new socket's `receive_budget` is 0; if it does not, the socket is
-        ordered to be aborted.
+        The guest gets a SYN. Until it accepts, the `receive_budget` of the new socket is 0. If it refuses, an order to
+        abort the socket follows.
 
         Args:
-            remote: who connected, as the host sees it; an IPv4 address is never given as an IPv4-mapped one.
-            guest_address: where in the guest it goes; None for the address that is known.
+            remote: the endpoint that connected, as the host sees it; IPv4-mapped addresses must be given as IPv4.
+            guest_address: the guest's address to connect to; None for its current one.
             guest_port: likewise.
             now: seconds.
 
         Returns:
-            The socket's name from now on; or None if the connection is refused, to be reset by the driver.
+            The name for the socket; None if the connection is refused, and the driver must reset it.
         """
         self._begin(now)
         return self._tcp.stream_accepted(remote, guest_address, guest_port)
@@ -296,27 +296,27 @@ class Network:
         self._tcp.stream_connected(socket)
 
     def stream_received(self, socket: SocketId, data: bytes, now: float) -> None:
-        """Bytes were read from a stream, at most as many as `receive_budget` gave. Then take the outputs."""
+        """Bytes were read from a stream, at most `receive_budget` of them. Then take the outputs."""
         self._begin(now)
         self._tcp.stream_received(socket, data)
 
     def stream_sent(self, socket: SocketId, count: int, now: float) -> None:
-        """The host's socket took `count` bytes of what `SendStream` ordered. Then take the outputs."""
+        """The host's socket accepted `count` bytes of the data of `SendStream` orders. Then take the outputs."""
         self._begin(now)
         self._tcp.stream_sent(socket, count)
 
     def stream_ended(self, socket: SocketId, now: float) -> None:
-        """The remote host sent FIN; nothing more will be read. Then take the outputs."""
+        """The remote host sent FIN; no more data will be read. Then take the outputs."""
         self._begin(now)
         self._tcp.stream_ended(socket)
 
     def stream_failed(self, socket: SocketId, errno: int, error: ExtendedError | None, now: float) -> None:
-        """The connect or the connection failed; the driver has closed the socket. Then take the outputs.
+        """A connect or a connection failed, and the driver has closed the socket. Then take the outputs.
 
         Args:
-            socket: whose.
+            socket: its name.
             errno: of the failed call, or SO_ERROR.
-            error: the extended error, if the kernel had one.
+            error: the extended error, if the kernel provided one.
             now: seconds.
         """
         self._begin(now)
@@ -325,27 +325,27 @@ class Network:
     def forward_added(
         self, guest_address: bytes | None, guest_port: int, now: float, outgoing: Collection[int] = ()
     ) -> SocketId:
-        """A datagram socket is open whose datagrams, from whomever, are for the guest. Then take the outputs.
+        """The driver opened a datagram socket whose datagrams are for the guest. Then take the outputs.
 
-        What comes to it is told with `datagram_received`; what the guest answers, or what fails, is as with a socket
-        that `OpenDatagram` ordered. The driver closes it, never the core.
+        Report its datagrams with `datagram_received`. Answers of the guest and failures work as for a socket that
+        `OpenDatagram` ordered. The core never orders to close it.
 
         Args:
-            guest_address: where in the guest its datagrams go; None for the address that is known.
+            guest_address: the guest's address that its datagrams go to; None for the current one.
             guest_port: likewise.
             now: seconds.
-            outgoing: sizes of addresses: of those families, what the guest sends from that port of its own accord
-                leaves by this socket as well. For one that is bound to the same port, and to no address: then the
-                outside sees the port that it knows.
+            outgoing: sizes of addresses (4, 16). For these families, flows that the guest begins from that port also
+                use this socket. Give them for a socket that is bound to the same port and to no address, so that
+                remote hosts see the forwarded port.
 
         Returns:
-            The socket's name from now on.
+            The name for the socket.
         """
         self._begin(now)
         return self._udp.forward_added(guest_address, guest_port, outgoing)
 
     def forward_removed(self, socket: SocketId, now: float) -> None:
-        """A socket that `forward_added` told of is closed; its flows end. Then take the outputs."""
+        """The driver closed a socket of `forward_added`, whose flows end. Then take the outputs."""
         self._begin(now)
         self._udp.forward_removed(socket)
 
@@ -363,14 +363,14 @@ class Network:
         """A datagram, or a run of them (UDP_GRO), came to a datagram socket. Then take the outputs.
 
         Args:
-            socket: whose.
-            source: who sent it.
+            socket: its name.
+            source: the sender.
             data: payload of all datagrams of the run.
-            segment_size: 0 for one datagram; else bytes per datagram, of which the last may be shorter.
-            ttl: TTL or hop limit it arrived with.
-            tos: TOS or traffic class it arrived with.
+            segment_size: 0 for one datagram; otherwise bytes per datagram, of which the last may be shorter.
+            ttl: TTL or hop limit on arrival.
+            tos: TOS or traffic class on arrival.
             now: seconds.
-            local: to which of the host's addresses it was sent, if the socket is a forward's and is bound to none: the
+            local: the host's address that it was sent to, for a socket of `forward_added` that is bound to none. The
                 guest's answers leave from there.
         """
         self._begin(now)
@@ -382,10 +382,10 @@ class Network:
         """A datagram could not be sent, or the network returned an error for it. Then take the outputs.
 
         Args:
-            socket: whose.
-            remote: where it went.
+            socket: its name.
+            remote: the destination.
             error: why.
-            data: as much of its payload as is known.
+            data: the part of its payload that is known.
             now: seconds.
         """
         self._begin(now)
@@ -402,10 +402,10 @@ class Network:
         """An echo request could not be sent, or the network returned an error for it. Then take the outputs.
 
         Args:
-            socket: whose.
+            socket: its name.
             sequence: the request's sequence number.
             error: why.
-            data: as much of its payload as is known.
+            data: the part of its payload that is known.
             now: seconds.
         """
         self._begin(now)
@@ -414,19 +414,19 @@ class Network:
     # time
 
     def next_deadline(self) -> float | None:
-        """When `handle_deadline` must be called; None if nothing waits. It may be early, never late."""
+        """When to call `handle_deadline`, in seconds; None if nothing waits. It may be early, but never late."""
         return self._context.timers.next_deadline()
 
     def handle_deadline(self, now: float) -> None:
-        """Time passed. Then take the outputs."""
+        """A deadline passed, or time in general. Then take the outputs."""
         self._begin(now).timers.expire(now)
 
     # outputs
 
     def take_orders(self) -> list[Order]:
-        """The orders since the last call, to be obeyed in this order; to be called until there are none."""
+        """The orders since the last call, to be executed in this sequence. Call it until there are none."""
         if not self._out.orders:
-            self._tcp.flush()  # when all that was ordered is done: what a stream has room for now is an order, too
+            self._tcp.flush()  # after all orders are executed: it orders to resume streams that have room
         orders, self._out.orders = self._out.orders, []
         return orders
 
@@ -439,7 +439,7 @@ class Network:
         return frames
 
     def take_notices(self) -> list[Notice]:
-        """What happened since the last call; always empty unless the configuration asks for notices."""
+        """The notices since the last call; always empty unless the configuration asks for notices."""
         notices, self._out.notices = self._out.notices, []
         return notices
 
@@ -448,16 +448,16 @@ class Network:
     def receive_budget(self, socket: SocketId) -> int:
         """How many bytes may be read from a stream socket now.
 
-        0 means: do not poll it for input until `ResumeStream` is ordered.
+        0 means that it must not be read until a `ResumeStream` order.
         """
         return self._tcp.receive_budget(socket)
 
     def flows(self) -> list[FlowReport]:
-        """Every flow that there is, for people who want to know; as long as the limits allow."""
+        """All flows, for reports. The configuration's limits bound their number."""
         return [*self._tcp.flows(), *self._udp.flows(), *self._echo.flows()]
 
     def statistics(self) -> NetworkStatistics:
-        """Counters and sizes at this moment."""
+        """Current counters and sizes."""
         flows = {**self._udp.statistics(), **self._echo.statistics(), "tcp_flows": len(self._tcp)}
         context = self._context
         return NetworkStatistics(
@@ -465,7 +465,7 @@ class Network:
             frames_sent=self._sent,
             flows=flows,
             drops=dict(context.drops),
-            tcp_held=self._tcp.memory.held,
+            tcp_held=self._tcp.held,
             ignored=context.ignored,
             last_drops={reason: _distinct(kept) for reason, kept in context.last_drops.items()},
         )

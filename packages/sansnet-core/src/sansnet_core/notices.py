@@ -1,4 +1,4 @@
-"""What an operator may want to know: a flow's birth, state and end, a lease. Nothing for a packet."""
+"""Notices for the operator: flows, leases, names. There are none about single packets."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ __all__ = ["FlowClosed", "FlowOpened", "FlowRefused", "FlowReport", "LeaseGiven"
 
 @message
 class FlowOpened:
-    """The guest opened a flow, or somebody outside did."""
+    """The guest or a host outside opened a flow."""
 
     socket: SocketId
     protocol: int
     """IP protocol number."""
     guest: Endpoint
     remote: Endpoint
-    """What the guest addresses."""
+    """The remote endpoint in the guest's packets."""
     host: Endpoint
-    """What the host's socket addresses."""
+    """The remote endpoint of the host's socket."""
     inbound: bool = False
-    """Whether it came from outside."""
+    """Whether a host outside opened it."""
 
 
 @message
@@ -42,25 +42,25 @@ class FlowClosed:
 
 @message
 class FlowRefused:
-    """The guest tried to open a flow in vain: the host's socket failed, the guest gave up, or the address is closed.
+    """A flow of the guest failed to open: the host's socket failed, the guest gave up, or the address is closed.
 
-    Of a UDP flow only the first failure is told, and only if nothing was received before.
+    For a UDP flow, only the first failure is reported, and only if nothing was received before.
     """
 
     protocol: int
     """TCP or UDP."""
     guest: Endpoint
     remote: Endpoint
-    """What the guest addressed."""
+    """The remote endpoint in the guest's packets."""
     host: Endpoint | None
-    """What the host's socket addressed; None if the configuration closes the address."""
+    """The remote endpoint of the host's socket; None if the configuration closes the address."""
     errno: int
-    """What the host's socket failed with; 0 if the guest gave up before, or there was none."""
+    """Of the host's socket; 0 if the guest gave up first, or if there was no socket."""
 
 
 @message
 class FlowReport:
-    """A flow as it is now; see `Network.flows`."""
+    """The present state of a flow; see `Network.flows`."""
 
     socket: SocketId
     protocol: int
@@ -69,7 +69,7 @@ class FlowReport:
     host: Endpoint
     inbound: bool
     state: str
-    """One word: for TCP where the guest's end of the connection is; else `OPEN`."""
+    """For TCP, the state of the connection to the guest; else `OPEN`."""
     sent: int
     received: int
     """As in `FlowOpened` and `FlowClosed`."""
@@ -77,7 +77,7 @@ class FlowReport:
 
 @message
 class LeaseGiven:
-    """A DHCP or DHCPv6 server gave the guest its address."""
+    """Our DHCP or DHCPv6 server gave the guest its address."""
 
     address: bytes
     mac: bytes
@@ -85,12 +85,12 @@ class LeaseGiven:
 
 @message
 class NameAsked:
-    """The guest asked a name server for one of the names in `NetworkConfig.hosts`."""
+    """The guest queried a name server for one of the names in `NetworkConfig.hosts`."""
 
     name: str
-    """As the configuration has it."""
+    """As it is in the configuration."""
     answered: bool
-    """Whether it was answered here; otherwise the query was forwarded."""
+    """Whether the query was answered here; otherwise it was forwarded."""
 
 
 Notice: TypeAlias = FlowOpened | FlowClosed | FlowRefused | LeaseGiven | NameAsked

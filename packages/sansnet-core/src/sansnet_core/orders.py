@@ -1,7 +1,7 @@
-"""Orders to the driver, and the value types that orders and facts share.
+"""Orders to the driver, and the types of value that orders and facts share.
 
-An order is a request in the imperative; the list's order is the order of execution. Each order's outcome comes
-back as a fact (`Network.stream_connected`, `stream_failed`, ...).
+An order tells the driver to do something with a host socket. The driver executes orders in the sequence of the list,
+and reports each outcome as a fact (`Network.stream_connected`, `stream_failed`, ...).
 """
 
 from __future__ import annotations
@@ -34,31 +34,31 @@ __all__ = [
 ]
 
 Buffer: TypeAlias = bytes | memoryview
-"""Read-only bytes. Header slices are dict keys, and a writable view does not hash."""
+"""Read-only bytes. Slices of headers are dict keys, and a writable view is not hashable."""
 
 Frame: TypeAlias = Buffer | tuple[bytes, Buffer]
-"""A frame to the guest; a large one may be (headers, payload), to be written with one `writev`."""
+"""A frame to the guest; a large one may be (headers, payload), for one `writev`."""
 
 ORIGIN_LOCAL: Final = 1
 ORIGIN_ICMP: Final = 2
 ORIGIN_ICMPV6: Final = 3
-"""`SO_EE_ORIGIN_...` (linux/errqueue.h): who reports an `ExtendedError`; 1 is the host's own kernel."""
+"""`SO_EE_ORIGIN_...` (linux/errqueue.h): the source of an `ExtendedError`. 1 is the host's own kernel."""
 
 SocketId = NewType("SocketId", int)
-"""Names a host socket; issued by the core, never reused."""
+"""Name of a host socket, assigned by the core and never reused."""
 
 _T = TypeVar("_T")
 
 
 @dataclass_transform(frozen_default=True)
 def message(cls: type[_T]) -> type[_T]:
-    """A slots dataclass that is read-only to type checkers, not at run time (frozen costs 3 times as much)."""
+    """A slots dataclass, read-only to type checkers but not at run time: frozen ones take 3 times as long to make."""
     return dataclass(slots=True)(cls)
 
 
 @message
 class ExtendedError:
-    """`struct sock_extended_err` (linux/errqueue.h), plus who sent it."""
+    """`struct sock_extended_err` (linux/errqueue.h), and the node that sent the error."""
 
     errno: int
     """ee_errno."""
@@ -73,12 +73,12 @@ class ExtendedError:
     offender: bytes | None
     """Address of the node that sent the error; None if there is none."""
     ttl: int = 255
-    """TTL or hop limit that its message arrived with, by which tools count the hops of the way back."""
+    """TTL or hop limit of the message on arrival, from which tools compute the hops of the way back."""
 
 
 @message
 class OpenStream:
-    """Create a TCP socket and connect it. Answer: `stream_connected` or `stream_failed`."""
+    """Create a TCP socket and connect it. Outcome: `stream_connected` or `stream_failed`."""
 
     socket: SocketId
     remote: Endpoint
@@ -88,7 +88,7 @@ class OpenStream:
 
 @message
 class SendStream:
-    """Take all of `data` and send it in order. Answer: `stream_sent` as the host's socket accepts it."""
+    """Accept all of `data` and send it in order. Outcome: `stream_sent`, as the host's socket accepts the bytes."""
 
     socket: SocketId
     data: Buffer
@@ -96,28 +96,28 @@ class SendStream:
 
 @message
 class ShutdownStream:
-    """Send FIN (SHUT_WR) after everything given to `SendStream` before."""
+    """Send FIN (SHUT_WR) after the data of all earlier `SendStream` orders."""
 
     socket: SocketId
 
 
 @message
 class ResumeStream:
-    """Read this stream again: `receive_budget` was 0 and is not any more."""
+    """Read this stream again: `receive_budget` was 0 and has risen."""
 
     socket: SocketId
 
 
 @message
 class KeepAlive:
-    """Have the host's kernel probe the peer of a stream while it is silent (SO_KEEPALIVE).
+    """Let the host's kernel probe the peer of an idle stream (SO_KEEPALIVE).
 
-    If the peer is gone: `stream_failed`. A later order for the same stream changes the times.
+    Outcome if the peer does not answer: `stream_failed`. A later order for the same stream changes the times.
     """
 
     socket: SocketId
     idle: int
-    """Seconds of silence before the first probe (TCP_KEEPIDLE), 1 to 32767."""
+    """Idle seconds before the first probe (TCP_KEEPIDLE), 1 to 32767."""
     interval: int
     """Seconds between probes (TCP_KEEPINTVL), 1 to 32767."""
     count: int
@@ -126,39 +126,39 @@ class KeepAlive:
 
 @message
 class CloseSocket:
-    """Close the socket, of whatever kind; no fact about it follows."""
+    """Close a socket of any kind; no fact about it follows."""
 
     socket: SocketId
     abort: bool = False
-    """TCP: reset the connection (SO_LINGER 0) and forget unsent data."""
+    """TCP: reset the connection (SO_LINGER 0) and discard unsent data."""
 
 
 @message
 class OpenDatagram:
-    """Create an unconnected UDP socket bound to `local`, or to any free port if that one is taken."""
+    """Create an unconnected UDP socket bound to `local`, or to any free port if that one is in use."""
 
     socket: SocketId
     local: Endpoint
-    """Address (may be unspecified; its length tells the family) and wished port."""
+    """Address (may be unspecified; its length gives the family) and preferred port."""
 
 
 @message
 class SendDatagram:
-    """Send one datagram, or a run of datagrams to one destination. On failure: `datagram_failed`."""
+    """Send a datagram, or a run of datagrams to one destination. Outcome on failure: `datagram_failed`."""
 
     socket: SocketId
     remote: Endpoint
     data: Buffer
     segment_size: int
-    """0: `data` is one datagram. Else bytes per datagram; the last may be shorter."""
+    """0: `data` is one datagram. Otherwise bytes per datagram; the last may be shorter."""
     ttl: int
     """TTL or hop limit of the guest's packet."""
     tos: int
     """TOS or traffic class of the guest's packet, with its ECN bits."""
     may_fragment: bool = False
-    """Whether the packet may be sent in fragments. If not, and it is too large for its path, it fails with EMSGSIZE."""
+    """Whether the packet may be fragmented. If not, and it is too large for the path, it fails with EMSGSIZE."""
     local: bytes | None = None
-    """The host's address to leave from (IP_PKTINFO), where a socket is bound to none; None leaves it to the kernel."""
+    """Source address (IP_PKTINFO), for a socket that is bound to none; None leaves the choice to the kernel."""
 
 
 @message
@@ -173,7 +173,7 @@ class OpenEcho:
 
 @message
 class SendEcho:
-    """Send an echo request. Answer: `echo_received`; on failure `echo_failed`."""
+    """Send an echo request. Outcome: `echo_received`, or on failure `echo_failed`."""
 
     socket: SocketId
     remote: bytes

@@ -1,6 +1,6 @@
 """Captures in the classic pcap format: microseconds, Ethernet, little-endian (draft-ietf-opsawg-pcap).
 
-The caller has the clock and the file.
+The caller provides the time of each frame and writes the file.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ _ETHERNET: Final = 1
 
 
 def pcap_header(snaplen: int) -> bytes:
-    """What a capture begins with; no record will hold more than `snaplen` bytes of a frame."""
+    """The beginning of a capture whose records hold at most `snaplen` bytes of a frame."""
     return _FILE.pack(_MAGIC, 2, 4, 0, 0, snaplen, _ETHERNET)
 
 
 def pcap_record(frame: Frame, seconds: float, snaplen: int, vnet: bool) -> bytes:
-    """One frame.
+    """The record of one frame.
 
     Args:
-        frame: as the link has it.
+        frame: as on the link.
         seconds: since 1970.
-        snaplen: most bytes to keep.
-        vnet: the frame begins with `virtio_net_hdr`: that is cut off, and a partial checksum is completed, so that
-            readers do not call it wrong.
+        snaplen: the most bytes of the frame to keep.
+        vnet: whether the frame begins with `virtio_net_hdr`, which is removed. A partial checksum is completed, so that
+            readers of the capture do not report it as wrong.
     """
     data = b"".join(frame) if isinstance(frame, tuple) else frame
     if vnet:
@@ -45,10 +45,10 @@ def pcap_record(frame: Frame, seconds: float, snaplen: int, vnet: bool) -> bytes
 
 
 def read(data: bytes) -> Iterator[tuple[float, bytes]]:
-    """Time in seconds and bytes of each frame; a record that is cut off at the end is left out.
+    """Read a capture: time in seconds and bytes of each frame, without a record that is truncated at the end.
 
     Raises:
-        ValueError: the data is not a capture of this kind.
+        ValueError: the data is not a capture in this format.
     """
     if len(data) < _FILE.size or _FILE.unpack_from(data)[::6] != (_MAGIC, _ETHERNET):
         raise ValueError("not a little-endian pcap capture of Ethernet frames with microseconds")

@@ -1,4 +1,4 @@
-"""Port forwards as data, and the language in which people ask for them.
+"""Forwarded ports as data, and the grammar of their specifications.
 
     SPEC   = "none" | [LISTEN "/"] CHUNK *("," CHUNK)
     LISTEN = (ADDRESS | "*") ["%" INTERFACE] | "%" INTERFACE
@@ -6,16 +6,15 @@
     TO     = RANGE | ADDRESS ["/" RANGE]
     RANGE  = PORT ["-" PORT]
 
-It is pasta's. What a reader of it has to know:
+The grammar is pasta's. Its less obvious rules:
 
-- An IPv6 address may stand bare or in brackets. What precedes the first slash is where to listen if it is an address at
-  all, so `80:fe80::1/8080` listens on the address 80:fe80::1; a target is in brackets there: `80:[fe80::1]/8080`.
-- `~` takes ports away from whatever else its specification has, wherever it stands. Where that is nothing else, it has
-  all ports.
-- `all` is *weak*: a port that cannot be had is left out, and so are those that the host hands out by itself.
-- `auto` makes the whole of its specification follow the listeners of the other side; alone it is about all ports.
-- Of what overlaps, explicit ports count more than `all`, and that more than `auto`. What counts the same must lead to
-  the same place.
+- IPv6 addresses may be in brackets. The text before the first slash is the listening address if it is an address at
+  all: `80:fe80::1/8080` listens on 80:fe80::1. Put a target into brackets: `80:[fe80::1]/8080`.
+- `~` excludes ports from all other chunks of its specification. If there are none, it excludes them from all ports.
+- `all` is *weak*: it leaves out ports that cannot be bound, and those of the host's ephemeral range.
+- `auto` makes its whole specification follow the listeners of the other side; alone, it applies to all ports.
+- If specifications overlap, explicit ports win over `all` and `~`, which win over `auto`. Two of the same kind must
+  agree on the target.
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ UDP: Final = 17
 
 ALL_PORTS: Final = range(1, 65536)
 
-_MOST: Final = 1024
-"""Ranges of one kind."""
+_MAX_RANGES: Final = 1024
+"""Ranges of ports, of all specifications together."""
 
-_TOO_MANY: Final = f"there are more than {_MOST} ranges of ports"
+_TOO_MANY: Final = f"there are more than {_MAX_RANGES} ranges of ports"
 
 _OPTIONS: Final = {(TCP, True): "-t", (UDP, True): "-u", (TCP, False): "-T", (UDP, False): "-U"}
 
@@ -48,18 +47,18 @@ _MAX_NAME: Final = 15
 
 
 class ForwardRule(Record):
-    """A range of ports of one side that leads to the other.
+    """A range of ports of one side, each of which leads to a port of the other side.
 
     Attributes:
         protocol: `TCP` or `UDP`.
         first, last: the ports to listen on.
         to: the port of the other side that `first` leads to; the others follow.
-        address: where to listen; None is every address of both families, an unspecified one every one of its family.
-        interface: of the host, to listen on it alone.
-        target: address in the guest; None is the guest's own.
-        inbound: from the host to the guest; else from the guest's loopback to the host's.
-        weak: ports that cannot be had are left out, and so are those that the host hands out by itself.
-        auto: listen only while somebody does so on the other side, and where that is possible.
+        address: the address to listen on; None means all of both families, an unspecified one all of its family.
+        interface: the only interface of the host to listen on; None means all.
+        target: address in the guest; None means the guest's current one.
+        inbound: from the host to the guest; if False, from the guest's loopback to the host's.
+        weak: leave out ports that cannot be bound, and those of the host's ephemeral range.
+        auto: listen only while a program of the other side listens, and only where the port can be bound.
     """
 
     protocol: int
@@ -75,7 +74,7 @@ class ForwardRule(Record):
 
     @property
     def option(self) -> str:
-        """The option that asks for it, as `-t`."""
+        """The command-line option of such rules, such as `-t`."""
         return _OPTIONS[self.protocol, self.inbound]
 
     @property
@@ -84,11 +83,11 @@ class ForwardRule(Record):
         return range(self.first, self.last + 1)
 
     def leads_to(self, port: int) -> int:
-        """The port of the other side."""
+        """The port of the other side that a port leads to."""
         return self.to + port - self.first
 
     def spec(self) -> str:
-        """The specification that means this forward and nothing else."""
+        """The specification of this rule alone."""
         chunks = ["auto"] if self.auto else []
         if not self.weak:
             chunks.append(_range(self.first, self.last) + self._to())
@@ -115,15 +114,15 @@ class ForwardRule(Record):
 
 
 def parse(spec: str, protocol: int, *, inbound: bool = True) -> tuple[ForwardRule, ...]:
-    """Understand one specification; `none` is no forward.
+    """Parse one specification; `none` gives no rules.
 
     Args:
-        spec: as in this module's grammar.
+        spec: in this module's grammar.
         protocol: `TCP` or `UDP`.
-        inbound: whether it is about ports of the host. If not, it has no addresses: loopback leads to loopback.
+        inbound: whether to listen on the host. If not, the specification has no addresses: loopback leads to loopback.
 
     Raises:
-        ConfigError: it means nothing, in a sentence that quotes it.
+        ConfigError: it is wrong; the message quotes it.
     """
     if spec == "none":
         return ()
@@ -134,10 +133,10 @@ def parse(spec: str, protocol: int, *, inbound: bool = True) -> tuple[ForwardRul
 
 
 def parse_all(specs: Sequence[str], protocol: int, *, inbound: bool = True) -> tuple[ForwardRule, ...]:
-    """Understand what an option that may be repeated was given.
+    """Parse the specifications of an option that was given several times.
 
     Raises:
-        ConfigError: one of them means nothing, two of them contradict each other, or `none` comes after another.
+        ConfigError: one is wrong, two of them contradict each other, or `none` comes after another.
     """
     if "none" in specs[1:]:
         raise ConfigError("'none' comes after other ports; leave one of them out")
@@ -145,25 +144,25 @@ def parse_all(specs: Sequence[str], protocol: int, *, inbound: bool = True) -> t
 
 
 def combine(forwards: Iterable[ForwardRule]) -> tuple[ForwardRule, ...]:
-    """The same forwards, without overlaps.
+    """The same rules without overlaps.
 
     Raises:
-        ConfigError: of two that overlap and count the same, one leads elsewhere; or there are too many.
+        ConfigError: two rules of the same kind overlap and do not agree on the target; or there are too many.
     """
-    kept = _Kept()
-    for new in sorted(forwards, key=_weight):
+    index = _RuleIndex()
+    for new in sorted(forwards, key=_rank):
         pieces = [new]
-        for old in kept.overlapping(new):
+        for old in index.overlapping(new):
             pieces = [rest for piece in pieces for rest in _beside(piece, old)]
         for piece in pieces:
-            kept.add(piece)
-        if len(kept.forwards) > _MOST:
+            index.add(piece)
+        if len(index.forwards) > _MAX_RANGES:
             raise ConfigError(f"{_TOO_MANY}; give fewer, larger ones")
-    return tuple(kept.forwards)
+    return tuple(index.forwards)
 
 
 def without(forward: ForwardRule, ports: range) -> Iterator[ForwardRule]:
-    """What is left of a forward without some of the ports to listen on: itself, or up to two others."""
+    """A rule without some of its ports: the rule itself, or up to two others."""
     first, last = max(forward.first, ports.start), min(forward.last, ports.stop - 1)
     if first > last:
         yield forward
@@ -174,50 +173,50 @@ def without(forward: ForwardRule, ports: range) -> Iterator[ForwardRule]:
         yield replace(forward, first=last + 1, to=forward.leads_to(last + 1))
 
 
-class _Kept:
-    """Forwards without overlaps, to be searched by ports: not each is compared with each other one.
+class _RuleIndex:
+    """Rules without overlaps, indexed by port, so that a new one is not compared with all others.
 
     Attributes:
-        forwards: in the order in which they were added.
+        forwards: the rules, in the order in which they were added.
     """
 
     def __init__(self) -> None:
         self.forwards: list[ForwardRule] = []
-        self._places: dict[tuple[int, bool], dict[bytes | None, dict[str | None, list[tuple[int, int]]]]] = {}
-        """Protocol and direction, address, interface -> first port and index, sorted: ranges of one place are apart."""
+        self._index: dict[tuple[int, bool], dict[bytes | None, dict[str | None, list[tuple[int, int]]]]] = {}
+        """Protocol and direction, address, interface -> first port and position, sorted by port."""
 
     def add(self, forward: ForwardRule) -> None:
-        """One that overlaps with none."""
-        by_address = self._places.setdefault((forward.protocol, forward.inbound), {})
-        place = by_address.setdefault(forward.address, {}).setdefault(forward.interface, [])
-        insort(place, (forward.first, len(self.forwards)))
+        """Add a rule that overlaps with none of these."""
+        by_address = self._index.setdefault((forward.protocol, forward.inbound), {})
+        ranges = by_address.setdefault(forward.address, {}).setdefault(forward.interface, [])
+        insort(ranges, (forward.first, len(self.forwards)))
         self.forwards.append(forward)
 
     def overlapping(self, new: ForwardRule) -> list[ForwardRule]:
-        """Those that the kernel would not let listen beside `new`, in the order in which they were added."""
+        """The rules that the kernel would not let listen together with `new`, in the order in which they were added."""
         found: list[int] = []
-        for address, interfaces in self._places.get((new.protocol, new.inbound), {}).items():
-            if not _addresses_meet(new.address, address):
+        for address, interfaces in self._index.get((new.protocol, new.inbound), {}).items():
+            if not _addresses_overlap(new.address, address):
                 continue
             for interface in interfaces if new.interface is None else (new.interface, None):
-                place = interfaces.get(interface, [])
-                index = bisect_right(place, (new.last, len(self.forwards)))
-                while index and self.forwards[place[index - 1][1]].last >= new.first:
+                ranges = interfaces.get(interface, [])
+                index = bisect_right(ranges, (new.last, len(self.forwards)))
+                while index and self.forwards[ranges[index - 1][1]].last >= new.first:
                     index -= 1
-                    found.append(place[index][1])
+                    found.append(ranges[index][1])
         return [self.forwards[index] for index in sorted(found)]
 
 
-# two forwards
+# two rules
 
 
-def _weight(forward: ForwardRule) -> int:
-    """What counts more is less."""
+def _rank(forward: ForwardRule) -> int:
+    """0 for explicit ports, 1 for `all`, 2 for `auto`; where rules overlap, the lowest rank wins."""
     return 2 if forward.auto else 1 if forward.weak else 0
 
 
-def _addresses_meet(one: bytes | None, other: bytes | None) -> bool:
-    """Whether the kernel would not let both listen on one port, of one interface or of all."""
+def _addresses_overlap(one: bytes | None, other: bytes | None) -> bool:
+    """Whether the kernel would not let sockets on both addresses listen on the same port."""
     if one is None or other is None:
         return True
     same = one == other or addresses.is_unspecified(one) or addresses.is_unspecified(other)
@@ -225,16 +224,16 @@ def _addresses_meet(one: bytes | None, other: bytes | None) -> bool:
 
 
 def _beside(piece: ForwardRule, old: ForwardRule) -> Iterator[ForwardRule]:
-    """What is left of a forward beside one that counts as much or more."""
+    """The parts of a rule that do not overlap with one of equal or lower rank."""
     first, last = max(piece.first, old.first), min(piece.last, old.last)
-    if first <= last and _weight(piece) == _weight(old) and not _agree(piece, old, first):
-        what = f"{piece.option} {piece.spec()} and {old.option} {old.spec()}"
-        raise ConfigError(f"{what} do not go together, since both are about port {_range(first, last)}; leave one out")
+    if first <= last and _rank(piece) == _rank(old) and not _agree(piece, old, first):
+        both = f"{piece.option} {piece.spec()} and {old.option} {old.spec()}"
+        raise ConfigError(f"{both} contradict each other about port {_range(first, last)}; leave one out")
     return without(piece, old.ports)
 
 
 def _agree(one: ForwardRule, other: ForwardRule, port: int) -> bool:
-    """Whether two forwards are the same where they overlap."""
+    """Whether two rules lead to the same target where they overlap."""
     listening = (one.address, one.interface, one.target) == (other.address, other.interface, other.target)
     return listening and one.leads_to(port) == other.leads_to(port)
 
@@ -243,19 +242,21 @@ def _agree(one: ForwardRule, other: ForwardRule, port: int) -> bool:
 
 
 class _Wrong(SansnetError):
-    """What follows the quoted specification in the message."""
+    """A specification is wrong; the message continues the sentence that begins with it."""
 
 
 def _parse(spec: str, protocol: int, inbound: bool) -> list[ForwardRule]:
     address, interface, rest = _parse_listen(spec)
     if not inbound and rest != spec:
-        raise _Wrong("says where to listen, which is always the guest's loopback; leave out what precedes the slash")
+        raise _Wrong(
+            "has an address to listen on, but always listens on the guest's loopback; leave out what precedes the slash"
+        )
     base = ForwardRule(protocol=protocol, first=1, last=0, to=1, address=address, interface=interface, inbound=inbound)
     forwards: list[ForwardRule] = []
     excluded: list[range] = []
     auto = False
     chunks = rest.split(",")
-    if len(chunks) > _MOST:
+    if len(chunks) > _MAX_RANGES:
         raise ConfigError(f"{_TOO_MANY}; give fewer, larger ones")
     for chunk in chunks:
         if chunk == "auto":
@@ -275,35 +276,35 @@ def _parse(spec: str, protocol: int, inbound: bool) -> list[ForwardRule]:
 
 
 def _foreign(spec: str, inbound: bool) -> str:
-    """What is wrong with a specification that has the form of other programs' ones, such as Docker's."""
+    """What is wrong with a specification in the form of other programs, such as Docker's; empty if it is not."""
     for protocol in ("/tcp", "/udp"):
         if spec.endswith(protocol):
-            return f"ends with a protocol, which the option says; leave out {protocol!r}"
+            return f"ends with a protocol, which the option determines; leave out {protocol!r}"
     where, bracket, ports = spec.partition("]:") if spec.startswith("[") else spec.partition(":")
     where += bracket.rstrip(":")
     if inbound and ports and (where == "*" or _address_or_none(where) is not None):
-        return f"has a colon behind the address to listen on, where a slash must be: {where}/{ports}"
+        return f"has a colon after the address to listen on; write a slash: {where}/{ports}"
     return ""
 
 
 def _parse_listen(spec: str) -> tuple[bytes | None, str | None, str]:
-    """Address and interface to listen on, and what follows."""
+    """Address and interface to listen on, and the rest of the specification."""
     before, slash, rest = spec.partition("/")
     if not slash:
         return None, None, spec
     where, percent, interface = before.partition("%")
     if percent and where.startswith("[") and interface.endswith("]"):  # [fe80::1%eth0]
         where, interface = f"{where}]", interface[:-1]
-    any_address = where == "*" or (percent and not where)
-    address = None if any_address else _address_or_none(where)
-    if address is None and not any_address:
-        if ":" in before:  # the slash of a target
+    all_addresses = where == "*" or (percent and not where)
+    address = None if all_addresses else _address_or_none(where)
+    if address is None and not all_addresses:
+        if ":" in before:  # the slash is that of a target
             return None, None, spec
         raise _Wrong(f"begins with {before!r}, which is neither an address nor * nor %INTERFACE")
     if percent and not _is_interface(interface):
-        raise _Wrong(f"has {interface!r} for the name of an interface")
+        raise _Wrong(f"has {interface!r}, which is not a possible name of an interface")
     if address is not None and addresses.is_multicast(address):
-        raise _Wrong("would listen on a group's address; give one of this host's")
+        raise _Wrong("has a multicast address to listen on; give an address of this host")
     return address, interface or None, rest
 
 
@@ -330,19 +331,19 @@ def _everything(base: ForwardRule) -> ForwardRule:
 def _to_ports(forward: ForwardRule, text: str) -> ForwardRule:
     mapped = _parse_range(text)
     if len(mapped) != len(forward.ports):
-        counts = f"{_range(forward.first, forward.last)} to {text}, which is not as many"
-        raise _Wrong(f"forwards the ports {counts}; give ranges of one length")
+        ranges = f"{_range(forward.first, forward.last)} to {text}"
+        raise _Wrong(f"forwards the ports {ranges}, which is a different number of ports; give ranges of one length")
     return replace(forward, to=mapped.start)
 
 
 def _to_target(forward: ForwardRule, text: str) -> ForwardRule:
     target = _address_or_none(text)
     if target is None:
-        raise _Wrong(f"has {_quoted(text)} behind the colon, where a port, a range of ports or an address must be")
+        raise _Wrong(f"has {_quoted(text)} after the colon; give a port, a range of ports or an address")
     if not forward.inbound:
-        raise _Wrong("says where to connect, which is always the host's loopback; leave out the address")
+        raise _Wrong("has a target address, but always leads to the host's loopback; leave it out")
     if not addresses.is_unicast(target) or addresses.is_loopback(target):
-        raise _Wrong(f"leads to {text}, which is not the address of a node on the guest's network")
+        raise _Wrong(f"leads to {text}, which cannot be the address of a node on the guest's network")
     address = forward.address
     if address is None:
         address = bytes(len(target))
@@ -354,7 +355,7 @@ def _to_target(forward: ForwardRule, text: str) -> ForwardRule:
 def _parse_range(text: str) -> range:
     begin, hyphen, end = text.partition("-")
     if not _is_number(begin) or (hyphen and not _is_number(end)):
-        raise _Wrong(f"has {_quoted(text)} where a port or a range like 8000-8010 must be")
+        raise _Wrong(f"has {_quoted(text)} in place of a port or a range such as 8000-8010")
     first = int(begin)
     last = int(end) if hyphen else first
     if first not in ALL_PORTS or last not in ALL_PORTS:
@@ -369,9 +370,9 @@ def _is_number(text: str) -> bool:
 
 
 def _is_interface(name: str) -> bool:
-    """Whether the kernel allows the name, more or less; whether there is such an interface, a driver knows."""
+    """Whether the kernel may allow the name; whether the interface exists, only a driver can tell."""
     try:
-        size = len(name.encode(errors="surrogateescape"))  # as bytes that are no text come from a command line
+        size = len(name.encode(errors="surrogateescape"))  # bytes of a command line that are not text
     except UnicodeEncodeError:
         return False
     return 0 < size <= _MAX_NAME and not any(letter in "/:%\0" or letter.isspace() for letter in name)

@@ -1,10 +1,9 @@
-"""Which Ethernet address each of the guest's IP addresses has.
+"""The Ethernet address of each of the guest's IP addresses.
 
-Theory of operation. Behind one link there may be several stations: containers on a bridge or on macvlan interfaces in
-the guest, or a machine in the machine. Each IP address that packets, ARP and NDP of the guest name as their sender is
-kept with the Ethernet address that it was last seen with. The table is bounded; beyond that the address that was
-learnt longest ago gives way. One that is in use is learnt again from its next packet, and what sends to it meanwhile
-keeps the Ethernet address that it knew (`egress.FlowHeaders`).
+Theory of operation. There may be several stations behind one link: containers on a bridge or on macvlan interfaces in
+the guest, or nested virtual machines. The table maps each source address of the guest's packets, ARP and NDP to the
+Ethernet address that it was last seen with. When the table is full, a new address replaces the one learnt longest ago.
+If that is in use, its next packet adds it again; until then its flows keep the Ethernet address (`egress.FlowHeaders`).
 """
 
 from __future__ import annotations
@@ -18,20 +17,20 @@ class Stations:
     """The table.
 
     Args:
-        most: addresses that are kept.
+        limit: the most IP addresses to keep.
 
     Attributes:
-        find: the Ethernet address (6 bytes) of an IP address (4 or 16 bytes); None if it is not known. Asked of each
-            packet, so it is the table's own method.
-        generation: rises with every change; what was made of an entry before may be stale then.
+        find: returns the Ethernet address (6 bytes) of an IP address (4 or 16 bytes), None if unknown. Called for each
+            packet, so it is the dict's own method.
+        generation: rises with every change, after which values derived from the table may be stale.
     """
 
-    __slots__ = ("_known", "_most", "find", "generation")
+    __slots__ = ("_known", "_limit", "find", "generation")
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, limit: int) -> None:
         self._known: dict[bytes, bytes] = {}
-        """By IP address; the one that was learnt longest ago is first."""
-        self._most = most
+        """By IP address, in the order in which they were learnt."""
+        self._limit = limit
         self.find: Callable[[bytes], bytes | None] = self._known.get
         self.generation = 0
 
@@ -39,10 +38,10 @@ class Stations:
         return len(self._known)
 
     def learn(self, address: bytes, mac: bytes) -> None:
-        """A station was seen with an IP address."""
+        """Remember the Ethernet address of an IP address."""
         known = self._known
         changed = known.pop(address, None) != mac
-        if len(known) >= self._most:
+        if len(known) >= self._limit:
             del known[next(iter(known))]
         known[address] = mac
         self.generation += changed

@@ -25,7 +25,7 @@ _PROTOCOLS: Final[dict[tuple[int, int], Callable[[Buffer, IpHeader, str, str], s
 
 
 def summary(frame: Buffer) -> str:
-    """Describe a frame without `virtio_net_hdr`; never raises."""
+    """Describe a frame, given without `virtio_net_hdr`; never raises."""
     ethertype = frame[12:14]
     start, limit = ethernet.HEADER_SIZE, len(frame)
     if ethertype == ethernet.ETHERTYPE_ARP:

@@ -1,10 +1,10 @@
-"""One heap of deadlines, re-armed lazily.
+"""A heap of deadlines that can be moved at little cost.
 
-Theory of operation. An owner keeps `deadline` (when it wants to be called), and `queued` and `ticket` (time and number
-of its one entry in the heap that counts). Moving a deadline later costs one store; only an earlier one is pushed, and
-the entry before it is stale then. The number decides, not the time: a stale entry and a new one may have one time. A
-popped entry whose owner has moved on is queued again for the new time, or forgotten. So an ACK clock that moves an RTO
-forward with each segment costs no heap operation (355 ns against 864 ns for a push each time).
+Theory of operation. An owner has a `deadline`, at which it is to be called, and one valid entry in the heap, whose time
+is `queued` and whose number is `ticket`. Moving the deadline later changes only `deadline`. Moving it earlier pushes
+another entry and makes the old one stale; entries are told apart by number, since both may have the same time. When a
+valid entry is popped before its owner's deadline, it is pushed again for that time, or discarded if there is none. So
+moving a retransmission timeout later with each acknowledgment needs no heap operation (355 ns instead of 864 ns).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ __all__ = ["Timed", "Timers"]
 
 
 class Timed(Protocol):
-    """Something with a deadline. Start `deadline` and `queued` at `math.inf`, and `ticket` at 0."""
+    """An owner of a deadline. Start `deadline` and `queued` at `math.inf`, and `ticket` at 0."""
 
     deadline: float
     queued: float
     ticket: int
 
     def expire(self) -> None:
-        """The deadline has passed; it is `inf` again by now. Arm a new one if another is wanted."""
+        """Called once the deadline has passed, and is `inf` again. Arm another one if needed."""
 
 
 class Timers:
@@ -36,7 +36,7 @@ class Timers:
         self._stale = 0
 
     def arm(self, owner: Timed, deadline: float) -> None:
-        """Call `owner.expire()` at `deadline`, in place of what was armed before; `inf` disarms."""
+        """Call `owner.expire()` at `deadline` instead of at its previous one; `inf` disarms."""
         owner.deadline = deadline
         if deadline < owner.queued:
             if owner.queued < inf:
@@ -44,7 +44,7 @@ class Timers:
             self._push(owner, deadline)
 
     def forget(self, owner: Timed) -> None:
-        """Disarm an owner that will not be armed again, and let go of it."""
+        """Disarm an owner that will not be armed again, and drop the reference to it."""
         owner.deadline = inf
         if owner.queued < inf:
             owner.queued, owner.ticket = inf, 0
@@ -56,7 +56,7 @@ class Timers:
         heapq.heappush(self._heap, (deadline, self._count, owner))
 
     def _note_stale(self) -> None:
-        """Entries that mean nothing any more are swept when they are the majority, so they cost no memory."""
+        """Count a stale entry. All stale entries are removed when they are the majority, which bounds the heap."""
         self._stale += 1
         if self._stale > 64 + (len(self._heap) >> 1):
             self._heap = [entry for entry in self._heap if entry[1] == entry[2].ticket]
@@ -64,7 +64,7 @@ class Timers:
             self._stale = 0
 
     def next_deadline(self) -> float | None:
-        """When `expire` must be called; may be early (an owner that moved on), never late."""
+        """When to call `expire`; may be early, if an owner has moved its deadline, but never late."""
         return self._heap[0][0] if self._heap else None
 
     def expire(self, now: float) -> None:

@@ -1,19 +1,18 @@
-"""The pump: one trio task that carries frames, facts and orders between a link, a network and the host's sockets.
+"""The driver: one trio task that carries frames, facts and orders between a link, a network and the host's sockets.
 
-Theory of operation. The task waits for one epoll descriptor, which holds the link and every host socket, and then works
-in rounds: what is ready is read and told to the network, then its orders are carried out until it gives no more, then
-its frames are written. One reading of the clock serves a round. After some rounds, or when nothing is ready, it goes
-back to trio.
+Theory of operation. The task waits for one epoll descriptor, which covers the link and every host socket. Then it works
+in rounds. Each round reads the clock once, reports what is ready to the network, carries out the network's orders until
+there are none, and writes its frames. After some rounds, or when nothing is ready, it returns to trio.
 
-Between calls this holds: all orders are carried out, and all frames are written or in `_pending`. While frames are
-pending the guest has no room: sockets are not read, and beyond `_PAUSE_LINK_ABOVE` the link is not read either, so that
-nothing grows without bound and nothing is lost. What still comes then is what timers send, such as retransmissions to a
-guest that was stopped; beyond `_DROP_ABOVE` that is dropped, as a full queue of a real network would.
+Invariant between calls: all orders are carried out, and all frames are written or in `_pending`. While frames are
+pending the link has no room for more, so sockets are not read. Above `_PAUSE_LINK_ABOVE` the link is not read either.
+So memory is bounded and nothing is lost. Only timers still produce frames then, such as retransmissions to a guest that
+was stopped. Above `_DROP_ABOVE` these are dropped, as by a full queue of a real network.
 
-A link may hold frames that its descriptor does not tell of, since one system call read more than a batch. So after a
-full batch it is read again in the next round, whatever the descriptor says.
+A link may hold frames although its descriptor is not readable, because one system call read more than a batch. So after
+a full batch the link is read again in the next round.
 
-There is no protocol here. The network decides; this file knows descriptors and time.
+No protocol is implemented here: the network decides, and the driver handles descriptors and time.
 """
 
 from __future__ import annotations
@@ -46,41 +45,47 @@ __all__ = ["Driver", "DriverStatistics"]
 _log: Final = logging.getLogger("sansnet")
 
 _BATCH: Final = 64
-"""Most frames of one read. Whatever does not fit comes with the next round."""
+"""Most frames of one read. The others follow in the next round."""
 
 _MAX_ROUNDS: Final = 64
+"""Most rounds before other tasks run. A pass through trio's scheduler costs 30 us."""
 _SLICE: Final = 0.005
-"""Rounds, and seconds, before other tasks get their turn. Going through trio's scheduler costs 30 us."""
+"""Seconds after which no further round begins before other tasks run."""
 
 _PAUSE_LINK_ABOVE: Final = 1024
+"""Pending frames above which the link is not read."""
 _DROP_ABOVE: Final = 4 * _PAUSE_LINK_ABOVE
+"""Pending frames above which new frames are dropped."""
 
 _RESPITE: Final = 0.05
-"""Seconds without work after work that failed for lack of memory."""
+"""Seconds to wait after a lack of memory."""
 _NO_MEMORY: Final = (
-    "there is too little memory, so frames and what sockets received are dropped; "
-    "allow more, as by: ulimit -v unlimited"
+    "there is too little memory, so frames and data from sockets are dropped; "
+    "allow more, for example with: ulimit -v unlimited"
 )
 
 _SPIN: Final = 50e-6
+"""Seconds to busy-wait for an answer; see `Driver._spin`."""
 _MAX_MISSES: Final = 4
+"""Busy-waits without an event before backing off."""
 _PROBE: Final = 64
-"""See `Driver._spin`: seconds, waits in vain, and batches between tries after those."""
+"""While backed off, busy-wait only once in this many batches."""
 
 
 @dataclass(frozen=True, slots=True)
 class DriverStatistics:
-    """What one driver did so far.
+    """Counters of one driver.
 
     Attributes:
         frames_received: frames from the guest.
         frames_sent: frames to the guest.
-        frames_pending: frames that wait for the guest's link to have room.
-        frames_dropped: frames that the link refused, or that a guest which takes none was not kept.
-        datagrams_dropped: datagrams and echo requests that the host had no room for, or whose like it just refused; and
-            datagrams of link-local senders on another link than the guest's.
+        frames_pending: frames that wait until the guest's link has room.
+        frames_dropped: frames that the link dropped, or that were dropped because too many were pending or there was
+            too little memory.
+        datagrams_dropped: datagrams and echo requests that the host had no room for, or that were similar to one that
+            it had just refused; and datagrams from link-local senders on another link than the guest's.
         sockets: open sockets of the host.
-        wakeups: how often trio woke the pump.
+        wakeups: how often trio woke the driver.
     """
 
     frames_received: int
@@ -93,7 +98,7 @@ class DriverStatistics:
 
 
 class _Timed(Protocol):
-    """What waits for time to pass."""
+    """A part with a deadline."""
 
     def next_deadline(self) -> float | None: ...
 
@@ -104,17 +109,17 @@ class Driver:
     """Runs one network over one link.
 
     Args:
-        network: the `sansnet_core.Network`, or a proxy of one. Only the driver may call it while `run` runs. Its clock
+        network: the `sansnet_core.Network`, or a proxy of one. While `run` runs only the driver may call it. Its clock
             is `trio.current_time`.
-        link: the guest's Ethernet. The driver owns it: `run` closes it.
-        interface: the host's interface for link-local addresses that the guest asks for; None if there is none.
-        outbound4, outbound6: the only interface of the host's that sockets of this family use, but for those to
-            loopback; None leaves it to the kernel.
-        on_notices: called with the notices of each wake-up that has some.
-        forwards: ports that lead to the guest, to be served while `run` runs; they are the caller's to close.
+        link: the guest's link. The driver owns it: `run` closes it.
+        interface: the host's interface for link-local addresses that the guest uses; None if there is none.
+        outbound4, outbound6: the interface that sockets of this family must use, except for loopback addresses; None
+            leaves the choice to the kernel.
+        on_notices: called with the notices of each wake-up that produced some.
+        forwards: the forwarded ports to serve while `run` runs. The caller closes them.
 
     Raises:
-        OSError: there is no such interface, or no descriptor left.
+        OSError: there is no such interface, or no descriptor is left.
     """
 
     def __init__(
@@ -143,19 +148,19 @@ class Driver:
             self._timed.append(forwards)
         self._pending: list[Frame] = []
         self._link_wanted = (True, False)
-        """Frames from it, and room in it."""
+        """Whether the driver waits for frames from the link, and for room in it."""
         self._link_interest = EPOLLIN
         self._link_holds = False
-        """It may have more frames, whether its descriptor is readable or not."""
+        """The link may have more frames, even if its descriptor is not readable."""
         self._misses = 0
         self._started = False
         self._timer = trio.CancelScope()
-        """Ends the wait when the next deadline comes."""
+        """Ends the wait at the next deadline."""
         self._starved = False
         self._frames_received = self._frames_done = self._frames_dropped = self._wakeups = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run until cancelled. Every descriptor is closed when this ends, however it ends; the link's too.
+        """Run until cancelled. At the end all descriptors are closed, including the link's.
 
         TCP connections that the guest has not ended by then are reset.
 
@@ -163,9 +168,9 @@ class Driver:
             task_status: for `nursery.start`, which returns when frames and sockets are served.
 
         Raises:
-            LinkClosed: the guest's end is gone. That is how a run ends which nobody cancels.
-            UsageError: it ran before.
-            OSError: the link failed in a way that it does not know.
+            LinkClosed: the guest's end of the link is gone. A run that is not cancelled ends in this way.
+            UsageError: `run` was called before.
+            OSError: the link failed for an unknown reason.
         """
         if self._started:
             raise UsageError("a driver runs once")
@@ -185,24 +190,24 @@ class Driver:
             await self._pump()
 
     def tell(self, fact: Callable[[float], None]) -> None:
-        """Tell the network something that no socket and no frame says, and carry out what comes of it.
+        """Tell the network a fact that does not come from the link or a socket, and carry out the resulting orders.
 
         Args:
-            fact: called with the time; it calls the network.
+            fact: called with the time in seconds; it calls the network.
         """
         now = trio.current_time()
         fact(now)
-        with suppress(LinkClosed):  # `run` meets that, too, and ends by it
+        with suppress(LinkClosed):  # `run` will raise it too
             self._flush(now)
         self._timer.deadline = self._next_deadline()
 
     def use_interface(self, interface: str | None) -> None:
-        """Let link-local addresses that the guest asks for be on another interface of the host's from now on."""
-        with suppress(OSError):  # it has gone, too
+        """Use another interface of the host for the link-local addresses that the guest uses; see `Driver`."""
+        with suppress(OSError):  # this interface is gone too
             self._context.scope = 0 if interface is None else interface_index(interface)
 
     def statistics(self) -> DriverStatistics:
-        """What it did so far; also after `run` ended."""
+        """The current counters; also available after `run` has ended."""
         refused = self._link.dropped
         return DriverStatistics(
             frames_received=self._frames_received,
@@ -231,7 +236,7 @@ class Driver:
             await self._try_to_work()  # the deadline has passed
 
     async def _try_to_work(self) -> None:
-        """Work; where there is no memory for it, what was being worked on is lost."""
+        """Work. If there is too little memory for that, the current frames or data are lost."""
         try:
             self._work()
         except MemoryError:
@@ -242,7 +247,7 @@ class Driver:
             await trio.sleep(_RESPITE)
 
     def _work(self) -> None:
-        """Do what there is to do, for a bounded time."""
+        """Work in rounds, for a bounded time."""
         poll, handlers, clock = self._poller.poll, self._poller.handlers, trio.current_time
         began = now = clock()
         events = poll(0, MAX_EVENTS)
@@ -256,7 +261,7 @@ class Driver:
                 for timed in self._timed:
                     timed.handle_deadline(now)
                 self._poller.settle()
-                now = clock()  # forwards tell the network of listeners at the time that it is then
+                now = clock()  # `forwards` reads the clock itself, and the network's time must not go back
             self._flush(now)
             events = poll(0, MAX_EVENTS) or ([] if self._must_read() else self._spin())
             now = clock()
@@ -276,12 +281,12 @@ class Driver:
         return soonest
 
     def _spin(self) -> list[tuple[int, int]]:
-        """Wait a moment for the answer to what was just sent, where answers do come at once.
+        """Busy-wait a moment for the answer to what was just sent.
 
-        Going to sleep and being woken costs 30 us of processor time, and 40 us of delay. Medians with a guest in a
-        namespace, on two busy processors, without and with this: a byte to and fro over TCP 82 to 109 and 61 to 79 us;
-        connect, a byte to and fro, close 529 to 784 and 406 to 503 us. Others that want the processor get it, and after
-        some waits in vain it is tried only now and then.
+        Sleeping and waking up costs 30 us of processor time and 40 us of delay. Medians with a guest in a namespace, on
+        two busy processors, without and with the busy-wait: one byte there and back over TCP 82 to 109 and 61 to 79 us;
+        connect, one byte there and back, close 529 to 784 and 406 to 503 us. Other processes can run meanwhile, and
+        after some waits without an event it is tried only occasionally.
         """
         if self._misses > _MAX_MISSES and self._misses % _PROBE:
             self._misses += 1
@@ -316,7 +321,7 @@ class Driver:
         self._pending = frames[done:]
 
     def _link_ready(self, flags: int, now: float) -> None:
-        # A link that does not report room is asked for it whatever it reports
+        # A link that does not report room (`ReadableLink`) is tried after any event
         if self._pending and (flags & EPOLLOUT or not self._link_interest & EPOLLOUT):
             self._write(self._pending)
             self._update_link()
@@ -334,7 +339,7 @@ class Driver:
             self._network.receive_frames(frames, now)
 
     def _update_link(self) -> None:
-        """Wait for the link, and let the sockets wait, as the pending frames demand."""
+        """Choose from the pending frames what to wait for, and whether sockets are read."""
         pending = len(self._pending)
         wanted = (pending <= _PAUSE_LINK_ABOVE, pending > 0)
         if wanted == self._link_wanted:

@@ -1,11 +1,12 @@
-"""Tells when the host's network may have become another one: its links, addresses, routes and some of its files.
+"""Reports that the host's network may have changed: its links, addresses, routes, and some of its files.
 
-Theory of operation. A netlink socket hears of the first three (rtnetlink(7)), inotify(7) of files: by name in each
-directory that leads to them over symbolic links, since a file may be renamed over another one, and by the file itself,
-since another path may lead to it. What has changed is not read from there: who waits reads all of it anew. So nothing
-is lost when the kernel drops messages, and a storm of them costs no more than one.
+Theory of operation. A netlink socket reports links, addresses and routes (rtnetlink(7)); inotify(7) reports files. Each
+file is watched by name in every directory that leads to it over symbolic links, since another file may be renamed over
+it, and by itself, since it may be changed through another path. The messages are not evaluated: after a report, the
+caller reads everything again. So nothing is lost if the kernel drops messages, and many cost no more than one.
 
-A burst is waited out, and between two reports passes some time: more, if reading everything takes long.
+A report waits for the end of a burst. Between two reports there is a pause, which grows with the time that the caller
+takes to read everything.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from sansnet_trio.linux.rtnetlink import subscribe
 __all__ = ["HostWatch"]
 
 _MAX_MESSAGES: Final = 256
-"""Taken at once; there is no end of them in a storm."""
+"""Messages that are read at once; in a storm they never end."""
 
 _CHANGES: Final = (
     syscalls.IN_CREATE
@@ -46,26 +47,27 @@ _EVENT: Final = Struct("=iIII")  # watch, mask, cookie, length of the name
 _EVENTS_SIZE: Final = 1 << 16
 
 _MAX_LINKS: Final = 40
-"""Symbolic links that lead to one file, at most, as in the kernel (MAXSYMLINKS)."""
+"""Symbolic links on the way to one file, as in the kernel (MAXSYMLINKS)."""
 
 _BURST_GAP: Final = 0.1
 _MAX_BURST: Final = 1.0
 _MIN_PAUSE: Final = 0.5
-"""Seconds: without a change, until a burst is over; that a burst may last; between two reports."""
+"""Seconds: without a change until a burst is over; length of a burst at most; between two reports at least."""
 _PAUSE_FACTOR: Final = 10
 _MAX_PAUSE: Final = 60.0
-"""A pause is that many times as long as what was done since the last report took, at most."""
+"""A pause is `_PAUSE_FACTOR` times as long as the work after the last report, but not longer than `_MAX_PAUSE`."""
 
 _POLL_INTERVAL: Final = 5.0
-"""Seconds between looks at files, if no more watches are allowed."""
+"""Seconds between checks of the files, if no inotify watch is available."""
 
 
 class HostWatch:
-    """Watches the network namespace and the files of the thread that makes it. Close it, or use it in a `with`.
+    """Watches the calling thread's network namespace, and files. Close it, or use it as a context manager.
 
     Args:
-        paths: of the files.
-        changes: of `netlink.subscribe`, which may have heard of some already; None makes a new one. Closed by `close`.
+        paths: the files to watch.
+        changes: a socket from `rtnetlink.subscribe`, with the changes since then; None makes a new one. `close` closes
+            it.
 
     Raises:
         OSError: no descriptor is left.
@@ -75,12 +77,12 @@ class HostWatch:
         self._paths = tuple(paths)
         self._stack = contextlib.ExitStack()
         self._names: dict[int, set[str] | None] = {}
-        """By watch: names in a directory that matter; None for a file."""
+        """For each watch, the relevant names in a directory; None for a file."""
         self._states: list[tuple[int, ...]] = []
         self._changed = False
         self._reported: float | None = None
         self._next = -math.inf
-        """When the next report may be made."""
+        """Earliest time of the next report."""
         with contextlib.ExitStack() as stack:
             self._poll = select.epoll()
             stack.callback(self._poll.close)
@@ -93,7 +95,7 @@ class HostWatch:
             self._stack = stack.pop_all()
 
     def close(self) -> None:
-        """Watch no more. A second call does nothing."""
+        """Stop watching. A second call does nothing."""
         self._stack.close()
 
     def __enter__(self) -> HostWatch:
@@ -106,9 +108,9 @@ class HostWatch:
         """Wait until something may have changed since the last report.
 
         Returns:
-            Whether it was one of the files.
+            Whether one of the files may have changed.
         """
-        if self._reported is not None:  # for the first time since then
+        if self._reported is not None:  # first call after the report
             now = time.monotonic()
             self._next = now + min(max(_MIN_PAUSE, _PAUSE_FACTOR * (now - self._reported)), _MAX_PAUSE)
             self._reported = None
@@ -121,18 +123,18 @@ class HostWatch:
         self._reported = time.monotonic()
         changed, self._changed = self._changed, False
         if changed:
-            self._watch_files()  # links may lead elsewhere now
+            self._watch_files()  # symbolic links may lead to other directories now
         return changed
 
     async def _wait_readable(self, seconds: float) -> bool:
-        """Whether something comes within some time."""
+        """Whether a message arrives within some seconds."""
         with trio.move_on_after(seconds):
             await trio.lowlevel.wait_readable(self._poll.fileno())
             return True
         return False
 
     def _drain(self) -> bool:
-        """Take what has come; whether it matters."""
+        """Read all messages; whether one is relevant."""
         matters = self._drain_netlink()
         if self._drain_files():
             self._changed = matters = True
@@ -144,7 +146,7 @@ class HostWatch:
                 self._netlink.recv(1)
             except BlockingIOError:
                 return count > 0
-            except OSError:  # ENOBUFS: some were dropped
+            except OSError:  # ENOBUFS: the kernel dropped messages
                 return True
         return True
 
@@ -160,12 +162,12 @@ class HostWatch:
         return changed
 
     def _is_relevant(self, watch: int, name: str) -> bool:
-        """Whether an event is about one of the files. One without a name is about what is watched itself."""
+        """Whether an event concerns one of the files. An event without a name concerns the watched file itself."""
         names = self._names.get(watch)
         return not name or names is None or name in names
 
     def _watch_files(self) -> None:
-        """Watch all that leads to the files now."""
+        """Watch the files, and the directories that lead to them now."""
         self._unwatch_files()
         try:
             self._inotify = syscalls.inotify_new()
@@ -178,7 +180,7 @@ class HostWatch:
                 if os.path.exists(path):
                     self._names[syscalls.inotify_add(self._inotify, path, _FILE_CHANGES)] = None
             self._poll.register(self._inotify, select.EPOLLIN)
-        except OSError:  # no more are allowed
+        except OSError:  # no watch is left
             self._unwatch_files()
             self._states = self._file_states()
 
@@ -201,7 +203,7 @@ class HostWatch:
 
 
 def _path_steps(path: str) -> Iterator[tuple[str, str]]:
-    """Directory and name of each file on the way; of a directory that is missing, where it would be made."""
+    """Directory and name of each step to a file over links; for a missing directory, its nearest existing parent."""
     for _ in range(_MAX_LINKS):
         directory, name = os.path.split(path)
         while not os.path.isdir(directory):

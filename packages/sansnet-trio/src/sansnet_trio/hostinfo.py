@@ -1,8 +1,8 @@
-"""What a guest's network is modelled on: the host's interfaces, addresses, routes and resolvers.
+"""The host's addresses, routes and resolvers, on which a guest's network is modelled.
 
-Theory of operation. For each IP family one interface is the template: that of the first default route in the main
-table, or else the first one with any route. The first of its addresses is the source of what leaves by the default
-route, on whichever interface that address is: hosts that speak BGP have theirs on the loopback interface.
+Theory of operation. For each IP family one interface is the model, the *uplink*: the interface of the first default
+route in the main table, or else of the first route. The first of its addresses is the source address of packets on the
+default route. That address may belong to another interface: hosts that speak BGP have it on the loopback interface.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _MAPPED: Final = bytes(10) + b"\xff\xff"
 RESOLV_CONF: Final = "/etc/resolv.conf"
 
 _LOOPBACK_INDEX: Final = 1
-"""Of the loopback interface, the first of every network namespace."""
+"""The loopback interface, the first one of every network namespace."""
 
 # linux/rtnetlink.h
 _RT_TABLE_MAIN: Final = 254
@@ -55,15 +55,15 @@ _IFA_F_TENTATIVE: Final = 0x40
 
 
 _REMOTE_ADDRESSES: Final[dict[int, str]] = {socket.AF_INET: "198.41.0.4", socket.AF_INET6: "2001:503:ba3e::2:30"}
-"""Addresses far away, of a root name server: to ask by which route a packet would leave. None is sent."""
+"""Addresses of a root name server, to ask for the route to remote hosts. No packet is sent."""
 
 
 class HostError(SansnetError):
-    """The host lacks what was asked for; the message is a sentence that names it."""
+    """The host cannot provide something that was requested; the message is a sentence that names it."""
 
 
 class InterfaceAddress(NamedTuple):
-    """An address of an interface: 4 or 16 bytes, and how many bits of it are the network's."""
+    """An address of an interface, 4 or 16 bytes, and the length of its network's prefix in bits."""
 
     address: bytes
     prefix_length: int
@@ -75,9 +75,9 @@ class Route(Record):
     Attributes:
         destination: 4 or 16 bytes.
         prefix_length: 0 for a default route.
-        gateway: None if destinations are on the link.
-        metric: of equal destinations the lowest one is used; 0 leaves it to the kernel.
-        on_link: the gateway is on the link although no route says so.
+        gateway: 4 or 16 bytes; None if destinations are on the link.
+        metric: among routes to the same destination the kernel prefers the lowest; 0 means the kernel's default.
+        on_link: whether the gateway is on the link although no route says so.
     """
 
     destination: bytes
@@ -88,7 +88,7 @@ class Route(Record):
 
 
 class Uplink(Record):
-    """One family's configuration of one interface; there is at least one address."""
+    """The configuration of one interface for one IP family, with at least one address."""
 
     interface: str
     index: int = 0
@@ -97,7 +97,7 @@ class Uplink(Record):
 
     @property
     def gateway(self) -> bytes | None:
-        """Of the first default route that has one."""
+        """The gateway of the first default route that has one."""
         return next((route.gateway for route in self.routes if not route.prefix_length and route.gateway), None)
 
 
@@ -107,7 +107,7 @@ class Resolvers(Record):
     Attributes:
         nameservers: 4 or 16 bytes each, with the zone of a link-local one (`addresses.with_zone`).
         search: domains.
-        options: words of `options` lines.
+        options: the words of its `options` lines.
     """
 
     nameservers: tuple[bytes, ...] = ()
@@ -116,12 +116,12 @@ class Resolvers(Record):
 
 
 class HostInfo(Record):
-    """The templates of a guest's network.
+    """The parts of a host's network that a guest's network is modelled on.
 
     Attributes:
-        ipv4, ipv6: None for a family in which the host has no usable interface.
-        has_ipv6: whether the kernel has IPv6 at all.
-        resolvers: the host's.
+        ipv4, ipv6: None if the host has no usable interface for the family.
+        has_ipv6: whether the kernel supports IPv6.
+        resolvers: contents of the host's resolv.conf.
     """
 
     ipv4: Uplink | None = None
@@ -133,12 +133,14 @@ class HostInfo(Record):
 def read_host(
     interface: str | None = None, *, interface4: str | None = None, interface6: str | None = None
 ) -> HostInfo:
-    """Read the calling thread's network namespace and /etc/resolv.conf. Blocks for a few milliseconds.
+    """Read the calling thread's network namespace and /etc/resolv.conf.
+
+    Blocks for a few milliseconds; the first call in a process also imports pyroute2.
 
     Args:
-        interface: the template for both families; None chooses one for each.
-        interface4: the template for IPv4, if it is not that of both.
-        interface6: likewise.
+        interface: the uplink for both families; None chooses one for each family.
+        interface4: the uplink for IPv4, if it differs.
+        interface6: the uplink for IPv6, if it differs.
 
     Raises:
         HostError: there is no such interface.
@@ -158,7 +160,7 @@ def read_host(
 
 
 def read_resolvers(path: str = RESOLV_CONF) -> Resolvers:
-    """Read a resolv.conf. A file that is missing or unreadable is like an empty one."""
+    """Read a resolv.conf. A missing or unreadable file counts as empty."""
     try:
         text = files.read(path)
     except OSError:
@@ -167,9 +169,9 @@ def read_resolvers(path: str = RESOLV_CONF) -> Resolvers:
 
 
 def parse_resolv_conf(text: str) -> Resolvers:
-    """Understand a resolv.conf as the C library does.
+    """Parse a resolv.conf as the C library does.
 
-    Of several `search` and `domain` lines the last one counts, and without a server that is on the node itself.
+    The last of several `search` and `domain` lines counts. Without a `nameserver` line, the server is 127.0.0.1.
     """
     nameservers: list[bytes] = []
     search: tuple[str, ...] = ()
@@ -189,10 +191,10 @@ def parse_resolv_conf(text: str) -> Resolvers:
 
 
 def _parse_server(text: str) -> bytes | None:
-    """A name server's address; None if it is none.
+    """Parse the address of a name server; None if it is invalid.
 
-    IPv4 may have any form that inet_aton(3) knows, a link-local IPv6 address the name or index of an interface. The
-    unspecified address means this node, and an IPv4-mapped one the IPv4 address.
+    An IPv4 address may have any form of inet_aton(3), a link-local IPv6 address the name or index of an interface. The
+    unspecified address means this host; an IPv4-mapped address means the IPv4 address.
     """
     node, percent, zone = text.partition("%")
     try:
@@ -202,7 +204,7 @@ def _parse_server(text: str) -> bytes | None:
             packed = socket.inet_pton(socket.AF_INET6, node)
             if percent:
                 packed = addresses.with_zone(packed, int(zone) if zone.isdecimal() else socket.if_nametoindex(zone))
-    except (OSError, OverflowError, ValueError):  # ValueError: a NUL, or no text
+    except (OSError, OverflowError, ValueError):  # ValueError: NUL, or not encodable
         return None
     if packed.startswith(_MAPPED) and len(packed) == 16:
         packed = packed[12:]
@@ -210,14 +212,14 @@ def _parse_server(text: str) -> bytes | None:
 
 
 def _interface_index(wanted: str | None, names: dict[int, str], loopback: str | None) -> int | None:
-    """Index of an interface that was asked for."""
+    """Index of the requested interface; None if none was requested."""
     if wanted is None:
         return None
     for index, name in names.items():
         if name == wanted:
             return index
     if wanted == loopback:
-        raise HostError(f"{wanted!r} is a loopback interface, and a guest has its own; give another")
+        raise HostError(f"{wanted!r} is a loopback interface, and a guest has its own; give another one")
     known = ", ".join(names.values()) or "none"
     raise HostError(f"the host has no interface {wanted!r}; it has these: {known}")
 
@@ -232,7 +234,7 @@ def _read_uplink(netlink: Netlink, family: int, names: dict[int, str], wanted: i
     own = _usable_addresses(found, index)
     if any(through == index and not route.prefix_length for through, route in routes):
         text = _preferred_source(messages, index)
-        if text is None and (family == socket.AF_INET or not own):  # of IPv6's, the kernel may prefer one that changes
+        if text is None and (family == socket.AF_INET or not own):  # for IPv6 the kernel may prefer a temporary address
             text = _source_for_remote(netlink, family, index)
         if (source := _with_prefix(text, found, index)) is not None:
             own = (source, *(other for other in own if other.address != source.address))
@@ -247,16 +249,16 @@ def _read_uplink(netlink: Netlink, family: int, names: dict[int, str], wanted: i
 
 
 def _choose_interface(routes: list[tuple[int, Route]]) -> int | None:
-    """The interface of the first default route, or else of the first route at all."""
+    """The interface of the first default route, or else of the first route; None without routes."""
     default = (index for index, route in routes if not route.prefix_length)
     return next(default, next((index for index, _ in routes), None))
 
 
 def _parse_route(message: Any) -> Iterator[tuple[int, Route]]:
-    """Interface index and route, if it is one that a guest could have.
+    """Yield interface index and route, if a guest could have this route.
 
-    Of a multipath route the heaviest path is taken. Left out are link-local networks, which each interface has by
-    itself, and routes that depend on the source or type of service.
+    A multipath route counts as its heaviest path. Routes to link-local networks, which each interface has anyway, and
+    routes that depend on source or type of service are skipped.
     """
     size = 4 if message["family"] == socket.AF_INET else 16
     destination = message.get_attr("RTA_DST")
@@ -275,7 +277,7 @@ def _parse_route(message: Any) -> Iterator[tuple[int, Route]]:
     index = path["oif"] if paths else message.get_attr("RTA_OIF")
     if index is None or path["flags"] & (_RTNH_F_DEAD | _RTNH_F_LINKDOWN):
         return
-    gateway = path.get_attr("RTA_GATEWAY")  # a gateway of the other family (RTA_VIA) is as good as none for a guest
+    gateway = path.get_attr("RTA_GATEWAY")  # a guest cannot use a gateway of the other family (RTA_VIA)
     yield (
         index,
         Route(
@@ -289,10 +291,7 @@ def _parse_route(message: Any) -> Iterator[tuple[int, Route]]:
 
 
 def _usable_addresses(messages: Iterable[Any], index: int) -> tuple[InterfaceAddress, ...]:
-    """Addresses of an interface that the world may know, in the kernel's order.
-
-    Those of IPv6 that soon change (RFC 8981) are last.
-    """
+    """Addresses of an interface that other hosts can use, in the kernel's order; temporary ones (RFC 8981) last."""
     lasting: list[InterfaceAddress] = []
     temporary: list[InterfaceAddress] = []
     for message in messages:
@@ -313,14 +312,14 @@ def _usable_addresses(messages: Iterable[Any], index: int) -> tuple[InterfaceAdd
 
 def _parse_address(message: Any) -> InterfaceAddress:
     text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-    # Of a point-to-point interface the prefix is the peer's (rtnetlink(7))
+    # On a point-to-point interface the prefix belongs to the peer (rtnetlink(7))
     own = text == (message.get_attr("IFA_ADDRESS") or text)
     packed = addresses.parse(text)
     return InterfaceAddress(packed, message["prefixlen"] if own else 8 * len(packed))
 
 
 def _source_for_remote(netlink: Netlink, family: int, index: int) -> str | None:
-    """The source that the kernel would choose."""
+    """The source address that the kernel chooses for remote hosts."""
     try:
         found: str | None = netlink.route_to(_REMOTE_ADDRESSES[family], family, index).get_attr("RTA_PREFSRC")
     except OSError:  # no route
@@ -329,7 +328,7 @@ def _source_for_remote(netlink: Netlink, family: int, index: int) -> str | None:
 
 
 def _with_prefix(text: str | None, messages: Iterable[Any], index: int) -> InterfaceAddress | None:
-    """An address that the world may know, with its network if that is the interface's."""
+    """An address that other hosts can use, with the prefix that it has on the interface, or else as a single host."""
     if text is None:
         return None
     packed = addresses.parse(text)
@@ -340,7 +339,7 @@ def _with_prefix(text: str | None, messages: Iterable[Any], index: int) -> Inter
 
 
 def _preferred_source(messages: Iterable[Any], index: int) -> str | None:
-    """What the first default route through an interface says (`src` of ip-route(8))."""
+    """The preferred source of the first default route through an interface (`src` in ip-route(8))."""
     for message in messages:
         if not message["dst_len"] and any(through == index for through, _ in _parse_route(message)):
             found: str | None = message.get_attr("RTA_PREFSRC")

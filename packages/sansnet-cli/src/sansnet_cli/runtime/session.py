@@ -1,4 +1,4 @@
-"""What runs while a command serves guests, the same for every kind of guest."""
+"""The network of guests while a command serves them, the same for every kind of guest."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What links have between the descriptor and the frames: framings and rings, without descriptors."""
+"""Framings of links: how frames are carried in a byte stream. Nothing here does I/O."""

@@ -1,8 +1,9 @@
-"""Ethernet frames in a byte stream, as QEMU's `-netdev stream` has them: each behind its length, 4 bytes, big-endian.
+"""Ethernet frames in a byte stream, as in QEMU's `-netdev stream`: before each frame its length, 4 bytes, big-endian.
 
-Theory of operation. `FrameDecoder` holds what came and was not yet taken: frames that exceeded the reader's limit, and
-the beginning of one at the end. Which pieces the stream came in makes no difference. A length out of range means that
-the two ends do not agree where a frame begins, which nothing in the stream can mend: the connection has to end.
+Theory of operation. `FrameDecoder` buffers the bytes that were received and not taken: frames beyond the reader's
+limit, and an incomplete frame at the end. It makes no difference how the stream is divided into pieces. A length out of
+range means that the two ends disagree where a frame begins. The stream cannot recover from that, so the connection must
+end.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ LENGTH_SIZE: Final = _LENGTH.size
 
 
 class FrameLengthError(SansnetError):
-    """A frame has a length that none can have.
+    """The stream announces a frame of an impossible length.
 
     Args:
         length: in bytes.
@@ -33,15 +34,16 @@ class FrameLengthError(SansnetError):
 
     def __init__(self, length: int) -> None:
         super().__init__(
-            f"a frame of {length} bytes was announced, where {ethernet.HEADER_SIZE} to {MAX_FRAME_SIZE} are possible"
+            f"a frame of {length} bytes was announced; possible are {ethernet.HEADER_SIZE} to {MAX_FRAME_SIZE}"
         )
         self.length = length
 
 
 class FrameDecoder:
-    """Cuts a byte stream into frames.
+    """Divides a byte stream into frames.
 
-    It holds less than one frame more than what `receive` was given since `take_frames` last gave less than its limit.
+    Memory bound: the bytes passed to `receive` since the buffer was last drained, plus less than one frame. It is
+    drained when `take_frames` returns fewer frames than its limit.
     """
 
     __slots__ = ("_data", "_start")
@@ -49,18 +51,18 @@ class FrameDecoder:
     def __init__(self) -> None:
         self._data = b""
         self._start = 0
-        """What is before it was taken."""
+        """The bytes before this position were taken."""
 
     def receive(self, data: bytes) -> None:
-        """Bytes came. Then take the frames."""
+        """Add bytes of the stream. Then take the frames."""
         self._data = self._data[self._start :] + data if self._start < len(self._data) else data
         self._start = 0
 
     def take_frames(self, limit: int) -> list[bytes]:
-        """The next frames, at most `limit`; fewer if no more are complete.
+        """The next complete frames, at most `limit`.
 
         Raises:
-            FrameLengthError: the stream is of no use any more; whole frames before that are lost with it.
+            FrameLengthError: the stream cannot be used any more; the complete frames before that one are lost.
         """
         data, position = self._data, self._start
         last = len(data) - LENGTH_SIZE
@@ -80,7 +82,7 @@ class FrameDecoder:
 
 
 def encode(frames: Iterable[Frame]) -> list[Buffer]:
-    """What to write for some frames, in pieces, without copying any."""
+    """The bytes to write for some frames, in pieces; no frame is copied."""
     pieces: list[Buffer] = []
     for frame in frames:
         if isinstance(frame, tuple):

@@ -1,11 +1,11 @@
-"""ARP (RFC 826): every address but the guest's own is at our Ethernet address.
+"""ARP (RFC 826): every address except the guest's own is at our Ethernet address.
 
-Theory of operation. The guest has the segment to itself, so whoever it looks for on the link is behind us, whether
-its network really is that large or a route without a gateway says so. No state is kept.
+Theory of operation. Only the guest and the network are on the segment, so every address that the guest looks for there
+is reached through us, whether its network is that large or it has a route without a gateway. No state is kept.
 
-Not answered: a request for the guest's own address, which would be a conflict; an announcement (RFC 5227, 2.3); and
-a probe (sender 0.0.0.0, RFC 5227, 2.1.1), which asks whether an address may be used, unless the address is the
-gateway's: a guest may give itself any other one.
+There is no answer to: a request for the guest's own address, which would be a conflict; an announcement (RFC 5227,
+2.3); a probe whether an address may be used (sender 0.0.0.0, RFC 5227, 2.1.1), since the guest may use any address,
+except the gateway's.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _UNKNOWN_MAC: Final = bytes(6)
 def answer(
     request: ArpPacket, *, mac: bytes, gateway: bytes | None, guest: tuple[bytes | None, ...]
 ) -> ArpPacket | None:
-    """The reply to a packet from the guest, if there is one.
+    """The reply to a packet from the guest; None if there is none.
 
     Args:
-        request: what the guest sent.
+        request: the guest's packet.
         mac: our Ethernet address.
         gateway: our address on the segment.
-        guest: addresses that are the guest's.
+        guest: the guest's addresses.
     """
     sender, target = request.sender, request.target
     if request.operation != arp.REQUEST or target == sender or target in guest:
@@ -44,25 +44,25 @@ def answer(
 
 
 class Arp:
-    """Answers the guest's ARP requests. At most one frame per frame."""
+    """Answers the guest's ARP requests. At most one frame per frame received."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def announce(self) -> None:
-        """Ask for the guest's address, so that its answer tells its Ethernet address before it first speaks."""
+        """Request the guest's Ethernet address, to know it before the guest sends anything else."""
         if self._context.guest.ipv4 is not None:
             self.ask(self._context.guest.ipv4)
 
     def ask(self, address: bytes) -> None:
-        """Ask for the Ethernet address of an address of the guest's."""
+        """Request the Ethernet address of an address of the guest."""
         config = self._context.config
         gateway = (config.ipv4 and config.ipv4.gateway) or bytes(4)
         request = ArpPacket(arp.REQUEST, config.mac, gateway, _UNKNOWN_MAC, address)
         self._context.egress.frame(ETHERTYPE_ARP, arp.emit(request), BROADCAST)
 
     def receive(self, buf: Buffer, start: int, limit: int) -> None:
-        """An ARP packet from the guest, between `start` and `limit` of `buf`.
+        """Take an ARP packet from the guest, which is between `start` and `limit` of `buf`.
 
         Raises:
             Malformed: with ARP_MALFORMED.
@@ -71,13 +71,13 @@ class Arp:
         request = arp.parse(buf, start, limit)
         if context.address_map.is_node(request.sender):
             if request.sender == request.target:
-                context.guest.learn(request.sender)  # an announcement (RFC 5227, 2.3): the guest has a new address
+                context.guest.learn(request.sender)  # an announcement (RFC 5227, 2.3) of a new address
             if not request.sender_mac[0] & 1:
                 context.guest.learn_station(request.sender, request.sender_mac)
         ipv4 = context.config.ipv4
         guest: tuple[bytes | None, ...] = (ipv4.address if ipv4 else None, context.guest.ipv4)
         if context.guest.stations.find(request.target) not in (None, request.sender_mac):
-            guest += (request.target,)  # another station has it, and answers by itself
+            guest += (request.target,)  # another station has it and will answer
         reply = answer(request, mac=context.config.mac, gateway=ipv4.gateway if ipv4 else None, guest=guest)
         if reply is None or not context.address_map.is_node(reply.sender):
             context.ignore()

@@ -1,19 +1,19 @@
-"""A DHCP server (RFC 2131) that has one address to give, for ever or as long as the configuration says.
+"""A DHCP server (RFC 2131) with one address, leased for ever or for the time that the configuration sets.
 
-Theory of operation. There is one guest and one address, so there is no lease to remember: each request is answered
-from the configuration alone, and a reply is a pure function of request and configuration (`answer`). A client that
-asks for any other address is told NAK at once, so that one that moved here with an old lease starts anew.
+Theory of operation. There is one guest and one address, so the server stores no leases: a reply is a pure function of
+the request and the configuration (`answer`). A client that requests another address gets a NAK at once, so that a
+client with a lease of another network starts again.
 
     DISCOVER                      OFFER, or ACK with rapid commit (RFC 4039)
     REQUEST, our server id        ACK if for our address, else NAK     (SELECTING)
-    REQUEST, another server id    nothing: it took another offer
+    REQUEST, another server id    no reply: it took another offer
     REQUEST, no server id         ACK if for our address, else NAK     (INIT-REBOOT, RENEWING, REBINDING)
     INFORM                        ACK without an address or a lease
-    DECLINE, RELEASE              nothing; the address stays the guest's
+    DECLINE, RELEASE              no reply; the address stays the guest's
     no message type               BOOTP: the same without DHCP's own options (RFC 1534)
 
-The client's size limit (option 57) bounds a reply. What matters most is put in first, then what still fits, and of
-the search list as many whole domains as fit.
+The client's limit (option 57) bounds the size of a reply. Options are added in order of importance while they fit, and
+of the search list as many whole domains as fit.
 """
 
 from __future__ import annotations
@@ -38,31 +38,31 @@ FOREVER: Final = b"\xff" * 4
 """A lease that needs no renewal (RFC 2131, 3.3)."""
 
 _BOOTP: Final = 0
-"""In place of a message type: a reply without one."""
+"""In place of a message type, for a reply without one."""
 
-_NOWHERE: Final = bytes(4)
-_EVERYWHERE: Final = b"\xff" * 4
+_UNSPECIFIED: Final = bytes(4)
+_BROADCAST4: Final = b"\xff" * 4
 
 _MIN_MAXIMUM: Final = 576
-"""What every client takes (RFC 2132, 9.10), IP and UDP headers included."""
+"""Bytes that every client accepts (RFC 2132, 9.10), IP and UDP headers included."""
 _IP_AND_UDP: Final = 28
 
 _MAX_SERVERS: Final = 3
-"""Resolvers look at no more (MAXNS in resolv.h)."""
+"""Resolvers use no more (MAXNS in resolv.h)."""
 
 _FQDN_ENCODED: Final = b"\x04\xff\xff"
-"""Flag E, the name is in DNS encoding; both result codes as RFC 4702 (2.2) wants them."""
+"""Flag E (the name is in DNS encoding), and both result codes as RFC 4702 (2.2) requires."""
 
 
 class Reply(NamedTuple):
-    """What to send, and where.
+    """A reply and its destination.
 
     Attributes:
         message: the reply.
         source: our IPv4 address.
         destination: IPv4 address.
         port: UDP port of the destination.
-        lease: the guest has the address now.
+        lease: whether it gives the guest the address.
     """
 
     message: Message
@@ -73,9 +73,9 @@ class Reply(NamedTuple):
 
 
 def answer(request: Message, config: NetworkConfig) -> Reply | None:
-    """The reply to a message, if it gets one.
+    """The reply to a message; None if there is none.
 
-    A network without a gateway has no address to be a server at, and answers nothing.
+    A network without a gateway has no address for a server, so it does not reply.
     """
     ipv4 = config.ipv4
     if ipv4 is None or ipv4.gateway is None or request.operation != dhcp4.BOOTREQUEST:
@@ -86,15 +86,15 @@ def answer(request: Message, config: NetworkConfig) -> Reply | None:
     final = kind in (_BOOTP, dhcp4.ACK)
     lease = final and request.type != dhcp4.INFORM
     flags = request.flags
-    if kind == dhcp4.NAK and request.relay != _NOWHERE:
+    if kind == dhcp4.NAK and request.relay != _UNSPECIFIED:
         flags |= dhcp4.BROADCAST_FLAG  # RFC 2131, 4.3.2: the client may have no address to send to
     message = Message(
         operation=dhcp4.BOOTREPLY,
         hardware_type=request.hardware_type,
         transaction=request.transaction,
         flags=flags,
-        client=request.client if final else _NOWHERE,
-        yours=ipv4.address if lease or kind == dhcp4.OFFER else _NOWHERE,
+        client=request.client if final else _UNSPECIFIED,
+        yours=ipv4.address if lease or kind == dhcp4.OFFER else _UNSPECIFIED,
         relay=request.relay,
         hardware=request.hardware,
         options=_options(request, kind, config, ipv4, ipv4.gateway),
@@ -103,7 +103,7 @@ def answer(request: Message, config: NetworkConfig) -> Reply | None:
 
 
 def _kind(request: Message, address: bytes, gateway: bytes) -> int | None:
-    """The reply's message type, if there is a reply."""
+    """The message type of the reply; None for no reply."""
     options = request.options
     match request.type:
         case None:
@@ -119,15 +119,15 @@ def _kind(request: Message, address: bytes, gateway: bytes) -> int | None:
 
 
 def _destination(message: Message, kind: int) -> tuple[bytes, int]:
-    """RFC 2131, 4.1."""
-    if message.relay != _NOWHERE:
+    """Address and port that a reply goes to (RFC 2131, 4.1)."""
+    if message.relay != _UNSPECIFIED:
         return message.relay, dhcp4.SERVER_PORT
     if kind == dhcp4.NAK:
-        return _EVERYWHERE, dhcp4.CLIENT_PORT
-    if message.client != _NOWHERE:
+        return _BROADCAST4, dhcp4.CLIENT_PORT
+    if message.client != _UNSPECIFIED:
         return message.client, dhcp4.CLIENT_PORT
-    if message.flags & dhcp4.BROADCAST_FLAG or message.yours == _NOWHERE:
-        return _EVERYWHERE, dhcp4.CLIENT_PORT
+    if message.flags & dhcp4.BROADCAST_FLAG or message.yours == _UNSPECIFIED:
+        return _BROADCAST4, dhcp4.CLIENT_PORT
     return message.yours, dhcp4.CLIENT_PORT
 
 
@@ -143,7 +143,7 @@ def _options(request: Message, kind: int, config: NetworkConfig, ipv4: Ipv4Confi
             room -= size
             chosen[code] = value
     if kind != dhcp4.NAK:
-        # 2 bytes go in front of each 255
+        # Each 255 bytes have a header of 2
         search = dns_names.emit_compressed(config.dns_search, room - 2 * -(-room // 257))
         if search:
             chosen[dhcp4.DOMAIN_SEARCH] = search
@@ -151,17 +151,17 @@ def _options(request: Message, kind: int, config: NetworkConfig, ipv4: Ipv4Confi
 
 
 def _room(request: Message, config: NetworkConfig) -> int:
-    """Bytes for options, the end mark excluded."""
+    """Bytes available for options, without the end mark."""
     if request.type is None:
-        return dhcp4.SHORTEST - dhcp4.OPTIONS - 1
-    asked = request.options.get(dhcp4.MAX_SIZE, b"")
-    largest = int.from_bytes(asked, "big") if len(asked) == 2 else 0
+        return dhcp4.MIN_SIZE - dhcp4.OPTIONS - 1
+    maximum = request.options.get(dhcp4.MAX_SIZE, b"")
+    largest = int.from_bytes(maximum, "big") if len(maximum) == 2 else 0
     largest = max(_MIN_MAXIMUM, min(largest, config.link.mtu))
     return largest - _IP_AND_UDP - dhcp4.OPTIONS - 1
 
 
 def _dhcp_options(request: Message, kind: int, config: NetworkConfig, gateway: bytes) -> list[tuple[int, bytes]]:
-    """What the protocol itself needs, most important first; a BOOTP client gets none of it (RFC 1534, 2)."""
+    """Options of the protocol itself, most important first; none for a BOOTP client (RFC 1534, 2)."""
     if kind == _BOOTP:
         return []
     found = [(dhcp4.MESSAGE_TYPE, bytes([kind])), (dhcp4.SERVER_ID, gateway)]
@@ -177,12 +177,12 @@ def _dhcp_options(request: Message, kind: int, config: NetworkConfig, gateway: b
 
 
 def _network_options(config: NetworkConfig, ipv4: Ipv4Config, gateway: bytes) -> list[tuple[int, bytes]]:
-    """What the network is like, most important first; the search list follows if there is room."""
+    """Options that describe the network, most important first; the search list is added later."""
     mask = 0xFFFFFFFF << 32 - ipv4.prefix_length & 0xFFFFFFFF
     found = [(dhcp4.SUBNET_MASK, mask.to_bytes(4, "big")), (dhcp4.ROUTER, gateway)]
     if (int.from_bytes(gateway, "big") ^ int.from_bytes(ipv4.address, "big")) & mask:
-        # RFC 3442: the gateway by way of the link itself, everything else by way of the gateway
-        found.append((dhcp4.CLASSLESS_ROUTES, b"\x20" + gateway + _NOWHERE + b"\x00" + gateway))
+        # RFC 3442: a route to the gateway on the link itself, and a default route by the gateway
+        found.append((dhcp4.CLASSLESS_ROUTES, b"\x20" + gateway + _UNSPECIFIED + b"\x00" + gateway))
     if config.advertise_mtu:
         found.append((dhcp4.INTERFACE_MTU, config.link.mtu.to_bytes(2, "big")))
     servers = [server for server in config.dns_servers if len(server) == 4]
@@ -198,26 +198,26 @@ def _network_options(config: NetworkConfig, ipv4: Ipv4Config, gateway: bytes) ->
 
 
 def _ordered(options: dict[int, bytes], request: Message) -> dict[int, bytes]:
-    """What the client asked for, in its order (RFC 2132, 9.8), then the rest; the type leads unless asked for."""
-    asked = list(request.options.get(dhcp4.PARAMETER_LIST, b""))
-    order = dict.fromkeys([*asked, *sorted(options)])
-    if dhcp4.MESSAGE_TYPE not in asked:
+    """Requested options in the client's order (RFC 2132, 9.8), then the others; the type is first unless requested."""
+    requested = list(request.options.get(dhcp4.PARAMETER_LIST, b""))
+    order = dict.fromkeys([*requested, *sorted(options)])
+    if dhcp4.MESSAGE_TYPE not in requested:
         order = {dhcp4.MESSAGE_TYPE: None, **order}
     return {code: options[code] for code in order if code in options}
 
 
 _ROUTINE: Final = (dhcp4.DISCOVER, dhcp4.REQUEST, dhcp4.RELEASE, dhcp4.INFORM)
-"""What needs no answer: an address is given back, another server is asked, or there is none here."""
+"""Types that may need no reply: a released address, a request to another server, or no server here."""
 
 
 class Dhcp4:
-    """The server's place in the network. At most one frame and one notice per frame."""
+    """Connects the server to the network. At most one frame and one notice per frame received."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def receive(self, ip: IpHeader, udp_header: UdpHeader, buf: Buffer) -> None:
-        """A datagram from the guest to port 67.
+        """Take a datagram from the guest to port 67.
 
         Raises:
             Malformed: with DHCP_MALFORMED.
@@ -230,13 +230,13 @@ class Dhcp4:
             return
         if reply is None or not (
             addresses.is_broadcast(reply.destination) or context.address_map.is_node(reply.destination)
-        ):  # the client may have named an address that no node may have
+        ):  # the client may have given an address that a node cannot have
             ends = Endpoint(ip.source, udp_header.source_port), Endpoint(ip.destination, dhcp4.SERVER_PORT)
             context.drop_packet(Reason.DHCP_IGNORED, UDP, *ends)
             return
         message, source, destination, port, lease = reply
         datagram = udp.emit(source, destination, dhcp4.SERVER_PORT, port, dhcp4.emit(message))
-        # To the station that asked: of two stations that ask, both may have been given the address, and none had it yet
+        # To the station that sent the request: two stations may get the address, and neither uses it yet
         mac = BROADCAST if addresses.is_broadcast(destination) else context.guest.mac
         context.egress.packet(source, destination, UDP, datagram, mac=mac)
         if lease:

@@ -1,18 +1,18 @@
-"""A DHCPv6 server (RFC 8415) that has one address to give, for ever.
+"""A DHCPv6 server (RFC 8415) with one address, leased for ever or for the time that the configuration sets.
 
-Theory of operation. As with DHCP for IPv4 there is no lease to remember: a reply is a pure function of request and
-configuration (`answer`). The one address goes to one association of a message: the one that names it already, else
-the first. What does not fit that is said per association:
+Theory of operation. As for IPv4, the server stores no leases: a reply is a pure function of the request and the
+configuration (`answer`). One association of a message gets the address: the first that lists it already, or else the
+first. Each other association gets a status code:
 
-    SOLICIT                ADVERTISE, or REPLY with rapid commit; to be taken at once (preference 255)
-    REQUEST                REPLY; an association that names other addresses: NotOnLink
-    RENEW, REBIND          REPLY; addresses that are not ours to give get lifetime 0, ours stands beside them
-    CONFIRM                REPLY, Success if all addresses are of our /64, else NotOnLink; nothing if it names none
+    SOLICIT                ADVERTISE, or REPLY with rapid commit; preference 255, so that the client takes it at once
+    REQUEST                REPLY; an association that lists other addresses: NotOnLink
+    RENEW, REBIND          REPLY; other addresses get lifetime 0, beside ours
+    CONFIRM                REPLY, Success if all addresses are of our /64, else NotOnLink; no reply if there are none
     RELEASE, DECLINE       REPLY, Success; an association without our address: NoBinding
-    INFORMATION-REQUEST    REPLY with DNS alone
+    INFORMATION-REQUEST    REPLY with DNS only
 
-Temporary addresses and prefixes are not given. A message with a wrong or missing identifier, or an association where
-none may be, is ignored (RFC 8415, 16). So is everything that is not multicast.
+The server gives no temporary addresses and no prefixes. It ignores messages that are not multicast, and those with a
+wrong or missing identifier, or with an association where there must be none (RFC 8415, 16).
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ _MAX_CLIENT_ID: Final = 130
 
 _MAX_ASSOCIATIONS: Final = 16
 _MAX_ADDRESSES: Final = 16
-"""In one association. Whoever names more gets no answer, so that a reply's size has a bound."""
+"""In one association. A message with more gets no reply, which bounds the size of replies."""
 
 _MAX_SERVERS: Final = 3
-"""Resolvers look at no more (MAXNS in resolv.h)."""
+"""Resolvers use no more (MAXNS in resolv.h)."""
 
 _ROOM: Final = 1280 - 40 - 8 - 4
-"""Bytes of options in a message that is not fragmented, whatever the MTU."""
+"""Bytes of options in a message that is not fragmented at any MTU."""
 
 _PREFERENCE: Final = b"\xff"
-"""Wait for no other server (RFC 8415, 18.2.1): it saves a client about a second."""
+"""The client need not wait for other servers (RFC 8415, 18.2.1), which saves it about a second."""
 
-# Client FQDN option (RFC 4704, 4.1): the client wants the server to update the DNS; no, the server says
+# Flags of the client FQDN option (RFC 4704, 4.1): the client asks for an update of the DNS; the server declines
 _FQDN_SERVER: Final = 1
 _FQDN_OVERRIDE: Final = 2
 
@@ -58,11 +58,11 @@ _ASSOCIATIONS: Final = (dhcp6.IA_NA, dhcp6.IA_TA, dhcp6.IA_PD)
 
 
 class Reply(NamedTuple):
-    """What to send.
+    """A reply.
 
     Attributes:
-        message: the reply.
-        lease: the address that the guest has now, if it was given.
+        message: what to send.
+        lease: the address that it gives the guest; None if none.
     """
 
     message: Message
@@ -70,7 +70,7 @@ class Reply(NamedTuple):
 
 
 def answer(request: Message, config: NetworkConfig) -> Reply | None:
-    """The reply to a message, if it gets one.
+    """The reply to a message; None if there is none.
 
     Raises:
         Malformed: with DHCP_MALFORMED.
@@ -90,7 +90,7 @@ def answer(request: Message, config: NetworkConfig) -> Reply | None:
         named = {named for association in associations for named in association.addresses}
         if not named:
             return None
-        # RFC 8415, 18.3.3: whether they fit the link, not whether they are given here
+        # RFC 8415, 18.3.3: whether they fit the link, not whether this server gave them
         on_link = address is not None and all(one[:8] == address[:8] for one in named)
         options.append(dhcp6.emit_status(dhcp6.SUCCESS if on_link else dhcp6.NOT_ON_LINK))
         return Reply(Message(dhcp6.REPLY, request.transaction, tuple(options)), None)
@@ -115,7 +115,7 @@ def answer(request: Message, config: NetworkConfig) -> Reply | None:
 
 
 def _acceptable(request: Message, server: bytes, associations: list[Association]) -> bool:
-    """RFC 8415, 16.2 to 16.12, and our own bound on addresses."""
+    """Whether a message is valid (RFC 8415, 16.2 to 16.12) and within our own bounds."""
     kind = request.type
     if any(len(association.addresses) > _MAX_ADDRESSES for association in associations):
         return False
@@ -131,30 +131,30 @@ def _acceptable(request: Message, server: bytes, associations: list[Association]
 
 
 def _misplaced(kind: int, association: Association, address: bytes | None) -> bool:
-    """The client wants addresses that are not of this link (RFC 8415, 18.3.2)."""
+    """Whether the client requests addresses that are not of this link (RFC 8415, 18.3.2)."""
     return kind == dhcp6.REQUEST and bool(association.addresses) and address not in association.addresses
 
 
 def _holder(kind: int, associations: list[Association], address: bytes | None) -> Association | None:
-    """Which association gets the address."""
+    """The association that gets the address."""
     if address is None:
         return None
-    able = [a for a in associations if a.kind == dhcp6.IA_NA and not _misplaced(kind, a, address)]
-    return next((a for a in able if address in a.addresses), able[0] if able else None)
+    eligible = [a for a in associations if a.kind == dhcp6.IA_NA and not _misplaced(kind, a, address)]
+    return next((a for a in eligible if address in a.addresses), eligible[0] if eligible else None)
 
 
 def _give(kind: int, association: Association, address: bytes, lease_time: int | None) -> Option:
     lifetime = dhcp6.FOREVER if lease_time is None else lease_time
     inner = [dhcp6.emit_address(address, lifetime)]
     if kind in (dhcp6.RENEW, dhcp6.REBIND):
-        # RFC 8415, 18.3.4 and 18.3.5: the client shall stop using them
+        # RFC 8415, 18.3.4 and 18.3.5: tell the client to stop using them
         inner += [dhcp6.emit_address(other, 0) for other in association.addresses if other != address]
     again = dhcp6.FOREVER if lease_time is None else max(lease_time // 2, 1)
     return dhcp6.emit_association(association.kind, association.id, inner, time=again)
 
 
 def _status(kind: int, association: Association, address: bytes | None) -> int:
-    """Why an association gets nothing."""
+    """The status code for an association that gets no address."""
     if kind in (dhcp6.RENEW, dhcp6.REBIND):
         return dhcp6.NO_BINDING
     if association.kind == dhcp6.IA_PD:
@@ -167,32 +167,32 @@ def _refuse(association: Association, status: int) -> Option:
 
 
 def _network_options(request: Message, config: NetworkConfig, room: int) -> list[Option]:
-    """What the client asked for (or all, if it did not say), as much as fits into `room` bytes."""
+    """The options that the client requested, or all without a request, as many as fit into `room` bytes."""
     listed = request.option(dhcp6.REQUESTED)
-    asked = None if listed is None else {int.from_bytes(listed[i : i + 2], "big") for i in range(0, len(listed), 2)}
+    requested = None if listed is None else {int.from_bytes(listed[i : i + 2], "big") for i in range(0, len(listed), 2)}
     fqdn = request.option(dhcp6.CLIENT_FQDN)
     found: list[Option] = []
-    if asked is None or dhcp6.DNS_SERVERS in asked:
+    if requested is None or dhcp6.DNS_SERVERS in requested:
         servers = [server for server in config.dns_servers if len(server) == 16][:_MAX_SERVERS]
         found.append((dhcp6.DNS_SERVERS, b"".join(servers)))
-    if config.fqdn is not None and (fqdn is not None or dhcp6.CLIENT_FQDN in (asked or ())):
-        # RFC 4704, 4.1 and 6: what the client wanted the server to put into the DNS, it does not
+    if config.fqdn is not None and (fqdn is not None or dhcp6.CLIENT_FQDN in (requested or ())):
+        # RFC 4704, 4.1 and 6: the server does not update the DNS, even if the client asks for it
         flags = _FQDN_OVERRIDE if fqdn and fqdn[0] & _FQDN_SERVER else 0
         found.append((dhcp6.CLIENT_FQDN, bytes([flags]) + dns_names.emit(config.fqdn)))
-    if asked is None or dhcp6.DOMAIN_SEARCH in asked:
+    if requested is None or dhcp6.DOMAIN_SEARCH in requested:
         left = room - len(dhcp6.emit_options(found)) - 4
         found.append((dhcp6.DOMAIN_SEARCH, dns_names.emit_list(config.dns_search, left)))
     return [option for option in found if option[1]]
 
 
 class Dhcp6:
-    """The server's place in the network. At most one frame and one notice per frame."""
+    """Connects the server to the network. At most one frame and one notice per frame received."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def receive(self, ip: IpHeader, udp_header: UdpHeader, buf: Buffer) -> None:
-        """A datagram from the guest to port 547.
+        """Take a datagram from the guest to port 547.
 
         Raises:
             Malformed: with DHCP_MALFORMED.

@@ -1,12 +1,11 @@
-"""Echo flows: pings of the guest go out through the host's ping sockets, and the answers come back.
+"""Translates echo requests of the guest to ping sockets of the host, and the replies back.
 
-Theory of operation. A flow is what the guest calls one ping: its address, the destination and the identifier. Each
-has a ping socket of its own, because the kernel chooses the identifier that is seen on the wire and demultiplexes by
-it; sequence numbers and payloads pass unchanged. Our own addresses, which exist on the guest's segment only, are
-answered here.
+Theory of operation. A flow is the guest's address, the destination and the identifier of a ping. Each flow has its own
+ping socket, since the kernel chooses the identifier on the wire and assigns replies by it. Sequence numbers and
+payloads pass unchanged. Our own addresses, which exist on the guest's segment only, are answered here.
 
-`_flows` is ordered by last use, which makes eviction at the limit exact and lets one timer serve all flows: the next
-to become idle is always the first.
+`_flows` is ordered by last use. So eviction at the limit is exact, and one timer serves all flows: the first is always
+the next to become idle.
 
 Not done: echo requests from the host to the guest.
 """
@@ -35,22 +34,21 @@ ALL_ROUTERS: Final = bytes.fromhex("ff020000000000000000000000000002")
 """RFC 4291, 2.7.1."""
 
 OWN_TTL: Final = 64
-"""Of answers from our own addresses."""
+"""Of replies from our own addresses."""
 
 
 class _Flow:
-    """One ping of the guest."""
+    """The requests of one ping program and their replies; the endpoints' port is the identifier."""
 
-    __slots__ = ("guest", "host", "key", "last", "received", "remote", "sent", "socket")
+    __slots__ = ("guest", "host", "key", "last_used", "received", "remote", "sent", "socket")
 
     def __init__(self, key: bytes, socket: SocketId, guest: Endpoint, remote: Endpoint, host: Endpoint) -> None:
         self.key = key
         self.socket = socket
         self.guest = guest
-        """Its port is the identifier, as `remote`'s and `host`'s is."""
         self.remote = remote
         self.host = host
-        self.last = -inf
+        self.last_used = -inf
         self.sent = self.received = 0
 
 
@@ -64,13 +62,13 @@ class Echo:
         """By source, destination and identifier; least recently used first."""
         self._sockets: dict[SocketId, _Flow] = {}
         self._own: dict[bytes, bytes] = {}
-        """Destination that is answered here -> address that answers."""
+        """Destination that is answered here -> source of the reply."""
         self.deadline = self.queued = inf
         self.ticket = 0
         self.reconfigured()
 
     def reconfigured(self) -> None:
-        """Answer for the addresses of the present configuration."""
+        """Follow the context's new configuration."""
         config = self._context.config
         self._own = {address: address for address in self._context.address_map.own}
         if config.ipv4 and config.ipv4.gateway and is_link_local(config.ipv4.gateway):
@@ -79,7 +77,7 @@ class Echo:
             self._own |= dict.fromkeys((config.ipv6.gateway, ALL_NODES, ALL_ROUTERS), config.ipv6.gateway)
 
     def receive4(self, ip: IpHeader, icmp: IcmpHeader, buf: Buffer) -> None:
-        """An ICMP message from the guest: at most one answer or one `SendEcho`.
+        """Take an ICMP message from the guest: at most one reply or one `SendEcho`.
 
         Raises:
             Malformed: it is dropped.
@@ -87,7 +85,7 @@ class Echo:
         self._receive(ip, icmp, buf, icmp4.ECHO_REQUEST)
 
     def receive6(self, ip: IpHeader, icmp: IcmpHeader, buf: Buffer) -> None:
-        """An ICMPv6 message from the guest: at most one answer or one `SendEcho`.
+        """Take an ICMPv6 message from the guest: at most one reply or one `SendEcho`.
 
         Raises:
             Malformed: it is dropped.
@@ -112,7 +110,7 @@ class Echo:
         identifier, sequence = icmp.rest >> 16, icmp.rest & 0xFFFF
         key = ip.source + ip.destination + identifier.to_bytes(2, "big")
         flow = self._flows.get(key) or self._open(key, ip, identifier)
-        flow.last = context.now
+        flow.last_used = context.now
         flow.sent += len(data)
         self._flows.move_to_end(key)
         context.out.orders.append(
@@ -120,7 +118,7 @@ class Echo:
         )
 
     def echo_received(self, socket: SocketId, source: bytes, sequence: int, data: bytes, ttl: int, tos: int) -> None:
-        """An echo reply came to a ping socket; see `Network.echo_received`."""
+        """See `Network.echo_received`."""
         flow = self._sockets.get(socket)
         if flow is None:
             return  # closed while the driver was reading it
@@ -132,14 +130,14 @@ class Echo:
         self._reply(flow.remote.address, flow.guest.address, flow.guest.port << 16 | sequence, data, ttl, tos)
 
     def echo_failed(self, socket: SocketId, sequence: int, error: ExtendedError, data: bytes) -> None:
-        """A request failed; its flow stays, as answers to others may be under way (traceroute sends many at once)."""
+        """See `Network.echo_failed`. The flow stays: other requests may be answered (traceroute sends many at once)."""
         flow = self._sockets.get(socket)
         if flow is None:
             return
         source, destination = flow.guest.address, flow.remote.address
         ends = Endpoint(source, 0), Endpoint(destination, 0)
         self._context.drop_packet(Reason.HOST_SEND, _protocol(flow.guest), *ends)
-        if not self._icmp_errors.would_tell(error, _protocol(flow.guest), *ends):
+        if not self._icmp_errors.would_report(error, _protocol(flow.guest), *ends):
             return
         rest = flow.guest.port << 16 | sequence
         if len(source) == 4:
@@ -150,17 +148,17 @@ class Echo:
         self._icmp_errors.host_failed(error, flow.host.address, source, destination, protocol, request)
 
     def expire(self) -> None:
-        """Close the flows that were silent too long."""
+        """Close the flows that were idle too long."""
         context = self._context
         idle = context.config.limits.echo_idle
         for flow in list(self._flows.values()):
-            if flow.last + idle > context.now:
-                context.timers.arm(self, flow.last + idle)
+            if flow.last_used + idle > context.now:
+                context.timers.arm(self, flow.last_used + idle)
                 break
             self._close(flow)
 
     def flows(self) -> list[FlowReport]:
-        """What there is to say of each flow."""
+        """All flows, for reports."""
         return [
             FlowReport(
                 one.socket, _protocol(one.guest), one.guest, one.remote, one.host, False, "OPEN", one.sent, one.received
@@ -173,7 +171,7 @@ class Echo:
         return {"echo_flows": len(self._flows)}
 
     def _open(self, key: bytes, ip: IpHeader, identifier: int) -> _Flow:
-        """A flow for the first request of a ping."""
+        """Open a flow for its first request."""
         context = self._context
         host = context.address_map.to_host(ip.destination, 0)
         if host is None:

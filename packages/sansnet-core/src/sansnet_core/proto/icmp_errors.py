@@ -1,15 +1,14 @@
-"""ICMP and ICMPv6 errors to the guest: its kernel turns them into the errno that a program on the host would see.
+"""ICMP and ICMPv6 errors to the guest; its kernel turns them into the errno that a program on the host would get.
 
-Theory of operation. What failed outside arrives as an `ExtendedError`. If a router or the remote host sent it, the
-guest gets the same type and code again, and the sender's address as far as the guest can know it. If the host's own
-kernel refused, `_ERRNOS` says what a router in its place would have sent; of UDP sockets an unmodified one shall learn
-of it as on the host, which `_FINAL` sees to. What the configuration closes is answered
-as a router with that policy would do (`_REFUSALS`).
+Theory of operation. A failure outside arrives as an `ExtendedError`. If a router or the remote host sent it, the guest
+gets the same type and code, and the address of the sender if the guest can reach it. If the host's own kernel refused,
+the guest gets what a router in its place would send (`_ERRNOS`), in a form that a UDP socket without IP_RECVERR also
+reports (`_FINAL`). Packets that the configuration closes are answered as by a router with that policy (`_REFUSALS`).
 
-Every message quotes the guest's packet: by its own addresses, ports and numbers the guest's kernel finds the socket to
-tell. One bucket of tokens bounds all messages (RFC 1812 4.3.2.8, RFC 4443 2.4 f). None is about an ICMP error, a
-multicast or broadcast packet, a packet without a single sender, or a fragment other than the first (RFC 1812
-4.3.2.7, RFC 4443 2.4 e).
+Every message quotes the guest's packet with its original addresses, ports and numbers, by which the guest's kernel
+finds the socket to report to. A token bucket bounds all messages (RFC 1812 4.3.2.8, RFC 4443 2.4 f). There are no
+messages about ICMP errors, about packets to or from a group, or about fragments other than the first (RFC 1812 4.3.2.7,
+RFC 4443 2.4 e).
 """
 
 from __future__ import annotations
@@ -42,37 +41,37 @@ from sansnet_core.orders import ORIGIN_ICMP, ORIGIN_ICMPV6, Buffer, Endpoint, Ex
 from sansnet_core.wire import icmp4, icmp6, ipv4, ipv6
 from sansnet_core.wire.ip import ICMP, ICMPV6, UDP, IpHeader
 
-__all__ = ["LARGEST4", "LARGEST6", "IcmpError", "IcmpErrors", "for_extended_error"]
+__all__ = ["MAX_SIZE4", "MAX_SIZE6", "IcmpError", "IcmpErrors", "for_extended_error"]
 
-LARGEST4: Final = 576
-"""Bytes of a whole ICMP error packet at most (RFC 1812, 4.3.2.3)."""
-LARGEST6: Final = 1280
+MAX_SIZE4: Final = 576
+"""Bytes of a whole packet with an ICMP error (RFC 1812, 4.3.2.3)."""
+MAX_SIZE6: Final = 1280
 """The same for ICMPv6 (RFC 4443, 2.4 c)."""
-_QUOTE4: Final = LARGEST4 - ipv4.HEADER_SIZE - icmp4.HEADER_SIZE
-_QUOTE6: Final = LARGEST6 - ipv6.HEADER_SIZE - icmp6.HEADER_SIZE
+_QUOTE4: Final = MAX_SIZE4 - ipv4.HEADER_SIZE - icmp4.HEADER_SIZE
+_QUOTE6: Final = MAX_SIZE6 - ipv6.HEADER_SIZE - icmp6.HEADER_SIZE
 
 _QUOTED_TTL: Final = 1
-"""What the packet had left where it failed is not known but for "TTL exceeded", and there it is this."""
+"""The TTL that the packet had where it failed; known only for "TTL exceeded"."""
 _INTERNETWORK_CONTROL: Final = 0xC0
 """TOS of ICMP errors (RFC 1812, 4.3.2.5)."""
 _NO_NEXT_HEADER: Final = 59
-"""RFC 8200, 4.7: nothing follows, so nothing was asked for."""
+"""RFC 8200, 4.7: nothing follows, so there is no protocol that could be unknown."""
 
 _ERRORS: Final = {
     4: frozenset((icmp4.DESTINATION_UNREACHABLE, icmp4.TIME_EXCEEDED, icmp4.PARAMETER_PROBLEM)),
     6: frozenset((icmp6.DESTINATION_UNREACHABLE, icmp6.PACKET_TOO_BIG, icmp6.TIME_EXCEEDED, icmp6.PARAMETER_PROBLEM)),
 }
-"""IP version -> types that the guest may be sent."""
+"""IP version -> types that are passed on to the guest."""
 _ORIGINS: Final = {4: ORIGIN_ICMP, 6: ORIGIN_ICMPV6}
 
 _NO_QUERIES4: Final = _ERRORS[4] | {4, 5}
-"""With source quench (RFC 6633) and redirect."""
+"""ICMP types that are not queries: errors, source quench (RFC 6633) and redirect."""
 _FIRST_QUERY6: Final = 128
 """ICMPv6 types below are errors (RFC 4443, 2.1)."""
 
 
 class IcmpError(NamedTuple):
-    """The part of an ICMP error message that says what went wrong.
+    """Type, code and parameter of an ICMP error message.
 
     Attributes:
         type, code: of ICMP, or of ICMPv6 for an IPv6 packet.
@@ -115,11 +114,11 @@ _ERRNOS: Final[dict[int, dict[int, IcmpError]]] = {
         EPERM: _PROHIBITED6,
     },
 }
-"""IP version -> errno of the host's kernel -> what a router would have sent; "host unreachable" for all others."""
+"""IP version -> errno of the host's kernel -> what a router would send; "host unreachable" for all others."""
 
 _SILENT: Final = frozenset((EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC, ETIMEDOUT))
-"""Not told. The host was short of something: the packet is lost as in a full queue, and may be sent again. Or nobody
-answered: no ICMP error means that, and the guest's own patience ends about when the host's does."""
+"""Not reported. Either the host lacked a resource: the packet is lost like in a full queue, and may be sent again. Or
+there was no answer (ETIMEDOUT): no ICMP error means that, and the guest's own timeout ends at about the same time."""
 
 _PORT_UNREACHABLE: Final = {
     4: IcmpError(icmp4.DESTINATION_UNREACHABLE, icmp4.PORT_UNREACHABLE),
@@ -139,7 +138,7 @@ _REFUSALS: Final = {
         IcmpError(icmp6.TIME_EXCEEDED, icmp6.HOP_LIMIT_EXCEEDED),
     ),
 }
-"""Why a packet went no further here -> how that is answered, for each family."""
+"""Reason of a drop here -> the error for each family."""
 
 _REASSEMBLY_TIMEOUT: Final = {
     4: IcmpError(icmp4.TIME_EXCEEDED, icmp4.REASSEMBLY_TIME_EXCEEDED),
@@ -151,49 +150,46 @@ _FINAL: Final = {
     _NETWORK_UNREACHABLE4: IcmpError(icmp4.DESTINATION_UNREACHABLE, icmp4.NETWORK_UNKNOWN),
     _HOST_UNREACHABLE[4]: IcmpError(icmp4.DESTINATION_UNREACHABLE, icmp4.HOST_PROHIBITED),
 }
-"""Errors of which Linux tells no UDP socket without IP_RECVERR, as they may pass -> ones with the same errno that it
-does tell (`icmp_err_convert` in its net/ipv4/icmp.c). There are none for IPv6."""
+"""Errors that Linux does not report to a UDP socket without IP_RECVERR, since they may be temporary -> errors with the
+same errno that it reports (`icmp_err_convert` in its net/ipv4/icmp.c). There are none for IPv6."""
 
 
 def for_extended_error(error: ExtendedError, version: int, protocol: int = UDP) -> IcmpError | None:
-    """What a guest is to be told of an error that a packet met.
+    """The ICMP error for a failure of the guest's packet; None if the guest is not told.
 
     Args:
-        error: as the host's socket has it.
+        error: of the host's socket.
         version: of the packet, 4 or 6.
         protocol: its IP protocol number.
-
-    Returns:
-        None if there is nothing to be told.
     """
     if error.origin > ORIGIN_ICMPV6:
-        return None  # a time stamp, or another report that is no failure
+        return None  # a time stamp or another report, not a failure
     if error.origin == _ORIGINS[version] and error.type in _ERRORS[version]:
         return _with_info(IcmpError(error.type, error.code & 0xFF), version, error.info)
     if error.errno in _SILENT:
         return None
     found = _ERRNOS[version].get(error.errno, _HOST_UNREACHABLE[version])
-    if protocol == UDP and error.origin < ORIGIN_ICMP:  # the host's own kernel told the socket at once
+    if protocol == UDP and error.origin < ORIGIN_ICMP:  # the host's own kernel reported it at once
         found = _FINAL.get(found, found)
     return _with_info(found, version, error.info)
 
 
 def _with_info(icmp: IcmpError, version: int, info: int) -> IcmpError:
-    """Put MTU or pointer where the message has it."""
+    """Put the MTU or pointer into the message."""
     if version == 4:
         if icmp[:2] == (icmp4.DESTINATION_UNREACHABLE, icmp4.FRAGMENTATION_NEEDED):
             return icmp._replace(rest=min(info, 0xFFFF))  # RFC 1191, 4
         if icmp.type == icmp4.PARAMETER_PROBLEM:
             return icmp._replace(rest=(info & 0xFF) << 24)
     elif icmp.type == icmp6.PACKET_TOO_BIG:
-        return icmp._replace(rest=max(info, 1280))  # RFC 8201, 4: less would be ignored
+        return icmp._replace(rest=max(info, 1280))  # RFC 8201, 4: a smaller one would be ignored
     elif icmp.type == icmp6.PARAMETER_PROBLEM:
         return icmp._replace(rest=info)
     return icmp
 
 
 class IcmpErrors:
-    """Tells the guest what became of its packets.
+    """Reports failures of the guest's packets to the guest.
 
     Args:
         context: of the network.
@@ -206,11 +202,11 @@ class IcmpErrors:
         self._tokens = float(context.config.limits.icmp_error_burst)
         self._filled = context.now
 
-    def would_tell(self, error: ExtendedError, protocol: int, source: Endpoint, destination: Endpoint) -> bool:
-        """Whether `host_failed` would tell the guest of an error now, about its packet between these ends.
+    def would_report(self, error: ExtendedError, protocol: int, source: Endpoint, destination: Endpoint) -> bool:
+        """Whether `host_failed` would now report an error about the guest's packet between these endpoints.
 
-        Ask before putting the packet together again: a guest can make failures faster than they may be told. An error
-        that the limit on their rate keeps from being told is counted here.
+        Call it before rebuilding the packet, since a guest can cause failures faster than the rate limit lets them be
+        reported. An error beyond the rate limit is counted here.
         """
         if for_extended_error(error, 4 if len(source.address) == 4 else 6) is None:
             return False
@@ -222,15 +218,15 @@ class IcmpErrors:
     def host_failed(
         self, error: ExtendedError, host: bytes, source: bytes, destination: bytes, protocol: int, payload: Buffer
     ) -> None:
-        """A packet of the guest failed on the host or beyond.
+        """Report that a packet of the guest failed on the host or beyond.
 
         Args:
             error: why.
-            host: the address that the packet really went to.
+            host: the address that the packet was sent to on the host's side.
             source: of the guest's packet.
             destination: likewise.
             protocol: likewise.
-            payload: its transport header and data, as far as they are known; at least the first 8 bytes.
+            payload: its transport header and data, or the part that is known; at least the first 8 bytes.
         """
         icmp = for_extended_error(error, 4 if len(source) == 4 else 6, protocol)
         if icmp is not None and self._may_answer(source, destination, protocol, payload):
@@ -238,36 +234,36 @@ class IcmpErrors:
             self._send(icmp, sender, source, _quote(source, destination, protocol, payload), error.ttl)
 
     def refuse(self, reason: Reason, ip: IpHeader, buf: Buffer) -> None:
-        """A packet of the guest goes no further; most reasons are not told.
+        """Report that a packet of the guest was dropped here; most reasons are not reported.
 
         Args:
             reason: why.
             ip: its header.
-            buf: holds it, with an Ethernet header in front.
+            buf: the buffer that the header refers to; an Ethernet header precedes the packet.
         """
         refusal = _REFUSALS.get(reason)
         if refusal is None or not self._may_answer(ip.source, ip.destination, ip.protocol, buf[ip.start : ip.end]):
             return
         if buf[ip.header - 14] & 1:
-            return  # a frame to many
+            return  # a frame to a group
         icmp = refusal[ip.version == 6]
         if icmp.type == icmp6.PARAMETER_PROBLEM and ip.version == 6:
             if ip.protocol == _NO_NEXT_HEADER:
                 return
             icmp = icmp._replace(rest=ipv6.last_header(buf, ip.header, ip.end)[2])  # RFC 4443, 3.4
-        largest = _QUOTE4 if ip.version == 4 else _QUOTE6
-        quoted = bytes(buf[ip.header : min(ip.end, ip.header + largest)])
-        here = reason is Reason.OWN_ADDRESS  # the destination is ours, and speaks for itself
+        limit = _QUOTE4 if ip.version == 4 else _QUOTE6
+        quoted = bytes(buf[ip.header : min(ip.end, ip.header + limit)])
+        here = reason is Reason.OWN_ADDRESS  # the destination is ours, so it answers itself
         sender = ip.destination if here else self._sender(None, ip.source, ip.destination)
         self._send(icmp, sender, ip.source, quoted)
 
     def header_problem(self, problem: HeaderProblem, buf: Buffer, start: int) -> None:
-        """A packet of the guest has a header that its sender is to be told of.
+        """Report a header error of a packet of the guest.
 
         Args:
             problem: which.
-            buf: holds the packet, with an Ethernet header in front.
-            start: where the IPv6 header begins; all of it is there.
+            buf: holds the packet behind an Ethernet header.
+            start: offset of the IPv6 header, which is complete.
         """
         source, destination = bytes(buf[start + 8 : start + 24]), bytes(buf[start + 24 : start + 40])
         end = start + ipv6.HEADER_SIZE + int.from_bytes(buf[start + 4 : start + 6], "big")
@@ -283,11 +279,11 @@ class IcmpErrors:
         self._send(icmp, self._sender(None, source, destination), source, quoted)
 
     def reassembly_timed_out(self, first: IpHeader, payload: bytes) -> None:
-        """Not all fragments of a datagram came in time.
+        """Report that not all fragments of a datagram came in time.
 
         Args:
             first: header of its first fragment.
-            payload: of that.
+            payload: of the first fragment.
         """
         source, destination = first.source, first.destination
         quoted = _quote(source, destination, first.protocol, payload)
@@ -298,7 +294,7 @@ class IcmpErrors:
             self._send(_REASSEMBLY_TIMEOUT[first.version], self._sender(None, source, destination), source, quoted)
 
     def _may_answer(self, source: bytes, destination: bytes, protocol: int, payload: Buffer) -> bool:
-        """Whether a packet is one that errors may be about."""
+        """Whether an error may be sent about a packet."""
         if is_unspecified(source) or self._is_group(source) or self._is_group(destination):
             return False
         if protocol == ICMP:
@@ -311,16 +307,16 @@ class IcmpErrors:
         return is_multicast(address) or self._context.address_map.is_group(address)
 
     def _sender(self, offender: bytes | None, source: bytes, destination: bytes) -> bytes | None:
-        """The guest's address for the node that noticed; ours if that was the host, or a node unknown to the guest.
+        """Source address of an error: the node that reported it, or else ours; None if there is no valid one.
 
-        None if there is no address that a packet may come from.
+        Ours stands for the host itself, and for nodes that the guest cannot reach.
         """
         config = self._context.config
         guest = self._context.guest
         if offender is not None and len(offender) == len(source):
-            known = self._context.address_map.to_guest(offender)
-            if known is not None and known not in (source, guest.ipv4, guest.ipv6, guest.link_local):
-                return known
+            node = self._context.address_map.to_guest(offender)
+            if node is not None and node not in (source, guest.ipv4, guest.ipv6, guest.link_local):
+                return node
         if len(source) == 16 and config.ipv6:
             return config.ipv6.gateway
         if config.ipv4 and config.ipv4.gateway:
@@ -343,14 +339,14 @@ class IcmpErrors:
             context.egress.packet(sender, guest, ICMPV6, message, ttl=ttl)
 
     def _take_token(self) -> bool:
-        """Whether the limit lets one more message through."""
+        """Take a token for one message; False if there is none."""
         if self._fill_bucket() < 1:
             return False
         self._tokens -= 1
         return True
 
     def _fill_bucket(self) -> float:
-        """How many messages may be sent now."""
+        """Add the tokens of the time since the last call; return how many there are."""
         limits = self._context.config.limits
         now = self._context.now
         self._tokens = min(limits.icmp_error_burst, self._tokens + (now - self._filled) * limits.icmp_error_rate)
@@ -359,12 +355,12 @@ class IcmpErrors:
 
 
 def _is_query6(message: Buffer) -> bool:
-    """Whether an ICMPv6 message is one that errors may be about (RFC 4443, 2.4 e)."""
+    """Whether an ICMPv6 message is a query, so that an error may be sent about it (RFC 4443, 2.4 e)."""
     return len(message) > 0 and message[0] >= _FIRST_QUERY6 and message[0] != icmp6.REDIRECT
 
 
 def _quote(source: bytes, destination: bytes, protocol: int, payload: Buffer) -> bytes:
-    """The guest's packet."""
+    """The guest's packet, rebuilt from its parts."""
     size = len(payload)
     if len(source) == 4:
         head = ipv4.emit_header(source, destination, protocol, size, _QUOTED_TTL, 0, 0, ipv4.DONT_FRAGMENT)

@@ -20,12 +20,12 @@ _DHCP_SERVER_PORT: Final = b"\0\x43"
 
 
 class Ipv4:
-    """Takes packets apart and hands them on.
+    """Checks packets, reassembles fragments and calls the protocols' handlers.
 
     Args:
         context: of the network.
         icmp_errors: likewise.
-        handlers: by IP protocol number; called with the header, and the buffer that it refers to.
+        handlers: by IP protocol number; called with the header and the buffer that it refers to.
     """
 
     def __init__(
@@ -44,11 +44,11 @@ class Ipv4:
 
         Args:
             buf: the frame.
-            start: where its payload begins.
-            limit: where it ends.
+            start: offset of its payload.
+            limit: end of its payload.
 
         Raises:
-            Malformed: with an IPV4, FRAGMENT or IP reason, or what the protocol's handler raises.
+            Malformed: with an IPV4, FRAGMENT or IP reason, or one of the protocol's handler.
         """
         ip, identification, fragment = ipv4.parse(buf, start, limit)
         if fragment & ipv4.FRAGMENTED:
@@ -61,7 +61,7 @@ class Ipv4:
             if whole is None:
                 return
             first, data, to_many = whole
-            self._context.gso_size = 0  # that of the last fragment's frame means nothing here
+            self._context.gso_size = 0  # it is of the frame of the last fragment
             head = ipv4.emit_header(ip.source, ip.destination, ip.protocol, len(data), first.ttl, first.tos, 0, 0)
             buf = (MANY if to_many else ONE) + head + data
             ip, _, _ = ipv4.parse(buf, 14, len(buf), verify=False)
@@ -77,10 +77,10 @@ class Ipv4:
             raise
 
     def _learn(self, ip: IpHeader, buf: Buffer) -> None:
-        """The guest's address changes to that of its latest packet, if it may have it; so does where to send to it."""
+        """Adopt the source as the guest's address and remember its station, if a guest may use the address."""
         source = ip.source
         if source == _UNSPECIFIED:
-            # Before it has an address, a guest can only ask for one, and report groups (RFC 3376, 4.2.13)
+            # Without an address, a guest may only send DHCP requests and report groups (RFC 3376, 4.2.13)
             if ip.protocol == UDP and buf[ip.start + 2 : ip.start + 4] == _DHCP_SERVER_PORT:
                 return
             if ip.protocol != IGMP:

@@ -16,19 +16,19 @@ from sansnet_core.wire.ip import ICMPV6, IpHeader
 __all__ = ["Ipv6"]
 
 _UNSPECIFIED: Final = bytes(16)
-_LARGEST: Final = 65535
-"""Bytes behind the header of a whole packet."""
+_MAX_PAYLOAD: Final = 65535
+"""Most bytes behind the header of a packet."""
 _PAYLOAD_LENGTH: Final = 4
-"""Where that field is in the header."""
+"""Offset of that field in the header."""
 
 
 class Ipv6:
-    """Takes packets apart and hands them on.
+    """Checks packets, reassembles fragments and calls the protocols' handlers.
 
     Args:
         context: of the network.
         icmp_errors: likewise.
-        handlers: by IP protocol number; called with the header, and the buffer that it refers to.
+        handlers: by IP protocol number; called with the header and the buffer that it refers to.
     """
 
     def __init__(
@@ -40,18 +40,18 @@ class Ipv6:
         self._address_map = context.address_map
         self._handlers = handlers
         self._icmp_errors = icmp_errors
-        self._reassembly = Reassembly(context, icmp_errors, _LARGEST)
+        self._reassembly = Reassembly(context, icmp_errors, _MAX_PAYLOAD)
 
     def receive(self, buf: Buffer, start: int, limit: int) -> None:
         """Take a packet from the guest.
 
         Args:
             buf: the frame.
-            start: where its payload begins.
-            limit: where it ends.
+            start: offset of its payload.
+            limit: end of its payload.
 
         Raises:
-            Malformed: with an IPV6, FRAGMENT or IP reason, or what the protocol's handler raises.
+            Malformed: with an IPV6, FRAGMENT or IP reason, or one of the protocol's handler.
         """
         try:
             ip, identification, fragment = ipv6.parse(buf, start, limit)
@@ -81,29 +81,29 @@ class Ipv6:
             raise
 
     def _reassemble(self, ip: IpHeader, identification: int, fragment: int, buf: Buffer) -> bytes | None:
-        """The whole packet behind an Ethernet header, if this fragment completes it."""
+        """The whole packet behind an Ethernet header; None until a fragment completes it."""
         key = (ip.source, ip.destination, identification)
         offset, more = fragment & ipv6.OFFSET, fragment & ipv6.MORE_FRAGMENTS != 0
         data = bytes(buf[ip.start : ip.end])
-        # RFC 8200, 4.5: the sender of these is told
+        # RFC 8200, 4.5: the sender is told of these errors
         if more and len(data) & 7:
             raise HeaderProblem(Reason.FRAGMENT_MALFORMED, icmp6.ERRONEOUS_HEADER_FIELD, _PAYLOAD_LENGTH)
-        if offset + len(data) > _LARGEST:
+        if offset + len(data) > _MAX_PAYLOAD:
             field = ip.start - ipv6.FRAGMENT_HEADER_SIZE + 2 - ip.header
             raise HeaderProblem(Reason.FRAGMENT_MALFORMED, icmp6.ERRONEOUS_HEADER_FIELD, field)
         whole = self._reassembly.add(key, ip, offset, more, data, to_many=bool(buf[ip.header - 14] & 1))
         if whole is None:
             return None
         first, data, to_many = whole
-        self._context.gso_size = 0  # that of the last fragment's frame means nothing here
+        self._context.gso_size = 0  # it is of the frame of the last fragment
         head = ipv6.emit_header(ip.source, ip.destination, first.protocol, len(data), first.ttl, first.tos)
         return (MANY if to_many else ONE) + head + data
 
     def _learn(self, ip: IpHeader) -> None:
-        """The guest's address changes to that of its latest packet, if it may have it; so does where to send to it."""
+        """Adopt the source as the guest's address and remember its station, if a guest may use the address."""
         source = ip.source
         if source == _UNSPECIFIED:
-            if ip.protocol != ICMPV6:  # NDP and MLD speak before there is an address
+            if ip.protocol != ICMPV6:  # NDP and MLD are sent before there is an address
                 raise Malformed(Reason.IP_SOURCE)
         elif not self._address_map.is_node(source):
             raise Malformed(Reason.IP_SOURCE)

@@ -1,12 +1,12 @@
-"""Names that are answered here: a few that the configuration has, in queries to the guest's name servers.
+"""Answers DNS queries for the names in the configuration.
 
-Theory of operation. A guest sends its queries to the name servers that it was told of. Those that ask for one of our
-names over UDP get their answer from here, as if from that server; all others are forwarded untouched. So no name of
-ours hides another one, and the server never learns of ours. Queries over TCP, over TLS or to other servers are not
-looked into.
+Theory of operation. The guest sends its queries to the name servers of the configuration. A query over UDP for one of
+the configured names is answered here, as if by that server; all others are forwarded unchanged. So only the configured
+names are affected, and the server never sees a query for them. Queries over TCP, over TLS or to other servers are not
+examined.
 
-A name that has addresses of one family only has no records of the other one, nor of any other type: the answer to such
-a question is empty (RFC 2308, 2.2), which keeps a client from asking elsewhere.
+If a name has addresses of one family only, queries for other types of record get an empty answer (RFC 2308, 2.2), so
+that the client does not try other servers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sansnet_core.wire.ip import UDP, IpHeader
 __all__ = ["Names"]
 
 _SIZES: Final = {dns.A: 4, dns.AAAA: 16}
-"""Type of a record -> bytes of its address."""
+"""Type of record -> bytes of its address."""
 
 
 class Names:
@@ -49,10 +49,10 @@ class Names:
         Args:
             ip: its IP header.
             header: its UDP header.
-            buf: holds it.
+            buf: the buffer that they refer to.
 
         Returns:
-            Whether it is answered; if not, it is to be forwarded.
+            Whether it was answered; if not, the caller must forward it.
         """
         context = self._context
         if context.config is not self._config:
@@ -67,7 +67,7 @@ class Names:
         if not addresses:
             return False
         type_ = query.type
-        if type_ == dns.ANY:  # one kind of records is enough (RFC 8482, 4.1)
+        if type_ == dns.ANY:  # records of one type are enough (RFC 8482, 4.1)
             type_ = dns.A if len(addresses[0]) == 4 else dns.AAAA
         found = [address for address in addresses if len(address) == _SIZES.get(type_)]
         message = dns.emit_answer(query, type_, found)

@@ -1,12 +1,12 @@
-"""NDP (RFC 4861): every IPv6 address but the guest's own is at our Ethernet address; router advertisements.
+"""NDP (RFC 4861): every IPv6 address except the guest's own is at our Ethernet address; router advertisements.
 
-Theory of operation. Solicitations are answered from the configuration alone. Besides, an advertisement goes to all
-nodes three times 16 seconds apart, then every 200 to 600 seconds at random (RFC 4861, 6.2.1 and 10). The state here
-is how many of the first three are still to come, and what they withdraw that was advertised before.
+Theory of operation. Solicitations are answered from the configuration alone. In addition, advertisements go to all
+nodes: three at intervals of 16 seconds, then one every 200 to 600 seconds at random (RFC 4861, 6.2.1 and 10). The only
+state is how many of the first three remain, and which former configurations they withdraw.
 
-Duplicate address detection (RFC 4862, 5.4: the source is `::`) is answered for our own addresses alone: the guest may
-give itself any other one. Not answered are solicitations for the guest's own addresses. What a router or another host
-would do with advertisements and redirects is not done: we are the only router.
+Duplicate address detection (RFC 4862, 5.4; its source is `::`) is answered for our own addresses only, since the guest
+may use any other address. Solicitations for the guest's own addresses are not answered. Advertisements and redirects
+from the guest are ignored: we are the only router.
 """
 
 from __future__ import annotations
@@ -26,22 +26,23 @@ from sansnet_core.wire.ndp import RouterAdvertisement
 __all__ = ["Ndp", "advertise", "withdraw"]
 
 ROUTER_LIFETIME: Final = 65535
-"""Seconds: the most (RFC 8319); we do not go away before the guest does."""
+"""Seconds; the maximum (RFC 8319), since the network outlives the guest."""
 
 _MAX_FORMER: Final = 4
+"""Former configurations that are withdrawn."""
 
 INITIAL_COUNT: Final = 3
 INITIAL_INTERVAL: Final = 16.0
-SHORTEST_INTERVAL: Final = 200.0
+MIN_INTERVAL: Final = 200.0
 MAX_INTERVAL: Final = 600.0
 
 
 def advertise(config: NetworkConfig) -> RouterAdvertisement | None:
-    """What we tell the guest as its router, if we are to be one."""
+    """The router advertisement for the guest; None if the configuration switches it off."""
     if config.ipv6 is None or not (config.ndp and config.router_advertisements):
         return None
     address = config.ipv6.address
-    # A link-local prefix is nobody's to advertise (RFC 4861, 4.6.2)
+    # A link-local prefix must not be advertised (RFC 4861, 4.6.2)
     prefix = None if address is None or addresses.is_link_local(address) else address[:8]
     flags = 0
     if config.dhcp6:
@@ -59,7 +60,7 @@ def advertise(config: NetworkConfig) -> RouterAdvertisement | None:
 
 
 def withdraw(old: NetworkConfig, new: NetworkConfig) -> RouterAdvertisement | None:
-    """What takes back, from the old gateway, what was advertised and is not any more (RFC 4861, 6.2.5 and 6.2.8)."""
+    """An advertisement from the old gateway that withdraws what no longer applies (RFC 4861, 6.2.5 and 6.2.8)."""
     before, after = advertise(old), advertise(new)
     if before is None or after is None or old.ipv6 is None or new.ipv6 is None:
         return None
@@ -76,7 +77,7 @@ def withdraw(old: NetworkConfig, new: NetworkConfig) -> RouterAdvertisement | No
 
 
 class Ndp:
-    """Answers the guest's solicitations, and is the router it hears of. At most one frame per frame."""
+    """Answers solicitations and advertises the router. At most one frame per frame received."""
 
     def __init__(self, context: Context) -> None:
         self.deadline = self.queued = inf
@@ -84,7 +85,7 @@ class Ndp:
         self._context = context
         self._initial = INITIAL_COUNT
         self._former: list[NetworkConfig] = []
-        """Configurations that were advertised and are to be taken back, latest last."""
+        """Configurations that were advertised and must be withdrawn, the latest last."""
         self._configure()
 
     def _configure(self) -> None:
@@ -95,7 +96,7 @@ class Ndp:
         self._advertisement = ndp.advertise_router(advertisement) if advertisement else None
 
     def reconfigured(self, old: NetworkConfig) -> None:
-        """The configuration was another one: if that was advertised otherwise, tell everyone when time next moves."""
+        """Follow the context's new configuration; if the advertisement changes, send it when time next advances."""
         before = self._advertisement, self._gateway
         self._configure()
         if (self._advertisement, self._gateway) != before:
@@ -104,22 +105,22 @@ class Ndp:
             self.start()
 
     def start(self) -> None:
-        """Send the first unsolicited advertisement when time next moves, if there shall be any."""
+        """Send the first unsolicited advertisement when time next advances, if they are switched on."""
         if self._advertisement is not None:
             self._context.timers.arm(self, self._context.now)
 
     def announce(self) -> None:
-        """Ask for the guest's address, so that its answer tells its Ethernet address before it first speaks."""
+        """Request the guest's Ethernet address, to know it before the guest sends anything else."""
         if self._context.guest.ipv6 is not None:
             self.ask(self._context.guest.ipv6)
 
     def ask(self, address: bytes) -> None:
-        """Ask for the Ethernet address of an address of the guest's."""
+        """Request the Ethernet address of an address of the guest."""
         rest, payload = ndp.solicit_neighbour(address, self._context.config.mac)
         self._send(icmp6.NEIGHBOUR_SOLICITATION, rest, payload, self._gateway, ndp.solicited_node(address))
 
     def receive(self, ip: IpHeader, icmp: IcmpHeader, buf: Buffer) -> None:
-        """An NDP message from the guest, ICMPv6 types 133 to 137.
+        """Take an NDP message from the guest, of ICMPv6 type 133 to 137.
 
         Raises:
             Malformed: with NDP_MALFORMED.
@@ -135,7 +136,7 @@ class Ndp:
             self._advertise(ndp.ALL_NODES if unspecified else ip.source, mac)
             return
         guest = self._context.guest
-        if not self._context.address_map.is_node(target):  # no address that an answer may come from
+        if not self._context.address_map.is_node(target):  # not an address that a node may answer from
             self._context.ignore()
             return
         if unspecified:
@@ -145,14 +146,14 @@ class Ndp:
                 )
                 self._send(icmp6.NEIGHBOUR_ADVERTISEMENT, rest, payload, target, ndp.ALL_NODES)
             else:
-                guest.learn(target)  # it is about to have the address
+                guest.learn(target)  # the guest will use the address
                 self._context.ignore()
             return
-        another = guest.stations.find(target) not in (None, guest.mac)  # a station, which answers by itself
+        another = guest.stations.find(target) not in (None, guest.mac)  # another station, which will answer
         if another or target in (self._address, guest.ipv6, guest.link_local, ip.source):
             self._context.ignore()
             return
-        # One that was not heard yet may have it: its own answer counts more (RFC 4861, 7.2.8)
+        # A station not heard yet may have it; then its answer overrides ours (RFC 4861, 7.2.8)
         rest, payload = ndp.advertise_neighbour(target, self._context.config.mac, override=guest.is_ours(target))
         self._send(icmp6.NEIGHBOUR_ADVERTISEMENT, rest, payload, target, ip.source, mac)
 
@@ -170,7 +171,7 @@ class Ndp:
             interval = INITIAL_INTERVAL
         else:
             self._former.clear()
-            interval = SHORTEST_INTERVAL + (MAX_INTERVAL - SHORTEST_INTERVAL) * context.entropy.next(16) / 65535
+            interval = MIN_INTERVAL + (MAX_INTERVAL - MIN_INTERVAL) * context.entropy.next(16) / 65535
         context.timers.arm(self, context.now + interval)
 
     def _advertise(self, destination: bytes, mac: bytes | None = None) -> None:

@@ -1,10 +1,10 @@
-"""Fragments to datagrams, for both IP families (RFC 791 3.2, RFC 8200 4.5, RFC 5722).
+"""Reassembles fragments, for both IP families (RFC 791 3.2, RFC 8200 4.5, RFC 5722).
 
-Theory of operation. A datagram is held from its first fragment until it is complete or its time is over. Its pieces
-never overlap, so they are at most 65535 bytes; when there are too many datagrams, the oldest makes room, for it is the
-likeliest to miss a piece for good. A datagram whose fragments contradict each other is *spoiled*: its pieces are gone
-at once, but its key stays until its time is over, so that later fragments of it are refused and do not begin a new one
-(RFC 5722, 4). All wait equally long, so the order of arrival is the order of deadlines, and one timer serves all.
+Theory of operation. A datagram is kept from its first fragment until it is complete or times out. Its pieces never
+overlap, so they are at most 65535 bytes. If there are too many datagrams, the oldest is dropped, since it is the most
+likely to have lost a piece. A datagram with contradictory fragments is *spoiled*: its pieces are freed at once, but its
+key stays until it times out, so that later fragments are dropped and do not begin another datagram (RFC 5722, 4). All
+have the same timeout, so they expire in the order in which they began, and one timer serves all.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ __all__ = ["MANY", "ONE", "Reassembly"]
 
 ONE: Final = bytes(14)
 MANY: Final = b"\x01" + bytes(13)
-"""Ethernet headers for a whole datagram, whose own one is not kept: to one node, and to more than one."""
+"""Ethernet headers to put before a reassembled datagram: to one node, and to more than one."""
 _CONGESTION_EXPERIENCED: Final = 3
-"""The two ECN bits of the TOS (RFC 3168, 5)."""
+"""Value of the two ECN bits of the TOS (RFC 3168, 5)."""
 
 
 class _Datagram:
@@ -36,18 +36,18 @@ class _Datagram:
     def __init__(self, deadline: float, first: IpHeader) -> None:
         self.deadline = deadline
         self.first = first
-        """Header of the fragment with offset 0, once that is there."""
+        """Header of the fragment with offset 0, or until that arrives, of another one."""
         self.pieces: dict[int, bytes] = {}
         self.size = 0
         self.highest = 0
         self.total: int | None = None
-        """Known from the last fragment."""
+        """Payload bytes, from the last fragment; None until that arrives."""
         self.congestion = 0
         self.spoiled: Reason | None = None
         self.to_many = False
 
-    def add(self, ip: IpHeader, offset: int, more: bool, data: bytes, most: int) -> Reason | None:
-        """Take a piece in; or tell why it spoils the datagram."""
+    def add(self, ip: IpHeader, offset: int, more: bool, data: bytes, max_pieces: int) -> Reason | None:
+        """Add a piece; return the reason if it spoils the datagram."""
         end = offset + len(data)
         if more:
             contradiction = self.total is not None and end >= self.total
@@ -59,7 +59,7 @@ class _Datagram:
             return None  # RFC 8200, 4.5: an exact duplicate is no overlap
         if any(start < end and offset < start + len(piece) for start, piece in self.pieces.items()):
             return Reason.FRAGMENT_OVERLAP
-        if len(self.pieces) == most:
+        if len(self.pieces) == max_pieces:
             return Reason.FRAGMENT_LIMIT
         self.pieces[offset] = data
         self.size += len(data)
@@ -69,7 +69,7 @@ class _Datagram:
         if offset == 0:
             self.first = ip
         if ip.tos & _CONGESTION_EXPERIENCED == _CONGESTION_EXPERIENCED:
-            self.congestion = _CONGESTION_EXPERIENCED  # RFC 3168, 5.3: it must not get lost
+            self.congestion = _CONGESTION_EXPERIENCED  # RFC 3168, 5.3: it must be kept
         return None
 
 
@@ -79,13 +79,13 @@ class Reassembly:
     Args:
         context: of the network.
         icmp_errors: likewise.
-        largest: most bytes of payload that a datagram may have.
+        max_payload: largest payload of a datagram in bytes.
     """
 
-    def __init__(self, context: Context, icmp_errors: IcmpErrors, largest: int) -> None:
+    def __init__(self, context: Context, icmp_errors: IcmpErrors, max_payload: int) -> None:
         self._context = context
         self._icmp_errors = icmp_errors
-        self._largest = largest
+        self._max_payload = max_payload
         self._datagrams: dict[Hashable, _Datagram] = {}
         self.deadline = self.queued = inf
         self.ticket = 0
@@ -93,25 +93,25 @@ class Reassembly:
     def add(
         self, key: Hashable, ip: IpHeader, offset: int, more: bool, data: bytes, *, to_many: bool
     ) -> tuple[IpHeader, bytes, bool] | None:
-        """Take a fragment.
+        """Add a fragment.
 
         Args:
-            key: names the datagram.
+            key: identifies the datagram.
             ip: the fragment's header.
             offset: in bytes.
-            more: it is not the last one.
+            more: whether more fragments follow.
             data: the fragment's payload.
-            to_many: its frame went to more than one node.
+            to_many: whether its frame went to more than one node.
 
         Returns:
-            If that completes the datagram, the header of its first fragment, the whole payload, and whether one of its
-            frames went to more than one node.
+            None while the datagram is incomplete. Otherwise the header of its first fragment, the whole payload, and
+            whether one of its frames went to more than one node.
 
         Raises:
             Malformed: with one of the FRAGMENT reasons.
         """
-        # All but the last must be multiples of 8 bytes; one without bytes adds nothing but trouble
-        if not data or (more and len(data) & 7) or offset + len(data) > self._largest:
+        # All but the last must be multiples of 8 bytes; an empty one is useless
+        if not data or (more and len(data) & 7) or offset + len(data) > self._max_payload:
             raise Malformed(Reason.FRAGMENT_MALFORMED)
         datagram = self._datagrams.get(key) or self._open(key, ip)
         datagram.to_many |= to_many
@@ -137,7 +137,7 @@ class Reassembly:
         return datagram
 
     def expire(self) -> None:
-        """Forget the datagrams whose time is over."""
+        """Drop the datagrams that have timed out."""
         context = self._context
         while self._datagrams:
             deadline = next(iter(self._datagrams.values())).deadline
@@ -148,7 +148,7 @@ class Reassembly:
 
     def _forget_oldest(self, reason: Reason) -> None:
         datagram = self._datagrams.pop(next(iter(self._datagrams)))
-        if datagram.spoiled is None:  # else its fragments are counted already
+        if datagram.spoiled is None:  # otherwise its fragments were counted
             first = datagram.first
             ends = Endpoint(first.source, 0), Endpoint(first.destination, 0)
             self._context.drop_packet(reason, first.protocol, *ends)

@@ -1,5 +1,5 @@
-"""Formats: bytes to meaning and back, nothing else.
+"""Packet formats: bytes to values and back.
 
-Every module has `parse` (raises `Malformed`, nothing else), `emit`, and `summary` (tcpdump style, never raises).
-After `parse` returns, lengths are consistent; headers carry bounds (`start`, `end`) into the frame, not copies.
+Most modules have `parse` (raises `Malformed`, nothing else), `emit`, and `summary` (one line like tcpdump's, never
+raises). After `parse`, all lengths are consistent; a header has bounds (`start`, `end`) in the frame, not copies.
 """

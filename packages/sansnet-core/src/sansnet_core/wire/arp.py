@@ -38,7 +38,7 @@ class ArpPacket(NamedTuple):
 
 
 def parse(buf: Buffer, start: int, limit: int) -> ArpPacket:
-    """Read a packet; what lies behind it is padding.
+    """Read a packet; bytes behind it are padding.
 
     Args:
         buf: holds the frame.
@@ -57,12 +57,12 @@ def parse(buf: Buffer, start: int, limit: int) -> ArpPacket:
 
 
 def emit(packet: ArpPacket) -> bytes:
-    """The 28 bytes behind an Ethernet header."""
+    """The packet, 28 bytes."""
     return _PACKET.pack(*_ETHERNET_IPV4, *packet)
 
 
 def summary(buf: Buffer, start: int, limit: int) -> str:
-    """One line for people."""
+    """One line of text."""
     try:
         packet = parse(buf, start, limit)
     except Malformed as error:

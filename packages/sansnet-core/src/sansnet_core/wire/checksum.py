@@ -14,7 +14,7 @@ from sansnet_core.orders import Buffer
 __all__ = ["finish", "ones_sum", "partial", "pseudo_sum"]
 
 _FOLD_ABOVE: Final = 2048
-"""Larger buffers are folded by halves before the modulo: 70 us against 280 us for 65000 bytes."""
+"""Bytes. Larger buffers are folded by halves before the modulo: 70 us instead of 280 us for 65000 bytes."""
 
 
 def ones_sum(data: Buffer) -> int:
@@ -42,5 +42,5 @@ def finish(total: int) -> int:
 
 
 def partial(pseudo: int) -> int:
-    """The field of a checksum that the guest completes (virtio 1.2, 5.1.6.2), for a pseudo-header's sum: 1 to 65535."""
+    """The checksum field that the guest completes (virtio 1.2, 5.1.6.2), from the pseudo-header's sum: 1 to 65535."""
     return pseudo % 65535 or 65535

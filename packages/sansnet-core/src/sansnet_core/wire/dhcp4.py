@@ -44,7 +44,7 @@ __all__ = [
     "DOMAIN_SEARCH",
     "CLASSLESS_ROUTES",
     "OPTIONS",
-    "SHORTEST",
+    "MIN_SIZE",
     "Message",
     "emit",
     "option_size",
@@ -98,18 +98,18 @@ _SNAME: Final = slice(44, 108)
 _FILE: Final = slice(108, 236)
 _COOKIE: Final = bytes.fromhex("63825363")
 OPTIONS: Final = 240
-"""Where the options begin."""
-SHORTEST: Final = 300
-"""BOOTP's size of a message; some relays and clients drop shorter ones (RFC 1542, 2.1)."""
+"""Offset of the options."""
+MIN_SIZE: Final = 300
+"""Bytes of a BOOTP message; some relays and clients drop shorter ones (RFC 1542, 2.1)."""
 
-_LONGEST: Final = 4096
+_MAX_SIZE: Final = 4096
 _MAX_OPTIONS: Final = 256
-"""Bytes of a message and options in one of its fields, far beyond what clients send: 64 KiB of empty options would take
-milliseconds."""
+"""Bytes of a message, and options in one of its fields. Clients send far less, and parsing 64 KiB of empty options
+takes milliseconds."""
 
 
 class Message(NamedTuple):
-    """A message; fields that RFC 2131 does not let anybody use are missing.
+    """A message, without the fields that RFC 2131 leaves unused.
 
     Attributes:
         operation: `BOOTREQUEST` or `BOOTREPLY`.
@@ -119,8 +119,8 @@ class Message(NamedTuple):
         client: ciaddr, the address that the client has and answers ARP for; 4 bytes.
         yours: yiaddr, the address given to the client.
         relay: giaddr, the relay agent's.
-        hardware: chaddr, of the length that the message says, at most 16 bytes.
-        options: by code, several of one code joined (RFC 3396). None is a BOOTP message without any.
+        hardware: chaddr, of the length given in the message, at most 16 bytes.
+        options: code -> value; options of one code are joined (RFC 3396). Empty for a BOOTP message without options.
     """
 
     operation: int
@@ -147,13 +147,13 @@ def parse(buf: Buffer, start: int, end: int) -> Message:
 
     Args:
         buf: holds the datagram.
-        start: where its data begins.
-        end: where they end.
+        start: offset of its data.
+        end: end of its data.
 
     Raises:
         Malformed: with DHCP_MALFORMED.
     """
-    if not OPTIONS <= end - start <= _LONGEST:
+    if not OPTIONS <= end - start <= _MAX_SIZE:
         raise Malformed(Reason.DHCP_MALFORMED)
     data = bytes(buf[start:end])
     operation, hardware_type, size, _, transaction, _, flags, client, yours, _, relay, hardware = _HEADER.unpack_from(
@@ -181,7 +181,7 @@ def _parse_options(data: bytes) -> dict[int, bytes]:
 
 
 def _collect(data: bytes, found: dict[int, bytearray]) -> None:
-    # A missing end mark is forgiven: the datagram's end says as much
+    # A missing end mark is accepted: the datagram ends here anyway
     position = count = 0
     while position < len(data) and data[position] != END:
         code = data[position]
@@ -197,7 +197,7 @@ def _collect(data: bytes, found: dict[int, bytearray]) -> None:
 
 
 def option_size(value: bytes) -> int:
-    """Bytes that an option of this value takes: 2 for code and length in front of each 255."""
+    """Bytes of an option with this value: 2 for code and length before each 255."""
     return len(value) + 2 * max(1, -(-len(value) // 255))
 
 
@@ -226,7 +226,7 @@ def emit(message: Message) -> bytes:
             part = value[offset : offset + 255]
             parts.append(bytes([code, len(part)]) + part)
     parts.append(bytes([END]))
-    return b"".join(parts).ljust(SHORTEST, b"\0")
+    return b"".join(parts).ljust(MIN_SIZE, b"\0")
 
 
 _NAMES: Final = {
@@ -242,7 +242,7 @@ _NAMES: Final = {
 
 
 def summary(buf: Buffer, start: int, end: int) -> str:
-    """One line for people."""
+    """One line of text."""
     try:
         message = parse(buf, start, end)
     except Malformed as error:

@@ -97,16 +97,16 @@ NO_PREFIXES: Final = 6
 
 FOREVER: Final = 0xFFFFFFFF
 
-_LONGEST: Final = 4096
+_MAX_SIZE: Final = 4096
 _MAX_OPTIONS: Final = 128
-"""Bytes of a message, and options in it or in one of its options, far beyond what clients send: 64 KiB of empty options
-would take 20 ms."""
+"""Bytes of a message, and options in it or in one of its options. Clients send far less, and parsing 64 KiB of empty
+options would take 20 ms."""
 
 _HEADER: Final = Struct("!I")
 _OPTION: Final = Struct("!HH")
 _DUID_LL: Final = bytes.fromhex("00030001")
 _IA_SIZE: Final = {IA_NA: 12, IA_TA: 4, IA_PD: 12}
-"""Bytes in front of an association's own options: the IAID, and but for temporary addresses T1 and T2."""
+"""Bytes before the options of an association: the IAID, and T1 and T2, which temporary addresses do not have."""
 
 Option: TypeAlias = tuple[int, bytes]
 """Code and value."""
@@ -131,11 +131,11 @@ class Message(NamedTuple):
 
 
 class Association(NamedTuple):
-    """An identity association: what one interface of the client wants, or has.
+    """An identity association: the addresses that one interface of the client requests or has.
 
     Attributes:
         kind: `IA_NA`, `IA_TA` or `IA_PD`.
-        id: 4 bytes, the client's name for it.
+        id: 4 bytes, chosen by the client.
         addresses: 16 bytes each; empty for `IA_PD`.
     """
 
@@ -149,13 +149,13 @@ def parse(buf: Buffer, start: int, end: int) -> Message:
 
     Args:
         buf: holds the datagram.
-        start: where its data begins.
-        end: where they end.
+        start: offset of its data.
+        end: end of its data.
 
     Raises:
         Malformed: with DHCP_MALFORMED.
     """
-    if not 4 <= end - start <= _LONGEST:
+    if not 4 <= end - start <= _MAX_SIZE:
         raise Malformed(Reason.DHCP_MALFORMED)
     (first,) = _HEADER.unpack_from(buf, start)
     return Message(first >> 24, first & 0xFFFFFF, _parse_options(bytes(buf[start + 4 : end])))
@@ -197,12 +197,12 @@ def emit(message: Message) -> bytes:
 
 
 def emit_options(options: Iterable[Option]) -> bytes:
-    """The bytes of options, of a message or inside another one."""
+    """The bytes of options, of a message or of another option."""
     return b"".join(_OPTION.pack(code, len(value)) + value for code, value in options)
 
 
 def emit_association(kind: int, id: bytes, options: Iterable[Option], *, time: int = 0) -> Option:
-    """An association with its inner options; T1 and T2 are `time` seconds, 0 leaves them to the client."""
+    """An association with its options; T1 and T2 are `time` seconds, where 0 lets the client choose."""
     times = b"" if kind == IA_TA else 2 * time.to_bytes(4, "big")
     return kind, id + times + emit_options(options)
 
@@ -213,12 +213,12 @@ def emit_address(address: bytes, lifetime: int) -> Option:
 
 
 def emit_status(code: int, text: str = "") -> Option:
-    """How a request, or an association of it, went."""
+    """The status of a request, or of one of its associations."""
     return STATUS, code.to_bytes(2, "big") + text.encode()
 
 
 def duid(mac: bytes) -> bytes:
-    """A DHCP unique identifier made of an Ethernet address (RFC 8415, 11.4)."""
+    """A DHCP unique identifier from an Ethernet address (RFC 8415, 11.4)."""
     return _DUID_LL + mac
 
 
@@ -237,7 +237,7 @@ _NAMES: Final = {
 
 
 def summary(buf: Buffer, start: int, end: int) -> str:
-    """One line for people."""
+    """One line of text."""
     try:
         message = parse(buf, start, end)
     except Malformed as error:

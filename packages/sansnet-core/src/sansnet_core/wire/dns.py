@@ -1,4 +1,4 @@
-"""DNS messages (RFC 1035, 4) as far as a server needs them that has nothing but addresses of a few names."""
+"""The DNS messages (RFC 1035, 4) of a server that has only the addresses of a few names."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ _TRUNCATED: Final = 0x0200
 _RECURSION_DESIRED: Final = 0x0100
 _RECURSION_AVAILABLE: Final = 0x0080
 _CHECKING_DISABLED: Final = 0x0010
-"""RFC 4035, 3.2.2: copied like the wish for recursion."""
+"""RFC 4035, 3.2.2: copied from the query, like `_RECURSION_DESIRED`."""
 
 _INTERNET: Final = 1
 """Class."""
 _MAX_NAME: Final = 255
 _MAX_LABEL: Final = 63
 
-# type, class, TTL, length of the data; behind a name
+# type, class, TTL, length of the data; after a name
 _RECORD: Final = Struct("!HHIH")
 _NAME_OF_QUESTION: Final = (0xC000 | HEADER_SIZE).to_bytes(2, "big")
 """A pointer (RFC 1035, 4.1.4)."""
 
 _OPT: Final = 41
-"""EDNS (RFC 6891): its class is the largest datagram that the sender takes, its TTL has a version and flags."""
+"""EDNS (RFC 6891): the class is the largest datagram that the sender accepts; the TTL has a version and flags."""
 _ROOT: Final = b"\0"
 _VERSION: Final = 0x00FF0000
 _DNSSEC_OK: Final = 0x00008000
@@ -57,9 +57,9 @@ class Query(NamedTuple):
         identifier: 16 bits.
         flags: 16 bits.
         name: as on the wire, uncompressed, ASCII letters in lower case.
-        type: of the records that it asks for.
+        type: of the requested records.
         question: as on the wire.
-        edns: the 32 bits of the OPT record's TTL; None if there is no such record.
+        edns: the 32 bits of the OPT record's TTL; None without an OPT record.
     """
 
     identifier: int
@@ -74,11 +74,11 @@ def parse_query(message: Buffer) -> Query | None:
     """Read a query.
 
     Args:
-        message: all of a datagram, with any contents.
+        message: the payload of a datagram, with any contents.
 
     Returns:
-        None for everything that is not a query of one question of class IN, with no record but an OPT record of EDNS
-        version 0: a real server knows what to say to that.
+        None for anything but a query with one question of class IN and no record but an OPT record of EDNS version 0.
+        Such messages must be left to a full server.
     """
     size = len(message)
     if size < HEADER_SIZE:
@@ -101,12 +101,12 @@ def parse_query(message: Buffer) -> Query | None:
         return None
     if class_ != _INTERNET:
         return None
-    name = bytes(message[HEADER_SIZE:end]).lower()  # of bytes that are lengths none is an upper-case letter
+    name = bytes(message[HEADER_SIZE:end]).lower()  # the lengths in it are below the upper-case letters
     return Query(identifier, flags, name, type_, bytes(message[HEADER_SIZE : end + 4]), edns)
 
 
 def _end_of_name(message: Buffer) -> int | None:
-    """Where the question's name ends; None if it is none, or compressed."""
+    """End of the question's name; None if it is invalid or compressed."""
     position = HEADER_SIZE
     while position < min(len(message), HEADER_SIZE + _MAX_NAME):
         length = message[position]
@@ -119,7 +119,7 @@ def _end_of_name(message: Buffer) -> int | None:
 
 
 def _parse_opt(record: bytes) -> int | None:
-    """The TTL of a record that is an OPT record of version 0, and all that there is."""
+    """The TTL of an OPT record of version 0; None if `record` is anything else or longer."""
     if len(record) < len(_ROOT) + _RECORD.size or record[:1] != _ROOT:
         return None
     type_, _, ttl, length = _RECORD.unpack_from(record, len(_ROOT))
@@ -129,12 +129,12 @@ def _parse_opt(record: bytes) -> int | None:
 
 
 def emit_answer(query: Query, type_: int, addresses: Sequence[bytes]) -> bytes:
-    """The answer to a query: no error, and the question's name has these addresses, or no such records.
+    """The answer to a query, without an error, with records of these addresses, or with none.
 
     Args:
-        query: as it came.
+        query: the query.
         type_: of the records.
-        addresses: 4 or 16 bytes each, as the type has it; few enough for 512 bytes.
+        addresses: 4 or 16 bytes each, according to the type; few enough for 512 bytes.
     """
     flags = _RESPONSE | _AUTHORITATIVE | _RECURSION_AVAILABLE
     flags |= query.flags & (_RECURSION_DESIRED | _CHECKING_DISABLED)
@@ -142,7 +142,7 @@ def emit_answer(query: Query, type_: int, addresses: Sequence[bytes]) -> bytes:
         _HEADER.pack(query.identifier, flags, 1, len(addresses), 0, query.edns is not None),
         query.question,
     ]
-    # TTL 0: the next query is answered at once, and another network may have another address for the name
+    # TTL 0: the next query is answered here as fast, and after a reconfiguration the address may be another one
     parts += [_NAME_OF_QUESTION + _RECORD.pack(type_, _INTERNET, 0, len(address)) + address for address in addresses]
     if query.edns is not None:
         parts.append(_ROOT + _RECORD.pack(_OPT, _MAX_DATAGRAM, query.edns & _DNSSEC_OK, 0))

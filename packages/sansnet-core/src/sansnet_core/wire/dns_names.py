@@ -1,6 +1,6 @@
-"""Domain names as bytes (RFC 1035, 3.1 and 4.1.4), as options of DHCP and NDP carry them.
+"""Encodes domain names (RFC 1035, 3.1 and 4.1.4) for DNS, and for options of DHCP and NDP.
 
-Names come from the configuration, which has checked them: ASCII labels of 1 to 63 bytes.
+Names must consist of ASCII labels of 1 to 63 bytes, which the configuration has checked.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 __all__ = ["emit", "emit_compressed", "emit_list"]
 
 _POINTER: Final = 0xC000
-_FURTHEST: Final = 0x3FFF
+_MAX_POINTER: Final = 0x3FFF
 
 
 def _labels(name: str) -> list[bytes]:
@@ -24,7 +24,7 @@ def emit(name: str) -> bytes:
 
 
 def emit_list(names: Iterable[str], room: int) -> bytes:
-    """As many leading names as fit into `room` bytes, uncompressed (RFC 8106 5.2, RFC 8415 10)."""
+    """The first names, as many as fit into `room` bytes, uncompressed (RFC 8106 5.2, RFC 8415 10)."""
     data = b""
     for name in names:
         encoded = emit(name)
@@ -35,7 +35,7 @@ def emit_list(names: Iterable[str], room: int) -> bytes:
 
 
 def emit_compressed(names: Iterable[str], room: int) -> bytes:
-    """As many leading names as fit into `room` bytes; pointers count from the first one (RFC 3397, 2)."""
+    """The first names, as many as fit into `room` bytes; pointers count from the first name (RFC 3397, 2)."""
     data = b""
     known: dict[bytes, int] = {}
     for name in names:
@@ -51,7 +51,7 @@ def emit_compressed(names: Iterable[str], room: int) -> bytes:
             encoded += label
         else:
             encoded += b"\0"
-        if len(data) + len(encoded) > min(room, _FURTHEST):
+        if len(data) + len(encoded) > min(room, _MAX_POINTER):
             break
         data += encoded
         known |= found

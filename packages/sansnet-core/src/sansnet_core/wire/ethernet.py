@@ -1,4 +1,4 @@
-"""Ethernet II (IEEE 802.3), and priority tags (IEEE 802.1Q): tags without a VLAN, which say nothing of interest."""
+"""Ethernet II (IEEE 802.3), and priority tags (IEEE 802.1Q), which are tags without a VLAN and are skipped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = [
     "ETHERTYPE_IPV6",
     "ETHERTYPE_VLAN",
     "HEADER_SIZE",
-    "SHORTEST",
+    "MIN_SIZE",
     "TAG_SIZE",
     "format_mac",
     "summary",
@@ -23,15 +23,15 @@ __all__ = [
 
 HEADER_SIZE: Final = 14
 """Destination and source, 6 bytes each, and the EtherType."""
-SHORTEST: Final = 60
-"""Shortest frame, without its checksum; some guests drop less."""
+MIN_SIZE: Final = 60
+"""Bytes of the shortest frame, without its checksum; some guests drop shorter ones."""
 
-# 2 bytes in network order, as they stand in the frame
+# 2 bytes in network order
 ETHERTYPE_IPV4: Final = b"\x08\x00"
 ETHERTYPE_ARP: Final = b"\x08\x06"
 ETHERTYPE_IPV6: Final = b"\x86\xdd"
 ETHERTYPE_VLAN: Final = b"\x81\x00"
-"""Of a tag (IEEE 802.1Q, 9.3): priority and VLAN identifier follow, and the EtherType of the rest."""
+"""Of a tag (IEEE 802.1Q, 9.3): priority and VLAN identifier follow, then the EtherType of the payload."""
 TAG_SIZE: Final = 4
 
 BROADCAST: Final = b"\xff" * 6
@@ -42,7 +42,7 @@ def without_priority_tag(frame: Buffer, start: int) -> bytes:
 
     Args:
         frame: a frame whose EtherType is `ETHERTYPE_VLAN`.
-        start: where its Ethernet header begins.
+        start: offset of its Ethernet header.
 
     Raises:
         Malformed: with ETHERNET_TRUNCATED; with ETHERNET_TYPE if the tag names a VLAN.
@@ -61,7 +61,7 @@ def format_mac(address: Buffer) -> str:
 
 
 def summary(frame: Buffer) -> str:
-    """One line for people about the header; the payload is for the caller."""
+    """One line about the header."""
     if len(frame) < HEADER_SIZE:
         return f"Ethernet, truncated, length {len(frame)}"
     ends = f"{format_mac(frame[6:12])} > {format_mac(frame[:6])}"

@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 HEADER: Final = Struct("!BBHI")
-"""Type, code, checksum, rest of the header; of both families."""
+"""Of both families: type, code, checksum, rest of the header."""
 HEADER_SIZE: Final = 8
 
 # Types: https://www.iana.org/assignments/icmp-parameters
@@ -80,11 +80,11 @@ class IcmpHeader(NamedTuple):
 
     Attributes:
         type: of the message.
-        code: what it means depends on the type.
-        rest: the 32 bits behind the checksum. Echo: identifier << 16 | sequence number. ICMP code 4 of type 3: the
-            MTU in the lower half. ICMPv6 type 2: the MTU.
-        start: where the rest of the message begins in the buffer.
-        end: where it ends.
+        code: depends on the type.
+        rest: the 32 bits behind the checksum. Echo: identifier << 16 | sequence number. ICMP type 3, code 4: the MTU in
+            the lower half. ICMPv6 type 2: the MTU.
+        start: offset in the buffer of the message behind this header.
+        end: end of the message.
     """
 
     type: int
@@ -120,7 +120,7 @@ def emit(type: int, code: int, rest: int, payload: Buffer) -> bytes:
 
 
 def summary(buf: Buffer, ip: IpHeader, source: str, destination: str) -> str:
-    """One line for people; the addresses come as text."""
+    """One line of text; the addresses are given as text."""
     ends = f"{source} > {destination}: ICMP"
     try:
         icmp = parse(buf, ip, verify=False)

@@ -1,4 +1,4 @@
-"""ICMPv6 (RFC 4443); the messages of NDP (RFC 4861) and MLD (RFC 3810) by name only."""
+"""ICMPv6 (RFC 4443); of NDP (RFC 4861) and MLD (RFC 3810) only the types and names of messages."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ NEIGHBOUR_SOLICITATION: Final = 135
 NEIGHBOUR_ADVERTISEMENT: Final = 136
 REDIRECT: Final = 137
 MULTICAST_LISTENER: Final = frozenset({130, 131, 132, 143})
-"""MLD's (RFC 2710, RFC 3810): query, report, done, report of version 2."""
+"""Types of MLD (RFC 2710, RFC 3810): query, report, done, report of version 2."""
 
 # Codes of DESTINATION_UNREACHABLE
 NO_ROUTE: Final = 0
@@ -121,7 +121,7 @@ def emit(type: int, code: int, rest: int, payload: Buffer, source: bytes, destin
 
 
 def summary(buf: Buffer, ip: IpHeader, source: str, destination: str) -> str:
-    """One line for people; the addresses come as text."""
+    """One line of text; the addresses are given as text."""
     ends = f"{source} > {destination}: ICMP6"
     try:
         icmp = parse(buf, ip, verify=False)

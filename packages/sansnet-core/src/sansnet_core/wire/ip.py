@@ -1,4 +1,4 @@
-"""What both IP families share: one header type, protocol numbers, checksummed pseudo-headers."""
+"""The header type and the protocol numbers that both IP families share."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class IpHeader(NamedTuple):
         protocol: of the payload; for IPv6 the last next-header value of the chain.
         ttl: TTL or hop limit.
         tos: TOS or traffic class, with the ECN bits.
-        header: where the IP header begins in the buffer.
-        start: where the payload begins in the buffer.
-        end: where it ends; link padding lies behind.
+        header: offset of the IP header in the buffer.
+        start: offset of the payload in the buffer.
+        end: end of the payload; padding of the link may follow.
         may_fragment: whether the packet may be fragmented on its way, or was a fragment.
     """
 

@@ -19,9 +19,9 @@ HEADER_SIZE: Final = 20
 DONT_FRAGMENT: Final = 0x4000
 MORE_FRAGMENTS: Final = 0x2000
 OFFSET: Final = 0x1FFF
-"""The bits of the fragment field that are the offset, in units of 8 bytes."""
+"""Bits of the fragment field: the offset, in units of 8 bytes."""
 FRAGMENTED: Final = MORE_FRAGMENTS | OFFSET
-"""A packet is whole if none of these bits of the fragment field is set."""
+"""Bits of the fragment field, none of which is set in a whole packet."""
 
 
 def parse(buf: Buffer, start: int, limit: int, verify: bool = True) -> tuple[IpHeader, int, int]:
@@ -29,8 +29,8 @@ def parse(buf: Buffer, start: int, limit: int, verify: bool = True) -> tuple[IpH
 
     Args:
         buf: holds the packet.
-        start: where the header begins.
-        limit: where the packet ends at the latest; what the total length does not cover is padding.
+        start: offset of the header.
+        limit: end of the frame; bytes beyond the total length are padding.
         verify: check the header checksum.
 
     Returns:

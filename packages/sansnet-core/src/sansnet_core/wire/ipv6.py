@@ -1,8 +1,8 @@
 """IPv6 (RFC 8200).
 
-Hop-by-hop options, destination options, routing headers that are used up and fragment headers are walked. All else
-counts as the payload's protocol: AH and ESP protect, and Shim6 rewrites, what a translator would have to change, and
-mobility and HIP headers have no payload; nothing handles them, so such packets are dropped by their protocol.
+Hop-by-hop options, destination options, routing headers without segments left and fragment headers are skipped. Every
+other header counts as the payload's protocol, and such packets are dropped as such: AH and ESP protect, and Shim6
+rewrites, what a translator has to change; mobility and HIP headers have no payload.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FRAGMENT_HEADER: Final = Struct("!BBHI")
 """Next header, reserved, offset and M flag, identification."""
 FRAGMENT_HEADER_SIZE: Final = 8
 OFFSET: Final = 0xFFF8
-"""The bits of the fragment field that are the offset: it is in bytes."""
+"""Bits of the fragment field: the offset, in bytes."""
 MORE_FRAGMENTS: Final = 1
 
 _HOP_BY_HOP: Final = 0
@@ -44,26 +44,26 @@ _DESTINATION_OPTIONS: Final = 60
 _EXTENSIONS: Final = frozenset((_HOP_BY_HOP, _ROUTING, FRAGMENT, _DESTINATION_OPTIONS))
 
 _MAX_EXTENSIONS: Final = 8
-"""RFC 8200, 4.1 recommends at most 5 of those walked here; Linux bounds their options at 8 as well."""
+"""RFC 8200, 4.1 recommends at most 5 of those skipped here; Linux also has a limit of 8, of options."""
 
 _PAD1: Final = 0
 
 
 def parse(buf: Buffer, start: int, limit: int) -> tuple[IpHeader, int, int]:
-    """Read a header and walk its extension headers, up to the first fragment header of a part.
+    """Read a header and its extension headers, up to the fragment header of a fragment.
 
     Args:
         buf: holds the packet.
-        start: where the header begins.
-        limit: where the packet ends at the latest; what the payload length does not cover is padding.
+        start: offset of the header.
+        limit: end of the frame; bytes beyond the payload length are padding.
 
     Returns:
-        The header, and for a part of a packet its identification and the fragment field (offset and M flag, 16
-        bits). Both are 0 for a whole packet, and for one in a single "fragment" (RFC 6946). The protocol of a part
-        is the next header of the fragment header.
+        The header, and for a fragment its identification and the fragment field (offset and M flag, 16 bits). Both are
+        0 for a whole packet, and for one in a single fragment (RFC 6946). The protocol of a fragment is the next header
+        of its fragment header.
 
     Raises:
-        Malformed: with IPV6_MALFORMED or IPV6_EXTENSION; as `HeaderProblem` where the sender is to be told.
+        Malformed: with IPV6_MALFORMED or IPV6_EXTENSION; as `HeaderProblem` if the sender must be told.
     """
     if limit - start < 40:
         raise Malformed(Reason.IPV6_MALFORMED)
@@ -81,9 +81,11 @@ def parse(buf: Buffer, start: int, limit: int) -> tuple[IpHeader, int, int]:
 
 
 def _walk(buf: Buffer, protocol: int, start: int, end: int) -> tuple[int, int, int, int, bool]:
-    """Protocol and start of what follows the extension headers.
+    """Skip the extension headers.
 
-    Then identification and field of a part, and whether there is a fragment header at all.
+    Returns:
+        Protocol and offset of the payload, identification and field of a fragment, and whether there is a fragment
+        header.
     """
     packet = start - 40
     count = 0
@@ -96,7 +98,7 @@ def _walk(buf: Buffer, protocol: int, start: int, end: int) -> tuple[int, int, i
             size += buf[start + 1] << 3
         if end - start < size or count > _MAX_EXTENSIONS:
             raise Malformed(Reason.IPV6_EXTENSION)
-        if protocol == _HOP_BY_HOP and count > 1:  # RFC 8200, 4: as a next header that is not known
+        if protocol == _HOP_BY_HOP and count > 1:  # RFC 8200, 4: like an unknown next header
             raise HeaderProblem(Reason.IPV6_EXTENSION, icmp6.UNRECOGNIZED_NEXT_HEADER, pointer)
         if protocol == FRAGMENT:
             if fragment_seen:
@@ -107,7 +109,7 @@ def _walk(buf: Buffer, protocol: int, start: int, end: int) -> tuple[int, int, i
             if field:
                 return following, start + 8, identification, field, True
         elif protocol == _ROUTING:
-            if buf[start + 3]:  # segments left: we are not its last node, and know no type (RFC 8200 4.4, RFC 5095)
+            if buf[start + 3]:  # segments left, and no type is supported (RFC 8200 4.4, RFC 5095)
                 raise HeaderProblem(Reason.IPV6_EXTENSION, icmp6.ERRONEOUS_HEADER_FIELD, start + 2 - packet)
         else:
             _check_options(buf, start + 2, start + size, packet)
@@ -118,7 +120,7 @@ def _walk(buf: Buffer, protocol: int, start: int, end: int) -> tuple[int, int, i
 
 
 def _check_options(buf: Buffer, start: int, end: int, packet: int) -> None:
-    """Refuse options that must not be skipped: the two highest bits of their type are not 00 (RFC 8200, 4.2)."""
+    """Refuse options that must not be skipped, whose type has its two highest bits not 00 (RFC 8200, 4.2)."""
     while start < end:
         kind = buf[start]
         if kind == _PAD1:
@@ -135,16 +137,16 @@ def _check_options(buf: Buffer, start: int, end: int, packet: int) -> None:
 
 
 def last_header(buf: Buffer, start: int, end: int) -> tuple[int, int, int]:
-    """Follow the extension headers of a packet without checking them.
+    """Skip the extension headers of a packet without checking them.
 
     Args:
         buf: holds the packet.
-        start: where it begins.
-        end: where it ends.
+        start: offset of the packet.
+        end: end of the packet.
 
     Returns:
-        The protocol behind them, or of the header that could not be read; where that begins, `end` if it is not in this
-        packet; and where in the packet, in bytes, the field is that names the protocol.
+        The protocol of the payload, or of the header that could not be read; its offset in `buf`, or `end` if it is not
+        in this packet; and the offset in the packet of the field with the protocol.
     """
     protocol, pointer, position = buf[start + 6], 6, start + 40
     for _ in range(_MAX_EXTENSIONS):
@@ -158,5 +160,5 @@ def last_header(buf: Buffer, start: int, end: int) -> tuple[int, int, int]:
 
 
 def emit_header(source: bytes, destination: bytes, next_header: int, size: int, hop_limit: int, tos: int) -> bytes:
-    """A header for `size` bytes that follow it, flow label 0 (RFC 8200, 3)."""
+    """A header for `size` bytes of payload, with flow label 0 (RFC 8200, 3)."""
     return _HEADER.pack(0x60000000 | tos << 20, size, next_header, hop_limit, source, destination)

@@ -1,7 +1,7 @@
-"""Neighbour Discovery (RFC 4861) with the options of RFC 8106: what follows the 8-byte ICMPv6 header.
+"""Neighbour Discovery (RFC 4861) with the options of RFC 8106.
 
-The 4 bytes after the checksum belong to the messages too; functions that build a message return them as an int,
-together with the rest: (rest, payload) for `icmp6.emit`.
+Functions that build a message return the arguments (rest, payload) of `icmp6.emit`: the 32 bits behind the checksum,
+which belong to the message, and the bytes behind the ICMPv6 header.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ALL_ROUTERS: Final = bytes.fromhex("ff020000000000000000000000000002")
 _SOLICITED_NODE: Final = bytes.fromhex("ff0200000000000000000001ff")
 
 HOP_LIMIT: Final = 255
-"""Anything else came through a router."""
+"""A message with another value came through a router."""
 
 # https://www.iana.org/assignments/icmpv6-parameters, NDP option formats
 _SOURCE_LINK_ADDRESS: Final = 1
@@ -65,12 +65,11 @@ _SOLICITED: Final = 0x40000000
 _OVERRIDE: Final = 0x20000000
 
 _ROOM: Final = 1280 - 40 - 16
-"""Bytes of options in a router advertisement: it must not be fragmented (RFC 6980), whatever the MTU."""
+"""Bytes of options in a router advertisement, which must not be fragmented at any MTU (RFC 6980)."""
 
-
-_LARGEST: Final = 1500 - 40 - 8
-"""Bytes of a solicitation behind its ICMPv6 header. RFC 4861 allows what the link's MTU does; but with all the options
-that there are (RFC 3971) hosts fit into a packet of Ethernet's, and 64 KiB of tiny options take milliseconds."""
+_MAX_SIZE: Final = 1500 - 40 - 8
+"""Bytes of a solicitation behind its ICMPv6 header. RFC 4861 allows as many as the link's MTU. But a solicitation with
+all options that exist (RFC 3971) fits into Ethernet's, and parsing 64 KiB of tiny options would take milliseconds."""
 
 
 class Solicitation(NamedTuple):
@@ -78,7 +77,7 @@ class Solicitation(NamedTuple):
 
     Attributes:
         target: the address looked for; None in a router solicitation.
-        link_address: the sender's Ethernet address, if it says so.
+        link_address: the sender's Ethernet address, if the option is present.
     """
 
     target: bytes | None
@@ -86,17 +85,17 @@ class Solicitation(NamedTuple):
 
 
 class RouterAdvertisement(NamedTuple):
-    """What a router tells hosts.
+    """The contents of a router advertisement.
 
     Attributes:
         flags: `MANAGED`, `OTHER`.
         lifetime: seconds as the default router.
-        prefix: 8 bytes, on link and for autonomous addresses; None for no prefix.
+        prefix: 8 bytes, on link and for address autoconfiguration; None for no prefix.
         mac: the router's Ethernet address.
-        mtu: bytes; None not to tell.
+        mtu: bytes; None to leave it out.
         servers: DNS servers, 16 bytes each.
         search: search domains.
-        valid: seconds for which a host may use prefix, servers and search domains; 0 withdraws them.
+        valid: lifetime in seconds of prefix, servers and search domains; 0 withdraws them.
     """
 
     flags: int
@@ -110,7 +109,7 @@ class RouterAdvertisement(NamedTuple):
 
 
 def solicited_node(address: bytes) -> bytes:
-    """The multicast group in which a host is asked about its address (RFC 4291, 2.7.1)."""
+    """The multicast group for solicitations of an address (RFC 4291, 2.7.1)."""
     return _SOLICITED_NODE + address[13:]
 
 
@@ -122,7 +121,7 @@ def multicast_mac(group: bytes) -> bytes:
 def parse(buf: Buffer, ip: IpHeader, icmp: IcmpHeader) -> Solicitation:
     """Read a router or neighbour solicitation.
 
-    Checked is all that RFC 4861 (6.1.1, 7.1.1) wants checked, the size, and that it came without a fragment header.
+    All checks of RFC 4861 (6.1.1, 7.1.1) are made. The size is limited, and a fragment header is refused.
 
     Args:
         buf: holds the packet.
@@ -135,7 +134,7 @@ def parse(buf: Buffer, ip: IpHeader, icmp: IcmpHeader) -> Solicitation:
     start = icmp.start
     target = None
     unspecified = addresses.is_unspecified(ip.source)
-    bad = ip.ttl != HOP_LIMIT or icmp.code != 0 or icmp.end - start > _LARGEST
+    bad = ip.ttl != HOP_LIMIT or icmp.code != 0 or icmp.end - start > _MAX_SIZE
     bad = bad or ip.may_fragment  # RFC 6980, 5
     if icmp.type == icmp6.NEIGHBOUR_SOLICITATION:
         target = bytes(buf[start : start + 16])
@@ -169,25 +168,25 @@ def _link_address(kind: int, mac: bytes) -> bytes:
 
 
 def solicit_neighbour(target: bytes, mac: bytes) -> tuple[int, bytes]:
-    """Ask for `target`'s Ethernet address; ours is `mac`."""
+    """A solicitation of the Ethernet address of `target`; `mac` is ours."""
     return 0, target + _link_address(_SOURCE_LINK_ADDRESS, mac)
 
 
 def advertise_neighbour(target: bytes, mac: bytes, *, override: bool, solicited: bool = True) -> tuple[int, bytes]:
-    """Answer a solicitation: `target`, a router, is at `mac`.
+    """An advertisement that `target`, a router, is at `mac`.
 
     Args:
         target: 16 bytes.
         mac: 6 bytes.
-        override: whether this replaces what others said before.
-        solicited: False if the answer goes to all nodes.
+        override: whether it replaces the cached address of `target`.
+        solicited: False if it goes to all nodes.
     """
     flags = _ROUTER | (_SOLICITED if solicited else 0) | (_OVERRIDE if override else 0)
     return flags, target + _link_address(_TARGET_LINK_ADDRESS, mac)
 
 
 def advertise_router(advertisement: RouterAdvertisement) -> tuple[int, bytes]:
-    """A router advertisement of at most 1280 bytes: servers, then search domains, that do not fit are left out."""
+    """A router advertisement of at most 1280 bytes; search domains, and then servers, that do not fit are left out."""
     flags, lifetime, prefix, mac, mtu, servers, search, valid = advertisement
     options = b""
     if prefix is not None:
@@ -203,12 +202,12 @@ def advertise_router(advertisement: RouterAdvertisement) -> tuple[int, bytes]:
     if names:
         names += bytes(-len(names) % 8)
         options += _SEARCH.pack(_SEARCH_TYPE, 1 + len(names) // 8, 0, valid) + names
-    # Hop limit for the hosts' packets; then reachable time and retransmission timer, both unspecified
+    # Hop limit of the hosts' packets; the 8 zero bytes are reachable time and retransmission timer, unspecified
     return HOP_LIMIT << 24 | flags << 16 | lifetime, bytes(8) + options
 
 
 def summary(buf: Buffer, ip: IpHeader, icmp: IcmpHeader) -> str:
-    """One line for people about a solicitation."""
+    """One line of text about a solicitation."""
     try:
         target = parse(buf, ip, icmp).target
     except Malformed as error:

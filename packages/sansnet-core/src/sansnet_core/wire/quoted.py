@@ -1,4 +1,4 @@
-"""The packet that an ICMP or ICMPv6 error is about: its beginning, quoted behind the error's header."""
+"""The packet that an ICMP or ICMPv6 error is about, whose beginning it quotes."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from sansnet_core.wire.ip import IpHeader
 
 __all__ = ["Quoted", "parse"]
 
-_LEAST: Final = 8
+_MIN_QUOTED: Final = 8
 """Bytes behind the IP header that every error quotes (RFC 792)."""
 _PORTS_AND_NUMBER: Final = Struct("!4sI")
 
 
 class Quoted(NamedTuple):
-    """What is left of a packet.
+    """The quoted part of a packet.
 
     Attributes:
         protocol: of its payload.
         source: 4 or 16 bytes.
         destination: likewise.
-        ports: source and destination port, as they stand in the header of TCP and UDP.
-        number: the 32 bits behind them, which are TCP's sequence number.
+        ports: source and destination port of TCP or UDP, 4 bytes.
+        number: the next 32 bits; TCP's sequence number.
     """
 
     protocol: int
@@ -34,12 +34,12 @@ class Quoted(NamedTuple):
     number: int
 
     def reverse_key(self) -> bytes:
-        """Addresses and ports as a packet has them that goes the other way."""
+        """Addresses and ports in the order of a packet in the other direction."""
         return self.destination + self.source + self.ports[2:] + self.ports[:2]
 
 
 def parse(buf: Buffer, ip: IpHeader, icmp: IcmpHeader) -> Quoted | None:
-    """Read what an error quotes; it is cut short, so lengths and checksums in it are not looked at.
+    """Read the packet that an error quotes, without checks of length and checksum, since it is truncated.
 
     Args:
         buf: holds the error.
@@ -47,7 +47,7 @@ def parse(buf: Buffer, ip: IpHeader, icmp: IcmpHeader) -> Quoted | None:
         icmp: its ICMP header.
 
     Returns:
-        None if too little is quoted, or a packet with IPv6 extension headers, of which we send none but in fragments.
+        None if the quote is too short, or has IPv6 extension headers, which we send in fragments only.
     """
     start, size = icmp.start, icmp.end - icmp.start
     if size < 20 or buf[start] >> 4 != ip.version:
@@ -56,7 +56,7 @@ def parse(buf: Buffer, ip: IpHeader, icmp: IcmpHeader) -> Quoted | None:
         header, protocol, addresses, width = (buf[start] & 15) << 2, buf[start + 9], start + 12, 4
     else:
         header, protocol, addresses, width = 40, buf[start + 6], start + 8, 16
-    if size < header + _LEAST or header < addresses + 2 * width - start:
+    if size < header + _MIN_QUOTED or header < addresses + 2 * width - start:
         return None
     source = bytes(buf[addresses : addresses + width])
     destination = bytes(buf[addresses + width : addresses + 2 * width])

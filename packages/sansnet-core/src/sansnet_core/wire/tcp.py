@@ -49,7 +49,7 @@ URG: Final = 0x20
 ECE: Final = 0x40
 CWR: Final = 0x80
 _FLAG_LETTERS: Final = "FSRP.UEW"
-"""As tcpdump prints them, lowest bit first."""
+"""As in tcpdump, lowest bit first."""
 
 _END: Final = 0
 _NO_OPERATION: Final = 1
@@ -58,7 +58,7 @@ _WINDOW_SCALE: Final = 3
 _SACK_PERMITTED: Final = 4
 _SACK: Final = 5
 MAX_WINDOW_SCALE: Final = 14
-"""RFC 7323, 2.3: a larger one means this."""
+"""RFC 7323, 2.3: larger ones are taken as this."""
 _SACK_BLOCK: Final = Struct("!II")
 
 _MASK: Final = 0xFFFFFFFF
@@ -73,9 +73,9 @@ class TcpHeader(NamedTuple):
         sequence, acknowledgment: modulo 2^32.
         flags: the lowest 8 control bits.
         window: the field, not scaled.
-        start: where the data begins in the buffer, which is where the options end.
-        end: where the data ends.
-        options_start: where the options begin.
+        start: offset of the data in the buffer, and end of the options.
+        end: end of the data.
+        options_start: offset of the options.
     """
 
     source_port: int
@@ -90,13 +90,13 @@ class TcpHeader(NamedTuple):
 
 
 class TcpOptions(NamedTuple):
-    """The options that matter to us.
+    """The options that are supported.
 
     Attributes:
         mss: 1 to 65535, or None.
         window_scale: 0 to 14, or None.
-        sack_permitted: whether the option is there.
-        sack: blocks as (first sequence number, sequence number behind the last).
+        sack_permitted: whether the option is present.
+        sack: blocks as (first sequence number, sequence number after the last).
     """
 
     mss: int | None
@@ -242,7 +242,7 @@ def diff(a: int, b: int) -> int:
 
 
 def summary(buf: Buffer, ip: IpHeader, source: str, destination: str) -> str:
-    """One line for people; the addresses come as text."""
+    """One line of text; the addresses are given as text."""
     try:
         tcp = parse(buf, ip, verify=False)
     except Malformed as error:

@@ -33,7 +33,7 @@ class UdpHeader(NamedTuple):
 
 
 def parse(buf: Buffer, ip: IpHeader, verify: bool) -> UdpHeader:
-    """Read a header. Port 0 is refused in either place: there is nobody to answer.
+    """Read a header. Port 0 is refused as source and destination, since it cannot be answered.
 
     Args:
         buf: holds the packet.
@@ -69,7 +69,7 @@ def emit(source: bytes, destination: bytes, source_port: int, destination_port: 
 
 
 def summary(buf: Buffer, ip: IpHeader, source: str, destination: str) -> str:
-    """One line for people; the addresses come as text."""
+    """One line of text; the addresses are given as text."""
     try:
         udp = parse(buf, ip, verify=False)
     except Malformed as error:

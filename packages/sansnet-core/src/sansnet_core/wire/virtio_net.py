@@ -1,4 +1,4 @@
-"""`struct virtio_net_hdr_v1` in front of each frame of a link with offloads (virtio 1.2, 5.1.6; little-endian)."""
+"""`struct virtio_net_hdr_v1`, before each frame of a link with offloads (virtio 1.2, 5.1.6; little-endian)."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ HEADER: Final = Struct("<BBHHHHH")
 """flags, gso_type, hdr_len, gso_size, csum_start, csum_offset, num_buffers."""
 HEADER_SIZE: Final = 12
 NO_OFFLOAD: Final = bytes(HEADER_SIZE)
-"""The header of a frame that is complete."""
+"""The header of a frame without offloads."""
 
 # flags
 NEEDS_CSUM: Final = 1
-"""The checksum field holds the sum of the pseudo-header only."""
+"""The checksum field covers the pseudo-header only."""
 DATA_VALID: Final = 2
-"""Somebody vouches for the checksum."""
+"""The checksum was verified."""
 
 # gso_type
 GSO_NONE: Final = 0
@@ -42,7 +42,7 @@ GSO_TCPV4: Final = 1
 GSO_TCPV6: Final = 4
 GSO_UDP_L4: Final = 5
 _GSO_ECN: Final = 0x80
-"""Added to the type of a TCP segment with CWR, which only the first piece shall carry."""
+"""Added to the type for a TCP segment with CWR, which only the first piece must have."""
 _GSO_TYPES: Final = frozenset((GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, GSO_TCPV4 | _GSO_ECN, GSO_TCPV6 | _GSO_ECN))
 
 
@@ -52,9 +52,9 @@ class VnetHeader(NamedTuple):
     Attributes:
         flags: `NEEDS_CSUM`, `DATA_VALID`.
         gso_type: one of the `GSO_` constants.
-        gso_size: payload bytes of each piece; 0 for a frame that is no run of pieces.
-        checksum_start: first byte that the partial checksum covers; counts from the Ethernet header.
-        checksum_offset: where the checksum field stands, from there.
+        gso_size: payload bytes of each piece; 0 for a frame that is not split.
+        checksum_start: first byte that the partial checksum covers, counted from the Ethernet header.
+        checksum_offset: offset of the checksum field from there.
     """
 
     flags: int
@@ -65,7 +65,7 @@ class VnetHeader(NamedTuple):
 
 
 def parse(frame: Buffer) -> VnetHeader:
-    """Read the header in front of a frame.
+    """Read the header of a frame.
 
     Raises:
         Malformed: with VNET_HEADER.
@@ -83,9 +83,9 @@ def parse(frame: Buffer) -> VnetHeader:
 
 
 def complete(frame: Buffer) -> bytes:
-    """The frame without the header in front, its checksum filled in; for captures.
+    """The frame without this header, with its checksum completed; for captures.
 
-    Never raises: a frame whose header makes no sense is worth capturing, too.
+    Never raises, so that frames with an invalid header can be captured, too.
     """
     body = bytes(frame[HEADER_SIZE:])
     try:

@@ -1,1 +1,1 @@
-"""The control socket of a running process, and the commands that it understands."""
+"""The control socket of a running process, and its commands."""

@@ -1,7 +1,4 @@
-"""What runs in this process, for those who ask by the control socket: forwards, flows, counters.
-
-docs/control.md documents requests and answers.
-"""
+"""The commands of the control socket: forwards, flows, counters. docs/control.md documents requests and answers."""
 
 from __future__ import annotations
 
@@ -19,39 +16,39 @@ __all__ = ["CountingDriver", "ControlCommands", "PortForwards", "RequestError"]
 
 DEFAULT_FLOWS: Final = 1000
 MAX_FLOWS: Final = 10_000
-"""In one answer, if the request does not say and at most: to list them takes the network's time."""
+"""Flows in one answer by default, and at most: the network stands still while they are listed."""
 
 _OPTIONS: Final = {"-t": (TCP, True), "-u": (UDP, True), "-T": (TCP, False), "-U": (UDP, False)}
 _PROTOCOLS: Final = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
 
 
 class RequestError(SansnetError):
-    """A request means nothing; the message says what would."""
+    """A request is invalid; the message names valid ones."""
 
 
 class CountingDriver(Protocol):
-    """What a driver is to those who ask."""
+    """The statistics of a driver."""
 
     def statistics(self) -> DriverStatistics:
-        """What it did so far."""
+        """The driver's counters."""
 
 
 class PortForwards(Protocol):
-    """What can be done with forwards while they are served."""
+    """Forwards that can be changed while they are served."""
 
     @property
     def rules(self) -> Sequence[ForwardRule]:
-        """Those that there are."""
+        """The present rules."""
 
     def add(self, forwards: Iterable[ForwardRule]) -> None:
-        """Have more; on failure, which is a `SansnetError`, things stay as they were."""
+        """Add rules. If that fails with a `SansnetError`, nothing changes."""
 
     def remove(self, forwards: Iterable[ForwardRule]) -> None:
-        """Have fewer; the same."""
+        """Remove rules. If that fails with a `SansnetError`, nothing changes."""
 
 
 class ControlCommands:
-    """Answers requests. A guest's network is known while it runs; forwards may outlive it."""
+    """Answers requests about the forwards, and about the guest's network while it is served."""
 
     def __init__(self) -> None:
         self._forwards: PortForwards | None = None
@@ -67,17 +64,17 @@ class ControlCommands:
         }
 
     def forward(self, forwards: PortForwards, *, namespace: bool) -> None:
-        """Ports can be forwarded from now on.
+        """Set the forwards; until then, commands about forwards fail.
 
         Args:
-            forwards: those that are.
-            namespace: whether who listens in the guest can be seen, and ports of its loopback be forwarded.
+            forwards: the forwards that are served.
+            namespace: whether the guest is in a namespace, so that `auto` and ports in the guest are possible.
         """
         self._forwards, self._namespace = forwards, namespace
 
     @contextmanager
     def serving(self, network: Network, driver: CountingDriver, hints: Sequence[str] = ()) -> Iterator[None]:
-        """While a guest is served; `hints` are sentences about it, which may become more."""
+        """A context in which a guest is served; `hints` are sentences about it, and may grow."""
         self._guest = network, driver, hints
         try:
             yield
@@ -88,18 +85,18 @@ class ControlCommands:
         """The answer to a request.
 
         Raises:
-            RequestError: it means nothing.
-            SansnetError: what it asks for cannot be.
+            RequestError: the request is invalid.
+            SansnetError: it cannot be carried out.
         """
         name = request.get("command")
         command = self._commands.get(name) if isinstance(name, str) else None
         if command is None:
-            raise RequestError(f"the command is none of {', '.join(self._commands)}")
+            raise RequestError(f"the command must be one of {', '.join(self._commands)}")
         return command(request)
 
     def _served_forwards(self) -> PortForwards:
         if self._forwards is None:
-            raise RequestError("the guest is not there yet; ask again")
+            raise RequestError("the guest is not ready yet; try again")
         return self._forwards
 
     def _list(self, request: Request) -> Answer:
@@ -151,12 +148,12 @@ class ControlCommands:
 
 
 def _requested_rules(request: Request) -> tuple[ForwardRule, ...]:
-    """The forwards that a request is about."""
-    given = request.get("forwards")
-    if not isinstance(given, list) or not given or not all(map(_is_forward, given)):
-        raise RequestError('forwards is a list that is not empty, of objects as {"option": "-t", "spec": "8080"}')
+    """The rules that a request lists."""
+    listed = request.get("forwards")
+    if not isinstance(listed, list) or not listed or not all(map(_is_forward, listed)):
+        raise RequestError('forwards must be a non-empty list of objects like {"option": "-t", "spec": "8080"}')
     specs: dict[str, list[str]] = {}
-    for one in given:
+    for one in listed:
         specs.setdefault(one["option"], []).append(one["spec"])
     return tuple(forward for option in specs for forward in _parse(option, specs[option]))
 
@@ -176,7 +173,7 @@ def _is_forward(one: object) -> bool:
 def _number(request: Request, name: str, default: int, most: int) -> int:
     value = request.get(name, default)
     if type(value) is not int or not 0 < value <= most:
-        raise RequestError(f"{name} is a number between 1 and {most}")
+        raise RequestError(f"{name} must be a number between 1 and {most}")
     return value
 
 

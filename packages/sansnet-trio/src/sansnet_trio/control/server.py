@@ -1,7 +1,7 @@
-"""The control socket: whoever owns this process may ask it, and tell it, while it runs.
+"""The control socket, through which the owner of this process can query and change it.
 
-A request is a JSON object in one line, and so is its answer. docs/control.md has them all; what they mean is the
-business of `ControlCommands`. Here are the bounds: of a line, of connections, of patience.
+Request and answer are JSON objects of one line each; docs/control.md describes them, and `ControlCommands` carries them
+out. This module limits line length, connections and waiting times.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ Request: TypeAlias = dict[str, Any]
 Answer: TypeAlias = dict[str, Any]
 
 MAX_REQUEST: Final = 64 << 10
-"""Bytes of a line; a long list of ports fits."""
+"""Bytes of a request: enough for a long list of ports."""
 MAX_CONNECTIONS: Final = 16
 IDLE_TIMEOUT: Final = 60.0
-"""Seconds without a request after which a connection is closed."""
+"""Seconds without a request before a connection is closed."""
 SEND_TIMEOUT: Final = 10.0
-"""Seconds that an answer may take to be read."""
+"""Seconds that the client may take to read an answer."""
 
 
 class ControlSocket:
-    """Listens on a path, from now on and until closed; only the owner of this process may connect.
+    """A socket that listens on a path until it is closed; only root and the user of this process may connect.
 
     Args:
-        path: of the socket file.
-        answer: gives the answer to a request, at once. A `SansnetError` that it raises is told as an error.
+        path: path of the socket file.
+        answer: returns the answer to a request without waiting. A `SansnetError` becomes an error in the answer.
 
     Raises:
         ListenError: it cannot listen there.
@@ -51,7 +51,7 @@ class ControlSocket:
         self._socket.close()
 
     async def run(self) -> None:
-        """Answer until cancelled."""
+        """Answer requests until cancelled."""
         async with trio.open_nursery() as nursery:
             while True:
                 connection = await self._socket.accept()
@@ -60,10 +60,10 @@ class ControlSocket:
 
 
 def _refusal(connection: socket.socket, others: int) -> str | None:
-    """Why nobody is to be heard on a connection."""
+    """The error for a connection that is not served; None if it is."""
     found = peer(connection)
     if found is None or found.user not in (0, os.geteuid()):
-        return "this is the business of the owner of the process alone"
+        return "only the user who runs sansnet, or root, may use this socket"
     if others >= MAX_CONNECTIONS:
         return f"there are {others} connections already; close one of them"
     return None
@@ -87,10 +87,10 @@ class _Connection:
                 while (line := await self._next_line()) is not None:
                     await self._send(self._reply(line))
             except (trio.BrokenResourceError, trio.TooSlowError):
-                pass  # it has hung up, or sleeps
+                pass  # the client has disconnected, or does not read
 
     async def _next_line(self) -> bytes | None:
-        """The next request; None at the end, which is also behind one that is too long."""
+        """The next request; None at the end of the connection, and after a request that is too long."""
         with trio.fail_after(IDLE_TIMEOUT):
             while (end := self._received.find(b"\n")) < 0:
                 if len(self._received) > MAX_REQUEST:

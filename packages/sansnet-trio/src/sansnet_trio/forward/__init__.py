@@ -1,1 +1,1 @@
-"""Forwarded ports: which there are, the sockets that listen for them, and the direct paths between loopbacks."""
+"""Forwarded ports: their rules, their listening sockets, and the direct paths from loopback to loopback."""

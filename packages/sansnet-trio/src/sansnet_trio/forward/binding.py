@@ -1,4 +1,4 @@
-"""Sockets that wait for what is to be forwarded, and what to say when there cannot be one."""
+"""Binding the listening sockets of forwarded ports, and explaining why one cannot be bound."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ _LATER: Final = "try again later"
 _ANY: Final = {4: bytes(4), 16: bytes(16)}
 _LOOPBACK_INTERFACE: Final = "lo"
 _TAKEN: Final = frozenset({errno.EADDRINUSE, errno.EPERM, errno.ENODEV})
-"""Why a socket cannot have all of the guest's loopback addresses: the guest uses the port at one of its addresses, or
-the kernel (before Linux 5.7) lets only privileged processes limit a socket to an interface."""
+"""Errors for a socket on all of the guest's loopback addresses: the guest uses the port at one of its addresses, or
+(before Linux 5.7) only privileged processes may bind a socket to an interface."""
 _KINDS: Final = {True: SOCK_STREAM, False: SOCK_DGRAM}
 
 
@@ -51,38 +51,38 @@ class ForwardError(SansnetError):
     """Ports cannot be forwarded; the message is one sentence that names the remedy.
 
     Attributes:
-        is_shortage: that has nothing to do with one port: no other can be had either.
+        is_shortage: whether the cause is a lack of resources, so that other ports fail, too.
     """
 
     is_shortage = False
 
     @classmethod
     def of(cls, forward: ForwardRule, at: ListenAddress, error: OSError) -> ForwardError:
-        """A socket for a forward cannot be bound."""
+        """The error for a listening socket that cannot be bound."""
         side = "host" if at.inbound else "guest"
         at = _without_interface(at)
         where = "" if at.address is None else f" at {addresses.format(at.address)}"
-        what = f"{forward.option} {forward.spec()}: port {at.port} of the {side} cannot be bound{where}"
-        made = cls(f"{what} ({error.strerror or error}); {_remedy(at, error)}")
+        problem = f"{forward.option} {forward.spec()}: port {at.port} of the {side} cannot be bound{where}"
+        made = cls(f"{problem} ({error.strerror or error}); {_remedy(at, error)}")
         made.is_shortage = error.errno in SHORTAGE
         return made
 
     @classmethod
     def lookup_failed(cls, error: OSError) -> ForwardError:
-        """It cannot be seen who listens on the other side."""
+        """The error for ports of the other side that cannot be looked up."""
         remedy = MORE_DESCRIPTORS if error.errno in SHORTAGE else _LATER
         return cls(f"the ports for auto cannot be looked up ({error.strerror}); {remedy}")
 
 
 class ListenAddress(NamedTuple):
-    """What one socket is bound to.
+    """Where a listener is bound.
 
     Attributes:
         protocol: `TCP` or `UDP`.
-        inbound: on the host; otherwise in the guest, as `guest_listen_address` has it.
-        address: None is every address of both families.
-        interface: None is all of them.
-        port: to listen on.
+        inbound: whether it is on the host; otherwise it is in the guest, see `guest_listen_address`.
+        address: 4 or 16 bytes; None means all addresses of both families.
+        interface: name of an interface; None means all.
+        port: port number.
     """
 
     protocol: int
@@ -93,15 +93,15 @@ class ListenAddress(NamedTuple):
 
 
 def listen_addresses(forward: ForwardRule, sizes: Iterable[int], ports: Iterable[int]) -> Iterator[ListenAddress]:
-    """Where to listen.
+    """Where to listen for a rule.
 
-    One socket serves both families if that makes no difference: a forward that follows others has one for each, since
-    those may be of one family; and UDP, since they have different options.
+    One socket serves both families, except for `auto`, since the followed socket may be of one family, and for UDP,
+    whose socket options differ.
 
     Args:
-        forward: what is to be forwarded.
-        sizes: of addresses of the families wanted: 4 and 16, or one of them.
-        ports: of the forward's, those wanted.
+        forward: the rule.
+        sizes: sizes of the addresses of the wanted families: 4 and 16, or one of them.
+        ports: the wanted ports of the rule.
     """
     sizes = sorted(sizes)
     if not forward.inbound:
@@ -120,9 +120,9 @@ def listen_addresses(forward: ForwardRule, sizes: Iterable[int], ports: Iterable
 
 
 def guest_listen_address(protocol: int, size: int, port: int) -> ListenAddress:
-    """Where to listen in the guest: at ::1, or at all IPv4 addresses by which its loopback interface is reached.
+    """Where to listen in the guest: at ::1, or at all IPv4 addresses on its loopback interface.
 
-    That is 127.0.0.0/8, and the guest's own addresses, which are not for us.
+    These are 127.0.0.0/8 and the guest's own addresses; connections to the latter are refused.
     """
     if size == 4:
         return ListenAddress(protocol, False, _ANY[4], _LOOPBACK_INTERFACE, port)
@@ -130,10 +130,10 @@ def guest_listen_address(protocol: int, size: int, port: int) -> ListenAddress:
 
 
 def bind_in_guest(at: ListenAddress, make: Callable[[int, int], Socket]) -> Socket:
-    """Like `bind_listener`, for an address in the guest; for 127.0.0.1 alone if the guest has something there.
+    """Like `bind_listener`, for an address in the guest; at 127.0.0.1 only if the guest uses the port itself.
 
     Raises:
-        OSError: as the kernel says.
+        OSError: see bind(2) and listen(2).
     """
     try:
         return bind_listener(at, make, freebind=False)
@@ -148,15 +148,15 @@ def _without_interface(at: ListenAddress) -> ListenAddress:
 
 
 def bind_listener(at: ListenAddress, make: Callable[[int, int], Socket], *, freebind: bool) -> Socket:
-    """A socket that is bound there, and that listens.
+    """Make a listening socket.
 
     Args:
-        at: where.
-        make: makes a non-blocking socket on the right side, given family and kind.
-        freebind: whether the address may be one that nobody has yet.
+        at: where to bind it.
+        make: makes a non-blocking socket on the right side from family and kind.
+        freebind: whether the host may lack the address.
 
     Raises:
-        OSError: as the kernel says.
+        OSError: see bind(2) and listen(2).
     """
     stream = at.protocol == TCP
     family = AF_INET6 if at.address is None else family_of(at.address)
@@ -194,11 +194,11 @@ def _remedy(at: ListenAddress, error: OSError) -> str:
             return "give another port, or end the program that has it"
         case errno.EADDRNOTAVAIL:
             return "give an address that the host has, or --freebind if it will have it"
-        case None | errno.ENODEV:  # Python itself gives no number
-            return f"give an interface that there is; {at.interface!r} is none"
+        case None | errno.ENODEV:  # Python itself raises it, without an errno
+            return f"give another interface; there is none named {at.interface!r}"
         case errno.EINVAL if at.address is not None and addresses.is_link_local(at.address):
             return f"name the interface of a link-local address, as {addresses.format(at.address)}%eth0/{at.port}"
-        case errno.EAGAIN:  # what fork() says
+        case errno.EAGAIN:  # from fork()
             return "allow more processes, as by: ulimit -u 1000"
         case errno.ETIMEDOUT:  # NoAgent
             return _LATER
@@ -209,7 +209,7 @@ def _remedy(at: ListenAddress, error: OSError) -> str:
 
 
 def ephemeral_ports() -> range:
-    """The ports that this host hands out by itself."""
+    """The ports that the host assigns to sockets without a fixed port (ip_local_port_range)."""
     try:
         first, last = files.read("/proc/sys/net/ipv4/ip_local_port_range").split()
     except (OSError, ValueError):

@@ -1,14 +1,14 @@
-"""Ports of one side that lead to the other: bound before anything starts, served while there is a guest.
+"""Forwarded ports: bound before a guest starts, and served while a guest runs.
 
-Theory of operation. `Forwards` holds rules, which are `ForwardRule`s without overlaps, and for each of them a number of
-listeners: sockets that listen. From the rules, and from what is known of those who listen on the other side, follows
-where listeners are wanted. Whenever one of the two changes, listeners are closed and opened until they are there.
+Theory of operation. `Forwards` holds rules (`ForwardRule`s without overlaps) and their listeners. The rules, and for
+`auto` the ports in use on the other side, determine which listeners are wanted. Whenever either changes, unwanted
+listeners are closed and missing ones opened.
 
-Listeners of the guest's side can only be opened when there is a guest whose network we can make sockets in (`enter`).
-The host's outlive guests: a driver serves them while it runs, and between two guests connections wait in the backlog.
+Listeners in the guest need a guest in whose network we can make sockets (`set_guest`). Listeners on the host outlive
+guests: a driver serves them while it runs, and between two guests connections wait in the backlog.
 
-Nothing goes in a circle: a weak rule never opens a listener that leads to a listener of ours on the other side, and
-what would come out at a listener of ours in the guest is refused (`LoopbackPath`).
+There are no loops: a weak rule never opens a listener that leads to one of our listeners on the other side, and a
+connection that would reach one of our listeners in the guest is refused (`LoopbackPath`).
 """
 
 from __future__ import annotations
@@ -39,28 +39,28 @@ from sansnet_trio.host.sockets import HostSockets
 __all__ = ["ForwardError", "Forwards"]
 
 _SCAN_INTERVAL: Final = 0.5
-"""Seconds between looks at who listens on the other side, where a rule follows that. A look takes milliseconds, since
-the kernel walks through tables of half a million entries; and a second is the longest that anybody shall wait."""
+"""Seconds between scans of the ports in use on the other side, for `auto`. A scan takes milliseconds, since the kernel
+walks through tables of half a million entries; a new port should be forwarded within a second."""
 
 _NO_IPV6: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 _SIZES: Final = {4: 4, 6: 16}
-"""Bytes of an address, by version of IP."""
+"""Bytes of an address, by IP version."""
 
 
 class Forwards:
     """All ports that are forwarded. Close it, or use it as a context manager.
 
     Args:
-        forwards: the first rules. families: 4 and 6, or one of them. freebind: whether the host's addresses to listen
-            on may be ones that it does not have yet. splice: whether what comes from the host's loopback goes to the
-            guest's without frames, where it can. to_loopback: whether that comes to the guest's loopback address, even
-            if the guest has others. on_follow: called when a rule that follows others (`auto`) has a listener opened,
-            which the last argument says, or
-            closed.
+        forwards: the first rules.
+        families: 4 and 6, or one of them.
+        freebind: whether listeners may use addresses that the host does not have yet.
+        splice: whether connections from the host's loopback take the loopback path, where possible.
+        to_loopback: whether the loopback path leads to the guest's loopback address even if the guest has others.
+        on_follow: called when a listener of an `auto` rule is opened (the last argument is True) or closed.
 
     Raises:
-        ForwardError: a port of the host's cannot be bound.
+        ForwardError: a port of the host cannot be bound.
         ConfigError: the rules contradict each other.
     """
 
@@ -105,43 +105,43 @@ class Forwards:
 
     @property
     def listen_addresses(self) -> frozenset[ListenAddress]:
-        """Where listeners are open now."""
+        """Where listeners are bound now."""
         return frozenset(self._listeners)
 
     def set_guest(self, guest: GuestSockets, own: Sequence[bytes] = ()) -> None:
-        """There is a guest whose network we can make sockets in. Its listeners are opened.
+        """Set the guest in whose network sockets can be made, and open the listeners in it.
 
         Args:
-            guest: makes them.
-            own: the guest's addresses, at which what comes from the host's loopback arrives.
+            guest: makes sockets in the guest.
+            own: the guest's addresses, to which the loopback path leads.
 
         Raises:
-            ForwardError: a port of the guest's cannot be bound.
+            ForwardError: a port of the guest cannot be bound.
         """
         self._path.set_guest(guest, _first_by_size(own))
         self._arrange(self._rules)
 
     def set_guest_addresses(self, own: Sequence[bytes]) -> None:
-        """The guest has other addresses from now on."""
+        """Change the guest's addresses, to which the loopback path leads."""
         if self._path.guest is not None:
             self._path.set_guest(self._path.guest, _first_by_size(own))
 
     def add(self, forwards: Iterable[ForwardRule]) -> None:
-        """Have more rules; on failure things stay as they were.
+        """Add rules. If that fails, nothing changes.
 
         Raises:
             ForwardError: a port cannot be bound.
-            ConfigError: the rules contradict each other, or those that are there.
+            ConfigError: the rules contradict each other or the present ones.
         """
         self._change(combine([*self._rules, *forwards]))
 
     def remove(self, forwards: Iterable[ForwardRule]) -> None:
-        """Have fewer rules. What came through their listeners stays connected.
+        """Remove rules. Connections that they have forwarded stay open.
 
         Raises:
-            ForwardError: one of them is not there.
+            ForwardError: one of the rules does not exist.
         """
-        # By what they are scope and their first port; with a number, for the rest of a rule stays at its place
+        # Keyed by scope and first port; numbered, so that the rest of a rule keeps its place
         rules = {(_scope(rule), rule.first): (number, rule) for number, rule in enumerate(self._rules)}
         for old in forwards:
             scope = _scope(old)
@@ -162,15 +162,15 @@ class Forwards:
         self._change(tuple(rule for _, rule in sorted(rules.values(), key=lambda one: (one[0], one[1].first))))
 
     def serve(self, context: SocketContext, sockets: HostSockets, clock: Callable[[], float]) -> None:
-        """Serve the listeners from now on, until `leave`.
+        """Start to serve the listeners; `leave` ends that.
 
         Args:
-            context: of the driver that does.
-            sockets: likewise.
-            clock: the network's.
+            context: the socket context of the driver.
+            sockets: the host sockets of the driver.
+            clock: clock of the network.
 
         Raises:
-            OSError: they cannot be waited for.
+            OSError: the listeners cannot be added to the epoll set.
         """
         self._service = ListenerService(context, sockets, self._path, clock)
         for listener in self._listeners.values():
@@ -179,19 +179,19 @@ class Forwards:
         self._plan_scan()
 
     def leave(self) -> None:
-        """Serve the listeners no longer, and reset what goes from loopback to loopback. A second call does nothing."""
+        """Stop serving the listeners, and reset connections on the loopback path. A second call does nothing."""
         if self._service is not None:
             self._service.close()
             self._service = self._clock = self._next_scan = None
 
     def next_deadline(self) -> float | None:
-        """When `handle_deadline` must be called."""
+        """Time of the next `handle_deadline`; None if there is none."""
         service = None if self._service is None else self._service.next_deadline()
         deadlines = [deadline for deadline in (service, self._next_scan) if deadline is not None]
         return min(deadlines, default=None)
 
     def handle_deadline(self, now: float) -> None:
-        """Time passed: look who listens on the other side."""
+        """Handle timeouts, and scan the ports in use on the other side."""
         if self._service is not None:
             self._service.handle_deadline(now)
         if self._next_scan is not None and now >= self._next_scan:
@@ -199,7 +199,7 @@ class Forwards:
             self._plan_scan()
 
     def close(self) -> None:
-        """Close all listeners: their ports are free at once. A second call does nothing."""
+        """Close all listeners; their ports are free at once. A second call does nothing."""
         self.leave()
         for listener in self._listeners.values():
             listener.socket.close()
@@ -208,7 +208,7 @@ class Forwards:
     # from rules to listeners
 
     def _change(self, rules: tuple[ForwardRule, ...]) -> None:
-        """Have other rules; on failure those that were there."""
+        """Replace the rules. If that fails, nothing changes."""
         before = self._rules
         try:
             self._arrange(rules)
@@ -226,10 +226,10 @@ class Forwards:
         self._next_scan = self._clock() + _SCAN_INTERVAL if follows and self._clock is not None else None
 
     def _arrange(self, rules: Iterable[ForwardRule]) -> None:
-        """Open the listeners that rules want and that are not there, and close the others.
+        """Open the missing listeners of some rules, and close all listeners that the rules do not want.
 
         Raises:
-            ForwardError: one that must be there cannot be. Then others may be missing, too.
+            ForwardError: a required listener cannot be opened. Others may be missing then, too.
         """
         fixed = {at: rule for rule in rules if not rule.auto for at in self._wanted_always(rule)}
         try:
@@ -251,17 +251,17 @@ class Forwards:
             self._open(at, rule)
 
     def _follow(self) -> None:
-        """The same for rules that follow others, of which no listener must be there."""
+        """Open and close the listeners of `auto` rules; none of them is required."""
         try:
             followed = dict(self._wanted_by_following(self._rules))
-        except OSError:  # no descriptor is left to look with; the listeners stay as they are
+        except OSError:  # no descriptor is left for the scan; the listeners stay as they are
             return
         self._close_unwanted(followed, [listener for listener in self._listeners.values() if listener.forward.auto])
         for at, rule in followed.items():
             self._open(at, rule)
 
     def _wanted_always(self, rule: ForwardRule) -> Iterator[ListenAddress]:
-        """Where a rule wants listeners whoever listens on the other side."""
+        """Where a rule wants listeners, whatever ports the other side uses."""
         if not rule.inbound and self._path.guest is None:
             return
         if rule.weak:
@@ -271,26 +271,26 @@ class Forwards:
                     part, self._sizes, (port for port in part.ports if part.leads_to(port) not in ours_on_other_side)
                 )
         elif rule.address is not None and len(rule.address) not in self._sizes:
-            what = f"{rule.option} {rule.spec()} is scope an address of a family that is off here"
-            raise ForwardError(f"{what}; give another one, or leave it out")
+            problem = f"{rule.option} {rule.spec()} has an address of a family that is off here"
+            raise ForwardError(f"{problem}; give another one, or leave it out")
         else:
             yield from listen_addresses(rule, self._sizes, rule.ports)
 
     def _wanted_by_following(self, rules: Iterable[ForwardRule]) -> Iterator[tuple[ListenAddress, ForwardRule]]:
-        """Where rules want listeners because of who listens on the other side now."""
-        look = cache(self._foreign_listeners)
+        """Where `auto` rules want listeners now, from the ports that the other side uses."""
+        scan = cache(self._foreign_listeners)
         for rule in rules:
             if rule.auto and self._path.guest is not None:
-                found = look(rule.protocol, not rule.inbound)
-                if rule.protocol == UDP:  # who serves TCP may want it as well
-                    found = found | look(TCP, not rule.inbound)
+                found = scan(rule.protocol, not rule.inbound)
+                if rule.protocol == UDP:  # a TCP service may use UDP on the same port, too
+                    found = found | scan(TCP, not rule.inbound)
                 for size, other in found:
                     port = other - rule.to + rule.first
                     if size in self._sizes and port in rule.ports and not (rule.weak and port in self._ephemeral):
                         yield from ((at, rule) for at in listen_addresses(rule, {size}, [port]))
 
     def _foreign_listeners(self, protocol: int, inbound: bool) -> set[tuple[int, int]]:
-        """Who listens on one side besides us: sizes of addresses, and ports."""
+        """Address sizes and ports of the listening sockets on one side, without ours."""
         guest = self._path.guest
         directory = "/proc/self" if inbound or guest is None else guest.directory
         ours = self._own_ports(protocol, inbound=inbound)
@@ -302,7 +302,7 @@ class Forwards:
     # listeners
 
     def _close_unwanted(self, wanted: Mapping[ListenAddress, ForwardRule], listeners: Iterable[Listener]) -> None:
-        """Of some listeners, close those that are not wanted, or that lead elsewhere than wanted."""
+        """Close those of some listeners that are not wanted, or lead to another target than wanted."""
         for listener in listeners:
             rule = wanted.get(listener.at)
             if rule is not None and listener.leads_like(rule):
@@ -316,7 +316,7 @@ class Forwards:
                     self._on_follow(listener.at, listener.forward, False)
 
     def _open(self, at: ListenAddress, rule: ForwardRule) -> ForwardError | None:
-        """Open a listener, unless it is there, or the guest has no such address; what prevents it."""
+        """Open a listener if it is missing and the guest has the address; returns the error if that fails."""
         guest = self._path.guest
         if at in self._listeners or (not at.inbound and guest is None):
             return None
@@ -346,7 +346,7 @@ class Forwards:
 
 
 def _scope(rule: ForwardRule) -> tuple[object, ...]:
-    """What a rule is scope, but for the ports."""
+    """The fields of a rule that identify it, apart from the ports."""
     return rule.protocol, rule.inbound, rule.address, rule.interface, rule.auto
 
 
@@ -359,5 +359,5 @@ def _has_ipv6() -> bool:
 
 
 def _first_by_size(own: Sequence[bytes]) -> dict[int, bytes]:
-    """By size, those that are not link-local."""
+    """The first address of each size that is not link-local."""
     return {len(address): address for address in reversed(own) if not is_link_local(address)}

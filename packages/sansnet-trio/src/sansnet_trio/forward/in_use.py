@@ -1,4 +1,4 @@
-"""On which ports somebody listens, in our network namespace or another one (/proc/net/tcp and its like: proc(5))."""
+"""The ports with a listening socket in a network namespace (/proc/net/tcp and the like, see proc(5))."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ __all__ = ["ports_in_use"]
 
 _TABLES: Final = {TCP: "tcp", UDP: "udp"}
 _IDLE_STATES: Final = {TCP: "0A", UDP: "07"}
-"""TCP_LISTEN, and TCP_CLOSE, by which Linux means a UDP socket that is not connected (net/tcp_states.h)."""
+"""TCP_LISTEN; and TCP_CLOSE, which Linux shows for an unconnected UDP socket (net/tcp_states.h)."""
 _ANY6: Final = "0" * 32
 
 
 def ports_in_use(directory: str, protocol: int) -> set[tuple[int, int]]:
-    """Pairs of a size of address, 4 or 16, and a port on which a socket waits for whoever comes.
+    """The ports with a listening TCP socket, or an unconnected UDP socket.
 
-    One that is bound to `::` is counted for both families, since the tables do not tell whether it is.
+    A socket on `::` counts for both families: /proc does not show IPV6_V6ONLY.
 
     Args:
-        directory: in /proc, of any process in the network namespace.
+        directory: directory in /proc of any process in the network namespace.
         protocol: `TCP` or `UDP`.
 
     Returns:
-        An empty set if the process is gone, or hidden from us.
+        Pairs of an address size (4 or 16 bytes) and a port; none if the process has ended or is hidden from us.
 
     Raises:
-        OSError: the tables cannot be opened, most likely since no descriptor is left.
+        OSError: the tables cannot be opened, usually because no descriptor is left.
     """
     found = set()
     for port, _ in _listening_sockets(directory, _TABLES[protocol], _IDLE_STATES[protocol]):
@@ -42,7 +42,7 @@ def ports_in_use(directory: str, protocol: int) -> set[tuple[int, int]]:
 
 
 def _listening_sockets(directory: str, table: str, state: str) -> Iterator[tuple[int, str]]:
-    """Ports and addresses of one table."""
+    """Ports and addresses of the sockets of one table in the given state."""
     with suppress(FileNotFoundError, ProcessLookupError, PermissionError), open(f"{directory}/net/{table}") as file:
         next(file, "")
         for line in file:
@@ -51,4 +51,4 @@ def _listening_sockets(directory: str, table: str, state: str) -> Iterator[tuple
                 address, _, port = local.partition(":")
                 yield int(port, 16), address
             elif table.startswith("tcp"):
-                return  # those that listen come first, and there may be ten thousands of others
+                return  # listening sockets come first, before possibly tens of thousands of others

@@ -1,13 +1,12 @@
-"""Listeners: sockets that listen for what is forwarded, and their service while there is a guest.
+"""Listeners of forwarded ports, and serving them while a guest runs.
 
-Theory of operation. A listener is there as long as its rule is; a `ListenerService` as long as a driver. Who comes
-through a listener goes one of two ways. From loopback to loopback, where the guest has one that we can reach, there are
-no frames: connections are spliced, and datagrams relayed. All others go through the network.
+Theory of operation. A listener exists as long as its rule; a `ListenerService` as long as a driver. Clients take one of
+two paths. From loopback to loopback, if we can make sockets in the guest, no frames are used: connections are spliced
+and datagrams relayed. All other clients go through the network.
 
-Nothing is taken from a listener while the guest's link has no room; and where this process can have no more
-descriptors, connections wait for a moment in the backlog, instead of waking us in vain. Some descriptors are kept for
-what the guest
-begins: who comes from outside when only those are left is reset.
+A listener is not read while the guest's link is full. When no descriptor is left, connections wait in the backlog for a
+moment, so that they do not wake us for nothing. Some descriptors are reserved for connections that the guest begins:
+when only those are left, new connections from outside are reset.
 """
 
 from __future__ import annotations
@@ -41,25 +40,25 @@ from sansnet_trio.linux.descriptors import SHORTAGE
 __all__ = ["LoopbackPath", "Listener", "ListenerService", "host_socket"]
 
 _MAX_BURST: Final = 64
-"""Connections that are accepted for one event."""
+"""Connections to accept for one event."""
 _PAUSE: Final = 0.1
-"""Seconds before the next try where no descriptor is left."""
+"""Seconds before the next accept when no descriptor is left."""
 _RESERVED_SHARE: Final = 4
-"""One in so many descriptors is not for who comes from outside."""
+"""One in so many descriptors is reserved for connections that the guest begins."""
 _OTHER_FAMILY: Final = {4: 16, 16: 4}
-"""Bytes of an address -> those of one of the other family."""
+"""Bytes of an address -> bytes of an address of the other family."""
 _MAPPED: Final = bytes(10) + b"\xff\xff"
-"""What precedes an IPv4 address that a socket for both families reports (RFC 4291, 2.5.5.2)."""
+"""Prefix of the IPv4 addresses that a socket for both families reports (RFC 4291, 2.5.5.2)."""
 
 
 @dataclass(slots=True, eq=False)
 class Listener:
-    """A socket that listens.
+    """A listening socket of a forwarded port.
 
     Attributes:
-        at: what it is bound to.
-        forward: the rule that it is there for.
-        socket: it.
+        at: where it is bound.
+        forward: its rule.
+        socket: the socket.
     """
 
     at: ListenAddress
@@ -68,26 +67,26 @@ class Listener:
 
     @property
     def leads_to(self) -> int:
-        """A port of the other side."""
+        """The port on the other side."""
         return self.forward.leads_to(self.at.port)
 
     def is_reached_at(self, address: bytes) -> bool:
-        """Whether it is what a program of the same side reaches at this address and at the listener's port."""
+        """Whether programs on the listener's side reach it at this address."""
         bound = decode(self.socket.getsockname()).address
         return bound == address or is_unspecified(bound)
 
     def leads_like(self, rule: ForwardRule) -> bool:
-        """Whether it leads where this rule wants it to."""
+        """Whether it leads to the same target as a rule."""
         return (rule.target, rule.leads_to(self.at.port)) == (self.forward.target, self.leads_to)
 
 
 class LoopbackPath:
-    """The way from loopback to loopback.
+    """The loopback path: decides whether a client takes it, and opens the socket on the other side.
 
     Args:
-        listeners: all that there are.
-        splice: whether it is open from the host's side.
-        to_loopback: whether what comes to the guest comes to its loopback address, even if it has others.
+        listeners: all listeners.
+        splice: whether clients on the host may take the path.
+        to_loopback: whether the path leads to the guest's loopback address even if the guest has others.
     """
 
     def __init__(self, listeners: dict[ListenAddress, Listener], *, splice: bool, to_loopback: bool) -> None:
@@ -99,38 +98,39 @@ class LoopbackPath:
 
     @property
     def guest(self) -> GuestSockets | None:
-        """The guest whose loopback we can reach, if there is one."""
+        """The guest in which sockets can be made, if there is one."""
         return self._guest
 
     def set_guest(self, guest: GuestSockets, own: dict[int, bytes]) -> None:
-        """From now on there is this guest, with these addresses by size."""
+        """Set the guest, and its addresses by size."""
         self._guest = guest
         self._own = own
 
     def takes(self, forward: ForwardRule, source: bytes) -> bool:
-        """Whether who comes from this address takes this way."""
+        """Whether a client with this address takes the loopback path."""
         if not forward.inbound:
             return True
         return self._splice and self._guest is not None and forward.target is None and is_loopback(source)
 
     def open(self, listener: Listener, size: int, local: bytes | None) -> tuple[Socket, SocketAddress]:
-        """A socket of the other side, and what it is to be connected to.
+        """Make a socket on the other side, and find the address to connect it to.
 
         Args:
-            listener: through which somebody came.
-            size: of the sender's address, which tells the family.
-            local: what the sender had addressed. From the guest's side, that is the address of the host's as well.
+            listener: the listener that the client came through.
+            size: size of the client's address in bytes, which tells the family.
+            local: the address that the client connected or sent to. For a client in the guest, the host's service has
+                the same address.
 
         Raises:
-            NoAgent: there are no sockets of the guest's now.
-            OSError: there is no such socket, it would lead in a circle, or beyond loopback.
+            NoAgent: no socket in the guest is available now.
+            OSError: no socket can be made, or it would lead to a listener of ours or to no loopback address.
         """
         kind = SOCK_STREAM if listener.at.protocol == TCP else SOCK_DGRAM
         address = LOOPBACK[size]
         if not listener.forward.inbound:
             address = local or address
-            if not is_loopback(address):  # the guest's own, which its loopback interface has as well
-                raise ConnectionRefusedError(errno.ECONNREFUSED, "not for a loopback address")
+            if not is_loopback(address):  # an address of the guest, which its loopback interface has, too
+                raise ConnectionRefusedError(errno.ECONNREFUSED, "not a loopback address")
             return host_socket(family_of(address), kind), encode(address, listener.leads_to)
         assert self._guest is not None
         if not self._to_loopback:
@@ -145,10 +145,10 @@ class ListenerService:
     """Serves listeners while one driver runs.
 
     Args:
-        context: what sockets share.
-        sockets: those of the network.
-        path: the way without frames.
-        clock: tells the time where no event does.
+        context: the socket context of the driver.
+        sockets: the host sockets of the driver.
+        path: the loopback path.
+        clock: returns the time when no event provides it.
 
     Raises:
         OSError: no descriptor is left.
@@ -177,10 +177,10 @@ class ListenerService:
             raise
 
     def begin(self, listener: Listener) -> None:
-        """Serve a listener.
+        """Start to serve a listener.
 
         Raises:
-            OSError: it cannot be waited for.
+            OSError: it cannot be added to the epoll set.
         """
         if listener.at.protocol == TCP:
             fd = listener.socket.fileno()
@@ -192,34 +192,34 @@ class ListenerService:
             self._removals[listener] = LoopbackEntry(self._relay, self._entry(listener)).close
 
     def end(self, listener: Listener) -> None:
-        """Serve a listener no longer. Connections that came through it go on; flows of datagrams do not."""
+        """Stop serving a listener. Its connections go on; its flows of datagrams end."""
         self._removals.pop(listener)()
         if (identity := self._identities.pop(listener, None)) is not None:
             self._context.network.forward_removed(identity, self._clock())
 
     def wake(self) -> None:
-        """Have the driver look for orders and deadlines, although nothing has happened that it waits for."""
+        """Wake the driver, so that it looks for new orders and deadlines."""
         os.eventfd_write(self._wakeup, 1)
 
     def next_deadline(self) -> float | None:
-        """When `handle_deadline` must be called."""
+        """Time of the next `handle_deadline`; None if there is none."""
         relay = self._relay.next_deadline()
         if not self._paused:
             return relay
         return self._pause_ends if relay is None else min(relay, self._pause_ends)
 
     def handle_deadline(self, now: float) -> None:
-        """Time passed."""
+        """End silent flows, and resume listeners after a pause."""
         self._relay.handle_deadline(now)
         if self._paused and now >= self._pause_ends:
             paused, self._paused = self._paused, []
             if any(not listener.forward.inbound for listener in paused):
-                self._sockets.make_room(now)  # not in `_accept`, which must close no other descriptor than its own
+                self._sockets.make_room(now)  # not in `_accept`, which must not close descriptors of others
             for listener in paused:
                 self._resume(listener)
 
     def close(self) -> None:
-        """Serve no listener any more, and end what goes from loopback to loopback. The network is not told: it ends."""
+        """Stop serving all listeners, and end connections on the loopback path. The network ends, so it is not told."""
         for remove in self._removals.values():
             remove()
         self._removals.clear()
@@ -245,11 +245,11 @@ class ListenerService:
                 return
             except OSError as error:
                 if error.errno not in SHORTAGE:
-                    continue  # it was reset before we came to it
+                    continue  # the connection was reset before it was accepted
                 self._context.report_shortage(now)
                 self._pause(listener, now)
                 return
-            if accepted.fileno() >= self._first_reserved:  # the kernel gives the lowest number that is free
+            if accepted.fileno() >= self._first_reserved:  # the kernel assigns the lowest free number
                 reset(accepted)
                 self._context.report_shortage(now)
                 self._pause(listener, now)
@@ -264,7 +264,7 @@ class ListenerService:
                 local = None if listener.forward.inbound else decode(accepted.getsockname()).address
                 other, address = self._path.open(listener, size, local)
             except NoAgent:
-                pass  # the way by frames is as good as any
+                pass  # take the path through the network
             except OSError:
                 reset(accepted)
                 return
@@ -324,7 +324,7 @@ class ListenerService:
         report_datagram(self._context, identity, source, data, ancillary, now, local)
 
     def _outgoing(self, listener: Listener) -> tuple[int, ...]:
-        """From the port that the outside knows, the guest may also speak first, if it reaches anybody from there."""
+        """Families in which the guest may also send first from this port: if any destination can be reached from it."""
         at = listener.at
         assert at.address is not None
         size = len(at.address)
@@ -350,7 +350,7 @@ class ListenerService:
 
 
 def host_socket(family: int, kind: int) -> Socket:
-    """A new socket of the host's, non-blocking and closed on exec."""
+    """A new socket on the host, non-blocking and closed on exec."""
     return Socket(family, kind | SOCK_NONBLOCK | SOCK_CLOEXEC)
 
 

@@ -1,12 +1,11 @@
-"""UDP from loopback to loopback, from socket to socket.
+"""Relaying UDP from loopback to loopback, between sockets of the two sides.
 
-Theory of operation. An *entry* is a socket that is bound to a port which is forwarded. For each sender who comes to an
-entry there is a flow: a socket on the other side, connected to where the port leads. What comes back through that goes
-to the sender, from the address that it had sent to. Flows end when they were silent for some time; beyond a limit the
-one that was silent longest gives way to a new one.
+Theory of operation. An *entry* is a socket that is bound to a forwarded port. Each sender to an entry has a flow: a
+socket on the other side, connected to the forward's target. Answers go back to the sender, from the address that it
+sent to. A flow ends after some time of silence; beyond a limit, a new flow replaces the one with the longest silence.
 
-Runs of datagrams are passed on as runs (UDP_GRO, UDP_SEGMENT). What the other side does not take, or refuses, is lost,
-as it may be with UDP; that nobody listens there, the sender is not told.
+Runs of datagrams are passed on as runs (UDP_GRO, UDP_SEGMENT). Datagrams that the other side cannot take or refuses are
+lost, as with any UDP; the sender does not learn that the port is closed.
 """
 
 from __future__ import annotations
@@ -35,21 +34,21 @@ __all__ = ["Entry", "LoopbackEntry", "Relay"]
 
 _IDLE_ONCE: Final = 30.0
 _IDLE_STREAM: Final = 180.0
-"""Seconds of silence after which a flow ends that saw one direction, and one that saw both; as in `Limits`."""
+"""Seconds of silence that end a flow: without an answer, and with answers; as in `Limits`."""
 _CHECK_INTERVAL: Final = 5.0
-"""Seconds between looks for silent flows, while there are any."""
+"""Seconds between searches for silent flows, while there are flows."""
 _MAX_FLOWS: Final = 1024
 _MAX_BURST: Final = 32
 _CONTROL: Final = 128
 
 
 class Entry(NamedTuple):
-    """What a flow needs to know of the port that it came through.
+    """A forwarded port, as its flows see it.
 
     Attributes:
-        socket: bound to it.
-        connect: makes a socket on the other side that is connected to where it leads, given what the sender addressed;
-            or raises OSError.
+        socket: the socket that is bound to the port.
+        connect: makes a socket on the other side and connects it to the forward's target; gets the address that the
+            sender sent to, if it is known. Raises OSError.
     """
 
     socket: Socket
@@ -57,11 +56,11 @@ class Entry(NamedTuple):
 
 
 _Key: TypeAlias = tuple[int, SocketAddress, bytes | None]
-"""The entry's descriptor, the sender, and what it addressed."""
+"""The entry's descriptor, the sender's address, and the address that it sent to."""
 
 
 class _Flow:
-    __slots__ = ("address", "answered", "entry", "heard", "key", "local", "relay", "socket")
+    __slots__ = ("address", "answered", "entry", "key", "last_active", "local", "relay", "socket")
 
     def __init__(self, relay: Relay, key: _Key, entry: Entry, made: Socket) -> None:
         self.relay = relay
@@ -69,25 +68,25 @@ class _Flow:
         self.entry = entry
         _, self.address, self.local = key
         self.socket = made
-        self.heard = 0.0
+        self.last_active = 0.0
         self.answered = False
 
     def ready(self, flags: int, now: float) -> None:
         for data, ancillary, _ in _receive(self.socket, self.relay.context, flags):
             self.answered = True
-            self.heard = now
+            self.last_active = now
             _send(self.entry.socket, data, ancillary, self.address, self.local)
 
     def timeout(self) -> float:
-        """How long it may be silent."""
+        """Seconds of silence that end the flow."""
         return _IDLE_STREAM if self.answered else _IDLE_ONCE
 
 
 class Relay:
-    """All flows of one driver.
+    """All relayed flows of one driver.
 
     Args:
-        context: the epoll set and the scratch space.
+        context: epoll set and receive buffer.
     """
 
     def __init__(self, context: SocketContext) -> None:
@@ -96,24 +95,24 @@ class Relay:
         self._next_check = 0.0
 
     def __len__(self) -> int:
-        """How many flows there are."""
+        """The number of flows."""
         return len(self._flows)
 
     def forward(
         self, entry: Entry, address: SocketAddress, local: bytes | None, data: bytes, ancillary: Ancillary, now: float
     ) -> None:
-        """Pass on what came through an entry.
+        """Pass on a datagram or a run that an entry received.
 
         Args:
-            entry: which one.
-            address: of the sender.
-            local: what the sender had addressed, if that is known.
-            data: a datagram or a run of them.
-            ancillary: what came with it.
-            now: seconds.
+            entry: the entry.
+            address: address of the sender.
+            local: the address that it sent to, if known.
+            data: payload.
+            ancillary: ancillary data of the message.
+            now: time in seconds.
 
         Raises:
-            NoAgent: the guest's side cannot be had now.
+            NoAgent: no socket in the guest is available now.
         """
         key = entry.socket.fileno(), address, local
         flow = self._flows.get(key)
@@ -127,12 +126,12 @@ class Relay:
             except OSError:
                 self.context.datagrams_dropped += 1
                 return
-        flow.heard = now
+        flow.last_active = now
         _send(flow.socket, data, ancillary, None, None)
 
     def _open(self, key: _Key, entry: Entry) -> _Flow:
         if len(self._flows) >= _MAX_FLOWS:
-            self._end([min(self._flows.values(), key=lambda flow: flow.heard)])
+            self._end([min(self._flows.values(), key=lambda flow: flow.last_active)])
         made = entry.connect(key[2])
         try:
             made.setsockopt(IPPROTO_UDP, UDP_GRO, 1)
@@ -144,17 +143,17 @@ class Relay:
         return flow
 
     def next_deadline(self) -> float | None:
-        """When `handle_deadline` must be called."""
+        """Time of the next `handle_deadline`; None without flows."""
         return self._next_check if self._flows else None
 
     def handle_deadline(self, now: float) -> None:
-        """End the flows that were silent for too long."""
+        """End the flows that have been silent for too long."""
         if self._flows and now >= self._next_check:
             self._next_check = now + _CHECK_INTERVAL
-            self._end(flow for flow in self._flows.values() if now - flow.heard >= flow.timeout())
+            self._end(flow for flow in self._flows.values() if now - flow.last_active >= flow.timeout())
 
     def end_flows(self, entry: Entry) -> None:
-        """End the flows through an entry that closes."""
+        """End the flows of an entry that is being closed."""
         self._end(flow for flow in self._flows.values() if flow.entry is entry)
 
     def close(self) -> None:
@@ -168,14 +167,14 @@ class Relay:
 
 
 class LoopbackEntry:
-    """A socket that is bound to a loopback address: all that comes through it is relayed.
+    """An entry at a loopback address: all its datagrams are relayed.
 
     Args:
         relay: the flows.
-        entry: it.
+        entry: the entry.
 
     Raises:
-        OSError: it could not be waited for.
+        OSError: its socket cannot be added to the epoll set.
     """
 
     def __init__(self, relay: Relay, entry: Entry) -> None:
@@ -189,14 +188,14 @@ class LoopbackEntry:
             self._relay.forward(self._entry, address, read_local(ancillary), data, ancillary, now)
 
     def close(self) -> None:
-        """Wait for it no longer; it stays open."""
+        """Stop receiving, and end its flows; the socket stays open."""
         self._relay.end_flows(self._entry)
         self._relay.context.poller.remove(self._fd)
 
 
 def _receive(made: Socket, context: SocketContext, flags: int) -> Iterator[tuple[bytes, Ancillary, SocketAddress]]:
-    """What a socket has, up to a limit."""
-    if flags & EPOLLERR:  # nobody listens where something was sent
+    """Receive from a socket, up to a limit of messages."""
+    if flags & EPOLLERR:  # the destination refused a datagram; reading the error clears it
         made.getsockopt(SOL_SOCKET, SO_ERROR)
     for _ in range(_MAX_BURST):
         try:
@@ -209,14 +208,14 @@ def _receive(made: Socket, context: SocketContext, flags: int) -> Iterator[tuple
 
 
 def _send(made: Socket, data: bytes, ancillary: Ancillary, address: SocketAddress | None, local: bytes | None) -> None:
-    """Pass a datagram on, or a run of them; one by one if the route does not take a run.
+    """Send a datagram or a run; one by one if the route does not support runs.
 
     Args:
-        made: where to send it.
-        data: it.
-        ancillary: what it came with.
-        address: whom to send it to, if the socket is not connected.
-        local: the source address, if the socket has several.
+        made: socket to send with.
+        data: payload.
+        ancillary: ancillary data of the received message.
+        address: destination, if the socket is not connected.
+        local: source address, if the socket is bound to several.
     """
     size, _, _ = read_ancillary(ancillary)
     source = [] if local is None else [source_message(local)]

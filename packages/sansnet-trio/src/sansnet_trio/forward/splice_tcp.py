@@ -1,25 +1,25 @@
-"""TCP from loopback to loopback: two connections whose bytes the kernel moves from one to the other (splice(2)).
+"""TCP from loopback to loopback: two connections between which the kernel moves the bytes (splice(2)).
 
-Theory of operation. A splice is two ends, of which one was accepted and the other is connecting or connected. What one
-end receives goes through a pipe into the other end. The pipe is empty between two events, but where an end takes no
-more: then it keeps what it holds, the other end is not read, and the sender's window closes as over a direct
-connection. So a pipe is needed only while bytes are on their way, and all splices borrow theirs from one pool. An idle
-connection has none; it costs two descriptors.
+Theory of operation. A splice has two ends: an accepted connection, and one that is connecting or connected. Bytes from
+one end pass through a pipe to the other. Between two events the pipe is empty, unless the receiving end takes no more:
+then the pipe keeps its bytes, the sending end is not read, and the sender's window closes as over a direct connection.
+So a splice needs a pipe only while bytes are on their way, and borrows it from a pool. An idle splice has none; it
+costs two descriptors.
 
-Each end that said FIN has the other one say FIN, once the pipe is empty. A reset, or an end that could not be
-connected, resets the other one. EPOLLHUP and EPOLLERR cannot be turned off but by EPOLLONESHOT, so an end that reports
-them while nothing can be done about it (its last bytes wait for the other end) is deaf until something can.
+After a FIN from one end, and once the pipe is empty, the other end sends a FIN. A reset of one end, or a failure to
+connect it, resets the other. Only EPOLLONESHOT turns off EPOLLHUP and EPOLLERR. So an end that reports them while its
+last bytes still wait for the other end is watched with EPOLLONESHOT alone until they are taken.
 
-At a byte that is marked urgent splice(2) stops for good, as if there were no more or even an end. So where a readable
-end gives nothing, one byte is read and written: the mark is lost, but nothing else.
+At an urgent byte splice(2) stops for good, as if there were no more data or the connection had ended. So if a readable
+end yields nothing, one byte is read and written: only the urgent mark is lost.
 
-A keepalive of a program ends at our end of its connection, and cannot be seen. So both ends of every splice have one,
-in case a connection over loopback ceases without a FIN or a reset, as when a filter drops packets.
+A program's keepalive probes end at our end of its connection, where we cannot see them. So both ends of a splice have a
+keepalive of their own, in case a loopback connection dies without a FIN or a reset, as when a filter drops packets.
 
-A program that knows its service as localhost tries ::1 first, and our acceptance keeps it from trying 127.0.0.1, where
-many services listen alone. So an end that is refused may have a second place to be connected to.
+A program that connects to localhost tries ::1 first. Since we accept that connection, it never tries 127.0.0.1, where
+many services listen only. So an end that is refused may have a fallback to connect to.
 
-An event at one end may close the other one as well, so ends are not closed but retired (`Poller.retire`).
+An event at one end may close the other end, too, so ends are not closed but retired (`Poller.retire`).
 """
 
 from __future__ import annotations
@@ -40,26 +40,26 @@ from sansnet_trio.host.sockopts import keep_alive, prepare_accepted, reset_when_
 __all__ = ["Fallback", "Splices", "reset"]
 
 Fallback: TypeAlias = Callable[[], tuple[socket, SocketAddress]]
-"""Makes a new socket, and says where to connect it; or raises OSError."""
+"""Makes a new socket, and returns it with the address to connect it to. Raises OSError."""
 
 _PIPE_SIZE: Final = 1 << 20
-"""Bytes; what /proc/sys/fs/pipe-max-size allows to everybody by default."""
+"""Bytes: the default of /proc/sys/fs/pipe-max-size."""
 _SPARE_PIPES: Final = 4
 _MAX_ROUNDS: Final = 2
-"""Times that a pipe is filled and emptied for one event; what is left is reported again."""
+"""How often a pipe is filled and emptied for one event; the epoll set reports remaining bytes again."""
 _SMALL: Final = 1 << 16
-"""Bytes; after fewer there are hardly more already, and to ask in vain costs as much as to be told."""
+"""Bytes: after fewer, more are rarely there yet, and a vain splice(2) costs as much as an event."""
 _FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 _ERRORS_ONCE: Final = EPOLLONESHOT
 _IDLE: Final = 30
 _INTERVAL: Final = 10
 _COUNT: Final = 6
-"""Of the keepalive: an end that is silent for 30 seconds is asked, and reset after 60 more without an answer."""
+"""Keepalive: an end that is silent for 30 seconds is probed, and reset after 60 more without an answer."""
 
 
 def reset(connection: socket) -> None:
     """Close with RST."""
-    with suppress(OSError):  # reset by the other side already
+    with suppress(OSError):  # the other side has reset it already
         reset_when_closed(connection)
     connection.close()
 
@@ -69,7 +69,7 @@ class _Pipe:
 
     def __init__(self) -> None:
         self.reader, self.writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        with suppress(OSError):  # beyond /proc/sys/fs/pipe-user-pages-soft there are small ones only
+        with suppress(OSError):  # beyond /proc/sys/fs/pipe-user-pages-soft pipes stay small
             fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
 
     def close(self) -> None:
@@ -78,7 +78,7 @@ class _Pipe:
 
 
 class _End:
-    """One connection of a splice, and what it sent that the other one did not take yet."""
+    """One connection of a splice, and the bytes from it that the other end has not taken yet."""
 
     __slots__ = ("connecting", "ended", "fallback", "fd", "held", "interest", "other", "pipe", "socket", "splices")
 
@@ -98,7 +98,7 @@ class _End:
         if self.connecting:
             self._ready_connecting(flags)
             return
-        if self.other.connecting:  # all that is reported now is that it was reset
+        if self.other.connecting:  # only a reset is reported now
             self.splices.abort(self)
             return
         try:
@@ -129,7 +129,7 @@ class _End:
             self.other.report(0)
 
     def move(self) -> None:
-        """Have the other end take what this one sent, as far as it does."""
+        """Move bytes from this end to the other, as far as the other takes them."""
         for count in range(_MAX_ROUNDS):
             if not self.held and not self._fill(again=count > 0):
                 return
@@ -139,7 +139,7 @@ class _End:
                 return
 
     def _fill(self, *, again: bool) -> bool:
-        """Take bytes into a pipe; whether there were some. If not `again`, the end is readable by all that is known."""
+        """Read bytes into a pipe; whether there were any. Unless `again`, the end is known to be readable."""
         pipe = self.pipe = self.splices.borrow()
         try:
             try:
@@ -174,11 +174,11 @@ class _End:
             self.pipe = None
 
     def _finish_other(self) -> None:
-        with suppress(OSError):  # ENOTCONN: reset; that is on its way as an event
+        with suppress(OSError):  # ENOTCONN: it was reset, which an event will report
             self.other.socket.shutdown(SHUT_WR)
 
     def report(self, flags: int) -> None:
-        """Have the epoll set report what can be worked on; `flags` are what it has just reported."""
+        """Watch for the events that can be handled now; `flags` are those that were just reported."""
         readable = not (self.ended or self.held or self.other.connecting or self.connecting)
         interest = (EPOLLIN if readable else 0) | (EPOLLOUT if self.other.held or self.connecting else 0)
         if self.held and not interest and (flags & (EPOLLERR | EPOLLHUP) or self.interest == _ERRORS_ONCE):
@@ -201,21 +201,21 @@ class Splices:
         self._pipes: list[_Pipe] = []
 
     def __len__(self) -> int:
-        """How many connections there are, each of them with two ends."""
+        """The number of splices."""
         return len(self._ends) // 2
 
     def join(
         self, accepted: socket, connecting: socket, address: SocketAddress, fallback: Fallback | None = None
     ) -> None:
-        """Connect one socket, and from then on move bytes between it and the other one, which is connected.
+        """Connect a socket, and then move bytes between it and an accepted connection.
 
-        Both are owned by this from now on. If they cannot be joined both are closed, the accepted one with a reset.
+        This takes over both sockets. If they cannot be joined, both are closed, the accepted one with a reset.
 
         Args:
-            accepted: non-blocking.
-            connecting: likewise, a new one.
-            address: where to connect it.
-            fallback: where to connect another one if this one is refused; None is nowhere.
+            accepted: the accepted connection, non-blocking.
+            connecting: a new socket, non-blocking.
+            address: address to connect it to.
+            fallback: makes another socket if the connection is refused.
         """
         one, other = _End(self, accepted), _End(self, connecting)
         one.other, other.other = other, one
@@ -245,7 +245,7 @@ class Splices:
         self._ends |= {one, other}
 
     def connect_fallback(self, end: _End, fallback: Fallback) -> None:
-        """Give up an end that was refused, and join the one that was accepted to another."""
+        """Replace an end whose connection was refused by its fallback."""
         one = end.other
         self._ends -= {one, end}
         self.poller.retire(end.socket)
@@ -266,7 +266,7 @@ class Splices:
             with suppress(OSError):
                 reset_when_closed(each.socket)
             if each.pipe is not None:
-                each.pipe.close()  # it holds bytes that nobody wants
+                each.pipe.close()  # its bytes are lost with the connections
                 each.pipe = None
         self.finish(end)
 
@@ -277,15 +277,15 @@ class Splices:
             self.poller.retire(each.socket)
 
     def borrow(self) -> _Pipe:
-        """An empty pipe.
+        """Take an empty pipe from the pool, or make one.
 
         Raises:
-            OSError: there is no descriptor left.
+            OSError: no descriptor is left.
         """
         return self._pipes.pop() if self._pipes else _Pipe()
 
     def give_back(self, pipe: _Pipe) -> None:
-        """A pipe that is empty again."""
+        """Return an empty pipe to the pool."""
         if len(self._pipes) < _SPARE_PIPES:
             self._pipes.append(pipe)
         else:

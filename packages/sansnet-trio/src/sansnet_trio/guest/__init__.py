@@ -1,1 +1,1 @@
-"""Guests in network namespaces: commands that are started in one of their own, and namespaces that exist already."""
+"""Guests in network namespaces: commands in new namespaces, and namespaces that exist already."""

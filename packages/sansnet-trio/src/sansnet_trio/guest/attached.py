@@ -1,8 +1,8 @@
-"""A guest whose network namespace exists already: a container's, or one that has a name.
+"""A guest whose network namespace exists already: a container's, or a named one.
 
-A forked child enters it, opens the tap there and configures it, as `Guest.fork` does it in new ones; the tap comes
-here. Then the child ends, or stays for changes (`resident`). Nothing else of the namespace is touched, and when the tap
-is closed, the interface is gone with all that it had.
+A forked child enters it, opens a tap there, configures it and sends us its descriptor. Then the child ends, or stays to
+make changes (`resident`). Nothing else in the namespace is touched. When the tap is closed, the kernel removes the
+interface with its addresses and routes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sansnet_trio.linux.children import end_child
 from sansnet_trio.linux.rtnetlink import load_alone, subscribe
 
 if TYPE_CHECKING:
-    from sansnet_trio.guest.live_change import Change
+    from sansnet_trio.guest.live_change import GuestChange
 
 __all__ = ["AttachedGuest"]
 
@@ -34,13 +34,13 @@ T = TypeVar("T")
 
 
 class AttachedGuest(Generic[T]):
-    """A guest in a namespace that exists. Made by `fork`; a context manager.
+    """A guest in an existing namespace. Made by `fork`; a context manager.
 
-    It makes sockets of the guest's network (`GuestSockets`).
+    It makes sockets in the guest's network (`GuestSockets`).
 
     Attributes:
-        namespace: the guest's.
-        host_changes: of `netlink.subscribe`, since before the host was read.
+        namespace: the guest's namespace.
+        host_changes: a socket from `rtnetlink.subscribe`, made before the host was read.
     """
 
     def __init__(
@@ -56,19 +56,20 @@ class AttachedGuest(Generic[T]):
         self._child: int | None = pid
         self._channel = channel
         self._resident = resident
-        """To the child, if that stays."""
+        """Channel to the child, if it stays."""
         self._agents = SocketAgents(namespace.join)
 
     @classmethod
     def fork(
         cls, namespace: ExistingNamespace, prepare: Callable[[], tuple[GuestPlan, T]], *, stays: bool = False
     ) -> AttachedGuest[T]:
-        """Fork a child that prepares the guest. As always with fork, the program should have one thread only.
+        """Fork a child that prepares the guest. As always with fork, the program should have only one thread.
 
         Args:
-            namespace: the guest's; closed by `close`.
-            prepare: says what the guest is to have; see `Guest.fork`. Its files and its host name are left alone.
-            stays: whether the child stays for `change`, since this process will not be allowed to enter the namespace.
+            namespace: the guest's namespace; closed by `close`.
+            prepare: returns the plan of the guest, see `CommandGuest.fork`. The guest's files and host name stay as
+                they are.
+            stays: whether the child stays for `change`: necessary if this process may not enter the namespace later.
         """
         ours = theirs = None
         with contextlib.ExitStack() as stack:
@@ -87,9 +88,9 @@ class AttachedGuest(Generic[T]):
         """Wait until the guest has its interface.
 
         Raises:
-            GuestError: it cannot have it.
+            GuestError: the interface cannot be made.
             EOFError: a signal ended the child.
-            Exception: whatever `prepare` raised.
+            Exception: the one that `prepare` raised.
         """
         import trio
 
@@ -97,7 +98,7 @@ class AttachedGuest(Generic[T]):
         return self.receive_ready()
 
     def receive_ready(self) -> ReadyGuest[T]:
-        """The same for programs that do not run trio yet: it blocks until then."""
+        """Like `ready`, but blocking: for programs that do not run trio yet."""
         try:
             message, tap = self._channel.receive_with_descriptor()
         except BaseException:
@@ -113,18 +114,18 @@ class AttachedGuest(Generic[T]):
         return self._agents.directory
 
     def socket(self, family: int, kind: int) -> Socket:
-        """See `GuestSockets`. The first one starts a process, which makes them."""
+        """See `GuestSockets`. The first call starts the socket agent."""
         return self._agents.socket(family, kind)
 
-    async def change(self, change: Change) -> tuple[str, ...]:
-        """Change addresses and routes of the guest's interface.
+    async def change(self, change: GuestChange) -> tuple[str, ...]:
+        """GuestChange addresses and routes of the guest's interface.
 
         Returns:
-            Sentences about what stays as it was.
+            No sentences, since the guest's files stay as they are; see `CommandGuest.change`.
 
         Raises:
             OSError: it is not permitted, or the guest is gone.
-            GuestError: an address cannot be had.
+            GuestError: the interface cannot have an address, or the child that stayed does not answer.
         """
         from sansnet_trio.guest import live_change, resident
 
@@ -139,21 +140,21 @@ class AttachedGuest(Generic[T]):
         except EOFError:
             self._end_child()
             raise GuestError(
-                "the process that changes its addresses and routes was killed, or does not answer; "
-                "name servers follow, and after another start all does"
+                "the process that changes its addresses and routes was killed, or does not answer; only its name "
+                "servers follow now; start sansnet again"
             ) from None
         return ()
 
     def start_agent(self) -> None:
-        """Start that process now: maybe we are not allowed to enter the namespace later.
+        """Start the socket agent now, since we may not be allowed to enter the namespace later.
 
         Raises:
-            OSError: there can be none.
+            OSError: it cannot be started.
         """
         self._agents.start()
 
     def close(self) -> None:
-        """Leave the namespace alone. A second call does nothing."""
+        """End the processes in the namespace, and close all descriptors. A second call does nothing."""
         self._end_child()
         self._agents.close()
         self._channel.close()
@@ -181,16 +182,16 @@ def _attach_in_child(
     channel: Channel,
     parent: int,
 ) -> None:
-    """What the child does."""
+    """The child's part."""
     load_alone()
     plan, prepared = prepare()
-    syscalls.forbid_dump()  # all that this process has is ours: the guest's must not trace it
+    syscalls.forbid_dump()  # its memory is a copy of ours, so the guest's processes must not trace it
     try:
         namespace.join()
     except OSError as error:
         raise namespace.entry_error(error) from error
     syscalls.set_parent_death_signal(signal.SIGKILL)
-    syscalls.forbid_dump()  # entering a user namespace may have allowed it again (fs.suid_dumpable)
+    syscalls.forbid_dump()  # entering a user namespace may reset it (fs.suid_dumpable)
     if os.getppid() != parent:
         return
     warnings: list[str] = []

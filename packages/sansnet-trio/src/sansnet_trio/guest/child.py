@@ -1,7 +1,6 @@
-"""A forked child that works for us, and the channel between the two: pickled messages, exceptions, descriptors.
+"""Forking a child, and the channel between parent and child: pickled messages, exceptions, descriptors.
 
-Whatever goes wrong in the child travels back as the exception that it is. The child is a plain process of one thread
-that no event loop knows.
+An exception in the child is sent to the parent and raised there. The child has one thread and no event loop.
 """
 
 from __future__ import annotations
@@ -23,27 +22,27 @@ __all__ = ["Channel", "fork"]
 _MESSAGE_SIZE: Final = 1 << 16
 _MAX_DESCRIPTORS: Final = 8
 _IN_FILE: Final = b"\0"
-"""In place of a longer message, which is in a file whose descriptor comes first. No pickle is that short."""
+"""Stands for a longer message, which is in a file; its descriptor comes first. No pickle is that short."""
 
 TIMEOUT: Final = 30
-"""Seconds that a child may take for its next message; it takes milliseconds."""
+"""Seconds to wait for the next message of a child, which usually takes milliseconds."""
 
 
 class Channel:
-    """One end of what leads to the other process."""
+    """One end of the connection between parent and child."""
 
     def __init__(self, own: socket.socket) -> None:
         self._socket = own
 
     def fileno(self) -> int:
-        """To wait until there is a message."""
+        """A descriptor that is readable when a message has arrived."""
         return self._socket.fileno()
 
     def send(self, message: object, descriptors: Sequence[int] = ()) -> None:
-        """Send a message; nothing happens if the other process has ended, which `receive` tells."""
+        """Send a message. If the other process has ended, nothing happens; `receive` reports that."""
         data = pickle.dumps(message)
         with contextlib.suppress(BrokenPipeError), contextlib.ExitStack() as stack:
-            if len(data) > _MESSAGE_SIZE:  # a socket takes no message of any size, but a file does
+            if len(data) > _MESSAGE_SIZE:  # sockets limit the size of a message
                 file = os.memfd_create("sansnet")
                 stack.callback(os.close, file)
                 _write_all(file, data)
@@ -51,35 +50,35 @@ class Channel:
             socket.send_fds(self._socket, [data], descriptors)
 
     def receive(self) -> Any:
-        """The next message of the process that forked us, or one that is there already.
+        """Block until the next message arrives; for children, and for messages that have arrived already.
 
         Raises:
-            EOFError: the other process has ended, or became another program.
-            Exception: it failed with that.
+            EOFError: the other process has ended, or executed another program.
+            Exception: the one that the child failed with.
         """
         return self._receive()[0]
 
     def receive_with_descriptor(self, timeout: int = TIMEOUT) -> tuple[Any, int]:
-        """The next message of a child, and the descriptor that came with it.
+        """The next message of a child, and its descriptor.
 
         Raises:
             GuestError, EOFError, Exception: see `receive_with_descriptors`.
-            OSError: there is no number left for the descriptor.
+            OSError: no descriptor was left to receive it.
         """
         message, descriptors = self.receive_with_descriptors(timeout)
-        if not descriptors:  # the kernel drops it then
+        if not descriptors:  # the kernel drops those beyond our limit
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return message, descriptors[0]
 
     def receive_with_descriptors(self, timeout: int = TIMEOUT) -> tuple[Any, list[int]]:
-        """The next message of a child, and its descriptors: the first ones, if there are no numbers for all.
+        """The next message of a child, and its descriptors. The last ones are missing if not enough were left.
 
         Args:
-            timeout: seconds until we give up. Those during which we were stopped ourselves do not count, since then
-                the child may have been, too.
+            timeout: seconds to wait. Time during which this process was stopped does not count, since the child may
+                have been stopped, too.
 
         Raises:
-            GuestError: there is none by then.
+            GuestError: no message came in time.
             EOFError, Exception: see `receive`.
         """
         if not wait_readable(self._socket.fileno(), timeout):
@@ -87,7 +86,7 @@ class Channel:
         return self._receive()
 
     def close(self) -> None:
-        """The other process receives EOFError."""
+        """Close this end; the other process gets EOFError."""
         self._socket.close()
 
     def _receive(self) -> tuple[Any, list[int]]:
@@ -95,7 +94,7 @@ class Channel:
         if not data:
             raise EOFError
         if data == _IN_FILE:
-            if not descriptors:  # the kernel drops it then
+            if not descriptors:  # the kernel drops those beyond our limit
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             with open(descriptors.pop(0), "rb") as file:
                 file.seek(0)
@@ -113,14 +112,14 @@ def _write_all(file: int, data: bytes) -> None:
 
 
 def fork(work: Callable[[Channel, int], object]) -> tuple[int, Channel]:
-    """Fork a child. As always with fork, the program should have one thread only.
+    """Fork a child. As always with fork, the program should have only one thread.
 
     Args:
-        work: what the child does, given its end of the channel and the id of the process that forked it. If it returns,
-            the child ends.
+        work: called in the child with its end of the channel and the process id of the parent. The child ends when it
+            returns.
 
     Returns:
-        The child's process id, and our end of the channel.
+        The child's process id, and the parent's end of the channel.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent = os.getpid()
@@ -142,14 +141,14 @@ def _run_child(work: Callable[[Channel, int], object], channel: Channel, parent:
         _reset_signals()
         work(channel, parent)
     except BaseException as error:
-        with contextlib.suppress(OSError):  # nobody is left to be told
+        with contextlib.suppress(OSError):  # the parent has ended
             channel.send(_picklable(error))
     finally:
         os._exit(1)
 
 
 def _picklable(error: BaseException) -> BaseException:
-    """An exception that can be pickled, and unpickled."""
+    """The exception, or a `GuestError` with its text if it cannot be pickled and unpickled."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
@@ -158,7 +157,7 @@ def _picklable(error: BaseException) -> BaseException:
 
 
 def _reset_signals() -> None:
-    """Undo what event loops did: no handlers of theirs. What Python ignores stays so, as `execute` undoes that."""
+    """Remove signal handlers of event loops. Signals that Python ignores stay ignored until `execute`."""
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):

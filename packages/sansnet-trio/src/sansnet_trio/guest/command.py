@@ -1,25 +1,24 @@
-"""A guest that is a command in namespaces of its own: made, configured, started and waited for.
+"""A guest that is a command in its own namespaces: making, configuring, starting it and waiting for its end.
 
-Theory of operation. `CommandGuest.fork` forks a child that becomes the command. Step by step, with a socket between the
-two:
+Theory of operation. `CommandGuest.fork` forks a child that becomes the command. The two talk over a socket:
 
     parent                                child
-    fork -------------------------------> new user namespace, of which it is root
+    fork -------------------------------> enter a new user namespace, as its root
     map the user into it <--------------- "made"
-    "mapped" ---------------------------> prepare(), still in the host's network: what shall the guest be like?
-    (free to do something else)           new network and mount namespaces; open the tap; configure it
-                                          a second user namespace, in which it is the user that it was
-    ready() <---------------------------- the tap's descriptor, what it can do, what prepare() said
+    "mapped" ---------------------------> call prepare(), still in the host's network: it returns the guest's plan
+    (free to do something else)           enter new network and mount namespaces; open and configure the tap
+                                          enter a second user namespace, as the original user
+    ready() <---------------------------- the tap's descriptor and properties, the result of prepare()
     start() ----------------------------> exec
     wait() <----------------------------- exit
 
-The child is a plain process of one thread that no event loop knows; what goes wrong in it travels back as an exception.
-A new user namespace makes an ordinary user privileged over the other new ones, and nothing else; root gets one too, so
-that both take the same path. Root stays root in it, with all users that there are. An ordinary user's command has that
-user's number again, and no privileges, unless the plan has it be root. Nothing is given a name, so nothing is left
-behind: namespaces, mounts and interface are gone with the last process that is in them. The child has the terminal,
-session and process group of its parent, and does not outlive it. What it left in the background would have no network
-any more, so that is ended with it; only if the parent is killed by SIGKILL does that go on.
+The child has one thread and no event loop; an exception in it is raised in the parent. A new user namespace gives an
+ordinary user privileges over the other new namespaces, and over nothing else. Root gets one too, so that both take the
+same path; root stays root in it, and all users are mapped. The command of an ordinary user has that user's id and no
+privileges, unless the plan makes it root. Namespaces, mounts and interface have no names, so the kernel removes them
+with the last process that uses them. The child has the terminal, session and process group of its parent, and dies with
+it. When the command ends, the processes that it left in the background are ended, since they have no network any more;
+if the parent is killed with SIGKILL, they survive without a network.
 """
 
 from __future__ import annotations
@@ -49,28 +48,28 @@ from sansnet_trio.linux.descriptors import Reserve
 from sansnet_trio.linux.rtnetlink import load_alone, subscribe
 
 if TYPE_CHECKING:
-    from sansnet_trio.guest.live_change import Change
+    from sansnet_trio.guest.live_change import GuestChange
 
 __all__ = ["CommandGuest"]
 
 T = TypeVar("T")
 
 _GRACE: Final = 0.5
-"""Seconds between SIGTERM and SIGKILL for what the command left."""
+"""Seconds between SIGTERM and SIGKILL for processes that the command left."""
 _POLL_INTERVAL: Final = 0.01
 _RESERVED: Final = 2
-"""Descriptors that are kept to look for what the command left: of /proc, and of one process."""
+"""Descriptors that are reserved for finding these processes: one of /proc, and one of a process."""
 
 
 class CommandGuest(Generic[T]):
-    """A command in user, network and mount namespaces of its own. Made by `fork`.
+    """A command in its own user, network and mount namespaces. Made by `fork`.
 
-    Close it, or use it as a context manager: a command that still runs then is killed, and so is what it started.
-    It makes sockets of the guest's network (`GuestSockets`).
+    Close it, or use it as a context manager: that kills the command if it still runs, and the processes that it left.
+    It makes sockets in the guest's network (`GuestSockets`).
 
     Attributes:
-        pid: of the command.
-        host_changes: of `netlink.subscribe`, since before the host was read.
+        pid: process id of the command.
+        host_changes: a socket from `rtnetlink.subscribe`, made before the host was read.
     """
 
     def __init__(self, pid: int, channel: Channel, host_changes: socket.socket) -> None:
@@ -84,23 +83,23 @@ class CommandGuest(Generic[T]):
         self._reserve: Reserve | None = None
         self._agents = SocketAgents(self._join)
         self._files: dict[str, int] = {}
-        """Descriptors of the files that are the guest's own, by path."""
+        """Descriptors of the guest's own files, by path."""
         self._written: dict[str, int] = {}
-        """When we wrote them, in nanoseconds: the guest has changed one that was written later."""
+        """When we wrote these files, in nanoseconds; a later modification is the guest's."""
 
     @classmethod
     def fork(cls, command: Sequence[str], prepare: Callable[[], tuple[GuestPlan, T]]) -> CommandGuest[T]:
-        """Fork a child that prepares the guest and waits for `start`. Blocks for some milliseconds.
+        """Fork a child that prepares the guest and waits for `start`. Blocks for a few milliseconds.
 
-        As always with fork, the program should have one thread only.
+        As always with fork, the program should have only one thread.
 
         Args:
             command: the program, looked up in PATH, and its arguments.
-            prepare: says what the guest is to have. It runs in the child, in the host's network namespace, while the
-                parent goes on; whatever else it returns comes to the parent with `ready`, pickled.
+            prepare: returns the plan of the guest, and any other value, which is pickled for the parent and returned by
+                `ready`. It runs in the child, in the host's network namespace, while the parent goes on.
 
         Raises:
-            GuestError: there are no user namespaces for us.
+            GuestError: we may not make user namespaces.
             UsageError: the command is empty.
         """
         if not command:
@@ -125,7 +124,7 @@ class CommandGuest(Generic[T]):
         return guest
 
     def fileno(self) -> int:
-        """Readable when `receive_ready` does not block."""
+        """A descriptor that is readable when `receive_ready` does not block."""
         return self._channel.fileno()
 
     async def ready(self) -> ReadyGuest[T]:
@@ -134,7 +133,7 @@ class CommandGuest(Generic[T]):
         Raises:
             GuestError: the guest could not be made.
             EOFError: a signal ended the child.
-            Exception: whatever `prepare` raised.
+            Exception: the one that `prepare` raised.
         """
         import trio
 
@@ -142,7 +141,7 @@ class CommandGuest(Generic[T]):
         return self.receive_ready()
 
     def receive_ready(self) -> ReadyGuest[T]:
-        """The same for programs that do not run trio yet: it blocks until then."""
+        """Like `ready`, but blocking: for programs that do not run trio yet."""
         (self._namespace, paths, *rest), descriptors = self._channel.receive_with_descriptors()
         if not descriptors:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -153,54 +152,54 @@ class CommandGuest(Generic[T]):
         return ReadyGuest(tap, *rest)
 
     def start(self) -> None:
-        """Let the command begin."""
+        """Start the command."""
         self._channel.send("start")
 
     async def wait(self) -> int:
         """Wait until the command ends.
 
         Returns:
-            Its exit status, or if a signal ended it, the negative number of that.
+            Its exit status, or the negative number of the signal that ended it.
 
         Raises:
-            CommandNotFound: it never began, since there is no such program.
-            CommandNotExecutable: it never began, since it cannot be executed.
+            CommandNotFound: the command did not start, since there is no such program.
+            CommandNotExecutable: the command did not start, since the file cannot be executed.
         """
         import trio
 
         await trio.lowlevel.wait_readable(self._pidfd)
         status = self.reap()
-        with contextlib.suppress(EOFError):  # the socket closes on exec: nothing there means that the command began
+        with contextlib.suppress(EOFError):  # the socket closes on exec, so EOF means that the command started
             self._channel.receive()
         return status
 
     def reap(self) -> int:
-        """Block until the command, or what was to become it, ends; its status as of `wait`."""
+        """Block until the command, or the child before exec, ends; its status as in `wait`."""
         if self._status is None:
             _, status = os.waitpid(self.pid, 0)
             self._status = os.waitstatus_to_exitcode(status)
         return self._status
 
     def send_signal(self, number: int) -> None:
-        """Send the command a signal, unless it has ended."""
+        """Send a signal to the command, unless it has ended."""
         if self._status is None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
 
     @property
     def own_files(self) -> Collection[str]:
-        """Paths of the files that are the guest's own."""
+        """Paths of the guest's own files."""
         return self._files.keys()
 
-    async def change(self, change: Change) -> tuple[str, ...]:
-        """Change the guest while its command runs. A file of its own that the guest has changed itself is left alone.
+    async def change(self, change: GuestChange) -> tuple[str, ...]:
+        """GuestChange the guest while its command runs. Its own files that the guest has modified are left alone.
 
         Returns:
-            Sentences about what stays as it was.
+            A sentence for each file that could not be replaced.
 
         Raises:
-            OSError: it is not permitted, or the guest is gone.
-            GuestError: an address cannot be had.
+            OSError: it is not permitted, or the guest has ended.
+            GuestError: the interface cannot have an address.
         """
         from sansnet_trio.guest.live_change import OwnFile, change_guest
 
@@ -222,7 +221,7 @@ class CommandGuest(Generic[T]):
         return problems
 
     def socket(self, family: int, kind: int) -> Socket:
-        """See `GuestSockets`. From `ready` to the command's end; the first call starts a process that makes them."""
+        """See `GuestSockets`; from `ready` to the end of the command. The first call starts the socket agent."""
         if self._status is not None:
             raise ProcessLookupError(errno.ESRCH, "the guest has ended")
         return self._agents.socket(family, kind)
@@ -234,15 +233,15 @@ class CommandGuest(Generic[T]):
 
     def _join(self) -> None:
         with open(f"{self.directory}/ns/net") as network:
-            # The command's user namespace is another one, if it keeps its user
+            # If the command keeps its user, it is in another user namespace than the network's owner
             syscalls.setns(syscalls.open_owner(network.fileno()), syscalls.CLONE_NEWUSER)
             syscalls.setns(network.fileno(), syscalls.CLONE_NEWNET)
 
     async def end_remaining(self) -> None:
-        """End the processes that the command left in its network namespace: politely, and after 0.5 s by force.
+        """End the processes that the command left in its network namespace: with SIGTERM, and after 0.5 s SIGKILL.
 
         Raises:
-            OSError: they cannot be looked for.
+            OSError: the processes cannot be found.
         """
         import trio
 
@@ -250,7 +249,7 @@ class CommandGuest(Generic[T]):
             return
         self._agents.close()
         with trio.move_on_after(_GRACE):
-            # One that is stopped must go on to hear the other signal.
+            # A stopped process handles SIGTERM only after SIGCONT.
             numbers = [signal.SIGTERM, signal.SIGCONT]
             while self._signal_remaining(self._namespace, numbers):
                 numbers = []
@@ -268,14 +267,14 @@ class CommandGuest(Generic[T]):
                 remaining.kill_remaining(self._namespace)
 
     def close(self) -> None:
-        """Kill the command and what it left, and close the descriptors. A second call does nothing."""
+        """Kill the command and the processes that it left, and close all descriptors. A second call does nothing."""
         if self._pidfd < 0:
             return
         self.send_signal(signal.SIGKILL)
         if self._status is None:
             end_child(self.pid)
         self._agents.close()
-        with contextlib.suppress(OSError, MemoryError):  # they cannot be looked for, which `end_remaining` has told
+        with contextlib.suppress(OSError, MemoryError):  # they cannot be found, as `end_remaining` reported
             self._kill_remaining()
         if self._reserve is not None:
             self._reserve.close()

@@ -1,4 +1,4 @@
-"""To become another program, and why that may fail."""
+"""Executing a command, and explaining why it fails."""
 
 from __future__ import annotations
 
@@ -16,16 +16,24 @@ __all__ = ["execute", "is_found"]
 _SHELL_WORDS: Final = (
     ". alias bg case cd command eval exec export fg for if jobs read set source ulimit umask unset while"
 )
-"""Words that only shells know."""
+"""Words that only shells understand."""
 
 
 def execute(command: Sequence[str]) -> NoReturn:
-    """Become the command, with descriptors 0 to 2 and nothing else."""
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them for its own sake
+    """Replace this process by a command, which gets descriptors 0 to 2 only.
+
+    Args:
+        command: the program, looked up in PATH, and its arguments.
+
+    Raises:
+        CommandNotFound: there is no such program, or no interpreter for it.
+        CommandNotExecutable: it cannot be executed.
+    """
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them
         signal.signal(number, signal.SIG_DFL)
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2:
-            with contextlib.suppress(OSError):  # one of them was of the list itself
+            with contextlib.suppress(OSError):  # one of them was the descriptor of the listing
                 os.set_inheritable(int(name), False)
     program = command[0]
     try:
@@ -43,17 +51,17 @@ def execute(command: Sequence[str]) -> NoReturn:
 
 
 def is_found(program: str) -> bool:
-    """Whether there is a file of that name, in PATH unless the name is a path.
+    """Whether the program exists: in a directory of PATH, or at its path if the name has a slash.
 
-    The error of execvp(3) does not tell: of a name that is nowhere it says "permission denied" if only one of PATH's
-    directories may not be searched, as one of somebody else's home.
+    The error of execvp(3) does not tell: for a missing program it is "permission denied" if we may not search one
+    directory of PATH, for example one in another user's home.
     """
     places = [""] if "/" in program else os.get_exec_path()
     return bool(program) and any(os.path.exists(os.path.join(place, program)) for place in places)
 
 
 def _remedy(program: str) -> str:
-    """What to do about a program that is not found."""
+    """The remedy for a program that is not found."""
     import re
     import shlex
 
@@ -63,7 +71,7 @@ def _remedy(program: str) -> str:
     if re.match(r"\w+=", program):
         return f"to set a variable, give the command to env: env {program} COMMAND"
     if program in _SHELL_WORDS.split():
-        return f"it is part of shells: give the line to one, as sh -c '{program} ...'"
+        return f"only shells know it; give the line to a shell: sh -c '{program} ...'"
     return f"check the name{' and PATH' if '/' not in program else ''}"
 
 
@@ -74,6 +82,6 @@ def _execution_problem(program: str, error: OSError) -> str:
         case errno.EACCES:
             return "no permission; make it executable (chmod +x)"
         case errno.ENOEXEC:
-            return "it is no program for this machine; a script names its interpreter in its first line, as #!/bin/sh"
+            return "it is not a program for this computer; a script names its interpreter in its first line: #!/bin/sh"
         case _:
             return str(error.strerror)

@@ -1,4 +1,4 @@
-"""What a process of ours in a guest's namespaces does without: a terminal, signals, privileges, descriptors."""
+"""Isolating a helper process in a guest's namespaces: no terminal, signals, privileges or descriptors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["detach", "keep_only"]
 
 
 def detach() -> None:
-    """Have no terminal and no signals, keep no directory in use, and let no process of the guest trace us."""
+    """Leave the terminal, block all signals, keep no directory busy, and forbid the guest's processes to trace us."""
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     os.setsid()
     os.chdir("/")
@@ -20,13 +20,13 @@ def detach() -> None:
 
 
 def keep_only(channel: int, keep: Collection[int] = ()) -> None:
-    """Keep one descriptor and some capabilities, and end with the process that forked us.
+    """Close all descriptors but one, drop capabilities, and end with the parent.
 
-    Called when the guest's namespaces have been entered: that makes the kernel forget some of it.
+    Call it after entering the guest's namespaces, since that resets some of these settings in the kernel.
 
     Args:
-        channel: the descriptor.
-        keep: numbers of the capabilities.
+        channel: the descriptor to keep.
+        keep: numbers of the capabilities to keep.
     """
     privileges.renounce(keep)
     syscalls.set_parent_death_signal(signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""A guest's /etc/hosts (hosts(5)): names of its own, and what the host has besides."""
+"""The contents of a guest's /etc/hosts (hosts(5)): its own names, and those of the host."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ __all__ = ["HOSTS", "HostsEntry", "render"]
 HOSTS: Final = "/etc/hosts"
 
 HostsEntry: TypeAlias = tuple[bytes, Sequence[str]]
-"""An address, 4 or 16 bytes, and its names: the canonical one first, then aliases."""
+"""An address, 4 or 16 bytes, and its names: the canonical name first, then aliases."""
 
 
 def render(entries: Iterable[HostsEntry], base: str) -> str:
-    """The text of a hosts file.
+    """The contents of a guest's hosts file.
 
-    What the host's file says of the names of the entries is left out: resolvers join the addresses of several lines, so
-    a name of ours would also have the host's address for it.
+    The host's lines lose the names of the entries: resolvers combine the addresses of several lines, so such a name
+    would also have the host's address.
 
     Args:
-        entries: what is added.
-        base: the text of the host's file.
+        entries: entries to put first.
+        base: contents of the host's file.
     """
     entries = tuple(entries)
     names = {name.lower() for _, own in entries for name in own}
@@ -33,7 +33,7 @@ def render(entries: Iterable[HostsEntry], base: str) -> str:
 
 
 def _remove_names(line: str, names: set[str]) -> str | None:
-    """A line without some names; None if nothing is left of it."""
+    """A line without some names; None if no name is left."""
     address, *own = line.partition("#")[0].split() or [""]
     kept = [name for name in own if name.lower() not in names]
     if kept == own:

@@ -1,4 +1,4 @@
-"""A guest's interface: made, and configured, by a process that is in the guest's network namespace."""
+"""Making and configuring a guest's interface; called in the guest's network namespace."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sansnet_trio.linux.rtnetlink import Netlink
 __all__ = ["allow_low_ports", "allow_ping", "configure", "open_interface", "reconfigure"]
 
 _MAX_GID: Final = (1 << 31) - 1
-"""The last group that ping_group_range takes (net/ipv4/ping.c)."""
+"""The highest group id in ping_group_range (net/ipv4/ping.c)."""
 
 _LOOPBACK: Final = "lo"
 
@@ -38,25 +38,25 @@ _RTNH_F_ONLINK: Final = 4
 
 
 def allow_ping() -> None:
-    """Let every group of the guest's open ping sockets, as a guest's guest needs them."""
+    """Allow all groups of the guest to open ping sockets, which a nested guest needs."""
     extents = [[int(word) for word in line.split()] for line in files.read("/proc/self/gid_map").splitlines()]
     last = next((min(count - 1, _MAX_GID) for first, _, count in extents if first == 0), 0)
     _set_variable("ipv4/ping_group_range", f"0 {last}")
 
 
 def allow_low_ports() -> None:
-    """Let every user of the guest's bind ports below 1024, of TCP and UDP over both families."""
+    """Allow all users of the guest to bind ports below 1024: TCP and UDP, IPv4 and IPv6."""
     _set_variable("ipv4/ip_unprivileged_port_start", "0")
 
 
 def _set_variable(name: str, value: str) -> None:
-    """Set a variable of the network namespace, unless it is missing or /proc is read-only: then defaults must do."""
+    """Set a sysctl of the network namespace; it keeps its default if it is missing or /proc is read-only."""
     with contextlib.suppress(OSError):
         files.write(f"/proc/sys/net/{name}", value)
 
 
 def open_interface(plan: GuestPlan) -> tuple[int, LinkConfig]:
-    """Make the interface; see `open_tap`.
+    """Make the guest's interface; see `open_tap`.
 
     Raises:
         GuestError: it cannot be made.
@@ -71,11 +71,13 @@ def open_interface(plan: GuestPlan) -> tuple[int, LinkConfig]:
                 message = f"{device} is missing; {remedy}"
             case errno.EACCES if os.statvfs(device).f_flag & os.ST_NODEV:
                 mount = _mount_point(device)
-                message = f"{mount} is mounted so that no device below it works; as root: mount -o remount,dev {mount}"
+                message = (
+                    f"{mount} is mounted with nodev, so {device} does not work; as root: mount -o remount,dev {mount}"
+                )
             case errno.EACCES:
                 message = f"no permission to open {device}; as root: chmod 0666 {device}"
             case errno.ENOTTY:
-                message = f"{device} is not the device of that name; as root: rm {device}; mknod {device} c 10 200"
+                message = f"{device} is not the tun device; as root: rm {device}; mknod {device} c 10 200"
             case errno.EPERM if error.filename == device:
                 message = f"{device} may not be opened here; let the container have it, as by --device {device}"
             case errno.EPERM:
@@ -86,7 +88,7 @@ def open_interface(plan: GuestPlan) -> tuple[int, LinkConfig]:
                 message = f"another program has interface {plan.interface!r}; end that, or give another name with -I"
             case errno.EINVAL if _exists(plan.interface):
                 message = (
-                    f"there is an interface {plan.interface!r} already, which is no tap; give another name with -I"
+                    f"there is an interface {plan.interface!r} already, which is not a tap; give another name with -I"
                 )
             case _:
                 message = f"interface {plan.interface!r} cannot be made with MTU {plan.mtu}: {error.strerror}"
@@ -104,12 +106,16 @@ def _mount_point(path: str) -> str:
 
 
 def configure(plan: GuestPlan, warnings: list[str]) -> None:
-    """Bring up the loopback interface, and the guest's with its addresses and routes.
+    """Bring up the loopback interface, and the guest's interface with its addresses and routes.
 
-    What is there already, from before, stays.
+    Addresses and routes that exist already stay.
+
+    Args:
+        plan: plan of the guest.
+        warnings: gets a sentence for each route that could not be added.
 
     Raises:
-        GuestError: there is an address that the interface cannot have.
+        GuestError: the interface cannot have an address.
     """
     variables = f"ipv6/conf/{plan.interface}"
     if not plan.ipv6:
@@ -117,7 +123,7 @@ def configure(plan: GuestPlan, warnings: list[str]) -> None:
     bring_up(_LOOPBACK)
     if not plan.configure:
         return
-    # Nobody else is on the link, so no address needs a second of detection; and all is known already.
+    # The guest is alone on the link, so it needs no duplicate address detection, and no router advertisements.
     _set_variable(f"{variables}/accept_dad", "0")
     _set_variable(f"{variables}/accept_ra", "0")
     bring_up(plan.interface)
@@ -131,28 +137,29 @@ def configure(plan: GuestPlan, warnings: list[str]) -> None:
 
 
 def reconfigure(old: GuestPlan, new: GuestPlan, kept: Collection[bytes], given_up: Collection[bytes]) -> None:
-    """Change addresses and routes of the guest's interface, which is up. What the guest itself added stays.
+    """Change addresses and routes of the guest's interface, which is up. Those that the guest added itself stay.
 
     Args:
-        old: what it has.
-        new: what it is to have.
-        kept: addresses that it keeps besides, since connections use them; it begins none with them.
-        given_up: addresses that it kept so until now.
+        old: the present plan.
+        new: the new plan.
+        kept: old addresses to keep for connections that use them; new connections do not use them.
+        given_up: addresses that were kept until now, and are no longer used.
 
     Raises:
         OSError: there is no such interface.
+        GuestError: the interface cannot have an address.
     """
     index = syscalls.interface_index(new.interface)
     with Netlink() as netlink:
         for route in set(old.routes) - set(new.routes):
-            with contextlib.suppress(OSError):  # it went with its address, or the guest took it away
+            with contextlib.suppress(OSError):  # it went with its address, or the guest deleted it
                 family = _family(route.destination)
                 netlink.delete_route(family, _route_attributes(route, index), **_route_fields(route))
         _delete_addresses(netlink, index, (InterfaceAddress(address, 8 * len(address)) for address in given_up))
         for size in (4, 16):
             before = [own for own in old.addresses if len(own.address) == size]
             after = [own for own in new.addresses if len(own.address) == size]
-            # The order of IPv4 addresses counts, and is that in which they come
+            # The order of IPv4 addresses matters: it is the order in which they were added
             _delete_addresses(netlink, index, before if size == 4 and before != after else set(before) - set(after))
             for own in after:
                 _add_address(netlink, index, own)
@@ -165,7 +172,7 @@ def reconfigure(old: GuestPlan, new: GuestPlan, kept: Collection[bytes], given_u
 
 def _delete_addresses(netlink: Netlink, index: int, gone: Iterable[InterfaceAddress]) -> None:
     for own in gone:
-        with contextlib.suppress(OSError):  # the guest took it away, or it went with another one of its network
+        with contextlib.suppress(OSError):  # the guest deleted it, or it went with another address of its network
             family = _family(own.address)
             netlink.delete_address(family, _address_attributes(own), index=index, prefixlen=own.prefix_length)
 
@@ -193,7 +200,7 @@ def _add_address(netlink: Netlink, index: int, own: InterfaceAddress, *, preferr
 
 
 def _add_routes(netlink: Netlink, index: int, routes: Sequence[Route]) -> list[Route]:
-    """Add routes, in whatever order they depend on each other; those that could not be added are returned."""
+    """Add routes in an order that their dependencies allow; returns those that could not be added."""
     left = sorted(routes, key=lambda route: route.gateway is not None)
     while True:
         failed = []
@@ -201,7 +208,7 @@ def _add_routes(netlink: Netlink, index: int, routes: Sequence[Route]) -> list[R
             try:
                 netlink.add_route(_family(route.destination), _route_attributes(route, index), **_route_fields(route))
             except OSError as error:
-                if error.errno != errno.EEXIST:  # adding an address added the route to its network
+                if error.errno != errno.EEXIST:  # the kernel adds the route to an address's network
                     failed.append(route)
         if len(failed) in (0, len(left)):
             return failed

@@ -1,7 +1,7 @@
-"""Changes of a guest that runs: addresses and routes of its interface, files of its own.
+"""Changing a running guest: addresses and routes of its interface, and its own files.
 
-Theory of operation. A forked child enters the guest's namespaces, does it all and ends, as at the guest's start. The
-event loop goes on meanwhile, and a child that does not answer is killed.
+Theory of operation. A forked child enters the guest's namespaces, makes the changes, reports the result and ends. The
+event loop runs on meanwhile, and kills a child that does not answer in time.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from sansnet_trio.linux import syscalls
 from sansnet_trio.linux.children import end_child
 from sansnet_trio.linux.rtnetlink import load_alone
 
-__all__ = ["TIMEOUT", "Change", "OwnFile", "change_guest"]
+__all__ = ["TIMEOUT", "GuestChange", "OwnFile", "change_guest"]
 
 TIMEOUT: Final = 5.0
-"""Seconds that it may take."""
+"""Seconds that a change may take."""
 
 
-class Change(Record):
-    """What is to change; see `interface.reconfigure`."""
+class GuestChange(Record):
+    """Old and new state of a guest; see `interface.reconfigure`."""
 
     old: GuestPlan
     new: GuestPlan
@@ -40,11 +40,11 @@ class Change(Record):
 
 
 class OwnFile(NamedTuple):
-    """A file of the guest's own.
+    """The new contents of one of the guest's own files.
 
     Attributes:
-        descriptor: of the file.
-        text: what it is to have.
+        descriptor: descriptor of the present file.
+        text: the new contents.
         changed: see `mounts.rewrite`.
     """
 
@@ -54,22 +54,22 @@ class OwnFile(NamedTuple):
 
 
 async def change_guest(
-    change: Change, join: Callable[[], None], mounts: str | None = None, own: Mapping[str, OwnFile] | None = None
+    change: GuestChange, join: Callable[[], None], mounts: str | None = None, own: Mapping[str, OwnFile] | None = None
 ) -> tuple[dict[str, int], tuple[str, ...]]:
     """Change a guest.
 
     Args:
-        change: its interface.
-        join: called in the child; it enters the guest's user and network namespace, or raises OSError.
+        change: the change of its interface.
+        join: called in the child; it enters the guest's user and network namespaces, or raises OSError.
         mounts: path of the guest's mount namespace.
         own: the guest's own files, by path.
 
     Returns:
-        Descriptors of files that had to be made anew, by path; and sentences about those that could not be.
+        Descriptors of files that had to be made anew, by path; and a sentence for each file that could not be replaced.
 
     Raises:
         OSError: it is not permitted, or the guest is gone; ETIMEDOUT if the child did not answer.
-        GuestError: an address cannot be had.
+        GuestError: the interface cannot have an address.
     """
     import trio
 
@@ -83,20 +83,20 @@ async def change_guest(
     except EOFError:
         raise OSError(errno.ESRCH, "the process that changes the guest was killed") from None
     finally:
-        channel.close()  # it ends with that where we are somebody else by now, and may not kill it
+        channel.close()  # ends the child, even if we changed our user and may not kill it
         end_child(pid)
 
 
 def _change_in_child(
-    change: Change,
+    change: GuestChange,
     join: Callable[[], None],
     mounts: str | None,
     own: Mapping[str, OwnFile],
     channel: Channel,
     parent: int,
 ) -> None:
-    """What the child does."""
-    gc.disable()  # what is garbage here may own a number that is another descriptor's by now
+    """The child's part."""
+    gc.disable()  # finalizers of the parent's garbage could close descriptors that this process opens
     syscalls.forbid_dump()
     with contextlib.ExitStack() as stack:
         namespace = None
@@ -107,7 +107,7 @@ def _change_in_child(
             load_alone()
         join()
         syscalls.set_parent_death_signal(signal.SIGKILL)
-        syscalls.forbid_dump()  # entering a user namespace may have allowed it again (fs.suid_dumpable)
+        syscalls.forbid_dump()  # entering a user namespace may reset it (fs.suid_dumpable)
         if os.getppid() != parent:
             return
         if change.new.configure:
@@ -119,7 +119,7 @@ def _change_in_child(
                 try:
                     syscalls.setns(namespace, syscalls.CLONE_NEWNS)
                     new = rewrite(path, file.text, file.descriptor, changed=file.changed)
-                except FileNotFoundError:  # the host has none any more to put it in place of
+                except FileNotFoundError:  # the host's file to mount over is gone
                     continue
                 except OSError as error:
                     problems.append(f"{path} cannot be replaced ({error.strerror})")

@@ -1,4 +1,4 @@
-"""Mounts of a guest's own, in its own mount namespace."""
+"""Mounts in a guest's mount namespace: its own files over those of the host."""
 
 from __future__ import annotations
 
@@ -15,16 +15,20 @@ from sansnet_trio.linux import files, syscalls
 __all__ = ["file_texts", "prepare_mounts", "rewrite"]
 
 _STAGING: Final = "/proc/fs"
-"""A directory that no program needs for a moment, while the guest runs."""
+"""A directory that can be covered for a moment while the guest runs, since no program needs it."""
 
 
 def prepare_mounts(plan: GuestPlan, warnings: list[str]) -> dict[str, int]:
-    """Mounts of the guest's own, in its own mount namespace.
+    """Prepare the guest's new mount namespace, which the caller is in.
+
+    Args:
+        plan: plan of the guest.
+        warnings: gets a sentence for each file that could not be replaced.
 
     Returns:
-        For each file of the guest's own, by path, a descriptor that reads and writes it from anywhere.
+        For each of the guest's own files, by path, a descriptor for reading and writing.
     """
-    # What the host mounts later is seen here, but nothing that is mounted here is seen there.
+    # Later mounts of the host appear here, but mounts made here do not appear on the host.
     syscalls.mount("none", "/", flags=syscalls.MS_SLAVE | syscalls.MS_REC)
     _mount_sysfs()
     made: dict[str, int] = {}
@@ -34,7 +38,7 @@ def prepare_mounts(plan: GuestPlan, warnings: list[str]) -> dict[str, int]:
         except FileNotFoundError:
             missing = os.path.realpath(path)
             warnings.append(
-                f"the guest has no {path}, since the host has none to put it in place of, so names may not be found; "
+                f"the guest has no {path}, since the host has none to mount it over, so names may not be found; "
                 f"as root: touch {missing}"
             )
         except OSError as error:
@@ -43,7 +47,7 @@ def prepare_mounts(plan: GuestPlan, warnings: list[str]) -> dict[str, int]:
 
 
 def file_texts(plan: GuestPlan) -> Iterator[tuple[str, str]]:
-    """Path and text of each file that is the guest's own. Reads the host's hosts file."""
+    """Path and contents of each of the guest's own files. Reads the host's hosts file."""
     if plan.resolv_conf is not None:
         yield RESOLV_CONF, plan.resolv_conf
     if plan.hosts:
@@ -54,18 +58,19 @@ def file_texts(plan: GuestPlan) -> Iterator[tuple[str, str]]:
 
 
 def rewrite(path: str, text: str, descriptor: int, *, changed: bool) -> int | None:
-    """Give a file of the guest's own another text, in its mount namespace.
+    """Replace the contents of one of the guest's own files; called in its mount namespace.
 
-    A mount at a file is gone when a process of the host renames another file over that; then it is made anew.
+    If a process of the host renames another file over the host's file, the kernel removes the mount; then the file is
+    made and mounted anew.
 
     Args:
-        path: of the file.
-        text: what it is to have.
-        descriptor: of the file that was mounted there.
-        changed: whether that may have another text. If not, it is left alone as long as it is there.
+        path: path of the file.
+        text: the new contents.
+        descriptor: descriptor of the file that was mounted there.
+        changed: whether to write to the file if it is still mounted.
 
     Returns:
-        A descriptor of the new file, if it had to be made.
+        A descriptor of the new file, if it was made anew.
 
     Raises:
         OSError: it cannot be made.
@@ -79,13 +84,13 @@ def rewrite(path: str, text: str, descriptor: int, *, changed: bool) -> int | No
 
 
 def _write(descriptor: int, data: bytes) -> None:
-    """Put a text in place of another one, so that no reader meets an empty file."""
+    """Replace the contents of a file, so that no reader finds it empty."""
     os.pwrite(descriptor, data.ljust(os.fstat(descriptor).st_size, b"\n"), 0)
     os.ftruncate(descriptor, len(data))
 
 
 def _mount_sysfs() -> None:
-    """Let /sys/class/net show the guest's interfaces. Some containers do not allow that; hardly anything needs it."""
+    """Make /sys/class/net show the guest's interfaces. Some containers forbid that, but few programs need it."""
     flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
     with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
         cgroup = os.open("/sys/fs/cgroup", os.O_PATH | os.O_DIRECTORY)
@@ -95,10 +100,10 @@ def _mount_sysfs() -> None:
 
 
 def _mount_over(path: str, text: str, stage: str | None = None) -> int:
-    """Put a file of memory in place of one of the host's in /etc, without writing to a disk; a descriptor of it.
+    """Mount a new file in memory over a file of the host in /etc; a descriptor of the new file.
 
-    A tmpfs covers /etc, or the directory `stage`, for as long as it takes to make a file in it and bind that; bound,
-    the file keeps it alive. The target's descriptor leads to what is covered, and past symbolic links.
+    A tmpfs covers /etc, or the directory `stage`, until a file is made in it and bind-mounted; the mount keeps the
+    tmpfs alive. The target's descriptor leads to the covered file, and past symbolic links.
     """
     flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
     with contextlib.ExitStack() as stack:

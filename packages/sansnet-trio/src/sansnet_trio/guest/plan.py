@@ -1,4 +1,4 @@
-"""What guests in network namespaces have in common, whether the namespace is made or exists already."""
+"""The plan of a guest in a network namespace, and the result of making it."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ T = TypeVar("T")
 
 
 class GuestPlan(Record):
-    """What a guest is to have.
+    """Interface, files, names and user of a guest.
 
     Attributes:
         interface: name of its interface.
-        mtu: of the interface, in bytes.
-        mac: its Ethernet address; None leaves it to the kernel.
-        configure: whether the interface gets addresses and routes, and is brought up. If not, that is left to a DHCP
-            client or the like in the guest.
-        addresses, routes: of the interface, both families.
-        ipv6: whether the interface may have IPv6 at all.
-        resolv_conf: contents of the guest's /etc/resolv.conf; None leaves it as it is on the host.
-        hosts: entries that come first in the guest's /etc/hosts; without any, that is the host's.
-        hostname: None leaves it as it is on the host.
+        mtu: MTU of the interface, in bytes.
+        mac: Ethernet address of the interface, 6 bytes; None lets the kernel choose one.
+        configure: whether the interface gets addresses and routes and is brought up. If not, a DHCP client or the like
+            in the guest must do that.
+        addresses, routes: those of the interface, for both families.
+        ipv6: whether IPv6 is enabled on the interface.
+        resolv_conf: contents of the guest's /etc/resolv.conf; None keeps the host's.
+        hosts: entries to put first in the guest's /etc/hosts; without any, the guest has the host's file.
+        hostname: host name of the guest; None keeps the host's.
         root: whether the command of an ordinary user is root in the user namespace that owns the guest's network, with
-            all capabilities over it. Otherwise it has the user and group that started it, and no capabilities.
+            all capabilities over it. Otherwise it keeps the user and group that started it, without capabilities.
     """
 
     interface: str = "tap0"
@@ -47,13 +47,13 @@ class GuestPlan(Record):
 
 
 class ReadyGuest(NamedTuple, Generic[T]):
-    """What `Guest.ready` and `AttachedGuest.ready` say.
+    """The result of `CommandGuest.ready` and `AttachedGuest.ready`.
 
     Attributes:
-        tap: an open tap, the reader's to close; with `link` it makes a `Tap`.
-        link: what the tap can do.
+        tap: descriptor of the guest's tap, which the caller must close; a `Tap` is made from it and `link`.
+        link: properties of the tap.
         prepared: what `prepare` returned besides the plan.
-        warnings: sentences about what could not be had, and was done without.
+        warnings: sentences about parts of the plan that could not be carried out.
     """
 
     tap: int

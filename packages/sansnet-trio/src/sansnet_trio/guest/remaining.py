@@ -1,8 +1,8 @@
-"""Processes that are still in a guest's network namespace when its command has ended.
+"""Ending the processes that remain in a guest's network namespace after its command has ended.
 
-They are found by what /proc says of each process, since neither a session nor a process group holds them together, and
-the command is not the first process of a PID namespace. A process is looked at and signalled by the same descriptor, so
-that the number of one that ends meanwhile hits nobody else. Our own namespace is never namespace.
+They are found in /proc, since they need not share a session or process group, and the command is not the first process
+of a PID namespace. Each process is checked and signalled through one descriptor, so that no other process is hit if its
+id is used again. Processes in our own namespace are never signalled.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from sansnet_trio.linux import proc
 __all__ = ["NetworkNamespace", "kill_remaining", "network_namespace", "signal_remaining"]
 
 NetworkNamespace = tuple[int, int]
-"""Device and inode of the file that stands for one (namespaces(7))."""
+"""Device and inode of the namespace's file (namespaces(7))."""
 
 _MAX_PASSES: Final = 10
-"""A process may fork while we look at the others; its child is met in the next pass."""
+"""A process may fork while others are checked; the next pass finds its child."""
 
 
 def network_namespace(process: int | str) -> NetworkNamespace:
-    """Of a process, by its id.
+    """The network namespace of a process, by its number in /proc, or of this process (`self`).
 
     Raises:
-        OSError: there is no such process, or it is not ours to look at.
+        OSError: there is no such process, or we may not inspect it.
     """
     status = os.stat(f"/proc/{process}/ns/net")
     return status.st_dev, status.st_ino
 
 
 def signal_remaining(namespace: NetworkNamespace, numbers: Iterable[int]) -> bool:
-    """Send signals to each process of a network namespace, in that order; whether there was one."""
+    """Send signals, in order, to each process of a network namespace; whether there was a process."""
     if namespace == network_namespace("self"):
         return False
     return sum(_signal(int(name), namespace, numbers) for name in os.listdir("/proc") if name.isdecimal()) > 0
@@ -49,7 +49,7 @@ def kill_remaining(namespace: NetworkNamespace) -> None:
 
 
 def _signal(pid: int, namespace: NetworkNamespace, numbers: Iterable[int]) -> bool:
-    with contextlib.suppress(OSError):  # it has ended, or is not ours to look at
+    with contextlib.suppress(OSError):  # it has ended, or we may not inspect it
         if network_namespace(pid) != namespace:
             return False
         descriptor = proc.open_process(pid)

@@ -1,12 +1,13 @@
 """A process that stays in a guest's network namespace, and changes addresses and routes of the guest's interface.
 
-Theory of operation. To enter the namespace again may take privileges that we have given up, or the user that we were.
-So the child that configured the interface stays. It keeps CAP_NET_ADMIN and nothing else.
+Theory of operation. Entering the namespace again may need privileges that we have dropped, or the user that we were. So
+the child that configured the interface stays. It keeps CAP_NET_ADMIN and nothing else.
 
-We may be broken into, and that capability may be over more than this namespace: over all of root's, if those are the
-initial user namespace's. So the process does not obey messages of any kind (pickle runs code). It reads lists of
-addresses and routes, a line of JSON each, for the one interface that it configured, and ends at the first line that is
-something else. It answers each with a line: an error's number and text, or 0 and nothing.
+An attacker who controls our process must not gain that capability, which may cover more than this namespace: all
+network namespaces of the initial user namespace, if root made this one. So the resident does not unpickle messages,
+which could run code. It accepts only lines of JSON with addresses and routes for the one interface that it configured,
+and ends at the first line that is anything else. It answers each line with another: an errno and a message, or 0 and an
+empty string.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from sansnet_core.records import replace
 from sansnet_trio.guest import helper_process
 from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.guest.interface import reconfigure
-from sansnet_trio.guest.live_change import TIMEOUT, Change
+from sansnet_trio.guest.live_change import TIMEOUT, GuestChange
 from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.hostinfo import InterfaceAddress, Route
 from sansnet_trio.linux.privileges import CAP_NET_ADMIN
@@ -35,20 +36,20 @@ _MAX_ANSWER: Final = 1 << 16
 _SIZES: Final = (4, 16)
 
 
-# our part
+# the parent's part
 
 
-async def request_change(change: Change, channel: socket.socket) -> None:
-    """Have the process change the guest.
+async def request_change(change: GuestChange, channel: socket.socket) -> None:
+    """Have the resident change the guest.
 
     Args:
-        change: of the interface that the process configured.
-        channel: to the process.
+        change: the change of the interface that the resident configured.
+        channel: a stream socket to the resident.
 
     Raises:
         OSError: the kernel refuses.
-        GuestError: an address cannot be had.
-        EOFError: the process has ended, or does not answer. It is of no more use then.
+        GuestError: the interface cannot have an address.
+        EOFError: the resident has ended, or does not answer; give it up then.
     """
     import json
 
@@ -75,7 +76,7 @@ async def request_change(change: Change, channel: socket.socket) -> None:
         raise GuestError(text)
 
 
-def _encoded(change: Change) -> dict[str, object]:
+def _encoded(change: GuestChange) -> dict[str, object]:
     return {
         "old": _encoded_plan(change.old),
         "new": _encoded_plan(change.new),
@@ -94,20 +95,20 @@ def _encoded_plan(plan: GuestPlan) -> list[list[list[object]]]:
     ]
 
 
-# the process's part
+# the resident's part
 
 
 def serve_changes(channel: socket.socket, plan: GuestPlan, is_orphan: Callable[[], bool]) -> None:
-    """Be the process, in a child that is in the guest's network namespace, until the other end is closed.
+    """Be the resident until the other end of the channel is closed; called in the guest's network namespace.
 
     Args:
-        channel: to those who ask.
-        plan: what the guest has.
-        is_orphan: whether the process that forked us has ended.
+        channel: a stream socket to the parent.
+        plan: plan of the guest.
+        is_orphan: tells whether the parent has ended.
     """
-    import json  # while we may still read any file
+    import json  # while files can still be read
 
-    gc.disable()  # what is garbage here may own a number that is another descriptor's by now
+    gc.disable()  # finalizers of the parent's garbage could close descriptors that this process opens
     helper_process.detach()
     helper_process.keep_only(channel.fileno(), {CAP_NET_ADMIN})
     if is_orphan():
@@ -117,7 +118,7 @@ def serve_changes(channel: socket.socket, plan: GuestPlan, is_orphan: Callable[[
             channel.sendall(json.dumps(_answer(_decoded(json.loads(line), plan))).encode() + b"\n")
 
 
-def _answer(change: Change) -> tuple[int, str]:
+def _answer(change: GuestChange) -> tuple[int, str]:
     try:
         reconfigure(change.old, change.new, change.kept, change.given_up)
     except GuestError as error:
@@ -127,9 +128,9 @@ def _answer(change: Change) -> tuple[int, str]:
     return 0, ""
 
 
-def _decoded(message: Any, plan: GuestPlan) -> Change:
-    """A change of nothing but the interface of the plan. Whatever is no list of addresses and routes raises."""
-    return Change(
+def _decoded(message: Any, plan: GuestPlan) -> GuestChange:
+    """Decode a change of the plan's interface; raises if the message is anything but addresses and routes."""
+    return GuestChange(
         old=_decoded_plan(message["old"], plan),
         new=_decoded_plan(message["new"], plan),
         kept=_decoded_addresses(message["kept"]),
@@ -162,5 +163,5 @@ def _decoded_addresses(message: Iterable[Any]) -> tuple[bytes, ...]:
 def _address(text: Any) -> bytes:
     address = bytes.fromhex(text)
     if len(address) not in _SIZES:
-        raise ValueError("neither an IPv4 nor an IPv6 address")
+        raise ValueError("not an IPv4 or IPv6 address")
     return address

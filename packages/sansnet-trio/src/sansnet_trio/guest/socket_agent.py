@@ -1,22 +1,23 @@
-"""Sockets of a guest's network, made by a small process that stays in it.
+"""Making sockets in a guest's network namespace, by a small process that stays there.
 
-Theory of operation. A socket belongs for ever to the network namespace of the process that made it. An ordinary user's
-process enters the guest's only by entering its user namespace too, and never comes back. So another process does that,
-the agent: it makes sockets and hands them out over a socket; who gets them binds, connects and listens.
+Theory of operation. A socket always belongs to the network namespace of the process that made it. A process of an
+ordinary user can enter the guest's network namespace only together with its user namespace, and cannot return. So
+another process does that, the socket agent: it makes sockets and sends their descriptors to us, and we bind, connect or
+listen.
 
-    we                                agent
+    parent                            socket agent
     fork ---------------------------> enter the guest's namespaces; close all descriptors
-    "joined" <-----------------------
-    ask for a batch ----------------> make it
-    its descriptors <---------------- close them here
+    ready <--------------------------
+    request a batch ----------------> make the sockets
+    descriptors <-------------------- close them here
 
-A batch is asked for while there are still sockets of the one before, and fetched when they are used up, so that a
-connection hardly ever waits for the agent. The agent has no terminal, blocks all signals, keeps no privileges, and no
-process of the guest can read its memory, which is a copy of ours. It ends with us, however we end.
+The next batch is requested while sockets of the last one are left, and received when they are used up, so a connection
+hardly ever waits for the agent. The agent is isolated: it has no terminal, blocks all signals, has no privileges and
+is not dumpable, because its memory is a copy of ours and the guest must not read it. It ends with its parent.
 
-A process of the same user can still stop or kill it. So we wait for it for a bounded time only; one that does not
-answer is killed, and another one takes its place. Where that happens again and again, the next one is started after a
-pause that grows, and meanwhile there are no sockets (`NoAgent`).
+A process of the same user can still stop or kill the agent. So each answer has a timeout; an agent that does not answer
+is killed and replaced. If that happens repeatedly, the next agent is started after a growing pause, during which there
+are no sockets (`NoAgent`).
 """
 
 from __future__ import annotations
@@ -44,19 +45,19 @@ __all__ = ["SocketAgent", "SocketAgents", "GuestSockets", "NoAgent", "Socket"]
 Socket: TypeAlias = socket.socket
 
 _BATCH: Final = 16
-"""Sockets of one family and kind that are handed out at once."""
+"""Sockets of one family and kind in a batch."""
 _MIN_READY: Final = _BATCH // 2
-"""When that many are left, the next batch is asked for."""
+"""When so many sockets are left, the next batch is requested."""
 
 TIMEOUT: Final = 0.25
-"""Seconds that an answer may take. It takes a tenth of a millisecond, or the time for which others have the processor.
-All that we serve waits for it, so it must not be long."""
+"""Seconds that an answer may take. It usually takes 0.1 ms, or longer on a busy processor. The event loop is blocked
+meanwhile, so it must be short."""
 _FIRST_TIMEOUT: Final = 1.0
-"""The same for the first agent, which cannot have been disturbed yet."""
+"""The same for the start of the first agent, which nothing can have disturbed yet."""
 MAX_PAUSE: Final = 64.0
-"""Seconds until another agent is tried, at most; the pauses before are 0, 1, 2, 4 and so on."""
+"""Seconds before the next agent is started, at most; the pauses before it are 0, 1, 2, 4 and so on."""
 _RESET_AFTER: Final = 60.0
-"""Seconds after which what befalls an agent has nothing to do with what befell the one before."""
+"""Seconds after which a failure no longer counts as a repetition of the last one."""
 
 _REQUEST: Final = Struct("=ii")  # family, kind
 _REPLY: Final = Struct("=iii")  # family, kind, errno
@@ -64,40 +65,40 @@ _READY: Final = Struct("=i")  # errno
 
 
 class GuestSockets(Protocol):
-    """Whatever makes sockets of a guest's network."""
+    """Makes sockets in a guest's network namespace."""
 
     @property
     def directory(self) -> str:
-        """In /proc, of a process in the guest's network namespace: its `net` is the guest's.
+        """Directory in /proc of a process in the guest's network namespace: its `net` shows the guest's tables.
 
         Raises:
-            OSError: there is none now.
+            OSError: there is no such process now.
         """
 
     def socket(self, family: int, kind: int) -> Socket:
-        """A new socket of the guest's network, non-blocking and closed on exec.
+        """A new socket in the guest's network namespace, non-blocking and closed on exec.
 
         Args:
             family: AF_INET or AF_INET6.
             kind: SOCK_STREAM or SOCK_DGRAM.
 
         Raises:
-            OSError: the guest has no such sockets, or no descriptor is left.
+            OSError: the guest does not support such sockets, or no descriptor is left.
         """
 
 
 class NoAgent(OSError, SansnetError):
-    """There is no process that makes sockets in the guest, or it does not answer."""
+    """There is no socket agent, or it does not answer."""
 
     def __init__(self) -> None:
         super().__init__(errno.ETIMEDOUT, "the process that makes sockets in the guest does not answer")
 
 
 class SocketAgent:
-    """An agent, and what it made in advance. Made by `fork`; see `GuestSockets` for the rest.
+    """A socket agent, and the sockets that it has made in advance. Made by `fork`; see also `GuestSockets`.
 
     Attributes:
-        pid: of the agent, which is in the guest's network namespace as long as it lives.
+        pid: process id of the agent.
     """
 
     def __init__(self, pid: int, channel: socket.socket) -> None:
@@ -111,15 +112,15 @@ class SocketAgent:
     def fork(cls, join: Callable[[], None], timeout: float = TIMEOUT) -> SocketAgent:
         """Fork an agent. Blocks for a millisecond.
 
-        As always with fork, the program should have one thread only.
+        As always with fork, the program should have only one thread.
 
         Args:
             join: called in the new process; it enters the guest's namespaces, or raises OSError.
-            timeout: seconds that it may take.
+            timeout: seconds that the agent may take to start.
 
         Raises:
-            NoAgent: it does not answer.
-            OSError: as `join` does, or there is no room for a process.
+            NoAgent: the agent does not answer.
+            OSError: the one of `join`, or no process can be forked.
         """
         channel, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         parent = os.getpid()
@@ -147,7 +148,7 @@ class SocketAgent:
         """See `GuestSockets`.
 
         Raises:
-            NoAgent: it has ended, or does not answer. It is of no more use then.
+            NoAgent: the agent has ended, or does not answer; close it then.
         """
         key = family, kind
         ready = self._ready.setdefault(key, deque())
@@ -169,14 +170,14 @@ class SocketAgent:
         return f"/proc/self/fd/{self._directory}"
 
     def is_running(self) -> bool:
-        """Whether it has not ended yet."""
+        """Whether the agent has not ended."""
         try:
             return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
         except ChildProcessError:
             return False
 
     def close(self) -> None:
-        """End the agent, and close what it made and nobody took. A second call does nothing."""
+        """End the agent, and close its unused sockets. A second call does nothing."""
         if self._channel.fileno() < 0:
             return
         self._channel.close()
@@ -188,33 +189,33 @@ class SocketAgent:
                 ready.pop().close()
 
     def _fetch(self, deadline: float) -> tuple[tuple[int, int], int]:
-        """Take the next answer: whose, and the number of the error if it is one."""
+        """Receive the next answer: family and kind of its sockets, and an errno or 0."""
         data, descriptors = self._receive(deadline, _REPLY.size)
         family, kind, code = _REPLY.unpack(data)
         key = family, kind
         self._asked.pop(key, None)
         for fd in descriptors:
             made = socket.socket(fileno=fd)
-            made.setblocking(False)  # it is already, but Python does not know
+            made.setblocking(False)  # it is non-blocking already, but Python does not know
             self._ready[key].append(made)
-        if not code and not descriptors:  # the kernel drops what there is no number left for
+        if not code and not descriptors:  # the kernel drops descriptors beyond our limit
             code = errno.EMFILE
         return key, code
 
     def _receive(self, deadline: float, size: int) -> tuple[bytes, list[int]]:
-        """What it says, if it does by then; something that it has said already is received in any case."""
+        """Receive a message until the deadline; one that has arrived already is received in any case."""
         self._channel.settimeout(max(deadline - time.monotonic(), 0.0))
         try:
             data, descriptors = receive_descriptors(self._channel, size, _BATCH)
         except (BlockingIOError, TimeoutError, ConnectionError) as error:
             raise NoAgent from error
-        if not data:  # somebody killed it
+        if not data:  # it was killed
             raise NoAgent
         return data, descriptors
 
 
 class SocketAgents:
-    """One agent after the other; sockets of the guest, as long as one can be had.
+    """Makes sockets in a guest by a socket agent, which is replaced when it fails. See `GuestSockets`.
 
     Args:
         join: see `SocketAgent.fork`.
@@ -229,16 +230,16 @@ class SocketAgents:
 
     @property
     def directory(self) -> str:
-        """Of one that lives; see `GuestSockets`."""
+        """See `GuestSockets`."""
         if self._agent is not None and not self._agent.is_running():
             self._record_failure()
         return self._running_agent().directory
 
     def socket(self, family: int, kind: int) -> Socket:
-        """See `GuestSockets`. The first one starts an agent.
+        """See `GuestSockets`. The first call starts an agent.
 
         Raises:
-            NoAgent: there is none now.
+            NoAgent: no agent is available now.
         """
         while True:
             agent = self._running_agent()
@@ -248,11 +249,11 @@ class SocketAgents:
                 self._record_failure()
 
     def start(self) -> None:
-        """Start an agent now: maybe we are not allowed to enter the namespace later."""
+        """Start an agent now, since we may not be allowed to enter the namespace later."""
         self._running_agent()
 
     def close(self) -> None:
-        """End it. A second call does nothing, and another socket starts another one."""
+        """End the agent; the next socket starts another one. A second call does nothing."""
         if self._agent is not None:
             self._agent.close()
             self._agent = None
@@ -270,11 +271,11 @@ class SocketAgents:
                 self._record_failure()
                 if first:
                     raise
-                raise NoAgent from error  # maybe we are not allowed to enter the namespace any more
+                raise NoAgent from error  # we may not be allowed to enter the namespace any more
         return self._agent
 
     def _record_failure(self) -> None:
-        """Have the next one wait for its turn, if this was not the first to fail for some time."""
+        """Close the agent; after repeated failures, delay the next one."""
         self.close()
         now = time.monotonic()
         if now - self._started > _RESET_AFTER and now - self._not_before > _RESET_AFTER:
@@ -284,8 +285,8 @@ class SocketAgents:
             self._not_before = now + min(2.0 ** min(self._failures - 2, 10), MAX_PAUSE)
         if self._failures == 2:
             logging.getLogger("sansnet").warning(
-                "the process that makes sockets in the guest is stopped or killed again and again: what comes from the "
-                "host's loopback goes by the guest's interface meanwhile; end what does that"
+                "the process that makes sockets in the guest is stopped or killed again and again: traffic from "
+                "the host's loopback arrives at the guest's interface meanwhile; end the program that does that"
             )
 
 
@@ -293,9 +294,9 @@ class SocketAgents:
 
 
 def _become(join: Callable[[], None], channel: socket.socket, parent: int) -> NoReturn:
-    """Be the agent."""
+    """Be the agent until the parent closes the channel."""
     try:
-        gc.disable()  # what is garbage here may own a number that is another descriptor's by now
+        gc.disable()  # finalizers of the parent's garbage could close descriptors that this process opens
         helper_process.detach()
         code = _join(join)
         helper_process.keep_only(channel.fileno())
@@ -309,7 +310,7 @@ def _become(join: Callable[[], None], channel: socket.socket, parent: int) -> No
 
 
 def _join(join: Callable[[], None]) -> int:
-    """The number of the error, if any."""
+    """Enter the namespaces; an errno, or 0."""
     try:
         join()
     except OSError as error:
@@ -318,7 +319,7 @@ def _join(join: Callable[[], None]) -> int:
 
 
 def _serve_requests(channel: socket.socket) -> None:
-    """Hand out batches until nobody is left to take them."""
+    """Answer requests until the parent closes the channel."""
     while request := channel.recv(_REQUEST.size):
         family, kind = _REQUEST.unpack(request)
         code = 0

@@ -1,11 +1,11 @@
-"""Network namespaces that exist already: found, entered, and watched until they are gone.
+"""Finding, entering and watching a network namespace that exists already.
 
-Theory of operation. A namespace goes by the name of a file: one that a mount has put in place, as `ip netns add` does,
-or one of /proc/PID/ns. It is gone when that file is. The kernel tells of files that are deleted (inotify(7)), but not
-of those in /proc; there it tells when the process ends (pidfd_open(2)), and what is neither is looked at each second.
-So is a file that a process sees (/proc/PID/root/...): it may go without being deleted, with that process's mounts.
+Theory of operation. A namespace is named by a file: a bind mount, as made by `ip netns add`, or a file in /proc/PID/ns.
+It counts as gone when that file is. The kernel reports deleted files (inotify(7)), but not in /proc; there it reports
+the end of the process (pidfd_open(2)). Any other file in /proc is checked every second: a file that a process sees
+(/proc/PID/root/...) may vanish together with that process's mounts, without being deleted.
 
-Meanwhile we have it open, and a tap in it, so that in truth it lives on until we end.
+Since we keep the namespace open and have a tap in it, it really exists until we end.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sansnet_trio.linux import proc, syscalls
 __all__ = ["NAMED", "ExistingNamespace"]
 
 NAMED: Final = "/run/netns"
-"""Where namespaces with a name are (ip-netns(8))."""
+"""Directory of named namespaces (ip-netns(8))."""
 
 # linux/nsfs.h
 _NS_GET_PARENT: Final = 0xB702
@@ -39,24 +39,24 @@ _CHANGES: Final = syscalls.IN_DELETE | syscalls.IN_MOVED_FROM | syscalls.IN_DELE
 _EVENTS_SIZE: Final = 1 << 12
 
 _MAX_LINKS: Final = 40
-"""Most symbolic links that a name may lead over, as for the kernel."""
+"""Symbolic links on the way to one file, as in the kernel (MAXSYMLINKS)."""
 _POLL_INTERVAL: Final = 1.0
-"""Seconds between looks at a name in /proc."""
+"""Seconds between checks of a file in /proc."""
 
 
 class ExistingNamespace:
-    """A network namespace that exists, with the user namespace to enter before it, if any.
+    """An existing network namespace, and the user namespace to enter before it, if any.
 
     Args:
-        network: name of the network namespace's file.
-        user: likewise, of the user namespace that has privileges over it; None if that is the one that we are in.
-        owner: whether to ask the kernel instead which user namespace that is.
+        network: path of the network namespace's file.
+        user: path of the file of the user namespace that owns it; None means our own user namespace.
+        owner: whether to ask the kernel for the user namespace instead.
 
     Attributes:
         network: see above.
 
     Raises:
-        GuestError: there is no such namespace, or it is not ours to enter.
+        GuestError: there is no such namespace, or we may not open it.
     """
 
     def __init__(self, network: str, user: str | None = None, *, owner: bool = False) -> None:
@@ -76,15 +76,15 @@ class ExistingNamespace:
             if self._user is not None:
                 stack.callback(os.close, self._user)
             if self._user is not None and os.path.sameopenfile(self._user, _open_own(stack, "user")):
-                self._user = None  # the kernel refuses to enter where one is
+                self._user = None  # the kernel refuses to enter our own user namespace
             self._close: Callable[[], None] = stack.pop_all().close
 
     @classmethod
     def of_process(cls, pid: int) -> ExistingNamespace:
-        """The network namespace of a process. Its user namespace may be another one than that which owns its network.
+        """The network namespace of a process, and the user namespace that owns it, which may not be the process's own.
 
         Raises:
-            GuestError: there is no such process, or its namespaces are not ours to enter.
+            GuestError: there is no such process, or we may not open its namespaces.
         """
         try:
             number = proc.number_of(pid)
@@ -94,15 +94,15 @@ class ExistingNamespace:
 
     @classmethod
     def named(cls, name: str, user: str | None = None) -> ExistingNamespace:
-        """The namespace of a name that `ip netns` knows, or of a path, if there is a slash in it.
+        """The namespace with a name that `ip netns` knows, or with a path if the name has a slash in it.
 
         Raises:
-            GuestError: there is no such namespace, or it is not ours to enter.
+            GuestError: there is no such namespace, or we may not open it.
         """
         return cls(name if "/" in name else f"{NAMED}/{name}", user)
 
     def join(self) -> None:
-        """Enter it, in a process of one thread.
+        """Enter the namespaces. The process must have only one thread.
 
         Raises:
             OSError: it is not permitted.
@@ -112,9 +112,9 @@ class ExistingNamespace:
         syscalls.setns(self._network, syscalls.CLONE_NEWNET)
 
     def needs_privileges(self) -> bool:
-        """Whether entering it takes capabilities that we have now, in the user namespace that we are in.
+        """Whether entering needs capabilities in our own user namespace.
 
-        The user who made the guest's user namespace, or one that it is in, needs none (user_namespaces(7)).
+        The user who made the guest's user namespace, or one that encloses it, needs none (user_namespaces(7)).
         """
         if self._user is None:
             return True
@@ -127,16 +127,16 @@ class ExistingNamespace:
                     namespace = parent
                 stack.callback(os.close, parent)
                 owner = fcntl.ioctl(namespace, _NS_GET_OWNER_UID, bytes(_UID.size))
-            except OSError:  # EPERM: it is in none that is in ours
+            except OSError:  # EPERM: it is not inside our own user namespace
                 return True
             return _UID.unpack(owner) != (os.geteuid(),)
 
     def entry_error(self, error: OSError) -> GuestError:
-        """Why it may not be entered."""
+        """The error to report when `join` failed."""
         if error.errno != errno.EPERM:
             return GuestError(f"{self.network} cannot be entered: {error.strerror}")
         if self._user is not None and not self._is_owner(self._user):
-            remedy = "the user namespace that was given does not own it; give the one that does, or a process's number"
+            remedy = "this user namespace does not own it; give the one that does, or the number of a process"
         elif self._user is not None:
             remedy = "run sansnet as the user that made it, or as root"
         else:
@@ -144,7 +144,7 @@ class ExistingNamespace:
         return GuestError(f"{self.network} may not be entered: not permitted; {remedy}")
 
     async def wait_gone(self) -> None:
-        """Wait until nothing of that name leads to it any more."""
+        """Wait until its name no longer leads to the namespace."""
         import trio
 
         if self._process is not None:
@@ -164,11 +164,11 @@ class ExistingNamespace:
                 os.close(changes)
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the descriptors of the namespace."""
         self._close()
 
     def _is_owner(self, user: int) -> bool:
-        """Whether a user namespace owns the network namespace; no if that cannot be told from where we are by now."""
+        """Whether a user namespace owns the network namespace; False if that cannot be determined."""
         try:
             owner = syscalls.open_owner(self._network)
         except OSError:
@@ -179,22 +179,22 @@ class ExistingNamespace:
             os.close(owner)
 
     def _poll_interval(self, changes: int | None) -> float:
-        """Seconds until the next look, if nothing tells of a change before."""
+        """Seconds until the next check, if no change is reported before."""
         return _POLL_INTERVAL if changes is None or self._file.startswith("/proc/") else math.inf
 
     def _exists(self) -> bool:
         try:
             return os.path.samestat(os.stat(self._file), os.fstat(self._network))
-        except PermissionError:  # whoever we are by now does not see it
+        except PermissionError:  # the user that we have become may not see it
             return True
         except OSError:
             return False
 
 
 def _open_namespace(name: str, kind: int) -> int:
-    """A descriptor of a namespace."""
+    """Open the file of a namespace, and check its kind."""
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # opening a FIFO does not wait for a writer
+        fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO would wait for a writer
     except FileNotFoundError as error:
         raise _not_found(name) from error
     except PermissionError as error:
@@ -204,11 +204,11 @@ def _open_namespace(name: str, kind: int) -> int:
     try:
         if fcntl.ioctl(fd, _NS_GET_NSTYPE) == kind:
             return fd
-    except OSError:  # it is a file like others
+    except OSError:  # an ordinary file
         pass
     os.close(fd)
     raise GuestError(
-        f"{name} is no {_KINDS[kind]} namespace; give the file of one, like {NAMED}/NAME or /proc/PID/ns/..."
+        f"{name} is not a {_KINDS[kind]} namespace; give the file of one, like {NAMED}/NAME or /proc/PID/ns/..."
     )
 
 
@@ -244,9 +244,9 @@ def _open_own(stack: contextlib.ExitStack, kind: str) -> int:
 
 
 def _resolve(name: str) -> str:
-    """The file that a name leads to over symbolic links, wherever we may be later; those of /proc/PID/ns lead nowhere.
+    """The absolute path that a name leads to over symbolic links, except those in /proc/PID/ns.
 
-    Links to its directory are left to the kernel: /proc/PID/root only looks like a link to our own root.
+    Links in its directory part are left to the kernel: /proc/PID/root only looks like a link to our own root.
     """
     name = os.path.join(os.getcwd(), name)
     for _ in range(_MAX_LINKS):
@@ -261,7 +261,7 @@ def _resolve(name: str) -> str:
 
 
 def _open_process(file: str) -> int | None:
-    """A descriptor of the process whose namespace that is; it tells when the process ends."""
+    """A pidfd of the process that a file in /proc/PID/ns belongs to, to learn of its end; None for other files."""
     match = re.fullmatch(r"/proc/(\d+)/ns/net", file)
     if match is None:
         return None
@@ -272,17 +272,17 @@ def _open_process(file: str) -> int | None:
 
 
 def _watch_directory(directory: str) -> int | None:
-    """A descriptor that tells of changes in a directory; None if nothing does."""
+    """A descriptor that reports changes in a directory; None if that is impossible."""
     try:
         device = os.stat(directory).st_dev
         if _is_proc(f"{os.major(device)}:{os.minor(device)}"):
             return None
         return syscalls.inotify(directory, _CHANGES)
-    except OSError:  # the directory is gone, or nobody may have more watches
+    except OSError:  # the directory is gone, or no watch is left
         return None
 
 
 def _is_proc(device: str) -> bool:
-    """Whether that is a file system which does not tell of changes."""
+    """Whether a device is that of a proc file system, which does not report changes."""
     with open("/proc/self/mountinfo") as mounts:
         return any(line.split()[2] == device and " - proc " in line for line in mounts)

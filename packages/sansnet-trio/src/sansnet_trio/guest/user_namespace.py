@@ -1,8 +1,8 @@
-"""Users of a guest's user namespaces, and why namespaces may not be made here.
+"""Making a guest's user namespaces, mapping users into them, and explaining why namespaces cannot be made.
 
-A new user namespace makes an ordinary user privileged over the other new ones, and nothing else. That takes being root
-in it. So that a command can keep its user, a second user namespace inside the first one maps that user back: the
-guest's network and mounts belong to the first one, and a process in the second one has no capabilities over them.
+As root of a new user namespace, an ordinary user has privileges over the guest's other new namespaces, and over nothing
+else. So that a command can keep its user, a second user namespace inside the first maps that user back: the guest's
+network and mounts belong to the first one, and a process in the second one has no capabilities over them.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ __all__ = ["keep_user", "map_identity", "not_permitted", "too_many_namespaces", 
 
 
 def map_identity(process: int) -> None:
-    """Give the user namespace of a process the users and groups that it is to have.
+    """Map users and groups into the user namespace of a process.
 
-    Root's namespace has all that ours has, under the same numbers; an ordinary user's has that user alone, as root
-    (user_namespaces(7): more takes privileges).
+    Root maps all its users and groups to the same ids. An ordinary user can map only itself (user_namespaces(7)), and
+    becomes root in the namespace.
 
     Args:
-        process: a descriptor of its directory in /proc.
+        process: descriptor of the process's directory in /proc.
 
     Raises:
-        GuestError: it may not have them.
+        GuestError: the kernel refuses.
     """
     try:
         if os.geteuid() == 0:
-            with contextlib.suppress(PermissionError):  # root without CAP_SETUID is no more than a user here
+            with contextlib.suppress(PermissionError):  # root without CAP_SETUID is mapped like an ordinary user
                 for name in ("gid_map", "uid_map"):
                     _write(process, name, _identity_map(name))
                 return
@@ -43,7 +43,7 @@ def map_identity(process: int) -> None:
 
 
 def _write(directory: int, name: str, text: str) -> None:
-    """Write a file in one system call."""
+    """Write to a file with a single write(2), as maps require."""
     file = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
     try:
         os.write(file, text.encode())
@@ -52,21 +52,21 @@ def _write(directory: int, name: str, text: str) -> None:
 
 
 def keep_user(uid: int, gid: int) -> None:
-    """In a namespace where `map_identity` made an ordinary user root, be that user again, in a namespace inside of it.
+    """Become the original user again, in a second user namespace inside the one where `map_identity` made it root.
 
-    The supplementary groups stay, as far as access to files is concerned; they have no number here
-    (user_namespaces(7): no more than one group can be mapped without privileges).
+    Supplementary groups still count for access to files, but are unmapped: without privileges only one group can be
+    mapped (user_namespaces(7)).
 
     Args:
-        uid: the user, by its number outside.
-        gid: its group.
+        uid: id of the user outside.
+        gid: id of its group outside.
 
     Raises:
-        GuestError: there is no second user namespace for us.
+        GuestError: the second user namespace cannot be made.
     """
     try:
         unshare_user()
-        files.write("/proc/self/uid_map", f"{uid} 0 1")  # setgroups is denied already, as in the outer one
+        files.write("/proc/self/uid_map", f"{uid} 0 1")  # setgroups is denied in the outer namespace already
         files.write("/proc/self/gid_map", f"{gid} 0 1")
     except (GuestError, OSError) as error:
         raise GuestError(
@@ -76,16 +76,16 @@ def keep_user(uid: int, gid: int) -> None:
 
 
 def _identity_map(name: str) -> str:
-    """Our own map, but from what is here to the same there."""
+    """A map of all ids of our user namespace to themselves."""
     extents = [line.split() for line in files.read(f"/proc/self/{name}").splitlines()]
     return "".join(f"{first} {first} {count}\n" for first, _, count in extents)
 
 
 def unshare_user() -> None:
-    """Enter a new user namespace, in which nobody is mapped yet.
+    """Enter a new user namespace, in which no user is mapped yet.
 
     Raises:
-        GuestError: there are none for us.
+        GuestError: it cannot be made.
     """
     try:
         syscalls.unshare(syscalls.CLONE_NEWUSER)
@@ -98,29 +98,29 @@ def unshare_user() -> None:
 
 
 def too_many_namespaces(kind: str) -> GuestError:
-    """Why the kernel said ENOSPC to a new namespace."""
+    """The error for ENOSPC from a new namespace."""
     name = f"user.max_{kind}_namespaces"
     return GuestError(f"no more namespaces ({kind}) are allowed here; raise the limit as root: sysctl -w {name}=10000")
 
 
-def not_permitted(what: str) -> GuestError:
-    """Why the kernel may have said EPERM, as its switches tell."""
+def not_permitted(problem: str) -> GuestError:
+    """The error for EPERM, with a reason from the kernel's settings."""
     for name, value in (("kernel/apparmor_restrict_unprivileged_userns", 1), ("kernel/unprivileged_userns_clone", 0)):
         with contextlib.suppress(OSError):
             if files.read(f"/proc/sys/{name}").strip() == str(value):
                 setting = f"{name.replace('/', '.')}={1 - value}"
-                return GuestError(f"{what}, since user namespaces are restricted here; as root: sysctl -w {setting}")
+                return GuestError(f"{problem}, since user namespaces are restricted here; as root: sysctl -w {setting}")
     if not _is_mapped():
-        return GuestError(f"{what}, since this user or group has no number here; run it as one that its uid_map has")
+        return GuestError(f"{problem}, since this user or group is not mapped here; run it as one that its uid_map has")
     if _is_chroot():
-        return GuestError(f"{what}, since this is a chroot; run it outside of it")
+        return GuestError(f"{problem}, since this is a chroot; run it outside of it")
     return GuestError(
-        f"{what}: not permitted; if this is a container, let it make user namespaces (its seccomp profile forbids that)"
+        f"{problem}: not permitted; if this is a container, allow it user namespaces (its seccomp profile forbids them)"
     )
 
 
 def _is_mapped() -> bool:
-    """Whether the user namespace that we are in knows our user and group (EPERM in user_namespaces(7))."""
+    """Whether our user and group are mapped in our user namespace (EPERM in user_namespaces(7))."""
     for name, number in (("uid_map", os.geteuid()), ("gid_map", os.getegid())):
         with contextlib.suppress(OSError):
             lines = files.read(f"/proc/self/{name}").splitlines()
@@ -131,7 +131,7 @@ def _is_mapped() -> bool:
 
 
 def _is_chroot() -> bool:
-    """Whether our root is no mount, as that of a mount namespace is."""
+    """Whether our root directory is not a mount point, unlike the root of a mount namespace."""
     with contextlib.suppress(OSError):
         return not any(line.split()[4] == "/" for line in files.read("/proc/self/mountinfo").splitlines())
     return False

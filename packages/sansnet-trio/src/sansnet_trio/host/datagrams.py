@@ -268,7 +268,7 @@ class DatagramSocket:
                 self._packets.read_errors(now)
                 continue
             deliver(decode(address, self._context.scope), bytes(view[:size]), ancillary, now)
-        # Read until there is no more only on a busy socket: a read that finds nothing costs 1 us
+        # Only a busy socket is read until it is empty, because a read that finds nothing costs 1 us
         self._burst = min(2 * self._burst, _MAX_BURST)
 
     def close(self) -> None:

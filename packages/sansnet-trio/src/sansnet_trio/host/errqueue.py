@@ -1,4 +1,4 @@
-"""The error queue of a socket (ip(7), IP_RECVERR): which packet failed, why, and who said so."""
+"""The error queue of a socket (ip(7), IP_RECVERR): which packet failed, why, and which node reported it."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from sansnet_trio.host.sockopts import IP_RECVERR, IPV6_RECVERR, Ancillary, read
 __all__ = ["ORIGIN_LOCAL", "local_error", "read"]
 
 ORIGIN_LOCAL: Final = 1
-"""SO_EE_ORIGIN_LOCAL: this host's kernel."""
+"""SO_EE_ORIGIN_LOCAL: the error comes from this host's kernel."""
 
 # struct sock_extended_err (linux/errqueue.h), native order: errno, origin, type, code, pad, info, data.
 # struct sockaddr of the offender follows; its family is AF_UNSPEC when there is none.
 _EXTENDED_ERROR: Final = Struct("=IBBBxIIH")
 _OFFENDER4: Final = slice(20, 24)  # 16 bytes of error, family, port
-_OFFENDER6: Final = slice(24, 40)  # the same, flow label
+_OFFENDER6: Final = slice(24, 40)  # 16 bytes of error, family, port, flow label
 
-_UNKNOWN_TTL: Final = 255  # a local error, or a stream's
+_UNKNOWN_TTL: Final = 255  # of a local error, or of a stream
 
 _DATA: Final = 1500  # more than any ICMP error quotes
 _CONTROL: Final = 512
-_LIMIT: Final = 64  # for one call: an ICMP flood must not hold up the rest; what is left keeps EPOLLERR set
+_LIMIT: Final = 64  # errors per call: an ICMP flood must not block other work; EPOLLERR stays set while more are queued
 
 
 def local_error(error: OSError) -> ExtendedError:
-    """A system call of this host failed."""
+    """The error of a system call that failed on this host."""
     return ExtendedError(error.errno or errno.EIO, ORIGIN_LOCAL, 0, 0, 0, None)
 
 
 def read(sock: socket, scope: int | None = None) -> list[tuple[Endpoint | None, ExtendedError, bytes]]:
-    """Take the errors that are queued.
+    """Take the queued errors.
 
     Args:
         sock: the socket.
         scope: as for `sockaddr.decode`.
 
     Returns:
-        For each the destination of the packet that failed (None for a stream), the error, and the packet's payload as
-        far as it is known.
+        For each error the destination of the packet that failed (None for a stream), the error, and as much of the
+        packet's payload as is known.
     """
     found: list[tuple[Endpoint | None, ExtendedError, bytes]] = []
     for _ in range(_LIMIT):

@@ -1,4 +1,4 @@
-"""What the driver asks of a network."""
+"""The interface of a network, as the driver uses it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["NetworkProtocol"]
 
 
 class NetworkProtocol(Protocol):
-    """The methods of `sansnet_core.Network` that the driver calls; a proxy that records or replays has them too."""
+    """The methods of `sansnet_core.Network` that the driver calls. A proxy that records or replays has them too."""
 
     def guest_attached(self, now: float) -> None: ...
 

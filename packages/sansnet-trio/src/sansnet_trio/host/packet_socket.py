@@ -1,4 +1,4 @@
-"""What UDP and ping sockets have in common: waiting for packets, the error queue, and the options of what is sent."""
+"""The common part of UDP and ping sockets: waiting for packets, the error queue, and the options of sent packets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_ROOM: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
 """Errors of sending that mean the host has no room for the packet. It is dropped and counted, as by a full router."""
 
 ANCILLARY_SIZE: Final = 128
-"""Bytes of control messages of one packet: TTL, TOS, segment size and local address, at most."""
+"""Room for the control messages of one received packet, in bytes: TTL, TOS, segment size and local address."""
 
 OnReadable: TypeAlias = Callable[[float], None]
 """Called with the time of the batch."""
@@ -33,7 +33,7 @@ time of the batch."""
 class PacketOptions:
     """TTL, TOS and fragmentation of the packets that a socket sends.
 
-    It remembers what it set, so that packets with equal options cost one comparison each and no system call.
+    It remembers the options that it has set, so a packet with the same options costs no system call.
 
     Args:
         sock: the socket.
@@ -81,7 +81,7 @@ class PacketSocket:
         on_error: called for each error of the queue that came from the network.
 
     Attributes:
-        options: TTL, TOS and fragmentation of what it sends.
+        options: TTL, TOS and fragmentation of the packets that the socket sends.
 
     Raises:
         OSError: the epoll set has no room for it.
@@ -99,7 +99,7 @@ class PacketSocket:
         context.poller.add(self._fd, EPOLLIN, self._ready)
 
     def read_errors(self, now: float) -> ExtendedError | None:
-        """Read the error queue and report what came from the network.
+        """Read the error queue and pass the errors from the network to `on_error`.
 
         Returns:
             The error that this host's kernel queued for the packet just sent, if there is one.
@@ -137,8 +137,8 @@ class PacketSocket:
 
 
 def _ignore_readable(now: float) -> None:
-    """Nothing is to be read after `leave`."""
+    """After `leave` the socket is not read."""
 
 
 def _ignore_error(remote: Endpoint | None, error: ExtendedError, data: bytes, now: float) -> None:
-    """Nothing is to be reported after `leave`."""
+    """After `leave` no error is reported."""

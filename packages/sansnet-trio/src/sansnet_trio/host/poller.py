@@ -1,9 +1,9 @@
 """One epoll set with a handler for each descriptor.
 
-Theory of operation. An epoll descriptor is itself readable while any of its members is ready, so trio waits for all of
-them at once: 5 us for each event where a task and a `wait_readable` for each socket cost 12 to 15 us. Members are
-level-triggered, and a handler that does not want an event any more must say so with `change` or `remove`: EPOLLERR and
-EPOLLHUP cannot be masked, so a member that keeps reporting them has to be removed, or to be made one-shot.
+Theory of operation. An epoll descriptor is itself readable while any of its members is ready, so trio waits for all
+members at once. That costs 5 us per event; a task and a `wait_readable` for each socket would cost 12 to 15 us. Members
+are level-triggered: a handler that does not want an event any more must call `change` or `remove`. EPOLLERR and
+EPOLLHUP cannot be masked, so a member that keeps reporting them must be removed or made one-shot.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 __all__ = ["MAX_EVENTS", "Handler", "Poller"]
 
 Handler: TypeAlias = Callable[[int, float], None]
-"""Called with the epoll flags and the time of the batch."""
+"""Called with the epoll flags and the time of the batch in seconds."""
 
 MAX_EVENTS: Final = 128
 """Most events of one batch."""
@@ -26,7 +26,7 @@ class Poller:
     """The descriptors that one driver waits for.
 
     Attributes:
-        handlers: descriptor -> handler. Handlers may be replaced in place.
+        handlers: the handler of each descriptor. Handlers may be replaced in place.
     """
 
     def __init__(self) -> None:
@@ -34,31 +34,31 @@ class Poller:
         self.handlers: dict[int, Handler] = {}
         self._retired: list[socket] = []
         self.poll = self._epoll.poll
-        """`poll(timeout in seconds, MAX_EVENTS)`; bound once, it is called for each batch."""
+        """`poll(timeout in seconds, MAX_EVENTS)`; bound once, because it is called for each batch."""
 
     def fileno(self) -> int:
         """The epoll descriptor: readable while any member is ready."""
         return self._epoll.fileno()
 
     def add(self, fd: int, interest: int, handler: Handler) -> None:
-        """Begin to report `interest` (EPOLLIN, EPOLLOUT) and errors of `fd` to `handler`."""
+        """Report the events `interest` (EPOLLIN, EPOLLOUT) and errors of `fd` to `handler` from now on."""
         self._epoll.register(fd, interest)
         self.handlers[fd] = handler
 
     def change(self, fd: int, interest: int) -> None:
-        """Report other events of `fd` than before."""
+        """Report the events `interest` of `fd` instead of the previous ones."""
         self._epoll.modify(fd, interest)
 
     def remove(self, fd: int) -> None:
-        """Report nothing of `fd` any more. Before it is closed: a child may hold a copy that keeps it in the set."""
+        """Stop reporting events of `fd`. Call this before closing it: a child's copy would keep it in the set."""
         self._epoll.unregister(fd)
         del self.handlers[fd]
 
     def retire(self, member: socket) -> None:
-        """Report nothing of a socket any more, and close it with the next `settle`.
+        """Stop reporting events of a socket, and close it in the next `settle`.
 
-        This is for handlers that end other members than their own: within a batch of events the number of a closed
-        descriptor could become another's, which would then be told what was meant for the first one.
+        For handlers that end another member than their own: within a batch of events, the number of a closed descriptor
+        could be reused, and the new descriptor would get the events of the old one.
         """
         fd = member.fileno()
         self._epoll.unregister(fd)
@@ -66,18 +66,18 @@ class Poller:
         self._retired.append(member)
 
     def settle(self) -> None:
-        """Close what was retired. To be called after each batch of events."""
+        """Close the retired sockets. Call this after each batch of events."""
         while self._retired:
             member = self._retired.pop()
             del self.handlers[member.fileno()]
             member.close()
 
     def close(self) -> None:
-        """Close the epoll descriptor; its members stay open, but those that were retired."""
+        """Close the epoll descriptor and the retired sockets. The other members stay open."""
         self.settle()
         self._epoll.close()
         self.handlers.clear()
 
 
 def _ignore(flags: int, now: float) -> None:
-    """Do nothing about an event of a descriptor that has been retired."""
+    """Ignore an event of a retired socket."""

@@ -1,6 +1,6 @@
-"""Endpoints of the core and addresses as Python's sockets have them.
+"""Conversion between the core's endpoints and the address tuples of Python's sockets.
 
-Both ways are cached: text is what Python wants, and parsing it for each datagram costs more than a lookup.
+Both directions are cached: Python's addresses are text, and parsing it for each datagram costs more than a lookup.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ def family_of(address: bytes) -> int:
 
 @lru_cache(maxsize=4096)
 def encode(address: bytes, port: int, scope: int = 0) -> SocketAddress:
-    """What `connect`, `bind` and `sendto` take.
+    """The address tuple for `connect`, `bind` and `sendto`.
 
     Args:
         address: 4 or 16 bytes.
         port: in host order.
-        scope: index of the interface that link-local addresses (unicast or multicast) without a zone are on.
+        scope: index of the interface for link-local addresses (unicast or multicast) without a zone.
     """
     if len(address) == 4:
         return inet_ntop(AF_INET, address), port
@@ -42,11 +42,12 @@ def encode(address: bytes, port: int, scope: int = 0) -> SocketAddress:
 
 @lru_cache(maxsize=4096)
 def decode(address: SocketAddress, scope: int | None = None) -> Endpoint:
-    """The endpoint that `accept`, `recvfrom` or `recvmsg` names.
+    """The endpoint for an address tuple from `accept`, `recvfrom` or `recvmsg`.
 
     Args:
-        address: as Python has it.
-        scope: as for `encode`; a link-local address of another interface has that as its zone. None leaves zones out.
+        address: the address tuple.
+        scope: as for `encode`. A link-local address on another interface gets that interface as its zone; with None no
+            address gets a zone.
     """
     if len(address) == 2:
         return Endpoint(inet_pton(AF_INET, address[0]), address[1])

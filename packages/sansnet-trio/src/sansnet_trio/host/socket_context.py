@@ -1,4 +1,4 @@
-"""What all host sockets of one driver share."""
+"""The state that all host sockets of one driver share."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ __all__ = ["SocketContext"]
 _log: Final = logging.getLogger("sansnet")
 
 _QUIET: Final = 60.0
-"""Seconds between two warnings of one kind: a guest can cause as many as it likes."""
-_BUFFER: Final = 65536  # more than any datagram, and than any run of them that UDP_GRO makes
+"""Seconds between two warnings of one kind, since a guest can cause any number of them."""
+_BUFFER: Final = 65536  # larger than any datagram, and than any run of them that UDP_GRO makes
 
 
 class SocketContext:
-    """The network that facts go to, the epoll set, and whether the guest takes frames.
+    """The network, the epoll set, and whether the guest's link has room.
 
     Args:
-        network: facts go to it.
+        network: the facts about sockets are reported to it.
         poller: the epoll set.
         scope: index of the interface for link-local addresses; 0 if there is none.
-        devices: names of the interfaces that sockets are bound to, by size of the addresses; of none, if there is none.
+        devices: names of the interfaces that sockets must use, by size of the address (4 or 16 bytes). A family that is
+            not in it may use any interface.
 
     Attributes:
-        blocked: the guest's link has no room, so that sockets are not read. A socket that is readable meanwhile takes
-            itself out of the epoll set's reports and puts a callback on `parked`.
-        parked: callbacks for when there is room again.
-        buffer: scratch space for datagrams; valid until the next one is received.
-        view: the same.
-        datagrams_dropped: datagrams and echo requests that the host had no room for, or whose like it just refused; and
-            datagrams of link-local senders on another link than the guest's.
+        blocked: the guest's link has no room, so sockets are not read. A socket that becomes readable then stops
+            reporting EPOLLIN and appends a callback to `parked`.
+        parked: callbacks to call when there is room again.
+        buffer: scratch space for a received datagram, valid until the next one is received.
+        view: a view of `buffer`.
+        datagrams_dropped: number of datagrams and echo requests that the host had no room for, or that were similar to
+            one that it had just refused; and of datagrams from link-local senders on another link than the guest's.
     """
 
     __slots__ = (
@@ -69,11 +70,11 @@ class SocketContext:
         self._quiet_until = float("-inf")
 
     def device(self, size: int) -> str | None:
-        """Name of the interface that sockets for addresses of that size are bound to, if they are to one."""
+        """Name of the interface that sockets for addresses of this size must use; None if they may use any."""
         return self._devices.get(size)
 
     def report_shortage(self, now: float) -> None:
-        """No descriptor is left for something: say so, but not all the time."""
+        """Log a warning that no descriptor is left, at most once per `_QUIET` seconds."""
         if now >= self._quiet_until:
             self._quiet_until = now + _QUIET
             _log.warning(
@@ -81,10 +82,12 @@ class SocketContext:
             )
 
     def choose_device(self, sock: socket, address: bytes) -> None:
-        """Before a socket is bound or connected to an address: let it use the interface for its family alone.
+        """Restrict a socket to the interface for its family, before it is bound or connected to an address.
+
+        Sockets for loopback addresses are not restricted.
 
         Raises:
-            OSError: that is not there any more.
+            OSError: the interface does not exist any more.
         """
         device = self.device(len(address))
         if device is not None and not addresses.is_loopback(address):

@@ -1,8 +1,8 @@
-"""The host's sockets: carries out the core's orders and reports what comes of them.
+"""The host's sockets: they carry out the core's orders and report the results.
 
-Theory of operation. `apply` executes a batch of orders in their sequence, but for data: those are gathered by socket
-and leave in one system call each, at the end of the batch or before an order that must come after them. Reports go to
-the network at once, so that carrying out orders may cause new ones; the driver asks for them until there are none.
+Theory of operation. `apply` carries out a batch of orders in sequence, except that data are collected per socket and
+sent in one system call, at the end of the batch or before an order that must follow them. Results are reported to the
+network at once, so carrying out orders may cause new orders; the driver takes orders until there are none.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from sansnet_trio.linux.descriptors import NO_DESCRIPTOR
 __all__ = ["LINGER", "HostSockets"]
 
 LINGER: Final = 60.0
-"""Seconds for which a stream that the core closed may go on sending what it was given."""
+"""Seconds for which a stream that the core has closed may continue to send its data."""
 
 _log: Final = logging.getLogger("sansnet")
 
@@ -51,18 +51,19 @@ class HostSockets:
     """All host sockets of one network.
 
     Args:
-        context: the network, the epoll set and what else sockets share.
+        context: what the sockets share: the network, the epoll set and more.
     """
 
     def __init__(self, context: SocketContext) -> None:
         self._context = context
         self._streams: dict[SocketId, Stream] = {}
-        self._connecting: dict[SocketId, Stream] = {}  # of those, the oldest first
+        self._connecting: dict[SocketId, Stream] = {}  # a part of `_streams`; the oldest first
         self._datagrams: dict[SocketId, DatagramSocket] = {}
         self._unopened: dict[SocketId, OpenDatagram] = {}
         self._echoes: dict[SocketId, EchoSocket] = {}
         self._unopened_echoes: dict[SocketId, OpenEcho] = {}
-        self._lingering: dict[SocketId, float] = {}  # closed by the core, but with data to send; deadlines, in order
+        # Deadlines of the streams that the core closed, but that have data to send; the earliest first
+        self._lingering: dict[SocketId, float] = {}
         self._unsent: list[Stream | DatagramSocket] = []
         self._warned = False
         self._execute: dict[type[Order], Callable[[Any, float], None]] = {
@@ -79,11 +80,11 @@ class HostSockets:
         }
 
     def __len__(self) -> int:
-        """How many sockets are open."""
+        """Number of open sockets."""
         return len(self._streams) + len(self._datagrams) + len(self._echoes)
 
     def apply(self, orders: Iterable[Order], now: float) -> None:
-        """Carry out orders. What the host refuses is reported to the network; nothing is raised."""
+        """Carry out orders. Failures of the host are reported to the network, and no exception is raised."""
         execute = self._execute
         for order in orders:
             execute[type(order)](order, now)
@@ -94,31 +95,34 @@ class HostSockets:
             unsent.clear()
 
     def adopt_stream(self, socket: SocketId, accepted: Socket, now: float) -> None:
-        """Serve a connection that somebody made to the host and that the network has given a name."""
+        """Serve a connection that a listener accepted and that the network has named."""
         stream = Stream(self._context, socket, accepted.family, self._note_connected, self._forget)
         stream.adopt(accepted, now)
         if not stream.closed:
             self._streams[socket] = stream
 
     def adopt_datagrams(self, socket: SocketId, datagrams: DatagramSocket) -> None:
-        """Have a socket obey the orders for this name."""
+        """Use a socket of a listener for the orders with this name."""
         self._datagrams[socket] = datagrams
 
     def release_datagrams(self, socket: SocketId) -> None:
-        """Close such a socket, which is there no more."""
+        """Close such a socket, because its listener ends."""
         if (datagrams := self._datagrams.pop(socket, None)) is not None:
             datagrams.close()
 
     def unpark(self) -> None:
-        """The guest's link has room again: read the sockets that waited for it."""
+        """Read the sockets that waited until the guest's link has room."""
         parked, self._context.parked = self._context.parked, []
         for resume in parked:
             resume()
 
     def make_room(self, now: float) -> bool:
-        """No descriptor is left: give up the connect that has waited longest, if there is one, and say whether.
+        """Free a descriptor when none is left: abort the oldest connection attempt.
 
         The guest repeats its SYN if it still wants the connection.
+
+        Returns:
+            Whether there was such an attempt.
         """
         self._context.report_shortage(now)
         for stream in self._connecting.values():
@@ -127,7 +131,7 @@ class HostSockets:
         return False
 
     def _with_room(self, make: Callable[[], T], now: float) -> T:
-        """Make something that takes a descriptor, for which room is made where there is none left."""
+        """Create something that needs a descriptor; if none is left, free one and try again."""
         try:
             return make()
         except OSError as error:
@@ -136,17 +140,17 @@ class HostSockets:
         return make()
 
     def next_deadline(self) -> float | None:
-        """When `handle_deadline` must be called."""
+        """The time when `handle_deadline` must be called; None if it need not be."""
         return next(iter(self._lingering.values())) if self._lingering else None
 
     def handle_deadline(self, now: float) -> None:
-        """Give up streams that were closed too long ago."""
+        """Abort the streams that have sent for too long after the core closed them."""
         for socket in [socket for socket, deadline in self._lingering.items() if deadline <= now]:
             self._streams[socket].abort()
             self._forget(socket)
 
     def close(self) -> None:
-        """Close all sockets. Connections that are not over are reset."""
+        """Close all sockets. Connections that have not ended are reset."""
         for stream in self._streams.values():
             stream.leave()
         for datagrams in self._datagrams.values():
@@ -226,7 +230,7 @@ class HostSockets:
         try:
             self._datagrams[order.socket] = self._with_room(partial(self._make_datagrams, order), now)
         except OSError:
-            # Reported for the first datagram, when it is known whom it was for; by then there may be a descriptor.
+            # Reported for the first datagram, which has a destination; by then a descriptor may be free
             self._unopened[order.socket] = order
 
     def _make_datagrams(self, order: OpenDatagram) -> DatagramSocket:
@@ -261,7 +265,7 @@ class HostSockets:
         try:
             self._echoes[order.socket] = self._with_room(partial(EchoSocket, self._context, order), now)
         except OSError:
-            self._unopened_echoes[order.socket] = order  # reported for the first request, as with datagrams
+            self._unopened_echoes[order.socket] = order  # reported for the first request, as for datagrams
 
     def _send_echo(self, order: SendEcho, now: float) -> None:
         socket = self._echoes.get(order.socket) or self._open_echo_late(order, now)
@@ -277,7 +281,7 @@ class HostSockets:
             if error.errno == errno.EACCES and not self._warned:
                 self._warned = True
                 _log.warning(
-                    "the guest cannot ping: this host allows ping sockets to no group of this process; "
+                    "the guest cannot ping: this host allows no group of this process to open ping sockets; "
                     'as root, run: sysctl -w net.ipv4.ping_group_range="0 2147483647"'
                 )
             extended = local_error(error)

@@ -1,4 +1,4 @@
-"""Socket options by address family, with the numbers that Python's socket module lacks (linux/in.h, in6.h, udp.h)."""
+"""Socket options for both address families; Python's socket module lacks some numbers (linux/in.h, in6.h, udp.h)."""
 
 from __future__ import annotations
 
@@ -82,57 +82,57 @@ UDP_SEGMENT: Final = 103
 UDP_GRO: Final = 104
 
 MAX_SEGMENTS: Final = 64
-"""Datagrams of one send with UDP_SEGMENT: UDP_MAX_SEGMENTS, raised to 128 in Linux 6.9."""
+"""Most datagrams of one send with UDP_SEGMENT: UDP_MAX_SEGMENTS, which Linux 6.9 raised to 128."""
 
 NO_RUNS: Final = frozenset({errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.EOPNOTSUPP})
-"""Send errors by which the kernel refuses a run of datagrams that it may take one by one."""
+"""Errors by which the kernel refuses a run of datagrams although it may accept them one by one."""
 
 _RECEIVE_BUFFER: Final = 4 << 20
-"""Bytes, of which the kernel grants at most net.core.rmem_max. Its default holds some 80 datagrams of 1400 bytes:
-fewer than come while the pump is off the processor. It also tells how far a remote's flood is taken in."""
+"""Bytes; the kernel grants at most net.core.rmem_max. The default holds some 80 datagrams of 1400 bytes, fewer than
+arrive while the driver does not run. The size also bounds how much of a remote's flood is buffered."""
 
 Ancillary: TypeAlias = list[tuple[int, int, bytes]]
-"""Control messages, as `recvmsg` has them."""
+"""Control messages, in the form of `recvmsg`: level, type, data."""
 
 _TTL: Final = ((IPPROTO_IP, IP_TTL), (IPPROTO_IPV6, IPV6_HOPLIMIT))
 _GRO: Final = (IPPROTO_UDP, UDP_GRO)
 _LINGER_NOT: Final = Struct("=ii").pack(1, 0)  # struct linger: on, 0 seconds
 _SEGMENT_SIZE: Final = Struct("=H")
-_INFO4: Final = Struct("=i4s4x")  # struct in_pktinfo: interface, the host's address, destination in the header
-_INFO6: Final = Struct("=16si")  # struct in6_pktinfo: the host's address, interface
+_INFO4: Final = Struct("=i4s4x")  # struct in_pktinfo: interface, local address, destination address of the header
+_INFO6: Final = Struct("=16si")  # struct in6_pktinfo: local address, interface
 _TOS: Final = ((IPPROTO_IP, IP_TOS), (IPPROTO_IPV6, IPV6_TCLASS))
 
 
 def prepare_accepted(sock: socket) -> None:
-    """What every TCP socket gets, also one that was accepted."""
+    """Set the options of every TCP socket, including accepted ones."""
     sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-    # Else a byte that is marked urgent leaves a hole in what the guest receives.
+    # Otherwise an urgent byte would be missing in the data that the guest receives
     sock.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
 
 
 def prepare_stream(sock: socket, family: int) -> None:
-    """What every TCP socket gets before it connects."""
+    """Set the options of a TCP socket before it connects."""
     prepare_accepted(sock)
-    # Tells which ICMP error ended the attempt. See `forget_icmp_errors`.
+    # It tells which ICMP error ended the attempt; see `forget_icmp_errors`
     _set(sock, family, (IPPROTO_IP, IP_RECVERR), (IPPROTO_IPV6, IPV6_RECVERR), 1)
     _only_own_family(sock, family)
 
 
 def reset_when_closed(sock: socket) -> None:
-    """Have a TCP socket forget what was not sent, and say RST when it is closed."""
+    """Make `close` discard the unsent data of a TCP socket and send a RST."""
     sock.setsockopt(SOL_SOCKET, SO_LINGER, _LINGER_NOT)
 
 
 def forget_icmp_errors(sock: socket, family: int) -> None:
-    """For a TCP socket that is connected: with IP_RECVERR, every passing ICMP error would end the connection."""
+    """Clear IP_RECVERR of a connected TCP socket, since with it any ICMP error would end the connection."""
     _set(sock, family, (IPPROTO_IP, IP_RECVERR), (IPPROTO_IPV6, IPV6_RECVERR), 0)
 
 
 def keep_alive(sock: socket, idle: int, interval: int, count: int) -> None:
-    """Have the kernel probe a TCP socket's peer after seconds of silence, then every `interval` seconds.
+    """Make the kernel probe a TCP socket's peer after `idle` seconds of silence, then every `interval` seconds.
 
-    After `count` probes without an answer the socket fails with ETIMEDOUT. One that was silent for that long already is
-    probed at once, which is why TCP_KEEPIDLE comes last.
+    After `count` probes without an answer the socket fails with ETIMEDOUT. TCP_KEEPIDLE is set last, because a peer
+    that has been silent for that long is probed at once.
     """
     sock.setsockopt(IPPROTO_TCP, TCP_KEEPINTVL, interval)
     sock.setsockopt(IPPROTO_TCP, TCP_KEEPCNT, count)
@@ -141,38 +141,41 @@ def keep_alive(sock: socket, idle: int, interval: int, count: int) -> None:
 
 
 def prepare_datagram(sock: socket, family: int) -> None:
-    """What every UDP socket gets: groups, the error queue, TTL and TOS of what it receives, and UDP_GRO.
+    """Set the options of every UDP socket: multicasts, the error queue, TTL and TOS of received packets, UDP_GRO.
 
-    Not SO_BROADCAST: the host's own sockets would hear what is broadcast, on networks that are none of the guest's.
+    SO_BROADCAST is not set: broadcasts would reach the host's own sockets, on networks that are not the guest's.
     """
     sock.setsockopt(SOL_SOCKET, SO_RCVBUF, _RECEIVE_BUFFER)
     sock.setsockopt(IPPROTO_UDP, UDP_GRO, 1)
-    # A guest's neighbours are the host's, not the host itself: what listens here for a group does not hear the guest.
+    # The guest's multicasts are for the host's neighbours; the host's own members of the group must not receive them
     _set(sock, family, (IPPROTO_IP, IP_MULTICAST_LOOP), (IPPROTO_IPV6, IPV6_MULTICAST_LOOP), 0)
     prepare_echo(sock, family)
 
 
 def prepare_mapping(sock: socket, family: int) -> None:
-    """What a UDP socket gets that a guest's one stands for: what is sent to groups is not for it, as it joined none."""
+    """Set the options of a UDP socket for a guest's socket. It joins no groups, so it receives no multicasts."""
     prepare_datagram(sock, family)
     _set(sock, family, (IPPROTO_IP, IP_MULTICAST_ALL), (IPPROTO_IPV6, IPV6_MULTICAST_ALL), 0)
 
 
 def prepare_forwarded(sock: socket, family: int) -> None:
-    """What a UDP socket gets that anybody may send to: also to be told to which of the host's addresses that was."""
+    """Set the options of a UDP socket for a forwarded port: it also reports the local address of each datagram."""
     prepare_datagram(sock, family)
     _set(sock, family, (IPPROTO_IP, IP_PKTINFO), (IPPROTO_IPV6, IPV6_RECVPKTINFO), 1)
 
 
 def prepare_listener(sock: socket, family: int) -> None:
-    """What a UDP socket on loopback gets whose datagrams go to another loopback: also to be told to which address."""
+    """Set the options of a UDP socket on a loopback interface whose datagrams are relayed to another one.
+
+    It also reports the local address of each datagram.
+    """
     sock.setsockopt(SOL_SOCKET, SO_RCVBUF, _RECEIVE_BUFFER)
     sock.setsockopt(IPPROTO_UDP, UDP_GRO, 1)
     _set(sock, family, (IPPROTO_IP, IP_PKTINFO), (IPPROTO_IPV6, IPV6_RECVPKTINFO), 1)
 
 
 def prepare_echo(sock: socket, family: int) -> None:
-    """What every ping socket gets: the error queue, and TTL and TOS of what it receives."""
+    """Set the options of every ping socket: the error queue, and TTL and TOS of received packets."""
     _set(sock, family, (IPPROTO_IP, IP_RECVERR), (IPPROTO_IPV6, IPV6_RECVERR), 1)
     _set(sock, family, (IPPROTO_IP, IP_RECVTTL), (IPPROTO_IPV6, IPV6_RECVHOPLIMIT), 1)
     _set(sock, family, (IPPROTO_IP, IP_RECVTOS), (IPPROTO_IPV6, IPV6_RECVTCLASS), 1)
@@ -180,33 +183,33 @@ def prepare_echo(sock: socket, family: int) -> None:
 
 
 def bind_source(sock: socket) -> None:
-    """Let `bind` with port 0 fix the address alone, so that one port may serve many remotes."""
-    sock.setsockopt(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)  # serves IPv6 sockets too
+    """Let `bind` with port 0 set only the address, so that one port can be used for many remotes."""
+    sock.setsockopt(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)  # valid for IPv6 sockets too
 
 
 def set_ttl(sock: socket, family: int, ttl: int) -> None:
-    """TTL or hop limit of what is sent from now on, to one or to many."""
+    """Set TTL or hop limit of the packets sent from now on, unicast and multicast."""
     _set(sock, family, (IPPROTO_IP, IP_TTL), (IPPROTO_IPV6, IPV6_UNICAST_HOPS), ttl)
     _set(sock, family, (IPPROTO_IP, IP_MULTICAST_TTL), (IPPROTO_IPV6, IPV6_MULTICAST_HOPS), ttl)
 
 
 def set_tos(sock: socket, family: int, tos: int) -> None:
-    """TOS or traffic class of what is sent from now on."""
+    """Set TOS or traffic class of the packets sent from now on."""
     _set(sock, family, *_TOS, tos)
 
 
 def set_fragment(sock: socket, family: int, fragment: bool) -> None:
-    """Whether what is sent from now on may be cut into fragments; if not, EMSGSIZE tells what is too large."""
+    """Set whether packets sent from now on may be fragmented; if not, sending a larger one fails with EMSGSIZE."""
     mode = PMTUDISC_DONT if fragment else PMTUDISC_DO
     _set(sock, family, (IPPROTO_IP, IP_MTU_DISCOVER), (IPPROTO_IPV6, IPV6_MTU_DISCOVER), mode)
 
 
 def read_ancillary(ancillary: Ancillary) -> tuple[int, int, int]:
-    """Segment size (0: not a run), TTL and TOS (0 if unknown) of what `recvmsg` returned."""
+    """Segment size (0: not a run), TTL and TOS (0 if unknown) in the control messages of a received packet."""
     segment_size = ttl = tos = 0
     for level, kind, data in ancillary:
         key = level, kind
-        value = int.from_bytes(data, byteorder)  # of 4 bytes, but for IP_TOS, which is 1 byte
+        value = int.from_bytes(data, byteorder)  # 4 bytes, except IP_TOS: 1 byte
         if key in _TTL:
             ttl = value
         elif key in _TOS:
@@ -217,9 +220,10 @@ def read_ancillary(ancillary: Ancillary) -> tuple[int, int, int]:
 
 
 def read_local(ancillary: Ancillary) -> bytes | None:
-    """The host's address that a datagram was sent to, as `recvmsg` of a forwarded socket tells it.
+    """The host's address that a datagram was sent to, from the control messages of a forwarded socket.
 
-    None if that is a group, from whose address nobody can answer; of IPv4 the kernel tells a unicast address even then.
+    None for an IPv6 multicast group, since answers cannot have its address as their source. For an IPv4 group the
+    kernel reports a unicast address.
     """
     for level, kind, data in ancillary:
         if (level, kind) == (IPPROTO_IP, IP_PKTINFO):
@@ -230,19 +234,19 @@ def read_local(ancillary: Ancillary) -> bytes | None:
 
 
 def segment_message(size: int) -> tuple[int, int, bytes]:
-    """The control message by which `sendmsg` sends a run of datagrams of some bytes each."""
+    """The control message that makes `sendmsg` send a run of datagrams of `size` bytes each."""
     return IPPROTO_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(size)
 
 
 def source_message(address: bytes) -> tuple[int, int, bytes]:
-    """The control message by which `sendmsg` sends from an address of the host's."""
+    """The control message that makes `sendmsg` send from this address of the host."""
     if len(address) == 4:
         return IPPROTO_IP, IP_PKTINFO, _INFO4.pack(0, address)
     return IPPROTO_IPV6, IPV6_PKTINFO, _INFO6.pack(address, 0)
 
 
 def _only_own_family(sock: socket, family: int) -> None:
-    if family != AF_INET:  # a v4-mapped address must not reach IPv4 behind the core's back
+    if family != AF_INET:  # an IPv4-mapped address must not reach IPv4 without the core's checks
         sock.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 1)
 
 

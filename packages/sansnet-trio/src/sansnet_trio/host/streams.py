@@ -1,17 +1,17 @@
 """TCP sockets of the host.
 
-Theory of operation. A stream is connecting, open, or closing: each has its own handler in the epoll set. One that a
-listening socket accepted is open from the beginning.
+Theory of operation. A stream is connecting, open, or closing; each state has its own handler in the epoll set. A stream
+that a listening socket accepted is open from the beginning.
 
-- *Connecting*: waits for EPOLLOUT; SO_ERROR tells how it ended, the error queue which ICMP error did it.
-- *Open*: reads as much as the core's `receive_budget` allows, once an event, and keeps what the socket did not take of
-  the core's data. `_interest` is what the epoll set reports; EPOLLIN is in it unless the core's budget was 0, the
-  guest's link is blocked or the end was seen; EPOLLOUT if data wait. EPOLLHUP and EPOLLERR cannot be turned off but by
-  EPOLLONESHOT, after they were reported once more: so a stream that has nothing to do about them is `_DEAF` until there
-  is. To leave the set instead would mean to enter it again, and the kernel may have no room then.
-- *Closing*: the core is done with it, but data wait; they are sent until a time limit.
+- *Connecting*: it waits for EPOLLOUT. SO_ERROR tells the result, and the error queue tells which ICMP error caused it.
+- *Open*: it reads once per event, at most as much as the core's `receive_budget`, and keeps the core's data that the
+  socket did not take. `_interest` is the set of events that are reported: EPOLLIN unless the core's budget was 0, the
+  guest's link is blocked or the end was read; EPOLLOUT if data wait. EPOLLHUP and EPOLLERR can only be disabled by
+  EPOLLONESHOT, after one more report. So a stream that cannot act on them is `_DEAF` until it can. It does not leave
+  the epoll set instead, because the kernel may have no room when it wants to enter again.
+- *Closing*: the core has closed it, but data wait; they are sent until a time limit.
 
-After `stream_failed` was reported the socket is closed, and orders for it find nothing.
+After `stream_failed` was reported the socket is closed, and orders for it have no effect.
 """
 
 from __future__ import annotations
@@ -41,19 +41,20 @@ __all__ = ["Stream"]
 
 _READ_SIZE: Final = 256 * 1024
 _MAX_VECTORS: Final = 1024  # IOV_MAX (limits.h)
-_JOIN_BELOW: Final = 2048  # bytes: a guest that sends single bytes to a full socket must not cost a hundred for each
+_JOIN_BELOW: Final = 2048
+"""Bytes of chunks that are joined: a single byte in a chunk of its own takes a hundred bytes of memory."""
 _DEAF: Final = EPOLLONESHOT
 
 
 class Stream:
-    """One TCP connection of the host. It begins with `connect` or `adopt`.
+    """One TCP connection of the host. Call `connect` or `adopt` first.
 
     Args:
         context: what sockets share.
-        identity: the core's name for it.
+        identity: the core's name for the socket.
         family: AF_INET or AF_INET6.
-        connected: called when it is connected.
-        finished: called when the socket was closed for a reason of the host's.
+        connected: called when `connect` has succeeded.
+        finished: called after the socket was closed without an order to close it.
 
     Attributes:
         closed: the socket is closed.
@@ -87,14 +88,14 @@ class Stream:
         self._id: SocketId = identity
         self._finished = finished
         self._family = family
-        self._chunks: list[Buffer] = []  # an empty deque takes 10 times the memory, for each idle connection
+        self._chunks: list[Buffer] = []  # an empty deque would take 10 times the memory, for each idle connection
         self._ended = False
-        self._shutting = False  # SHUT_WR is done, or follows the chunks
+        self._shutting = False  # SHUT_WR was called, or will be after the chunks are sent
         self._interest = 0
         self.closed = False
 
     def connect(self, made: socket, order: OpenStream, now: float) -> None:
-        """Connect a new socket. The outcome is reported, success or failure."""
+        """Connect a new socket. Success and failure are both reported."""
         self._socket = made
         self._fd = made.fileno()
         try:
@@ -107,7 +108,7 @@ class Stream:
         self._give_up(code, now)
 
     def adopt(self, accepted: socket, now: float) -> None:
-        """Go on with a socket that is connected. Nothing is read until `resume`."""
+        """Use a socket that is connected. Nothing is read until `resume`."""
         self._socket = accepted
         self._fd = accepted.fileno()
         try:
@@ -130,7 +131,7 @@ class Stream:
         self._context.poller.add(self._fd, interest, handler)
 
     def _give_up(self, code: int, now: float) -> None:
-        """Fail before it is in the epoll set."""
+        """Report a failure of a socket that is not in the epoll set."""
         self.closed = True
         self._socket.close()
         self._context.network.stream_failed(self._id, code, None, now)
@@ -138,7 +139,7 @@ class Stream:
     # orders
 
     def queue(self, data: Buffer) -> bool:
-        """Keep data for `flush`; whether there was none before."""
+        """Keep data for `flush`; whether no data waited before."""
         chunks = self._chunks
         if chunks and len(chunks[-1]) + len(data) <= _JOIN_BELOW:
             chunks[-1] = b"".join((chunks[-1], data))
@@ -147,12 +148,12 @@ class Stream:
         return len(chunks) == 1
 
     def flush(self, now: float) -> None:
-        """Send what waits, as far as the socket takes it; the rest goes out when it is writable."""
+        """Send the waiting data as far as the socket takes them; the rest follows when it is writable."""
         if self._chunks and not self.closed and not self._interest & EPOLLOUT:
             self._send(now)
 
     def shutdown(self, now: float) -> None:
-        """No data follow what is queued."""
+        """End the outgoing stream after the queued data."""
         self._shutting = True
         if self._chunks:
             self.flush(now)
@@ -160,32 +161,36 @@ class Stream:
             self._finish_sending()
 
     def resume(self) -> None:
-        """The core's budget is not 0 any more."""
+        """Read again, because the core's budget is not 0 any more."""
         if not self.closed and not self._ended:
             self._report(EPOLLIN | EPOLLOUT if self._chunks else EPOLLIN)
 
     def keep_alive(self, order: KeepAlive) -> None:
-        """Have the kernel probe the peer."""
+        """Make the kernel probe the peer."""
         if not self.closed:
-            with suppress(OSError):  # it is about to fail, which is on its way as an event
+            with suppress(OSError):  # the socket has failed, which an event will report
                 keep_alive(self._socket, order.idle, order.interval, order.count)
 
     def give_way(self, now: float) -> None:
-        """Fail for want of a descriptor, while it connects: another one has it from now on."""
+        """Fail with EMFILE while connecting, to free the descriptor for another socket."""
         self._fail(errno.EMFILE, now)
 
     def close(self) -> bool:
-        """Close once what waits is sent; whether it does wait. Nothing is reported any more."""
+        """Close as soon as the waiting data are sent, and report nothing more.
+
+        Returns:
+            Whether there are such data.
+        """
         if not self._chunks:
             self.abandon()
             return False
-        self._ended = True  # nothing is read any more, even if the stream waits for the link's room
+        self._ended = True  # do not read any more, even if the stream waits for room in the link
         self._report(EPOLLOUT)
         self._context.poller.handlers[self._fd] = self._ready_closing
         return True
 
     def abort(self) -> None:
-        """Close with RST and forget what waits."""
+        """Close with RST and discard the waiting data."""
         if not self.closed:
             reset_when_closed(self._socket)
             self.abandon()
@@ -199,10 +204,10 @@ class Stream:
             self._chunks.clear()
 
     def leave(self) -> None:
-        """Close because the driver ends: with RST, for a FIN would be a lie.
+        """Close because the driver ends: with RST, since a FIN would pretend that the guest had sent all its data.
 
-        Not so if the guest has ended its stream and the kernel has all of it: that is sent to its end, however slow the
-        remote is. What the remote sends then, the kernel answers with RST.
+        If the guest has ended its stream and the kernel has all of it, close normally: the kernel sends the stream to
+        its end, however slow the remote is, and answers data from the remote with RST.
         """
         if self._shutting and not self._chunks:
             self.abandon()
@@ -212,7 +217,7 @@ class Stream:
     # events
 
     def _ready_connecting(self, flags: int, now: float) -> None:
-        # In this order: taking an ICMP error from the queue clears SO_ERROR.
+        # In this order, since taking an ICMP error from the queue clears SO_ERROR
         code = self._socket.getsockopt(SOL_SOCKET, SO_ERROR)
         found = errqueue.read(self._socket) if flags & EPOLLERR else []
         if not code and flags & EPOLLHUP:
@@ -262,11 +267,11 @@ class Stream:
     def _stop_reading(self, flags: int) -> None:
         if self._context.blocked:
             self._context.parked.append(self.resume)
-        # An error waits as well: it is reported after the data that came before it.
+        # An error waits too: it is reported after the data that arrived before it
         self._report(_DEAF if flags & (EPOLLERR | EPOLLHUP) else self._interest & ~EPOLLIN)
 
     def _trouble(self, now: float) -> None:
-        """EPOLLERR or EPOLLHUP after the end was seen: a reset, or just both directions shut."""
+        """Handle EPOLLERR or EPOLLHUP after the end was read: a reset, or both directions are shut down."""
         code = self._socket.getsockopt(SOL_SOCKET, SO_ERROR)
         if code:
             self._fail(code, now)
@@ -302,7 +307,7 @@ class Stream:
             self._finish_sending()
 
     def _write(self) -> int:
-        """Give the socket all that it takes; how many bytes it took."""
+        """Send as much as the socket takes; how many bytes it took."""
         chunks = self._chunks
         total = 0
         while chunks:
@@ -318,17 +323,17 @@ class Stream:
             del chunks[:whole]
             if sent:
                 chunks[0] = memoryview(chunks[0])[sent:]
-                break  # there is no room for more
+                break  # the socket is full
         return total
 
     def _finish_sending(self) -> None:
-        with suppress(OSError):  # ENOTCONN: reset by the remote; that is on its way as an event
+        with suppress(OSError):  # ENOTCONN: reset by the remote, which an event will report
             self._socket.shutdown(SHUT_WR)
 
     # failing
 
     def _drain(self, now: float) -> None:
-        """Sending failed: what had come before belongs to the guest all the same."""
+        """Read what arrived before sending failed: the guest must get it."""
         network = self._context.network
         try:
             while not self._ended and (budget := network.receive_budget(self._id)) > 0:
@@ -345,7 +350,7 @@ class Stream:
         self._context.network.stream_failed(self._id, code, error, now)
 
     def _report(self, interest: int) -> None:
-        """Have the epoll set report this from now on."""
+        """Make the epoll set report these events from now on."""
         if interest != self._interest:
             self._interest = interest
             self._context.poller.change(self._fd, interest)

@@ -1,4 +1,4 @@
-"""Where the guest's frames come from and go to."""
+"""Links carry Ethernet frames between a guest and its network. This is their interface; each kind has a module."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["Link", "LinkClosed", "MtuLimits", "ReadableLink", "want"]
 
 
 class LinkClosed(SansnetError):
-    """The guest's end is gone: its namespace or machine ended, or its interface was deleted."""
+    """The guest's end of the link is gone: its namespace or machine ended, or its interface was deleted."""
 
 
 class MtuLimits(NamedTuple):
-    """Which MTUs a kind of link can have; each module of a link has its own as `MTU`.
+    """The MTUs that a kind of link can have, in bytes; the constant `MTU` in the module of each kind.
 
     Attributes:
-        default: where nobody asks for another one.
-        largest: for which its frames have room, and the guest's interface as well.
+        default: the MTU if none is configured.
+        largest: the largest MTU that the link's frames and the guest's interface allow.
     """
 
     default: int
@@ -31,36 +31,36 @@ class MtuLimits(NamedTuple):
 
 
 class Link(Protocol):
-    """One guest's Ethernet, as a descriptor that an epoll set can wait for. Nothing here blocks."""
+    """The Ethernet of one guest, with a descriptor that an epoll set can wait for. No method blocks."""
 
     @property
     def config(self) -> LinkConfig:
-        """What the link can do; what `NetworkConfig.link` should be."""
+        """The abilities of the link; use it as `NetworkConfig.link`."""
 
     @property
     def dropped(self) -> int:
-        """Frames to the guest that the link refused for good, for example while the interface was down."""
+        """Number of frames to the guest that the link dropped, for example because the interface was down."""
 
     def fileno(self) -> int:
-        """The descriptor: readable when there are frames, writable when there is room for some."""
+        """The descriptor. It is readable when there are frames, and writable when there is room for frames."""
 
     def read_frames(self, limit: int) -> Sequence[Buffer]:
-        """Take what the guest sent: at most `limit` frames. Empty if there is nothing.
+        """Take frames that the guest sent, at most `limit`; an empty sequence if there are none.
 
-        After exactly `limit` there may be more, even if the descriptor does not say so.
+        After exactly `limit` frames there may be more, even if the descriptor is not readable.
 
         Raises:
-            LinkClosed: nothing will ever come again.
+            LinkClosed: no frame will ever arrive again.
         """
 
     def write_frames(self, frames: Sequence[Frame]) -> int:
-        """Give the guest frames, in order, until there is no room.
+        """Send frames to the guest, in sequence, until there is no room.
 
         Returns:
-            How many of them are done with, whether given or dropped. The caller keeps the others.
+            How many frames were handled, that is sent or dropped. The caller keeps the others.
 
         Raises:
-            LinkClosed: nothing will ever be taken again.
+            LinkClosed: no frame will ever be accepted again.
         """
 
     def close(self) -> None:
@@ -69,18 +69,18 @@ class Link(Protocol):
 
 @runtime_checkable
 class ReadableLink(Link, Protocol):
-    """A link whose descriptor is never writable: it is readable for room, too, if it was told that room is wanted."""
+    """A link whose descriptor is never writable: while the driver wants room, it is readable when there is room."""
 
     def want(self, *, frames: bool, room: bool) -> int:
-        """Say what is waited for: frames from the guest, room for some to it.
+        """Tell the link what the driver waits for: frames from the guest, room for frames to it.
 
         Returns:
-            What to ask epoll for.
+            The events to ask epoll for.
         """
 
 
 def want(link: Link, *, frames: bool, room: bool) -> int:
-    """What to ask epoll for, of any link, if frames from the guest or room for some to it are waited for."""
+    """The events to ask epoll for, to wait for frames from the guest or for room on any kind of link."""
     if isinstance(link, ReadableLink):
         return link.want(frames=frames, room=room)
     return (EPOLLIN if frames else 0) | (EPOLLOUT if room else 0)

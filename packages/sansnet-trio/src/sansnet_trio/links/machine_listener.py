@@ -1,8 +1,9 @@
-"""A UNIX socket on which guests connect, of which one at a time is served.
+"""A UNIX socket to which virtual machines connect. One machine at a time is served.
 
-Theory of operation. While a guest is served, whoever else connects is accepted and closed, which tells it more than a
-connection that nobody answers. The exception is a guest that comes after the served one has hung up, which its server
-may not have noticed yet: it is the same guest that reconnects, or its successor. So it takes the other's place.
+Theory of operation. While a machine is served, other connections are accepted and closed at once, because the client
+learns more from that than from a connection without an answer. There is one exception. If the served machine has hung
+up, which its server may not have noticed yet, then a new connection is from the same machine, or from its successor. So
+the new connection replaces the old one.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ __all__ = ["MachineListener", "ListenError", "peer_process"]
 
 
 class MachineListener:
-    """Listens on a path, from now on and until closed.
+    """Listens for virtual machines from its creation until it is closed.
 
-    A socket that is there already is replaced if nobody answers on it.
+    A socket file that exists is replaced if no process listens on it.
 
     Args:
-        where: path of the socket file, whose permissions, which the umask decides, say who may connect; or a socket
-            that listens already.
-        on_refused: called with the process id of each guest that was refused because another one is served.
+        where: path of the socket file, or a socket that already listens. The file's permissions, which depend on the
+            umask, decide which users may connect.
+        on_refused: called with the process id of each machine that was refused because another one is served.
 
     Raises:
         ListenError: it cannot listen there.
@@ -38,25 +39,25 @@ class MachineListener:
         self._socket = UnixSocket(where)
 
     async def run(self, serve: Callable[[socket.socket], Awaitable[None]], *, one_off: bool = False) -> None:
-        """Serve one guest after the other.
+        """Serve one machine after the other.
 
         Args:
-            serve: serves a guest until it returns; it owns the socket, and closes it even when cancelled. It is
-                cancelled when the guest has hung up and another one is there.
-            one_off: return after the first guest.
+            serve: serves a machine until it returns. It owns the socket and closes it, even when cancelled. It is
+                cancelled when its machine has hung up and another one has connected.
+            one_off: return after the first machine.
         """
         while True:
-            guest = self._next or await self._socket.accept()
+            machine = self._next or await self._socket.accept()
             self._next = None
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._refuse_others, guest, nursery.cancel_scope)
-                await serve(guest)
+                nursery.start_soon(self._refuse_others, machine, nursery.cancel_scope)
+                await serve(machine)
                 nursery.cancel_scope.cancel()
             if one_off:
                 return
 
     def close(self) -> None:
-        """Stop listening and remove the file, unless it is another's by now. A second call does nothing."""
+        """Stop listening, and remove the socket file unless it has been replaced. A second call does nothing."""
         if self._next is not None:
             self._next.close()
         self._socket.close()
@@ -74,7 +75,7 @@ class MachineListener:
 
 
 def peer_process(connection: socket.socket) -> int:
-    """The id of the process at the other end when it connected; 0 if that is not known."""
+    """The id of the process that connected; 0 if it is unknown."""
     found = peer(connection)
     return found.process if found else 0
 

@@ -1,4 +1,4 @@
-"""Links that show, or write down, all that passes through another link."""
+"""Links that observe or capture the frames of another link."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ __all__ = ["CaptureFile", "CapturedLink", "ObservedLink"]
 _log: Final = logging.getLogger("sansnet")
 
 _MAX_WAITING: Final = 4 << 20
-"""Bytes that wait for the reader of a pipe; beyond them no more records are added."""
+"""Most bytes that wait for the reader of a pipe. While there are more, further records are dropped."""
 _PIECE: Final = 1 << 16
-_MOMENT: Final = 0.05
-"""Seconds for which the reader of a full pipe is waited for, and not again until it has read something."""
-_LAST: Final = 0.5
-"""The same at the end."""
+_PATIENCE: Final = 0.05
+"""Seconds to wait for the reader of a full pipe. After that, do not wait again until it has read something."""
+_LAST_PATIENCE: Final = 0.5
+"""Seconds to wait for the reader when the capture is closed."""
 
 
 class ObservedLink(ABC):
-    """Passes everything on to another link; what it shows its `observe` is what passed.
+    """Passes all frames on to another link and reports them to its method `observe`.
 
     Args:
-        link: the other link; closed with this one.
+        link: the other link. Closing this link closes it.
     """
 
     def __init__(self, link: Link) -> None:
@@ -42,7 +42,7 @@ class ObservedLink(ABC):
 
     @abstractmethod
     def observe(self, frames: Iterable[Frame], *, up: bool) -> None:
-        """Be told of frames that came from the guest (`up`), or that it got."""
+        """Called with frames that came from the guest (`up`) or were sent to it."""
 
     @property
     def config(self) -> LinkConfig:
@@ -80,14 +80,14 @@ class ObservedLink(ABC):
 
 
 class CaptureFile:
-    """A file in pcap format, for the frames of one link, or of several of one kind after each other.
+    """A pcap file for the frames of one link, or of several links of one kind in succession.
 
-    What passed at once is in the file at once, so that it can be read meanwhile, and is there however this process
-    ends. A file that cannot be written any more ends the capture with a warning, and nothing else. A reader of a pipe
-    who does not keep up is waited for a moment at a time; then frames are left out, as whole records, with a warning.
+    Frames are in the file as soon as they have passed, so it can be read meanwhile and is complete however this process
+    ends. If the file cannot be written any more, a warning is logged and only the capture ends. If the reader of a pipe
+    does not keep up, each write waits for a moment; after that whole records are dropped, with a warning.
 
     Args:
-        file: binary; closed with this one. A pipe is to be non-blocking, or its reader can stop this process.
+        file: a binary file, which `close` closes. A pipe must be non-blocking, or its reader can stop this process.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -99,10 +99,10 @@ class CaptureFile:
         self._lost = False
 
     def begin(self, snaplen: int) -> None:
-        """Write the header, unless that has been done for the link before.
+        """Write the file header, unless an earlier link has done that.
 
         Args:
-            snaplen: bytes of the largest frame.
+            snaplen: size of the largest frame, in bytes.
         """
         if not self._begun:
             self._begun = True
@@ -130,8 +130,8 @@ class CaptureFile:
             file, self._file = self._file, None
             with contextlib.suppress(OSError):
                 if self._pipe is not None:
-                    self._push(self._pipe, _LAST)
-            with contextlib.suppress(OSError):  # it tries once more to write what it just could not
+                    self._push(self._pipe, _LAST_PATIENCE)
+            with contextlib.suppress(OSError):  # closing tries once more to write what has just failed
                 file.close()
 
     def _queue(self, pipe: int, records: bytes) -> None:
@@ -140,13 +140,13 @@ class CaptureFile:
         elif not self._lost:
             self._lost = True
             _log.warning(
-                "frames are missing in the capture, since its reader does not keep up; read it faster, or capture to a "
-                "file"
+                "frames are missing in the capture because its reader does not keep up; "
+                "read it faster, or capture to a file"
             )
-        self._push(pipe, 0.0 if self._stuck else _MOMENT)
+        self._push(pipe, 0.0 if self._stuck else _PATIENCE)
 
     def _push(self, pipe: int, patience: float) -> None:
-        """Write what waits, as far as the reader takes it within so many seconds."""
+        """Write what waits, as far as the reader takes it within `patience` seconds."""
         deadline = time.monotonic() + patience
         room = select.poll()
         room.register(pipe, select.POLLOUT)
@@ -161,7 +161,7 @@ class CaptureFile:
 
 
 def _pipe(file: BinaryIO) -> int | None:
-    """The descriptor of a file that another process must read for it to be written."""
+    """The descriptor, if the file is a pipe or the like, which can be full; None for a regular file."""
     try:
         descriptor = file.fileno()
     except OSError:  # it has none
@@ -170,13 +170,13 @@ def _pipe(file: BinaryIO) -> int | None:
 
 
 class CapturedLink(ObservedLink):
-    """Writes the frames of a link, both ways, to a capture.
+    """Writes the frames of a link, in both directions, to a capture.
 
-    The snaplen is the link's own largest frame, so no frame is cut.
+    The snaplen is the size of the link's largest frame, so no frame is cut.
 
     Args:
-        link: the other link; closed with this one.
-        file: the capture, which stays open when the link is closed.
+        link: the other link. Closing this link closes it.
+        file: the capture. It stays open when the link is closed.
     """
 
     def __init__(self, link: Link, file: CaptureFile) -> None:
@@ -187,6 +187,6 @@ class CapturedLink(ObservedLink):
         file.begin(self._snaplen)
 
     def observe(self, frames: Iterable[Frame], *, up: bool) -> None:
-        """Write them down."""
+        """Write frames to the capture."""
         now = time.time()
         self._file.write(pcap.pcap_record(frame, now, self._snaplen, self._vnet) for frame in frames)

@@ -1,4 +1,4 @@
-"""A socket that this process was given by its number: a guest's connected one, or one that listens for guests."""
+"""A socket that this process has inherited: one that is connected to a machine, or one that listens for machines."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ _STREAMS: Final = (0, 1, 2)
 
 
 class AdoptError(SansnetError):
-    """A descriptor is no socket for guests; the message says what it is."""
+    """The descriptor is not a socket for machines; the message says what it is."""
 
 
 def adopt(fd: int) -> socket.socket:
-    """Take over a stream socket that this process was given: a connected one, or a UNIX socket that listens.
+    """Take over an inherited stream socket: a connected one, or a UNIX socket that listens.
 
-    To be called before anything else is opened, which might have that number otherwise. Standard streams that are the
-    same socket, as a super-server has it (inetd), lead to /dev/null from then on, since nothing else may be written to
-    it.
+    Call this before any other file is opened, which could get the same number. If standard streams are the same socket,
+    as under a super-server (inetd), they are redirected to /dev/null, since nothing else may be written to the socket.
+
+    Args:
+        fd: number of the descriptor.
 
     Raises:
-        AdoptError: it is none.
+        AdoptError: it is no such socket.
     """
     try:
         if not stat.S_ISSOCK(os.fstat(fd).st_mode):

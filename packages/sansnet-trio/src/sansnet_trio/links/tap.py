@@ -1,7 +1,7 @@
-"""A tap interface of the kernel (Documentation/networking/tuntap.rst), with the offloads that it has.
+"""A tap interface of the kernel (Documentation/networking/tuntap.rst), with its offloads.
 
-With IFF_VNET_HDR each frame begins with a `virtio_net_hdr`, which lets the guest's kernel hand out TCP and UDP without
-checksums and unsegmented, up to 64 KiB in one piece: what costs most here is paid for each frame, not for each byte.
+With IFF_VNET_HDR each frame begins with a `virtio_net_hdr`. So the guest's kernel can send TCP and UDP unsegmented, up
+to 64 KiB in one frame, and without checksums. That matters because most of our cost is per frame, not per byte.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_FRAME_SIZE: Final = 65535 + 14
 """Most bytes of one frame, without the `virtio_net_hdr`: the largest IP packet and its Ethernet header."""
 
 MTU: Final = MtuLimits(default=65520, largest=65521)
-"""The kernel's limit counts the Ethernet header in (tun_net_initialize); ours is that, rounded down to words."""
+"""The kernel's limit leaves room for the Ethernet header (tun_net_initialize); the default is that in whole words."""
 
 VNET_HEADER_SIZE: Final = 12
 
@@ -62,28 +62,28 @@ _IFREQ_ADDRESS: Final = Struct("=16sH6s16x")
 _INT: Final = Struct("=i")
 
 _READ_BYTES: Final = 1 << 20
-"""Most bytes of one batch: as much as the host's sockets may have to be handed before the next look at them."""
+"""Most bytes of one batch, and so most bytes that the host's sockets get before they are polled again."""
 
 _GONE: Final = frozenset({errno.EBADFD, errno.EBADF, errno.EFAULT, errno.ENODEV, errno.ENXIO})
-"""What a tap without its interface says; EFAULT while it is being deleted (tun_ring_recv)."""
+"""Errors of a tap whose interface is gone; EFAULT while the interface is being deleted (tun_ring_recv)."""
 
 
 def open_tap(name: str, *, mtu: int, mac: bytes | None = None) -> tuple[int, LinkConfig]:
-    """Create a tap in the calling thread's network namespace, or attach to a persistent one. It is left down.
+    """Create a tap in the calling thread's network namespace, or attach to a persistent one. The interface stays down.
 
-    Makes system calls only, so that a forked child that has entered the guest's namespace may call it.
+    It only makes system calls, so a forked child that has entered the guest's namespace may call it.
 
     Args:
-        name: of the interface, at most 15 bytes.
-        mtu: of its IP packets, in bytes.
-        mac: the guest's Ethernet address; None leaves it to the kernel.
+        name: name of the interface, at most 15 bytes.
+        mtu: MTU of the interface, in bytes.
+        mac: the guest's Ethernet address; None leaves the choice to the kernel.
 
     Returns:
-        A non-blocking descriptor, closed on exec, and what the tap can do; both are for `Tap`.
+        A non-blocking descriptor, closed on exec, and the abilities of the tap; both are for `Tap`.
 
     Raises:
-        OSError: `/dev/net/tun` is missing (ENOENT), may not be opened (EACCES), or the interface may not be made
-            (EPERM), exists (EBUSY) or rejects the MTU (EINVAL).
+        OSError: `/dev/net/tun` is missing (ENOENT) or may not be opened (EACCES), or the interface may not be created
+            (EPERM), is in use (EBUSY) or rejects the MTU (EINVAL).
     """
     fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -102,7 +102,7 @@ def bring_up(name: str) -> None:
     """Bring up an interface of the calling thread's network namespace.
 
     Raises:
-        OSError: there is none (ENODEV), or it is not permitted (EPERM).
+        OSError: there is no such interface (ENODEV), or this is not permitted (EPERM).
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         answer = fcntl.ioctl(control, _SIOCGIFFLAGS, _IFREQ_FLAGS.pack(name.encode(), 0))
@@ -111,7 +111,7 @@ def bring_up(name: str) -> None:
 
 
 def _attach(fd: int, name: bytes, mtu: int) -> LinkConfig:
-    """Choose the best mode that the kernel has."""
+    """Attach with the best mode that the kernel supports."""
     try:
         fcntl.ioctl(fd, _TUNSETIFF, _IFREQ_FLAGS.pack(name, _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR))
     except OSError as error:
@@ -136,7 +136,7 @@ def _attach(fd: int, name: bytes, mtu: int) -> LinkConfig:
 
 
 def _offload(fd: int, flags: int) -> bool:
-    """Let the guest's kernel hand out such frames. What it takes from us does not depend on it."""
+    """Let the guest's kernel send such frames; whether it can. Frames to the guest do not depend on this."""
     try:
         fcntl.ioctl(fd, _TUNSETOFFLOAD, flags)
     except OSError:
@@ -148,10 +148,10 @@ class Tap:
     """A link over an open tap.
 
     Args:
-        fd: from `open_tap`, maybe of another process; closed by `close`.
+        fd: a descriptor from `open_tap`, possibly called in another process; `close` closes it.
         config: from the same call.
-        left_behind: `close` leaves the interface to the end of its network namespace. To remove it takes the kernel
-            25 ms, for which nobody needs to wait who ends the namespace next.
+        left_behind: `close` leaves the interface in place until its network namespace ends. Removing an interface
+            takes the kernel 25 ms, which is a waste if the namespace ends next.
     """
 
     def __init__(self, fd: int, config: LinkConfig, *, left_behind: bool = False) -> None:
@@ -175,7 +175,7 @@ class Tap:
         try:
             frame = read(fd, size)
             frames.append(frame)
-            # A look whether there is more costs 0.3 us; the exception that a read in vain raises costs 2 us.
+            # A poll for more costs 0.3 us; the exception of a read that finds nothing costs 2 us
             if self._readable.poll(0):
                 while len(frames) < limit and room > 0:
                     frame = read(fd, size)
@@ -212,7 +212,7 @@ class Tap:
         """See `Link`."""
         if self._fd >= 0:
             if self._left_behind:
-                with contextlib.suppress(OSError):  # it is gone already
+                with contextlib.suppress(OSError):  # the interface is gone
                     fcntl.ioctl(self._fd, _TUNSETPERSIST, 1)
             os.close(self._fd)
             self._fd = -1

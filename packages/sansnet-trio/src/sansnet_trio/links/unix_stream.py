@@ -1,8 +1,9 @@
 """A virtual machine's Ethernet over a connected UNIX stream socket: QEMU's `-netdev stream`, without offloads.
 
-Theory of operation. One system call reads or writes many frames. A frame that the socket took only a part of is not
-done with: the caller gives it again, first of all, and the link remembers how far it got. So nothing is buffered here
-on the way to the guest, and a guest that does not read makes the caller wait, as the `Link` contract has it.
+Theory of operation. One system call reads or writes many frames. If the socket took only a part of a frame, the frame
+does not count as handled: the caller passes it again, as the first one, and the link remembers how much was sent. So
+nothing is buffered here on the way to the guest, and a guest that does not read makes the caller wait, as `Link`
+requires.
 """
 
 from __future__ import annotations
@@ -21,37 +22,37 @@ from sansnet_trio.links import LinkClosed, MtuLimits
 __all__ = ["MTU", "UnixStream"]
 
 MTU: Final = MtuLimits(default=65520, largest=MAX_FRAME_SIZE - ethernet.HEADER_SIZE)
-"""Without offloads the MTU is the size of a unit: so it is as large as for a tap, whose guests may be behind it."""
+"""Without offloads no frame is larger than the MTU, so the default is as large as that of a tap."""
 
 _READ_BYTES: Final = 256 << 10
-"""Of one `recv`: about what a socket with the kernel's default limits holds."""
+"""Most bytes of one `recv`: about what a socket with the kernel's default limits holds."""
 
 _WRITE_FRAMES: Final = 256
-"""Of one `sendmsg`, which takes 1024 pieces (IOV_MAX); a frame has 3 at most."""
+"""Most frames of one `sendmsg`, which takes 1024 pieces (IOV_MAX); a frame has at most 3."""
 
 _BUFFER: Final = 4 << 20
-"""Asked for in each direction. The kernel gives less where net.core.wmem_max and rmem_max say so."""
+"""Requested buffer size in each direction; net.core.wmem_max and rmem_max may limit it."""
 
 
 class UnixStream:
     """A link over a connected socket.
 
     Args:
-        connection: the socket; closed by `close`.
-        mtu: of the guest, in bytes.
+        connection: the socket; `close` closes it.
+        mtu: MTU of the guest, in bytes.
     """
 
     def __init__(self, connection: socket.socket, *, mtu: int = MTU.default) -> None:
         self.config = LinkConfig(mtu=mtu, max_frame_size=MAX_FRAME_SIZE)
         self.dropped = 0
-        """Stays 0: a stream takes every frame, or ends."""
+        """Always 0: a stream takes every frame, or ends."""
         self._socket = connection
         self._decoder = FrameDecoder()
         self._written = 0
-        """Bytes of the first frame not done with, its length included, that the socket has taken."""
+        """Bytes of the next frame, including its length field, that the socket has already taken."""
         connection.setblocking(False)
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-            with contextlib.suppress(OSError):  # a socket of another kind may not have it, and works all the same
+            with contextlib.suppress(OSError):  # other kinds of sockets may lack the option, but still work
                 connection.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
 
     def fileno(self) -> int:
@@ -62,7 +63,7 @@ class UnixStream:
         """See `Link`.
 
         Raises:
-            LinkClosed: the guest has closed the connection, or sent what is no frame.
+            LinkClosed: the guest has closed the connection, or sent data that is not a frame.
         """
         try:
             frames = self._decoder.take_frames(limit)
@@ -97,7 +98,7 @@ class UnixStream:
         self._socket.close()
 
     def _receive(self) -> bytes:
-        """Some bytes; none if there are none now."""
+        """The bytes that have arrived; empty if there are none."""
         try:
             data = self._socket.recv(_READ_BYTES)
         except BlockingIOError:
@@ -109,7 +110,7 @@ class UnixStream:
         return data
 
     def _send(self, pieces: list[Buffer]) -> int:
-        """How many bytes the socket took."""
+        """Send what the socket takes; how many bytes it took."""
         try:
             return self._socket.sendmsg(pieces, (), socket.MSG_NOSIGNAL)
         except BlockingIOError:
@@ -119,7 +120,7 @@ class UnixStream:
 
 
 def _without(pieces: list[Buffer], count: int) -> list[Buffer]:
-    """What is left of some pieces without their first bytes."""
+    """The pieces without their first `count` bytes."""
     for number, piece in enumerate(pieces):
         if count < len(piece):
             return [memoryview(piece)[count:], *pieces[number + 1 :]]

@@ -1,17 +1,17 @@
-"""The network card of a virtual machine over vhost-user: `sansnet_core.vhost` with descriptors and mappings.
+"""The network card of a virtual machine over vhost-user: the I/O for `sansnet_core.vhost`.
 
-Theory of operation. One epoll set of the link's own holds the connection and the kick descriptors of the rings that
-run. Its descriptor is what the driver waits for; it is only ever readable, so that the link has to be told what is
-wanted (`want`) instead of being asked for EPOLLOUT. Where a ring has to be looked at again, with no kick to come for
-that, the link kicks itself: the descriptor is the guest's, but a kick too many means nothing. Before each use of an
-eventfd it is made non-blocking, since whoever shares the file with us could have made it block again.
+Theory of operation. The link has an epoll set of its own with the connection and the kick descriptors of the running
+rings. The driver waits for the descriptor of this set. That is never writable, so the driver tells the link what it
+waits for (`want`) instead of asking for EPOLLOUT. If a ring must be examined again although no kick will come, the link
+signals the ring's kick descriptor itself; the guest owns the descriptor too, but an additional kick does no harm. An
+eventfd is made non-blocking before each use, because any process that shares it could have made it blocking again.
 
-The connection is served before the rings, for the front-end, and the guest with it, stands still until it is answered.
-Views of the guest's memory are held by the back-end alone. When it lets them go the memory is unmapped. An exception
-keeps what its traceback leads to, so a violation is stripped of its own before `LinkClosed` is raised.
+The connection is served before the rings, because the front-end and the guest stand still until a request is answered.
+Only the back-end holds views of the guest's memory; when it drops them the memory is unmapped. An exception's traceback
+keeps the frames alive, and with them the views, so a violation loses its traceback before `LinkClosed` is raised.
 
-A front-end may cut its file short under our mapping, and the next access would be a SIGBUS: only a seal can forbid it,
-which we add where it is missing and the file takes one.
+A front-end could truncate the file that we have mapped, and the next access would be a SIGBUS. Only a seal prevents
+that. It is added if it is missing and the file supports seals.
 """
 
 from __future__ import annotations
@@ -53,36 +53,36 @@ from sansnet_trio.links import LinkClosed, MtuLimits
 
 __all__ = ["MTU", "VhostUserLink", "is_supported"]
 
-_logger: Final = logging.getLogger("sansnet")
+_log: Final = logging.getLogger("sansnet")
 
 MTU: Final = MtuLimits(default=1500, largest=MAX_FRAME_SIZE - ethernet.HEADER_SIZE)
-"""With the offloads 64 KiB travel as one frame at any MTU; and that of Ethernet is what the hosts beyond have."""
+"""With the offloads one frame carries 64 KiB at any MTU, so the default is Ethernet's, as remote hosts have it."""
 
 _MAX_FDS: Final = 8
 _MAX_MESSAGES: Final = 64
-"""Reads from the connection before the rings get their turn."""
+"""Most reads from the connection before the rings are served."""
 _MAX_WRITTEN: Final = 256
-"""Frames to the guest before others get their turn: it may have made each of them cost a thousand descriptors."""
+"""Most frames to the guest per call: the guest can make each of them cost a thousand descriptors."""
 
 _ANCILLARY: Final = socket.CMSG_SPACE(_MAX_FDS * array("i").itemsize)
 _EVENT: Final = (1).to_bytes(8, "little")
 
 
 def is_supported() -> bool:
-    """Whether this processor keeps the order of memory accesses that the rings rely on: x86-64 does."""
+    """Whether this processor keeps the order of memory accesses that the rings need, as x86-64 does."""
     return platform.machine() == "x86_64"
 
 
 class VhostUserLink:
-    """A link over a connection of a front-end, as QEMU's `-netdev vhost-user` makes one.
+    """A link over the connection of a front-end such as QEMU with `-netdev vhost-user`.
 
     Args:
-        connection: a UNIX stream socket; closed with the link.
-        mtu: of the guest's IP packets, in bytes; None leaves it to the front-end, and where that names none, to `MTU`.
-            One that the front-end names is the most that the guest's device can have.
+        connection: a UNIX stream socket; `close` closes it.
+        mtu: the guest's MTU, in bytes. None leaves it to the front-end, or to `MTU.default` if the front-end announces
+            none. An MTU that the front-end announces is the upper limit.
 
     Raises:
-        UsageError: this is not an x86-64, see `is_supported`.
+        UsageError: this processor is not an x86-64, see `is_supported`.
     """
 
     def __init__(self, connection: socket.socket, *, mtu: int | None = None) -> None:
@@ -97,7 +97,7 @@ class VhostUserLink:
         self._calls: list[int | None] = [None, None]
         self._errors: list[int | None] = [None, None]
         self._wanted = [False, True]
-        """Of each ring: whether its kicks are of interest."""
+        """For each ring, whether the driver waits for its kicks."""
         self._running = [False, False]
         self._watched: set[int] = set()
         self._watch()
@@ -107,36 +107,36 @@ class VhostUserLink:
 
     @property
     def config(self) -> LinkConfig:
-        """See `Link`. It is final when `wait_started` has returned: a guest that wants another one is cut off."""
-        named = (self._mtu, self._backend.mtu)
-        return self._backend.link_config(min((mtu for mtu in named if mtu is not None), default=MTU.default))
+        """See `Link`. Final after `wait_started`: if the guest accepts other features later, the link is closed."""
+        limits = (self._mtu, self._backend.mtu)
+        return self._backend.link_config(min((mtu for mtu in limits if mtu is not None), default=MTU.default))
 
     @property
     def dropped(self) -> int:
-        """See `Link`. Frames for which the guest has no driver are among them."""
+        """See `Link`. It includes frames that came while the guest had no running driver."""
         return self._lost + self._backend.dropped
 
     async def wait_started(self) -> None:
-        """Serve the front-end until the guest's driver runs, and it is known what it accepts. Returns at once if so.
+        """Serve the front-end until the guest's driver runs, and its features are known.
 
         Raises:
-            LinkClosed: it went away, or violated the protocol.
+            LinkClosed: the front-end closed the connection or violated the protocol.
         """
         while self._backend.from_guest is None or self._backend.to_guest is None:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
             self._serve(FROM_GUEST)
         self._agreed = self.config
-        _signal(self._kicks[FROM_GUEST])  # for those that were taken notice of here
+        _signal(self._kicks[FROM_GUEST])  # kicks consumed while waiting must not be lost: make the ring look again
 
     def fileno(self) -> int:
-        """See `Link`: readable when there is anything to do; never writable."""
+        """See `Link`. It is readable when there is anything to do, and never writable."""
         return self._epoll.fileno()
 
     def want(self, *, frames: bool, room: bool) -> int:
-        """Say what the driver waits for: frames from the guest, or room for some to it.
+        """See `ReadableLink`.
 
         Returns:
-            What to ask epoll for.
+            The events to ask epoll for.
         """
         self._wanted[FROM_GUEST] = frames
         self._wanted[TO_GUEST] = room
@@ -161,7 +161,7 @@ class VhostUserLink:
         if notify:
             _signal(self._calls[FROM_GUEST])
         if frames:
-            # Only a ring that was found empty asks for kicks, so look again until it is
+            # The guest kicks only after the ring was found empty, so look again until it is
             _signal(self._kicks[FROM_GUEST])
         return frames
 
@@ -174,9 +174,9 @@ class VhostUserLink:
             self._lost += len(frames)
             return len(frames)
         violation = None
-        given = frames if len(frames) <= _MAX_WRITTEN else frames[:_MAX_WRITTEN]
+        batch = frames if len(frames) <= _MAX_WRITTEN else frames[:_MAX_WRITTEN]
         try:
-            done = ring.put_frames(given)
+            done = ring.put_frames(batch)
             notify = done > 0 and ring.must_notify()
         except VhostViolation as error:
             violation = error.with_traceback(None)
@@ -186,7 +186,7 @@ class VhostUserLink:
         if notify:
             _signal(self._calls[TO_GUEST])
         if done == _MAX_WRITTEN:
-            _signal(self._kicks[TO_GUEST])  # the ring was not found short of buffers, so nobody else will
+            _signal(self._kicks[TO_GUEST])  # the ring did not run out of buffers, so the guest will not kick
         return done
 
     def close(self) -> None:
@@ -207,14 +207,14 @@ class VhostUserLink:
     # The connection
 
     def _serve(self, ring: int) -> None:
-        """Answer the front-end, and take notice of the kicks of one ring, which is to be worked on next."""
+        """Answer the front-end, and consume the kicks of the ring that is to be served next."""
         if self._closed:
             raise LinkClosed("the front-end is gone")
         ready = {fd for fd, _ in self._epoll.poll(0, 4)}
         if self._connection.fileno() in ready:
             self._serve_connection()
         kick = self._kicks[ring]
-        if kick in ready and kick in self._watched:  # it may have been another one's before
+        if kick in ready and kick in self._watched:  # serving the connection may have replaced it
             self._drain(kick)
 
     def _drain(self, kick: int) -> None:
@@ -226,7 +226,7 @@ class VhostUserLink:
         except OSError:
             count = 0
         if count != len(_EVENT):
-            self._drop("vhost-user: a kick descriptor is no eventfd")
+            self._drop("vhost-user: a kick descriptor is not an eventfd")
 
     def _serve_connection(self) -> None:
         backend = self._backend
@@ -240,13 +240,15 @@ class VhostUserLink:
             except OSError as error:
                 self._drop(f"the front-end is gone: {error.strerror}")
             fds = array("i")
-            for _, _, content in ancillary:  # SCM_RIGHTS: nothing else was asked for
+            for _, _, content in ancillary:  # SCM_RIGHTS, the only kind that was requested
                 fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
             if not data or flags & socket.MSG_CTRUNC:
                 _close(fds)
                 if not data:
                     self._drop("the front-end is gone")
-                self._drop("the front-end sent more descriptors than a message has, or than may be open (ulimit -n)")
+                self._drop(
+                    "the front-end sent more descriptors than one message may have, or than may be open (ulimit -n)"
+                )
             violation = None
             try:
                 backend.receive(data, fds)
@@ -267,7 +269,7 @@ class VhostUserLink:
                 self._drop("the front-end does not take its answers")
 
     def _violated(self, violation: VhostViolation, *rings: int) -> NoReturn:
-        """Tell the front-end, and drop the connection."""
+        """Signal the error descriptors, answer the front-end, and drop the connection."""
         for ring in rings:
             _signal(self._errors[ring])
         with suppress(LinkClosed):
@@ -284,7 +286,7 @@ class VhostUserLink:
         """Carry out orders until there are none.
 
         Raises:
-            VhostViolation: memory was not what it was said to be.
+            VhostViolation: memory could not be mapped.
         """
         while orders := self._backend.take_orders():
             for order in orders:
@@ -317,8 +319,8 @@ class VhostUserLink:
 
     def _start(self, ring: int) -> None:
         if self._agreed not in (None, self.config):
-            # The network was made for other ones. QEMU connects again (reconnect=1).
-            self._drop("the guest's driver accepts other offloads than the one before")
+            # The network was made for the other features. QEMU connects again (reconnect=1)
+            self._drop("the guest's driver accepts other offloads than before")
         self._running[ring] = True
         self._watch()
         _signal(self._kicks[ring])
@@ -328,7 +330,7 @@ class VhostUserLink:
         try:
             views = [_map_file(*piece) for piece in pieces]
         except (OSError, OverflowError, ValueError) as error:
-            _logger.warning("vhost-user: cannot map the guest's memory: %s", error)
+            _log.warning("vhost-user: cannot map the guest's memory: %s", error)
             views = None
         finally:
             _close(fd for fd, _, _ in pieces)
@@ -338,7 +340,7 @@ class VhostUserLink:
             self._backend.mapped(views)
 
     def _watch(self) -> None:
-        """Bring the epoll set up to date."""
+        """Update the epoll set."""
         wanted = {self._connection.fileno()}
         for kick, running, interest in zip(self._kicks, self._running, self._wanted, strict=True):
             if kick is not None and running and interest:
@@ -350,12 +352,12 @@ class VhostUserLink:
             try:
                 self._epoll.register(fd, select.EPOLLIN)
             except OSError as error:
-                self._drop(f"vhost-user: a kick descriptor that cannot be waited for: {error.strerror}")
+                self._drop(f"vhost-user: a kick descriptor cannot be waited for: {error.strerror}")
             self._watched.add(fd)
 
 
 def _make_fence() -> Callable[[], None]:
-    """A full memory barrier: a lock is released and taken, which are locked instructions (0.2 us)."""
+    """A full memory barrier: releasing and taking a lock are locked instructions (0.2 us)."""
     lock = Lock()
     lock.acquire()
 
@@ -367,23 +369,23 @@ def _make_fence() -> Callable[[], None]:
 
 
 def _map_file(fd: int, size: int, offset: int) -> memoryview:
-    """Map from the start of the file, which needs no alignment of the offset.
+    """Map a file from its start, so that the offset needs no alignment.
 
     Raises:
-        OSError, OverflowError, ValueError: this is no file, or it is too small.
+        OSError, OverflowError, ValueError: it is not a regular file, or it is too small.
     """
     if not stat.S_ISREG(os.fstat(fd).st_mode):
-        raise ValueError("not a file")
+        raise ValueError("not a regular file")
     if not _seal(fd):
-        _logger.warning("vhost-user: the guest's memory is a file without a seal against shrinking; use memfd")
+        _log.warning("vhost-user: the guest's memory is a file without a seal against shrinking; use memfd")
     mapping = mmap.mmap(fd, offset + size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
     mapping.madvise(mmap.MADV_DONTDUMP)
     return memoryview(mapping)[offset:]
 
 
 def _seal(fd: int) -> bool:
-    """Forbid that a file shrinks; whether that is so now."""
-    with suppress(OSError):  # it takes no seals, or no more of them
+    """Forbid that a file shrinks; whether it is forbidden now."""
+    with suppress(OSError):  # it supports no seals, or no more of them
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
     try:
         return bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK)
@@ -397,7 +399,7 @@ def _replace(fds: list[int | None], ring: int, fd: int | None) -> None:
 
 
 def _signal(fd: int | None) -> None:
-    """Write an eventfd, if there is one. One that is full says enough, and one that is something else nothing."""
+    """Signal an eventfd, if there is one. Errors are ignored: a full eventfd is signalled already."""
     if fd is not None:
         with suppress(OSError):
             os.set_blocking(fd, False)

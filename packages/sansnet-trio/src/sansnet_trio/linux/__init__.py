@@ -1,1 +1,1 @@
-"""Linux as Python's standard library does not have it: system calls, netlink, /proc, privileges, descriptors."""
+"""Interfaces of Linux that Python's standard library lacks: system calls, netlink, /proc, privileges, descriptors."""

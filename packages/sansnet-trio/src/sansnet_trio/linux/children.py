@@ -1,4 +1,4 @@
-"""The end of a child that may be stopped, and may not be ours to signal any more."""
+"""Ending child processes, even stopped ones and those that this process may not signal any more."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from typing import Final
 __all__ = ["end_child", "wait_child"]
 
 _KILL_TIMEOUT: Final = 5.0
-"""Seconds that a killed process may take to end. It ends at once, unless the kernel does something for it that cannot
-be interrupted."""
+"""Seconds that a killed process may take to end; it takes them only in a system call that cannot be interrupted."""
 _FOREIGN_TIMEOUT: Final = 0.5
-"""Seconds for one that ends by itself, since we may not kill it."""
+"""Seconds for a process that ends by itself, since we may not kill it."""
 _POLL_INTERVAL: Final = 0.002
 
 
 def end_child(pid: int) -> None:
-    """Kill a child and reap it; SIGKILL ends a stopped one, too. Blocks for some seconds at most."""
+    """Kill a child, even a stopped one, and reap it. Blocks for a few seconds at most."""
     timeout = _KILL_TIMEOUT
     try:
         os.kill(pid, signal.SIGKILL)
@@ -34,11 +33,11 @@ def wait_child(pid: int, timeout: float) -> int | None:
     """Wait for the end of a child for a bounded time.
 
     Args:
-        pid: of the child.
+        pid: process id of the child.
         timeout: seconds.
 
     Returns:
-        Its status as of `os.waitpid`; None if it still runs, or another part has reaped it.
+        The status from `os.waitpid`; None if the child still runs, or has been reaped elsewhere.
     """
     deadline = time.monotonic() + timeout
     with suppress(ChildProcessError):

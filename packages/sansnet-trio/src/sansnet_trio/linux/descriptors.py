@@ -1,4 +1,4 @@
-"""Descriptors: those that come over a UNIX socket (SCM_RIGHTS in unix(7)), and what to do when there are none left."""
+"""File descriptors: receiving them over a UNIX socket (SCM_RIGHTS in unix(7)), and running out of them."""
 
 from __future__ import annotations
 
@@ -14,24 +14,29 @@ from typing import Final
 __all__ = ["MORE_DESCRIPTORS", "NO_DESCRIPTOR", "SHORTAGE", "Reserve", "receive_descriptors", "wait_readable"]
 
 SHORTAGE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""Errors that say nothing about one socket or connection, but that this process or system can have no more."""
+"""Errors that concern no single socket: this process or the system can have no more of them."""
 
 NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
-"""Of those, the ones that end when a descriptor is closed: this process has too many, or the system has."""
+"""The errors of `SHORTAGE` that end when a descriptor is closed: the process or the system has too many."""
 
 MORE_DESCRIPTORS: Final = "allow more descriptors, as by: ulimit -n 100000"
-"""The remedy, as the end of a sentence."""
+"""The remedy for a shortage, as the end of a sentence."""
 
 _ITEM = array("i").itemsize
 
 
 def receive_descriptors(channel: socket.socket, size: int, maximum: int) -> tuple[bytes, list[int]]:
-    """A message, and the descriptors that came with it: closed on exec, which those of `socket.recv_fds` are not.
+    """Receive a message and its descriptors, which are closed on exec (those of `socket.recv_fds` are not).
 
-    There may be fewer than were sent, since the kernel drops those that we have no numbers left for.
+    There may be fewer descriptors than were sent: the kernel drops those beyond our limit.
+
+    Args:
+        channel: a UNIX socket.
+        size: most bytes of the message.
+        maximum: most descriptors.
 
     Raises:
-        OSError: as the channel says.
+        OSError: see recvmsg(2).
     """
     data, ancillary, _, _ = channel.recvmsg(size, socket.CMSG_LEN(maximum * _ITEM), socket.MSG_CMSG_CLOEXEC)
     descriptors = array("i")
@@ -42,13 +47,13 @@ def receive_descriptors(channel: socket.socket, size: int, maximum: int) -> tupl
 
 
 class Reserve:
-    """Descriptors that are kept for work which must be possible when no other is left. Close it.
+    """Descriptors reserved for work that must succeed even when no other descriptor is left. Close it.
 
     Args:
-        size: how many.
+        size: number of descriptors.
 
     Raises:
-        OSError: there are fewer.
+        OSError: fewer are available.
     """
 
     def __init__(self, size: int) -> None:
@@ -62,7 +67,7 @@ class Reserve:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
-        """For a block that waits for nothing: the descriptors are free, and kept again after it as far as possible."""
+        """Free the descriptors for a block, and reserve them again afterwards if possible. The block must not wait."""
         self.close()
         try:
             yield
@@ -71,7 +76,7 @@ class Reserve:
                 self._fill()
 
     def close(self) -> None:
-        """Keep none any more."""
+        """Free the descriptors for good."""
         while self._held:
             os.close(self._held.pop())
 
@@ -81,10 +86,12 @@ class Reserve:
 
 
 def wait_readable(descriptor: int, seconds: int) -> bool:
-    """Block until a descriptor is readable or its other end is closed; whether that came within some seconds.
+    """Block until a descriptor is readable or its other end is closed, or some seconds have passed.
 
-    Seconds during which this process was stopped do not count, since then the process that we wait for may have been
-    stopped, too, as by Ctrl-Z.
+    Time during which this process was stopped does not count: Ctrl-Z stops the process that we wait for, too.
+
+    Returns:
+        Whether it is readable or closed.
     """
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)

@@ -1,6 +1,6 @@
-"""Privileges that a process gives up for good, once it has what it needed them for (capabilities(7), prctl(2)).
+"""Giving up privileges for good, once they are not needed any more (capabilities(7), prctl(2)).
 
-They belong to a thread, so a process calls these functions while it has one thread only.
+Privileges belong to a thread, so call these functions while the process has only one.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def renounce(keep: Collection[int] = ()) -> None:
-    """Have no capabilities but some, gain none by executing a program, and let no process of this user trace us.
+    """Drop capabilities, gain none by executing a program, and forbid other processes of this user to trace us.
 
     Args:
-        keep: numbers of capabilities that stay, as far as we have them.
+        keep: numbers of the capabilities to keep, if we have them.
 
     Raises:
-        OSError: the kernel refuses; no kernel that has user namespaces does.
+        OSError: the kernel refuses, which no kernel with user namespaces does.
     """
     forbid_new_privileges()
     drop_capabilities(keep)
@@ -61,21 +61,20 @@ def renounce(keep: Collection[int] = ()) -> None:
 
 
 def forbid_new_privileges() -> None:
-    """Have set-user-ID bits and file capabilities no effect on what we execute (PR_SET_NO_NEW_PRIVS)."""
+    """Disable set-user-ID bits and file capabilities of the programs that we execute (PR_SET_NO_NEW_PRIVS)."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def drop_capabilities(keep: Collection[int] = ()) -> None:
-    """Empty all sets of capabilities, but for some in the permitted and effective ones.
+    """Empty all sets of capabilities, except for `keep` in the permitted and effective sets.
 
-    The bounding set takes CAP_SETPCAP to be emptied; without it the set stays, and means nothing to a process that can
-    gain no privileges.
+    Without CAP_SETPCAP the bounding set stays; it has no effect on a process that can gain no privileges.
 
     Raises:
         OSError: the kernel refuses.
     """
     _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
-    with suppress(OSError):  # EPERM, or EINVAL after the last one that the kernel knows
+    with suppress(OSError):  # EPERM, or EINVAL after the last capability of this kernel
         for number in range(_MAX_CAPABILITY):
             _prctl(_PR_CAPBSET_DROP, number)
     header = _HEADER.pack(_VERSION_3, 0)

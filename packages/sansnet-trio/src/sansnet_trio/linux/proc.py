@@ -1,7 +1,7 @@
-"""Processes in /proc, which may be that of another PID namespace than ours: then their numbers are others.
+"""Finding processes in /proc, even if it belongs to another PID namespace and numbers them differently.
 
-That is so in a namespace that was made without a /proc of its own (pid_namespaces(7)). Only /proc/self is right there,
-and what leads from it.
+That is the case in a PID namespace without a /proc of its own (pid_namespaces(7)). There, only /proc/self and paths
+below it are right.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NO_PROC: Final = "there is no /proc here, which sansnet needs; as root: mount -t
 
 
 def open_own() -> int:
-    """A descriptor of our own directory in /proc; another process that has it finds us by it, too.
+    """A descriptor of our own directory in /proc; a process that receives it can find us by it, too.
 
     Raises:
         OSError: there is no /proc.
@@ -27,10 +27,10 @@ def open_own() -> int:
 
 
 def number_of(pid: int) -> int:
-    """The number that /proc has for a process of ours.
+    """The number of a process in /proc, by its id in our PID namespace.
 
     Raises:
-        OSError: there is no such process, or /proc does not have it.
+        OSError: there is no such process, or /proc does not show it.
     """
     descriptor = os.pidfd_open(pid)
     try:
@@ -40,10 +40,10 @@ def number_of(pid: int) -> int:
 
 
 def open_process(number: int) -> int:
-    """A descriptor of a process (pidfd_open(2)) that /proc has under a number.
+    """A descriptor of a process (pidfd_open(2)), by its number in /proc.
 
     Raises:
-        OSError: there is none, or it is not in our PID namespace.
+        OSError: there is no such process, or it is not in our PID namespace.
     """
     depth = len(_read_numbers("self")) - 1
     numbers = _read_numbers(str(number))
@@ -51,7 +51,7 @@ def open_process(number: int) -> int:
         raise _no_process()
     descriptor = os.pidfd_open(numbers[depth])
     try:
-        if _read_number(descriptor) != number:  # that of a PID namespace beside ours
+        if _read_number(descriptor) != number:  # a process of a PID namespace beside ours
             raise _no_process()
     except BaseException:
         os.close(descriptor)
@@ -60,7 +60,7 @@ def open_process(number: int) -> int:
 
 
 def _read_numbers(process: str) -> list[int]:
-    """What a process is called in each PID namespace, from that of /proc to its own."""
+    """The ids of a process in each PID namespace, from that of /proc down to its own."""
     for line in files.read(f"/proc/{process}/status").splitlines():
         if line.startswith("NSpid:"):
             return [int(word) for word in line.split()[1:]]

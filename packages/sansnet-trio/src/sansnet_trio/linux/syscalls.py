@@ -1,4 +1,4 @@
-"""System calls that Python 3.11 has no function for. Linux, through the C library."""
+"""Linux system calls that Python 3.11 has no functions for, called through the C library."""
 
 from __future__ import annotations
 
@@ -94,23 +94,24 @@ def _check(result: int, path: str | None = None) -> None:
 
 
 def unshare(flags: int) -> None:
-    """Leave namespaces for new ones (unshare(2)); the process must have one thread only.
+    """Move to new namespaces (unshare(2)). The process must have only one thread.
 
     Raises:
-        OSError: ENOSPC beyond a limit in /proc/sys/user, EPERM if not permitted, EINVAL if the kernel has none.
+        OSError: ENOSPC beyond a limit in /proc/sys/user, EPERM if not permitted, EINVAL if the kernel has no such
+            namespaces.
     """
     _check(_libc.unshare(ctypes.c_int(flags)))
 
 
 def setns(fd: int, kind: int) -> None:
-    """Enter the namespace that a descriptor stands for (setns(2)); of users', with one thread only.
+    """Enter a namespace (setns(2)). To enter a user namespace, the process must have only one thread.
 
     Args:
-        fd: of a file like /proc/PID/ns/net.
-        kind: which one that must be, as for `unshare`.
+        fd: descriptor of a file like /proc/PID/ns/net.
+        kind: the expected kind of namespace, as a flag of `unshare`.
 
     Raises:
-        OSError: EPERM if not permitted, EINVAL if it is of another kind, or the user namespace that we are in.
+        OSError: EPERM if not permitted; EINVAL if it is of another kind, or our own user namespace.
     """
     _check(_libc.setns(ctypes.c_int(fd), ctypes.c_int(kind)))
 
@@ -122,7 +123,7 @@ def open_owner(namespace: int) -> int:
         namespace: descriptor of a file like /proc/PID/ns/net.
 
     Raises:
-        OSError: EPERM if that is neither the user namespace that we are in nor one inside of it.
+        OSError: EPERM if the owner is neither our own user namespace nor one inside it.
     """
     return fcntl.ioctl(namespace, _NS_GET_USERNS)
 
@@ -131,28 +132,28 @@ def mount(source: str, target: str, kind: str | None = None, flags: int = 0, opt
     """Mount `source` at `target` (mount(2)).
 
     Raises:
-        OSError: as the kernel says, with the target's name.
+        OSError: see mount(2); it has the name of the target.
     """
     arguments = [None if text is None else os.fsencode(text) for text in (source, target, kind, options)]
     _check(_libc.mount(*arguments[:3], ctypes.c_ulong(flags), arguments[3]), target)
 
 
 def unmount(target: str, flags: int = 0) -> None:
-    """Unmount what is at `target` (umount2(2)).
+    """Unmount the file system at `target` (umount2(2)).
 
     Raises:
-        OSError: as the kernel says, with the target's name.
+        OSError: see mount(2); it has the name of the target.
     """
     _check(_libc.umount2(os.fsencode(target), ctypes.c_int(flags)), target)
 
 
 def set_parent_death_signal(number: int) -> None:
-    """Have a signal when the parent's thread that forked this process ends (PR_SET_PDEATHSIG)."""
+    """Receive a signal when the thread of the parent that forked this process ends (PR_SET_PDEATHSIG)."""
     _check(_libc.prctl(ctypes.c_int(_PR_SET_PDEATHSIG), ctypes.c_ulong(number)))
 
 
 def forbid_dump() -> None:
-    """Show nobody this process's memory: no core when a signal ends it, and nobody traces it (PR_SET_DUMPABLE)."""
+    """Hide the memory of this process: no core dump, and no tracing by unprivileged processes (PR_SET_DUMPABLE)."""
     _check(_libc.prctl(ctypes.c_int(_PR_SET_DUMPABLE), ctypes.c_ulong(0)))
 
 
@@ -160,17 +161,17 @@ def interface_index(name: str) -> int:
     """Index of an interface of the calling thread's network namespace (if_nametoindex(3)).
 
     Raises:
-        OSError: there is none of that name, or no descriptor is left.
+        OSError: there is no interface of that name, or no descriptor is left.
     """
     try:
         return socket.if_nametoindex(name)
     except OSError:
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).close()  # it opens one, too, and does not say if it cannot
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).close()  # if_nametoindex hides that it got none
         raise
 
 
 def signal_descriptor(numbers: Iterable[int]) -> int:
-    """A descriptor from which blocked signals are read (signalfd(2)); non-blocking and closed on exec.
+    """A descriptor to read blocked signals from (signalfd(2)); non-blocking and closed on exec.
 
     Raises:
         OSError: no descriptor is left.
@@ -182,7 +183,7 @@ def signal_descriptor(numbers: Iterable[int]) -> int:
 
 
 def inotify(directory: str, mask: int) -> int:
-    """A descriptor that is readable when something happened to a directory (inotify(7)); closed on exec.
+    """A descriptor that is readable after changes in a directory (inotify(7)); non-blocking and closed on exec.
 
     Raises:
         OSError: there is no such directory, or no watch or descriptor is left.
@@ -197,7 +198,7 @@ def inotify(directory: str, mask: int) -> int:
 
 
 def inotify_new() -> int:
-    """A descriptor for watches (inotify(7)), without any; non-blocking and closed on exec.
+    """An inotify descriptor without watches (inotify(7)); non-blocking and closed on exec.
 
     Raises:
         OSError: no descriptor is left.
@@ -208,7 +209,10 @@ def inotify_new() -> int:
 
 
 def inotify_add(fd: int, path: str, mask: int) -> int:
-    """Watch a file or directory (inotify_add_watch(2)); the number of the watch.
+    """Watch a file or directory (inotify_add_watch(2)).
+
+    Returns:
+        The number of the watch.
 
     Raises:
         OSError: there is no such file, or no watch is left.

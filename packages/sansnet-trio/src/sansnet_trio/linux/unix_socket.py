@@ -1,6 +1,7 @@
-"""A UNIX socket at a path: made, replaced if no process answers on it, removed again; and who is at the other end.
+"""Listening on a UNIX socket at a path, and identifying the process at the other end of a connection.
 
-A socket may also come from another program, such as systemd; the file is left to that program.
+A socket file is replaced if no process listens on it, and removed again by `close`. The socket may also come from
+another program, such as systemd, which then manages its file.
 """
 
 from __future__ import annotations
@@ -31,17 +32,15 @@ _UCRED: Final = Struct("=iII")
 
 
 class ListenError(SansnetError):
-    """Nobody can connect there; the message says why and what to do."""
+    """No socket can listen there; the message says why and names the remedy."""
 
 
 class UnixSocket:
-    """Listens on a path, from now on and until closed.
-
-    A socket that is there already is replaced if nobody answers on it.
+    """A UNIX socket that listens until it is closed. An existing socket file is replaced if no process listens on it.
 
     Args:
-        where: path of the socket file; or a socket that listens already, whose file is left alone.
-        private: only its owner may connect; otherwise the umask decides that.
+        where: path of the socket file; or a listening socket, whose file is left alone.
+        private: whether only the owner of this process may connect; otherwise the umask decides.
 
     Raises:
         ListenError: it cannot listen there.
@@ -71,7 +70,7 @@ class UnixSocket:
                 await trio.sleep(_SHORTAGE_PAUSE)
 
     def close(self) -> None:
-        """Stop listening and remove the file, unless it is another's by now. A second call does nothing."""
+        """Stop listening, and remove the file unless another program has replaced it. A second call does nothing."""
         if self._socket.fileno() >= 0:
             self._socket.close()
             if self._file is not None:
@@ -82,10 +81,10 @@ class UnixSocket:
 
 
 class Peer(NamedTuple):
-    """Who connected, as of then.
+    """The process that made a connection, at the time when it did.
 
     Attributes:
-        process, user: their numbers as this process sees them.
+        process, user: process id and user id as seen from this process.
     """
 
     process: int
@@ -93,7 +92,7 @@ class Peer(NamedTuple):
 
 
 def peer(connection: socket.socket) -> Peer | None:
-    """Who is at the other end of a connection; None if that is not known."""
+    """The process at the other end of a connection; None if that is unknown."""
     try:
         data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
     except OSError:
@@ -106,7 +105,7 @@ def _listen(path: str, private: bool) -> socket.socket:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if private:
-            os.fchmod(made.fileno(), _OWNER_ONLY)  # what bind() gives the file; a chmod of that would come too late
+            os.fchmod(made.fileno(), _OWNER_ONLY)  # bind() gives the file this mode; a later chmod would be too late
         try:
             made.bind(path)
         except OSError as error:
@@ -117,7 +116,7 @@ def _listen(path: str, private: bool) -> socket.socket:
         made.listen(MAX_BACKLOG)
     except OSError as error:
         made.close()
-        why = error.strerror or str(error)  # Python itself says that a path is too long, without a number
+        why = error.strerror or str(error)  # Python checks the length of the path, without an errno
         raise ListenError(f"cannot listen on {path}: {why}; give another path") from error
     except BaseException:
         made.close()
@@ -127,10 +126,10 @@ def _listen(path: str, private: bool) -> socket.socket:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove a socket that nobody listens on.
+    """Remove a socket file that no process listens on.
 
     Raises:
-        ListenError: it is no socket, or somebody does.
+        ListenError: it is not a socket, or a process listens on it.
     """
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
         raise ListenError(f"{path} exists and is not a socket; remove it, or give another path")
@@ -141,7 +140,7 @@ def _remove_stale(path: str) -> None:
         except ConnectionRefusedError:
             os.unlink(path)
             return
-        except BlockingIOError:  # somebody's backlog is full
+        except BlockingIOError:  # a process listens, and its backlog is full
             pass
     raise ListenError(f"another program listens on {path}; end it, or give another path")
 

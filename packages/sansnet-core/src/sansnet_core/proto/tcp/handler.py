@@ -11,9 +11,9 @@ from sansnet_core.errors import Malformed, Reason
 from sansnet_core.notices import FlowClosed, FlowOpened, FlowRefused, FlowReport
 from sansnet_core.orders import ORIGIN_LOCAL, Buffer, Endpoint, ExtendedError, OpenStream, SocketId
 from sansnet_core.proto.icmp_errors import IcmpErrors
-from sansnet_core.proto.tcp import states
+from sansnet_core.proto.tcp import arrival, states
 from sansnet_core.proto.tcp.flow import TcpFlow
-from sansnet_core.proto.tcp.memory import Memory
+from sansnet_core.proto.tcp.shared import TcpShared
 from sansnet_core.wire import tcp as wire
 from sansnet_core.wire.ip import TCP, IpHeader
 from sansnet_core.wire.quoted import Quoted
@@ -27,25 +27,14 @@ class Tcp:
 
     Args:
         context: of the network.
-        icmp_errors: likewise.
+        icmp_errors: of the network.
         find_station: asks for the Ethernet address of an address of the guest, if it is not known.
-
-    Attributes:
-        dirty: connections to be flushed at the end of the batch.
-        memory: payload bytes that all connections hold.
-        pending: how many handshakes are under way with the host or the guest: of connections that the guest began, and
-            of those from outside.
-        waiting: of those that the guest began, the ones that wait for the host, the oldest first.
     """
 
     def __init__(self, context: Context, icmp_errors: IcmpErrors, find_station: Callable[[bytes], None]) -> None:
         self.context = context
-        self.icmp_errors = icmp_errors
         self._find_station = find_station
-        self.dirty: list[TcpFlow] = []
-        self.memory = Memory(context.config.limits.tcp_memory)
-        self.pending = [0, 0]
-        self.waiting: dict[TcpFlow, None] = {}
+        self._shared: TcpShared[TcpFlow] = TcpShared(context, icmp_errors, self._forget)
         self.deadline = self.queued = inf
         self.ticket = 0
         self._inbound = 0
@@ -55,8 +44,13 @@ class Tcp:
     def __len__(self) -> int:
         return len(self._flows)
 
+    @property
+    def held(self) -> int:
+        """Payload bytes that all connections hold, in either direction."""
+        return self._shared.memory.held
+
     def flows(self) -> list[FlowReport]:
-        """What there is to say of each connection."""
+        """A report on each connection."""
         return [
             FlowReport(
                 flow.socket, TCP, flow.guest, flow.remote, flow.host, flow.inbound, flow.state, flow.sent, flow.received
@@ -83,7 +77,7 @@ class Tcp:
                 flow.repeat()
                 return
         if flow is not None:
-            flow.receive(tcp, buf)
+            arrival.receive(flow, tcp, buf)
         elif not tcp.flags & RST:
             self._reset(ip, tcp)
 
@@ -114,21 +108,21 @@ class Tcp:
             context.drop_packet(reason, TCP, guest, remote)
             self._reset(ip, syn)  # as a node does that has the address, and on which nothing listens
             return
-        if len(self._flows) >= limits.tcp_flows or self.pending[False] >= limits.tcp_pending:
-            if not self.waiting:
+        if len(self._flows) >= limits.tcp_flows or self._shared.pending[False] >= limits.tcp_pending:
+            if not self._shared.connecting:
                 raise Malformed(Reason.TCP_LIMIT)  # the guest repeats its SYN, and may be luckier then
-            oldest = next(iter(self.waiting))
+            oldest = next(iter(self._shared.connecting))
             context.drop_packet(Reason.TCP_LIMIT, TCP, oldest.guest, oldest.remote)
-            oldest.abandon()  # the guest repeats the SYN of this one, if it still waits
-        flow = TcpFlow(self, context.new_socket(), key, guest, remote, host)
+            oldest.fire(states.GUEST_LOST)  # the guest repeats the SYN of this one, if it still waits
+        flow = TcpFlow(self._shared, context.new_socket(), key, guest, remote, host)
         flow.accept(syn, wire.parse_options(buf, syn.options_start, syn.start))
         self._add(flow)
-        self.waiting[flow] = None
+        self._shared.connecting[flow] = None
         context.out.orders.append(OpenStream(flow.socket, host, context.address_map.outbound(host.address)))
 
     def _add(self, flow: TcpFlow) -> None:
         self._flows[flow.key] = self._sockets[flow.socket] = flow
-        self.pending[flow.inbound] += 1
+        self._shared.pending[flow.inbound] += 1
         self._inbound += flow.inbound
         self.context.notify(FlowOpened(flow.socket, TCP, flow.guest, flow.remote, flow.host, flow.inbound))
 
@@ -181,12 +175,12 @@ class Tcp:
         if (
             len(self._flows) >= limits.tcp_flows
             or self._inbound >= limits.tcp_inbound_flows
-            or self.pending[True] >= limits.tcp_pending
+            or self._shared.pending[True] >= limits.tcp_pending
         ):
             context.drop_packet(Reason.TCP_LIMIT, TCP, remote, Endpoint(destination, port))
             return None
         guest, seen = Endpoint(destination, port), Endpoint(source, remote.port)
-        flow = TcpFlow(self, context.new_socket(), key, guest, seen, remote, inbound=True)
+        flow = TcpFlow(self._shared, context.new_socket(), key, guest, seen, remote, inbound=True)
         self._add(flow)
         self._find_station(destination)
         flow.invite()
@@ -228,27 +222,26 @@ class Tcp:
 
     def flush(self) -> None:
         """Emit what the inputs since the last call ask for."""
-        if self.memory.waiting:
-            self.context.timers.arm(self, self.memory.resume(self.context.now))
-        flows, self.dirty = self.dirty, []
+        if self._shared.memory.waiting:
+            self.context.timers.arm(self, self._shared.memory.resume(self.context.now))
+        shared = self._shared
+        flows, shared.dirty = shared.dirty, []
         for flow in flows:
             flow.flush()
 
     def expire(self) -> None:
         """More streams may be resumed, which `flush` does."""
 
-    def forget(self, flow: TcpFlow) -> None:
+    def _forget(self, flow: TcpFlow) -> None:
         """The connection is over on both sides."""
-        context = self.context
+        context, shared = self.context, self._shared
         if self._flows.get(flow.key) is flow:
             del self._flows[flow.key]
         if self._sockets.pop(flow.socket, None) is None:
             return
         self._inbound -= flow.inbound
-        if flow.pending:
-            self.pending[flow.inbound] -= 1
-        self.waiting.pop(flow, None)
-        self.memory.forget(flow, flow.held, flow.receiver.queued)
+        shared.connecting.pop(flow, None)
+        shared.memory.forget(flow, flow.held, flow.receiver.queued)
         flow.drop_buffers()
         context.timers.forget(flow)
         if refused := flow.refusal():
