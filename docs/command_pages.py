@@ -18,10 +18,9 @@ from typing import Final, NamedTuple
 
 from sphinx.application import Sphinx
 
-__all__ = ["Help", "help_of", "manual_pages", "markdown", "setup"]
+from sansnet_cli.dispatch import COMMANDS
 
-COMMANDS: Final = ("run", "attach", "serve", "qemu", "ctl", "pasta", "passt", "pesto")
-"""Each has a page in docs/reference/commands."""
+__all__ = ["Help", "help_of", "manual_pages", "markdown", "setup"]
 
 _MARK: Final = re.compile(r"^<!-- command: sansnet ?(\w*) -->$.*", re.MULTILINE | re.DOTALL)
 _WIDE: Final = {"COLUMNS": "10000", "NO_COLOR": "1"}

@@ -1,4 +1,4 @@
-"""Writes the diagrams of docs/tcp.md from the tables that the code runs on: `python -m docs.diagrams`."""
+"""Writes the diagrams of docs/tcp.md from the tables that the code uses: `python -m docs.diagrams`."""
 
 from __future__ import annotations
 
@@ -23,22 +23,25 @@ def render() -> str:
                 others = ", ".join(f"{name} {state}" for name, state in rule.when.items() if name != machine)
                 for state in (rule.when[machine],) if machine in rule.when else EVENT_TRIGGERED[machine]:
                     if state != rule.then[machine]:
-                        labels.setdefault((state, rule.then[machine]), []).append(f"[{others}]")
+                        reasons = labels.setdefault((state, rule.then[machine]), [])
+                        if others:
+                            reasons.append(f"[{others}]")
         lines = ["    direction LR"] * (len(labels) < 5)
         for (state, after), reasons in labels.items():
             lines.append(f"    {state} --> {after}" + (f": {'<br>'.join(dict.fromkeys(reasons))}" if reasons else ""))
         parts.append(f"**{machine}**\n\n```mermaid\nstateDiagram-v2\n" + "\n".join(lines) + "\n```\n")
-    rows = ["| when | then | effect |", "|---|---|---|"]
+    rows = ["| when | then | effects |", "|---|---|---|"]
     for rule in JOINT:
         when = ", ".join(f"{machine} {state}" for machine, state in rule.when.items())
         then = ", ".join(f"{machine} {state}" for machine, state in rule.then.items())
-        rows.append(f"| {when} | {then} | `{rule.effect}` |")
+        effects = ", ".join(f"`{effect}`" for effect in rule.effects)
+        rows.append(f"| {when} | {then} | {effects} |")
     parts.append("\n".join(rows) + "\n")
     return "\n".join(parts)
 
 
 def main() -> None:
-    """Put the diagrams between their marks."""
+    """Replace what stands between the marks."""
     path = Path(__file__).with_name("tcp.md")
     text = path.read_text()
     path.write_text(

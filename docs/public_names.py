@@ -1,7 +1,7 @@
 """A Sphinx extension: makes the reference of a package from the docstrings of its public names.
 
 A page has the line `<!-- names: PACKAGE HOME... -->`. It is replaced by the package's docstring and all names of its
-`__all__`, under the modules where they are defined; in the order that the line begins.
+`__all__`, under the modules where they are defined, in the order that the line begins; then come its public modules.
 """
 
 from __future__ import annotations
@@ -27,14 +27,23 @@ def markdown(package: str, first: tuple[str, ...] = ()) -> str:
     """The reference of a package."""
     module = import_module(package)
     homes: dict[str, list[str]] = {f"{package}.{home}": [] for home in first}
+    modules = [name for name in module.__all__ if inspect.ismodule(getattr(module, name))]
     for name in module.__all__:
-        homes.setdefault(_home(module, name), []).append(name)
+        if name not in modules:
+            homes.setdefault(_home(module, name), []).append(f"{package}.{name}")
+    for name in modules:
+        own = getattr(getattr(module, name), "__all__", ())
+        homes.setdefault(f"{package}.{name}", []).extend(
+            f"{package}.{name}.{each}" for each in own if each not in module.__all__
+        )
     parts = [_rst(f".. automodule:: {package}\n   :no-members:")]
-    for home, names in ((home, names) for home, names in homes.items() if names):
-        if home != package:
-            title = home.removeprefix(f"{package}.")
-            parts += [f"## {title}", _rst(_first_paragraph(import_module(home)))]
-        parts += [_rst(f".. py:currentmodule:: {package}"), *(_rst(_directive(module, home, name)) for name in names)]
+    for home, names in homes.items():
+        short = home.removeprefix(f"{package}.")
+        if short in modules:
+            parts += [f"## {short}", _rst(f".. automodule:: {home}\n   :no-members:")]
+        elif names and home != package:
+            parts += [f"## {short}", _rst(_first_paragraph(import_module(home)))]
+        parts += [_rst(_directive(full, home)) for full in names]
     return "\n\n".join(parts)
 
 
@@ -51,16 +60,18 @@ def _home(package: ModuleType, name: str) -> str:
     return max(exporting, key=len, default=package.__name__)
 
 
-def _directive(package: ModuleType, home: str, name: str) -> str:
-    value = getattr(package, name)
-    full = f"{package.__name__}.{name}"
+def _directive(full: str, home: str) -> str:
+    package, _, name = full.rpartition(".")
+    value = getattr(import_module(package), name)
+    if inspect.ismodule(value):
+        return f".. automodule:: {full}\n   :no-members:"
     if inspect.isclass(value) and value.__name__ == name:
         kind = "autoexception" if issubclass(value, BaseException) else "autoclass"
         return f".. {kind}:: {full}\n   :members:"
     if inspect.isroutine(value):
         return f".. autofunction:: {full}"
     docs = ModuleAnalyzer.for_module(home).find_attr_docs().get(("", name), [])
-    return f".. py:data:: {name}\n\n{textwrap.indent(chr(10).join(docs), '   ')}"
+    return f".. py:currentmodule:: {package}\n\n.. py:data:: {name}\n\n{textwrap.indent(chr(10).join(docs), '   ')}"
 
 
 def _first_paragraph(module: ModuleType) -> str:

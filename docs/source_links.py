@@ -37,7 +37,10 @@ def _read(app: Sphinx, name: str, source: list[str]) -> None:
 
     def link(target: re.Match[str]) -> str:
         path = Path(os.path.normpath(origin.parent / target[1]))
-        return os.path.relpath(shown.get(path, path), page.parent)
+        leads_to = shown.get(path, path)
+        relative = os.path.relpath(leads_to, page.parent)
+        is_page = app.env.path2doc(str(leads_to)) in app.env.found_docs
+        return relative if is_page or leads_to.suffix != ".md" else f"path:{relative}"
 
     source[0] = _LINK.sub(link, origin.read_text() if match else source[0])
     if match:

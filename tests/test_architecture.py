@@ -14,6 +14,7 @@ from typing import Final, get_args
 import pytest
 
 import sansnet_core
+import sansnet_trio
 from sansnet_core import Order
 from tests.structure import Module, Package, circles, is_within, read_packages
 
@@ -151,6 +152,19 @@ def test_all_public_names_exist_and_are_documented(name: str) -> None:
                 for attribute, member in vars(value).items():
                     if inspect.isfunction(member) and not attribute.startswith("_"):
                         assert inspect.getdoc(member), f"{name}.{entry}.{attribute} has no docstring"
+
+
+@modules_of("sansnet_cli")
+def test_the_command_imports_public_names_of_the_driver(module: Module) -> None:
+    """They are exported by the package, or are in one of the modules that its docstring lists."""
+    assert sansnet_trio.__doc__
+    listed = [line for line in sansnet_trio.__doc__.splitlines() if line.startswith("- `")]
+    public = [f"sansnet_trio.{name}" for line in listed for name in re.findall(r"`([a-z_.]+)`", line)]
+    for node in ast.walk(ast.parse(module.file.read_text())):
+        if isinstance(node, ast.ImportFrom) and is_within(node.module or "", "sansnet_trio"):
+            for name in (alias.name for alias in node.names):
+                place = f"{node.module}.{name}"
+                assert name in sansnet_trio.__all__ or any(is_within(place, each) for each in public), place
 
 
 def test_dir_shows_every_public_name_before_it_was_used() -> None:

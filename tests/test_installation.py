@@ -82,8 +82,8 @@ def test_pipx_installs_it(checkout: Path, tmp_path: Path, backend: str) -> None:
 
 def test_pip_installs_it(checkout: Path, tmp_path: Path) -> None:
     python = tmp_path / "environment/bin/python"
-    subprocess.run([BASE_PYTHON, "-m", "venv", "--without-pip", python.parent.parent], check=True)
-    pip = [str(BASE_PYTHON), "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
+    run(tmp_path, PROGRAMS / "uv", "venv", "--seed", "--python", BASE_PYTHON, python.parent.parent)  # it has pip
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
     with unchanged(checkout):
         run(checkout, *pip, "install", ".")
         assert run(tmp_path, python.parent / "sansnet", "--version") == SAID

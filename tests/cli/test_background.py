@@ -26,7 +26,7 @@ SANSNET: Final = [sys.executable, "-W", "error", "-m", "sansnet_cli"]
 ARP: Final = bytes.fromhex(
     "ffffffffffff0200000000010806000108000604000102000000000100000000000000000000c0000201"
 ).ljust(60, b"\0")
-"""A frame, as a guest sends one."""
+"""A frame of a guest."""
 
 
 def call(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -37,7 +37,7 @@ def call(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 @contextmanager
 def serving(directory: Path, *options: str) -> Iterator[int]:
-    """One that works, by its process id; it is ended with the block."""
+    """The process id of a `sansnet serve` that works; it is ended after the block."""
     done = call(directory, *options)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     with ended(directory / "pid") as pid:
@@ -52,7 +52,7 @@ def connected(path: Path) -> socket.socket:
 
 
 def is_served(guest: socket.socket) -> bool:
-    """Whether a network takes a frame and sends one."""
+    """Whether the network answers a frame."""
     guest.sendall(struct.pack(">I", len(ARP)) + ARP)
     return len(guest.recv(4)) == 4
 
@@ -82,7 +82,7 @@ def test_it_keeps_nothing_of_its_caller(tmp_path: Path) -> None:
 
 
 def test_what_it_made_is_removed_when_it_ends(tmp_path: Path) -> None:
-    """By relative names, though its working directory is another one then."""
+    """Relative names are those of the caller's working directory."""
     with serving(tmp_path, "--socket", "socket", "--conf-path", "control") as pid:
         assert {path.name for path in tmp_path.iterdir()} == {"pid", "socket", "control"}
         os.kill(pid, signal.SIGTERM)
@@ -213,7 +213,7 @@ def test_a_pid_file_in_the_foreground(tmp_path: Path) -> None:
 
 
 def test_the_callers_end_before_that_is_its_end(tmp_path: Path) -> None:
-    """The child does not go on when the process that waits for it is killed."""
+    """The child ends when the process that waits for it is killed."""
     os.mkfifo(tmp_path / "capture")  # it is opened when somebody reads it: never
     command = [*SANSNET, "serve", "--background", "--socket", "socket", "--pcap", "capture"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE) as process:

@@ -1,4 +1,4 @@
-"""Command lines are read as glibc reads them, in the same words; glibc itself says how."""
+"""Command lines are parsed like those of glibc, with the same messages; the tests compare with glibc itself."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LongOption(ctypes.Structure):
 
 
 def glibc(words: list[str]) -> tuple[list[tuple[str, str]], list[str] | None]:
-    """What getopt_long(3) makes of words: options with arguments, and the rest; None if it complains."""
+    """The result of getopt_long(3): options with arguments, and the other words; None after an error."""
     libc = ctypes.CDLL(None)
     optarg = ctypes.c_char_p.in_dll(libc, "optarg")
     optind = ctypes.c_int.in_dll(libc, "optind")

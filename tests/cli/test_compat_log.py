@@ -1,4 +1,4 @@
-"""Where a compatible command says what."""
+"""The messages of a compatible command and their destinations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sansnet_cli.compat.log import Level, Log, LogFile, SystemLog
 
 @pytest.fixture
 def made(tmp_path: Path) -> Iterator[LogFile]:
-    """A file of 4096 bytes at most, at `path`."""
+    """A log file of at most 4096 bytes, at `path`."""
     with closing(LogFile(str(tmp_path / "log"), 4096)) as file:
         yield file
 
@@ -28,7 +28,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def syslog(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
-    """What the system's log is given."""
+    """The lines that the system's log gets."""
     lines: list[tuple[int, str]] = []
     monkeypatch.setattr(SystemLog, "write", lambda _, level, line: lines.append((level, line)))
     return lines
@@ -118,7 +118,7 @@ def test_a_full_disk_ends_nothing() -> None:
 
 @pytest.fixture
 def daemon(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[socket.socket]:
-    """What listens at the place of the system's log."""
+    """A socket in place of the system's log."""
     path = str(tmp_path / "system")
     monkeypatch.setattr("sansnet_cli.compat.log._SYSTEM_LOG", path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:

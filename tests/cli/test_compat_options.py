@@ -1,4 +1,4 @@
-"""The table of options: in the help, and in the documentation."""
+"""The table of options in the help and in the documentation."""
 
 from __future__ import annotations
 

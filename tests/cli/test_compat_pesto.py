@@ -1,4 +1,4 @@
-"""`pesto`: its words, as requests to a control socket."""
+"""`pesto`: its arguments become requests to a control socket."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from sansnet_cli.compat import pesto
 from sansnet_cli.ctl.client import ControlError
 
 TAKEN = "6666"
-"""A port that somebody else has."""
+"""A port that another program has."""
 
 
 class Pasta:
-    """One that keeps its forwards in a list, and is asked at `/sock`."""
+    """A sansnet that keeps its forwards in a list; its control socket is `/sock`."""
 
     def __init__(self, *forwards: str) -> None:
         self.forwards = list(forwards)
@@ -81,7 +81,7 @@ def test_what_is_forwarded_is_shown(pasta: Pasta, words: str, capsys: pytest.Cap
         ("--foo /sock", "pesto: unrecognized option '--foo'\nusage: pesto [OPTION]... PATH\n"),
         ("-A -t 80", "pesto: give the path of one control socket"),
         ("-A -t 80 /sock /other", "pesto: give the path of one control socket"),
-        ("-C EVERYTHING /sock", "pesto: --clear EVERYTHING is neither of HOST and SPLICE; give one of them\n"),
+        ("-C EVERYTHING /sock", "pesto: --clear EVERYTHING is neither HOST nor SPLICE; give one of them\n"),
     ],
 )
 def test_misuse(pasta: Pasta, words: str, complaint: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""What the options of pasta and passt mean: the originals' defaults, and what excludes each other."""
+"""The options of pasta and passt: the defaults of the originals, and options that exclude each other."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def test_what_only_asks_is_answered_whatever_follows(word: str, what: str) -> No
         ("pasta", "--vhost-user", "--vhost-user is an option of passt; leave it out"),
         ("passt", "--config-net", "--config-net is an option of pasta; leave it out"),
         ("passt", "-T 1", "--tcp-ns is an option of pasta; leave it out"),
-        ("passt", "sh", "'sh' is no option, and passt takes nothing else; leave it out"),
+        ("passt", "sh", "'sh' is not an option, and passt takes no other arguments; leave it out"),
         (
             "pasta",
             "--splice-only --no-splice",
@@ -214,13 +214,13 @@ def test_what_only_asks_is_answered_whatever_follows(word: str, what: str) -> No
         ),
         ("pasta", "--no-copy-routes", "--no-copy-routes needs --config-net"),
         ("pasta", "--no-copy-addrs", "--no-copy-addrs needs --config-net"),
-        ("passt", "-n 24 -a 10.0.0.1/8", "--netmask gives a second mask to an address that has one"),
-        ("pasta", "--netns x sh", "--netns and 'sh' both say which namespace to join"),
-        ("pasta", "--netns x 12", "--netns and '12' both say which namespace to join"),
-        ("pasta", "0", "PID '0' is not the number of a process"),
+        ("passt", "-n 24 -a 10.0.0.1/8", "--netmask and --address ADDR/LEN both give a mask"),
+        ("pasta", "--netns x sh", "--netns and 'sh' both name a namespace to join"),
+        ("pasta", "--netns x 12", "--netns and '12' both name a namespace to join"),
+        ("pasta", "0", "PID '0' is not a process id"),
         ("pasta", "--userns x", "--userns needs --netns or a process id"),
         ("passt", "-t 80 -t none", "-t: 'none' comes after other ports"),
-        ("passt", "-u auto", "-u auto: who listens in a machine cannot be seen"),
+        ("passt", "-u auto", "-u auto: sansnet cannot see which ports a machine listens on"),
         ("passt", "-t 0", "-t: '0'"),
         ("pasta", "-T 1.2.3.4/80", "-T: '1.2.3.4/80'"),
         ("passt", "-m 65521", "--mtu 65521 is not between 68 and 65520"),
@@ -228,10 +228,10 @@ def test_what_only_asks_is_answered_whatever_follows(word: str, what: str) -> No
         ("passt", "-g none", "--gateway 'none' is not an IPv4 or IPv6 address"),
         ("passt", "--stats 1 -f", "--stats needs --foreground before it"),
         ("passt", "--log-size 10", "--log-size 10 is less than 4096"),
-        ("passt", "--runas no-such-user", "--runas 'no-such-user' is no user or group here"),
+        ("passt", "--runas no-such-user", "--runas 'no-such-user' is not a user or group of this host"),
         ("pasta", "-4 -6", "--ipv4-only and --ipv6-only exclude each other"),
         ("passt", "-6 --ipv4-only", "--ipv4-only and --ipv6-only exclude each other"),
-        ("passt", "-F 2", "--fd '2' is not the number of a descriptor"),
+        ("passt", "-F 2", "--fd '2' is not the number of a possible descriptor"),
         ("passt", "-F 3 -s x", "--socket and --fd exclude each other"),
         ("pasta", "-F 3", "--fd is an option of passt; leave it out"),
         ("passt", "-D= ", "--dns '=' is not an IPv4 or IPv6 address"),

@@ -33,7 +33,7 @@ def bash_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def completed(bash_script: Path, *words: str, directory: Path | None = None) -> list[str]:
-    """What bash offers in place of the last word."""
+    """The words that bash offers in place of the last one."""
     command = ["bash", "--norc", "-c", COMPLETE, "bash", str(bash_script), *words]
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=20, check=True)
     assert done.stderr == ""

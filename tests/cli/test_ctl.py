@@ -1,4 +1,4 @@
-"""`sansnet ctl`: its arguments, and answers as text."""
+"""`sansnet ctl`: its arguments, and its output."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_every_guest_may_have_a_control_socket() -> None:
 
 @contextmanager
 def answering(path: Path, reply: bytes) -> Iterator[list[bytes]]:
-    """Something that listens, and says the same to everybody; what it was asked."""
+    """A server with the same answer for every client; yields the requests."""
     asked: list[bytes] = []
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -153,13 +153,13 @@ def test_an_answer_without_an_end_is_not_kept(tmp_path: Path, monkeypatch: pytes
 
 def test_nobody_there_is_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "control"
-    with pytest.raises(ControlError, match=f"cannot ask {path}: No such file or directory"):
+    with pytest.raises(ControlError, match=f"cannot connect to {path}: No such file or directory"):
         ask(str(path), {})
     with pytest.raises(ControlError, match=f"{tmp_path} is not a socket; give the path that -c was given"):
         ask(str(tmp_path), {})
     with socket.socket(socket.AF_UNIX) as made:
         made.bind(str(path))
-    with pytest.raises(ControlError, match=f"nobody listens on {path}; start one with -c {path}"):
+    with pytest.raises(ControlError, match=f"no process listens on {path}; start sansnet with -c {path}"):
         ask(str(path), {})
 
 

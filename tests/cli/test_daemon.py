@@ -42,7 +42,7 @@ def start(work: str, pid_file: Path) -> subprocess.Popen[str]:
 
 
 def open_files(pid: int) -> list[str]:
-    """What a process has open, but for libraries: newer ones of libffi keep their own file."""
+    """The open files of a process, except for libraries: newer versions of libffi keep their own file open."""
     files = []
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed just now
@@ -75,8 +75,8 @@ def test_what_ends_before_that_is_the_callers_failure(tmp_path: Path, work: str,
 @pytest.mark.parametrize(
     ("number", "said"),
     [
-        (signal.SIGKILL, "the process in the background was ended by signal 9; try again\n"),
-        (signal.SIGSTOP, "the process in the background has not answered for 2 s; let it run, or try again\n"),
+        (signal.SIGKILL, "signal 9 ended the process in the background; try again\n"),
+        (signal.SIGSTOP, "the process in the background has not answered for 2 s; try again\n"),
     ],
     ids=["killed", "stopped"],
 )

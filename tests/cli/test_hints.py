@@ -1,4 +1,4 @@
-"""Which hints follow from what a guest tried in vain."""
+"""The hints for failed attempts of a guest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GATEWAY = Endpoint(parse("10.0.0.1"), 5432)
 GATEWAY6 = Endpoint(parse("fe80::99"), 5432)
 SERVER = Endpoint(parse("127.0.0.53"), 53)
 HIS = parse("10.0.0.77")
-"""Somebody else's address."""
+"""The address of another host."""
 CONFIG = NetworkConfig(
     ipv4=Ipv4Config(address=GUEST.address, prefix_length=24, gateway=GATEWAY.address),
     ipv6=Ipv6Config(address=None, gateway=GATEWAY6.address),
@@ -57,7 +57,7 @@ def refused(
 
 
 def hint(hints: Hints, *notices: FlowRefused | NameAsked) -> str:
-    """The only one."""
+    """The only hint."""
     hints.hear(notices)
     [sentence] = hints.sentences
     return sentence
@@ -111,7 +111,7 @@ def test_the_hosts_address_in_other_networks(address: str) -> None:
 
 
 def test_a_closed_address() -> None:
-    assert "127.0.0.9:80 and was refused: that is no address outside" in hint(
+    assert "127.0.0.9:80 and was refused: that is not an address outside the guest" in hint(
         make(), refused(Endpoint(parse("127.0.0.9"), 80), closed=True)
     )
 
@@ -134,7 +134,7 @@ def test_a_name_of_the_host_without_an_address() -> None:
     hints.hear([NameAsked("host.docker.internal", answered=True)])
     assert hints.sentences == []
     assert hint(hints, NameAsked("host.docker.internal", answered=False), NameAsked("other", answered=False)) == (
-        "the guest asked for host.docker.internal, which means nothing here; --map-host-loopback 169.254.1.2 makes it "
+        "the guest looked up host.docker.internal, which has no address here; --map-host-loopback 169.254.1.2 makes it "
         "the host"
     )
 

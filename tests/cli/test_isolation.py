@@ -1,4 +1,4 @@
-"""Modules that the caller's environment offers are not imported; the guest's command has that environment."""
+"""Modules in directories of the caller's environment are not imported; the guest's command inherits the environment."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_nothing_is_imported_from_where_the_caller_says(
 
 @pytest.mark.parametrize("entry", ["installation", "library", "site-packages"])
 def test_the_installation_is_not_lost_by_being_named(entry: str) -> None:
-    """As of one that was made with `pip install --target`."""
+    """As after `pip install --target`."""
     import site
 
     import sansnet_cli

@@ -31,7 +31,7 @@ class Terminal:
         os.write(self._fd, f"{line}\n".encode())
 
     def expect(self, text: str) -> None:
-        """Read until a text has come; it is not seen again."""
+        """Read up to and including a text."""
         deadline = time.monotonic() + 15
         while text not in self._seen:
             assert time.monotonic() < deadline, self._seen
@@ -53,7 +53,7 @@ def terminal() -> Iterator[Terminal]:
 
 
 def test_a_suspended_shell_gives_the_terminal_back_and_goes_on_in_the_foreground(terminal: Terminal) -> None:
-    # What is expected is computed, so that the echo of what was typed is not mistaken for it.
+    # The shell computes the expected text, because the terminal echoes the typed text, too.
     terminal.type(RUN)
     terminal.type("echo in-the-$((6*7))-guest")
     terminal.expect("in-the-42-guest")

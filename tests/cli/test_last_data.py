@@ -1,4 +1,4 @@
-"""What a command sends just before it ends."""
+"""Data that a command sends just before it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signals that end the command, when it is ending already."""
+"""Terminating signals while the command ends already."""
 
 from __future__ import annotations
 

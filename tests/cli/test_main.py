@@ -1,4 +1,4 @@
-"""The command itself, as far as it needs no guest; the rest is in tests/kernel."""
+"""The parts of the command that need no guest; the others are in tests/kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parsers of all commands, which the documentation, the manual pages and the shells' completion are made from."""
+"""The parsers of all commands. Documentation, manual pages and shell completion are made from them."""
 
 from __future__ import annotations
 

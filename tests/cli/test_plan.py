@@ -1,4 +1,4 @@
-"""What a guest gets, from what was asked and what the host has."""
+"""The plan of a guest, from options and the state of the host."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def plan(*arguments: str, host: HostInfo = HOST) -> tuple[GuestPlan, Setup]:
 
 
 def zoned(text: str) -> bytes:
-    """An address, which may have the index of an interface as its zone."""
+    """An address, with the index of an interface as its zone if it has one."""
     plain, _, zone = text.partition("%")
     return with_zone(parse(plain), int(zone or 0))
 
@@ -331,7 +331,7 @@ def test_the_gateway_stands_in_for_callers_of_pasta_and_passt_unless_it_is_a_ser
 def test_a_router_that_is_the_resolver_too_is_not_the_hosts_loopback_for_dns(
     program: str, arguments: list[str], forward: list[tuple[str, str]]
 ) -> None:
-    """As in most homes. `pasta` and `passt` make the gateway the host's loopback unless told otherwise."""
+    """As in most homes. `pasta` and `passt` map the gateway to the host's loopback by default."""
     setup = make_setup(read(ParsedOptions(program, arguments)).options, resolved_by("10.0.0.1"))
     assert setup.config.dns_forward == tuple((parse(match), Endpoint(parse(server), 53)) for match, server in forward)
 
@@ -561,7 +561,7 @@ def test_what_the_network_answers_is_passed_on() -> None:
 
 
 def test_a_stand_in_that_no_server_needs_any_more_is_still_ours() -> None:
-    """A guest may go on asking it; at other ports it leads nowhere. A real server's address is not ours."""
+    """A guest may continue to query it; it leads nowhere at other ports. The address of a real server is not ours."""
     stand_in, server, now = parse("169.254.53.7"), parse("192.0.2.9"), Endpoint(parse("192.0.2.53"), 53)
     setup = remembering(plan()[1], [(stand_in, now), (server, now)])
     address_map = AddressMap(setup.config)

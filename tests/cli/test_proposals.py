@@ -1,4 +1,4 @@
-"""What people are told whose command line means nothing here, and the examples that every help ends with."""
+"""The messages for wrong command lines, and the examples at the end of every help."""
 
 from __future__ import annotations
 
@@ -95,9 +95,9 @@ def test_other_names_of_captures_are_files(name: str) -> None:
         ("serve", ["x"], "--socket PATH"),
         ("attach", ["1", "2"], "leave it out"),
         ("attach", ["--pid", "1"], "as in `sansnet attach 4242`"),
-        ("attach", ["blue"], "`podman inspect -f '{{.State.Pid}}' NAME` says"),
+        ("attach", ["blue"], "by `podman inspect -f '{{.State.Pid}}' NAME`"),
         ("run", ["-c", "ls -l"], "give -- sh -c 'ls -l', or -c ./PATH"),
-        ("qemu", ["--links", "stream"], "did you mean --link; QEMU's own arguments belong behind --"),
+        ("qemu", ["--links", "stream"], "did you mean --link; QEMU's own arguments go after --"),
         ("ctl", ["add", "-t", "80"], "comes first: sansnet ctl PATH add -t 80"),
         ("ctl", ["x", "flow"], "did you mean flows"),
         ("ctl", ["x", "show"], "give one of list, add, delete, clear, flows, counters"),
@@ -140,7 +140,7 @@ def test_an_option_that_is_like_another_one_in_its_hyphens_only_is_not_proposed(
         (["-v", "run"], "as in `sansnet run -v`"),
         (["-v"], "did you mean `sansnet --version`"),
         (["sh"], "`sansnet run -- sh ...`"),
-        (["xyzzy"], "'xyzzy' is no command of sansnet"),
+        (["xyzzy"], "'xyzzy' is not a command of sansnet"),
     ],
 )
 def test_an_unknown_command_is_answered_with_a_known_one(arguments: list[str], words: str) -> None:
@@ -148,7 +148,7 @@ def test_an_unknown_command_is_answered_with_a_known_one(arguments: list[str], w
 
 
 def examples(text: str) -> list[list[str]]:
-    """The lines of a help behind the word, as words."""
+    """The example lines of a help, split into words."""
     _, _, lines = text.partition("examples:\n")
     return [shlex.split(line, comments=True) for line in lines.splitlines() if line]
 

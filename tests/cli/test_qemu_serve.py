@@ -1,4 +1,4 @@
-"""`sansnet qemu` from start to end, with a program that QEMU could be: it has a version, connects and ends.
+"""`sansnet qemu` from start to end, with a program in place of QEMU: it has a version, connects and ends.
 
 Real ones are in tests/kernel/machines.
 """
@@ -44,7 +44,7 @@ def connect():
 
 @pytest.fixture
 def fake(tmp_path: Path) -> Fake:
-    """Makes a QEMU that runs some Python, unless it is asked for its version."""
+    """Makes a QEMU that prints its version or runs some Python."""
 
     def make(code: str) -> Path:
         made = tmp_path / "qemu"
@@ -57,7 +57,7 @@ def fake(tmp_path: Path) -> Fake:
 
 @pytest.fixture(autouse=True)
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where temporary directories are made; afterwards there are none."""
+    """A directory for temporary directories, which is empty afterwards."""
     made = tmp_path / "temporary"
     made.mkdir()
     monkeypatch.setenv("TMPDIR", str(made))
@@ -71,7 +71,7 @@ def start(program: Path | str, *arguments: str) -> subprocess.Popen[str]:
 
 
 def run_qemu(program: Path | str, *arguments: str, given: str = "") -> tuple[int, str, str]:
-    """Its status, and what it wrote."""
+    """The status and output of `sansnet qemu`."""
     with start(program, "--link", "stream", *arguments) as process:
         out, errors = process.communicate(given, timeout=20)
     return process.returncode, out, errors
@@ -96,7 +96,7 @@ def test_a_connection_that_is_lost_is_told_of_if_qemu_goes_on(fake: Fake) -> Non
     program = fake("connect().sendall(bytes(4)); time.sleep(1); connect()")
     status, _, errors = run_qemu(program)
     assert status == 0
-    assert errors.startswith("sansnet: the machine has lost its network, and gets it anew when QEMU connects again: ")
+    assert errors.startswith("sansnet: the machine has lost its network until QEMU connects again: ")
     assert "a frame of 0 bytes" in errors
     assert errors.count("\n") == 1
 
@@ -113,7 +113,7 @@ def test_what_was_configured_and_what_qemu_was_started_with(fake: Fake) -> None:
 
 def test_a_signal_that_ended_qemu_is_named(fake: Fake) -> None:
     status, _, errors = run_qemu(fake("os.kill(os.getpid(), signal.SIGSEGV)"))
-    assert (status, errors) == (128 + signal.SIGSEGV, "sansnet: QEMU was ended by signal 11 (Segmentation fault)\n")
+    assert (status, errors) == (128 + signal.SIGSEGV, "sansnet: signal 11 ended QEMU (Segmentation fault)\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
@@ -142,7 +142,7 @@ def test_a_signal_goes_to_qemu_which_decides(fake: Fake, number: signal.Signals)
 
 @pytest.fixture
 def few_descriptors() -> Iterator[int]:
-    """A limit that we raise for ourselves."""
+    """A limit that sansnet raises for itself."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard - 1, hard))
     yield hard - 1
@@ -175,9 +175,9 @@ def test_qemu_is_ended_in_good_order_if_we_are_killed(fake: Fake) -> None:
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        ("QEMU emulator version 7.1.0", "is QEMU 7.1, and 7.2 is the oldest that works; name a newer"),
-        ("qemu-img version 7.2.0", "does not say that it is QEMU"),
-        ("", "does not say that it is QEMU"),
+        ("QEMU emulator version 7.1.0", "is QEMU 7.1, but the oldest that works is 7.2; give a newer one"),
+        ("qemu-img version 7.2.0", "does not print a version of QEMU"),
+        ("", "does not print a version of QEMU"),
     ],
 )
 def test_a_program_that_will_not_do(tmp_path: Path, said: str, words: str) -> None:
@@ -193,9 +193,9 @@ def test_a_program_that_will_not_do(tmp_path: Path, said: str, words: str) -> No
 @pytest.mark.parametrize(
     ("program", "status", "words"),
     [
-        ("no-such-qemu", 127, "no-such-qemu: command not found; install QEMU 7.2 or newer, or name it with --qemu"),
+        ("no-such-qemu", 127, "no-such-qemu: command not found; install QEMU 7.2 or newer, or give its path by --qemu"),
         ("/etc/passwd/qemu", 127, "command not found"),
-        ("/etc/passwd", 126, "/etc/passwd cannot be executed (Permission denied); name another QEMU with --qemu"),
+        ("/etc/passwd", 126, "/etc/passwd cannot be executed (Permission denied); give another QEMU by --qemu"),
     ],
 )
 def test_a_program_that_there_is_not(program: str, status: int, words: str) -> None:
@@ -208,7 +208,7 @@ def test_a_program_that_there_is_not(program: str, status: int, words: str) -> N
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["-m", "1G"], "QEMU's own arguments belong behind --, see `sansnet qemu --help`"),
+        (["-m", "1G"], "QEMU's own arguments go after --, see `sansnet qemu --help`"),
         (["--", "-daemonize"], "-daemonize would leave the machine without its network"),
         (["--link", "vhost-user", "--", "-m", "1X"], "-m 1X for QEMU is no size"),
     ],
@@ -222,7 +222,7 @@ def test_arguments_that_cannot_work_are_wrong(fake: Fake, arguments: list[str], 
 
 @pytest.mark.parametrize("hears", [True, False], ids=["hears", "deaf"])
 def test_qemu_that_is_stopped_does_not_keep_us(fake: Fake, hears: bool) -> None:
-    """One that ignores SIGTERM, too, goes on when it is told to end; its network stays with it."""
+    """A QEMU that ignores SIGTERM continues, and its network with it."""
     program = fake(f"""
         signal.signal(signal.SIGTERM, signal.SIG_DFL if {hears} else signal.SIG_IGN)
         print(os.getpid(), flush=True)
@@ -257,5 +257,5 @@ def test_without_a_directory_for_temporary_files(monkeypatch: pytest.MonkeyPatch
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
 
     monkeypatch.setattr(tempfile, "TemporaryDirectory", refuse)
-    with pytest.raises(HostError, match="no directory for temporary files can be written; name one in TMPDIR"):
+    with pytest.raises(HostError, match="no directory for temporary files is writable; set TMPDIR"):
         qemu_serve._directory()

@@ -1,4 +1,4 @@
-"""What people are told."""
+"""Messages for the user."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from sansnet_trio.forward.binding import ListenAddress
         ("-t", "80:[2001:db8::2]", "TCP: host [::]:80 -> guest [2001:db8::2]:80"),
         ("-T", "5432", "TCP: guest 127.0.0.1:5432 and [::1]:5432 -> host port 5432"),
         ("-U", "5353:53", "UDP: guest 127.0.0.1:5353 and [::1]:5353 -> host port 53"),
-        ("-t", "auto,80", "TCP: host *:80 -> guest port 80 (while somebody listens in the guest)"),
-        ("-T", "auto,80", "TCP: guest 127.0.0.1:80 and [::1]:80 -> host port 80 (while somebody listens on the host)"),
+        ("-t", "auto,80", "TCP: host *:80 -> guest port 80 (while a program listens in the guest)"),
+        ("-T", "auto,80", "TCP: guest 127.0.0.1:80 and [::1]:80 -> host port 80 (while a program listens on the host)"),
         ("-t", "all", "TCP: host *:1-65535 -> guest ports 1-65535 (those that are free and not ephemeral)"),
     ],
 )
@@ -40,6 +40,6 @@ def test_a_port_that_follows_a_listener_is_one_line(capsys: pytest.CaptureFixtur
     report.followed(ListenAddress(TCP, True, parse("0.0.0.0"), None, 8080), rule, opened=True)
     report.followed(ListenAddress(TCP, True, parse("::"), None, 8080), rule, opened=False)
     assert capsys.readouterr().err.splitlines() == [
-        "sansnet: TCP: host 0.0.0.0:8080 -> guest port 8080: opened, since somebody listens there",
-        "sansnet: TCP: host [::]:8080 -> guest port 8080: closed, since nobody listens there any more",
+        "sansnet: TCP: host 0.0.0.0:8080 -> guest port 8080: opened, because a program listens there",
+        "sansnet: TCP: host [::]:8080 -> guest port 8080: closed, because no program listens there any more",
     ]

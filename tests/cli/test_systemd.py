@@ -1,4 +1,4 @@
-"""Sockets that a service manager passes, and what it is told; a small launcher does what systemd does."""
+"""Sockets from a service manager, and readiness for it; a small launcher takes the place of systemd."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def launched(
 
 
 def failure(*options: str, sockets: Sequence[int] = (), count: str | None = None, names: str = "") -> tuple[int, str]:
-    """The exit status and the words of one that cannot work."""
+    """The exit status and the message of a `sansnet serve` that cannot work."""
     with launched(*options, sockets=sockets, count=count, names=names) as process:
         said = process.communicate(timeout=20)[1]
         return process.returncode, said
@@ -86,7 +86,7 @@ def guest(path: Path) -> socket.socket:
 
 
 def is_served(guest: socket.socket) -> bool:
-    """Whether a network sends something."""
+    """Whether the network sends a frame."""
     return len(guest.recv(4)) == 4
 
 
@@ -149,7 +149,7 @@ def test_a_socket_of_another_kind_is_refused(family: int, kind: socket.SocketKin
         status, said = failure(sockets=[other.fileno()])
     assert status == 2
     assert said == (
-        "sansnet: what was passed as descriptor 3 is no UNIX stream socket; use ListenStream=PATH in the socket unit\n"
+        "sansnet: the passed descriptor 3 is not a UNIX stream socket; use ListenStream=PATH in the socket unit\n"
     )
 
 
@@ -157,13 +157,13 @@ def test_a_file_that_is_no_socket_is_refused() -> None:
     with open(os.devnull) as file:
         status, said = failure(sockets=[file.fileno()])
     assert status == 2
-    assert "is no UNIX stream socket" in said
+    assert "is not a UNIX stream socket" in said
 
 
 def test_a_descriptor_that_is_not_open_is_refused() -> None:
     status, said = failure(count="1")
     assert status == 2
-    assert "is no UNIX stream socket" in said
+    assert "is not a UNIX stream socket" in said
 
 
 def test_a_socket_that_neither_listens_nor_is_connected_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""What real clients send to configure themselves."""
+"""Packets that real DHCP and DHCPv6 clients sent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLIENTS: Final = [
 
 
 def datagrams(port: int) -> list[tuple[IpHeader, UdpHeader, bytes]]:
-    """Those to one port, in order."""
+    """The datagrams to one port, in order."""
     found = []
     for frame in CLIENTS:
         if frame[12:14] == ETHERTYPE_IPV4:

@@ -1,4 +1,4 @@
-"""Which host address a guest's destination means."""
+"""The map between addresses of the guest's side and of the host's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ALIAS4, ALIAS6 = parse("169.254.1.2"), parse("fe80::12")
 LINK_LOCAL = parse("fe80::15")
 
 addresses = st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16)
-# Uniformly random bytes never meet the interesting networks
+# Uniformly random bytes would never be in the networks that matter
 close_to_loopback = st.one_of(
     st.binary(min_size=3, max_size=3).map(lambda rest: b"\x7f" + rest),
     st.binary(min_size=3, max_size=3).map(lambda rest: b"\x00" + rest),
@@ -60,7 +60,7 @@ def test_a_destination_is_its_own_host_address(address: str) -> None:
         "ff11::1",
     ],
 )
-def test_what_is_no_destination_is_closed(address: str, groups: bool) -> None:
+def test_an_invalid_destination_is_closed(address: str, groups: bool) -> None:
     assert AddressMap(config()).to_host(parse(address), 80, groups=groups) is None
 
 
@@ -104,7 +104,7 @@ def test_dns_goes_to_the_hosts_resolver(port: int) -> None:
     assert address_map.to_host(DNS6, port) == Endpoint(RESOLVER6, port)
 
 
-def test_a_name_server_at_another_port_is_asked_there_and_is_not_known_to_speak_tls() -> None:
+def test_a_name_server_at_another_port_is_reached_there_and_port_853_is_closed() -> None:
     address_map = AddressMap(config(dns_forward=((DNS4, Endpoint(RESOLVER4, 5353)), (DNS6, Endpoint(RESOLVER6, 54)))))
     assert address_map.to_host(DNS4, 53) == Endpoint(RESOLVER4, 5353)
     assert address_map.to_host(DNS6, 53) == Endpoint(RESOLVER6, 54)
@@ -131,14 +131,14 @@ def test_a_gateway_exists_on_the_guests_segment_only(address: bytes, port: int) 
     assert address_map.refusal(address) is Reason.OWN_ADDRESS
 
 
-def test_what_the_host_has_as_well_is_reached_there() -> None:
+def test_an_address_that_is_not_listed_as_ours_is_reached_on_the_host() -> None:
     address_map = AddressMap(config(own_addresses=(GATEWAY6,), dns_forward=((GATEWAY4, Endpoint(RESOLVER4, 53)),)))
     assert address_map.to_host(GATEWAY4, 80) == Endpoint(GATEWAY4, 80)
     assert address_map.to_host(GATEWAY4, 53) == Endpoint(RESOLVER4, 53)
     assert address_map.to_host(GATEWAY6, 80) is None
 
 
-def test_what_is_mapped_is_reached_although_it_is_ours() -> None:
+def test_an_address_of_ours_that_is_mapped_is_reached() -> None:
     address_map = AddressMap(config(own_addresses=(GATEWAY4, DNS4), map_host_loopback=(GATEWAY4,)))
     assert address_map.to_host(GATEWAY4, 80) == Endpoint(LOOPBACK4, 80)
     assert address_map.own == {DNS4}
@@ -150,7 +150,7 @@ def test_addresses_of_ours_have_the_size_of_one() -> None:
 
 
 @pytest.mark.parametrize("address", ["192.0.2.7", "2001:db8::7", "fe80::7"])
-def test_an_outsider_is_seen_as_whom_the_guest_could_have_asked(address: str) -> None:
+def test_a_host_endpoint_is_reachable_as_the_endpoint_that_leads_to_it(address: str) -> None:
     outsider = Endpoint(parse(address), 9)
     assert AddressMap(config()).reachable_as(outsider, None, GuestAddresses(config())) == outsider
 
@@ -158,21 +158,21 @@ def test_an_outsider_is_seen_as_whom_the_guest_could_have_asked(address: str) ->
 @pytest.mark.parametrize(
     "address", ["127.0.0.1", "0.0.0.0", "10.0.2.2", "10.0.2.15", "224.0.0.1", "::1", "fe80::2", "2001:db8:2::15"]
 )
-def test_an_outsider_whom_the_guest_could_not_ask_is_not_seen(address: str) -> None:
+def test_an_endpoint_that_the_guest_cannot_send_to_is_not_reachable(address: str) -> None:
     configuration = config(map_host_loopback=(ALIAS4, ALIAS6), map_guest_address=(DNS4, DNS6))
     assert (
         AddressMap(configuration).reachable_as(Endpoint(parse(address), 9), None, GuestAddresses(configuration)) is None
     )
 
 
-def test_an_outsider_with_an_address_that_the_guest_was_heard_with_is_not_seen() -> None:
+def test_an_endpoint_with_an_address_of_the_guest_is_not_reachable() -> None:
     guest = GuestAddresses(config())
     guest.learn(REMOTE4)
     assert AddressMap(config()).reachable_as(Endpoint(REMOTE4, 9), None, guest) is None
 
 
 @given(address=addresses | close_to_loopback, alias=st.none() | addresses, port=ports)
-def test_whoever_is_seen_is_reached_by_the_same_address(address: bytes, alias: bytes | None, port: int) -> None:
+def test_a_reachable_endpoint_leads_back_to_the_host_endpoint(address: bytes, alias: bytes | None, port: int) -> None:
     configuration = config(map_host_loopback=(ALIAS4, ALIAS6), dns_forward=((DNS4, Endpoint(RESOLVER4, 53)),))
     address_map = AddressMap(configuration)
     seen = address_map.reachable_as(Endpoint(address, port), alias, GuestAddresses(configuration))
@@ -253,13 +253,13 @@ def test_a_family_has_one_alias_of_a_kind() -> None:
         config(map_guest_address=(ALIAS6, DNS6))
 
 
-# who comes from outside
+# inbound traffic
 
 
 def from_outside(
     host: str | bytes, configuration: NetworkConfig | None = None, *, guest: GuestAddresses | None = None
 ) -> bytes | Reason:
-    """By which address the guest sees a host."""
+    """The address by which the guest sees a host outside."""
     configuration = configuration or config()
     address = parse(host) if isinstance(host, str) else host
     ends = AddressMap(configuration).inbound(address, None, guest or GuestAddresses(configuration))
@@ -269,7 +269,7 @@ def from_outside(
 @pytest.mark.parametrize(
     "host", ["192.0.2.7", "10.0.2.2", "10.0.2.99", "169.254.7.7", "2001:db8::7", "fe80::7", "fd00::7"]
 )
-def test_who_can_be_answered_is_seen_as_who_he_is(host: str) -> None:
+def test_a_host_that_the_guest_can_reply_to_keeps_its_address(host: str) -> None:
     assert from_outside(host) == parse(host)
 
 
@@ -284,12 +284,12 @@ def test_who_can_be_answered_is_seen_as_who_he_is(host: str) -> None:
         ("2001:db8:2::15", GATEWAY6),
     ],
 )
-def test_who_cannot_be_answered_is_seen_as_us(host: str, ours: bytes) -> None:
+def test_a_host_that_the_guest_cannot_reply_to_gets_our_address(host: str, ours: bytes) -> None:
     assert from_outside(host) == ours
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "0.1.2.3", "::", "::127.0.0.1", "::ffff:127.0.0.1", "::ffff:192.0.2.7"])
-def test_who_is_no_host_is_refused_for_an_answer_would_reach_the_hosts_loopback(host: str) -> None:
+def test_an_invalid_source_is_refused_since_a_reply_would_reach_the_hosts_loopback(host: str) -> None:
     assert from_outside(host) is Reason.INBOUND_SOURCE
     assert from_outside(host, config(map_host_loopback=(ALIAS4, ALIAS6))) is Reason.INBOUND_SOURCE
 
@@ -309,7 +309,7 @@ def test_the_hosts_address_that_is_the_guests_own_is_seen_as_its_alias(host: str
     assert from_outside(host, config(map_guest_address=(ALIAS4, ALIAS6))) == alias
 
 
-def test_an_address_that_the_guest_was_heard_with_is_nobody_elses() -> None:
+def test_a_host_with_an_address_that_the_guest_used_gets_ours() -> None:
     guest = GuestAddresses(config())
     for address in (REMOTE4, REMOTE6, LINK_LOCAL):
         guest.learn(address)
@@ -319,7 +319,7 @@ def test_an_address_that_the_guest_was_heard_with_is_nobody_elses() -> None:
     assert from_outside(GUEST4, guest=guest) == GATEWAY4, "the address that it was given is still its own"
 
 
-def test_the_address_that_it_goes_to_is_nobody_elses() -> None:
+def test_a_host_with_the_destination_address_gets_ours() -> None:
     ends = AddressMap(config()).inbound(REMOTE4, REMOTE4, GuestAddresses(config()))
     assert ends == (GATEWAY4, REMOTE4)
 
@@ -340,12 +340,12 @@ def test_neighbours_reach_the_guests_link_local_address(host: str, addressed: by
     assert ends[1] == addressed
 
 
-def test_until_its_link_local_address_is_heard_neighbours_reach_the_other_one() -> None:
+def test_until_the_link_local_address_is_learnt_neighbours_reach_the_other_one() -> None:
     assert AddressMap(config()).inbound(parse("fe80::7"), None, GuestAddresses(config())) == (parse("fe80::7"), GUEST6)
 
 
 @given(host=addresses | close_to_loopback)
-def test_nobody_from_outside_has_an_address_that_the_guest_cannot_answer_to(host: bytes) -> None:
+def test_the_guest_can_reply_to_every_source_from_outside(host: bytes) -> None:
     address_map = AddressMap(config())
     ends = address_map.inbound(host, None, GuestAddresses(config()))
     if isinstance(ends, Reason):

@@ -1,4 +1,4 @@
-"""Configurations that cannot be."""
+"""Invalid configurations are refused."""
 
 from __future__ import annotations
 

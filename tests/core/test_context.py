@@ -1,4 +1,4 @@
-"""A context needs nothing but its arguments: no part of it is set from outside afterwards."""
+"""A context is complete when it is made: no attribute is set from outside afterwards."""
 
 from __future__ import annotations
 

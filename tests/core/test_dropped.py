@@ -1,4 +1,4 @@
-"""Between whom dropped packets were, as people are told."""
+"""Endpoints of dropped packets, as reported to users."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_packets_from_outside_are_named_too() -> None:
     assert last(pair, Reason.TCP_LIMIT) == ["tcp 198.51.100.7:34567 to 10.0.2.15:80"]
 
 
-# what every guest sends
+# frames that every guest sends
 
 
 @pytest.mark.parametrize(

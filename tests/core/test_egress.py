@@ -43,7 +43,7 @@ def _sum_of_zero(family: int, protocol: int, header: int) -> int:
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize(("protocol", "header", "place"), [(UDP, 8, 6), (TCP, 20, 16)], ids=["UDP", "TCP"])
 def test_a_partial_checksum_is_never_zero(family: int, protocol: int, header: int, place: int) -> None:
-    """Linux takes that for a missing one, and drops the datagram if it is of IPv6."""
+    """Linux takes 0 for a missing checksum, and drops such datagrams of IPv6."""
     critical = _sum_of_zero(family, protocol, header)
     bench = Bench(family, protocol, OFFLOAD)
     offset = 12 + (34 if family == 4 else 54) + place
@@ -66,7 +66,7 @@ def test_a_partial_checksum_is_never_zero(family: int, protocol: int, header: in
 @pytest.mark.parametrize("mtu", [1500, 65520])
 @pytest.mark.parametrize("size", [2, 1000, 3000])
 def test_a_whole_udp_checksum_is_never_zero(family: int, mtu: int, size: int) -> None:
-    """In one piece and in fragments (RFC 768; RFC 8200, 8.1)."""
+    """Neither in one piece nor in fragments (RFC 768; RFC 8200, 8.1)."""
     bench = Bench(family, UDP, LinkConfig(mtu=mtu, max_frame_size=65535))
     source, destination = ENDS[family]
     datagram = struct.pack("!4H", 5, 6, 8 + size, 0) + bytes(size)
@@ -90,7 +90,7 @@ def test_runs_of_datagrams_fit_into_the_links_largest_frame(family: int, largest
     frames = bench.frames()
     if segment + (28 if family == 4 else 48) <= 1500:
         assert max(map(len, frames)) <= 12 + largest
-        # No frame is needless: two in a row do not fit into one
+        # There are no more frames than necessary: two in sequence do not fit into one
         assert all(len(one) + segment > 12 + largest for one, _ in pairwise(frames)) or len(frames) == 1
     read = [read_frame(frame, vnet=True) for frame in frames]
     assert all(one.gso_size in (0, segment) for one in read)

@@ -1,4 +1,4 @@
-"""What is learnt of the guest by its packets."""
+"""The guest's addresses are learnt from its packets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The grammar of port forwards."""
+"""The grammar of forwarded ports."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_a_specification_means_forwards(spec: str, expected: list[ForwardRule]) 
         ("127.0.0.1:80/udp", "leave out '/udp'"),
     ],
 )  # fmt: skip
-def test_what_means_nothing_is_quoted_in_one_sentence(spec: str, words: str) -> None:
+def test_a_wrong_specification_is_quoted_in_one_sentence(spec: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words) as caught:
         parse(spec, TCP)
     assert repr(spec) in str(caught.value) or "contradict" in str(caught.value)
@@ -208,7 +208,7 @@ def test_too_many_ranges_are_refused_soon() -> None:
     ids=["one specification", "neighbours", "interfaces"],
 )
 def test_many_ranges_cost_little(specs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not each is compared with each other one, which took a second of the loop that serves the guest."""
+    """Comparing each with each other took a second, in the loop that serves the guest."""
     compared = 0
     beside = ports._beside
 
@@ -239,7 +239,7 @@ LISTENING = st.sampled_from([None, bytes(4), bytes(16), address("127.0.0.1"), ad
 
 @st.composite
 def forwards(draw: st.DrawFn) -> ForwardRule:
-    """Any forward that there is a specification for."""
+    """Any rule that has a specification."""
     inbound = draw(st.booleans())
     weak, auto = draw(st.booleans()), draw(st.booleans())
     first, last = sorted([draw(PORTS), draw(PORTS)])
@@ -270,7 +270,7 @@ SMALL = st.tuples(st.integers(1, 12), st.integers(0, 5)).map(lambda pair: (pair[
 
 @given(st.lists(st.tuples(st.booleans(), SMALL, st.sampled_from([None, 100])), min_size=1, max_size=6))
 def test_exclusions_are_those_of_sets(chunks: list[tuple[bool, tuple[int, int], int | None]]) -> None:
-    """A model: each included port leads to one other, and excluded ones are taken away at the end."""
+    """A model: a dict of the included ports and their targets, from which the excluded ones are removed at the end."""
     words: list[str] = []
     included: dict[int, set[int]] = {}
     excluded: set[int] = set()
@@ -288,7 +288,7 @@ def test_exclusions_are_those_of_sets(chunks: list[tuple[bool, tuple[int, int], 
     left = {port: to for port, to in included.items() if port not in excluded}
     contradiction = any(len(to) > 1 for to in left.values())
 
-    # What contradicts itself may be excluded: then it does not matter
+    # Contradictory ports may be excluded, so that the contradiction does not matter
     if not left or contradiction:
         with pytest.raises(ConfigError):
             parse(",".join(words), TCP)

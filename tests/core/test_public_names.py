@@ -19,7 +19,7 @@ MODULES = [info.name for info in pkgutil.walk_packages(sansnet_core.__path__, "s
 
 
 def _fresh(code: str) -> str:
-    """What a new interpreter prints."""
+    """The output of a new interpreter."""
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
 
 
@@ -56,7 +56,7 @@ def test_the_package_loads_nothing_until_a_name_is_used() -> None:
         "import sys; from sansnet_core import NetworkConfig; print(*sorted(name for name in sys.modules "
         "if name.startswith('sansnet_core.')), 'inspect' in sys.modules, 'typing' in sys.modules)"
     )
-    expected = ["sansnet_core.addresses", "sansnet_core.config", "sansnet_core.errors", "sansnet_core.records"]
+    expected = [f"sansnet_core.{name}" for name in ("_version", "addresses", "config", "errors", "records")]
     assert _fresh(code).split() == [*expected, "False", "True"]
 
 

@@ -1,4 +1,4 @@
-"""Records are to users what frozen, keyword-only dataclasses are."""
+"""Records behave like frozen, keyword-only dataclasses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Point(Record):
 
 
 class Marked(Point):
-    """Has more fields, a default of its own for an old one, and a condition."""
+    """Has a further field, another default for an inherited one, and a condition."""
 
     y: int = 1
     mark: str = "+"
@@ -70,7 +70,7 @@ def test_a_record_of_two_kinds_has_the_fields_of_all() -> None:
 
 
 def test_missing_and_unknown_fields_are_named() -> None:
-    """Type checkers refuse all of these calls, as they should; here the class itself is to."""
+    """Type checkers refuse these calls; here the class itself must refuse them."""
     with pytest.raises(TypeError, match=r"Point needs x$"):
         Point(y=1)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match=r"Point has no field z$"):
@@ -82,7 +82,7 @@ def test_missing_and_unknown_fields_are_named() -> None:
 
 
 def test_fields_do_not_change() -> None:
-    """Which type checkers see, too."""
+    """Type checkers report these assignments, too."""
     point = Point(x=1)
     with pytest.raises(AttributeError, match=r"Point\.x cannot be changed"):
         point.x = 2  # type: ignore[misc]

@@ -20,7 +20,7 @@ def frame6(protocol: int, payload: bytes) -> bytes:
     return MACS + ETHERTYPE_IPV6 + ipv6.emit_header(A6, B6, protocol, len(payload), 64, 0) + payload
 
 
-def test_what_linux_sends() -> None:
+def test_frames_of_linux() -> None:
     lines = [summary(frame) for frame in LINUX]
     for expected in (
         "ARP, who has 192.0.2.2, tell 192.0.2.1",

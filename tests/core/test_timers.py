@@ -1,4 +1,4 @@
-"""The heap of deadlines stays as small as the number of its owners, whatever they do."""
+"""The size of the heap of deadlines is bounded by the number of owners."""
 
 from __future__ import annotations
 

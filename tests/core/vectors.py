@@ -1,4 +1,4 @@
-"""Frames that real stacks sent, and how to bend them."""
+"""Frames that real network stacks sent, and variants of them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from sansnet_core.wire.ip import IpHeader
 A4, B4 = address("192.0.2.1"), address("192.0.2.2")
 A6, B6 = address("2001:db8::1"), address("2001:db8::2")
 ENDS: Final = {4: (A4, B4), 6: (A6, B6)}
-"""By IP version: the two hosts of the captures."""
+"""IP version -> the two hosts of the captures."""
 
 LINUX: Final = [frame for _, frame in read((Path(__file__).parents[1] / "vectors" / "linux.pcap").read_bytes())]
 """See tests/vectors/PROVENANCE.md."""
 
 
 def frames(ethertype: bytes) -> list[bytes]:
-    """Those of one EtherType."""
+    """The frames of one EtherType."""
     return [frame for frame in LINUX if frame[12:14] == ethertype]
 
 
 def packets(protocol: int) -> list[tuple[bytes, IpHeader]]:
-    """Those with a whole IP packet of one protocol, and where that is."""
+    """The frames with a whole IP packet of one protocol, and the packet's header."""
     found = []
     for frame in frames(ETHERTYPE_IPV4):
         ip, _, field = ipv4.parse(frame, 14, len(frame))
@@ -42,13 +42,13 @@ def packets(protocol: int) -> list[tuple[bytes, IpHeader]]:
 
 
 def header(protocol: int, size: int, version: int = 4) -> IpHeader:
-    """What IP says of a payload that is alone in its buffer."""
+    """The IP header for a payload that fills its buffer."""
     return IpHeader(version, *ENDS[version], protocol, 64, 0, 0, 0, size)
 
 
 @st.composite
 def _bent(draw: st.DrawFn) -> bytes:
-    """A real frame with some bytes changed, and cut short or prolonged."""
+    """A real frame with some bytes changed, and truncated or extended."""
     frame = bytearray(draw(st.sampled_from(LINUX)))
     near_the_start = st.integers(0, 99).map(lambda index: index % len(frame))
     for index, value in draw(st.lists(st.tuples(near_the_start, st.integers(0, 255)), max_size=4)):

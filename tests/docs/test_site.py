@@ -13,17 +13,14 @@ from typing import Final
 
 import pytest
 
-from docs.command_pages import COMMANDS, help_of
-from sansnet_cli.attach.parser import parser as attach
+from docs.command_pages import help_of
 from sansnet_cli.compat import PROGRAMS
 from sansnet_cli.compat.options import OPTIONS
-from sansnet_cli.ctl.command import ctl_parser as ctl
-from sansnet_cli.qemu.parser import parser as qemu
-from sansnet_cli.run.parser import parser as run
-from sansnet_cli.serve.parser import parser as serve
+from sansnet_cli.dispatch import COMMANDS
+from sansnet_cli.parsers import parsers
 
 DOCS: Final = Path("docs")
-PARSERS: Final = {"run": run, "attach": attach, "serve": serve, "qemu": qemu, "ctl": ctl}
+PARSERS: Final = parsers()
 PACKAGES: Final = ("sansnet_core", "sansnet_trio", "sansnet_cli")
 
 
@@ -55,7 +52,7 @@ def manual(built: Path, name: str) -> str:
 def options(command: str) -> set[str]:
     """Every option of a command that its help shows."""
     if command in PARSERS:
-        actions = [action for action in PARSERS[command]()._actions if action.help != argparse.SUPPRESS]
+        actions = [action for action in PARSERS[command]._actions if action.help != argparse.SUPPRESS]
         return {name for action in actions for name in action.option_strings}
     if command in PROGRAMS:
         shown = [option for option in OPTIONS if option.only in ("", command)]
@@ -84,7 +81,7 @@ def test_every_picture_is_in_the_site(built: Path) -> None:
 def test_the_reference_has_every_public_name(built: Path, package: str) -> None:
     shown = page(built, f"reference/{package}")
     names = import_module(package).__all__
-    assert [name for name in names if f'id="{package}.{name}"' not in shown] == []
+    assert [name for name in names if not re.search(rf'id="(module-)?{package}\.{name}"', shown)] == []
 
 
 @pytest.mark.slow
@@ -105,7 +102,7 @@ def test_the_pages_of_a_command_have_every_option(built: Path, command: str) -> 
     wanted = options(command)
     site = set(re.findall(r'<span class="pre">(-[\w-]+)</span>', page(built, f"reference/commands/{command}")))
     source = manual(built, f"sansnet-{command}")
-    assert len(wanted) > 5
+    assert len(wanted) > 2
     assert wanted - site == set()
     assert (
         wanted - set(re.findall(r"(?<![\w-])-[\w-]+", "\n".join(re.findall(r"^\.B .*$", source, re.MULTILINE))))

@@ -102,7 +102,7 @@ def test_only_the_owner_is_let_in(lab: Lab, path: Path) -> None:
         assert path.stat().st_mode & 0o777 == 0o600
         done = ctl(lab, path, "clear", user=USER)
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-        assert "ask as the user who gave it to -c, or as root" in done.stderr
+        assert "use it as the user who started sansnet, or as root" in done.stderr
         path.chmod(0o666)
         done = ctl(lab, path, "clear", user=USER)
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)

@@ -303,8 +303,8 @@ time.sleep(1.5)
     said = lab.sansnet(options, [sys.executable, "-c", script], user=USER).stderr.splitlines()
     followed = [line for line in said if ":8101 ->" in line]
     assert followed == [
-        "sansnet: TCP: host 0.0.0.0:8101 -> guest port 8101: opened, since somebody listens there",
-        "sansnet: TCP: host 0.0.0.0:8101 -> guest port 8101: closed, since nobody listens there any more",
+        "sansnet: TCP: host 0.0.0.0:8101 -> guest port 8101: opened, because a program listens there",
+        "sansnet: TCP: host 0.0.0.0:8101 -> guest port 8101: closed, because no program listens there any more",
     ]
     assert "sansnet: TCP: host 127.0.0.1:8080 -> guest port 80" in said
     assert "sansnet: TCP: guest 127.0.0.1:7001 and [::1]:7001 -> host port 7001" in said

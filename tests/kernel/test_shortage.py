@@ -25,7 +25,7 @@ PROC = "there is no /proc here, which sansnet needs; as root: mount -t proc proc
 PROCESSES = "no more processes are allowed here; allow more, as by: ulimit -u 1000"
 GONE = "mkdir gone; cd gone; rmdir ../gone"
 DELETED = "the working directory has been deleted; change to one that is there (cd)"
-FULL = "stdout cannot be written (No space left on device); redirect it to a file that takes it"
+FULL = "cannot write to stdout (No space left on device); redirect it to a writable file"
 
 
 UPLOADS = f"""

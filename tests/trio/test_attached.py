@@ -39,7 +39,7 @@ def test_the_interface_is_there_until_the_tap_is_closed_and_files_and_name_are_l
         assert namespace.shell("cat /etc/resolv.conf; hostname; ip -o address").stdout == before
 
 
-def test_ready_can_be_waited_for() -> None:
+def test_ready_waits_for_the_interface() -> None:
     async def main(guest: AttachedGuest[None]) -> None:
         with trio.fail_after(10):
             os.close((await guest.ready()).tap)
@@ -51,7 +51,7 @@ def test_ready_can_be_waited_for() -> None:
         trio.run(main, guest)
 
 
-def test_it_makes_sockets_of_the_guests_network() -> None:
+def test_it_makes_sockets_in_the_guests_network() -> None:
     with (
         held_namespace() as namespace,
         AttachedGuest.fork(ExistingNamespace.of_process(namespace.pid), lambda: (PLAN, None)) as guest,
@@ -66,7 +66,7 @@ def test_it_makes_sockets_of_the_guests_network() -> None:
     assert not Path(agent).exists()
 
 
-def test_what_prepare_raises_comes_here_and_nothing_is_left() -> None:
+def test_an_exception_of_prepare_is_raised_here_and_leaves_nothing() -> None:
     def fail() -> tuple[GuestPlan, None]:
         raise HostError("nothing here")
 

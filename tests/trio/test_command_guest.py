@@ -1,4 +1,4 @@
-"""Guests that are commands in namespaces of their own."""
+"""Guests that are commands in their own namespaces."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ FULL = GuestPlan(
 
 
 def run(command: list[str], plan: GuestPlan = FULL) -> int:
-    """The status of a command in a guest that nobody serves."""
+    """The status of a command in a guest without a driver."""
 
     async def main() -> int:
         with CommandGuest.fork(command, lambda: (plan, None)) as guest:
@@ -60,7 +60,7 @@ def run(command: list[str], plan: GuestPlan = FULL) -> int:
 
 @pytest.fixture
 def output(tmp_path: Path) -> Callable[[str], str]:
-    """What a shell script prints in a guest with everything."""
+    """The output of a shell script in a guest with the full plan."""
 
     def result(script: str, plan: GuestPlan = FULL) -> str:
         file = tmp_path / "output"
@@ -92,7 +92,7 @@ def test_the_plan_is_carried_out(output: Callable[..., str]) -> None:
     assert output("cat /etc/resolv.conf; hostname") == "nameserver 192.0.2.53\nvisitor\n"
 
 
-def test_names_of_the_guests_own_come_before_those_of_the_host(output: Callable[..., str]) -> None:
+def test_the_guests_names_come_before_the_hosts(output: Callable[..., str]) -> None:
     own = (addresses.parse("10.7.0.2"), ("visitor.example", "visitor"))
     text = output("cat /etc/hosts; getent hosts visitor", replace(FULL, hosts=(own,)))
     assert text.splitlines()[1] == "10.7.0.2 visitor.example visitor"
@@ -124,7 +124,7 @@ def test_an_unconfigured_guest_is_left_alone(output: Callable[..., str]) -> None
         "ip address show dev eth7; ip route; ip address show dev lo", GuestPlan(interface="eth7", configure=False)
     )
     assert "inet 127.0.0.1/8" in text
-    assert text.count("inet") == 2  # of the loopback interface
+    assert text.count("inet") == 2  # those of the loopback interface
     assert "state DOWN" in text
 
 
@@ -172,10 +172,10 @@ def test_a_missing_program_is_told_from_one_that_cannot_be_executed(tmp_path: Pa
         run([str(plain)])
 
 
-def test_a_directory_in_path_that_cannot_be_searched_hides_no_mistake(
+def test_an_unsearchable_directory_in_path_does_not_change_the_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    circle = tmp_path / "circle"  # not even root can search it, as an ordinary user cannot search somebody else's home
+    circle = tmp_path / "circle"  # not even root can search it, like another user's home for an ordinary user
     circle.symlink_to(circle)
     headless = tmp_path / "headless"
     headless.write_text("#!/no/such/interpreter\n")
@@ -194,7 +194,7 @@ def test_an_empty_command_is_refused_before_anything_is_made() -> None:
         CommandGuest.fork([], lambda: (FULL, None))
 
 
-def test_what_prepare_returns_and_raises_comes_to_the_parent() -> None:
+def test_results_and_exceptions_of_prepare_reach_the_parent() -> None:
     async def ready(prepare: Callable[[], tuple[GuestPlan, Any]]) -> ReadyGuest[Any]:
         with CommandGuest.fork(["true"], prepare) as guest:
             made: ReadyGuest[Any] = await guest.ready()
@@ -225,7 +225,7 @@ def test_an_impossible_plan_is_one_sentence() -> None:
         run(["true"], GuestPlan(addresses=(InterfaceAddress(addresses.parse("ff02::5"), 64),)))
 
 
-def test_a_device_that_the_container_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_container_without_the_tun_device(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted", "/dev/net/tun")
 
@@ -234,7 +234,7 @@ def test_a_device_that_the_container_does_not_have(monkeypatch: pytest.MonkeyPat
         run(["true"])
 
 
-def test_what_is_left_in_the_namespace_is_killed_by_close(tmp_path: Path) -> None:
+def test_close_kills_the_processes_that_remain_in_the_namespace(tmp_path: Path) -> None:
     file = tmp_path / "pid"
 
     async def main() -> None:
@@ -249,7 +249,7 @@ def test_what_is_left_in_the_namespace_is_killed_by_close(tmp_path: Path) -> Non
     assert eventually(lambda: not status.exists() or "zombie" in status.read_text())
 
 
-def test_a_route_that_cannot_be_had_is_a_warning() -> None:
+def test_a_route_that_cannot_be_added_is_a_warning() -> None:
     async def main() -> tuple[str, ...]:
         lost = Route(destination=bytes(4), prefix_length=0, gateway=addresses.parse("192.0.2.1"))
         with CommandGuest.fork(["true"], lambda: (GuestPlan(routes=(lost,)), None)) as guest:
@@ -260,7 +260,7 @@ def test_a_route_that_cannot_be_had_is_a_warning() -> None:
     assert trio.run(main) == ("the route to 0.0.0.0/0 could not be copied to the guest",)
 
 
-def test_a_guest_that_is_closed_is_gone_and_leaves_no_descriptor() -> None:
+def test_a_closed_guest_leaves_no_process_and_no_descriptor() -> None:
     async def main() -> int:
         with CommandGuest.fork(["sleep", "60"], lambda: (GuestPlan(), None)) as guest:
             ready = await guest.ready()

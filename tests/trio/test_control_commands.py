@@ -1,4 +1,4 @@
-"""What an instance tells of itself."""
+"""The commands of the control socket."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Driver:
 
 
 class Forwards:
-    """Forwards that are not listened on."""
+    """Forwards without listeners."""
 
     def __init__(self, *specs: str) -> None:
         self.kept = [forward for spec in specs for forward in parse(spec, TCP)]
@@ -45,35 +45,35 @@ class Forwards:
 
 
 def make(*specs: str, namespace: bool = True) -> tuple[ControlCommands, Forwards]:
-    """An instance that forwards some TCP ports."""
-    instance, forwards = ControlCommands(), Forwards(*specs)
-    instance.forward(forwards, namespace=namespace)
-    return instance, forwards
+    """Commands with some forwarded TCP ports."""
+    commands, forwards = ControlCommands(), Forwards(*specs)
+    commands.forward(forwards, namespace=namespace)
+    return commands, forwards
 
 
-def ask(instance: ControlCommands, command: str, **fields: Any) -> Any:
-    """What is asked and answered passes through JSON."""
+def ask(commands: ControlCommands, command: str, **fields: Any) -> Any:
+    """Answer a request; both pass through JSON."""
     request = json.loads(json.dumps({"command": command, **fields}))
-    return json.loads(json.dumps(instance.answer(request)))
+    return json.loads(json.dumps(commands.answer(request)))
 
 
 @pytest.mark.parametrize(
     "request_", [{}, {"command": "reboot"}, {"command": 1}, {"command": ["list"]}, {"command": None}]
 )
-def test_a_command_that_is_none_is_an_error_that_names_them(request_: dict[str, Any]) -> None:
+def test_an_unknown_command_is_an_error_that_names_the_commands(request_: dict[str, Any]) -> None:
     with pytest.raises(RequestError, match="the command must be one of list, add, delete, clear, flows, counters"):
         ControlCommands().answer(request_)
 
 
-def test_forwards_are_listed_as_the_command_line_has_them() -> None:
-    instance, _ = make("8080", "[::1]/9000-9010:80-90")
-    assert ask(instance, "list") == {
+def test_forwards_are_listed_as_on_the_command_line() -> None:
+    commands, _ = make("8080", "[::1]/9000-9010:80-90")
+    assert ask(commands, "list") == {
         "forwards": [{"option": "-t", "spec": "8080"}, {"option": "-t", "spec": "::1/9000-9010:80-90"}]
     }
 
 
 def test_forwards_are_added() -> None:
-    instance, forwards = make()
+    commands, forwards = make()
     asked = [
         {"option": "-t", "spec": "80"},
         {"option": "-u", "spec": "53"},
@@ -81,7 +81,7 @@ def test_forwards_are_added() -> None:
         {"option": "-U", "spec": "123"},
         {"option": "-t", "spec": "443"},
     ]
-    answer = ask(instance, "add", forwards=asked)
+    answer = ask(commands, "add", forwards=asked)
     assert sorted((one["option"], one["spec"]) for one in answer["forwards"]) == sorted(
         (one["option"], one["spec"]) for one in asked
     )
@@ -91,10 +91,10 @@ def test_forwards_are_added() -> None:
 
 
 def test_forwards_are_deleted_and_all_of_them_cleared() -> None:
-    instance, forwards = make("80", "443", "8080")
-    assert len(ask(instance, "delete", forwards=[{"option": "-t", "spec": "443"}])["forwards"]) == 2
+    commands, forwards = make("80", "443", "8080")
+    assert len(ask(commands, "delete", forwards=[{"option": "-t", "spec": "443"}])["forwards"]) == 2
     assert [one.first for one in forwards.kept] == [80, 8080]
-    assert ask(instance, "clear") == {"forwards": []}
+    assert ask(commands, "clear") == {"forwards": []}
 
 
 @pytest.mark.parametrize(
@@ -115,29 +115,29 @@ def test_forwards_are_deleted_and_all_of_them_cleared() -> None:
     ],
 )
 @pytest.mark.parametrize("command", ["add", "delete"])
-def test_ports_that_are_none_are_an_error_that_shows_some(command: str, asked: Any) -> None:
-    instance, forwards = make("80")
+def test_invalid_lists_of_ports_are_an_error_with_an_example(command: str, asked: Any) -> None:
+    commands, forwards = make("80")
     with pytest.raises(RequestError, match="must be a non-empty list"):
-        ask(instance, command, forwards=asked)
+        ask(commands, command, forwards=asked)
     assert len(forwards.kept) == 1
 
 
 @pytest.mark.parametrize("spec", ["http", "0", "80:1-2", "10.0.0.1%/80", "\ud800", "nowhere/80"])
-def test_a_specification_that_means_nothing_is_told_in_its_own_words(spec: str) -> None:
+def test_an_invalid_specification_is_quoted_in_the_error(spec: str) -> None:
     with pytest.raises(RequestError, match=r"^-t: '"):
         ask(make()[0], "add", forwards=[{"option": "-t", "spec": spec}])
 
 
 @pytest.mark.parametrize(("option", "spec"), [("-T", "80"), ("-U", "80"), ("-t", "auto"), ("-u", "auto,80")])
-def test_nobody_sees_into_a_machine(option: str, spec: str) -> None:
-    instance, forwards = make(namespace=False)
+def test_a_machine_has_no_forwards_that_need_a_namespace(option: str, spec: str) -> None:
+    commands, forwards = make(namespace=False)
     with pytest.raises(RequestError, match="are for guests in namespaces"):
-        ask(instance, "add", forwards=[{"option": option, "spec": spec}])
+        ask(commands, "add", forwards=[{"option": option, "spec": spec}])
     assert forwards.kept == []
 
 
 @pytest.mark.parametrize("command", ["list", "add", "delete", "clear"])
-def test_before_there_is_a_guest_ports_have_to_wait(command: str) -> None:
+def test_forwards_need_a_ready_guest(command: str) -> None:
     with pytest.raises(RequestError, match="the guest is not ready yet; try again"):
         ask(ControlCommands(), command, forwards=[{"option": "-t", "spec": "80"}])
 
@@ -146,7 +146,7 @@ def test_before_there_is_a_guest_ports_have_to_wait(command: str) -> None:
 
 
 def busy() -> Pair:
-    """A network with a connection from outside, and two flows of the guest's own."""
+    """A network with a connection from outside, and two flows that the guest began."""
     pair = Pair()
     pair.accepted(family=6)
     for port in (1000, 1001):
@@ -155,19 +155,19 @@ def busy() -> Pair:
     return pair
 
 
-def test_without_a_guest_there_is_nothing_to_tell() -> None:
-    instance = ControlCommands()
-    assert ask(instance, "flows") == {"flows": [], "total": 0}
-    assert ask(instance, "counters") == {"guest": False}
-    with instance.serving(busy().network, Driver()):
-        assert ask(instance, "flows")["total"] == 3
-    assert ask(instance, "flows")["total"] == 0
+def test_without_a_guest_there_are_no_flows_and_counters() -> None:
+    commands = ControlCommands()
+    assert ask(commands, "flows") == {"flows": [], "total": 0}
+    assert ask(commands, "counters") == {"guest": False}
+    with commands.serving(busy().network, Driver()):
+        assert ask(commands, "flows")["total"] == 3
+    assert ask(commands, "flows")["total"] == 0
 
 
 def test_flows_are_listed() -> None:
-    instance = ControlCommands()
-    with instance.serving(busy().network, Driver()):
-        answer = ask(instance, "flows")
+    commands = ControlCommands()
+    with commands.serving(busy().network, Driver()):
+        answer = ask(commands, "flows")
     outsider = {"address": "2001:db8:eeee::7", "port": OUTSIDER6.port}
     assert answer["flows"][0] == {
         "protocol": "tcp",
@@ -184,35 +184,35 @@ def test_flows_are_listed() -> None:
     ] * 2
 
 
-def test_no_more_flows_are_listed_than_asked_for() -> None:
-    instance = ControlCommands()
-    with instance.serving(busy().network, Driver()):
-        answer = ask(instance, "flows", most=2)
+def test_the_number_of_listed_flows_is_limited() -> None:
+    commands = ControlCommands()
+    with commands.serving(busy().network, Driver()):
+        answer = ask(commands, "flows", most=2)
     assert (len(answer["flows"]), answer["total"]) == (2, 3)
 
 
 @pytest.mark.parametrize("most", [0, -1, 10_001, "5", 1.0, True, None, [1]])
-def test_a_number_of_flows_that_is_none_is_an_error(most: Any) -> None:
+def test_an_invalid_number_of_flows_is_an_error(most: Any) -> None:
     with pytest.raises(RequestError, match="most must be a number between 1 and 10000"):
         ask(ControlCommands(), "flows", most=most)
 
 
-def test_hints_are_those_that_there_are_when_they_are_asked_for() -> None:
-    instance, _ = make()
+def test_hints_are_the_present_ones() -> None:
+    commands, _ = make()
     hints = ["one"]
-    with instance.serving(busy().network, Driver(), hints):
+    with commands.serving(busy().network, Driver(), hints):
         hints.append("two")
-        assert ask(instance, "counters")["hints"] == ["one", "two"]
+        assert ask(commands, "counters")["hints"] == ["one", "two"]
 
 
 def test_counters_are_those_of_driver_and_network() -> None:
     pair = busy()
     pair.guest.send_frame(bytes(60))
     pair.settle()
-    instance = ControlCommands()
-    with instance.serving(pair.network, Driver()):
-        answer = ask(instance, "counters")
-    meaning = "EtherType that is neither ARP, IPv4 nor IPv6, or of a family switched off"
+    commands = ControlCommands()
+    with commands.serving(pair.network, Driver()):
+        answer = ask(commands, "counters")
+    meaning = "EtherType other than ARP, IPv4 and IPv6, or of a family that is switched off"
     assert answer["guest"] is True
     assert answer["driver"]["frames_received"] == STATISTICS.frames_received
     assert answer["flows"] == {"udp_flows": 2, "udp_sockets": 2, "echo_flows": 0, "tcp_flows": 1}
@@ -240,20 +240,20 @@ def documented(part: str) -> list[tuple[Any, Any]]:
     ]
 
 
-def told(instance: ControlCommands, request: Any) -> Any:
-    """The answer with errors as they are told."""
+def answer_or_error(commands: ControlCommands, request: Any) -> Any:
+    """The answer, with errors as the control socket sends them."""
     try:
-        return json.loads(json.dumps(instance.answer(request)))
+        return json.loads(json.dumps(commands.answer(request)))
     except SansnetError as error:
         return {"error": str(error)}
 
 
 def test_the_documentations_examples_of_ports_are_true() -> None:
-    instance = ControlCommands()
+    commands = ControlCommands()
     with RealForwards(parse("28080:80", TCP)) as forwards:
-        instance.forward(forwards, namespace=True)
+        commands.forward(forwards, namespace=True)
         for request, answer in documented("ports"):
-            assert told(instance, request) == answer
+            assert answer_or_error(commands, request) == answer
 
 
 @pytest.mark.parametrize("part", ["flows", "counters"])
@@ -262,7 +262,7 @@ def test_the_documentations_examples_of_a_guest_are_true(part: str) -> None:
     pair.accepted()
     pair.guest.send_frame(bytes(60))
     pair.settle()
-    instance = ControlCommands()
-    with instance.serving(pair.network, Driver()):
+    commands = ControlCommands()
+    with commands.serving(pair.network, Driver()):
         [(request, answer)] = documented(part)
-        assert told(instance, request) == answer
+        assert answer_or_error(commands, request) == answer

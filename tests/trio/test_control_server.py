@@ -1,4 +1,4 @@
-"""The control socket: who may ask, how, and how much."""
+"""The control socket: permissions, lines and limits."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def echo(request: Request) -> Answer:
 
 def connect(path: Path) -> socket.socket:
     made = socket.socket(socket.AF_UNIX)
-    made.connect(str(path))  # with a timeout it would not wait for room in the backlog
+    made.connect(str(path))  # with a timeout, connect() does not wait for room in the backlog
     made.settimeout(5)
     return made
 
 
 def ask(connection: socket.socket, line: bytes) -> Any:
-    if line:  # nothing cannot be sent to one who has closed already
+    if line:  # the server may have closed the connection already
         connection.sendall(line)
     received = b""
     while not received.endswith(b"\n"):
@@ -46,7 +46,7 @@ def ask(connection: socket.socket, line: bytes) -> Any:
 
 
 def run(path: Path, body: Callable[[], None], answer: Callable[[Request], Answer] = echo) -> None:
-    """Answer while a function runs in a thread."""
+    """Answer requests while a function runs in a thread."""
 
     async def main() -> None:
         with trio.fail_after(10):
@@ -86,7 +86,7 @@ def test_only_its_owner_may_open_the_file_and_it_is_gone_afterwards(tmp_path: Pa
 
 @pytest.mark.parametrize("found", [None, Peer(1, os.geteuid() + 1)])
 def test_another_user_is_not_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Peer | None) -> None:
-    """Who opened the file before it was ours, or was given a connected socket."""
+    """Such a user may have opened the file before, or received a connected socket."""
     monkeypatch.setattr(server, "peer", lambda connection: found)
     path = tmp_path / "control"
 
@@ -110,7 +110,7 @@ def test_another_user_is_not_answered(tmp_path: Path, monkeypatch: pytest.Monkey
         (b'{"wrong": 1}\n', "that is wrong"),
     ],
 )
-def test_what_is_no_request_is_an_error_and_the_next_one_is_answered(tmp_path: Path, line: bytes, words: str) -> None:
+def test_an_invalid_request_is_an_error_and_the_next_one_is_answered(tmp_path: Path, line: bytes, words: str) -> None:
     path = tmp_path / "control"
 
     def body() -> None:
@@ -133,7 +133,7 @@ def test_a_line_without_an_end_is_not_kept(tmp_path: Path) -> None:
     run(path, body)
 
 
-def test_connections_are_limited_and_others_told(tmp_path: Path) -> None:
+def test_connections_beyond_the_limit_get_an_error(tmp_path: Path) -> None:
     path = tmp_path / "control"
 
     def body() -> None:
@@ -143,7 +143,7 @@ def test_connections_are_limited_and_others_told(tmp_path: Path) -> None:
             with connect(path) as refused:
                 assert "16 connections" in ask(refused, b"")["error"]
         again: Any = {"error": ""}
-        while "error" in again:  # until it is noticed that the others have gone
+        while "error" in again:  # until the server has noticed that the others are closed
             with connect(path) as connection, contextlib.suppress(BrokenPipeError):
                 again = ask(connection, b"{}\n")
         assert again == {"asked": {}}
@@ -151,7 +151,7 @@ def test_connections_are_limited_and_others_told(tmp_path: Path) -> None:
     run(path, body)
 
 
-def test_who_hangs_up_in_the_middle_harms_nobody(tmp_path: Path) -> None:
+def test_a_disconnecting_client_does_not_disturb_others(tmp_path: Path) -> None:
     path = tmp_path / "control"
 
     def body() -> None:
@@ -164,7 +164,7 @@ def test_who_hangs_up_in_the_middle_harms_nobody(tmp_path: Path) -> None:
     run(path, body)
 
 
-def test_a_path_that_cannot_be_is_one_sentence(tmp_path: Path) -> None:
+def test_an_impossible_path_is_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("precious")
     with pytest.raises(ListenError, match="exists and is not a socket; remove it, or give another path"):

@@ -1,4 +1,4 @@
-"""Forwards with a fake network, over loopback; the guest, where there is one, shares our namespace."""
+"""Forwards with a fake network, over loopback; a guest, if any, shares our namespace."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from tests.trio.fake import Bench
 V4 = address("127.0.0.1")
 V6 = address("::1")
 FIRST = SocketId(101)
-"""The first name that the fake network gives."""
+"""The first identifier that the fake network assigns."""
 BOTH = pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 
 
 class Here:
-    """A guest that lives where we do."""
+    """A guest in our own namespace."""
 
     directory = "/proc/self"
 
@@ -39,7 +39,7 @@ class Here:
 
 
 class Table(Bench):
-    """A bench at which forwards are served, at a time that stands still."""
+    """A bench that serves forwards, with a clock that stands still."""
 
     def __init__(self, forwards: Forwards) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ def datagrams(host: str) -> socket.socket:
 
 
 def free_ports(count: int = 1) -> int:
-    """The first of some ports in a row that nobody has; not ephemeral ones."""
+    """The first of some consecutive free ports, none of them ephemeral."""
     for first in range(20000, 30000, count):
         with Forwards() as probe:
             try:
@@ -91,7 +91,7 @@ PORT = free_ports(20)
 OTHER = PORT + 10
 
 
-# TCP by way of the network
+# TCP through the network
 
 
 @BOTH
@@ -121,7 +121,7 @@ def test_a_connection_that_the_network_refuses_is_reset() -> None:
         assert len(bench.sockets) == 0
 
 
-def test_who_resets_before_the_guest_accepts_is_reported_afterwards() -> None:
+def test_a_reset_before_the_guest_accepts_is_reported_afterwards() -> None:
     with table(str(PORT)) as bench:
         remote = connect("127.0.0.1", PORT)
         bench.until("stream_accepted")
@@ -150,7 +150,7 @@ def test_ports_lead_where_the_rule_says(spec: str, port: int, arrives: tuple[byt
         assert bench.network.facts[0][2:] == arrives
 
 
-def test_addresses_and_families_that_are_not_asked_for_are_closed() -> None:
+def test_other_addresses_and_families_stay_closed() -> None:
     with table(f"127.0.0.1/{PORT}"):
         for host in ("127.0.0.2", "::1"):
             with pytest.raises(ConnectionRefusedError):
@@ -161,7 +161,7 @@ def test_addresses_and_families_that_are_not_asked_for_are_closed() -> None:
         connect("::1", PORT)
 
 
-def test_while_the_link_is_blocked_nobody_is_accepted() -> None:
+def test_while_the_link_is_blocked_no_connection_is_accepted() -> None:
     with table(str(PORT)) as bench, connect("127.0.0.1", PORT):
         bench.context.blocked = True
         bench.quiet()
@@ -172,7 +172,7 @@ def test_while_the_link_is_blocked_nobody_is_accepted() -> None:
         bench.until("stream_accepted")
 
 
-def test_without_descriptors_connections_wait_without_waking_anybody() -> None:
+def test_without_descriptors_connections_wait_without_waking_the_driver() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with table(str(PORT)) as bench, connect("127.0.0.1", PORT):
         resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1, hard))
@@ -189,7 +189,7 @@ def test_without_descriptors_connections_wait_without_waking_anybody() -> None:
         assert bench.forwards.next_deadline() is None
 
 
-def test_outsiders_leave_descriptors_to_the_guest() -> None:
+def test_connections_from_outside_leave_descriptors_to_the_guest() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with Forwards(parse_all([str(PORT)], TCP)) as forwards, ExitStack() as stack:
         remotes = [stack.enter_context(connect("127.0.0.1", PORT)) for _ in range(60)]
@@ -217,11 +217,11 @@ def test_between_two_drivers_connections_wait() -> None:
             assert second.network.facts[0][1].port == waiting.getsockname()[1]
 
 
-# UDP by way of the network
+# UDP through the network
 
 
 @BOTH
-def test_datagrams_reach_the_network_and_its_answers_leave_from_where_they_came_to(host: str) -> None:
+def test_datagrams_reach_the_network_and_answers_leave_from_the_same_address(host: str) -> None:
     with table(f"{PORT}:53", protocol=UDP) as bench, datagrams(host) as remote:
         assert bench.network.facts == [("forward_added", None, 53, ())] * 2  # one for each family
         target = "127.0.0.9" if host == "127.0.0.1" else host
@@ -240,14 +240,14 @@ def test_datagrams_reach_the_network_and_its_answers_leave_from_where_they_came_
         assert remote.recvfrom(100)[1][:2] == (target, PORT)
 
 
-def test_the_guest_may_speak_first_from_a_port_that_the_outside_knows() -> None:
+def test_the_guest_may_send_first_from_a_forwarded_port() -> None:
     with table(str(PORT), f"127.0.0.1/{PORT + 1}", f"{PORT + 2}:53", protocol=UDP) as bench:
         told = [(port, outgoing) for _, _, port, outgoing in bench.network.facts]
         assert sorted(told) == [(53, ()), (53, ()), (PORT, (4,)), (PORT, (16,)), (PORT + 1, ())]
 
 
 @pytest.mark.parametrize(("device", "first"), [(None, PORT), ("lo", PORT + 1)])
-def test_it_speaks_by_the_interface_that_all_else_of_it_uses_or_not_from_there(device: str | None, first: int) -> None:
+def test_it_sends_first_only_by_the_interface_of_its_other_traffic(device: str | None, first: int) -> None:
     with Forwards(parse_all([str(PORT), f"%lo/{PORT + 1}"], UDP), families=[4]) as forwards, Bench() as bench:
         bench.context = SocketContext(bench.network, bench.poller, 0, {4: device} if device else {})
         forwards.serve(bench.context, bench.sockets, lambda: 0.0)
@@ -257,7 +257,7 @@ def test_it_speaks_by_the_interface_that_all_else_of_it_uses_or_not_from_there(d
 
 
 @pytest.mark.parametrize(("addressed", "local"), [("2001:db8::7", "2001:db8::7"), ("ff02::1", None)])
-def test_a_group_is_no_address_to_answer_from(addressed: str, local: str | None) -> None:
+def test_answers_never_leave_from_a_multicast_address(addressed: str, local: str | None) -> None:
     message = socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, address(addressed) + bytes(4)
     assert read_local([message]) == (address(local) if local else None)
 
@@ -283,7 +283,7 @@ def test_datagrams_wait_for_the_next_driver_too() -> None:
             assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_forward_that_is_removed_is_told_and_closed_at_once() -> None:
+def test_removing_a_forward_closes_it_at_once_and_informs_the_network() -> None:
     with table(f"127.0.0.1/{PORT}", protocol=UDP) as bench:
         bench.forwards.remove(bench.forwards.rules)
         assert bench.network.named("forward_removed") == [("forward_removed", FIRST)]
@@ -292,7 +292,7 @@ def test_a_forward_that_is_removed_is_told_and_closed_at_once() -> None:
             free.bind(("0.0.0.0", PORT))
 
 
-# what cannot be had
+# impossible forwards
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ def test_a_forward_that_is_removed_is_told_and_closed_at_once() -> None:
         (f"fe80::1/{PORT}", [f"fe80::1%eth0/{PORT}"]),
     ],
 )
-def test_a_port_that_cannot_be_had_is_one_sentence_and_nothing_stays_open(spec: str, words: list[str]) -> None:
+def test_a_port_that_cannot_be_bound_is_one_sentence_and_nothing_stays_open(spec: str, words: list[str]) -> None:
     before = sorted(os.listdir("/proc/self/fd"))
     with socket.create_server(("::", PORT), family=socket.AF_INET6, dualstack_ipv6=True):
         with pytest.raises(ForwardError) as caught:
@@ -334,12 +334,12 @@ def test_too_few_descriptors_are_an_error_even_for_weak_ports() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_family_that_is_off_has_no_addresses() -> None:
+def test_a_disabled_family_has_no_listeners() -> None:
     with pytest.raises(ForwardError, match="off here"):
         Forwards(parse_all([f"127.0.0.1/{PORT}"], TCP), families={6})
 
 
-def test_an_address_that_nobody_has_yet_may_be_listened_on() -> None:
+def test_freebind_listens_on_an_address_that_the_host_lacks() -> None:
     with Forwards(parse_all([f"192.0.2.77/{PORT}", f"[2001:db8::77]/{PORT}"], TCP), freebind=True) as forwards:
         assert {at.address for at in forwards.listen_addresses} == {
             address("192.0.2.77"),
@@ -347,7 +347,7 @@ def test_an_address_that_nobody_has_yet_may_be_listened_on() -> None:
         }
 
 
-def test_weak_ports_are_those_that_can_be_had() -> None:
+def test_weak_ports_are_those_that_can_be_bound() -> None:
     ephemeral = ephemeral_ports()
     specs = [f"~1-{PORT - 1},~{PORT + 3}-{ephemeral.start - 1},~{ephemeral.start + 3}-65535"]
     with socket.create_server(("::", PORT + 1), family=socket.AF_INET6, dualstack_ipv6=True):
@@ -380,8 +380,8 @@ def test_rules_come_and_go_while_they_are_served() -> None:
             assert bench.network.facts[1][2:] == (None, 81)
 
 
-def test_ports_are_removed_from_the_rules_that_have_them() -> None:
-    """Whole rules, and parts of them; what is left stays at its place."""
+def test_ports_are_removed_from_their_rules() -> None:
+    """Whole rules, and parts of them; the rest of a rule keeps its place."""
     with table(f"{PORT}-{PORT + 3}", f"127.0.0.1/{OTHER}") as bench:
         bench.forwards.remove(parse_all([f"{PORT + 1}", f"{PORT + 3}"], TCP))
         assert bench.forwards.rules == parse_all([f"{PORT},{PORT + 2}", f"127.0.0.1/{OTHER}"], TCP)
@@ -405,7 +405,7 @@ def test_connections_outlive_their_rule() -> None:
         assert remote.recv(100) == b"still here"
 
 
-def test_what_waits_at_a_door_survives_a_change_beside_it() -> None:
+def test_waiting_connections_survive_a_change_of_other_rules() -> None:
     with table(f"{PORT}-{PORT + 3}") as bench, connect("127.0.0.1", PORT):
         bench.forwards.remove(parse_all([f"{PORT + 1}"], TCP))
         bench.until("stream_accepted")
@@ -423,7 +423,7 @@ def test_a_change_that_fails_changes_nothing() -> None:
         assert (bench.forwards.rules, bench.forwards.listen_addresses) == before
 
 
-def test_a_rule_of_a_running_instance_may_be_about_a_weak_port() -> None:
+def test_an_added_rule_may_name_a_weak_port() -> None:
     with table(f"~1-{PORT - 1},~{PORT + 2}-65535") as bench:
         bench.forwards.add(parse_all([f"127.0.0.1/{PORT}:80"], TCP))
         listen_addresses = {(at.address, at.port) for at in bench.forwards.listen_addresses}
@@ -440,12 +440,12 @@ def test_closing_frees_the_ports_and_every_descriptor() -> None:
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
-# from loopback to loopback
+# the loopback path
 
 
 @pytest.mark.parametrize("inbound", [True, False], ids=["in", "out"])
 @BOTH
-def test_tcp_takes_no_detour(host: str, inbound: bool) -> None:
+def test_tcp_takes_the_loopback_path(host: str, inbound: bool) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with (
         table(f"{PORT}:{OTHER}", inbound=inbound, guest=True) as bench,
@@ -465,7 +465,7 @@ def test_tcp_takes_no_detour(host: str, inbound: bool) -> None:
 
 @pytest.mark.parametrize("inbound", [True, False], ids=["in", "out"])
 @BOTH
-def test_udp_takes_no_detour(host: str, inbound: bool) -> None:
+def test_udp_takes_the_loopback_path(host: str, inbound: bool) -> None:
     with table(f"{PORT}:{OTHER}", protocol=UDP, inbound=inbound, guest=True) as bench, datagrams(host) as near:
         with socket.socket(near.family, socket.SOCK_DGRAM) as far:
             far.bind((host, OTHER))
@@ -498,7 +498,7 @@ def test_a_run_of_datagrams_stays_one() -> None:
         assert (len(data), [level for level, _, _ in ancillary]) == (4500, [socket.IPPROTO_UDP])
 
 
-def test_what_has_a_target_or_must_not_goes_by_the_network() -> None:
+def test_rules_with_a_target_and_no_splice_go_through_the_network() -> None:
     for splice, spec in ((False, f"{PORT}:80"), (True, f"{PORT}:10.0.0.1/80")):
         with Forwards(parse_all([spec], TCP), splice=splice) as forwards:
             forwards.set_guest(Here())
@@ -506,7 +506,7 @@ def test_what_has_a_target_or_must_not_goes_by_the_network() -> None:
                 bench.until("stream_accepted")
 
 
-def test_the_guests_own_address_is_where_it_arrives_unless_it_shall_be_loopback() -> None:
+def test_the_loopback_path_leads_to_the_guests_address_unless_to_loopback() -> None:
     own = address("127.0.0.3")
     for to_loopback, where in ((False, "127.0.0.3"), (True, "127.0.0.1")):
         with (
@@ -520,8 +520,8 @@ def test_the_guests_own_address_is_where_it_arrives_unless_it_shall_be_loopback(
                 listener.accept()[0].close()
 
 
-def test_nothing_goes_in_a_circle() -> None:
-    """A guest that is ourselves is the worst case: each listener leads to the other one."""
+def test_there_are_no_loops() -> None:
+    """A guest in our own namespace is the worst case: each listener leads to the other."""
     rules = [*parse_all([f"127.0.0.2/{PORT}:{OTHER}"], TCP), *parse_all([f"{OTHER}:{PORT}"], TCP, inbound=False)]
     with Forwards(rules, to_loopback=True) as forwards:
         forwards.set_guest(Here())
@@ -541,7 +541,7 @@ def test_weak_ports_do_not_lead_back() -> None:
         }
 
 
-def test_a_port_of_the_guests_that_is_taken_is_one_sentence() -> None:
+def test_a_port_that_the_guest_uses_is_one_sentence() -> None:
     sentence = f"-T {PORT}:80: port {PORT} of the guest cannot be bound at 127.0.0.1"
     with (
         Forwards(parse_all([f"{PORT}:80"], TCP, inbound=False)) as forwards,
@@ -551,7 +551,7 @@ def test_a_port_of_the_guests_that_is_taken_is_one_sentence() -> None:
         forwards.set_guest(Here())
 
 
-def test_a_guest_without_ipv6_has_doors_of_the_other_family_alone() -> None:
+def test_a_guest_without_ipv6_has_listeners_of_ipv4_alone() -> None:
     class Old(Here):
         def socket(self, family: int, kind: int) -> socket.socket:
             if family == socket.AF_INET6:
@@ -580,7 +580,7 @@ def test_flows_end_when_they_are_silent() -> None:
         assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_the_flow_that_was_silent_longest_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_flow_replaces_the_one_with_the_longest_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay_udp, "_MAX_FLOWS", 2)
     with table(f"{PORT}:{OTHER}", protocol=UDP, guest=True) as bench:
         before = len(os.listdir("/proc/self/fd"))
@@ -591,7 +591,7 @@ def test_the_flow_that_was_silent_longest_gives_way(monkeypatch: pytest.MonkeyPa
         assert len(os.listdir("/proc/self/fd")) == before + 2
 
 
-def test_a_flow_without_a_socket_is_a_datagram_dropped() -> None:
+def test_without_a_socket_the_datagram_is_dropped() -> None:
     class Nobody(Here):
         def socket(self, family: int, kind: int) -> socket.socket:
             raise ProcessLookupError(errno.ESRCH, "gone")
@@ -609,16 +609,16 @@ def test_a_flow_without_a_socket_is_a_datagram_dropped() -> None:
                 near.recv(1)
 
 
-# following others
+# auto
 
 
 def followers(protocol: int, *, inbound: bool) -> tuple[ForwardRule, ...]:
-    """Leads to the next ports, so that it may have them in the same namespace."""
+    """Rules that lead to the next ports, since both sides are in the same namespace."""
     return parse_all([f"auto,{PORT}-{PORT + 3}:{OTHER}-{OTHER + 3}"], protocol, inbound=inbound)
 
 
 @pytest.mark.parametrize("inbound", [True, False], ids=["in", "out"])
-def test_ports_follow_those_who_listen(inbound: bool) -> None:
+def test_ports_follow_the_listening_sockets_of_the_other_side(inbound: bool) -> None:
     with Forwards(followers(TCP, inbound=inbound)) as forwards:
         forwards.set_guest(Here())
         with Table(forwards) as bench:
@@ -643,7 +643,7 @@ def test_ports_follow_those_who_listen(inbound: bool) -> None:
             assert scan() == set()
 
 
-def test_udp_follows_tcp_too_and_never_ourselves() -> None:
+def test_udp_follows_tcp_too_and_never_our_own_listeners() -> None:
     with Forwards(followers(UDP, inbound=True)) as forwards:
         forwards.set_guest(Here())
         with socket.create_server(("127.0.0.1", OTHER)), datagrams("127.0.0.1") as bound, Table(forwards) as bench:
@@ -668,7 +668,7 @@ def test_ports_that_cannot_be_followed_are_left_out() -> None:
 
 @contextmanager
 def no_descriptors() -> Iterator[None]:
-    """Not one can be had meanwhile, whatever numbers are free."""
+    """No descriptor can be opened in a block."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
     with ExitStack() as stack:
@@ -679,7 +679,7 @@ def no_descriptors() -> Iterator[None]:
         yield
 
 
-def test_without_descriptors_nobody_is_followed_and_nothing_closes() -> None:
+def test_without_descriptors_no_port_is_followed_and_nothing_closes() -> None:
     with Forwards(followers(TCP, inbound=True)) as forwards, socket.create_server(("127.0.0.1", OTHER)):
         forwards.set_guest(Here())
         with Table(forwards) as bench:
@@ -693,6 +693,6 @@ def test_without_descriptors_nobody_is_followed_and_nothing_closes() -> None:
                 assert forwards.listen_addresses == before
 
 
-def test_without_rules_that_follow_nobody_looks() -> None:
+def test_without_auto_rules_there_are_no_scans() -> None:
     with table(str(PORT), guest=True) as bench:
         assert bench.forwards.next_deadline() is None

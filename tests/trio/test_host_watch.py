@@ -1,4 +1,4 @@
-"""What tells that the host's network may have become another one."""
+"""Watching the host's network for changes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def reports(watch: HostWatch, change: Callable[[], object], seconds: float = SOON) -> bool | None:
-    """What a watch says to a change; None if nothing."""
+    """The report of a watch after a change; None without a report."""
 
     async def main() -> bool | None:
         found = None
@@ -73,7 +73,7 @@ def test_other_files_of_its_directory_do_not_matter(tmp_path: Path) -> None:
 
 
 def test_another_path_to_the_file_does_not_hide_a_change(tmp_path: Path) -> None:
-    """As where a file is mounted at the path."""
+    """For example a mount at the path of the file."""
     there, here = tmp_path / "there", tmp_path / "here"
     for directory in (there, here):
         directory.mkdir()
@@ -102,7 +102,7 @@ def test_each_step_of_symbolic_links_is_watched(tmp_path: Path) -> None:
         assert reports(watch, lambda: (tmp_path / "other").write_text("four")) is True
 
 
-def test_links_in_a_circle_end(tmp_path: Path) -> None:
+def test_symbolic_links_may_form_a_loop(tmp_path: Path) -> None:
     link = tmp_path / "resolv.conf"
     link.symlink_to(link)
     with HostWatch([str(link)]) as watch:
@@ -110,7 +110,7 @@ def test_links_in_a_circle_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("failing", ["inotify_new", "inotify_add"])
-def test_without_watches_files_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+def test_without_watches_files_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
     def refuse(*_: object) -> int:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
@@ -124,7 +124,7 @@ def test_without_watches_files_are_looked_at(tmp_path: Path, monkeypatch: pytest
         assert reports(watch, file.unlink) is True
 
 
-def test_closing_gives_every_descriptor_back(tmp_path: Path) -> None:
+def test_closing_leaves_no_descriptor(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     watch = HostWatch([str(tmp_path / "resolv.conf")])
     watch.close()
@@ -177,7 +177,7 @@ def test_a_pause_is_longer_when_reading_takes_long(host: Namespace) -> None:
             host.shell("ip address add 192.0.2.2/24 dev one")
             await watch.wait()
             host.shell("ip address add 192.0.2.3/24 dev one")
-            await trio.sleep(0.1)  # reading all of it
+            await trio.sleep(0.1)  # the time to read everything
             began = trio.current_time()
             await watch.wait()
             return trio.current_time() - began

@@ -1,4 +1,4 @@
-"""What is read from the host, as a model for guests."""
+"""Reading the host's network as a model for guests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def packed(text: str) -> bytes:
 
 
 LOCAL = (packed("127.0.0.1"),)
-"""Where the C library looks without a server."""
+"""The server that the C library uses without a `nameserver` line."""
 
 
 def own(text: str) -> InterfaceAddress:
@@ -74,7 +74,7 @@ def route(destination: str, gateway: str | None = None, *, metric: int = 0, on_l
         ),
     ],
 )
-def test_resolv_conf_is_understood(text: str, expected: Resolvers | tuple[str, ...]) -> None:
+def test_resolv_conf_is_parsed(text: str, expected: Resolvers | tuple[str, ...]) -> None:
     if isinstance(expected, tuple):
         expected = Resolvers(nameservers=tuple(map(packed, expected)))
     assert parse_resolv_conf(text) == expected
@@ -116,13 +116,13 @@ def read(host: Namespace, interface: str | None = None) -> HostInfo:
 
 
 @pytest.mark.kernel
-def test_a_host_without_a_network_has_no_templates(host: Namespace) -> None:
+def test_a_host_without_a_network_has_no_uplinks(host: Namespace) -> None:
     info = read(host)
     assert (info.ipv4, info.ipv6) == (None, None)
 
 
 @pytest.mark.kernel
-def test_the_interface_of_the_default_route_is_the_template(host: Namespace) -> None:
+def test_the_interface_of_the_default_route_is_the_uplink(host: Namespace) -> None:
     host.shell(
         """
         ip address add 10.1.0.2/24 dev one
@@ -147,7 +147,7 @@ def test_the_interface_of_the_default_route_is_the_template(host: Namespace) -> 
 
 
 @pytest.mark.kernel
-def test_each_family_has_its_own_template(host: Namespace) -> None:
+def test_each_family_has_its_own_uplink(host: Namespace) -> None:
     host.shell(
         """
         ip address add 10.1.0.2/24 dev one

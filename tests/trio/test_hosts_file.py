@@ -1,4 +1,4 @@
-"""The text of a guest's hosts file."""
+"""The contents of a guest's hosts file."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ ENTRIES = [(parse("192.0.2.1"), ("one.example", "one")), (parse("2001:db8::1"), 
         ("192.0.2.9", ["192.0.2.9"]),
     ],
 )
-def test_entries_come_first_and_their_names_mean_nothing_else(base: str, kept: list[str]) -> None:
+def test_entries_come_first_and_their_names_are_removed_from_other_lines(base: str, kept: list[str]) -> None:
     own = ["# made by sansnet", "192.0.2.1 one.example one", "2001:db8::1 one.example"]
     assert render(ENTRIES, base).splitlines() == [*own, *kept]

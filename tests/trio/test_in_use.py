@@ -1,4 +1,4 @@
-"""Who listens, as the kernel's tables tell it."""
+"""Ports in use, from the kernel's tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sansnet_core.ports import TCP, UDP
 from sansnet_trio.forward.in_use import ports_in_use
 
 
-def test_listeners_are_seen_with_their_families() -> None:
+def test_listening_sockets_are_found_with_their_families() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as four,
         socket.create_server(("::1", 0), family=socket.AF_INET6) as six,
@@ -35,7 +35,7 @@ def test_listeners_are_seen_with_their_families() -> None:
     assert not {port for _, port in ports_in_use("/proc/self", TCP)} & set(ports)
 
 
-def test_datagram_sockets_are_seen_unless_they_have_a_partner() -> None:
+def test_unconnected_datagram_sockets_are_found() -> None:
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as waiting,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as busy,
@@ -47,5 +47,5 @@ def test_datagram_sockets_are_seen_unless_they_have_a_partner() -> None:
         assert (4, busy.getsockname()[1]) not in seen
 
 
-def test_of_a_process_that_is_gone_nothing_is_seen() -> None:
+def test_a_process_that_has_ended_has_no_ports() -> None:
     assert ports_in_use(f"/proc/{1 << 22}", TCP) == set()  # beyond PID_MAX_LIMIT

@@ -1,4 +1,4 @@
-"""Changes of a guest that runs."""
+"""Changing a running guest."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 import trio
 
 from sansnet_trio.guest import live_change
-from sansnet_trio.guest.live_change import Change, change_guest
+from sansnet_trio.guest.live_change import GuestChange, change_guest
 from sansnet_trio.guest.plan import GuestPlan
 
 PLAN = GuestPlan(interface="eth7", mtu=1400, addresses=())
 
 
-def test_a_child_that_may_not_be_killed_is_not_waited_for_without_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_for_a_child_that_may_not_be_killed_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     kill = os.kill
     children: list[int] = []
 
@@ -29,7 +29,7 @@ def test_a_child_that_may_not_be_killed_is_not_waited_for_without_a_bound(monkey
     monkeypatch.setattr(os, "kill", refuse)
     began = time.monotonic()
     with pytest.raises(OSError, match=os.strerror(errno.ETIMEDOUT)):
-        trio.run(change_guest, Change(old=PLAN, new=PLAN), lambda: time.sleep(60))
+        trio.run(change_guest, GuestChange(old=PLAN, new=PLAN), lambda: time.sleep(60))
     assert time.monotonic() - began < 30
     [child] = set(children)
     kill(child, signal.SIGKILL)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sansnet_core.addresses import Endpoint, is_loopback, parse, split_zone, with_zone
-from sansnet_trio.plan.name_servers import GuestLink, NameServers, Remembered, choose
+from sansnet_trio.plan.name_servers import GuestLink, NameServers, RememberedNameServers, choose
 from sansnet_trio.plan.options import NetworkOptions
 
 GATEWAYS = {4: parse("10.0.0.1"), 16: parse("fe80::1")}
@@ -47,7 +47,7 @@ def test_each_server_has_one_address_of_its_own_in_the_hosts_order(hosts: list[b
 
 
 def test_what_the_guest_was_told_of_leads_to_the_server_at_its_place() -> None:
-    remembered = Remembered()
+    remembered = RememberedNameServers()
     remembered.note(chosen(ONE, SIX, TWO))
     assert remembered.forward(chosen(THREE, parse("127.0.0.1")), LINK.own) == (
         (ONE, dns(THREE)),
@@ -59,26 +59,26 @@ def test_what_the_guest_was_told_of_leads_to_the_server_at_its_place() -> None:
 
 
 def test_a_stand_in_stays_one_when_no_server_needs_it() -> None:
-    remembered = Remembered()
+    remembered = RememberedNameServers()
     remembered.note(chosen(parse("127.0.0.53")))
     assert remembered.forward(chosen(ONE), LINK.own) == ((STAND_IN, dns(ONE)),)
     assert chosen(parse("127.0.0.1")).forward == ((STAND_IN, dns(parse("127.0.0.1"))),)
 
 
 def test_servers_that_the_guest_knows_from_the_hosts_file_are_remembered_although_it_is_told_of_none() -> None:
-    remembered = Remembered()
+    remembered = RememberedNameServers()
     remembered.note(chosen(ONE, parse("127.0.0.1"), dns=()))
     assert remembered.forward(chosen(TWO, dns=()), LINK.own) == ((ONE, dns(TWO)),)
 
 
 def test_given_servers_are_nothing_to_remember() -> None:
-    remembered = Remembered()
+    remembered = RememberedNameServers()
     remembered.note(chosen(ONE, dns=(THREE,)))
     assert remembered.forward(chosen(TWO, dns=(THREE,)), LINK.own) == ()
 
 
 def test_what_is_remembered_has_a_bound() -> None:
-    remembered = Remembered()
+    remembered = RememberedNameServers()
     for number in range(1, 100):
         remembered.note(chosen(parse(f"192.0.2.{number}")))
     found = remembered.forward(chosen(THREE), LINK.own)

@@ -1,4 +1,4 @@
-"""The process that makes sockets of a guest's network."""
+"""The process that makes sockets in a guest's network namespace."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def entering(namespace: Namespace) -> Callable[[], None]:
 
 
 def check_hidden() -> None:
-    """Raise if this process may be traced by others of its user."""
+    """Raise if other processes of the same user may trace this one."""
     if ctypes.CDLL(None).prctl(PR_GET_DUMPABLE):
-        raise OSError(errno.EBADE, "whoever is in the guest may trace this process")
+        raise OSError(errno.EBADE, "processes of the guest may trace this process")
 
 
 def network_of(pid: int) -> str:
@@ -64,7 +64,7 @@ def test_sockets_belong_to_the_guests_network_and_we_do_not() -> None:
         assert os.readlink("/proc/self/ns/net") == before
 
 
-def test_sockets_are_non_blocking_closed_on_exec_and_of_the_kind_that_was_asked_for() -> None:
+def test_sockets_are_non_blocking_closed_on_exec_and_of_the_requested_kind() -> None:
     agent = SocketAgent.fork(lambda: None)
     try:
         for family in (socket.AF_INET, socket.AF_INET6):
@@ -92,19 +92,19 @@ def test_many_sockets_at_once() -> None:
             one.close()
 
 
-def test_it_holds_its_channel_and_nothing_else_and_hears_no_signal() -> None:
+def test_it_keeps_only_its_channel_and_blocks_all_signals() -> None:
     agent = SocketAgent.fork(lambda: None)
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP):
             os.kill(agent.pid, number)
         agent.socket(socket.AF_INET, STREAM).close()
-        assert eventually(lambda: len(os.listdir(f"/proc/{agent.pid}/fd")) == 1)  # it closes what it handed out
+        assert eventually(lambda: len(os.listdir(f"/proc/{agent.pid}/fd")) == 1)  # it closes the sockets that it sent
         assert os.getsid(agent.pid) == agent.pid
     finally:
         agent.close()
 
 
-def test_it_shows_its_memory_to_nobody_from_before_it_is_the_guests() -> None:
+def test_its_memory_is_hidden_before_it_enters_the_namespace() -> None:
     SocketAgent.fork(check_hidden).close()
 
 
@@ -118,7 +118,7 @@ def test_closing_it_leaves_no_process_and_no_descriptor() -> None:
     assert os.listdir("/proc/self/fd") == before
 
 
-def test_what_the_guest_cannot_have_is_an_error_and_no_end() -> None:
+def test_an_unsupported_socket_is_an_error_and_the_agent_goes_on() -> None:
     agent = SocketAgent.fork(lambda: None)
     try:
         with pytest.raises(OSError, match="not supported") as caught:
@@ -154,13 +154,13 @@ def test_an_agent_that_does_not_answer_is_an_error_soon(number: signal.Signals) 
 
 
 def disturb(pid: int, number: signal.Signals) -> None:
-    """Stop or kill a child, and wait until it is so."""
+    """Stop or kill a child, and wait for that."""
     os.kill(pid, number)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
 
 
 def of(agents: SocketAgents) -> int:
-    """The process id of the agent."""
+    """The process id of the present agent."""
     return int(os.readlink(agents.directory).removeprefix("/proc/"))
 
 
@@ -180,7 +180,7 @@ def test_an_agent_that_does_not_answer_is_replaced_at_once(number: signal.Signal
     assert os.listdir("/proc/self/fd") == before
 
 
-def test_the_directory_is_that_of_an_agent_which_lives() -> None:
+def test_the_directory_belongs_to_a_running_agent() -> None:
     agents = SocketAgents(lambda: None)
     try:
         first = of(agents)
@@ -192,7 +192,7 @@ def test_the_directory_is_that_of_an_agent_which_lives() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_agents_that_fail_again_and_again_are_not_forked_without_a_pause(
+def test_repeated_failures_delay_the_next_agent(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: signal.Signals
 ) -> None:
     clock = Clock()
@@ -221,7 +221,7 @@ def test_agents_that_fail_again_and_again_are_not_forked_without_a_pause(
 
 
 class Clock:
-    """Stands still unless it is moved."""
+    """A clock that the test moves."""
 
     now = 1000.0
 
@@ -229,7 +229,7 @@ class Clock:
         return self.now
 
 
-def test_after_a_minute_without_failures_the_next_one_is_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_minute_without_failures_the_count_starts_again(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr(time, "monotonic", clock)
     agents = SocketAgents(lambda: None)
@@ -243,7 +243,7 @@ def test_after_a_minute_without_failures_the_next_one_is_the_first(monkeypatch: 
         agents.close()
 
 
-def test_an_agent_that_is_not_ours_to_kill_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_for_an_agent_that_may_not_be_killed_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     agent = SocketAgent.fork(lambda: None)
     disturb(agent.pid, signal.SIGSTOP)
 
@@ -259,7 +259,7 @@ def test_an_agent_that_is_not_ours_to_kill_is_not_waited_for(monkeypatch: pytest
     os.waitpid(agent.pid, 0)
 
 
-def test_it_ends_with_us() -> None:
+def test_it_ends_with_its_parent() -> None:
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -273,10 +273,10 @@ def test_it_ends_with_us() -> None:
     assert eventually(lambda: not status.exists() or "zombie" in status.read_text())
 
 
-@pytest.mark.parametrize("leftover", [False, True], ids=["alone", "beside something left over"])
-def test_a_guest_makes_sockets_until_its_command_ends(leftover: bool) -> None:
+@pytest.mark.parametrize("with_background_process", [False, True], ids=["alone", "beside something left over"])
+def test_a_guest_makes_sockets_until_its_command_ends(with_background_process: bool) -> None:
     async def main() -> None:
-        command = ["sh", "-c", "sleep 60 & exit 0"] if leftover else ["true"]
+        command = ["sh", "-c", "sleep 60 & exit 0"] if with_background_process else ["true"]
         with CommandGuest.fork(command, lambda: (GuestPlan(), None)) as guest:
             ready = await guest.ready()
             os.close(ready.tap)

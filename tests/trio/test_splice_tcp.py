@@ -1,4 +1,4 @@
-"""Spliced connections: two ends of the test's, joined over loopback."""
+"""Spliced connections between two sockets of the test."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Spliced:
         self.listener = socket.create_server(("127.0.0.1", 0))
 
     def join(self, port: int | None = None, fallback: Fallback | None = None) -> socket.socket:
-        """The end of who connected to us, of a splice that has just begun."""
+        """The client's socket of a splice that has just begun."""
         with socket.create_server(("127.0.0.1", 0)) as front:
             near = socket.create_connection(front.getsockname(), timeout=5)
             accepted, _ = front.accept()
@@ -49,7 +49,7 @@ class Spliced:
         return near, far
 
     def over(self) -> None:
-        """Wait until nothing is left of the splices."""
+        """Wait until no splice is left."""
         self.bench.wait(lambda: len(self.splices) == 0)
 
 
@@ -95,7 +95,7 @@ def send_and_end(stream: socket.socket, data: bytes) -> None:
 
 
 def through(spliced: Spliced, near: socket.socket, far: socket.socket, data: bytes) -> bytes:
-    """What arrives of some data and their end."""
+    """The data that arrive when some are sent and the connection is closed."""
     received: list[bytes] = []
     with meanwhile(partial(send_and_end, near, data)), meanwhile(lambda: received.append(drain(far))):
         spliced.bench.wait(lambda: bool(received))
@@ -103,7 +103,7 @@ def through(spliced: Spliced, near: socket.socket, far: socket.socket, data: byt
 
 
 def stall(spliced: Spliced, stream: socket.socket, data: bytes) -> int:
-    """Send until nobody takes any more; how many bytes were taken."""
+    """Send until no more bytes are taken; the number of bytes taken."""
     stream.setblocking(False)
     sent = 0
     misses = 0
@@ -130,7 +130,7 @@ def test_bytes_go_both_ways(spliced: Spliced) -> None:
 
 
 @pytest.mark.parametrize("urgent", [b"!", b"more!"])
-def test_a_byte_that_is_marked_urgent_holds_nothing_up(spliced: Spliced, urgent: bytes) -> None:
+def test_an_urgent_byte_does_not_stop_the_splice(spliced: Spliced, urgent: bytes) -> None:
     near, far = spliced.pair()
     with near, far:
         near.sendall(b"before")
@@ -167,7 +167,7 @@ def test_much_arrives_as_it_was_sent(spliced: Spliced) -> None:
 
 
 def test_no_byte_is_a_python_object(spliced: Spliced, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever reads a socket into memory would be called on one of these."""
+    """Any read of a socket into memory would call one of these."""
     moved: list[int] = []
 
     def counted(source: int, sink: int, size: int, *, flags: int) -> int:
@@ -182,7 +182,7 @@ def test_no_byte_is_a_python_object(spliced: Spliced, monkeypatch: pytest.Monkey
         near.sendall(bytes(1000))
         spliced.bench.quiet()
         assert far.recv(2000) == bytes(1000)
-    assert moved == [1000, 1000]  # in and out; that there is no more, nobody is asked for a byte
+    assert moved == [1000, 1000]  # in and out; the end is not tried
 
 
 def test_a_reader_that_is_slow_stops_the_writer_and_loses_nothing(spliced: Spliced) -> None:
@@ -251,10 +251,10 @@ def test_a_reset_after_the_end_is_noticed(spliced: Spliced) -> None:
         reset(near)
         spliced.over()
         assert far.recv(1) == b""
-        assert far.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.EPIPE  # which is what Linux makes of it
+        assert far.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.EPIPE  # Linux reports it so
 
 
-def test_a_reset_of_who_does_not_read_ends_what_waits_for_it(spliced: Spliced) -> None:
+def test_a_reset_by_a_client_that_does_not_read_ends_the_splice(spliced: Spliced) -> None:
     near, far = spliced.pair()
     with near:
         stall(spliced, near, bytes(64 * MEBIBYTE))
@@ -264,7 +264,7 @@ def test_a_reset_of_who_does_not_read_ends_what_waits_for_it(spliced: Spliced) -
             near.sendall(bytes(MEBIBYTE))
 
 
-def test_where_nobody_listens_the_connection_is_reset(spliced: Spliced) -> None:
+def test_without_a_listener_the_connection_is_reset(spliced: Spliced) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     with spliced.join(port) as near:
@@ -275,14 +275,14 @@ def test_where_nobody_listens_the_connection_is_reset(spliced: Spliced) -> None:
 
 @pytest.fixture
 def refusing() -> int:
-    """A port on which nobody listens."""
+    """A port without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port: int = closed.getsockname()[1]
     return port
 
 
 def leads_to(port: int) -> Fallback:
-    """A second place to be connected to."""
+    """A fallback to connect to."""
 
     def make() -> tuple[socket.socket, SocketAddress]:
         return socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK), ("127.0.0.1", port)
@@ -290,7 +290,7 @@ def leads_to(port: int) -> Fallback:
     return make
 
 
-def test_where_nobody_listens_another_place_is_tried(spliced: Spliced, refusing: int) -> None:
+def test_without_a_listener_the_fallback_is_tried(spliced: Spliced, refusing: int) -> None:
     near = spliced.join(refusing, leads_to(spliced.listener.getsockname()[1]))
     near.sendall(b"early")
     spliced.bench.quiet()
@@ -304,7 +304,7 @@ def test_where_nobody_listens_another_place_is_tried(spliced: Spliced, refusing:
     spliced.over()
 
 
-def test_a_place_that_refuses_at_once_is_followed_by_the_other(
+def test_an_immediate_refusal_leads_to_the_fallback(
     spliced: Spliced, refusing: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect = socket.socket.connect_ex
@@ -318,7 +318,7 @@ def test_a_place_that_refuses_at_once_is_followed_by_the_other(
         spliced.listener.accept()[0].close()
 
 
-def test_where_nobody_listens_in_either_place_the_connection_is_reset(spliced: Spliced, refusing: int) -> None:
+def test_without_a_listener_at_the_fallback_the_connection_is_reset(spliced: Spliced, refusing: int) -> None:
     before = len(os.listdir("/proc/self/fd"))
     with spliced.join(refusing, leads_to(refusing)) as near:
         spliced.over()
@@ -327,7 +327,7 @@ def test_where_nobody_listens_in_either_place_the_connection_is_reset(spliced: S
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_where_the_other_place_cannot_be_had_the_connection_is_reset(spliced: Spliced, refusing: int) -> None:
+def test_without_a_socket_for_the_fallback_the_connection_is_reset(spliced: Spliced, refusing: int) -> None:
     def make() -> tuple[socket.socket, SocketAddress]:
         raise OSError(errno.EAFNOSUPPORT, "no such family")
 
@@ -346,7 +346,7 @@ def test_an_address_that_cannot_be_connected_to_resets_at_once(
     assert len(spliced.splices) == 0
 
 
-def test_who_resets_before_the_other_end_is_connected_ends_it(spliced: Spliced) -> None:
+def test_a_reset_before_the_other_end_is_connected_ends_the_splice(spliced: Spliced) -> None:
     with socket.socket() as full:  # a listener whose backlog is full answers no SYN
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -358,7 +358,7 @@ def test_who_resets_before_the_other_end_is_connected_ends_it(spliced: Spliced) 
             spliced.over()
 
 
-def test_what_was_said_before_the_other_end_was_connected_is_not_lost(spliced: Spliced) -> None:
+def test_bytes_sent_before_the_other_end_is_connected_are_not_lost(spliced: Spliced) -> None:
     near = spliced.join()
     near.sendall(b"early")
     near.shutdown(socket.SHUT_WR)
@@ -410,7 +410,7 @@ def test_beyond_the_users_share_of_pipes_a_small_one_will_do(spliced: Spliced, m
         assert through(spliced, near, far, data) == data
 
 
-def test_closing_resets_what_is_there_and_leaves_no_descriptor() -> None:
+def test_closing_resets_all_connections_and_leaves_no_descriptor() -> None:
     before = sorted(os.listdir("/proc/self/fd"))
     with Bench() as bench:
         made = Spliced(bench)

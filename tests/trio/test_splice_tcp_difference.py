@@ -1,4 +1,4 @@
-"""Whatever two ends do, in whatever order, each of them sees the same over a splice as over a direct connection."""
+"""A splice behaves like a direct connection, whatever its two ends do and in any order."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from tests.trio.fake import Bench
 from tests.trio.test_splice_tcp import Spliced
 
 Step = tuple[int, str]
-"""Which end, and what it does."""
+"""The number of an end, and its action."""
 
 SIZES = {"send a byte": 1, "send": 100, "send more": 20_000}
-"""All that is sent fits into the buffers of one connection, so that nothing depends on when it is read."""
+"""All data fit into the buffers of one connection, so the time of reading does not matter."""
 
 _TRIES = 5
-"""On a busy machine even loopback may deliver late; what differs only now and then does not differ."""
+"""On a busy computer even loopback may deliver late, so a difference must occur every time."""
 
 
 def perform(end: socket.socket, action: str) -> object:
-    """Do something with an end that does not block; what came of it."""
+    """Perform an action on a non-blocking end; its result."""
     try:
         match action:
             case "receive":
@@ -46,7 +46,7 @@ def perform(end: socket.socket, action: str) -> object:
 
 
 def seen(pair: tuple[socket.socket, socket.socket], steps: list[Step], settle: Callable[[], None]) -> list[object]:
-    """What comes of each step, and of trying everything in the end."""
+    """The result of each step, and of all actions at the end."""
     last = [(end, action) for action in ("receive", "send", "receive", "send", "receive") for end in (0, 1)]
     outcomes: list[object] = []
     with ExitStack() as stack:

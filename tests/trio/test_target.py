@@ -1,4 +1,4 @@
-"""Network namespaces that exist: how they are found, and when they are gone."""
+"""Existing network namespaces: finding them, and noticing when they are gone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.trio.test_socket_agent import check_hidden
 pytestmark = pytest.mark.kernel
 
 SOON: Final = 2.0
-"""Seconds within which an end is noticed; what is looked at is looked at each second."""
+"""Seconds within which an end is noticed; files that must be checked are checked every second."""
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def namespace() -> Iterator[Namespace]:
 
 @contextmanager
 def bound(namespace: Namespace, file: Path) -> Iterator[None]:
-    """A mount puts the namespace in place of a file, for the block unless it is undone before."""
+    """Bind-mount the namespace over a file for a block, unless it is unmounted before."""
     file.touch()
     subprocess.run(["mount", "--bind", f"/proc/{namespace.pid}/ns/net", str(file)], check=True)
     try:
@@ -78,7 +78,7 @@ def test_a_deletion_while_it_waits_is_noticed_at_once(namespace: Namespace, tmp_
     file = tmp_path / "netns"
 
     async def main(existing: ExistingNamespace) -> None:
-        with trio.fail_after(0.5):  # before the next look, if it only looked
+        with trio.fail_after(0.5):  # less than the interval between checks
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(existing.wait_gone)
                 await trio.sleep(0.05)
@@ -88,7 +88,7 @@ def test_a_deletion_while_it_waits_is_noticed_at_once(namespace: Namespace, tmp_
         trio.run(main, existing)
 
 
-def test_it_is_gone_when_its_directory_is(namespace: Namespace, tmp_path: Path) -> None:
+def test_it_is_gone_when_its_directory_is_gone(namespace: Namespace, tmp_path: Path) -> None:
     directory = tmp_path / "directory"
     directory.mkdir()
     with bound(namespace, directory / "netns"), closing(ExistingNamespace.named(str(directory / "netns"))) as existing:
@@ -116,7 +116,7 @@ def test_a_symbolic_link_is_followed_to_the_process(tmp_path: Path) -> None:
             assert is_gone(existing, SOON)
 
 
-def test_other_files_of_processes_are_looked_at_each_second() -> None:
+def test_other_files_in_proc_are_checked_every_second() -> None:
     with (
         held_namespace() as namespace,
         closing(ExistingNamespace.named(f"/proc/{namespace.pid}/task/{namespace.pid}/ns/net")) as existing,
@@ -126,7 +126,7 @@ def test_other_files_of_processes_are_looked_at_each_second() -> None:
         assert is_gone(existing, SOON)
 
 
-def test_a_descriptor_of_another_process_is_a_name_too(namespace: Namespace) -> None:
+def test_a_descriptor_of_another_process_names_a_namespace_too(namespace: Namespace) -> None:
     with (
         open(f"/proc/{namespace.pid}/ns/net") as file,
         running(["sleep", "60"], pass_fds=[file.fileno()]) as holder,
@@ -140,7 +140,7 @@ def test_a_descriptor_of_another_process_is_a_name_too(namespace: Namespace) -> 
 
 @pytest.mark.parametrize("end", ["its file", "the process"])
 def test_a_file_that_only_a_process_sees(namespace: Namespace, tmp_path: Path, end: str) -> None:
-    """It is gone with either; the kernel tells of nothing when a process's mounts end with it."""
+    """It is gone with the file or the process; the kernel does not report mounts that end with their process."""
     script = "mount -t tmpfs none $1; touch $1/netns; mount --bind /proc/$2/ns/net $1/netns; echo made; exec sleep 60"
     line = ["unshare", "--mount", "sh", "-ec", script, "sh", str(tmp_path), str(namespace.pid)]
     with running(line, stdout=subprocess.PIPE) as owner:
@@ -166,7 +166,7 @@ def test_a_relative_name_is_the_same_file_from_everywhere(
         assert not is_gone(existing, 0.1)
 
 
-def test_what_cannot_be_watched_is_looked_at(
+def test_files_without_a_watch_are_checked(
     namespace: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> int:
@@ -180,7 +180,7 @@ def test_what_cannot_be_watched_is_looked_at(
         assert is_gone(existing, SOON)
 
 
-def test_what_is_missing_or_something_else_is_one_sentence(namespace: Namespace, tmp_path: Path) -> None:
+def test_a_missing_or_wrong_file_is_one_sentence(namespace: Namespace, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(GuestError, match=r"there is no process 999999999; give"):
         ExistingNamespace.of_process(999999999)
@@ -209,7 +209,7 @@ def test_failures_leave_no_descriptor(namespace: Namespace) -> None:
     assert os.listdir("/proc/self/fd") == before
 
 
-def test_what_enters_it_for_a_guest_may_not_be_traced(namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_enter_it_cannot_be_traced(namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
     enter = ExistingNamespace.join
 
     def join(self: ExistingNamespace) -> None:

@@ -1,11 +1,11 @@
-"""Invariants for whatever segments a guest sends on a connection, and whatever its host does meanwhile:
+"""Invariants for any segments of the guest on a connection, and any conduct of its host meanwhile:
 
 - nothing raises, and every frame out is well-formed;
 - the right edge of the window never moves left, and nothing beyond it is acknowledged;
-- what the host is sent is what the guest has at these sequence numbers, in order and without holes, no more than was
-  acknowledged; the end comes behind all of it;
+- the host is sent the guest's bytes in order and without holes, and no more than was acknowledged; its end follows the
+  last one;
 - the bytes held stay within the limits, and are 0 when the connection is over;
-- a frame in brings a bounded number of frames out.
+- a frame from the guest causes a bounded number of frames to it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _LINKS: Final = (
 
 
 def _bytes_at(position: int, size: int) -> bytes:
-    """What the guest has at a position of its stream, from 0 on."""
+    """The bytes of the guest's stream at a position, from 0 on."""
     start = position % len(_PATTERN)
     return (_PATTERN * (2 + size // len(_PATTERN)))[start : start + size]
 
@@ -64,14 +64,14 @@ class Shot:
     """A segment of the guest.
 
     Attributes:
-        base: "next" counts from what was acknowledged, "edge" from the right edge of the window; "fill" begins at what
-            was acknowledged and ends at that edge.
-        offset: of the segment's first byte from there; with "fill", of what follows its last one.
+        base: "next" counts from the acknowledged position, "edge" from the right edge of the window; "fill" begins at
+            the acknowledged position and ends at that edge.
+        offset: of the segment's first byte from there; with "fill", of the end of the segment.
         size: of its payload.
         flags: control bits.
-        acknowledged: what of the network's stream is acknowledged, from its end; more than 0 was never sent.
+        acknowledged: acknowledgment number, relative to the end of the network's stream; above 0 is invalid.
         window: the field.
-        sack: blocks, from what is acknowledged.
+        sack: blocks, relative to the acknowledgment number.
     """
 
     base: str
@@ -85,7 +85,7 @@ class Shot:
 
 @dataclass(frozen=True, slots=True)
 class HostDoes:
-    """The host takes some of what it was sent, says something, ends, or is silent for `wait` seconds."""
+    """The host takes some of what it was sent, sends data, ends, or is silent for `wait` seconds."""
 
     takes: int = 0
     says: int = 0
@@ -97,7 +97,7 @@ Step: TypeAlias = Shot | HostDoes
 
 
 def _shot(random: Random) -> Shot:
-    """Mostly what is nearly right: a strategy of Hypothesis's would mostly make noise that is dropped at once."""
+    """Mostly segments that are nearly right: those of a Hypothesis strategy would mostly be dropped at once."""
     flags = ([ACK] * 4 + [ACK | PSH] * 4 + [ACK | FIN] * 4) * 4 + [FIN, 0, SYN, SYN | ACK, SYN | FIN, SYN | ACK | FIN]
     blocks = [(random.randint(-10, 4000), random.randint(-10, 4000)) for _ in range(random.choice([0, 0, 0, 0, 1, 3]))]
     offsets = [0] * 12 + [
@@ -148,7 +148,7 @@ limits = st.builds(
 
 
 class Wire:
-    """One connection of a guest that sends anything, and what must be true of the answers."""
+    """One connection of a guest that sends anything, and the checks of the answers."""
 
     def __init__(self, config: NetworkConfig, *, mss: int | None, scale: int | None, first: int) -> None:
         self.config = config
@@ -159,9 +159,9 @@ class Wire:
         self.socket = SocketId(0)
         self.scale = 0
         self.known = self.edge = 0
-        """Acknowledged, and the right edge: positions in the guest's stream."""
+        """Positions in the guest's stream: how far it is acknowledged, and the window's right edge."""
         self.end: int | None = None
-        """Where the guest's FIN was, once one that can count was sent."""
+        """Position of the guest's FIN, once an acceptable one was sent."""
         self.peer_next = 0
         self.taken = 0
         self.sent = bytearray()
@@ -182,7 +182,7 @@ class Wire:
         self.outputs(2 * MAX_BURST)
 
     def outputs(self, most: int) -> None:
-        """Take them, and look at them."""
+        """Take the outputs and check them."""
         frames: list[Buffer | tuple[bytes, Buffer]] = []
         while orders := self.network.take_orders():
             for order in orders:
@@ -198,7 +198,7 @@ class Wire:
                     assert self.taken == len(self.sent)
                     self.shut = True
                 elif isinstance(order, CloseSocket):
-                    assert order.socket not in self.gone  # another connection may have begun since, and is given up
+                    assert order.socket not in self.gone  # another connection may have begun since, and been given up
                     self.gone.add(order.socket)
                     self.closed = True
                 elif isinstance(order, KeepAlive):
@@ -220,7 +220,7 @@ class Wire:
         assert bytes(self.sent) == _bytes_at(0, len(self.sent))
 
     def look(self, segment: Segment) -> None:
-        """An answer."""
+        """Check one answer."""
         if segment.flags & SYN:
             self.peer_next = (segment.sequence + 1) % _MODULUS
             self.edge = segment.window

@@ -1,7 +1,7 @@
 """Invariants when memory is short:
 
-- once the cable is good and every host reads, every stream finishes within a bounded time, whole and in order;
-- a stream that was refused a budget is told as soon as it has one;
+- once the cable loses nothing and every host reads, every stream finishes in bounded time, complete and in order;
+- a stream that was refused a budget is resumed as soon as it has one;
 - the bytes held stay within the limit and the reserve of each connection, and are 0 at the end.
 """
 
@@ -22,7 +22,7 @@ from tests.sim.pair import Pair, make_config
 
 _PLAIN = LinkConfig(mtu=1500, max_frame_size=1514)
 _LARGE = LinkConfig(mtu=65520, max_frame_size=65535)
-_LONGEST = 900.0
+_MAX_TIME = 900.0
 """Virtual seconds: a few times the longest retransmission timeout, 60 s."""
 
 limits = st.builds(
@@ -31,7 +31,7 @@ limits = st.builds(
     tcp_window=st.sampled_from([1, 100, 2000, 65536, 4 << 20]),
     tcp_send_buffer=st.sampled_from([1, 4000, 4 << 20]),
     tcp_reassembly_segments=st.sampled_from([1, 8, 256]),
-    tcp_linger=st.just(120.0),  # longer than the guest's retransmission timer ever gets
+    tcp_linger=st.just(120.0),  # longer than the guest's longest retransmission timeout
 )
 bad = st.builds(
     Impairment,
@@ -61,7 +61,7 @@ guests = st.builds(
     pause=st.sampled_from([0.0, 1.0, 20.0]),
     seed=st.integers(0, 1 << 16),
 )
-@example(  # what lay beyond gaps kept out what filled them
+@example(  # data beyond gaps took the memory for the data that fills them
     link=_PLAIN,
     bounds=Limits(tcp_memory=20_000, tcp_linger=120.0),
     up=Impairment(loss=0.4),
@@ -81,16 +81,14 @@ def test_every_stream_finishes_once_hosts_read(
     pause: float,
     seed: int,
 ) -> None:
-    warm_up = bytes(100_000)  # so that the guest dares to send much at once
+    warm_up = bytes(100_000)  # so that the guest's congestion window grows
     if bounds.tcp_memory < 1460 or bounds.tcp_window < 2000:
-        sizes = (min(sizes[0], 200), min(sizes[1], 200))  # a byte at a time takes its time
+        sizes = (min(sizes[0], 200), min(sizes[1], 200))  # a byte at a time takes long
         warm_up = b""
     random = Random(seed)
     to_host, to_guest = random.randbytes(sizes[0]), random.randbytes(sizes[1])
     pair = Pair(make_config(link, bounds), Script(), seed=seed)
-    bound = bounds.tcp_memory + len(ends) * (
-        RESERVE + max(sizes) + 1460
-    )  # a firm bound for what a budget of one segment adds
+    bound = bounds.tcp_memory + len(ends) * (RESERVE + max(sizes) + 1460)  # the last one is for a budget of one segment
     connections = [pair.connect(one) for one in ends]
     for connection in connections:
         connection.send(warm_up)
@@ -115,7 +113,7 @@ def test_every_stream_finishes_once_hosts_read(
     pair.host.script.accept = None
     for stream in pair.host.streams.values():
         stream.blocked = False
-    pair.drive(lambda: all(connection.closed for connection in connections), limit=_LONGEST)
+    pair.drive(lambda: all(connection.closed for connection in connections), limit=_MAX_TIME)
     pair.wait(1.0)
 
     assert [bytes(connection.received) for connection in connections] == [to_guest] * len(ends)

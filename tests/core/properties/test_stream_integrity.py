@@ -1,4 +1,4 @@
-"""What goes in at one end comes out at the other, in order and complete, however bad the cable and slow the ends."""
+"""Each stream arrives in order and complete, however bad the cable and however slow the ends."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ limits = st.builds(
     tcp_window=st.sampled_from([2000, 65536, 4 << 20]),
     tcp_send_buffer=st.sampled_from([4000, 4 << 20]),
     tcp_reassembly_segments=st.sampled_from([1, 8, 256]),
-    tcp_linger=st.just(120.0),  # longer than the guest's retransmission timer ever gets
+    tcp_linger=st.just(120.0),  # longer than the guest's longest retransmission timeout
 )
 
 
@@ -59,7 +59,7 @@ def _is_decided(pair: Pair, stream: Stream) -> bool:
 
 
 def _accepted(pair: Pair, outsider: Endpoint) -> Connection:
-    """A connection from outside, tried again when a bad cable took all its SYNs or their answers."""
+    """A connection from outside, tried again if the cable lost all its SYNs or their answers."""
     while True:
         stream = pair.host.accept(outsider, 80, pair.now)
         assert stream is not None

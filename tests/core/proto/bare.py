@@ -45,7 +45,7 @@ def config(
     udp_filtering: UdpFiltering = UdpFiltering.ENDPOINT_INDEPENDENT,
     icmp: bool = True,
 ) -> NetworkConfig:
-    """A network of both families."""
+    """The configuration of a network with both families."""
     return NetworkConfig(
         link=link or LinkConfig(),
         guest_mac=GUEST_MAC,
@@ -76,16 +76,16 @@ def header(packet: Ip) -> tuple[IpHeader, bytes]:
 
 
 class Bare:
-    """A context, its time and its outputs."""
+    """A context, with control over its time and its outputs."""
 
     def __init__(self, configuration: NetworkConfig) -> None:
         self.context = Context(configuration, now=100.0, secret=bytes(32))
         self.icmp_errors = IcmpErrors(self.context)
         self.sought: list[bytes] = []
-        """Addresses of the guest that `Udp` and `Tcp` wanted the Ethernet address of; pass its `append` to them."""
+        """Addresses of the guest whose Ethernet address was requested; its `append` is the `find_station` of `Udp`."""
 
     def wait(self, seconds: float) -> None:
-        """Let time pass, and the timers with it."""
+        """Let time pass, and call the timers that expire."""
         end = self.context.now + seconds
         timers = self.context.timers
         while (deadline := timers.next_deadline()) is not None and deadline <= end:
@@ -111,5 +111,5 @@ class Bare:
         return [read_ip(frame) for frame in frames]
 
     def drops(self) -> dict[Reason, int]:
-        """What was dropped since the beginning."""
+        """Drops since the beginning, by reason."""
         return dict(self.context.drops)

@@ -1,4 +1,4 @@
-"""Who is told that an address is ours."""
+"""Answers to ARP requests, and addresses learnt from ARP."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_an_announcement_asks_everybody_for_the_guest(gateway: bytes | None, sen
     assert frame == b"\xff" * 6 + GATEWAY_MAC + b"\x08\x06" + asked + bytes(18)
 
 
-def test_without_ipv4_there_is_nobody_to_ask_for() -> None:
+def test_without_ipv4_no_address_is_requested() -> None:
     bench = Bare(NetworkConfig(ipv6=Ipv6Config(address=None, gateway=GATEWAY6)))
     Arp(bench.context).announce()
     assert bench.context.out.frames == []
@@ -110,7 +110,7 @@ def test_an_announcement_tells_the_guests_address(sender: bytes, known: bytes) -
 
 
 @given(st.binary(max_size=60))
-def test_whatever_comes_at_most_one_frame_goes(data: bytes) -> None:
+def test_any_input_causes_at_most_one_frame(data: bytes) -> None:
     bench = Bare(config())
     buf = bytes.fromhex("0001080006040001") + data
     with suppress(Malformed):

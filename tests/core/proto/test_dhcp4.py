@@ -1,4 +1,4 @@
-"""What a DHCP client is told."""
+"""Replies of the DHCP server."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def answered(message: Message, configuration: NetworkConfig | None = None) -> Re
 
 
 def options(message: Message, configuration: NetworkConfig) -> dict[int, bytes]:
-    """What is told besides the protocol's own options."""
+    """The options of a reply, without the protocol's own."""
     own = (dhcp4.MESSAGE_TYPE, dhcp4.SERVER_ID, dhcp4.LEASE_TIME, dhcp4.RAPID_COMMIT, dhcp4.CLIENT_ID)
     told = answered(message, configuration).message.options
     return {code: value for code, value in told.items() if code not in own}
@@ -62,7 +62,7 @@ def options(message: Message, configuration: NetworkConfig) -> dict[int, bytes]:
 
 SELECT: Final = {dhcp4.SERVER_ID: GATEWAY4, dhcp4.REQUESTED_ADDRESS: GUEST4}
 
-# What a client asks, and the type and address that it gets
+# Requests of a client, and type and address of the reply
 ANSWERS: Final = [
     pytest.param(request(dhcp4.DISCOVER), dhcp4.OFFER, GUEST4, id="DISCOVER"),
     pytest.param(
@@ -187,7 +187,7 @@ def test_an_offer_has_nothing_that_is_not_known() -> None:
     assert list(answered(request(dhcp4.DISCOVER), configuration).message.options) == [53, 1, 3, 51, 54]
 
 
-def test_options_come_in_the_order_asked_for() -> None:
+def test_options_come_in_the_requested_order() -> None:
     message = request(dhcp4.DISCOVER, {dhcp4.PARAMETER_LIST: bytes([26, 99, 3, 26, 1])})
     assert list(answered(message).message.options) == [53, 26, 3, 1, 51, 54]
     message = request(dhcp4.DISCOVER, {dhcp4.PARAMETER_LIST: bytes([54, 53])})
@@ -264,7 +264,7 @@ def test_search_domains_are_cut_at_a_whole_one() -> None:
     assert 0 < len(found) < len(LONG)
 
 
-def test_what_matters_most_goes_in_first() -> None:
+def test_the_most_important_options_have_priority() -> None:
     hostname, fqdn = ".".join(["h" * 60] * 3), ".".join(["f" * 60] * 4)
     configuration = replace(config(), dns_servers=(REMOTE4,), hostname=hostname, fqdn=fqdn, dns_search=("s" * 60,))
     told = answered(request(dhcp4.DISCOVER, {dhcp4.CLIENT_ID: bytes(255)}), configuration).message
@@ -275,7 +275,7 @@ def test_what_matters_most_goes_in_first() -> None:
 
 
 class Bench(Bare):
-    """A server on a context."""
+    """A DHCP server on a context."""
 
     def __init__(self, configuration: NetworkConfig | None = None) -> None:
         super().__init__(configuration or config())
@@ -316,14 +316,14 @@ def test_an_ack_is_sent_and_noticed() -> None:
     assert bench.drops() == {}
 
 
-def test_nobody_who_does_not_want_notices_gets_any() -> None:
+def test_without_notices_in_the_configuration_there_are_none() -> None:
     bench = Bench(replace(config(), notices=False))
     bench.receive(dhcp4.emit(request(dhcp4.REQUEST, SELECT)))
     assert bench.notices() == []
 
 
 @pytest.mark.parametrize("message", IGNORED)
-def test_what_gets_no_answer_is_counted(message: Message) -> None:
+def test_a_message_without_a_reply_is_counted(message: Message) -> None:
     bench = Bench()
     bench.receive(dhcp4.emit(message))
     assert bench.context.out.frames == []
@@ -356,7 +356,7 @@ def test_real_clients_are_served() -> None:
     st.binary(min_size=4, max_size=4),
     st.binary(min_size=4, max_size=4),
 )
-def test_whatever_comes_at_most_one_frame_goes(
+def test_any_input_causes_at_most_one_frame(
     kind: int | None, found: dict[int, bytes], flags: int, client: bytes, relay: bytes
 ) -> None:
     bench = Bench(replace(config(), dns_search=LONG, hostname="guest", fqdn="guest.example.org"))

@@ -1,4 +1,4 @@
-"""What a DHCPv6 client is told."""
+"""Replies of the DHCPv6 server."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ STRANGER: Final = (dhcp6.SERVER_ID, dhcp6.duid(GUEST_MAC))
 RAPID: Final = (dhcp6.RAPID_COMMIT, b"")
 PREFERRED: Final = (dhcp6.PREFERENCE, b"\xff")
 NO_REQUEST: Final = (dhcp6.REQUESTED, b"")
-"""Nothing is asked for: network options stay out of the way."""
+"""An empty request for options: the reply has no network options."""
 
 NOWHERE: Final = NetworkConfig(ipv6=Ipv6Config(address=None, gateway=GATEWAY6))
-"""A network without an address to give."""
+"""A network without a global address."""
 
 
 def wants(*addresses: bytes, kind: int = dhcp6.IA_NA, id: int = 1) -> Option:
@@ -46,7 +46,7 @@ def wants(*addresses: bytes, kind: int = dhcp6.IA_NA, id: int = 1) -> Option:
 
 
 def gets(*lost: bytes, id: int = 1) -> Option:
-    """The association that has the address now, and lost others."""
+    """The association that gets the address, and loses others."""
     inner = [dhcp6.emit_address(GUEST6, dhcp6.FOREVER), *(dhcp6.emit_address(address, 0) for address in lost)]
     return dhcp6.emit_association(dhcp6.IA_NA, id.to_bytes(4, "big"), inner, time=dhcp6.FOREVER)
 
@@ -60,7 +60,7 @@ def request(kind: int, *options: Option) -> Message:
 
 
 def told(message: Message, configuration: NetworkConfig | None = None) -> tuple[int, tuple[Option, ...]]:
-    """Type and options of the answer, without the identifiers that each one has."""
+    """Type and options of the reply, without the identifiers."""
     reply = answer(message, configuration or config())
     assert reply is not None
     assert reply.message.transaction == message.transaction
@@ -253,11 +253,11 @@ def asks(*codes: int) -> Option:
     return dhcp6.REQUESTED, b"".join(code.to_bytes(2, "big") for code in codes)
 
 
-def test_who_asks_for_nothing_gets_dns() -> None:
+def test_a_request_without_an_option_list_gets_dns() -> None:
     assert information() == (DNS, SEARCH)
 
 
-def test_who_asks_gets_what_it_asks_for() -> None:
+def test_requested_options_are_given() -> None:
     assert information(asks(24)) == (SEARCH,)
     assert information(asks(23)) == (DNS,)
     assert information(asks(39, 23, 24, 99)) == (DNS, FQDN, SEARCH)
@@ -270,7 +270,7 @@ def test_a_client_that_says_its_name_is_told_its_name(sent: bytes, flags: int) -
     assert information((dhcp6.CLIENT_FQDN, sent), asks()) == ((39, bytes([flags]) + FQDN[1][1:]),)
 
 
-def test_what_is_not_known_is_not_told() -> None:
+def test_options_without_a_value_are_left_out() -> None:
     message = Message(dhcp6.INFORMATION_REQUEST, 1, (asks(23, 24, 39),))
     assert told(message) == (dhcp6.REPLY, ())
 
@@ -288,7 +288,7 @@ def test_search_domains_are_cut_at_a_whole_one() -> None:
 
 
 class Bench(Bare):
-    """A server on a context."""
+    """A DHCPv6 server on a context."""
 
     def __init__(self, configuration: NetworkConfig | None = None) -> None:
         super().__init__(configuration or config())
@@ -320,21 +320,21 @@ def test_an_advertisement_gives_nothing_yet() -> None:
     assert bench.notices() == []
 
 
-def test_nobody_who_does_not_want_notices_gets_any() -> None:
+def test_without_notices_in_the_configuration_there_are_none() -> None:
     bench = Bench(replace(config(), notices=False))
     bench.receive(dhcp6.emit(request(dhcp6.REQUEST, *ONE, wants())))
     assert bench.notices() == []
 
 
 @pytest.mark.parametrize("message", IGNORED)
-def test_what_gets_no_answer_is_counted(message: Message) -> None:
+def test_a_message_without_a_reply_is_counted(message: Message) -> None:
     bench = Bench()
     bench.receive(dhcp6.emit(message))
     assert bench.packets() == []
     assert bench.drops() == {Reason.DHCP_IGNORED: 1}
 
 
-def test_what_is_not_multicast_gets_no_answer() -> None:
+def test_a_unicast_message_gets_no_reply() -> None:
     bench = Bench()
     bench.receive(dhcp6.emit(request(dhcp6.SOLICIT, *ANY, wants())), GATEWAY6)
     assert bench.packets() == []
@@ -370,7 +370,7 @@ any_option = st.one_of(
 
 
 @given(st.integers(0, 13), st.lists(any_option, max_size=20))
-def test_whatever_comes_at_most_one_packet_goes(kind: int, options: list[Option]) -> None:
+def test_any_input_causes_at_most_one_packet(kind: int, options: list[Option]) -> None:
     bench = Bench(KNOWN)
     with suppress(Malformed):
         bench.receive(dhcp6.emit(Message(kind, 1, tuple(options))))

@@ -48,7 +48,7 @@ def ping(destination: bytes, *, identifier: int = 0x1234, sequence: int = 1, dat
 
 
 def pong(source: bytes, *, identifier: int = 0x1234, sequence: int = 1, data: bytes = b"data") -> tuple[bytes, ...]:
-    """Source, destination and message of the reply that a ping wants."""
+    """Source, destination and message of the expected reply to a ping."""
     kind, destination = (0, GUEST4) if len(source) == 4 else (129, GUEST6)
     body = struct.pack("!HH", identifier, sequence) + data
     packet = icmp(source, destination, kind, 0, body)
@@ -149,7 +149,7 @@ def test_a_gateway_that_the_host_has_too_is_pinged_there(gateway: bytes | None) 
 
 
 @pytest.mark.parametrize("address", [GATEWAY4, DNS4, DNS6], ids=format)
-def test_what_exists_on_the_guests_segment_only_answers_at_once(address: bytes) -> None:
+def test_an_address_of_the_guests_segment_answers_at_once(address: bytes) -> None:
     bench = Bench(config(dns_forward=((DNS4, Endpoint(REMOTE4, 53)), (DNS6, Endpoint(REMOTE6, 53)))))
     bench.receive(ping(address))
     assert bench.orders() == []

@@ -27,7 +27,7 @@ OFFENDERS = st.one_of(st.none(), st.binary(min_size=4, max_size=4), st.binary(mi
 EXTENDED = st.builds(
     ExtendedError, st.one_of(st.sampled_from(sorted(errno.errorcode)), WORD), BYTE, BYTE, BYTE, WORD, OFFENDERS
 )
-"""All of `struct sock_extended_err`."""
+"""An `ExtendedError` with all fields."""
 
 
 def local(number: int, info: int = 0) -> ExtendedError:
@@ -35,7 +35,7 @@ def local(number: int, info: int = 0) -> ExtendedError:
 
 
 class Bench(Bare):
-    """Errors about datagrams of the guest's."""
+    """Errors about datagrams of the guest."""
 
     def __init__(self, configuration: NetworkConfig | None = None) -> None:
         super().__init__(configuration or config())
@@ -137,7 +137,9 @@ def test_any_extended_error_makes_a_packet_that_a_guest_understands(
         (4, ExtendedError(0, 4, 0, 0, 0, None), None),  # a time stamp
     ],
 )
-def test_what_an_error_becomes(version: int, error: ExtendedError, expected: tuple[int, int, int] | None) -> None:
+def test_the_icmp_error_of_each_host_error(
+    version: int, error: ExtendedError, expected: tuple[int, int, int] | None
+) -> None:
     assert for_extended_error(error, version) == (IcmpError(*expected) if expected else None)
 
 
@@ -154,7 +156,7 @@ def test_tcp_and_ping_are_told_what_a_router_would_say(protocol: int, number: in
     [
         (ROUTER4, ROUTER4),
         (REMOTE4, REMOTE4),
-        (GUEST4, GATEWAY4),  # the host has the guest's address, and says so itself
+        (GUEST4, GATEWAY4),  # the host has the guest's address, and reports the error itself
         (None, GATEWAY4),
         (ROUTER6, GATEWAY4),
         (parse("0.0.0.0"), GATEWAY4),
@@ -162,13 +164,13 @@ def test_tcp_and_ping_are_told_what_a_router_would_say(protocol: int, number: in
         (LOOPBACK4, GATEWAY4),
     ],
 )
-def test_who_sends_it(offender: bytes | None, sender: bytes) -> None:
+def test_the_source_of_an_error(offender: bytes | None, sender: bytes) -> None:
     [message] = Bench().fail(ExtendedError(errno.EHOSTUNREACH, FROM_ICMP, 3, 1, 0, offender))
     assert message.sender == sender
 
 
 @pytest.mark.parametrize(("offender", "sender"), [(ROUTER6, ROUTER6), (GUEST6, GATEWAY6), (None, GATEWAY6)])
-def test_who_sends_it_over_ipv6(offender: bytes | None, sender: bytes) -> None:
+def test_the_source_of_an_error_over_ipv6(offender: bytes | None, sender: bytes) -> None:
     [message] = Bench().fail(ExtendedError(errno.EHOSTUNREACH, FROM_ICMPV6, 1, 3, 0, offender), REMOTE6)
     assert message.sender == sender
 
@@ -267,7 +269,7 @@ def test_an_unknown_protocol_is_unreachable() -> None:
         (Reason.TCP_LIMIT, udp(GUEST4, 1, REMOTE4, 2, b"x")),
     ],
 )
-def test_what_is_never_answered(reason: Reason, packet: Ip) -> None:
+def test_packets_that_never_get_an_error(reason: Reason, packet: Ip) -> None:
     assert Bench().refuse(reason, packet) == []
 
 

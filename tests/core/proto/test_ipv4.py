@@ -21,7 +21,7 @@ CONFIG = NetworkConfig(ipv4=Ipv4Config(address=GUEST, prefix_length=24, gateway=
 
 
 class Bench:
-    """An `Ipv4` that hands UDP over to a list."""
+    """An `Ipv4` that passes UDP to a list."""
 
     def __init__(self, config: NetworkConfig = CONFIG) -> None:
         self.context = Context(config, now=0.0, secret=bytes(16))
@@ -97,7 +97,7 @@ def test_the_guests_address_is_that_of_its_latest_packet() -> None:
     assert bench.context.guest.ipv4 == other
 
 
-def test_a_guest_whose_address_is_not_configured_is_heard() -> None:
+def test_a_guest_may_use_an_address_that_is_not_configured() -> None:
     bench = Bench(NetworkConfig(ipv6=Ipv6Config(address=None, gateway=address("fe80::1"))))
     bench.receive(packet())
     assert bench.context.guest.ipv4 == GUEST

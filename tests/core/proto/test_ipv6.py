@@ -24,7 +24,7 @@ MORE = ipv6.MORE_FRAGMENTS
 
 
 class Bench:
-    """An `Ipv6` that hands UDP and ICMPv6 over to a list."""
+    """An `Ipv6` that passes UDP and ICMPv6 to a list."""
 
     def __init__(self) -> None:
         self.context = Context(CONFIG, now=0.0, secret=bytes(16))

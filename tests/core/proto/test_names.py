@@ -1,4 +1,4 @@
-"""Names that are answered here, and queries that are not."""
+"""DNS queries that are answered here, and queries that are forwarded."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Bench(Bare):
         self.udp.receive(*header(packet))
 
     def forwarded(self) -> list[bytes]:
-        """The datagrams that were ordered to be sent since the last call."""
+        """The datagrams of orders since the last call."""
         return [bytes(order.data) for order in self.orders() if isinstance(order, SendDatagram)]
 
     def told(self) -> list[NameAsked]:
-        """Names that were asked for since the last call."""
+        """Names of notices since the last call."""
         notices: list[Notice] = self.notices()
         return [notice for notice in notices if isinstance(notice, NameAsked)]
 
@@ -56,7 +56,7 @@ def asked(data: bytes, *, server: bytes = DNS4, port: int = 53) -> Ip:
 
 
 def addresses(answer: bytes) -> list[bytes]:
-    """Of the records of an answer."""
+    """The addresses in the records of an answer."""
     identifier, flags, questions, answers, *_ = struct.unpack_from("!6H", answer)
     assert (identifier, flags, questions) == (7, 0x8580, 1)
     position = answer.index(b"\0", 12) + 5
@@ -127,7 +127,7 @@ def test_a_name_without_addresses_is_noticed_and_passes() -> None:
     assert bench.told() == [NameAsked("nothing.example", answered=False)]
 
 
-def test_both_families_are_asked_for_from_one_socket_that_also_asks_for_others() -> None:
+def test_queries_for_both_families_and_for_other_names_come_from_one_socket() -> None:
     bench = Bench()
     for data in (question("www.example"), question(), question(type_=28), question("www.example", 28)):
         bench.receive(asked(data))

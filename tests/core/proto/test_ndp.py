@@ -1,4 +1,4 @@
-"""Neighbours and routers as the guest sees them."""
+"""Answers to solicitations, and router advertisements."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Bench(Bare):
         self.ndp.receive(ip, icmp6.parse(buf, ip, True), buf)
 
     def sent(self) -> list[tuple[bytes, bytes, bytes, int, bytes]]:
-        """Take the frames: Ethernet destination, source, destination, type, and what is behind the checksum."""
+        """Take the frames: Ethernet destination, source, destination, type, and the bytes behind the checksum."""
         taken, self.context.out.frames = self.context.out.frames, []
         found = []
         for frame in (read_frame(frame, vnet=False) for frame in taken):
@@ -49,7 +49,7 @@ class Bench(Bare):
 
 
 def message(built: tuple[int, bytes]) -> bytes:
-    """Both parts of a message as they stand behind its checksum."""
+    """Both parts of a message behind its checksum."""
     rest, payload = built
     return rest.to_bytes(4, "big") + payload
 
@@ -112,7 +112,7 @@ SILENT = [
 
 
 @pytest.mark.parametrize("configuration", SILENT)
-def test_nobody_who_is_no_router_advertises(configuration: NetworkConfig) -> None:
+def test_without_router_advertisements_none_are_sent(configuration: NetworkConfig) -> None:
     assert advertise(configuration) is None
     bench = Bench(configuration)
     bench.ndp.start()
@@ -191,7 +191,7 @@ def test_no_address_but_ours_is_a_duplicate(target: bytes) -> None:
 
 @pytest.mark.parametrize("target", [GATEWAY6, ALIAS6, DNS6], ids=format)
 def test_our_own_addresses_are_defended(target: bytes) -> None:
-    """RFC 4862, 5.4.3, and RFC 4861, 7.2.4: to all nodes, and not as an answer to one."""
+    """RFC 4862, 5.4.3, and RFC 4861, 7.2.4: to all nodes, without the solicited flag."""
     bench = Bench(config(map_host_loopback=(ALIAS6,), dns_forward=((DNS6, Endpoint(parse("::1"), 53)),)))
     bench.receive(_detection(target))
     [(mac, source, destination, kind, body)] = bench.sent()
@@ -210,7 +210,7 @@ def test_an_address_that_no_packet_comes_from_is_not_advertised(target: bytes) -
 
 
 @pytest.mark.parametrize("kind", [134, 136, 137])
-def test_what_only_hosts_heed_is_not_heeded(kind: int) -> None:
+def test_messages_for_hosts_are_ignored(kind: int) -> None:
     bench = Bench()
     bench.receive(icmp(LINK_LOCAL, ndp.ALL_NODES, kind, 0, bytes(36), ttl=255))
     assert bench.sent() == []
@@ -244,7 +244,7 @@ def test_advertisements_go_out_unasked() -> None:
     assert len(set(intervals)) == len(intervals)
 
 
-def test_the_guest_can_be_asked_for() -> None:
+def test_the_guests_ethernet_address_can_be_requested() -> None:
     bench = Bench()
     bench.ndp.announce()
     body = message(ndp.solicit_neighbour(GUEST6, GATEWAY_MAC))
@@ -253,7 +253,7 @@ def test_the_guest_can_be_asked_for() -> None:
     assert bench.sent() == [(mac, GATEWAY6, group, icmp6.NEIGHBOUR_SOLICITATION, body)]
 
 
-def test_a_guest_without_a_known_address_is_not_asked_for() -> None:
+def test_nothing_is_requested_without_an_address_of_the_guest() -> None:
     bench = Bench(NetworkConfig(ipv6=Ipv6Config(address=None, gateway=GATEWAY6)))
     bench.ndp.announce()
     assert bench.sent() == []
@@ -266,7 +266,7 @@ def test_a_guest_without_a_known_address_is_not_asked_for() -> None:
     st.sampled_from([LINK_LOCAL, UNSPECIFIED]),
     st.sampled_from([64, 255]),
 )
-def test_whatever_comes_at_most_one_frame_goes(kind: int, code: int, data: bytes, source: bytes, ttl: int) -> None:
+def test_any_input_causes_at_most_one_frame(kind: int, code: int, data: bytes, source: bytes, ttl: int) -> None:
     bench = Bench()
     with suppress(Malformed):
         bench.receive(icmp(source, ndp.ALL_ROUTERS, kind, code, bytes(4) + data, ttl=ttl))
@@ -284,7 +284,7 @@ def test_whatever_comes_at_most_one_frame_goes(kind: int, code: int, data: bytes
     ids=["an address of its own", "its link-local one", "ours", "loopback"],
 )
 def test_detection_of_duplicates_tells_the_guests_address(target: bytes, known: tuple[bytes, bytes | None]) -> None:
-    """RFC 4862, 5.4: before it has sent anything from there."""
+    """RFC 4862, 5.4: before it has sent anything from that address."""
     bench = Bench()
     bench.receive(icmp(UNSPECIFIED, ndp.solicited_node(target), 135, 0, bytes(4) + target, ttl=255))
     assert (bench.context.guest.ipv6, bench.context.guest.link_local) == known

@@ -140,7 +140,7 @@ def test_the_largest_datagram() -> None:
 
 
 def spoil(reason: Reason, pieces: Iterable[tuple[int, bool, bytes]], culprit: tuple[int, bool, bytes]) -> None:
-    """The last piece contradicts the others: the datagram is gone, with all that still comes of it."""
+    """The last piece contradicts the others: all further fragments of the datagram are dropped."""
     bench = Bench()
     for offset, more, data in pieces:
         assert bench.add(offset, more, data) is None
@@ -243,7 +243,7 @@ FRAGMENT = st.tuples(st.integers(0, 3), st.integers(0, 12), st.booleans(), st.in
 
 
 @given(st.lists(FRAGMENT, max_size=40))
-def test_whatever_comes_is_taken_or_malformed_and_what_is_complete_has_no_gap(
+def test_any_fragments_are_kept_or_malformed_and_a_complete_datagram_has_no_gap(
     fragments: list[tuple[int, int, bool, int]],
 ) -> None:
     bench = Bench(Limits(reassembly_datagrams=2, reassembly_fragments=5))

@@ -49,7 +49,7 @@ class Bench(Bare):
         self.udp.receive(*header(packet))
 
     def open(self, packet: Ip) -> SocketId:
-        """Send the first datagram of a socket and take the orders; the socket's name."""
+        """Send the first datagram of a socket and take the orders; return the socket's name."""
         self.receive(packet)
         opened, sent = self.orders()
         assert isinstance(opened, OpenDatagram)
@@ -217,7 +217,7 @@ def test_the_socket_is_bound_to_the_configured_source_address() -> None:
 
 
 OUTSIDERS = [Endpoint(REMOTE4, 8), Endpoint(parse("192.0.2.8"), 7)]
-"""Another port of whom the guest asks, and another address."""
+"""Another port of the host that the guest sends to, and another address."""
 
 
 @pytest.mark.parametrize(
@@ -244,17 +244,17 @@ def test_once_the_guest_has_sent_it_hears_everyone(source: Endpoint) -> None:
     ],
     ids=lambda value: value.value if isinstance(value, UdpFiltering) else "",
 )
-def test_outsiders_are_filtered_as_configured(filtering: UdpFiltering, heard: list[Endpoint]) -> None:
+def test_unsolicited_sources_are_filtered_as_configured(filtering: UdpFiltering, heard: list[Endpoint]) -> None:
     bench = Bench(config(udp_filtering=filtering))
     socket = bench.open(query())
-    bench.open(query(source_port=4001, destination=OUTSIDERS[1].address))  # what another socket asks opens nothing here
+    bench.open(query(source_port=4001, destination=OUTSIDERS[1].address))  # does not affect `socket`
     for source in (*OUTSIDERS, Endpoint(REMOTE4, 7)):
         bench.answer(socket, source, b"psst")
     assert [packet.source for packet in bench.packets()] == [*(source.address for source in heard), REMOTE4]
     assert bench.drops().get(Reason.HOST_SOURCE, 0) == 2 - len(heard)
 
 
-def test_an_address_is_heard_as_long_as_a_flow_leads_there() -> None:
+def test_an_address_is_accepted_while_a_flow_leads_to_it() -> None:
     bench = Bench(config(udp_filtering=UdpFiltering.ADDRESS_DEPENDENT))
     socket = bench.open(query())
     bench.receive(query(destination_port=9))
@@ -275,7 +275,7 @@ def test_an_address_is_heard_as_long_as_a_flow_leads_there() -> None:
 @pytest.mark.parametrize(
     "source", ["127.0.0.1", "127.0.0.2", "0.0.0.0", "10.0.2.2", "10.0.2.3", "10.0.2.15", "224.0.0.1"]
 )
-def test_who_cannot_be_asked_is_not_heard(source: str) -> None:
+def test_a_source_that_the_guest_could_not_send_to_is_dropped(source: str) -> None:
     bench = Bench(config(map_host_loopback=(parse("10.0.2.3"),)))
     socket = bench.open(query())
     bench.answer(socket, Endpoint(parse(source), 9), b"psst")
@@ -299,7 +299,7 @@ def test_the_hosts_loopback_answers_from_another_port_by_its_alias() -> None:
     assert bench.drops() == {Reason.HOST_SOURCE: 2}
 
 
-def test_a_resolver_answers_from_where_it_was_asked_only() -> None:
+def test_a_resolver_answers_only_from_the_address_of_the_query() -> None:
     dns = parse("10.0.2.3")
     bench = Bench(config(dns_forward=((dns, Endpoint(REMOTE4, 53)),)))
     socket = bench.open(query(destination=dns, destination_port=53))
@@ -310,7 +310,7 @@ def test_a_resolver_answers_from_where_it_was_asked_only() -> None:
     assert [packet.source for packet in bench.packets()] == [dns]
 
 
-def test_outsiders_take_no_memory_and_keep_nothing_alive() -> None:
+def test_unsolicited_datagrams_create_no_state_and_refresh_nothing() -> None:
     bench = Bench()
     socket = bench.open(query())
     for second in range(30):
@@ -330,7 +330,7 @@ def test_outsiders_take_no_memory_and_keep_nothing_alive() -> None:
     port=st.sampled_from([7, 53, 69]) | st.integers(1, 65535),
     filtering=st.sampled_from(UdpFiltering),
 )
-def test_whom_the_guest_hears_it_answers_and_nobody_else(
+def test_the_guest_can_answer_every_source_that_it_sees(
     destination: tuple[bytes, int], address: bytes, port: int, filtering: UdpFiltering
 ) -> None:
     bench = Bench(
@@ -379,7 +379,7 @@ def test_a_group_is_not_answered_from_an_address_that_means_another_to_the_guest
     assert bench.drops() == {Reason.HOST_SOURCE: 1}
 
 
-def test_strangers_are_heard_no_longer_than_the_group_is() -> None:
+def test_any_source_is_accepted_only_while_a_flow_to_a_group_lives() -> None:
     bench = Bench(config(udp_filtering=UdpFiltering.ADDRESS_AND_PORT_DEPENDENT))
     socket = bench.open(query(destination=SSDP, destination_port=1900))
     bench.wait(20)
@@ -414,7 +414,7 @@ def test_services_take_their_port_and_nothing_is_forwarded() -> None:
         (query(destination=GATEWAY6), Reason.OWN_ADDRESS),
     ],
 )
-def test_what_cannot_be_forwarded_is_dropped_by_its_name(packet: Ip, reason: Reason) -> None:
+def test_a_datagram_that_is_not_translated_is_dropped_with_its_reason(packet: Ip, reason: Reason) -> None:
     bench = Bench()
     with pytest.raises(Malformed) as caught:
         bench.receive(packet)
@@ -423,7 +423,7 @@ def test_what_cannot_be_forwarded_is_dropped_by_its_name(packet: Ip, reason: Rea
     assert bench.udp.statistics() == {"udp_flows": 0, "udp_sockets": 0}
 
 
-def test_what_is_sent_to_all_of_a_network_that_only_the_guest_knows_stays_there() -> None:
+def test_a_broadcast_of_a_network_that_only_the_guest_knows_is_dropped() -> None:
     bench = Bench()
     ip, buf = header(query(destination=parse("172.16.7.255")))
     with pytest.raises(Malformed) as caught:
@@ -497,7 +497,7 @@ def test_failures_that_are_not_told_cost_no_quoting(remote: bytes, monkeypatch: 
     assert bench.drops() == {Reason.HOST_SEND: 5, Reason.ICMP_LIMIT: 3}
 
 
-def test_failures_that_nobody_tells_do_not_count_against_the_limit() -> None:
+def test_failures_that_are_not_reported_do_not_count_against_the_limit() -> None:
     bench = Bench(config(limits=Limits(icmp_error_burst=1, icmp_error_rate=1)))
     socket = bench.open(query())
     for code in (errno.EMFILE, errno.EHOSTUNREACH, errno.EMFILE):

@@ -23,7 +23,7 @@ def ping(destination: bytes, sequence: int = 1, *, identifier: int = 77) -> Ip:
 
 
 def replies(pair: Pair) -> list[tuple[bytes, int, int, bytes]]:
-    """Who answered, identifier, sequence number and payload."""
+    """Source, identifier, sequence number and payload of a reply."""
     found = []
     for frame in pair.guest.others:
         if frame.ethertype == packets.ARP:

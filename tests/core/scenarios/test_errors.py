@@ -1,4 +1,4 @@
-"""What the guest hears of failures: of the host's sockets, of the network behind them, and of the configuration."""
+"""ICMP errors to the guest, about failures of host sockets and of the network behind them, and closed destinations."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ BOTH = pytest.mark.parametrize("family", [4, 6])
 
 
 def heard(pair: Pair) -> list[ErrorMessage]:
-    """The errors that the guest got since the last time."""
+    """The errors that the guest received since the last call."""
     frames, pair.guest.others = pair.guest.others, []
     return [read_error(read_ip(frame)) for frame in frames]
 
 
 def told(pair: Pair, packet: Ip) -> list[ErrorMessage]:
-    """The errors that a packet brings at once."""
+    """The errors that a packet causes at once."""
     pair.guest.send(packet)
     pair.settle()
     return heard(pair)
@@ -42,7 +42,7 @@ def ends(family: int) -> tuple[bytes, bytes]:
 
 
 def unreachable(family: int) -> ExtendedError:
-    """No route to host, says a router."""
+    """A router reports that there is no route to the host."""
     if family == 4:
         return ExtendedError(errno.EHOSTUNREACH, 2, 3, 1, 0, ROUTER)
     return ExtendedError(errno.EHOSTUNREACH, 3, 1, 3, 0, ROUTER6)
@@ -218,7 +218,7 @@ def test_a_protocol_that_is_off_is_prohibited(family: int, off: str) -> None:
     ("destination", "resets"), [(bytes((127, 0, 0, 1)), 0), (bytes((240, 0, 0, 1)), 1), (bytes((0, 1, 2, 3)), 0)]
 )
 def test_a_closed_address_is_prohibited_for_tcp_as_well(destination: bytes, resets: int) -> None:
-    """No packet comes from loopback, or from 0.0.0.0/8 (RFC 1122, 3.2.1.3)."""
+    """No packet may come from loopback, or from 0.0.0.0/8 (RFC 1122, 3.2.1.3)."""
     pair = Pair()
     [message] = told(pair, Segment(GUEST, 40000, destination, 80, flags=SYN).ip())
     assert message.kind == (3, 13, 0)

@@ -1,4 +1,4 @@
-"""Which packets are answered with an error or a reset, and which must not be (RFC 1122, 4291, 4443, 6980, 8200)."""
+"""Packets that get an error or a reset, and packets that must not get one (RFC 1122, 4291, 4443, 6980, 8200)."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_an_unknown_option_is_pointed_at(header: int, kind: int) -> None:
 @pytest.mark.parametrize(("kind", "count"), [(0x1E, 0), (0x40, 0), (0x80, 1), (0xC0, 0)])
 @pytest.mark.parametrize("to_many", [False, True], ids=["to a group", "in a frame to many"])
 def test_an_unknown_option_of_a_packet_to_many(kind: int, count: int, to_many: bool) -> None:
-    """Only 10xxxxxx is told (RFC 4443, 2.4 e); 00xxxxxx is skipped, and 01xxxxxx dropped silently."""
+    """Only 10xxxxxx is reported (RFC 4443, 2.4 e); 00xxxxxx is skipped, and 01xxxxxx dropped silently."""
     packet = _with_header(OPTIONS, _option(kind), destination=SERVER6 if to_many else GROUP)
 
     assert len(_told(Pair(), packet, to_many=to_many)) == count
@@ -167,7 +167,7 @@ def test_a_fragmented_ping_behind_options_that_is_never_whole_is_answered() -> N
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("which", [0, 1], ids=["first", "last"])
 def test_fragments_in_frames_to_many_bring_no_error(family: int, which: int) -> None:
-    """Neither when the datagram goes no further, nor when it is never whole (RFC 1122, 3.2.2)."""
+    """Neither if the datagram is dropped, nor if it is never complete (RFC 1122, 3.2.2)."""
     guest, server = (GUEST, SERVER) if family == 4 else (GUEST6, SERVER6)
     pair = Pair()
     parts = fragments(Ip(guest, server, 132, bytes(200)), 104)

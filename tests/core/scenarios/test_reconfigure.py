@@ -1,4 +1,4 @@
-"""A network that becomes like another configuration while it is in use, as when the host roams."""
+"""A running network gets another configuration, as when the host roams."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ GUEST = OLD.ipv4.address if OLD.ipv4 else b""
 
 
 def asked(pair: Pair, port: int = 53, source_port: int = 5000) -> Endpoint:
-    """Where a datagram to the stand-in goes."""
+    """The host endpoint of a datagram to the guest's name server."""
     pair.guest.send(udp(GUEST, source_port, STAND_IN, port, b"?"))
     pair.settle()
     return pair.host.datagrams[-1].remote
@@ -72,7 +72,7 @@ def test_names_may_come_later() -> None:
 
 
 def test_the_answer_to_a_question_that_was_asked_before_still_comes() -> None:
-    """A resolver that waits for it asks again after five seconds only."""
+    """A resolver that waits for the answer repeats its query only after five seconds."""
     pair = Pair(replace(OLD, dns_forward=((STAND_IN, Endpoint(OLD_SERVER, 53)),)))
     asked(pair)
     first = pair.host.datagrams[-1].socket
@@ -145,7 +145,7 @@ def test_from_outside_the_guest_is_at_its_new_address_if_it_has_moved() -> None:
 
 
 def advertisements(pair: Pair, since: int) -> list[tuple[bytes, int, bytes]]:
-    """Source, router lifetime and options of those that were sent."""
+    """Source, router lifetime and options of the advertisements that were sent."""
     found = []
     for _, frame in pair.sent[since:]:
         packet = read_ip(read_frame(frame, vnet=False))

@@ -1,4 +1,4 @@
-"""What is told of flows that the guest tried to open in vain."""
+"""Notices about flows of the guest that failed to open."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FROM = Endpoint(GUEST, 40000)
 
 
 def refusals(pair: Pair) -> list[FlowRefused]:
-    """Those since the last time."""
+    """The notices since the last call."""
     notices: list[Notice] = pair.notices
     pair.notices = []
     return [notice for notice in notices if isinstance(notice, FlowRefused)]

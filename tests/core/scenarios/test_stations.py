@@ -1,4 +1,4 @@
-"""Several stations behind one link: each gets what is for its addresses."""
+"""Several stations behind one link: each gets the packets to its addresses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SERVERS = pytest.mark.parametrize("server", [SERVER, SERVER6], ids=format)
 
 
 class Switch(Guest):
-    """Stations on one cable. What is for one of them reaches no other."""
+    """Stations on one cable; a frame to one of them reaches no other."""
 
     def __init__(self, *stations: Guest) -> None:
         super().__init__()
@@ -70,12 +70,12 @@ class Two(Pair):
         self.guest.at(self.now)
 
     def speak(self, station: Guest, server: bytes = SERVER) -> None:
-        """A station sends something of no interest."""
+        """A station sends a packet without effect."""
         station.send(udp(station.address(len(server)), 9999, server, 9, b"noise"))
         self.settle()
 
     def frames(self) -> list[ReadFrame]:
-        """What the network sent since the last time."""
+        """The frames that the network sent since the last call."""
         taken, self.sent = self.sent, []
         return [read_frame(frame, vnet=False) for _, frame in taken]
 
@@ -226,7 +226,7 @@ def test_a_lease_goes_to_the_station_that_asks() -> None:
     pair.speak(pair.first)
     pair.frames()
     packet = dhcp_discover(SECOND_MAC)
-    packet = replace(packet, payload=packet.payload[:18] + bytes(2) + packet.payload[20:])  # no wish for a broadcast
+    packet = replace(packet, payload=packet.payload[:18] + bytes(2) + packet.payload[20:])  # without the broadcast flag
     pair.second.send_frame(ethernet(b"\xff" * 6, SECOND_MAC, 0x0800, packet.emit()))
     pair.settle()
     assert [frame.destination for frame in pair.frames()] == [SECOND_MAC]

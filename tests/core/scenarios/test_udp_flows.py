@@ -40,7 +40,7 @@ def datagram(data: bytes, *, source_port: int = 5000, destination: bytes = SERVE
 
 
 def offloaded_run(data: bytes, segment_size: int) -> bytes:
-    """The frame of a guest that leaves segmentation and checksums to us."""
+    """A frame with segmentation and checksum offload."""
     head = struct.pack("<BBHHHHH", 1, packets.GSO_UDP_L4, 42, segment_size, 34, 6, 0)
     return head + packets.ethernet(
         make_config().mac, bytes.fromhex("020000000001"), packets.IPV4, datagram(data).emit()
@@ -219,9 +219,9 @@ _OFFLOADED = LinkConfig(mtu=1500, max_frame_size=65549, vnet_header=True, checks
 @given(
     st.lists(
         st.tuples(
-            st.integers(0, 1),  # which flow
+            st.integers(0, 1),  # number of the flow
             st.sampled_from([0, 1, 100, 1472, 1473, 9000]),  # bytes of a datagram
-            st.sampled_from([0, 3]),  # datagrams behind it in the same run
+            st.sampled_from([0, 3]),  # further datagrams of the same run
             st.sampled_from([64, 63]),  # TTL
         ),
         max_size=30,

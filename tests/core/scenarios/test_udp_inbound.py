@@ -1,4 +1,4 @@
-"""Datagrams from outside: a socket that the host forwards, whoever sends to it."""
+"""Datagrams from outside to a forwarded port."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def outsider(number: int) -> Endpoint:
 
 
 def answer(pair: Pair, data: bytes, remote: Endpoint = OUTSIDER, *, port: int = PORT) -> list[SendDatagram]:
-    """What the guest sends from a port becomes these orders."""
+    """The orders for a datagram that the guest sends from a port."""
     before = len(pair.host.datagrams)
     pair.guest.send(udp(pair.guest.address(len(remote.address)), port, *remote, data))
     pair.settle()
@@ -42,7 +42,7 @@ def answer(pair: Pair, data: bytes, remote: Endpoint = OUTSIDER, *, port: int = 
 
 
 def arrives(pair: Pair, socket: SocketId, source: Endpoint, data: bytes = b"?", local: bytes | None = None) -> list[Ip]:
-    """What the guest gets of a datagram from outside."""
+    """The packets to the guest for a datagram from outside."""
     before = len(pair.guest.datagrams)
     pair.host.datagram(socket, source, data, pair.now, local=local)
     pair.settle()
@@ -127,7 +127,7 @@ def test_a_guest_that_changes_its_address_is_found_again_by_the_same_outsider() 
 
 
 def test_a_guest_with_several_addresses_is_asked_where_it_answers() -> None:
-    """IPv6 hosts have temporary addresses besides (RFC 8981); a server's connected socket hears one address alone."""
+    """IPv6 hosts also have temporary addresses (RFC 8981); a server's connected socket receives at one address only."""
     pair = Pair()
     socket = pair.host.forward(PORT, pair.now)
     asked = pair.guest.ipv4
@@ -155,7 +155,7 @@ def test_an_error_about_an_answer_is_told_to_the_guest() -> None:
     assert len(pair.guest.others) == 1
 
 
-# what is refused
+# refused datagrams
 
 
 def refused(pair: Pair, socket: SocketId, reason: Reason, source: Endpoint = OUTSIDER) -> None:
@@ -258,7 +258,7 @@ def test_flows_are_noticed_and_listed() -> None:
     assert pair.notices[1:] == [FlowClosed(socket, 17, guest, remote, 0, 4)]
 
 
-# its end
+# the end of a forward
 
 
 def test_a_forward_that_is_removed_takes_its_flows_along_and_leaves_others() -> None:
@@ -287,7 +287,7 @@ def test_removing_what_is_no_forward_changes_nothing() -> None:
     assert [order.socket for order in answer(pair, b"second")] == [own.socket]
 
 
-# what the guest begins from a port that is forwarded
+# flows that the guest begins from a forwarded port
 
 
 def test_what_the_guest_begins_from_the_port_leaves_by_the_same_socket() -> None:
@@ -323,7 +323,7 @@ def test_another_family_another_port_and_groups_have_the_guests_own_socket(remot
 
 
 def test_a_translated_destination_has_the_guests_own_socket() -> None:
-    """Else an answer of the host's loopback could belong to two flows."""
+    """Otherwise an answer from the host's loopback could belong to two flows."""
     alias = bytes((10, 0, 2, 3))
     pair = Pair(replace(make_config(), map_host_loopback=(alias,)))
     socket = pair.host.forward(PORT, pair.now, outgoing=(4,))

@@ -1,4 +1,4 @@
-"""DNS messages: which queries are understood, and what an answer looks like."""
+"""DNS messages: the queries that are parsed, and the form of an answer."""
 
 from __future__ import annotations
 

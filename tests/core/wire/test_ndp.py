@@ -35,7 +35,7 @@ def message(
     ttl: int = 255,
     code: int = 0,
 ) -> tuple[bytes, IpHeader, IcmpHeader]:
-    """A buffer that begins behind the ICMPv6 header, and its headers."""
+    """A buffer that begins behind the ICMPv6 header, and the parsed headers."""
     ip = IpHeader(6, source, destination, ICMPV6, ttl, 0, 0, 0, len(payload))
     return payload, ip, IcmpHeader(kind, code, 0, 0, len(payload))
 
@@ -72,8 +72,10 @@ def test_duplicate_address_detection_is_read() -> None:
         pytest.param(message(NS, B6[:15]), id="no target"),
         pytest.param(message(NS, b""), id="empty"),
         pytest.param(message(NS, ndp.ALL_NODES), id="multicast target"),
-        pytest.param(message(NS, B6 + SLLA, source=UNSPECIFIED), id="link address of nobody"),
-        pytest.param(message(RS, SLLA, source=UNSPECIFIED), id="router solicitation with link address of nobody"),
+        pytest.param(message(NS, B6 + SLLA, source=UNSPECIFIED), id="link address of an unspecified source"),
+        pytest.param(
+            message(RS, SLLA, source=UNSPECIFIED), id="router solicitation with link address, unspecified source"
+        ),
         pytest.param(message(NS, B6, source=UNSPECIFIED, destination=B6), id="unicast detection of a duplicate"),
         pytest.param(message(NS, B6 + b"\x01\x00" + MAC), id="option of no length"),
         pytest.param(message(NS, B6 + SLLA[:7]), id="truncated option"),

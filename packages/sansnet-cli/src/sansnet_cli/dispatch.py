@@ -1,4 +1,4 @@
-"""From the words of a command line to the end of the process."""
+"""From the arguments of the process to its exit status."""
 
 from __future__ import annotations
 
@@ -11,17 +11,25 @@ from typing import Final, NoReturn
 
 __all__ = ["COMMANDS", "dispatch"]
 
-_LEAST_MEMORY: Final = 96 << 20
-"""Bytes of address space. What is loaded takes 70 MB of it, most of that shared with other programs."""
+_MIN_MEMORY: Final = 96 << 20
+"""Bytes of address space. The loaded program takes 70 MB, most of it shared with other processes."""
 COMMANDS: Final = ("run", "attach", "serve", "qemu", "ctl", "completion", "pasta", "passt", "pesto")
 
+_NO_MEMORY: Final = "there is too little memory; allow more, as by: ulimit -v unlimited"
+"""As in `output.report`, which may not be loadable then."""
+
 _SIGNALLED: Final = 128
-"""Added to the number of the signal that ended a command, as shells do."""
+"""The exit status of a command that a signal ended is this plus the signal's number, as in shells."""
 
 
 def dispatch(arguments: Sequence[str]) -> NoReturn:
-    """Do what is asked for, and exit."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who had it ignored has children that tell nobody how they ended
+    """Run a command, and exit.
+
+    Args:
+        arguments: those of the process, without the program's name.
+    """
+    # If the caller ignores SIGCHLD, this process inherits that, and the status of its children would be lost
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         _require_memory()
         status = _do(arguments)
@@ -32,20 +40,23 @@ def dispatch(arguments: Sequence[str]) -> NoReturn:
     except Exception as error:
         status = _explain(error)
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # closed before we began
+        if stream is not None:  # None if it was closed when the process started
             with contextlib.suppress(OSError):
                 stream.flush()
     if status < 0:
-        status = _die(-status) if _was_typed(-status) else _SIGNALLED - status
+        status = _die(-status) if _may_be_typed(-status) else _SIGNALLED - status
     os._exit(status)
 
 
 def _require_memory() -> None:
-    """See that the limit on memory lets the program be loaded: halfway libraries say what they like."""
+    """Raise `MemoryError` if the limit on memory is too low to load the program.
+
+    Without this check, libraries fail in the middle with messages of their own.
+    """
     import resource
 
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY and limit < _LEAST_MEMORY:
+    if limit != resource.RLIM_INFINITY and limit < _MIN_MEMORY:
         raise MemoryError
 
 
@@ -91,28 +102,28 @@ def _do(arguments: Sequence[str]) -> int:
             raise CommandLineError(f"{unknown_command(arguments, COMMANDS)}; see `sansnet --help`")
 
 
-def _was_typed(number: int) -> bool:
-    """Whether a signal that ended the command may be one of the terminal's, for all that runs there."""
+def _may_be_typed(number: int) -> bool:
+    """Whether a signal that ended the command may come from a key of the terminal, as Ctrl-C does."""
     if number not in (signal.SIGINT, signal.SIGQUIT):
         return False
     try:
         terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
         return os.tcgetpgrp(terminal) == os.getpgrp()
-    except OSError:  # there is none
+    except OSError:  # there is no terminal
         return False
 
 
 def _die(number: int) -> int:
-    """Die of the signal that the command died of: a shell that runs us in a loop must see that Ctrl-C ended it.
+    """End by the signal that ended the command, so that a shell that runs sansnet in a loop ends on Ctrl-C.
 
     Returns:
-        The exit status that says the same, where the kernel does not let us die of it, as the first process of a
-        container.
+        The exit status for the same, if the kernel does not let the signal end this process, such as the first process
+        of a container.
     """
     from sansnet_trio.linux import syscalls
 
     syscalls.forbid_dump()
-    with contextlib.suppress(OSError):  # there is no other action for SIGKILL
+    with contextlib.suppress(OSError):  # SIGKILL has no other action
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
     signal.raise_signal(number)
@@ -120,9 +131,13 @@ def _die(number: int) -> int:
 
 
 def _explain(error: Exception) -> int:
-    """Say what is wrong; the exit status that fits it."""
+    """Print the message of an error, and return the exit status for it.
+
+    Raises:
+        Exception: the error itself, if it is a fault of the program.
+    """
     if isinstance(error, MemoryError):
-        return _complain("there is too little memory; allow more, as by: ulimit -v unlimited", 1)
+        return _complain(_NO_MEMORY, 1)
     from sansnet_cli.output.report import reason
     from sansnet_core.errors import SansnetError
     from sansnet_trio.guest.errors import CommandNotExecutable, CommandNotFound, GuestError
@@ -144,7 +159,7 @@ def _explain(error: Exception) -> int:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What an exception is about, which may be a shortage of memory that came in the way of something else."""
+    """The error itself, or a `MemoryError` if one of its causes is a lack of memory."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, MemoryError) or (isinstance(seen, BaseExceptionGroup) and seen.subgroup(MemoryError)):

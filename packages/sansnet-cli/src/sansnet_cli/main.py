@@ -1,9 +1,9 @@
 """The command `sansnet`.
 
-Start-up is quick because nothing is loaded before it is needed: here not even `typing`, for callers ask for the version
-often; then only what a command needs, before the fork of a guest what the guest needs, and trio when that is on its
-way. Loading makes no garbage, so the collector waits until it is done; and the interpreter does not tidy up at the end
-what the kernel frees anyway.
+Start-up is fast because each module is loaded only when it is needed. This one does not even load `typing`, because
+callers often ask for the version. Then come the modules of the command, before the fork of a guest only those that the
+guest needs, and trio after the fork. Loading makes no garbage, so the garbage collector is off until it is done. The
+process ends without the interpreter's clean-up, because the kernel frees everything anyway.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sansnet_cli import __version__
 from sansnet_cli.compat import program_named, version
 from sansnet_cli.process.isolation import isolate
 
-TYPE_CHECKING = False  # that of `typing`
+TYPE_CHECKING = False  # as in `typing`, which is not loaded
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Final, NoReturn
@@ -37,19 +37,19 @@ ordinary sockets of the host.
 
 commands:
   run            run a command in a network namespace of its own
-  attach         give a network to a namespace that exists, as a container's
+  attach         give a network to an existing namespace, such as a container's
   serve          give a network to a virtual machine (QEMU)
   qemu           run QEMU with such a network
-  ctl            show what one of these does, and forward other ports
+  ctl            inspect a running sansnet, and forward other ports
   completion     print a script for the completion of command lines in a shell
   pasta, passt, pesto
-                 take the place of these programs for their callers
+                 replace these programs for their callers
 
 options:
   --version      print the version and exit
   -h, --help     print this and exit
 
-`sansnet run --help` says more, and so do the others.
+`sansnet run --help` describes the options of a command.
 
 examples:
   sansnet run                                # a shell with a network of its own
@@ -59,13 +59,14 @@ examples:
   sansnet qemu -- -m 1G disk.qcow2           # a virtual machine
 """
 
-_UNLOADED: Final = (
-    b"sansnet: it cannot be loaded; allow more memory and descriptors (ulimit -v unlimited -n 1024), "
+_CANNOT_LOAD: Final = (
+    b"sansnet: the program cannot be loaded; allow more memory and descriptors (ulimit -v unlimited -n 1024), "
     b"or install it again\n"
 )
 
 
 _COERCED: Final = ("C.UTF-8", "C.utf8", "UTF-8")
+"""The values that Python gives to LC_CTYPE in the C locale (PEP 538)."""
 
 
 def main() -> NoReturn:
@@ -87,7 +88,7 @@ def main() -> NoReturn:
         if not isinstance(error, BrokenPipeError):
             os.write(
                 2,
-                f"sansnet: stdout cannot be written ({error.strerror}); redirect it to a file that takes it\n".encode(),
+                f"sansnet: cannot write to stdout ({error.strerror}); redirect it to a writable file\n".encode(),
             )
     os._exit(status)
 
@@ -102,33 +103,36 @@ def _dispatch(arguments: Sequence[str]) -> NoReturn:
 
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.raise_signal(signal.SIGINT)
-    except (MemoryError, ImportError, OSError):  # the last one of files that are not opened, as by ulimit -n 5
-        os.write(2, _UNLOADED)  # nothing else can be loaded to say it better
+    except (MemoryError, ImportError, OSError):  # OSError if modules cannot be opened, for example with ulimit -n 5
+        os.write(2, _CANNOT_LOAD)  # no module for a better message can be loaded either
     os._exit(1)
 
 
 def _reserve_descriptors() -> None:
-    """Let nothing of ours become a standard stream that was closed before we began. The command has it closed too."""
+    """If stdin, stdout or stderr is closed, occupy its number with /dev/null.
+
+    So no file of ours becomes a standard stream. The number is closed on exec: the command sees it closed as before.
+    """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # is given the lowest number that is free, and closed on exec
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
     if sys.stderr is None:  # print() would take stdout instead
         sys.stderr = os.fdopen(2, "w")
 
 
 def _restore_locale() -> None:
-    """Give LC_CTYPE back the value that our caller gave it: in the C locale Python changes it (PEP 538)."""
+    """Restore the caller's value of LC_CTYPE, which Python changes in the C locale (PEP 538)."""
     if os.environ.get("LC_CTYPE") not in _COERCED:
         return
     try:
         with open("/proc/self/environ", "rb") as file:
-            given = file.read().split(b"\0")
-    except OSError:  # there is no /proc here
+            environment = file.read().split(b"\0")
+    except OSError:  # /proc is not mounted
         return
     name = b"LC_CTYPE="
-    value = next((entry for entry in given if entry.startswith(name)), None)
+    value = next((entry for entry in environment if entry.startswith(name)), None)
     if value is None:
         del os.environ["LC_CTYPE"]
     else:
@@ -136,7 +140,7 @@ def _restore_locale() -> None:
 
 
 def _answer(arguments: Sequence[str]) -> str | None:
-    """What is to be printed, if nothing else is asked for."""
+    """The text to print, if the arguments ask for the help or the version; otherwise None."""
     match arguments:
         case ["-h" | "--help" | "help", *_]:
             return _HELP

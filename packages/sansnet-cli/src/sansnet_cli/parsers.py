@@ -1,4 +1,4 @@
-"""The parsers of all commands, for what is made from them: documentation, manual pages, shell completion."""
+"""The parsers of all commands. Documentation, manual pages and shell completion are made from them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ __all__ = ["parsers"]
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
-    """New parsers by the names of their commands, in the order of `sansnet --help`."""
+    """Make new parsers, by the names of their commands, in the order of `sansnet --help`."""
     modules = {"run": run, "attach": attach, "serve": serve, "qemu": qemu, "ctl": ctl, "completion": completion}
     return {name: module.parser() for name, module in modules.items()}

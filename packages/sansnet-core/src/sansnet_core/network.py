@@ -465,7 +465,7 @@ class Network:
             frames_sent=self._sent,
             flows=flows,
             drops=dict(context.drops),
-            tcp_held=self._tcp.memory.held,
+            tcp_held=self._tcp.held,
             ignored=context.ignored,
             last_drops={reason: _distinct(kept) for reason, kept in context.last_drops.items()},
         )

@@ -42,7 +42,7 @@ Frame: TypeAlias = Buffer | tuple[bytes, Buffer]
 ORIGIN_LOCAL: Final = 1
 ORIGIN_ICMP: Final = 2
 ORIGIN_ICMPV6: Final = 3
-"""SO_EE_ORIGIN_... (linux/errqueue.h): the source of an `ExtendedError`. 1 is the host's own kernel."""
+"""`SO_EE_ORIGIN_...` (linux/errqueue.h): the source of an `ExtendedError`. 1 is the host's own kernel."""
 
 SocketId = NewType("SocketId", int)
 """Name of a host socket, assigned by the core and never reused."""

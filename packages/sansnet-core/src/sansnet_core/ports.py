@@ -149,16 +149,16 @@ def combine(forwards: Iterable[ForwardRule]) -> tuple[ForwardRule, ...]:
     Raises:
         ConfigError: two rules of the same kind overlap and do not agree on the target; or there are too many.
     """
-    kept = _Kept()
+    index = _RuleIndex()
     for new in sorted(forwards, key=_rank):
         pieces = [new]
-        for old in kept.overlapping(new):
+        for old in index.overlapping(new):
             pieces = [rest for piece in pieces for rest in _beside(piece, old)]
         for piece in pieces:
-            kept.add(piece)
-        if len(kept.forwards) > _MAX_RANGES:
+            index.add(piece)
+        if len(index.forwards) > _MAX_RANGES:
             raise ConfigError(f"{_TOO_MANY}; give fewer, larger ones")
-    return tuple(kept.forwards)
+    return tuple(index.forwards)
 
 
 def without(forward: ForwardRule, ports: range) -> Iterator[ForwardRule]:
@@ -173,7 +173,7 @@ def without(forward: ForwardRule, ports: range) -> Iterator[ForwardRule]:
         yield replace(forward, first=last + 1, to=forward.leads_to(last + 1))
 
 
-class _Kept:
+class _RuleIndex:
     """Rules without overlaps, indexed by port, so that a new one is not compared with all others.
 
     Attributes:

@@ -1,9 +1,20 @@
 """The trio driver of sansnet: carries frames between a guest's link, a `sansnet_core.Network` and the host's sockets.
 
-Reading order: `Driver` runs a network over a `Link`; `Tap`, `UnixStream` and `VhostUserLink` are links; `CommandGuest`
-and `AttachedGuest` make guests in network namespaces, and `MachineListener` accepts virtual machines; `Forwards` opens
-ports. `read_host` reads the host's network; `make_plan` and `make_setup` decide from it and from `NetworkOptions` what
-a guest gets.
+Start with `Driver`, which runs a network over a `Link`. `Tap`, `UnixStream` and `VhostUserLink` are links.
+`CommandGuest` and `AttachedGuest` make guests in network namespaces, and `MachineListener` accepts virtual machines.
+`Forwards` opens ports. `read_host` reads the host's network; `make_plan` and `make_setup` decide from it and from
+`NetworkOptions` what a guest gets. All errors raised on purpose derive from `sansnet_core.SansnetError`.
+
+Names that are not listed here are found in these modules, which are public too:
+
+- `forward.in_use`, `guest.errors`, `guest.hosts_file`, `hostinfo`: facts about the host and the guest.
+- `guest.child`, `guest.execute`: the parts of `CommandGuest` for programs with their own start.
+- `links.machine_listener`, `links.observed`, `links.passed_socket`: sockets of machines, and links that are watched.
+- `links.tap`, `links.unix_stream`, `links.vhost_user`: links, each with the limits of its MTU.
+- `linux`: system calls, /proc, privileges, children and netlink, one module each.
+- `plan`: from options to what a guest gets, one module for each part.
+
+All other modules are internal. Names and modules are loaded when they are first used.
 
 Example::
 
@@ -21,24 +32,29 @@ from typing import TYPE_CHECKING, Any
 from sansnet_trio._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from sansnet_trio.control.commands import ControlCommands
+    from sansnet_trio.control.server import ControlSocket
     from sansnet_trio.driver import Driver, DriverStatistics
-    from sansnet_trio.forward.binding import ForwardError
+    from sansnet_trio.forward.binding import ForwardError, ListenAddress
     from sansnet_trio.forward.forwards import Forwards
     from sansnet_trio.guest.attached import AttachedGuest
     from sansnet_trio.guest.command import CommandGuest
     from sansnet_trio.guest.errors import CommandNotExecutable, CommandNotFound, GuestError
+    from sansnet_trio.guest.live_change import GuestChange
     from sansnet_trio.guest.plan import GuestPlan, ReadyGuest
     from sansnet_trio.guest.socket_agent import GuestSockets
     from sansnet_trio.guest.target import ExistingNamespace
     from sansnet_trio.host.network_protocol import NetworkProtocol
+    from sansnet_trio.host_watch import HostWatch
     from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Route, read_host
-    from sansnet_trio.links import Link, LinkClosed
+    from sansnet_trio.links import Link, LinkClosed, MtuLimits
     from sansnet_trio.links.machine_listener import ListenError, MachineListener
-    from sansnet_trio.links.observed import CapturedLink, CaptureFile
+    from sansnet_trio.links.observed import CapturedLink, CaptureFile, ObservedLink
     from sansnet_trio.links.tap import Tap, open_tap
     from sansnet_trio.links.unix_stream import UnixStream
     from sansnet_trio.links.vhost_user import VhostUserLink
     from sansnet_trio.plan.host import read_host_for
+    from sansnet_trio.plan.name_servers import RememberedNameServers
     from sansnet_trio.plan.options import NamespaceOptions, NetworkOptions, OptionsError
     from sansnet_trio.plan.qemu_arguments import machine_arguments
     from sansnet_trio.plan.setup import Setup, make_plan, make_setup
@@ -50,26 +66,34 @@ __all__ = [
     "CommandGuest",
     "CommandNotExecutable",
     "CommandNotFound",
+    "ControlCommands",
+    "ControlSocket",
     "Driver",
     "DriverStatistics",
     "ExistingNamespace",
     "ForwardError",
     "Forwards",
+    "GuestChange",
     "GuestError",
     "GuestPlan",
     "GuestSockets",
     "HostError",
     "HostInfo",
+    "HostWatch",
     "InterfaceAddress",
     "Link",
     "LinkClosed",
+    "ListenAddress",
     "ListenError",
     "MachineListener",
+    "MtuLimits",
     "NamespaceOptions",
     "NetworkOptions",
     "NetworkProtocol",
+    "ObservedLink",
     "OptionsError",
     "ReadyGuest",
+    "RememberedNameServers",
     "Route",
     "Setup",
     "Tap",
@@ -84,24 +108,29 @@ __all__ = [
 ]
 
 _HOMES = {
+    "control.commands": ("ControlCommands",),
+    "control.server": ("ControlSocket",),
     "driver": ("Driver", "DriverStatistics"),
-    "forward.binding": ("ForwardError",),
+    "forward.binding": ("ForwardError", "ListenAddress"),
     "forward.forwards": ("Forwards",),
     "guest.attached": ("AttachedGuest",),
     "guest.command": ("CommandGuest",),
     "guest.errors": ("CommandNotExecutable", "CommandNotFound", "GuestError"),
+    "guest.live_change": ("GuestChange",),
     "guest.plan": ("GuestPlan", "ReadyGuest"),
     "guest.socket_agent": ("GuestSockets",),
     "guest.target": ("ExistingNamespace",),
     "host.network_protocol": ("NetworkProtocol",),
+    "host_watch": ("HostWatch",),
     "hostinfo": ("HostError", "HostInfo", "InterfaceAddress", "Route", "read_host"),
-    "links": ("Link", "LinkClosed"),
+    "links": ("Link", "LinkClosed", "MtuLimits"),
     "links.machine_listener": ("ListenError", "MachineListener"),
-    "links.observed": ("CaptureFile", "CapturedLink"),
+    "links.observed": ("CapturedLink", "CaptureFile", "ObservedLink"),
     "links.tap": ("Tap", "open_tap"),
     "links.unix_stream": ("UnixStream",),
     "links.vhost_user": ("VhostUserLink",),
     "plan.host": ("read_host_for",),
+    "plan.name_servers": ("RememberedNameServers",),
     "plan.options": ("NamespaceOptions", "NetworkOptions", "OptionsError"),
     "plan.qemu_arguments": ("machine_arguments",),
     "plan.setup": ("Setup", "make_plan", "make_setup"),

@@ -1,1 +1,1 @@
-"""`sansnet attach`. `parser` reads the command line, `start` runs before trio is loaded, `serve` runs with it."""
+"""`sansnet attach`. See `sansnet_cli` for the names of its modules."""

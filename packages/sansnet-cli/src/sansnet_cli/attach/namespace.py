@@ -1,4 +1,4 @@
-"""The namespace that `sansnet attach` enters: found by the options, and asked for its name servers."""
+"""The namespace that `sansnet attach` enters: how to find it, and which name servers its programs use."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _BYTES: Final = {4: 4, 6: 16}
 """Size of the addresses of a family."""
 
 _MAX_FILE: Final = 1 << 16
-"""Bytes of a resolv.conf that are read."""
+"""At most so many bytes of a resolv.conf are read."""
 
 
 def find_namespace(options: AttachOptions) -> ExistingNamespace:
-    """Find the namespace that is to be entered.
+    """Find the namespace that the options name.
 
     Raises:
-        GuestError: there is none, or it is not ours to enter.
+        GuestError: it does not exist, or entering it is not permitted.
     """
     from sansnet_trio.guest.target import ExistingNamespace
 
@@ -36,22 +36,23 @@ def find_namespace(options: AttachOptions) -> ExistingNamespace:
 
 
 def needs_resident(options: AttachOptions, namespace: ExistingNamespace, *, changes_user: bool = False) -> bool:
-    """Whether a process has to stay in a namespace, so that its addresses and routes can follow the host's.
+    """Whether a process must stay in the namespace to change its addresses and routes when those of the host change.
 
     Args:
-        options: if they fix all addresses and routes, or the guest configures itself, nothing has to be changed.
+        options: nothing changes if they fix all addresses and gateways, or if the guest configures itself.
         namespace: the guest's.
-        changes_user: whether we become another user.
+        changes_user: whether sansnet becomes another user.
     """
-    given, gateways = ({len(address) for address in some} for some in ((a for a, _ in options.own), options.gateways))
-    fixed = all(_BYTES[family] in given & gateways for family in options.families)
+    own, gateways = ({len(address) for address in some} for some in ((a for a, _ in options.own), options.gateways))
+    fixed = all(_BYTES[family] in own & gateways for family in options.families)
     return options.configure and not fixed and (changes_user or namespace.needs_privileges())
 
 
 def name_servers_of(options: AttachOptions) -> tuple[bytes, ...] | None:
-    """The name servers that the programs in a namespace ask; None if that is not known.
+    """The name servers that programs in the namespace use; None if they are not known.
 
-    A process has them in the /etc/resolv.conf that it sees, and what `ip netns exec` runs in one of a name's own.
+    For a process they are in its own /etc/resolv.conf. For a namespace with a name, `ip netns exec` shows its programs
+    /etc/netns/NAME/resolv.conf if that exists.
     """
     if options.pid is not None:
         path = f"/proc/{options.pid}/root{RESOLV_CONF}"
@@ -61,7 +62,7 @@ def name_servers_of(options: AttachOptions) -> tuple[bytes, ...] | None:
     else:
         return None
     try:
-        # The file is a stranger's: a link would lead through our own root, and a pipe never end
+        # The file belongs to another user: a link would lead through our own root, and a pipe could block for ever
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None

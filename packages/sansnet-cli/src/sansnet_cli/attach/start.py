@@ -83,4 +83,4 @@ def _receive_ready(guest: AttachedGuest[Setup]) -> ReadyGuest[Setup]:
     try:
         return guest.receive_ready()
     except EOFError:
-        raise GuestError("the guest could not be prepared, since the process that did it was killed") from None
+        raise GuestError("the guest could not be prepared, because the preparing process was killed") from None

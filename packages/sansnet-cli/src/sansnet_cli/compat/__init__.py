@@ -1,8 +1,8 @@
-"""`sansnet pasta`, `passt` and `pesto`: the command lines of the C programs of these names, for who calls those.
+"""`sansnet pasta`, `passt` and `pesto`: the command lines of these C programs, for programs that call them.
 
-What a caller relies on is kept: names, defaults and abbreviations of options, the words for a wrong one, exit statuses,
-and that the command returns exactly when everything works. From there on it is the same as `run`, `attach` and `serve`.
-Nothing here is loaded unless it is asked for, and this module loads nothing.
+Callers rely on the names, defaults and abbreviations of options, on the messages for a wrong option, on exit statuses,
+and on the command returning exactly when everything works. All of this is kept. The rest is that of `run`, `attach` and
+`serve`. These modules are loaded only for these commands, and this one loads no others.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from sansnet_cli import __version__
 __all__ = ["PROGRAMS", "program_named", "version"]
 
 PROGRAMS = ("pasta", "passt")
-"""Networks; `pesto` only talks to one."""
+"""The programs that serve a guest; `pesto` is a client of their control socket."""
 
 
 def program_named(path: str) -> str | None:
-    """Which of the programs a process is called as, if any: `passt.avx2` is one of them too."""
+    """The program that a process is called as, if it is one of them; `passt.avx2` is passt."""
     name = os.path.basename(path)
     return next((program for program in (*PROGRAMS, "pesto") if program in name), None)
 
 
 def version(program: str) -> str:
-    """What `--version` prints."""
-    return f"{program} {__version__} (sansnet)\nMIT or Apache-2.0, as you like.\n"
+    """The output of `--version`."""
+    return f"{program} {__version__} (sansnet)\nLicense: MIT OR Apache-2.0.\n"

@@ -1,4 +1,4 @@
-"""What is said at the beginning, in the form that programs and scripts search: a heading, and values below it."""
+"""Messages about the guest's network at the start: headings and values, in the form that other programs parse."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["describe"]
 
 
 def describe(config: NetworkConfig) -> Iterator[str]:
-    """Lines about what a guest is told of its network."""
+    """Lines about the addresses and name servers that the guest gets by DHCP, NDP and DHCPv6."""
     yield "MAC:"
     yield f"    host: {config.mac.hex(':')}"
     four, six = config.ipv4, config.ipv6

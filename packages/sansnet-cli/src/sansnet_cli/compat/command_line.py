@@ -1,7 +1,7 @@
-"""Command lines as glibc's getopt_long(3) reads them, with its words for what is wrong with one.
+"""Command lines as glibc's getopt_long(3) parses them, with its messages for a wrong option.
 
-Callers search those words, and they name what the standard library's `getopt` no longer knows when it complains: the
-word as it was typed, and which options an abbreviation could mean. So this is a parser of its own.
+Callers parse those messages. They name the word as it was typed, and the options that an abbreviation could mean, which
+the standard library's `getopt` does not give. So this is a parser of its own.
 """
 
 from __future__ import annotations
@@ -9,22 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from sansnet_cli.compat.options import Option
+from sansnet_core.errors import SansnetError
 
 __all__ = ["BadOption", "CommandLine"]
 
 
-class BadOption(Exception):
-    """A word is no option, or lacks its argument; the message is glibc's, without the program's name."""
+class BadOption(SansnetError):
+    """An option is unknown or lacks its argument. The message is that of glibc, without the program's name."""
 
 
 class CommandLine:
-    """Words, of which options come first.
+    """A command line whose options come first.
 
-    Iterating over it gives each option and its argument, in order; what follows the last one is in `rest` then.
+    Iterate over it to get each option and its argument, in order. Afterwards `rest` has the words that follow.
 
     Args:
-        options: all there are.
-        words: without the program's name.
+        options: all known options.
+        words: the arguments, without the program's name.
     """
 
     def __init__(self, options: Iterable[Option], words: Sequence[str]) -> None:
@@ -34,7 +35,7 @@ class CommandLine:
         self.rest = list(words)
 
     def __iter__(self) -> Iterator[tuple[Option, str]]:
-        """Raises `BadOption` where it comes to one."""
+        """Yield options and their arguments. Raises `BadOption` at a wrong one."""
         while self.rest and self.rest[0].startswith("-") and self.rest[0] != "-":
             word = self.rest.pop(0)
             if word == "--":
@@ -55,7 +56,7 @@ class CommandLine:
         return option, ""
 
     def _complete(self, typed: str, word: str) -> str:
-        """The full name of an option; abbreviations of one option's several names are no matter."""
+        """The full name of an option. An abbreviation may match several names of the same option."""
         if typed in self._long:
             return typed
         possible = [name for name in self._long if name.startswith(typed)]

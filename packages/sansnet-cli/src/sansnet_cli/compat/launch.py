@@ -61,7 +61,7 @@ def start(program: str, request: Request) -> int:
         The exit status; see `sansnet_cli.compat.main`.
     """
     log = Log(program, request.process.level)
-    report.speak_through(log)
+    report.send_to(log)
     try:
         fd = request.options.fd if isinstance(request.options, ServeOptions) else None
         passed = None if fd is None else adopt(fd)
@@ -196,7 +196,7 @@ def _serve(options: ServeOptions, capture: BinaryIO | None, passed: socket.socke
 
 
 def _attach(options: AttachOptions, capture: BinaryIO | None, steps: _ReadySteps) -> int:
-    """Serve a namespace that exists. Root, who may enter those of root, stays root unless --runas is given."""
+    """Serve an existing namespace. Root stays root unless --runas is given, because it may enter every namespace."""
     from sansnet_trio.guest.attached import AttachedGuest
 
     namespace = find_namespace(options)

@@ -1,4 +1,4 @@
-"""What a compatible command says, and where: stderr while somebody reads it, then the system's log or a file."""
+"""Messages of a compatible command: on stderr at first; in the background in syslog, or in a file."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _SYSTEM_LOG: Final = "/dev/log"
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 _CUT: Final = 0.3
-"""Part of a full log file that goes."""
+"""Share of a full log file that is deleted."""
 
 
 class Level(IntEnum):
-    """How much is said; a lower level is more urgent, as in syslog(3)."""
+    """Levels of messages; a lower one is more urgent, as in syslog(3)."""
 
     ERROR = syslog.LOG_ERR
     WARNING = syslog.LOG_WARNING
@@ -33,12 +33,12 @@ class Level(IntEnum):
 
 
 class LogFile:
-    """A file that does not grow beyond a size: its oldest lines go. Emptied at first; a new one is its owner's alone.
+    """A log file with a limited size: its oldest lines are deleted. It is emptied at first.
 
-    It stays open, since the process may not be allowed to open it again.
+    It stays open, because the process may lack the permission to open it again. See `open_output` for its mode.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be opened.
     """
 
     def __init__(self, path: str, limit: int) -> None:
@@ -47,15 +47,15 @@ class LogFile:
         self._size = 0
 
     def write(self, line: str) -> None:
-        """Add a line, with the time. What the disk does not take is lost."""
+        """Add a line with the time. It is lost if the disk is full."""
         data = f"{time.time():.4f}: {line}\n".encode(errors="backslashreplace")
         with contextlib.suppress(OSError):
             if self._size + len(data) > self._limit:
                 self._cut()
-            self._size += self._file.write(data) or 0  # nothing, if a FIFO has no reader
+            self._size += self._file.write(data) or 0  # None if a FIFO has no room
 
     def close(self) -> None:
-        """Close it."""
+        """Close the file."""
         self._file.close()
 
     def _cut(self) -> None:
@@ -68,10 +68,10 @@ class LogFile:
 
 
 class SystemLog:
-    """The system's log (syslog(3)), which is not waited for: what it does not take at once is lost.
+    """The system's log (syslog(3)). It never blocks: a message is lost if the log does not accept it at once.
 
     Args:
-        program: its name.
+        program: the name in messages.
     """
 
     def __init__(self, program: str) -> None:
@@ -79,7 +79,7 @@ class SystemLog:
         self._socket: socket.socket | None = None
 
     def connect(self) -> None:
-        """Connect to it, if there is one."""
+        """Connect to the log, if there is one."""
         made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
             made.connect(_SYSTEM_LOG)
@@ -90,13 +90,13 @@ class SystemLog:
             self._socket = made
 
     def close(self) -> None:
-        """Let go of it."""
+        """Disconnect from the log."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
     def write(self, level: int, line: str) -> None:
-        """Write a line, as RFC 3164 has it."""
+        """Write a line (RFC 3164)."""
         now = time.localtime()
         stamp = f"{_MONTHS[now.tm_mon - 1]} {now.tm_mday:2} {now.tm_hour:02}:{now.tm_min:02}:{now.tm_sec:02}"
         message = f"<{syslog.LOG_DAEMON | level}>{stamp} {self._program}[{os.getpid()}]: {line}"
@@ -107,18 +107,18 @@ class SystemLog:
                     self._socket.send(data)
                 except BlockingIOError:
                     pass
-                except OSError:  # it was restarted
+                except OSError:  # the log was restarted
                     self.connect()
                     continue
             return
 
 
 class Log:
-    """Says sentences of some level; a `sansnet_cli.output.report.Voice`.
+    """Writes messages up to a level; a `sansnet_cli.output.report.Destination`.
 
     Args:
-        program: its name.
-        level: the least urgent one that is said.
+        program: the name in messages.
+        level: the least urgent level that is written.
     """
 
     def __init__(self, program: str, level: Level) -> None:
@@ -129,39 +129,39 @@ class Log:
         self._system = SystemLog(program)
 
     def write_to(self, file: LogFile) -> None:
-        """From now on everything goes to a file; what went wrong goes to stderr too while that is somebody's."""
+        """Write all messages to a file from now on; problems also go to stderr before `enter_background`."""
         self._file = file
 
     def prepare(self) -> None:
-        """Connect to the system's log, which may not be allowed later."""
+        """Connect to the system's log, which may not be permitted later."""
         self._system.connect()
 
     def enter_background(self) -> None:
-        """From now on nobody reads stderr."""
+        """Stop writing to stderr, which has no reader any more."""
         self._in_background = True
 
     def error(self, sentence: object) -> None:
-        """Say why it ends."""
-        self.say(Level.ERROR, f"{self._program}: {sentence}")
+        """Report why the program ends."""
+        self.write(Level.ERROR, f"{self._program}: {sentence}")
 
     def warn(self, sentence: str) -> None:
-        """Say what is not as it should be."""
-        self.say(Level.WARNING, f"{self._program}: {sentence}")
+        """Report a problem."""
+        self.write(Level.WARNING, f"{self._program}: {sentence}")
 
     def inform(self, line: str) -> None:
-        """Say what goes on."""
-        self.say(Level.INFO, line)
+        """Report an event."""
+        self.write(Level.INFO, line)
 
     def debug(self, line: str) -> None:
-        """Say what only matters to who looks for a fault."""
-        self.say(Level.DEBUG, line)
+        """Report a detail for the search of a fault."""
+        self.write(Level.DEBUG, line)
 
     def trace(self, line: str) -> None:
-        """Say what a packet is."""
-        self.say(Level.TRACE, line)
+        """Describe a frame."""
+        self.write(Level.TRACE, line)
 
-    def say(self, level: Level, line: str) -> None:
-        """Say one line, if it is urgent enough."""
+    def write(self, level: Level, line: str) -> None:
+        """Write one line, if its level is urgent enough."""
         if level > self._level:
             return
         if self._file is not None:

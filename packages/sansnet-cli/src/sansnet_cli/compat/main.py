@@ -1,6 +1,6 @@
-"""The compatible commands, from their words to their exit status.
+"""The compatible commands, from their arguments to their exit status.
 
-What only asks for the help or the version is answered before more is loaded: callers ask that often.
+The help and the version are printed before more modules are loaded, because callers often ask for them.
 """
 
 from __future__ import annotations
@@ -19,32 +19,36 @@ from sansnet_cli.output.stdout import put
 __all__ = ["main"]
 
 _CAPABILITIES: Final = '{"type": "net"}'
-"""What a management program may want to know of a vhost-user back-end (docs/interop/vhost-user.json of QEMU)."""
+"""The capabilities of a vhost-user back end, for management programs (docs/interop/vhost-user.json of QEMU)."""
 
 
 def main(program: str, words: Sequence[str]) -> int:
-    """Do what the words after a program's name ask for.
+    """Run `pasta` or `passt`.
+
+    Args:
+        program: its name.
+        words: its arguments.
 
     Returns:
-        The exit status: 1 for whatever is wrong. Twice, if the program goes to the background: in both processes. For
-        a command that a signal ended, that signal's negative number.
+        The exit status, which is 1 for every error. For a command that a signal ended, it is that signal's negative
+        number. If the program goes to the background, this function returns in both processes.
     """
     try:
-        given = ParsedOptions(program, words)
+        parsed = ParsedOptions(program, words)
         from sansnet_cli.compat.launch import start
         from sansnet_cli.compat.request import read
 
-        return start(program, read(given))
-    except Information as asked:
-        return _inform(program, str(asked))
+        return start(program, read(parsed))
+    except Information as request:
+        return _inform(program, str(request))
     except BadOption as bad:
         return _complain(f"{program}: {bad}\n{usage(program)}")
     except Misuse as misuse:
         return _complain(f"{program}: {misuse}; see `{program} --help`\n")
 
 
-def _inform(program: str, what: str) -> int:
-    match what:
+def _inform(program: str, name: str) -> int:
+    match name:
         case "help":
             text = usage(program)
         case "version":
@@ -56,6 +60,6 @@ def _inform(program: str, what: str) -> int:
 
 
 def _complain(text: str) -> int:
-    with contextlib.suppress(OSError):  # nobody listens
+    with contextlib.suppress(OSError):  # stderr has no reader
         sys.stderr.write(text)
     return 1

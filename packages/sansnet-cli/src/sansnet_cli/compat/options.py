@@ -1,4 +1,4 @@
-"""The options of pasta and passt, as data: what the command line is parsed by, and what the help and the docs show."""
+"""The options of pasta and passt as data, from which the parser, the help and the documentation are made."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Final, NamedTuple
 __all__ = ["OPTIONS", "Option", "described", "usage"]
 
 
-class Option(NamedTuple):  # and no dataclass, which takes a third of the time of --version to load
+class Option(NamedTuple):  # loading `dataclasses` would take a third of the time of --version
     """One option.
 
     Attributes:
         name: the long name, without hyphens.
         short: one letter, or nothing.
-        argument: what the help calls its argument; empty if it takes none.
+        argument: the name of its argument in the help; empty if it takes none.
         text: for the help.
-        only: the one program that has it; empty for both.
-        ignored: it is understood and has no effect; says why.
+        only: the only program that has it; empty for both.
+        ignored: the reason why the option is accepted but has no effect; empty for all others.
         aliases: more long names.
     """
 
@@ -40,22 +40,22 @@ GROUPS: Final[dict[str, tuple[Option, ...]]] = {
         Option("help", "h", text="print this and exit"),
         Option("version", text="print the version and exit"),
         Option("foreground", "f", text="stay in the foreground"),
-        Option("quiet", "q", text="say only what went wrong"),
-        Option("debug", "d", text="say more"),
-        Option("trace", text="say one line for each packet too"),
-        Option("stats", argument="SECONDS", text="show counters that often; needs --foreground before it"),
-        Option("stderr", "e", ignored="they go there until it is in the background"),
+        Option("quiet", "q", text="print only problems"),
+        Option("debug", "d", text="print more messages"),
+        Option("trace", text="print a line for each packet, too"),
+        Option("stats", argument="SECONDS", text="print counters at this interval; needs --foreground before it"),
+        Option("stderr", "e", ignored="messages go to stderr until the program is in the background"),
         Option("log-file", "l", "FILE", "write messages to FILE instead"),
-        Option("log-size", argument="BYTES", text="the oldest ones go when it is larger; default: 1048576"),
+        Option("log-size", argument="BYTES", text="limit of FILE; old messages are deleted; default: 1048576"),
         Option("pid", "P", "FILE", "write the process id to FILE"),
-        Option("runas", argument="UID[:GID]|LOGIN[:GROUP]", text="who to be; default: nobody, for passt of root"),
+        Option("runas", argument="UID[:GID]|LOGIN[:GROUP]", text="user to become; default: nobody, if root runs passt"),
         Option("pcap", "p", "FILE", "write all frames of the guest to FILE"),
         Option("chroot-fallback", ignored=_SANDBOX),
     ),
     "the guest": (
         Option("socket", "s", "PATH", "a UNIX socket; default: the first free /tmp/passt_N.socket", "passt", "", _PATH),
         Option("vhost-user", text="speak vhost-user on it", only="passt"),
-        Option("print-capabilities", text="print what a management program may want to know, and exit", only="passt"),
+        Option("print-capabilities", text="print the capabilities for management programs, and exit", only="passt"),
         Option("fd", "F", "FD", "a connected socket instead; implies --one-off", "passt"),
         Option("one-off", "1", text="end with the first guest", only="passt"),
         Option("repair-path", argument="PATH", only="passt", ignored=_MIGRATION),
@@ -64,48 +64,48 @@ GROUPS: Final[dict[str, tuple[Option, ...]]] = {
         Option("netns", argument="PATH|NAME", text="the network namespace to join", only="pasta"),
         Option("userns", argument="PATH", text="the user namespace to join", only="pasta"),
         Option("netns-only", text="join no user namespace", only="pasta"),
-        Option("no-netns-quit", text="stay when the namespace's path is gone", only="pasta"),
+        Option("no-netns-quit", text="stay when the path of the namespace is gone", only="pasta"),
         Option("config-net", text="configure the guest's interface", only="pasta"),
-        Option("ns-ifname", "I", "NAME", "the guest's interface; default: the copied one's name, or tap0", "pasta"),
+        Option("ns-ifname", "I", "NAME", "the guest's interface; default: name of the copied one, or tap0", "pasta"),
         Option("ns-mac-addr", argument="MAC", text="its Ethernet address; default: random", only="pasta"),
     ),
     "the guest's network": (
         Option("ipv4-only", "4", text="no IPv6"),
         Option("ipv6-only", "6", text="no IPv4"),
         Option("address", "a", "ADDR[/LEN]", "the guest's address, once for each family; default: the host's"),
-        Option("netmask", "n", "MASK", "mask or length of an IPv4 address without one"),
+        Option("netmask", "n", "MASK", "mask or prefix length for an IPv4 address given without one"),
         Option("gateway", "g", "ADDR", "the guest's gateway, once for each family; default: the host's"),
         Option("mac-addr", "M", "MAC", "the gateway's Ethernet address; default: 9a:55:9a:55:9a:55"),
-        Option("mtu", "m", "BYTES", "of the guest's interface, 0 to leave it alone; default: 65520"),
-        Option("interface", "i", "NAME", "the host's one to copy; default: that of its default route"),
-        Option("outbound", "o", "ADDR", "the host's address to send from, once for each family"),
-        Option("outbound-if4", argument="NAME", text="the host's interface to send IPv4 from"),
-        Option("outbound-if6", argument="NAME", text="the host's interface to send IPv6 from"),
-        Option("no-copy-routes", text="deprecated: take no routes but the gateway's", only="pasta"),
-        Option("no-copy-addrs", text="deprecated: take one address of each family", only="pasta"),
-        Option("map-host-loopback", argument="ADDR", text="address of the host's loopback, or none; default: gateway"),
-        Option("map-guest-addr", argument="ADDR", text="address of the host's own one, or none; default: none"),
-        Option("no-map-gw", text="the gateway is not the host's loopback"),
+        Option("mtu", "m", "BYTES", "of the guest's interface; 0 leaves it unchanged; default: 65520"),
+        Option("interface", "i", "NAME", "the host's interface to copy; default: that of its default route"),
+        Option("outbound", "o", "ADDR", "source address of outgoing traffic, once for each family"),
+        Option("outbound-if4", argument="NAME", text="the host's interface for outgoing IPv4 traffic"),
+        Option("outbound-if6", argument="NAME", text="the host's interface for outgoing IPv6 traffic"),
+        Option("no-copy-routes", text="deprecated: copy only the default route", only="pasta"),
+        Option("no-copy-addrs", text="deprecated: copy one address of each family", only="pasta"),
+        Option("map-host-loopback", argument="ADDR", text="address for the host's loopback, or none; default: gateway"),
+        Option("map-guest-addr", argument="ADDR", text="address for the host's own address, or none; default: none"),
+        Option("no-map-gw", text="do not map the gateway to the host's loopback"),
     ),
     "names": (
         Option("dns", "D", "ADDR", "a name server for the guest, repeatable, or none"),
         Option("search", "S", "DOMAIN", "a search domain for the guest, repeatable, or none"),
-        Option("dns-forward", argument="ADDR", text="an address; what the guest asks there goes to --dns-host"),
-        Option("dns-host", argument="ADDR", text="where that goes; default: the host's first name server"),
-        Option("dhcp-dns", text="tell the guest of name servers", only="pasta"),
-        Option("dhcp-search", text="tell the guest of search domains", only="pasta"),
-        Option("no-dhcp-dns", text="tell the guest of no name server", only="passt"),
-        Option("no-dhcp-search", text="tell the guest of no search domain", only="passt"),
+        Option("dns-forward", argument="ADDR", text="an address whose DNS queries go to --dns-host"),
+        Option("dns-host", argument="ADDR", text="target of those queries; default: the host's first name server"),
+        Option("dhcp-dns", text="send name servers to the guest", only="pasta"),
+        Option("dhcp-search", text="send search domains to the guest", only="pasta"),
+        Option("no-dhcp-dns", text="send no name servers to the guest", only="passt"),
+        Option("no-dhcp-search", text="send no search domains to the guest", only="passt"),
         Option("hostname", "H", "NAME", "the guest's host name"),
         Option("fqdn", argument="NAME", text="the guest's full name, by DHCP"),
     ),
     "protocols": (
         Option("no-tcp", text="do not translate TCP"),
         Option("no-udp", text="do not translate UDP"),
-        Option("no-icmp", text="do not translate ping, nor answer NDP"),
+        Option("no-icmp", text="do not translate ping or answer NDP"),
         Option("no-dhcp", text="do not answer DHCP"),
         Option("no-dhcpv6", text="do not answer DHCPv6"),
-        Option("no-ndp", text="do not answer NDP, nor advertise a router"),
+        Option("no-ndp", text="do not answer NDP or advertise a router"),
         Option("no-ra", text="do not advertise a router"),
     ),
     "ports": (
@@ -113,14 +113,14 @@ GROUPS: Final[dict[str, tuple[Option, ...]]] = {
         Option("udp-ports", "u", "SPEC", "UDP ports of the host that lead to the guest, repeatable"),
         Option("tcp-ns", "T", "SPEC", "TCP ports of the guest's loopback that lead to the host's", "pasta"),
         Option("udp-ns", "U", "SPEC", "UDP ports of the guest's loopback that lead to the host's", "pasta"),
-        Option("host-lo-to-ns-lo", text="from the host's loopback to the guest's, not to its address", only="pasta"),
-        Option("no-splice", text="from loopback to loopback by the guest's interface too", only="pasta"),
-        Option("splice-only", text="from loopback to loopback, and nothing else", only="pasta"),
+        Option("host-lo-to-ns-lo", text="deliver connections from the host's loopback to the guest's", only="pasta"),
+        Option("no-splice", text="from loopback to loopback through the guest's interface", only="pasta"),
+        Option("splice-only", text="only from loopback to loopback", only="pasta"),
         Option("freebind", text="listen on addresses that the host does not have yet"),
         Option("conf-path", "c", "PATH", "a UNIX socket for `sansnet ctl`"),
     ),
 }  # fmt: skip
-"""By the heading of the help."""
+"""By the headings of the help."""
 
 OPTIONS: Final = tuple(option for group in GROUPS.values() for option in group)
 
@@ -133,7 +133,7 @@ _INVOCATIONS: Final = {
 
 
 def usage(program: str) -> str:
-    """The help of a program, as wide as any terminal."""
+    """The help of a program, in lines of at most 80 characters."""
     lines = [f"{'usage:' if not n else '      '} {program} {how}" for n, how in enumerate(_INVOCATIONS[program])]
     for heading, group in GROUPS.items():
         lines += ["", f"{heading}:", *described(option for option in group if option.only in ("", program))]
@@ -141,7 +141,7 @@ def usage(program: str) -> str:
 
 
 def described(options: Iterable[Option]) -> Iterator[str]:
-    """Lines of a help about some options."""
+    """Lines of the help about these options."""
     import textwrap
 
     for option in options:

@@ -1,4 +1,4 @@
-"""What was given on a command line of pasta or passt: which options, with which arguments, in which order."""
+"""The options on a command line of pasta or passt, with their arguments, in order."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from typing import Final
 
 from sansnet_cli.compat.command_line import CommandLine
 from sansnet_cli.compat.options import OPTIONS
+from sansnet_core.errors import SansnetError
 
 __all__ = ["ParsedOptions", "Information", "Misuse"]
 
 _INFORMATION: Final = ("help", "version", "print-capabilities")
 
 
-class Misuse(Exception):
+class Misuse(SansnetError):
     """The command line is wrong; the message is a sentence."""
 
 
-class Information(Exception):
-    """Nothing but help, the version or the like is asked for; the message is that option's name."""
+class Information(SansnetError):
+    """Only the help, the version or capabilities are asked for; the message is the name of that option."""
 
 
 class ParsedOptions:
@@ -26,16 +27,16 @@ class ParsedOptions:
 
     Args:
         program: `pasta` or `passt`.
-        words: without the program's name.
+        words: its arguments.
 
     Attributes:
         program: see above.
-        rest: what follows the options.
+        rest: the words after the options.
 
     Raises:
-        BadOption: a word is no option.
-        Misuse: an option is the other program's, or comes too early.
-        Information: help or the like is asked for; what follows that is not looked at.
+        BadOption: an option is unknown or lacks its argument.
+        Misuse: an option belongs to the other program, or comes too early.
+        Information: the help or something similar is asked for; later words are not checked.
     """
 
     def __init__(self, program: str, words: Sequence[str]) -> None:
@@ -52,12 +53,12 @@ class ParsedOptions:
             self._options.append((option.name, argument))
         self.rest = line.rest
         if program == "passt" and self.rest:
-            raise Misuse(f"{self.rest[0]!r} is no option, and passt takes nothing else; leave it out")
+            raise Misuse(f"{self.rest[0]!r} is not an option, and passt takes no other arguments; leave it out")
 
     def arguments(self, name: str) -> list[str]:
-        """What each use of an option had as its argument; an empty text for one that takes none."""
-        return [argument for given, argument in self._options if given == name]
+        """The argument of each use of an option; an empty text if the option takes none."""
+        return [argument for option, argument in self._options if option == name]
 
     def last_of(self, names: Container[str]) -> str | None:
-        """Which of some options came last, if any."""
+        """The last of these options on the command line, if there is one."""
         return next((name for name, _ in reversed(self._options) if name in names), None)

@@ -1,7 +1,7 @@
-"""`pesto`: which ports a pasta or passt that runs forwards, for who calls the C program of that name, as podman does.
+"""`pesto`: changes the forwarded ports of a running pasta or passt, for callers of that C program, such as podman.
 
-Its words become requests to the control socket (docs/control.md), in their order. If one of them cannot be done, what
-those before it did is undone.
+Its options become requests to the control socket (docs/control.md), in their order. If one of them fails, the earlier
+ones are undone.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from sansnet_cli.output.stdout import put
 __all__ = ["main"]
 
 Ports: TypeAlias = list[dict[str, str]]
-"""Each an option of ours and what it specifies, as in the protocol."""
+"""Options and specifications, as in the protocol of the control socket."""
 
 _OPTIONS: Final = (
-    Option("add", "A", text="forward the ports that follow too"),
-    Option("delete", "D", text="do not forward the ports that follow any more"),
-    Option("clear", "C", "HOST|SPLICE", "forward none of the host's ports, or of the guest's loopback's"),
+    Option("add", "A", text="forward the ports that follow, too"),
+    Option("delete", "D", text="stop forwarding the ports that follow"),
+    Option("clear", "C", "HOST|SPLICE", "stop forwarding all ports of the host, or of the guest's loopback"),
     Option("tcp-ports", "t", "SPEC", "TCP ports of the host that lead to the guest, repeatable"),
     Option("udp-ports", "u", "SPEC", "UDP ports of the host that lead to the guest, repeatable"),
     Option("tcp-ns", "T", "SPEC", "TCP ports of the guest's loopback that lead to the host's"),
     Option("udp-ns", "U", "SPEC", "UDP ports of the guest's loopback that lead to the host's"),
-    Option("show", "s", text="show what is forwarded, at the end"),
-    Option("debug", "d", ignored="there is nothing more to say"),
+    Option("show", "s", text="print the forwarded ports at the end"),
+    Option("debug", "d", ignored="there are no further messages"),
     Option("help", "h", text="print this and exit"),
     Option("version", text="print the version and exit"),
 )
 _SIDES: Final = {"HOST": ("-t", "-u"), "SPLICE": ("-T", "-U")}
-"""Where ports are that are forwarded, as the original calls it, with the options that are about them."""
+"""The sides whose ports are forwarded, as the original names them, with the options for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ class _Step:
 
     Attributes:
         command: `add` or `delete`.
-        ports: which ones.
-        options: instead of those, all ports of these options.
+        ports: to add or delete.
+        options: delete all ports of these options instead.
     """
 
     command: str
@@ -57,15 +57,19 @@ class _Step:
 
 
 def main(words: Sequence[str]) -> int:
-    """Do what the words after the program's name ask for; the exit status, which is 1 for whatever is wrong."""
+    """Run `pesto` with these arguments.
+
+    Returns:
+        The exit status, which is 1 for every error.
+    """
     try:
         path, steps, shows = _read(words)
         _take(path, steps)
         if shows:
             put("\n".join(_shown(path)) + "\n")
         return 0
-    except Information as asked:
-        put(_usage() if str(asked) == "help" else version("pesto"))
+    except Information as request:
+        put(_usage() if str(request) == "help" else version("pesto"))
         return 0
     except BadOption as bad:
         return _complain(f"pesto: {bad}\n{_usage()}")
@@ -74,9 +78,9 @@ def main(words: Sequence[str]) -> int:
 
 
 def _read(words: Sequence[str]) -> tuple[str, list[_Step], bool]:
-    """The path, the changes, and whether the result is to be shown.
+    """Parse the arguments into the path of the control socket, the changes, and whether to print the result.
 
-    Without a word about what is to become of them, the ports given replace all others.
+    Ports without --add, --delete or --clear before them replace all others.
     """
     line = CommandLine(_OPTIONS, words)
     steps: list[_Step] = []
@@ -89,7 +93,7 @@ def _read(words: Sequence[str]) -> tuple[str, list[_Step], bool]:
                 command = option.name
             case "clear":
                 if argument not in _SIDES:
-                    raise Misuse(f"--clear {argument} is neither of {' and '.join(_SIDES)}; give one of them")
+                    raise Misuse(f"--clear {argument} is neither {' nor '.join(_SIDES)}; give one of them")
                 steps.append(_Step("delete", options=_SIDES[argument]))
                 command = command or "add"
             case "show":
@@ -104,12 +108,12 @@ def _read(words: Sequence[str]) -> tuple[str, list[_Step], bool]:
                     steps.append(_Step(command))
                 steps[-1].ports.append({"option": f"-{option.short}", "spec": argument})
     if len(line.rest) != 1:
-        raise Misuse("give the path of one control socket, as --conf-path had it; see `pesto --help`")
+        raise Misuse("give the path of one control socket, the one given to --conf-path; see `pesto --help`")
     return line.rest[0], steps, shows or not steps
 
 
 def _take(path: str, steps: Sequence[_Step]) -> None:
-    """All of them, or none."""
+    """Make all changes, or none."""
     before = forwards = _forwarded(path)
     try:
         for step in steps:
@@ -118,21 +122,21 @@ def _take(path: str, steps: Sequence[_Step]) -> None:
                 forwards = ask(path, {"command": step.command, "forwards": ports})["forwards"]
     except ControlError:
         if forwards != before:
-            with contextlib.suppress(ControlError):  # somebody else has taken a port meanwhile
+            with contextlib.suppress(ControlError):  # another program has taken a port meanwhile
                 ask(path, {"command": "clear"})
                 ask(path, {"command": "add", "forwards": before})
         raise
 
 
 def _forwarded(path: str) -> Ports:
-    """What is forwarded now."""
+    """The ports that are forwarded now."""
     answer = ask(path, {"command": "list"})
     ports: Ports = answer["forwards"]
     return ports
 
 
 def _shown(path: str) -> Iterator[str]:
-    """What is forwarded, as lines for people."""
+    """Lines about the forwarded ports, for people."""
     forwards = _forwarded(path)
     for side, options in _SIDES.items():
         yield f"{side}:"
@@ -144,6 +148,6 @@ def _usage() -> str:
 
 
 def _complain(text: str) -> int:
-    with contextlib.suppress(OSError):  # nobody listens
+    with contextlib.suppress(OSError):  # stderr has no reader
         sys.stderr.write(text)
     return 1

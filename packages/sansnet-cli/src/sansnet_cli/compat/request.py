@@ -1,7 +1,7 @@
-"""From a command line of pasta or passt to what `run`, `attach` and `serve` know as options.
+"""From a command line of pasta or passt to the options of `run`, `attach` and `serve`.
 
-Where an option that means one thing is given twice, the later one counts, as with the originals. What a host or guest
-cannot have is left out (`NetworkOptions.lenient`): callers pass the same options everywhere.
+If an option with a single value is repeated, the last one counts, as in the originals. Options that the host or the
+guest cannot satisfy are ignored (`NetworkOptions.lenient`), because callers pass the same options everywhere.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ T = TypeVar("T")
 _LOG_SIZE: Final = 1 << 20
 _MIN_LOG: Final = 1 << 12
 _MAX_MTU: Final = 65520
-"""Of the originals, whatever the link."""
-_MTU_UNSPOKEN: Final = 1500
-"""With `--mtu 0`: what every guest's interface can take that was told nothing."""
+"""The limit of the originals, for every link."""
+_UNADVERTISED_MTU: Final = 1500
+"""The MTU for `--mtu 0`: the guest is not told one, so its interface has the default of Ethernet."""
 
 _FAMILIES: Final = {"ipv4-only": 4, "ipv6-only": 6}
 _LEVELS: Final = {"quiet": Level.WARNING, "debug": Level.DEBUG, "trace": Level.TRACE}
@@ -40,17 +40,18 @@ _LEVELS: Final = {"quiet": Level.WARNING, "debug": Level.DEBUG, "trace": Level.T
 _PORTS: Final = ("tcp-ports", "udp-ports", "tcp-ns", "udp-ns")
 
 _CLOSED: Final = dict.fromkeys(("configure", "tcp", "udp", "icmp", "dhcp", "dhcp6", "ndp"), False)
-"""With `--splice-only`: the guest has an interface, but nothing goes through it."""
+"""The options for `--splice-only`: the guest has an interface, but no traffic on it."""
 
 
 class Process(Record):
-    """What the process is like, whatever it does.
+    """The options about the process itself.
 
     Attributes:
-        level: of what it says.
+        foreground: whether to stay in the foreground.
+        level: of messages.
         pid, log_file: names of files.
         log_size: in bytes.
-        identity: who to be once all is open; None leaves that to `start`.
+        identity: the user to become when all files are open; None leaves that to `start`.
     """
 
     foreground: bool = False
@@ -62,42 +63,42 @@ class Process(Record):
 
 
 class Request(Record):
-    """What was asked for.
+    """A parsed command line.
 
     Attributes:
-        process: what it is like.
-        options: what it does; `serve` without a socket takes the first free one.
+        process: the options about the process.
+        options: the options of the command; `ServeOptions` without a socket mean the first free one.
     """
 
     process: Process
     options: RunOptions | AttachOptions | ServeOptions
 
 
-def read(given: ParsedOptions) -> Request:
-    """Understand what was given.
+def read(parsed: ParsedOptions) -> Request:
+    """Convert the arguments of options, and check them.
 
     Raises:
-        Misuse: an argument is wrong, or it means nothing together.
+        Misuse: an argument is wrong, or options contradict each other.
     """
-    return _Reader(given).request()
+    return _Reader(parsed).request()
 
 
 class _Reader:
-    def __init__(self, given: ParsedOptions) -> None:
-        self._given = given
-        self._program = given.program
-        self._rest = given.rest
+    def __init__(self, parsed: ParsedOptions) -> None:
+        self._parsed = parsed
+        self._program = parsed.program
+        self._rest = parsed.rest
         self._check()
 
     def request(self) -> Request:
-        """All of it."""
+        """The whole request."""
         return Request(
             process=self._process(),
             options=self._guest() if self._program == "pasta" else self._machine(),
         )
 
     def _check(self) -> None:
-        """What does not go together."""
+        """Refuse options that contradict each other."""
         for one, other in (
             ("ipv4-only", "ipv6-only"),
             ("splice-only", "no-splice"),
@@ -110,33 +111,33 @@ class _Reader:
             if self._has(name) and not self._has("config-net"):
                 raise Misuse(f"--{name} needs --config-net")
 
-    # what was given
+    # single options
 
     def _has(self, name: str) -> bool:
-        return bool(self._given.arguments(name))
+        return bool(self._parsed.arguments(name))
 
     def _all(self, name: str, convert: Callable[[str], T]) -> list[T]:
-        return [_converted(f"--{name}", text, convert) for text in self._given.arguments(name)]
+        return [_converted(f"--{name}", text, convert) for text in self._parsed.arguments(name)]
 
     def _last(self, name: str, convert: Callable[[str], T]) -> T | None:
         return next(reversed(self._all(name, convert)), None)
 
     def _file(self, name: str) -> str | None:
-        """The path of a file, from wherever we are."""
+        """The absolute path of a file: the process in the background changes its directory."""
         path = self._last(name, values.path)
         return None if path is None else os.path.abspath(path)
 
     def _listed(self, name: str, convert: Callable[[str], T], *, advertised: bool) -> tuple[T, ...] | None:
-        """What the guest is told; None leaves it to the host, and nothing is told unless it is `advertised`."""
+        """Values for the guest; None means those of the host, and without `advertised` there are none."""
         if not self._has(name):
             return None if advertised else ()
         return tuple(value for value in self._all(name, values.none_or(convert)) if value is not None)
 
-    # its parts
+    # parts of the request
 
     def _process(self) -> Process:
         spawns = self._program == "pasta" and not self._attaches()
-        level = self._given.last_of(_LEVELS)
+        level = self._parsed.last_of(_LEVELS)
         if level == "debug" and self._has("trace"):
             level = "trace"
         size = self._last("log-size", _count)
@@ -174,10 +175,10 @@ class _Reader:
         return RunOptions(**fields, command=tuple(self._rest) or _login_shell())
 
     def _namespace(self, userns: str | None) -> dict[str, Any]:
-        """Which one to join."""
+        """The fields about the namespace to join."""
         netns = self._last("netns", values.path)
         if netns is not None and self._rest:
-            raise Misuse(f"--netns and {self._rest[0]!r} both say which namespace to join; leave out one of them")
+            raise Misuse(f"--netns and {self._rest[0]!r} both name a namespace to join; leave out one of them")
         if netns is None:
             pid = _converted("PID", self._rest[0], values.pid)
             if userns is None and not self._has("netns-only"):
@@ -198,7 +199,7 @@ class _Reader:
     def _ports(self) -> PortOptions:
         default = ["auto"] if self._program == "pasta" else []
         try:
-            forwards = read_forwards(*(self._given.arguments(name) or default for name in _PORTS))
+            forwards = read_forwards(*(self._parsed.arguments(name) or default for name in _PORTS))
             if self._program == "passt":
                 refuse_auto(forwards)
         except ConfigError as error:
@@ -215,19 +216,19 @@ class _Reader:
         own = {len(address): (address, length) for address, length in self._all("address", values.own)}
         netmask = self._last("netmask", values.netmask)
         if netmask is not None and 4 in own and own[4][1] is not None:
-            raise Misuse("--netmask gives a second mask to an address that has one; leave one of them out")
+            raise Misuse("--netmask and --address ADDR/LEN both give a mask; leave out one of them")
         mtu = self._mtu(families)
         mapped = self._all("map-host-loopback", values.none_or(values.host))
-        tells = self._program == "passt"
+        advertised = self._program == "passt"
         control = self._file("conf-path")
-        verbose = self._given.last_of(_LEVELS) in ("debug", "trace")
+        verbose = self._parsed.last_of(_LEVELS) in ("debug", "trace")
         return {
             "families": families,
             "own": tuple(own.values()),
             "netmask": netmask,
             "gateways": _each_family(self._all("gateway", values.host)),
             "gateway_mac": self._last("mac-addr", values.mac) or GATEWAY_MAC,
-            "mtu": _MTU_UNSPOKEN if mtu == 0 else mtu,
+            "mtu": _UNADVERTISED_MTU if mtu == 0 else mtu,
             "advertise_mtu": mtu != 0,
             "copy_routes": not self._has("no-copy-routes"),
             "copy_addresses": not self._has("no-copy-addrs"),
@@ -244,8 +245,8 @@ class _Reader:
             "dns_host": tuple(
                 Endpoint(address, DNS_PORT) for address in _each_family(self._all("dns-host", values.resolver))
             ),
-            "dns": self._listed("dns", values.host, advertised=self._tells("dns", tells)),
-            "search": self._searched(self._tells("search", tells)),
+            "dns": self._listed("dns", values.host, advertised=self._advertises("dns", advertised)),
+            "search": self._searched(self._advertises("search", advertised)),
             "hostname": self._last("hostname", values.hostname),
             "fqdn": self._last("fqdn", values.domain),
             "pcap": self._file("pcap"),
@@ -270,15 +271,15 @@ class _Reader:
         smallest = IPV6_MIN_MTU if families == {6} else IPV4_MIN_MTU
         if mtu and not smallest <= mtu <= _MAX_MTU:
             bounds = f"{smallest} and {_MAX_MTU}"
-            raise Misuse(f"--mtu {mtu} is not between {bounds}; give another one, or 0 to leave it alone")
+            raise Misuse(f"--mtu {mtu} is not between {bounds}; give another one, or 0 to leave it unchanged")
         return mtu
 
-    def _tells(self, what: str, default: bool) -> bool:
-        return (default or self._has(f"dhcp-{what}")) and not self._has(f"no-dhcp-{what}")
+    def _advertises(self, name: str, default: bool) -> bool:
+        return (default or self._has(f"dhcp-{name}")) and not self._has(f"no-dhcp-{name}")
 
     def _searched(self, advertised: bool) -> tuple[str, ...] | None:
-        """Several domains may be in one argument, as QEMU gives them."""
-        split = [domain for text in self._given.arguments("search") for domain in text.split()]
+        """One argument may have several domains, as those of QEMU have."""
+        split = [domain for text in self._parsed.arguments("search") for domain in text.split()]
         if not split:
             return None if advertised else ()
         return tuple(_converted("--search", domain, values.domain) for domain in split if domain != "none")
@@ -288,16 +289,16 @@ def _login_shell() -> tuple[str, ...]:
     return os.environ.get("SHELL") or "/bin/sh", "-l"
 
 
-def _each_family(given: Iterable[bytes]) -> tuple[bytes, ...]:
+def _each_family(addresses: Iterable[bytes]) -> tuple[bytes, ...]:
     """The last address of each family."""
-    return tuple({len(address): address for address in given}.values())
+    return tuple({len(address): address for address in addresses}.values())
 
 
-def _converted(what: str, text: str, convert: Callable[[str], T]) -> T:
+def _converted(name: str, text: str, convert: Callable[[str], T]) -> T:
     try:
         return convert(text)
     except (values.BadValue, IdentityError) as problem:
-        raise Misuse(f"{what} {problem}") from None
+        raise Misuse(f"{name} {problem}") from None
 
 
 def _count(text: str) -> int:

@@ -12,12 +12,12 @@ from sansnet_cli.output.stdout import put
 __all__ = ["completion", "script"]
 
 _FILES: Final = ("FILE", "PATH", "PROGRAM", "QEMU-ARGUMENT")
-"""What the help calls a value that is the name of a file."""
+"""Names in the help for values that are names of files."""
 
 _COMMAND: Final = {
     "bash": "_sansnet_command_or_files",
     "zsh": "_sansnet_command_or_files",
-    "fish": "(__fish_complete_subcommand)",
+    "fish": "(__fish_complete_command)",
     "tcsh": "c",
     "preamble": {
         "bash": '_sansnet_command_or_files() {\n  compgen -c -- "$1"\n  compgen -f -- "$1"\n}\n',

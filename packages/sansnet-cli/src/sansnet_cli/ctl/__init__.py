@@ -1,1 +1,1 @@
-"""`sansnet ctl`: a client of the control socket."""
+"""`sansnet ctl`, the client of the control socket."""

@@ -1,4 +1,4 @@
-"""A request to a running instance, by its control socket, and the answer. See docs/control.md."""
+"""The client of the control socket: one request, one answer. See docs/control.md."""
 
 from __future__ import annotations
 
@@ -19,15 +19,22 @@ _PATIENCE: Final = 30.0
 """Seconds to wait for an answer."""
 
 _MAX_ANSWER: Final = 64 << 20
-"""Bytes; more is no answer of ours."""
+"""Bytes; a longer line is not an answer of sansnet."""
 
 
 class ControlError(SansnetError):
-    """There is no answer, or it is an error; the message says why."""
+    """There is no answer, or the answer is an error. The message says why."""
 
 
 def ask(path: str, request: dict[str, Any]) -> Answer:
-    """Ask by a control socket.
+    """Send a request to a control socket.
+
+    Args:
+        path: of the control socket.
+        request: JSON values.
+
+    Returns:
+        The answer, as JSON values.
 
     Raises:
         ControlError: there is no answer, or it is an error.
@@ -36,21 +43,23 @@ def ask(path: str, request: dict[str, Any]) -> Answer:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(_PATIENCE)
             connection.connect(path)
-            with contextlib.suppress(BrokenPipeError):  # refused without being asked; the answer says why
+            with contextlib.suppress(BrokenPipeError):  # refused before the request was read; the answer says why
                 connection.sendall(json.dumps(request).encode() + b"\n")
             line = _receive_line(connection)
         answer = json.loads(line)
     except ConnectionRefusedError:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             raise ControlError(f"{path} is not a socket; give the path that -c was given") from None
-        raise ControlError(f"nobody listens on {path}; start one with -c {path}") from None
-    except (TimeoutError, BlockingIOError):  # the latter if its backlog is full
+        raise ControlError(f"no process listens on {path}; start sansnet with -c {path}") from None
+    except (TimeoutError, BlockingIOError):  # the latter if the backlog is full
         raise ControlError(f"{path} does not answer; is it a control socket?") from None
     except PermissionError:
-        raise ControlError(f"you may not ask {path}; ask as the user who gave it to -c, or as root") from None
+        raise ControlError(
+            f"permission to use {path} is denied; use it as the user who started sansnet, or as root"
+        ) from None
     except OSError as error:
         why = error.strerror or str(error)
-        raise ControlError(f"cannot ask {path}: {why}; give the path that -c was given") from None
+        raise ControlError(f"cannot connect to {path}: {why}; give the path that -c was given") from None
     except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
@@ -61,7 +70,7 @@ def ask(path: str, request: dict[str, Any]) -> Answer:
 
 
 def no_answer(path: str) -> ControlError:
-    """Whatever listens there is no control socket."""
+    """The error for a path where another program listens."""
     return ControlError(f"{path} does not answer as a control socket does; give the path that -c was given")
 
 

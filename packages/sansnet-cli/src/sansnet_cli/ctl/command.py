@@ -1,4 +1,4 @@
-"""`sansnet ctl`: ask a running instance, by its control socket, and show the answer."""
+"""`sansnet ctl`: send a command to a control socket and print the answer."""
 
 from __future__ import annotations
 
@@ -14,24 +14,35 @@ __all__ = ["ctl", "show"]
 
 
 def ctl(arguments: Sequence[str]) -> int:
-    """Run `sansnet ctl`; the exit status.
+    """Run `sansnet ctl`.
+
+    Args:
+        arguments: those after `ctl`.
+
+    Returns:
+        The exit status.
 
     Raises:
         CommandLineError: an argument is wrong.
-        ControlError: there is no such instance, or it did not do it.
+        ControlError: there is no answer, or the command failed.
     """
     options = parse(arguments)
     answer = ask(options.path, options.request())
     try:
         text = show(options.command, answer)
-    except (AttributeError, KeyError, TypeError, ValueError):  # a JSON object, as QEMU's monitor greets with
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ):  # another protocol with JSON objects, such as that of QEMU's monitor
         raise no_answer(options.path) from None
     put(f"{json.dumps(answer) if options.json else text}\n")
     return 0
 
 
 def show(command: str, answer: Answer) -> str:
-    """The answer to a command as text."""
+    """Format the answer to a command for people."""
     return _SHOWN[command](answer)
 
 

@@ -20,14 +20,14 @@ _ABOUT_PORTS: Final = ("add", "delete")
 
 
 class CtlOptions(Record):
-    """What `sansnet ctl` was asked for.
+    """The options of `sansnet ctl`.
 
     Attributes:
         path: of the control socket.
         command: one of those in docs/control.md.
         forwards: pairs of option and specification.
-        most: flows to list; None is the other side's choice.
-        json: whether the answer is shown as it came.
+        most: number of flows to list; None is the server's default.
+        json: whether to print the answer as JSON.
     """
 
     path: str
@@ -37,7 +37,7 @@ class CtlOptions(Record):
     json: bool = False
 
     def request(self) -> dict[str, Any]:
-        """As it is asked."""
+        """The request to the control socket, as JSON values."""
         request: dict[str, Any] = {"command": self.command}
         if self.forwards:
             request["forwards"] = [{"option": option, "spec": spec} for option, spec in self.forwards]
@@ -47,14 +47,14 @@ class CtlOptions(Record):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of `sansnet ctl`; what it parses is for `parse` to check further."""
+    """The parser of `sansnet ctl`. `parse` checks its result further."""
     made = Parser(
         prog="sansnet ctl",
         usage="%(prog)s PATH {list|add|delete|clear|flows|counters} [OPTIONS]",
-        description="Ask a sansnet that runs with -c PATH: `list` the ports that it forwards, `add` some, `delete` "
-        "some, `clear` all; or what `flows` there are, and its `counters`.",
+        description="Inspect and change a running sansnet, which was started with -c PATH: `list` its forwarded ports, "
+        "`add` some, `delete` some, `clear` all; or print its `flows` or its `counters`.",
         epilog=with_examples(
-            "The exit status is 0; 1 if it could not be done; 2 if an argument is wrong.",
+            "The exit status is 0; 1 if the command failed; 2 if an argument is wrong.",
             "sansnet ctl /tmp/control flows",
             "sansnet ctl /tmp/control add -t 8080:80 -u 5353:53",
             "sansnet ctl /tmp/control counters --json",
@@ -63,11 +63,11 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("path", metavar="PATH", help="the control socket, as given to -c")
     made.add_argument("command", choices=_COMMANDS, metavar="COMMAND", help=", ".join(_COMMANDS))
-    forwards = made.add_argument_group("ports, for add and delete, as `sansnet run` has them; repeatable")
+    forwards = made.add_argument_group("ports for add and delete, as for `sansnet run`; repeatable")
     for name, option in _OPTIONS.items():
         forwards.add_argument(option, f"--{name.replace('_', '-')}", action="append", default=[], metavar="SPEC")
-    made.add_argument("--most", type=int, metavar="NUMBER", help="of flows; default: 1000")
-    made.add_argument("--json", action="store_true", help="show the answer as it came")
+    made.add_argument("--most", type=int, metavar="NUMBER", help="list at most NUMBER flows; default: 1000")
+    made.add_argument("--json", action="store_true", help="print the answer as JSON")
     made.add_argument(
         "--version", action="version", version=f"sansnet {__version__}", help="print the version and exit"
     )
@@ -76,10 +76,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def parse(arguments: Sequence[str]) -> CtlOptions:
-    """Understand the arguments behind `sansnet ctl`.
+    """Parse the arguments after `sansnet ctl`.
 
     Raises:
         CommandLineError: an argument is wrong.
+        SystemExit: help or version were asked for and have been printed.
     """
     if arguments and arguments[0] in _COMMANDS and not {*arguments[1:2]} & {*_COMMANDS}:
         raise CommandLineError(f"the path of a control socket comes first: sansnet ctl PATH {' '.join(arguments)}")

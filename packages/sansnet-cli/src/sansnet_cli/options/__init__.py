@@ -1,1 +1,1 @@
-"""Command lines: what the commands share of their options, their values, and the records that they become."""
+"""Command lines: the options that commands share, the values of options, and the records that they become."""

@@ -1,4 +1,4 @@
-"""The options of commands that can go to the background."""
+"""The options of commands that can run in the background."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["add_background_options", "background_options"]
 
 
 def add_background_options(group: argparse._ArgumentGroup, *, returns_when: str) -> None:
-    """Add them; `returns_when` ends a sentence of the help."""
+    """Add these options to a group; `returns_when` ends a sentence of the help."""
     group.add_argument(
-        "--background", action="store_true", help=f"return when {returns_when}, and go on in the background"
+        "--background", action="store_true", help=f"return when {returns_when}, and continue in the background"
     )
     group.add_argument(
         "-P",
@@ -22,10 +22,10 @@ def add_background_options(group: argparse._ArgumentGroup, *, returns_when: str)
         dest="pid_file",
         type=typed(values.path),
         metavar="FILE",
-        help="write the process id to FILE, and remove that at the end",
+        help="write the process id to FILE, and remove FILE at the end",
     )
 
 
 def background_options(parsed: argparse.Namespace) -> dict[str, Any]:
-    """The fields of options that these are."""
+    """The fields of `AttachOptions` and `ServeOptions` for these options."""
     return {"background": parsed.background, "pid_file": parsed.pid_file}

@@ -1,4 +1,4 @@
-"""The options that all guests' networks share, and what is made of them."""
+"""The options that all commands with a guest share, and the fields of records that they become."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class _Formatter(argparse.HelpFormatter):
-    """Help that can be copied: no line ends within an option's name, and indented paragraphs stay as they are."""
+    """Keeps the help easy to copy: no line breaks within option names, and indented paragraphs stay as they are."""
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         import textwrap
@@ -38,22 +38,22 @@ class _Formatter(argparse.HelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser with our manners: a mistake is a `CommandLineError`."""
+    """A parser that raises `CommandLineError`."""
 
     def __init__(self, **options: Any) -> None:
-        # No abbreviations: an option that comes later must not change what is understood
+        # No abbreviations: a new option must not change the meaning of an existing command line
         super().__init__(allow_abbrev=False, formatter_class=_Formatter, **options)
 
     def _print_message(self, message: str, file: object = None) -> None:
-        """Print the help or the version; argparse would not tell that nothing was written."""
+        """Print the help or the version; argparse itself ignores a failure to write."""
         put(message)
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong, what may be right, and where more is said."""
+        """Raise a `CommandLineError` that proposes a correction and names the help."""
         raise CommandLineError(f"{self.explained(message)}; see `{self.prog} --help`")
 
     def explained(self, message: str) -> str:
-        """A message of argparse's, with what may be right."""
+        """A message of argparse with a proposal for a correction."""
         from sansnet_cli.options.proposals import explain
 
         shown = [action for action in self._actions if action.help != argparse.SUPPRESS]
@@ -61,12 +61,12 @@ class Parser(argparse.ArgumentParser):
 
 
 def with_examples(text: str, *lines: str) -> str:
-    """The end of a command's help: what is left to say, and lines to copy."""
+    """The end of a command's help: a paragraph, and example lines."""
     return "\n\n".join([text, "examples:", "\n".join(f"  {line}" for line in lines)])
 
 
 def typed(convert: Callable[[str], T]) -> Callable[[str], T]:
-    """One of `values`, as argparse wants it."""
+    """A converter of `values` in the form that argparse needs."""
 
     def converted(text: str) -> T:
         try:
@@ -78,7 +78,13 @@ def typed(convert: Callable[[str], T]) -> Callable[[str], T]:
 
 
 def add_options(made: argparse.ArgumentParser, *, namespace: bool, default_mtu: str = str(tap.MTU.default)) -> None:
-    """Add them all, some only for a guest in a namespace."""
+    """Add all of these options, some of them only for a guest in a namespace.
+
+    Args:
+        made: the command's parser.
+        namespace: whether the guest is in a namespace, and not a virtual machine.
+        default_mtu: for the help.
+    """
     guest = _add_network_options(made, default_mtu)
     if namespace:
         _add_interface_options(guest)
@@ -90,7 +96,7 @@ def add_options(made: argparse.ArgumentParser, *, namespace: bool, default_mtu: 
 
 
 def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> argparse._ArgumentGroup:
-    guest = made.add_argument_group("the guest's network; -a, -g, -o and --map-... once for each family")
+    guest = made.add_argument_group("the guest's network; give -a, -g, -o and --map-... once per family")
     guest.add_argument("-4", "--ipv4-only", action="store_true", dest="only4", help="give the guest no IPv6")
     guest.add_argument("-6", "--ipv6-only", action="store_true", dest="only6", help="give the guest no IPv4")
     guest.add_argument(
@@ -107,7 +113,7 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
         "--netmask",
         type=typed(values.netmask),
         metavar="MASK",
-        help="the mask, or its length, of an IPv4 address that -a gives without one; default: by class",
+        help="the mask or prefix length of an IPv4 address given without one; default: by class",
     )
     guest.add_argument(
         "-g",
@@ -129,7 +135,7 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
         "-i",
         "--interface",
         metavar="NAME",
-        help="the host's interface whose addresses and routes the guest gets; default: that of its default route",
+        help="the host's interface to copy addresses and routes from; default: that of the default route",
     )
     guest.add_argument(
         "-o",
@@ -138,14 +144,14 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
         type=typed(values.host),
         default=[],
         metavar="ADDR",
-        help="the host's address that sansnet sends from",
+        help="the source address of outgoing traffic, one of the host's",
     )
     for family in (4, 6):
         guest.add_argument(
             f"--outbound-if{family}",
             type=typed(values.ifname),
             metavar="NAME",
-            help=f"the host's interface that sansnet sends IPv{family} from, and without -i the one for -i",
+            help=f"the host's interface for outgoing IPv{family} traffic, ignoring routes; also the default of -i",
         )
     guest.add_argument(
         "--map-host-loopback",
@@ -153,13 +159,13 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
         type=typed(values.none_or(values.stand_in)),
         default=[],
         metavar="ADDR",
-        help="an address by which the guest reaches the host's loopback, also named host.sansnet.internal; `none`, the "
-        "default, for none",
+        help="an address by which the guest reaches the host's loopback, with the name host.sansnet.internal; or "
+        "`none`, the default",
     )
     guest.add_argument(
         "--no-map-gw",
         action="store_true",
-        help="do not let the gateway's address lead to the host's loopback; this is the default",
+        help="do not map the gateway's address to the host's loopback; this is the default",
     )
     guest.add_argument(
         "--map-guest-addr",
@@ -167,20 +173,20 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
         type=typed(values.none_or(values.stand_in)),
         default=[],
         metavar="ADDR",
-        help="an address by which the guest reaches the host's own address, which the guest has too; default: none",
+        help="an address by which the guest reaches the host's own address, which it shares; default: none",
     )
     guest.add_argument(
         "-H",
         "--hostname",
         type=typed(values.hostname),
         metavar="NAME",
-        help="the guest's host name, which DHCP tells too",
+        help="the guest's host name, also sent by DHCP",
     )
     guest.add_argument(
         "--fqdn",
         type=typed(values.domain),
         metavar="NAME",
-        help="the guest's full name, which DHCP tells; default: that of -H, if it has a dot",
+        help="the guest's full name, sent by DHCP; default: that of -H, if it has a dot",
     )
     return guest
 
@@ -199,7 +205,7 @@ def _add_interface_options(guest: argparse._ArgumentGroup) -> None:
     guest.add_argument(
         "--no-config",
         action="store_true",
-        help="do not configure the guest's interface: the guest does it, by DHCP, SLAAC or DHCPv6",
+        help="leave the interface to the guest, which configures it by DHCP, SLAAC or DHCPv6",
     )
 
 
@@ -212,8 +218,8 @@ def _add_name_options(made: argparse.ArgumentParser, *, namespace: bool) -> None
         type=typed(values.none_or(values.resolver)),
         default=[],
         metavar="ADDR",
-        help="a name server for the guest, repeatable; `none` for none; default: the host's"
-        + ("; 127.0.0.1 with -U 53 is the host's loopback" if namespace else ""),
+        help="a name server for the guest, repeatable; or `none`; default: those of the host"
+        + ("; 127.0.0.1 needs -U 53 and is the host's loopback then" if namespace else ""),
     )
     names.add_argument(
         "-S",
@@ -222,7 +228,7 @@ def _add_name_options(made: argparse.ArgumentParser, *, namespace: bool) -> None
         type=typed(values.none_or(values.domain)),
         default=[],
         metavar="DOMAIN",
-        help="a search domain for the guest, repeatable; `none` for none; default: the host's",
+        help="a search domain for the guest, repeatable; or `none`; default: those of the host",
     )
     names.add_argument(
         "--dns-forward",
@@ -230,8 +236,8 @@ def _add_name_options(made: argparse.ArgumentParser, *, namespace: bool) -> None
         type=typed(values.host),
         default=[],
         metavar="ADDR",
-        help="an address; what the guest asks there goes to --dns-host; default: one for each of the host's name "
-        "servers that the guest cannot reach",
+        help="an address whose DNS queries go to --dns-host; default: one for each name server of the host that the "
+        "guest cannot reach",
     )
     names.add_argument(
         "--dns-host",
@@ -239,7 +245,7 @@ def _add_name_options(made: argparse.ArgumentParser, *, namespace: bool) -> None
         type=typed(values.name_server),
         default=[],
         metavar="ADDR[:PORT]",
-        help="where queries to --dns-forward go, IPv6 as [ADDR]:PORT; default: the host's first name server",
+        help="the target of queries to --dns-forward, IPv6 as [ADDR]:PORT; default: the host's first name server",
     )
     names.add_argument(
         "--host",
@@ -248,29 +254,29 @@ def _add_name_options(made: argparse.ArgumentParser, *, namespace: bool) -> None
         type=typed(values.named_address),
         default=[],
         metavar="NAME=ADDR",
-        help="a name that the guest knows, repeatable; ADDR may be host-gateway, the host (see --map-host-loopback)",
+        help="a name for the guest, repeatable; ADDR may be host-gateway, the host (see --map-host-loopback)",
     )
 
 
 def _add_protocol_options(made: argparse.ArgumentParser) -> None:
     protocols = made.add_argument_group("protocols")
-    for name, what in {
+    for name, text in {
         "tcp": "do not translate TCP",
         "udp": "do not translate UDP",
         "icmp": "do not translate ping",
         "dhcp": "do not answer DHCP and DHCPv6",
-        "ndp": "do not answer NDP, nor advertise a router",
+        "ndp": "do not answer NDP or advertise a router",
     }.items():
-        protocols.add_argument(f"--no-{name}", action="store_true", help=what)
+        protocols.add_argument(f"--no-{name}", action="store_true", help=text)
     filterings = [filtering.value for filtering in UdpFiltering]
     protocols.add_argument(
         "--udp-filtering",
         choices=filterings,
         default=filterings[0],
         metavar="KIND",
-        help="from whom a UDP socket of the guest hears once it has sent something: `endpoint-independent`, the "
-        "default, from everyone; `address-dependent` from the addresses that it sent to; `address-and-port-dependent` "
-        "from the addresses and ports that it sent to",
+        help="which senders reach a UDP socket of the guest that has sent something (RFC 4787): "
+        "`endpoint-independent`, the default: all; `address-dependent`: the addresses that it sent to; "
+        "`address-and-port-dependent`: the addresses and ports that it sent to",
     )
 
 
@@ -288,13 +294,13 @@ def _add_other_options(made: argparse.ArgumentParser) -> None:
         "--conf-path",
         type=typed(values.control),
         metavar="PATH",
-        help="let `sansnet ctl PATH` show what goes on, and forward other ports",
+        help="listen at PATH for `sansnet ctl`, which prints flows and counters and forwards ports",
     )
     other.add_argument(
         "-v",
         "--verbose",
         action="store_true",
-        help="say what is configured and forwarded, and at the end what happened",
+        help="print the configuration and the forwarded ports, and counters at the end",
     )
     other.add_argument(
         "--version", action="version", version=f"sansnet {__version__}", help="print the version and exit"
@@ -303,7 +309,7 @@ def _add_other_options(made: argparse.ArgumentParser) -> None:
 
 
 _Absent: TypeAlias = Mapping[tuple[str, ...], str]
-"""Options that users of pasta know and that are not here, and what to say of them."""
+"""Options of pasta that do not exist here, and the advice for each."""
 
 _ABSENT: Final[_Absent] = {
     ("-q", "--quiet"): "without -v only problems are reported; leave it out",
@@ -312,7 +318,9 @@ _ABSENT: Final[_Absent] = {
 _ABSENT_OF_NAMESPACES: Final[_Absent] = {
     ("--config-net",): "the guest's interface is configured unless there is --no-config; leave it out",
 }
-_NO_LOOPBACK: Final = "a machine's loopback is its own; it reaches the host's by an address (--map-host-loopback)"
+_NO_LOOPBACK: Final = (
+    "sansnet cannot listen on a machine's loopback; map an address to the host's (--map-host-loopback)"
+)
 _ABSENT_OF_MACHINES: Final[_Absent] = {("-T", "--tcp-ns"): _NO_LOOPBACK, ("-U", "--udp-ns"): _NO_LOOPBACK}
 
 
@@ -336,15 +344,15 @@ def namespace_options(parsed: argparse.Namespace) -> dict[str, Any]:
 
 
 def network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, Any]:
-    """The fields of `NetworkOptions`, for a guest whose link has an MTU within limits."""
+    """The fields of `NetworkOptions` and `CommandOptions`, for a link with these limits of the MTU."""
     if parsed.mtu is not None and not IPV4_MIN_MTU <= parsed.mtu <= mtu.largest:
         raise CommandLineError(
             f"-m {parsed.mtu} is not between {IPV4_MIN_MTU} and {mtu.largest} bytes; give another one"
         )
     if parsed.only4 and parsed.only6:
-        raise CommandLineError("-4 and -6 leave no family; give one of them, or neither for both")
+        raise CommandLineError("-4 and -6 exclude each other; give one of them, or neither for both families")
     if parsed.netmask is not None and any(len(own) == 4 and length is not None for own, length in parsed.address):
-        raise CommandLineError("-n gives a second mask to an address that has one (-a ADDR/LEN); leave one of them out")
+        raise CommandLineError("-n and -a ADDR/LEN both give a mask; leave one of them out")
     families = frozenset({4}) if parsed.only4 else frozenset({6}) if parsed.only6 else frozenset({4, 6})
     if families == {6} and parsed.mtu is not None and parsed.mtu < IPV6_MIN_MTU:
         raise CommandLineError(f"-m {parsed.mtu} is too small for IPv6, which needs {IPV6_MIN_MTU} bytes; leave out -6")
@@ -395,20 +403,20 @@ def _one_each(option: str, values: list[Any], size: Callable[[Any], int] = len) 
 
 
 def _resolver_hosts(parsed: argparse.Namespace) -> tuple[Endpoint, ...]:
-    """Where queries to --dns-forward go. With -D the guest is told of no stand-in, so it needs an address to ask."""
+    """The targets of --dns-forward. With -D the guest gets no stand-in for them, so it needs --dns-forward."""
     hosts: tuple[Endpoint, ...] = _one_each("--dns-host", parsed.dns_host, lambda host: len(host.address))
     for host in hosts if parsed.dns else ():
         if all(len(match) != len(host.address) for match in parsed.dns_forward):
             raise CommandLineError(
-                f"--dns-host {addresses.format(host.address)} would never be asked, since -D says which servers the "
-                "guest asks; give --dns-forward ADDR too, or leave out -D"
+                f"--dns-host {addresses.format(host.address)} would get no queries, because -D sets the guest's name "
+                "servers; give --dns-forward ADDR too, or leave out -D"
             )
     return hosts
 
 
-def _resolvers(given: list[Any], ports: PortOptions, *, namespace: bool) -> tuple[bytes, ...] | None:
-    """Name servers for the guest: one on its loopback is the host's if a forward leads there."""
-    servers = _listed("-D", given)
+def _resolvers(listed: list[Any], ports: PortOptions, *, namespace: bool) -> tuple[bytes, ...] | None:
+    """Name servers for the guest. One on its loopback needs a forward to the host's."""
+    servers = _listed("-D", listed)
     for server in filter(addresses.is_loopback, servers or ()):
         text = addresses.format(server)
         if not namespace:
@@ -418,20 +426,20 @@ def _resolvers(given: list[Any], ports: PortOptions, *, namespace: bool) -> tupl
         if not any(forward.option == "-U" and DNS_PORT in forward.ports for forward in ports.forwards):
             raise CommandLineError(
                 f"-D {text} is the guest itself, which has no name server; "
-                "give -U 53 too, and it leads to the host's loopback"
+                "give -U 53 too, which forwards it to the host's loopback"
             )
     return servers
 
 
-def _named(given: list[tuple[str, bytes | None]]) -> tuple[tuple[str, bytes | None], ...]:
-    for name, _ in given:
-        if sum(name == other for other, _ in given) > MAX_ADDRESSES:
+def _named(hosts: list[tuple[str, bytes | None]]) -> tuple[tuple[str, bytes | None], ...]:
+    for name, _ in hosts:
+        if sum(name == other for other, _ in hosts) > MAX_ADDRESSES:
             raise CommandLineError(f"--host gives {name} more than {MAX_ADDRESSES} addresses; leave some out")
-    return tuple(given)
+    return tuple(hosts)
 
 
 def _mapped(option: str, values: list[Any]) -> tuple[bytes, ...]:
-    """Addresses, one for each family, or none."""
+    """At most one address of each family, or none after the value `none`."""
     return _one_each(option, list(_listed(option, values) or ()))
 
 
@@ -440,6 +448,6 @@ def _listed(option: str, values: list[Any]) -> tuple[Any, ...] | None:
         return None
     if None in values:
         if len(values) > 1:
-            raise CommandLineError(f"{option} none excludes every other {option}; leave one of them out")
+            raise CommandLineError(f"{option} none excludes any other {option}; leave one of them out")
         return ()
     return tuple(values)

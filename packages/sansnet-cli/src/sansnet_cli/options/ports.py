@@ -19,13 +19,13 @@ _SPEC: Final = "[ADDR/]PORTS"
 
 
 class PortOptions(Record):
-    """Which ports are forwarded, and how.
+    """The forwarded ports, and how they are forwarded.
 
     Attributes:
-        forwards: in both directions.
+        forwards: the rules, of both directions.
         freebind: listen even on addresses that the host does not have yet.
-        splice: what comes from the host's loopback goes to that of a guest in a namespace without frames.
-        to_loopback: what does so comes to the guest's loopback address.
+        splice: connections from the host's loopback take the loopback path to a guest in a namespace.
+        to_loopback: connections on the loopback path arrive at the guest's loopback address.
     """
 
     forwards: tuple[ForwardRule, ...] = ()
@@ -35,12 +35,13 @@ class PortOptions(Record):
 
 
 def add_port_options(made: argparse.ArgumentParser, *, namespace: bool) -> None:
-    """Add the options; those about the guest's loopback only for a guest in a namespace."""
-    follow = ", auto (those that somebody listens on, on the other side)" if namespace else ""
+    """Add these options; those about the guest's loopback only for a guest in a namespace."""
+    follow = ", auto (those on which a program listens on the other side)" if namespace else ""
     ports = made.add_argument_group(
-        "ports that are forwarded",
+        "forwarded ports",
         "PORTS are separated by commas: 80, 8080:80 (8080 leads to 80), 8000-8010:9000-9010, 80:10.0.2.15/8080 (to "
-        f"that address), all, ~22 (not that one){follow}; or none. ADDR is where to listen: 127.0.0.1, ::1, *%eth0.",
+        f"that address), all, ~22 (all but that one){follow}; or none. ADDR is the address or interface to listen on: "
+        "127.0.0.1, ::1, *%eth0.",
     )
 
     def add(short: str, long: str, metavar: str, text: str) -> None:
@@ -54,12 +55,12 @@ def add_port_options(made: argparse.ArgumentParser, *, namespace: bool) -> None:
         ports.add_argument(
             "--host-lo-to-ns-lo",
             action="store_true",
-            help="let connections from the host's loopback arrive at the guest's loopback address, not at its own",
+            help="deliver connections from the host's loopback to the guest's loopback address",
         )
         ports.add_argument(
             "--no-splice",
             action="store_true",
-            help="let connections from the host's loopback pass through the guest's interface",
+            help="send connections from the host's loopback through the guest's interface",
         )
     ports.add_argument(
         "--freebind", action="store_true", help="listen even on addresses that the host does not have yet"
@@ -67,14 +68,14 @@ def add_port_options(made: argparse.ArgumentParser, *, namespace: bool) -> None:
 
 
 def read_ports(parsed: argparse.Namespace) -> PortOptions:
-    """What these options say.
+    """Make the record of these options.
 
     Raises:
         ConfigError: one of them is wrong, in a sentence that names it.
     """
     namespace = hasattr(parsed, "tcp_ns")
     if namespace and parsed.no_splice and parsed.host_lo_to_ns_lo:
-        raise ConfigError("--host-lo-to-ns-lo says where what is spliced comes to, and --no-splice that nothing is")
+        raise ConfigError("--host-lo-to-ns-lo works by splicing, which --no-splice turns off; leave one of them out")
     forwards = read_forwards(
         parsed.tcp_ports, parsed.udp_ports, parsed.tcp_ns if namespace else (), parsed.udp_ns if namespace else ()
     )
@@ -91,7 +92,7 @@ def read_ports(parsed: argparse.Namespace) -> PortOptions:
 def read_forwards(
     tcp_ports: Sequence[str] = (), udp_ports: Sequence[str] = (), tcp_ns: Sequence[str] = (), udp_ns: Sequence[str] = ()
 ) -> tuple[ForwardRule, ...]:
-    """What -t, -u, -T and -U were given.
+    """Parse the values of -t, -u, -T and -U.
 
     Raises:
         ConfigError: one of them is wrong, in a sentence that names it.
@@ -101,8 +102,8 @@ def read_forwards(
     from sansnet_core.ports import TCP, UDP, parse_all
 
     forwards: list[ForwardRule] = []
-    given = (("-t", tcp_ports, TCP), ("-u", udp_ports, UDP), ("-T", tcp_ns, TCP), ("-U", udp_ns, UDP))
-    for option, specs, protocol in given:
+    options = (("-t", tcp_ports, TCP), ("-u", udp_ports, UDP), ("-T", tcp_ns, TCP), ("-U", udp_ns, UDP))
+    for option, specs, protocol in options:
         try:
             forwards += parse_all(specs, protocol, inbound=option.islower())
         except ConfigError as error:
@@ -111,7 +112,7 @@ def read_forwards(
 
 
 def refuse_auto(forwards: Sequence[ForwardRule]) -> None:
-    """Allow a virtual machine no ports that follow who listens in it.
+    """Refuse ports that follow listening programs, for a virtual machine.
 
     Raises:
         ConfigError: there are some.
@@ -119,5 +120,5 @@ def refuse_auto(forwards: Sequence[ForwardRule]) -> None:
     for forward in forwards:
         if forward.auto:
             raise ConfigError(
-                f"{forward.option} auto: who listens in a machine cannot be seen from outside; name the ports"
+                f"{forward.option} auto: sansnet cannot see which ports a machine listens on; name the ports"
             )

@@ -1,6 +1,6 @@
-"""One value of a command line each: text, understood and checked.
+"""Converters of option values, from text.
 
-Each function raises `BadValue` with the rest of a sentence that names the text.
+Each function raises `BadValue`, whose message begins with the text.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from sansnet_core import addresses
 from sansnet_core.addresses import Endpoint
+from sansnet_core.errors import SansnetError
 from sansnet_trio.plan.options import DNS_PORT
 
 __all__ = [
@@ -41,14 +42,14 @@ __all__ = [
 ]
 
 _MAX_NAME: Final = 15
-"""Bytes of an interface's name (IFNAMSIZ)."""
+"""Bytes of an interface's name (IFNAMSIZ - 1)."""
 
 MAX_HOSTNAME: Final = 64
 """Bytes (HOST_NAME_MAX)."""
 
 
 HOST_GATEWAY: Final = "host-gateway"
-"""Docker's and podman's word for the host's address in a guest."""
+"""The word of Docker and podman for the host's address in a guest."""
 
 _PORTS: Final = r"\d{1,5}(-\d{1,5})?"
 _PUBLISHED: Final = re.compile(
@@ -56,11 +57,11 @@ _PUBLISHED: Final = re.compile(
     rf":?(?P<ports>{_PORTS}(:{_PORTS})?(,{_PORTS}(:{_PORTS})?)*)(/(?P<protocol>tcp|udp|sctp))?",
     re.ASCII,
 )
-"""Ports as docker and podman take them for -p, and as our -t does."""
+"""Ports in the syntax of docker's and podman's -p, and of -t."""
 
 
-class BadValue(ValueError):
-    """A text is not what it should be; the message says why."""
+class BadValue(SansnetError, ValueError):
+    """A text is not a valid value; the message says why."""
 
 
 def _bad(text: str, why: str) -> BadValue:
@@ -76,10 +77,10 @@ def address(text: str) -> bytes:
 
 
 def host(text: str) -> bytes:
-    """An address that a node other than this one can have."""
+    """A unicast address, but not a loopback one."""
     packed = address(text)
     if addresses.is_loopback(packed):
-        raise _bad(text, "is the address by which the guest reaches itself; give one of another node, as 169.254.1.1")
+        raise _bad(text, "is the guest's own loopback; give an address of another node, such as 169.254.1.1")
     if not addresses.is_unicast(packed):
         raise _bad(text, "is not the address of a node on a network")
     return packed
@@ -89,7 +90,10 @@ def stand_in(text: str) -> bytes:
     """An address that is to mean the host in the guest."""
     packed = address(text)
     if addresses.is_loopback(packed):
-        raise _bad(text, "is the guest's own loopback; give an address that it needs for nothing else, as 169.254.1.2")
+        raise _bad(
+            text,
+            "is the guest's own loopback; give an address that the guest does not use otherwise, such as 169.254.1.2",
+        )
     return host(text)
 
 
@@ -113,14 +117,16 @@ def name_server(text: str) -> Endpoint:
     try:
         packed = resolver(node)
     except BadValue:
-        raise _bad(text, "is not the address of a node, or one with a port like 127.0.0.1:5353 or [::1]:5353") from None
+        raise _bad(
+            text, "is not the address of a node, with or without a port, like 127.0.0.1:5353 or [::1]:5353"
+        ) from None
     if colon and (not re.fullmatch(r"\d{1,5}", port, re.ASCII) or not 0 < int(port) < 1 << 16):
         raise _bad(text, "has a port that is not between 1 and 65535")
     return Endpoint(packed, int(port) if colon else DNS_PORT)
 
 
 def named_address(text: str) -> tuple[str, bytes | None]:
-    """NAME=ADDR or, as Docker has it, NAME:ADDR. The name is in lower case; None is the host's address."""
+    """A name in lower case and its address, from NAME=ADDR or Docker's NAME:ADDR; None is the host's address."""
     name, _, where = text.partition("=" if "=" in text else ":")
     if not (name and where):
         raise _bad(text, "is not a name with its address like db.example=192.0.2.7")
@@ -131,13 +137,13 @@ def named_address(text: str) -> tuple[str, bytes | None]:
     except BadValue:
         name = ""
     if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
-        raise _bad(text, "begins with what is no name: that has letters, digits, dots and hyphens")
+        raise _bad(text, "does not begin with a name, which has letters, digits, dots and hyphens")
     if where == HOST_GATEWAY:
         return name, None
     try:
         return name, address(where[1:-1] if where[0] == "[" and where[-1] == "]" else where)
     except BadValue:
-        raise _bad(text, f"has {where!r} where an address or {HOST_GATEWAY} must be") from None
+        raise _bad(text, f"has {where!r} in place of an address or {HOST_GATEWAY}") from None
 
 
 def own(text: str) -> tuple[bytes, int | None]:
@@ -171,28 +177,30 @@ def path(text: str) -> str:
 
 
 def control(text: str) -> str:
-    """A socket's path, but no line for a shell, which takes one by -c."""
+    """The path of a socket, and not a shell command, which users of a shell's -c may give."""
     if "/" not in text and len(text.split()) > 1:
         raise _bad(
-            text, f"is a command, and -c names a control socket; give -- sh -c {shlex.quote(text)}, or -c ./PATH"
+            text, f"is a command, but -c names a control socket; give -- sh -c {shlex.quote(text)}, or -c ./PATH"
         )
     return path(text)
 
 
 def capture(text: str) -> str:
-    """A file's name, but no ports: other programs publish ports by -p."""
+    """The name of a file, and not ports, which other programs publish by -p."""
     found = _PUBLISHED.fullmatch(text)
     if found is None:
         return text
     option = "-u" if found["protocol"] == "udp" else "-t"
     where = "127.0.0.1" if found["where"] == "localhost" else found["where"]
     right = f"{option} {where}/{found['ports']}" if where else f"{option} {found['ports']}"
-    raise _bad(text, f"is ports, and -p names a capture file; give {right}, or -p ./{text} for a file of that name")
+    raise _bad(
+        text, f"is a list of ports, but -p names a capture file; give {right}, or -p ./{text} for a file of that name"
+    )
 
 
 def descriptor(text: str) -> int:
     if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or int(text) in (1, 2):
-        raise _bad(text, "is not the number of a descriptor that can be it: 0, or one above standard error's, 2")
+        raise _bad(text, "is not the number of a possible descriptor, which is 0 or above 2")
     return int(text)
 
 
@@ -200,8 +208,8 @@ def pid(text: str) -> int:
     if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not int(text):
         raise _bad(
             text,
-            "is not the number of a process; a network namespace is given by --netns, and the number of a container's "
-            "process is what `podman inspect -f '{{.State.Pid}}' NAME` says",
+            "is not a process id; give a network namespace by --netns, and get the process id of a container by "
+            "`podman inspect -f '{{.State.Pid}}' NAME`",
         )
     return int(text)
 
@@ -213,11 +221,13 @@ def mtu(text: str) -> int:
 
 
 def ifname(text: str) -> str:
-    # as dev_valid_name() of the kernel has it; a tap's % is a template for a number
+    # As in the kernel's dev_valid_name(); in a tap's name, % stands for a number
     if text in (".", "..", "lo"):
         raise _bad(text, "cannot be the name of the guest's interface; give one like eth0")
     if not 0 < len(os.fsencode(text)) <= _MAX_NAME or re.search(r"[/:%\s]", text):
-        raise _bad(text, f"cannot be an interface's name: that has 1 to {_MAX_NAME} bytes and none of / : % or space")
+        raise _bad(
+            text, f"cannot be the name of an interface, which has 1 to {_MAX_NAME} bytes and none of / : % or space"
+        )
     return text
 
 
@@ -226,15 +236,15 @@ def mac(text: str) -> bytes:
         raise _bad(text, "is not an Ethernet address like 02:00:00:00:00:01")
     packed = bytes.fromhex(text.replace(":", "").replace("-", ""))
     if not any(packed):
-        raise _bad(text, "is nobody's Ethernet address; give one like 02:00:00:00:00:01")
+        raise _bad(text, "is the all-zero Ethernet address; give one like 02:00:00:00:00:01")
     if packed[0] & 1:
-        raise _bad(text, "is not the Ethernet address of one node: its first byte must be even")
+        raise _bad(text, "is a multicast Ethernet address; the first byte must be even")
     return packed
 
 
 def hostname(text: str) -> str:
     if not text.isascii() or not 0 < len(text) <= MAX_HOSTNAME or re.search(r"[^\w.-]", text):
-        raise _bad(text, f"cannot be a host name: that has 1 to {MAX_HOSTNAME} letters, digits, dots and hyphens")
+        raise _bad(text, f"cannot be a host name, which has 1 to {MAX_HOSTNAME} letters, digits, dots and hyphens")
     return text
 
 

@@ -1,1 +1,1 @@
-"""What the command prints and writes."""
+"""The output of the command: messages, stdout and files."""

@@ -1,7 +1,7 @@
-"""Files that the command writes: captures, logs, pid files.
+"""Opening the files that the command writes: captures, logs, pid files.
 
-Root runs this, too, and the files are in directories where others may make links. So a new file is the owner's alone,
-and a symbolic link in place of one is not followed, but for those of the system to descriptors, as /dev/stdout.
+Root may run sansnet, and other users may make links in the files' directories. So only the owner may read a new file,
+and symbolic links are not followed, except those of the system to descriptors, such as /dev/stdout.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ __all__ = ["open_output"]
 _MODE: Final = 0o600
 
 _STREAMS: Final = re.compile(r"/dev|/proc/\d+/fd")
-"""Directories with links to descriptors of a process."""
+"""Directories with the system's links to descriptors."""
 
 
 def open_output(path: str, access: int = os.O_WRONLY, *, truncate: bool = True) -> int:
-    """Open a file; of a FIFO or terminal the descriptor is non-blocking, so that no reader can stop us.
+    """Open a file for writing. For a FIFO or a terminal the descriptor is non-blocking, so that no reader can block us.
 
     Args:
         path: of the file.
         access: os.O_WRONLY or os.O_RDWR.
-        truncate: whether to empty it.
+        truncate: whether to empty the file.
 
     Raises:
         OSError: it cannot be opened.
@@ -38,7 +38,7 @@ def open_output(path: str, access: int = os.O_WRONLY, *, truncate: bool = True) 
         descriptor = os.open(path, flags, _MODE)
     except OSError as error:
         if error.errno == errno.ELOOP and os.path.islink(path):
-            raise OSError(errno.ELOOP, "it is a symbolic link, which is not followed", path) from error
+            raise OSError(errno.ELOOP, "sansnet does not follow symbolic links", path) from error
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.set_blocking(descriptor, False)

@@ -1,4 +1,4 @@
-"""What the command says to people: on stderr, each line with the program's name, unless another voice is given."""
+"""Messages for the user: by default lines on stderr, each with the program's name."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NO_MEMORY",
-    "Voice",
+    "Destination",
     "configuration",
     "followed",
     "forward",
     "inform",
     "reason",
-    "speak_through",
+    "send_to",
     "statistics",
     "trace",
     "warn",
@@ -50,20 +50,20 @@ _COUNTERS: Final = {
     "datagrams_dropped": "datagrams and pings that the host did not take",
     "sockets": "sockets still open",
 }
-"""Of `DriverStatistics`, what concerns people who did not write the driver."""
+"""The counters of `DriverStatistics` that users are told, with their descriptions."""
 
 
-class Voice(Protocol):
-    """How things are said; each method takes one line."""
+class Destination(Protocol):
+    """A destination of messages; each method takes one line."""
 
     def warn(self, sentence: str) -> None:
-        """Say what is not as it should be."""
+        """Report a problem."""
 
     def inform(self, sentence: str) -> None:
-        """Say what goes on."""
+        """Report an event."""
 
     def trace(self, line: str) -> None:
-        """Say what a packet is."""
+        """Describe a frame."""
 
 
 class _Stderr:
@@ -73,45 +73,45 @@ class _Stderr:
     inform = trace = warn
 
 
-_voice: Voice = _Stderr()
+_destination: Destination = _Stderr()
 
 
-def speak_through(voice: Voice) -> None:
-    """Say everything through another voice from now on."""
-    global _voice
-    _voice = voice
+def send_to(destination: Destination) -> None:
+    """Send all messages to another destination from now on."""
+    global _destination
+    _destination = destination
 
 
 def warn(sentence: str) -> None:
-    """Say one sentence of what is not as it should be."""
-    _voice.warn(sentence)
+    """Report a problem in one sentence."""
+    _destination.warn(sentence)
 
 
 def inform(sentence: str) -> None:
-    """Say one sentence of what goes on."""
-    _voice.inform(sentence)
+    """Report an event in one sentence."""
+    _destination.inform(sentence)
 
 
 def trace(line: str) -> None:
-    """Say one line of a packet."""
-    _voice.trace(line)
+    """Describe a frame in one line."""
+    _destination.trace(line)
 
 
 def reason(error: Exception) -> str:
-    """Why something failed, in a sentence."""
+    """One sentence that says why something failed, and names a remedy if there is one."""
     match error:
         case OSError(errno=errno.EMFILE | errno.ENFILE):
             return f"{error.strerror}; allow more, as by: ulimit -n 1024"
         case OSError(errno=errno.ENOMEM) | MemoryError():
             return NO_MEMORY
-        case BlockingIOError():  # what fork() says
+        case BlockingIOError():  # by fork()
             return "no more processes are allowed here; allow more, as by: ulimit -u 1000"
         case ImportError():
             return f"sansnet cannot be loaded ({error}); allow more memory (ulimit -v unlimited), or install it again"
         case FileNotFoundError() if not os.path.exists("/proc/self"):
             return NO_PROC
         case FileNotFoundError(filename=None) if not _has_directory():
-            return "the working directory has been deleted; change to one that is there (cd)"
+            return "the working directory has been deleted; change to an existing one (cd)"
         case _:
             return str(error)
 
@@ -127,15 +127,15 @@ def _has_directory() -> bool:
 def configuration(
     config: NetworkConfig, link: LinkConfig, own: Sequence[InterfaceAddress] = (), gateways: Sequence[bytes] = ()
 ) -> None:
-    """Say what a guest's network is like.
+    """Print the configuration of a guest's network.
 
     Args:
         config: of the network.
         link: of the guest's link.
-        own: addresses of the guest's interface, where it does not learn them from the network.
-        gateways: likewise.
+        own: addresses of the guest's interface, if sansnet configures it.
+        gateways: the guest's gateways, if sansnet configures its interface.
     """
-    offloads = [what for name, what in _OFFLOADS.items() if getattr(link, name)]
+    offloads = [text for name, text in _OFFLOADS.items() if getattr(link, name)]
     inform(f"link: MTU {link.mtu}, left to sansnet: {', '.join(offloads) or 'nothing'}")
     if not (own or gateways):
         own, gateways = _learnt(config)
@@ -156,21 +156,21 @@ def configuration(
 
 
 def forward(rule: ForwardRule) -> None:
-    """Say where the ports of a rule lead."""
+    """Print where the ports of a rule lead."""
     side = "in the guest" if rule.inbound else "on the host"
     notes = ["those that are free and not ephemeral"] if rule.weak else []
-    notes += [f"while somebody listens {side}"] if rule.auto else []
+    notes += [f"while a program listens {side}"] if rule.auto else []
     inform(_leads(rule, rule.address, rule.first, rule.last) + (f" ({', '.join(notes)})" if notes else ""))
 
 
 def followed(at: ListenAddress, rule: ForwardRule, *, opened: bool) -> None:
-    """Say that a port was opened or closed, since somebody listens on the other side, or nobody does any more."""
-    why = "opened, since somebody listens there" if opened else "closed, since nobody listens there any more"
+    """Print that a port was opened or closed, because a program listens on the other side, or none does any more."""
+    why = "opened, because a program listens there" if opened else "closed, because no program listens there any more"
     inform(f"{_leads(rule, at.address, at.port, at.port)}: {why}")
 
 
 def _leads(rule: ForwardRule, address: bytes | None, first: int, last: int) -> str:
-    """Which ports lead where, in one line."""
+    """One line about the ports of a rule and their target."""
     protocol = "TCP" if rule.option in ("-t", "-T") else "UDP"
     here, there = _range(first, last), _range(rule.leads_to(first), rule.leads_to(last))
     if not rule.inbound:
@@ -196,7 +196,7 @@ def _bracketed(address: bytes) -> str:
 
 
 def _learnt(config: NetworkConfig) -> tuple[list[InterfaceAddress], list[bytes]]:
-    """Addresses and gateways that DHCP and router advertisements tell of."""
+    """The addresses and gateways that DHCP and router advertisements give to the guest."""
     own, gateways = [], []
     if config.ipv4:
         own.append(InterfaceAddress(config.ipv4.address, config.ipv4.prefix_length))
@@ -208,10 +208,10 @@ def _learnt(config: NetworkConfig) -> tuple[list[InterfaceAddress], list[bytes]]
 
 
 def statistics(network: NetworkStatistics, driver: DriverStatistics) -> None:
-    """Say what happened, in counters that are not zero."""
-    for name, what in _COUNTERS.items():
+    """Print the counters that are not zero."""
+    for name, text in _COUNTERS.items():
         if value := getattr(driver, name):
-            inform(f"{what}: {value}")
+            inform(f"{text}: {value}")
     for reason, count in sorted(network.drops.items(), key=lambda item: -item[1]):
         last = ", ".join(map(str, network.last_drops.get(reason, ())))
         inform(f"dropped: {count}: {reason.value}{last and f'; last: {last}'}")

@@ -1,7 +1,7 @@
-"""Lines on stderr, without waiting for a reader that does not read.
+"""Lines on stderr, without blocking if its reader does not read.
 
-The stream is the caller's, so it cannot be made non-blocking: that would hold for the caller, too. But a pipe or a
-terminal that is ready takes one page (pipe(7)).
+Stderr cannot be made non-blocking, because that would change it for the caller, too. But a pipe or terminal that
+poll(2) reports as writable takes at least one page (pipe(7)).
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ __all__ = ["say"]
 
 _PAGE: Final = 4096
 _MOMENT: Final = 100
-"""Milliseconds for which a reader is waited for; not again until there is room."""
+"""Milliseconds to wait for the reader. If it does not read, later lines do not wait until there is room again."""
 
 _stuck = False
 
 
 def say(line: str) -> None:
-    """Write a line to stderr, cut to what it takes at once; it is lost if there is no reader."""
+    """Write a line to stderr, cut to one page. It is lost if there is no reader."""
     global _stuck
     stream = sys.stderr
-    with contextlib.suppress(OSError, ValueError):  # there is no reader
+    with contextlib.suppress(OSError, ValueError):  # the reader is gone
         try:
             ready = select.poll()
             ready.register(stream, select.POLLOUT)
             _stuck = not ready.poll(0 if _stuck else _MOMENT)
-        except (OSError, ValueError):  # no descriptor is behind it
+        except (OSError, ValueError):  # a stream without a descriptor
             _stuck = False
         if not _stuck:
             stream.write(_cut(line) + "\n")

@@ -1,4 +1,4 @@
-"""What a command prints on stdout, where that is all that it does."""
+"""Printing the result of a command on stdout."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ __all__ = ["Unwritable", "put"]
 
 
 class Unwritable(SansnetError):
-    """Stdout takes nothing; the message says why."""
+    """Stdout cannot be written; the message says why."""
 
 
 def put(text: str) -> None:
     """Print text.
 
     Raises:
-        Unwritable: stdout does not take it.
-        SystemExit: its reader has closed it, and need not be told.
+        Unwritable: stdout cannot be written.
+        SystemExit: the reader has closed it.
     """
     try:
         sys.stdout.write(text)
@@ -26,4 +26,4 @@ def put(text: str) -> None:
     except BrokenPipeError:
         raise SystemExit(1) from None
     except OSError as error:
-        raise Unwritable(f"stdout cannot be written ({error.strerror}); redirect it to a file that takes it") from error
+        raise Unwritable(f"cannot write to stdout ({error.strerror}); redirect it to a writable file") from error

@@ -1,1 +1,1 @@
-"""The process of the command: where it imports from, its limits and privileges, the background, systemd."""
+"""The process itself: its imports, limits, privileges and messages, the background, the service manager."""

@@ -1,6 +1,6 @@
-"""`--background` and `--pid` of people's commands: how a process goes to the background, and what it leaves there.
+"""`--background` and `--pid` of `sansnet attach` and `serve`: the process in the background, its messages and pid file.
 
-It goes as the compatible commands do (`compat.daemon`). From then on the system's log has what it says.
+It goes to the background in the same way as pasta and passt (`process.daemon`). Its messages then go to syslog.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ __all__ = ["Ready", "Work", "start"]
 Ready: TypeAlias = Callable[[], None]
 Work: TypeAlias = Callable[[Ready], None]
 
-_LONGEST: Final = 32
-"""Bytes of a process id, at most."""
+_MAX_PID: Final = 32
+"""Bytes of a process id in a pid file."""
 
 
 def start(
@@ -60,37 +60,37 @@ def start(
         close_inherited([*needed, *named_descriptors(*needed_paths)])
     file = _PidFile(pid_file) if pid_file is not None else None
 
-    def here(let_go: Ready) -> int:
+    def here(release_caller: Ready) -> int:
         def ready() -> None:
             if file is not None:
                 file.write()
             notify_ready()
-            let_go()
+            release_caller()
 
         work(ready)
         return 0
 
     try:
-        return run_in_background(partial(_alone, here), None) if background else here(lambda: None)
+        return run_in_background(partial(_in_background, here), None) if background else here(lambda: None)
     finally:
         if file is not None:
             file.remove()
 
 
-def _alone(work: Callable[[Ready], int], let_go: Ready) -> int:
-    """Do what is done in the background."""
-    is_alone = False
+def _in_background(work: Callable[[Ready], int], release_caller: Ready) -> int:
+    """Do the work of the process in the background."""
+    is_released = False
 
     def ready() -> None:
-        nonlocal is_alone
-        let_go()
-        report.speak_through(_SystemLog())
-        is_alone = True
+        nonlocal is_released
+        release_caller()
+        report.send_to(_SystemLog())
+        is_released = True
 
     try:
         return work(ready)
     except Exception as error:
-        if not is_alone:
+        if not is_released:
             raise
         expected = isinstance(error, (OSError, SansnetError))
         report.warn(f"ended: {report.reason(error) if expected else repr(error)}")
@@ -98,7 +98,7 @@ def _alone(work: Callable[[Ready], int], let_go: Ready) -> int:
 
 
 class _SystemLog:
-    """A `report.Voice`."""
+    """A `report.Destination`."""
 
     def __init__(self) -> None:
         syslog.openlog("sansnet", syslog.LOG_PID, syslog.LOG_DAEMON)
@@ -114,25 +114,25 @@ class _SystemLog:
 
 
 class _PidFile:
-    """A file for the number of a process, opened now. Its contents stay as they are until `write`.
+    """A file for the id of this process, opened now. Its contents do not change before `write`.
 
     Raises:
-        HostError: it cannot be written.
+        HostError: it cannot be opened.
     """
 
     def __init__(self, path: str) -> None:
         self._name = path
-        self._path = os.path.abspath(path)  # the working directory is another one in the background
+        self._path = os.path.abspath(path)  # the process in the background changes to another directory
         try:
             self._fd = open_output(path, os.O_RDWR, truncate=False)
         except OSError as error:
             raise self._unwritable(error) from error
 
     def write(self) -> None:
-        """Write the number of this process.
+        """Write the id of this process.
 
         Raises:
-            HostError: it cannot be written, for lack of room for example.
+            HostError: the file cannot be written, for example because the disk is full.
         """
         try:
             self._write()
@@ -144,17 +144,17 @@ class _PidFile:
         if regular:
             os.ftruncate(self._fd, 0)
         os.write(self._fd, b"%d\n" % os.getpid())
-        if not regular:  # the caller may wait for the end of its pipe
+        if not regular:  # the caller may wait for the end of a pipe
             os.close(self._fd)
             self._fd = -1
 
     def remove(self) -> None:
-        """Remove the file, unless it has the number of another process: in the background, or of a successor.
+        """Remove the file, unless it names another process: the one in the background, or a later sansnet.
 
-        The name of a stream, as /dev/stdout, is a link to the file, and stays.
+        A link to a descriptor, such as /dev/stdout, stays.
         """
         with contextlib.suppress(OSError):
-            ours = os.pread(self._fd, _LONGEST, 0).strip() in (b"", b"%d" % os.getpid())
+            ours = os.pread(self._fd, _MAX_PID, 0).strip() in (b"", b"%d" % os.getpid())
             if ours and os.path.samestat(os.lstat(self._path), os.fstat(self._fd)):
                 os.unlink(self._path)
 

@@ -1,6 +1,6 @@
-"""Going to the background when everything works, and what surrounds that: the pid file, descriptors, who we are.
+"""Going to the background when everything works; with it pid files, inherited descriptors, and the change of the user.
 
-Theory of operation. The process that the caller waits for forks before it has loaded or opened much, and waits itself:
+Theory of operation. The process that the caller waits for forks early, and waits itself:
 
     caller's process                        daemon
     fork ---------------------------------> a session of its own; opens, binds and configures everything
@@ -8,9 +8,9 @@ Theory of operation. The process that the caller waits for forks before it has l
     writes the pid file <------------------ one byte: everything works
     exits with 0                            serves
 
-If the daemon ends before that byte, its exit status is the caller's, and it has said why on the caller's stderr. Until
-then it ends with the caller's process; afterwards no process of ours has a descriptor of the caller's, who may read a
-pipe to its end.
+If the daemon ends before that byte, the caller's process exits with its status; the daemon has explained it on the
+caller's stderr. Until then the daemon ends when the caller's process ends. Afterwards it has none of the caller's
+descriptors, because the caller may wait for the end of a pipe.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from sansnet_cli.output.files import open_output
+from sansnet_core.errors import SansnetError
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.linux import files, syscalls
 from sansnet_trio.linux.children import end_child, wait_child
@@ -46,28 +47,28 @@ _NOBODY: Final = 65534
 _DESCRIPTOR: Final = re.compile(r"(?:/proc/self|/dev)/fd/(\d+)")
 
 _PATIENCE: Final = 60
-"""Seconds that it may take until everything works. It takes a fraction of one, and some for ten thousands of ports."""
+"""Seconds within which everything must work. Usually less than one is enough; tens of thousands of ports take some."""
 _PARTING: Final = 5.0
-"""Seconds that it may take to end, when it has closed all that it had."""
+"""Seconds that a daemon may take to end after it has closed its descriptors."""
 
 
 class PidFile:
-    """A file for the number of a process. It is opened now: a later user may have no permission.
+    """A file for a process id. It is opened now, because a later user may lack the permission.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: it cannot be opened.
     """
 
     def __init__(self, path: str) -> None:
         self._fd = open_output(path)
 
     def write(self, pid: int) -> None:
-        """Write the number, and be done with the file."""
+        """Write a process id, and close the file."""
         os.write(self._fd, b"%d\n" % pid)
         self.close()
 
     def close(self) -> None:
-        """Leave it to another process that has the file too."""
+        """Close the file without writing; another process has it, too."""
         os.close(self._fd)
 
 
@@ -75,15 +76,15 @@ def run_in_background(work: Callable[[Callable[[], None]], int], pid_file: PidFi
     """Do work in a child that stays, and return in both processes.
 
     Args:
-        work: is done in the child. It calls its argument when everything works, once.
+        work: done in the child. It calls its argument once, when everything works.
         pid_file: gets the child's process id after that.
 
     Raises:
-        HostError: in the parent: the child cannot work, or was ended by a signal.
+        HostError: in the parent: the child does not answer, or a signal ended it.
 
     Returns:
-        What the process is to exit with. In the parent that is 0 once the work is on its way, and otherwise the child's
-        own status; in the child what the work returned.
+        The exit status for this process. In the parent it is 0 if everything works, and otherwise the child's status;
+        in the child it is the result of the work.
     """
     reader, writer = os.pipe()
     parent = os.getpid()
@@ -97,11 +98,11 @@ def run_in_background(work: Callable[[Callable[[], None]], int], pid_file: PidFi
         if os.getppid() != parent:
             return 1
         null = os.open(os.devnull, os.O_RDWR)
-        return work(lambda: _let_go(writer, null))
+        return work(lambda: _release_caller(writer, null))
     os.close(writer)
     if not wait_readable(reader, _PATIENCE):
         end_child(pid)
-        raise HostError(f"the process in the background has not answered for {_PATIENCE} s; let it run, or try again")
+        raise HostError(f"the process in the background has not answered for {_PATIENCE} s; try again")
     if os.read(reader, 1):
         try:
             if pid_file is not None:
@@ -115,20 +116,20 @@ def run_in_background(work: Callable[[Callable[[], None]], int], pid_file: PidFi
     status = wait_child(pid, _PARTING)
     code = -signal.SIGKILL if status is None else os.waitstatus_to_exitcode(status)
     if code < 0:
-        raise HostError(f"the process in the background was ended by signal {-code}; try again")
+        raise HostError(f"signal {-code} ended the process in the background; try again")
     return max(code, 1)
 
 
 def unwritable(error: OSError) -> HostError:
-    """Why a pid file that is open has no number in it."""
+    """The error for an open pid file that cannot be written."""
     return HostError(f"the pid file cannot be written ({error.strerror}); give another one")
 
 
-def _let_go(writer: int, null: int) -> None:
-    """Outlive the caller's process, without anything of the caller's.
+def _release_caller(writer: int, null: int) -> None:
+    """Detach from the caller's process and its streams, and let it return.
 
     Args:
-        writer: the pipe that the caller's process reads.
+        writer: the end of the pipe that the caller's process reads.
         null: /dev/null, open.
     """
     syscalls.set_parent_death_signal(0)
@@ -141,33 +142,33 @@ def _let_go(writer: int, null: int) -> None:
 
 
 def close_inherited(kept: Iterable[int]) -> None:
-    """Close all descriptors but the standard streams and some."""
+    """Close all descriptors, except for the standard streams and the ones named."""
     keep = {*_STREAMS, *kept}
     for name in os.listdir("/proc/self/fd"):
         if int(name) not in keep:
-            with contextlib.suppress(OSError):  # one of them was of the list itself
+            with contextlib.suppress(OSError):  # the descriptor of the list itself
                 os.close(int(name))
 
 
 def named_descriptors(*paths: str | None) -> Iterator[int]:
-    """Descriptors of this process that paths lead to, as /proc/self/fd/5 does."""
+    """The descriptors of this process that paths name, as /proc/self/fd/5 does."""
     for path in paths:
         if path is not None and (match := _DESCRIPTOR.fullmatch(path)):
             yield int(match[1])
 
 
-class IdentityError(ValueError):
-    """There is no such user or group; the message says which."""
+class IdentityError(SansnetError, ValueError):
+    """The user or group does not exist; the message names it."""
 
 
 class Identity:
     """A user and a group to become.
 
     Args:
-        text: UID[:GID] or LOGIN[:GROUP]; without a group it is the user's own.
+        text: UID[:GID] or LOGIN[:GROUP]; without a group, it is the user's own.
 
     Raises:
-        IdentityError: there is no such user or group.
+        IdentityError: the user or group does not exist.
     """
 
     def __init__(self, text: str) -> None:
@@ -181,31 +182,31 @@ class Identity:
             if colon:
                 self.gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
         except KeyError:
-            raise IdentityError(f"{text!r} is no user or group here") from None
+            raise IdentityError(f"{text!r} is not a user or group of this host") from None
 
     @classmethod
     def nobody(cls) -> Identity:
-        """The user without rights, whether the system has a name for it or not."""
+        """The user `nobody`, by its usual number if the system has no such name."""
         try:
             return cls("nobody")
         except IdentityError:
             return cls(f"{_NOBODY}")
 
     def assume(self) -> None:
-        """Become it, for good.
+        """Become this user and group permanently.
 
         Raises:
-            OSError: we may not.
+            OSError: that is not permitted.
         """
         if (os.geteuid(), os.getegid()) != (self.uid, self.gid):
-            with contextlib.suppress(PermissionError):  # a user namespace of one group has no others to give up
+            with contextlib.suppress(PermissionError):  # not allowed in a user namespace with one group
                 os.setgroups([])
             os.setgid(self.gid)
             os.setuid(self.uid)
 
 
 def system_root() -> bool:
-    """Whether we are root of the whole system, and not of a user namespace."""
+    """Whether this process is root of the whole system, and not only of a user namespace."""
     if os.geteuid():
         return False
     with contextlib.suppress(OSError):

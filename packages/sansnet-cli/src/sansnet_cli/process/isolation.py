@@ -1,9 +1,9 @@
-"""Where the command may import from: its installation, and not where its caller's environment says.
+"""The directories that sansnet imports from: only those of its installation, whatever the caller's environment says.
 
-Python puts the directories of PYTHONPATH first, then those of the user, and before all the working directory
-(`python -m`) or that of the script. They are taken away before anything is imported but what every start of Python
-loads. To start again as `python -I` would do the same for later imports, and costs as much as starting twice. What is
-in the environment stays there for the guest's command.
+Python puts the directories of PYTHONPATH first in `sys.path`, then the user's own, and before both the working
+directory (`python -m`) or that of the script. They are removed before anything is imported that a start of Python does
+not load anyway. Starting again as `python -I` would do the same, but takes as long as a second start. The environment
+itself does not change, because the guest's command inherits it.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ __all__ = ["isolate"]
 
 
 def isolate() -> None:
-    """Import nothing from now on that the caller's environment leads to."""
-    sys.pycache_prefix = None  # PYTHONPYCACHEPREFIX has compiled code
+    """Remove the directories from `sys.path` that the caller's environment put there."""
+    sys.pycache_prefix = None  # PYTHONPYCACHEPREFIX names a directory with compiled code
     ours = os.path.dirname(os.path.dirname(_absolute(sansnet_cli.__file__)))
     library = os.path.dirname(_absolute(os.__file__))
     trusted = {ours, library, os.path.join(library, "lib-dynload")}
     foreign = set() if sys.flags.safe_path else {_absolute(entry) for entry in sys.path[:1]}
     if not sys.flags.ignore_environment:
         foreign |= {_absolute(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep)}
-    site = sys.modules.get("site")  # not with `python -S`
+    site = sys.modules.get("site")  # not loaded by `python -S`
     if site is not None:
         trusted.update(map(_absolute, site.getsitepackages()))
         if site.ENABLE_USER_SITE and site.USER_SITE:
@@ -37,5 +37,5 @@ def isolate() -> None:
 def _absolute(path: str) -> str:
     try:
         return os.path.abspath(path)
-    except OSError:  # there is no working directory any more
+    except OSError:  # the working directory has been deleted
         return path

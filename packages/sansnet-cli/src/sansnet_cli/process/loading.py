@@ -1,4 +1,4 @@
-"""Everything that may be imported later, now: a later user may have no permission to read the installation."""
+"""Loading all modules before the user changes, because the new user may not be allowed to read the installation."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sansnet_trio.linux import rtnetlink
 __all__ = ["load_everything"]
 
 _LIBRARIES: Final = ("encodings.idna", "encodings.unicode_escape", "linecache", "logging", "traceback", "trio")
-"""What the standard library and trio load when it is needed: codecs, and what shows a traceback."""
+"""Modules that the standard library and trio load late: codecs, and those that print a traceback."""
 
 _PROGRAM: Final = "sansnet_cli.__main__"
 
 
 def load_everything() -> None:
-    """Import all modules of sansnet, and of libraries those that are imported late."""
+    """Import all modules of sansnet, and those of libraries that are imported late."""
     for name in _LIBRARIES:
         import_module(name)
     for package in (sansnet_core, sansnet_trio, sansnet_cli):

@@ -1,4 +1,4 @@
-"""What this process needs before it serves a network, whatever the guest."""
+"""The state that this process needs before it serves a network: descriptors, privileges, logging, a secret."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = [
     "allow_many_descriptors",
     "prepare",
     "renounce",
-    "report_what_is_logged",
+    "report_logged",
     "require_descriptors",
     "secret",
 ]
@@ -27,26 +27,26 @@ __all__ = [
 _SECRET_SIZE: Final = 32
 
 _DESCRIPTORS: Final = 16
-"""What a network without flows needs of them: for trio, epoll sets, a scratch socket and the like."""
+"""Descriptors that a network without flows needs: for trio, epoll sets and other sockets."""
 
 
 def prepare() -> None:
-    """Make ready to serve. After this the limit on descriptors is not what a child should inherit.
+    """Get ready to serve. Afterwards the limit on descriptors is too high for a child to inherit.
 
     Raises:
-        OSError: there are too few of them.
+        OSError: too few descriptors are allowed.
     """
-    report_what_is_logged()
+    report_logged()
     require_descriptors()
-    gc.freeze()  # what is loaded stays, so later collections need not look at it
+    gc.freeze()  # loaded modules stay, so later collections can skip them
     gc.enable()
 
 
 def require_descriptors() -> None:
-    """Allow as many descriptors as we may have, and see that they are enough to begin with.
+    """Raise the limit on descriptors as far as possible, and check that enough are free to start.
 
     Raises:
-        OSError: there are too few.
+        OSError: too few are free.
     """
     allow_many_descriptors()
     made: list[int] = []
@@ -59,25 +59,27 @@ def require_descriptors() -> None:
 
 
 def renounce(ports: PortOptions, *, controlled: bool, keep: Collection[int] = ()) -> None:
-    """Give up all privileges, once everything is there that takes some; what is executed or forked later has none.
+    """Give up all capabilities, when none are needed any more. Later child processes have none either.
+
+    The one for ports below 1024 is kept, if such ports may still have to be bound.
 
     Args:
-        ports: those that are forwarded. Where they follow others, ports below 1024 may still have to be bound.
-        controlled: whether there is a control socket, by which others may be added.
-        keep: capabilities that are needed besides.
+        ports: the forwarded ports. Those that follow listening programs are bound later.
+        controlled: whether there is a control socket, which can add ports.
+        keep: other capabilities to keep.
     """
     later = controlled or any(forward.auto for forward in ports.forwards)
     privileges.renounce({*keep, privileges.CAP_NET_BIND_SERVICE} if later else keep)
 
 
 def secret() -> bytes:
-    """A new secret for a `Network`."""
+    """A new random secret for a `Network`."""
     return os.urandom(_SECRET_SIZE)
 
 
-def report_what_is_logged() -> None:
-    """Say warnings of the driver like our own. A second call does nothing."""
-    import logging  # not before a guest is ready
+def report_logged() -> None:
+    """Report what the packages log (logger `sansnet`) like the command's own warnings. Further calls do nothing."""
+    import logging  # loaded only when the guest is ready
 
     class Reporter(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -89,10 +91,10 @@ def report_what_is_logged() -> None:
 
 
 def allow_many_descriptors() -> tuple[int, int]:
-    """Allow as many descriptors as we may have: each flow takes one, and each port that is forwarded.
+    """Raise the limit on descriptors as far as possible: each flow and each forwarded port takes one.
 
     Returns:
-        The limits that there were, soft and hard, which are what a child should have.
+        The soft and hard limits before, for child processes.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:

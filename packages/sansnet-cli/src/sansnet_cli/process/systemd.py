@@ -1,6 +1,6 @@
-"""systemd's protocols between a service manager and a process that it starts: sockets are passed, readiness is told.
+"""The protocols of systemd between a service manager and its services: passed sockets and readiness.
 
-sd_listen_fds(3) and sd_notify(3) describe them. Other service managers, and `systemd-socket-activate`, use them too.
+See sd_listen_fds(3) and sd_notify(3). Other service managers and `systemd-socket-activate` use them, too.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from sansnet_cli.options.records import CommandLineError
 __all__ = ["notify_ready", "passed_socket"]
 
 _FIRST: Final = 3
-"""The first descriptor that is passed (SD_LISTEN_FDS_START)."""
+"""The first passed descriptor (SD_LISTEN_FDS_START)."""
 
 _PATIENCE: Final = 5.0
-"""Seconds for which a service manager is waited for that does not read, as in sd_notify(3)."""
+"""Seconds to wait for a service manager that does not read, as in sd_notify(3)."""
 
 
 def passed_socket() -> int | None:
-    """The descriptor of a UNIX stream socket that was passed; None if none was passed to this process.
+    """The descriptor of the UNIX stream socket that was passed to this process; None if there is none.
 
-    The variables that say so are removed: they concern this process alone.
+    Its variables are removed from the environment, because they are for this process only.
 
     Raises:
-        CommandLineError: several were passed, or it is another kind of file.
+        CommandLineError: several were passed, or one that is not a UNIX stream socket.
     """
     process, count, names = (os.environ.pop(f"LISTEN_{name}", "") for name in ("PID", "FDS", "FDNAMES"))
-    if process != str(os.getpid()):  # they were meant for a process that started this one
+    if process != str(os.getpid()):  # they are for a process that started this one
         return None
     if not (count.isascii() and count.isdigit()):
-        raise CommandLineError(f"LISTEN_FDS is {count!r}, not the number of sockets that were passed")
+        raise CommandLineError(f"LISTEN_FDS is {count!r}, which is not a number of passed sockets")
     if int(count) != 1:
         named = f" ({names.replace(':', ', ')})" if names else ""
         raise CommandLineError(
@@ -49,19 +49,19 @@ def _check(fd: int) -> None:
         with socket.socket(fileno=os.dup(fd)) as passed:
             if (passed.family, passed.type) == (socket.AF_UNIX, socket.SOCK_STREAM):
                 return
-    except OSError:  # it is not open, or not a socket
+    except OSError:  # not open, or not a socket
         pass
     raise CommandLineError(
-        f"what was passed as descriptor {fd} is no UNIX stream socket; use ListenStream=PATH in the socket unit"
+        f"the passed descriptor {fd} is not a UNIX stream socket; use ListenStream=PATH in the socket unit"
     )
 
 
 def notify_ready() -> None:
-    """Tell the service manager that all works, if it wants to know. No process that we start tells it so again."""
+    """Tell the service manager, if there is one, that everything works. Child processes do not inherit its address."""
     path = os.environ.pop("NOTIFY_SOCKET", "")
     if path[:1] not in ("/", "@"):
         return
-    address = f"\0{path[1:]}" if path[0] == "@" else path  # an abstract name
+    address = f"\0{path[1:]}" if path[0] == "@" else path  # an abstract address
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.settimeout(_PATIENCE)
         manager.sendto(b"READY=1", address)

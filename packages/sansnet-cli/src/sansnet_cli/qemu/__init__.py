@@ -1,1 +1,1 @@
-"""`sansnet qemu`. `parser` reads the command line, `serve` runs with trio."""
+"""`sansnet qemu`. See `sansnet_cli` for the names of its modules."""

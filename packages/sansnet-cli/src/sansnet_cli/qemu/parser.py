@@ -18,27 +18,25 @@ _LINKS: Final = ("vhost-user", "stream")
 
 class _Parser(Parser):
     def error(self, message: str) -> NoReturn:
-        raise CommandLineError(
-            f"{self.explained(message)}; QEMU's own arguments belong behind --, see `{self.prog} --help`"
-        )
+        raise CommandLineError(f"{self.explained(message)}; QEMU's own arguments go after --, see `{self.prog} --help`")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of `sansnet qemu`; what it parses is for `parse` to check further."""
+    """The parser of `sansnet qemu`. `parse` checks its result further."""
     made = _Parser(
         prog="sansnet qemu",
         usage="%(prog)s [OPTIONS] -- QEMU-ARGUMENT...",
-        description="Run QEMU with a network card whose network is sansnet. What follows -- is QEMU's own, such as "
+        description="Run QEMU with a network card that sansnet serves. Arguments after -- are those of QEMU, such as "
         "-m 1G -drive file=disk.qcow2.",
         epilog=with_examples(
-            "Over vhost-user sansnet has QEMU make memory that can be shared, unless your own arguments say which "
-            "memory to use (-machine memory-backend=...), which then needs share=on. The guest learns its addresses, "
+            "For vhost-user sansnet adds shared memory to the machine, unless your arguments name a memory backend "
+            "(-machine memory-backend=...), which then needs share=on. The guest learns its addresses, "
             "routes and name servers by DHCP, DHCPv6 and router advertisements; they are the host's, unless you give "
-            "others. The guest cannot reach the host's loopback, unless you allow it. The exit status is QEMU's; "
-            "128 + N if signal N ended it; 127 if there is no such program; 1 if the network cannot be made or QEMU is "
+            "others. The guest cannot reach the host's loopback, unless you allow it. The exit status is that of QEMU; "
+            "128 + N if signal N ended it; 127 if QEMU was not found; 1 if the network cannot be made or QEMU is "
             "too old; 2 if an option is wrong.",
             "sansnet qemu -- -m 1G -drive file=disk.qcow2",
-            "sansnet qemu -t 2222:22 -- -m 1G disk.qcow2     # its ssh server: port 2222",
+            "sansnet qemu -t 2222:22 -- -m 1G disk.qcow2     # its SSH server at port 2222",
             "sansnet qemu -H box -- -accel kvm -m 4G -nographic disk.qcow2",
         ),
         add_help=False,
@@ -48,26 +46,26 @@ def parser() -> argparse.ArgumentParser:
         "--qemu",
         type=typed(values.path),
         metavar="PROGRAM",
-        help="QEMU 7.2 or newer; default: qemu-system-... of this processor",
+        help="QEMU 7.2 or newer; default: qemu-system-... for this processor",
     )
     machine.add_argument(
         "--link",
         choices=_LINKS,
-        help="how the machine is connected; default: vhost-user on x86-64, stream on other processors",
+        help="the protocol between QEMU and sansnet; default: vhost-user on x86-64, stream on other processors",
     )
     add_options(
         made, namespace=False, default_mtu=f"{vhost_user.MTU.default}, or {unix_stream.MTU.default} with --link stream"
     )
-    made.add_argument("arguments", nargs=argparse.REMAINDER, metavar="QEMU-ARGUMENT", help="see QEMU's --help")
+    made.add_argument("arguments", nargs=argparse.REMAINDER, metavar="QEMU-ARGUMENT", help="see the help of QEMU")
     return made
 
 
 def parse(arguments: Sequence[str]) -> QemuOptions:
-    """Understand what follows `sansnet qemu`.
+    """Parse the arguments after `sansnet qemu`.
 
     Raises:
-        CommandLineError: something is wrong with it.
-        SystemExit: it asked for the help or the version, which have been printed.
+        CommandLineError: an argument is wrong.
+        SystemExit: help or version were asked for and have been printed.
     """
     parsed = parser().parse_args(arguments)
     shared = vhost_user.is_supported() if parsed.link is None else parsed.link == "vhost-user"

@@ -128,7 +128,7 @@ async def _serve(
         nursery.start_soon(listener.run, partial(_serve_connection, server))
         status = await _wait(machine)
     if status < 0:
-        report.warn(f"QEMU was ended by signal {-status} ({signal.strsignal(-status)})")
+        report.warn(f"signal {-status} ended QEMU ({signal.strsignal(-status)})")
     return status
 
 
@@ -146,32 +146,37 @@ async def _serve_connection(server: MachineServer, connection: socket.socket) ->
         await server.serve(connection)
     except (LinkClosed, OSError) as error:
         await trio.sleep(_MOMENT)  # if QEMU has just ended, there is nothing to report
-        report.warn(f"the machine has lost its network, and gets it anew when QEMU connects again: {error}")
+        report.warn(f"the machine has lost its network until QEMU connects again: {error}")
 
 
 def _version(program: str) -> qemu_arguments.Version:
-    """Ask QEMU for its version, and refuse one that is too old."""
+    """Get the version of QEMU.
+
+    Raises:
+        CommandNotFound, CommandNotExecutable: QEMU cannot be run.
+        HostError: it is not QEMU, or too old.
+    """
     try:
-        said = subprocess.run(
+        output = subprocess.run(
             [program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=False
         ).stdout.decode(errors="replace")
     except subprocess.TimeoutExpired:
-        said = ""
+        output = ""
     except OSError as error:
         if is_found(program):
             raise CommandNotExecutable(
-                f"{program} cannot be executed ({error.strerror}); name another QEMU with --qemu PROGRAM"
+                f"{program} cannot be executed ({error.strerror}); give another QEMU by --qemu PROGRAM"
             ) from error
         oldest = ".".join(map(str, qemu_arguments.OLDEST))
         raise CommandNotFound(
-            f"{program}: command not found; install QEMU {oldest} or newer, or name it with --qemu PROGRAM"
+            f"{program}: command not found; install QEMU {oldest} or newer, or give its path by --qemu PROGRAM"
         ) from error
-    version = qemu_arguments.read_version(said)
+    version = qemu_arguments.read_version(output)
     if version is None:
-        raise HostError(f"{program} does not say that it is QEMU when asked for its --version; name one with --qemu")
+        raise HostError(f"{program} --version does not print a version of QEMU; give another program by --qemu")
     if version < qemu_arguments.OLDEST:
-        is_old, wanted = (".".join(map(str, numbers)) for numbers in (version, qemu_arguments.OLDEST))
-        raise HostError(f"{program} is QEMU {is_old}, and {wanted} is the oldest that works; name a newer with --qemu")
+        found, oldest = (".".join(map(str, numbers)) for numbers in (version, qemu_arguments.OLDEST))
+        raise HostError(f"{program} is QEMU {found}, but the oldest that works is {oldest}; give a newer one by --qemu")
     return version
 
 
@@ -180,7 +185,7 @@ def _directory() -> tempfile.TemporaryDirectory[str]:
     try:
         return tempfile.TemporaryDirectory(prefix="sansnet-", ignore_cleanup_errors=True)
     except OSError as error:
-        raise HostError("no directory for temporary files can be written; name one in TMPDIR") from error
+        raise HostError("no directory for temporary files is writable; set TMPDIR to one that is") from error
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""`sansnet run`. `parser` reads the command line, `start` runs before trio is loaded, `serve` runs with it."""
+"""`sansnet run`. See `sansnet_cli` for the names of its modules."""

@@ -31,7 +31,7 @@ def run(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     if not (options.configure or options.root) and os.geteuid():
         raise CommandLineError(
-            "--no-config leaves the interface to the command, which must be root for that; add --root"
+            "--no-config leaves the interface to the command, which must be root to configure it; add --root"
         )
     capture = open_capture(options.pcap)
     with CommandGuest.fork(options.command, functools.partial(_prepare, options)) as guest:

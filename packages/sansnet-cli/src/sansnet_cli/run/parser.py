@@ -13,43 +13,43 @@ __all__ = ["parse", "parser"]
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of `sansnet run`; what it parses is for `parse` to check further."""
+    """The parser of `sansnet run`. `parse` checks its result further."""
     made = Parser(
         prog="sansnet run",
         usage="%(prog)s [OPTIONS] [--] [COMMAND [ARG...]]",
-        description="Run a command in a network namespace of its own, where the network works, without privileges.",
+        description="Run a command in a network namespace of its own, with a working network and without privileges.",
         epilog=with_examples(
             "The guest has the host's addresses, routes and name servers, unless you give others. The guest cannot "
-            "reach the host's loopback, and nobody outside can connect to the guest, unless you allow it. The command "
-            "runs as you, with your files. When it ends, sansnet ends what it left running. The exit status is the "
-            "command's; 128 + N if signal N ended it; 127 if there is no such command; 126 if it cannot be executed; "
-            "1 if the network cannot be made; 2 if an option is wrong.",
+            "reach the host's loopback, and no one outside can connect to the guest, unless you allow it. The command "
+            "runs as you, with your files. When it exits, sansnet also ends the background processes that it left. The "
+            "exit status is that of the command; 128 + N if signal N ended it; 127 if the command was not found; 126 "
+            "if it cannot be executed; 1 if the network cannot be made; 2 if an option is wrong.",
             "sansnet run                                    # a shell",
             "sansnet run -- curl https://example.com/       # a command",
             "sansnet run -t 8080:80 -- ./server             # host port 8080 leads to 80",
             "sansnet run -T 5432 -- psql -h 127.0.0.1       # the host's database",
-            "sansnet run --root                             # as root of the network",
+            "sansnet run --root                             # a root shell in it",
             "sansnet run -p all.pcap -- ping -c1 192.0.2.1  # with a capture",
         ),
         add_help=False,
     )
-    command = made.add_argument_group("the command")  # of the parser itself it would load what formats the help
+    command = made.add_argument_group("the command")  # without a group, argparse formats the help here
     command.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="default: your shell ($SHELL)")
     command.add_argument(
         "--root",
         action="store_true",
-        help="run it as root of the guest's network, as ip and nft need it; default: as the user that you are",
+        help="run it as root in the guest's network, which ip and nft need; default: as your own user",
     )
     add_options(made, namespace=True)
     return made
 
 
 def parse(arguments: Sequence[str]) -> RunOptions:
-    """Understand what follows `sansnet run`.
+    """Parse the arguments after `sansnet run`.
 
     Raises:
-        CommandLineError: something is wrong with it.
-        SystemExit: it asked for the help or the version, which have been printed.
+        CommandLineError: an argument is wrong.
+        SystemExit: help or version were asked for and have been printed.
     """
     parsed = parser().parse_args(arguments)
     if parsed.interface == "t" and "-it" in arguments:  # as for docker

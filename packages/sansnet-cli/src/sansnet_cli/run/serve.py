@@ -23,7 +23,7 @@ _GRACE: Final = 1.0
 """Seconds between SIGHUP and SIGKILL for a command whose network is gone."""
 
 _MAX_DRAIN: Final = 0.5
-"""Seconds that the guest's kernel gets, at most, to send what the command left to it."""
+"""Seconds that the guest's kernel gets, at most, to send data that the command left in its sockets."""
 _QUIET: Final = 0.005
 """Seconds without a frame after which the guest's kernel has nothing more to send."""
 
@@ -93,7 +93,7 @@ def _warn_unclean(error: Exception) -> None:
         reason = ": ".join(str(part) for part in (error.filename, error.strerror) if part is not None)
     else:
         reason = str(error) or type(error).__name__
-    report.warn(f"the command has ended, but what it left in the background may still run: {reason}")
+    report.warn(f"the command has ended, but its background processes may still run: {reason}")
 
 
 async def _drain(driver: Driver, network: Network) -> None:

@@ -1,1 +1,1 @@
-"""What runs while a guest is served."""
+"""The parts that run while guests are served. `session` starts them."""

@@ -1,4 +1,4 @@
-"""The control socket of a command, for as long as that runs."""
+"""The control socket of a command."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ __all__ = ["Control", "controlled"]
 
 
 class Control:
-    """What is told to those who ask by the control socket; without one everything here does nothing."""
+    """The control socket, if there is one. Without one, its methods do nothing."""
 
-    def __init__(self, instance: ControlCommands | None = None, socket: ControlSocket | None = None) -> None:
-        self._instance = instance
+    def __init__(self, commands: ControlCommands | None = None, socket: ControlSocket | None = None) -> None:
+        self._commands = commands
         self._socket = socket
 
     @property
     def is_on(self) -> bool:
         """Whether there is a control socket."""
-        return self._instance is not None
+        return self._commands is not None
 
     def forward(self, forwards: Forwards | None, *, namespace: bool) -> None:
-        """Ports can be forwarded from now on; `namespace` says whether from the guest's loopback as well."""
-        if self._instance is not None and forwards is not None:
-            self._instance.forward(forwards, namespace=namespace)
+        """Let clients change the forwarded ports; those of the guest's loopback only if it is in a namespace."""
+        if self._commands is not None and forwards is not None:
+            self._commands.forward(forwards, namespace=namespace)
 
     def serving(self, network: Network, driver: Driver, hints: Hints | None) -> AbstractContextManager[None]:
-        """While a guest is served."""
-        if self._instance is None:
+        """Let clients inspect this network and its driver as long as the block runs."""
+        if self._commands is None:
             return nullcontext()
-        return self._instance.serving(network, driver, hints.sentences if hints else ())
+        return self._commands.serving(network, driver, hints.sentences if hints else ())
 
     async def run(self) -> None:
-        """Answer until cancelled."""
+        """Answer requests until cancelled."""
         if self._socket is not None:
             await self._socket.run()
 
 
 @contextmanager
 def controlled(path: str | None) -> Iterator[Control]:
-    """Listen on a control socket, if there is to be one, as long as the block runs.
+    """Listen on a control socket as long as the block runs, if a path is given.
 
     Raises:
-        ListenError: it cannot be made.
+        ListenError: the socket cannot be made.
     """
     if path is None:
         yield Control()
@@ -59,9 +59,9 @@ def controlled(path: str | None) -> Iterator[Control]:
     from sansnet_trio.control.commands import ControlCommands
     from sansnet_trio.control.server import ControlSocket
 
-    instance = ControlCommands()
-    socket = ControlSocket(path, instance.answer)
+    commands = ControlCommands()
+    socket = ControlSocket(path, commands.answer)
     try:
-        yield Control(instance, socket)
+        yield Control(commands, socket)
     finally:
         socket.close()

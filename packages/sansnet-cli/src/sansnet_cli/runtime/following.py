@@ -1,11 +1,11 @@
-"""A guest's network follows the host's: its name servers, and what else was copied and not given by options.
+"""The guest's network follows the host's: its name servers, and all that was copied and not fixed by options.
 
-Theory of operation. When something of the host's may have changed, everything is read anew and planned anew from the
-same options, and where the plan differs, the network is told, and the guest: one in a namespace by changing its
-interface and its files, one that configures itself by router advertisements, and by DHCP when it asks again.
+Theory of operation. After a change on the host, everything is read and planned again from the same options. If the plan
+differs, the network changes, and so does the guest: in a namespace its interface and files are changed; a guest that
+configures itself learns the change by router advertisements, and by DHCP at its next request.
 
-A guest may go on asking the name servers that it was told of first, since it cannot be told, or does not listen. So
-those addresses lead to the servers that the host has now.
+A guest may continue to use the name servers that it was told first, because it cannot learn others or ignores them.
+So queries to those addresses go to the servers that the host has now.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from sansnet_core import LinkConfig, Network, SansnetError
 from sansnet_core.records import replace
 from sansnet_trio.driver import Driver
 from sansnet_trio.guest.hosts_file import HOSTS
-from sansnet_trio.guest.live_change import Change
+from sansnet_trio.guest.live_change import GuestChange
 from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.host_watch import HostWatch
 from sansnet_trio.hostinfo import RESOLV_CONF, HostInfo, read_resolvers
 from sansnet_trio.linux.rtnetlink import load_alone
 from sansnet_trio.plan.host import read_again
-from sansnet_trio.plan.name_servers import Remembered
+from sansnet_trio.plan.name_servers import RememberedNameServers
 from sansnet_trio.plan.options import NamespaceOptions, OptionsError
 from sansnet_trio.plan.setup import Setup, make_plan, make_setup, remembering
 
@@ -41,31 +41,32 @@ if TYPE_CHECKING:
 __all__ = ["Changeable", "Follower"]
 
 _GONE: Final = (errno.ESRCH, errno.ENOENT)
-"""Errors that say that the guest has just ended."""
+"""Errors that mean that the guest has just ended."""
 
 _LOOK: Final = 60.0
-"""Seconds between looks whether addresses that the host has no more are still in use."""
+"""Seconds between checks whether open connections still use addresses that the host has lost."""
 
 
 class Changeable(Protocol):
-    """A guest in a namespace."""
+    """A guest in a namespace, whose interface and files sansnet can change."""
 
     @property
     def host_changes(self) -> socket.socket:
-        """What heard of changes since the host was read."""
+        """A netlink socket that has received the changes since the host was read."""
 
-    async def change(self, change: Change) -> tuple[str, ...]:
-        """Change it; see `Guest.change`."""
+    async def change(self, change: GuestChange) -> tuple[str, ...]:
+        """GuestChange the guest; returns warnings. See `Guest.change`."""
 
 
 class Follower:
-    """Keeps one guest's network, or that of several one after the other, like the host's.
+    """Keeps the network of a guest, or of several one after the other, like the host's.
 
     Args:
-        options: what was asked for.
-        setup: the guest's network so far.
-        guest: in a namespace; None is a machine.
-        files: whether the guest has files of its own.
+        options: of the command.
+        setup: the plan of the guest's network.
+        guest: the guest in a namespace; None is a virtual machine.
+        forwards: the forwarded ports; for a guest in a namespace they learn its new addresses.
+        files: whether that guest has files of its own, such as /etc/resolv.conf.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Follower:
         self._guest = guest
         self._files = files
         self._watch: HostWatch | None = None
-        self._remembered = Remembered()
+        self._remembered = RememberedNameServers()
         self._remembered.note(setup.names)
         self._kept: frozenset[bytes] = frozenset()
         """Addresses of the guest's interface that only open connections use."""
@@ -98,7 +99,7 @@ class Follower:
             self._warn(report.reason(error))
 
     def close(self) -> None:
-        """Follow no more."""
+        """Stop following."""
         if self._watch is not None:
             self._watch.close()
 
@@ -110,7 +111,7 @@ class Follower:
 
     @contextmanager
     def serving(self, network: Network, driver: Driver, link: LinkConfig) -> Iterator[None]:
-        """Change this network too when the host's changes, as long as the block runs."""
+        """GuestChange this network too when the host's changes, as long as the block runs."""
         self._served = network, driver, link
         try:
             yield
@@ -118,14 +119,14 @@ class Follower:
             self._served = None
 
     async def run(self) -> None:
-        """Follow until cancelled, and close it then."""
+        """Follow until cancelled; then close it."""
         with self:
             await self._run()
 
     async def _run(self) -> None:
         if self._watch is None:
             return
-        # What changed before it was watched; a guest in a namespace comes with what heard of the rest
+        # Changes before the watch began; for a guest in a namespace, `host_changes` has those of addresses and routes
         if self._guest is None or read_resolvers() != self.setup.host.resolvers:
             await self._try_to_follow(files=self._files)
         while True:
@@ -137,11 +138,11 @@ class Follower:
     async def _try_to_follow(self, *, files: bool) -> None:
         try:
             await self._follow(files=files)
-        except OSError as error:  # no descriptor is left, or no process; the next change may find some
+        except OSError as error:  # no descriptor or process is free; there may be some at the next change
             self._warn(report.reason(error))
 
     async def _follow(self, *, files: bool) -> None:
-        """Read the host anew, and change what has to be changed."""
+        """Read the host again, and change the network and the guest if the plan differs."""
         old = self.setup
         load_alone()
         host = read_again(self._options, old.host)
@@ -167,7 +168,7 @@ class Follower:
         return make_plan(options, host)[1] if isinstance(options, NamespaceOptions) else make_setup(options, host)
 
     async def _change_guest(self, old: GuestPlan, new: GuestPlan, *, files: bool) -> bool:
-        """Change a guest in a namespace; whether it has other addresses now."""
+        """GuestChange a guest in a namespace. Returns whether its addresses have changed."""
         assert self._guest is not None
         before, after = ({own.address for own in plan.addresses} for plan in (old, new))
         used = {flow.guest.address for flow in self._served[0].flows()} if self._served else set()
@@ -175,7 +176,9 @@ class Follower:
         if new == old and kept == self._kept and not files:
             return False
         try:
-            for problem in await self._guest.change(Change(old=old, new=new, kept=kept, given_up=self._kept - kept)):
+            for problem in await self._guest.change(
+                GuestChange(old=old, new=new, kept=kept, given_up=self._kept - kept)
+            ):
                 self._warn(problem)
         except (OSError, SansnetError) as error:
             if not (isinstance(error, OSError) and error.errno in _GONE):
@@ -187,7 +190,7 @@ class Follower:
         return new.configure and before != after
 
     def _tell(self, setup: Setup, *, moved: bool) -> None:
-        """Tell the network."""
+        """Reconfigure the network that is served."""
         if self._served is None:
             return
         network, driver, link = self._served
@@ -195,11 +198,11 @@ class Follower:
         driver.use_interface(setup.interface)
         driver.tell(lambda now: network.reconfigure(config, now, moved=moved))
         if self._options.verbose:
-            report.inform("the host's network has changed, and the guest's follows")
+            report.inform("the host's network has changed; the guest's network follows")
             report.configuration(config, link, setup.addresses, setup.gateways)
 
     def _warn(self, reason: str) -> None:
-        """Say once why the guest's network stays what it is."""
+        """Report once why the guest's network does not change."""
         if not self._warned:
             self._warned = True
             report.warn(f"the guest's network cannot follow the host's: {reason}")

@@ -1,9 +1,9 @@
-"""Hints: a sentence, once for each kind, about what a guest tried in vain and which option would open it.
+"""Hints: one sentence for each kind of failed attempt of the guest, with the option that would make it work.
 
-Theory of operation. The network tells of flows that nothing answered and of names that were asked for. Most of them
-need no hint. Some come from people that look for a service of the host: at the gateway's address, at an address that
-means the host in another program's networks, at a closed address, or by a name of the host where no address means the
-host. Attempts at the guest's own addresses never reach sansnet: at the host's own address, and at 127.0.0.1.
+Theory of operation. The network reports flows without an answer, and names that were looked up. Most need no hint. But
+some belong to users who look for a service of the host: at the gateway's address, at an address that means the host in
+the networks of other programs, at a closed address, or by a name of the host while no address means the host. Attempts
+at the host's own address, which is the guest's, too, and at 127.0.0.1 never reach sansnet.
 """
 
 from __future__ import annotations
@@ -30,37 +30,37 @@ __all__ = ["Hints"]
 _EXAMPLES: Final = tuple(
     map(addresses.parse, ("169.254.1.2", "169.254.1.3", "169.254.1.4", *(f"fd00:9::{n}" for n in (9, 8, 7))))
 )
-"""Addresses that a user may give to --map-host-loopback."""
+"""Addresses to propose for --map-host-loopback."""
 
 _METADATA: Final = addresses.parse("169.254.169.254")
-"""Of clouds: no address of the host."""
+"""The metadata service of clouds, which is not the host."""
 
 _ELSEWHERE: Final = {
     addresses.parse("10.0.2.2"): "of QEMU and slirp4netns",
     addresses.parse("172.17.0.1"): "of Docker",
     addresses.parse("192.168.65.254"): "of Docker Desktop",
 }
-"""Addresses that mean the host in the networks of other programs; so do those of 169.254.0.0/16 in podman's."""
+"""Addresses that mean the host in the networks of other programs. In podman's, addresses in 169.254.0.0/16 do."""
 
 _TRYING: Final = "SYN_RECEIVED"
-"""State of a connection whose host has not answered yet."""
+"""State of a connection that the remote host has not answered yet."""
 
 
 class Hints:
     """The hints about one guest.
 
     Args:
-        options: of its network.
-        setup: what was made of these options.
-        namespace: whether -T and -U are for such a guest.
-        forwards: those that there are at the moment.
+        options: of the command.
+        setup: the plan made from them.
+        namespace: whether the guest is in a namespace, so that the command has -T and -U.
+        forwards: returns the current rules.
     """
 
     def __init__(
         self, options: CommandOptions, setup: Setup, *, namespace: bool, forwards: Callable[[], Sequence[ForwardRule]]
     ) -> None:
         self._config = config = setup.config
-        self._speaks = options.verbose
+        self._verbose = options.verbose
         self._namespace = namespace
         self._forwards = forwards
         families = [family for family in (config.ipv4, config.ipv6) if family]
@@ -74,7 +74,7 @@ class Hints:
         self.sentences: list[str] = []
 
     def hear(self, notices: Iterable[Notice]) -> None:
-        """Look at what happened."""
+        """Make hints from notices."""
         for notice in notices:
             if isinstance(notice, FlowRefused):
                 self._refused(notice)
@@ -82,7 +82,7 @@ class Hints:
                 self._asked(notice.name)
 
     def end(self, flows: Iterable[FlowReport]) -> None:
-        """Look at the flows that there are when the guest ends: some may not have been answered yet."""
+        """Make hints from the flows that are open when the guest ends: some may not have been answered yet."""
         for flow in flows:
             if flow.state == _TRYING and not flow.inbound:
                 self._refused(FlowRefused(flow.protocol, flow.guest, flow.remote, flow.host, 0))
@@ -91,12 +91,13 @@ class Hints:
         if kind not in self._kinds:
             self._kinds.add(kind)
             self.sentences.append(sentence := make())
-            if self._speaks:
+            if self._verbose:
                 report.inform(f"hint: {sentence}")
 
     def _asked(self, name: str) -> None:
         self._say(
-            "name", lambda: f"the guest asked for {name}, which means nothing here; {self._mapping()} makes it the host"
+            "name",
+            lambda: f"the guest looked up {name}, which has no address here; {self._mapping()} makes it the host",
         )
 
     def _refused(self, tried: FlowRefused) -> None:
@@ -107,30 +108,34 @@ class Hints:
         text = addresses.format(address)
         if address in self._config.map_host_loopback:
             if host is not None and host.address == addresses.LOOPBACK[len(address)]:
-                self._say("loopback", lambda: f"{_what(tried)}: nothing listens on the host's {_endpoint(host)}")
+                self._say("loopback", lambda: f"{_attempt(tried)}: nothing listens on the host's {_endpoint(host)}")
         elif address in self._config.map_guest_address:
             self._say(
                 "own",
                 lambda: (
-                    f"{_what(tried)}: nothing listens on port {remote.port} of the host's own address; "
+                    f"{_attempt(tried)}: nothing listens on port {remote.port} of the host's own address; "
                     f"{self._remedy(tried)}"
                 ),
             )
         elif address in self._gateways:
-            self._say("gateway", lambda: f"{_what(tried)}: the gateway is not the host; {self._remedy(tried)}")
+            self._say("gateway", lambda: f"{_attempt(tried)}: the gateway is not the host; {self._remedy(tried)}")
         elif host is None:
-            self._say("closed", lambda: f"{_what(tried)}: that is no address outside; {self._remedy(tried)}")
-        elif (whose := _ELSEWHERE.get(address)) or (
+            self._say(
+                "closed", lambda: f"{_attempt(tried)}: that is not an address outside the guest; {self._remedy(tried)}"
+            )
+        elif (program := _ELSEWHERE.get(address)) or (
             len(address) == 4 and addresses.is_link_local(address) and address not in (_METADATA, *self._name_servers)
         ):
-            whose = whose or "of podman and others"
+            program = program or "of podman and others"
             self._say(
                 "elsewhere",
-                lambda: f"{_what(tried)}: {text} is the host in networks {whose}, and not here; {self._remedy(tried)}",
+                lambda: (
+                    f"{_attempt(tried)}: {text} is the host in networks {program}, but not here; {self._remedy(tried)}"
+                ),
             )
 
     def _remedy(self, tried: FlowRefused) -> str:
-        """How the guest reaches the host's loopback."""
+        """How the guest can reach the host's loopback."""
         port, option = tried.remote.port, "-T" if tried.protocol == TCP else "-U"
         size = len(tried.remote.address)
         mapped = self._config.map_host_loopback
@@ -152,8 +157,8 @@ class Hints:
         return f"--map-host-loopback {addresses.format(self._example)}"
 
 
-def _what(tried: FlowRefused) -> str:
-    """What the guest tried, and what became of it."""
+def _attempt(tried: FlowRefused) -> str:
+    """The guest's attempt and its result."""
     protocol = "" if tried.protocol == TCP else " by UDP"
     if tried.host is None or tried.errno == errno.ECONNREFUSED:
         how = "was refused"

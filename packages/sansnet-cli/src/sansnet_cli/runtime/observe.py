@@ -45,10 +45,10 @@ def captured(file: BinaryIO | None) -> Iterator[CaptureFile | None]:
     if file is None:
         yield None
         return
-    from sansnet_cli.process.readiness import report_what_is_logged
+    from sansnet_cli.process.readiness import report_logged
     from sansnet_trio.links.observed import CaptureFile
 
-    report_what_is_logged()
+    report_logged()
     capture = CaptureFile(file)
     try:
         yield capture

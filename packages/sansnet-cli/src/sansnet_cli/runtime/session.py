@@ -1,4 +1,4 @@
-"""What runs while a command serves guests, the same for every kind of guest."""
+"""The network of guests while a command serves them, the same for every kind of guest."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Session:
         """Make the network of one guest and its driver, for as long as the block runs; the caller runs the driver.
 
         Args:
-            link: the guest's; it is left open.
+            link: the guest's; the driver closes it at its end.
 
         Raises:
             OSError: the host's interface is gone, or no descriptor is left.

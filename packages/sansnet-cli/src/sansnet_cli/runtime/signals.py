@@ -1,12 +1,12 @@
-"""Signals to sansnet that are meant for the command, or for QEMU, and what job control wants.
+"""Signals to sansnet that are for its child, a command or QEMU; and job control.
 
-Theory of operation. The command is in our process group, so the terminal's signals (as of Ctrl-C and Ctrl-Z) reach both
-it and us: passed on, they would reach it twice. Signals sent by a process reach us alone, and are passed on. The kernel
-tells which is which (si_code), but not to an ordinary handler: hence a signalfd(2).
+Theory of operation. The command is in our process group, so the terminal sends its signals, as for Ctrl-C and Ctrl-Z,
+to both: if they were passed on, the command would get them twice. Signals sent by a process reach only sansnet and are
+passed on. The kernel tells them apart (si_code), but Python's handlers do not see that, so this uses a signalfd(2).
 
 SIGTSTP keeps its default action: Ctrl-Z stops both. An interactive shell as the command makes process groups of its
-own; if it stops itself (`suspend`), the shell above us would not know, so we stop too, and let it go on when we do.
-Without a terminal there is no such shell.
+own. If it stops itself (`suspend`), the shell above sansnet would not notice. So sansnet stops too, and continues the
+command when it is continued. Without a terminal there is no shell above.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _FORWARDED: Final = frozenset(
 )
 _FROM_TERMINAL: Final = frozenset({signal.SIGINT, signal.SIGQUIT})
 _ENDING: Final = frozenset({signal.SIGTERM, signal.SIGHUP})
-"""One that is stopped must go on to hear them, as shells see to for their jobs."""
+"""Followed by SIGCONT, because a stopped process handles them only then. Shells do the same for their jobs."""
 _SI_KERNEL: Final = 0x80
 
-# struct signalfd_siginfo: ssi_signo, ssi_errno, ssi_code, and what does not matter here
+# struct signalfd_siginfo: ssi_signo, ssi_errno, ssi_code, and unused fields
 _SIGINFO: Final = struct.Struct("=Iii116x")
 
 
 class Child(Protocol):
-    """A process of ours that is to have the signals."""
+    """A child process that gets the signals."""
 
     @property
     def pid(self) -> int: ...
@@ -44,7 +44,7 @@ class Child(Protocol):
 
 
 class CommandSignals:
-    """Takes signals instead of us dying of them, from now on and until closed."""
+    """Receives signals, which would end sansnet otherwise, from now on and until closed."""
 
     def __init__(self) -> None:
         taken = _FORWARDED | {signal.SIGCHLD}
@@ -52,7 +52,7 @@ class CommandSignals:
         self._fd = syscalls.signal_descriptor(taken)
 
     async def run(self, child: Child) -> None:
-        """Forward to a child until cancelled."""
+        """Pass signals on to a child until cancelled."""
         import trio
 
         while True:
@@ -60,11 +60,11 @@ class CommandSignals:
             self.forward(child)
 
     def fileno(self) -> int:
-        """Readable when there is a signal to forward."""
+        """A descriptor that is readable when there is a signal to pass on."""
         return self._fd
 
     def forward(self, child: Child) -> None:
-        """Forward the signal that has come."""
+        """Pass on one signal that has been received."""
         number, _, code = _SIGINFO.unpack(os.read(self._fd, _SIGINFO.size))
         if number == signal.SIGCHLD:
             _follow(child)
@@ -74,7 +74,7 @@ class CommandSignals:
                 child.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """Restore what was before. A signal that came and was not forwarded has no effect: the child has ended."""
+        """Restore the signal mask. A signal that was received and not passed on has no effect: the child has ended."""
         while select.select([self._fd], [], [], 0)[0]:
             os.read(self._fd, _SIGINFO.size)
         os.close(self._fd)
@@ -82,8 +82,8 @@ class CommandSignals:
 
 
 def _follow(child: Child) -> None:
-    """Stop and go on with a command that stopped its own process group."""
-    with contextlib.suppress(ChildProcessError, ProcessLookupError):  # it has ended
+    """Stop sansnet with a command that stopped its own process group, and continue it later."""
+    with contextlib.suppress(ChildProcessError, ProcessLookupError):  # the child has ended
         if os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOHANG) is None:
             return
         group = os.getpgid(child.pid)

@@ -1,1 +1,1 @@
-"""`sansnet serve`. `parser` reads the command line, `serve` runs with trio."""
+"""`sansnet serve`. See `sansnet_cli` for the names of its modules."""

@@ -16,12 +16,12 @@ from sansnet_trio.links import unix_stream, vhost_user
 __all__ = ["parse", "parser"]
 
 _DESCRIPTION: Final = """\
-Be the network of a virtual machine, of QEMU with
+Give a network to a virtual machine. Start QEMU with
 
   -netdev stream,id=n0,server=off,addr.type=unix,addr.path=PATH
   -device virtio-net-pci,netdev=n0
 
-or, much faster, with --vhost-user, of QEMU with the following, where SIZE is that of -m:
+or, with --vhost-user, which is much faster, with the following, where SIZE is that of -m:
 
   -object memory-backend-memfd,id=m0,size=SIZE,share=on
   -machine memory-backend=m0
@@ -29,12 +29,12 @@ or, much faster, with --vhost-user, of QEMU with the following, where SIZE is th
   -netdev vhost-user,id=n0,chardev=c0
   -device virtio-net-pci,netdev=n0
 
-It serves one machine at a time, and refuses a second one. `sansnet qemu` does all of this by itself.
+It serves one machine at a time and refuses others. `sansnet qemu` does all of this by itself.
 """
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of `sansnet serve`; what it parses is for `parse` to check further."""
+    """The parser of `sansnet serve`. `parse` checks its result further."""
     made = Parser(
         prog="sansnet serve",
         usage="%(prog)s [--vhost-user] [--socket PATH | --fd FD] [OPTIONS]",
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=with_examples(
             "The guest learns its addresses, routes and name servers by DHCP, DHCPv6 and router advertisements; they "
             "are the host's, unless you give others. The guest cannot reach the host's loopback, unless you allow it. "
-            "SIGTERM and SIGINT end sansnet with status 0; 1 is a network that cannot be made, 2 a wrong option.",
+            "The exit status is 0 after SIGTERM or SIGINT; 1 if the network cannot be made; 2 if an option is wrong.",
             "sansnet serve --socket /tmp/guest.socket",
             "sansnet serve --socket /tmp/guest.socket --vhost-user -t 2222:22",
             "sansnet serve --socket /tmp/guest.socket --one-off -p all.pcap",
@@ -56,35 +56,35 @@ def parser() -> argparse.ArgumentParser:
         "--socket",
         type=typed(values.path),
         metavar="PATH",
-        help="the UNIX socket to listen on; default: the one that systemd passes (sd_listen_fds)",
+        help="path of the UNIX socket to listen on; default: the socket that systemd passes (sd_listen_fds)",
     )
     machine.add_argument(
         "-F",
         "--fd",
         type=typed(values.descriptor),
         metavar="FD",
-        help="a socket that listens; or a connected one, which implies --one-off",
+        help="an inherited socket that listens; or a connected one, which implies --one-off",
     )
-    machine.add_argument("-1", "--one-off", action="store_true", help="end when the first machine has gone")
+    machine.add_argument("-1", "--one-off", action="store_true", help="end when the first machine disconnects")
     add_background_options(machine, returns_when="a machine can connect")
-    shared = f"with --vhost-user what the machine names (host_mtu), or {vhost_user.MTU.default}"
+    shared = f"with --vhost-user the one that QEMU names (host_mtu), or {vhost_user.MTU.default}"
     add_options(made, namespace=False, default_mtu=f"{unix_stream.MTU.default}; {shared}")
     return made
 
 
 def parse(arguments: Sequence[str]) -> ServeOptions:
-    """Understand what follows `sansnet serve`.
+    """Parse the arguments after `sansnet serve`.
 
     Raises:
-        CommandLineError: something is wrong with it.
-        SystemExit: it asked for the help or the version, which have been printed.
+        CommandLineError: an argument is wrong.
+        SystemExit: help or version were asked for and have been printed.
     """
     parsed = parser().parse_args(arguments)
     passed = systemd.passed_socket()
-    given = [name for name, value in (("--socket", parsed.socket), ("--fd", parsed.fd)) if value is not None]
-    if passed is not None and given:
-        raise CommandLineError(f"a socket was passed by the service manager; leave out {given[0]}")
-    if passed is None and len(given) != 1:
+    named = [name for name, value in (("--socket", parsed.socket), ("--fd", parsed.fd)) if value is not None]
+    if passed is not None and named:
+        raise CommandLineError(f"a socket was passed by the service manager; leave out {named[0]}")
+    if passed is None and len(named) != 1:
         raise CommandLineError("give either --socket PATH or --fd FD; see `sansnet serve --help`")
     return ServeOptions(
         **network_options(parsed, vhost_user.MTU if parsed.vhost_user else unix_stream.MTU),

@@ -45,7 +45,7 @@ def serve(
     become: Callable[[], None] = lambda: None,
     on_ready: Callable[[], None],
 ) -> None:
-    """Serve machines until a signal comes, or the only one has gone.
+    """Serve machines until a signal comes, or the only machine is gone.
 
     Args:
         options: of `sansnet serve`.
@@ -108,7 +108,7 @@ async def _serve(
 
 def report_refused(pid: int) -> None:
     """Report a machine that was refused; for `MachineListener`."""
-    report.inform(f"process {pid} was refused, since a guest is there already")
+    report.inform(f"process {pid} was refused, because a guest is connected already")
 
 
 async def _serve_machine(server: MachineServer, connection: socket.socket) -> None:

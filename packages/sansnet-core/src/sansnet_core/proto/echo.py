@@ -137,7 +137,7 @@ class Echo:
         source, destination = flow.guest.address, flow.remote.address
         ends = Endpoint(source, 0), Endpoint(destination, 0)
         self._context.drop_packet(Reason.HOST_SEND, _protocol(flow.guest), *ends)
-        if not self._icmp_errors.would_tell(error, _protocol(flow.guest), *ends):
+        if not self._icmp_errors.would_report(error, _protocol(flow.guest), *ends):
             return
         rest = flow.guest.port << 16 | sequence
         if len(source) == 4:

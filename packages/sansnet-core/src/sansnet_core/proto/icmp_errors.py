@@ -202,7 +202,7 @@ class IcmpErrors:
         self._tokens = float(context.config.limits.icmp_error_burst)
         self._filled = context.now
 
-    def would_tell(self, error: ExtendedError, protocol: int, source: Endpoint, destination: Endpoint) -> bool:
+    def would_report(self, error: ExtendedError, protocol: int, source: Endpoint, destination: Endpoint) -> bool:
         """Whether `host_failed` would now report an error about the guest's packet between these endpoints.
 
         Call it before rebuilding the packet, since a guest can cause failures faster than the rate limit lets them be

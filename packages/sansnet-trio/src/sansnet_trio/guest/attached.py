@@ -26,7 +26,7 @@ from sansnet_trio.linux.children import end_child
 from sansnet_trio.linux.rtnetlink import load_alone, subscribe
 
 if TYPE_CHECKING:
-    from sansnet_trio.guest.live_change import Change
+    from sansnet_trio.guest.live_change import GuestChange
 
 __all__ = ["AttachedGuest"]
 
@@ -117,8 +117,8 @@ class AttachedGuest(Generic[T]):
         """See `GuestSockets`. The first call starts the socket agent."""
         return self._agents.socket(family, kind)
 
-    async def change(self, change: Change) -> tuple[str, ...]:
-        """Change addresses and routes of the guest's interface.
+    async def change(self, change: GuestChange) -> tuple[str, ...]:
+        """GuestChange addresses and routes of the guest's interface.
 
         Returns:
             No sentences, since the guest's files stay as they are; see `CommandGuest.change`.

@@ -48,7 +48,7 @@ from sansnet_trio.linux.descriptors import Reserve
 from sansnet_trio.linux.rtnetlink import load_alone, subscribe
 
 if TYPE_CHECKING:
-    from sansnet_trio.guest.live_change import Change
+    from sansnet_trio.guest.live_change import GuestChange
 
 __all__ = ["CommandGuest"]
 
@@ -191,8 +191,8 @@ class CommandGuest(Generic[T]):
         """Paths of the guest's own files."""
         return self._files.keys()
 
-    async def change(self, change: Change) -> tuple[str, ...]:
-        """Change the guest while its command runs. Its own files that the guest has modified are left alone.
+    async def change(self, change: GuestChange) -> tuple[str, ...]:
+        """GuestChange the guest while its command runs. Its own files that the guest has modified are left alone.
 
         Returns:
             A sentence for each file that could not be replaced.

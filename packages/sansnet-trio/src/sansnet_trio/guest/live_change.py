@@ -24,13 +24,13 @@ from sansnet_trio.linux import syscalls
 from sansnet_trio.linux.children import end_child
 from sansnet_trio.linux.rtnetlink import load_alone
 
-__all__ = ["TIMEOUT", "Change", "OwnFile", "change_guest"]
+__all__ = ["TIMEOUT", "GuestChange", "OwnFile", "change_guest"]
 
 TIMEOUT: Final = 5.0
 """Seconds that a change may take."""
 
 
-class Change(Record):
+class GuestChange(Record):
     """Old and new state of a guest; see `interface.reconfigure`."""
 
     old: GuestPlan
@@ -54,7 +54,7 @@ class OwnFile(NamedTuple):
 
 
 async def change_guest(
-    change: Change, join: Callable[[], None], mounts: str | None = None, own: Mapping[str, OwnFile] | None = None
+    change: GuestChange, join: Callable[[], None], mounts: str | None = None, own: Mapping[str, OwnFile] | None = None
 ) -> tuple[dict[str, int], tuple[str, ...]]:
     """Change a guest.
 
@@ -88,7 +88,7 @@ async def change_guest(
 
 
 def _change_in_child(
-    change: Change,
+    change: GuestChange,
     join: Callable[[], None],
     mounts: str | None,
     own: Mapping[str, OwnFile],

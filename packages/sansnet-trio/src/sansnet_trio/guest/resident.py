@@ -23,7 +23,7 @@ from sansnet_core.records import replace
 from sansnet_trio.guest import helper_process
 from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.guest.interface import reconfigure
-from sansnet_trio.guest.live_change import TIMEOUT, Change
+from sansnet_trio.guest.live_change import TIMEOUT, GuestChange
 from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.hostinfo import InterfaceAddress, Route
 from sansnet_trio.linux.privileges import CAP_NET_ADMIN
@@ -39,7 +39,7 @@ _SIZES: Final = (4, 16)
 # the parent's part
 
 
-async def request_change(change: Change, channel: socket.socket) -> None:
+async def request_change(change: GuestChange, channel: socket.socket) -> None:
     """Have the resident change the guest.
 
     Args:
@@ -76,7 +76,7 @@ async def request_change(change: Change, channel: socket.socket) -> None:
         raise GuestError(text)
 
 
-def _encoded(change: Change) -> dict[str, object]:
+def _encoded(change: GuestChange) -> dict[str, object]:
     return {
         "old": _encoded_plan(change.old),
         "new": _encoded_plan(change.new),
@@ -118,7 +118,7 @@ def serve_changes(channel: socket.socket, plan: GuestPlan, is_orphan: Callable[[
             channel.sendall(json.dumps(_answer(_decoded(json.loads(line), plan))).encode() + b"\n")
 
 
-def _answer(change: Change) -> tuple[int, str]:
+def _answer(change: GuestChange) -> tuple[int, str]:
     try:
         reconfigure(change.old, change.new, change.kept, change.given_up)
     except GuestError as error:
@@ -128,9 +128,9 @@ def _answer(change: Change) -> tuple[int, str]:
     return 0, ""
 
 
-def _decoded(message: Any, plan: GuestPlan) -> Change:
+def _decoded(message: Any, plan: GuestPlan) -> GuestChange:
     """Decode a change of the plan's interface; raises if the message is anything but addresses and routes."""
-    return Change(
+    return GuestChange(
         old=_decoded_plan(message["old"], plan),
         new=_decoded_plan(message["new"], plan),
         kept=_decoded_addresses(message["kept"]),

@@ -16,7 +16,7 @@ from sansnet_core.addresses import Endpoint
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.plan.options import DNS_PORT, NetworkOptions
 
-__all__ = ["GuestLink", "NameServers", "Remembered", "choose", "is_stand_in"]
+__all__ = ["GuestLink", "NameServers", "RememberedNameServers", "choose", "is_stand_in"]
 
 _RANGES: Final = {4: bytes([169, 254, 53]), 16: bytes.fromhex("fe8000000000000000000000005300")}
 """First bytes of stand-ins, by size of address. The last byte is the number (RFC 3927; RFC 4291, 2.5.6)."""
@@ -130,7 +130,7 @@ def is_stand_in(address: bytes) -> bool:
     return address.startswith(_RANGES[len(address)])
 
 
-class Remembered:
+class RememberedNameServers:
     """Addresses of earlier name servers, which the guest may still ask.
 
     A query to one of them goes to the present server with the same number.

@@ -1,4 +1,4 @@
-"""TCP: which segment belongs to which connection, who may open one, and the end of each."""
+"""All TCP connections: finding the one of a segment or a socket, opening and forgetting them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sansnet_core.errors import Malformed, Reason
 from sansnet_core.notices import FlowClosed, FlowOpened, FlowRefused, FlowReport
 from sansnet_core.orders import ORIGIN_LOCAL, Buffer, Endpoint, ExtendedError, OpenStream, SocketId
 from sansnet_core.proto.icmp_errors import IcmpErrors
-from sansnet_core.proto.tcp import states
+from sansnet_core.proto.tcp import arrival, states
 from sansnet_core.proto.tcp.flow import TcpFlow
-from sansnet_core.proto.tcp.memory import Memory
+from sansnet_core.proto.tcp.shared import TcpShared
 from sansnet_core.wire import tcp as wire
 from sansnet_core.wire.ip import TCP, IpHeader
 from sansnet_core.wire.quoted import Quoted
@@ -27,25 +27,14 @@ class Tcp:
 
     Args:
         context: of the network.
-        icmp_errors: likewise.
+        icmp_errors: of the network.
         find_station: asks for the Ethernet address of an address of the guest, if it is not known.
-
-    Attributes:
-        dirty: connections to be flushed at the end of the batch.
-        memory: payload bytes that all connections hold.
-        pending: how many handshakes are under way with the host or the guest: of connections that the guest began, and
-            of those from outside.
-        waiting: of those that the guest began, the ones that wait for the host, the oldest first.
     """
 
     def __init__(self, context: Context, icmp_errors: IcmpErrors, find_station: Callable[[bytes], None]) -> None:
         self.context = context
-        self.icmp_errors = icmp_errors
         self._find_station = find_station
-        self.dirty: list[TcpFlow] = []
-        self.memory = Memory(context.config.limits.tcp_memory)
-        self.pending = [0, 0]
-        self.waiting: dict[TcpFlow, None] = {}
+        self._shared: TcpShared[TcpFlow] = TcpShared(context, icmp_errors, self._forget)
         self.deadline = self.queued = inf
         self.ticket = 0
         self._inbound = 0
@@ -55,8 +44,13 @@ class Tcp:
     def __len__(self) -> int:
         return len(self._flows)
 
+    @property
+    def held(self) -> int:
+        """Payload bytes that all connections hold, in either direction."""
+        return self._shared.memory.held
+
     def flows(self) -> list[FlowReport]:
-        """What there is to say of each connection."""
+        """A report on each connection."""
         return [
             FlowReport(
                 flow.socket, TCP, flow.guest, flow.remote, flow.host, flow.inbound, flow.state, flow.sent, flow.received
@@ -70,7 +64,7 @@ class Tcp:
         """A segment from the guest.
 
         Raises:
-            Malformed: the segment means nothing, or is not let through.
+            Malformed: the segment is malformed, or may not pass.
         """
         tcp = wire.parse(buf, ip, self.context.verify)
         key = ip.source + ip.destination + buf[ip.start : ip.start + 4]
@@ -83,12 +77,12 @@ class Tcp:
                 flow.repeat()
                 return
         if flow is not None:
-            flow.receive(tcp, buf)
+            arrival.receive(flow, tcp, buf)
         elif not tcp.flags & RST:
             self._reset(ip, tcp)
 
     def _superseded(self, flow: TcpFlow, syn: TcpHeader) -> bool:
-        """Whether a new SYN ends `flow`: nothing was answered yet, or it is in TIME-WAIT (RFC 9293, 3.10.7.4)."""
+        """Whether a new SYN ends `flow`, which is not answered yet or in TIME-WAIT (RFC 9293, 3.10.7.4)."""
         state = flow.lifecycle[0]
         if state is states.SYN_RECEIVED and syn.sequence != flow.irs:
             flow.fire(states.GUEST_RESET)
@@ -102,7 +96,7 @@ class Tcp:
         context = self.context
         limits = context.config.limits
         if syn.flags & FIN:
-            raise Malformed(Reason.TCP_FLAGS)  # a scan; no stack sends that
+            raise Malformed(Reason.TCP_FLAGS)  # a port scan; no stack sends it
         guest = Endpoint(ip.source, syn.source_port)
         remote = Endpoint(ip.destination, syn.destination_port)
         host = context.address_map.to_host(ip.destination, syn.destination_port)
@@ -112,28 +106,28 @@ class Tcp:
             if reason is not Reason.OWN_ADDRESS:
                 raise Malformed(reason)
             context.drop_packet(reason, TCP, guest, remote)
-            self._reset(ip, syn)  # as a node does that has the address, and on which nothing listens
+            self._reset(ip, syn)  # as a node would that has the address and no listener
             return
-        if len(self._flows) >= limits.tcp_flows or self.pending[False] >= limits.tcp_pending:
-            if not self.waiting:
-                raise Malformed(Reason.TCP_LIMIT)  # the guest repeats its SYN, and may be luckier then
-            oldest = next(iter(self.waiting))
+        if len(self._flows) >= limits.tcp_flows or self._shared.pending[False] >= limits.tcp_pending:
+            if not self._shared.connecting:
+                raise Malformed(Reason.TCP_LIMIT)  # the guest repeats its SYN, and there may be room then
+            oldest = next(iter(self._shared.connecting))
             context.drop_packet(Reason.TCP_LIMIT, TCP, oldest.guest, oldest.remote)
-            oldest.abandon()  # the guest repeats the SYN of this one, if it still waits
-        flow = TcpFlow(self, context.new_socket(), key, guest, remote, host)
+            oldest.fire(states.GUEST_LOST)  # the guest repeats the SYN of this one, if it still waits
+        flow = TcpFlow(self._shared, context.new_socket(), key, guest, remote, host)
         flow.accept(syn, wire.parse_options(buf, syn.options_start, syn.start))
         self._add(flow)
-        self.waiting[flow] = None
+        self._shared.connecting[flow] = None
         context.out.orders.append(OpenStream(flow.socket, host, context.address_map.outbound(host.address)))
 
     def _add(self, flow: TcpFlow) -> None:
         self._flows[flow.key] = self._sockets[flow.socket] = flow
-        self.pending[flow.inbound] += 1
+        self._shared.pending[flow.inbound] += 1
         self._inbound += flow.inbound
         self.context.notify(FlowOpened(flow.socket, TCP, flow.guest, flow.remote, flow.host, flow.inbound))
 
     def unreachable(self, packet: Quoted) -> bool:
-        """A segment of ours did not reach its port in the guest; whether it was one of a connection."""
+        """An ICMP error quotes a segment that did not reach the guest; whether it was one of a connection."""
         flow = self._flows.get(packet.reverse_key())
         if flow is None:
             return False
@@ -143,7 +137,7 @@ class Tcp:
     def _reset(self, ip: IpHeader, tcp: TcpHeader) -> None:
         """Answer a segment that belongs to no connection (RFC 9293, 3.10.7.1)."""
         if not self.context.address_map.is_node(ip.destination):
-            return  # a group (RFC 9293, 3.9.2.3), or another address that no packet comes from (RFC 4291, 2.5 and 2.7)
+            return  # a group (RFC 9293, 3.9.2.3), or another address that is no source (RFC 4291, 2.5 and 2.7)
         headers = FlowHeaders(
             self.context.egress,
             Endpoint(ip.destination, tcp.destination_port),
@@ -156,10 +150,10 @@ class Tcp:
             length = tcp.end - tcp.start + bool(tcp.flags & SYN) + bool(tcp.flags & FIN)
             headers.tcp(0, add(tcp.sequence, length), RST | ACK, 0, b"", b"", 0)
 
-    # the host's sockets; a fact about a socket that is closed already is a race, and ignored
+    # facts from the host's sockets; one about a socket that is closed already is a race, and is ignored
 
     def stream_accepted(self, remote: Endpoint, address: bytes | None, port: int) -> SocketId | None:
-        """A host connected from outside; see `Network.stream_accepted`."""
+        """A connection from outside was accepted; see `Network.stream_accepted`."""
         context = self.context
         limits = context.config.limits
         wanted = Endpoint(address or bytes(len(remote.address)), port)
@@ -174,19 +168,19 @@ class Tcp:
         key = destination + source + port.to_bytes(2, "big") + remote.port.to_bytes(2, "big")
         old = self._flows.get(key)
         if old is not None and old.lifecycle[0] is states.TIME_WAIT:
-            old.fire(states.TIME_OVER)  # the guest's own one, if it has one, decides
+            old.fire(states.TIME_OVER)  # if the guest is in TIME-WAIT too, it decides by itself
         elif old is not None:
             context.drop_packet(Reason.INBOUND_COLLISION, TCP, remote, Endpoint(destination, port))
             return None
         if (
             len(self._flows) >= limits.tcp_flows
             or self._inbound >= limits.tcp_inbound_flows
-            or self.pending[True] >= limits.tcp_pending
+            or self._shared.pending[True] >= limits.tcp_pending
         ):
             context.drop_packet(Reason.TCP_LIMIT, TCP, remote, Endpoint(destination, port))
             return None
         guest, seen = Endpoint(destination, port), Endpoint(source, remote.port)
-        flow = TcpFlow(self, context.new_socket(), key, guest, seen, remote, inbound=True)
+        flow = TcpFlow(self._shared, context.new_socket(), key, guest, seen, remote, inbound=True)
         self._add(flow)
         self._find_station(destination)
         flow.invite()
@@ -203,7 +197,7 @@ class Tcp:
             flow.stream_received(data)
 
     def stream_sent(self, socket: SocketId, count: int) -> None:
-        """The host's socket took `count` bytes of what `SendStream` gave."""
+        """The host's socket took `count` bytes of the `SendStream` orders."""
         if flow := self._sockets.get(socket):
             flow.stream_sent(count)
 
@@ -213,7 +207,7 @@ class Tcp:
             flow.stream_ended()
 
     def stream_failed(self, socket: SocketId, errno: int, error: ExtendedError | None) -> None:
-        """The host's socket is of no more use."""
+        """The host's connect failed, or its connection is broken."""
         if flow := self._sockets.get(socket):
             if error is None or error.errno != errno:
                 error = ExtendedError(errno, ORIGIN_LOCAL, 0, 0, 0, None)
@@ -227,28 +221,27 @@ class Tcp:
     # the end of a batch, and of a connection
 
     def flush(self) -> None:
-        """Emit what the inputs since the last call ask for."""
-        if self.memory.waiting:
-            self.context.timers.arm(self, self.memory.resume(self.context.now))
-        flows, self.dirty = self.dirty, []
+        """Send what the inputs since the last call require."""
+        if self._shared.memory.waiting:
+            self.context.timers.arm(self, self._shared.memory.resume(self.context.now))
+        shared = self._shared
+        flows, shared.dirty = shared.dirty, []
         for flow in flows:
             flow.flush()
 
     def expire(self) -> None:
         """More streams may be resumed, which `flush` does."""
 
-    def forget(self, flow: TcpFlow) -> None:
+    def _forget(self, flow: TcpFlow) -> None:
         """The connection is over on both sides."""
-        context = self.context
+        context, shared = self.context, self._shared
         if self._flows.get(flow.key) is flow:
             del self._flows[flow.key]
         if self._sockets.pop(flow.socket, None) is None:
             return
         self._inbound -= flow.inbound
-        if flow.pending:
-            self.pending[flow.inbound] -= 1
-        self.waiting.pop(flow, None)
-        self.memory.forget(flow, flow.held, flow.receiver.queued)
+        shared.connecting.pop(flow, None)
+        shared.memory.forget(flow, flow.held, flow.receiver.queued)
         flow.drop_buffers()
         context.timers.forget(flow)
         if refused := flow.refusal():

@@ -1,22 +1,29 @@
-"""Guest to host: order, overlap, the window that we offer, and when to acknowledge.
+"""The stream from guest to host: order, overlap, the window that we offer, and when to acknowledge.
 
-Theory of operation. A byte is acknowledged when it is ours to deliver: it has been ordered from the driver, which
-keeps it until the host's socket takes it. The window is the limit less what the host has yet to take, so a slow host
-closes the window and the guest waits without ever having to retransmit. The window's right edge never moves left
-(RFC 9293, 3.8.6). Data beyond a gap is kept, bounded in bytes by the window and in pieces by a limit, and reported
-by SACK (RFC 2018).
+Theory of operation. A byte is acknowledged once it has been ordered from the driver, which keeps it until the host's
+socket takes it. The window is the limit less what the host's socket has not taken yet. So a slow host closes the
+window, and the guest waits without having to retransmit. The window's right edge never moves left (RFC 9293, 3.8.6).
+Data beyond a gap is kept, bounded in bytes by the window and in pieces by a limit, and reported by SACK (RFC 2018).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from math import inf
 from typing import Final
 
+from sansnet_core.errors import UsageError
 from sansnet_core.orders import Buffer
 from sansnet_core.wire.tcp import add, diff
 
 __all__ = ["Receiver"]
 
+DELAYED_ACK: Final = 0.002
+"""Seconds that an acknowledgment waits for data of the host to travel with. RFC 9293, 3.8.6.3 allows 0.5 s, but a guest
+may be waiting for it (Nagle's algorithm)."""
+CHALLENGE_INTERVAL: Final = 0.5
+"""Least seconds between two challenge ACKs for segments without data (RFC 5961, 7); Linux's tcp_invalid_ratelimit.
+Otherwise two stacks that find each other's acknowledgments unacceptable would answer each other for ever."""
 PIECE_COST: Final = 100
 """Bytes, about, that CPython takes for a piece besides its data."""
 
@@ -28,18 +35,25 @@ class Receiver:
         next: RCV.NXT.
         edge: right edge of the window offered to the guest; data up to it is accepted.
         limit: most bytes held for the host.
-        unsent: bytes ordered from the driver that the host's socket did not take yet.
+        unsent: bytes ordered from the driver that the host's socket has not taken yet.
         acknowledged: the acknowledgment number of the last segment sent.
-        queued: bytes held beyond a gap, with what keeping a piece costs by itself.
+        queued: bytes held beyond a gap, with the cost of keeping each piece.
         largest: largest window offered so far.
+        fin: sequence number of the guest's FIN, once it came; data before it may be missing.
+        ack_now: an acknowledgment is to be sent at the end of the batch.
+        ack_due: when a delayed acknowledgment is to be sent; `math.inf` if none is.
     """
 
     __slots__ = (
+        "_challenged",
         "_latest",
         "_pieces",
         "_ranges",
+        "ack_due",
+        "ack_now",
         "acknowledged",
         "edge",
+        "fin",
         "largest",
         "limit",
         "next",
@@ -55,16 +69,20 @@ class Receiver:
         self.largest = min(limit, 65535)
         self.unsent = 0
         self.queued = 0
+        self.fin: int | None = None
+        self.ack_now = False
+        self.ack_due = inf
+        self._challenged = -inf
         self._pieces: list[tuple[int, Buffer]] | None = None
         self._ranges: list[tuple[int, int]] = []
-        """What the pieces cover, adjacent ones as one: an acknowledgment must not look at a thousand of them."""
+        """What the pieces cover, with adjacent ones joined, so that SACK need not look at a thousand pieces."""
         self._latest = 0
 
     def acceptable(self, sequence: int, length: int) -> bool:
-        """Whether a segment of `length` (SYN and FIN included) touches the window (RFC 9293, table 6).
+        """Whether a segment of `length` (SYN and FIN included) overlaps the window (RFC 9293, 3.4, table 6).
 
-        One without length may also stand at the right edge: a guest that filled the window acknowledges from there, for
-        that is its SND.NXT. Linux takes it, too.
+        One without length may also be at the right edge, as in Linux: a guest that has filled the window acknowledges
+        from there, since that is its SND.NXT.
         """
         first = diff(sequence, self.next)
         window = diff(self.edge, self.next)
@@ -72,16 +90,34 @@ class Receiver:
             return 0 <= first <= window
         return window > 0 and first < window and first + length > 0
 
-    def may_end(self, sequence: int) -> bool:
-        """Whether a FIN with this number is in the window, and behind all data that came."""
+    # FIN
+
+    def note_fin(self, sequence: int) -> None:
+        """The guest sent a FIN with this number. One beyond the window is ignored; the guest repeats it."""
+        if self.fin is not None:
+            return
         last = self.next
         if self._pieces:
             first, piece = self._pieces[-1]
             last = add(first, len(piece))
-        return diff(sequence, last) >= 0 and diff(self.edge, sequence) > 0
+        if diff(sequence, last) >= 0 and diff(self.edge, sequence) > 0:
+            self.fin = sequence
+        else:
+            self.ack_now = True
+
+    def take_fin(self) -> None:
+        """Move RCV.NXT over the guest's FIN: all data before it has come."""
+        self.next = add(self.next, 1)
+        self.ack_now = True
+
+    def is_beyond_fin(self, sequence: int) -> bool:
+        """Whether data that ends before this number reaches beyond the guest's FIN."""
+        return self.fin is not None and diff(sequence, self.fin) > 0
+
+    # data
 
     def accept(self, sequence: int, data: Buffer, most_pieces: int) -> list[Buffer]:
-        """Take the data of an acceptable segment.
+        """Take the data of an acceptable segment. A gap and its filling are acknowledged at once (RFC 5681, 4.2).
 
         Args:
             sequence: of its first byte.
@@ -91,7 +127,9 @@ class Receiver:
         Returns:
             What is in order now; empty if the data lies beyond a gap or is known already.
         """
-        # Copies: a byte must not keep the whole frame that it came in
+        if self.queued:
+            self.ack_now = True
+        # Parts are copies: a byte must not keep alive the whole frame that it came in
         ahead = diff(sequence, self.next)
         if ahead < 0:
             data = bytes(data[-ahead:])
@@ -100,8 +138,10 @@ class Receiver:
         if len(data) > room:
             data = bytes(data[: max(room, 0)])
         if not data:
+            self.ack_now = True
             return []
         if ahead:
+            self.ack_now = True
             self._keep(add(self.next, ahead), data, most_pieces)
             return []
         ready = [data]
@@ -112,10 +152,10 @@ class Receiver:
         return ready
 
     def _keep(self, sequence: int, data: Buffer, most_pieces: int) -> None:
-        """Insert what no kept piece covers yet; earlier pieces win."""
+        """Insert what no kept piece covers yet; bytes that are there already stay."""
         pieces = self._pieces = self._pieces or []
         self._latest = sequence
-        # From the last piece that begins no later
+        # Begin with the last piece that does not begin later
         index = max(bisect_right(pieces, diff(sequence, self.next), key=lambda kept: diff(kept[0], self.next)) - 1, 0)
         while data:
             free = len(data)
@@ -129,7 +169,7 @@ class Receiver:
                     continue
             if len(pieces) >= most_pieces:
                 return
-            part = bytes(data[:free])  # a copy: a small piece must not keep the whole frame that it came in
+            part = bytes(data[:free])  # a copy: a small piece must not keep alive the whole frame that it came in
             pieces.insert(index, (sequence, part))
             self._cover(sequence, add(sequence, len(part)))
             self.queued += len(part) + PIECE_COST
@@ -137,7 +177,7 @@ class Receiver:
             index += 1
 
     def _cover(self, first: int, behind: int) -> None:
-        """A new piece covers what none covered."""
+        """Add a range that a new piece covers and no other piece does."""
         ranges = self._ranges
         index = bisect_right(ranges, diff(first, self.next), key=lambda known: diff(known[0], self.next))
         end = index
@@ -150,7 +190,7 @@ class Receiver:
         ranges[index:end] = [(first, behind)]
 
     def _join(self, ready: list[Buffer]) -> None:
-        """Move kept pieces that have become in order."""
+        """Move the kept pieces that are in order now to `ready`."""
         pieces = self._pieces
         while pieces and diff(pieces[0][0], self.next) <= 0:
             sequence, data = pieces.pop(0)
@@ -161,14 +201,15 @@ class Receiver:
                 self.next = add(self.next, len(data))
         ranges = self._ranges
         while ranges and diff(ranges[0][0], self.next) <= 0:
-            ranges.pop(0)  # all of it: the pieces of a range are adjacent
+            ranges.pop(0)  # the whole range is in order, since its pieces are adjacent
         if not pieces:
             self._pieces = None
 
     def give_up(self) -> int:
-        """Let go of the last piece beyond a gap, which is there; bytes freed, with what keeping it cost.
+        """Free the last piece beyond a gap; there is one. SACK may have reported it: the guest has it (RFC 2018, 8).
 
-        It may have been reported by SACK; the guest still has it (RFC 2018, 8).
+        Returns:
+            Bytes freed, with the cost of keeping the piece.
         """
         assert self._pieces
         sequence, data = self._pieces.pop()
@@ -182,13 +223,13 @@ class Receiver:
         return freed
 
     def drop_buffers(self) -> None:
-        """Let go of what is held beyond a gap."""
+        """Free what is held beyond a gap."""
         self._pieces = None
         self._ranges = []
         self.queued = 0
 
     def sack_blocks(self, most: int) -> list[tuple[int, int]]:
-        """What is held beyond the gap, the block with the newest data first (RFC 2018, 4); at most `most` blocks."""
+        """At most `most` blocks held beyond a gap, the one with the newest data first (RFC 2018, 4)."""
         ranges = self._ranges
         newest = bisect_right(ranges, diff(self._latest, self.next), key=lambda known: diff(known[0], self.next)) - 1
         blocks = ranges[:most]
@@ -196,22 +237,76 @@ class Receiver:
             blocks = [ranges[newest], *(block for block in blocks if block != ranges[newest])][:most]
         return blocks
 
-    def window(self, mss: int, limit: int) -> int:
-        """Move the right edge as far as it may, and give the window in bytes.
+    # acknowledgments and the window
+
+    def delivered(self, count: int) -> None:
+        """The host's socket took `count` bytes.
+
+        Raises:
+            UsageError: so many were not ordered.
+        """
+        if not 0 <= count <= self.unsent:
+            raise UsageError(f"{count} bytes are said to be sent, of {self.unsent} that were ordered")
+        self.unsent -= count
+
+    def acknowledge_now(self) -> None:
+        """Have an acknowledgment sent at the end of the batch."""
+        self.ack_now = True
+
+    def challenge(self, now: float, *, limited: bool) -> bool:
+        """Acknowledge a segment that is not acceptable (RFC 9293, 3.10.7.4; RFC 5961, 3.2 and 4.2).
 
         Args:
-            mss: the guest's segment size; smaller steps are not offered (RFC 9293, 3.8.6.2.2).
-            limit: most bytes to hold at present; at most `self.limit`.
+            now: seconds.
+            limited: the segment is of a kind that is answered at a limited rate only.
+
+        Returns:
+            Whether it is answered.
         """
-        gain = limit - self.unsent - diff(self.edge, self.next)
+        if limited:
+            if now - self._challenged < CHALLENGE_INTERVAL:
+                return False
+            self._challenged = now
+        self.ack_now = True
+        return True
+
+    def delay_ack(self, mss: int, now: float) -> bool:
+        """Whether the acknowledgment of data may wait, for less than two segments' worth; its timer is started then."""
+        if self.ack_now or diff(self.next, self.acknowledged) >= 2 * mss:
+            return False
+        if self.ack_due == inf:
+            self.ack_due = now + DELAYED_ACK
+        return True
+
+    def ack_timed_out(self) -> None:
+        """The timer of a delayed acknowledgment has expired."""
+        self.ack_due = inf
+        self.ack_now = True
+
+    def announce(self, mss: int, limit: int) -> int:
+        """A segment is sent, which acknowledges everything: move the window's right edge as far as it may go.
+
+        Args:
+            mss: the guest's segment size; the edge is not moved by less (RFC 9293, 3.8.6.2.2).
+            limit: most bytes to hold at present; at most `self.limit`.
+
+        Returns:
+            The window in bytes.
+        """
+        self.acknowledged = self.next
+        self.ack_now = False
+        self.ack_due = inf
+        window = diff(self.edge, self.next)
+        gain = limit - self.unsent - window
         if gain > 0 and gain >= _least(mss, limit):
             self.edge = add(self.edge, gain)
-        window = diff(self.edge, self.next)
-        self.largest = max(self.largest, window)
+            window += gain
+        if window > self.largest:
+            self.largest = window
         return window
 
     def window_opens(self, mss: int, limit: int) -> bool:
-        """Whether the guest may be waiting for a larger window, and there is one to tell of."""
+        """Whether the guest may be waiting for a larger window, and one can be offered."""
         offered = diff(self.edge, self.next)
         gain = limit - self.unsent - offered
         least = _least(mss, limit)
@@ -221,5 +316,5 @@ class Receiver:
 
 
 def _least(mss: int, limit: int) -> int:
-    """By how much a window of at most `limit` must grow to be worth telling (RFC 9293, 3.8.6.2.2)."""
+    """Least bytes by which the window's edge is moved, with windows of at most `limit` (RFC 9293, 3.8.6.2.2)."""
     return min(mss, max(limit >> 1, 1))

@@ -1,38 +1,59 @@
-"""Host to guest: the send buffer, the guest's window, retransmission.
+"""The stream from host to guest: the send buffer, the guest's window, retransmission.
 
-Theory of operation. Bytes read from the host are held until the guest acknowledges them. Two queues hold them:
-`sent`, one entry for each frame sent, from SND.UNA on; and `unsent`. Chunks move from one to the other, cut by
-memoryview, never copied except to join small ones.
+Theory of operation. Bytes read from the host are held (`send_buffer`) until the guest acknowledges them.
 
-Retransmission follows RFC 6298 (timer), RFC 5681/6582 (fast retransmit on three duplicates) and RFC 6675 (holes below
-what SACK reports). There is deliberately no congestion window: the path to the guest is one link, whose queue pushes
-back by itself, and the guest's window is the only bound.
+Retransmission follows RFC 6298 (timer), RFC 5681 and 6582 (fast retransmit after three duplicate acknowledgments) and
+RFC 6675 (holes below the highest byte that SACK reports). There is deliberately no congestion window: the path to the
+guest is one link with flow control of its own, so only the guest's window bounds what is in flight.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
-from typing import Final
+from math import inf
+from typing import Final, NamedTuple
 
 from sansnet_core.orders import Buffer
 from sansnet_core.proto.tcp.handshake import Terms
-from sansnet_core.wire.tcp import TcpHeader, add, diff
+from sansnet_core.proto.tcp.send_buffer import SendBuffer
+from sansnet_core.wire.tcp import TcpHeader, add, diff, parse_options
 
-__all__ = ["Sender"]
+__all__ = ["Acked", "Sender"]
 
 MIN_RTO: Final = 0.2
-"""Linux's TCP_RTO_MIN. RFC 6298 2.4 says 1 s; the link to a guest has no queues that would excuse it."""
+"""As Linux's TCP_RTO_MIN. RFC 6298, 2.4 recommends 1 s, but the link to a guest has no long queues."""
 MAX_RTO: Final = 60.0
 INITIAL_RTO: Final = 1.0
+RTO_AFTER_SYN_LOSS: Final = 3.0
+"""RFC 6298, 5.7."""
+RETRY_AFTER_RESET: Final = 0.002
+"""Seconds until our SYN is sent again after the reset of a stale connection, which has arrived then; as in Linux."""
 DUPLICATES: Final = 3
-SMALL: Final = 2048
-"""Shorter pieces are copied together: a remote that sends single bytes must not cost a hundred for each."""
+"""Duplicate acknowledgments that begin a fast retransmit (RFC 5681, 3.2)."""
 MAX_BURST: Final = 16
-"""Segments sent again for one acknowledgment; theirs bring the next. Without a bound, a guest with
-tiny segments is sent tens of thousands of them for one SACK."""
+"""Segments retransmitted for one acknowledgment; their acknowledgments bring the next ones. Otherwise one SACK of a
+guest with a tiny MSS would cause tens of thousands of segments."""
 _MAX_SACKED: Final = 64
-"""Ranges remembered; the guest may report more, then the oldest knowledge is lost, not correctness."""
+"""Ranges that SACK reported and that are remembered. Forgetting the others costs needless retransmissions only."""
+_MIN_SACK_OPTION: Final = 12
+"""Bytes of options with one SACK block: two for padding, two of kind and length, eight of the block."""
+
+
+class Acked(NamedTuple):
+    """What an acknowledgment has changed.
+
+    Attributes:
+        released: payload bytes acknowledged now, which are held no more.
+        everything: something was acknowledged, and nothing is in flight any more.
+        retransmit: `retransmissions` has to be called.
+    """
+
+    released: int
+    everything: bool
+    retransmit: bool
+
+
+_NOTHING: Final = Acked(0, False, False)
 
 
 class Sender:
@@ -42,44 +63,42 @@ class Sender:
         una: SND.UNA.
         next: SND.NXT; nothing beyond it was ever sent.
         window: SND.WND in bytes, scaled.
-        largest_window: largest ever offered.
-        scale: the guest's window shift.
-        mss: most payload bytes of a segment.
-        buffered: bytes held, sent or not.
-        rto: seconds, backed off.
+        largest_window: MAX.SND.WND (RFC 5961, 5.2).
+        scale: Snd.Wind.Shift (RFC 7323, 2.3).
+        mss: largest payload of a segment, in bytes.
+        buffer: the bytes from the host.
+        duplicates: duplicate acknowledgments since SND.UNA moved.
+        probing: something was sent beyond a closed window.
+        recover: SND.NXT when loss recovery began (RFC 6582), or None outside of it.
+        rto: seconds, with backoff.
         retries: retransmissions since the guest last acknowledged something new.
-        ended: no more data will come: a FIN follows the last byte.
-        fin_sent: the FIN occupies the sequence number before `next`.
+        retransmit_at: when the retransmission timer expires or, with nothing in flight, the persist timer (RFC 9293,
+            3.8.6.1); `math.inf` if none is running.
+        wl1, wl2: SND.WL1 and SND.WL2.
     """
 
     __slots__ = (
         "_burst",
-        "_cursor",
-        "_cursor_at",
         "_lost_all",
         "_retransmitted",
         "_rtt_sequence",
         "_rtt_start",
         "_rttvar",
         "_sacked",
-        "_sent",
         "_srtt",
-        "_unsent",
-        "buffered",
+        "buffer",
         "duplicates",
-        "ended",
-        "fin_sent",
         "largest_window",
         "mss",
         "next",
         "probing",
         "recover",
+        "retransmit_at",
         "retries",
         "rto",
         "sack_permitted",
         "scale",
         "una",
-        "unsent",
         "window",
         "wl1",
         "wl2",
@@ -89,181 +108,237 @@ class Sender:
         self.una = iss
         self.next = iss
         self.wl2 = iss
-        self.buffered = 0
-        self.unsent = 0
+        self.buffer = SendBuffer()
         self.rto = INITIAL_RTO
         self.retries = 0
         self.duplicates = 0
         self.probing = False
-        """Whether something was sent beyond a closed window."""
         self.recover: int | None = None
-        """SND.NXT when loss recovery began, or None outside of it."""
-        self.ended = False
-        self.fin_sent = False
-        self._sent: deque[Buffer] | None = None
-        self._unsent: deque[Buffer] | None = None
+        self.retransmit_at = inf
         self._sacked: list[tuple[int, int]] | None = None
         self._retransmitted = iss
         self._burst = 0
-        # The piece at which retransmission goes on, and its sequence number: not all are walked for each acknowledgment
-        self._cursor = 0
-        self._cursor_at = iss
         self._lost_all = False
         self._srtt: float | None = None
         self._rttvar = 0.0
         self._rtt_sequence = 0
         self._rtt_start: float | None = None
 
+    # handshake
+
     def agree(self, syn: TcpHeader, terms: Terms) -> None:
-        """The guest's SYN or SYN-ACK came; nothing but our SYN can have been sent before."""
+        """Take window and terms of the guest's SYN or SYN-ACK; nothing but our SYN can have been sent before."""
         self.window = self.largest_window = syn.window  # a SYN's window is never scaled (RFC 7323, 2.2)
         self.wl1 = syn.sequence
         self.scale = terms.scale
         self.mss = terms.mss
         self.sack_permitted = terms.sack
 
+    def send_syn(self, now: float) -> None:
+        """Move SND.NXT over our SYN, which is sent for the first time, and start the timer."""
+        self._advance(1, now)
+        self.retransmit_at = now + self.rto
+
+    def retry_syn(self, now: float) -> None:
+        """A stale connection of the guest was in the way of our SYN and is reset: have it sent again soon."""
+        if not self.retries:
+            self.retransmit_at = now + RETRY_AFTER_RESET
+
+    def establish(self, sequence: int) -> None:
+        """The handshake is complete, by the segment of the guest with this sequence number."""
+        self.wl1 = add(sequence, -1)  # the window of that segment counts
+        self.retransmit_at = inf
+        if self.retries:
+            self.rto = RTO_AFTER_SYN_LOSS
+
+    # new data
+
     @property
     def in_flight(self) -> int:
         """Sequence numbers sent and not acknowledged."""
         return diff(self.next, self.una)
 
-    def usable(self) -> int:
-        """Bytes that the guest's window still has room for; may be negative if it shrank."""
+    @property
+    def fin_is_missing(self) -> bool:
+        """Whether our FIN, which was sent, is the only thing that is not acknowledged."""
+        return not self.buffer.held and add(self.una, 1) == self.next
+
+    @property
+    def ack_sequence(self) -> int:
+        """Sequence number for a bare ACK: SND.NXT, but never beyond the guest's window, where the guest drops it."""
+        return self.next if self._usable() >= 0 else add(self.una, self.window)
+
+    def _usable(self) -> int:
+        """Bytes that the guest's window has room for; negative if it has shrunk."""
         return self.window - diff(self.next, self.una)
 
-    def acceptable(self) -> int:
-        """SND.NXT, or the edge of the guest's window if more was sent: beyond it even an acknowledgment is dropped."""
-        return self.next if self.usable() >= 0 else add(self.una, self.window)
+    def room(self, limit: int, frame_payload: int) -> int:
+        """How many bytes may be read from the host.
 
-    def enqueue(self, data: Buffer) -> None:
-        """Take bytes from the host."""
-        self.unsent += len(data)
-        self.buffered += len(data)
-        if self._unsent is None:
-            self._unsent = deque()
-        _append(self._unsent, data)
+        Args:
+            limit: most bytes to hold.
+            frame_payload: payload bytes of a full frame; larger amounts are whole frames.
+
+        Returns:
+            0, or at least one segment. It may be one segment although the window is closed, to have data to probe with.
+        """
+        held = self.buffer.held
+        room = min(self._usable() - self.buffer.unsent, limit - held)
+        if room < self.mss:
+            return 0 if held else self.mss
+        return room - room % frame_payload if room > frame_payload else room
 
     def next_payload(self, most: int, now: float) -> Buffer:
-        """Move the next bytes, at most `most`, from unsent to sent, and advance SND.NXT over them."""
-        unsent = self._unsent
-        assert unsent
-        payload = unsent[0]
-        size = len(payload)
-        if size > most:
-            view = memoryview(payload)
-            payload, unsent[0] = view[:most], view[most:]
-            size = most
-        else:
-            unsent.popleft()
-            if size < most and unsent:
-                parts = [payload]
-                while unsent and size < most:
-                    part = unsent[0]
-                    take = most - size
-                    if len(part) > take:
-                        view = memoryview(part)
-                        part, unsent[0] = view[:take], view[take:]
-                    else:
-                        unsent.popleft()
-                    parts.append(part)
-                    size += len(part)
-                payload = b"".join(parts)
-        if not unsent:
-            self._unsent = None
-        if self._sent is None:
-            self._sent = deque()
-        _append(self._sent, payload)
-        self.unsent -= size
-        self.advance(size, now)
-        return payload
+        """Move SND.NXT over the next unsent bytes, if the guest's window has room for them; there are some.
 
-    def advance(self, count: int, now: float) -> None:
-        """SND.NXT moves over sequence numbers that are being sent for the first time; time them (RFC 6298, 3)."""
+        Args:
+            most: payload bytes of a frame.
+            now: seconds.
+
+        Returns:
+            What to send with the sequence number that was SND.NXT, or nothing if the window is full.
+        """
+        buffer = self.buffer
+        unsent = buffer.unsent
+        in_flight = diff(self.next, self.una)
+        usable = self.window - in_flight
+        size = unsent if unsent < most else most
+        if usable < size:
+            size = usable
+        # Avoid silly windows (RFC 9293, 3.8.6.2.1), except with nothing in flight: then no acknowledgment will come
+        if size <= 0 or (size < unsent and size < self.mss and in_flight):
+            if self.retransmit_at == inf:
+                self.retransmit_at = now + self.rto  # the persist timer
+            return b""
+        if not in_flight:
+            self.retransmit_at = now + self.rto
+        self._advance(size, now)
+        return buffer.next_payload(size)
+
+    def send_fin(self, now: float) -> int:
+        """Move SND.NXT over our FIN, which is sent now behind all data; returns its sequence number."""
+        sequence = self.next
+        self.probing = self.probing or self._usable() <= 0
+        self._advance(1, now)
+        if self.retransmit_at == inf:
+            self.retransmit_at = now + self.rto
+        return sequence
+
+    def _advance(self, count: int, now: float) -> None:
+        """Move SND.NXT over sequence numbers that are sent for the first time, and time them (RFC 6298, 3)."""
         self.next = add(self.next, count)
         if self._rtt_start is None:
             self._rtt_start = now
             self._rtt_sequence = self.next
 
     def forget_timing(self) -> None:
-        """Something was sent again: its acknowledgment tells nothing of the round trip (Karn; RFC 6298, 3)."""
+        """Stop timing, as something was sent twice: its acknowledgment may be that of either (Karn; RFC 6298, 3)."""
         self._rtt_start = None
 
     def drop_buffers(self) -> None:
-        """Let go of all data."""
-        self._sent = self._unsent = self._sacked = None
+        """Free all data."""
+        self.buffer.drop()
+        self._sacked = None
 
-    def probe(self, now: float) -> Buffer:
-        """The next byte, to be sent beyond a closed window (RFC 9293, 3.8.6.1); the next probe waits twice as long."""
-        payload = self.next_payload(1, now)
-        self.forget_timing()  # the answer comes when the guest likes
-        self.probing = True
-        self.rto = min(self.rto * 2, MAX_RTO)
-        return payload
-
-    def window_opened(self) -> bool:
-        """A closed window was probed, and is open now: what was sent beyond it was dropped.
+    def probe(self, now: float) -> tuple[int, Buffer]:
+        """The persist timer has expired: send the next byte beyond the window (RFC 9293, 3.8.6.1), and back off.
 
         Returns:
-            Whether it is to be sent again.
+            Sequence number and payload.
+        """
+        sequence = self.next
+        payload = self.buffer.next_payload(1)
+        self._advance(1, now)
+        self.forget_timing()  # the guest may answer late
+        self.probing = True
+        self.rto = min(self.rto * 2, MAX_RTO)
+        self.retransmit_at = now + self.rto
+        return sequence, payload
+
+    # acknowledgments
+
+    def take(self, tcp: TcpHeader, buf: Buffer, size: int, now: float) -> Acked | None:
+        """Process acknowledgment, window and SACK of a segment (RFC 9293, 3.10.7.4, fifth).
+
+        Args:
+            tcp: its header, with ACK set.
+            buf: the buffer that the header describes.
+            size: its payload bytes that count.
+            now: seconds.
+
+        Returns:
+            None if it acknowledges what was never sent, or is too old to be of this connection (RFC 5961, 5.2).
+        """
+        acknowledgment, sequence = tcp.acknowledgment, tcp.sequence
+        advance = released = 0
+        if acknowledgment != self.una:
+            advance = diff(acknowledgment, self.una)
+            if advance > diff(self.next, self.una) or advance < -self.largest_window:
+                return None
+            if advance < 0:
+                return _NOTHING
+            released = self.acknowledge(advance, now)
+        window = tcp.window << self.scale
+        changed = window != self.window
+        # SND.WL1 and SND.WL2 keep an old segment from restoring an old window
+        newer = diff(sequence, self.wl1)
+        if newer > 0 or (newer == 0 and diff(acknowledgment, self.wl2) >= 0):
+            self.window = window
+            if window > self.largest_window:
+                self.largest_window = window
+            self.wl1, self.wl2 = sequence, acknowledgment
+        news = False
+        if not window:
+            self.retries = 0  # the guest is alive and only has no room (RFC 9293, 3.8.6.1)
+        elif self.probing and self.window:
+            news = self._end_probing(now)
+        if self.sack_permitted and tcp.start - tcp.options_start >= _MIN_SACK_OPTION:
+            news |= self._sack(parse_options(buf, tcp.options_start, tcp.start).sack)
+        if not advance and self.next != self.una and (news or not (size or changed)):
+            self.duplicates += 1
+            if self.recover is None and (self.duplicates == DUPLICATES or self._sack_says_lost()):
+                self._begin_recovery(lost_all=False)
+                news = True
+        if advance or news:
+            return tuple.__new__(Acked, (released, self.next == self.una, self.recover is not None))
+        return _NOTHING
+
+    def _end_probing(self, now: float) -> bool:
+        """A closed window that was probed is open. The guest has dropped what was sent beyond it.
+
+        Returns:
+            Whether that is to be sent again.
         """
         self.probing = False
         if self._srtt is None:
             self.rto = INITIAL_RTO
         else:
             self._set_rto()
-        if not self.in_flight:
+        if self.next == self.una:
+            self.retransmit_at = inf
             return False
-        self.begin_recovery(lost_all=True)
+        self.retransmit_at = now + self.rto
+        self._begin_recovery(lost_all=True)
         return True
 
-    # acknowledgments
-
-    def acknowledge(self, acknowledgment: int, now: float) -> int:
-        """SND.UNA moves to `acknowledgment`, which is new and within what was sent.
+    def acknowledge(self, count: int, now: float) -> int:
+        """Move SND.UNA on by `count`, not beyond SND.NXT, and restart the timer (RFC 6298, 5.3).
 
         Returns:
-            How many payload bytes were let go of.
+            The payload bytes that were freed.
         """
-        count = diff(acknowledgment, self.una)
-        self.una = acknowledgment
+        acknowledgment = self.una = add(self.una, count)
         self.duplicates = 0
         if self._rtt_start is not None and diff(acknowledgment, self._rtt_sequence) >= 0:
             self._sample(now - self._rtt_start)
             self._rtt_start = None
         elif self._srtt is not None:
-            self._set_rto()  # the backed-off value has done its work
+            self._set_rto()  # without the backoff
         self.retries = 0
-        released = 0
-        sent = self._sent
-        piece: Buffer = b""
-        popped = 0
-        while sent and count:
-            piece = sent[0]
-            size = len(piece)
-            if size > count:
-                rest = memoryview(piece)[count:]
-                # A small rest must not keep the large object that it is a part of
-                sent[0] = bytes(rest) if len(rest) < SMALL else rest
-                size = count
-            else:
-                sent.popleft()
-                popped += 1
-            released += size
-            count -= size
-        self.buffered -= released
-        if not sent:
-            self._sent = None
-        if (
-            isinstance(piece, memoryview)
-            and isinstance(piece.obj, bytes)
-            and len(piece.obj) > 8 * (self.buffered + SMALL)
-        ):
-            self._copy_out()  # the same for what was read from the host at once, of which little is left
+        self.retransmit_at = now + self.rto if self.next != acknowledgment else inf
+        released = self.buffer.release(count)
         if self._sacked:
             self._sacked = [block for block in self._sacked if diff(block[1], acknowledgment) > 0] or None
-        self._cursor -= popped
-        if self._cursor <= 0:
-            self._cursor, self._cursor_at = 0, acknowledgment
         if self.recover is not None:
             if diff(acknowledgment, self.recover) >= 0:
                 self.recover = None
@@ -274,15 +349,8 @@ class Sender:
                     self._retransmitted = acknowledgment
         return released
 
-    def _copy_out(self) -> None:
-        """Make all pieces objects of their own: what is held must be what is counted."""
-        if self._sent:
-            self._sent = deque(map(bytes, self._sent))
-        if self._unsent:
-            self._unsent = deque(map(bytes, self._unsent))
-
     def _sample(self, rtt: float) -> None:
-        """RFC 6298, 2.2 and 2.3."""
+        """Update SRTT, RTTVAR and RTO (RFC 6298, 2.2 and 2.3)."""
         if self._srtt is None:
             self._srtt = rtt
             self._rttvar = rtt / 2
@@ -295,11 +363,11 @@ class Sender:
         assert self._srtt is not None
         self.rto = min(max(self._srtt + 4 * self._rttvar, MIN_RTO), MAX_RTO)
 
-    def sack(self, blocks: tuple[tuple[int, int], ...]) -> bool:
-        """Note what the guest holds beyond a gap (RFC 2018, 5); absurd blocks are ignored.
+    def _sack(self, blocks: tuple[tuple[int, int], ...]) -> bool:
+        """Note what the guest holds beyond a gap (RFC 2018, 5); blocks outside of what was sent are ignored.
 
         Returns:
-            Whether anything of it is news.
+            Whether anything of it is new.
         """
         old = self._sacked or []
         ranges = old + [
@@ -318,35 +386,41 @@ class Sender:
         self._sacked = merged[:_MAX_SACKED] or None
         return merged != old
 
-    def sack_says_lost(self) -> bool:
-        """Whether more than two segments' worth of data beyond SND.UNA has arrived (RFC 6675, IsLost)."""
+    def _sack_says_lost(self) -> bool:
+        """Whether SACK reports more than two segments' worth of data beyond SND.UNA (RFC 6675, 4, IsLost)."""
         return sum(diff(last, first) for first, last in self._sacked or ()) > (DUPLICATES - 1) * self.mss
 
     # retransmission
 
-    def begin_recovery(self, *, lost_all: bool) -> None:
-        """Retransmit from SND.UNA.
+    def _begin_recovery(self, *, lost_all: bool) -> None:
+        """Retransmit from SND.UNA on.
 
         Args:
-            lost_all: nothing in flight is believed to have arrived: go on from there, faster with every acknowledgment.
-                Otherwise only what is known to be missing is sent again: the first segment, or SACK's holes.
+            lost_all: everything in flight counts as lost and is sent again, in bursts that double with every
+                acknowledgment. Otherwise only what is known to be missing is: the first segment, or SACK's holes.
         """
         self.recover = self.next
         self._lost_all = lost_all
-        self._retransmitted = self._cursor_at = self.una
-        self._cursor = 0
+        self._retransmitted = self.una
+        self.buffer.rewind()
         self._burst = 1
         self._rtt_start = None
 
-    def back_off(self) -> None:
-        """The retransmission timer expired (RFC 6298, 5.5)."""
+    def back_off(self, now: float) -> None:
+        """Something is sent again because the timer has expired: double and restart it (RFC 6298, 5.5 and 5.6)."""
         self.retries += 1
         self.rto = min(self.rto * 2, MAX_RTO)
-        self._sacked = None  # the guest may have reneged (RFC 2018, 8)
+        self.retransmit_at = now + self.rto
         self.forget_timing()
 
+    def time_out(self, now: float) -> None:
+        """The retransmission timer has expired with data or FIN in flight."""
+        self.back_off(now)
+        self._sacked = None  # the guest may have discarded what it reported (RFC 2018, 8)
+        self._begin_recovery(lost_all=True)
+
     def retransmissions(self) -> Iterator[tuple[int, Buffer]]:
-        """Segments to send again now: holes that were not sent again in this recovery.
+        """Segments to send again now: holes that were not sent again in this recovery yet.
 
         Yields:
             Sequence number and payload.
@@ -354,54 +428,19 @@ class Sender:
         assert self.recover is not None
         if self._sacked:
             end = self._sacked[-1][1]
-            burst = MAX_BURST  # every hole below the highest SACK is lost: later data has arrived
+            burst = MAX_BURST  # every hole below the highest byte reported counts as lost: later data has arrived
         elif self.sack_permitted and not self._lost_all:
-            return  # no hole is known of any more, and the rest may be under way
+            return  # no hole is known any more, and the rest may be under way
         else:
             end = self.recover
             burst = self._burst
-        for sequence, payload in self._pieces(self._retransmitted, end):
+        una = self.una
+        arrived = [(diff(first, una), diff(last, una)) for first, last in self._sacked or ()]
+        start = diff(self._retransmitted, una)
+        for position, payload in self.buffer.segments(start, diff(end, una), self.mss, arrived):
             if burst <= 0:
                 break
             burst -= 1
+            sequence = add(una, position)
             self._retransmitted = add(sequence, len(payload))
             yield sequence, payload
-
-    def _pieces(self, position: int, end: int) -> Iterator[tuple[int, Buffer]]:
-        """What was sent from `position` to `end` and not reported by SACK, in segments."""
-        una = self.una
-        # All of these count from SND.UNA
-        at, last = diff(position, una), diff(end, una)
-        sacked = [(diff(first, una), diff(behind, una)) for first, behind in self._sacked or ()]
-        sent = self._sent or ()
-        index, start = self._cursor, diff(self._cursor_at, una)
-        at = max(at, start)
-        while index < len(sent):
-            payload = sent[index]
-            following = start + len(payload)
-            while at < following:
-                if at >= last:
-                    return
-                while sacked and sacked[0][1] <= at:
-                    del sacked[0]
-                size = min(self.mss, following - at, last - at)
-                if sacked:
-                    ahead = sacked[0][0] - at
-                    if ahead <= 0:
-                        at = sacked[0][1]
-                        continue
-                    size = min(size, ahead)
-                yield add(una, at), memoryview(payload)[at - start : at - start + size]
-                at += size
-            index += 1
-            start = following
-            if index < len(sent):  # what is sent next may be added to the last piece
-                self._cursor, self._cursor_at = index, add(una, start)
-
-
-def _append(pieces: deque[Buffer], data: Buffer) -> None:
-    """Add data behind the last piece, or to it if both are small."""
-    if pieces and len(pieces[-1]) + len(data) <= SMALL:
-        pieces[-1] = b"".join((pieces[-1], data))
-    else:
-        pieces.append(data)

@@ -1,22 +1,22 @@
-"""The life of a TCP connection between guest and host, as tables.
+"""The lifecycle of a TCP connection between guest and host, as tables.
 
-Rule 1: what moves a state is in this file and nowhere else. Per-segment work (windows, sequence numbers,
-retransmission) never touches it.
+Rule 1: a connection changes its state by these tables only. The processing of segments (windows, sequence numbers,
+retransmission) reports events and never sets a state.
 
-Theory of operation. RFC 9293 has eleven states because it multiplies what each side has done. A translator keeps the
-factors: four small machines, coupled.
+Theory of operation. RFC 9293's eleven states are combinations of what each side has done. These tables keep the
+factors apart, as four small machines with rules that couple them:
 
-- `GUEST`: the handshake with the guest, until it is over for good.
+- `GUEST`: the connection with the guest, from the handshake to TIME-WAIT.
 - `HOST`: the host's socket.
 - `UP`: the stream from guest to host; `DOWN`: the stream from host to guest.
 
-An event moves the one machine that lists it (an event that a state does not list changes nothing: a repeated FIN, a
-reset after the end). Then joint rules fire until none applies; they couple the machines, and name the effects, which
-are methods of `TcpFlow`. Invariant between events: no joint rule applies.
+An event moves each machine whose current state lists it. Where it is not listed it changes nothing, as with a repeated
+FIN or a reset after the end. Then joint rules apply until none is left that does. They couple the machines and name
+effects, which `flow` maps to code. Between two events no joint rule applies.
 
-A connection that the guest begins starts with its SYN and a host's socket that is yet to connect; one from outside with
-a connected socket and a SYN of ours. RFC 9293's simultaneous open needs no state of its own: whoever sent a SYN answers
-another's with a SYN-ACK, so the guest's answer comes, and its own SYN can be ignored.
+A connection that the guest opens begins with its SYN and a host socket that is not connected yet. One from outside
+begins with a connected socket and our SYN. Simultaneous open (RFC 9293, 3.5) needs no state of its own: the guest
+answers our SYN with a SYN-ACK although it has sent a SYN itself, so its SYN can be ignored.
 """
 
 from __future__ import annotations
@@ -24,7 +24,18 @@ from __future__ import annotations
 from functools import cache
 from typing import Final, NamedTuple, TypeAlias
 
-__all__ = ["EVENT_TRIGGERED", "INBOUND", "INITIAL", "JOINT", "MACHINES", "JointRule", "Lifecycle", "transition"]
+__all__ = [
+    "EVENT_TRIGGERED",
+    "FIN_UNACKNOWLEDGED",
+    "HANDSHAKE",
+    "INBOUND",
+    "INITIAL",
+    "JOINT",
+    "MACHINES",
+    "JointRule",
+    "Lifecycle",
+    "transition",
+]
 
 GUEST: Final = "GUEST"
 HOST: Final = "HOST"
@@ -36,6 +47,7 @@ SYN_RECEIVED: Final = "SYN_RECEIVED"
 SYN_ACK_SENT: Final = "SYN_ACK_SENT"
 SYN_SENT: Final = "SYN_SENT"
 ESTABLISHED: Final = "ESTABLISHED"
+LOST: Final = "LOST"
 TIME_WAIT: Final = "TIME_WAIT"
 GONE: Final = "GONE"
 
@@ -46,28 +58,33 @@ OPEN: Final = "OPEN"
 FIN_SEEN: Final = "FIN_SEEN"
 SHUT: Final = "SHUT"
 EOF_SEEN: Final = "EOF_SEEN"
-FIN_SENT: Final = "FIN_SENT"
+FIN_WAIT: Final = "FIN_WAIT"
+LAST_ACK: Final = "LAST_ACK"
 ACKED: Final = "ACKED"
+CLOSED: Final = "CLOSED"
 
 GUEST_ACK: Final = "guest acknowledges SYN"
 GUEST_SYN_ACK: Final = "guest accepts"
 GUEST_FIN: Final = "guest sends FIN"
 GUEST_ACKED_FIN: Final = "guest acknowledges FIN"
-GUEST_RESET: Final = "guest resets or is given up"
+GUEST_RESET: Final = "guest resets"
+GUEST_LOST: Final = "guest is given up"
 HOST_CONNECTED: Final = "host connects"
 HOST_ENDED: Final = "host ends its stream"
 HOST_FAILED: Final = "host fails"
 UP_DRAINED: Final = "host took all data"
-DOWN_DRAINED: Final = "guest was sent all data"
-TIME_OVER: Final = "time-wait is over"
+DOWN_DRAINED: Final = "FIN is sent behind all data"
+TIME_OVER: Final = "state times out"
 
 EVENT_TRIGGERED: Final[dict[str, dict[str, dict[str, str]]]] = {
     GUEST: {
-        SYN_RECEIVED: {GUEST_RESET: GONE},  # the SYN-ACK waits for the host: a joint rule sends it
-        SYN_ACK_SENT: {GUEST_ACK: ESTABLISHED, GUEST_RESET: GONE},
-        SYN_SENT: {GUEST_SYN_ACK: ESTABLISHED, GUEST_RESET: GONE},
-        ESTABLISHED: {GUEST_RESET: GONE},
-        TIME_WAIT: {TIME_OVER: GONE, GUEST_RESET: GONE},
+        # A joint rule sends the SYN-ACK when the host has connected
+        SYN_RECEIVED: {TIME_OVER: GONE, GUEST_RESET: GONE, GUEST_LOST: GONE},
+        SYN_ACK_SENT: {GUEST_ACK: ESTABLISHED, GUEST_RESET: GONE, GUEST_LOST: GONE},
+        SYN_SENT: {GUEST_SYN_ACK: ESTABLISHED, GUEST_RESET: GONE, GUEST_LOST: GONE},
+        ESTABLISHED: {GUEST_RESET: GONE, GUEST_LOST: LOST},
+        LOST: {},  # a joint rule sends a reset at once
+        TIME_WAIT: {TIME_OVER: GONE, GUEST_RESET: GONE, GUEST_LOST: GONE},
         GONE: {},
     },
     HOST: {
@@ -82,57 +99,74 @@ EVENT_TRIGGERED: Final[dict[str, dict[str, dict[str, str]]]] = {
     },
     DOWN: {
         OPEN: {HOST_ENDED: EOF_SEEN},
-        EOF_SEEN: {DOWN_DRAINED: FIN_SENT},
-        FIN_SENT: {GUEST_ACKED_FIN: ACKED},
+        EOF_SEEN: {DOWN_DRAINED: LAST_ACK},  # or FIN_WAIT, by a joint rule
+        FIN_WAIT: {GUEST_ACKED_FIN: ACKED},
+        LAST_ACK: {GUEST_ACKED_FIN: CLOSED},
         ACKED: {},
+        CLOSED: {},
     },
 }
 """machine -> state -> event -> next state."""
 
 
 class JointRule(NamedTuple):
-    """When every machine named in `when` is in its state, move those in `then` and run the effect."""
+    """While every machine named in `when` is in its state: move those in `then`, and run the effects in order."""
 
     when: dict[str, str]
     then: dict[str, str]
-    effect: str
+    effects: tuple[str, ...]
 
 
 JOINT: Final = (
-    JointRule({GUEST: SYN_RECEIVED, HOST: CONNECTED}, {GUEST: SYN_ACK_SENT}, "send_syn_ack"),
-    JointRule({GUEST: SYN_RECEIVED, HOST: GONE}, {GUEST: GONE}, "refuse"),
-    JointRule({GUEST: SYN_ACK_SENT, HOST: GONE}, {GUEST: GONE}, "send_reset"),
-    JointRule({GUEST: SYN_SENT, HOST: GONE}, {GUEST: GONE}, "withdraw"),
-    JointRule({GUEST: ESTABLISHED, HOST: GONE}, {GUEST: GONE}, "send_reset"),
-    JointRule({GUEST: ESTABLISHED, UP: SHUT, DOWN: ACKED}, {GUEST: TIME_WAIT, HOST: GONE}, "close_socket"),
-    JointRule({GUEST: GONE, HOST: CONNECTING}, {HOST: GONE}, "abort_socket"),
-    JointRule({GUEST: GONE, HOST: CONNECTED}, {HOST: GONE}, "abort_socket"),
+    JointRule({GUEST: SYN_RECEIVED, HOST: CONNECTED}, {GUEST: SYN_ACK_SENT}, ("send_syn_ack",)),
+    JointRule({GUEST: SYN_RECEIVED, HOST: GONE}, {GUEST: GONE}, ("refuse",)),
+    JointRule({GUEST: SYN_ACK_SENT, HOST: GONE}, {GUEST: GONE}, ("reset_handshake",)),
+    JointRule({GUEST: SYN_SENT, HOST: GONE}, {GUEST: GONE}, ("withdraw_syn",)),
+    JointRule({GUEST: ESTABLISHED, HOST: GONE}, {GUEST: GONE}, ("send_reset",)),
+    JointRule({GUEST: LOST}, {GUEST: GONE}, ("send_reset",)),
+    # A FIN that was sent before the guest's was received (RFC 9293's FIN-WAIT-1) is not the last one
+    JointRule({UP: OPEN, DOWN: LAST_ACK}, {DOWN: FIN_WAIT}, ()),
+    JointRule(
+        {GUEST: ESTABLISHED, UP: SHUT, DOWN: ACKED},
+        {GUEST: TIME_WAIT, HOST: GONE},
+        ("close_socket", "start_time_wait"),
+    ),
+    # The guest ended first, and its ACK of our FIN is an ACK of a segment that acknowledged its own: no TIME-WAIT
+    JointRule({GUEST: ESTABLISHED, UP: SHUT, DOWN: CLOSED}, {GUEST: GONE, HOST: GONE}, ("close_socket",)),
+    JointRule({GUEST: GONE, HOST: CONNECTING}, {HOST: GONE}, ("abort_socket",)),
+    JointRule({GUEST: GONE, HOST: CONNECTED}, {HOST: GONE}, ("abort_socket",)),
 )
 
 Lifecycle: TypeAlias = tuple[str, str, str, str]
 """The states of `MACHINES`, in that order."""
 
 INITIAL: Final[Lifecycle] = (SYN_RECEIVED, CONNECTING, OPEN, OPEN)
+"""Where a connection that the guest opens begins."""
 INBOUND: Final[Lifecycle] = (SYN_SENT, CONNECTED, OPEN, OPEN)
-"""Where a connection begins: the guest's, and one from outside."""
+"""Where a connection from outside begins."""
+
+HANDSHAKE: Final = frozenset((SYN_RECEIVED, SYN_ACK_SENT, SYN_SENT))
+"""States of `GUEST` before the handshakes with host and guest are complete."""
+FIN_UNACKNOWLEDGED: Final = frozenset((FIN_WAIT, LAST_ACK))
+"""States of `DOWN` in which our FIN was sent and not acknowledged."""
 
 
 @cache
 def transition(states: Lifecycle, event: str) -> tuple[Lifecycle, tuple[str, ...]]:
-    """What `event` leads to.
+    """Apply an event.
 
     Args:
-        states: where the four machines are.
+        states: the states of the four machines.
         event: one of the names above.
 
     Returns:
-        Where they go, and the effects to run, in order.
+        Their next states, and the effects to run, in order.
     """
     now = dict(zip(MACHINES, states, strict=True))
     for machine in MACHINES:
         now[machine] = EVENT_TRIGGERED[machine][now[machine]].get(event, now[machine])
-    effects = []
+    effects: list[str] = []
     while rule := next((rule for rule in JOINT if rule.when.items() <= now.items()), None):
         now |= rule.then
-        effects.append(rule.effect)
+        effects += rule.effects
     return (now[GUEST], now[HOST], now[UP], now[DOWN]), tuple(effects)

@@ -260,7 +260,7 @@ class Udp:
             self._context.notify(FlowRefused(UDP, flow.guest, flow.remote, flow.host, error.errno))
         source, destination = flow.guest, flow.remote
         self._context.drop_packet(Reason.HOST_SEND, UDP, source, destination)
-        if self._icmp_errors.would_tell(error, UDP, source, destination):
+        if self._icmp_errors.would_report(error, UDP, source, destination):
             quoted = data[:MAX_QUOTED]
             payload = udp.emit(source.address, destination.address, source.port, destination.port, quoted)
             self._icmp_errors.host_failed(error, remote.address, source.address, destination.address, UDP, payload)

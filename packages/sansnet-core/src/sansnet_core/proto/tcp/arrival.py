@@ -1,0 +1,207 @@
+"""What a segment of the guest does to its connection: SEGMENT ARRIVES of RFC 9293, 3.10.7."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sansnet_core.errors import Reason
+from sansnet_core.orders import Buffer
+from sansnet_core.proto.tcp import states
+from sansnet_core.proto.tcp.flow import TcpFlow
+from sansnet_core.proto.tcp.receiving import PIECE_COST
+from sansnet_core.proto.tcp.states import ESTABLISHED, FIN_UNACKNOWLEDGED
+from sansnet_core.wire.tcp import ACK, FIN, RST, SYN, TcpHeader, add, diff, parse_options
+
+__all__ = ["receive"]
+
+COPY_BELOW: Final = 1024
+"""Shorter payloads are copied out of their frame, as are those in a frame of more than twice their size, so that the
+memory held is the memory counted. Others are views, for as long as the driver holds them."""
+
+
+def receive(flow: TcpFlow, tcp: TcpHeader, buf: Buffer) -> None:
+    """Process a segment of a connection.
+
+    Args:
+        flow: the connection. A SYN that opens it, or repeats one that is not answered yet, does not come here.
+        tcp: the header.
+        buf: the buffer that the header describes.
+    """
+    now = flow.shared.context.now
+    silence = flow.keepalive.heard(now)
+    state = flow.lifecycle[0]
+    receiver = flow.receiver
+    flags = tcp.flags
+    size = tcp.end - tcp.start
+    if tcp.sequence != receiver.next or flags & (SYN | RST | FIN) or state is not ESTABLISHED:
+        if not _is_acceptable(flow, tcp, size, buf, now, silence):
+            return
+    elif size and receiver.edge == receiver.next:
+        # A zero-window probe: its acknowledgment counts (RFC 9293, 3.10.7.4), its data does not
+        receiver.acknowledge_now()
+        size = 0
+    if not flags & ACK:
+        flow.drop(Reason.TCP_SEQUENCE)
+        return
+    if not _acknowledge(flow, tcp, size, buf, now):
+        return
+    if size:
+        _take_data(flow, tcp, size, buf)
+    if flags & FIN:
+        receiver.note_fin(add(tcp.sequence, tcp.end - tcp.start))
+    if receiver.fin == receiver.next:
+        flow.end()
+    flow.touch()
+
+
+def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: float, silence: float) -> bool:
+    """The checks of RFC 9293, 3.10.7 that most segments need not go through; it answers what needs an answer.
+
+    Args:
+        flow: the connection.
+        tcp: the header.
+        size: payload bytes.
+        buf: the buffer.
+        now: seconds.
+        silence: seconds since the guest's last segment.
+
+    Returns:
+        Whether the segment's acknowledgment and data are to be processed.
+    """
+    state = flow.lifecycle[0]
+    flags = tcp.flags
+    receiver = flow.receiver
+    if state is states.SYN_SENT:
+        _receive_in_syn_sent(flow, tcp, buf, now)
+        return False
+    if state is states.SYN_RECEIVED:
+        # Nothing was answered yet, so only a reset of the SYN itself has a meaning
+        if flags & RST and tcp.sequence == receiver.next:
+            flow.fire(states.GUEST_RESET)
+        return False
+    length = size + bool(flags & SYN) + bool(flags & FIN)
+    if flags & SYN and state is states.SYN_ACK_SENT:
+        flow.repeat_syn_ack()  # if it is another SYN than before, the guest answers that with a reset
+        return False
+    if not receiver.acceptable(tcp.sequence, length):
+        if not flags & RST:
+            _challenge(flow, flags, length, now)
+        # A repeated segment, or one at the edge of a closed window, may carry a new acknowledgment, but nothing else
+        if flags & (SYN | RST) or diff(tcp.sequence, receiver.edge) > 0:
+            flow.drop(Reason.TCP_SEQUENCE)
+        elif flags & ACK and state is ESTABLISHED:
+            # While the window is closed, Linux probes it by the same segment as for a keepalive
+            if length <= 1 and not flags & FIN and add(tcp.sequence, 1) == receiver.next != receiver.edge:
+                flow.probed(silence)
+            _acknowledge(flow, tcp, 0, buf, now)
+            flow.touch()
+        return False
+    if flags & RST and tcp.sequence == receiver.next:
+        flow.fire(states.GUEST_RESET)
+        return False
+    # RFC 5961, 3.2 and 4.2: a reset that is not at the window's left edge, and a SYN, are challenged
+    if flags & (RST | SYN):
+        _challenge(flow, flags, length, now)
+        return False
+    if state is states.SYN_ACK_SENT:
+        return _complete_handshake(flow, tcp)
+    if state is states.TIME_WAIT:
+        _challenge(flow, flags, length, now)
+        return False
+    return True
+
+
+def _challenge(flow: TcpFlow, flags: int, length: int, now: float) -> None:
+    """Acknowledge a segment that is not acceptable; without data or FIN, or with SYN, at a limited rate."""
+    if flow.receiver.challenge(now, limited=not length or bool(flags & SYN)):
+        flow.touch()
+
+
+def _complete_handshake(flow: TcpFlow, tcp: TcpHeader) -> bool:
+    """Process the guest's answer to our SYN-ACK; whether the handshake is complete."""
+    if not tcp.flags & ACK:
+        return False
+    if tcp.acknowledgment != flow.sender.next:
+        flow.output.refuse_acknowledgment(tcp.acknowledgment)
+        return False
+    flow.establish(states.GUEST_ACK, tcp.sequence)
+    return True
+
+
+def _receive_in_syn_sent(flow: TcpFlow, tcp: TcpHeader, buf: Buffer, now: float) -> None:
+    """Process the guest's answer to our SYN (RFC 9293, 3.10.7.3).
+
+    A SYN without ACK is ignored: see `states`. So is data with a SYN-ACK; the guest sends it again.
+    """
+    flags = tcp.flags
+    sender = flow.sender
+    if flags & ACK and tcp.acknowledgment != sender.next:
+        if not flags & RST:
+            # It acknowledges a connection of the past. The reset ends that, and our SYN can be accepted then
+            flow.output.refuse_acknowledgment(tcp.acknowledgment)
+            flow.retry_syn()
+    elif flags & (ACK | RST) == ACK | RST:
+        flow.fire(states.GUEST_RESET)
+    elif flags & (ACK | SYN) == ACK | SYN:
+        flow.agree(tcp, parse_options(buf, tcp.options_start, tcp.start))
+        flow.establish(states.GUEST_SYN_ACK, tcp.sequence)
+        sender.acknowledge(1, now)
+        flow.receiver.acknowledge_now()
+        flow.touch()
+    else:
+        flow.drop(Reason.TCP_SEQUENCE)
+
+
+def _acknowledge(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: float) -> bool:
+    """Process acknowledgment, window and SACK (RFC 9293, 3.10.7.4, fifth).
+
+    Returns:
+        Whether the rest of the segment is to be processed: the acknowledgment is one of this connection, which did not
+        end by it.
+    """
+    acked = flow.sender.take(tcp, buf, size, now)
+    if acked is None:
+        flow.drop(Reason.TCP_SEQUENCE)
+        _challenge(flow, tcp.flags, size, now)
+        return False
+    released, everything, retransmit = acked
+    if released:
+        flow.release(released)
+    if everything and flow.lifecycle[3] in FIN_UNACKNOWLEDGED:
+        flow.fire(states.GUEST_ACKED_FIN)
+        if flow.lifecycle[0] is states.GONE:
+            return False
+    if retransmit:
+        flow.output.retransmit()
+    return True
+
+
+def _take_data(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer) -> None:
+    """Process the first `size` bytes of the payload (RFC 9293, 3.10.7.4, seventh)."""
+    receiver = flow.receiver
+    if receiver.fin is not None and receiver.is_beyond_fin(add(tcp.sequence, size)):
+        flow.drop(Reason.TCP_SEQUENCE)
+        return
+    shared = flow.shared
+    memory = shared.memory
+    if memory.held + size > memory.limit:
+        size = _fitting(flow, diff(tcp.sequence, receiver.next), size)
+        if not size:
+            return
+    copy = size < COPY_BELOW or size < len(buf) >> 1
+    end = tcp.start + size
+    data = buf[tcp.start : end] if copy else memoryview(buf)[tcp.start : end]
+    queued, unsent = receiver.queued, receiver.unsent
+    ready = receiver.accept(tcp.sequence, data, shared.context.config.limits.tcp_reassembly_segments)
+    flow.deliver(ready, receiver.unsent - unsent, receiver.queued - queued)
+
+
+def _fitting(flow: TcpFlow, ahead: int, size: int) -> int:
+    """How many of `size` bytes, which begin `ahead` bytes beyond RCV.NXT, memory has room for."""
+    memory, receiver = flow.shared.memory, flow.receiver
+    most = memory.limit - memory.held - PIECE_COST if ahead > 0 else memory.room_in_order(receiver.unsent) - ahead
+    if size <= most:
+        return size
+    flow.drop(Reason.TCP_MEMORY)
+    receiver.acknowledge_now()
+    return most if ahead <= 0 and most > -ahead else 0

@@ -1,0 +1,133 @@
+"""The segments that one connection sends to the guest."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sansnet_core.egress import FlowHeaders
+from sansnet_core.orders import Buffer
+from sansnet_core.proto.tcp.handshake import Terms
+from sansnet_core.proto.tcp.memory import Memory
+from sansnet_core.proto.tcp.receiving import Receiver
+from sansnet_core.proto.tcp.sending import Sender
+from sansnet_core.wire.tcp import ACK, FIN, PSH, RST, SYN, add, sack_option
+
+__all__ = ["Output"]
+
+MAX_FIELD: Final = 65535
+"""Of the window field."""
+
+
+class Output:
+    """Builds segments from what the two halves say.
+
+    Args:
+        headers: of the connection.
+        sender: its sending half.
+        memory: of all connections; it bounds the windows.
+    """
+
+    __slots__ = ("_headers", "_memory", "_receiver", "_sender", "_terms")
+
+    def __init__(self, headers: FlowHeaders, sender: Sender, memory: Memory) -> None:
+        self._headers = headers
+        self._sender = sender
+        self._memory = memory
+
+    def agree(self, terms: Terms, receiver: Receiver) -> None:
+        """Set what the SYNs settled, or what is offered until then, and the receiving half made for it."""
+        self._terms = terms
+        self._receiver = receiver
+
+    # handshake
+
+    def syn(self) -> None:
+        """Send our SYN, to a guest that sent none."""
+        self._syn(SYN, 0)
+
+    def syn_ack(self) -> None:
+        """Answer the guest's SYN."""
+        self._syn(SYN | ACK, self._receiver.next)
+
+    def _syn(self, flags: int, acknowledgment: int) -> None:
+        window = min(self._receiver.limit, MAX_FIELD)  # never scaled (RFC 7323, 2.2)
+        self._headers.tcp(self._sender.una, acknowledgment, flags, window, self._terms.syn_options(), b"", 0)
+
+    def refuse_syn(self) -> None:
+        """Reset a connection of which only the guest's SYN was seen (RFC 9293, 3.10.7.1)."""
+        self.reset(0, self._receiver.next)
+
+    def reset_handshake(self) -> None:
+        """Reset a connection whose SYN-ACK is not acknowledged: the guest expects SND.NXT, whatever its window is."""
+        self.reset(self._sender.next, self._receiver.next)
+
+    def withdraw_syn(self) -> None:
+        """Reset what our SYN may have begun in the guest. Nothing of the guest's can be acknowledged yet."""
+        self.reset(self._sender.next, None)
+
+    def refuse_acknowledgment(self, acknowledgment: int) -> None:
+        """Reset a stale connection, which our SYN or SYN-ACK met (RFC 9293, 3.10.7.3 and 3.10.7.4, fifth)."""
+        self.reset(acknowledgment, None)
+
+    def reset(self, sequence: int, acknowledgment: int | None) -> None:
+        """Send RST, with ACK if there is something to acknowledge."""
+        flags = RST if acknowledgment is None else RST | ACK
+        self._headers.tcp(sequence, acknowledgment or 0, flags, 0, b"", b"", 0)
+
+    # an established connection
+
+    def reset_connection(self) -> None:
+        """Reset the connection with a sequence number that the guest accepts."""
+        self.reset(self._sender.ack_sequence, self._receiver.next)
+
+    def acknowledge(self) -> None:
+        """Send an acknowledgment, with SACK blocks if there is a gap."""
+        receiver, terms = self._receiver, self._terms
+        options = b""
+        if receiver.queued and terms.sack:
+            options = sack_option(receiver.sack_blocks(terms.sack_blocks))
+        self._send(self._sender.ack_sequence, ACK, b"", options)
+
+    def acknowledge_data(self, now: float) -> None:
+        """Acknowledge what came, or start the timer of a delayed acknowledgment."""
+        if not self._receiver.delay_ack(self._terms.own_mss, now):
+            self.acknowledge()
+
+    def new_data(self, now: float) -> None:
+        """Send as much of the unsent data as the guest's window has room for."""
+        sender, most = self._sender, self._terms.frame_payload
+        buffer = sender.buffer
+        while buffer.unsent:
+            sequence = sender.next
+            payload = sender.next_payload(most, now)
+            if not payload:
+                break
+            self._send(sequence, ACK if buffer.unsent else ACK | PSH, payload)
+
+    def fin(self, now: float) -> None:
+        """Send our FIN for the first time."""
+        self._send(self._sender.send_fin(now), ACK | FIN, b"")
+
+    def window_probe(self, now: float) -> None:
+        """Send a byte beyond the guest's window (RFC 9293, 3.8.6.1)."""
+        sequence, payload = self._sender.probe(now)
+        self._send(sequence, ACK | PSH, payload)
+
+    def keepalive_probe(self) -> None:
+        """Send a segment just below the guest's window, which it acknowledges (RFC 9293, 3.8.4)."""
+        self._send(add(self._sender.next, -1), ACK, b"")
+
+    def retransmit(self) -> None:
+        """Send again what loss recovery asks for."""
+        sender = self._sender
+        for sequence, payload in sender.retransmissions():
+            self._send(sequence, ACK | PSH, payload)
+        if sender.fin_is_missing:
+            self._send(sender.una, ACK | FIN, b"")
+
+    def _send(self, sequence: int, flags: int, payload: Buffer, options: bytes = b"") -> None:
+        receiver, terms = self._receiver, self._terms
+        window = receiver.announce(terms.own_mss, self._memory.window(receiver.limit))
+        field = min(window >> terms.own_scale if terms.own_scale else window, MAX_FIELD)
+        mss = terms.mss
+        self._headers.tcp(sequence, receiver.next, flags, field, options, payload, mss if len(payload) > mss else 0)

@@ -1,0 +1,173 @@
+"""The bytes that a connection holds for the guest: those in flight, and those not sent yet.
+
+Theory of operation. Two queues of chunks: `_sent` has one entry for each frame sent, from SND.UNA on, and `_unsent`
+what the host sent since. Chunks move from one to the other, cut by memoryview, and are copied only to join small ones.
+Positions are relative to SND.UNA, that is to the first byte held. SYN and FIN are not in the buffer.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Final
+
+from sansnet_core.orders import Buffer
+
+__all__ = ["SendBuffer"]
+
+SMALL: Final = 2048
+"""Chunks up to this size are joined by copying: a remote that sends single bytes must not cost an object for each."""
+
+
+class SendBuffer:
+    """The send buffer of one connection.
+
+    Attributes:
+        held: bytes, sent or not.
+        unsent: those of them that were never sent.
+    """
+
+    __slots__ = ("_index", "_position", "_sent", "_unsent", "held", "unsent")
+
+    def __init__(self) -> None:
+        self.held = 0
+        self.unsent = 0
+        self._sent: deque[Buffer] | None = None
+        self._unsent: deque[Buffer] | None = None
+        # Where `segments` continues, so that it need not search: index of a chunk in `_sent`, and its position
+        self._index = self._position = 0
+
+    def append(self, data: Buffer) -> None:
+        """Add bytes from the host."""
+        self.unsent += len(data)
+        self.held += len(data)
+        if self._unsent is None:
+            self._unsent = deque()
+        _append(self._unsent, data)
+
+    def next_payload(self, most: int) -> Buffer:
+        """Move the next bytes, at most `most`, from unsent to sent; there are some."""
+        unsent = self._unsent
+        assert unsent
+        payload = unsent[0]
+        size = len(payload)
+        if size > most:
+            view = memoryview(payload)
+            payload, unsent[0] = view[:most], view[most:]
+            size = most
+        else:
+            unsent.popleft()
+            if size < most and unsent:
+                parts = [payload]
+                while unsent and size < most:
+                    part = unsent[0]
+                    take = most - size
+                    if len(part) > take:
+                        view = memoryview(part)
+                        part, unsent[0] = view[:take], view[take:]
+                    else:
+                        unsent.popleft()
+                    parts.append(part)
+                    size += len(part)
+                payload = b"".join(parts)
+        if not unsent:
+            self._unsent = None
+        if self._sent is None:
+            self._sent = deque()
+        _append(self._sent, payload)
+        self.unsent -= size
+        return payload
+
+    def release(self, count: int) -> int:
+        """SND.UNA moves on by `count`: free what is acknowledged.
+
+        Returns:
+            The bytes freed; fewer than `count` if that includes SYN or FIN.
+        """
+        released = popped = 0
+        left = count
+        sent = self._sent
+        piece: Buffer = b""
+        while sent and left:
+            piece = sent[0]
+            size = len(piece)
+            if size > left:
+                rest = memoryview(piece)[left:]
+                # A small rest must not keep alive the large object that it is a part of
+                sent[0] = bytes(rest) if len(rest) < SMALL else rest
+                size = left
+            else:
+                sent.popleft()
+                popped += 1
+            released += size
+            left -= size
+        self.held -= released
+        if not sent:
+            self._sent = None
+        if isinstance(piece, memoryview) and isinstance(piece.obj, bytes) and len(piece.obj) > 8 * (self.held + SMALL):
+            self._copy_out()  # nor may the little that is left of a large read
+        self._index -= popped
+        self._position -= count
+        if self._index <= 0:
+            self.rewind()
+        return released
+
+    def _copy_out(self) -> None:
+        """Make every chunk an object of its own, so that the memory held is the memory counted."""
+        if self._sent:
+            self._sent = deque(map(bytes, self._sent))
+        if self._unsent:
+            self._unsent = deque(map(bytes, self._unsent))
+
+    def rewind(self) -> None:
+        """Let `segments` begin at SND.UNA again."""
+        self._index = self._position = 0
+
+    def segments(self, start: int, end: int, size: int, arrived: list[tuple[int, int]]) -> Iterator[tuple[int, Buffer]]:
+        """Cut sent bytes into segments again.
+
+        Args:
+            start: position to begin at; not before that of an earlier call, unless `rewind` was called.
+            end: position to stop at.
+            size: most bytes of a segment.
+            arrived: ranges of positions to leave out, in order. The list is used up.
+
+        Yields:
+            Position and payload.
+        """
+        sent = self._sent or ()
+        index, chunk_start = self._index, self._position
+        at = max(start, chunk_start)
+        while index < len(sent):
+            chunk = sent[index]
+            chunk_end = chunk_start + len(chunk)
+            while at < chunk_end:
+                if at >= end:
+                    return
+                while arrived and arrived[0][1] <= at:
+                    del arrived[0]
+                length = min(size, chunk_end - at, end - at)
+                if arrived:
+                    ahead = arrived[0][0] - at
+                    if ahead <= 0:
+                        at = arrived[0][1]
+                        continue
+                    length = min(length, ahead)
+                yield at, memoryview(chunk)[at - chunk_start : at - chunk_start + length]
+                at += length
+            index += 1
+            chunk_start = chunk_end
+            if index < len(sent):  # not beyond the last chunk, which may grow
+                self._index, self._position = index, chunk_start
+
+    def drop(self) -> None:
+        """Free all data."""
+        self._sent = self._unsent = None
+
+
+def _append(chunks: deque[Buffer], data: Buffer) -> None:
+    """Append data as a chunk, or to the last chunk if both are small."""
+    if chunks and len(chunks[-1]) + len(data) <= SMALL:
+        chunks[-1] = b"".join((chunks[-1], data))
+    else:
+        chunks.append(data)

@@ -1,0 +1,43 @@
+"""What the connections of a network share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from sansnet_core.context import Context
+from sansnet_core.proto.icmp_errors import IcmpErrors
+from sansnet_core.proto.tcp.memory import Memory
+
+__all__ = ["TcpShared"]
+
+Flow = TypeVar("Flow")
+"""A connection. This module need not know more of it, and is below the one that does."""
+
+
+class TcpShared(Generic[Flow]):
+    """What `Tcp` and its connections share.
+
+    Args:
+        context: of the network.
+        icmp_errors: of the network.
+        forget: called with a connection that is over on both sides.
+
+    Attributes:
+        context, icmp_errors, forget: as given.
+        memory: counts the payload bytes that all connections hold.
+        dirty: connections to flush at the end of the batch.
+        pending: how many handshakes are under way, of connections that the guest opened and of those from outside.
+        connecting: connections whose host socket is not connected yet, the oldest first.
+    """
+
+    __slots__ = ("connecting", "context", "dirty", "forget", "icmp_errors", "memory", "pending")
+
+    def __init__(self, context: Context, icmp_errors: IcmpErrors, forget: Callable[[Flow], None]) -> None:
+        self.context = context
+        self.icmp_errors = icmp_errors
+        self.forget = forget
+        self.memory = Memory(context.config.limits.tcp_memory)
+        self.dirty: list[Flow] = []
+        self.pending = [0, 0]
+        self.connecting: dict[Flow, None] = {}
