@@ -151,7 +151,7 @@ def parse(buf: Buffer, ip: IpHeader, verify: bool) -> TcpHeader:
 def parse_options(buf: Buffer, start: int, end: int) -> TcpOptions:
     """Read the options between two bounds; never raises.
 
-    Options that are unknown, or of a length or value that makes no sense, are skipped (RFC 9293, 3.1). One whose
+    Options that are unknown, or have an invalid length or value, are skipped (RFC 9293, 3.1). One whose
     length reaches past the end, or is below 2, hides what would follow it.
     """
     if start == end:
