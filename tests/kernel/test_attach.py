@@ -320,7 +320,7 @@ def test_it_is_not_attached_where_it_could_not_serve(lab: Lab, visited: Namespac
     line = ["prlimit", "--nofile=20", "--", *command(lab, *background, str(visited.pid))]
     done = subprocess.run(line, check=False, capture_output=True, text=True, timeout=20)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "sansnet: Too many open files; allow more, as by: ulimit -n 1024\n"
+    assert done.stderr == "sansnet: Too many open files; allow more, for example: ulimit -n 1024\n"
 
 
 def test_in_the_background_a_namespace_may_be_a_descriptor_of_the_callers(

@@ -22,7 +22,7 @@ from tests.lab.namespaces import running
 SANSNET = str(Path(sys.prefix) / "bin" / "sansnet")
 NO_PROC = "mount -t tmpfs none /proc"
 PROC = "there is no /proc here, which sansnet needs; as root: mount -t proc proc /proc"
-PROCESSES = "no more processes are allowed here; allow more, as by: ulimit -u 1000"
+PROCESSES = "no more processes are allowed here; allow more, for example: ulimit -u 1000"
 GONE = "mkdir gone; cd gone; rmdir ../gone"
 DELETED = "the working directory has been deleted; change to one that is there (cd)"
 FULL = "cannot write to stdout (No space left on device); redirect it to a writable file"

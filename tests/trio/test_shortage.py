@@ -140,7 +140,7 @@ def test_it_is_said_once_in_a_while(silent: Endpoint, caplog: pytest.LogCaptureF
             bench.order(OpenStream(SocketId(number), silent, None))
         assert [record.getMessage() for record in caplog.records] == [
             "no descriptor is left for more connections, so some of them wait or fail; "
-            "allow more descriptors, as by: ulimit -n 100000"
+            "allow more descriptors, for example: ulimit -n 100000"
         ]
         bench.sockets.apply([OpenStream(SocketId(60), silent, None)], 61.0)
         assert len(caplog.records) == 2

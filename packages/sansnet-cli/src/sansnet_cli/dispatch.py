@@ -15,7 +15,7 @@ _MIN_MEMORY: Final = 96 << 20
 """Bytes of address space. The loaded program takes 70 MB, most of it shared with other processes."""
 COMMANDS: Final = ("run", "attach", "serve", "qemu", "ctl", "completion", "pasta", "passt", "pesto")
 
-_NO_MEMORY: Final = "there is too little memory; allow more, as by: ulimit -v unlimited"
+_NO_MEMORY: Final = "there is too little memory; allow more, for example: ulimit -v unlimited"
 """As in `output.report`, which may not be loadable then."""
 
 _SIGNALLED: Final = 128

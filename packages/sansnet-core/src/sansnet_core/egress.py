@@ -240,7 +240,7 @@ class FlowHeaders:
         size += 34 if self._version4 else 54
         if not egress.checksum_offload:
             offset = 0
-        # If the table has dropped the station, it still has this address. One never heard is looked up for each packet
+        # A station that the table has dropped keeps its address here; one never in it is looked up for each packet
         self._mac = egress.stations.find(self._guest) or self._mac
         mac = self._mac or egress.station(self._guest)
         self._prefix = egress.prefix(mac, version, offset, size, GSO_NONE, 0)

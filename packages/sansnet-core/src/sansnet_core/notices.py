@@ -55,7 +55,7 @@ class FlowRefused:
     host: Endpoint | None
     """The remote endpoint of the host's socket; None if the configuration closes the address."""
     errno: int
-    """Of the host's socket; 0 if the guest gave up first, or if there was no socket."""
+    """Errno of the host's socket; 0 if the guest gave up first, or if there was no socket."""
 
 
 @message

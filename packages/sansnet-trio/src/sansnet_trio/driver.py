@@ -61,7 +61,7 @@ _RESPITE: Final = 0.05
 """Seconds to wait after a lack of memory."""
 _NO_MEMORY: Final = (
     "there is too little memory, so frames and data from sockets are dropped; "
-    "allow more, for example with: ulimit -v unlimited"
+    "allow more, for example: ulimit -v unlimited"
 )
 
 _SPIN: Final = 50e-6

@@ -34,7 +34,7 @@ __all__ = [
     "warn",
 ]
 
-NO_MEMORY: Final = "there is too little memory; allow more, as by: ulimit -v unlimited"
+NO_MEMORY: Final = "there is too little memory; allow more, for example: ulimit -v unlimited"
 
 _OFFLOADS: Final = {
     "checksum_offload": "checksums",
@@ -101,11 +101,11 @@ def reason(error: Exception) -> str:
     """One sentence that says why something failed, and names a remedy if there is one."""
     match error:
         case OSError(errno=errno.EMFILE | errno.ENFILE):
-            return f"{error.strerror}; allow more, as by: ulimit -n 1024"
+            return f"{error.strerror}; allow more, for example: ulimit -n 1024"
         case OSError(errno=errno.ENOMEM) | MemoryError():
             return NO_MEMORY
         case BlockingIOError():  # by fork()
-            return "no more processes are allowed here; allow more, as by: ulimit -u 1000"
+            return "no more processes are allowed here; allow more, for example: ulimit -u 1000"
         case ImportError():
             return f"sansnet cannot be loaded ({error}); allow more memory (ulimit -v unlimited), or install it again"
         case FileNotFoundError() if not os.path.exists("/proc/self"):

@@ -153,7 +153,7 @@ class Ndp:
         if another or target in (self._address, guest.ipv6, guest.link_local, ip.source):
             self._context.ignore()
             return
-        # A station not heard yet may have it; then its answer overrides ours (RFC 4861, 7.2.8)
+        # An unknown station may have it; then its answer overrides ours (RFC 4861, 7.2.8)
         rest, payload = ndp.advertise_neighbour(target, self._context.config.mac, override=guest.is_ours(target))
         self._send(icmp6.NEIGHBOUR_ADVERTISEMENT, rest, payload, target, ip.source, mac)
 

@@ -25,7 +25,7 @@ class ArpPacket(NamedTuple):
     """A valid ARP packet.
 
     Attributes:
-        operation: `REQUEST`, `REPLY`, or one that nobody uses.
+        operation: `REQUEST`, `REPLY`, or another number.
         sender_mac, target_mac: 6 bytes.
         sender, target: 4 bytes.
     """

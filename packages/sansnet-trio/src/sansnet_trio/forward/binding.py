@@ -199,7 +199,7 @@ def _remedy(at: ListenAddress, error: OSError) -> str:
         case errno.EINVAL if at.address is not None and addresses.is_link_local(at.address):
             return f"name the interface of a link-local address, as {addresses.format(at.address)}%eth0/{at.port}"
         case errno.EAGAIN:  # from fork()
-            return "allow more processes, as by: ulimit -u 1000"
+            return "allow more processes, for example: ulimit -u 1000"
         case errno.ETIMEDOUT:  # NoAgent
             return _LATER
         case number if number in SHORTAGE:

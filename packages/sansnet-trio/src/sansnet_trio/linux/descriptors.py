@@ -19,7 +19,7 @@ SHORTAGE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EN
 NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 """The errors of `SHORTAGE` that end when a descriptor is closed: the process or the system has too many."""
 
-MORE_DESCRIPTORS: Final = "allow more descriptors, as by: ulimit -n 100000"
+MORE_DESCRIPTORS: Final = "allow more descriptors, for example: ulimit -n 100000"
 """The remedy for a shortage, as the end of a sentence."""
 
 _ITEM = array("i").itemsize

@@ -70,6 +70,9 @@ IDLE_GRANULARITY: Final = 1.0
 DHCP_SERVERS: Final = frozenset(((4, 67), (6, 547)))
 """IP version and port of the services that only the guest's own segment has, never the host."""
 
+_DNS_PORT: Final = dns.PORT
+"""A copy, since it is read for each datagram."""
+
 MAX_SENT: Final = 128
 """Datagrams in one frame from the guest. No kernel makes more (UDP_MAX_SEGMENTS, linux/udp.h), and each costs a send
 where the host's kernel refuses the run."""
@@ -144,7 +147,7 @@ class Udp:
             return
         if not ip.ttl:
             raise Malformed(Reason.IP_TTL)
-        if header.destination_port == dns.PORT and self._names is not None and self._names(ip, header, buf):
+        if header.destination_port == _DNS_PORT and self._names is not None and self._names(ip, header, buf):
             return
         data = buf[header.start : header.end]
         if len(data) > MAX_SENT * context.gso_size > 0:
