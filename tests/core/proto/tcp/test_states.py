@@ -92,7 +92,8 @@ def test_a_guest_that_is_given_up_is_reset_if_it_was_connected() -> None:
 
 def _after(*events: str) -> tuple[Lifecycle, list[str]]:
     """Where a connection of the guest is after these events, and the effects of all of them."""
-    lifecycle, effects = INITIAL, []
+    lifecycle = INITIAL
+    effects: list[str] = []
     for event in (states.HOST_CONNECTED, states.GUEST_ACK, *events):
         lifecycle, more = transition(lifecycle, event)
         effects += more
