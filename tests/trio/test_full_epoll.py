@@ -75,7 +75,7 @@ def test_a_ping_fails(full: Bench) -> None:
         namespace.call(ping)
 
 
-def test_a_door_that_a_driver_cannot_serve_is_there_for_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_listener_that_a_driver_cannot_serve_is_there_for_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
     with Forwards(parse_all([f"127.0.0.1/{PORT}"], UDP)) as forwards:
         with Bench() as bench:
             add = bench.poller.add

@@ -154,6 +154,37 @@ use_all()
     )
 
 
+def test_a_child_is_forked_while_another_thread_imports_pyroute2() -> None:
+    assert succeeds(
+        f"""{IMPORT}
+import threading, time, warnings
+from sansnet_trio.guest.child import fork
+from sansnet_trio.linux.children import end_child
+warnings.simplefilter("ignore", DeprecationWarning)  # of fork() with threads
+begun = threading.Event()
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name.startswith("pyroute2.") and not begun.is_set():
+            begun.set()
+            time.sleep(0.5)
+sys.meta_path.insert(0, Finder())
+thread = threading.Thread(target=use_all)
+thread.start()
+begun.wait()
+def work(channel, parent):
+    load_alone()
+    with Netlink() as netlink:
+        channel.send(len(netlink.addresses(2)))
+pid, channel = fork(work)
+try:
+    assert channel.receive_with_descriptors(10)[0]
+finally:
+    end_child(pid)
+thread.join()
+"""
+    )
+
+
 def imported(report: str) -> set[str]:
     """Names of pyroute2's modules in a report of `python -X importtime`."""
     names = {line.rpartition("|")[2].strip() for line in report.splitlines() if line.startswith("import time:")}

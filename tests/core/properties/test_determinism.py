@@ -1,4 +1,4 @@
-"""The network is deterministic: the same inputs give the same bytes, however frames are batched."""
+"""Determinism: the same inputs give the same bytes, however frames are batched."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.sim.record import Call, RecordingNetwork, replay
 
 
 def _session(seed: int, *, secret: bytes = SECRET) -> tuple[NetworkConfig, float, RecordingNetwork]:
-    """A quarter of an hour with streams under loss, datagrams, pings and services."""
+    """A quarter of an hour of streams under loss, datagrams, pings and services."""
     bad = Impairment(loss=0.1, duplicate=0.1, reorder=0.2, delay=0.001)
     pair = Pair(up=bad, down=bad, seed=seed)
     start = pair.now
@@ -36,7 +36,7 @@ def _session(seed: int, *, secret: bytes = SECRET) -> tuple[NetworkConfig, float
         guest.send(udp(guest.ipv4, 53, *OUTSIDER, b"answer"))
         guest.send(echo_request(guest.ipv6, SERVER6, 9, number, b"ping"))
         pair.host.datagram(forward, OUTSIDER, b"question from outside", pair.now, local=SERVER)
-        pair.host.accept(OUTSIDER6, 80, pair.now)  # again; it must not be mistaken for the first
+        pair.host.accept(OUTSIDER6, 80, pair.now)  # refused: the guest could not tell it from the first
         pair.wait(0.5)
     for connection in connections[:2]:
         connection.shutdown()
@@ -70,7 +70,7 @@ def test_another_secret_gives_other_bytes() -> None:
 @settings(max_examples=30)
 @given(seed=st.integers(0, 5), sizes=st.lists(st.integers(1, 4), min_size=1, max_size=6))
 def test_any_split_into_batches_gives_the_same_bytes(seed: int, sizes: list[int]) -> None:
-    """If the outputs are taken at the same points."""
+    """This holds as long as the outputs are taken at the same points."""
 
     def split(frames: list[Buffer]) -> list[list[Buffer]]:
         parts, position, number = [], 0, 0
@@ -89,7 +89,7 @@ def test_any_split_into_batches_gives_the_same_bytes(seed: int, sizes: list[int]
 @settings(max_examples=20)
 @given(sizes=st.lists(st.integers(1, 7), min_size=1, max_size=6))
 def test_taking_outputs_at_other_points_gives_the_same_stream(sizes: list[int]) -> None:
-    """Acknowledgments may be coalesced differently, but the host gets the same data."""
+    """Acknowledgments are coalesced differently then, but the host is sent the same."""
     config, start, network = _session(3)
     frames = [call for call in network.calls if call[0] in ("receive_frames", "stream_connected", "stream_accepted")]
     streams = []

@@ -1,9 +1,9 @@
-"""Invariants for any segments that a guest sends on a connection, and any actions of the host:
+"""Invariants for any segments of the guest on a connection, and any conduct of its host meanwhile:
 
-- no input raises, and every frame to the guest is well-formed;
-- the right edge of the window never moves left, and no data beyond it is acknowledged;
-- the host gets the guest's data at these sequence numbers, in order and without holes, and no more than was
-  acknowledged; the end of the stream follows all of it;
+- nothing raises, and every frame out is well-formed;
+- the right edge of the window never moves left, and nothing beyond it is acknowledged;
+- the host is sent the guest's bytes in order and without holes, and no more than was acknowledged; its end follows the
+  last one;
 - the bytes held stay within the limits, and are 0 when the connection is over;
 - a frame from the guest causes a bounded number of frames to it.
 """
@@ -50,7 +50,7 @@ _LINKS: Final = (
 
 
 def _bytes_at(position: int, size: int) -> bytes:
-    """The guest's data at a position of its stream, from 0 on."""
+    """The bytes of the guest's stream at a position, from 0 on."""
     start = position % len(_PATTERN)
     return (_PATTERN * (2 + size // len(_PATTERN)))[start : start + size]
 
@@ -85,7 +85,7 @@ class Shot:
 
 @dataclass(frozen=True, slots=True)
 class HostDoes:
-    """The host accepts data, sends data, ends its stream, or is idle for `wait` seconds."""
+    """The host takes some of what it was sent, sends data, ends, or is silent for `wait` seconds."""
 
     takes: int = 0
     says: int = 0
@@ -97,7 +97,7 @@ Step: TypeAlias = Shot | HostDoes
 
 
 def _shot(random: Random) -> Shot:
-    """Mostly nearly valid segments: a strategy of Hypothesis would mostly make segments that are dropped at once."""
+    """Mostly segments that are nearly right: those of a Hypothesis strategy would mostly be dropped at once."""
     flags = ([ACK] * 4 + [ACK | PSH] * 4 + [ACK | FIN] * 4) * 4 + [FIN, 0, SYN, SYN | ACK, SYN | FIN, SYN | ACK | FIN]
     blocks = [(random.randint(-10, 4000), random.randint(-10, 4000)) for _ in range(random.choice([0, 0, 0, 0, 1, 3]))]
     offsets = [0] * 12 + [
@@ -148,7 +148,7 @@ limits = st.builds(
 
 
 class Wire:
-    """A connection of a guest that sends arbitrary segments, and the invariants of the answers."""
+    """One connection of a guest that sends anything, and the checks of the answers."""
 
     def __init__(self, config: NetworkConfig, *, mss: int | None, scale: int | None, first: int) -> None:
         self.config = config
@@ -159,9 +159,9 @@ class Wire:
         self.socket = SocketId(0)
         self.scale = 0
         self.known = self.edge = 0
-        """Positions in the guest's stream: acknowledged, and the right edge of the window."""
+        """Positions in the guest's stream: how far it is acknowledged, and the window's right edge."""
         self.end: int | None = None
-        """Position of the guest's FIN, once it sent one that may be accepted."""
+        """Position of the guest's FIN, once an acceptable one was sent."""
         self.peer_next = 0
         self.taken = 0
         self.sent = bytearray()
@@ -198,7 +198,7 @@ class Wire:
                     assert self.taken == len(self.sent)
                     self.shut = True
                 elif isinstance(order, CloseSocket):
-                    assert order.socket not in self.gone  # another connection may have begun since; it is aborted
+                    assert order.socket not in self.gone  # another connection may have begun since, and been given up
                     self.gone.add(order.socket)
                     self.closed = True
                 elif isinstance(order, KeepAlive):
@@ -220,7 +220,7 @@ class Wire:
         assert bytes(self.sent) == _bytes_at(0, len(self.sent))
 
     def look(self, segment: Segment) -> None:
-        """Check a segment to the guest."""
+        """Check one answer."""
         if segment.flags & SYN:
             self.peer_next = (segment.sequence + 1) % _MODULUS
             self.edge = segment.window

@@ -1,7 +1,7 @@
 """Invariants when memory is short:
 
-- once the cable is good and every host reads, every stream finishes within a bounded time, complete and in order;
-- a stream whose budget was 0 is resumed as soon as it has a budget;
+- once the cable loses nothing and every host reads, every stream finishes in bounded time, complete and in order;
+- a stream that was refused a budget is resumed as soon as it has one;
 - the bytes held stay within the limit and the reserve of each connection, and are 0 at the end.
 """
 
@@ -61,7 +61,7 @@ guests = st.builds(
     pause=st.sampled_from([0.0, 1.0, 20.0]),
     seed=st.integers(0, 1 << 16),
 )
-@example(  # data beyond gaps left no room for the data that fills them
+@example(  # data beyond gaps took the memory for the data that fills them
     link=_PLAIN,
     bounds=Limits(tcp_memory=20_000, tcp_linger=120.0),
     up=Impairment(loss=0.4),
@@ -83,14 +83,12 @@ def test_every_stream_finishes_once_hosts_read(
 ) -> None:
     warm_up = bytes(100_000)  # so that the guest's congestion window grows
     if bounds.tcp_memory < 1460 or bounds.tcp_window < 2000:
-        sizes = (min(sizes[0], 200), min(sizes[1], 200))  # one byte at a time is slow
+        sizes = (min(sizes[0], 200), min(sizes[1], 200))  # a byte at a time takes long
         warm_up = b""
     random = Random(seed)
     to_host, to_guest = random.randbytes(sizes[0]), random.randbytes(sizes[1])
     pair = Pair(make_config(link, bounds), Script(), seed=seed)
-    bound = bounds.tcp_memory + len(ends) * (
-        RESERVE + max(sizes) + 1460
-    )  # a bound on the data that budgets of one segment add
+    bound = bounds.tcp_memory + len(ends) * (RESERVE + max(sizes) + 1460)  # the last one is for a budget of one segment
     connections = [pair.connect(one) for one in ends]
     for connection in connections:
         connection.send(warm_up)

@@ -1,4 +1,4 @@
-"""Streams arrive complete and in order, however bad the cable and however slow the ends are."""
+"""Each stream arrives in order and complete, however bad the cable and however slow the ends."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _is_decided(pair: Pair, stream: Stream) -> bool:
 
 
 def _accepted(pair: Pair, outsider: Endpoint) -> Connection:
-    """A connection from outside, repeated if the cable lost all its SYNs or their answers."""
+    """A connection from outside, tried again if the cable lost all its SYNs or their answers."""
     while True:
         stream = pair.host.accept(outsider, 80, pair.now)
         assert stream is not None

@@ -1,4 +1,4 @@
-"""A guest whose window is closed: probes, the FIN behind them, and what else it must still hear."""
+"""A guest whose window is closed: probes, the FIN behind them, and what else it must still receive."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.sim.pair import Pair, make_config
 
 
 def _full(pair: Pair) -> ManualConnection:
-    """The guest took 1000 bytes and its window is closed."""
+    """A connection whose guest has taken 1000 bytes and closed its window."""
     peer = ManualConnection(pair)
     peer.window = 1000
     peer.open()
@@ -58,7 +58,7 @@ def test_fin_beyond_a_closed_window_comes_soon_after_it_opens() -> None:
 
 
 def test_pure_acks_stay_within_the_guests_window() -> None:
-    """Linux drops segments beyond its window whole, acknowledgment included (tcp_validate_incoming)."""
+    """Linux drops segments beyond its window completely, with their acknowledgment (tcp_validate_incoming)."""
     pair = Pair()
     peer = _full(pair)
     pair.host.produce(pair.host.stream, bytes(500))
@@ -114,7 +114,7 @@ def test_the_persist_timer_is_not_the_retransmission_timer() -> None:
 
 
 def test_a_reset_is_within_the_guests_window() -> None:
-    """Linux takes a RST only at RCV.NXT; with a refused probe outstanding SND.NXT is one beyond."""
+    """Linux accepts RST at RCV.NXT only; while a probe is dropped, SND.NXT is one beyond."""
     pair = Pair()
     peer = ManualConnection(pair)
     peer.window = 1000
@@ -136,7 +136,7 @@ def test_a_reset_is_within_the_guests_window() -> None:
 
 
 def test_what_came_before_the_failure_reaches_the_guest() -> None:
-    """As streams.py's `_drain` does: bytes, then the failure, in one batch."""
+    """A driver may report the last bytes and then the failure in one batch."""
     pair = Pair()
     peer = ManualConnection(pair)
     peer.open()

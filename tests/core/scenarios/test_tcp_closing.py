@@ -15,7 +15,7 @@ from tests.sim.pair import Pair, make_config
 
 
 def _finish(pair: Pair, connection: Connection, stream: Stream) -> None:
-    """The connection is over everywhere, and the network remembers nothing of it in the end."""
+    """Wait for the end of the connection on both sides; then the network must have forgotten it."""
     pair.drive(lambda: connection.closed and stream.closed)
     assert not connection.reset
     assert not stream.aborted
@@ -115,7 +115,7 @@ def test_fins_that_cross_are_both_acknowledged() -> None:
 
 
 def test_after_fins_that_crossed_a_lost_acknowledgment_is_given_again() -> None:
-    """From CLOSING comes TIME-WAIT (RFC 9293, 3.10.7.4): the guest's ACK of our FIN does not tell that it got ours."""
+    """CLOSING leads to TIME-WAIT (RFC 9293, 3.10.7.4): the ACK of our FIN does not say that our own ACK arrived."""
     pair = Pair()
     peer = ManualConnection(pair)
     peer.open()
@@ -131,7 +131,7 @@ def test_after_fins_that_crossed_a_lost_acknowledgment_is_given_again() -> None:
 
 @pytest.mark.parametrize("acknowledged_first", [False, True])
 def test_a_repeated_fin_is_acknowledged_again(acknowledged_first: bool) -> None:
-    """The last ACK may get lost: for `tcp_linger` seconds the guest gets it again, and no reset."""
+    """The last ACK may be lost: for `tcp_linger` seconds it is repeated, instead of a reset."""
     pair = Pair()
     peer = ManualConnection(pair)
     peer.open()

@@ -1,4 +1,4 @@
-"""A guest that waits for a connection no more may say nothing: its host socket is closed all the same, and in time."""
+"""A guest may stop waiting for a connection without a segment: the host's socket is closed all the same, in time."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_at_the_limit_the_oldest_one_gives_way(limits: Limits) -> None:
 
 
 def test_a_connect_that_the_host_has_answered_does_not_give_way() -> None:
-    """A flood of SYNs whose answers nobody takes must not become as many connections of the host's."""
+    """A flood of SYNs that ignores the SYN-ACKs must not become as many connections of the host."""
     pair = Pair(make_config(limits=Limits(tcp_pending=3)))
     for port in range(20):
         ManualConnection(pair, port=40_000 + port).syn()

@@ -1,4 +1,4 @@
-"""A guest that probes its peer has the host's kernel do so as well (RFC 9293, 3.8.4)."""
+"""If the guest probes its peer, the host's kernel does so too (RFC 9293, 3.8.4)."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_orders_are_bounded(silences: list[float]) -> None:
 
 
 def test_a_probe_of_a_closed_window_is_none_of_the_peer() -> None:
-    """Linux sends the same segment when it has data and we have no room."""
+    """Linux sends the same segment when it has data and our window is closed."""
     pair = Pair(make_config(limits=Limits(tcp_window=20_000)))
     peer = ManualConnection(pair)
     peer.open()

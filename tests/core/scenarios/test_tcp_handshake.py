@@ -1,4 +1,4 @@
-"""How a connection begins: the guest learns the truth about the host's socket, and nothing before it is known."""
+"""How a connection begins: the guest is answered when the host's connect has ended, and with its result."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_syn_sent_again_after_the_syn_ack_gets_the_same_one() -> None:
 
 
 def test_a_syn_with_another_number_while_the_host_connects_begins_anew() -> None:
-    """A guest that restarted and uses the same port must not be answered with its old number for ever."""
+    """A guest that restarted and uses the same port must not get answers for its old sequence number for ever."""
     pair = Pair(script=Script(connect_delay=1.0))
     assert ManualConnection(pair, sequence=1000).syn() == []
     peer = ManualConnection(pair, sequence=777_000)
@@ -244,7 +244,7 @@ def test_nonsense_with_a_syn_opens_no_second_connection(flags: int) -> None:
 
 
 def test_data_in_the_syn_arrives_once_in_the_end() -> None:
-    """Nothing that the guest may send again is lost; whether the first copy is taken is our choice."""
+    """The guest sends the data again if its first copy was not taken; nothing is lost."""
     pair = Pair()
     peer = ManualConnection(pair)
     (syn_ack,) = peer.send(SYN, b"early", sequence=1000, mss=1460)

@@ -31,7 +31,7 @@ _MODULUS = 1 << 32
 def invited(
     pair: Pair, remote: Endpoint = OUTSIDER, *, sequence: int = 9000
 ) -> tuple[ManualConnection, Stream, Segment]:
-    """A guest that has the SYN of a connection from outside to its port 80, and did not answer yet."""
+    """A guest that received the SYN of a connection from outside to its port 80 and has not answered."""
     peer = ManualConnection(pair, port=80, sequence=sequence, remote=remote)
     stream = pair.host.accept(remote, 80, pair.now)
     assert stream is not None
@@ -150,7 +150,7 @@ def test_a_repeated_syn_ack_is_acknowledged_again() -> None:
 
 @pytest.mark.parametrize("distance", [-1, 1, 70_000])
 def test_a_wrong_acknowledgment_is_reset_and_the_syn_sent_again_soon(distance: int) -> None:
-    """RFC 9293, 3.10.7.3: a guest in TIME-WAIT acknowledges what it knows, and the reset frees it for the new SYN."""
+    """RFC 9293, 3.10.7.3: a guest in TIME-WAIT acknowledges its old connection; our reset ends that for the new SYN."""
     pair = Pair()
     peer, _, syn = invited(pair)
     wrong = (peer.expected + distance) % _MODULUS
@@ -180,7 +180,7 @@ def test_what_is_no_answer_to_a_syn_changes_nothing(flags: int, distance: int) -
 
 
 def test_a_guest_that_connects_at_the_same_time_from_the_same_port_gets_one_connection() -> None:
-    """Simultaneous open (RFC 9293, 3.5, figure 7): it answers our SYN, whatever becomes of its own."""
+    """Simultaneous open (RFC 9293, 3.5, figure 7): the guest answers our SYN, and its own is ignored."""
     pair = Pair(script=Script(produce=b"hello"))
     peer, stream, _ = invited(pair)
     assert peer.send(SYN, mss=1460) == []
@@ -240,11 +240,11 @@ def test_a_host_that_ended_before_the_guest_answered_ends_it_then() -> None:
     assert connection.fin_received
 
 
-# which addresses
+# addresses
 
 
 def seen(pair: Pair, remote: Endpoint, **arguments: bytes) -> tuple[bytes, bytes]:
-    """Source and destination of the SYN that the guest gets."""
+    """Source and destination of the SYN that the guest receives."""
     assert pair.host.accept(remote, 80, pair.now, guest_address=arguments.get("guest_address")) is not None
     pair.settle()
     syn = pair.guest.strays[-1]
@@ -310,7 +310,7 @@ def test_the_list_of_flows_tells_where_each_connection_is() -> None:
     assert states() == []
 
 
-# what is refused
+# refusals
 
 
 def refused(pair: Pair, reason: Reason, remote: Endpoint = OUTSIDER) -> None:
@@ -399,7 +399,7 @@ def test_outsiders_do_not_keep_the_guest_from_connecting(limits: Limits) -> None
 
 
 def unreachable(pair: Pair, syn: Segment, *, code: int, sequence: int | None = None, cut: int = 0) -> None:
-    """The guest says by ICMP that it does not take a segment."""
+    """An ICMP error of the guest about a segment of ours."""
     quoted = dataclasses.replace(syn, sequence=syn.sequence if sequence is None else sequence).ip().emit()
     quoted = quoted[: len(quoted) - cut] if cut else quoted
     kind = 3 if len(syn.source) == 4 else 1
@@ -436,7 +436,7 @@ def test_an_icmp_error_that_asks_for_smaller_packets_does_not() -> None:
 
 
 def test_an_icmp_error_does_not_end_a_connection() -> None:
-    """RFC 5927: whoever guesses the ports could end it."""
+    """RFC 5927: otherwise a forger that guesses the ports could end it."""
     pair = Pair()
     peer, stream, syn = invited(pair)
     syn_ack(peer)

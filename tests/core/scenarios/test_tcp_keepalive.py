@@ -1,4 +1,4 @@
-"""A silent guest is asked whether it lives (RFC 9293, 3.8.4)."""
+"""A guest that is silent for long is probed (RFC 9293, 3.8.4)."""
 
 from __future__ import annotations
 

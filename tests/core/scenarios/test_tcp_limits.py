@@ -1,4 +1,4 @@
-"""A hostile guest: floods, scans and hoards stay within the limits, and are counted."""
+"""A hostile guest: floods, scans and held memory stay within the limits, and drops are counted."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_pending_connections_end_and_make_room() -> None:
 
 @pytest.mark.slow
 def test_a_scan_of_all_ports_is_bounded_and_forgotten() -> None:
-    """Half the ports are silent, half refuse: the network holds a flow only while the host is asked."""
+    """Half the ports are silent, half refuse: the network keeps a flow only while the host's connect is under way."""
     pair = Pair(make_config(limits=Limits(tcp_pending=1000)), Script(connect=None))
     largest = 0
     gc.collect()

@@ -1,4 +1,4 @@
-"""What a connection really holds, against what is counted for it."""
+"""The memory that a connection really holds, against what is counted for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.sim.pair import Pair, make_config
 
 
 def _core_only(pair: Pair) -> None:
-    """Let only the network hold things."""
+    """Drop every reference but those of the network."""
     pair.sent.clear()
     pair.notices.clear()
     pair.host.orders.clear()
@@ -92,7 +92,7 @@ def test_pieces_beyond_a_gap_cost_what_is_counted() -> None:
 
 @pytest.mark.parametrize("old", [0, 60_000], ids=["beyond the window", "known already"])
 def test_a_byte_of_a_large_segment_does_not_keep_its_frame(old: int) -> None:
-    """Of each segment one byte is new, or in the window."""
+    """One byte of each segment is new, or in the window."""
     pair = Pair(make_config(LinkConfig(mtu=65520, max_frame_size=65535), Limits(tcp_window=61_000)))
     peer = ManualConnection(pair)
     peer.open(mss=65480)
@@ -118,7 +118,7 @@ def test_a_byte_of_a_large_segment_does_not_keep_its_frame(old: int) -> None:
 
 
 def test_a_segment_not_acknowledged_does_not_keep_the_whole_read() -> None:
-    """Nor does what the guest has no window for."""
+    """The same for data that the guest's window has no room for."""
     pair = Pair()
     peer = ManualConnection(pair)
     peer.open(scale=7)

@@ -1,4 +1,4 @@
-"""Nothing is sent again without need."""
+"""No needless retransmissions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_a_pause_of_the_guest_costs_at_most_a_window(sack: bool, monkeypatch: py
     total = 3 << 20
     pair.host.produce(stream, bytes(total))
     pair.drive(lambda: len(c.received) > 1 << 20)
-    # the guest's machine stops for a second: nothing is delivered, nothing is lost
+    # the guest stops for a second: nothing is delivered, nothing is lost
     held_until = pair.now + 1.0
     with monkeypatch.context() as patch:
         patch.setattr(pair.down, "take", lambda now: [])

@@ -1,4 +1,4 @@
-"""Links that segment and sum by themselves, and links that do not."""
+"""Links with segmentation and checksum offload, and links without."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _LINKS = {
 @pytest.mark.parametrize("name", _LINKS)
 @pytest.mark.parametrize("family", [4, 6])
 def test_a_stream_passes_unharmed(name: str, family: int) -> None:
-    """Every frame's sums, lengths and offload header are checked by the guest's own reader."""
+    """The simulated guest checks checksums, lengths and offload header of every frame."""
     pair = Pair(make_config(_LINKS[name]), Script(echo=True))
     link = pair.config.link
     largest = link.max_frame_size - 100 if link.tso4 else 0

@@ -1,4 +1,4 @@
-"""When TCP memory is short: what is given up, what is taken all the same, and who is told that there is room again."""
+"""When TCP memory is short: what is freed, what is accepted all the same, and which streams are resumed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _connections(pair: Pair, count: int, *, scale: int | None = 7) -> list[tuple
 
 
 def _hold(pair: Pair, stream: Stream, size: int) -> None:
-    """The host says something that the guest does not acknowledge."""
+    """The host sends data that the guest does not acknowledge."""
     pair.network.stream_received(stream.socket, bytes(size), pair.now)
     pair._outputs(pair.now)
 
@@ -50,7 +50,7 @@ def test_what_fills_a_gap_finds_room_although_all_memory_lies_beyond_gaps(count:
 
 
 def test_a_segment_larger_than_the_reserve_is_taken_in_part() -> None:
-    """Not refused as a whole: it will never be smaller."""
+    """It must not be refused as a whole, for the guest repeats it in the same size."""
     pair = Pair(make_config(LARGE, Limits(tcp_memory=100_000)))
     (_, other), (peer, stream) = _connections(pair, 2)
     _hold(pair, other, 100_000)
@@ -115,7 +115,7 @@ def test_pieces_that_were_given_up_are_no_longer_reported() -> None:
 
 
 def test_a_refused_stream_is_resumed_as_soon_as_there_is_room() -> None:
-    """Half of the memory is held for good; there is room in the other half."""
+    """Half of the memory is held and never freed; the other half has room."""
     pair = Pair(make_config(limits=Limits(tcp_memory=200_000)))
     (_, stays), (leaves, leaving), (_, waits) = _connections(pair, 3)
     _hold(pair, stays, 100_000)
@@ -141,7 +141,7 @@ def test_streams_are_resumed_in_the_order_in_which_they_were_refused() -> None:
 
 
 def test_no_more_streams_are_resumed_at_once_than_there_is_room_for() -> None:
-    """Else each byte that is set free would wake all."""
+    """Otherwise each byte that is freed would wake all of them."""
     pair = Pair(make_config(limits=Limits(tcp_memory=60_000)))
     (peer, hog), *victims = _connections(pair, 20)
     _hold(pair, hog, 60_000)
@@ -155,7 +155,7 @@ def test_no_more_streams_are_resumed_at_once_than_there_is_room_for() -> None:
 
 
 def test_streams_behind_idle_ones_are_resumed_soon() -> None:
-    """Those at the head of the line have nothing to read, and nothing happens any more."""
+    """The streams at the head of the queue have nothing to read, and no other event follows."""
     pair = Pair(make_config(limits=Limits(tcp_memory=60_000)))
     (peer, hog), *victims = _connections(pair, 20)
     _hold(pair, hog, 60_000)

@@ -1,4 +1,4 @@
-"""Segments that do not fit: resets and SYNs by RFC 5961, urgent data, acknowledgments of what was never sent."""
+"""Segments out of place: resets and SYNs (RFC 5961), urgent data, acknowledgments of what was never sent."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_reset_outside_the_window_is_ignored(distance: int) -> None:
 @pytest.mark.parametrize("distance", [-1, 0, 1, 1000, 1 << 30])
 @pytest.mark.parametrize("flags", [SYN, SYN | ACK])
 def test_a_syn_into_a_connection_is_challenged(distance: int, flags: int) -> None:
-    """RFC 5961, 4.2: whatever its number; a guest that really restarted answers with a reset."""
+    """RFC 5961, 4.2: with any sequence number; a guest that really restarted answers with a reset."""
     pair, peer = _opened()
     answers = peer.send(flags, sequence=(peer.sequence + distance) % (1 << 32))
 
@@ -87,7 +87,7 @@ def test_an_ack_of_what_was_never_sent_is_answered_and_its_data_dropped(distance
 
 
 def test_data_with_an_absurdly_old_ack_is_not_taken() -> None:
-    """RFC 5961, 5.2: an acknowledgment older than the largest window ever is forged."""
+    """RFC 5961, 5.2: an acknowledgment older than MAX.SND.WND is not acceptable."""
     pair, peer = _opened()
     answers = peer.send(ACK | PSH, b"blind", acknowledgment=(peer.expected - (1 << 30)) % (1 << 32))
 
@@ -134,7 +134,7 @@ def test_data_beyond_the_window_is_not_taken() -> None:
 
 
 def test_two_sides_that_disagree_do_not_answer_each_other_for_ever() -> None:
-    """Acknowledgments of acknowledgments: one answer for each segment of the guest, at most."""
+    """Acknowledgments of acknowledgments: at most one answer for each segment of the guest."""
     _pair, peer = _opened()
     for _ in range(50):
         answers = peer.send(ACK, sequence=(peer.sequence - 5000) % (1 << 32))

@@ -1,4 +1,4 @@
-"""What happens when frames get lost: timers by RFC 6298, fast retransmit, and SACK in both directions."""
+"""Lost frames: timers (RFC 6298), fast retransmit, and SACK in both directions."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_each_timeout_doubles_the_next() -> None:
 
 
 def test_a_retransmitted_syn_ack_is_not_timed() -> None:
-    """Karn's algorithm (RFC 6298, 3): nobody knows which of the two was acknowledged."""
+    """Karn's algorithm (RFC 6298, 3): the acknowledgment may be that of either transmission."""
     pair = Pair()
     peer = ManualConnection(pair)
     peer.syn()
@@ -111,7 +111,7 @@ def test_an_acknowledgment_of_something_new_starts_the_timer_again() -> None:
 
 @pytest.mark.parametrize("sack", [False, True])
 def test_three_duplicates_bring_the_segment_back_at_once(sack: bool) -> None:
-    """RFC 5681, 3.2; the fourth arrival beyond the gap tells enough also with SACK (RFC 6675)."""
+    """RFC 5681, 3.2; with SACK, the fourth arrival beyond the gap is enough as well (RFC 6675)."""
     pair, peer = _opened(sack=sack)
     pair.host.produce(pair.host.stream, bytes(range(146)) * 60)
     pair.settle()
@@ -128,7 +128,7 @@ def test_three_duplicates_bring_the_segment_back_at_once(sack: bool) -> None:
 
 
 def test_only_the_holes_are_sent_again() -> None:
-    """RFC 6675: SACK names what arrived, and nothing of it is repeated."""
+    """RFC 6675: nothing that SACK reports is sent again."""
     pair, peer = _opened()
     pair.host.produce(pair.host.stream, bytes(14_600))
     pair.settle()
@@ -163,7 +163,7 @@ def test_each_hole_is_sent_again_once_however_many_duplicates_come() -> None:
 
 
 def test_without_sack_each_partial_acknowledgment_brings_one_segment() -> None:
-    """RFC 6582, 3.2: further duplicates do not; what follows the hole may well have arrived."""
+    """RFC 6582, 3.2: further duplicates do not, since what follows the hole may have arrived."""
     pair, peer = _opened(sack=False)
     pair.host.produce(pair.host.stream, bytes(14_600))
     pair.settle()
@@ -176,7 +176,7 @@ def test_without_sack_each_partial_acknowledgment_brings_one_segment() -> None:
 
 
 def test_a_partial_acknowledgment_beyond_all_sack_repeats_nothing() -> None:
-    """What is not reported yet may still be under way (RFC 6675): only holes below a report are lost."""
+    """Data that is not reported may be under way (RFC 6675): only holes below reported data count as lost."""
     pair, peer = _opened()
     pair.host.produce(pair.host.stream, bytes(14_600))
     pair.settle()
@@ -191,7 +191,7 @@ def test_a_partial_acknowledgment_beyond_all_sack_repeats_nothing() -> None:
 
 
 def test_a_gap_is_reported_also_while_data_flows_the_other_way() -> None:
-    """RFC 2018, 4: SACK is in every segment that does not acknowledge all that is held."""
+    """RFC 2018, 4: SACK is in every segment that does not acknowledge everything that is held."""
     pair, peer = _opened()
     stream = pair.host.stream
     reports: list[Segment] = []
@@ -204,7 +204,7 @@ def test_a_gap_is_reported_also_while_data_flows_the_other_way() -> None:
 
 
 def test_after_a_timeout_sack_is_not_trusted() -> None:
-    """RFC 2018, 8: the guest may have thrown away what it reported."""
+    """RFC 2018, 8: the guest may have discarded what it reported."""
     pair, peer = _opened()
     pair.host.produce(pair.host.stream, bytes(2920))
     pair.settle()

@@ -114,7 +114,7 @@ def test_a_fin_out_of_order_but_inside_the_window_waits_for_its_turn() -> None:
 
 
 def test_a_fin_before_data_that_came_already_does_not_end_the_stream_twice() -> None:
-    """Nonsense; the data that is known cannot lie behind the end."""
+    """A contradiction: data that was received cannot be behind the end."""
     pair, peer = _small()
     peer.send(ACK, bytes(100), sequence=peer.sequence + 100)
     peer.send(ACK | FIN, sequence=peer.sequence + 50)
@@ -174,7 +174,7 @@ def test_an_acknowledgment_with_data_at_the_edge_of_a_closed_window_counts() -> 
     ids=str,
 )
 def test_answers_to_what_is_not_acceptable_are_limited(flags: int, fields: SegmentFields) -> None:
-    """Two stacks that call each other's acknowledgments old would go on for ever (RFC 5961, 7)."""
+    """Otherwise two stacks that find each other's acknowledgments too old would never stop (RFC 5961, 7)."""
     pair, peer = _small()
     assert sum(len(peer.send(flags, **fields)) for _ in range(100)) == 1
     pair.wait(0.6)
@@ -218,7 +218,7 @@ def test_a_syn_with_fin_does_not_end_a_connection_in_time_wait() -> None:
 
 @pytest.mark.parametrize("window", [0, 1, 65535])
 def test_a_reset_before_the_handshake_is_complete_has_the_number_that_the_guest_expects(window: int) -> None:
-    """The guest's window counts data, not our SYN: with a window of 0, too, it is behind that."""
+    """The guest's window counts data, not our SYN: even with a window of 0 the number behind the SYN is expected."""
     pair = Pair()
     peer = ManualConnection(pair)
     (syn_ack,) = peer.syn(window=window)
@@ -298,7 +298,7 @@ def test_a_guest_repeats_a_fin_until_a_slow_host_has_room() -> None:
 
 @pytest.mark.parametrize("mss", [88, 1460])
 def test_a_large_hole_is_filled_by_each_segment_once(mss: int) -> None:
-    """The guest has the last segments alone; each that arrives is acknowledged."""
+    """The guest has received only the last segments, and acknowledges each that arrives."""
     pair = Pair()
     peer = ManualConnection(pair)
     peer.open(mss=mss, scale=7)

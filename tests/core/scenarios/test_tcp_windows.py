@@ -1,4 +1,4 @@
-"""Windows in both directions: scaled, respected, closed and opened again, probed."""
+"""Windows in both directions: scaled, respected, closed, probed and opened again."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_scale_is_never_above_14(window: int) -> None:
 
 @pytest.mark.parametrize("window", [1, 100, 536, 1460, 5000, 65535])
 def test_the_guests_window_is_never_exceeded(window: int) -> None:
-    """The model asserts it for every segment; here the window is small and the reader slow."""
+    """The simulated guest asserts it for every segment; here the window is small and the reader slow."""
     pair = Pair()
     connection, stream = pair.established(GuestOptions(window=window, scale=None, autoread=False))
     data = bytes(range(256)) * 8
@@ -136,7 +136,7 @@ def test_a_lost_window_update_is_found_by_a_probe() -> None:
 
 
 def test_a_window_that_shrinks_does_no_harm() -> None:
-    """RFC 9293, 3.8.6: discouraged, but to be expected."""
+    """RFC 9293, 3.8.6: shrinking is discouraged, but must be handled."""
     pair = Pair()
     peer = ManualConnection(pair)
     peer.open()
@@ -207,7 +207,7 @@ def test_a_slow_host_socket_never_costs_a_retransmission(accept: int) -> None:
 
 
 def test_the_window_offered_is_never_taken_back() -> None:
-    """But for the rounding to the unit of the window scale (RFC 7323, 2.4)."""
+    """Except for rounding to the unit of the window scale (RFC 7323, 2.4)."""
     pair = Pair(make_config(limits=Limits(tcp_window=100_000)), Script(accept=3000, accept_interval=0.01))
     connection, stream = pair.established()
     connection.send(bytes(300_000))
@@ -299,7 +299,7 @@ def test_all_connections_together_hold_no_more_than_the_limit() -> None:
 
 
 def test_a_connection_that_holds_much_does_not_starve_another() -> None:
-    """More than half of the memory is held by a guest that reads nothing; the rest is still there to be used."""
+    """A guest that reads nothing holds more than half of the memory; the rest can still be used."""
     limits = Limits(tcp_memory=1 << 20, tcp_send_buffer=1 << 20)
     pair = Pair(make_config(limits=limits))
     hoarder = ManualConnection(pair)

@@ -382,7 +382,7 @@ def test_a_frame_may_take_1024_descriptors() -> None:
 
 @pytest.mark.parametrize("length", [0, 1])
 def test_buffers_of_which_a_frame_takes_more_than_1024_descriptors(length: int) -> None:
-    """Examining all buffers of a large ring takes seconds; after a dropped frame, the next would examine them again."""
+    """Examining all buffers of a large ring takes seconds, and after a drop the next frame would meet them again."""
     machine = Machine()
     queue = wide(machine)
     for _ in range(17):

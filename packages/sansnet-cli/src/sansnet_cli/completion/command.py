@@ -17,7 +17,7 @@ _FILES: Final = ("FILE", "PATH", "PROGRAM", "QEMU-ARGUMENT")
 _COMMAND: Final = {
     "bash": "_sansnet_command_or_files",
     "zsh": "_sansnet_command_or_files",
-    "fish": "(__fish_complete_subcommand)",
+    "fish": "(__fish_complete_command)",
     "tcsh": "c",
     "preamble": {
         "bash": '_sansnet_command_or_files() {\n  compgen -c -- "$1"\n  compgen -f -- "$1"\n}\n',

@@ -22,9 +22,10 @@ def parser() -> argparse.ArgumentParser:
         description="Print a script by which a shell completes command lines of sansnet: its commands, their options, "
         "and the names of files.",
         epilog=with_examples(
-            "Write the script where the shell looks for it. Bash needs the package bash-completion for that, or a line "
-            "in ~/.bashrc that sources the file. For zsh the directory must be in $fpath before compinit runs, by "
-            "`fpath+=~/.zfunc` in ~/.zshrc. For tcsh add `source ~/.sansnet.tcsh` to ~/.tcshrc.",
+            "Write the script where the shell looks for it, and make that directory first if necessary. Bash needs the "
+            "package bash-completion for that, or a line in ~/.bashrc that sources the file. For zsh the directory "
+            "must be in $fpath before compinit runs, by `fpath+=~/.zfunc` in ~/.zshrc. For tcsh add "
+            "`source ~/.sansnet.tcsh` to ~/.tcshrc.",
             "sansnet completion bash > ~/.local/share/bash-completion/completions/sansnet",
             "sansnet completion zsh > ~/.zfunc/_sansnet",
             "sansnet completion fish > ~/.config/fish/completions/sansnet.fish",

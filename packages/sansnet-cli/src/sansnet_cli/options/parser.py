@@ -151,7 +151,7 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
             f"--outbound-if{family}",
             type=typed(values.ifname),
             metavar="NAME",
-            help=f"the host's interface for outgoing IPv{family} traffic, ignoring its routes; also the default of -i",
+            help=f"the host's interface for outgoing IPv{family} traffic, ignoring routes; also the default of -i",
         )
     guest.add_argument(
         "--map-host-loopback",

@@ -86,7 +86,7 @@ class Session:
         """Make the network of one guest and its driver, for as long as the block runs; the caller runs the driver.
 
         Args:
-            link: the guest's; it is left open.
+            link: the guest's; the driver closes it at its end.
 
         Raises:
             OSError: the host's interface is gone, or no descriptor is left.

@@ -305,7 +305,7 @@ class Forwards:
         """Close those of some listeners that are not wanted, or lead to another target than wanted."""
         for listener in listeners:
             rule = wanted.get(listener.at)
-            if rule is not None and listener.leads_like(rule):
+            if rule is not None and listener.has_target_of(rule):
                 listener.forward = rule
             else:
                 del self._listeners[listener.at]

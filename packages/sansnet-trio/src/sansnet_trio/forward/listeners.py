@@ -75,7 +75,7 @@ class Listener:
         bound = decode(self.socket.getsockname()).address
         return bound == address or is_unspecified(bound)
 
-    def leads_like(self, rule: ForwardRule) -> bool:
+    def has_target_of(self, rule: ForwardRule) -> bool:
         """Whether it leads to the same target as a rule."""
         return (rule.target, rule.leads_to(self.at.port)) == (self.forward.target, self.leads_to)
 

@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn
 
 from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.linux.descriptors import receive_descriptors, wait_readable
+from sansnet_trio.linux.rtnetlink import load_before_fork
 
 __all__ = ["Channel", "fork"]
 
@@ -121,6 +122,7 @@ def fork(work: Callable[[Channel, int], object]) -> tuple[int, Channel]:
     Returns:
         The child's process id, and the parent's end of the channel.
     """
+    load_before_fork()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent = os.getpid()
     try:

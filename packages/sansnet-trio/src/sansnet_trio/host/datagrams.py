@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from functools import partial
 from socket import SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, socket
 from typing import Final, TypeAlias
 
@@ -59,9 +58,10 @@ def open_datagrams(context: SocketContext, order: OpenDatagram) -> socket:
         OSError: it could not be opened or bound.
     """
     address, port = order.local
-    sock = socket(family_of(address), SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
+    family = family_of(address)
+    sock = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
     try:
-        prepare_mapping(sock, sock.family)
+        prepare_mapping(sock, family)
         context.choose_device(sock, address)
         try:
             # A guest must not take the ports of the host's own services if this process runs as root
@@ -146,7 +146,7 @@ class DatagramSocket:
         self._context = context
         self._id: SocketId = identity
         self._socket = sock
-        self._deliver: Deliver = partial(report_datagram, context, identity) if deliver is None else deliver
+        self._deliver = deliver
         self._keep_open = keep_open
         self._burst = 1
         self._run: list[Buffer] = []
@@ -256,8 +256,8 @@ class DatagramSocket:
             self._context.network.datagram_failed(self._id, remote, error, bytes(data), now)
 
     def _receive(self, now: float) -> None:
-        view, receive, deliver = self._context.view, self._socket.recvmsg_into, self._deliver
-        buffers = (self._context.buffer,)
+        context, receive, deliver = self._context, self._socket.recvmsg_into, self._deliver
+        view, buffers = context.view, (context.buffer,)
         for count in range(self._burst):
             try:
                 size, ancillary, _, address = receive(buffers, ANCILLARY_SIZE)
@@ -267,7 +267,11 @@ class DatagramSocket:
             except OSError:
                 self._packets.read_errors(now)
                 continue
-            deliver(decode(address, self._context.scope), bytes(view[:size]), ancillary, now)
+            source, data = decode(address, context.scope), bytes(view[:size])
+            if deliver is None:
+                report_datagram(context, self._id, source, data, ancillary, now)
+            else:
+                deliver(source, data, ancillary, now)
         # Only a busy socket is read until it is empty, because a read that finds nothing costs 1 us
         self._burst = min(2 * self._burst, _MAX_BURST)
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg as AddressMessage
     from pyroute2.netlink.rtnl.rtmsg import rtmsg as RouteMessage
 
-__all__ = ["Netlink", "load_alone", "subscribe"]
+__all__ = ["Netlink", "load_alone", "load_before_fork", "subscribe"]
 
 Message: TypeAlias = Any
 """A message of pyroute2, which has no useful types."""
@@ -231,6 +231,15 @@ def load_alone() -> None:
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
             del sys.modules[name]
+
+
+def load_before_fork() -> None:
+    """Load pyroute2 in the ordinary way, but only in a process with several threads.
+
+    Otherwise a child could wait forever for an import that another thread had begun before the fork.
+    """
+    if not _has_one_thread():
+        _messages()
 
 
 def _has_one_thread() -> bool:

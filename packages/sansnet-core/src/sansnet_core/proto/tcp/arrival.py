@@ -145,7 +145,7 @@ def _receive_in_syn_sent(flow: TcpFlow, tcp: TcpHeader, buf: Buffer, now: float)
     elif flags & (ACK | SYN) == ACK | SYN:
         flow.agree(tcp, parse_options(buf, tcp.options_start, tcp.start))
         flow.establish(states.GUEST_SYN_ACK, tcp.sequence)
-        sender.acknowledge(tcp.acknowledgment, now)
+        sender.acknowledge(1, now)
         flow.receiver.acknowledge_now()
         flow.touch()
     else:

@@ -34,7 +34,7 @@ from sansnet_core.proto.tcp.output import Output
 from sansnet_core.proto.tcp.receiving import Receiver
 from sansnet_core.proto.tcp.sending import Sender
 from sansnet_core.proto.tcp.shared import TcpShared
-from sansnet_core.proto.tcp.states import ESTABLISHED, HANDSHAKE, TIME_WAIT
+from sansnet_core.proto.tcp.states import EOF_SEEN, ESTABLISHED, FIN_SEEN, HANDSHAKE, OPEN, TIME_WAIT
 from sansnet_core.wire.ip import TCP
 from sansnet_core.wire.tcp import SYN, TcpHeader, TcpOptions, add, emit
 
@@ -53,7 +53,7 @@ repeated its SYN by then has given up."""
 
 
 class TcpFlow:
-    """One connection; see the module.
+    """One TCP connection.
 
     Args:
         shared: what all connections share.
@@ -214,7 +214,7 @@ class TcpFlow:
     def state(self) -> str:
         """The state as it is shown to operators."""
         guest, _, up, down = self.lifecycle
-        if guest is ESTABLISHED and (up, down) != (states.OPEN, states.OPEN):
+        if guest is ESTABLISHED and (up, down) != (OPEN, OPEN):
             return "CLOSING"
         return guest
 
@@ -292,7 +292,7 @@ class TcpFlow:
         self._check_up_drained()
 
     def _check_up_drained(self) -> None:
-        if self.lifecycle[2] is states.FIN_SEEN and not self.receiver.unsent:
+        if self.lifecycle[2] is FIN_SEEN and not self.receiver.unsent:
             self.shared.context.out.orders.append(ShutdownStream(self.socket))
             self.fire(states.UP_DRAINED)
 
@@ -325,7 +325,7 @@ class TcpFlow:
         receiver = self.receiver
         receiver.delivered(count)
         self.release(count)
-        if self.lifecycle[2] is states.FIN_SEEN:
+        if self.lifecycle[2] is FIN_SEEN:
             self._check_up_drained()
         if receiver.window_opens(self.terms.own_mss, self.shared.memory.window(receiver.limit)):
             receiver.acknowledge_now()
@@ -344,7 +344,7 @@ class TcpFlow:
 
     def _budget(self) -> int:
         guest, _, _, down = self.lifecycle
-        if guest is not ESTABLISHED or down is not states.OPEN:
+        if guest is not ESTABLISHED or down is not OPEN:
             return 0
         shared = self.shared
         room = self.sender.room(shared.context.config.limits.tcp_send_buffer, self.terms.frame_payload)
@@ -399,9 +399,9 @@ class TcpFlow:
         if receiver.queued and receiver.ack_now:
             output.acknowledge()  # by itself, since segments with data carry no SACK
         unsent = self.sender.buffer.unsent
-        if unsent or down is states.EOF_SEEN:
+        if unsent or down is EOF_SEEN:
             output.new_data(now)
-            if down is states.EOF_SEEN and not self.sender.buffer.unsent:
+            if down is EOF_SEEN and not self.sender.buffer.unsent:
                 output.fin(now)
                 self.fire(states.DOWN_DRAINED)
         if receiver.ack_now or receiver.acknowledged != receiver.next:

@@ -1,4 +1,4 @@
-"""TCP: which segment belongs to which connection, who may open one, and the end of each."""
+"""All TCP connections: finding the one of a segment or a socket, opening and forgetting them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Tcp:
         """A segment from the guest.
 
         Raises:
-            Malformed: the segment means nothing, or is not let through.
+            Malformed: the segment is malformed, or may not pass.
         """
         tcp = wire.parse(buf, ip, self.context.verify)
         key = ip.source + ip.destination + buf[ip.start : ip.start + 4]
@@ -82,7 +82,7 @@ class Tcp:
             self._reset(ip, tcp)
 
     def _superseded(self, flow: TcpFlow, syn: TcpHeader) -> bool:
-        """Whether a new SYN ends `flow`: nothing was answered yet, or it is in TIME-WAIT (RFC 9293, 3.10.7.4)."""
+        """Whether a new SYN ends `flow`, which is not answered yet or in TIME-WAIT (RFC 9293, 3.10.7.4)."""
         state = flow.lifecycle[0]
         if state is states.SYN_RECEIVED and syn.sequence != flow.irs:
             flow.fire(states.GUEST_RESET)
@@ -96,7 +96,7 @@ class Tcp:
         context = self.context
         limits = context.config.limits
         if syn.flags & FIN:
-            raise Malformed(Reason.TCP_FLAGS)  # a scan; no stack sends that
+            raise Malformed(Reason.TCP_FLAGS)  # a port scan; no stack sends it
         guest = Endpoint(ip.source, syn.source_port)
         remote = Endpoint(ip.destination, syn.destination_port)
         host = context.address_map.to_host(ip.destination, syn.destination_port)
@@ -106,11 +106,11 @@ class Tcp:
             if reason is not Reason.OWN_ADDRESS:
                 raise Malformed(reason)
             context.drop_packet(reason, TCP, guest, remote)
-            self._reset(ip, syn)  # as a node does that has the address, and on which nothing listens
+            self._reset(ip, syn)  # as a node would that has the address and no listener
             return
         if len(self._flows) >= limits.tcp_flows or self._shared.pending[False] >= limits.tcp_pending:
             if not self._shared.connecting:
-                raise Malformed(Reason.TCP_LIMIT)  # the guest repeats its SYN, and may be luckier then
+                raise Malformed(Reason.TCP_LIMIT)  # the guest repeats its SYN, and there may be room then
             oldest = next(iter(self._shared.connecting))
             context.drop_packet(Reason.TCP_LIMIT, TCP, oldest.guest, oldest.remote)
             oldest.fire(states.GUEST_LOST)  # the guest repeats the SYN of this one, if it still waits
@@ -127,7 +127,7 @@ class Tcp:
         self.context.notify(FlowOpened(flow.socket, TCP, flow.guest, flow.remote, flow.host, flow.inbound))
 
     def unreachable(self, packet: Quoted) -> bool:
-        """A segment of ours did not reach its port in the guest; whether it was one of a connection."""
+        """An ICMP error quotes a segment that did not reach the guest; whether it was one of a connection."""
         flow = self._flows.get(packet.reverse_key())
         if flow is None:
             return False
@@ -137,7 +137,7 @@ class Tcp:
     def _reset(self, ip: IpHeader, tcp: TcpHeader) -> None:
         """Answer a segment that belongs to no connection (RFC 9293, 3.10.7.1)."""
         if not self.context.address_map.is_node(ip.destination):
-            return  # a group (RFC 9293, 3.9.2.3), or another address that no packet comes from (RFC 4291, 2.5 and 2.7)
+            return  # a group (RFC 9293, 3.9.2.3), or another address that is no source (RFC 4291, 2.5 and 2.7)
         headers = FlowHeaders(
             self.context.egress,
             Endpoint(ip.destination, tcp.destination_port),
@@ -150,10 +150,10 @@ class Tcp:
             length = tcp.end - tcp.start + bool(tcp.flags & SYN) + bool(tcp.flags & FIN)
             headers.tcp(0, add(tcp.sequence, length), RST | ACK, 0, b"", b"", 0)
 
-    # the host's sockets; a fact about a socket that is closed already is a race, and ignored
+    # facts from the host's sockets; one about a socket that is closed already is a race, and is ignored
 
     def stream_accepted(self, remote: Endpoint, address: bytes | None, port: int) -> SocketId | None:
-        """A host connected from outside; see `Network.stream_accepted`."""
+        """A connection from outside was accepted; see `Network.stream_accepted`."""
         context = self.context
         limits = context.config.limits
         wanted = Endpoint(address or bytes(len(remote.address)), port)
@@ -168,7 +168,7 @@ class Tcp:
         key = destination + source + port.to_bytes(2, "big") + remote.port.to_bytes(2, "big")
         old = self._flows.get(key)
         if old is not None and old.lifecycle[0] is states.TIME_WAIT:
-            old.fire(states.TIME_OVER)  # the guest's own one, if it has one, decides
+            old.fire(states.TIME_OVER)  # if the guest is in TIME-WAIT too, it decides by itself
         elif old is not None:
             context.drop_packet(Reason.INBOUND_COLLISION, TCP, remote, Endpoint(destination, port))
             return None
@@ -197,7 +197,7 @@ class Tcp:
             flow.stream_received(data)
 
     def stream_sent(self, socket: SocketId, count: int) -> None:
-        """The host's socket took `count` bytes of what `SendStream` gave."""
+        """The host's socket took `count` bytes of the `SendStream` orders."""
         if flow := self._sockets.get(socket):
             flow.stream_sent(count)
 
@@ -207,7 +207,7 @@ class Tcp:
             flow.stream_ended()
 
     def stream_failed(self, socket: SocketId, errno: int, error: ExtendedError | None) -> None:
-        """The host's socket is of no more use."""
+        """The host's connect failed, or its connection is broken."""
         if flow := self._sockets.get(socket):
             if error is None or error.errno != errno:
                 error = ExtendedError(errno, ORIGIN_LOCAL, 0, 0, 0, None)
@@ -221,7 +221,7 @@ class Tcp:
     # the end of a batch, and of a connection
 
     def flush(self) -> None:
-        """Emit what the inputs since the last call ask for."""
+        """Send what the inputs since the last call require."""
         if self._shared.memory.waiting:
             self.context.timers.arm(self, self._shared.memory.resume(self.context.now))
         shared = self._shared

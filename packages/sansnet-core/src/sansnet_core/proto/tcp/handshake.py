@@ -1,4 +1,4 @@
-"""What the two SYNs of a connection settle: segment sizes, window scales, SACK."""
+"""Negotiation by the options of the two SYNs: segment sizes, window scales, SACK."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from sansnet_core.wire.tcp import (
 __all__ = ["EVERYTHING", "Terms", "negotiate"]
 
 MIN_MSS: Final = 88
-"""A guest that asks for less gets this; Linux has TCP_MIN_MSS 88 for the same reason, a flood of tiny segments."""
+"""A guest that asks for less gets this, to prevent a flood of tiny segments. As Linux's TCP_MIN_MSS."""
 DEFAULT_MSS: Final = {4: 536, 6: 1220}
-"""Where the option is absent (RFC 9293, 3.7.1)."""
+"""If the option is absent (RFC 9293, 3.7.1)."""
 HEADERS: Final = {4: 40, 6: 60}
 """Bytes of IP and TCP headers without options."""
 ETHERNET: Final = 14
 MAX_FIELD: Final = 65535
-"""Of IP lengths, and of a window that is not scaled."""
+"""Of IP's length fields, and of a window that is not scaled."""
 MAX_SACK_BLOCKS: Final = 4
-"""As many as fit in 40 bytes of options without timestamps; a small MTU has room for less."""
+"""As many as fit into 40 bytes of options without timestamps; a small MTU has room for fewer."""
 EVERYTHING: Final = TcpOptions(MAX_FIELD, 0, True, ())
-"""Options of a guest that can do all that we can: what is offered to one that did not speak yet."""
+"""What our SYN offers a guest that has not sent its own: the options of a guest that can do all that we can."""
 
 
 class Terms(NamedTuple):
-    """What both sides agreed to.
+    """The terms of a connection.
 
     Attributes:
         own_mss: most payload bytes of a segment from the guest.
         mss: most payload bytes of a segment to the guest.
         frame_payload: most payload bytes of a frame to the guest: one segment, or with offload many.
         window: largest window to offer, in bytes.
-        own_scale: shift of the windows that we offer; None if nothing is scaled.
+        own_scale: shift of the windows that we offer (RFC 7323, 2.2); None if nothing is scaled.
         scale: shift of the guest's windows.
-        sack: whether both sides permit SACK.
+        sack: whether both sides permit SACK (RFC 2018, 2).
         sack_blocks: most SACK blocks of an acknowledgment.
     """
 
@@ -54,7 +54,7 @@ class Terms(NamedTuple):
     sack_blocks: int
 
     def syn_options(self) -> bytes:
-        """Our half of the agreement, for a SYN or a SYN-ACK."""
+        """The options of our SYN or SYN-ACK."""
         options = mss_option(self.own_mss)
         if self.own_scale is not None:
             options += window_scale_option(self.own_scale)
@@ -64,12 +64,12 @@ class Terms(NamedTuple):
 
 
 def negotiate(config: NetworkConfig, version: int, options: TcpOptions) -> Terms:
-    """What comes of the options of a guest's SYN or SYN-ACK.
+    """The terms that follow from the options of a guest's SYN or SYN-ACK.
 
     Args:
         config: of the network.
         version: 4 or 6.
-        options: the guest's, or `EVERYTHING` to make an offer to it.
+        options: the guest's, or `EVERYTHING` for our offer to it.
     """
     link = config.link
     own_mss = link.mtu - HEADERS[version]

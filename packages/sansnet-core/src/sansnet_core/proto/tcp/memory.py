@@ -1,13 +1,13 @@
-"""The bound on what all connections hold together, so that many slow readers cannot exhaust the host's memory.
+"""A bound on what all connections hold together, so that many slow readers cannot exhaust the host's memory.
 
 Theory of operation. Data that was acknowledged, or read from a host, must be kept. Data beyond a gap need not be: the
-guest sends it again (RFC 2018, 8). So such pieces live in what is spare, and are given up, one of each connection in
-turn, as soon as the limit is passed. How much may be read from hosts, or taken from the guest in order, is reckoned
-as if they were given up already.
+guest sends it again (RFC 2018, 8). So such pieces only use memory that is spare. When the limit is passed they are
+freed, one piece of each connection in turn. How much may be read from hosts, or taken from the guest in order, is
+computed as if they were freed already.
 
-A stream that was refused memory waits in line. As room appears, those at the head are resumed, as many as there is room
-for, so that a crowd is not woken for a few bytes. The room is promised to them for a moment, so that streams that never
-waited do not take it first; then, for they may have nothing to read, it is the next one's turn.
+A stream that was refused memory waits in a queue. As room appears, as many streams are resumed from its head as there
+is room for, so that a crowd is not woken for a few bytes. The room is promised to them for a moment, so that streams
+that never waited do not take it first. Since they may have nothing to read, the next ones get it after that.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from collections import OrderedDict
 from math import inf
 from typing import Final, Protocol
 
-__all__ = ["LEAST", "RESERVE", "Holder", "Memory"]
+__all__ = ["MIN_ROOM", "RESERVE", "Holder", "Memory"]
 
 RESERVE: Final = 16384
-"""Bytes in order that a connection may hold for the host even when all together hold too much, so that none starves."""
-LEAST: Final = 1460
-"""With less memory left than this, streams wait, unless the whole limit is tiny: a segment that most links carry."""
+"""Bytes in order that a connection may hold for the host even if the limit is reached, so that every one progresses."""
+MIN_ROOM: Final = 1460
+"""With less room than this streams wait, unless the whole limit is tiny: the payload of a segment on most links."""
 PROMISE: Final = 0.001
 """Seconds for which room is kept for a stream that was resumed."""
 
@@ -30,7 +30,7 @@ class Holder(Protocol):
     """A connection."""
 
     def give_up(self) -> tuple[int, bool]:
-        """Let go of the last piece beyond a gap; bytes freed, and whether there are more pieces."""
+        """Free the last piece beyond a gap; the bytes freed, and whether there are more pieces."""
 
     def touch(self) -> None:
         """Have the connection flushed."""
@@ -44,36 +44,31 @@ class Memory:
 
     Attributes:
         limit: most bytes to hold.
-        held: bytes held now, in either direction. The connections count; above the limit they call `make_room`.
-        beyond: those of them that wait beyond a gap, with what keeping a piece costs by itself.
-        waiting: connections that were refused memory, by time.
-        promised: connections that were resumed a moment ago and read nothing yet.
+        held: bytes held now, in either direction. Connections count them and call `make_room` above the limit.
+        beyond: those of them beyond a gap, with the cost of keeping each piece.
+        waiting: connections that were refused memory, in order.
+        promised: connections that were resumed a moment ago and have read nothing yet.
     """
 
-    __slots__ = ("_holders", "_least", "_promised_at", "beyond", "held", "limit", "promised", "waiting")
+    __slots__ = ("_holders", "_min_room", "_promised_at", "beyond", "held", "limit", "promised", "waiting")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.held = 0
         self.beyond = 0
-        self._least = max(min(LEAST, limit >> 2), 1)
+        self._min_room = max(min(MIN_ROOM, limit >> 2), 1)
         self._promised_at = -inf
         self._holders: OrderedDict[Holder, None] = OrderedDict()
-        """Connections with pieces beyond a gap, by turn."""
+        """Connections with pieces beyond a gap, the next one to free a piece first."""
         self.promised: dict[Holder, None] = {}
         self.waiting: OrderedDict[Holder, None] = OrderedDict()
 
-    @property
-    def is_short(self) -> bool:
-        """Whether connections should hold less than they might."""
-        return self.held >= self.limit >> 1
-
     def window(self, limit: int) -> int:
-        """What a connection may offer whose own limit is `limit`."""
-        return min(limit, 2 * RESERVE) if self.is_short else limit
+        """The largest window of a connection whose own limit is `limit`: less from half of the memory on."""
+        return min(limit, 2 * RESERVE) if self.held >= self.limit >> 1 else limit
 
     def make_room(self) -> None:
-        """Give up pieces until the limit is kept, or there are none."""
+        """Free pieces until the limit is kept, or there are none."""
         holders = self._holders
         while self.held > self.limit and holders:
             holder = next(iter(holders))
@@ -91,12 +86,12 @@ class Memory:
         """How many bytes in order may be taken from the guest.
 
         Args:
-            unsent: what the connection holds for the host.
+            unsent: bytes that the connection holds for the host.
         """
         return max(self.limit - self.held + self.beyond, RESERVE - unsent)
 
     def keep(self, holder: Holder, change: int, queued: int) -> None:
-        """The bytes that a connection keeps beyond a gap changed by `change`, to `queued`; they are part of `held`."""
+        """The bytes that a connection keeps beyond a gap, a part of `held`, have changed by `change`, to `queued`."""
         self.beyond += change
         if queued:
             self._holders[holder] = None
@@ -106,14 +101,14 @@ class Memory:
     # host to guest
 
     def room(self, holder: Holder, wanted: int) -> int:
-        """How many of `wanted` bytes a stream may read from its host; if 0, it waits in line until `resume`."""
+        """How many of `wanted` bytes a stream may read from its host; if 0, it waits until `resume`."""
         left = self.limit - self.held + self.beyond
         if self.promised:
-            left -= self._least * (len(self.promised) - (holder in self.promised))
+            left -= self._min_room * (len(self.promised) - (holder in self.promised))
         waiting = len(self.waiting)
         if waiting:
-            left = max(left // (waiting + 1), min(left, self._least))
-        if left < self._least:
+            left = max(left // (waiting + 1), min(left, self._min_room))
+        if left < self._min_room:
             self.waiting[holder] = None
             return 0
         if waiting:
@@ -121,24 +116,24 @@ class Memory:
         return min(left, wanted)
 
     def resume(self, now: float) -> float:
-        """Touch the streams at the head of the line, as many as there is room for.
+        """Touch as many streams at the head of the queue as there is room for.
 
         Returns:
-            When to try again, although nothing may happen until then; infinity for never.
+            When to call again even if nothing happens before; infinity for never.
         """
         waiting, promised = self.waiting, self.promised
         if now >= self._promised_at + PROMISE:
             promised.clear()
         left = self.limit - self.held + self.beyond
-        while waiting and left >= self._least * (len(promised) + 1):
+        while waiting and left >= self._min_room * (len(promised) + 1):
             holder, _ = waiting.popitem(last=False)
             holder.touch()
             promised[holder] = None
             self._promised_at = now
-        return self._promised_at + PROMISE if waiting and promised and left >= self._least else inf
+        return self._promised_at + PROMISE if waiting and promised and left >= self._min_room else inf
 
     def forget(self, holder: Holder, held: int, queued: int) -> None:
-        """A connection that held so much is over; of that, `queued` bytes wait beyond a gap."""
+        """A connection is over that held so many bytes, of which `queued` were beyond a gap."""
         self.held -= held
         self.beyond -= queued
         self._holders.pop(holder, None)

@@ -95,9 +95,13 @@ class Output:
 
     def new_data(self, now: float) -> None:
         """Send as much of the unsent data as the guest's window has room for."""
-        sender = self._sender
+        sender, most = self._sender, self._terms.frame_payload
         buffer = sender.buffer
-        for sequence, payload in sender.new_segments(self._terms.frame_payload, now):
+        while buffer.unsent:
+            sequence = sender.next
+            payload = sender.next_payload(most, now)
+            if not payload:
+                break
             self._send(sequence, ACK if buffer.unsent else ACK | PSH, payload)
 
     def fin(self, now: float) -> None:

@@ -188,34 +188,32 @@ class Sender:
             return 0 if held else self.mss
         return room - room % frame_payload if room > frame_payload else room
 
-    def new_segments(self, most: int, now: float) -> Iterator[tuple[int, Buffer]]:
-        """Take what the guest's window has room for from the unsent bytes, and start the timer.
+    def next_payload(self, most: int, now: float) -> Buffer:
+        """Move SND.NXT over the next unsent bytes, if the guest's window has room for them; there are some.
 
         Args:
             most: payload bytes of a frame.
             now: seconds.
 
-        Yields:
-            Sequence number and payload.
+        Returns:
+            What to send with the sequence number that was SND.NXT, or nothing if the window is full.
         """
         buffer = self.buffer
+        unsent = buffer.unsent
         in_flight = diff(self.next, self.una)
         usable = self.window - in_flight
-        if not in_flight and usable > 0:
-            self.retransmit_at = inf  # it was the persist timer
-        while unsent := buffer.unsent:
-            size = min(unsent, usable, most)
-            # Avoid silly windows (RFC 9293, 3.8.6.2.1), except with nothing in flight: then no acknowledgment will come
-            if size <= 0 or (size < unsent and size < self.mss and in_flight):
-                break
-            sequence = self.next
-            payload = buffer.next_payload(size)
-            self._advance(size, now)
-            yield sequence, payload
-            in_flight += size
-            usable -= size
-        if self.retransmit_at == inf and (in_flight or unsent):
+        size = unsent if unsent < most else most
+        if usable < size:
+            size = usable
+        # Avoid silly windows (RFC 9293, 3.8.6.2.1), except with nothing in flight: then no acknowledgment will come
+        if size <= 0 or (size < unsent and size < self.mss and in_flight):
+            if self.retransmit_at == inf:
+                self.retransmit_at = now + self.rto  # the persist timer
+            return b""
+        if not in_flight:
             self.retransmit_at = now + self.rto
+        self._advance(size, now)
+        return buffer.next_payload(size)
 
     def send_fin(self, now: float) -> int:
         """Move SND.NXT over our FIN, which is sent now behind all data; returns its sequence number."""
@@ -271,23 +269,24 @@ class Sender:
         Returns:
             None if it acknowledges what was never sent, or is too old to be of this connection (RFC 5961, 5.2).
         """
+        acknowledgment, sequence = tcp.acknowledgment, tcp.sequence
         advance = released = 0
-        if tcp.acknowledgment != self.una:
-            advance = diff(tcp.acknowledgment, self.una)
+        if acknowledgment != self.una:
+            advance = diff(acknowledgment, self.una)
             if advance > diff(self.next, self.una) or advance < -self.largest_window:
                 return None
             if advance < 0:
                 return _NOTHING
-            released = self.acknowledge(tcp.acknowledgment, now)
+            released = self.acknowledge(advance, now)
         window = tcp.window << self.scale
         changed = window != self.window
         # SND.WL1 and SND.WL2 keep an old segment from restoring an old window
-        newer = diff(tcp.sequence, self.wl1)
-        if newer > 0 or (newer == 0 and diff(tcp.acknowledgment, self.wl2) >= 0):
+        newer = diff(sequence, self.wl1)
+        if newer > 0 or (newer == 0 and diff(acknowledgment, self.wl2) >= 0):
             self.window = window
             if window > self.largest_window:
                 self.largest_window = window
-            self.wl1, self.wl2 = tcp.sequence, tcp.acknowledgment
+            self.wl1, self.wl2 = sequence, acknowledgment
         news = False
         if not window:
             self.retries = 0  # the guest is alive and only has no room (RFC 9293, 3.8.6.1)
@@ -301,7 +300,7 @@ class Sender:
                 self._begin_recovery(lost_all=False)
                 news = True
         if advance or news:
-            return Acked(released, self.next == self.una, self.recover is not None)
+            return tuple.__new__(Acked, (released, self.next == self.una, self.recover is not None))
         return _NOTHING
 
     def _end_probing(self, now: float) -> bool:
@@ -322,14 +321,13 @@ class Sender:
         self._begin_recovery(lost_all=True)
         return True
 
-    def acknowledge(self, acknowledgment: int, now: float) -> int:
-        """Move SND.UNA to `acknowledgment`, which is new and at most SND.NXT, and restart the timer (RFC 6298, 5.3).
+    def acknowledge(self, count: int, now: float) -> int:
+        """Move SND.UNA on by `count`, not beyond SND.NXT, and restart the timer (RFC 6298, 5.3).
 
         Returns:
             The payload bytes that were freed.
         """
-        count = diff(acknowledgment, self.una)
-        self.una = acknowledgment
+        acknowledgment = self.una = add(self.una, count)
         self.duplicates = 0
         if self._rtt_start is not None and diff(acknowledgment, self._rtt_sequence) >= 0:
             self._sample(now - self._rtt_start)
