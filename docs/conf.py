@@ -43,6 +43,7 @@ default_role = "py:obj"  # the docstrings write `name` for every name; one that 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 python_use_unqualified_type_names = True
+highlight_language = "none"
 smartquotes = False  # options begin with two hyphens
 today_fmt = "%Y-%m-%d"
 napoleon_numpy_docstring = False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 from collections.abc import Generator
 from fnmatch import fnmatchcase
@@ -36,6 +38,8 @@ elif debian.codename() != "bookworm":
 if find_spec("ensurepip") is None:
     for test in ("test_installation.py::test_pipx_installs_it[[]pip]", "examples/test_readme.py::*"):
         EXPECTED_SKIPS[f"tests/{test}"] = "Debian's Python without python3-venv"
+if os.geteuid() and shutil.which("mandoc") is None:
+    EXPECTED_SKIPS["tests/docs/test_site.py::test_the_manual_pages_are_correct_roff"] = "only root installs packages"
 
 _skipped: Final = pytest.StashKey[list[str]]()
 
