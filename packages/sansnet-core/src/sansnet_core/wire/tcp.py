@@ -58,7 +58,7 @@ _WINDOW_SCALE: Final = 3
 _SACK_PERMITTED: Final = 4
 _SACK: Final = 5
 MAX_WINDOW_SCALE: Final = 14
-"""RFC 7323, 2.3: larger ones are taken as this."""
+"""A larger one is taken for this (RFC 7323, 2.3)."""
 _SACK_BLOCK: Final = Struct("!II")
 
 _MASK: Final = 0xFFFFFFFF
@@ -73,9 +73,9 @@ class TcpHeader(NamedTuple):
         sequence, acknowledgment: modulo 2^32.
         flags: the lowest 8 control bits.
         window: the field, not scaled.
-        start: offset of the data in the buffer, and end of the options.
-        end: end of the data.
-        options_start: offset of the options.
+        start: index in the buffer of the data, and behind the options.
+        end: index behind the data.
+        options_start: index of the options.
     """
 
     source_port: int
@@ -95,8 +95,8 @@ class TcpOptions(NamedTuple):
     Attributes:
         mss: 1 to 65535, or None.
         window_scale: 0 to 14, or None.
-        sack_permitted: whether the option is present.
-        sack: blocks as (first sequence number, sequence number after the last).
+        sack_permitted: whether the option is there.
+        sack: blocks as (left edge, right edge): first sequence number, and the one behind the last (RFC 2018, 3).
     """
 
     mss: int | None
@@ -151,8 +151,8 @@ def parse(buf: Buffer, ip: IpHeader, verify: bool) -> TcpHeader:
 def parse_options(buf: Buffer, start: int, end: int) -> TcpOptions:
     """Read the options between two bounds; never raises.
 
-    Options that are unknown, or have an invalid length or value, are skipped (RFC 9293, 3.1). One whose
-    length reaches past the end, or is below 2, hides what would follow it.
+    Options that are unknown, or have an invalid length or value, are skipped (RFC 9293, 3.1). After one whose length
+    reaches past the end, or is below 2, no more are read.
     """
     if start == end:
         return _NO_OPTIONS
@@ -197,7 +197,7 @@ def emit(
     options: bytes = b"",
     payload: Buffer = b"",
 ) -> bytes:
-    """A segment with its checksum, between two addresses of either family. For slow paths.
+    """Build a segment with its checksum, for slow paths. The addresses are of either family.
 
     `options` must be padded to a multiple of 4 bytes; `window` is the field, already scaled.
     """
@@ -242,7 +242,14 @@ def diff(a: int, b: int) -> int:
 
 
 def summary(buf: Buffer, ip: IpHeader, source: str, destination: str) -> str:
-    """One line of text; the addresses are given as text."""
+    """Describe a segment in one line.
+
+    Args:
+        buf: holds the packet.
+        ip: its IP header.
+        source: its source address as text.
+        destination: its destination address as text.
+    """
     try:
         tcp = parse(buf, ip, verify=False)
     except Malformed as error:
