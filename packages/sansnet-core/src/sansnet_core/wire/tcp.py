@@ -151,9 +151,9 @@ def parse(buf: Buffer, ip: IpHeader, verify: bool) -> TcpHeader:
 def parse_options(buf: Buffer, start: int, end: int) -> TcpOptions:
     """Read the options between two bounds; never raises.
 
-        Options that are unknown, or have an invalid length or value, are skipped (RFC 9293, 3.1). After one whose length
+    Options that are unknown, or have an invalid length or value, are skipped (RFC 9293, 3.1). After one whose length
     reaches past the end, or is below 2, no more are read.
-        """
+    """
     if start == end:
         return _NO_OPTIONS
     mss = window_scale = None
