@@ -24,7 +24,7 @@ NO_PROC = "mount -t tmpfs none /proc"
 PROC = "there is no /proc here, which sansnet needs; as root: mount -t proc proc /proc"
 PROCESSES = "no more processes are allowed here; allow more, for example: ulimit -u 1000"
 GONE = "mkdir gone; cd gone; rmdir ../gone"
-DELETED = "the working directory has been deleted; change to one that is there (cd)"
+DELETED = "the working directory has been deleted; change to an existing one (cd)"
 FULL = "cannot write to stdout (No space left on device); redirect it to a writable file"
 
 
