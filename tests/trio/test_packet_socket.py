@@ -1,4 +1,4 @@
-"""What UDP and ping sockets share: the options of what they send, and their place in the epoll set."""
+"""The part that UDP and ping sockets share: the options of the packets that they send, and their place in the epoll set."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ PATH = "/tmp/s"
 
 
 def made(*arguments: str, version: Version = NEWEST, **how: Any) -> list[str]:
-    """What is added to the user's arguments."""
+    """The arguments that are added to those of the user."""
     how = {"vhost_user": True, "mtu": None, "has_kvm": False} | how
     whole = machine_arguments(arguments, version, PATH, **how)
     assert whole[: len(arguments)] == list(arguments)

@@ -68,7 +68,7 @@ class AddressMap:
 
         Args:
             destination: in the guest's packet, 4 or 16 bytes.
-            port: likewise; 0 for a protocol without ports.
+            port: in the guest's packet; 0 for a protocol without ports.
             groups: whether multicast destinations are allowed.
 
         Returns:

@@ -281,7 +281,7 @@ class Network:
         Args:
             remote: the endpoint that connected, as the host sees it; IPv4-mapped addresses must be given as IPv4.
             guest_address: the guest's address to connect to; None for its current one.
-            guest_port: likewise.
+            guest_port: of the guest.
             now: seconds.
 
         Returns:
@@ -332,7 +332,7 @@ class Network:
 
         Args:
             guest_address: the guest's address that its datagrams go to; None for the current one.
-            guest_port: likewise.
+            guest_port: of the guest.
             now: seconds.
             outgoing: sizes of addresses (4, 16). For these families, flows that the guest begins from that port also
                 use this socket. Give them for a socket that is bound to the same port and to no address, so that

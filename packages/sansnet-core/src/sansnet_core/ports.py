@@ -276,7 +276,7 @@ def _parse(spec: str, protocol: int, inbound: bool) -> list[ForwardRule]:
 
 
 def _foreign(spec: str, inbound: bool) -> str:
-    """What is wrong with a specification in the form of other programs, such as Docker's; empty if it is not."""
+    """The error in a specification that has the form of another program, such as Docker's; empty if it has not."""
     for protocol in ("/tcp", "/udp"):
         if spec.endswith(protocol):
             return f"ends with a protocol, which the option determines; leave out {protocol!r}"

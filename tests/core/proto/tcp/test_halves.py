@@ -13,11 +13,11 @@ from sansnet_core.proto import tcp
 
 FILES: Final = sorted(Path(tcp.__path__[0]).glob("*.py"))
 COUNTED: Final = frozenset({"memory", "shared"})
-"""What all connections share, which each of them may change."""
+"""The state that all connections share, which each of them may change."""
 
 
 def _targets(node: ast.AST) -> Iterator[ast.expr]:
-    """What a statement or expression assigns to."""
+    """The targets that a statement or expression assigns to."""
     if isinstance(node, ast.Assign | ast.Delete):
         yield from node.targets
     elif isinstance(node, ast.AugAssign | ast.AnnAssign | ast.For | ast.comprehension):

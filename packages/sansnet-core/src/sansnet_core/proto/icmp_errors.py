@@ -224,8 +224,8 @@ class IcmpErrors:
             error: why.
             host: the address that the packet was sent to on the host's side.
             source: of the guest's packet.
-            destination: likewise.
-            protocol: likewise.
+            destination: of the guest's packet.
+            protocol: of the guest's packet.
             payload: its transport header and data, or the part that is known; at least the first 8 bytes.
         """
         icmp = for_extended_error(error, 4 if len(source) == 4 else 6, protocol)

@@ -24,7 +24,7 @@ class Ipv4:
 
     Args:
         context: of the network.
-        icmp_errors: likewise.
+        icmp_errors: of the network.
         handlers: by IP protocol number; called with the header and the buffer that it refers to.
     """
 

@@ -78,7 +78,7 @@ class Reassembly:
 
     Args:
         context: of the network.
-        icmp_errors: likewise.
+        icmp_errors: of the network.
         max_payload: largest payload of a datagram in bytes.
     """
 

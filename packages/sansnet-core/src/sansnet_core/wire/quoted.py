@@ -22,7 +22,7 @@ class Quoted(NamedTuple):
     Attributes:
         protocol: of its payload.
         source: 4 or 16 bytes.
-        destination: likewise.
+        destination: 4 or 16 bytes.
         ports: source and destination port of TCP or UDP, 4 bytes.
         number: the next 32 bits; TCP's sequence number.
     """

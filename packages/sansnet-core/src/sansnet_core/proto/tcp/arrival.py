@@ -1,4 +1,4 @@
-"""What a segment of the guest does to its connection: SEGMENT ARRIVES of RFC 9293, 3.10.7."""
+"""The effect of a guest's segment on its connection: SEGMENT ARRIVES of RFC 9293, 3.10.7."""
 
 from __future__ import annotations
 

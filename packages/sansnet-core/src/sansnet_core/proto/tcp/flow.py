@@ -1,7 +1,7 @@
 """One TCP connection of the guest, opened by it or by a host outside, translated to one stream socket of the host.
 
 Theory of operation. Segments (`arrival`) and socket facts change the two halves (`sending`, `receiving`) and fire
-lifecycle events (`states`). What is sent to the guest is decided once a batch, in `flush`, so that one acknowledgment
+lifecycle events (`states`). The segments to the guest are decided once a batch, in `flush`, so that one acknowledgment
 covers all segments of the batch and one frame carries all the data that was read. The effects that the tables name are
 in `_EFFECTS`.
 """

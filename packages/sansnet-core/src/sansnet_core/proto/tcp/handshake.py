@@ -27,7 +27,7 @@ MAX_FIELD: Final = 65535
 MAX_SACK_BLOCKS: Final = 4
 """As many as fit into 40 bytes of options without timestamps; a small MTU has room for fewer."""
 EVERYTHING: Final = TcpOptions(MAX_FIELD, 0, True, ())
-"""What our SYN offers a guest that has not sent its own: the options of a guest that can do all that we can."""
+"""The options of our SYN to a guest that has not sent its own: those of a guest that can do all that we can."""
 
 
 class Terms(NamedTuple):

@@ -76,7 +76,7 @@ class Keepalive:
         """The guest has sent a probe after so many seconds of silence.
 
         Returns:
-            What to order for the host's socket, or None if nothing changes.
+            The order for the host's socket, or None if nothing changes.
         """
         if self._orders >= _MAX_ORDERS:
             return None

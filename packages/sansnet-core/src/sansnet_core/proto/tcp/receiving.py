@@ -75,7 +75,7 @@ class Receiver:
         self._challenged = -inf
         self._pieces: list[tuple[int, Buffer]] | None = None
         self._ranges: list[tuple[int, int]] = []
-        """What the pieces cover, with adjacent ones joined, so that SACK need not look at a thousand pieces."""
+        """The ranges that the pieces cover, adjacent ones joined, so that SACK need not look at a thousand pieces."""
         self._latest = 0
 
     def acceptable(self, sequence: int, length: int) -> bool:
@@ -125,7 +125,7 @@ class Receiver:
             most_pieces: bound on the pieces kept beyond a gap.
 
         Returns:
-            What is in order now; empty if the data lies beyond a gap or is known already.
+            The data that is in order now; empty if the data lies beyond a gap or is known already.
         """
         if self.queued:
             self.ack_now = True

@@ -40,7 +40,7 @@ _MIN_SACK_OPTION: Final = 12
 
 
 class Acked(NamedTuple):
-    """What an acknowledgment has changed.
+    """The changes by an acknowledgment.
 
     Attributes:
         released: payload bytes acknowledged now, which are held no more.
@@ -196,7 +196,7 @@ class Sender:
             now: seconds.
 
         Returns:
-            What to send with the sequence number that was SND.NXT, or nothing if the window is full.
+            The data to send with the sequence number that was SND.NXT, or nothing if the window is full.
         """
         buffer = self.buffer
         unsent = buffer.unsent

@@ -1,4 +1,4 @@
-"""What the connections of a network share."""
+"""The state that the connections of a network share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Flow = TypeVar("Flow")
 
 
 class TcpShared(Generic[Flow]):
-    """What `Tcp` and its connections share.
+    """The state that `Tcp` and its connections share.
 
     Args:
         context: of the network.

@@ -74,7 +74,7 @@ class Flow:
         local: the host's address that the remote host last sent to.
         last_used: time of the latest datagram, and `last_from_guest` of the guest's latest one.
         sent, received: payload bytes from and to the guest.
-        datagrams_sent, datagrams_received: likewise, in datagrams.
+        datagrams_sent, datagrams_received: the same in datagrams.
         failed: whether a failure was reported.
     """
 

@@ -86,7 +86,7 @@ class Udp:
 
     Args:
         context: of the network.
-        icmp_errors: likewise.
+        icmp_errors: of the network.
         find_station: asks for the Ethernet address of an address of the guest, if it is not known.
         services: destination port -> DHCP server.
         names: answers queries to DNS's port; None if all are forwarded.
