@@ -1,4 +1,4 @@
-"""The part that UDP and ping sockets share: the options of the packets that they send, and their place in the epoll set."""
+"""The part that UDP and ping sockets share: the options of the packets they send, and their place in the epoll set."""
 
 from __future__ import annotations
 
