@@ -19,7 +19,7 @@ import pytest
 ROOT: Final = Path(__file__).parent.parent
 RARE: Final = re.compile(
     r"\b(lest|likewise|nobody's|nobody is|for want of|the want of|whoever|whomever|thereof|thereby|herein|whence|"
-    r"hither|thither|betwixt|aforesaid|hence|henceforth|he|she|him|his|hers)\b",
+    r"hither|thither|betwixt|aforesaid|hence|henceforth|he|she|him|his|hers|doors?|outset|leftovers|occupied)\b",
     re.IGNORECASE,
 )
 HEAD: Final = re.compile(r"(?:^|[.!:;]\s+)((?:Who|What|Whom|Whose|Whichever|Whatever)\b[^.?!]*)([.?!]|$)")
