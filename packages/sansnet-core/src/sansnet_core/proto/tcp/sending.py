@@ -145,8 +145,8 @@ class Sender:
             self.retransmit_at = now + RETRY_AFTER_RESET
 
     def establish(self, sequence: int) -> None:
-        """The handshake is complete, by the segment of the guest with this sequence number."""
-        self.wl1 = add(sequence, -1)  # the window of that segment counts
+        """The handshake is complete. Windows of the guest's segments count from this sequence number on."""
+        self.wl1 = add(sequence, -1)
         self.retransmit_at = inf
         if self.retries:
             self.rto = RTO_AFTER_SYN_LOSS
