@@ -173,6 +173,19 @@ def test_dir_shows_every_public_name_before_it_was_used() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_every_argument_of_the_network_is_described() -> None:
+    """A driver is written from these descriptions alone."""
+    for name, method in inspect.getmembers(sansnet_core.Network, inspect.isfunction):
+        if not name.startswith("_"):
+            text = f"`socket` `now` {inspect.getdoc(method)}"  # the docstring of the class describes these two
+            described = re.findall(r"^    (\w+): |`(\w+)`", text, re.MULTILINE)
+            missing = inspect.signature(method).parameters.keys() - {
+                "self",
+                *(each for pair in described for each in pair),
+            }
+            assert not missing, f"{name}: {missing}"
+
+
 def test_every_order_is_public() -> None:
     assert {order.__name__ for order in get_args(Order)} <= set(sansnet_core.__all__)
 
