@@ -86,8 +86,11 @@ class Network:
     """One guest's network: facts in, frames and orders out.
 
     After any input method, take the outputs: first `take_orders`, since executing them may cause further facts, then
-    `take_frames`. In all methods, `socket` is the name of a host socket, from the order to open it, `stream_accepted` or
-    `forward_added`; and `now` is in seconds of a monotonic clock: one before that of the last input raises `UsageError`.
+    `take_frames`.
+
+    In all methods, `socket` is the name of a host socket: from the order to open it, `stream_accepted` or
+    `forward_added`. `now` is in seconds of a monotonic clock; if it is before that of the last input, `UsageError` is
+    raised.
 
     Args:
         config: addresses, services and limits.
