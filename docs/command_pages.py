@@ -14,9 +14,8 @@ import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from docutils import nodes
 from sphinx.application import Sphinx
 
 from sansnet_cli.dispatch import COMMANDS
@@ -169,10 +168,10 @@ def _fill(_app: Sphinx, _name: str, source: list[str]) -> None:
     source[0] = _MARK.sub(lambda match: markdown(match[1]), source[0])
 
 
-def _unlink(app: Sphinx, tree: nodes.document, _name: str) -> None:
+def _unlink(app: Sphinx, tree: Any, _name: str) -> None:
     """In a manual page, replace links to other pages by their text; Sphinx would print `<>` after each."""
     if app.builder.name == "man":
-        for link in [*tree.findall(nodes.reference)]:
+        for link in [node for node in tree.findall() if node.tagname == "reference"]:
             link.replace_self(link.children)
 
 
