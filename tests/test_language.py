@@ -59,3 +59,13 @@ def test_sentences_are_plain(file: Path) -> None:
         found += [f"{line}: {match[0]}" for match in RARE.finditer(text)]
         found += [f"{line}: {match[1][:60]}" for match in HEAD.finditer(text) if match[2] != "?"]
     assert not found
+
+
+@pytest.mark.parametrize("file", _files(), ids=[str(file.relative_to(ROOT)) for file in _files()])
+def test_a_docstring_does_not_begin_with_a_name_of_the_code(file: Path) -> None:
+    """Unless it is marked as one, in backticks: renaming a class must not rename a verb ("GuestChange the guest")."""
+    if file.suffix == ".py":
+        places = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        nodes = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, places)]
+        docs = [ast.get_docstring(node) or "" for node in nodes]
+        assert [doc for doc in docs if re.match(r"[A-Z][a-z]+[A-Z]\w* ", doc)] == []

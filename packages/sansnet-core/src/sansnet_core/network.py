@@ -88,9 +88,13 @@ class Network:
     After any input method, take the outputs: first `take_orders`, since executing them may cause further facts, then
     `take_frames`.
 
+    In all methods, `socket` is the name of a host socket: from the order to open it, `stream_accepted` or
+    `forward_added`. `now` is in seconds of a monotonic clock; if it is before that of the last input, `UsageError` is
+    raised.
+
     Args:
         config: addresses, services and limits.
-        now: seconds of a monotonic clock, here and in all methods.
+        now: the time.
         secret: at least 16 unpredictable bytes. The same secret and inputs give the same outputs.
 
     Raises:
@@ -296,7 +300,13 @@ class Network:
         self._tcp.stream_connected(socket)
 
     def stream_received(self, socket: SocketId, data: bytes, now: float) -> None:
-        """Bytes were read from a stream, at most `receive_budget` of them. Then take the outputs."""
+        """Bytes were read from a stream. Then take the outputs.
+
+        Args:
+            socket: its name.
+            data: the bytes, at most `receive_budget` of them. At the end of the stream, call `stream_ended` instead.
+            now: seconds.
+        """
         self._begin(now)
         self._tcp.stream_received(socket, data)
 
@@ -394,7 +404,17 @@ class Network:
     def echo_received(
         self, socket: SocketId, source: bytes, sequence: int, data: bytes, ttl: int, tos: int, now: float
     ) -> None:
-        """An echo reply came to a ping socket. Then take the outputs."""
+        """An echo reply came to a ping socket. Then take the outputs.
+
+        Args:
+            socket: its name.
+            source: address of the sender, 4 or 16 bytes.
+            sequence: the reply's sequence number.
+            data: the part of the message after identifier and sequence number.
+            ttl: TTL or hop limit on arrival.
+            tos: TOS or traffic class on arrival.
+            now: seconds.
+        """
         self._begin(now)
         self._echo.echo_received(socket, source, sequence, data, ttl, tos)
 

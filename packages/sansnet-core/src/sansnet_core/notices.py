@@ -16,8 +16,9 @@ class FlowOpened:
 
     socket: SocketId
     protocol: int
-    """IP protocol number."""
+    """IP protocol number: 6 for TCP, 17 for UDP, 1 and 58 for ping."""
     guest: Endpoint
+    """The guest's endpoint. For ping, the port of an endpoint is the identifier."""
     remote: Endpoint
     """The remote endpoint in the guest's packets."""
     host: Endpoint
@@ -28,7 +29,7 @@ class FlowOpened:
 
 @message
 class FlowClosed:
-    """A flow ended."""
+    """A flow ended. The first four fields are those of its `FlowOpened`."""
 
     socket: SocketId
     protocol: int
@@ -48,7 +49,7 @@ class FlowRefused:
     """
 
     protocol: int
-    """TCP or UDP."""
+    """IP protocol number of TCP (6) or UDP (17)."""
     guest: Endpoint
     remote: Endpoint
     """The remote endpoint in the guest's packets."""
@@ -80,7 +81,9 @@ class LeaseGiven:
     """Our DHCP or DHCPv6 server gave the guest its address."""
 
     address: bytes
+    """The guest's address, 4 or 16 bytes."""
     mac: bytes
+    """Ethernet address of the client, 6 bytes."""
 
 
 @message
