@@ -48,7 +48,7 @@ _PORTS: Final = Struct("!HH")
 _MAX_PREFIXES: Final = 64
 """Cached at a time. There is one for each segment size, and the guest chooses these."""
 
-_GLUE_BELOW: Final = 4096
+_COPY_BELOW: Final = 4096
 """Bytes. Shorter payloads are copied behind their headers: `write` of one buffer is cheaper than `writev` of two."""
 
 
@@ -128,7 +128,7 @@ class Egress:
             payload: what follows; not copied if it is large.
         """
         frames = self._out.frames
-        if len(payload) >= _GLUE_BELOW:
+        if len(payload) >= _COPY_BELOW:
             frames.append((head, payload))
             return
         frame = head + payload if payload else head

@@ -176,9 +176,9 @@ class Network:
         """A guest is on the link, for the first time or again: request its Ethernet address. Then take the outputs."""
         config = self._begin(now).config
         if config.ipv4:
-            self._arp.announce()
+            self._arp.locate_guest()
         if config.ipv6 and config.ndp:
-            self._ndp.announce()
+            self._ndp.locate_guest()
 
     def receive_frames(self, frames: Iterable[Buffer], now: float) -> None:
         """Frames came from the guest. Then take the outputs.

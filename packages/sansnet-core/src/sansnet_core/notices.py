@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from sansnet_core.addresses import Endpoint
-from sansnet_core.orders import SocketId, message
+from sansnet_core.orders import SocketId, value_class
 
 __all__ = ["FlowClosed", "FlowOpened", "FlowRefused", "FlowReport", "LeaseGiven", "NameAsked", "Notice"]
 
 
-@message
+@value_class
 class FlowOpened:
     """The guest or a host outside opened a flow."""
 
@@ -26,7 +26,7 @@ class FlowOpened:
     """Whether a host outside opened it."""
 
 
-@message
+@value_class
 class FlowClosed:
     """A flow ended."""
 
@@ -40,7 +40,7 @@ class FlowClosed:
     """Payload bytes from the host to the guest."""
 
 
-@message
+@value_class
 class FlowRefused:
     """A flow of the guest failed to open: the host's socket failed, the guest gave up, or the address is closed.
 
@@ -58,7 +58,7 @@ class FlowRefused:
     """Errno of the host's socket; 0 if the guest gave up first, or if there was no socket."""
 
 
-@message
+@value_class
 class FlowReport:
     """The present state of a flow; see `Network.flows`."""
 
@@ -75,7 +75,7 @@ class FlowReport:
     """As in `FlowOpened` and `FlowClosed`."""
 
 
-@message
+@value_class
 class LeaseGiven:
     """Our DHCP or DHCPv6 server gave the guest its address."""
 
@@ -83,7 +83,7 @@ class LeaseGiven:
     mac: bytes
 
 
-@message
+@value_class
 class NameAsked:
     """The guest queried a name server for one of the names in `NetworkConfig.hosts`."""
 

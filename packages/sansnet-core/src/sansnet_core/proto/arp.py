@@ -49,7 +49,7 @@ class Arp:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def announce(self) -> None:
+    def locate_guest(self) -> None:
         """Request the guest's Ethernet address, to know it before the guest sends anything else."""
         if self._context.guest.ipv4 is not None:
             self.ask(self._context.guest.ipv4)

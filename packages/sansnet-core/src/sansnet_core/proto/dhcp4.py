@@ -43,7 +43,7 @@ _BOOTP: Final = 0
 _UNSPECIFIED: Final = bytes(4)
 _BROADCAST4: Final = b"\xff" * 4
 
-_MIN_MAXIMUM: Final = 576
+_MIN_ACCEPTED: Final = 576
 """Bytes that every client accepts (RFC 2132, 9.10), IP and UDP headers included."""
 _IP_AND_UDP: Final = 28
 
@@ -156,7 +156,7 @@ def _room(request: Message, config: NetworkConfig) -> int:
         return dhcp4.MIN_SIZE - dhcp4.OPTIONS - 1
     maximum = request.options.get(dhcp4.MAX_SIZE, b"")
     largest = int.from_bytes(maximum, "big") if len(maximum) == 2 else 0
-    largest = max(_MIN_MAXIMUM, min(largest, config.link.mtu))
+    largest = max(_MIN_ACCEPTED, min(largest, config.link.mtu))
     return largest - _IP_AND_UDP - dhcp4.OPTIONS - 1
 
 

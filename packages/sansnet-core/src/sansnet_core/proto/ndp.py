@@ -109,7 +109,7 @@ class Ndp:
         if self._advertisement is not None:
             self._context.timers.arm(self, self._context.now)
 
-    def announce(self) -> None:
+    def locate_guest(self) -> None:
         """Request the guest's Ethernet address, to know it before the guest sends anything else."""
         if self._context.guest.ipv6 is not None:
             self.ask(self._context.guest.ipv6)

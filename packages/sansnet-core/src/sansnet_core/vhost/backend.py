@@ -39,7 +39,7 @@ from sansnet_core.vhost.orders import (
     StopRing,
     VhostOrder,
 )
-from sansnet_core.vhost.setup import RingSetup
+from sansnet_core.vhost.ring_settings import RingSettings
 from sansnet_core.vhost.vring import MAX_FRAME_SIZE, MAX_RING_SIZE, RingFromGuest, RingToGuest
 
 __all__ = ["FROM_GUEST", "MAX_SLOTS", "TO_GUEST", "VhostUserBackend"]
@@ -86,7 +86,7 @@ class VhostUserBackend:
         self._status = 0
         self._memory = MemoryTable()
         self._log: DirtyLog | None = None
-        self._rings: Final = (RingSetup(), RingSetup())
+        self._rings: Final = (RingSettings(), RingSettings())
         self._exchange: Final = Exchange()
         self._continuation: _Continuation | None = None
         self._expected: tuple[int, ...] = ()
@@ -336,7 +336,7 @@ class VhostUserBackend:
 
     # Rings
 
-    def _ring(self, index: int) -> RingSetup:
+    def _ring(self, index: int) -> RingSettings:
         if index >= len(self._rings):
             raise VhostViolation(Fault.RING_INDEX)
         return self._rings[index]

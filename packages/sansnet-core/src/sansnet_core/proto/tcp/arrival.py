@@ -28,7 +28,7 @@ def receive(flow: TcpFlow, tcp: TcpHeader, buf: Buffer) -> None:
         buf: the buffer that the header describes.
     """
     now = flow.shared.context.now
-    silence = flow.keepalive.heard(now)
+    silence = flow.keepalive.segment_received(now)
     state = flow.lifecycle[0]
     receiver = flow.receiver
     flags = tcp.flags
@@ -51,7 +51,7 @@ def receive(flow: TcpFlow, tcp: TcpHeader, buf: Buffer) -> None:
         receiver.note_fin(add(tcp.sequence, tcp.end - tcp.start))
     if receiver.fin == receiver.next:
         flow.end()
-    flow.touch()
+    flow.schedule_flush()
 
 
 def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: float, silence: float) -> bool:
@@ -92,9 +92,9 @@ def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: f
         elif flags & ACK and state is ESTABLISHED:
             # While the window is closed, Linux probes it by the same segment as for a keepalive
             if length <= 1 and not flags & FIN and add(tcp.sequence, 1) == receiver.next != receiver.edge:
-                flow.probed(silence)
+                flow.guest_probed(silence)
             _acknowledge(flow, tcp, 0, buf, now)
-            flow.touch()
+            flow.schedule_flush()
         return False
     if flags & RST and tcp.sequence == receiver.next:
         flow.fire(states.GUEST_RESET)
@@ -114,7 +114,7 @@ def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: f
 def _challenge(flow: TcpFlow, flags: int, length: int, now: float) -> None:
     """Acknowledge a segment that is not acceptable; without data or FIN, or with SYN, at a limited rate."""
     if flow.receiver.challenge(now, limited=not length or bool(flags & SYN)):
-        flow.touch()
+        flow.schedule_flush()
 
 
 def _complete_handshake(flow: TcpFlow, tcp: TcpHeader) -> bool:
@@ -147,7 +147,7 @@ def _receive_in_syn_sent(flow: TcpFlow, tcp: TcpHeader, buf: Buffer, now: float)
         flow.establish(states.GUEST_SYN_ACK, tcp.sequence)
         sender.acknowledge(1, now)
         flow.receiver.acknowledge_now()
-        flow.touch()
+        flow.schedule_flush()
     else:
         flow.drop(Reason.TCP_SEQUENCE)
 
@@ -199,9 +199,9 @@ def _take_data(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer) -> None:
 def _fitting(flow: TcpFlow, ahead: int, size: int) -> int:
     """How many of `size` bytes, which begin `ahead` bytes beyond RCV.NXT, memory has room for."""
     memory, receiver = flow.shared.memory, flow.receiver
-    most = memory.limit - memory.held - PIECE_COST if ahead > 0 else memory.room_in_order(receiver.unsent) - ahead
-    if size <= most:
+    room = memory.limit - memory.held - PIECE_COST if ahead > 0 else memory.room_in_order(receiver.unsent) - ahead
+    if size <= room:
         return size
     flow.drop(Reason.TCP_MEMORY)
     receiver.acknowledge_now()
-    return most if ahead <= 0 and most > -ahead else 0
+    return room if ahead <= 0 and room > -ahead else 0

@@ -28,7 +28,7 @@ from sansnet_core.orders import (
     SocketId,
 )
 from sansnet_core.proto.tcp import states
-from sansnet_core.proto.tcp.handshake import EVERYTHING, Terms, negotiate
+from sansnet_core.proto.tcp.handshake import ALL_OPTIONS, Terms, negotiate
 from sansnet_core.proto.tcp.keepalive import Keepalive
 from sansnet_core.proto.tcp.output import Output
 from sansnet_core.proto.tcp.receiving import Receiver
@@ -47,7 +47,7 @@ DATA_RETRIES: Final = 10
 """With RTOs from 0.2 s that is more than the 100 s that RFC 9293, 3.8.3 asks for."""
 SYN_INTERVAL: Final = 1.0
 """Least seconds until a guest repeats its SYN (RFC 6298, 2.1)."""
-SYN_PATIENCE: Final = 3.0
+SYN_GRACE: Final = 3.0
 """Seconds added to twice the last interval between the guest's SYNs. The interval doubles, so a guest that has not
 repeated its SYN by then has given up."""
 
@@ -67,7 +67,7 @@ class TcpFlow:
     Attributes:
         shared: what all connections share.
         irs: the guest's initial sequence number (RFC 9293, 3.3.1).
-        lifecycle: the states of `states.MACHINES`; changed by `fire` only.
+        lifecycle: the states of `states.PARTS`; changed by `fire` only.
         sender, receiver: the two halves.
         output: sends segments.
         terms: what the SYNs settled, or what is offered until then.
@@ -142,23 +142,23 @@ class TcpFlow:
 
     # handshake
 
-    def invite(self) -> None:
+    def connect_to_guest(self) -> None:
         """Send the guest a SYN that offers everything that we can do."""
-        self._agree(0, EVERYTHING)
+        self._agree(0, ALL_OPTIONS)
         self._send_first_syn()
 
-    def accept(self, syn: TcpHeader, options: TcpOptions) -> None:
+    def syn_received(self, syn: TcpHeader, options: TcpOptions) -> None:
         """Take the guest's SYN; it is answered when the host has connected."""
         self.agree(syn, options)
         self._await_syn(SYN_INTERVAL)
 
-    def repeat(self) -> None:
+    def syn_repeated(self) -> None:
         """The guest has repeated its SYN while the host's connect is under way: it still waits."""
-        self._await_syn(max(self.keepalive.heard(self.shared.context.now), SYN_INTERVAL))
+        self._await_syn(max(self.keepalive.segment_received(self.shared.context.now), SYN_INTERVAL))
 
     def _await_syn(self, interval: float) -> None:
         """Give up unless the SYN is repeated in time: a guest that closes its socket now may send nothing at all."""
-        self._ends_at = self.shared.context.now + 2 * interval + SYN_PATIENCE
+        self._ends_at = self.shared.context.now + 2 * interval + SYN_GRACE
         if self._ends_at < self.deadline:
             self.shared.context.timers.arm(self, self._ends_at)
 
@@ -296,7 +296,7 @@ class TcpFlow:
             self.shared.context.out.orders.append(ShutdownStream(self.socket))
             self.fire(states.UP_DRAINED)
 
-    def probed(self, silence: float) -> None:
+    def guest_probed(self, silence: float) -> None:
         """The guest has sent a keepalive probe after so many seconds of silence."""
         if schedule := self.keepalive.new_schedule(silence):
             self.shared.context.out.orders.append(KeepAlive(self.socket, *schedule))
@@ -318,7 +318,7 @@ class TcpFlow:
         self.sender.buffer.append(data)
         self.received += len(data)
         self._hold(len(data))
-        self.touch()
+        self.schedule_flush()
 
     def stream_sent(self, count: int) -> None:
         """The host's socket took bytes."""
@@ -329,12 +329,12 @@ class TcpFlow:
             self._check_up_drained()
         if receiver.window_opens(self.terms.own_mss, self.shared.memory.window(receiver.limit)):
             receiver.acknowledge_now()
-            self.touch()
+            self.schedule_flush()
 
     def stream_ended(self) -> None:
         """The host will send no more."""
         self.fire(states.HOST_ENDED)
-        self.touch()
+        self.schedule_flush()
 
     def receive_budget(self) -> int:
         """How many bytes the driver may read now. After 0 a `ResumeStream` follows as soon as it is more."""
@@ -364,9 +364,9 @@ class TcpFlow:
         self.held -= count
         self.shared.memory.held -= count
 
-    def give_up(self) -> tuple[int, bool]:
+    def discard_piece(self) -> tuple[int, bool]:
         """Free the last piece beyond a gap; the bytes freed, and whether there are more pieces."""
-        freed = self.receiver.give_up()
+        freed = self.receiver.discard_piece()
         self.held -= freed
         return freed, bool(self.receiver.queued)
 
@@ -378,7 +378,7 @@ class TcpFlow:
 
     # output
 
-    def touch(self) -> None:
+    def schedule_flush(self) -> None:
         """Have `flush` called at the end of the batch."""
         if not self._dirty:
             self._dirty = True
@@ -431,7 +431,7 @@ class TcpFlow:
             return
         if receiver.ack_due <= now:
             receiver.ack_timed_out()
-            self.touch()
+            self.schedule_flush()
         if sender.retransmit_at <= now:
             self._retransmission_timeout(now)
         elif self.keepalive.deadline(idle) <= now:

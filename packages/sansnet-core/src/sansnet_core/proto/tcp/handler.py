@@ -74,7 +74,7 @@ class Tcp:
                 self._open(ip, tcp, key, buf)
                 return
             if flow.irs == tcp.sequence and flow.lifecycle[0] is states.SYN_RECEIVED:
-                flow.repeat()
+                flow.syn_repeated()
                 return
         if flow is not None:
             arrival.receive(flow, tcp, buf)
@@ -115,7 +115,7 @@ class Tcp:
             context.drop_packet(Reason.TCP_LIMIT, TCP, oldest.guest, oldest.remote)
             oldest.fire(states.GUEST_LOST)  # the guest repeats the SYN of this one, if it still waits
         flow = TcpFlow(self._shared, context.new_socket(), key, guest, remote, host)
-        flow.accept(syn, wire.parse_options(buf, syn.options_start, syn.start))
+        flow.syn_received(syn, wire.parse_options(buf, syn.options_start, syn.start))
         self._add(flow)
         self._shared.connecting[flow] = None
         context.out.orders.append(OpenStream(flow.socket, host, context.address_map.outbound(host.address)))
@@ -183,7 +183,7 @@ class Tcp:
         flow = TcpFlow(self._shared, context.new_socket(), key, guest, seen, remote, inbound=True)
         self._add(flow)
         self._find_station(destination)
-        flow.invite()
+        flow.connect_to_guest()
         return flow.socket
 
     def stream_connected(self, socket: SocketId) -> None:

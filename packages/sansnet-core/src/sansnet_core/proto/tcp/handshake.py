@@ -13,7 +13,7 @@ from sansnet_core.wire.tcp import (
     window_scale_option,
 )
 
-__all__ = ["EVERYTHING", "Terms", "negotiate"]
+__all__ = ["ALL_OPTIONS", "Terms", "negotiate"]
 
 MIN_MSS: Final = 88
 """A guest that asks for less gets this, to prevent a flood of tiny segments. As Linux's TCP_MIN_MSS."""
@@ -26,7 +26,7 @@ MAX_FIELD: Final = 65535
 """Of IP's length fields, and of a window that is not scaled."""
 MAX_SACK_BLOCKS: Final = 4
 """As many as fit into 40 bytes of options without timestamps; a small MTU has room for fewer."""
-EVERYTHING: Final = TcpOptions(MAX_FIELD, 0, True, ())
+ALL_OPTIONS: Final = TcpOptions(MAX_FIELD, 0, True, ())
 """The options of our SYN to a guest that has not sent its own: those of a guest that can do all that we can."""
 
 
@@ -69,7 +69,7 @@ def negotiate(config: NetworkConfig, version: int, options: TcpOptions) -> Terms
     Args:
         config: of the network.
         version: 4 or 6.
-        options: the guest's, or `EVERYTHING` for our offer to it.
+        options: the guest's, or `ALL_OPTIONS` for our offer to it.
     """
     link = config.link
     own_mss = link.mtu - HEADERS[version]

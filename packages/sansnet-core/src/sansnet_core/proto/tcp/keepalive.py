@@ -57,18 +57,18 @@ def schedule(silence: float) -> Schedule:
 class Keepalive:
     """The keepalive of one connection, in both directions."""
 
-    __slots__ = ("_heard_at", "_orders", "_probes", "_schedule")
+    __slots__ = ("_last_segment", "_orders", "_probes", "_schedule")
 
     def __init__(self, now: float) -> None:
-        self._heard_at = now
+        self._last_segment = now
         self._probes = 0
         self._orders = 0
         self._schedule: Schedule | None = None
 
-    def heard(self, now: float) -> float:
+    def segment_received(self, now: float) -> float:
         """The guest has sent a segment; the seconds since its last one."""
-        silence = now - self._heard_at
-        self._heard_at = now
+        silence = now - self._last_segment
+        self._last_segment = now
         self._probes = 0
         return silence
 
@@ -89,7 +89,7 @@ class Keepalive:
 
     def deadline(self, idle: float) -> float:
         """When to send the next probe of our own, or to give up: `idle` seconds after the guest's last segment."""
-        return self._heard_at + idle + self._probes * _INTERVAL
+        return self._last_segment + idle + self._probes * _INTERVAL
 
     def count_probe(self) -> bool:
         """The deadline has passed: whether to send another probe; otherwise the guest has left too many unanswered."""

@@ -29,10 +29,10 @@ PROMISE: Final = 0.001
 class Holder(Protocol):
     """A connection."""
 
-    def give_up(self) -> tuple[int, bool]:
+    def discard_piece(self) -> tuple[int, bool]:
         """Free the last piece beyond a gap; the bytes freed, and whether there are more pieces."""
 
-    def touch(self) -> None:
+    def schedule_flush(self) -> None:
         """Have the connection flushed."""
 
 
@@ -72,7 +72,7 @@ class Memory:
         holders = self._holders
         while self.held > self.limit and holders:
             holder = next(iter(holders))
-            freed, more = holder.give_up()
+            freed, more = holder.discard_piece()
             self.held -= freed
             self.beyond -= freed
             if more:
@@ -127,7 +127,7 @@ class Memory:
         left = self.limit - self.held + self.beyond
         while waiting and left >= self._min_room * (len(promised) + 1):
             holder, _ = waiting.popitem(last=False)
-            holder.touch()
+            holder.schedule_flush()
             promised[holder] = None
             self._promised_at = now
         return self._promised_at + PROMISE if waiting and promised and left >= self._min_room else inf

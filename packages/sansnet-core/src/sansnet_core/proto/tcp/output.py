@@ -95,11 +95,11 @@ class Output:
 
     def new_data(self, now: float) -> None:
         """Send as much of the unsent data as the guest's window has room for."""
-        sender, most = self._sender, self._terms.frame_payload
+        sender, max_size = self._sender, self._terms.frame_payload
         buffer = sender.buffer
         while buffer.unsent:
             sequence = sender.next
-            payload = sender.next_payload(most, now)
+            payload = sender.next_payload(max_size, now)
             if not payload:
                 break
             self._send(sequence, ACK if buffer.unsent else ACK | PSH, payload)
@@ -127,7 +127,7 @@ class Output:
 
     def _send(self, sequence: int, flags: int, payload: Buffer, options: bytes = b"") -> None:
         receiver, terms = self._receiver, self._terms
-        window = receiver.announce(terms.own_mss, self._memory.window(receiver.limit))
+        window = receiver.offer_window(terms.own_mss, self._memory.window(receiver.limit))
         field = min(window >> terms.own_scale if terms.own_scale else window, MAX_FIELD)
         mss = terms.mss
         self._headers.tcp(sequence, receiver.next, flags, field, options, payload, mss if len(payload) > mss else 0)

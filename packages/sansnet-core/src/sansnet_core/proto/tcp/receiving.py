@@ -38,7 +38,7 @@ class Receiver:
         unsent: bytes ordered from the driver that the host's socket has not taken yet.
         acknowledged: the acknowledgment number of the last segment sent.
         queued: bytes held beyond a gap, with the cost of keeping each piece.
-        largest: largest window offered so far.
+        largest_window: largest window offered so far.
         fin: sequence number of the guest's FIN, once it came; data before it may be missing.
         ack_now: an acknowledgment is to be sent at the end of the batch.
         ack_due: when a delayed acknowledgment is to be sent; `math.inf` if none is.
@@ -54,7 +54,7 @@ class Receiver:
         "acknowledged",
         "edge",
         "fin",
-        "largest",
+        "largest_window",
         "limit",
         "next",
         "queued",
@@ -66,7 +66,7 @@ class Receiver:
         self.acknowledged = self.next
         self.limit = limit
         self.edge = add(self.next, min(limit, 65535))  # the SYN-ACK's window is never scaled (RFC 7323, 2.2)
-        self.largest = min(limit, 65535)
+        self.largest_window = min(limit, 65535)
         self.unsent = 0
         self.queued = 0
         self.fin: int | None = None
@@ -116,13 +116,13 @@ class Receiver:
 
     # data
 
-    def accept(self, sequence: int, data: Buffer, most_pieces: int) -> list[Buffer]:
+    def accept(self, sequence: int, data: Buffer, max_pieces: int) -> list[Buffer]:
         """Take the data of an acceptable segment. A gap and its filling are acknowledged at once (RFC 5681, 4.2).
 
         Args:
             sequence: of its first byte.
             data: its payload.
-            most_pieces: bound on the pieces kept beyond a gap.
+            max_pieces: bound on the pieces kept beyond a gap.
 
         Returns:
             The data that is in order now; empty if the data lies beyond a gap or is known already.
@@ -142,7 +142,7 @@ class Receiver:
             return []
         if ahead:
             self.ack_now = True
-            self._keep(add(self.next, ahead), data, most_pieces)
+            self._keep(add(self.next, ahead), data, max_pieces)
             return []
         ready = [data]
         self.next = add(self.next, len(data))
@@ -151,7 +151,7 @@ class Receiver:
         self.unsent += sum(map(len, ready))
         return ready
 
-    def _keep(self, sequence: int, data: Buffer, most_pieces: int) -> None:
+    def _keep(self, sequence: int, data: Buffer, max_pieces: int) -> None:
         """Insert what no kept piece covers yet; bytes that are there already stay."""
         pieces = self._pieces = self._pieces or []
         self._latest = sequence
@@ -167,7 +167,7 @@ class Receiver:
                     sequence, data = add(sequence, covered), data[covered:]
                     index += 1
                     continue
-            if len(pieces) >= most_pieces:
+            if len(pieces) >= max_pieces:
                 return
             part = bytes(data[:free])  # a copy: a small piece must not keep alive the whole frame that it came in
             pieces.insert(index, (sequence, part))
@@ -205,7 +205,7 @@ class Receiver:
         if not pieces:
             self._pieces = None
 
-    def give_up(self) -> int:
+    def discard_piece(self) -> int:
         """Free the last piece beyond a gap; there is one. SACK may have reported it: the guest has it (RFC 2018, 8).
 
         Returns:
@@ -228,13 +228,13 @@ class Receiver:
         self._ranges = []
         self.queued = 0
 
-    def sack_blocks(self, most: int) -> list[tuple[int, int]]:
-        """At most `most` blocks held beyond a gap, the one with the newest data first (RFC 2018, 4)."""
+    def sack_blocks(self, max_blocks: int) -> list[tuple[int, int]]:
+        """At most `max_blocks` blocks held beyond a gap, the one with the newest data first (RFC 2018, 4)."""
         ranges = self._ranges
         newest = bisect_right(ranges, diff(self._latest, self.next), key=lambda known: diff(known[0], self.next)) - 1
-        blocks = ranges[:most]
+        blocks = ranges[:max_blocks]
         if newest > 0:
-            blocks = [ranges[newest], *(block for block in blocks if block != ranges[newest])][:most]
+            blocks = [ranges[newest], *(block for block in blocks if block != ranges[newest])][:max_blocks]
         return blocks
 
     # acknowledgments and the window
@@ -283,7 +283,7 @@ class Receiver:
         self.ack_due = inf
         self.ack_now = True
 
-    def announce(self, mss: int, limit: int) -> int:
+    def offer_window(self, mss: int, limit: int) -> int:
         """A segment is sent, which acknowledges everything: move the window's right edge as far as it may go.
 
         Args:
@@ -298,23 +298,23 @@ class Receiver:
         self.ack_due = inf
         window = diff(self.edge, self.next)
         gain = limit - self.unsent - window
-        if gain > 0 and gain >= _least(mss, limit):
+        if gain > 0 and gain >= _min_step(mss, limit):
             self.edge = add(self.edge, gain)
             window += gain
-        if window > self.largest:
-            self.largest = window
+        if window > self.largest_window:
+            self.largest_window = window
         return window
 
     def window_opens(self, mss: int, limit: int) -> bool:
         """Whether the guest may be waiting for a larger window, and one can be offered."""
         offered = diff(self.edge, self.next)
         gain = limit - self.unsent - offered
-        least = _least(mss, limit)
-        if offered < least:
-            return gain >= least
-        return offered < self.largest >> 1 and gain >= self.largest >> 2
+        step = _min_step(mss, limit)
+        if offered < step:
+            return gain >= step
+        return offered < self.largest_window >> 1 and gain >= self.largest_window >> 2
 
 
-def _least(mss: int, limit: int) -> int:
-    """Least bytes by which the window's edge is moved, with windows of at most `limit` (RFC 9293, 3.8.6.2.2)."""
+def _min_step(mss: int, limit: int) -> int:
+    """The fewest bytes by which the window's edge is moved, with windows of at most `limit` (RFC 9293, 3.8.6.2.2)."""
     return min(mss, max(limit >> 1, 1))

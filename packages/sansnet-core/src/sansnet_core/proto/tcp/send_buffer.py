@@ -45,23 +45,23 @@ class SendBuffer:
             self._unsent = deque()
         _append(self._unsent, data)
 
-    def next_payload(self, most: int) -> Buffer:
-        """Move the next bytes, at most `most`, from unsent to sent; there are some."""
+    def next_payload(self, max_size: int) -> Buffer:
+        """Move the next bytes, at most `max_size`, from unsent to sent; there are some."""
         unsent = self._unsent
         assert unsent
         payload = unsent[0]
         size = len(payload)
-        if size > most:
+        if size > max_size:
             view = memoryview(payload)
-            payload, unsent[0] = view[:most], view[most:]
-            size = most
+            payload, unsent[0] = view[:max_size], view[max_size:]
+            size = max_size
         else:
             unsent.popleft()
-            if size < most and unsent:
+            if size < max_size and unsent:
                 parts = [payload]
-                while unsent and size < most:
+                while unsent and size < max_size:
                     part = unsent[0]
-                    take = most - size
+                    take = max_size - size
                     if len(part) > take:
                         view = memoryview(part)
                         part, unsent[0] = view[:take], view[take:]

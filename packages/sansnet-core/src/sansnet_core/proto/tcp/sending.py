@@ -188,11 +188,11 @@ class Sender:
             return 0 if held else self.mss
         return room - room % frame_payload if room > frame_payload else room
 
-    def next_payload(self, most: int, now: float) -> Buffer:
+    def next_payload(self, max_size: int, now: float) -> Buffer:
         """Move SND.NXT over the next unsent bytes, if the guest's window has room for them; there are some.
 
         Args:
-            most: payload bytes of a frame.
+            max_size: most payload bytes of a frame.
             now: seconds.
 
         Returns:
@@ -202,7 +202,7 @@ class Sender:
         unsent = buffer.unsent
         in_flight = diff(self.next, self.una)
         usable = self.window - in_flight
-        size = unsent if unsent < most else most
+        size = unsent if unsent < max_size else max_size
         if usable < size:
             size = usable
         # Avoid silly windows (RFC 9293, 3.8.6.2.1), except with nothing in flight: then no acknowledgment will come
