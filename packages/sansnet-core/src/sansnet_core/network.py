@@ -49,7 +49,7 @@ class NetworkStatistics:
     """Counters at one moment.
 
     Attributes:
-        frames_received, frames_sent: from and to the guest.
+        frames_received, frames_sent: numbers of frames from and to the guest.
         flows: name of a counter -> current number of flows or sockets of a protocol.
         drops: reason -> how often it occurred; only reasons that did.
         tcp_held: payload bytes held for all TCP connections.
@@ -86,7 +86,7 @@ class Network:
     """One guest's network: facts in, frames and orders out.
 
     After any input method, take the outputs: first `take_orders`, since executing them may cause further facts, then
-    `take_frames`.
+    `take_frames`. All methods with an argument `now` raise `UsageError` if it is before that of an earlier call.
 
     Args:
         config: addresses, services and limits.
@@ -263,7 +263,7 @@ class Network:
             self._echo.receive6(ip, icmp, buf)
 
     def _receive_unreachable(self, ip: IpHeader, icmp: icmp4.IcmpHeader, buf: Buffer) -> None:
-        """Take an error about a packet of ours, which matters only while a connection is being opened."""
+        """Process an error about a packet that was sent to the guest. It may only refuse a new connection."""
         packet = quoted.parse(buf, ip, icmp)
         if packet is None or packet.protocol != TCP or not self._tcp.unreachable(packet):
             raise Malformed(Reason.ICMP_TYPE)
@@ -280,8 +280,8 @@ class Network:
 
         Args:
             remote: the endpoint that connected, as the host sees it; IPv4-mapped addresses must be given as IPv4.
-            guest_address: the guest's address to connect to; None for its current one.
-            guest_port: of the guest.
+            guest_address: the guest's address to connect to, 4 or 16 bytes; None for its current one.
+            guest_port: the guest's port to connect to.
             now: seconds.
 
         Returns:
@@ -301,7 +301,11 @@ class Network:
         self._tcp.stream_received(socket, data)
 
     def stream_sent(self, socket: SocketId, count: int, now: float) -> None:
-        """The host's socket accepted `count` bytes of the data of `SendStream` orders. Then take the outputs."""
+        """The host's socket accepted `count` bytes of the data of `SendStream` orders. Then take the outputs.
+
+        Raises:
+            UsageError: the orders had fewer bytes.
+        """
         self._begin(now)
         self._tcp.stream_sent(socket, count)
 
@@ -331,8 +335,8 @@ class Network:
         `OpenDatagram` ordered. The core never orders to close it.
 
         Args:
-            guest_address: the guest's address that its datagrams go to; None for the current one.
-            guest_port: of the guest.
+            guest_address: the guest's address that its datagrams go to, 4 or 16 bytes; None for the current one.
+            guest_port: the guest's port that its datagrams go to.
             now: seconds.
             outgoing: sizes of addresses (4, 16). For these families, flows that the guest begins from that port also
                 use this socket. Give them for a socket that is bound to the same port and to no address, so that
@@ -394,7 +398,17 @@ class Network:
     def echo_received(
         self, socket: SocketId, source: bytes, sequence: int, data: bytes, ttl: int, tos: int, now: float
     ) -> None:
-        """An echo reply came to a ping socket. Then take the outputs."""
+        """An echo reply came to a ping socket. Then take the outputs.
+
+        Args:
+            socket: its name.
+            source: the sender's address, 4 or 16 bytes.
+            sequence: the sequence number, 0 to 65535.
+            data: the payload behind the sequence number.
+            ttl: TTL or hop limit on arrival.
+            tos: TOS or traffic class on arrival.
+            now: seconds.
+        """
         self._begin(now)
         self._echo.echo_received(socket, source, sequence, data, ttl, tos)
 
@@ -414,11 +428,11 @@ class Network:
     # time
 
     def next_deadline(self) -> float | None:
-        """When to call `handle_deadline`, in seconds; None if nothing waits. It may be early, but never late."""
+        """When to call `handle_deadline`, in seconds of the clock of `now`; None for never. It may be too early."""
         return self._context.timers.next_deadline()
 
     def handle_deadline(self, now: float) -> None:
-        """A deadline passed, or time in general. Then take the outputs."""
+        """Time has passed. Then take the outputs. Calls before the deadline do no harm."""
         self._begin(now).timers.expire(now)
 
     # outputs
@@ -426,7 +440,7 @@ class Network:
     def take_orders(self) -> list[Order]:
         """The orders since the last call, to be executed in this sequence. Call it until there are none."""
         if not self._out.orders:
-            self._tcp.flush()  # after all orders are executed: it orders to resume streams that have room
+            self._tcp.flush()  # once all other orders are executed: it may order to resume streams
         orders, self._out.orders = self._out.orders, []
         return orders
 
@@ -443,7 +457,7 @@ class Network:
         notices, self._out.notices = self._out.notices, []
         return notices
 
-    # questions
+    # reports
 
     def receive_budget(self, socket: SocketId) -> int:
         """How many bytes may be read from a stream socket now.

@@ -12,7 +12,7 @@ __all__ = ["FlowClosed", "FlowOpened", "FlowRefused", "FlowReport", "LeaseGiven"
 
 @value_class
 class FlowOpened:
-    """The guest or a host outside opened a flow."""
+    """The guest or an outsider opened a flow."""
 
     socket: SocketId
     protocol: int
@@ -23,7 +23,7 @@ class FlowOpened:
     host: Endpoint
     """The remote endpoint of the host's socket."""
     inbound: bool = False
-    """Whether a host outside opened it."""
+    """Whether an outsider opened it."""
 
 
 @value_class
@@ -60,7 +60,7 @@ class FlowRefused:
 
 @value_class
 class FlowReport:
-    """The present state of a flow; see `Network.flows`."""
+    """The present state of a flow; see `Network.flows`. The fields up to `inbound` are those of `FlowOpened`."""
 
     socket: SocketId
     protocol: int
@@ -69,10 +69,11 @@ class FlowReport:
     host: Endpoint
     inbound: bool
     state: str
-    """For TCP, the state of the connection to the guest; else `OPEN`."""
+    """State of the connection to the guest for TCP; `OPEN` for other protocols."""
     sent: int
+    """Payload bytes from the guest to the host."""
     received: int
-    """As in `FlowOpened` and `FlowClosed`."""
+    """Payload bytes from the host to the guest."""
 
 
 @value_class
@@ -80,7 +81,9 @@ class LeaseGiven:
     """Our DHCP or DHCPv6 server gave the guest its address."""
 
     address: bytes
+    """4 or 16 bytes in network order."""
     mac: bytes
+    """The client's hardware address; 6 bytes for Ethernet."""
 
 
 @value_class
@@ -88,7 +91,7 @@ class NameAsked:
     """The guest queried a name server for one of the names in `NetworkConfig.hosts`."""
 
     name: str
-    """As it is in the configuration."""
+    """The name as the configuration has it."""
     answered: bool
     """Whether the query was answered here; otherwise it was forwarded."""
 

@@ -52,7 +52,7 @@ _T = TypeVar("_T")
 
 @dataclass_transform(frozen_default=True)
 def value_class(cls: type[_T]) -> type[_T]:
-    """A slots dataclass, read-only to type checkers but not at run time: frozen ones take 3 times as long to make."""
+    """Make a dataclass with slots. It is read-only to type checkers only: making a frozen one takes 3 times as long."""
     return dataclass(slots=True)(cls)
 
 
@@ -71,7 +71,7 @@ class ExtendedError:
     info: int
     """ee_info: the path MTU in bytes for EMSGSIZE."""
     offender: bytes | None
-    """Address of the node that sent the error; None if there is none."""
+    """Address of the node that sent the error, 4 or 16 bytes; None if there is none."""
     ttl: int = 255
     """TTL or hop limit of the message on arrival, from which tools compute the hops of the way back."""
 
@@ -83,7 +83,7 @@ class OpenStream:
     socket: SocketId
     remote: Endpoint
     local: bytes | None
-    """Source address to bind to, or None for the kernel's choice."""
+    """Source address to bind to, 4 or 16 bytes; None leaves the choice to the kernel."""
 
 
 @value_class
@@ -167,8 +167,9 @@ class OpenEcho:
 
     socket: SocketId
     remote: bytes
+    """4 or 16 bytes."""
     local: bytes | None
-    """Source address to bind to, or None for the kernel's choice."""
+    """Source address to bind to, 4 or 16 bytes; None leaves the choice to the kernel."""
 
 
 @value_class
@@ -177,12 +178,15 @@ class SendEcho:
 
     socket: SocketId
     remote: bytes
+    """4 or 16 bytes."""
     sequence: int
+    """0 to 65535."""
     data: Buffer
+    """Payload behind the sequence number."""
     ttl: int
     tos: int
     may_fragment: bool = False
-    """As in `SendDatagram`."""
+    """`ttl`, `tos` and `may_fragment` have the same meaning as in `SendDatagram`."""
 
 
 Order: TypeAlias = (

@@ -242,7 +242,7 @@ def _agree(one: ForwardRule, other: ForwardRule, port: int) -> bool:
 
 
 class _SpecError(SansnetError):
-    """A specification is wrong; the message continues the sentence that begins with it."""
+    """A specification is wrong; the message continues a sentence that begins with the specification."""
 
 
 def _parse(spec: str, protocol: int, inbound: bool) -> list[ForwardRule]:
@@ -276,7 +276,7 @@ def _parse(spec: str, protocol: int, inbound: bool) -> list[ForwardRule]:
 
 
 def _foreign(spec: str, inbound: bool) -> str:
-    """The error in a specification that has the form of another program, such as Docker's; empty if it has not."""
+    """The error in a specification that is written as for another program, such as Docker; empty if it is not."""
     for protocol in ("/tcp", "/udp"):
         if spec.endswith(protocol):
             return f"ends with a protocol, which the option determines; leave out {protocol!r}"
@@ -370,7 +370,7 @@ def _is_number(text: str) -> bool:
 
 
 def _is_interface(name: str) -> bool:
-    """Whether the kernel may allow the name; whether the interface exists, only a driver can tell."""
+    """Whether the kernel may allow the name. Only a driver can check whether the interface exists."""
     try:
         size = len(name.encode(errors="surrogateescape"))  # bytes of a command line that are not text
     except UnicodeEncodeError:

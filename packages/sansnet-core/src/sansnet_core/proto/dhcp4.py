@@ -6,14 +6,14 @@ client with a lease of another network starts again.
 
     DISCOVER                      OFFER, or ACK with rapid commit (RFC 4039)
     REQUEST, our server id        ACK if for our address, else NAK     (SELECTING)
-    REQUEST, another server id    no reply: it took another offer
+    REQUEST, another server id    no reply: the client accepted the offer of another server
     REQUEST, no server id         ACK if for our address, else NAK     (INIT-REBOOT, RENEWING, REBINDING)
     INFORM                        ACK without an address or a lease
     DECLINE, RELEASE              no reply; the address stays the guest's
     no message type               BOOTP: the same without DHCP's own options (RFC 1534)
 
-The client's limit (option 57) bounds the size of a reply. Options are added in order of importance while they fit, and
-of the search list as many whole domains as fit.
+The client's limit (option 57) bounds the size of a reply. Options are added in order of importance while they fit. The
+search list is shortened to as many whole domains as fit.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FOREVER: Final = b"\xff" * 4
 """A lease that needs no renewal (RFC 2131, 3.3)."""
 
 _BOOTP: Final = 0
-"""In place of a message type, for a reply without one."""
+"""Stands for the message type of a reply that has none."""
 
 _UNSPECIFIED: Final = bytes(4)
 _BROADCAST4: Final = b"\xff" * 4
@@ -207,7 +207,7 @@ def _ordered(options: dict[int, bytes], request: Message) -> dict[int, bytes]:
 
 
 _ROUTINE: Final = (dhcp4.DISCOVER, dhcp4.REQUEST, dhcp4.RELEASE, dhcp4.INFORM)
-"""Types that may need no reply: a released address, a request to another server, or no server here."""
+"""Messages that may get no reply and are no drops: RELEASE, REQUEST to another server, and all if no server is here."""
 
 
 class Dhcp4:

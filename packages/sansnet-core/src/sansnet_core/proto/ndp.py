@@ -2,7 +2,7 @@
 
 Theory of operation. Solicitations are answered from the configuration alone. In addition, advertisements go to all
 nodes: three at intervals of 16 seconds, then one every 200 to 600 seconds at random (RFC 4861, 6.2.1 and 10). The only
-state is how many of the first three remain, and which former configurations they withdraw.
+state is the number of the first three that remain, and the former configurations that they withdraw.
 
 Duplicate address detection (RFC 4862, 5.4; its source is `::`) is answered for our own addresses only, since the guest
 may use any other address. Solicitations for the guest's own addresses are not answered. Advertisements and redirects
@@ -29,7 +29,7 @@ ROUTER_LIFETIME: Final = 65535
 """Seconds; the maximum (RFC 8319), since the network outlives the guest."""
 
 _MAX_FORMER: Final = 4
-"""Former configurations that are withdrawn."""
+"""Most former configurations that are withdrawn."""
 
 INITIAL_COUNT: Final = 3
 INITIAL_INTERVAL: Final = 16.0
@@ -42,7 +42,7 @@ def advertise(config: NetworkConfig) -> RouterAdvertisement | None:
     if config.ipv6 is None or not (config.ndp and config.router_advertisements):
         return None
     address = config.ipv6.address
-    # A link-local prefix must not be advertised (RFC 4861, 4.6.2)
+    # A router should not advertise the link-local prefix (RFC 4861, 4.6.2)
     prefix = None if address is None or addresses.is_link_local(address) else address[:8]
     flags = 0
     if config.dhcp6:

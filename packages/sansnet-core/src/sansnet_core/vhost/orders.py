@@ -35,7 +35,7 @@ class MapLog:
 
 @value_class
 class SetKick:
-    """Replace and close the ring's kick descriptor: an eventfd that the guest signals when it has added buffers.
+    """Use `fd` as the ring's kick descriptor, and close the former one. The guest signals this eventfd for new buffers.
 
     Read it only while the ring runs. At other times QEMU itself reads it.
     """
@@ -46,7 +46,7 @@ class SetKick:
 
 @value_class
 class SetCall:
-    """Replace and close the ring's call descriptor: an eventfd that the driver signals to notify the guest."""
+    """Use `fd` as the ring's call descriptor, and close the former one. Signal this eventfd to notify the guest."""
 
     ring: int
     fd: int | None
@@ -55,15 +55,16 @@ class SetCall:
 
 @value_class
 class SetError:
-    """Replace and close the ring's error descriptor: an eventfd that the driver signals after a violation."""
+    """Use `fd` as the ring's error descriptor, and close the former one. Signal this eventfd after a violation."""
 
     ring: int
     fd: int | None
+    """None: do not signal violations."""
 
 
 @value_class
 class StartRing:
-    """The ring in `VhostUserBackend` is new: wait for its kicks, and work on it once without waiting."""
+    """The ring in `VhostUserBackend` is new: wait for its kicks, and process it once without waiting."""
 
     ring: int
 

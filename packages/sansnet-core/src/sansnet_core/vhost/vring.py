@@ -9,9 +9,10 @@ is our own index; its copy in the guest's memory is written and never read again
 Every value that the guest may change is read once into a Python integer and checked there. A frame is copied out whole
 before it is parsed. All buffers for a frame to the guest are found before its first byte is written.
 
-Each side writes its index and then reads whether the other side wants a notification, or the other way round. Between
-the write and the read there must be a fence, which the driver provides. All other stores only need to stay in order, as
-they do on x86-64. The casts below also assume its byte order.
+A side that has written its index then reads whether the other side requests a notification. A side that has requested a
+notification then reads the index of the other side. Between the write and the read there must be a fence (a full memory
+barrier), which the driver provides. All other stores only need to stay in order, as they do on x86-64. The casts below
+also assume its byte order, little-endian.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Vring:
         fence: a full memory barrier.
 
     Attributes:
-        broken: the guest violated the ring, which does nothing any more.
+        broken: the guest violated the ring; no more frames are processed.
 
     Raises:
         VhostViolation: RING_ADDRESS or LOG_RANGE.
@@ -145,7 +146,7 @@ class Vring:
         return not self._available[0] & _NO_INTERRUPT
 
     def _look(self, position: int) -> bool:
-        """Whether there is a chain at `position`. If not, ask the guest for a kick when there is one."""
+        """Whether there is a chain at `position`. If not, request a kick for the next one."""
         seen = self._available[1]
         if seen == position:
             self._ask_for_kick(position)
@@ -270,7 +271,7 @@ class RingToGuest(Vring):
     """The guest's receive queue.
 
     Attributes:
-        dropped: number of frames for which no buffer, or not even all buffers together, would ever be large enough.
+        dropped: number of frames that were dropped because the ring's buffers are too small for them.
     """
 
     _direction = _WRITE

@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 HEADER: Final = Struct("!BBHI")
-"""Of both families: type, code, checksum, rest of the header."""
+"""The header in both families: type, code, checksum, rest of the header."""
 HEADER_SIZE: Final = 8
 
 # Types: https://www.iana.org/assignments/icmp-parameters

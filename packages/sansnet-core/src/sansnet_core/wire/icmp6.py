@@ -1,4 +1,4 @@
-"""ICMPv6 (RFC 4443); of NDP (RFC 4861) and MLD (RFC 3810) only the types and names of messages."""
+"""ICMPv6 (RFC 4443), and the types and names of the messages of NDP (RFC 4861) and MLD (RFC 3810)."""
 
 from __future__ import annotations
 

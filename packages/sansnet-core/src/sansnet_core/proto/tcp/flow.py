@@ -1,9 +1,9 @@
-"""One TCP connection of the guest, opened by it or by a host outside, translated to one stream socket of the host.
+"""One TCP connection of the guest, opened by the guest or an outsider, translated to one stream socket of the host.
 
 Theory of operation. Segments (`arrival`) and socket facts change the two halves (`sending`, `receiving`) and fire
-lifecycle events (`states`). The segments to the guest are decided once a batch, in `flush`, so that one acknowledgment
-covers all segments of the batch and one frame carries all the data that was read. The effects that the tables name are
-in `_EFFECTS`.
+lifecycle events (`states`). `flush` sends the segments to the guest once per batch, so that one acknowledgment covers
+all segments of the batch and one frame carries all the data that was read. The effects that the tables name are in
+`_EFFECTS`.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ __all__ = ["TcpFlow"]
 
 REFUSALS: Final = (ECONNREFUSED, ECONNRESET)
 SYN_RETRIES: Final = 5
-"""Of our SYN or SYN-ACK: a minute in all (tcp_synack_retries of Linux)."""
+"""Retransmissions of our SYN or SYN-ACK, in a minute in all (tcp_synack_retries of Linux)."""
 DATA_RETRIES: Final = 10
-"""With RTOs from 0.2 s that is more than the 100 s that RFC 9293, 3.8.3 asks for."""
+"""Retransmissions of data. With RTOs from 0.2 s on, they take longer than the 100 s of RFC 9293, 3.8.3."""
 SYN_INTERVAL: Final = 1.0
-"""Least seconds until a guest repeats its SYN (RFC 6298, 2.1)."""
+"""Seconds until a guest first repeats its SYN (RFC 6298, 2.1)."""
 SYN_GRACE: Final = 3.0
 """Seconds added to twice the last interval between the guest's SYNs. The interval doubles, so a guest that has not
 repeated its SYN by then has given up."""
@@ -70,7 +70,7 @@ class TcpFlow:
         lifecycle: the states of `states.PARTS`; changed by `fire` only.
         sender, receiver: the two halves.
         output: sends segments.
-        terms: what the SYNs settled, or what is offered until then.
+        terms: the result of the negotiation; before it, our offer.
         answered: the host's connect succeeded.
         sent, received: payload bytes from guest to host, and from host to guest.
         held: payload bytes held in either direction, as counted in `shared.memory`.
@@ -143,7 +143,7 @@ class TcpFlow:
     # handshake
 
     def connect_to_guest(self) -> None:
-        """Send the guest a SYN that offers everything that we can do."""
+        """Send the guest a SYN with all options that we support."""
         self._agree(0, ALL_OPTIONS)
         self._send_first_syn()
 
@@ -190,7 +190,7 @@ class TcpFlow:
         self.sender.forget_timing()
 
     def retry_syn(self) -> None:
-        """Our SYN has met a stale connection of the guest, which is reset: send the SYN again soon."""
+        """Send our SYN again soon: the guest still had an earlier connection, which is reset."""
         self.sender.retry_syn(self.shared.context.now)
         self._arm()
 
@@ -201,9 +201,9 @@ class TcpFlow:
         self.fire(event)
 
     def unreachable(self, sequence: int) -> None:
-        """An ICMP error from the guest's side says that a segment of ours was not delivered.
+        """An ICMP error from the guest's side reports that a segment to the guest was not delivered.
 
-        That ends an attempt to connect, but not a connection: a forger only has to guess its ports (RFC 5927).
+        It ends an attempt to connect, but not a connection: to forge it, only the ports must be guessed (RFC 5927).
         """
         if self.lifecycle[0] is states.SYN_SENT and add(sequence, 1) == self.sender.next:
             self.fire(states.GUEST_RESET)
@@ -269,7 +269,7 @@ class TcpFlow:
     # data from the guest
 
     def deliver(self, ready: list[Buffer], taken: int, kept: int) -> None:
-        """Order data from the driver, and count what is held.
+        """Order the driver to send data, and count the bytes held.
 
         Args:
             ready: data in order.
@@ -307,11 +307,11 @@ class TcpFlow:
         """The host's connect failed, or its connection is broken."""
         self._failure = error
         if self._dirty:
-            self.flush()  # what came before the failure is still the guest's
+            self.flush()  # the guest still gets the data that came before the failure
         self.fire(states.HOST_FAILED)
 
     def stream_received(self, data: bytes) -> None:
-        """The host's socket gave bytes, within the budget."""
+        """Bytes were read from the host's socket, within the budget."""
         promised = self.shared.memory.promised
         if promised:
             promised.pop(self, None)
@@ -332,12 +332,12 @@ class TcpFlow:
             self.schedule_flush()
 
     def stream_ended(self) -> None:
-        """The host will send no more."""
+        """The remote host will send no more."""
         self.fire(states.HOST_ENDED)
         self.schedule_flush()
 
     def receive_budget(self) -> int:
-        """How many bytes the driver may read now. After 0 a `ResumeStream` follows as soon as it is more."""
+        """How many bytes the driver may read now. After 0, `ResumeStream` follows as soon as the budget is larger."""
         budget = self._budget()
         self._awaits_budget = not budget
         return budget
@@ -360,7 +360,7 @@ class TcpFlow:
             memory.make_room()
 
     def release(self, count: int) -> None:
-        """So many payload bytes are not held any more."""
+        """Count payload bytes that are not held any more."""
         self.held -= count
         self.shared.memory.held -= count
 
@@ -389,11 +389,11 @@ class TcpFlow:
         self.shared.context.drop_packet(reason, TCP, self.guest, self.remote)
 
     def flush(self) -> None:
-        """Send the guest what there is to send: data, FIN, acknowledgment, window."""
+        """Send the guest the data, FIN, acknowledgment and window that are due."""
         self._dirty = False
         guest, _, _, down = self.lifecycle
         if guest is not ESTABLISHED and guest is not TIME_WAIT:
-            return  # only effects and timers send something
+            return  # in the other states, only effects and timers send segments
         shared, receiver, output = self.shared, self.receiver, self.output
         now = shared.context.now
         if receiver.queued and receiver.ack_now:

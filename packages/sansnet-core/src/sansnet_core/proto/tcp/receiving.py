@@ -1,8 +1,8 @@
 """The stream from guest to host: order, overlap, the window that we offer, and when to acknowledge.
 
-Theory of operation. A byte is acknowledged once it has been ordered from the driver, which keeps it until the host's
-socket takes it. The window is the limit less what the host's socket has not taken yet. So a slow host closes the
-window, and the guest waits without having to retransmit. The window's right edge never moves left (RFC 9293, 3.8.6).
+Theory of operation. A byte is acknowledged once the driver has the order to send it; the driver keeps it until the
+host's socket takes it. The window is the limit minus the bytes that the socket has not taken yet. So a slow host closes
+the window, and the guest waits and need not retransmit. The window's right edge never moves left (RFC 9293, 3.8.6).
 Data beyond a gap is kept, bounded in bytes by the window and in pieces by a limit, and reported by SACK (RFC 2018).
 """
 
@@ -25,7 +25,7 @@ CHALLENGE_INTERVAL: Final = 0.5
 """Least seconds between two challenge ACKs for segments without data (RFC 5961, 7); Linux's tcp_invalid_ratelimit.
 Otherwise two stacks that find each other's acknowledgments unacceptable would answer each other for ever."""
 PIECE_COST: Final = 100
-"""Bytes, about, that CPython takes for a piece besides its data."""
+"""Bytes that CPython takes for a piece in addition to its data, approximately."""
 
 
 class Receiver:
@@ -35,11 +35,11 @@ class Receiver:
         next: RCV.NXT.
         edge: right edge of the window offered to the guest; data up to it is accepted.
         limit: most bytes held for the host.
-        unsent: bytes ordered from the driver that the host's socket has not taken yet.
+        unsent: bytes of `SendStream` orders that the host's socket has not taken yet.
         acknowledged: the acknowledgment number of the last segment sent.
         queued: bytes held beyond a gap, with the cost of keeping each piece.
         largest_window: largest window offered so far.
-        fin: sequence number of the guest's FIN, once it came; data before it may be missing.
+        fin: sequence number of the guest's FIN; None until it has come. Data before it may be missing.
         ack_now: an acknowledgment is to be sent at the end of the batch.
         ack_due: when a delayed acknowledgment is to be sent; `math.inf` if none is.
     """
@@ -79,10 +79,10 @@ class Receiver:
         self._latest = 0
 
     def acceptable(self, sequence: int, length: int) -> bool:
-        """Whether a segment of `length` (SYN and FIN included) overlaps the window (RFC 9293, 3.4, table 6).
+        """Whether a segment of `length` (SYN and FIN included) overlaps the window (RFC 9293, 3.4).
 
-        One without length may also be at the right edge, as in Linux: a guest that has filled the window acknowledges
-        from there, since that is its SND.NXT.
+        A segment of length 0 may also be at the right edge, as in Linux: a guest that has filled the window sends its
+        acknowledgments from there, since that is its SND.NXT.
         """
         first = diff(sequence, self.next)
         window = diff(self.edge, self.next)
@@ -152,7 +152,7 @@ class Receiver:
         return ready
 
     def _keep(self, sequence: int, data: Buffer, max_pieces: int) -> None:
-        """Insert what no kept piece covers yet; bytes that are there already stay."""
+        """Insert the parts that no kept piece covers yet; bytes that are known already are not replaced."""
         pieces = self._pieces = self._pieces or []
         self._latest = sequence
         # Begin with the last piece that does not begin later
@@ -206,7 +206,9 @@ class Receiver:
             self._pieces = None
 
     def discard_piece(self) -> int:
-        """Free the last piece beyond a gap; there is one. SACK may have reported it: the guest has it (RFC 2018, 8).
+        """Free the last piece beyond a gap; there must be a piece.
+
+        The guest still has the data, even if SACK reported it as received (RFC 2018, 8).
 
         Returns:
             Bytes freed, with the cost of keeping the piece.
@@ -243,10 +245,10 @@ class Receiver:
         """The host's socket took `count` bytes.
 
         Raises:
-            UsageError: so many were not ordered.
+            UsageError: the orders had fewer bytes.
         """
         if not 0 <= count <= self.unsent:
-            raise UsageError(f"{count} bytes are said to be sent, of {self.unsent} that were ordered")
+            raise UsageError(f"{count} bytes were reported as sent, but only {self.unsent} were ordered")
         self.unsent -= count
 
     def acknowledge_now(self) -> None:
@@ -258,7 +260,7 @@ class Receiver:
 
         Args:
             now: seconds.
-            limited: the segment is of a kind that is answered at a limited rate only.
+            limited: whether such segments are answered at a limited rate only.
 
         Returns:
             Whether it is answered.
@@ -284,7 +286,7 @@ class Receiver:
         self.ack_now = True
 
     def offer_window(self, mss: int, limit: int) -> int:
-        """A segment is sent, which acknowledges everything: move the window's right edge as far as it may go.
+        """Note that a segment with all acknowledgments is sent; move the window's right edge as far as possible.
 
         Args:
             mss: the guest's segment size; the edge is not moved by less (RFC 9293, 3.8.6.2.2).

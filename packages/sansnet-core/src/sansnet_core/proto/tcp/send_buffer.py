@@ -1,8 +1,9 @@
 """The bytes that a connection holds for the guest: those in flight, and those not sent yet.
 
-Theory of operation. Two queues of chunks: `_sent` has one entry for each frame sent, from SND.UNA on, and `_unsent`
-what the host sent since. Chunks move from one to the other, cut by memoryview, and are copied only to join small ones.
-Positions are relative to SND.UNA, that is to the first byte held. SYN and FIN are not in the buffer.
+Theory of operation. There are two queues of chunks: `_sent` has one entry for each frame sent, from SND.UNA on, and
+`_unsent` has the bytes that came from the host since. Chunks move from one queue to the other, cut by memoryview, and
+are copied only to join small ones. Positions are relative to SND.UNA, the first byte held. SYN and FIN are not in the
+buffer.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class SendBuffer:
         _append(self._unsent, data)
 
     def next_payload(self, max_size: int) -> Buffer:
-        """Move the next bytes, at most `max_size`, from unsent to sent; there are some."""
+        """Move the next bytes, at most `max_size`, from unsent to sent. `unsent` must not be 0."""
         unsent = self._unsent
         assert unsent
         payload = unsent[0]
@@ -105,7 +106,7 @@ class SendBuffer:
         if not sent:
             self._sent = None
         if isinstance(piece, memoryview) and isinstance(piece.obj, bytes) and len(piece.obj) > 8 * (self.held + SMALL):
-            self._copy_out()  # nor may the little that is left of a large read
+            self._copy_out()  # nor may the small rest of a large read keep all of it alive
         self._index -= popped
         self._position -= count
         if self._index <= 0:
