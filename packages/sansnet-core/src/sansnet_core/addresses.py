@@ -54,7 +54,7 @@ def parse(text: str) -> bytes:
         ValueError: it is not an address, or has a zone.
     """
     if "%" in text:
-        raise ValueError(f"{text!r} has a zone; leave out the % and what follows")
+        raise ValueError(f"{text!r} has a zone; leave out the % and the rest")
     return ip_address(text).packed
 
 

@@ -56,7 +56,7 @@ Kept: TypeAlias = bytes | Dropped
 
 
 def read(kept: Kept) -> Dropped | None:
-    """Decode what was kept; None if the frame has no Ethernet header."""
+    """Decode a kept packet; None if the frame has no Ethernet header."""
     if isinstance(kept, Dropped):
         return kept
     if len(kept) < ethernet.HEADER_SIZE:

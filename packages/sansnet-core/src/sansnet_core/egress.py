@@ -125,7 +125,7 @@ class Egress:
 
         Args:
             head: all headers, from `virtio_net_hdr` (if the link has it) to the transport header.
-            payload: what follows; not copied if it is large.
+            payload: the rest of the frame; not copied if it is large.
         """
         frames = self._out.frames
         if len(payload) >= _COPY_BELOW:

@@ -1,7 +1,7 @@
 """`Network`: the object that a driver talks to.
 
 Theory of operation. An input method stores the time, calls the protocol modules, and returns. It never blocks, and
-never raises because of what the guest sent. Its outputs wait in three lists, which the driver takes as a whole: orders
+never raises because of bytes from the guest. Its outputs wait in three lists, which the driver takes as a whole: orders
 for host sockets, frames for the guest, notices for the operator. A driver may make several inputs before it takes the
 outputs: TCP composes its segments when they are taken, so that a batch of segments costs one acknowledgment.
 

@@ -249,7 +249,7 @@ def _parse(spec: str, protocol: int, inbound: bool) -> list[ForwardRule]:
     address, interface, rest = _parse_listen(spec)
     if not inbound and rest != spec:
         raise _SpecError(
-            "has an address to listen on, but always listens on the guest's loopback; leave out what precedes the slash"
+            "has an address to listen on, but always listens on the guest's loopback; omit the part before the slash"
         )
     base = ForwardRule(protocol=protocol, first=1, last=0, to=1, address=address, interface=interface, inbound=inbound)
     forwards: list[ForwardRule] = []

@@ -61,7 +61,7 @@ class Reply(NamedTuple):
     """A reply.
 
     Attributes:
-        message: what to send.
+        message: the reply.
         lease: the address that it gives the guest; None if none.
     """
 

@@ -60,7 +60,7 @@ def advertise(config: NetworkConfig) -> RouterAdvertisement | None:
 
 
 def withdraw(old: NetworkConfig, new: NetworkConfig) -> RouterAdvertisement | None:
-    """An advertisement from the old gateway that withdraws what no longer applies (RFC 4861, 6.2.5 and 6.2.8)."""
+    """An advertisement from the old gateway that withdraws outdated values (RFC 4861, 6.2.5 and 6.2.8)."""
     before, after = advertise(old), advertise(new)
     if before is None or after is None or old.ipv6 is None or new.ipv6 is None:
         return None

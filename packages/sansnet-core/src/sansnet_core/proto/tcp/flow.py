@@ -56,7 +56,7 @@ class TcpFlow:
     """One TCP connection.
 
     Args:
-        shared: what all connections share.
+        shared: the state that all connections share.
         socket: the host's socket.
         key: the handler's key of the connection.
         guest: the guest's endpoint.
@@ -65,7 +65,7 @@ class TcpFlow:
         inbound: the connection comes from outside.
 
     Attributes:
-        shared: what all connections share.
+        shared: the state that all connections share.
         irs: the guest's initial sequence number (RFC 9293, 3.3.1).
         lifecycle: the states of `states.PARTS`; changed by `fire` only.
         sender, receiver: the two halves.
@@ -297,7 +297,7 @@ class TcpFlow:
             self.fire(states.UP_DRAINED)
 
     def guest_probed(self, silence: float) -> None:
-        """The guest has sent a keepalive probe after so many seconds of silence."""
+        """The guest has sent a keepalive probe after `silence` seconds without a segment."""
         if schedule := self.keepalive.new_schedule(silence):
             self.shared.context.out.orders.append(KeepAlive(self.socket, *schedule))
 

@@ -221,7 +221,7 @@ class Tcp:
     # the end of a batch, and of a connection
 
     def flush(self) -> None:
-        """Send what the inputs since the last call require."""
+        """Send the segments that the inputs since the last call require."""
         if self._shared.memory.waiting:
             self.context.timers.arm(self, self._shared.memory.resume(self.context.now))
         shared = self._shared

@@ -49,7 +49,7 @@ class Schedule(NamedTuple):
 
 
 def schedule(silence: float) -> Schedule:
-    """The schedule for a guest that sends a probe after so many seconds of silence."""
+    """The schedule for a guest that sends a probe after `silence` seconds without a segment."""
     idle = min(max(round(silence), 1), _MAX_IDLE)
     return Schedule(idle, min(max(idle // 2, 1), _INTERVAL), _SHORT_COUNT if idle < _SHORT else _COUNT)
 

@@ -1,4 +1,4 @@
-"""A bound on what all connections hold together, so that many slow readers cannot exhaust the host's memory.
+"""A bound on the data that all connections hold together, so that many slow readers cannot exhaust the host's memory.
 
 Theory of operation. Data that was acknowledged, or read from a host, must be kept. Data beyond a gap need not be: the
 guest sends it again (RFC 2018, 8). So such pieces only use spare memory. Above the limit they are freed, one piece of

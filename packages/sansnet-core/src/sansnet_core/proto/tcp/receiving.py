@@ -225,7 +225,7 @@ class Receiver:
         return freed
 
     def drop_buffers(self) -> None:
-        """Free what is held beyond a gap."""
+        """Free the data held beyond a gap."""
         self._pieces = None
         self._ranges = []
         self.queued = 0

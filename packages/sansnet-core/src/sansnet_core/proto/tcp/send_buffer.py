@@ -80,7 +80,7 @@ class SendBuffer:
         return payload
 
     def release(self, count: int) -> int:
-        """SND.UNA moves on by `count`: free what is acknowledged.
+        """SND.UNA moves on by `count`: free the acknowledged data.
 
         Returns:
             The bytes freed; fewer than `count` if that includes SYN or FIN.

@@ -268,7 +268,7 @@ class Sender:
             now: seconds.
 
         Returns:
-            None if it acknowledges what was never sent, or is too old to be of this connection (RFC 5961, 5.2).
+            None if it acknowledges data that was never sent, or is too old for this connection (RFC 5961, 5.2).
         """
         acknowledgment, sequence = tcp.acknowledgment, tcp.sequence
         advance = released = 0

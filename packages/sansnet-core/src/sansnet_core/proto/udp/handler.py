@@ -6,15 +6,15 @@ the same source (RFC 4787, endpoint-independent mapping; STUN and games need it)
 the address map translated has a mapping of its own. So no two flows of a mapping share a host endpoint, and the source
 of an answer always identifies its flow.
 
-A mapping accepts datagrams from all sources, unless the configuration filters them by what the guest sent to (RFC 4787,
-5): some servers answer from other ports and addresses (TFTP, multihomed hosts), and peers behind NATs are reached in
-this way. Answers to a query that went to a multicast group come from unicast addresses (SSDP, mDNS), so a mapping with
-such a flow filters nothing.
+A mapping accepts datagrams from all sources, unless the configuration filters them by the guest's destinations (RFC
+4787, 5): some servers answer from other ports and addresses (TFTP, multihomed hosts), and peers behind NATs are reached
+in this way. Answers to a query that went to a multicast group come from unicast addresses (SSDP, mDNS), so a mapping
+with such a flow filters nothing.
 
 The guest sees a source at the address to which it could have sent through the same mapping. A datagram from a source
-without such an address is dropped: an answer to it would reach another host, or a closed address. An
-accepted but unsolicited datagram creates no state and refreshes nothing: remote hosts must not be able to evict flows
-or to keep a mapping open (RFC 4787, REQ-6).
+without such an address is dropped: an answer to it would reach another host, or a closed address. An accepted but
+unsolicited datagram creates no state and refreshes nothing: remote hosts must not be able to evict flows or to keep a
+mapping open (RFC 4787, REQ-6).
 
 A *forwarded port* is a host socket whose new sources each begin a flow. These inbound flows have a limit of their own
 and evict only each other, so that remote hosts cannot evict the guest's flows. The guest's answers leave from the host
@@ -111,7 +111,7 @@ class Udp:
         """The same flows in two tables, those of the guest and inbound ones; least recently used first."""
         self._mappings: dict[bytes, Mapping] = {}
         self._outgoing: dict[tuple[int, int], ForwardedPort] = {}
-        """Guest's port and size of address -> the forwarded port that also sends what the guest begins."""
+        """Guest's port and size of address -> the forwarded port whose socket the guest's own flows also use."""
         self._sockets: dict[SocketId, Mapping | ForwardedPort] = {}
         self._outdated: set[bytes] = set()
         """Keys of flows to name servers that the configuration has replaced."""
