@@ -1,5 +1,6 @@
 """The configuration of a network: addresses, services, limits. Read-only, keyword-only, checked when made.
 
+A wrong value raises `ConfigError`, a missing or unknown field `TypeError`.
 Addresses are bytes in network order (4 or 16); `addresses.parse` makes them from text. `records.replace` copies a
 configuration with some fields changed.
 """
@@ -204,6 +205,9 @@ class NetworkConfig(Record):
             ever.
         notices: whether flows and leases are reported; the driver must then call `Network.take_notices`.
         limits: bounds on memory and time.
+
+    Raises:
+        ConfigError: a value is wrong; the message names the field.
     """
 
     link: LinkConfig = LinkConfig()

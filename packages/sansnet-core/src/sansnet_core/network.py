@@ -296,7 +296,13 @@ class Network:
         self._tcp.stream_connected(socket)
 
     def stream_received(self, socket: SocketId, data: bytes, now: float) -> None:
-        """Bytes were read from a stream, at most `receive_budget` of them. Then take the outputs."""
+        """Bytes were read from a stream, at most `receive_budget` of them. Then take the outputs.
+
+        Args:
+            socket: its name.
+            data: the bytes; kept until the guest acknowledges them.
+            now: seconds.
+        """
         self._begin(now)
         self._tcp.stream_received(socket, data)
 

@@ -135,6 +135,11 @@ def parse(spec: str, protocol: int, *, inbound: bool = True) -> tuple[ForwardRul
 def parse_all(specs: Sequence[str], protocol: int, *, inbound: bool = True) -> tuple[ForwardRule, ...]:
     """Parse the specifications of an option that was given several times.
 
+    Args:
+        specs: in this module's grammar.
+        protocol: `TCP` or `UDP`.
+        inbound: as in `parse`.
+
     Raises:
         ConfigError: one is wrong, two of them contradict each other, or `none` comes after another.
     """

@@ -116,7 +116,7 @@ class VhostUserBackend:
         return self._dropped + (0 if self.to_guest is None else self.to_guest.dropped)
 
     def link_config(self, mtu: int) -> LinkConfig:
-        """The guest's link with the features that the guest accepted."""
+        """The guest's link with the features that the guest accepted; `mtu` is in bytes."""
         return features.link_config(self.features, mtu=mtu, max_frame_size=MAX_FRAME_SIZE)
 
     # Inputs

@@ -161,5 +161,14 @@ def last_header(buf: Buffer, start: int, end: int) -> tuple[int, int, int]:
 
 
 def emit_header(source: bytes, destination: bytes, next_header: int, size: int, hop_limit: int, tos: int) -> bytes:
-    """A header for `size` bytes of payload, with flow label 0 (RFC 8200, 3)."""
+    """A header with flow label 0 (RFC 8200, 3), 40 bytes.
+
+    Args:
+        source: 16 bytes.
+        destination: 16 bytes.
+        next_header: protocol of the payload, or type of the first extension header.
+        size: bytes behind this header.
+        hop_limit: 8 bits.
+        tos: the traffic class, 8 bits.
+    """
     return _HEADER.pack(0x60000000 | tos << 20, size, next_header, hop_limit, source, destination)

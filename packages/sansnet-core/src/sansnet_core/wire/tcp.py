@@ -197,9 +197,19 @@ def emit(
     options: bytes = b"",
     payload: Buffer = b"",
 ) -> bytes:
-    """Build a segment with its checksum, for slow paths. The addresses are of either family.
+    """Build a segment with its checksum, for slow paths.
 
-    `options` must be padded to a multiple of 4 bytes; `window` is the field, already scaled.
+    Args:
+        source: 4 or 16 bytes.
+        destination: of the same family.
+        source_port: 1 to 65535.
+        destination_port: 1 to 65535.
+        sequence: modulo 2^32.
+        acknowledgment: modulo 2^32.
+        flags: the lowest 8 control bits.
+        window: the field, already scaled.
+        options: padded to a multiple of 4 bytes.
+        payload: the data.
     """
     header_size = 20 + len(options)
     offset = header_size << 2
