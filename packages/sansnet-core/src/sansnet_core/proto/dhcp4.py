@@ -207,7 +207,7 @@ def _ordered(options: dict[int, bytes], request: Message) -> dict[int, bytes]:
 
 
 _ROUTINE: Final = (dhcp4.DISCOVER, dhcp4.REQUEST, dhcp4.RELEASE, dhcp4.INFORM)
-"""Messages that may get no reply and are no drops: RELEASE, REQUEST to another server, and all if no server is here."""
+"""Messages that may get no reply without being drops: RELEASE, REQUEST to another server; all if there is no server."""
 
 
 class Dhcp4:

@@ -370,11 +370,11 @@ class TcpFlow:
         self.held -= freed
         return freed, bool(self.receiver.queued)
 
-    def drop_buffers(self) -> None:
+    def free_buffers(self) -> None:
         """Free all data: timers may refer to a connection for a while after its end."""
         self.held = 0
-        self.sender.drop_buffers()
-        self.receiver.drop_buffers()
+        self.sender.free_buffers()
+        self.receiver.free_buffers()
 
     # output
 

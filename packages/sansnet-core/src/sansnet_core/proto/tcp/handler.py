@@ -242,7 +242,7 @@ class Tcp:
         self._inbound -= flow.inbound
         shared.connecting.pop(flow, None)
         shared.memory.forget(flow, flow.held, flow.receiver.queued)
-        flow.drop_buffers()
+        flow.free_buffers()
         context.timers.forget(flow)
         if refused := flow.refusal():
             context.notify(refused)

@@ -1,4 +1,4 @@
-"""Keepalive (RFC 9293, 3.8.4): the guest's probes, for which the host's kernel probes the peer, and sansnet's probes.
+"""Keepalive (RFC 9293, 3.8.4): the guest's probes of its peer, and sansnet's probes of the guest.
 
 Theory of operation. A guest probes an idle peer by a segment just below the window. sansnet answers the probe, so the
 answer does not show whether the peer is alive. Instead, an order makes the host's kernel probe the peer (SO_KEEPALIVE)

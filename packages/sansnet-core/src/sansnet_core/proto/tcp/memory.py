@@ -21,7 +21,7 @@ __all__ = ["MIN_ROOM", "RESERVE", "Holder", "Memory"]
 RESERVE: Final = 16384
 """Bytes in order that a connection may hold for the host even if the limit is reached, so that every one progresses."""
 MIN_ROOM: Final = 1460
-"""Bytes. Streams wait if there is less room, unless the whole limit is tiny: the payload of a segment on most links."""
+"""Bytes: the payload of a segment on most links. Streams wait if there is less room, unless the whole limit is tiny."""
 PROMISE: Final = 0.001
 """Seconds for which room is kept for a stream that was resumed."""
 
@@ -37,7 +37,7 @@ class Holder(Protocol):
 
 
 class Memory:
-    """Counts the payload bytes that all connections hold, and shares out the room.
+    """Counts the payload bytes that all connections hold, and divides the room among them.
 
     Args:
         limit: most bytes to hold.

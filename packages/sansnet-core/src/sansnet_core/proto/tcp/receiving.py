@@ -224,7 +224,7 @@ class Receiver:
         self.queued -= freed
         return freed
 
-    def drop_buffers(self) -> None:
+    def free_buffers(self) -> None:
         """Free the data held beyond a gap."""
         self._pieces = None
         self._ranges = []

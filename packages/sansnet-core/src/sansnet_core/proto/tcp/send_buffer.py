@@ -161,7 +161,7 @@ class SendBuffer:
             if index < len(sent):  # not beyond the last chunk, which may grow
                 self._index, self._position = index, chunk_start
 
-    def drop(self) -> None:
+    def free(self) -> None:
         """Free all data."""
         self._sent = self._unsent = None
 

@@ -236,9 +236,9 @@ class Sender:
         """Stop timing: an acknowledgment of something sent twice may be for either (Karn; RFC 6298, 3)."""
         self._rtt_start = None
 
-    def drop_buffers(self) -> None:
+    def free_buffers(self) -> None:
         """Free all data."""
-        self.buffer.drop()
+        self.buffer.free()
         self._sacked = None
 
     def probe(self, now: float) -> tuple[int, Buffer]:
