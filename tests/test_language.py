@@ -24,6 +24,9 @@ RARE: Final = re.compile(
 )
 HEAD: Final = re.compile(r"(?:^|[.!:;]\s+)((?:Who|What|Whom|Whose|Whichever|Whatever)\b[^.?!]*)([.?!]|$)")
 """A sentence with its end; a question is not meant."""
+CORE: Final = re.compile(r"\b(hears?|heard|told|said|hosts? outside|of ours|so many|as given)\b|^Of ", re.IGNORECASE)
+"""For the core and its pages: nothing there has ears, and no fragment begins in the middle of a sentence."""
+CORE_PAGES: Final = ("tcp", "udp-and-echo", "errors", "dhcp-and-ndp", "vhost-user")
 
 
 def _files() -> list[Path]:
@@ -52,6 +55,11 @@ def _texts(file: Path) -> Iterator[tuple[int, str]]:
                 yield node.lineno, re.sub(r"`[^`]*`", "x", re.sub(r"\n\s+\w+: ", ". ", paragraph)).strip()
 
 
+def _core_files() -> list[Path]:
+    pages = [ROOT / "docs" / f"{name}.md" for name in CORE_PAGES]
+    return [*sorted(ROOT.glob("packages/sansnet-core/src/**/*.py")), *pages, *sorted(ROOT.glob("docs/theory/*.md"))]
+
+
 @pytest.mark.parametrize("file", _files(), ids=[str(file.relative_to(ROOT)) for file in _files()])
 def test_sentences_are_plain(file: Path) -> None:
     found = []
@@ -69,3 +77,9 @@ def test_a_docstring_does_not_begin_with_a_name_of_the_code(file: Path) -> None:
         nodes = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, places)]
         docs = [ast.get_docstring(node) or "" for node in nodes]
         assert [doc for doc in docs if re.match(r"[A-Z][a-z]+[A-Z]\w* ", doc)] == []
+
+
+@pytest.mark.parametrize("file", _core_files(), ids=lambda file: str(file.relative_to(ROOT)))
+def test_sentences_about_the_core_have_a_head(file: Path) -> None:
+    found = [f"{line}: {text[:80]}" for line, text in _texts(file) if CORE.search(text)]
+    assert not found

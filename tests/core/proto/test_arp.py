@@ -87,7 +87,7 @@ def test_malformed_packets_are_refused() -> None:
 @pytest.mark.parametrize(("gateway", "sender"), [(GATEWAY4, GATEWAY4), (None, NOBODY)])
 def test_an_announcement_asks_everybody_for_the_guest(gateway: bytes | None, sender: bytes) -> None:
     bench = Bare(config(gateway4=gateway))
-    Arp(bench.context).announce()
+    Arp(bench.context).locate_guest()
     [frame] = bench.context.out.frames
     asked = arp.emit(ArpPacket(arp.REQUEST, GATEWAY_MAC, sender, bytes(6), GUEST4))
     assert frame == b"\xff" * 6 + GATEWAY_MAC + b"\x08\x06" + asked + bytes(18)
@@ -95,7 +95,7 @@ def test_an_announcement_asks_everybody_for_the_guest(gateway: bytes | None, sen
 
 def test_without_ipv4_no_address_is_requested() -> None:
     bench = Bare(NetworkConfig(ipv6=Ipv6Config(address=None, gateway=GATEWAY6)))
-    Arp(bench.context).announce()
+    Arp(bench.context).locate_guest()
     assert bench.context.out.frames == []
 
 

@@ -246,7 +246,7 @@ def test_advertisements_go_out_unasked() -> None:
 
 def test_the_guests_ethernet_address_can_be_requested() -> None:
     bench = Bench()
-    bench.ndp.announce()
+    bench.ndp.locate_guest()
     body = message(ndp.solicit_neighbour(GUEST6, GATEWAY_MAC))
     group = ndp.solicited_node(GUEST6)
     mac = bytes.fromhex("3333ff000015")
@@ -255,7 +255,7 @@ def test_the_guests_ethernet_address_can_be_requested() -> None:
 
 def test_nothing_is_requested_without_an_address_of_the_guest() -> None:
     bench = Bench(NetworkConfig(ipv6=Ipv6Config(address=None, gateway=GATEWAY6)))
-    bench.ndp.announce()
+    bench.ndp.locate_guest()
     assert bench.sent() == []
 
 

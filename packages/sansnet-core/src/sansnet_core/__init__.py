@@ -1,7 +1,7 @@
 """A guest's network as data: frames and socket facts in, frames and socket orders out.
 
 Start with `Network`, which a driver talks to, `NetworkConfig`, which describes the network, and the orders
-(`OpenStream` and the others), which say what a driver must do. The core does no I/O, reads no clock, uses no randomness
+(`OpenStream` and the others), which a driver must execute. The core does no I/O, reads no clock, uses no randomness
 and depends on the standard library alone. All errors raised on purpose derive from `SansnetError`.
 
 Names that are not listed here are found in these modules, which are public too:
@@ -11,7 +11,7 @@ Names that are not listed here are found in these modules, which are public too:
 - `link`: frames in a byte stream (`link.stream`).
 - `pcap`: the file format of captures.
 - `ports`: forwarded ports as data, and the grammar of their specifications.
-- `records`: the base class of configurations, and how to copy one with changes.
+- `records`: the base class of configurations, and a function that copies one with changes.
 - `summary`: one line of text per frame.
 - `vhost`: the network card of a virtual machine, by vhost-user.
 - `wire`: packet formats, one module each.

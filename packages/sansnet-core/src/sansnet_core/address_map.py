@@ -1,15 +1,18 @@
-"""Maps the guest's destinations to host addresses, and host addresses to those by which the guest knows them.
+"""Maps the guest's destinations to host addresses, and host addresses to those by which the guest reaches them.
 
-The map is asked once per flow. The first rule that matches a destination decides: a forwarded DNS server; the alias of
+The map is used once per flow. The first rule that matches a destination decides: a forwarded DNS server; the alias of
 the host's loopback; the alias of the host's address that the guest also has; closed destinations; the address itself.
-Closed are addresses that would reach the host's loopback without being configured for it, addresses that are no unicast
-destination, addresses that exist on the guest's segment only, and broadcast: Linux also delivers a socket's broadcasts
-to the host's own sockets (`ip_mc_output`), and a program cannot turn that off. Ports do not change, except for a name
-server at a port other than 53. Two destinations of the guest become one on the host only if one of them was translated.
 
-For a host outside that contacts the guest, the first of these rules decides: its alias, if it is 127.0.0.1, ::1 or the
-guest's own address; the address itself, if the guest can reply to it; our address on the guest's segment. Invalid
-sources are refused: a neighbour may broadcast from 0.0.0.0, and a reply to that would reach the host's own loopback.
+These destinations are closed: addresses that would reach the host's loopback without being configured for it, addresses
+that are no unicast destination, addresses that exist on the guest's segment only, and broadcast addresses. Linux also
+delivers a socket's broadcasts to the host's own sockets (`ip_mc_output`), and a program cannot turn that off. Ports do
+not change, except for a name server at a port other than 53. Two destinations of the guest become one on the host only
+if one of them was translated.
+
+An outsider gets its address in the guest's packets by the first rule that applies: its alias, if its address is
+127.0.0.1, ::1 or the guest's own address; its address itself, if the guest can reply to it; our address on the guest's
+segment. Invalid sources are refused: a neighbour may broadcast from 0.0.0.0, and a reply to that address would reach
+the host's own loopback.
 """
 
 from __future__ import annotations
@@ -51,7 +54,7 @@ class AddressMap:
         self._guests = frozenset(own.values())
         self.own = _own_addresses(config) - self._hosts.keys()
         self._gateways: dict[int, bytes | None] = {}
-        """By size of address, for the families that are switched on."""
+        """Size of address -> gateway, for the families that are switched on."""
         if config.ipv4:
             self._gateways[4] = config.ipv4.gateway
         if config.ipv6:
@@ -115,10 +118,10 @@ class AddressMap:
         return address in self._guests or address in (guest.ipv4, guest.ipv6, guest.link_local)
 
     def inbound(self, host: bytes, destination: bytes | None, guest: GuestAddresses) -> tuple[bytes, bytes] | Reason:
-        """Source and destination of packets from a host outside to the guest, as the guest sees them.
+        """Source and destination of packets from an outsider to the guest, as the guest sees them.
 
         Args:
-            host: the unicast address of the host outside, 4 or 16 bytes.
+            host: the unicast address of the outsider, 4 or 16 bytes.
             destination: the guest's address; None for the current one.
             guest: the guest's addresses.
 
@@ -146,7 +149,7 @@ class AddressMap:
         return None if is_loopback(host) else self._outbound[len(host)]
 
     def bound(self, host: bytes) -> bytes:
-        """Address to bind an unconnected socket to that sends to `host`; unspecified leaves the choice to the kernel.
+        """Address to which a socket that sends to `host` is bound; unspecified leaves the choice to the kernel.
 
         A socket that sends to loopback is bound to loopback, whichever interface the others are bound to.
         """

@@ -54,7 +54,7 @@ def parse(text: str) -> bytes:
         ValueError: it is not an address, or has a zone.
     """
     if "%" in text:
-        raise ValueError(f"{text!r} has a zone; leave out the % and what follows")
+        raise ValueError(f"{text!r} has a zone; leave out the % and the rest")
     return ip_address(text).packed
 
 
@@ -93,33 +93,33 @@ def split_zone(address: bytes) -> tuple[bytes, int]:
 
 
 def is_multicast(address: bytes) -> bool:
-    """224.0.0.0/4 or ff00::/8."""
+    """Whether the address is in 224.0.0.0/4 or ff00::/8."""
     first = address[0]
     return first & 0xF0 == 0xE0 if len(address) == 4 else first == 0xFF
 
 
 def is_loopback(address: bytes) -> bool:
-    """127.0.0.0/8 or ::1."""
+    """Whether the address is in 127.0.0.0/8, or is ::1."""
     return address[0] == 127 if len(address) == 4 else address == LOOPBACK[16]
 
 
 def is_unspecified(address: bytes) -> bool:
-    """0.0.0.0 or `::`."""
+    """Whether the address is 0.0.0.0 or `::`."""
     return address == (_UNSPECIFIED4 if len(address) == 4 else _UNSPECIFIED6)
 
 
 def is_link_local(address: bytes) -> bool:
-    """169.254.0.0/16 or fe80::/10."""
+    """Whether the address is in 169.254.0.0/16 or fe80::/10."""
     if len(address) == 4:
         return address[:2] == b"\xa9\xfe"
     return address[0] == 0xFE and address[1] & 0xC0 == 0x80
 
 
 def is_broadcast(address: bytes) -> bool:
-    """255.255.255.255. A network's own broadcast address cannot be told from the address alone."""
+    """Whether the address is 255.255.255.255. A network's own broadcast address depends on its prefix length."""
     return address == _BROADCAST
 
 
 def is_unicast(address: bytes) -> bool:
-    """Neither multicast nor 255.255.255.255 nor unspecified; loopback is unicast."""
+    """Whether the address is neither multicast nor 255.255.255.255 nor unspecified; loopback is unicast."""
     return not (is_multicast(address) or is_unspecified(address) or address == _BROADCAST)

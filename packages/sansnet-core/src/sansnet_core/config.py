@@ -1,5 +1,6 @@
 """The configuration of a network: addresses, services, limits. Read-only, keyword-only, checked when made.
 
+A wrong value raises `ConfigError`, a missing or unknown field `TypeError`.
 Addresses are bytes in network order (4 or 16); `addresses.parse` makes them from text. `records.replace` copies a
 configuration with some fields changed.
 """
@@ -22,7 +23,7 @@ IPV4_MIN_MTU: Final = 68
 IPV6_MIN_MTU: Final = 1280
 
 MAX_ADDRESSES: Final = 8
-"""Of one name in one family: with the longest name they fit into 512 bytes (RFC 1035, 4.2.1)."""
+"""Most addresses of a name per family. With the longest name, an answer fits into 512 bytes (RFC 1035, 4.2.1)."""
 
 
 class LinkConfig(Record):
@@ -64,9 +65,10 @@ class Ipv4Config(Record):
     """IPv4 on the guest's segment.
 
     Attributes:
-        address: the guest's.
-        prefix_length: of the guest's network.
-        gateway: our address on the segment, which DHCP gives as server and router. None for a network without one.
+        address: the guest's address, 4 bytes in network order.
+        prefix_length: prefix length of the guest's network, 0 to 32.
+        gateway: our address on the segment, which DHCP names as server and router; None for a network without a
+            gateway.
     """
 
     address: bytes
@@ -101,19 +103,22 @@ class Ipv6Config(Record):
 
 
 class Limits(Record):
-    """Bounds on memory and time that a hostile guest or host outside can use. Sizes are bytes, times are seconds."""
+    """Bounds on memory and time that a hostile guest or outsider can use. Sizes are bytes, times are seconds."""
 
     tcp_flows: int = 65536
+    """TCP connections, inbound ones included."""
     tcp_pending: int = 4096
-    """Connections of the guest whose host socket is still connecting (a new one replaces the oldest); and, counted by
-    themselves, inbound connections whose handshake with the guest is not complete."""
+    """Connections of the guest whose host socket is still connecting; a new one replaces the oldest. The same limit
+    holds separately for inbound connections whose handshake with the guest is not complete."""
     tcp_inbound_flows: int = 32768
     """Inbound connections among `tcp_flows`; the rest is reserved for the guest's own."""
     udp_flows: int = 8192
     """UDP flows that the guest began; a new one replaces the least recently used."""
     udp_inbound_flows: int = 8192
-    """The same for inbound UDP flows, so that hosts outside cannot evict the guest's own."""
+    """UDP flows that outsiders began. A new one replaces the least recently used of them, so that outsiders cannot
+    evict the guest's flows."""
     echo_flows: int = 1024
+    """Ping flows; a new one replaces the least recently used."""
     stations: int = 1024
     """IP addresses of the guest whose Ethernet addresses are kept."""
     tcp_window: int = 4 << 20
@@ -124,8 +129,8 @@ class Limits(Record):
     """Bytes that all connections together may hold. Above half of it, windows shrink; at the limit, no more is read
     from host sockets.
 
-    Data beyond a gap is discarded first. Up to 16 KiB for each connection, data that the guest sends in order is still
-    accepted at the limit, so that no connection stalls."""
+    Data beyond a gap is discarded first. Even at the limit, up to 16 KiB of data in order are accepted from the guest
+    for each connection, so that none stalls."""
     tcp_reassembly_segments: int = 1024
     """Out-of-order pieces that one connection may hold."""
     reassembly_datagrams: int = 64
@@ -133,6 +138,7 @@ class Limits(Record):
     reassembly_fragments: int = 64
     """Fragments of one datagram."""
     reassembly_time: float = 30.0
+    """Time in which all fragments of a datagram must arrive."""
     icmp_error_rate: float = 1000.0
     """ICMP errors to the guest per second, on average (RFC 1812 4.3.2.8, RFC 4443 2.4 f)."""
     icmp_error_burst: int = 250
@@ -142,6 +148,7 @@ class Limits(Record):
     udp_idle_stream: float = 180.0
     """Idle time of all other UDP flows (RFC 4787, 4.3)."""
     echo_idle: float = 60.0
+    """Idle time of a ping flow."""
     tcp_keepalive: float = 7200.0
     """Idle time after which keep-alive probes are sent to the guest (RFC 9293, 3.8.4)."""
     tcp_linger: float = 2.0
@@ -176,21 +183,20 @@ class NetworkConfig(Record):
         dns_servers: addresses advertised to the guest, either family.
         dns_search: search domains advertised.
         dns_forward: pairs (address that the guest queries, endpoint of the host's name server, whose address may have
-            a zone: `addresses.with_zone`). Port 53 is mapped to the endpoint's port. Port 853 is mapped to 853, but
-            closed if the endpoint's port is not 53, since the port for DNS over TLS is unknown then.
-        hosts: pairs (name, its addresses). A query of the guest for such a name, to a name server of `dns_servers` or
-            `dns_forward`, is answered here; if the name has no addresses, it is forwarded, and only reported
-            (`NameAsked`). At most 8 addresses per family, so that they fit into a short answer.
+            a zone: `addresses.with_zone`). Port 53 is mapped to the endpoint's port. Port 853 is mapped to 853 only if
+            the endpoint's port is 53; otherwise the server's port for DNS over TLS is unknown.
+        hosts: pairs (name, its addresses). The network answers the guest's queries for such a name, if they go to a
+            name server of `dns_servers` or `dns_forward`. A query for a name without addresses is only reported
+            (`NameAsked`), and forwarded. At most 8 addresses per family, so that they fit into a short answer.
         hostname, fqdn: given to the guest by DHCP and DHCPv6.
         map_host_loopback: addresses, at most one per family, by which the guest reaches the host's loopback.
         map_guest_address: addresses, at most one per family, by which the guest reaches the host at the address that
             both have.
-        own_addresses: addresses that exist on the guest's segment only. They answer pings and refuse everything else
-            that is not mapped; no packet to them leaves. None means the gateways, and the addresses of `dns_forward`
-            that the guest queries. Leave out an address if the guest must reach the node of the host's network that
-            has it.
+        own_addresses: addresses that exist on the guest's segment only. Pings to them are answered; other packets to
+            them are refused, unless they are mapped. None means the gateways, and the addresses of `dns_forward` that
+            the guest queries. Leave out an address if the guest must reach the node of the host's network that has it.
         learn_addresses: whether the guest's addresses follow the sources of its packets; otherwise they are always
-            those of `ipv4` and `ipv6`.
+            those of `ipv4` and `ipv6`. A link-local IPv6 address is learnt in either case.
         outbound4, outbound6: source address of host sockets; None leaves the choice to the kernel.
         tcp, udp, icmp: whether the protocol is translated.
         udp_filtering: the sources that the guest's UDP sockets receive from. Forwarded ports receive from all.
@@ -199,6 +205,9 @@ class NetworkConfig(Record):
             ever.
         notices: whether flows and leases are reported; the driver must then call `Network.take_notices`.
         limits: bounds on memory and time.
+
+    Raises:
+        ConfigError: a value is wrong; the message names the field.
     """
 
     link: LinkConfig = LinkConfig()

@@ -27,7 +27,7 @@ class Context:
     """One per `Network`, handed to each of its modules.
 
     Attributes:
-        config: may be replaced by another one with equal `link`, `mac` and `limits` (`Network.reconfigure`).
+        config: replaced by `Network.reconfigure`; `link`, `mac`, `limits` and the switches of services never change.
         now: seconds; set at the start of each input.
         out: outputs for the driver.
         timers: deadlines of all modules.

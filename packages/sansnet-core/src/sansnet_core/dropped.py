@@ -16,7 +16,7 @@ from sansnet_core.wire.ip import ICMP, ICMPV6, TCP, UDP
 __all__ = ["HEAD", "KEPT", "Dropped", "Kept", "read"]
 
 KEPT: Final = 4
-"""Packets that are kept for each reason, the latest ones."""
+"""Number of packets that are kept for each reason: the latest ones."""
 
 HEAD: Final = 160
 """Bytes of a frame that are kept: its headers, with some options or extension headers."""
@@ -31,8 +31,9 @@ class Dropped(NamedTuple):
     """A dropped packet, from or to the guest.
 
     Attributes:
-        protocol: IP protocol number; None for a frame without an IP packet, whose addresses are Ethernet's, 6 bytes.
-        source, destination: as the guest sees them; port 0 means none.
+        protocol: IP protocol number; None for a frame without an IP packet.
+        source, destination: the endpoints as the guest sees them; port 0 means none. The addresses are 4 or 16 bytes;
+            for a frame without an IP packet, they are Ethernet addresses of 6 bytes.
     """
 
     protocol: int | None
@@ -55,7 +56,7 @@ Kept: TypeAlias = bytes | Dropped
 
 
 def read(kept: Kept) -> Dropped | None:
-    """Decode what was kept; None if the frame has no Ethernet header."""
+    """Decode a kept packet; None if the frame has no Ethernet header."""
     if isinstance(kept, Dropped):
         return kept
     if len(kept) < ethernet.HEADER_SIZE:
@@ -90,7 +91,7 @@ def _read6(packet: bytes) -> Dropped | None:
 
 
 def _read(packet: bytes, protocol: int, at: int, size: int, start: int, first: bool) -> Dropped:
-    """Decode addresses, each `size` bytes, at `at`; and ports at `start`, if this is the first fragment (`first`)."""
+    """Decode two addresses of `size` bytes at offset `at`, and in a first fragment (`first`) the ports at `start`."""
     ports = [0, 0]
     if first and protocol in (TCP, UDP) and len(packet) >= start + 4:
         ports = [int.from_bytes(packet[start : start + 2], "big"), int.from_bytes(packet[start + 2 : start + 4], "big")]

@@ -46,9 +46,9 @@ _IPV6_UDP: Final = Struct("!IHBB32s4sHH")
 _PORTS: Final = Struct("!HH")
 
 _MAX_PREFIXES: Final = 64
-"""Cached at a time. There is one for each segment size, and the guest chooses these."""
+"""Most prefixes in the cache. There is one for each segment size, and the guest chooses the sizes."""
 
-_GLUE_BELOW: Final = 4096
+_COPY_BELOW: Final = 4096
 """Bytes. Shorter payloads are copied behind their headers: `write` of one buffer is cheaper than `writev` of two."""
 
 
@@ -63,9 +63,9 @@ class Egress:
         entropy: source of the fragments' identifications.
 
     Attributes:
-        link: as given.
-        checksum_offload: as in `link`; read for each packet.
-        stations: of `guest`.
+        link: capabilities of the guest's link.
+        checksum_offload: that of `link`, which is read for each packet.
+        stations: the Ethernet addresses of the guest's IP addresses.
     """
 
     __slots__ = ("_entropy", "_guest", "_mac", "_out", "_prefixes", "_vnet", "checksum_offload", "link", "stations")
@@ -125,10 +125,10 @@ class Egress:
 
         Args:
             head: all headers, from `virtio_net_hdr` (if the link has it) to the transport header.
-            payload: what follows; not copied if it is large.
+            payload: the rest of the frame; not copied if it is large.
         """
         frames = self._out.frames
-        if len(payload) >= _GLUE_BELOW:
+        if len(payload) >= _COPY_BELOW:
             frames.append((head, payload))
             return
         frame = head + payload if payload else head
@@ -240,7 +240,7 @@ class FlowHeaders:
         size += 34 if self._version4 else 54
         if not egress.checksum_offload:
             offset = 0
-        # A station that the table has dropped keeps its address here; one never in it is looked up for each packet
+        # Keep the address of a station that the table has dropped; look up one that was never in it for each packet
         self._mac = egress.stations.find(self._guest) or self._mac
         mac = self._mac or egress.station(self._guest)
         self._prefix = egress.prefix(mac, version, offset, size, GSO_NONE, 0)

@@ -26,7 +26,7 @@ class Reason(Enum):
     IP_SOURCE = "source address that a guest may not use (loopback, multicast, broadcast)"
     IP_DESTINATION = "destination address that the configuration closes"
     IP_BROADCAST = "broadcast, which stays on the guest's segment: Linux would pass it to the host's own services too"
-    OWN_ADDRESS = "port on which nothing listens, of an address that exists on the guest's segment only"
+    OWN_ADDRESS = "packet to a closed port of an address that exists on the guest's segment only"
     IP_PROTOCOL = "IP protocol that is not translated"
     IP_TTL = "TTL or hop limit of 0"
     PROTOCOL_CLOSED = "TCP, UDP or ping while the configuration switches it off"
@@ -72,7 +72,7 @@ class UsageError(SansnetError, RuntimeError):
 
 
 class Malformed(SansnetError):
-    """Bytes from the guest are invalid, or are not let through. `Network` catches it and counts the drop.
+    """Bytes from the guest are invalid, or may not pass. `Network` catches it and counts the drop.
 
     Args:
         reason: why; also an attribute.
@@ -84,13 +84,13 @@ class Malformed(SansnetError):
 
 
 class HeaderProblem(Malformed):
-    """An IPv6 packet has a header error that its sender is told of (RFC 4443, 3.4).
+    """An IPv6 packet has a header error that is reported to its sender (RFC 4443, 3.4).
 
     Args:
         reason: why it is dropped.
-        code: of the Parameter Problem.
+        code: code of the Parameter Problem.
         pointer: offset of the wrong field in the packet, in bytes.
-        to_groups: whether the sender is told even if the packet went to more than one node.
+        to_groups: whether the error is reported even if the packet went to more than one node.
     """
 
     def __init__(self, reason: Reason, code: int, pointer: int, *, to_groups: bool = False) -> None:

@@ -29,7 +29,7 @@ class GuestAddresses:
         self.configure(config)
 
     def configure(self, config: NetworkConfig) -> None:
-        """Follow another configuration: which addresses are ours, and whether the guest's are learnt."""
+        """Follow another configuration: the network's own addresses, and whether the guest's addresses are learnt."""
         self._learns = config.learn_addresses
         self._ours = {*config.map_host_loopback, *config.map_guest_address, *(match for match, _ in config.dns_forward)}
         self._ours.update(config.own_addresses or ())
@@ -44,7 +44,7 @@ class GuestAddresses:
         return self.stations.find(address) is not None or address in (self.ipv4, self.ipv6, self.link_local)
 
     def learn(self, source: bytes) -> None:
-        """Adopt `source` as the guest's address, unless it is one of ours.
+        """Adopt `source` as the guest's address, unless the network itself has it.
 
         The caller has checked that a guest may use it. A link-local IPv6 address is learnt even if the others are
         fixed, since no configuration sets it.
@@ -62,7 +62,7 @@ class GuestAddresses:
             self.ipv6 = source
 
     def learn_station(self, address: bytes, mac: bytes) -> None:
-        """Remember which Ethernet address an IP address of the guest has, unless the IP address is one of ours."""
+        """Remember the Ethernet address of an IP address of the guest, unless the network itself has the address."""
         if address not in self._ours:
             self.stations.learn(address, mac)
 

@@ -1,7 +1,7 @@
 """`Network`: the object that a driver talks to.
 
 Theory of operation. An input method stores the time, calls the protocol modules, and returns. It never blocks, and
-never raises because of what the guest sent. Its outputs wait in three lists, which the driver takes as a whole: orders
+never raises because of bytes from the guest. Its outputs wait in three lists, which the driver takes as a whole: orders
 for host sockets, frames for the guest, notices for the operator. A driver may make several inputs before it takes the
 outputs: TCP composes its segments when they are taken, so that a batch of segments costs one acknowledgment.
 
@@ -49,7 +49,7 @@ class NetworkStatistics:
     """Counters at one moment.
 
     Attributes:
-        frames_received, frames_sent: from and to the guest.
+        frames_received, frames_sent: numbers of frames from and to the guest.
         flows: name of a counter -> current number of flows or sockets of a protocol.
         drops: reason -> how often it occurred; only reasons that did.
         tcp_held: payload bytes held for all TCP connections.
@@ -180,9 +180,9 @@ class Network:
         """A guest is on the link, for the first time or again: request its Ethernet address. Then take the outputs."""
         config = self._begin(now).config
         if config.ipv4:
-            self._arp.announce()
+            self._arp.locate_guest()
         if config.ipv6 and config.ndp:
-            self._ndp.announce()
+            self._ndp.locate_guest()
 
     def receive_frames(self, frames: Iterable[Buffer], now: float) -> None:
         """Frames came from the guest. Then take the outputs.
@@ -267,7 +267,7 @@ class Network:
             self._echo.receive6(ip, icmp, buf)
 
     def _receive_unreachable(self, ip: IpHeader, icmp: icmp4.IcmpHeader, buf: Buffer) -> None:
-        """Take an error about a packet of ours, which matters only while a connection is being opened."""
+        """Process an error about a packet that was sent to the guest. It may only refuse a new connection."""
         packet = quoted.parse(buf, ip, icmp)
         if packet is None or packet.protocol != TCP or not self._tcp.unreachable(packet):
             raise Malformed(Reason.ICMP_TYPE)
@@ -284,8 +284,8 @@ class Network:
 
         Args:
             remote: the endpoint that connected, as the host sees it; IPv4-mapped addresses must be given as IPv4.
-            guest_address: the guest's address to connect to; None for its current one.
-            guest_port: of the guest.
+            guest_address: the guest's address to connect to, 4 or 16 bytes; None for its current one.
+            guest_port: the guest's port to connect to.
             now: seconds.
 
         Returns:
@@ -304,14 +304,19 @@ class Network:
 
         Args:
             socket: its name.
-            data: the bytes, at most `receive_budget` of them. At the end of the stream, call `stream_ended` instead.
+            data: the bytes, at most `receive_budget` of them; kept until the guest acknowledges them. At the end of the
+                stream, call `stream_ended` instead.
             now: seconds.
         """
         self._begin(now)
         self._tcp.stream_received(socket, data)
 
     def stream_sent(self, socket: SocketId, count: int, now: float) -> None:
-        """The host's socket accepted `count` bytes of the data of `SendStream` orders. Then take the outputs."""
+        """The host's socket accepted `count` bytes of the data of `SendStream` orders. Then take the outputs.
+
+        Raises:
+            UsageError: the orders had fewer bytes.
+        """
         self._begin(now)
         self._tcp.stream_sent(socket, count)
 
@@ -341,8 +346,8 @@ class Network:
         `OpenDatagram` ordered. The core never orders to close it.
 
         Args:
-            guest_address: the guest's address that its datagrams go to; None for the current one.
-            guest_port: of the guest.
+            guest_address: the guest's address that its datagrams go to, 4 or 16 bytes; None for the current one.
+            guest_port: the guest's port that its datagrams go to.
             now: seconds.
             outgoing: sizes of addresses (4, 16). For these families, flows that the guest begins from that port also
                 use this socket. Give them for a socket that is bound to the same port and to no address, so that
@@ -434,11 +439,11 @@ class Network:
     # time
 
     def next_deadline(self) -> float | None:
-        """When to call `handle_deadline`, in seconds; None if nothing waits. It may be early, but never late."""
+        """When to call `handle_deadline`, in seconds of the clock of `now`; None for never. It may be too early."""
         return self._context.timers.next_deadline()
 
     def handle_deadline(self, now: float) -> None:
-        """A deadline passed, or time in general. Then take the outputs."""
+        """Time has passed. Then take the outputs. Calls before the deadline do no harm."""
         self._begin(now).timers.expire(now)
 
     # outputs
@@ -446,7 +451,7 @@ class Network:
     def take_orders(self) -> list[Order]:
         """The orders since the last call, to be executed in this sequence. Call it until there are none."""
         if not self._out.orders:
-            self._tcp.flush()  # after all orders are executed: it orders to resume streams that have room
+            self._tcp.flush()  # once all other orders are executed: it may order to resume streams
         orders, self._out.orders = self._out.orders, []
         return orders
 
@@ -463,7 +468,7 @@ class Network:
         notices, self._out.notices = self._out.notices, []
         return notices
 
-    # questions
+    # reports
 
     def receive_budget(self, socket: SocketId) -> int:
         """How many bytes may be read from a stream socket now.

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from sansnet_core.addresses import Endpoint
-from sansnet_core.orders import SocketId, message
+from sansnet_core.orders import SocketId, value_class
 
 __all__ = ["FlowClosed", "FlowOpened", "FlowRefused", "FlowReport", "LeaseGiven", "NameAsked", "Notice"]
 
 
-@message
+@value_class
 class FlowOpened:
-    """The guest or a host outside opened a flow."""
+    """The guest or an outsider opened a flow."""
 
     socket: SocketId
     protocol: int
@@ -24,10 +24,10 @@ class FlowOpened:
     host: Endpoint
     """The remote endpoint of the host's socket."""
     inbound: bool = False
-    """Whether a host outside opened it."""
+    """Whether an outsider opened it."""
 
 
-@message
+@value_class
 class FlowClosed:
     """A flow ended. The first four fields are those of its `FlowOpened`."""
 
@@ -41,7 +41,7 @@ class FlowClosed:
     """Payload bytes from the host to the guest."""
 
 
-@message
+@value_class
 class FlowRefused:
     """A flow of the guest failed to open: the host's socket failed, the guest gave up, or the address is closed.
 
@@ -59,9 +59,9 @@ class FlowRefused:
     """Errno of the host's socket; 0 if the guest gave up first, or if there was no socket."""
 
 
-@message
+@value_class
 class FlowReport:
-    """The present state of a flow; see `Network.flows`."""
+    """The present state of a flow; see `Network.flows`. The fields up to `inbound` are those of `FlowOpened`."""
 
     socket: SocketId
     protocol: int
@@ -70,13 +70,14 @@ class FlowReport:
     host: Endpoint
     inbound: bool
     state: str
-    """For TCP, the state of the connection to the guest; else `OPEN`."""
+    """State of the connection to the guest for TCP; `OPEN` for other protocols."""
     sent: int
+    """Payload bytes from the guest to the host."""
     received: int
-    """As in `FlowOpened` and `FlowClosed`."""
+    """Payload bytes from the host to the guest."""
 
 
-@message
+@value_class
 class LeaseGiven:
     """Our DHCP or DHCPv6 server gave the guest its address."""
 
@@ -86,12 +87,12 @@ class LeaseGiven:
     """Ethernet address of the client, 6 bytes."""
 
 
-@message
+@value_class
 class NameAsked:
     """The guest queried a name server for one of the names in `NetworkConfig.hosts`."""
 
     name: str
-    """As it is in the configuration."""
+    """The name as the configuration has it."""
     answered: bool
     """Whether the query was answered here; otherwise it was forwarded."""
 

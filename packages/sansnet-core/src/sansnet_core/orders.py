@@ -51,12 +51,12 @@ _T = TypeVar("_T")
 
 
 @dataclass_transform(frozen_default=True)
-def message(cls: type[_T]) -> type[_T]:
-    """A slots dataclass, read-only to type checkers but not at run time: frozen ones take 3 times as long to make."""
+def value_class(cls: type[_T]) -> type[_T]:
+    """Make a dataclass with slots. It is read-only to type checkers only: making a frozen one takes 3 times as long."""
     return dataclass(slots=True)(cls)
 
 
-@message
+@value_class
 class ExtendedError:
     """`struct sock_extended_err` (linux/errqueue.h), and the node that sent the error."""
 
@@ -71,12 +71,12 @@ class ExtendedError:
     info: int
     """ee_info: the path MTU in bytes for EMSGSIZE."""
     offender: bytes | None
-    """Address of the node that sent the error; None if there is none."""
+    """Address of the node that sent the error, 4 or 16 bytes; None if there is none."""
     ttl: int = 255
     """TTL or hop limit of the message on arrival, from which tools compute the hops of the way back."""
 
 
-@message
+@value_class
 class OpenStream:
     """Create a TCP socket and connect it. Outcome: `stream_connected` or `stream_failed`."""
 
@@ -85,10 +85,10 @@ class OpenStream:
     remote: Endpoint
     """The endpoint to connect to."""
     local: bytes | None
-    """Source address to bind to, or None for the kernel's choice."""
+    """Source address to bind to, 4 or 16 bytes; None leaves the choice to the kernel."""
 
 
-@message
+@value_class
 class SendStream:
     """Accept all of `data` and send it in order. Outcome: `stream_sent`, as the host's socket accepts the bytes."""
 
@@ -96,21 +96,21 @@ class SendStream:
     data: Buffer
 
 
-@message
+@value_class
 class ShutdownStream:
     """Send FIN (SHUT_WR) after the data of all earlier `SendStream` orders."""
 
     socket: SocketId
 
 
-@message
+@value_class
 class ResumeStream:
     """Read this stream again: `receive_budget` was 0 and has risen."""
 
     socket: SocketId
 
 
-@message
+@value_class
 class KeepAlive:
     """Let the host's kernel probe the peer of an idle stream (SO_KEEPALIVE).
 
@@ -126,7 +126,7 @@ class KeepAlive:
     """Unanswered probes that end the connection (TCP_KEEPCNT), 1 to 127."""
 
 
-@message
+@value_class
 class CloseSocket:
     """Close a socket of any kind; no fact about it follows."""
 
@@ -135,7 +135,7 @@ class CloseSocket:
     """TCP: reset the connection (SO_LINGER 0) and discard unsent data."""
 
 
-@message
+@value_class
 class OpenDatagram:
     """Create an unconnected UDP socket bound to `local`, or to any free port if that one is in use."""
 
@@ -145,7 +145,7 @@ class OpenDatagram:
     """Address (may be unspecified; its length gives the family) and preferred port."""
 
 
-@message
+@value_class
 class SendDatagram:
     """Send a datagram, or a run of datagrams to one destination. Outcome on failure: `datagram_failed`."""
 
@@ -166,7 +166,7 @@ class SendDatagram:
     """Source address (IP_PKTINFO), for a socket that is bound to none; None leaves the choice to the kernel."""
 
 
-@message
+@value_class
 class OpenEcho:
     """Create a ping socket (SOCK_DGRAM, IPPROTO_ICMP or IPPROTO_ICMPV6) for `remote`'s family."""
 
@@ -175,10 +175,10 @@ class OpenEcho:
     remote: bytes
     """Address of the destination, 4 or 16 bytes; all requests of the socket go there."""
     local: bytes | None
-    """Source address to bind to, or None for the kernel's choice."""
+    """Source address to bind to, 4 or 16 bytes; None leaves the choice to the kernel."""
 
 
-@message
+@value_class
 class SendEcho:
     """Send an echo request. Outcome: `echo_received`, or on failure `echo_failed`."""
 
@@ -192,7 +192,7 @@ class SendEcho:
     ttl: int
     tos: int
     may_fragment: bool = False
-    """As in `SendDatagram`."""
+    """`ttl`, `tos` and `may_fragment` have the same meaning as in `SendDatagram`."""
 
 
 Order: TypeAlias = (

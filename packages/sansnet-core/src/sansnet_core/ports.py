@@ -128,12 +128,17 @@ def parse(spec: str, protocol: int, *, inbound: bool = True) -> tuple[ForwardRul
         return ()
     try:
         return combine(_parse(spec, protocol, inbound))
-    except _Wrong as wrong:
+    except _SpecError as wrong:
         raise ConfigError(f"{spec!r} {_foreign(spec, inbound) or wrong}") from None
 
 
 def parse_all(specs: Sequence[str], protocol: int, *, inbound: bool = True) -> tuple[ForwardRule, ...]:
     """Parse the specifications of an option that was given several times.
+
+    Args:
+        specs: in this module's grammar.
+        protocol: `TCP` or `UDP`.
+        inbound: as in `parse`.
 
     Raises:
         ConfigError: one is wrong, two of them contradict each other, or `none` comes after another.
@@ -241,15 +246,15 @@ def _agree(one: ForwardRule, other: ForwardRule, port: int) -> bool:
 # the grammar
 
 
-class _Wrong(SansnetError):
-    """A specification is wrong; the message continues the sentence that begins with it."""
+class _SpecError(SansnetError):
+    """A specification is wrong; the message continues a sentence that begins with the specification."""
 
 
 def _parse(spec: str, protocol: int, inbound: bool) -> list[ForwardRule]:
     address, interface, rest = _parse_listen(spec)
     if not inbound and rest != spec:
-        raise _Wrong(
-            "has an address to listen on, but always listens on the guest's loopback; leave out what precedes the slash"
+        raise _SpecError(
+            "has an address to listen on, but always listens on the guest's loopback; omit the part before the slash"
         )
     base = ForwardRule(protocol=protocol, first=1, last=0, to=1, address=address, interface=interface, inbound=inbound)
     forwards: list[ForwardRule] = []
@@ -271,12 +276,12 @@ def _parse(spec: str, protocol: int, inbound: bool) -> list[ForwardRule]:
     for ports in excluded:
         forwards = [piece for forward in forwards for piece in without(forward, ports)]
     if not forwards:
-        raise _Wrong("excludes every port that it includes; leave out a ~")
+        raise _SpecError("excludes every port that it includes; leave out a ~")
     return forwards
 
 
 def _foreign(spec: str, inbound: bool) -> str:
-    """The error in a specification that has the form of another program, such as Docker's; empty if it has not."""
+    """The error in a specification that is written as for another program, such as Docker; empty if it is not."""
     for protocol in ("/tcp", "/udp"):
         if spec.endswith(protocol):
             return f"ends with a protocol, which the option determines; leave out {protocol!r}"
@@ -300,11 +305,11 @@ def _parse_listen(spec: str) -> tuple[bytes | None, str | None, str]:
     if address is None and not all_addresses:
         if ":" in before:  # the slash is that of a target
             return None, None, spec
-        raise _Wrong(f"begins with {before!r}, which is neither an address nor * nor %INTERFACE")
+        raise _SpecError(f"begins with {before!r}, which is neither an address nor * nor %INTERFACE")
     if percent and not _is_interface(interface):
-        raise _Wrong(f"has {interface!r}, which is not a possible name of an interface")
+        raise _SpecError(f"has {interface!r}, which is not a possible name of an interface")
     if address is not None and addresses.is_multicast(address):
-        raise _Wrong("has a multicast address to listen on; give an address of this host")
+        raise _SpecError("has a multicast address to listen on; give an address of this host")
     return address, interface or None, rest
 
 
@@ -332,36 +337,36 @@ def _to_ports(forward: ForwardRule, text: str) -> ForwardRule:
     mapped = _parse_range(text)
     if len(mapped) != len(forward.ports):
         ranges = f"{_range(forward.first, forward.last)} to {text}"
-        raise _Wrong(f"forwards the ports {ranges}, which is a different number of ports; give ranges of one length")
+        raise _SpecError(f"forwards {ranges}, which is a different number of ports; give ranges of one length")
     return replace(forward, to=mapped.start)
 
 
 def _to_target(forward: ForwardRule, text: str) -> ForwardRule:
     target = _address_or_none(text)
     if target is None:
-        raise _Wrong(f"has {_quoted(text)} after the colon; give a port, a range of ports or an address")
+        raise _SpecError(f"has {_quoted(text)} after the colon; give a port, a range of ports or an address")
     if not forward.inbound:
-        raise _Wrong("has a target address, but always leads to the host's loopback; leave it out")
+        raise _SpecError("has a target address, but always leads to the host's loopback; leave it out")
     if not addresses.is_unicast(target) or addresses.is_loopback(target):
-        raise _Wrong(f"leads to {text}, which cannot be the address of a node on the guest's network")
+        raise _SpecError(f"leads to {text}, which cannot be the address of a node on the guest's network")
     address = forward.address
     if address is None:
         address = bytes(len(target))
     elif len(address) != len(target):
-        raise _Wrong("listens on an address of one family and leads to one of the other; give two of one family")
+        raise _SpecError("listens on an address of one family and leads to one of the other; give two of one family")
     return replace(forward, address=address, target=target)
 
 
 def _parse_range(text: str) -> range:
     begin, hyphen, end = text.partition("-")
     if not _is_number(begin) or (hyphen and not _is_number(end)):
-        raise _Wrong(f"has {_quoted(text)} in place of a port or a range such as 8000-8010")
+        raise _SpecError(f"has {_quoted(text)} in place of a port or a range such as 8000-8010")
     first = int(begin)
     last = int(end) if hyphen else first
     if first not in ALL_PORTS or last not in ALL_PORTS:
-        raise _Wrong(f"has {text!r}, which is not between {ALL_PORTS[0]} and {ALL_PORTS[-1]}")
+        raise _SpecError(f"has {text!r}, which is not between {ALL_PORTS[0]} and {ALL_PORTS[-1]}")
     if first > last:
-        raise _Wrong(f"has the range {text!r}, which ends before it begins")
+        raise _SpecError(f"has the range {text!r}, which ends before it begins")
     return range(first, last + 1)
 
 
@@ -370,7 +375,7 @@ def _is_number(text: str) -> bool:
 
 
 def _is_interface(name: str) -> bool:
-    """Whether the kernel may allow the name; whether the interface exists, only a driver can tell."""
+    """Whether the kernel may allow the name. Only a driver can check whether the interface exists."""
     try:
         size = len(name.encode(errors="surrogateescape"))  # bytes of a command line that are not text
     except UnicodeEncodeError:

@@ -14,7 +14,7 @@ __all__ = ["Stations"]
 
 
 class Stations:
-    """The table.
+    """The Ethernet address of each IP address that the guest has used.
 
     Args:
         limit: the most IP addresses to keep.

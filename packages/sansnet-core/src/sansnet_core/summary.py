@@ -21,7 +21,7 @@ _PROTOCOLS: Final[dict[tuple[int, int], Callable[[Buffer, IpHeader, str, str], s
     (6, TCP): tcp.summary,
     (6, UDP): udp.summary,
 }
-"""By IP version and protocol."""
+"""IP version and protocol -> function that describes the payload."""
 
 
 def summary(frame: Buffer) -> str:

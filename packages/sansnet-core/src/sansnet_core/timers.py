@@ -2,7 +2,7 @@
 
 Theory of operation. An owner has a `deadline`, at which it is to be called, and one valid entry in the heap, whose time
 is `queued` and whose number is `ticket`. Moving the deadline later changes only `deadline`. Moving it earlier pushes
-another entry and makes the old one stale; entries are told apart by number, since both may have the same time. When a
+another entry and makes the old one stale; entries are compared by number, since both may have the same time. When a
 valid entry is popped before its owner's deadline, it is pushed again for that time, or discarded if there is none. So
 moving a retransmission timeout later with each acknowledgment needs no heap operation (355 ns instead of 864 ns).
 """

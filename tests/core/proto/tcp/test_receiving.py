@@ -36,7 +36,7 @@ def test_what_is_kept_and_reported_is_what_came(irs: int, seed: int, longest: in
         position, size = taken + random.randint(-5, 120), random.randint(1, longest)
         sequence = add(first, position)
         if kept and random.random() < 0.1:
-            freed = receiver.give_up() - PIECE_COST
+            freed = receiver.discard_piece() - PIECE_COST
             kept -= set(sorted(kept)[-freed:])
         elif receiver.acceptable(sequence, size):
             data = bytes((position + n) % 251 for n in range(size))

@@ -16,14 +16,14 @@ from sansnet_core.proto.tcp.states import (
     INBOUND,
     INITIAL,
     JOINT,
-    MACHINES,
+    PARTS,
     Lifecycle,
     transition,
 )
 
 EVENTS = sorted({event for table in EVENT_TRIGGERED.values() for row in table.values() for event in row})
 ALL: list[Lifecycle] = [
-    (guest, host, up, down) for guest, host, up, down in product(*(EVENT_TRIGGERED[machine] for machine in MACHINES))
+    (guest, host, up, down) for guest, host, up, down in product(*(EVENT_TRIGGERED[part] for part in PARTS))
 ]
 
 
@@ -45,25 +45,25 @@ REACHABLE = reachable()
 
 
 def test_every_target_is_a_state_of_its_machine() -> None:
-    for machine in MACHINES:
-        for row in EVENT_TRIGGERED[machine].values():
-            assert set(row.values()) <= set(EVENT_TRIGGERED[machine])
+    for part in PARTS:
+        for row in EVENT_TRIGGERED[part].values():
+            assert set(row.values()) <= set(EVENT_TRIGGERED[part])
     for rule in JOINT:
-        for machine, state in (*rule.when.items(), *rule.then.items()):
-            assert state in EVENT_TRIGGERED[machine]
+        for part, state in (*rule.when.items(), *rule.then.items()):
+            assert state in EVENT_TRIGGERED[part]
 
 
 def test_every_state_is_reachable() -> None:
     """But for LOST, which a joint rule leaves at once."""
-    for index, machine in enumerate(MACHINES):
-        assert {lifecycle[index] for lifecycle in REACHABLE} == set(EVENT_TRIGGERED[machine]) - {states.LOST}
+    for index, part in enumerate(PARTS):
+        assert {lifecycle[index] for lifecycle in REACHABLE} == set(EVENT_TRIGGERED[part]) - {states.LOST}
 
 
 @pytest.mark.parametrize("event", EVENTS)
 def test_any_event_in_any_state_ends_where_no_joint_rule_applies(event: str) -> None:
     for lifecycle in ALL:
         after, _ = transition(lifecycle, event)
-        now = dict(zip(MACHINES, after, strict=True))
+        now = dict(zip(PARTS, after, strict=True))
         assert not [rule for rule in JOINT if rule.when.items() <= now.items()], (lifecycle, event)
 
 

@@ -1,11 +1,11 @@
 """ARP (RFC 826): every address except the guest's own is at our Ethernet address.
 
-Theory of operation. Only the guest and the network are on the segment, so every address that the guest looks for there
-is reached through us, whether its network is that large or it has a route without a gateway. No state is kept.
+Theory of operation. Only the guest and the network are on the segment, so every address that the guest resolves there
+is reached through us. No state is kept.
 
-There is no answer to: a request for the guest's own address, which would be a conflict; an announcement (RFC 5227,
-2.3); a probe whether an address may be used (sender 0.0.0.0, RFC 5227, 2.1.1), since the guest may use any address,
-except the gateway's.
+Three kinds of request get no answer: requests for the guest's own address, because an answer would be a conflict;
+announcements (RFC 5227, 2.3); and probes (sender 0.0.0.0; RFC 5227, 2.1.1), because the guest may use any address
+except the gateway's, for which a probe is answered.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Arp:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def announce(self) -> None:
+    def locate_guest(self) -> None:
         """Request the guest's Ethernet address, to know it before the guest sends anything else."""
         if self._context.guest.ipv4 is not None:
             self.ask(self._context.guest.ipv4)

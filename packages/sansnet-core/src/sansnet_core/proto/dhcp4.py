@@ -6,14 +6,14 @@ client with a lease of another network starts again.
 
     DISCOVER                      OFFER, or ACK with rapid commit (RFC 4039)
     REQUEST, our server id        ACK if for our address, else NAK     (SELECTING)
-    REQUEST, another server id    no reply: it took another offer
+    REQUEST, another server id    no reply: the client accepted the offer of another server
     REQUEST, no server id         ACK if for our address, else NAK     (INIT-REBOOT, RENEWING, REBINDING)
     INFORM                        ACK without an address or a lease
     DECLINE, RELEASE              no reply; the address stays the guest's
     no message type               BOOTP: the same without DHCP's own options (RFC 1534)
 
-The client's limit (option 57) bounds the size of a reply. Options are added in order of importance while they fit, and
-of the search list as many whole domains as fit.
+The client's limit (option 57) bounds the size of a reply. Options are added in order of importance while they fit. The
+search list is shortened to as many whole domains as fit.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ FOREVER: Final = b"\xff" * 4
 """A lease that needs no renewal (RFC 2131, 3.3)."""
 
 _BOOTP: Final = 0
-"""In place of a message type, for a reply without one."""
+"""Stands for the message type of a reply that has none."""
 
 _UNSPECIFIED: Final = bytes(4)
 _BROADCAST4: Final = b"\xff" * 4
 
-_MIN_MAXIMUM: Final = 576
+_MIN_ACCEPTED: Final = 576
 """Bytes that every client accepts (RFC 2132, 9.10), IP and UDP headers included."""
 _IP_AND_UDP: Final = 28
 
@@ -156,7 +156,7 @@ def _room(request: Message, config: NetworkConfig) -> int:
         return dhcp4.MIN_SIZE - dhcp4.OPTIONS - 1
     maximum = request.options.get(dhcp4.MAX_SIZE, b"")
     largest = int.from_bytes(maximum, "big") if len(maximum) == 2 else 0
-    largest = max(_MIN_MAXIMUM, min(largest, config.link.mtu))
+    largest = max(_MIN_ACCEPTED, min(largest, config.link.mtu))
     return largest - _IP_AND_UDP - dhcp4.OPTIONS - 1
 
 
@@ -207,7 +207,7 @@ def _ordered(options: dict[int, bytes], request: Message) -> dict[int, bytes]:
 
 
 _ROUTINE: Final = (dhcp4.DISCOVER, dhcp4.REQUEST, dhcp4.RELEASE, dhcp4.INFORM)
-"""Types that may need no reply: a released address, a request to another server, or no server here."""
+"""Messages that may get no reply without being drops: RELEASE, REQUEST to another server; all if there is no server."""
 
 
 class Dhcp4:

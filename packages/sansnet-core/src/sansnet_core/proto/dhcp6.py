@@ -1,18 +1,18 @@
 """A DHCPv6 server (RFC 8415) with one address, leased for ever or for the time that the configuration sets.
 
 Theory of operation. As for IPv4, the server stores no leases: a reply is a pure function of the request and the
-configuration (`answer`). One association of a message gets the address: the first that lists it already, or else the
-first. Each other association gets a status code:
+configuration (`answer`). One IA_NA of a message gets the address: the first that lists it already, or else the first.
+Each other association gets a status code:
 
     SOLICIT                ADVERTISE, or REPLY with rapid commit; preference 255, so that the client takes it at once
     REQUEST                REPLY; an association that lists other addresses: NotOnLink
-    RENEW, REBIND          REPLY; other addresses get lifetime 0, beside ours
-    CONFIRM                REPLY, Success if all addresses are of our /64, else NotOnLink; no reply if there are none
+    RENEW, REBIND          REPLY with the address; the client's other addresses get lifetime 0
+    CONFIRM                REPLY, Success if all addresses are of our /64, else NotOnLink; no reply if it lists none
     RELEASE, DECLINE       REPLY, Success; an association without our address: NoBinding
     INFORMATION-REQUEST    REPLY with DNS only
 
-The server gives no temporary addresses and no prefixes. It ignores messages that are not multicast, and those with a
-wrong or missing identifier, or with an association where there must be none (RFC 8415, 16).
+The server gives no temporary addresses and no prefixes. It ignores messages that are not multicast, messages with a
+wrong or missing identifier, and messages with an association where RFC 8415, 16 forbids one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _MAX_CLIENT_ID: Final = 130
 
 _MAX_ASSOCIATIONS: Final = 16
 _MAX_ADDRESSES: Final = 16
-"""In one association. A message with more gets no reply, which bounds the size of replies."""
+"""Addresses in one association. A message with more gets no reply, which bounds the size of replies."""
 
 _MAX_SERVERS: Final = 3
 """Resolvers use no more (MAXNS in resolv.h)."""
@@ -61,7 +61,7 @@ class Reply(NamedTuple):
     """A reply.
 
     Attributes:
-        message: what to send.
+        message: the reply.
         lease: the address that it gives the guest; None if none.
     """
 
@@ -90,7 +90,7 @@ def answer(request: Message, config: NetworkConfig) -> Reply | None:
         named = {named for association in associations for named in association.addresses}
         if not named:
             return None
-        # RFC 8415, 18.3.3: whether they fit the link, not whether this server gave them
+        # RFC 8415, 18.3.3: the addresses must fit the link, but this server need not have given them
         on_link = address is not None and all(one[:8] == address[:8] for one in named)
         options.append(dhcp6.emit_status(dhcp6.SUCCESS if on_link else dhcp6.NOT_ON_LINK))
         return Reply(Message(dhcp6.REPLY, request.transaction, tuple(options)), None)

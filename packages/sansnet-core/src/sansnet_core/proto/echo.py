@@ -2,7 +2,7 @@
 
 Theory of operation. A flow is the guest's address, the destination and the identifier of a ping. Each flow has its own
 ping socket, since the kernel chooses the identifier on the wire and assigns replies by it. Sequence numbers and
-payloads pass unchanged. Our own addresses, which exist on the guest's segment only, are answered here.
+payloads pass unchanged. Requests to our own addresses, which exist on the guest's segment only, are answered here.
 
 `_flows` is ordered by last use. So eviction at the limit is exact, and one timer serves all flows: the first is always
 the next to become idle.
@@ -34,7 +34,7 @@ ALL_ROUTERS: Final = bytes.fromhex("ff020000000000000000000000000002")
 """RFC 4291, 2.7.1."""
 
 OWN_TTL: Final = 64
-"""Of replies from our own addresses."""
+"""TTL of replies from our own addresses."""
 
 
 class _Flow:
@@ -59,7 +59,7 @@ class Echo:
         self._context = context
         self._icmp_errors = icmp_errors
         self._flows: OrderedDict[bytes, _Flow] = OrderedDict()
-        """By source, destination and identifier; least recently used first."""
+        """Source, destination and identifier -> flow; least recently used first."""
         self._sockets: dict[SocketId, _Flow] = {}
         self._own: dict[bytes, bytes] = {}
         """Destination that is answered here -> source of the reply."""

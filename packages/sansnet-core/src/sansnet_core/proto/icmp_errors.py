@@ -67,7 +67,7 @@ _ORIGINS: Final = {4: ORIGIN_ICMP, 6: ORIGIN_ICMPV6}
 _NO_QUERIES4: Final = _ERRORS[4] | {4, 5}
 """ICMP types that are not queries: errors, source quench (RFC 6633) and redirect."""
 _FIRST_QUERY6: Final = 128
-"""ICMPv6 types below are errors (RFC 4443, 2.1)."""
+"""ICMPv6 types below this one are errors (RFC 4443, 2.1)."""
 
 
 class IcmpError(NamedTuple):
@@ -117,8 +117,8 @@ _ERRNOS: Final[dict[int, dict[int, IcmpError]]] = {
 """IP version -> errno of the host's kernel -> what a router would send; "host unreachable" for all others."""
 
 _SILENT: Final = frozenset((EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC, ETIMEDOUT))
-"""Not reported. Either the host lacked a resource: the packet is lost like in a full queue, and may be sent again. Or
-there was no answer (ETIMEDOUT): no ICMP error means that, and the guest's own timeout ends at about the same time."""
+"""Not reported. Either the host lacked a resource: the packet is lost as in a full queue, and may be sent again. Or
+there was no answer (ETIMEDOUT): no ICMP error means this, and the guest's own timeout ends at about the same time."""
 
 _PORT_UNREACHABLE: Final = {
     4: IcmpError(icmp4.DESTINATION_UNREACHABLE, icmp4.PORT_UNREACHABLE),
@@ -155,7 +155,7 @@ same errno that it reports (`icmp_err_convert` in its net/ipv4/icmp.c). There ar
 
 
 def for_extended_error(error: ExtendedError, version: int, protocol: int = UDP) -> IcmpError | None:
-    """The ICMP error for a failure of the guest's packet; None if the guest is not told.
+    """The ICMP error for a failure of the guest's packet; None if the failure is not reported to the guest.
 
     Args:
         error: of the host's socket.
@@ -205,8 +205,8 @@ class IcmpErrors:
     def would_report(self, error: ExtendedError, protocol: int, source: Endpoint, destination: Endpoint) -> bool:
         """Whether `host_failed` would now report an error about the guest's packet between these endpoints.
 
-        Call it before rebuilding the packet, since a guest can cause failures faster than the rate limit lets them be
-        reported. An error beyond the rate limit is counted here.
+        Call it before rebuilding the packet, since a guest can cause failures faster than the rate limit allows
+        reports. An error beyond the rate limit is counted here.
         """
         if for_extended_error(error, 4 if len(source.address) == 4 else 6) is None:
             return False
@@ -253,7 +253,7 @@ class IcmpErrors:
             icmp = icmp._replace(rest=ipv6.last_header(buf, ip.header, ip.end)[2])  # RFC 4443, 3.4
         limit = _QUOTE4 if ip.version == 4 else _QUOTE6
         quoted = bytes(buf[ip.header : min(ip.end, ip.header + limit)])
-        here = reason is Reason.OWN_ADDRESS  # the destination is ours, so it answers itself
+        here = reason is Reason.OWN_ADDRESS  # the destination is our own address, so the error comes from it
         sender = ip.destination if here else self._sender(None, ip.source, ip.destination)
         self._send(icmp, sender, ip.source, quoted)
 
@@ -261,7 +261,7 @@ class IcmpErrors:
         """Report a header error of a packet of the guest.
 
         Args:
-            problem: which.
+            problem: the error.
             buf: holds the packet behind an Ethernet header.
             start: offset of the IPv6 header, which is complete.
         """
@@ -307,9 +307,9 @@ class IcmpErrors:
         return is_multicast(address) or self._context.address_map.is_group(address)
 
     def _sender(self, offender: bytes | None, source: bytes, destination: bytes) -> bytes | None:
-        """Source address of an error: the node that reported it, or else ours; None if there is no valid one.
+        """Source address of an error: that of the node that reported it, or else our own; None if neither is valid.
 
-        Ours stands for the host itself, and for nodes that the guest cannot reach.
+        Our own address stands for the host itself, and for nodes that the guest cannot reach.
         """
         config = self._context.config
         guest = self._context.guest

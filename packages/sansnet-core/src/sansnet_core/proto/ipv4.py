@@ -1,4 +1,4 @@
-"""IPv4 from the guest: checks, reassembly, and which protocol is next."""
+"""IPv4 packets from the guest: checks, reassembly, dispatch by protocol."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Ipv4:
             if whole is None:
                 return
             first, data, to_many = whole
-            self._context.gso_size = 0  # it is of the frame of the last fragment
+            self._context.gso_size = 0  # it describes only the frame of the last fragment
             head = ipv4.emit_header(ip.source, ip.destination, ip.protocol, len(data), first.ttl, first.tos, 0, 0)
             buf = (MANY if to_many else ONE) + head + data
             ip, _, _ = ipv4.parse(buf, 14, len(buf), verify=False)

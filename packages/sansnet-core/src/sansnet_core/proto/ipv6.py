@@ -1,4 +1,4 @@
-"""IPv6 from the guest: checks, reassembly, and which protocol is next."""
+"""IPv6 packets from the guest: checks, reassembly, dispatch by protocol."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNSPECIFIED: Final = bytes(16)
 _MAX_PAYLOAD: Final = 65535
 """Most bytes behind the header of a packet."""
 _PAYLOAD_LENGTH: Final = 4
-"""Offset of that field in the header."""
+"""Offset of the payload length in the header."""
 
 
 class Ipv6:
@@ -85,7 +85,7 @@ class Ipv6:
         key = (ip.source, ip.destination, identification)
         offset, more = fragment & ipv6.OFFSET, fragment & ipv6.MORE_FRAGMENTS != 0
         data = bytes(buf[ip.start : ip.end])
-        # RFC 8200, 4.5: the sender is told of these errors
+        # RFC 8200, 4.5: these errors are reported to the sender
         if more and len(data) & 7:
             raise HeaderProblem(Reason.FRAGMENT_MALFORMED, icmp6.ERRONEOUS_HEADER_FIELD, _PAYLOAD_LENGTH)
         if offset + len(data) > _MAX_PAYLOAD:
@@ -95,7 +95,7 @@ class Ipv6:
         if whole is None:
             return None
         first, data, to_many = whole
-        self._context.gso_size = 0  # it is of the frame of the last fragment
+        self._context.gso_size = 0  # it describes only the frame of the last fragment
         head = ipv6.emit_header(ip.source, ip.destination, first.protocol, len(data), first.ttl, first.tos)
         return (MANY if to_many else ONE) + head + data
 

@@ -2,7 +2,7 @@
 
 Theory of operation. Solicitations are answered from the configuration alone. In addition, advertisements go to all
 nodes: three at intervals of 16 seconds, then one every 200 to 600 seconds at random (RFC 4861, 6.2.1 and 10). The only
-state is how many of the first three remain, and which former configurations they withdraw.
+state is the number of the first three that remain, and the former configurations that they withdraw.
 
 Duplicate address detection (RFC 4862, 5.4; its source is `::`) is answered for our own addresses only, since the guest
 may use any other address. Solicitations for the guest's own addresses are not answered. Advertisements and redirects
@@ -29,7 +29,7 @@ ROUTER_LIFETIME: Final = 65535
 """Seconds; the maximum (RFC 8319), since the network outlives the guest."""
 
 _MAX_FORMER: Final = 4
-"""Former configurations that are withdrawn."""
+"""Most former configurations that are withdrawn."""
 
 INITIAL_COUNT: Final = 3
 INITIAL_INTERVAL: Final = 16.0
@@ -42,7 +42,7 @@ def advertise(config: NetworkConfig) -> RouterAdvertisement | None:
     if config.ipv6 is None or not (config.ndp and config.router_advertisements):
         return None
     address = config.ipv6.address
-    # A link-local prefix must not be advertised (RFC 4861, 4.6.2)
+    # A router should not advertise the link-local prefix (RFC 4861, 4.6.2)
     prefix = None if address is None or addresses.is_link_local(address) else address[:8]
     flags = 0
     if config.dhcp6:
@@ -60,7 +60,7 @@ def advertise(config: NetworkConfig) -> RouterAdvertisement | None:
 
 
 def withdraw(old: NetworkConfig, new: NetworkConfig) -> RouterAdvertisement | None:
-    """An advertisement from the old gateway that withdraws what no longer applies (RFC 4861, 6.2.5 and 6.2.8)."""
+    """An advertisement from the old gateway that withdraws outdated values (RFC 4861, 6.2.5 and 6.2.8)."""
     before, after = advertise(old), advertise(new)
     if before is None or after is None or old.ipv6 is None or new.ipv6 is None:
         return None
@@ -109,7 +109,7 @@ class Ndp:
         if self._advertisement is not None:
             self._context.timers.arm(self, self._context.now)
 
-    def announce(self) -> None:
+    def locate_guest(self) -> None:
         """Request the guest's Ethernet address, to know it before the guest sends anything else."""
         if self._context.guest.ipv6 is not None:
             self.ask(self._context.guest.ipv6)

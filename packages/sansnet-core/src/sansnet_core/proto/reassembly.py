@@ -36,7 +36,7 @@ class _Datagram:
     def __init__(self, deadline: float, first: IpHeader) -> None:
         self.deadline = deadline
         self.first = first
-        """Header of the fragment with offset 0, or until that arrives, of another one."""
+        """Header of the fragment with offset 0; until that arrives, the header of another fragment."""
         self.pieces: dict[int, bytes] = {}
         self.size = 0
         self.highest = 0

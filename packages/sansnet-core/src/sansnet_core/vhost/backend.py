@@ -1,17 +1,17 @@
 """The back-end's side of a vhost-user connection: it reads requests, answers them, gives orders and keeps the rings.
 
-Theory of operation. The driver asks `wanted` how many bytes to read, reads no more than that, and passes them to
-`receive`. A request that needs memory mapped gives an order, and until `mapped` answers it `wanted` is 0. So requests
-are handled one after the other, and the front-end gets its reply when the work is done.
+Theory of operation. The driver reads at most as many bytes as `wanted` returns, and passes them to `receive`. A request
+that needs a mapping causes an order, and `wanted` returns 0 until the driver has answered the order (`mapped`,
+`mapping_failed`). So requests are handled one after the other, and the front-end gets its reply when the work is done.
 
 Each descriptor that arrives leaves in exactly one order.
 
-A ring exists while it is *enabled* and *kicked*, in either order of the two. Before that come its size, its addresses
-and the features. All of them may be sent again later: then the ring is made anew from what is known and continues where
-it was. A ring stops while the log that it must write has not arrived, or while its memory is removed. It ends by
-GET_VRING_BASE, by a status of 0, or with the connection.
+A ring exists while it is *enabled* and *kicked* (it has a kick descriptor); the front-end may send the two in either
+sequence. It must have sent the ring's size and addresses and the features before. It may send any of these again: then
+the ring is built again and continues at its position. A ring pauses while the log that it must write has not arrived,
+or while its memory is removed. It ends by GET_VRING_BASE, by a status of 0, or with the connection.
 
-After a violation the back-end has no rings and wants nothing. The driver writes the replies that remain, carries out
+After a violation the back-end has no rings, and `wanted` returns 0. The driver writes the replies that remain, executes
 the orders, and drops the connection.
 """
 
@@ -39,7 +39,7 @@ from sansnet_core.vhost.orders import (
     StopRing,
     VhostOrder,
 )
-from sansnet_core.vhost.setup import RingSetup
+from sansnet_core.vhost.ring_settings import RingSettings
 from sansnet_core.vhost.vring import MAX_FRAME_SIZE, MAX_RING_SIZE, RingFromGuest, RingToGuest
 
 __all__ = ["FROM_GUEST", "MAX_SLOTS", "TO_GUEST", "VhostUserBackend"]
@@ -86,7 +86,7 @@ class VhostUserBackend:
         self._status = 0
         self._memory = MemoryTable()
         self._log: DirtyLog | None = None
-        self._rings: Final = (RingSetup(), RingSetup())
+        self._rings: Final = (RingSettings(), RingSettings())
         self._exchange: Final = Exchange()
         self._continuation: _Continuation | None = None
         self._expected: tuple[int, ...] = ()
@@ -102,11 +102,11 @@ class VhostUserBackend:
         return self._exchange.missing()
 
     def take_replies(self) -> list[bytes]:
-        """Whole messages for the front-end. Write them first: the front-end and the guest stand still until then."""
+        """Whole messages for the front-end. Write them first: the front-end, and so the guest, waits for them."""
         return self._exchange.take_replies()
 
     def take_orders(self) -> list[VhostOrder]:
-        """The orders to carry out, in sequence."""
+        """The orders to execute, in sequence."""
         orders, self._orders = self._orders, []
         return orders
 
@@ -116,7 +116,7 @@ class VhostUserBackend:
         return self._dropped + (0 if self.to_guest is None else self.to_guest.dropped)
 
     def link_config(self, mtu: int) -> LinkConfig:
-        """The guest's link with the features that the guest accepted."""
+        """The guest's link with the features that the guest accepted; `mtu` is in bytes."""
         return features.link_config(self.features, mtu=mtu, max_frame_size=MAX_FRAME_SIZE)
 
     # Inputs
@@ -282,7 +282,7 @@ class VhostUserBackend:
         self._map_regions((messages.parse_region(self._exchange.payload),), mapped)
 
     def _map_regions(self, regions: tuple[Region, ...], kept: tuple[MappedRegion, ...]) -> None:
-        """Order the mapping of new regions; the memory is then these and the regions that are kept."""
+        """Order the mapping of new regions; then the memory consists of them and of the regions that are kept."""
         if len(self._exchange.fds) != len(regions):
             raise VhostViolation(Fault.FD_COUNT)
         check_overlap([*regions, *(entry.region for entry in kept)])
@@ -336,7 +336,7 @@ class VhostUserBackend:
 
     # Rings
 
-    def _ring(self, index: int) -> RingSetup:
+    def _ring(self, index: int) -> RingSettings:
         if index >= len(self._rings):
             raise VhostViolation(Fault.RING_INDEX)
         return self._rings[index]
@@ -398,7 +398,7 @@ class VhostUserBackend:
             self._renew(index)
 
     def _renew(self, index: int) -> None:
-        """Make the ring anew from what is known now, if it should exist."""
+        """Build the ring again from its current settings, if it should exist."""
         existed = self._forget(index)
         setup, parts = self._rings[index], (self._memory, self.features, self._log, self._fence)
         if index == TO_GUEST:

@@ -34,7 +34,7 @@ class Exchange:
         self._replies: list[bytes] = []
 
     def missing(self) -> int:
-        """How many bytes of the header, or then of the payload, have not arrived."""
+        """How many bytes of the header have not arrived; once it is complete, how many bytes of the payload."""
         return (messages.HEADER_SIZE if self._header is None else self._header.size) - len(self.payload)
 
     def add(self, data: bytes, fds: Sequence[int]) -> None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from sansnet_core.orders import message
+from sansnet_core.orders import value_class
 from sansnet_core.vhost.messages import Region
 
 __all__ = ["CloseFds", "MapLog", "MapMemory", "StartRing", "StopRing", "VhostOrder", "SetCall", "SetError", "SetKick"]
 
 
-@message
+@value_class
 class MapMemory:
     """Map these regions, shared and writable, and close the descriptors. Answer: `mapped` or `mapping_failed`."""
 
@@ -22,7 +22,7 @@ class MapMemory:
     """One for each region."""
 
 
-@message
+@value_class
 class MapLog:
     """Map the dirty log, shared and writable, and close the descriptor. Answer: `mapped` or `mapping_failed`."""
 
@@ -33,9 +33,9 @@ class MapLog:
     """Bytes from the start of the file."""
 
 
-@message
+@value_class
 class SetKick:
-    """Replace and close the ring's kick descriptor: an eventfd that the guest signals when it has added buffers.
+    """Use `fd` as the ring's kick descriptor, and close the former one. The guest signals this eventfd for new buffers.
 
     Read it only while the ring runs. At other times QEMU itself reads it.
     """
@@ -44,38 +44,39 @@ class SetKick:
     fd: int
 
 
-@message
+@value_class
 class SetCall:
-    """Replace and close the ring's call descriptor: an eventfd that the driver signals to notify the guest."""
+    """Use `fd` as the ring's call descriptor, and close the former one. Signal this eventfd to notify the guest."""
 
     ring: int
     fd: int | None
     """None: do not notify the guest."""
 
 
-@message
+@value_class
 class SetError:
-    """Replace and close the ring's error descriptor: an eventfd that the driver signals after a violation."""
+    """Use `fd` as the ring's error descriptor, and close the former one. Signal this eventfd after a violation."""
 
     ring: int
     fd: int | None
+    """None: do not signal violations."""
 
 
-@message
+@value_class
 class StartRing:
-    """The ring in `VhostUserBackend` is new: wait for its kicks, and work on it once without waiting."""
+    """The ring in `VhostUserBackend` is new: wait for its kicks, and process it once without waiting."""
 
     ring: int
 
 
-@message
+@value_class
 class StopRing:
     """The ring is gone: stop waiting for its kicks, but keep the descriptor."""
 
     ring: int
 
 
-@message
+@value_class
 class CloseFds:
     """Close these descriptors, which are not needed."""
 

@@ -9,9 +9,10 @@ is our own index; its copy in the guest's memory is written and never read again
 Every value that the guest may change is read once into a Python integer and checked there. A frame is copied out whole
 before it is parsed. All buffers for a frame to the guest are found before its first byte is written.
 
-Each side writes its index and then reads whether the other side wants a notification, or the other way round. Between
-the write and the read there must be a fence, which the driver provides. All other stores only need to stay in order, as
-they do on x86-64. The casts below also assume its byte order.
+A side that has written its index then reads whether the other side requests a notification. A side that has requested a
+notification then reads the index of the other side. Between the write and the read there must be a fence (a full memory
+barrier), which the driver provides. All other stores only need to stay in order, as they do on x86-64. The casts below
+also assume its byte order, little-endian.
 """
 
 from __future__ import annotations
@@ -47,10 +48,10 @@ _MAX_CHAIN: Final = 1024
 work for one frame. QEMU has the same limits, but counts chains for the last one."""
 
 _NO_INTERRUPT: Final = 1
-_BUFFERS: Final = Struct("<H")
+_NUM_BUFFERS: Final = Struct("<H")
 _NOTHING: Final = memoryview(b"")
 
-_Segments: TypeAlias = list[tuple[int, memoryview]]
+_Buffers: TypeAlias = list[tuple[int, memoryview]]
 """Guest-physical addresses, and views of the bytes there."""
 
 
@@ -82,7 +83,7 @@ class Vring:
         fence: a full memory barrier.
 
     Attributes:
-        broken: the guest violated the ring, which does nothing any more.
+        broken: the guest violated the ring; no more frames are processed.
 
     Raises:
         VhostViolation: RING_ADDRESS or LOG_RANGE.
@@ -145,7 +146,7 @@ class Vring:
         return not self._available[0] & _NO_INTERRUPT
 
     def _look(self, position: int) -> bool:
-        """Whether there is a chain at `position`. If not, ask the guest for a kick when there is one."""
+        """Whether there is a chain at `position`. If not, request a kick for the next one."""
         seen = self._available[1]
         if seen == position:
             self._ask_for_kick(position)
@@ -169,7 +170,7 @@ class Vring:
     def _head(self, position: int) -> int:
         return self._available[2 + position % self._size]
 
-    def _walk(self, head: int) -> _Segments:
+    def _walk(self, head: int) -> _Buffers:
         """The buffers of a chain, one per descriptor. Empty buffers may have any address."""
         resolve, direction = self._memory.resolve, self._direction
         table: memoryview | bytes = self._descriptors
@@ -177,7 +178,7 @@ class Vring:
         nested = False
         index = head
         left = min(count, _MAX_CHAIN)
-        segments: _Segments = []
+        buffers: _Buffers = []
         while True:
             if index >= count:
                 raise VhostViolation(Fault.CHAIN_INDEX)
@@ -197,9 +198,9 @@ class Vring:
             left -= 1
             if flags & _WRITE != direction:
                 raise VhostViolation(Fault.CHAIN_DIRECTION)
-            segments.append((address, resolve(address, length) if length else _NOTHING))
+            buffers.append((address, resolve(address, length) if length else _NOTHING))
             if not flags & _NEXT:
-                return segments
+                return buffers
             index = following
 
     def _complete(self, head: int, length: int) -> None:
@@ -270,7 +271,7 @@ class RingToGuest(Vring):
     """The guest's receive queue.
 
     Attributes:
-        dropped: number of frames for which no buffer, or not even all buffers together, would ever be large enough.
+        dropped: number of frames that were dropped because the ring's buffers are too small for them.
     """
 
     _direction = _WRITE
@@ -312,7 +313,7 @@ class RingToGuest(Vring):
             self._publish()
         return done
 
-    def _find(self, size: int) -> list[tuple[int, _Segments]] | None:
+    def _find(self, size: int) -> list[tuple[int, _Buffers]] | None:
         """Take chains with room for `size` bytes, or none at all.
 
         Returns:
@@ -324,36 +325,36 @@ class RingToGuest(Vring):
         """
         position = self._next
         room = descriptors = 0
-        chains: list[tuple[int, _Segments]] = []
+        chains: list[tuple[int, _Buffers]] = []
         empty: list[int] = []
         while room < size:
             if position == self._seen and not self._look(position):
                 return [] if position - self._next & 0xFFFF == self._size else None
             head = self._head(position)
-            segments = self._walk(head)
-            descriptors += len(segments)
+            buffers = self._walk(head)
+            descriptors += len(buffers)
             if descriptors > _MAX_CHAIN:
                 raise VhostViolation(Fault.FRAME_BUFFERS)
             position = position + 1 & 0xFFFF
-            capacity = sum(len(view) for _, view in segments)
+            capacity = sum(len(view) for _, view in buffers)
             if not capacity:
                 empty.append(head)
             elif capacity < size and not self._mergeable:
                 return []
             else:
-                chains.append((head, segments))
+                chains.append((head, buffers))
                 room += capacity
         self._next = position
         for head in empty:  # they have no room, so they are returned unused
             self._complete(head, 0)
         return chains
 
-    def _fill(self, chains: list[tuple[int, _Segments]], data: bytes) -> None:
+    def _fill(self, chains: list[tuple[int, _Buffers]], data: bytes) -> None:
         """Write a frame into chains that have room for it."""
-        rest = memoryview(data[:10] + _BUFFERS.pack(len(chains)) + data[12:])
-        for head, segments in chains:
+        rest = memoryview(data[:10] + _NUM_BUFFERS.pack(len(chains)) + data[12:])
+        for head, buffers in chains:
             before = len(rest)
-            for address, view in segments:
+            for address, view in buffers:
                 piece = rest[: len(view)]
                 length = len(piece)
                 if not length:

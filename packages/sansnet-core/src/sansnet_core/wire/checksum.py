@@ -1,8 +1,8 @@
 """The Internet checksum (RFC 1071) by big-integer arithmetic.
 
 2^16 is 1 modulo 65535, so the one's-complement sum of a buffer is its big-endian value modulo 65535. Sums are plain
-ints that may be added before the last step. Neither `finish` nor `partial` gives 0x0000: in UDP that says that there is
-no checksum (RFC 768), which IPv6 does not allow (RFC 8200, 8.1); for the others it is another form of 0xffff.
+ints that may be added before the last step. `finish` and `partial` never give 0x0000. In UDP, this value means that
+there is no checksum (RFC 768), which IPv6 does not allow (RFC 8200, 8.1). In other protocols it is equal to 0xffff.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ __all__ = ["A", "AAAA", "ANY", "HEADER_SIZE", "PORT", "PORTS", "Query", "emit_an
 
 PORT: Final = 53
 PORTS: Final = (PORT, 853)
-"""Of name servers: DNS (RFC 1035), and DNS over TLS (RFC 7858)."""
+"""Ports of name servers: DNS (RFC 1035), and DNS over TLS (RFC 7858)."""
 
 A: Final = 1
 AAAA: Final = 28
@@ -33,7 +33,7 @@ _CHECKING_DISABLED: Final = 0x0010
 """RFC 4035, 3.2.2: copied from the query, like `_RECURSION_DESIRED`."""
 
 _INTERNET: Final = 1
-"""Class."""
+"""Class IN."""
 _MAX_NAME: Final = 255
 _MAX_LABEL: Final = 63
 
@@ -142,7 +142,7 @@ def emit_answer(query: Query, type_: int, addresses: Sequence[bytes]) -> bytes:
         _HEADER.pack(query.identifier, flags, 1, len(addresses), 0, query.edns is not None),
         query.question,
     ]
-    # TTL 0: the next query is answered here as fast, and after a reconfiguration the address may be another one
+    # TTL 0: a cache would save nothing, and the address may change by a reconfiguration
     parts += [_NAME_OF_QUESTION + _RECORD.pack(type_, _INTERNET, 0, len(address)) + address for address in addresses]
     if query.edns is not None:
         parts.append(_ROOT + _RECORD.pack(_OPT, _MAX_DATAGRAM, query.edns & _DNSSEC_OK, 0))

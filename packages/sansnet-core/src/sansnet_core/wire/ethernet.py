@@ -31,7 +31,7 @@ ETHERTYPE_IPV4: Final = b"\x08\x00"
 ETHERTYPE_ARP: Final = b"\x08\x06"
 ETHERTYPE_IPV6: Final = b"\x86\xdd"
 ETHERTYPE_VLAN: Final = b"\x81\x00"
-"""Of a tag (IEEE 802.1Q, 9.3): priority and VLAN identifier follow, then the EtherType of the payload."""
+"""EtherType of a tag (IEEE 802.1Q, 9.3): priority and VLAN identifier follow, then the EtherType of the payload."""
 TAG_SIZE: Final = 4
 
 BROADCAST: Final = b"\xff" * 6

@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 HEADER: Final = Struct("!BBHI")
-"""Of both families: type, code, checksum, rest of the header."""
+"""The header in both families: type, code, checksum, rest of the header."""
 HEADER_SIZE: Final = 8
 
 # Types: https://www.iana.org/assignments/icmp-parameters
@@ -114,7 +114,14 @@ def parse(buf: Buffer, ip: IpHeader, verify: bool) -> IcmpHeader:
 
 
 def emit(type: int, code: int, rest: int, payload: Buffer) -> bytes:
-    """A message with its checksum."""
+    """A message with its checksum.
+
+    Args:
+        type: 8 bits.
+        code: 8 bits.
+        rest: the 32 bits behind the checksum; see `IcmpHeader`.
+        payload: the bytes behind the 8 bytes of the header.
+    """
     checksum = finish((type << 8) + code + rest + ones_sum(payload))
     return HEADER.pack(type, code, checksum, rest) + payload
 

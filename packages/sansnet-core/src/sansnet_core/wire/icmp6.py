@@ -1,4 +1,4 @@
-"""ICMPv6 (RFC 4443); of NDP (RFC 4861) and MLD (RFC 3810) only the types and names of messages."""
+"""ICMPv6 (RFC 4443), and the types and names of the messages of NDP (RFC 4861) and MLD (RFC 3810)."""
 
 from __future__ import annotations
 
@@ -114,7 +114,16 @@ def parse(buf: Buffer, ip: IpHeader, verify: bool) -> IcmpHeader:
 
 
 def emit(type: int, code: int, rest: int, payload: Buffer, source: bytes, destination: bytes) -> bytes:
-    """A message with its checksum, which covers the addresses."""
+    """A message with its checksum, which covers the addresses.
+
+    Args:
+        type: 8 bits.
+        code: 8 bits.
+        rest: the 32 bits behind the checksum; see `IcmpHeader`.
+        payload: the bytes behind the 8 bytes of the header.
+        source: 16 bytes.
+        destination: 16 bytes.
+    """
     total = pseudo_sum(source, destination, ICMPV6) + 8 + len(payload)
     checksum = finish(total + (type << 8) + code + rest + ones_sum(payload))
     return HEADER.pack(type, code, checksum, rest) + payload

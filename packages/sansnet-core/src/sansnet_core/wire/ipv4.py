@@ -57,9 +57,17 @@ def parse(buf: Buffer, start: int, limit: int, verify: bool = True) -> tuple[IpH
 def emit_header(
     source: bytes, destination: bytes, protocol: int, size: int, ttl: int, tos: int, identification: int, fragment: int
 ) -> bytes:
-    """A header without options for `size` bytes of payload (RFC 791, 3.1).
+    """A header without options (RFC 791, 3.1), 20 bytes.
 
-    `fragment` is the field of flags and offset.
+    Args:
+        source: 4 bytes.
+        destination: 4 bytes.
+        protocol: of the payload.
+        size: bytes of payload.
+        ttl: 8 bits.
+        tos: 8 bits.
+        identification: 16 bits.
+        fragment: the field of flags and offset, 16 bits.
     """
     total = 0x4500 + tos + 20 + size + identification + fragment + (ttl << 8) + protocol
     checksum = finish(total + int.from_bytes(source + destination, "big") % 65535)

@@ -1,8 +1,8 @@
 """IPv6 (RFC 8200).
 
 Hop-by-hop options, destination options, routing headers without segments left and fragment headers are skipped. Every
-other header counts as the payload's protocol, and such packets are dropped as such: AH and ESP protect, and Shim6
-rewrites, what a translator has to change; mobility and HIP headers have no payload.
+other header counts as the payload's protocol, and such packets are dropped with IP_PROTOCOL: AH and ESP protect fields
+that a translator must change, Shim6 rewrites such fields, and mobility and HIP headers have no payload.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ _DESTINATION_OPTIONS: Final = 60
 _EXTENSIONS: Final = frozenset((_HOP_BY_HOP, _ROUTING, FRAGMENT, _DESTINATION_OPTIONS))
 
 _MAX_EXTENSIONS: Final = 8
-"""RFC 8200, 4.1 recommends at most 5 of those skipped here; Linux also has a limit of 8, of options."""
+"""Most extension headers of a packet. RFC 8200, 4.1 recommends at most 5 of those that are skipped here. Linux has the
+same limit for the options of one header."""
 
 _PAD1: Final = 0
 
@@ -63,7 +64,7 @@ def parse(buf: Buffer, start: int, limit: int) -> tuple[IpHeader, int, int]:
         of its fragment header.
 
     Raises:
-        Malformed: with IPV6_MALFORMED or IPV6_EXTENSION; as `HeaderProblem` if the sender must be told.
+        Malformed: with IPV6_MALFORMED or IPV6_EXTENSION; `HeaderProblem` if it must be reported to the sender.
     """
     if limit - start < 40:
         raise Malformed(Reason.IPV6_MALFORMED)
@@ -120,7 +121,7 @@ def _walk(buf: Buffer, protocol: int, start: int, end: int) -> tuple[int, int, i
 
 
 def _check_options(buf: Buffer, start: int, end: int, packet: int) -> None:
-    """Refuse options that must not be skipped, whose type has its two highest bits not 00 (RFC 8200, 4.2)."""
+    """Refuse options that must not be skipped: the two highest bits of their type are not 00 (RFC 8200, 4.2)."""
     while start < end:
         kind = buf[start]
         if kind == _PAD1:
@@ -160,5 +161,14 @@ def last_header(buf: Buffer, start: int, end: int) -> tuple[int, int, int]:
 
 
 def emit_header(source: bytes, destination: bytes, next_header: int, size: int, hop_limit: int, tos: int) -> bytes:
-    """A header for `size` bytes of payload, with flow label 0 (RFC 8200, 3)."""
+    """A header with flow label 0 (RFC 8200, 3), 40 bytes.
+
+    Args:
+        source: 16 bytes.
+        destination: 16 bytes.
+        next_header: protocol of the payload, or type of the first extension header.
+        size: bytes behind this header.
+        hop_limit: 8 bits.
+        tos: the traffic class, 8 bits.
+    """
     return _HEADER.pack(0x60000000 | tos << 20, size, next_header, hop_limit, source, destination)

@@ -168,7 +168,7 @@ def _link_address(kind: int, mac: bytes) -> bytes:
 
 
 def solicit_neighbour(target: bytes, mac: bytes) -> tuple[int, bytes]:
-    """A solicitation of the Ethernet address of `target`; `mac` is ours."""
+    """A solicitation of the Ethernet address of `target`; `mac` is the sender's."""
     return 0, target + _link_address(_SOURCE_LINK_ADDRESS, mac)
 
 

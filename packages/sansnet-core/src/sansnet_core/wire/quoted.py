@@ -1,4 +1,4 @@
-"""The packet that an ICMP or ICMPv6 error is about, whose beginning it quotes."""
+"""The beginning of a packet, as an ICMP or ICMPv6 error about the packet quotes it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Quoted(NamedTuple):
         protocol: of its payload.
         source: 4 or 16 bytes.
         destination: 4 or 16 bytes.
-        ports: source and destination port of TCP or UDP, 4 bytes.
+        ports: source and destination port of TCP or UDP, 4 bytes in network order.
         number: the next 32 bits; TCP's sequence number.
     """
 

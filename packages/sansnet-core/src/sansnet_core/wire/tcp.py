@@ -58,7 +58,7 @@ _WINDOW_SCALE: Final = 3
 _SACK_PERMITTED: Final = 4
 _SACK: Final = 5
 MAX_WINDOW_SCALE: Final = 14
-"""A larger one is taken for this (RFC 7323, 2.3)."""
+"""A larger shift counts as this one (RFC 7323, 2.3)."""
 _SACK_BLOCK: Final = Struct("!II")
 
 _MASK: Final = 0xFFFFFFFF
@@ -95,7 +95,7 @@ class TcpOptions(NamedTuple):
     Attributes:
         mss: 1 to 65535, or None.
         window_scale: 0 to 14, or None.
-        sack_permitted: whether the option is there.
+        sack_permitted: whether the option is present.
         sack: blocks as (left edge, right edge): first sequence number, and the one behind the last (RFC 2018, 3).
     """
 
@@ -197,9 +197,19 @@ def emit(
     options: bytes = b"",
     payload: Buffer = b"",
 ) -> bytes:
-    """Build a segment with its checksum, for slow paths. The addresses are of either family.
+    """Build a segment with its checksum, for slow paths.
 
-    `options` must be padded to a multiple of 4 bytes; `window` is the field, already scaled.
+    Args:
+        source: 4 or 16 bytes.
+        destination: of the same family.
+        source_port: 1 to 65535.
+        destination_port: 1 to 65535.
+        sequence: modulo 2^32.
+        acknowledgment: modulo 2^32.
+        flags: the lowest 8 control bits.
+        window: the field, already scaled.
+        options: padded to a multiple of 4 bytes.
+        payload: the data.
     """
     header_size = 20 + len(options)
     offset = header_size << 2

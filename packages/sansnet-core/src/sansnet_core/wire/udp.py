@@ -62,7 +62,15 @@ def parse(buf: Buffer, ip: IpHeader, verify: bool) -> UdpHeader:
 
 
 def emit(source: bytes, destination: bytes, source_port: int, destination_port: int, payload: Buffer) -> bytes:
-    """Header and data, with the checksum, between two addresses of either family."""
+    """A datagram: header with checksum, and data.
+
+    Args:
+        source: 4 or 16 bytes.
+        destination: of the same family.
+        source_port: 1 to 65535.
+        destination_port: 1 to 65535.
+        payload: the data.
+    """
     size = 8 + len(payload)
     total = pseudo_sum(source, destination, UDP) + source_port + destination_port + 2 * size + ones_sum(payload)
     return _HEADER.pack(source_port, destination_port, size, finish(total)) + payload

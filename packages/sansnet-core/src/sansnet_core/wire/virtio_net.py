@@ -42,7 +42,7 @@ GSO_TCPV4: Final = 1
 GSO_TCPV6: Final = 4
 GSO_UDP_L4: Final = 5
 _GSO_ECN: Final = 0x80
-"""Added to the type for a TCP segment with CWR, which only the first piece must have."""
+"""Added to the type of a TCP frame with CWR, which only the first segment of the frame keeps."""
 _GSO_TYPES: Final = frozenset((GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, GSO_TCPV4 | _GSO_ECN, GSO_TCPV6 | _GSO_ECN))
 
 

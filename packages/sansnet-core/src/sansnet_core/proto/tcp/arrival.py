@@ -15,20 +15,20 @@ from sansnet_core.wire.tcp import ACK, FIN, RST, SYN, TcpHeader, add, diff, pars
 __all__ = ["receive"]
 
 COPY_BELOW: Final = 1024
-"""Shorter payloads are copied out of their frame, as are those in a frame of more than twice their size, so that the
-memory held is the memory counted. Others are views, for as long as the driver holds them."""
+"""Bytes. Shorter payloads, and payloads of less than half of their frame, are copied, so that the memory held is the
+memory counted. Other payloads are views of their frame."""
 
 
 def receive(flow: TcpFlow, tcp: TcpHeader, buf: Buffer) -> None:
     """Process a segment of a connection.
 
     Args:
-        flow: the connection. A SYN that opens it, or repeats one that is not answered yet, does not come here.
+        flow: the connection. The caller has handled a SYN that opens it, or that repeats a SYN without an answer yet.
         tcp: the header.
         buf: the buffer that the header describes.
     """
     now = flow.shared.context.now
-    silence = flow.keepalive.heard(now)
+    silence = flow.keepalive.segment_received(now)
     state = flow.lifecycle[0]
     receiver = flow.receiver
     flags = tcp.flags
@@ -51,11 +51,11 @@ def receive(flow: TcpFlow, tcp: TcpHeader, buf: Buffer) -> None:
         receiver.note_fin(add(tcp.sequence, tcp.end - tcp.start))
     if receiver.fin == receiver.next:
         flow.end()
-    flow.touch()
+    flow.schedule_flush()
 
 
 def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: float, silence: float) -> bool:
-    """The checks of RFC 9293, 3.10.7 that most segments need not go through; it answers what needs an answer.
+    """Check a segment that is not the next one of an ESTABLISHED connection (RFC 9293, 3.10.7); answer it if required.
 
     Args:
         flow: the connection.
@@ -66,7 +66,7 @@ def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: f
         silence: seconds since the guest's last segment.
 
     Returns:
-        Whether the segment's acknowledgment and data are to be processed.
+        Whether to process the segment's acknowledgment and data.
     """
     state = flow.lifecycle[0]
     flags = tcp.flags
@@ -75,7 +75,7 @@ def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: f
         _receive_in_syn_sent(flow, tcp, buf, now)
         return False
     if state is states.SYN_RECEIVED:
-        # Nothing was answered yet, so only a reset of the SYN itself has a meaning
+        # The SYN was not answered yet, so only a reset that follows the SYN is valid
         if flags & RST and tcp.sequence == receiver.next:
             flow.fire(states.GUEST_RESET)
         return False
@@ -92,9 +92,9 @@ def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: f
         elif flags & ACK and state is ESTABLISHED:
             # While the window is closed, Linux probes it by the same segment as for a keepalive
             if length <= 1 and not flags & FIN and add(tcp.sequence, 1) == receiver.next != receiver.edge:
-                flow.probed(silence)
+                flow.guest_probed(silence)
             _acknowledge(flow, tcp, 0, buf, now)
-            flow.touch()
+            flow.schedule_flush()
         return False
     if flags & RST and tcp.sequence == receiver.next:
         flow.fire(states.GUEST_RESET)
@@ -114,7 +114,7 @@ def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: f
 def _challenge(flow: TcpFlow, flags: int, length: int, now: float) -> None:
     """Acknowledge a segment that is not acceptable; without data or FIN, or with SYN, at a limited rate."""
     if flow.receiver.challenge(now, limited=not length or bool(flags & SYN)):
-        flow.touch()
+        flow.schedule_flush()
 
 
 def _complete_handshake(flow: TcpFlow, tcp: TcpHeader) -> bool:
@@ -137,7 +137,7 @@ def _receive_in_syn_sent(flow: TcpFlow, tcp: TcpHeader, buf: Buffer, now: float)
     sender = flow.sender
     if flags & ACK and tcp.acknowledgment != sender.next:
         if not flags & RST:
-            # It acknowledges a connection of the past. The reset ends that, and our SYN can be accepted then
+            # It belongs to an earlier connection. The reset ends that one, and then the guest can accept our SYN
             flow.output.refuse_acknowledgment(tcp.acknowledgment)
             flow.retry_syn()
     elif flags & (ACK | RST) == ACK | RST:
@@ -147,7 +147,7 @@ def _receive_in_syn_sent(flow: TcpFlow, tcp: TcpHeader, buf: Buffer, now: float)
         flow.establish(states.GUEST_SYN_ACK, flow.receiver.next)
         sender.acknowledge(1, now)
         flow.receiver.acknowledge_now()
-        flow.touch()
+        flow.schedule_flush()
     else:
         flow.drop(Reason.TCP_SEQUENCE)
 
@@ -156,8 +156,8 @@ def _acknowledge(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: flo
     """Process acknowledgment, window and SACK (RFC 9293, 3.10.7.4, fifth).
 
     Returns:
-        Whether the rest of the segment is to be processed: the acknowledgment is one of this connection, which did not
-        end by it.
+        Whether to process the rest of the segment. Not if the acknowledgment is not acceptable, or ended the
+        connection.
     """
     acked = flow.sender.take(tcp, buf, size, now)
     if acked is None:
@@ -197,11 +197,11 @@ def _take_data(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer) -> None:
 
 
 def _fitting(flow: TcpFlow, ahead: int, size: int) -> int:
-    """How many of `size` bytes, which begin `ahead` bytes beyond RCV.NXT, memory has room for."""
+    """How many of `size` bytes fit into memory; they begin `ahead` bytes beyond RCV.NXT."""
     memory, receiver = flow.shared.memory, flow.receiver
-    most = memory.limit - memory.held - PIECE_COST if ahead > 0 else memory.room_in_order(receiver.unsent) - ahead
-    if size <= most:
+    room = memory.limit - memory.held - PIECE_COST if ahead > 0 else memory.room_in_order(receiver.unsent) - ahead
+    if size <= room:
         return size
     flow.drop(Reason.TCP_MEMORY)
     receiver.acknowledge_now()
-    return most if ahead <= 0 and most > -ahead else 0
+    return room if ahead <= 0 and room > -ahead else 0

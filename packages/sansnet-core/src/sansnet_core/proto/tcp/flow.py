@@ -1,9 +1,9 @@
-"""One TCP connection of the guest, opened by it or by a host outside, translated to one stream socket of the host.
+"""One TCP connection of the guest, opened by the guest or an outsider, translated to one stream socket of the host.
 
 Theory of operation. Segments (`arrival`) and socket facts change the two halves (`sending`, `receiving`) and fire
-lifecycle events (`states`). The segments to the guest are decided once a batch, in `flush`, so that one acknowledgment
-covers all segments of the batch and one frame carries all the data that was read. The effects that the tables name are
-in `_EFFECTS`.
+lifecycle events (`states`). `flush` sends the segments to the guest once per batch, so that one acknowledgment covers
+all segments of the batch and one frame carries all the data that was read. The effects that the tables name are in
+`_EFFECTS`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sansnet_core.orders import (
     SocketId,
 )
 from sansnet_core.proto.tcp import states
-from sansnet_core.proto.tcp.handshake import EVERYTHING, Terms, negotiate
+from sansnet_core.proto.tcp.handshake import ALL_OPTIONS, Terms, negotiate
 from sansnet_core.proto.tcp.keepalive import Keepalive
 from sansnet_core.proto.tcp.output import Output
 from sansnet_core.proto.tcp.receiving import Receiver
@@ -42,12 +42,12 @@ __all__ = ["TcpFlow"]
 
 REFUSALS: Final = (ECONNREFUSED, ECONNRESET)
 SYN_RETRIES: Final = 5
-"""Of our SYN or SYN-ACK: a minute in all (tcp_synack_retries of Linux)."""
+"""Retransmissions of our SYN or SYN-ACK, in a minute in all (tcp_synack_retries of Linux)."""
 DATA_RETRIES: Final = 10
-"""With RTOs from 0.2 s that is more than the 100 s that RFC 9293, 3.8.3 asks for."""
+"""Retransmissions of data. With RTOs from 0.2 s on, they take longer than the 100 s of RFC 9293, 3.8.3."""
 SYN_INTERVAL: Final = 1.0
-"""Least seconds until a guest repeats its SYN (RFC 6298, 2.1)."""
-SYN_PATIENCE: Final = 3.0
+"""Seconds until a guest first repeats its SYN (RFC 6298, 2.1)."""
+SYN_GRACE: Final = 3.0
 """Seconds added to twice the last interval between the guest's SYNs. The interval doubles, so a guest that has not
 repeated its SYN by then has given up."""
 
@@ -56,7 +56,7 @@ class TcpFlow:
     """One TCP connection.
 
     Args:
-        shared: what all connections share.
+        shared: the state that all connections share.
         socket: the host's socket.
         key: the handler's key of the connection.
         guest: the guest's endpoint.
@@ -65,12 +65,12 @@ class TcpFlow:
         inbound: the connection comes from outside.
 
     Attributes:
-        shared: what all connections share.
+        shared: the state that all connections share.
         irs: the guest's initial sequence number (RFC 9293, 3.3.1).
-        lifecycle: the states of `states.MACHINES`; changed by `fire` only.
+        lifecycle: the states of `states.PARTS`; changed by `fire` only.
         sender, receiver: the two halves.
         output: sends segments.
-        terms: what the SYNs settled, or what is offered until then.
+        terms: the result of the negotiation; before it, our offer.
         answered: the host's connect succeeded.
         sent, received: payload bytes from guest to host, and from host to guest.
         held: payload bytes held in either direction, as counted in `shared.memory`.
@@ -142,23 +142,23 @@ class TcpFlow:
 
     # handshake
 
-    def invite(self) -> None:
-        """Send the guest a SYN that offers everything that we can do."""
-        self._agree(0, EVERYTHING)
+    def connect_to_guest(self) -> None:
+        """Send the guest a SYN with all options that we support."""
+        self._agree(0, ALL_OPTIONS)
         self._send_first_syn()
 
-    def accept(self, syn: TcpHeader, options: TcpOptions) -> None:
+    def syn_received(self, syn: TcpHeader, options: TcpOptions) -> None:
         """Take the guest's SYN; it is answered when the host has connected."""
         self.agree(syn, options)
         self._await_syn(SYN_INTERVAL)
 
-    def repeat(self) -> None:
+    def syn_repeated(self) -> None:
         """The guest has repeated its SYN while the host's connect is under way: it still waits."""
-        self._await_syn(max(self.keepalive.heard(self.shared.context.now), SYN_INTERVAL))
+        self._await_syn(max(self.keepalive.segment_received(self.shared.context.now), SYN_INTERVAL))
 
     def _await_syn(self, interval: float) -> None:
         """Give up unless the SYN is repeated in time: a guest that closes its socket now may send nothing at all."""
-        self._ends_at = self.shared.context.now + 2 * interval + SYN_PATIENCE
+        self._ends_at = self.shared.context.now + 2 * interval + SYN_GRACE
         if self._ends_at < self.deadline:
             self.shared.context.timers.arm(self, self._ends_at)
 
@@ -190,7 +190,7 @@ class TcpFlow:
         self.sender.forget_timing()
 
     def retry_syn(self) -> None:
-        """Our SYN has met a stale connection of the guest, which is reset: send the SYN again soon."""
+        """Send our SYN again soon: the guest still had an earlier connection, which is reset."""
         self.sender.retry_syn(self.shared.context.now)
         self._arm()
 
@@ -201,9 +201,9 @@ class TcpFlow:
         self.fire(event)
 
     def unreachable(self, sequence: int) -> None:
-        """An ICMP error from the guest's side says that a segment of ours was not delivered.
+        """An ICMP error from the guest's side reports that a segment to the guest was not delivered.
 
-        That ends an attempt to connect, but not a connection: a forger only has to guess its ports (RFC 5927).
+        It ends an attempt to connect, but not a connection: to forge it, only the ports must be guessed (RFC 5927).
         """
         if self.lifecycle[0] is states.SYN_SENT and add(sequence, 1) == self.sender.next:
             self.fire(states.GUEST_RESET)
@@ -269,7 +269,7 @@ class TcpFlow:
     # data from the guest
 
     def deliver(self, ready: list[Buffer], taken: int, kept: int) -> None:
-        """Order data from the driver, and count what is held.
+        """Order the driver to send data, and count the bytes held.
 
         Args:
             ready: data in order.
@@ -296,8 +296,8 @@ class TcpFlow:
             self.shared.context.out.orders.append(ShutdownStream(self.socket))
             self.fire(states.UP_DRAINED)
 
-    def probed(self, silence: float) -> None:
-        """The guest has sent a keepalive probe after so many seconds of silence."""
+    def guest_probed(self, silence: float) -> None:
+        """The guest has sent a keepalive probe after `silence` seconds without a segment."""
         if schedule := self.keepalive.new_schedule(silence):
             self.shared.context.out.orders.append(KeepAlive(self.socket, *schedule))
 
@@ -307,18 +307,18 @@ class TcpFlow:
         """The host's connect failed, or its connection is broken."""
         self._failure = error
         if self._dirty:
-            self.flush()  # what came before the failure is still the guest's
+            self.flush()  # the guest still gets the data that came before the failure
         self.fire(states.HOST_FAILED)
 
     def stream_received(self, data: bytes) -> None:
-        """The host's socket gave bytes, within the budget."""
+        """Bytes were read from the host's socket, within the budget."""
         promised = self.shared.memory.promised
         if promised:
             promised.pop(self, None)
         self.sender.buffer.append(data)
         self.received += len(data)
         self._hold(len(data))
-        self.touch()
+        self.schedule_flush()
 
     def stream_sent(self, count: int) -> None:
         """The host's socket took bytes."""
@@ -329,15 +329,15 @@ class TcpFlow:
             self._check_up_drained()
         if receiver.window_opens(self.terms.own_mss, self.shared.memory.window(receiver.limit)):
             receiver.acknowledge_now()
-            self.touch()
+            self.schedule_flush()
 
     def stream_ended(self) -> None:
-        """The host will send no more."""
+        """The remote host will send no more."""
         self.fire(states.HOST_ENDED)
-        self.touch()
+        self.schedule_flush()
 
     def receive_budget(self) -> int:
-        """How many bytes the driver may read now. After 0 a `ResumeStream` follows as soon as it is more."""
+        """How many bytes the driver may read now. After 0, `ResumeStream` follows as soon as the budget is larger."""
         budget = self._budget()
         self._awaits_budget = not budget
         return budget
@@ -360,25 +360,25 @@ class TcpFlow:
             memory.make_room()
 
     def release(self, count: int) -> None:
-        """So many payload bytes are not held any more."""
+        """Count payload bytes that are not held any more."""
         self.held -= count
         self.shared.memory.held -= count
 
-    def give_up(self) -> tuple[int, bool]:
+    def discard_piece(self) -> tuple[int, bool]:
         """Free the last piece beyond a gap; the bytes freed, and whether there are more pieces."""
-        freed = self.receiver.give_up()
+        freed = self.receiver.discard_piece()
         self.held -= freed
         return freed, bool(self.receiver.queued)
 
-    def drop_buffers(self) -> None:
+    def free_buffers(self) -> None:
         """Free all data: timers may refer to a connection for a while after its end."""
         self.held = 0
-        self.sender.drop_buffers()
-        self.receiver.drop_buffers()
+        self.sender.free_buffers()
+        self.receiver.free_buffers()
 
     # output
 
-    def touch(self) -> None:
+    def schedule_flush(self) -> None:
         """Have `flush` called at the end of the batch."""
         if not self._dirty:
             self._dirty = True
@@ -389,11 +389,11 @@ class TcpFlow:
         self.shared.context.drop_packet(reason, TCP, self.guest, self.remote)
 
     def flush(self) -> None:
-        """Send the guest what there is to send: data, FIN, acknowledgment, window."""
+        """Send the guest the data, FIN, acknowledgment and window that are due."""
         self._dirty = False
         guest, _, _, down = self.lifecycle
         if guest is not ESTABLISHED and guest is not TIME_WAIT:
-            return  # only effects and timers send something
+            return  # in the other states, only effects and timers send segments
         shared, receiver, output = self.shared, self.receiver, self.output
         now = shared.context.now
         if receiver.queued and receiver.ack_now:
@@ -431,7 +431,7 @@ class TcpFlow:
             return
         if receiver.ack_due <= now:
             receiver.ack_timed_out()
-            self.touch()
+            self.schedule_flush()
         if sender.retransmit_at <= now:
             self._retransmission_timeout(now)
         elif self.keepalive.deadline(idle) <= now:

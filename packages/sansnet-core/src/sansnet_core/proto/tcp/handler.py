@@ -1,4 +1,4 @@
-"""All TCP connections: finding the one of a segment or a socket, opening and forgetting them."""
+"""All TCP connections: which one a segment or a socket belongs to, and how they are opened and forgotten."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Tcp:
     # the guest
 
     def receive(self, ip: IpHeader, buf: Buffer) -> None:
-        """A segment from the guest.
+        """Process a segment from the guest.
 
         Raises:
             Malformed: the segment is malformed, or may not pass.
@@ -74,7 +74,7 @@ class Tcp:
                 self._open(ip, tcp, key, buf)
                 return
             if flow.irs == tcp.sequence and flow.lifecycle[0] is states.SYN_RECEIVED:
-                flow.repeat()
+                flow.syn_repeated()
                 return
         if flow is not None:
             arrival.receive(flow, tcp, buf)
@@ -106,16 +106,16 @@ class Tcp:
             if reason is not Reason.OWN_ADDRESS:
                 raise Malformed(reason)
             context.drop_packet(reason, TCP, guest, remote)
-            self._reset(ip, syn)  # as a node would that has the address and no listener
+            self._reset(ip, syn)  # as a node with that address and without a listener does
             return
         if len(self._flows) >= limits.tcp_flows or self._shared.pending[False] >= limits.tcp_pending:
             if not self._shared.connecting:
                 raise Malformed(Reason.TCP_LIMIT)  # the guest repeats its SYN, and there may be room then
             oldest = next(iter(self._shared.connecting))
             context.drop_packet(Reason.TCP_LIMIT, TCP, oldest.guest, oldest.remote)
-            oldest.fire(states.GUEST_LOST)  # the guest repeats the SYN of this one, if it still waits
+            oldest.fire(states.GUEST_LOST)  # if the guest still waits, it repeats the SYN of this connection
         flow = TcpFlow(self._shared, context.new_socket(), key, guest, remote, host)
-        flow.accept(syn, wire.parse_options(buf, syn.options_start, syn.start))
+        flow.syn_received(syn, wire.parse_options(buf, syn.options_start, syn.start))
         self._add(flow)
         self._shared.connecting[flow] = None
         context.out.orders.append(OpenStream(flow.socket, host, context.address_map.outbound(host.address)))
@@ -127,7 +127,7 @@ class Tcp:
         self.context.notify(FlowOpened(flow.socket, TCP, flow.guest, flow.remote, flow.host, flow.inbound))
 
     def unreachable(self, packet: Quoted) -> bool:
-        """An ICMP error quotes a segment that did not reach the guest; whether it was one of a connection."""
+        """Process an ICMP error that quotes a segment to the guest; whether the segment belongs to a connection."""
         flow = self._flows.get(packet.reverse_key())
         if flow is None:
             return False
@@ -150,7 +150,7 @@ class Tcp:
             length = tcp.end - tcp.start + bool(tcp.flags & SYN) + bool(tcp.flags & FIN)
             headers.tcp(0, add(tcp.sequence, length), RST | ACK, 0, b"", b"", 0)
 
-    # facts from the host's sockets; one about a socket that is closed already is a race, and is ignored
+    # facts from the host's sockets; facts about closed sockets are ignored, since the driver may be late
 
     def stream_accepted(self, remote: Endpoint, address: bytes | None, port: int) -> SocketId | None:
         """A connection from outside was accepted; see `Network.stream_accepted`."""
@@ -183,7 +183,7 @@ class Tcp:
         flow = TcpFlow(self._shared, context.new_socket(), key, guest, seen, remote, inbound=True)
         self._add(flow)
         self._find_station(destination)
-        flow.invite()
+        flow.connect_to_guest()
         return flow.socket
 
     def stream_connected(self, socket: SocketId) -> None:
@@ -221,7 +221,7 @@ class Tcp:
     # the end of a batch, and of a connection
 
     def flush(self) -> None:
-        """Send what the inputs since the last call require."""
+        """Send the segments that the inputs since the last call require."""
         if self._shared.memory.waiting:
             self.context.timers.arm(self, self._shared.memory.resume(self.context.now))
         shared = self._shared
@@ -230,10 +230,10 @@ class Tcp:
             flow.flush()
 
     def expire(self) -> None:
-        """More streams may be resumed, which `flush` does."""
+        """The deadline of `Memory.resume` has passed; `flush` resumes the streams."""
 
     def _forget(self, flow: TcpFlow) -> None:
-        """The connection is over on both sides."""
+        """Remove a connection that is over on both sides."""
         context, shared = self.context, self._shared
         if self._flows.get(flow.key) is flow:
             del self._flows[flow.key]
@@ -242,7 +242,7 @@ class Tcp:
         self._inbound -= flow.inbound
         shared.connecting.pop(flow, None)
         shared.memory.forget(flow, flow.held, flow.receiver.queued)
-        flow.drop_buffers()
+        flow.free_buffers()
         context.timers.forget(flow)
         if refused := flow.refusal():
             context.notify(refused)

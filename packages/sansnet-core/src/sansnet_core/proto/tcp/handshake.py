@@ -13,21 +13,21 @@ from sansnet_core.wire.tcp import (
     window_scale_option,
 )
 
-__all__ = ["EVERYTHING", "Terms", "negotiate"]
+__all__ = ["ALL_OPTIONS", "Terms", "negotiate"]
 
 MIN_MSS: Final = 88
-"""A guest that asks for less gets this, to prevent a flood of tiny segments. As Linux's TCP_MIN_MSS."""
+"""Bytes. A smaller MSS of the guest counts as this one, to prevent a flood of tiny segments (Linux's TCP_MIN_MSS)."""
 DEFAULT_MSS: Final = {4: 536, 6: 1220}
-"""If the option is absent (RFC 9293, 3.7.1)."""
+"""IP version -> MSS if the option is absent (RFC 9293, 3.7.1)."""
 HEADERS: Final = {4: 40, 6: 60}
-"""Bytes of IP and TCP headers without options."""
+"""IP version -> bytes of IP and TCP headers without options."""
 ETHERNET: Final = 14
 MAX_FIELD: Final = 65535
-"""Of IP's length fields, and of a window that is not scaled."""
+"""Largest value of IP's length fields, and of a window that is not scaled."""
 MAX_SACK_BLOCKS: Final = 4
-"""As many as fit into 40 bytes of options without timestamps; a small MTU has room for fewer."""
-EVERYTHING: Final = TcpOptions(MAX_FIELD, 0, True, ())
-"""The options of our SYN to a guest that has not sent its own: those of a guest that can do all that we can."""
+"""As many blocks as fit into 40 bytes of options without timestamps. A small MTU has room for fewer."""
+ALL_OPTIONS: Final = TcpOptions(MAX_FIELD, 0, True, ())
+"""The options of a guest that supports everything that we support. Our first SYN offers terms as for such a guest."""
 
 
 class Terms(NamedTuple):
@@ -69,7 +69,7 @@ def negotiate(config: NetworkConfig, version: int, options: TcpOptions) -> Terms
     Args:
         config: of the network.
         version: 4 or 6.
-        options: the guest's, or `EVERYTHING` for our offer to it.
+        options: the guest's, or `ALL_OPTIONS` for our offer to it.
     """
     link = config.link
     own_mss = link.mtu - HEADERS[version]

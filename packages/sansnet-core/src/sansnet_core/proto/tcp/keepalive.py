@@ -1,13 +1,13 @@
-"""Keepalive (RFC 9293, 3.8.4): the guest's probes, whose purpose the host's socket takes over, and our own.
+"""Keepalive (RFC 9293, 3.8.4): the guest's probes of its peer, and sansnet's probes of the guest.
 
-Theory of operation. A guest that wants to know whether its peer still lives sends a segment just below the window.
-sansnet answers it, so the answer says nothing about the peer. Instead the host's kernel is told to probe the peer
-(SO_KEEPALIVE) as often as the guest does. If the peer is gone the host's socket fails, which resets the guest.
+Theory of operation. A guest probes an idle peer by a segment just below the window. sansnet answers the probe, so the
+answer does not show whether the peer is alive. Instead, an order makes the host's kernel probe the peer (SO_KEEPALIVE)
+as often as the guest does. If the peer does not answer, the host's socket fails, and the guest's connection is reset.
 
-Since each probe is answered, the only thing to be seen is how long the guest waits before its first one. Its interval
-and count for probes without an answer are derived from that.
+Since each probe is answered, only the idle time before the guest's first probe can be observed. The interval and the
+count of unanswered probes are derived from it.
 
-A guest that is silent for very long is probed by sansnet in turn.
+sansnet itself probes a guest that has been silent for `Limits.tcp_keepalive`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 __all__ = ["Keepalive", "Schedule", "schedule"]
 
 _MAX_ORDERS: Final = 16
-"""For one connection: a guest that changes its interval all the time must not keep the driver busy."""
+"""Most orders of one connection: a guest that changes its interval all the time must not keep the driver busy."""
 
 _MAX_IDLE: Final = 32767
 """Seconds: MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL (include/net/tcp.h)."""
@@ -26,8 +26,8 @@ _COUNT: Final = 9
 """tcp_keepalive_intvl and tcp_keepalive_probes of Linux."""
 _SHORT: Final = 10
 _SHORT_COUNT: Final = 3
-"""A guest that probes after less than that many seconds wants to know within seconds. For others, a network that is
-down for a minute must not end a connection that the guest itself would have kept."""
+"""Guests that probe after less than 10 seconds expect a failure to be found within seconds. For other guests, a network
+that is down for a minute must not end a connection that the guest itself would have kept."""
 
 
 class Schedule(NamedTuple):
@@ -44,12 +44,12 @@ class Schedule(NamedTuple):
     probes: int
 
     def differs(self, other: Schedule) -> bool:
-        """Whether the other one differs by more than the timers of a guest are inexact."""
+        """Whether the other schedule differs by more than the inexactness of a guest's timers."""
         return 4 * abs(other.idle - self.idle) > self.idle
 
 
 def schedule(silence: float) -> Schedule:
-    """The schedule for a guest that sends a probe after so many seconds of silence."""
+    """The schedule for a guest that sends a probe after `silence` seconds without a segment."""
     idle = min(max(round(silence), 1), _MAX_IDLE)
     return Schedule(idle, min(max(idle // 2, 1), _INTERVAL), _SHORT_COUNT if idle < _SHORT else _COUNT)
 
@@ -57,26 +57,26 @@ def schedule(silence: float) -> Schedule:
 class Keepalive:
     """The keepalive of one connection, in both directions."""
 
-    __slots__ = ("_heard_at", "_orders", "_probes", "_schedule")
+    __slots__ = ("_last_segment", "_orders", "_probes", "_schedule")
 
     def __init__(self, now: float) -> None:
-        self._heard_at = now
+        self._last_segment = now
         self._probes = 0
         self._orders = 0
         self._schedule: Schedule | None = None
 
-    def heard(self, now: float) -> float:
-        """The guest has sent a segment; the seconds since its last one."""
-        silence = now - self._heard_at
-        self._heard_at = now
+    def segment_received(self, now: float) -> float:
+        """Note a segment from the guest; the seconds since its previous segment."""
+        silence = now - self._last_segment
+        self._last_segment = now
         self._probes = 0
         return silence
 
     def new_schedule(self, silence: float) -> Schedule | None:
-        """The guest has sent a probe after so many seconds of silence.
+        """Note a probe from the guest after `silence` seconds without a segment.
 
         Returns:
-            The order for the host's socket, or None if nothing changes.
+            The schedule to order for the host's socket; None if nothing changes.
         """
         if self._orders >= _MAX_ORDERS:
             return None
@@ -88,11 +88,11 @@ class Keepalive:
         return wanted
 
     def deadline(self, idle: float) -> float:
-        """When to send the next probe of our own, or to give up: `idle` seconds after the guest's last segment."""
-        return self._heard_at + idle + self._probes * _INTERVAL
+        """When to probe the guest next, or to give it up: first `idle` seconds after its last segment."""
+        return self._last_segment + idle + self._probes * _INTERVAL
 
     def count_probe(self) -> bool:
-        """The deadline has passed: whether to send another probe; otherwise the guest has left too many unanswered."""
+        """The deadline has passed. Whether to send another probe; if not, too many were not answered."""
         if self._probes >= _COUNT:
             return False
         self._probes += 1

@@ -1,13 +1,13 @@
-"""A bound on what all connections hold together, so that many slow readers cannot exhaust the host's memory.
+"""A bound on the data that all connections hold together, so that many slow readers cannot exhaust the host's memory.
 
 Theory of operation. Data that was acknowledged, or read from a host, must be kept. Data beyond a gap need not be: the
-guest sends it again (RFC 2018, 8). So such pieces only use memory that is spare. When the limit is passed they are
-freed, one piece of each connection in turn. How much may be read from hosts, or taken from the guest in order, is
-computed as if they were freed already.
+guest sends it again (RFC 2018, 8). So such pieces only use spare memory. Above the limit they are freed, one piece of
+each connection in turn. The amounts that may be read from hosts, or taken from the guest in order, are computed as if
+all of them were free.
 
-A stream that was refused memory waits in a queue. As room appears, as many streams are resumed from its head as there
-is room for, so that a crowd is not woken for a few bytes. The room is promised to them for a moment, so that streams
-that never waited do not take it first. Since they may have nothing to read, the next ones get it after that.
+A stream that was refused memory waits in a queue. When memory becomes free, only as many streams are resumed, from the
+head of the queue, as there is room for. The room is promised to them for a moment, so that streams that did not wait
+cannot take it first. A resumed stream may have nothing to read, so after that moment the next ones get the room.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["MIN_ROOM", "RESERVE", "Holder", "Memory"]
 RESERVE: Final = 16384
 """Bytes in order that a connection may hold for the host even if the limit is reached, so that every one progresses."""
 MIN_ROOM: Final = 1460
-"""With less room than this streams wait, unless the whole limit is tiny: the payload of a segment on most links."""
+"""Bytes: the payload of a segment on most links. Streams wait if there is less room, unless the whole limit is tiny."""
 PROMISE: Final = 0.001
 """Seconds for which room is kept for a stream that was resumed."""
 
@@ -29,15 +29,15 @@ PROMISE: Final = 0.001
 class Holder(Protocol):
     """A connection."""
 
-    def give_up(self) -> tuple[int, bool]:
+    def discard_piece(self) -> tuple[int, bool]:
         """Free the last piece beyond a gap; the bytes freed, and whether there are more pieces."""
 
-    def touch(self) -> None:
+    def schedule_flush(self) -> None:
         """Have the connection flushed."""
 
 
 class Memory:
-    """Counts payload bytes.
+    """Counts the payload bytes that all connections hold, and divides the room among them.
 
     Args:
         limit: most bytes to hold.
@@ -64,7 +64,7 @@ class Memory:
         self.waiting: OrderedDict[Holder, None] = OrderedDict()
 
     def window(self, limit: int) -> int:
-        """The largest window of a connection whose own limit is `limit`: less from half of the memory on."""
+        """The largest window of a connection: `limit`, or less if half of the memory is in use."""
         return min(limit, 2 * RESERVE) if self.held >= self.limit >> 1 else limit
 
     def make_room(self) -> None:
@@ -72,7 +72,7 @@ class Memory:
         holders = self._holders
         while self.held > self.limit and holders:
             holder = next(iter(holders))
-            freed, more = holder.give_up()
+            freed, more = holder.discard_piece()
             self.held -= freed
             self.beyond -= freed
             if more:
@@ -116,7 +116,7 @@ class Memory:
         return min(left, wanted)
 
     def resume(self, now: float) -> float:
-        """Touch as many streams at the head of the queue as there is room for.
+        """Resume as many streams at the head of the queue as there is room for.
 
         Returns:
             When to call again even if nothing happens before; infinity for never.
@@ -127,13 +127,13 @@ class Memory:
         left = self.limit - self.held + self.beyond
         while waiting and left >= self._min_room * (len(promised) + 1):
             holder, _ = waiting.popitem(last=False)
-            holder.touch()
+            holder.schedule_flush()
             promised[holder] = None
             self._promised_at = now
         return self._promised_at + PROMISE if waiting and promised and left >= self._min_room else inf
 
     def forget(self, holder: Holder, held: int, queued: int) -> None:
-        """A connection is over that held so many bytes, of which `queued` were beyond a gap."""
+        """Remove a connection that is over. It held `held` bytes, of which `queued` were beyond a gap."""
         self.held -= held
         self.beyond -= queued
         self._holders.pop(holder, None)

@@ -15,11 +15,11 @@ from sansnet_core.wire.tcp import ACK, FIN, PSH, RST, SYN, add, sack_option
 __all__ = ["Output"]
 
 MAX_FIELD: Final = 65535
-"""Of the window field."""
+"""Largest value of the window field."""
 
 
 class Output:
-    """Builds segments from what the two halves say.
+    """Builds segments from the state of the two halves.
 
     Args:
         headers: of the connection.
@@ -35,7 +35,7 @@ class Output:
         self._memory = memory
 
     def agree(self, terms: Terms, receiver: Receiver) -> None:
-        """Set what the SYNs settled, or what is offered until then, and the receiving half made for it."""
+        """Set the result of the negotiation, or our offer before it, and the receiving half made for it."""
         self._terms = terms
         self._receiver = receiver
 
@@ -62,7 +62,7 @@ class Output:
         self.reset(self._sender.next, self._receiver.next)
 
     def withdraw_syn(self) -> None:
-        """Reset what our SYN may have begun in the guest. Nothing of the guest's can be acknowledged yet."""
+        """Reset the connection that our SYN may have begun in the guest. There is nothing to acknowledge yet."""
         self.reset(self._sender.next, None)
 
     def refuse_acknowledgment(self, acknowledgment: int) -> None:
@@ -89,17 +89,17 @@ class Output:
         self._send(self._sender.ack_sequence, ACK, b"", options)
 
     def acknowledge_data(self, now: float) -> None:
-        """Acknowledge what came, or start the timer of a delayed acknowledgment."""
+        """Acknowledge data, or start the timer of a delayed acknowledgment."""
         if not self._receiver.delay_ack(self._terms.own_mss, now):
             self.acknowledge()
 
     def new_data(self, now: float) -> None:
         """Send as much of the unsent data as the guest's window has room for."""
-        sender, most = self._sender, self._terms.frame_payload
+        sender, max_size = self._sender, self._terms.frame_payload
         buffer = sender.buffer
         while buffer.unsent:
             sequence = sender.next
-            payload = sender.next_payload(most, now)
+            payload = sender.next_payload(max_size, now)
             if not payload:
                 break
             self._send(sequence, ACK if buffer.unsent else ACK | PSH, payload)
@@ -118,7 +118,7 @@ class Output:
         self._send(add(self._sender.next, -1), ACK, b"")
 
     def retransmit(self) -> None:
-        """Send again what loss recovery asks for."""
+        """Retransmit the segments that loss recovery selects."""
         sender = self._sender
         for sequence, payload in sender.retransmissions():
             self._send(sequence, ACK | PSH, payload)
@@ -127,7 +127,7 @@ class Output:
 
     def _send(self, sequence: int, flags: int, payload: Buffer, options: bytes = b"") -> None:
         receiver, terms = self._receiver, self._terms
-        window = receiver.announce(terms.own_mss, self._memory.window(receiver.limit))
+        window = receiver.offer_window(terms.own_mss, self._memory.window(receiver.limit))
         field = min(window >> terms.own_scale if terms.own_scale else window, MAX_FIELD)
         mss = terms.mss
         self._headers.tcp(sequence, receiver.next, flags, field, options, payload, mss if len(payload) > mss else 0)

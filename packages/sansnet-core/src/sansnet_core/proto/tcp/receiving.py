@@ -1,8 +1,8 @@
 """The stream from guest to host: order, overlap, the window that we offer, and when to acknowledge.
 
-Theory of operation. A byte is acknowledged once it has been ordered from the driver, which keeps it until the host's
-socket takes it. The window is the limit less what the host's socket has not taken yet. So a slow host closes the
-window, and the guest waits without having to retransmit. The window's right edge never moves left (RFC 9293, 3.8.6).
+Theory of operation. A byte is acknowledged once the driver has the order to send it; the driver keeps it until the
+host's socket takes it. The window is the limit minus the bytes that the socket has not taken yet. So a slow host closes
+the window, and the guest waits and need not retransmit. The window's right edge never moves left (RFC 9293, 3.8.6).
 Data beyond a gap is kept, bounded in bytes by the window and in pieces by a limit, and reported by SACK (RFC 2018).
 """
 
@@ -25,7 +25,7 @@ CHALLENGE_INTERVAL: Final = 0.5
 """Least seconds between two challenge ACKs for segments without data (RFC 5961, 7); Linux's tcp_invalid_ratelimit.
 Otherwise two stacks that find each other's acknowledgments unacceptable would answer each other for ever."""
 PIECE_COST: Final = 100
-"""Bytes, about, that CPython takes for a piece besides its data."""
+"""Bytes that CPython takes for a piece in addition to its data, approximately."""
 
 
 class Receiver:
@@ -35,11 +35,11 @@ class Receiver:
         next: RCV.NXT.
         edge: right edge of the window offered to the guest; data up to it is accepted.
         limit: most bytes held for the host.
-        unsent: bytes ordered from the driver that the host's socket has not taken yet.
+        unsent: bytes of `SendStream` orders that the host's socket has not taken yet.
         acknowledged: the acknowledgment number of the last segment sent.
         queued: bytes held beyond a gap, with the cost of keeping each piece.
-        largest: largest window offered so far.
-        fin: sequence number of the guest's FIN, once it came; data before it may be missing.
+        largest_window: largest window offered so far.
+        fin: sequence number of the guest's FIN; None until it has come. Data before it may be missing.
         ack_now: an acknowledgment is to be sent at the end of the batch.
         ack_due: when a delayed acknowledgment is to be sent; `math.inf` if none is.
     """
@@ -54,7 +54,7 @@ class Receiver:
         "acknowledged",
         "edge",
         "fin",
-        "largest",
+        "largest_window",
         "limit",
         "next",
         "queued",
@@ -66,7 +66,7 @@ class Receiver:
         self.acknowledged = self.next
         self.limit = limit
         self.edge = add(self.next, min(limit, 65535))  # the SYN-ACK's window is never scaled (RFC 7323, 2.2)
-        self.largest = min(limit, 65535)
+        self.largest_window = min(limit, 65535)
         self.unsent = 0
         self.queued = 0
         self.fin: int | None = None
@@ -79,10 +79,10 @@ class Receiver:
         self._latest = 0
 
     def acceptable(self, sequence: int, length: int) -> bool:
-        """Whether a segment of `length` (SYN and FIN included) overlaps the window (RFC 9293, 3.4, table 6).
+        """Whether a segment of `length` (SYN and FIN included) overlaps the window (RFC 9293, 3.4).
 
-        One without length may also be at the right edge, as in Linux: a guest that has filled the window acknowledges
-        from there, since that is its SND.NXT.
+        A segment of length 0 may also be at the right edge, as in Linux: a guest that has filled the window sends its
+        acknowledgments from there, since that is its SND.NXT.
         """
         first = diff(sequence, self.next)
         window = diff(self.edge, self.next)
@@ -116,13 +116,13 @@ class Receiver:
 
     # data
 
-    def accept(self, sequence: int, data: Buffer, most_pieces: int) -> list[Buffer]:
+    def accept(self, sequence: int, data: Buffer, max_pieces: int) -> list[Buffer]:
         """Take the data of an acceptable segment. A gap and its filling are acknowledged at once (RFC 5681, 4.2).
 
         Args:
             sequence: of its first byte.
             data: its payload.
-            most_pieces: bound on the pieces kept beyond a gap.
+            max_pieces: bound on the pieces kept beyond a gap.
 
         Returns:
             The data that is in order now; empty if the data lies beyond a gap or is known already.
@@ -142,7 +142,7 @@ class Receiver:
             return []
         if ahead:
             self.ack_now = True
-            self._keep(add(self.next, ahead), data, most_pieces)
+            self._keep(add(self.next, ahead), data, max_pieces)
             return []
         ready = [data]
         self.next = add(self.next, len(data))
@@ -151,8 +151,8 @@ class Receiver:
         self.unsent += sum(map(len, ready))
         return ready
 
-    def _keep(self, sequence: int, data: Buffer, most_pieces: int) -> None:
-        """Insert what no kept piece covers yet; bytes that are there already stay."""
+    def _keep(self, sequence: int, data: Buffer, max_pieces: int) -> None:
+        """Insert the parts that no kept piece covers yet; bytes that are known already are not replaced."""
         pieces = self._pieces = self._pieces or []
         self._latest = sequence
         # Begin with the last piece that does not begin later
@@ -167,7 +167,7 @@ class Receiver:
                     sequence, data = add(sequence, covered), data[covered:]
                     index += 1
                     continue
-            if len(pieces) >= most_pieces:
+            if len(pieces) >= max_pieces:
                 return
             part = bytes(data[:free])  # a copy: a small piece must not keep alive the whole frame that it came in
             pieces.insert(index, (sequence, part))
@@ -205,8 +205,10 @@ class Receiver:
         if not pieces:
             self._pieces = None
 
-    def give_up(self) -> int:
-        """Free the last piece beyond a gap; there is one. SACK may have reported it: the guest has it (RFC 2018, 8).
+    def discard_piece(self) -> int:
+        """Free the last piece beyond a gap; there must be a piece.
+
+        The guest still has the data, even if SACK reported it as received (RFC 2018, 8).
 
         Returns:
             Bytes freed, with the cost of keeping the piece.
@@ -222,19 +224,19 @@ class Receiver:
         self.queued -= freed
         return freed
 
-    def drop_buffers(self) -> None:
-        """Free what is held beyond a gap."""
+    def free_buffers(self) -> None:
+        """Free the data held beyond a gap."""
         self._pieces = None
         self._ranges = []
         self.queued = 0
 
-    def sack_blocks(self, most: int) -> list[tuple[int, int]]:
-        """At most `most` blocks held beyond a gap, the one with the newest data first (RFC 2018, 4)."""
+    def sack_blocks(self, max_blocks: int) -> list[tuple[int, int]]:
+        """At most `max_blocks` blocks held beyond a gap, the one with the newest data first (RFC 2018, 4)."""
         ranges = self._ranges
         newest = bisect_right(ranges, diff(self._latest, self.next), key=lambda known: diff(known[0], self.next)) - 1
-        blocks = ranges[:most]
+        blocks = ranges[:max_blocks]
         if newest > 0:
-            blocks = [ranges[newest], *(block for block in blocks if block != ranges[newest])][:most]
+            blocks = [ranges[newest], *(block for block in blocks if block != ranges[newest])][:max_blocks]
         return blocks
 
     # acknowledgments and the window
@@ -243,10 +245,10 @@ class Receiver:
         """The host's socket took `count` bytes.
 
         Raises:
-            UsageError: so many were not ordered.
+            UsageError: the orders had fewer bytes.
         """
         if not 0 <= count <= self.unsent:
-            raise UsageError(f"{count} bytes are said to be sent, of {self.unsent} that were ordered")
+            raise UsageError(f"{count} bytes were reported as sent, but only {self.unsent} were ordered")
         self.unsent -= count
 
     def acknowledge_now(self) -> None:
@@ -258,7 +260,7 @@ class Receiver:
 
         Args:
             now: seconds.
-            limited: the segment is of a kind that is answered at a limited rate only.
+            limited: whether such segments are answered at a limited rate only.
 
         Returns:
             Whether it is answered.
@@ -283,8 +285,8 @@ class Receiver:
         self.ack_due = inf
         self.ack_now = True
 
-    def announce(self, mss: int, limit: int) -> int:
-        """A segment is sent, which acknowledges everything: move the window's right edge as far as it may go.
+    def offer_window(self, mss: int, limit: int) -> int:
+        """Note that a segment with all acknowledgments is sent; move the window's right edge as far as possible.
 
         Args:
             mss: the guest's segment size; the edge is not moved by less (RFC 9293, 3.8.6.2.2).
@@ -298,23 +300,23 @@ class Receiver:
         self.ack_due = inf
         window = diff(self.edge, self.next)
         gain = limit - self.unsent - window
-        if gain > 0 and gain >= _least(mss, limit):
+        if gain > 0 and gain >= _min_step(mss, limit):
             self.edge = add(self.edge, gain)
             window += gain
-        if window > self.largest:
-            self.largest = window
+        if window > self.largest_window:
+            self.largest_window = window
         return window
 
     def window_opens(self, mss: int, limit: int) -> bool:
         """Whether the guest may be waiting for a larger window, and one can be offered."""
         offered = diff(self.edge, self.next)
         gain = limit - self.unsent - offered
-        least = _least(mss, limit)
-        if offered < least:
-            return gain >= least
-        return offered < self.largest >> 1 and gain >= self.largest >> 2
+        step = _min_step(mss, limit)
+        if offered < step:
+            return gain >= step
+        return offered < self.largest_window >> 1 and gain >= self.largest_window >> 2
 
 
-def _least(mss: int, limit: int) -> int:
-    """Least bytes by which the window's edge is moved, with windows of at most `limit` (RFC 9293, 3.8.6.2.2)."""
+def _min_step(mss: int, limit: int) -> int:
+    """The fewest bytes by which the window's edge is moved, with windows of at most `limit` (RFC 9293, 3.8.6.2.2)."""
     return min(mss, max(limit >> 1, 1))

@@ -1,8 +1,9 @@
 """The bytes that a connection holds for the guest: those in flight, and those not sent yet.
 
-Theory of operation. Two queues of chunks: `_sent` has one entry for each frame sent, from SND.UNA on, and `_unsent`
-what the host sent since. Chunks move from one to the other, cut by memoryview, and are copied only to join small ones.
-Positions are relative to SND.UNA, that is to the first byte held. SYN and FIN are not in the buffer.
+Theory of operation. There are two queues of chunks: `_sent` has one entry for each frame sent, from SND.UNA on, and
+`_unsent` has the bytes that came from the host since. Chunks move from one queue to the other, cut by memoryview, and
+are copied only to join small ones. Positions are relative to SND.UNA, the first byte held. SYN and FIN are not in the
+buffer.
 """
 
 from __future__ import annotations
@@ -45,23 +46,23 @@ class SendBuffer:
             self._unsent = deque()
         _append(self._unsent, data)
 
-    def next_payload(self, most: int) -> Buffer:
-        """Move the next bytes, at most `most`, from unsent to sent; there are some."""
+    def next_payload(self, max_size: int) -> Buffer:
+        """Move the next bytes, at most `max_size`, from unsent to sent. `unsent` must not be 0."""
         unsent = self._unsent
         assert unsent
         payload = unsent[0]
         size = len(payload)
-        if size > most:
+        if size > max_size:
             view = memoryview(payload)
-            payload, unsent[0] = view[:most], view[most:]
-            size = most
+            payload, unsent[0] = view[:max_size], view[max_size:]
+            size = max_size
         else:
             unsent.popleft()
-            if size < most and unsent:
+            if size < max_size and unsent:
                 parts = [payload]
-                while unsent and size < most:
+                while unsent and size < max_size:
                     part = unsent[0]
-                    take = most - size
+                    take = max_size - size
                     if len(part) > take:
                         view = memoryview(part)
                         part, unsent[0] = view[:take], view[take:]
@@ -79,7 +80,7 @@ class SendBuffer:
         return payload
 
     def release(self, count: int) -> int:
-        """SND.UNA moves on by `count`: free what is acknowledged.
+        """SND.UNA moves on by `count`: free the acknowledged data.
 
         Returns:
             The bytes freed; fewer than `count` if that includes SYN or FIN.
@@ -105,7 +106,7 @@ class SendBuffer:
         if not sent:
             self._sent = None
         if isinstance(piece, memoryview) and isinstance(piece.obj, bytes) and len(piece.obj) > 8 * (self.held + SMALL):
-            self._copy_out()  # nor may the little that is left of a large read
+            self._copy_out()  # nor may the small rest of a large read keep all of it alive
         self._index -= popped
         self._position -= count
         if self._index <= 0:
@@ -160,7 +161,7 @@ class SendBuffer:
             if index < len(sent):  # not beyond the last chunk, which may grow
                 self._index, self._position = index, chunk_start
 
-    def drop(self) -> None:
+    def free(self) -> None:
         """Free all data."""
         self._sent = self._unsent = None
 

@@ -27,7 +27,7 @@ INITIAL_RTO: Final = 1.0
 RTO_AFTER_SYN_LOSS: Final = 3.0
 """RFC 6298, 5.7."""
 RETRY_AFTER_RESET: Final = 0.002
-"""Seconds until our SYN is sent again after the reset of a stale connection, which has arrived then; as in Linux."""
+"""Seconds from the reset of an earlier connection to our next SYN, so that the reset arrives first; as in Linux."""
 DUPLICATES: Final = 3
 """Duplicate acknowledgments that begin a fast retransmit (RFC 5681, 3.2)."""
 MAX_BURST: Final = 16
@@ -43,7 +43,7 @@ class Acked(NamedTuple):
     """The changes by an acknowledgment.
 
     Attributes:
-        released: payload bytes acknowledged now, which are held no more.
+        released: payload bytes that were acknowledged and freed.
         everything: something was acknowledged, and nothing is in flight any more.
         retransmit: `retransmissions` has to be called.
     """
@@ -65,6 +65,7 @@ class Sender:
         window: SND.WND in bytes, scaled.
         largest_window: MAX.SND.WND (RFC 5961, 5.2).
         scale: Snd.Wind.Shift (RFC 7323, 2.3).
+        sack_permitted: whether both sides permit SACK.
         mss: largest payload of a segment, in bytes.
         buffer: the bytes from the host.
         duplicates: duplicate acknowledgments since SND.UNA moved.
@@ -140,7 +141,7 @@ class Sender:
         self.retransmit_at = now + self.rto
 
     def retry_syn(self, now: float) -> None:
-        """A stale connection of the guest was in the way of our SYN and is reset: have it sent again soon."""
+        """Have our SYN sent again soon: the guest still had an earlier connection, which is reset."""
         if not self.retries:
             self.retransmit_at = now + RETRY_AFTER_RESET
 
@@ -180,7 +181,7 @@ class Sender:
             frame_payload: payload bytes of a full frame; larger amounts are whole frames.
 
         Returns:
-            0, or at least one segment. It may be one segment although the window is closed, to have data to probe with.
+            0, or at least one segment: even if the window is closed, one segment may be read for window probes.
         """
         held = self.buffer.held
         room = min(self._usable() - self.buffer.unsent, limit - held)
@@ -188,11 +189,11 @@ class Sender:
             return 0 if held else self.mss
         return room - room % frame_payload if room > frame_payload else room
 
-    def next_payload(self, most: int, now: float) -> Buffer:
-        """Move SND.NXT over the next unsent bytes, if the guest's window has room for them; there are some.
+    def next_payload(self, max_size: int, now: float) -> Buffer:
+        """Move SND.NXT over the next unsent bytes, if the guest's window has room. `buffer.unsent` must not be 0.
 
         Args:
-            most: payload bytes of a frame.
+            max_size: most payload bytes of a frame.
             now: seconds.
 
         Returns:
@@ -202,7 +203,7 @@ class Sender:
         unsent = buffer.unsent
         in_flight = diff(self.next, self.una)
         usable = self.window - in_flight
-        size = unsent if unsent < most else most
+        size = unsent if unsent < max_size else max_size
         if usable < size:
             size = usable
         # Avoid silly windows (RFC 9293, 3.8.6.2.1), except with nothing in flight: then no acknowledgment will come
@@ -232,12 +233,12 @@ class Sender:
             self._rtt_sequence = self.next
 
     def forget_timing(self) -> None:
-        """Stop timing, as something was sent twice: its acknowledgment may be that of either (Karn; RFC 6298, 3)."""
+        """Stop timing: an acknowledgment of something sent twice may be for either (Karn; RFC 6298, 3)."""
         self._rtt_start = None
 
-    def drop_buffers(self) -> None:
+    def free_buffers(self) -> None:
         """Free all data."""
-        self.buffer.drop()
+        self.buffer.free()
         self._sacked = None
 
     def probe(self, now: float) -> tuple[int, Buffer]:
@@ -267,7 +268,7 @@ class Sender:
             now: seconds.
 
         Returns:
-            None if it acknowledges what was never sent, or is too old to be of this connection (RFC 5961, 5.2).
+            None if it acknowledges data that was never sent, or is too old for this connection (RFC 5961, 5.2).
         """
         acknowledgment, sequence = tcp.acknowledgment, tcp.sequence
         advance = released = 0
@@ -304,10 +305,10 @@ class Sender:
         return _NOTHING
 
     def _end_probing(self, now: float) -> bool:
-        """A closed window that was probed is open. The guest has dropped what was sent beyond it.
+        """A closed window that was probed has opened. The guest dropped everything that was sent beyond it.
 
         Returns:
-            Whether that is to be sent again.
+            Whether there is something to send again.
         """
         self.probing = False
         if self._srtt is None:
@@ -364,10 +365,10 @@ class Sender:
         self.rto = min(max(self._srtt + 4 * self._rttvar, MIN_RTO), MAX_RTO)
 
     def _sack(self, blocks: tuple[tuple[int, int], ...]) -> bool:
-        """Note what the guest holds beyond a gap (RFC 2018, 5); blocks outside of what was sent are ignored.
+        """Note which data the guest holds beyond a gap (RFC 2018, 5); blocks that were never sent are ignored.
 
         Returns:
-            Whether anything of it is new.
+            Whether some of it was not known before.
         """
         old = self._sacked or []
         ranges = old + [
@@ -397,7 +398,8 @@ class Sender:
 
         Args:
             lost_all: everything in flight counts as lost and is sent again, in bursts that double with every
-                acknowledgment. Otherwise only what is known to be missing is: the first segment, or SACK's holes.
+                acknowledgment. Otherwise only data known to be missing is sent again: the first segment, or SACK's
+                holes.
         """
         self.recover = self.next
         self._lost_all = lost_all
@@ -416,11 +418,11 @@ class Sender:
     def time_out(self, now: float) -> None:
         """The retransmission timer has expired with data or FIN in flight."""
         self.back_off(now)
-        self._sacked = None  # the guest may have discarded what it reported (RFC 2018, 8)
+        self._sacked = None  # the guest may have discarded data that it reported (RFC 2018, 8)
         self._begin_recovery(lost_all=True)
 
     def retransmissions(self) -> Iterator[tuple[int, Buffer]]:
-        """Segments to send again now: holes that were not sent again in this recovery yet.
+        """Segments to send again now: the holes that were not retransmitted yet in this recovery.
 
         Yields:
             Sequence number and payload.

@@ -12,7 +12,7 @@ from sansnet_core.proto.tcp.memory import Memory
 __all__ = ["TcpShared"]
 
 Flow = TypeVar("Flow")
-"""A connection. This module need not know more of it, and is below the one that does."""
+"""A connection. Its class is not imported, because its module imports this one."""
 
 
 class TcpShared(Generic[Flow]):
@@ -24,10 +24,10 @@ class TcpShared(Generic[Flow]):
         forget: called with a connection that is over on both sides.
 
     Attributes:
-        context, icmp_errors, forget: as given.
+        context, icmp_errors, forget: the arguments.
         memory: counts the payload bytes that all connections hold.
         dirty: connections to flush at the end of the batch.
-        pending: how many handshakes are under way, of connections that the guest opened and of those from outside.
+        pending: numbers of handshakes under way: of connections that the guest opened, and of inbound ones.
         connecting: connections whose host socket is not connected yet, the oldest first.
     """
 

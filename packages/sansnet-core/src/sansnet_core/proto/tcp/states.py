@@ -1,18 +1,18 @@
 """The lifecycle of a TCP connection between guest and host, as tables.
 
-Rule 1: a connection changes its state by these tables only. The processing of segments (windows, sequence numbers,
+A connection changes its state by these tables only. The processing of segments (windows, sequence numbers,
 retransmission) reports events and never sets a state.
 
 Theory of operation. RFC 9293's eleven states are combinations of what each side has done. These tables keep the
-factors apart, as four small machines with rules that couple them:
+factors apart: a lifecycle has four parts, which joint rules couple.
 
 - `GUEST`: the connection with the guest, from the handshake to TIME-WAIT.
 - `HOST`: the host's socket.
 - `UP`: the stream from guest to host; `DOWN`: the stream from host to guest.
 
-An event moves each machine whose current state lists it. Where it is not listed it changes nothing, as with a repeated
-FIN or a reset after the end. Then joint rules apply until none is left that does. They couple the machines and name
-effects, which `flow` maps to code. Between two events no joint rule applies.
+An event moves each part whose current state lists it. A part whose state does not list it stays as it is, as with a
+repeated FIN or a reset after the end. Then joint rules are applied until none matches. They move further parts and name
+effects, which `flow` maps to code. Between two events no joint rule matches.
 
 A connection that the guest opens begins with its SYN and a host socket that is not connected yet. One from outside
 begins with a connected socket and our SYN. Simultaneous open (RFC 9293, 3.5) needs no state of its own: the guest
@@ -31,7 +31,7 @@ __all__ = [
     "INBOUND",
     "INITIAL",
     "JOINT",
-    "MACHINES",
+    "PARTS",
     "JointRule",
     "Lifecycle",
     "transition",
@@ -41,7 +41,7 @@ GUEST: Final = "GUEST"
 HOST: Final = "HOST"
 UP: Final = "UP"
 DOWN: Final = "DOWN"
-MACHINES: Final = (GUEST, HOST, UP, DOWN)
+PARTS: Final = (GUEST, HOST, UP, DOWN)
 
 SYN_RECEIVED: Final = "SYN_RECEIVED"
 SYN_ACK_SENT: Final = "SYN_ACK_SENT"
@@ -106,11 +106,11 @@ EVENT_TRIGGERED: Final[dict[str, dict[str, dict[str, str]]]] = {
         CLOSED: {},
     },
 }
-"""machine -> state -> event -> next state."""
+"""part -> state -> event -> next state."""
 
 
 class JointRule(NamedTuple):
-    """While every machine named in `when` is in its state: move those in `then`, and run the effects in order."""
+    """While every part named in `when` is in its state: move those in `then`, and run the effects in order."""
 
     when: dict[str, str]
     then: dict[str, str]
@@ -131,19 +131,19 @@ JOINT: Final = (
         {GUEST: TIME_WAIT, HOST: GONE},
         ("close_socket", "start_time_wait"),
     ),
-    # The guest ended first, and its ACK of our FIN is an ACK of a segment that acknowledged its own: no TIME-WAIT
+    # The guest ended first. Its ACK of our FIN shows that it has our ACK of its own FIN, so TIME-WAIT is not needed
     JointRule({GUEST: ESTABLISHED, UP: SHUT, DOWN: CLOSED}, {GUEST: GONE, HOST: GONE}, ("close_socket",)),
     JointRule({GUEST: GONE, HOST: CONNECTING}, {HOST: GONE}, ("abort_socket",)),
     JointRule({GUEST: GONE, HOST: CONNECTED}, {HOST: GONE}, ("abort_socket",)),
 )
 
 Lifecycle: TypeAlias = tuple[str, str, str, str]
-"""The states of `MACHINES`, in that order."""
+"""The states of `PARTS`, in that order."""
 
 INITIAL: Final[Lifecycle] = (SYN_RECEIVED, CONNECTING, OPEN, OPEN)
-"""Where a connection that the guest opens begins."""
+"""The first states of a connection that the guest opens."""
 INBOUND: Final[Lifecycle] = (SYN_SENT, CONNECTED, OPEN, OPEN)
-"""Where a connection from outside begins."""
+"""The first states of a connection from outside."""
 
 HANDSHAKE: Final = frozenset((SYN_RECEIVED, SYN_ACK_SENT, SYN_SENT))
 """States of `GUEST` before the handshakes with host and guest are complete."""
@@ -156,15 +156,15 @@ def transition(states: Lifecycle, event: str) -> tuple[Lifecycle, tuple[str, ...
     """Apply an event.
 
     Args:
-        states: the states of the four machines.
+        states: the states of the four parts.
         event: one of the names above.
 
     Returns:
         Their next states, and the effects to run, in order.
     """
-    now = dict(zip(MACHINES, states, strict=True))
-    for machine in MACHINES:
-        now[machine] = EVENT_TRIGGERED[machine][now[machine]].get(event, now[machine])
+    now = dict(zip(PARTS, states, strict=True))
+    for part in PARTS:
+        now[part] = EVENT_TRIGGERED[part][now[part]].get(event, now[part])
     effects: list[str] = []
     while rule := next((rule for rule in JOINT if rule.when.items() <= now.items()), None):
         now |= rule.then

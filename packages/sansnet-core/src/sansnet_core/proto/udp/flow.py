@@ -13,7 +13,7 @@ __all__ = ["Flow", "ForwardedPort", "Mapping", "flow_key"]
 
 
 class Mapping:
-    """The host socket of one address and port of the guest; it lives as long as its flows.
+    """The host socket of one address and port of the guest; it is closed with its last flow.
 
     Attributes:
         socket: its name.
@@ -39,7 +39,7 @@ class Mapping:
 
 
 class ForwardedPort:
-    """A host socket that hosts outside send to; the driver opens and closes it.
+    """A host socket to which outsiders send; the driver opens and closes it.
 
     Attributes:
         socket: its name.
@@ -69,7 +69,7 @@ class Flow:
         mapping: the host socket, and `socket` its name.
         guest, remote: the endpoints in the guest's packets.
         host: the remote endpoint for the host's socket.
-        inbound: whether a host outside began it.
+        inbound: whether an outsider began it.
         headers: for datagrams to the guest.
         local: the host's address that the remote host last sent to.
         last_used: time of the latest datagram, and `last_from_guest` of the guest's latest one.
@@ -122,7 +122,7 @@ class Flow:
         self.failed = False
 
     def is_stream(self) -> bool:
-        """Whether it is more than one datagram in one direction, or one question and its answer."""
+        """Whether there were datagrams in both directions, and more than one query and its answer."""
         return min(self.datagrams_received, self.datagrams_sent) > 0 and (
             self.datagrams_sent + self.datagrams_received > 2
         )

@@ -6,20 +6,20 @@ the same source (RFC 4787, endpoint-independent mapping; STUN and games need it)
 the address map translated has a mapping of its own. So no two flows of a mapping share a host endpoint, and the source
 of an answer always identifies its flow.
 
-A mapping accepts datagrams from all sources, unless the configuration filters them by what the guest sent to (RFC 4787,
-5): some servers answer from other ports and addresses (TFTP, multihomed hosts), and peers behind NATs are reached in
-this way. Answers to a multicast group always come from unicast addresses (SSDP, mDNS), so the mapping of such a flow
-filters nothing while the flow lives.
+A mapping accepts datagrams from all sources, unless the configuration filters them by the guest's destinations (RFC
+4787, 5): some servers answer from other ports and addresses (TFTP, multihomed hosts), and peers behind NATs are reached
+in this way. Answers to a query that went to a multicast group come from unicast addresses (SSDP, mDNS), so a mapping
+with such a flow filters nothing.
 
-The guest sees a source by the address by which it could have sent to it through the same mapping. A datagram from a
-source without such an address is dropped, so that no answer of the guest goes astray or reaches a closed address. An
-accepted but unsolicited datagram creates no state and refreshes nothing: remote hosts must not be able to evict flows
-or to keep a mapping open (RFC 4787, REQ-6).
+The guest sees a source at the address to which it could have sent through the same mapping. A datagram from a source
+without such an address is dropped: an answer to it would reach another host, or a closed address. An accepted but
+unsolicited datagram creates no state and refreshes nothing: remote hosts must not be able to evict flows or to keep a
+mapping open (RFC 4787, REQ-6).
 
 A *forwarded port* is a host socket whose new sources each begin a flow. These inbound flows have a limit of their own
 and evict only each other, so that remote hosts cannot evict the guest's flows. The guest's answers leave from the host
-address that the remote host last sent to. A guest may use several addresses: an inbound flow keeps the guest's address
-that it began with while the guest answers from it, then follows the guest's current address.
+address that the remote host last sent to. A guest may use several addresses: an inbound flow keeps the guest's first
+address while the guest answers from that, and then changes to the guest's current address.
 
 Flows are ordered by last use, inbound ones separately. So eviction at the limit is exact, and one timer serves all
 flows: it looks only at idle ones, at most once a second. With a timer per flow, a port scan would leave an entry in the
@@ -68,17 +68,17 @@ IDLE_GRANULARITY: Final = 1.0
 """Seconds; how late an idle flow may be closed. Bounds the work of the timer that thousands of flows share."""
 
 DHCP_SERVERS: Final = frozenset(((4, 67), (6, 547)))
-"""IP version and port of the services that only the guest's own segment has, never the host."""
+"""IP version and server port of DHCP and DHCPv6, which are served on the guest's segment only."""
 
 _DNS_PORT: Final = dns.PORT
 """A copy, since it is read for each datagram."""
 
 MAX_SENT: Final = 128
-"""Datagrams in one frame from the guest. No kernel makes more (UDP_MAX_SEGMENTS, linux/udp.h), and each costs a send
-where the host's kernel refuses the run."""
+"""Most datagrams in one frame from the guest: UDP_MAX_SEGMENTS of recent kernels (linux/udp.h). Each costs a send if
+the host's kernel refuses the run."""
 
 MAX_QUOTED: Final = 1280
-"""Bytes of a failed datagram that are kept: more than fits into an ICMPv6 error (RFC 4443, 2.4 c)."""
+"""Bytes of a failed datagram that are quoted: at least as many as fit into an ICMPv6 error (RFC 4443, 2.4 c)."""
 
 
 class Udp:
@@ -106,12 +106,12 @@ class Udp:
         self._services = services
         self._names = names
         self._flows: dict[bytes, Flow] = {}
-        """By `flow_key`."""
+        """`flow_key` -> flow."""
         self._recent: tuple[OrderedDict[bytes, Flow], OrderedDict[bytes, Flow]] = (OrderedDict(), OrderedDict())
-        """The same flows: those of the guest, and inbound ones; least recently used first."""
+        """The same flows in two tables, those of the guest and inbound ones; least recently used first."""
         self._mappings: dict[bytes, Mapping] = {}
         self._outgoing: dict[tuple[int, int], ForwardedPort] = {}
-        """Guest's port and size of address -> the forwarded port that also sends what the guest begins."""
+        """Guest's port and size of address -> the forwarded port whose socket the guest's own flows also use."""
         self._sockets: dict[SocketId, Mapping | ForwardedPort] = {}
         self._outdated: set[bytes] = set()
         """Keys of flows to name servers that the configuration has replaced."""
@@ -154,7 +154,7 @@ class Udp:
             raise Malformed(Reason.VNET_HEADER)
         if flow is None:
             if buf[ip.header - 14] & 1 and not is_multicast(ip.destination):
-                raise Malformed(Reason.IP_BROADCAST)  # of a network that the guest knows and we do not
+                raise Malformed(Reason.IP_BROADCAST)  # the broadcast address of a network that only the guest has
             flow = self._open(ip, header, not dhcp)
         if flow.last_used != context.now:
             self._touch(flow)
@@ -169,7 +169,7 @@ class Udp:
         """Follow the context's new configuration.
 
         A flow to a name server that was replaced ends with the guest's next query, and until then delivers the answer
-        to the latest one. All other flows stay as they are, like connections.
+        to the latest one. All other flows continue unchanged, as connections do.
         """
         address_map = self._context.address_map
         self._outdated.clear()
@@ -281,7 +281,7 @@ class Udp:
         again = inf
         for recent in self._recent:
             for flow in list(recent.values()):
-                if flow.last_used + shortest > now:  # and so are all behind it
+                if flow.last_used + shortest > now:  # all flows behind it were used later
                     again = min(again, flow.last_used + shortest)
                     break
                 deadline = flow.last_used + self._idle_times[flow.is_stream()]

@@ -10,7 +10,7 @@ from sansnet_core.egress import FlowHeaders
 __all__ = ["Runs"]
 
 MAX_DATAGRAMS: Final = 64
-"""In one frame to the guest: as many as UDP_SEGMENT allows (linux/udp.h)."""
+"""Most datagrams in one frame to the guest: UDP_MAX_SEGMENTS of older kernels (linux/udp.h)."""
 
 
 @dataclass(slots=True)

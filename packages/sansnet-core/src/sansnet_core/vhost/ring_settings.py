@@ -10,12 +10,12 @@ from sansnet_core.vhost.faults import Fault, VhostViolation
 from sansnet_core.vhost.memory import DirtyLog, MemoryTable
 from sansnet_core.vhost.vring import RingLayout, Vring
 
-__all__ = ["RingSetup"]
+__all__ = ["RingSettings"]
 
 _V = TypeVar("_V", bound=Vring)
 
 
-class RingSetup:
+class RingSettings:
     """The settings of one ring, which may exist or not.
 
     Attributes:
