@@ -104,6 +104,7 @@ class Limits(Record):
     """Bounds on memory and time that a hostile guest or host outside can use. Sizes are bytes, times are seconds."""
 
     tcp_flows: int = 65536
+    """TCP connections, begun by either side."""
     tcp_pending: int = 4096
     """Connections of the guest whose host socket is still connecting (a new one replaces the oldest); and, counted by
     themselves, inbound connections whose handshake with the guest is not complete."""
@@ -114,6 +115,7 @@ class Limits(Record):
     udp_inbound_flows: int = 8192
     """The same for inbound UDP flows, so that hosts outside cannot evict the guest's own."""
     echo_flows: int = 1024
+    """Ping identifiers, per destination; a new one replaces the least recently used."""
     stations: int = 1024
     """IP addresses of the guest whose Ethernet addresses are kept."""
     tcp_window: int = 4 << 20
@@ -133,6 +135,7 @@ class Limits(Record):
     reassembly_fragments: int = 64
     """Fragments of one datagram."""
     reassembly_time: float = 30.0
+    """How long a datagram may wait for its missing fragments."""
     icmp_error_rate: float = 1000.0
     """ICMP errors to the guest per second, on average (RFC 1812 4.3.2.8, RFC 4443 2.4 f)."""
     icmp_error_burst: int = 250
@@ -142,6 +145,7 @@ class Limits(Record):
     udp_idle_stream: float = 180.0
     """Idle time of all other UDP flows (RFC 4787, 4.3)."""
     echo_idle: float = 60.0
+    """Idle time after which a ping flow ends."""
     tcp_keepalive: float = 7200.0
     """Idle time after which keep-alive probes are sent to the guest (RFC 9293, 3.8.4)."""
     tcp_linger: float = 2.0
