@@ -95,7 +95,8 @@ def test_the_guest_in_a_trio_program_reaches_the_host(tmp_path: Path) -> None:
         server.shutdown()
         thread.join(5)
     assert done.returncode == 0, done.stderr
-    assert f"the guest opened 10.0.2.2 {server.server_port}\nHTTP/1.0 200 OK\n" in done.stdout.replace("\r", "")
+    lines = done.stdout.splitlines()  # notices come at the end of a wake-up of the driver, perhaps after the answer
+    assert {f"the guest opened 10.0.2.2 {server.server_port}", "HTTP/1.0 200 OK"} <= {*lines}
 
 
 @pytest.mark.kernel
