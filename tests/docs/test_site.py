@@ -15,6 +15,7 @@ from typing import Final
 import pytest
 
 from docs.command_pages import help_of
+from docs.public_names import listed_modules
 from sansnet_cli.compat import PROGRAMS
 from sansnet_cli.compat.options import OPTIONS
 from sansnet_cli.dispatch import COMMANDS
@@ -83,6 +84,23 @@ def test_the_reference_has_every_public_name(built: Path, package: str) -> None:
     shown = page(built, f"reference/{package}")
     names = import_module(package).__all__
     assert [name for name in names if not re.search(rf'id="(module-)?{package}\.{name}"', shown)] == []
+    for module in listed_modules(package):
+        others = [name for name in import_module(f"{package}.{module}").__all__ if name not in names]
+        assert [name for name in others if f'.{name}"' not in shown] == [], module
+
+
+@pytest.mark.slow
+def test_attributes_that_share_a_description_have_an_entry_each(built: Path) -> None:
+    shown = re.sub(r"<[^>]+>", "", page(built, "reference/sansnet_core"))
+    for name in ("dhcp", "dhcp6", "ndp", "router_advertisements"):
+        assert f"{name} (bool) -- whether the service is on." in shown, name
+
+
+@pytest.mark.slow
+def test_a_colon_in_a_description_makes_no_type(built: Path) -> None:
+    shown = re.sub(r"<[^>]+>", "", page(built, "reference/sansnet_core"))
+    assert "0: data is one datagram." in shown
+    assert not re.search(r"^Type:", shown, re.MULTILINE)
 
 
 @pytest.mark.slow

@@ -148,7 +148,7 @@ class Limits(Record):
     udp_idle_stream: float = 180.0
     """Idle time of all other UDP flows (RFC 4787, 4.3)."""
     echo_idle: float = 60.0
-    """Idle time of a ping flow."""
+    """Idle time after which a ping flow ends."""
     tcp_keepalive: float = 7200.0
     """Idle time after which keep-alive probes are sent to the guest (RFC 9293, 3.8.4)."""
     tcp_linger: float = 2.0
