@@ -37,6 +37,14 @@ def test_help_and_version(arguments: list[str], words: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("arguments", [["--version"], ["run", "--help"], ["pasta", "--help"], ["completion", "bash"]])
+def test_what_is_printed_on_a_closed_stdout_is_lost_without_an_error(arguments: list[str]) -> None:
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-W", "error", "-m", "sansnet_cli", *arguments]
+    done = subprocess.run(command, text=True, capture_output=True, timeout=20, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [[], ["walk"], ["--walk"], ["run", "--walk"], ["run", "-m", "x"], ["serve"]])
 def test_a_wrong_command_line_is_one_sentence_and_status_2(arguments: list[str]) -> None:
     done = sansnet(*arguments)

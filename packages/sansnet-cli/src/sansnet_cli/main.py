@@ -118,6 +118,8 @@ def _reserve_descriptors() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+    if sys.stdout is None:  # Python sets a standard stream that is closed to None
+        sys.stdout = os.fdopen(1, "w")
     if sys.stderr is None:  # print() would take stdout instead
         sys.stderr = os.fdopen(2, "w")
 
