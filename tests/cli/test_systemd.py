@@ -250,7 +250,7 @@ def test_a_service_manager_that_does_not_read_is_not_waited_for_without_a_bound(
                 while True:
                     other.sendto(b"STATUS=", path)
         monkeypatch.setenv("NOTIFY_SOCKET", path)
-        monkeypatch.setattr(systemd, "_PATIENCE", 0.1)
+        monkeypatch.setattr(systemd, "_SEND_TIMEOUT", 0.1)
         telling = threading.Thread(target=systemd.notify_ready, daemon=True)
         telling.start()
         telling.join(30)

@@ -77,7 +77,7 @@ class Route(Record):
         prefix_length: 0 for a default route.
         gateway: 4 or 16 bytes; None if destinations are on the link.
         metric: among routes to the same destination the kernel prefers the lowest; 0 means the kernel's default.
-        on_link: whether the gateway is on the link although no route says so.
+        on_link: whether the gateway is on the link although no other route leads to it (RTNH_F_ONLINK).
     """
 
     destination: bytes
@@ -88,7 +88,14 @@ class Route(Record):
 
 
 class Uplink(Record):
-    """The configuration of one interface for one IP family, with at least one address."""
+    """The configuration of one interface for one IP family.
+
+    Attributes:
+        interface: name of the interface.
+        index: index of the interface.
+        addresses: its addresses, at least one, with the source address of packets on the default route first.
+        routes: its routes in the main table, in the kernel's order.
+    """
 
     interface: str
     index: int = 0

@@ -70,6 +70,9 @@ class AttachedGuest(Generic[T]):
             prepare: returns the plan of the guest, see `CommandGuest.fork`. The guest's files and host name stay as
                 they are.
             stays: whether the child stays for `change`: necessary if this process may not enter the namespace later.
+
+        Raises:
+            OSError: no process can be forked, or no descriptor is left.
         """
         ours = theirs = None
         with contextlib.ExitStack() as stack:
@@ -118,13 +121,13 @@ class AttachedGuest(Generic[T]):
         return self._agents.socket(family, kind)
 
     async def change(self, change: GuestChange) -> tuple[str, ...]:
-        """GuestChange addresses and routes of the guest's interface.
+        """Change addresses and routes of the guest's interface.
 
         Returns:
             No sentences, since the guest's files stay as they are; see `CommandGuest.change`.
 
         Raises:
-            OSError: it is not permitted, or the guest is gone.
+            OSError: the change is not permitted, or the guest is gone.
             GuestError: the interface cannot have an address, or the child that stayed does not answer.
         """
         from sansnet_trio.guest import live_change, resident

@@ -31,7 +31,13 @@ TIMEOUT: Final = 5.0
 
 
 class GuestChange(Record):
-    """Old and new state of a guest; see `interface.reconfigure`."""
+    """A change of a guest's interface and files.
+
+    Attributes:
+        old, new: the present plan, and the plan to change to.
+        kept: old addresses to keep for connections that use them, 4 or 16 bytes each; new connections do not use them.
+        given_up: addresses that were kept until now, and are no longer used, 4 or 16 bytes each.
+    """
 
     old: GuestPlan
     new: GuestPlan

@@ -1,11 +1,11 @@
 """Finding, entering and watching a network namespace that exists already.
 
 Theory of operation. A namespace is named by a file: a bind mount, as made by `ip netns add`, or a file in /proc/PID/ns.
-It counts as gone when that file is. The kernel reports deleted files (inotify(7)), but not in /proc; there it reports
-the end of the process (pidfd_open(2)). Any other file in /proc is checked every second: a file that a process sees
-(/proc/PID/root/...) may vanish together with that process's mounts, without being deleted.
+It counts as gone when that file is gone. The kernel reports deleted files (inotify(7)), but not in /proc; there it
+reports the end of the process (pidfd_open(2)). Any other file in /proc is checked every second: a file below
+/proc/PID/root may vanish together with that process's mounts, without being deleted.
 
-Since we keep the namespace open and have a tap in it, it really exists until we end.
+The namespace itself exists until we end, because we keep its file open and have a tap in it.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class HostSockets:
     """All host sockets of one network.
 
     Args:
-        context: what the sockets share: the network, the epoll set and more.
+        context: the state that the sockets share: the network, the epoll set and more.
     """
 
     def __init__(self, context: SocketContext) -> None:
@@ -126,7 +126,7 @@ class HostSockets:
         """
         self._context.report_shortage(now)
         for stream in self._connecting.values():
-            stream.give_way(now)
+            stream.fail_for_room(now)
             return True
         return False
 

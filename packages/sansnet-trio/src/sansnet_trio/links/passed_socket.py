@@ -30,7 +30,7 @@ def adopt(fd: int) -> socket.socket:
         fd: number of the descriptor.
 
     Raises:
-        AdoptError: it is no such socket.
+        AdoptError: the descriptor is not such a socket.
     """
     try:
         if not stat.S_ISSOCK(os.fstat(fd).st_mode):
