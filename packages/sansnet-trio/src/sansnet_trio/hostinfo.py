@@ -2,7 +2,7 @@
 
 Theory of operation. For each IP family one interface is the model, the *uplink*: the interface of the first default
 route in the main table, or else of the first route. The first of its addresses is the source address of packets on the
-default route. That address may belong to another interface: hosts that speak BGP have it on the loopback interface.
+default route. That address may belong to another interface: hosts that use BGP have it on the loopback interface.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def start(
     """Do a command's work in this process or in the background.
 
     Args:
-        work: does the work until its end. It calls its argument when everything works.
+        work: a function that does the command's work to its end. It calls its argument when everything works.
         background: return in this process when everything works, and go on in another one.
         pid_file: name of a file for the process id; written when everything works, and removed at the end.
         needed: inherited descriptors that the work needs; all others are closed in the background.

@@ -18,7 +18,7 @@ from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.linux.descriptors import receive_descriptors, wait_readable
 from sansnet_trio.linux.rtnetlink import load_before_fork
 
-__all__ = ["Channel", "fork"]
+__all__ = ["TIMEOUT", "Channel", "fork"]
 
 _MESSAGE_SIZE: Final = 1 << 16
 _MAX_DESCRIPTORS: Final = 8

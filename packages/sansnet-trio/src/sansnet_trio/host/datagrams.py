@@ -51,8 +51,8 @@ def open_datagrams(context: SocketContext, order: OpenDatagram) -> socket:
     """Open a socket and bind it as ordered, or to another port if that port is in use, privileged or not permitted.
 
     Args:
-        context: has the interface that the socket must use.
-        order: has the address and port to bind it to.
+        context: the shared state, with the interface that the socket must use.
+        order: the order, with the address and port to bind the socket to.
 
     Raises:
         OSError: it could not be opened or bound.

@@ -44,7 +44,8 @@ class Setup(Record):
     """The configuration of a guest's network, and the data that it was made from.
 
     Attributes:
-        config: the configuration of the network. The caller replaces its `link` when the link exists.
+        config: the configuration of the network. Its `link` is the default one; when the link exists, set it by
+            `sansnet_core.records.replace(setup.config, link=...)`.
         interface: the host's interface for link-local addresses, if there is one.
         outbound_if4, outbound_if6: the only interfaces for outgoing traffic, if the options name them.
         warnings: sentences for the user.
@@ -79,10 +80,11 @@ def make_plan(options: NamespaceOptions, host: HostInfo) -> tuple[GuestPlan, Set
 
     Args:
         options: the guest's options.
-        host: the host's network, from `read_host_for`.
+        host: the host's network, from `read_host_for` with the same options.
 
     Returns:
-        The plan of its interface and files, and the setup of its network, which has the same plan.
+        The plan of its interface and files, and the setup of its network, which has the same plan. So a `prepare` of
+        `CommandGuest.fork` may return the result as it is; then `ReadyGuest.prepared` is the setup.
 
     Raises:
         HostError: the options do not fit the host.
@@ -129,7 +131,7 @@ def make_setup(options: NetworkOptions, host: HostInfo) -> Setup:
 
     Args:
         options: the guest's options.
-        host: the host's network, from `read_host_for`.
+        host: the host's network, from `read_host_for` with the same options.
 
     Raises:
         HostError: the options do not fit the host.
