@@ -108,7 +108,7 @@ def _read(words: Sequence[str]) -> tuple[str, list[_Step], bool]:
                     steps.append(_Step(command))
                 steps[-1].ports.append({"option": f"-{option.short}", "spec": argument})
     if len(line.rest) != 1:
-        raise Misuse("give the path of one control socket, the one given to --conf-path; see `pesto --help`")
+        raise Misuse("give the path of one control socket, that of the option --conf-path; see `pesto --help`")
     return line.rest[0], steps, shows or not steps
 
 

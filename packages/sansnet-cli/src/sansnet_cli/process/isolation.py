@@ -1,4 +1,4 @@
-"""The directories that sansnet imports from: only those of its installation, whatever the caller's environment says.
+"""The directories that sansnet imports from: only those of its installation, for any environment.
 
 Python puts into `sys.path` first the working directory (`python -m`) or that of the script, then the directories of
 PYTHONPATH; those of the standard library follow, and then the user's own. `isolate` removes all of them but the

@@ -27,7 +27,7 @@ def passed_socket() -> int | None:
     Its variables are removed from the environment, because they are for this process only.
 
     Raises:
-        CommandLineError: several were passed, or one that is not a UNIX stream socket.
+        CommandLineError: several sockets were passed, or a descriptor that is not a UNIX stream socket.
     """
     process, count, names = (os.environ.pop(f"LISTEN_{name}", "") for name in ("PID", "FDS", "FDNAMES"))
     if process != str(os.getpid()):  # they are for a process that started this one

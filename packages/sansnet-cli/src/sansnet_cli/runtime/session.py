@@ -65,8 +65,8 @@ class Session:
     async def running(self) -> AsyncIterator[trio.Nursery]:
         """Answer the control socket, follow the host and print the counters as long as the block runs.
 
-        Yields a nursery for other tasks of the command. They are cancelled at the end of the block. An exception that
-        is the only one leaves the block as it is, not in a group.
+        Yields a nursery for other tasks of the command. They are cancelled at the end of the block. A single
+        exception leaves the block itself, and not a group of it.
         """
         error: BaseException | None = None
         try:

@@ -93,7 +93,7 @@ class AttachedGuest(Generic[T]):
         Raises:
             GuestError: the interface cannot be made.
             EOFError: a signal ended the child.
-            Exception: the one that `prepare` raised.
+            Exception: `prepare` raised it.
         """
         import trio
 

@@ -55,7 +55,7 @@ class Channel:
 
         Raises:
             EOFError: the other process has ended, or executed another program.
-            Exception: the one that the child failed with.
+            Exception: the child raised it.
         """
         return self._receive()[0]
 

@@ -133,7 +133,7 @@ class CommandGuest(Generic[T]):
         Raises:
             GuestError: the guest could not be made.
             EOFError: a signal ended the child.
-            Exception: the one that `prepare` raised.
+            Exception: `prepare` raised it.
         """
         import trio
 

@@ -120,7 +120,7 @@ class SocketAgent:
 
         Raises:
             NoAgent: the agent does not answer.
-            OSError: the one of `join`, or no process can be forked.
+            OSError: `join` raised it, or no process can be forked.
         """
         channel, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         parent = os.getpid()

@@ -94,7 +94,7 @@ class ExistingNamespace:
 
     @classmethod
     def named(cls, name: str, user: str | None = None) -> ExistingNamespace:
-        """The namespace with a name that `ip netns` knows, or with a path if the name has a slash in it.
+        """The namespace of this name in `ip netns`, or at this path if the name has a slash in it.
 
         Raises:
             GuestError: there is no such namespace, or we may not open it.
@@ -136,11 +136,11 @@ class ExistingNamespace:
         if error.errno != errno.EPERM:
             return GuestError(f"{self.network} cannot be entered: {error.strerror}")
         if self._user is not None and not self._is_owner(self._user):
-            remedy = "this user namespace does not own it; give the one that does, or the number of a process"
+            remedy = "this user namespace does not own it; give the user namespace that does, or a process id"
         elif self._user is not None:
             remedy = "run sansnet as the user that made it, or as root"
         else:
-            remedy = "run sansnet as root, or say which user namespace it was made in (--userns)"
+            remedy = "run sansnet as root, or give the user namespace that it was made in (--userns)"
         return GuestError(f"{self.network} may not be entered: not permitted; {remedy}")
 
     async def wait_gone(self) -> None:
@@ -234,7 +234,7 @@ def _not_found(name: str) -> GuestError:
 
 
 def _no_process(number: int | str) -> GuestError:
-    return GuestError(f"there is no process {number}; give the number of one that runs")
+    return GuestError(f"there is no process {number}; give the id of a running process")
 
 
 def _open_own(stack: contextlib.ExitStack, kind: str) -> int:

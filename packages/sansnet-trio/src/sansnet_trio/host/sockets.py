@@ -119,7 +119,7 @@ class HostSockets:
     def make_room(self, now: float) -> bool:
         """Free a descriptor when none is left: abort the oldest connection attempt.
 
-        The guest repeats its SYN if it still wants the connection.
+        The guest repeats its SYN if it still needs the connection.
 
         Returns:
             Whether there was such an attempt.

@@ -307,7 +307,7 @@ class Stream:
             self._finish_sending()
 
     def _write(self) -> int:
-        """Send as much as the socket takes; how many bytes it took."""
+        """Send as much as the socket takes; the number of bytes that it took."""
         chunks = self._chunks
         total = 0
         while chunks:

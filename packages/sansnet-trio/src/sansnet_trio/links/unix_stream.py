@@ -110,7 +110,7 @@ class UnixStream:
         return data
 
     def _send(self, pieces: list[Buffer]) -> int:
-        """Send what the socket takes; how many bytes it took."""
+        """Send as much as the socket takes; the number of bytes that it took."""
         try:
             return self._socket.sendmsg(pieces, (), socket.MSG_NOSIGNAL)
         except BlockingIOError:
