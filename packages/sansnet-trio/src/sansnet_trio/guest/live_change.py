@@ -31,12 +31,12 @@ TIMEOUT: Final = 5.0
 
 
 class GuestChange(Record):
-    """A change of a guest's interface and files.
+    """Old and new state of a guest, for `CommandGuest.change` and `AttachedGuest.change`.
 
     Attributes:
-        old, new: the present plan, and the plan to change to.
-        kept: old addresses to keep for connections that use them, 4 or 16 bytes each; new connections do not use them.
-        given_up: addresses that were kept until now, and are no longer used, 4 or 16 bytes each.
+        old, new: the plan that the guest has, and the one that it gets.
+        kept: addresses of `old` that stay usable, since connections need them, but are not used for new ones.
+        given_up: addresses of earlier plans that were kept and are removed now.
     """
 
     old: GuestPlan
