@@ -45,7 +45,7 @@ GROUPS: Final[dict[str, tuple[Option, ...]]] = {
         Option("trace", text="print a line for each frame as well"),
         Option("stats", argument="SECONDS", text="print counters at this interval; needs --foreground before it"),
         Option("stderr", "e", ignored="messages go to stderr until the program is in the background"),
-        Option("log-file", "l", "FILE", "write messages to FILE, not to stderr or the system's log"),
+        Option("log-file", "l", "FILE", "write all messages to FILE"),
         Option("log-size", argument="BYTES", text="limit of FILE; its oldest messages are deleted; default: 1048576"),
         Option("pid", "P", "FILE", "write the process id to FILE"),
         Option("runas", argument="UID[:GID]|LOGIN[:GROUP]", text="user to run as; default: nobody, if root runs passt"),
