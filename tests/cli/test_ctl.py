@@ -155,7 +155,7 @@ def test_nobody_there_is_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "control"
     with pytest.raises(ControlError, match=f"cannot connect to {path}: No such file or directory"):
         ask(str(path), {})
-    with pytest.raises(ControlError, match=f"{tmp_path} is not a socket; give the path that -c was given"):
+    with pytest.raises(ControlError, match=f"{tmp_path} is not a socket; give the path of the option -c"):
         ask(str(tmp_path), {})
     with socket.socket(socket.AF_UNIX) as made:
         made.bind(str(path))
@@ -164,14 +164,14 @@ def test_nobody_there_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_who_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_PATIENCE", 0.1)
+    monkeypatch.setattr(client, "_ANSWER_TIMEOUT", 0.1)
     path = tmp_path / "control"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen(0)
-        with pytest.raises(ControlError, match="does not answer; is it a control socket"):
+        with pytest.raises(ControlError, match="does not answer; check that it is a control socket"):
             ask(str(path), {})
-        with pytest.raises(ControlError, match="does not answer; is it a control socket"):
+        with pytest.raises(ControlError, match="does not answer; check that it is a control socket"):
             ask(str(path), {})
 
 

@@ -26,7 +26,7 @@ def work(let_go):
     {work}
     return 7
 
-daemon._PATIENCE = 2
+daemon._READY_TIMEOUT = 2
 try:
     status = run_in_background(work, PidFile(sys.argv[1]))
 except HostError as error:

@@ -58,7 +58,7 @@ def refused(
 
 def hint(hints: Hints, *notices: FlowRefused | NameAsked) -> str:
     """The only hint."""
-    hints.hear(notices)
+    hints.add(notices)
     [sentence] = hints.sentences
     return sentence
 
@@ -131,7 +131,7 @@ def test_where_nothing_listens_on_the_hosts_own_address() -> None:
 
 def test_a_name_of_the_host_without_an_address() -> None:
     hints = make()
-    hints.hear([NameAsked("host.docker.internal", answered=True)])
+    hints.add([NameAsked("host.docker.internal", answered=True)])
     assert hints.sentences == []
     assert hint(hints, NameAsked("host.docker.internal", answered=False), NameAsked("other", answered=False)) == (
         "the guest looked up host.docker.internal, which has no address here; --map-host-loopback 169.254.1.2 makes it "
@@ -154,7 +154,7 @@ def test_a_name_of_the_host_without_an_address() -> None:
 )
 def test_what_is_nothing_special(nothing: FlowRefused) -> None:
     hints = make(loopback="10.9.9.9")
-    hints.hear([nothing])
+    hints.add([nothing])
     assert hints.sentences == []
 
 
@@ -167,8 +167,8 @@ def test_what_has_no_answer_at_the_end(state: str, inbound: bool, count: int) ->
 
 def test_each_kind_is_said_once_if_that_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:
     hints = make(verbose=True)
-    hints.hear([refused(GATEWAY), refused(GATEWAY), NameAsked("host.docker.internal", answered=False)])
+    hints.add([refused(GATEWAY), refused(GATEWAY), NameAsked("host.docker.internal", answered=False)])
     said = capsys.readouterr().err.splitlines()
     assert [line[:14] for line in said] == ["sansnet: hint:"] * 2
-    make().hear([refused(GATEWAY)])
+    make().add([refused(GATEWAY)])
     assert capsys.readouterr().err == ""

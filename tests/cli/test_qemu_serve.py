@@ -210,7 +210,7 @@ def test_a_program_that_there_is_not(program: str, status: int, words: str) -> N
     [
         (["-m", "1G"], "QEMU's own arguments go after --, see `sansnet qemu --help`"),
         (["--", "-daemonize"], "-daemonize would leave the machine without its network"),
-        (["--link", "vhost-user", "--", "-m", "1X"], "-m 1X for QEMU is no size"),
+        (["--link", "vhost-user", "--", "-m", "1X"], "-m 1X for QEMU is not a size"),
     ],
 )
 def test_arguments_that_cannot_work_are_wrong(fake: Fake, arguments: list[str], words: str) -> None:
@@ -240,7 +240,7 @@ def test_qemu_that_is_stopped_does_not_keep_us(fake: Fake, hears: bool) -> None:
 
 
 def test_a_machine_that_does_not_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(qemu_serve, "_PARTING", 0.5)
+    monkeypatch.setattr(qemu_serve, "_END_TIMEOUT", 0.5)
     script = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); signal.pause()"
     with closing(CommandSignals()) as signals:
         started = time.monotonic()

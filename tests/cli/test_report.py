@@ -25,7 +25,7 @@ from sansnet_trio.forward.binding import ListenAddress
         ("-U", "5353:53", "UDP: guest 127.0.0.1:5353 and [::1]:5353 -> host port 53"),
         ("-t", "auto,80", "TCP: host *:80 -> guest port 80 (while a program listens in the guest)"),
         ("-T", "auto,80", "TCP: guest 127.0.0.1:80 and [::1]:80 -> host port 80 (while a program listens on the host)"),
-        ("-t", "all", "TCP: host *:1-65535 -> guest ports 1-65535 (those that are free and not ephemeral)"),
+        ("-t", "all", "TCP: host *:1-65535 -> guest ports 1-65535 (only ports that are free and not ephemeral)"),
     ],
 )
 def test_a_forward_is_one_line(option: str, spec: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:

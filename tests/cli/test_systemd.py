@@ -170,7 +170,7 @@ def test_a_socket_that_neither_listens_nor_is_connected_is_refused() -> None:
     with socket.socket(socket.AF_UNIX) as idle:
         status, said = failure(sockets=[idle.fileno()])
     assert status == 1
-    assert said == "sansnet: descriptor 3 is neither connected nor listens; pass on a socket that does\n"
+    assert said == "sansnet: descriptor 3 is neither connected nor listens; pass a connected or listening socket\n"
 
 
 def test_several_sockets_are_refused_by_their_names(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_a_service_manager_that_does_not_read_is_not_waited_for_without_a_bound(
                 while True:
                     other.sendto(b"STATUS=", path)
         monkeypatch.setenv("NOTIFY_SOCKET", path)
-        monkeypatch.setattr(systemd, "_PATIENCE", 0.1)
+        monkeypatch.setattr(systemd, "_SEND_TIMEOUT", 0.1)
         telling = threading.Thread(target=systemd.notify_ready, daemon=True)
         telling.start()
         telling.join(30)

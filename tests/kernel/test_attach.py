@@ -144,7 +144,7 @@ def test_a_user_namespace_that_does_not_own_the_network_is_said_to_be_wrong(lab:
     with of_user("exec unshare --user sh -c 'echo made; exec sleep 600'") as visited:
         files = [f"/proc/{visited.pid}/ns/{kind}" for kind in ("net", "user")]
         text = refusal(lab, "--netns", files[0], "--userns", files[1], user=USER)
-    assert "this user namespace does not own it; give the one that does, or the number of a process" in text
+    assert "this user namespace does not own it; give the user namespace that does, or a process id" in text
 
 
 @pytest.mark.parametrize("by_path", [False, True], ids=["process", "paths"])
@@ -165,7 +165,7 @@ def test_a_user_may_not_attach_to_what_is_roots(lab: Lab, visited: Namespace, na
     assert "may not be opened: run sansnet as the user that made it, or as root" in refusal(
         lab, str(visited.pid), user=USER
     )
-    assert "may not be entered: not permitted; run sansnet as root, or say which user namespace" in refusal(
+    assert "may not be entered: not permitted; run sansnet as root, or give the user namespace" in refusal(
         lab, "--netns", NAME, user=USER
     )
     assert works(named) is False

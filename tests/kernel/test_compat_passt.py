@@ -265,7 +265,7 @@ def test_the_systems_root_becomes_nobody_when_all_is_open(caller: Caller) -> Non
         (["-P", "/nonexistent/pid"], "the pid file /nonexistent/pid cannot be written"),
         (["-l", "/nonexistent/log"], "the log file /nonexistent/log cannot be written"),
         (["-s", "/nonexistent/socket"], "cannot listen on /nonexistent/socket"),
-        (["-o", "192.0.2.77"], "-o 192.0.2.77 is not an address of the host's"),
+        (["-o", "192.0.2.77"], "-o 192.0.2.77 is not an address of the host"),
         (["-F", "77"], "descriptor 77 is not open here"),
     ],
 )
@@ -281,7 +281,7 @@ def test_an_ordinary_user_cannot_be_another_one(caller: Caller) -> None:
     done = caller.call("passt", "-q", "-s", str(caller.directory / "socket"), "--runas", "1", user=USER)
     assert (done.status, done.output) == (1, "")
     assert done.errors == (
-        "passt: cannot become user 1 of group 1 (Operation not permitted); be root, or leave out --runas\n"
+        "passt: cannot become user 1 of group 1 (Operation not permitted); run it as root, or leave out --runas\n"
     )
     assert not (caller.directory / "socket").exists()
 

@@ -47,7 +47,7 @@ class Forwards:
 def make(*specs: str, namespace: bool = True) -> tuple[ControlCommands, Forwards]:
     """Commands with some forwarded TCP ports."""
     commands, forwards = ControlCommands(), Forwards(*specs)
-    commands.forward(forwards, namespace=namespace)
+    commands.set_forwards(forwards, namespace=namespace)
     return commands, forwards
 
 
@@ -251,7 +251,7 @@ def answer_or_error(commands: ControlCommands, request: Any) -> Any:
 def test_the_documentations_examples_of_ports_are_true() -> None:
     commands = ControlCommands()
     with RealForwards(parse("28080:80", TCP)) as forwards:
-        commands.forward(forwards, namespace=True)
+        commands.set_forwards(forwards, namespace=True)
         for request, answer in documented("ports"):
             assert answer_or_error(commands, request) == answer
 

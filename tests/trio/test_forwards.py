@@ -335,7 +335,7 @@ def test_too_few_descriptors_are_an_error_even_for_weak_ports() -> None:
 
 
 def test_a_disabled_family_has_no_listeners() -> None:
-    with pytest.raises(ForwardError, match="off here"):
+    with pytest.raises(ForwardError, match="IP family that is disabled"):
         Forwards(parse_all([f"127.0.0.1/{PORT}"], TCP), families={6})
 
 

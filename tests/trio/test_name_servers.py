@@ -40,10 +40,10 @@ def test_each_server_has_one_address_of_its_own_in_the_hosts_order(hosts: list[b
     behind = {match: server.address for match, server in names.forward}
     plain = {split_zone(one)[0] for one in hosts}
     wanted = list(dict.fromkeys(one if split_zone(one)[1] != 7 else split_zone(one)[0] for one in hosts))[:16]
-    assert [behind.get(address, address) for address in names.told] == wanted
+    assert [behind.get(address, address) for address in names.servers] == wanted
     assert not behind.keys() & (plain | set(LINK.own))
-    assert not any(is_loopback(address) or address in LINK.own for address in names.told)
-    assert len(names.told) == len(set(names.told))
+    assert not any(is_loopback(address) or address in LINK.own for address in names.servers)
+    assert len(names.servers) == len(set(names.servers))
 
 
 def test_what_the_guest_was_told_of_leads_to_the_server_at_its_place() -> None:

@@ -122,7 +122,7 @@ def test_the_memory_is_as_large_as_the_user_says(arguments: str, size: int) -> N
 
 @pytest.mark.parametrize("text", ["", "1X", "G", "-1", "1GB", "0x100", "1.G", "size=", "one"])
 def test_a_size_that_is_none(text: str) -> None:
-    with pytest.raises(OptionsError, match="for QEMU is no size"):
+    with pytest.raises(OptionsError, match="for QEMU is not a size"):
         made("-m", text)
 
 

@@ -26,7 +26,7 @@ def dispatch(arguments: Sequence[str]) -> NoReturn:
     """Run a command, and exit.
 
     Args:
-        arguments: those of the process, without the program's name.
+        arguments: the words after the program's name.
     """
     # If the caller ignores SIGCHLD, this process inherits that, and the status of its children would be lost
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

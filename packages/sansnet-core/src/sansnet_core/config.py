@@ -14,13 +14,27 @@ from sansnet_core.addresses import Endpoint
 from sansnet_core.errors import ConfigError
 from sansnet_core.records import Record
 
-__all__ = ["Ipv4Config", "Ipv6Config", "Limits", "LinkConfig", "NetworkConfig", "UdpFiltering", "check_change"]
+__all__ = [
+    "GATEWAY_MAC",
+    "IPV4_MIN_MTU",
+    "IPV6_MIN_MTU",
+    "MAX_ADDRESSES",
+    "Ipv4Config",
+    "Ipv6Config",
+    "Limits",
+    "LinkConfig",
+    "NetworkConfig",
+    "UdpFiltering",
+    "check_change",
+]
 
 GATEWAY_MAC: Final = bytes.fromhex("9a559a559a55")
 """Locally administered. pasta uses the same, so guests' neighbour caches stay valid when one replaces the other."""
 
 IPV4_MIN_MTU: Final = 68
+"""Bytes (RFC 791, 3.2)."""
 IPV6_MIN_MTU: Final = 1280
+"""Bytes (RFC 8200, 5)."""
 
 MAX_ADDRESSES: Final = 8
 """Most addresses of a name per family. With the longest name, an answer fits into 512 bytes (RFC 1035, 4.2.1)."""

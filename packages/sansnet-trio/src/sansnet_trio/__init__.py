@@ -3,16 +3,16 @@
 Start with `Driver`, which runs a network over a `Link`. `Tap`, `UnixStream` and `VhostUserLink` are links.
 `CommandGuest` and `AttachedGuest` make guests in network namespaces, and `MachineListener` accepts virtual machines.
 `Forwards` opens ports. `read_host` reads the host's network; `make_plan` and `make_setup` decide from it and from
-`NetworkOptions` what a guest gets. All errors raised on purpose derive from `sansnet_core.SansnetError`.
+`NetworkOptions` a guest's plan and setup. All errors raised on purpose derive from `sansnet_core.SansnetError`.
 
 Names that are not listed here are found in these modules, which are public too:
 
 - `forward.in_use`, `guest.errors`, `guest.hosts_file`, `hostinfo`: facts about the host and the guest.
 - `guest.child`, `guest.execute`: the parts of `CommandGuest` for programs with their own start.
-- `links.machine_listener`, `links.observed`, `links.passed_socket`: sockets of machines, and links that are watched.
+- `links.machine_listener`, `links.observed`, `links.passed_socket`: sockets of machines, and observed links.
 - `links.tap`, `links.unix_stream`, `links.vhost_user`: links, each with the limits of its MTU.
 - `linux`: system calls, /proc, privileges, children and netlink, one module each.
-- `plan`: from options to what a guest gets, one module for each part.
+- `plan`: makes a guest's setup from options, one module for each part.
 
 All other modules are internal. Names and modules are loaded when they are first used.
 

@@ -57,8 +57,8 @@ _PAUSE_LINK_ABOVE: Final = 1024
 _DROP_ABOVE: Final = 4 * _PAUSE_LINK_ABOVE
 """Pending frames above which new frames are dropped."""
 
-_RESPITE: Final = 0.05
-"""Seconds to wait after a lack of memory."""
+_MEMORY_PAUSE: Final = 0.05
+"""Seconds to wait after memory ran out."""
 _NO_MEMORY: Final = (
     "there is too little memory, so frames and data from sockets are dropped; "
     "allow more, for example: ulimit -v unlimited"
@@ -165,7 +165,7 @@ class Driver:
         TCP connections that the guest has not ended by then are reset.
 
         Args:
-            task_status: for `nursery.start`, which returns when frames and sockets are served.
+            task_status: passed by `nursery.start`, which returns when frames and sockets are served.
 
         Raises:
             LinkClosed: the guest's end of the link is gone. A run that is not cancelled ends in this way.
@@ -193,7 +193,7 @@ class Driver:
         """Tell the network a fact that does not come from the link or a socket, and carry out the resulting orders.
 
         Args:
-            fact: called with the time in seconds; it calls the network.
+            fact: called with the time in seconds; it calls a method of the network with that time.
         """
         now = trio.current_time()
         fact(now)
@@ -244,7 +244,7 @@ class Driver:
             if not self._starved:
                 self._starved = True
                 _log.warning(_NO_MEMORY)
-            await trio.sleep(_RESPITE)
+            await trio.sleep(_MEMORY_PAUSE)
 
     def _work(self) -> None:
         """Work in rounds, for a bounded time."""
@@ -281,7 +281,7 @@ class Driver:
         return soonest
 
     def _spin(self) -> list[tuple[int, int]]:
-        """Busy-wait a moment for the answer to what was just sent.
+        """Busy-wait a moment for the answer to the frames and data just sent.
 
         Sleeping and waking up costs 30 us of processor time and 40 us of delay. Medians with a guest in a namespace, on
         two busy processors, without and with the busy-wait: one byte there and back over TCP 82 to 109 and 61 to 79 us;
@@ -339,7 +339,7 @@ class Driver:
             self._network.receive_frames(frames, now)
 
     def _update_link(self) -> None:
-        """Choose from the pending frames what to wait for, and whether sockets are read."""
+        """Set from the number of pending frames for which events the driver waits, and whether sockets are read."""
         pending = len(self._pending)
         wanted = (pending <= _PAUSE_LINK_ABOVE, pending > 0)
         if wanted == self._link_wanted:

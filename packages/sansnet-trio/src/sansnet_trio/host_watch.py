@@ -29,7 +29,7 @@ from sansnet_trio.linux.rtnetlink import subscribe
 __all__ = ["HostWatch"]
 
 _MAX_MESSAGES: Final = 256
-"""Messages that are read at once; in a storm they never end."""
+"""Messages to read in one go. In a storm of changes new ones arrive as fast as they are read."""
 
 _CHANGES: Final = (
     syscalls.IN_CREATE
@@ -50,9 +50,11 @@ _MAX_LINKS: Final = 40
 """Symbolic links on the way to one file, as in the kernel (MAXSYMLINKS)."""
 
 _BURST_GAP: Final = 0.1
+"""Seconds without a change after which a burst is over."""
 _MAX_BURST: Final = 1.0
+"""Seconds after which a burst is reported although it goes on."""
 _MIN_PAUSE: Final = 0.5
-"""Seconds: without a change until a burst is over; length of a burst at most; between two reports at least."""
+"""Seconds between two reports, at least."""
 _PAUSE_FACTOR: Final = 10
 _MAX_PAUSE: Final = 60.0
 """A pause is `_PAUSE_FACTOR` times as long as the work after the last report, but not longer than `_MAX_PAUSE`."""
@@ -203,7 +205,10 @@ class HostWatch:
 
 
 def _path_steps(path: str) -> Iterator[tuple[str, str]]:
-    """Directory and name of each step to a file over links; for a missing directory, its nearest existing parent."""
+    """Yield directory and name of a file, and of each file that a symbolic link on the way leads to.
+
+    For a missing directory, its nearest existing parent and the next name below that are yielded.
+    """
     for _ in range(_MAX_LINKS):
         directory, name = os.path.split(path)
         while not os.path.isdir(directory):

@@ -2,7 +2,7 @@
 
 Theory of operation. For each IP family one interface is the model, the *uplink*: the interface of the first default
 route in the main table, or else of the first route. The first of its addresses is the source address of packets on the
-default route. That address may belong to another interface: hosts that speak BGP have it on the loopback interface.
+default route. That address may belong to another interface: hosts that use BGP have it on the loopback interface.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Route(Record):
         prefix_length: 0 for a default route.
         gateway: 4 or 16 bytes; None if destinations are on the link.
         metric: among routes to the same destination the kernel prefers the lowest; 0 means the kernel's default.
-        on_link: whether the gateway is on the link although no route says so.
+        on_link: whether the gateway is on the link although no other route leads to it (RTNH_F_ONLINK).
     """
 
     destination: bytes
@@ -88,7 +88,14 @@ class Route(Record):
 
 
 class Uplink(Record):
-    """The configuration of one interface for one IP family, with at least one address."""
+    """The configuration of one interface for one IP family.
+
+    Attributes:
+        interface: name of the interface.
+        index: index of the interface.
+        addresses: its addresses, at least one, with the source address of packets on the default route first.
+        routes: its routes in the main table, in the kernel's order.
+    """
 
     interface: str
     index: int = 0

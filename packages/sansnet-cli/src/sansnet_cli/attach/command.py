@@ -23,7 +23,7 @@ def attach(arguments: Sequence[str]) -> int:
     """Run `sansnet attach`.
 
     Args:
-        arguments: those after `attach`.
+        arguments: the words after `attach`.
 
     Returns:
         The exit status.

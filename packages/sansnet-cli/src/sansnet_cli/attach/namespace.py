@@ -18,7 +18,7 @@ _BYTES: Final = {4: 4, 6: 16}
 """Size of the addresses of a family."""
 
 _MAX_FILE: Final = 1 << 16
-"""At most so many bytes of a resolv.conf are read."""
+"""Bytes of a resolv.conf that are read, at most."""
 
 
 def find_namespace(options: AttachOptions) -> ExistingNamespace:
@@ -39,8 +39,9 @@ def needs_resident(options: AttachOptions, namespace: ExistingNamespace, *, chan
     """Whether a process must stay in the namespace to change its addresses and routes when those of the host change.
 
     Args:
-        options: nothing changes if they fix all addresses and gateways, or if the guest configures itself.
-        namespace: the guest's.
+        options: the command's options. No process is needed if they set all addresses and gateways, or if the guest
+            configures itself.
+        namespace: the guest's namespace.
         changes_user: whether sansnet becomes another user.
     """
     own, gateways = ({len(address) for address in some} for some in ((a for a, _ in options.own), options.gateways))

@@ -17,13 +17,13 @@ __all__ = ["serve"]
 
 
 def serve(session: Session, link: Link, namespace: ExistingNamespace | None, mask: Collection[int]) -> None:
-    """Serve the network of a namespace until a signal comes.
+    """Serve the network of a namespace until it is gone or a signal comes.
 
     Args:
-        session: of the guest.
-        link: the guest's; closed at the end.
-        namespace: sansnet ends with it; None if it stays when the namespace is gone.
-        mask: the signals that are blocked from now on. The terminating ones are blocked until now.
+        session: the guest's session.
+        link: the guest's link; closed at the end.
+        namespace: sansnet ends when it is gone; None to continue then.
+        mask: the signals to block from now on. The caller has blocked `TERMINATING`.
 
     Raises:
         GuestError: the guest's interface went away.

@@ -39,11 +39,11 @@ def start(
     """Attach to a namespace, and serve its network until it is gone or a signal comes.
 
     Args:
-        guest: being prepared by its process.
-        options: of `sansnet attach`.
+        guest: the guest; its process is still preparing it.
+        options: the options of `sansnet attach`.
         capture: an open file for a capture.
         become: called after everything that needs privileges; it may change the user.
-        on_ready: called with the guest's plan when its interface is configured and all ports are bound.
+        on_ready: called with the guest's setup when its interface is configured and all ports are bound.
         load_first: load the whole program before `become`, because the new user may not be allowed to read it.
 
     Raises:

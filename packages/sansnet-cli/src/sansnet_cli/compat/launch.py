@@ -55,7 +55,7 @@ def start(program: str, request: Request) -> int:
 
     Args:
         program: `pasta` or `passt`.
-        request: made of its command line.
+        request: the request that was made from its command line.
 
     Returns:
         The exit status; see `sansnet_cli.compat.main`.
@@ -112,7 +112,7 @@ class _ReadySteps:
 
     Args:
         identity: the user and group to become; None leaves that to `become`.
-        log: for messages.
+        log: gets the messages.
         pid_file: gets the number of this process.
         release_caller: lets the calling process return, if it waits.
     """
@@ -147,7 +147,9 @@ class _ReadySteps:
                 identity.assume()
             except OSError as error:
                 name = f"user {identity.uid} of group {identity.gid}"
-                raise HostError(f"cannot become {name} ({error.strerror}); be root, or leave out --runas") from error
+                raise HostError(
+                    f"cannot become {name} ({error.strerror}); run it as root, or leave out --runas"
+                ) from error
 
     def ready(self) -> None:
         """Write the pid file and release the caller."""

@@ -153,7 +153,7 @@ class Log:
         self.write(Level.INFO, line)
 
     def debug(self, line: str) -> None:
-        """Report a detail for the search of a fault."""
+        """Report a detail for debugging."""
         self.write(Level.DEBUG, line)
 
     def trace(self, line: str) -> None:

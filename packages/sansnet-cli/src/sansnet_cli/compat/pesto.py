@@ -47,8 +47,8 @@ class _Step:
 
     Attributes:
         command: `add` or `delete`.
-        ports: to add or delete.
-        options: delete all ports of these options instead.
+        ports: the ports to add or delete.
+        options: if not empty, delete all ports of these options instead.
     """
 
     command: str
@@ -64,7 +64,7 @@ def main(words: Sequence[str]) -> int:
     """
     try:
         path, steps, shows = _read(words)
-        _take(path, steps)
+        _apply(path, steps)
         if shows:
             put("\n".join(_shown(path)) + "\n")
         return 0
@@ -108,11 +108,11 @@ def _read(words: Sequence[str]) -> tuple[str, list[_Step], bool]:
                     steps.append(_Step(command))
                 steps[-1].ports.append({"option": f"-{option.short}", "spec": argument})
     if len(line.rest) != 1:
-        raise Misuse("give the path of one control socket, the one given to --conf-path; see `pesto --help`")
+        raise Misuse("give the path of one control socket, that of the option --conf-path; see `pesto --help`")
     return line.rest[0], steps, shows or not steps
 
 
-def _take(path: str, steps: Sequence[_Step]) -> None:
+def _apply(path: str, steps: Sequence[_Step]) -> None:
     """Make all changes, or none."""
     before = forwards = _forwarded(path)
     try:

@@ -32,7 +32,7 @@ _MIN_LOG: Final = 1 << 12
 _MAX_MTU: Final = 65520
 """The limit of the originals, for every link."""
 _UNADVERTISED_MTU: Final = 1500
-"""The MTU for `--mtu 0`: the guest is not told one, so its interface has the default of Ethernet."""
+"""The MTU for `--mtu 0`: none is announced, so the guest's interface has Ethernet's default."""
 
 _FAMILIES: Final = {"ipv4-only": 4, "ipv6-only": 6}
 _LEVELS: Final = {"quiet": Level.WARNING, "debug": Level.DEBUG, "trace": Level.TRACE}
@@ -48,9 +48,9 @@ class Process(Record):
 
     Attributes:
         foreground: whether to stay in the foreground.
-        level: of messages.
-        pid, log_file: names of files.
-        log_size: in bytes.
+        level: the least urgent level of messages that are written.
+        pid, log_file: paths of files; None writes none.
+        log_size: limit of the log file in bytes.
         identity: the user to become when all files are open; None leaves that to `start`.
     """
 
@@ -268,9 +268,9 @@ class _Reader:
 
     def _mtu(self, families: frozenset[int]) -> int | None:
         mtu = self._last("mtu", values.mtu)
-        smallest = IPV6_MIN_MTU if families == {6} else IPV4_MIN_MTU
-        if mtu and not smallest <= mtu <= _MAX_MTU:
-            bounds = f"{smallest} and {_MAX_MTU}"
+        minimum = IPV6_MIN_MTU if families == {6} else IPV4_MIN_MTU
+        if mtu and not minimum <= mtu <= _MAX_MTU:
+            bounds = f"{minimum} and {_MAX_MTU}"
             raise Misuse(f"--mtu {mtu} is not between {bounds}; give another one, or 0 to leave it unchanged")
         return mtu
 
@@ -278,7 +278,7 @@ class _Reader:
         return (default or self._has(f"dhcp-{name}")) and not self._has(f"no-dhcp-{name}")
 
     def _searched(self, advertised: bool) -> tuple[str, ...] | None:
-        """One argument may have several domains, as those of QEMU have."""
+        """The search domains. One argument may have several of them, as QEMU passes them."""
         split = [domain for text in self._parsed.arguments("search") for domain in text.split()]
         if not split:
             return None if advertised else ()

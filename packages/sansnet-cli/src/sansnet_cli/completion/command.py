@@ -12,7 +12,7 @@ from sansnet_cli.output.stdout import put
 __all__ = ["completion", "script"]
 
 _FILES: Final = ("FILE", "PATH", "PROGRAM", "QEMU-ARGUMENT")
-"""Names in the help for values that are names of files."""
+"""Names in the help for values that are paths."""
 
 _COMMAND: Final = {
     "bash": "_sansnet_command_or_files",
@@ -32,8 +32,8 @@ def completion(arguments: Sequence[str], parsers: Mapping[str, argparse.Argument
     """Run `sansnet completion`.
 
     Args:
-        arguments: those after `completion`.
-        parsers: of all commands, by name.
+        arguments: the words after `completion`.
+        parsers: the parsers of all commands, by name.
 
     Returns:
         The exit status.
@@ -47,7 +47,7 @@ def script(shell: str, parsers: Mapping[str, argparse.ArgumentParser]) -> str:
 
     Args:
         shell: one of `sansnet_cli.completion.parser.SHELLS`.
-        parsers: of all commands, by name.
+        parsers: the parsers of all commands, by name.
     """
     import shtab
 
@@ -55,7 +55,7 @@ def script(shell: str, parsers: Mapping[str, argparse.ArgumentParser]) -> str:
 
 
 def _whole(parsers: Mapping[str, argparse.ArgumentParser]) -> argparse.ArgumentParser:
-    """One parser with a subparser for each command, as shtab wants it."""
+    """One parser with a subparser for each command, as shtab requires."""
     whole = argparse.ArgumentParser(prog="sansnet", description="A network for guests without privileges")
     whole.add_argument("--version", action="version", help="print the version and exit")
     commands = whole.add_subparsers(metavar="COMMAND")

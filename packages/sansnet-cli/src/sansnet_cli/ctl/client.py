@@ -15,7 +15,7 @@ __all__ = ["Answer", "ControlError", "ask", "no_answer"]
 
 Answer: TypeAlias = dict[str, Any]
 
-_PATIENCE: Final = 30.0
+_ANSWER_TIMEOUT: Final = 30.0
 """Seconds to wait for an answer."""
 
 _MAX_ANSWER: Final = 64 << 20
@@ -30,7 +30,7 @@ def ask(path: str, request: dict[str, Any]) -> Answer:
     """Send a request to a control socket.
 
     Args:
-        path: of the control socket.
+        path: path of the control socket.
         request: JSON values.
 
     Returns:
@@ -41,7 +41,7 @@ def ask(path: str, request: dict[str, Any]) -> Answer:
     """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(_PATIENCE)
+            connection.settimeout(_ANSWER_TIMEOUT)
             connection.connect(path)
             with contextlib.suppress(BrokenPipeError):  # refused before the request was read; the answer says why
                 connection.sendall(json.dumps(request).encode() + b"\n")
@@ -49,17 +49,17 @@ def ask(path: str, request: dict[str, Any]) -> Answer:
         answer = json.loads(line)
     except ConnectionRefusedError:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise ControlError(f"{path} is not a socket; give the path that -c was given") from None
+            raise ControlError(f"{path} is not a socket; give the path of the option -c") from None
         raise ControlError(f"no process listens on {path}; start sansnet with -c {path}") from None
     except (TimeoutError, BlockingIOError):  # the latter if the backlog is full
-        raise ControlError(f"{path} does not answer; is it a control socket?") from None
+        raise ControlError(f"{path} does not answer; check that it is a control socket") from None
     except PermissionError:
         raise ControlError(
             f"permission to use {path} is denied; use it as the user who started sansnet, or as root"
         ) from None
     except OSError as error:
         why = error.strerror or str(error)
-        raise ControlError(f"cannot connect to {path}: {why}; give the path that -c was given") from None
+        raise ControlError(f"cannot connect to {path}: {why}; give the path of the option -c") from None
     except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
@@ -71,7 +71,7 @@ def ask(path: str, request: dict[str, Any]) -> Answer:
 
 def no_answer(path: str) -> ControlError:
     """The error for a path where another program listens."""
-    return ControlError(f"{path} does not answer as a control socket does; give the path that -c was given")
+    return ControlError(f"{path} does not answer as a control socket does; give the path of the option -c")
 
 
 def _receive_line(connection: socket.socket) -> bytes:

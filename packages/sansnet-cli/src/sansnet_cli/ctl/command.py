@@ -17,7 +17,7 @@ def ctl(arguments: Sequence[str]) -> int:
     """Run `sansnet ctl`.
 
     Args:
-        arguments: those after `ctl`.
+        arguments: the words after `ctl`.
 
     Returns:
         The exit status.

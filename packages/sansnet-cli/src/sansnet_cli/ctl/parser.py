@@ -23,10 +23,10 @@ class CtlOptions(Record):
     """The options of `sansnet ctl`.
 
     Attributes:
-        path: of the control socket.
-        command: one of those in docs/control.md.
-        forwards: pairs of option and specification.
-        most: number of flows to list; None is the server's default.
+        path: path of the control socket.
+        command: a command of docs/control.md.
+        forwards: pairs (option, specification).
+        most: number of flows to list, at most; None means the server's default.
         json: whether to print the answer as JSON.
     """
 
@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
         ),
         add_help=False,
     )
-    made.add_argument("path", metavar="PATH", help="the control socket, as given to -c")
+    made.add_argument("path", metavar="PATH", help="the control socket: the path of the option -c")
     made.add_argument("command", choices=_COMMANDS, metavar="COMMAND", help=", ".join(_COMMANDS))
     forwards = made.add_argument_group("ports for add and delete, as for `sansnet run`; repeatable")
     for name, option in _OPTIONS.items():

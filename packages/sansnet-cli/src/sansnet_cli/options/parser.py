@@ -83,7 +83,7 @@ def add_options(made: argparse.ArgumentParser, *, namespace: bool, default_mtu: 
     Args:
         made: the command's parser.
         namespace: whether the guest is in a namespace, and not a virtual machine.
-        default_mtu: for the help.
+        default_mtu: the default MTU, as text for the help.
     """
     guest = _add_network_options(made, default_mtu)
     if namespace:
@@ -334,7 +334,7 @@ def _add_absent_options(guest: argparse._ArgumentGroup, absent: _Absent) -> None
 
 
 def namespace_options(parsed: argparse.Namespace) -> dict[str, Any]:
-    """The fields of `NamespaceOptions`."""
+    """The fields of `NamespaceOptions`. Raises as `network_options` does."""
     return {
         **network_options(parsed, tap.MTU),
         "ifname": parsed.ns_ifname,
@@ -344,7 +344,11 @@ def namespace_options(parsed: argparse.Namespace) -> dict[str, Any]:
 
 
 def network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, Any]:
-    """The fields of `NetworkOptions` and `CommandOptions`, for a link with these limits of the MTU."""
+    """The fields of `NetworkOptions` and `CommandOptions`, for a link with these limits of the MTU.
+
+    Raises:
+        CommandLineError: options contradict each other, or a value is out of range.
+    """
     if parsed.mtu is not None and not IPV4_MIN_MTU <= parsed.mtu <= mtu.largest:
         raise CommandLineError(
             f"-m {parsed.mtu} is not between {IPV4_MIN_MTU} and {mtu.largest} bytes; give another one"

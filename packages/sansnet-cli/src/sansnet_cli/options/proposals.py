@@ -18,8 +18,8 @@ class _Foreign(NamedTuple):
     """Options of docker, podman, slirp4netns, pasta, unshare and others, and the advice for each.
 
     Attributes:
-        names: of the options.
-        ours: the advice is for commands that have this option; empty for all commands.
+        names: names of the options, with spaces between them.
+        ours: the advice is only for commands that have this option; empty for all commands.
         text: the advice.
     """
 
@@ -30,7 +30,7 @@ class _Foreign(NamedTuple):
 
 _FOREIGN: Final = (
     _Foreign("--publish --port --ports --expose --forward", "-t", "give ports by -t (TCP) or -u (UDP), as -t 8080:80"),
-    _Foreign("--publish-all -P", "-T", "give -t auto for all ports that are listened on in the guest"),
+    _Foreign("--publish-all -P", "-T", "give -t auto for all ports on which programs in the guest listen"),
     _Foreign("--background --daemon --daemonize --detach -d", "--background", "give --background"),
     _Foreign(
         "--background --daemon --daemonize --detach -d", "", "sansnet stays in the foreground; put & behind the line"
@@ -110,7 +110,7 @@ def explain(message: str, options: Collection[str]) -> str:
     """Add a proposal to a message of argparse, if there is one.
 
     Args:
-        message: of argparse.
+        message: the message of argparse.
         options: all options of the command.
     """
     if found := re.fullmatch(r"unrecognized arguments: (\S+).*", message, re.DOTALL):

@@ -28,7 +28,7 @@ class CommandOptions(Record):
     """The options that all commands share and that are not about the guest's network.
 
     Attributes:
-        pcap: name of the capture file.
+        pcap: path of the capture file.
         control: path of the control socket.
         verbose: whether to print the configuration, and at the end the counters.
         ports: the forwarded ports.
@@ -48,7 +48,7 @@ class RunOptions(NamespaceOptions, CommandOptions):
     """The options of `sansnet run`.
 
     Attributes:
-        command: never empty.
+        command: the program and its arguments; never empty.
         root: whether the command of an ordinary user is root in the guest's user namespace.
     """
 
@@ -60,12 +60,12 @@ class AttachOptions(NamespaceOptions, CommandOptions):
     """The options of `sansnet attach`: the namespaces of a process, or a network namespace with a name or path.
 
     Attributes:
-        pid: the process.
-        netns: the network namespace instead.
-        userns: path of the user namespace to enter before that.
+        pid: id of the process; None if `netns` is set.
+        netns: name or path of the network namespace; None if `pid` is set.
+        userns: path of the user namespace to enter before `netns`; None stays in sansnet's own.
         ends_with_namespace: whether to end when the namespace is gone.
-        background: return when the guest is attached, and go on in the background.
-        pid_file: for the process id.
+        background: whether to return when the guest is attached, and go on in the background.
+        pid_file: path of a file for the process id.
     """
 
     pid: int | None = None
@@ -80,7 +80,7 @@ class MachineOptions(NetworkOptions, CommandOptions):
     """The options of a virtual machine's network.
 
     Attributes:
-        vhost_user: whether the machine speaks vhost-user, and not the protocol of `-netdev stream`.
+        vhost_user: whether the link is vhost-user; otherwise it has the protocol of `-netdev stream`.
     """
 
     vhost_user: bool = False
@@ -91,10 +91,10 @@ class ServeOptions(MachineOptions):
 
     Attributes:
         socket: path of the socket to which machines connect.
-        fd: a socket instead that is connected, or listens.
-        one_off: end with the first machine, as with a connected socket.
-        background: return when machines can connect, and serve them in the background.
-        pid_file: for the process id.
+        fd: descriptor of an inherited socket that is connected or listens; None if `socket` is set.
+        one_off: whether to end when the first machine disconnects, as with a connected socket.
+        background: whether to return when machines can connect, and serve them in the background.
+        pid_file: path of a file for the process id.
     """
 
     socket: str | None = None
@@ -108,8 +108,8 @@ class QemuOptions(MachineOptions):
     """The options of `sansnet qemu`.
 
     Attributes:
-        program: QEMU; None is the one for machines like this one.
-        arguments: those of QEMU.
+        program: name or path of QEMU; None means the QEMU for this processor.
+        arguments: QEMU's arguments.
     """
 
     program: str | None = None

@@ -69,6 +69,7 @@ def _bad(text: str, why: str) -> BadValue:
 
 
 def address(text: str) -> bytes:
+    """An IPv4 or IPv6 address, 4 or 16 bytes."""
     try:
         return addresses.parse(text)
     except ValueError:
@@ -77,7 +78,7 @@ def address(text: str) -> bytes:
 
 
 def host(text: str) -> bytes:
-    """A unicast address, but not a loopback one."""
+    """A unicast address that is not loopback, 4 or 16 bytes."""
     packed = address(text)
     if addresses.is_loopback(packed):
         raise _bad(text, "is the guest's own loopback; give an address of another node, such as 169.254.1.1")
@@ -87,7 +88,7 @@ def host(text: str) -> bytes:
 
 
 def stand_in(text: str) -> bytes:
-    """An address that is to mean the host in the guest."""
+    """An address by which the guest is to reach the host, 4 or 16 bytes."""
     packed = address(text)
     if addresses.is_loopback(packed):
         raise _bad(
@@ -98,6 +99,7 @@ def stand_in(text: str) -> bytes:
 
 
 def resolver(text: str) -> bytes:
+    """The unicast address of a name server, 4 or 16 bytes; it may be loopback."""
     packed = address(text)
     if not addresses.is_unicast(packed):
         raise _bad(text, "is not the address of a node")
@@ -147,6 +149,7 @@ def named_address(text: str) -> tuple[str, bytes | None]:
 
 
 def own(text: str) -> tuple[bytes, int | None]:
+    """ADDR or ADDR/LEN: an address of the guest, and its prefix length in bits."""
     node, slash, length = text.partition("/")
     try:
         packed = host(node)
@@ -160,6 +163,7 @@ def own(text: str) -> tuple[bytes, int | None]:
 
 
 def netmask(text: str) -> int:
+    """The prefix length of an IPv4 netmask, from 255.255.255.0 or 24."""
     try:
         length = IPv4Network(f"0.0.0.0/{text}").prefixlen
     except ValueError:
@@ -171,6 +175,7 @@ def netmask(text: str) -> int:
 
 
 def path(text: str) -> str:
+    """A path; any text that is not empty."""
     if not text:
         raise _bad(text, "is not a path")
     return text
@@ -199,12 +204,14 @@ def capture(text: str) -> str:
 
 
 def descriptor(text: str) -> int:
+    """The number of an inherited descriptor; stdout and stderr cannot be one."""
     if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or int(text) in (1, 2):
         raise _bad(text, "is not the number of a possible descriptor, which is 0 or above 2")
     return int(text)
 
 
 def pid(text: str) -> int:
+    """A process id."""
     if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not int(text):
         raise _bad(
             text,
@@ -215,12 +222,14 @@ def pid(text: str) -> int:
 
 
 def mtu(text: str) -> int:
+    """A number of bytes; `network_options` checks its range."""
     if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
         raise _bad(text, "is not a number of bytes")
     return int(text)
 
 
 def ifname(text: str) -> str:
+    """The name of an interface other than the loopback interface."""
     # As in the kernel's dev_valid_name(); in a tap's name, % stands for a number
     if text in (".", "..", "lo"):
         raise _bad(text, "cannot be the name of the guest's interface; give one like eth0")
@@ -232,6 +241,7 @@ def ifname(text: str) -> str:
 
 
 def mac(text: str) -> bytes:
+    """A unicast Ethernet address, 6 bytes."""
     if not re.fullmatch(r"([0-9a-f]{2}[:-]){5}[0-9a-f]{2}", text, re.ASCII | re.IGNORECASE):
         raise _bad(text, "is not an Ethernet address like 02:00:00:00:00:01")
     packed = bytes.fromhex(text.replace(":", "").replace("-", ""))
@@ -243,12 +253,14 @@ def mac(text: str) -> bytes:
 
 
 def hostname(text: str) -> str:
+    """A host name, for sethostname(2) and DHCP."""
     if not text.isascii() or not 0 < len(text) <= MAX_HOSTNAME or re.search(r"[^\w.-]", text):
         raise _bad(text, f"cannot be a host name, which has 1 to {MAX_HOSTNAME} letters, digits, dots and hyphens")
     return text
 
 
 def domain(text: str) -> str:
+    """A domain name (RFC 1035, 2.3.4), with or without a final dot."""
     labels = text.removesuffix(".").split(".")
     if (
         not text.isascii()
@@ -261,4 +273,5 @@ def domain(text: str) -> str:
 
 
 def none_or(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A converter that returns None for the word `none`, and otherwise the result of `convert`."""
     return lambda text: None if text == "none" else convert(text)

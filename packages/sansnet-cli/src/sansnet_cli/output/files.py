@@ -24,7 +24,7 @@ def open_output(path: str, access: int = os.O_WRONLY, *, truncate: bool = True) 
     """Open a file for writing. For a FIFO or a terminal the descriptor is non-blocking, so that no reader can block us.
 
     Args:
-        path: of the file.
+        path: path of the file.
         access: os.O_WRONLY or os.O_RDWR.
         truncate: whether to empty the file.
 

@@ -50,7 +50,7 @@ _COUNTERS: Final = {
     "datagrams_dropped": "datagrams and pings that the host did not take",
     "sockets": "sockets still open",
 }
-"""The counters of `DriverStatistics` that users are told, with their descriptions."""
+"""The counters of `DriverStatistics` that are printed, with their descriptions."""
 
 
 class Destination(Protocol):
@@ -130,13 +130,13 @@ def configuration(
     """Print the configuration of a guest's network.
 
     Args:
-        config: of the network.
-        link: of the guest's link.
+        config: the configuration of the network.
+        link: the abilities of the guest's link.
         own: addresses of the guest's interface, if sansnet configures it.
         gateways: the guest's gateways, if sansnet configures its interface.
     """
     offloads = [text for name, text in _OFFLOADS.items() if getattr(link, name)]
-    inform(f"link: MTU {link.mtu}, left to sansnet: {', '.join(offloads) or 'nothing'}")
+    inform(f"link: MTU {link.mtu}, offloads: {', '.join(offloads) or 'none'}")
     if not (own or gateways):
         own, gateways = _learnt(config)
     for size, family in ((4, config.ipv4), (16, config.ipv6)):
@@ -158,13 +158,13 @@ def configuration(
 def forward(rule: ForwardRule) -> None:
     """Print where the ports of a rule lead."""
     side = "in the guest" if rule.inbound else "on the host"
-    notes = ["those that are free and not ephemeral"] if rule.weak else []
+    notes = ["only ports that are free and not ephemeral"] if rule.weak else []
     notes += [f"while a program listens {side}"] if rule.auto else []
     inform(_leads(rule, rule.address, rule.first, rule.last) + (f" ({', '.join(notes)})" if notes else ""))
 
 
 def followed(at: ListenAddress, rule: ForwardRule, *, opened: bool) -> None:
-    """Print that a port was opened or closed, because a program listens on the other side, or none does any more."""
+    """Print that a port was opened or closed, because a program on the other side began or stopped to listen."""
     why = "opened, because a program listens there" if opened else "closed, because no program listens there any more"
     inform(f"{_leads(rule, at.address, at.port, at.port)}: {why}")
 

@@ -14,7 +14,7 @@ from typing import Final
 __all__ = ["say"]
 
 _PAGE: Final = 4096
-_MOMENT: Final = 100
+_TIMEOUT: Final = 100
 """Milliseconds to wait for the reader. If it does not read, later lines do not wait until there is room again."""
 
 _stuck = False
@@ -28,7 +28,7 @@ def say(line: str) -> None:
         try:
             ready = select.poll()
             ready.register(stream, select.POLLOUT)
-            _stuck = not ready.poll(0 if _stuck else _MOMENT)
+            _stuck = not ready.poll(0 if _stuck else _TIMEOUT)
         except (OSError, ValueError):  # a stream without a descriptor
             _stuck = False
         if not _stuck:

@@ -39,14 +39,14 @@ def start(
     """Do a command's work in this process or in the background.
 
     Args:
-        work: does it to its end. It calls its argument when everything works.
+        work: a function that does the command's work to its end. It calls its argument when everything works.
         background: return in this process when everything works, and go on in another one.
         pid_file: name of a file for the process id; written when everything works, and removed at the end.
         needed: inherited descriptors that the work needs; all others are closed in the background.
-        needed_paths: of files that may be such descriptors too, as /proc/self/fd/5.
+        needed_paths: paths of files; those that name a descriptor, such as /proc/self/fd/5, are needed too.
 
     Returns:
-        The exit status of this process, whichever it is.
+        The exit status of the process in which this function returns: the first one, or the one in the background.
 
     Raises:
         HostError: the pid file cannot be written.

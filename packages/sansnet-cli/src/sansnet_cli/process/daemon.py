@@ -46,9 +46,9 @@ _STREAMS: Final = (0, 1, 2)
 _NOBODY: Final = 65534
 _DESCRIPTOR: Final = re.compile(r"(?:/proc/self|/dev)/fd/(\d+)")
 
-_PATIENCE: Final = 60
+_READY_TIMEOUT: Final = 60
 """Seconds within which everything must work. Usually less than one is enough; tens of thousands of ports take some."""
-_PARTING: Final = 5.0
+_END_TIMEOUT: Final = 5.0
 """Seconds that a daemon may take to end after it has closed its descriptors."""
 
 
@@ -100,20 +100,20 @@ def run_in_background(work: Callable[[Callable[[], None]], int], pid_file: PidFi
         null = os.open(os.devnull, os.O_RDWR)
         return work(lambda: _release_caller(writer, null))
     os.close(writer)
-    if not wait_readable(reader, _PATIENCE):
+    if not wait_readable(reader, _READY_TIMEOUT):
         end_child(pid)
-        raise HostError(f"the process in the background has not answered for {_PATIENCE} s; try again")
+        raise HostError(f"the process in the background has not answered for {_READY_TIMEOUT} s; try again")
     if os.read(reader, 1):
         try:
             if pid_file is not None:
                 pid_file.write(pid)
         except OSError as error:
             os.kill(pid, signal.SIGTERM)
-            if wait_child(pid, _PARTING) is None:
+            if wait_child(pid, _END_TIMEOUT) is None:
                 end_child(pid)
             raise unwritable(error) from error
         return 0
-    status = wait_child(pid, _PARTING)
+    status = wait_child(pid, _END_TIMEOUT)
     code = -signal.SIGKILL if status is None else os.waitstatus_to_exitcode(status)
     if code < 0:
         raise HostError(f"signal {-code} ended the process in the background; try again")
@@ -142,7 +142,7 @@ def _release_caller(writer: int, null: int) -> None:
 
 
 def close_inherited(kept: Iterable[int]) -> None:
-    """Close all descriptors, except for the standard streams and the ones named."""
+    """Close all descriptors, except for the standard streams and `kept`."""
     keep = {*_STREAMS, *kept}
     for name in os.listdir("/proc/self/fd"):
         if int(name) not in keep:

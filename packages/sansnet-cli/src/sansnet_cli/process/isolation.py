@@ -1,9 +1,10 @@
-"""The directories that sansnet imports from: only those of its installation, whatever the caller's environment says.
+"""The directories that sansnet imports from: only those of its installation, for any environment.
 
-Python puts the directories of PYTHONPATH first in `sys.path`, then the user's own, and before both the working
-directory (`python -m`) or that of the script. They are removed before anything is imported that a start of Python does
-not load anyway. Starting again as `python -I` would do the same, but takes as long as a second start. The environment
-itself does not change, because the guest's command inherits it.
+Python puts into `sys.path` first the working directory (`python -m`) or that of the script, then the directories of
+PYTHONPATH; those of the standard library follow, and then the user's own. `isolate` removes all of them but the
+standard library's, before the first import of a module that Python itself does not load at its start. Starting again as
+`python -I` would do the same, but takes as long as a second start. The environment itself does not change, because the
+guest's command inherits it.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def secret() -> bytes:
 
 
 def report_logged() -> None:
-    """Report what the packages log (logger `sansnet`) like the command's own warnings. Further calls do nothing."""
+    """Report the packages' log messages (logger `sansnet`) like the command's warnings. Further calls do nothing."""
     import logging  # loaded only when the guest is ready
 
     class Reporter(logging.Handler):

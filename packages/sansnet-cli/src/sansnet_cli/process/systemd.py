@@ -17,7 +17,7 @@ __all__ = ["notify_ready", "passed_socket"]
 _FIRST: Final = 3
 """The first passed descriptor (SD_LISTEN_FDS_START)."""
 
-_PATIENCE: Final = 5.0
+_SEND_TIMEOUT: Final = 5.0
 """Seconds to wait for a service manager that does not read, as in sd_notify(3)."""
 
 
@@ -27,7 +27,7 @@ def passed_socket() -> int | None:
     Its variables are removed from the environment, because they are for this process only.
 
     Raises:
-        CommandLineError: several were passed, or one that is not a UNIX stream socket.
+        CommandLineError: several sockets were passed, or a descriptor that is not a UNIX stream socket.
     """
     process, count, names = (os.environ.pop(f"LISTEN_{name}", "") for name in ("PID", "FDS", "FDNAMES"))
     if process != str(os.getpid()):  # they are for a process that started this one
@@ -63,5 +63,5 @@ def notify_ready() -> None:
         return
     address = f"\0{path[1:]}" if path[0] == "@" else path  # an abstract address
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.settimeout(_PATIENCE)
+        manager.settimeout(_SEND_TIMEOUT)
         manager.sendto(b"READY=1", address)

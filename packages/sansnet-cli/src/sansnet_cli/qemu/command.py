@@ -17,7 +17,7 @@ def qemu(arguments: Sequence[str]) -> int:
     """Run `sansnet qemu`.
 
     Args:
-        arguments: those after `qemu`.
+        arguments: the words after `qemu`.
 
     Returns:
         QEMU's exit status, or the negative number of the signal that ended it.

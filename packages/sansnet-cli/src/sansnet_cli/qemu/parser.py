@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     made = _Parser(
         prog="sansnet qemu",
         usage="%(prog)s [OPTIONS] -- QEMU-ARGUMENT...",
-        description="Run QEMU with a network card that sansnet serves. Arguments after -- are those of QEMU, such as "
+        description="Run QEMU with a network card that sansnet serves. Arguments after -- are for QEMU, such as "
         "-m 1G -drive file=disk.qcow2.",
         epilog=with_examples(
             "For vhost-user sansnet adds shared memory to the machine, unless your arguments name a memory backend "

@@ -48,22 +48,22 @@ __all__ = ["serve"]
 
 _KVM: Final = "/dev/kvm"
 
-_PATIENCE: Final = 10.0
-"""Seconds that QEMU may take to say its version."""
+_VERSION_TIMEOUT: Final = 10.0
+"""Seconds that QEMU may take to print its version."""
 
-_PARTING: Final = 5.0
+_END_TIMEOUT: Final = 5.0
 """Seconds that QEMU may take to end after SIGTERM, and again after SIGKILL."""
 
-_MOMENT: Final = 0.5
-"""Seconds after the end of a connection within which QEMU itself has ended, if that was the reason."""
+_END_DELAY: Final = 0.5
+"""Seconds between the end of a connection and the end of QEMU, at most, if QEMU ended."""
 
 
 def serve(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -> int:
     """Run a machine until it ends.
 
     Args:
-        options: of `sansnet qemu`.
-        setup: the plan of the machine's network.
+        options: the options of `sansnet qemu`.
+        setup: the setup of the machine's network.
         capture: an open file for a capture.
 
     Returns:
@@ -71,8 +71,8 @@ def serve(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -> int:
 
     Raises:
         CommandNotFound, CommandNotExecutable: there is no such QEMU.
-        HostError: it is too old, or this host cannot serve such a link.
-        CommandLineError: its arguments cannot work.
+        HostError: QEMU is too old, or this host cannot serve such a link.
+        OptionsError: QEMU's arguments cannot work.
         ListenError: no socket can be made.
         ForwardError: a port cannot be forwarded.
     """
@@ -145,7 +145,7 @@ async def _serve_connection(server: MachineServer, connection: socket.socket) ->
     try:
         await server.serve(connection)
     except (LinkClosed, OSError) as error:
-        await trio.sleep(_MOMENT)  # if QEMU has just ended, there is nothing to report
+        await trio.sleep(_END_DELAY)  # if QEMU has just ended, there is nothing to report
         report.warn(f"the machine has lost its network until QEMU connects again: {error}")
 
 
@@ -158,7 +158,7 @@ def _version(program: str) -> qemu_arguments.Version:
     """
     try:
         output = subprocess.run(
-            [program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=False
+            [program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=_VERSION_TIMEOUT, check=False
         ).stdout.decode(errors="replace")
     except subprocess.TimeoutExpired:
         output = ""
@@ -209,8 +209,8 @@ def _started(
         for number in (signal.SIGTERM, signal.SIGCONT):  # a stopped process handles SIGTERM only after SIGCONT
             machine.send_signal(number)
         try:
-            machine.wait(_PARTING)
+            machine.wait(_END_TIMEOUT)
         except subprocess.TimeoutExpired:
             machine.kill()
             with suppress(subprocess.TimeoutExpired):
-                machine.wait(_PARTING)
+                machine.wait(_END_TIMEOUT)

@@ -23,7 +23,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run `sansnet run`.
 
     Args:
-        arguments: those after `run`.
+        arguments: the words after `run`.
 
     Returns:
         The command's exit status, or the negative number of the signal that ended it.

@@ -32,10 +32,10 @@ def serve(session: Session, link: Link, guest: CommandGuest[Setup], signals: Com
     """Serve the network of a command until the command ends.
 
     Args:
-        session: of the guest.
-        link: the guest's.
-        guest: has started its command.
-        signals: are passed on to the command.
+        session: the guest's session.
+        link: the guest's link.
+        guest: the guest, whose command has started.
+        signals: the signals to pass on to the command.
 
     Returns:
         The command's exit status, or the negative number of the signal that ended it.
@@ -54,7 +54,7 @@ class _CommandServer:
         self._signals = signals
         self._failure: GuestError | None = None
         self._status: int | None = None
-        """The command's, once it has ended by itself. Failures after that do not change it."""
+        """Exit status of the command, once it has ended. Failures after that do not change it."""
 
     async def run(self) -> int:
         try:
@@ -88,7 +88,7 @@ class _CommandServer:
 
 
 def _warn_unclean(error: Exception) -> None:
-    """The command has ended, and its status is known; but something failed after that."""
+    """Warn that something failed after the command had ended and its exit status was known."""
     if isinstance(error, OSError):
         reason = ": ".join(str(part) for part in (error.filename, error.strerror) if part is not None)
     else:

@@ -1,6 +1,6 @@
 """The first half of `sansnet run`, before trio is loaded: from the fork of the guest to the start of its command.
 
-The command starts as soon as its network is configured, although nothing serves that network yet: a thread is still
+The command starts as soon as its network is configured, although that network is not served yet: a thread is still
 loading the rest of the program. Frames wait in the tap for about 50 ms.
 """
 
@@ -36,8 +36,8 @@ def start(guest: CommandGuest[Setup], options: RunOptions, capture: BinaryIO | N
     """Start the command of a guest, and serve its network until the command ends.
 
     Args:
-        guest: being prepared by its process.
-        options: of `sansnet run`.
+        guest: the guest; its process is still preparing it.
+        options: the options of `sansnet run`.
         capture: an open file for a capture.
 
     Returns:
@@ -60,7 +60,7 @@ def start(guest: CommandGuest[Setup], options: RunOptions, capture: BinaryIO | N
         if options.verbose:
             report.configuration(setup.config, ready.link, setup.addresses, setup.gateways)
         if options.ports.forwards or control.is_on:
-            loading.join()  # some of them need a fork, which must not meet another thread
+            loading.join()  # a listener in the guest forks the socket agent, and a fork allows no other thread
         readiness.allow_many_descriptors()  # the command was forked before
         with captured(capture) as file, open_forwards(options, setup, control, guest) as forwards:
             link = observed(Tap(ready.tap, ready.link, left_behind=True), options, file)
@@ -77,7 +77,7 @@ def start(guest: CommandGuest[Setup], options: RunOptions, capture: BinaryIO | N
 
 
 class _Loading:
-    """Loads the rest of the program, in a thread if there can be one. `join` raises what prevents that."""
+    """Loads the rest of the program, in a thread if there can be one. `join` raises the error if that fails."""
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
@@ -103,5 +103,5 @@ def _wait_ready(guest: CommandGuest[Setup], signals: CommandSignals) -> ReadyGue
         while readable := select.select([guest.fileno(), signals.fileno()], [], [], 1.0)[0]:
             if guest.fileno() in readable:
                 return guest.receive_ready()
-            signals.forward(guest)
+            signals.pass_on(guest)
     raise GuestError.unanswered(TIMEOUT)

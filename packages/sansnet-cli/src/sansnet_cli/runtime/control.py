@@ -29,10 +29,10 @@ class Control:
         """Whether there is a control socket."""
         return self._commands is not None
 
-    def forward(self, forwards: Forwards | None, *, namespace: bool) -> None:
+    def set_forwards(self, forwards: Forwards | None, *, namespace: bool) -> None:
         """Let clients change the forwarded ports; those of the guest's loopback only if it is in a namespace."""
         if self._commands is not None and forwards is not None:
-            self._commands.forward(forwards, namespace=namespace)
+            self._commands.set_forwards(forwards, namespace=namespace)
 
     def serving(self, network: Network, driver: Driver, hints: Hints | None) -> AbstractContextManager[None]:
         """Let clients inspect this network and its driver as long as the block runs."""

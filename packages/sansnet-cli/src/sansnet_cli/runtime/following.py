@@ -1,11 +1,11 @@
-"""The guest's network follows the host's: its name servers, and all that was copied and not fixed by options.
+"""The guest's network follows the host's: its name servers, and all settings that were copied from the host.
 
 Theory of operation. After a change on the host, everything is read and planned again from the same options. If the plan
 differs, the network changes, and so does the guest: in a namespace its interface and files are changed; a guest that
 configures itself learns the change by router advertisements, and by DHCP at its next request.
 
-A guest may continue to use the name servers that it was told first, because it cannot learn others or ignores them.
-So queries to those addresses go to the servers that the host has now.
+A guest may continue to use the name servers that it got first, because it cannot learn others or ignores them. So
+queries to those addresses go to the servers that the host has now.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ __all__ = ["Changeable", "Follower"]
 _GONE: Final = (errno.ESRCH, errno.ENOENT)
 """Errors that mean that the guest has just ended."""
 
-_LOOK: Final = 60.0
-"""Seconds between checks whether open connections still use addresses that the host has lost."""
+_KEPT_INTERVAL: Final = 60.0
+"""Seconds between checks whether open flows still use addresses that the host has lost."""
 
 
 class Changeable(Protocol):
@@ -62,10 +62,10 @@ class Follower:
     """Keeps the network of a guest, or of several one after the other, like the host's.
 
     Args:
-        options: of the command.
-        setup: the plan of the guest's network.
+        options: the command's options.
+        setup: the setup of the guest's network.
         guest: the guest in a namespace; None is a virtual machine.
-        forwards: the forwarded ports; for a guest in a namespace they learn its new addresses.
+        forwards: the forwarded ports; they get the new addresses of a guest in a namespace.
         files: whether that guest has files of its own, such as /etc/resolv.conf.
     """
 
@@ -88,7 +88,7 @@ class Follower:
         self._remembered = RememberedNameServers()
         self._remembered.note(setup.names)
         self._kept: frozenset[bytes] = frozenset()
-        """Addresses of the guest's interface that only open connections use."""
+        """Addresses of the guest's interface that only open flows use."""
         self._served: tuple[Network, Driver, LinkConfig] | None = None
         self._forwards = forwards
         self._warned = False
@@ -131,7 +131,7 @@ class Follower:
             await self._try_to_follow(files=self._files)
         while True:
             files = False
-            with trio.move_on_after(_LOOK if self._kept else math.inf):
+            with trio.move_on_after(_KEPT_INTERVAL if self._kept else math.inf):
                 files = await self._watch.wait()
             await self._try_to_follow(files=files and self._files)
 
@@ -161,7 +161,7 @@ class Follower:
             moved = await self._change_guest(old.plan, setup.plan, files=files)
         self.setup = setup
         if setup.config != old.config or setup.interface != old.interface:
-            self._tell(setup, moved=moved)
+            self._change_network(setup, moved=moved)
 
     def _planned(self, host: HostInfo) -> Setup:
         options = self._options
@@ -189,7 +189,7 @@ class Follower:
             self._forwards.set_guest_addresses([own.address for own in new.addresses])
         return new.configure and before != after
 
-    def _tell(self, setup: Setup, *, moved: bool) -> None:
+    def _change_network(self, setup: Setup, *, moved: bool) -> None:
         """Reconfigure the network that is served."""
         if self._served is None:
             return

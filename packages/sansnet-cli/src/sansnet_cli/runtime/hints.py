@@ -50,8 +50,8 @@ class Hints:
     """The hints about one guest.
 
     Args:
-        options: of the command.
-        setup: the plan made from them.
+        options: the command's options.
+        setup: the setup made from them.
         namespace: whether the guest is in a namespace, so that the command has -T and -U.
         forwards: returns the current rules.
     """
@@ -73,7 +73,7 @@ class Hints:
         self._kinds: set[str] = set()
         self.sentences: list[str] = []
 
-    def hear(self, notices: Iterable[Notice]) -> None:
+    def add(self, notices: Iterable[Notice]) -> None:
         """Make hints from notices."""
         for notice in notices:
             if isinstance(notice, FlowRefused):

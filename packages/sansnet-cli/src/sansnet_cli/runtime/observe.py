@@ -1,4 +1,4 @@
-"""Frames of a guest that users see: in a capture file, or as a line for each."""
+"""Frames of a guest for users to inspect: in a capture file, or as one line each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def open_capture(name: str | None) -> BinaryIO | None:
     """Open the file of `--pcap` for `captured`; None if the option was not given.
 
     Raises:
-        CommandLineError: the name is not that of a file.
+        CommandLineError: the name stands for stdout, and not for a file.
         HostError: the file cannot be written.
     """
     if name is None:
@@ -57,7 +57,7 @@ def captured(file: BinaryIO | None) -> Iterator[CaptureFile | None]:
 
 
 def observed(link: Link, options: CommandOptions, capture: CaptureFile | None) -> Link:
-    """The link itself, or one that traces and captures its frames as the options ask for."""
+    """The link itself, or a link around it that traces and captures its frames, according to the options."""
     if options.trace:
         from sansnet_cli.runtime.trace import TracedLink
 

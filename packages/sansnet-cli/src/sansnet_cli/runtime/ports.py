@@ -28,8 +28,8 @@ def open_forwards(
     """Forward ports as long as the block runs; None if there are none, and no control socket could add some.
 
     Args:
-        options: of the command.
-        setup: the plan of the guest's network.
+        options: the command's options.
+        setup: the setup of the guest's network.
         control: the control socket.
         guest: makes sockets in the guest, if it is in a namespace.
 

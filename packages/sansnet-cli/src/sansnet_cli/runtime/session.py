@@ -30,8 +30,8 @@ class Session:
     """The network of one guest, or of several one after the other.
 
     Args:
-        options: of the command.
-        setup: the plan of the guest's network.
+        options: the command's options.
+        setup: the setup of the guest's network.
         control: the control socket.
         forwards: the forwarded ports; None if there are none and never will be.
         guest: the guest in a namespace, whose interface is kept like the host's; None is a virtual machine.
@@ -54,19 +54,19 @@ class Session:
         self._in_namespace = guest is not None
         self._follower = Follower(options, setup, guest, forwards, files=files)
         self._served: tuple[Network, Driver] | None = None
-        control.forward(forwards, namespace=self._in_namespace)
+        control.set_forwards(forwards, namespace=self._in_namespace)
 
     @property
     def setup(self) -> Setup:
-        """The plan of the guest's network as it is now."""
+        """The current setup of the guest's network."""
         return self._follower.setup
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[trio.Nursery]:
         """Answer the control socket, follow the host and print the counters as long as the block runs.
 
-        Yields a nursery for other tasks of the command. They are cancelled at the end of the block. An exception that
-        is the only one leaves the block as it is, not in a group.
+        Yields a nursery for other tasks of the command. They are cancelled at the end of the block. A single
+        exception leaves the block itself, and not a group of it.
         """
         error: BaseException | None = None
         try:
@@ -86,7 +86,7 @@ class Session:
         """Make the network of one guest and its driver, for as long as the block runs; the caller runs the driver.
 
         Args:
-            link: the guest's; the driver closes it at its end.
+            link: the guest's link; the driver closes it at its end.
 
         Raises:
             OSError: the host's interface is gone, or no descriptor is left.
@@ -101,7 +101,7 @@ class Session:
             outbound4=setup.outbound_if4,
             outbound6=setup.outbound_if6,
             forwards=self._forwards,
-            on_notices=hints.hear if hints else None,
+            on_notices=hints.add if hints else None,
         )
         self._served = network, driver
         try:
@@ -118,7 +118,7 @@ class Session:
                 report.statistics(network.statistics(), driver.statistics())
 
     def _make_hints(self, setup: Setup) -> Hints | None:
-        """The hints about a new guest; None if they are shown nowhere."""
+        """The hints about a new guest; None if the command does not show any."""
         if not setup.config.notices:
             return None
         from sansnet_cli.runtime.hints import Hints

@@ -1,4 +1,4 @@
-"""Signals to sansnet that are for its child, a command or QEMU; and job control.
+"""Passing signals on to the child of sansnet, a command or QEMU; and job control.
 
 Theory of operation. The command is in our process group, so the terminal sends its signals, as for Ctrl-C and Ctrl-Z,
 to both: if they were passed on, the command would get them twice. Signals sent by a process reach only sansnet and are
@@ -22,7 +22,7 @@ from sansnet_trio.linux import syscalls
 
 __all__ = ["CommandSignals"]
 
-_FORWARDED: Final = frozenset(
+_PASSED_ON: Final = frozenset(
     {signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 )
 _FROM_TERMINAL: Final = frozenset({signal.SIGINT, signal.SIGQUIT})
@@ -47,7 +47,7 @@ class CommandSignals:
     """Receives signals, which would end sansnet otherwise, from now on and until closed."""
 
     def __init__(self) -> None:
-        taken = _FORWARDED | {signal.SIGCHLD}
+        taken = _PASSED_ON | {signal.SIGCHLD}
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, taken)
         self._fd = syscalls.signal_descriptor(taken)
 
@@ -57,13 +57,13 @@ class CommandSignals:
 
         while True:
             await trio.lowlevel.wait_readable(self._fd)
-            self.forward(child)
+            self.pass_on(child)
 
     def fileno(self) -> int:
         """A descriptor that is readable when there is a signal to pass on."""
         return self._fd
 
-    def forward(self, child: Child) -> None:
+    def pass_on(self, child: Child) -> None:
         """Pass on one signal that has been received."""
         number, _, code = _SIGINFO.unpack(os.read(self._fd, _SIGINFO.size))
         if number == signal.SIGCHLD:

@@ -1,4 +1,4 @@
-"""A line on stderr, or in the log, for each frame of a guest."""
+"""Tracing: one line on stderr, or in the log, for each frame of a guest."""
 
 from __future__ import annotations
 

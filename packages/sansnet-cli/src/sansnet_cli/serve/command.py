@@ -26,7 +26,7 @@ def serve(arguments: Sequence[str]) -> int:
     """Run `sansnet serve`.
 
     Args:
-        arguments: those after `serve`.
+        arguments: the words after `serve`.
 
     Returns:
         The exit status.

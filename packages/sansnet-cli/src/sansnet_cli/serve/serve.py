@@ -1,6 +1,7 @@
 """`sansnet serve` with trio: the network of virtual machines that connect to a socket, one at a time.
 
-Each machine gets a new network, even one that connects again: its old connections are answered with a reset.
+Each machine gets a new network, even a machine that connects again: segments of its old connections are answered with
+a reset.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["MachineServer", "Source", "check_link", "report_refused", "serve"]
 
 Source: TypeAlias = str | socket.socket | MachineListener
-"""Where machines come from: the path of a socket to listen on, a socket that listens or is connected, or a listener."""
+"""The path of a socket for machines to connect to, a socket that listens or is connected, or a listener."""
 
 
 def serve(
@@ -48,10 +49,10 @@ def serve(
     """Serve machines until a signal comes, or the only machine is gone.
 
     Args:
-        options: of `sansnet serve`.
-        setup: the plan of each machine's network.
+        options: the options of `sansnet serve`.
+        setup: the setup of each machine's network.
         capture: an open file for a capture.
-        source: where the machines come from.
+        source: the socket of the machines; see `Source`.
         become: called after everything that needs privileges; it may change the user.
         on_ready: called when machines can connect.
 
@@ -125,8 +126,8 @@ class MachineServer:
     """Gives each machine that connects a network of its own.
 
     Args:
-        session: of the command.
-        options: of the machines' links.
+        session: the command's session.
+        options: the options of the machines' links.
         capture: a file for the frames of all machines.
     """
 
@@ -139,7 +140,7 @@ class MachineServer:
         """Serve one machine until it is gone or this is cancelled; the connection is closed then.
 
         Raises:
-            LinkClosed, OSError: the machine is gone, for this reason.
+            LinkClosed, OSError: the machine is gone; the error has the reason.
         """
         with closing(self._link(connection)) as raw:
             if isinstance(raw, vhost_user.VhostUserLink):

@@ -15,8 +15,9 @@ from sansnet_trio.driver import DriverStatistics
 __all__ = ["CountingDriver", "ControlCommands", "PortForwards", "RequestError"]
 
 DEFAULT_FLOWS: Final = 1000
+"""Flows in one answer if the request gives no number."""
 MAX_FLOWS: Final = 10_000
-"""Flows in one answer by default, and at most: the network stands still while they are listed."""
+"""Flows in one answer, at most: no frame is served while they are listed."""
 
 _OPTIONS: Final = {"-t": (TCP, True), "-u": (UDP, True), "-T": (TCP, False), "-U": (UDP, False)}
 _PROTOCOLS: Final = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
@@ -63,7 +64,7 @@ class ControlCommands:
             "counters": self._counters,
         }
 
-    def forward(self, forwards: PortForwards, *, namespace: bool) -> None:
+    def set_forwards(self, forwards: PortForwards, *, namespace: bool) -> None:
         """Set the forwards; until then, commands about forwards fail.
 
         Args:
@@ -103,10 +104,10 @@ class ControlCommands:
         return {"forwards": [{"option": one.option, "spec": one.spec()} for one in self._served_forwards().rules]}
 
     def _add(self, request: Request) -> Answer:
-        kept, forwards = self._served_forwards(), _requested_rules(request)
-        if not self._namespace and any(forward.auto or not forward.inbound for forward in forwards):
+        served, added = self._served_forwards(), _requested_rules(request)
+        if not self._namespace and any(rule.auto or not rule.inbound for rule in added):
             raise RequestError("the guest is a machine; -T, -U and auto are for guests in namespaces")
-        kept.add(forwards)
+        served.add(added)
         return self._list(request)
 
     def _delete(self, request: Request) -> Answer:
@@ -118,9 +119,9 @@ class ControlCommands:
         return self._list(request)
 
     def _flows(self, request: Request) -> Answer:
-        most = _number(request, "most", DEFAULT_FLOWS, MAX_FLOWS)
+        limit = _number(request, "most", DEFAULT_FLOWS, MAX_FLOWS)
         flows = self._guest[0].flows() if self._guest else []
-        return {"flows": [_flow(flow) for flow in flows[:most]], "total": len(flows)}
+        return {"flows": [_flow(flow) for flow in flows[:limit]], "total": len(flows)}
 
     def _counters(self, request: Request) -> Answer:
         if self._guest is None:
@@ -170,10 +171,10 @@ def _is_forward(one: object) -> bool:
     return isinstance(one, dict) and one.get("option") in list(_OPTIONS) and isinstance(one.get("spec"), str)
 
 
-def _number(request: Request, name: str, default: int, most: int) -> int:
+def _number(request: Request, name: str, default: int, maximum: int) -> int:
     value = request.get(name, default)
-    if type(value) is not int or not 0 < value <= most:
-        raise RequestError(f"{name} must be a number between 1 and {most}")
+    if type(value) is not int or not 0 < value <= maximum:
+        raise RequestError(f"{name} must be a number between 1 and {maximum}")
     return value
 
 

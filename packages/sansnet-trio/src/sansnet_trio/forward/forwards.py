@@ -155,7 +155,7 @@ class Forwards:
                 if rule.first <= old.last and old.first <= rule.last and key[0] == scope
             ]
             if not cut:
-                raise ForwardError(f"{old.option} {old.spec()} is not forwarded; see which ports are")
+                raise ForwardError(f"{old.option} {old.spec()} is not forwarded; list the forwards to see their ports")
             for key, number, rule in cut:
                 del rules[key]
                 rules |= {(scope, rest.first): (number, rest) for rest in without(rule, old.ports)}
@@ -226,7 +226,7 @@ class Forwards:
         self._next_scan = self._clock() + _SCAN_INTERVAL if follows and self._clock is not None else None
 
     def _arrange(self, rules: Iterable[ForwardRule]) -> None:
-        """Open the missing listeners of some rules, and close all listeners that the rules do not want.
+        """Open the missing listeners of some rules, and close all listeners that none of the rules needs.
 
         Raises:
             ForwardError: a required listener cannot be opened. Others may be missing then, too.
@@ -261,7 +261,7 @@ class Forwards:
             self._open(at, rule)
 
     def _wanted_always(self, rule: ForwardRule) -> Iterator[ListenAddress]:
-        """Where a rule wants listeners, whatever ports the other side uses."""
+        """The listen addresses of a rule that is not `auto`: those that do not depend on ports of the other side."""
         if not rule.inbound and self._path.guest is None:
             return
         if rule.weak:
@@ -271,13 +271,13 @@ class Forwards:
                     part, self._sizes, (port for port in part.ports if part.leads_to(port) not in ours_on_other_side)
                 )
         elif rule.address is not None and len(rule.address) not in self._sizes:
-            problem = f"{rule.option} {rule.spec()} has an address of a family that is off here"
+            problem = f"{rule.option} {rule.spec()} has an address of an IP family that is disabled"
             raise ForwardError(f"{problem}; give another one, or leave it out")
         else:
             yield from listen_addresses(rule, self._sizes, rule.ports)
 
     def _wanted_by_following(self, rules: Iterable[ForwardRule]) -> Iterator[tuple[ListenAddress, ForwardRule]]:
-        """Where `auto` rules want listeners now, from the ports that the other side uses."""
+        """The listen addresses of `auto` rules, from the ports that are in use on the other side now."""
         scan = cache(self._foreign_listeners)
         for rule in rules:
             if rule.auto and self._path.guest is not None:
@@ -302,7 +302,7 @@ class Forwards:
     # listeners
 
     def _close_unwanted(self, wanted: Mapping[ListenAddress, ForwardRule], listeners: Iterable[Listener]) -> None:
-        """Close those of some listeners that are not wanted, or lead to another target than wanted."""
+        """Close each of these listeners that is not wanted or does not lead to the wanted target."""
         for listener in listeners:
             rule = wanted.get(listener.at)
             if rule is not None and listener.has_target_of(rule):

@@ -214,12 +214,15 @@ class ListenerService:
         if self._paused and now >= self._pause_ends:
             paused, self._paused = self._paused, []
             if any(not listener.forward.inbound for listener in paused):
-                self._sockets.make_room(now)  # not in `_accept`, which must not close descriptors of others
+                self._sockets.make_room(now)  # not in `_accept`, which must not close other sockets' descriptors
             for listener in paused:
                 self._resume(listener)
 
     def close(self) -> None:
-        """Stop serving all listeners, and end connections on the loopback path. The network ends, so it is not told."""
+        """Stop serving all listeners, and end connections on the loopback path.
+
+        The network ends with the driver, so it gets no `forward_removed`.
+        """
         for remove in self._removals.values():
             remove()
         self._removals.clear()
@@ -319,7 +322,7 @@ class ListenerService:
         local = read_local(ancillary)
         if self._path.takes(listener.forward, source.address):
             with suppress(NoAgent):  # then the network carries it
-                self._relay.forward(entry, encode(*source), local, data, ancillary, now)
+                self._relay.pass_on(entry, encode(*source), local, data, ancillary, now)
                 return
         report_datagram(self._context, identity, source, data, ancillary, now, local)
 

@@ -98,7 +98,7 @@ class Relay:
         """The number of flows."""
         return len(self._flows)
 
-    def forward(
+    def pass_on(
         self, entry: Entry, address: SocketAddress, local: bytes | None, data: bytes, ancillary: Ancillary, now: float
     ) -> None:
         """Pass on a datagram or a run that an entry received.
@@ -185,7 +185,7 @@ class LoopbackEntry:
 
     def _ready(self, flags: int, now: float) -> None:
         for data, ancillary, address in _receive(self._entry.socket, self._relay.context, flags):
-            self._relay.forward(self._entry, address, read_local(ancillary), data, ancillary, now)
+            self._relay.pass_on(self._entry, address, read_local(ancillary), data, ancillary, now)
 
     def close(self) -> None:
         """Stop receiving, and end its flows; the socket stays open."""

@@ -16,8 +16,8 @@ end yields nothing, one byte is read and written: only the urgent mark is lost.
 A program's keepalive probes end at our end of its connection, where we cannot see them. So both ends of a splice have a
 keepalive of their own, in case a loopback connection dies without a FIN or a reset, as when a filter drops packets.
 
-A program that connects to localhost tries ::1 first. Since we accept that connection, it never tries 127.0.0.1, where
-many services listen only. So an end that is refused may have a fallback to connect to.
+A program that connects to localhost tries ::1 first. Since we accept that connection, it never tries 127.0.0.1, the
+only address on which many services listen. So an end that is refused may have a fallback to connect to.
 
 An event at one end may close the other end, too, so ends are not closed but retired (`Poller.retire`).
 """
@@ -48,7 +48,7 @@ _SPARE_PIPES: Final = 4
 _MAX_ROUNDS: Final = 2
 """How often a pipe is filled and emptied for one event; the epoll set reports remaining bytes again."""
 _SMALL: Final = 1 << 16
-"""Bytes: after fewer, more are rarely there yet, and a vain splice(2) costs as much as an event."""
+"""Bytes. After a smaller read, more have rarely arrived, and a splice(2) without result costs as much as an event."""
 _FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 _ERRORS_ONCE: Final = EPOLLONESHOT
 _IDLE: Final = 30
@@ -114,8 +114,8 @@ class _End:
         if self.ended and self.other.ended and not (self.held or self.other.held):
             self.splices.finish(self)
             return
-        self.report(flags)
-        self.other.report(0)
+        self.watch(flags)
+        self.other.watch(0)
 
     def _ready_connecting(self, flags: int) -> None:
         failure = self.socket.getsockopt(SOL_SOCKET, SO_ERROR)
@@ -125,8 +125,8 @@ class _End:
             self.splices.abort(self)
         elif flags & EPOLLOUT:
             self.connecting = False
-            self.report(0)
-            self.other.report(0)
+            self.watch(0)
+            self.other.watch(0)
 
     def move(self) -> None:
         """Move bytes from this end to the other, as far as the other takes them."""
@@ -177,8 +177,8 @@ class _End:
         with suppress(OSError):  # ENOTCONN: it was reset, which an event will report
             self.other.socket.shutdown(SHUT_WR)
 
-    def report(self, flags: int) -> None:
-        """Watch for the events that can be handled now; `flags` are those that were just reported."""
+    def watch(self, flags: int) -> None:
+        """Watch for the events that can be handled now; `flags` were just reported."""
         readable = not (self.ended or self.held or self.other.connecting or self.connecting)
         interest = (EPOLLIN if readable else 0) | (EPOLLOUT if self.other.held or self.connecting else 0)
         if self.held and not interest and (flags & (EPOLLERR | EPOLLHUP) or self.interest == _ERRORS_ONCE):

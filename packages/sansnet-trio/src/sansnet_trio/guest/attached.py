@@ -70,6 +70,9 @@ class AttachedGuest(Generic[T]):
             prepare: returns the plan of the guest, see `CommandGuest.fork`. The guest's files and host name stay as
                 they are.
             stays: whether the child stays for `change`: necessary if this process may not enter the namespace later.
+
+        Raises:
+            OSError: no process can be forked, or no descriptor is left.
         """
         ours = theirs = None
         with contextlib.ExitStack() as stack:
@@ -90,7 +93,7 @@ class AttachedGuest(Generic[T]):
         Raises:
             GuestError: the interface cannot be made.
             EOFError: a signal ended the child.
-            Exception: the one that `prepare` raised.
+            Exception: `prepare` raised it.
         """
         import trio
 
@@ -124,7 +127,7 @@ class AttachedGuest(Generic[T]):
             No sentences, since the guest's files stay as they are; see `CommandGuest.change`.
 
         Raises:
-            OSError: it is not permitted, or the guest is gone.
+            OSError: the change is not permitted, or the guest is gone.
             GuestError: the interface cannot have an address, or the child that stayed does not answer.
         """
         from sansnet_trio.guest import live_change, resident

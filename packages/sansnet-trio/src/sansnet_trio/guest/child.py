@@ -18,7 +18,7 @@ from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.linux.descriptors import receive_descriptors, wait_readable
 from sansnet_trio.linux.rtnetlink import load_before_fork
 
-__all__ = ["Channel", "fork"]
+__all__ = ["TIMEOUT", "Channel", "fork"]
 
 _MESSAGE_SIZE: Final = 1 << 16
 _MAX_DESCRIPTORS: Final = 8
@@ -55,7 +55,7 @@ class Channel:
 
         Raises:
             EOFError: the other process has ended, or executed another program.
-            Exception: the one that the child failed with.
+            Exception: the child raised it.
         """
         return self._receive()[0]
 

@@ -85,7 +85,7 @@ class CommandGuest(Generic[T]):
         self._files: dict[str, int] = {}
         """Descriptors of the guest's own files, by path."""
         self._written: dict[str, int] = {}
-        """When we wrote these files, in nanoseconds; a later modification is the guest's."""
+        """Modification times of these files after our last write, in nanoseconds; the guest's writes change them."""
 
     @classmethod
     def fork(cls, command: Sequence[str], prepare: Callable[[], tuple[GuestPlan, T]]) -> CommandGuest[T]:
@@ -133,7 +133,7 @@ class CommandGuest(Generic[T]):
         Raises:
             GuestError: the guest could not be made.
             EOFError: a signal ended the child.
-            Exception: the one that `prepare` raised.
+            Exception: `prepare` raised it.
         """
         import trio
 
@@ -198,7 +198,7 @@ class CommandGuest(Generic[T]):
             A sentence for each file that could not be replaced.
 
         Raises:
-            OSError: it is not permitted, or the guest has ended.
+            OSError: the change is not permitted, or the guest has ended.
             GuestError: the interface cannot have an address.
         """
         from sansnet_trio.guest.live_change import OwnFile, change_guest

@@ -12,12 +12,12 @@ class GuestError(SansnetError):
 
     @classmethod
     def unanswered(cls, seconds: float) -> GuestError:
-        """The process that makes the guest is stopped, or waits for something itself."""
+        """The error for a process that prepares the guest and does not answer: it is stopped, or waits itself."""
         return cls(f"the process that prepares the guest has not answered for {seconds:g} s; let it run, or try again")
 
     @classmethod
     def killed(cls) -> GuestError:
-        """The process that makes the guest was killed."""
+        """The error for a process that was killed while it prepared the guest."""
         return cls("the guest could not be prepared, since the process that did it was killed; try again")
 
 

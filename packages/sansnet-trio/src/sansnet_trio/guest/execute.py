@@ -16,7 +16,7 @@ __all__ = ["execute", "is_found"]
 _SHELL_WORDS: Final = (
     ". alias bg case cd command eval exec export fg for if jobs read set source ulimit umask unset while"
 )
-"""Words that only shells understand."""
+"""Built-in commands and reserved words of shells."""
 
 
 def execute(command: Sequence[str]) -> NoReturn:
@@ -71,7 +71,7 @@ def _remedy(program: str) -> str:
     if re.match(r"\w+=", program):
         return f"to set a variable, give the command to env: env {program} COMMAND"
     if program in _SHELL_WORDS.split():
-        return f"only shells know it; give the line to a shell: sh -c '{program} ...'"
+        return f"it is built into shells; give the line to a shell: sh -c '{program} ...'"
     return f"check the name{' and PATH' if '/' not in program else ''}"
 
 

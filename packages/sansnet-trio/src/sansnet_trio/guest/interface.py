@@ -79,7 +79,7 @@ def open_interface(plan: GuestPlan) -> tuple[int, LinkConfig]:
             case errno.ENOTTY:
                 message = f"{device} is not the tun device; as root: rm {device}; mknod {device} c 10 200"
             case errno.EPERM if error.filename == device:
-                message = f"{device} may not be opened here; let the container have it, as by --device {device}"
+                message = f"{device} may not be opened here; give the container this device, as by --device {device}"
             case errno.EPERM:
                 raise not_permitted("an interface cannot be made") from error
             case errno.EMFILE | errno.ENFILE:
@@ -152,7 +152,7 @@ def reconfigure(old: GuestPlan, new: GuestPlan, kept: Collection[bytes], given_u
     index = syscalls.interface_index(new.interface)
     with Netlink() as netlink:
         for route in set(old.routes) - set(new.routes):
-            with contextlib.suppress(OSError):  # it went with its address, or the guest deleted it
+            with contextlib.suppress(OSError):  # the kernel deleted it with its address, or the guest did
                 family = _family(route.destination)
                 netlink.delete_route(family, _route_attributes(route, index), **_route_fields(route))
         _delete_addresses(netlink, index, (InterfaceAddress(address, 8 * len(address)) for address in given_up))
@@ -163,16 +163,16 @@ def reconfigure(old: GuestPlan, new: GuestPlan, kept: Collection[bytes], given_u
             _delete_addresses(netlink, index, before if size == 4 and before != after else set(before) - set(after))
             for own in after:
                 _add_address(netlink, index, own)
-        ours = {own.address for own in new.addresses}
+        present = {own.address for own in new.addresses}
         for address in kept:
-            if address not in ours:
+            if address not in present:
                 _add_address(netlink, index, InterfaceAddress(address, 8 * len(address)), preferred=False)
         _add_routes(netlink, index, new.routes)
 
 
 def _delete_addresses(netlink: Netlink, index: int, gone: Iterable[InterfaceAddress]) -> None:
     for own in gone:
-        with contextlib.suppress(OSError):  # the guest deleted it, or it went with another address of its network
+        with contextlib.suppress(OSError):  # the guest deleted it, or the kernel did with the primary address
             family = _family(own.address)
             netlink.delete_address(family, _address_attributes(own), index=index, prefixlen=own.prefix_length)
 

@@ -24,7 +24,7 @@ class GuestPlan(Record):
         mac: Ethernet address of the interface, 6 bytes; None lets the kernel choose one.
         configure: whether the interface gets addresses and routes and is brought up. If not, a DHCP client or the like
             in the guest must do that.
-        addresses, routes: those of the interface, for both families.
+        addresses, routes: addresses and routes of the interface, for both families.
         ipv6: whether IPv6 is enabled on the interface.
         resolv_conf: contents of the guest's /etc/resolv.conf; None keeps the host's.
         hosts: entries to put first in the guest's /etc/hosts; without any, the guest has the host's file.
@@ -52,7 +52,7 @@ class ReadyGuest(NamedTuple, Generic[T]):
     Attributes:
         tap: descriptor of the guest's tap, which the caller must close; a `Tap` is made from it and `link`.
         link: properties of the tap.
-        prepared: what `prepare` returned besides the plan.
+        prepared: the second value that `prepare` returned.
         warnings: sentences about parts of the plan that could not be carried out.
     """
 

@@ -40,7 +40,7 @@ _SIZES: Final = (4, 16)
 
 
 async def request_change(change: GuestChange, channel: socket.socket) -> None:
-    """Have the resident change the guest.
+    """Ask the resident to change the guest, and wait for its answer.
 
     Args:
         change: the change of the interface that the resident configured.
@@ -49,7 +49,7 @@ async def request_change(change: GuestChange, channel: socket.socket) -> None:
     Raises:
         OSError: the kernel refuses.
         GuestError: the interface cannot have an address.
-        EOFError: the resident has ended, or does not answer; give it up then.
+        EOFError: the resident has ended, or does not answer in time; do not use it again.
     """
     import json
 
@@ -99,7 +99,9 @@ def _encoded_plan(plan: GuestPlan) -> list[list[list[object]]]:
 
 
 def serve_changes(channel: socket.socket, plan: GuestPlan, is_orphan: Callable[[], bool]) -> None:
-    """Be the resident until the other end of the channel is closed; called in the guest's network namespace.
+    """Make the changes that are requested, until the other end of the channel is closed.
+
+    Called in the process that stays, in the guest's network namespace.
 
     Args:
         channel: a stream socket to the parent.

@@ -53,7 +53,7 @@ TIMEOUT: Final = 0.25
 """Seconds that an answer may take. It usually takes 0.1 ms, or longer on a busy processor. The event loop is blocked
 meanwhile, so it must be short."""
 _FIRST_TIMEOUT: Final = 1.0
-"""The same for the start of the first agent, which nothing can have disturbed yet."""
+"""Seconds that the first agent may take to start; no process of the guest can have stopped it yet."""
 MAX_PAUSE: Final = 64.0
 """Seconds before the next agent is started, at most; the pauses before it are 0, 1, 2, 4 and so on."""
 _RESET_AFTER: Final = 60.0
@@ -120,7 +120,7 @@ class SocketAgent:
 
         Raises:
             NoAgent: the agent does not answer.
-            OSError: the one of `join`, or no process can be forked.
+            OSError: `join` raised it, or no process can be forked.
         """
         channel, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         parent = os.getpid()
@@ -294,7 +294,7 @@ class SocketAgents:
 
 
 def _become(join: Callable[[], None], channel: socket.socket, parent: int) -> NoReturn:
-    """Be the agent until the parent closes the channel."""
+    """Run the agent until the parent closes the channel."""
     try:
         gc.disable()  # finalizers of the parent's garbage could close descriptors that this process opens
         helper_process.detach()

@@ -1,11 +1,11 @@
 """Finding, entering and watching a network namespace that exists already.
 
 Theory of operation. A namespace is named by a file: a bind mount, as made by `ip netns add`, or a file in /proc/PID/ns.
-It counts as gone when that file is. The kernel reports deleted files (inotify(7)), but not in /proc; there it reports
-the end of the process (pidfd_open(2)). Any other file in /proc is checked every second: a file that a process sees
-(/proc/PID/root/...) may vanish together with that process's mounts, without being deleted.
+It counts as gone when that file is gone. The kernel reports deleted files (inotify(7)), but not in /proc; there it
+reports the end of the process (pidfd_open(2)). Any other file in /proc is checked every second: a file below
+/proc/PID/root may vanish together with that process's mounts, without being deleted.
 
-Since we keep the namespace open and have a tap in it, it really exists until we end.
+The namespace itself exists until we end, because we keep its file open and have a tap in it.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class ExistingNamespace:
 
     @classmethod
     def named(cls, name: str, user: str | None = None) -> ExistingNamespace:
-        """The namespace with a name that `ip netns` knows, or with a path if the name has a slash in it.
+        """The namespace of this name in `ip netns`, or at this path if the name has a slash in it.
 
         Raises:
             GuestError: there is no such namespace, or we may not open it.
@@ -136,11 +136,11 @@ class ExistingNamespace:
         if error.errno != errno.EPERM:
             return GuestError(f"{self.network} cannot be entered: {error.strerror}")
         if self._user is not None and not self._is_owner(self._user):
-            remedy = "this user namespace does not own it; give the one that does, or the number of a process"
+            remedy = "this user namespace does not own it; give the user namespace that does, or a process id"
         elif self._user is not None:
             remedy = "run sansnet as the user that made it, or as root"
         else:
-            remedy = "run sansnet as root, or say which user namespace it was made in (--userns)"
+            remedy = "run sansnet as root, or give the user namespace that it was made in (--userns)"
         return GuestError(f"{self.network} may not be entered: not permitted; {remedy}")
 
     async def wait_gone(self) -> None:
@@ -234,7 +234,7 @@ def _not_found(name: str) -> GuestError:
 
 
 def _no_process(number: int | str) -> GuestError:
-    return GuestError(f"there is no process {number}; give the number of one that runs")
+    return GuestError(f"there is no process {number}; give the id of a running process")
 
 
 def _open_own(stack: contextlib.ExitStack, kind: str) -> int:

@@ -111,9 +111,11 @@ def not_permitted(problem: str) -> GuestError:
                 setting = f"{name.replace('/', '.')}={1 - value}"
                 return GuestError(f"{problem}, since user namespaces are restricted here; as root: sysctl -w {setting}")
     if not _is_mapped():
-        return GuestError(f"{problem}, since this user or group is not mapped here; run it as one that its uid_map has")
+        return GuestError(
+            f"{problem}, since this user or group is not mapped here; run it as one of those in /proc/self/uid_map"
+        )
     if _is_chroot():
-        return GuestError(f"{problem}, since this is a chroot; run it outside of it")
+        return GuestError(f"{problem}, since this is a chroot; run sansnet outside of it")
     return GuestError(
         f"{problem}: not permitted; if this is a container, allow it user namespaces (its seccomp profile forbids them)"
     )

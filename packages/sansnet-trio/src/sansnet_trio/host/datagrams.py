@@ -51,8 +51,8 @@ def open_datagrams(context: SocketContext, order: OpenDatagram) -> socket:
     """Open a socket and bind it as ordered, or to another port if that port is in use, privileged or not permitted.
 
     Args:
-        context: tells which interface the socket must use.
-        order: tells where to bind it.
+        context: the shared state, with the interface that the socket must use.
+        order: the order, with the address and port to bind the socket to.
 
     Raises:
         OSError: it could not be opened or bound.
@@ -88,7 +88,7 @@ def report_datagram(
     """Report a received datagram, or a run of them, to the network.
 
     Args:
-        context: what sockets share.
+        context: the state that the sockets share.
         identity: the core's name for the socket.
         source: the sender.
         data: the payload.
@@ -106,7 +106,7 @@ class DatagramSocket:
     """One UDP socket of the host.
 
     Args:
-        context: what sockets share.
+        context: the state that the sockets share.
         identity: the core's name for the socket.
         sock: the socket, bound.
         deliver: called for each datagram that arrives, or run of them; None reports it to the network.

@@ -27,7 +27,7 @@ class EchoSocket:
     """One ping socket of the host.
 
     Args:
-        context: what sockets share.
+        context: the state that the sockets share.
         order: the family, and where to bind it.
 
     Raises:

@@ -17,7 +17,7 @@ from sansnet_trio.host.sockopts import set_fragment, set_tos, set_ttl
 __all__ = ["ANCILLARY_SIZE", "NO_ROOM", "OnError", "OnReadable", "PacketOptions", "PacketSocket"]
 
 NO_ROOM: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
-"""Errors of sending that mean the host has no room for the packet. It is dropped and counted, as by a full router."""
+"""Errors of sending that mean the host has no room for the packet. It is dropped and counted, as by a router."""
 
 ANCILLARY_SIZE: Final = 128
 """Room for the control messages of one received packet, in bytes: TTL, TOS, segment size and local address."""
@@ -75,7 +75,7 @@ class PacketSocket:
     While the guest's link has no room, the socket is not read: see `SocketContext.blocked`.
 
     Args:
-        context: what sockets share.
+        context: the state that the sockets share.
         sock: the socket, with an error queue (IP_RECVERR).
         on_readable: called when a packet has arrived.
         on_error: called for each error of the queue that came from the network.

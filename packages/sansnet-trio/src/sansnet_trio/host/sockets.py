@@ -51,7 +51,7 @@ class HostSockets:
     """All host sockets of one network.
 
     Args:
-        context: what the sockets share: the network, the epoll set and more.
+        context: the state that the sockets share: the network, the epoll set and more.
     """
 
     def __init__(self, context: SocketContext) -> None:
@@ -119,14 +119,14 @@ class HostSockets:
     def make_room(self, now: float) -> bool:
         """Free a descriptor when none is left: abort the oldest connection attempt.
 
-        The guest repeats its SYN if it still wants the connection.
+        The guest repeats its SYN if it still needs the connection.
 
         Returns:
             Whether there was such an attempt.
         """
         self._context.report_shortage(now)
         for stream in self._connecting.values():
-            stream.give_way(now)
+            stream.fail_for_room(now)
             return True
         return False
 

@@ -7,8 +7,8 @@ that a listening socket accepted is open from the beginning.
 - *Open*: it reads once per event, at most as much as the core's `receive_budget`, and keeps the core's data that the
   socket did not take. `_interest` is the set of events that are reported: EPOLLIN unless the core's budget was 0, the
   guest's link is blocked or the end was read; EPOLLOUT if data wait. EPOLLHUP and EPOLLERR can only be disabled by
-  EPOLLONESHOT, after one more report. So a stream that cannot act on them is `_DEAF` until it can. It does not leave
-  the epoll set instead, because the kernel may have no room when it wants to enter again.
+  EPOLLONESHOT, after one more report. So a stream that cannot handle them is watched with EPOLLONESHOT alone until it
+  can. It does not leave the epoll set instead, because the kernel may have no room for it later.
 - *Closing*: the core has closed it, but data wait; they are sent until a time limit.
 
 After `stream_failed` was reported the socket is closed, and orders for it have no effect.
@@ -43,14 +43,14 @@ _READ_SIZE: Final = 256 * 1024
 _MAX_VECTORS: Final = 1024  # IOV_MAX (limits.h)
 _JOIN_BELOW: Final = 2048
 """Bytes of chunks that are joined: a single byte in a chunk of its own takes a hundred bytes of memory."""
-_DEAF: Final = EPOLLONESHOT
+_ERRORS_ONCE: Final = EPOLLONESHOT
 
 
 class Stream:
     """One TCP connection of the host. Call `connect` or `adopt` first.
 
     Args:
-        context: what sockets share.
+        context: the state that the sockets share.
         identity: the core's name for the socket.
         family: AF_INET or AF_INET6.
         connected: called when `connect` has succeeded.
@@ -163,7 +163,7 @@ class Stream:
     def resume(self) -> None:
         """Read again, because the core's budget is not 0 any more."""
         if not self.closed and not self._ended:
-            self._report(EPOLLIN | EPOLLOUT if self._chunks else EPOLLIN)
+            self._watch(EPOLLIN | EPOLLOUT if self._chunks else EPOLLIN)
 
     def keep_alive(self, order: KeepAlive) -> None:
         """Make the kernel probe the peer."""
@@ -171,7 +171,7 @@ class Stream:
             with suppress(OSError):  # the socket has failed, which an event will report
                 keep_alive(self._socket, order.idle, order.interval, order.count)
 
-    def give_way(self, now: float) -> None:
+    def fail_for_room(self, now: float) -> None:
         """Fail with EMFILE while connecting, to free the descriptor for another socket."""
         self._fail(errno.EMFILE, now)
 
@@ -185,7 +185,7 @@ class Stream:
             self.abandon()
             return False
         self._ended = True  # do not read any more, even if the stream waits for room in the link
-        self._report(EPOLLOUT)
+        self._watch(EPOLLOUT)
         self._context.poller.handlers[self._fd] = self._ready_closing
         return True
 
@@ -204,7 +204,7 @@ class Stream:
             self._chunks.clear()
 
     def leave(self) -> None:
-        """Close because the driver ends: with RST, since a FIN would pretend that the guest had sent all its data.
+        """Close because the driver ends: with RST, since a FIN would mean that the guest has sent all its data.
 
         If the guest has ended its stream and the kernel has all of it, close normally: the kernel sends the stream to
         its end, however slow the remote is, and answers data from the remote with RST.
@@ -226,7 +226,7 @@ class Stream:
             self._fail(code, now, found[-1][1] if found else None)
         elif flags & EPOLLOUT:
             forget_icmp_errors(self._socket, self._family)
-            self._report(EPOLLIN)
+            self._watch(EPOLLIN)
             self._context.poller.handlers[self._fd] = self._ready
             self._connected(self._id)
             self._context.network.stream_connected(self._id, now)
@@ -238,7 +238,7 @@ class Stream:
                 return
         if flags & (EPOLLIN | EPOLLERR | EPOLLHUP):
             if self._ended:
-                self._trouble(now)
+                self._handle_error(now)
             else:
                 self._read(flags, now)
 
@@ -261,22 +261,22 @@ class Stream:
             context.network.stream_received(self._id, data, now)
         else:
             self._ended = True
-            self._report(self._interest & ~EPOLLIN)
+            self._watch(self._interest & ~EPOLLIN)
             context.network.stream_ended(self._id, now)
 
     def _stop_reading(self, flags: int) -> None:
         if self._context.blocked:
             self._context.parked.append(self.resume)
         # An error waits too: it is reported after the data that arrived before it
-        self._report(_DEAF if flags & (EPOLLERR | EPOLLHUP) else self._interest & ~EPOLLIN)
+        self._watch(_ERRORS_ONCE if flags & (EPOLLERR | EPOLLHUP) else self._interest & ~EPOLLIN)
 
-    def _trouble(self, now: float) -> None:
+    def _handle_error(self, now: float) -> None:
         """Handle EPOLLERR or EPOLLHUP after the end was read: a reset, or both directions are shut down."""
         code = self._socket.getsockopt(SOL_SOCKET, SO_ERROR)
         if code:
             self._fail(code, now)
         else:
-            self._report(_DEAF)
+            self._watch(_ERRORS_ONCE)
 
     def _ready_closing(self, flags: int, now: float) -> None:
         try:
@@ -298,16 +298,16 @@ class Stream:
             self._fail(error.errno or errno.EIO, now)
             return
         if self._chunks:
-            self._report(self._interest & ~_DEAF | EPOLLOUT)
+            self._watch(self._interest & ~_ERRORS_ONCE | EPOLLOUT)
         else:
-            self._report(self._interest & ~EPOLLOUT)
+            self._watch(self._interest & ~EPOLLOUT)
         if sent:
             self._context.network.stream_sent(self._id, sent, now)
         if self._shutting and not self._chunks:
             self._finish_sending()
 
     def _write(self) -> int:
-        """Send as much as the socket takes; how many bytes it took."""
+        """Send as much as the socket takes; the number of bytes that it took."""
         chunks = self._chunks
         total = 0
         while chunks:
@@ -349,7 +349,7 @@ class Stream:
         self._finished(self._id)
         self._context.network.stream_failed(self._id, code, error, now)
 
-    def _report(self, interest: int) -> None:
+    def _watch(self, interest: int) -> None:
         """Make the epoll set report these events from now on."""
         if interest != self._interest:
             self._interest = interest

@@ -69,10 +69,10 @@ class Link(Protocol):
 
 @runtime_checkable
 class ReadableLink(Link, Protocol):
-    """A link whose descriptor is never writable: while the driver wants room, it is readable when there is room."""
+    """A link whose descriptor is never writable: while the driver waits for room, it is readable when there is room."""
 
     def want(self, *, frames: bool, room: bool) -> int:
-        """Tell the link what the driver waits for: frames from the guest, room for frames to it.
+        """Set the events that the driver waits for: frames from the guest, room for frames to it.
 
         Returns:
             The events to ask epoll for.

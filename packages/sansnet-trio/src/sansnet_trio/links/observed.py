@@ -24,9 +24,9 @@ _log: Final = logging.getLogger("sansnet")
 _MAX_WAITING: Final = 4 << 20
 """Most bytes that wait for the reader of a pipe. While there are more, further records are dropped."""
 _PIECE: Final = 1 << 16
-_PATIENCE: Final = 0.05
+_READER_TIMEOUT: Final = 0.05
 """Seconds to wait for the reader of a full pipe. After that, do not wait again until it has read something."""
-_LAST_PATIENCE: Final = 0.5
+_CLOSE_TIMEOUT: Final = 0.5
 """Seconds to wait for the reader when the capture is closed."""
 
 
@@ -130,7 +130,7 @@ class CaptureFile:
             file, self._file = self._file, None
             with contextlib.suppress(OSError):
                 if self._pipe is not None:
-                    self._push(self._pipe, _LAST_PATIENCE)
+                    self._push(self._pipe, _CLOSE_TIMEOUT)
             with contextlib.suppress(OSError):  # closing tries once more to write what has just failed
                 file.close()
 
@@ -143,11 +143,11 @@ class CaptureFile:
                 "frames are missing in the capture because its reader does not keep up; "
                 "read it faster, or capture to a file"
             )
-        self._push(pipe, 0.0 if self._stuck else _PATIENCE)
+        self._push(pipe, 0.0 if self._stuck else _READER_TIMEOUT)
 
-    def _push(self, pipe: int, patience: float) -> None:
-        """Write what waits, as far as the reader takes it within `patience` seconds."""
-        deadline = time.monotonic() + patience
+    def _push(self, pipe: int, timeout: float) -> None:
+        """Write the waiting bytes, as far as the reader takes them within `timeout` seconds."""
+        deadline = time.monotonic() + timeout
         room = select.poll()
         room.register(pipe, select.POLLOUT)
         self._stuck = False

@@ -1,4 +1,4 @@
-"""A socket that this process has inherited: one that is connected to a machine, or one that listens for machines."""
+"""A socket that this process has inherited: connected to a machine, or listening for machines."""
 
 from __future__ import annotations
 
@@ -30,27 +30,29 @@ def adopt(fd: int) -> socket.socket:
         fd: number of the descriptor.
 
     Raises:
-        AdoptError: it is no such socket.
+        AdoptError: the descriptor is not such a socket.
     """
     try:
         if not stat.S_ISSOCK(os.fstat(fd).st_mode):
-            raise AdoptError(f"descriptor {fd} is not a socket; pass on one that is connected or listens")
+            raise AdoptError(f"descriptor {fd} is not a socket; pass a connected or listening socket")
     except (OSError, OverflowError) as error:
-        raise AdoptError(f"descriptor {fd} is not open here; pass it on to this process") from error
+        raise AdoptError(f"descriptor {fd} is not open here; let the caller pass it") from error
     made = socket.socket(fileno=fd)
     try:
         if made.type != socket.SOCK_STREAM:
-            raise AdoptError(f"descriptor {fd} is not a stream socket; pass on one that is")
+            raise AdoptError(f"descriptor {fd} is not a stream socket; pass a stream socket")
         if not listens(made):
             made.getpeername()
         elif made.family != socket.AF_UNIX:
-            raise AdoptError(f"descriptor {fd} listens, but is not a UNIX socket; pass on one that is")
+            raise AdoptError(f"descriptor {fd} listens, but is not a UNIX socket; pass a UNIX socket")
     except AdoptError:
         made.detach()
         raise
     except OSError as error:
         made.detach()
-        raise AdoptError(f"descriptor {fd} is neither connected nor listens; pass on a socket that does") from error
+        raise AdoptError(
+            f"descriptor {fd} is neither connected nor listens; pass a connected or listening socket"
+        ) from error
     if fd in _STREAMS:
         made.detach()
         made = socket.socket(fileno=fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(_STREAMS)))

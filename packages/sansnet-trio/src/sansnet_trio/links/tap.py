@@ -28,7 +28,7 @@ MAX_FRAME_SIZE: Final = 65535 + 14
 """Most bytes of one frame, without the `virtio_net_hdr`: the largest IP packet and its Ethernet header."""
 
 MTU: Final = MtuLimits(default=65520, largest=65521)
-"""The kernel's limit leaves room for the Ethernet header (tun_net_initialize); the default is that in whole words."""
+"""The limit leaves room for the Ethernet header (tun_net_initialize). The default is a multiple of 4."""
 
 VNET_HEADER_SIZE: Final = 12
 
@@ -136,7 +136,7 @@ def _attach(fd: int, name: bytes, mtu: int) -> LinkConfig:
 
 
 def _offload(fd: int, flags: int) -> bool:
-    """Let the guest's kernel send such frames; whether it can. Frames to the guest do not depend on this."""
+    """Allow these offloads for frames from the guest's kernel (TUNSETOFFLOAD); whether this kernel supports them."""
     try:
         fcntl.ioctl(fd, _TUNSETOFFLOAD, flags)
     except OSError:
@@ -149,7 +149,7 @@ class Tap:
 
     Args:
         fd: a descriptor from `open_tap`, possibly called in another process; `close` closes it.
-        config: from the same call.
+        config: the abilities of the tap, from the same call.
         left_behind: `close` leaves the interface in place until its network namespace ends. Removing an interface
             takes the kernel 25 ms, which is a waste if the namespace ends next.
     """

@@ -71,7 +71,7 @@ class UnixStream:
                 self._decoder.receive(data)
                 frames = self._decoder.take_frames(limit)
         except FrameLengthError as error:
-            raise LinkClosed(f"{error}: the guest does not speak the protocol of `-netdev stream`") from error
+            raise LinkClosed(f"{error}: the guest does not use the protocol of `-netdev stream`") from error
         return frames
 
     def write_frames(self, frames: Sequence[Frame]) -> int:
@@ -110,7 +110,7 @@ class UnixStream:
         return data
 
     def _send(self, pieces: list[Buffer]) -> int:
-        """Send what the socket takes; how many bytes it took."""
+        """Send as much as the socket takes; the number of bytes that it took."""
         try:
             return self._socket.sendmsg(pieces, (), socket.MSG_NOSIGNAL)
         except BlockingIOError:

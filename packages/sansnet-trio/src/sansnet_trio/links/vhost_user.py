@@ -1,10 +1,11 @@
 """The network card of a virtual machine over vhost-user: the I/O for `sansnet_core.vhost`.
 
 Theory of operation. The link has an epoll set of its own with the connection and the kick descriptors of the running
-rings. The driver waits for the descriptor of this set. That is never writable, so the driver tells the link what it
-waits for (`want`) instead of asking for EPOLLOUT. If a ring must be examined again although no kick will come, the link
-signals the ring's kick descriptor itself; the guest owns the descriptor too, but an additional kick does no harm. An
-eventfd is made non-blocking before each use, because any process that shares it could have made it blocking again.
+rings. The driver waits for the descriptor of this set. That is never writable, so the driver sets the events that it
+waits for in the link (`want`) instead of asking for EPOLLOUT. If a ring must be examined again although no kick will
+come, the link signals the ring's kick descriptor itself; the guest owns the descriptor too, but an additional kick
+does no harm. An eventfd is made non-blocking before each use, because any process that shares it could have made it
+blocking again.
 
 The connection is served before the rings, because the front-end and the guest stand still until a request is answered.
 Only the back-end holds views of the guest's memory; when it drops them the memory is unmapped. An exception's traceback
@@ -82,7 +83,7 @@ class VhostUserLink:
             none. An MTU that the front-end announces is the upper limit.
 
     Raises:
-        UsageError: this processor is not an x86-64, see `is_supported`.
+        UsageError: this processor is not x86-64; see `is_supported`.
     """
 
     def __init__(self, connection: socket.socket, *, mtu: int | None = None) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 __all__ = ["MORE_DESCRIPTORS", "NO_DESCRIPTOR", "SHORTAGE", "Reserve", "receive_descriptors", "wait_readable"]
 
 SHORTAGE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""Errors that concern no single socket: this process or the system can have no more of them."""
+"""Errors that do not depend on the socket: the limit of this process or of the system is reached."""
 
 NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 """The errors of `SHORTAGE` that end when a descriptor is closed: the process or the system has too many."""

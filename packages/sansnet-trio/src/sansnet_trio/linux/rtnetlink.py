@@ -1,11 +1,11 @@
 """Netlink (rtnetlink(7)): pyroute2's messages of addresses and routes, over a socket of our own.
 
-Theory of operation. A container engine waits for sansnet on every start, and `import pyroute2` takes longer than all
-else: it loads every protocol that it knows, an event loop and multiprocessing. The two modules needed here take a tenth
-of that time (`benchmarks/compare.py --only start-up`), if an empty module stands in for their package while they are
-imported. Another thread that imports pyroute2 at that moment would get the empty module. So the first `Netlink` imports
-the modules in the ordinary way, and `load_alone` imports them without their package in a process of one thread: a
-forked child, or the `sansnet` command.
+Theory of operation. A container engine waits for sansnet on every start, and `import pyroute2` takes longer than the
+rest of the start: it loads every protocol that it knows, an event loop and multiprocessing. The two modules needed here
+take a tenth of that time (`benchmarks/compare.py --only start-up`), if an empty module takes the place of their package
+while they are imported. Another thread that imports pyroute2 at that moment would get the empty module. So the first
+`Netlink` imports the modules in the ordinary way, and `load_alone` imports them without their package in a process of
+one thread: a forked child, or the `sansnet` command.
 
 The kernel answers each request at once, so the calls block.
 """
@@ -223,9 +223,9 @@ def load_alone() -> None:
     if spec is None or spec.submodule_search_locations is None:
         _messages()
         return
-    stand_in = ModuleType(_PACKAGE)
-    stand_in.__path__ = list(spec.submodule_search_locations)
-    sys.modules[_PACKAGE] = stand_in
+    placeholder = ModuleType(_PACKAGE)
+    placeholder.__path__ = list(spec.submodule_search_locations)
+    sys.modules[_PACKAGE] = placeholder
     try:
         _loaded = _import_messages()
     finally:

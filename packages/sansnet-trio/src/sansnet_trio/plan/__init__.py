@@ -1,1 +1,1 @@
-"""From a person's wishes and the host's network to what a guest gets. Decided before the guest exists."""
+"""Makes a guest's plan and setup from options and the host's network, before the guest exists."""

@@ -31,7 +31,7 @@ def read_host_for(options: NetworkOptions) -> HostInfo:
         if device is not None and family in options.families:
             what = f"--outbound-if{family} {device}"
             if options.interface is None and uplink is None:
-                raise HostError(f"{what} has no IPv{family} address that the guest could have too; give another one")
+                raise HostError(f"{what} has no IPv{family} address to copy to the guest; give another one")
             _check_device(what, device)
     for address in options.outbound:
         if (4 if len(address) == 4 else 6) in options.families:  # of another family, `make_setup` refuses it
@@ -71,5 +71,5 @@ def _check_address(address: bytes) -> None:
             probe.bind((text, 0))
         except OSError as error:
             raise HostError(
-                f"-o {text} is not an address of the host's ({error.strerror}); give one that is"
+                f"-o {text} is not an address of the host ({error.strerror}); give one of its addresses"
             ) from error

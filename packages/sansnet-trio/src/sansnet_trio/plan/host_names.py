@@ -31,22 +31,22 @@ def host_addresses(loopback: Iterable[bytes], own: Iterable[bytes]) -> tuple[byt
     return _nameable(loopback) or _nameable(own)
 
 
-def _nameable(given: Iterable[bytes]) -> tuple[bytes, ...]:
-    return tuple(address for address in given if len(address) == 4 or not addresses.is_link_local(address))
+def _nameable(candidates: Iterable[bytes]) -> tuple[bytes, ...]:
+    return tuple(address for address in candidates if len(address) == 4 or not addresses.is_link_local(address))
 
 
-def known_hosts(given: Iterable[tuple[str, bytes | None]], host: tuple[bytes, ...]) -> Hosts:
+def known_hosts(wanted: Iterable[tuple[str, bytes | None]], host: tuple[bytes, ...]) -> Hosts:
     """All names for a guest. The host's names are among them even if the guest cannot reach the host.
 
     Args:
-        given: pairs (name, address); None as the address means the host. A name may occur more than once.
+        wanted: pairs (name, address); None as the address means the host. A name may occur more than once.
         host: the addresses by which the guest reaches the host.
 
     Raises:
         OptionsError: a name means the host, but the guest cannot reach the host.
     """
     names: dict[str, tuple[bytes, ...]] = {}
-    for name, address in given:
+    for name, address in wanted:
         if address is None and not host:
             raise OptionsError(
                 f"--host {name}=host-gateway needs an address that means the host; give --map-host-loopback ADDR too"
@@ -67,27 +67,27 @@ def by_address(hosts: Hosts) -> tuple[tuple[bytes, tuple[str, ...]], ...]:
 
 
 def warn_unanswered(
-    options: NetworkOptions, config: NetworkConfig, asked: Collection[bytes] | None = None
+    options: NetworkOptions, config: NetworkConfig, queried: Collection[bytes] | None = None
 ) -> Iterator[str]:
     """Warn if a guest with a hosts file of its own cannot resolve the names of `options.hosts`.
 
     Args:
-        options: of the guest.
-        config: of its network.
-        asked: the name servers that the guest asks, if they are known.
+        options: the guest's options.
+        config: the configuration of its network.
+        queried: the name servers that the guest queries; None if they are not known.
     """
     if not options.hosts:
         return
     servers = dict.fromkeys((*config.dns_servers, *(match for match, _ in config.dns_forward)))
     if not servers:
         yield (
-            "the names of --host are told by DNS, and the guest has no name server to ask; "
+            "sansnet answers the names of --host by DNS, and the guest has no name server to query; "
             "give one with -D ADDR or --dns-forward ADDR"
         )
-    elif asked is not None and not servers.keys() & set(asked):
+    elif queried is not None and not servers.keys() & set(queried):
         known = " or ".join(map(addresses.format, servers))
-        others = ", ".join(map(addresses.format, asked)) or "none"
+        others = ", ".join(map(addresses.format, queried)) or "none"
         yield (
-            f"the names of --host are answered at the name servers {known}, and the name servers of the namespace's "
-            f"/etc/resolv.conf are others: {others}; give -D ADDR with one that it asks"
+            f"sansnet answers the names of --host at the name servers {known}, but the namespace's /etc/resolv.conf "
+            f"has other name servers: {others}; give one of them by -D ADDR"
         )

@@ -1,6 +1,6 @@
-"""Chooses the name servers that a guest is told, and the addresses that lead to name servers of the host.
+"""Chooses the name servers of a guest, and the addresses that lead to name servers of the host.
 
-The guest is told the host's servers, in the host's order. A server that the guest cannot reach by its address is
+The guest gets the host's servers, in the host's order. A server that the guest cannot reach by its address is
 replaced by a stand-in: a server on loopback, at an address that the guest has itself, or link-local on another link. A
 stand-in is an address of ours whose ports 53 and 853 lead to that server. The stand-in of server number N is
 169.254.53.N or fe80::53:N. Pure.
@@ -51,14 +51,15 @@ class NameServers(NamedTuple):
     """The result of `choose`.
 
     Attributes:
-        told: the name servers for the guest, best first.
-        forward: pairs (address that the guest asks, server of the host that answers), for `NetworkConfig.dns_forward`.
+        servers: the name servers for the guest, in the order in which it uses them.
+        forward: pairs (address that the guest queries, server of the host that answers), for
+            `NetworkConfig.dns_forward`.
         stand_ins: the addresses in `forward` that have no other meaning.
         known: pairs (address by which the guest may know a server of the host, that server), in the host's order. The
-            guest may know them from the host's own files, even if it is told no server.
+            guest may know them from the host's own files, even if `servers` is empty.
     """
 
-    told: tuple[bytes, ...] = ()
+    servers: tuple[bytes, ...] = ()
     forward: tuple[tuple[bytes, Endpoint], ...] = ()
     stand_ins: tuple[bytes, ...] = ()
     known: tuple[tuple[bytes, Endpoint], ...] = ()
@@ -70,7 +71,7 @@ def choose(
     """Choose name servers.
 
     Args:
-        options: of the guest.
+        options: the guest's options.
         hosts: the host's servers, which may have zones.
         link: the addresses in use on the guest's link.
         warnings: a list that gets a sentence for each option without effect; None to get none.
@@ -81,27 +82,27 @@ def choose(
     usable = (_seen_from(link, server) for server in hosts if len(server) in link.gateways)
     servers = list(dict.fromkeys(filter(addresses.is_unicast, usable)))[:_MAX_SERVERS]
     stand_ins = _StandIns(options, servers, link)
-    told: list[bytes] = []
+    chosen: list[bytes] = []
     forward: list[tuple[bytes, Endpoint]] = []
     replaced: set[bytes] = set()
     for size in link.gateways:
         match = _of_size(size, options.dns_forward)
-        asked = next((host for host in options.dns_host if len(host.address) == size), None)
+        target = next((host for host in options.dns_host if len(host.address) == size), None)
         first = _of_size(size, servers)
-        if match and not (asked or first):
+        if match and not (target or first):
             problem = f"--dns-forward {addresses.format(match)} has no name server behind it; give --dns-host ADDR"
             if not options.lenient:
                 raise HostError(problem)
             if warnings is not None:
                 warnings.append(problem)
             continue
-        if asked and not match:
+        if target and not match:
             match = stand_ins.take(size, 1)
-        if match and asked:
-            told.append(match)
-            forward.append((match, asked))
+        if match and target:
+            chosen.append(match)
+            forward.append((match, target))
         elif match and first:
-            told.append(match)
+            chosen.append(match)
             forward.append((match, Endpoint(first, DNS_PORT)))
             replaced.add(first)
     if options.dns is None:
@@ -109,20 +110,20 @@ def choose(
             if server in replaced:
                 continue
             if _is_reachable(server, link):
-                told.append(addresses.split_zone(server)[0])
+                chosen.append(addresses.split_zone(server)[0])
             else:
-                told.append(stand_ins.take(len(server), number))
-                forward.append((told[-1], Endpoint(server, DNS_PORT)))
+                chosen.append(stand_ins.take(len(server), number))
+                forward.append((chosen[-1], Endpoint(server, DNS_PORT)))
     else:
-        told = list(options.dns)
+        chosen = list(options.dns)
     forward += _mapped_servers(options, servers, link)
     behind = dict(reversed(forward))
     if options.dns is None:
-        known = [(address, behind.get(address, Endpoint(address, DNS_PORT))) for address in told]
+        known = [(address, behind.get(address, Endpoint(address, DNS_PORT))) for address in chosen]
     else:
         reachable = [] if options.dns else [server for server in servers if _is_reachable(server, link)]
         known = [(server, Endpoint(server, DNS_PORT)) for server in reachable]
-    return NameServers(tuple(dict.fromkeys(told)), tuple(forward), tuple(stand_ins.taken), tuple(known))
+    return NameServers(tuple(dict.fromkeys(chosen)), tuple(forward), tuple(stand_ins.taken), tuple(known))
 
 
 def is_stand_in(address: bytes) -> bool:
@@ -131,7 +132,7 @@ def is_stand_in(address: bytes) -> bool:
 
 
 class RememberedNameServers:
-    """Addresses of earlier name servers, which the guest may still ask.
+    """Addresses of earlier name servers, which the guest may still query.
 
     A query to one of them goes to the present server with the same number.
     """
@@ -140,7 +141,7 @@ class RememberedNameServers:
         self._numbers: dict[bytes, int] = {}
 
     def note(self, names: NameServers) -> None:
-        """Remember the servers that the guest is told now."""
+        """Remember the name servers that the guest has now."""
         for size in _RANGES:
             for number, (address, _) in enumerate(pair for pair in names.known if len(pair[0]) == size):
                 self._numbers.pop(address, None)

@@ -1,4 +1,4 @@
-"""The wishes for a guest's network, as records. `setup` makes a plan of them."""
+"""The options for a guest's network, as records. `setup` makes a plan from them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class NetworkOptions(Record):
         gateway_mac: our own Ethernet address, 6 bytes.
         map_gateway: whether the gateway leads to the host's loopback too, in each family without `map_host_loopback`.
         advertise_mtu, advertise_router: whether DHCP and router advertisements announce the MTU and the router.
-        lenient: leave out what cannot be had, instead of raising an error.
+        lenient: leave out settings that are not possible, instead of raising an error.
     """
 
     families: frozenset[int] = frozenset({4, 6})

@@ -108,11 +108,11 @@ def machine_arguments(
     """Add our arguments to those of the user.
 
     Args:
-        arguments: the user's.
-        version: of QEMU.
-        path: of our socket.
+        arguments: the user's arguments for QEMU.
+        version: QEMU's version.
+        path: path of our socket.
         vhost_user: whether the link is vhost-user, and not a stream socket.
-        mtu: of the card, in bytes; None leaves it to the guest.
+        mtu: MTU of the card, in bytes; None leaves it to the guest.
         has_kvm: whether the host allows QEMU to use KVM.
 
     Raises:
@@ -176,8 +176,8 @@ def _memory_size(arguments: Sequence[str]) -> int:
     size = 0
     for text in _values(arguments, "m"):
         first = text.split(",")[0]
-        given = [first] if "=" not in first else re.findall(r"(?:^|,)size=([^,]*)", text)
-        for number in given:
+        numbers = [first] if "=" not in first else re.findall(r"(?:^|,)size=([^,]*)", text)
+        for number in numbers:
             size = _bytes(number)
     return -(-(size or _DEFAULT_MEMORY) // _MEMORY_UNIT) * _MEMORY_UNIT
 
@@ -185,5 +185,5 @@ def _memory_size(arguments: Sequence[str]) -> int:
 def _bytes(text: str) -> int:
     found = re.fullmatch(rf"(\d+(?:\.\d+)?)([{_SUFFIXES}]?)", text, re.ASCII | re.IGNORECASE)
     if found is None:
-        raise OptionsError(f"-m {text} for QEMU is no size; give one like 1G, or 1024")
+        raise OptionsError(f"-m {text} for QEMU is not a size; give one like 1G, or 1024")
     return int(Fraction(found[1]) * 1024 ** _SUFFIXES.index(found[2].lower() or "m"))

@@ -1,4 +1,4 @@
-"""Decides from the options and the host's network what a guest gets: a `GuestPlan` and a `NetworkConfig`. Pure.
+"""Makes a guest's `GuestPlan` and `NetworkConfig` from the options and the host's network. Pure.
 
 `make_plan` is for a guest in a network namespace, which we configure; `make_setup` is for a guest that configures
 itself by DHCP and the like, as a virtual machine does.
@@ -41,18 +41,18 @@ _SIZES: Final = {4: 4, 6: 16}
 
 
 class Setup(Record):
-    """The configuration of a guest's network, and its origin.
+    """The configuration of a guest's network, and the data that it was made from.
 
     Attributes:
-        config: of the network. Its `link` is the default one; when the link exists, set it by
-            `sansnet_core.records.replace(setup.config, link=...)`.
+            config: the configuration of the network. Its `link` is the default one; when the link exists, set it by
+                `sansnet_core.records.replace(setup.config, link=...)`.
         interface: the host's interface for link-local addresses, if there is one.
         outbound_if4, outbound_if6: the only interfaces for outgoing traffic, if the options name them.
         warnings: sentences for the user.
-        addresses, gateways: of the guest's interface; empty if the guest configures itself.
+        addresses, gateways: addresses and gateways of the guest's interface; empty if the guest configures itself.
         names: the guest's name servers.
-        host: the host's network that all of it was made from.
-        plan: of the guest's interface and files, if the guest is in a namespace.
+        host: the host's network from which the setup was made.
+        plan: the plan of the guest's interface and files, if the guest is in a namespace.
     """
 
     config: NetworkConfig
@@ -76,10 +76,10 @@ class _Family(Record):
 
 
 def make_plan(options: NamespaceOptions, host: HostInfo) -> tuple[GuestPlan, Setup]:
-    """Decide what a guest in a network namespace gets.
+    """Make the plan and the setup of a guest in a network namespace.
 
     Args:
-        options: the caller's wishes.
+        options: the guest's options.
         host: the host's network, from `read_host_for` with the same options.
 
     Returns:
@@ -127,10 +127,10 @@ def _hosts(options: NamespaceOptions, own: tuple[InterfaceAddress, ...]) -> tupl
 
 
 def make_setup(options: NetworkOptions, host: HostInfo) -> Setup:
-    """Decide what a guest gets that configures itself.
+    """Make the setup of a guest that configures itself.
 
     Args:
-        options: the caller's wishes.
+        options: the guest's options.
         host: the host's network, from `read_host_for` with the same options.
 
     Raises:
@@ -164,7 +164,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         used=[route.destination for family in both for route in family.routes if route.prefix_length],
     )
     names = name_servers.choose(options, host.resolvers.nameservers, link, warnings)
-    if not names.told and options.dns is None and (host.ipv4 or host.ipv6 or options.own):
+    if not names.servers and options.dns is None and (host.ipv4 or host.ipv6 or options.own):
         warnings.append("the host has no name server that the guest could use; give one with -D ADDR")
     search = options.search if options.search is not None else tuple(filter(_is_domain, host.resolvers.search))
 
@@ -181,7 +181,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         )
         if six
         else None,
-        dns_servers=names.told,
+        dns_servers=names.servers,
         dns_search=search,
         dns_forward=names.forward,
         hosts=known_hosts(options.hosts, host_addresses(mapped, reached)),
@@ -231,7 +231,7 @@ def _own_addresses(
 
 
 def remembering(setup: Setup, forward: Iterable[tuple[bytes, Endpoint]]) -> Setup:
-    """Add addresses of earlier name servers, which the guest may still ask, and which lead to the present ones.
+    """Add addresses of earlier name servers, which the guest may still query; they lead to the present servers.
 
     Stand-ins among them stay our own addresses. The others belong to real servers, which the guest reaches at other
     ports.
@@ -255,7 +255,7 @@ def _families(options: NetworkOptions, host: HostInfo, warnings: list[str]) -> s
     if 6 in families and options.mtu is not None and options.mtu < IPV6_MIN_MTU:
         warnings.append(f"the guest has no IPv6, which needs an MTU of {IPV6_MIN_MTU} bytes; -4 silences this")
         families.discard(6)
-    asked = {
+    by_option = {
         "-a": [address for address, _ in options.own],
         "-g": options.gateways,
         "-o": options.outbound,
@@ -265,9 +265,9 @@ def _families(options: NetworkOptions, host: HostInfo, warnings: list[str]) -> s
         "--dns-host": [server.address for server in options.dns_host],
         "-D": options.dns or (),
     }
-    for option, given in asked.items():
+    for option, listed in by_option.items():
         for family in {4, 6} - families:
-            if any(len(address) == _SIZES[family] for address in given) and not options.lenient:
+            if any(len(address) == _SIZES[family] for address in listed) and not options.lenient:
                 problem = HostError if family in options.families and not host.has_ipv6 else OptionsError
                 raise problem(f"{option} gives an IPv{family} address to a guest without IPv{family}; leave it out")
     return families
@@ -276,8 +276,8 @@ def _families(options: NetworkOptions, host: HostInfo, warnings: list[str]) -> s
 def _limited(options: NetworkOptions, sizes: set[int]) -> NetworkOptions:
     """The same options without the addresses of other families."""
 
-    def of_sizes(given: Iterable[bytes]) -> tuple[bytes, ...]:
-        return tuple(address for address in given if len(address) in sizes)
+    def of_sizes(candidates: Iterable[bytes]) -> tuple[bytes, ...]:
+        return tuple(address for address in candidates if len(address) in sizes)
 
     return replace(
         options,
@@ -294,8 +294,8 @@ def _limited(options: NetworkOptions, sizes: set[int]) -> NetworkOptions:
 
 def _map_host_loopback(options: NetworkOptions, gateways: dict[int, bytes]) -> tuple[bytes, ...]:
     """The addresses that lead the guest to the host's loopback."""
-    given = {len(address): address for address in options.map_host_loopback}
-    return tuple((gateways | given if options.map_gateway else given).values())
+    chosen = {len(address): address for address in options.map_host_loopback}
+    return tuple((gateways | chosen if options.map_gateway else chosen).values())
 
 
 def _check_own(options: NetworkOptions, host: HostInfo, own: tuple[InterfaceAddress, ...], warnings: list[str]) -> None:
@@ -309,17 +309,19 @@ def _check_own(options: NetworkOptions, host: HostInfo, own: tuple[InterfaceAddr
     if twice := set(options.map_host_loopback) & set(options.map_guest_address):
         text = addresses.format(twice.pop())
         raise OptionsError(f"{text} cannot be both --map-host-loopback and --map-guest-addr; give two")
-    for option, given in mapped.items():
-        for address in given:
+    for option, aliases in mapped.items():
+        for address in aliases:
             if address in local:
                 raise OptionsError(f"{option} {addresses.format(address)} is the guest's own address; give another one")
     for address, _ in options.own:
         if any(address == mine.address and _is_no_node(mine) for mine in own):
             text = addresses.format(address)
-            warnings.append(f"-a {text} is the first or last address of its network, which no node has; give another")
+            warnings.append(
+                f"-a {text} is the network or broadcast address of its subnet, which no host has; give another one"
+            )
     if options.interface and not (host.ipv4 or host.ipv6 or options.own):
         warnings.append(
-            f"{options.interface} has no address that the guest could have too, so the guest has link-local "
+            f"{options.interface} has no address to copy to the guest, so the guest has link-local "
             "addresses; give others with -a ADDR"
         )
     elif not (host.ipv4 or host.ipv6 or options.own):
@@ -332,14 +334,14 @@ def _is_no_node(own: InterfaceAddress) -> bool:
     return len(own.address) == 4 and host_bits > 1 and number in (0, (1 << host_bits) - 1)
 
 
-def _of_size(size: int, given: Iterable[bytes]) -> bytes | None:
-    return next((address for address in given if len(address) == size), None)
+def _of_size(size: int, candidates: Iterable[bytes]) -> bytes | None:
+    return next((address for address in candidates if len(address) == size), None)
 
 
 def _ipv4(options: NetworkOptions, uplink: Uplink | None) -> _Family:
-    given = next(((address, length) for address, length in options.own if len(address) == 4), None)
-    if given:
-        address, length = given
+    chosen = next(((address, length) for address, length in options.own if len(address) == 4), None)
+    if chosen:
+        address, length = chosen
         length = length if length is not None else options.netmask or _class_length(address)
         own: tuple[InterfaceAddress, ...] = (InterfaceAddress(address, length),)
     else:
@@ -347,19 +349,19 @@ def _ipv4(options: NetworkOptions, uplink: Uplink | None) -> _Family:
         if options.netmask:
             own = (InterfaceAddress(own[0].address, options.netmask),)
     gateway = _of_size(4, options.gateways)
-    copied = options.copy_routes and not (given or options.netmask)
+    copied = options.copy_routes and not (chosen or options.netmask)
     return _family(own, gateway, uplink, copied=copied, fallback=FALLBACK_GATEWAY4)
 
 
 def _ipv6(options: NetworkOptions, uplink: Uplink | None) -> _Family:
-    given = next(((address, length) for address, length in options.own if len(address) == 16), None)
-    if given:
-        address, length = given
+    chosen = next(((address, length) for address, length in options.own if len(address) == 16), None)
+    if chosen:
+        address, length = chosen
         own: tuple[InterfaceAddress, ...] = (InterfaceAddress(address, length or 64),)
     else:
         own = _copied(options, uplink.addresses) if uplink else ()
     gateway = _of_size(16, options.gateways)
-    copied = options.copy_routes and not given
+    copied = options.copy_routes and not chosen
     return _family(own, gateway, uplink, copied=copied, fallback=FALLBACK_GATEWAY6)
 
 
@@ -369,14 +371,14 @@ def _copied(options: NetworkOptions, found: tuple[InterfaceAddress, ...]) -> tup
 
 
 def _family(
-    own: tuple[InterfaceAddress, ...], given: bytes | None, uplink: Uplink | None, *, copied: bool, fallback: bytes
+    own: tuple[InterfaceAddress, ...], chosen: bytes | None, uplink: Uplink | None, *, copied: bool, fallback: bytes
 ) -> _Family:
-    gateway = given or (uplink.gateway if uplink else None) or fallback
+    gateway = chosen or (uplink.gateway if uplink else None) or fallback
     if any(address.address == gateway for address in own):
         raise OptionsError(
             f"{addresses.format(gateway)} cannot be both the guest's address and its gateway; give another -g"
         )
-    if uplink and copied and given is None:
+    if uplink and copied and chosen is None:
         return _Family(addresses=own, routes=uplink.routes, gateway=gateway)
     routes = [Route(destination=bytes(len(gateway)), prefix_length=0, gateway=gateway)]
     on_link = (len(gateway) == 16 and addresses.is_link_local(gateway)) or any(_holds(a, gateway) for a in own)
