@@ -3,7 +3,8 @@
 Start with `Driver`, which runs a network over a `Link`. `Tap`, `UnixStream` and `VhostUserLink` are links.
 `CommandGuest` and `AttachedGuest` make guests in network namespaces, and `MachineListener` accepts virtual machines.
 `Forwards` opens ports. `read_host_for` reads the host's network; `make_plan` and `make_setup` decide from it and from
-`NamespaceOptions` or `NetworkOptions` what a guest gets. All errors raised on purpose derive from `sansnet_core.SansnetError`.
+`NamespaceOptions` or `NetworkOptions` what a guest gets. All errors raised on purpose derive from
+`sansnet_core.SansnetError`.
 
 Names that are not listed here are found in these modules, which are public too:
 
