@@ -137,7 +137,8 @@ def parse_all(specs: Sequence[str], protocol: int, *, inbound: bool = True) -> t
 
     Args:
         specs: the specifications, in order.
-        protocol, inbound: as for `parse`.
+        protocol: `TCP` or `UDP`.
+        inbound: as for `parse`.
 
     Returns:
         The rules, without overlaps.
