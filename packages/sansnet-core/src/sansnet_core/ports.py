@@ -136,10 +136,13 @@ def parse_all(specs: Sequence[str], protocol: int, *, inbound: bool = True) -> t
     """Parse the specifications of an option that was given several times.
 
     Args:
-        specs: in this module's grammar.
+            specs: the specifications, in order.
         protocol: `TCP` or `UDP`.
-        inbound: as in `parse`.
+        inbound: as for `parse`.
 
+    Returns:
+        The rules, without overlaps.
+    
     Raises:
         ConfigError: one is wrong, two of them contradict each other, or `none` comes after another.
     """
@@ -150,6 +153,9 @@ def parse_all(specs: Sequence[str], protocol: int, *, inbound: bool = True) -> t
 
 def combine(forwards: Iterable[ForwardRule]) -> tuple[ForwardRule, ...]:
     """The same rules without overlaps.
+
+    Args:
+        forwards: rules, in any order; explicit ports win over `all`, and `all` over `auto`.
 
     Raises:
         ConfigError: two rules of the same kind overlap and do not agree on the target; or there are too many.

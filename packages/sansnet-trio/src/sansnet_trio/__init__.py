@@ -2,8 +2,9 @@
 
 Start with `Driver`, which runs a network over a `Link`. `Tap`, `UnixStream` and `VhostUserLink` are links.
 `CommandGuest` and `AttachedGuest` make guests in network namespaces, and `MachineListener` accepts virtual machines.
-`Forwards` opens ports. `read_host` reads the host's network; `make_plan` and `make_setup` decide from it and from
-`NetworkOptions` a guest's plan and setup. All errors raised on purpose derive from `sansnet_core.SansnetError`.
+`Forwards` opens ports. `read_host_for` reads the host's network; `make_plan` and `make_setup` make a guest's plan and
+setup from it and from `NamespaceOptions` or `NetworkOptions`. All errors raised on purpose derive from
+`sansnet_core.SansnetError`.
 
 Names that are not listed here are found in these modules, which are public too:
 
@@ -19,7 +20,7 @@ All other modules are internal. Names and modules are loaded when they are first
 Example::
 
     fd, config = open_tap("sansnet0", mtu=65520)
-    network = Network(NetworkConfig(link=config, ipv4=...), now=trio.current_time(), secret=os.urandom(16))
+    network = Network(NetworkConfig(link=config, ipv4=...), now=trio.current_time(), secret=os.urandom(32))
     async with trio.open_nursery() as nursery:
         await nursery.start(Driver(network, Tap(fd, config)).run)
 """

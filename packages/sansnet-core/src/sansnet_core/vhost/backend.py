@@ -124,6 +124,10 @@ class VhostUserBackend:
     def receive(self, data: bytes, fds: Sequence[int] = ()) -> None:
         """Pass on bytes and descriptors from the front-end. Then take the outputs.
 
+        Args:
+            data: at least one byte, and at most `wanted()`.
+            fds: the descriptors that came with them.
+
         Raises:
             VhostViolation: drop the connection, after the outputs are taken.
             UsageError: these are more bytes than `wanted`, or none.

@@ -122,12 +122,19 @@ class Forwards:
         self._arrange(self._rules)
 
     def set_guest_addresses(self, own: Sequence[bytes]) -> None:
-        """Change the guest's addresses, to which the loopback path leads."""
+        """Change the guest's addresses, to which the loopback path leads.
+
+        Args:
+            own: the new addresses, 4 or 16 bytes each.
+        """
         if self._path.guest is not None:
             self._path.set_guest(self._path.guest, _first_by_size(own))
 
     def add(self, forwards: Iterable[ForwardRule]) -> None:
         """Add rules. If that fails, nothing changes.
+
+        Args:
+            forwards: the new rules, for example from `sansnet_core.ports.parse_all`.
 
         Raises:
             ForwardError: a port cannot be bound.
@@ -137,6 +144,9 @@ class Forwards:
 
     def remove(self, forwards: Iterable[ForwardRule]) -> None:
         """Remove rules. Connections that they have forwarded stay open.
+
+        Args:
+            forwards: rules that are present, or parts of their ports.
 
         Raises:
             ForwardError: one of the rules does not exist.
