@@ -14,7 +14,7 @@ import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sphinx.application import Sphinx
 
@@ -116,6 +116,7 @@ def markdown(command: str = "") -> str:
         parts += map(_command if title == "commands" else _option, group.entries)
     if shown.examples:
         parts += ["## Examples", _fenced("sh", shown.examples)]
+    parts += ["## See also", ", ".join(_see(name) for name in ("", *COMMANDS) if name != command)]
     return "\n\n".join(parts)
 
 
@@ -134,6 +135,12 @@ def _command(entry: Entry) -> str:
 
 def _fenced(language: str, text: str, argument: str = "") -> str:
     return f"````{language} {argument}".rstrip() + f"\n{text}\n````"
+
+
+def _see(command: str) -> str:
+    """A link to the page of a command, under the name of its manual page."""
+    name = f"sansnet-{command}".removesuffix("-")
+    return f"[`{name}(1)`]({command or 'sansnet'}.md)"
 
 
 def _escaped(text: str) -> str:
@@ -161,7 +168,15 @@ def _fill(_app: Sphinx, _name: str, source: list[str]) -> None:
     source[0] = _MARK.sub(lambda match: markdown(match[1]), source[0])
 
 
+def _unlink(app: Sphinx, tree: Any, _name: str) -> None:
+    """In a manual page, replace links to other pages by their text; Sphinx would print `<>` after each."""
+    if app.builder.name == "man":
+        for link in [node for node in tree.findall() if node.tagname == "reference"]:
+            link.replace_self(link.children)
+
+
 def setup(app: Sphinx) -> Mapping[str, bool]:
     """Register the extension."""
     app.connect("source-read", _fill)
+    app.connect("doctree-resolved", _unlink)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

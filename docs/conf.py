@@ -52,7 +52,8 @@ napoleon_use_ivar = True
 man_pages = manual_pages()
 man_show_urls = False
 
-# Mermaid draws the pictures in the reader's browser. `docs/build` can put it into the site; else it comes from a CDN.
+# Mermaid draws the pictures in the reader's browser. `docs/build` makes it a part of the site if it can; else it
+# comes from a CDN.
 MERMAID_VERSION = "11.17.2"
 MERMAID_SHA256 = "581ed7d74bd9048d0e3a91363927d72ef22942d7722546b27f7cc29e35390eb8"
 BUNDLED = ROOT / ".cache" / f"mermaid-{MERMAID_VERSION}.min.js"

@@ -167,10 +167,24 @@ def test_the_command_imports_public_names_of_the_driver(module: Module) -> None:
                 assert name in sansnet_trio.__all__ or any(is_within(place, each) for each in public), place
 
 
-def test_dir_shows_every_public_name_before_it_was_used() -> None:
-    script = "import sansnet_trio as package; print(sorted(set(package.__all__) - set(dir(package))))"
+@pytest.mark.parametrize("package", ["sansnet_core", "sansnet_trio"])
+def test_dir_shows_the_public_names_alone_before_they_were_used(package: str) -> None:
+    script = f"import {package} as p; print(set(p.__all__) ^ {{name for name in dir(p) if not name.startswith('__')}})"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.strip() == "set()"
+
+
+def test_every_argument_of_the_network_is_described() -> None:
+    """A driver is written from these descriptions alone."""
+    for name, method in inspect.getmembers(sansnet_core.Network, inspect.isfunction):
+        if not name.startswith("_"):
+            text = f"`socket` `now` {inspect.getdoc(method)}"  # the docstring of the class describes these two
+            described = re.findall(r"^    (\w+): |`(\w+)`", text, re.MULTILINE)
+            missing = inspect.signature(method).parameters.keys() - {
+                "self",
+                *(each for pair in described for each in pair),
+            }
+            assert not missing, f"{name}: {missing}"
 
 
 def test_every_order_is_public() -> None:

@@ -19,7 +19,7 @@ import pytest
 ROOT: Final = Path(__file__).parent.parent
 RARE: Final = re.compile(
     r"\b(lest|likewise|nobody's|nobody is|for want of|the want of|whoever|whomever|thereof|thereby|herein|whence|"
-    r"hither|thither|betwixt|aforesaid|hence|henceforth|he|she|him|his|hers)\b",
+    r"hither|thither|betwixt|aforesaid|hence|henceforth|he|she|him|his|hers|doors?|outset|leftovers|occupied)\b",
     re.IGNORECASE,
 )
 HEAD: Final = re.compile(r"(?:^|[.!:;]\s+)((?:Who|What|Whom|Whose|Whichever|Whatever)\b[^.?!]*)([.?!]|$)")
@@ -73,3 +73,13 @@ def test_sentences_are_plain(file: Path) -> None:
 def test_sentences_about_the_core_have_a_head(file: Path) -> None:
     found = [f"{line}: {text[:80]}" for line, text in _texts(file) if CORE.search(text)]
     assert not found
+
+
+@pytest.mark.parametrize("file", _files(), ids=[str(file.relative_to(ROOT)) for file in _files()])
+def test_a_docstring_does_not_begin_with_a_name_of_the_code(file: Path) -> None:
+    """Unless it is marked as one, in backticks: renaming a class must not rename a verb ("GuestChange the guest")."""
+    if file.suffix == ".py":
+        places = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        nodes = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, places)]
+        docs = [ast.get_docstring(node) or "" for node in nodes]
+        assert [doc for doc in docs if re.match(r"[A-Z][a-z]+[A-Z]\w* ", doc)] == []

@@ -119,12 +119,15 @@ def test_a_manual_page_has_its_parts(built: Path, command: str) -> None:
     headings = re.findall(r"^\.SH (.*)$", source, re.MULTILINE)
     assert headings[:4] == ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS"]
     assert ("EXAMPLES" in headings) == bool(help_of(command).examples)
+    assert headings[-1] == "SEE ALSO"
 
 
 @pytest.mark.slow
 def test_the_manual_page_of_sansnet_has_every_command(built: Path) -> None:
     source = manual(built, "sansnet")
     assert [command for command in COMMANDS if f"sansnet {command}" not in source] == []
+    assert [command for command in COMMANDS if f"sansnet-{command}(1)" not in source] == []
+    assert "<>" not in source
 
 
 @pytest.mark.slow

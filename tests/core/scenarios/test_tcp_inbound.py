@@ -88,6 +88,18 @@ def test_bytes_go_both_ways_and_both_sides_end(family: int) -> None:
     assert pair.tcp_flows == 0
 
 
+def test_a_segment_older_than_the_syn_ack_does_not_move_its_window() -> None:
+    """SND.WL1 is the sequence number of the SYN-ACK (RFC 9293, 3.10.7.3)."""
+    pair = Pair(script=Script(produce=bytes(10000)))
+    peer, _, syn = invited(pair)
+    nothing = syn.sequence + 1
+    answers = peer.send(SYN | ACK, mss=1460, scale=0, sack_permitted=True, window=3000)
+    assert 0 < len(peer.accept(answers)) <= 3000
+
+    assert peer.accept(peer.send(sequence=peer.sequence - 1, acknowledgment=nothing)) == b""
+    assert peer.accept(peer.send(sequence=peer.sequence + 1, acknowledgment=nothing))
+
+
 def test_no_socket_is_opened_for_it() -> None:
     pair = Pair()
     pair.accepted()

@@ -158,7 +158,7 @@ _HOMES = {
 }
 """Module -> the names here that it defines."""
 
-if not TYPE_CHECKING:  # with it in sight, type checkers would accept any name
+if not TYPE_CHECKING:  # otherwise type checkers would accept any name
 
     def __getattr__(name: str) -> object:
         """Load a name or a module when it is first used (PEP 562): the command forks a guest with few of them."""
@@ -172,4 +172,4 @@ if not TYPE_CHECKING:  # with it in sight, type checkers would accept any name
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -86,11 +86,15 @@ class Network:
     """One guest's network: facts in, frames and orders out.
 
     After any input method, take the outputs: first `take_orders`, since executing them may cause further facts, then
-    `take_frames`. All methods with an argument `now` raise `UsageError` if it is before that of an earlier call.
+    `take_frames`.
+
+    In all methods, `socket` is the name of a host socket: from the order to open it, `stream_accepted` or
+    `forward_added`. `now` is in seconds of a monotonic clock; if it is before that of the last input, `UsageError` is
+    raised.
 
     Args:
         config: addresses, services and limits.
-        now: seconds of a monotonic clock, here and in all methods.
+        now: the time.
         secret: at least 16 unpredictable bytes. The same secret and inputs give the same outputs.
 
     Raises:
@@ -296,11 +300,11 @@ class Network:
         self._tcp.stream_connected(socket)
 
     def stream_received(self, socket: SocketId, data: bytes, now: float) -> None:
-        """Bytes were read from a stream, at most `receive_budget` of them. Then take the outputs.
+        """Bytes were read from a stream. Then take the outputs.
 
         Args:
             socket: its name.
-            data: the bytes; kept until the guest acknowledges them.
+            data: the bytes, at most `receive_budget` of them. At the end of the stream, call `stream_ended` instead.
             now: seconds.
         """
         self._begin(now)
@@ -408,9 +412,9 @@ class Network:
 
         Args:
             socket: its name.
-            source: the sender's address, 4 or 16 bytes.
-            sequence: the sequence number, 0 to 65535.
-            data: the payload behind the sequence number.
+            source: address of the sender, 4 or 16 bytes.
+            sequence: the reply's sequence number.
+            data: the part of the message after identifier and sequence number.
             ttl: TTL or hop limit on arrival.
             tos: TOS or traffic class on arrival.
             now: seconds.

@@ -16,8 +16,9 @@ class FlowOpened:
 
     socket: SocketId
     protocol: int
-    """IP protocol number."""
+    """IP protocol number: 6 for TCP, 17 for UDP, 1 and 58 for ping."""
     guest: Endpoint
+    """The guest's endpoint. For ping, the port of an endpoint is the identifier."""
     remote: Endpoint
     """The remote endpoint in the guest's packets."""
     host: Endpoint
@@ -28,7 +29,7 @@ class FlowOpened:
 
 @value_class
 class FlowClosed:
-    """A flow ended."""
+    """A flow ended. The first four fields are those of its `FlowOpened`."""
 
     socket: SocketId
     protocol: int
@@ -48,7 +49,7 @@ class FlowRefused:
     """
 
     protocol: int
-    """TCP or UDP."""
+    """IP protocol number of TCP (6) or UDP (17)."""
     guest: Endpoint
     remote: Endpoint
     """The remote endpoint in the guest's packets."""
@@ -81,9 +82,9 @@ class LeaseGiven:
     """Our DHCP or DHCPv6 server gave the guest its address."""
 
     address: bytes
-    """4 or 16 bytes in network order."""
+    """The guest's address, 4 or 16 bytes in network order."""
     mac: bytes
-    """The client's hardware address; 6 bytes for Ethernet."""
+    """Hardware address of the client; 6 bytes for Ethernet."""
 
 
 @value_class

@@ -81,7 +81,9 @@ class OpenStream:
     """Create a TCP socket and connect it. Outcome: `stream_connected` or `stream_failed`."""
 
     socket: SocketId
+    """Name of the new socket, in all later orders and facts."""
     remote: Endpoint
+    """The endpoint to connect to."""
     local: bytes | None
     """Source address to bind to, 4 or 16 bytes; None leaves the choice to the kernel."""
 
@@ -138,6 +140,7 @@ class OpenDatagram:
     """Create an unconnected UDP socket bound to `local`, or to any free port if that one is in use."""
 
     socket: SocketId
+    """Name of the new socket, in all later orders and facts."""
     local: Endpoint
     """Address (may be unspecified; its length gives the family) and preferred port."""
 
@@ -148,7 +151,9 @@ class SendDatagram:
 
     socket: SocketId
     remote: Endpoint
+    """The destination."""
     data: Buffer
+    """Payload of all datagrams of the run."""
     segment_size: int
     """0: `data` is one datagram. Otherwise bytes per datagram; the last may be shorter."""
     ttl: int
@@ -166,8 +171,9 @@ class OpenEcho:
     """Create a ping socket (SOCK_DGRAM, IPPROTO_ICMP or IPPROTO_ICMPV6) for `remote`'s family."""
 
     socket: SocketId
+    """Name of the new socket, in all later orders and facts."""
     remote: bytes
-    """4 or 16 bytes."""
+    """Address of the destination, 4 or 16 bytes; all requests of the socket go there."""
     local: bytes | None
     """Source address to bind to, 4 or 16 bytes; None leaves the choice to the kernel."""
 
@@ -178,11 +184,11 @@ class SendEcho:
 
     socket: SocketId
     remote: bytes
-    """4 or 16 bytes."""
+    """As in the socket's `OpenEcho`."""
     sequence: int
-    """0 to 65535."""
+    """Sequence number of the request, 16 bits. The host's kernel chooses the identifier."""
     data: Buffer
-    """Payload behind the sequence number."""
+    """The part of the message after identifier and sequence number."""
     ttl: int
     tos: int
     may_fragment: bool = False

@@ -71,7 +71,7 @@ class Record:
         """Check the fields."""
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"{type(self).__name__}.{name} cannot be changed; make another with replace()")
+        raise AttributeError(f"{type(self).__name__}.{name} cannot be changed; use sansnet_core.records.replace()")
 
     def __delattr__(self, name: str) -> None:
         raise AttributeError(f"{type(self).__name__}.{name} cannot be deleted")
@@ -93,7 +93,11 @@ R = TypeVar("R", bound=Record)
 
 
 def replace(record: R, /, **changes: Any) -> R:
-    """A copy of a record with some fields changed.
+    """A copy of a record with some fields changed, such as `replace(config, notices=True)`.
+
+    Args:
+        record: the record; it stays as it is.
+        **changes: new values, by the names of the fields.
 
     Raises:
         TypeError: there is no field of that name.

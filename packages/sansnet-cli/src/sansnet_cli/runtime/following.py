@@ -55,7 +55,7 @@ class Changeable(Protocol):
         """A netlink socket that has received the changes since the host was read."""
 
     async def change(self, change: GuestChange) -> tuple[str, ...]:
-        """GuestChange the guest; returns warnings. See `Guest.change`."""
+        """Change the guest; returns warnings. See `CommandGuest.change`."""
 
 
 class Follower:
@@ -111,7 +111,7 @@ class Follower:
 
     @contextmanager
     def serving(self, network: Network, driver: Driver, link: LinkConfig) -> Iterator[None]:
-        """GuestChange this network too when the host's changes, as long as the block runs."""
+        """Change this network too when the host's changes, as long as the block runs."""
         self._served = network, driver, link
         try:
             yield
@@ -168,7 +168,7 @@ class Follower:
         return make_plan(options, host)[1] if isinstance(options, NamespaceOptions) else make_setup(options, host)
 
     async def _change_guest(self, old: GuestPlan, new: GuestPlan, *, files: bool) -> bool:
-        """GuestChange a guest in a namespace. Returns whether its addresses have changed."""
+        """Change a guest in a namespace. Returns whether its addresses have changed."""
         assert self._guest is not None
         before, after = ({own.address for own in plan.addresses} for plan in (old, new))
         used = {flow.guest.address for flow in self._served[0].flows()} if self._served else set()

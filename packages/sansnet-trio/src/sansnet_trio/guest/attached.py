@@ -118,7 +118,7 @@ class AttachedGuest(Generic[T]):
         return self._agents.socket(family, kind)
 
     async def change(self, change: GuestChange) -> tuple[str, ...]:
-        """GuestChange addresses and routes of the guest's interface.
+        """Change addresses and routes of the guest's interface.
 
         Returns:
             No sentences, since the guest's files stay as they are; see `CommandGuest.change`.

@@ -192,7 +192,7 @@ class CommandGuest(Generic[T]):
         return self._files.keys()
 
     async def change(self, change: GuestChange) -> tuple[str, ...]:
-        """GuestChange the guest while its command runs. Its own files that the guest has modified are left alone.
+        """Change the guest while its command runs. Its own files that the guest has modified are left alone.
 
         Returns:
             A sentence for each file that could not be replaced.

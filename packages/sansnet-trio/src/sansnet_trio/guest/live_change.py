@@ -31,7 +31,13 @@ TIMEOUT: Final = 5.0
 
 
 class GuestChange(Record):
-    """Old and new state of a guest; see `interface.reconfigure`."""
+    """Old and new state of a guest, for `CommandGuest.change` and `AttachedGuest.change`.
+
+    Attributes:
+        old, new: the plan that the guest has, and the one that it gets.
+        kept: addresses of `old` that stay usable, since connections need them, but are not used for new ones.
+        given_up: addresses of earlier plans that were kept and are removed now.
+    """
 
     old: GuestPlan
     new: GuestPlan

@@ -18,7 +18,10 @@ _FAMILIES: Final = {4: socket.AF_INET, 16: socket.AF_INET6}
 
 
 def read_host_for(options: NetworkOptions) -> HostInfo:
-    """Read the host's network, as far as a guest's network is copied from it.
+    """Read the host's network, as far as a guest's network is copied from it. Blocks like `read_host`.
+
+    Args:
+        options: name the interfaces and source addresses to use; the host chooses those that they leave out.
 
     Raises:
         HostError: the host lacks an interface or an address that the options name.

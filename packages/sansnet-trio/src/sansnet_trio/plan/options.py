@@ -86,8 +86,11 @@ class NamespaceOptions(NetworkOptions):
     """The options of a guest in a network namespace.
 
     Attributes:
-        ifname, mac: of the guest's interface.
+        ifname: name of the guest's interface; None is that of the host's interface.
+        mac: Ethernet address of the guest's interface, 6 bytes; None lets the kernel choose one.
         configure: whether we configure the interface, or the guest does.
+
+    The other fields are those of `NetworkOptions`.
     """
 
     ifname: str | None = None

@@ -44,7 +44,8 @@ class Setup(Record):
     """The configuration of a guest's network, and its origin.
 
     Attributes:
-        config: of the network. Its `link` is still to be set, once the link exists.
+        config: of the network. Its `link` is the default one; when the link exists, set it by
+            `sansnet_core.records.replace(setup.config, link=...)`.
         interface: the host's interface for link-local addresses, if there is one.
         outbound_if4, outbound_if6: the only interfaces for outgoing traffic, if the options name them.
         warnings: sentences for the user.
@@ -77,8 +78,13 @@ class _Family(Record):
 def make_plan(options: NamespaceOptions, host: HostInfo) -> tuple[GuestPlan, Setup]:
     """Decide what a guest in a network namespace gets.
 
+    Args:
+        options: the caller's wishes.
+        host: the host's network, from `read_host_for` with the same options.
+
     Returns:
-        The plan of its interface and files, and the setup of its network, which has the same plan.
+        The plan of its interface and files, and the setup of its network, which has the same plan. So a `prepare` of
+        `CommandGuest.fork` may return the result as it is; then `ReadyGuest.prepared` is the setup.
 
     Raises:
         HostError: the options do not fit the host.
@@ -122,6 +128,10 @@ def _hosts(options: NamespaceOptions, own: tuple[InterfaceAddress, ...]) -> tupl
 
 def make_setup(options: NetworkOptions, host: HostInfo) -> Setup:
     """Decide what a guest gets that configures itself.
+
+    Args:
+        options: the caller's wishes.
+        host: the host's network, from `read_host_for` with the same options.
 
     Raises:
         HostError: the options do not fit the host.

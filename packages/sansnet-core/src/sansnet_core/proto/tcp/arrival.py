@@ -144,7 +144,7 @@ def _receive_in_syn_sent(flow: TcpFlow, tcp: TcpHeader, buf: Buffer, now: float)
         flow.fire(states.GUEST_RESET)
     elif flags & (ACK | SYN) == ACK | SYN:
         flow.agree(tcp, parse_options(buf, tcp.options_start, tcp.start))
-        flow.establish(states.GUEST_SYN_ACK, tcp.sequence)
+        flow.establish(states.GUEST_SYN_ACK, flow.receiver.next)
         sender.acknowledge(1, now)
         flow.receiver.acknowledge_now()
         flow.schedule_flush()

@@ -195,7 +195,7 @@ class TcpFlow:
         self._arm()
 
     def establish(self, event: str, sequence: int) -> None:
-        """A segment with this sequence number completes the handshake."""
+        """The handshake is complete. Windows of the guest's segments count from this sequence number on."""
         self.sender.establish(sequence)
         self._awaits_budget = True  # the host may have sent data, or ended, before the guest was ready
         self.fire(event)

@@ -146,8 +146,8 @@ class Sender:
             self.retransmit_at = now + RETRY_AFTER_RESET
 
     def establish(self, sequence: int) -> None:
-        """The guest's segment with this sequence number has completed the handshake."""
-        self.wl1 = add(sequence, -1)  # the window of that segment counts
+        """The handshake is complete. Windows of the guest's segments count from this sequence number on."""
+        self.wl1 = add(sequence, -1)
         self.retransmit_at = inf
         if self.retries:
             self.rto = RTO_AFTER_SYN_LOSS
