@@ -69,6 +69,12 @@ def test_sentences_are_plain(file: Path) -> None:
     assert not found
 
 
+@pytest.mark.parametrize("file", _core_files(), ids=lambda file: str(file.relative_to(ROOT)))
+def test_sentences_about_the_core_have_a_head(file: Path) -> None:
+    found = [f"{line}: {text[:80]}" for line, text in _texts(file) if CORE.search(text)]
+    assert not found
+
+
 @pytest.mark.parametrize("file", _files(), ids=[str(file.relative_to(ROOT)) for file in _files()])
 def test_a_docstring_does_not_begin_with_a_name_of_the_code(file: Path) -> None:
     """Unless it is marked as one, in backticks: renaming a class must not rename a verb ("GuestChange the guest")."""
@@ -77,9 +83,3 @@ def test_a_docstring_does_not_begin_with_a_name_of_the_code(file: Path) -> None:
         nodes = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, places)]
         docs = [ast.get_docstring(node) or "" for node in nodes]
         assert [doc for doc in docs if re.match(r"[A-Z][a-z]+[A-Z]\w* ", doc)] == []
-
-
-@pytest.mark.parametrize("file", _core_files(), ids=lambda file: str(file.relative_to(ROOT)))
-def test_sentences_about_the_core_have_a_head(file: Path) -> None:
-    found = [f"{line}: {text[:80]}" for line, text in _texts(file) if CORE.search(text)]
-    assert not found

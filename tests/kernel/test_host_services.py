@@ -183,7 +183,10 @@ def test_names_that_no_query_can_ask_for_are_told_of(lab: Lab) -> None:
 def test_a_namespace_that_asks_other_name_servers_is_told_of(lab: Lab, tmp_path: Path) -> None:
     own = tmp_path / "resolv.conf"
     options = ["--map-host-loopback", ALIAS, "--host", "db=host-gateway"]
-    for text, words in ((f"nameserver {SERVER4}\n", None), ("nameserver 192.0.2.53\n", "has other name servers: 192.0.2.53; ")):
+    for text, words in (
+        (f"nameserver {SERVER4}\n", None),
+        ("nameserver 192.0.2.53\n", "has other name servers: 192.0.2.53; "),
+    ):
         own.write_text(text)
         with held_namespace() as visited:
             visited.run("mount", "--bind", str(own), "/etc/resolv.conf")

@@ -82,9 +82,9 @@ class LeaseGiven:
     """Our DHCP or DHCPv6 server gave the guest its address."""
 
     address: bytes
-    """The guest's address, 4 or 16 bytes."""
+    """The guest's address, 4 or 16 bytes in network order."""
     mac: bytes
-    """Ethernet address of the client, 6 bytes."""
+    """Hardware address of the client; 6 bytes for Ethernet."""
 
 
 @value_class

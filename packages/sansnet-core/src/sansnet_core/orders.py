@@ -186,7 +186,7 @@ class SendEcho:
     remote: bytes
     """As in the socket's `OpenEcho`."""
     sequence: int
-    """Sequence number of the request. The host's kernel chooses the identifier."""
+    """Sequence number of the request, 16 bits. The host's kernel chooses the identifier."""
     data: Buffer
     """The part of the message after identifier and sequence number."""
     ttl: int

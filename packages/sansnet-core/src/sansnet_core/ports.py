@@ -136,13 +136,13 @@ def parse_all(specs: Sequence[str], protocol: int, *, inbound: bool = True) -> t
     """Parse the specifications of an option that was given several times.
 
     Args:
-            specs: the specifications, in order.
+        specs: the specifications, in order.
         protocol: `TCP` or `UDP`.
         inbound: as for `parse`.
 
     Returns:
         The rules, without overlaps.
-    
+
     Raises:
         ConfigError: one is wrong, two of them contradict each other, or `none` comes after another.
     """
