@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
 
+from docs.command_pages import manual_pages
+from sansnet_cli import __version__
+
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from docs.command_pages import manual_pages  # noqa: E402
-from sansnet_cli import __version__  # noqa: E402
-
 project = "sansnet"
 author = "the authors of sansnet"
 version = release = __version__
