@@ -48,7 +48,7 @@ MODULES: Final = [module for package in PACKAGES.values() for module in package.
 FOLDERS: Final = [(package, folder) for package in PACKAGES.values() for folder in package.folders]
 
 MAX_LINES: Final = 500
-"""Of one module."""
+"""The limit for one module."""
 
 
 def modules_of(*folders: str) -> pytest.MarkDecorator:

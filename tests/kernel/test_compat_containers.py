@@ -52,7 +52,7 @@ def caller(lab: Lab) -> Iterator[Caller]:
 
 
 def addresses(podman: Rootless, netns: Path) -> set[str]:
-    """Of a namespace, but for loopback and link-local ones."""
+    """The addresses of a namespace, without loopback and link-local ones."""
     done = subprocess.run(
         podman.within(netns, "ip", "-json", "address"), check=True, capture_output=True, text=True, timeout=20
     )

@@ -53,7 +53,7 @@ def connected(upstream: Namespace) -> socket.socket:
 
 @pytest.fixture
 def path(lab: Lab) -> Path:
-    """Of the control socket, where everybody may make one."""
+    """A path for the control socket, in a directory where every user may create files."""
     directory = Path(tempfile.mkdtemp(dir=lab.directory))
     directory.chmod(0o777)
     return directory / "control"

@@ -26,7 +26,7 @@ OTHER4: Final = "10.77.0.2"
 OTHER_GATEWAY4: Final = "10.77.0.1"
 OTHER6: Final = "2001:db8:77::2"
 OTHER_GATEWAY6: Final = "2001:db8:77::1"
-"""Of the host, on its second link upstream."""
+"""Addresses on the host's second uplink."""
 OLD_VIEW, NEW_VIEW = "192.0.2.1", "192.0.2.2"
 
 

@@ -31,7 +31,7 @@ SANSNET: Final = RUN_SANSNET[:-1]
 
 
 class Sets(NamedTuple):
-    """Of capabilities, as bits."""
+    """The sets of capabilities, as bits."""
 
     inheritable: int
     permitted: int
@@ -52,8 +52,8 @@ def privileges(pid: int) -> Privileges:
     fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     sets = Sets(*(int(fields[name], 16) for name in SETS))
     user = int(fields["Uid"].split()[1])
-    # Of a process that may not be traced the files are root's, or of who is root in its user namespace. Those of root
-    # itself do not tell; but the kernel shows their environment to nobody without CAP_SYS_PTRACE.
+    # The files of a process that may not be traced belong to root, or to the root of its user namespace. For processes
+    # of root itself that shows nothing; but only processes with CAP_SYS_PTRACE may read their environment.
     hidden = os.stat(f"/proc/{pid}/mem").st_uid != user if user else not readable(pid)
     return Privileges(fields["NoNewPrivs"].strip() == "1", sets, hidden)
 
@@ -154,7 +154,7 @@ def test_attach(lab: Lab, user: int | None, options: list[str]) -> None:
 
 
 def resident(found: Privileges) -> bool:
-    """Of the process that changes addresses and routes in a guest that we could not enter again."""
+    """Whether these are the privileges of a resident: it changes addresses and routes of a guest."""
     return renounced(INTERFACES)(found)
 
 

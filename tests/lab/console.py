@@ -13,7 +13,7 @@ from typing import Final
 __all__ = ["Console"]
 
 _MAX_LINE: Final = 4095
-"""Of a terminal (N_TTY)."""
+"""Bytes of a line of a terminal (N_TTY)."""
 
 _END: Final = re.compile(r"\n@@(\d+)\n")
 """After a command's output: its status."""

@@ -78,7 +78,7 @@ class Guest(Namespace):
         return kinds.count("anon_inode:[eventpoll]") >= 2
 
     def processor_time(self) -> float:
-        """Of sansnet's, in seconds."""
+        """The processor time of sansnet in seconds."""
         return usage.processor_time(self.sansnet)
 
     def resident(self) -> int:

@@ -25,7 +25,7 @@ VHOST_USER: Final = "vhost-user"
 
 MAC: Final = "52:54:00:12:34:56"
 MEMORY: Final = 128
-"""Of a machine that tests boot, in MiB."""
+"""MiB of a machine that tests boot."""
 
 _KERNEL_LINE: Final = (
     "console=ttyS0 panic=-1 reboot=t tsc=reliable no_timer_check mitigations=off nokaslr cryptomgr.notests quiet"

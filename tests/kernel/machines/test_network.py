@@ -25,7 +25,7 @@ def machine(stable: Stable, kind: Kind, mtu: int) -> Iterator[VirtualMachine]:
 
 
 any_mtu = pytest.mark.parametrize("mtu", [65520], ids="mtu-{}".format, indirect=True)
-"""Of a test where it makes no difference."""
+"""For tests whose result does not depend on the MTU."""
 
 
 def test_it_configures_itself(machine: VirtualMachine, mtu: int) -> None:
