@@ -75,7 +75,7 @@ def _release(version: str) -> None:
 
 def _reopen(version: str) -> None:
     """Make a fragment of what the changelog says of a version already."""
-    title = re.compile(rf"^## {re.escape(version)} \(.*\)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+    title = re.compile(rf"^## {re.escape(version)} \([^)\n]*\)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
     text = CHANGES.read_text()
     if section := title.search(text):
         (NEWS / "+before.summary.md").write_text(section[1].strip() + "\n")

@@ -69,12 +69,14 @@ def test_a_release(checkout: Checkout) -> None:
 
 
 def test_later_fragments_join_a_version_without_a_tag(checkout: Checkout) -> None:
+    earlier = checkout.read("docs/changes.md").partition("\n## ")[2]
     checkout.release("9.8.7")
     checkout.commit()
     checkout.add_fragment("later.bugfix", "There is no fault.")
     done = checkout.release("9.8.7")
     assert done.returncode == 0, done.stderr
     changes = checkout.read("docs/changes.md")
+    assert earlier in changes  # earlier versions stay as they are, though their lines may end with a parenthesis
     assert changes.count("## 9.8.7 (") == changes.count("- There is a feature.") == 1
     assert "There is no fault." in changes
     assert not list(checkout.root.glob("docs/news/*.*.md"))
