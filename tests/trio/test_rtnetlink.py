@@ -179,6 +179,7 @@ pid, channel = fork(work)
 try:
     assert channel.receive_with_descriptors(10)[0]
 finally:
+    channel.close()
     end_child(pid)
 thread.join()
 """
