@@ -8,6 +8,7 @@ Names that are not listed here are found in these modules, which are public too:
 
 - `addresses`: IP addresses and endpoints, as bytes and as text.
 - `config`, `errors`, `notices`, `orders`: where the names listed here are defined, with their constants.
+- `fields`: types of fields of records that hold addresses, networks and ports.
 - `link`: frames in a byte stream (`link.stream`).
 - `pcap`: the file format of captures.
 - `ports`: forwarded ports as data, and the grammar of their specifications.
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         addresses,
         config,
         errors,
+        fields,
         link,
         notices,
         orders,
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
         vhost,
         wire,
     )
-    from sansnet_core.addresses import Endpoint
+    from sansnet_core.addresses import AnyAddress, AnyInterface, AnyMac, AnyPrefix, Endpoint, Prefix
     from sansnet_core.config import Ipv4Config, Ipv6Config, Limits, LinkConfig, NetworkConfig, UdpFiltering
     from sansnet_core.dropped import Dropped
     from sansnet_core.errors import ConfigError, Reason, SansnetError, UsageError
@@ -74,6 +76,10 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AnyAddress",
+    "AnyInterface",
+    "AnyMac",
+    "AnyPrefix",
     "Buffer",
     "CloseSocket",
     "ConfigError",
@@ -100,6 +106,7 @@ __all__ = [
     "OpenEcho",
     "OpenStream",
     "Order",
+    "Prefix",
     "Reason",
     "ResumeStream",
     "SansnetError",
@@ -113,6 +120,7 @@ __all__ = [
     "addresses",
     "config",
     "errors",
+    "fields",
     "link",
     "notices",
     "orders",
@@ -125,10 +133,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "addresses": ("Endpoint",),
+    "addresses": ("AnyAddress", "AnyInterface", "AnyMac", "AnyPrefix", "Endpoint", "Prefix"),
     "config": ("Ipv4Config", "Ipv6Config", "Limits", "LinkConfig", "NetworkConfig", "UdpFiltering"),
     "dropped": ("Dropped",),
     "errors": ("ConfigError", "Reason", "SansnetError", "UsageError"),
+    "fields": (),
     "link": (),
     "network": ("Network", "NetworkStatistics"),
     "notices": ("FlowClosed", "FlowOpened", "FlowRefused", "FlowReport", "LeaseGiven", "NameAsked", "Notice"),

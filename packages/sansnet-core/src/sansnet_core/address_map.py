@@ -81,7 +81,7 @@ class AddressMap:
             if port == dns.PORT:
                 return server
             if server.port == dns.PORT:
-                return Endpoint(server.address, port)
+                return Endpoint._make((server.address, port))
         host = self._hosts.get(destination)
         if host is None:
             if destination in self.own or destination in self._broadcasts:
@@ -89,7 +89,7 @@ class AddressMap:
             if not (groups if self.is_group(destination) else _is_destination(destination)):
                 return None
             host = destination
-        return Endpoint(host, port)
+        return Endpoint._make((host, port))
 
     def refusal(self, destination: bytes) -> Reason:
         """Why a destination is closed."""
@@ -111,7 +111,7 @@ class AddressMap:
             alias: the only address that the guest's socket can send to; None if it can send to all.
             guest: the guest's addresses.
         """
-        remote = Endpoint(alias or host.address, host.port)
+        remote = Endpoint._make((alias or host.address, host.port))
         return None if self._is_guests(remote.address, guest) or self.to_host(*remote) != host else remote
 
     def _is_guests(self, address: bytes, guest: GuestAddresses) -> bool:
