@@ -17,7 +17,7 @@ import trio
 from sansnet_core import Network
 from sansnet_core.records import replace
 from sansnet_trio.driver import Driver
-from sansnet_trio.groups import only
+from sansnet_trio.groups import only, raise_alone
 from sansnet_trio.links import LinkClosed
 from sansnet_trio.network import GuestNetwork
 
@@ -83,7 +83,7 @@ async def open_network(
             failure = only(group)
     failure = failure or running.failure
     if failure is not None:
-        raise failure  # outside of `except`, which would replace its context
+        raise_alone(failure)
 
 
 class _Running:
