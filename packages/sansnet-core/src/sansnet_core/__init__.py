@@ -11,6 +11,7 @@ Names that are not listed here are found in these modules, which are public too:
 - `fields`: types of fields of records that hold addresses, networks and ports.
 - `link`: frames in a byte stream (`link.stream`).
 - `pcap`: the file format of captures.
+- `policy`: rules and verdicts about new flows.
 - `ports`: forwarded ports as data, and the grammar of their specifications.
 - `records`: the base class of configurations, and a function that copies one with changes.
 - `summary`: one line of text per frame.
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         notices,
         orders,
         pcap,
+        policy,
         ports,
         records,
         summary,
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     from sansnet_core.config import Ipv4Config, Ipv6Config, Limits, LinkConfig, NetworkConfig, UdpFiltering
     from sansnet_core.dropped import Dropped
     from sansnet_core.errors import ConfigError, Reason, SansnetError, UsageError
-    from sansnet_core.network import Network, NetworkStatistics
+    from sansnet_core.network import Network
     from sansnet_core.notices import (
         FlowClosed,
         FlowOpened,
@@ -60,6 +62,8 @@ if TYPE_CHECKING:
     from sansnet_core.orders import (
         Buffer,
         CloseSocket,
+        DecideFlow,
+        DeliverDatagram,
         ExtendedError,
         Frame,
         KeepAlive,
@@ -71,11 +75,16 @@ if TYPE_CHECKING:
         SendDatagram,
         SendEcho,
         SendStream,
+        ServeStream,
         ShutdownStream,
         SocketId,
     )
+    from sansnet_core.policy import Action, Allow, Drop, Refuse, Rule, Serve, Verdict
+    from sansnet_core.statistics import NetworkStatistics
 
 __all__ = [
+    "Action",
+    "Allow",
     "AnyAddress",
     "AnyInterface",
     "AnyMac",
@@ -83,6 +92,9 @@ __all__ = [
     "Buffer",
     "CloseSocket",
     "ConfigError",
+    "DecideFlow",
+    "DeliverDatagram",
+    "Drop",
     "Dropped",
     "Endpoint",
     "ExtendedError",
@@ -108,15 +120,20 @@ __all__ = [
     "Order",
     "Prefix",
     "Reason",
+    "Refuse",
     "ResumeStream",
+    "Rule",
     "SansnetError",
     "SendDatagram",
     "SendEcho",
     "SendStream",
+    "Serve",
+    "ServeStream",
     "ShutdownStream",
     "SocketId",
     "UdpFiltering",
     "UsageError",
+    "Verdict",
     "addresses",
     "config",
     "errors",
@@ -125,6 +142,7 @@ __all__ = [
     "notices",
     "orders",
     "pcap",
+    "policy",
     "ports",
     "records",
     "summary",
@@ -139,11 +157,13 @@ _HOMES = {
     "errors": ("ConfigError", "Reason", "SansnetError", "UsageError"),
     "fields": (),
     "link": (),
-    "network": ("Network", "NetworkStatistics"),
+    "network": ("Network",),
     "notices": ("FlowClosed", "FlowOpened", "FlowRefused", "FlowReport", "LeaseGiven", "NameAsked", "Notice"),
     "orders": (
         "Buffer",
         "CloseSocket",
+        "DecideFlow",
+        "DeliverDatagram",
         "ExtendedError",
         "Frame",
         "KeepAlive",
@@ -155,12 +175,15 @@ _HOMES = {
         "SendDatagram",
         "SendEcho",
         "SendStream",
+        "ServeStream",
         "ShutdownStream",
         "SocketId",
     ),
     "pcap": (),
+    "policy": ("Action", "Allow", "Drop", "Refuse", "Rule", "Serve", "Verdict"),
     "ports": (),
     "records": (),
+    "statistics": ("NetworkStatistics",),
     "summary": (),
     "vhost": (),
     "wire": (),

@@ -256,6 +256,11 @@ class Prefix(_Prefix):
     if not TYPE_CHECKING:
         _make = classmethod(tuple.__new__)
 
+    @classmethod
+    def of(cls, value: AnyPrefix) -> Self:
+        """The same as `Prefix(value)`."""
+        return cls(value)
+
     def _replace(self, **changes: Any) -> Self:
         return type(self)(**{"address": self.address, "length": self.length, **changes})
 
@@ -270,7 +275,7 @@ class Prefix(_Prefix):
         Raises:
             ConfigError: it is not an address.
         """
-        where = packed(address, zone=True)
+        where = address if type(address) is bytes else packed(address, zone=True)
         return len(where) == len(self.address) and _masked(where, self.length) == self.address
 
     def __str__(self) -> str:

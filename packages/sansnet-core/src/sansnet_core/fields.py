@@ -29,12 +29,14 @@ __all__ = [
     "Mac",
     "OptionalAddress",
     "OptionalAddresses",
+    "OptionalEndpoint",
     "OptionalMac",
     "Port",
     "Prefixes",
     "address",
     "address4",
     "address6",
+    "any_endpoint",
     "endpoint",
     "host_address",
     "host_address6",
@@ -58,6 +60,7 @@ OptionalAddresses: TypeAlias = Converted[Iterable[AnyAddress] | None, tuple[byte
 Mac: TypeAlias = Converted[AnyMac, bytes]
 OptionalMac: TypeAlias = Converted[AnyMac | None, bytes | None]
 Port: TypeAlias = Converted[int, int]
+OptionalEndpoint: TypeAlias = Converted[AnyEndpoint | None, Endpoint | None]
 Endpoints: TypeAlias = Converted[Iterable[AnyEndpoint], tuple[Endpoint, ...]]
 Prefixes: TypeAlias = Converted[Iterable[AnyPrefix], tuple[Prefix, ...]]
 
@@ -108,11 +111,16 @@ def port(value: int) -> int:
     return checked_port(value, first=1)
 
 
-def endpoint(value: AnyEndpoint) -> Endpoint:
-    """An address and a port from 1 to 65535."""
+def any_endpoint(value: AnyEndpoint) -> Endpoint:
+    """An address and a port, which may be 0."""
     if not isinstance(value, tuple) or len(value) != 2:
         raise ValueError(f"{value!r} is not an endpoint; give Endpoint(address, port)")
-    made = Endpoint(*value)
+    return Endpoint(*value)
+
+
+def endpoint(value: AnyEndpoint) -> Endpoint:
+    """An address and a port from 1 to 65535."""
+    made = any_endpoint(value)
     checked_port(made.port, first=1)
     return made
 

@@ -73,7 +73,7 @@ class _Signature:
             [
                 Parameter(
                     name,
-                    Parameter.KEYWORD_ONLY,
+                    Parameter.KEYWORD_ONLY if owner._kw_only else Parameter.POSITIONAL_OR_KEYWORD,
                     default=owner._defaults.get(name, Parameter.empty),
                     annotation=_given(hints[name]),
                 )
@@ -121,8 +121,8 @@ class Record:
     """Base class of records. A subclass annotates its fields and may give them defaults, which must be immutable.
 
     `__post_init__` is called when all fields are set. Records of one class with equal fields are equal.
-    A subclass may name its error and a text to put before the names of fields:
-    `class Ipv4Config(Record, error=ConfigError, label="ipv4.")`; both are inherited.
+    A subclass may name its error and a text to put before the names of fields, which are inherited:
+    `class Ipv4Config(Record, error=ConfigError, label="ipv4.")`. With `kw_only=False`, fields may be given by position.
 
     Raises:
         TypeError: a field is missing, or unknown.
@@ -134,9 +134,13 @@ class Record:
     _converters: ClassVar[dict[str, Converter[Any]]] = {}
     _error: ClassVar[type[SansnetError]] = ConfigError
     _label: ClassVar[str] = ""
+    _kw_only: ClassVar[bool] = True
     __signature__ = _Signature()
 
-    def __init_subclass__(cls, *, error: type[SansnetError] | None = None, label: str | None = None) -> None:
+    def __init_subclass__(
+        cls, *, error: type[SansnetError] | None = None, label: str | None = None, kw_only: bool = True
+    ) -> None:
+        cls._kw_only = kw_only
         cls._error = cls._error if error is None else error
         cls._label = cls._label if label is None else label
         bases = [base for base in cls.__bases__ if issubclass(base, Record)]
@@ -153,7 +157,9 @@ class Record:
                     setattr(cls, name, own.convert(own.default))
         cls._defaults = {name: getattr(cls, name) for name in cls._names if hasattr(cls, name)}
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, /, *given: Any, **values: Any) -> None:
+        if given:
+            values = self._by_name(given, values)
         for name, convert in self._converters.items():
             if name in values:
                 try:
@@ -165,6 +171,13 @@ class Record:
             raise TypeError(_mismatch(type(self).__name__, self._names, fields))
         vars(self).update(fields)
         self.__post_init__()
+
+    def _by_name(self, given: tuple[Any, ...], values: dict[str, Any]) -> dict[str, Any]:
+        """Fields by name, from some that were given by position."""
+        by_position = dict(zip(self._names, given, strict=False))
+        if self._kw_only or len(given) > len(self._names) or by_position.keys() & values.keys():
+            raise TypeError(f"{type(self).__name__} takes its fields by name: {', '.join(self._names)}")
+        return by_position | values
 
     def __post_init__(self) -> None:
         """Check the fields."""
