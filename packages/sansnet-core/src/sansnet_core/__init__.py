@@ -10,6 +10,7 @@ Names that are not listed here are found in these modules, which are public too:
 - `config`, `errors`, `notices`, `orders`: where the names listed here are defined, with their constants.
 - `link`: frames in a byte stream (`link.stream`).
 - `pcap`: the file format of captures.
+- `policy`: rules and verdicts about new flows.
 - `ports`: forwarded ports as data, and the grammar of their specifications.
 - `records`: the base class of configurations, and a function that copies one with changes.
 - `summary`: one line of text per frame.
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         notices,
         orders,
         pcap,
+        policy,
         ports,
         records,
         summary,
@@ -43,11 +45,11 @@ if TYPE_CHECKING:
         vhost,
         wire,
     )
-    from sansnet_core.addresses import Endpoint
+    from sansnet_core.addresses import Endpoint, Prefix
     from sansnet_core.config import Ipv4Config, Ipv6Config, Limits, LinkConfig, NetworkConfig, UdpFiltering
     from sansnet_core.dropped import Dropped
     from sansnet_core.errors import ConfigError, Reason, SansnetError, UsageError
-    from sansnet_core.network import Network, NetworkStatistics
+    from sansnet_core.network import Network
     from sansnet_core.notices import (
         FlowClosed,
         FlowOpened,
@@ -60,6 +62,8 @@ if TYPE_CHECKING:
     from sansnet_core.orders import (
         Buffer,
         CloseSocket,
+        DecideFlow,
+        DeliverDatagram,
         ExtendedError,
         Frame,
         KeepAlive,
@@ -71,14 +75,22 @@ if TYPE_CHECKING:
         SendDatagram,
         SendEcho,
         SendStream,
+        ServeStream,
         ShutdownStream,
         SocketId,
     )
+    from sansnet_core.policy import Action, Allow, Drop, Refuse, Rule, Serve, Verdict
+    from sansnet_core.statistics import NetworkStatistics
 
 __all__ = [
+    "Action",
+    "Allow",
     "Buffer",
     "CloseSocket",
     "ConfigError",
+    "DecideFlow",
+    "DeliverDatagram",
+    "Drop",
     "Dropped",
     "Endpoint",
     "ExtendedError",
@@ -102,16 +114,22 @@ __all__ = [
     "OpenEcho",
     "OpenStream",
     "Order",
+    "Prefix",
     "Reason",
+    "Refuse",
     "ResumeStream",
+    "Rule",
     "SansnetError",
     "SendDatagram",
     "SendEcho",
     "SendStream",
+    "Serve",
+    "ServeStream",
     "ShutdownStream",
     "SocketId",
     "UdpFiltering",
     "UsageError",
+    "Verdict",
     "addresses",
     "config",
     "errors",
@@ -119,6 +137,7 @@ __all__ = [
     "notices",
     "orders",
     "pcap",
+    "policy",
     "ports",
     "records",
     "summary",
@@ -128,16 +147,18 @@ __all__ = [
 ]
 
 _HOMES = {
-    "addresses": ("Endpoint",),
+    "addresses": ("Endpoint", "Prefix"),
     "config": ("Ipv4Config", "Ipv6Config", "Limits", "LinkConfig", "NetworkConfig", "UdpFiltering"),
     "dropped": ("Dropped",),
     "errors": ("ConfigError", "Reason", "SansnetError", "UsageError"),
     "link": (),
-    "network": ("Network", "NetworkStatistics"),
+    "network": ("Network",),
     "notices": ("FlowClosed", "FlowOpened", "FlowRefused", "FlowReport", "LeaseGiven", "NameAsked", "Notice"),
     "orders": (
         "Buffer",
         "CloseSocket",
+        "DecideFlow",
+        "DeliverDatagram",
         "ExtendedError",
         "Frame",
         "KeepAlive",
@@ -149,12 +170,15 @@ _HOMES = {
         "SendDatagram",
         "SendEcho",
         "SendStream",
+        "ServeStream",
         "ShutdownStream",
         "SocketId",
     ),
     "pcap": (),
+    "policy": ("Action", "Allow", "Drop", "Refuse", "Rule", "Serve", "Verdict"),
     "ports": (),
     "records": (),
+    "statistics": ("NetworkStatistics",),
     "summary": (),
     "testing": (),
     "vhost": (),

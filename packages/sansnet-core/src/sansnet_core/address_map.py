@@ -39,7 +39,7 @@ class AddressMap:
         own: addresses that exist on the guest's segment only.
     """
 
-    __slots__ = ("_aliases", "_broadcasts", "_dns", "_gateways", "_guests", "_hosts", "_outbound", "own")
+    __slots__ = ("_aliases", "_broadcasts", "_dns", "_gateways", "_guests", "_hosts", "_outbound", "_virtual", "own")
 
     def __init__(self, config: NetworkConfig) -> None:
         self.configure(config)
@@ -53,6 +53,7 @@ class AddressMap:
         self._aliases = {host: alias for alias, host in self._hosts.items()}
         self._guests = frozenset(own.values())
         self.own = _own_addresses(config) - self._hosts.keys()
+        self._virtual = config.virtual
         self._gateways: dict[int, bytes | None] = {}
         """Size of address -> gateway, for the families that are switched on."""
         if config.ipv4:
@@ -84,16 +85,20 @@ class AddressMap:
                 return Endpoint(server.address, port)
         host = self._hosts.get(destination)
         if host is None:
-            if destination in self.own or destination in self._broadcasts:
+            if self.is_own(destination) or destination in self._broadcasts:
                 return None
             if not (groups if self.is_group(destination) else _is_destination(destination)):
                 return None
             host = destination
         return Endpoint(host, port)
 
+    def is_own(self, address: bytes) -> bool:
+        """Whether an address exists in the program only: an own address, or one in a virtual prefix."""
+        return address in self.own or any(prefix.contains(address) for prefix in self._virtual)
+
     def refusal(self, destination: bytes) -> Reason:
         """Why a destination is closed."""
-        if destination in self.own:
+        if self.is_own(destination):
             return Reason.OWN_ADDRESS
         return Reason.IP_BROADCAST if destination in self._broadcasts else Reason.IP_DESTINATION
 
@@ -101,7 +106,7 @@ class AddressMap:
         """The address by which the guest can reach a unicast address of the host's side; None if there is none."""
         if is_loopback(host):
             return self._aliases.get(LOOPBACK[len(host)])
-        return self._aliases.get(host) or (host if _is_destination(host) and host not in self.own else None)
+        return self._aliases.get(host) or (host if _is_destination(host) and not self.is_own(host) else None)
 
     def reachable_as(self, host: Endpoint, alias: bytes | None, guest: GuestAddresses) -> Endpoint | None:
         """The endpoint by which the guest can send to a host endpoint; None if there is none.

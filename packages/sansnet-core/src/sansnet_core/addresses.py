@@ -7,12 +7,15 @@ corresponds to the guest's own.
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-from typing import Final, NamedTuple
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final, NamedTuple, Self, TypeAlias
 
 __all__ = [
     "LOOPBACK",
+    "AnyAddress",
+    "AnyPrefix",
     "Endpoint",
+    "Prefix",
     "format",
     "format_any",
     "format_zoned",
@@ -22,10 +25,14 @@ __all__ = [
     "is_multicast",
     "is_unicast",
     "is_unspecified",
+    "packed",
     "parse",
     "split_zone",
     "with_zone",
 ]
+
+AnyAddress: TypeAlias = str | bytes | IPv4Address | IPv6Address
+"""An address as text, as 4 or 16 bytes in network order, or as an object of the standard library."""
 
 LOOPBACK: Final = {4: bytes([127, 0, 0, 1]), 16: bytes(15) + b"\x01"}
 """The loopback address of each family, by its size."""
@@ -45,6 +52,62 @@ class Endpoint(NamedTuple):
 
     address: bytes
     port: int
+
+
+class Prefix(NamedTuple):
+    """A range of addresses: those that begin with the same bits.
+
+    Attributes:
+        address: 4 or 16 bytes in network order; the bits beyond `length` are 0.
+        length: number of bits, 0 to 32 or 128.
+    """
+
+    address: bytes
+    length: int
+
+    @classmethod
+    def of(cls, value: AnyPrefix) -> Self:
+        """Make a prefix from text (`10.0.0.0/8`), an address (then it is that address alone) or an `ip_network`.
+
+        Raises:
+            ValueError: it is none of them, or has bits beyond its length.
+        """
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, bytes):
+            return cls(packed(value), 8 * len(value))
+        try:
+            network = ip_network(value)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{value!r} is not a prefix such as 10.0.0.0/8 ({error})") from None
+        return cls(network.network_address.packed, network.prefixlen)
+
+    def contains(self, address: bytes) -> bool:
+        """Whether an address begins with the bits of the prefix."""
+        if len(address) != len(self.address):
+            return False
+        rest = 8 * len(address) - self.length
+        return int.from_bytes(address, "big") >> rest == int.from_bytes(self.address, "big") >> rest
+
+    def __str__(self) -> str:
+        return f"{format(self.address)}/{self.length}"
+
+
+AnyPrefix: TypeAlias = Prefix | str | bytes | IPv4Address | IPv6Address | IPv4Network | IPv6Network
+"""A prefix, or a value that `Prefix.of` makes one from."""
+
+
+def packed(value: AnyAddress) -> bytes:
+    """An address as bytes in network order.
+
+    Raises:
+        ValueError: it is no address, or has a zone.
+    """
+    if isinstance(value, bytes):
+        if len(value) not in (4, 16):
+            raise ValueError(f"{value!r} is not an address; give 4 or 16 bytes, or text such as 10.0.2.15")
+        return value
+    return parse(value) if isinstance(value, str) else value.packed
 
 
 def parse(text: str) -> bytes:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-from sansnet_core.addresses import Endpoint
+from sansnet_core.addresses import Endpoint, Prefix
 from sansnet_core.errors import ConfigError
+from sansnet_core.policy import Action, Rule
 from sansnet_core.records import Record
 
 __all__ = [
@@ -131,6 +132,10 @@ class Limits(Record):
     udp_inbound_flows: int = 8192
     """UDP flows that outsiders began. A new one replaces the least recently used of them, so that outsiders cannot
     evict the guest's flows."""
+    undecided_flows: int = 1024
+    """Flows of each protocol that wait for a verdict; a new one is dropped."""
+    decision_time: float = 30.0
+    """Time after which a flow without a verdict is refused."""
     echo_flows: int = 1024
     """Ping flows; a new one replaces the least recently used."""
     stations: int = 1024
@@ -213,6 +218,10 @@ class NetworkConfig(Record):
             those of `ipv4` and `ipv6`. A link-local IPv6 address is learnt in either case.
         outbound4, outbound6: source address of host sockets; None leaves the choice to the kernel.
         tcp, udp, icmp: whether the protocol is translated.
+        virtual: prefixes that exist in the program only. Pings to them are answered; other packets to them go to a
+            service of the program (`Network.service_added`), or are refused. No host socket is opened for them.
+        rules: decide about new flows; the first that matches counts.
+        default_action: decides if no rule matches.
         udp_filtering: the sources that the guest's UDP sockets receive from. Forwarded ports receive from all.
         dhcp, dhcp6, ndp, router_advertisements: whether the service is on.
         lease_time: seconds for which DHCP and DHCPv6 give an address; clients renew after half of it. None means for
@@ -242,6 +251,9 @@ class NetworkConfig(Record):
     learn_addresses: bool = True
     outbound4: bytes | None = None
     outbound6: bytes | None = None
+    virtual: tuple[Prefix, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    default_action: Action = Action.ALLOW
     tcp: bool = True
     udp: bool = True
     icmp: bool = True
@@ -321,6 +333,9 @@ _CHANGEABLE: Final = frozenset(
         "outbound4",
         "outbound6",
         "lease_time",
+        "virtual",
+        "rules",
+        "default_action",
     }
 )
 

@@ -18,6 +18,8 @@ from sansnet_core.guest_addresses import GuestAddresses
 from sansnet_core.notices import Notice
 from sansnet_core.orders import Endpoint, SocketId
 from sansnet_core.outbox import Outbox
+from sansnet_core.policy import Policy
+from sansnet_core.services import ServiceTable
 from sansnet_core.timers import Timers
 
 __all__ = ["Context"]
@@ -33,6 +35,9 @@ class Context:
         timers: deadlines of all modules.
         entropy: identifications, sequence numbers and random intervals.
         guest: the guest's addresses.
+        policy: the rules about new flows.
+        services: the services of the program.
+        notices: whether notices are wanted.
         address_map: which address of one side is which of the other.
         egress: sends frames to the guest.
         gso_size: bytes per datagram if the current frame is an offloaded run of UDP datagrams (USO), else 0.
@@ -53,8 +58,11 @@ class Context:
         "guest",
         "ignored",
         "last_drops",
+        "notices",
         "now",
         "out",
+        "policy",
+        "services",
         "timers",
         "verify",
     )
@@ -73,6 +81,9 @@ class Context:
         self.ignored = 0
         self.gso_size = 0
         self.verify = False
+        self.policy = Policy(config.rules, config.default_action)
+        self.services = ServiceTable()
+        self.notices = config.notices
         self._last_socket = 0
 
     def drop(self, reason: Reason, kept: Kept | None = None) -> None:
@@ -93,8 +104,8 @@ class Context:
         self.ignored += 1
 
     def notify(self, notice: Notice) -> None:
-        """Add a notice, if the configuration asks for notices."""
-        if self.config.notices:
+        """Add a notice, if notices are wanted."""
+        if self.notices:
             self.out.notices.append(notice)
 
     def new_socket(self) -> SocketId:

@@ -6,6 +6,7 @@ Decoding never fails, whatever the bytes are.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple, TypeAlias
 
 from sansnet_core import addresses
@@ -13,7 +14,7 @@ from sansnet_core.orders import Endpoint
 from sansnet_core.wire import ethernet
 from sansnet_core.wire.ip import ICMP, ICMPV6, TCP, UDP
 
-__all__ = ["HEAD", "KEPT", "Dropped", "Kept", "read"]
+__all__ = ["HEAD", "KEPT", "Dropped", "Kept", "latest", "read"]
 
 KEPT: Final = 4
 """Number of packets that are kept for each reason: the latest ones."""
@@ -53,6 +54,11 @@ class Dropped(NamedTuple):
 
 Kept: TypeAlias = bytes | Dropped
 """The first bytes of a frame, without `virtio_net_hdr`; or the packet, already decoded."""
+
+
+def latest(kept: Iterable[Kept]) -> tuple[Dropped, ...]:
+    """Decode kept packets, without duplicates; the latest one is last."""
+    return tuple(dict.fromkeys(packet for one in kept if (packet := read(one))))
 
 
 def read(kept: Kept) -> Dropped | None:

@@ -10,19 +10,19 @@ A packet passes three lookups: EtherType, IP protocol, flow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 from sansnet_core.config import NetworkConfig, check_change
 from sansnet_core.context import Context
-from sansnet_core.dropped import HEAD, Dropped, Kept, read
+from sansnet_core.dropped import HEAD, latest
 from sansnet_core.errors import Malformed, Reason, UsageError
 from sansnet_core.orders import Buffer, Endpoint, ExtendedError, Frame, Order, SocketId
 from sansnet_core.proto.arp import Arp
 from sansnet_core.proto.dhcp4 import Dhcp4
 from sansnet_core.proto.dhcp6 import Dhcp6
 from sansnet_core.proto.echo import Echo
+from sansnet_core.proto.frames import Frames, Receive
 from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.proto.ipv4 import Ipv4
 from sansnet_core.proto.ipv6 import Ipv6
@@ -30,51 +30,20 @@ from sansnet_core.proto.names import Names
 from sansnet_core.proto.ndp import Ndp
 from sansnet_core.proto.tcp.handler import Tcp
 from sansnet_core.proto.udp.handler import Service, Udp
-from sansnet_core.wire import ethernet, icmp4, icmp6, quoted, virtio_net
+from sansnet_core.services import ProgramService
+from sansnet_core.statistics import NetworkStatistics
+from sansnet_core.wire import ethernet, icmp4, icmp6, quoted
 from sansnet_core.wire.ip import ICMP, ICMPV6, IGMP, TCP, UDP, IpHeader
 
 if TYPE_CHECKING:
+    from sansnet_core.addresses import Prefix
     from sansnet_core.notices import FlowReport, Notice
+    from sansnet_core.policy import Verdict
 
-__all__ = ["Network", "NetworkStatistics"]
+__all__ = ["Network"]
 
 _NDP_TYPES = range(133, 138)
 _MIN_SECRET = 16
-_FAMILIES = frozenset({ethernet.ETHERTYPE_ARP, ethernet.ETHERTYPE_IPV4, ethernet.ETHERTYPE_IPV6})
-_NEVER_FORWARDED = b"\x01\x80\xc2\x00\x00"
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkStatistics:
-    """Counters at one moment.
-
-    Attributes:
-        frames_received, frames_sent: numbers of frames from and to the guest.
-        flows: name of a counter -> current number of flows or sockets of a protocol.
-        drops: reason -> how often it occurred; only reasons that did.
-        tcp_held: payload bytes held for all TCP connections.
-        ignored: frames that are part of a protocol and need no answer; not counted as drops.
-        last_drops: reason -> endpoints of the latest packets dropped, the latest one last, without duplicates.
-    """
-
-    frames_received: int
-    frames_sent: int
-    flows: Mapping[str, int]
-    drops: Mapping[Reason, int]
-    tcp_held: int
-    ignored: int
-    last_drops: Mapping[Reason, tuple[Dropped, ...]]
-
-
-def _is_routine(header: Buffer) -> bool:
-    """Whether a frame of an EtherType without a handler is of a kind that every guest sends, and so is no drop.
-
-    That is a frame to a group of a family that is switched off (ARP, NDP, DHCP), or to one of the addresses that
-    bridges never forward (IEEE 802.1Q, 8.6.3; spanning trees, LLDP, EAPOL).
-    """
-    if not header[0] & 1:
-        return False
-    return header[12:14] in _FAMILIES or (header[:5] == _NEVER_FORWARDED and header[5] < 16)
 
 
 def _closed(ip: IpHeader, buf: Buffer) -> None:
@@ -107,9 +76,6 @@ class Network:
         self._context = context = Context(config, now=now, secret=secret)
         self._out = context.out
         self._received = self._sent = 0
-        self._vnet = config.link.vnet_header
-        self._max_frame_size = config.link.max_frame_size
-        self._verify = config.link.verify_checksums
 
         self._arp = Arp(context)
         self._ndp = Ndp(context)
@@ -117,17 +83,18 @@ class Network:
         self._echo = Echo(context, icmp_errors)
         self._udp = Udp(context, icmp_errors, self._find_station, self._services(), Names(context).answer)
         self._tcp = Tcp(context, icmp_errors, self._find_station)
-        self._ethertypes: dict[Buffer, Callable[[Buffer, int, int], None]] = {}
+        ethertypes: dict[Buffer, Receive] = {}
         tcp = self._tcp.receive if config.tcp else _closed
         protocols: dict[int, Callable[[IpHeader, Buffer], None]] = {TCP: tcp, UDP: self._udp.receive}
         if config.ipv4:
-            self._ethertypes[ethernet.ETHERTYPE_ARP] = self._arp.receive
+            ethertypes[ethernet.ETHERTYPE_ARP] = self._arp.receive
             protocols4 = protocols | {ICMP: self._receive_icmp4, IGMP: self._ignore}
-            self._ethertypes[ethernet.ETHERTYPE_IPV4] = Ipv4(context, icmp_errors, protocols4).receive
+            ethertypes[ethernet.ETHERTYPE_IPV4] = Ipv4(context, icmp_errors, protocols4).receive
         if config.ipv6:
             protocols6 = protocols | {ICMPV6: self._receive_icmp6}
-            self._ethertypes[ethernet.ETHERTYPE_IPV6] = Ipv6(context, icmp_errors, protocols6).receive
+            ethertypes[ethernet.ETHERTYPE_IPV6] = Ipv6(context, icmp_errors, protocols6).receive
             self._ndp.start()
+        self._frames = Frames(context, ethertypes)
 
     def _services(self) -> dict[int, Service]:
         """UDP port -> the service of the configuration that answers it here."""
@@ -197,47 +164,13 @@ class Network:
             UsageError: `now` is before that of the last input.
         """
         context = self._begin(now)
-        start = 12 if self._vnet else 0
+        receive, start = self._frames.receive, self._frames.start
         for frame in frames:
             self._received += 1
             try:
-                self._receive_frame(context, frame, start)
+                receive(frame)
             except Malformed as malformed:  # the only place that catches errors of the guest
                 context.drop(malformed.reason, bytes(frame[start : start + HEAD]))
-
-    def _receive_frame(self, context: Context, frame: Buffer, start: int) -> None:
-        size = len(frame)
-        if size - start > self._max_frame_size:
-            tagged = frame[start + 12 : start + 14] == ethernet.ETHERTYPE_VLAN
-            if size - start > self._max_frame_size + ethernet.TAG_SIZE or not tagged:
-                raise Malformed(Reason.FRAME_TOO_LARGE)
-        if size < start + ethernet.HEADER_SIZE:
-            raise Malformed(Reason.ETHERNET_TRUNCATED)
-        context.verify = self._verify
-        context.gso_size = 0
-        # The virtio_net_hdr matters for runs of datagrams (TCP is a stream), and to not verify partial checksums
-        if start and (frame[1] == virtio_net.GSO_UDP_L4 or self._verify):
-            header = virtio_net.parse(frame)
-            context.gso_size = header.gso_size if header.gso_type == virtio_net.GSO_UDP_L4 else 0
-            context.verify = self._verify and not header.flags
-        source = frame[start + 6 : start + 12]
-        if source != context.guest.mac:
-            if source[0] & 1:
-                raise Malformed(Reason.ETHERNET_SOURCE)
-            context.guest.mac = bytes(source)
-        ethertype = frame[start + 12 : start + 14]
-        receive = self._ethertypes.get(ethertype)
-        if receive is None:
-            if ethertype == ethernet.ETHERTYPE_VLAN:
-                frame = ethernet.without_priority_tag(frame, start)
-                size = len(frame)
-                receive = self._ethertypes.get(frame[start + 12 : start + 14])
-            if receive is None:
-                if _is_routine(frame[start : start + 14]):
-                    context.ignore()
-                    return
-                raise Malformed(Reason.ETHERNET_TYPE)
-        receive(frame, start + 14, size)
 
     def _find_station(self, address: bytes) -> None:
         """Ask for the Ethernet address of an address of the guest, if it is not known."""
@@ -436,6 +369,77 @@ class Network:
         self._begin(now)
         self._echo.echo_failed(socket, sequence, error, data)
 
+    # facts from the program
+
+    def service_added(self, protocol: int, prefix: Prefix | None, port: int | None, now: float) -> SocketId:
+        """The program serves flows of the guest itself from now on. Then take the outputs.
+
+        Args:
+            protocol: IP protocol number of TCP (6) or UDP (17).
+            prefix: the destinations; None means all own addresses and virtual prefixes of the configuration.
+            port: the destination port; None means all.
+            now: seconds.
+
+        Returns:
+            Its name, in `ServeStream` and `DeliverDatagram` orders.
+
+        Raises:
+            UsageError: there is a service at this place.
+        """
+        context = self._begin(now)
+        service = ProgramService(context.new_socket(), protocol, prefix, port)
+        context.services.add(service)
+        if protocol == UDP:
+            self._udp.service_added(service.socket)
+        return service.socket
+
+    def service_removed(self, socket: SocketId, now: float) -> None:
+        """A service of `service_added` has ended. Its connections go on, and its UDP flows end."""
+        self._begin(now).services.remove(socket)
+        self._udp.service_removed(socket)
+
+    def service_sent(self, socket: SocketId, guest: Endpoint, source: Endpoint, data: bytes, now: float) -> None:
+        """The program sends the guest a datagram. Then take the outputs.
+
+        Args:
+            socket: a UDP service, or a flow whose verdict was `Serve`.
+            guest: the endpoint of the guest.
+            source: the endpoint of the program, as the guest sees it.
+            data: the payload.
+            now: seconds.
+        """
+        self._begin(now)
+        self._udp.service_sent(socket, guest, source, data)
+
+    def stream_opened(
+        self, source: Endpoint | None, guest_address: bytes | None, guest_port: int, now: float
+    ) -> SocketId | int:
+        """The program connects to a server in the guest. Then take the outputs.
+
+        The guest has accepted when a `ResumeStream` order comes, and has not if a `CloseSocket` order does.
+
+        Args:
+            source: the endpoint of the program, as the guest sees it; None means our own address and a free port.
+            guest_address: the guest's address, 4 or 16 bytes; None for its current one.
+            guest_port: the guest's port.
+            now: seconds.
+
+        Returns:
+            The name of the connection, or the errno if there can be none.
+        """
+        self._begin(now)
+        return self._tcp.stream_opened(source, guest_address, guest_port)
+
+    def flow_decided(self, socket: SocketId, verdict: Verdict, now: float) -> None:
+        """The verdict that `DecideFlow` asked for; a late one is ignored. Then take the outputs."""
+        self._begin(now)
+        for handler in (self._tcp, self._udp, self._echo):
+            handler.flow_decided(socket, verdict)
+
+    def report_notices(self, wanted: bool) -> None:
+        """Switch notices on or off, whatever the configuration says."""
+        self._context.notices = wanted
+
     # time
 
     def next_deadline(self) -> float | None:
@@ -492,9 +496,5 @@ class Network:
             drops=dict(context.drops),
             tcp_held=self._tcp.held,
             ignored=context.ignored,
-            last_drops={reason: _distinct(kept) for reason, kept in context.last_drops.items()},
+            last_drops={reason: latest(kept) for reason, kept in context.last_drops.items()},
         )
-
-
-def _distinct(kept: Iterable[Kept]) -> tuple[Dropped, ...]:
-    return tuple(dict.fromkeys(packet for one in kept if (packet := read(one))))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from sansnet_core.addresses import Endpoint
+from sansnet_core.errors import Reason
 from sansnet_core.orders import SocketId, value_class
 
 __all__ = ["FlowClosed", "FlowOpened", "FlowRefused", "FlowReport", "LeaseGiven", "NameAsked", "Notice"]
@@ -25,38 +26,52 @@ class FlowOpened:
     """The remote endpoint of the host's socket."""
     inbound: bool = False
     """Whether an outsider opened it."""
+    time: float = 0.0
+    """Seconds of the network's clock."""
 
 
 @value_class
 class FlowClosed:
-    """A flow ended. The first four fields are those of its `FlowOpened`."""
+    """A flow ended. The fields up to `inbound` are those of its `FlowOpened`."""
 
     socket: SocketId
     protocol: int
     guest: Endpoint
     remote: Endpoint
+    host: Endpoint
+    inbound: bool
     sent: int
     """Payload bytes from the guest to the host."""
     received: int
     """Payload bytes from the host to the guest."""
+    errno: int = 0
+    """Why it ended, as in `CloseSocket`, or the errno of the host's socket; 0 for an ordinary end."""
+    time: float = 0.0
+    """Seconds of the network's clock."""
 
 
 @value_class
 class FlowRefused:
-    """A flow of the guest failed to open: the host's socket failed, the guest gave up, or the address is closed.
+    """A flow failed to open: the host's socket failed, the guest gave up, or the flow may not open.
 
     For a UDP flow, only the first failure is reported, and only if nothing was received before.
     """
 
     protocol: int
-    """IP protocol number of TCP (6) or UDP (17)."""
+    """IP protocol number: 6 for TCP, 17 for UDP, 1 and 58 for ping."""
     guest: Endpoint
     remote: Endpoint
     """The remote endpoint in the guest's packets."""
     host: Endpoint | None
     """The remote endpoint of the host's socket; None if the configuration closes the address."""
     errno: int
-    """Errno of the host's socket; 0 if the guest gave up first, or if there was no socket."""
+    """Errno of the host's socket or of the verdict; 0 if the guest gave up first, or if there was none."""
+    reason: Reason | None = None
+    """Why it may not open; None if the host's socket failed or the guest gave up."""
+    inbound: bool = False
+    """Whether an outsider tried to open it."""
+    time: float = 0.0
+    """Seconds of the network's clock."""
 
 
 @value_class
@@ -85,6 +100,8 @@ class LeaseGiven:
     """The guest's address, 4 or 16 bytes in network order."""
     mac: bytes
     """Hardware address of the client; 6 bytes for Ethernet."""
+    time: float = 0.0
+    """Seconds of the network's clock."""
 
 
 @value_class
@@ -95,6 +112,8 @@ class NameAsked:
     """The name as the configuration has it."""
     answered: bool
     """Whether the query was answered here; otherwise it was forwarded."""
+    time: float = 0.0
+    """Seconds of the network's clock."""
 
 
 Notice: TypeAlias = FlowOpened | FlowClosed | FlowRefused | LeaseGiven | NameAsked

@@ -18,6 +18,8 @@ __all__ = [
     "Order",
     "Buffer",
     "CloseSocket",
+    "DecideFlow",
+    "DeliverDatagram",
     "Endpoint",
     "ExtendedError",
     "Frame",
@@ -29,6 +31,7 @@ __all__ = [
     "SendDatagram",
     "SendEcho",
     "SendStream",
+    "ServeStream",
     "ShutdownStream",
     "SocketId",
 ]
@@ -47,6 +50,7 @@ ORIGIN_ICMPV6: Final = 3
 SocketId = NewType("SocketId", int)
 """Name of a host socket, assigned by the core and never reused."""
 
+_UNKNOWN: Final = Endpoint(bytes(4), 0)
 _T = TypeVar("_T")
 
 
@@ -86,6 +90,27 @@ class OpenStream:
     """The endpoint to connect to."""
     local: bytes | None
     """Source address to bind to, 4 or 16 bytes; None leaves the choice to the kernel."""
+    guest: Endpoint = _UNKNOWN
+    """The endpoint of the guest that opens the connection."""
+    destination: Endpoint = _UNKNOWN
+    """The remote endpoint in the guest's packets."""
+
+
+@value_class
+class ServeStream:
+    """Let a service of the program serve a connection of the guest, without a host socket.
+
+    Outcome: `stream_connected` or `stream_failed`. From then on it is a stream as any other.
+    """
+
+    socket: SocketId
+    """Name of the connection, in all later orders and facts."""
+    service: SocketId | None
+    """The service, as `service_added` named it; None if the verdict about the flow was `Serve`."""
+    guest: Endpoint
+    """The endpoint of the guest that opens the connection."""
+    destination: Endpoint
+    """The remote endpoint in the guest's packets."""
 
 
 @value_class
@@ -133,6 +158,9 @@ class CloseSocket:
     socket: SocketId
     abort: bool = False
     """TCP: reset the connection (SO_LINGER 0) and discard unsent data."""
+    errno: int = 0
+    """Why: ECONNREFUSED if the guest refused it, ECONNRESET if it was reset, ETIMEDOUT if the guest did not answer; 0
+    for an ordinary end."""
 
 
 @value_class
@@ -143,6 +171,8 @@ class OpenDatagram:
     """Name of the new socket, in all later orders and facts."""
     local: Endpoint
     """Address (may be unspecified; its length gives the family) and preferred port."""
+    guest: Endpoint = _UNKNOWN
+    """The endpoint of the guest that the socket stands for."""
 
 
 @value_class
@@ -167,6 +197,44 @@ class SendDatagram:
 
 
 @value_class
+class DeliverDatagram:
+    """Give a datagram of the guest, or a run of them, to a service of the program. There is no outcome."""
+
+    socket: SocketId
+    """The service, as `service_added` named it; the flow, as `DecideFlow` named it, if the verdict was `Serve`."""
+    guest: Endpoint
+    """The endpoint of the guest that sent it."""
+    destination: Endpoint
+    """The remote endpoint in the guest's packets."""
+    data: Buffer
+    """Payload of all datagrams of the run."""
+    segment_size: int
+    """0: `data` is one datagram. Otherwise bytes per datagram; the last may be shorter."""
+    ttl: int
+    """TTL or hop limit of the guest's packet."""
+    tos: int
+    """TOS or traffic class of the guest's packet, with its ECN bits."""
+
+
+@value_class
+class DecideFlow:
+    """Decide about a new flow. Outcome: `flow_decided`; a `CloseSocket` order withdraws the question."""
+
+    socket: SocketId
+    """Name of the flow, in the outcome."""
+    protocol: int
+    """IP protocol number: 6 for TCP, 17 for UDP, 1 and 58 for ping."""
+    guest: Endpoint
+    """The guest's endpoint. For ping, the port of an endpoint is the identifier."""
+    destination: Endpoint
+    """The remote endpoint in the guest's packets; for an inbound flow, the outsider's endpoint as the host sees it."""
+    inbound: bool
+    """Whether an outsider opens it."""
+    name: str | None = None
+    """The host name by which the guest knows the destination; None if it is not known."""
+
+
+@value_class
 class OpenEcho:
     """Create a ping socket (SOCK_DGRAM, IPPROTO_ICMP or IPPROTO_ICMPV6) for `remote`'s family."""
 
@@ -176,6 +244,10 @@ class OpenEcho:
     """Address of the destination, 4 or 16 bytes; all requests of the socket go there."""
     local: bytes | None
     """Source address to bind to, 4 or 16 bytes; None leaves the choice to the kernel."""
+    guest: Endpoint = _UNKNOWN
+    """The guest's address and the identifier of its ping."""
+    destination: Endpoint = _UNKNOWN
+    """The destination in the guest's packets, and the identifier."""
 
 
 @value_class
@@ -197,6 +269,7 @@ class SendEcho:
 
 Order: TypeAlias = (
     OpenStream
+    | ServeStream
     | SendStream
     | ShutdownStream
     | ResumeStream
@@ -204,6 +277,8 @@ Order: TypeAlias = (
     | CloseSocket
     | OpenDatagram
     | SendDatagram
+    | DeliverDatagram
+    | DecideFlow
     | OpenEcho
     | SendEcho
 )

@@ -241,4 +241,4 @@ class Dhcp4:
         context.egress.packet(source, destination, UDP, datagram, mac=mac)
         if lease:
             context.guest.learn(message.yours)
-            context.notify(LeaseGiven(message.yours, message.hardware))
+            context.notify(LeaseGiven(message.yours, message.hardware, context.now))

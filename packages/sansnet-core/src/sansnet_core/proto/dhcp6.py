@@ -211,4 +211,4 @@ class Dhcp6:
         context.egress.packet(ipv6.gateway, ip.source, UDP, datagram)
         if reply.lease is not None:
             context.guest.learn(reply.lease)
-            context.notify(LeaseGiven(reply.lease, context.guest.mac))
+            context.notify(LeaseGiven(reply.lease, context.guest.mac, context.now))

@@ -22,6 +22,7 @@ from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.notices import FlowClosed, FlowOpened, FlowReport
 from sansnet_core.orders import Buffer, CloseSocket, Endpoint, ExtendedError, OpenEcho, SendEcho, SocketId
+from sansnet_core.policy import Verdict
 from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.wire import icmp4, icmp6
 from sansnet_core.wire.icmp4 import IcmpHeader
@@ -147,6 +148,9 @@ class Echo:
         protocol = _protocol(flow.guest)
         self._icmp_errors.host_failed(error, flow.host.address, source, destination, protocol, request)
 
+    def flow_decided(self, socket: SocketId, verdict: Verdict) -> None:
+        """See `Network.flow_decided`."""
+
     def expire(self) -> None:
         """Close the flows that were idle too long."""
         context = self._context
@@ -186,8 +190,9 @@ class Echo:
         flow = _Flow(key, context.new_socket(), guest, remote, Endpoint(host.address, identifier))
         self._flows[key] = self._sockets[flow.socket] = flow
         context.timers.arm(self, min(self.deadline, context.now + limits.echo_idle))
-        context.out.orders.append(OpenEcho(flow.socket, host.address, context.address_map.outbound(host.address)))
-        context.notify(FlowOpened(flow.socket, _protocol(guest), guest, remote, flow.host))
+        local = context.address_map.outbound(host.address)
+        context.out.orders.append(OpenEcho(flow.socket, host.address, local, guest, remote))
+        context.notify(FlowOpened(flow.socket, _protocol(guest), guest, remote, flow.host, False, context.now))
         return flow
 
     def _close(self, flow: _Flow) -> None:
@@ -196,7 +201,20 @@ class Echo:
         del self._flows[flow.key], self._sockets[flow.socket]
         context.out.orders.append(CloseSocket(flow.socket))
         protocol = _protocol(flow.guest)
-        context.notify(FlowClosed(flow.socket, protocol, flow.guest, flow.remote, flow.sent, flow.received))
+        context.notify(
+            FlowClosed(
+                flow.socket,
+                protocol,
+                flow.guest,
+                flow.remote,
+                flow.host,
+                False,
+                flow.sent,
+                flow.received,
+                0,
+                context.now,
+            )
+        )
 
     def _reply(self, source: bytes, destination: bytes, rest: int, data: Buffer, ttl: int, tos: int) -> None:
         """Send the guest an echo reply; `rest` is identifier and sequence number."""

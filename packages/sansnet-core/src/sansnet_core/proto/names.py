@@ -63,7 +63,7 @@ class Names:
         if query is None or query.name not in self._hosts:
             return False
         name, addresses = self._hosts[query.name]
-        context.notify(NameAsked(name, bool(addresses)))
+        context.notify(NameAsked(name, bool(addresses), context.now))
         if not addresses:
             return False
         type_ = query.type

@@ -15,7 +15,7 @@ from typing import Final
 
 from sansnet_core.egress import FlowHeaders
 from sansnet_core.errors import Reason
-from sansnet_core.notices import FlowRefused
+from sansnet_core.notices import FlowClosed, FlowRefused
 from sansnet_core.orders import (
     Buffer,
     CloseSocket,
@@ -235,7 +235,23 @@ class TcpFlow:
         if self.inbound or self.answered:
             return None
         errno = self._failure.errno if self._failure else 0
-        return FlowRefused(TCP, self.guest, self.remote, self.host, errno)
+        now = self.shared.context.now
+        return FlowRefused(TCP, self.guest, self.remote, self.host, errno, None, self.inbound, now)
+
+    def closed(self) -> FlowClosed:
+        """The notice of its end."""
+        return FlowClosed(
+            self.socket,
+            TCP,
+            self.guest,
+            self.remote,
+            self.host,
+            self.inbound,
+            self.sent,
+            self.received,
+            self._failure.errno if self._failure else 0,
+            self.shared.context.now,
+        )
 
     def _answer(self) -> None:
         """Effect: send the SYN-ACK, since the host has connected."""

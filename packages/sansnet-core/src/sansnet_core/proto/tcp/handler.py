@@ -8,8 +8,9 @@ from math import inf
 from sansnet_core.context import Context
 from sansnet_core.egress import FlowHeaders
 from sansnet_core.errors import Malformed, Reason
-from sansnet_core.notices import FlowClosed, FlowOpened, FlowRefused, FlowReport
+from sansnet_core.notices import FlowOpened, FlowRefused, FlowReport
 from sansnet_core.orders import ORIGIN_LOCAL, Buffer, Endpoint, ExtendedError, OpenStream, SocketId
+from sansnet_core.policy import Verdict
 from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.proto.tcp import arrival, states
 from sansnet_core.proto.tcp.flow import TcpFlow
@@ -101,8 +102,8 @@ class Tcp:
         remote = Endpoint(ip.destination, syn.destination_port)
         host = context.address_map.to_host(ip.destination, syn.destination_port)
         if host is None:
-            context.notify(FlowRefused(TCP, guest, remote, None, 0))
             reason = context.address_map.refusal(ip.destination)
+            context.notify(FlowRefused(TCP, guest, remote, None, 0, reason, False, context.now))
             if reason is not Reason.OWN_ADDRESS:
                 raise Malformed(reason)
             context.drop_packet(reason, TCP, guest, remote)
@@ -118,13 +119,15 @@ class Tcp:
         flow.syn_received(syn, wire.parse_options(buf, syn.options_start, syn.start))
         self._add(flow)
         self._shared.connecting[flow] = None
-        context.out.orders.append(OpenStream(flow.socket, host, context.address_map.outbound(host.address)))
+        local = context.address_map.outbound(host.address)
+        context.out.orders.append(OpenStream(flow.socket, host, local, guest, remote))
 
     def _add(self, flow: TcpFlow) -> None:
         self._flows[flow.key] = self._sockets[flow.socket] = flow
         self._shared.pending[flow.inbound] += 1
         self._inbound += flow.inbound
-        self.context.notify(FlowOpened(flow.socket, TCP, flow.guest, flow.remote, flow.host, flow.inbound))
+        context = self.context
+        context.notify(FlowOpened(flow.socket, TCP, flow.guest, flow.remote, flow.host, flow.inbound, context.now))
 
     def unreachable(self, packet: Quoted) -> bool:
         """Process an ICMP error that quotes a segment to the guest; whether the segment belongs to a connection."""
@@ -218,6 +221,15 @@ class Tcp:
         flow = self._sockets.get(socket)
         return flow.receive_budget() if flow else 0
 
+    # the program
+
+    def stream_opened(self, source: Endpoint | None, address: bytes | None, port: int) -> SocketId | int:
+        """See `Network.stream_opened`."""
+        raise NotImplementedError
+
+    def flow_decided(self, socket: SocketId, verdict: Verdict) -> None:
+        """See `Network.flow_decided`."""
+
     # the end of a batch, and of a connection
 
     def flush(self) -> None:
@@ -246,4 +258,4 @@ class Tcp:
         context.timers.forget(flow)
         if refused := flow.refusal():
             context.notify(refused)
-        context.notify(FlowClosed(flow.socket, TCP, flow.guest, flow.remote, flow.sent, flow.received))
+        context.notify(flow.closed())

@@ -6,6 +6,7 @@ from collections import Counter
 from math import inf
 
 from sansnet_core.egress import Egress, FlowHeaders
+from sansnet_core.notices import FlowClosed
 from sansnet_core.orders import Endpoint, SocketId
 from sansnet_core.wire.ip import UDP
 
@@ -120,6 +121,21 @@ class Flow:
         self.sent = self.received = 0
         self.datagrams_sent = self.datagrams_received = 0
         self.failed = False
+
+    def closed(self, now: float) -> FlowClosed:
+        """The notice of its end."""
+        return FlowClosed(
+            self.socket,
+            UDP,
+            self.guest,
+            self.remote,
+            self.host,
+            self.inbound,
+            self.sent,
+            self.received,
+            0,
+            now,
+        )
 
     def is_stream(self) -> bool:
         """Whether there were datagrams in both directions, and more than one query and its answer."""

@@ -40,7 +40,7 @@ from sansnet_core.config import UdpFiltering
 from sansnet_core.context import Context
 from sansnet_core.egress import FlowHeaders
 from sansnet_core.errors import Malformed, Reason
-from sansnet_core.notices import FlowClosed, FlowOpened, FlowRefused, FlowReport
+from sansnet_core.notices import FlowOpened, FlowRefused, FlowReport
 from sansnet_core.orders import (
     Buffer,
     CloseSocket,
@@ -50,6 +50,7 @@ from sansnet_core.orders import (
     SendDatagram,
     SocketId,
 )
+from sansnet_core.policy import Verdict
 from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.proto.udp.flow import Flow, ForwardedPort, Mapping, flow_key
 from sansnet_core.proto.udp.runs import Runs
@@ -260,13 +261,29 @@ class Udp:
             return
         if not (flow.failed or flow.datagrams_received):
             flow.failed = True
-            self._context.notify(FlowRefused(UDP, flow.guest, flow.remote, flow.host, error.errno))
+            self._context.notify(
+                FlowRefused(UDP, flow.guest, flow.remote, flow.host, error.errno, None, flow.inbound, self._context.now)
+            )
         source, destination = flow.guest, flow.remote
         self._context.drop_packet(Reason.HOST_SEND, UDP, source, destination)
         if self._icmp_errors.would_report(error, UDP, source, destination):
             quoted = data[:MAX_QUOTED]
             payload = udp.emit(source.address, destination.address, source.port, destination.port, quoted)
             self._icmp_errors.host_failed(error, remote.address, source.address, destination.address, UDP, payload)
+
+    # the program
+
+    def service_added(self, socket: SocketId) -> None:
+        """See `Network.service_added`."""
+
+    def service_removed(self, socket: SocketId) -> None:
+        """See `Network.service_removed`."""
+
+    def service_sent(self, socket: SocketId, guest: Endpoint, source: Endpoint, data: bytes) -> None:
+        """See `Network.service_sent`."""
+
+    def flow_decided(self, socket: SocketId, verdict: Verdict) -> None:
+        """See `Network.flow_decided`."""
 
     def flush(self) -> None:
         """Send the guest the datagrams that were held back to be joined."""
@@ -320,8 +337,9 @@ class Udp:
         remote = Endpoint(ip.destination, header.destination_port)
         host = address_map.to_host(ip.destination, header.destination_port, groups=groups)
         if host is None:
-            context.notify(FlowRefused(UDP, guest, remote, None, 0))
-            raise Malformed(address_map.refusal(ip.destination))
+            reason = address_map.refusal(ip.destination)
+            context.notify(FlowRefused(UDP, guest, remote, None, 0, reason, False, context.now))
+            raise Malformed(reason)
         self._make_room(inbound=False)
         forward = self._outgoing_forward(guest, remote, host)
         if forward is not None:
@@ -355,7 +373,7 @@ class Udp:
             mapping = self._mappings[key] = Mapping(context.new_socket(), key, guest, alias)
             self._sockets[mapping.socket] = mapping
             local = Endpoint(context.address_map.bound(host.address), guest.port)
-            context.out.orders.append(OpenDatagram(mapping.socket, local))
+            context.out.orders.append(OpenDatagram(mapping.socket, local, guest))
         return mapping
 
     def _outgoing_forward(self, guest: Endpoint, remote: Endpoint, host: Endpoint) -> ForwardedPort | None:
@@ -407,7 +425,7 @@ class Udp:
         context = self._context
         flow.mapping.flows[flow.host] = self._flows[flow.key] = self._recent[flow.inbound][flow.key] = flow
         context.timers.arm(self, min(self.deadline, context.now + min(self._idle_times)))
-        context.notify(FlowOpened(flow.socket, UDP, flow.guest, flow.remote, flow.host, flow.inbound))
+        context.notify(FlowOpened(flow.socket, UDP, flow.guest, flow.remote, flow.host, flow.inbound, context.now))
         return flow
 
     def _close(self, flow: Flow) -> None:
@@ -416,7 +434,7 @@ class Udp:
         mapping = flow.mapping
         self._outdated.discard(flow.key)
         del self._flows[flow.key], self._recent[flow.inbound][flow.key], mapping.flows[flow.host]
-        context.notify(FlowClosed(flow.socket, UDP, flow.guest, flow.remote, flow.sent, flow.received))
+        context.notify(flow.closed(context.now))
         if isinstance(mapping, Mapping):
             mapping.groups -= context.address_map.is_group(flow.host.address)
             mapping.addresses[flow.host.address] -= 1

@@ -1,0 +1,33 @@
+"""Counters of a network at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sansnet_core.dropped import Dropped
+from sansnet_core.errors import Reason
+
+__all__ = ["NetworkStatistics"]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkStatistics:
+    """Counters at one moment.
+
+    Attributes:
+        frames_received, frames_sent: numbers of frames from and to the guest.
+        flows: name of a counter -> current number of flows or sockets of a protocol.
+        drops: reason -> how often it occurred; only reasons that did.
+        tcp_held: payload bytes held for all TCP connections.
+        ignored: frames that are part of a protocol and need no answer; not counted as drops.
+        last_drops: reason -> endpoints of the latest packets dropped, the latest one last, without duplicates.
+    """
+
+    frames_received: int
+    frames_sent: int
+    flows: Mapping[str, int]
+    drops: Mapping[Reason, int]
+    tcp_held: int
+    ignored: int
+    last_drops: Mapping[Reason, tuple[Dropped, ...]]
