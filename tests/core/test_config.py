@@ -8,7 +8,7 @@ import pytest
 
 from sansnet_core import ConfigError, Endpoint
 from sansnet_core.records import replace
-from tests.sim.pair import make_config
+from sansnet_core.testing import make_config
 
 
 @pytest.mark.parametrize(

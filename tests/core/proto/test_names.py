@@ -16,8 +16,8 @@ from sansnet_core.notices import NameAsked, Notice
 from sansnet_core.orders import Endpoint, SendDatagram
 from sansnet_core.proto.names import Names
 from sansnet_core.proto.udp.handler import Udp
+from sansnet_core.testing.packets import Ip, udp
 from tests.core.proto.bare import GUEST4, GUEST6, REMOTE4, Bare, config, header
-from tests.sim.packets import Ip, udp
 
 DNS4, DNS6 = parse("10.0.2.3"), parse("2001:db8:2::3")
 STUB = Endpoint(parse("127.0.0.53"), 53)

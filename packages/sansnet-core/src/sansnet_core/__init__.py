@@ -15,6 +15,7 @@ Names that are not listed here are found in these modules, which are public too:
 - `ports`: forwarded ports as data, and the grammar of their specifications.
 - `records`: the base class of configurations, and a function that copies one with changes.
 - `summary`: one line of text per frame.
+- `testing`: a kit for tests, with a guest, a host and cables in virtual time.
 - `vhost`: the network card of a virtual machine, by vhost-user.
 - `wire`: packet formats, one module each.
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         ports,
         records,
         summary,
+        testing,
         vhost,
         wire,
     )
@@ -146,6 +148,7 @@ __all__ = [
     "ports",
     "records",
     "summary",
+    "testing",
     "vhost",
     "wire",
 ]
@@ -185,6 +188,7 @@ _HOMES = {
     "records": (),
     "statistics": ("NetworkStatistics",),
     "summary": (),
+    "testing": (),
     "vhost": (),
     "wire": (),
 }
