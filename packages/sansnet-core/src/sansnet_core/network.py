@@ -31,6 +31,7 @@ from sansnet_core.proto.ndp import Ndp
 from sansnet_core.proto.tcp.handler import Tcp
 from sansnet_core.proto.udp.handler import Service, Udp
 from sansnet_core.services import ProgramService
+from sansnet_core.snapshot import Copyable
 from sansnet_core.statistics import NetworkStatistics
 from sansnet_core.wire import ethernet, icmp4, icmp6, quoted
 from sansnet_core.wire.ip import ICMP, ICMPV6, IGMP, TCP, UDP, IpHeader
@@ -51,7 +52,7 @@ def _closed(ip: IpHeader, buf: Buffer) -> None:
     raise Malformed(Reason.PROTOCOL_CLOSED)
 
 
-class Network:
+class Network(Copyable):
     """One guest's network: facts in, frames and orders out.
 
     After any input method, take the outputs: first `take_orders`, since executing them may cause further facts, then
