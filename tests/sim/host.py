@@ -14,6 +14,7 @@ from errno import EHOSTUNREACH, ENETUNREACH
 
 from sansnet_core import (
     CloseSocket,
+    DecideFlow,
     Endpoint,
     ExtendedError,
     KeepAlive,
@@ -26,8 +27,10 @@ from sansnet_core import (
     SendDatagram,
     SendEcho,
     SendStream,
+    ServeStream,
     ShutdownStream,
     SocketId,
+    Verdict,
 )
 from sansnet_core.addresses import is_unspecified
 
@@ -97,6 +100,8 @@ class Host:
         self.datagram_sockets: dict[SocketId, OpenDatagram] = {}
         self.echo_sockets: dict[SocketId, OpenEcho] = {}
         self.forwards: set[SocketId] = set()
+        self.questions: dict[SocketId, DecideFlow] = {}
+        """Those without a verdict."""
         self.datagrams: list[SendDatagram] = []
         self.echoes: list[SendEcho] = []
         self.orders: list[Order] = []
@@ -140,7 +145,13 @@ class Host:
             assert order.socket not in self.closed, f"{order} for a closed socket"
             assert not (isinstance(order, CloseSocket) and order.socket in self.forwards), "a forward is the driver's"
             if isinstance(order, OpenStream):
-                self._open(order, now)
+                self._open(order.socket, order.remote, now)
+            elif isinstance(order, ServeStream):
+                self._open(order.socket, order.destination, now)
+            elif isinstance(order, DecideFlow):
+                assert self._known(order.socket) == order.inbound, "a question about a socket that exists"
+                assert order.socket not in self.questions, "asked twice"
+                self.questions[order.socket] = order
             elif isinstance(order, OpenDatagram | OpenEcho):
                 assert not self._known(order.socket), "a socket's name used twice"
                 if isinstance(order, OpenDatagram):
@@ -148,7 +159,8 @@ class Host:
                 else:
                     self.echo_sockets[order.socket] = order
             else:
-                assert self._known(order.socket), f"{order} for an unknown socket"
+                undecided = isinstance(order, CloseSocket) and order.socket in self.questions
+                assert undecided or self._known(order.socket), f"{order} for an unknown socket"
                 self._obey(order)
 
     def _obey(self, order: Order) -> None:
@@ -178,9 +190,10 @@ class Host:
     def _known(self, socket: SocketId) -> bool:
         return any(socket in known for known in (self.streams, self.datagram_sockets, self.echo_sockets, self.forwards))
 
-    def _open(self, order: OpenStream, now: float) -> None:
-        assert not self._known(order.socket), "a socket's name used twice"
-        stream = self._add(order.socket, order.remote)
+    def _open(self, socket: SocketId, remote: Endpoint, now: float) -> None:
+        assert not self._known(socket), "a socket's name used twice"
+        assert socket not in self.questions, "opened without a verdict"
+        stream = self._add(socket, remote)
         if self.script.connect is not None:
             self.at(now + self.script.connect_delay, lambda then: self._answer(stream, then))
 
@@ -197,6 +210,26 @@ class Host:
             return None
         assert not self._known(socket), "a socket's name used twice"
         stream = self._add(socket, remote)
+        stream.connected = True
+        return stream
+
+    def decide(self, socket: SocketId, verdict: Verdict, now: float) -> None:
+        """Answer a question."""
+        del self.questions[socket]
+        self._network.flow_decided(socket, verdict, now)
+
+    def connect(
+        self, port: int, now: float, *, source: Endpoint | None = None, guest_address: bytes | None = None
+    ) -> Stream | int:
+        """The program connects to a server in the guest; an errno if there can be no connection."""
+        made = self._network.stream_opened(source, guest_address, port, now)
+        if made < 0:
+            return -made
+        socket = SocketId(made)
+        assert not self._known(socket), "a socket's name used twice"
+        ends = self._network.stream_endpoints(socket)
+        assert ends is not None
+        stream = self._add(socket, ends[1])
         stream.connected = True
         return stream
 
@@ -218,6 +251,7 @@ class Host:
 
     def _close(self, order: CloseSocket) -> None:
         self.closed.add(order.socket)
+        self.questions.pop(order.socket, None)
         self.datagram_sockets.pop(order.socket, None)
         self.echo_sockets.pop(order.socket, None)
         stream = self.streams.get(order.socket)

@@ -90,12 +90,12 @@ def test_no_name_is_composed_to_be_looked_up(file: Path) -> None:
 
 
 def _reached(source: str) -> list[str]:
-    """Private attributes that are used through another object."""
+    """Private attributes that are used through another object; `_make` and `_replace` of named tuples are public."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
             owner = node.value.id if isinstance(node.value, ast.Name) else "?"
-            if owner not in ("self", "cls", "TcpFlow"):
+            if owner not in ("self", "cls", "TcpFlow") and node.attr not in ("_make", "_replace"):
                 found.append(ast.unparse(node))
     return found
 
@@ -108,4 +108,4 @@ def test_the_check_sees_what_is_reached() -> None:
 def test_no_part_reaches_into_another(file: Path) -> None:
     """The entries of the table of effects, which are part of `TcpFlow`, call its own methods."""
     found = _reached(file.read_text())
-    assert found == (["flow._close_socket"] * 2 if file.stem == "flow" else [])
+    assert found == (["flow._close_socket"] * 3 if file.stem == "flow" else [])
