@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from sansnet_trio.driver import Driver, DriverStatistics
     from sansnet_trio.forward.binding import ForwardError, ListenAddress
     from sansnet_trio.forward.forwards import Forwards
+    from sansnet_trio.front.link import open_network
     from sansnet_trio.guest.attached import AttachedGuest
     from sansnet_trio.guest.command import CommandGuest
     from sansnet_trio.guest.errors import CommandNotExecutable, CommandNotFound, GuestError
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from sansnet_trio.links.tap import Tap, open_tap
     from sansnet_trio.links.unix_stream import UnixStream
     from sansnet_trio.links.vhost_user import VhostUserLink
+    from sansnet_trio.network import GuestNetwork
     from sansnet_trio.plan.host import read_host_for
     from sansnet_trio.plan.name_servers import RememberedNameServers
     from sansnet_trio.plan.options import NamespaceOptions, NetworkOptions, OptionsError
@@ -76,6 +78,7 @@ __all__ = [
     "Forwards",
     "GuestChange",
     "GuestError",
+    "GuestNetwork",
     "GuestPlan",
     "GuestSockets",
     "HostError",
@@ -103,6 +106,7 @@ __all__ = [
     "machine_arguments",
     "make_plan",
     "make_setup",
+    "open_network",
     "open_tap",
     "read_host",
     "read_host_for",
@@ -114,6 +118,7 @@ _HOMES = {
     "driver": ("Driver", "DriverStatistics"),
     "forward.binding": ("ForwardError", "ListenAddress"),
     "forward.forwards": ("Forwards",),
+    "front.link": ("open_network",),
     "guest.attached": ("AttachedGuest",),
     "guest.command": ("CommandGuest",),
     "guest.errors": ("CommandNotExecutable", "CommandNotFound", "GuestError"),
@@ -130,6 +135,7 @@ _HOMES = {
     "links.tap": ("Tap", "open_tap"),
     "links.unix_stream": ("UnixStream",),
     "links.vhost_user": ("VhostUserLink",),
+    "network": ("GuestNetwork",),
     "plan.host": ("read_host_for",),
     "plan.name_servers": ("RememberedNameServers",),
     "plan.options": ("NamespaceOptions", "NetworkOptions", "OptionsError"),

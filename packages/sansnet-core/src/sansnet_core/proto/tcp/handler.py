@@ -244,8 +244,8 @@ class Tcp:
             return  # a group (RFC 9293, 3.9.2.3), or another address that is no source (RFC 4291, 2.5 and 2.7)
         headers = FlowHeaders(
             self.context.egress,
-            Endpoint(ip.destination, tcp.destination_port),
-            Endpoint(ip.source, tcp.source_port),
+            Endpoint._make((ip.destination, tcp.destination_port)),
+            Endpoint._make((ip.source, tcp.source_port)),
             TCP,
         )
         if tcp.flags & ACK:
