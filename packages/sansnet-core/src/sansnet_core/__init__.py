@@ -8,6 +8,7 @@ Names that are not listed here are found in these modules, which are public too:
 
 - `addresses`: IP addresses and endpoints, as bytes and as text.
 - `config`, `errors`, `notices`, `orders`: where the names listed here are defined, with their constants.
+- `fields`: types of fields of records that hold addresses, networks and ports.
 - `link`: frames in a byte stream (`link.stream`).
 - `pcap`: the file format of captures.
 - `policy`: rules and verdicts about new flows.
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         addresses,
         config,
         errors,
+        fields,
         link,
         notices,
         orders,
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
         vhost,
         wire,
     )
-    from sansnet_core.addresses import Endpoint, Prefix
+    from sansnet_core.addresses import AnyAddress, AnyInterface, AnyMac, AnyPrefix, Endpoint, Prefix
     from sansnet_core.config import Ipv4Config, Ipv6Config, Limits, LinkConfig, NetworkConfig, UdpFiltering
     from sansnet_core.dropped import Dropped
     from sansnet_core.errors import ConfigError, Reason, SansnetError, UsageError
@@ -85,6 +87,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Action",
     "Allow",
+    "AnyAddress",
+    "AnyInterface",
+    "AnyMac",
+    "AnyPrefix",
     "Buffer",
     "CloseSocket",
     "ConfigError",
@@ -133,6 +139,7 @@ __all__ = [
     "addresses",
     "config",
     "errors",
+    "fields",
     "link",
     "notices",
     "orders",
@@ -147,10 +154,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "addresses": ("Endpoint", "Prefix"),
+    "addresses": ("AnyAddress", "AnyInterface", "AnyMac", "AnyPrefix", "Endpoint", "Prefix"),
     "config": ("Ipv4Config", "Ipv6Config", "Limits", "LinkConfig", "NetworkConfig", "UdpFiltering"),
     "dropped": ("Dropped",),
     "errors": ("ConfigError", "Reason", "SansnetError", "UsageError"),
+    "fields": (),
     "link": (),
     "network": ("Network",),
     "notices": ("FlowClosed", "FlowOpened", "FlowRefused", "FlowReport", "LeaseGiven", "NameAsked", "Notice"),
