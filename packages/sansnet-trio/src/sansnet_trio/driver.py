@@ -39,6 +39,8 @@ from sansnet_trio.linux.syscalls import interface_index
 
 if TYPE_CHECKING:
     from sansnet_trio.forward.forwards import Forwards
+    from sansnet_trio.services.program_sockets import ProgramSockets
+    from sansnet_trio.services.services import Services
 
 __all__ = ["Driver", "DriverStatistics"]
 
@@ -117,6 +119,7 @@ class Driver:
             leaves the choice to the kernel.
         on_notices: called with the notices of each wake-up that produced some.
         forwards: the forwarded ports to serve while `run` runs. The caller closes them.
+        services: the services of the program to offer the guest while `run` runs.
 
     Raises:
         OSError: there is no such interface, or no descriptor is left.
@@ -132,6 +135,7 @@ class Driver:
         outbound6: str | None = None,
         on_notices: Callable[[Sequence[Notice]], None] | None = None,
         forwards: Forwards | None = None,
+        services: Services | None = None,
     ) -> None:
         self._network = network
         self._link = link
@@ -143,6 +147,8 @@ class Driver:
         )
         self._sockets = HostSockets(self._context)
         self._forwards = forwards
+        self._services = services
+        self._program: ProgramSockets | None = None
         self._timed: list[_Timed] = [network, self._sockets]
         if forwards is not None:
             self._timed.append(forwards)
@@ -153,7 +159,9 @@ class Driver:
         self._link_holds = False
         """The link may have more frames, even if its descriptor is not readable."""
         self._misses = 0
-        self._started = False
+        self._started = self._running = False
+        self._working = self._reporting = False
+        """Whether orders are carried out, and whether notices are handed out."""
         self._timer = trio.CancelScope()
         """Ends the wait at the next deadline."""
         self._starved = False
@@ -178,8 +186,13 @@ class Driver:
         with ExitStack() as stack:
             stack.callback(self._link.close)
             stack.callback(self._poller.close)
+            stack.callback(self._end_program)
             stack.callback(self._sockets.close)
+            stack.callback(self._set_running, False)
+            self._set_running(True)
             self._poller.add(self._link.fileno(), self._link_interest, self._link_ready)
+            if self._services is not None:
+                self._services.driver_started(self.program)
             if self._forwards is not None:
                 stack.callback(self._forwards.leave)
                 self._forwards.serve(self._context, self._sockets, trio.current_time)
@@ -192,14 +205,43 @@ class Driver:
     def tell(self, fact: Callable[[float], None]) -> None:
         """Tell the network a fact that does not come from the link or a socket, and carry out the resulting orders.
 
+        It may be called from any task of trio, also while `run` carries out orders. An exception of `on_notices` leaves
+        `run` or this method.
+
         Args:
             fact: called with the time in seconds; it calls a method of the network with that time.
         """
         now = trio.current_time()
         fact(now)
+        if self._working:
+            return  # the orders are carried out next, and notices are handed out then
         with suppress(LinkClosed):  # `run` will raise it too
             self._flush(now)
-        self._timer.deadline = self._next_deadline()
+        if (deadline := self._next_deadline()) < self._timer.deadline:
+            self._timer.deadline = deadline
+        self._report_notices()
+
+    @property
+    def program(self) -> ProgramSockets:
+        """The services and connections of the program; for this package alone."""
+        if self._program is None:
+            from sansnet_trio.services.program_sockets import ProgramSockets
+
+            self._program = ProgramSockets(self._context, self._sockets, self.tell)
+            self._program.carrier.running = self._running
+            self._timed.append(self._program)
+        return self._program
+
+    def _set_running(self, running: bool) -> None:
+        self._running = running
+        if self._program is not None:
+            self._program.carrier.running = running
+
+    def _end_program(self) -> None:
+        if self._program is not None:
+            if self._services is not None:
+                self._services.driver_ended(self._program)
+            self._program.end()
 
     def use_interface(self, interface: str | None) -> None:
         """Use another interface of the host for the link-local addresses that the guest uses; see `Driver`."""
@@ -222,8 +264,7 @@ class Driver:
     async def _pump(self) -> None:
         fd = self._poller.fileno()
         while True:
-            deadline = self._next_deadline()
-            with trio.CancelScope(deadline=deadline) as self._timer:
+            with trio.CancelScope(deadline=self._next_deadline()) as self._timer:
                 while True:
                     if self._must_read():
                         await trio.lowlevel.checkpoint()
@@ -231,14 +272,20 @@ class Driver:
                         await trio.lowlevel.wait_readable(fd)
                     self._wakeups += 1
                     await self._try_to_work()
-                    if deadline != (deadline := self._next_deadline()):
+                    deadline = self._next_deadline()
+                    if deadline != self._timer.deadline:
                         self._timer.deadline = deadline
             await self._try_to_work()  # the deadline has passed
 
     async def _try_to_work(self) -> None:
         """Work. If there is too little memory for that, the current frames or data are lost."""
         try:
-            self._work()
+            self._working = True
+            try:
+                self._work()
+            finally:
+                self._working = False
+            self._report_notices()
         except MemoryError:
             self._frames_dropped += 1
             if not self._starved:
@@ -267,10 +314,17 @@ class Driver:
             now = clock()
             if not (events or self._must_read()) or now - began > _SLICE:
                 break
+
+    def _report_notices(self) -> None:
         if self._on_notices is None:
             self._network.take_notices()
-        elif notices := self._network.take_notices():
-            self._on_notices(notices)
+        elif not self._reporting:
+            self._reporting = True
+            try:
+                while notices := self._network.take_notices():
+                    self._on_notices(notices)
+            finally:
+                self._reporting = False
 
     def _next_deadline(self) -> float:
         soonest = math.inf
@@ -304,8 +358,12 @@ class Driver:
     def _flush(self, now: float) -> None:
         """Carry out orders until there are none, then write frames."""
         network = self._network
-        while orders := network.take_orders():
-            self._sockets.apply(orders, now)
+        working, self._working = self._working, True
+        try:
+            while orders := network.take_orders():
+                self._sockets.apply(orders, now)
+        finally:
+            self._working = working
         if frames := network.take_frames():
             if len(self._pending) > _DROP_ABOVE:
                 self._frames_dropped += len(frames)
