@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
-from sansnet_core import Buffer, Endpoint, ExtendedError, Frame, Notice, Order, SocketId
+from sansnet_core import Buffer, Endpoint, ExtendedError, Frame, Notice, Order, SocketId, Verdict
 
 __all__ = ["NetworkProtocol"]
 
@@ -58,6 +58,10 @@ class NetworkProtocol(Protocol):
     ) -> None: ...
 
     def echo_failed(self, socket: SocketId, sequence: int, error: ExtendedError, data: bytes, now: float) -> None: ...
+
+    def flow_decided(self, socket: SocketId, verdict: Verdict, now: float) -> None: ...
+
+    def report_notices(self, wanted: bool) -> None: ...
 
     def next_deadline(self) -> float | None: ...
 
