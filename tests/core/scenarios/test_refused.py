@@ -9,12 +9,10 @@ import pytest
 from sansnet_core import Endpoint, ExtendedError, FlowRefused
 from sansnet_core.notices import Notice
 from sansnet_core.records import replace
-from tests.sim.guest import Guest
-from tests.sim.host import Script
-from tests.sim.packets import ACK, RST, SYN, TCP, UDP, Segment, udp
-from tests.sim.pair import OUTSIDER, SERVER, Pair, make_config
+from sansnet_core.testing import OUTSIDER, SERVER, GuestStack, HostScript, Pair, make_config
+from sansnet_core.testing.packets import ACK, RST, SYN, TCP, UDP, Segment, udp
 
-GUEST = Guest().ipv4
+GUEST = GuestStack().ipv4
 CLOSED = bytes((240, 0, 0, 1))
 HOST = Endpoint(SERVER, 80)
 FROM = Endpoint(GUEST, 40000)
@@ -33,7 +31,7 @@ def segment(flags: int = SYN, sequence: int = 7, destination: bytes = SERVER) ->
 
 @pytest.mark.parametrize("why", [errno.ECONNREFUSED, errno.ETIMEDOUT, errno.ENETUNREACH])
 def test_a_connect_that_fails_is_told_with_its_errno(why: int) -> None:
-    pair = Pair(script=Script(connect=None))
+    pair = Pair(script=HostScript(connect=None))
     pair.guest.send(segment().ip())
     pair.settle()
     assert refusals(pair) == []
@@ -43,7 +41,7 @@ def test_a_connect_that_fails_is_told_with_its_errno(why: int) -> None:
 
 
 def test_a_connection_that_the_guest_gives_up_before_the_host_answers_is_told() -> None:
-    pair = Pair(script=Script(connect=None))
+    pair = Pair(script=HostScript(connect=None))
     pair.guest.send(segment().ip())
     pair.settle()
     pair.guest.send(segment(RST | ACK, 8).ip())

@@ -9,12 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sansnet_core import CloseSocket, FlowClosed, Limits, OpenStream, Reason, SocketId
-from tests.sim.guest import GuestOptions
-from tests.sim.host import Script
-from tests.sim.manual import ManualConnection
-from tests.sim.pair import Pair, make_config
+from sansnet_core.testing import HostScript, ManualConnection, Pair, TcpOptions, make_config
 
-SILENT = Script(connect=None)
+SILENT = HostScript(connect=None)
 LINUX = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
 """Seconds between the SYNs of a guest with tcp_syn_retries=6; it waits for 64 more after the last one."""
 LINEAR = [1.0, 1.0, 1.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
@@ -72,8 +69,8 @@ def test_what_was_given_up_is_closed_in_proportion_to_the_wait(repeats: int, fir
 
 @pytest.mark.parametrize("when", [*accumulate(LINUX)])
 def test_a_slow_host_is_waited_for_as_long_as_the_guest_does(when: float) -> None:
-    pair = Pair(script=Script(connect_delay=when + 0.5))
-    connection = pair.connect(GuestOptions())
+    pair = Pair(script=HostScript(connect_delay=when + 0.5))
+    connection = pair.connect(TcpOptions())
     pair.drive(lambda: connection.established)
 
     assert len(pair.host.streams) == 1
@@ -84,7 +81,7 @@ def test_a_syn_after_it_was_given_up_begins_anew() -> None:
     peer = ManualConnection(pair)
     peer.syn()
     pair.wait(30.0)
-    pair.host.script = Script()
+    pair.host.script = HostScript()
 
     assert peer.syn()
     assert len(pair.host.streams) == 2
@@ -106,7 +103,7 @@ def test_at_the_limit_the_oldest_one_gives_way(limits: Limits) -> None:
     pair = Pair(make_config(limits=limits), SILENT)
     for port in range(3):
         ManualConnection(pair, port=40_000 + port).syn()
-    pair.host.script = Script()
+    pair.host.script = HostScript()
     peer = ManualConnection(pair, port=50_000)
     peer.open()
 

@@ -82,7 +82,7 @@ class AddressMap:
             if port == dns.PORT:
                 return server
             if server.port == dns.PORT:
-                return Endpoint(server.address, port)
+                return Endpoint._make((server.address, port))
         host = self._hosts.get(destination)
         if host is None:
             if self.is_own(destination) or destination in self._broadcasts:
@@ -90,7 +90,7 @@ class AddressMap:
             if not (groups if self.is_group(destination) else _is_destination(destination)):
                 return None
             host = destination
-        return Endpoint(host, port)
+        return Endpoint._make((host, port))
 
     def is_own(self, address: bytes) -> bool:
         """Whether an address exists in the program only: an own address, or one in a virtual prefix."""
@@ -116,7 +116,7 @@ class AddressMap:
             alias: the only address that the guest's socket can send to; None if it can send to all.
             guest: the guest's addresses.
         """
-        remote = Endpoint(alias or host.address, host.port)
+        remote = Endpoint._make((alias or host.address, host.port))
         return None if self._is_guests(remote.address, guest) or self.to_host(*remote) != host else remote
 
     def _is_guests(self, address: bytes, guest: GuestAddresses) -> bool:

@@ -98,8 +98,8 @@ class Tcp:
         limits = context.config.limits
         if syn.flags & FIN:
             raise Malformed(Reason.TCP_FLAGS)  # a port scan; no stack sends it
-        guest = Endpoint(ip.source, syn.source_port)
-        remote = Endpoint(ip.destination, syn.destination_port)
+        guest = Endpoint._make((ip.source, syn.source_port))
+        remote = Endpoint._make((ip.destination, syn.destination_port))
         host = context.address_map.to_host(ip.destination, syn.destination_port)
         if host is None:
             reason = context.address_map.refusal(ip.destination)
@@ -143,8 +143,8 @@ class Tcp:
             return  # a group (RFC 9293, 3.9.2.3), or another address that is no source (RFC 4291, 2.5 and 2.7)
         headers = FlowHeaders(
             self.context.egress,
-            Endpoint(ip.destination, tcp.destination_port),
-            Endpoint(ip.source, tcp.source_port),
+            Endpoint._make((ip.destination, tcp.destination_port)),
+            Endpoint._make((ip.source, tcp.source_port)),
             TCP,
         )
         if tcp.flags & ACK:
@@ -159,7 +159,7 @@ class Tcp:
         """A connection from outside was accepted; see `Network.stream_accepted`."""
         context = self.context
         limits = context.config.limits
-        wanted = Endpoint(address or bytes(len(remote.address)), port)
+        wanted = Endpoint._make((address or bytes(len(remote.address)), port))
         if not context.config.tcp:
             context.drop_packet(Reason.PROTOCOL_CLOSED, TCP, remote, wanted)
             return None
@@ -173,16 +173,16 @@ class Tcp:
         if old is not None and old.lifecycle[0] is states.TIME_WAIT:
             old.fire(states.TIME_OVER)  # if the guest is in TIME-WAIT too, it decides by itself
         elif old is not None:
-            context.drop_packet(Reason.INBOUND_COLLISION, TCP, remote, Endpoint(destination, port))
+            context.drop_packet(Reason.INBOUND_COLLISION, TCP, remote, Endpoint._make((destination, port)))
             return None
         if (
             len(self._flows) >= limits.tcp_flows
             or self._inbound >= limits.tcp_inbound_flows
             or self._shared.pending[True] >= limits.tcp_pending
         ):
-            context.drop_packet(Reason.TCP_LIMIT, TCP, remote, Endpoint(destination, port))
+            context.drop_packet(Reason.TCP_LIMIT, TCP, remote, Endpoint._make((destination, port)))
             return None
-        guest, seen = Endpoint(destination, port), Endpoint(source, remote.port)
+        guest, seen = Endpoint._make((destination, port)), Endpoint._make((source, remote.port))
         flow = TcpFlow(self._shared, context.new_socket(), key, guest, seen, remote, inbound=True)
         self._add(flow)
         self._find_station(destination)

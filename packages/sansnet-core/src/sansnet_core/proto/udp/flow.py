@@ -59,7 +59,7 @@ class ForwardedPort:
 
     def target(self, size: int) -> Endpoint:
         """The guest's endpoint, for reports; an address that is not fixed is `size` zero bytes."""
-        return Endpoint(self.address or bytes(size), self.port)
+        return Endpoint._make((self.address or bytes(size), self.port))
 
 
 class Flow:

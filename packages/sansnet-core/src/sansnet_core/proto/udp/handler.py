@@ -333,8 +333,8 @@ class Udp:
             raise Malformed(Reason.PROTOCOL_CLOSED)
         if is_unspecified(ip.source):
             raise Malformed(Reason.IP_SOURCE)  # only a DHCP client may have none
-        guest = Endpoint(ip.source, header.source_port)
-        remote = Endpoint(ip.destination, header.destination_port)
+        guest = Endpoint._make((ip.source, header.source_port))
+        remote = Endpoint._make((ip.destination, header.destination_port))
         host = address_map.to_host(ip.destination, header.destination_port, groups=groups)
         if host is None:
             reason = address_map.refusal(ip.destination)
@@ -372,7 +372,7 @@ class Udp:
         if mapping is None:
             mapping = self._mappings[key] = Mapping(context.new_socket(), key, guest, alias)
             self._sockets[mapping.socket] = mapping
-            local = Endpoint(context.address_map.bound(host.address), guest.port)
+            local = Endpoint._make((context.address_map.bound(host.address), guest.port))
             context.out.orders.append(OpenDatagram(mapping.socket, local, guest))
         return mapping
 
@@ -395,7 +395,7 @@ class Udp:
         if isinstance(ends, Reason):
             context.drop_packet(ends, UDP, source, forward.target(len(source.address)))
             return None
-        remote, guest = Endpoint(ends[0], source.port), Endpoint(ends[1], forward.port)
+        remote, guest = Endpoint._make((ends[0], source.port)), Endpoint._make((ends[1], forward.port))
         if flow_key(guest, remote) in self._flows:
             context.drop_packet(Reason.INBOUND_COLLISION, UDP, remote, guest)
             return None
