@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
-from sansnet_core import Buffer, Endpoint, ExtendedError, Frame, Notice, Order, Prefix, SocketId
+from sansnet_core import Buffer, Endpoint, ExtendedError, Frame, Notice, Order, Prefix, SocketId, Verdict
 
 __all__ = ["NetworkProtocol"]
 
@@ -72,6 +72,10 @@ class NetworkProtocol(Protocol):
     def stream_endpoints(self, socket: SocketId) -> tuple[Endpoint, Endpoint] | None: ...
 
     def stream_unacknowledged(self, socket: SocketId) -> int: ...
+
+    def flow_decided(self, socket: SocketId, verdict: Verdict, now: float) -> None: ...
+
+    def report_notices(self, wanted: bool) -> None: ...
 
     def next_deadline(self) -> float | None: ...
 

@@ -18,12 +18,14 @@ from typing import Any, Final, Protocol, TypeVar
 from sansnet_core import (
     Buffer,
     CloseSocket,
+    DecideFlow,
     DeliverDatagram,
     KeepAlive,
     OpenDatagram,
     OpenEcho,
     OpenStream,
     Order,
+    Refuse,
     ResumeStream,
     SendDatagram,
     SendEcho,
@@ -40,7 +42,7 @@ from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.streams import Stream
 from sansnet_trio.linux.descriptors import NO_DESCRIPTOR
 
-__all__ = ["LINGER", "HostSockets", "StreamOrders"]
+__all__ = ["LINGER", "FlowDecisions", "HostSockets", "StreamOrders"]
 
 LINGER: Final = 60.0
 """Seconds for which a stream that the core has closed may continue to send its data."""
@@ -70,17 +72,29 @@ class StreamOrders(Protocol):
     def leave(self) -> None: ...
 
 
+class FlowDecisions(Protocol):
+    """Answers the network's questions about new flows; see `sansnet_trio.decisions`."""
+
+    def ask(self, order: DecideFlow) -> None:
+        """A new question."""
+
+    def withdraw(self, socket: SocketId) -> None:
+        """No verdict about this flow is needed any more; nothing to do if there is none."""
+
+
 class HostSockets:
     """All host sockets of one network.
 
     Args:
         context: the state that the sockets share: the network, the epoll set and more.
+        decisions: gets the questions about new flows; None refuses these flows.
     """
 
-    def __init__(self, context: SocketContext) -> None:
+    def __init__(self, context: SocketContext, decisions: FlowDecisions | None = None) -> None:
         self._context = context
         self._streams: dict[SocketId, StreamOrders] = {}
         self._ends: set[SocketId] = set()  # those of `_streams` that are ends of the program, without a socket
+        self._decisions = decisions
         self._connecting: dict[SocketId, Stream] = {}  # a part of `_streams`; the oldest first
         self._datagrams: dict[SocketId, DatagramSocket] = {}
         self._unopened: dict[SocketId, OpenDatagram] = {}
@@ -99,6 +113,7 @@ class HostSockets:
             ResumeStream: self._resume_stream,
             KeepAlive: self._keep_alive,
             CloseSocket: self._close_socket,
+            DecideFlow: self._decide_flow,
             OpenDatagram: self._open_datagram,
             OpenEcho: self._open_echo,
             SendEcho: self._send_echo,
@@ -265,10 +280,19 @@ class HostSockets:
             datagrams.close()
         elif (echoes := self._echoes.pop(socket, None)) is not None:
             echoes.close()
-        elif self._close_other is not None:
-            self._close_other(order, now)
+        else:
+            if self._decisions is not None:
+                self._decisions.withdraw(socket)
+            if self._close_other is not None:
+                self._close_other(order, now)
         self._unopened.pop(socket, None)
         self._unopened_echoes.pop(socket, None)
+
+    def _decide_flow(self, order: DecideFlow, now: float) -> None:
+        if self._decisions is None:
+            self._context.network.flow_decided(order.socket, Refuse(), now)
+        else:
+            self._decisions.ask(order)
 
     # datagrams
 

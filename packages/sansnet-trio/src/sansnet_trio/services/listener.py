@@ -159,6 +159,7 @@ class GuestListener(trio.abc.Listener[GuestStream]):
     def put(self, backlog: _Backlog, end: StreamEnd) -> None:
         """Let a task accept a connection."""
         self._queue.append((backlog, end))
+        end.carrier.context.woken = True
         self._wake()
 
     def withdraw(self, end: StreamEnd) -> None:

@@ -148,6 +148,7 @@ class ProgramSockets:
         service = self._datagrams.get(order.socket)
         if service is not None:
             service.delivered(self, order)
+            self.carrier.context.woken = True
 
     def _close(self, order: CloseSocket, now: float) -> None:
         service = self._datagrams.pop(order.socket, None)

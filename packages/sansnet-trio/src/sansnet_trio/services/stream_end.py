@@ -395,11 +395,13 @@ class StreamEnd:
     def _wake_reader(self) -> None:
         if self._reader is not None:
             trio.lowlevel.reschedule(self._reader)
+            self.carrier.context.woken = True
             self._reader = None
 
     def _wake_writer(self) -> None:
         if self._writer is not None:
             trio.lowlevel.reschedule(self._writer)
+            self.carrier.context.woken = True
             self._writer = None
 
     def _broken(self) -> trio.BrokenResourceError:
