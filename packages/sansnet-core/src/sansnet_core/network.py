@@ -424,8 +424,8 @@ class Network:
             handler.flow_decided(socket, verdict)
 
     def report_notices(self, wanted: bool) -> None:
-        """Switch notices on or off (`wanted`), whatever `NetworkConfig.notices` says."""
-        self._context.notices = wanted
+        """Make notices even if the configuration does not ask for them, or return to what it says."""
+        self._context.notices = wanted or self._context.config.notices
 
     # time
 

@@ -9,8 +9,11 @@ import trio
 from sansnet_core.records import replace
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from sansnet_core import FlowReport, Network, NetworkConfig, NetworkStatistics
     from sansnet_trio.driver import Driver, DriverStatistics
+    from sansnet_trio.events import Subscription
 
 __all__ = ["GuestNetwork"]
 
@@ -42,6 +45,22 @@ class GuestNetwork:
     def driver_statistics(self) -> DriverStatistics:
         """The counters of the driver; also available after its end."""
         return self.driver.statistics()
+
+    def subscribe(self, buffer: int = 1000) -> AbstractAsyncContextManager[Subscription]:
+        """The events of the network, as they happen; an async context manager.
+
+        The subscriber iterates with `async for` over `FlowOpened`, `FlowRefused`, `FlowClosed`, `LeaseGiven`,
+        `NameAsked` and `Lost`. The iteration ends when the network has ended. There may be several subscribers, which
+        all get every event.
+
+        Args:
+            buffer: number of events that may wait for the subscriber. If there are more, the oldest are thrown away,
+                and it gets `Lost` in their place.
+
+        Raises:
+            ValueError: `buffer` is not 1 or more.
+        """
+        return self.driver.subscribe(buffer)
 
     def reconfigure(self, config: NetworkConfig, *, moved: bool = False) -> None:
         """Replace the configuration; see `Network.reconfigure`.
