@@ -99,6 +99,15 @@ class DriverStatistics:
     sockets: int
     wakeups: int
 
+    def __str__(self) -> str:
+        return (
+            f"frames: {self.frames_received} from the guest, {self.frames_sent} to the guest, "
+            f"{self.frames_pending} pending, {self.frames_dropped} dropped\n"
+            f"datagrams dropped: {self.datagrams_dropped}\n"
+            f"sockets: {self.sockets}\n"
+            f"wakeups: {self.wakeups}"
+        )
+
 
 class _Timed(Protocol):
     """A part with a deadline."""
