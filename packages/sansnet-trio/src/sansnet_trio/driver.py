@@ -42,6 +42,8 @@ from sansnet_trio.linux.syscalls import interface_index
 if TYPE_CHECKING:
     from sansnet_trio.decisions import Decider
     from sansnet_trio.forward.forwards import Forwards
+    from sansnet_trio.services.program_sockets import ProgramSockets
+    from sansnet_trio.services.services import Services
 
 __all__ = ["Driver", "DriverStatistics"]
 
@@ -131,6 +133,7 @@ class Driver:
             notices for it, whatever its configuration says. An exception that it raises ends the driver and leaves
             `run`.
         forwards: the forwarded ports to serve while `run` runs. The caller closes them.
+        services: the services of the program to offer the guest while `run` runs.
         decide: an async function that decides about new flows for which a rule or the default action of the
             configuration is `ASK`; see `sansnet_trio.decisions`. Without it, such flows are refused. An exception that
             it raises ends the driver and leaves `run`.
@@ -149,6 +152,7 @@ class Driver:
         outbound6: str | None = None,
         on_notices: Callable[[Sequence[Notice]], None] | None = None,
         forwards: Forwards | None = None,
+        services: Services | None = None,
         decide: Decider | None = None,
     ) -> None:
         self._network = network
@@ -166,6 +170,8 @@ class Driver:
         )
         self._sockets = HostSockets(self._context, self._decisions)
         self._forwards = forwards
+        self._services = services
+        self._program: ProgramSockets | None = None
         self._timed: list[_Timed] = [network, self._sockets]
         if on_notices is not None:
             self._timed.append(self._events)
@@ -178,7 +184,9 @@ class Driver:
         self._link_holds = False
         """The link may have more frames, even if its descriptor is not readable."""
         self._misses = 0
-        self._started = False
+        self._started = self._running = False
+        self._working = False
+        """The orders that a fact leads to will be carried out; see `tell`."""
         self._timer = trio.CancelScope()
         """Ends the wait at the next deadline."""
         self._starved = False
@@ -204,8 +212,13 @@ class Driver:
             stack.callback(self._events.close)
             stack.callback(self._link.close)
             stack.callback(self._poller.close)
+            stack.callback(self._end_program)
             stack.callback(self._sockets.close)
+            stack.callback(self._set_running, False)
+            self._set_running(True)
             self._poller.add(self._link.fileno(), self._link_interest, self._link_ready)
+            if self._services is not None:
+                self._services.driver_started(self.program)
             if self._forwards is not None:
                 stack.callback(self._forwards.leave)
                 self._forwards.serve(self._context, self._sockets, trio.current_time)
@@ -222,15 +235,42 @@ class Driver:
     def tell(self, fact: Callable[[float], None]) -> None:
         """Tell the network a fact that does not come from the link or a socket, and carry out the resulting orders.
 
+        Any task of trio may call it. While orders are being carried out, those of this fact follow.
+
         Args:
             fact: called with the time in seconds; it calls a method of the network with that time.
         """
         now = trio.current_time()
         fact(now)
+        if self._working:
+            return
         with suppress(LinkClosed):  # `run` will raise it too
             self._flush(now)
         self._events.publish(self._network.take_notices(), now)
-        self._timer.deadline = self._next_deadline()
+        if (deadline := self._next_deadline()) < self._timer.deadline:
+            self._timer.deadline = deadline
+
+    @property
+    def program(self) -> ProgramSockets:
+        """The services and connections of the program; for this package alone."""
+        if self._program is None:
+            from sansnet_trio.services.program_sockets import ProgramSockets
+
+            self._program = ProgramSockets(self._context, self._sockets, self.tell)
+            self._program.carrier.running = self._running
+            self._timed.append(self._program)
+        return self._program
+
+    def _set_running(self, running: bool) -> None:
+        self._running = running
+        if self._program is not None:
+            self._program.carrier.running = running
+
+    def _end_program(self) -> None:
+        if self._program is not None:
+            if self._services is not None:
+                self._services.driver_ended(self._program)
+            self._program.end()
 
     def _decide_flow(self, socket: SocketId, verdict: Verdict) -> None:
         self.tell(lambda now: self._network.flow_decided(socket, verdict, now))
@@ -270,8 +310,7 @@ class Driver:
     async def _pump(self) -> None:
         fd = self._poller.fileno()
         while True:
-            deadline = self._next_deadline()
-            with trio.CancelScope(deadline=deadline) as self._timer:
+            with trio.CancelScope(deadline=self._next_deadline()) as self._timer:
                 while True:
                     if self._must_read():
                         await trio.lowlevel.checkpoint()
@@ -279,14 +318,21 @@ class Driver:
                         await trio.lowlevel.wait_readable(fd)
                     self._wakeups += 1
                     await self._try_to_work()
-                    if deadline != (deadline := self._next_deadline()):
+                    deadline = self._next_deadline()
+                    if deadline != self._timer.deadline:
                         self._timer.deadline = deadline
             await self._try_to_work()  # the deadline has passed
 
     async def _try_to_work(self) -> None:
         """Work. If there is too little memory for that, the current frames or data are lost."""
         try:
-            self._work()
+            self._working = True
+            try:
+                self._work()
+            finally:
+                self._working = False
+            self._events.publish(self._network.take_notices(), trio.current_time())
+            self._events.deliver()
         except MemoryError:
             self._frames_dropped += 1
             if not self._starved:
@@ -298,6 +344,7 @@ class Driver:
         """Work in rounds, for a bounded time."""
         poll, handlers, clock = self._poller.poll, self._poller.handlers, trio.current_time
         began = now = clock()
+        self._context.woken = False
         events = poll(0, MAX_EVENTS)
         for _ in range(_MAX_ROUNDS):
             if self._must_read():
@@ -311,12 +358,10 @@ class Driver:
                 self._poller.settle()
                 now = clock()  # `forwards` reads the clock itself, and the network's time must not go back
             self._flush(now)
-            events = poll(0, MAX_EVENTS) or ([] if self._must_read() else self._spin())
+            events = poll(0, MAX_EVENTS) or ([] if self._must_read() or self._context.woken else self._spin())
             now = clock()
             if not (events or self._must_read()) or now - began > _SLICE:
                 break
-        self._events.publish(self._network.take_notices(), now)
-        self._events.deliver()
 
     def _next_deadline(self) -> float:
         soonest = math.inf
@@ -350,8 +395,12 @@ class Driver:
     def _flush(self, now: float) -> None:
         """Carry out orders until there are none, then write frames."""
         network = self._network
-        while orders := network.take_orders():
-            self._sockets.apply(orders, now)
+        working, self._working = self._working, True
+        try:
+            while orders := network.take_orders():
+                self._sockets.apply(orders, now)
+        finally:
+            self._working = working
         if frames := network.take_frames():
             if len(self._pending) > _DROP_ABOVE:
                 self._frames_dropped += len(frames)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
-from sansnet_core import Buffer, Endpoint, ExtendedError, Frame, Notice, Order, SocketId, Verdict
+from sansnet_core import Buffer, Endpoint, ExtendedError, Frame, Notice, Order, Prefix, SocketId, Verdict
 
 __all__ = ["NetworkProtocol"]
 
@@ -58,6 +58,20 @@ class NetworkProtocol(Protocol):
     ) -> None: ...
 
     def echo_failed(self, socket: SocketId, sequence: int, error: ExtendedError, data: bytes, now: float) -> None: ...
+
+    def service_added(self, protocol: int, prefix: Prefix | None, port: int | None, now: float) -> SocketId: ...
+
+    def service_removed(self, socket: SocketId, now: float) -> None: ...
+
+    def service_sent(self, socket: SocketId, guest: Endpoint, source: Endpoint, data: bytes, now: float) -> None: ...
+
+    def stream_opened(
+        self, source: Endpoint | None, guest_address: bytes | None, guest_port: int, now: float
+    ) -> SocketId | int: ...
+
+    def stream_endpoints(self, socket: SocketId) -> tuple[Endpoint, Endpoint] | None: ...
+
+    def stream_unacknowledged(self, socket: SocketId) -> int: ...
 
     def flow_decided(self, socket: SocketId, verdict: Verdict, now: float) -> None: ...
 
