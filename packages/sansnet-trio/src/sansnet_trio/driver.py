@@ -162,7 +162,7 @@ class Driver:
         if decide is not None:
             from sansnet_trio.decisions import Decisions
 
-            self._decisions = Decisions(decide, self._decide_flow)
+            self._decisions = Decisions(decide, self._decide_flow, lambda: self.program)
         self._poller = Poller()
         devices = {size: name for size, name in ((4, outbound4), (16, outbound6)) if name is not None}
         self._context = SocketContext(
