@@ -18,7 +18,7 @@ from sansnet_core.context import Context
 from sansnet_core.dropped import HEAD, latest
 from sansnet_core.errors import Malformed, Reason, UsageError
 from sansnet_core.orders import Buffer, Endpoint, ExtendedError, Frame, Order, SocketId
-from sansnet_core.policy import Policy, Verdict
+from sansnet_core.policy import Action, Policy, Verdict
 from sansnet_core.proto.arp import Arp
 from sansnet_core.proto.dhcp4 import Dhcp4
 from sansnet_core.proto.dhcp6 import Dhcp6
@@ -135,7 +135,7 @@ class Network:
         context.config = config
         context.address_map.configure(config)
         context.guest.configure(config)
-        context.policy = Policy(config.rules, config.default_action)
+        context.policy = Policy(config.rules, config.default_action or Action.ALLOW)
         if moved or not config.learn_addresses:
             context.guest.ipv4 = config.ipv4.address if config.ipv4 else None
             context.guest.ipv6 = config.ipv6.address if config.ipv6 else None
@@ -408,6 +408,13 @@ class Network:
     def stream_endpoints(self, socket: SocketId) -> tuple[Endpoint, Endpoint] | None:
         """The endpoints of a stream as the guest sees them: its own, and the remote one; None if it is over."""
         return self._tcp.endpoints(socket)
+
+    def program_addresses(self, source: bytes | None, guest_address: bytes | None) -> tuple[bytes, bytes] | int:
+        """The addresses of packets from the program to the guest: ours, and the guest's.
+
+        None means the gateway's, and the guest's current one. The errno of connect() if there are none.
+        """
+        return self._context.address_map.from_program(source, guest_address, self._context.guest)
 
     def stream_unacknowledged(self, socket: SocketId) -> int:
         """How many bytes of `stream_received` the guest has not acknowledged; 0 if the stream is over."""
