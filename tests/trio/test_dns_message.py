@@ -49,7 +49,9 @@ def answer(query: dns.message.Message | bytes, limit: int | None = None) -> dns.
     return dns.message.from_wire(response)
 
 
-def query(name: str, kind: str = "A", use_edns: int | None = None, payload: int | None = None) -> dns.message.QueryMessage:
+def query(
+    name: str, kind: str = "A", use_edns: int | None = None, payload: int | None = None
+) -> dns.message.QueryMessage:
     return dns.message.make_query(name, kind, id=4711, use_edns=use_edns, payload=payload)
 
 
@@ -86,6 +88,13 @@ def test_a_malformed_question_is_a_format_error(cut: slice, questions: int) -> N
     wire[4:6] = questions.to_bytes(2)
     found = answer(bytes(wire))
     assert (found.rcode(), found.id) == (dns.rcode.FORMERR, 4711)
+
+
+def test_a_pointer_in_the_question_is_a_format_error() -> None:
+    """It would lead into the header, which differs in the response."""
+    wire = query("app.internal").to_wire()
+    found = answer(wire[:12] + b"\x01a\xc0\x04" + wire[-4:])
+    assert (found.rcode(), found.question) == (dns.rcode.FORMERR, [])
 
 
 @pytest.mark.parametrize("garbage", [b"\0", bytes(5000)])

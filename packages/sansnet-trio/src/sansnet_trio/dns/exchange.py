@@ -32,7 +32,7 @@ OnQuery: TypeAlias = Callable[[Question, str], None]
 
 @dataclass(slots=True)
 class Answers:
-    """What all exchanges of a server share.
+    """The state that all exchanges of a server share.
 
     Attributes:
         zones: the names.

@@ -109,7 +109,7 @@ def read_query(data: bytes) -> Query | None:
     payload, version, edns_flags, edns = _MIN_PAYLOAD, 0, 0, False
     try:
         for _ in range(additional):
-            owner = parser.get_name(decompress=True)
+            owner = dns.name.from_wire_parser(parser)
             each, payload_or_class, ttl, size = parser.get_struct("!HHIH")
             parser.get_bytes(size)
             if each != RdataType.OPT:
@@ -128,7 +128,9 @@ def read_query(data: bytes) -> Query | None:
 
 
 def _read_question(parser: dns.wire.Parser) -> tuple[bytes, Name, RdataType, int]:
-    name = parser.get_name()
+    name = dns.name.from_wire_parser(parser)
+    if parser.current != _HEADER.size + sum(1 + len(label) for label in name.labels):
+        raise dns.exception.FormError  # nothing is before the name to which a pointer could lead
     kind, rdclass = parser.get_struct(_QUESTION.format)
     return parser.wire[_HEADER.size : parser.current], name, RdataType.make(kind), rdclass
 

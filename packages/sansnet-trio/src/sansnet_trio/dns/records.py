@@ -37,7 +37,7 @@ Records: TypeAlias = Mapping[RdataType, dns.rdataset.Rdataset]
 """The records of one name by their type."""
 
 Entry: TypeAlias = Records | dns.rcode.Rcode
-"""What is known of a name: its records, or the response code instead of them."""
+"""The records of a name, or the response code instead of them."""
 
 _SERVED_NEVER: Final = frozenset({RdataType.DNAME, RdataType.OPT, RdataType.TSIG, RdataType.TKEY, RdataType.SIG})
 _SIZES: Final = {4: RdataType.A, 16: RdataType.AAAA}

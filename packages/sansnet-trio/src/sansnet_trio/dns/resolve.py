@@ -31,7 +31,7 @@ def resolve(zones: Zones, otherwise: Entry | Answerer, query: Query) -> Resoluti
     Args:
         zones: the names.
         otherwise: the entry of names that `zones` does not have, outside of its zones with SOA records.
-        query: has a name.
+        query: the query.
     """
     if query.problem is not None or query.name is None:
         return Reply(query.problem or dns.rcode.FORMERR)
