@@ -30,6 +30,8 @@ _RECORDED = (
     "stream_failed",
     "stream_received",
     "stream_sent",
+    "flow_decided",
+    "report_notices",
     "take_orders",
     "take_notices",
 )

@@ -90,7 +90,7 @@ def test_a_name_is_answered_as_by_the_server(server: bytes, name: str, type_: in
     assert struct.unpack_from("!HH", packet.payload) == (53, 4000)
     assert addresses(packet.payload[8:]) == expected
     assert bench.orders() == []
-    assert bench.told() == [NameAsked(name.lower(), answered=True)]
+    assert bench.told() == [NameAsked(name.lower(), answered=True, time=100.0)]
     assert bench.drops() == {}
 
 
@@ -124,7 +124,7 @@ def test_a_name_without_addresses_is_noticed_and_passes() -> None:
     bench = Bench()
     bench.receive(asked(question("nothing.example")))
     assert (bench.forwarded(), bench.packets()) == ([question("nothing.example")], [])
-    assert bench.told() == [NameAsked("nothing.example", answered=False)]
+    assert bench.told() == [NameAsked("nothing.example", answered=False, time=100.0)]
 
 
 def test_queries_for_both_families_and_for_other_names_come_from_one_socket() -> None:

@@ -149,8 +149,8 @@ def test_a_flow_is_noticed_twice() -> None:
     pair.wait(31)
     guest, remote = Endpoint(GUEST, 5000), Endpoint(SERVER, 7)
     assert pair.notices == [
-        FlowOpened(SocketId(1), 17, guest, remote, remote),
-        FlowClosed(SocketId(1), 17, guest, remote, 4, 0),
+        FlowOpened(SocketId(1), 17, guest, remote, remote, time=1000.0),
+        FlowClosed(SocketId(1), 17, guest, remote, remote, False, 4, 0, 0, 1030.0),
     ]
     assert pair.host.closed == {SocketId(1)}
 

@@ -260,7 +260,8 @@ class NetworkConfig(Record):
         virtual: prefixes that exist in the program only. Pings to them are answered; other packets to them go to a
             service of the program (`Network.service_added`), or are refused. No host socket is opened for them.
         rules: decide about new flows; the first that matches counts.
-        default_action: decides if no rule matches.
+        default_action: decides if no rule matches. None means `ALLOW`; where the program gives a network a `decide`
+            function (`sansnet_trio.open_network`, ...), it means `ASK`.
         udp_filtering: the sources that the guest's UDP sockets receive from. Forwarded ports receive from all.
         dhcp, dhcp6, ndp, router_advertisements: whether the service is on.
         lease_time: seconds for which DHCP and DHCPv6 give an address; clients renew after half of it. None means for
@@ -296,7 +297,7 @@ class NetworkConfig(Record):
     outbound6: OptionalAddress = field(optional(fields.host_address6), default=None)
     virtual: Prefixes = field(several(fields.prefix), default=())
     rules: tuple[Rule, ...] = ()
-    default_action: Action = Action.ALLOW
+    default_action: Action | None = None
     tcp: bool = True
     udp: bool = True
     icmp: bool = True

@@ -11,12 +11,11 @@ from errno import EACCES
 from typing import Final, TypeAlias
 
 from sansnet_core import fields
-from sansnet_core.addresses import Endpoint
 from sansnet_core.errors import ConfigError
 from sansnet_core.fields import OptionalEndpoint, Prefixes, optional, several
 from sansnet_core.records import Converted, Record, field
 
-__all__ = ["Action", "Allow", "Drop", "Policy", "Refuse", "Rule", "Serve", "Verdict"]
+__all__ = ["Action", "Allow", "Drop", "Refuse", "Rule", "Serve", "Verdict"]
 
 
 def _errno(value: int) -> int:
@@ -121,40 +120,28 @@ class Rule(Record):
         if self.to is not None and self.action is not Action.ALLOW:
             raise ConfigError(f"to: it has no effect with {self.action}; leave it out, or use Action.ALLOW")
 
-    def matches(self, protocol: int, remote: Endpoint, port: int, *, inbound: bool) -> bool:
-        """Whether the rule matches a new flow.
+    @property
+    def verdict(self) -> Verdict | None:
+        """The verdict about a flow that the rule matches; None if the driver is to be asked."""
+        match self.action:
+            case Action.ALLOW:
+                return Allow(self.to)
+            case Action.REFUSE:
+                return Refuse(self.errno)
+            case Action.DROP:
+                return Drop()
+            case Action.ASK:
+                return None
+
+    def applies(self, protocol: int, *, inbound: bool) -> bool:
+        """Whether the rule is about such flows.
 
         Args:
             protocol: IP protocol number.
-            remote: the endpoint whose address `destinations` refers to.
-            port: the port that `ports` refers to.
-            inbound: whether an outsider opens it.
+            inbound: whether an outsider opens them.
         """
         return (
             (self.inbound is None or self.inbound is inbound)
             and (not self.protocols or any(protocol in _PROTOCOLS[name] for name in self.protocols))
-            and (not self.ports or (protocol in _WITH_PORTS and any(a <= port <= b for a, b in self.ports)))
-            and (not self.destinations or any(prefix.contains(remote.address) for prefix in self.destinations))
+            and (not self.ports or protocol in _WITH_PORTS)
         )
-
-
-class Policy:
-    """The rules of one network.
-
-    Args:
-        rules: the first that matches decides.
-        default: the effect if none matches.
-    """
-
-    __slots__ = ("_default", "_rules")
-
-    def __init__(self, rules: Iterable[Rule], default: Action) -> None:
-        self._rules = tuple(rules)
-        self._default = Rule(action=default)
-
-    def find(self, protocol: int, remote: Endpoint, port: int, *, inbound: bool) -> Rule:
-        """The rule for a new flow; the arguments are those of `Rule.matches`."""
-        for rule in self._rules:
-            if rule.matches(protocol, remote, port, inbound=inbound):
-                return rule
-        return self._default

@@ -41,7 +41,7 @@ class GuestConnection:
 
     Args:
         stack: the guest's stack, which sends the segments.
-        local, remote: the endpoints as the guest sees them: address as 4 or 16 bytes, and port.
+        local, peer: the endpoints as the guest sees them: address as 4 or 16 bytes, and port.
         options: the abilities of its TCP.
         now: the time in seconds.
         syn: the SYN that this connection accepts; None opens one.
@@ -65,13 +65,13 @@ class GuestConnection:
         self,
         stack: _Sender,
         local: tuple[bytes, int],
-        remote: tuple[bytes, int],
+        peer: tuple[bytes, int],
         options: TcpOptions,
         now: float,
         syn: Segment | None = None,
     ) -> None:
         self._stack = stack
-        self._local, self._remote = local, remote
+        self.local, self.peer = local, peer
         self._answers = syn is not None
         self.options = options
         self.established = self.reset = self.refused = False
@@ -147,11 +147,6 @@ class GuestConnection:
         """The network ended its stream, and all bytes before the end came."""
         return self._incoming.ended
 
-    @property
-    def peer(self) -> tuple[bytes, int]:
-        """The remote endpoint, as the guest sees it."""
-        return self._remote
-
     def fail(self, errno: int) -> None:
         """Give up an attempt to connect, because of an ICMP error (RFC 5461, 4)."""
         if not self.established:
@@ -194,8 +189,8 @@ class GuestConnection:
         """A segment of this connection, for a test to send as it is or changed."""
         place = self.nxt if position is None else position
         return Segment(
-            *self._local,
-            *self._remote,
+            *self.local,
+            *self.peer,
             sequence=(self.options.sequence + place) % _MODULUS,
             acknowledgment=self.expected if flags & ACK else 0,
             flags=flags,
@@ -223,8 +218,8 @@ class GuestConnection:
         how = self.options
         self._stack.send_segment(
             Segment(
-                *self._local,
-                *self._remote,
+                *self.local,
+                *self.peer,
                 sequence=how.sequence,
                 acknowledgment=self.expected if self._answers else 0,
                 flags=SYN | ACK if self._answers else SYN,

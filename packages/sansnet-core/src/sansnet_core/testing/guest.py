@@ -25,6 +25,7 @@ class GuestStack:
     Attributes:
         connections: TCP connections by local address, local port, remote address and remote port.
         listening: how connections to a port are accepted; others are left to the test, in `strays`.
+        accepted: connections that outsiders opened; a test may empty it.
         strays: segments that belong to no connection. No RST answers them.
         datagrams: UDP datagrams: packet, source port, destination port, data.
         others: all other frames.
@@ -43,6 +44,7 @@ class GuestStack:
     ) -> None:
         self.mac, self.ipv4, self.ipv6, self.gateway_mac, self.vnet = mac, ipv4, ipv6, gateway_mac, vnet
         self.connections: dict[tuple[bytes, int, bytes, int], GuestConnection] = {}
+        self.accepted: list[GuestConnection] = []
         self.strays: list[Segment] = []
         self.datagrams: list[tuple[Ip, int, int, bytes]] = []
         self.others: list[packets.ReadFrame] = []
@@ -165,7 +167,9 @@ class GuestStack:
         assert syn.mss is not None
         local, remote = (syn.destination, syn.destination_port), (syn.source, syn.source_port)
         options = self.listening[syn.destination_port]
-        self.connections[(*local, *remote)] = GuestConnection(self, local, remote, options, now, syn)
+        connection = GuestConnection(self, local, remote, options, now, syn)
+        self.connections[(*local, *remote)] = connection
+        self.accepted.append(connection)
 
     def _receive_datagrams(self, ip: Ip, gso_size: int) -> None:
         source_port, destination_port, size = struct.unpack_from("!HHH", ip.payload)

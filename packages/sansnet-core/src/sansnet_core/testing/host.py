@@ -16,6 +16,7 @@ from sansnet_core.addresses import Endpoint, is_unspecified
 from sansnet_core.network import Network
 from sansnet_core.orders import (
     CloseSocket,
+    DecideFlow,
     ExtendedError,
     KeepAlive,
     OpenDatagram,
@@ -26,9 +27,11 @@ from sansnet_core.orders import (
     SendDatagram,
     SendEcho,
     SendStream,
+    ServeStream,
     ShutdownStream,
     SocketId,
 )
+from sansnet_core.policy import Verdict
 
 __all__ = ["ScriptedHost", "HostScript", "HostStream"]
 
@@ -110,6 +113,8 @@ class ScriptedHost:
         self.datagram_sockets: dict[SocketId, OpenDatagram] = {}
         self.echo_sockets: dict[SocketId, OpenEcho] = {}
         self.forwards: set[SocketId] = set()
+        self.questions: dict[SocketId, DecideFlow] = {}
+        """Those without a verdict."""
         self.datagrams: list[SendDatagram] = []
         self.echoes: list[SendEcho] = []
         self.orders: list[Order] = []
@@ -157,7 +162,13 @@ class ScriptedHost:
             assert order.socket not in self.closed, f"{order} for a closed socket"
             assert not (isinstance(order, CloseSocket) and order.socket in self.forwards), "a forward is the driver's"
             if isinstance(order, OpenStream):
-                self._open(order, now)
+                self._open(order.socket, order.remote, now)
+            elif isinstance(order, ServeStream):
+                self._open(order.socket, order.destination, now)
+            elif isinstance(order, DecideFlow):
+                assert self._known(order.socket) == (order.inbound and order.protocol == 6), "the socket exists"
+                assert order.socket not in self.questions, "asked twice"
+                self.questions[order.socket] = order
             elif isinstance(order, OpenDatagram | OpenEcho):
                 assert not self._known(order.socket), "a socket's name used twice"
                 if isinstance(order, OpenDatagram):
@@ -165,7 +176,8 @@ class ScriptedHost:
                 else:
                     self.echo_sockets[order.socket] = order
             else:
-                assert self._known(order.socket), f"{order} for an unknown socket"
+                undecided = isinstance(order, CloseSocket) and order.socket in self.questions
+                assert undecided or self._known(order.socket), f"{order} for an unknown socket"
                 self._obey(order)
 
     def _obey(self, order: Order) -> None:
@@ -195,9 +207,10 @@ class ScriptedHost:
     def _known(self, socket: SocketId) -> bool:
         return any(socket in known for known in (self.streams, self.datagram_sockets, self.echo_sockets, self.forwards))
 
-    def _open(self, order: OpenStream, now: float) -> None:
-        assert not self._known(order.socket), "a socket's name used twice"
-        stream = self._add(order.socket, order.remote)
+    def _open(self, socket: SocketId, remote: Endpoint, now: float) -> None:
+        assert not self._known(socket), "a socket's name used twice"
+        assert socket not in self.questions, "opened without a verdict"
+        stream = self._add(socket, remote)
         if self.script.connect is not None:
             self.at(now + self.script.connect_delay, lambda then: self._answer(stream, then))
 
@@ -219,6 +232,26 @@ class ScriptedHost:
         stream.connected = True
         return stream
 
+    def decide(self, socket: SocketId, verdict: Verdict, now: float) -> None:
+        """Answer a question."""
+        del self.questions[socket]
+        self._network.flow_decided(socket, verdict, now)
+
+    def connect(
+        self, port: int, now: float, *, source: Endpoint | None = None, guest_address: bytes | None = None
+    ) -> HostStream | int:
+        """The program connects to a server in the guest; the errno if there can be no connection."""
+        made = self._network.stream_opened(source, guest_address, port, now)
+        if made < 0:
+            return -made
+        socket = SocketId(made)
+        assert not self._known(socket), "a socket's name used twice"
+        ends = self._network.stream_endpoints(socket)
+        assert ends is not None
+        stream = self._add(socket, ends[1])
+        stream.connected = True
+        return stream
+
     def _answer(self, stream: HostStream, now: float) -> None:
         if stream.closed:
             return
@@ -237,6 +270,7 @@ class ScriptedHost:
 
     def _close(self, order: CloseSocket) -> None:
         self.closed.add(order.socket)
+        self.questions.pop(order.socket, None)
         self.datagram_sockets.pop(order.socket, None)
         self.echo_sockets.pop(order.socket, None)
         stream = self.streams.get(order.socket)
