@@ -154,13 +154,13 @@ use_all()
     )
 
 
-def test_a_child_is_forked_while_another_thread_imports_pyroute2() -> None:
+def test_a_child_is_started_while_another_thread_imports_pyroute2() -> None:
     assert succeeds(
         f"""{IMPORT}
-import threading, time, warnings
-from sansnet_trio.guest.child import fork
+import threading, time
+from sansnet_trio.guest.child import start_child
 from sansnet_trio.linux.children import end_child
-warnings.simplefilter("ignore", DeprecationWarning)  # of fork() with threads
+from tests.trio.children import count_addresses
 begun = threading.Event()
 class Finder:
     def find_spec(self, name, path, target=None):
@@ -171,13 +171,9 @@ sys.meta_path.insert(0, Finder())
 thread = threading.Thread(target=use_all)
 thread.start()
 begun.wait()
-def work(channel, parent):
-    load_alone()
-    with Netlink() as netlink:
-        channel.send(len(netlink.addresses(2)))
-pid, channel = fork(work)
+pid, channel = start_child(count_addresses)
 try:
-    assert channel.receive_with_descriptors(10)[0]
+    assert channel.receive_with_descriptors()[0]
 finally:
     channel.close()
     end_child(pid)

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -204,9 +204,11 @@ def test_repeated_failures_delay_the_next_agent(
 
     class Counted(SocketAgent):
         @classmethod
-        def fork(cls, join: Callable[[], None], timeout: float = TIMEOUT) -> SocketAgent:
+        def fork(
+            cls, join: Callable[[], None], timeout: float = TIMEOUT, descriptors: Collection[int] = ()
+        ) -> SocketAgent:
             forked.append(clock.now)
-            return super().fork(join, timeout)
+            return super().fork(join, timeout, descriptors)
 
     monkeypatch.setattr("sansnet_trio.guest.socket_agent.SocketAgent", Counted)
     agents = SocketAgents(join)

@@ -15,9 +15,9 @@ from sansnet_core.errors import Malformed, Reason
 from sansnet_core.notices import FlowClosed, FlowOpened
 from sansnet_core.orders import CloseSocket, Endpoint, ExtendedError, OpenEcho, SendEcho, SocketId
 from sansnet_core.proto.echo import Echo
+from sansnet_core.testing.packets import Ip, echo_request, icmp
 from sansnet_core.wire import icmp4, icmp6
 from tests.core.proto.bare import GATEWAY4, GATEWAY6, GUEST4, GUEST6, REMOTE4, REMOTE6, Bare, config, header
-from tests.sim.packets import Ip, echo_request, icmp
 
 NOT_PERMITTED = ExtendedError(13, 1, 0, 0, 0, None)
 UNREACHABLE = ExtendedError(113, 2, 3, 1, 0, REMOTE4)

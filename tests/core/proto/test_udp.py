@@ -23,10 +23,10 @@ from sansnet_core.orders import (
     SocketId,
 )
 from sansnet_core.proto.udp.handler import Udp
+from sansnet_core.testing.packets import Ip, udp
 from sansnet_core.wire.ip import IpHeader
 from sansnet_core.wire.udp import UdpHeader
 from tests.core.proto.bare import GATEWAY4, GATEWAY6, GUEST4, GUEST6, REMOTE4, REMOTE6, Bare, config, header
-from tests.sim.packets import Ip, udp
 
 ANY4 = bytes(4)
 ANY6 = bytes(16)

@@ -24,9 +24,8 @@ from sansnet_core import (
     SocketId,
 )
 from sansnet_core.records import replace
-from tests.sim import packets
-from tests.sim.packets import Ip, fragments, glue, udp
-from tests.sim.pair import SECRET, SERVER, SERVER6, Pair, make_config
+from sansnet_core.testing import SECRET, SERVER, SERVER6, Pair, make_config, packets
+from sansnet_core.testing.packets import Ip, fragments, glue, udp
 
 DNS_ALIAS = bytes((10, 0, 2, 3))
 STUB_RESOLVER = bytes((127, 0, 0, 53))

@@ -21,8 +21,8 @@ from sansnet_core import (
     SocketId,
 )
 from sansnet_core.records import replace
-from tests.sim.packets import Ip, udp
-from tests.sim.pair import GATEWAY, OUTSIDER, OUTSIDER6, SERVER, Pair, make_config
+from sansnet_core.testing import GATEWAY, OUTSIDER, OUTSIDER6, SERVER, Pair, make_config
+from sansnet_core.testing.packets import Ip, udp
 
 LOCAL = bytes((203, 0, 113, 5))
 LOCAL6 = bytes.fromhex("20010db8dddd00000000000000000005")

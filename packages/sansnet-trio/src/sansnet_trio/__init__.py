@@ -8,6 +8,7 @@ setup from it and from `NamespaceOptions` or `NetworkOptions`. All errors raised
 
 Names that are not listed here are found in these modules, which are public too:
 
+- `dns`: a DNS server for guests; needs `sansnet-trio[dns]`.
 - `forward.in_use`, `guest.errors`, `guest.hosts_file`, `hostinfo`: facts about the host and the guest.
 - `guest.child`, `guest.execute`: the parts of `CommandGuest` for programs with their own start.
 - `links.machine_listener`, `links.observed`, `links.passed_socket`: sockets of machines, and observed links.
@@ -35,9 +36,12 @@ from sansnet_trio._version import __version__ as __version__
 if TYPE_CHECKING:
     from sansnet_trio.control.commands import ControlCommands
     from sansnet_trio.control.server import ControlSocket
+    from sansnet_trio.decisions import Decider, NewFlow, Serve, Verdict
     from sansnet_trio.driver import Driver, DriverStatistics
+    from sansnet_trio.events import Event, Lost, Subscription
     from sansnet_trio.forward.binding import ForwardError, ListenAddress
     from sansnet_trio.forward.forwards import Forwards
+    from sansnet_trio.front.link import open_network
     from sansnet_trio.guest.attached import AttachedGuest
     from sansnet_trio.guest.command import CommandGuest
     from sansnet_trio.guest.errors import CommandNotExecutable, CommandNotFound, GuestError
@@ -54,6 +58,7 @@ if TYPE_CHECKING:
     from sansnet_trio.links.tap import Tap, open_tap
     from sansnet_trio.links.unix_stream import UnixStream
     from sansnet_trio.links.vhost_user import VhostUserLink
+    from sansnet_trio.network import GuestNetwork
     from sansnet_trio.plan.host import read_host_for
     from sansnet_trio.plan.name_servers import RememberedNameServers
     from sansnet_trio.plan.options import NamespaceOptions, NetworkOptions, OptionsError
@@ -69,13 +74,16 @@ __all__ = [
     "CommandNotFound",
     "ControlCommands",
     "ControlSocket",
+    "Decider",
     "Driver",
     "DriverStatistics",
+    "Event",
     "ExistingNamespace",
     "ForwardError",
     "Forwards",
     "GuestChange",
     "GuestError",
+    "GuestNetwork",
     "GuestPlan",
     "GuestSockets",
     "HostError",
@@ -86,23 +94,29 @@ __all__ = [
     "LinkClosed",
     "ListenAddress",
     "ListenError",
+    "Lost",
     "MachineListener",
     "MtuLimits",
     "NamespaceOptions",
     "NetworkOptions",
     "NetworkProtocol",
+    "NewFlow",
     "ObservedLink",
     "OptionsError",
     "ReadyGuest",
     "RememberedNameServers",
     "Route",
+    "Serve",
     "Setup",
+    "Subscription",
     "Tap",
     "UnixStream",
+    "Verdict",
     "VhostUserLink",
     "machine_arguments",
     "make_plan",
     "make_setup",
+    "open_network",
     "open_tap",
     "read_host",
     "read_host_for",
@@ -111,9 +125,12 @@ __all__ = [
 _HOMES = {
     "control.commands": ("ControlCommands",),
     "control.server": ("ControlSocket",),
+    "decisions": ("Decider", "NewFlow", "Serve", "Verdict"),
     "driver": ("Driver", "DriverStatistics"),
+    "events": ("Event", "Lost", "Subscription"),
     "forward.binding": ("ForwardError", "ListenAddress"),
     "forward.forwards": ("Forwards",),
+    "front.link": ("open_network",),
     "guest.attached": ("AttachedGuest",),
     "guest.command": ("CommandGuest",),
     "guest.errors": ("CommandNotExecutable", "CommandNotFound", "GuestError"),
@@ -130,6 +147,7 @@ _HOMES = {
     "links.tap": ("Tap", "open_tap"),
     "links.unix_stream": ("UnixStream",),
     "links.vhost_user": ("VhostUserLink",),
+    "network": ("GuestNetwork",),
     "plan.host": ("read_host_for",),
     "plan.name_servers": ("RememberedNameServers",),
     "plan.options": ("NamespaceOptions", "NetworkOptions", "OptionsError"),

@@ -23,7 +23,7 @@ from sansnet_core.context import Context
 from sansnet_core.errors import Reason
 from sansnet_core.notices import FlowRefused, FlowReport
 from sansnet_core.orders import CloseSocket, DecideFlow, Endpoint, SocketId
-from sansnet_core.policy import Action, Allow, Drop, Refuse, Serve, Verdict
+from sansnet_core.policy import Drop, Refuse, Serve, Verdict
 
 __all__ = ["NewFlow", "Question", "Refusal", "Undecided"]
 
@@ -141,20 +141,12 @@ class Undecided(Generic[P]):
         found = self._refusals[inbound].get(key)
         return found if found is not None and found.until > self._context.now else None
 
-    def judge(self, flow: NewFlow) -> Allow | Refuse | Drop | None:
+    def judge(self, flow: NewFlow) -> Verdict | None:
         """What the rules say about a flow; None if the program must be asked."""
         guest, remote, inbound = flow.guest, flow.outsider or flow.remote, flow.inbound
         port = guest.port if inbound else remote.port
         rule = self._context.policy.find(flow.protocol, remote, port, inbound=inbound)
-        match rule.action:
-            case Action.ALLOW:
-                return Allow(rule.to)
-            case Action.REFUSE:
-                return Refuse(rule.errno)
-            case Action.DROP:
-                return Drop()
-            case Action.ASK:
-                return None
+        return rule.verdict
 
     def ask(self, flow: NewFlow) -> Question[P] | None:
         """Ask the program about a flow; None if too many wait already."""

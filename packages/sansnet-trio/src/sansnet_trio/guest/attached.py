@@ -1,7 +1,7 @@
 """A guest whose network namespace exists already: a container's, or a named one.
 
-A forked child enters it, opens a tap there, configures it and sends us its descriptor. Then the child ends, or stays to
-make changes (`resident`). Nothing else in the namespace is touched. When the tap is closed, the kernel removes the
+A child process enters it, opens a tap there, configures it and sends us its descriptor. Then the child ends, or stays
+to make changes (`resident`). Nothing else in the namespace is touched. When the tap is closed, the kernel removes the
 interface with its addresses and routes.
 """
 
@@ -15,12 +15,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from sansnet_trio.guest.child import Channel, fork
+from sansnet_trio.guest.child import Channel, start_child, wait_answer
 from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.guest.interface import configure, open_interface
 from sansnet_trio.guest.plan import GuestPlan, ReadyGuest
 from sansnet_trio.guest.socket_agent import Socket, SocketAgents
-from sansnet_trio.guest.target import ExistingNamespace
+from sansnet_trio.guest.target import ExistingNamespace, NamespaceFiles
 from sansnet_trio.linux import syscalls
 from sansnet_trio.linux.children import end_child
 from sansnet_trio.linux.rtnetlink import load_alone, subscribe
@@ -57,13 +57,13 @@ class AttachedGuest(Generic[T]):
         self._channel = channel
         self._resident = resident
         """Channel to the child, if it stays."""
-        self._agents = SocketAgents(namespace.join)
+        self._agents = SocketAgents(namespace.files.join, namespace.files.descriptors)
 
     @classmethod
     def fork(
         cls, namespace: ExistingNamespace, prepare: Callable[[], tuple[GuestPlan, T]], *, stays: bool = False
     ) -> AttachedGuest[T]:
-        """Fork a child that prepares the guest. As always with fork, the program should have only one thread.
+        """Start a child that prepares the guest: by fork, or in a new Python if this process has several threads.
 
         Args:
             namespace: the guest's namespace; closed by `close`.
@@ -72,7 +72,8 @@ class AttachedGuest(Generic[T]):
             stays: whether the child stays for `change`: necessary if this process may not enter the namespace later.
 
         Raises:
-            OSError: no process can be forked, or no descriptor is left.
+            GuestError: this process has several threads, and `prepare` cannot be pickled.
+            OSError: no process can be started, or no descriptor is left.
         """
         ours = theirs = None
         with contextlib.ExitStack() as stack:
@@ -81,7 +82,10 @@ class AttachedGuest(Generic[T]):
                 ours, theirs = socket.socketpair()
                 stack.enter_context(ours)
                 stack.enter_context(theirs)
-            pid, channel = fork(partial(_attach_in_child, namespace, prepare, theirs))
+            files = namespace.files
+            resident = None if theirs is None else theirs.fileno()
+            needed = files.descriptors if resident is None else (*files.descriptors, resident)
+            pid, channel = start_child(partial(_attach_in_child, files, prepare, resident), needed)
             stack.pop_all()
         if theirs is not None:
             theirs.close()
@@ -95,9 +99,11 @@ class AttachedGuest(Generic[T]):
             EOFError: a signal ended the child.
             Exception: `prepare` raised it.
         """
-        import trio
-
-        await trio.lowlevel.wait_readable(self._channel)
+        try:
+            await wait_answer(self._channel)
+        except BaseException:
+            self._end_child()
+            raise
         return self.receive_ready()
 
     def receive_ready(self) -> ReadyGuest[T]:
@@ -133,7 +139,8 @@ class AttachedGuest(Generic[T]):
         from sansnet_trio.guest import live_change, resident
 
         if self._resident is None:
-            return (await live_change.change_guest(change, self.namespace.join))[1]
+            files = self.namespace.files
+            return (await live_change.change_guest(change, files.join, files.descriptors))[1]
         if not change.new.configure:
             return ()
         try:
@@ -179,9 +186,9 @@ class AttachedGuest(Generic[T]):
 
 
 def _attach_in_child(
-    namespace: ExistingNamespace,
+    namespace: NamespaceFiles,
     prepare: Callable[[], tuple[GuestPlan, object]],
-    resident: socket.socket | None,
+    resident: int | None,
     channel: Channel,
     parent: int,
 ) -> None:
@@ -204,4 +211,4 @@ def _attach_in_child(
     if resident is not None and plan.configure:
         from sansnet_trio.guest.resident import serve_changes
 
-        serve_changes(resident, plan, lambda: os.getppid() != parent)
+        serve_changes(socket.socket(fileno=resident), plan, lambda: os.getppid() != parent)

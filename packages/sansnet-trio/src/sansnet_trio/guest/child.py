@@ -1,4 +1,4 @@
-"""Forking a child, and the channel between parent and child: pickled messages, exceptions, descriptors.
+"""A child that does some work, and the channel between parent and child: pickled messages, exceptions, descriptors.
 
 An exception in the child is sent to the parent and raised there. The child has one thread and no event loop.
 """
@@ -11,14 +11,14 @@ import os
 import pickle
 import signal
 import socket
-from collections.abc import Callable, Sequence
-from typing import Any, Final, NoReturn
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final, TypeAlias
 
 from sansnet_trio.guest.errors import GuestError
+from sansnet_trio.guest.launch import launch
 from sansnet_trio.linux.descriptors import receive_descriptors, wait_readable
-from sansnet_trio.linux.rtnetlink import load_before_fork
 
-__all__ = ["TIMEOUT", "Channel", "fork"]
+__all__ = ["TIMEOUT", "Channel", "start_child", "wait_answer"]
 
 _MESSAGE_SIZE: Final = 1 << 16
 _MAX_DESCRIPTORS: Final = 8
@@ -112,41 +112,50 @@ def _write_all(file: int, data: bytes) -> None:
         view = view[os.write(file, view) :]
 
 
-def fork(work: Callable[[Channel, int], object]) -> tuple[int, Channel]:
-    """Fork a child. As always with fork, the program should have only one thread.
+Work: TypeAlias = Callable[[Channel, int], object]
+
+
+def start_child(work: Work, descriptors: Collection[int] = ()) -> tuple[int, Channel]:
+    """Start a child: by fork, or in a new Python if this process has several threads; see `launch`.
 
     Args:
         work: called in the child with its end of the channel and the process id of the parent. The child ends when it
             returns.
+        descriptors: the descriptors that the child needs.
 
     Returns:
         The child's process id, and the parent's end of the channel.
+
+    Raises:
+        GuestError: this process has several threads, and `work` cannot be pickled.
+        OSError: no process can be started, or no descriptor is left.
     """
-    load_before_fork()
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    parent = os.getpid()
-    try:
-        pid = os.fork()
-    except OSError:
-        ours.close()
-        theirs.close()
-        raise
-    if pid == 0:
-        ours.close()
-        _run_child(work, Channel(theirs), parent)
-    theirs.close()
+    pid, ours = launch(_run_child, work, descriptors)
     return pid, Channel(ours)
 
 
-def _run_child(work: Callable[[Channel, int], object], channel: Channel, parent: int) -> NoReturn:
+async def wait_answer(channel: Channel) -> None:
+    """Wait for the next message of a child, as long as `Channel.receive_with_descriptors` does, while other tasks run.
+
+    Raises:
+        GuestError: no message came in time.
+    """
+    import trio
+
+    with trio.move_on_after(TIMEOUT):
+        await trio.lowlevel.wait_readable(channel)
+        return
+    raise GuestError.unanswered(TIMEOUT)
+
+
+def _run_child(load: Callable[[], Work], own: socket.socket, parent: int) -> None:
+    channel = Channel(own)
     try:
         _reset_signals()
-        work(channel, parent)
+        load()(channel, parent)
     except BaseException as error:
         with contextlib.suppress(OSError):  # the parent has ended
             channel.send(_picklable(error))
-    finally:
-        os._exit(1)
 
 
 def _picklable(error: BaseException) -> BaseException:

@@ -1,9 +1,9 @@
 """A guest that is a command in its own namespaces: making, configuring, starting it and waiting for its end.
 
-Theory of operation. `CommandGuest.fork` forks a child that becomes the command. The two talk over a socket:
+Theory of operation. `CommandGuest.fork` starts a child that becomes the command. The two talk over a socket:
 
     parent                                child
-    fork -------------------------------> enter a new user namespace, as its root
+    start ------------------------------> enter a new user namespace, as its root
     map the user into it <--------------- "made"
     "mapped" ---------------------------> call prepare(), still in the host's network: it returns the guest's plan
     (free to do something else)           enter new network and mount namespaces; open and configure the tap
@@ -28,15 +28,15 @@ import errno
 import os
 import signal
 import socket
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from sansnet_core.errors import UsageError
 from sansnet_trio.guest import remaining
-from sansnet_trio.guest.child import Channel, fork
+from sansnet_trio.guest.child import Channel, start_child, wait_answer
 from sansnet_trio.guest.errors import GuestError
-from sansnet_trio.guest.execute import execute
+from sansnet_trio.guest.execute import Program, execute
 from sansnet_trio.guest.interface import allow_low_ports, allow_ping, configure, open_interface
 from sansnet_trio.guest.mounts import file_texts, prepare_mounts
 from sansnet_trio.guest.plan import GuestPlan, ReadyGuest
@@ -81,47 +81,103 @@ class CommandGuest(Generic[T]):
         self._status: int | None = None
         self._namespace: remaining.NetworkNamespace | None = None
         self._reserve: Reserve | None = None
-        self._agents = SocketAgents(self._join)
+        self._agents: SocketAgents | None = None
         self._files: dict[str, int] = {}
         """Descriptors of the guest's own files, by path."""
         self._written: dict[str, int] = {}
         """Modification times of these files after our last write, in nanoseconds; the guest's writes change them."""
 
     @classmethod
-    def fork(cls, command: Sequence[str], prepare: Callable[[], tuple[GuestPlan, T]]) -> CommandGuest[T]:
-        """Fork a child that prepares the guest and waits for `start`. Blocks for a few milliseconds.
+    def fork(
+        cls,
+        command: Sequence[str],
+        prepare: Callable[[], tuple[GuestPlan, T]],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        streams: tuple[int | None, int | None, int | None] = (None, None, None),
+    ) -> CommandGuest[T]:
+        """Start a child that prepares the guest and waits for `start`.
 
-        As always with fork, the program should have only one thread.
+        The child is forked, which blocks for a few milliseconds. If this process has several threads, the child is a
+        new Python, and this blocks for some 100 ms; `begin` does not.
 
         Args:
             command: the program, looked up in PATH, and its arguments.
             prepare: returns the plan of the guest, and any other value, which is pickled for the parent and returned by
-                `ready`. It runs in the child, in the host's network namespace, while the parent goes on.
+                `ready`. It runs in the child, in the host's network namespace, while the parent goes on. If this
+                process has several threads, it must be a function of a module, or a `functools.partial` of one.
+            env: the command's environment; None is that of this process.
+            cwd: the command's working directory; None is that of this process.
+            streams: descriptors that become the command's stdin, stdout and stderr; None keeps that of this process.
 
         Raises:
-            GuestError: we may not make user namespaces.
-            UsageError: the command is empty.
+            GuestError: we may not make user namespaces, or `prepare` cannot be pickled.
+            UsageError: the command is empty, or one string.
+            OSError: no process can be started, or no descriptor is left.
         """
-        if not command:
-            raise UsageError("a guest needs a command: the name of a program, and its arguments")
-        host_changes = subscribe()
+        guest = cls._start(Program(command, env, cwd, streams), prepare)
         try:
-            pid, channel = fork(partial(_become, command, prepare))
-        except BaseException:
-            host_changes.close()
-            raise
-        guest: CommandGuest[T] = cls(pid, channel, host_changes)
-        try:
-            _, guest._directory = channel.receive_with_descriptor()
-            map_identity(guest._directory)
-            channel.send("mapped")
-        except EOFError:
-            guest.close()
-            raise GuestError.killed() from None
+            guest._map_user()
         except BaseException:
             guest.close()
             raise
         return guest
+
+    @classmethod
+    async def begin(
+        cls,
+        command: Sequence[str],
+        prepare: Callable[[], tuple[GuestPlan, T]],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        streams: tuple[int | None, int | None, int | None] = (None, None, None),
+    ) -> CommandGuest[T]:
+        """Like `fork`, for programs that run trio: other tasks run while a new Python starts.
+
+        Args:
+            command: see `fork`.
+            prepare: see `fork`.
+            env: see `fork`.
+            cwd: see `fork`.
+            streams: see `fork`.
+
+        Raises:
+            GuestError, UsageError, OSError: see `fork`.
+        """
+        guest = cls._start(Program(command, env, cwd, streams), prepare)
+        try:
+            await wait_answer(guest._channel)
+            guest._map_user()
+        except BaseException:
+            guest.close()
+            raise
+        return guest
+
+    @classmethod
+    def _start(cls, program: Program, prepare: Callable[[], tuple[GuestPlan, T]]) -> CommandGuest[T]:
+        if isinstance(program.command, str):
+            raise UsageError("a guest's command is a list of words; give [program, argument, ...]")
+        if not program.command:
+            raise UsageError("a guest needs a command: the name of a program, and its arguments")
+        host_changes = subscribe()
+        try:
+            pid, channel = start_child(partial(_become, program, prepare), program.descriptors)
+        except BaseException:
+            host_changes.close()
+            raise
+        return cls(pid, channel, host_changes)
+
+    def _map_user(self) -> None:
+        """Answer the child's first message."""
+        try:
+            _, self._directory = self._channel.receive_with_descriptor()
+            self._agents = SocketAgents(partial(_join, self._directory), (self._directory,))
+            map_identity(self._directory)
+            self._channel.send("mapped")
+        except EOFError:
+            raise GuestError.killed() from None
 
     def fileno(self) -> int:
         """A descriptor that is readable when `receive_ready` does not block."""
@@ -135,9 +191,7 @@ class CommandGuest(Generic[T]):
             EOFError: a signal ended the child.
             Exception: `prepare` raised it.
         """
-        import trio
-
-        await trio.lowlevel.wait_readable(self._channel)
+        await wait_answer(self._channel)
         return self.receive_ready()
 
     def receive_ready(self) -> ReadyGuest[T]:
@@ -211,7 +265,9 @@ class CommandGuest(Generic[T]):
             untouched = os.fstat(descriptor).st_mtime_ns == self._written[path]
             if path in texts:
                 own[path] = OwnFile(descriptor, texts[path], untouched)
-        made, problems = await change_guest(change, self._join, f"/proc/{self.pid}/ns/mnt", own)
+        assert self._directory is not None
+        join, mounts = partial(_join, self._directory), f"/proc/{self.pid}/ns/mnt"
+        made, problems = await change_guest(change, join, (self._directory,), mounts, own)
         for path, file in own.items():
             if path in made:
                 os.close(file.descriptor)
@@ -224,18 +280,13 @@ class CommandGuest(Generic[T]):
         """See `GuestSockets`; from `ready` to the end of the command. The first call starts the socket agent."""
         if self._status is not None:
             raise ProcessLookupError(errno.ESRCH, "the guest has ended")
+        assert self._agents is not None
         return self._agents.socket(family, kind)
 
     @property
     def directory(self) -> str:
         """See `GuestSockets`."""
         return f"/proc/self/fd/{self._directory}"
-
-    def _join(self) -> None:
-        with open(f"{self.directory}/ns/net") as network:
-            # If the command keeps its user, it is in another user namespace than the network's owner
-            syscalls.setns(syscalls.open_owner(network.fileno()), syscalls.CLONE_NEWUSER)
-            syscalls.setns(network.fileno(), syscalls.CLONE_NEWNET)
 
     async def end_remaining(self) -> None:
         """End the processes that the command left in its network namespace: with SIGTERM, and after 0.5 s SIGKILL.
@@ -247,7 +298,7 @@ class CommandGuest(Generic[T]):
 
         if self._namespace is None or self._reserve is None:
             return
-        self._agents.close()
+        self._close_agents()
         with trio.move_on_after(_GRACE):
             # A stopped process handles SIGTERM only after SIGCONT.
             numbers = [signal.SIGTERM, signal.SIGCONT]
@@ -266,6 +317,10 @@ class CommandGuest(Generic[T]):
             with self._reserve.open():
                 remaining.kill_remaining(self._namespace)
 
+    def _close_agents(self) -> None:
+        if self._agents is not None:
+            self._agents.close()
+
     def close(self) -> None:
         """Kill the command and the processes that it left, and close all descriptors. A second call does nothing."""
         if self._pidfd < 0:
@@ -273,7 +328,7 @@ class CommandGuest(Generic[T]):
         self.send_signal(signal.SIGKILL)
         if self._status is None:
             end_child(self.pid)
-        self._agents.close()
+        self._close_agents()
         with contextlib.suppress(OSError, MemoryError):  # they cannot be found, as `end_remaining` reported
             self._kill_remaining()
         if self._reserve is not None:
@@ -294,12 +349,22 @@ class CommandGuest(Generic[T]):
         self.close()
 
 
+def _join(directory: int) -> None:
+    """Enter a guest's user and network namespaces.
+
+    Args:
+        directory: descriptor of the command's directory in /proc.
+    """
+    with open(f"/proc/self/fd/{directory}/ns/net") as network:
+        # If the command keeps its user, it is in another user namespace than the network's owner
+        syscalls.setns(syscalls.open_owner(network.fileno()), syscalls.CLONE_NEWUSER)
+        syscalls.setns(network.fileno(), syscalls.CLONE_NEWNET)
+
+
 # the child's part
 
 
-def _become(
-    command: Sequence[str], prepare: Callable[[], tuple[GuestPlan, object]], channel: Channel, parent: int
-) -> None:
+def _become(program: Program, prepare: Callable[[], tuple[GuestPlan, object]], channel: Channel, parent: int) -> None:
     """Make the guest, then become the command."""
     uid, gid = os.geteuid(), os.getegid()
     unshare_user()
@@ -324,7 +389,7 @@ def _become(
     ready = (remaining.network_namespace("self"), tuple(own_files), link, prepared, tuple(warnings))
     channel.send(ready, [tap, *own_files.values()])
     channel.receive()
-    execute(command)
+    execute(program)
 
 
 def _unshare_network(plan: GuestPlan) -> None:

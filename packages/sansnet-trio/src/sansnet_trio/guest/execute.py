@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import signal
-from collections.abc import Sequence
-from typing import Final, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple, NoReturn
 
-from sansnet_trio.guest.errors import CommandNotExecutable, CommandNotFound
+from sansnet_trio.guest.errors import CommandNotExecutable, CommandNotFound, GuestError
 
-__all__ = ["execute", "is_found"]
+__all__ = ["Program", "execute", "is_found"]
 
 _SHELL_WORDS: Final = (
     ". alias bg case cd command eval exec export fg for if jobs read set source ulimit umask unset while"
@@ -19,16 +20,43 @@ _SHELL_WORDS: Final = (
 """Built-in commands and reserved words of shells."""
 
 
-def execute(command: Sequence[str]) -> NoReturn:
-    """Replace this process by a command, which gets descriptors 0 to 2 only.
+class Program(NamedTuple):
+    """A command, and the state of the process in which it begins.
 
-    Args:
+    Attributes:
         command: the program, looked up in PATH, and its arguments.
+        env: its environment; None is ours.
+        cwd: its working directory; None is ours.
+        streams: descriptors that become its 0, 1 and 2; None keeps ours.
+    """
+
+    command: Sequence[str]
+    env: Mapping[str, str] | None = None
+    cwd: str | None = None
+    streams: tuple[int | None, int | None, int | None] = (None, None, None)
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """The descriptors of the streams."""
+        return tuple(stream for stream in self.streams if stream is not None)
+
+
+def execute(started: Program) -> NoReturn:
+    """Replace this process by a command, which gets descriptors 0 to 2 only.
 
     Raises:
         CommandNotFound: there is no such program, or no interpreter for it.
         CommandNotExecutable: it cannot be executed.
+        GuestError: the working directory cannot be entered.
     """
+    _redirect(started)
+    if started.cwd is not None:
+        try:
+            os.chdir(started.cwd)
+        except OSError as error:
+            problem = f"the working directory {started.cwd!r} cannot be entered ({error.strerror})"
+            raise GuestError(f"{problem}; give another one") from error
+    command, env = started.command, started.env
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them
         signal.signal(number, signal.SIG_DFL)
     for name in os.listdir("/proc/self/fd"):
@@ -39,9 +67,9 @@ def execute(command: Sequence[str]) -> NoReturn:
     try:
         if not program:
             raise FileNotFoundError
-        os.execvp(program, list(command))
+        os.execvpe(program, list(command), os.environ if env is None else env)
     except OSError as error:
-        if not is_found(program):
+        if not is_found(program, env):
             shown = program if program.isprintable() and program else repr(program)
             raise CommandNotFound(f"{shown}: command not found; {_remedy(program)}") from error
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
@@ -50,13 +78,21 @@ def execute(command: Sequence[str]) -> NoReturn:
         raise CommandNotExecutable(f"{program} cannot be executed: {_execution_problem(program, error)}") from error
 
 
-def is_found(program: str) -> bool:
+def _redirect(started: Program) -> None:
+    """Give this process the streams. Each one may have the number of another."""
+    copies = [None if own is None else fcntl.fcntl(own, fcntl.F_DUPFD_CLOEXEC, 3) for own in started.streams]
+    for number, copy in enumerate(copies):
+        if copy is not None:
+            os.dup2(copy, number)
+
+
+def is_found(program: str, env: Mapping[str, str] | None = None) -> bool:
     """Whether the program exists: in a directory of PATH, or at its path if the name has a slash.
 
     The error of execvp(3) does not tell: for a missing program it is "permission denied" if we may not search one
     directory of PATH, for example one in another user's home.
     """
-    places = [""] if "/" in program else os.get_exec_path()
+    places = [""] if "/" in program else os.get_exec_path(env)
     return bool(program) and any(os.path.exists(os.path.join(place, program)) for place in places)
 
 

@@ -1,6 +1,6 @@
 """Changing a running guest: addresses and routes of its interface, and its own files.
 
-Theory of operation. A forked child enters the guest's namespaces, makes the changes, reports the result and ends. The
+Theory of operation. A child enters the guest's namespaces, makes the changes, reports the result and ends. The
 event loop runs on meanwhile, and kills a child that does not answer in time.
 """
 
@@ -15,8 +15,10 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Final, NamedTuple
 
-from sansnet_core.records import Record
-from sansnet_trio.guest.child import Channel, fork
+from sansnet_core import fields
+from sansnet_core.fields import Addresses, several
+from sansnet_core.records import Record, field
+from sansnet_trio.guest.child import Channel, start_child
 from sansnet_trio.guest.interface import reconfigure
 from sansnet_trio.guest.mounts import rewrite
 from sansnet_trio.guest.plan import GuestPlan
@@ -41,8 +43,8 @@ class GuestChange(Record):
 
     old: GuestPlan
     new: GuestPlan
-    kept: Collection[bytes] = ()
-    given_up: Collection[bytes] = ()
+    kept: Addresses = field(several(fields.address), default=())
+    given_up: Addresses = field(several(fields.address), default=())
 
 
 class OwnFile(NamedTuple):
@@ -60,13 +62,18 @@ class OwnFile(NamedTuple):
 
 
 async def change_guest(
-    change: GuestChange, join: Callable[[], None], mounts: str | None = None, own: Mapping[str, OwnFile] | None = None
+    change: GuestChange,
+    join: Callable[[], None],
+    descriptors: Collection[int] = (),
+    mounts: str | None = None,
+    own: Mapping[str, OwnFile] | None = None,
 ) -> tuple[dict[str, int], tuple[str, ...]]:
     """Change a guest.
 
     Args:
         change: the change of its interface.
         join: called in the child; it enters the guest's user and network namespaces, or raises OSError.
+        descriptors: the descriptors that `join` needs.
         mounts: path of the guest's mount namespace.
         own: the guest's own files, by path.
 
@@ -79,7 +86,9 @@ async def change_guest(
     """
     import trio
 
-    pid, channel = fork(partial(_change_in_child, change, join, mounts, own or {}))
+    own = own or {}
+    needed = [*descriptors, *(file.descriptor for file in own.values())]
+    pid, channel = start_child(partial(_change_in_child, change, join, mounts, own), needed)
     try:
         with trio.move_on_after(TIMEOUT):
             await trio.lowlevel.wait_readable(channel)

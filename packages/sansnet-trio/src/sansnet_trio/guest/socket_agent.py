@@ -6,7 +6,7 @@ another process does that, the socket agent: it makes sockets and sends their de
 listen.
 
     parent                            socket agent
-    fork ---------------------------> enter the guest's namespaces; close all descriptors
+    start --------------------------> enter the guest's namespaces; close all descriptors
     ready <--------------------------
     request a batch ----------------> make the sockets
     descriptors <-------------------- close them here
@@ -30,12 +30,13 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from struct import Struct
 from typing import Final, NoReturn, Protocol, TypeAlias
 
 from sansnet_core.errors import SansnetError
 from sansnet_trio.guest import helper_process
+from sansnet_trio.guest.launch import launch
 from sansnet_trio.linux import proc
 from sansnet_trio.linux.children import end_child
 from sansnet_trio.linux.descriptors import receive_descriptors
@@ -54,6 +55,8 @@ TIMEOUT: Final = 0.25
 meanwhile, so it must be short."""
 _FIRST_TIMEOUT: Final = 1.0
 """Seconds that the first agent may take to start; no process of the guest can have stopped it yet."""
+_NEW_PYTHON_TIMEOUT: Final = 5.0
+"""Seconds that an agent may take to start if this process has several threads, see `launch`."""
 MAX_PAUSE: Final = 64.0
 """Seconds before the next agent is started, at most; the pauses before it are 0, 1, 2, 4 and so on."""
 _RESET_AFTER: Final = 60.0
@@ -109,30 +112,21 @@ class SocketAgent:
         self._asked: dict[tuple[int, int], float] = {}
 
     @classmethod
-    def fork(cls, join: Callable[[], None], timeout: float = TIMEOUT) -> SocketAgent:
-        """Fork an agent. Blocks for a millisecond.
-
-        As always with fork, the program should have only one thread.
+    def fork(cls, join: Callable[[], None], timeout: float = TIMEOUT, descriptors: Collection[int] = ()) -> SocketAgent:
+        """Start an agent: by fork in a millisecond, or in a new Python if this process has several threads.
 
         Args:
             join: called in the new process; it enters the guest's namespaces, or raises OSError.
-            timeout: seconds that the agent may take to start.
+            timeout: seconds that a forked agent may take to start.
+            descriptors: the descriptors that `join` needs.
 
         Raises:
             NoAgent: the agent does not answer.
-            OSError: `join` raised it, or no process can be forked.
+            OSError: `join` raised it, or no process can be started.
         """
-        channel, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        parent = os.getpid()
-        try:
-            pid = os.fork()
-        except OSError:
-            channel.close()
-            other.close()
-            raise
-        if pid == 0:
-            _become(join, other, parent)
-        other.close()
+        if not proc.has_one_thread():
+            timeout = _NEW_PYTHON_TIMEOUT
+        pid, channel = launch(_become, join, descriptors)
         agent = cls(pid, channel)
         try:
             data, descriptors = agent._receive(time.monotonic() + timeout, _READY.size)
@@ -219,10 +213,12 @@ class SocketAgents:
 
     Args:
         join: see `SocketAgent.fork`.
+        descriptors: see `SocketAgent.fork`.
     """
 
-    def __init__(self, join: Callable[[], None]) -> None:
+    def __init__(self, join: Callable[[], None], descriptors: Collection[int] = ()) -> None:
         self._join = join
+        self._descriptors = descriptors
         self._agent: SocketAgent | None = None
         self._failures = 0
         self._started = 0.0
@@ -266,7 +262,7 @@ class SocketAgents:
             first = not self._started
             self._started = now
             try:
-                self._agent = SocketAgent.fork(self._join, _FIRST_TIMEOUT if first else TIMEOUT)
+                self._agent = SocketAgent.fork(self._join, _FIRST_TIMEOUT if first else TIMEOUT, self._descriptors)
             except OSError as error:
                 self._record_failure()
                 if first:
@@ -293,9 +289,10 @@ class SocketAgents:
 # the agent's part
 
 
-def _become(join: Callable[[], None], channel: socket.socket, parent: int) -> NoReturn:
+def _become(load: Callable[[], Callable[[], None]], channel: socket.socket, parent: int) -> NoReturn:
     """Run the agent until the parent closes the channel."""
     try:
+        join = load()
         gc.disable()  # finalizers of the parent's garbage could close descriptors that this process opens
         helper_process.detach()
         code = _join(join)

@@ -18,12 +18,12 @@ import os
 import re
 from collections.abc import Callable
 from struct import Struct
-from typing import Final
+from typing import Final, NamedTuple
 
 from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.linux import proc, syscalls
 
-__all__ = ["NAMED", "ExistingNamespace"]
+__all__ = ["NAMED", "ExistingNamespace", "NamespaceFiles"]
 
 NAMED: Final = "/run/netns"
 """Directory of named namespaces (ip-netns(8))."""
@@ -42,6 +42,58 @@ _MAX_LINKS: Final = 40
 """Symbolic links on the way to one file, as in the kernel (MAXSYMLINKS)."""
 _POLL_INTERVAL: Final = 1.0
 """Seconds between checks of a file in /proc."""
+
+
+class NamespaceFiles(NamedTuple):
+    """Open files of the namespaces to enter. It can be pickled for a child that has the same descriptors.
+
+    Attributes:
+        name: path of the network namespace's file.
+        network: descriptor of the network namespace.
+        user: descriptor of the user namespace to enter before it; None means our own.
+    """
+
+    name: str
+    network: int
+    user: int | None
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """The descriptors."""
+        return (self.network,) if self.user is None else (self.network, self.user)
+
+    def join(self) -> None:
+        """Enter the namespaces. The process must have only one thread.
+
+        Raises:
+            OSError: it is not permitted.
+        """
+        if self.user is not None:
+            syscalls.setns(self.user, syscalls.CLONE_NEWUSER)
+        syscalls.setns(self.network, syscalls.CLONE_NEWNET)
+
+    def entry_error(self, error: OSError) -> GuestError:
+        """The error to report when `join` failed."""
+        if error.errno != errno.EPERM:
+            return GuestError(f"{self.name} cannot be entered: {error.strerror}")
+        if self.user is not None and not self._is_owner(self.user):
+            remedy = "this user namespace does not own it; give the user namespace that does, or a process id"
+        elif self.user is not None:
+            remedy = "run sansnet as the user that made it, or as root"
+        else:
+            remedy = "run sansnet as root, or give the user namespace that it was made in (--userns)"
+        return GuestError(f"{self.name} may not be entered: not permitted; {remedy}")
+
+    def _is_owner(self, user: int) -> bool:
+        """Whether a user namespace owns the network namespace; False if that cannot be determined."""
+        try:
+            owner = syscalls.open_owner(self.network)
+        except OSError:
+            return False
+        try:
+            return os.path.sameopenfile(owner, user)
+        finally:
+            os.close(owner)
 
 
 class ExistingNamespace:
@@ -101,15 +153,18 @@ class ExistingNamespace:
         """
         return cls(name if "/" in name else f"{NAMED}/{name}", user)
 
+    @property
+    def files(self) -> NamespaceFiles:
+        """The open files of the namespaces, until `close`."""
+        return NamespaceFiles(self.network, self._network, self._user)
+
     def join(self) -> None:
         """Enter the namespaces. The process must have only one thread.
 
         Raises:
             OSError: it is not permitted.
         """
-        if self._user is not None:
-            syscalls.setns(self._user, syscalls.CLONE_NEWUSER)
-        syscalls.setns(self._network, syscalls.CLONE_NEWNET)
+        self.files.join()
 
     def needs_privileges(self) -> bool:
         """Whether entering needs capabilities in our own user namespace.
@@ -130,18 +185,6 @@ class ExistingNamespace:
             except OSError:  # EPERM: it is not inside our own user namespace
                 return True
             return _UID.unpack(owner) != (os.geteuid(),)
-
-    def entry_error(self, error: OSError) -> GuestError:
-        """The error to report when `join` failed."""
-        if error.errno != errno.EPERM:
-            return GuestError(f"{self.network} cannot be entered: {error.strerror}")
-        if self._user is not None and not self._is_owner(self._user):
-            remedy = "this user namespace does not own it; give the user namespace that does, or a process id"
-        elif self._user is not None:
-            remedy = "run sansnet as the user that made it, or as root"
-        else:
-            remedy = "run sansnet as root, or give the user namespace that it was made in (--userns)"
-        return GuestError(f"{self.network} may not be entered: not permitted; {remedy}")
 
     async def wait_gone(self) -> None:
         """Wait until its name no longer leads to the namespace."""
@@ -166,17 +209,6 @@ class ExistingNamespace:
     def close(self) -> None:
         """Close the descriptors of the namespace."""
         self._close()
-
-    def _is_owner(self, user: int) -> bool:
-        """Whether a user namespace owns the network namespace; False if that cannot be determined."""
-        try:
-            owner = syscalls.open_owner(self._network)
-        except OSError:
-            return False
-        try:
-            return os.path.sameopenfile(owner, user)
-        finally:
-            os.close(owner)
 
     def _poll_interval(self, changes: int | None) -> float:
         """Seconds until the next check, if no change is reported before."""

@@ -12,9 +12,17 @@ from typing import Final
 
 from sansnet_trio.linux import files
 
-__all__ = ["NO_PROC", "number_of", "open_own", "open_process"]
+__all__ = ["NO_PROC", "has_one_thread", "number_of", "open_own", "open_process"]
 
 NO_PROC: Final = "there is no /proc here, which sansnet needs; as root: mount -t proc proc /proc"
+
+
+def has_one_thread() -> bool:
+    """Whether this process has one thread, counting those of C libraries; False if /proc cannot be read."""
+    try:
+        return len(os.listdir("/proc/self/task")) == 1
+    except OSError:
+        return False
 
 
 def open_own() -> int:

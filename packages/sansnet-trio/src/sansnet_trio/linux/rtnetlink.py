@@ -22,11 +22,13 @@ from struct import Struct
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
+from sansnet_trio.linux.proc import has_one_thread
+
 if TYPE_CHECKING:
     from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg as AddressMessage
     from pyroute2.netlink.rtnl.rtmsg import rtmsg as RouteMessage
 
-__all__ = ["Netlink", "load_alone", "load_before_fork", "subscribe"]
+__all__ = ["Netlink", "load_alone", "subscribe"]
 
 Message: TypeAlias = Any
 """A message of pyroute2, which has no useful types."""
@@ -219,7 +221,7 @@ def load_alone() -> None:
     Nothing of pyroute2 is left in `sys.modules`, so a later `import pyroute2` gets the real package.
     """
     global _loaded
-    spec = find_spec(_PACKAGE) if _loaded is None and _PACKAGE not in sys.modules and _has_one_thread() else None
+    spec = find_spec(_PACKAGE) if _loaded is None and _PACKAGE not in sys.modules and has_one_thread() else None
     if spec is None or spec.submodule_search_locations is None:
         _messages()
         return
@@ -231,23 +233,6 @@ def load_alone() -> None:
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
             del sys.modules[name]
-
-
-def load_before_fork() -> None:
-    """Load pyroute2 in the ordinary way, but only in a process with several threads.
-
-    Otherwise a child could wait forever for an import that another thread had begun before the fork.
-    """
-    if not _has_one_thread():
-        _messages()
-
-
-def _has_one_thread() -> bool:
-    """Whether this is the only thread, threads of C libraries included; False if /proc cannot be read."""
-    try:
-        return len(os.listdir("/proc/self/task")) == 1
-    except OSError:
-        return False
 
 
 def _messages() -> _MessageTypes:

@@ -1,0 +1,27 @@
+"""Work for the children of processes with several threads: such a child is a new Python, which imports it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from sansnet_trio.guest.child import Channel
+from sansnet_trio.linux.proc import has_one_thread
+from sansnet_trio.linux.rtnetlink import Netlink, load_alone
+
+
+def count_addresses(channel: Channel, parent: int) -> None:
+    """Send the number of IPv4 addresses."""
+    load_alone()
+    with Netlink() as netlink:
+        channel.send(len(netlink.addresses(2)))
+
+
+def describe(number: int, channel: Channel, parent: int) -> None:
+    """Send facts about the child, and the contents of a descriptor that it got."""
+    channel.send((sys.path, os.getpid(), os.getppid() == parent, has_one_thread(), os.read(number, 100)))
+
+
+def fail(channel: Channel, parent: int) -> None:
+    """Raise an exception."""
+    raise LookupError("lost")

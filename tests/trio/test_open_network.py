@@ -1,0 +1,165 @@
+"""`open_network` over a link in memory."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final
+
+import pytest
+import trio
+
+from sansnet_core import Ipv4Config, NetworkConfig
+from sansnet_core.records import replace
+from sansnet_trio import GuestNetwork, LinkClosed, open_network
+from tests.trio.test_driver import PairLink, until
+
+CONFIG: Final = NetworkConfig(
+    ipv4=Ipv4Config(address=bytes([10, 0, 2, 15]), prefix_length=24, gateway=bytes([10, 0, 2, 2])), ndp=False
+)
+
+
+@pytest.fixture
+def link() -> Iterator[PairLink]:
+    made = PairLink()
+    yield made
+    made.guest.close()
+
+
+class Mine(Exception):
+    """An exception of the body."""
+
+
+def run(link: PairLink, body: Callable[[GuestNetwork], Awaitable[None]]) -> None:
+    """Run a body in the block of `open_network`."""
+
+    async def main() -> None:
+        with trio.fail_after(5):
+            async with open_network(link, CONFIG) as network:
+                await body(network)
+
+    trio.run(main)
+
+
+def test_the_network_is_served_in_the_block(link: PairLink) -> None:
+    served = []
+
+    async def body(network: GuestNetwork) -> None:
+        served.append(network)
+        link.guest.send(bytes(60))
+        await until(lambda: network.driver_statistics().frames_received == 1)
+        assert (network.flows(), network.config.link) == ([], link.config)
+
+    run(link, body)
+    assert link.closed
+    assert served[0].driver_statistics().frames_received == 1
+    assert served[0].statistics() == served[0].core.statistics()
+
+
+def test_the_exception_of_the_body_leaves_alone(link: PairLink) -> None:
+    error = Mine()
+
+    async def body(network: GuestNetwork) -> None:
+        raise error
+
+    with pytest.raises(Mine) as caught:
+        run(link, body)
+    assert caught.value is error
+    assert error.__context__ is None
+    assert link.closed
+
+
+def test_a_group_of_the_body_stays_a_group(link: PairLink) -> None:
+    async def body(network: GuestNetwork) -> None:
+        raise ExceptionGroup("mine", [Mine()])
+
+    with pytest.raises(ExceptionGroup) as caught:
+        run(link, body)
+    assert caught.value.message == "mine"
+
+
+def test_a_closed_link_cancels_the_body_and_raises_one_exception(link: PairLink) -> None:
+
+    async def body(network: GuestNetwork) -> None:
+        link.guest.shutdown(socket.SHUT_RDWR)
+        await trio.sleep_forever()
+
+    with pytest.raises(LinkClosed, match="the guest's end is closed") as caught:
+        run(link, body)
+    assert caught.value.__context__ is None
+    assert link.closed
+
+
+def test_a_body_that_waits_for_the_end_goes_on(link: PairLink) -> None:
+    reached = []
+
+    async def body(network: GuestNetwork) -> None:
+        link.guest.shutdown(socket.SHUT_RDWR)
+        await network.wait_closed()
+        await network.wait_closed()
+        await trio.sleep(0.01)
+        reached.append(network)
+
+    run(link, body)
+    assert reached
+    assert link.closed
+
+
+def test_a_wait_that_was_given_up_does_not_count(link: PairLink) -> None:
+
+    async def body(network: GuestNetwork) -> None:
+        with trio.move_on_after(0.01):
+            await network.wait_closed()
+        link.guest.shutdown(socket.SHUT_RDWR)
+        await trio.sleep_forever()
+
+    with pytest.raises(LinkClosed):
+        run(link, body)
+
+
+def test_cancellation_from_outside_ends_the_block(link: PairLink) -> None:
+
+    async def main() -> bool:
+        with trio.move_on_after(0.01) as scope:
+            async with open_network(link, CONFIG):
+                await trio.sleep_forever()
+        return scope.cancelled_caught
+
+    assert trio.run(main)
+    assert link.closed
+
+
+def test_the_body_fails_while_it_is_cancelled(link: PairLink) -> None:
+    async def main() -> None:
+        with trio.CancelScope() as scope:
+            async with open_network(link, CONFIG):
+                scope.cancel()
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    raise Mine
+
+    with pytest.raises(Mine):
+        trio.run(main)
+
+
+def test_a_link_is_closed_if_no_driver_can_be_made(link: PairLink) -> None:
+
+    async def main() -> None:
+        async with open_network(link, CONFIG, interface="nosuch"):
+            pass
+
+    with pytest.raises(OSError, match="no interface"):
+        trio.run(main)
+    assert link.closed
+
+
+def test_the_configuration_is_replaced_and_the_link_stays(link: PairLink) -> None:
+    server = bytes([10, 0, 2, 3])
+
+    async def body(network: GuestNetwork) -> None:
+        link = network.config.link
+        network.reconfigure(replace(CONFIG, dns_servers=(server,), link=replace(link, mtu=1280)))
+        assert (network.config.dns_servers, network.config.link) == ((server,), link)
+
+    run(link, body)
