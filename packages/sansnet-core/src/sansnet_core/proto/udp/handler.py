@@ -176,7 +176,7 @@ class Udp:
                 else:
                     flow.outdated = flow.remote.port in dns.PORTS and not (flow.redirected or host == flow.host)
         self._host.reconfigured()
-        self._opening.forget_refusals()
+        self._opening.reconfigured()
 
     # the host's sockets
 
@@ -204,7 +204,7 @@ class Udp:
         if mapping is None:
             return  # closed while the driver was reading it
         flow = mapping.flows.get(source)
-        if isinstance(mapping, ForwardedPort):
+        if type(mapping) is ForwardedPort:  # quicker than isinstance
             if flow is None or self._host.is_stale(flow, mapping):
                 datagram = Datagram(data, segment_size, ttl, tos, local=local)
                 flow = self._opening.open_inbound(mapping, source, datagram)
@@ -212,7 +212,8 @@ class Udp:
                     return
             flow.local = local
         elif flow is None:
-            self._receive_unsolicited(mapping, source, data, segment_size, ttl, tos)
+            if isinstance(mapping, Mapping):
+                self._receive_unsolicited(mapping, source, data, segment_size, ttl, tos)
             return
         self._to_guest(flow, data, segment_size, ttl, tos)
 
