@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from sansnet_trio.driver import Driver, DriverStatistics
     from sansnet_trio.forward.binding import ForwardError, ListenAddress
     from sansnet_trio.forward.forwards import Forwards
+    from sansnet_trio.front.command import Guest, open_guest, run_guest
     from sansnet_trio.front.link import open_network
     from sansnet_trio.guest.attached import AttachedGuest
     from sansnet_trio.guest.command import CommandGuest
@@ -76,6 +77,7 @@ __all__ = [
     "ExistingNamespace",
     "ForwardError",
     "Forwards",
+    "Guest",
     "GuestChange",
     "GuestError",
     "GuestNetwork",
@@ -106,10 +108,12 @@ __all__ = [
     "machine_arguments",
     "make_plan",
     "make_setup",
+    "open_guest",
     "open_network",
     "open_tap",
     "read_host",
     "read_host_for",
+    "run_guest",
 ]
 
 _HOMES = {
@@ -118,6 +122,7 @@ _HOMES = {
     "driver": ("Driver", "DriverStatistics"),
     "forward.binding": ("ForwardError", "ListenAddress"),
     "forward.forwards": ("Forwards",),
+    "front.command": ("Guest", "open_guest", "run_guest"),
     "front.link": ("open_network",),
     "guest.attached": ("AttachedGuest",),
     "guest.command": ("CommandGuest",),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final, Self
 
-from sansnet_core.addresses import Endpoint
-from sansnet_core.config import GATEWAY_MAC, UdpFiltering
+from sansnet_core.addresses import Endpoint, Prefix, parse
+from sansnet_core.config import GATEWAY_MAC, Limits, UdpFiltering
 from sansnet_core.errors import SansnetError
+from sansnet_core.policy import Action, Rule
 from sansnet_core.records import Record
 
 __all__ = ["DNS_PORT", "NamespaceOptions", "NetworkOptions", "OptionsError"]
@@ -17,6 +18,18 @@ DNS_PORT: Final = 53
 
 class OptionsError(SansnetError):
     """The options do not fit each other. The message is one sentence that names an option of the command."""
+
+
+_MADE_UP: Final[dict[str, object]] = {
+    "own": ((parse("10.0.2.15"), 24), (parse("fd00::15"), 64)),
+    "gateways": (parse("10.0.2.2"), parse("fd00::2")),
+    "dns": (parse("10.0.2.3"),),
+    "dns_forward": (parse("10.0.2.3"),),
+    "search": (),
+    "virtual": (Prefix.of("10.0.2.0/24"), Prefix.of("fd00::/64")),
+    "lenient": True,
+}
+"""Fields of `NetworkOptions.made_up`. `lenient`, since the host may lack IPv6 or a name server."""
 
 
 class NetworkOptions(Record):
@@ -44,6 +57,7 @@ class NetworkOptions(Record):
         gateway_mac: our own Ethernet address, 6 bytes.
         map_gateway: whether the gateway leads to the host's loopback too, in each family without `map_host_loopback`.
         advertise_mtu, advertise_router: whether DHCP and router advertisements announce the MTU and the router.
+        virtual, rules, default_action, limits: see `NetworkConfig`.
         lenient: leave out settings that are not possible, instead of raising an error.
     """
 
@@ -79,7 +93,24 @@ class NetworkOptions(Record):
     map_gateway: bool = False
     advertise_mtu: bool = True
     advertise_router: bool = True
+    virtual: tuple[Prefix, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    default_action: Action = Action.ALLOW
+    limits: Limits = Limits()
     lenient: bool = False
+
+    @classmethod
+    def made_up(cls, **fields: Any) -> Self:
+        """Options for a guest with made-up addresses, which do not depend on the host.
+
+        The guest is 10.0.2.15/24 and fd00::15/64, its gateway 10.0.2.2 and fd00::2. Its name server is 10.0.2.3, which
+        leads to the host's first one. These prefixes exist in this program only: nothing sent to another address of
+        them leaves it.
+
+        Args:
+            fields: other fields, or other values for those.
+        """
+        return cls(**{**_MADE_UP, **fields})
 
 
 class NamespaceOptions(NetworkOptions):
@@ -96,3 +127,8 @@ class NamespaceOptions(NetworkOptions):
     ifname: str | None = None
     mac: bytes | None = None
     configure: bool = True
+
+    @classmethod
+    def made_up(cls, **fields: Any) -> Self:
+        """See `NetworkOptions.made_up`; the guest's interface is eth0."""
+        return super().made_up(**{"ifname": "eth0", **fields})
