@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import sys
 
+from sansnet_core.testing import HostScript, Impairment, Pair, TcpOptions
 from tests.fuzz.corpus import frames
-from tests.sim.guest import GuestOptions
-from tests.sim.host import Script
-from tests.sim.netem import Impairment
-from tests.sim.pair import Pair
 
 HARMLESS = ("object.", "sys._getframe", "cpython.", "gc.", "code.__new__")
 """Prefixes of events inside of the interpreter."""
@@ -26,10 +23,10 @@ def _note(event: str, arguments: tuple[object, ...]) -> None:
 
 def main() -> None:
     bad = Impairment(loss=0.1, duplicate=0.1, reorder=0.2)
-    pair = Pair(script=Script(echo=True, accept=5000), up=bad, down=bad)
+    pair = Pair(script=HostScript(echo=True, accept=5000), up=bad, down=bad)
     for frame in frames().values():
         pair.guest.send_frame(frame)
-    connections = [pair.connect(GuestOptions(), family=family) for family in (4, 6)]
+    connections = [pair.connect(TcpOptions(), family=family) for family in (4, 6)]
     for connection in connections:
         connection.send(bytes(50_000))
         connection.shutdown()

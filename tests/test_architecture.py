@@ -87,7 +87,23 @@ def test_modules_are_short_enough_to_be_read(module: Module) -> None:
 
 @modules_of("sansnet_core")
 def test_the_core_imports_itself_and_a_list_of_the_standard_library(module: Module) -> None:
-    assert {name.partition(".")[0] for name in imported(module)} <= {*ALLOWED_IN_CORE, "sansnet_core"}
+    seeded = {"random"} if module.name == "sansnet_core.testing.netem" else set()
+    assert {name.partition(".")[0] for name in imported(module)} <= {*ALLOWED_IN_CORE, *seeded, "sansnet_core"}
+
+
+@modules_of("sansnet_core.testing")
+def test_the_kit_for_tests_has_formats_and_protocols_of_its_own(module: Module) -> None:
+    """So that a mistake in the core is not excused by the same mistake in its tests."""
+    assert imported(module, "sansnet_core.wire") | imported(module, "sansnet_core.proto") == set()
+
+
+def test_nothing_but_tests_loads_the_kit_for_tests() -> None:
+    for module in MODULES:
+        if not is_within(module.name, "sansnet_core.testing") and not is_within(module.name, "sansnet_trio.testing"):
+            assert imported(module, "sansnet_core.testing") <= (
+                {"sansnet_core.testing"} if module.name == "sansnet_core" else set()
+            )
+            assert imported(module, "sansnet_trio.testing") == set()
 
 
 @modules_of("sansnet_core.wire")
@@ -106,7 +122,7 @@ def test_protocols_do_not_import_each_other(module: Module) -> None:
 
 @modules_of("sansnet_core")
 def test_nothing_in_the_core_imports_the_network(module: Module) -> None:
-    if module.name != "sansnet_core":
+    if module.name != "sansnet_core" and not is_within(module.name, "sansnet_core.testing"):
         assert imported(module, "sansnet_core.network") == set()
 
 

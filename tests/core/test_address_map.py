@@ -247,9 +247,9 @@ def test_where_the_guest_has_no_address_its_alias_is_an_address_like_any_other()
 
 
 def test_a_family_has_one_alias_of_a_kind() -> None:
-    with pytest.raises(ConfigError, match="map_host_loopback: at most one address per family"):
+    with pytest.raises(ConfigError, match="map_host_loopback: there are two addresses of one family"):
         config(map_host_loopback=(ALIAS4, DNS4))
-    with pytest.raises(ConfigError, match="map_guest_address: at most one address per family"):
+    with pytest.raises(ConfigError, match="map_guest_address: there are two addresses of one family"):
         config(map_guest_address=(ALIAS6, DNS6))
 
 

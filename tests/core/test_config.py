@@ -8,7 +8,7 @@ import pytest
 
 from sansnet_core import ConfigError, Endpoint
 from sansnet_core.records import replace
-from tests.sim.pair import make_config
+from sansnet_core.testing import make_config
 
 
 @pytest.mark.parametrize(
@@ -18,10 +18,10 @@ from tests.sim.pair import make_config
         {"map_host_loopback": (bytes(5),)},
         {"map_guest_address": (bytes(5),)},
         {"own_addresses": (b"",)},
-        {"dns_forward": ((bytes(5), Endpoint(bytes(5), 53)),)},
+        {"dns_forward": ((bytes(5), (bytes(4), 53)),)},
         {"dns_forward": ((bytes(4), Endpoint(bytes(16), 53)),)},
         {"dns_forward": ((bytes(4), Endpoint(bytes(4), 0)),)},
-        {"dns_forward": ((bytes(4), Endpoint(bytes(4), 65536)),)},
+        {"dns_forward": ((bytes(4), (bytes(4), 65536)),)},
     ],
 )
 def test_an_address_or_port_that_is_none_is_refused_by_name(changes: dict[str, Any]) -> None:

@@ -12,9 +12,8 @@ from sansnet_core import Dropped, Endpoint, Limits, Reason
 from sansnet_core.addresses import parse
 from sansnet_core.dropped import HEAD, KEPT, read
 from sansnet_core.records import replace
-from tests.sim import packets
-from tests.sim.packets import Ip, echo_request, icmp, udp
-from tests.sim.pair import GATEWAY6, OUTSIDER, SERVER, Pair, make_config
+from sansnet_core.testing import GATEWAY6, OUTSIDER, SERVER, Pair, make_config, packets
+from sansnet_core.testing.packets import Ip, echo_request, icmp, udp
 
 GUEST = bytes((10, 0, 2, 15))
 GUEST6 = parse("2001:db8::15")

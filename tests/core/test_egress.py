@@ -9,10 +9,10 @@ import pytest
 
 from sansnet_core import Endpoint, LinkConfig
 from sansnet_core.egress import FlowHeaders
+from sansnet_core.testing import SERVER, SERVER6, Pair, make_config
+from sansnet_core.testing.packets import GSO_UDP_L4, NEEDS_CSUM, checksum, glue, pseudo_header, read_frame, read_ip, udp
 from sansnet_core.wire.ip import TCP, UDP
 from tests.core.proto.bare import GUEST4, GUEST6, REMOTE4, REMOTE6, Bare, config
-from tests.sim.packets import GSO_UDP_L4, NEEDS_CSUM, checksum, glue, pseudo_header, read_frame, read_ip, udp
-from tests.sim.pair import SERVER, SERVER6, Pair, make_config
 
 OFFLOAD = LinkConfig(
     mtu=65520, max_frame_size=65549, vnet_header=True, checksum_offload=True, tso4=True, tso6=True, uso=True

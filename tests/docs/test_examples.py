@@ -17,7 +17,7 @@ from typing import Any, Final
 import pytest
 
 from sansnet_core.summary import summary
-from tests.sim import packets
+from sansnet_core.testing import packets
 
 PAGES: Final = sorted(path for path in Path("docs").rglob("*.md") if "news" not in path.parts)
 SESSIONS: Final = [path for path in PAGES if "```pycon\n" in path.read_text()]

@@ -12,8 +12,7 @@ import pytest
 
 from examples.tiny_driver import TinyDriver
 from sansnet_core import Network, NetworkConfig
-from tests.sim.guest import Guest
-from tests.sim.pair import GATEWAY, SECRET, make_config
+from sansnet_core.testing import GATEWAY, SECRET, GuestStack, make_config
 
 
 @pytest.fixture
@@ -36,7 +35,7 @@ def echo_port() -> Iterator[int]:
 def test_a_guest_talks_to_a_server_of_the_host_through_the_tiny_driver(echo_port: int) -> None:
     base = make_config()
     config = NetworkConfig(link=base.link, ipv4=base.ipv4, ipv6=base.ipv6, map_host_loopback=(GATEWAY,))
-    guest = Guest(gateway_mac=config.mac)
+    guest = GuestStack(gateway_mac=config.mac)
     data = bytes(range(256)) * 400
     ours, guests = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with ours, guests:

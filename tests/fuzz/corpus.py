@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 
-from tests.sim.guest import Guest
-from tests.sim.packets import (
+from sansnet_core.testing import GATEWAY, GATEWAY6, SERVER, SERVER6, GuestStack
+from sansnet_core.testing.packets import (
     ACK,
     FIN,
     IPV4,
@@ -27,11 +27,10 @@ from tests.sim.packets import (
     router_solicitation,
     udp,
 )
-from tests.sim.pair import GATEWAY, GATEWAY6, SERVER, SERVER6
 
 __all__ = ["frames", "packets"]
 
-_GUEST = Guest()
+_GUEST = GuestStack()
 _LINK_LOCAL = bytes.fromhex("fe800000000000000000000000000015")
 _DHCP_SERVERS = bytes.fromhex("ff020000000000000000000000010002")
 

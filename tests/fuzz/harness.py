@@ -17,10 +17,8 @@ from sansnet_core import (
     NetworkConfig,
     SocketId,
 )
-from tests.sim.guest import Guest
-from tests.sim.host import Host, Script
-from tests.sim.packets import ARP, TCP, glue, read_frame, read_ip, read_segments
-from tests.sim.pair import GATEWAY, SECRET, SERVER, make_config
+from sansnet_core.testing import GATEWAY, SECRET, SERVER, GuestStack, HostScript, ScriptedHost, make_config
+from sansnet_core.testing.packets import ARP, TCP, glue, read_frame, read_ip, read_segments
 
 __all__ = ["LIMITS", "LOOPBACK_ALIAS", "Harness", "fix_ipv4_checksum"]
 
@@ -82,9 +80,9 @@ class Harness:
         )
         self._listen = listen
         self.now = 0.0
-        self.guest = Guest()
+        self.guest = GuestStack()
         self.network = Network(self.config, now=self.now, secret=SECRET)
-        self.host = Host(self.network, Script(connect=connect))
+        self.host = ScriptedHost(self.network, HostScript(connect=connect))
 
     def receive(self, *frames: bytes) -> None:
         """Frames from the guest, each behind an empty offload header where the link has them."""

@@ -12,10 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from sansnet_core import Endpoint, LinkConfig, UsageError
-from tests.fuzz.corpus import frames, packets
-from tests.fuzz.harness import LIMITS, LOOPBACK_ALIAS, Harness
-from tests.sim.host import Stream
-from tests.sim.packets import (
+from sansnet_core.testing import GATEWAY, OUTSIDER, OUTSIDER6, SERVER, HostStream
+from sansnet_core.testing.packets import (
     ACK,
     FIN,
     IPV4,
@@ -32,8 +30,9 @@ from tests.sim.packets import (
     read_ip,
     udp,
 )
-from tests.sim.packets import read_segments as segments_of
-from tests.sim.pair import GATEWAY, OUTSIDER, OUTSIDER6, SERVER
+from sansnet_core.testing.packets import read_segments as segments_of
+from tests.fuzz.corpus import frames, packets
+from tests.fuzz.harness import LIMITS, LOOPBACK_ALIAS, Harness
 
 _FRAMES = frames()
 _PACKETS = packets()
@@ -195,7 +194,7 @@ class Operations(RuleBasedStateMachine):
     def sends_a_frame(self, name: str) -> None:
         self.harness.receive(_FRAMES[name])
 
-    def _streams(self) -> list[Stream]:
+    def _streams(self) -> list[HostStream]:
         return [one for one in self.harness.host.streams.values() if one.connected and not one.closed]
 
     @rule(data=st.data(), size=st.sampled_from([1, 1000, 50_000]))

@@ -12,8 +12,8 @@ from typing import Final
 
 import pytest
 
+from sansnet_core.testing.packets import ACK, FIN, RST, SYN, TCP, Segment
 from tests.lab import GATEWAY4, HOST4, SERVER4, Echo, Guest, Lab, eventually, held, served
-from tests.sim.packets import ACK, FIN, RST, SYN, TCP, Segment
 
 MEBIBYTE: Final = 1 << 20
 ALL_ETHERTYPES: Final = 0x0003

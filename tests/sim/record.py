@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from sansnet_core import Buffer, Frame, Network, NetworkConfig
-from tests.sim.packets import glue
-from tests.sim.pair import SECRET
+from sansnet_core.testing import SECRET
+from sansnet_core.testing.packets import glue
 
 __all__ = ["Call", "RecordingNetwork", "replay"]
 
@@ -30,6 +30,8 @@ _RECORDED = (
     "stream_failed",
     "stream_received",
     "stream_sent",
+    "flow_decided",
+    "report_notices",
     "take_orders",
     "take_notices",
 )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Self
 
-from sansnet_core import Buffer, Endpoint, ExtendedError, Frame, Notice, Order, SocketId
+from sansnet_core import Buffer, Endpoint, ExtendedError, Frame, Notice, Order, SocketId, Verdict
 from sansnet_trio.host.poller import MAX_EVENTS, Poller
 from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockets import HostSockets
@@ -28,6 +28,7 @@ class FakeNetwork:
         self.attached = 0
         self.accepts = True
         self.last = 100  # the last name given to a socket
+        self.wanted = False  # whether notices are made
         self.on_frames: Callable[[list[bytes]], None] = self.received.extend
 
     def guest_attached(self, now: float) -> None:
@@ -96,6 +97,12 @@ class FakeNetwork:
 
     def echo_failed(self, socket: SocketId, sequence: int, error: ExtendedError, data: bytes, now: float) -> None:
         self.facts.append(("echo_failed", socket, sequence, error, data))
+
+    def flow_decided(self, socket: SocketId, verdict: Verdict, now: float) -> None:
+        self.facts.append(("flow_decided", socket, verdict))
+
+    def report_notices(self, wanted: bool) -> None:
+        self.wanted = wanted
 
     def next_deadline(self) -> float | None:
         return self.deadline

@@ -12,11 +12,11 @@ import pytest
 
 from sansnet_core import SansnetError
 from sansnet_core.ports import TCP, UDP, ForwardRule, parse
+from sansnet_core.testing import OUTSIDER6, SERVER, Pair
+from sansnet_core.testing.packets import udp
 from sansnet_trio.control.commands import ControlCommands, RequestError
 from sansnet_trio.driver import DriverStatistics
 from sansnet_trio.forward.forwards import Forwards as RealForwards
-from tests.sim.packets import udp
-from tests.sim.pair import OUTSIDER6, SERVER, Pair
 
 STATISTICS = DriverStatistics(*range(1, 8))
 

@@ -10,10 +10,9 @@ from functools import partial
 import trio
 
 from sansnet_core import Frame, LinkConfig, Network, NetworkConfig
+from sansnet_core.testing import GATEWAY, SECRET, GuestStack, make_config
+from sansnet_core.testing.packets import ACK, SYN, TCP, Segment, ethernet, read_frame, read_ip, read_segments
 from sansnet_trio import Driver
-from tests.sim.guest import Guest
-from tests.sim.packets import ACK, SYN, TCP, Segment, ethernet, read_frame, read_ip, read_segments
-from tests.sim.pair import GATEWAY, SECRET, make_config
 
 
 class _Link:
@@ -44,7 +43,7 @@ class _Link:
         self._socket.close()
 
 
-def _exchange(guest: Guest, end: socket.socket, port: int) -> tuple[float, bytes]:
+def _exchange(guest: GuestStack, end: socket.socket, port: int) -> tuple[float, bytes]:
     """Connect as a guest; the time from the last ACK of the handshake to the server's greeting, and the greeting."""
 
     def send(segment: Segment) -> None:
@@ -77,7 +76,7 @@ def test_a_server_that_speaks_first_is_heard_at_once() -> None:
     )
     network = Network(config, now=0.0, secret=SECRET)
     link = _Link()
-    guest = Guest()
+    guest = GuestStack()
 
     async def serve(stream: trio.SocketStream) -> None:
         await stream.send_all(b"220 hello")

@@ -15,6 +15,7 @@ import trio
 import trio.testing
 
 from sansnet_core import Frame, LinkConfig, Network, NetworkConfig, UsageError
+from sansnet_core.testing import make_config
 from sansnet_core.vhost import MAX_FRAME_SIZE, Fault, features
 from sansnet_core.vhost.messages import Region, Request, emit, emit_region, emit_regions
 from sansnet_trio.driver import Driver
@@ -22,7 +23,6 @@ from sansnet_trio.links import LinkClosed, ReadableLink
 from sansnet_trio.links.observed import CapturedLink, CaptureFile
 from sansnet_trio.links.vhost_user import VhostUserLink
 from tests.core.vhost.machine import HIGH, LOW
-from tests.sim.pair import make_config
 from tests.trio.frontend import FrontEnd, take
 
 FRAME = bytes(12) + bytes(range(60))

@@ -7,11 +7,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sansnet_core import Buffer, NetworkConfig, SendStream
-from tests.sim.guest import GuestOptions
-from tests.sim.host import Host, Script
-from tests.sim.netem import Impairment
-from tests.sim.packets import arp_request, dhcp_discover, echo_request, udp
-from tests.sim.pair import GATEWAY, OUTSIDER, OUTSIDER6, SECRET, SERVER, SERVER6, Pair
+from sansnet_core.testing import (
+    GATEWAY,
+    OUTSIDER,
+    OUTSIDER6,
+    SECRET,
+    SERVER,
+    SERVER6,
+    HostScript,
+    Impairment,
+    Pair,
+    ScriptedHost,
+    TcpOptions,
+)
+from sansnet_core.testing.packets import arp_request, dhcp_discover, echo_request, udp
 from tests.sim.record import Call, RecordingNetwork, replay
 
 
@@ -22,14 +31,14 @@ def _session(seed: int, *, secret: bytes = SECRET) -> tuple[NetworkConfig, float
     start = pair.now
     network = RecordingNetwork(pair.config, now=start, secret=secret)
     pair.network = network
-    pair.host = Host(network, Script(echo=True, accept=3000))
+    pair.host = ScriptedHost(network, HostScript(echo=True, accept=3000))
     guest = pair.guest
     guest.send_frame(arp_request(guest.mac, guest.ipv4, GATEWAY))
     guest.send(dhcp_discover(guest.mac))
-    guest.listening[80] = GuestOptions(window=20_000)
+    guest.listening[80] = TcpOptions(window=20_000)
     forward = pair.host.forward(53, pair.now, outgoing=(4,))
     pair.host.accept(OUTSIDER, 80, pair.now)
-    connections = [pair.connect(GuestOptions(window=30_000), family=family) for family in (4, 6, 4)]
+    connections = [pair.connect(TcpOptions(window=30_000), family=family) for family in (4, 6, 4)]
     for number, connection in enumerate(connections):
         connection.send(bytes(range(100 + number)) * 100)
         guest.send(udp(guest.ipv4, 5000 + number, SERVER, 53, b"question"))

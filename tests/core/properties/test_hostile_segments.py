@@ -35,9 +35,20 @@ from sansnet_core import (
 from sansnet_core.proto.tcp.memory import RESERVE
 from sansnet_core.proto.tcp.receiving import PIECE_COST
 from sansnet_core.proto.tcp.sending import MAX_BURST
-from tests.sim.guest import Guest
-from tests.sim.packets import ACK, FIN, PSH, RST, SYN, Segment, ethernet, glue, read_frame, read_ip, read_segments
-from tests.sim.pair import SECRET, SERVER, make_config
+from sansnet_core.testing import SECRET, SERVER, GuestStack, make_config
+from sansnet_core.testing.packets import (
+    ACK,
+    FIN,
+    PSH,
+    RST,
+    SYN,
+    Segment,
+    ethernet,
+    glue,
+    read_frame,
+    read_ip,
+    read_segments,
+)
 
 _MODULUS: Final = 1 << 32
 _PATTERN: Final = bytes((7 * n + n // 251) % 256 for n in range(251 * 256))
@@ -152,7 +163,7 @@ class Wire:
 
     def __init__(self, config: NetworkConfig, *, mss: int | None, scale: int | None, first: int) -> None:
         self.config = config
-        self.guest = Guest(vnet=config.link.vnet_header)
+        self.guest = GuestStack(vnet=config.link.vnet_header)
         self.now = 1000.0
         self.network = Network(config, now=self.now, secret=SECRET)
         self.first = (first + 1) % _MODULUS

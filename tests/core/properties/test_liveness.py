@@ -15,10 +15,7 @@ from hypothesis import strategies as st
 
 from sansnet_core import Limits, LinkConfig
 from sansnet_core.proto.tcp.memory import RESERVE
-from tests.sim.guest import GuestOptions
-from tests.sim.host import Script
-from tests.sim.netem import Impairment
-from tests.sim.pair import Pair, make_config
+from sansnet_core.testing import HostScript, Impairment, Pair, TcpOptions, make_config
 
 _PLAIN = LinkConfig(mtu=1500, max_frame_size=1514)
 _LARGE = LinkConfig(mtu=65520, max_frame_size=65535)
@@ -40,7 +37,7 @@ bad = st.builds(
     delay=st.sampled_from([0.0, 0.01]),
 )
 guests = st.builds(
-    GuestOptions,
+    TcpOptions,
     mss=st.sampled_from([536, 1460, 60_000]),
     window=st.sampled_from([700, 65535, 1 << 20]),
     scale=st.sampled_from([None, 7]),
@@ -66,7 +63,7 @@ guests = st.builds(
     bounds=Limits(tcp_memory=20_000, tcp_linger=120.0),
     up=Impairment(loss=0.4),
     down=Impairment(),
-    ends=[GuestOptions()] * 6,
+    ends=[TcpOptions()] * 6,
     sizes=(60_000, 0),
     pause=20.0,
     seed=0,
@@ -76,7 +73,7 @@ def test_every_stream_finishes_once_hosts_read(
     bounds: Limits,
     up: Impairment,
     down: Impairment,
-    ends: list[GuestOptions],
+    ends: list[TcpOptions],
     sizes: tuple[int, int],
     pause: float,
     seed: int,
@@ -87,7 +84,7 @@ def test_every_stream_finishes_once_hosts_read(
         warm_up = b""
     random = Random(seed)
     to_host, to_guest = random.randbytes(sizes[0]), random.randbytes(sizes[1])
-    pair = Pair(make_config(link, bounds), Script(), seed=seed)
+    pair = Pair(make_config(link, bounds), HostScript(), seed=seed)
     bound = bounds.tcp_memory + len(ends) * (RESERVE + max(sizes) + 1460)  # the last one is for a budget of one segment
     connections = [pair.connect(one) for one in ends]
     for connection in connections:

@@ -10,10 +10,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sansnet_core import Endpoint, Limits, LinkConfig
-from tests.sim.guest import Connection, GuestOptions
-from tests.sim.host import Script, Stream
-from tests.sim.netem import Impairment
-from tests.sim.pair import OUTSIDER, OUTSIDER6, Pair, make_config
+from sansnet_core.testing import (
+    OUTSIDER,
+    OUTSIDER6,
+    GuestConnection,
+    HostScript,
+    HostStream,
+    Impairment,
+    Pair,
+    TcpOptions,
+    make_config,
+)
 
 _PLAIN = LinkConfig(mtu=1500, max_frame_size=1514)
 _OFFLOAD = LinkConfig(mtu=1500, max_frame_size=65549, vnet_header=True, checksum_offload=True, tso4=True, tso6=True)
@@ -30,7 +37,7 @@ impairments = st.builds(
     hold=st.sampled_from([0.0005, 0.003, 0.1]),
 )
 guests = st.builds(
-    GuestOptions,
+    TcpOptions,
     mss=st.sampled_from([536, 1400, 1460]),
     window=st.sampled_from([700, 4000, 65535, 1 << 20]),
     scale=st.sampled_from([None, 0, 5, 8]),
@@ -39,7 +46,7 @@ guests = st.builds(
     sequence=st.sampled_from([0, 1, 0x7FFFFF00, 0xFFFFFF00, 0xFFFFFFFF]),
 )
 scripts = st.builds(
-    Script,
+    HostScript,
     connect_delay=st.sampled_from([0.0, 0.2, 4.0]),
     accept=st.sampled_from([None, 700, 5000]),
     accept_interval=st.sampled_from([0.001, 0.02]),
@@ -54,11 +61,11 @@ limits = st.builds(
 )
 
 
-def _is_decided(pair: Pair, stream: Stream) -> bool:
+def _is_decided(pair: Pair, stream: HostStream) -> bool:
     return stream.closed or any(one.established for one in pair.guest.connections.values())
 
 
-def _accepted(pair: Pair, outsider: Endpoint) -> Connection:
+def _accepted(pair: Pair, outsider: Endpoint) -> GuestConnection:
     """A connection from outside, tried again if the cable lost all its SYNs or their answers."""
     while True:
         stream = pair.host.accept(outsider, 80, pair.now)
@@ -93,8 +100,8 @@ def _data(size: int, seed: int) -> bytes:
     family=4,
     up=Impairment(loss=0.3, duplicate=0.1, reorder=0.3),
     down=Impairment(loss=0.3, duplicate=0.1, reorder=0.3),
-    guest=GuestOptions(sequence=0xFFFFF000),
-    script=Script(),
+    guest=TcpOptions(sequence=0xFFFFF000),
+    script=HostScript(),
     bounds=Limits(tcp_linger=120.0),
     sizes=(30_000, 30_000),
     seed=1,
@@ -105,8 +112,8 @@ def test_both_streams_arrive_whole(
     family: int,
     up: Impairment,
     down: Impairment,
-    guest: GuestOptions,
-    script: Script,
+    guest: TcpOptions,
+    script: HostScript,
     bounds: Limits,
     sizes: tuple[int, int],
     seed: int,
@@ -139,7 +146,9 @@ def test_both_streams_arrive_whole(
     batch=st.integers(1, 5),
     echo=scripts,
 )
-def test_any_chunking_gives_the_same_stream(chunks: list[int], pauses: list[float], batch: int, echo: Script) -> None:
+def test_any_chunking_gives_the_same_stream(
+    chunks: list[int], pauses: list[float], batch: int, echo: HostScript
+) -> None:
     echo.echo = True
     pair = Pair(script=echo)
     pair.batch = batch
@@ -163,8 +172,8 @@ def test_any_chunking_gives_the_same_stream(chunks: list[int], pauses: list[floa
 @pytest.mark.parametrize("seed", range(8))
 def test_a_larger_stream_survives_thirty_percent_of_loss(seed: int) -> None:
     bad = Impairment(loss=0.3, duplicate=0.05, reorder=0.2, delay=0.002)
-    pair = Pair(_LINGERING, Script(echo=True), up=bad, down=bad, seed=seed)
-    connection = pair.connect(GuestOptions(sack=bool(seed % 2), window=200_000))
+    pair = Pair(_LINGERING, HostScript(echo=True), up=bad, down=bad, seed=seed)
+    connection = pair.connect(TcpOptions(sack=bool(seed % 2), window=200_000))
     data = _data(200_000, seed)
     connection.send(data)
     connection.shutdown()
@@ -177,7 +186,7 @@ def test_a_larger_stream_survives_thirty_percent_of_loss(seed: int) -> None:
 @pytest.mark.slow
 def test_many_streams_at_once_under_loss_do_not_mix() -> None:
     bad = Impairment(loss=0.1, duplicate=0.1, reorder=0.3, delay=0.001)
-    pair = Pair(_LINGERING, Script(echo=True), up=bad, down=bad, seed=3)
+    pair = Pair(_LINGERING, HostScript(echo=True), up=bad, down=bad, seed=3)
     connections = [pair.connect(family=4 + 2 * (number % 2)) for number in range(50)]
     texts = [_data(3000 + number, number) for number in range(50)]
     for connection, text in zip(connections, texts, strict=True):

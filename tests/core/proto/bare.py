@@ -11,9 +11,9 @@ from sansnet_core.errors import Reason
 from sansnet_core.notices import Notice
 from sansnet_core.orders import Order
 from sansnet_core.proto.icmp_errors import IcmpErrors
+from sansnet_core.testing.packets import Ip, read_frame, read_ip
 from sansnet_core.wire import ipv4, ipv6
 from sansnet_core.wire.ip import IpHeader
-from tests.sim.packets import Ip, read_frame, read_ip
 
 __all__ = ["GATEWAY4", "GATEWAY6", "GUEST4", "GUEST6", "GUEST_MAC", "REMOTE4", "REMOTE6", "Bare", "config", "header"]
 

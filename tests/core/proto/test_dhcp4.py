@@ -16,12 +16,12 @@ from sansnet_core.errors import Malformed, Reason
 from sansnet_core.notices import LeaseGiven
 from sansnet_core.proto.dhcp4 import Dhcp4, Reply, answer
 from sansnet_core.records import replace
+from sansnet_core.testing.packets import dhcp_discover, read_frame, read_ip, udp
 from sansnet_core.wire import dhcp4
 from sansnet_core.wire import udp as wire_udp
 from sansnet_core.wire.dhcp4 import Message
 from tests.core.clients import datagrams
 from tests.core.proto.bare import GATEWAY4, GATEWAY6, GUEST4, GUEST_MAC, REMOTE4, Bare, config, header
-from tests.sim.packets import dhcp_discover, read_frame, read_ip, udp
 
 NOWHERE: Final = bytes(4)
 EVERYWHERE: Final = b"\xff" * 4

@@ -15,12 +15,12 @@ from sansnet_core.errors import Malformed, Reason
 from sansnet_core.notices import LeaseGiven
 from sansnet_core.proto.dhcp6 import Dhcp6, answer
 from sansnet_core.records import replace
+from sansnet_core.testing.packets import udp
 from sansnet_core.wire import dhcp6, dns_names
 from sansnet_core.wire import udp as wire_udp
 from sansnet_core.wire.dhcp6 import Message, Option
 from tests.core.clients import datagrams
 from tests.core.proto.bare import GATEWAY4, GATEWAY6, GUEST4, GUEST6, GUEST_MAC, REMOTE6, Bare, config, header
-from tests.sim.packets import udp
 
 LINK_LOCAL: Final = parse("fe80::15")
 OTHER: Final = parse("2001:db8:2::99")

@@ -15,9 +15,9 @@ from sansnet_core.errors import Malformed, Reason
 from sansnet_core.notices import FlowClosed, FlowOpened
 from sansnet_core.orders import CloseSocket, Endpoint, ExtendedError, OpenEcho, SendEcho, SocketId
 from sansnet_core.proto.echo import Echo
+from sansnet_core.testing.packets import Ip, echo_request, icmp
 from sansnet_core.wire import icmp4, icmp6
 from tests.core.proto.bare import GATEWAY4, GATEWAY6, GUEST4, GUEST6, REMOTE4, REMOTE6, Bare, config, header
-from tests.sim.packets import Ip, echo_request, icmp
 
 NOT_PERMITTED = ExtendedError(13, 1, 0, 0, 0, None)
 UNREACHABLE = ExtendedError(113, 2, 3, 1, 0, REMOTE4)
@@ -47,6 +47,11 @@ def ping(destination: bytes, *, identifier: int = 0x1234, sequence: int = 1, dat
     return echo_request(GUEST4 if len(destination) == 4 else GUEST6, destination, identifier, sequence, data)
 
 
+def ends(destination: bytes, identifier: int = 0x1234) -> tuple[Endpoint, Endpoint]:
+    """Both ends of a ping, as orders and notices have them."""
+    return Endpoint(ping(destination).source, identifier), Endpoint(destination, identifier)
+
+
 def pong(source: bytes, *, identifier: int = 0x1234, sequence: int = 1, data: bytes = b"data") -> tuple[bytes, ...]:
     """Source, destination and message of the expected reply to a ping."""
     kind, destination = (0, GUEST4) if len(source) == 4 else (129, GUEST6)
@@ -64,10 +69,12 @@ def test_the_first_request_opens_a_socket(remote: bytes, protocol: int) -> None:
     bench = Bench()
     bench.receive(replace(ping(remote), ttl=3, tos=0xB9))
     socket = SocketId(1)
-    assert bench.orders() == [OpenEcho(socket, remote, None), SendEcho(socket, remote, 1, b"data", 3, 0xB9)]
-    guest = Endpoint(ping(remote).source, 0x1234)
-    target = Endpoint(remote, 0x1234)
-    assert bench.notices() == [FlowOpened(socket, protocol, guest, target, target)]
+    guest, target = ends(remote)
+    assert bench.orders() == [
+        OpenEcho(socket, remote, None, guest, target),
+        SendEcho(socket, remote, 1, b"data", 3, 0xB9),
+    ]
+    assert bench.notices() == [FlowOpened(socket, protocol, guest, target, target, time=100.0)]
     assert bench.echo.statistics() == {"echo_flows": 1}
 
 
@@ -103,7 +110,7 @@ def test_the_hosts_loopback_is_pinged_by_its_alias() -> None:
     bench = Bench(config(map_host_loopback=(GATEWAY4,), outbound4=parse("198.51.100.1")))
     bench.receive(ping(GATEWAY4))
     loopback = parse("127.0.0.1")
-    assert bench.orders()[0] == OpenEcho(SocketId(1), loopback, None)
+    assert bench.orders()[0] == OpenEcho(SocketId(1), loopback, None, *ends(GATEWAY4))
     bench.answer(SocketId(1), loopback)
     assert [shape(packet) for packet in bench.packets()] == [pong(GATEWAY4)]
 
@@ -111,7 +118,7 @@ def test_the_hosts_loopback_is_pinged_by_its_alias() -> None:
 def test_the_socket_is_bound_to_the_configured_source_address() -> None:
     bench = Bench(config(outbound6=parse("2001:db8:1::1")))
     bench.receive(ping(REMOTE6))
-    assert bench.orders()[0] == OpenEcho(SocketId(1), REMOTE6, parse("2001:db8:1::1"))
+    assert bench.orders()[0] == OpenEcho(SocketId(1), REMOTE6, parse("2001:db8:1::1"), *ends(REMOTE6))
 
 
 def test_a_reply_from_another_host_is_not_passed_on() -> None:
@@ -145,7 +152,7 @@ def test_our_own_addresses_answer_at_once(destination: bytes, answers: bytes) ->
 def test_a_gateway_that_the_host_has_too_is_pinged_there(gateway: bytes | None) -> None:
     bench = Bench(config(gateway4=gateway, own_addresses=()))
     bench.receive(ping(GATEWAY4))
-    assert bench.orders()[0] == OpenEcho(SocketId(1), GATEWAY4, None)
+    assert bench.orders()[0] == OpenEcho(SocketId(1), GATEWAY4, None, *ends(GATEWAY4))
 
 
 @pytest.mark.parametrize("address", [GATEWAY4, DNS4, DNS6], ids=format)
@@ -239,8 +246,8 @@ def test_a_silent_flow_is_closed() -> None:
     assert bench.orders() == []
     bench.wait(1)
     assert bench.orders() == [CloseSocket(SocketId(1))]
-    guest, remote = Endpoint(GUEST6, 0x1234), Endpoint(REMOTE6, 0x1234)
-    assert bench.notices() == [FlowClosed(SocketId(1), 58, guest, remote, 4, 4)]
+    guest, remote = ends(REMOTE6)
+    assert bench.notices() == [FlowClosed(SocketId(1), 58, guest, remote, remote, False, 4, 4, 0, 160.0)]
     assert bench.context.timers.next_deadline() is None
 
 

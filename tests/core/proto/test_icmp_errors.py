@@ -12,10 +12,9 @@ from sansnet_core.config import Limits, LinkConfig, NetworkConfig
 from sansnet_core.errors import Reason
 from sansnet_core.orders import ExtendedError
 from sansnet_core.proto.icmp_errors import IcmpError, IcmpErrors, for_extended_error
+from sansnet_core.testing import ErrorMessage, packets, read_error
+from sansnet_core.testing.packets import Ip, echo_request, icmp, udp
 from tests.core.proto.bare import GATEWAY4, GATEWAY6, GUEST4, GUEST6, REMOTE4, REMOTE6, Bare, config, header
-from tests.sim import packets
-from tests.sim.icmp import ErrorMessage, read_error
-from tests.sim.packets import Ip, echo_request, icmp, udp
 
 LOCAL, FROM_ICMP, FROM_ICMPV6 = 1, 2, 3
 ROUTER4, ROUTER6 = parse("198.51.100.1"), parse("2001:db8:5::1")

@@ -15,10 +15,10 @@ from sansnet_core.config import GATEWAY_MAC, Ipv4Config, Ipv6Config, LinkConfig,
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.proto.ndp import Ndp, advertise
 from sansnet_core.records import replace
+from sansnet_core.testing.packets import Ip, icmp, neighbor_solicitation, read_frame, read_ip, router_solicitation
 from sansnet_core.wire import icmp6, ndp
 from sansnet_core.wire.ndp import RouterAdvertisement
 from tests.core.proto.bare import GATEWAY6, GUEST4, GUEST6, GUEST_MAC, REMOTE6, Bare, config, header
-from tests.sim.packets import Ip, icmp, neighbor_solicitation, read_frame, read_ip, router_solicitation
 
 LINK_LOCAL = parse("fe80::15")
 UNSPECIFIED = bytes(16)

@@ -23,13 +23,14 @@ from sansnet_core.orders import (
     SocketId,
 )
 from sansnet_core.proto.udp.handler import Udp
+from sansnet_core.testing.packets import Ip, udp
 from sansnet_core.wire.ip import IpHeader
 from sansnet_core.wire.udp import UdpHeader
 from tests.core.proto.bare import GATEWAY4, GATEWAY6, GUEST4, GUEST6, REMOTE4, REMOTE6, Bare, config, header
-from tests.sim.packets import Ip, udp
 
 ANY4 = bytes(4)
 ANY6 = bytes(16)
+FROM4, FROM6 = Endpoint(GUEST4, 4000), Endpoint(GUEST6, 4000)
 SSDP = parse("239.255.255.250")
 REFUSED = ExtendedError(111, 2, 3, 3, 0, REMOTE4)
 
@@ -73,10 +74,10 @@ def test_the_first_datagram_opens_a_socket_with_the_guests_port() -> None:
     socket = SocketId(1)
     remote = Endpoint(REMOTE4, 7)
     assert bench.orders() == [
-        OpenDatagram(socket, Endpoint(ANY4, 4000)),
+        OpenDatagram(socket, Endpoint(ANY4, 4000), FROM4),
         SendDatagram(socket, remote, b"hello", 0, 3, 0xB9),
     ]
-    assert bench.notices() == [FlowOpened(socket, 17, Endpoint(GUEST4, 4000), remote, remote)]
+    assert bench.notices() == [FlowOpened(socket, 17, FROM4, remote, remote, time=100.0)]
     assert bench.udp.statistics() == {"udp_flows": 1, "udp_sockets": 1}
 
 
@@ -84,7 +85,7 @@ def test_ipv6_likewise() -> None:
     bench = Bench()
     bench.receive(query(destination=REMOTE6))
     assert bench.orders() == [
-        OpenDatagram(SocketId(1), Endpoint(ANY6, 4000)),
+        OpenDatagram(SocketId(1), Endpoint(ANY6, 4000), FROM6),
         SendDatagram(SocketId(1), Endpoint(REMOTE6, 7), b"hello", 0, 64, 0),
     ]
 
@@ -201,9 +202,9 @@ def test_the_hosts_loopback_is_reached_by_its_alias_from_a_socket_that_is_bound_
     bench.receive(query(destination=GATEWAY4))
     bench.receive(query(destination=GATEWAY6))
     assert bench.orders() == [
-        OpenDatagram(SocketId(1), Endpoint(parse("127.0.0.1"), 4000)),
+        OpenDatagram(SocketId(1), Endpoint(parse("127.0.0.1"), 4000), FROM4),
         SendDatagram(SocketId(1), Endpoint(parse("127.0.0.1"), 7), b"hello", 0, 64, 0),
-        OpenDatagram(SocketId(2), Endpoint(parse("::1"), 4000)),
+        OpenDatagram(SocketId(2), Endpoint(parse("::1"), 4000), FROM6),
         SendDatagram(SocketId(2), Endpoint(parse("::1"), 7), b"hello", 0, 64, 0),
     ]
     bench.answer(SocketId(1), Endpoint(parse("127.0.0.1"), 7), b"answer")
@@ -213,7 +214,7 @@ def test_the_hosts_loopback_is_reached_by_its_alias_from_a_socket_that_is_bound_
 def test_the_socket_is_bound_to_the_configured_source_address() -> None:
     bench = Bench(config(outbound4=parse("198.51.100.1")))
     bench.receive(query())
-    assert bench.orders()[0] == OpenDatagram(SocketId(1), Endpoint(parse("198.51.100.1"), 4000))
+    assert bench.orders()[0] == OpenDatagram(SocketId(1), Endpoint(parse("198.51.100.1"), 4000), FROM4)
 
 
 OUTSIDERS = [Endpoint(REMOTE4, 8), Endpoint(parse("192.0.2.8"), 7)]
@@ -531,7 +532,7 @@ def test_a_question_and_its_answer_are_forgotten_soon() -> None:
     bench.wait(1)
     assert bench.orders() == [CloseSocket(socket)]
     remote = Endpoint(REMOTE4, 7)
-    assert bench.notices() == [FlowClosed(socket, 17, Endpoint(GUEST4, 4000), remote, 5, 7)]
+    assert bench.notices() == [FlowClosed(socket, 17, FROM4, remote, remote, False, 5, 7, 0, 130.0)]
     assert bench.udp.statistics() == {"udp_flows": 0, "udp_sockets": 0}
     assert bench.context.timers.next_deadline() is None
 

@@ -9,9 +9,8 @@ import pytest
 
 from sansnet_core import ExtendedError, Limits, Reason, SocketId
 from sansnet_core.records import replace
-from tests.sim import packets
-from tests.sim.packets import Ip, echo_request, icmp
-from tests.sim.pair import GATEWAY, GATEWAY6, SERVER, SERVER6, Pair, make_config
+from sansnet_core.testing import GATEWAY, GATEWAY6, SERVER, SERVER6, Pair, make_config, packets
+from sansnet_core.testing.packets import Ip, echo_request, icmp
 
 GUEST = bytes((10, 0, 2, 15))
 GUEST6 = bytes.fromhex("20010db8000000000000000000000015")

@@ -11,14 +11,22 @@ import pytest
 
 from sansnet_core import ExtendedError, Limits, OpenEcho, OpenStream, Reason, SendEcho
 from sansnet_core.records import replace
-from tests.sim.guest import Guest
-from tests.sim.host import Script
-from tests.sim.icmp import ErrorMessage, read_error
-from tests.sim.manual import ManualConnection
-from tests.sim.packets import ACK, RST, SYN, Ip, Segment, echo_request, fragments, read_ip, udp
-from tests.sim.pair import GATEWAY, GATEWAY6, SERVER, SERVER6, Pair, make_config
+from sansnet_core.testing import (
+    GATEWAY,
+    GATEWAY6,
+    SERVER,
+    SERVER6,
+    ErrorMessage,
+    GuestStack,
+    HostScript,
+    ManualConnection,
+    Pair,
+    make_config,
+    read_error,
+)
+from sansnet_core.testing.packets import ACK, RST, SYN, Ip, Segment, echo_request, fragments, read_ip, udp
 
-GUEST, GUEST6 = Guest().ipv4, Guest().ipv6
+GUEST, GUEST6 = GuestStack().ipv4, GuestStack().ipv6
 ROUTER, ROUTER6 = bytes((198, 51, 100, 1)), bytes.fromhex("20010db8000500000000000000000001")
 SCTP = 132
 BOTH = pytest.mark.parametrize("family", [4, 6])
@@ -58,7 +66,7 @@ def syn(family: int, sequence: int = 0x12345678) -> Ip:
 
 @BOTH
 def test_a_connect_that_fails_outside_is_quoted_so_that_the_guest_finds_it(family: int) -> None:
-    pair = Pair(script=Script(connect=None))
+    pair = Pair(script=HostScript(connect=None))
     assert told(pair, syn(family)) == []
     error = unreachable(family)
     pair.host.fail(pair.host.stream, errno.EHOSTUNREACH, pair.now, error)
@@ -75,7 +83,7 @@ def test_a_connect_that_fails_outside_is_quoted_so_that_the_guest_finds_it(famil
 @BOTH
 @pytest.mark.parametrize("code", [errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EPERM, errno.EINVAL])
 def test_what_the_hosts_own_kernel_refuses_is_told_by_the_gateway(family: int, code: int) -> None:
-    pair = Pair(script=Script(connect=None))
+    pair = Pair(script=HostScript(connect=None))
     told(pair, syn(family))
     pair.host.fail(pair.host.stream, code, pair.now)
     pair.settle()
@@ -84,7 +92,7 @@ def test_what_the_hosts_own_kernel_refuses_is_told_by_the_gateway(family: int, c
 
 
 def test_an_extended_error_of_another_failure_does_not_count() -> None:
-    pair = Pair(script=Script(connect=None))
+    pair = Pair(script=HostScript(connect=None))
     told(pair, syn(4))
     pair.host.fail(pair.host.stream, errno.ENETUNREACH, pair.now, unreachable(4))
     pair.settle()
@@ -93,7 +101,7 @@ def test_an_extended_error_of_another_failure_does_not_count() -> None:
 
 @pytest.mark.parametrize("code", [errno.ETIMEDOUT, errno.EMFILE, errno.ENOBUFS])
 def test_after_silence_the_guest_tries_again(code: int) -> None:
-    pair = Pair(script=Script(connect=None))
+    pair = Pair(script=HostScript(connect=None))
     told(pair, syn(4))
     pair.host.fail(pair.host.stream, code, pair.now)
     pair.settle()
@@ -203,7 +211,7 @@ def packets_of_all_protocols(family: int) -> Iterator[tuple[str, Ip]]:
 def test_a_protocol_that_is_off_is_prohibited(family: int, off: str) -> None:
     base = make_config()
     config = {"tcp": replace(base, tcp=False), "udp": replace(base, udp=False), "icmp": replace(base, icmp=False)}[off]
-    pair = Pair(config, Script(connect=None))
+    pair = Pair(config, HostScript(connect=None))
     for name, packet in packets_of_all_protocols(family):
         messages = told(pair, packet)
         if name == off:

@@ -8,9 +8,8 @@ import pytest
 
 from sansnet_core import Ipv4Config, Limits, NetworkConfig, Reason
 from sansnet_core.addresses import parse
-from tests.sim.guest import Guest
-from tests.sim.icmp import ErrorMessage, read_error
-from tests.sim.packets import (
+from sansnet_core.testing import GATEWAY6, SERVER, SERVER6, ErrorMessage, GuestStack, Pair, make_config, read_error
+from sansnet_core.testing.packets import (
     ACK,
     IPV4,
     IPV6,
@@ -26,9 +25,8 @@ from tests.sim.packets import (
     router_solicitation,
     udp,
 )
-from tests.sim.pair import GATEWAY6, SERVER, SERVER6, Pair, make_config
 
-GUEST, GUEST6, MAC = Guest().ipv4, Guest().ipv6, Guest().mac
+GUEST, GUEST6, MAC = GuestStack().ipv4, GuestStack().ipv6, GuestStack().mac
 GROUP = bytes.fromhex("ff0200000000000000000000000000fb")
 UDP, ICMPV6, ROUTING, FRAGMENT, OPTIONS = 17, 58, 43, 44, 60
 TIMEOUT = 31.0

@@ -23,11 +23,11 @@ from sansnet_core.addresses import parse, with_zone
 from sansnet_core.proto import dhcp4, dhcp6
 from sansnet_core.proto.ndp import withdraw
 from sansnet_core.records import replace
+from sansnet_core.testing import GATEWAY6, SERVER, Pair, make_config
+from sansnet_core.testing.packets import read_frame, read_ip, udp
 from sansnet_core.wire import dhcp4 as wire4
 from sansnet_core.wire import dhcp6 as wire6
 from sansnet_core.wire import dns, dns_names, ndp
-from tests.sim.packets import read_frame, read_ip, udp
-from tests.sim.pair import GATEWAY6, SERVER, Pair, make_config
 
 STAND_IN = parse("169.254.53.1")
 OLD_SERVER, NEW_SERVER = parse("127.0.0.53"), parse("10.9.0.53")

@@ -6,15 +6,13 @@ import errno
 
 import pytest
 
-from sansnet_core import Endpoint, ExtendedError, FlowRefused
+from sansnet_core import Endpoint, ExtendedError, FlowRefused, Reason
 from sansnet_core.notices import Notice
 from sansnet_core.records import replace
-from tests.sim.guest import Guest
-from tests.sim.host import Script
-from tests.sim.packets import ACK, RST, SYN, TCP, UDP, Segment, udp
-from tests.sim.pair import OUTSIDER, SERVER, Pair, make_config
+from sansnet_core.testing import OUTSIDER, SERVER, GuestStack, HostScript, Pair, make_config
+from sansnet_core.testing.packets import ACK, RST, SYN, TCP, UDP, Segment, udp
 
-GUEST = Guest().ipv4
+GUEST = GuestStack().ipv4
 CLOSED = bytes((240, 0, 0, 1))
 HOST = Endpoint(SERVER, 80)
 FROM = Endpoint(GUEST, 40000)
@@ -33,22 +31,22 @@ def segment(flags: int = SYN, sequence: int = 7, destination: bytes = SERVER) ->
 
 @pytest.mark.parametrize("why", [errno.ECONNREFUSED, errno.ETIMEDOUT, errno.ENETUNREACH])
 def test_a_connect_that_fails_is_told_with_its_errno(why: int) -> None:
-    pair = Pair(script=Script(connect=None))
+    pair = Pair(script=HostScript(connect=None))
     pair.guest.send(segment().ip())
     pair.settle()
     assert refusals(pair) == []
     pair.host.fail(pair.host.stream, why, pair.now)
     pair.settle()
-    assert refusals(pair) == [FlowRefused(TCP, FROM, HOST, HOST, why)]
+    assert refusals(pair) == [FlowRefused(TCP, FROM, HOST, HOST, why, None, False, pair.now)]
 
 
 def test_a_connection_that_the_guest_gives_up_before_the_host_answers_is_told() -> None:
-    pair = Pair(script=Script(connect=None))
+    pair = Pair(script=HostScript(connect=None))
     pair.guest.send(segment().ip())
     pair.settle()
     pair.guest.send(segment(RST | ACK, 8).ip())
     pair.settle()
-    assert refusals(pair) == [FlowRefused(TCP, FROM, HOST, HOST, 0)]
+    assert refusals(pair) == [FlowRefused(TCP, FROM, HOST, HOST, 0, None, False, pair.now)]
 
 
 def test_a_connection_that_was_made_is_never_told() -> None:
@@ -72,7 +70,9 @@ def test_a_closed_address_is_told_for_both_protocols() -> None:
     pair.guest.send(udp(GUEST, 40000, CLOSED, 80, b"hello"))
     pair.settle()
     closed = Endpoint(CLOSED, 80)
-    assert refusals(pair) == [FlowRefused(TCP, FROM, closed, None, 0), FlowRefused(UDP, FROM, closed, None, 0)]
+    assert refusals(pair) == [
+        FlowRefused(protocol, FROM, closed, None, 0, Reason.IP_DESTINATION, False, pair.now) for protocol in (TCP, UDP)
+    ]
 
 
 def test_of_a_udp_flow_the_first_failure_is_told_if_nothing_was_received() -> None:
@@ -84,7 +84,7 @@ def test_of_a_udp_flow_the_first_failure_is_told_if_nothing_was_received() -> No
         order = pair.host.datagrams[-1]
         pair.network.datagram_failed(order.socket, order.remote, error, b"hello", pair.now)
         pair.settle()
-    assert refusals(pair) == [FlowRefused(UDP, FROM, HOST, HOST, errno.ECONNREFUSED)]
+    assert refusals(pair) == [FlowRefused(UDP, FROM, HOST, HOST, errno.ECONNREFUSED, None, False, pair.now)]
 
 
 def test_nothing_is_told_unless_it_is_wanted() -> None:

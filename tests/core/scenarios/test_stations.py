@@ -8,9 +8,19 @@ import pytest
 
 from sansnet_core import Endpoint, Limits, Reason
 from sansnet_core.addresses import format, parse
-from tests.sim.guest import Guest
-from tests.sim.host import Script
-from tests.sim.packets import (
+from sansnet_core.testing import (
+    GATEWAY,
+    GATEWAY6,
+    OUTSIDER,
+    OUTSIDER6,
+    SERVER,
+    SERVER6,
+    GuestStack,
+    HostScript,
+    Pair,
+    make_config,
+)
+from sansnet_core.testing.packets import (
     ARP,
     ReadFrame,
     arp_request,
@@ -22,17 +32,16 @@ from tests.sim.packets import (
     read_ip,
     udp,
 )
-from tests.sim.pair import GATEWAY, GATEWAY6, OUTSIDER, OUTSIDER6, SERVER, SERVER6, Pair, make_config
 
 SECOND4, SECOND6 = parse("10.0.2.16"), parse("2001:db8::16")
 SECOND_MAC, THIRD_MAC = bytes.fromhex("020000000002"), bytes.fromhex("020000000003")
 SERVERS = pytest.mark.parametrize("server", [SERVER, SERVER6], ids=format)
 
 
-class Switch(Guest):
+class Switch(GuestStack):
     """Stations on one cable; a frame to one of them reaches no other."""
 
-    def __init__(self, *stations: Guest) -> None:
+    def __init__(self, *stations: GuestStack) -> None:
         super().__init__()
         self.stations = {station.mac: station for station in stations}
 
@@ -62,14 +71,14 @@ class Switch(Guest):
 class Two(Pair):
     """A network with two stations on its link."""
 
-    def __init__(self, limits: Limits | None = None, *, script: Script | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, *, script: HostScript | None = None) -> None:
         super().__init__(make_config(limits=limits), script)
-        self.first = Guest()
-        self.second = Guest(mac=SECOND_MAC, ipv4=SECOND4, ipv6=SECOND6)
+        self.first = GuestStack()
+        self.second = GuestStack(mac=SECOND_MAC, ipv4=SECOND4, ipv6=SECOND6)
         self.guest = self.switch = Switch(self.first, self.second)
         self.guest.at(self.now)
 
-    def speak(self, station: Guest, server: bytes = SERVER) -> None:
+    def speak(self, station: GuestStack, server: bytes = SERVER) -> None:
         """A station sends a packet without effect."""
         station.send(udp(station.address(len(server)), 9999, server, 9, b"noise"))
         self.settle()
@@ -82,7 +91,7 @@ class Two(Pair):
 
 @SERVERS
 def test_connections_of_two_stations_work_at_the_same_time(server: bytes) -> None:
-    pair = Two(script=Script(echo=True))
+    pair = Two(script=HostScript(echo=True))
     one = pair.first.connect((server, 80), now=pair.now)
     two = pair.second.connect((server, 80), port=50000, now=pair.now)
     pair.drive(lambda: one.established and two.established)
@@ -120,7 +129,7 @@ def test_an_error_goes_to_the_station_that_sent() -> None:
 
 @SERVERS
 def test_a_flow_follows_its_address_to_another_station(server: bytes) -> None:
-    pair = Two(script=Script(echo=True))
+    pair = Two(script=HostScript(echo=True))
     connection = pair.first.connect((server, 80), now=pair.now)
     pair.drive(lambda: connection.established)
     pair.settle()
@@ -195,7 +204,7 @@ def test_what_one_station_has_is_not_answered_to_another_one(target: bytes) -> N
 
 
 def test_a_guest_that_rotates_its_addresses_stays_within_the_bound() -> None:
-    pair = Two(Limits(stations=16, udp_flows=4), script=Script(echo=True))
+    pair = Two(Limits(stations=16, udp_flows=4), script=HostScript(echo=True))
     connection = pair.first.connect((SERVER, 80), now=pair.now)
     pair.drive(lambda: connection.established)
     pair.settle()
@@ -249,7 +258,7 @@ def tagged(control: int, frame: bytes, *, ethertype: bytes = b"\x81\0") -> bytes
 
 
 def plain(data: bytes = b"tagged") -> bytes:
-    guest = Guest()
+    guest = GuestStack()
     packet = udp(guest.ipv4, 4000, SERVER, 7, data)
     return ethernet(guest.gateway_mac, guest.mac, 0x0800, packet.emit())
 

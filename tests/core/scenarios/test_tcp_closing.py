@@ -7,14 +7,11 @@ from errno import ECONNRESET
 import pytest
 
 from sansnet_core import CloseSocket, FlowClosed, Limits, SendStream, ShutdownStream
-from tests.sim.guest import Connection
-from tests.sim.host import Script, Stream
-from tests.sim.manual import ManualConnection
-from tests.sim.packets import ACK, FIN, PSH, RST, SYN
-from tests.sim.pair import Pair, make_config
+from sansnet_core.testing import GuestConnection, HostScript, HostStream, ManualConnection, Pair, make_config
+from sansnet_core.testing.packets import ACK, FIN, PSH, RST, SYN
 
 
-def _finish(pair: Pair, connection: Connection, stream: Stream) -> None:
+def _finish(pair: Pair, connection: GuestConnection, stream: HostStream) -> None:
     """Wait for the end of the connection on both sides; then the network must have forgotten it."""
     pair.drive(lambda: connection.closed and stream.closed)
     assert not connection.reset
@@ -156,7 +153,7 @@ def test_after_lingering_the_number_is_free_again() -> None:
     pair.host.end(stream)
     connection.shutdown()
     _finish(pair, connection, stream)
-    peer = ManualConnection(pair, port=next(iter(pair.guest.connections.values()))._local[1])
+    peer = ManualConnection(pair, port=next(iter(pair.guest.connections.values())).local[1])
 
     pair.guest.connections.clear()
     assert peer.open().flags == SYN | ACK
@@ -207,7 +204,7 @@ def test_a_fin_that_overtakes_data_waits_for_it() -> None:
 
 
 def test_the_end_waits_until_the_host_took_all_data() -> None:
-    pair = Pair(script=Script(accept=100, accept_interval=1.0))
+    pair = Pair(script=HostScript(accept=100, accept_interval=1.0))
     connection, stream = pair.established()
     connection.send(bytes(1000))
     connection.shutdown()
@@ -260,7 +257,7 @@ def test_a_reset_of_the_guest_aborts_the_hosts_socket() -> None:
     connection.abort(pair.now)
     pair.settle()
 
-    assert pair.host.orders[-1] == CloseSocket(stream.socket, True)
+    assert pair.host.orders[-1] == CloseSocket(stream.socket, True, ECONNRESET)
     assert pair.guest.strays == []
     assert pair.tcp_flows == 0
 
@@ -335,7 +332,7 @@ def test_a_guest_that_vanished_after_our_fin_is_given_up() -> None:
 
 @pytest.mark.slow
 def test_ten_thousand_connections_leave_nothing_behind() -> None:
-    pair = Pair(make_config(limits=Limits(tcp_linger=0.5)), Script(echo=True))
+    pair = Pair(make_config(limits=Limits(tcp_linger=0.5)), HostScript(echo=True))
     for _ in range(100):
         connections = [pair.connect() for _ in range(100)]
         for connection in connections:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from errno import ETIMEDOUT
 from itertools import accumulate
 
 import pytest
@@ -9,12 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sansnet_core import CloseSocket, FlowClosed, Limits, OpenStream, Reason, SocketId
-from tests.sim.guest import GuestOptions
-from tests.sim.host import Script
-from tests.sim.manual import ManualConnection
-from tests.sim.pair import Pair, make_config
+from sansnet_core.testing import HostScript, ManualConnection, Pair, TcpOptions, make_config
 
-SILENT = Script(connect=None)
+SILENT = HostScript(connect=None)
 LINUX = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
 """Seconds between the SYNs of a guest with tcp_syn_retries=6; it waits for 64 more after the last one."""
 LINEAR = [1.0, 1.0, 1.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
@@ -30,7 +28,7 @@ def test_one_syn_that_is_not_repeated_is_given_up_after_seconds() -> None:
     assert pair.tcp_flows == 1, "the SYN of an old guest comes again after 3 s"
     pair.wait(3.0)
 
-    assert pair.host.orders[-1] == CloseSocket(SocketId(1), True)
+    assert pair.host.orders[-1] == CloseSocket(SocketId(1), True, ETIMEDOUT)
     assert pair.tcp_flows == 0
     assert pair.sent == [], "nobody waits for an answer"
     assert any(isinstance(notice, FlowClosed) for notice in pair.notices)
@@ -72,8 +70,8 @@ def test_what_was_given_up_is_closed_in_proportion_to_the_wait(repeats: int, fir
 
 @pytest.mark.parametrize("when", [*accumulate(LINUX)])
 def test_a_slow_host_is_waited_for_as_long_as_the_guest_does(when: float) -> None:
-    pair = Pair(script=Script(connect_delay=when + 0.5))
-    connection = pair.connect(GuestOptions())
+    pair = Pair(script=HostScript(connect_delay=when + 0.5))
+    connection = pair.connect(TcpOptions())
     pair.drive(lambda: connection.established)
 
     assert len(pair.host.streams) == 1
@@ -84,7 +82,7 @@ def test_a_syn_after_it_was_given_up_begins_anew() -> None:
     peer = ManualConnection(pair)
     peer.syn()
     pair.wait(30.0)
-    pair.host.script = Script()
+    pair.host.script = HostScript()
 
     assert peer.syn()
     assert len(pair.host.streams) == 2
@@ -106,7 +104,7 @@ def test_at_the_limit_the_oldest_one_gives_way(limits: Limits) -> None:
     pair = Pair(make_config(limits=limits), SILENT)
     for port in range(3):
         ManualConnection(pair, port=40_000 + port).syn()
-    pair.host.script = Script()
+    pair.host.script = HostScript()
     peer = ManualConnection(pair, port=50_000)
     peer.open()
 

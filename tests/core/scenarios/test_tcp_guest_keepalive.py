@@ -10,10 +10,8 @@ from hypothesis import strategies as st
 
 from sansnet_core import KeepAlive, Limits
 from sansnet_core.proto.tcp.keepalive import schedule
-from tests.sim.host import Script
-from tests.sim.manual import ManualConnection
-from tests.sim.packets import ACK, FIN, RST, SYN
-from tests.sim.pair import OUTSIDER, SERVER, SERVER6, Pair, make_config
+from sansnet_core.testing import OUTSIDER, SERVER, SERVER6, HostScript, ManualConnection, Pair, make_config
+from sansnet_core.testing.packets import ACK, FIN, RST, SYN
 
 
 def opened() -> tuple[Pair, ManualConnection]:
@@ -112,7 +110,7 @@ def test_what_is_no_probe_changes_nothing() -> None:
 
 
 def test_nothing_is_ordered_before_the_host_is_connected() -> None:
-    pair = Pair(script=Script(connect=None))
+    pair = Pair(script=HostScript(connect=None))
     peer = ManualConnection(pair)
     peer.syn()
     peer.send(ACK, sequence=peer.first)

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from errno import ECONNREFUSED, EHOSTUNREACH, ENETUNREACH
+from errno import ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, ETIMEDOUT
 from itertools import pairwise
 
 import pytest
 
 from sansnet_core import CloseSocket, Endpoint, FlowOpened, LinkConfig, OpenStream, SocketId
-from tests.sim.guest import GuestOptions
-from tests.sim.host import Script
-from tests.sim.manual import ManualConnection
-from tests.sim.packets import ACK, FIN, PSH, RST, SYN, URG, Segment
-from tests.sim.pair import SERVER, SERVER6, Pair, make_config
+from sansnet_core.testing import SERVER, SERVER6, HostScript, ManualConnection, Pair, TcpOptions, make_config
+from sansnet_core.testing.packets import ACK, FIN, PSH, RST, SYN, URG, Segment
 
 
 @pytest.mark.parametrize(("family", "server"), [(4, SERVER), (6, SERVER6)])
 def test_a_syn_opens_a_stream_to_what_the_guest_addressed(family: int, server: bytes) -> None:
-    pair = Pair(script=Script(connect=None))
+    pair = Pair(script=HostScript(connect=None))
     pair.connect(port=443, family=family)
     pair.settle()
 
-    assert pair.host.orders == [OpenStream(SocketId(1), Endpoint(server, 443), None)]
+    guest = Endpoint(pair.guest.address(len(server)), 40001)
+    destination = Endpoint(server, 443)
+    assert pair.host.orders == [OpenStream(SocketId(1), destination, None, guest, destination)]
     assert pair.sent == []
 
 
 def test_the_syn_ack_comes_with_the_hosts_connection_and_not_before() -> None:
-    pair = Pair(script=Script(connect_delay=0.35))
+    pair = Pair(script=HostScript(connect_delay=0.35))
     start = pair.now
     connection = pair.connect()
     pair.drive(lambda: connection.established)
@@ -48,7 +47,7 @@ def test_a_notice_tells_of_the_flow() -> None:
 
 
 def test_a_refusal_resets_with_the_number_that_the_guest_waits_for() -> None:
-    pair = Pair(script=Script(connect=ECONNREFUSED))
+    pair = Pair(script=HostScript(connect=ECONNREFUSED))
     peer = ManualConnection(pair, sequence=0xFFFFFFFF)
     (reset,) = peer.syn()
 
@@ -59,7 +58,7 @@ def test_a_refusal_resets_with_the_number_that_the_guest_waits_for() -> None:
 
 
 def test_a_guests_stack_takes_the_refusal_as_its_own() -> None:
-    pair = Pair(script=Script(connect=ECONNREFUSED, connect_delay=0.1))
+    pair = Pair(script=HostScript(connect=ECONNREFUSED, connect_delay=0.1))
     connection = pair.connect()
     pair.drive(lambda: connection.refused)
 
@@ -69,7 +68,7 @@ def test_a_guests_stack_takes_the_refusal_as_its_own() -> None:
 @pytest.mark.parametrize("errno", [EHOSTUNREACH, ENETUNREACH])
 @pytest.mark.parametrize("family", [4, 6])
 def test_every_other_failure_is_answered_too(errno: int, family: int) -> None:
-    pair = Pair(script=Script(connect=errno))
+    pair = Pair(script=HostScript(connect=errno))
     connection = pair.connect(family=family)
     pair.settle()
 
@@ -77,7 +76,7 @@ def test_every_other_failure_is_answered_too(errno: int, family: int) -> None:
 
 
 def test_a_syn_sent_again_while_the_host_connects_changes_nothing() -> None:
-    pair = Pair(script=Script(connect_delay=10.0))
+    pair = Pair(script=HostScript(connect_delay=10.0))
     connection = pair.connect()
     pair.drive(lambda: connection.established)
 
@@ -99,7 +98,7 @@ def test_a_syn_sent_again_after_the_syn_ack_gets_the_same_one() -> None:
 
 def test_a_syn_with_another_number_while_the_host_connects_begins_anew() -> None:
     """A guest that restarted and uses the same port must not get answers for its old sequence number for ever."""
-    pair = Pair(script=Script(connect_delay=1.0))
+    pair = Pair(script=HostScript(connect_delay=1.0))
     assert ManualConnection(pair, sequence=1000).syn() == []
     peer = ManualConnection(pair, sequence=777_000)
     peer.syn()
@@ -123,7 +122,7 @@ def test_the_syn_ack_is_sent_again_with_doubling_waits_and_then_given_up() -> No
     gaps = [later - earlier for earlier, later in pairwise(times)]
     assert gaps[0] == pytest.approx(1.0, abs=0.01)  # RFC 6298, 2.1
     assert all(later == pytest.approx(2 * earlier, rel=0.01) for earlier, later in pairwise(gaps))
-    assert pair.host.orders[-1] == CloseSocket(SocketId(1), True)
+    assert pair.host.orders[-1] == CloseSocket(SocketId(1), True, ETIMEDOUT)
     assert pair.tcp_flows == 0
 
 
@@ -298,7 +297,7 @@ def test_data_before_the_ack_of_the_handshake_is_not_lost_for_good() -> None:
 
 @pytest.mark.parametrize("connected", [False, True])
 def test_a_guest_that_gives_up_during_the_handshake_closes_the_hosts_socket(connected: bool) -> None:
-    pair = Pair(script=Script(connect=0 if connected else None))
+    pair = Pair(script=HostScript(connect=0 if connected else None))
     peer = ManualConnection(pair)
     peer.syn()
     assert peer.send(RST, sequence=1001) == []
@@ -331,7 +330,7 @@ def test_another_secret_gives_other_numbers() -> None:
 
 
 def test_many_connections_at_once_do_not_meet() -> None:
-    pair = Pair(script=Script(echo=True))
+    pair = Pair(script=HostScript(echo=True))
     connections = [pair.connect() for _ in range(200)]
     for number, connection in enumerate(connections):
         connection.send(b"%d" % number)
@@ -382,9 +381,9 @@ def test_the_hosts_loopback_is_closed(destination: bytes) -> None:
 
 
 def test_a_connection_works_with_the_largest_window_and_the_smallest() -> None:
-    pair = Pair(script=Script(echo=True))
-    large = pair.connect(GuestOptions(window=16 << 20, scale=8))
-    small = pair.connect(GuestOptions(window=300, scale=None))
+    pair = Pair(script=HostScript(echo=True))
+    large = pair.connect(TcpOptions(window=16 << 20, scale=8))
+    small = pair.connect(TcpOptions(window=300, scale=None))
     for connection in (large, small):
         connection.send(bytes(5000))
         connection.shutdown()

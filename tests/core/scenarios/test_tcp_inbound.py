@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from errno import ECONNRESET
+from errno import ECONNREFUSED, ECONNRESET, EHOSTUNREACH, ETIMEDOUT
 from itertools import pairwise
 
 import pytest
@@ -19,18 +19,25 @@ from sansnet_core import (
     ResumeStream,
 )
 from sansnet_core.records import replace
-from tests.sim.guest import GuestOptions
-from tests.sim.host import Script, Stream
-from tests.sim.manual import ManualConnection
-from tests.sim.packets import ACK, FIN, PSH, RST, SYN, Segment, icmp
-from tests.sim.pair import GATEWAY, OUTSIDER, OUTSIDER6, Pair, make_config
+from sansnet_core.testing import (
+    GATEWAY,
+    OUTSIDER,
+    OUTSIDER6,
+    HostScript,
+    HostStream,
+    ManualConnection,
+    Pair,
+    TcpOptions,
+    make_config,
+)
+from sansnet_core.testing.packets import ACK, FIN, PSH, RST, SYN, Segment, icmp
 
 _MODULUS = 1 << 32
 
 
 def invited(
     pair: Pair, remote: Endpoint = OUTSIDER, *, sequence: int = 9000
-) -> tuple[ManualConnection, Stream, Segment]:
+) -> tuple[ManualConnection, HostStream, Segment]:
     """A guest that received the SYN of a connection from outside to its port 80 and has not answered."""
     peer = ManualConnection(pair, port=80, sequence=sequence, remote=remote)
     stream = pair.host.accept(remote, 80, pair.now)
@@ -62,7 +69,7 @@ def test_the_guest_is_sent_a_syn_from_the_outsider_that_offers_everything(remote
 
 
 def test_nothing_is_read_from_the_host_before_the_guest_accepts() -> None:
-    pair = Pair(script=Script(produce=b"hello"))
+    pair = Pair(script=HostScript(produce=b"hello"))
     peer, stream, _ = invited(pair)
     assert pair.network.receive_budget(stream.socket) == 0
     pair.wait(0.5)
@@ -76,7 +83,7 @@ def test_nothing_is_read_from_the_host_before_the_guest_accepts() -> None:
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_bytes_go_both_ways_and_both_sides_end(family: int) -> None:
-    pair = Pair(script=Script(produce=b"question", end=True))
+    pair = Pair(script=HostScript(produce=b"question", end=True))
     connection, stream = pair.accepted(family=family)
     connection.send(b"answer")
     connection.shutdown()
@@ -90,7 +97,7 @@ def test_bytes_go_both_ways_and_both_sides_end(family: int) -> None:
 
 def test_a_segment_older_than_the_syn_ack_does_not_move_its_window() -> None:
     """SND.WL1 is the sequence number of the SYN-ACK (RFC 9293, 3.10.7.3)."""
-    pair = Pair(script=Script(produce=bytes(10000)))
+    pair = Pair(script=HostScript(produce=bytes(10000)))
     peer, _, syn = invited(pair)
     nothing = syn.sequence + 1
     answers = peer.send(SYN | ACK, mss=1460, scale=0, sack_permitted=True, window=3000)
@@ -109,7 +116,7 @@ def test_no_socket_is_opened_for_it() -> None:
 
 @pytest.mark.parametrize("remote", [OUTSIDER, OUTSIDER6])
 def test_a_guest_that_refuses_has_the_hosts_socket_aborted(remote: Endpoint) -> None:
-    pair = Pair(script=Script(produce=b"never read"))
+    pair = Pair(script=HostScript(produce=b"never read"))
     stream = pair.host.accept(remote, 80, pair.now)
     assert stream is not None
     pair.settle()
@@ -119,7 +126,7 @@ def test_a_guest_that_refuses_has_the_hosts_socket_aborted(remote: Endpoint) -> 
     )
     pair.settle()
 
-    assert pair.host.orders[-1] == CloseSocket(stream.socket, True)
+    assert pair.host.orders[-1] == CloseSocket(stream.socket, True, ECONNREFUSED)
     assert pair.tcp_flows == 0
 
 
@@ -133,7 +140,7 @@ def test_the_syn_is_sent_again_with_doubling_waits_and_then_given_up() -> None:
     assert [one.flags for one in again] == [SYN] * 5
     assert {(one.sequence, one.mss, one.scale) for one in again} == {(syn.sequence, syn.mss, syn.scale)}
     assert [round(later - earlier) for earlier, later in pairwise(times)] == [1, 2, 4, 8, 16]
-    assert pair.host.orders == [CloseSocket(stream.socket, True)]
+    assert pair.host.orders == [CloseSocket(stream.socket, True, ETIMEDOUT)]
     assert pair.tcp_flows == 0
 
 
@@ -193,7 +200,7 @@ def test_what_is_no_answer_to_a_syn_changes_nothing(flags: int, distance: int) -
 
 def test_a_guest_that_connects_at_the_same_time_from_the_same_port_gets_one_connection() -> None:
     """Simultaneous open (RFC 9293, 3.5, figure 7): the guest answers our SYN, and its own is ignored."""
-    pair = Pair(script=Script(produce=b"hello"))
+    pair = Pair(script=HostScript(produce=b"hello"))
     peer, stream, _ = invited(pair)
     assert peer.send(SYN, mss=1460) == []
     acknowledgment, data = syn_ack(peer)
@@ -216,8 +223,8 @@ def test_data_and_fin_with_the_syn_ack_are_taken_when_they_come_again() -> None:
 
 
 def test_options_that_the_guest_does_not_answer_with_are_not_used() -> None:
-    pair = Pair(script=Script(produce=bytes(200_000)))
-    connection, _ = pair.accepted(GuestOptions(mss=700, scale=None, sack=False, window=30_000, autoread=False))
+    pair = Pair(script=HostScript(produce=bytes(200_000)))
+    connection, _ = pair.accepted(TcpOptions(mss=700, scale=None, sack=False, window=30_000, autoread=False))
 
     assert len(connection.received) == 30_000
     assert max(len(segment.payload) for segment in connection.segments_received) == 700
@@ -225,7 +232,7 @@ def test_options_that_the_guest_does_not_answer_with_are_not_used() -> None:
 
 def test_the_window_of_the_syn_ack_is_not_scaled() -> None:
     """RFC 7323, 2.2."""
-    pair = Pair(script=Script(produce=bytes(200_000)))
+    pair = Pair(script=HostScript(produce=bytes(200_000)))
     peer, _, _ = invited(pair)
     answers = peer.send(SYN | ACK, mss=1460, scale=7, window=2920)
 
@@ -246,7 +253,7 @@ def test_a_host_that_fails_before_the_guest_answered_takes_the_syn_back() -> Non
 
 
 def test_a_host_that_ended_before_the_guest_answered_ends_it_then() -> None:
-    pair = Pair(script=Script(end=True))
+    pair = Pair(script=HostScript(end=True))
     connection, _ = pair.accepted()
 
     assert connection.fin_received
@@ -289,14 +296,14 @@ def test_an_address_of_the_other_family_is_a_refusal() -> None:
 
 def test_the_source_is_known_by_the_notice_and_in_the_list_of_flows() -> None:
     loopback = Endpoint(bytes((127, 0, 0, 1)), 5555)
-    pair = Pair(script=Script(produce=b"12345"))
-    pair.guest.listening[80] = GuestOptions()
+    pair = Pair(script=HostScript(produce=b"12345"))
+    pair.guest.listening[80] = TcpOptions()
     stream = pair.host.accept(loopback, 80, pair.now)
     assert stream is not None
     pair.settle()
     guest, remote = Endpoint(pair.guest.ipv4, 80), Endpoint(GATEWAY, 5555)
 
-    assert pair.notices == [FlowOpened(stream.socket, 6, guest, remote, loopback, True)]
+    assert pair.notices == [FlowOpened(stream.socket, 6, guest, remote, loopback, True, pair.now)]
     assert pair.network.flows() == [
         FlowReport(stream.socket, 6, guest, remote, loopback, True, "ESTABLISHED", 0, 5),
     ]
@@ -372,7 +379,7 @@ def test_a_connection_of_the_guest_with_the_same_ends_stays() -> None:
 
 
 def test_a_connection_that_only_lingers_gives_way() -> None:
-    pair = Pair(script=Script(end=True))
+    pair = Pair(script=HostScript(end=True))
     connection, stream = pair.accepted()
     connection.shutdown()
     pair.settle()
@@ -419,15 +426,23 @@ def unreachable(pair: Pair, syn: Segment, *, code: int, sequence: int | None = N
     pair.settle()
 
 
-@pytest.mark.parametrize(("remote", "code"), [(OUTSIDER, 3), (OUTSIDER, 10), (OUTSIDER6, 1), (OUTSIDER6, 4)])
-def test_an_icmp_error_about_the_syn_ends_the_attempt(remote: Endpoint, code: int) -> None:
+@pytest.mark.parametrize(
+    ("remote", "code", "errno"),
+    [
+        (OUTSIDER, 3, ECONNREFUSED),
+        (OUTSIDER, 10, EHOSTUNREACH),
+        (OUTSIDER6, 1, EHOSTUNREACH),
+        (OUTSIDER6, 4, ECONNREFUSED),
+    ],
+)
+def test_an_icmp_error_about_the_syn_ends_the_attempt(remote: Endpoint, code: int, errno: int) -> None:
     pair = Pair()
     stream = pair.host.accept(remote, 80, pair.now)
     assert stream is not None
     pair.settle()
     unreachable(pair, pair.guest.strays[0], code=code)
 
-    assert pair.host.orders == [CloseSocket(stream.socket, True)]
+    assert pair.host.orders == [CloseSocket(stream.socket, True, errno)]
     assert pair.tcp_flows == 0
 
 

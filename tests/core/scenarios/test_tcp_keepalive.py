@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from sansnet_core import Limits
-from tests.sim.manual import ManualConnection
-from tests.sim.packets import ACK, RST
-from tests.sim.pair import Pair, make_config
+from sansnet_core.testing import ManualConnection, Pair, make_config
+from sansnet_core.testing.packets import ACK, RST
 
 
 def test_a_silent_guest_that_answers_stays_connected() -> None:

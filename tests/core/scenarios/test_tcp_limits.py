@@ -9,11 +9,9 @@ import pytest
 
 from sansnet_core import Limits, OpenStream, Reason
 from sansnet_core.proto.tcp.receiving import PIECE_COST
-from tests.sim.host import Script
-from tests.sim.manual import ManualConnection
+from sansnet_core.testing import SERVER, HostScript, ManualConnection, Pair, make_config
+from sansnet_core.testing.packets import ACK, RST, SYN, TCP, Ip, Segment, fragments, udp
 from tests.sim.memory import Memory
-from tests.sim.packets import ACK, RST, SYN, TCP, Ip, Segment, fragments, udp
-from tests.sim.pair import SERVER, Pair, make_config
 
 
 def _syn(pair: Pair, port: int, remote_port: int = 80, sequence: int = 1) -> Segment:
@@ -21,7 +19,7 @@ def _syn(pair: Pair, port: int, remote_port: int = 80, sequence: int = 1) -> Seg
 
 
 def test_a_flood_of_syns_is_bounded_by_the_limit_of_pending_connections() -> None:
-    pair = Pair(make_config(limits=Limits(tcp_pending=100)), Script(connect=None))
+    pair = Pair(make_config(limits=Limits(tcp_pending=100)), HostScript(connect=None))
     for port in range(1000, 3000):
         pair.guest.send(_syn(pair, port).ip())
     pair.settle()
@@ -31,7 +29,7 @@ def test_a_flood_of_syns_is_bounded_by_the_limit_of_pending_connections() -> Non
 
 
 def test_pending_connections_end_and_make_room() -> None:
-    pair = Pair(make_config(limits=Limits(tcp_pending=10)), Script(connect=None))
+    pair = Pair(make_config(limits=Limits(tcp_pending=10)), HostScript(connect=None))
     for port in range(1000, 1010):
         pair.guest.send(_syn(pair, port).ip())
     pair.settle()
@@ -39,7 +37,7 @@ def test_pending_connections_end_and_make_room() -> None:
         pair.guest.send(Segment(pair.guest.ipv4, port, SERVER, 80, sequence=2, flags=RST).ip())
     pair.settle()
     assert pair.tcp_flows == 0
-    pair.host.script = Script()
+    pair.host.script = HostScript()
     connection, _ = pair.established()
 
     assert connection.established
@@ -48,7 +46,7 @@ def test_pending_connections_end_and_make_room() -> None:
 @pytest.mark.slow
 def test_a_scan_of_all_ports_is_bounded_and_forgotten() -> None:
     """Half the ports are silent, half refuse: the network keeps a flow only while the host's connect is under way."""
-    pair = Pair(make_config(limits=Limits(tcp_pending=1000)), Script(connect=None))
+    pair = Pair(make_config(limits=Limits(tcp_pending=1000)), HostScript(connect=None))
     largest = 0
     gc.collect()
     objects = len(gc.get_objects())

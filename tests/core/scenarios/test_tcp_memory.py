@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sansnet_core import Limits, LinkConfig, Order, SendStream
-from tests.sim.manual import ManualConnection
+from sansnet_core.testing import ManualConnection, Pair, make_config
+from sansnet_core.testing.packets import ACK, PSH, RST
 from tests.sim.memory import Memory
-from tests.sim.packets import ACK, PSH, RST
-from tests.sim.pair import Pair, make_config
 
 
 def _core_only(pair: Pair) -> None:

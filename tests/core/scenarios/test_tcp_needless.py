@@ -6,18 +6,15 @@ from collections.abc import Iterable
 
 import pytest
 
-from tests.sim.guest import GuestOptions
-from tests.sim.manual import ManualConnection
-from tests.sim.netem import Impairment
-from tests.sim.packets import ACK, PSH, SYN
-from tests.sim.pair import Pair
+from sansnet_core.testing import Impairment, ManualConnection, Pair, TcpOptions
+from sansnet_core.testing.packets import ACK, PSH, SYN
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sack", [True, False])
 def test_a_pause_of_the_guest_costs_at_most_a_window(sack: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     pair = Pair(down=Impairment(delay=0.005), up=Impairment(delay=0.005))
-    c, stream = pair.established(GuestOptions(window=256 << 10, scale=7, sack=sack))
+    c, stream = pair.established(TcpOptions(window=256 << 10, scale=7, sack=sack))
     total = 3 << 20
     pair.host.produce(stream, bytes(total))
     pair.drive(lambda: len(c.received) > 1 << 20)
@@ -40,7 +37,7 @@ def test_a_pause_of_the_guest_costs_at_most_a_window(sack: bool, monkeypatch: py
 @pytest.mark.parametrize("sack", [True, False])
 def test_one_lost_frame_costs_one_frame(sack: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     pair = Pair(down=Impairment(delay=0.005), up=Impairment(delay=0.005))
-    c, stream = pair.established(GuestOptions(window=256 << 10, scale=7, sack=sack))
+    c, stream = pair.established(TcpOptions(window=256 << 10, scale=7, sack=sack))
     total = 3 << 20
     pair.host.produce(stream, bytes(total))
     pair.drive(lambda: len(c.received) > 1 << 20)

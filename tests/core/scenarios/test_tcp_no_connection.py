@@ -6,9 +6,8 @@ import pytest
 
 from sansnet_core import Reason
 from sansnet_core.addresses import format
-from tests.sim.manual import ManualConnection
-from tests.sim.packets import ACK, FIN, PSH, RST, SYN, URG, Segment
-from tests.sim.pair import GATEWAY, GATEWAY6, SERVER6, Pair
+from sansnet_core.testing import GATEWAY, GATEWAY6, SERVER6, ManualConnection, Pair
+from sansnet_core.testing.packets import ACK, FIN, PSH, RST, SYN, URG, Segment
 
 _FLAGS_WITH_ACK = [ACK, ACK | PSH, ACK | FIN, SYN | ACK, ACK | URG, SYN | ACK | FIN]
 _FLAGS_WITHOUT_ACK = [0, FIN, PSH, FIN | PSH | URG]

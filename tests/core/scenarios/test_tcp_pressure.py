@@ -5,15 +5,13 @@ from __future__ import annotations
 import pytest
 
 from sansnet_core import Limits, LinkConfig, ResumeStream
-from tests.sim.host import Stream
-from tests.sim.manual import ManualConnection
-from tests.sim.packets import ACK, PSH, RST
-from tests.sim.pair import Pair, make_config
+from sansnet_core.testing import HostStream, ManualConnection, Pair, make_config
+from sansnet_core.testing.packets import ACK, PSH, RST
 
 LARGE = LinkConfig(mtu=65520, max_frame_size=65535)
 
 
-def _connections(pair: Pair, count: int, *, scale: int | None = 7) -> list[tuple[ManualConnection, Stream]]:
+def _connections(pair: Pair, count: int, *, scale: int | None = 7) -> list[tuple[ManualConnection, HostStream]]:
     found = []
     for port in range(50_000, 50_000 + count):
         peer = ManualConnection(pair, port=port)
@@ -23,7 +21,7 @@ def _connections(pair: Pair, count: int, *, scale: int | None = 7) -> list[tuple
     return found
 
 
-def _hold(pair: Pair, stream: Stream, size: int) -> None:
+def _hold(pair: Pair, stream: HostStream, size: int) -> None:
     """The host sends data that the guest does not acknowledge."""
     pair.network.stream_received(stream.socket, bytes(size), pair.now)
     pair._outputs(pair.now)

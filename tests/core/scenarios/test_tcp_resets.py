@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sim.manual import ManualConnection
-from tests.sim.packets import ACK, FIN, PSH, RST, SYN, URG
-from tests.sim.pair import Pair
+from sansnet_core.testing import ManualConnection, Pair
+from sansnet_core.testing.packets import ACK, FIN, PSH, RST, SYN, URG
 
 
 def _opened() -> tuple[Pair, ManualConnection]:

@@ -7,11 +7,8 @@ from itertools import pairwise
 import pytest
 
 from sansnet_core import Limits
-from tests.sim.guest import GuestOptions
-from tests.sim.manual import ManualConnection
-from tests.sim.netem import Impairment
-from tests.sim.packets import ACK, FIN, PSH, SYN, Segment
-from tests.sim.pair import Pair, make_config
+from sansnet_core.testing import Impairment, ManualConnection, Pair, TcpOptions, make_config
+from sansnet_core.testing.packets import ACK, FIN, PSH, SYN, Segment
 
 
 def _opened(*, sack: bool = True, round_trip: float = 0.0) -> tuple[Pair, ManualConnection]:
@@ -389,7 +386,7 @@ def test_lost_data_before_the_fin_is_sent_again_with_it() -> None:
 def test_a_single_loss_costs_no_timeout(window: int, sack: bool) -> None:
     """One frame in the middle of a stream is lost; duplicates repair it within a few round trips."""
     pair = Pair(down=Impairment(delay=0.005), up=Impairment(delay=0.005))
-    connection, stream = pair.established(GuestOptions(window=window, sack=sack))
+    connection, stream = pair.established(TcpOptions(window=window, sack=sack))
     data = bytes(range(251)) * 400
     pair.host.produce(stream, data)
     original = pair.down.put
@@ -429,7 +426,7 @@ def test_a_lost_retransmission_is_sent_again() -> None:
 def test_sequence_numbers_wrap(first: int) -> None:
     pair = Pair()
     pair.host.script.echo = True
-    connection = pair.connect(GuestOptions(sequence=first, window=30_000))
+    connection = pair.connect(TcpOptions(sequence=first, window=30_000))
     data = bytes(range(253)) * 80
     connection.send(data)
     connection.shutdown()

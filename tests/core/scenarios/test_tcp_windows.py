@@ -7,11 +7,8 @@ import itertools
 import pytest
 
 from sansnet_core import Limits, ResumeStream
-from tests.sim.guest import GuestOptions
-from tests.sim.host import Script
-from tests.sim.manual import ManualConnection
-from tests.sim.packets import ACK, PSH
-from tests.sim.pair import Pair, make_config
+from sansnet_core.testing import HostScript, ManualConnection, Pair, TcpOptions, make_config
+from sansnet_core.testing.packets import ACK, PSH
 
 
 def test_a_window_of_16_mib_is_used_in_full() -> None:
@@ -53,7 +50,7 @@ def test_the_scale_is_never_above_14(window: int) -> None:
 def test_the_guests_window_is_never_exceeded(window: int) -> None:
     """The simulated guest asserts it for every segment; here the window is small and the reader slow."""
     pair = Pair()
-    connection, stream = pair.established(GuestOptions(window=window, scale=None, autoread=False))
+    connection, stream = pair.established(TcpOptions(window=window, scale=None, autoread=False))
     data = bytes(range(256)) * 8
     pair.host.produce(stream, data)
     pair.settle()
@@ -71,7 +68,7 @@ def test_the_guests_window_is_never_exceeded(window: int) -> None:
 
 def test_a_closed_window_is_probed_until_it_opens() -> None:
     pair = Pair()
-    connection, stream = pair.established(GuestOptions(window=4000, scale=None, autoread=False))
+    connection, stream = pair.established(TcpOptions(window=4000, scale=None, autoread=False))
     pair.host.produce(stream, bytes(range(250)) * 40)
     pair.wait(600.0)
 
@@ -82,7 +79,7 @@ def test_a_closed_window_is_probed_until_it_opens() -> None:
 
 def test_probes_come_at_growing_intervals() -> None:
     pair = Pair()
-    _, stream = pair.established(GuestOptions(window=4000, scale=None, autoread=False))
+    _, stream = pair.established(TcpOptions(window=4000, scale=None, autoread=False))
     pair.host.produce(stream, bytes(10_000))
     pair.settle()
     before = len(pair.sent)
@@ -100,7 +97,7 @@ def test_probes_come_at_growing_intervals() -> None:
 def test_when_the_window_opens_the_data_comes_at_once(closed_for: float, sack: bool, waiting: int) -> None:
     """However far the persist timer had backed off."""
     pair = Pair()
-    options = GuestOptions(window=4000, scale=None, autoread=False, sack=sack)
+    options = TcpOptions(window=4000, scale=None, autoread=False, sack=sack)
     connection, stream = pair.established(options)
     data = bytes(range(250)) * 16 + bytes(waiting)
     pair.host.produce(stream, data)
@@ -195,7 +192,7 @@ def test_a_full_host_socket_closes_the_window_and_the_guest_never_retransmits() 
 
 @pytest.mark.parametrize("accept", [1, 100, 1461, 40_000])
 def test_a_slow_host_socket_never_costs_a_retransmission(accept: int) -> None:
-    pair = Pair(make_config(limits=Limits(tcp_window=64 << 10)), Script(accept=accept, accept_interval=0.05))
+    pair = Pair(make_config(limits=Limits(tcp_window=64 << 10)), HostScript(accept=accept, accept_interval=0.05))
     connection, stream = pair.established()
     size = min(accept * 500, 400_000)
     connection.send(bytes(size))
@@ -208,7 +205,7 @@ def test_a_slow_host_socket_never_costs_a_retransmission(accept: int) -> None:
 
 def test_the_window_offered_is_never_taken_back() -> None:
     """Except for rounding to the unit of the window scale (RFC 7323, 2.4)."""
-    pair = Pair(make_config(limits=Limits(tcp_window=100_000)), Script(accept=3000, accept_interval=0.01))
+    pair = Pair(make_config(limits=Limits(tcp_window=100_000)), HostScript(accept=3000, accept_interval=0.01))
     connection, stream = pair.established()
     connection.send(bytes(300_000))
     connection.shutdown()
@@ -224,7 +221,7 @@ def test_the_window_offered_is_never_taken_back() -> None:
 
 def test_the_window_opens_in_large_steps() -> None:
     """RFC 9293, 3.8.6.2.2: no silly windows, though the host takes byte by byte."""
-    pair = Pair(make_config(limits=Limits(tcp_window=20_000)), Script(accept=10, accept_interval=0.001))
+    pair = Pair(make_config(limits=Limits(tcp_window=20_000)), HostScript(accept=10, accept_interval=0.001))
     connection, stream = pair.established()
     connection.send(bytes(60_000))
     connection.shutdown()
@@ -257,7 +254,7 @@ def test_a_probe_of_the_guest_into_a_closed_window_is_answered() -> None:
 
 def test_a_budget_of_zero_is_lifted_by_an_order() -> None:
     pair = Pair()
-    connection, stream = pair.established(GuestOptions(window=8000, scale=None, autoread=False))
+    connection, stream = pair.established(TcpOptions(window=8000, scale=None, autoread=False))
     pair.host.produce(stream, bytes(100_000))
     pair.settle()
 
@@ -309,7 +306,7 @@ def test_a_connection_that_holds_much_does_not_starve_another() -> None:
     pair.settle()
     hoarder.take()
     hoarder.window = 0
-    connection = pair.connect(GuestOptions(window=1 << 20, scale=5))
+    connection = pair.connect(TcpOptions(window=1 << 20, scale=5))
     pair.drive(lambda: connection.established)
     pair.host.produce(pair.host.stream, bytes(2_000_000))
     for _ in range(60):
@@ -323,13 +320,13 @@ def test_a_connection_that_holds_much_does_not_starve_another() -> None:
 def test_starved_connections_go_on_when_memory_is_free_again() -> None:
     limits = Limits(tcp_memory=200_000)
     pair = Pair(make_config(limits=limits))
-    connections = [pair.connect(GuestOptions(window=60_000, scale=None, autoread=False)) for _ in range(10)]
+    connections = [pair.connect(TcpOptions(window=60_000, scale=None, autoread=False)) for _ in range(10)]
     pair.drive(lambda: all(connection.established for connection in connections))
     for stream in pair.host.streams.values():
         pair.host.produce(stream, bytes(200_000))
     pair.wait(1.0)
     for connection in connections:
-        connection.options = GuestOptions(window=60_000, scale=None)
+        connection.options = TcpOptions(window=60_000, scale=None)
 
     def finished() -> bool:
         for connection in connections:

@@ -24,9 +24,8 @@ from sansnet_core import (
     SocketId,
 )
 from sansnet_core.records import replace
-from tests.sim import packets
-from tests.sim.packets import Ip, fragments, glue, udp
-from tests.sim.pair import SECRET, SERVER, SERVER6, Pair, make_config
+from sansnet_core.testing import SECRET, SERVER, SERVER6, Pair, make_config, packets
+from sansnet_core.testing.packets import Ip, fragments, glue, udp
 
 DNS_ALIAS = bytes((10, 0, 2, 3))
 STUB_RESOLVER = bytes((127, 0, 0, 53))
@@ -150,8 +149,8 @@ def test_a_flow_is_noticed_twice() -> None:
     pair.wait(31)
     guest, remote = Endpoint(GUEST, 5000), Endpoint(SERVER, 7)
     assert pair.notices == [
-        FlowOpened(SocketId(1), 17, guest, remote, remote),
-        FlowClosed(SocketId(1), 17, guest, remote, 4, 0),
+        FlowOpened(SocketId(1), 17, guest, remote, remote, time=1000.0),
+        FlowClosed(SocketId(1), 17, guest, remote, remote, False, 4, 0, 0, 1030.0),
     ]
     assert pair.host.closed == {SocketId(1)}
 

@@ -21,8 +21,8 @@ from sansnet_core import (
     SocketId,
 )
 from sansnet_core.records import replace
-from tests.sim.packets import Ip, udp
-from tests.sim.pair import GATEWAY, OUTSIDER, OUTSIDER6, SERVER, Pair, make_config
+from sansnet_core.testing import GATEWAY, OUTSIDER, OUTSIDER6, SERVER, Pair, make_config
+from sansnet_core.testing.packets import Ip, udp
 
 LOCAL = bytes((203, 0, 113, 5))
 LOCAL6 = bytes.fromhex("20010db8dddd00000000000000000005")
@@ -252,10 +252,10 @@ def test_flows_are_noticed_and_listed() -> None:
     arrives(pair, socket, loopback, b"four")
     guest, remote = Endpoint(pair.guest.ipv4, PORT), Endpoint(GATEWAY, 1000)
 
-    assert pair.notices == [FlowOpened(socket, 17, guest, remote, loopback, True)]
+    assert pair.notices == [FlowOpened(socket, 17, guest, remote, loopback, True, 1000.0)]
     assert pair.network.flows() == [FlowReport(socket, 17, guest, remote, loopback, True, "OPEN", 0, 4)]
     pair.wait(32)
-    assert pair.notices[1:] == [FlowClosed(socket, 17, guest, remote, 0, 4)]
+    assert pair.notices[1:] == [FlowClosed(socket, 17, guest, remote, loopback, True, 0, 4, 0, 1030.0)]
 
 
 # the end of a forward

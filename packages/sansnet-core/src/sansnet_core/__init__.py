@@ -8,12 +8,14 @@ Names that are not listed here are found in these modules, which are public too:
 
 - `addresses`: IP addresses and endpoints, as bytes and as text.
 - `config`, `errors`, `notices`, `orders`: where the names listed here are defined, with their constants.
+- `fields`: types of fields of records that hold addresses, networks and ports.
 - `link`: frames in a byte stream (`link.stream`).
 - `pcap`: the file format of captures.
 - `policy`: rules and verdicts about new flows.
 - `ports`: forwarded ports as data, and the grammar of their specifications.
 - `records`: the base class of configurations, and a function that copies one with changes.
 - `summary`: one line of text per frame.
+- `testing`: a kit for tests, with a guest, a host and cables in virtual time.
 - `vhost`: the network card of a virtual machine, by vhost-user.
 - `wire`: packet formats, one module each.
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
         addresses,
         config,
         errors,
+        fields,
         link,
         notices,
         orders,
@@ -40,10 +43,11 @@ if TYPE_CHECKING:
         ports,
         records,
         summary,
+        testing,
         vhost,
         wire,
     )
-    from sansnet_core.addresses import Endpoint, Prefix
+    from sansnet_core.addresses import AnyAddress, AnyInterface, AnyMac, AnyPrefix, Endpoint, Prefix
     from sansnet_core.config import Ipv4Config, Ipv6Config, Limits, LinkConfig, NetworkConfig, UdpFiltering
     from sansnet_core.dropped import Dropped
     from sansnet_core.errors import ConfigError, Reason, SansnetError, UsageError
@@ -83,6 +87,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Action",
     "Allow",
+    "AnyAddress",
+    "AnyInterface",
+    "AnyMac",
+    "AnyPrefix",
     "Buffer",
     "CloseSocket",
     "ConfigError",
@@ -131,6 +139,7 @@ __all__ = [
     "addresses",
     "config",
     "errors",
+    "fields",
     "link",
     "notices",
     "orders",
@@ -139,15 +148,17 @@ __all__ = [
     "ports",
     "records",
     "summary",
+    "testing",
     "vhost",
     "wire",
 ]
 
 _HOMES = {
-    "addresses": ("Endpoint", "Prefix"),
+    "addresses": ("AnyAddress", "AnyInterface", "AnyMac", "AnyPrefix", "Endpoint", "Prefix"),
     "config": ("Ipv4Config", "Ipv6Config", "Limits", "LinkConfig", "NetworkConfig", "UdpFiltering"),
     "dropped": ("Dropped",),
     "errors": ("ConfigError", "Reason", "SansnetError", "UsageError"),
+    "fields": (),
     "link": (),
     "network": ("Network",),
     "notices": ("FlowClosed", "FlowOpened", "FlowRefused", "FlowReport", "LeaseGiven", "NameAsked", "Notice"),
@@ -177,6 +188,7 @@ _HOMES = {
     "records": (),
     "statistics": ("NetworkStatistics",),
     "summary": (),
+    "testing": (),
     "vhost": (),
     "wire": (),
 }

@@ -1,7 +1,8 @@
 """Maps the guest's destinations to host addresses, and host addresses to those by which the guest reaches them.
 
-The map is used once per flow. The first rule that matches a destination decides: a forwarded DNS server; the alias of
-the host's loopback; the alias of the host's address that the guest also has; closed destinations; the address itself.
+The map is used once per flow. The first rule that matches a destination decides: the prefixes that exist in the
+program only; a forwarded DNS server; the alias of the host's loopback; the alias of the host's address that the guest
+also has; closed destinations; the address itself.
 
 These destinations are closed: addresses that would reach the host's loopback without being configured for it, addresses
 that are no unicast destination, addresses that exist on the guest's segment only, and broadcast addresses. Linux also
@@ -17,12 +18,14 @@ the host's own loopback.
 
 from __future__ import annotations
 
+from errno import EADDRNOTAVAIL, EAFNOSUPPORT, EHOSTUNREACH
 from typing import Final
 
 from sansnet_core.addresses import LOOPBACK, Endpoint, is_link_local, is_loopback, is_multicast
 from sansnet_core.config import NetworkConfig
 from sansnet_core.errors import Reason
 from sansnet_core.guest_addresses import GuestAddresses
+from sansnet_core.prefixes import PrefixTable
 from sansnet_core.wire import dns
 
 __all__ = ["AddressMap"]
@@ -46,14 +49,17 @@ class AddressMap:
 
     def configure(self, config: NetworkConfig) -> None:
         """Follow another configuration."""
-        self._dns = dict(reversed(config.dns_forward))  # the first pair for an address counts
+        self._virtual = PrefixTable((prefix, True) for prefix in config.virtual)
+        pairs = [pair for pair in config.dns_forward if not self._virtual.find(pair[0])]
+        self._dns = dict(reversed(pairs))  # the first pair for an address counts
         own = {len(address): address for family in (config.ipv4, config.ipv6) if family and (address := family.address)}
         self._hosts = {alias: own[len(alias)] for alias in config.map_guest_address if len(alias) in own}
         self._hosts |= {alias: LOOPBACK[len(alias)] for alias in config.map_host_loopback}
+        for alias in [alias for alias in self._hosts if self._virtual.find(alias)]:
+            del self._hosts[alias]
         self._aliases = {host: alias for alias, host in self._hosts.items()}
         self._guests = frozenset(own.values())
         self.own = _own_addresses(config) - self._hosts.keys()
-        self._virtual = config.virtual
         self._gateways: dict[int, bytes | None] = {}
         """Size of address -> gateway, for the families that are switched on."""
         if config.ipv4:
@@ -82,7 +88,7 @@ class AddressMap:
             if port == dns.PORT:
                 return server
             if server.port == dns.PORT:
-                return Endpoint(server.address, port)
+                return Endpoint._make((server.address, port))
         host = self._hosts.get(destination)
         if host is None:
             if self.is_own(destination) or destination in self._broadcasts:
@@ -90,11 +96,11 @@ class AddressMap:
             if not (groups if self.is_group(destination) else _is_destination(destination)):
                 return None
             host = destination
-        return Endpoint(host, port)
+        return Endpoint._make((host, port))
 
     def is_own(self, address: bytes) -> bool:
         """Whether an address exists in the program only: an own address, or one in a virtual prefix."""
-        return address in self.own or any(prefix.contains(address) for prefix in self._virtual)
+        return address in self.own or self._virtual.find(address) is not None
 
     def refusal(self, destination: bytes) -> Reason:
         """Why a destination is closed."""
@@ -116,7 +122,7 @@ class AddressMap:
             alias: the only address that the guest's socket can send to; None if it can send to all.
             guest: the guest's addresses.
         """
-        remote = Endpoint(alias or host.address, host.port)
+        remote = Endpoint._make((alias or host.address, host.port))
         return None if self._is_guests(remote.address, guest) or self.to_host(*remote) != host else remote
 
     def _is_guests(self, address: bytes, guest: GuestAddresses) -> bool:
@@ -140,11 +146,39 @@ class AddressMap:
         source = self._aliases.get(host)
         if source is None:
             direct = _is_destination(host) and host != destination and not self._is_guests(host, guest)
-            source = host if direct and host not in self.own else self._gateways[len(host)]
+            source = host if direct and not self.is_own(host) else self._gateways[len(host)]
         if source is None:
             return Reason.INBOUND_SOURCE
         destination = destination or guest.address_for(source)
         return (source, destination) if destination else Reason.INBOUND_GUEST
+
+    def from_program(
+        self, source: bytes | None, destination: bytes | None, guest: GuestAddresses
+    ) -> tuple[bytes, bytes] | int:
+        """Source and destination of packets from the program itself to the guest.
+
+        Args:
+            source: our address, 4 or 16 bytes; None for the gateway.
+            destination: the guest's address; None for its current one.
+            guest: the guest's addresses.
+
+        Returns:
+            Source and destination, or the errno that connect() gives if there are none.
+        """
+        given = source or destination
+        sizes = (len(given),) if given else tuple(self._gateways)
+        if sizes[0] not in self._gateways or (source and destination and len(source) != len(destination)):
+            return EAFNOSUPPORT
+        errno = EADDRNOTAVAIL
+        for size in sizes:
+            ours = source or self._gateways[size]
+            if ours is None or not (guest.is_ours(ours) or self.is_own(ours)) or self._is_guests(ours, guest):
+                continue
+            theirs = destination or guest.address_for(ours)
+            if theirs is not None and self.is_node(theirs) and not guest.is_ours(theirs):
+                return ours, theirs
+            errno = EHOSTUNREACH
+        return errno
 
     def outbound(self, host: bytes) -> bytes | None:
         """Source address for a socket connected to `host`; None leaves the choice to the kernel.

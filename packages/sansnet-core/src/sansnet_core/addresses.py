@@ -7,15 +7,30 @@ corresponds to the guest's own.
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Final, NamedTuple, Self, TypeAlias
+from collections.abc import Iterable
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+)
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeAlias
+
+from sansnet_core.errors import ConfigError
 
 __all__ = [
     "LOOPBACK",
     "AnyAddress",
+    "AnyInterface",
+    "AnyMac",
     "AnyPrefix",
     "Endpoint",
     "Prefix",
+    "checked_port",
     "format",
     "format_any",
     "format_zoned",
@@ -26,13 +41,12 @@ __all__ = [
     "is_unicast",
     "is_unspecified",
     "packed",
+    "packed_interface",
+    "packed_mac",
     "parse",
     "split_zone",
     "with_zone",
 ]
-
-AnyAddress: TypeAlias = str | bytes | IPv4Address | IPv6Address
-"""An address as text, as 4 or 16 bytes in network order, or as an object of the standard library."""
 
 LOOPBACK: Final = {4: bytes([127, 0, 0, 1]), 16: bytes(15) + b"\x01"}
 """The loopback address of each family, by its size."""
@@ -42,72 +56,251 @@ _UNSPECIFIED6: Final = bytes(16)
 _BROADCAST: Final = b"\xff" * 4
 
 
-class Endpoint(NamedTuple):
-    """An address and a port.
+AnyAddress: TypeAlias = str | bytes | IPv4Address | IPv6Address
+"""An IP address: text such as "192.0.2.1" or "2001:db8::1", an `ipaddress` object, or 4 or 16 bytes."""
 
-    Attributes:
-        address: 4 or 16 bytes in network order.
-        port: 0 to 65535.
+AnyInterface: TypeAlias = AnyAddress | IPv4Interface | IPv6Interface
+"""An address with or without the prefix length of its network, such as "192.0.2.1/24"."""
+
+AnyPrefix: TypeAlias = AnyAddress | IPv4Network | IPv6Network | tuple[bytes, int]
+"""A network: text such as "192.0.2.0/24", an `ipaddress` object, a `Prefix`; an address alone has its full length."""
+
+AnyMac: TypeAlias = str | bytes
+"""An Ethernet address: text such as "02:00:00:00:00:01", or 6 bytes."""
+
+_ADDRESS_REMEDY: Final = "give text such as '192.0.2.1' or '2001:db8::1', an ipaddress object, or 4 or 16 bytes"
+_PREFIX_REMEDY: Final = "give text such as '192.0.2.0/24', or an ipaddress network"
+_MAC_REMEDY: Final = "give text such as '02:00:00:00:00:01', or 6 bytes"
+
+
+def packed(address: AnyAddress, *, zone: bool = False) -> bytes:
+    """The bytes of an address in any form: 4 or 16, in network order.
+
+    Args:
+        address: text, an `ipaddress` object, or the bytes.
+        zone: whether a link-local IPv6 address may have a zone, which must be a number: the index of an interface.
+
+    Raises:
+        ConfigError: it is not an address, or has a zone.
     """
+    if isinstance(address, bytes):
+        if len(address) in (4, 16):
+            return address
+        raise ConfigError(f"{address!r} has {len(address)} bytes, but an IP address has 4 or 16; {_ADDRESS_REMEDY}")
+    if isinstance(address, IPv4Interface | IPv6Interface):
+        raise ConfigError(f"{address!r} has a prefix length, which does not belong here; give its attribute ip")
+    if isinstance(address, str):
+        text = address
+        try:
+            address = ip_address(text)
+        except ValueError:
+            if "/" in text:
+                raise ConfigError(f"{text!r} has a prefix length, which does not belong here; leave it out") from None
+            raise ConfigError(f"{text!r} is not an IP address; {_ADDRESS_REMEDY}") from None
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
+        index = address.scope_id
+        if not zone:
+            raise ConfigError(f"'{address}' has a zone, which does not belong here; leave out the % and the rest")
+        if not (index.isascii() and index.isdigit() and int(index) < 1 << 32 and is_link_local(address.packed)):
+            raise ConfigError(f"'{address}' has a zone that is not the number of an interface; see if_nametoindex()")
+        return with_zone(address.packed, int(index))
+    if isinstance(address, IPv4Address | IPv6Address):
+        return address.packed
+    raise ConfigError(f"{address!r} is not an IP address; {_ADDRESS_REMEDY}")
 
+
+def packed_interface(address: AnyInterface) -> tuple[bytes, int | None]:
+    """The bytes of an address, and the prefix length that was given with it, None if there was none.
+
+    Raises:
+        ConfigError: it is not an address, or the prefix length is too large.
+    """
+    if isinstance(address, str) and "/" in address:
+        text = address
+        try:
+            address = ip_interface(text)
+        except ValueError:
+            raise ConfigError(f"{text!r} is not an address with a prefix length such as '192.0.2.1/24'") from None
+    if isinstance(address, IPv4Interface | IPv6Interface):
+        return packed(address.ip), address.network.prefixlen
+    return packed(address), None
+
+
+def packed_mac(address: AnyMac) -> bytes:
+    """The 6 bytes of an Ethernet address.
+
+    Raises:
+        ConfigError: it is not an Ethernet address.
+    """
+    if isinstance(address, bytes):
+        if len(address) == 6:
+            return address
+        raise ConfigError(f"{address!r} has {len(address)} bytes, but an Ethernet address has 6; {_MAC_REMEDY}")
+    if isinstance(address, str):
+        parts = address.replace("-", ":").split(":")
+        try:
+            found = bytes(int(part, 16) for part in parts if part.isascii() and part.isalnum() and len(part) <= 2)
+        except ValueError:
+            found = b""
+        if len(parts) == len(found) == 6:
+            return found
+    raise ConfigError(f"{address!r} is not an Ethernet address; {_MAC_REMEDY}")
+
+
+def checked_port(port: int, *, first: int = 0) -> int:
+    """A port, unchanged.
+
+    Args:
+        port: the port.
+        first: the lowest one that is possible: 0, or 1 where a port must be named.
+
+    Raises:
+        ConfigError: it is not an integer between `first` and 65535.
+    """
+    if not isinstance(port, int) or isinstance(port, bool):
+        raise ConfigError(f"{port!r} is not a port; give an integer between {first} and 65535")
+    if not first <= port <= 65535:
+        raise ConfigError(f"{port} is not a port; give an integer between {first} and 65535")
+    return int(port)
+
+
+class _Endpoint(NamedTuple):
     address: bytes
     port: int
 
 
-class Prefix(NamedTuple):
-    """A range of addresses: those that begin with the same bits.
+class Endpoint(_Endpoint):
+    """An address and a port, equal to a tuple of both.
 
-    Attributes:
-        address: 4 or 16 bytes in network order; the bits beyond `length` are 0.
-        length: number of bits, 0 to 32 or 128.
+    `Endpoint._make((address, port))` makes one from bytes and an integer that are known to be right, without a check.
+
+    Args:
+        address: in any form; a link-local IPv6 address of the host's side may have the index of an interface, such as
+            "fe80::1%2". The attribute is 4 or 16 bytes in network order.
+        port: 0 to 65535.
+
+    Raises:
+        ConfigError: the address or the port is wrong.
     """
 
+    __slots__ = ()
+
+    def __new__(cls, address: AnyAddress, port: int) -> Self:
+        if type(address) is not bytes or len(address) not in (4, 16):
+            address = packed(address, zone=True)
+        if type(port) is not int or not 0 <= port <= 65535:
+            port = checked_port(port)
+        return tuple.__new__(cls, (address, port))
+
+    if not TYPE_CHECKING:  # that of NamedTuple is written in Python, and takes twice as long
+        _make = classmethod(tuple.__new__)
+
+    def _replace(self, **changes: Any) -> Self:
+        return type(self)(**{"address": self.address, "port": self.port, **changes})
+
+    __replace__ = _replace
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore, (type(self), tuple(self))
+
+    def __str__(self) -> str:
+        text = format_any(self.address)
+        return f"[{text}]:{self.port}" if len(self.address) == 16 else f"{text}:{self.port}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({format_any(self.address)!r}, {self.port})"
+
+
+class _Prefix(NamedTuple):
     address: bytes
     length: int
 
+
+class Prefix(_Prefix):
+    """A network: its first address, and the length of its prefix in bits; equal to a tuple of both.
+
+    Args:
+        address: text such as "192.0.2.0/24", an `ipaddress` network, an address in any form, or another `Prefix`. The
+            attribute is 4 or 16 bytes in network order.
+        length: length of the prefix in bits; None takes that of `address`, or the full length of an address.
+
+    Raises:
+        ConfigError: the address or the length is wrong, or the address has bits beyond the length.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, address: AnyPrefix, length: int | None = None) -> Self:
+        given = f"{address!r}" if length is None else f"{address!r}, {length!r}"
+        own: int | None
+        if isinstance(address, tuple):
+            first, own = _pair(address)
+        elif isinstance(address, IPv4Network | IPv6Network):
+            first, own = packed(address.network_address), address.prefixlen
+        else:
+            try:
+                first, own = packed_interface(address)
+            except ConfigError:
+                raise ConfigError(f"{given} is not a network; {_PREFIX_REMEDY}") from None
+        if length is None:
+            length = 8 * len(first) if own is None else own
+        elif own is not None and own != length:
+            raise ConfigError(f"{given}: the lengths contradict each other; give one of them")
+        if type(length) is not int or not 0 <= length <= 8 * len(first):
+            raise ConfigError(f"{given}: the length is not between 0 and {8 * len(first)}; {_PREFIX_REMEDY}")
+        network = _masked(first, length)
+        if network != first:
+            raise ConfigError(f"{given} has bits beyond its length; give '{format(network)}/{length}'")
+        return tuple.__new__(cls, (first, length))
+
+    if not TYPE_CHECKING:
+        _make = classmethod(tuple.__new__)
+
     @classmethod
     def of(cls, value: AnyPrefix) -> Self:
-        """Make a prefix from text (`10.0.0.0/8`), an address (then it is that address alone) or an `ip_network`.
+        """The same as `Prefix(value)`."""
+        return cls(value)
+
+    def _replace(self, **changes: Any) -> Self:
+        return type(self)(**{"address": self.address, "length": self.length, **changes})
+
+    __replace__ = _replace
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore, (type(self), tuple(self))
+
+    def contains(self, address: AnyAddress) -> bool:
+        """Whether an address is in this network. One of the other family is not.
 
         Raises:
-            ValueError: it is none of them, or has bits beyond its length.
+            ConfigError: it is not an address.
         """
-        if isinstance(value, cls):
-            return value
-        if isinstance(value, bytes):
-            return cls(packed(value), 8 * len(value))
-        try:
-            network = ip_network(value)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{value!r} is not a prefix such as 10.0.0.0/8 ({error})") from None
-        return cls(network.network_address.packed, network.prefixlen)
-
-    def contains(self, address: bytes) -> bool:
-        """Whether an address begins with the bits of the prefix."""
-        if len(address) != len(self.address):
-            return False
-        rest = 8 * len(address) - self.length
-        return int.from_bytes(address, "big") >> rest == int.from_bytes(self.address, "big") >> rest
+        where = address if type(address) is bytes else packed(address, zone=True)
+        return len(where) == len(self.address) and _masked(where, self.length) == self.address
 
     def __str__(self) -> str:
         return f"{format(self.address)}/{self.length}"
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
-AnyPrefix: TypeAlias = Prefix | str | bytes | IPv4Address | IPv6Address | IPv4Network | IPv6Network
-"""A prefix, or a value that `Prefix.of` makes one from."""
+
+def _restore(cls: type[Any], fields: Iterable[object]) -> object:
+    """Make a copy of a tuple with names. There is no check, since a packet that was dropped may have any port."""
+    return cls._make(fields)
 
 
-def packed(value: AnyAddress) -> bytes:
-    """An address as bytes in network order.
+def _pair(given: tuple[object, ...]) -> tuple[bytes, int]:
+    match given:
+        case (bytes() as address, int() as length) if len(address) in (4, 16):
+            return address, length
+    raise ConfigError(f"{given!r} is not a network; {_PREFIX_REMEDY}")
 
-    Raises:
-        ValueError: it is no address, or has a zone.
-    """
-    if isinstance(value, bytes):
-        if len(value) not in (4, 16):
-            raise ValueError(f"{value!r} is not an address; give 4 or 16 bytes, or text such as 10.0.2.15")
-        return value
-    return parse(value) if isinstance(value, str) else value.packed
+
+def _masked(address: bytes, length: int) -> bytes:
+    """An address without the bits beyond a length."""
+    beyond = 8 * len(address) - length
+    return (int.from_bytes(address, "big") >> beyond << beyond).to_bytes(len(address), "big")
 
 
 def parse(text: str) -> bytes:

@@ -1,19 +1,33 @@
 """The configuration of a network: addresses, services, limits. Read-only, keyword-only, checked when made.
 
 A wrong value raises `ConfigError`, a missing or unknown field `TypeError`.
-Addresses are bytes in network order (4 or 16); `addresses.parse` makes them from text. `records.replace` copies a
-configuration with some fields changed.
+An address is given as text, as an object of `ipaddress` or as bytes in network order (4 or 16), and read as bytes.
+`records.replace` copies a configuration with some fields changed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
-from typing import Final
+from typing import Any, Final, Self
 
-from sansnet_core.addresses import Endpoint, Prefix
+from sansnet_core import fields
+from sansnet_core.addresses import AnyAddress, AnyInterface, Endpoint, format, packed_interface
 from sansnet_core.errors import ConfigError
+from sansnet_core.fields import (
+    Address,
+    Addresses,
+    AnyEndpoint,
+    Mac,
+    OptionalAddress,
+    OptionalAddresses,
+    OptionalMac,
+    Prefixes,
+    optional,
+    several,
+)
 from sansnet_core.policy import Action, Rule
-from sansnet_core.records import Record
+from sansnet_core.records import Converted, Record, field
 
 __all__ = [
     "GATEWAY_MAC",
@@ -76,30 +90,44 @@ class LinkConfig(Record):
             raise ConfigError("tso4, tso6, uso: they need checksum_offload")
 
 
-class Ipv4Config(Record):
-    """IPv4 on the guest's segment.
+def _interface4(value: AnyInterface) -> Any:
+    """An IPv4 address, and its prefix length if it has one."""
+    own, length = fields.interface(value)
+    return fields.address4(own), length
+
+
+def _address6(value: AnyInterface) -> bytes:
+    """An IPv6 address whose prefix length, if it has one, is 64."""
+    own, length = packed_interface(value)
+    if length not in (None, 64):
+        raise ValueError(
+            f"{value!r}: the prefix of the guest's network has 64 bits always (RFC 4862); leave out /{length}"
+        )
+    return fields.address6(own)
+
+
+class Ipv4Config(Record, label="ipv4."):
+    """IPv4 on the guest's segment, such as `Ipv4Config(address="10.0.2.15/24", gateway="10.0.2.2")`.
 
     Attributes:
-        address: the guest's address, 4 bytes in network order.
-        prefix_length: prefix length of the guest's network, 0 to 32.
+        address: the guest's address, 4 bytes in network order. It may be given with its prefix length.
+        prefix_length: prefix length of the guest's network, 0 to 32; may be left out if the address has one.
         gateway: our address on the segment, which DHCP names as server and router; None for a network without a
             gateway.
     """
 
-    address: bytes
-    prefix_length: int
-    gateway: bytes | None
+    address: Converted[AnyInterface, bytes] = field(_interface4)
+    prefix_length: Converted[int | None, int] = field(fields.prefix_length, default=None)
+    gateway: OptionalAddress = field(optional(fields.address4))
 
     def __post_init__(self) -> None:
-        if len(self.address) != 4:
-            raise ConfigError("ipv4.address: not an IPv4 address")
-        if not 0 <= self.prefix_length <= 32:
-            raise ConfigError(f"ipv4.prefix_length: {self.prefix_length} is not between 0 and 32")
-        if self.gateway is not None and len(self.gateway) != 4:
-            raise ConfigError("ipv4.gateway: not an IPv4 address")
+        fields.settle_prefix_length(self, "address")
+
+    def __replace__(self, /, **changes: Any) -> Self:
+        return super().__replace__(**fields.without_old_length(changes, "address"))
 
 
-class Ipv6Config(Record):
+class Ipv6Config(Record, label="ipv6."):
     """IPv6 on the guest's segment.
 
     Attributes:
@@ -107,14 +135,8 @@ class Ipv6Config(Record):
         gateway: our link-local address, the source of router advertisements and DHCPv6 replies.
     """
 
-    address: bytes | None
-    gateway: bytes
-
-    def __post_init__(self) -> None:
-        if self.address is not None and len(self.address) != 16:
-            raise ConfigError("ipv6.address: not an IPv6 address")
-        if len(self.gateway) != 16:
-            raise ConfigError("ipv6.gateway: not an IPv6 address")
+    address: Converted[AnyInterface | None, bytes | None] = field(optional(_address6))
+    gateway: Address = field(fields.address6)
 
 
 class Limits(Record):
@@ -190,6 +212,23 @@ class UdpFiltering(Enum):
     """The endpoints that the guest sent to."""
 
 
+def _forwarded(value: tuple[AnyAddress, AnyEndpoint]) -> tuple[bytes, Endpoint]:
+    """An address that the guest queries, and the name server that answers."""
+    if not isinstance(value, tuple) or len(value) != 2:
+        raise ValueError(f"{value!r} is not a pair of an address and the endpoint of a name server")
+    match, server = fields.address(value[0]), fields.endpoint(value[1])
+    if len(match) != len(server.address):
+        raise ValueError(f"'{format(match)}' and '{server}' are of different families; give two of one")
+    return match, server
+
+
+def _host(value: tuple[str, Iterable[AnyAddress]]) -> tuple[str, tuple[bytes, ...]]:
+    """A name and its addresses."""
+    if not isinstance(value, tuple) or len(value) != 2 or not isinstance(value[0], str):
+        raise ValueError(f"{value!r} is not a pair of a name and its addresses")
+    return value[0], several(fields.address)(value[1])
+
+
 class NetworkConfig(Record):
     """The configuration of one guest's network.
 
@@ -221,7 +260,8 @@ class NetworkConfig(Record):
         virtual: prefixes that exist in the program only. Pings to them are answered; other packets to them go to a
             service of the program (`Network.service_added`), or are refused. No host socket is opened for them.
         rules: decide about new flows; the first that matches counts.
-        default_action: decides if no rule matches.
+        default_action: decides if no rule matches. None means `ALLOW`; where the program gives a network a `decide`
+            function (`sansnet_trio.open_network`, ...), it means `ASK`.
         udp_filtering: the sources that the guest's UDP sockets receive from. Forwarded ports receive from all.
         dhcp, dhcp6, ndp, router_advertisements: whether the service is on.
         lease_time: seconds for which DHCP and DHCPv6 give an address; clients renew after half of it. None means for
@@ -234,26 +274,30 @@ class NetworkConfig(Record):
     """
 
     link: LinkConfig = LinkConfig()
-    mac: bytes = GATEWAY_MAC
-    guest_mac: bytes | None = None
+    mac: Mac = field(fields.mac, default=GATEWAY_MAC)
+    guest_mac: OptionalMac = field(optional(fields.mac), default=None)
     ipv4: Ipv4Config | None = None
     ipv6: Ipv6Config | None = None
     advertise_mtu: bool = True
-    dns_servers: tuple[bytes, ...] = ()
+    dns_servers: Addresses = field(several(fields.address), default=())
     dns_search: tuple[str, ...] = ()
-    dns_forward: tuple[tuple[bytes, Endpoint], ...] = ()
-    hosts: tuple[tuple[str, tuple[bytes, ...]], ...] = ()
+    dns_forward: Converted[Iterable[tuple[AnyAddress, AnyEndpoint]], tuple[tuple[bytes, Endpoint], ...]] = field(
+        several(_forwarded), default=()
+    )
+    hosts: Converted[Iterable[tuple[str, Iterable[AnyAddress]]], tuple[tuple[str, tuple[bytes, ...]], ...]] = field(
+        several(_host), default=()
+    )
     hostname: str | None = None
     fqdn: str | None = None
-    map_host_loopback: tuple[bytes, ...] = ()
-    map_guest_address: tuple[bytes, ...] = ()
-    own_addresses: tuple[bytes, ...] | None = None
+    map_host_loopback: Addresses = field(fields.one_per_family, default=())
+    map_guest_address: Addresses = field(fields.one_per_family, default=())
+    own_addresses: OptionalAddresses = field(optional(several(fields.address)), default=None)
     learn_addresses: bool = True
-    outbound4: bytes | None = None
-    outbound6: bytes | None = None
-    virtual: tuple[Prefix, ...] = ()
+    outbound4: OptionalAddress = field(optional(fields.address4), default=None)
+    outbound6: OptionalAddress = field(optional(fields.host_address6), default=None)
+    virtual: Prefixes = field(several(fields.prefix), default=())
     rules: tuple[Rule, ...] = ()
-    default_action: Action = Action.ALLOW
+    default_action: Action | None = None
     tcp: bool = True
     udp: bool = True
     icmp: bool = True
@@ -267,34 +311,12 @@ class NetworkConfig(Record):
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:
+        for name, kind in _PARTS.items():
+            part = getattr(self, name)
+            if not isinstance(part, kind) and not (part is None and name in ("ipv4", "ipv6")):
+                raise ConfigError(f"{name}: {part!r} is not a value of its type; give {kind.__name__}")
         if self.ipv4 is None and self.ipv6 is None:
             raise ConfigError("ipv4, ipv6: at least one family must be on")
-        for name, mac in (("mac", self.mac), ("guest_mac", self.guest_mac)):
-            if mac is not None and (len(mac) != 6 or mac[0] & 1):
-                raise ConfigError(f"{name}: not a unicast Ethernet address")
-        for name, address, size in (("outbound4", self.outbound4, 4), ("outbound6", self.outbound6, 16)):
-            if address is not None and len(address) != size:
-                raise ConfigError(f"{name}: not an address of {'IPv4' if size == 4 else 'IPv6'}")
-        for name, checked in (
-            ("dns_servers", self.dns_servers),
-            ("dns_forward", tuple(match for match, _ in self.dns_forward)),
-            ("map_host_loopback", self.map_host_loopback),
-            ("map_guest_address", self.map_guest_address),
-            ("own_addresses", self.own_addresses or ()),
-        ):
-            if any(len(address) not in (4, 16) for address in checked):
-                raise ConfigError(f"{name}: each address must have 4 or 16 bytes")
-        for match, host in self.dns_forward:
-            if len(match) != len(host.address):
-                raise ConfigError("dns_forward: both addresses of a pair must be of one family")
-            if not 0 < host.port < 65536:
-                raise ConfigError(f"dns_forward: {host.port} is not a port between 1 and 65535")
-        for name, aliases in (
-            ("map_host_loopback", self.map_host_loopback),
-            ("map_guest_address", self.map_guest_address),
-        ):
-            if len({len(address) for address in aliases}) != len(aliases):
-                raise ConfigError(f"{name}: at most one address per family")
         _check_hosts(self.hosts)
         if self.lease_time is not None and not 0 < self.lease_time < 1 << 31:
             raise ConfigError(f"lease_time: {self.lease_time} is not a number of seconds above 0")
@@ -305,6 +327,15 @@ class NetworkConfig(Record):
                 _check_name(name, text)
 
 
+_PARTS: Final = {
+    "link": LinkConfig,
+    "ipv4": Ipv4Config,
+    "ipv6": Ipv6Config,
+    "udp_filtering": UdpFiltering,
+    "limits": Limits,
+}
+
+
 def _check_hosts(hosts: tuple[tuple[str, tuple[bytes, ...]], ...]) -> None:
     names = set()
     for name, addresses in hosts:
@@ -312,8 +343,8 @@ def _check_hosts(hosts: tuple[tuple[str, tuple[bytes, ...]], ...]) -> None:
         if name.lower().rstrip(".") in names:
             raise ConfigError(f"hosts: {name!r} occurs twice; give all its addresses in one pair")
         names.add(name.lower().rstrip("."))
-        sizes = [len(address) for address in addresses]
-        if not {4, 16}.issuperset(sizes) or max(sizes.count(4), sizes.count(16)) > MAX_ADDRESSES:
+        sizes = [len(each) for each in addresses]
+        if max(sizes.count(4), sizes.count(16)) > MAX_ADDRESSES:
             raise ConfigError(f"hosts: {name!r} may have up to {MAX_ADDRESSES} addresses of each family")
 
 

@@ -73,7 +73,7 @@ def read(kept: Kept) -> Dropped | None:
         found = _read4(packet)
     elif kept[12:14] == ethernet.ETHERTYPE_IPV6:
         found = _read6(packet)
-    return found or Dropped(None, Endpoint(kept[6:12], 0), Endpoint(kept[:6], 0))
+    return found or Dropped(None, Endpoint._make((kept[6:12], 0)), Endpoint._make((kept[:6], 0)))
 
 
 def _read4(packet: bytes) -> Dropped | None:
@@ -102,7 +102,7 @@ def _read(packet: bytes, protocol: int, at: int, size: int, start: int, first: b
     if first and protocol in (TCP, UDP) and len(packet) >= start + 4:
         ports = [int.from_bytes(packet[start : start + 2], "big"), int.from_bytes(packet[start + 2 : start + 4], "big")]
     source, destination = packet[at : at + size], packet[at + size : at + 2 * size]
-    return Dropped(protocol, Endpoint(source, ports[0]), Endpoint(destination, ports[1]))
+    return Dropped(protocol, Endpoint._make((source, ports[0])), Endpoint._make((destination, ports[1])))
 
 
 def _text(endpoint: Endpoint) -> str:

@@ -18,11 +18,13 @@ from sansnet_core.context import Context
 from sansnet_core.dropped import HEAD, latest
 from sansnet_core.errors import Malformed, Reason, UsageError
 from sansnet_core.orders import Buffer, Endpoint, ExtendedError, Frame, Order, SocketId
+from sansnet_core.policy import Verdict
 from sansnet_core.proto.arp import Arp
 from sansnet_core.proto.dhcp4 import Dhcp4
 from sansnet_core.proto.dhcp6 import Dhcp6
 from sansnet_core.proto.echo import Echo
 from sansnet_core.proto.frames import Frames, Receive
+from sansnet_core.proto.icmp import Icmp
 from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.proto.ipv4 import Ipv4
 from sansnet_core.proto.ipv6 import Ipv6
@@ -30,19 +32,18 @@ from sansnet_core.proto.names import Names
 from sansnet_core.proto.ndp import Ndp
 from sansnet_core.proto.tcp.handler import Tcp
 from sansnet_core.proto.udp.handler import Service, Udp
+from sansnet_core.rules import Policy
 from sansnet_core.services import ProgramService
 from sansnet_core.statistics import NetworkStatistics
-from sansnet_core.wire import ethernet, icmp4, icmp6, quoted
+from sansnet_core.wire import ethernet
 from sansnet_core.wire.ip import ICMP, ICMPV6, IGMP, TCP, UDP, IpHeader
 
 if TYPE_CHECKING:
     from sansnet_core.addresses import Prefix
     from sansnet_core.notices import FlowReport, Notice
-    from sansnet_core.policy import Verdict
 
 __all__ = ["Network"]
 
-_NDP_TYPES = range(133, 138)
 _MIN_SECRET = 16
 
 
@@ -83,15 +84,19 @@ class Network:
         self._echo = Echo(context, icmp_errors)
         self._udp = Udp(context, icmp_errors, self._find_station, self._services(), Names(context).answer)
         self._tcp = Tcp(context, icmp_errors, self._find_station)
+        echo, tcp = self._echo, self._tcp
+        icmp = Icmp(context, echo.receive4, echo.receive6, self._ndp.receive, tcp.unreachable)
         ethertypes: dict[Buffer, Receive] = {}
-        tcp = self._tcp.receive if config.tcp else _closed
-        protocols: dict[int, Callable[[IpHeader, Buffer], None]] = {TCP: tcp, UDP: self._udp.receive}
+        protocols: dict[int, Callable[[IpHeader, Buffer], None]] = {
+            TCP: tcp.receive if config.tcp else _closed,
+            UDP: self._udp.receive,
+        }
         if config.ipv4:
             ethertypes[ethernet.ETHERTYPE_ARP] = self._arp.receive
-            protocols4 = protocols | {ICMP: self._receive_icmp4, IGMP: self._ignore}
+            protocols4 = protocols | {ICMP: icmp.receive4, IGMP: icmp.ignore}
             ethertypes[ethernet.ETHERTYPE_IPV4] = Ipv4(context, icmp_errors, protocols4).receive
         if config.ipv6:
-            protocols6 = protocols | {ICMPV6: self._receive_icmp6}
+            protocols6 = protocols | {ICMPV6: icmp.receive6}
             ethertypes[ethernet.ETHERTYPE_IPV6] = Ipv6(context, icmp_errors, protocols6).receive
             self._ndp.start()
         self._frames = Frames(context, ethertypes)
@@ -134,11 +139,13 @@ class Network:
         context.config = config
         context.address_map.configure(config)
         context.guest.configure(config)
+        context.policy = Policy(config.rules, config.default_action)
         if moved or not config.learn_addresses:
             context.guest.ipv4 = config.ipv4.address if config.ipv4 else None
             context.guest.ipv6 = config.ipv6.address if config.ipv6 else None
         self._echo.reconfigured()
         self._udp.reconfigured()
+        self._tcp.reconfigured()
         self._ndp.reconfigured(old)
 
     # facts from the guest
@@ -176,34 +183,6 @@ class Network:
         """Ask for the Ethernet address of an address of the guest, if it is not known."""
         if not self._context.guest.is_located(address):
             (self._arp if len(address) == 4 else self._ndp).ask(address)
-
-    def _ignore(self, ip: IpHeader, buf: Buffer) -> None:
-        """Count a packet that needs no answer."""
-        self._context.ignore()
-
-    def _receive_icmp4(self, ip: IpHeader, buf: Buffer) -> None:
-        icmp = icmp4.parse(buf, ip, self._context.verify)
-        if icmp.type == icmp4.DESTINATION_UNREACHABLE and icmp.code != icmp4.FRAGMENTATION_NEEDED:
-            self._receive_unreachable(ip, icmp, buf)
-        else:
-            self._echo.receive4(ip, icmp, buf)
-
-    def _receive_icmp6(self, ip: IpHeader, buf: Buffer) -> None:
-        icmp = icmp6.parse(buf, ip, self._context.verify)
-        if icmp.type in _NDP_TYPES:
-            self._ndp.receive(ip, icmp, buf)
-        elif icmp.type == icmp6.DESTINATION_UNREACHABLE:
-            self._receive_unreachable(ip, icmp, buf)
-        elif icmp.type in icmp6.MULTICAST_LISTENER:  # groups are not joined on the host
-            self._context.ignore()
-        else:
-            self._echo.receive6(ip, icmp, buf)
-
-    def _receive_unreachable(self, ip: IpHeader, icmp: icmp4.IcmpHeader, buf: Buffer) -> None:
-        """Process an error about a packet that was sent to the guest. It may only refuse a new connection."""
-        packet = quoted.parse(buf, ip, icmp)
-        if packet is None or packet.protocol != TCP or not self._tcp.unreachable(packet):
-            raise Malformed(Reason.ICMP_TYPE)
 
     # facts from the host's sockets
 
@@ -425,20 +404,35 @@ class Network:
             now: seconds.
 
         Returns:
-            The name of the connection, or the errno if there can be none.
+            The name of the connection, or, if there can be none, the negative of the errno that connect() gives.
         """
         self._begin(now)
         return self._tcp.stream_opened(source, guest_address, guest_port)
 
+    def stream_endpoints(self, socket: SocketId) -> tuple[Endpoint, Endpoint] | None:
+        """The endpoints of a stream as the guest sees them: its own, and the remote one; None if it is over."""
+        return self._tcp.endpoints(socket)
+
+    def program_addresses(self, source: bytes | None, guest_address: bytes | None) -> tuple[bytes, bytes] | int:
+        """The addresses of packets from the program to the guest: ours, and the guest's.
+
+        None means the gateway's, and the guest's current one. The errno of connect() if there are none.
+        """
+        return self._context.address_map.from_program(source, guest_address, self._context.guest)
+
+    def stream_unacknowledged(self, socket: SocketId) -> int:
+        """How many bytes of `stream_received` the guest has not acknowledged; 0 if the stream is over."""
+        return self._tcp.unacknowledged(socket)
+
     def flow_decided(self, socket: SocketId, verdict: Verdict, now: float) -> None:
-        """The verdict that `DecideFlow` asked for; a late one is ignored. Then take the outputs."""
+        """The `verdict` that `DecideFlow` asked for; a late one is ignored. Then take the outputs."""
         self._begin(now)
         for handler in (self._tcp, self._udp, self._echo):
             handler.flow_decided(socket, verdict)
 
     def report_notices(self, wanted: bool) -> None:
-        """Switch notices on or off, whatever the configuration says."""
-        self._context.notices = wanted
+        """Make notices even if the configuration does not ask for them, or return to what it says."""
+        self._context.notices = wanted or self._context.config.notices
 
     # time
 

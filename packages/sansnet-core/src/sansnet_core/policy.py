@@ -10,38 +10,39 @@ from enum import Enum
 from errno import EACCES
 from typing import Final, TypeAlias
 
-from sansnet_core.addresses import Endpoint, Prefix
+from sansnet_core import fields
 from sansnet_core.errors import ConfigError
-from sansnet_core.orders import value_class
-from sansnet_core.records import Record
-from sansnet_core.wire.ip import ICMP, ICMPV6, TCP, UDP
+from sansnet_core.fields import OptionalEndpoint, Prefixes, optional, several
+from sansnet_core.records import Converted, Record, field
 
-__all__ = ["Action", "Allow", "Drop", "Policy", "Refuse", "Rule", "Serve", "Verdict"]
+__all__ = ["Action", "Allow", "Drop", "Refuse", "Rule", "Serve", "Verdict"]
 
 
-@value_class
-class Allow:
+def _errno(value: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 4096:
+        raise ValueError(f"{value!r} is not an errno; give one such as errno.ECONNREFUSED")
+    return value
+
+
+class Allow(Record, kw_only=False):
     """The flow may open."""
 
-    to: Endpoint | None = None
+    to: OptionalEndpoint = field(optional(fields.any_endpoint), default=None)
     """The host's endpoint to use instead of the one that the address map gives. For a ping, its port has no meaning."""
 
 
-@value_class
-class Refuse:
+class Refuse(Record, kw_only=False):
     """The flow is refused, as if the host's socket had failed."""
 
-    errno: int = EACCES
+    errno: Converted[int, int] = field(_errno, default=EACCES)
     """The errno of that failure; it decides whether the guest gets a reset, an ICMP error or no answer."""
 
 
-@value_class
-class Drop:
+class Drop(Record):
     """The flow's packets get no answer."""
 
 
-@value_class
-class Serve:
+class Serve(Record):
     """The program itself is the other end: no host socket is made."""
 
 
@@ -58,8 +59,33 @@ class Action(Enum):
     """The driver gets a `DecideFlow` order."""
 
 
-_PROTOCOLS: Final = {"tcp": frozenset((TCP,)), "udp": frozenset((UDP,)), "ping": frozenset((ICMP, ICMPV6))}
+_WITH_PORTS: Final = (6, 17)
+_PROTOCOLS: Final = {"tcp": (6,), "udp": (17,), "ping": (1, 58)}
 """Name in a rule -> IP protocol numbers."""
+
+
+def _action(value: Action) -> Action:
+    if not isinstance(value, Action):
+        raise ValueError(f"{value!r} is not an action; give one such as Action.REFUSE")
+    return value
+
+
+def _protocol(value: str) -> str:
+    if value not in _PROTOCOLS:
+        raise ValueError(f"{value!r} is not one of {', '.join(_PROTOCOLS)}")
+    return value
+
+
+def _ports(value: int | tuple[int, int]) -> tuple[int, int]:
+    """A range of ports, from a pair or a single port."""
+    if not isinstance(value, tuple):
+        return fields.port(value), value
+    if len(value) != 2:
+        raise ValueError(f"{value!r} is not a pair of the first and the last port")
+    first, last = fields.port(value[0]), fields.port(value[1])
+    if first > last:
+        raise ValueError(f"{first} to {last} is not a range; give the lower port first")
+    return first, last
 
 
 class Rule(Record):
@@ -70,8 +96,8 @@ class Rule(Record):
         protocols: of `tcp`, `udp`, `ping`.
         destinations: prefixes of the destination in the guest's packets; for an inbound flow, of the outsider's
             address.
-        ports: pairs (first, last) of the destination's port; for an inbound flow, of the guest's port. A rule with
-            ports matches no ping.
+        ports: single ports, or pairs (first, last), of the destination's port; for an inbound flow, of the guest's
+            port. A rule with ports matches no ping.
         inbound: True for flows that outsiders open, False for those of the guest, None for both.
         to: with `ALLOW`, the host's endpoint to use instead; see `Allow`.
         errno: with `REFUSE`, see `Refuse`.
@@ -81,57 +107,41 @@ class Rule(Record):
         ConfigError: a field is wrong.
     """
 
-    action: Action
-    protocols: tuple[str, ...] = ()
-    destinations: tuple[Prefix, ...] = ()
-    ports: tuple[tuple[int, int], ...] = ()
+    action: Converted[Action, Action] = field(_action)
+    protocols: Converted[Iterable[str], tuple[str, ...]] = field(several(_protocol), default=())
+    destinations: Prefixes = field(several(fields.prefix), default=())
+    ports: Converted[Iterable[int | tuple[int, int]], tuple[tuple[int, int], ...]] = field(several(_ports), default=())
     inbound: bool | None = None
-    to: Endpoint | None = None
-    errno: int = EACCES
+    to: OptionalEndpoint = field(optional(fields.any_endpoint), default=None)
+    errno: Converted[int, int] = field(_errno, default=EACCES)
     name: str | None = None
 
     def __post_init__(self) -> None:
-        for protocol in self.protocols:
-            if protocol not in _PROTOCOLS:
-                raise ConfigError(f"protocols: {protocol!r} is not one of {', '.join(_PROTOCOLS)}")
-        for first, last in self.ports:
-            if not 0 < first <= last < 65536:
-                raise ConfigError(f"ports: {first} to {last} is not a range of ports between 1 and 65535")
+        if self.to is not None and self.action is not Action.ALLOW:
+            raise ConfigError(f"to: it has no effect with {self.action}; leave it out, or use Action.ALLOW")
 
-    def matches(self, protocol: int, remote: Endpoint, port: int, *, inbound: bool) -> bool:
-        """Whether the rule matches a new flow.
+    @property
+    def verdict(self) -> Verdict | None:
+        """The verdict about a flow that the rule matches; None if the driver is to be asked."""
+        match self.action:
+            case Action.ALLOW:
+                return Allow(self.to)
+            case Action.REFUSE:
+                return Refuse(self.errno)
+            case Action.DROP:
+                return Drop()
+            case Action.ASK:
+                return None
+
+    def applies(self, protocol: int, *, inbound: bool) -> bool:
+        """Whether the rule is about such flows.
 
         Args:
             protocol: IP protocol number.
-            remote: the endpoint whose address `destinations` refers to.
-            port: the port that `ports` refers to.
-            inbound: whether an outsider opens it.
+            inbound: whether an outsider opens them.
         """
         return (
             (self.inbound is None or self.inbound is inbound)
             and (not self.protocols or any(protocol in _PROTOCOLS[name] for name in self.protocols))
-            and (not self.ports or (protocol in (TCP, UDP) and any(a <= port <= b for a, b in self.ports)))
-            and (not self.destinations or any(prefix.contains(remote.address) for prefix in self.destinations))
+            and (not self.ports or protocol in _WITH_PORTS)
         )
-
-
-class Policy:
-    """The rules of one network.
-
-    Args:
-        rules: the first that matches decides.
-        default: the effect if none matches.
-    """
-
-    __slots__ = ("_default", "_rules")
-
-    def __init__(self, rules: Iterable[Rule], default: Action) -> None:
-        self._rules = tuple(rules)
-        self._default = Rule(action=default)
-
-    def find(self, protocol: int, remote: Endpoint, port: int, *, inbound: bool) -> Rule:
-        """The rule for a new flow; the arguments are those of `Rule.matches`."""
-        for rule in self._rules:
-            if rule.matches(protocol, remote, port, inbound=inbound):
-                return rule
-        return self._default

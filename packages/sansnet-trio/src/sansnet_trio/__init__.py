@@ -8,6 +8,7 @@ setup from it and from `NamespaceOptions` or `NetworkOptions`. All errors raised
 
 Names that are not listed here are found in these modules, which are public too:
 
+- `dns`: a DNS server for guests; needs `sansnet-trio[dns]`.
 - `forward.in_use`, `guest.errors`, `guest.hosts_file`, `hostinfo`: facts about the host and the guest.
 - `guest.child`, `guest.execute`: the parts of `CommandGuest` for programs with their own start.
 - `links.machine_listener`, `links.observed`, `links.passed_socket`: sockets of machines, and observed links.
@@ -35,7 +36,9 @@ from sansnet_trio._version import __version__ as __version__
 if TYPE_CHECKING:
     from sansnet_trio.control.commands import ControlCommands
     from sansnet_trio.control.server import ControlSocket
+    from sansnet_trio.decisions import Decider, NewFlow, Serve, Verdict
     from sansnet_trio.driver import Driver, DriverStatistics
+    from sansnet_trio.events import Event, Lost, Subscription
     from sansnet_trio.forward.binding import ForwardError, ListenAddress
     from sansnet_trio.forward.forwards import Forwards
     from sansnet_trio.front.command import Guest, open_guest, run_guest
@@ -72,8 +75,10 @@ __all__ = [
     "CommandNotFound",
     "ControlCommands",
     "ControlSocket",
+    "Decider",
     "Driver",
     "DriverStatistics",
+    "Event",
     "ExistingNamespace",
     "ForwardError",
     "Forwards",
@@ -91,19 +96,24 @@ __all__ = [
     "LinkClosed",
     "ListenAddress",
     "ListenError",
+    "Lost",
     "MachineListener",
     "MtuLimits",
     "NamespaceOptions",
     "NetworkOptions",
     "NetworkProtocol",
+    "NewFlow",
     "ObservedLink",
     "OptionsError",
     "ReadyGuest",
     "RememberedNameServers",
     "Route",
+    "Serve",
     "Setup",
+    "Subscription",
     "Tap",
     "UnixStream",
+    "Verdict",
     "VhostUserLink",
     "machine_arguments",
     "make_plan",
@@ -119,7 +129,9 @@ __all__ = [
 _HOMES = {
     "control.commands": ("ControlCommands",),
     "control.server": ("ControlSocket",),
+    "decisions": ("Decider", "NewFlow", "Serve", "Verdict"),
     "driver": ("Driver", "DriverStatistics"),
+    "events": ("Event", "Lost", "Subscription"),
     "forward.binding": ("ForwardError", "ListenAddress"),
     "forward.forwards": ("Forwards",),
     "front.command": ("Guest", "open_guest", "run_guest"),

@@ -22,14 +22,16 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AbstractAsyncContextManager, ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from select import EPOLLIN, EPOLLOUT
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from sansnet_core import Frame, Notice, UsageError
+from sansnet_core import Frame, Notice, SocketId, UsageError, Verdict
+from sansnet_trio.events import EventPublisher, Subscription
 from sansnet_trio.host.network_protocol import NetworkProtocol
 from sansnet_trio.host.poller import MAX_EVENTS, Poller
 from sansnet_trio.host.socket_context import SocketContext
@@ -38,7 +40,11 @@ from sansnet_trio.links import Link, LinkClosed, want
 from sansnet_trio.linux.syscalls import interface_index
 
 if TYPE_CHECKING:
+    from sansnet_trio.decisions import Decider
     from sansnet_trio.forward.forwards import Forwards
+    from sansnet_trio.services.carrier import NetworkView
+    from sansnet_trio.services.program_sockets import ProgramSockets
+    from sansnet_trio.services.services import Services
 
 __all__ = ["Driver", "DriverStatistics"]
 
@@ -96,6 +102,15 @@ class DriverStatistics:
     sockets: int
     wakeups: int
 
+    def __str__(self) -> str:
+        return (
+            f"frames: {self.frames_received} from the guest, {self.frames_sent} to the guest, "
+            f"{self.frames_pending} pending, {self.frames_dropped} dropped\n"
+            f"datagrams dropped: {self.datagrams_dropped}\n"
+            f"sockets: {self.sockets}\n"
+            f"wakeups: {self.wakeups}"
+        )
+
 
 class _Timed(Protocol):
     """A part with a deadline."""
@@ -115,8 +130,14 @@ class Driver:
         interface: the host's interface for link-local addresses that the guest uses; None if there is none.
         outbound4, outbound6: the interface that sockets of this family must use, except for loopback addresses; None
             leaves the choice to the kernel.
-        on_notices: called with the notices of each wake-up that produced some.
+        on_notices: called in the driver's task with the notices of each wake-up that produced some; the network makes
+            notices for it, whatever its configuration says. An exception that it raises ends the driver and leaves
+            `run`.
         forwards: the forwarded ports to serve while `run` runs. The caller closes them.
+        services: the services of the program to offer the guest while `run` runs.
+        decide: an async function that decides about new flows for which a rule or the default action of the
+            configuration is `ASK`; see `sansnet_trio.decisions`. Without it, such flows are refused. An exception that
+            it raises ends the driver and leaves `run`.
 
     Raises:
         OSError: there is no such interface, or no descriptor is left.
@@ -132,18 +153,31 @@ class Driver:
         outbound6: str | None = None,
         on_notices: Callable[[Sequence[Notice]], None] | None = None,
         forwards: Forwards | None = None,
+        services: Services | None = None,
+        decide: Decider | None = None,
     ) -> None:
         self._network = network
         self._link = link
-        self._on_notices = on_notices
+        self._events = EventPublisher(network.report_notices, on_notices)
+        self._decisions = None
+        if decide is not None:
+            from sansnet_trio.decisions import Decisions
+
+            self._decisions = Decisions(decide, self._decide_flow, lambda: self.program)
         self._poller = Poller()
         devices = {size: name for size, name in ((4, outbound4), (16, outbound6)) if name is not None}
         self._context = SocketContext(
             network, self._poller, 0 if interface is None else interface_index(interface), devices
         )
-        self._sockets = HostSockets(self._context)
+        self._sockets = HostSockets(self._context, self._decisions)
         self._forwards = forwards
+        self._services = services
+        self._program: ProgramSockets | None = None
+        self.view: NetworkView | None = None
+        """The network for programs, which their streams refer to."""
         self._timed: list[_Timed] = [network, self._sockets]
+        if on_notices is not None:
+            self._timed.append(self._events)
         if forwards is not None:
             self._timed.append(forwards)
         self._pending: list[Frame] = []
@@ -153,7 +187,9 @@ class Driver:
         self._link_holds = False
         """The link may have more frames, even if its descriptor is not readable."""
         self._misses = 0
-        self._started = False
+        self._started = self._running = False
+        self._working = False
+        """The orders that a fact leads to will be carried out; see `tell`."""
         self._timer = trio.CancelScope()
         """Ends the wait at the next deadline."""
         self._starved = False
@@ -176,30 +212,86 @@ class Driver:
             raise UsageError("a driver runs once")
         self._started = True
         with ExitStack() as stack:
+            stack.callback(self._events.close)
             stack.callback(self._link.close)
             stack.callback(self._poller.close)
+            stack.callback(self._end_program)
             stack.callback(self._sockets.close)
+            stack.callback(self._set_running, False)
+            self._set_running(True)
             self._poller.add(self._link.fileno(), self._link_interest, self._link_ready)
+            if self._services is not None:
+                self._services.driver_started(self.program)
             if self._forwards is not None:
                 stack.callback(self._forwards.leave)
                 self._forwards.serve(self._context, self._sockets, trio.current_time)
-            now = trio.current_time()
-            self._network.guest_attached(now)
-            self._flush(now)
-            task_status.started()
-            await self._pump()
+            serve = partial(self._serve, task_status)
+            await (serve() if self._decisions is None else self._decisions.run(serve))
+
+    async def _serve(self, task_status: trio.TaskStatus[None]) -> None:
+        now = trio.current_time()
+        self._network.guest_attached(now)
+        self._flush(now)
+        task_status.started()
+        await self._pump()
 
     def tell(self, fact: Callable[[float], None]) -> None:
         """Tell the network a fact that does not come from the link or a socket, and carry out the resulting orders.
+
+        Any task of trio may call it. While orders are being carried out, those of this fact follow.
 
         Args:
             fact: called with the time in seconds; it calls a method of the network with that time.
         """
         now = trio.current_time()
         fact(now)
+        if self._working:
+            return
         with suppress(LinkClosed):  # `run` will raise it too
             self._flush(now)
-        self._timer.deadline = self._next_deadline()
+        self._events.publish(self._network.take_notices(), now)
+        if (deadline := self._next_deadline()) < self._timer.deadline:
+            self._timer.deadline = deadline
+
+    @property
+    def program(self) -> ProgramSockets:
+        """The services and connections of the program; for this package alone."""
+        if self._program is None:
+            from sansnet_trio.services.program_sockets import ProgramSockets
+
+            self._program = ProgramSockets(self._context, self._sockets, self.tell)
+            self._program.carrier.running = self._running
+            self._program.carrier.view = self.view
+            self._timed.append(self._program)
+        return self._program
+
+    def _set_running(self, running: bool) -> None:
+        self._running = running
+        if self._program is not None:
+            self._program.carrier.running = running
+
+    def _end_program(self) -> None:
+        if self._program is not None:
+            if self._services is not None:
+                self._services.driver_ended(self._program)
+            self._program.end()
+
+    def _decide_flow(self, socket: SocketId, verdict: Verdict) -> None:
+        self.tell(lambda now: self._network.flow_decided(socket, verdict, now))
+
+    def subscribe(self, buffer: int = 1000) -> AbstractAsyncContextManager[Subscription]:
+        """Events of the network, for one subscriber, while the block runs; an async context manager.
+
+        The network makes notices as long as there is a subscriber, whatever its configuration says.
+
+        Args:
+            buffer: number of events that may wait for the subscriber. If there are more, the oldest are thrown away,
+                and it gets `Lost` in their place.
+
+        Raises:
+            ValueError: `buffer` is not 1 or more.
+        """
+        return self._events.subscribe(buffer)
 
     def use_interface(self, interface: str | None) -> None:
         """Use another interface of the host for the link-local addresses that the guest uses; see `Driver`."""
@@ -222,8 +314,7 @@ class Driver:
     async def _pump(self) -> None:
         fd = self._poller.fileno()
         while True:
-            deadline = self._next_deadline()
-            with trio.CancelScope(deadline=deadline) as self._timer:
+            with trio.CancelScope(deadline=self._next_deadline()) as self._timer:
                 while True:
                     if self._must_read():
                         await trio.lowlevel.checkpoint()
@@ -231,14 +322,21 @@ class Driver:
                         await trio.lowlevel.wait_readable(fd)
                     self._wakeups += 1
                     await self._try_to_work()
-                    if deadline != (deadline := self._next_deadline()):
+                    deadline = self._next_deadline()
+                    if deadline != self._timer.deadline:
                         self._timer.deadline = deadline
             await self._try_to_work()  # the deadline has passed
 
     async def _try_to_work(self) -> None:
         """Work. If there is too little memory for that, the current frames or data are lost."""
         try:
-            self._work()
+            self._working = True
+            try:
+                self._work()
+            finally:
+                self._working = False
+            self._events.publish(self._network.take_notices(), trio.current_time())
+            self._events.deliver()
         except MemoryError:
             self._frames_dropped += 1
             if not self._starved:
@@ -250,6 +348,7 @@ class Driver:
         """Work in rounds, for a bounded time."""
         poll, handlers, clock = self._poller.poll, self._poller.handlers, trio.current_time
         began = now = clock()
+        self._context.woken = False
         events = poll(0, MAX_EVENTS)
         for _ in range(_MAX_ROUNDS):
             if self._must_read():
@@ -263,14 +362,10 @@ class Driver:
                 self._poller.settle()
                 now = clock()  # `forwards` reads the clock itself, and the network's time must not go back
             self._flush(now)
-            events = poll(0, MAX_EVENTS) or ([] if self._must_read() else self._spin())
+            events = poll(0, MAX_EVENTS) or ([] if self._must_read() or self._context.woken else self._spin())
             now = clock()
             if not (events or self._must_read()) or now - began > _SLICE:
                 break
-        if self._on_notices is None:
-            self._network.take_notices()
-        elif notices := self._network.take_notices():
-            self._on_notices(notices)
 
     def _next_deadline(self) -> float:
         soonest = math.inf
@@ -304,8 +399,12 @@ class Driver:
     def _flush(self, now: float) -> None:
         """Carry out orders until there are none, then write frames."""
         network = self._network
-        while orders := network.take_orders():
-            self._sockets.apply(orders, now)
+        working, self._working = self._working, True
+        try:
+            while orders := network.take_orders():
+                self._sockets.apply(orders, now)
+        finally:
+            self._working = working
         if frames := network.take_frames():
             if len(self._pending) > _DROP_ABOVE:
                 self._frames_dropped += len(frames)

@@ -231,7 +231,10 @@ class Dhcp4:
         if reply is None or not (
             addresses.is_broadcast(reply.destination) or context.address_map.is_node(reply.destination)
         ):  # the client may have given an address that a node cannot have
-            ends = Endpoint(ip.source, udp_header.source_port), Endpoint(ip.destination, dhcp4.SERVER_PORT)
+            ends = (
+                Endpoint._make((ip.source, udp_header.source_port)),
+                Endpoint._make((ip.destination, dhcp4.SERVER_PORT)),
+            )
             context.drop_packet(Reason.DHCP_IGNORED, UDP, *ends)
             return
         message, source, destination, port, lease = reply

@@ -203,7 +203,10 @@ class Dhcp6:
             reply = answer(dhcp6.parse(buf, udp_header.start, udp_header.end), context.config)
         ipv6 = context.config.ipv6
         if reply is None or ipv6 is None:
-            ends = Endpoint(ip.source, udp_header.source_port), Endpoint(ip.destination, dhcp6.SERVER_PORT)
+            ends = (
+                Endpoint._make((ip.source, udp_header.source_port)),
+                Endpoint._make((ip.destination, dhcp6.SERVER_PORT)),
+            )
             context.drop_packet(Reason.DHCP_IGNORED, UDP, *ends)
             return
         message = dhcp6.emit(reply.message)

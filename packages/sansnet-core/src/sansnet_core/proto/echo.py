@@ -124,7 +124,7 @@ class Echo:
         if flow is None:
             return  # closed while the driver was reading it
         if source != flow.host.address:
-            ends = Endpoint(source, 0), Endpoint(flow.guest.address, 0)
+            ends = Endpoint._make((source, 0)), Endpoint._make((flow.guest.address, 0))
             self._context.drop_packet(Reason.HOST_SOURCE, _protocol(flow.guest), *ends)
             return
         flow.received += len(data)
@@ -136,7 +136,7 @@ class Echo:
         if flow is None:
             return
         source, destination = flow.guest.address, flow.remote.address
-        ends = Endpoint(source, 0), Endpoint(destination, 0)
+        ends = Endpoint._make((source, 0)), Endpoint._make((destination, 0))
         self._context.drop_packet(Reason.HOST_SEND, _protocol(flow.guest), *ends)
         if not self._icmp_errors.would_report(error, _protocol(flow.guest), *ends):
             return
@@ -183,11 +183,11 @@ class Echo:
         limits = context.config.limits
         if len(self._flows) >= limits.echo_flows:
             oldest = next(iter(self._flows.values()))
-            ends = Endpoint(oldest.guest.address, 0), Endpoint(oldest.remote.address, 0)
+            ends = Endpoint._make((oldest.guest.address, 0)), Endpoint._make((oldest.remote.address, 0))
             context.drop_packet(Reason.ECHO_LIMIT, _protocol(oldest.guest), *ends)
             self._close(oldest)
-        guest, remote = Endpoint(ip.source, identifier), Endpoint(ip.destination, identifier)
-        flow = _Flow(key, context.new_socket(), guest, remote, Endpoint(host.address, identifier))
+        guest, remote = Endpoint._make((ip.source, identifier)), Endpoint._make((ip.destination, identifier))
+        flow = _Flow(key, context.new_socket(), guest, remote, Endpoint._make((host.address, identifier)))
         self._flows[key] = self._sockets[flow.socket] = flow
         context.timers.arm(self, min(self.deadline, context.now + limits.echo_idle))
         local = context.address_map.outbound(host.address)

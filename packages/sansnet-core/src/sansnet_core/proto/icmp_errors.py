@@ -329,7 +329,7 @@ class IcmpErrors:
             return
         if not self._take_token():
             protocol = ICMP if len(guest) == 4 else ICMPV6
-            context.drop_packet(Reason.ICMP_LIMIT, protocol, Endpoint(sender, 0), Endpoint(guest, 0))
+            context.drop_packet(Reason.ICMP_LIMIT, protocol, Endpoint._make((sender, 0)), Endpoint._make((guest, 0)))
             return
         if len(guest) == 4:
             message = icmp4.emit(*icmp, quoted[:_QUOTE4])

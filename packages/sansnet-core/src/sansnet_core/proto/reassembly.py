@@ -150,7 +150,7 @@ class Reassembly:
         datagram = self._datagrams.pop(next(iter(self._datagrams)))
         if datagram.spoiled is None:  # otherwise its fragments were counted
             first = datagram.first
-            ends = Endpoint(first.source, 0), Endpoint(first.destination, 0)
+            ends = Endpoint._make((first.source, 0)), Endpoint._make((first.destination, 0))
             self._context.drop_packet(reason, first.protocol, *ends)
             if reason is Reason.FRAGMENT_TIMEOUT and 0 in datagram.pieces and not datagram.to_many:
                 self._icmp_errors.reassembly_timed_out(datagram.first, datagram.pieces[0])

@@ -359,4 +359,4 @@ def host_socket(family: int, kind: int) -> Socket:
 
 def _unmap(remote: Endpoint) -> Endpoint:
     address, port = remote
-    return Endpoint(address[12:], port) if len(address) == 16 and address[:12] == _MAPPED else remote
+    return Endpoint._make((address[12:], port)) if len(address) == 16 and address[:12] == _MAPPED else remote

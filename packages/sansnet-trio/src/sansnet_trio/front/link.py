@@ -16,14 +16,17 @@ import trio
 
 from sansnet_core import Network, SansnetError
 from sansnet_core.records import replace
+from sansnet_trio.decisions import with_decider
 from sansnet_trio.driver import Driver
 from sansnet_trio.groups import only, raise_alone
 from sansnet_trio.network import GuestNetwork
 
 if TYPE_CHECKING:
     from sansnet_core import NetworkConfig
+    from sansnet_trio.decisions import Decider
     from sansnet_trio.forward.forwards import Forwards
     from sansnet_trio.links import Link
+    from sansnet_trio.services.services import Services
 
 __all__ = ["open_network"]
 
@@ -35,6 +38,8 @@ async def open_network(
     link: Link,
     config: NetworkConfig,
     *,
+    services: Services | None = None,
+    decide: Decider | None = None,
     forwards: Forwards | None = None,
     interface: str | None = None,
     outbound4: str | None = None,
@@ -47,6 +52,9 @@ async def open_network(
     Args:
         link: the guest's link, such as a `Tap`, `UnixStream` or `VhostUserLink`. It is closed in any case.
         config: the configuration of the network. Its `link` is replaced by that of the link.
+        services: the services of the program to offer the guest.
+        decide: an async function that decides about new flows; see `sansnet_trio.decisions`. With it, the default
+            action of a configuration that has none is `ASK`.
         forwards: the forwarded ports to serve. The caller closes them.
         interface: see `Driver`.
         outbound4: see `Driver`.
@@ -58,9 +66,18 @@ async def open_network(
         OSError: the link failed, there is no such interface, or no descriptor is left.
     """
     try:
-        config = replace(config, link=link.config)
+        config = with_decider(replace(config, link=link.config), decide)
         core = Network(config, now=trio.current_time(), secret=os.urandom(_SECRET_SIZE))
-        driver = Driver(core, link, interface=interface, outbound4=outbound4, outbound6=outbound6, forwards=forwards)
+        driver = Driver(
+            core,
+            link,
+            interface=interface,
+            outbound4=outbound4,
+            outbound6=outbound6,
+            forwards=forwards,
+            services=services,
+            decide=decide,
+        )
     except BaseException:
         link.close()
         raise

@@ -50,7 +50,7 @@ def decode(address: SocketAddress, scope: int | None = None) -> Endpoint:
             address gets a zone.
     """
     if len(address) == 2:
-        return Endpoint(inet_pton(AF_INET, address[0]), address[1])
+        return Endpoint._make((inet_pton(AF_INET, address[0]), address[1]))
     packed = inet_pton(AF_INET6, address[0].partition("%")[0])
     zone = 0 if scope in (None, address[3]) else address[3]
-    return Endpoint(addresses.with_zone(packed, zone), address[1])
+    return Endpoint._make((addresses.with_zone(packed, zone), address[1]))

@@ -36,6 +36,7 @@ class SocketContext:
         blocked: the guest's link has no room, so sockets are not read. A socket that becomes readable then stops
             reporting EPOLLIN and appends a callback to `parked`.
         parked: callbacks to call when there is room again.
+        woken: a task of this program has got something to do since this was last set to False.
         buffer: scratch space for a received datagram, valid until the next one is received.
         view: a view of `buffer`.
         datagrams_dropped: number of datagrams and echo requests that the host had no room for, or that were similar to
@@ -53,6 +54,7 @@ class SocketContext:
         "poller",
         "scope",
         "view",
+        "woken",
     )
 
     def __init__(
@@ -62,7 +64,7 @@ class SocketContext:
         self.network = network
         self.poller = poller
         self.scope = scope
-        self.blocked = False
+        self.blocked = self.woken = False
         self.parked: list[Callable[[], None]] = []
         self.buffer = bytearray(_BUFFER)
         self.view = memoryview(self.buffer)

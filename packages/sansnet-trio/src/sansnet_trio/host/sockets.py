@@ -13,19 +13,24 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from socket import SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM
 from socket import socket as Socket
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from sansnet_core import (
+    Buffer,
     CloseSocket,
+    DecideFlow,
+    DeliverDatagram,
     KeepAlive,
     OpenDatagram,
     OpenEcho,
     OpenStream,
     Order,
+    Refuse,
     ResumeStream,
     SendDatagram,
     SendEcho,
     SendStream,
+    ServeStream,
     ShutdownStream,
     SocketId,
 )
@@ -37,7 +42,7 @@ from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.streams import Stream
 from sansnet_trio.linux.descriptors import NO_DESCRIPTOR
 
-__all__ = ["LINGER", "HostSockets"]
+__all__ = ["LINGER", "FlowDecisions", "HostSockets", "StreamOrders"]
 
 LINGER: Final = 60.0
 """Seconds for which a stream that the core has closed may continue to send its data."""
@@ -47,16 +52,49 @@ _log: Final = logging.getLogger("sansnet")
 T = TypeVar("T")
 
 
+class StreamOrders(Protocol):
+    """The orders that every stream carries out; see `Stream`."""
+
+    def queue(self, data: Buffer) -> bool: ...
+
+    def flush(self, now: float) -> None: ...
+
+    def shutdown(self, now: float) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def keep_alive(self, order: KeepAlive) -> None: ...
+
+    def close(self) -> bool: ...
+
+    def abort(self, code: int = 0) -> None: ...
+
+    def leave(self) -> None: ...
+
+
+class FlowDecisions(Protocol):
+    """Answers the network's questions about new flows; see `sansnet_trio.decisions`."""
+
+    def ask(self, order: DecideFlow) -> None:
+        """A new question."""
+
+    def withdraw(self, socket: SocketId) -> None:
+        """No verdict about this flow is needed any more; nothing to do if there is none."""
+
+
 class HostSockets:
     """All host sockets of one network.
 
     Args:
         context: the state that the sockets share: the network, the epoll set and more.
+        decisions: gets the questions about new flows; None refuses these flows.
     """
 
-    def __init__(self, context: SocketContext) -> None:
+    def __init__(self, context: SocketContext, decisions: FlowDecisions | None = None) -> None:
         self._context = context
-        self._streams: dict[SocketId, Stream] = {}
+        self._streams: dict[SocketId, StreamOrders] = {}
+        self._ends: set[SocketId] = set()  # those of `_streams` that are ends of the program, without a socket
+        self._decisions = decisions
         self._connecting: dict[SocketId, Stream] = {}  # a part of `_streams`; the oldest first
         self._datagrams: dict[SocketId, DatagramSocket] = {}
         self._unopened: dict[SocketId, OpenDatagram] = {}
@@ -64,8 +102,9 @@ class HostSockets:
         self._unopened_echoes: dict[SocketId, OpenEcho] = {}
         # Deadlines of the streams that the core closed, but that have data to send; the earliest first
         self._lingering: dict[SocketId, float] = {}
-        self._unsent: list[Stream | DatagramSocket] = []
+        self._unsent: list[StreamOrders | DatagramSocket] = []
         self._warned = False
+        self._close_other: Callable[[CloseSocket, float], None] | None = None
         self._execute: dict[type[Order], Callable[[Any, float], None]] = {
             SendStream: self._send_stream,
             SendDatagram: self._send_datagram,
@@ -74,6 +113,7 @@ class HostSockets:
             ResumeStream: self._resume_stream,
             KeepAlive: self._keep_alive,
             CloseSocket: self._close_socket,
+            DecideFlow: self._decide_flow,
             OpenDatagram: self._open_datagram,
             OpenEcho: self._open_echo,
             SendEcho: self._send_echo,
@@ -81,7 +121,7 @@ class HostSockets:
 
     def __len__(self) -> int:
         """Number of open sockets."""
-        return len(self._streams) + len(self._datagrams) + len(self._echoes)
+        return len(self._streams) - len(self._ends) + len(self._datagrams) + len(self._echoes)
 
     def apply(self, orders: Iterable[Order], now: float) -> None:
         """Carry out orders. Failures of the host are reported to the network, and no exception is raised."""
@@ -96,10 +136,26 @@ class HostSockets:
 
     def adopt_stream(self, socket: SocketId, accepted: Socket, now: float) -> None:
         """Serve a connection that a listener accepted and that the network has named."""
-        stream = Stream(self._context, socket, accepted.family, self._note_connected, self._forget)
+        stream = Stream(self._context, socket, accepted.family, self._note_connected, self.forget)
         stream.adopt(accepted, now)
         if not stream.closed:
             self._streams[socket] = stream
+
+    def serve_program(
+        self,
+        serve: Callable[[ServeStream, float], None],
+        deliver: Callable[[DeliverDatagram, float], None],
+        close: Callable[[CloseSocket, float], None],
+    ) -> None:
+        """Hand over the orders for the program from now on, and those to close what is no socket of the host."""
+        self._execute[ServeStream] = serve
+        self._execute[DeliverDatagram] = deliver
+        self._close_other = close
+
+    def adopt_end(self, socket: SocketId, end: StreamOrders) -> None:
+        """Carry out the orders for a connection whose other end is the program."""
+        self._streams[socket] = end
+        self._ends.add(socket)
 
     def adopt_datagrams(self, socket: SocketId, datagrams: DatagramSocket) -> None:
         """Use a socket of a listener for the orders with this name."""
@@ -147,17 +203,18 @@ class HostSockets:
         """Abort the streams that have sent for too long after the core closed them."""
         for socket in [socket for socket, deadline in self._lingering.items() if deadline <= now]:
             self._streams[socket].abort()
-            self._forget(socket)
+            self.forget(socket)
 
     def close(self) -> None:
         """Close all sockets. Connections that have not ended are reset."""
-        for stream in self._streams.values():
+        for stream in list(self._streams.values()):
             stream.leave()
         for datagrams in self._datagrams.values():
             datagrams.close()
         for echoes in self._echoes.values():
             echoes.close()
         self._streams.clear()
+        self._ends.clear()
         self._connecting.clear()
         self._datagrams.clear()
         self._echoes.clear()
@@ -172,7 +229,7 @@ class HostSockets:
         except OSError as error:
             self._context.network.stream_failed(order.socket, error.errno or errno.EIO, None, now)
             return
-        stream = Stream(self._context, order.socket, family, self._note_connected, self._forget)
+        stream = Stream(self._context, order.socket, family, self._note_connected, self.forget)
         stream.connect(made, order, now)
         if not stream.closed:
             self._streams[order.socket] = self._connecting[order.socket] = stream
@@ -180,8 +237,10 @@ class HostSockets:
     def _note_connected(self, socket: SocketId) -> None:
         del self._connecting[socket]
 
-    def _forget(self, socket: SocketId) -> None:
+    def forget(self, socket: SocketId) -> None:
+        """Carry out no more orders for a stream."""
         self._streams.pop(socket, None)
+        self._ends.discard(socket)
         self._connecting.pop(socket, None)
         self._lingering.pop(socket, None)
 
@@ -208,21 +267,32 @@ class HostSockets:
         socket = order.socket
         if (stream := self._streams.get(socket)) is not None:
             if order.abort:
-                stream.abort()
-                self._forget(socket)
+                stream.abort(order.errno)
+                self.forget(socket)
             else:
                 stream.flush(now)
                 if stream.close():
                     self._lingering[socket] = now + LINGER
                 else:
-                    self._forget(socket)
+                    self.forget(socket)
         elif (datagrams := self._datagrams.pop(socket, None)) is not None:
             datagrams.flush(now)
             datagrams.close()
         elif (echoes := self._echoes.pop(socket, None)) is not None:
             echoes.close()
+        else:
+            if self._decisions is not None:
+                self._decisions.withdraw(socket)
+            if self._close_other is not None:
+                self._close_other(order, now)
         self._unopened.pop(socket, None)
         self._unopened_echoes.pop(socket, None)
+
+    def _decide_flow(self, order: DecideFlow, now: float) -> None:
+        if self._decisions is None:
+            self._context.network.flow_decided(order.socket, Refuse(), now)
+        else:
+            self._decisions.ask(order)
 
     # datagrams
 

@@ -189,8 +189,8 @@ class Stream:
         self._context.poller.handlers[self._fd] = self._ready_closing
         return True
 
-    def abort(self) -> None:
-        """Close with RST and discard the waiting data."""
+    def abort(self, code: int = 0) -> None:
+        """Close with RST and discard the waiting data, whatever the reason."""
         if not self.closed:
             reset_when_closed(self._socket)
             self.abandon()

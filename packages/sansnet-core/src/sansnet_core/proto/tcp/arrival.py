@@ -79,6 +79,9 @@ def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: f
         if flags & RST and tcp.sequence == receiver.next:
             flow.fire(states.GUEST_RESET)
         return False
+    if state is states.UNDECIDED:
+        flow.drop(Reason.TCP_SEQUENCE)  # a SYN of the guest is repeated, and has an answer once the verdict is known
+        return False
     length = size + bool(flags & SYN) + bool(flags & FIN)
     if flags & SYN and state is states.SYN_ACK_SENT:
         flow.repeat_syn_ack()  # if it is another SYN than before, the guest answers that with a reset

@@ -9,13 +9,11 @@ all segments of the batch and one frame carries all the data that was read. The 
 from __future__ import annotations
 
 from collections.abc import Callable
-from errno import ECONNREFUSED, ECONNRESET
 from math import inf
 from typing import Final
 
 from sansnet_core.egress import FlowHeaders
 from sansnet_core.errors import Reason
-from sansnet_core.notices import FlowClosed, FlowRefused
 from sansnet_core.orders import (
     Buffer,
     CloseSocket,
@@ -32,15 +30,15 @@ from sansnet_core.proto.tcp.handshake import ALL_OPTIONS, Terms, negotiate
 from sansnet_core.proto.tcp.keepalive import Keepalive
 from sansnet_core.proto.tcp.output import Output
 from sansnet_core.proto.tcp.receiving import Receiver
+from sansnet_core.proto.tcp.refusal import refuse_syn
 from sansnet_core.proto.tcp.sending import Sender
 from sansnet_core.proto.tcp.shared import TcpShared
-from sansnet_core.proto.tcp.states import EOF_SEEN, ESTABLISHED, FIN_SEEN, HANDSHAKE, OPEN, TIME_WAIT
+from sansnet_core.proto.tcp.states import EOF_SEEN, ESTABLISHED, FIN_SEEN, HANDSHAKE, HOST_EXISTS, OPEN, TIME_WAIT
 from sansnet_core.wire.ip import TCP
-from sansnet_core.wire.tcp import SYN, TcpHeader, TcpOptions, add, emit
+from sansnet_core.wire.tcp import TcpHeader, TcpOptions, add
 
 __all__ = ["TcpFlow"]
 
-REFUSALS: Final = (ECONNREFUSED, ECONNRESET)
 SYN_RETRIES: Final = 5
 """Retransmissions of our SYN or SYN-ACK, in a minute in all (tcp_synack_retries of Linux)."""
 DATA_RETRIES: Final = 10
@@ -63,6 +61,7 @@ class TcpFlow:
         remote: the other end as the guest sees it.
         host: the other end of the host's socket.
         inbound: the connection comes from outside.
+        undecided: the driver is asked for a verdict.
 
     Attributes:
         shared: the state that all connections share.
@@ -72,6 +71,10 @@ class TcpFlow:
         output: sends segments.
         terms: the result of the negotiation; before it, our offer.
         answered: the host's connect succeeded.
+        told: its opening was reported.
+        errno: why it ended, as in `CloseSocket`; 0 for an ordinary end.
+        failure: the failure of the host's socket, or the refusal; None if there was none.
+        reason: why it may not open.
         sent, received: payload bytes from guest to host, and from host to guest.
         held: payload bytes held in either direction, as counted in `shared.memory`.
         deadline, queued, ticket: see `timers.Timed`.
@@ -81,9 +84,10 @@ class TcpFlow:
         "_awaits_budget",
         "_dirty",
         "_ends_at",
-        "_failure",
         "answered",
         "deadline",
+        "errno",
+        "failure",
         "guest",
         "held",
         "host",
@@ -94,6 +98,7 @@ class TcpFlow:
         "lifecycle",
         "output",
         "queued",
+        "reason",
         "received",
         "receiver",
         "remote",
@@ -103,6 +108,7 @@ class TcpFlow:
         "socket",
         "terms",
         "ticket",
+        "told",
     )
 
     terms: Terms
@@ -118,6 +124,7 @@ class TcpFlow:
         host: Endpoint,
         *,
         inbound: bool = False,
+        undecided: bool = False,
     ) -> None:
         context = shared.context
         self.shared = shared
@@ -129,23 +136,27 @@ class TcpFlow:
         self.inbound = inbound
         self.deadline = self.queued = inf
         self.ticket = 0
-        self.lifecycle = states.INBOUND if inbound else states.INITIAL
+        if undecided:
+            self.lifecycle = states.UNDECIDED_INBOUND if inbound else states.UNDECIDED_INITIAL
+        else:
+            self.lifecycle = states.INBOUND if inbound else states.INITIAL
         self.sender = Sender(context.entropy.initial_sequence(key, context.now))
         self.output = Output(FlowHeaders(context.egress, remote, guest, TCP), self.sender, shared.memory)
         self.keepalive = Keepalive(context.now)
-        self.answered = False
+        self.answered = self.told = False
+        self.errno = 0
+        self.reason: Reason | None = None
+        self.failure: ExtendedError | None = None
         self.sent = self.received = self.held = 0
-        self._failure: ExtendedError | None = None
         self._ends_at = inf
         self._dirty = False
         self._awaits_budget = False
 
     # handshake
 
-    def connect_to_guest(self) -> None:
-        """Send the guest a SYN with all options that we support."""
+    def offer(self) -> None:
+        """Prepare a SYN to the guest with all options that we support."""
         self._agree(0, ALL_OPTIONS)
-        self._send_first_syn()
 
     def syn_received(self, syn: TcpHeader, options: TcpOptions) -> None:
         """Take the guest's SYN; it is answered when the host has connected."""
@@ -173,7 +184,8 @@ class TcpFlow:
         self.receiver = Receiver(irs, self.terms.window)
         self.output.agree(self.terms, self.receiver)
 
-    def _send_first_syn(self) -> None:
+    def begin_handshake(self) -> None:
+        """Send our SYN or SYN-ACK for the first time."""
         self._send_syn()
         self.sender.send_syn(self.shared.context.now)
         self._arm()
@@ -200,29 +212,46 @@ class TcpFlow:
         self._awaits_budget = True  # the host may have sent data, or ended, before the guest was ready
         self.fire(event)
 
-    def unreachable(self, sequence: int) -> None:
+    def unreachable(self, sequence: int, errno: int) -> None:
         """An ICMP error from the guest's side reports that a segment to the guest was not delivered.
 
         It ends an attempt to connect, but not a connection: to forge it, only the ports must be guessed (RFC 5927).
         """
         if self.lifecycle[0] is states.SYN_SENT and add(sequence, 1) == self.sender.next:
+            self.errno = errno
             self.fire(states.GUEST_RESET)
 
     # lifecycle
 
-    @property
-    def state(self) -> str:
-        """The state as it is shown to operators."""
-        guest, _, up, down = self.lifecycle
-        if guest is ESTABLISHED and (up, down) != (OPEN, OPEN):
-            return "CLOSING"
-        return guest
+    def open(self, host: Endpoint) -> None:
+        """The connection may open; `host` is the other end of the host's socket."""
+        self.told = True
+        self.host = host
+        self.fire(states.ALLOWED)
+
+    def refuse(self, error: ExtendedError | None, reason: Reason) -> None:
+        """The connection may not open.
+
+        Args:
+            error: the failure that the guest is to see; None for none.
+            reason: why.
+        """
+        self.failure, self.reason = error, reason
+        self.errno = error.errno if error else 0
+        self.fire(states.REFUSED)
+
+    def evict(self, reason: Reason) -> None:
+        """Another connection takes the place of this one, which is not open yet."""
+        self.reason = reason
+        self.fire(states.GUEST_LOST)
 
     def fire(self, event: str) -> None:
         """Apply a lifecycle event and run its effects."""
         before = self.lifecycle[0]
         self.lifecycle, effects = states.transition(self.lifecycle, event)
         guest, host, _, _ = self.lifecycle
+        if guest is not before and not self.errno:
+            self.errno = states.ERRNOS.get((before, event), 0)
         if before in HANDSHAKE and guest not in HANDSHAKE:
             self.shared.pending[self.inbound] -= 1
         for effect in effects:
@@ -230,52 +259,21 @@ class TcpFlow:
         if guest is states.GONE and host is states.GONE:
             self.shared.forget(self)
 
-    def refusal(self) -> FlowRefused | None:
-        """The notice about a connection that the guest opened and that ended before the host's connect succeeded."""
-        if self.inbound or self.answered:
-            return None
-        errno = self._failure.errno if self._failure else 0
-        now = self.shared.context.now
-        return FlowRefused(TCP, self.guest, self.remote, self.host, errno, None, self.inbound, now)
-
-    def closed(self) -> FlowClosed:
-        """The notice of its end."""
-        return FlowClosed(
-            self.socket,
-            TCP,
-            self.guest,
-            self.remote,
-            self.host,
-            self.inbound,
-            self.sent,
-            self.received,
-            self._failure.errno if self._failure else 0,
-            self.shared.context.now,
-        )
-
     def _answer(self) -> None:
         """Effect: send the SYN-ACK, since the host has connected."""
         self.answered = True
         self._ends_at = inf
         del self.shared.connecting[self]
-        self._send_first_syn()
+        self.begin_handshake()
 
     def _refuse(self) -> None:
-        """Effect: answer a SYN so that the guest's connect() fails with the host's errno.
-
-        That is RST for a refusal (RFC 9293, 3.10.7.1), and an ICMP error about the SYN for everything else.
-        """
-        failure = self._failure
-        if failure is None or failure.errno in REFUSALS:
-            self.output.refuse_syn()
-            return
-        guest, remote = self.guest, self.remote
-        syn = emit(guest.address, remote.address, guest.port, remote.port, self.irs, 0, SYN, 0)
-        icmp_errors = self.shared.icmp_errors
-        icmp_errors.host_failed(failure, self.host.address, guest.address, remote.address, TCP, syn)
+        """Effect: answer the SYN so that the guest's connect() fails with the errno of the failure."""
+        shared = self.shared
+        host = self.host.address
+        refuse_syn(shared.context, shared.icmp_errors, self.guest, self.remote, host, self.irs, self.failure)
 
     def _close_socket(self, abort: bool) -> None:
-        self.shared.context.out.orders.append(CloseSocket(self.socket, abort))
+        self.shared.context.out.orders.append(CloseSocket(self.socket, abort, self.errno))
 
     def _start_time_wait(self) -> None:
         context = self.shared.context
@@ -321,7 +319,10 @@ class TcpFlow:
 
     def host_failed(self, error: ExtendedError) -> None:
         """The host's connect failed, or its connection is broken."""
-        self._failure = error
+        if self.lifecycle[1] not in HOST_EXISTS:
+            return
+        self.failure = error
+        self.errno = error.errno
         if self._dirty:
             self.flush()  # the guest still gets the data that came before the failure
         self.fire(states.HOST_FAILED)
@@ -481,6 +482,7 @@ _EFFECTS: Final[dict[str, Callable[[TcpFlow], None]]] = {
     "reset_handshake": lambda flow: flow.output.reset_handshake(),
     "withdraw_syn": lambda flow: flow.output.withdraw_syn(),
     "send_reset": lambda flow: flow.output.reset_connection(),
+    "withdraw_question": lambda flow: flow._close_socket(False),
     "close_socket": lambda flow: flow._close_socket(False),
     "abort_socket": lambda flow: flow._close_socket(True),
     "start_time_wait": TcpFlow._start_time_wait,

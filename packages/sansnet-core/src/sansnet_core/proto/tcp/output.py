@@ -53,10 +53,6 @@ class Output:
         window = min(self._receiver.limit, MAX_FIELD)  # never scaled (RFC 7323, 2.2)
         self._headers.tcp(self._sender.una, acknowledgment, flags, window, self._terms.syn_options(), b"", 0)
 
-    def refuse_syn(self) -> None:
-        """Reset a connection of which only the guest's SYN was seen (RFC 9293, 3.10.7.1)."""
-        self.reset(0, self._receiver.next)
-
     def reset_handshake(self) -> None:
         """Reset a connection whose SYN-ACK is not acknowledged: the guest expects SND.NXT, whatever its window is."""
         self.reset(self._sender.next, self._receiver.next)

@@ -28,7 +28,7 @@ class TcpShared(Generic[Flow]):
         memory: counts the payload bytes that all connections hold.
         dirty: connections to flush at the end of the batch.
         pending: numbers of handshakes under way: of connections that the guest opened, and of inbound ones.
-        connecting: connections whose host socket is not connected yet, the oldest first.
+        connecting: connections of the guest whose host socket is not connected yet; the oldest first.
     """
 
     __slots__ = ("connecting", "context", "dirty", "forget", "icmp_errors", "memory", "pending")

@@ -15,23 +15,29 @@ repeated FIN or a reset after the end. Then joint rules are applied until none m
 effects, which `flow` maps to code. Between two events no joint rule matches.
 
 A connection that the guest opens begins with its SYN and a host socket that is not connected yet. One from outside
-begins with a connected socket and our SYN. Simultaneous open (RFC 9293, 3.5) needs no state of its own: the guest
-answers our SYN with a SYN-ACK although it has sent a SYN itself, so its SYN can be ignored.
+begins with a connected socket and our SYN. If the driver is asked for a verdict, the side that is to be opened begins
+UNDECIDED: no host socket is opened, or no SYN is sent to the guest. Simultaneous open (RFC 9293, 3.5) needs no state of
+its own: the guest answers our SYN with a SYN-ACK although it has sent a SYN itself, so its SYN can be ignored.
 """
 
 from __future__ import annotations
 
+from errno import ECONNREFUSED, ECONNRESET, ETIMEDOUT
 from functools import cache
 from typing import Final, NamedTuple, TypeAlias
 
 __all__ = [
+    "ERRNOS",
     "EVENT_TRIGGERED",
     "FIN_UNACKNOWLEDGED",
     "HANDSHAKE",
+    "HOST_EXISTS",
     "INBOUND",
     "INITIAL",
     "JOINT",
     "PARTS",
+    "UNDECIDED_INBOUND",
+    "UNDECIDED_INITIAL",
     "JointRule",
     "Lifecycle",
     "transition",
@@ -43,6 +49,7 @@ UP: Final = "UP"
 DOWN: Final = "DOWN"
 PARTS: Final = (GUEST, HOST, UP, DOWN)
 
+UNDECIDED: Final = "UNDECIDED"
 SYN_RECEIVED: Final = "SYN_RECEIVED"
 SYN_ACK_SENT: Final = "SYN_ACK_SENT"
 SYN_SENT: Final = "SYN_SENT"
@@ -63,6 +70,8 @@ LAST_ACK: Final = "LAST_ACK"
 ACKED: Final = "ACKED"
 CLOSED: Final = "CLOSED"
 
+ALLOWED: Final = "verdict allows"
+REFUSED: Final = "verdict refuses"
 GUEST_ACK: Final = "guest acknowledges SYN"
 GUEST_SYN_ACK: Final = "guest accepts"
 GUEST_FIN: Final = "guest sends FIN"
@@ -78,6 +87,7 @@ TIME_OVER: Final = "state times out"
 
 EVENT_TRIGGERED: Final[dict[str, dict[str, dict[str, str]]]] = {
     GUEST: {
+        UNDECIDED: {ALLOWED: SYN_SENT, REFUSED: GONE, GUEST_RESET: GONE, GUEST_LOST: GONE},
         # A joint rule sends the SYN-ACK when the host has connected
         SYN_RECEIVED: {TIME_OVER: GONE, GUEST_RESET: GONE, GUEST_LOST: GONE},
         SYN_ACK_SENT: {GUEST_ACK: ESTABLISHED, GUEST_RESET: GONE, GUEST_LOST: GONE},
@@ -88,6 +98,7 @@ EVENT_TRIGGERED: Final[dict[str, dict[str, dict[str, str]]]] = {
         GONE: {},
     },
     HOST: {
+        UNDECIDED: {ALLOWED: CONNECTING, REFUSED: GONE},
         CONNECTING: {HOST_CONNECTED: CONNECTED, HOST_FAILED: GONE},
         CONNECTED: {HOST_FAILED: GONE},
         GONE: {},
@@ -120,6 +131,7 @@ class JointRule(NamedTuple):
 JOINT: Final = (
     JointRule({GUEST: SYN_RECEIVED, HOST: CONNECTED}, {GUEST: SYN_ACK_SENT}, ("send_syn_ack",)),
     JointRule({GUEST: SYN_RECEIVED, HOST: GONE}, {GUEST: GONE}, ("refuse",)),
+    JointRule({GUEST: UNDECIDED, HOST: GONE}, {GUEST: GONE}, ("withdraw_question",)),
     JointRule({GUEST: SYN_ACK_SENT, HOST: GONE}, {GUEST: GONE}, ("reset_handshake",)),
     JointRule({GUEST: SYN_SENT, HOST: GONE}, {GUEST: GONE}, ("withdraw_syn",)),
     JointRule({GUEST: ESTABLISHED, HOST: GONE}, {GUEST: GONE}, ("send_reset",)),
@@ -133,6 +145,7 @@ JOINT: Final = (
     ),
     # The guest ended first. Its ACK of our FIN shows that it has our ACK of its own FIN, so TIME-WAIT is not needed
     JointRule({GUEST: ESTABLISHED, UP: SHUT, DOWN: CLOSED}, {GUEST: GONE, HOST: GONE}, ("close_socket",)),
+    JointRule({GUEST: GONE, HOST: UNDECIDED}, {HOST: GONE}, ("withdraw_question",)),
     JointRule({GUEST: GONE, HOST: CONNECTING}, {HOST: GONE}, ("abort_socket",)),
     JointRule({GUEST: GONE, HOST: CONNECTED}, {HOST: GONE}, ("abort_socket",)),
 )
@@ -144,11 +157,31 @@ INITIAL: Final[Lifecycle] = (SYN_RECEIVED, CONNECTING, OPEN, OPEN)
 """The first states of a connection that the guest opens."""
 INBOUND: Final[Lifecycle] = (SYN_SENT, CONNECTED, OPEN, OPEN)
 """The first states of a connection from outside."""
+UNDECIDED_INITIAL: Final[Lifecycle] = (SYN_RECEIVED, UNDECIDED, OPEN, OPEN)
+UNDECIDED_INBOUND: Final[Lifecycle] = (UNDECIDED, CONNECTED, OPEN, OPEN)
+"""The same two, while the driver is asked for a verdict."""
 
-HANDSHAKE: Final = frozenset((SYN_RECEIVED, SYN_ACK_SENT, SYN_SENT))
+HANDSHAKE: Final = frozenset((UNDECIDED, SYN_RECEIVED, SYN_ACK_SENT, SYN_SENT))
 """States of `GUEST` before the handshakes with host and guest are complete."""
+HOST_EXISTS: Final = frozenset((CONNECTING, CONNECTED))
+"""States of `HOST` in which there is a socket."""
 FIN_UNACKNOWLEDGED: Final = frozenset((FIN_WAIT, LAST_ACK))
 """States of `DOWN` in which our FIN was sent and not acknowledged."""
+
+ERRNOS: Final[dict[tuple[str, str], int]] = {
+    (SYN_RECEIVED, TIME_OVER): ETIMEDOUT,
+    (SYN_RECEIVED, GUEST_LOST): ETIMEDOUT,
+    (SYN_RECEIVED, GUEST_RESET): ECONNRESET,
+    (SYN_ACK_SENT, GUEST_LOST): ETIMEDOUT,
+    (SYN_ACK_SENT, GUEST_RESET): ECONNRESET,
+    (UNDECIDED, GUEST_LOST): ETIMEDOUT,
+    (UNDECIDED, GUEST_RESET): ECONNREFUSED,
+    (SYN_SENT, GUEST_LOST): ETIMEDOUT,
+    (SYN_SENT, GUEST_RESET): ECONNREFUSED,
+    (ESTABLISHED, GUEST_LOST): ETIMEDOUT,
+    (ESTABLISHED, GUEST_RESET): ECONNRESET,
+}
+"""State of `GUEST` and the event that ended the connection there -> the errno that a socket in its place would have."""
 
 
 @cache

@@ -1,16 +1,18 @@
-"""The host sockets of UDP, and the flows that use them."""
+"""The flows of UDP, and what is at their other end: a host socket, or the program."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from math import inf
+from typing import TypeAlias
 
 from sansnet_core.egress import Egress, FlowHeaders
 from sansnet_core.notices import FlowClosed
 from sansnet_core.orders import Endpoint, SocketId
 from sansnet_core.wire.ip import UDP
 
-__all__ = ["Flow", "ForwardedPort", "Mapping", "flow_key"]
+__all__ = ["End", "Flow", "ForwardedPort", "Mapping", "Served", "flow_key"]
 
 
 class Mapping:
@@ -21,7 +23,7 @@ class Mapping:
         key: its place in the handler's table.
         guest: the guest's endpoint.
         alias: the address that stands for the host's address in the guest's packets, if all flows lead to one host
-            address that the address map translated; else None.
+            address that is another one; else None.
         flows: by the host's endpoint.
         addresses: host address -> number of flows to it.
         groups: number of flows with a multicast destination.
@@ -37,6 +39,27 @@ class Mapping:
         self.flows: dict[Endpoint, Flow] = {}
         self.addresses: Counter[bytes] = Counter()
         self.groups = 0
+
+    def find_groups(self, is_group: Callable[[bytes], bool]) -> None:
+        """Follow another set of groups; `is_group` takes the address of a host."""
+        for flow in self.flows.values():
+            flow.group = is_group(flow.host.address)
+        self.groups = sum(flow.group for flow in self.flows.values())
+
+    def attach(self, flow: Flow) -> None:
+        """Carry a flow."""
+        self.flows[flow.host] = flow
+        self.addresses[flow.host.address] += 1
+        self.groups += flow.group
+
+    def detach(self, flow: Flow) -> bool:
+        """Forget a flow; whether the socket is no longer needed."""
+        del self.flows[flow.host]
+        self.groups -= flow.group
+        self.addresses[flow.host.address] -= 1
+        if not self.addresses[flow.host.address]:
+            del self.addresses[flow.host.address]
+        return not self.flows
 
 
 class ForwardedPort:
@@ -59,7 +82,46 @@ class ForwardedPort:
 
     def target(self, size: int) -> Endpoint:
         """The guest's endpoint, for reports; an address that is not fixed is `size` zero bytes."""
-        return Endpoint(self.address or bytes(size), self.port)
+        return Endpoint._make((self.address or bytes(size), self.port))
+
+    def attach(self, flow: Flow) -> None:
+        """Carry a flow."""
+        self.flows[flow.host] = flow
+
+    def detach(self, flow: Flow) -> bool:
+        """Forget a flow; whether the socket is no longer needed, which only the driver knows."""
+        del self.flows[flow.host]
+        return False
+
+
+class Served:
+    """The program as the other end: one of its services, or one flow whose verdict was `Serve`.
+
+    Attributes:
+        socket: its name.
+        once: whether it is for one flow only.
+        flows: by `flow_key`.
+    """
+
+    __slots__ = ("flows", "once", "socket")
+
+    def __init__(self, socket: SocketId, *, once: bool) -> None:
+        self.socket = socket
+        self.once = once
+        self.flows: dict[bytes, Flow] = {}
+
+    def attach(self, flow: Flow) -> None:
+        """Carry a flow."""
+        self.flows[flow.key] = flow
+
+    def detach(self, flow: Flow) -> bool:
+        """Forget a flow; whether the name is no longer needed."""
+        del self.flows[flow.key]
+        return self.once
+
+
+End: TypeAlias = Mapping | ForwardedPort | Served
+"""What is at the other end of a flow."""
 
 
 class Flow:
@@ -67,22 +129,28 @@ class Flow:
 
     Attributes:
         key: see `flow_key`.
-        mapping: the host socket, and `socket` its name.
+        end: the host socket or the service, and `socket` its name.
+        served: whether the program is the other end.
         guest, remote: the endpoints in the guest's packets.
-        host: the remote endpoint for the host's socket.
-        inbound: whether an outsider began it.
+        host: the remote endpoint for the host's socket; `remote` if the program is the other end.
+        inbound: whether an outsider or the program began it.
+        redirected: whether a rule or a verdict chose `host`.
+        group: whether `host` is a group.
         headers: for datagrams to the guest.
         local: the host's address that the remote host last sent to.
         last_used: time of the latest datagram, and `last_from_guest` of the guest's latest one.
         sent, received: payload bytes from and to the guest.
         datagrams_sent, datagrams_received: the same in datagrams.
-        failed: whether a failure was reported.
+        errno: that of the failure that was reported; 0 if there was none.
+        outdated: whether it ends with the guest's next datagram.
     """
 
     __slots__ = (
         "datagrams_received",
         "datagrams_sent",
-        "failed",
+        "end",
+        "errno",
+        "group",
         "guest",
         "headers",
         "host",
@@ -91,39 +159,47 @@ class Flow:
         "last_from_guest",
         "last_used",
         "local",
-        "mapping",
+        "outdated",
         "received",
+        "redirected",
         "remote",
         "sent",
+        "served",
         "socket",
     )
 
     def __init__(
         self,
         egress: Egress,
-        mapping: Mapping | ForwardedPort,
+        end: End,
         guest: Endpoint,
         remote: Endpoint,
         host: Endpoint,
         *,
         inbound: bool,
+        redirected: bool = False,
+        group: bool = False,
     ) -> None:
         self.key = flow_key(guest, remote)
-        self.mapping = mapping
-        self.socket = mapping.socket
+        self.end = end
+        self.socket = end.socket
+        self.served = isinstance(end, Served)
         self.guest = guest
         self.remote = remote
         self.host = host
         self.inbound = inbound
+        self.redirected = redirected
+        self.group = group
         self.headers = FlowHeaders(egress, remote, guest, UDP)
         self.local: bytes | None = None
         self.last_used = self.last_from_guest = -inf
         self.sent = self.received = 0
         self.datagrams_sent = self.datagrams_received = 0
-        self.failed = False
+        self.errno = 0
+        self.outdated = False
 
     def closed(self, now: float) -> FlowClosed:
-        """The notice of its end."""
+        """The notice of its end. A failure counts as its cause if nothing was received."""
         return FlowClosed(
             self.socket,
             UDP,
@@ -133,7 +209,7 @@ class Flow:
             self.inbound,
             self.sent,
             self.received,
-            0,
+            0 if self.datagrams_received else self.errno,
             now,
         )
 

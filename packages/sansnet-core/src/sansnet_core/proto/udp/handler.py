@@ -21,18 +21,15 @@ and evict only each other, so that remote hosts cannot evict the guest's flows. 
 address that the remote host last sent to. A guest may use several addresses: an inbound flow keeps the guest's first
 address while the guest answers from that, and then changes to the guest's current address.
 
-Flows are ordered by last use, inbound ones separately. So eviction at the limit is exact, and one timer serves all
-flows: it looks only at idle ones, at most once a second. With a timer per flow, a port scan would leave an entry in the
-timers' heap for each flow that it evicts.
+The other end of a flow may also be the program (`served`), without a host socket. The end of a flow is chosen with its
+first datagram.
 
 Not done: joining the guest's multicast groups on the host.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Collection
-from math import inf
 from typing import Final, TypeAlias
 
 from sansnet_core.addresses import is_multicast, is_unspecified
@@ -40,10 +37,11 @@ from sansnet_core.config import UdpFiltering
 from sansnet_core.context import Context
 from sansnet_core.egress import FlowHeaders
 from sansnet_core.errors import Malformed, Reason
-from sansnet_core.notices import FlowOpened, FlowRefused, FlowReport
+from sansnet_core.notices import FlowRefused, FlowReport
 from sansnet_core.orders import (
     Buffer,
     CloseSocket,
+    DeliverDatagram,
     Endpoint,
     ExtendedError,
     OpenDatagram,
@@ -52,8 +50,10 @@ from sansnet_core.orders import (
 )
 from sansnet_core.policy import Verdict
 from sansnet_core.proto.icmp_errors import IcmpErrors
-from sansnet_core.proto.udp.flow import Flow, ForwardedPort, Mapping, flow_key
+from sansnet_core.proto.udp.flow import End, Flow, ForwardedPort, Mapping, Served, flow_key
 from sansnet_core.proto.udp.runs import Runs
+from sansnet_core.proto.udp.served import ServedFlows
+from sansnet_core.proto.udp.table import FlowTable
 from sansnet_core.wire import dns, udp
 from sansnet_core.wire.ip import UDP, IpHeader
 
@@ -65,9 +65,6 @@ Service: TypeAlias = Callable[[IpHeader, udp.UdpHeader, Buffer], None]
 Answerer: TypeAlias = Callable[[IpHeader, udp.UdpHeader, Buffer], bool]
 """Answers some datagrams; returns whether it did."""
 
-IDLE_GRANULARITY: Final = 1.0
-"""Seconds; how late an idle flow may be closed. Bounds the work of the timer that thousands of flows share."""
-
 DHCP_SERVERS: Final = frozenset(((4, 67), (6, 547)))
 """IP version and server port of DHCP and DHCPv6, which are served on the guest's segment only."""
 
@@ -77,6 +74,9 @@ _DNS_PORT: Final = dns.PORT
 MAX_SENT: Final = 128
 """Most datagrams in one frame from the guest: UDP_MAX_SEGMENTS of recent kernels (linux/udp.h). Each costs a send if
 the host's kernel refuses the run."""
+
+TTL: Final = 64
+"""TTL of the program's datagrams: the default of Linux (RFC 1700)."""
 
 MAX_QUOTED: Final = 1280
 """Bytes of a failed datagram that are quoted: at least as many as fit into an ICMPv6 error (RFC 4443, 2.4 c)."""
@@ -106,22 +106,14 @@ class Udp:
         self._find_station = find_station
         self._services = services
         self._names = names
-        self._flows: dict[bytes, Flow] = {}
-        """`flow_key` -> flow."""
-        self._recent: tuple[OrderedDict[bytes, Flow], OrderedDict[bytes, Flow]] = (OrderedDict(), OrderedDict())
-        """The same flows in two tables, those of the guest and inbound ones; least recently used first."""
+        self._table = FlowTable(context, self._ended)
+        self._flows = self._table.flows
         self._mappings: dict[bytes, Mapping] = {}
         self._outgoing: dict[tuple[int, int], ForwardedPort] = {}
         """Guest's port and size of address -> the forwarded port whose socket the guest's own flows also use."""
         self._sockets: dict[SocketId, Mapping | ForwardedPort] = {}
-        self._outdated: set[bytes] = set()
-        """Keys of flows to name servers that the configuration has replaced."""
-        limits = context.config.limits
-        self._max_flows = (limits.udp_flows, limits.udp_inbound_flows)
-        self._idle_times = (limits.udp_idle_once, limits.udp_idle_stream)
+        self._served = ServedFlows(context, self._table, find_station)
         self._filtering = context.config.udp_filtering
-        self.deadline = self.queued = inf
-        self.ticket = 0
         self._joins = context.config.link.uso
         self._runs = Runs()
 
@@ -136,16 +128,12 @@ class Udp:
         context = self._context
         header = udp.parse(buf, ip, context.verify)
         flow = self._flows.get(ip.source + ip.destination + buf[ip.start : ip.start + 4])
-        if flow is not None and self._outdated and flow.key in self._outdated:
-            self._close(flow)
+        if flow is None:
+            if (ip.version, header.destination_port) in DHCP_SERVERS and self._is_dhcp(ip, header, buf):
+                return
+        elif flow.outdated:
+            self._table.close(flow)
             flow = None
-        dhcp = flow is None and (ip.version, header.destination_port) in DHCP_SERVERS
-        if dhcp and header.destination_port in self._services:
-            self._services[header.destination_port](ip, header, buf)
-            return
-        if dhcp and (is_unspecified(ip.source) or context.address_map.is_group(ip.destination)):
-            context.ignore()  # a client looks for a server, and there is none
-            return
         if not ip.ttl:
             raise Malformed(Reason.IP_TTL)
         if header.destination_port == _DNS_PORT and self._names is not None and self._names(ip, header, buf):
@@ -154,33 +142,48 @@ class Udp:
         if len(data) > MAX_SENT * context.gso_size > 0:
             raise Malformed(Reason.VNET_HEADER)
         if flow is None:
-            if buf[ip.header - 14] & 1 and not is_multicast(ip.destination):
-                raise Malformed(Reason.IP_BROADCAST)  # the broadcast address of a network that only the guest has
-            flow = self._open(ip, header, not dhcp)
+            flow = self._open(ip, header, buf)
         if flow.last_used != context.now:
-            self._touch(flow)
+            self._table.touch(flow)
         flow.last_from_guest = context.now
         flow.sent += len(data)
         flow.datagrams_sent += 1
         context.out.orders.append(
-            SendDatagram(flow.socket, flow.host, data, context.gso_size, ip.ttl, ip.tos, ip.may_fragment, flow.local)
+            DeliverDatagram(flow.socket, flow.guest, flow.remote, data, context.gso_size, ip.ttl, ip.tos)
+            if flow.served
+            else SendDatagram(
+                flow.socket, flow.host, data, context.gso_size, ip.ttl, ip.tos, ip.may_fragment, flow.local
+            )
         )
+
+    def _is_dhcp(self, ip: IpHeader, header: udp.UdpHeader, buf: Buffer) -> bool:
+        """Whether a datagram to a port of DHCP servers stays here: a server of ours answered it, or there is none."""
+        service = self._services.get(header.destination_port)
+        if service is not None:
+            service(ip, header, buf)
+        elif is_unspecified(ip.source) or self._context.address_map.is_group(ip.destination):
+            self._context.ignore()  # a client looks for a server
+        else:
+            return False
+        return True
 
     def reconfigured(self) -> None:
         """Follow the context's new configuration.
 
-        A flow to a name server that was replaced ends with the guest's next query, and until then delivers the answer
-        to the latest one. All other flows continue unchanged, as connections do.
+        A flow to a name server that was replaced, or to an address that exists in the program only from now on, ends
+        with the guest's next datagram, and until then delivers the answer to the latest one. All other flows continue
+        unchanged, as connections do.
         """
         address_map = self._context.address_map
-        self._outdated.clear()
         for flow in self._flows.values():
-            if not flow.inbound and flow.remote.port in dns.PORTS:
-                host = address_map.to_host(flow.remote.address, flow.remote.port, groups=True)
-                if host != flow.host:
-                    self._outdated.add(flow.key)
+            if not (flow.inbound or flow.served):
+                host = address_map.to_host(*flow.remote, groups=True)
+                if host is None:
+                    flow.outdated = flow.remote.port in dns.PORTS or address_map.is_own(flow.remote.address)
+                else:
+                    flow.outdated = flow.remote.port in dns.PORTS and not (flow.redirected or host == flow.host)
         for mapping in self._mappings.values():
-            mapping.groups = sum(address_map.is_group(flow.host.address) for flow in mapping.flows.values())
+            mapping.find_groups(address_map.is_group)
 
     # the host's sockets
 
@@ -197,7 +200,7 @@ class Udp:
         forward = self._sockets.get(socket)
         if isinstance(forward, ForwardedPort):
             for flow in list(forward.flows.values()):
-                self._close(flow)
+                self._table.close(flow)
             del self._sockets[socket]
             for key in [key for key, other in self._outgoing.items() if other is forward]:
                 del self._outgoing[key]
@@ -225,8 +228,12 @@ class Udp:
         elif flow is None:
             self._receive_unsolicited(mapping, source, data, segment_size, ttl, tos)
             return
+        self._to_guest(flow, data, segment_size, ttl, tos)
+
+    def _to_guest(self, flow: Flow, data: bytes, segment_size: int, ttl: int, tos: int) -> None:
+        """Send the guest a datagram of a flow, or a run of them."""
         if flow.last_used != self._context.now:
-            self._touch(flow)
+            self._table.touch(flow)
         flow.received += len(data)
         flow.datagrams_received += 1
         if self._joins:
@@ -259,8 +266,8 @@ class Udp:
         flow = mapping.flows.get(remote) if mapping else None
         if mapping is None or flow is None:
             return
-        if not (flow.failed or flow.datagrams_received):
-            flow.failed = True
+        if not (flow.errno or flow.datagrams_received):
+            flow.errno = error.errno
             self._context.notify(
                 FlowRefused(UDP, flow.guest, flow.remote, flow.host, error.errno, None, flow.inbound, self._context.now)
             )
@@ -275,12 +282,17 @@ class Udp:
 
     def service_added(self, socket: SocketId) -> None:
         """See `Network.service_added`."""
+        self._served.add(socket, once=False)
 
     def service_removed(self, socket: SocketId) -> None:
         """See `Network.service_removed`."""
+        self._served.remove(socket)
 
     def service_sent(self, socket: SocketId, guest: Endpoint, source: Endpoint, data: bytes) -> None:
         """See `Network.service_sent`."""
+        flow = self._served.to_guest(socket, guest, source, data)
+        if flow is not None:
+            self._to_guest(flow, data, 0, TTL, 0)
 
     def flow_decided(self, socket: SocketId, verdict: Verdict) -> None:
         """See `Network.flow_decided`."""
@@ -291,63 +303,49 @@ class Udp:
 
     # flows
 
-    def expire(self) -> None:
-        """Close the flows that were idle too long."""
-        now = self._context.now
-        shortest = min(self._idle_times)
-        again = inf
-        for recent in self._recent:
-            for flow in list(recent.values()):
-                if flow.last_used + shortest > now:  # all flows behind it were used later
-                    again = min(again, flow.last_used + shortest)
-                    break
-                deadline = flow.last_used + self._idle_times[flow.is_stream()]
-                if deadline <= now:
-                    self._close(flow)
-                else:
-                    again = min(again, deadline)
-        if again < inf:
-            self._context.timers.arm(self, max(again, now + IDLE_GRANULARITY))
-
     def flows(self) -> list[FlowReport]:
         """All flows, for reports."""
-        return [
-            FlowReport(one.socket, UDP, one.guest, one.remote, one.host, one.inbound, "OPEN", one.sent, one.received)
-            for one in self._flows.values()
-        ]
+        return self._table.reports()
 
     def statistics(self) -> dict[str, int]:
         """How many flows and host sockets there are."""
         return {"udp_flows": len(self._flows), "udp_sockets": len(self._sockets)}
 
-    def _touch(self, flow: Flow) -> None:
-        """Make a flow the most recently used one."""
-        flow.last_used = self._context.now
-        self._recent[flow.inbound].move_to_end(flow.key)
-
-    def _open(self, ip: IpHeader, header: udp.UdpHeader, groups: bool) -> Flow:
-        """Open a flow for the first datagram to a destination, which may be a group if `groups` allows it."""
+    def _open(self, ip: IpHeader, header: udp.UdpHeader, buf: Buffer) -> Flow:
+        """Open a flow for the first datagram to a destination."""
         context = self._context
         address_map = context.address_map
         if not context.config.udp:
             raise Malformed(Reason.PROTOCOL_CLOSED)
         if is_unspecified(ip.source):
             raise Malformed(Reason.IP_SOURCE)  # only a DHCP client may have none
-        guest = Endpoint(ip.source, header.source_port)
-        remote = Endpoint(ip.destination, header.destination_port)
-        host = address_map.to_host(ip.destination, header.destination_port, groups=groups)
+        guest = Endpoint._make((ip.source, header.source_port))
+        remote = Endpoint._make((ip.destination, header.destination_port))
+        service = self._served.find(*remote)
+        if service is not None:
+            return self._served.open(service, guest, remote)
+        if buf[ip.header - 14] & 1 and not is_multicast(ip.destination):
+            raise Malformed(Reason.IP_BROADCAST)  # the broadcast address of a network that only the guest has
+        groups = (ip.version, header.destination_port) not in DHCP_SERVERS
+        host = address_map.to_host(*remote, groups=groups)
         if host is None:
             reason = address_map.refusal(ip.destination)
             context.notify(FlowRefused(UDP, guest, remote, None, 0, reason, False, context.now))
             raise Malformed(reason)
-        self._make_room(inbound=False)
+        return self._open_to_host(guest, remote, host)
+
+    def _open_to_host(self, guest: Endpoint, remote: Endpoint, host: Endpoint, *, redirected: bool = False) -> Flow:
+        """Open a flow to a host endpoint."""
+        context = self._context
+        self._table.make_room(inbound=False)
         forward = self._outgoing_forward(guest, remote, host)
         if forward is not None:
             return self._open_outgoing(forward, guest, remote)
+        group = context.address_map.is_group(host.address)
         mapping = self._mapping(guest, remote, host)
-        mapping.groups += address_map.is_group(host.address)
-        mapping.addresses[host.address] += 1
-        return self._add(Flow(context.egress, mapping, guest, remote, host, inbound=False))
+        return self._table.add(
+            Flow(context.egress, mapping, guest, remote, host, inbound=False, redirected=redirected, group=group)
+        )
 
     def _open_outgoing(self, forward: ForwardedPort, guest: Endpoint, remote: Endpoint) -> Flow:
         """Open a flow that the guest begins from a forwarded port."""
@@ -356,8 +354,8 @@ class Udp:
         if remote in forward.flows:  # with another address of the guest
             old = forward.flows[remote]
             local = old.local or local
-            self._close(old)
-        flow = self._add(Flow(context.egress, forward, guest, remote, remote, inbound=False))
+            self._table.close(old)
+        flow = self._table.add(Flow(context.egress, forward, guest, remote, remote, inbound=False))
         flow.local = local
         return flow
 
@@ -372,7 +370,7 @@ class Udp:
         if mapping is None:
             mapping = self._mappings[key] = Mapping(context.new_socket(), key, guest, alias)
             self._sockets[mapping.socket] = mapping
-            local = Endpoint(context.address_map.bound(host.address), guest.port)
+            local = Endpoint._make((context.address_map.bound(host.address), guest.port))
             context.out.orders.append(OpenDatagram(mapping.socket, local, guest))
         return mapping
 
@@ -395,15 +393,15 @@ class Udp:
         if isinstance(ends, Reason):
             context.drop_packet(ends, UDP, source, forward.target(len(source.address)))
             return None
-        remote, guest = Endpoint(ends[0], source.port), Endpoint(ends[1], forward.port)
+        remote, guest = Endpoint._make((ends[0], source.port)), Endpoint._make((ends[1], forward.port))
         if flow_key(guest, remote) in self._flows:
             context.drop_packet(Reason.INBOUND_COLLISION, UDP, remote, guest)
             return None
         if source in forward.flows:
-            self._close(forward.flows[source])  # it is stale
+            self._table.close(forward.flows[source])  # it is stale
         self._find_station(guest.address)
-        self._make_room(inbound=True)
-        return self._add(Flow(context.egress, forward, guest, remote, source, inbound=True))
+        self._table.make_room(inbound=True)
+        return self._table.add(Flow(context.egress, forward, guest, remote, source, inbound=True))
 
     def _is_stale(self, flow: Flow, forward: ForwardedPort) -> bool:
         """Whether an inbound flow has a former address of the guest, from which the guest no longer answers."""
@@ -413,33 +411,10 @@ class Udp:
             return False
         return flow.last_from_guest + self._context.config.limits.udp_idle_once <= self._context.now
 
-    def _make_room(self, *, inbound: bool) -> None:
-        """Close the least recently used flow of a kind if its limit is reached."""
-        recent = self._recent[inbound]
-        if len(recent) >= self._max_flows[inbound]:
-            oldest = next(iter(recent.values()))
-            self._context.drop_packet(Reason.UDP_LIMIT, UDP, oldest.guest, oldest.remote)
-            self._close(oldest)
-
-    def _add(self, flow: Flow) -> Flow:
-        context = self._context
-        flow.mapping.flows[flow.host] = self._flows[flow.key] = self._recent[flow.inbound][flow.key] = flow
-        context.timers.arm(self, min(self.deadline, context.now + min(self._idle_times)))
-        context.notify(FlowOpened(flow.socket, UDP, flow.guest, flow.remote, flow.host, flow.inbound, context.now))
-        return flow
-
-    def _close(self, flow: Flow) -> None:
-        """Forget a flow; with the last flow of a mapping, close its socket."""
-        context = self._context
-        mapping = flow.mapping
-        self._outdated.discard(flow.key)
-        del self._flows[flow.key], self._recent[flow.inbound][flow.key], mapping.flows[flow.host]
-        context.notify(flow.closed(context.now))
-        if isinstance(mapping, Mapping):
-            mapping.groups -= context.address_map.is_group(flow.host.address)
-            mapping.addresses[flow.host.address] -= 1
-            if not mapping.addresses[flow.host.address]:
-                del mapping.addresses[flow.host.address]
-            if not mapping.flows:
-                del self._mappings[mapping.key], self._sockets[mapping.socket]
-                context.out.orders.append(CloseSocket(mapping.socket))
+    def _ended(self, end: End) -> None:
+        """Close the host socket of a mapping without flows, or end what the program has served for one flow."""
+        if isinstance(end, Mapping):
+            del self._mappings[end.key], self._sockets[end.socket]
+        elif isinstance(end, Served):
+            self._served.ended(end)
+        self._context.out.orders.append(CloseSocket(end.socket))

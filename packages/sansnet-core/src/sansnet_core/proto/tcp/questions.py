@@ -1,0 +1,109 @@
+"""The connections without a verdict, and the verdicts that refused one."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from math import inf
+from typing import Final, NamedTuple
+
+from sansnet_core.context import Context
+from sansnet_core.orders import ExtendedError
+from sansnet_core.proto.tcp.flow import TcpFlow
+
+__all__ = ["Questions", "Refusal"]
+
+KEPT_TIME: Final = 130.0
+"""Seconds for which a refusal is kept after each SYN: longer than the longest interval between two SYNs (TCP_RTO_MAX of
+Linux, 120 s)."""
+
+
+class Refusal(NamedTuple):
+    """A verdict that refused a connection.
+
+    Attributes:
+        irs: sequence number of the guest's SYN.
+        host: the address of the host's side that the destination stands for.
+        error: the answer; None for none.
+        kept_until: seconds.
+    """
+
+    irs: int
+    host: bytes
+    error: ExtendedError | None
+    kept_until: float
+
+
+class Questions:
+    """Bounds the number and the time of connections without a verdict.
+
+    Args:
+        context: of the network.
+        time_over: called with a connection that got no verdict in time.
+    """
+
+    __slots__ = ("_context", "_refusals", "_time_over", "_undecided", "deadline", "queued", "ticket")
+
+    def __init__(self, context: Context, time_over: Callable[[TcpFlow], None]) -> None:
+        self._context = context
+        self._time_over = time_over
+        self._undecided: tuple[dict[TcpFlow, float], dict[TcpFlow, float]] = ({}, {})
+        """Connections of the guest, and inbound ones -> when they are refused; in order."""
+        self._refusals: OrderedDict[bytes, Refusal] = OrderedDict()
+        self.deadline = self.queued = inf
+        self.ticket = 0
+
+    def is_full(self, *, inbound: bool) -> bool:
+        """Whether there may be no more questions."""
+        return len(self._undecided[inbound]) >= self._context.config.limits.undecided_flows
+
+    def add(self, flow: TcpFlow) -> None:
+        """A question is asked about a connection."""
+        context = self._context
+        due = context.now + context.config.limits.decision_time
+        self._undecided[flow.inbound][flow] = due
+        context.timers.arm(self, min(self.deadline, due))
+
+    def remove(self, flow: TcpFlow) -> bool:
+        """The question is answered or withdrawn; whether there was one."""
+        return self._undecided[flow.inbound].pop(flow, None) is not None
+
+    def undecided(self) -> list[TcpFlow]:
+        """All connections without a verdict."""
+        return [flow for flows in self._undecided for flow in flows]
+
+    def expire(self) -> None:
+        """Refuse the connections that got no verdict in time."""
+        for flows in self._undecided:
+            while flows:
+                flow, due = next(iter(flows.items()))
+                if due > self._context.now:
+                    self._context.timers.arm(self, min(self.deadline, due))
+                    break
+                del flows[flow]
+                self._time_over(flow)
+
+    def remember(self, flow: TcpFlow) -> None:
+        """Keep the refusal of a connection of the guest, which may repeat its SYN."""
+        refusals = self._refusals
+        refusals.pop(flow.key, None)
+        if len(refusals) >= self._context.config.limits.undecided_flows:
+            refusals.popitem(last=False)
+        until = self._context.now + KEPT_TIME
+        refusals[flow.key] = Refusal(flow.irs, flow.host.address, flow.failure, until)
+
+    def refusal(self, key: bytes, irs: int) -> Refusal | None:
+        """The refusal of the connection that a SYN belongs to, if the verdict was one."""
+        found = self._refusals.get(key)
+        if found is None:
+            return None
+        if found.irs != irs or found.kept_until <= self._context.now:
+            del self._refusals[key]
+            return None
+        self._refusals[key] = found._replace(kept_until=self._context.now + KEPT_TIME)
+        self._refusals.move_to_end(key)
+        return found
+
+    def forget_refusals(self) -> None:
+        """The rules have changed."""
+        self._refusals.clear()

@@ -1,0 +1,176 @@
+"""Decisions about new flows: each question of the network becomes a task that runs the program's `decide`.
+
+Theory of operation. The network bounds the number of its open questions (`Limits.undecided_flows`) and their time
+(`Limits.decision_time`), and withdraws one when the guest has given up. Its task is cancelled then. The tasks run in a
+nursery of the driver, so an exception ends the driver, and the end of the driver cancels them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+
+import trio
+
+from sansnet_core import Action, Allow, DecideFlow, Drop, Endpoint, NetworkConfig, Refuse, SocketId, policy
+from sansnet_core.orders import value_class
+from sansnet_core.records import replace
+from sansnet_core.wire.ip import TCP, UDP
+from sansnet_trio.groups import only, raise_alone
+
+if TYPE_CHECKING:
+    from sansnet_trio.services.datagrams import GuestDatagramChannel
+    from sansnet_trio.services.program_sockets import ProgramSockets
+    from sansnet_trio.services.streams import GuestStream
+
+__all__ = ["Decider", "Decisions", "NewFlow", "Serve", "Verdict", "with_decider"]
+
+T = TypeVar("T", bound=trio.abc.AsyncResource)
+
+_NAMES: Final = {TCP: "tcp", UDP: "udp"}
+
+
+@value_class
+class NewFlow:
+    """A flow that waits for a verdict."""
+
+    protocol: str
+    """`tcp`, `udp` or `ping`."""
+    guest: Endpoint
+    """The guest's endpoint. For a ping, the port of an endpoint is the identifier."""
+    destination: Endpoint
+    """The remote endpoint in the guest's packets; for an inbound flow, the outsider's endpoint as the host sees it."""
+    inbound: bool = False
+    """Whether an outsider opens it."""
+    name: str | None = None
+    """The host name by which the guest knows the destination; None if it is not known."""
+
+    def __str__(self) -> str:
+        if self.inbound:
+            return f"{self.protocol} {self.destination} to {self.guest}, from outside"
+        return f"{self.protocol} {self.guest} to {self.destination}{f' ({self.name})' if self.name else ''}"
+
+
+@value_class
+class Serve:
+    """The program itself is the other end of the flow: no host socket is made."""
+
+    handler: Callable[[GuestStream], Awaitable[object]] | Callable[[GuestDatagramChannel], Awaitable[object]]
+    """Called in a task of its own: with a `GuestStream` for TCP, with a `GuestDatagramChannel` for UDP. The network
+    answers a ping itself, and the handler is not called. An exception of the handler ends the driver."""
+
+
+Verdict: TypeAlias = Allow | Refuse | Drop | Serve
+"""The result of a `Decider`."""
+
+Decider: TypeAlias = Callable[[NewFlow], Awaitable[Verdict]]
+"""An async function that decides about a new flow. It is called once for each, in a task of its own."""
+
+
+def with_decider(config: NetworkConfig, decide: Decider | None) -> NetworkConfig:
+    """A configuration for a network with this decider: it decides where rules and configuration say nothing."""
+    if decide is None or config.default_action is not None:
+        return config
+    return replace(config, default_action=Action.ASK)
+
+
+class Decisions:
+    """The questions of one network.
+
+    Args:
+        decide: called for each question.
+        answer: called with the name of the flow and the verdict for the network.
+        program: returns what serves the flows whose verdict is `Serve`.
+    """
+
+    def __init__(
+        self,
+        decide: Decider,
+        answer: Callable[[SocketId, policy.Verdict], None],
+        program: Callable[[], ProgramSockets],
+    ) -> None:
+        if not callable(decide):
+            raise TypeError(f"decide: {decide!r} is not an async function")
+        self._decide = decide
+        self._answer = answer
+        self._program = program
+        self._nursery: trio.Nursery | None = None
+        self._scopes: dict[SocketId, trio.CancelScope] = {}
+
+    async def run(self, serve: Callable[[], Awaitable[None]]) -> None:
+        """Run the driver's loop, and the tasks beside it until it ends.
+
+        Raises:
+            Exception: the exception of `serve` or of a task; a group only if several failed.
+        """
+        try:
+            async with trio.open_nursery() as self._nursery:
+                await serve()
+        except BaseExceptionGroup as group:
+            raise_alone(only(group))
+
+    def ask(self, order: DecideFlow) -> None:
+        """Start the task of a question."""
+        assert self._nursery is not None, "orders are carried out while the driver runs"
+        scope = self._scopes[order.socket] = trio.CancelScope()
+        self._nursery.start_soon(self._ask, order, scope)
+
+    def withdraw(self, socket: SocketId) -> None:
+        """Cancel the task of a question, if there is one with this name."""
+        if scope := self._scopes.pop(socket, None):
+            scope.cancel()
+
+    async def _ask(self, order: DecideFlow, scope: trio.CancelScope) -> None:
+        protocol = _NAMES.get(order.protocol, "ping")
+        flow = NewFlow(protocol, order.guest, order.destination, order.inbound, order.name)
+        with scope:
+            answer = self._decide(flow)
+            if not isawaitable(answer):
+                raise TypeError(f"decide returned {answer!r}; it must be an async function, with the verdict as result")
+            verdict = _check(await answer, flow)
+        if self._scopes.pop(order.socket, None) is None:
+            return  # the question was withdrawn
+        if isinstance(verdict, Serve):
+            self._serve(order, verdict.handler)
+        else:
+            self._answer(order.socket, verdict)
+
+    def _serve(self, order: DecideFlow, handler: Callable[[Any], Awaitable[object]]) -> None:
+        if order.protocol == TCP:
+            with self._program().stream_expected(order.socket, partial(self._handle, handler)):
+                self._answer(order.socket, policy.Serve())
+        elif order.protocol == UDP:
+            channel = self._program().open_flow(order.socket, order.guest, order.destination)
+            self._answer(order.socket, policy.Serve())
+            self._handle(handler, channel)
+        else:
+            self._answer(order.socket, policy.Serve())
+
+    def _handle(self, handler: Callable[[T], Awaitable[object]], served: T) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(_run_handler, handler, served)
+
+
+async def _run_handler(handler: Callable[[T], Awaitable[object]], served: T) -> None:
+    """Run a handler, and close its stream or channel at the end, as `trio.serve_listeners` does."""
+    try:
+        await handler(served)
+    finally:
+        await trio.aclose_forcefully(served)
+
+
+def _check(verdict: object, flow: NewFlow) -> Verdict:
+    """The result of a decider, if it is a verdict that this flow can have."""
+    if isinstance(verdict, policy.Serve):
+        raise TypeError(
+            "decide returned Serve of sansnet_core, which has no handler; return sansnet_trio.Serve(handler)"
+        )
+    if not isinstance(verdict, Verdict):
+        raise TypeError(f"decide returned {verdict!r} for {flow}; return Allow(), Refuse(), Drop() or Serve(handler)")
+    if isinstance(verdict, Serve) and flow.inbound:
+        raise ValueError(
+            f"decide returned Serve for {flow}, which only the guest can answer; return Allow(), Refuse() or Drop()"
+        )
+    return verdict

@@ -1,0 +1,74 @@
+"""The datagrams that have arrived for the program and that no task has received."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import Final, Generic, TypeVar
+
+import trio
+
+__all__ = ["Inbox"]
+
+_T = TypeVar("_T")
+
+_ROOM: Final = 1 << 20
+"""Bytes that may wait from one driver, so that one guest cannot keep another one out."""
+_OVERHEAD: Final = 256
+"""Bytes by which a datagram counts in addition to its payload."""
+
+
+class Inbox(Generic[_T]):
+    """A bounded queue. What finds no room is dropped, as by the kernel.
+
+    Attributes:
+        dropped: how many datagrams were dropped.
+    """
+
+    __slots__ = ("_error", "_held", "_lot", "_queue", "dropped")
+
+    def __init__(self) -> None:
+        self._queue: deque[tuple[object, int, _T]] = deque()
+        self._held: Counter[object] = Counter()
+        self._lot = trio.lowlevel.ParkingLot()
+        self._error: Exception | None = None
+        self.dropped = 0
+
+    def put(self, owner: object, size: int, item: _T) -> None:
+        """Add a datagram of `size` bytes that came from one driver."""
+        cost = size + _OVERHEAD
+        if self._error is not None or self._held[owner] + cost > _ROOM:
+            self.dropped += 1
+            return
+        self._held[owner] += cost
+        self._queue.append((owner, cost, item))
+        self._lot.unpark()
+
+    async def get(self) -> _T:
+        """Take the oldest datagram; wait until there is one.
+
+        Raises:
+            Exception: the one that `close` was called with, if there is no datagram.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        waited = False
+        while not self._queue:
+            if self._error is not None:
+                raise self._error
+            waited = True
+            await self._lot.park()
+        owner, cost, item = self._queue.popleft()
+        self._held[owner] -= cost
+        if not self._held[owner]:
+            del self._held[owner]
+        if not waited:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        return item
+
+    def close(self, error: Exception, *, discard: bool) -> None:
+        """Take no more datagrams; `get` raises `error` once there are none left."""
+        if self._error is None:
+            self._error = error
+        if discard:
+            self._queue.clear()
+            self._held.clear()
+        self._lot.unpark_all()
