@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import sys
+import struct
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,8 +22,8 @@ MAX_FRAME = 65535
 FRAMES_AT_ONCE, MAX_PENDING = 64, 1024
 LINGER = 60.0
 """Seconds in which a socket that the network has closed sends the rest of its data."""
-RESET, NO_RESET = (number.to_bytes(4, sys.byteorder) * 2 for number in (1, 0))
-"""For SO_LINGER: close() resets the connection, or does not."""
+RESET, NO_RESET = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
+"""Values of SO_LINGER: close() resets the connection, or does not."""
 
 
 class LinkClosed(Exception):
