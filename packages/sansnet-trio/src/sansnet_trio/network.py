@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from sansnet_core.records import replace
+from sansnet_trio.decisions import asking_by_default
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -73,6 +74,8 @@ class GuestNetwork:
             ConfigError: `config` differs in something that cannot change. Nothing has changed.
         """
         config = replace(config, link=self.config.link)
+        if self.driver.decides:
+            config = asking_by_default(config)
         self.driver.tell(lambda now: self.core.reconfigure(config, now, moved=moved))
         self.config = config
 
