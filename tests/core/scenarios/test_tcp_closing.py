@@ -257,7 +257,7 @@ def test_a_reset_of_the_guest_aborts_the_hosts_socket() -> None:
     connection.abort(pair.now)
     pair.settle()
 
-    assert pair.host.orders[-1] == CloseSocket(stream.socket, True)
+    assert pair.host.orders[-1] == CloseSocket(stream.socket, True, ECONNRESET)
     assert pair.guest.strays == []
     assert pair.tcp_flows == 0
 

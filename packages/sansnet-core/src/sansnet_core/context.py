@@ -18,7 +18,8 @@ from sansnet_core.guest_addresses import GuestAddresses
 from sansnet_core.notices import Notice
 from sansnet_core.orders import Endpoint, SocketId
 from sansnet_core.outbox import Outbox
-from sansnet_core.policy import Action, Policy
+from sansnet_core.policy import Action
+from sansnet_core.rules import Policy
 from sansnet_core.services import ServiceTable
 from sansnet_core.timers import Timers
 
