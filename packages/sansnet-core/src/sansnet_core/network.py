@@ -413,6 +413,13 @@ class Network:
         """The endpoints of a stream as the guest sees them: its own, and the remote one; None if it is over."""
         return self._tcp.endpoints(socket)
 
+    def program_addresses(self, source: bytes | None, guest_address: bytes | None) -> tuple[bytes, bytes] | int:
+        """The addresses of packets from the program to the guest: ours, and the guest's.
+
+        None means the gateway's, and the guest's current one. The errno of connect() if there are none.
+        """
+        return self._context.address_map.from_program(source, guest_address, self._context.guest)
+
     def stream_unacknowledged(self, socket: SocketId) -> int:
         """How many bytes of `stream_received` the guest has not acknowledged; 0 if the stream is over."""
         return self._tcp.unacknowledged(socket)

@@ -84,7 +84,7 @@ def _ports(value: int | tuple[int, int]) -> tuple[int, int]:
         raise ValueError(f"{value!r} is not a pair of the first and the last port")
     first, last = fields.port(value[0]), fields.port(value[1])
     if first > last:
-        raise ValueError(f"{first} to {last} is a range that ends before it begins")
+        raise ValueError(f"{first} to {last} is not a range; give the lower port first")
     return first, last
 
 

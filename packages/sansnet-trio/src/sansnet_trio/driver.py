@@ -42,6 +42,7 @@ from sansnet_trio.linux.syscalls import interface_index
 if TYPE_CHECKING:
     from sansnet_trio.decisions import Decider
     from sansnet_trio.forward.forwards import Forwards
+    from sansnet_trio.services.carrier import NetworkView
     from sansnet_trio.services.program_sockets import ProgramSockets
     from sansnet_trio.services.services import Services
 
@@ -172,6 +173,8 @@ class Driver:
         self._forwards = forwards
         self._services = services
         self._program: ProgramSockets | None = None
+        self.view: NetworkView | None = None
+        """The network for programs, which their streams refer to."""
         self._timed: list[_Timed] = [network, self._sockets]
         if on_notices is not None:
             self._timed.append(self._events)
@@ -263,6 +266,7 @@ class Driver:
 
             self._program = ProgramSockets(self._context, self._sockets, self.tell)
             self._program.carrier.running = self._running
+            self._program.carrier.view = self.view
             self._timed.append(self._program)
         return self._program
 

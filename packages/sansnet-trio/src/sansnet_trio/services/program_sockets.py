@@ -21,7 +21,7 @@ import trio
 from sansnet_core import CloseSocket, DeliverDatagram, Endpoint, Prefix, ServeStream, SocketId
 from sansnet_trio.host.sockets import LINGER, HostSockets
 from sansnet_trio.services.carrier import Carrier
-from sansnet_trio.services.datagrams import DatagramSockets, GuestDatagramChannel, GuestDatagrams
+from sansnet_trio.services.datagrams import DatagramSockets, GuestDatagramChannel, GuestDatagrams, Peer
 from sansnet_trio.services.decided import DecidedStream
 from sansnet_trio.services.places import UDP, Place, in_use
 from sansnet_trio.services.stream_end import StreamEnd
@@ -198,8 +198,10 @@ class ProgramSockets:
             made = self._network.stream_opened(source, address, port, now)
             if made < 0:
                 raise OSError(-made, os.strerror(-made))
-            guest, remote = self._network.stream_endpoints(SocketId(made))
-            ends.append(self._make_end(SocketId(made), guest, remote))
+            socket = SocketId(made)
+            endpoints = self._network.stream_endpoints(socket)
+            assert endpoints is not None, "a connection that has just been made"
+            ends.append(self._make_end(socket, *endpoints))
 
         self.carrier.tell(fact)
         end = ends[0]
@@ -265,36 +267,50 @@ class ProgramSockets:
         self._parked = False
         self._room.unpark_all()
 
-    def open_datagrams(self, source: bytes | None, port: int | None) -> GuestDatagrams:
+    def open_datagrams(self, source: Endpoint | None) -> GuestDatagrams:
         """Datagrams of the program in this network alone; see `GuestNetwork.open_datagrams`.
 
         Raises:
             OSError: EADDRINUSE, or ENETDOWN.
         """
         self._check_running()
-        place = self._free_place(source, port)
+        place = self._free_place(source)
         datagrams = GuestDatagrams(place, lambda: self.remove(place), only=self)
         self.add_datagrams(place, datagrams)
         return datagrams
 
-    def open_channel(self, guest: Endpoint, source: bytes, port: int | None) -> GuestDatagramChannel:
+    def open_channel(self, source: Endpoint | None, host: bytes | None, port: int) -> GuestDatagramChannel:
         """A channel of datagrams with one endpoint of the guest; see `GuestNetwork.open_udp`.
 
         Raises:
-            OSError: EADDRINUSE, or ENETDOWN.
+            OSError: EADDRINUSE, EADDRNOTAVAIL, ENETDOWN and more.
         """
         self._check_running()
-        place = self._free_place(source, port)
+        peer = self.make_peer(source, host, port)
+        place = self._free_place(peer.destination)
+        own = Endpoint(peer.destination.address, place.port or 0)
         socket = self._add(place)
-        own = Endpoint(source, place.port or 0)
-        channel = GuestDatagramChannel(self, socket, guest, own, lambda: self.remove(place))
+        channel = GuestDatagramChannel(self, socket, peer.guest, own, lambda: self.remove(place))
         self._datagrams[socket] = channel
         return channel
 
-    def _free_place(self, address: bytes | None, port: int | None) -> Place:
-        prefix = None if address is None else Prefix.of(address)
+    def make_peer(self, source: Endpoint | None, host: bytes | None, port: int) -> Peer:
+        """An endpoint of the guest; see `GuestNetwork.peer`.
+
+        Raises:
+            OSError: EADDRNOTAVAIL and more.
+        """
+        found = self._network.program_addresses(source.address if source else None, host)
+        if isinstance(found, int):
+            raise OSError(found, os.strerror(found))
+        own, guest = found
+        return Peer(Endpoint(guest, port), Endpoint(own, source.port if source else 0), self.carrier.view, self)
+
+    def _free_place(self, source: Endpoint | None) -> Place:
+        prefix = None if source is None else Prefix.of(source.address)
+        port = source.port if source else 0
         first = random.randrange(len(_EPHEMERAL))
-        for one in (*_EPHEMERAL[first:], *_EPHEMERAL[:first]) if port is None else (port,):
+        for one in (port,) if port else (*_EPHEMERAL[first:], *_EPHEMERAL[:first]):
             place = Place(UDP, prefix, one)
             if not self.serves(place):
                 return place
