@@ -52,7 +52,7 @@ class Policy:
 
     Args:
         rules: the first that matches decides.
-        default: the effect if none matches; None means `ALLOW`.
+        default: the effect if none matches; None allows the flow.
     """
 
     __slots__ = ("_tables",)
