@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from sansnet_core import Endpoint, ExtendedError, FlowRefused
+from sansnet_core import Endpoint, ExtendedError, FlowRefused, Reason
 from sansnet_core.notices import Notice
 from sansnet_core.records import replace
 from sansnet_core.testing import OUTSIDER, SERVER, GuestStack, HostScript, Pair, make_config
@@ -37,7 +37,7 @@ def test_a_connect_that_fails_is_told_with_its_errno(why: int) -> None:
     assert refusals(pair) == []
     pair.host.fail(pair.host.stream, why, pair.now)
     pair.settle()
-    assert refusals(pair) == [FlowRefused(TCP, FROM, HOST, HOST, why)]
+    assert refusals(pair) == [FlowRefused(TCP, FROM, HOST, HOST, why, None, False, pair.now)]
 
 
 def test_a_connection_that_the_guest_gives_up_before_the_host_answers_is_told() -> None:
@@ -46,7 +46,7 @@ def test_a_connection_that_the_guest_gives_up_before_the_host_answers_is_told() 
     pair.settle()
     pair.guest.send(segment(RST | ACK, 8).ip())
     pair.settle()
-    assert refusals(pair) == [FlowRefused(TCP, FROM, HOST, HOST, 0)]
+    assert refusals(pair) == [FlowRefused(TCP, FROM, HOST, HOST, 0, None, False, pair.now)]
 
 
 def test_a_connection_that_was_made_is_never_told() -> None:
@@ -70,7 +70,9 @@ def test_a_closed_address_is_told_for_both_protocols() -> None:
     pair.guest.send(udp(GUEST, 40000, CLOSED, 80, b"hello"))
     pair.settle()
     closed = Endpoint(CLOSED, 80)
-    assert refusals(pair) == [FlowRefused(TCP, FROM, closed, None, 0), FlowRefused(UDP, FROM, closed, None, 0)]
+    assert refusals(pair) == [
+        FlowRefused(protocol, FROM, closed, None, 0, Reason.IP_DESTINATION, False, pair.now) for protocol in (TCP, UDP)
+    ]
 
 
 def test_of_a_udp_flow_the_first_failure_is_told_if_nothing_was_received() -> None:
@@ -82,7 +84,7 @@ def test_of_a_udp_flow_the_first_failure_is_told_if_nothing_was_received() -> No
         order = pair.host.datagrams[-1]
         pair.network.datagram_failed(order.socket, order.remote, error, b"hello", pair.now)
         pair.settle()
-    assert refusals(pair) == [FlowRefused(UDP, FROM, HOST, HOST, errno.ECONNREFUSED)]
+    assert refusals(pair) == [FlowRefused(UDP, FROM, HOST, HOST, errno.ECONNREFUSED, None, False, pair.now)]
 
 
 def test_nothing_is_told_unless_it_is_wanted() -> None:

@@ -153,7 +153,7 @@ def test_after_lingering_the_number_is_free_again() -> None:
     pair.host.end(stream)
     connection.shutdown()
     _finish(pair, connection, stream)
-    peer = ManualConnection(pair, port=next(iter(pair.guest.connections.values()))._local[1])
+    peer = ManualConnection(pair, port=next(iter(pair.guest.connections.values())).local[1])
 
     pair.guest.connections.clear()
     assert peer.open().flags == SYN | ACK
@@ -257,7 +257,7 @@ def test_a_reset_of_the_guest_aborts_the_hosts_socket() -> None:
     connection.abort(pair.now)
     pair.settle()
 
-    assert pair.host.orders[-1] == CloseSocket(stream.socket, True)
+    assert pair.host.orders[-1] == CloseSocket(stream.socket, True, ECONNRESET)
     assert pair.guest.strays == []
     assert pair.tcp_flows == 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from errno import ETIMEDOUT
 from itertools import accumulate
 
 import pytest
@@ -27,7 +28,7 @@ def test_one_syn_that_is_not_repeated_is_given_up_after_seconds() -> None:
     assert pair.tcp_flows == 1, "the SYN of an old guest comes again after 3 s"
     pair.wait(3.0)
 
-    assert pair.host.orders[-1] == CloseSocket(SocketId(1), True)
+    assert pair.host.orders[-1] == CloseSocket(SocketId(1), True, ETIMEDOUT)
     assert pair.tcp_flows == 0
     assert pair.sent == [], "nobody waits for an answer"
     assert any(isinstance(notice, FlowClosed) for notice in pair.notices)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import ECONNREFUSED, EHOSTUNREACH, ENETUNREACH
+from errno import ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, ETIMEDOUT
 from itertools import pairwise
 
 import pytest
@@ -18,7 +18,9 @@ def test_a_syn_opens_a_stream_to_what_the_guest_addressed(family: int, server: b
     pair.connect(port=443, family=family)
     pair.settle()
 
-    assert pair.host.orders == [OpenStream(SocketId(1), Endpoint(server, 443), None)]
+    guest = Endpoint(pair.guest.address(len(server)), 40001)
+    destination = Endpoint(server, 443)
+    assert pair.host.orders == [OpenStream(SocketId(1), destination, None, guest, destination)]
     assert pair.sent == []
 
 
@@ -120,7 +122,7 @@ def test_the_syn_ack_is_sent_again_with_doubling_waits_and_then_given_up() -> No
     gaps = [later - earlier for earlier, later in pairwise(times)]
     assert gaps[0] == pytest.approx(1.0, abs=0.01)  # RFC 6298, 2.1
     assert all(later == pytest.approx(2 * earlier, rel=0.01) for earlier, later in pairwise(gaps))
-    assert pair.host.orders[-1] == CloseSocket(SocketId(1), True)
+    assert pair.host.orders[-1] == CloseSocket(SocketId(1), True, ETIMEDOUT)
     assert pair.tcp_flows == 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from errno import ECONNRESET
+from errno import ECONNREFUSED, ECONNRESET, EHOSTUNREACH, ETIMEDOUT
 from itertools import pairwise
 
 import pytest
@@ -126,7 +126,7 @@ def test_a_guest_that_refuses_has_the_hosts_socket_aborted(remote: Endpoint) -> 
     )
     pair.settle()
 
-    assert pair.host.orders[-1] == CloseSocket(stream.socket, True)
+    assert pair.host.orders[-1] == CloseSocket(stream.socket, True, ECONNREFUSED)
     assert pair.tcp_flows == 0
 
 
@@ -140,7 +140,7 @@ def test_the_syn_is_sent_again_with_doubling_waits_and_then_given_up() -> None:
     assert [one.flags for one in again] == [SYN] * 5
     assert {(one.sequence, one.mss, one.scale) for one in again} == {(syn.sequence, syn.mss, syn.scale)}
     assert [round(later - earlier) for earlier, later in pairwise(times)] == [1, 2, 4, 8, 16]
-    assert pair.host.orders == [CloseSocket(stream.socket, True)]
+    assert pair.host.orders == [CloseSocket(stream.socket, True, ETIMEDOUT)]
     assert pair.tcp_flows == 0
 
 
@@ -303,7 +303,7 @@ def test_the_source_is_known_by_the_notice_and_in_the_list_of_flows() -> None:
     pair.settle()
     guest, remote = Endpoint(pair.guest.ipv4, 80), Endpoint(GATEWAY, 5555)
 
-    assert pair.notices == [FlowOpened(stream.socket, 6, guest, remote, loopback, True)]
+    assert pair.notices == [FlowOpened(stream.socket, 6, guest, remote, loopback, True, pair.now)]
     assert pair.network.flows() == [
         FlowReport(stream.socket, 6, guest, remote, loopback, True, "ESTABLISHED", 0, 5),
     ]
@@ -426,15 +426,23 @@ def unreachable(pair: Pair, syn: Segment, *, code: int, sequence: int | None = N
     pair.settle()
 
 
-@pytest.mark.parametrize(("remote", "code"), [(OUTSIDER, 3), (OUTSIDER, 10), (OUTSIDER6, 1), (OUTSIDER6, 4)])
-def test_an_icmp_error_about_the_syn_ends_the_attempt(remote: Endpoint, code: int) -> None:
+@pytest.mark.parametrize(
+    ("remote", "code", "errno"),
+    [
+        (OUTSIDER, 3, ECONNREFUSED),
+        (OUTSIDER, 10, EHOSTUNREACH),
+        (OUTSIDER6, 1, EHOSTUNREACH),
+        (OUTSIDER6, 4, ECONNREFUSED),
+    ],
+)
+def test_an_icmp_error_about_the_syn_ends_the_attempt(remote: Endpoint, code: int, errno: int) -> None:
     pair = Pair()
     stream = pair.host.accept(remote, 80, pair.now)
     assert stream is not None
     pair.settle()
     unreachable(pair, pair.guest.strays[0], code=code)
 
-    assert pair.host.orders == [CloseSocket(stream.socket, True)]
+    assert pair.host.orders == [CloseSocket(stream.socket, True, errno)]
     assert pair.tcp_flows == 0
 
 

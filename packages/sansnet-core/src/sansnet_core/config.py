@@ -90,15 +90,9 @@ class LinkConfig(Record):
             raise ConfigError("tso4, tso6, uso: they need checksum_offload")
 
 
-def _length4(value: int | None) -> Any:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 32):
-        raise ValueError(f"{value!r} is not between 0 and 32")
-    return value
-
-
 def _interface4(value: AnyInterface) -> Any:
-    """An IPv4 address, and its prefix length if it has one; `Ipv4Config` keeps them as two fields."""
-    own, length = packed_interface(value)
+    """An IPv4 address, and its prefix length if it has one."""
+    own, length = fields.interface(value)
     return fields.address4(own), length
 
 
@@ -123,22 +117,14 @@ class Ipv4Config(Record, label="ipv4."):
     """
 
     address: Converted[AnyInterface, bytes] = field(_interface4)
-    prefix_length: Converted[int | None, int] = field(_length4, default=None)
+    prefix_length: Converted[int | None, int] = field(fields.prefix_length, default=None)
     gateway: OptionalAddress = field(optional(fields.address4))
 
     def __post_init__(self) -> None:
-        own, length = vars(self)["address"]
-        given = vars(self)["prefix_length"]
-        if length is None and given is None:
-            raise ConfigError(f"ipv4.prefix_length: it is missing; give address='{format(own)}/24' or prefix_length=24")
-        if length is not None and given not in (None, length):
-            raise ConfigError(f"ipv4.prefix_length: {given} contradicts address, which has {length}; give one of them")
-        vars(self).update(address=own, prefix_length=given if length is None else length)
+        fields.settle_prefix_length(self, "address")
 
     def __replace__(self, /, **changes: Any) -> Self:
-        if "address" in changes and packed_interface(changes["address"])[1] is not None:
-            changes.setdefault("prefix_length", None)
-        return super().__replace__(**changes)
+        return super().__replace__(**fields.without_old_length(changes, "address"))
 
 
 class Ipv6Config(Record, label="ipv6."):

@@ -7,19 +7,23 @@ a `Prefix`. An error names the value and the remedy; the record adds the name of
 from __future__ import annotations
 
 from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any, TypeAlias, TypeVar
 
 from sansnet_core.addresses import (
     AnyAddress,
+    AnyInterface,
     AnyMac,
     AnyPrefix,
     Endpoint,
     Prefix,
     checked_port,
+    format,
     packed,
+    packed_interface,
     packed_mac,
 )
-from sansnet_core.records import Converted, Converter
+from sansnet_core.records import Converted, Converter, Record
 
 __all__ = [
     "Address",
@@ -40,12 +44,16 @@ __all__ = [
     "endpoint",
     "host_address",
     "host_address6",
+    "interface",
     "mac",
     "one_per_family",
     "optional",
     "port",
     "prefix",
+    "prefix_length",
+    "settle_prefix_length",
     "several",
+    "without_old_length",
 ]
 
 T = TypeVar("T")
@@ -144,6 +152,50 @@ def several(convert: Converter[T]) -> Converter[tuple[T, ...]]:
         return tuple(convert(value) for value in values)
 
     return convert_all
+
+
+def prefix_length(value: int | None) -> Any:
+    """A prefix length, or None if the address of the record has one; see `settle_prefix_length`."""
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 128):
+        raise ValueError(f"{value!r} is not between 0 and 32, or 128 for IPv6")
+    return value
+
+
+def interface(value: AnyInterface | IPv4Network | IPv6Network) -> Any:
+    """An address and its prefix length, if it has one; see `settle_prefix_length`."""
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value.network_address.packed, value.prefixlen
+    return packed_interface(value)
+
+
+def settle_prefix_length(record: Record, name: str) -> None:
+    """Part an address and its prefix length, which may be given with the address or as `prefix_length`.
+
+    Args:
+        record: has a field `prefix_length` with the converter of that name; called in its `__post_init__`.
+        name: the field of the address, with the converter `interface`.
+
+    Raises:
+        ValueError: the prefix length is missing, given twice, or too large for the family.
+    """
+    values = vars(record)
+    (own, length), given = values[name], values["prefix_length"]
+    if length is None:
+        if given is None:
+            raise ValueError(f"prefix_length: it is missing; give {name}='{format(own)}/24' or prefix_length=24")
+        if given > 8 * len(own):
+            raise ValueError(f"prefix_length: {given} is not between 0 and {8 * len(own)}")
+        length = given
+    elif given not in (None, length):
+        raise ValueError(f"prefix_length: {given} contradicts {name}, which has {length}; give one of them")
+    values[name], values["prefix_length"] = own, length
+
+
+def without_old_length(changes: dict[str, Any], name: str) -> dict[str, Any]:
+    """Changes of such a record; a new address with its prefix length replaces the old one."""
+    if name in changes and "prefix_length" not in changes and interface(changes[name])[1] is not None:
+        return {**changes, "prefix_length": None}
+    return changes
 
 
 def one_per_family(values: Iterable[AnyAddress]) -> tuple[bytes, ...]:

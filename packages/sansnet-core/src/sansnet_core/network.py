@@ -18,7 +18,7 @@ from sansnet_core.context import Context
 from sansnet_core.dropped import HEAD, latest
 from sansnet_core.errors import Malformed, Reason, UsageError
 from sansnet_core.orders import Buffer, Endpoint, ExtendedError, Frame, Order, SocketId
-from sansnet_core.policy import Policy, Verdict
+from sansnet_core.policy import Verdict
 from sansnet_core.proto.arp import Arp
 from sansnet_core.proto.dhcp4 import Dhcp4
 from sansnet_core.proto.dhcp6 import Dhcp6
@@ -32,6 +32,7 @@ from sansnet_core.proto.names import Names
 from sansnet_core.proto.ndp import Ndp
 from sansnet_core.proto.tcp.handler import Tcp
 from sansnet_core.proto.udp.handler import Service, Udp
+from sansnet_core.rules import Policy
 from sansnet_core.services import ProgramService
 from sansnet_core.statistics import NetworkStatistics
 from sansnet_core.wire import ethernet
@@ -83,10 +84,13 @@ class Network:
         self._echo = Echo(context, icmp_errors)
         self._udp = Udp(context, icmp_errors, self._find_station, self._services(), Names(context).answer)
         self._tcp = Tcp(context, icmp_errors, self._find_station)
-        icmp = Icmp(context, self._echo, self._ndp, self._tcp)
+        echo, tcp = self._echo, self._tcp
+        icmp = Icmp(context, echo.receive4, echo.receive6, self._ndp.receive, tcp.unreachable)
         ethertypes: dict[Buffer, Receive] = {}
-        tcp = self._tcp.receive if config.tcp else _closed
-        protocols: dict[int, Callable[[IpHeader, Buffer], None]] = {TCP: tcp, UDP: self._udp.receive}
+        protocols: dict[int, Callable[[IpHeader, Buffer], None]] = {
+            TCP: tcp.receive if config.tcp else _closed,
+            UDP: self._udp.receive,
+        }
         if config.ipv4:
             ethertypes[ethernet.ETHERTYPE_ARP] = self._arp.receive
             protocols4 = protocols | {ICMP: icmp.receive4, IGMP: icmp.ignore}
@@ -409,12 +413,19 @@ class Network:
         """The endpoints of a stream as the guest sees them: its own, and the remote one; None if it is over."""
         return self._tcp.endpoints(socket)
 
+    def program_addresses(self, source: bytes | None, guest_address: bytes | None) -> tuple[bytes, bytes] | int:
+        """The addresses of packets from the program to the guest: ours, and the guest's.
+
+        None means the gateway's, and the guest's current one. The errno of connect() if there are none.
+        """
+        return self._context.address_map.from_program(source, guest_address, self._context.guest)
+
     def stream_unacknowledged(self, socket: SocketId) -> int:
         """How many bytes of `stream_received` the guest has not acknowledged; 0 if the stream is over."""
         return self._tcp.unacknowledged(socket)
 
     def flow_decided(self, socket: SocketId, verdict: Verdict, now: float) -> None:
-        """The verdict that `DecideFlow` asked for; a late one is ignored. Then take the outputs."""
+        """The `verdict` that `DecideFlow` asked for; a late one is ignored. Then take the outputs."""
         self._begin(now)
         for handler in (self._tcp, self._udp, self._echo):
             handler.flow_decided(socket, verdict)

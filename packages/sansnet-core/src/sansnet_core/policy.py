@@ -5,20 +5,17 @@ A rule applies to a whole flow. The first rule that matches decides; nothing is 
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from enum import Enum
 from errno import EACCES
 from typing import Final, TypeAlias
 
 from sansnet_core import fields
-from sansnet_core.addresses import Endpoint
 from sansnet_core.errors import ConfigError
 from sansnet_core.fields import OptionalEndpoint, Prefixes, optional, several
-from sansnet_core.prefixes import PrefixTable
 from sansnet_core.records import Converted, Record, field
 
-__all__ = ["Action", "Allow", "Drop", "Policy", "Refuse", "Rule", "Serve", "Verdict"]
+__all__ = ["Action", "Allow", "Drop", "Refuse", "Rule", "Serve", "Verdict"]
 
 
 def _errno(value: int) -> int:
@@ -87,7 +84,7 @@ def _ports(value: int | tuple[int, int]) -> tuple[int, int]:
         raise ValueError(f"{value!r} is not a pair of the first and the last port")
     first, last = fields.port(value[0]), fields.port(value[1])
     if first > last:
-        raise ValueError(f"{first} to {last} is a range that ends before it begins")
+        raise ValueError(f"{first} to {last} is not a range; give the lower port first")
     return first, last
 
 
@@ -148,71 +145,3 @@ class Rule(Record):
             and (not self.protocols or any(protocol in _PROTOCOLS[name] for name in self.protocols))
             and (not self.ports or protocol in _WITH_PORTS)
         )
-
-
-class _Table:
-    """The rules about flows of one protocol and direction.
-
-    A set of rules is an integer whose bit N stands for rule N. The sets that match the address and the port are looked
-    up, and the lowest bit of their intersection is the first rule that matches both.
-    """
-
-    __slots__ = ("_any_address", "_bounds", "_by_port", "_by_prefix", "_rules")
-
-    def __init__(self, rules: Sequence[Rule]) -> None:
-        self._rules = rules
-        self._any_address = _bits(not rule.destinations for rule in rules)
-        prefixes = dict.fromkeys(prefix for rule in rules for prefix in rule.destinations)
-        self._by_prefix = PrefixTable(
-            (prefix, _bits(prefix in rule.destinations for rule in rules)) for prefix in prefixes
-        )
-        ranges = [(first, last + 1) for rule in rules for first, last in rule.ports]
-        self._bounds = sorted({bound for pair in ranges for bound in pair})
-        """The ports at which the set of rules changes."""
-        self._by_port = [
-            _bits(not rule.ports or any(first <= port <= last for first, last in rule.ports) for rule in rules)
-            for port in (0, *self._bounds)
-        ]
-
-    def find(self, address: bytes, port: int) -> Rule:
-        """The first rule that matches; the last rule matches everything."""
-        found = self._any_address
-        for bits in self._by_prefix.matches(address):
-            found |= bits
-        found &= self._by_port[bisect_right(self._bounds, port)]
-        return self._rules[(found & -found).bit_length() - 1]
-
-
-class Policy:
-    """The rules of one network, compiled so that finding one takes about as long for a hundred rules as for a few.
-
-    Args:
-        rules: the first that matches decides.
-        default: the effect if none matches.
-    """
-
-    __slots__ = ("_tables",)
-
-    def __init__(self, rules: Iterable[Rule], default: Action) -> None:
-        rules = (*rules, Rule(action=default))
-        self._tables = {
-            (protocol, inbound): _Table([rule for rule in rules if rule.applies(protocol, inbound=inbound)])
-            for protocol in (6, 17, 1, 58)
-            for inbound in (False, True)
-        }
-
-    def find(self, protocol: int, remote: Endpoint, port: int, *, inbound: bool) -> Rule:
-        """The rule for a new flow.
-
-        Args:
-            protocol: IP protocol number: TCP, UDP, ICMP or ICMPv6.
-            remote: the endpoint whose address `Rule.destinations` refers to.
-            port: the port that `Rule.ports` refers to; anything for ping.
-            inbound: whether an outsider opens the flow.
-        """
-        return self._tables[protocol, inbound].find(remote.address, port)
-
-
-def _bits(flags: Iterable[bool]) -> int:
-    """An integer whose bit N is flag N."""
-    return sum(1 << number for number, flag in enumerate(flags) if flag)

@@ -23,9 +23,10 @@ from bisect import bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from sansnet_core import addresses
+from sansnet_core import addresses, fields
 from sansnet_core.errors import ConfigError, SansnetError
-from sansnet_core.records import Record, replace
+from sansnet_core.fields import OptionalAddress, Port, optional
+from sansnet_core.records import Converted, Record, field, replace
 
 __all__ = ["ALL_PORTS", "TCP", "UDP", "ForwardRule", "combine", "parse", "parse_all", "without"]
 
@@ -46,6 +47,12 @@ _MAX_NAME: Final = 15
 """Bytes of an interface's name (IFNAMSIZ)."""
 
 
+def _protocol(value: int) -> int:
+    if value not in (TCP, UDP):
+        raise ValueError(f"{value!r} is neither ports.TCP nor ports.UDP")
+    return value
+
+
 class ForwardRule(Record):
     """A range of ports of one side, each of which leads to a port of the other side.
 
@@ -61,16 +68,26 @@ class ForwardRule(Record):
         auto: listen only while a program of the other side listens, and only where the port can be bound.
     """
 
-    protocol: int
-    first: int
-    last: int
-    to: int
-    address: bytes | None = None
+    protocol: Converted[int, int] = field(_protocol)
+    first: Port = field(fields.port)
+    last: Port = field(fields.port)
+    to: Port = field(fields.port)
+    address: OptionalAddress = field(optional(fields.address), default=None)
     interface: str | None = None
-    target: bytes | None = None
+    target: OptionalAddress = field(optional(fields.address), default=None)
     inbound: bool = True
     weak: bool = False
     auto: bool = False
+
+    def __post_init__(self) -> None:
+        if self.last < self.first:
+            raise ValueError(f"last: {self.last} is below first, {self.first}; give a range that begins before it ends")
+        if self.leads_to(self.last) not in ALL_PORTS:
+            raise ValueError(
+                f"to: {self.last - self.first + 1} ports from {self.to} end beyond 65535; give a lower one"
+            )
+        if self.interface is not None and not _is_interface(self.interface):
+            raise ValueError(f"interface: {self.interface!r} is not a possible name of an interface")
 
     @property
     def option(self) -> str:
@@ -262,7 +279,7 @@ def _parse(spec: str, protocol: int, inbound: bool) -> list[ForwardRule]:
         raise _SpecError(
             "has an address to listen on, but always listens on the guest's loopback; omit the part before the slash"
         )
-    base = ForwardRule(protocol=protocol, first=1, last=0, to=1, address=address, interface=interface, inbound=inbound)
+    base = ForwardRule(protocol=protocol, first=1, last=1, to=1, address=address, interface=interface, inbound=inbound)
     forwards: list[ForwardRule] = []
     excluded: list[range] = []
     auto = False

@@ -114,6 +114,7 @@ _CHECKS: Final[dict[str, Converter[Any]]] = {
 }
 """Annotation of a plain field -> its check. Annotations are text, so no type has to be looked up."""
 _CHECKS["tuple[str, ...]"] = _texts
+_CHECKS["tuple[str, ...] | None"] = lambda value: None if value is None else _texts(value)
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
@@ -123,6 +124,8 @@ class Record:
     `__post_init__` is called when all fields are set. Records of one class with equal fields are equal.
     A subclass may name its error and a text to put before the names of fields, which are inherited:
     `class Ipv4Config(Record, error=ConfigError, label="ipv4.")`. With `kw_only=False`, fields may be given by position.
+    `frozen=False` is for type checkers alone, and for records that have subclasses: mypy (2.4) reads an inherited
+    `Converted` field of a frozen class in the type in which it is given.
 
     Raises:
         TypeError: a field is missing, or unknown.
@@ -138,7 +141,12 @@ class Record:
     __signature__ = _Signature()
 
     def __init_subclass__(
-        cls, *, error: type[SansnetError] | None = None, label: str | None = None, kw_only: bool = True
+        cls,
+        *,
+        error: type[SansnetError] | None = None,
+        label: str | None = None,
+        kw_only: bool = True,
+        frozen: bool = True,
     ) -> None:
         cls._kw_only = kw_only
         cls._error = cls._error if error is None else error
@@ -170,7 +178,12 @@ class Record:
         if fields.keys() != set(self._names):
             raise TypeError(_mismatch(type(self).__name__, self._names, fields))
         vars(self).update(fields)
-        self.__post_init__()
+        try:
+            self.__post_init__()
+        except SansnetError:
+            raise
+        except ValueError as wrong:
+            raise self._error(f"{self._label}{wrong}") from None
 
     def _by_name(self, given: tuple[Any, ...], values: dict[str, Any]) -> dict[str, Any]:
         """Fields by name, from some that were given by position."""
@@ -180,7 +193,7 @@ class Record:
         return by_position | values
 
     def __post_init__(self) -> None:
-        """Check the fields."""
+        """Check the fields together. A ValueError that begins with the name of a field becomes the record's error."""
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__}.{name} cannot be changed; use sansnet_core.records.replace()")

@@ -42,6 +42,7 @@ from sansnet_trio.linux.syscalls import interface_index
 if TYPE_CHECKING:
     from sansnet_trio.decisions import Decider
     from sansnet_trio.forward.forwards import Forwards
+    from sansnet_trio.services.carrier import NetworkView
     from sansnet_trio.services.program_sockets import ProgramSockets
     from sansnet_trio.services.services import Services
 
@@ -100,6 +101,15 @@ class DriverStatistics:
     datagrams_dropped: int
     sockets: int
     wakeups: int
+
+    def __str__(self) -> str:
+        return (
+            f"frames: {self.frames_received} from the guest, {self.frames_sent} to the guest, "
+            f"{self.frames_pending} pending, {self.frames_dropped} dropped\n"
+            f"datagrams dropped: {self.datagrams_dropped}\n"
+            f"sockets: {self.sockets}\n"
+            f"wakeups: {self.wakeups}"
+        )
 
 
 class _Timed(Protocol):
@@ -171,7 +181,7 @@ class Driver:
         if decide is not None:
             from sansnet_trio.decisions import Decisions
 
-            self._decisions = Decisions(decide, self._decide_flow)
+            self._decisions = Decisions(decide, self._decide_flow, lambda: self.program)
         self._poller = Poller()
         devices = {size: name for size, name in ((4, outbound4), (16, outbound6)) if name is not None}
         self._context = SocketContext(
@@ -185,6 +195,8 @@ class Driver:
         self._forwards = forwards
         self._services = services
         self._program: ProgramSockets | None = None
+        self.view: NetworkView | None = None
+        """The network for programs, which their streams refer to."""
         self._timed: list[_Timed] = [network, self._sockets]
         if on_notices is not None:
             self._timed.append(self._events)
@@ -271,6 +283,7 @@ class Driver:
 
             self._program = ProgramSockets(self._context, self._sockets, self.tell)
             self._program.carrier.running = self._running
+            self._program.carrier.view = self.view
             self._timed.append(self._program)
         return self._program
 

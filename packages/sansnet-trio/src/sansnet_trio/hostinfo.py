@@ -10,22 +10,28 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, NamedTuple
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any, Final, NamedTuple, Self, TypeAlias
 
-from sansnet_core import addresses
-from sansnet_core.errors import SansnetError
-from sansnet_core.records import Record
+from sansnet_core import addresses, fields
+from sansnet_core.addresses import AnyAddress, AnyInterface, packed_interface
+from sansnet_core.errors import ConfigError, SansnetError
+from sansnet_core.fields import Addresses, OptionalAddress, optional, several
+from sansnet_core.records import Converted, Record, field
 from sansnet_trio.linux import files
 from sansnet_trio.linux.rtnetlink import Netlink
 
 __all__ = [
     "RESOLV_CONF",
+    "AnyInterfaceAddress",
     "HostError",
     "HostInfo",
     "InterfaceAddress",
+    "InterfaceAddresses",
     "Resolvers",
     "Route",
     "Uplink",
+    "interface_address",
     "parse_resolv_conf",
     "read_host",
     "read_resolvers",
@@ -62,29 +68,84 @@ class HostError(SansnetError):
     """The host cannot provide something that was requested; the message is a sentence that names it."""
 
 
-class InterfaceAddress(NamedTuple):
-    """An address of an interface, 4 or 16 bytes, and the length of its network's prefix in bits."""
-
+class _InterfaceAddress(NamedTuple):
     address: bytes
     prefix_length: int
 
 
+class InterfaceAddress(_InterfaceAddress):
+    """An address of an interface, and the length of its network's prefix in bits.
+
+    Args:
+        address: in any form, with or without its prefix length; the attribute is 4 or 16 bytes in network order.
+        prefix_length: None takes that of `address`.
+
+    Raises:
+        ConfigError: one of them is wrong or missing.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, address: AnyInterface, prefix_length: int | None = None) -> Self:
+        own, length = packed_interface(address)
+        if prefix_length is None:
+            prefix_length = length
+        if (
+            type(prefix_length) is not int
+            or not 0 <= prefix_length <= 8 * len(own)
+            or length not in (None, prefix_length)
+        ):
+            raise ConfigError(
+                f"prefix_length: {prefix_length!r} is not between 0 and {8 * len(own)}; "
+                f"give InterfaceAddress('{addresses.format(own)}/24')"
+            )
+        return super().__new__(cls, own, prefix_length)
+
+    def _replace(self, **changes: Any) -> Self:
+        return type(self)(**{"address": self.address, "prefix_length": self.prefix_length, **changes})
+
+    __replace__ = _replace
+
+    def __str__(self) -> str:
+        return f"{addresses.format(self.address)}/{self.prefix_length}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+
+AnyInterfaceAddress: TypeAlias = AnyInterface | tuple[AnyAddress, int]
+"""An `InterfaceAddress`, or text such as "192.0.2.1/24", an `ipaddress` interface, a pair of address and length."""
+
+InterfaceAddresses: TypeAlias = Converted[Iterable[AnyInterfaceAddress], tuple[InterfaceAddress, ...]]
+
+
+def interface_address(value: AnyInterfaceAddress) -> InterfaceAddress:
+    """An address of an interface, for a field of a record."""
+    return InterfaceAddress(*value) if isinstance(value, tuple) else InterfaceAddress(value)
+
+
 class Route(Record):
-    """A route through one interface.
+    """A route through one interface, such as `Route(destination="0.0.0.0/0", gateway="10.0.2.2")`.
 
     Attributes:
-        destination: 4 or 16 bytes.
-        prefix_length: 0 for a default route.
+        destination: 4 or 16 bytes. It may be given with its prefix length.
+        prefix_length: 0 for a default route; may be left out if the destination has one.
         gateway: 4 or 16 bytes; None if destinations are on the link.
         metric: among routes to the same destination the kernel prefers the lowest; 0 means the kernel's default.
         on_link: whether the gateway is on the link although no other route leads to it (RTNH_F_ONLINK).
     """
 
-    destination: bytes
-    prefix_length: int
-    gateway: bytes | None = None
+    destination: Converted[AnyInterface | IPv4Network | IPv6Network, bytes] = field(fields.interface)
+    prefix_length: Converted[int | None, int] = field(fields.prefix_length, default=None)
+    gateway: OptionalAddress = field(optional(fields.address), default=None)
     metric: int = 0
     on_link: bool = False
+
+    def __post_init__(self) -> None:
+        fields.settle_prefix_length(self, "destination")
+
+    def __replace__(self, /, **changes: Any) -> Self:
+        return super().__replace__(**fields.without_old_length(changes, "destination"))
 
 
 class Uplink(Record):
@@ -99,7 +160,7 @@ class Uplink(Record):
 
     interface: str
     index: int = 0
-    addresses: tuple[InterfaceAddress, ...]
+    addresses: InterfaceAddresses = field(several(interface_address))
     routes: tuple[Route, ...]
 
     @property
@@ -117,7 +178,7 @@ class Resolvers(Record):
         options: the words of its `options` lines.
     """
 
-    nameservers: tuple[bytes, ...] = ()
+    nameservers: Addresses = field(several(fields.host_address), default=())
     search: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
 

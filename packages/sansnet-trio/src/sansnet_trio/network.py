@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import trio
 
+from sansnet_core import ConfigError, Endpoint, addresses
 from sansnet_core.records import replace
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from sansnet_core import FlowReport, Network, NetworkConfig, NetworkStatistics
+    from sansnet_core.addresses import AnyAddress
     from sansnet_trio.driver import Driver, DriverStatistics
     from sansnet_trio.events import Subscription
+    from sansnet_trio.services.datagrams import GuestDatagramChannel, GuestDatagrams, Peer
+    from sansnet_trio.services.program_sockets import ProgramSockets
+    from sansnet_trio.services.streams import GuestStream
 
-__all__ = ["GuestNetwork"]
+__all__ = ["AnyEndpoint", "GuestNetwork"]
+
+AnyEndpoint: TypeAlias = tuple["AnyAddress", int]
+"""An `Endpoint`, or a pair of an address in any form and a port."""
 
 
 class GuestNetwork:
@@ -31,6 +39,7 @@ class GuestNetwork:
         self.core = core
         self.driver = driver
         self.config = config
+        driver.view = self
         self._closed = trio.Event()
         self._waiting = 0
 
@@ -62,6 +71,74 @@ class GuestNetwork:
         """
         return self.driver.subscribe(buffer)
 
+    async def open_tcp_stream(
+        self, port: int, host: AnyAddress | None = None, source: AnyEndpoint | None = None
+    ) -> GuestStream:
+        """Connect to a server in the guest, without a socket of the host.
+
+        Args:
+            port: the server's port.
+            host: the guest's address; None for its current one.
+            source: our endpoint as the guest sees it: an address that exists in the program only, and a port, of which
+                0 is any; None for the gateway's address and any port.
+
+        Raises:
+            ConfigError: an argument is wrong.
+            OSError: as connect() does: ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, EADDRINUSE, EADDRNOTAVAIL and more;
+                ENETDOWN if the network does not run any more.
+        """
+        sockets = self._program()
+        return await sockets.open_stream(_endpoint(source), _address(host), _port(port))
+
+    def open_datagrams(self, source: AnyEndpoint | None = None) -> GuestDatagrams:
+        """Exchange datagrams with any endpoint of the guest, without a socket of the host.
+
+        Args:
+            source: our endpoint as the guest sees it, as for `open_tcp_stream`; None for all addresses that exist in
+                the program only, and any port.
+
+        Raises:
+            ConfigError: an argument is wrong.
+            OSError: EADDRINUSE: a service has this place; ENETDOWN: the network does not run any more.
+        """
+        return self._program().open_datagrams(_endpoint(source))
+
+    async def open_udp(
+        self, port: int, host: AnyAddress | None = None, source: AnyEndpoint | None = None
+    ) -> GuestDatagramChannel:
+        """Exchange datagrams with one endpoint of the guest, without a socket of the host.
+
+        Args:
+            port: the guest's port.
+            host: the guest's address; None for the one in the configuration.
+            source: our endpoint as the guest sees it, as for `open_tcp_stream`.
+
+        Raises:
+            ConfigError: an argument is wrong.
+            OSError: EADDRINUSE: a service has this place; EADDRNOTAVAIL: there is no address of the program or of the
+                guest; ENETDOWN: the network does not run any more.
+        """
+        await trio.lowlevel.checkpoint()
+        return self._program().open_channel(_endpoint(source), _address(host), _port(port))
+
+    def peer(self, port: int, host: AnyAddress | None = None, source: AnyEndpoint | None = None) -> Peer:
+        """An endpoint of the guest, to send it a datagram before it has sent one.
+
+        Args:
+            port: the guest's port.
+            host: the guest's address; None for its current one.
+            source: our endpoint as the guest sees it; None for the gateway's address. Port 0, or None, is the port of
+                the `GuestDatagrams` that sends.
+
+        Raises:
+            ConfigError: an argument is wrong.
+            OSError: EADDRNOTAVAIL, EHOSTUNREACH and more: there is no such address of the program or of the guest.
+        """
+        return self._program().make_peer(_endpoint(source), _address(host), _port(port))
+
+    def _program(self) -> ProgramSockets:
+        return self.driver.program
+
     def reconfigure(self, config: NetworkConfig, *, moved: bool = False) -> None:
         """Replace the configuration; see `Network.reconfigure`.
 
@@ -92,3 +169,27 @@ class GuestNetwork:
         """Called by `open_network` when the guest's end of the link is gone. Whether a task has waited for that."""
         self._closed.set()
         return self._waiting > 0
+
+
+def _endpoint(value: AnyEndpoint | None) -> Endpoint | None:
+    if value is None:
+        return None
+    if not isinstance(value, tuple) or len(value) != 2:
+        raise ConfigError(f"source: {value!r} is not an endpoint; give an address and a port, or an Endpoint")
+    try:
+        return Endpoint(*value)
+    except ConfigError as error:
+        raise ConfigError(f"source: {error}") from None
+
+
+def _address(value: AnyAddress | None) -> bytes | None:
+    try:
+        return None if value is None else addresses.packed(value)
+    except ConfigError as error:
+        raise ConfigError(f"host: {error}") from None
+
+
+def _port(value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 65536:
+        raise ConfigError(f"port: {value!r} is not a port; give 1 to 65535")
+    return value

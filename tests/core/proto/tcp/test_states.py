@@ -17,6 +17,8 @@ from sansnet_core.proto.tcp.states import (
     INITIAL,
     JOINT,
     PARTS,
+    UNDECIDED_INBOUND,
+    UNDECIDED_INITIAL,
     Lifecycle,
     transition,
 )
@@ -29,8 +31,9 @@ ALL: list[Lifecycle] = [
 
 def reachable() -> dict[Lifecycle, tuple[Lifecycle, str] | None]:
     """Every lifecycle that some sequence of events leads to, with one way to it."""
-    found: dict[Lifecycle, tuple[Lifecycle, str] | None] = {INITIAL: None, INBOUND: None}
-    queue = deque([INITIAL, INBOUND])
+    first = (INITIAL, INBOUND, UNDECIDED_INITIAL, UNDECIDED_INBOUND)
+    found: dict[Lifecycle, tuple[Lifecycle, str] | None] = dict.fromkeys(first)
+    queue = deque(first)
     while queue:
         here = queue.popleft()
         for event in EVENTS:
@@ -137,12 +140,15 @@ def test_a_fin_that_came_first_or_crossed_the_guests_leads_to_time_wait(events: 
 
 
 def test_the_socket_is_closed_exactly_once_on_every_path() -> None:
-    closing = {"close_socket", "abort_socket"}
+    closing = {"close_socket", "abort_socket", "withdraw_question"}
     for lifecycle in REACHABLE:
         for event in EVENTS:
             after, effects = transition(lifecycle, event)
             closed_now = len(closing.intersection(effects))
-            by_itself = event == states.HOST_FAILED  # the driver has closed it then
+            undecided = states.UNDECIDED in lifecycle
+            # The driver has closed the socket itself, or has no question any more
+            by_itself = event == states.REFUSED if undecided and lifecycle[1] == states.UNDECIDED else False
+            by_itself |= event == states.HOST_FAILED and not undecided
             gone = lifecycle[1] != GONE and after[1] == GONE
             assert closed_now == (gone and not by_itself), (lifecycle, event)
 
@@ -150,7 +156,7 @@ def test_the_socket_is_closed_exactly_once_on_every_path() -> None:
 def test_the_guest_hears_of_a_failed_host_exactly_once() -> None:
     for lifecycle in REACHABLE:
         _, effects = transition(lifecycle, states.HOST_FAILED)
-        alive = lifecycle[1] != GONE
+        alive = lifecycle[1] != GONE and states.UNDECIDED not in lifecycle  # it has heard nothing then
         told = {"refuse", "send_reset", "reset_handshake", "withdraw_syn"}
         assert len(told.intersection(effects)) == alive, lifecycle
 

@@ -44,7 +44,8 @@ def needs_resident(options: AttachOptions, namespace: ExistingNamespace, *, chan
         namespace: the guest's namespace.
         changes_user: whether sansnet becomes another user.
     """
-    own, gateways = ({len(address) for address in some} for some in ((a for a, _ in options.own), options.gateways))
+    own = {len(address) for address, _ in options.own}
+    gateways = {len(address) for address in options.gateways}
     fixed = all(_BYTES[family] in own & gateways for family in options.families)
     return options.configure and not fixed and (changes_user or namespace.needs_privileges())
 

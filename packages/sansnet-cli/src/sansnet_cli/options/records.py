@@ -24,7 +24,7 @@ class CommandLineError(OptionsError):
     """The command line is wrong. The message is one sentence that names the option."""
 
 
-class CommandOptions(Record):
+class CommandOptions(Record, frozen=False):
     """The options that all commands share and that are not about the guest's network.
 
     Attributes:
@@ -44,7 +44,7 @@ class CommandOptions(Record):
     stats: float | None = None
 
 
-class RunOptions(NamespaceOptions, CommandOptions):
+class RunOptions(NamespaceOptions, CommandOptions, frozen=False):
     """The options of `sansnet run`.
 
     Attributes:
@@ -56,7 +56,7 @@ class RunOptions(NamespaceOptions, CommandOptions):
     root: bool = False
 
 
-class AttachOptions(NamespaceOptions, CommandOptions):
+class AttachOptions(NamespaceOptions, CommandOptions, frozen=False):
     """The options of `sansnet attach`: the namespaces of a process, or a network namespace with a name or path.
 
     Attributes:
@@ -76,7 +76,7 @@ class AttachOptions(NamespaceOptions, CommandOptions):
     pid_file: str | None = None
 
 
-class MachineOptions(NetworkOptions, CommandOptions):
+class MachineOptions(NetworkOptions, CommandOptions, frozen=False):
     """The options of a virtual machine's network.
 
     Attributes:
@@ -86,7 +86,7 @@ class MachineOptions(NetworkOptions, CommandOptions):
     vhost_user: bool = False
 
 
-class ServeOptions(MachineOptions):
+class ServeOptions(MachineOptions, frozen=False):
     """The options of `sansnet serve`: the path of a socket, or an open socket.
 
     Attributes:
@@ -104,7 +104,7 @@ class ServeOptions(MachineOptions):
     pid_file: str | None = None
 
 
-class QemuOptions(MachineOptions):
+class QemuOptions(MachineOptions, frozen=False):
     """The options of `sansnet qemu`.
 
     Attributes:

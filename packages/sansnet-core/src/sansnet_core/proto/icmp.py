@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Protocol, TypeAlias
 
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.orders import Buffer
-from sansnet_core.proto.echo import Echo
-from sansnet_core.proto.ndp import Ndp
-from sansnet_core.proto.tcp.handler import Tcp
 from sansnet_core.wire import icmp4, icmp6, quoted
+from sansnet_core.wire.icmp4 import IcmpHeader
 from sansnet_core.wire.ip import TCP, IpHeader
+from sansnet_core.wire.quoted import Quoted
 
 __all__ = ["Icmp"]
 
 _NDP_TYPES: Final = range(133, 138)
+
+Receive: TypeAlias = Callable[[IpHeader, IcmpHeader, Buffer], None]
+"""Takes a message."""
+
+
+class Unreachable(Protocol):
+    """Takes an error about a segment to the guest, and whether the port is unreachable; returns whether it is known."""
+
+    def __call__(self, packet: Quoted, *, port: bool) -> bool: ...
 
 
 class Icmp:
@@ -23,18 +32,21 @@ class Icmp:
 
     Args:
         context: of the network.
-        echo: takes echo requests, and counts all types that are not handled.
+        echo4, echo6: take echo requests, and count all types that are not handled.
         ndp: takes neighbour discovery.
-        tcp: takes errors about segments to the guest.
+        unreachable: takes errors about TCP's segments to the guest.
     """
 
-    __slots__ = ("_context", "_echo", "_ndp", "_tcp")
+    __slots__ = ("_context", "_echo4", "_echo6", "_ndp", "_unreachable")
 
-    def __init__(self, context: Context, echo: Echo, ndp: Ndp, tcp: Tcp) -> None:
+    def __init__(
+        self, context: Context, echo4: Receive, echo6: Receive, ndp: Receive, unreachable: Unreachable
+    ) -> None:
         self._context = context
-        self._echo = echo
+        self._echo4 = echo4
+        self._echo6 = echo6
         self._ndp = ndp
-        self._tcp = tcp
+        self._unreachable = unreachable
 
     def receive4(self, ip: IpHeader, buf: Buffer) -> None:
         """Take an ICMP message.
@@ -46,7 +58,7 @@ class Icmp:
         if icmp.type == icmp4.DESTINATION_UNREACHABLE and icmp.code != icmp4.FRAGMENTATION_NEEDED:
             self._receive_unreachable(ip, icmp, buf, port=icmp.code == icmp4.PORT_UNREACHABLE)
         else:
-            self._echo.receive4(ip, icmp, buf)
+            self._echo4(ip, icmp, buf)
 
     def receive6(self, ip: IpHeader, buf: Buffer) -> None:
         """Take an ICMPv6 message.
@@ -56,20 +68,20 @@ class Icmp:
         """
         icmp = icmp6.parse(buf, ip, self._context.verify)
         if icmp.type in _NDP_TYPES:
-            self._ndp.receive(ip, icmp, buf)
+            self._ndp(ip, icmp, buf)
         elif icmp.type == icmp6.DESTINATION_UNREACHABLE:
             self._receive_unreachable(ip, icmp, buf, port=icmp.code == icmp6.PORT_UNREACHABLE)
         elif icmp.type in icmp6.MULTICAST_LISTENER:  # groups are not joined on the host
             self._context.ignore()
         else:
-            self._echo.receive6(ip, icmp, buf)
+            self._echo6(ip, icmp, buf)
 
     def ignore(self, ip: IpHeader, buf: Buffer) -> None:
         """Count a packet that needs no answer: IGMP, since groups are not joined on the host."""
         self._context.ignore()
 
-    def _receive_unreachable(self, ip: IpHeader, icmp: icmp4.IcmpHeader, buf: Buffer, *, port: bool) -> None:
+    def _receive_unreachable(self, ip: IpHeader, icmp: IcmpHeader, buf: Buffer, *, port: bool) -> None:
         """Process an error about a packet that was sent to the guest. It may only refuse a new connection."""
         packet = quoted.parse(buf, ip, icmp)
-        if packet is None or packet.protocol != TCP or not self._tcp.unreachable(packet, port=port):
+        if packet is None or packet.protocol != TCP or not self._unreachable(packet, port=port):
             raise Malformed(Reason.ICMP_TYPE)

@@ -32,7 +32,6 @@ from sansnet_core.orders import (
     SocketId,
 )
 from sansnet_core.policy import Verdict
-from sansnet_core.wire.ip import TCP
 
 __all__ = ["ScriptedHost", "HostScript", "HostStream"]
 
@@ -167,7 +166,7 @@ class ScriptedHost:
             elif isinstance(order, ServeStream):
                 self._open(order.socket, order.destination, now)
             elif isinstance(order, DecideFlow):
-                assert self._known(order.socket) == (order.inbound and order.protocol == TCP), "the socket exists"
+                assert self._known(order.socket) == (order.inbound and order.protocol == 6), "the socket exists"
                 assert order.socket not in self.questions, "asked twice"
                 self.questions[order.socket] = order
             elif isinstance(order, OpenDatagram | OpenEcho):

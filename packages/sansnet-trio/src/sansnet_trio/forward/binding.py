@@ -17,11 +17,11 @@ from socket import (
     SOL_SOCKET,
 )
 from socket import socket as Socket
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
-from sansnet_core import SansnetError, addresses
-from sansnet_core.addresses import LOOPBACK
-from sansnet_core.ports import TCP, ForwardRule
+from sansnet_core import ConfigError, SansnetError, addresses
+from sansnet_core.addresses import LOOPBACK, AnyAddress, checked_port, packed
+from sansnet_core.ports import TCP, UDP, ForwardRule
 from sansnet_trio.host.sockaddr import encode, family_of
 from sansnet_trio.host.sockopts import IP_FREEBIND, prepare_forwarded, prepare_listener
 from sansnet_trio.linux import files
@@ -74,22 +74,42 @@ class ForwardError(SansnetError):
         return cls(f"the ports for auto cannot be looked up ({error.strerror}); {remedy}")
 
 
-class ListenAddress(NamedTuple):
-    """Where a listener is bound.
-
-    Attributes:
-        protocol: `TCP` or `UDP`.
-        inbound: whether it is on the host; otherwise it is in the guest, see `guest_listen_address`.
-        address: 4 or 16 bytes; None means all addresses of both families.
-        interface: name of an interface; None means all.
-        port: port number.
-    """
-
+class _ListenAddress(NamedTuple):
     protocol: int
     inbound: bool
     address: bytes | None
     interface: str | None
     port: int
+
+
+class ListenAddress(_ListenAddress):
+    """Where a listener is bound.
+
+    Args:
+        protocol: `TCP` or `UDP`.
+        inbound: whether it is on the host; otherwise it is in the guest, see `guest_listen_address`.
+        address: in any form; None means all addresses of both families. The attribute is 4 or 16 bytes.
+        interface: name of an interface; None means all.
+        port: port number.
+
+    Raises:
+        ConfigError: the protocol, the address or the port is wrong.
+    """
+
+    __slots__ = ()
+
+    def __new__(
+        cls, protocol: int, inbound: bool, address: AnyAddress | None, interface: str | None, port: int
+    ) -> Self:
+        if protocol not in (TCP, UDP):
+            raise ConfigError(f"protocol: {protocol!r} is neither 6 (TCP) nor 17 (UDP)")
+        where = None if address is None else packed(address, zone=True)
+        return super().__new__(cls, protocol, inbound, where, interface, checked_port(port))
+
+    def _replace(self, **changes: Any) -> Self:
+        return type(self)(**{**self._asdict(), **changes})
+
+    __replace__ = _replace
 
 
 def listen_addresses(forward: ForwardRule, sizes: Iterable[int], ports: Iterable[int]) -> Iterator[ListenAddress]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sansnet_trio.decisions import Decider
     from sansnet_trio.forward.forwards import Forwards
     from sansnet_trio.links import Link
+    from sansnet_trio.services.services import Services
 
 __all__ = ["open_network"]
 
@@ -38,6 +39,7 @@ async def open_network(
     link: Link,
     config: NetworkConfig,
     *,
+    services: Services | None = None,
     decide: Decider | None = None,
     forwards: Forwards | None = None,
     interface: str | None = None,
@@ -52,6 +54,7 @@ async def open_network(
     Args:
         link: the guest's link, such as a `Tap`, `UnixStream` or `VhostUserLink`. It is closed in any case.
         config: the configuration of the network. Its `link` is replaced by that of the link.
+        services: the services of the program to offer the guest.
         decide: an async function that decides about new flows; see `sansnet_trio.decisions`. With it, the default
             action of a configuration that has none is `ASK`.
         forwards: the forwarded ports to serve. The caller closes them.
@@ -75,6 +78,7 @@ async def open_network(
             outbound4=outbound4,
             outbound6=outbound6,
             forwards=forwards,
+            services=services,
             decide=decide,
             host=host,
         )

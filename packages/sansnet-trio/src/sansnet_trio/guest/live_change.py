@@ -15,7 +15,9 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Final, NamedTuple
 
-from sansnet_core.records import Record
+from sansnet_core import fields
+from sansnet_core.fields import Addresses, several
+from sansnet_core.records import Record, field
 from sansnet_trio.guest.child import Channel, start_child
 from sansnet_trio.guest.interface import reconfigure
 from sansnet_trio.guest.mounts import rewrite
@@ -41,8 +43,8 @@ class GuestChange(Record):
 
     old: GuestPlan
     new: GuestPlan
-    kept: Collection[bytes] = ()
-    given_up: Collection[bytes] = ()
+    kept: Addresses = field(several(fields.address), default=())
+    given_up: Addresses = field(several(fields.address), default=())
 
 
 class OwnFile(NamedTuple):

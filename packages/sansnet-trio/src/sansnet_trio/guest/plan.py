@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
+from sansnet_core import fields
+from sansnet_core.addresses import AnyAddress
 from sansnet_core.config import LinkConfig
-from sansnet_core.records import Record
+from sansnet_core.fields import OptionalMac, optional, several
+from sansnet_core.records import Converted, Record, field
 from sansnet_trio.guest.hosts_file import HostsEntry
-from sansnet_trio.hostinfo import InterfaceAddress, Route
+from sansnet_trio.hostinfo import InterfaceAddresses, Route, interface_address
 from sansnet_trio.links.tap import MTU
 
 __all__ = ["GuestPlan", "ReadyGuest"]
 
 T = TypeVar("T")
+
+
+def _hosts_entry(value: tuple[AnyAddress, Sequence[str]]) -> HostsEntry:
+    """A line of /etc/hosts."""
+    if not isinstance(value, tuple) or len(value) != 2:
+        raise ValueError(f"{value!r} is not a pair of an address and its names")
+    names = several(str)(value[1])
+    return fields.address(value[0]), names
 
 
 class GuestPlan(Record):
@@ -35,13 +47,15 @@ class GuestPlan(Record):
 
     interface: str = "tap0"
     mtu: int = MTU.default
-    mac: bytes | None = None
+    mac: OptionalMac = field(optional(fields.mac), default=None)
     configure: bool = True
-    addresses: tuple[InterfaceAddress, ...] = ()
+    addresses: InterfaceAddresses = field(several(interface_address), default=())
     routes: tuple[Route, ...] = ()
     ipv6: bool = True
     resolv_conf: str | None = None
-    hosts: tuple[HostsEntry, ...] = ()
+    hosts: Converted[Iterable[tuple[AnyAddress, Sequence[str]]], tuple[HostsEntry, ...]] = field(
+        several(_hosts_entry), default=()
+    )
     hostname: str | None = None
     root: bool = False
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, TypeAlias
 
-from sansnet_core.addresses import Endpoint
+from sansnet_core import fields
+from sansnet_core.addresses import AnyAddress, AnyInterface, packed_interface
 from sansnet_core.config import GATEWAY_MAC, UdpFiltering
 from sansnet_core.errors import SansnetError
-from sansnet_core.records import Record
+from sansnet_core.fields import Addresses, Endpoints, Mac, OptionalAddresses, OptionalMac, optional, several
+from sansnet_core.records import Converted, Record, field
 
 __all__ = ["DNS_PORT", "NamespaceOptions", "NetworkOptions", "OptionsError"]
 
@@ -19,12 +22,39 @@ class OptionsError(SansnetError):
     """The options do not fit each other. The message is one sentence that names an option of the command."""
 
 
-class NetworkOptions(Record):
+OwnAddress: TypeAlias = tuple[bytes, int | None]
+"""An address of the guest, 4 or 16 bytes, and its prefix length; None if none was given."""
+
+
+def _families(value: Iterable[int]) -> frozenset[int]:
+    found = frozenset(several(int)(value))
+    if not found or not found <= {4, 6}:
+        raise ValueError(f"{value!r} is not a set of families; give {{4, 6}}, {{4}} or {{6}}")
+    return found
+
+
+def _own_address(value: AnyInterface | tuple[AnyAddress, int | None]) -> OwnAddress:
+    if not isinstance(value, tuple):
+        return packed_interface(value)
+    address, length = fields.address(value[0]), value[1]
+    if length is not None and (type(length) is not int or not 0 < length <= 8 * len(address)):
+        raise ValueError(f"{length!r} is not a prefix length between 1 and {8 * len(address)}")
+    return address, length
+
+
+def _hosts_entry(value: tuple[str, AnyAddress | None]) -> tuple[str, bytes | None]:
+    if not isinstance(value, tuple) or len(value) != 2 or not isinstance(value[0], str):
+        raise ValueError(f"{value!r} is not a pair of a name and its address")
+    return value[0], optional(fields.address)(value[1])
+
+
+class NetworkOptions(Record, error=OptionsError, frozen=False):
     """The options of every guest's network. Where a field is None or empty, the host decides.
 
     Attributes:
         families: 4 and 6, or one of them.
-        own: addresses of the guest, at most one of each family; the prefix length is None if none was given.
+        own: addresses of the guest, at most one of each family, such as "10.0.2.15/24"; each reads as a pair of address
+            and prefix length, which is None if none was given.
         netmask: prefix length for an IPv4 address without one.
         gateways, outbound, map_host_loopback, map_guest_address, dns_forward, dns_host: at most one of each family.
         hosts: pairs (name in lower case, address) for the guest; None is the address by which it reaches the host.
@@ -47,21 +77,25 @@ class NetworkOptions(Record):
         lenient: leave out settings that are not possible, instead of raising an error.
     """
 
-    families: frozenset[int] = frozenset({4, 6})
-    own: tuple[tuple[bytes, int | None], ...] = ()
+    families: Converted[Iterable[int], frozenset[int]] = field(_families, default=(4, 6))
+    own: Converted[Iterable[AnyInterface | tuple[AnyAddress, int | None]], tuple[OwnAddress, ...]] = field(
+        several(_own_address), default=()
+    )
     netmask: int | None = None
-    gateways: tuple[bytes, ...] = ()
+    gateways: Addresses = field(several(fields.address), default=())
     mtu: int | None = None
     interface: str | None = None
-    outbound: tuple[bytes, ...] = ()
+    outbound: Addresses = field(several(fields.host_address), default=())
     outbound_if4: str | None = None
     outbound_if6: str | None = None
-    map_host_loopback: tuple[bytes, ...] = ()
-    map_guest_address: tuple[bytes, ...] = ()
-    dns_forward: tuple[bytes, ...] = ()
-    dns_host: tuple[Endpoint, ...] = ()
-    hosts: tuple[tuple[str, bytes | None], ...] = ()
-    dns: tuple[bytes, ...] | None = None
+    map_host_loopback: Addresses = field(several(fields.address), default=())
+    map_guest_address: Addresses = field(several(fields.address), default=())
+    dns_forward: Addresses = field(several(fields.address), default=())
+    dns_host: Endpoints = field(several(fields.endpoint), default=())
+    hosts: Converted[Iterable[tuple[str, AnyAddress | None]], tuple[tuple[str, bytes | None], ...]] = field(
+        several(_hosts_entry), default=()
+    )
+    dns: OptionalAddresses = field(optional(several(fields.host_address)), default=None)
     search: tuple[str, ...] | None = None
     hostname: str | None = None
     fqdn: str | None = None
@@ -75,14 +109,14 @@ class NetworkOptions(Record):
     notices: bool = False
     copy_routes: bool = True
     copy_addresses: bool = True
-    gateway_mac: bytes = GATEWAY_MAC
+    gateway_mac: Mac = field(fields.mac, default=GATEWAY_MAC)
     map_gateway: bool = False
     advertise_mtu: bool = True
     advertise_router: bool = True
     lenient: bool = False
 
 
-class NamespaceOptions(NetworkOptions):
+class NamespaceOptions(NetworkOptions, frozen=False):
     """The options of a guest in a network namespace.
 
     Attributes:
@@ -94,5 +128,5 @@ class NamespaceOptions(NetworkOptions):
     """
 
     ifname: str | None = None
-    mac: bytes | None = None
+    mac: OptionalMac = field(optional(fields.mac), default=None)
     configure: bool = True

@@ -9,13 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from sansnet_core import addresses
+from sansnet_core import addresses, fields
 from sansnet_core.addresses import Endpoint
 from sansnet_core.config import IPV6_MIN_MTU, Ipv4Config, Ipv6Config, NetworkConfig
-from sansnet_core.records import Record, replace
+from sansnet_core.fields import Address, Addresses, several
+from sansnet_core.records import Record, field, replace
 from sansnet_trio.guest.hosts_file import HostsEntry
 from sansnet_trio.guest.plan import GuestPlan
-from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Route, Uplink
+from sansnet_trio.hostinfo import (
+    HostError,
+    HostInfo,
+    InterfaceAddress,
+    InterfaceAddresses,
+    Route,
+    Uplink,
+    interface_address,
+)
 from sansnet_trio.links import tap
 from sansnet_trio.plan import name_servers
 from sansnet_trio.plan.host_names import by_address, host_addresses, known_hosts, warn_unanswered
@@ -60,8 +69,8 @@ class Setup(Record):
     warnings: tuple[str, ...]
     outbound_if4: str | None = None
     outbound_if6: str | None = None
-    addresses: tuple[InterfaceAddress, ...] = ()
-    gateways: tuple[bytes, ...] = ()
+    addresses: InterfaceAddresses = field(several(interface_address), default=())
+    gateways: Addresses = field(several(fields.address), default=())
     names: NameServers = NameServers()
     host: HostInfo = HostInfo()
     plan: GuestPlan | None = None
@@ -70,9 +79,9 @@ class Setup(Record):
 class _Family(Record):
     """One address family of the guest's network. `gateway` is our own address in it."""
 
-    addresses: tuple[InterfaceAddress, ...]
+    addresses: InterfaceAddresses = field(several(interface_address))
     routes: tuple[Route, ...]
-    gateway: bytes
+    gateway: Address = field(fields.address)
 
 
 def make_plan(options: NamespaceOptions, host: HostInfo) -> tuple[GuestPlan, Setup]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from sansnet_core import Endpoint
+from sansnet_core import ConfigError, Endpoint
 from sansnet_trio.services.inbox import Inbox
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class GuestDatagrams(trio.abc.AsyncResource):
 
         Args:
             data: the payload.
-            peer: the receiver: the sender of an earlier datagram, or made by `peer`.
+            peer: the receiver: the sender of an earlier datagram, or made by `GuestNetwork.peer`.
 
         Raises:
             OSError: EMSGSIZE: the payload is too long for any datagram.
@@ -106,8 +106,13 @@ class GuestDatagrams(trio.abc.AsyncResource):
         if self._closed:
             await trio.lowlevel.checkpoint()
             raise trio.ClosedResourceError("these datagrams were closed")
+        source, port = peer.destination, self._place.port
+        if not source.port:
+            if port is None:
+                raise ConfigError("peer: it has no port of the program, and these datagrams are for all ports")
+            source = Endpoint(source.address, port)
         socket = peer.sockets.socket_of(self._place)
-        await peer.sockets.send_datagram(socket, peer.guest, peer.destination, bytes(data))
+        await peer.sockets.send_datagram(socket, peer.guest, source, bytes(data))
 
     async def aclose(self) -> None:
         """Close it; tasks that wait get `trio.ClosedResourceError`."""

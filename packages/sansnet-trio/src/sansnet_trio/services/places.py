@@ -44,7 +44,7 @@ def make_place(protocol: int, host: AnyPrefix | None, port: int | None) -> Place
         raise ConfigError(f"port: {port!r} is not a port; give 1 to 65535, or None for all ports")
     try:
         prefix = None if host is None else Prefix.of(host)
-    except ValueError as error:
+    except ConfigError as error:
         raise ConfigError(f"host: {error}") from None
     return Place(protocol, prefix, port)
 

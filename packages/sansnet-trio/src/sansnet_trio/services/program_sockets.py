@@ -12,6 +12,8 @@ from __future__ import annotations
 import errno
 import os
 import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import trio
@@ -19,7 +21,8 @@ import trio
 from sansnet_core import CloseSocket, DeliverDatagram, Endpoint, Prefix, ServeStream, SocketId
 from sansnet_trio.host.sockets import LINGER, HostSockets
 from sansnet_trio.services.carrier import Carrier
-from sansnet_trio.services.datagrams import DatagramSockets, GuestDatagramChannel, GuestDatagrams
+from sansnet_trio.services.datagrams import DatagramSockets, GuestDatagramChannel, GuestDatagrams, Peer
+from sansnet_trio.services.decided import DecidedStream
 from sansnet_trio.services.places import UDP, Place, in_use
 from sansnet_trio.services.stream_end import StreamEnd
 from sansnet_trio.services.streams import GuestStream
@@ -77,6 +80,7 @@ class ProgramSockets:
         self._streams: dict[SocketId, _StreamService] = {}
         self._datagrams: dict[SocketId, _DatagramService] = {}
         self._names: dict[Place, SocketId] = {}
+        self._decided: dict[SocketId, DecidedStream] = {}
         self._closed: dict[SocketId, _Closed] = {}  # the earliest deadline first
         self._room = trio.lowlevel.ParkingLot()
         self._parked = False
@@ -125,10 +129,33 @@ class ProgramSockets:
             datagrams.ended(self, errno.ENETDOWN)
         self._room.unpark_all()
 
+    # flows whose verdict is to serve them
+
+    @contextmanager
+    def stream_expected(self, socket: SocketId, start: Callable[[GuestStream], None]) -> Iterator[None]:
+        """In the block, the core may order to serve this connection; `start` is called when it is established."""
+        self._decided[socket] = DecidedStream(start)
+        try:
+            yield
+        finally:
+            self._decided.pop(socket, None)
+
+    def open_flow(self, socket: SocketId, guest: Endpoint, destination: Endpoint) -> GuestDatagramChannel:
+        """A channel for the datagrams of a flow with this name. Closing it ends the flow."""
+        channel = GuestDatagramChannel(self, socket, guest, destination, lambda: self._end_flow(socket))
+        self._datagrams[socket] = channel
+        return channel
+
+    def _end_flow(self, socket: SocketId) -> None:
+        if self._datagrams.pop(socket, None) is not None and self.carrier.running:
+            self.carrier.tell(lambda now: self._network.service_removed(socket, now))
+
     # orders
 
     def _serve(self, order: ServeStream, now: float) -> None:
-        service = None if order.service is None else self._streams.get(order.service)
+        service: _StreamService | None = self._decided.pop(order.socket, None)
+        if order.service is not None:
+            service = self._streams.get(order.service)
         if service is None:
             self._network.stream_failed(order.socket, errno.ECONNREFUSED, None, now)
         else:
@@ -178,8 +205,10 @@ class ProgramSockets:
             made = self._network.stream_opened(source, address, port, now)
             if made < 0:
                 raise OSError(-made, os.strerror(-made))
-            guest, remote = self._network.stream_endpoints(SocketId(made))
-            ends.append(self.make_end(SocketId(made), guest, remote))
+            socket = SocketId(made)
+            endpoints = self._network.stream_endpoints(socket)
+            assert endpoints is not None, "a connection that has just been made"
+            ends.append(self.make_end(socket, *endpoints))
 
         self.carrier.tell(fact)
         end = ends[0]
@@ -245,36 +274,50 @@ class ProgramSockets:
         self._parked = False
         self._room.unpark_all()
 
-    def open_datagrams(self, source: bytes | None, port: int | None) -> GuestDatagrams:
+    def open_datagrams(self, source: Endpoint | None) -> GuestDatagrams:
         """Datagrams of the program in this network alone; see `GuestNetwork.open_datagrams`.
 
         Raises:
             OSError: EADDRINUSE, or ENETDOWN.
         """
         self._check_running()
-        place = self._free_place(source, port)
+        place = self._free_place(source)
         datagrams = GuestDatagrams(place, lambda: self.remove(place), only=self)
         self.add_datagrams(place, datagrams)
         return datagrams
 
-    def open_channel(self, guest: Endpoint, source: bytes, port: int | None) -> GuestDatagramChannel:
+    def open_channel(self, source: Endpoint | None, host: bytes | None, port: int) -> GuestDatagramChannel:
         """A channel of datagrams with one endpoint of the guest; see `GuestNetwork.open_udp`.
 
         Raises:
-            OSError: EADDRINUSE, or ENETDOWN.
+            OSError: EADDRINUSE, EADDRNOTAVAIL, ENETDOWN and more.
         """
         self._check_running()
-        place = self._free_place(source, port)
+        peer = self.make_peer(source, host, port)
+        place = self._free_place(peer.destination)
+        own = Endpoint(peer.destination.address, place.port or 0)
         socket = self._add(place)
-        own = Endpoint(source, place.port or 0)
-        channel = GuestDatagramChannel(self, socket, guest, own, lambda: self.remove(place))
+        channel = GuestDatagramChannel(self, socket, peer.guest, own, lambda: self.remove(place))
         self._datagrams[socket] = channel
         return channel
 
-    def _free_place(self, address: bytes | None, port: int | None) -> Place:
-        prefix = None if address is None else Prefix.of(address)
+    def make_peer(self, source: Endpoint | None, host: bytes | None, port: int) -> Peer:
+        """An endpoint of the guest; see `GuestNetwork.peer`.
+
+        Raises:
+            OSError: EADDRNOTAVAIL and more.
+        """
+        found = self._network.program_addresses(source.address if source else None, host)
+        if isinstance(found, int):
+            raise OSError(found, os.strerror(found))
+        own, guest = found
+        return Peer(Endpoint(guest, port), Endpoint(own, source.port if source else 0), self.carrier.view, self)
+
+    def _free_place(self, source: Endpoint | None) -> Place:
+        prefix = None if source is None else Prefix.of(source.address)
+        port = source.port if source else 0
         first = random.randrange(len(_EPHEMERAL))
-        for one in (*_EPHEMERAL[first:], *_EPHEMERAL[:first]) if port is None else (port,):
+        for one in (port,) if port else (*_EPHEMERAL[first:], *_EPHEMERAL[:first]):
             place = Place(UDP, prefix, one)
             if not self.serves(place):
                 return place
