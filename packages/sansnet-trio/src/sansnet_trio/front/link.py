@@ -17,7 +17,7 @@ import trio
 from sansnet_core import Network
 from sansnet_core.records import replace
 from sansnet_trio.decisions import asking_by_default
-from sansnet_trio.driver import Driver
+from sansnet_trio.driver import Driver, Host
 from sansnet_trio.groups import only, raise_alone
 from sansnet_trio.links import LinkClosed
 from sansnet_trio.network import GuestNetwork
@@ -45,6 +45,7 @@ async def open_network(
     interface: str | None = None,
     outbound4: str | None = None,
     outbound6: str | None = None,
+    host: Host | None = None,
 ) -> AsyncIterator[GuestNetwork]:
     """Give the guest of a link a network, as long as the block runs; an async context manager.
 
@@ -60,6 +61,7 @@ async def open_network(
         interface: see `Driver`.
         outbound4: see `Driver`.
         outbound6: see `Driver`.
+        host: see `Driver`.
 
     Raises:
         LinkClosed: the guest's end of the link is gone; the block was cancelled. See `GuestNetwork.wait_closed`.
@@ -80,6 +82,7 @@ async def open_network(
             forwards=forwards,
             services=services,
             decide=decide,
+            host=host,
         )
     except BaseException:
         link.close()
