@@ -42,6 +42,8 @@ class ServedFlows:
 
     def find(self, destination: bytes, port: int) -> Served | None:
         """The service that the guest's datagrams to an endpoint go to."""
+        if not self._ends:
+            return None
         context = self._context
         socket = context.services.find(UDP, destination, port, own=context.address_map.is_own(destination))
         return None if socket is None else self._ends[socket]
