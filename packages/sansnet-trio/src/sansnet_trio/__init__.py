@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from sansnet_trio.events import Event, Lost, Subscription
     from sansnet_trio.forward.binding import ForwardError, ListenAddress
     from sansnet_trio.forward.forwards import Forwards
+    from sansnet_trio.front.command import Guest, open_guest, run_guest
     from sansnet_trio.front.link import open_network
     from sansnet_trio.guest.attached import AttachedGuest
     from sansnet_trio.guest.command import CommandGuest
@@ -81,6 +82,7 @@ __all__ = [
     "ExistingNamespace",
     "ForwardError",
     "Forwards",
+    "Guest",
     "GuestChange",
     "GuestError",
     "GuestNetwork",
@@ -116,10 +118,12 @@ __all__ = [
     "machine_arguments",
     "make_plan",
     "make_setup",
+    "open_guest",
     "open_network",
     "open_tap",
     "read_host",
     "read_host_for",
+    "run_guest",
 ]
 
 _HOMES = {
@@ -130,6 +134,7 @@ _HOMES = {
     "events": ("Event", "Lost", "Subscription"),
     "forward.binding": ("ForwardError", "ListenAddress"),
     "forward.forwards": ("Forwards",),
+    "front.command": ("Guest", "open_guest", "run_guest"),
     "front.link": ("open_network",),
     "guest.attached": ("AttachedGuest",),
     "guest.command": ("CommandGuest",),
