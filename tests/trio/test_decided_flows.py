@@ -242,9 +242,9 @@ def test_a_handler_that_fails_ends_the_network_with_its_exception() -> None:
         await guest.open_tcp_stream(SERVER[4], PORT)
         await trio.sleep_forever()
 
-    with pytest.raises(BaseExceptionGroup) as caught:  # the nursery of `run`
+    with pytest.raises(KeyError) as caught:
         run(body, decide=always(Serve(handler)))
-    assert caught.group_contains(KeyError, match="mine")
+    assert caught.value is error
 
 
 @families
@@ -267,7 +267,7 @@ def test_a_flow_is_asked_about_once(protocol: str, family: int) -> None:
 
 
 @families
-def test_a_refused_datagram_is_not_asked_about_again_until_none_has_come_for_a_while(family: int) -> None:
+def test_a_refused_flow_is_not_asked_about_again_for_a_while(family: int) -> None:
     asked: list[NewFlow] = []
 
     async def decide(flow: NewFlow) -> Verdict:
@@ -277,9 +277,9 @@ def test_a_refused_datagram_is_not_asked_about_again_until_none_has_come_for_a_w
 
     async def body(guest: SimulatedGuest) -> None:
         async with guest.open_datagrams() as datagrams:
-            for _ in range(10):
+            for _ in range(9):
                 await datagrams.send(b"again", (SERVER[family], PORT))
-                await trio.sleep(5)
+                await trio.sleep(3)
             assert len(asked) == 1
             await trio.sleep(60)
             await datagrams.send(b"again", (SERVER[family], PORT))
@@ -369,7 +369,7 @@ def test_a_connection_from_outside_is_asked_about(family: int) -> None:
                 nursery.start_soon(trio.serve_listeners, greet("guest"), [guest.listen_tcp(port)])
             async with await guest.host.open_tcp_stream(8080, source=outsider) as stream:
                 assert await stream.receive_some() == b"guest"
-            with pytest.raises(OSError, match=r"refused|reset"):
+            with pytest.raises(OSError, match="denied"):
                 await guest.host.open_tcp_stream(8081, source=outsider)
             nursery.cancel_scope.cancel()
         assert [(flow.protocol, flow.inbound, flow.guest.port) for flow in asked] == [
