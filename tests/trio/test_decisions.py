@@ -281,3 +281,15 @@ def test_a_decider_decides_by_default_unless_the_configuration_says_otherwise() 
     for action in Action:
         said = NetworkConfig(ipv4=config.ipv4, default_action=action)
         assert with_decider(said, decide) is said
+
+
+def test_a_new_flow_reads_well() -> None:
+    assert [
+        str(NewFlow("tcp", GUEST, SERVER)),
+        str(NewFlow("udp", GUEST, Endpoint("2001:db8::1", 53), name="a.example")),
+        str(NewFlow("tcp", GUEST, SERVER, inbound=True)),
+    ] == [
+        "tcp 10.0.2.15:40000 to 192.0.2.80:443",
+        "udp 10.0.2.15:40000 to [2001:db8::1]:53 (a.example)",
+        "tcp 192.0.2.80:443 to 10.0.2.15:40000, from outside",
+    ]

@@ -11,7 +11,7 @@ import trio.testing
 
 from sansnet_core import Notice
 from sansnet_core.notices import LeaseGiven, NameAsked
-from sansnet_trio import Event, Lost, Subscription
+from sansnet_trio import DriverStatistics, Event, Lost, Subscription
 from sansnet_trio.events import EventPublisher
 from tests.trio.fake import FakeNetwork
 from tests.trio.test_driver import PairLink, running, until
@@ -250,3 +250,12 @@ def test_a_buffer_holds_at_least_one_event(buffer: int) -> None:
 
 def test_what_was_lost_reads_well() -> None:
     assert (str(Lost(1, 0.0)), str(Lost(7, 0.0))) == ("lost 1 event", "lost 7 events")
+
+
+def test_the_counters_of_a_driver_read_well() -> None:
+    assert str(DriverStatistics(5, 4, 3, 2, 1, 6, 7)).splitlines() == [
+        "frames: 5 from the guest, 4 to the guest, 3 pending, 2 dropped",
+        "datagrams dropped: 1",
+        "sockets: 6",
+        "wakeups: 7",
+    ]

@@ -153,7 +153,7 @@ def test_after_lingering_the_number_is_free_again() -> None:
     pair.host.end(stream)
     connection.shutdown()
     _finish(pair, connection, stream)
-    peer = ManualConnection(pair, port=next(iter(pair.guest.connections.values()))._local[1])
+    peer = ManualConnection(pair, port=next(iter(pair.guest.connections.values())).local[1])
 
     pair.guest.connections.clear()
     assert peer.open().flags == SYN | ACK

@@ -18,7 +18,6 @@ from sansnet_core.guest_addresses import GuestAddresses
 from sansnet_core.notices import Notice
 from sansnet_core.orders import Endpoint, SocketId
 from sansnet_core.outbox import Outbox
-from sansnet_core.policy import Action
 from sansnet_core.rules import Policy
 from sansnet_core.services import ServiceTable
 from sansnet_core.timers import Timers
@@ -82,7 +81,7 @@ class Context:
         self.ignored = 0
         self.gso_size = 0
         self.verify = False
-        self.policy = Policy(config.rules, config.default_action or Action.ALLOW)
+        self.policy = Policy(config.rules, config.default_action)
         self.services = ServiceTable()
         self.notices = config.notices
         self._last_socket = 0

@@ -18,7 +18,7 @@ from sansnet_core.context import Context
 from sansnet_core.dropped import HEAD, latest
 from sansnet_core.errors import Malformed, Reason, UsageError
 from sansnet_core.orders import Buffer, Endpoint, ExtendedError, Frame, Order, SocketId
-from sansnet_core.policy import Action, Verdict
+from sansnet_core.policy import Verdict
 from sansnet_core.proto.arp import Arp
 from sansnet_core.proto.dhcp4 import Dhcp4
 from sansnet_core.proto.dhcp6 import Dhcp6
@@ -139,7 +139,7 @@ class Network:
         context.config = config
         context.address_map.configure(config)
         context.guest.configure(config)
-        context.policy = Policy(config.rules, config.default_action or Action.ALLOW)
+        context.policy = Policy(config.rules, config.default_action)
         if moved or not config.learn_addresses:
             context.guest.ipv4 = config.ipv4.address if config.ipv4 else None
             context.guest.ipv6 = config.ipv6.address if config.ipv6 else None

@@ -52,13 +52,13 @@ class Policy:
 
     Args:
         rules: the first that matches decides.
-        default: the effect if none matches.
+        default: the effect if none matches; None allows the flow.
     """
 
     __slots__ = ("_tables",)
 
-    def __init__(self, rules: Iterable[Rule], default: Action) -> None:
-        rules = (*rules, Rule(action=default))
+    def __init__(self, rules: Iterable[Rule], default: Action | None) -> None:
+        rules = (*rules, Rule(action=default or Action.ALLOW))
         self._tables = {
             (protocol, inbound): _Table([rule for rule in rules if rule.applies(protocol, inbound=inbound)])
             for protocol in (TCP, UDP, ICMP, ICMPV6)

@@ -31,3 +31,14 @@ class NetworkStatistics:
     tcp_held: int
     ignored: int
     last_drops: Mapping[Reason, tuple[Dropped, ...]]
+
+    def __str__(self) -> str:
+        lines = [
+            f"frames: {self.frames_received} from the guest, {self.frames_sent} to the guest, {self.ignored} ignored",
+            *(f"{name.replace('_', ' ')}: {count}" for name, count in self.flows.items()),
+            f"tcp bytes held: {self.tcp_held}",
+        ]
+        for reason, count in sorted(self.drops.items(), key=lambda item: -item[1]):
+            last = ", ".join(map(str, self.last_drops.get(reason, ())))
+            lines.append(f"dropped: {count}: {reason.value}{last and f'; last: {last}'}")
+        return "\n".join(lines)

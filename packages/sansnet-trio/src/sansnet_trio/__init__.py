@@ -8,6 +8,7 @@ setup from it and from `NamespaceOptions` or `NetworkOptions`. All errors raised
 
 Names that are not listed here are found in these modules, which are public too:
 
+- `dns`: a DNS server for guests; needs `sansnet-trio[dns]`.
 - `forward.in_use`, `guest.errors`, `guest.hosts_file`, `hostinfo`: facts about the host and the guest.
 - `guest.child`, `guest.execute`: the parts of `CommandGuest` for programs with their own start.
 - `links.machine_listener`, `links.observed`, `links.passed_socket`: sockets of machines, and observed links.

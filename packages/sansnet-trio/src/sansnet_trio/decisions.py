@@ -8,8 +8,9 @@ nursery of the driver, so an exception ends the driver, and the end of the drive
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from inspect import isawaitable
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import trio
 
@@ -19,7 +20,14 @@ from sansnet_core.records import replace
 from sansnet_core.wire.ip import TCP, UDP
 from sansnet_trio.groups import only, raise_alone
 
+if TYPE_CHECKING:
+    from sansnet_trio.services.datagrams import GuestDatagramChannel
+    from sansnet_trio.services.program_sockets import ProgramSockets
+    from sansnet_trio.services.streams import GuestStream
+
 __all__ = ["Decider", "Decisions", "NewFlow", "Serve", "Verdict", "with_decider"]
+
+T = TypeVar("T", bound=trio.abc.AsyncResource)
 
 _NAMES: Final = {TCP: "tcp", UDP: "udp"}
 
@@ -49,7 +57,7 @@ class NewFlow:
 class Serve:
     """The program itself is the other end of the flow: no host socket is made."""
 
-    handler: Callable[[Any], Awaitable[object]]
+    handler: Callable[[GuestStream], Awaitable[object]] | Callable[[GuestDatagramChannel], Awaitable[object]]
     """Called in a task of its own: with a `GuestStream` for TCP, with a `GuestDatagramChannel` for UDP. The network
     answers a ping itself, and the handler is not called. An exception of the handler ends the driver."""
 
@@ -74,13 +82,20 @@ class Decisions:
     Args:
         decide: called for each question.
         answer: called with the name of the flow and the verdict for the network.
+        program: returns what serves the flows whose verdict is `Serve`.
     """
 
-    def __init__(self, decide: Decider, answer: Callable[[SocketId, policy.Verdict], None]) -> None:
+    def __init__(
+        self,
+        decide: Decider,
+        answer: Callable[[SocketId, policy.Verdict], None],
+        program: Callable[[], ProgramSockets],
+    ) -> None:
         if not callable(decide):
             raise TypeError(f"decide: {decide!r} is not an async function")
         self._decide = decide
         self._answer = answer
+        self._program = program
         self._nursery: trio.Nursery | None = None
         self._scopes: dict[SocketId, trio.CancelScope] = {}
 
@@ -117,7 +132,33 @@ class Decisions:
             verdict = _check(await answer, flow)
         if self._scopes.pop(order.socket, None) is None:
             return  # the question was withdrawn
-        self._answer(order.socket, policy.Serve() if isinstance(verdict, Serve) else verdict)
+        if isinstance(verdict, Serve):
+            self._serve(order, verdict.handler)
+        else:
+            self._answer(order.socket, verdict)
+
+    def _serve(self, order: DecideFlow, handler: Callable[[Any], Awaitable[object]]) -> None:
+        if order.protocol == TCP:
+            with self._program().stream_expected(order.socket, partial(self._handle, handler)):
+                self._answer(order.socket, policy.Serve())
+        elif order.protocol == UDP:
+            channel = self._program().open_flow(order.socket, order.guest, order.destination)
+            self._answer(order.socket, policy.Serve())
+            self._handle(handler, channel)
+        else:
+            self._answer(order.socket, policy.Serve())
+
+    def _handle(self, handler: Callable[[T], Awaitable[object]], served: T) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(_run_handler, handler, served)
+
+
+async def _run_handler(handler: Callable[[T], Awaitable[object]], served: T) -> None:
+    """Run a handler, and close its stream or channel at the end, as `trio.serve_listeners` does."""
+    try:
+        await handler(served)
+    finally:
+        await trio.aclose_forcefully(served)
 
 
 def _check(verdict: object, flow: NewFlow) -> Verdict:

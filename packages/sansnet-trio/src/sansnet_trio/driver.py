@@ -102,6 +102,15 @@ class DriverStatistics:
     sockets: int
     wakeups: int
 
+    def __str__(self) -> str:
+        return (
+            f"frames: {self.frames_received} from the guest, {self.frames_sent} to the guest, "
+            f"{self.frames_pending} pending, {self.frames_dropped} dropped\n"
+            f"datagrams dropped: {self.datagrams_dropped}\n"
+            f"sockets: {self.sockets}\n"
+            f"wakeups: {self.wakeups}"
+        )
+
 
 class _Timed(Protocol):
     """A part with a deadline."""
@@ -154,7 +163,7 @@ class Driver:
         if decide is not None:
             from sansnet_trio.decisions import Decisions
 
-            self._decisions = Decisions(decide, self._decide_flow)
+            self._decisions = Decisions(decide, self._decide_flow, lambda: self.program)
         self._poller = Poller()
         devices = {size: name for size, name in ((4, outbound4), (16, outbound6)) if name is not None}
         self._context = SocketContext(

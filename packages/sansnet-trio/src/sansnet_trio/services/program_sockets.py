@@ -12,6 +12,8 @@ from __future__ import annotations
 import errno
 import os
 import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import trio
@@ -20,6 +22,7 @@ from sansnet_core import CloseSocket, DeliverDatagram, Endpoint, Prefix, ServeSt
 from sansnet_trio.host.sockets import LINGER, HostSockets
 from sansnet_trio.services.carrier import Carrier
 from sansnet_trio.services.datagrams import DatagramSockets, GuestDatagramChannel, GuestDatagrams, Peer
+from sansnet_trio.services.decided import DecidedStream
 from sansnet_trio.services.places import UDP, Place, in_use
 from sansnet_trio.services.stream_end import StreamEnd
 from sansnet_trio.services.streams import GuestStream
@@ -77,6 +80,7 @@ class ProgramSockets:
         self._streams: dict[SocketId, _StreamService] = {}
         self._datagrams: dict[SocketId, _DatagramService] = {}
         self._names: dict[Place, SocketId] = {}
+        self._decided: dict[SocketId, DecidedStream] = {}
         self._closed: dict[SocketId, _Closed] = {}  # the earliest deadline first
         self._room = trio.lowlevel.ParkingLot()
         self._parked = False
@@ -125,10 +129,33 @@ class ProgramSockets:
             datagrams.ended(self, errno.ENETDOWN)
         self._room.unpark_all()
 
+    # flows whose verdict is to serve them
+
+    @contextmanager
+    def stream_expected(self, socket: SocketId, start: Callable[[GuestStream], None]) -> Iterator[None]:
+        """In the block, the core may order to serve this connection; `start` is called when it is established."""
+        self._decided[socket] = DecidedStream(start)
+        try:
+            yield
+        finally:
+            self._decided.pop(socket, None)
+
+    def open_flow(self, socket: SocketId, guest: Endpoint, destination: Endpoint) -> GuestDatagramChannel:
+        """A channel for the datagrams of a flow with this name. Closing it ends the flow."""
+        channel = GuestDatagramChannel(self, socket, guest, destination, lambda: self._end_flow(socket))
+        self._datagrams[socket] = channel
+        return channel
+
+    def _end_flow(self, socket: SocketId) -> None:
+        if self._datagrams.pop(socket, None) is not None and self.carrier.running:
+            self.carrier.tell(lambda now: self._network.service_removed(socket, now))
+
     # orders
 
     def _serve(self, order: ServeStream, now: float) -> None:
-        service = None if order.service is None else self._streams.get(order.service)
+        service: _StreamService | None = self._decided.pop(order.socket, None)
+        if order.service is not None:
+            service = self._streams.get(order.service)
         if service is None:
             self._network.stream_failed(order.socket, errno.ECONNREFUSED, None, now)
         else:

@@ -14,6 +14,7 @@ from sansnet_core.testing import GuestStack, Impairment, Netem, TcpOptions, pack
 from sansnet_trio.testing.answers import Answers
 from sansnet_trio.testing.datagrams import SimulatedDatagrams
 from sansnet_trio.testing.pump import Pump
+from sansnet_trio.testing.resolver import resolve
 from sansnet_trio.testing.streams import SimulatedListener, SimulatedStream
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from sansnet_core import NetworkConfig
     from sansnet_core.addresses import AnyAddress
     from sansnet_core.testing.packets import Ip
+    from sansnet_trio.network import GuestNetwork
     from sansnet_trio.testing.memory_link import MemoryLink
 
 __all__ = ["GUEST_MAC", "SimulatedGuest"]
@@ -60,6 +62,7 @@ class SimulatedGuest:
         seed: the beginning of the random faults of the cables.
 
     Attributes:
+        network: its network; set by `open_simulated_guest`.
         link: the link.
         stack: the guest's stack, for tests that look at segments.
         ipv4, ipv6: its addresses as bytes; None without the family.
@@ -75,6 +78,7 @@ class SimulatedGuest:
         down: Impairment | None = None,
         seed: int = 0,
     ) -> None:
+        self.network: GuestNetwork
         self.link: Final = link
         self.ipv4: Final = None if config.ipv4 is None else config.ipv4.address
         self.ipv6: Final = None if config.ipv6 is None else config.ipv6.address
@@ -85,6 +89,7 @@ class SimulatedGuest:
             gateway_mac=config.mac,
             vnet=link.config.vnet_header,
         )
+        self._name_servers = config.dns_servers
         self._mtu = link.config.mtu
         self._tcp = replace(tcp or TcpOptions(mss=self._mtu), autoread=False)
         self._pump = Pump(self.stack, link, Netem(up or Impairment(), seed), Netem(down or Impairment(), seed + 1))
@@ -120,19 +125,42 @@ class SimulatedGuest:
             if impairment is not None:
                 cable.become(impairment)
 
+    async def resolve(self, name: str) -> list[bytes]:
+        """Look up the addresses of a host name, as the guest's resolver does: at `NetworkConfig.dns_servers`.
+
+        Returns:
+            Its addresses, 4 or 16 bytes each; those of IPv4 first.
+
+        Raises:
+            socket.gaierror: EAI_NONAME, there is no such name; EAI_NODATA, it has no address; EAI_AGAIN, no server
+                answered.
+        """
+        families = [len(address) for address in (self.ipv4, self.ipv6) if address is not None]
+        return await resolve(name, self._name_servers, families, self.open_datagrams)
+
+    async def _look_up(self, host: AnyAddress) -> bytes:
+        """One address of a host that is given by address or by name."""
+        try:
+            return addresses.packed(host)
+        except ValueError:
+            if not isinstance(host, str) or ":" in host or host.replace(".", "").isdecimal():
+                raise
+        return (await self.resolve(host))[0]
+
     async def open_tcp_stream(self, host: AnyAddress, port: int, *, local_port: int | None = None) -> SimulatedStream:
         """Connect to a server, as `trio.open_tcp_stream` in the guest.
 
         Args:
-            host: the address of the server.
+            host: the address of the server, or its name, which `resolve` looks up.
             port: its port.
             local_port: the guest's port; None takes a free one.
 
         Raises:
+            socket.gaierror: see `resolve`.
             OSError: with the errno of the kernel's connect(2): ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, ETIMEDOUT
                 after 127 seconds, and others that ICMP errors mean.
         """
-        address = addresses.packed(host)
+        address = await self._look_up(host)
         local = self._address(len(address))
         if local_port is None:
             local_port = self._free_port(lambda mine: (local, mine, address, port) in self.stack.connections)
@@ -190,7 +218,7 @@ class SimulatedGuest:
         """Send an echo request and wait for its reply.
 
         Args:
-            host: the destination.
+            host: the address or the name of the destination.
             data: the data of the request.
             ttl: TTL or hop limit.
 
@@ -200,7 +228,7 @@ class SimulatedGuest:
         Raises:
             OSError: the errno that an ICMP error means.
         """
-        address = addresses.packed(host)
+        address = await self._look_up(host)
         self._numbers = number = (self._numbers + 1) % (1 << 16)
         ping = self._pings[number] = _Ping()
         began = trio.current_time()
