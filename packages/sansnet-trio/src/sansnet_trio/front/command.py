@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
@@ -20,8 +19,9 @@ import trio
 
 from sansnet_core import UsageError
 from sansnet_core.records import replace
-from sansnet_trio.front.ending import drain, end_command
-from sansnet_trio.front.setup import network_of, open_ports
+from sansnet_trio.front.ending import drain
+from sansnet_trio.front.process import GuestProcess, words_of
+from sansnet_trio.front.setup import network_of, open_ports, warn
 from sansnet_trio.front.stdio import Stdio, Stream
 from sansnet_trio.guest.command import CommandGuest
 from sansnet_trio.guest.errors import GuestError
@@ -32,8 +32,10 @@ from sansnet_trio.plan.setup import Setup, make_plan
 
 if TYPE_CHECKING:
     from sansnet_core.ports import ForwardRule
+    from sansnet_trio.decisions import Decider
     from sansnet_trio.guest.plan import GuestPlan
     from sansnet_trio.network import GuestNetwork
+    from sansnet_trio.services.services import Services
 
 __all__ = ["Guest", "open_guest", "run_guest"]
 
@@ -42,59 +44,26 @@ _log: Final = logging.getLogger("sansnet")
 _DEFAULT: Final = NamespaceOptions()
 
 
-class Guest:
-    """A command with a network of its own. Made by `open_guest`.
+class Guest(GuestProcess):
+    """A command with a network of its own. Made by `open_guest`; see also `GuestProcess`.
 
     Attributes:
         network: its network.
-        args: the command.
-        pid: process id of the command.
-        stdin: the other end of the command's stdin, if that is a pipe.
-        stdout: the other end of the command's stdout, if that is a pipe.
-        stderr: the other end of the command's stderr, if that is a pipe.
         setup: the setup of its network: its addresses, name servers, and so on.
     """
 
     def __init__(
         self, network: GuestNetwork, command: CommandGuest[Setup], args: Sequence[str], stdio: Stdio, setup: Setup
     ) -> None:
+        super().__init__(command, args, stdio)
         self.network = network
-        self.args = args
-        self.pid = command.pid
-        self.stdin: trio.abc.SendStream | None = stdio.stdin
-        self.stdout: trio.abc.ReceiveStream | None = stdio.stdout
-        self.stderr: trio.abc.ReceiveStream | None = stdio.stderr
         self.setup = setup
         self._command = command
-        self._ended = trio.Event()
         self._ending = False
-
-    @property
-    def returncode(self) -> int | None:
-        """The command's exit status, or the negative number of the signal that ended it; None while it runs."""
-        return self._command.returncode
-
-    async def wait(self) -> int:
-        """Wait until the command ends; returns `returncode`. Any number of tasks may wait."""
-        await self._ended.wait()
-        return self._command.reap()
-
-    def send_signal(self, number: int) -> None:
-        """Send a signal to the command, unless it has ended."""
-        self._command.send_signal(number)
-
-    def terminate(self) -> None:
-        """Send SIGTERM to the command, unless it has ended."""
-        self.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """Send SIGKILL to the command, unless it has ended."""
-        self.send_signal(signal.SIGKILL)
 
     async def end(self) -> None:
         """Called at the end of the block: end the command and its background processes. A second call does nothing."""
-        if self.returncode is None:
-            await end_command(self)
+        await self.end_command()
         if self._ending:
             return
         self._ending = True
@@ -104,20 +73,16 @@ class Guest:
             _log.warning("the command has ended, but its background processes may still run: %s", error.strerror)
         await drain(self.network)
 
-    async def watch(self) -> None:
-        """Called once by `open_guest`: learn of the end of the command, also after cancellation."""
-        with trio.CancelScope(shield=True):
-            await self._command.wait()
-        self._ended.set()
-
 
 @asynccontextmanager
 async def open_guest(
     command: Sequence[str | os.PathLike[str]],
     options: NamespaceOptions = _DEFAULT,
     *,
-    root: bool = False,
+    services: Services | None = None,
+    decide: Decider | None = None,
     forwards: Iterable[ForwardRule] = (),
+    root: bool = False,
     env: Mapping[str, str] | None = None,
     cwd: str | os.PathLike[str] | None = None,
     stdin: Stream = None,
@@ -135,9 +100,11 @@ async def open_guest(
     Args:
         command: the program, looked up in PATH, and its arguments.
         options: the options of the guest's network.
+        services: see `open_network`.
+        decide: see `open_network`.
+        forwards: the forwarded ports, for example from `sansnet_core.ports.parse_all`.
         root: whether the command is root in the guest's network, which `ip` and `nft` need; otherwise it keeps the user
             of this process.
-        forwards: the forwarded ports, for example from `sansnet_core.ports.parse_all`.
         env: the command's environment; None is that of this process.
         cwd: the command's working directory; None is that of this process.
         stdin: None for that of this process, `subprocess.PIPE` or `DEVNULL`, a descriptor, or an open file.
@@ -153,7 +120,7 @@ async def open_guest(
         ForwardError: a port cannot be bound.
         LinkClosed: the guest's interface was deleted; the block was cancelled.
     """
-    words = [os.fspath(word) for word in command] if not isinstance(command, str) else command
+    words = words_of(command)
     with ExitStack() as stack:
         stdio = Stdio(stdin, stdout, stderr)
         stack.callback(stdio.close)
@@ -172,13 +139,12 @@ async def open_guest(
         except EOFError:
             raise GuestError.killed() from None
         setup = ready.prepared
-        for warning in (*setup.warnings, *ready.warnings):
-            _log.warning("%s", warning)
+        warn(*setup.warnings, *ready.warnings)
         ports = open_ports(forwards, setup, begun)
         if ports is not None:
             stack.enter_context(ports)
         link = Tap(ready.tap, ready.link, left_behind=True)
-        async with network_of(link, setup, forwards=ports) as network:
+        async with network_of(link, setup, services=services, decide=decide, forwards=ports) as network:
             begun.start()
             await begun.started()
             guest = Guest(network, begun, words, stdio, setup)
@@ -199,8 +165,10 @@ async def run_guest(
     command: Sequence[str | os.PathLike[str]],
     options: NamespaceOptions = _DEFAULT,
     *,
-    root: bool = False,
+    services: Services | None = None,
+    decide: Decider | None = None,
     forwards: Iterable[ForwardRule] = (),
+    root: bool = False,
     env: Mapping[str, str] | None = None,
     cwd: str | os.PathLike[str] | None = None,
     input: bytes | None = None,
@@ -219,8 +187,10 @@ async def run_guest(
     Args:
         command: see `open_guest`, as the other arguments that are not here.
         options: see `open_guest`.
-        root: see `open_guest`.
+        services: see `open_network`.
+        decide: see `open_network`.
         forwards: see `open_guest`.
+        root: see `open_guest`.
         env: see `open_guest`.
         cwd: see `open_guest`.
         input: bytes for the command's stdin, which is closed after them.
@@ -255,8 +225,10 @@ async def run_guest(
     opened = open_guest(
         command,
         options,
-        root=root,
+        services=services,
+        decide=decide,
         forwards=forwards,
+        root=root,
         env=env,
         cwd=cwd,
         stdin=stdin if input is None else subprocess.PIPE,

@@ -2,36 +2,56 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sansnet_trio.front.link import open_network
 from sansnet_trio.network import GuestNetwork
 
 if TYPE_CHECKING:
     from sansnet_core.ports import ForwardRule
+    from sansnet_trio.decisions import Decider
     from sansnet_trio.forward.forwards import Forwards
     from sansnet_trio.guest.socket_agent import GuestSockets
     from sansnet_trio.links import Link
     from sansnet_trio.plan.setup import Setup
+    from sansnet_trio.services.services import Services
 
-__all__ = ["network_of", "open_ports"]
+__all__ = ["network_of", "open_ports", "warn"]
+
+_log: Final = logging.getLogger("sansnet")
+
+
+def warn(*sentences: str) -> None:
+    """Log the warnings about a guest."""
+    for sentence in sentences:
+        _log.warning("%s", sentence)
 
 
 def network_of(
-    link: Link, setup: Setup, *, forwards: Forwards | None = None
+    link: Link,
+    setup: Setup,
+    *,
+    services: Services | None = None,
+    decide: Decider | None = None,
+    forwards: Forwards | None = None,
 ) -> AbstractAsyncContextManager[GuestNetwork]:
     """`open_network` with the arguments that a setup has.
 
     Args:
         link: the guest's link.
         setup: the setup of its network.
+        services: see `open_network`.
+        decide: see `open_network`.
         forwards: the forwarded ports.
     """
     return open_network(
         link,
         setup.config,
+        services=services,
+        decide=decide,
         forwards=forwards,
         interface=setup.interface,
         outbound4=setup.outbound_if4,
