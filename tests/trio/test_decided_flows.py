@@ -24,9 +24,7 @@ from sansnet_core import (
     addresses,
 )
 from sansnet_core.records import replace
-from sansnet_trio import Decider, NewFlow, Serve, Verdict
-from sansnet_trio.services.datagrams import GuestDatagramChannel
-from sansnet_trio.services.streams import GuestStream
+from sansnet_trio import Decider, GuestDatagramChannel, GuestStream, NewFlow, Serve, Verdict
 from sansnet_trio.testing import SimulatedGuest, make_simulated_config, open_simulated_guest
 
 SERVER: Final = {4: "192.0.2.80", 6: "2001:db8:2::80"}
