@@ -438,7 +438,7 @@ class Network(Copyable):
             handler.flow_decided(socket, verdict)
 
     def report_notices(self, wanted: bool) -> None:
-        """Make notices even if the configuration does not ask for them, or return to what it says."""
+        """Make notices even if the configuration does not ask for them (`wanted`), or return to what it says."""
         self._context.notices = wanted or self._context.config.notices
 
     # time
