@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 import trio
+
 from sansnet_trio import Guest, GuestStream, NamespaceOptions, Services
 
 SERVER = "192.0.2.80"
@@ -23,7 +24,7 @@ def test_the_command_in_a_guest(real_guest: Callable[..., AbstractAsyncContextMa
 
     async def main() -> tuple[int, bytes]:
         command = [sys.executable, "-m", "patient_fetch.command", SERVER]
-        options = NamespaceOptions(made_up=True, virtual=(f"{SERVER}/32",))
+        options = NamespaceOptions.made_up(virtual=(SERVER,))
         async with trio.open_nursery() as nursery:
             await nursery.start(services.serve_tcp, answer, 80)
             async with real_guest(command, options, services=services, stdout=subprocess.PIPE) as guest:

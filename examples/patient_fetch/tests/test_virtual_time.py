@@ -8,12 +8,12 @@ from contextlib import suppress
 import h11
 import pytest
 import trio
+from patient_fetch import FetchError, Patience, fetch
+
 from sansnet_core.testing import Impairment
 from sansnet_trio.services.streams import GuestStream
 from sansnet_trio.testing import SimulatedGuest
 from sansnet_trio.testing.pytest_plugin import RunWithGuest
-
-from patient_fetch import FetchError, Patience, fetch
 
 SERVER = "192.0.2.80"
 
@@ -55,10 +55,10 @@ class Server:
             await stream.send_all(connection.send(part) or b"")
 
 
-async def timed_fetch(guest: SimulatedGuest, patience: Patience = Patience()) -> tuple[bytes, float]:
+async def timed_fetch(guest: SimulatedGuest, patience: Patience | None = None) -> tuple[bytes, float]:
     """What the client gets of the server, and the virtual seconds that it takes."""
     began = trio.current_time()
-    body = await fetch(SERVER, patience=patience, connect=guest.open_tcp_stream)
+    body = await fetch(SERVER, patience=patience or Patience(), connect=guest.open_tcp_stream)
     return body, trio.current_time() - began
 
 
