@@ -37,6 +37,7 @@ from sansnet_trio.host.poller import MAX_EVENTS, Poller
 from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockets import FlowDecisions, HostSockets
 from sansnet_trio.links import Link, LinkClosed, want
+from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.linux.syscalls import interface_index
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class Host(Protocol):
         """
 
 
-class Driver:
+class Driver(Uncopyable):
     """Runs one network over one link.
 
     Args:

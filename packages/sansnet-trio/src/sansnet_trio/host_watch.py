@@ -24,6 +24,7 @@ from typing import Final
 import trio
 
 from sansnet_trio.linux import syscalls
+from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.linux.rtnetlink import subscribe
 
 __all__ = ["HostWatch"]
@@ -63,7 +64,7 @@ _POLL_INTERVAL: Final = 5.0
 """Seconds between checks of the files, if no inotify watch is available."""
 
 
-class HostWatch:
+class HostWatch(Uncopyable):
     """Watches the calling thread's network namespace, and files. Close it, or use it as a context manager.
 
     Args:

@@ -10,6 +10,7 @@ from sansnet_core import ConfigError, Endpoint, addresses
 from sansnet_core.records import replace
 from sansnet_trio.decisions import asking_by_default
 from sansnet_trio.links import LinkClosed
+from sansnet_trio.linux.descriptors import Uncopyable
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -28,7 +29,7 @@ AnyEndpoint: TypeAlias = tuple["AnyAddress", int]
 """An `Endpoint`, or a pair of an address in any form and a port."""
 
 
-class GuestNetwork:
+class GuestNetwork(Uncopyable):
     """The network of one guest. Made by `open_network`, and served until the end of its block.
 
     Attributes:

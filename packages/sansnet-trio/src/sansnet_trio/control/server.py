@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 import trio
 
 from sansnet_core import SansnetError
+from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.linux.unix_socket import UnixSocket, peer
 
 __all__ = ["Answer", "ControlSocket", "Request"]
@@ -31,7 +32,7 @@ SEND_TIMEOUT: Final = 10.0
 """Seconds that the client may take to read an answer."""
 
 
-class ControlSocket:
+class ControlSocket(Uncopyable):
     """A socket that listens on a path until it is closed; only root and the user of this process may connect.
 
     Args:

@@ -35,6 +35,7 @@ from sansnet_trio.forward.listeners import Listener, ListenerService, LoopbackPa
 from sansnet_trio.guest.socket_agent import GuestSockets
 from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockets import HostSockets
+from sansnet_trio.linux.descriptors import Uncopyable
 
 __all__ = ["ForwardError", "Forwards"]
 
@@ -48,7 +49,7 @@ _SIZES: Final = {4: 4, 6: 16}
 """Bytes of an address, by IP version."""
 
 
-class Forwards:
+class Forwards(Uncopyable):
     """All ports that are forwarded. Close it, or use it as a context manager.
 
     Args:

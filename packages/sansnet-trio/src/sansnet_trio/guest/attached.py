@@ -23,6 +23,7 @@ from sansnet_trio.guest.socket_agent import Socket, SocketAgents
 from sansnet_trio.guest.target import ExistingNamespace, NamespaceFiles
 from sansnet_trio.linux import syscalls
 from sansnet_trio.linux.children import end_child
+from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.linux.rtnetlink import load_alone, subscribe
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ __all__ = ["AttachedGuest"]
 T = TypeVar("T")
 
 
-class AttachedGuest(Generic[T]):
+class AttachedGuest(Uncopyable, Generic[T]):
     """A guest in an existing namespace. Made by `fork`; a context manager.
 
     It makes sockets in the guest's network (`GuestSockets`).

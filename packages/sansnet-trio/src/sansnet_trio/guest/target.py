@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 
 from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.linux import proc, syscalls
+from sansnet_trio.linux.descriptors import Uncopyable
 
 __all__ = ["NAMED", "ExistingNamespace", "NamespaceFiles"]
 
@@ -96,7 +97,7 @@ class NamespaceFiles(NamedTuple):
             os.close(owner)
 
 
-class ExistingNamespace:
+class ExistingNamespace(Uncopyable):
     """An existing network namespace, and the user namespace to enter before it, if any.
 
     Args:

@@ -14,12 +14,13 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.linux.unix_socket import ListenError, UnixSocket, peer
 
 __all__ = ["MachineListener", "ListenError", "peer_process"]
 
 
-class MachineListener:
+class MachineListener(Uncopyable):
     """Listens for virtual machines from its creation until it is closed.
 
     A socket file that exists is replaced if no process listens on it.

@@ -16,6 +16,7 @@ from sansnet_core import pcap
 from sansnet_core.config import LinkConfig
 from sansnet_core.orders import Buffer, Frame
 from sansnet_trio.links import Link, want
+from sansnet_trio.linux.descriptors import Uncopyable
 
 __all__ = ["CaptureFile", "CapturedLink", "ObservedLink"]
 
@@ -30,7 +31,7 @@ _CLOSE_TIMEOUT: Final = 0.5
 """Seconds to wait for the reader when the capture is closed."""
 
 
-class ObservedLink(ABC):
+class ObservedLink(Uncopyable, ABC):
     """Passes all frames on to another link and reports them to its method `observe`.
 
     Args:
@@ -79,7 +80,7 @@ class ObservedLink(ABC):
         self._link.close()
 
 
-class CaptureFile:
+class CaptureFile(Uncopyable):
     """A pcap file for the frames of one link, or of several links of one kind in succession.
 
     Frames are in the file as soon as they have passed, so it can be read meanwhile and is complete however this process

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from sansnet_core import LinkConfig
 from sansnet_trio.links import LinkClosed, MtuLimits
+from sansnet_trio.linux.descriptors import Uncopyable
 
 if TYPE_CHECKING:
     from sansnet_core import Frame
@@ -144,7 +145,7 @@ def _offload(fd: int, flags: int) -> bool:
     return True
 
 
-class Tap:
+class Tap(Uncopyable):
     """A link over an open tap.
 
     Args:

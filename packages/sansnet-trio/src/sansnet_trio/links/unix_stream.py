@@ -18,6 +18,7 @@ from sansnet_core.link.stream import LENGTH_SIZE, MAX_FRAME_SIZE, FrameDecoder, 
 from sansnet_core.orders import Buffer
 from sansnet_core.wire import ethernet
 from sansnet_trio.links import LinkClosed, MtuLimits
+from sansnet_trio.linux.descriptors import Uncopyable
 
 __all__ = ["MTU", "UnixStream"]
 
@@ -34,7 +35,7 @@ _BUFFER: Final = 4 << 20
 """Requested buffer size in each direction; net.core.wmem_max and rmem_max may limit it."""
 
 
-class UnixStream:
+class UnixStream(Uncopyable):
     """A link over a connected socket.
 
     Args:

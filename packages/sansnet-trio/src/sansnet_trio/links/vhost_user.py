@@ -51,6 +51,7 @@ from sansnet_core.vhost import (
 )
 from sansnet_core.wire import ethernet
 from sansnet_trio.links import LinkClosed, MtuLimits
+from sansnet_trio.linux.descriptors import Uncopyable
 
 __all__ = ["MTU", "VhostUserLink", "is_supported"]
 
@@ -74,7 +75,7 @@ def is_supported() -> bool:
     return platform.machine() == "x86_64"
 
 
-class VhostUserLink:
+class VhostUserLink(Uncopyable):
     """A link over the connection of a front-end such as QEMU with `-netdev vhost-user`.
 
     Args:
