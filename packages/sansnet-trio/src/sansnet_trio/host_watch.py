@@ -23,6 +23,7 @@ from typing import Final
 
 import trio
 
+from sansnet_core.errors import UsageError
 from sansnet_trio.linux import syscalls
 from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.linux.rtnetlink import subscribe
@@ -77,6 +78,8 @@ class HostWatch(Uncopyable):
     """
 
     def __init__(self, paths: Iterable[str], changes: socket.socket | None = None) -> None:
+        if isinstance(paths, str):
+            raise UsageError(f"paths: {paths!r} is one path; give ({paths!r},)")
         self._paths = tuple(paths)
         self._stack = contextlib.ExitStack()
         self._names: dict[int, set[str] | None] = {}

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 import trio
 
 from sansnet_core import SansnetError
+from sansnet_core.errors import UsageError, expect
 from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.linux.unix_socket import UnixSocket, peer
 
@@ -44,6 +45,9 @@ class ControlSocket(Uncopyable):
     """
 
     def __init__(self, path: str, answer: Callable[[Request], Answer]) -> None:
+        expect("path", path, str, "a path")
+        if not callable(answer):
+            raise UsageError(f"answer: {answer!r:.100} is not a function; give ControlCommands().answer or the like")
         self._answer = answer
         self._socket = UnixSocket(path, private=True)
 

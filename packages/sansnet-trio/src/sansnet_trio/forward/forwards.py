@@ -21,7 +21,8 @@ from socket import AF_INET6, SOCK_STREAM
 from typing import Final
 
 from sansnet_core.addresses import LOOPBACK, is_link_local
-from sansnet_core.ports import TCP, UDP, ForwardRule, combine, without
+from sansnet_core.errors import UsageError
+from sansnet_core.ports import TCP, UDP, ForwardRule, checked, combine, without
 from sansnet_trio.forward.binding import (
     ForwardError,
     ListenAddress,
@@ -75,6 +76,9 @@ class Forwards(Uncopyable):
         to_loopback: bool = False,
         on_follow: Callable[[ListenAddress, ForwardRule, bool], None] = lambda at, rule, opened: None,
     ) -> None:
+        families = tuple(families)
+        if not {4, 6}.issuperset(families):
+            raise UsageError(f"families: {families!r:.100} are not families; give (4, 6), (4,) or (6,)")
         self._sizes = {_SIZES[family] for family in families}
         if not _has_ipv6():
             self._sizes.discard(16)
@@ -141,7 +145,7 @@ class Forwards(Uncopyable):
             ForwardError: a port cannot be bound.
             ConfigError: the rules contradict each other or the present ones.
         """
-        self._change(combine([*self._rules, *forwards]))
+        self._change(combine([*self._rules, *checked(forwards)]))
 
     def remove(self, forwards: Iterable[ForwardRule]) -> None:
         """Remove rules. Connections that they have forwarded stay open.
@@ -154,7 +158,7 @@ class Forwards(Uncopyable):
         """
         # Keyed by scope and first port; numbered, so that the rest of a rule keeps its place
         rules = {(_scope(rule), rule.first): (number, rule) for number, rule in enumerate(self._rules)}
-        for old in forwards:
+        for old in checked(forwards):
             scope = _scope(old)
             whole = rules.get((scope, old.first))
             if whole is not None and whole[1].last == old.last:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from sansnet_core.errors import expect
 from sansnet_trio.guest.child import Channel, start_child, wait_answer
 from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.guest.interface import configure, open_interface
@@ -76,6 +77,9 @@ class AttachedGuest(Uncopyable, Generic[T]):
             GuestError: this process has several threads, and `prepare` cannot be pickled.
             OSError: no process can be started, or no descriptor is left.
         """
+        expect(
+            "namespace", namespace, ExistingNamespace, "an ExistingNamespace, such as ExistingNamespace.named('blue')"
+        )
         ours = theirs = None
         with contextlib.ExitStack() as stack:
             host_changes = stack.enter_context(subscribe())

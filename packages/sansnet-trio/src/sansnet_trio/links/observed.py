@@ -14,8 +14,9 @@ from typing import BinaryIO, Final
 
 from sansnet_core import pcap
 from sansnet_core.config import LinkConfig
+from sansnet_core.errors import UsageError
 from sansnet_core.orders import Buffer, Frame
-from sansnet_trio.links import Link, want
+from sansnet_trio.links import Link, expect_link, want
 from sansnet_trio.linux.descriptors import Uncopyable
 
 __all__ = ["CaptureFile", "CapturedLink", "ObservedLink"]
@@ -39,6 +40,7 @@ class ObservedLink(Uncopyable, ABC):
     """
 
     def __init__(self, link: Link) -> None:
+        expect_link(link)
         self._link = link
 
     @abstractmethod
@@ -92,6 +94,8 @@ class CaptureFile(Uncopyable):
     """
 
     def __init__(self, file: BinaryIO) -> None:
+        if not hasattr(file, "write") or hasattr(file, "encoding"):
+            raise UsageError(f"file: {file!r:.100} is not a binary file; give open(path, 'wb', buffering=0)")
         self._file: BinaryIO | None = file
         self._pipe = _pipe(file)
         self._begun = False

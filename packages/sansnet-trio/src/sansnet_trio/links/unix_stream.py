@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from sansnet_core import Frame, LinkConfig
+from sansnet_core.errors import expect
 from sansnet_core.link.stream import LENGTH_SIZE, MAX_FRAME_SIZE, FrameDecoder, FrameLengthError, encode
 from sansnet_core.orders import Buffer
 from sansnet_core.wire import ethernet
@@ -44,6 +45,7 @@ class UnixStream(Uncopyable):
     """
 
     def __init__(self, connection: socket.socket, *, mtu: int = MTU.default) -> None:
+        expect("connection", connection, socket.socket, "a connected UNIX stream socket")
         self.config = LinkConfig(mtu=mtu, max_frame_size=MAX_FRAME_SIZE)
         self.dropped = 0
         """Always 0: a stream takes every frame, or ends."""

@@ -34,6 +34,7 @@ from typing import Final, NoReturn
 import trio
 
 from sansnet_core import Frame, LinkConfig, UsageError
+from sansnet_core.errors import expect
 from sansnet_core.vhost import (
     FROM_GUEST,
     MAX_FRAME_SIZE,
@@ -88,6 +89,7 @@ class VhostUserLink(Uncopyable):
     """
 
     def __init__(self, connection: socket.socket, *, mtu: int | None = None) -> None:
+        expect("connection", connection, socket.socket, "a connected UNIX stream socket")
         if not is_supported():
             raise UsageError("vhost-user works on x86-64 only")
         connection.setblocking(False)
