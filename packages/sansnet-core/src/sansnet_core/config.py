@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 from sansnet_core import fields
 from sansnet_core.addresses import AnyAddress, AnyInterface, Endpoint, format, packed_interface
-from sansnet_core.errors import ConfigError
+from sansnet_core.errors import ConfigError, expect
 from sansnet_core.fields import (
     Address,
     Addresses,
@@ -382,6 +382,7 @@ def check_change(old: NetworkConfig, new: NetworkConfig) -> None:
     Raises:
         ConfigError: a field differs that cannot change while a network runs, or a family is switched on or off.
     """
+    expect("config", new, NetworkConfig, "a NetworkConfig")
     for name in NetworkConfig._names:
         before, after = getattr(old, name), getattr(new, name)
         if name in ("ipv4", "ipv6"):
