@@ -7,7 +7,7 @@ from typing import Final
 
 from sansnet_core.context import Context
 from sansnet_core.errors import Reason, UsageError
-from sansnet_core.orders import Endpoint, SocketId
+from sansnet_core.orders import CloseSocket, Endpoint, SocketId
 from sansnet_core.proto.udp.flow import Flow, Served, flow_key
 from sansnet_core.proto.udp.table import FlowTable
 from sansnet_core.wire.ip import UDP
@@ -62,8 +62,9 @@ class ServedFlows:
             self._ends.pop(socket, None)
 
     def ended(self, end: Served) -> None:
-        """Forget the end of a flow that was closed."""
+        """Tell the program that the flow which it serves by a verdict is over."""
         del self._ends[end.socket]
+        self._context.out.orders.append(CloseSocket(end.socket))
 
     def to_guest(self, socket: SocketId, guest: Endpoint, source: Endpoint, data: bytes) -> Flow | None:
         """The flow that a datagram of the program belongs to; it begins if there is none.
