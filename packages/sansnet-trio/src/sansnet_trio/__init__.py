@@ -69,6 +69,10 @@ if TYPE_CHECKING:
     from sansnet_trio.plan.options import NamespaceOptions, NetworkOptions, OptionsError
     from sansnet_trio.plan.qemu_arguments import machine_arguments
     from sansnet_trio.plan.setup import Setup, make_plan, make_setup
+    from sansnet_trio.services.datagrams import GuestDatagramChannel, GuestDatagrams, Peer
+    from sansnet_trio.services.listener import GuestListener
+    from sansnet_trio.services.services import Services
+    from sansnet_trio.services.streams import GuestStream
 
 __all__ = [
     "AttachedGuest",
@@ -88,11 +92,15 @@ __all__ = [
     "Forwards",
     "Guest",
     "GuestChange",
+    "GuestDatagramChannel",
+    "GuestDatagrams",
     "GuestError",
+    "GuestListener",
     "GuestNetwork",
     "GuestPlan",
     "GuestProcess",
     "GuestSockets",
+    "GuestStream",
     "HostError",
     "HostInfo",
     "HostWatch",
@@ -111,11 +119,13 @@ __all__ = [
     "NewFlow",
     "ObservedLink",
     "OptionsError",
+    "Peer",
     "PortForward",
     "ReadyGuest",
     "RememberedNameServers",
     "Route",
     "Serve",
+    "Services",
     "Setup",
     "Subscription",
     "Tap",
@@ -171,6 +181,10 @@ _HOMES = {
     "plan.options": ("NamespaceOptions", "NetworkOptions", "OptionsError"),
     "plan.qemu_arguments": ("machine_arguments",),
     "plan.setup": ("Setup", "make_plan", "make_setup"),
+    "services.datagrams": ("GuestDatagramChannel", "GuestDatagrams", "Peer"),
+    "services.listener": ("GuestListener",),
+    "services.services": ("Services",),
+    "services.streams": ("GuestStream",),
 }
 
 

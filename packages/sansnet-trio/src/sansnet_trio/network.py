@@ -9,6 +9,7 @@ import trio
 from sansnet_core import ConfigError, Endpoint, addresses
 from sansnet_core.policy import Action
 from sansnet_core.records import replace
+from sansnet_trio.decisions import asking_by_default
 from sansnet_trio.links import LinkClosed
 
 if TYPE_CHECKING:
@@ -175,6 +176,8 @@ class GuestNetwork:
             ConfigError: `config` differs in something that cannot change. Nothing has changed.
         """
         config = replace(config, link=self.config.link)
+        if self.driver.decides:
+            config = asking_by_default(config)
         self.driver.tell(lambda now: self.core.reconfigure(config, now, moved=moved))
         self.config = config
         if _concerns_inbound(config):

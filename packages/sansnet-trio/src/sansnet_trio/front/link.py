@@ -16,8 +16,8 @@ import trio
 
 from sansnet_core import Network, SansnetError
 from sansnet_core.records import replace
-from sansnet_trio.decisions import with_decider
-from sansnet_trio.driver import Driver
+from sansnet_trio.decisions import asking_by_default
+from sansnet_trio.driver import Driver, Host
 from sansnet_trio.groups import only, raise_alone
 from sansnet_trio.network import GuestNetwork
 
@@ -44,6 +44,7 @@ async def open_network(
     interface: str | None = None,
     outbound4: str | None = None,
     outbound6: str | None = None,
+    host: Host | None = None,
 ) -> AsyncIterator[GuestNetwork]:
     """Give the guest of a link a network, as long as the block runs; an async context manager.
 
@@ -59,6 +60,7 @@ async def open_network(
         interface: see `Driver`.
         outbound4: see `Driver`.
         outbound6: see `Driver`.
+        host: see `Driver`.
 
     Raises:
         LinkClosed: the guest's end of the link is gone; the block was cancelled. See `GuestNetwork.wait_closed`.
@@ -66,7 +68,9 @@ async def open_network(
         OSError: the link failed, there is no such interface, or no descriptor is left.
     """
     try:
-        config = with_decider(replace(config, link=link.config), decide)
+        config = replace(config, link=link.config)
+        if decide is not None:
+            config = asking_by_default(config)
         core = Network(config, now=trio.current_time(), secret=os.urandom(_SECRET_SIZE))
         driver = Driver(
             core,
@@ -77,6 +81,7 @@ async def open_network(
             forwards=forwards,
             services=services,
             decide=decide,
+            host=host,
         )
     except BaseException:
         link.close()
