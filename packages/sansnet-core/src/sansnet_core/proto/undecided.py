@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable
-from errno import EACCES
+from errno import EACCES, ECONNREFUSED
 from math import inf
 from typing import Final, Generic, NamedTuple, TypeVar
 
@@ -23,7 +23,7 @@ from sansnet_core.context import Context
 from sansnet_core.errors import Reason
 from sansnet_core.notices import FlowRefused, FlowReport
 from sansnet_core.orders import CloseSocket, DecideFlow, Endpoint, SocketId
-from sansnet_core.policy import Drop, Refuse, Serve, Verdict
+from sansnet_core.policy import Action, Allow, Drop, Refuse, Serve, Verdict
 
 __all__ = ["NewFlow", "Question", "Refusal", "Undecided"]
 
@@ -38,6 +38,9 @@ MAX_TOTAL: Final = 16 << 20
 
 PURGE_INTERVAL: Final = 1.0
 """Seconds; how late a refusal may be forgotten. Bounds the work of the timer."""
+
+_ALLOW: Final = Allow()
+"""Made once: it is the verdict about nearly every flow."""
 
 P = TypeVar("P")
 
@@ -97,7 +100,7 @@ class Refusal(NamedTuple):
         until: when it is forgotten.
     """
 
-    verdict: Refuse | Drop | None
+    verdict: Verdict | None
     reason: Reason
     until: float
 
@@ -146,7 +149,7 @@ class Undecided(Generic[P]):
         guest, remote, inbound = flow.guest, flow.outsider or flow.remote, flow.inbound
         port = guest.port if inbound else remote.port
         rule = self._context.policy.find(flow.protocol, remote, port, inbound=inbound)
-        return rule.verdict
+        return _ALLOW if rule.action is Action.ALLOW and rule.to is None else rule.verdict
 
     def ask(self, flow: NewFlow) -> Question[P] | None:
         """Ask the program about a flow; None if too many wait already."""
@@ -199,7 +202,7 @@ class Undecided(Generic[P]):
             self._forget(question)
             self._context.out.orders.append(CloseSocket(question.socket))
 
-    def refuse(self, flow: NewFlow, verdict: Refuse | Drop | None, reason: Reason) -> Refusal:
+    def refuse(self, flow: NewFlow, verdict: Verdict | None, reason: Reason) -> Refusal:
         """Remember that a flow is refused, and report it; see `Refusal`."""
         context = self._context
         refusals = self._refusals[flow.inbound]
@@ -220,6 +223,28 @@ class Undecided(Generic[P]):
         for refusals in self._refusals:
             refusals.clear()
 
+    def reconfigured(self, is_open: Callable[[NewFlow], bool]) -> None:
+        """Follow the context's new configuration.
+
+        Args:
+            is_open: whether the address map has a host endpoint for a flow of the guest that waits.
+        """
+        self.forget_refusals()
+        address_map = self._context.address_map
+        for question in list(self._questions.values()):
+            flow = question.flow
+            verdict, reason = self.judge(flow), Reason.REFUSED
+            if not (flow.inbound or is_open(flow)):
+                reason = address_map.refusal(flow.remote.address)
+                verdict = Refuse(ECONNREFUSED if reason is Reason.OWN_ADDRESS else EACCES)
+            if isinstance(verdict, Refuse | Drop):
+                self._refuse_waiting(question, verdict, reason)
+
+    def _refuse_waiting(self, question: Question[P], verdict: Verdict, reason: Reason) -> None:
+        self._forget(question)
+        self._context.out.orders.append(CloseSocket(question.socket))
+        self._settle(question, verdict, reason)
+
     def expire(self) -> None:
         """Refuse the flows without a verdict in time, and forget old refusals."""
         context = self._context
@@ -229,9 +254,7 @@ class Undecided(Generic[P]):
             if question.deadline > context.now:
                 again = question.deadline
                 break
-            self._forget(question)
-            context.out.orders.append(CloseSocket(question.socket))
-            self._settle(question, Refuse(EACCES), Reason.UNDECIDED)
+            self._refuse_waiting(question, Refuse(EACCES), Reason.UNDECIDED)
         for refusals in self._refusals:
             while refusals:
                 key, refusal = next(iter(refusals.items()))

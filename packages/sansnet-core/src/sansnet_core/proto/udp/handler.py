@@ -30,6 +30,8 @@ Not done: joining the guest's multicast groups on the host.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
+from errno import EMSGSIZE
 from typing import Final, TypeAlias
 
 from sansnet_core.addresses import is_unspecified
@@ -176,7 +178,7 @@ class Udp:
                 else:
                     flow.outdated = flow.remote.port in dns.PORTS and not (flow.redirected or host == flow.host)
         self._host.reconfigured()
-        self._opening.forget_refusals()
+        self._opening.reconfigured()
 
     # the host's sockets
 
@@ -204,7 +206,7 @@ class Udp:
         if mapping is None:
             return  # closed while the driver was reading it
         flow = mapping.flows.get(source)
-        if isinstance(mapping, ForwardedPort):
+        if type(mapping) is ForwardedPort:  # quicker than isinstance
             if flow is None or self._host.is_stale(flow, mapping):
                 datagram = Datagram(data, segment_size, ttl, tos, local=local)
                 flow = self._opening.open_inbound(mapping, source, datagram)
@@ -212,7 +214,8 @@ class Udp:
                     return
             flow.local = local
         elif flow is None:
-            self._receive_unsolicited(mapping, source, data, segment_size, ttl, tos)
+            if isinstance(mapping, Mapping):
+                self._receive_unsolicited(mapping, source, data, segment_size, ttl, tos)
             return
         self._to_guest(flow, data, segment_size, ttl, tos)
 
@@ -258,6 +261,9 @@ class Udp:
                 FlowRefused(UDP, flow.guest, flow.remote, flow.host, error.errno, None, flow.inbound, self._context.now)
             )
         self._context.drop_packet(Reason.HOST_SEND, UDP, flow.guest, flow.remote)
+        if error.errno == EMSGSIZE and len(remote.address) != len(flow.guest.address):
+            # The flow was redirected to the other family, whose header is 20 bytes shorter or longer
+            error = replace(error, info=error.info + (20 if len(remote.address) == 4 else -20))
         self._report(error, flow.guest, flow.remote, remote.address, data)
 
     def _report(self, error: ExtendedError, source: Endpoint, destination: Endpoint, host: bytes, data: Buffer) -> None:

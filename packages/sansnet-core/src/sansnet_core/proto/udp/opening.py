@@ -7,7 +7,6 @@ rules; the program's verdict. So a flow that is refused or waits has no host soc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from errno import EACCES, ECONNREFUSED
 from typing import Final, NamedTuple, TypeAlias
 
 from sansnet_core.addresses import is_multicast, is_unspecified
@@ -172,6 +171,10 @@ class Opening:
             return source.address in mapping.addresses
         return isinstance(verdict, Allow) and verdict.to in (None, source)
 
+    def reconfigured(self) -> None:
+        """Follow the context's new configuration, which may refuse flows that wait."""
+        self._undecided.reconfigured(lambda flow: self._to_host(flow.remote) is not None)
+
     def forward_removed(self, socket: SocketId) -> None:
         """Forget the flows that wait at a forwarded port."""
         self._undecided.withdraw(lambda flow: flow.forward == socket)
@@ -190,9 +193,6 @@ class Opening:
     def _settle(self, question: Question[Datagram], verdict: Verdict, reason: Reason) -> None:
         """Open or refuse a flow that waited; `reason` is that of a refusal."""
         context, new = self._context, question.flow
-        if isinstance(verdict, Allow) and not new.inbound and self._to_host(new.remote) is None:
-            reason = context.address_map.refusal(new.remote.address)  # closed since the question
-            verdict = Refuse(ECONNREFUSED if reason is Reason.OWN_ADDRESS else EACCES)
         if isinstance(verdict, Refuse | Drop):
             refusal = self._undecided.refuse(new, verdict, reason)
             ends = (new.remote, new.guest) if new.inbound else (new.guest, new.remote)
@@ -213,8 +213,10 @@ class Opening:
             if flow is None:
                 return self._served.open(self._served.add(question.socket, once=True), new.guest, new.remote)
             self._context.out.orders.append(CloseSocket(question.socket))
-        elif flow is None and (host := self._to_host(new.remote)) is not None:
-            return self._host.open(new.guest, new.remote, verdict.to or host, redirected=verdict.to is not None)
+        elif flow is None:
+            host = verdict.to or self._to_host(new.remote)
+            if host is not None:  # else the flow was refused when it was closed
+                return self._host.open(new.guest, new.remote, host, redirected=verdict.to is not None)
         return flow
 
     def _admit_inbound(self, new: NewFlow) -> Flow | None:
