@@ -414,9 +414,11 @@ class Network:
         return self._tcp.endpoints(socket)
 
     def program_addresses(self, source: bytes | None, guest_address: bytes | None) -> tuple[bytes, bytes] | int:
-        """The addresses of packets from the program to the guest: ours, and the guest's.
+        """The addresses of packets from the program to the guest: ours and the guest's, or the errno of connect().
 
-        None means the gateway's, and the guest's current one. The errno of connect() if there are none.
+        Args:
+            source: our address, 4 or 16 bytes; None for the gateway's.
+            guest_address: the guest's address, 4 or 16 bytes; None for its current one.
         """
         return self._context.address_map.from_program(source, guest_address, self._context.guest)
 
