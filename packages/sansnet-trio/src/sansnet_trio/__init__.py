@@ -41,7 +41,11 @@ if TYPE_CHECKING:
     from sansnet_trio.events import Event, Lost, Subscription
     from sansnet_trio.forward.binding import ForwardError, ListenAddress
     from sansnet_trio.forward.forwards import Forwards
+    from sansnet_trio.front.command import Guest, open_guest, run_guest
+    from sansnet_trio.front.existing import attach
     from sansnet_trio.front.link import open_network
+    from sansnet_trio.front.machine import Machine, open_machine
+    from sansnet_trio.front.process import GuestProcess
     from sansnet_trio.guest.attached import AttachedGuest
     from sansnet_trio.guest.command import CommandGuest
     from sansnet_trio.guest.errors import CommandNotExecutable, CommandNotFound, GuestError
@@ -85,6 +89,7 @@ __all__ = [
     "ExistingNamespace",
     "ForwardError",
     "Forwards",
+    "Guest",
     "GuestChange",
     "GuestDatagramChannel",
     "GuestDatagrams",
@@ -92,6 +97,7 @@ __all__ = [
     "GuestListener",
     "GuestNetwork",
     "GuestPlan",
+    "GuestProcess",
     "GuestSockets",
     "GuestStream",
     "HostError",
@@ -103,6 +109,7 @@ __all__ = [
     "ListenAddress",
     "ListenError",
     "Lost",
+    "Machine",
     "MachineListener",
     "MtuLimits",
     "NamespaceOptions",
@@ -123,13 +130,17 @@ __all__ = [
     "UnixStream",
     "Verdict",
     "VhostUserLink",
+    "attach",
     "machine_arguments",
     "make_plan",
     "make_setup",
+    "open_guest",
+    "open_machine",
     "open_network",
     "open_tap",
     "read_host",
     "read_host_for",
+    "run_guest",
 ]
 
 _HOMES = {
@@ -140,7 +151,11 @@ _HOMES = {
     "events": ("Event", "Lost", "Subscription"),
     "forward.binding": ("ForwardError", "ListenAddress"),
     "forward.forwards": ("Forwards",),
+    "front.command": ("Guest", "open_guest", "run_guest"),
+    "front.existing": ("attach",),
     "front.link": ("open_network",),
+    "front.machine": ("Machine", "open_machine"),
+    "front.process": ("GuestProcess",),
     "guest.attached": ("AttachedGuest",),
     "guest.command": ("CommandGuest",),
     "guest.errors": ("CommandNotExecutable", "CommandNotFound", "GuestError"),

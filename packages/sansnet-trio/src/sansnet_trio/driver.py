@@ -35,7 +35,7 @@ from sansnet_trio.events import EventPublisher, Subscription
 from sansnet_trio.host.network_protocol import NetworkProtocol
 from sansnet_trio.host.poller import MAX_EVENTS, Poller
 from sansnet_trio.host.socket_context import SocketContext
-from sansnet_trio.host.sockets import HostSockets
+from sansnet_trio.host.sockets import FlowDecisions, HostSockets
 from sansnet_trio.links import Link, LinkClosed, want
 from sansnet_trio.linux.syscalls import interface_index
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from sansnet_trio.services.program_sockets import ProgramSockets
     from sansnet_trio.services.services import Services
 
-__all__ = ["Driver", "DriverStatistics"]
+__all__ = ["Driver", "DriverStatistics", "Host"]
 
 _log: Final = logging.getLogger("sansnet")
 
@@ -120,6 +120,21 @@ class _Timed(Protocol):
     def handle_deadline(self, now: float) -> None: ...
 
 
+class Host(Protocol):
+    """Makes the host's sockets of drivers; see `Driver`."""
+
+    def make_sockets(
+        self, context: SocketContext, decisions: FlowDecisions | None, program: Callable[[], ProgramSockets]
+    ) -> HostSockets:
+        """Make the sockets of one driver.
+
+        Args:
+            context: the state that the sockets share.
+            decisions: gets the questions about new flows; None refuses these flows.
+            program: returns the driver's services and connections of the program.
+        """
+
+
 class Driver:
     """Runs one network over one link.
 
@@ -138,6 +153,8 @@ class Driver:
         decide: an async function that decides about new flows for which a rule or the default action of the
             configuration is `ASK`; see `sansnet_trio.decisions`. Without it, such flows are refused. An exception that
             it raises ends the driver and leaves `run`.
+        host: makes the sockets that carry out the network's orders; None for real ones. See
+            `sansnet_trio.testing.SimulatedHost`.
 
     Raises:
         OSError: there is no such interface, or no descriptor is left.
@@ -155,6 +172,7 @@ class Driver:
         forwards: Forwards | None = None,
         services: Services | None = None,
         decide: Decider | None = None,
+        host: Host | None = None,
     ) -> None:
         self._network = network
         self._link = link
@@ -169,7 +187,11 @@ class Driver:
         self._context = SocketContext(
             network, self._poller, 0 if interface is None else interface_index(interface), devices
         )
-        self._sockets = HostSockets(self._context, self._decisions)
+        self._sockets = (
+            HostSockets(self._context, self._decisions)
+            if host is None
+            else host.make_sockets(self._context, self._decisions, lambda: self.program)
+        )
         self._forwards = forwards
         self._services = services
         self._program: ProgramSockets | None = None
@@ -252,6 +274,11 @@ class Driver:
         self._events.publish(self._network.take_notices(), now)
         if (deadline := self._next_deadline()) < self._timer.deadline:
             self._timer.deadline = deadline
+
+    @property
+    def decides(self) -> bool:
+        """Whether it has a `decide` function."""
+        return self._decisions is not None
 
     @property
     def program(self) -> ProgramSockets:

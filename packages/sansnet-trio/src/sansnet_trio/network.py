@@ -8,6 +8,8 @@ import trio
 
 from sansnet_core import ConfigError, Endpoint, addresses
 from sansnet_core.records import replace
+from sansnet_trio.decisions import asking_by_default
+from sansnet_trio.links import LinkClosed
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -33,12 +35,18 @@ class GuestNetwork:
         core: the network itself. Ask it anything at any time; tell it facts by `Driver.tell`.
         driver: the driver that serves it.
         config: its present configuration, with the properties of the link.
+        nursery: for tasks that shall end with the network. Their exceptions leave the block of `open_network`.
+        body: the scope of the block of `open_network`.
+        failure: the exception that `end` got and that leaves the block.
     """
 
-    def __init__(self, core: Network, driver: Driver, config: NetworkConfig) -> None:
+    def __init__(self, core: Network, driver: Driver, config: NetworkConfig, nursery: trio.Nursery) -> None:
         self.core = core
         self.driver = driver
         self.config = config
+        self.nursery = nursery
+        self.body = trio.CancelScope()
+        self.failure: Exception | None = None
         driver.view = self
         self._closed = trio.Event()
         self._waiting = 0
@@ -150,6 +158,8 @@ class GuestNetwork:
             ConfigError: `config` differs in something that cannot change. Nothing has changed.
         """
         config = replace(config, link=self.config.link)
+        if self.driver.decides:
+            config = asking_by_default(config)
         self.driver.tell(lambda now: self.core.reconfigure(config, now, moved=moved))
         self.config = config
 
@@ -165,10 +175,18 @@ class GuestNetwork:
         finally:
             self._waiting -= 1
 
-    def link_closed(self) -> bool:
-        """Called by `open_network` when the guest's end of the link is gone. Whether a task has waited for that."""
+    def end(self, reason: Exception) -> None:
+        """End the network, because its driver has ended or the guest is gone.
+
+        The block of `open_network` is cancelled, and the exception leaves it; see also `wait_closed`.
+
+        Args:
+            reason: the exception.
+        """
         self._closed.set()
-        return self._waiting > 0
+        if not (self._waiting and isinstance(reason, LinkClosed)):
+            self.failure = self.failure or reason
+            self.body.cancel()
 
 
 def _endpoint(value: AnyEndpoint | None) -> Endpoint | None:

@@ -209,6 +209,23 @@ class CommandGuest(Generic[T]):
         """Start the command."""
         self._channel.send("start")
 
+    async def started(self) -> None:
+        """Wait until the command runs, after `start`. A command that could not begin has ended after that.
+
+        Raises:
+            CommandNotFound: there is no such program.
+            CommandNotExecutable: the file cannot be executed.
+            GuestError: the working directory cannot be entered.
+        """
+        await wait_answer(self._channel)
+        with contextlib.suppress(EOFError):  # the socket closes on exec
+            self._channel.receive()
+
+    @property
+    def returncode(self) -> int | None:
+        """The command's status as in `wait`, if `wait` or `reap` has returned it already; otherwise None."""
+        return self._status
+
     async def wait(self) -> int:
         """Wait until the command ends.
 

@@ -75,6 +75,13 @@ class Setup(Record):
     host: HostInfo = HostInfo()
     plan: GuestPlan | None = None
 
+    @property
+    def own(self) -> tuple[bytes, ...]:
+        """The guest's addresses, 4 or 16 bytes each, also if it configures itself."""
+        four, six = self.config.ipv4, self.config.ipv6
+        configured = (four.address if four else None, six.address if six else None)
+        return tuple(own.address for own in self.addresses) or tuple(filter(None, configured))
+
 
 class _Family(Record):
     """One address family of the guest's network. `gateway` is our own address in it."""
@@ -212,6 +219,10 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         advertise_mtu=options.advertise_mtu,
         mac=options.gateway_mac,
         notices=options.notices,
+        virtual=options.virtual,
+        rules=options.rules,
+        default_action=options.default_action,
+        limits=options.limits,
     )
     setup = Setup(
         config=replace(config, own_addresses=_own_addresses(config, gateways.values(), host, names)),
