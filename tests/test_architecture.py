@@ -33,14 +33,16 @@ ALLOWED_IN_CORE: Final = {
     "heapq",
     "importlib",
     "inspect",
+    "io",
     "ipaddress",
     "itertools",
     "math",
+    "pickle",
     "struct",
     "types",
     "typing",
 }
-"""Parts of the standard library without I/O, clocks and randomness."""
+"""Parts of the standard library without I/O, clocks and randomness; of `io`, only `BytesIO`."""
 
 
 PACKAGES: Final = {package.name: package for package in read_packages(ROOT)}

@@ -35,6 +35,7 @@ from sansnet_core.proto.tcp.handler import Tcp
 from sansnet_core.proto.udp.handler import Service, Udp
 from sansnet_core.rules import Policy
 from sansnet_core.services import ProgramService
+from sansnet_core.snapshot import Copyable
 from sansnet_core.statistics import NetworkStatistics
 from sansnet_core.wire import ethernet
 from sansnet_core.wire.ip import ICMP, ICMPV6, IGMP, TCP, UDP, IpHeader
@@ -48,7 +49,7 @@ __all__ = ["Network"]
 _MIN_SECRET = 16
 
 
-class Network:
+class Network(Copyable):
     """One guest's network: facts in, frames and orders out.
 
     After any input method, take the outputs: first `take_orders`, since executing them may cause further facts, then

@@ -109,14 +109,14 @@ async def open_simulated_guest(
             open_network(
                 link, config, services=services, decide=decide, forwards=forwards, host=guest.host
             ) as guest.network,
-            trio.open_nursery() as nursery,
+            trio.open_nursery() as guest.nursery,
         ):
-            await nursery.start(guest.run)
+            await guest.nursery.start(guest.run)
             try:
                 yield guest
             except BaseException as error:
                 failure = error
-            nursery.cancel_scope.cancel()
+            guest.nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         if failure is None or isinstance(failure, trio.Cancelled):
             failure = only(group)

@@ -65,6 +65,7 @@ class SimulatedGuest:
     Attributes:
         network: its network; set by `open_simulated_guest`.
         host: the simulated host of its network; set by `open_simulated_guest`.
+        nursery: its tasks end with the block of `open_simulated_guest`, which sets it; good for servers.
         link: the link.
         stack: the guest's stack, for tests that look at segments.
         ipv4, ipv6: its addresses as bytes; None without the family.
@@ -82,6 +83,7 @@ class SimulatedGuest:
     ) -> None:
         self.network: GuestNetwork
         self.host: SimulatedHost
+        self.nursery: trio.Nursery
         self.link: Final = link
         self.ipv4: Final = None if config.ipv4 is None else config.ipv4.address
         self.ipv6: Final = None if config.ipv6 is None else config.ipv6.address
