@@ -311,7 +311,7 @@ def test_an_ack_is_sent_and_noticed() -> None:
     *ends, message = bench.reply()
     assert ends == [GUEST_MAC, GATEWAY4, GUEST4, 67, 68]
     assert (message.type, message.yours) == (dhcp4.ACK, GUEST4)
-    assert bench.notices() == [LeaseGiven(GUEST4, GUEST_MAC)]
+    assert bench.notices() == [LeaseGiven(GUEST4, GUEST_MAC, 100.0)]
     assert bench.context.guest.ipv4 == GUEST4
     assert bench.drops() == {}
 

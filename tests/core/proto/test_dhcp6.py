@@ -308,7 +308,7 @@ def test_a_reply_is_sent_and_noticed() -> None:
     assert packet.payload[:4] == bytes.fromhex("02230222")
     options = (SERVER, CLIENT, gets())
     assert dhcp6.parse(packet.payload, 8, len(packet.payload)) == Message(dhcp6.REPLY, 0xABCDEF, options)
-    assert bench.notices() == [LeaseGiven(GUEST6, GUEST_MAC)]
+    assert bench.notices() == [LeaseGiven(GUEST6, GUEST_MAC, 100.0)]
     assert bench.context.guest.ipv6 == GUEST6
     assert bench.drops() == {}
 

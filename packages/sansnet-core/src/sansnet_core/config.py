@@ -155,7 +155,8 @@ class Limits(Record):
     """UDP flows that outsiders began. A new one replaces the least recently used of them, so that outsiders cannot
     evict the guest's flows."""
     undecided_flows: int = 1024
-    """Flows of each protocol that wait for a verdict; a new one is dropped."""
+    """Flows of the guest that wait for a verdict, for each protocol; a new one is dropped. The same limit holds
+    separately for inbound flows."""
     decision_time: float = 30.0
     """Time after which a flow without a verdict is refused."""
     echo_flows: int = 1024
@@ -184,6 +185,10 @@ class Limits(Record):
     """ICMP errors to the guest per second, on average (RFC 1812 4.3.2.8, RFC 4443 2.4 f)."""
     icmp_error_burst: int = 250
     """ICMP errors to the guest at once."""
+    refusal_rate: float = 200.0
+    """Notices about refused flows per second, on average. Those beyond it are counted."""
+    refusal_burst: int = 1000
+    """Notices about refused flows at once."""
     udp_idle_once: float = 30.0
     """Idle time of a UDP flow with datagrams in one direction only, or with one question and its answer."""
     udp_idle_stream: float = 180.0

@@ -15,12 +15,13 @@ from sansnet_core.egress import Egress
 from sansnet_core.entropy import Entropy
 from sansnet_core.errors import Reason
 from sansnet_core.guest_addresses import GuestAddresses
-from sansnet_core.notices import Notice
+from sansnet_core.notices import FlowRefused, Notice
 from sansnet_core.orders import Endpoint, SocketId
 from sansnet_core.outbox import Outbox
 from sansnet_core.rules import Policy
 from sansnet_core.services import ServiceTable
 from sansnet_core.timers import Timers
+from sansnet_core.token_bucket import TokenBucket
 
 __all__ = ["Context"]
 
@@ -38,6 +39,7 @@ class Context:
         policy: the rules about new flows.
         services: the services of the program.
         notices: whether notices are wanted.
+        refusals_unreported: notices about refused flows that were left out, because there were too many.
         address_map: which address of one side is which of the other.
         egress: sends frames to the guest.
         gso_size: bytes per datagram if the current frame is an offloaded run of UDP datagrams (USO), else 0.
@@ -49,6 +51,7 @@ class Context:
 
     __slots__ = (
         "_last_socket",
+        "_refusals",
         "address_map",
         "config",
         "drops",
@@ -62,6 +65,7 @@ class Context:
         "now",
         "out",
         "policy",
+        "refusals_unreported",
         "services",
         "timers",
         "verify",
@@ -84,6 +88,8 @@ class Context:
         self.policy = Policy(config.rules, config.default_action)
         self.services = ServiceTable()
         self.notices = config.notices
+        self.refusals_unreported = 0
+        self._refusals = TokenBucket(config.limits.refusal_rate, config.limits.refusal_burst, now)
         self._last_socket = 0
 
     def drop(self, reason: Reason, kept: Kept | None = None) -> None:
@@ -104,9 +110,13 @@ class Context:
         self.ignored += 1
 
     def notify(self, notice: Notice) -> None:
-        """Add a notice, if notices are wanted."""
-        if self.notices:
-            self.out.notices.append(notice)
+        """Add a notice, if notices are wanted. Those about refused flows have a limit: a port scan makes thousands."""
+        if not self.notices:
+            return
+        if isinstance(notice, FlowRefused) and not self._refusals.take(self.now):
+            self.refusals_unreported += 1
+            return
+        self.out.notices.append(notice)
 
     def new_socket(self) -> SocketId:
         """A socket name that was never used before."""

@@ -13,10 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
+from sansnet_core.addresses import format
 from sansnet_core.config import NetworkConfig, check_change
 from sansnet_core.context import Context
 from sansnet_core.dropped import HEAD, latest
-from sansnet_core.errors import Malformed, Reason, UsageError
+from sansnet_core.errors import Malformed, UsageError
 from sansnet_core.orders import Buffer, Endpoint, ExtendedError, Frame, Order, SocketId
 from sansnet_core.policy import Verdict
 from sansnet_core.proto.arp import Arp
@@ -34,6 +35,7 @@ from sansnet_core.proto.tcp.handler import Tcp
 from sansnet_core.proto.udp.handler import Service, Udp
 from sansnet_core.rules import Policy
 from sansnet_core.services import ProgramService
+from sansnet_core.snapshot import Copyable
 from sansnet_core.statistics import NetworkStatistics
 from sansnet_core.wire import ethernet
 from sansnet_core.wire.ip import ICMP, ICMPV6, IGMP, TCP, UDP, IpHeader
@@ -47,12 +49,7 @@ __all__ = ["Network"]
 _MIN_SECRET = 16
 
 
-def _closed(ip: IpHeader, buf: Buffer) -> None:
-    """Drop a packet of a protocol that is switched off."""
-    raise Malformed(Reason.PROTOCOL_CLOSED)
-
-
-class Network:
+class Network(Copyable):
     """One guest's network: facts in, frames and orders out.
 
     After any input method, take the outputs: first `take_orders`, since executing them may cause further facts, then
@@ -82,13 +79,18 @@ class Network:
         self._ndp = Ndp(context)
         icmp_errors = IcmpErrors(context)
         self._echo = Echo(context, icmp_errors)
-        self._udp = Udp(context, icmp_errors, self._find_station, self._services(), Names(context).answer)
+        dhcp: dict[int, Service] = {}
+        if config.dhcp and config.ipv4:
+            dhcp[67] = Dhcp4(context).receive
+        if config.dhcp6 and config.ipv6:
+            dhcp[547] = Dhcp6(context).receive
+        self._udp = Udp(context, icmp_errors, self._find_station, dhcp, Names(context).answer)
         self._tcp = Tcp(context, icmp_errors, self._find_station)
         echo, tcp = self._echo, self._tcp
         icmp = Icmp(context, echo.receive4, echo.receive6, self._ndp.receive, tcp.unreachable)
         ethertypes: dict[Buffer, Receive] = {}
         protocols: dict[int, Callable[[IpHeader, Buffer], None]] = {
-            TCP: tcp.receive if config.tcp else _closed,
+            TCP: tcp.receive if config.tcp else tcp.receive_closed,
             UDP: self._udp.receive,
         }
         if config.ipv4:
@@ -101,15 +103,13 @@ class Network:
             self._ndp.start()
         self._frames = Frames(context, ethertypes)
 
-    def _services(self) -> dict[int, Service]:
-        """UDP port -> the service of the configuration that answers it here."""
-        config = self._context.config
-        services: dict[int, Service] = {}
-        if config.dhcp and config.ipv4:
-            services[67] = Dhcp4(self._context).receive
-        if config.dhcp6 and config.ipv6:
-            services[547] = Dhcp6(self._context).receive
-        return services
+    def __str__(self) -> str:
+        guest = self._context.guest
+        addresses = [format(address) for address in (guest.ipv4, guest.ipv6) if address]
+        return (
+            f"network of {' and '.join(addresses) or 'a guest without address'}: {len(self.flows())} flows, "
+            f"{self._received} frames received, {self._sent} sent, {self._context.drops.total()} drops"
+        )
 
     def _begin(self, now: float) -> Context:
         context = self._context
@@ -145,7 +145,7 @@ class Network:
             context.guest.ipv6 = config.ipv6.address if config.ipv6 else None
         self._echo.reconfigured()
         self._udp.reconfigured()
-        self._tcp.reconfigured()
+        self._tcp.opening.reconfigured()
         self._ndp.reconfigured(old)
 
     # facts from the guest
@@ -204,7 +204,7 @@ class Network:
             The name for the socket; None if the connection is refused, and the driver must reset it.
         """
         self._begin(now)
-        return self._tcp.stream_accepted(remote, guest_address, guest_port)
+        return self._tcp.opening.stream_accepted(remote, guest_address, guest_port)
 
     def stream_connected(self, socket: SocketId, now: float) -> None:
         """The connect that `OpenStream` ordered succeeded. Then take the outputs."""
@@ -407,7 +407,7 @@ class Network:
             The name of the connection, or, if there can be none, the negative of the errno that connect() gives.
         """
         self._begin(now)
-        return self._tcp.stream_opened(source, guest_address, guest_port)
+        return self._tcp.opening.stream_opened(source, guest_address, guest_port)
 
     def stream_endpoints(self, socket: SocketId) -> tuple[Endpoint, Endpoint] | None:
         """The endpoints of a stream as the guest sees them: its own, and the remote one; None if it is over."""
@@ -416,7 +416,8 @@ class Network:
     def program_addresses(self, source: bytes | None, guest_address: bytes | None) -> tuple[bytes, bytes] | int:
         """The addresses of packets from the program to the guest: ours, and the guest's.
 
-        None means the gateway's, and the guest's current one. The errno of connect() if there are none.
+        `source` None means the gateway's, `guest_address` None the guest's current one. The errno of connect() if there
+        are none.
         """
         return self._context.address_map.from_program(source, guest_address, self._context.guest)
 
@@ -425,13 +426,19 @@ class Network:
         return self._tcp.unacknowledged(socket)
 
     def flow_decided(self, socket: SocketId, verdict: Verdict, now: float) -> None:
-        """The `verdict` that `DecideFlow` asked for; a late one is ignored. Then take the outputs."""
+        """The `verdict` that `DecideFlow` asked for; a late one is ignored. Then take the outputs.
+
+        Raises:
+            UsageError: it is no verdict.
+        """
+        if not isinstance(verdict, Verdict):
+            raise UsageError(f"verdict: {verdict!r} is not one; give Allow(), Refuse(), Drop() or Serve()")
         self._begin(now)
-        for handler in (self._tcp, self._udp, self._echo):
+        for handler in (self._tcp.opening, self._udp, self._echo):
             handler.flow_decided(socket, verdict)
 
     def report_notices(self, wanted: bool) -> None:
-        """Make notices even if the configuration does not ask for them, or return to what it says."""
+        """Make notices even if the configuration does not ask for them (`wanted`), or return to what it says."""
         self._context.notices = wanted or self._context.config.notices
 
     # time
@@ -491,4 +498,5 @@ class Network:
             tcp_held=self._tcp.held,
             ignored=context.ignored,
             last_drops={reason: latest(kept) for reason, kept in context.last_drops.items()},
+            refusals_unreported=context.refusals_unreported,
         )

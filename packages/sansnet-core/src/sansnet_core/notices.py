@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from errno import errorcode
+from typing import Final, TypeAlias
 
-from sansnet_core.addresses import Endpoint
+from sansnet_core.addresses import Endpoint, format_any
 from sansnet_core.errors import Reason
 from sansnet_core.orders import SocketId, value_class
 
 __all__ = ["FlowClosed", "FlowOpened", "FlowRefused", "FlowReport", "LeaseGiven", "NameAsked", "Notice"]
+
+_NAMES: Final = {1: "ping", 6: "tcp", 17: "udp", 58: "ping"}
 
 
 @value_class
@@ -29,6 +32,9 @@ class FlowOpened:
     time: float = 0.0
     """Seconds of the network's clock."""
 
+    def __str__(self) -> str:
+        return f"{_ends(self)} opened"
+
 
 @value_class
 class FlowClosed:
@@ -48,6 +54,10 @@ class FlowClosed:
     """Why it ended, as in `CloseSocket`, or the errno of the host's socket; 0 for an ordinary end."""
     time: float = 0.0
     """Seconds of the network's clock."""
+
+    def __str__(self) -> str:
+        why = f" ({_errno(self.errno)})" if self.errno else ""
+        return f"{_ends(self)} closed{why}: {self.sent} bytes sent, {self.received} received"
 
 
 @value_class
@@ -73,6 +83,12 @@ class FlowRefused:
     time: float = 0.0
     """Seconds of the network's clock."""
 
+    def __str__(self) -> str:
+        errno = _errno(self.errno) if self.errno else ""
+        if self.reason is None:
+            return f"{_ends(self)} failed ({errno})" if errno else f"{_ends(self)} given up by the guest"
+        return f"{_ends(self)} refused{errno and f' ({errno})'}: {self.reason.value}"
+
 
 @value_class
 class FlowReport:
@@ -85,11 +101,14 @@ class FlowReport:
     host: Endpoint
     inbound: bool
     state: str
-    """State of the connection to the guest for TCP; `OPEN` for other protocols."""
+    """State of the connection to the guest for TCP; `OPEN` for other protocols. For all, `UNDECIDED` without a verdict."""
     sent: int
     """Payload bytes from the guest to the host."""
     received: int
     """Payload bytes from the host to the guest."""
+
+    def __str__(self) -> str:
+        return f"{_ends(self)} {self.state}: {self.sent} bytes sent, {self.received} received"
 
 
 @value_class
@@ -103,6 +122,9 @@ class LeaseGiven:
     time: float = 0.0
     """Seconds of the network's clock."""
 
+    def __str__(self) -> str:
+        return f"{format_any(self.address)} leased to {self.mac.hex(':')}"
+
 
 @value_class
 class NameAsked:
@@ -115,5 +137,24 @@ class NameAsked:
     time: float = 0.0
     """Seconds of the network's clock."""
 
+    def __str__(self) -> str:
+        return f"{self.name} looked up: {'answered here' if self.answered else 'forwarded'}"
+
 
 Notice: TypeAlias = FlowOpened | FlowClosed | FlowRefused | LeaseGiven | NameAsked
+
+
+def _ends(flow: FlowOpened | FlowClosed | FlowRefused | FlowReport) -> str:
+    """The protocol, the two ends in the order in which it opens, and the host's end if that is another one."""
+    ping = flow.protocol in (1, 58)
+    guest, remote, host = (
+        "" if end is None else format_any(end.address) if ping else str(end)
+        for end in (flow.guest, flow.remote, flow.host)
+    )
+    source, destination = (remote, guest) if flow.inbound else (guest, remote)
+    other = f" (on the host: {host})" if host not in ("", remote) else ""
+    return f"{_NAMES.get(flow.protocol, flow.protocol)} {source} to {destination}{other}"
+
+
+def _errno(errno: int) -> str:
+    return errorcode.get(errno, str(errno))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from sansnet_core.addresses import Prefix
 from sansnet_core.errors import UsageError
 from sansnet_core.orders import SocketId
+from sansnet_core.prefixes import PrefixTable
 
 __all__ = ["ProgramService", "ServiceTable"]
 
@@ -27,20 +28,18 @@ class ProgramService(NamedTuple):
     prefix: Prefix | None
     port: int | None
 
-    @property
-    def rank(self) -> tuple[int, bool]:
-        """The larger one decides if two services match: the longer prefix, and then the one for a single port."""
-        return (-1 if self.prefix is None else self.prefix.length, self.port is not None)
-
 
 class ServiceTable:
     """All services of one network."""
 
-    __slots__ = ("_services",)
+    __slots__ = ("_everywhere", "_prefixes", "_services")
 
     def __init__(self) -> None:
         self._services: list[ProgramService] = []
-        """The one that decides first, first."""
+        self._everywhere: dict[tuple[int, int | None], SocketId] = {}
+        """Protocol and port -> the service for every address that exists in the program only."""
+        self._prefixes: dict[tuple[int, int | None], PrefixTable[tuple[int, bool, SocketId]]] = {}
+        """Protocol and port -> the services for prefixes. The larger value decides if two of them match."""
 
     def __iter__(self) -> Iterator[ProgramService]:
         return iter(self._services)
@@ -54,14 +53,28 @@ class ServiceTable:
         if any(other[1:] == service[1:] for other in self._services):
             raise UsageError("service_added: there is a service at this place; call service_removed first")
         self._services.append(service)
-        self._services.sort(key=lambda one: one.rank, reverse=True)
+        self._index()
 
     def remove(self, socket: SocketId) -> None:
         """Remove a service, if it exists."""
         self._services = [one for one in self._services if one.socket != socket]
+        self._index()
+
+    def _index(self) -> None:
+        self._everywhere.clear()
+        prefixes: dict[tuple[int, int | None], list[tuple[Prefix, tuple[int, bool, SocketId]]]] = {}
+        for socket, protocol, prefix, port in self._services:
+            if prefix is None:
+                self._everywhere[protocol, port] = socket
+            else:
+                rank = (prefix.length, port is not None, socket)
+                prefixes.setdefault((protocol, port), []).append((prefix, rank))
+        self._prefixes = {key: PrefixTable(items) for key, items in prefixes.items()}
 
     def find(self, protocol: int, destination: bytes, port: int, *, own: bool) -> SocketId | None:
         """The service for a new flow of the guest; None if there is none.
+
+        The longest prefix decides, and then a service for one port before one for all.
 
         Args:
             protocol: IP protocol number.
@@ -69,11 +82,11 @@ class ServiceTable:
             port: the destination's.
             own: whether the destination exists in the program only.
         """
-        for service in self._services:
-            if (
-                service.protocol == protocol
-                and service.port in (None, port)
-                and (own if service.prefix is None else service.prefix.contains(destination))
-            ):
-                return service.socket
-        return None
+        if not self._services:
+            return None
+        keys = (protocol, port), (protocol, None)
+        tables = [table for key in keys if (table := self._prefixes.get(key)) is not None]
+        found = [rank for table in tables if (rank := table.find(destination)) is not None]
+        if found:
+            return max(found)[2]
+        return next((self._everywhere[key] for key in keys if key in self._everywhere), None) if own else None

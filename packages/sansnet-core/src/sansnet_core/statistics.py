@@ -22,6 +22,7 @@ class NetworkStatistics:
         tcp_held: payload bytes held for all TCP connections.
         ignored: frames that are part of a protocol and need no answer; not counted as drops.
         last_drops: reason -> endpoints of the latest packets dropped, the latest one last, without duplicates.
+        refusals_unreported: refused flows without a notice, because there were too many of them.
     """
 
     frames_received: int
@@ -31,6 +32,7 @@ class NetworkStatistics:
     tcp_held: int
     ignored: int
     last_drops: Mapping[Reason, tuple[Dropped, ...]]
+    refusals_unreported: int = 0
 
     def __str__(self) -> str:
         lines = [

@@ -68,6 +68,10 @@ if TYPE_CHECKING:
     from sansnet_trio.plan.options import NamespaceOptions, NetworkOptions, OptionsError
     from sansnet_trio.plan.qemu_arguments import machine_arguments
     from sansnet_trio.plan.setup import Setup, make_plan, make_setup
+    from sansnet_trio.services.datagrams import GuestDatagramChannel, GuestDatagrams, Peer
+    from sansnet_trio.services.listener import GuestListener
+    from sansnet_trio.services.services import Services
+    from sansnet_trio.services.streams import GuestStream
 
 __all__ = [
     "AttachedGuest",
@@ -87,11 +91,15 @@ __all__ = [
     "Forwards",
     "Guest",
     "GuestChange",
+    "GuestDatagramChannel",
+    "GuestDatagrams",
     "GuestError",
+    "GuestListener",
     "GuestNetwork",
     "GuestPlan",
     "GuestProcess",
     "GuestSockets",
+    "GuestStream",
     "HostError",
     "HostInfo",
     "HostWatch",
@@ -110,10 +118,12 @@ __all__ = [
     "NewFlow",
     "ObservedLink",
     "OptionsError",
+    "Peer",
     "ReadyGuest",
     "RememberedNameServers",
     "Route",
     "Serve",
+    "Services",
     "Setup",
     "Subscription",
     "Tap",
@@ -168,6 +178,10 @@ _HOMES = {
     "plan.options": ("NamespaceOptions", "NetworkOptions", "OptionsError"),
     "plan.qemu_arguments": ("machine_arguments",),
     "plan.setup": ("Setup", "make_plan", "make_setup"),
+    "services.datagrams": ("GuestDatagramChannel", "GuestDatagrams", "Peer"),
+    "services.listener": ("GuestListener",),
+    "services.services": ("Services",),
+    "services.streams": ("GuestStream",),
 }
 
 

@@ -276,6 +276,11 @@ class Driver:
             self._timer.deadline = deadline
 
     @property
+    def decides(self) -> bool:
+        """Whether it has a `decide` function."""
+        return self._decisions is not None
+
+    @property
     def program(self) -> ProgramSockets:
         """The services and connections of the program; for this package alone."""
         if self._program is None:

@@ -8,6 +8,7 @@ import trio
 
 from sansnet_core import ConfigError, Endpoint, addresses
 from sansnet_core.records import replace
+from sansnet_trio.decisions import asking_by_default
 from sansnet_trio.links import LinkClosed
 
 if TYPE_CHECKING:
@@ -157,6 +158,8 @@ class GuestNetwork:
             ConfigError: `config` differs in something that cannot change. Nothing has changed.
         """
         config = replace(config, link=self.config.link)
+        if self.driver.decides:
+            config = asking_by_default(config)
         self.driver.tell(lambda now: self.core.reconfigure(config, now, moved=moved))
         self.config = config
 

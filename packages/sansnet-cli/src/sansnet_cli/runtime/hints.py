@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from sansnet_cli.output import report
-from sansnet_core import FlowRefused, NameAsked, addresses
+from sansnet_core import FlowRefused, NameAsked, Reason, addresses
 from sansnet_core.addresses import Endpoint
 from sansnet_core.ports import TCP
 from sansnet_core.wire import dns
@@ -41,6 +41,9 @@ _ELSEWHERE: Final = {
     addresses.parse("192.168.65.254"): "of Docker Desktop",
 }
 """Addresses that mean the host in the networks of other programs. In podman's, addresses in 169.254.0.0/16 do."""
+
+_UNREACHABLE: Final = frozenset((None, Reason.OWN_ADDRESS, Reason.IP_DESTINATION, Reason.IP_BROADCAST))
+"""Why a flow failed that a hint may be about: on the host, or because the address is closed."""
 
 _TRYING: Final = "SYN_RECEIVED"
 """State of a connection that the remote host has not answered yet."""
@@ -77,7 +80,8 @@ class Hints:
         """Make hints from notices."""
         for notice in notices:
             if isinstance(notice, FlowRefused):
-                self._refused(notice)
+                if not notice.inbound and notice.reason in _UNREACHABLE:
+                    self._refused(notice)
             elif isinstance(notice, NameAsked) and not notice.answered:
                 self._asked(notice.name)
 

@@ -38,6 +38,7 @@ from sansnet_core.context import Context
 from sansnet_core.egress import TTL
 from sansnet_core.errors import HeaderProblem, Reason
 from sansnet_core.orders import ORIGIN_ICMP, ORIGIN_ICMPV6, Buffer, Endpoint, ExtendedError
+from sansnet_core.token_bucket import TokenBucket
 from sansnet_core.wire import icmp4, icmp6, ipv4, ipv6
 from sansnet_core.wire.ip import ICMP, ICMPV6, UDP, IpHeader
 
@@ -195,12 +196,12 @@ class IcmpErrors:
         context: of the network.
     """
 
-    __slots__ = ("_context", "_filled", "_tokens")
+    __slots__ = ("_bucket", "_context")
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._tokens = float(context.config.limits.icmp_error_burst)
-        self._filled = context.now
+        limits = context.config.limits
+        self._bucket = TokenBucket(limits.icmp_error_rate, limits.icmp_error_burst, context.now)
 
     def would_report(self, error: ExtendedError, protocol: int, source: Endpoint, destination: Endpoint) -> bool:
         """Whether `host_failed` would now report an error about the guest's packet between these endpoints.
@@ -210,7 +211,7 @@ class IcmpErrors:
         """
         if for_extended_error(error, 4 if len(source.address) == 4 else 6) is None:
             return False
-        if self._fill_bucket() < 1:
+        if not self._bucket.allows(self._context.now):
             self._context.drop_packet(Reason.ICMP_LIMIT, protocol, source, destination)
             return False
         return True
@@ -327,7 +328,7 @@ class IcmpErrors:
         context = self._context
         if sender is None:
             return
-        if not self._take_token():
+        if not self._bucket.take(context.now):
             protocol = ICMP if len(guest) == 4 else ICMPV6
             context.drop_packet(Reason.ICMP_LIMIT, protocol, Endpoint._make((sender, 0)), Endpoint._make((guest, 0)))
             return
@@ -337,21 +338,6 @@ class IcmpErrors:
         else:
             message = icmp6.emit(*icmp, quoted[:_QUOTE6], sender, guest)
             context.egress.packet(sender, guest, ICMPV6, message, ttl=ttl)
-
-    def _take_token(self) -> bool:
-        """Take a token for one message; False if there is none."""
-        if self._fill_bucket() < 1:
-            return False
-        self._tokens -= 1
-        return True
-
-    def _fill_bucket(self) -> float:
-        """Add the tokens of the time since the last call; return how many there are."""
-        limits = self._context.config.limits
-        now = self._context.now
-        self._tokens = min(limits.icmp_error_burst, self._tokens + (now - self._filled) * limits.icmp_error_rate)
-        self._filled = now
-        return self._tokens
 
 
 def _is_query6(message: Buffer) -> bool:

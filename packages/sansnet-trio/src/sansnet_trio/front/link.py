@@ -16,7 +16,7 @@ import trio
 
 from sansnet_core import Network, SansnetError
 from sansnet_core.records import replace
-from sansnet_trio.decisions import with_decider
+from sansnet_trio.decisions import asking_by_default
 from sansnet_trio.driver import Driver, Host
 from sansnet_trio.groups import only, raise_alone
 from sansnet_trio.network import GuestNetwork
@@ -68,7 +68,9 @@ async def open_network(
         OSError: the link failed, there is no such interface, or no descriptor is left.
     """
     try:
-        config = with_decider(replace(config, link=link.config), decide)
+        config = replace(config, link=link.config)
+        if decide is not None:
+            config = asking_by_default(config)
         core = Network(config, now=trio.current_time(), secret=os.urandom(_SECRET_SIZE))
         driver = Driver(
             core,

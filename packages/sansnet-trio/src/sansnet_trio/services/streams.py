@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import TYPE_CHECKING
 
 import trio
@@ -60,11 +61,12 @@ class GuestStream(trio.abc.HalfCloseableStream):
 
         Raises:
             ValueError: `max_bytes` is less than 1.
+            TypeError: `max_bytes` is not an integer.
             trio.BrokenResourceError: see the class.
             trio.ClosedResourceError: this stream was closed.
             trio.BusyResourceError: another task is receiving.
         """
-        if max_bytes is not None and max_bytes < 1:
+        if max_bytes is not None and (max_bytes := index(max_bytes)) < 1:
             raise ValueError(f"max_bytes: {max_bytes} is less than 1; leave it out to receive all that have arrived")
         with self._receiving:
             return await self._end.receive(max_bytes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from math import inf
 from typing import Final, NamedTuple
@@ -13,9 +12,8 @@ from sansnet_core.proto.tcp.flow import TcpFlow
 
 __all__ = ["Questions", "Refusal"]
 
-KEPT_TIME: Final = 130.0
-"""Seconds for which a refusal is kept after each SYN: longer than the longest interval between two SYNs (TCP_RTO_MAX of
-Linux, 120 s)."""
+KEPT_TIME: Final = 150.0
+"""Seconds for which a refusal is kept: Linux repeats a SYN for about 130 s by default (tcp_syn_retries in tcp(7))."""
 
 
 class Refusal(NamedTuple):
@@ -49,7 +47,8 @@ class Questions:
         self._time_over = time_over
         self._undecided: tuple[dict[TcpFlow, float], dict[TcpFlow, float]] = ({}, {})
         """Connections of the guest, and inbound ones -> when they are refused; in order."""
-        self._refusals: OrderedDict[bytes, Refusal] = OrderedDict()
+        self._refusals: dict[bytes, Refusal] = {}
+        """The oldest first."""
         self.deadline = self.queued = inf
         self.ticket = 0
 
@@ -88,7 +87,7 @@ class Questions:
         refusals = self._refusals
         refusals.pop(flow.key, None)
         if len(refusals) >= self._context.config.limits.undecided_flows:
-            refusals.popitem(last=False)
+            del refusals[next(iter(refusals))]
         until = self._context.now + KEPT_TIME
         refusals[flow.key] = Refusal(flow.irs, flow.host.address, flow.failure, until)
 
@@ -100,8 +99,6 @@ class Questions:
         if found.irs != irs or found.kept_until <= self._context.now:
             del self._refusals[key]
             return None
-        self._refusals[key] = found._replace(kept_until=self._context.now + KEPT_TIME)
-        self._refusals.move_to_end(key)
         return found
 
     def forget_refusals(self) -> None:

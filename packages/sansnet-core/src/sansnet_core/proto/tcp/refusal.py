@@ -47,6 +47,8 @@ def refuse_syn(
     if error is None:
         return
     if error.errno in _RESETS:
+        if not context.address_map.is_node(remote.address):
+            return  # it cannot be the source of a packet
         FlowHeaders(context.egress, remote, guest, TCP).tcp(0, add(irs, 1), RST | ACK, 0, b"", b"", 0)
         return
     syn = emit(guest.address, remote.address, guest.port, remote.port, irs, 0, SYN, 0)

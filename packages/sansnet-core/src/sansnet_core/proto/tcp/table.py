@@ -1,0 +1,56 @@
+"""The table of all connections."""
+
+from __future__ import annotations
+
+from sansnet_core.config import Limits
+from sansnet_core.orders import SocketId
+from sansnet_core.proto.tcp import states
+from sansnet_core.proto.tcp.flow import TcpFlow
+
+__all__ = ["FlowTable"]
+
+
+class FlowTable:
+    """All connections, by their ends and by their sockets.
+
+    Attributes:
+        by_key: addresses and ports as in the guest's segments -> connection.
+        by_socket: name of the host's socket -> connection.
+        inbound: number of inbound connections.
+    """
+
+    __slots__ = ("by_key", "by_socket", "inbound")
+
+    def __init__(self) -> None:
+        self.by_key: dict[bytes, TcpFlow] = {}
+        self.by_socket: dict[SocketId, TcpFlow] = {}
+        self.inbound = 0
+
+    def __len__(self) -> int:
+        return len(self.by_key)
+
+    def add(self, flow: TcpFlow) -> None:
+        """Add a connection."""
+        self.by_key[flow.key] = self.by_socket[flow.socket] = flow
+        self.inbound += flow.inbound
+
+    def remove(self, flow: TcpFlow) -> bool:
+        """Remove a connection; whether it was there."""
+        if self.by_key.get(flow.key) is flow:
+            del self.by_key[flow.key]
+        if self.by_socket.pop(flow.socket, None) is None:
+            return False
+        self.inbound -= flow.inbound
+        return True
+
+    def is_free(self, key: bytes) -> bool:
+        """Whether no other connection has the same ends; one in TIME-WAIT gives way."""
+        old = self.by_key.get(key)
+        if old is not None and old.lifecycle[0] is states.TIME_WAIT:
+            old.fire(states.TIME_OVER)  # if the guest is in TIME-WAIT too, it decides by itself
+            return True
+        return old is None
+
+    def inbound_is_full(self, limits: Limits) -> bool:
+        """Whether there may be no more inbound connections."""
+        return len(self.by_key) >= limits.tcp_flows or self.inbound >= limits.tcp_inbound_flows
