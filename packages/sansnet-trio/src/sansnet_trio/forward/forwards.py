@@ -113,6 +113,15 @@ class Forwards(Uncopyable):
         """Where listeners are bound now."""
         return frozenset(self._listeners)
 
+    @property
+    def guest(self) -> GuestSockets | None:
+        """The guest in whose network sockets can be made; None if there is none."""
+        return self._path.guest
+
+    def avoid_loopback_path(self) -> None:
+        """Send connections from the host's loopback through the network, which decides about them."""
+        self._path.splice = False
+
     def set_guest(self, guest: GuestSockets, own: Sequence[bytes] = ()) -> None:
         """Set the guest in whose network sockets can be made, and open the listeners in it.
 

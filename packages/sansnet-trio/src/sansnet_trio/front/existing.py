@@ -81,6 +81,7 @@ async def attach(
             raise
         try:
             async with network_of(link, setup, services=services, decide=decide, forwards=ports) as network:
+                network.set_guest(guest, setup.own)
                 network.nursery.start_soon(_watch, namespace, network)
                 yield network
         finally:

@@ -93,7 +93,7 @@ async def open_network(
     failure: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            network = GuestNetwork(core, driver, config, nursery)
+            network = GuestNetwork(core, driver, config, nursery, forwards)
             served = trio.Event()
             nursery.start_soon(_drive, network, served)
             try:
@@ -102,6 +102,7 @@ async def open_network(
                     yield network
             except BaseException as error:
                 failure = error
+            network.close_ports()
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         if failure is None or isinstance(failure, trio.Cancelled):
@@ -122,5 +123,5 @@ async def _drive(network: GuestNetwork, served: trio.Event) -> None:
         assert isinstance(reason, Exception)
         if isinstance(reason, SansnetError):  # its message tells all
             reason = reason.with_traceback(None)
-            reason.__cause__ = None
+            reason.__cause__ = reason.__context__ = None
         network.end(reason)

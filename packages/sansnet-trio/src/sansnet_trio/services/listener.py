@@ -1,10 +1,9 @@
 """A listener for the guest's connections.
 
-Theory of operation. The core orders to serve a connection when the guest's SYN has arrived, and answers the SYN when it
-is told that the program's end is connected. A connection counts against the backlog from then on until a task accepts
-it. While the backlog is full, further ones wait without an answer; the guest repeats its SYN, or gives up. Each driver
-has a backlog of its own, so that one guest cannot keep another one out. A task gets a connection when the handshake is
-complete.
+Theory of operation. A connection is offered when the guest's SYN has arrived; `stream_connected` lets the SYN be
+answered. From then on until a task accepts it, the connection counts against the backlog. While the backlog is full,
+further ones wait without an answer; the guest repeats its SYN, or gives up. Each driver has a backlog of its own, so
+that one guest cannot keep another one out. A task gets a connection when the handshake is complete.
 """
 
 from __future__ import annotations
