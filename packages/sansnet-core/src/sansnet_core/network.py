@@ -395,7 +395,12 @@ class Network(Copyable):
         return self._tcp.endpoints(socket)
 
     def program_addresses(self, source: bytes | None, guest_address: bytes | None) -> tuple[bytes, bytes] | int:
-        """The addresses of packets from the program to the guest; the errno of connect() if there are none."""
+        """The addresses of packets from the program to the guest; the errno of connect() if there are none.
+
+        Args:
+            source: that of the program; None for our own address.
+            guest_address: that of the guest; None for its current one.
+        """
         return self._context.address_map.from_program(source, guest_address, self._context.guest)
 
     def stream_unacknowledged(self, socket: SocketId) -> int:
