@@ -62,7 +62,7 @@ def _plain(result: Any) -> Any:
 
 
 def twins_of(network: Network, way: str, every: int = 1) -> tuple[Network, Twins]:
-    """A network and its copies, once as whoever uses them sees them."""
+    """A network and its copies, once as the pair uses them."""
     twins = Twins(network, WAYS[way], every)
     return cast(Network, twins), twins
 
