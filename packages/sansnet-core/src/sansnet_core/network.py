@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from sansnet_core.addresses import format
 from sansnet_core.config import NetworkConfig, check_change
 from sansnet_core.context import Context
-from sansnet_core.dropped import HEAD, latest
+from sansnet_core.dropped import HEAD
 from sansnet_core.errors import Malformed, UsageError
 from sansnet_core.orders import Buffer, Endpoint, ExtendedError, Frame, Order, SocketId
 from sansnet_core.policy import Verdict
@@ -35,7 +35,7 @@ from sansnet_core.proto.tcp.handler import Tcp
 from sansnet_core.proto.udp.handler import Service, Udp
 from sansnet_core.rules import Policy
 from sansnet_core.services import ProgramService
-from sansnet_core.statistics import NetworkStatistics
+from sansnet_core.statistics import NetworkStatistics, collect
 from sansnet_core.wire import ethernet
 from sansnet_core.wire.ip import ICMP, ICMPV6, IGMP, TCP, UDP, IpHeader
 
@@ -103,12 +103,9 @@ class Network:
         self._frames = Frames(context, ethertypes)
 
     def __str__(self) -> str:
-        guest = self._context.guest
-        addresses = [format(address) for address in (guest.ipv4, guest.ipv6) if address]
-        return (
-            f"network of {' and '.join(addresses) or 'a guest without address'}: {len(self.flows())} flows, "
-            f"{self._received} frames received, {self._sent} sent, {self._context.drops.total()} drops"
-        )
+        guest, counted = self._context.guest, self.statistics()
+        addresses = " and ".join(format(address) for address in (guest.ipv4, guest.ipv6) if address)
+        return f"network of {addresses or 'a guest without an address'}: {len(self.flows())} flows, {counted.totals}"
 
     def _begin(self, now: float) -> Context:
         context = self._context
@@ -437,7 +434,7 @@ class Network:
             handler.flow_decided(socket, verdict)
 
     def report_notices(self, wanted: bool) -> None:
-        """Make notices even if the configuration does not ask for them, or return to what it says."""
+        """Make notices (`wanted`) even if the configuration does not ask for them, or return to what it says."""
         self._context.notices = wanted or self._context.config.notices
 
     # time
@@ -488,14 +485,4 @@ class Network:
     def statistics(self) -> NetworkStatistics:
         """Current counters and sizes."""
         flows = {**self._udp.statistics(), **self._echo.statistics(), "tcp_flows": len(self._tcp)}
-        context = self._context
-        return NetworkStatistics(
-            frames_received=self._received,
-            frames_sent=self._sent,
-            flows=flows,
-            drops=dict(context.drops),
-            tcp_held=self._tcp.held,
-            ignored=context.ignored,
-            last_drops={reason: latest(kept) for reason, kept in context.last_drops.items()},
-            refusals_unreported=context.refusals_unreported,
-        )
+        return collect(self._context, self._received, self._sent, flows, self._tcp.held)

@@ -101,7 +101,8 @@ class FlowReport:
     host: Endpoint
     inbound: bool
     state: str
-    """State of the connection to the guest for TCP; `OPEN` for other protocols. For all, `UNDECIDED` without a verdict."""
+    """`UNDECIDED` while it waits for a verdict. Else the state of the connection to the guest for TCP, and `OPEN` for
+    other protocols."""
     sent: int
     """Payload bytes from the guest to the host."""
     received: int
