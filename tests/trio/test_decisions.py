@@ -12,8 +12,8 @@ import trio.testing
 
 from sansnet_core import Action, Allow, CloseSocket, DecideFlow, Drop, Endpoint, NetworkConfig, Refuse, SocketId, policy
 from sansnet_core.config import Ipv4Config
-from sansnet_trio import Decider, Driver, LinkClosed, NewFlow, Serve, Verdict
-from sansnet_trio.decisions import with_decider
+from sansnet_core.records import replace
+from sansnet_trio import Decider, Driver, LinkClosed, NewFlow, Serve, Verdict, open_network
 from tests.trio.fake import FakeNetwork
 from tests.trio.test_driver import PairLink, until
 
@@ -53,7 +53,7 @@ async def asked(decide: Decider | None) -> AsyncIterator[Asked]:
 
 
 async def handler(stream: object) -> None:
-    raise NotImplementedError
+    await trio.lowlevel.checkpoint()
 
 
 @pytest.mark.parametrize(
@@ -270,17 +270,25 @@ def test_a_flow_from_outside_cannot_be_served() -> None:
         trio.run(main)
 
 
-def test_a_decider_decides_by_default_unless_the_configuration_says_otherwise() -> None:
+def test_a_network_with_a_decider_asks_by_default_unless_its_configuration_says_otherwise() -> None:
     async def decide(flow: NewFlow) -> Verdict:
         raise NotImplementedError
 
+    async def default_actions(config: NetworkConfig, decider: Decider | None) -> list[Action | None]:
+        """At the beginning, and after the same configuration was set again."""
+        link = PairLink()
+        async with open_network(link, config, decide=decider) as network:
+            actions = [network.config.default_action]
+            network.reconfigure(replace(config, dns_search=("example",)))
+            actions.append(network.config.default_action)
+        link.guest.close()
+        return actions
+
     config = NetworkConfig(ipv4=Ipv4Config(address=GUEST.address, prefix_length=24, gateway=None))
-    assert with_decider(config, None) is config
-    decided = with_decider(config, decide)
-    assert decided.default_action is Action.ASK
+    assert trio.run(default_actions, config, None) == [None] * 2
+    assert trio.run(default_actions, config, decide) == [Action.ASK] * 2
     for action in Action:
-        said = NetworkConfig(ipv4=config.ipv4, default_action=action)
-        assert with_decider(said, decide) is said
+        assert trio.run(default_actions, replace(config, default_action=action), decide) == [action] * 2
 
 
 def test_a_new_flow_reads_well() -> None:

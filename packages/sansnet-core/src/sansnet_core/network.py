@@ -35,6 +35,7 @@ from sansnet_core.proto.tcp.handler import Tcp
 from sansnet_core.proto.udp.handler import Service, Udp
 from sansnet_core.rules import Policy
 from sansnet_core.services import ProgramService
+from sansnet_core.snapshot import Copyable
 from sansnet_core.statistics import NetworkStatistics, collect
 from sansnet_core.wire import ethernet
 from sansnet_core.wire.ip import ICMP, ICMPV6, IGMP, TCP, UDP, IpHeader
@@ -48,7 +49,7 @@ __all__ = ["Network"]
 _MIN_SECRET = 16
 
 
-class Network:
+class Network(Copyable):
     """One guest's network: facts in, frames and orders out.
 
     After any input method, take the outputs: first `take_orders`, since executing them may cause further facts, then
@@ -362,11 +363,11 @@ class Network:
             UsageError: there is a service at this place.
         """
         context = self._begin(now)
-        service = ProgramService(context.new_socket(), protocol, prefix, port)
-        context.services.add(service)
+        socket = context.new_socket()
+        context.services.add(ProgramService(socket, protocol, prefix, port))
         if protocol == UDP:
-            self._udp.service_added(service.socket)
-        return service.socket
+            self._udp.service_added(socket)
+        return socket
 
     def service_removed(self, socket: SocketId, now: float) -> None:
         """A service of `service_added` has ended. Its connections go on, and its UDP flows end."""
@@ -410,11 +411,7 @@ class Network:
         return self._tcp.endpoints(socket)
 
     def program_addresses(self, source: bytes | None, guest_address: bytes | None) -> tuple[bytes, bytes] | int:
-        """The addresses of packets from the program to the guest: ours, and the guest's.
-
-        `source` None means the gateway's, `guest_address` None the guest's current one. The errno of connect() if there
-        are none.
-        """
+        """The addresses of packets from the program to the guest; the errno of connect() if there are none."""
         return self._context.address_map.from_program(source, guest_address, self._context.guest)
 
     def stream_unacknowledged(self, socket: SocketId) -> int:
@@ -434,7 +431,7 @@ class Network:
             handler.flow_decided(socket, verdict)
 
     def report_notices(self, wanted: bool) -> None:
-        """Make notices (`wanted`) even if the configuration does not ask for them, or return to what it says."""
+        """Make notices even if the configuration does not ask for them (`wanted`), or return to what it says."""
         self._context.notices = wanted or self._context.config.notices
 
     # time

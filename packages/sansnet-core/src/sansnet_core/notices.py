@@ -101,8 +101,7 @@ class FlowReport:
     host: Endpoint
     inbound: bool
     state: str
-    """`UNDECIDED` while it waits for a verdict. Else the state of the connection to the guest for TCP, and `OPEN` for
-    other protocols."""
+    """`UNDECIDED` without a verdict. Else, for TCP, the state of the connection to the guest; `OPEN` for the others."""
     sent: int
     """Payload bytes from the guest to the host."""
     received: int

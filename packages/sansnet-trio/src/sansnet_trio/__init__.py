@@ -15,6 +15,7 @@ Names that are not listed here are found in these modules, which are public too:
 - `links.tap`, `links.unix_stream`, `links.vhost_user`: links, each with the limits of its MTU.
 - `linux`: system calls, /proc, privileges, children and netlink, one module each.
 - `plan`: makes a guest's setup from options, one module for each part.
+- `testing`, `testing.pytest_plugin`: a kit for tests, with guests in the same program, and fixtures of pytest.
 
 All other modules are internal. Names and modules are loaded when they are first used.
 
@@ -41,7 +42,12 @@ if TYPE_CHECKING:
     from sansnet_trio.events import Event, Lost, Subscription
     from sansnet_trio.forward.binding import ForwardError, ListenAddress
     from sansnet_trio.forward.forwards import Forwards
+    from sansnet_trio.forward.port_forwards import PortForward
+    from sansnet_trio.front.command import Guest, open_guest, run_guest
+    from sansnet_trio.front.existing import attach
     from sansnet_trio.front.link import open_network
+    from sansnet_trio.front.machine import Machine, open_machine
+    from sansnet_trio.front.process import GuestProcess
     from sansnet_trio.guest.attached import AttachedGuest
     from sansnet_trio.guest.command import CommandGuest
     from sansnet_trio.guest.errors import CommandNotExecutable, CommandNotFound, GuestError
@@ -64,6 +70,10 @@ if TYPE_CHECKING:
     from sansnet_trio.plan.options import NamespaceOptions, NetworkOptions, OptionsError
     from sansnet_trio.plan.qemu_arguments import machine_arguments
     from sansnet_trio.plan.setup import Setup, make_plan, make_setup
+    from sansnet_trio.services.datagrams import GuestDatagramChannel, GuestDatagrams, Peer
+    from sansnet_trio.services.listener import GuestListener
+    from sansnet_trio.services.services import Services
+    from sansnet_trio.services.streams import GuestStream
 
 __all__ = [
     "AttachedGuest",
@@ -81,11 +91,17 @@ __all__ = [
     "ExistingNamespace",
     "ForwardError",
     "Forwards",
+    "Guest",
     "GuestChange",
+    "GuestDatagramChannel",
+    "GuestDatagrams",
     "GuestError",
+    "GuestListener",
     "GuestNetwork",
     "GuestPlan",
+    "GuestProcess",
     "GuestSockets",
+    "GuestStream",
     "HostError",
     "HostInfo",
     "HostWatch",
@@ -95,6 +111,7 @@ __all__ = [
     "ListenAddress",
     "ListenError",
     "Lost",
+    "Machine",
     "MachineListener",
     "MtuLimits",
     "NamespaceOptions",
@@ -103,23 +120,30 @@ __all__ = [
     "NewFlow",
     "ObservedLink",
     "OptionsError",
+    "Peer",
+    "PortForward",
     "ReadyGuest",
     "RememberedNameServers",
     "Route",
     "Serve",
+    "Services",
     "Setup",
     "Subscription",
     "Tap",
     "UnixStream",
     "Verdict",
     "VhostUserLink",
+    "attach",
     "machine_arguments",
     "make_plan",
     "make_setup",
+    "open_guest",
+    "open_machine",
     "open_network",
     "open_tap",
     "read_host",
     "read_host_for",
+    "run_guest",
 ]
 
 _HOMES = {
@@ -130,7 +154,12 @@ _HOMES = {
     "events": ("Event", "Lost", "Subscription"),
     "forward.binding": ("ForwardError", "ListenAddress"),
     "forward.forwards": ("Forwards",),
+    "forward.port_forwards": ("PortForward",),
+    "front.command": ("Guest", "open_guest", "run_guest"),
+    "front.existing": ("attach",),
     "front.link": ("open_network",),
+    "front.machine": ("Machine", "open_machine"),
+    "front.process": ("GuestProcess",),
     "guest.attached": ("AttachedGuest",),
     "guest.command": ("CommandGuest",),
     "guest.errors": ("CommandNotExecutable", "CommandNotFound", "GuestError"),
@@ -153,6 +182,10 @@ _HOMES = {
     "plan.options": ("NamespaceOptions", "NetworkOptions", "OptionsError"),
     "plan.qemu_arguments": ("machine_arguments",),
     "plan.setup": ("Setup", "make_plan", "make_setup"),
+    "services.datagrams": ("GuestDatagramChannel", "GuestDatagrams", "Peer"),
+    "services.listener": ("GuestListener",),
+    "services.services": ("Services",),
+    "services.streams": ("GuestStream",),
 }
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sansnet_trio.services.program_sockets import ProgramSockets
     from sansnet_trio.services.streams import GuestStream
 
-__all__ = ["Decider", "Decisions", "NewFlow", "Serve", "Verdict", "with_decider"]
+__all__ = ["Decider", "Decisions", "NewFlow", "Serve", "Verdict", "asking_by_default"]
 
 T = TypeVar("T", bound=trio.abc.AsyncResource)
 
@@ -69,11 +69,9 @@ Decider: TypeAlias = Callable[[NewFlow], Awaitable[Verdict]]
 """An async function that decides about a new flow. It is called once for each, in a task of its own."""
 
 
-def with_decider(config: NetworkConfig, decide: Decider | None) -> NetworkConfig:
-    """A configuration for a network with this decider: it decides where rules and configuration say nothing."""
-    if decide is None or config.default_action is not None:
-        return config
-    return replace(config, default_action=Action.ASK)
+def asking_by_default(config: NetworkConfig) -> NetworkConfig:
+    """The configuration of a network with a decider: unless it has a default action, that is to ask."""
+    return replace(config, default_action=Action.ASK) if config.default_action is None else config
 
 
 class Decisions:

@@ -35,8 +35,9 @@ from sansnet_trio.events import EventPublisher, Subscription
 from sansnet_trio.host.network_protocol import NetworkProtocol
 from sansnet_trio.host.poller import MAX_EVENTS, Poller
 from sansnet_trio.host.socket_context import SocketContext
-from sansnet_trio.host.sockets import HostSockets
-from sansnet_trio.links import Link, LinkClosed, want
+from sansnet_trio.host.sockets import FlowDecisions, HostSockets
+from sansnet_trio.links import Link, LinkClosed, expect_link, want
+from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.linux.syscalls import interface_index
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from sansnet_trio.services.program_sockets import ProgramSockets
     from sansnet_trio.services.services import Services
 
-__all__ = ["Driver", "DriverStatistics"]
+__all__ = ["Driver", "DriverStatistics", "Host"]
 
 _log: Final = logging.getLogger("sansnet")
 
@@ -120,7 +121,22 @@ class _Timed(Protocol):
     def handle_deadline(self, now: float) -> None: ...
 
 
-class Driver:
+class Host(Protocol):
+    """Makes the host's sockets of drivers; see `Driver`."""
+
+    def make_sockets(
+        self, context: SocketContext, decisions: FlowDecisions | None, program: Callable[[], ProgramSockets]
+    ) -> HostSockets:
+        """Make the sockets of one driver.
+
+        Args:
+            context: the state that the sockets share.
+            decisions: gets the questions about new flows; None refuses these flows.
+            program: returns the driver's services and connections of the program.
+        """
+
+
+class Driver(Uncopyable):
     """Runs one network over one link.
 
     Args:
@@ -138,6 +154,8 @@ class Driver:
         decide: an async function that decides about new flows for which a rule or the default action of the
             configuration is `ASK`; see `sansnet_trio.decisions`. Without it, such flows are refused. An exception that
             it raises ends the driver and leaves `run`.
+        host: makes the sockets that carry out the network's orders; None for real ones. See
+            `sansnet_trio.testing.SimulatedHost`.
 
     Raises:
         OSError: there is no such interface, or no descriptor is left.
@@ -155,7 +173,11 @@ class Driver:
         forwards: Forwards | None = None,
         services: Services | None = None,
         decide: Decider | None = None,
+        host: Host | None = None,
     ) -> None:
+        if not hasattr(network, "receive_frames"):
+            raise UsageError(f"network: {network!r:.100} is not a network; give a sansnet_core.Network")
+        expect_link(link)
         self._network = network
         self._link = link
         self._events = EventPublisher(network.report_notices, on_notices)
@@ -169,7 +191,11 @@ class Driver:
         self._context = SocketContext(
             network, self._poller, 0 if interface is None else interface_index(interface), devices
         )
-        self._sockets = HostSockets(self._context, self._decisions)
+        self._sockets = (
+            HostSockets(self._context, self._decisions)
+            if host is None
+            else host.make_sockets(self._context, self._decisions, lambda: self.program)
+        )
         self._forwards = forwards
         self._services = services
         self._program: ProgramSockets | None = None
@@ -222,8 +248,8 @@ class Driver:
             self._poller.add(self._link.fileno(), self._link_interest, self._link_ready)
             if self._services is not None:
                 self._services.driver_started(self.program)
+            stack.callback(self._leave_forwards)
             if self._forwards is not None:
-                stack.callback(self._forwards.leave)
                 self._forwards.serve(self._context, self._sockets, trio.current_time)
             serve = partial(self._serve, task_status)
             await (serve() if self._decisions is None else self._decisions.run(serve))
@@ -234,6 +260,26 @@ class Driver:
         self._flush(now)
         task_status.started()
         await self._pump()
+
+    def serve_forwards(self, forwards: Forwards) -> None:
+        """Serve forwarded ports from now on, by a running driver that was made without.
+
+        Args:
+            forwards: the forwarded ports. The caller closes them.
+
+        Raises:
+            UsageError: the driver does not run, or has forwarded ports already.
+            OSError: no descriptor is left.
+        """
+        if not self._running or self._forwards is not None:
+            raise UsageError("only a running driver without forwarded ports can get some")
+        forwards.serve(self._context, self._sockets, trio.current_time)
+        self._forwards = forwards
+        self._timed.append(forwards)
+
+    def _leave_forwards(self) -> None:
+        if self._forwards is not None:
+            self._forwards.leave()
 
     def tell(self, fact: Callable[[float], None]) -> None:
         """Tell the network a fact that does not come from the link or a socket, and carry out the resulting orders.
@@ -252,6 +298,11 @@ class Driver:
         self._events.publish(self._network.take_notices(), now)
         if (deadline := self._next_deadline()) < self._timer.deadline:
             self._timer.deadline = deadline
+
+    @property
+    def decides(self) -> bool:
+        """Whether it has a `decide` function."""
+        return self._decisions is not None
 
     @property
     def program(self) -> ProgramSockets:

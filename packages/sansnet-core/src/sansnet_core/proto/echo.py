@@ -2,7 +2,8 @@
 
 Theory of operation. A flow is the guest's address, the destination and the identifier of a ping. Each flow has its own
 ping socket, since the kernel chooses the identifier on the wire and assigns replies by it. Sequence numbers and
-payloads pass unchanged. Requests to our own addresses, which exist on the guest's segment only, are answered here.
+payloads pass unchanged. Requests to addresses that exist in the program only are answered here, and so are those of a
+flow whose verdict is `Serve`. A flow that is refused or waits for its verdict has no socket.
 
 `_flows` is ordered by last use. So eviction at the limit is exact, and one timer serves all flows: the first is always
 the next to become idle.
@@ -15,15 +16,25 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from math import inf
-from typing import Final
+from typing import Final, NamedTuple
 
 from sansnet_core.addresses import is_link_local, is_unspecified
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.notices import FlowClosed, FlowOpened, FlowReport
-from sansnet_core.orders import Buffer, CloseSocket, Endpoint, ExtendedError, OpenEcho, SendEcho, SocketId
-from sansnet_core.policy import Verdict
+from sansnet_core.orders import (
+    ORIGIN_LOCAL,
+    Buffer,
+    CloseSocket,
+    Endpoint,
+    ExtendedError,
+    OpenEcho,
+    SendEcho,
+    SocketId,
+)
+from sansnet_core.policy import Allow, Drop, Refuse, Serve, Verdict
 from sansnet_core.proto.icmp_errors import IcmpErrors
+from sansnet_core.proto.undecided import NewFlow, Question, Refusal, Undecided
 from sansnet_core.wire import icmp4, icmp6
 from sansnet_core.wire.icmp4 import IcmpHeader
 from sansnet_core.wire.ip import ICMP, ICMPV6, IpHeader
@@ -38,19 +49,33 @@ OWN_TTL: Final = 64
 """TTL of replies from our own addresses."""
 
 
+class _Request(NamedTuple):
+    """An echo request that waits for a verdict; see `SendEcho`."""
+
+    sequence: int
+    data: bytes
+    ttl: int
+    tos: int
+    may_fragment: bool
+
+
 class _Flow:
     """The requests of one ping program and their replies; the endpoints' port is the identifier."""
 
-    __slots__ = ("guest", "host", "key", "last_used", "received", "remote", "sent", "socket")
+    __slots__ = ("errno", "guest", "host", "key", "last_used", "received", "remote", "sent", "served", "socket")
 
-    def __init__(self, key: bytes, socket: SocketId, guest: Endpoint, remote: Endpoint, host: Endpoint) -> None:
+    def __init__(
+        self, key: bytes, socket: SocketId, guest: Endpoint, remote: Endpoint, host: Endpoint, *, served: bool
+    ) -> None:
         self.key = key
         self.socket = socket
         self.guest = guest
         self.remote = remote
         self.host = host
+        self.served = served
         self.last_used = -inf
         self.sent = self.received = 0
+        self.errno = 0
 
 
 class Echo:
@@ -63,15 +88,25 @@ class Echo:
         """Source, destination and identifier -> flow; least recently used first."""
         self._sockets: dict[SocketId, _Flow] = {}
         self._own: dict[bytes, bytes] = {}
-        """Destination that is answered here -> source of the reply."""
+        """Destination that is answered here -> source of the reply; other own addresses answer by themselves."""
+        limit = context.config.limits.echo_flows
+        self._undecided: Undecided[_Request] = Undecided(context, (limit, limit), self._settle)
         self.deadline = self.queued = inf
         self.ticket = 0
-        self.reconfigured()
+        self._configure()
 
     def reconfigured(self) -> None:
-        """Follow the context's new configuration."""
+        """Follow the context's new configuration. Flows to addresses that exist in the program only end."""
+        self._configure()
+        address_map = self._context.address_map
+        for flow in list(self._flows.values()):
+            if not flow.served and self._own_source(flow.remote.address) is not None:
+                self._close(flow)
+        self._undecided.reconfigured(lambda flow: address_map.to_host(flow.remote.address, 0) is not None)
+
+    def _configure(self) -> None:
         config = self._context.config
-        self._own = {address: address for address in self._context.address_map.own}
+        self._own = {}
         if config.ipv4 and config.ipv4.gateway and is_link_local(config.ipv4.gateway):
             self._own[config.ipv4.gateway] = config.ipv4.gateway
         if config.ipv6:
@@ -102,20 +137,38 @@ class Echo:
         if is_unspecified(ip.source):
             raise Malformed(Reason.IP_SOURCE)
         data = buf[icmp.start : icmp.end]
-        own = self._own.get(ip.destination)
-        if own is not None:
-            self._reply(own, ip.source, icmp.rest, data, OWN_TTL, ip.tos)
-            return
-        if not ip.ttl:
-            raise Malformed(Reason.IP_TTL)
         identifier, sequence = icmp.rest >> 16, icmp.rest & 0xFFFF
         key = ip.source + ip.destination + identifier.to_bytes(2, "big")
-        flow = self._flows.get(key) or self._open(key, ip, identifier)
-        flow.last_used = context.now
+        flow = self._flows.get(key)
+        if flow is None:
+            own = self._own_source(ip.destination)
+            if own is not None:
+                self._reply(own, ip.source, icmp.rest, data, OWN_TTL, ip.tos)
+                return
+        if not ip.ttl:
+            raise Malformed(Reason.IP_TTL)
+        if flow is None:
+            flow = self._open(key, ip, identifier, sequence, data)
+            if flow is None:
+                return  # it waits for a verdict
+        self._send(flow, sequence, data, ip.ttl, ip.tos, ip.may_fragment)
+
+    def _own_source(self, destination: bytes) -> bytes | None:
+        """The source of a reply from here; None if requests to `destination` are not answered here."""
+        own = self._own.get(destination)
+        return destination if own is None and self._context.address_map.is_own(destination) else own
+
+    def _send(self, flow: _Flow, sequence: int, data: Buffer, ttl: int, tos: int, may_fragment: bool) -> None:
+        """Send a request of a flow to the host, or reply here."""
+        flow.last_used = self._context.now
         flow.sent += len(data)
-        self._flows.move_to_end(key)
-        context.out.orders.append(
-            SendEcho(flow.socket, flow.host.address, sequence, data, ip.ttl, ip.tos, ip.may_fragment)
+        self._flows.move_to_end(flow.key)
+        if flow.served:
+            flow.received += len(data)
+            self._reply(flow.remote.address, flow.guest.address, flow.guest.port << 16 | sequence, data, OWN_TTL, tos)
+            return
+        self._context.out.orders.append(
+            SendEcho(flow.socket, flow.host.address, sequence, data, ttl, tos, may_fragment)
         )
 
     def echo_received(self, socket: SocketId, source: bytes, sequence: int, data: bytes, ttl: int, tos: int) -> None:
@@ -135,21 +188,29 @@ class Echo:
         flow = self._sockets.get(socket)
         if flow is None:
             return
-        source, destination = flow.guest.address, flow.remote.address
-        ends = Endpoint._make((source, 0)), Endpoint._make((destination, 0))
+        flow.errno = error.errno
+        ends = Endpoint._make((flow.guest.address, 0)), Endpoint._make((flow.remote.address, 0))
         self._context.drop_packet(Reason.HOST_SEND, _protocol(flow.guest), *ends)
-        if not self._icmp_errors.would_report(error, _protocol(flow.guest), *ends):
+        self._report(error, flow.guest, flow.remote, flow.host.address, sequence, data)
+
+    def _report(
+        self, error: ExtendedError, guest: Endpoint, remote: Endpoint, host: bytes, sequence: int, data: Buffer
+    ) -> None:
+        """Report to the guest that its request failed on the way to the host address `host`."""
+        source, destination, protocol = guest.address, remote.address, _protocol(guest)
+        ends = Endpoint._make((source, 0)), Endpoint._make((destination, 0))
+        if not self._icmp_errors.would_report(error, protocol, *ends):
             return
-        rest = flow.guest.port << 16 | sequence
+        rest = guest.port << 16 | sequence
         if len(source) == 4:
             request = icmp4.emit(icmp4.ECHO_REQUEST, 0, rest, data)
         else:
             request = icmp6.emit(icmp6.ECHO_REQUEST, 0, rest, data, source, destination)
-        protocol = _protocol(flow.guest)
-        self._icmp_errors.host_failed(error, flow.host.address, source, destination, protocol, request)
+        self._icmp_errors.host_failed(error, host, source, destination, protocol, request)
 
     def flow_decided(self, socket: SocketId, verdict: Verdict) -> None:
         """See `Network.flow_decided`."""
+        self._undecided.decided(socket, verdict)
 
     def expire(self) -> None:
         """Close the flows that were idle too long."""
@@ -163,43 +224,105 @@ class Echo:
 
     def flows(self) -> list[FlowReport]:
         """All flows, for reports."""
-        return [
+        flows = [
             FlowReport(
                 one.socket, _protocol(one.guest), one.guest, one.remote, one.host, False, "OPEN", one.sent, one.received
             )
             for one in self._flows.values()
         ]
+        return flows + self._undecided.reports()
 
     def statistics(self) -> Mapping[str, int]:
-        """How many flows there are; each has a host socket."""
+        """How many flows there are; each has a host socket, unless it is served here."""
         return {"echo_flows": len(self._flows)}
 
-    def _open(self, key: bytes, ip: IpHeader, identifier: int) -> _Flow:
-        """Open a flow for its first request."""
+    def _open(self, key: bytes, ip: IpHeader, identifier: int, sequence: int, data: Buffer) -> _Flow | None:
+        """Open a flow for its first request; None if the request waits for a verdict.
+
+        Raises:
+            Malformed: the flow is refused.
+        """
+        context, undecided = self._context, self._undecided
+        guest, remote = Endpoint._make((ip.source, identifier)), Endpoint._make((ip.destination, identifier))
+        new = NewFlow(key, ip.protocol, guest, remote)
+        question, refusal = undecided.question(key), undecided.refusal(key)
+        if question is None and refusal is None:
+            host = context.address_map.to_host(ip.destination, 0)
+            verdict = undecided.judge(new)
+            if host is None:
+                refusal = undecided.refuse(new, None, context.address_map.refusal(ip.destination))
+            elif isinstance(verdict, Allow):
+                return self._open_to_host(key, context.new_socket(), guest, remote, verdict.to or host)
+            elif verdict is None:
+                question = undecided.ask(new)
+            else:
+                refusal = undecided.refuse(new, verdict, Reason.REFUSED)
+        if refusal is not None:
+            self._answer(refusal, guest, remote, sequence, data)
+            raise Malformed(refusal.reason)
+        if question is None:
+            raise Malformed(Reason.UNDECIDED_LIMIT)
+        undecided.keep(question, _Request(sequence, bytes(data), ip.ttl, ip.tos, ip.may_fragment), len(data))
+        return None
+
+    def _answer(self, refusal: Refusal, guest: Endpoint, remote: Endpoint, sequence: int, data: Buffer) -> None:
+        """Report to the guest that a request of a refused flow failed, if the verdict says so."""
+        if isinstance(refusal.verdict, Refuse):
+            error = ExtendedError(refusal.verdict.errno, ORIGIN_LOCAL, 0, 0, 0, None)
+            self._report(error, guest, remote, remote.address, sequence, data)
+
+    def _settle(self, question: Question[_Request], verdict: Verdict, reason: Reason) -> None:
+        """Open or refuse a flow that waited; `reason` is that of a refusal."""
+        context, new = self._context, question.flow
+        key = new.guest.address + new.remote.address + new.remote.port.to_bytes(2, "big")
+        if isinstance(verdict, Refuse | Drop):
+            refusal = self._undecided.refuse(new, verdict, reason)
+            ends = Endpoint._make((new.guest.address, 0)), Endpoint._make((new.remote.address, 0))
+            for one in question.packets:
+                context.drop_packet(reason, new.protocol, *ends)
+                self._answer(refusal, new.guest, new.remote, one.sequence, one.data)
+            return
+        if isinstance(verdict, Serve):
+            flow = self._add(_Flow(key, question.socket, new.guest, new.remote, new.remote, served=True))
+        else:
+            host = verdict.to or context.address_map.to_host(new.remote.address, 0)
+            if host is None:
+                return  # never: the flow was refused when its address was closed
+            flow = self._open_to_host(key, question.socket, new.guest, new.remote, host)
+        for one in question.packets:
+            self._send(flow, one.sequence, one.data, one.ttl, one.tos, one.may_fragment)
+
+    def _open_to_host(self, key: bytes, socket: SocketId, guest: Endpoint, remote: Endpoint, host: Endpoint) -> _Flow:
+        """Open a flow with a ping socket."""
         context = self._context
-        host = context.address_map.to_host(ip.destination, 0)
-        if host is None:
-            raise Malformed(context.address_map.refusal(ip.destination))
+        host = Endpoint._make((host.address, remote.port))
+        flow = self._add(_Flow(key, socket, guest, remote, host, served=False))
+        local = context.address_map.outbound(host.address)
+        context.out.orders.append(OpenEcho(flow.socket, host.address, local, guest, remote))
+        return flow
+
+    def _add(self, flow: _Flow) -> _Flow:
+        """Add a flow; the least recently used one gives way if there are too many."""
+        context = self._context
         limits = context.config.limits
         if len(self._flows) >= limits.echo_flows:
             oldest = next(iter(self._flows.values()))
             ends = Endpoint._make((oldest.guest.address, 0)), Endpoint._make((oldest.remote.address, 0))
             context.drop_packet(Reason.ECHO_LIMIT, _protocol(oldest.guest), *ends)
             self._close(oldest)
-        guest, remote = Endpoint._make((ip.source, identifier)), Endpoint._make((ip.destination, identifier))
-        flow = _Flow(key, context.new_socket(), guest, remote, Endpoint._make((host.address, identifier)))
-        self._flows[key] = self._sockets[flow.socket] = flow
+        self._flows[flow.key] = self._sockets[flow.socket] = flow
         context.timers.arm(self, min(self.deadline, context.now + limits.echo_idle))
-        local = context.address_map.outbound(host.address)
-        context.out.orders.append(OpenEcho(flow.socket, host.address, local, guest, remote))
-        context.notify(FlowOpened(flow.socket, _protocol(guest), guest, remote, flow.host, False, context.now))
+        context.notify(
+            FlowOpened(flow.socket, _protocol(flow.guest), flow.guest, flow.remote, flow.host, False, context.now)
+        )
         return flow
 
     def _close(self, flow: _Flow) -> None:
-        """Forget a flow and close its socket."""
+        """Forget a flow and close its socket, if it has one."""
         context = self._context
         del self._flows[flow.key], self._sockets[flow.socket]
-        context.out.orders.append(CloseSocket(flow.socket))
+        if not flow.served:
+            context.out.orders.append(CloseSocket(flow.socket))
         protocol = _protocol(flow.guest)
         context.notify(
             FlowClosed(
@@ -211,7 +334,7 @@ class Echo:
                 False,
                 flow.sent,
                 flow.received,
-                0,
+                0 if flow.received else flow.errno,
                 context.now,
             )
         )

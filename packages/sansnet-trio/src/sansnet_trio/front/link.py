@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from sansnet_core import Network
+from sansnet_core import Network, NetworkConfig, SansnetError
+from sansnet_core.errors import expect
 from sansnet_core.records import replace
-from sansnet_trio.decisions import with_decider
-from sansnet_trio.driver import Driver
+from sansnet_trio.decisions import asking_by_default
+from sansnet_trio.driver import Driver, Host
 from sansnet_trio.groups import only, raise_alone
-from sansnet_trio.links import LinkClosed
+from sansnet_trio.links import expect_link
 from sansnet_trio.network import GuestNetwork
 
 if TYPE_CHECKING:
-    from sansnet_core import NetworkConfig
     from sansnet_trio.decisions import Decider
     from sansnet_trio.forward.forwards import Forwards
     from sansnet_trio.links import Link
@@ -45,6 +45,7 @@ async def open_network(
     interface: str | None = None,
     outbound4: str | None = None,
     outbound6: str | None = None,
+    host: Host | None = None,
 ) -> AsyncIterator[GuestNetwork]:
     """Give the guest of a link a network, as long as the block runs; an async context manager.
 
@@ -60,14 +61,20 @@ async def open_network(
         interface: see `Driver`.
         outbound4: see `Driver`.
         outbound6: see `Driver`.
+        host: see `Driver`.
 
     Raises:
         LinkClosed: the guest's end of the link is gone; the block was cancelled. See `GuestNetwork.wait_closed`.
         ConfigError: the configuration does not fit the link.
+        UsageError: `link` or `config` is none.
         OSError: the link failed, there is no such interface, or no descriptor is left.
     """
+    expect_link(link)
     try:
-        config = with_decider(replace(config, link=link.config), decide)
+        expect("config", config, NetworkConfig, "a NetworkConfig")
+        config = replace(config, link=link.config)
+        if decide is not None:
+            config = asking_by_default(config)
         core = Network(config, now=trio.current_time(), secret=os.urandom(_SECRET_SIZE))
         driver = Driver(
             core,
@@ -78,49 +85,43 @@ async def open_network(
             forwards=forwards,
             services=services,
             decide=decide,
+            host=host,
         )
     except BaseException:
         link.close()
         raise
-    network = GuestNetwork(core, driver, config)
-    running = _Running(network)
     failure: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(running.run)
+            network = GuestNetwork(core, driver, config, nursery, forwards)
+            served = trio.Event()
+            nursery.start_soon(_drive, network, served)
             try:
-                with running.body:
-                    await running.served.wait()
+                with network.body:
+                    await served.wait()
                     yield network
             except BaseException as error:
                 failure = error
+            network.close_ports()
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         if failure is None or isinstance(failure, trio.Cancelled):
             failure = only(group)
-    failure = failure or running.failure
+    failure = failure or network.failure
     if failure is not None:
         raise_alone(failure)
 
 
-class _Running:
-    """The task of a driver."""
-
-    def __init__(self, network: GuestNetwork) -> None:
-        self.body = trio.CancelScope()
-        self.served = trio.Event()
-        self.failure: BaseException | None = None
-        self._network = network
-
-    async def run(self) -> None:
-        """Run the driver; if it ends by itself, cancel the body."""
-        try:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(self._network.driver.run)
-                self.served.set()
-        except Exception as error:
-            reason = only(error)
-            awaited = self._network.link_closed()
-            if not (awaited and isinstance(reason, LinkClosed)):
-                self.failure = reason
-                self.body.cancel()
+async def _drive(network: GuestNetwork, served: trio.Event) -> None:
+    """Run the driver; when it ends by itself, end the network."""
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(network.driver.run)
+            served.set()
+    except Exception as error:
+        reason = only(error)
+        assert isinstance(reason, Exception)
+        if isinstance(reason, SansnetError):  # its message tells all
+            reason = reason.with_traceback(None)
+            reason.__cause__ = reason.__context__ = None
+        network.end(reason)

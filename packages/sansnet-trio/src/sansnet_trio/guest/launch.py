@@ -121,7 +121,8 @@ def resume(file: Any) -> NoReturn:
     try:
         entry, number, parent, pickled = pickle.load(file)
         file.close()
-        entry(lambda: _load(pickled), socket.socket(fileno=number), parent)
+        channel = socket.socket(fileno=number)
+        entry(lambda: _load(pickled), channel, parent)
     finally:
         os._exit(1)
 

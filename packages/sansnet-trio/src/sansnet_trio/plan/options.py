@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 from sansnet_core import fields
 from sansnet_core.addresses import AnyAddress, AnyInterface, packed_interface
-from sansnet_core.config import GATEWAY_MAC, UdpFiltering
+from sansnet_core.config import GATEWAY_MAC, Limits, UdpFiltering
 from sansnet_core.errors import SansnetError
-from sansnet_core.fields import Addresses, Endpoints, Mac, OptionalAddresses, OptionalMac, optional, several
+from sansnet_core.fields import Addresses, Endpoints, Mac, OptionalAddresses, OptionalMac, Prefixes, optional, several
+from sansnet_core.policy import Action, Rule
 from sansnet_core.records import Converted, Record, field
 
 __all__ = ["DNS_PORT", "NamespaceOptions", "NetworkOptions", "OptionsError"]
@@ -20,6 +21,18 @@ DNS_PORT: Final = 53
 
 class OptionsError(SansnetError):
     """The options do not fit each other. The message is one sentence that names an option of the command."""
+
+
+_MADE_UP: Final[dict[str, object]] = {
+    "own": ("10.0.2.15/24", "fd00::15/64"),
+    "gateways": ("10.0.2.2", "fd00::2"),
+    "dns": ("10.0.2.3",),
+    "dns_forward": ("10.0.2.3",),
+    "search": (),
+    "virtual": ("10.0.2.0/24", "fd00::/64"),
+    "lenient": True,
+}
+"""Fields of `NetworkOptions.made_up`. `lenient`, since the host may lack IPv6 or a name server."""
 
 
 OwnAddress: TypeAlias = tuple[bytes, int | None]
@@ -74,6 +87,7 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
         gateway_mac: our own Ethernet address, 6 bytes.
         map_gateway: whether the gateway leads to the host's loopback too, in each family without `map_host_loopback`.
         advertise_mtu, advertise_router: whether DHCP and router advertisements announce the MTU and the router.
+        virtual, rules, default_action, limits: see `NetworkConfig`.
         lenient: leave out settings that are not possible, instead of raising an error.
     """
 
@@ -113,7 +127,24 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
     map_gateway: bool = False
     advertise_mtu: bool = True
     advertise_router: bool = True
+    virtual: Prefixes = field(several(fields.prefix), default=())
+    rules: tuple[Rule, ...] = ()
+    default_action: Action | None = None
+    limits: Limits = Limits()
     lenient: bool = False
+
+    @classmethod
+    def made_up(cls, **changes: Any) -> Self:
+        """Options for a guest with made-up addresses, which do not depend on the host.
+
+        The guest is 10.0.2.15/24 and fd00::15/64, its gateway 10.0.2.2 and fd00::2. Its name server is 10.0.2.3, which
+        leads to the host's first one. These prefixes exist in this program only: nothing sent to another address of
+        them leaves it.
+
+        Args:
+            changes: other fields, or other values for those.
+        """
+        return cls(**{**_MADE_UP, **changes})
 
 
 class NamespaceOptions(NetworkOptions, frozen=False):
@@ -130,3 +161,8 @@ class NamespaceOptions(NetworkOptions, frozen=False):
     ifname: str | None = None
     mac: OptionalMac = field(optional(fields.mac), default=None)
     configure: bool = True
+
+    @classmethod
+    def made_up(cls, **changes: Any) -> Self:
+        """See `NetworkOptions.made_up`; the guest's interface is eth0."""
+        return super().made_up(**{"ifname": "eth0", **changes})

@@ -12,6 +12,7 @@ from typing import Final
 from sansnet_core import addresses, fields
 from sansnet_core.addresses import Endpoint
 from sansnet_core.config import IPV6_MIN_MTU, Ipv4Config, Ipv6Config, NetworkConfig
+from sansnet_core.errors import expect
 from sansnet_core.fields import Address, Addresses, several
 from sansnet_core.records import Record, field, replace
 from sansnet_trio.guest.hosts_file import HostsEntry
@@ -75,6 +76,13 @@ class Setup(Record):
     host: HostInfo = HostInfo()
     plan: GuestPlan | None = None
 
+    @property
+    def own(self) -> tuple[bytes, ...]:
+        """The guest's addresses, 4 or 16 bytes each, also if it configures itself."""
+        four, six = self.config.ipv4, self.config.ipv6
+        configured = (four.address if four else None, six.address if six else None)
+        return tuple(own.address for own in self.addresses) or tuple(filter(None, configured))
+
 
 class _Family(Record):
     """One address family of the guest's network. `gateway` is our own address in it."""
@@ -99,6 +107,7 @@ def make_plan(options: NamespaceOptions, host: HostInfo) -> tuple[GuestPlan, Set
         HostError: the options do not fit the host.
         ConfigError, OptionsError: the options do not fit each other.
     """
+    expect("options", options, NamespaceOptions, "NamespaceOptions; make_setup takes NetworkOptions")
     setup, families = _outline(options, host)
     config = replace(setup.config, guest_mac=options.mac)
     if options.configure:
@@ -146,12 +155,14 @@ def make_setup(options: NetworkOptions, host: HostInfo) -> Setup:
         HostError: the options do not fit the host.
         ConfigError, OptionsError: the options do not fit each other.
     """
+    expect("options", options, NetworkOptions, "NetworkOptions")
     setup = _outline(options, host)[0]
     return replace(setup, warnings=(*setup.warnings, *warn_unanswered(options, setup.config)))
 
 
 def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Family, ...]]:
     """The parts that are the same for every kind of guest."""
+    expect("host", host, HostInfo, "a HostInfo; give read_host_for(options)")
     warnings: list[str] = []
     families = _families(options, host, warnings)
     if options.lenient:
@@ -212,6 +223,10 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         advertise_mtu=options.advertise_mtu,
         mac=options.gateway_mac,
         notices=options.notices,
+        virtual=options.virtual,
+        rules=options.rules,
+        default_action=options.default_action,
+        limits=options.limits,
     )
     setup = Setup(
         config=replace(config, own_addresses=_own_addresses(config, gateways.values(), host, names)),

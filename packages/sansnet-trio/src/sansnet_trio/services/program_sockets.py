@@ -159,9 +159,16 @@ class ProgramSockets:
         if service is None:
             self._network.stream_failed(order.socket, errno.ECONNREFUSED, None, now)
         else:
-            service.offered(self._make_end(order.socket, order.guest, order.destination), now)
+            service.offered(self.make_end(order.socket, order.guest, order.destination), now)
 
-    def _make_end(self, socket: SocketId, guest: Endpoint, destination: Endpoint) -> StreamEnd:
+    def make_end(self, socket: SocketId, guest: Endpoint, destination: Endpoint) -> StreamEnd:
+        """Make the program's end of a connection: a service may take it, or a stream.
+
+        Args:
+            socket: the core's name for the connection.
+            guest: the guest's endpoint.
+            destination: the program's endpoint.
+        """
         end = StreamEnd(self.carrier, socket, guest, destination, self)
         self._sockets.adopt_end(socket, end)
         return end
@@ -201,7 +208,7 @@ class ProgramSockets:
             socket = SocketId(made)
             endpoints = self._network.stream_endpoints(socket)
             assert endpoints is not None, "a connection that has just been made"
-            ends.append(self._make_end(socket, *endpoints))
+            ends.append(self.make_end(socket, *endpoints))
 
         self.carrier.tell(fact)
         end = ends[0]

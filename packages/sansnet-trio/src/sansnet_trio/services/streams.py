@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import TYPE_CHECKING
 
 import trio
 
+from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.services.exclusive import Exclusive
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["GuestStream"]
 
 
-class GuestStream(trio.abc.HalfCloseableStream):
+class GuestStream(Uncopyable, trio.abc.HalfCloseableStream):
     """A TCP connection between the program and the guest, without a socket of the host.
 
     It behaves as `trio.SocketStream`. `trio.BrokenResourceError` has the reason as its `__cause__`, an `OSError`:
@@ -60,11 +62,12 @@ class GuestStream(trio.abc.HalfCloseableStream):
 
         Raises:
             ValueError: `max_bytes` is less than 1.
+            TypeError: `max_bytes` is not an integer.
             trio.BrokenResourceError: see the class.
             trio.ClosedResourceError: this stream was closed.
             trio.BusyResourceError: another task is receiving.
         """
-        if max_bytes is not None and max_bytes < 1:
+        if max_bytes is not None and (max_bytes := index(max_bytes)) < 1:
             raise ValueError(f"max_bytes: {max_bytes} is less than 1; leave it out to receive all that have arrived")
         with self._receiving:
             return await self._end.receive(max_bytes)

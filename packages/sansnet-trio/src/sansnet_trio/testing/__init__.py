@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sansnet_trio.testing.datagrams import SimulatedDatagrams
     from sansnet_trio.testing.front import SimulatedOptions, make_simulated_config, open_simulated_guest
     from sansnet_trio.testing.guest import SimulatedGuest
+    from sansnet_trio.testing.host import SimulatedHost
     from sansnet_trio.testing.memory_link import MemoryLink
     from sansnet_trio.testing.obstacles import guest_obstacle
     from sansnet_trio.testing.streams import SimulatedListener, SimulatedStream
@@ -26,6 +27,7 @@ __all__ = [
     "MemoryLink",
     "SimulatedDatagrams",
     "SimulatedGuest",
+    "SimulatedHost",
     "SimulatedListener",
     "SimulatedOptions",
     "SimulatedStream",
@@ -38,6 +40,7 @@ _HOMES = {
     "datagrams": ("SimulatedDatagrams",),
     "front": ("SimulatedOptions", "make_simulated_config", "open_simulated_guest"),
     "guest": ("SimulatedGuest",),
+    "host": ("SimulatedHost",),
     "memory_link": ("MemoryLink",),
     "obstacles": ("guest_obstacle",),
     "streams": ("SimulatedListener", "SimulatedStream"),

@@ -13,11 +13,14 @@ from sansnet_core.records import replace
 from sansnet_trio.front.link import open_network
 from sansnet_trio.groups import only, raise_alone
 from sansnet_trio.testing.guest import GUEST_MAC, SimulatedGuest
+from sansnet_trio.testing.host import SimulatedHost
 from sansnet_trio.testing.memory_link import MemoryLink
 
 if TYPE_CHECKING:
     from sansnet_core.testing import Impairment, TcpOptions
+    from sansnet_trio.decisions import Decider
     from sansnet_trio.forward.forwards import Forwards
+    from sansnet_trio.services.services import Services
 
 __all__ = ["SimulatedOptions", "make_simulated_config", "open_simulated_guest"]
 
@@ -28,6 +31,9 @@ class SimulatedOptions(TypedDict, total=False):
     """The arguments of `open_simulated_guest`."""
 
     config: NetworkConfig | None
+    services: Services | None
+    decide: Decider | None
+    host: SimulatedHost | None
     forwards: Forwards | None
     cable: Impairment | None
     up: Impairment | None
@@ -58,6 +64,9 @@ def make_simulated_config(link: LinkConfig = _LINK) -> NetworkConfig:
 async def open_simulated_guest(
     config: NetworkConfig | None = None,
     *,
+    services: Services | None = None,
+    decide: Decider | None = None,
+    host: SimulatedHost | None = None,
     forwards: Forwards | None = None,
     cable: Impairment | None = None,
     up: Impairment | None = None,
@@ -68,11 +77,15 @@ async def open_simulated_guest(
 ) -> AsyncIterator[SimulatedGuest]:
     """Run a simulated guest and its network as long as the block runs; an async context manager.
 
-    All time is trio's: under `trio.testing.MockClock(autojump_threshold=0)` an hour takes no time.
+    No socket of the host is made: the network's orders are carried out by the simulated host. All time is trio's: under
+    `trio.testing.MockClock(autojump_threshold=0)` an hour takes no time.
 
     Args:
         config: the configuration of the network; None is `make_simulated_config()`. If it leaves out the guest's MAC
             address, that of simulated guests is used.
+        services: the services of the program; see `open_network`.
+        decide: an async function that decides about new flows; see `open_network`.
+        host: the simulated host; None for a new one without servers, which is `SimulatedGuest.host`.
         forwards: see `open_network`.
         cable: the cable between guest and network, in both directions; None for one without delay and faults.
         up: the cable from the guest, if it differs.
@@ -89,16 +102,21 @@ async def open_simulated_guest(
         config = replace(config, guest_mac=GUEST_MAC)
     link = MemoryLink(config.link, room=room)
     guest = SimulatedGuest(link, config, tcp=tcp, up=up or cable, down=down or cable, seed=seed)
+    guest.host = host or SimulatedHost()
     failure: BaseException | None = None
     try:
-        async with open_network(link, config, forwards=forwards) as network, trio.open_nursery() as nursery:
-            await nursery.start(guest.run)
-            guest.network = network
+        async with (
+            open_network(
+                link, config, services=services, decide=decide, forwards=forwards, host=guest.host
+            ) as guest.network,
+            trio.open_nursery() as guest.nursery,
+        ):
+            await guest.nursery.start(guest.run)
             try:
                 yield guest
             except BaseException as error:
                 failure = error
-            nursery.cancel_scope.cancel()
+            guest.nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         if failure is None or isinstance(failure, trio.Cancelled):
             failure = only(group)

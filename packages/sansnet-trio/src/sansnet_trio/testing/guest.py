@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sansnet_core.addresses import AnyAddress
     from sansnet_core.testing.packets import Ip
     from sansnet_trio.network import GuestNetwork
+    from sansnet_trio.testing.host import SimulatedHost
     from sansnet_trio.testing.memory_link import MemoryLink
 
 __all__ = ["GUEST_MAC", "SimulatedGuest"]
@@ -63,6 +64,8 @@ class SimulatedGuest:
 
     Attributes:
         network: its network; set by `open_simulated_guest`.
+        host: the simulated host of its network; set by `open_simulated_guest`.
+        nursery: its tasks end with the block of `open_simulated_guest`, which sets it; good for servers.
         link: the link.
         stack: the guest's stack, for tests that look at segments.
         ipv4, ipv6: its addresses as bytes; None without the family.
@@ -79,6 +82,8 @@ class SimulatedGuest:
         seed: int = 0,
     ) -> None:
         self.network: GuestNetwork
+        self.host: SimulatedHost
+        self.nursery: trio.Nursery
         self.link: Final = link
         self.ipv4: Final = None if config.ipv4 is None else config.ipv4.address
         self.ipv6: Final = None if config.ipv6 is None else config.ipv6.address

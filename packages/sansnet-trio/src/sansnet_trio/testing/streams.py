@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 from collections import deque
 from errno import ECONNREFUSED, ECONNRESET, ETIMEDOUT
@@ -109,8 +110,8 @@ class SimulatedStream(trio.abc.HalfCloseableStream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Receive what there is, at most `max_bytes`; see `trio.abc.ReceiveStream.receive_some`."""
-        if max_bytes is not None and max_bytes < 1:
-            raise ValueError("max_bytes must be >= 1")
+        if max_bytes is not None and operator.index(max_bytes) < 1:
+            raise ValueError(f"max_bytes: {max_bytes} is less than 1; leave it out to receive all that came")
         if self._receiving:
             raise trio.BusyResourceError("another task receives from this stream")
         self._receiving = True

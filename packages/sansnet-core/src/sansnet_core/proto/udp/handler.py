@@ -29,28 +29,23 @@ Not done: joining the guest's multicast groups on the host.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
+from errno import EMSGSIZE
 from typing import Final, TypeAlias
 
-from sansnet_core.addresses import is_multicast, is_unspecified
+from sansnet_core.addresses import is_unspecified
 from sansnet_core.config import UdpFiltering
 from sansnet_core.context import Context
 from sansnet_core.egress import FlowHeaders
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.notices import FlowRefused, FlowReport
-from sansnet_core.orders import (
-    Buffer,
-    CloseSocket,
-    DeliverDatagram,
-    Endpoint,
-    ExtendedError,
-    OpenDatagram,
-    SendDatagram,
-    SocketId,
-)
+from sansnet_core.orders import Buffer, DeliverDatagram, Endpoint, ExtendedError, SendDatagram, SocketId
 from sansnet_core.policy import Verdict
 from sansnet_core.proto.icmp_errors import IcmpErrors
-from sansnet_core.proto.udp.flow import End, Flow, ForwardedPort, Mapping, Served, flow_key
+from sansnet_core.proto.udp.flow import End, Flow, ForwardedPort, Mapping, Served
+from sansnet_core.proto.udp.host import HostFlows
+from sansnet_core.proto.udp.opening import DHCP_SERVERS, Datagram, Opening
 from sansnet_core.proto.udp.runs import Runs
 from sansnet_core.proto.udp.served import ServedFlows
 from sansnet_core.proto.udp.table import FlowTable
@@ -64,9 +59,6 @@ Service: TypeAlias = Callable[[IpHeader, udp.UdpHeader, Buffer], None]
 
 Answerer: TypeAlias = Callable[[IpHeader, udp.UdpHeader, Buffer], bool]
 """Answers some datagrams; returns whether it did."""
-
-DHCP_SERVERS: Final = frozenset(((4, 67), (6, 547)))
-"""IP version and server port of DHCP and DHCPv6, which are served on the guest's segment only."""
 
 _DNS_PORT: Final = dns.PORT
 """A copy, since it is read for each datagram."""
@@ -103,16 +95,14 @@ class Udp:
     ) -> None:
         self._context = context
         self._icmp_errors = icmp_errors
-        self._find_station = find_station
         self._services = services
         self._names = names
         self._table = FlowTable(context, self._ended)
         self._flows = self._table.flows
-        self._mappings: dict[bytes, Mapping] = {}
-        self._outgoing: dict[tuple[int, int], ForwardedPort] = {}
-        """Guest's port and size of address -> the forwarded port whose socket the guest's own flows also use."""
-        self._sockets: dict[SocketId, Mapping | ForwardedPort] = {}
+        self._host = HostFlows(context, self._table, find_station)
+        self._sockets = self._host.sockets
         self._served = ServedFlows(context, self._table, find_station)
+        self._opening = Opening(context, self._table, self._host, self._served, self._report, self._release)
         self._filtering = context.config.udp_filtering
         self._joins = context.config.link.uso
         self._runs = Runs()
@@ -142,18 +132,23 @@ class Udp:
         if len(data) > MAX_SENT * context.gso_size > 0:
             raise Malformed(Reason.VNET_HEADER)
         if flow is None:
-            flow = self._open(ip, header, buf)
+            flow = self._opening.open(ip, header, buf)
+            if flow is None:
+                return  # it waits for a verdict
+        self._from_guest(flow, data, context.gso_size, ip.ttl, ip.tos, ip.may_fragment)
+
+    def _from_guest(self, flow: Flow, data: Buffer, segment_size: int, ttl: int, tos: int, may_fragment: bool) -> None:
+        """Send a datagram of a flow to its other end, or a run of them."""
+        context = self._context
         if flow.last_used != context.now:
             self._table.touch(flow)
         flow.last_from_guest = context.now
         flow.sent += len(data)
         flow.datagrams_sent += 1
         context.out.orders.append(
-            DeliverDatagram(flow.socket, flow.guest, flow.remote, data, context.gso_size, ip.ttl, ip.tos)
+            DeliverDatagram(flow.socket, flow.guest, flow.remote, data, segment_size, ttl, tos)
             if flow.served
-            else SendDatagram(
-                flow.socket, flow.host, data, context.gso_size, ip.ttl, ip.tos, ip.may_fragment, flow.local
-            )
+            else SendDatagram(flow.socket, flow.host, data, segment_size, ttl, tos, may_fragment, flow.local)
         )
 
     def _is_dhcp(self, ip: IpHeader, header: udp.UdpHeader, buf: Buffer) -> bool:
@@ -182,28 +177,19 @@ class Udp:
                     flow.outdated = flow.remote.port in dns.PORTS or address_map.is_own(flow.remote.address)
                 else:
                     flow.outdated = flow.remote.port in dns.PORTS and not (flow.redirected or host == flow.host)
-        for mapping in self._mappings.values():
-            mapping.find_groups(address_map.is_group)
+        self._host.reconfigured()
+        self._opening.reconfigured()
 
     # the host's sockets
 
     def forward_added(self, address: bytes | None, port: int, outgoing: Collection[int]) -> SocketId:
         """See `Network.forward_added`."""
-        forward = ForwardedPort(self._context.new_socket(), address, port)
-        self._sockets[forward.socket] = forward
-        for size in outgoing:
-            self._outgoing.setdefault((port, size), forward)
-        return forward.socket
+        return self._host.forward_added(address, port, outgoing)
 
     def forward_removed(self, socket: SocketId) -> None:
         """See `Network.forward_removed`."""
-        forward = self._sockets.get(socket)
-        if isinstance(forward, ForwardedPort):
-            for flow in list(forward.flows.values()):
-                self._table.close(flow)
-            del self._sockets[socket]
-            for key in [key for key, other in self._outgoing.items() if other is forward]:
-                del self._outgoing[key]
+        self._opening.forward_removed(socket)
+        self._host.forward_removed(socket)
 
     def datagram_received(
         self,
@@ -220,13 +206,16 @@ class Udp:
         if mapping is None:
             return  # closed while the driver was reading it
         flow = mapping.flows.get(source)
-        if isinstance(mapping, ForwardedPort):
-            flow = self._open_inbound(mapping, source) if flow is None or self._is_stale(flow, mapping) else flow
-            if flow is None:
-                return
+        if type(mapping) is ForwardedPort:  # quicker than isinstance
+            if flow is None or self._host.is_stale(flow, mapping):
+                datagram = Datagram(data, segment_size, ttl, tos, local=local)
+                flow = self._opening.open_inbound(mapping, source, datagram)
+                if flow is None:
+                    return
             flow.local = local
         elif flow is None:
-            self._receive_unsolicited(mapping, source, data, segment_size, ttl, tos)
+            if isinstance(mapping, Mapping):
+                self._receive_unsolicited(mapping, source, data, segment_size, ttl, tos)
             return
         self._to_guest(flow, data, segment_size, ttl, tos)
 
@@ -249,7 +238,7 @@ class Udp:
         remote = None
         if self._accepts(mapping, source):
             remote = context.address_map.reachable_as(source, mapping.alias, context.guest)
-        if remote is None:
+        if remote is None or not self._opening.may_send(mapping, remote, source):
             context.drop_packet(Reason.HOST_SOURCE, UDP, source, mapping.guest)
         else:
             FlowHeaders(context.egress, remote, mapping.guest, UDP).udp(data, segment_size, ttl, tos)
@@ -271,18 +260,25 @@ class Udp:
             self._context.notify(
                 FlowRefused(UDP, flow.guest, flow.remote, flow.host, error.errno, None, flow.inbound, self._context.now)
             )
-        source, destination = flow.guest, flow.remote
-        self._context.drop_packet(Reason.HOST_SEND, UDP, source, destination)
+        self._context.drop_packet(Reason.HOST_SEND, UDP, flow.guest, flow.remote)
+        if error.errno == EMSGSIZE and len(remote.address) != len(flow.guest.address):
+            # The flow was redirected to the other family, whose header is 20 bytes shorter or longer
+            error = replace(error, info=error.info + (20 if len(remote.address) == 4 else -20))
+        self._report(error, flow.guest, flow.remote, remote.address, data)
+
+    def _report(self, error: ExtendedError, source: Endpoint, destination: Endpoint, host: bytes, data: Buffer) -> None:
+        """Report to the guest that its datagram failed on the way to the host address `host`."""
         if self._icmp_errors.would_report(error, UDP, source, destination):
             quoted = data[:MAX_QUOTED]
             payload = udp.emit(source.address, destination.address, source.port, destination.port, quoted)
-            self._icmp_errors.host_failed(error, remote.address, source.address, destination.address, UDP, payload)
+            self._icmp_errors.host_failed(error, host, source.address, destination.address, UDP, payload)
 
     # the program
 
     def service_added(self, socket: SocketId) -> None:
         """See `Network.service_added`."""
         self._served.add(socket, once=False)
+        self._opening.forget_refusals()
 
     def service_removed(self, socket: SocketId) -> None:
         """See `Network.service_removed`."""
@@ -296,125 +292,34 @@ class Udp:
 
     def flow_decided(self, socket: SocketId, verdict: Verdict) -> None:
         """See `Network.flow_decided`."""
+        self._opening.decided(socket, verdict)
+
+    def _release(self, flow: Flow, datagrams: Iterable[Datagram], inbound: bool) -> None:
+        """Send the datagrams of a flow that waited for its verdict; `inbound` ones go to the guest."""
+        for one in datagrams:
+            if inbound:
+                flow.local = one.local
+                self._to_guest(flow, one.data, one.segment_size, one.ttl, one.tos)
+            else:
+                self._from_guest(flow, one.data, one.segment_size, one.ttl, one.tos, one.may_fragment)
 
     def flush(self) -> None:
         """Send the guest the datagrams that were held back to be joined."""
         self._runs.flush()
 
-    # flows
+    # reports
 
     def flows(self) -> list[FlowReport]:
         """All flows, for reports."""
-        return self._table.reports()
+        return [*self._table.reports(), *self._opening.reports()]
 
     def statistics(self) -> dict[str, int]:
         """How many flows and host sockets there are."""
         return {"udp_flows": len(self._flows), "udp_sockets": len(self._sockets)}
 
-    def _open(self, ip: IpHeader, header: udp.UdpHeader, buf: Buffer) -> Flow:
-        """Open a flow for the first datagram to a destination."""
-        context = self._context
-        address_map = context.address_map
-        if not context.config.udp:
-            raise Malformed(Reason.PROTOCOL_CLOSED)
-        if is_unspecified(ip.source):
-            raise Malformed(Reason.IP_SOURCE)  # only a DHCP client may have none
-        guest = Endpoint._make((ip.source, header.source_port))
-        remote = Endpoint._make((ip.destination, header.destination_port))
-        service = self._served.find(*remote)
-        if service is not None:
-            return self._served.open(service, guest, remote)
-        if buf[ip.header - 14] & 1 and not is_multicast(ip.destination):
-            raise Malformed(Reason.IP_BROADCAST)  # the broadcast address of a network that only the guest has
-        groups = (ip.version, header.destination_port) not in DHCP_SERVERS
-        host = address_map.to_host(*remote, groups=groups)
-        if host is None:
-            reason = address_map.refusal(ip.destination)
-            context.notify(FlowRefused(UDP, guest, remote, None, 0, reason, False, context.now))
-            raise Malformed(reason)
-        return self._open_to_host(guest, remote, host)
-
-    def _open_to_host(self, guest: Endpoint, remote: Endpoint, host: Endpoint, *, redirected: bool = False) -> Flow:
-        """Open a flow to a host endpoint."""
-        context = self._context
-        self._table.make_room(inbound=False)
-        forward = self._outgoing_forward(guest, remote, host)
-        if forward is not None:
-            return self._open_outgoing(forward, guest, remote)
-        group = context.address_map.is_group(host.address)
-        mapping = self._mapping(guest, remote, host)
-        return self._table.add(
-            Flow(context.egress, mapping, guest, remote, host, inbound=False, redirected=redirected, group=group)
-        )
-
-    def _open_outgoing(self, forward: ForwardedPort, guest: Endpoint, remote: Endpoint) -> Flow:
-        """Open a flow that the guest begins from a forwarded port."""
-        context = self._context
-        local = context.address_map.outbound(remote.address)
-        if remote in forward.flows:  # with another address of the guest
-            old = forward.flows[remote]
-            local = old.local or local
-            self._table.close(old)
-        flow = self._table.add(Flow(context.egress, forward, guest, remote, remote, inbound=False))
-        flow.local = local
-        return flow
-
-    def _mapping(self, guest: Endpoint, remote: Endpoint, host: Endpoint) -> Mapping:
-        """The mapping for a destination, opened if there is none."""
-        context = self._context
-        alias = remote.address if host != remote else None
-        key = guest.address + guest.port.to_bytes(2, "big") + (alias + host.address if alias else b"")
-        if host.port != remote.port:  # the alias may also lead to the host's port by its own number
-            key += remote.port.to_bytes(2, "big")
-        mapping = self._mappings.get(key)
-        if mapping is None:
-            mapping = self._mappings[key] = Mapping(context.new_socket(), key, guest, alias)
-            self._sockets[mapping.socket] = mapping
-            local = Endpoint._make((context.address_map.bound(host.address), guest.port))
-            context.out.orders.append(OpenDatagram(mapping.socket, local, guest))
-        return mapping
-
-    def _outgoing_forward(self, guest: Endpoint, remote: Endpoint, host: Endpoint) -> ForwardedPort | None:
-        """The forwarded port that a new flow of the guest uses; None if an answer would not identify the flow."""
-        forward = self._outgoing.get((guest.port, len(guest.address)))
-        if forward is None or forward.address not in (None, guest.address):
-            return None
-        if host != remote or self._context.address_map.is_group(host.address):
-            return None
-        return forward
-
-    def _open_inbound(self, forward: ForwardedPort, source: Endpoint) -> Flow | None:
-        """Open a flow for the first datagram from outside; None if the guest cannot be reached."""
-        context = self._context
-        if not context.config.udp:
-            context.drop_packet(Reason.PROTOCOL_CLOSED, UDP, source, forward.target(len(source.address)))
-            return None
-        ends = context.address_map.inbound(source.address, forward.address, context.guest)
-        if isinstance(ends, Reason):
-            context.drop_packet(ends, UDP, source, forward.target(len(source.address)))
-            return None
-        remote, guest = Endpoint._make((ends[0], source.port)), Endpoint._make((ends[1], forward.port))
-        if flow_key(guest, remote) in self._flows:
-            context.drop_packet(Reason.INBOUND_COLLISION, UDP, remote, guest)
-            return None
-        if source in forward.flows:
-            self._table.close(forward.flows[source])  # it is stale
-        self._find_station(guest.address)
-        self._table.make_room(inbound=True)
-        return self._table.add(Flow(context.egress, forward, guest, remote, source, inbound=True))
-
-    def _is_stale(self, flow: Flow, forward: ForwardedPort) -> bool:
-        """Whether an inbound flow has a former address of the guest, from which the guest no longer answers."""
-        if forward.address is not None or not flow.inbound:
-            return False
-        if self._context.guest.address_for(flow.remote.address) == flow.guest.address:
-            return False
-        return flow.last_from_guest + self._context.config.limits.udp_idle_once <= self._context.now
-
     def _ended(self, end: End) -> None:
-        """Close the host socket of a mapping without flows, or end what the program has served for one flow."""
+        """Forget the other end of a flow that was closed."""
         if isinstance(end, Mapping):
-            del self._mappings[end.key], self._sockets[end.socket]
+            self._host.ended(end)
         elif isinstance(end, Served):
             self._served.ended(end)
-        self._context.out.orders.append(CloseSocket(end.socket))

@@ -7,7 +7,7 @@ from typing import Final
 
 from sansnet_core.context import Context
 from sansnet_core.errors import Reason, UsageError
-from sansnet_core.orders import Endpoint, SocketId
+from sansnet_core.orders import CloseSocket, Endpoint, SocketId
 from sansnet_core.proto.udp.flow import Flow, Served, flow_key
 from sansnet_core.proto.udp.table import FlowTable
 from sansnet_core.wire.ip import UDP
@@ -42,6 +42,8 @@ class ServedFlows:
 
     def find(self, destination: bytes, port: int) -> Served | None:
         """The service that the guest's datagrams to an endpoint go to."""
+        if not self._ends:
+            return None
         context = self._context
         socket = context.services.find(UDP, destination, port, own=context.address_map.is_own(destination))
         return None if socket is None else self._ends[socket]
@@ -60,8 +62,9 @@ class ServedFlows:
             self._ends.pop(socket, None)
 
     def ended(self, end: Served) -> None:
-        """Forget the end of a flow that was closed."""
+        """Tell the program that the flow which it serves by a verdict is over."""
         del self._ends[end.socket]
+        self._context.out.orders.append(CloseSocket(end.socket))
 
     def to_guest(self, socket: SocketId, guest: Endpoint, source: Endpoint, data: bytes) -> Flow | None:
         """The flow that a datagram of the program belongs to; it begins if there is none.

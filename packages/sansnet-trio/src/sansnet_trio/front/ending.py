@@ -1,0 +1,59 @@
+"""The end of a command: its signals, and the last data of its guest."""
+
+from __future__ import annotations
+
+import signal
+from typing import Final, Protocol
+
+import trio
+
+from sansnet_core import NetworkStatistics
+from sansnet_trio.network import GuestNetwork
+
+__all__ = ["drain", "end_command"]
+
+_GRACE: Final = 5.0
+"""Seconds between SIGTERM and SIGKILL, as for `trio.run_process`."""
+
+_MAX_DRAIN: Final = 0.5
+"""Seconds that the guest's kernel gets, at most, to send data that the command left in its sockets."""
+_QUIET: Final = 0.005
+"""Seconds without a frame after which the guest's kernel has nothing more to send."""
+
+
+class _Command(Protocol):
+    def send_signal(self, number: int) -> None: ...
+
+    async def wait(self) -> int: ...
+
+
+async def end_command(command: _Command) -> None:
+    """End a command that still runs: with SIGTERM, and after 5 s SIGKILL. Shield it from cancellation."""
+    for number in (signal.SIGTERM, signal.SIGCONT):  # a stopped process handles SIGTERM only after SIGCONT
+        command.send_signal(number)
+    with trio.move_on_after(_GRACE):
+        await command.wait()
+        return
+    command.send_signal(signal.SIGKILL)
+    await command.wait()
+
+
+async def drain(network: GuestNetwork) -> None:
+    """Serve the guest's kernel until it is quiet: a command may end before its last datagram or segment is sent.
+
+    The open tap keeps the guest's network namespace alive meanwhile. Frames that sansnet ignores or drops do not count:
+    a new interface repeats its multicast reports for a while.
+    """
+    with trio.move_on_after(_MAX_DRAIN):
+        used = -1
+        while True:
+            statistics = network.statistics()
+            before, used = used, network.driver_statistics().frames_received - _unused(statistics)
+            if used == before and not statistics.tcp_held:
+                return
+            await trio.sleep(_QUIET)
+
+
+def _unused(statistics: NetworkStatistics) -> int:
+    """How many of the guest's frames were ignored or dropped."""
+    return statistics.ignored + sum(statistics.drops.values())
