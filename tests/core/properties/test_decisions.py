@@ -80,7 +80,7 @@ class Decisions(RuleBasedStateMachine):
         self.asked: dict[SocketId, float] = {}
         self.checked = 0
         self.services: list[SocketId] = []
-        self.rules = "ask"
+        self.rule_name = "ask"
 
     def settle(self) -> None:
         self.pair.settle()
@@ -91,7 +91,7 @@ class Decisions(RuleBasedStateMachine):
                 assert order.socket not in self.asked, "asked twice"
                 self.asked[order.socket] = self.pair.now
             elif isinstance(order, OpenStream):
-                assert order.socket in self.allowed or (order.socket not in self.asked and self.rules == "allow")
+                assert order.socket in self.allowed or (order.socket not in self.asked and self.rule_name == "allow")
                 assert order.remote.address != VIRTUAL
                 assert order.destination.address != VIRTUAL
             elif isinstance(order, ServeStream):
@@ -158,7 +158,7 @@ class Decisions(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(sorted(RULES)))
     def rules_change(self, name: str) -> None:
-        self.rules = name
+        self.rule_name = name
         rules = RULES[name]
         self.network.reconfigure(replace(self.config, rules=rules), self.pair.now)
         self.settle()
