@@ -411,7 +411,10 @@ class Network(Copyable):
         return self._tcp.endpoints(socket)
 
     def program_addresses(self, source: bytes | None, guest_address: bytes | None) -> tuple[bytes, bytes] | int:
-        """The addresses of packets from the program to the guest; the errno of connect() if there are none."""
+        """The addresses of packets from the program to the guest: ours and the guest's, or the errno of connect().
+
+        If `source` is None, it is the gateway's; if `guest_address` is None, it is the guest's current one.
+        """
         return self._context.address_map.from_program(source, guest_address, self._context.guest)
 
     def stream_unacknowledged(self, socket: SocketId) -> int:
