@@ -145,7 +145,7 @@ class Undecided(Generic[P]):
         return found if found is not None and found.until > self._context.now else None
 
     def judge(self, flow: NewFlow) -> Verdict | None:
-        """What the rules say about a flow; None if the program must be asked."""
+        """The verdict of the rules about a flow; None if the program must be asked."""
         guest, remote, inbound = flow.guest, flow.outsider or flow.remote, flow.inbound
         port = guest.port if inbound else remote.port
         rule = self._context.policy.find(flow.protocol, remote, port, inbound=inbound)
