@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
+from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
 from sansnet_core import (
     Action,
@@ -98,19 +98,19 @@ class Decisions(RuleBasedStateMachine):
     # inputs
 
     @rule(target=questions, destination=DESTINATIONS, port=PORTS, remote_port=REMOTE_PORTS, size=SIZES)
-    def datagram(self, destination: bytes, port: int, remote_port: int, size: int) -> object:
+    def datagram(self, destination: bytes, port: int, remote_port: int, size: int) -> MultipleResults[DecideFlow]:
         return self._send(udp(GUEST, port, destination, remote_port, self._payload(size)))
 
     @rule(target=questions, destination=DESTINATIONS, identifier=PORTS, size=SIZES)
-    def ping(self, destination: bytes, identifier: int, size: int) -> object:
+    def ping(self, destination: bytes, identifier: int, size: int) -> MultipleResults[DecideFlow]:
         return self._send(echo_request(GUEST, destination, identifier, 1, self._payload(size)))
 
-    def _send(self, packet: Ip) -> object:
+    def _send(self, packet: Ip) -> MultipleResults[DecideFlow]:
         self.bench.send(packet)
         return self._check()
 
     @rule(target=questions, last=st.integers(1, 5), size=SIZES)
-    def outsider(self, last: int, size: int) -> object:
+    def outsider(self, last: int, size: int) -> MultipleResults[DecideFlow]:
         bench = self.bench
         source = Endpoint(bytes((198, 51, 100, last)), 1000)
         bench.network.datagram_received(self.forward, source, self._payload(size), 0, 60, 0, bench.now)
@@ -130,7 +130,7 @@ class Decisions(RuleBasedStateMachine):
         self._check()
 
     @rule(target=services, prefix=st.sampled_from([None, VIRTUAL, Prefix.of(ALLOWED)]), port=st.sampled_from([None, 7]))
-    def add_service(self, prefix: Prefix | None, port: int | None) -> object:
+    def add_service(self, prefix: Prefix | None, port: int | None) -> MultipleResults[SocketId] | SocketId:
         try:
             socket = self.bench.network.service_added(UDP, prefix, port, self.bench.now)
         except RuntimeError:
@@ -182,7 +182,7 @@ class Decisions(RuleBasedStateMachine):
 
     # outputs
 
-    def _check(self) -> object:
+    def _check(self) -> MultipleResults[DecideFlow]:
         """Take the outputs; return the new questions."""
         self.bench.collect()
         notices, self.bench.notices = self.bench.notices, []
@@ -192,7 +192,7 @@ class Decisions(RuleBasedStateMachine):
                 self._check_opened(notice)
             else:
                 assert isinstance(notice, FlowClosed | FlowRefused)
-        found = []
+        found: list[DecideFlow] = []
         for order in self.bench.take():
             if isinstance(order, DecideFlow):
                 assert not VIRTUAL.contains(order.destination.address)
