@@ -152,13 +152,17 @@ def test_all_flows_together_keep_a_bounded_number_of_bytes() -> None:
 
 def test_at_the_limit_new_flows_are_dropped_and_not_refused() -> None:
     bench = asking(limits=Limits(undecided_flows=2))
-    bench.send(*(datagram(source_port=port) for port in range(5000, 5004)))
+    for _ in range(2):
+        bench.send(*(datagram(source_port=port) for port in range(5000, 5004)))
     first, second = bench.take()
     assert isinstance(first, DecideFlow)
     assert isinstance(second, DecideFlow)
     assert bench.packets == []
-    assert bench.notices == []
-    assert bench.drops() == {Reason.UNDECIDED_LIMIT: 2}
+    assert bench.drops() == {Reason.UNDECIDED_LIMIT: 4}
+    assert bench.notices == [
+        FlowRefused(17, Endpoint(GUEST, port), TO, None, 0, Reason.UNDECIDED_LIMIT, False, 1000.0)
+        for port in (5002, 5003)
+    ]
     decide(bench, first, Drop())
     bench.send(datagram(source_port=5003))
     assert asked(bench).guest.port == 5003

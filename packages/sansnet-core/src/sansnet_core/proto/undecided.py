@@ -156,6 +156,8 @@ class Undecided(Generic[P]):
         context = self._context
         limits = context.config.limits
         if self._counts[flow.inbound] >= limits.undecided_flows:
+            if flow.key not in self._refusals[flow.inbound]:  # report it once; the next packet may find room
+                self.refuse(flow, None, Reason.UNDECIDED_LIMIT, 0.0)
             return None
         self._counts[flow.inbound] += 1
         question: Question[P] = Question(context.new_socket(), flow, context.now + limits.decision_time)
@@ -202,11 +204,13 @@ class Undecided(Generic[P]):
             self._forget(question)
             self._context.out.orders.append(CloseSocket(question.socket))
 
-    def refuse(self, flow: NewFlow, verdict: Verdict | None, reason: Reason) -> Refusal:
-        """Remember that a flow is refused, and report it; see `Refusal`."""
+    def refuse(self, flow: NewFlow, verdict: Verdict | None, reason: Reason, time: float | None = None) -> Refusal:
+        """Report that a flow is refused, and remember it for some seconds; see `Refusal`."""
         context = self._context
         refusals = self._refusals[flow.inbound]
-        refusal = Refusal(verdict, reason, context.now + context.config.limits.udp_idle_once)
+        refusal = Refusal(
+            verdict, reason, context.now + (context.config.limits.udp_idle_once if time is None else time)
+        )
         refusals.pop(flow.key, None)
         if len(refusals) >= self._max_refusals[flow.inbound]:
             del refusals[next(iter(refusals))]
