@@ -156,8 +156,8 @@ class Undecided(Generic[P]):
         context = self._context
         limits = context.config.limits
         if self._counts[flow.inbound] >= limits.undecided_flows:
-            if flow.key not in self._refusals[flow.inbound]:  # report it once; the next packet may find room
-                self.refuse(flow, None, Reason.UNDECIDED_LIMIT, 0.0)
+            if flow.key not in self._refusals[flow.inbound]:  # else it is reported already
+                self.refuse(flow, None, Reason.UNDECIDED_LIMIT)
             return None
         self._counts[flow.inbound] += 1
         question: Question[P] = Question(context.new_socket(), flow, context.now + limits.decision_time)
@@ -204,13 +204,13 @@ class Undecided(Generic[P]):
             self._forget(question)
             self._context.out.orders.append(CloseSocket(question.socket))
 
-    def refuse(self, flow: NewFlow, verdict: Verdict | None, reason: Reason, time: float | None = None) -> Refusal:
-        """Report that a flow is refused, and remember it for some seconds; see `Refusal`."""
+    def refuse(self, flow: NewFlow, verdict: Verdict | None, reason: Reason) -> Refusal:
+        """Report that a flow is refused, and remember it; see `Refusal`."""
         context = self._context
         refusals = self._refusals[flow.inbound]
-        refusal = Refusal(
-            verdict, reason, context.now + (context.config.limits.udp_idle_once if time is None else time)
-        )
+        # At the limit of questions, the flow's next packet may find room
+        time = 0.0 if reason is Reason.UNDECIDED_LIMIT else context.config.limits.udp_idle_once
+        refusal = Refusal(verdict, reason, context.now + time)
         refusals.pop(flow.key, None)
         if len(refusals) >= self._max_refusals[flow.inbound]:
             del refusals[next(iter(refusals))]
