@@ -8,7 +8,7 @@ block alone, since the nursery never sees it.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +22,7 @@ from sansnet_trio.groups import only, raise_alone
 from sansnet_trio.network import GuestNetwork
 
 if TYPE_CHECKING:
-    from sansnet_core import NetworkConfig
+    from sansnet_core import NetworkConfig, Notice
     from sansnet_trio.decisions import Decider
     from sansnet_trio.forward.forwards import Forwards
     from sansnet_trio.links import Link
@@ -45,6 +45,7 @@ async def open_network(
     outbound4: str | None = None,
     outbound6: str | None = None,
     host: Host | None = None,
+    on_notices: Callable[[Sequence[Notice]], None] | None = None,
 ) -> AsyncIterator[GuestNetwork]:
     """Give the guest of a link a network, as long as the block runs; an async context manager.
 
@@ -61,6 +62,7 @@ async def open_network(
         outbound4: see `Driver`.
         outbound6: see `Driver`.
         host: see `Driver`.
+        on_notices: see `Driver`; most programs call `GuestNetwork.subscribe` instead.
 
     Raises:
         LinkClosed: the guest's end of the link is gone; the block was cancelled. See `GuestNetwork.wait_closed`.
@@ -82,6 +84,7 @@ async def open_network(
             services=services,
             decide=decide,
             host=host,
+            on_notices=on_notices,
         )
     except BaseException:
         link.close()
