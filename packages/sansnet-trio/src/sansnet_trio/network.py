@@ -42,7 +42,7 @@ class GuestNetwork(Uncopyable):
         core: the network itself. Ask it anything at any time; tell it facts by `Driver.tell`.
         driver: the driver that serves it.
         config: its present configuration, with the properties of the link.
-        nursery: for tasks that shall end with the network. Their exceptions leave the block of `open_network`.
+        nursery: the nursery of tasks that end with the network. Their exceptions leave the block of `open_network`.
         body: the scope of the block of `open_network`.
         failure: the exception that `end` got and that leaves the block.
     """
