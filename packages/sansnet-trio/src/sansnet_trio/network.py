@@ -70,6 +70,11 @@ class GuestNetwork(Uncopyable):
         self._closed = trio.Event()
         self._waiting = 0
 
+    def __repr__(self) -> str:
+        own = [each.address for each in (self.config.ipv4, self.config.ipv6) if each is not None and each.address]
+        state = "closed" if self._closed.is_set() else f"{len(self.flows())} flows"
+        return f"<{type(self).__name__} of {' and '.join(map(addresses.format, own)) or 'an unknown guest'}: {state}>"
+
     def flows(self) -> list[FlowReport]:
         """The present flows."""
         return self.core.flows()

@@ -19,7 +19,7 @@ from sansnet_core.errors import expect
 from sansnet_core.records import replace
 from sansnet_trio.decisions import asking_by_default
 from sansnet_trio.driver import Driver, Host
-from sansnet_trio.groups import only, raise_alone
+from sansnet_trio.groups import combined, only, raise_alone
 from sansnet_trio.links import expect_link
 from sansnet_trio.network import GuestNetwork
 
@@ -109,8 +109,7 @@ async def open_network(
             network.close_ports()
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        if failure is None or isinstance(failure, trio.Cancelled):
-            failure = only(group)
+        failure = combined(failure, group)
     failure = failure or network.failure
     if failure is not None:
         raise_alone(failure)
