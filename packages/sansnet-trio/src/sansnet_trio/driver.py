@@ -260,13 +260,10 @@ class Driver(Uncopyable):
         await self._pump()
 
     def serve_forwards(self, forwards: Forwards) -> None:
-        """Serve forwarded ports from now on, by a running driver that was made without.
-
-        Args:
-            forwards: the forwarded ports. The caller closes them.
+        """Serve forwarded ports from now on, by a running driver that has none; the caller closes them.
 
         Raises:
-            UsageError: the driver does not run, or has forwarded ports already.
+            UsageError: the driver does not run, or has forwarded ports.
             OSError: no descriptor is left.
         """
         if not self._running or self._forwards is not None:
