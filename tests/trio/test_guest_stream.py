@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from trio.testing import check_half_closeable_stream, check_two_way_stream
+from trio.testing import check_half_closeable_stream
 
 from sansnet_trio import GuestStream, Services
 from sansnet_trio.testing import SimulatedStream
