@@ -30,12 +30,24 @@ class MemoryPeer:
     """The sender of a datagram."""
 
     guest: Endpoint
+    network: Any
+
+
+class Subscribers:
+    """A network that keeps what its subscribers get."""
+
+    def __init__(self) -> None:
+        self.notices: list[Any] = []
+
+    def publish(self, notice: Any) -> None:
+        self.notices.append(notice)
 
 
 class MemoryStream(trio.abc.Stream):
     """The server's end of a connection."""
 
     guest = GUEST
+    network = None
 
     def __init__(self, inner: trio.abc.Stream) -> None:
         self._inner = inner
@@ -61,11 +73,12 @@ class MemoryDatagrams(trio.abc.AsyncResource):
     """Datagrams of a service."""
 
     def __init__(self) -> None:
+        self.network: Any = None
         self.to_server, self._received = trio.open_memory_channel[bytes](1000)
         self._sent, self.to_guest = trio.open_memory_channel[bytes](1000)
 
     async def receive(self) -> tuple[bytes, MemoryPeer]:
-        return await self._received.receive(), MemoryPeer(GUEST)
+        return await self._received.receive(), MemoryPeer(GUEST, self.network)
 
     async def send(self, data: bytes, peer: MemoryPeer) -> None:
         assert peer.guest == GUEST
@@ -259,6 +272,25 @@ def test_many_questions_that_wait_are_bounded() -> None:
 
     run(body)
     assert server.statistics().dropped == 20
+
+
+def test_one_guest_does_not_keep_another_out() -> None:
+    server = DnsServer(otherwise=answer_slowly, max_pending=2)
+    hostile, other = Subscribers(), Subscribers()
+
+    async def body() -> None:
+        async with serving(server) as services:
+            for network in (hostile, hostile, hostile, other):
+                services.datagrams.network = network
+                await services.datagrams.to_server.send(dns.message.make_query("a.example", "A").to_wire())
+                await trio.testing.wait_all_tasks_blocked()
+            for _ in range(3):
+                await services.datagrams.to_guest.receive()
+
+    run(body)
+    assert (server.statistics().udp, server.statistics().dropped) == (3, 1)
+    assert [notice.name for notice in hostile.notices] == ["a.example"] * 2
+    assert str(server.statistics()).startswith("DNS queries: 3 over UDP, 0 over TCP; responses: 3 NOERROR; 0 malformed")
 
 
 # TCP
