@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import dns.asyncresolver
 import dns.exception
 import dns.message
 import dns.rcode
@@ -21,6 +22,8 @@ import trio.testing
 
 from sansnet_core import ConfigError, Endpoint
 from sansnet_trio.dns import DnsServer, Question
+from sansnet_trio.dns.exchange import Answers
+from sansnet_trio.dns.zones import Zones
 
 GUEST = Endpoint(bytes([10, 0, 2, 15]), 40000)
 
@@ -243,6 +246,42 @@ def test_a_chain_leads_to_a_callable() -> None:
             ]
 
     run(body)
+
+
+def test_other_names_are_forwarded_by_the_resolver_of_dnspython() -> None:
+    """In real time, to a server on loopback."""
+    zones = {"up.example": "9 A 192.0.2.7", "chain.example": "CNAME up.example", "empty.example": ()}
+    upstream = Answers(Zones(zones, ttl=60, reverse=False), dns.rcode.NXDOMAIN, 60, 5.0, None)
+    resolver = dns.asyncresolver.Resolver(configure=False)
+    resolver.nameservers = ["127.0.0.1"]
+
+    async def forward(question: Question) -> Any:
+        return (await resolver.resolve(question.name, question.type)).rrset
+
+    async def serve_upstream(sock: trio.socket.SocketType) -> None:
+        while True:
+            data, peer = await sock.recvfrom(4096)
+            exchange = upstream.begin(data, GUEST)
+            assert exchange is not None
+            await sock.sendto(exchange.response(exchange.payload), peer)
+
+    async def body() -> None:
+        with trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as sock:
+            await sock.bind(("127.0.0.1", 0))
+            resolver.port = sock.getsockname()[1]
+            async with trio.open_nursery() as nursery, serving(DnsServer(otherwise=forward)) as services:
+                nursery.start_soon(serve_upstream, sock)
+                answers = [await services.ask(name) for name in ("up.example", "chain.example")]
+                assert [str(each.answer[0]) for each in answers] == [
+                    "up.example. 9 IN A 192.0.2.7",
+                    "chain.example. 9 IN A 192.0.2.7",
+                ]
+                assert (await services.ask("none.example")).rcode() == dns.rcode.NXDOMAIN
+                empty = await services.ask("empty.example")
+                assert (empty.rcode(), empty.answer) == (dns.rcode.NOERROR, [])
+                nursery.cancel_scope.cancel()
+
+    trio.run(body)
 
 
 @pytest.mark.parametrize(

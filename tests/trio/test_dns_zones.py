@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import IPv4Address, ip_address
+from pathlib import Path
 from typing import Any
 
 import dns.message
@@ -321,6 +322,15 @@ def test_names_in_other_alphabets() -> None:
     assert records(ask({"bücher.example": "10.9.0.1"}, "xn--bcher-kva.example")) == [
         "xn--bcher-kva.example. 60 IN A 10.9.0.1"
     ]
+
+
+def test_the_zones_of_the_how_to_page() -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/answer-dns-questions.md").read_text()
+    names: dict[str, Any] = {}
+    exec(page.partition("```python\n")[2].partition("```")[0], names)
+    assert records(ask(names["ZONES"], "www.example"))[1] == "app.internal. 60 IN A 10.9.0.1"
+    assert len(records(ask(names["ZONES"], "_http._tcp.example", "SRV"))) == 2
+    assert code(ask(names["ZONES"], "broken.example")) == "SERVFAIL"
 
 
 def test_a_question_for_a_callable_has_a_readable_name() -> None:
