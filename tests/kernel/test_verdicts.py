@@ -5,7 +5,9 @@ The tables of docs/errors.md are the expectation. `python -m tests.lab.verdicts`
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -42,3 +44,27 @@ def test_a_program_outside_sees_the_verdict(lab: Lab, guest: Namespace, case: Ca
     table = EXPECTED[INBOUND]
     row = table.get((case.text, version)) or table["any other", version]
     assert seen == row[program]
+
+
+def alone(lab: Lab, what: str) -> list[list[str]]:
+    """The words of the lines that `tests.lab.alone` prints."""
+    root = Path(__file__).resolve().parents[2]
+    return [
+        line.split()
+        for line in lab.host.run(
+            "env", f"PYTHONPATH={root}", sys.executable, "-W", "error", "-m", "tests.lab.alone", what
+        ).stdout.splitlines()
+    ]
+
+
+def test_virtual_addresses_are_pinged_and_refused_here_without_a_socket_of_the_host(lab: Lab) -> None:
+    *rows, sockets = alone(lab, "virtual")
+    assert len(rows) > 5
+    assert [row[1:] for row in rows] == [["ECONNREFUSED", "ECONNREFUSED", "reply"]] * len(rows)
+    assert sockets == ["sockets", "0", "0"]
+
+
+def test_an_exception_of_a_decider_ends_the_network_and_leaves_the_block_alone(lab: Lab) -> None:
+    row, raised = alone(lab, "failing")
+    assert set(row[1:]) <= {"silence", "ENETUNREACH"}  # the latter once the interface is gone
+    assert raised == ["raised", "'a", "mistake'", "None"]
