@@ -15,6 +15,7 @@ Names that are not listed here are found in these modules, which are public too:
 - `links.tap`, `links.unix_stream`, `links.vhost_user`: links, each with the limits of its MTU.
 - `linux`: system calls, /proc, privileges, children and netlink, one module each.
 - `plan`: makes a guest's setup from options, one module for each part.
+- `testing`, `testing.pytest_plugin`: a kit for tests, with guests in the same program, and fixtures of pytest.
 
 All other modules are internal. Names and modules are loaded when they are first used.
 

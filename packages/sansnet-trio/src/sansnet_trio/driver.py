@@ -36,7 +36,8 @@ from sansnet_trio.host.network_protocol import NetworkProtocol
 from sansnet_trio.host.poller import MAX_EVENTS, Poller
 from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockets import FlowDecisions, HostSockets
-from sansnet_trio.links import Link, LinkClosed, want
+from sansnet_trio.links import Link, LinkClosed, expect_link, want
+from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.linux.syscalls import interface_index
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class Host(Protocol):
         """
 
 
-class Driver:
+class Driver(Uncopyable):
     """Runs one network over one link.
 
     Args:
@@ -174,6 +175,9 @@ class Driver:
         decide: Decider | None = None,
         host: Host | None = None,
     ) -> None:
+        if not hasattr(network, "receive_frames"):
+            raise UsageError(f"network: {network!r:.100} is not a network; give a sansnet_core.Network")
+        expect_link(link)
         self._network = network
         self._link = link
         self._events = EventPublisher(network.report_notices, on_notices)

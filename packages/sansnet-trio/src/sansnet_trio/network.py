@@ -11,6 +11,7 @@ from sansnet_core.policy import Action
 from sansnet_core.records import replace
 from sansnet_trio.decisions import asking_by_default
 from sansnet_trio.links import LinkClosed
+from sansnet_trio.linux.descriptors import Uncopyable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +35,7 @@ AnyEndpoint: TypeAlias = tuple["AnyAddress", int]
 """An `Endpoint`, or a pair of an address in any form and a port."""
 
 
-class GuestNetwork:
+class GuestNetwork(Uncopyable):
     """The network of one guest. Made by `open_network`, and served until the end of its block.
 
     Attributes:
