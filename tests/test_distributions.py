@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 import tarfile
 import tomllib
 import zipfile
@@ -22,6 +19,7 @@ import sansnet_core
 import sansnet_trio
 from sansnet_core import __version__
 from tests.lab.checkouts import copied_checkout
+from tests.lab.wheels import built, hatchling
 
 ROOT: Final = Path(__file__).parent.parent
 PACKAGES: Final = sorted(ROOT.glob("packages/*/pyproject.toml"))
@@ -39,22 +37,6 @@ REQUIRED: Final = {
 def project(path: Path) -> dict[str, Any]:
     table: dict[str, Any] = tomllib.loads(path.read_text())["project"]
     return table
-
-
-def hatchling(directory: Path, *words: str | Path, by_pip: bool = False) -> str:
-    """The output of hatchling in a directory, outside of pip or as if pip had called it."""
-    environment = {key: value for key, value in os.environ.items() if key != "PIP_BUILD_TRACKER"}
-    if by_pip:
-        environment["PIP_BUILD_TRACKER"] = str(directory)
-    command = [sys.executable, "-m", "hatchling", *words]
-    return subprocess.run(command, cwd=directory, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
-
-
-def built(directory: Path, kind: str, into: Path, *, by_pip: bool = False) -> Path:
-    """The `wheel` or the `sdist` that hatchling makes of a directory."""
-    hatchling(directory, "build", "-t", kind, "-d", into, by_pip=by_pip)
-    (file,) = into.glob("*.whl" if kind == "wheel" else "*.tar.gz")
-    return file
 
 
 def wheel_of_sdist(directory: Path, into: Path, *, by_pip: bool = False) -> Path:

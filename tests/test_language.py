@@ -30,7 +30,7 @@ CORE_PAGES: Final = ("tcp", "udp-and-echo", "errors", "dhcp-and-ndp", "vhost-use
 
 
 def _files() -> list[Path]:
-    code = [*ROOT.glob("packages/*/src/**/*.py"), *ROOT.glob("examples/*.py"), *ROOT.glob("benchmarks/*.py")]
+    code = [*ROOT.glob("packages/*/src/**/*.py"), *ROOT.glob("examples/**/*.py"), *ROOT.glob("benchmarks/*.py")]
     pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md"), *ROOT.glob("tests/*.md")]
     return sorted({*code, *pages, *ROOT.glob("tests/**/*.py")} - {Path(__file__)})
 

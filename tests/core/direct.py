@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Final, TypeVar
 
 from sansnet_core import Network, NetworkConfig, Notice, Order, Reason
-from tests.sim import packets
-from tests.sim.packets import Ip, read_frame, read_ip
-from tests.sim.pair import SECRET, make_config
+from sansnet_core.testing import SECRET, make_config, packets
+from sansnet_core.testing.packets import Ip, read_frame, read_ip
 
 __all__ = ["GUEST", "GUEST6", "Direct"]
 

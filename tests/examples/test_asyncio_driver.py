@@ -19,8 +19,7 @@ import pytest
 from examples.asyncio_driver import MAX_PENDING, AsyncioDriver
 from sansnet_core import Network, NetworkConfig
 from sansnet_core.summary import summary
-from tests.sim.guest import Guest
-from tests.sim.pair import GATEWAY, SECRET, make_config
+from sansnet_core.testing import GATEWAY, SECRET, GuestStack, make_config
 
 EMBED: Final = [sys.executable, "-W", "error", "-m", "examples.asyncio_embed"]
 
@@ -157,7 +156,7 @@ def test_control_c_ends_all() -> None:
 
 
 @asynccontextmanager
-async def simulated_guest() -> AsyncIterator[tuple[AsyncioDriver, Guest, socket.socket]]:
+async def simulated_guest() -> AsyncIterator[tuple[AsyncioDriver, GuestStack, socket.socket]]:
     """A driver whose link is a small pair of sockets, a guest, and the guest's end of the link."""
     base = make_config()
     config = NetworkConfig(link=base.link, ipv4=base.ipv4, ipv6=base.ipv6, map_host_loopback=(GATEWAY,))
@@ -168,7 +167,7 @@ async def simulated_guest() -> AsyncIterator[tuple[AsyncioDriver, Guest, socket.
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
         driver = AsyncioDriver(Network(config, now=time.monotonic(), secret=SECRET), ours.fileno())
         task = asyncio.create_task(driver.run())
-        yield driver, Guest(gateway_mac=config.mac), guests
+        yield driver, GuestStack(gateway_mac=config.mac), guests
         task.cancel()
         await asyncio.wait([task])
 

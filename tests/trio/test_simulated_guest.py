@@ -16,9 +16,7 @@ from sansnet_core import Action, Endpoint, Limits, NetworkConfig, Refuse
 from sansnet_core.records import replace
 from sansnet_core.summary import summary
 from sansnet_core.testing import Impairment
-from sansnet_trio import LinkClosed, NewFlow
-from sansnet_trio.services.services import Services
-from sansnet_trio.services.streams import GuestStream
+from sansnet_trio import GuestStream, LinkClosed, NewFlow, Services
 from sansnet_trio.testing import SimulatedGuest, SimulatedStream, make_simulated_config, open_simulated_guest
 
 GATEWAY = "10.0.2.2"

@@ -11,7 +11,7 @@ import trio
 from patient_fetch import FetchError, Patience, fetch
 
 from sansnet_core.testing import Impairment
-from sansnet_trio.services.streams import GuestStream
+from sansnet_trio import GuestStream
 from sansnet_trio.testing import SimulatedGuest
 from sansnet_trio.testing.pytest_plugin import RunWithGuest
 

@@ -23,9 +23,9 @@ from sansnet_core import (
     UsageError,
 )
 from sansnet_core.records import replace
+from sansnet_core.testing import GATEWAY, SERVER, SERVER6, make_config
+from sansnet_core.testing.packets import GSO_UDP_L4, Ip, glue, udp
 from tests.core.direct import GUEST, GUEST6, Direct
-from tests.sim.packets import GSO_UDP_L4, Ip, glue, udp
-from tests.sim.pair import GATEWAY, SERVER, SERVER6, make_config
 
 VIRTUAL = bytes((10, 9, 0, 1))
 VIRTUAL6 = bytes.fromhex("fd000000000000000000000000000001")

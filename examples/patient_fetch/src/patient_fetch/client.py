@@ -83,7 +83,7 @@ async def _get(stream: trio.abc.Stream, host: str, path: str) -> bytes:
         while True:
             event = connection.next_event()
             if event is h11.NEED_DATA:
-                connection.receive_data(await stream.receive_some())
+                connection.receive_data(bytes(await stream.receive_some()))
             elif isinstance(event, h11.Response) and event.status_code >= 500:
                 raise _Unavailable(event.status_code)
             elif isinstance(event, h11.Data):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import trio
 
@@ -12,9 +13,12 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Fetch what the command line names; the exit status is 1 if that fails."""
+    """Fetch the document that the command line names; the exit status is 1 if that fails."""
+    if len(sys.argv) not in (2, 3):
+        sys.exit("usage: patient-fetch HOST [PATH]")
+    host, path = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "/"
     try:
-        body = trio.run(fetch, *sys.argv[1:3])
+        body = trio.run(partial(fetch, host, path))
     except FetchError as error:
         sys.exit(str(error))
     sys.stdout.buffer.write(body)

@@ -15,7 +15,7 @@ Names that are not listed here are found in these modules, which are public too:
 - `ports`: forwarded ports as data, and the grammar of their specifications.
 - `records`: the base class of configurations, and a function that copies one with changes.
 - `summary`: one line of text per frame.
-- `testing`: a kit for tests, with a guest, a host and cables in virtual time.
+- `testing`, `testing.packets`: a kit for tests: a guest, a host and cables in virtual time; frames, built and read.
 - `vhost`: the network card of a virtual machine, by vhost-user.
 - `wire`: packet formats, one module each.
 

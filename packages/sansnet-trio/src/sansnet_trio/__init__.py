@@ -15,6 +15,7 @@ Names that are not listed here are found in these modules, which are public too:
 - `links.tap`, `links.unix_stream`, `links.vhost_user`: links, each with the limits of its MTU.
 - `linux`: system calls, /proc, privileges, children and netlink, one module each.
 - `plan`: makes a guest's setup from options, one module for each part.
+- `testing`, `testing.pytest_plugin`: a kit for tests, with guests in the same program, and fixtures of pytest.
 
 All other modules are internal. Names and modules are loaded when they are first used.
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from sansnet_trio.events import Event, Lost, Subscription
     from sansnet_trio.forward.binding import ForwardError, ListenAddress
     from sansnet_trio.forward.forwards import Forwards
+    from sansnet_trio.forward.port_forwards import PortForward
     from sansnet_trio.front.command import Guest, open_guest, run_guest
     from sansnet_trio.front.existing import attach
     from sansnet_trio.front.link import open_network
@@ -119,6 +121,7 @@ __all__ = [
     "ObservedLink",
     "OptionsError",
     "Peer",
+    "PortForward",
     "ReadyGuest",
     "RememberedNameServers",
     "Route",
@@ -151,6 +154,7 @@ _HOMES = {
     "events": ("Event", "Lost", "Subscription"),
     "forward.binding": ("ForwardError", "ListenAddress"),
     "forward.forwards": ("Forwards",),
+    "forward.port_forwards": ("PortForward",),
     "front.command": ("Guest", "open_guest", "run_guest"),
     "front.existing": ("attach",),
     "front.link": ("open_network",),

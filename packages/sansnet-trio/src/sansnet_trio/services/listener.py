@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import trio
 from trio.lowlevel import Abort, Task
 
+from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.services.exclusive import Exclusive
 from sansnet_trio.services.streams import GuestStream
 
@@ -91,7 +92,7 @@ class _Backlog:
             end.fail(errno.ECONNREFUSED if end in refused else errno.ECONNRESET)
 
 
-class GuestListener(trio.abc.Listener[GuestStream]):
+class GuestListener(Uncopyable, trio.abc.Listener[GuestStream]):
     """Accepts the guest's connections to one place; see `Services.listen_tcp`. It behaves as `trio.SocketListener`.
 
     It stays usable when a guest's network ends: it also accepts the connections of the next one.
