@@ -116,9 +116,7 @@ def test_formats_import_nothing_of_a_higher_layer(module: Module) -> None:
 
 @modules_of("sansnet_core.proto")
 def test_protocols_do_not_import_each_other(module: Module) -> None:
-    """They meet in `network`. A folder is one protocol. All may report failures by ICMP, and let new flows wait for a
-    verdict; IP reassembles fragments.
-    """
+    """They meet in `network`. All may report failures by ICMP, and let flows wait for a verdict; IP reassembles."""
     protocol = module.name.split(".")[2:3]
     allowed = [*protocol, "icmp_errors", "undecided", *(["reassembly"] if protocol in (["ipv4"], ["ipv6"]) else [])]
     assert {name for name in imported(module, "sansnet_core.proto") if name.split(".")[2] not in allowed} == set()

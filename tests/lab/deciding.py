@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -17,7 +18,15 @@ import trio
 from sansnet_core import Allow, Drop, Endpoint, Limits, Refuse
 from sansnet_core.addresses import parse
 from sansnet_core.ports import TCP, UDP, parse_all
-from sansnet_trio import NamespaceOptions, NewFlow, Serve, Verdict, open_guest
+from sansnet_trio import (
+    GuestDatagramChannel,
+    GuestStream,
+    NamespaceOptions,
+    NewFlow,
+    Serve,
+    Verdict,
+    open_guest,
+)
 from tests.lab.laboratory import HOST4, HOST6, SERVER4, SERVER6
 
 __all__ = ["PATIENCE", "PORT", "VERDICTS", "Case", "address_of", "inbound_port"]
@@ -57,9 +66,13 @@ class Case(NamedTuple):
     make: Callable[[int], Verdict] | None
 
 
-async def echo(channel: trio.abc.ReceiveStream) -> None:
+async def answer(served: GuestStream | GuestDatagramChannel) -> None:
     """The handler of `Serve`."""
-    raise NotImplementedError
+    with suppress(trio.BrokenResourceError):
+        if isinstance(served, GuestDatagramChannel):
+            await served.send(await served.receive())
+        else:
+            await served.receive_some()
 
 
 def elsewhere(size: int) -> Allow:
@@ -75,7 +88,7 @@ VERDICTS: Final = (
         for number in REFUSALS
     ),
     Case("Drop()", lambda size: Drop()),
-    Case("Serve(handler)", lambda size: Serve(echo)),
+    Case("Serve(handler)", lambda size: Serve(answer)),
     Case("no verdict in time", None),
 )
 
@@ -116,7 +129,7 @@ async def main() -> None:
         forwards=(*parse_all(specs, TCP), *parse_all(specs, UDP)),
     ) as guest:
         print(guest.pid, flush=True)
-        await trio.to_thread.run_sync(sys.stdin.read)
+        await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Self
@@ -99,6 +98,9 @@ class FakeNetwork:
     def echo_failed(self, socket: SocketId, sequence: int, error: ExtendedError, data: bytes, now: float) -> None:
         self.facts.append(("echo_failed", socket, sequence, error, data))
 
+    def flow_decided(self, socket: SocketId, verdict: Verdict, now: float) -> None:
+        self.facts.append(("flow_decided", socket, verdict))
+
     def service_added(self, protocol: int, prefix: Prefix | None, port: int | None, now: float) -> SocketId:
         self.facts.append(("service_added", protocol, prefix, port))
         return self._named()
@@ -115,17 +117,14 @@ class FakeNetwork:
         self.facts.append(("stream_opened", source, guest_address, guest_port))
         return self._named()
 
-    def program_addresses(self, source: bytes | None, guest_address: bytes | None) -> tuple[bytes, bytes] | int:
-        return errno.ENETUNREACH
-
     def stream_endpoints(self, socket: SocketId) -> tuple[Endpoint, Endpoint] | None:
-        return None
+        return (Endpoint("10.0.2.15", 1), Endpoint("10.0.2.2", 2))
 
     def stream_unacknowledged(self, socket: SocketId) -> int:
         return 0
 
-    def flow_decided(self, socket: SocketId, verdict: Verdict, now: float) -> None:
-        self.facts.append(("flow_decided", socket, verdict))
+    def program_addresses(self, source: bytes | None, guest_address: bytes | None) -> tuple[bytes, bytes] | int:
+        return (source or bytes((10, 0, 2, 2)), guest_address or bytes((10, 0, 2, 15)))
 
     def report_notices(self, wanted: bool) -> None:
         self.wanted = wanted

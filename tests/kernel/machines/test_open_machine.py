@@ -73,7 +73,8 @@ def test_a_machine_configures_itself_and_ends_with_the_block(
                 assert "1 packets received" in output, output
                 assert network.driver_statistics().frames_received
                 assert machine.returncode is None
-            assert machine.returncode is not None
+            ended: int | None = machine.returncode
+            assert ended is not None
             assert machine.network is None
 
     trio.run(main)

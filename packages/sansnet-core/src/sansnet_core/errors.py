@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-__all__ = ["ConfigError", "HeaderProblem", "Malformed", "Reason", "SansnetError", "UsageError"]
+__all__ = ["ConfigError", "HeaderProblem", "Malformed", "Reason", "SansnetError", "UsageError", "expect"]
 
 
 class Reason(Enum):
@@ -72,6 +72,22 @@ class ConfigError(SansnetError, ValueError):
 
 class UsageError(SansnetError, RuntimeError):
     """The driver broke the contract of a method. Nothing has changed."""
+
+
+def expect(name: str, value: object, kind: type | tuple[type, ...], wanted: str) -> None:
+    """Check the type of an argument.
+
+    Args:
+        name: name of the argument.
+        value: its value.
+        kind: its type; True and False are no integers.
+        wanted: what it should be, with an article.
+
+    Raises:
+        UsageError: it has another type.
+    """
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise UsageError(f"{name}: {value!r:.100} is not {wanted}")
 
 
 class Malformed(SansnetError):

@@ -366,11 +366,11 @@ class Network(Copyable):
             UsageError: there is a service at this place.
         """
         context = self._begin(now)
-        service = ProgramService(context.new_socket(), protocol, prefix, port)
-        context.services.add(service)
+        socket = context.new_socket()
+        context.services.add(ProgramService(socket, protocol, prefix, port))
         if protocol == UDP:
-            self._udp.service_added(service.socket)
-        return service.socket
+            self._udp.service_added(socket)
+        return socket
 
     def service_removed(self, socket: SocketId, now: float) -> None:
         """A service of `service_added` has ended. Its connections go on, and its UDP flows end."""
@@ -414,11 +414,7 @@ class Network(Copyable):
         return self._tcp.endpoints(socket)
 
     def program_addresses(self, source: bytes | None, guest_address: bytes | None) -> tuple[bytes, bytes] | int:
-        """The addresses of packets from the program to the guest: ours, and the guest's.
-
-        `source` None means the gateway's, `guest_address` None the guest's current one. The errno of connect() if there
-        are none.
-        """
+        """The addresses of packets from the program to the guest; the errno of connect() if there are none."""
         return self._context.address_map.from_program(source, guest_address, self._context.guest)
 
     def stream_unacknowledged(self, socket: SocketId) -> int:

@@ -101,7 +101,7 @@ class FlowReport:
     host: Endpoint
     inbound: bool
     state: str
-    """State of the connection to the guest for TCP; `OPEN` for other protocols. For all, `UNDECIDED` without a verdict."""
+    """`UNDECIDED` without a verdict. Else, for TCP, the state of the connection to the guest; `OPEN` for the others."""
     sent: int
     """Payload bytes from the guest to the host."""
     received: int

@@ -24,11 +24,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from sansnet_core import addresses, fields
-from sansnet_core.errors import ConfigError, SansnetError
+from sansnet_core.errors import ConfigError, SansnetError, expect
 from sansnet_core.fields import OptionalAddress, Port, optional
 from sansnet_core.records import Converted, Record, field, replace
 
-__all__ = ["ALL_PORTS", "TCP", "UDP", "ForwardRule", "combine", "parse", "parse_all", "without"]
+__all__ = ["ALL_PORTS", "TCP", "UDP", "ForwardRule", "checked", "combine", "parse", "parse_all", "without"]
 
 TCP: Final = 6
 UDP: Final = 17
@@ -175,10 +175,11 @@ def combine(forwards: Iterable[ForwardRule]) -> tuple[ForwardRule, ...]:
         forwards: rules, in any order; explicit ports win over `all`, and `all` over `auto`.
 
     Raises:
+        UsageError: one is no rule.
         ConfigError: two rules of the same kind overlap and do not agree on the target; or there are too many.
     """
     index = _RuleIndex()
-    for new in sorted(forwards, key=_rank):
+    for new in sorted(checked(forwards), key=_rank):
         pieces = [new]
         for old in index.overlapping(new):
             pieces = [rest for piece in pieces for rest in _beside(piece, old)]
@@ -187,6 +188,19 @@ def combine(forwards: Iterable[ForwardRule]) -> tuple[ForwardRule, ...]:
         if len(index.forwards) > _MAX_RANGES:
             raise ConfigError(f"{_TOO_MANY}; give fewer, larger ones")
     return tuple(index.forwards)
+
+
+def checked(forwards: Iterable[ForwardRule]) -> tuple[ForwardRule, ...]:
+    """The same rules.
+
+    Raises:
+        UsageError: they are no rules.
+    """
+    expect("forwards", forwards, Iterable, "a sequence of rules; give parse('8080:80', TCP)")
+    rules = tuple(forwards)
+    for rule in rules:
+        expect("forwards", rule, ForwardRule, "a ForwardRule; give parse('8080:80', TCP)")
+    return rules
 
 
 def without(forward: ForwardRule, ports: range) -> Iterator[ForwardRule]:

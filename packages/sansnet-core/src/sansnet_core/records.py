@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Self, TypeAlias, TypeVar, dataclass_transform
 
-from sansnet_core.errors import ConfigError, SansnetError
+from sansnet_core.errors import ConfigError, SansnetError, expect
 
 if TYPE_CHECKING:
     from inspect import Signature
@@ -226,7 +226,9 @@ def replace(record: R, /, **changes: Any) -> R:
 
     Raises:
         TypeError: there is no field of that name.
+        UsageError: it is no record.
     """
+    expect("record", record, Record, "a record, such as a NetworkConfig")
     return record.__replace__(**changes)
 
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from sansnet_trio.events import Event, Lost, Subscription
     from sansnet_trio.forward.binding import ForwardError, ListenAddress
     from sansnet_trio.forward.forwards import Forwards
+    from sansnet_trio.forward.port_forwards import PortForward
     from sansnet_trio.front.command import Guest, open_guest, run_guest
     from sansnet_trio.front.existing import attach
     from sansnet_trio.front.link import open_network
@@ -120,6 +121,7 @@ __all__ = [
     "ObservedLink",
     "OptionsError",
     "Peer",
+    "PortForward",
     "ReadyGuest",
     "RememberedNameServers",
     "Route",
@@ -152,6 +154,7 @@ _HOMES = {
     "events": ("Event", "Lost", "Subscription"),
     "forward.binding": ("ForwardError", "ListenAddress"),
     "forward.forwards": ("Forwards",),
+    "forward.port_forwards": ("PortForward",),
     "front.command": ("Guest", "open_guest", "run_guest"),
     "front.existing": ("attach",),
     "front.link": ("open_network",),

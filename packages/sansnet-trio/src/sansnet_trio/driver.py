@@ -36,7 +36,8 @@ from sansnet_trio.host.network_protocol import NetworkProtocol
 from sansnet_trio.host.poller import MAX_EVENTS, Poller
 from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockets import FlowDecisions, HostSockets
-from sansnet_trio.links import Link, LinkClosed, want
+from sansnet_trio.links import Link, LinkClosed, expect_link, want
+from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.linux.syscalls import interface_index
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class Host(Protocol):
         """
 
 
-class Driver:
+class Driver(Uncopyable):
     """Runs one network over one link.
 
     Args:
@@ -174,6 +175,9 @@ class Driver:
         decide: Decider | None = None,
         host: Host | None = None,
     ) -> None:
+        if not hasattr(network, "receive_frames"):
+            raise UsageError(f"network: {network!r:.100} is not a network; give a sansnet_core.Network")
+        expect_link(link)
         self._network = network
         self._link = link
         self._events = EventPublisher(network.report_notices, on_notices)
@@ -244,8 +248,8 @@ class Driver:
             self._poller.add(self._link.fileno(), self._link_interest, self._link_ready)
             if self._services is not None:
                 self._services.driver_started(self.program)
+            stack.callback(self._leave_forwards)
             if self._forwards is not None:
-                stack.callback(self._forwards.leave)
                 self._forwards.serve(self._context, self._sockets, trio.current_time)
             serve = partial(self._serve, task_status)
             await (serve() if self._decisions is None else self._decisions.run(serve))
@@ -256,6 +260,26 @@ class Driver:
         self._flush(now)
         task_status.started()
         await self._pump()
+
+    def serve_forwards(self, forwards: Forwards) -> None:
+        """Serve forwarded ports from now on, by a running driver that was made without.
+
+        Args:
+            forwards: the forwarded ports. The caller closes them.
+
+        Raises:
+            UsageError: the driver does not run, or has forwarded ports already.
+            OSError: no descriptor is left.
+        """
+        if not self._running or self._forwards is not None:
+            raise UsageError("only a running driver without forwarded ports can get some")
+        forwards.serve(self._context, self._sockets, trio.current_time)
+        self._forwards = forwards
+        self._timed.append(forwards)
+
+    def _leave_forwards(self) -> None:
+        if self._forwards is not None:
+            self._forwards.leave()
 
     def tell(self, fact: Callable[[float], None]) -> None:
         """Tell the network a fact that does not come from the link or a socket, and carry out the resulting orders.

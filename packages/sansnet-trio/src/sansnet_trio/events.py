@@ -19,6 +19,7 @@ from trio.lowlevel import ParkingLot
 
 from sansnet_core import Notice
 from sansnet_core.orders import value_class
+from sansnet_trio.linux.descriptors import Uncopyable
 
 __all__ = ["Event", "EventPublisher", "Lost", "Subscription"]
 
@@ -40,7 +41,7 @@ Event: TypeAlias = Notice | Lost
 """An element of a `Subscription`: a notice of `sansnet_core.notices`, or `Lost`."""
 
 
-class Subscription(AsyncIterator[Event]):
+class Subscription(Uncopyable, AsyncIterator[Event]):
     """The events of one subscriber; made by `GuestNetwork.subscribe`.
 
     Iterate over it with `async for`. The iteration ends when the network has ended, after the events that are left. A

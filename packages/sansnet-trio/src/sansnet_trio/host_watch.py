@@ -23,7 +23,9 @@ from typing import Final
 
 import trio
 
+from sansnet_core.errors import UsageError
 from sansnet_trio.linux import syscalls
+from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.linux.rtnetlink import subscribe
 
 __all__ = ["HostWatch"]
@@ -63,7 +65,7 @@ _POLL_INTERVAL: Final = 5.0
 """Seconds between checks of the files, if no inotify watch is available."""
 
 
-class HostWatch:
+class HostWatch(Uncopyable):
     """Watches the calling thread's network namespace, and files. Close it, or use it as a context manager.
 
     Args:
@@ -76,6 +78,8 @@ class HostWatch:
     """
 
     def __init__(self, paths: Iterable[str], changes: socket.socket | None = None) -> None:
+        if isinstance(paths, str):
+            raise UsageError(f"paths: {paths!r} is one path; give ({paths!r},)")
         self._paths = tuple(paths)
         self._stack = contextlib.ExitStack()
         self._names: dict[int, set[str] | None] = {}

@@ -11,11 +11,12 @@ import os
 import socket
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network
+from types import NoneType
 from typing import Any, Final, NamedTuple, Self, TypeAlias
 
 from sansnet_core import addresses, fields
 from sansnet_core.addresses import AnyAddress, AnyInterface, packed_interface
-from sansnet_core.errors import ConfigError, SansnetError
+from sansnet_core.errors import ConfigError, SansnetError, expect
 from sansnet_core.fields import Addresses, OptionalAddress, optional, several
 from sansnet_core.records import Converted, Record, field
 from sansnet_trio.linux import files
@@ -213,6 +214,8 @@ def read_host(
     Raises:
         HostError: there is no such interface.
     """
+    for value in (interface, interface4, interface6):
+        expect("interface", value, (str, NoneType), "the name of an interface, such as 'eth0'")
     names = dict(socket.if_nameindex())
     loopback = names.pop(_LOOPBACK_INDEX, None)
     with Netlink() as netlink:

@@ -7,17 +7,24 @@ from typing import TYPE_CHECKING, TypeAlias
 import trio
 
 from sansnet_core import ConfigError, Endpoint, addresses
+from sansnet_core.policy import Action
 from sansnet_core.records import replace
 from sansnet_trio.decisions import asking_by_default
 from sansnet_trio.links import LinkClosed
+from sansnet_trio.linux.descriptors import Uncopyable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractAsyncContextManager
 
     from sansnet_core import FlowReport, Network, NetworkConfig, NetworkStatistics
     from sansnet_core.addresses import AnyAddress
+    from sansnet_core.ports import ForwardRule
     from sansnet_trio.driver import Driver, DriverStatistics
     from sansnet_trio.events import Subscription
+    from sansnet_trio.forward.forwards import Forwards
+    from sansnet_trio.forward.port_forwards import GuestSide, PortForward, PortForwards
+    from sansnet_trio.guest.socket_agent import GuestSockets
     from sansnet_trio.services.datagrams import GuestDatagramChannel, GuestDatagrams, Peer
     from sansnet_trio.services.program_sockets import ProgramSockets
     from sansnet_trio.services.streams import GuestStream
@@ -28,7 +35,7 @@ AnyEndpoint: TypeAlias = tuple["AnyAddress", int]
 """An `Endpoint`, or a pair of an address in any form and a port."""
 
 
-class GuestNetwork:
+class GuestNetwork(Uncopyable):
     """The network of one guest. Made by `open_network`, and served until the end of its block.
 
     Attributes:
@@ -40,7 +47,14 @@ class GuestNetwork:
         failure: the exception that `end` got and that leaves the block.
     """
 
-    def __init__(self, core: Network, driver: Driver, config: NetworkConfig, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        core: Network,
+        driver: Driver,
+        config: NetworkConfig,
+        nursery: trio.Nursery,
+        forwards: Forwards | None = None,
+    ) -> None:
         self.core = core
         self.driver = driver
         self.config = config
@@ -48,6 +62,11 @@ class GuestNetwork:
         self.body = trio.CancelScope()
         self.failure: Exception | None = None
         driver.view = self
+        self._forwards = forwards
+        self._ports: PortForwards | None = None
+        self._guest: GuestSide | None = None
+        if forwards is not None and _concerns_inbound(config):
+            forwards.avoid_loopback_path()
         self._closed = trio.Event()
         self._waiting = 0
 
@@ -162,6 +181,75 @@ class GuestNetwork:
             config = asking_by_default(config)
         self.driver.tell(lambda now: self.core.reconfigure(config, now, moved=moved))
         self.config = config
+        if _concerns_inbound(config):
+            self._port_forwards().avoid_loopback_path()
+
+    @property
+    def forwards(self) -> tuple[ForwardRule, ...]:
+        """The rules of the ports that are forwarded now."""
+        if self._ports is not None:
+            return self._ports.rules
+        return () if self._forwards is None else self._forwards.rules
+
+    async def forward(
+        self,
+        port: int | str,
+        to: int | None = None,
+        *,
+        protocol: str = "tcp",
+        inbound: bool = True,
+        address: AnyAddress | None = None,
+        interface: str | None = None,
+        target: AnyAddress | None = None,
+    ) -> PortForward:
+        """Forward a port from now on, until the result is closed or the network ends.
+
+        Args:
+            port: the port to listen on; 0 lets the kernel choose one, which the result tells. Or several ports, in the
+                grammar of `sansnet_core.ports`, such as "8080:80,8443:443".
+            to: the port of the other side; None is the same one.
+            protocol: "tcp" or "udp".
+            inbound: from the host to the guest; if False, from the guest's loopback to the host's, for a guest in a
+                namespace.
+            address: the host's address to listen on; None means all.
+            interface: the only interface of the host to listen on; None means all.
+            target: the address in the guest; None means its current one.
+
+        Raises:
+            ForwardError: a port cannot be bound.
+            ConfigError: an argument is wrong, or contradicts the ports that are forwarded already.
+        """
+        await trio.lowlevel.checkpoint()
+        ports = self._port_forwards()
+        return ports.open(port, to, protocol, address, interface, target, inbound=inbound)
+
+    def set_guest(self, guest: GuestSockets, own: Sequence[bytes]) -> None:
+        """Set the guest in whose namespace ports can be forwarded; `open_guest` and `attach` do so.
+
+        Args:
+            guest: makes sockets in it.
+            own: its addresses, 4 or 16 bytes each.
+        """
+        from sansnet_trio.forward.port_forwards import GuestSide
+
+        self._guest = GuestSide(guest, own)
+
+    def close_ports(self) -> None:
+        """Called by `open_network` at its end."""
+        if self._ports is not None:
+            self._ports.close()
+
+    def _port_forwards(self) -> PortForwards:
+        if self._ports is None:
+            from sansnet_trio.forward.port_forwards import PortForwards
+
+            families = [number for number, own in ((4, self.config.ipv4), (6, self.config.ipv6)) if own is not None]
+            self._ports = PortForwards(self._forwards, families, self.driver.serve_forwards)
+            if self._guest is not None:
+                self._ports.set_guest(self._guest)
+            if _concerns_inbound(self.config):
+                self._ports.avoid_loopback_path()
+        return self._ports
 
     async def wait_closed(self) -> None:
         """Wait until the guest's end of the link is gone: its namespace or machine ended, or its interface was deleted.
@@ -187,6 +275,11 @@ class GuestNetwork:
         if not (self._waiting and isinstance(reason, LinkClosed)):
             self.failure = self.failure or reason
             self.body.cancel()
+
+
+def _concerns_inbound(config: NetworkConfig) -> bool:
+    """Whether rules or a program decide about flows from outside, so that none may bypass the network."""
+    return config.default_action not in (None, Action.ALLOW) or any(rule.inbound is not False for rule in config.rules)
 
 
 def _endpoint(value: AnyEndpoint | None) -> Endpoint | None:

@@ -15,6 +15,8 @@ from typing import Any, Final, TypeAlias
 import trio
 
 from sansnet_core import SansnetError
+from sansnet_core.errors import UsageError, expect
+from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.linux.unix_socket import UnixSocket, peer
 
 __all__ = ["Answer", "ControlSocket", "Request"]
@@ -31,7 +33,7 @@ SEND_TIMEOUT: Final = 10.0
 """Seconds that the client may take to read an answer."""
 
 
-class ControlSocket:
+class ControlSocket(Uncopyable):
     """A socket that listens on a path until it is closed; only root and the user of this process may connect.
 
     Args:
@@ -43,6 +45,9 @@ class ControlSocket:
     """
 
     def __init__(self, path: str, answer: Callable[[Request], Answer]) -> None:
+        expect("path", path, str, "a path")
+        if not callable(answer):
+            raise UsageError(f"answer: {answer!r:.100} is not a function; give ControlCommands().answer or the like")
         self._answer = answer
         self._socket = UnixSocket(path, private=True)
 

@@ -21,8 +21,10 @@ from sansnet_trio.dns.records import Value, read_answer
 from sansnet_trio.dns.zones import Zones
 
 if TYPE_CHECKING:
-    from sansnet_core.addresses import AnyAddress
-    from sansnet_trio.services import GuestDatagrams, GuestStream, Peer, Services
+    from sansnet_core.addresses import AnyPrefix
+    from sansnet_trio.services.datagrams import GuestDatagrams, Peer
+    from sansnet_trio.services.services import Services
+    from sansnet_trio.services.streams import GuestStream
 
 __all__ = ["DnsServer", "DnsStatistics"]
 
@@ -116,7 +118,7 @@ class DnsServer:
         self,
         services: Services,
         *,
-        host: AnyAddress | None = None,
+        host: AnyPrefix | None = None,
         port: int = 53,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
@@ -127,7 +129,7 @@ class DnsServer:
 
         Args:
             services: the services of one or several guests.
-            host: the address that guests ask; None for every own and virtual address.
+            host: the address that guests ask, or a prefix; None for every own and virtual address.
             port: the port.
             task_status: passed by `nursery.start`, which returns when guests can ask.
 

@@ -65,6 +65,7 @@ class ForwardError(SansnetError):
         problem = f"{forward.option} {forward.spec()}: port {at.port} of the {side} cannot be bound{where}"
         made = cls(f"{problem} ({error.strerror or error}); {_remedy(at, error)}")
         made.is_shortage = error.errno in SHORTAGE
+        made.__cause__ = error
         return made
 
     @classmethod

@@ -21,7 +21,8 @@ from socket import AF_INET6, SOCK_STREAM
 from typing import Final
 
 from sansnet_core.addresses import LOOPBACK, is_link_local
-from sansnet_core.ports import TCP, UDP, ForwardRule, combine, without
+from sansnet_core.errors import UsageError
+from sansnet_core.ports import TCP, UDP, ForwardRule, checked, combine, without
 from sansnet_trio.forward.binding import (
     ForwardError,
     ListenAddress,
@@ -35,6 +36,7 @@ from sansnet_trio.forward.listeners import Listener, ListenerService, LoopbackPa
 from sansnet_trio.guest.socket_agent import GuestSockets
 from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockets import HostSockets
+from sansnet_trio.linux.descriptors import Uncopyable
 
 __all__ = ["ForwardError", "Forwards"]
 
@@ -48,7 +50,7 @@ _SIZES: Final = {4: 4, 6: 16}
 """Bytes of an address, by IP version."""
 
 
-class Forwards:
+class Forwards(Uncopyable):
     """All ports that are forwarded. Close it, or use it as a context manager.
 
     Args:
@@ -74,6 +76,9 @@ class Forwards:
         to_loopback: bool = False,
         on_follow: Callable[[ListenAddress, ForwardRule, bool], None] = lambda at, rule, opened: None,
     ) -> None:
+        families = tuple(families)
+        if not {4, 6}.issuperset(families):
+            raise UsageError(f"families: {families!r:.100} are not families; give (4, 6), (4,) or (6,)")
         self._sizes = {_SIZES[family] for family in families}
         if not _has_ipv6():
             self._sizes.discard(16)
@@ -108,6 +113,15 @@ class Forwards:
         """Where listeners are bound now."""
         return frozenset(self._listeners)
 
+    @property
+    def guest(self) -> GuestSockets | None:
+        """The guest in whose network sockets can be made; None if there is none."""
+        return self._path.guest
+
+    def avoid_loopback_path(self) -> None:
+        """Send connections from the host's loopback through the network, which decides about them."""
+        self._path.splice = False
+
     def set_guest(self, guest: GuestSockets, own: Sequence[bytes] = ()) -> None:
         """Set the guest in whose network sockets can be made, and open the listeners in it.
 
@@ -140,7 +154,7 @@ class Forwards:
             ForwardError: a port cannot be bound.
             ConfigError: the rules contradict each other or the present ones.
         """
-        self._change(combine([*self._rules, *forwards]))
+        self._change(combine([*self._rules, *checked(forwards)]))
 
     def remove(self, forwards: Iterable[ForwardRule]) -> None:
         """Remove rules. Connections that they have forwarded stay open.
@@ -153,7 +167,7 @@ class Forwards:
         """
         # Keyed by scope and first port; numbered, so that the rest of a rule keeps its place
         rules = {(_scope(rule), rule.first): (number, rule) for number, rule in enumerate(self._rules)}
-        for old in forwards:
+        for old in checked(forwards):
             scope = _scope(old)
             whole = rules.get((scope, old.first))
             if whole is not None and whole[1].last == old.last:

@@ -87,11 +87,14 @@ class LoopbackPath:
         listeners: all listeners.
         splice: whether clients on the host may take the path.
         to_loopback: whether the path leads to the guest's loopback address even if the guest has others.
+
+    Attributes:
+        splice: see above.
     """
 
     def __init__(self, listeners: dict[ListenAddress, Listener], *, splice: bool, to_loopback: bool) -> None:
         self._listeners = listeners
-        self._splice = splice
+        self.splice = splice
         self._to_loopback = to_loopback
         self._guest: GuestSockets | None = None
         self._own: dict[int, bytes] = {}
@@ -110,7 +113,7 @@ class LoopbackPath:
         """Whether a client with this address takes the loopback path."""
         if not forward.inbound:
             return True
-        return self._splice and self._guest is not None and forward.target is None and is_loopback(source)
+        return self.splice and self._guest is not None and forward.target is None and is_loopback(source)
 
     def open(self, listener: Listener, size: int, local: bytes | None) -> tuple[Socket, SocketAddress]:
         """Make a socket on the other side, and find the address to connect it to.

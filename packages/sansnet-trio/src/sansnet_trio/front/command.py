@@ -145,6 +145,7 @@ async def open_guest(
             stack.enter_context(ports)
         link = Tap(ready.tap, ready.link, left_behind=True)
         async with network_of(link, setup, services=services, decide=decide, forwards=ports) as network:
+            network.set_guest(begun, setup.own)
             begun.start()
             await begun.started()
             guest = Guest(network, begun, words, stdio, setup)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from sansnet_core.errors import expect
 from sansnet_trio.front.setup import network_of, open_ports, warn
 from sansnet_trio.guest.attached import AttachedGuest
 from sansnet_trio.guest.errors import GuestError
@@ -80,6 +81,7 @@ async def attach(
             raise
         try:
             async with network_of(link, setup, services=services, decide=decide, forwards=ports) as network:
+                network.set_guest(guest, setup.own)
                 network.nursery.start_soon(_watch, namespace, network)
                 yield network
         finally:
@@ -88,6 +90,8 @@ async def attach(
 
 
 def _find(target: int | str | os.PathLike[str] | ExistingNamespace) -> ExistingNamespace:
+    kinds = (int, str, os.PathLike, ExistingNamespace)
+    expect("target", target, kinds, "the id of a process, or the name or path of a network namespace")
     if isinstance(target, ExistingNamespace):
         return target
     if isinstance(target, int):

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from sansnet_core import Network, SansnetError
+from sansnet_core import Network, NetworkConfig, SansnetError
+from sansnet_core.errors import expect
 from sansnet_core.records import replace
 from sansnet_trio.decisions import asking_by_default
 from sansnet_trio.driver import Driver, Host
 from sansnet_trio.groups import only, raise_alone
+from sansnet_trio.links import expect_link
 from sansnet_trio.network import GuestNetwork
 
 if TYPE_CHECKING:
-    from sansnet_core import NetworkConfig
     from sansnet_trio.decisions import Decider
     from sansnet_trio.forward.forwards import Forwards
     from sansnet_trio.links import Link
@@ -65,9 +66,12 @@ async def open_network(
     Raises:
         LinkClosed: the guest's end of the link is gone; the block was cancelled. See `GuestNetwork.wait_closed`.
         ConfigError: the configuration does not fit the link.
+        UsageError: `link` or `config` is none.
         OSError: the link failed, there is no such interface, or no descriptor is left.
     """
+    expect_link(link)
     try:
+        expect("config", config, NetworkConfig, "a NetworkConfig")
         config = replace(config, link=link.config)
         if decide is not None:
             config = asking_by_default(config)
@@ -89,7 +93,7 @@ async def open_network(
     failure: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            network = GuestNetwork(core, driver, config, nursery)
+            network = GuestNetwork(core, driver, config, nursery, forwards)
             served = trio.Event()
             nursery.start_soon(_drive, network, served)
             try:
@@ -98,6 +102,7 @@ async def open_network(
                     yield network
             except BaseException as error:
                 failure = error
+            network.close_ports()
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         if failure is None or isinstance(failure, trio.Cancelled):
@@ -118,5 +123,5 @@ async def _drive(network: GuestNetwork, served: trio.Event) -> None:
         assert isinstance(reason, Exception)
         if isinstance(reason, SansnetError):  # its message tells all
             reason = reason.with_traceback(None)
-            reason.__cause__ = None
+            reason.__cause__ = reason.__context__ = None
         network.end(reason)

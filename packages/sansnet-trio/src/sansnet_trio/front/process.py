@@ -12,6 +12,7 @@ import trio
 from sansnet_core import UsageError
 from sansnet_trio.front.ending import end_command
 from sansnet_trio.front.stdio import Stdio
+from sansnet_trio.linux.descriptors import Uncopyable
 
 __all__ = ["Child", "GuestProcess", "words_of"]
 
@@ -32,7 +33,7 @@ class Child(Protocol):
     def send_signal(self, number: int) -> None: ...
 
 
-class GuestProcess:
+class GuestProcess(Uncopyable):
     """A running command.
 
     Attributes:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from sansnet_core.errors import expect
 from sansnet_trio.guest.child import Channel, start_child, wait_answer
 from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.guest.interface import configure, open_interface
@@ -23,6 +24,7 @@ from sansnet_trio.guest.socket_agent import Socket, SocketAgents
 from sansnet_trio.guest.target import ExistingNamespace, NamespaceFiles
 from sansnet_trio.linux import syscalls
 from sansnet_trio.linux.children import end_child
+from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.linux.rtnetlink import load_alone, subscribe
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ __all__ = ["AttachedGuest"]
 T = TypeVar("T")
 
 
-class AttachedGuest(Generic[T]):
+class AttachedGuest(Uncopyable, Generic[T]):
     """A guest in an existing namespace. Made by `fork`; a context manager.
 
     It makes sockets in the guest's network (`GuestSockets`).
@@ -75,6 +77,9 @@ class AttachedGuest(Generic[T]):
             GuestError: this process has several threads, and `prepare` cannot be pickled.
             OSError: no process can be started, or no descriptor is left.
         """
+        expect(
+            "namespace", namespace, ExistingNamespace, "an ExistingNamespace, such as ExistingNamespace.named('blue')"
+        )
         ours = theirs = None
         with contextlib.ExitStack() as stack:
             host_changes = stack.enter_context(subscribe())

@@ -44,7 +44,7 @@ from sansnet_trio.guest.socket_agent import Socket, SocketAgents
 from sansnet_trio.guest.user_namespace import keep_user, map_identity, not_permitted, too_many_namespaces, unshare_user
 from sansnet_trio.linux import proc, syscalls
 from sansnet_trio.linux.children import end_child
-from sansnet_trio.linux.descriptors import Reserve
+from sansnet_trio.linux.descriptors import Reserve, Uncopyable
 from sansnet_trio.linux.rtnetlink import load_alone, subscribe
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ _RESERVED: Final = 2
 """Descriptors that are reserved for finding these processes: one of /proc, and one of a process."""
 
 
-class CommandGuest(Generic[T]):
+class CommandGuest(Uncopyable, Generic[T]):
     """A command in its own user, network and mount namespaces. Made by `fork`.
 
     Close it, or use it as a context manager: that kills the command if it still runs, and the processes that it left.

@@ -20,8 +20,10 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Final, NamedTuple
 
+from sansnet_core.errors import expect
 from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.linux import proc, syscalls
+from sansnet_trio.linux.descriptors import Uncopyable
 
 __all__ = ["NAMED", "ExistingNamespace", "NamespaceFiles"]
 
@@ -96,7 +98,7 @@ class NamespaceFiles(NamedTuple):
             os.close(owner)
 
 
-class ExistingNamespace:
+class ExistingNamespace(Uncopyable):
     """An existing network namespace, and the user namespace to enter before it, if any.
 
     Args:
@@ -112,6 +114,7 @@ class ExistingNamespace:
     """
 
     def __init__(self, network: str, user: str | None = None, *, owner: bool = False) -> None:
+        expect("network", network, str, "the path of a network namespace, such as '/run/netns/blue'")
         self.network = network
         with contextlib.ExitStack() as stack:
             self._file = _resolve(network)
@@ -138,6 +141,7 @@ class ExistingNamespace:
         Raises:
             GuestError: there is no such process, or we may not open its namespaces.
         """
+        expect("pid", pid, int, "the id of a process")
         try:
             number = proc.number_of(pid)
         except OSError as error:
@@ -151,6 +155,7 @@ class ExistingNamespace:
         Raises:
             GuestError: there is no such namespace, or we may not open it.
         """
+        expect("name", name, str, "the name of a network namespace, such as 'blue'")
         return cls(name if "/" in name else f"{NAMED}/{name}", user)
 
     @property

@@ -6,16 +6,26 @@ from collections.abc import Sequence
 from select import EPOLLIN, EPOLLOUT
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
-from sansnet_core import SansnetError
+from sansnet_core.errors import SansnetError, UsageError
 
 if TYPE_CHECKING:
     from sansnet_core import Buffer, Frame, LinkConfig
 
-__all__ = ["Link", "LinkClosed", "MtuLimits", "ReadableLink", "want"]
+__all__ = ["Link", "LinkClosed", "MtuLimits", "ReadableLink", "expect_link", "want"]
 
 
 class LinkClosed(SansnetError):
     """The guest's end of the link is gone: its namespace or machine ended, or its interface was deleted."""
+
+
+def expect_link(link: object) -> None:
+    """Check an argument.
+
+    Raises:
+        UsageError: it is no link.
+    """
+    if not hasattr(link, "read_frames"):
+        raise UsageError(f"link: {link!r:.100} is not a link; give a Tap, UnixStream or VhostUserLink")
 
 
 class MtuLimits(NamedTuple):

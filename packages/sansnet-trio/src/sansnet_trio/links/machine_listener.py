@@ -14,12 +14,14 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from sansnet_core.errors import expect
+from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.linux.unix_socket import ListenError, UnixSocket, peer
 
 __all__ = ["MachineListener", "ListenError", "peer_process"]
 
 
-class MachineListener:
+class MachineListener(Uncopyable):
     """Listens for virtual machines from its creation until it is closed.
 
     A socket file that exists is replaced if no process listens on it.
@@ -34,6 +36,7 @@ class MachineListener:
     """
 
     def __init__(self, where: str | socket.socket, *, on_refused: Callable[[int], None] = lambda pid: None) -> None:
+        expect("where", where, (str, socket.socket), "a path or a listening socket")
         self._on_refused = on_refused
         self._next: socket.socket | None = None
         self._socket = UnixSocket(where)

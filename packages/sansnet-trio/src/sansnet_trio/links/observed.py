@@ -14,8 +14,10 @@ from typing import BinaryIO, Final
 
 from sansnet_core import pcap
 from sansnet_core.config import LinkConfig
+from sansnet_core.errors import UsageError
 from sansnet_core.orders import Buffer, Frame
-from sansnet_trio.links import Link, want
+from sansnet_trio.links import Link, expect_link, want
+from sansnet_trio.linux.descriptors import Uncopyable
 
 __all__ = ["CaptureFile", "CapturedLink", "ObservedLink"]
 
@@ -30,7 +32,7 @@ _CLOSE_TIMEOUT: Final = 0.5
 """Seconds to wait for the reader when the capture is closed."""
 
 
-class ObservedLink(ABC):
+class ObservedLink(Uncopyable, ABC):
     """Passes all frames on to another link and reports them to its method `observe`.
 
     Args:
@@ -38,6 +40,7 @@ class ObservedLink(ABC):
     """
 
     def __init__(self, link: Link) -> None:
+        expect_link(link)
         self._link = link
 
     @abstractmethod
@@ -79,7 +82,7 @@ class ObservedLink(ABC):
         self._link.close()
 
 
-class CaptureFile:
+class CaptureFile(Uncopyable):
     """A pcap file for the frames of one link, or of several links of one kind in succession.
 
     Frames are in the file as soon as they have passed, so it can be read meanwhile and is complete however this process
@@ -91,6 +94,8 @@ class CaptureFile:
     """
 
     def __init__(self, file: BinaryIO) -> None:
+        if not hasattr(file, "write") or hasattr(file, "encoding"):
+            raise UsageError(f"file: {file!r:.100} is not a binary file; give open(path, 'wb', buffering=0)")
         self._file: BinaryIO | None = file
         self._pipe = _pipe(file)
         self._begun = False

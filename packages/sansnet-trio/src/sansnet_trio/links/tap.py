@@ -17,7 +17,10 @@ from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from sansnet_core import LinkConfig
+from sansnet_core.addresses import AnyMac, packed_mac
+from sansnet_core.errors import expect
 from sansnet_trio.links import LinkClosed, MtuLimits
+from sansnet_trio.linux.descriptors import Uncopyable
 
 if TYPE_CHECKING:
     from sansnet_core import Frame
@@ -68,7 +71,7 @@ _GONE: Final = frozenset({errno.EBADFD, errno.EBADF, errno.EFAULT, errno.ENODEV,
 """Errors of a tap whose interface is gone; EFAULT while the interface is being deleted (tun_ring_recv)."""
 
 
-def open_tap(name: str, *, mtu: int, mac: bytes | None = None) -> tuple[int, LinkConfig]:
+def open_tap(name: str, *, mtu: int, mac: AnyMac | None = None) -> tuple[int, LinkConfig]:
     """Create a tap in the calling thread's network namespace, or attach to a persistent one. The interface stays down.
 
     It only makes system calls, so a forked child that has entered the guest's namespace may call it.
@@ -76,21 +79,26 @@ def open_tap(name: str, *, mtu: int, mac: bytes | None = None) -> tuple[int, Lin
     Args:
         name: name of the interface, at most 15 bytes.
         mtu: MTU of the interface, in bytes.
-        mac: the guest's Ethernet address; None leaves the choice to the kernel.
+        mac: the guest's Ethernet address, in any form; None leaves the choice to the kernel.
 
     Returns:
         A non-blocking descriptor, closed on exec, and the abilities of the tap; both are for `Tap`.
 
     Raises:
+        ConfigError: the Ethernet address is none.
+        UsageError: the name is not text, or the MTU not an integer.
         OSError: `/dev/net/tun` is missing (ENOENT) or may not be opened (EACCES), or the interface may not be created
             (EPERM), is in use (EBUSY) or rejects the MTU (EINVAL).
     """
+    expect("name", name, str, "the name of an interface, such as 'tap0'")
+    expect("mtu", mtu, int, "a number of bytes, such as 1500")
+    hardware = None if mac is None else packed_mac(mac)
     fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         config = _attach(fd, name.encode(), mtu)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-            if mac is not None:
-                fcntl.ioctl(control, _SIOCSIFHWADDR, _IFREQ_ADDRESS.pack(name.encode(), _ARPHRD_ETHER, mac))
+            if hardware is not None:
+                fcntl.ioctl(control, _SIOCSIFHWADDR, _IFREQ_ADDRESS.pack(name.encode(), _ARPHRD_ETHER, hardware))
             fcntl.ioctl(control, _SIOCSIFMTU, _IFREQ_INT.pack(name.encode(), mtu))
     except BaseException:
         os.close(fd)
@@ -144,7 +152,7 @@ def _offload(fd: int, flags: int) -> bool:
     return True
 
 
-class Tap:
+class Tap(Uncopyable):
     """A link over an open tap.
 
     Args:
@@ -155,6 +163,8 @@ class Tap:
     """
 
     def __init__(self, fd: int, config: LinkConfig, *, left_behind: bool = False) -> None:
+        expect("fd", fd, int, "a descriptor; give Tap(*open_tap(name, mtu=1500))")
+        expect("config", config, LinkConfig, "a LinkConfig; give the second result of open_tap")
         self.config = config
         self.dropped = 0
         self._fd = fd

@@ -14,10 +14,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from sansnet_core import Frame, LinkConfig
+from sansnet_core.errors import expect
 from sansnet_core.link.stream import LENGTH_SIZE, MAX_FRAME_SIZE, FrameDecoder, FrameLengthError, encode
 from sansnet_core.orders import Buffer
 from sansnet_core.wire import ethernet
 from sansnet_trio.links import LinkClosed, MtuLimits
+from sansnet_trio.linux.descriptors import Uncopyable
 
 __all__ = ["MTU", "UnixStream"]
 
@@ -34,7 +36,7 @@ _BUFFER: Final = 4 << 20
 """Requested buffer size in each direction; net.core.wmem_max and rmem_max may limit it."""
 
 
-class UnixStream:
+class UnixStream(Uncopyable):
     """A link over a connected socket.
 
     Args:
@@ -43,6 +45,7 @@ class UnixStream:
     """
 
     def __init__(self, connection: socket.socket, *, mtu: int = MTU.default) -> None:
+        expect("connection", connection, socket.socket, "a connected UNIX stream socket")
         self.config = LinkConfig(mtu=mtu, max_frame_size=MAX_FRAME_SIZE)
         self.dropped = 0
         """Always 0: a stream takes every frame, or ends."""

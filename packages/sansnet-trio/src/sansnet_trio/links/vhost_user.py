@@ -34,6 +34,7 @@ from typing import Final, NoReturn
 import trio
 
 from sansnet_core import Frame, LinkConfig, UsageError
+from sansnet_core.errors import expect
 from sansnet_core.vhost import (
     FROM_GUEST,
     MAX_FRAME_SIZE,
@@ -51,6 +52,7 @@ from sansnet_core.vhost import (
 )
 from sansnet_core.wire import ethernet
 from sansnet_trio.links import LinkClosed, MtuLimits
+from sansnet_trio.linux.descriptors import Uncopyable
 
 __all__ = ["MTU", "VhostUserLink", "is_supported"]
 
@@ -74,7 +76,7 @@ def is_supported() -> bool:
     return platform.machine() == "x86_64"
 
 
-class VhostUserLink:
+class VhostUserLink(Uncopyable):
     """A link over the connection of a front-end such as QEMU with `-netdev vhost-user`.
 
     Args:
@@ -87,6 +89,7 @@ class VhostUserLink:
     """
 
     def __init__(self, connection: socket.socket, *, mtu: int | None = None) -> None:
+        expect("connection", connection, socket.socket, "a connected UNIX stream socket")
         if not is_supported():
             raise UsageError("vhost-user works on x86-64 only")
         connection.setblocking(False)

@@ -9,9 +9,17 @@ import select
 import socket
 from array import array
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final, SupportsIndex
 
-__all__ = ["MORE_DESCRIPTORS", "NO_DESCRIPTOR", "SHORTAGE", "Reserve", "receive_descriptors", "wait_readable"]
+__all__ = [
+    "MORE_DESCRIPTORS",
+    "NO_DESCRIPTOR",
+    "SHORTAGE",
+    "Reserve",
+    "Uncopyable",
+    "receive_descriptors",
+    "wait_readable",
+]
 
 SHORTAGE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """Errors that do not depend on the socket: the limit of this process or of the system is reached."""
@@ -23,6 +31,18 @@ MORE_DESCRIPTORS: Final = "allow more descriptors, for example: ulimit -n 100000
 """The remedy for a shortage, as the end of a sentence."""
 
 _ITEM = array("i").itemsize
+
+
+class Uncopyable:
+    """Base class of objects that own descriptors, tasks or processes: `pickle` and `copy` refuse them at once.
+
+    A copy would share a number that the first `close` makes another file's.
+    """
+
+    __slots__ = ()
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        raise TypeError(f"a {type(self).__name__} cannot be copied or pickled; it belongs to this process")
 
 
 def receive_descriptors(channel: socket.socket, size: int, maximum: int) -> tuple[bytes, list[int]]:

@@ -7,6 +7,7 @@ import socket
 from typing import Final
 
 from sansnet_core import addresses
+from sansnet_core.errors import expect
 from sansnet_core.records import replace
 from sansnet_trio.hostinfo import HostError, HostInfo, read_host, read_resolvers
 from sansnet_trio.plan.options import NetworkOptions
@@ -26,6 +27,7 @@ def read_host_for(options: NetworkOptions) -> HostInfo:
     Raises:
         HostError: the host lacks an interface or an address that the options name.
     """
+    expect("options", options, NetworkOptions, "NetworkOptions or NamespaceOptions")
     host = _read(options)
     for family, device, uplink in ((4, options.outbound_if4, host.ipv4), (6, options.outbound_if6, host.ipv6)):
         if device is not None and family in options.families:

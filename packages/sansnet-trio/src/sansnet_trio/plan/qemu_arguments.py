@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Final, TypeAlias
 
+from sansnet_core.errors import UsageError
 from sansnet_trio.plan.options import OptionsError
 
 __all__ = [
@@ -118,6 +119,8 @@ def machine_arguments(
     Raises:
         OptionsError: the size of the machine's memory cannot be parsed.
     """
+    if isinstance(arguments, str):
+        raise UsageError(f"arguments: {arguments!r:.100} is one string; give a sequence, such as ['-m', '512']")
     # The card has no boot ROM: nothing can be booted over this network
     card = f"virtio-net-pci,netdev={_NAME},romfile="
     if mtu not in (None, _ETHERNET_MTU):

@@ -12,6 +12,7 @@ from typing import Final
 from sansnet_core import addresses, fields
 from sansnet_core.addresses import Endpoint
 from sansnet_core.config import IPV6_MIN_MTU, Ipv4Config, Ipv6Config, NetworkConfig
+from sansnet_core.errors import expect
 from sansnet_core.fields import Address, Addresses, several
 from sansnet_core.records import Record, field, replace
 from sansnet_trio.guest.hosts_file import HostsEntry
@@ -106,6 +107,7 @@ def make_plan(options: NamespaceOptions, host: HostInfo) -> tuple[GuestPlan, Set
         HostError: the options do not fit the host.
         ConfigError, OptionsError: the options do not fit each other.
     """
+    expect("options", options, NamespaceOptions, "NamespaceOptions; make_setup takes NetworkOptions")
     setup, families = _outline(options, host)
     config = replace(setup.config, guest_mac=options.mac)
     if options.configure:
@@ -153,12 +155,14 @@ def make_setup(options: NetworkOptions, host: HostInfo) -> Setup:
         HostError: the options do not fit the host.
         ConfigError, OptionsError: the options do not fit each other.
     """
+    expect("options", options, NetworkOptions, "NetworkOptions")
     setup = _outline(options, host)[0]
     return replace(setup, warnings=(*setup.warnings, *warn_unanswered(options, setup.config)))
 
 
 def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Family, ...]]:
     """The parts that are the same for every kind of guest."""
+    expect("host", host, HostInfo, "a HostInfo; give read_host_for(options)")
     warnings: list[str] = []
     families = _families(options, host, warnings)
     if options.lenient:

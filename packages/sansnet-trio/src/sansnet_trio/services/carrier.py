@@ -17,7 +17,7 @@ Tell: TypeAlias = Callable[[Callable[[float], None]], None]
 
 
 class NetworkView(Protocol):
-    """What a service can learn about the network of the guest that it serves. It is a `GuestNetwork`."""
+    """The network of a guest, as its streams refer to it. It is a `GuestNetwork`."""
 
     @property
     def config(self) -> NetworkConfig:

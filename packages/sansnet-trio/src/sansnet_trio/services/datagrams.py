@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from sansnet_core import ConfigError, Endpoint
+from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.services.inbox import Inbox
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Peer:
         return f"{self.guest} to {self.destination}"
 
 
-class GuestDatagrams(trio.abc.AsyncResource):
+class GuestDatagrams(Uncopyable, trio.abc.AsyncResource):
     """Receives and sends datagrams at one place; see `Services.open_datagrams` and `GuestNetwork.open_datagrams`.
 
     Several tasks may use it at a time. Datagrams that no task receives are kept up to 1 MiB for each guest.
@@ -134,7 +135,7 @@ class GuestDatagrams(trio.abc.AsyncResource):
             self._inbox.close(_broken(code), discard=False)
 
 
-class GuestDatagramChannel(trio.abc.AsyncResource):
+class GuestDatagramChannel(Uncopyable, trio.abc.AsyncResource):
     """Exchanges datagrams with one endpoint of the guest; see `GuestNetwork.open_udp`.
 
     Attributes:

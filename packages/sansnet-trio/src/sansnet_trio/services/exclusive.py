@@ -11,7 +11,7 @@ class Exclusive:
     """A context manager that only one task can be in.
 
     Args:
-        message: of the `trio.BusyResourceError` that a second task gets.
+        message: text of the `trio.BusyResourceError` that a second task gets.
     """
 
     __slots__ = ("_busy", "_message")

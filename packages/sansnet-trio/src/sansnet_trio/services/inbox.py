@@ -18,7 +18,7 @@ _OVERHEAD: Final = 256
 
 
 class Inbox(Generic[_T]):
-    """A bounded queue. What finds no room is dropped, as by the kernel.
+    """A bounded queue. Datagrams that find no room are dropped, as by the kernel.
 
     Attributes:
         dropped: how many datagrams were dropped.

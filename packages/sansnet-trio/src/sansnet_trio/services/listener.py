@@ -1,10 +1,9 @@
 """A listener for the guest's connections.
 
-Theory of operation. The core orders to serve a connection when the guest's SYN has arrived, and answers the SYN when it
-is told that the program's end is connected. A connection counts against the backlog from then on until a task accepts
-it. While the backlog is full, further ones wait without an answer; the guest repeats its SYN, or gives up. Each driver
-has a backlog of its own, so that one guest cannot keep another one out. A task gets a connection when the handshake is
-complete.
+Theory of operation. A connection is offered when the guest's SYN has arrived; `stream_connected` lets the SYN be
+answered. From then on until a task accepts it, the connection counts against the backlog. While the backlog is full,
+further ones wait without an answer; the guest repeats its SYN, or gives up. Each driver has a backlog of its own, so
+that one guest cannot keep another one out. A task gets a connection when the handshake is complete.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 import trio
 from trio.lowlevel import Abort, Task
 
+from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.services.exclusive import Exclusive
 from sansnet_trio.services.streams import GuestStream
 
@@ -92,7 +92,7 @@ class _Backlog:
             end.fail(errno.ECONNREFUSED if end in refused else errno.ECONNRESET)
 
 
-class GuestListener(trio.abc.Listener[GuestStream]):
+class GuestListener(Uncopyable, trio.abc.Listener[GuestStream]):
     """Accepts the guest's connections to one place; see `Services.listen_tcp`. It behaves as `trio.SocketListener`.
 
     It stays usable when a guest's network ends: it also accepts the connections of the next one.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from sansnet_core import ConfigError
+from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.services.datagrams import GuestDatagrams
 from sansnet_trio.services.listener import GuestListener
 from sansnet_trio.services.places import TCP, UDP, Place, in_use, make_place
@@ -22,7 +23,7 @@ __all__ = ["Services"]
 _BACKLOG: Final = 128
 
 
-class Services:
+class Services(Uncopyable):
     """Services that the program offers to guests, from its own tasks and without sockets of the host.
 
     Give it to `open_network`, `open_guest` or `Driver`, as often as you like: each guest gets all its services. They

@@ -1,7 +1,7 @@
 """The program's end of one TCP connection of the guest: the state that the driver and the program's tasks share.
 
-Theory of operation. To the driver it is a stream as those of the host's sockets: it takes the core's data and tells the
-core what was taken. Data count as taken when a task of the program receives them, so that the guest's window closes
+Theory of operation. To the driver it is a stream as those of the host's sockets: it takes the core's data and reports
+what was taken. Data count as taken when a task of the program receives them, so that the guest's window closes
 while the program does not read. A task that waits gets its data at once, while the driver still carries out orders; so
 the acknowledgment leaves in the same batch. In the other direction a task hands its data to the core as far as the
 core's `receive_budget` goes, and then waits until the driver orders to resume.
@@ -31,7 +31,7 @@ __all__ = ["Backlog", "EndOwner", "StreamEnd"]
 _JOIN_BELOW: Final = 2048
 """Bytes of chunks that are joined: a single byte in a chunk of its own takes 40 bytes of memory."""
 _REPORT_ABOVE: Final = 64 * 1024
-"""Bytes that a task has received after which the core is told, even if there are more to receive."""
+"""Bytes after which they are reported as taken, even if there are more to receive."""
 _MAX_PIECE: Final = 256 * 1024
 """Most bytes that are handed to the core at a time, so that frames leave in between."""
 
@@ -299,7 +299,7 @@ class StreamEnd:
         """Hand all data to the core, as far as it takes them, and wait in between."""
         await trio.lowlevel.checkpoint_if_cancelled()
         waited = False
-        with memoryview(data) as given, given.cast("B") as view:
+        with memoryview(data) as whole, whole.cast("B") as view:
             size, done = len(view), 0
             while True:
                 self._check_sending()

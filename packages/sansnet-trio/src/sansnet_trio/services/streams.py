@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.services.exclusive import Exclusive
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["GuestStream"]
 
 
-class GuestStream(trio.abc.HalfCloseableStream):
+class GuestStream(Uncopyable, trio.abc.HalfCloseableStream):
     """A TCP connection between the program and the guest, without a socket of the host.
 
     It behaves as `trio.SocketStream`. `trio.BrokenResourceError` has the reason as its `__cause__`, an `OSError`:

@@ -14,6 +14,7 @@ from select import EPOLLIN
 from typing import TYPE_CHECKING, Final
 
 from sansnet_trio.links import LinkClosed
+from sansnet_trio.linux.descriptors import Uncopyable
 
 if TYPE_CHECKING:
     from sansnet_core import Buffer, Frame, LinkConfig
@@ -24,7 +25,7 @@ _ROOM: Final = 1000
 """Frames: the length of the transmit queue of Linux's taps (TUN_READQ_SIZE is 500, its txqueuelen 1000)."""
 
 
-class MemoryLink:
+class MemoryLink(Uncopyable):
     """A link whose other end is in the same program. It needs no privileges and no device.
 
     The driver has one end, by the methods of `Link`. The program has the other end, by `send`, `take` and `hang_up`.

@@ -30,6 +30,8 @@ Not done: joining the guest's multicast groups on the host.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
+from errno import EMSGSIZE
 from typing import Final, TypeAlias
 
 from sansnet_core.addresses import is_unspecified
@@ -259,6 +261,9 @@ class Udp:
                 FlowRefused(UDP, flow.guest, flow.remote, flow.host, error.errno, None, flow.inbound, self._context.now)
             )
         self._context.drop_packet(Reason.HOST_SEND, UDP, flow.guest, flow.remote)
+        if error.errno == EMSGSIZE and len(remote.address) != len(flow.guest.address):
+            # The flow was redirected to the other family, whose header is 20 bytes shorter or longer
+            error = replace(error, info=error.info + (20 if len(remote.address) == 4 else -20))
         self._report(error, flow.guest, flow.remote, remote.address, data)
 
     def _report(self, error: ExtendedError, source: Endpoint, destination: Endpoint, host: bytes, data: Buffer) -> None:

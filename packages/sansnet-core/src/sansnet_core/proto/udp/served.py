@@ -62,7 +62,7 @@ class ServedFlows:
             self._ends.pop(socket, None)
 
     def ended(self, end: Served) -> None:
-        """A flow whose verdict was `Serve` is closed: forget its end."""
+        """Tell the program that the flow which it serves by a verdict is over."""
         del self._ends[end.socket]
         self._context.out.orders.append(CloseSocket(end.socket))
 
