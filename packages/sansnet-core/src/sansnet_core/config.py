@@ -204,7 +204,7 @@ class Limits(Record):
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value <= 0:
+            if not value > 0:
                 raise ConfigError(f"{name}: must be more than 0")
 
 
