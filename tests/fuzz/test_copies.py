@@ -145,9 +145,10 @@ class CopiedOperations(Operations):
         connect=st.sampled_from([0, 0, 0, 111, None]),
         way=st.sampled_from(list(WAYS)),
         every=st.sampled_from([1, 7, 40]),
+        asks=st.booleans(),
     )
-    def start_with_copies(self, link: LinkConfig, connect: int | None, way: str, every: int) -> None:
-        self.start(link, connect)
+    def start_with_copies(self, link: LinkConfig, connect: int | None, way: str, every: int, asks: bool) -> None:
+        self.start(link, connect, asks=asks)
         self.harness.network, _ = twins_of(self.harness.network, way, every)
         self.harness.host = ScriptedHost(self.harness.network, HostScript(connect=connect))
 
