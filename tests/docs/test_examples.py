@@ -97,7 +97,7 @@ def test_the_guest_in_a_trio_program_reaches_the_host(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     # The command and the program write to the same pipe, in any order
     lines = done.stdout.replace("\r", "").splitlines()
-    assert {f"the guest opened 10.0.2.2 {server.server_port}", "HTTP/1.0 200 OK"} <= set(lines)
+    assert {f"the guest opened 10.0.2.2:{server.server_port}", "HTTP/1.0 200 OK"} <= set(lines)
 
 
 @pytest.mark.kernel
