@@ -31,7 +31,7 @@ DNS_PORT: Final = 53
 
 
 class OptionsError(SansnetError):
-    """The options do not fit each other. The message is one sentence that names an option of the command."""
+    """The options do not fit each other. The message is a sentence that names a field; see `NetworkOptions.word`."""
 
 
 _MADE_UP: Final[dict[str, Any]] = {
@@ -157,6 +157,15 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
     default_action: Part[Action | None] = field(optional(instance(Action)), default=None)
     limits: Part[Limits] = field(instance(Limits), default=Limits())
     lenient: bool = False
+
+    def word(self, field: str, argument: object = None) -> str:
+        """A field in a message for the user. The options of a command override it with the words of its command line.
+
+        Args:
+            field: its name.
+            argument: its value, or a word for one; None for the field alone.
+        """
+        return field if argument is None else f"{field} {argument}"
 
     @classmethod
     def made_up(cls, **changes: Any) -> Self:
