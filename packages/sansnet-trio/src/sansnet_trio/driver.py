@@ -339,6 +339,11 @@ class Driver(Uncopyable):
         """
         return self._events.subscribe(buffer)
 
+    def publish(self, notice: Notice) -> None:
+        """Give the subscribers a notice that the program made, as if the network had made it."""
+        if self._running:
+            self.tell(lambda now: self._events.publish([notice], now))
+
     def use_interface(self, interface: str | None) -> None:
         """Use another interface of the host for the link-local addresses that the guest uses; see `Driver`."""
         with suppress(OSError):  # this interface is gone too

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from sansnet_core import FlowReport, Network, NetworkConfig, NetworkStatistics
+    from sansnet_core import FlowReport, Network, NetworkConfig, NetworkStatistics, Notice
     from sansnet_core.addresses import AnyAddress
     from sansnet_core.ports import ForwardRule
     from sansnet_trio.driver import Driver, DriverStatistics
@@ -102,6 +102,10 @@ class GuestNetwork(Uncopyable):
             ValueError: `buffer` is not 1 or more.
         """
         return self.driver.subscribe(buffer)
+
+    def publish(self, notice: Notice) -> None:
+        """Give the subscribers a notice that the program made, such as `NameAsked`, as if the network had made it."""
+        self.driver.publish(notice)
 
     async def open_tcp_stream(
         self, port: int, host: AnyAddress | None = None, source: AnyEndpoint | None = None
