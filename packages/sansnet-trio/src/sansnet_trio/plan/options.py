@@ -31,7 +31,7 @@ DNS_PORT: Final = 53
 
 
 class OptionsError(SansnetError):
-    """The options do not fit each other. The message is one sentence that names an option of the command."""
+    """The options do not fit each other. The message is a sentence that names a field; see `NetworkOptions.word`."""
 
 
 _MADE_UP: Final[dict[str, Any]] = {
@@ -168,6 +168,15 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
                 raise ValueError(f"{name}: there are two addresses of one family; give at most one of each")
         if self.netmask is not None and not 0 < self.netmask <= 32:
             raise ValueError(f"netmask: {self.netmask} is not a prefix length between 1 and 32")
+
+    def word(self, field: str, argument: object = None) -> str:
+        """A field in a message for the user. The options of a command override it with the words of its command line.
+
+        Args:
+            field: its name.
+            argument: its value, or a word for one; None for the field alone.
+        """
+        return field if argument is None else f"{field} {argument}"
 
     @classmethod
     def made_up(cls, **changes: Any) -> Self:
