@@ -42,7 +42,7 @@ class GuestNetwork(Uncopyable):
         core: the network itself. Ask it anything at any time; tell it facts by `Driver.tell`.
         driver: the driver that serves it.
         config: its present configuration, with the properties of the link.
-        nursery: for tasks that shall end with the network. Their exceptions leave the block of `open_network`.
+        nursery: the nursery of tasks that end with the network. Their exceptions leave the block of `open_network`.
         body: the scope of the block of `open_network`.
         failure: the exception that `end` got and that leaves the block.
     """
@@ -69,6 +69,11 @@ class GuestNetwork(Uncopyable):
             forwards.avoid_loopback_path()
         self._closed = trio.Event()
         self._waiting = 0
+
+    def __repr__(self) -> str:
+        own = [each.address for each in (self.config.ipv4, self.config.ipv6) if each is not None and each.address]
+        state = "closed" if self._closed.is_set() else f"{len(self.flows())} flows"
+        return f"<{type(self).__name__} of {' and '.join(map(addresses.format, own)) or 'an unknown guest'}: {state}>"
 
     def flows(self) -> list[FlowReport]:
         """The present flows."""
