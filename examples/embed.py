@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import trio
 
 from sansnet_core import FlowOpened, Ipv4Config, LinkConfig, Network, NetworkConfig, Notice
-from sansnet_trio import CommandGuest, Driver, GuestPlan, InterfaceAddress, LinkClosed, Route, Tap
+from sansnet_trio import CommandGuest, Driver, GuestPlan, LinkClosed, Route, Tap
 
-ADDRESS, GATEWAY, ANY = bytes([10, 0, 2, 15]), bytes([10, 0, 2, 2]), bytes(4)
+ADDRESS, GATEWAY = "10.0.2.15/24", "10.0.2.2"
 
 
 def prepare() -> tuple[GuestPlan, None]:
@@ -24,15 +24,15 @@ def prepare() -> tuple[GuestPlan, None]:
     return GuestPlan(
         interface="eth0",
         mtu=1500,
-        addresses=(InterfaceAddress(ADDRESS, 24),),
-        routes=(Route(destination=ANY, prefix_length=0, gateway=GATEWAY),),
+        addresses=(ADDRESS,),
+        routes=(Route(destination="0.0.0.0/0", gateway=GATEWAY),),
         ipv6=False,
     ), None
 
 
 def configuration(link: LinkConfig) -> NetworkConfig:
     """The configuration of the network. The guest reaches the host's loopback at the gateway's address."""
-    ipv4 = Ipv4Config(address=ADDRESS, prefix_length=24, gateway=GATEWAY)
+    ipv4 = Ipv4Config(address=ADDRESS, gateway=GATEWAY)
     return NetworkConfig(link=link, ipv4=ipv4, map_host_loopback=(GATEWAY,), notices=True)
 
 
@@ -40,7 +40,7 @@ def show(notices: Sequence[Notice]) -> None:
     """Print the remote endpoints of new flows."""
     for notice in notices:
         if isinstance(notice, FlowOpened):
-            print("the guest opened", ".".join(map(str, notice.remote.address)), notice.remote.port, flush=True)
+            print("the guest opened", notice.remote, flush=True)
 
 
 async def supervise(guest: CommandGuest[None]) -> int:

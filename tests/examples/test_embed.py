@@ -22,7 +22,7 @@ def test_a_trio_program_gives_a_command_a_network() -> None:
         server.shutdown()
         thread.join(5)
     assert done.returncode == 0, done.stderr
-    assert f"the guest opened 10.0.2.2 {server.server_port}\n" in done.stdout
+    assert f"the guest opened 10.0.2.2:{server.server_port}\n" in done.stdout
     assert "200 OK" in done.stdout
 
 

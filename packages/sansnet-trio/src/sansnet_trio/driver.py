@@ -32,7 +32,7 @@ import trio
 
 from sansnet_core import Frame, Notice, SocketId, UsageError, Verdict
 from sansnet_trio.events import EventPublisher, Subscription
-from sansnet_trio.host.network_protocol import NetworkProtocol
+from sansnet_trio.host.network_protocol import NetworkProtocol, expect_network
 from sansnet_trio.host.poller import MAX_EVENTS, Poller
 from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockets import FlowDecisions, HostSockets
@@ -175,11 +175,9 @@ class Driver(Uncopyable):
         decide: Decider | None = None,
         host: Host | None = None,
     ) -> None:
-        if not hasattr(network, "receive_frames"):
-            raise UsageError(f"network: {network!r:.100} is not a network; give a sansnet_core.Network")
+        expect_network(network)
         expect_link(link)
-        self._network = network
-        self._link = link
+        self._network, self._link = network, link
         self._events = EventPublisher(network.report_notices, on_notices)
         self._decisions = None
         if decide is not None:

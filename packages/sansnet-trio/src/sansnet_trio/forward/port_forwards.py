@@ -16,6 +16,7 @@ from sansnet_trio.forward.binding import ForwardError
 from sansnet_trio.forward.forwards import Forwards
 from sansnet_trio.forward.listeners import host_socket
 from sansnet_trio.host.sockaddr import encode
+from sansnet_trio.linux.descriptors import Uncopyable
 
 if TYPE_CHECKING:
     from sansnet_core.addresses import AnyAddress
@@ -45,7 +46,7 @@ class GuestSide(NamedTuple):
     own: Sequence[bytes]
 
 
-class PortForward:
+class PortForward(Uncopyable):
     """Forwarded ports, made by `GuestNetwork.forward`. Close it, or use it as a context manager.
 
     Attributes:

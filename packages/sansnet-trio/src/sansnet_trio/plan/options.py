@@ -9,7 +9,18 @@ from sansnet_core import fields
 from sansnet_core.addresses import AnyAddress, AnyInterface, packed_interface
 from sansnet_core.config import GATEWAY_MAC, Limits, UdpFiltering
 from sansnet_core.errors import SansnetError
-from sansnet_core.fields import Addresses, Endpoints, Mac, OptionalAddresses, OptionalMac, Prefixes, optional, several
+from sansnet_core.fields import (
+    Addresses,
+    Endpoints,
+    Mac,
+    OptionalAddresses,
+    OptionalMac,
+    Part,
+    Prefixes,
+    instance,
+    optional,
+    several,
+)
 from sansnet_core.policy import Action, Rule
 from sansnet_core.records import Converted, Record, field
 
@@ -116,7 +127,7 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
     tcp: bool = True
     udp: bool = True
     icmp: bool = True
-    udp_filtering: UdpFiltering = UdpFiltering.ENDPOINT_INDEPENDENT
+    udp_filtering: Part[UdpFiltering] = field(instance(UdpFiltering), default=UdpFiltering.ENDPOINT_INDEPENDENT)
     dhcp: bool = True
     dhcp6: bool = True
     ndp: bool = True
@@ -128,9 +139,9 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
     advertise_mtu: bool = True
     advertise_router: bool = True
     virtual: Prefixes = field(several(fields.prefix), default=())
-    rules: tuple[Rule, ...] = ()
-    default_action: Action | None = None
-    limits: Limits = Limits()
+    rules: Converted[Iterable[Rule], tuple[Rule, ...]] = field(several(instance(Rule)), default=())
+    default_action: Part[Action | None] = field(optional(instance(Action)), default=None)
+    limits: Part[Limits] = field(instance(Limits), default=Limits())
     lenient: bool = False
 
     @classmethod
