@@ -158,3 +158,12 @@ def test_the_manual_pages_are_correct_roff(built: Path) -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
     shown = subprocess.run(["mandoc", "-T", "ascii", *pages], capture_output=True, text=True, check=True).stdout
     assert max(map(len, re.sub(".\b", "", shown).splitlines())) <= 110
+
+
+def test_the_stable_modules_exist_and_list_their_names() -> None:
+    rows = re.findall(r"^\| (`sansnet_.*?) \|", Path("docs/stability.md").read_text(), re.MULTILINE)
+    assert len(rows) > 4
+    for row in rows:
+        package, *modules = re.findall(r"`([\w.]+)`", row)
+        for name in [package, *(module if "." in module else f"{package}.{module}" for module in modules)]:
+            assert import_module(name).__all__, name
