@@ -25,7 +25,7 @@ PROGRAMS: Final = [
     Path("docs/how-to/give-a-guest-the-hosts-network.md"),
 ]
 """The Python of each is one program, which a test below runs."""
-FRAGMENTS: Final = [Path("docs/forwarding.md")]
+FRAGMENTS: Final = [Path("docs/forwarding.md"), Path("docs/how-to/answer-dns-questions.md")]
 """Their Python shows single calls, and is compiled only."""
 
 

@@ -36,5 +36,5 @@ def test_a_guest_that_deletes_its_interface_is_an_end_in_one_sentence() -> None:
         check=False,
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("the guest has lost its network, so its command is ended: the tap has lost")
+    assert done.stderr.startswith("the guest has lost its network, so its command was ended: the tap has lost")
     assert done.stderr.count("\n") == 1

@@ -98,9 +98,6 @@ class FakeNetwork:
     def echo_failed(self, socket: SocketId, sequence: int, error: ExtendedError, data: bytes, now: float) -> None:
         self.facts.append(("echo_failed", socket, sequence, error, data))
 
-    def flow_decided(self, socket: SocketId, verdict: Verdict, now: float) -> None:
-        self.facts.append(("flow_decided", socket, verdict))
-
     def service_added(self, protocol: int, prefix: Prefix | None, port: int | None, now: float) -> SocketId:
         self.facts.append(("service_added", protocol, prefix, port))
         return self._named()
@@ -125,6 +122,9 @@ class FakeNetwork:
 
     def program_addresses(self, source: bytes | None, guest_address: bytes | None) -> tuple[bytes, bytes] | int:
         return (source or bytes((10, 0, 2, 2)), guest_address or bytes((10, 0, 2, 15)))
+
+    def flow_decided(self, socket: SocketId, verdict: Verdict, now: float) -> None:
+        self.facts.append(("flow_decided", socket, verdict))
 
     def report_notices(self, wanted: bool) -> None:
         self.wanted = wanted

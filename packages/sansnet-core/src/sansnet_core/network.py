@@ -17,7 +17,7 @@ from sansnet_core import checks
 from sansnet_core.addresses import format
 from sansnet_core.config import NetworkConfig, check_change
 from sansnet_core.context import Context
-from sansnet_core.dropped import HEAD, latest
+from sansnet_core.dropped import HEAD
 from sansnet_core.errors import Malformed, UsageError
 from sansnet_core.orders import Buffer, Endpoint, ExtendedError, Frame, Order, SocketId
 from sansnet_core.policy import Verdict
@@ -25,7 +25,7 @@ from sansnet_core.protocols import Protocols
 from sansnet_core.rules import Policy
 from sansnet_core.services import ProgramService
 from sansnet_core.snapshot import Copyable
-from sansnet_core.statistics import NetworkStatistics
+from sansnet_core.statistics import NetworkStatistics, collect
 from sansnet_core.wire.ip import UDP
 
 if TYPE_CHECKING:
@@ -65,12 +65,9 @@ class Network(Copyable):
         self._udp, self._tcp, self._frames = protocols.udp, protocols.tcp, protocols.frames
 
     def __str__(self) -> str:
-        guest = self._context.guest
-        addresses = [format(address) for address in (guest.ipv4, guest.ipv6) if address]
-        return (
-            f"network of {' and '.join(addresses) or 'a guest without address'}: {len(self.flows())} flows, "
-            f"{self._received} frames received, {self._sent} sent, {self._context.drops.total()} drops"
-        )
+        guest, counted = self._context.guest, self.statistics()
+        addresses = " and ".join(format(address) for address in (guest.ipv4, guest.ipv6) if address)
+        return f"network of {addresses or 'a guest without an address'}: {len(self.flows())} flows, {counted.totals}"
 
     def _begin(self, now: float) -> Context:
         context = self._context
@@ -471,14 +468,4 @@ class Network(Copyable):
     def statistics(self) -> NetworkStatistics:
         """Current counters and sizes."""
         flows = {**self._udp.statistics(), **self._echo.statistics(), "tcp_flows": len(self._tcp)}
-        context = self._context
-        return NetworkStatistics(
-            frames_received=self._received,
-            frames_sent=self._sent,
-            flows=flows,
-            drops=dict(context.drops),
-            tcp_held=self._tcp.held,
-            ignored=context.ignored,
-            last_drops={reason: latest(kept) for reason, kept in context.last_drops.items()},
-            refusals_unreported=context.refusals_unreported,
-        )
+        return collect(self._context, self._received, self._sent, flows, self._tcp.held)

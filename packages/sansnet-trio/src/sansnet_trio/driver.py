@@ -260,13 +260,10 @@ class Driver(Uncopyable):
         await self._pump()
 
     def serve_forwards(self, forwards: Forwards) -> None:
-        """Serve forwarded ports from now on, by a running driver that was made without.
-
-        Args:
-            forwards: the forwarded ports. The caller closes them.
+        """Serve forwarded ports from now on, by a running driver that has none; the caller closes them.
 
         Raises:
-            UsageError: the driver does not run, or has forwarded ports already.
+            UsageError: the driver does not run, or has forwarded ports.
             OSError: no descriptor is left.
         """
         if not self._running or self._forwards is not None:
@@ -341,6 +338,11 @@ class Driver(Uncopyable):
             ValueError: `buffer` is not 1 or more.
         """
         return self._events.subscribe(buffer)
+
+    def publish(self, notice: Notice) -> None:
+        """Give the subscribers a notice that the program made, as if the network had made it."""
+        if self._running:
+            self.tell(lambda now: self._events.publish([notice], now))
 
     def use_interface(self, interface: str | None) -> None:
         """Use another interface of the host for the link-local addresses that the guest uses; see `Driver`."""

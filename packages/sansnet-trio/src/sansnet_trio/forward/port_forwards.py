@@ -86,7 +86,7 @@ class PortForwards:
     """The forwarded ports of one network, and those that a program adds.
 
     Args:
-        forwards: those that the network was made with; None makes them when the first port is forwarded.
+        forwards: the forwarded ports that the network was made with; None makes them when they are needed.
         families: 4 and 6, or one of them.
         serve: called with them when they are made.
     """

@@ -153,7 +153,7 @@ class Udp:
         )
 
     def _is_dhcp(self, ip: IpHeader, header: udp.UdpHeader, buf: Buffer) -> bool:
-        """Whether a datagram to a port of DHCP servers stays here: a server of ours answered it, or there is none."""
+        """Whether a datagram to a port of DHCP servers ends here: it was answered, or looks for a server in vain."""
         service = self._services.get(header.destination_port)
         if service is not None:
             service(ip, header, buf)
