@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from sansnet_core import LinkConfig, Network, SendStream
-from sansnet_core.testing import HostScript, Pair, ScriptedHost, TcpOptions, make_config
+from sansnet_core.testing import GuestTcpOptions, HostScript, Pair, ScriptedHost, make_config
 from sansnet_core.testing.packets import glue
 
 WAYS: list[Callable[[Network], Network]] = [
@@ -24,7 +24,7 @@ WAYS: list[Callable[[Network], Network]] = [
 def test_a_copy_has_the_outputs_that_wait_and_the_data_in_flight(way: Callable[[Network], Network]) -> None:
     """Both are views of larger buffers, which `pickle` refuses."""
     pair = Pair(make_config(LinkConfig(mtu=65520)))
-    connection, stream = pair.established(TcpOptions(mss=65000, window=1 << 20, scale=8))
+    connection, stream = pair.established(GuestTcpOptions(mss=65000, window=1 << 20, scale=8))
     pair.network.stream_received(stream.socket, bytes(range(256)) * 200, pair.now)
     connection.send(b"up" * 20_000)
     pair.guest.at(pair.now)

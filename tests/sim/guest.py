@@ -2,6 +2,6 @@
 
 from sansnet_core.testing import GuestConnection as Connection
 from sansnet_core.testing import GuestStack as Guest
-from sansnet_core.testing import TcpOptions as GuestOptions
+from sansnet_core.testing import GuestTcpOptions as GuestOptions
 
 __all__ = ["Connection", "Guest", "GuestOptions"]
