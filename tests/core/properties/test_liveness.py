@@ -28,7 +28,7 @@ limits = st.builds(
     tcp_window=st.sampled_from([1, 100, 2000, 65536, 4 << 20]),
     tcp_send_buffer=st.sampled_from([1, 4000, 4 << 20]),
     tcp_reassembly_segments=st.sampled_from([1, 8, 256]),
-    tcp_linger=st.just(120.0),  # longer than the guest's longest retransmission timeout
+    tcp_linger=st.just(300.0),  # longer than three retransmission timeouts of 60 s: two frames in a row may be lost
 )
 bad = st.builds(
     Impairment,
@@ -60,7 +60,7 @@ guests = st.builds(
 )
 @example(  # data beyond gaps took the memory for the data that fills them
     link=_PLAIN,
-    bounds=Limits(tcp_memory=20_000, tcp_linger=120.0),
+    bounds=Limits(tcp_memory=20_000, tcp_linger=300.0),
     up=Impairment(loss=0.4),
     down=Impairment(),
     ends=[GuestTcpOptions()] * 6,
