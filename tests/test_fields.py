@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 import pkgutil
 import re
@@ -22,6 +23,7 @@ from sansnet_core import (
     ConfigError,
     Endpoint,
     Ipv4Config,
+    Ipv6Config,
     Limits,
     LinkConfig,
     NetworkConfig,
@@ -29,11 +31,12 @@ from sansnet_core import (
     Refuse,
     Rule,
     SansnetError,
+    UdpFiltering,
     addresses,
 )
 from sansnet_core.ports import ForwardRule
 from sansnet_core.records import Record, replace
-from sansnet_trio import InterfaceAddress, ListenAddress, NamespaceOptions, OptionsError, Route
+from sansnet_trio import GuestPlan, InterfaceAddress, ListenAddress, NamespaceOptions, OptionsError, Route
 
 _Cases: TypeAlias = dict[str, tuple[dict[Any, Any], tuple[Any, ...]]]
 
@@ -357,6 +360,34 @@ def test_endpoints_are_shown_as_people_write_them(endpoint: Endpoint, text: str,
     assert eval(code) == endpoint
 
 
+def test_records_show_addresses_as_text() -> None:
+    config = Ipv4Config(address="10.0.2.15/24", gateway="10.0.2.2")
+    assert repr(config) == "Ipv4Config(address='10.0.2.15', prefix_length=24, gateway='10.0.2.2')"
+    assert eval(repr(config)) == config
+    whole = NetworkConfig(
+        mac="02:00:00:00:00:01",
+        ipv4=config,
+        dns_servers=("1.1.1.1", "::1"),
+        dns_forward=(("1.1.1.1", ("127.0.0.1", 53)),),
+        limits=Limits(udp_flows=5),
+        virtual=("10.9.0.0/16",),
+    )
+    assert str(whole) == (
+        f"NetworkConfig(mac='02:00:00:00:00:01', ipv4={config}, dns_servers=('1.1.1.1', '::1'), "
+        "dns_forward=(('1.1.1.1', Endpoint('127.0.0.1', 53)),), virtual=(Prefix('10.9.0.0/16'),), "
+        "limits=Limits(udp_flows=5))"
+    )
+    assert eval(str(whole)) == eval(repr(whole), {**globals(), "UdpFiltering": UdpFiltering}) == whole
+
+
+def test_a_signature_names_the_forms_of_an_address() -> None:
+    assert str(inspect.signature(Ipv6Config)) == "(*, address: AnyInterface | None, gateway: AnyAddress)"
+    assert str(inspect.signature(Allow)) == "(to: tuple[AnyAddress, int] | None = None)"
+    parameters = inspect.signature(NetworkConfig).parameters
+    assert str(parameters["virtual"]) == "virtual: Iterable[AnyPrefix] = ()"
+    assert str(parameters["guest_mac"]) == "guest_mac: AnyMac | None = None"
+
+
 def test_networks_are_shown_as_people_write_them() -> None:
     assert (str(Prefix("10.0.0.0/8")), repr(Prefix("::1"))) == ("10.0.0.0/8", "Prefix('::1/128')")
 
@@ -411,7 +442,16 @@ def test_zones_are_for_endpoints_of_the_host() -> None:
         (NetworkConfig, {"limits": None}, "limits: None is not"),
         (NetworkConfig, {"link": 1500}, "link: 1500 is not"),
         (NetworkConfig, {"udp_filtering": "endpoint-independent"}, "udp_filtering: 'endpoint-independent' is not"),
-        (Rule, {"action": "refuse"}, "action: 'refuse' is not an action; give one such as Action.REFUSE"),
+        (NetworkConfig, {"rules": "refuse"}, "rules: 'refuse' is one value in place of several"),
+        (NetworkConfig, {"rules": ("refuse",)}, "rules: 'refuse' is not a value of its type; give Rule"),
+        (
+            NetworkConfig,
+            {"default_action": "refuse"},
+            "default_action: 'refuse' is not a value of its type; give Action",
+        ),
+        (NamespaceOptions, {"limits": 5}, "limits: 5 is not a value of its type; give Limits"),
+        (GuestPlan, {"routes": ("0.0.0.0/0",)}, "routes: '0.0.0.0/0' is not a value of its type; give Route"),
+        (Rule, {"action": "refuse"}, "action: 'refuse' is not a value of its type; give Action"),
         (Rule, {"action": Action.REFUSE, "protocols": "tcp"}, "protocols: 'tcp' is one value in place of several"),
         (Rule, {"action": Action.REFUSE, "protocols": ("icmp",)}, "protocols: 'icmp' is not one of tcp, udp, ping"),
         (Rule, {"action": Action.REFUSE, "errno": 0}, "errno: 0 is not an errno"),

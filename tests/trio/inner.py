@@ -45,12 +45,16 @@ class Inner:
 
 @asynccontextmanager
 async def inner(
-    services: Services | None = None, config: NetworkConfig = CONFIG, *, limits: Limits | None = None, room: int = 1000
+    services: Services | None = None,
+    config: NetworkConfig = CONFIG,
+    *,
+    limits: Limits | None = None,
+    link: MemoryLink | None = None,
 ) -> AsyncIterator[Inner]:
     """A network with these services, for the time of the block. It must not make a socket of the host."""
     if limits is not None:
         config = replace(config, limits=limits)
-    link = MemoryLink(config.link, room=room)
+    link = link or MemoryLink(config.link)
     guest = SimulatedGuest(link, config)
     async with open_network(link, config, services=services) as network, trio.open_nursery() as nursery:
         await nursery.start(guest.run)

@@ -286,11 +286,12 @@ def test_no_host_socket_is_opened_before_a_datagram_leaves() -> None:
     assert [type(order) for order in bench.take()] == [OpenDatagram, SendDatagram]
 
 
-def test_a_prefix_that_becomes_virtual_is_never_sent_to_again() -> None:
+@pytest.mark.parametrize("port", [7, 53])
+def test_a_prefix_that_becomes_virtual_is_never_sent_to_again(port: int) -> None:
     bench = Direct()
-    bench.send(datagram())
+    bench.send(datagram(port=port))
     assert [type(order) for order in bench.take()] == [OpenDatagram, SendDatagram]
     bench.network.reconfigure(replace(make_config(), virtual=PREFIXES), bench.now)
-    bench.send(datagram())
+    bench.send(datagram(port=port))
     assert [type(order) for order in bench.take()] == [CloseSocket]
     assert bench.drops() == {Reason.OWN_ADDRESS: 1}

@@ -32,7 +32,7 @@ import trio
 
 from sansnet_core import Frame, Notice, SocketId, UsageError, Verdict
 from sansnet_trio.events import EventPublisher, Subscription
-from sansnet_trio.host.network_protocol import NetworkProtocol
+from sansnet_trio.host.network_protocol import NetworkProtocol, expect_network
 from sansnet_trio.host.poller import MAX_EVENTS, Poller
 from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockets import FlowDecisions, HostSockets
@@ -175,11 +175,9 @@ class Driver(Uncopyable):
         decide: Decider | None = None,
         host: Host | None = None,
     ) -> None:
-        if not hasattr(network, "receive_frames"):
-            raise UsageError(f"network: {network!r:.100} is not a network; give a sansnet_core.Network")
+        expect_network(network)
         expect_link(link)
-        self._network = network
-        self._link = link
+        self._network, self._link = network, link
         self._events = EventPublisher(network.report_notices, on_notices)
         self._decisions = None
         if decide is not None:
@@ -262,13 +260,10 @@ class Driver(Uncopyable):
         await self._pump()
 
     def serve_forwards(self, forwards: Forwards) -> None:
-        """Serve forwarded ports from now on, by a running driver that was made without.
-
-        Args:
-            forwards: the forwarded ports. The caller closes them.
+        """Serve forwarded ports from now on, by a running driver that has none; the caller closes them.
 
         Raises:
-            UsageError: the driver does not run, or has forwarded ports already.
+            UsageError: the driver does not run, or has forwarded ports.
             OSError: no descriptor is left.
         """
         if not self._running or self._forwards is not None:
@@ -343,6 +338,11 @@ class Driver(Uncopyable):
             ValueError: `buffer` is not 1 or more.
         """
         return self._events.subscribe(buffer)
+
+    def publish(self, notice: Notice) -> None:
+        """Give the subscribers a notice that the program made, as if the network had made it."""
+        if self._running:
+            self.tell(lambda now: self._events.publish([notice], now))
 
     def use_interface(self, interface: str | None) -> None:
         """Use another interface of the host for the link-local addresses that the guest uses; see `Driver`."""

@@ -218,8 +218,8 @@ async def run_guest(
     ):
         if contradicts:
             raise UsageError(f"{name} contradict each other; give one of them")
-    for name, given in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr)):
-        if given == subprocess.PIPE:
+    for name, wanted in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr)):
+        if wanted == subprocess.PIPE:
             raise UsageError(f"{name}: no one would use the pipe; capture the output, give input, or call open_guest")
     output: list[bytes] = []
     errors: list[bytes] = []

@@ -8,7 +8,7 @@ block alone, since the nursery never sees it.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -19,11 +19,12 @@ from sansnet_core.errors import expect
 from sansnet_core.records import replace
 from sansnet_trio.decisions import asking_by_default
 from sansnet_trio.driver import Driver, Host
-from sansnet_trio.groups import only, raise_alone
+from sansnet_trio.groups import combined, only, raise_alone
 from sansnet_trio.links import expect_link
 from sansnet_trio.network import GuestNetwork
 
 if TYPE_CHECKING:
+    from sansnet_core import Notice
     from sansnet_trio.decisions import Decider
     from sansnet_trio.forward.forwards import Forwards
     from sansnet_trio.links import Link
@@ -46,6 +47,7 @@ async def open_network(
     outbound4: str | None = None,
     outbound6: str | None = None,
     host: Host | None = None,
+    on_notices: Callable[[Sequence[Notice]], None] | None = None,
 ) -> AsyncIterator[GuestNetwork]:
     """Give the guest of a link a network, as long as the block runs; an async context manager.
 
@@ -62,6 +64,7 @@ async def open_network(
         outbound4: see `Driver`.
         outbound6: see `Driver`.
         host: see `Driver`.
+        on_notices: see `Driver`; most programs call `GuestNetwork.subscribe` instead.
 
     Raises:
         LinkClosed: the guest's end of the link is gone; the block was cancelled. See `GuestNetwork.wait_closed`.
@@ -86,6 +89,7 @@ async def open_network(
             services=services,
             decide=decide,
             host=host,
+            on_notices=on_notices,
         )
     except BaseException:
         link.close()
@@ -105,8 +109,7 @@ async def open_network(
             network.close_ports()
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        if failure is None or isinstance(failure, trio.Cancelled):
-            failure = only(group)
+        failure = combined(failure, group)
     failure = failure or network.failure
     if failure is not None:
         raise_alone(failure)

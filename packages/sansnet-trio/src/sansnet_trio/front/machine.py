@@ -21,7 +21,7 @@ import trio
 from sansnet_trio.front.process import GuestProcess, words_of
 from sansnet_trio.front.setup import network_of, open_ports, warn
 from sansnet_trio.front.stdio import Stdio, Stream
-from sansnet_trio.groups import only, raise_alone
+from sansnet_trio.groups import combined, raise_alone
 from sansnet_trio.guest.errors import CommandNotExecutable, CommandNotFound, GuestError
 from sansnet_trio.guest.execute import Program, is_found
 from sansnet_trio.guest.program import ChildProgram
@@ -171,8 +171,7 @@ async def open_machine(
                         await machine.end_command()
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            if failure is None or isinstance(failure, trio.Cancelled):
-                failure = only(group)
+            failure = combined(failure, group)
         if failure is not None:
             raise_alone(failure)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +11,7 @@ from sansnet_trio.front.link import open_network
 from sansnet_trio.network import GuestNetwork
 
 if TYPE_CHECKING:
+    from sansnet_core import Notice
     from sansnet_core.ports import ForwardRule
     from sansnet_trio.decisions import Decider
     from sansnet_trio.forward.forwards import Forwards
@@ -37,6 +38,7 @@ def network_of(
     services: Services | None = None,
     decide: Decider | None = None,
     forwards: Forwards | None = None,
+    on_notices: Callable[[Sequence[Notice]], None] | None = None,
 ) -> AbstractAsyncContextManager[GuestNetwork]:
     """`open_network` with the arguments that a setup has.
 
@@ -46,6 +48,7 @@ def network_of(
         services: see `open_network`.
         decide: see `open_network`.
         forwards: the forwarded ports.
+        on_notices: see `Driver`.
     """
     return open_network(
         link,
@@ -56,6 +59,7 @@ def network_of(
         interface=setup.interface,
         outbound4=setup.outbound_if4,
         outbound6=setup.outbound_if6,
+        on_notices=on_notices,
     )
 
 

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final, Self, TypeAlias
 
 from sansnet_core import fields
-from sansnet_core.addresses import AnyAddress, AnyInterface, packed_interface
+from sansnet_core.addresses import AnyAddress, AnyInterface, Prefix, packed_interface
 from sansnet_core.config import GATEWAY_MAC, Limits, UdpFiltering
 from sansnet_core.errors import SansnetError
-from sansnet_core.fields import Addresses, Endpoints, Mac, OptionalAddresses, OptionalMac, Prefixes, optional, several
+from sansnet_core.fields import (
+    Addresses,
+    Endpoints,
+    Mac,
+    OptionalAddresses,
+    OptionalMac,
+    Part,
+    Prefixes,
+    instance,
+    optional,
+    several,
+)
 from sansnet_core.policy import Action, Rule
 from sansnet_core.records import Converted, Record, field
 
@@ -23,13 +34,12 @@ class OptionsError(SansnetError):
     """The options do not fit each other. The message is one sentence that names an option of the command."""
 
 
-_MADE_UP: Final[dict[str, object]] = {
+_MADE_UP: Final[dict[str, Any]] = {
     "own": ("10.0.2.15/24", "fd00::15/64"),
     "gateways": ("10.0.2.2", "fd00::2"),
     "dns": ("10.0.2.3",),
     "dns_forward": ("10.0.2.3",),
     "search": (),
-    "virtual": ("10.0.2.0/24", "fd00::/64"),
     "lenient": True,
 }
 """Fields of `NetworkOptions.made_up`. `lenient`, since the host may lack IPv6 or a name server."""
@@ -59,6 +69,21 @@ def _hosts_entry(value: tuple[str, AnyAddress | None]) -> tuple[str, bytes | Non
     if not isinstance(value, tuple) or len(value) != 2 or not isinstance(value[0], str):
         raise ValueError(f"{value!r} is not a pair of a name and its address")
     return value[0], optional(fields.address)(value[1])
+
+
+_MADE_UP_PREFIXES: Final = (Prefix.of("10.0.2.0/24"), Prefix.of("fd00::/64"))
+
+
+def _apart_from(prefix: Prefix, addresses: Collection[bytes]) -> list[Prefix]:
+    """Prefixes for all addresses of a prefix but some."""
+    if not any(map(prefix.contains, addresses)):
+        return [prefix]
+    bits = 8 * len(prefix.address)
+    if prefix.length == bits:
+        return []
+    upper = int.from_bytes(prefix.address, "big") | 1 << (bits - prefix.length - 1)
+    halves = (prefix.address, upper.to_bytes(len(prefix.address), "big"))
+    return [part for half in halves for part in _apart_from(Prefix(half, prefix.length + 1), addresses)]
 
 
 class NetworkOptions(Record, error=OptionsError, frozen=False):
@@ -116,7 +141,7 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
     tcp: bool = True
     udp: bool = True
     icmp: bool = True
-    udp_filtering: UdpFiltering = UdpFiltering.ENDPOINT_INDEPENDENT
+    udp_filtering: Part[UdpFiltering] = field(instance(UdpFiltering), default=UdpFiltering.ENDPOINT_INDEPENDENT)
     dhcp: bool = True
     dhcp6: bool = True
     ndp: bool = True
@@ -128,9 +153,9 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
     advertise_mtu: bool = True
     advertise_router: bool = True
     virtual: Prefixes = field(several(fields.prefix), default=())
-    rules: tuple[Rule, ...] = ()
-    default_action: Action | None = None
-    limits: Limits = Limits()
+    rules: Converted[Iterable[Rule], tuple[Rule, ...]] = field(several(instance(Rule)), default=())
+    default_action: Part[Action | None] = field(optional(instance(Action)), default=None)
+    limits: Part[Limits] = field(instance(Limits), default=Limits())
     lenient: bool = False
 
     @classmethod
@@ -138,13 +163,17 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
         """Options for a guest with made-up addresses, which do not depend on the host.
 
         The guest is 10.0.2.15/24 and fd00::15/64, its gateway 10.0.2.2 and fd00::2. Its name server is 10.0.2.3, which
-        leads to the host's first one. These prefixes exist in this program only: nothing sent to another address of
-        them leaves it.
+        leads to the host's first one. The other addresses of these prefixes exist in this program only (`virtual`),
+        unless other fields make them lead to the host.
 
         Args:
             changes: other fields, or other values for those.
         """
-        return cls(**{**_MADE_UP, **changes})
+        made = {**_MADE_UP, **changes}
+        named = [made.get(name, ()) for name in ("dns_forward", "map_host_loopback", "map_guest_address")]
+        mapped = {fields.address(address) for addresses in named for address in addresses}
+        made.setdefault("virtual", [part for prefix in _MADE_UP_PREFIXES for part in _apart_from(prefix, mapped)])
+        return cls(**made)
 
 
 class NamespaceOptions(NetworkOptions, frozen=False):

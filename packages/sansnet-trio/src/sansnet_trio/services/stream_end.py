@@ -242,9 +242,10 @@ class StreamEnd:
         """Receive data, at most `limit` bytes; b"" at the end."""
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._chunks or self._guest_ended or self.over or self.released:
-            data = self._take(limit)
-            await trio.lowlevel.cancel_shielded_checkpoint()
-            return data
+            try:
+                return self._take(limit)
+            finally:
+                await trio.lowlevel.cancel_shielded_checkpoint()
         self._reader = trio.lowlevel.current_task()
         self._limit = limit
         await trio.lowlevel.wait_task_rescheduled(self._reading_cancelled)
@@ -299,24 +300,26 @@ class StreamEnd:
         """Hand all data to the core, as far as it takes them, and wait in between."""
         await trio.lowlevel.checkpoint_if_cancelled()
         waited = False
-        with memoryview(data) as whole, whole.cast("B") as view:
-            size, done = len(view), 0
-            while True:
-                self._check_sending()
-                if done == size:
-                    break
-                if budget := self._budget():
-                    count = min(budget, _MAX_PIECE, size - done)
-                    piece = data if count == size and isinstance(data, bytes) else bytes(view[done : done + count])
-                    self.carrier.tell(partial(self.carrier.context.network.stream_received, self.socket, piece))
-                    done += count
+        try:
+            with memoryview(data) as whole, whole.cast("B") as view:
+                size, done = len(view), 0
+                while True:
+                    self._check_sending()
                     if done == size:
-                        break
-                else:
-                    waited = True
-                    await self._wait_for_room()
-        if not waited:
-            await trio.lowlevel.cancel_shielded_checkpoint()
+                        return
+                    if budget := self._budget():
+                        count = min(budget, _MAX_PIECE, size - done)
+                        piece = data if count == size and isinstance(data, bytes) else bytes(view[done : done + count])
+                        self.carrier.tell(partial(self.carrier.context.network.stream_received, self.socket, piece))
+                        done += count
+                        if done == size:
+                            return
+                    else:
+                        waited = True
+                        await self._wait_for_room()
+        finally:
+            if not waited:
+                await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def wait_for_budget(self) -> None:
         """Wait until the core takes data."""
