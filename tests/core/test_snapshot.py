@@ -22,7 +22,7 @@ from sansnet_core import (
     ServeStream,
 )
 from sansnet_core.records import replace
-from sansnet_core.testing import SERVER, HostScript, Pair, ScriptedHost, TcpOptions, make_config
+from sansnet_core.testing import SERVER, GuestTcpOptions, HostScript, Pair, ScriptedHost, make_config
 from sansnet_core.testing.packets import IPV4, SYN, Ip, Segment, echo_request, ethernet, fragments, glue, udp
 
 WAYS: list[Callable[[Network], Network]] = [
@@ -37,7 +37,7 @@ WAYS: list[Callable[[Network], Network]] = [
 def test_a_copy_has_the_outputs_that_wait_and_the_data_in_flight(way: Callable[[Network], Network]) -> None:
     """Both are views of larger buffers, which `pickle` refuses."""
     pair = Pair(make_config(LinkConfig(mtu=65520)))
-    connection, stream = pair.established(TcpOptions(mss=65000, window=1 << 20, scale=8))
+    connection, stream = pair.established(GuestTcpOptions(mss=65000, window=1 << 20, scale=8))
     pair.network.stream_received(stream.socket, bytes(range(256)) * 200, pair.now)
     connection.send(b"up" * 20_000)
     pair.guest.at(pair.now)

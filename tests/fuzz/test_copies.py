@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize
 
 from sansnet_core import Limits, LinkConfig, Network
-from sansnet_core.testing import OUTSIDER, HostScript, Impairment, Pair, ScriptedHost, TcpOptions, make_config
+from sansnet_core.testing import OUTSIDER, GuestTcpOptions, HostScript, Impairment, Pair, ScriptedHost, make_config
 from sansnet_core.testing.packets import glue
 from tests.fuzz.test_operations import LINKS, Operations
 
@@ -122,7 +122,7 @@ def test_connections_go_on_with_a_copy(
     pair.network, twins = twins_of(pair.network, way, every)
     pair.host = ScriptedHost(pair.network, script)
     if inbound:
-        pair.guest.listening[80] = TcpOptions()
+        pair.guest.listening[80] = GuestTcpOptions()
         pair.host.accept(OUTSIDER, 80, pair.now)
     else:
         connection = pair.connect(family=family)

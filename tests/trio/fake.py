@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Self
 
-from sansnet_core import Buffer, Endpoint, ExtendedError, Frame, Notice, Order, SocketId, Verdict
+from sansnet_core import Buffer, Endpoint, ExtendedError, Frame, Notice, Order, Prefix, SocketId, Verdict
 from sansnet_trio.host.poller import MAX_EVENTS, Poller
 from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockets import HostSockets

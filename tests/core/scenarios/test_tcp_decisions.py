@@ -52,10 +52,10 @@ from sansnet_core.testing import (
     SECRET,
     SERVER,
     SERVER6,
+    GuestTcpOptions,
     HostScript,
     ManualConnection,
     Pair,
-    TcpOptions,
     make_config,
 )
 from sansnet_core.testing.packets import ACK, RST, SYN, TCP, Segment
@@ -232,7 +232,7 @@ def test_a_refusal_has_the_errno_that_the_guest_sees(
 @pytest.mark.parametrize(("verdict", "errno"), [(Drop(), 0), (Refuse(ETIMEDOUT), ETIMEDOUT), (Refuse(EMFILE), EMFILE)])
 def test_silence_stays_silence_and_the_repeated_syns_are_not_asked_about(verdict: Verdict, errno: int) -> None:
     pair = asking()
-    connection = pair.connect(TcpOptions())
+    connection = pair.connect(GuestTcpOptions())
     pair.settle()
     decide(pair, verdict)
     pair.wait(100.0)
@@ -464,7 +464,7 @@ def test_the_first_rule_that_matches_decides_once_for_a_connection() -> None:
 
 
 def incoming(pair: Pair, remote: Endpoint = OUTSIDER) -> SocketId | None:
-    pair.guest.listening[80] = TcpOptions()
+    pair.guest.listening[80] = GuestTcpOptions()
     stream = pair.host.accept(remote, 80, pair.now)
     pair.settle()
     return None if stream is None else stream.socket

@@ -35,7 +35,7 @@ from sansnet_trio.events import EventPublisher, Subscription
 from sansnet_trio.host.network_protocol import NetworkProtocol, expect_network
 from sansnet_trio.host.poller import MAX_EVENTS, Poller
 from sansnet_trio.host.socket_context import SocketContext
-from sansnet_trio.host.sockets import FlowDecisions, HostSockets
+from sansnet_trio.host.sockets import HostSockets
 from sansnet_trio.links import Link, LinkClosed, expect_link, want
 from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.linux.syscalls import interface_index
@@ -44,10 +44,11 @@ if TYPE_CHECKING:
     from sansnet_trio.decisions import Decider
     from sansnet_trio.forward.forwards import Forwards
     from sansnet_trio.services.carrier import NetworkView
+    from sansnet_trio.services.host import Host
     from sansnet_trio.services.program_sockets import ProgramSockets
     from sansnet_trio.services.services import Services
 
-__all__ = ["Driver", "DriverStatistics", "Host"]
+__all__ = ["Driver", "DriverStatistics"]
 
 _log: Final = logging.getLogger("sansnet")
 
@@ -119,21 +120,6 @@ class _Timed(Protocol):
     def next_deadline(self) -> float | None: ...
 
     def handle_deadline(self, now: float) -> None: ...
-
-
-class Host(Protocol):
-    """Makes the host's sockets of drivers; see `Driver`."""
-
-    def make_sockets(
-        self, context: SocketContext, decisions: FlowDecisions | None, program: Callable[[], ProgramSockets]
-    ) -> HostSockets:
-        """Make the sockets of one driver.
-
-        Args:
-            context: the state that the sockets share.
-            decisions: gets the questions about new flows; None refuses these flows.
-            program: returns the driver's services and connections of the program.
-        """
 
 
 class Driver(Uncopyable):

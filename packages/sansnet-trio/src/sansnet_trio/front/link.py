@@ -18,7 +18,7 @@ from sansnet_core import Network, NetworkConfig, SansnetError
 from sansnet_core.errors import expect
 from sansnet_core.records import replace
 from sansnet_trio.decisions import asking_by_default
-from sansnet_trio.driver import Driver, Host
+from sansnet_trio.driver import Driver
 from sansnet_trio.groups import combined, only, raise_alone
 from sansnet_trio.links import expect_link
 from sansnet_trio.network import GuestNetwork
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sansnet_trio.forward.forwards import Forwards
     from sansnet_trio.links import Link
     from sansnet_trio.links.observed import CaptureFile
+    from sansnet_trio.services.host import Host
     from sansnet_trio.services.services import Services
 
 __all__ = ["open_network"]
