@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 
 from sansnet_core import Endpoint, ExtendedError, Network, Prefix, SansnetError, SocketId, UsageError
-from sansnet_core.testing import OUTSIDER, Pair, make_config
+from sansnet_core.testing import OUTSIDER, SERVER, Pair, make_config
 
 WRONG: Any = None
 BAD: Final = Endpoint._make((b"abc", 80))
@@ -58,6 +58,8 @@ CALLS: Final[list[tuple[str, tuple[Any, ...], str]]] = [
     ("stream_opened", (BAD, None, 80, 1.0), "source: b'abc' has 3 bytes"),
     ("stream_opened", (None, "guest", 80, 1.0), "guest_address: 'guest' is not an IP address"),
     ("stream_opened", (None, None, 0, 1.0), "guest_port: 0 is not a port"),
+    ("stream_opened", (None, None, 65536, 1.0), "guest_port: 65536 is not a port"),
+    ("stream_opened", (Endpoint._make((SERVER, -1)), None, 80, 1.0), "source: -1 is not a port"),
     ("stream_received", (ONE, "text", 1.0), r"data: 'text' is not bytes; give bytes\(...\) of it"),
     ("stream_received", (ONE, bytearray(3), 1.0), r"data: bytearray.* is not bytes"),
     ("stream_failed", (ONE, 111, 111, 1.0), "error: 111 is not an ExtendedError or None"),
