@@ -9,7 +9,6 @@ from errno import (
     ECONNREFUSED,
     ECONNRESET,
     EHOSTUNREACH,
-    EINVAL,
     ENOBUFS,
     EPROTONOSUPPORT,
     ETIMEDOUT,
@@ -27,6 +26,7 @@ from sansnet_core import (
     NetworkConfig,
     ResumeStream,
     Rule,
+    UsageError,
 )
 from sansnet_core.orders import SocketId
 from sansnet_core.records import replace
@@ -214,9 +214,6 @@ def test_a_program_that_gives_up_takes_the_syn_back() -> None:
 @pytest.mark.parametrize(
     ("source", "address", "port", "errno"),
     [
-        (None, None, 0, EINVAL),
-        (None, None, 65536, EINVAL),
-        (Endpoint._make((GATEWAY, -1)), None, 80, EINVAL),
         (Endpoint(SERVER, 7), None, 80, EADDRNOTAVAIL),
         (OUTSIDER, None, 80, EADDRNOTAVAIL),
         (Endpoint("10.0.2.15", 7), None, 80, EADDRNOTAVAIL),
@@ -236,6 +233,15 @@ def test_what_cannot_be_is_an_errno_at_once(
     assert pair.network.stream_opened(source, address, port, pair.now) == -errno
     assert pair.network.take_frames() == []
     assert pair.tcp_flows == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "port"), [(None, 0), (None, 65536), (Endpoint._make((GATEWAY, -1)), 80), (Endpoint._make((b"", 1)), 80)]
+)
+def test_a_wrong_port_or_address_is_an_error_of_the_driver(source: Endpoint | None, port: int) -> None:
+    pair = Pair()
+    with pytest.raises(UsageError):
+        pair.network.stream_opened(source, None, port, pair.now)
 
 
 def test_a_network_with_one_family_connects_in_that() -> None:

@@ -14,7 +14,6 @@ from errno import (
     EADDRINUSE,
     EADDRNOTAVAIL,
     ECONNREFUSED,
-    EINVAL,
     ENOBUFS,
     EPROTONOSUPPORT,
 )
@@ -266,8 +265,6 @@ class Opening:
         context = self._context
         if not context.config.tcp:
             return -EPROTONOSUPPORT
-        if not 0 < port < 65536 or (source is not None and not 0 <= source.port < 65536):
-            return -EINVAL
         ends = context.address_map.from_program(source.address if source else None, address, context.guest)
         if isinstance(ends, int):
             return -ends
