@@ -26,6 +26,7 @@ from sansnet_core import (
     NetworkConfig,
     ResumeStream,
     Rule,
+    UsageError,
 )
 from sansnet_core.orders import SocketId
 from sansnet_core.records import replace
@@ -232,6 +233,15 @@ def test_what_cannot_be_is_an_errno_at_once(
     assert pair.network.stream_opened(source, address, port, pair.now) == -errno
     assert pair.network.take_frames() == []
     assert pair.tcp_flows == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "port"), [(None, 0), (None, 65536), (Endpoint._make((GATEWAY, -1)), 80), (Endpoint._make((b"", 1)), 80)]
+)
+def test_a_wrong_port_or_address_is_an_error_of_the_driver(source: Endpoint | None, port: int) -> None:
+    pair = Pair()
+    with pytest.raises(UsageError):
+        pair.network.stream_opened(source, None, port, pair.now)
 
 
 def test_a_network_with_one_family_connects_in_that() -> None:
