@@ -35,12 +35,12 @@ from sansnet_core.testing import (
     GATEWAY6,
     OUTSIDER,
     SERVER,
+    GuestTcpOptions,
     HostScript,
     HostStream,
     Impairment,
     ManualConnection,
     Pair,
-    TcpOptions,
     make_config,
 )
 from sansnet_core.testing.packets import ACK, RST, SYN, TCP
@@ -55,7 +55,7 @@ def virtual() -> NetworkConfig:
 
 def connected(pair: Pair, source: Endpoint | None = None, *, guest_address: bytes | None = None) -> HostStream:
     """A connection to the guest's port 80, with the handshake done."""
-    pair.guest.listening[80] = TcpOptions()
+    pair.guest.listening[80] = GuestTcpOptions()
     stream = pair.host.connect(80, pair.now, source=source, guest_address=guest_address)
     assert isinstance(stream, HostStream)
     pair.settle()

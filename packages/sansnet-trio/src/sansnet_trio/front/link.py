@@ -18,7 +18,7 @@ from sansnet_core import Network, NetworkConfig, SansnetError
 from sansnet_core.errors import expect
 from sansnet_core.records import replace
 from sansnet_trio.decisions import asking_by_default
-from sansnet_trio.driver import Driver, Host
+from sansnet_trio.driver import Driver
 from sansnet_trio.groups import combined, only, raise_alone
 from sansnet_trio.links import expect_link
 from sansnet_trio.network import GuestNetwork
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from sansnet_trio.decisions import Decider
     from sansnet_trio.forward.forwards import Forwards
     from sansnet_trio.links import Link
+    from sansnet_trio.links.observed import CaptureFile
+    from sansnet_trio.services.host import Host
     from sansnet_trio.services.services import Services
 
 __all__ = ["open_network"]
@@ -42,6 +44,7 @@ async def open_network(
     *,
     services: Services | None = None,
     decide: Decider | None = None,
+    capture: CaptureFile | None = None,
     forwards: Forwards | None = None,
     interface: str | None = None,
     outbound4: str | None = None,
@@ -59,6 +62,7 @@ async def open_network(
         services: the services of the program to offer the guest.
         decide: an async function that decides about new flows; see `sansnet_trio.decisions`. With it, the default
             action of a configuration that has none is `ASK`.
+        capture: a capture of all frames, in both directions; it stays open.
         forwards: the forwarded ports to serve. The caller closes them.
         interface: see `Driver`.
         outbound4: see `Driver`.
@@ -78,6 +82,10 @@ async def open_network(
         config = replace(config, link=link.config)
         if decide is not None:
             config = asking_by_default(config)
+        if capture is not None:
+            from sansnet_trio.links.observed import CapturedLink
+
+            link = CapturedLink(link, capture)
         core = Network(config, now=trio.current_time(), secret=os.urandom(_SECRET_SIZE))
         driver = Driver(
             core,

@@ -13,7 +13,7 @@ from sansnet_core import addresses, fields
 from sansnet_core.addresses import Endpoint
 from sansnet_core.config import IPV6_MIN_MTU, Ipv4Config, Ipv6Config, NetworkConfig
 from sansnet_core.errors import expect
-from sansnet_core.fields import Address, Addresses, several
+from sansnet_core.fields import Address, Addresses, Part, instance, several
 from sansnet_core.records import Record, field, replace
 from sansnet_trio.guest.hosts_file import HostsEntry
 from sansnet_trio.guest.plan import GuestPlan
@@ -65,7 +65,7 @@ class Setup(Record):
         plan: the plan of the guest's interface and files, if the guest is in a namespace.
     """
 
-    config: NetworkConfig
+    config: Part[NetworkConfig] = field(instance(NetworkConfig))
     interface: str | None
     warnings: tuple[str, ...]
     outbound_if4: str | None = None
