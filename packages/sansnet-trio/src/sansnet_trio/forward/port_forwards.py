@@ -6,7 +6,6 @@ import errno
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_STREAM
-from types import TracebackType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sansnet_core import ConfigError
@@ -72,9 +71,7 @@ class PortForward(Uncopyable):
     def __enter__(self) -> PortForward:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
