@@ -133,8 +133,8 @@ async def main(tests: list[str], seconds: float, rounds: int) -> None:
                     [statistics.median(values) for values in zip(*rates[name], strict=True)]
                     for name in ("service", "socket")
                 )
-                ratios = f"{ours[0] / theirs[0]:6.2f} {ours[1] / theirs[1]:24.2f}"
-                print(f"{test:16} {ours[0]:14.0f} {theirs[0]:14.0f} {ratios}", flush=True)
+                rate, work = ours[0] / theirs[0], ours[1] / theirs[1]
+                print(f"{test:16} {ours[0]:14.0f} {theirs[0]:14.0f} {rate:6.2f} {work:24.2f}", flush=True)
             nursery.cancel_scope.cancel()
 
 

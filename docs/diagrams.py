@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sansnet_core.proto.tcp.states import EVENT_TRIGGERED, INBOUND, INITIAL, JOINT, PARTS
+from sansnet_core.proto.tcp.states import (
+    EVENT_TRIGGERED,
+    INBOUND,
+    INITIAL,
+    JOINT,
+    PARTS,
+    UNDECIDED_INBOUND,
+    UNDECIDED_INITIAL,
+)
 
 __all__ = ["render"]
 
@@ -13,7 +21,7 @@ __all__ = ["render"]
 def render() -> str:
     """The four parts as Mermaid diagrams, and the joint rules as a table."""
     blocks = []
-    for part, *initial in zip(PARTS, INITIAL, INBOUND, strict=True):
+    for part, *initial in zip(PARTS, INITIAL, INBOUND, UNDECIDED_INITIAL, UNDECIDED_INBOUND, strict=True):
         labels: dict[tuple[str, str], list[str]] = {("[*]", state): [] for state in initial}
         for state, row in EVENT_TRIGGERED[part].items():
             for event, after in row.items():

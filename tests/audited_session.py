@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from sansnet_core.testing import HostScript, Impairment, Pair, TcpOptions
+from sansnet_core.testing import GuestTcpOptions, HostScript, Impairment, Pair
 from tests.fuzz.corpus import frames
 
 HARMLESS = ("object.", "sys._getframe", "cpython.", "gc.", "code.__new__")
@@ -26,7 +26,7 @@ def main() -> None:
     pair = Pair(script=HostScript(echo=True, accept=5000), up=bad, down=bad)
     for frame in frames().values():
         pair.guest.send_frame(frame)
-    connections = [pair.connect(TcpOptions(), family=family) for family in (4, 6)]
+    connections = [pair.connect(GuestTcpOptions(), family=family) for family in (4, 6)]
     for connection in connections:
         connection.send(bytes(50_000))
         connection.shutdown()

@@ -76,4 +76,4 @@ def test_the_signature_of_a_configuration_has_its_fields() -> None:
     assert {parameter.kind for parameter in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
     assert (parameters["tcp"].annotation, parameters["tcp"].default) == (bool, True)
     shown = _fresh("import pydoc, sansnet_core; print(pydoc.plain(pydoc.render_doc(sansnet_core.Ipv6Config)))")
-    assert "gateway: str | bytes | ipaddress.IPv4Address | ipaddress.IPv6Address)" in shown
+    assert "Ipv6Config(*, address: AnyInterface | None, gateway: AnyAddress)" in shown

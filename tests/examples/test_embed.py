@@ -22,7 +22,7 @@ def test_a_trio_program_gives_a_command_a_network() -> None:
         server.shutdown()
         thread.join(5)
     assert done.returncode == 0, done.stderr
-    assert f"the guest opened 10.0.2.2 {server.server_port}\n" in done.stdout
+    assert f"the guest opened 10.0.2.2:{server.server_port}\n" in done.stdout
     assert "200 OK" in done.stdout
 
 
@@ -36,5 +36,5 @@ def test_a_guest_that_deletes_its_interface_is_an_end_in_one_sentence() -> None:
         check=False,
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("the guest has lost its network, so its command is ended: the tap has lost")
+    assert done.stderr.startswith("the guest has lost its network, so its command was ended: the tap has lost")
     assert done.stderr.count("\n") == 1

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize
 
 from sansnet_core import Limits, LinkConfig, Network
-from sansnet_core.testing import OUTSIDER, HostScript, Impairment, Pair, ScriptedHost, TcpOptions, make_config
+from sansnet_core.testing import OUTSIDER, GuestTcpOptions, HostScript, Impairment, Pair, ScriptedHost, make_config
 from sansnet_core.testing.packets import glue
 from tests.fuzz.test_operations import LINKS, Operations
 
@@ -62,7 +62,7 @@ def _plain(result: Any) -> Any:
 
 
 def twins_of(network: Network, way: str, every: int = 1) -> tuple[Network, Twins]:
-    """A network and its copies, once as whoever uses them sees them."""
+    """A network and its copies, once as the pair uses them."""
     twins = Twins(network, WAYS[way], every)
     return cast(Network, twins), twins
 
@@ -122,7 +122,7 @@ def test_connections_go_on_with_a_copy(
     pair.network, twins = twins_of(pair.network, way, every)
     pair.host = ScriptedHost(pair.network, script)
     if inbound:
-        pair.guest.listening[80] = TcpOptions()
+        pair.guest.listening[80] = GuestTcpOptions()
         pair.host.accept(OUTSIDER, 80, pair.now)
     else:
         connection = pair.connect(family=family)
@@ -145,9 +145,10 @@ class CopiedOperations(Operations):
         connect=st.sampled_from([0, 0, 0, 111, None]),
         way=st.sampled_from(list(WAYS)),
         every=st.sampled_from([1, 7, 40]),
+        asks=st.booleans(),
     )
-    def start_with_copies(self, link: LinkConfig, connect: int | None, way: str, every: int) -> None:
-        self.start(link, connect)
+    def start_with_copies(self, link: LinkConfig, connect: int | None, way: str, every: int, asks: bool) -> None:
+        self.start(link, connect, asks=asks)
         self.harness.network, _ = twins_of(self.harness.network, way, every)
         self.harness.host = ScriptedHost(self.harness.network, HostScript(connect=connect))
 

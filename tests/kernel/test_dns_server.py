@@ -11,11 +11,11 @@ from typing import Final
 
 import pytest
 import trio
+import trio.testing
 
-from sansnet_core import Ipv4Config, NetworkConfig
-from sansnet_trio import CommandGuest, GuestPlan, InterfaceAddress, Route, Tap, open_network
+from sansnet_core import Ipv4Config, NameAsked, NetworkConfig
+from sansnet_trio import CommandGuest, GuestNetwork, GuestPlan, InterfaceAddress, Route, Services, Tap, open_network
 from sansnet_trio.dns import DnsServer, Question
-from sansnet_trio.services.services import Services
 
 pytestmark = pytest.mark.kernel
 
@@ -45,8 +45,16 @@ def prepare() -> tuple[GuestPlan, None]:
     ), None
 
 
-async def serve(guest: CommandGuest[None], server: DnsServer) -> int:
-    """Run the guest with a network where nothing exists but the server."""
+async def collect_names(
+    network: GuestNetwork, names: list[str], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    async with network.subscribe() as events:
+        task_status.started()
+        names += [event.name async for event in events if isinstance(event, NameAsked)]
+
+
+async def serve(guest: CommandGuest[None], server: DnsServer, names: list[str]) -> int:
+    """Run the guest with a network where nothing exists but the server, and collect the names in its events."""
     ready = await guest.ready()
     services = Services()
     config = NetworkConfig(
@@ -55,18 +63,20 @@ async def serve(guest: CommandGuest[None], server: DnsServer) -> int:
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(server.serve, services, host=SERVER))
         async with open_network(Tap(ready.tap, ready.link), config, services=services) as network:
+            await nursery.start(collect_names, network, names)
             guest.start()
             status = await guest.wait()
             assert network.driver_statistics().sockets == 0  # all that was asked stayed in the program
+        await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     return status
 
 
-def in_guest(script: str, output: Path, server: DnsServer) -> list[str]:
+def in_guest(script: str, output: Path, server: DnsServer, names: list[str] | None = None) -> list[str]:
     """The lines that a script of a guest prints."""
     command = ["sh", "-c", f"exec >{output} 2>&1\n{script}"]
     with CommandGuest.fork(command, prepare) as guest:
-        status = trio.run(serve, guest, server)
+        status = trio.run(serve, guest, server, [] if names is None else names)
     lines = output.read_text().splitlines()
     assert status == 0, lines
     return lines
@@ -74,6 +84,7 @@ def in_guest(script: str, output: Path, server: DnsServer) -> list[str]:
 
 def test_the_c_library_finds_names(tmp_path: Path) -> None:
     asked: list[Question] = []
+    names: list[str] = []
     server = DnsServer(ZONES, reverse=True, on_query=lambda question, code: asked.append(question))
     script = """
 getent ahostsv4 APP.internal | head -1
@@ -85,7 +96,7 @@ getent hosts 10.9.0.2 || echo nothing
 getent hosts 10.9.0.1
 getent hosts nowhere.internal || echo nothing
 """
-    lines = [" ".join(line.split()) for line in in_guest(script, tmp_path / "output", server)]
+    lines = [" ".join(line.split()) for line in in_guest(script, tmp_path / "output", server, names)]
     assert lines == [
         "10.9.0.1 STREAM APP.internal",
         "fd00::1 six.internal",
@@ -97,6 +108,7 @@ getent hosts nowhere.internal || echo nothing
         "nothing",
     ]
     assert {question.name for question in asked} >= {"app.internal", "1.0.9.10.in-addr.arpa", "nowhere.internal"}
+    assert names == [question.name for question in asked]
     assert {str(question.guest).rpartition(":")[0] for question in asked} == {"10.0.2.15"}
 
 

@@ -46,7 +46,7 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
 
     before = len(os.listdir("/proc/self/fd"))
     trio.run(bounded)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 
@@ -54,7 +54,7 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
 async def output(
     script: str, *, input: bytes | None = None, env: dict[str, str] | None = None, cwd: Path | None = None
 ) -> str:
-    """What a shell script in a guest prints."""
+    """The output of a shell script in a guest."""
     command = ["sh", "-c", script]
     done = await run_guest(command, OPTIONS, capture_stdout=True, input=input, env=env, cwd=cwd)
     assert done.stdout is not None
@@ -297,7 +297,7 @@ with socket.create_server(("", 80)) as server:
 
 
 async def said(port: int, host: str = "127.0.0.1") -> bytes:
-    """What a server says."""
+    """The first words of a server."""
     stream = await trio.open_tcp_stream(host, port)
     async with stream:
         return bytes(await stream.receive_some())

@@ -29,7 +29,7 @@ from sansnet_trio import (
 )
 from tests.lab.laboratory import HOST4, HOST6, SERVER4, SERVER6
 
-__all__ = ["PATIENCE", "PORT", "VERDICTS", "Case", "address_of", "inbound_port"]
+__all__ = ["FROM_OUTSIDE", "PATIENCE", "PORT", "VERDICTS", "Case", "address_of", "inbound_port"]
 
 PORT: Final = 9
 """The port of the probes of `tests.lab.observe`."""
@@ -91,6 +91,10 @@ VERDICTS: Final = (
     Case("Serve(handler)", lambda size: Serve(answer)),
     Case("no verdict in time", None),
 )
+
+
+FROM_OUTSIDE: Final = tuple(case for case in VERDICTS if "Serve" not in case.text)
+"""The verdicts about a flow from outside."""
 
 
 def address_of(case: Case, version: int) -> str:

@@ -1,4 +1,4 @@
-"""What unmodified programs see of each verdict, and the tables of docs/errors.md that say so.
+"""The results that unmodified programs see of each verdict, and the tables of docs/errors.md that say so.
 
 As a program this prints the tables: `python -m tests.lab.verdicts`.
 """
@@ -15,17 +15,17 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.lab.deciding import PORT, VERDICTS, Case, address_of, inbound_port
+from tests.lab.deciding import FROM_OUTSIDE, PORT, VERDICTS, Case, address_of, inbound_port
 from tests.lab.laboratory import HOST4, HOST6, SERVER4, SERVER6, Lab, laboratory
 from tests.lab.namespaces import Namespace, running
 from tests.lab.observe import expect_quick_timeouts, ping, tcp, udp, udp_plain
 from tests.lab.servers import Echo, held
 
 __all__ = [
-    "FROM_OUTSIDE",
     "INBOUND",
     "OUTGOING",
     "PROGRAMS",
+    "PROGRAMS_OUTSIDE",
     "documented",
     "guest_with_verdicts",
     "inbound_tcp",
@@ -129,7 +129,7 @@ def _name(error: OSError) -> str:
     return errno.errorcode[error.errno or 0]
 
 
-FROM_OUTSIDE: Final = {"TCP": inbound_tcp, "UDP": inbound_udp}
+PROGRAMS_OUTSIDE: Final = {"TCP": inbound_tcp, "UDP": inbound_udp}
 
 
 def _main() -> None:
@@ -141,11 +141,11 @@ def _main() -> None:
                 row = [seen(guest, case, version) for seen in PROGRAMS.values()]
                 print("|", " | ".join([f"`{case.text}`", name, *row]), "|", flush=True)
         print()
-        print("|", " | ".join([INBOUND, "", *FROM_OUTSIDE]), "|")
-        print("|---" * (2 + len(FROM_OUTSIDE)) + "|")
-        for case in VERDICTS:
+        print("|", " | ".join([INBOUND, "", *PROGRAMS_OUTSIDE]), "|")
+        print("|---" * (2 + len(PROGRAMS_OUTSIDE)) + "|")
+        for case in FROM_OUTSIDE:
             for name, version in _VERSIONS.items():
-                row = [seen(lab.upstream, guest, case, version) for seen in FROM_OUTSIDE.values()]
+                row = [seen(lab.upstream, guest, case, version) for seen in PROGRAMS_OUTSIDE.values()]
                 print("|", " | ".join([f"`{case.text}`", name, *row]), "|", flush=True)
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Self
 
-from sansnet_core import Buffer, Endpoint, ExtendedError, Frame, Notice, Order, SocketId, Verdict
+from sansnet_core import Buffer, Endpoint, ExtendedError, Frame, Notice, Order, Prefix, SocketId, Verdict
 from sansnet_trio.host.poller import MAX_EVENTS, Poller
 from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockets import HostSockets
@@ -97,6 +97,31 @@ class FakeNetwork:
 
     def echo_failed(self, socket: SocketId, sequence: int, error: ExtendedError, data: bytes, now: float) -> None:
         self.facts.append(("echo_failed", socket, sequence, error, data))
+
+    def service_added(self, protocol: int, prefix: Prefix | None, port: int | None, now: float) -> SocketId:
+        self.facts.append(("service_added", protocol, prefix, port))
+        return self._named()
+
+    def service_removed(self, socket: SocketId, now: float) -> None:
+        self.facts.append(("service_removed", socket))
+
+    def service_sent(self, socket: SocketId, guest: Endpoint, source: Endpoint, data: bytes, now: float) -> None:
+        self.facts.append(("service_sent", socket, guest, source, data))
+
+    def stream_opened(
+        self, source: Endpoint | None, guest_address: bytes | None, guest_port: int, now: float
+    ) -> SocketId | int:
+        self.facts.append(("stream_opened", source, guest_address, guest_port))
+        return self._named()
+
+    def stream_endpoints(self, socket: SocketId) -> tuple[Endpoint, Endpoint] | None:
+        return (Endpoint("10.0.2.15", 1), Endpoint("10.0.2.2", 2))
+
+    def stream_unacknowledged(self, socket: SocketId) -> int:
+        return 0
+
+    def program_addresses(self, source: bytes | None, guest_address: bytes | None) -> tuple[bytes, bytes] | int:
+        return (source or bytes((10, 0, 2, 2)), guest_address or bytes((10, 0, 2, 15)))
 
     def flow_decided(self, socket: SocketId, verdict: Verdict, now: float) -> None:
         self.facts.append(("flow_decided", socket, verdict))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import dns.asyncresolver
 import dns.exception
 import dns.message
 import dns.rcode
@@ -21,6 +22,8 @@ import trio.testing
 
 from sansnet_core import ConfigError, Endpoint
 from sansnet_trio.dns import DnsServer, Question
+from sansnet_trio.dns.exchange import Answers
+from sansnet_trio.dns.zones import Zones
 
 GUEST = Endpoint(bytes([10, 0, 2, 15]), 40000)
 
@@ -30,12 +33,24 @@ class MemoryPeer:
     """The sender of a datagram."""
 
     guest: Endpoint
+    network: Any
+
+
+class Subscribers:
+    """A network that keeps what its subscribers get."""
+
+    def __init__(self) -> None:
+        self.notices: list[Any] = []
+
+    def publish(self, notice: Any) -> None:
+        self.notices.append(notice)
 
 
 class MemoryStream(trio.abc.Stream):
     """The server's end of a connection."""
 
     guest = GUEST
+    network = None
 
     def __init__(self, inner: trio.abc.Stream) -> None:
         self._inner = inner
@@ -61,11 +76,12 @@ class MemoryDatagrams(trio.abc.AsyncResource):
     """Datagrams of a service."""
 
     def __init__(self) -> None:
+        self.network: Any = None
         self.to_server, self._received = trio.open_memory_channel[bytes](1000)
         self._sent, self.to_guest = trio.open_memory_channel[bytes](1000)
 
     async def receive(self) -> tuple[bytes, MemoryPeer]:
-        return await self._received.receive(), MemoryPeer(GUEST)
+        return await self._received.receive(), MemoryPeer(GUEST, self.network)
 
     async def send(self, data: bytes, peer: MemoryPeer) -> None:
         assert peer.guest == GUEST
@@ -232,6 +248,42 @@ def test_a_chain_leads_to_a_callable() -> None:
     run(body)
 
 
+def test_other_names_are_forwarded_by_the_resolver_of_dnspython() -> None:
+    """In real time, to a server on loopback."""
+    zones = {"up.example": "9 A 192.0.2.7", "chain.example": "CNAME up.example", "empty.example": ()}
+    upstream = Answers(Zones(zones, ttl=60, reverse=False), dns.rcode.NXDOMAIN, 60, 5.0, None)
+    resolver = dns.asyncresolver.Resolver(configure=False)
+    resolver.nameservers = ["127.0.0.1"]
+
+    async def forward(question: Question) -> Any:
+        return (await resolver.resolve(question.name, question.type)).rrset
+
+    async def serve_upstream(sock: trio.socket.SocketType) -> None:
+        while True:
+            data, peer = await sock.recvfrom(4096)
+            exchange = upstream.begin(data, GUEST)
+            assert exchange is not None
+            await sock.sendto(exchange.response(exchange.payload), peer)
+
+    async def body() -> None:
+        with trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as sock:
+            await sock.bind(("127.0.0.1", 0))
+            resolver.port = sock.getsockname()[1]
+            async with trio.open_nursery() as nursery, serving(DnsServer(otherwise=forward)) as services:
+                nursery.start_soon(serve_upstream, sock)
+                answers = [await services.ask(name) for name in ("up.example", "chain.example")]
+                assert [str(each.answer[0]) for each in answers] == [
+                    "up.example. 9 IN A 192.0.2.7",
+                    "chain.example. 9 IN A 192.0.2.7",
+                ]
+                assert (await services.ask("none.example")).rcode() == dns.rcode.NXDOMAIN
+                empty = await services.ask("empty.example")
+                assert (empty.rcode(), empty.answer) == (dns.rcode.NOERROR, [])
+                nursery.cancel_scope.cancel()
+
+    trio.run(body)
+
+
 @pytest.mark.parametrize(
     ("answerer", "error"),
     [(raising(ZeroDivisionError()), ZeroDivisionError), (lambda question: "nothing", ConfigError)],
@@ -259,6 +311,25 @@ def test_many_questions_that_wait_are_bounded() -> None:
 
     run(body)
     assert server.statistics().dropped == 20
+
+
+def test_one_guest_does_not_keep_another_out() -> None:
+    server = DnsServer(otherwise=answer_slowly, max_pending=2)
+    hostile, other = Subscribers(), Subscribers()
+
+    async def body() -> None:
+        async with serving(server) as services:
+            for network in (hostile, hostile, hostile, other):
+                services.datagrams.network = network
+                await services.datagrams.to_server.send(dns.message.make_query("a.example", "A").to_wire())
+                await trio.testing.wait_all_tasks_blocked()
+            for _ in range(3):
+                await services.datagrams.to_guest.receive()
+
+    run(body)
+    assert (server.statistics().udp, server.statistics().dropped) == (3, 1)
+    assert [notice.name for notice in hostile.notices] == ["a.example"] * 2
+    assert str(server.statistics()).startswith("DNS queries: 3 over UDP, 0 over TCP; responses: 3 NOERROR; 0 malformed")
 
 
 # TCP

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import IPv4Address, ip_address
+from pathlib import Path
 from typing import Any
 
 import dns.message
@@ -273,8 +274,11 @@ def test_a_chain_to_a_name_that_does_not_exist() -> None:
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_a_circle_of_cname_records_ends(count: int) -> None:
     zones = {f"n{number}.example": f"CNAME n{(number + 1) % count}.example" for number in range(count)}
-    found = ask(zones, "n0.example")
-    assert (code(found), len(found.answer)) == ("SERVFAIL", count)
+    answers = Answers(Zones(zones, ttl=60, reverse=False), dns.rcode.NXDOMAIN, 60, 5.0, None)
+    exchange = answers.begin(dns.message.make_query("n0.example", "A").to_wire(), GUEST)
+    assert exchange is not None
+    assert exchange.reply is not None
+    assert (exchange.reply.rcode, len(exchange.reply.answer)) == (dns.rcode.SERVFAIL, count)
 
 
 def test_a_chain_without_an_end_ends() -> None:
@@ -321,6 +325,15 @@ def test_names_in_other_alphabets() -> None:
     assert records(ask({"bücher.example": "10.9.0.1"}, "xn--bcher-kva.example")) == [
         "xn--bcher-kva.example. 60 IN A 10.9.0.1"
     ]
+
+
+def test_the_zones_of_the_how_to_page() -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/answer-dns-questions.md").read_text()
+    names: dict[str, Any] = {}
+    exec(page.partition("```python\n")[2].partition("```")[0], names)
+    assert records(ask(names["ZONES"], "www.example"))[1] == "app.internal. 60 IN A 10.9.0.1"
+    assert len(records(ask(names["ZONES"], "_http._tcp.example", "SRV"))) == 2
+    assert code(ask(names["ZONES"], "broken.example")) == "SERVFAIL"
 
 
 def test_a_question_for_a_callable_has_a_readable_name() -> None:

@@ -78,6 +78,46 @@ def test_a_group_of_the_body_stays_a_group(link: PairLink) -> None:
     assert caught.value.message == "mine"
 
 
+def test_an_exception_of_one_task_leaves_alone(link: PairLink) -> None:
+    async def fail() -> None:
+        raise Mine
+
+    async def body(network: GuestNetwork) -> None:
+        network.nursery.start_soon(fail)
+        await trio.sleep_forever()
+
+    with pytest.raises(Mine) as caught:
+        run(link, body)
+    assert caught.value.__context__ is None
+
+
+def test_exceptions_of_several_tasks_and_the_body_stay_a_group(link: PairLink) -> None:
+    async def fail() -> None:
+        raise Mine
+
+    async def body(network: GuestNetwork) -> None:
+        network.nursery.start_soon(fail)
+        network.nursery.start_soon(fail)
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise LookupError
+
+    with pytest.raises(ExceptionGroup) as caught:
+        run(link, body)
+    assert [type(one) for one in caught.value.exceptions] == [LookupError, Mine, Mine]
+
+
+def test_a_network_tells_its_guest_and_its_state(link: PairLink) -> None:
+    async def body(network: GuestNetwork) -> None:
+        assert repr(network) == "<GuestNetwork of 10.0.2.15: 0 flows>"
+        link.guest.shutdown(socket.SHUT_RDWR)
+        await network.wait_closed()
+        assert repr(network) == "<GuestNetwork of 10.0.2.15: closed>"
+
+    run(link, body)
+
+
 def test_a_closed_link_cancels_the_body_and_raises_one_exception(link: PairLink) -> None:
 
     async def body(network: GuestNetwork) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 import trio
 
 from sansnet_core.testing import Impairment
+from sansnet_trio import Guest, GuestStream, NamespaceOptions, Services
 from sansnet_trio.testing import SimulatedGuest, guest_obstacle
 from sansnet_trio.testing.pytest_plugin import RunWithGuest
 
@@ -71,6 +74,32 @@ def test_a_project_of_its_own_has_the_fixtures(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_run_that_uses_no_fixture_loads_nothing(tmp_path: Path) -> None:
     assert "loaded: []" in run(tmp_path, conftest=UNUSED, test_none=UNUSED)
+
+
+@pytest.mark.kernel
+def test_a_real_guest_reaches_a_service_of_the_test(
+    real_guest: Callable[..., AbstractAsyncContextManager[Guest]],
+) -> None:
+    async def main() -> bytes:
+        services = Services()
+
+        async def greet(stream: GuestStream) -> None:
+            await stream.send_all(b"hello")
+
+        script = "import socket; print(socket.create_connection(('10.0.2.2', 80)).recv(10).decode())"
+        async with trio.open_nursery() as nursery:
+            await nursery.start(services.serve_tcp, greet, 80)
+            opened = real_guest(
+                [sys.executable, "-c", script], NamespaceOptions.made_up(), services=services, stdout=subprocess.PIPE
+            )
+            async with opened as guest:
+                assert guest.stdout is not None
+                output = b"".join([part async for part in guest.stdout])
+                assert await guest.wait() == 0
+            nursery.cancel_scope.cancel()
+        return output
+
+    assert trio.run(main) == b"hello\n"
 
 
 @pytest.mark.kernel

@@ -162,6 +162,7 @@ MADE_BY_OTHERS: Final = {
     "GuestProcess",
     "GuestStream",
     "Machine",
+    "PortForward",
     "Subscription",
 }
 """Classes whose objects come from a function or method of another."""

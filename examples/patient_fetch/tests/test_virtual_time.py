@@ -56,7 +56,7 @@ class Server:
 
 
 async def timed_fetch(guest: SimulatedGuest, patience: Patience | None = None) -> tuple[bytes, float]:
-    """What the client gets of the server, and the virtual seconds that it takes."""
+    """Fetch from the server; the document, and the virtual seconds that it takes."""
     began = trio.current_time()
     body = await fetch(SERVER, patience=patience or Patience(), connect=guest.open_tcp_stream)
     return body, trio.current_time() - began

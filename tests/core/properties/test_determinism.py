@@ -14,11 +14,11 @@ from sansnet_core.testing import (
     SECRET,
     SERVER,
     SERVER6,
+    GuestTcpOptions,
     HostScript,
     Impairment,
     Pair,
     ScriptedHost,
-    TcpOptions,
 )
 from sansnet_core.testing.packets import arp_request, dhcp_discover, echo_request, udp
 from tests.sim.record import Call, RecordingNetwork, replay
@@ -35,10 +35,10 @@ def _session(seed: int, *, secret: bytes = SECRET) -> tuple[NetworkConfig, float
     guest = pair.guest
     guest.send_frame(arp_request(guest.mac, guest.ipv4, GATEWAY))
     guest.send(dhcp_discover(guest.mac))
-    guest.listening[80] = TcpOptions(window=20_000)
+    guest.listening[80] = GuestTcpOptions(window=20_000)
     forward = pair.host.forward(53, pair.now, outgoing=(4,))
     pair.host.accept(OUTSIDER, 80, pair.now)
-    connections = [pair.connect(TcpOptions(window=30_000), family=family) for family in (4, 6, 4)]
+    connections = [pair.connect(GuestTcpOptions(window=30_000), family=family) for family in (4, 6, 4)]
     for number, connection in enumerate(connections):
         connection.send(bytes(range(100 + number)) * 100)
         guest.send(udp(guest.ipv4, 5000 + number, SERVER, 53, b"question"))

@@ -197,7 +197,7 @@ def test_both_families_share_the_limit_of_questions() -> None:
 
 
 def test_a_refused_ping_is_asked_about_again_later() -> None:
-    bench = asking(limits=Limits(udp_idle_once=30))
+    bench = asking(limits=Limits(udp_idle_once=30, decision_time=100))
     bench.send(ping())
     decide(bench, bench.one(DecideFlow), Drop())
     bench.wait(29)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from errno import ECONNRESET, EPIPE
 
 from sansnet_core import Limits
-from sansnet_core.testing import Impairment, ManualConnection, Pair, TcpOptions, make_config
+from sansnet_core.testing import GuestTcpOptions, Impairment, ManualConnection, Pair, make_config
 from sansnet_core.testing.packets import ACK, FIN, RST
 
 
@@ -96,7 +96,7 @@ def test_no_timer_runs_when_all_is_acknowledged() -> None:
 def test_the_persist_timer_is_not_the_retransmission_timer() -> None:
     """Window closed, persist timer armed; the window opens shortly before it fires: a spurious timeout."""
     pair = Pair(down=Impairment(delay=0.02), up=Impairment(delay=0.02))
-    c, stream = pair.established(TcpOptions(window=60_000, scale=None, autoread=False))
+    c, stream = pair.established(GuestTcpOptions(window=60_000, scale=None, autoread=False))
     for _ in range(5):  # round trips are timed
         pair.host.produce(stream, bytes(12_000))
         pair.wait(0.3)

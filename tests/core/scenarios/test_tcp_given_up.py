@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sansnet_core import CloseSocket, FlowClosed, Limits, OpenStream, Reason, SocketId
-from sansnet_core.testing import HostScript, ManualConnection, Pair, TcpOptions, make_config
+from sansnet_core.testing import GuestTcpOptions, HostScript, ManualConnection, Pair, make_config
 
 SILENT = HostScript(connect=None)
 LINUX = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
@@ -71,7 +71,7 @@ def test_what_was_given_up_is_closed_in_proportion_to_the_wait(repeats: int, fir
 @pytest.mark.parametrize("when", [*accumulate(LINUX)])
 def test_a_slow_host_is_waited_for_as_long_as_the_guest_does(when: float) -> None:
     pair = Pair(script=HostScript(connect_delay=when + 0.5))
-    connection = pair.connect(TcpOptions())
+    connection = pair.connect(GuestTcpOptions())
     pair.drive(lambda: connection.established)
 
     assert len(pair.host.streams) == 1

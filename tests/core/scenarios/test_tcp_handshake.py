@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from sansnet_core import CloseSocket, Endpoint, FlowOpened, LinkConfig, OpenStream, SocketId
-from sansnet_core.testing import SERVER, SERVER6, HostScript, ManualConnection, Pair, TcpOptions, make_config
+from sansnet_core.testing import SERVER, SERVER6, GuestTcpOptions, HostScript, ManualConnection, Pair, make_config
 from sansnet_core.testing.packets import ACK, FIN, PSH, RST, SYN, URG, Segment
 
 
@@ -382,8 +382,8 @@ def test_the_hosts_loopback_is_closed(destination: bytes) -> None:
 
 def test_a_connection_works_with_the_largest_window_and_the_smallest() -> None:
     pair = Pair(script=HostScript(echo=True))
-    large = pair.connect(TcpOptions(window=16 << 20, scale=8))
-    small = pair.connect(TcpOptions(window=300, scale=None))
+    large = pair.connect(GuestTcpOptions(window=16 << 20, scale=8))
+    small = pair.connect(GuestTcpOptions(window=300, scale=None))
     for connection in (large, small):
         connection.send(bytes(5000))
         connection.shutdown()

@@ -23,11 +23,11 @@ from sansnet_core.testing import (
     GATEWAY,
     OUTSIDER,
     OUTSIDER6,
+    GuestTcpOptions,
     HostScript,
     HostStream,
     ManualConnection,
     Pair,
-    TcpOptions,
     make_config,
 )
 from sansnet_core.testing.packets import ACK, FIN, PSH, RST, SYN, Segment, icmp
@@ -224,7 +224,7 @@ def test_data_and_fin_with_the_syn_ack_are_taken_when_they_come_again() -> None:
 
 def test_options_that_the_guest_does_not_answer_with_are_not_used() -> None:
     pair = Pair(script=HostScript(produce=bytes(200_000)))
-    connection, _ = pair.accepted(TcpOptions(mss=700, scale=None, sack=False, window=30_000, autoread=False))
+    connection, _ = pair.accepted(GuestTcpOptions(mss=700, scale=None, sack=False, window=30_000, autoread=False))
 
     assert len(connection.received) == 30_000
     assert max(len(segment.payload) for segment in connection.segments_received) == 700
@@ -297,7 +297,7 @@ def test_an_address_of_the_other_family_is_a_refusal() -> None:
 def test_the_source_is_known_by_the_notice_and_in_the_list_of_flows() -> None:
     loopback = Endpoint(bytes((127, 0, 0, 1)), 5555)
     pair = Pair(script=HostScript(produce=b"12345"))
-    pair.guest.listening[80] = TcpOptions()
+    pair.guest.listening[80] = GuestTcpOptions()
     stream = pair.host.accept(loopback, 80, pair.now)
     assert stream is not None
     pair.settle()

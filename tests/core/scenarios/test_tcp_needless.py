@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from sansnet_core.testing import Impairment, ManualConnection, Pair, TcpOptions
+from sansnet_core.testing import GuestTcpOptions, Impairment, ManualConnection, Pair
 from sansnet_core.testing.packets import ACK, PSH, SYN
 
 
@@ -14,7 +14,7 @@ from sansnet_core.testing.packets import ACK, PSH, SYN
 @pytest.mark.parametrize("sack", [True, False])
 def test_a_pause_of_the_guest_costs_at_most_a_window(sack: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     pair = Pair(down=Impairment(delay=0.005), up=Impairment(delay=0.005))
-    c, stream = pair.established(TcpOptions(window=256 << 10, scale=7, sack=sack))
+    c, stream = pair.established(GuestTcpOptions(window=256 << 10, scale=7, sack=sack))
     total = 3 << 20
     pair.host.produce(stream, bytes(total))
     pair.drive(lambda: len(c.received) > 1 << 20)
@@ -37,7 +37,7 @@ def test_a_pause_of_the_guest_costs_at_most_a_window(sack: bool, monkeypatch: py
 @pytest.mark.parametrize("sack", [True, False])
 def test_one_lost_frame_costs_one_frame(sack: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     pair = Pair(down=Impairment(delay=0.005), up=Impairment(delay=0.005))
-    c, stream = pair.established(TcpOptions(window=256 << 10, scale=7, sack=sack))
+    c, stream = pair.established(GuestTcpOptions(window=256 << 10, scale=7, sack=sack))
     total = 3 << 20
     pair.host.produce(stream, bytes(total))
     pair.drive(lambda: len(c.received) > 1 << 20)

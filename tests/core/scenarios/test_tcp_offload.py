@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sansnet_core import LinkConfig
-from sansnet_core.testing import HostScript, Pair, TcpOptions, make_config
+from sansnet_core.testing import GuestTcpOptions, HostScript, Pair, make_config
 from sansnet_core.testing.packets import read_frame
 
 _LINKS = {
@@ -43,7 +43,7 @@ def test_a_stream_passes_unharmed(name: str, family: int) -> None:
     pair = Pair(make_config(_LINKS[name]), HostScript(echo=True))
     link = pair.config.link
     largest = link.max_frame_size - 100 if link.tso4 else 0
-    options = TcpOptions(mss=link.mtu - 60, window=1 << 20, largest_segment=largest, partial=link.checksum_offload)
+    options = GuestTcpOptions(mss=link.mtu - 60, window=1 << 20, largest_segment=largest, partial=link.checksum_offload)
     connection = pair.connect(options, family=family)
     data = bytes(range(255)) * 2000 + b"odd"
     connection.send(data)
@@ -65,7 +65,7 @@ def test_a_stream_passes_unharmed(name: str, family: int) -> None:
 ])  # fmt: skip
 def test_large_frames_are_sent_where_the_link_takes_them(name: str, family: int, segmented: bool) -> None:
     pair = Pair(make_config(_LINKS[name]))
-    connection, stream = pair.established(TcpOptions(mss=1400, window=1 << 20, scale=7), family=family)
+    connection, stream = pair.established(GuestTcpOptions(mss=1400, window=1 << 20, scale=7), family=family)
     pair.host.produce(stream, bytes(500_000))
     pair.drive(lambda: len(connection.received) == 500_000)
 
@@ -78,7 +78,7 @@ def test_large_frames_are_sent_where_the_link_takes_them(name: str, family: int,
 
 def test_a_large_frame_is_cut_into_segments_of_the_guests_size() -> None:
     pair = Pair(make_config(_LINKS["segmentation"]))
-    connection, stream = pair.established(TcpOptions(mss=1000, window=1 << 20))
+    connection, stream = pair.established(GuestTcpOptions(mss=1000, window=1 << 20))
     pair.host.produce(stream, bytes(100_000))
     pair.drive(lambda: len(connection.received) == 100_000)
     sizes = {read.gso_size for _, frame in pair.sent if (read := read_frame(frame, vnet=True)).gso_type}
@@ -88,7 +88,7 @@ def test_a_large_frame_is_cut_into_segments_of_the_guests_size() -> None:
 
 def test_retransmissions_are_not_larger_than_a_segment() -> None:
     pair = Pair(make_config(_LINKS["segmentation"]))
-    connection, stream = pair.established(TcpOptions(mss=1400, window=1 << 20))
+    connection, stream = pair.established(GuestTcpOptions(mss=1400, window=1 << 20))
     pair.guest.connections.clear()
     pair.host.produce(stream, bytes(100_000))
     pair.wait(3.0)

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from sansnet_core import Limits
-from sansnet_core.testing import Impairment, ManualConnection, Pair, TcpOptions, make_config
+from sansnet_core.testing import GuestTcpOptions, Impairment, ManualConnection, Pair, make_config
 from sansnet_core.testing.packets import ACK, FIN, PSH, SYN, Segment
 
 
@@ -386,7 +386,7 @@ def test_lost_data_before_the_fin_is_sent_again_with_it() -> None:
 def test_a_single_loss_costs_no_timeout(window: int, sack: bool) -> None:
     """One frame in the middle of a stream is lost; duplicates repair it within a few round trips."""
     pair = Pair(down=Impairment(delay=0.005), up=Impairment(delay=0.005))
-    connection, stream = pair.established(TcpOptions(window=window, sack=sack))
+    connection, stream = pair.established(GuestTcpOptions(window=window, sack=sack))
     data = bytes(range(251)) * 400
     pair.host.produce(stream, data)
     original = pair.down.put
@@ -426,7 +426,7 @@ def test_a_lost_retransmission_is_sent_again() -> None:
 def test_sequence_numbers_wrap(first: int) -> None:
     pair = Pair()
     pair.host.script.echo = True
-    connection = pair.connect(TcpOptions(sequence=first, window=30_000))
+    connection = pair.connect(GuestTcpOptions(sequence=first, window=30_000))
     data = bytes(range(253)) * 80
     connection.send(data)
     connection.shutdown()

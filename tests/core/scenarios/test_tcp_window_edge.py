@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sansnet_core import Limits, LinkConfig, Reason
-from sansnet_core.testing import ManualConnection, Pair, TcpOptions, make_config
+from sansnet_core.testing import GuestTcpOptions, ManualConnection, Pair, make_config
 from sansnet_core.testing.packets import ACK, FIN, PSH, RST, SYN, SegmentFields
 
 WINDOW = 2000
@@ -286,7 +286,7 @@ def test_a_guest_repeats_a_fin_until_a_slow_host_has_room() -> None:
     pair = Pair(make_config(limits=Limits(tcp_window=3000)))
     pair.host.script.accept = 500
     pair.host.script.accept_interval = 1.0
-    connection = pair.connect(TcpOptions())
+    connection = pair.connect(GuestTcpOptions())
     connection.send(bytes(20_000))
     connection.shutdown()
     pair.drive(lambda: pair.host.stream.shutdown)

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from sansnet_core import Limits, ResumeStream
-from sansnet_core.testing import HostScript, ManualConnection, Pair, TcpOptions, make_config
+from sansnet_core.testing import GuestTcpOptions, HostScript, ManualConnection, Pair, make_config
 from sansnet_core.testing.packets import ACK, PSH
 
 
@@ -50,7 +50,7 @@ def test_the_scale_is_never_above_14(window: int) -> None:
 def test_the_guests_window_is_never_exceeded(window: int) -> None:
     """The simulated guest asserts it for every segment; here the window is small and the reader slow."""
     pair = Pair()
-    connection, stream = pair.established(TcpOptions(window=window, scale=None, autoread=False))
+    connection, stream = pair.established(GuestTcpOptions(window=window, scale=None, autoread=False))
     data = bytes(range(256)) * 8
     pair.host.produce(stream, data)
     pair.settle()
@@ -68,7 +68,7 @@ def test_the_guests_window_is_never_exceeded(window: int) -> None:
 
 def test_a_closed_window_is_probed_until_it_opens() -> None:
     pair = Pair()
-    connection, stream = pair.established(TcpOptions(window=4000, scale=None, autoread=False))
+    connection, stream = pair.established(GuestTcpOptions(window=4000, scale=None, autoread=False))
     pair.host.produce(stream, bytes(range(250)) * 40)
     pair.wait(600.0)
 
@@ -79,7 +79,7 @@ def test_a_closed_window_is_probed_until_it_opens() -> None:
 
 def test_probes_come_at_growing_intervals() -> None:
     pair = Pair()
-    _, stream = pair.established(TcpOptions(window=4000, scale=None, autoread=False))
+    _, stream = pair.established(GuestTcpOptions(window=4000, scale=None, autoread=False))
     pair.host.produce(stream, bytes(10_000))
     pair.settle()
     before = len(pair.sent)
@@ -97,7 +97,7 @@ def test_probes_come_at_growing_intervals() -> None:
 def test_when_the_window_opens_the_data_comes_at_once(closed_for: float, sack: bool, waiting: int) -> None:
     """However far the persist timer had backed off."""
     pair = Pair()
-    options = TcpOptions(window=4000, scale=None, autoread=False, sack=sack)
+    options = GuestTcpOptions(window=4000, scale=None, autoread=False, sack=sack)
     connection, stream = pair.established(options)
     data = bytes(range(250)) * 16 + bytes(waiting)
     pair.host.produce(stream, data)
@@ -254,7 +254,7 @@ def test_a_probe_of_the_guest_into_a_closed_window_is_answered() -> None:
 
 def test_a_budget_of_zero_is_lifted_by_an_order() -> None:
     pair = Pair()
-    connection, stream = pair.established(TcpOptions(window=8000, scale=None, autoread=False))
+    connection, stream = pair.established(GuestTcpOptions(window=8000, scale=None, autoread=False))
     pair.host.produce(stream, bytes(100_000))
     pair.settle()
 
@@ -306,7 +306,7 @@ def test_a_connection_that_holds_much_does_not_starve_another() -> None:
     pair.settle()
     hoarder.take()
     hoarder.window = 0
-    connection = pair.connect(TcpOptions(window=1 << 20, scale=5))
+    connection = pair.connect(GuestTcpOptions(window=1 << 20, scale=5))
     pair.drive(lambda: connection.established)
     pair.host.produce(pair.host.stream, bytes(2_000_000))
     for _ in range(60):
@@ -320,13 +320,13 @@ def test_a_connection_that_holds_much_does_not_starve_another() -> None:
 def test_starved_connections_go_on_when_memory_is_free_again() -> None:
     limits = Limits(tcp_memory=200_000)
     pair = Pair(make_config(limits=limits))
-    connections = [pair.connect(TcpOptions(window=60_000, scale=None, autoread=False)) for _ in range(10)]
+    connections = [pair.connect(GuestTcpOptions(window=60_000, scale=None, autoread=False)) for _ in range(10)]
     pair.drive(lambda: all(connection.established for connection in connections))
     for stream in pair.host.streams.values():
         pair.host.produce(stream, bytes(200_000))
     pair.wait(1.0)
     for connection in connections:
-        connection.options = TcpOptions(window=60_000, scale=None)
+        connection.options = GuestTcpOptions(window=60_000, scale=None)
 
     def finished() -> bool:
         for connection in connections:

@@ -138,29 +138,31 @@ def test_the_bytes_that_wait_are_bounded() -> None:
 
 def test_all_flows_together_keep_a_bounded_number_of_bytes() -> None:
     bench = asking(link=LinkConfig())
-    for port in range(5000, 5512):
-        bench.send(datagram(bytes(65000), source_port=port))
-    questions = [order for order in bench.take() if isinstance(order, DecideFlow)]
-    assert len(questions) == 512
-    for question in questions:
-        bench.network.flow_decided(question.socket, Allow(), bench.now)
-    bench.collect()
-    kept = sum(map(len, sent(bench)))
-    assert 1 << 20 < kept <= 16 << 20
-    bench.send(datagram(b"waits again", source_port=6000))
-    decide(bench, asked(bench), Allow())
-    assert sent(bench) == [b"waits again"]
+    for verdict in (Allow(), Drop(), Allow()):
+        bench.send(*(datagram(bytes(65000), source_port=port) for port in range(5000, 5512)))
+        questions = [order for order in bench.take() if isinstance(order, DecideFlow)]
+        assert len(questions) == 512
+        for question in questions:
+            bench.network.flow_decided(question.socket, verdict, bench.now)
+        bench.collect()
+        kept = sum(map(len, sent(bench)))
+        assert kept == 0 if verdict == Drop() else 15 << 20 < kept <= 16 << 20
+        bench.wait(40)
 
 
 def test_at_the_limit_new_flows_are_dropped_and_not_refused() -> None:
     bench = asking(limits=Limits(undecided_flows=2))
-    bench.send(*(datagram(source_port=port) for port in range(5000, 5004)))
+    for _ in range(2):
+        bench.send(*(datagram(source_port=port) for port in range(5000, 5004)))
     first, second = bench.take()
     assert isinstance(first, DecideFlow)
     assert isinstance(second, DecideFlow)
     assert bench.packets == []
-    assert bench.notices == []
-    assert bench.drops() == {Reason.UNDECIDED_LIMIT: 2}
+    assert bench.drops() == {Reason.UNDECIDED_LIMIT: 4}
+    assert bench.notices == [
+        FlowRefused(17, Endpoint(GUEST, port), TO, None, 0, Reason.UNDECIDED_LIMIT, False, 1000.0)
+        for port in (5002, 5003)
+    ]
     decide(bench, first, Drop())
     bench.send(datagram(source_port=5003))
     assert asked(bench).guest.port == 5003
@@ -259,7 +261,7 @@ def test_the_answers_to_a_refused_flow_are_bounded() -> None:
 
 
 def test_a_refused_flow_is_asked_about_again_later() -> None:
-    bench = asking(limits=Limits(udp_idle_once=30))
+    bench = asking(limits=Limits(udp_idle_once=30, decision_time=100))
     bench.send(datagram())
     decide(bench, asked(bench), Refuse())
     for _ in range(3):
@@ -267,7 +269,7 @@ def test_a_refused_flow_is_asked_about_again_later() -> None:
         bench.send(datagram())
         assert bench.take() == []
     assert len(bench.notices) == 1
-    bench.wait(4)
+    bench.wait(3)
     bench.send(datagram())
     asked(bench)
 
@@ -512,6 +514,24 @@ def test_an_outsider_whom_the_guest_addressed_meanwhile_is_let_in() -> None:
     decide(bench, question, Allow())
     assert [packet.payload[8:] for packet in bench.packets] == [b"early"]
     assert len(bench.network.flows()) == 1
+
+
+def test_an_outsider_stays_admitted_when_the_guest_changes_its_address() -> None:
+    bench = asking()
+    forward = bench.network.forward_added(None, 53, bench.now)
+    arrive(bench, forward)
+    decide(bench, asked(bench), Allow())
+    bench.send(udp(GUEST, 53, *OUTSIDER, b"answer"))
+    bench.one(SendDatagram)
+    bench.packets.clear()
+    moved = bytes((10, 0, 2, 77))
+    bench.send(udp(moved, 53, SERVER, 7, b"from there"))
+    asked(bench)
+    bench.wait(29)
+    arrive(bench, forward)
+    bench.wait(2)
+    arrive(bench, forward)
+    assert [packet.destination for packet in bench.packets if packet.protocol == packets.UDP] == [GUEST, moved]
 
 
 # unsolicited datagrams

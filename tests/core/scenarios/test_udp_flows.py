@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 
 import pytest
@@ -153,6 +154,22 @@ def test_a_flow_is_noticed_twice() -> None:
         FlowClosed(SocketId(1), 17, guest, remote, remote, False, 4, 0, 0, 1030.0),
     ]
     assert pair.host.closed == {SocketId(1)}
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_failure_is_why_a_flow_without_answers_ended(answered: bool) -> None:
+    pair = Pair()
+    pair.guest.send(datagram(b"four"))
+    pair.settle()
+    (order,) = pair.host.datagrams
+    error = ExtendedError(errno.ECONNREFUSED, 2, 3, 3, 0, SERVER)
+    pair.network.datagram_failed(order.socket, order.remote, error, b"four", pair.now)
+    if answered:
+        pair.host.datagram(order.socket, order.remote, b"late", pair.now)
+    pair.wait(31)
+    closed = pair.notices[-1]
+    assert isinstance(closed, FlowClosed)
+    assert closed.errno == (0 if answered else errno.ECONNREFUSED)
 
 
 def test_a_refusal_is_counted_and_the_next_datagram_is_sent() -> None:

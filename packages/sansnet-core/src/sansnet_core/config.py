@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 from sansnet_core import fields
 from sansnet_core.addresses import AnyAddress, AnyInterface, Endpoint, format, packed_interface
-from sansnet_core.errors import ConfigError
+from sansnet_core.errors import ConfigError, expect
 from sansnet_core.fields import (
     Address,
     Addresses,
@@ -22,7 +22,9 @@ from sansnet_core.fields import (
     OptionalAddress,
     OptionalAddresses,
     OptionalMac,
+    Part,
     Prefixes,
+    instance,
     optional,
     several,
 )
@@ -202,7 +204,7 @@ class Limits(Record):
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value <= 0:
+            if not value > 0:
                 raise ConfigError(f"{name}: must be more than 0")
 
 
@@ -263,7 +265,8 @@ class NetworkConfig(Record):
         outbound4, outbound6: source address of host sockets; None leaves the choice to the kernel.
         tcp, udp, icmp: whether the protocol is translated.
         virtual: prefixes that exist in the program only. Pings to them are answered; other packets to them go to a
-            service of the program (`Network.service_added`), or are refused. No host socket is opened for them.
+            service of the program (`Network.service_added`), or are refused. No host socket is opened for them, also if
+            one of `map_host_loopback`, `map_guest_address` or `dns_forward` is among them.
         rules: decide about new flows; the first that matches counts.
         default_action: decides if no rule matches. None means `ALLOW`; where the program gives a network a `decide`
             function (`sansnet_trio.open_network`, ...), it means `ASK`.
@@ -278,11 +281,11 @@ class NetworkConfig(Record):
         ConfigError: a value is wrong; the message names the field.
     """
 
-    link: LinkConfig = LinkConfig()
+    link: Part[LinkConfig] = field(instance(LinkConfig), default=LinkConfig())
     mac: Mac = field(fields.mac, default=GATEWAY_MAC)
     guest_mac: OptionalMac = field(optional(fields.mac), default=None)
-    ipv4: Ipv4Config | None = None
-    ipv6: Ipv6Config | None = None
+    ipv4: Part[Ipv4Config | None] = field(optional(instance(Ipv4Config)), default=None)
+    ipv6: Part[Ipv6Config | None] = field(optional(instance(Ipv6Config)), default=None)
     advertise_mtu: bool = True
     dns_servers: Addresses = field(several(fields.address), default=())
     dns_search: tuple[str, ...] = ()
@@ -301,25 +304,21 @@ class NetworkConfig(Record):
     outbound4: OptionalAddress = field(optional(fields.address4), default=None)
     outbound6: OptionalAddress = field(optional(fields.host_address6), default=None)
     virtual: Prefixes = field(several(fields.prefix), default=())
-    rules: tuple[Rule, ...] = ()
-    default_action: Action | None = None
+    rules: Converted[Iterable[Rule], tuple[Rule, ...]] = field(several(instance(Rule)), default=())
+    default_action: Part[Action | None] = field(optional(instance(Action)), default=None)
     tcp: bool = True
     udp: bool = True
     icmp: bool = True
-    udp_filtering: UdpFiltering = UdpFiltering.ENDPOINT_INDEPENDENT
+    udp_filtering: Part[UdpFiltering] = field(instance(UdpFiltering), default=UdpFiltering.ENDPOINT_INDEPENDENT)
     dhcp: bool = True
     dhcp6: bool = True
     ndp: bool = True
     router_advertisements: bool = True
     lease_time: int | None = None
     notices: bool = False
-    limits: Limits = Limits()
+    limits: Part[Limits] = field(instance(Limits), default=Limits())
 
     def __post_init__(self) -> None:
-        for name, kind in _PARTS.items():
-            part = getattr(self, name)
-            if not isinstance(part, kind) and not (part is None and name in ("ipv4", "ipv6")):
-                raise ConfigError(f"{name}: {part!r} is not a value of its type; give {kind.__name__}")
         if self.ipv4 is None and self.ipv6 is None:
             raise ConfigError("ipv4, ipv6: at least one family must be on")
         _check_hosts(self.hosts)
@@ -330,15 +329,6 @@ class NetworkConfig(Record):
         for name, text in (("hostname", self.hostname), ("fqdn", self.fqdn)):
             if text is not None:
                 _check_name(name, text)
-
-
-_PARTS: Final = {
-    "link": LinkConfig,
-    "ipv4": Ipv4Config,
-    "ipv6": Ipv6Config,
-    "udp_filtering": UdpFiltering,
-    "limits": Limits,
-}
 
 
 def _check_hosts(hosts: tuple[tuple[str, tuple[bytes, ...]], ...]) -> None:
@@ -382,6 +372,7 @@ def check_change(old: NetworkConfig, new: NetworkConfig) -> None:
     Raises:
         ConfigError: a field differs that cannot change while a network runs, or a family is switched on or off.
     """
+    expect("config", new, NetworkConfig, "a NetworkConfig")
     for name in NetworkConfig._names:
         before, after = getattr(old, name), getattr(new, name)
         if name in ("ipv4", "ipv6"):

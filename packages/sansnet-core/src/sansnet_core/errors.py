@@ -52,7 +52,7 @@ class Reason(Enum):
     TCP_SEQUENCE = "TCP segment outside the window or not acceptable in the flow's state"
     REFUSED = "new flow that a rule or a verdict refuses"
     UNDECIDED = "new flow without a verdict in time"
-    UNDECIDED_LIMIT = "new flow beyond the limit of flows that wait for a verdict"
+    UNDECIDED_LIMIT = "new flow, or datagram of one, beyond the limits of what waits for verdicts"
     ECHO_LIMIT = "echo flow beyond the configured limit"
     INBOUND_SOURCE = "inbound traffic whose source the guest could not address: invalid, or without an alias"
     INBOUND_GUEST = "inbound traffic of a family in which the guest has no address"

@@ -35,6 +35,7 @@ __all__ = [
     "OptionalAddresses",
     "OptionalEndpoint",
     "OptionalMac",
+    "Part",
     "Port",
     "Prefixes",
     "address",
@@ -44,6 +45,7 @@ __all__ = [
     "endpoint",
     "host_address",
     "host_address6",
+    "instance",
     "interface",
     "mac",
     "one_per_family",
@@ -71,6 +73,21 @@ Port: TypeAlias = Converted[int, int]
 OptionalEndpoint: TypeAlias = Converted[AnyEndpoint | None, Endpoint | None]
 Endpoints: TypeAlias = Converted[Iterable[AnyEndpoint], tuple[Endpoint, ...]]
 Prefixes: TypeAlias = Converted[Iterable[AnyPrefix], tuple[Prefix, ...]]
+
+
+Part: TypeAlias = Converted[T, T]
+"""A record, or another value, that is kept as it is."""
+
+
+def instance(kind: type[T]) -> Converter[T]:
+    """A converter of values of one class, such as a record."""
+
+    def check(value: T) -> T:
+        if not isinstance(value, kind):
+            raise ValueError(f"{value!r} is not a value of its type; give {kind.__name__}")
+        return value
+
+    return check
 
 
 def address(value: AnyAddress) -> bytes:

@@ -10,43 +10,30 @@ A packet passes three lookups: EtherType, IP protocol, flow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
+from sansnet_core import checks
 from sansnet_core.addresses import format
 from sansnet_core.config import NetworkConfig, check_change
 from sansnet_core.context import Context
-from sansnet_core.dropped import HEAD, latest
+from sansnet_core.dropped import HEAD
 from sansnet_core.errors import Malformed, UsageError
 from sansnet_core.orders import Buffer, Endpoint, ExtendedError, Frame, Order, SocketId
 from sansnet_core.policy import Verdict
-from sansnet_core.proto.arp import Arp
-from sansnet_core.proto.dhcp4 import Dhcp4
-from sansnet_core.proto.dhcp6 import Dhcp6
-from sansnet_core.proto.echo import Echo
-from sansnet_core.proto.frames import Frames, Receive
-from sansnet_core.proto.icmp import Icmp
-from sansnet_core.proto.icmp_errors import IcmpErrors
-from sansnet_core.proto.ipv4 import Ipv4
-from sansnet_core.proto.ipv6 import Ipv6
-from sansnet_core.proto.names import Names
-from sansnet_core.proto.ndp import Ndp
-from sansnet_core.proto.tcp.handler import Tcp
-from sansnet_core.proto.udp.handler import Service, Udp
+from sansnet_core.protocols import Protocols
 from sansnet_core.rules import Policy
 from sansnet_core.services import ProgramService
 from sansnet_core.snapshot import Copyable
-from sansnet_core.statistics import NetworkStatistics
-from sansnet_core.wire import ethernet
-from sansnet_core.wire.ip import ICMP, ICMPV6, IGMP, TCP, UDP, IpHeader
+from sansnet_core.statistics import NetworkStatistics, collect
+from sansnet_core.wire.ip import UDP
 
 if TYPE_CHECKING:
-    from sansnet_core.addresses import Prefix
+    from sansnet_core.addresses import AnyAddress, AnyPrefix
+    from sansnet_core.fields import AnyEndpoint
     from sansnet_core.notices import FlowReport, Notice
 
 __all__ = ["Network"]
-
-_MIN_SECRET = 16
 
 
 class Network(Copyable):
@@ -65,58 +52,32 @@ class Network(Copyable):
         secret: at least 16 unpredictable bytes. The same secret and inputs give the same outputs.
 
     Raises:
-        UsageError: the secret is too short.
+        UsageError: an argument has another type, or the secret is too short.
     """
 
     def __init__(self, config: NetworkConfig, *, now: float, secret: bytes) -> None:
-        if len(secret) < _MIN_SECRET:
-            raise UsageError(f"secret: {len(secret)} bytes are too few; give at least {_MIN_SECRET}")
+        checks.network_arguments(config, now, secret)
         self._context = context = Context(config, now=now, secret=secret)
         self._out = context.out
         self._received = self._sent = 0
-
-        self._arp = Arp(context)
-        self._ndp = Ndp(context)
-        icmp_errors = IcmpErrors(context)
-        self._echo = Echo(context, icmp_errors)
-        dhcp: dict[int, Service] = {}
-        if config.dhcp and config.ipv4:
-            dhcp[67] = Dhcp4(context).receive
-        if config.dhcp6 and config.ipv6:
-            dhcp[547] = Dhcp6(context).receive
-        self._udp = Udp(context, icmp_errors, self._find_station, dhcp, Names(context).answer)
-        self._tcp = Tcp(context, icmp_errors, self._find_station)
-        echo, tcp = self._echo, self._tcp
-        icmp = Icmp(context, echo.receive4, echo.receive6, self._ndp.receive, tcp.unreachable)
-        ethertypes: dict[Buffer, Receive] = {}
-        protocols: dict[int, Callable[[IpHeader, Buffer], None]] = {
-            TCP: tcp.receive if config.tcp else tcp.receive_closed,
-            UDP: self._udp.receive,
-        }
-        if config.ipv4:
-            ethertypes[ethernet.ETHERTYPE_ARP] = self._arp.receive
-            protocols4 = protocols | {ICMP: icmp.receive4, IGMP: icmp.ignore}
-            ethertypes[ethernet.ETHERTYPE_IPV4] = Ipv4(context, icmp_errors, protocols4).receive
-        if config.ipv6:
-            protocols6 = protocols | {ICMPV6: icmp.receive6}
-            ethertypes[ethernet.ETHERTYPE_IPV6] = Ipv6(context, icmp_errors, protocols6).receive
-            self._ndp.start()
-        self._frames = Frames(context, ethertypes)
+        protocols = Protocols(context)
+        self._arp, self._ndp, self._echo = protocols.arp, protocols.ndp, protocols.echo
+        self._udp, self._tcp, self._frames = protocols.udp, protocols.tcp, protocols.frames
 
     def __str__(self) -> str:
-        guest = self._context.guest
-        addresses = [format(address) for address in (guest.ipv4, guest.ipv6) if address]
-        return (
-            f"network of {' and '.join(addresses) or 'a guest without address'}: {len(self.flows())} flows, "
-            f"{self._received} frames received, {self._sent} sent, {self._context.drops.total()} drops"
-        )
+        guest, counted = self._context.guest, self.statistics()
+        addresses = " and ".join(format(address) for address in (guest.ipv4, guest.ipv6) if address)
+        return f"network of {addresses or 'a guest without an address'}: {len(self.flows())} flows, {counted.totals}"
 
     def _begin(self, now: float) -> Context:
         context = self._context
-        if now < context.now:
-            raise UsageError(f"now: {context.now - now} seconds before the time of the last input")
-        context.now = now
-        return context
+        try:
+            if now >= context.now:
+                context.now = now
+                return context
+        except TypeError:
+            pass
+        raise checks.wrong_time(now, context.now)
 
     def reconfigure(self, config: NetworkConfig, now: float, *, moved: bool = False) -> None:
         """Replace the configuration, for example when the host's own network changed. Then take the outputs.
@@ -168,26 +129,25 @@ class Network(Copyable):
             now: seconds.
 
         Raises:
-            UsageError: `now` is before that of the last input.
+            UsageError: `now` is before that of the last input, or one is not a frame; those before it were received.
         """
         context = self._begin(now)
         receive, start = self._frames.receive, self._frames.start
-        for frame in frames:
-            self._received += 1
-            try:
-                receive(frame)
-            except Malformed as malformed:  # the only place that catches errors of the guest
-                context.drop(malformed.reason, bytes(frame[start : start + HEAD]))
-
-    def _find_station(self, address: bytes) -> None:
-        """Ask for the Ethernet address of an address of the guest, if it is not known."""
-        if not self._context.guest.is_located(address):
-            (self._arp if len(address) == 4 else self._ndp).ask(address)
+        frame: Buffer = b""
+        try:
+            for frame in frames:
+                self._received += 1
+                try:
+                    receive(frame)
+                except Malformed as malformed:  # the only place that catches errors of the guest
+                    context.drop(malformed.reason, bytes(frame[start : start + HEAD]))
+        except TypeError as error:
+            raise checks.wrong_frames(frames, frame, error) from None
 
     # facts from the host's sockets
 
     def stream_accepted(
-        self, remote: Endpoint, guest_address: bytes | None, guest_port: int, now: float
+        self, remote: AnyEndpoint, guest_address: AnyAddress | None, guest_port: int, now: float
     ) -> SocketId | None:
         """A listening socket accepted a connection for the guest. Then take the outputs.
 
@@ -196,15 +156,17 @@ class Network(Copyable):
 
         Args:
             remote: the endpoint that connected, as the host sees it; IPv4-mapped addresses must be given as IPv4.
-            guest_address: the guest's address to connect to, 4 or 16 bytes; None for its current one.
+            guest_address: the guest's address to connect to; None for its current one.
             guest_port: the guest's port to connect to.
             now: seconds.
 
         Returns:
             The name for the socket; None if the connection is refused, and the driver must reset it.
         """
+        who, where = checks.endpoint("remote", remote), checks.address("guest_address", guest_address)
+        checks.port("guest_port", guest_port)
         self._begin(now)
-        return self._tcp.opening.stream_accepted(remote, guest_address, guest_port)
+        return self._tcp.opening.stream_accepted(who, where, guest_port)
 
     def stream_connected(self, socket: SocketId, now: float) -> None:
         """The connect that `OpenStream` ordered succeeded. Then take the outputs."""
@@ -220,6 +182,8 @@ class Network(Copyable):
                 stream, call `stream_ended` instead.
             now: seconds.
         """
+        if type(data) is not bytes:
+            checks.payload("data", data)
         self._begin(now)
         self._tcp.stream_received(socket, data)
 
@@ -246,11 +210,12 @@ class Network(Copyable):
             error: the extended error, if the kernel provided one.
             now: seconds.
         """
+        checks.extended_error(error)
         self._begin(now)
         self._tcp.stream_failed(socket, errno, error)
 
     def forward_added(
-        self, guest_address: bytes | None, guest_port: int, now: float, outgoing: Collection[int] = ()
+        self, guest_address: AnyAddress | None, guest_port: int, now: float, outgoing: Collection[int] = ()
     ) -> SocketId:
         """The driver opened a datagram socket whose datagrams are for the guest. Then take the outputs.
 
@@ -258,7 +223,7 @@ class Network(Copyable):
         `OpenDatagram` ordered. The core never orders to close it.
 
         Args:
-            guest_address: the guest's address that its datagrams go to, 4 or 16 bytes; None for the current one.
+            guest_address: the guest's address that its datagrams go to; None for the current one.
             guest_port: the guest's port that its datagrams go to.
             now: seconds.
             outgoing: sizes of addresses (4, 16). For these families, flows that the guest begins from that port also
@@ -268,8 +233,11 @@ class Network(Copyable):
         Returns:
             The name for the socket.
         """
+        where = checks.address("guest_address", guest_address)
+        checks.port("guest_port", guest_port)
+        checks.families("outgoing", outgoing)
         self._begin(now)
-        return self._udp.forward_added(guest_address, guest_port, outgoing)
+        return self._udp.forward_added(where, guest_port, outgoing)
 
     def forward_removed(self, socket: SocketId, now: float) -> None:
         """The driver closed a socket of `forward_added`, whose flows end. Then take the outputs."""
@@ -315,6 +283,7 @@ class Network(Copyable):
             data: the part of its payload that is known.
             now: seconds.
         """
+        checks.extended_error(error)
         self._begin(now)
         self._udp.datagram_failed(socket, remote, error, data)
 
@@ -345,12 +314,13 @@ class Network(Copyable):
             data: the part of its payload that is known.
             now: seconds.
         """
+        checks.extended_error(error)
         self._begin(now)
         self._echo.echo_failed(socket, sequence, error, data)
 
     # facts from the program
 
-    def service_added(self, protocol: int, prefix: Prefix | None, port: int | None, now: float) -> SocketId:
+    def service_added(self, protocol: int, prefix: AnyPrefix | None, port: int | None, now: float) -> SocketId:
         """The program serves flows of the guest itself from now on. Then take the outputs.
 
         Args:
@@ -365,19 +335,23 @@ class Network(Copyable):
         Raises:
             UsageError: there is a service at this place.
         """
+        where = checks.place(protocol, prefix, port)
         context = self._begin(now)
         socket = context.new_socket()
-        context.services.add(ProgramService(socket, protocol, prefix, port))
+        context.services.add(ProgramService(socket, *where))
         if protocol == UDP:
             self._udp.service_added(socket)
         return socket
 
     def service_removed(self, socket: SocketId, now: float) -> None:
-        """A service of `service_added` has ended. Its connections go on, and its UDP flows end."""
+        """A service of `service_added` has ended: its connections go on, and its UDP flows end. Then take the outputs.
+
+        With the name of a UDP flow whose verdict was `Serve`, that flow ends.
+        """
         self._begin(now).services.remove(socket)
         self._udp.service_removed(socket)
 
-    def service_sent(self, socket: SocketId, guest: Endpoint, source: Endpoint, data: bytes, now: float) -> None:
+    def service_sent(self, socket: SocketId, guest: AnyEndpoint, source: AnyEndpoint, data: bytes, now: float) -> None:
         """The program sends the guest a datagram. Then take the outputs.
 
         Args:
@@ -387,11 +361,15 @@ class Network(Copyable):
             data: the payload.
             now: seconds.
         """
+        if type(guest) is not Endpoint or type(source) is not Endpoint:
+            guest, source = checks.endpoint("guest", guest), checks.endpoint("source", source)
+        if type(data) is not bytes:
+            checks.payload("data", data)
         self._begin(now)
         self._udp.service_sent(socket, guest, source, data)
 
     def stream_opened(
-        self, source: Endpoint | None, guest_address: bytes | None, guest_port: int, now: float
+        self, source: AnyEndpoint | None, guest_address: AnyAddress | None, guest_port: int, now: float
     ) -> SocketId | int:
         """The program connects to a server in the guest. Then take the outputs.
 
@@ -399,22 +377,30 @@ class Network(Copyable):
 
         Args:
             source: the endpoint of the program, as the guest sees it; None means our own address and a free port.
-            guest_address: the guest's address, 4 or 16 bytes; None for its current one.
+            guest_address: the guest's address; None for its current one.
             guest_port: the guest's port.
             now: seconds.
 
         Returns:
             The name of the connection, or, if there can be none, the negative of the errno that connect() gives.
         """
+        who = None if source is None else checks.endpoint("source", source)
+        where = checks.address("guest_address", guest_address)
+        checks.port("guest_port", guest_port)
         self._begin(now)
-        return self._tcp.opening.stream_opened(source, guest_address, guest_port)
+        return self._tcp.opening.stream_opened(who, where, guest_port)
 
     def stream_endpoints(self, socket: SocketId) -> tuple[Endpoint, Endpoint] | None:
         """The endpoints of a stream as the guest sees them: its own, and the remote one; None if it is over."""
         return self._tcp.endpoints(socket)
 
     def program_addresses(self, source: bytes | None, guest_address: bytes | None) -> tuple[bytes, bytes] | int:
-        """The addresses of packets from the program to the guest; the errno of connect() if there are none."""
+        """The addresses of packets from the program to the guest; the errno of connect() if there are none.
+
+        Args:
+            source: that of the program; None for our own address.
+            guest_address: that of the guest; None for its current one.
+        """
         return self._context.address_map.from_program(source, guest_address, self._context.guest)
 
     def stream_unacknowledged(self, socket: SocketId) -> int:
@@ -485,14 +471,4 @@ class Network(Copyable):
     def statistics(self) -> NetworkStatistics:
         """Current counters and sizes."""
         flows = {**self._udp.statistics(), **self._echo.statistics(), "tcp_flows": len(self._tcp)}
-        context = self._context
-        return NetworkStatistics(
-            frames_received=self._received,
-            frames_sent=self._sent,
-            flows=flows,
-            drops=dict(context.drops),
-            tcp_held=self._tcp.held,
-            ignored=context.ignored,
-            last_drops={reason: latest(kept) for reason, kept in context.last_drops.items()},
-            refusals_unreported=context.refusals_unreported,
-        )
+        return collect(self._context, self._received, self._sent, flows, self._tcp.held)

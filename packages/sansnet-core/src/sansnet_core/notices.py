@@ -128,10 +128,10 @@ class LeaseGiven:
 
 @value_class
 class NameAsked:
-    """The guest queried a name server for one of the names in `NetworkConfig.hosts`."""
+    """The guest queried a name server for a name in `NetworkConfig.hosts`, or a DNS server of the program for any."""
 
     name: str
-    """The name as the configuration has it."""
+    """The name as the configuration has it; in lower case for a DNS server of the program."""
     answered: bool
     """Whether the query was answered here; otherwise it was forwarded."""
     time: float = 0.0

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from sansnet_core import fields
 from sansnet_core.errors import ConfigError
-from sansnet_core.fields import OptionalEndpoint, Prefixes, optional, several
+from sansnet_core.fields import OptionalEndpoint, Part, Prefixes, instance, optional, several
 from sansnet_core.records import Converted, Record, field
 
 __all__ = ["Action", "Allow", "Drop", "Refuse", "Rule", "Serve", "Verdict"]
@@ -64,12 +64,6 @@ _PROTOCOLS: Final = {"tcp": (6,), "udp": (17,), "ping": (1, 58)}
 """Name in a rule -> IP protocol numbers."""
 
 
-def _action(value: Action) -> Action:
-    if not isinstance(value, Action):
-        raise ValueError(f"{value!r} is not an action; give one such as Action.REFUSE")
-    return value
-
-
 def _protocol(value: str) -> str:
     if value not in _PROTOCOLS:
         raise ValueError(f"{value!r} is not one of {', '.join(_PROTOCOLS)}")
@@ -107,7 +101,7 @@ class Rule(Record):
         ConfigError: a field is wrong.
     """
 
-    action: Converted[Action, Action] = field(_action)
+    action: Part[Action] = field(instance(Action))
     protocols: Converted[Iterable[str], tuple[str, ...]] = field(several(_protocol), default=())
     destinations: Prefixes = field(several(fields.prefix), default=())
     ports: Converted[Iterable[int | tuple[int, int]], tuple[tuple[int, int], ...]] = field(several(_ports), default=())

@@ -11,8 +11,10 @@ text and reads as bytes. Plain fields of the types int, float, bool and str are 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Self, TypeAlias, TypeVar, dataclass_transform
 
+from sansnet_core.addresses import AnyAddress, AnyInterface, AnyMac, AnyPrefix, format_any
 from sansnet_core.errors import ConfigError, SansnetError, expect
 
 if TYPE_CHECKING:
@@ -83,8 +85,37 @@ class _Signature:
 
 
 def _given(hint: Any) -> Any:
-    """The type in which a field is given."""
-    return hint.__args__[0] if getattr(hint, "__origin__", None) is Converted else hint
+    """The type in which a field is given. That of an address has many members, so its alias is shown in their place."""
+    return _Alias(hint.__args__[0]) if getattr(hint, "__origin__", None) is Converted else hint
+
+
+class _Alias:
+    """A type in a signature, by the names of `addresses`."""
+
+    def __init__(self, hint: Any) -> None:
+        self.hint = hint
+
+    def __repr__(self) -> str:
+        return _by_alias(self.hint)
+
+
+_ALIASES: Final = {"AnyPrefix": AnyPrefix, "AnyInterface": AnyInterface, "AnyAddress": AnyAddress, "AnyMac": AnyMac}
+"""The largest first."""
+
+
+def _by_alias(hint: Any) -> str:
+    arguments = getattr(hint, "__args__", ())
+    if getattr(hint, "__origin__", None) is not None and arguments:
+        return f"{hint.__origin__.__name__}[{', '.join(map(_by_alias, arguments))}]"
+    if not arguments:
+        return getattr(hint, "__name__", repr(hint)).replace("NoneType", "None").replace("ellipsis", "...")
+    rest = list(arguments)
+    names = []
+    for name, alias in _ALIASES.items():
+        if all(member in rest for member in alias.__args__):
+            names.append(name)
+            rest = [member for member in rest if member not in alias.__args__]
+    return " | ".join([*names, *map(_by_alias, rest)])
 
 
 def _plain(kind: type, remedy: str, optional: bool) -> Converter[Any]:
@@ -208,10 +239,27 @@ class Record:
         return hash(tuple(vars(self)[name] for name in self._names))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self._names)})"
+        """Addresses are shown as text, in which they can be given."""
+        return f"{type(self).__name__}({', '.join(f'{name}={_shown(getattr(self, name))}' for name in self._names)})"
+
+    def __str__(self) -> str:
+        """The fields that differ from the defaults."""
+        given = [name for name in self._names if name not in self._defaults or vars(self)[name] != self._defaults[name]]
+        return f"{type(self).__name__}({', '.join(f'{name}={_shown(vars(self)[name], str)}' for name in given)})"
 
     def __replace__(self, /, **changes: Any) -> Self:
         return type(self)(**{**vars(self), **changes})
+
+
+def _shown(value: Any, show: Callable[[Record], str] = repr) -> str:
+    """The text of a field, with `show` for records."""
+    if isinstance(value, bytes) and len(value) in (4, 6, 16):
+        return repr(format_any(value))
+    if isinstance(value, Enum):
+        return f"{type(value).__name__}.{value.name}"
+    if type(value) is tuple:
+        return f"({', '.join(_shown(each, show) for each in value)}{',' * (len(value) == 1)})"
+    return show(value) if isinstance(value, Record) else repr(value)
 
 
 R = TypeVar("R", bound=Record)

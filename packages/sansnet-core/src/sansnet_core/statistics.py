@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sansnet_core.dropped import Dropped
+from sansnet_core.context import Context
+from sansnet_core.dropped import Dropped, latest
 from sansnet_core.errors import Reason
 
-__all__ = ["NetworkStatistics"]
+__all__ = ["NetworkStatistics", "collect"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,12 @@ class NetworkStatistics:
     last_drops: Mapping[Reason, tuple[Dropped, ...]]
     refusals_unreported: int = 0
 
+    @property
+    def totals(self) -> str:
+        """One line for people."""
+        drops = sum(self.drops.values())
+        return f"{self.frames_received} frames received, {self.frames_sent} sent, {drops} drops"
+
     def __str__(self) -> str:
         lines = [
             f"frames: {self.frames_received} from the guest, {self.frames_sent} to the guest, {self.ignored} ignored",
@@ -44,3 +51,17 @@ class NetworkStatistics:
             last = ", ".join(map(str, self.last_drops.get(reason, ())))
             lines.append(f"dropped: {count}: {reason.value}{last and f'; last: {last}'}")
         return "\n".join(lines)
+
+
+def collect(context: Context, received: int, sent: int, flows: Mapping[str, int], tcp_held: int) -> NetworkStatistics:
+    """The counters of a network; the last four arguments are those that its context does not have."""
+    return NetworkStatistics(
+        frames_received=received,
+        frames_sent=sent,
+        flows=flows,
+        drops=dict(context.drops),
+        tcp_held=tcp_held,
+        ignored=context.ignored,
+        last_drops={reason: latest(kept) for reason, kept in context.last_drops.items()},
+        refusals_unreported=context.refusals_unreported,
+    )

@@ -10,6 +10,7 @@ Names that are not listed here are found in these modules, which are public too:
 
 - `dns`: a DNS server for guests; needs `sansnet-trio[dns]`.
 - `forward.in_use`, `guest.errors`, `guest.hosts_file`, `hostinfo`: facts about the host and the guest.
+- `front.ending`, `front.setup`, `groups`: the parts of `open_guest` for programs that made the guest themselves.
 - `guest.child`, `guest.execute`: the parts of `CommandGuest` for programs with their own start.
 - `links.machine_listener`, `links.observed`, `links.passed_socket`: sockets of machines, and observed links.
 - `links.tap`, `links.unix_stream`, `links.vhost_user`: links, each with the limits of its MTU.

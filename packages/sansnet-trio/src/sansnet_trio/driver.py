@@ -32,10 +32,10 @@ import trio
 
 from sansnet_core import Frame, Notice, SocketId, UsageError, Verdict
 from sansnet_trio.events import EventPublisher, Subscription
-from sansnet_trio.host.network_protocol import NetworkProtocol
+from sansnet_trio.host.network_protocol import NetworkProtocol, expect_network
 from sansnet_trio.host.poller import MAX_EVENTS, Poller
 from sansnet_trio.host.socket_context import SocketContext
-from sansnet_trio.host.sockets import FlowDecisions, HostSockets
+from sansnet_trio.host.sockets import HostSockets
 from sansnet_trio.links import Link, LinkClosed, expect_link, want
 from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.linux.syscalls import interface_index
@@ -44,10 +44,11 @@ if TYPE_CHECKING:
     from sansnet_trio.decisions import Decider
     from sansnet_trio.forward.forwards import Forwards
     from sansnet_trio.services.carrier import NetworkView
+    from sansnet_trio.services.host import Host
     from sansnet_trio.services.program_sockets import ProgramSockets
     from sansnet_trio.services.services import Services
 
-__all__ = ["Driver", "DriverStatistics", "Host"]
+__all__ = ["Driver", "DriverStatistics"]
 
 _log: Final = logging.getLogger("sansnet")
 
@@ -121,21 +122,6 @@ class _Timed(Protocol):
     def handle_deadline(self, now: float) -> None: ...
 
 
-class Host(Protocol):
-    """Makes the host's sockets of drivers; see `Driver`."""
-
-    def make_sockets(
-        self, context: SocketContext, decisions: FlowDecisions | None, program: Callable[[], ProgramSockets]
-    ) -> HostSockets:
-        """Make the sockets of one driver.
-
-        Args:
-            context: the state that the sockets share.
-            decisions: gets the questions about new flows; None refuses these flows.
-            program: returns the driver's services and connections of the program.
-        """
-
-
 class Driver(Uncopyable):
     """Runs one network over one link.
 
@@ -157,6 +143,9 @@ class Driver(Uncopyable):
         host: makes the sockets that carry out the network's orders; None for real ones. See
             `sansnet_trio.testing.SimulatedHost`.
 
+    Attributes:
+        decides: whether it has a `decide` function.
+
     Raises:
         OSError: there is no such interface, or no descriptor is left.
     """
@@ -175,12 +164,11 @@ class Driver(Uncopyable):
         decide: Decider | None = None,
         host: Host | None = None,
     ) -> None:
-        if not hasattr(network, "receive_frames"):
-            raise UsageError(f"network: {network!r:.100} is not a network; give a sansnet_core.Network")
+        expect_network(network)
         expect_link(link)
-        self._network = network
-        self._link = link
+        self._network, self._link = network, link
         self._events = EventPublisher(network.report_notices, on_notices)
+        self.decides = decide is not None
         self._decisions = None
         if decide is not None:
             from sansnet_trio.decisions import Decisions
@@ -262,13 +250,10 @@ class Driver(Uncopyable):
         await self._pump()
 
     def serve_forwards(self, forwards: Forwards) -> None:
-        """Serve forwarded ports from now on, by a running driver that was made without.
-
-        Args:
-            forwards: the forwarded ports. The caller closes them.
+        """Serve forwarded ports from now on, by a running driver that has none; the caller closes them.
 
         Raises:
-            UsageError: the driver does not run, or has forwarded ports already.
+            UsageError: the driver does not run, or has forwarded ports.
             OSError: no descriptor is left.
         """
         if not self._running or self._forwards is not None:
@@ -300,11 +285,6 @@ class Driver(Uncopyable):
             self._timer.deadline = deadline
 
     @property
-    def decides(self) -> bool:
-        """Whether it has a `decide` function."""
-        return self._decisions is not None
-
-    @property
     def program(self) -> ProgramSockets:
         """The services and connections of the program; for this package alone."""
         if self._program is None:
@@ -331,18 +311,13 @@ class Driver(Uncopyable):
         self.tell(lambda now: self._network.flow_decided(socket, verdict, now))
 
     def subscribe(self, buffer: int = 1000) -> AbstractAsyncContextManager[Subscription]:
-        """Events of the network, for one subscriber, while the block runs; an async context manager.
-
-        The network makes notices as long as there is a subscriber, whatever its configuration says.
-
-        Args:
-            buffer: number of events that may wait for the subscriber. If there are more, the oldest are thrown away,
-                and it gets `Lost` in their place.
-
-        Raises:
-            ValueError: `buffer` is not 1 or more.
-        """
+        """The events of the network, for one subscriber and as long as the block runs; see `GuestNetwork.subscribe`."""
         return self._events.subscribe(buffer)
+
+    def publish(self, notice: Notice) -> None:
+        """Give the subscribers a notice that the program made, as if the network had made it."""
+        if self._running:
+            self.tell(lambda now: self._events.publish([notice], now))
 
     def use_interface(self, interface: str | None) -> None:
         """Use another interface of the host for the link-local addresses that the guest uses; see `Driver`."""

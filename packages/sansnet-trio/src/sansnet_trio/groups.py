@@ -4,7 +4,24 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-__all__ = ["only", "raise_alone"]
+import trio
+
+__all__ = ["combined", "only", "raise_alone"]
+
+
+def combined(body: BaseException | None, tasks: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The exception to raise when tasks have failed, and the body of their block perhaps too.
+
+    Args:
+        body: the exception of the body; None if there is none.
+        tasks: the exceptions of the tasks.
+    """
+    if body is None or isinstance(body, trio.Cancelled):
+        return only(tasks)
+    failed = tasks.split(trio.Cancelled)[1]
+    if failed is None:
+        return body
+    return BaseExceptionGroup("the body of a block and its tasks failed", [body, *failed.exceptions])
 
 
 def only(error: BaseException) -> BaseException:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from sansnet_core import FlowReport, Network, NetworkConfig, NetworkStatistics
+    from sansnet_core import FlowReport, Network, NetworkConfig, NetworkStatistics, Notice
     from sansnet_core.addresses import AnyAddress
     from sansnet_core.ports import ForwardRule
     from sansnet_trio.driver import Driver, DriverStatistics
@@ -42,7 +42,7 @@ class GuestNetwork(Uncopyable):
         core: the network itself. Ask it anything at any time; tell it facts by `Driver.tell`.
         driver: the driver that serves it.
         config: its present configuration, with the properties of the link.
-        nursery: for tasks that shall end with the network. Their exceptions leave the block of `open_network`.
+        nursery: the nursery of tasks that end with the network. Their exceptions leave the block of `open_network`.
         body: the scope of the block of `open_network`.
         failure: the exception that `end` got and that leaves the block.
     """
@@ -69,6 +69,11 @@ class GuestNetwork(Uncopyable):
             forwards.avoid_loopback_path()
         self._closed = trio.Event()
         self._waiting = 0
+
+    def __repr__(self) -> str:
+        own = [each.address for each in (self.config.ipv4, self.config.ipv6) if each is not None and each.address]
+        state = "closed" if self._closed.is_set() else f"{len(self.flows())} flows"
+        return f"<{type(self).__name__} of {' and '.join(map(addresses.format, own)) or 'an unknown guest'}: {state}>"
 
     def flows(self) -> list[FlowReport]:
         """The present flows."""
@@ -97,6 +102,10 @@ class GuestNetwork(Uncopyable):
             ValueError: `buffer` is not 1 or more.
         """
         return self.driver.subscribe(buffer)
+
+    def publish(self, notice: Notice) -> None:
+        """Give the subscribers a notice that the program made, such as `NameAsked`, as if the network had made it."""
+        self.driver.publish(notice)
 
     async def open_tcp_stream(
         self, port: int, host: AnyAddress | None = None, source: AnyEndpoint | None = None

@@ -39,8 +39,8 @@ async def _serve(session: Session, link: Link, namespace: ExistingNamespace | No
             if namespace is not None:
                 nursery.start_soon(_cancel_when_gone, nursery.cancel_scope, namespace)
             try:
-                with session.serving(link) as (_, driver):
-                    await driver.run()
+                async with session.serving(link):
+                    await trio.sleep_forever()
             except LinkClosed as error:
                 raise GuestError(f"the guest has lost its interface: {error}") from error
 

@@ -21,10 +21,7 @@ __all__ = [
     "renounce",
     "report_logged",
     "require_descriptors",
-    "secret",
 ]
-
-_SECRET_SIZE: Final = 32
 
 _DESCRIPTORS: Final = 16
 """Descriptors that a network without flows needs: for trio, epoll sets and other sockets."""
@@ -70,11 +67,6 @@ def renounce(ports: PortOptions, *, controlled: bool, keep: Collection[int] = ()
     """
     later = controlled or any(forward.auto for forward in ports.forwards)
     privileges.renounce({*keep, privileges.CAP_NET_BIND_SERVICE} if later else keep)
-
-
-def secret() -> bytes:
-    """A new random secret for a `Network`."""
-    return os.urandom(_SECRET_SIZE)
 
 
 def report_logged() -> None:

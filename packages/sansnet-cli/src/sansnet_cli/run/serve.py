@@ -10,22 +10,17 @@ import trio
 from sansnet_cli.output import report
 from sansnet_cli.runtime.session import Session
 from sansnet_cli.runtime.signals import CommandSignals
-from sansnet_core import Network, NetworkStatistics
-from sansnet_trio.driver import Driver
+from sansnet_trio.front.ending import drain
 from sansnet_trio.guest.command import CommandGuest
 from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.links import Link, LinkClosed
+from sansnet_trio.network import GuestNetwork
 from sansnet_trio.plan.setup import Setup
 
 __all__ = ["serve"]
 
 _GRACE: Final = 1.0
 """Seconds between SIGHUP and SIGKILL for a command whose network is gone."""
-
-_MAX_DRAIN: Final = 0.5
-"""Seconds that the guest's kernel gets, at most, to send data that the command left in its sockets."""
-_QUIET: Final = 0.005
-"""Seconds without a frame after which the guest's kernel has nothing more to send."""
 
 
 def serve(session: Session, link: Link, guest: CommandGuest[Setup], signals: CommandSignals) -> int:
@@ -52,7 +47,7 @@ class _CommandServer:
         self._link = link
         self._guest = guest
         self._signals = signals
-        self._failure: GuestError | None = None
+        self._network: GuestNetwork | None = None
         self._status: int | None = None
         """Exit status of the command, once it has ended. Failures after that do not change it."""
 
@@ -60,31 +55,35 @@ class _CommandServer:
         try:
             async with self._session.running() as nursery:
                 nursery.start_soon(self._signals.run, self._guest)
-                with self._session.serving(self._link) as (network, driver):
-                    nursery.start_soon(self._drive, driver)
-                    self._status = await self._guest.wait()
-                    await self._guest.end_remaining()
-                    await _drain(driver, network)
+                try:
+                    await self._serve()
+                except (LinkClosed, OSError) as error:
+                    if self._network is None or self._network.failure is not error:
+                        raise
+                    if self._status is None:
+                        await self._end_command()
+                        raise GuestError(f"the guest has lost its network, so its command was ended: {error}") from None
         except Exception as error:
             if self._status is None:
                 raise
             _warn_unclean(error)
-        if self._failure is not None:
-            raise self._failure
         assert self._status is not None
         return self._status
 
-    async def _drive(self, driver: Driver) -> None:
-        """Run the driver. When the guest's interface goes away, end the command."""
-        try:
-            await driver.run()
-        except (LinkClosed, OSError) as error:
-            if self._status is not None:
-                return
-            self._failure = GuestError(f"the guest has lost its network, so its command was ended: {error}")
-            self._guest.send_signal(signal.SIGHUP)
-            await trio.sleep(_GRACE)
-            self._guest.send_signal(signal.SIGKILL)
+    async def _serve(self) -> None:
+        async with self._session.serving(self._link) as self._network:
+            self._status = await self._guest.wait()
+            await self._guest.end_remaining()
+            await drain(self._network)
+
+    async def _end_command(self) -> None:
+        """End the command, whose network is gone."""
+        self._guest.send_signal(signal.SIGHUP)
+        with trio.move_on_after(_GRACE):
+            await self._guest.wait()
+        self._guest.send_signal(signal.SIGKILL)
+        await self._guest.wait()
+        await self._guest.end_remaining()
 
 
 def _warn_unclean(error: Exception) -> None:
@@ -94,24 +93,3 @@ def _warn_unclean(error: Exception) -> None:
     else:
         reason = str(error) or type(error).__name__
     report.warn(f"the command has ended, but its background processes may still run: {reason}")
-
-
-async def _drain(driver: Driver, network: Network) -> None:
-    """Serve the guest's kernel until it is quiet: a command may end before its last datagram or segment is sent.
-
-    The open tap keeps the guest's network namespace alive meanwhile. Frames that sansnet ignores or drops do not count:
-    a new interface repeats its multicast reports for a while.
-    """
-    with trio.move_on_after(_MAX_DRAIN):
-        used = -1
-        while True:
-            statistics = network.statistics()
-            before, used = used, driver.statistics().frames_received - _unused(statistics)
-            if used == before and not statistics.tcp_held:
-                return
-            await trio.sleep(_QUIET)
-
-
-def _unused(statistics: NetworkStatistics) -> int:
-    """How many of the guest's frames were ignored or dropped."""
-    return statistics.ignored + sum(statistics.drops.values())

@@ -21,15 +21,15 @@ import trio
 
 from sansnet_cli.options.records import GuestOptions
 from sansnet_cli.output import report
-from sansnet_core import LinkConfig, Network, SansnetError
+from sansnet_core import SansnetError
 from sansnet_core.records import replace
-from sansnet_trio.driver import Driver
 from sansnet_trio.guest.hosts_file import HOSTS
 from sansnet_trio.guest.live_change import GuestChange
 from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.host_watch import HostWatch
 from sansnet_trio.hostinfo import RESOLV_CONF, HostInfo, read_resolvers
 from sansnet_trio.linux.rtnetlink import load_alone
+from sansnet_trio.network import GuestNetwork
 from sansnet_trio.plan.host import read_again
 from sansnet_trio.plan.name_servers import RememberedNameServers
 from sansnet_trio.plan.options import NamespaceOptions, OptionsError
@@ -89,7 +89,7 @@ class Follower:
         self._remembered.note(setup.names)
         self._kept: frozenset[bytes] = frozenset()
         """Addresses of the guest's interface that only open flows use."""
-        self._served: tuple[Network, Driver, LinkConfig] | None = None
+        self._served: GuestNetwork | None = None
         self._forwards = forwards
         self._warned = False
         try:
@@ -110,9 +110,9 @@ class Follower:
         self.close()
 
     @contextmanager
-    def serving(self, network: Network, driver: Driver, link: LinkConfig) -> Iterator[None]:
+    def serving(self, network: GuestNetwork) -> Iterator[None]:
         """Change this network too when the host's changes, as long as the block runs."""
-        self._served = network, driver, link
+        self._served = network
         try:
             yield
         finally:
@@ -171,7 +171,7 @@ class Follower:
         """Change a guest in a namespace. Returns whether its addresses have changed."""
         assert self._guest is not None
         before, after = ({own.address for own in plan.addresses} for plan in (old, new))
-        used = {flow.guest.address for flow in self._served[0].flows()} if self._served else set()
+        used = {flow.guest.address for flow in self._served.flows()} if self._served else set()
         kept = ((before | self._kept) - after) & used
         if new == old and kept == self._kept and not files:
             return False
@@ -193,13 +193,12 @@ class Follower:
         """Reconfigure the network that is served."""
         if self._served is None:
             return
-        network, driver, link = self._served
-        config = replace(setup.config, link=link)
-        driver.use_interface(setup.interface)
-        driver.tell(lambda now: network.reconfigure(config, now, moved=moved))
+        self._served.driver.use_interface(setup.interface)
+        self._served.reconfigure(setup.config, moved=moved)
         if self._options.verbose:
             report.inform("the host's network has changed; the guest's network follows")
-            report.configuration(config, link, setup.addresses, setup.gateways)
+            config = self._served.config
+            report.configuration(config, config.link, setup.addresses, setup.gateways)
 
     def _warn(self, reason: str) -> None:
         """Report once why the guest's network does not change."""

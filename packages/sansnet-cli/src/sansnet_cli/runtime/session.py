@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import trio
 
 from sansnet_cli.options.records import GuestOptions
 from sansnet_cli.output import report
-from sansnet_cli.process import readiness
 from sansnet_cli.runtime.control import Control
 from sansnet_cli.runtime.following import Changeable, Follower
-from sansnet_core import Network
-from sansnet_core.records import replace
-from sansnet_trio.driver import Driver
+from sansnet_trio.front.setup import network_of
+from sansnet_trio.groups import only, raise_alone
 from sansnet_trio.links import Link
+from sansnet_trio.network import GuestNetwork
 from sansnet_trio.plan.setup import Setup
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class Session:
         self._forwards = forwards
         self._in_namespace = guest is not None
         self._follower = Follower(options, setup, guest, forwards, files=files)
-        self._served: tuple[Network, Driver] | None = None
+        self._served: GuestNetwork | None = None
         control.set_forwards(forwards, namespace=self._in_namespace)
 
     @property
@@ -77,45 +76,38 @@ class Session:
                 yield nursery
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            error = _only(group)
+            error = only(group)
         if error is not None:
-            raise error  # outside of `except`, which would replace its context
+            raise_alone(error)
 
-    @contextmanager
-    def serving(self, link: Link) -> Iterator[tuple[Network, Driver]]:
-        """Make the network of one guest and its driver, for as long as the block runs; the caller runs the driver.
+    @asynccontextmanager
+    async def serving(self, link: Link) -> AsyncIterator[GuestNetwork]:
+        """Serve the network of one guest for as long as the block runs; see `open_network`.
 
         Args:
-            link: the guest's link; the driver closes it at its end.
+            link: the guest's link; closed at the end.
 
         Raises:
-            OSError: the host's interface is gone, or no descriptor is left.
+            LinkClosed: the guest's end of the link is gone; the block was cancelled.
+            OSError: the link failed, the host's interface is gone, or no descriptor is left.
         """
         setup = self.setup
         hints = self._make_hints(setup)
-        network = Network(replace(setup.config, link=link.config), now=trio.current_time(), secret=readiness.secret())
-        driver = Driver(
-            network,
-            link,
-            interface=setup.interface,
-            outbound4=setup.outbound_if4,
-            outbound6=setup.outbound_if6,
-            forwards=self._forwards,
-            on_notices=hints.add if hints else None,
-        )
-        self._served = network, driver
-        try:
-            with (
-                self._control.serving(network, driver, hints),
-                self._follower.serving(network, driver, link.config),
-            ):
-                yield network, driver
-        finally:
-            self._served = None
-            if hints:
-                hints.end(network.flows())
-            if self.options.verbose:
-                report.statistics(network.statistics(), driver.statistics())
+        opened = network_of(link, setup, forwards=self._forwards, on_notices=hints.add if hints else None)
+        async with opened as network:
+            self._served = network
+            try:
+                with (
+                    self._control.serving(network.core, network.driver, hints),
+                    self._follower.serving(network),
+                ):
+                    yield network
+            finally:
+                self._served = None
+                if hints:
+                    hints.end(network.flows())
+                if self.options.verbose:
+                    report.statistics(network.statistics(), network.driver_statistics())
 
     def _make_hints(self, setup: Setup) -> Hints | None:
         """The hints about a new guest; None if the command does not show any."""
@@ -136,12 +128,4 @@ class Session:
         while self.options.stats is not None:
             await trio.sleep(self.options.stats)
             if self._served is not None:
-                network, driver = self._served
-                report.statistics(network.statistics(), driver.statistics())
-
-
-def _only(error: BaseException) -> BaseException:
-    """The only exception of nested groups, or the innermost group that has several."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+                report.statistics(self._served.statistics(), self._served.driver_statistics())

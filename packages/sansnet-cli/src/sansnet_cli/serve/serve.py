@@ -146,10 +146,10 @@ class MachineServer:
             if isinstance(raw, vhost_user.VhostUserLink):
                 await raw.wait_started()
             link = observed(raw, self._options, self._capture)
-            with self._session.serving(link) as (_, driver):
-                if self._options.verbose:
-                    report.configuration(self._session.setup.config, link.config)
-                await driver.run()
+            if self._options.verbose:
+                report.configuration(self._session.setup.config, link.config)
+            async with self._session.serving(link):
+                await trio.sleep_forever()
 
     def _link(self, connection: socket.socket) -> unix_stream.UnixStream | vhost_user.VhostUserLink:
         mtu = self._options.mtu

@@ -145,7 +145,7 @@ class Undecided(Generic[P]):
         return found if found is not None and found.until > self._context.now else None
 
     def judge(self, flow: NewFlow) -> Verdict | None:
-        """What the rules say about a flow; None if the program must be asked."""
+        """The verdict of the rules about a flow; None if the program must be asked."""
         guest, remote, inbound = flow.guest, flow.outsider or flow.remote, flow.inbound
         port = guest.port if inbound else remote.port
         rule = self._context.policy.find(flow.protocol, remote, port, inbound=inbound)
@@ -156,6 +156,8 @@ class Undecided(Generic[P]):
         context = self._context
         limits = context.config.limits
         if self._counts[flow.inbound] >= limits.undecided_flows:
+            if flow.key not in self._refusals[flow.inbound]:  # else it is reported already
+                self.refuse(flow, None, Reason.UNDECIDED_LIMIT)
             return None
         self._counts[flow.inbound] += 1
         question: Question[P] = Question(context.new_socket(), flow, context.now + limits.decision_time)
@@ -203,10 +205,12 @@ class Undecided(Generic[P]):
             self._context.out.orders.append(CloseSocket(question.socket))
 
     def refuse(self, flow: NewFlow, verdict: Verdict | None, reason: Reason) -> Refusal:
-        """Remember that a flow is refused, and report it; see `Refusal`."""
+        """Report that a flow is refused, and remember it; see `Refusal`."""
         context = self._context
         refusals = self._refusals[flow.inbound]
-        refusal = Refusal(verdict, reason, context.now + context.config.limits.udp_idle_once)
+        # At the limit of questions, the flow's next packet may find room
+        time = 0.0 if reason is Reason.UNDECIDED_LIMIT else context.config.limits.udp_idle_once
+        refusal = Refusal(verdict, reason, context.now + time)
         refusals.pop(flow.key, None)
         if len(refusals) >= self._max_refusals[flow.inbound]:
             del refusals[next(iter(refusals))]

@@ -30,7 +30,7 @@ from sansnet_core.testing.pair import (
     Pair,
     make_config,
 )
-from sansnet_core.testing.tcp_options import TcpOptions
+from sansnet_core.testing.tcp_options import GuestTcpOptions
 
 __all__ = [
     "GATEWAY",
@@ -50,7 +50,7 @@ __all__ = [
     "Netem",
     "Pair",
     "ScriptedHost",
-    "TcpOptions",
+    "GuestTcpOptions",
     "make_config",
     "packets",
     "read_error",

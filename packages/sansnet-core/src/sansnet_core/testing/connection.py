@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from sansnet_core.testing.packets import ACK, FIN, PSH, RST, SYN, Segment
 from sansnet_core.testing.reassembly import Reassembly
-from sansnet_core.testing.tcp_options import TcpOptions
+from sansnet_core.testing.tcp_options import GuestTcpOptions
 
 __all__ = ["GuestConnection"]
 
@@ -66,7 +66,7 @@ class GuestConnection:
         stack: _Sender,
         local: tuple[bytes, int],
         peer: tuple[bytes, int],
-        options: TcpOptions,
+        options: GuestTcpOptions,
         now: float,
         syn: Segment | None = None,
     ) -> None:

@@ -8,7 +8,7 @@ import struct
 from sansnet_core.testing import packets
 from sansnet_core.testing.connection import GuestConnection
 from sansnet_core.testing.packets import SYN, TCP, UDP, Ip, Segment
-from sansnet_core.testing.tcp_options import TcpOptions
+from sansnet_core.testing.tcp_options import GuestTcpOptions
 
 __all__ = ["GuestStack"]
 
@@ -50,7 +50,7 @@ class GuestStack:
         self.others: list[packets.ReadFrame] = []
         self.max_frame_size = 0
         self.segmented_frames = 0
-        self.listening: dict[int, TcpOptions] = {}
+        self.listening: dict[int, GuestTcpOptions] = {}
         self._frames: list[bytes] = []
         self._next_port = 40000
 
@@ -61,7 +61,7 @@ class GuestStack:
     def connect(
         self,
         remote: tuple[bytes, int],
-        options: TcpOptions | None = None,
+        options: GuestTcpOptions | None = None,
         *,
         port: int | None = None,
         now: float = 0.0,
@@ -78,7 +78,7 @@ class GuestStack:
             self._next_port += 1
             port = self._next_port
         local = (self.address(len(remote[0])), port)
-        connection = GuestConnection(self, local, remote, options or TcpOptions(), now)
+        connection = GuestConnection(self, local, remote, options or GuestTcpOptions(), now)
         self.connections[(*local, *remote)] = connection
         return connection
 

@@ -15,7 +15,7 @@ from sansnet_core.testing.guest import GuestStack
 from sansnet_core.testing.host import HostScript, HostStream, ScriptedHost
 from sansnet_core.testing.netem import Impairment, Netem
 from sansnet_core.testing.packets import glue
-from sansnet_core.testing.tcp_options import TcpOptions
+from sansnet_core.testing.tcp_options import GuestTcpOptions
 
 __all__ = ["GATEWAY", "GATEWAY6", "OUTSIDER", "OUTSIDER6", "SECRET", "SERVER", "SERVER6", "Pair", "make_config"]
 
@@ -80,17 +80,19 @@ class Pair:
 
     def connect(
         self,
-        options: TcpOptions | None = None,
+        options: GuestTcpOptions | None = None,
         *,
         port: int = 80,
         family: int = 4,
     ) -> GuestConnection:
         """The guest opens a connection to the server."""
-        return self.guest.connect((SERVER if family == 4 else SERVER6, port), options or TcpOptions(), now=self.now)
+        return self.guest.connect(
+            (SERVER if family == 4 else SERVER6, port), options or GuestTcpOptions(), now=self.now
+        )
 
     def established(
         self,
-        options: TcpOptions | None = None,
+        options: GuestTcpOptions | None = None,
         *,
         family: int = 4,
     ) -> tuple[GuestConnection, HostStream]:
@@ -102,13 +104,13 @@ class Pair:
 
     def accepted(
         self,
-        options: TcpOptions | None = None,
+        options: GuestTcpOptions | None = None,
         *,
         family: int = 4,
         port: int = 80,
     ) -> tuple[GuestConnection, HostStream]:
         """A connection of `OUTSIDER` to a port on which the guest listens, with the handshake done."""
-        self.guest.listening[port] = options or TcpOptions()
+        self.guest.listening[port] = options or GuestTcpOptions()
         stream = self.host.accept(OUTSIDER if family == 4 else OUTSIDER6, port, self.now)
         assert stream is not None
         self.drive(lambda: any(one.established for one in self.guest.connections.values()))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["TcpOptions"]
+__all__ = ["GuestTcpOptions"]
 
 
 @dataclass(frozen=True, slots=True)
-class TcpOptions:
+class GuestTcpOptions:
     """The abilities of the guest's TCP, and its behaviour.
 
     Attributes:

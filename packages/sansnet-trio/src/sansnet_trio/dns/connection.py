@@ -11,6 +11,7 @@ from sansnet_trio.dns.message import MAX_SIZE_TCP
 if TYPE_CHECKING:
     from sansnet_core import Endpoint
     from sansnet_trio.dns.exchange import Answers, Exchange
+    from sansnet_trio.services.carrier import NetworkView
 
 __all__ = ["Connection"]
 
@@ -27,13 +28,22 @@ class Connection:
         answers: answers the questions.
         stream: the connection; the caller closes it.
         guest: the endpoint of the guest.
+        network: the guest's network, if it is known.
         idle_time: seconds for each message to arrive, and for each response to be taken.
     """
 
-    def __init__(self, answers: Answers, stream: trio.abc.Stream, guest: Endpoint, idle_time: float) -> None:
+    def __init__(
+        self,
+        answers: Answers,
+        stream: trio.abc.Stream,
+        guest: Endpoint,
+        network: NetworkView | None,
+        idle_time: float,
+    ) -> None:
         self._answers = answers
         self._stream = stream
         self._guest = guest
+        self._network = network
         self._idle_time = idle_time
         self._received = bytearray()
         self._window = trio.Semaphore(_PIPELINED)
@@ -50,7 +60,7 @@ class Connection:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             while (message := await self._receive()) is not None:
-                exchange = self._answers.begin(message, self._guest)
+                exchange = self._answers.begin(message, self._guest, self._network)
                 if exchange is None:
                     break
                 if exchange.reply is not None:

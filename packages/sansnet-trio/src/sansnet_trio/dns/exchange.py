@@ -13,6 +13,7 @@ import dns.rcode
 import dns.rdatatype
 import trio
 
+from sansnet_core import NameAsked
 from sansnet_trio.dns.message import Query, Reply, compose, read_query
 from sansnet_trio.dns.records import Entry, Question, read_answer
 from sansnet_trio.dns.resolve import resolve
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sansnet_core import Endpoint
     from sansnet_trio.dns.records import Answerer
     from sansnet_trio.dns.zones import Zones
+    from sansnet_trio.services.carrier import NetworkView
 
 __all__ = ["Answers", "Exchange", "OnQuery"]
 
@@ -52,15 +54,21 @@ class Answers:
     counts: Counter[str] = field(default_factory=Counter)
     rcodes: Counter[str] = field(default_factory=Counter)
 
-    def begin(self, data: bytes, guest: Endpoint) -> Exchange | None:
-        """Read a message of a guest; None if it gets no response."""
+    def begin(self, data: bytes, guest: Endpoint, network: NetworkView | None = None) -> Exchange | None:
+        """Read a message of a guest; None if it gets no response.
+
+        Args:
+            data: the message.
+            guest: the endpoint that sent it.
+            network: the guest's network, whose subscribers get the name.
+        """
         query = read_query(data)
         if query is None:
             self.counts["ignored"] += 1
             return None
         if query.problem == dns.rcode.FORMERR:
             self.counts["malformed"] += 1
-        return Exchange(self, query, guest)
+        return Exchange(self, query, guest, network)
 
 
 class Exchange:
@@ -70,10 +78,11 @@ class Exchange:
         reply: the reply; None until `finish` has asked the callables that it needs.
     """
 
-    def __init__(self, answers: Answers, query: Query, guest: Endpoint) -> None:
+    def __init__(self, answers: Answers, query: Query, guest: Endpoint, network: NetworkView | None) -> None:
         self._answers = answers
         self._query = query
         self._guest = guest
+        self._network = network
         self._steps = resolve(answers.zones, answers.otherwise, query)
         self._asked: tuple[Answerer, Name] | None = None
         self.reply: Reply | None = None
@@ -97,12 +106,16 @@ class Exchange:
             self.reply = Reply(dns.rcode.SERVFAIL)
 
     def response(self, limit: int) -> bytes:
-        """Count the exchange, and make the bytes of its response, at most `limit`."""
+        """Count and report the exchange, and make the bytes of its response, at most `limit`."""
         assert self.reply is not None
         code = dns.rcode.to_text(self.reply.rcode)
         self._answers.rcodes[code] += 1
-        if self._answers.on_query is not None and self._query.name is not None:
-            self._answers.on_query(self._question(self._query.name), code)
+        if self._query.name is not None:
+            question = self._question(self._query.name)
+            if self._network is not None:
+                self._network.publish(NameAsked(question.name, answered=True, time=trio.current_time()))
+            if self._answers.on_query is not None:
+                self._answers.on_query(question, code)
         return compose(self._query, self.reply, limit)
 
     def _advance(self, entry: Entry | None) -> None:

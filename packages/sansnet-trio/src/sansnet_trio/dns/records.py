@@ -60,6 +60,9 @@ class Question(NamedTuple):
     type: str
     guest: Endpoint
 
+    def __str__(self) -> str:
+        return f"{self.name} {self.type} from {self.guest}"
+
 
 Answerer: TypeAlias = Callable[[Question], Answer | Awaitable[Answer]]
 """A function, sync or async, that is asked for the records of a name."""

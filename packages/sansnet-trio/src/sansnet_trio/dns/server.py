@@ -6,6 +6,7 @@ answered at the same time, and every wait for a callable or a guest.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from sansnet_trio.dns.zones import Zones
 
 if TYPE_CHECKING:
     from sansnet_core.addresses import AnyPrefix
+    from sansnet_trio.services.carrier import NetworkView
     from sansnet_trio.services.datagrams import GuestDatagrams, Peer
     from sansnet_trio.services.services import Services
     from sansnet_trio.services.streams import GuestStream
@@ -52,6 +54,38 @@ class DnsStatistics:
     dropped: int
     refused_connections: int
 
+    def __str__(self) -> str:
+        codes = ", ".join(f"{count} {code}" for code, count in self.rcodes.items()) or "none"
+        return (
+            f"DNS queries: {self.udp} over UDP, {self.tcp} over TCP; responses: {codes}; {self.malformed} malformed, "
+            f"{self.ignored} ignored, {self.dropped} dropped; {self.refused_connections} connections refused"
+        )
+
+
+class _Bound:
+    """A bound for each guest, so that none can keep another one out.
+
+    Args:
+        most: the bound.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._present: Counter[NetworkView | None] = Counter()
+
+    def enter(self, network: NetworkView | None) -> bool:
+        """Whether there is room for one more of the guest; if so, it is counted."""
+        if self._present[network] >= self._most:
+            return False
+        self._present[network] += 1
+        return True
+
+    def leave(self, network: NetworkView | None) -> None:
+        """One of the guest is gone."""
+        self._present[network] -= 1
+        if not self._present[network]:
+            del self._present[network]
+
 
 class DnsServer:
     """Answers the questions of guests about names. See `sansnet_trio.dns` for the forms of names and records.
@@ -65,8 +99,8 @@ class DnsServer:
         answer_time: seconds that a callable has to answer; then the guest gets SERVFAIL.
         idle_time: seconds without a complete query after which a connection is closed (RFC 7766, section 6.2.3). A
             guest that does not read its responses for as long is reset.
-        max_connections: most open connections. Further ones are reset.
-        max_pending: most queries over UDP that wait for callables. Further ones are dropped.
+        max_connections: most open connections of one guest. Further ones are reset.
+        max_pending: most queries of one guest over UDP that wait for callables. Further ones are dropped.
 
     Raises:
         ConfigError: a name, a record or a limit is wrong.
@@ -97,8 +131,7 @@ class DnsServer:
         self._reverse = reverse
         self._answers = Answers(Zones(zones or {}, ttl=ttl, reverse=reverse), entry, ttl, answer_time, on_query)
         self._idle_time = idle_time
-        self._max_connections, self._max_pending = max_connections, max_pending
-        self._connections = self._pending = 0
+        self._connections, self._pending = _Bound(max_connections), _Bound(max_pending)
 
     def replace(self, zones: Mapping[str, Value]) -> None:
         """Replace all names, from the next question on. Guests may keep answers that they have, for their TTL.
@@ -142,13 +175,12 @@ class DnsServer:
             task_status.started()
             while True:
                 data, peer = await datagrams.receive()
-                exchange = self._answers.begin(data, peer.guest)
+                exchange = self._answers.begin(data, peer.guest, peer.network)
                 if exchange is None:
                     continue
                 if exchange.reply is not None:
                     await self._respond(datagrams, peer, exchange)
-                elif self._pending < self._max_pending:
-                    self._pending += 1
+                elif self._pending.enter(peer.network):
                     nursery.start_soon(self._finish, datagrams, peer, exchange)
                 else:
                     self._answers.counts["dropped"] += 1
@@ -157,7 +189,7 @@ class DnsServer:
         try:
             await exchange.finish()
         finally:
-            self._pending -= 1
+            self._pending.leave(peer.network)
         await self._respond(datagrams, peer, exchange)
 
     async def _respond(self, datagrams: GuestDatagrams, peer: Peer, exchange: Exchange) -> None:
@@ -166,15 +198,15 @@ class DnsServer:
             await datagrams.send(exchange.response(exchange.payload), peer)
 
     async def _serve_connection(self, stream: GuestStream) -> None:
-        if self._connections >= self._max_connections:
+        network = stream.network
+        if not self._connections.enter(network):
             self._answers.counts["refused_connections"] += 1
             stream.abort()
             return
-        self._connections += 1
         try:
             async with stream:
-                await Connection(self._answers, stream, stream.guest, self._idle_time).run()
+                await Connection(self._answers, stream, stream.guest, network, self._idle_time).run()
         except* (trio.BrokenResourceError, trio.TooSlowError):
             stream.abort()
         finally:
-            self._connections -= 1
+            self._connections.leave(network)

@@ -16,6 +16,7 @@ from sansnet_trio.forward.binding import ForwardError
 from sansnet_trio.forward.forwards import Forwards
 from sansnet_trio.forward.listeners import host_socket
 from sansnet_trio.host.sockaddr import encode
+from sansnet_trio.linux.descriptors import Uncopyable
 
 if TYPE_CHECKING:
     from sansnet_core.addresses import AnyAddress
@@ -45,7 +46,7 @@ class GuestSide(NamedTuple):
     own: Sequence[bytes]
 
 
-class PortForward:
+class PortForward(Uncopyable):
     """Forwarded ports, made by `GuestNetwork.forward`. Close it, or use it as a context manager.
 
     Attributes:
@@ -85,7 +86,7 @@ class PortForwards:
     """The forwarded ports of one network, and those that a program adds.
 
     Args:
-        forwards: those that the network was made with; None makes them when the first port is forwarded.
+        forwards: the forwarded ports that the network was made with; None makes them when they are needed.
         families: 4 and 6, or one of them.
         serve: called with them when they are made.
     """

@@ -8,7 +8,7 @@ block alone, since the nursery never sees it.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -18,15 +18,18 @@ from sansnet_core import Network, NetworkConfig, SansnetError
 from sansnet_core.errors import expect
 from sansnet_core.records import replace
 from sansnet_trio.decisions import asking_by_default
-from sansnet_trio.driver import Driver, Host
-from sansnet_trio.groups import only, raise_alone
+from sansnet_trio.driver import Driver
+from sansnet_trio.groups import combined, only, raise_alone
 from sansnet_trio.links import expect_link
 from sansnet_trio.network import GuestNetwork
 
 if TYPE_CHECKING:
+    from sansnet_core import Notice
     from sansnet_trio.decisions import Decider
     from sansnet_trio.forward.forwards import Forwards
     from sansnet_trio.links import Link
+    from sansnet_trio.links.observed import CaptureFile
+    from sansnet_trio.services.host import Host
     from sansnet_trio.services.services import Services
 
 __all__ = ["open_network"]
@@ -41,11 +44,13 @@ async def open_network(
     *,
     services: Services | None = None,
     decide: Decider | None = None,
+    capture: CaptureFile | None = None,
     forwards: Forwards | None = None,
     interface: str | None = None,
     outbound4: str | None = None,
     outbound6: str | None = None,
     host: Host | None = None,
+    on_notices: Callable[[Sequence[Notice]], None] | None = None,
 ) -> AsyncIterator[GuestNetwork]:
     """Give the guest of a link a network, as long as the block runs; an async context manager.
 
@@ -57,11 +62,13 @@ async def open_network(
         services: the services of the program to offer the guest.
         decide: an async function that decides about new flows; see `sansnet_trio.decisions`. With it, the default
             action of a configuration that has none is `ASK`.
+        capture: a capture of all frames, in both directions; it stays open.
         forwards: the forwarded ports to serve. The caller closes them.
         interface: see `Driver`.
         outbound4: see `Driver`.
         outbound6: see `Driver`.
         host: see `Driver`.
+        on_notices: see `Driver`; most programs call `GuestNetwork.subscribe` instead.
 
     Raises:
         LinkClosed: the guest's end of the link is gone; the block was cancelled. See `GuestNetwork.wait_closed`.
@@ -75,6 +82,10 @@ async def open_network(
         config = replace(config, link=link.config)
         if decide is not None:
             config = asking_by_default(config)
+        if capture is not None:
+            from sansnet_trio.links.observed import CapturedLink
+
+            link = CapturedLink(link, capture)
         core = Network(config, now=trio.current_time(), secret=os.urandom(_SECRET_SIZE))
         driver = Driver(
             core,
@@ -86,6 +97,7 @@ async def open_network(
             services=services,
             decide=decide,
             host=host,
+            on_notices=on_notices,
         )
     except BaseException:
         link.close()
@@ -105,8 +117,7 @@ async def open_network(
             network.close_ports()
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        if failure is None or isinstance(failure, trio.Cancelled):
-            failure = only(group)
+        failure = combined(failure, group)
     failure = failure or network.failure
     if failure is not None:
         raise_alone(failure)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Final
 
@@ -11,11 +11,13 @@ from sansnet_trio.front.link import open_network
 from sansnet_trio.network import GuestNetwork
 
 if TYPE_CHECKING:
+    from sansnet_core import Notice
     from sansnet_core.ports import ForwardRule
     from sansnet_trio.decisions import Decider
     from sansnet_trio.forward.forwards import Forwards
     from sansnet_trio.guest.socket_agent import GuestSockets
     from sansnet_trio.links import Link
+    from sansnet_trio.links.observed import CaptureFile
     from sansnet_trio.plan.setup import Setup
     from sansnet_trio.services.services import Services
 
@@ -36,7 +38,9 @@ def network_of(
     *,
     services: Services | None = None,
     decide: Decider | None = None,
+    capture: CaptureFile | None = None,
     forwards: Forwards | None = None,
+    on_notices: Callable[[Sequence[Notice]], None] | None = None,
 ) -> AbstractAsyncContextManager[GuestNetwork]:
     """`open_network` with the arguments that a setup has.
 
@@ -45,17 +49,21 @@ def network_of(
         setup: the setup of its network.
         services: see `open_network`.
         decide: see `open_network`.
+        capture: see `open_network`.
         forwards: the forwarded ports.
+        on_notices: see `Driver`.
     """
     return open_network(
         link,
         setup.config,
         services=services,
         decide=decide,
+        capture=capture,
         forwards=forwards,
         interface=setup.interface,
         outbound4=setup.outbound_if4,
         outbound6=setup.outbound_if6,
+        on_notices=on_notices,
     )
 
 

@@ -60,15 +60,15 @@ class Stdio:
             self.close()
             raise
 
-    def _open(self, name: str, given: Stream, number: int) -> int | None:
+    def _open(self, name: str, wanted: Stream, number: int) -> int | None:
         """The command's descriptor for a stream."""
-        if given is None:
+        if wanted is None:
             return None
-        if not isinstance(given, int):
-            return given.fileno()
-        if given == subprocess.DEVNULL:
+        if not isinstance(wanted, int):
+            return wanted.fileno()
+        if wanted == subprocess.DEVNULL:
             return self._close_later(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
-        if given == subprocess.PIPE:
+        if wanted == subprocess.PIPE:
             reader, writer = os.pipe2(os.O_CLOEXEC)
             theirs, ours = (reader, writer) if number == 0 else (writer, reader)
             self._close_later(theirs)
@@ -76,9 +76,9 @@ class Stdio:
             self._ours.callback(stream.close)
             setattr(self, name, stream)
             return theirs
-        if given < 0:
-            raise UsageError(f"{name}: {given} is not a descriptor; give PIPE, DEVNULL, a descriptor or an open file")
-        return given
+        if wanted < 0:
+            raise UsageError(f"{name}: {wanted} is not a descriptor; give PIPE, DEVNULL, a descriptor or an open file")
+        return wanted
 
     def _close_later(self, descriptor: int) -> int:
         self._theirs.callback(os.close, descriptor)

@@ -55,7 +55,7 @@ def launch(entry: Entry[T], work: T, descriptors: Collection[int] = ()) -> tuple
     Args:
         entry: the function that the child calls.
         work: passed to it; pickled if this process has several threads.
-        descriptors: those that the child needs. A forked child has all of ours.
+        descriptors: the descriptors that the child needs. A forked child has all of ours.
 
     Returns:
         The child's process id, and our end of a channel to it (SOCK_SEQPACKET).

@@ -8,7 +8,7 @@ from typing import Generic, NamedTuple, TypeVar
 from sansnet_core import fields
 from sansnet_core.addresses import AnyAddress
 from sansnet_core.config import LinkConfig
-from sansnet_core.fields import OptionalMac, optional, several
+from sansnet_core.fields import OptionalMac, instance, optional, several
 from sansnet_core.records import Converted, Record, field
 from sansnet_trio.guest.hosts_file import HostsEntry
 from sansnet_trio.hostinfo import InterfaceAddresses, Route, interface_address
@@ -50,7 +50,7 @@ class GuestPlan(Record):
     mac: OptionalMac = field(optional(fields.mac), default=None)
     configure: bool = True
     addresses: InterfaceAddresses = field(several(interface_address), default=())
-    routes: tuple[Route, ...] = ()
+    routes: Converted[Iterable[Route], tuple[Route, ...]] = field(several(instance(Route)), default=())
     ipv6: bool = True
     resolv_conf: str | None = None
     hosts: Converted[Iterable[tuple[AnyAddress, Sequence[str]]], tuple[HostsEntry, ...]] = field(

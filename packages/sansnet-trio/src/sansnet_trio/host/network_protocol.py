@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
-from sansnet_core import Buffer, Endpoint, ExtendedError, Frame, Notice, Order, Prefix, SocketId, Verdict
+from sansnet_core import Buffer, Endpoint, ExtendedError, Frame, Notice, Order, Prefix, SocketId, UsageError, Verdict
 
-__all__ = ["NetworkProtocol"]
+__all__ = ["NetworkProtocol", "expect_network"]
 
 
 class NetworkProtocol(Protocol):
@@ -90,3 +90,13 @@ class NetworkProtocol(Protocol):
     def take_notices(self) -> Sequence[Notice]: ...
 
     def receive_budget(self, socket: SocketId) -> int: ...
+
+
+def expect_network(network: object) -> None:
+    """Check an argument.
+
+    Raises:
+        UsageError: it is no network.
+    """
+    if not hasattr(network, "receive_frames"):
+        raise UsageError(f"network: {network!r:.100} is not a network; give a sansnet_core.Network")

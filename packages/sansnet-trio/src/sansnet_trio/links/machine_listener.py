@@ -11,6 +11,7 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import trio
 
@@ -19,6 +20,9 @@ from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.linux.unix_socket import ListenError, UnixSocket, peer
 
 __all__ = ["MachineListener", "ListenError", "peer_process"]
+
+_NOTICE: Final = 0.1
+"""Seconds that the server of a machine that has hung up gets to notice it and to report why."""
 
 
 class MachineListener(Uncopyable):
@@ -70,6 +74,7 @@ class MachineListener(Uncopyable):
             other = await self._socket.accept()
             if _has_hung_up(served):
                 self._next = other
+                await trio.sleep(_NOTICE)  # cancelled when the server has noticed it and returned
                 scope.cancel()
                 return
             pid = peer_process(other)

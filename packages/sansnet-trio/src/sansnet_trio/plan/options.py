@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final, Self, TypeAlias
 
 from sansnet_core import fields
-from sansnet_core.addresses import AnyAddress, AnyInterface, packed_interface
+from sansnet_core.addresses import AnyAddress, AnyInterface, Prefix, packed_interface
 from sansnet_core.config import GATEWAY_MAC, Limits, UdpFiltering
 from sansnet_core.errors import SansnetError
-from sansnet_core.fields import Addresses, Endpoints, Mac, OptionalAddresses, OptionalMac, Prefixes, optional, several
+from sansnet_core.fields import (
+    Addresses,
+    Endpoints,
+    Mac,
+    OptionalAddresses,
+    OptionalMac,
+    Part,
+    Prefixes,
+    instance,
+    optional,
+    several,
+)
 from sansnet_core.policy import Action, Rule
 from sansnet_core.records import Converted, Record, field
 
@@ -20,16 +31,15 @@ DNS_PORT: Final = 53
 
 
 class OptionsError(SansnetError):
-    """The options do not fit each other. The message is one sentence that names an option of the command."""
+    """The options do not fit each other. The message is a sentence that names a field; see `NetworkOptions.word`."""
 
 
-_MADE_UP: Final[dict[str, object]] = {
+_MADE_UP: Final[dict[str, Any]] = {
     "own": ("10.0.2.15/24", "fd00::15/64"),
     "gateways": ("10.0.2.2", "fd00::2"),
     "dns": ("10.0.2.3",),
     "dns_forward": ("10.0.2.3",),
     "search": (),
-    "virtual": ("10.0.2.0/24", "fd00::/64"),
     "lenient": True,
 }
 """Fields of `NetworkOptions.made_up`. `lenient`, since the host may lack IPv6 or a name server."""
@@ -59,6 +69,21 @@ def _hosts_entry(value: tuple[str, AnyAddress | None]) -> tuple[str, bytes | Non
     if not isinstance(value, tuple) or len(value) != 2 or not isinstance(value[0], str):
         raise ValueError(f"{value!r} is not a pair of a name and its address")
     return value[0], optional(fields.address)(value[1])
+
+
+_MADE_UP_PREFIXES: Final = (Prefix.of("10.0.2.0/24"), Prefix.of("fd00::/64"))
+
+
+def _apart_from(prefix: Prefix, addresses: Collection[bytes]) -> list[Prefix]:
+    """Prefixes for all addresses of a prefix but some."""
+    if not any(map(prefix.contains, addresses)):
+        return [prefix]
+    bits = 8 * len(prefix.address)
+    if prefix.length == bits:
+        return []
+    upper = int.from_bytes(prefix.address, "big") | 1 << (bits - prefix.length - 1)
+    halves = (prefix.address, upper.to_bytes(len(prefix.address), "big"))
+    return [part for half in halves for part in _apart_from(Prefix(half, prefix.length + 1), addresses)]
 
 
 class NetworkOptions(Record, error=OptionsError, frozen=False):
@@ -96,15 +121,15 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
         several(_own_address), default=()
     )
     netmask: int | None = None
-    gateways: Addresses = field(several(fields.address), default=())
+    gateways: Addresses = field(fields.one_per_family, default=())
     mtu: int | None = None
     interface: str | None = None
     outbound: Addresses = field(several(fields.host_address), default=())
     outbound_if4: str | None = None
     outbound_if6: str | None = None
-    map_host_loopback: Addresses = field(several(fields.address), default=())
-    map_guest_address: Addresses = field(several(fields.address), default=())
-    dns_forward: Addresses = field(several(fields.address), default=())
+    map_host_loopback: Addresses = field(fields.one_per_family, default=())
+    map_guest_address: Addresses = field(fields.one_per_family, default=())
+    dns_forward: Addresses = field(fields.one_per_family, default=())
     dns_host: Endpoints = field(several(fields.endpoint), default=())
     hosts: Converted[Iterable[tuple[str, AnyAddress | None]], tuple[tuple[str, bytes | None], ...]] = field(
         several(_hosts_entry), default=()
@@ -116,7 +141,7 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
     tcp: bool = True
     udp: bool = True
     icmp: bool = True
-    udp_filtering: UdpFiltering = UdpFiltering.ENDPOINT_INDEPENDENT
+    udp_filtering: Part[UdpFiltering] = field(instance(UdpFiltering), default=UdpFiltering.ENDPOINT_INDEPENDENT)
     dhcp: bool = True
     dhcp6: bool = True
     ndp: bool = True
@@ -128,23 +153,47 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
     advertise_mtu: bool = True
     advertise_router: bool = True
     virtual: Prefixes = field(several(fields.prefix), default=())
-    rules: tuple[Rule, ...] = ()
-    default_action: Action | None = None
-    limits: Limits = Limits()
+    rules: Converted[Iterable[Rule], tuple[Rule, ...]] = field(several(instance(Rule)), default=())
+    default_action: Part[Action | None] = field(optional(instance(Action)), default=None)
+    limits: Part[Limits] = field(instance(Limits), default=Limits())
     lenient: bool = False
+
+    def __post_init__(self) -> None:
+        for name, sizes in (
+            ("own", [len(address) for address, _ in self.own]),
+            ("outbound", [len(address) for address in self.outbound]),
+            ("dns_host", [len(server.address) for server in self.dns_host]),
+        ):
+            if len(set(sizes)) != len(sizes):
+                raise ValueError(f"{name}: there are two addresses of one family; give at most one of each")
+        if self.netmask is not None and not 0 < self.netmask <= 32:
+            raise ValueError(f"netmask: {self.netmask} is not a prefix length between 1 and 32")
+
+    def word(self, field: str, argument: object = None) -> str:
+        """A field in a message for the user. The options of a command override it with the words of its command line.
+
+        Args:
+            field: its name.
+            argument: its value, or a word for one; None for the field alone.
+        """
+        return field if argument is None else f"{field} {argument}"
 
     @classmethod
     def made_up(cls, **changes: Any) -> Self:
         """Options for a guest with made-up addresses, which do not depend on the host.
 
         The guest is 10.0.2.15/24 and fd00::15/64, its gateway 10.0.2.2 and fd00::2. Its name server is 10.0.2.3, which
-        leads to the host's first one. These prefixes exist in this program only: nothing sent to another address of
-        them leaves it.
+        leads to the host's first one. The other addresses of these prefixes exist in this program only (`virtual`),
+        unless other fields make them lead to the host.
 
         Args:
             changes: other fields, or other values for those.
         """
-        return cls(**{**_MADE_UP, **changes})
+        made = {**_MADE_UP, **changes}
+        named = [made.get(name, ()) for name in ("dns_forward", "map_host_loopback", "map_guest_address")]
+        mapped = {fields.address(address) for addresses in named for address in addresses}
+        made.setdefault("virtual", [part for prefix in _MADE_UP_PREFIXES for part in _apart_from(prefix, mapped)])
+        return cls(**made)
 
 
 class NamespaceOptions(NetworkOptions, frozen=False):

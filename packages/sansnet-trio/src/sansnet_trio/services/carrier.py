@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from sansnet_trio.host.socket_context import SocketContext
 
 if TYPE_CHECKING:
-    from sansnet_core import FlowReport, NetworkConfig, NetworkStatistics
+    from sansnet_core import FlowReport, NetworkConfig, NetworkStatistics, Notice
 
 __all__ = ["Carrier", "NetworkView", "Tell"]
 
@@ -28,6 +28,9 @@ class NetworkView(Protocol):
 
     def statistics(self) -> NetworkStatistics:
         """Its counters."""
+
+    def publish(self, notice: Notice) -> None:
+        """Give its subscribers a notice that the program made."""
 
 
 class Carrier:

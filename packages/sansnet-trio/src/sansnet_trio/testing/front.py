@@ -17,7 +17,7 @@ from sansnet_trio.testing.host import SimulatedHost
 from sansnet_trio.testing.memory_link import MemoryLink
 
 if TYPE_CHECKING:
-    from sansnet_core.testing import Impairment, TcpOptions
+    from sansnet_core.testing import GuestTcpOptions, Impairment
     from sansnet_trio.decisions import Decider
     from sansnet_trio.forward.forwards import Forwards
     from sansnet_trio.services.services import Services
@@ -39,7 +39,7 @@ class SimulatedOptions(TypedDict, total=False):
     up: Impairment | None
     down: Impairment | None
     seed: int
-    tcp: TcpOptions | None
+    tcp: GuestTcpOptions | None
     room: int
 
 
@@ -72,7 +72,7 @@ async def open_simulated_guest(
     up: Impairment | None = None,
     down: Impairment | None = None,
     seed: int = 0,
-    tcp: TcpOptions | None = None,
+    tcp: GuestTcpOptions | None = None,
     room: int = 1000,
 ) -> AsyncIterator[SimulatedGuest]:
     """Run a simulated guest and its network as long as the block runs; an async context manager.

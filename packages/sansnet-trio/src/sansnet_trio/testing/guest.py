@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from sansnet_core import addresses
-from sansnet_core.testing import GuestStack, Impairment, Netem, TcpOptions, packets
+from sansnet_core.testing import GuestStack, GuestTcpOptions, Impairment, Netem, packets
 from sansnet_trio.testing.answers import Answers
 from sansnet_trio.testing.datagrams import SimulatedDatagrams
 from sansnet_trio.testing.pump import Pump
@@ -76,7 +76,7 @@ class SimulatedGuest:
         link: MemoryLink,
         config: NetworkConfig,
         *,
-        tcp: TcpOptions | None = None,
+        tcp: GuestTcpOptions | None = None,
         up: Impairment | None = None,
         down: Impairment | None = None,
         seed: int = 0,
@@ -96,7 +96,7 @@ class SimulatedGuest:
         )
         self._name_servers = config.dns_servers
         self._mtu = link.config.mtu
-        self._tcp = replace(tcp or TcpOptions(mss=self._mtu), autoread=False)
+        self._tcp = replace(tcp or GuestTcpOptions(mss=self._mtu), autoread=False)
         self._pump = Pump(self.stack, link, Netem(up or Impairment(), seed), Netem(down or Impairment(), seed + 1))
         self._listeners: dict[int, SimulatedListener] = {}
         self._sockets: dict[int, SimulatedDatagrams] = {}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import trio
 
 from sansnet_core import ConfigError, Endpoint, Prefix, addresses
-from sansnet_trio.services.datagrams import GuestDatagrams
+from sansnet_trio.services.datagrams import GuestDatagramChannel, GuestDatagrams
 from sansnet_trio.services.listener import GuestListener
 from sansnet_trio.services.places import TCP, UDP, Place, in_use, make_place
 from sansnet_trio.services.streams import GuestStream
@@ -165,17 +165,38 @@ class SimulatedHost:
                 as the guest answers.
         """
         await trio.lowlevel.checkpoint()
-        running = [each for each in self._sockets if each.running]
-        if not running:
-            raise OSError(ENETDOWN, f"{os.strerror(ENETDOWN)}: no network runs with this host")
         remote = Endpoint(addresses.packed(source[0]), source[1])
-        end = running[-1].accept(remote, None if guest is None else addresses.packed(guest), port)
+        end = self._running().accept(remote, None if guest is None else addresses.packed(guest), port)
         try:
             await end.wait_established()
         except BaseException:
             end.release(abort=True)
             raise
         return GuestStream(end)
+
+    async def open_udp(
+        self, port: int, *, guest: AnyAddress | None = None, source: tuple[AnyAddress, int] = _OUTSIDER
+    ) -> GuestDatagramChannel:
+        """Exchange datagrams with a port of the guest as an outsider does, by a forwarded port.
+
+        Args:
+            port: see `open_tcp_stream`.
+            guest: see `open_tcp_stream`.
+            source: see `open_tcp_stream`.
+
+        Raises:
+            OSError: ENETDOWN, no network runs with this host.
+        """
+        await trio.lowlevel.checkpoint()
+        remote = Endpoint(addresses.packed(source[0]), source[1])
+        return self._running().forward(remote, None if guest is None else addresses.packed(guest), port)
+
+    def _running(self) -> SimulatedSockets:
+        """The sockets of the newest driver that runs."""
+        running = [each for each in self._sockets if each.running]
+        if not running:
+            raise OSError(ENETDOWN, f"{os.strerror(ENETDOWN)}: no network runs with this host")
+        return running[-1]
 
     def make_sockets(
         self, context: SocketContext, decisions: FlowDecisions | None, program: Callable[[], ProgramSockets]

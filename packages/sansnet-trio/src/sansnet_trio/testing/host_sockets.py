@@ -28,6 +28,7 @@ from sansnet_core import (
 )
 from sansnet_core.orders import ORIGIN_ICMP, ORIGIN_ICMPV6, ORIGIN_LOCAL
 from sansnet_trio.host.sockets import HostSockets
+from sansnet_trio.services.datagrams import GuestDatagramChannel
 
 if TYPE_CHECKING:
     from sansnet_trio.host.socket_context import SocketContext
@@ -104,6 +105,7 @@ class SimulatedSockets(HostSockets):
         self._servers = servers
         self._connects: set[SocketId] = set()
         self._udp: dict[SocketId, OpenDatagram] = {}
+        self._outsiders: dict[SocketId, GuestDatagramChannel] = {}
         self._pings: dict[SocketId, OpenEcho] = {}
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
         self._count = 0
@@ -138,19 +140,24 @@ class SimulatedSockets(HostSockets):
     def close(self) -> None:
         """Close all sockets."""
         super().close()
+        outsiders, self._outsiders = self._outsiders, {}
+        for channel in outsiders.values():
+            channel.ended(self, errno.ENETDOWN)
         self._events.clear()
 
     def _simulate(self, order: Order, now: float) -> bool:
-        """Carry out an order if it is for a simulated socket; whether it is."""
+        """Carry out an order if it is for a simulated socket; whether it is. Those of listeners may be real."""
         if isinstance(order, OpenStream):
             self._connect(order, now)
         elif isinstance(order, OpenDatagram):
             self._udp[order.socket] = order
-        elif isinstance(order, SendDatagram):
+        elif isinstance(order, SendDatagram) and order.socket in self._outsiders:
+            self._send_outside(order)
+        elif isinstance(order, SendDatagram) and order.socket in self._udp:
             self._send(order, now)
         elif isinstance(order, OpenEcho):
             self._pings[order.socket] = order
-        elif isinstance(order, SendEcho):
+        elif isinstance(order, SendEcho) and order.socket in self._pings:
             self._ping(order, now)
         elif isinstance(order, CloseSocket) and order.socket in self._connects:
             self._connects.remove(order.socket)
@@ -201,10 +208,8 @@ class SimulatedSockets(HostSockets):
             socket = self._network.stream_accepted(remote, guest_address, port, now)
             if socket is not None:
                 found = self._network.stream_endpoints(socket)
-                guest = (
-                    Endpoint._make((guest_address or bytes(len(remote.address)), port)) if found is None else found[0]
-                )
-                ends.append(self._program().make_end(socket, guest, remote))
+                assert found is not None, "a connection that has just been made"
+                ends.append(self._program().make_end(socket, found[0], remote))
 
         self.carrier.tell(fact)
         if not ends:
@@ -213,10 +218,33 @@ class SimulatedSockets(HostSockets):
 
     # UDP
 
+    def forward(self, remote: Endpoint, guest_address: bytes | None, port: int) -> GuestDatagramChannel:
+        """An outsider exchanges datagrams with a port of the guest, through a forwarded port of its own."""
+        sockets: list[SocketId] = []
+        self.carrier.tell(lambda now: sockets.append(self._network.forward_added(guest_address, port, now)))
+        socket = sockets[0]
+        guest = Endpoint._make((guest_address or self._current(len(remote.address)), port))
+        channel = GuestDatagramChannel(self, socket, guest, remote, lambda: self._remove_forward(socket))
+        self._outsiders[socket] = channel
+        return channel
+
+    def _current(self, size: int) -> bytes:
+        """The guest's configured address of this size; the unspecified one if it has none."""
+        config = None if self.carrier.view is None else self.carrier.view.config
+        family = None if config is None else config.ipv4 if size == 4 else config.ipv6
+        return bytes(size) if family is None or family.address is None else family.address
+
+    def _remove_forward(self, socket: SocketId) -> None:
+        if self._outsiders.pop(socket, None) is not None and self.running:
+            self.carrier.tell(lambda now: self._network.forward_removed(socket, now))
+
+    def _send_outside(self, order: SendDatagram) -> None:
+        channel = self._outsiders[order.socket]
+        if order.remote == channel.destination:
+            channel.delivered(self, _delivery(order, channel.guest))
+
     def _send(self, order: SendDatagram, now: float) -> None:
-        opened = self._udp.get(order.socket)
-        if opened is None:
-            return
+        opened = self._udp[order.socket]
         conduct = self._servers.conduct(order.remote.address)
 
         def arrive(then: float) -> None:
@@ -228,12 +256,7 @@ class SimulatedSockets(HostSockets):
                 error = _error(code, order.remote.address)
                 self._network.datagram_failed(order.socket, order.remote, error, bytes(order.data), then)
             else:
-                server.delivered(
-                    self,
-                    DeliverDatagram(
-                        order.socket, opened.guest, order.remote, order.data, order.segment_size, order.ttl, order.tos
-                    ),
-                )
+                server.delivered(self, _delivery(order, opened.guest))
 
         self._after(conduct.delay, now, arrive)
 
@@ -242,8 +265,9 @@ class SimulatedSockets(HostSockets):
         return None
 
     async def send_datagram(self, socket: SocketId | None, guest: Endpoint, source: Endpoint, data: bytes) -> None:
-        """A server sends a datagram to the socket that stands for an endpoint of the guest; see `DatagramSockets`."""
-        name = next((name for name, opened in reversed(self._udp.items()) if opened.guest == guest), None)
+        """A server or an outsider sends a datagram to a socket; see `DatagramSockets`."""
+        name = socket if socket in self._outsiders else None
+        name = name or next((name for name, opened in reversed(self._udp.items()) if opened.guest == guest), None)
         if name is not None:
             self.carrier.tell(lambda now: self._network.datagram_received(name, source, data, 0, _TTL, 0, now))
 
@@ -262,6 +286,11 @@ class SimulatedSockets(HostSockets):
                 self._network.echo_received(order.socket, order.remote, order.sequence, data, _TTL, 0, then)
 
         self._after(conduct.delay, now, answer)
+
+
+def _delivery(order: SendDatagram, guest: Endpoint) -> DeliverDatagram:
+    """A datagram, as services get it."""
+    return DeliverDatagram(order.socket, guest, order.remote, order.data, order.segment_size, order.ttl, order.tos)
 
 
 def _error(code: int, offender: bytes) -> ExtendedError:

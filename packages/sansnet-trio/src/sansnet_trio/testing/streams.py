@@ -14,7 +14,7 @@ import trio
 from sansnet_core import Endpoint
 
 if TYPE_CHECKING:
-    from sansnet_core.testing import GuestConnection, GuestStack, TcpOptions
+    from sansnet_core.testing import GuestConnection, GuestStack, GuestTcpOptions
     from sansnet_trio.testing.pump import Pump
 
 __all__ = ["SimulatedListener", "SimulatedStream"]
@@ -250,7 +250,7 @@ class SimulatedListener(trio.abc.Listener[SimulatedStream]):
     """
 
     def __init__(
-        self, pump: Pump, port: int, options: TcpOptions, backlog: int, registry: dict[int, SimulatedListener]
+        self, pump: Pump, port: int, options: GuestTcpOptions, backlog: int, registry: dict[int, SimulatedListener]
     ) -> None:
         self.port: Final = port
         self._pump = pump

@@ -1,4 +1,4 @@
-"""The flows of UDP, and what is at their other end: a host socket, or the program."""
+"""The flows of UDP, and their other ends: host sockets, or the program."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class Served:
 
 
 End: TypeAlias = Mapping | ForwardedPort | Served
-"""What is at the other end of a flow."""
+"""The other end of a flow."""
 
 
 class Flow:

@@ -34,6 +34,7 @@ from dataclasses import replace
 from errno import EMSGSIZE
 from typing import Final, TypeAlias
 
+from sansnet_core import checks
 from sansnet_core.addresses import is_unspecified
 from sansnet_core.config import UdpFiltering
 from sansnet_core.context import Context
@@ -152,7 +153,7 @@ class Udp:
         )
 
     def _is_dhcp(self, ip: IpHeader, header: udp.UdpHeader, buf: Buffer) -> bool:
-        """Whether a datagram to a port of DHCP servers stays here: a server of ours answered it, or there is none."""
+        """Whether a datagram to a port of DHCP servers ends here: it was answered, or looks for a server in vain."""
         service = self._services.get(header.destination_port)
         if service is not None:
             service(ip, header, buf)
@@ -206,6 +207,9 @@ class Udp:
         if mapping is None:
             return  # closed while the driver was reading it
         flow = mapping.flows.get(source)
+        if flow is None:
+            checks.known_endpoint("source", source)
+            checks.address("local", local)
         if type(mapping) is ForwardedPort:  # quicker than isinstance
             if flow is None or self._host.is_stale(flow, mapping):
                 datagram = Datagram(data, segment_size, ttl, tos, local=local)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from sansnet_core import checks
 from sansnet_core.context import Context
 from sansnet_core.errors import Reason, UsageError
 from sansnet_core.orders import CloseSocket, Endpoint, SocketId
@@ -75,13 +76,16 @@ class ServedFlows:
         Raises:
             UsageError: no datagram can hold the data.
         """
+        flow = self._table.flows.get(flow_key(guest, source))
+        if flow is None:
+            checks.known_endpoint("guest", guest)
+            checks.known_endpoint("source", source)
         most = MAX_DATA[len(guest.address)]
         if len(data) > most:
             raise UsageError(f"service_sent: a datagram cannot carry {len(data)} bytes; send at most {most}")
         end = self._ends.get(socket)
         if end is None:
             return None  # it ended while the program was sending
-        flow = self._table.flows.get(flow_key(guest, source))
         reason = None
         if flow is not None and flow.end is not end:
             reason = Reason.INBOUND_COLLISION

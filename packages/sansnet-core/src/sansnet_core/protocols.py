@@ -1,0 +1,73 @@
+"""The protocol modules of one network, connected with each other. Each knows the others only by what it gets here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sansnet_core.context import Context
+from sansnet_core.orders import Buffer
+from sansnet_core.proto.arp import Arp
+from sansnet_core.proto.dhcp4 import Dhcp4
+from sansnet_core.proto.dhcp6 import Dhcp6
+from sansnet_core.proto.echo import Echo
+from sansnet_core.proto.frames import Frames, Receive
+from sansnet_core.proto.icmp import Icmp
+from sansnet_core.proto.icmp_errors import IcmpErrors
+from sansnet_core.proto.ipv4 import Ipv4
+from sansnet_core.proto.ipv6 import Ipv6
+from sansnet_core.proto.names import Names
+from sansnet_core.proto.ndp import Ndp
+from sansnet_core.proto.tcp.handler import Tcp
+from sansnet_core.proto.udp.handler import Service, Udp
+from sansnet_core.wire import ethernet
+from sansnet_core.wire.ip import ICMP, ICMPV6, IGMP, TCP, UDP, IpHeader
+
+__all__ = ["Protocols"]
+
+
+class Protocols:
+    """The modules that `Network` talks to.
+
+    Args:
+        context: of the network.
+
+    Attributes:
+        frames: receives the guest's frames.
+    """
+
+    __slots__ = ("_context", "arp", "echo", "frames", "ndp", "tcp", "udp")
+
+    def __init__(self, context: Context) -> None:
+        config = context.config
+        self._context = context
+        self.arp = Arp(context)
+        self.ndp = Ndp(context)
+        icmp_errors = IcmpErrors(context)
+        self.echo = echo = Echo(context, icmp_errors)
+        dhcp: dict[int, Service] = {}
+        if config.dhcp and config.ipv4:
+            dhcp[67] = Dhcp4(context).receive
+        if config.dhcp6 and config.ipv6:
+            dhcp[547] = Dhcp6(context).receive
+        self.udp = Udp(context, icmp_errors, self._find_station, dhcp, Names(context).answer)
+        self.tcp = tcp = Tcp(context, icmp_errors, self._find_station)
+        icmp = Icmp(context, echo.receive4, echo.receive6, self.ndp.receive, tcp.unreachable)
+        ethertypes: dict[Buffer, Receive] = {}
+        protocols: dict[int, Callable[[IpHeader, Buffer], None]] = {
+            TCP: tcp.receive if config.tcp else tcp.receive_closed,
+            UDP: self.udp.receive,
+        }
+        if config.ipv4:
+            ethertypes[ethernet.ETHERTYPE_ARP] = self.arp.receive
+            protocols4 = protocols | {ICMP: icmp.receive4, IGMP: icmp.ignore}
+            ethertypes[ethernet.ETHERTYPE_IPV4] = Ipv4(context, icmp_errors, protocols4).receive
+        if config.ipv6:
+            protocols6 = protocols | {ICMPV6: icmp.receive6}
+            ethertypes[ethernet.ETHERTYPE_IPV6] = Ipv6(context, icmp_errors, protocols6).receive
+            self.ndp.start()
+        self.frames = Frames(context, ethertypes)
+
+    def _find_station(self, address: bytes) -> None:
+        """Ask for the Ethernet address of an address of the guest, if it is not known."""
+        if not self._context.guest.is_located(address):
+            (self.arp if len(address) == 4 else self.ndp).ask(address)

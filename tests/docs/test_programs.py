@@ -1,0 +1,130 @@
+"""The complete programs of the documentation, run with guests as the pages say."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from sansnet_core import pcap
+from sansnet_core.summary import summary
+from tests.lab import SERVER4, DnsServer, Lab, laboratory
+
+DOCS: Final = Path("docs")
+PAGES: Final = {
+    "capture": DOCS / "how-to/capture-and-trace.md",
+    "decide": DOCS / "how-to/decide-about-every-flow.md",
+    "intercept": DOCS / "how-to/intercept-http.md",
+    "machine": DOCS / "how-to/put-a-machine-on-a-test-network.md",
+    "several": DOCS / "how-to/run-several-guests.md",
+    "tutorial": DOCS / "tutorial/3-a-guest-in-a-trio-program.md",
+    "watch": DOCS / "how-to/watch-what-a-guest-does.md",
+    "world": DOCS / "how-to/give-a-program-only-your-network.md",
+}
+"""Each block of Python of these pages is one program."""
+
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.slow,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make network namespaces"),
+]
+
+Run = Callable[..., list[str]]
+
+
+def programs(page: Path) -> list[str]:
+    """The programs of a page."""
+    return re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with laboratory() as made:
+        served = made.directory / "served"
+        served.mkdir()
+        (served / "index.html").write_text("a page\n")
+        dns = DnsServer({("www.lab.example", "A"): [SERVER4]})
+        with made.http_server(80, served), dns.on(made.upstream, SERVER4):
+            yield made
+
+
+@pytest.fixture
+def run(lab: Lab) -> Run:
+    """Runs a program of a page in the laboratory's host; returns the lines that it prints, of stdout and stderr."""
+
+    def run(name: str, *arguments: str, number: int = 0, status: int = 0) -> list[str]:
+        path = lab.directory / f"{name}-{number}.py"
+        path.write_text(programs(PAGES[name])[number])
+        command = [sys.executable, "-W", "error", str(path), *arguments]
+        done = lab.host.run("env", f"--chdir={lab.directory}", *command, check=False)
+        assert done.returncode == status, done.stderr
+        return (done.stdout + done.stderr).replace("\r", "").splitlines()
+
+    return run
+
+
+def test_five_lines_give_a_command_a_network(run: Run) -> None:
+    assert any("198.51.100.2/24" in line for line in run("tutorial", "ip", "address"))
+    assert "a page" in run("tutorial", "curl", "-s", f"http://{SERVER4}/")
+
+
+def test_the_program_that_watches_prints_what_the_guest_opens(run: Run) -> None:
+    lines = run("tutorial", "curl", "-s", "http://www.lab.example/", number=1)
+    assert {f"the guest opened {SERVER4}:53", f"the guest opened {SERVER4}:80", "a page"} <= set(lines)
+    run("tutorial", "false", number=1, status=1)
+
+
+def test_the_program_is_the_guests_server(run: Run) -> None:
+    assert run("tutorial", "curl", "-s", "http://10.0.2.2/", number=2) == ["you said: GET / HTTP/1.1"]
+    run("tutorial", "curl", "-s", "http://10.0.2.9:81/", number=2, status=7)  # refused here
+
+
+def test_the_program_connects_to_the_guests_server(run: Run) -> None:
+    assert "HTTP/1.0 200 OK" in run("tutorial", number=3)
+
+
+def test_the_program_decides(run: Run) -> None:
+    refused = run("tutorial", "curl", "-sS", f"http://{SERVER4}/", number=4, status=1)
+    assert any("connect to server" in line for line in refused), refused
+
+
+def test_every_flow_is_decided_about(run: Run) -> None:
+    assert "only https is allowed here" in (lines := run("decide", "curl", "-s", f"http://{SERVER4}/"))
+    assert any(re.fullmatch(rf"tcp 198\.51\.100\.2:\d+ to {SERVER4}:80", line) for line in lines)
+
+
+def test_a_guest_is_watched(run: Run) -> None:
+    lines = run("watch", "curl", "-s", f"http://{SERVER4}/")
+    assert "a page" in lines
+    assert any(f"to {SERVER4}:80 opened" in line for line in lines)
+    assert any(line.startswith("frames: ") for line in lines)
+
+
+def test_two_guests_are_connected(run: Run) -> None:
+    assert "HTTP/1.0 200 OK" in run("several")
+
+
+def test_a_program_has_no_network_but_this(run: Run) -> None:
+    assert run("world", "curl", "-s", "http://app.internal/") == ["you have reached the only server of this world"]
+    assert any("1 received" in line for line in run("world", "ping", "-c1", "192.0.2.1"))
+    run("world", "curl", "-s", "https://example.com/", status=6)  # curl cannot resolve the name
+    run("world", "curl", "-s", f"http://{SERVER4}/", status=7)  # it is refused
+
+
+def test_http_is_intercepted(run: Run) -> None:
+    lines = run("intercept", "curl", "-s", f"http://{SERVER4}/")
+    assert "a page" in lines
+    assert f"{SERVER4}:80 GET / HTTP/1.1" in lines
+
+
+def test_frames_are_captured(lab: Lab, run: Run) -> None:
+    run("capture", "ping", "-c1", SERVER4)
+    with (lab.directory / "guest.pcap").open("rb") as file:
+        lines = [summary(frame) for _, frame in pcap.read(file.read())]
+    assert sum("ICMP echo request" in line for line in lines) == 1
+    assert sum("ICMP echo reply" in line for line in lines) == 1
