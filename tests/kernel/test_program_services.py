@@ -23,12 +23,12 @@ PYTHON: Final = (sys.executable, "-c")
 PRELUDE: Final = "import hashlib, select, socket, struct, time\n"
 
 
-def run(tmp_path: Path, body: Callable[[Services, Path], Awaitable[None]]) -> None:
+def run(tmp_path: Path, body: Callable[[Services, Path], Awaitable[None]], limit: float = 110) -> None:
     """Run a test with the services of `world`, and the file with its certificate authority."""
 
     async def main() -> None:
         authority = tmp_path / "ca.pem"
-        with trio.fail_after(110):
+        with trio.fail_after(limit):
             async with world(authority) as services:
                 await body(services, authority)
 
@@ -134,16 +134,16 @@ with socket.create_connection(({SERVICE!r}, {HASH})) as stream:
         assert await script(services, down) == expected.hexdigest()
         assert await script(services, up) == expected.hexdigest()
 
-    run(tmp_path, main)
+    run(tmp_path, main, 590)
 
 
 def test_data_both_ways(tmp_path: Path) -> None:
     transfer(100, tmp_path)
 
 
-@pytest.mark.parametrize("mebibytes", [1024])
-def test_a_gibibyte_both_ways(mebibytes: int, tmp_path: Path) -> None:
-    transfer(mebibytes, tmp_path)
+@pytest.mark.timeout(600)
+def test_a_gibibyte_both_ways(tmp_path: Path) -> None:
+    transfer(1024, tmp_path)
 
 
 def test_ten_thousand_connections(tmp_path: Path) -> None:
@@ -331,7 +331,7 @@ def test_a_guest_with_services_alone_makes_no_host_socket(tmp_path: Path) -> Non
         assert program.stdin is not None
         assert program.stdout is not None
         pid = program.stdout.readline().strip()
-        curl = ["curl", "-sS", "--cacert", authority, "--resolve", f"{NAME}:443:{SERVICE}", f"https://{NAME}/"]
+        curl = ["curl", "-sS", "--cacert", str(authority), "--resolve", f"{NAME}:443:{SERVICE}", f"https://{NAME}/"]
         enter = ["nsenter", "-t", pid, "-n", "-U", "--preserve-credentials"]
         with traced(program.pid, tmp_path / "calls"):
             done = subprocess.run([*enter, *curl], check=True, capture_output=True)
