@@ -23,7 +23,7 @@ PYTHON: Final = (sys.executable, "-c")
 PRELUDE: Final = "import hashlib, select, socket, struct, time\n"
 
 
-def run(tmp_path: Path, body: Callable[[Services, Path], Awaitable[None]], limit: float = 15) -> None:
+def run(tmp_path: Path, body: Callable[[Services, Path], Awaitable[None]], limit: float = 110) -> None:
     """Run a test with the services of `world`, and the file with its certificate authority."""
 
     async def main() -> None:

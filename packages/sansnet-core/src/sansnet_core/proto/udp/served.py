@@ -110,7 +110,7 @@ class ServedFlows:
         if len(guest.address) != len(source.address) or not (source.port and self._is_source(end.socket, source)):
             return Reason.INBOUND_SOURCE
         family = context.config.ipv4 if len(guest.address) == 4 else context.config.ipv6
-        if not family or not guest.port or not address_map.is_node(guest.address) or address_map.is_own(guest.address):
+        if not family or not guest.port or not address_map.is_node(guest.address) or context.guest.is_ours(guest.address):
             return Reason.INBOUND_GUEST
         return None
 
