@@ -110,9 +110,15 @@ class ServedFlows:
         if len(guest.address) != len(source.address) or not (source.port and self._is_source(end.socket, source)):
             return Reason.INBOUND_SOURCE
         family = context.config.ipv4 if len(guest.address) == 4 else context.config.ipv6
-        if not family or not guest.port or not address_map.is_node(guest.address) or address_map.is_own(guest.address):
+        known = guest.address in (context.guest.ipv4, context.guest.ipv6)  # it may be in a virtual prefix
+        if not family or not guest.port or not (known or self._may_have(guest.address)):
             return Reason.INBOUND_GUEST
         return None
+
+    def _may_have(self, address: bytes) -> bool:
+        """Whether the guest may have an address that it is not known to have."""
+        address_map = self._context.address_map
+        return address_map.is_node(address) and not address_map.is_own(address)
 
     def _is_source(self, socket: SocketId, source: Endpoint) -> bool:
         """Whether a service may send from an endpoint: it exists in the program only, or the service is there."""
