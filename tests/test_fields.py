@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 import pickle
 import pkgutil
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import pytest
 
@@ -22,6 +24,7 @@ from sansnet_core import (
     Allow,
     ConfigError,
     Endpoint,
+    ExtendedError,
     Ipv4Config,
     Ipv6Config,
     Limits,
@@ -34,9 +37,12 @@ from sansnet_core import (
     UdpFiltering,
     addresses,
 )
-from sansnet_core.ports import ForwardRule
+from sansnet_core.ports import TCP, ForwardRule, combine, parse, parse_all
 from sansnet_core.records import Record, replace
-from sansnet_trio import GuestPlan, InterfaceAddress, ListenAddress, NamespaceOptions, OptionsError, Route
+from sansnet_trio import GuestPlan, HostInfo, InterfaceAddress, ListenAddress, NamespaceOptions, OptionsError, Route
+
+ANY: Final = partial(cast, Any)
+"""A value that type checkers accept everywhere."""
 
 _Cases: TypeAlias = dict[str, tuple[dict[Any, Any], tuple[Any, ...]]]
 
@@ -340,6 +346,17 @@ def test_options_of_a_guest_are_written_as_text() -> None:
         OptionsError, match=r"gateways: '10.0.2.2' is one value in place of several; write \('10.0.2.2',\)"
     ):
         NamespaceOptions(gateways="10.0.2.2")
+    twice: dict[str, Any] = {
+        "own": ("10.0.2.15/24", "10.0.2.16"),
+        "gateways": ("10.0.2.2", "10.0.2.3"),
+        "outbound": ("::1", "::2"),
+        "dns_host": (("::1", 53), ("::2", 53)),
+    }
+    for name, two in twice.items():
+        with pytest.raises(OptionsError, match=f"{name}: there are two addresses of one family; give at most one"):
+            NamespaceOptions(**{name: two})
+    with pytest.raises(OptionsError, match=r"netmask: 33 is not a prefix length between 1 and 32"):
+        NamespaceOptions(netmask=33)
     with pytest.raises(OptionsError, match=r"families: \{5\} is not a set of families"):
         NamespaceOptions(families={5})
 
@@ -435,6 +452,7 @@ def test_zones_are_for_endpoints_of_the_host() -> None:
         (LinkConfig, {"mtu": "1500"}, "mtu: '1500' is not an integer"),
         (LinkConfig, {"mtu": True}, "mtu: True is not an integer"),
         (LinkConfig, {"tso4": 1}, "tso4: 1 is not True or False"),
+        (Limits, {"udp_idle_once": math.nan}, "udp_idle_once: must be more than 0"),
         (Limits, {"udp_idle_once": None}, "udp_idle_once: None is not a number"),
         (NetworkConfig, {"dns_search": "example.com"}, "dns_search: 'example.com' is not a tuple of texts; write"),
         (NetworkConfig, {"hostname": b"a"}, "hostname: b'a' is not text or None"),
@@ -450,6 +468,7 @@ def test_zones_are_for_endpoints_of_the_host() -> None:
             "default_action: 'refuse' is not a value of its type; give Action",
         ),
         (NamespaceOptions, {"limits": 5}, "limits: 5 is not a value of its type; give Limits"),
+        (HostInfo, {"ipv4": "eth0"}, "ipv4: 'eth0' is not a value of its type; give Uplink"),
         (GuestPlan, {"routes": ("0.0.0.0/0",)}, "routes: '0.0.0.0/0' is not a value of its type; give Route"),
         (Rule, {"action": "refuse"}, "action: 'refuse' is not a value of its type; give Action"),
         (Rule, {"action": Action.REFUSE, "protocols": "tcp"}, "protocols: 'tcp' is one value in place of several"),
@@ -476,6 +495,27 @@ def test_other_fields_are_checked_too(record: type[Record], fields: dict[str, An
         fields = {"ipv4": Ipv4Config(address="10.0.2.15/24", gateway=None), **fields}
     with pytest.raises(SansnetError, match=re.escape(message)):
         record(**fields)
+
+
+def test_the_node_that_sent_an_error_has_an_address() -> None:
+    with pytest.raises(ConfigError, match="offender: b'abc' has 3 bytes"):
+        ExtendedError(113, 1, 0, 0, 0, b"abc")
+    assert ExtendedError(113, 1, 0, 0, 0, None).offender is None
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: parse(ANY(8080), TCP), "spec: 8080 is not the text of a specification, such as '8080:80'"),
+        (lambda: parse("80", ANY("tcp")), "protocol: 'tcp' is neither ports.TCP nor ports.UDP"),
+        (lambda: parse_all("8080", TCP), r"specs: '8080' is one specification; give \['8080'\]"),
+        (lambda: combine([ANY(None)]), "forwards: None is not a ForwardRule"),
+        (lambda: addresses.parse(ANY(5)), "5 is not the text of an address, such as '192.0.2.1'"),
+    ],
+)
+def test_functions_refuse_other_types(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(SansnetError, match=message):
+        call()
 
 
 def test_verdicts_take_their_field_by_position() -> None:

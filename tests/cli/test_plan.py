@@ -11,13 +11,13 @@ from sansnet_cli.compat.request import read
 from sansnet_cli.options.records import RunOptions
 from sansnet_cli.run.parser import parse as parse_run
 from sansnet_cli.serve.parser import parse as parse_serve
-from sansnet_core import Ipv4Config, Ipv6Config, UdpFiltering
+from sansnet_core import Ipv4Config, Ipv6Config, NetworkConfig, UdpFiltering
 from sansnet_core.address_map import AddressMap
 from sansnet_core.addresses import Endpoint, parse, with_zone
 from sansnet_core.records import replace
 from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.hostinfo import HostError, HostInfo, InterfaceAddress, Resolvers, Route, Uplink
-from sansnet_trio.plan.options import NetworkOptions, OptionsError
+from sansnet_trio.plan.options import NamespaceOptions, NetworkOptions, OptionsError
 from sansnet_trio.plan.setup import Setup, make_plan, make_setup, remembering
 
 UPLINK4 = Uplink(
@@ -534,7 +534,37 @@ def test_addresses_of_a_family_that_the_guest_has_not_are_left_out() -> None:
 def test_a_forwarded_name_server_without_one_behind_it_is_a_warning() -> None:
     setup = lenient(NOTHING, dns=(), dns_forward=(parse("10.9.9.9"),))
     assert setup.config.dns_forward == ()
-    assert [warning for warning in setup.warnings if "--dns-forward" in warning]
+    assert [warning for warning in setup.warnings if "dns_forward 10.9.9.9 has no name server" in warning]
+
+
+def test_messages_name_the_fields_of_the_library_and_the_options_of_the_command() -> None:
+    def problem(kind: type[NamespaceOptions], **fields: Any) -> str:
+        with pytest.raises(OptionsError) as caught:
+            make_plan(kind(**fields), NOTHING)
+        return str(caught.value)
+
+    own = {"own": ("10.0.0.2/24",), "gateways": ("10.0.0.1",)}
+    assert problem(NamespaceOptions, **own, map_host_loopback=("10.0.0.2",)).startswith("map_host_loopback 10.0.0.2 is")
+    assert problem(RunOptions, command=("true",), **own, map_host_loopback=("10.0.0.2",)).startswith(
+        "--map-host-loopback 10.0.0.2 is"
+    )
+    assert problem(NamespaceOptions, hosts=(("a", None),)).endswith("give map_host_loopback ADDR too")
+    assert problem(RunOptions, command=("true",), hosts=(("a", None),)).endswith("give --map-host-loopback ADDR too")
+
+
+def test_a_made_up_network_does_not_depend_on_the_host() -> None:
+    with_host, without = (make_plan(NamespaceOptions.made_up(), host)[0] for host in (HOST, NOTHING))
+    assert replace(with_host, resolv_conf=None) == replace(without, resolv_conf=None)
+    config = make_plan(NamespaceOptions.made_up(map_host_loopback=("fd00::2",)), HOST)[1].config
+    virtual = [
+        address for address in ("10.0.2.2", "10.0.2.3", "fd00::2", "fd00::3", "10.0.2.15") if is_in(config, address)
+    ]
+    assert virtual == ["10.0.2.2", "fd00::3", "10.0.2.15"]
+
+
+def is_in(config: NetworkConfig, address: str) -> bool:
+    """Whether an address is in a virtual prefix."""
+    return any(prefix.contains(parse(address)) for prefix in config.virtual)
 
 
 def test_one_address_and_the_default_route_may_be_enough() -> None:

@@ -143,6 +143,15 @@ def test_the_longest_prefix_and_then_a_service_for_one_port_decides(
     assert len(list(table)) == len(set(range(len(places))) - removed)
 
 
+def test_a_longer_prefix_for_all_ports_decides_before_a_shorter_one_for_one_port() -> None:
+    table = ServiceTable()
+    table.add(ProgramService(SocketId(1), TCP, Prefix.of("10.0.0.0/8"), 80))
+    table.add(ProgramService(SocketId(2), TCP, Prefix.of("10.0.0.0/16"), None))
+    table.add(ProgramService(SocketId(3), TCP, None, 80))
+    addresses = (Endpoint("10.0.0.1", 0).address, Endpoint("10.1.0.1", 0).address, bytes(4))
+    assert [table.find(TCP, address, 80, own=True) for address in addresses] == [2, 1, 3]
+
+
 def test_two_services_at_one_place_are_an_error() -> None:
     table = ServiceTable()
     table.add(ProgramService(SocketId(1), TCP, None, 80))

@@ -8,9 +8,22 @@ from collections.abc import Callable
 
 import pytest
 
-from sansnet_core import LinkConfig, Network, SendStream
-from sansnet_core.testing import GuestTcpOptions, HostScript, Pair, ScriptedHost, make_config
-from sansnet_core.testing.packets import glue
+from sansnet_core import (
+    Action,
+    Allow,
+    DecideFlow,
+    Endpoint,
+    LinkConfig,
+    Network,
+    OpenDatagram,
+    OpenEcho,
+    OpenStream,
+    SendStream,
+    ServeStream,
+)
+from sansnet_core.records import replace
+from sansnet_core.testing import SERVER, GuestTcpOptions, HostScript, Pair, ScriptedHost, make_config
+from sansnet_core.testing.packets import IPV4, SYN, Ip, Segment, echo_request, ethernet, fragments, glue, udp
 
 WAYS: list[Callable[[Network], Network]] = [
     lambda network: pickle.loads(pickle.dumps(network)),
@@ -58,6 +71,42 @@ def test_a_copy_carries_both_directions_and_leaves_the_original_alone(way: Calla
     assert bytes(connection.received) == b"there and back"
     assert pickle.dumps(original) == before
     assert [flow.state for flow in original.flows()] == ["ESTABLISHED"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_copy_has_the_flows_that_wait_for_a_verdict_and_for_the_program(way: Callable[[Network], Network]) -> None:
+    """And fragments whose datagram is not complete."""
+    pair = Pair(replace(make_config(), default_action=Action.ASK, virtual=("10.9.0.0/16",)))
+    network, guest, now = pair.network, pair.guest, pair.now
+    service = network.service_added(17, None, 53, now)
+    network.service_added(6, None, 80, now)
+    syns = [Segment(guest.ipv4, 4000, *at, 1, 0, SYN, 1000).ip() for at in ((SERVER, 80), (b"\n\x09\0\1", 80))]
+    whole = udp(guest.ipv4, 4001, SERVER, 53, bytes(3000))
+    first, *rest = fragments(whole, 1400)
+    ping = echo_request(guest.ipv4, SERVER, 7, 1, b"ping")
+    before = [*syns, udp(guest.ipv4, 4000, SERVER, 53, b"q"), udp(guest.ipv4, 5, b"\n\x09\0\1", 53, b"q"), ping, first]
+    network.receive_frames([frame(pair, ip) for ip in before], now)
+
+    both = (network, way(network))
+    asked = [network.take_orders() for network in both]
+    assert asked[0] == asked[1]
+    questions = [order for order in asked[0] if isinstance(order, DecideFlow)]
+    assert {order.protocol for order in questions} == {1, 6, 17}
+    assert any(isinstance(order, ServeStream) for order in asked[0])
+    results = []
+    for one in both:
+        one.receive_frames([frame(pair, ip) for ip in rest], now)
+        for question in questions:
+            one.flow_decided(question.socket, Allow(), now)
+        peer = Endpoint(guest.ipv4, 5)
+        one.service_sent(service, peer, Endpoint("10.9.0.1", 53), b"answer", now)
+        results.append((one.take_orders(), [glue(each) for each in one.take_frames()], one.flows(), one.statistics()))
+    assert results[0] == results[1]
+    assert {type(order) for order in results[0][0]} >= {DecideFlow, OpenStream, OpenDatagram, OpenEcho}
+
+
+def frame(pair: Pair, ip: Ip) -> bytes:
+    return ethernet(pair.config.mac, pair.guest.mac, IPV4, ip.emit())
 
 
 def test_a_network_with_many_connections_is_copied_too() -> None:

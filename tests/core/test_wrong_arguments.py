@@ -15,7 +15,8 @@ from sansnet_core.testing import OUTSIDER, Pair, make_config
 WRONG: Any = None
 BAD: Final = Endpoint._make((b"abc", 80))
 """An endpoint that was made without a check."""
-FAILURE: Final = ExtendedError(113, 1, 0, 0, 0, b"abc")
+FAILURE: Final = ExtendedError(113, 1, 0, 0, 0, None)
+object.__setattr__(FAILURE, "offender", b"abc")
 ONE: Final = SocketId(1)
 
 MAKING: Final[list[tuple[Callable[[], object], str]]] = [

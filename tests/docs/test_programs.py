@@ -11,10 +11,13 @@ from typing import Final
 
 import pytest
 
+from sansnet_core import pcap
+from sansnet_core.summary import summary
 from tests.lab import SERVER4, DnsServer, Lab, laboratory
 
 DOCS: Final = Path("docs")
 PAGES: Final = {
+    "capture": DOCS / "how-to/capture-and-trace.md",
     "decide": DOCS / "how-to/decide-about-every-flow.md",
     "intercept": DOCS / "how-to/intercept-http.md",
     "machine": DOCS / "how-to/put-a-machine-on-a-test-network.md",
@@ -57,7 +60,8 @@ def run(lab: Lab) -> Run:
     def run(name: str, *arguments: str, number: int = 0, status: int = 0) -> list[str]:
         path = lab.directory / f"{name}-{number}.py"
         path.write_text(programs(PAGES[name])[number])
-        done = lab.host.run(sys.executable, "-W", "error", str(path), *arguments, check=False)
+        command = [sys.executable, "-W", "error", str(path), *arguments]
+        done = lab.host.run("env", f"--chdir={lab.directory}", *command, check=False)
         assert done.returncode == status, done.stderr
         return (done.stdout + done.stderr).replace("\r", "").splitlines()
 
@@ -116,3 +120,11 @@ def test_http_is_intercepted(run: Run) -> None:
     lines = run("intercept", "curl", "-s", f"http://{SERVER4}/")
     assert "a page" in lines
     assert f"{SERVER4}:80 GET / HTTP/1.1" in lines
+
+
+def test_frames_are_captured(lab: Lab, run: Run) -> None:
+    run("capture", "ping", "-c1", SERVER4)
+    with (lab.directory / "guest.pcap").open("rb") as file:
+        lines = [summary(frame) for _, frame in pcap.read(file.read())]
+    assert sum("ICMP echo request" in line for line in lines) == 1
+    assert sum("ICMP echo reply" in line for line in lines) == 1

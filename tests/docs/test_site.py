@@ -10,6 +10,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Final
 
 import pytest
@@ -158,3 +159,14 @@ def test_the_manual_pages_are_correct_roff(built: Path) -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
     shown = subprocess.run(["mandoc", "-T", "ascii", *pages], capture_output=True, text=True, check=True).stdout
     assert max(map(len, re.sub(".\b", "", shown).splitlines())) <= 110
+
+
+def test_the_stable_modules_exist_and_list_their_names() -> None:
+    rows = re.findall(r"^\| (`sansnet_.*?) \|", Path("docs/stability.md").read_text(), re.MULTILINE)
+    assert len(rows) > 4
+    for row in rows:
+        package, *modules = re.findall(r"`([\w.]+)`", row)
+        for name in [package, *(module if "." in module else f"{package}.{module}" for module in modules)]:
+            module = import_module(name)
+            inner = [each.name for each in iter_modules(getattr(module, "__path__", []))]
+            assert hasattr(module, "__all__") or all(import_module(f"{name}.{each}").__all__ for each in inner), name

@@ -9,20 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sansnet_core import (
+    Action,
     Endpoint,
     ExtendedError,
     Limits,
     LinkConfig,
     Network,
     NetworkConfig,
+    OpenStream,
+    Order,
+    Prefix,
+    SendDatagram,
     SocketId,
 )
 from sansnet_core.testing import GATEWAY, SECRET, SERVER, GuestStack, HostScript, ScriptedHost, make_config
 from sansnet_core.testing.packets import ARP, TCP, glue, read_frame, read_ip, read_segments
 
-__all__ = ["LIMITS", "LOOPBACK_ALIAS", "Harness", "fix_ipv4_checksum"]
+__all__ = ["LIMITS", "LOOPBACK_ALIAS", "VIRTUAL", "Harness", "fix_ipv4_checksum"]
 
 LOOPBACK_ALIAS = bytes((10, 0, 2, 3))
+VIRTUAL = Prefix.of("198.18.0.0/15")
 
 LIMITS = Limits(
     tcp_flows=20,
@@ -37,7 +43,13 @@ LIMITS = Limits(
     tcp_reassembly_segments=8,
     reassembly_datagrams=8,
     reassembly_fragments=8,
+    undecided_flows=5,
 )
+
+
+def _opens_virtual(order: Order) -> bool:
+    """Whether an order reaches for an address that exists in the program only."""
+    return isinstance(order, OpenStream | SendDatagram) and VIRTUAL.contains(order.remote.address)
 
 
 def fix_ipv4_checksum(frame: bytes) -> bytes:
@@ -62,6 +74,7 @@ class Harness:
         link: LinkConfig | None = None,
         *,
         connect: int | None = 0,
+        asks: bool = False,
         listen: Callable[[bytes], None] = lambda frame: None,
     ) -> None:
         base = make_config(link, LIMITS)
@@ -76,6 +89,8 @@ class Harness:
             hosts=(("host.example", (LOOPBACK_ALIAS,)), ("asked.example", ())),
             map_host_loopback=(LOOPBACK_ALIAS,),
             limits=LIMITS,
+            virtual=(VIRTUAL,),
+            default_action=Action.ASK if asks else Action.ALLOW,
             notices=True,
         )
         self._listen = listen
@@ -101,6 +116,7 @@ class Harness:
                 self.check(glue(frame))
                 self._listen(glue(frame))
             orders = self.network.take_orders()  # after the frames: making them may bring orders
+            assert not any(map(_opens_virtual, orders))
             self.host.obey(orders, self.now)
             reported = self.host.report(self.now)
             self.network.take_notices()
@@ -115,6 +131,7 @@ class Harness:
         assert statistics.flows["udp_flows"] <= LIMITS.udp_flows + LIMITS.udp_inbound_flows
         assert len(self.host.datagram_sockets) <= LIMITS.udp_flows
         assert len(self.host.echo_sockets) <= LIMITS.echo_flows
+        assert len(self.host.questions) <= 6 * LIMITS.undecided_flows  # three protocols, two directions
 
     def check(self, frame: bytes) -> None:
         """Check that a frame from the network is well-formed."""

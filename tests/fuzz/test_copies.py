@@ -62,7 +62,7 @@ def _plain(result: Any) -> Any:
 
 
 def twins_of(network: Network, way: str, every: int = 1) -> tuple[Network, Twins]:
-    """A network and its copies, once as whoever uses them sees them."""
+    """A network and its copies, once as the pair uses them."""
     twins = Twins(network, WAYS[way], every)
     return cast(Network, twins), twins
 
@@ -145,9 +145,10 @@ class CopiedOperations(Operations):
         connect=st.sampled_from([0, 0, 0, 111, None]),
         way=st.sampled_from(list(WAYS)),
         every=st.sampled_from([1, 7, 40]),
+        asks=st.booleans(),
     )
-    def start_with_copies(self, link: LinkConfig, connect: int | None, way: str, every: int) -> None:
-        self.start(link, connect)
+    def start_with_copies(self, link: LinkConfig, connect: int | None, way: str, every: int, asks: bool) -> None:
+        self.start(link, connect, asks=asks)
         self.harness.network, _ = twins_of(self.harness.network, way, every)
         self.harness.host = ScriptedHost(self.harness.network, HostScript(connect=connect))
 

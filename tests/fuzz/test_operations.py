@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from sansnet_core import Endpoint, LinkConfig, UsageError
+from sansnet_core import Allow, Drop, Endpoint, LinkConfig, Prefix, Refuse, Serve, SocketId, UsageError, Verdict
 from sansnet_core.testing import GATEWAY, OUTSIDER, OUTSIDER6, SERVER, HostStream
 from sansnet_core.testing.packets import (
     ACK,
@@ -32,7 +32,7 @@ from sansnet_core.testing.packets import (
 )
 from sansnet_core.testing.packets import read_segments as segments_of
 from tests.fuzz.corpus import frames, packets
-from tests.fuzz.harness import LIMITS, LOOPBACK_ALIAS, Harness
+from tests.fuzz.harness import LIMITS, LOOPBACK_ALIAS, VIRTUAL, Harness
 
 _FRAMES = frames()
 _PACKETS = packets()
@@ -53,6 +53,16 @@ _PORTS = st.sampled_from(sorted(_REMOTES))
 _OWN_PORTS = st.sampled_from(sorted(_REMOTES.keys() - _OUTSIDERS))
 _LISTENING = st.sampled_from(sorted(_OUTSIDERS))
 _MAX_FORWARDS = 5
+_VERDICTS: list[Verdict] = [
+    Allow(),
+    Allow(),
+    Allow(Endpoint(OUTSIDER6.address, 443)),
+    Refuse(),
+    Refuse(111),
+    Refuse(110),
+    Drop(),
+    Serve(),
+]
 _STRANGERS4 = st.sampled_from([SERVER, GATEWAY, OUTSIDER.address, LOOPBACK_ALIAS, bytes(4), b"\x7f\0\0\1"])
 _STRANGERS6 = st.sampled_from([OUTSIDER6.address, bytes(16), bytes(15) + b"\1", b"\xfe\x80" + bytes(13) + b"\7"])
 _FLAGS = st.sampled_from(
@@ -73,8 +83,9 @@ class _Known:
 class Operations(RuleBasedStateMachine):
     """Guests, sockets and time, in any order."""
 
-    def start(self, link: LinkConfig, connect: int | None) -> None:
-        self.harness = Harness(link, connect=connect, listen=self._listen)
+    def start(self, link: LinkConfig, connect: int | None, *, asks: bool = False) -> None:
+        self.harness = Harness(link, connect=connect, asks=asks, listen=self._listen)
+        self.services: list[SocketId] = []
         self.known = {port: _Known() for port in _REMOTES}
 
     def _listen(self, frame: bytes) -> None:
@@ -112,6 +123,34 @@ class Operations(RuleBasedStateMachine):
         known = self.known[port]
         known.sequence = (known.sequence + 100_000) % (1 << 32)
         self.harness.host.accept(_OUTSIDERS[port], port, self.harness.now)
+        self.harness.outputs()
+        if accepts:
+            self.harness.receive(self._segment(port, SYN | ACK, known.sequence, known.seen, 65535, b""))
+            known.sequence += 1
+
+    @rule(data=st.data(), verdict=st.sampled_from(_VERDICTS))
+    def verdict_comes(self, data: st.DataObject, verdict: Verdict) -> None:
+        if questions := sorted(self.harness.host.questions):
+            self.harness.host.decide(data.draw(st.sampled_from(questions)), verdict, self.harness.now)
+            self.harness.outputs()
+
+    @rule(protocol=st.sampled_from([6, 17]), prefix=st.sampled_from([None, VIRTUAL, Prefix.of("0.0.0.0/0")]))
+    def service_begins(self, protocol: int, prefix: Prefix | None) -> None:
+        if not self.services:
+            self.services.append(self.harness.network.service_added(protocol, prefix, None, self.harness.now))
+
+    @rule()
+    def service_ends(self) -> None:
+        if self.services:
+            self.harness.network.service_removed(self.services.pop(), self.harness.now)
+            self.harness.outputs()
+
+    @rule(port=_LISTENING, accepts=st.booleans())
+    def program_connects(self, port: int, accepts: bool) -> None:
+        """From the outsider's place in the guest's eyes, if that is an address of ours; else it is an errno."""
+        known = self.known[port]
+        known.sequence = (known.sequence + 100_000) % (1 << 32)
+        self.harness.host.connect(port, self.harness.now, source=Endpoint(*_REMOTES[port]))
         self.harness.outputs()
         if accepts:
             self.harness.receive(self._segment(port, SYN | ACK, known.sequence, known.seen, 65535, b""))
@@ -157,7 +196,7 @@ class Operations(RuleBasedStateMachine):
 
     @rule(
         port=st.sampled_from([5300, 40000]),
-        remote=st.sampled_from([OUTSIDER.address, LOOPBACK_ALIAS, SERVER, GATEWAY]),
+        remote=st.sampled_from([OUTSIDER.address, LOOPBACK_ALIAS, SERVER, GATEWAY, bytes((198, 18, 0, 1))]),
         number=st.integers(1, 6),
     )
     def guest_sends_a_datagram(self, port: int, remote: bytes, number: int) -> None:
@@ -269,9 +308,9 @@ class Operations(RuleBasedStateMachine):
 
 
 class PlainOperations(Operations):
-    @initialize(link=st.sampled_from(LINKS), connect=st.sampled_from([0, 0, 0, 111, None]))
-    def start_plain(self, link: LinkConfig, connect: int | None) -> None:
-        self.start(link, connect)
+    @initialize(link=st.sampled_from(LINKS), connect=st.sampled_from([0, 0, 0, 111, None]), asks=st.booleans())
+    def start_plain(self, link: LinkConfig, connect: int | None, asks: bool) -> None:
+        self.start(link, connect, asks=asks)
 
 
 PlainOperations.TestCase.settings = settings(max_examples=100, stateful_step_count=30)

@@ -1,4 +1,4 @@
-"""What unmodified programs see of each verdict, and the tables of docs/errors.md that say so.
+"""The results that unmodified programs see of each verdict, and the tables of docs/errors.md that say so.
 
 As a program this prints the tables: `python -m tests.lab.verdicts`.
 """

@@ -1,4 +1,4 @@
-"""Verdicts about the flows of a simulated guest, in virtual time: what the guest gets, and what the host sees."""
+"""Verdicts about the flows of a simulated guest, in virtual time: results in the guest and on the host."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def answer(name: str, datagrams: Any) -> NoReturn:
 
 
 async def ask(guest: SimulatedGuest, protocol: str, family: int) -> str:
-    """What the guest gets: the name of the server, `reply` to a ping, an errno, or silence."""
+    """The result in the guest: the name of the server, `reply` to a ping, an errno, or silence."""
     try:
         with trio.move_on_after(20):
             if protocol == "ping":

@@ -296,8 +296,10 @@ def test_a_new_flow_reads_well() -> None:
         str(NewFlow("tcp", GUEST, SERVER)),
         str(NewFlow("udp", GUEST, Endpoint("2001:db8::1", 53), name="a.example")),
         str(NewFlow("tcp", GUEST, SERVER, inbound=True)),
+        str(NewFlow("ping", GUEST, SERVER)),
     ] == [
         "tcp 10.0.2.15:40000 to 192.0.2.80:443",
         "udp 10.0.2.15:40000 to [2001:db8::1]:53 (a.example)",
         "tcp 192.0.2.80:443 to 10.0.2.15:40000, from outside",
+        "ping 10.0.2.15 to 192.0.2.80",
     ]

@@ -158,6 +158,14 @@ def test_an_unknown_version_of_edns_is_answered_with_ours() -> None:
     assert (found.rcode(), found.edns, found.answer) == (dns.rcode.BADVERS, 0, [])
 
 
+def test_many_records_in_a_query_are_a_format_error() -> None:
+    """Each may have a long name, which takes time to read."""
+    wire = bytearray(query("app.internal").to_wire())
+    for count, code in ((4, dns.rcode.NOERROR), (5, dns.rcode.FORMERR)):
+        wire[11] = count
+        assert answer(bytes(wire) + b"\xc0\x0c\0\x01\0\x01\0\0\0\0\0\0" * count).rcode() == code
+
+
 def test_two_opt_records_or_one_with_a_name_are_format_errors() -> None:
     wire = bytearray(query("app.internal", use_edns=0).to_wire())
     twice = wire + wire[-11:]

@@ -9,6 +9,7 @@ from errno import (
     ECONNRESET,
     EHOSTUNREACH,
     EMFILE,
+    EMSGSIZE,
     ENETUNREACH,
     ENONET,
     ENOPROTOOPT,
@@ -195,6 +196,7 @@ ERRNOS = [
     (ENONET, (3, 8), (1, 3)),
     (EPROTO, (12, 0), (4, 0)),
     (ECONNABORTED, (3, 1), (1, 3)),
+    (EMSGSIZE, (3, 1), (1, 3)),
 ]
 """errno, and the ICMP errors from which the guest's kernel makes it, or comes nearest to it; None is a reset."""
 
@@ -374,6 +376,18 @@ def test_questions_are_bounded_in_number_and_the_next_one_is_dropped() -> None:
     assert pair.host.accept(OUTSIDER, 80, pair.now) is not None, "outsiders have a limit of their own"
 
 
+def test_withdrawn_questions_make_room_for_others() -> None:
+    pair = asking(Limits(undecided_flows=2))
+    for port in range(40000, 40005):
+        syn_of(pair, SERVER, port)
+        pair.guest.send(Segment(pair.guest.ipv4, port, SERVER, 80, sequence=8, flags=RST).ip())
+        pair.settle()
+    syn_of(pair, SERVER)
+    assert len(pair.host.questions) == 1
+    pair.wait(40.0)
+    assert Reason.UNDECIDED not in drops(pair), "none of them is left to run out of time"
+
+
 def test_the_oldest_question_is_withdrawn_if_there_are_too_many_connections() -> None:
     pair = asking(Limits(tcp_pending=2))
     for port in range(3):
@@ -539,12 +553,13 @@ def test_questions_about_outsiders_are_bounded_too() -> None:
 
 
 @pytest.mark.parametrize("flags", [SYN, ACK, RST, RST | ACK, SYN | ACK])
-def test_segments_of_the_guest_change_nothing_while_an_outsider_waits(flags: int) -> None:
+@pytest.mark.parametrize("sequence", [0, 1, 1000])
+def test_segments_of_the_guest_change_nothing_while_an_outsider_waits(flags: int, sequence: int) -> None:
     pair = asking(script=HostScript(produce=b"hello"))
     socket = incoming(pair)
     assert socket is not None
     peer = ManualConnection(pair, port=80, remote=OUTSIDER)
-    assert peer.send(flags) == []
+    assert peer.send(flags, sequence=sequence) == []
     assert [flow.state for flow in pair.network.flows()] == ["UNDECIDED"]
     decide(pair, Allow())
     (connection,) = pair.guest.connections.values()

@@ -24,7 +24,7 @@ from sansnet_core import (
 )
 from sansnet_core.records import replace
 from sansnet_core.testing import GATEWAY, SERVER, SERVER6, make_config
-from sansnet_core.testing.packets import GSO_UDP_L4, Ip, glue, udp
+from sansnet_core.testing.packets import GSO_UDP_L4, IPV4, Ip, ethernet, glue, udp
 from tests.core.direct import GUEST, GUEST6, Direct
 
 VIRTUAL = bytes((10, 9, 0, 1))
@@ -231,6 +231,22 @@ def test_a_group_that_the_guest_sent_to_never_answers() -> None:
     bench.network.service_sent(service, FROM, Endpoint(GATEWAY, 5353), b"x", bench.now)
     bench.collect()
     assert [packet.source for packet in bench.packets] == [GATEWAY]
+
+
+@pytest.mark.parametrize("last", [255, 7], ids=["of all networks", "of another network of the guest"])
+def test_a_broadcast_reaches_a_service_that_is_there(last: int) -> None:
+    bench = direct()
+    address = bytes((255,) * 4) if last == 255 else bytes((172, 16, 0, 7))
+    broadcast = ethernet(b"\xff" * 6, bytes.fromhex("020000000001"), IPV4, datagram(destination=address).emit())
+    service = serve(bench, Prefix.of(address), 53)
+    bench.network.receive_frames([broadcast], bench.now)
+    bench.collect()
+    assert bench.one(DeliverDatagram).destination == Endpoint(address, 53)
+    bench.network.service_removed(service, bench.now)
+    bench.network.receive_frames([broadcast], bench.now)
+    bench.collect()
+    assert (bench.take(), bench.packets) == ([], [])
+    assert bench.drops() == {Reason.IP_BROADCAST: 1}
 
 
 def test_a_datagram_that_is_too_large_changes_nothing() -> None:

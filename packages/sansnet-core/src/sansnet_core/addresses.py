@@ -309,6 +309,8 @@ def parse(text: str) -> bytes:
     Raises:
         ValueError: it is not an address, or has a zone.
     """
+    if not isinstance(text, str):
+        raise ConfigError(f"{text!r:.100} is not the text of an address, such as '192.0.2.1'")
     if "%" in text:
         raise ValueError(f"{text!r} has a zone; leave out the % and the rest")
     return ip_address(text).packed

@@ -204,7 +204,7 @@ class Limits(Record):
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value <= 0:
+            if not value > 0:
                 raise ConfigError(f"{name}: must be more than 0")
 
 
@@ -265,7 +265,8 @@ class NetworkConfig(Record):
         outbound4, outbound6: source address of host sockets; None leaves the choice to the kernel.
         tcp, udp, icmp: whether the protocol is translated.
         virtual: prefixes that exist in the program only. Pings to them are answered; other packets to them go to a
-            service of the program (`Network.service_added`), or are refused. No host socket is opened for them.
+            service of the program (`Network.service_added`), or are refused. No host socket is opened for them, also if
+            one of `map_host_loopback`, `map_guest_address` or `dns_forward` is among them.
         rules: decide about new flows; the first that matches counts.
         default_action: decides if no rule matches. None means `ALLOW`; where the program gives a network a `decide`
             function (`sansnet_trio.open_network`, ...), it means `ASK`.

@@ -344,7 +344,10 @@ class Network(Copyable):
         return socket
 
     def service_removed(self, socket: SocketId, now: float) -> None:
-        """A service of `service_added` has ended. Its connections go on, and its UDP flows end."""
+        """A service of `service_added` has ended: its connections go on, and its UDP flows end. Then take the outputs.
+
+        With the name of a UDP flow whose verdict was `Serve`, that flow ends.
+        """
         self._begin(now).services.remove(socket)
         self._udp.service_removed(socket)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, NewType, TypeAlias, TypeVar, dataclass_transform
 
-from sansnet_core.addresses import Endpoint
+from sansnet_core.addresses import Endpoint, packed
+from sansnet_core.errors import ConfigError
 
 __all__ = [
     "ORIGIN_ICMP",
@@ -78,6 +79,14 @@ class ExtendedError:
     """Address of the node that sent the error, 4 or 16 bytes; None if there is none."""
     ttl: int = 255
     """TTL or hop limit of the message on arrival, from which tools compute the hops of the way back."""
+
+    def __post_init__(self) -> None:
+        """Check the address, which the guest gets as the source of a packet. Errors are rare."""
+        if self.offender is not None:
+            try:
+                packed(self.offender, zone=True)
+            except ConfigError as wrong:
+                raise ConfigError(f"offender: {wrong}") from None
 
 
 @value_class

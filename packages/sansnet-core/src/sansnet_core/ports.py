@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from sansnet_core import addresses, fields
-from sansnet_core.errors import ConfigError, SansnetError, expect
+from sansnet_core.errors import ConfigError, SansnetError, UsageError, expect
 from sansnet_core.fields import OptionalAddress, Port, optional
 from sansnet_core.records import Converted, Record, field, replace
 
@@ -141,6 +141,7 @@ def parse(spec: str, protocol: int, *, inbound: bool = True) -> tuple[ForwardRul
     Raises:
         ConfigError: it is wrong; the message quotes it.
     """
+    expect("spec", spec, str, "the text of a specification, such as '8080:80'")
     if spec == "none":
         return ()
     try:
@@ -163,6 +164,8 @@ def parse_all(specs: Sequence[str], protocol: int, *, inbound: bool = True) -> t
     Raises:
         ConfigError: one is wrong, two of them contradict each other, or `none` comes after another.
     """
+    if isinstance(specs, str):
+        raise UsageError(f"specs: {specs!r} is one specification; give [{specs!r}]")
     if "none" in specs[1:]:
         raise ConfigError("'none' comes after other ports; leave one of them out")
     return combine(forward for spec in specs for forward in parse(spec, protocol, inbound=inbound))

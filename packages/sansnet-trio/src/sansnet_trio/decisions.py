@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import trio
 
-from sansnet_core import Action, Allow, DecideFlow, Drop, Endpoint, NetworkConfig, Refuse, SocketId, policy
+from sansnet_core import Action, Allow, DecideFlow, Drop, Endpoint, NetworkConfig, Refuse, SocketId, addresses, policy
 from sansnet_core.orders import value_class
 from sansnet_core.records import replace
 from sansnet_core.wire.ip import TCP, UDP
@@ -48,9 +48,13 @@ class NewFlow:
     """The host name by which the guest knows the destination; None if it is not known."""
 
     def __str__(self) -> str:
+        guest, destination = (
+            addresses.format(end.address) if self.protocol == "ping" else str(end)
+            for end in (self.guest, self.destination)
+        )
         if self.inbound:
-            return f"{self.protocol} {self.destination} to {self.guest}, from outside"
-        return f"{self.protocol} {self.guest} to {self.destination}{f' ({self.name})' if self.name else ''}"
+            return f"{self.protocol} {destination} to {guest}, from outside"
+        return f"{self.protocol} {guest} to {destination}{f' ({self.name})' if self.name else ''}"
 
 
 @value_class

@@ -143,6 +143,9 @@ class Driver(Uncopyable):
         host: makes the sockets that carry out the network's orders; None for real ones. See
             `sansnet_trio.testing.SimulatedHost`.
 
+    Attributes:
+        decides: whether it has a `decide` function.
+
     Raises:
         OSError: there is no such interface, or no descriptor is left.
     """
@@ -165,6 +168,7 @@ class Driver(Uncopyable):
         expect_link(link)
         self._network, self._link = network, link
         self._events = EventPublisher(network.report_notices, on_notices)
+        self.decides = decide is not None
         self._decisions = None
         if decide is not None:
             from sansnet_trio.decisions import Decisions
@@ -281,11 +285,6 @@ class Driver(Uncopyable):
             self._timer.deadline = deadline
 
     @property
-    def decides(self) -> bool:
-        """Whether it has a `decide` function."""
-        return self._decisions is not None
-
-    @property
     def program(self) -> ProgramSockets:
         """The services and connections of the program; for this package alone."""
         if self._program is None:
@@ -312,17 +311,7 @@ class Driver(Uncopyable):
         self.tell(lambda now: self._network.flow_decided(socket, verdict, now))
 
     def subscribe(self, buffer: int = 1000) -> AbstractAsyncContextManager[Subscription]:
-        """Events of the network, for one subscriber, while the block runs; an async context manager.
-
-        The network makes notices as long as there is a subscriber, whatever its configuration says.
-
-        Args:
-            buffer: number of events that may wait for the subscriber. If there are more, the oldest are thrown away,
-                and it gets `Lost` in their place.
-
-        Raises:
-            ValueError: `buffer` is not 1 or more.
-        """
+        """The events of the network, for one subscriber and as long as the block runs; see `GuestNetwork.subscribe`."""
         return self._events.subscribe(buffer)
 
     def publish(self, notice: Notice) -> None:

@@ -55,6 +55,9 @@ class Subscription(Uncopyable, AsyncIterator[Event]):
         self._closed = False
         self._waiting = ParkingLot()
 
+    def __repr__(self) -> str:
+        return f"<Subscription: {len(self._events)} events wait{', closed' if self._closed else ''}>"
+
     def __aiter__(self) -> Self:
         return self
 

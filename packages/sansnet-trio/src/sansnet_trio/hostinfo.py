@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, Self, TypeAlias
 from sansnet_core import addresses, fields
 from sansnet_core.addresses import AnyAddress, AnyInterface, packed_interface
 from sansnet_core.errors import ConfigError, SansnetError, expect
-from sansnet_core.fields import Addresses, OptionalAddress, optional, several
+from sansnet_core.fields import Addresses, OptionalAddress, Part, instance, optional, several
 from sansnet_core.records import Converted, Record, field
 from sansnet_trio.linux import files
 from sansnet_trio.linux.rtnetlink import Netlink
@@ -162,7 +162,7 @@ class Uplink(Record):
     interface: str
     index: int = 0
     addresses: InterfaceAddresses = field(several(interface_address))
-    routes: tuple[Route, ...]
+    routes: Converted[Iterable[Route], tuple[Route, ...]] = field(several(instance(Route)))
 
     @property
     def gateway(self) -> bytes | None:
@@ -193,10 +193,10 @@ class HostInfo(Record):
         resolvers: contents of the host's resolv.conf.
     """
 
-    ipv4: Uplink | None = None
-    ipv6: Uplink | None = None
+    ipv4: Part[Uplink | None] = field(optional(instance(Uplink)), default=None)
+    ipv6: Part[Uplink | None] = field(optional(instance(Uplink)), default=None)
     has_ipv6: bool = True
-    resolvers: Resolvers = Resolvers()
+    resolvers: Part[Resolvers] = field(instance(Resolvers), default=Resolvers())
 
 
 def read_host(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from sansnet_cli.options.ports import PortOptions
 from sansnet_core.records import Record
@@ -22,6 +22,29 @@ __all__ = [
 
 class CommandLineError(OptionsError):
     """The command line is wrong. The message is one sentence that names the option."""
+
+
+_OPTIONS: Final = {
+    "own": "-a",
+    "gateways": "-g",
+    "outbound": "-o",
+    "outbound_if4": "--outbound-if4",
+    "outbound_if6": "--outbound-if6",
+    "map_host_loopback": "--map-host-loopback",
+    "map_guest_address": "--map-guest-addr",
+    "dns": "-D",
+    "dns_forward": "--dns-forward",
+    "dns_host": "--dns-host",
+    "hosts": "--host",
+}
+"""Field of `NetworkOptions` -> option."""
+
+
+def _word(self: NetworkOptions, field: str, argument: object = None) -> str:
+    """See `NetworkOptions.word`."""
+    if field == "families":
+        return f"-{argument}"
+    return _OPTIONS[field] if argument is None else f"{_OPTIONS[field]} {argument}"
 
 
 class CommandOptions(Record, frozen=False):
@@ -54,6 +77,7 @@ class RunOptions(NamespaceOptions, CommandOptions, frozen=False):
 
     command: tuple[str, ...]
     root: bool = False
+    word = _word
 
 
 class AttachOptions(NamespaceOptions, CommandOptions, frozen=False):
@@ -68,6 +92,7 @@ class AttachOptions(NamespaceOptions, CommandOptions, frozen=False):
         pid_file: path of a file for the process id.
     """
 
+    word = _word
     pid: int | None = None
     netns: str | None = None
     userns: str | None = None
@@ -84,6 +109,7 @@ class MachineOptions(NetworkOptions, CommandOptions, frozen=False):
     """
 
     vhost_user: bool = False
+    word = _word
 
 
 class ServeOptions(MachineOptions, frozen=False):

@@ -17,6 +17,7 @@ from sansnet_core.network import Network
 from sansnet_core.orders import (
     CloseSocket,
     DecideFlow,
+    DeliverDatagram,
     ExtendedError,
     KeepAlive,
     OpenDatagram,
@@ -115,10 +116,14 @@ class ScriptedHost:
         self.forwards: set[SocketId] = set()
         self.questions: dict[SocketId, DecideFlow] = {}
         """Those without a verdict."""
+        self.delivered: list[DeliverDatagram] = []
+        """The datagrams for the program."""
         self.datagrams: list[SendDatagram] = []
         self.echoes: list[SendEcho] = []
         self.orders: list[Order] = []
         self.closed: set[SocketId] = set()
+        self._served: set[SocketId] = set()
+        """Sockets of `DeliverDatagram` orders."""
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
         self._count = 0
 
@@ -159,12 +164,17 @@ class ScriptedHost:
         """
         for order in orders:
             self.orders.append(order)
-            assert order.socket not in self.closed, f"{order} for a closed socket"
+            withdraws = isinstance(order, CloseSocket) and order.socket in self.questions
+            assert withdraws or order.socket not in self.closed, f"{order} for a closed socket"
             assert not (isinstance(order, CloseSocket) and order.socket in self.forwards), "a forward is the driver's"
             if isinstance(order, OpenStream):
                 self._open(order.socket, order.remote, now)
             elif isinstance(order, ServeStream):
                 self._open(order.socket, order.destination, now)
+            elif isinstance(order, DeliverDatagram):
+                assert order.socket not in self.questions, "delivered without a verdict"
+                self.delivered.append(order)
+                self._served.add(order.socket)
             elif isinstance(order, DecideFlow):
                 assert self._known(order.socket) == (order.inbound and order.protocol == 6), "the socket exists"
                 assert order.socket not in self.questions, "asked twice"
@@ -176,8 +186,7 @@ class ScriptedHost:
                 else:
                     self.echo_sockets[order.socket] = order
             else:
-                undecided = isinstance(order, CloseSocket) and order.socket in self.questions
-                assert undecided or self._known(order.socket), f"{order} for an unknown socket"
+                assert withdraws or self._known(order.socket), f"{order} for an unknown socket"
                 self._obey(order)
 
     def _obey(self, order: Order) -> None:
@@ -205,7 +214,8 @@ class ScriptedHost:
                 stream.paused = False
 
     def _known(self, socket: SocketId) -> bool:
-        return any(socket in known for known in (self.streams, self.datagram_sockets, self.echo_sockets, self.forwards))
+        kinds = (self.streams, self.datagram_sockets, self.echo_sockets, self.forwards, self._served)
+        return any(socket in known for known in kinds)
 
     def _open(self, socket: SocketId, remote: Endpoint, now: float) -> None:
         assert not self._known(socket), "a socket's name used twice"

@@ -32,7 +32,7 @@ _OPT: Final = Struct("!BHHIH")
 _MIN_PAYLOAD: Final = 512
 _MAX_QUERY: Final = 4096
 """Bytes; one question with options takes less than 1500."""
-_MAX_ADDITIONAL: Final = 16
+_MAX_ADDITIONAL: Final = 4
 """Records behind the question; a query has one OPT, and perhaps a signature."""
 _MAX_SHARED: Final = 16
 """Parents of a name that are used to compress others: making them takes quadratic time."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sansnet_core.ports import ForwardRule
     from sansnet_trio.decisions import Decider
     from sansnet_trio.guest.plan import GuestPlan
+    from sansnet_trio.links.observed import CaptureFile
     from sansnet_trio.network import GuestNetwork
     from sansnet_trio.services.services import Services
 
@@ -81,6 +82,7 @@ async def open_guest(
     *,
     services: Services | None = None,
     decide: Decider | None = None,
+    capture: CaptureFile | None = None,
     forwards: Iterable[ForwardRule] = (),
     root: bool = False,
     env: Mapping[str, str] | None = None,
@@ -102,6 +104,7 @@ async def open_guest(
         options: the options of the guest's network.
         services: see `open_network`.
         decide: see `open_network`.
+        capture: see `open_network`.
         forwards: the forwarded ports, for example from `sansnet_core.ports.parse_all`.
         root: whether the command is root in the guest's network, which `ip` and `nft` need; otherwise it keeps the user
             of this process.
@@ -144,7 +147,9 @@ async def open_guest(
         if ports is not None:
             stack.enter_context(ports)
         link = Tap(ready.tap, ready.link, left_behind=True)
-        async with network_of(link, setup, services=services, decide=decide, forwards=ports) as network:
+        async with network_of(
+            link, setup, services=services, decide=decide, capture=capture, forwards=ports
+        ) as network:
             network.set_guest(begun, setup.own)
             begun.start()
             await begun.started()
@@ -168,6 +173,7 @@ async def run_guest(
     *,
     services: Services | None = None,
     decide: Decider | None = None,
+    capture: CaptureFile | None = None,
     forwards: Iterable[ForwardRule] = (),
     root: bool = False,
     env: Mapping[str, str] | None = None,
@@ -190,6 +196,7 @@ async def run_guest(
         options: see `open_guest`.
         services: see `open_network`.
         decide: see `open_network`.
+        capture: see `open_network`.
         forwards: see `open_guest`.
         root: see `open_guest`.
         env: see `open_guest`.
@@ -228,6 +235,7 @@ async def run_guest(
         options,
         services=services,
         decide=decide,
+        capture=capture,
         forwards=forwards,
         root=root,
         env=env,

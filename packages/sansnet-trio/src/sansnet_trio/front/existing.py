@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sansnet_core.ports import ForwardRule
     from sansnet_trio.decisions import Decider
     from sansnet_trio.guest.plan import GuestPlan
+    from sansnet_trio.links.observed import CaptureFile
     from sansnet_trio.network import GuestNetwork
     from sansnet_trio.services.services import Services
 
@@ -38,6 +39,7 @@ async def attach(
     *,
     services: Services | None = None,
     decide: Decider | None = None,
+    capture: CaptureFile | None = None,
     forwards: Iterable[ForwardRule] = (),
 ) -> AsyncIterator[GuestNetwork]:
     """Give a network to an existing network namespace, such as a container's; an async context manager.
@@ -51,6 +53,7 @@ async def attach(
         options: the options of the guest's network; see `open_guest`.
         services: see `open_network`.
         decide: see `open_network`.
+        capture: see `open_network`.
         forwards: see `open_guest`.
 
     Raises:
@@ -80,7 +83,9 @@ async def attach(
             link.close()
             raise
         try:
-            async with network_of(link, setup, services=services, decide=decide, forwards=ports) as network:
+            async with network_of(
+                link, setup, services=services, decide=decide, capture=capture, forwards=ports
+            ) as network:
                 network.set_guest(guest, setup.own)
                 network.nursery.start_soon(_watch, namespace, network)
                 yield network

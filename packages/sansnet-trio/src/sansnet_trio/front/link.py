@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sansnet_trio.decisions import Decider
     from sansnet_trio.forward.forwards import Forwards
     from sansnet_trio.links import Link
+    from sansnet_trio.links.observed import CaptureFile
     from sansnet_trio.services.host import Host
     from sansnet_trio.services.services import Services
 
@@ -43,6 +44,7 @@ async def open_network(
     *,
     services: Services | None = None,
     decide: Decider | None = None,
+    capture: CaptureFile | None = None,
     forwards: Forwards | None = None,
     interface: str | None = None,
     outbound4: str | None = None,
@@ -60,6 +62,7 @@ async def open_network(
         services: the services of the program to offer the guest.
         decide: an async function that decides about new flows; see `sansnet_trio.decisions`. With it, the default
             action of a configuration that has none is `ASK`.
+        capture: a capture of all frames, in both directions; it stays open.
         forwards: the forwarded ports to serve. The caller closes them.
         interface: see `Driver`.
         outbound4: see `Driver`.
@@ -79,6 +82,10 @@ async def open_network(
         config = replace(config, link=link.config)
         if decide is not None:
             config = asking_by_default(config)
+        if capture is not None:
+            from sansnet_trio.links.observed import CapturedLink
+
+            link = CapturedLink(link, capture)
         core = Network(config, now=trio.current_time(), secret=os.urandom(_SECRET_SIZE))
         driver = Driver(
             core,

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from sansnet_core.ports import ForwardRule
     from sansnet_trio.decisions import Decider
     from sansnet_trio.forward.forwards import Forwards
+    from sansnet_trio.links.observed import CaptureFile
     from sansnet_trio.network import GuestNetwork
     from sansnet_trio.services.services import Services
 
@@ -92,6 +93,7 @@ async def open_machine(
     use_vhost_user: bool | None = None,
     services: Services | None = None,
     decide: Decider | None = None,
+    capture: CaptureFile | None = None,
     forwards: Iterable[ForwardRule] = (),
     env: Mapping[str, str] | None = None,
     cwd: str | os.PathLike[str] | None = None,
@@ -111,6 +113,7 @@ async def open_machine(
             chooses.
         services: see `open_network`.
         decide: see `open_network`.
+        capture: see `open_network`.
         forwards: see `open_guest`.
         env: see `open_guest`.
         cwd: see `open_guest`.
@@ -156,7 +159,7 @@ async def open_machine(
         child = stack.enter_context(await ChildProgram.begin(start))
         stdio.begun()
         machine = Machine(child, words, stdio, setup)
-        server = _Server(machine, options.mtu, ports, services, decide, vhost_user=use_vhost_user)
+        server = _Server(machine, options.mtu, ports, services, decide, capture, vhost_user=use_vhost_user)
         failure: BaseException | None = None
         try:
             async with trio.open_nursery() as nursery:
@@ -186,6 +189,7 @@ class _Server:
         forwards: Forwards | None,
         services: Services | None,
         decide: Decider | None,
+        capture: CaptureFile | None,
         *,
         vhost_user: bool,
     ) -> None:
@@ -194,6 +198,7 @@ class _Server:
         self._forwards = forwards
         self._services = services
         self._decide = decide
+        self._capture = capture
         self._vhost_user = vhost_user
 
     async def serve(self, connection: socket.socket) -> None:
@@ -215,7 +220,12 @@ class _Server:
         if isinstance(link, vhost_user.VhostUserLink):
             await link.wait_started()
         async with network_of(
-            link, self._machine.setup, services=self._services, decide=self._decide, forwards=self._forwards
+            link,
+            self._machine.setup,
+            services=self._services,
+            decide=self._decide,
+            capture=self._capture,
+            forwards=self._forwards,
         ) as network:
             self._machine.set_network(network)
             try:

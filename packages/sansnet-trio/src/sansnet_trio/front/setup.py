@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sansnet_trio.forward.forwards import Forwards
     from sansnet_trio.guest.socket_agent import GuestSockets
     from sansnet_trio.links import Link
+    from sansnet_trio.links.observed import CaptureFile
     from sansnet_trio.plan.setup import Setup
     from sansnet_trio.services.services import Services
 
@@ -37,6 +38,7 @@ def network_of(
     *,
     services: Services | None = None,
     decide: Decider | None = None,
+    capture: CaptureFile | None = None,
     forwards: Forwards | None = None,
     on_notices: Callable[[Sequence[Notice]], None] | None = None,
 ) -> AbstractAsyncContextManager[GuestNetwork]:
@@ -47,6 +49,7 @@ def network_of(
         setup: the setup of its network.
         services: see `open_network`.
         decide: see `open_network`.
+        capture: see `open_network`.
         forwards: the forwarded ports.
         on_notices: see `Driver`.
     """
@@ -55,6 +58,7 @@ def network_of(
         setup.config,
         services=services,
         decide=decide,
+        capture=capture,
         forwards=forwards,
         interface=setup.interface,
         outbound4=setup.outbound_if4,

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from sansnet_core import fields
-from sansnet_core.fields import Addresses, several
+from sansnet_core.fields import Addresses, Part, instance, several
 from sansnet_core.records import Record, field
 from sansnet_trio.guest.child import Channel, start_child
 from sansnet_trio.guest.interface import reconfigure
@@ -41,8 +41,8 @@ class GuestChange(Record):
         given_up: addresses of earlier plans that were kept and are removed now.
     """
 
-    old: GuestPlan
-    new: GuestPlan
+    old: Part[GuestPlan] = field(instance(GuestPlan))
+    new: Part[GuestPlan] = field(instance(GuestPlan))
     kept: Addresses = field(several(fields.address), default=())
     given_up: Addresses = field(several(fields.address), default=())
 

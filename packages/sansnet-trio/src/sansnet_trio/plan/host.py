@@ -31,13 +31,13 @@ def read_host_for(options: NetworkOptions) -> HostInfo:
     host = _read(options)
     for family, device, uplink in ((4, options.outbound_if4, host.ipv4), (6, options.outbound_if6, host.ipv6)):
         if device is not None and family in options.families:
-            what = f"--outbound-if{family} {device}"
+            what = options.word(f"outbound_if{family}", device)
             if options.interface is None and uplink is None:
                 raise HostError(f"{what} has no IPv{family} address to copy to the guest; give another one")
             _check_device(what, device)
     for address in options.outbound:
         if (4 if len(address) == 4 else 6) in options.families:  # of another family, `make_setup` refuses it
-            _check_address(address)
+            _check_address(options, address)
     return host
 
 
@@ -66,12 +66,11 @@ def _check_device(what: str, device: str) -> None:
             raise HostError(f"{what} cannot be used ({error.strerror}); give another one") from error
 
 
-def _check_address(address: bytes) -> None:
+def _check_address(options: NetworkOptions, address: bytes) -> None:
     text = addresses.format(address)
     with socket.socket(_FAMILIES[len(address)], socket.SOCK_DGRAM) as probe:
         try:
             probe.bind((text, 0))
         except OSError as error:
-            raise HostError(
-                f"-o {text} is not an address of the host ({error.strerror}); give one of its addresses"
-            ) from error
+            problem = f"{options.word('outbound', text)} is not an address of the host ({error.strerror})"
+            raise HostError(f"{problem}; give one of its addresses") from error

@@ -1,4 +1,4 @@
-"""Names for the host in a guest, and names that the user gives (`--host`). Pure."""
+"""Names for the host in a guest, and names that the user gives (`NetworkOptions.hosts`). Pure."""
 
 from __future__ import annotations
 
@@ -35,21 +35,22 @@ def _nameable(candidates: Iterable[bytes]) -> tuple[bytes, ...]:
     return tuple(address for address in candidates if len(address) == 4 or not addresses.is_link_local(address))
 
 
-def known_hosts(wanted: Iterable[tuple[str, bytes | None]], host: tuple[bytes, ...]) -> Hosts:
+def known_hosts(options: NetworkOptions, host: tuple[bytes, ...]) -> Hosts:
     """All names for a guest. The host's names are among them even if the guest cannot reach the host.
 
     Args:
-        wanted: pairs (name, address); None as the address means the host. A name may occur more than once.
+        options: the guest's options, with the names to add.
         host: the addresses by which the guest reaches the host.
 
     Raises:
         OptionsError: a name means the host, but the guest cannot reach the host.
     """
     names: dict[str, tuple[bytes, ...]] = {}
-    for name, address in wanted:
+    for name, address in options.hosts:
         if address is None and not host:
             raise OptionsError(
-                f"--host {name}=host-gateway needs an address that means the host; give --map-host-loopback ADDR too"
+                f"{options.word('hosts', f'{name}=host-gateway')} needs an address that means the host; "
+                f"give {options.word('map_host_loopback', 'ADDR')} too"
             )
         names[name] = tuple(dict.fromkeys(names.get(name, ()) + (host if address is None else (address,))))
     for name in HOST_NAMES:
@@ -81,13 +82,13 @@ def warn_unanswered(
     servers = dict.fromkeys((*config.dns_servers, *(match for match, _ in config.dns_forward)))
     if not servers:
         yield (
-            "sansnet answers the names of --host by DNS, and the guest has no name server to query; "
-            "give one with -D ADDR or --dns-forward ADDR"
+            f"sansnet answers the names of {options.word('hosts')} by DNS, and the guest has no name server to query; "
+            f"give one with {options.word('dns', 'ADDR')} or {options.word('dns_forward', 'ADDR')}"
         )
     elif queried is not None and not servers.keys() & set(queried):
         known = " or ".join(map(addresses.format, servers))
         others = ", ".join(map(addresses.format, queried)) or "none"
         yield (
-            f"sansnet answers the names of --host at the name servers {known}, but the namespace's /etc/resolv.conf "
-            f"has other name servers: {others}; give one of them by -D ADDR"
+            f"sansnet answers the names of {options.word('hosts')} at the name servers {known}, but the namespace's "
+            f"/etc/resolv.conf has other name servers: {others}; give one of them by {options.word('dns', 'ADDR')}"
         )

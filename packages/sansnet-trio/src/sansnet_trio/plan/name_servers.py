@@ -90,7 +90,8 @@ def choose(
         target = next((host for host in options.dns_host if len(host.address) == size), None)
         first = _of_size(size, servers)
         if match and not (target or first):
-            problem = f"--dns-forward {addresses.format(match)} has no name server behind it; give --dns-host ADDR"
+            option = options.word("dns_forward", addresses.format(match))
+            problem = f"{option} has no name server behind it; give {options.word('dns_host', 'ADDR')}"
             if not options.lenient:
                 raise HostError(problem)
             if warnings is not None:

@@ -31,7 +31,7 @@ DNS_PORT: Final = 53
 
 
 class OptionsError(SansnetError):
-    """The options do not fit each other. The message is one sentence that names an option of the command."""
+    """The options do not fit each other. The message is a sentence that names a field; see `NetworkOptions.word`."""
 
 
 _MADE_UP: Final[dict[str, Any]] = {
@@ -121,15 +121,15 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
         several(_own_address), default=()
     )
     netmask: int | None = None
-    gateways: Addresses = field(several(fields.address), default=())
+    gateways: Addresses = field(fields.one_per_family, default=())
     mtu: int | None = None
     interface: str | None = None
     outbound: Addresses = field(several(fields.host_address), default=())
     outbound_if4: str | None = None
     outbound_if6: str | None = None
-    map_host_loopback: Addresses = field(several(fields.address), default=())
-    map_guest_address: Addresses = field(several(fields.address), default=())
-    dns_forward: Addresses = field(several(fields.address), default=())
+    map_host_loopback: Addresses = field(fields.one_per_family, default=())
+    map_guest_address: Addresses = field(fields.one_per_family, default=())
+    dns_forward: Addresses = field(fields.one_per_family, default=())
     dns_host: Endpoints = field(several(fields.endpoint), default=())
     hosts: Converted[Iterable[tuple[str, AnyAddress | None]], tuple[tuple[str, bytes | None], ...]] = field(
         several(_hosts_entry), default=()
@@ -157,6 +157,26 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
     default_action: Part[Action | None] = field(optional(instance(Action)), default=None)
     limits: Part[Limits] = field(instance(Limits), default=Limits())
     lenient: bool = False
+
+    def __post_init__(self) -> None:
+        for name, sizes in (
+            ("own", [len(address) for address, _ in self.own]),
+            ("outbound", [len(address) for address in self.outbound]),
+            ("dns_host", [len(server.address) for server in self.dns_host]),
+        ):
+            if len(set(sizes)) != len(sizes):
+                raise ValueError(f"{name}: there are two addresses of one family; give at most one of each")
+        if self.netmask is not None and not 0 < self.netmask <= 32:
+            raise ValueError(f"netmask: {self.netmask} is not a prefix length between 1 and 32")
+
+    def word(self, field: str, argument: object = None) -> str:
+        """A field in a message for the user. The options of a command override it with the words of its command line.
+
+        Args:
+            field: its name.
+            argument: its value, or a word for one; None for the field alone.
+        """
+        return field if argument is None else f"{field} {argument}"
 
     @classmethod
     def made_up(cls, **changes: Any) -> Self:

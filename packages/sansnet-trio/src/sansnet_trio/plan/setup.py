@@ -13,7 +13,7 @@ from sansnet_core import addresses, fields
 from sansnet_core.addresses import Endpoint
 from sansnet_core.config import IPV6_MIN_MTU, Ipv4Config, Ipv6Config, NetworkConfig
 from sansnet_core.errors import expect
-from sansnet_core.fields import Address, Addresses, several
+from sansnet_core.fields import Address, Addresses, Part, instance, several
 from sansnet_core.records import Record, field, replace
 from sansnet_trio.guest.hosts_file import HostsEntry
 from sansnet_trio.guest.plan import GuestPlan
@@ -65,7 +65,7 @@ class Setup(Record):
         plan: the plan of the guest's interface and files, if the guest is in a namespace.
     """
 
-    config: NetworkConfig
+    config: Part[NetworkConfig] = field(instance(NetworkConfig))
     interface: str | None
     warnings: tuple[str, ...]
     outbound_if4: str | None = None
@@ -185,7 +185,8 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
     )
     names = name_servers.choose(options, host.resolvers.nameservers, link, warnings)
     if not names.servers and options.dns is None and (host.ipv4 or host.ipv6 or options.own):
-        warnings.append("the host has no name server that the guest could use; give one with -D ADDR")
+        option = options.word("dns", "ADDR")
+        warnings.append(f"the host has no name server that the guest could use; give one with {option}")
     search = options.search if options.search is not None else tuple(filter(_is_domain, host.resolvers.search))
 
     outbound = {len(address): address for address in options.outbound}
@@ -204,7 +205,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         dns_servers=names.servers,
         dns_search=search,
         dns_forward=names.forward,
-        hosts=known_hosts(options.hosts, host_addresses(mapped, reached)),
+        hosts=known_hosts(options, host_addresses(mapped, reached)),
         hostname=options.hostname,
         fqdn=options.fqdn or (options.hostname if options.hostname and "." in options.hostname else None),
         map_host_loopback=mapped,
@@ -274,25 +275,27 @@ def _families(options: NetworkOptions, host: HostInfo, warnings: list[str]) -> s
     families = set(options.families)
     if 6 in families and not host.has_ipv6:
         if families == {6}:
-            raise HostError("this kernel has no IPv6; leave out -6")
+            raise HostError(f"this kernel has no IPv6; leave out {options.word('families', 6)}")
         families.discard(6)
     if 6 in families and options.mtu is not None and options.mtu < IPV6_MIN_MTU:
-        warnings.append(f"the guest has no IPv6, which needs an MTU of {IPV6_MIN_MTU} bytes; -4 silences this")
+        silenced = options.word("families", 4)
+        warnings.append(f"the guest has no IPv6, which needs an MTU of {IPV6_MIN_MTU} bytes; {silenced} silences this")
         families.discard(6)
-    by_option = {
-        "-a": [address for address, _ in options.own],
-        "-g": options.gateways,
-        "-o": options.outbound,
-        "--map-host-loopback": options.map_host_loopback,
-        "--map-guest-addr": options.map_guest_address,
-        "--dns-forward": options.dns_forward,
-        "--dns-host": [server.address for server in options.dns_host],
-        "-D": options.dns or (),
+    by_field = {
+        "own": [address for address, _ in options.own],
+        "gateways": options.gateways,
+        "outbound": options.outbound,
+        "map_host_loopback": options.map_host_loopback,
+        "map_guest_address": options.map_guest_address,
+        "dns_forward": options.dns_forward,
+        "dns_host": [server.address for server in options.dns_host],
+        "dns": options.dns or (),
     }
-    for option, listed in by_option.items():
+    for name, listed in by_field.items():
         for family in {4, 6} - families:
             if any(len(address) == _SIZES[family] for address in listed) and not options.lenient:
                 problem = HostError if family in options.families and not host.has_ipv6 else OptionsError
+                option = options.word(name)
                 raise problem(f"{option} gives an IPv{family} address to a guest without IPv{family}; leave it out")
     return families
 
@@ -326,30 +329,32 @@ def _check_own(options: NetworkOptions, host: HostInfo, own: tuple[InterfaceAddr
     """Check that the guest's own addresses are not mapped elsewhere, and that a node can have them."""
     local = {address.address for address in own}
     mapped = {
-        "--map-host-loopback": options.map_host_loopback,
-        "--map-guest-addr": options.map_guest_address,
-        "--dns-forward": options.dns_forward,
+        "map_host_loopback": options.map_host_loopback,
+        "map_guest_address": options.map_guest_address,
+        "dns_forward": options.dns_forward,
     }
     if twice := set(options.map_host_loopback) & set(options.map_guest_address):
         text = addresses.format(twice.pop())
-        raise OptionsError(f"{text} cannot be both --map-host-loopback and --map-guest-addr; give two")
-    for option, aliases in mapped.items():
+        both = f"{options.word('map_host_loopback')} and {options.word('map_guest_address')}"
+        raise OptionsError(f"{text} cannot be both {both}; give two")
+    for name, aliases in mapped.items():
         for address in aliases:
             if address in local:
-                raise OptionsError(f"{option} {addresses.format(address)} is the guest's own address; give another one")
+                option = options.word(name, addresses.format(address))
+                raise OptionsError(f"{option} is the guest's own address; give another one")
     for address, _ in options.own:
         if any(address == mine.address and _is_no_node(mine) for mine in own):
-            text = addresses.format(address)
+            option = options.word("own", addresses.format(address))
             warnings.append(
-                f"-a {text} is the network or broadcast address of its subnet, which no host has; give another one"
+                f"{option} is the network or broadcast address of its subnet, which no host has; give another one"
             )
+    others = f"give others with {options.word('own', 'ADDR')}"
     if options.interface and not (host.ipv4 or host.ipv6 or options.own):
         warnings.append(
-            f"{options.interface} has no address to copy to the guest, so the guest has link-local "
-            "addresses; give others with -a ADDR"
+            f"{options.interface} has no address to copy to the guest, so the guest has link-local addresses; {others}"
         )
     elif not (host.ipv4 or host.ipv6 or options.own):
-        warnings.append("the host has no network, so the guest has link-local addresses; give others with -a ADDR")
+        warnings.append(f"the host has no network, so the guest has link-local addresses; {others}")
 
 
 def _is_no_node(own: InterfaceAddress) -> bool:
@@ -374,7 +379,7 @@ def _ipv4(options: NetworkOptions, uplink: Uplink | None) -> _Family:
             own = (InterfaceAddress(own[0].address, options.netmask),)
     gateway = _of_size(4, options.gateways)
     copied = options.copy_routes and not (chosen or options.netmask)
-    return _family(own, gateway, uplink, copied=copied, fallback=FALLBACK_GATEWAY4)
+    return _family(options, own, gateway, uplink, copied=copied, fallback=FALLBACK_GATEWAY4)
 
 
 def _ipv6(options: NetworkOptions, uplink: Uplink | None) -> _Family:
@@ -386,7 +391,7 @@ def _ipv6(options: NetworkOptions, uplink: Uplink | None) -> _Family:
         own = _copied(options, uplink.addresses) if uplink else ()
     gateway = _of_size(16, options.gateways)
     copied = options.copy_routes and not chosen
-    return _family(own, gateway, uplink, copied=copied, fallback=FALLBACK_GATEWAY6)
+    return _family(options, own, gateway, uplink, copied=copied, fallback=FALLBACK_GATEWAY6)
 
 
 def _copied(options: NetworkOptions, found: tuple[InterfaceAddress, ...]) -> tuple[InterfaceAddress, ...]:
@@ -395,12 +400,19 @@ def _copied(options: NetworkOptions, found: tuple[InterfaceAddress, ...]) -> tup
 
 
 def _family(
-    own: tuple[InterfaceAddress, ...], chosen: bytes | None, uplink: Uplink | None, *, copied: bool, fallback: bytes
+    options: NetworkOptions,
+    own: tuple[InterfaceAddress, ...],
+    chosen: bytes | None,
+    uplink: Uplink | None,
+    *,
+    copied: bool,
+    fallback: bytes,
 ) -> _Family:
     gateway = chosen or (uplink.gateway if uplink else None) or fallback
     if any(address.address == gateway for address in own):
         raise OptionsError(
-            f"{addresses.format(gateway)} cannot be both the guest's address and its gateway; give another -g"
+            f"{addresses.format(gateway)} cannot be both the guest's address and its gateway; "
+            f"give another {options.word('gateways')}"
         )
     if uplink and copied and chosen is None:
         return _Family(addresses=own, routes=uplink.routes, gateway=gateway)

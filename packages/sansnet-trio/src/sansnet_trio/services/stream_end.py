@@ -4,7 +4,8 @@ Theory of operation. To the driver it is a stream as those of the host's sockets
 what was taken. Data count as taken when a task of the program receives them, so that the guest's window closes
 while the program does not read. A task that waits gets its data at once, while the driver still carries out orders; so
 the acknowledgment leaves in the same batch. In the other direction a task hands its data to the core as far as the
-core's `receive_budget` goes, and then waits until the driver orders to resume.
+core's `receive_budget` goes. A little more is kept here, as in the send buffer of a socket, so that many small pieces
+become few segments. Then the task waits until the core orders to resume.
 
 Data are kept as bytes of their own, since the core's may be a view of a frame that is much larger.
 
@@ -32,6 +33,8 @@ _JOIN_BELOW: Final = 2048
 """Bytes of chunks that are joined: a single byte in a chunk of its own takes 40 bytes of memory."""
 _REPORT_ABOVE: Final = 64 * 1024
 """Bytes after which they are reported as taken, even if there are more to receive."""
+_SEND_BUFFER: Final = 16 * 1024
+"""Bytes that are kept for the core while it takes none."""
 _MAX_PIECE: Final = 256 * 1024
 """Most bytes that are handed to the core at a time, so that frames leave in between."""
 
@@ -85,6 +88,7 @@ class StreamEnd:
         "_raw",
         "_reader",
         "_unreported",
+        "_unsent",
         "_writer",
         "backlog",
         "carrier",
@@ -116,6 +120,7 @@ class StreamEnd:
         self._raw: list[Buffer] = []  # data of the orders of this batch
         self._chunks: list[bytes | memoryview] = []
         self._unreported = 0
+        self._unsent = bytearray()  # data for the core, while it takes none
         self._guest_ended = self._eof_sent = self._parked = False
         self._reader: Task | None = None
         self._limit: int | None = None
@@ -166,6 +171,7 @@ class StreamEnd:
     def resume(self) -> None:
         """The core takes data again; the first time, this also says that the handshake is complete."""
         self._establish()
+        self._drain(trio.current_time())
         self._wake_writer()
 
     def keep_alive(self, order: KeepAlive) -> None:
@@ -197,6 +203,7 @@ class StreamEnd:
     def _leave(self) -> None:
         self.over = True
         self._raw.clear()
+        self._unsent.clear()
         if self.backlog is not None:
             self.backlog.vanished(self)
         self._wake_reader()
@@ -305,15 +312,17 @@ class StreamEnd:
                 size, done = len(view), 0
                 while True:
                     self._check_sending()
-                    if done == size:
+                    if done >= size:
                         return
-                    if budget := self._budget():
+                    if not self._unsent and (budget := self._budget()):
                         count = min(budget, _MAX_PIECE, size - done)
                         piece = data if count == size and isinstance(data, bytes) else bytes(view[done : done + count])
                         self.carrier.tell(partial(self.carrier.context.network.stream_received, self.socket, piece))
                         done += count
-                        if done == size:
-                            return
+                    elif free := _SEND_BUFFER - len(self._unsent):
+                        self._unsent += view[done : done + free]
+                        done += free
+                        self._park()
                     else:
                         waited = True
                         await self._wait_for_room()
@@ -321,12 +330,12 @@ class StreamEnd:
             if not waited:
                 await trio.lowlevel.cancel_shielded_checkpoint()
 
-    async def wait_for_budget(self) -> None:
-        """Wait until the core takes data."""
+    async def wait_for_buffer(self) -> None:
+        """Wait until there is room for data."""
         await trio.lowlevel.checkpoint()
         while True:
             self._check_sending()
-            if self._budget():
+            if len(self._unsent) < _SEND_BUFFER:
                 return
             await self._wait_for_room()
 
@@ -343,7 +352,8 @@ class StreamEnd:
     def _end(self) -> None:
         if not self._eof_sent:
             self._eof_sent = True
-            self.carrier.tell(partial(self.carrier.context.network.stream_ended, self.socket))
+            if not self._unsent:
+                self.carrier.tell(partial(self.carrier.context.network.stream_ended, self.socket))
 
     def _check_sending(self) -> None:
         if self.released:
@@ -359,15 +369,31 @@ class StreamEnd:
 
     async def _wait_for_room(self) -> None:
         """Wait until there may be a budget, after `_budget` was 0."""
-        context = self.carrier.context
-        if context.blocked and not self._parked:
-            self._parked = True
-            context.parked.append(self._unparked)
+        self._park()
         await self._wait_to_write()
+
+    def _park(self) -> None:
+        """Go on when the guest's link has room, if it has none. Otherwise the core orders to resume."""
+        if self.carrier.context.blocked and not self._parked:
+            self._parked = True
+            self.carrier.context.parked.append(self._unparked)
 
     def _unparked(self) -> None:
         self._parked = False
+        self._drain(trio.current_time())
         self._wake_writer()
+
+    def _drain(self, now: float) -> None:
+        """Hand the core what was kept for it, while orders are carried out."""
+        network = self.carrier.context.network
+        while self._unsent and not self.over and (budget := self._budget()):
+            piece = bytes(self._unsent[:budget])
+            del self._unsent[:budget]
+            network.stream_received(self.socket, piece, now)
+            if not self._unsent and self._eof_sent:
+                network.stream_ended(self.socket, now)
+        if self._unsent:
+            self._park()
 
     async def _wait_to_write(self) -> None:
         self._writer = trio.lowlevel.current_task()

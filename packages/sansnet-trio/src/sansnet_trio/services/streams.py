@@ -73,7 +73,7 @@ class GuestStream(Uncopyable, trio.abc.HalfCloseableStream):
             return await self._end.receive(max_bytes)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send data. Returns when the core has them all; it sends them on as the guest's window allows.
+        """Send data. Returns when all are in buffers, from which they are sent as the guest's window allows.
 
         If it is cancelled, some of the data may have been sent.
 
@@ -88,7 +88,7 @@ class GuestStream(Uncopyable, trio.abc.HalfCloseableStream):
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until there is room for data. Raises as `send_all`."""
         with self._sending:
-            await self._end.wait_for_budget()
+            await self._end.wait_for_buffer()
 
     async def send_eof(self) -> None:
         """End the data to the guest; it can still send. Raises as `send_all`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import ECONNREFUSED, ECONNRESET
+from errno import ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EMSGSIZE
 from typing import Final
 
 from sansnet_core.context import Context
@@ -51,5 +51,7 @@ def refuse_syn(
             return  # it cannot be the source of a packet
         FlowHeaders(context.egress, remote, guest, TCP).tcp(0, add(irs, 1), RST | ACK, 0, b"", b"", 0)
         return
+    if error.errno == EMSGSIZE:
+        error = local_error(EHOSTUNREACH)  # "too big" ends no connect, and the guest would record a wrong MTU
     syn = emit(guest.address, remote.address, guest.port, remote.port, irs, 0, SYN, 0)
     icmp_errors.host_failed(error, host, guest.address, remote.address, TCP, syn)
