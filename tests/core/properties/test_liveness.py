@@ -116,5 +116,5 @@ def test_every_stream_finishes_once_hosts_read(
     assert [bytes(connection.received) for connection in connections] == [to_guest] * len(ends)
     assert [bytes(stream.received) for stream in pair.host.streams.values()] == [warm_up + to_host] * len(ends)
     assert not any(connection.reset for connection in connections)
-    pair.wait(121.0)
+    pair.wait(301.0)
     assert (pair.network.statistics().tcp_held, pair.tcp_flows) == (0, 0)
