@@ -126,9 +126,7 @@ async def open_network(
 async def _drive(network: GuestNetwork, served: trio.Event) -> None:
     """Run the driver; when it ends by itself, end the network."""
     try:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(network.driver.run)
-            served.set()
+        await network.driver.run(task_status=_Status(served))
     except Exception as error:
         reason = only(error)
         assert isinstance(reason, Exception)
@@ -136,3 +134,14 @@ async def _drive(network: GuestNetwork, served: trio.Event) -> None:
             reason = reason.with_traceback(None)
             reason.__cause__ = reason.__context__ = None
         network.end(reason)
+
+
+class _Status(trio.TaskStatus[None]):
+    """Sets an event at once, so that the block begins even if the driver fails in the same moment."""
+
+    def __init__(self, event: trio.Event) -> None:
+        self._event = event
+
+    def started(self, value: None = None) -> None:
+        """See `trio.TaskStatus`."""
+        self._event.set()
