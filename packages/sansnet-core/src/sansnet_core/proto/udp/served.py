@@ -104,7 +104,6 @@ class ServedFlows:
     def _refusal(self, end: Served, guest: Endpoint, source: Endpoint) -> Reason | None:
         """Why the program may not begin a flow; None if it may."""
         context = self._context
-        address_map = context.address_map
         if not context.config.udp:
             return Reason.PROTOCOL_CLOSED
         if len(guest.address) != len(source.address) or not (source.port and self._is_source(end.socket, source)):
