@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -119,7 +120,7 @@ class GuestDatagrams(Uncopyable, trio.abc.AsyncResource):
         """Close it; tasks that wait get `trio.ClosedResourceError`."""
         if not self._closed:
             self._closed = True
-            self._inbox.close(trio.ClosedResourceError("these datagrams were closed"), discard=True)
+            self._inbox.close(partial(trio.ClosedResourceError, "these datagrams were closed"), discard=True)
             self._when_closed()
         await trio.lowlevel.checkpoint()
 
@@ -132,7 +133,7 @@ class GuestDatagrams(Uncopyable, trio.abc.AsyncResource):
     def ended(self, sockets: DatagramSockets, code: int) -> None:
         """Called by a driver that has ended."""
         if self._only is sockets:
-            self._inbox.close(_broken(code), discard=False)
+            self._inbox.close(partial(_broken, code), discard=False)
 
 
 class GuestDatagramChannel(Uncopyable, trio.abc.AsyncResource):
@@ -198,7 +199,7 @@ class GuestDatagramChannel(Uncopyable, trio.abc.AsyncResource):
         """Close the channel; tasks that wait get `trio.ClosedResourceError`."""
         if not self._closed:
             self._closed = True
-            self._inbox.close(trio.ClosedResourceError("this channel was closed"), discard=True)
+            self._inbox.close(partial(trio.ClosedResourceError, "this channel was closed"), discard=True)
             self._when_closed()
         await trio.lowlevel.checkpoint()
 
@@ -210,7 +211,7 @@ class GuestDatagramChannel(Uncopyable, trio.abc.AsyncResource):
 
     def ended(self, sockets: DatagramSockets, code: int) -> None:
         """Called by the driver: the flow or the driver has ended."""
-        error = _broken(code) if code else trio.EndOfChannel("the flow has ended")
+        error = partial(_broken, code) if code else partial(trio.EndOfChannel, "the flow has ended")
         self._inbox.close(error, discard=False)
 
 
