@@ -222,19 +222,18 @@ def test_what_ended_the_network_leaves_the_block_and_not_that_its_streams_broke(
         guest = SimulatedGuest(memory, SERVED)
         async with trio.open_nursery() as nursery:
             await nursery.start(guest.run)
-            with pytest.raises(Mine) as caught:
-                async with open_network(memory, SERVED, services=services, decide=decide) as network:
-                    await guest.open_tcp_stream(GATEWAY, 80)
-                    stream = await listener.accept()
-                    nursery.start_soon(guest.open_datagrams().send, b"", ("192.0.2.1", 9))
-                    if waits_for == "a stream":
-                        await stream.receive_some()
-                    else:
-                        await network.open_datagrams().receive()
-            assert caught.value is error
-            nursery.cancel_scope.cancel()
+            async with open_network(memory, SERVED, services=services, decide=decide) as network:
+                await guest.open_tcp_stream(GATEWAY, 80)
+                stream = await listener.accept()
+                nursery.start_soon(guest.open_datagrams().send, b"", ("192.0.2.1", 9))
+                if waits_for == "a stream":
+                    await stream.receive_some()
+                else:
+                    await network.open_datagrams().receive()
 
-    trio.run(main)
+    with pytest.raises(ExceptionGroup) as caught:
+        trio.run(main)
+    assert [*caught.value.exceptions] == [error]
 
 
 def test_an_error_of_the_body_does_not_hide_what_ended_the_network(link: PairLink) -> None:
