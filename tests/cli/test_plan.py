@@ -567,9 +567,11 @@ def test_made_up_addresses_of_ones_own_have_a_network_of_their_own(host: HostInf
     plan, setup = make_plan(NamespaceOptions.made_up(own=("10.7.0.2/24",)), host)
     config = setup.config
     assert config.ipv6 is None  # neither made up nor the host's
-    assert config.ipv4 is not None and config.ipv4.gateway == parse("10.7.0.1")
+    assert config.ipv4 is not None
+    assert config.ipv4.gateway == parse("10.7.0.1")
     assert [route.gateway for route in plan.routes] == [parse("10.7.0.1")]
-    assert is_in(config, "10.7.0.1") and is_in(config, "10.7.0.4") and not is_in(config, "10.0.2.2")
+    virtual = [address for address in ("10.7.0.1", "10.7.0.3", "10.7.0.4", "10.0.2.2") if is_in(config, address)]
+    assert virtual == ["10.7.0.1", "10.7.0.4"]
 
 
 def test_made_up_fields_follow_each_other() -> None:
@@ -585,7 +587,7 @@ def test_made_up_fields_follow_each_other() -> None:
 def test_a_made_up_guest_with_a_name_server_of_its_own_has_no_way_to_the_hosts() -> None:
     assert NetworkOptions.made_up(dns=("10.0.2.9",)).dns_forward == ()
     assert NetworkOptions.made_up(dns=("10.0.2.9",), dns_forward=("10.0.2.9",)).dns_forward == (parse("10.0.2.9"),)
-    with pytest.raises(OptionsError, match="own: .*256"):
+    with pytest.raises(OptionsError, match=r"^own: .*256"):
         NetworkOptions.made_up(own=("10.0.2.256/24",))
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 import trio
 
-from sansnet_core import Ipv4Config, NetworkConfig
+from sansnet_core import Ipv4Config, NetworkConfig, UsageError
 from sansnet_core.records import replace
 from sansnet_trio import GuestNetwork, LinkClosed, open_network
 from tests.trio.test_driver import PairLink, until
@@ -192,6 +193,19 @@ def test_a_link_is_closed_if_no_driver_can_be_made(link: PairLink) -> None:
     with pytest.raises(OSError, match="no interface"):
         trio.run(main)
     assert link.closed
+
+
+def test_arguments_of_another_type_are_named(link: PairLink, tmp_path: Path) -> None:
+    wrong: Any = {"capture": (tmp_path / "guest.pcap").open("wb"), "services": print}
+
+    async def main(name: str) -> None:
+        async with open_network(link, CONFIG, **{name: wrong[name]}):
+            pass
+
+    for name, words in (("capture", "give CaptureFile"), ("services", "Services")):
+        with pytest.raises(UsageError, match=f"^{name}: .*{words}"):
+            trio.run(main, name)
+    wrong["capture"].close()
 
 
 def test_the_configuration_is_replaced_and_the_link_stays(link: PairLink) -> None:

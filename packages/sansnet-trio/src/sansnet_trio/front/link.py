@@ -73,7 +73,7 @@ async def open_network(
     Raises:
         LinkClosed: the guest's end of the link is gone; the block was cancelled. See `GuestNetwork.wait_closed`.
         ConfigError: the configuration does not fit the link.
-        UsageError: `link` or `config` is none.
+        UsageError: an argument has another type.
         OSError: the link failed, there is no such interface, or no descriptor is left.
     """
     expect_link(link)
@@ -83,9 +83,14 @@ async def open_network(
         if decide is not None:
             config = asking_by_default(config)
         if capture is not None:
-            from sansnet_trio.links.observed import CapturedLink
+            from sansnet_trio.links.observed import CapturedLink, CaptureFile
 
+            expect("capture", capture, CaptureFile, "a CaptureFile; give CaptureFile(open(path, 'wb'))")
             link = CapturedLink(link, capture)
+        if services is not None:
+            from sansnet_trio.services.services import Services
+
+            expect("services", services, Services, "Services")
         core = Network(config, now=trio.current_time(), secret=os.urandom(_SECRET_SIZE))
         driver = Driver(
             core,

@@ -98,7 +98,14 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
         own: addresses of the guest, at most one of each family, such as "10.0.2.15/24"; each reads as a pair of address
             and prefix length, which is None if none was given.
         netmask: prefix length for an IPv4 address without one.
-        gateways, outbound, map_host_loopback, map_guest_address, dns_forward, dns_host: at most one of each family.
+        gateways: the guest's gateways, at most one of each family; they are our own addresses.
+        outbound: the host's addresses that outgoing traffic comes from, at most one of each family.
+        map_host_loopback: addresses by which the guest reaches the host's loopback, at most one of each family.
+        map_guest_address: addresses by which the guest reaches the host at the address that both have, at most one of
+            each family.
+        dns_forward: addresses whose DNS ports lead to a name server of the host, at most one of each family.
+        dns_host: that name server, at most one of each family, such as ("192.0.2.53", 53); without it, the first one
+            of the host.
         hosts: pairs (name in lower case, address) for the guest; None is the address by which it reaches the host.
         mtu: in bytes; None is the default of the link.
         interface: the interface of the host whose addresses and routes are copied; None is that of `outbound_if4` and
@@ -106,7 +113,7 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
         outbound_if4, outbound_if6: the only interface of the host that outgoing traffic uses.
         dns: name servers; None if none were given, empty for no name server.
         search: search domains; None and empty as with `dns`.
-        hostname, fqdn: names of the guest.
+        hostname, fqdn: the guest's host name, and its full name with the domain.
         tcp, udp, icmp: whether the guest may use these protocols.
         udp_filtering: whose datagrams the guest's UDP sockets receive.
         dhcp, dhcp6, ndp: whether these services answer the guest.
@@ -197,14 +204,14 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
         Args:
             changes: other fields, or other values for those.
         """
-        given = cls(**changes)
-        own = given.own or tuple(map(_own_address, _MADE_UP))
+        asked = cls(**changes)
+        own = asked.own or tuple(map(_own_address, _MADE_UP))
         if "families" in changes:
-            own = tuple(each for each in own if (4 if len(each[0]) == 4 else 6) in given.families)
-        lengths = [given.netmask if length is None and len(address) == 4 else length for address, length in own]
+            own = tuple(each for each in own if (4 if len(each[0]) == 4 else 6) in asked.families)
+        lengths = [asked.netmask if length is None and len(address) == 4 else length for address, length in own]
         networks = [_network(address, length) for (address, _), length in zip(own, lengths, strict=True) if length]
-        used = [address for address, _ in own] + [*given.gateways]
-        gateways, servers = [*given.gateways], list[bytes]()
+        used = [address for address, _ in own] + [*asked.gateways]
+        gateways, servers = [*asked.gateways], list[bytes]()
         for network in networks:
             if not any(len(gateway) == len(network.address) for gateway in gateways):
                 gateways += filter(None, [_place(network, (2, 1, 3), used)])
@@ -212,7 +219,7 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
         made: dict[str, Any] = {
             "families": {4 if len(address) == 4 else 6 for address, _ in own},
             "dns": servers[:1],
-            "dns_forward": servers[:1] if given.dns is None else (),
+            "dns_forward": servers[:1] if asked.dns is None else (),
             "search": (),
             "lenient": True,  # since the host may lack IPv6 or a name server
             **changes,
