@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from docutils.nodes import Text
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 
@@ -79,7 +78,10 @@ def leave_builtin_type(_app: Sphinx, doctree: Any) -> None:
     """Make no link of the builtin `type` in a signature: attributes of that name would be candidates."""
     for node in list(doctree.findall(pending_xref)):
         if (node.get("reftype"), node.get("reftarget")) == ("class", "type"):
-            node.replace_self(Text("type"))
+            text = node
+            while text.children:
+                text = text.children[0]
+            node.replace_self(text)
 
 
 def setup(app: Sphinx) -> None:
