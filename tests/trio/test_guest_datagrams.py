@@ -251,3 +251,62 @@ def test_the_end_of_the_network_wakes_its_channels() -> None:
         assert [error.errno for error in broken if isinstance(error, OSError)] == [errno.ENETDOWN] * 2
 
     run(body)
+
+
+# closed ports of the guest
+
+
+def test_a_channel_is_told_that_the_guests_port_is_closed() -> None:
+    async def body() -> None:
+        async with inner() as network, await network.network.open_udp(7) as channel:
+            await channel.send(b"anyone?")
+            with pytest.raises(ConnectionRefusedError):  # the task waits
+                await channel.receive()
+            await channel.send(b"anyone?")
+            await trio.sleep(1)
+            with pytest.raises(ConnectionRefusedError):  # as sendto(2): this datagram is not sent
+                await channel.send(b"again")
+            async with network.guest.open_datagrams(7) as socket:  # a program has started, and the channel works
+                await channel.send(b"hello")
+                data, peer = await socket.receive()
+                assert data == b"hello"
+                await socket.send(b"welcome", (peer.address, peer.port))
+                assert await channel.receive() == b"welcome"
+            await channel.send(b"still there?")
+            await trio.sleep(1)
+            await channel.aclose()
+            with pytest.raises(trio.ClosedResourceError):
+                await channel.receive()
+
+    run(body)
+
+
+def test_a_channel_tells_a_failure_before_the_datagrams_that_wait() -> None:
+    async def body() -> None:
+        async with inner() as network, await network.network.open_udp(7) as channel:
+            async with network.guest.open_datagrams(7) as socket:
+                await channel.send(b"hello")
+                _, peer = await socket.receive()
+                await socket.send(b"welcome", (peer.address, peer.port))
+            await trio.sleep(1)
+            await channel.send(b"again")
+            await trio.sleep(1)
+            with pytest.raises(ConnectionRefusedError):
+                await channel.receive()
+            assert await channel.receive() == b"welcome"
+
+    run(body)
+
+
+def test_datagrams_for_many_peers_are_not_told() -> None:
+    async def body() -> None:
+        async with inner() as network, network.network.open_datagrams((GATEWAY, 53)) as datagrams:
+            peer = network.network.peer(7)
+            await datagrams.send(b"anyone?", peer)
+            await trio.sleep(1)
+            await datagrams.send(b"anyone?", peer)
+            with trio.move_on_after(1) as scope:
+                await datagrams.receive()
+            assert scope.cancelled_caught
+
+    run(body)

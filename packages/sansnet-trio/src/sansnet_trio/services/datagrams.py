@@ -15,7 +15,7 @@ from sansnet_trio.services.inbox import Inbox
 from sansnet_trio.services.unclosed import close_unclosed
 
 if TYPE_CHECKING:
-    from sansnet_core import DeliverDatagram, SocketId
+    from sansnet_core import DeliverDatagram, FailDatagram, SocketId
     from sansnet_trio.services.carrier import Carrier, NetworkView
     from sansnet_trio.services.places import Place
 
@@ -98,6 +98,9 @@ class DatagramQueue:
         peer = Peer(order.guest, order.destination, sockets.carrier.view, sockets)
         for data in _split(order):
             self.inbox.put(sockets, len(data), (data, peer))
+
+    def failed(self, order: FailDatagram) -> None:
+        """Do nothing: an unconnected socket is not told either."""
 
     def ended(self, sockets: DatagramSockets, code: int) -> None:
         """Called by a driver that has ended."""
@@ -221,6 +224,11 @@ class ChannelEnd:
             for data in _split(order):
                 self.inbox.put(None, len(data), data)
 
+    def failed(self, order: FailDatagram) -> None:
+        """Called by the driver: the guest could not take a datagram."""
+        if order.guest == self.guest:
+            self.inbox.fail(OSError(order.errno, os.strerror(order.errno)))
+
     def ended(self, sockets: DatagramSockets, code: int) -> None:
         """Called by the driver: the flow or the driver has ended."""
         self.over = True
@@ -265,6 +273,8 @@ class GuestDatagramChannel(Uncopyable, trio.abc.AsyncResource):
         """Wait for a datagram of the guest.
 
         Raises:
+            ConnectionRefusedError: no program of the guest uses its port, so a datagram that was sent has not arrived;
+                once for one or several datagrams, as for a connected socket. The channel stays usable.
             trio.ClosedResourceError: the channel was closed.
             trio.EndOfChannel: the flow has ended, since nothing was sent for a while.
             trio.BrokenResourceError: the driver has ended, or the flow has failed.
@@ -275,6 +285,7 @@ class GuestDatagramChannel(Uncopyable, trio.abc.AsyncResource):
         """Send a datagram to the guest. As with all datagrams, it may be lost.
 
         Raises:
+            ConnectionRefusedError: an earlier datagram was refused, see `receive`; this one is not sent.
             OSError: EMSGSIZE: the payload is too long for any datagram.
             trio.ClosedResourceError: the channel was closed.
         """
@@ -282,6 +293,9 @@ class GuestDatagramChannel(Uncopyable, trio.abc.AsyncResource):
         if end.closed:
             await trio.lowlevel.checkpoint()
             raise trio.ClosedResourceError("this channel was closed")
+        if (failure := end.inbox.take_failure()) is not None:
+            await trio.lowlevel.checkpoint()
+            raise failure
         await end.sockets.send_datagram(end.socket, self.guest, self.destination, bytes(data))
 
     async def aclose(self) -> None:

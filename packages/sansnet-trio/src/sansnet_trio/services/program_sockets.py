@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import trio
 
-from sansnet_core import CloseSocket, DeliverDatagram, Endpoint, Prefix, ServeStream, SocketId
+from sansnet_core import CloseSocket, DeliverDatagram, Endpoint, FailDatagram, Prefix, ServeStream, SocketId
 from sansnet_trio.host.sockets import LINGER, HostSockets
 from sansnet_trio.services.carrier import Carrier
 from sansnet_trio.services.datagrams import (
@@ -58,6 +58,8 @@ class _StreamService(Protocol):
 class _DatagramService(Protocol):
     def delivered(self, sockets: DatagramSockets, order: DeliverDatagram) -> None: ...
 
+    def failed(self, order: FailDatagram) -> None: ...
+
     def ended(self, sockets: DatagramSockets, code: int) -> None: ...
 
 
@@ -92,7 +94,7 @@ class ProgramSockets:
         self._closed: dict[SocketId, _Closed] = {}  # the earliest deadline first
         self._room = trio.lowlevel.ParkingLot()
         self._parked = False
-        sockets.serve_program(self._serve, self._deliver, self._close)
+        sockets.serve_program(self._serve, self._deliver, self._fail, self._close)
 
     # services
 
@@ -192,6 +194,12 @@ class ProgramSockets:
         service = self._datagrams.get(order.socket)
         if service is not None:
             service.delivered(self, order)
+            self.carrier.context.woken = True
+
+    def _fail(self, order: FailDatagram, now: float) -> None:
+        service = self._datagrams.get(order.socket)
+        if service is not None:
+            service.failed(order)
             self.carrier.context.woken = True
 
     def _close(self, order: CloseSocket, now: float) -> None:
