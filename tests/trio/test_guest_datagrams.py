@@ -154,7 +154,7 @@ def test_close() -> None:
             await socket.send(b"x", (GATEWAY, 53))
             with pytest.raises(ConnectionRefusedError):
                 await socket.receive()
-            services.open_datagrams(53)
+            await services.open_datagrams(53).aclose()
 
     run(body)
 
@@ -202,11 +202,11 @@ def test_a_channel_from_a_chosen_endpoint_of_either_family() -> None:
         async with inner() as network:
             server = network.guest.open_datagrams(7)
             for source in ((VIRTUAL, 4000), ("fe80::1", 4001)):
-                channel = await network.network.open_udp(7, source=source)
-                await channel.send(b"ping")
-                assert await server.receive() == (b"ping", Endpoint(*source))
-                with pytest.raises(OSError, match="is served already"):
-                    await network.network.open_udp(7, source=source)
+                async with await network.network.open_udp(7, source=source) as channel:
+                    await channel.send(b"ping")
+                    assert await server.receive() == (b"ping", Endpoint(*source))
+                    with pytest.raises(OSError, match="is served already"):
+                        await network.network.open_udp(7, source=source)
 
     run(body)
 
