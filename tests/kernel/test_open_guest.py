@@ -469,3 +469,14 @@ def test_ports_of_the_beginning() -> None:
             assert guest.network.forwards == forwards
 
     run(main)
+
+
+def test_a_port_that_cannot_be_bound_leaves_nothing_behind() -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as busy:
+            forwards = parse_all([f"127.0.0.1/{busy.getsockname()[1]}:80"], TCP)
+            with pytest.raises(ForwardError, match="cannot be bound"):
+                async with open_guest(["sleep", "60"], OPTIONS, forwards=forwards):
+                    pass
+
+    run(main)

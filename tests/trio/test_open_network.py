@@ -12,7 +12,10 @@ import trio
 
 from sansnet_core import Ipv4Config, NetworkConfig, UsageError
 from sansnet_core.records import replace
-from sansnet_trio import GuestNetwork, LinkClosed, open_network
+from sansnet_trio import GuestNetwork, LinkClosed, NewFlow, Services, Verdict, open_network
+from sansnet_trio.testing import MemoryLink, SimulatedGuest
+from tests.trio.inner import CONFIG as SERVED
+from tests.trio.inner import GATEWAY
 from tests.trio.test_driver import PairLink, until
 
 CONFIG: Final = NetworkConfig(
@@ -217,3 +220,44 @@ def test_the_configuration_is_replaced_and_the_link_stays(link: PairLink) -> Non
         assert (network.config.dns_servers, network.config.link) == ((server,), link)
 
     run(link, body)
+
+
+@pytest.mark.parametrize("waits_for", ["a stream", "datagrams"])
+def test_what_ended_the_network_leaves_the_block_and_not_that_its_streams_broke(waits_for: str) -> None:
+    error = Mine()
+
+    async def decide(flow: NewFlow) -> Verdict:
+        raise error
+
+    async def main() -> None:
+        services = Services()
+        listener = services.listen_tcp(80)
+        memory = MemoryLink(SERVED.link)
+        guest = SimulatedGuest(memory, SERVED)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(guest.run)
+            async with open_network(memory, SERVED, services=services, decide=decide) as network:
+                await guest.open_tcp_stream(GATEWAY, 80)
+                stream = await listener.accept()
+                nursery.start_soon(guest.open_datagrams().send, b"", ("192.0.2.1", 9))
+                if waits_for == "a stream":
+                    await stream.receive_some()
+                else:
+                    await network.open_datagrams().receive()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        trio.run(main)
+    assert [*caught.value.exceptions] == [error]
+
+
+def test_an_error_of_the_body_does_not_hide_what_ended_the_network(link: PairLink) -> None:
+    async def body(network: GuestNetwork) -> None:
+        link.guest.close()
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise Mine
+
+    with pytest.raises(ExceptionGroup) as caught:
+        run(link, body)
+    assert [type(each) for each in caught.value.exceptions] == [Mine, ConnectionResetError]

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from sansnet_core import Network, NetworkConfig, SansnetError
+from sansnet_core import Network, NetworkConfig
 from sansnet_core.errors import expect
 from sansnet_core.records import replace
 from sansnet_trio.decisions import asking_by_default
 from sansnet_trio.driver import Driver
-from sansnet_trio.groups import combined, only, raise_alone
+from sansnet_trio.groups import combined, raise_alone
 from sansnet_trio.links import expect_link
 from sansnet_trio.network import GuestNetwork
 
@@ -123,7 +123,8 @@ async def open_network(
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         failure = combined(failure, group)
-    failure = failure or network.failure
+    if network.failure is not None:
+        failure = combined(failure, BaseExceptionGroup("the network failed", [network.failure]))
     if failure is not None:
         raise_alone(failure)
 
@@ -133,12 +134,7 @@ async def _drive(network: GuestNetwork, served: trio.Event) -> None:
     try:
         await network.driver.run(task_status=_Status(served))
     except Exception as error:
-        reason = only(error)
-        assert isinstance(reason, Exception)
-        if isinstance(reason, SansnetError):  # its message tells all
-            reason = reason.with_traceback(None)
-            reason.__cause__ = reason.__context__ = None
-        network.end(reason)
+        network.end(error)
 
 
 class _Status(trio.TaskStatus[None]):
