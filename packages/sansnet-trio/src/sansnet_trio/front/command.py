@@ -141,12 +141,13 @@ async def open_guest(
             ready = await begun.ready()
         except EOFError:
             raise GuestError.killed() from None
+        link = Tap(ready.tap, ready.link, left_behind=True)
+        stack.callback(link.close)
         setup = ready.prepared
         warn(*setup.warnings, *ready.warnings)
         ports = open_ports(forwards, setup, begun)
         if ports is not None:
             stack.enter_context(ports)
-        link = Tap(ready.tap, ready.link, left_behind=True)
         async with network_of(
             link, setup, services=services, decide=decide, capture=capture, forwards=ports
         ) as network:
