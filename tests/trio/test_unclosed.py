@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from sansnet_trio import GuestDatagramChannel, GuestStream, Services
+from sansnet_trio import GuestDatagramChannel, GuestDatagrams, GuestStream, Services
 from tests.trio.inner import GATEWAY, inner, run
 
 PORT = 80
@@ -103,10 +103,11 @@ def test_datagrams_of_services_and_of_one_network() -> None:
     async def body() -> None:
         services = Services()
         async with inner(services) as network:
-            for open_datagrams in (
+            ways: tuple[Callable[[], GuestDatagrams], ...] = (
                 lambda: services.open_datagrams(PORT),
                 lambda: network.network.open_datagrams((GATEWAY, PORT)),
-            ):
+            )
+            for open_datagrams in ways:
                 kept = [open_datagrams()]
                 socket = network.guest.open_datagrams()
                 await socket.send(b"hello", (GATEWAY, PORT))

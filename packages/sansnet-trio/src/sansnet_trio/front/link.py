@@ -80,6 +80,10 @@ async def open_network(
     try:
         expect("config", config, NetworkConfig, "a NetworkConfig")
         config = replace(config, link=link.config)
+        if services is not None:
+            from sansnet_trio.services.services import Services
+
+            expect("services", services, Services, "a Services")
         if decide is not None:
             config = asking_by_default(config)
         if capture is not None:
@@ -119,7 +123,7 @@ async def open_network(
                     yield network
             except BaseException as error:
                 failure = error
-            network.close_ports()
+            network.close()
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         failure = combined(failure, group)
