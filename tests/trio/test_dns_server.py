@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -299,6 +300,17 @@ def test_a_mistake_of_a_callable_ends_the_server(answerer: Any, error: type[Exce
     with pytest.raises(ExceptionGroup) as caught:
         run(body)
     assert caught.group_contains(error)
+
+
+def test_a_place_in_use_is_one_exception() -> None:
+    async def body() -> None:
+        services = Services()
+        async with services.listen_tcp(53):
+            with pytest.raises(OSError, match="TCP port 53") as caught:
+                await DnsServer().serve(services)
+            assert caught.value.errno == errno.EADDRINUSE
+
+    run(body)
 
 
 def test_many_questions_that_wait_are_bounded() -> None:

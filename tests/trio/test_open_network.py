@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 import trio
 
-from sansnet_core import Ipv4Config, NetworkConfig
+from sansnet_core import Ipv4Config, NetworkConfig, UsageError
 from sansnet_core.records import replace
-from sansnet_trio import GuestNetwork, LinkClosed, NewFlow, Services, Verdict, open_network
+from sansnet_trio import ForwardError, GuestNetwork, LinkClosed, NewFlow, Services, Verdict, open_network
 from sansnet_trio.testing import MemoryLink, SimulatedGuest
 from tests.trio.inner import CONFIG as SERVED
 from tests.trio.inner import GATEWAY
@@ -160,6 +161,70 @@ def test_a_wait_that_was_given_up_does_not_count(link: PairLink) -> None:
         run(link, body)
 
 
+def test_a_task_that_waits_for_the_end_wakes_up_with_the_block(link: PairLink) -> None:
+    networks = []
+
+    async def main() -> None:
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery, open_network(link, CONFIG) as network:
+                networks.append(network)
+                nursery.start_soon(network.wait_closed)
+                await trio.sleep(0.01)
+            with pytest.raises(ForwardError, match="has ended"):
+                await network.forward(0, 80)
+
+    trio.run(main)
+    assert repr(networks[0]).endswith("closed>")
+
+
+def test_services_that_are_none_are_refused(link: PairLink) -> None:
+    wrong: Any = 80
+
+    async def main() -> None:
+        async with open_network(link, CONFIG, services=wrong):
+            raise AssertionError("the block began")
+
+    with pytest.raises(UsageError, match="services: 80 is not a Services"):
+        trio.run(main)
+    assert link.closed
+
+
+def test_a_cancelled_block_with_tasks_is_left_by_one_exception(link: PairLink) -> None:
+    seen: list[BaseException] = []
+
+    async def main() -> None:
+        with trio.move_on_after(0.01):
+            try:
+                async with open_network(link, CONFIG) as network:
+                    for _ in range(3):
+                        network.nursery.start_soon(trio.sleep_forever)
+                    await trio.sleep_forever()
+            except BaseException as error:
+                seen.append(error)
+                raise
+
+    trio.run(main)
+    assert list(map(type, seen)) == [trio.Cancelled]
+
+
+def test_a_task_that_fails_while_all_is_cancelled_is_one_exception(link: PairLink) -> None:
+    async def fail() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise Mine
+
+    async def main() -> None:
+        with trio.move_on_after(0.01):
+            async with open_network(link, CONFIG) as network:
+                network.nursery.start_soon(fail)
+                network.nursery.start_soon(trio.sleep_forever)
+                await trio.sleep_forever()
+
+    with pytest.raises(Mine):
+        trio.run(main)
+
+
 def test_cancellation_from_outside_ends_the_block(link: PairLink) -> None:
 
     async def main() -> bool:
@@ -195,6 +260,19 @@ def test_a_link_is_closed_if_no_driver_can_be_made(link: PairLink) -> None:
     with pytest.raises(OSError, match="no interface"):
         trio.run(main)
     assert link.closed
+
+
+def test_arguments_of_another_type_are_named(link: PairLink, tmp_path: Path) -> None:
+    wrong: Any = {"capture": (tmp_path / "guest.pcap").open("wb"), "services": print}
+
+    async def main(name: str) -> None:
+        async with open_network(link, CONFIG, **{name: wrong[name]}):
+            pass
+
+    for name, words in (("capture", "give CaptureFile"), ("services", "Services")):
+        with pytest.raises(UsageError, match=f"^{name}: .*{words}"):
+            trio.run(main, name)
+    wrong["capture"].close()
 
 
 def test_the_configuration_is_replaced_and_the_link_stays(link: PairLink) -> None:

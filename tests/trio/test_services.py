@@ -337,6 +337,32 @@ def test_serve_tcp_closes_the_listener_at_its_end() -> None:
     run(body)
 
 
+def test_the_exception_of_a_handler_leaves_serve_tcp_alone() -> None:
+    class Mine(Exception):
+        pass
+
+    async def fail(stream: GuestStream) -> None:
+        raise Mine
+
+    async def body() -> None:
+        services = Services()
+        async with inner(services) as network, trio.open_nursery() as nursery:
+
+            async def serve() -> None:
+                with pytest.raises(Mine):
+                    await services.serve_tcp(fail, 80)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(serve)
+            while repr(services) == "<Services: none>":
+                await trio.sleep(0)
+            await network.guest.open_tcp_stream(str(GATEWAY), 80)
+            await trio.sleep(1)
+        assert repr(services) == "<Services: none>"
+
+    run(body)
+
+
 def test_no_descriptor_is_made_for_a_service() -> None:
     async def body() -> None:
         services = Services()

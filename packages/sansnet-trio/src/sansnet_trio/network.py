@@ -69,6 +69,7 @@ class GuestNetwork(Uncopyable):
         if forwards is not None and _concerns_inbound(config):
             forwards.avoid_loopback_path()
         self._closed = trio.Event()
+        self._ended = False
         self._waiting = 0
 
     def __repr__(self) -> str:
@@ -244,8 +245,10 @@ class GuestNetwork(Uncopyable):
 
         self._guest = GuestSide(guest, own)
 
-    def close_ports(self) -> None:
+    def close(self) -> None:
         """Called by `open_network` at its end."""
+        self._ended = True
+        self._closed.set()
         if self._ports is not None:
             self._ports.close()
 
@@ -259,10 +262,14 @@ class GuestNetwork(Uncopyable):
                 self._ports.set_guest(self._guest)
             if _concerns_inbound(self.config):
                 self._ports.avoid_loopback_path()
+            if self._ended:
+                self._ports.close()
         return self._ports
 
     async def wait_closed(self) -> None:
         """Wait until the guest's end of the link is gone: its namespace or machine ended, or its interface was deleted.
+
+        This also returns when the block of `open_network` ends.
 
         If a task waits here at that moment, the block of `open_network` goes on. Otherwise the block is cancelled, and
         `LinkClosed` leaves it.

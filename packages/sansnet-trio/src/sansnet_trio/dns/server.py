@@ -20,6 +20,7 @@ from sansnet_trio.dns.connection import Connection
 from sansnet_trio.dns.exchange import Answers, Exchange, OnQuery
 from sansnet_trio.dns.records import Value, read_answer
 from sansnet_trio.dns.zones import Zones
+from sansnet_trio.groups import only, raise_alone
 
 if TYPE_CHECKING:
     from sansnet_core.addresses import AnyPrefix
@@ -170,19 +171,27 @@ class DnsServer:
         Raises:
             OSError: there is a service at this address and port already (EADDRINUSE).
             ConfigError: a callable returned something that is no record.
+            Exception: the exception of a callable; a group only if several failed.
         """
-        async with services.open_datagrams(port, host=host) as datagrams, trio.open_nursery() as nursery:
-            await nursery.start(partial(services.serve_tcp, self._serve_connection, port, host=host))
-            task_status.started()
-            while True:
-                data, peer = await datagrams.receive()
-                exchange = self._answers.begin(data, peer.guest, peer.network)
-                if exchange is None:
-                    continue
-                if self._pending.enter(peer.network):
-                    nursery.start_soon(self._finish, datagrams, peer, exchange)
-                else:
-                    self._answers.counts["dropped"] += 1
+        async with services.open_datagrams(port, host=host) as datagrams:
+            try:
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(partial(services.serve_tcp, self._serve_connection, port, host=host))
+                    task_status.started()
+                    await self._serve_datagrams(datagrams, nursery)
+            except BaseExceptionGroup as group:
+                raise_alone(only(group))
+
+    async def _serve_datagrams(self, datagrams: GuestDatagrams, nursery: trio.Nursery) -> None:
+        while True:
+            data, peer = await datagrams.receive()
+            exchange = self._answers.begin(data, peer.guest, peer.network)
+            if exchange is None:
+                continue
+            if self._pending.enter(peer.network):
+                nursery.start_soon(self._finish, datagrams, peer, exchange)
+            else:
+                self._answers.counts["dropped"] += 1
 
     async def _finish(self, datagrams: GuestDatagrams, peer: Peer, exchange: Exchange) -> None:
         """Answer a query, in a task of its own: a guest that does not read its responses must not hold up others."""

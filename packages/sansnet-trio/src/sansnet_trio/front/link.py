@@ -73,19 +73,28 @@ async def open_network(
     Raises:
         LinkClosed: the guest's end of the link is gone; the block was cancelled. See `GuestNetwork.wait_closed`.
         ConfigError: the configuration does not fit the link.
-        UsageError: `link` or `config` is none.
+        UsageError: an argument has another type.
         OSError: the link failed, there is no such interface, or no descriptor is left.
     """
     expect_link(link)
     try:
         expect("config", config, NetworkConfig, "a NetworkConfig")
         config = replace(config, link=link.config)
+        if services is not None:
+            from sansnet_trio.services.services import Services
+
+            expect("services", services, Services, "a Services")
         if decide is not None:
             config = asking_by_default(config)
         if capture is not None:
-            from sansnet_trio.links.observed import CapturedLink
+            from sansnet_trio.links.observed import CapturedLink, CaptureFile
 
+            expect("capture", capture, CaptureFile, "a CaptureFile; give CaptureFile(open(path, 'wb'))")
             link = CapturedLink(link, capture)
+        if services is not None:
+            from sansnet_trio.services.services import Services
+
+            expect("services", services, Services, "Services")
         core = Network(config, now=trio.current_time(), secret=os.urandom(_SECRET_SIZE))
         driver = Driver(
             core,
@@ -114,7 +123,7 @@ async def open_network(
                     yield network
             except BaseException as error:
                 failure = error
-            network.close_ports()
+            network.close()
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         failure = combined(failure, group)

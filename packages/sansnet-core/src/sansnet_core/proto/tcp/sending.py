@@ -281,8 +281,8 @@ class Sender:
             released = self.acknowledge(advance, now)
         window = tcp.window << self.scale
         changed = window != self.window
-        # SND.WL1 and SND.WL2 keep an old segment from restoring an old window. Data that the guest sends again may have a
-        # new acknowledgment: the window counts from there, and the old one would reach beyond the guest's
+        # SND.WL1 and SND.WL2 keep an old segment from restoring an old window. But data that the guest sends again may
+        # have a new acknowledgment: the window counts from there, and the old one would reach beyond the guest's
         newer = diff(sequence, self.wl1)
         if advance or newer > 0 or (newer == 0 and diff(acknowledgment, self.wl2) >= 0):
             self.window = window
