@@ -325,3 +325,22 @@ def test_an_error_of_the_body_does_not_hide_what_ended_the_network(link: PairLin
     with pytest.raises(ExceptionGroup) as caught:
         run(link, body)
     assert [type(each) for each in caught.value.exceptions] == [Mine, ConnectionResetError]
+
+
+def test_tasks_of_the_body_that_a_failed_task_cancels_are_not_told(link: PairLink) -> None:
+    """Several cancelled tasks leave their nursery as a group."""
+    error = Mine()
+
+    async def fail() -> None:
+        await trio.sleep(0.01)
+        raise error
+
+    async def body(network: GuestNetwork) -> None:
+        network.nursery.start_soon(fail)
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(trio.sleep_forever)
+
+    with pytest.raises(Mine) as caught:
+        run(link, body)
+    assert caught.value is error
