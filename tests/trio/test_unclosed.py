@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from sansnet_trio import GuestDatagramChannel, GuestStream, Services
+from sansnet_trio import GuestDatagramChannel, GuestDatagrams, GuestStream, Services
 from tests.trio.inner import GATEWAY, inner, run
 
 PORT = 80
@@ -103,10 +103,11 @@ def test_datagrams_of_services_and_of_one_network() -> None:
     async def body() -> None:
         services = Services()
         async with inner(services) as network:
-            for open_datagrams in (
+            ways: tuple[Callable[[], GuestDatagrams], ...] = (
                 lambda: services.open_datagrams(PORT),
                 lambda: network.network.open_datagrams((GATEWAY, PORT)),
-            ):
+            )
+            for open_datagrams in ways:
                 kept = [open_datagrams()]
                 socket = network.guest.open_datagrams()
                 await socket.send(b"hello", (GATEWAY, PORT))
@@ -134,13 +135,13 @@ def test_a_channel_ends_its_flow() -> None:
 
 def test_what_no_network_uses_is_closed_in_silence() -> None:
     services = Services()
-    for make in (services.listen_tcp, services.open_datagrams):
-        for _ in range(2):  # the place is free again
-            make(PORT)
-            gc.collect()
+    for _ in range(2):  # the places are free again
+        services.listen_tcp(PORT)
+        services.open_datagrams(PORT)
+        gc.collect()
 
     async def body() -> None:
-        kept = [services.listen_tcp(PORT), services.open_datagrams(PORT)]
+        kept: list[object] = [services.listen_tcp(PORT), services.open_datagrams(PORT)]
         async with inner(services):
             pass
         kept.clear()
