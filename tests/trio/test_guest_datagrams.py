@@ -310,3 +310,17 @@ def test_datagrams_for_many_peers_are_not_told() -> None:
             assert scope.cancelled_caught
 
     run(body)
+
+
+def test_each_task_gets_an_error_of_its_own_from_closed_datagrams() -> None:
+    async def body() -> None:
+        datagrams = Services().open_datagrams(53)
+        await datagrams.aclose()
+        errors = []
+        for _ in range(2):
+            with pytest.raises(trio.ClosedResourceError) as caught:
+                await datagrams.receive()
+            errors.append(caught.value)
+        assert errors[0] is not errors[1]
+
+    run(body)

@@ -24,6 +24,7 @@ from sansnet_core import (
     SocketId,
     UsageError,
 )
+from sansnet_core.addresses import packed
 from sansnet_core.records import replace
 from sansnet_core.testing import GATEWAY, SERVER, SERVER6, make_config
 from sansnet_core.testing.packets import GSO_UDP_L4, IPV4, Ip, ethernet, glue, icmp, udp
@@ -164,6 +165,18 @@ def test_the_program_sends_first(source: bytes) -> None:
     bench.send(datagram(b"thanks", destination=source, port=6000))
     assert bench.one(DeliverDatagram) == DeliverDatagram(service, FROM, remote, b"thanks", 0, 64, 0)
     assert bench.network.statistics().flows["udp_flows"] == 1
+
+
+def test_the_program_sends_first_to_an_address_that_the_guest_was_seen_with() -> None:
+    bench = Direct(replace(make_config(), virtual=("0.0.0.0/0", "::/0")))
+    link_local = packed("fe80::15")
+    service = serve(bench)
+    bench.send(udp(link_local, 5000, packed("fe80::1"), 9, b"seen"))
+    bench.collect()
+    bench.packets.clear()
+    bench.network.service_sent(service, Endpoint(link_local, 7), Endpoint("fe80::1", 8), b"news", bench.now)
+    bench.collect()
+    assert [packet.payload[8:] for packet in bench.packets] == [b"news"]
 
 
 def test_a_service_in_front_of_the_internet_sends_from_its_place_only() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -90,7 +91,7 @@ class DatagramQueue:
         """See `GuestDatagrams.aclose`."""
         if not self.closed:
             self.closed = True
-            self.inbox.close(trio.ClosedResourceError("these datagrams were closed"), discard=True)
+            self.inbox.close(partial(trio.ClosedResourceError, "these datagrams were closed"), discard=True)
             self._when_closed()
 
     def delivered(self, sockets: DatagramSockets, order: DeliverDatagram) -> None:
@@ -106,7 +107,7 @@ class DatagramQueue:
         """Called by a driver that has ended."""
         self.drivers -= 1
         if self._only is sockets:
-            self.inbox.close(_broken(code), discard=False)
+            self.inbox.close(partial(_broken, code), discard=False)
 
 
 class GuestDatagrams(Uncopyable, trio.abc.AsyncResource):
@@ -215,7 +216,7 @@ class ChannelEnd:
         """See `GuestDatagramChannel.aclose`."""
         if not self.closed:
             self.closed = True
-            self.inbox.close(trio.ClosedResourceError("this channel was closed"), discard=True)
+            self.inbox.close(partial(trio.ClosedResourceError, "this channel was closed"), discard=True)
             self._when_closed()
 
     def delivered(self, sockets: DatagramSockets, order: DeliverDatagram) -> None:
@@ -232,7 +233,7 @@ class ChannelEnd:
     def ended(self, sockets: DatagramSockets, code: int) -> None:
         """Called by the driver: the flow or the driver has ended."""
         self.over = True
-        error = _broken(code) if code else trio.EndOfChannel("the flow has ended")
+        error = partial(_broken, code) if code else partial(trio.EndOfChannel, "the flow has ended")
         self.inbox.close(error, discard=False)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 import trio
@@ -30,7 +31,7 @@ class Inbox(Generic[_T]):
         self._queue: deque[tuple[object, int, _T]] = deque()
         self._held: Counter[object] = Counter()
         self._lot = trio.lowlevel.ParkingLot()
-        self._error: Exception | None = None
+        self._error: Callable[[], Exception] | None = None
         self._failure: Exception | None = None
         self.dropped = 0
 
@@ -48,8 +49,8 @@ class Inbox(Generic[_T]):
         """Take the oldest datagram; wait until there is one.
 
         Raises:
-            Exception: the one that `fail` was called with, once; the one that `close` was called with, if there is no
-                datagram.
+            Exception: the one that `fail` was called with, once; the one that the function of `close` makes, if there
+                is no datagram.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         waited = False
@@ -57,7 +58,7 @@ class Inbox(Generic[_T]):
             if (failure := self.take_failure()) is not None:
                 raise failure
             if self._error is not None:
-                raise self._error
+                raise self._error()
             waited = True
             await self._lot.park()
         owner, cost, item = self._queue.popleft()
@@ -79,8 +80,8 @@ class Inbox(Generic[_T]):
         failure, self._failure = self._failure, None
         return failure
 
-    def close(self, error: Exception, *, discard: bool) -> None:
-        """Take no more datagrams; `get` raises `error` once there are none left."""
+    def close(self, error: Callable[[], Exception], *, discard: bool) -> None:
+        """Take no more datagrams; `get` raises what `error` makes once there are none left."""
         if self._error is None:
             self._error = error
         if discard:

@@ -244,7 +244,8 @@ class ProgramSockets:
     def watch(self, end: StreamEnd) -> None:
         """Reset a connection that the program has closed if the guest does not end its part in time."""
         left = self._network.stream_unacknowledged(end.socket)
-        self._closed[end.socket] = _Closed(end, trio.current_time() + LINGER, left)
+        # By `tell`, so that the driver waits for the deadline
+        self.carrier.tell(lambda now: self._closed.update({end.socket: _Closed(end, now + LINGER, left)}))
 
     def next_deadline(self) -> float | None:
         """The time when `handle_deadline` must be called; None if it need not be."""

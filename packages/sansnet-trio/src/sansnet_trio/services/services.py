@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from sansnet_core import ConfigError
+from sansnet_trio.groups import only, raise_alone
 from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.services.datagrams import DatagramQueue, GuestDatagrams
 from sansnet_trio.services.listener import AcceptQueue, GuestListener
@@ -83,11 +84,15 @@ class Services(Uncopyable):
         Raises:
             ConfigError: an argument is wrong.
             OSError: EADDRINUSE: there is a service at this place.
+            Exception: the exception of a handler; a group only if several failed.
         """
         listener = self.listen_tcp(port, host=host, backlog=backlog)
-        await trio.serve_listeners(
-            handler, [listener], handler_nursery=handler_nursery, task_status=_First(task_status)
-        )
+        try:
+            await trio.serve_listeners(
+                handler, [listener], handler_nursery=handler_nursery, task_status=_First(task_status)
+            )
+        except BaseExceptionGroup as group:
+            raise_alone(only(group))
 
     def open_datagrams(self, port: int | None, *, host: AnyPrefix | None = None) -> GuestDatagrams:
         """Receive the guests' UDP datagrams to a place, and answer them.
