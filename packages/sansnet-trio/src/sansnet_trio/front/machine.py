@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Machine", "open_machine", "read_qemu_version"]
 
-_DEFAULT: Final = NetworkOptions()
+_LIKE_HOST: Final = NetworkOptions()
 
 _KVM: Final = "/dev/kvm"
 
@@ -99,7 +99,7 @@ class Machine(GuestProcess):
 @asynccontextmanager
 async def open_machine(
     command: Sequence[str | os.PathLike[str]],
-    options: NetworkOptions = _DEFAULT,
+    options: NetworkOptions = _LIKE_HOST,
     *,
     use_vhost_user: bool | None = None,
     services: Services | None = None,
