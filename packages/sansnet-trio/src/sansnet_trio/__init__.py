@@ -14,13 +14,16 @@ Names that are not listed here are found in these modules, which are public too:
 
 - `dns`: a DNS server for guests; needs `sansnet-trio[dns]`.
 - `forward.in_use`, `guest.errors`, `guest.hosts_file`, `hostinfo`: facts about the host and the guest.
-- `front.ending`, `front.setup`, `groups`: the parts of `open_guest` for programs that made the guest themselves.
+- `front.ending`, `front.setup`, `front.qemu`, `front.stdio`, `groups`: the parts of `open_guest` and `open_machine`,
+  for programs that make the guest themselves.
 - `guest.child`, `guest.execute`: the parts of `CommandGuest` for programs with their own start.
-- `links.machine_listener`, `links.observed`, `links.passed_socket`: sockets of machines, and observed links.
+- `links.machine_link`, `links.machine_listener`, `links.observed`, `links.passed_socket`: sockets of machines, and
+  observed links.
 - `links.tap`, `links.unix_stream`, `links.vhost_user`: links, each with the limits of its MTU.
 - `linux`: system calls, /proc, privileges, children and netlink, one module each.
 - `plan`: makes a guest's setup from options, one module for each part.
 - `testing`, `testing.pytest_plugin`: a kit for tests, with guests in the same program, and fixtures of pytest.
+- `words`: the words of messages for arguments of this library, which a command replaces by its options.
 
 All other modules are internal. Names and modules are loaded when they are first used.
 
@@ -49,8 +52,9 @@ if TYPE_CHECKING:
     from sansnet_trio.front.command import Guest, open_guest, run_guest
     from sansnet_trio.front.existing import attach
     from sansnet_trio.front.link import open_network
-    from sansnet_trio.front.machine import Machine, open_machine
+    from sansnet_trio.front.machine import open_machine
     from sansnet_trio.front.process import GuestProcess
+    from sansnet_trio.front.qemu import Machine
     from sansnet_trio.guest.attached import AttachedGuest
     from sansnet_trio.guest.command import CommandGuest
     from sansnet_trio.guest.errors import CommandNotExecutable, CommandNotFound, GuestError
@@ -161,7 +165,8 @@ _HOMES = {
     "front.command": ("Guest", "open_guest", "run_guest"),
     "front.existing": ("attach",),
     "front.link": ("open_network",),
-    "front.machine": ("Machine", "open_machine"),
+    "front.machine": ("open_machine",),
+    "front.qemu": ("Machine",),
     "front.process": ("GuestProcess",),
     "guest.attached": ("AttachedGuest",),
     "guest.command": ("CommandGuest",),

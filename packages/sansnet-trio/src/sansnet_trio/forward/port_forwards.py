@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from sansnet_core import ConfigError
 from sansnet_core.ports import TCP, UDP, ForwardRule, parse
 from sansnet_core.records import replace
-from sansnet_trio.forward.binding import ForwardError
+from sansnet_trio.forward.binding import ForwardError, described
 from sansnet_trio.forward.forwards import Forwards
 from sansnet_trio.forward.listeners import host_socket
 from sansnet_trio.host.sockaddr import encode
@@ -76,7 +76,7 @@ class PortForward(Uncopyable):
 
     def __repr__(self) -> str:
         state = "" if self._open else "closed "
-        return f"<{state}PortForward {' '.join(f'{rule.option} {rule.spec()}' for rule in self.rules)}>"
+        return f"<{state}PortForward {', '.join(map(described, self.rules))}>"
 
 
 class PortForwards:
