@@ -426,7 +426,7 @@ def test_a_decider_is_asked_about_the_hosts_loopback_too(protocol: str, *, at_ru
         return Allow() if flow.guest.port == 81 else Refuse(errno.ECONNREFUSED)
 
     async def answer(port: int) -> bytes:
-        """What the server answers; nothing if it is not reached."""
+        """The answer of the server; empty if it is not reached."""
         with suppress(OSError, trio.BrokenResourceError), trio.move_on_after(1):
             if protocol == "tcp":
                 return await said(port)

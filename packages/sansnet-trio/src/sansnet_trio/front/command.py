@@ -149,8 +149,6 @@ async def open_guest(
         stack.callback(link.close)
         setup = ready.prepared
         warn(*setup.warnings, *ready.warnings)
-        link = Tap(ready.tap, ready.link, left_behind=True)
-        stack.callback(link.close)
         ports = open_ports(forwards, setup, begun)
         if ports is not None:
             stack.enter_context(ports)
