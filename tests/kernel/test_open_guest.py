@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -389,6 +391,27 @@ def test_rules_about_outsiders_hold_for_the_hosts_loopback_too() -> None:
         assert text == b""
 
     run(lambda: serve_in_guest(check, NamespaceOptions.made_up(rules=rules)))
+
+
+def test_a_lack_of_descriptors_leaves_none_behind() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def main() -> None:
+        outcomes = set()
+        for free in range(14):
+            used = len(os.listdir("/proc/self/fd")) - 1
+            resource.setrlimit(resource.RLIMIT_NOFILE, (used + free, hard))
+            try:
+                await run_guest(["true"], OPTIONS)
+                outcomes.add(0)
+            except OSError as error:
+                outcomes.add(error.errno)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            assert len(os.listdir("/proc/self/fd")) - 1 == used, free
+        assert outcomes == {0, errno.EMFILE}
+
+    run(main)
 
 
 def test_a_port_in_use_leaves_no_descriptor() -> None:
