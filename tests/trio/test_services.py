@@ -398,3 +398,30 @@ def test_a_flood_of_connections_is_bounded() -> None:
             nursery.cancel_scope.cancel()
 
     run(body)
+
+
+def test_what_a_batch_of_orders_leads_to_does_not_turn_the_time_of_the_network_back() -> None:
+    """In one batch a connection leaves the backlog, so the next one is answered, and a task gets data that it wants."""
+
+    async def expect(stream: GuestStream, data: bytes) -> None:
+        assert await stream.receive_some() == data
+
+    async def body() -> None:
+        services = Services()
+        listener = services.listen_tcp(80, backlog=1)
+        other = services.listen_tcp(81)
+        async with inner(services) as network, trio.open_nursery() as nursery:
+            first = await network.guest.open_tcp_stream(GATEWAY, 80)
+            theirs = await network.guest.open_tcp_stream(GATEWAY, 81)
+            nursery.start_soon(network.guest.open_tcp_stream, GATEWAY, 80)
+            nursery.start_soon(expect, await other.accept(), b"data")
+            with trio.fail_after(20):
+                while len(network.network.flows()) < 3:
+                    await trio.sleep(0.01)
+                first.abort()
+                theirs.connection.send(b"data")
+                while len(network.network.flows()) == 3:
+                    await trio.sleep(0.01)
+                await listener.accept()
+
+    trio.run(body)  # by a clock that moves with every look at it

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import trio
 
-from sansnet_core import ConfigError, Endpoint, addresses
+from sansnet_core import ConfigError, Endpoint, SansnetError, addresses
 from sansnet_core.policy import Action
 from sansnet_core.records import replace
 from sansnet_trio.decisions import asking_by_default
+from sansnet_trio.groups import only
 from sansnet_trio.links import LinkClosed
 from sansnet_trio.linux.descriptors import Uncopyable
 
@@ -285,11 +286,16 @@ class GuestNetwork(Uncopyable):
         The block of `open_network` is cancelled, and the exception leaves it; see also `wait_closed`.
 
         Args:
-            reason: the exception.
+            reason: the exception; a group stands for its only exception.
         """
+        error = only(reason)
+        assert isinstance(error, Exception)
+        if isinstance(error, SansnetError):  # its message tells all
+            error = error.with_traceback(None)
+            error.__cause__ = error.__context__ = None
         self._closed.set()
-        if not (self._waiting and isinstance(reason, LinkClosed)):
-            self.failure = self.failure or reason
+        if not (self._waiting and isinstance(error, LinkClosed)):
+            self.failure = self.failure or error
             self.body.cancel()
 
 

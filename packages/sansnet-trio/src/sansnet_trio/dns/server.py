@@ -43,7 +43,7 @@ class DnsStatistics:
         rcodes: name of a response code -> how often it was sent.
         malformed: queries that got FORMERR.
         ignored: messages that got no response, because they are responses or too short to be queries.
-        dropped: queries over UDP that got no response, because too many waited for a callable.
+        dropped: queries over UDP that got no response, because too many waited already.
         refused_connections: connections that were reset, because too many were open.
     """
 
@@ -101,7 +101,8 @@ class DnsServer:
         idle_time: seconds without a complete query after which a connection is closed (RFC 7766, section 6.2.3). A
             guest that does not read its responses for as long is reset.
         max_connections: most open connections of one guest. Further ones are reset.
-        max_pending: most queries of one guest over UDP that wait for callables. Further ones are dropped.
+        max_pending: most queries of one guest over UDP that wait for callables, or for room in its link. Further ones
+            are dropped.
 
     Raises:
         ConfigError: a name, a record or a limit is wrong.
@@ -187,24 +188,20 @@ class DnsServer:
             exchange = self._answers.begin(data, peer.guest, peer.network)
             if exchange is None:
                 continue
-            if exchange.reply is not None:
-                await self._respond(datagrams, peer, exchange)
-            elif self._pending.enter(peer.network):
+            if self._pending.enter(peer.network):
                 nursery.start_soon(self._finish, datagrams, peer, exchange)
             else:
                 self._answers.counts["dropped"] += 1
 
     async def _finish(self, datagrams: GuestDatagrams, peer: Peer, exchange: Exchange) -> None:
+        """Answer a query, in a task of its own: a guest that does not read its responses must not hold up others."""
         try:
             await exchange.finish()
+            self._answers.counts["udp"] += 1
+            with suppress(OSError, trio.BrokenResourceError):  # the guest is gone
+                await datagrams.send(exchange.response(exchange.payload), peer)
         finally:
             self._pending.leave(peer.network)
-        await self._respond(datagrams, peer, exchange)
-
-    async def _respond(self, datagrams: GuestDatagrams, peer: Peer, exchange: Exchange) -> None:
-        self._answers.counts["udp"] += 1
-        with suppress(OSError, trio.BrokenResourceError):  # the guest is gone
-            await datagrams.send(exchange.response(exchange.payload), peer)
 
     async def _serve_connection(self, stream: GuestStream) -> None:
         network = stream.network

@@ -63,16 +63,20 @@ class Guest(GuestProcess):
         self._ending = False
 
     async def end(self) -> None:
-        """Called at the end of the block: end the command and its background processes. A second call does nothing."""
-        await self.end_command()
-        if self._ending:
-            return
-        self._ending = True
-        try:
-            await self._command.end_remaining()
-        except OSError as error:
-            _log.warning("the command has ended, but its background processes may still run: %s", error.strerror)
-        await drain(self.network)
+        """Called at the end of the block: end the command and its background processes, also if this is cancelled.
+
+        A second call does nothing.
+        """
+        with trio.CancelScope(shield=True):
+            await self.end_command()
+            if self._ending:
+                return
+            self._ending = True
+            try:
+                await self._command.end_remaining()
+            except OSError as error:
+                _log.warning("the command has ended, but its background processes may still run: %s", error.strerror)
+            await drain(self.network)
 
 
 @asynccontextmanager
@@ -145,6 +149,8 @@ async def open_guest(
         stack.callback(link.close)
         setup = ready.prepared
         warn(*setup.warnings, *ready.warnings)
+        link = Tap(ready.tap, ready.link, left_behind=True)
+        stack.callback(link.close)
         ports = open_ports(forwards, setup, begun)
         if ports is not None:
             stack.enter_context(ports)
@@ -159,8 +165,7 @@ async def open_guest(
             try:
                 yield guest
             finally:
-                with trio.CancelScope(shield=True):
-                    await guest.end()
+                await guest.end()
 
 
 def _prepare(options: NamespaceOptions, *, root: bool) -> tuple[GuestPlan, Setup]:

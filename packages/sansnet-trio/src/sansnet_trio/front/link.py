@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from sansnet_core import Network, NetworkConfig, SansnetError
+from sansnet_core import Network, NetworkConfig
 from sansnet_core.errors import expect
 from sansnet_core.records import replace
 from sansnet_trio.decisions import asking_by_default
 from sansnet_trio.driver import Driver
-from sansnet_trio.groups import combined, only, raise_alone
+from sansnet_trio.groups import combined, raise_alone
 from sansnet_trio.links import expect_link
 from sansnet_trio.network import GuestNetwork
 
@@ -73,7 +73,7 @@ async def open_network(
     Raises:
         LinkClosed: the guest's end of the link is gone; the block was cancelled. See `GuestNetwork.wait_closed`.
         ConfigError: the configuration does not fit the link.
-        UsageError: `link` or `config` is none.
+        UsageError: an argument has another type.
         OSError: the link failed, there is no such interface, or no descriptor is left.
     """
     expect_link(link)
@@ -87,9 +87,14 @@ async def open_network(
         if decide is not None:
             config = asking_by_default(config)
         if capture is not None:
-            from sansnet_trio.links.observed import CapturedLink
+            from sansnet_trio.links.observed import CapturedLink, CaptureFile
 
+            expect("capture", capture, CaptureFile, "a CaptureFile; give CaptureFile(open(path, 'wb'))")
             link = CapturedLink(link, capture)
+        if services is not None:
+            from sansnet_trio.services.services import Services
+
+            expect("services", services, Services, "Services")
         core = Network(config, now=trio.current_time(), secret=os.urandom(_SECRET_SIZE))
         driver = Driver(
             core,
@@ -122,7 +127,8 @@ async def open_network(
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         failure = combined(failure, group)
-    failure = failure or network.failure
+    if network.failure is not None:
+        failure = combined(failure, BaseExceptionGroup("the network failed", [network.failure]))
     if failure is not None:
         raise_alone(failure)
 
@@ -130,13 +136,17 @@ async def open_network(
 async def _drive(network: GuestNetwork, served: trio.Event) -> None:
     """Run the driver; when it ends by itself, end the network."""
     try:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(network.driver.run)
-            served.set()
+        await network.driver.run(task_status=_Status(served))
     except Exception as error:
-        reason = only(error)
-        assert isinstance(reason, Exception)
-        if isinstance(reason, SansnetError):  # its message tells all
-            reason = reason.with_traceback(None)
-            reason.__cause__ = reason.__context__ = None
-        network.end(reason)
+        network.end(error)
+
+
+class _Status(trio.TaskStatus[None]):
+    """Sets an event at once, so that the block begins even if the driver fails in the same moment."""
+
+    def __init__(self, event: trio.Event) -> None:
+        self._event = event
+
+    def started(self, value: None = None) -> None:
+        """See `trio.TaskStatus`."""
+        self._event.set()
