@@ -479,17 +479,6 @@ def test_a_decider_is_asked_about_the_hosts_loopback_too(protocol: str, *, at_ru
     run(main)
 
 
-def test_a_port_in_use_leaves_no_descriptor() -> None:
-    async def main() -> None:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = server.getsockname()[1]
-            with pytest.raises(ForwardError):
-                async with open_guest(["true"], OPTIONS, forwards=parse_all([f"127.0.0.1/{port}:80"], TCP)):
-                    raise AssertionError("the block began")
-
-    run(main)
-
-
 def test_ports_of_the_beginning() -> None:
     forwards = parse_all(["127.0.0.1/38123:80"], TCP)
 
