@@ -143,7 +143,7 @@ async def open_guest(
             raise GuestError.killed() from None
         setup = ready.prepared
         warn(*setup.warnings, *ready.warnings)
-        ports = open_ports(forwards, setup, begun)
+        ports = await open_ports(forwards, setup, begun)
         if ports is not None:
             stack.enter_context(ports)
         link = Tap(ready.tap, ready.link, left_behind=True)

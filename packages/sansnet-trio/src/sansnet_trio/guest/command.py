@@ -300,6 +300,11 @@ class CommandGuest(Uncopyable, Generic[T]):
         assert self._agents is not None
         return self._agents.socket(family, kind)
 
+    async def prepare_sockets(self) -> None:
+        """See `GuestSockets`: starts the socket agent."""
+        assert self._agents is not None
+        await self._agents.begin()
+
     @property
     def directory(self) -> str:
         """See `GuestSockets`."""
