@@ -141,7 +141,7 @@ async def main(tests: list[str], seconds: float, rounds: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", choices=TESTS, default=list(TESTS))
-    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--seconds", type=float, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     trio.run(main, arguments.only, arguments.seconds, arguments.rounds)

@@ -40,6 +40,7 @@ myst_heading_anchors = 4
 default_role = "py:obj"  # the docstrings write `name` for every name; one that is not documented stays code
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_preserve_defaults = True  # a default reads as in the source: `NamespaceOptions()`, not all of its fields
 python_use_unqualified_type_names = True
 highlight_language = "none"
 smartquotes = False  # options begin with two hyphens

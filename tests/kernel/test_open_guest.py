@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -16,9 +18,9 @@ from typing import Final
 import pytest
 import trio
 
-from sansnet_core import Action, UsageError
+from sansnet_core import Action, Allow, Refuse, UsageError
 from sansnet_core.policy import Rule
-from sansnet_core.ports import TCP, parse_all
+from sansnet_core.ports import TCP, UDP, parse_all
 from sansnet_trio import (
     CommandNotFound,
     ForwardError,
@@ -27,6 +29,8 @@ from sansnet_trio import (
     GuestNetwork,
     LinkClosed,
     NamespaceOptions,
+    NewFlow,
+    Verdict,
     attach,
     open_guest,
     run_guest,
@@ -363,6 +367,26 @@ with socket.create_server(("", 80)) as server:
 """
 
 
+SERVERS: Final = """
+import selectors, socket
+waiting = selectors.DefaultSelector()
+for port in (80, 81):
+    server = socket.socket(socket.AF_INET, socket.{kind})
+    server.bind(("", port))
+    if server.type == socket.SOCK_STREAM:
+        server.listen()
+    waiting.register(server, selectors.EVENT_READ)
+print("ready", flush=True)
+while True:
+    for key, _ in waiting.select():
+        if key.fileobj.type == socket.SOCK_STREAM:
+            with key.fileobj.accept()[0] as connection:
+                connection.sendall(b"from the guest")
+        else:
+            key.fileobj.sendto(b"from the guest", key.fileobj.recvfrom(100)[1])
+"""
+
+
 async def said(port: int, host: str = "127.0.0.1") -> bytes:
     """The first words of a server."""
     stream = await trio.open_tcp_stream(host, port)
@@ -458,6 +482,59 @@ def test_rules_about_outsiders_hold_for_the_hosts_loopback_too() -> None:
     run(lambda: serve_in_guest(check, NamespaceOptions.made_up(rules=rules)))
 
 
+@pytest.mark.parametrize("at_run_time", [False, True])
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_a_decider_is_asked_about_the_hosts_loopback_too(protocol: str, *, at_run_time: bool) -> None:
+    """Whether the ports are forwarded from the beginning, or later."""
+    asked: list[NewFlow] = []
+
+    async def decide(flow: NewFlow) -> Verdict:
+        asked.append(flow)
+        return Allow() if flow.guest.port == 81 else Refuse(errno.ECONNREFUSED)
+
+    async def answer(port: int) -> bytes:
+        """What the server answers; nothing if it is not reached."""
+        with suppress(OSError, trio.BrokenResourceError), trio.move_on_after(1):
+            if protocol == "tcp":
+                return await said(port)
+            with trio.socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                await client.connect(("127.0.0.1", port))
+                await client.send(b"hello")
+                return await client.recv(100)
+        return b""
+
+    async def main() -> None:
+        number = TCP if protocol == "tcp" else UDP
+        begin = () if at_run_time else parse_all(["38124:80", "38125:81"], number)
+        server = SERVERS.format(kind="SOCK_STREAM" if protocol == "tcp" else "SOCK_DGRAM")
+        async with open_guest(
+            [sys.executable, "-c", server], OPTIONS, decide=decide, forwards=begin, stdout=subprocess.PIPE
+        ) as guest:
+            await ready(guest)
+            if at_run_time:
+                for port, to in ((38124, 80), (38125, 81)):
+                    await guest.network.forward(port, to, protocol=protocol)
+            assert await answer(38125) == b"from the guest"
+            assert await answer(38124) == b""
+        assert [(flow.protocol, flow.inbound, flow.guest.port) for flow in asked] == [
+            (protocol, True, 81),
+            (protocol, True, 80),
+        ]
+
+    run(main)
+
+
+def test_a_port_in_use_leaves_no_descriptor() -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            with pytest.raises(ForwardError):
+                async with open_guest(["true"], OPTIONS, forwards=parse_all([f"127.0.0.1/{port}:80"], TCP)):
+                    raise AssertionError("the block began")
+
+    run(main)
+
+
 def test_ports_of_the_beginning() -> None:
     forwards = parse_all(["127.0.0.1/38123:80"], TCP)
 
@@ -468,5 +545,16 @@ def test_ports_of_the_beginning() -> None:
             await ready(guest)
             assert await said(38123) == b"from the guest"
             assert guest.network.forwards == forwards
+
+    run(main)
+
+
+def test_a_port_that_cannot_be_bound_leaves_nothing_behind() -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as busy:
+            forwards = parse_all([f"127.0.0.1/{busy.getsockname()[1]}:80"], TCP)
+            with pytest.raises(ForwardError, match="cannot be bound"):
+                async with open_guest(["sleep", "60"], OPTIONS, forwards=forwards):
+                    pass
 
     run(main)

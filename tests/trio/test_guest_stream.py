@@ -413,3 +413,22 @@ def test_close_is_complete_if_it_is_cancelled(way: Way) -> None:
                 await both.ours.receive_some()
 
     run(body)
+
+
+@WAYS
+def test_a_closed_stream_whose_guest_does_nothing_is_reset_in_time(way: Way) -> None:
+    """Also if nothing else wakes the driver up."""
+
+    async def body() -> None:
+        async with way() as both:
+            await both.ours.send_eof()
+            assert await both.theirs.receive_some() == b""
+            await trio.sleep(600)
+            await both.ours.aclose()
+            await trio.sleep(59)
+            assert both.inner.network.flows()
+            await trio.sleep(2)
+            assert both.inner.network.flows() == []
+            assert both.theirs.connection.reset
+
+    run(body)

@@ -337,6 +337,32 @@ def test_serve_tcp_closes_the_listener_at_its_end() -> None:
     run(body)
 
 
+def test_the_exception_of_a_handler_leaves_serve_tcp_alone() -> None:
+    class Mine(Exception):
+        pass
+
+    async def fail(stream: GuestStream) -> None:
+        raise Mine
+
+    async def body() -> None:
+        services = Services()
+        async with inner(services) as network, trio.open_nursery() as nursery:
+
+            async def serve() -> None:
+                with pytest.raises(Mine):
+                    await services.serve_tcp(fail, 80)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(serve)
+            while repr(services) == "<Services: none>":
+                await trio.sleep(0)
+            await network.guest.open_tcp_stream(str(GATEWAY), 80)
+            await trio.sleep(1)
+        assert repr(services) == "<Services: none>"
+
+    run(body)
+
+
 def test_no_descriptor_is_made_for_a_service() -> None:
     async def body() -> None:
         services = Services()
@@ -372,3 +398,30 @@ def test_a_flood_of_connections_is_bounded() -> None:
             nursery.cancel_scope.cancel()
 
     run(body)
+
+
+def test_what_a_batch_of_orders_leads_to_does_not_turn_the_time_of_the_network_back() -> None:
+    """In one batch a connection leaves the backlog, so the next one is answered, and a task gets data that it wants."""
+
+    async def expect(stream: GuestStream, data: bytes) -> None:
+        assert await stream.receive_some() == data
+
+    async def body() -> None:
+        services = Services()
+        listener = services.listen_tcp(80, backlog=1)
+        other = services.listen_tcp(81)
+        async with inner(services) as network, trio.open_nursery() as nursery:
+            first = await network.guest.open_tcp_stream(GATEWAY, 80)
+            theirs = await network.guest.open_tcp_stream(GATEWAY, 81)
+            nursery.start_soon(network.guest.open_tcp_stream, GATEWAY, 80)
+            nursery.start_soon(expect, await other.accept(), b"data")
+            with trio.fail_after(20):
+                while len(network.network.flows()) < 3:
+                    await trio.sleep(0.01)
+                first.abort()
+                theirs.connection.send(b"data")
+                while len(network.network.flows()) == 3:
+                    await trio.sleep(0.01)
+                await listener.accept()
+
+    trio.run(body)  # by a clock that moves with every look at it

@@ -1,10 +1,14 @@
 """The trio driver of sansnet: carries frames between a guest's link, a `sansnet_core.Network` and the host's sockets.
 
-Start with `Driver`, which runs a network over a `Link`. `Tap`, `UnixStream` and `VhostUserLink` are links.
+Start with `open_guest`, which runs a command with a network of its own; `run_guest` does so as `trio.run_process`.
+`attach` gives a network to an existing namespace, `open_machine` to a virtual machine, and `open_network` to the guest
+of any link. All of them yield or have a `GuestNetwork`. `NamespaceOptions` and `NetworkOptions` say what the guest has,
+`Services` are servers in the program, and a `Decider` decides about flows.
+
+Below them is `Driver`, which runs a network over a `Link`. `Tap`, `UnixStream` and `VhostUserLink` are links.
 `CommandGuest` and `AttachedGuest` make guests in network namespaces, and `MachineListener` accepts virtual machines.
 `Forwards` opens ports. `read_host_for` reads the host's network; `make_plan` and `make_setup` make a guest's plan and
-setup from it and from `NamespaceOptions` or `NetworkOptions`. All errors raised on purpose derive from
-`sansnet_core.SansnetError`.
+setup from it and from the options. All errors raised on purpose derive from `sansnet_core.SansnetError`.
 
 Names that are not listed here are found in these modules, which are public too:
 
@@ -25,10 +29,8 @@ All other modules are internal. Names and modules are loaded when they are first
 
 Example::
 
-    fd, config = open_tap("sansnet0", mtu=65520)
-    network = Network(NetworkConfig(link=config, ipv4=...), now=trio.current_time(), secret=os.urandom(32))
-    async with trio.open_nursery() as nursery:
-        await nursery.start(Driver(network, Tap(fd, config)).run)
+    async with open_guest(["curl", "http://10.0.2.2/"], NamespaceOptions.made_up(), services=services) as guest:
+        status = await guest.wait()
 """
 
 from __future__ import annotations

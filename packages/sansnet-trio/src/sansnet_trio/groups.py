@@ -25,8 +25,20 @@ def combined(body: BaseException | None, tasks: BaseExceptionGroup[BaseException
 
 
 def only(error: BaseException) -> BaseException:
-    """The only exception of nested groups; or the innermost group that has several, or the exception itself."""
+    """The only exception of nested groups; or the innermost group that has several, or the exception itself.
+
+    `trio.Cancelled` counts only if nothing else is there, and then once: a cancelled block may have any number of them.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        cancelled, failed = error.split(trio.Cancelled)
+        error = failed or _first(cancelled or error)
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
 

@@ -131,7 +131,10 @@ class PortForwards:
             raise ForwardError("the network has ended, so no port can be forwarded; open another network")
         if isinstance(port, str):
             if (to, address, interface, target) != (None, None, None, None):
-                raise ConfigError(f"port: {port!r} says everything itself; leave out to, address, interface and target")
+                raise ConfigError(
+                    f"port: the text {port!r} has no use for to, address, interface and target; "
+                    "leave them out, as in '127.0.0.1/8080:80', or give an integer"
+                )
             rules = parse(port, number, inbound=inbound)
             if not rules:
                 raise ConfigError(f"port: {port!r} has no ports; give some")

@@ -63,16 +63,20 @@ class Guest(GuestProcess):
         self._ending = False
 
     async def end(self) -> None:
-        """Called at the end of the block: end the command and its background processes. A second call does nothing."""
-        await self.end_command()
-        if self._ending:
-            return
-        self._ending = True
-        try:
-            await self._command.end_remaining()
-        except OSError as error:
-            _log.warning("the command has ended, but its background processes may still run: %s", error.strerror)
-        await drain(self.network)
+        """Called at the end of the block: end the command and its background processes, also if this is cancelled.
+
+        A second call does nothing.
+        """
+        with trio.CancelScope(shield=True):
+            await self.end_command()
+            if self._ending:
+                return
+            self._ending = True
+            try:
+                await self._command.end_remaining()
+            except OSError as error:
+                _log.warning("the command has ended, but its background processes may still run: %s", error.strerror)
+            await drain(self.network)
 
 
 @asynccontextmanager
@@ -141,12 +145,13 @@ async def open_guest(
             ready = await begun.ready()
         except EOFError:
             raise GuestError.killed() from None
+        link = Tap(ready.tap, ready.link, left_behind=True)
+        stack.callback(link.close)
         setup = ready.prepared
         warn(*setup.warnings, *ready.warnings)
         ports = await open_ports(forwards, setup, begun)
         if ports is not None:
             stack.enter_context(ports)
-        link = Tap(ready.tap, ready.link, left_behind=True)
         async with network_of(
             link, setup, services=services, decide=decide, capture=capture, forwards=ports
         ) as network:
@@ -158,8 +163,7 @@ async def open_guest(
             try:
                 yield guest
             finally:
-                with trio.CancelScope(shield=True):
-                    await guest.end()
+                await guest.end()
 
 
 def _prepare(options: NamespaceOptions, *, root: bool) -> tuple[GuestPlan, Setup]:

@@ -126,10 +126,21 @@ class Machine(GuestProcess):
         return self._network
 
     async def wait_network(self) -> GuestNetwork:
-        """Wait until there is a `network`."""
+        """Wait until there is a `network`.
+
+        Raises:
+            LinkClosed: QEMU has ended.
+        """
         while self._network is None:
+            if self._ended.is_set():
+                raise LinkClosed(f"QEMU has ended with status {self.returncode}, so there is no network")
             await self._connected.wait()
         return self._network
+
+    async def watch(self) -> None:
+        """See `GuestProcess.watch`."""
+        await super().watch()
+        self._connected.set()
 
     async def serve(self, network: GuestNetwork) -> None:
         """Called by `run_machine`: this is its network until this is cancelled."""

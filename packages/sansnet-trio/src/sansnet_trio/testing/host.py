@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import trio
 
 from sansnet_core import ConfigError, Endpoint, Prefix, addresses
-from sansnet_trio.services.datagrams import GuestDatagramChannel, GuestDatagrams
-from sansnet_trio.services.listener import GuestListener
+from sansnet_trio.services.datagrams import DatagramQueue, GuestDatagramChannel, GuestDatagrams
+from sansnet_trio.services.listener import AcceptQueue, GuestListener
 from sansnet_trio.services.places import TCP, UDP, Place, in_use, make_place
 from sansnet_trio.services.streams import GuestStream
 from sansnet_trio.testing.host_sockets import Conduct, SimulatedSockets
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["SimulatedHost"]
 
 _OUTSIDER: Final = ("198.51.100.7", 34567)
-T = TypeVar("T", GuestListener, GuestDatagrams)
+T = TypeVar("T", AcceptQueue, DatagramQueue)
 
 
 class SimulatedHost:
@@ -41,8 +41,8 @@ class SimulatedHost:
     """
 
     def __init__(self) -> None:
-        self._listeners: dict[Place, GuestListener] = {}
-        self._datagrams: dict[Place, GuestDatagrams] = {}
+        self._listeners: dict[Place, AcceptQueue] = {}
+        self._datagrams: dict[Place, DatagramQueue] = {}
         self._conducts: list[tuple[Prefix, Conduct]] = []
         self._sockets: list[SimulatedSockets] = []
 
@@ -63,8 +63,8 @@ class SimulatedHost:
         if backlog < 1:
             raise ConfigError(f"backlog: {backlog} is less than 1; give the number of connections that may wait")
         place = make_place(TCP, host, port)
-        listener = GuestListener(place, backlog, lambda: self._forget(place))
-        return self._add(self._listeners, place, listener)
+        queue = AcceptQueue(place, backlog, lambda: self._forget(place))
+        return GuestListener(self._add(self._listeners, place, queue))
 
     async def serve_tcp(
         self,
@@ -99,7 +99,8 @@ class SimulatedHost:
             OSError: EADDRINUSE.
         """
         place = make_place(UDP, host, port)
-        return self._add(self._datagrams, place, GuestDatagrams(place, lambda: self._forget(place)))
+        queue = DatagramQueue(place, lambda: self._forget(place))
+        return GuestDatagrams(self._add(self._datagrams, place, queue))
 
     def _add(self, registry: dict[Place, T], place: Place, service: T) -> T:
         if place in registry:
@@ -205,11 +206,11 @@ class SimulatedHost:
         self._sockets.append(SimulatedSockets(context, decisions, program, self))
         return self._sockets[-1]
 
-    def find_listener(self, endpoint: Endpoint) -> GuestListener | None:
+    def find_listener(self, endpoint: Endpoint) -> AcceptQueue | None:
         """The server for connections to an endpoint."""
         return _find(self._listeners, endpoint)
 
-    def find_datagrams(self, endpoint: Endpoint) -> GuestDatagrams | None:
+    def find_datagrams(self, endpoint: Endpoint) -> DatagramQueue | None:
         """The server for datagrams to an endpoint."""
         return _find(self._datagrams, endpoint)
 
