@@ -334,6 +334,15 @@ def test_attach_gives_a_namespace_an_interface_for_the_time_of_the_block(namespa
     trio.run(main)
 
 
+def test_a_message_about_the_interface_names_the_field(namespace: int) -> None:
+    async def main() -> None:
+        with pytest.raises(GuestError, match=r"give another name with ifname=$"):
+            async with attach(namespace, NamespaceOptions.made_up(ifname="lo")):
+                pass
+
+    trio.run(main)
+
+
 def test_a_namespace_that_is_gone_is_one_exception(namespace: int) -> None:
     async def main() -> None:
         with trio.fail_after(10):
@@ -449,6 +458,18 @@ def test_the_hosts_ports_are_forwarded_to_the_guests_loopback() -> None:
                         await connection.send(b"hello")
 
     trio.run(main)
+
+
+def test_ports_of_a_guest_whose_command_has_ended(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with open_guest(["true"], OPTIONS) as guest:
+            await guest.wait()
+            for _ in range(3):
+                with pytest.raises(ForwardError, match="the guest has ended"):
+                    await guest.network.forward(0, 80, inbound=False)
+
+    run(main)
+    assert caplog.messages == []
 
 
 def test_datagrams_are_forwarded_too() -> None:
