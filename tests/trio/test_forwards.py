@@ -38,6 +38,9 @@ class Here:
     def socket(self, family: int, kind: int) -> socket.socket:
         return host_socket(family, kind)
 
+    async def prepare_sockets(self) -> None:
+        pass
+
 
 class Table(Bench):
     """A bench that serves forwards, with a clock that stands still."""

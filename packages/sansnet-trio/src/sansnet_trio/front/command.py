@@ -145,9 +145,11 @@ async def open_guest(
             ready = await begun.ready()
         except EOFError:
             raise GuestError.killed() from None
+        link = Tap(ready.tap, ready.link, left_behind=True)
+        stack.callback(link.close)
         setup = ready.prepared
         warn(*setup.warnings, *ready.warnings)
-        ports = open_ports(forwards, setup, begun)
+        ports = await open_ports(forwards, setup, begun)
         if ports is not None:
             stack.enter_context(ports)
         async with network_of(

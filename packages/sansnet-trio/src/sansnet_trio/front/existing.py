@@ -78,7 +78,7 @@ async def attach(
         warn(*setup.warnings, *ready.warnings)
         link = Tap(ready.tap, ready.link)
         try:
-            ports = open_ports(forwards, setup, guest)
+            ports = await open_ports(forwards, setup, guest)
         except BaseException:
             link.close()
             raise

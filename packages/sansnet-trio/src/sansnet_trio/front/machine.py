@@ -80,7 +80,7 @@ async def open_machine(
     setup = make_setup(options, read_host_for(options))
     warn(*setup.warnings)
     with ExitStack() as stack:
-        ports = open_ports(forwards, setup)
+        ports = await open_ports(forwards, setup)
         if ports is not None:
             stack.enter_context(ports)
         stdio = stack.enter_context(closing(Stdio(stdin, stdout, stderr)))

@@ -299,10 +299,17 @@ class CommandGuest(Uncopyable, Generic[T]):
 
     def socket(self, family: int, kind: int) -> Socket:
         """See `GuestSockets`; from `ready` to the end of the command. The first call starts the socket agent."""
+        return self._living_agents().socket(family, kind)
+
+    async def prepare_sockets(self) -> None:
+        """See `GuestSockets`: starts the socket agent."""
+        await self._living_agents().begin()
+
+    def _living_agents(self) -> SocketAgents:
         if self._status is not None:
             raise ProcessLookupError(errno.ESRCH, "the guest has ended")
         assert self._agents is not None
-        return self._agents.socket(family, kind)
+        return self._agents
 
     @property
     def directory(self) -> str:
