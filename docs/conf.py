@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 
 from docs.command_pages import manual_pages
@@ -39,6 +40,7 @@ myst_heading_anchors = 4
 default_role = "py:obj"  # the docstrings write `name` for every name; one that is not documented stays code
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_preserve_defaults = True  # a default reads as in the source: `NamespaceOptions()`, not all of its fields
 python_use_unqualified_type_names = True
 highlight_language = "none"
 smartquotes = False  # options begin with two hyphens
@@ -72,7 +74,18 @@ def use_bundled_mermaid(app: Sphinx, _page: str, _template: str, _context: dict[
         app.add_js_file(BUNDLED.name, priority=400)
 
 
+def leave_builtin_type(_app: Sphinx, doctree: Any) -> None:
+    """Make no link of the builtin `type` in a signature: attributes of that name would be candidates."""
+    for node in list(doctree.findall(pending_xref)):
+        if (node.get("reftype"), node.get("reftarget")) == ("class", "type"):
+            text = node
+            while text.children:
+                text = text.children[0]
+            node.replace_self(text)
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    app.connect("doctree-read", leave_builtin_type)
     if BUNDLED.exists():
         app.connect("html-page-context", use_bundled_mermaid)

@@ -233,3 +233,8 @@ def test_the_map_of_modules_names_them_all() -> None:
         for name, package in PACKAGES.items()
     }
     assert named == there
+
+
+def test_subprocess_runs_no_function_of_ours_after_its_fork() -> None:
+    """`preexec_fn` can deadlock in a process with threads."""
+    assert [module.name for module in MODULES if "preexec_fn" in module.file.read_text()] == []

@@ -562,6 +562,35 @@ def test_a_made_up_network_does_not_depend_on_the_host() -> None:
     assert virtual == ["10.0.2.2", "fd00::3", "10.0.2.15"]
 
 
+@pytest.mark.parametrize("host", [HOST, NOTHING])
+def test_made_up_addresses_of_ones_own_have_a_network_of_their_own(host: HostInfo) -> None:
+    plan, setup = make_plan(NamespaceOptions.made_up(own=("10.7.0.2/24",)), host)
+    config = setup.config
+    assert config.ipv6 is None  # neither made up nor the host's
+    assert config.ipv4 is not None
+    assert config.ipv4.gateway == parse("10.7.0.1")
+    assert [route.gateway for route in plan.routes] == [parse("10.7.0.1")]
+    virtual = [address for address in ("10.7.0.1", "10.7.0.3", "10.7.0.4", "10.0.2.2") if is_in(config, address)]
+    assert virtual == ["10.7.0.1", "10.7.0.4"]
+
+
+def test_made_up_fields_follow_each_other() -> None:
+    made = NetworkOptions.made_up(own=("10.7.0.5/24", "fd07::5/64"), gateways=("10.7.0.1",))
+    assert made.gateways == (parse("10.7.0.1"), parse("fd07::2"))
+    assert made.dns == made.dns_forward == (parse("10.7.0.3"),)
+    assert NetworkOptions.made_up(families={6}).dns == (parse("fd00::3"),)
+    assert NetworkOptions.made_up(own=("10.7.0.5/32",)).gateways == ()
+    assert NetworkOptions.made_up(own=("10.7.0.1/30",)).gateways == (parse("10.7.0.2"),)
+    assert NetworkOptions.made_up(own=("10.7.0.5",), netmask=16).gateways == (parse("10.7.0.2"),)
+
+
+def test_a_made_up_guest_with_a_name_server_of_its_own_has_no_way_to_the_hosts() -> None:
+    assert NetworkOptions.made_up(dns=("10.0.2.9",)).dns_forward == ()
+    assert NetworkOptions.made_up(dns=("10.0.2.9",), dns_forward=("10.0.2.9",)).dns_forward == (parse("10.0.2.9"),)
+    with pytest.raises(OptionsError, match=r"^own: .*256"):
+        NetworkOptions.made_up(own=("10.0.2.256/24",))
+
+
 def is_in(config: NetworkConfig, address: str) -> bool:
     """Whether an address is in a virtual prefix."""
     return any(prefix.contains(parse(address)) for prefix in config.virtual)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,13 +15,17 @@ import pytest
 from sansnet_core import pcap
 from sansnet_core.summary import summary
 from tests.lab import SERVER4, DnsServer, Lab, laboratory
+from tests.lab.namespaces import running
 
 DOCS: Final = Path("docs")
 PAGES: Final = {
+    "container": DOCS / "how-to/give-a-container-a-network.md",
     "capture": DOCS / "how-to/capture-and-trace.md",
     "decide": DOCS / "how-to/decide-about-every-flow.md",
+    "forward": DOCS / "how-to/forward-a-port.md",
     "intercept": DOCS / "how-to/intercept-http.md",
     "machine": DOCS / "how-to/put-a-machine-on-a-test-network.md",
+    "secure": DOCS / "how-to/serve-tls-and-udp.md",
     "several": DOCS / "how-to/run-several-guests.md",
     "tutorial": DOCS / "tutorial/3-a-guest-in-a-trio-program.md",
     "watch": DOCS / "how-to/watch-what-a-guest-does.md",
@@ -89,7 +94,7 @@ def test_the_program_connects_to_the_guests_server(run: Run) -> None:
 
 
 def test_the_program_decides(run: Run) -> None:
-    refused = run("tutorial", "curl", "-sS", f"http://{SERVER4}/", number=4, status=1)
+    refused = run("tutorial", "curl", "-sS", f"http://{SERVER4}/", number=4, status=7)
     assert any("connect to server" in line for line in refused), refused
 
 
@@ -103,6 +108,44 @@ def test_a_guest_is_watched(run: Run) -> None:
     assert "a page" in lines
     assert any(f"to {SERVER4}:80 opened" in line for line in lines)
     assert any(line.startswith("frames: ") for line in lines)
+
+
+def test_the_program_serves_tls_and_udp(run: Run) -> None:
+    assert run("secure", "curl", "-sS", "https://app.internal/") == ["very secret"]
+    ask = "exec 3<>/dev/udp/app.internal/7000; echo hello >&3; head -1 <&3"
+    assert run("secure", "bash", "-c", ask) == ["HELLO"]
+    run(
+        "secure", "env", "-u", "SSL_CERT_FILE", "-u", "CURL_CA_BUNDLE", "curl", "-s", "https://app.internal/", status=60
+    )
+
+
+def test_the_program_asks_a_udp_server_in_the_guest(run: Run) -> None:
+    one, some = run("secure", number=1)
+    assert one == "b'ONE SERVER'"
+    assert re.fullmatch(r"b'ANY SERVER' 10\.0\.2\.15:7000 to 10\.0\.2\.2:\d+", some)
+
+
+def test_a_port_is_forwarded_at_run_time(run: Run) -> None:
+    [line] = run("forward", "sleep", "0.1")
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/ leads to the guest's port 8000", line)
+
+
+def test_a_namespace_gets_a_network(lab: Lab) -> None:
+    path = lab.directory / "container.py"
+    path.write_text(programs(PAGES["container"])[0])
+    sleeper = lab.host.command("unshare", "--net", "sh", "-c", "echo $$; exec sleep 1000")
+    with running(sleeper, stdout=subprocess.PIPE) as container:
+        assert container.stdout is not None
+        process = container.stdout.readline().strip()
+        command = lab.host.command(sys.executable, "-W", "error", str(path), process)
+        with running(command, stdout=subprocess.PIPE) as program:
+            assert program.stdout is not None
+            assert "10.0.2.15" in program.stdout.readline()
+            page = lab.host.run("nsenter", "--target", process, "--net", "curl", "-s", "http://10.0.2.2/").stdout
+            assert page == "hello, container\n"
+            container.kill()
+            container.wait()
+            assert program.wait(30) == 0
 
 
 def test_two_guests_are_connected(run: Run) -> None:

@@ -267,6 +267,11 @@ time.sleep(100)
             channel = await guest.network.open_udp(8000)
             await channel.send(b"hello")
             assert await channel.receive() == b"HELLO"
+            await channel.aclose()
+            async with await guest.network.open_udp(8001) as closed:
+                await closed.send(b"anyone?")
+                with pytest.raises(ConnectionRefusedError):
+                    await closed.receive()
             with pytest.raises(ConnectionRefusedError):
                 await guest.network.open_tcp_stream(8001)
             assert guest.network.driver_statistics().sockets == 0

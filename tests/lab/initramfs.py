@@ -6,14 +6,17 @@ The network card's driver is not loaded: tests load it, so that no state of the 
 from __future__ import annotations
 
 import gzip
+import re
+import shutil
 import stat
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from tests.lab.debian import CACHE, archive, codename
 
-__all__ = ["DRIVER", "Linux", "linux", "pack"]
+__all__ = ["DRIVER", "Linux", "installed", "linux", "pack"]
 
 DRIVER: Final = "/modules/virtio_net.ko"
 """In the guest: the driver to load."""
@@ -54,6 +57,22 @@ def linux(extra: Mapping[str, bytes] | None = None, *, name: str = "initramfs") 
     made = CACHE / f"{name}.gz"
     made.write_bytes(gzip.compress(pack(_tree(files, extra or {})), 1))
     return Linux(kernel, made)
+
+
+def installed(program: str) -> dict[str, bytes]:
+    """A program of this system with its shared libraries, for the guest's /bin."""
+    path = shutil.which(program)
+    assert path is not None
+    listed = subprocess.run(["ldd", path], check=True, capture_output=True, text=True).stdout
+    libraries = [Path(found) for found in re.findall(r"(/\S+) \(0x", listed)]
+    [loader] = [library.name for library in libraries if library.name.startswith("ld-linux")]
+    # The libraries are in no directory in which the loader looks by itself
+    start = f'#!/bin/sh\nexec /bin/{loader} --library-path /bin /bin/{program}.elf "$@"\n'
+    return {
+        program: start.encode(),
+        f"{program}.elf": Path(path).read_bytes(),
+        **{library.name: library.read_bytes() for library in libraries},
+    }
 
 
 def _tree(files: Path, extra: Mapping[str, bytes]) -> Iterator[tuple[str, int, bytes]]:

@@ -21,7 +21,20 @@ import trustme
 
 from sansnet_trio import GuestDatagrams, GuestStream, NamespaceOptions, Services, open_guest
 
-__all__ = ["DISCARD", "ECHO", "GREETING", "HASH", "NAME", "SERVICE", "SILENT", "SOURCE", "chunks", "world"]
+__all__ = [
+    "DISCARD",
+    "ECHO",
+    "GREETING",
+    "HASH",
+    "NAME",
+    "SERVICE",
+    "SILENT",
+    "SOURCE",
+    "answer_http",
+    "chunks",
+    "guarded",
+    "world",
+]
 
 SERVICE: Final = "10.0.2.2"
 NAME: Final = "service.example"
@@ -113,7 +126,9 @@ async def echo_datagrams(datagrams: GuestDatagrams) -> None:
         await datagrams.send(data, peer)
 
 
-def _guarded(handler: Handler) -> Handler:
+def guarded(handler: Handler) -> Handler:
+    """A handler that ends if the guest resets the connection."""
+
     async def run(stream: GuestStream) -> None:
         with suppress(trio.BrokenResourceError):  # the guest has reset the connection
             await handler(stream)
@@ -140,7 +155,7 @@ async def world(authority: Path) -> AsyncIterator[Services]:
             HASH: hash_all,
         }
         for port, handler in handlers.items():
-            await nursery.start(partial(services.serve_tcp, _guarded(handler), port))
+            await nursery.start(partial(services.serve_tcp, guarded(handler), port))
         nursery.start_soon(echo_datagrams, services.open_datagrams(ECHO))
         yield services
         nursery.cancel_scope.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,9 +22,12 @@ import trio
 import trio.testing
 
 from sansnet_core import ConfigError, Endpoint
+from sansnet_core.records import replace
+from sansnet_trio import Services
 from sansnet_trio.dns import DnsServer, Question
 from sansnet_trio.dns.exchange import Answers
 from sansnet_trio.dns.zones import Zones
+from sansnet_trio.testing import make_simulated_config, open_simulated_guest
 
 GUEST = Endpoint(bytes([10, 0, 2, 15]), 40000)
 
@@ -298,6 +302,17 @@ def test_a_mistake_of_a_callable_ends_the_server(answerer: Any, error: type[Exce
     assert caught.group_contains(error)
 
 
+def test_a_place_in_use_is_one_exception() -> None:
+    async def body() -> None:
+        services = Services()
+        async with services.listen_tcp(53):
+            with pytest.raises(OSError, match="TCP port 53") as caught:
+                await DnsServer().serve(services)
+            assert caught.value.errno == errno.EADDRINUSE
+
+    run(body)
+
+
 def test_many_questions_that_wait_are_bounded() -> None:
     server = DnsServer(otherwise=answer_slowly, max_pending=10)
 
@@ -333,6 +348,29 @@ def test_one_guest_does_not_keep_another_out() -> None:
 
 
 # TCP
+
+
+def test_a_guest_that_does_not_read_its_responses_holds_up_no_other() -> None:
+    async def body() -> None:
+        services = Services()
+        config = replace(make_simulated_config(), dns_servers=("10.0.2.2",))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(DnsServer({"app.internal": "10.9.0.1"}).serve, services)
+            async with (
+                open_simulated_guest(config, services=services) as full,
+                open_simulated_guest(config, services=services) as other,
+            ):
+                socket = full.open_datagrams()
+                full.link.room = 0
+                for identity in range(50):
+                    query = dns.message.make_query("app.internal", "A", id=identity).to_wire()
+                    await socket.send(query, ("10.0.2.2", 53))
+                await trio.sleep(0.1)
+                with trio.fail_after(0.5):
+                    assert await other.resolve("app.internal") == [bytes([10, 9, 0, 1])]
+            nursery.cancel_scope.cancel()
+
+    run(body)
 
 
 def test_a_connection_has_many_questions_which_are_answered_as_the_answers_come() -> None:

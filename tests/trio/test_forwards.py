@@ -37,6 +37,9 @@ class Here:
     def socket(self, family: int, kind: int) -> socket.socket:
         return host_socket(family, kind)
 
+    async def prepare_sockets(self) -> None:
+        pass
+
 
 class Table(Bench):
     """A bench that serves forwards, with a clock that stands still."""
@@ -298,8 +301,8 @@ def test_removing_a_forward_closes_it_at_once_and_informs_the_network() -> None:
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        (f"{PORT}", [f"-t {PORT}: port {PORT} of the host", "Address already in use", "end the program"]),
-        (f"192.0.2.77/{PORT}", ["at 192.0.2.77", "--freebind"]),
+        (f"{PORT}", [f"TCP {PORT}: port {PORT} of the host", "Address already in use", "end the program"]),
+        (f"192.0.2.77/{PORT}", ["at 192.0.2.77", "freebind=True"]),
         (f"%nosuch0/{PORT}", ["nosuch0"]),
         (f"fe80::1/{PORT}", [f"fe80::1%eth0/{PORT}"]),
     ],
@@ -542,7 +545,7 @@ def test_weak_ports_do_not_lead_back() -> None:
 
 
 def test_a_port_that_the_guest_uses_is_one_sentence() -> None:
-    sentence = f"-T {PORT}:80: port {PORT} of the guest cannot be bound at 127.0.0.1"
+    sentence = f"TCP (inbound=False) {PORT}:80: port {PORT} of the guest cannot be bound at 127.0.0.1"
     with (
         Forwards(parse_all([f"{PORT}:80"], TCP, inbound=False)) as forwards,
         socket.create_server(("127.0.0.1", PORT)),

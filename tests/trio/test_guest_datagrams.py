@@ -154,7 +154,7 @@ def test_close() -> None:
             await socket.send(b"x", (GATEWAY, 53))
             with pytest.raises(ConnectionRefusedError):
                 await socket.receive()
-            services.open_datagrams(53)
+            await services.open_datagrams(53).aclose()
 
     run(body)
 
@@ -202,11 +202,11 @@ def test_a_channel_from_a_chosen_endpoint_of_either_family() -> None:
         async with inner() as network:
             server = network.guest.open_datagrams(7)
             for source in ((VIRTUAL, 4000), ("fe80::1", 4001)):
-                channel = await network.network.open_udp(7, source=source)
-                await channel.send(b"ping")
-                assert await server.receive() == (b"ping", Endpoint(*source))
-                with pytest.raises(OSError, match="is served already"):
-                    await network.network.open_udp(7, source=source)
+                async with await network.network.open_udp(7, source=source) as channel:
+                    await channel.send(b"ping")
+                    assert await server.receive() == (b"ping", Endpoint(*source))
+                    with pytest.raises(OSError, match="is served already"):
+                        await network.network.open_udp(7, source=source)
 
     run(body)
 
@@ -249,5 +249,78 @@ def test_the_end_of_the_network_wakes_its_channels() -> None:
             nursery.start_soon(receive, network.network.open_datagrams())
             await trio.sleep(1)
         assert [error.errno for error in broken if isinstance(error, OSError)] == [errno.ENETDOWN] * 2
+
+    run(body)
+
+
+# closed ports of the guest
+
+
+def test_a_channel_is_told_that_the_guests_port_is_closed() -> None:
+    async def body() -> None:
+        async with inner() as network, await network.network.open_udp(7) as channel:
+            await channel.send(b"anyone?")
+            with pytest.raises(ConnectionRefusedError):  # the task waits
+                await channel.receive()
+            await channel.send(b"anyone?")
+            await trio.sleep(1)
+            with pytest.raises(ConnectionRefusedError):  # as sendto(2): this datagram is not sent
+                await channel.send(b"again")
+            async with network.guest.open_datagrams(7) as socket:  # a program has started, and the channel works
+                await channel.send(b"hello")
+                data, peer = await socket.receive()
+                assert data == b"hello"
+                await socket.send(b"welcome", (peer.address, peer.port))
+                assert await channel.receive() == b"welcome"
+            await channel.send(b"still there?")
+            await trio.sleep(1)
+            await channel.aclose()
+            with pytest.raises(trio.ClosedResourceError):
+                await channel.receive()
+
+    run(body)
+
+
+def test_a_channel_tells_a_failure_before_the_datagrams_that_wait() -> None:
+    async def body() -> None:
+        async with inner() as network, await network.network.open_udp(7) as channel:
+            async with network.guest.open_datagrams(7) as socket:
+                await channel.send(b"hello")
+                _, peer = await socket.receive()
+                await socket.send(b"welcome", (peer.address, peer.port))
+            await trio.sleep(1)
+            await channel.send(b"again")
+            await trio.sleep(1)
+            with pytest.raises(ConnectionRefusedError):
+                await channel.receive()
+            assert await channel.receive() == b"welcome"
+
+    run(body)
+
+
+def test_datagrams_for_many_peers_are_not_told() -> None:
+    async def body() -> None:
+        async with inner() as network, network.network.open_datagrams((GATEWAY, 53)) as datagrams:
+            peer = network.network.peer(7)
+            await datagrams.send(b"anyone?", peer)
+            await trio.sleep(1)
+            await datagrams.send(b"anyone?", peer)
+            with trio.move_on_after(1) as scope:
+                await datagrams.receive()
+            assert scope.cancelled_caught
+
+    run(body)
+
+
+def test_each_task_gets_an_error_of_its_own_from_closed_datagrams() -> None:
+    async def body() -> None:
+        datagrams = Services().open_datagrams(53)
+        await datagrams.aclose()
+        errors = []
+        for _ in range(2):
+            with pytest.raises(trio.ClosedResourceError) as caught:
+                await datagrams.receive()
+            errors.append(caught.value)
+        assert errors[0] is not errors[1]
 
     run(body)

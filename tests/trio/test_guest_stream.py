@@ -13,7 +13,7 @@ import pytest
 import trio
 from trio.testing import assert_checkpoints, check_half_closeable_stream
 
-from sansnet_core import Endpoint, Frame
+from sansnet_core import Endpoint, Frame, Limits
 from sansnet_trio import GuestStream, Services
 from sansnet_trio.testing import MemoryLink, SimulatedStream
 from tests.trio.inner import CONFIG, GATEWAY, Inner, inner, run
@@ -68,7 +68,7 @@ def test_trios_own_checks(program_opens: bool, first: str) -> None:
     async def body() -> None:
         services = Services()
         ours = services.listen_tcp(PORT)
-        async with inner(services) as network:
+        async with inner(services, limits=Limits(tcp_window=1 << 17, tcp_send_buffer=1 << 17)) as network:
             theirs = network.guest.listen_tcp(PORT)
 
             async def make() -> tuple[trio.abc.HalfCloseableStream, trio.abc.HalfCloseableStream]:
@@ -86,7 +86,7 @@ def test_trios_own_checks(program_opens: bool, first: str) -> None:
                 left, right = await make()
                 # So long because a guest whose window is almost closed sends a byte a minute
                 for stream in (left, right):
-                    with trio.move_on_after(4 * 3600):
+                    with trio.move_on_after(3600):
                         while True:
                             await stream.send_all(bytes(65536))
                 return left, right
@@ -411,5 +411,24 @@ def test_close_is_complete_if_it_is_cancelled(way: Way) -> None:
             await trio.sleep(1)
             with pytest.raises(trio.ClosedResourceError):
                 await both.ours.receive_some()
+
+    run(body)
+
+
+@WAYS
+def test_a_closed_stream_whose_guest_does_nothing_is_reset_in_time(way: Way) -> None:
+    """Also if nothing else wakes the driver up."""
+
+    async def body() -> None:
+        async with way() as both:
+            await both.ours.send_eof()
+            assert await both.theirs.receive_some() == b""
+            await trio.sleep(600)
+            await both.ours.aclose()
+            await trio.sleep(59)
+            assert both.inner.network.flows()
+            await trio.sleep(2)
+            assert both.inner.network.flows() == []
+            assert both.theirs.connection.reset
 
     run(body)

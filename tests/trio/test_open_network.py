@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 import trio
 
-from sansnet_core import Ipv4Config, NetworkConfig
+from sansnet_core import Ipv4Config, NetworkConfig, UsageError
 from sansnet_core.records import replace
-from sansnet_trio import GuestNetwork, LinkClosed, open_network
+from sansnet_trio import ForwardError, GuestNetwork, LinkClosed, NewFlow, Services, Verdict, open_network
+from sansnet_trio.testing import MemoryLink, SimulatedGuest
+from tests.trio.inner import CONFIG as SERVED
+from tests.trio.inner import GATEWAY
 from tests.trio.test_driver import PairLink, until
 
 CONFIG: Final = NetworkConfig(
@@ -157,6 +161,70 @@ def test_a_wait_that_was_given_up_does_not_count(link: PairLink) -> None:
         run(link, body)
 
 
+def test_a_task_that_waits_for_the_end_wakes_up_with_the_block(link: PairLink) -> None:
+    networks = []
+
+    async def main() -> None:
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery, open_network(link, CONFIG) as network:
+                networks.append(network)
+                nursery.start_soon(network.wait_closed)
+                await trio.sleep(0.01)
+            with pytest.raises(ForwardError, match="has ended"):
+                await network.forward(0, 80)
+
+    trio.run(main)
+    assert repr(networks[0]).endswith("closed>")
+
+
+def test_services_that_are_none_are_refused(link: PairLink) -> None:
+    wrong: Any = 80
+
+    async def main() -> None:
+        async with open_network(link, CONFIG, services=wrong):
+            raise AssertionError("the block began")
+
+    with pytest.raises(UsageError, match="services: 80 is not a Services"):
+        trio.run(main)
+    assert link.closed
+
+
+def test_a_cancelled_block_with_tasks_is_left_by_one_exception(link: PairLink) -> None:
+    seen: list[BaseException] = []
+
+    async def main() -> None:
+        with trio.move_on_after(0.01):
+            try:
+                async with open_network(link, CONFIG) as network:
+                    for _ in range(3):
+                        network.nursery.start_soon(trio.sleep_forever)
+                    await trio.sleep_forever()
+            except BaseException as error:
+                seen.append(error)
+                raise
+
+    trio.run(main)
+    assert list(map(type, seen)) == [trio.Cancelled]
+
+
+def test_a_task_that_fails_while_all_is_cancelled_is_one_exception(link: PairLink) -> None:
+    async def fail() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise Mine
+
+    async def main() -> None:
+        with trio.move_on_after(0.01):
+            async with open_network(link, CONFIG) as network:
+                network.nursery.start_soon(fail)
+                network.nursery.start_soon(trio.sleep_forever)
+                await trio.sleep_forever()
+
+    with pytest.raises(Mine):
+        trio.run(main)
+
+
 def test_cancellation_from_outside_ends_the_block(link: PairLink) -> None:
 
     async def main() -> bool:
@@ -194,6 +262,19 @@ def test_a_link_is_closed_if_no_driver_can_be_made(link: PairLink) -> None:
     assert link.closed
 
 
+def test_arguments_of_another_type_are_named(link: PairLink, tmp_path: Path) -> None:
+    wrong: Any = {"capture": (tmp_path / "guest.pcap").open("wb"), "services": print}
+
+    async def main(name: str) -> None:
+        async with open_network(link, CONFIG, **{name: wrong[name]}):
+            pass
+
+    for name, words in (("capture", "give CaptureFile"), ("services", "Services")):
+        with pytest.raises(UsageError, match=f"^{name}: .*{words}"):
+            trio.run(main, name)
+    wrong["capture"].close()
+
+
 def test_the_configuration_is_replaced_and_the_link_stays(link: PairLink) -> None:
     server = bytes([10, 0, 2, 3])
 
@@ -203,3 +284,44 @@ def test_the_configuration_is_replaced_and_the_link_stays(link: PairLink) -> Non
         assert (network.config.dns_servers, network.config.link) == ((server,), link)
 
     run(link, body)
+
+
+@pytest.mark.parametrize("waits_for", ["a stream", "datagrams"])
+def test_what_ended_the_network_leaves_the_block_and_not_that_its_streams_broke(waits_for: str) -> None:
+    error = Mine()
+
+    async def decide(flow: NewFlow) -> Verdict:
+        raise error
+
+    async def main() -> None:
+        services = Services()
+        listener = services.listen_tcp(80)
+        memory = MemoryLink(SERVED.link)
+        guest = SimulatedGuest(memory, SERVED)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(guest.run)
+            async with open_network(memory, SERVED, services=services, decide=decide) as network:
+                await guest.open_tcp_stream(GATEWAY, 80)
+                stream = await listener.accept()
+                nursery.start_soon(guest.open_datagrams().send, b"", ("192.0.2.1", 9))
+                if waits_for == "a stream":
+                    await stream.receive_some()
+                else:
+                    await network.open_datagrams().receive()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        trio.run(main)
+    assert [*caught.value.exceptions] == [error]
+
+
+def test_an_error_of_the_body_does_not_hide_what_ended_the_network(link: PairLink) -> None:
+    async def body(network: GuestNetwork) -> None:
+        link.guest.close()
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise Mine
+
+    with pytest.raises(ExceptionGroup) as caught:
+        run(link, body)
+    assert [type(each) for each in caught.value.exceptions] == [Mine, ConnectionResetError]

@@ -21,6 +21,8 @@ from sansnet_trio.testing import SimulatedGuest, SimulatedStream, make_simulated
 
 GATEWAY = "10.0.2.2"
 SERVER = "192.0.2.80"
+WRONG_FRAME = bytes.fromhex("020000000001 9a559a559a55 0800 4500001c000000004011abcd0a0002020a00020f") + bytes(26)
+"""Its checksum is wrong."""
 T = TypeVar("T")
 
 
@@ -385,9 +387,8 @@ def test_names() -> None:
                 socket.inet_pton(socket.AF_INET, SERVER),
                 socket.inet_pton(socket.AF_INET6, "2001:db8:1::80"),
             ]
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(listener.accept)
-                stream = await guest.open_tcp_stream("app.example", 80)
+            stream = await guest.open_tcp_stream("app.example", 80)
+            await (await listener.accept()).aclose()
             assert stream.peer == Endpoint(SERVER, 80)
             with pytest.raises(socket.gaierror, match="no name server answered"):
                 await guest.resolve("other.example")
@@ -471,8 +472,7 @@ def test_a_network_that_breaks_a_rule_fails_the_test() -> None:
 
     async def break_a_rule() -> None:
         async with open_simulated_guest() as guest:
-            head = bytes.fromhex("020000000001 9a559a559a55 0800 4500001c000000004011abcd0a0002020a00020f")
-            guest.link.write_frames([head + bytes(26)])
+            guest.link.write_frames([WRONG_FRAME])
             await trio.sleep_forever()
 
     with pytest.raises(AssertionError, match="checksum"):
@@ -486,3 +486,23 @@ def test_an_exception_of_the_test_leaves_the_block_alone() -> None:
                 raise KeyError("mine")
 
     virtual(main)
+
+
+def test_a_rule_that_the_network_breaks_is_told_to_a_test_that_waits_for_a_connection() -> None:
+    """It is told that, and not that the connection broke."""
+
+    async def break_a_rule() -> None:
+        async with open_simulated_guest() as guest:
+            listener = guest.host.listen_tcp(80)
+            stream = await guest.open_tcp_stream(SERVER, 80)
+            await listener.accept()
+
+            async def write() -> None:
+                await trio.sleep(1)
+                guest.link.write_frames([WRONG_FRAME])
+
+            guest.nursery.start_soon(write)
+            await stream.receive_some()
+
+    with pytest.raises(AssertionError, match="checksum"):
+        virtual(break_a_rule)

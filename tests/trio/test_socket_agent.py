@@ -204,11 +204,11 @@ def test_repeated_failures_delay_the_next_agent(
 
     class Counted(SocketAgent):
         @classmethod
-        def fork(
+        def launch(
             cls, join: Callable[[], None], timeout: float = TIMEOUT, descriptors: Collection[int] = ()
         ) -> SocketAgent:
             forked.append(clock.now)
-            return super().fork(join, timeout, descriptors)
+            return super().launch(join, timeout, descriptors)
 
     monkeypatch.setattr("sansnet_trio.guest.socket_agent.SocketAgent", Counted)
     agents = SocketAgents(join)

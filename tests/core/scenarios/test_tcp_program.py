@@ -217,6 +217,11 @@ def test_a_program_that_gives_up_takes_the_syn_back() -> None:
         (Endpoint(SERVER, 7), None, 80, EADDRNOTAVAIL),
         (OUTSIDER, None, 80, EADDRNOTAVAIL),
         (Endpoint("10.0.2.15", 7), None, 80, EADDRNOTAVAIL),
+        (Endpoint("224.0.0.1", 7), None, 80, EADDRNOTAVAIL),
+        (Endpoint("127.0.0.1", 7), None, 80, EADDRNOTAVAIL),
+        (Endpoint("255.255.255.255", 7), None, 80, EADDRNOTAVAIL),
+        (Endpoint("0.0.0.0", 7), None, 80, EADDRNOTAVAIL),
+        (Endpoint("ff02::1", 7), None, 80, EADDRNOTAVAIL),
         (Endpoint(GATEWAY, 7), bytes(16), 80, EAFNOSUPPORT),
         (VIRTUAL6, bytes((10, 0, 2, 15)), 80, EAFNOSUPPORT),
         (None, bytes(4), 80, EHOSTUNREACH),
@@ -229,10 +234,13 @@ def test_a_program_that_gives_up_takes_the_syn_back() -> None:
 def test_what_cannot_be_is_an_errno_at_once(
     source: Endpoint | None, address: bytes | None, port: int, errno: int
 ) -> None:
-    pair = Pair(virtual())
-    assert pair.network.stream_opened(source, address, port, pair.now) == -errno
-    assert pair.network.take_frames() == []
-    assert pair.tcp_flows == 0
+    for config in (virtual(), replace(virtual(), virtual=("0.0.0.0/0", "::/0"))):
+        if source == Endpoint(SERVER, 7) or source == OUTSIDER:
+            config = virtual()  # which exist in the program if all addresses do
+        pair = Pair(config)
+        assert pair.network.stream_opened(source, address, port, pair.now) == -errno
+        assert pair.network.take_frames() == []
+        assert pair.tcp_flows == 0
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from errno import ECONNREFUSED
 
 import pytest
 
@@ -10,6 +11,7 @@ from sansnet_core import (
     CloseSocket,
     DeliverDatagram,
     Endpoint,
+    FailDatagram,
     FlowClosed,
     FlowOpened,
     FlowReport,
@@ -22,9 +24,10 @@ from sansnet_core import (
     SocketId,
     UsageError,
 )
+from sansnet_core.addresses import packed
 from sansnet_core.records import replace
 from sansnet_core.testing import GATEWAY, SERVER, SERVER6, make_config
-from sansnet_core.testing.packets import GSO_UDP_L4, IPV4, Ip, ethernet, glue, udp
+from sansnet_core.testing.packets import GSO_UDP_L4, IPV4, Ip, ethernet, glue, icmp, udp
 from tests.core.direct import GUEST, GUEST6, Direct
 
 VIRTUAL = bytes((10, 9, 0, 1))
@@ -162,6 +165,18 @@ def test_the_program_sends_first(source: bytes) -> None:
     bench.send(datagram(b"thanks", destination=source, port=6000))
     assert bench.one(DeliverDatagram) == DeliverDatagram(service, FROM, remote, b"thanks", 0, 64, 0)
     assert bench.network.statistics().flows["udp_flows"] == 1
+
+
+def test_the_program_sends_first_to_an_address_that_the_guest_was_seen_with() -> None:
+    bench = Direct(replace(make_config(), virtual=("0.0.0.0/0", "::/0")))
+    link_local = packed("fe80::15")
+    service = serve(bench)
+    bench.send(udp(link_local, 5000, packed("fe80::1"), 9, b"seen"))
+    bench.collect()
+    bench.packets.clear()
+    bench.network.service_sent(service, Endpoint(link_local, 7), Endpoint("fe80::1", 8), b"news", bench.now)
+    bench.collect()
+    assert [packet.payload[8:] for packet in bench.packets] == [b"news"]
 
 
 def test_a_service_in_front_of_the_internet_sends_from_its_place_only() -> None:
@@ -311,3 +326,64 @@ def test_a_prefix_that_becomes_virtual_is_never_sent_to_again(port: int) -> None
     bench.send(datagram(port=port))
     assert [type(order) for order in bench.take()] == [CloseSocket]
     assert bench.drops() == {Reason.OWN_ADDRESS: 1}
+
+
+# ICMP errors of the guest
+
+
+def refuse(bench: Direct, sent: Ip, *, code: int | None = None, cut: int = 0) -> None:
+    """The guest answers a datagram with "port unreachable", or "destination unreachable" with another code."""
+    four = len(sent.source) == 4
+    if code is None:
+        code = 3 if four else 4
+    quoted = sent.emit()
+    body = bytes(4) + quoted[: len(quoted) - cut]
+    bench.send(icmp(sent.destination, sent.source, 3 if four else 1, code, body))
+
+
+@pytest.mark.parametrize("four", [True, False], ids=["ipv4", "ipv6"])
+def test_the_program_is_told_that_the_guests_port_is_closed(*, four: bool) -> None:
+    bench = direct()
+    guest, source = (
+        (Endpoint(GUEST, 7), Endpoint(VIRTUAL, 53)) if four else (Endpoint(GUEST6, 7), Endpoint(VIRTUAL6, 53))
+    )
+    service = serve(bench)
+    bench.network.service_sent(service, guest, source, b"anyone?", bench.now)
+    bench.collect()
+    bench.take()
+    sent = bench.packets[-1]
+    for code in (0, 1):
+        refuse(bench, sent, code=code)
+    assert bench.take() == []
+    for _ in range(2):
+        refuse(bench, sent)
+        assert bench.take() == [FailDatagram(service, guest, source, ECONNREFUSED)]
+    assert bench.drops() == {Reason.ICMP_TYPE: 2}
+    assert len(bench.network.flows()) == 1, "one failure does not end a flow"
+
+
+def test_other_errors_about_datagrams_are_counted() -> None:
+    bench = direct()
+    service = serve(bench)
+    bench.send(datagram())  # a flow that the program has not sent anything to
+    bench.take()
+    refuse(bench, udp(VIRTUAL, 53, GUEST, 5000, b"never sent"))
+    refuse(bench, udp(VIRTUAL, 54, GUEST, 5000, b"no such flow"))
+    bench.network.service_sent(service, FROM, Endpoint(VIRTUAL, 53), b"answer", bench.now)
+    refuse(bench, udp(VIRTUAL, 53, GUEST, 5000, b"answer"), cut=7)  # one byte of UDP's header is missing
+    assert bench.take() == []
+    assert bench.drops() == {Reason.ICMP_TYPE: 3}
+    bench.network.service_removed(service, bench.now)
+    refuse(bench, udp(VIRTUAL, 53, GUEST, 5000, b"answer"))
+    assert bench.take() == []
+
+
+def test_a_flow_of_the_host_is_not_told() -> None:
+    bench = direct()
+    bench.send(udp(GUEST, 5000, SERVER, 53, b"hello"))
+    order = bench.take()[0]
+    assert isinstance(order, OpenDatagram)
+    bench.network.datagram_received(order.socket, Endpoint(SERVER, 53), b"answer", 0, 64, 0, bench.now)
+    refuse(bench, udp(SERVER, 53, GUEST, 5000, b"answer"))
+    assert bench.take() == []
+    assert bench.drops() == {Reason.ICMP_TYPE: 1}

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
+from sansnet_trio.words import use_words
+
 __all__ = ["COMMANDS", "dispatch"]
 
 _MIN_MEMORY: Final = 96 << 20
@@ -17,6 +19,20 @@ COMMANDS: Final = ("run", "attach", "serve", "qemu", "ctl", "completion", "pasta
 
 _NO_MEMORY: Final = "there is too little memory; allow more, for example: ulimit -v unlimited"
 """As in `output.report`, which may not be loadable then."""
+
+_WORDS: Final = {
+    "TCP": "-t",
+    "UDP": "-u",
+    "TCP (inbound=False)": "-T",
+    "UDP (inbound=False)": "-U",
+    "ifname=": "-I",
+    "root=True": "--root",
+    "Forwards(freebind=True)": "--freebind",
+    "ExistingNamespace(user=PATH)": "--userns",
+    "use_vhost_user=False": "--link stream",
+    "as command[0]": "by --qemu PROGRAM",
+}
+"""Argument of the library -> option."""
 
 _SIGNALLED: Final = 128
 """The exit status of a command that a signal ended is this plus the signal's number, as in shells."""
@@ -30,6 +46,7 @@ def dispatch(arguments: Sequence[str]) -> NoReturn:
     """
     # If the caller ignores SIGCHLD, this process inherits that, and the status of its children would be lost
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    use_words(_WORDS)
     try:
         _require_memory()
         status = _do(arguments)

@@ -172,13 +172,17 @@ class AddressMap:
         errno = EADDRNOTAVAIL
         for size in sizes:
             ours = source or self._gateways[size]
-            if ours is None or not (guest.is_ours(ours) or self.is_own(ours)) or self._is_guests(ours, guest):
+            if ours is None or not self._is_program_source(ours, guest):
                 continue
             theirs = destination or guest.address_for(ours)
             if theirs is not None and self.is_node(theirs) and not guest.is_ours(theirs):
                 return ours, theirs
             errno = EHOSTUNREACH
         return errno
+
+    def _is_program_source(self, address: bytes, guest: GuestAddresses) -> bool:
+        exists = guest.is_ours(address) or self.is_own(address)
+        return exists and self.is_node(address) and not self._is_guests(address, guest)
 
     def outbound(self, host: bytes) -> bytes | None:
         """Source address for a socket connected to `host`; None leaves the choice to the kernel.

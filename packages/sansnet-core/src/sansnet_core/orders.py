@@ -23,6 +23,7 @@ __all__ = [
     "DeliverDatagram",
     "Endpoint",
     "ExtendedError",
+    "FailDatagram",
     "Frame",
     "KeepAlive",
     "OpenDatagram",
@@ -239,6 +240,20 @@ class DeliverDatagram:
 
 
 @value_class
+class FailDatagram:
+    """Tell a service of the program that the guest could not take a datagram of a flow. There is no outcome."""
+
+    socket: SocketId
+    """As in `DeliverDatagram`."""
+    guest: Endpoint
+    """The endpoint of the guest that it was sent to."""
+    destination: Endpoint
+    """The program's endpoint, as the guest sees it."""
+    errno: int
+    """Why: ECONNREFUSED for ICMP "port unreachable", as for a connected socket of the host (udp(7))."""
+
+
+@value_class
 class DecideFlow:
     """Decide about a new flow. Outcome: `flow_decided`; a `CloseSocket` order withdraws the question."""
 
@@ -300,6 +315,7 @@ Order: TypeAlias = (
     | OpenDatagram
     | SendDatagram
     | DeliverDatagram
+    | FailDatagram
     | DecideFlow
     | OpenEcho
     | SendEcho

@@ -95,7 +95,7 @@ class Rule(Record):
         inbound: True for flows that outsiders open, False for those of the guest, None for both.
         to: with `ALLOW`, the host's endpoint to use instead; see `Allow`.
         errno: with `REFUSE`, see `Refuse`.
-        name: a name for reports.
+        name: a name for people; it is in the `repr` of the rule, and has no other effect.
 
     Raises:
         ConfigError: a field is wrong.

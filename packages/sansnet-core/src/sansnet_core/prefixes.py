@@ -40,4 +40,4 @@ class PrefixTable(Generic[Value]):
 
     def find(self, address: bytes) -> Value | None:
         """The value of the longest prefix that contains an address; None if there is none."""
-        return next(self.matches(address), None)
+        return next(self.matches(address), None) if self._lengths[len(address)] else None

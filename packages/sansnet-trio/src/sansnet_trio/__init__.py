@@ -1,31 +1,36 @@
 """The trio driver of sansnet: carries frames between a guest's link, a `sansnet_core.Network` and the host's sockets.
 
-Start with `Driver`, which runs a network over a `Link`. `Tap`, `UnixStream` and `VhostUserLink` are links.
+Start with `open_guest`, which runs a command with a network of its own; `run_guest` does so as `trio.run_process`.
+`attach` gives a network to an existing namespace, `open_machine` to a virtual machine, and `open_network` to the guest
+of any link. All of them yield or have a `GuestNetwork`. `NamespaceOptions` and `NetworkOptions` say what the guest has,
+`Services` are servers in the program, and a `Decider` decides about flows.
+
+Below them is `Driver`, which runs a network over a `Link`. `Tap`, `UnixStream` and `VhostUserLink` are links.
 `CommandGuest` and `AttachedGuest` make guests in network namespaces, and `MachineListener` accepts virtual machines.
 `Forwards` opens ports. `read_host_for` reads the host's network; `make_plan` and `make_setup` make a guest's plan and
-setup from it and from `NamespaceOptions` or `NetworkOptions`. All errors raised on purpose derive from
-`sansnet_core.SansnetError`.
+setup from it and from the options. All errors raised on purpose derive from `sansnet_core.SansnetError`.
 
 Names that are not listed here are found in these modules, which are public too:
 
 - `dns`: a DNS server for guests; needs `sansnet-trio[dns]`.
 - `forward.in_use`, `guest.errors`, `guest.hosts_file`, `hostinfo`: facts about the host and the guest.
-- `front.ending`, `front.setup`, `groups`: the parts of `open_guest` for programs that made the guest themselves.
+- `front.ending`, `front.setup`, `front.qemu`, `front.stdio`, `groups`: the parts of `open_guest` and `open_machine`,
+  for programs that make the guest themselves.
 - `guest.child`, `guest.execute`: the parts of `CommandGuest` for programs with their own start.
-- `links.machine_listener`, `links.observed`, `links.passed_socket`: sockets of machines, and observed links.
+- `links.machine_link`, `links.machine_listener`, `links.observed`, `links.passed_socket`: sockets of machines, and
+  observed links.
 - `links.tap`, `links.unix_stream`, `links.vhost_user`: links, each with the limits of its MTU.
 - `linux`: system calls, /proc, privileges, children and netlink, one module each.
 - `plan`: makes a guest's setup from options, one module for each part.
 - `testing`, `testing.pytest_plugin`: a kit for tests, with guests in the same program, and fixtures of pytest.
+- `words`: the words of messages for arguments of this library, which a command replaces by its options.
 
 All other modules are internal. Names and modules are loaded when they are first used.
 
 Example::
 
-    fd, config = open_tap("sansnet0", mtu=65520)
-    network = Network(NetworkConfig(link=config, ipv4=...), now=trio.current_time(), secret=os.urandom(32))
-    async with trio.open_nursery() as nursery:
-        await nursery.start(Driver(network, Tap(fd, config)).run)
+    async with open_guest(["curl", "http://10.0.2.2/"], NamespaceOptions.made_up(), services=services) as guest:
+        status = await guest.wait()
 """
 
 from __future__ import annotations
@@ -47,8 +52,9 @@ if TYPE_CHECKING:
     from sansnet_trio.front.command import Guest, open_guest, run_guest
     from sansnet_trio.front.existing import attach
     from sansnet_trio.front.link import open_network
-    from sansnet_trio.front.machine import Machine, open_machine
+    from sansnet_trio.front.machine import open_machine
     from sansnet_trio.front.process import GuestProcess
+    from sansnet_trio.front.qemu import Machine
     from sansnet_trio.guest.attached import AttachedGuest
     from sansnet_trio.guest.command import CommandGuest
     from sansnet_trio.guest.errors import CommandNotExecutable, CommandNotFound, GuestError
@@ -159,7 +165,8 @@ _HOMES = {
     "front.command": ("Guest", "open_guest", "run_guest"),
     "front.existing": ("attach",),
     "front.link": ("open_network",),
-    "front.machine": ("Machine", "open_machine"),
+    "front.machine": ("open_machine",),
+    "front.qemu": ("Machine",),
     "front.process": ("GuestProcess",),
     "guest.attached": ("AttachedGuest",),
     "guest.command": ("CommandGuest",),

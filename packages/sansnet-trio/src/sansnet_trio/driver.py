@@ -204,6 +204,8 @@ class Driver(Uncopyable):
         self._started = self._running = False
         self._working = False
         """The orders that a fact leads to will be carried out; see `tell`."""
+        self._now = -math.inf
+        """The time of all facts until then: the network's time must not go back."""
         self._timer = trio.CancelScope()
         """Ends the wait at the next deadline."""
         self._starved = False
@@ -238,12 +240,17 @@ class Driver(Uncopyable):
                 self._services.driver_started(self.program)
             stack.callback(self._leave_forwards)
             if self._forwards is not None:
-                self._forwards.serve(self._context, self._sockets, trio.current_time)
+                self._forwards.serve(self._context, self._sockets, self._clock)
             serve = partial(self._serve, task_status)
-            await (serve() if self._decisions is None else self._decisions.run(serve))
+            try:
+                await (serve() if self._decisions is None else self._decisions.run(serve))
+            except Exception as error:
+                if self.view is not None:
+                    self.view.end(error)  # it cancels its tasks before their streams break
+                raise
 
     async def _serve(self, task_status: trio.TaskStatus[None]) -> None:
-        now = trio.current_time()
+        self._now = now = trio.current_time()
         self._network.guest_attached(now)
         self._flush(now)
         task_status.started()
@@ -258,7 +265,7 @@ class Driver(Uncopyable):
         """
         if not self._running or self._forwards is not None:
             raise UsageError("only a running driver without forwarded ports can get some")
-        forwards.serve(self._context, self._sockets, trio.current_time)
+        forwards.serve(self._context, self._sockets, self._clock)
         self._forwards = forwards
         self._timed.append(forwards)
 
@@ -274,15 +281,24 @@ class Driver(Uncopyable):
         Args:
             fact: called with the time in seconds; it calls a method of the network with that time.
         """
-        now = trio.current_time()
-        fact(now)
         if self._working:
+            fact(self._now)
             return
+        self._now = now = trio.current_time()
+        self._working = True
+        try:
+            fact(now)
+        finally:
+            self._working = False
         with suppress(LinkClosed):  # `run` will raise it too
             self._flush(now)
         self._events.publish(self._network.take_notices(), now)
         if (deadline := self._next_deadline()) < self._timer.deadline:
             self._timer.deadline = deadline
+
+    def _clock(self) -> float:
+        """The time for a fact that does not come with one."""
+        return self._now if self._working else trio.current_time()
 
     @property
     def program(self) -> ProgramSockets:
@@ -373,7 +389,7 @@ class Driver(Uncopyable):
     def _work(self) -> None:
         """Work in rounds, for a bounded time."""
         poll, handlers, clock = self._poller.poll, self._poller.handlers, trio.current_time
-        began = now = clock()
+        began = self._now = now = clock()
         self._context.woken = False
         events = poll(0, MAX_EVENTS)
         for _ in range(_MAX_ROUNDS):
@@ -386,10 +402,9 @@ class Driver(Uncopyable):
                 for timed in self._timed:
                     timed.handle_deadline(now)
                 self._poller.settle()
-                now = clock()  # `forwards` reads the clock itself, and the network's time must not go back
             self._flush(now)
             events = poll(0, MAX_EVENTS) or ([] if self._must_read() or self._context.woken else self._spin())
-            now = clock()
+            self._now = now = clock()
             if not (events or self._must_read()) or now - began > _SLICE:
                 break
 

@@ -16,17 +16,37 @@ def combined(body: BaseException | None, tasks: BaseExceptionGroup[BaseException
         body: the exception of the body; None if there is none.
         tasks: the exceptions of the tasks.
     """
-    if body is None or isinstance(body, trio.Cancelled):
-        return only(tasks)
-    failed = tasks.split(trio.Cancelled)[1]
-    if failed is None:
-        return body
-    return BaseExceptionGroup("the body of a block and its tasks failed", [body, *failed.exceptions])
+    own, others = _failed(body), _failed(tasks)
+    if own is None:
+        return only(others or tasks)
+    if others is None:
+        return own
+    among = others.exceptions if isinstance(others, BaseExceptionGroup) else [others]
+    return BaseExceptionGroup("the body of a block and its tasks failed", [own, *among])
+
+
+def _failed(error: BaseException | None) -> BaseException | None:
+    """An exception without cancellations."""
+    if error is None or isinstance(error, trio.Cancelled):
+        return None
+    return error.split(trio.Cancelled)[1] if isinstance(error, BaseExceptionGroup) else error
 
 
 def only(error: BaseException) -> BaseException:
-    """The only exception of nested groups; or the innermost group that has several, or the exception itself."""
+    """The only exception of nested groups; or the innermost group that has several, or the exception itself.
+
+    `trio.Cancelled` counts only if nothing else is there, and then once: a cancelled block may have any number of them.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        cancelled, failed = error.split(trio.Cancelled)
+        error = failed or _first(cancelled or error)
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
 

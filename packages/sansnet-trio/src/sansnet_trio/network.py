@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import trio
 
-from sansnet_core import ConfigError, Endpoint, addresses
+from sansnet_core import ConfigError, Endpoint, SansnetError, addresses
 from sansnet_core.policy import Action
 from sansnet_core.records import replace
 from sansnet_trio.decisions import asking_by_default
+from sansnet_trio.groups import only
 from sansnet_trio.links import LinkClosed
 from sansnet_trio.linux.descriptors import Uncopyable
 
@@ -68,6 +69,7 @@ class GuestNetwork(Uncopyable):
         if forwards is not None and _concerns_inbound(config):
             forwards.avoid_loopback_path()
         self._closed = trio.Event()
+        self._ended = False
         self._waiting = 0
 
     def __repr__(self) -> str:
@@ -230,6 +232,7 @@ class GuestNetwork(Uncopyable):
         """
         await trio.lowlevel.checkpoint()
         ports = self._port_forwards()
+        await ports.prepare()
         return ports.open(port, to, protocol, address, interface, target, inbound=inbound)
 
     def set_guest(self, guest: GuestSockets, own: Sequence[bytes]) -> None:
@@ -243,8 +246,10 @@ class GuestNetwork(Uncopyable):
 
         self._guest = GuestSide(guest, own)
 
-    def close_ports(self) -> None:
+    def close(self) -> None:
         """Called by `open_network` at its end."""
+        self._ended = True
+        self._closed.set()
         if self._ports is not None:
             self._ports.close()
 
@@ -258,10 +263,14 @@ class GuestNetwork(Uncopyable):
                 self._ports.set_guest(self._guest)
             if _concerns_inbound(self.config):
                 self._ports.avoid_loopback_path()
+            if self._ended:
+                self._ports.close()
         return self._ports
 
     async def wait_closed(self) -> None:
         """Wait until the guest's end of the link is gone: its namespace or machine ended, or its interface was deleted.
+
+        This also returns when the block of `open_network` ends.
 
         If a task waits here at that moment, the block of `open_network` goes on. Otherwise the block is cancelled, and
         `LinkClosed` leaves it.
@@ -278,11 +287,16 @@ class GuestNetwork(Uncopyable):
         The block of `open_network` is cancelled, and the exception leaves it; see also `wait_closed`.
 
         Args:
-            reason: the exception.
+            reason: the exception; a group stands for its only exception.
         """
+        error = only(reason)
+        assert isinstance(error, Exception)
+        if isinstance(error, SansnetError):  # its message tells all
+            error = error.with_traceback(None)
+            error.__cause__ = error.__context__ = None
         self._closed.set()
-        if not (self._waiting and isinstance(reason, LinkClosed)):
-            self.failure = self.failure or reason
+        if not (self._waiting and isinstance(error, LinkClosed)):
+            self.failure = self.failure or error
             self.body.cancel()
 
 

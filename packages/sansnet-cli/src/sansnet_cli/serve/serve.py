@@ -7,8 +7,8 @@ a reset.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager, closing
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
@@ -23,15 +23,17 @@ from sansnet_cli.runtime.ports import open_forwards
 from sansnet_cli.runtime.session import Session
 from sansnet_cli.runtime.termination import cancel_when_signalled, terminating_signals
 from sansnet_trio.hostinfo import HostError
-from sansnet_trio.links import LinkClosed, unix_stream, vhost_user
+from sansnet_trio.links import LinkClosed, vhost_user
+from sansnet_trio.links.machine_link import MachineLink, machine_link
 from sansnet_trio.links.machine_listener import MachineListener, peer_process
 from sansnet_trio.links.passed_socket import listens
+from sansnet_trio.network import GuestNetwork
 from sansnet_trio.plan.setup import Setup
 
 if TYPE_CHECKING:
     from sansnet_trio.links.observed import CaptureFile
 
-__all__ = ["MachineServer", "Source", "check_link", "report_refused", "serve"]
+__all__ = ["Source", "check_link", "machine_network", "report_refused", "serve"]
 
 Source: TypeAlias = str | socket.socket | MachineListener
 """The path of a socket for machines to connect to, a socket that listens or is connected, or a listener."""
@@ -77,7 +79,7 @@ def serve(
             on_ready()
 
         session = Session(options, setup, control, forwards)
-        trio.run(_serve, session, MachineServer(session, options, file), source, options.one_off, ready)
+        trio.run(_serve, session, options, file, source, ready)
 
 
 def check_link(options: MachineOptions) -> None:
@@ -91,16 +93,21 @@ def check_link(options: MachineOptions) -> None:
 
 
 async def _serve(
-    session: Session, server: MachineServer, source: Source, one_off: bool, on_listening: Callable[[], None]
+    session: Session,
+    options: ServeOptions,
+    capture: CaptureFile | None,
+    source: Source,
+    on_listening: Callable[[], None],
 ) -> None:
+    serve_machine = partial(_serve_machine, session, options, capture)
     with terminating_signals() as signals, ExitStack() as stack:
         if isinstance(source, socket.socket) and not listens(source):
-            work = partial(_serve_machine, server, source)
+            work = partial(serve_machine, source)
         else:
             if not isinstance(source, MachineListener):
                 source = MachineListener(source, on_refused=report_refused)
             listener = stack.enter_context(closing(source))
-            work = partial(listener.run, partial(_serve_machine, server), one_off=one_off)
+            work = partial(listener.run, serve_machine, one_off=options.one_off)
         on_listening()
         async with session.running() as nursery:
             nursery.start_soon(cancel_when_signalled, nursery.cancel_scope, signals)
@@ -112,47 +119,39 @@ def report_refused(pid: int) -> None:
     report.inform(f"process {pid} was refused, because a guest is connected already")
 
 
-async def _serve_machine(server: MachineServer, connection: socket.socket) -> None:
+async def _serve_machine(
+    session: Session, options: MachineOptions, capture: CaptureFile | None, connection: socket.socket
+) -> None:
     report.inform(f"a guest has connected (process {peer_process(connection)})")
     try:
-        await server.serve(connection)
+        async with (
+            machine_link(connection, use_vhost_user=options.vhost_user, mtu=options.mtu) as link,
+            machine_network(session, options, capture, link),
+        ):
+            await trio.sleep_forever()
     except LinkClosed as error:
         report.inform(f"the guest is disconnected: {error}")
     except OSError as error:
         report.warn(f"the guest is disconnected: {error}")
 
 
-class MachineServer:
-    """Gives each machine that connects a network of its own.
+@asynccontextmanager
+async def machine_network(
+    session: Session, options: MachineOptions, capture: CaptureFile | None, link: MachineLink
+) -> AsyncIterator[GuestNetwork]:
+    """The network of a machine that has connected, as long as the block runs.
 
     Args:
         session: the command's session.
-        options: the options of the machines' links.
+        options: the options of the machine's link.
         capture: a file for the frames of all machines.
+        link: its link.
+
+    Raises:
+        LinkClosed, OSError: the machine is gone; the error has the reason.
     """
-
-    def __init__(self, session: Session, options: MachineOptions, capture: CaptureFile | None) -> None:
-        self._session = session
-        self._options = options
-        self._capture = capture
-
-    async def serve(self, connection: socket.socket) -> None:
-        """Serve one machine until it is gone or this is cancelled; the connection is closed then.
-
-        Raises:
-            LinkClosed, OSError: the machine is gone; the error has the reason.
-        """
-        with closing(self._link(connection)) as raw:
-            if isinstance(raw, vhost_user.VhostUserLink):
-                await raw.wait_started()
-            link = observed(raw, self._options, self._capture)
-            if self._options.verbose:
-                report.configuration(self._session.setup.config, link.config)
-            async with self._session.serving(link):
-                await trio.sleep_forever()
-
-    def _link(self, connection: socket.socket) -> unix_stream.UnixStream | vhost_user.VhostUserLink:
-        mtu = self._options.mtu
-        if self._options.vhost_user:
-            return vhost_user.VhostUserLink(connection, mtu=mtu)
-        return unix_stream.UnixStream(connection, mtu=mtu or unix_stream.MTU.default)
+    seen = observed(link, options, capture)
+    if options.verbose:
+        report.configuration(session.setup.config, seen.config)
+    async with session.serving(seen) as network:
+        yield network

@@ -10,7 +10,7 @@ from sansnet_core.errors import Malformed, Reason
 from sansnet_core.orders import Buffer
 from sansnet_core.wire import icmp4, icmp6, quoted
 from sansnet_core.wire.icmp4 import IcmpHeader
-from sansnet_core.wire.ip import TCP, IpHeader
+from sansnet_core.wire.ip import TCP, UDP, IpHeader
 from sansnet_core.wire.quoted import Quoted
 
 __all__ = ["Icmp"]
@@ -35,18 +35,26 @@ class Icmp:
         echo4, echo6: take echo requests, and count all types that are not handled.
         ndp: takes neighbour discovery.
         unreachable: takes errors about TCP's segments to the guest.
+        refused: takes datagrams to a closed port of the guest; returns whether the program has sent them.
     """
 
-    __slots__ = ("_context", "_echo4", "_echo6", "_ndp", "_unreachable")
+    __slots__ = ("_context", "_echo4", "_echo6", "_ndp", "_refused", "_unreachable")
 
     def __init__(
-        self, context: Context, echo4: Receive, echo6: Receive, ndp: Receive, unreachable: Unreachable
+        self,
+        context: Context,
+        echo4: Receive,
+        echo6: Receive,
+        ndp: Receive,
+        unreachable: Unreachable,
+        refused: Callable[[Quoted], bool],
     ) -> None:
         self._context = context
         self._echo4 = echo4
         self._echo6 = echo6
         self._ndp = ndp
         self._unreachable = unreachable
+        self._refused = refused
 
     def receive4(self, ip: IpHeader, buf: Buffer) -> None:
         """Take an ICMP message.
@@ -81,7 +89,15 @@ class Icmp:
         self._context.ignore()
 
     def _receive_unreachable(self, ip: IpHeader, icmp: IcmpHeader, buf: Buffer, *, port: bool) -> None:
-        """Process an error about a packet that was sent to the guest. It may only refuse a new connection."""
+        """Process an error about a packet that was sent to the guest.
+
+        It may only refuse a new connection, or tell the program that its datagram found a closed port.
+        """
         packet = quoted.parse(buf, ip, icmp)
-        if packet is None or packet.protocol != TCP or not self._unreachable(packet, port=port):
+        known = False
+        if packet is not None and packet.protocol == TCP:
+            known = self._unreachable(packet, port=port)
+        elif packet is not None and packet.protocol == UDP and port:
+            known = self._refused(packet)
+        if not known:
             raise Malformed(Reason.ICMP_TYPE)

@@ -19,6 +19,7 @@ from sansnet_core.orders import (
     DecideFlow,
     DeliverDatagram,
     ExtendedError,
+    FailDatagram,
     KeepAlive,
     OpenDatagram,
     OpenEcho,
@@ -118,6 +119,8 @@ class ScriptedHost:
         """Those without a verdict."""
         self.delivered: list[DeliverDatagram] = []
         """The datagrams for the program."""
+        self.failed: list[FailDatagram] = []
+        """The failures of datagrams of the program."""
         self.datagrams: list[SendDatagram] = []
         self.echoes: list[SendEcho] = []
         self.orders: list[Order] = []
@@ -175,6 +178,8 @@ class ScriptedHost:
                 assert order.socket not in self.questions, "delivered without a verdict"
                 self.delivered.append(order)
                 self._served.add(order.socket)
+            elif isinstance(order, FailDatagram):
+                self.failed.append(order)
             elif isinstance(order, DecideFlow):
                 assert self._known(order.socket) == (order.inbound and order.protocol == 6), "the socket exists"
                 assert order.socket not in self.questions, "asked twice"

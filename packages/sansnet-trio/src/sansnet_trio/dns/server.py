@@ -20,6 +20,7 @@ from sansnet_trio.dns.connection import Connection
 from sansnet_trio.dns.exchange import Answers, Exchange, OnQuery
 from sansnet_trio.dns.records import Value, read_answer
 from sansnet_trio.dns.zones import Zones
+from sansnet_trio.groups import only, raise_alone
 
 if TYPE_CHECKING:
     from sansnet_core.addresses import AnyPrefix
@@ -42,7 +43,7 @@ class DnsStatistics:
         rcodes: name of a response code -> how often it was sent.
         malformed: queries that got FORMERR.
         ignored: messages that got no response, because they are responses or too short to be queries.
-        dropped: queries over UDP that got no response, because too many waited for a callable.
+        dropped: queries over UDP that got no response, because too many waited already.
         refused_connections: connections that were reset, because too many were open.
     """
 
@@ -100,7 +101,8 @@ class DnsServer:
         idle_time: seconds without a complete query after which a connection is closed (RFC 7766, section 6.2.3). A
             guest that does not read its responses for as long is reset.
         max_connections: most open connections of one guest. Further ones are reset.
-        max_pending: most queries of one guest over UDP that wait for callables. Further ones are dropped.
+        max_pending: most queries of one guest over UDP that wait for callables, or for room in its link. Further ones
+            are dropped.
 
     Raises:
         ConfigError: a name, a record or a limit is wrong.
@@ -169,33 +171,37 @@ class DnsServer:
         Raises:
             OSError: there is a service at this address and port already (EADDRINUSE).
             ConfigError: a callable returned something that is no record.
+            Exception: the exception of a callable; a group only if several failed.
         """
-        async with services.open_datagrams(port, host=host) as datagrams, trio.open_nursery() as nursery:
-            await nursery.start(partial(services.serve_tcp, self._serve_connection, port, host=host))
-            task_status.started()
-            while True:
-                data, peer = await datagrams.receive()
-                exchange = self._answers.begin(data, peer.guest, peer.network)
-                if exchange is None:
-                    continue
-                if exchange.reply is not None:
-                    await self._respond(datagrams, peer, exchange)
-                elif self._pending.enter(peer.network):
-                    nursery.start_soon(self._finish, datagrams, peer, exchange)
-                else:
-                    self._answers.counts["dropped"] += 1
+        async with services.open_datagrams(port, host=host) as datagrams:
+            try:
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(partial(services.serve_tcp, self._serve_connection, port, host=host))
+                    task_status.started()
+                    await self._serve_datagrams(datagrams, nursery)
+            except BaseExceptionGroup as group:
+                raise_alone(only(group))
+
+    async def _serve_datagrams(self, datagrams: GuestDatagrams, nursery: trio.Nursery) -> None:
+        while True:
+            data, peer = await datagrams.receive()
+            exchange = self._answers.begin(data, peer.guest, peer.network)
+            if exchange is None:
+                continue
+            if self._pending.enter(peer.network):
+                nursery.start_soon(self._finish, datagrams, peer, exchange)
+            else:
+                self._answers.counts["dropped"] += 1
 
     async def _finish(self, datagrams: GuestDatagrams, peer: Peer, exchange: Exchange) -> None:
+        """Answer a query, in a task of its own: a guest that does not read its responses must not hold up others."""
         try:
             await exchange.finish()
+            self._answers.counts["udp"] += 1
+            with suppress(OSError, trio.BrokenResourceError):  # the guest is gone
+                await datagrams.send(exchange.response(exchange.payload), peer)
         finally:
             self._pending.leave(peer.network)
-        await self._respond(datagrams, peer, exchange)
-
-    async def _respond(self, datagrams: GuestDatagrams, peer: Peer, exchange: Exchange) -> None:
-        self._answers.counts["udp"] += 1
-        with suppress(OSError, trio.BrokenResourceError):  # the guest is gone
-            await datagrams.send(exchange.response(exchange.payload), peer)
 
     async def _serve_connection(self, stream: GuestStream) -> None:
         network = stream.network

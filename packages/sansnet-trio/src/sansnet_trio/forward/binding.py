@@ -27,10 +27,12 @@ from sansnet_trio.host.sockopts import IP_FREEBIND, prepare_forwarded, prepare_l
 from sansnet_trio.linux import files
 from sansnet_trio.linux.descriptors import MORE_DESCRIPTORS, SHORTAGE
 from sansnet_trio.linux.syscalls import MAX_BACKLOG, interface_index
+from sansnet_trio.words import word
 
 __all__ = [
     "ForwardError",
     "ListenAddress",
+    "described",
     "ephemeral_ports",
     "guest_listen_address",
     "bind_in_guest",
@@ -62,7 +64,7 @@ class ForwardError(SansnetError):
         side = "host" if at.inbound else "guest"
         at = _without_interface(at)
         where = "" if at.address is None else f" at {addresses.format(at.address)}"
-        problem = f"{forward.option} {forward.spec()}: port {at.port} of the {side} cannot be bound{where}"
+        problem = f"{described(forward)}: port {at.port} of the {side} cannot be bound{where}"
         made = cls(f"{problem} ({error.strerror or error}); {_remedy(at, error)}")
         made.is_shortage = error.errno in SHORTAGE
         made.__cause__ = error
@@ -73,6 +75,14 @@ class ForwardError(SansnetError):
         """The error for ports of the other side that cannot be looked up."""
         remedy = MORE_DESCRIPTORS if error.errno in SHORTAGE else _LATER
         return cls(f"the ports for auto cannot be looked up ({error.strerror}); {remedy}")
+
+
+def described(rule: ForwardRule) -> str:
+    """A rule in a message for the user."""
+    kind = "TCP" if rule.protocol == TCP else "UDP"
+    if not rule.inbound:
+        kind += " (inbound=False)"
+    return f"{word(kind)} {rule.spec()}"
 
 
 class _ListenAddress(NamedTuple):
@@ -214,7 +224,9 @@ def _remedy(at: ListenAddress, error: OSError) -> str:
         case errno.EADDRINUSE:
             return "give another port, or end the program that has it"
         case errno.EADDRNOTAVAIL:
-            return "give an address that the host has, or --freebind if it gets this address later"
+            return (
+                f"give an address that the host has, or {word('Forwards(freebind=True)')} if it gets this address later"
+            )
         case None | errno.ENODEV:  # Python itself raises it, without an errno
             return f"give another interface; there is none named {at.interface!r}"
         case errno.EINVAL if at.address is not None and addresses.is_link_local(at.address):

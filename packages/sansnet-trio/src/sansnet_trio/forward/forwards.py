@@ -28,6 +28,7 @@ from sansnet_trio.forward.binding import (
     ListenAddress,
     bind_in_guest,
     bind_listener,
+    described,
     ephemeral_ports,
     listen_addresses,
 )
@@ -179,7 +180,7 @@ class Forwards(Uncopyable):
                 if rule.first <= old.last and old.first <= rule.last and key[0] == scope
             ]
             if not cut:
-                raise ForwardError(f"{old.option} {old.spec()} is not forwarded; list the forwards to see their ports")
+                raise ForwardError(f"{described(old)} is not forwarded; list the forwards to see their ports")
             for key, number, rule in cut:
                 del rules[key]
                 rules |= {(scope, rest.first): (number, rest) for rest in without(rule, old.ports)}
@@ -295,7 +296,7 @@ class Forwards(Uncopyable):
                     part, self._sizes, (port for port in part.ports if part.leads_to(port) not in ours_on_other_side)
                 )
         elif rule.address is not None and len(rule.address) not in self._sizes:
-            problem = f"{rule.option} {rule.spec()} has an address of an IP family that is disabled"
+            problem = f"{described(rule)} has an address of an IP family that is disabled"
             raise ForwardError(f"{problem}; give another one, or leave it out")
         else:
             yield from listen_addresses(rule, self._sizes, rule.ports)

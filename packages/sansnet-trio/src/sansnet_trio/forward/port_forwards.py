@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from sansnet_core import ConfigError
 from sansnet_core.ports import TCP, UDP, ForwardRule, parse
 from sansnet_core.records import replace
-from sansnet_trio.forward.binding import ForwardError
+from sansnet_trio.forward.binding import ForwardError, described
 from sansnet_trio.forward.forwards import Forwards
 from sansnet_trio.forward.listeners import host_socket
 from sansnet_trio.host.sockaddr import encode
@@ -76,7 +76,7 @@ class PortForward(Uncopyable):
 
     def __repr__(self) -> str:
         state = "" if self._open else "closed "
-        return f"<{state}PortForward {' '.join(f'{rule.option} {rule.spec()}' for rule in self.rules)}>"
+        return f"<{state}PortForward {', '.join(map(described, self.rules))}>"
 
 
 class PortForwards:
@@ -131,7 +131,10 @@ class PortForwards:
             raise ForwardError("the network has ended, so no port can be forwarded; open another network")
         if isinstance(port, str):
             if (to, address, interface, target) != (None, None, None, None):
-                raise ConfigError(f"port: {port!r} says everything itself; leave out to, address, interface and target")
+                raise ConfigError(
+                    f"port: the text {port!r} has no use for to, address, interface and target; "
+                    "leave them out, as in '127.0.0.1/8080:80', or give an integer"
+                )
             rules = parse(port, number, inbound=inbound)
             if not rules:
                 raise ConfigError(f"port: {port!r} has no ports; give some")
@@ -152,6 +155,15 @@ class PortForwards:
                 failure = error
         assert failure is not None
         raise failure
+
+    async def prepare(self) -> None:
+        """Get ready to make sockets in the guest, if it is in a namespace, while other tasks run."""
+        guest = self._guest.sockets if self._guest is not None else None
+        if self._forwards is not None:
+            guest = self._forwards.guest
+        if guest is not None:
+            with suppress(OSError):  # reported when such a socket is needed
+                await guest.prepare_sockets()
 
     def close(self) -> None:
         """Close the ports that a program has added. A second call does nothing."""

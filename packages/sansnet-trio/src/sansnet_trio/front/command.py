@@ -42,7 +42,7 @@ __all__ = ["Guest", "open_guest", "run_guest"]
 
 _log: Final = logging.getLogger("sansnet")
 
-_DEFAULT: Final = NamespaceOptions()
+_LIKE_HOST: Final = NamespaceOptions()
 
 
 class Guest(GuestProcess):
@@ -63,22 +63,26 @@ class Guest(GuestProcess):
         self._ending = False
 
     async def end(self) -> None:
-        """Called at the end of the block: end the command and its background processes. A second call does nothing."""
-        await self.end_command()
-        if self._ending:
-            return
-        self._ending = True
-        try:
-            await self._command.end_remaining()
-        except OSError as error:
-            _log.warning("the command has ended, but its background processes may still run: %s", error.strerror)
-        await drain(self.network)
+        """Called at the end of the block: end the command and its background processes, also if this is cancelled.
+
+        A second call does nothing.
+        """
+        with trio.CancelScope(shield=True):
+            await self.end_command()
+            if self._ending:
+                return
+            self._ending = True
+            try:
+                await self._command.end_remaining()
+            except OSError as error:
+                _log.warning("the command has ended, but its background processes may still run: %s", error.strerror)
+            await drain(self.network)
 
 
 @asynccontextmanager
 async def open_guest(
     command: Sequence[str | os.PathLike[str]],
-    options: NamespaceOptions = _DEFAULT,
+    options: NamespaceOptions = _LIKE_HOST,
     *,
     services: Services | None = None,
     decide: Decider | None = None,
@@ -101,7 +105,7 @@ async def open_guest(
 
     Args:
         command: the program, looked up in PATH, and its arguments.
-        options: the options of the guest's network.
+        options: the options of the guest's network; without them it is like the host's.
         services: see `open_network`.
         decide: see `open_network`.
         capture: see `open_network`.
@@ -141,12 +145,13 @@ async def open_guest(
             ready = await begun.ready()
         except EOFError:
             raise GuestError.killed() from None
+        link = Tap(ready.tap, ready.link, left_behind=True)
+        stack.callback(link.close)
         setup = ready.prepared
         warn(*setup.warnings, *ready.warnings)
-        ports = open_ports(forwards, setup, begun)
+        ports = await open_ports(forwards, setup, begun)
         if ports is not None:
             stack.enter_context(ports)
-        link = Tap(ready.tap, ready.link, left_behind=True)
         async with network_of(
             link, setup, services=services, decide=decide, capture=capture, forwards=ports
         ) as network:
@@ -158,8 +163,7 @@ async def open_guest(
             try:
                 yield guest
             finally:
-                with trio.CancelScope(shield=True):
-                    await guest.end()
+                await guest.end()
 
 
 def _prepare(options: NamespaceOptions, *, root: bool) -> tuple[GuestPlan, Setup]:
@@ -169,7 +173,7 @@ def _prepare(options: NamespaceOptions, *, root: bool) -> tuple[GuestPlan, Setup
 
 async def run_guest(
     command: Sequence[str | os.PathLike[str]],
-    options: NamespaceOptions = _DEFAULT,
+    options: NamespaceOptions = _LIKE_HOST,
     *,
     services: Services | None = None,
     decide: Decider | None = None,

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from sansnet_core import Network, NetworkConfig, SansnetError
+from sansnet_core import Network, NetworkConfig
 from sansnet_core.errors import expect
 from sansnet_core.records import replace
 from sansnet_trio.decisions import asking_by_default
 from sansnet_trio.driver import Driver
-from sansnet_trio.groups import combined, only, raise_alone
+from sansnet_trio.groups import combined, raise_alone
 from sansnet_trio.links import expect_link
 from sansnet_trio.network import GuestNetwork
 
@@ -73,18 +73,23 @@ async def open_network(
     Raises:
         LinkClosed: the guest's end of the link is gone; the block was cancelled. See `GuestNetwork.wait_closed`.
         ConfigError: the configuration does not fit the link.
-        UsageError: `link` or `config` is none.
+        UsageError: an argument has another type.
         OSError: the link failed, there is no such interface, or no descriptor is left.
     """
     expect_link(link)
     try:
         expect("config", config, NetworkConfig, "a NetworkConfig")
         config = replace(config, link=link.config)
+        if services is not None:
+            from sansnet_trio.services.services import Services
+
+            expect("services", services, Services, "a Services")
         if decide is not None:
             config = asking_by_default(config)
         if capture is not None:
-            from sansnet_trio.links.observed import CapturedLink
+            from sansnet_trio.links.observed import CapturedLink, CaptureFile
 
+            expect("capture", capture, CaptureFile, "a CaptureFile; give CaptureFile(open(path, 'wb'))")
             link = CapturedLink(link, capture)
         core = Network(config, now=trio.current_time(), secret=os.urandom(_SECRET_SIZE))
         driver = Driver(
@@ -114,11 +119,12 @@ async def open_network(
                     yield network
             except BaseException as error:
                 failure = error
-            network.close_ports()
+            network.close()
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         failure = combined(failure, group)
-    failure = failure or network.failure
+    if network.failure is not None:
+        failure = combined(failure, BaseExceptionGroup("the network failed", [network.failure]))
     if failure is not None:
         raise_alone(failure)
 
@@ -128,12 +134,7 @@ async def _drive(network: GuestNetwork, served: trio.Event) -> None:
     try:
         await network.driver.run(task_status=_Status(served))
     except Exception as error:
-        reason = only(error)
-        assert isinstance(reason, Exception)
-        if isinstance(reason, SansnetError):  # its message tells all
-            reason = reason.with_traceback(None)
-            reason.__cause__ = reason.__context__ = None
-        network.end(reason)
+        network.end(error)
 
 
 class _Status(trio.TaskStatus[None]):

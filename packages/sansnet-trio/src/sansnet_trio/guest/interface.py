@@ -18,6 +18,7 @@ from sansnet_trio.hostinfo import InterfaceAddress, Route
 from sansnet_trio.links.tap import bring_up, open_tap
 from sansnet_trio.linux import files, syscalls
 from sansnet_trio.linux.rtnetlink import Netlink
+from sansnet_trio.words import word
 
 __all__ = ["allow_low_ports", "allow_ping", "configure", "open_interface", "reconfigure"]
 
@@ -85,11 +86,11 @@ def open_interface(plan: GuestPlan) -> tuple[int, LinkConfig]:
             case errno.EMFILE | errno.ENFILE:
                 raise
             case errno.EBUSY:
-                message = f"another program has interface {plan.interface!r}; end that, or give another name with -I"
+                problem = f"another program has interface {plan.interface!r}"
+                message = f"{problem}; end that, or give another name with {word('ifname=')}"
             case errno.EINVAL if _exists(plan.interface):
-                message = (
-                    f"there is an interface {plan.interface!r} already, which is not a tap; give another name with -I"
-                )
+                problem = f"there is an interface {plan.interface!r} already, which is not a tap"
+                message = f"{problem}; give another name with {word('ifname=')}"
             case _:
                 message = f"interface {plan.interface!r} cannot be made with MTU {plan.mtu}: {error.strerror}"
         raise GuestError(message) from error

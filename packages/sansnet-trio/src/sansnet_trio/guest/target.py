@@ -24,6 +24,7 @@ from sansnet_core.errors import expect
 from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.linux import proc, syscalls
 from sansnet_trio.linux.descriptors import Uncopyable
+from sansnet_trio.words import word
 
 __all__ = ["NAMED", "ExistingNamespace", "NamespaceFiles"]
 
@@ -83,7 +84,8 @@ class NamespaceFiles(NamedTuple):
         elif self.user is not None:
             remedy = "run sansnet as the user that made it, or as root"
         else:
-            remedy = "run sansnet as root, or give the user namespace that it was made in (--userns)"
+            argument = word("ExistingNamespace(user=PATH)")
+            remedy = f"run sansnet as root, or give the user namespace that it was made in ({argument})"
         return GuestError(f"{self.name} may not be entered: not permitted; {remedy}")
 
     def _is_owner(self, user: int) -> bool:

@@ -13,6 +13,7 @@ import os
 
 from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.linux import files, syscalls
+from sansnet_trio.words import word
 
 __all__ = ["keep_user", "map_identity", "not_permitted", "too_many_namespaces", "unshare_user"]
 
@@ -70,8 +71,8 @@ def keep_user(uid: int, gid: int) -> None:
         files.write("/proc/self/gid_map", f"{gid} 0 1")
     except (GuestError, OSError) as error:
         raise GuestError(
-            "the command cannot keep its user, which takes a second user namespace; let it be root with --root "
-            f"({error})"
+            "the command cannot keep its user, which takes a second user namespace; "
+            f"let it be root with {word('root=True')} ({error})"
         ) from error
 
 

@@ -20,6 +20,7 @@ from sansnet_core import (
     CloseSocket,
     DecideFlow,
     DeliverDatagram,
+    FailDatagram,
     KeepAlive,
     OpenDatagram,
     OpenEcho,
@@ -145,11 +146,13 @@ class HostSockets:
         self,
         serve: Callable[[ServeStream, float], None],
         deliver: Callable[[DeliverDatagram, float], None],
+        fail: Callable[[FailDatagram, float], None],
         close: Callable[[CloseSocket, float], None],
     ) -> None:
         """Hand over the orders for the program from now on, and those to close what is no socket of the host."""
         self._execute[ServeStream] = serve
         self._execute[DeliverDatagram] = deliver
+        self._execute[FailDatagram] = fail
         self._close_other = close
 
     def adopt_end(self, socket: SocketId, end: StreamOrders) -> None:

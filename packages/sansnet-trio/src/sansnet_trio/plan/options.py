@@ -34,15 +34,8 @@ class OptionsError(SansnetError):
     """The options do not fit each other. The message is a sentence that names a field; see `NetworkOptions.word`."""
 
 
-_MADE_UP: Final[dict[str, Any]] = {
-    "own": ("10.0.2.15/24", "fd00::15/64"),
-    "gateways": ("10.0.2.2", "fd00::2"),
-    "dns": ("10.0.2.3",),
-    "dns_forward": ("10.0.2.3",),
-    "search": (),
-    "lenient": True,
-}
-"""Fields of `NetworkOptions.made_up`. `lenient`, since the host may lack IPv6 or a name server."""
+_MADE_UP: Final = ("10.0.2.15/24", "fd00::15/64")
+"""The guest's addresses of `NetworkOptions.made_up`."""
 
 
 OwnAddress: TypeAlias = tuple[bytes, int | None]
@@ -71,7 +64,18 @@ def _hosts_entry(value: tuple[str, AnyAddress | None]) -> tuple[str, bytes | Non
     return value[0], optional(fields.address)(value[1])
 
 
-_MADE_UP_PREFIXES: Final = (Prefix.of("10.0.2.0/24"), Prefix.of("fd00::/64"))
+def _network(address: bytes, length: int) -> Prefix:
+    bits = 8 * len(address)
+    first = int.from_bytes(address, "big") >> (bits - length) << (bits - length)
+    return Prefix(first.to_bytes(len(address), "big"), length)
+
+
+def _place(network: Prefix, numbers: Iterable[int], used: Collection[bytes]) -> bytes | None:
+    """The first address of a network, among those with some numbers, that a node may have and none has."""
+    size = 1 << (8 * len(network.address) - network.length)
+    first = int.from_bytes(network.address, "big")
+    places = ((first + number).to_bytes(len(network.address), "big") for number in numbers if number < size - 1)
+    return next((place for place in places if place not in used), None)
 
 
 def _apart_from(prefix: Prefix, addresses: Collection[bytes]) -> list[Prefix]:
@@ -94,7 +98,14 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
         own: addresses of the guest, at most one of each family, such as "10.0.2.15/24"; each reads as a pair of address
             and prefix length, which is None if none was given.
         netmask: prefix length for an IPv4 address without one.
-        gateways, outbound, map_host_loopback, map_guest_address, dns_forward, dns_host: at most one of each family.
+        gateways: the guest's gateways, at most one of each family; they are our own addresses.
+        outbound: the host's addresses that outgoing traffic comes from, at most one of each family.
+        map_host_loopback: addresses by which the guest reaches the host's loopback, at most one of each family.
+        map_guest_address: addresses by which the guest reaches the host at the address that both have, at most one of
+            each family.
+        dns_forward: addresses whose DNS ports lead to a name server of the host, at most one of each family.
+        dns_host: that name server, at most one of each family, such as ("192.0.2.53", 53); without it, the first one
+            of the host.
         hosts: pairs (name in lower case, address) for the guest; None is the address by which it reaches the host.
         mtu: in bytes; None is the default of the link.
         interface: the interface of the host whose addresses and routes are copied; None is that of `outbound_if4` and
@@ -102,7 +113,7 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
         outbound_if4, outbound_if6: the only interface of the host that outgoing traffic uses.
         dns: name servers; None if none were given, empty for no name server.
         search: search domains; None and empty as with `dns`.
-        hostname, fqdn: names of the guest.
+        hostname, fqdn: the guest's host name, and its full name with the domain.
         tcp, udp, icmp: whether the guest may use these protocols.
         udp_filtering: whose datagrams the guest's UDP sockets receive.
         dhcp, dhcp6, ndp: whether these services answer the guest.
@@ -186,13 +197,38 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
         leads to the host's first one. The other addresses of these prefixes exist in this program only (`virtual`),
         unless other fields make them lead to the host.
 
+        With `own` the guest has other addresses, and only their families. Then the gateways (number 2), the name server
+        (number 3) and the virtual prefixes are those of its networks. With `dns` no address leads to the host's name
+        server, unless it is in `dns_forward`.
+
         Args:
             changes: other fields, or other values for those.
         """
-        made = {**_MADE_UP, **changes}
+        asked = cls(**changes)
+        own = asked.own or tuple(map(_own_address, _MADE_UP))
+        if "families" in changes:
+            own = tuple(each for each in own if (4 if len(each[0]) == 4 else 6) in asked.families)
+        lengths = [asked.netmask if length is None and len(address) == 4 else length for address, length in own]
+        networks = [_network(address, length) for (address, _), length in zip(own, lengths, strict=True) if length]
+        used = [address for address, _ in own] + [*asked.gateways]
+        gateways, servers = [*asked.gateways], list[bytes]()
+        for network in networks:
+            if not any(len(gateway) == len(network.address) for gateway in gateways):
+                gateways += filter(None, [_place(network, (2, 1, 3), used)])
+            servers += filter(None, [_place(network, (3, 4, 1), used + gateways)])
+        made: dict[str, Any] = {
+            "families": {4 if len(address) == 4 else 6 for address, _ in own},
+            "dns": servers[:1],
+            "dns_forward": servers[:1] if asked.dns is None else (),
+            "search": (),
+            "lenient": True,  # since the host may lack IPv6 or a name server
+            **changes,
+            "own": own,
+            "gateways": gateways,
+        }
         named = [made.get(name, ()) for name in ("dns_forward", "map_host_loopback", "map_guest_address")]
         mapped = {fields.address(address) for addresses in named for address in addresses}
-        made.setdefault("virtual", [part for prefix in _MADE_UP_PREFIXES for part in _apart_from(prefix, mapped)])
+        made.setdefault("virtual", [part for network in networks for part in _apart_from(network, mapped)])
         return cls(**made)
 
 

@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 
 from sansnet_core.errors import UsageError
 from sansnet_trio.plan.options import OptionsError
+from sansnet_trio.words import word
 
 __all__ = [
     "OLDEST",
@@ -94,7 +95,7 @@ def check_arguments(arguments: Sequence[str], *, vhost_user: bool) -> None:
     if vhost_user and "mem-path" in options:
         raise OptionsError(
             "-mem-path gives the machine memory that is not shared; make it -object memory-backend-file,id=m,share=on,"
-            "mem-path=PATH,size=SIZE -machine memory-backend=m, or use --link stream"
+            f"mem-path=PATH,size=SIZE -machine memory-backend=m, or give {word('use_vhost_user=False')}"
         )
 
 
@@ -152,8 +153,8 @@ def _option(word: str) -> str:
 
 def _values(arguments: Sequence[str], *options: str) -> Iterator[str]:
     """The values of some options."""
-    for word, value in itertools.pairwise(arguments):
-        if _option(word) in options:
+    for option, value in itertools.pairwise(arguments):
+        if _option(option) in options:
             yield value
 
 

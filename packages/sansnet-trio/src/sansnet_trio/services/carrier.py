@@ -32,6 +32,9 @@ class NetworkView(Protocol):
     def publish(self, notice: Notice) -> None:
         """Give its subscribers a notice that the program made."""
 
+    def end(self, reason: Exception) -> None:
+        """The driver fails, and its streams will break."""
+
 
 class Carrier:
     """One driver, as the streams and sockets of the program use it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 import trio
@@ -24,13 +25,14 @@ class Inbox(Generic[_T]):
         dropped: how many datagrams were dropped.
     """
 
-    __slots__ = ("_error", "_held", "_lot", "_queue", "dropped")
+    __slots__ = ("_error", "_failure", "_held", "_lot", "_queue", "dropped")
 
     def __init__(self) -> None:
         self._queue: deque[tuple[object, int, _T]] = deque()
         self._held: Counter[object] = Counter()
         self._lot = trio.lowlevel.ParkingLot()
-        self._error: Exception | None = None
+        self._error: Callable[[], Exception] | None = None
+        self._failure: Exception | None = None
         self.dropped = 0
 
     def put(self, owner: object, size: int, item: _T) -> None:
@@ -47,13 +49,16 @@ class Inbox(Generic[_T]):
         """Take the oldest datagram; wait until there is one.
 
         Raises:
-            Exception: the one that `close` was called with, if there is no datagram.
+            Exception: the one that `fail` was called with, once; the one that the function of `close` makes, if there
+                is no datagram.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         waited = False
-        while not self._queue:
+        while not self._queue or self._failure is not None:
+            if (failure := self.take_failure()) is not None:
+                raise failure
             if self._error is not None:
-                raise self._error
+                raise self._error()
             waited = True
             await self._lot.park()
         owner, cost, item = self._queue.popleft()
@@ -64,11 +69,23 @@ class Inbox(Generic[_T]):
             await trio.lowlevel.cancel_shielded_checkpoint()
         return item
 
-    def close(self, error: Exception, *, discard: bool) -> None:
-        """Take no more datagrams; `get` raises `error` once there are none left."""
+    def fail(self, failure: Exception) -> None:
+        """Let one task raise an exception, before it takes a datagram. A later failure replaces this one."""
+        if self._error is None:
+            self._failure = failure
+            self._lot.unpark()
+
+    def take_failure(self) -> Exception | None:
+        """The exception to raise now; it is returned once."""
+        failure, self._failure = self._failure, None
+        return failure
+
+    def close(self, error: Callable[[], Exception], *, discard: bool) -> None:
+        """Take no more datagrams; `get` raises what `error` makes once there are none left."""
         if self._error is None:
             self._error = error
         if discard:
+            self._failure = None
             self._queue.clear()
             self._held.clear()
         self._lot.unpark_all()

@@ -19,20 +19,21 @@ from trio.lowlevel import Abort, Task
 from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.services.exclusive import Exclusive
 from sansnet_trio.services.streams import GuestStream
+from sansnet_trio.services.unclosed import close_unclosed
 
 if TYPE_CHECKING:
     from sansnet_trio.services.carrier import Carrier
     from sansnet_trio.services.places import Place
     from sansnet_trio.services.stream_end import StreamEnd
 
-__all__ = ["GuestListener"]
+__all__ = ["AcceptQueue", "GuestListener"]
 
 
 class _Backlog:
     """The connections of one driver that no task has accepted."""
 
-    def __init__(self, listener: GuestListener, carrier: Carrier, size: int) -> None:
-        self._listener = listener
+    def __init__(self, queue: AcceptQueue, carrier: Carrier, size: int) -> None:
+        self._queue = queue
         self._carrier = carrier
         self._room = size
         self._waiting: dict[StreamEnd, None] = {}  # not answered; the oldest first
@@ -53,7 +54,7 @@ class _Backlog:
 
     def established(self, end: StreamEnd) -> None:
         """The handshake is complete: a task may accept the connection."""
-        self._listener.put(self, end)
+        self._queue.put(self, end)
 
     def vanished(self, end: StreamEnd) -> None:
         """The core has closed a connection that no task has accepted."""
@@ -61,7 +62,7 @@ class _Backlog:
             del self._waiting[end]
             return
         self._answered.discard(end)
-        self._listener.withdraw(end)
+        self._queue.withdraw(end)
         self._room += 1
         if self._waiting and self._carrier.running:
             self._carrier.tell(self._fill)
@@ -92,48 +93,54 @@ class _Backlog:
             end.fail(errno.ECONNREFUSED if end in refused else errno.ECONNRESET)
 
 
-class GuestListener(Uncopyable, trio.abc.Listener[GuestStream]):
-    """Accepts the guest's connections to one place; see `Services.listen_tcp`. It behaves as `trio.SocketListener`.
+class AcceptQueue:
+    """The connections of all guests to one place that a task may accept.
 
-    It stays usable when a guest's network ends: it also accepts the connections of the next one.
+    Args:
+        place: the place.
+        backlog: how many connections of each guest may wait.
+        closed: called when it is closed.
+
+    Attributes:
+        place: see above.
+        closed: whether it was closed.
+        drivers: how many drivers use it.
+        token: the token of the trio in which they run; None until then.
     """
 
     def __init__(self, place: Place, backlog: int, closed: Callable[[], None]) -> None:
-        self._place = place
+        self.place = place
+        self.closed = False
+        self.drivers = 0
+        self.token: trio.lowlevel.TrioToken | None = None
         self._size = backlog
         self._when_closed = closed
         self._backlogs: dict[Carrier, _Backlog] = {}
         self._queue: deque[tuple[_Backlog, StreamEnd]] = deque()
-        self._accepting = Exclusive("another task is accepting connections of this listener")
         self._acceptor: Task | None = None
-        self._is_closed = False
 
-    def __repr__(self) -> str:
-        return f"<GuestListener {self._place}>"
+    def used(self) -> None:
+        """Called by a driver that begins to use it."""
+        self.drivers += 1
+        self.token = trio.lowlevel.current_trio_token()
 
     async def accept(self) -> GuestStream:
-        """Wait for a connection of the guest.
-
-        Raises:
-            trio.ClosedResourceError: the listener was closed.
-            trio.BusyResourceError: another task is accepting.
-        """
-        with self._accepting:
-            await trio.lowlevel.checkpoint_if_cancelled()
-            waited = False
-            while not self._queue and not self._is_closed:
-                waited = True
-                self._acceptor = trio.lowlevel.current_task()
-                await trio.lowlevel.wait_task_rescheduled(self._accepting_cancelled)
-            if self._is_closed:
-                if not waited:
-                    await trio.lowlevel.checkpoint()
-                raise trio.ClosedResourceError("this listener was closed")
-            backlog, end = self._queue.popleft()
-            stream = backlog.accept(end)
+        """Wait for a connection; see `GuestListener.accept`."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        waited = False
+        while not self._queue and not self.closed:
+            waited = True
+            self._acceptor = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._accepting_cancelled)
+        if self.closed:
             if not waited:
-                await trio.lowlevel.cancel_shielded_checkpoint()
-            return stream
+                await trio.lowlevel.checkpoint()
+            raise trio.ClosedResourceError("this listener was closed")
+        backlog, end = self._queue.popleft()
+        stream = backlog.accept(end)
+        if not waited:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        return stream
 
     def _accepting_cancelled(self, _: object) -> Abort:
         self._acceptor = None
@@ -144,17 +151,16 @@ class GuestListener(Uncopyable, trio.abc.Listener[GuestStream]):
             trio.lowlevel.reschedule(self._acceptor)
             self._acceptor = None
 
-    async def aclose(self) -> None:
-        """Stop listening, and refuse the connections that no task has accepted."""
-        if not self._is_closed:
-            self._is_closed = True
+    def close(self) -> None:
+        """See `GuestListener.aclose`."""
+        if not self.closed:
+            self.closed = True
             self._when_closed()
             self._queue.clear()
             for backlog in self._backlogs.values():
                 backlog.close()
             self._backlogs.clear()
             self._wake()
-        await trio.lowlevel.checkpoint()
 
     def put(self, backlog: _Backlog, end: StreamEnd) -> None:
         """Let a task accept a connection."""
@@ -178,4 +184,39 @@ class GuestListener(Uncopyable, trio.abc.Listener[GuestStream]):
 
     def ended(self, carrier: Carrier) -> None:
         """Called by a driver that has ended, and its streams before it."""
+        self.drivers -= 1
         self._backlogs.pop(carrier, None)
+
+
+class GuestListener(Uncopyable, trio.abc.Listener[GuestStream]):
+    """Accepts the guest's connections to one place; see `Services.listen_tcp`. It behaves as `trio.SocketListener`.
+
+    It stays usable when a guest's network ends: it also accepts the connections of the next one. A listener that is
+    dropped without being closed is closed, and causes a `ResourceWarning` while a network uses it.
+    """
+
+    def __init__(self, queue: AcceptQueue) -> None:
+        self._queue = queue
+        self._accepting = Exclusive("another task is accepting connections of this listener")
+
+    def __del__(self) -> None:
+        if not self._queue.closed:
+            close_unclosed(self, self._queue.token, self._queue.close, used=self._queue.drivers > 0)
+
+    def __repr__(self) -> str:
+        return f"<GuestListener {self._queue.place}>"
+
+    async def accept(self) -> GuestStream:
+        """Wait for a connection of the guest.
+
+        Raises:
+            trio.ClosedResourceError: the listener was closed.
+            trio.BusyResourceError: another task is accepting.
+        """
+        with self._accepting:
+            return await self._queue.accept()
+
+    async def aclose(self) -> None:
+        """Stop listening, and refuse the connections that no task has accepted."""
+        self._queue.close()
+        await trio.lowlevel.checkpoint()

@@ -18,10 +18,17 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import trio
 
-from sansnet_core import CloseSocket, DeliverDatagram, Endpoint, Prefix, ServeStream, SocketId
+from sansnet_core import CloseSocket, DeliverDatagram, Endpoint, FailDatagram, Prefix, ServeStream, SocketId
 from sansnet_trio.host.sockets import LINGER, HostSockets
 from sansnet_trio.services.carrier import Carrier
-from sansnet_trio.services.datagrams import DatagramSockets, GuestDatagramChannel, GuestDatagrams, Peer
+from sansnet_trio.services.datagrams import (
+    ChannelEnd,
+    DatagramQueue,
+    DatagramSockets,
+    GuestDatagramChannel,
+    GuestDatagrams,
+    Peer,
+)
 from sansnet_trio.services.decided import DecidedStream
 from sansnet_trio.services.places import UDP, Place, in_use
 from sansnet_trio.services.stream_end import StreamEnd
@@ -30,6 +37,7 @@ from sansnet_trio.services.streams import GuestStream
 if TYPE_CHECKING:
     from sansnet_trio.host.socket_context import SocketContext
     from sansnet_trio.services.carrier import Tell
+    from sansnet_trio.services.listener import AcceptQueue
 
 __all__ = ["ProgramSockets"]
 
@@ -49,6 +57,8 @@ class _StreamService(Protocol):
 
 class _DatagramService(Protocol):
     def delivered(self, sockets: DatagramSockets, order: DeliverDatagram) -> None: ...
+
+    def failed(self, order: FailDatagram) -> None: ...
 
     def ended(self, sockets: DatagramSockets, code: int) -> None: ...
 
@@ -84,7 +94,7 @@ class ProgramSockets:
         self._closed: dict[SocketId, _Closed] = {}  # the earliest deadline first
         self._room = trio.lowlevel.ParkingLot()
         self._parked = False
-        sockets.serve_program(self._serve, self._deliver, self._close)
+        sockets.serve_program(self._serve, self._deliver, self._fail, self._close)
 
     # services
 
@@ -96,13 +106,15 @@ class ProgramSockets:
         """The core's name for the service at a place."""
         return self._names.get(place)
 
-    def add_streams(self, place: Place, service: _StreamService) -> None:
+    def add_streams(self, place: Place, service: AcceptQueue) -> None:
         """Serve the guest's connections to a place that is free."""
         self._streams[self._add(place)] = service
+        service.used()
 
-    def add_datagrams(self, place: Place, service: _DatagramService) -> None:
+    def add_datagrams(self, place: Place, service: DatagramQueue) -> None:
         """Serve the guest's datagrams to a place that is free."""
         self._datagrams[self._add(place)] = service
+        service.used()
 
     def _add(self, place: Place) -> SocketId:
         def fact(now: float) -> None:
@@ -142,9 +154,9 @@ class ProgramSockets:
 
     def open_flow(self, socket: SocketId, guest: Endpoint, destination: Endpoint) -> GuestDatagramChannel:
         """A channel for the datagrams of a flow with this name. Closing it ends the flow."""
-        channel = GuestDatagramChannel(self, socket, guest, destination, lambda: self._end_flow(socket))
-        self._datagrams[socket] = channel
-        return channel
+        end = ChannelEnd(self, socket, guest, destination, lambda: self._end_flow(socket))
+        self._datagrams[socket] = end
+        return GuestDatagramChannel(end)
 
     def _end_flow(self, socket: SocketId) -> None:
         if self._datagrams.pop(socket, None) is not None and self.carrier.running:
@@ -182,6 +194,12 @@ class ProgramSockets:
         service = self._datagrams.get(order.socket)
         if service is not None:
             service.delivered(self, order)
+            self.carrier.context.woken = True
+
+    def _fail(self, order: FailDatagram, now: float) -> None:
+        service = self._datagrams.get(order.socket)
+        if service is not None:
+            service.failed(order)
             self.carrier.context.woken = True
 
     def _close(self, order: CloseSocket, now: float) -> None:
@@ -226,7 +244,8 @@ class ProgramSockets:
     def watch(self, end: StreamEnd) -> None:
         """Reset a connection that the program has closed if the guest does not end its part in time."""
         left = self._network.stream_unacknowledged(end.socket)
-        self._closed[end.socket] = _Closed(end, trio.current_time() + LINGER, left)
+        # By `tell`, so that the driver waits for the deadline
+        self.carrier.tell(lambda now: self._closed.update({end.socket: _Closed(end, now + LINGER, left)}))
 
     def next_deadline(self) -> float | None:
         """The time when `handle_deadline` must be called; None if it need not be."""
@@ -282,9 +301,9 @@ class ProgramSockets:
         """
         self._check_running()
         place = self._free_place(source)
-        datagrams = GuestDatagrams(place, lambda: self.remove(place), only=self)
-        self.add_datagrams(place, datagrams)
-        return datagrams
+        queue = DatagramQueue(place, lambda: self.remove(place), only=self)
+        self.add_datagrams(place, queue)
+        return GuestDatagrams(queue)
 
     def open_channel(self, source: Endpoint | None, host: bytes | None, port: int) -> GuestDatagramChannel:
         """A channel of datagrams with one endpoint of the guest; see `GuestNetwork.open_udp`.
@@ -297,9 +316,9 @@ class ProgramSockets:
         place = self._free_place(peer.destination)
         own = Endpoint(peer.destination.address, place.port or 0)
         socket = self._add(place)
-        channel = GuestDatagramChannel(self, socket, peer.guest, own, lambda: self.remove(place))
-        self._datagrams[socket] = channel
-        return channel
+        end = ChannelEnd(self, socket, peer.guest, own, lambda: self.remove(place))
+        self._datagrams[socket] = end
+        return GuestDatagramChannel(end)
 
     def make_peer(self, source: Endpoint | None, host: bytes | None, port: int) -> Peer:
         """An endpoint of the guest; see `GuestNetwork.peer`.

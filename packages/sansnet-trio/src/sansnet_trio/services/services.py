@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from sansnet_core import ConfigError
+from sansnet_trio.groups import only, raise_alone
 from sansnet_trio.linux.descriptors import Uncopyable
-from sansnet_trio.services.datagrams import GuestDatagrams
-from sansnet_trio.services.listener import GuestListener
+from sansnet_trio.services.datagrams import DatagramQueue, GuestDatagrams
+from sansnet_trio.services.listener import AcceptQueue, GuestListener
 from sansnet_trio.services.places import TCP, UDP, Place, in_use, make_place
 from sansnet_trio.services.streams import GuestStream
 
@@ -32,7 +33,7 @@ class Services(Uncopyable):
     """
 
     def __init__(self) -> None:
-        self._places: dict[Place, GuestListener | GuestDatagrams] = {}
+        self._places: dict[Place, AcceptQueue | DatagramQueue] = {}
         self._drivers: dict[ProgramSockets, None] = {}
 
     def __repr__(self) -> str:
@@ -55,9 +56,9 @@ class Services(Uncopyable):
             raise ConfigError(f"backlog: {backlog} is less than 1; give the number of connections that may wait")
         place = make_place(TCP, host, port)
         self._check(place)
-        listener = GuestListener(place, backlog, lambda: self._remove(place))
-        self._add(place, listener)
-        return listener
+        queue = AcceptQueue(place, backlog, lambda: self._remove(place))
+        self._add(place, queue)
+        return GuestListener(queue)
 
     async def serve_tcp(
         self,
@@ -83,11 +84,15 @@ class Services(Uncopyable):
         Raises:
             ConfigError: an argument is wrong.
             OSError: EADDRINUSE: there is a service at this place.
+            Exception: the exception of a handler; a group only if several failed.
         """
         listener = self.listen_tcp(port, host=host, backlog=backlog)
-        await trio.serve_listeners(
-            handler, [listener], handler_nursery=handler_nursery, task_status=_First(task_status)
-        )
+        try:
+            await trio.serve_listeners(
+                handler, [listener], handler_nursery=handler_nursery, task_status=_First(task_status)
+            )
+        except BaseExceptionGroup as group:
+            raise_alone(only(group))
 
     def open_datagrams(self, port: int | None, *, host: AnyPrefix | None = None) -> GuestDatagrams:
         """Receive the guests' UDP datagrams to a place, and answer them.
@@ -102,15 +107,15 @@ class Services(Uncopyable):
         """
         place = make_place(UDP, host, port)
         self._check(place)
-        datagrams = GuestDatagrams(place, lambda: self._remove(place))
-        self._add(place, datagrams)
-        return datagrams
+        queue = DatagramQueue(place, lambda: self._remove(place))
+        self._add(place, queue)
+        return GuestDatagrams(queue)
 
     def _check(self, place: Place) -> None:
         if place in self._places or any(sockets.serves(place) for sockets in self._drivers):
             raise in_use(place)
 
-    def _add(self, place: Place, service: GuestListener | GuestDatagrams) -> None:
+    def _add(self, place: Place, service: AcceptQueue | DatagramQueue) -> None:
         self._places[place] = service
         for sockets in self._drivers:
             _serve(sockets, place, service)
@@ -131,8 +136,8 @@ class Services(Uncopyable):
         self._drivers.pop(sockets, None)
 
 
-def _serve(sockets: ProgramSockets, place: Place, service: GuestListener | GuestDatagrams) -> None:
-    if isinstance(service, GuestListener):
+def _serve(sockets: ProgramSockets, place: Place, service: AcceptQueue | DatagramQueue) -> None:
+    if isinstance(service, AcceptQueue):
         sockets.add_streams(place, service)
     else:
         sockets.add_datagrams(place, service)

@@ -171,7 +171,7 @@ class StreamEnd:
     def resume(self) -> None:
         """The core takes data again; the first time, this also says that the handshake is complete."""
         self._establish()
-        self._drain(trio.current_time())
+        self.carrier.tell(self._drain)
         self._wake_writer()
 
     def keep_alive(self, order: KeepAlive) -> None:
@@ -380,7 +380,7 @@ class StreamEnd:
 
     def _unparked(self) -> None:
         self._parked = False
-        self._drain(trio.current_time())
+        self.carrier.tell(self._drain)
         self._wake_writer()
 
     def _drain(self, now: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from operator import index
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import trio
 
 from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.services.exclusive import Exclusive
+from sansnet_trio.services.unclosed import close_unclosed
 
 if TYPE_CHECKING:
     from sansnet_core import Endpoint
@@ -24,7 +26,8 @@ class GuestStream(Uncopyable, trio.abc.HalfCloseableStream):
     It behaves as `trio.SocketStream`. `trio.BrokenResourceError` has the reason as its `__cause__`, an `OSError`:
     ECONNRESET if the guest has reset the connection, ETIMEDOUT if it does not answer any more, ENETDOWN if the driver
     has ended. Data that came before that can still be received. `aclose` returns at once, and the core sends what is
-    left; but it resets the connection if there are data that were not received, or if more arrive.
+    left; but it resets the connection if there are data that were not received, or if more arrive. A stream that is
+    dropped without being closed causes a `ResourceWarning`, and its connection is reset.
 
     Attributes:
         guest: the guest's endpoint.
@@ -32,12 +35,18 @@ class GuestStream(Uncopyable, trio.abc.HalfCloseableStream):
         network: the guest's network; None if the program made the driver itself.
     """
 
-    __slots__ = ("_end", "_receiving", "_sending")
+    __slots__ = ("_end", "_receiving", "_sending", "_token")
 
     def __init__(self, end: StreamEnd) -> None:
         self._end = end
         self._sending = Exclusive("another task is sending on this stream")
         self._receiving = Exclusive("another task is receiving from this stream")
+        self._token = trio.lowlevel.current_trio_token()
+
+    def __del__(self) -> None:
+        end = self._end
+        if not (end.released or end.over):
+            close_unclosed(self, self._token, partial(end.release, abort=True), used=True)
 
     @property
     def guest(self) -> Endpoint:

@@ -11,7 +11,7 @@ import trio
 from sansnet_core import Ipv4Config, Ipv6Config, LinkConfig, NetworkConfig
 from sansnet_core.records import replace
 from sansnet_trio.front.link import open_network
-from sansnet_trio.groups import only, raise_alone
+from sansnet_trio.groups import combined, raise_alone
 from sansnet_trio.testing.guest import GUEST_MAC, SimulatedGuest
 from sansnet_trio.testing.host import SimulatedHost
 from sansnet_trio.testing.memory_link import MemoryLink
@@ -118,7 +118,6 @@ async def open_simulated_guest(
                 failure = error
             guest.nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        if failure is None or isinstance(failure, trio.Cancelled):
-            failure = only(group)
+        failure = combined(failure, group)
     if failure is not None:
         raise_alone(failure)

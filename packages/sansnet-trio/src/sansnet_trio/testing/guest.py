@@ -118,11 +118,16 @@ class SimulatedGuest:
         task_status.started()
         try:
             await self._pump.run()
-        finally:
-            self._pump.end(ENETDOWN)
-            for ping in self._pings.values():
-                ping.errno = ENETDOWN
-                ping.done.set()
+        except trio.Cancelled:
+            self._end()
+            raise
+        self._end()  # not after an error, which is to cancel the tasks that use the guest
+
+    def _end(self) -> None:
+        self._pump.end(ENETDOWN)
+        for ping in self._pings.values():
+            ping.errno = ENETDOWN
+            ping.done.set()
 
     def impair(self, *, up: Impairment | None = None, down: Impairment | None = None) -> None:
         """Change the cables from the guest or to it; None leaves one as it is. Frames on the way arrive as planned."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 from errno import ECONNREFUSED, ENETDOWN
+from itertools import cycle
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import trio
 
 from sansnet_core import ConfigError, Endpoint, Prefix, addresses
-from sansnet_trio.services.datagrams import GuestDatagramChannel, GuestDatagrams
-from sansnet_trio.services.listener import GuestListener
+from sansnet_trio.services.datagrams import DatagramQueue, GuestDatagramChannel, GuestDatagrams
+from sansnet_trio.services.listener import AcceptQueue, GuestListener
 from sansnet_trio.services.places import TCP, UDP, Place, in_use, make_place
 from sansnet_trio.services.streams import GuestStream
 from sansnet_trio.testing.host_sockets import Conduct, SimulatedSockets
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = ["SimulatedHost"]
 
-_OUTSIDER: Final = ("198.51.100.7", 34567)
-T = TypeVar("T", GuestListener, GuestDatagrams)
+_OUTSIDER: Final = ("198.51.100.7", 0)
+_EPHEMERAL: Final = range(32768, 61000)
+"""Ports of outsiders that have no port of their own (ip_local_port_range in ip(7))."""
+T = TypeVar("T", AcceptQueue, DatagramQueue)
 
 
 class SimulatedHost:
@@ -41,10 +44,11 @@ class SimulatedHost:
     """
 
     def __init__(self) -> None:
-        self._listeners: dict[Place, GuestListener] = {}
-        self._datagrams: dict[Place, GuestDatagrams] = {}
+        self._listeners: dict[Place, AcceptQueue] = {}
+        self._datagrams: dict[Place, DatagramQueue] = {}
         self._conducts: list[tuple[Prefix, Conduct]] = []
         self._sockets: list[SimulatedSockets] = []
+        self._ports = cycle(_EPHEMERAL)
 
     # servers
 
@@ -63,8 +67,8 @@ class SimulatedHost:
         if backlog < 1:
             raise ConfigError(f"backlog: {backlog} is less than 1; give the number of connections that may wait")
         place = make_place(TCP, host, port)
-        listener = GuestListener(place, backlog, lambda: self._forget(place))
-        return self._add(self._listeners, place, listener)
+        queue = AcceptQueue(place, backlog, lambda: self._forget(place))
+        return GuestListener(self._add(self._listeners, place, queue))
 
     async def serve_tcp(
         self,
@@ -99,7 +103,8 @@ class SimulatedHost:
             OSError: EADDRINUSE.
         """
         place = make_place(UDP, host, port)
-        return self._add(self._datagrams, place, GuestDatagrams(place, lambda: self._forget(place)))
+        queue = DatagramQueue(place, lambda: self._forget(place))
+        return GuestDatagrams(self._add(self._datagrams, place, queue))
 
     def _add(self, registry: dict[Place, T], place: Place, service: T) -> T:
         if place in registry:
@@ -158,14 +163,14 @@ class SimulatedHost:
         Args:
             port: the guest's port.
             guest: its address; None for the current one of the source's family.
-            source: address and port of the outsider, as the host sees them.
+            source: address and port of the outsider, as the host sees them; port 0 takes one that was not used lately.
 
         Raises:
             OSError: ECONNREFUSED, the network or the guest refuses it; ENETDOWN, no network runs with this host; others
                 as the guest answers.
         """
         await trio.lowlevel.checkpoint()
-        remote = Endpoint(addresses.packed(source[0]), source[1])
+        remote = self._outsider(source)
         end = self._running().accept(remote, None if guest is None else addresses.packed(guest), port)
         try:
             await end.wait_established()
@@ -188,8 +193,12 @@ class SimulatedHost:
             OSError: ENETDOWN, no network runs with this host.
         """
         await trio.lowlevel.checkpoint()
-        remote = Endpoint(addresses.packed(source[0]), source[1])
+        remote = self._outsider(source)
         return self._running().forward(remote, None if guest is None else addresses.packed(guest), port)
+
+    def _outsider(self, source: tuple[AnyAddress, int]) -> Endpoint:
+        address, port = source
+        return Endpoint(address, port or next(self._ports))
 
     def _running(self) -> SimulatedSockets:
         """The sockets of the newest driver that runs."""
@@ -205,11 +214,11 @@ class SimulatedHost:
         self._sockets.append(SimulatedSockets(context, decisions, program, self))
         return self._sockets[-1]
 
-    def find_listener(self, endpoint: Endpoint) -> GuestListener | None:
+    def find_listener(self, endpoint: Endpoint) -> AcceptQueue | None:
         """The server for connections to an endpoint."""
         return _find(self._listeners, endpoint)
 
-    def find_datagrams(self, endpoint: Endpoint) -> GuestDatagrams | None:
+    def find_datagrams(self, endpoint: Endpoint) -> DatagramQueue | None:
         """The server for datagrams to an endpoint."""
         return _find(self._datagrams, endpoint)
 

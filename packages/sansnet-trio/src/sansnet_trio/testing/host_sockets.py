@@ -28,14 +28,14 @@ from sansnet_core import (
 )
 from sansnet_core.orders import ORIGIN_ICMP, ORIGIN_ICMPV6, ORIGIN_LOCAL
 from sansnet_trio.host.sockets import HostSockets
-from sansnet_trio.services.datagrams import GuestDatagramChannel
+from sansnet_trio.services.datagrams import ChannelEnd, GuestDatagramChannel
 
 if TYPE_CHECKING:
     from sansnet_trio.host.socket_context import SocketContext
     from sansnet_trio.host.sockets import FlowDecisions
     from sansnet_trio.services.carrier import Carrier
-    from sansnet_trio.services.datagrams import GuestDatagrams
-    from sansnet_trio.services.listener import GuestListener
+    from sansnet_trio.services.datagrams import DatagramQueue
+    from sansnet_trio.services.listener import AcceptQueue
     from sansnet_trio.services.places import Place
     from sansnet_trio.services.program_sockets import ProgramSockets
     from sansnet_trio.services.stream_end import StreamEnd
@@ -75,10 +75,10 @@ class Servers(Protocol):
     def conduct(self, address: bytes) -> Conduct:
         """The conduct of an address."""
 
-    def find_listener(self, endpoint: Endpoint) -> GuestListener | None:
+    def find_listener(self, endpoint: Endpoint) -> AcceptQueue | None:
         """The server for connections to an endpoint."""
 
-    def find_datagrams(self, endpoint: Endpoint) -> GuestDatagrams | None:
+    def find_datagrams(self, endpoint: Endpoint) -> DatagramQueue | None:
         """The server for datagrams to an endpoint."""
 
 
@@ -105,7 +105,7 @@ class SimulatedSockets(HostSockets):
         self._servers = servers
         self._connects: set[SocketId] = set()
         self._udp: dict[SocketId, OpenDatagram] = {}
-        self._outsiders: dict[SocketId, GuestDatagramChannel] = {}
+        self._outsiders: dict[SocketId, ChannelEnd] = {}
         self._pings: dict[SocketId, OpenEcho] = {}
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
         self._count = 0
@@ -224,9 +224,9 @@ class SimulatedSockets(HostSockets):
         self.carrier.tell(lambda now: sockets.append(self._network.forward_added(guest_address, port, now)))
         socket = sockets[0]
         guest = Endpoint._make((guest_address or self._current(len(remote.address)), port))
-        channel = GuestDatagramChannel(self, socket, guest, remote, lambda: self._remove_forward(socket))
-        self._outsiders[socket] = channel
-        return channel
+        end = ChannelEnd(self, socket, guest, remote, lambda: self._remove_forward(socket))
+        self._outsiders[socket] = end
+        return GuestDatagramChannel(end)
 
     def _current(self, size: int) -> bytes:
         """The guest's configured address of this size; the unspecified one if it has none."""
@@ -239,9 +239,9 @@ class SimulatedSockets(HostSockets):
             self.carrier.tell(lambda now: self._network.forward_removed(socket, now))
 
     def _send_outside(self, order: SendDatagram) -> None:
-        channel = self._outsiders[order.socket]
-        if order.remote == channel.destination:
-            channel.delivered(self, _delivery(order, channel.guest))
+        end = self._outsiders[order.socket]
+        if order.remote == end.destination:
+            end.delivered(self, _delivery(order, end.guest))
 
     def _send(self, order: SendDatagram, now: float) -> None:
         opened = self._udp[order.socket]

@@ -227,7 +227,8 @@ class TcpFlow:
         """The connection may open; `host` is the other end of the host's socket."""
         self.told = True
         self.host = host
-        self.fire(states.ALLOWED)
+        if states.UNDECIDED in self.lifecycle:
+            self.fire(states.ALLOWED)
 
     def refuse(self, error: ExtendedError | None, reason: Reason) -> None:
         """The connection may not open.

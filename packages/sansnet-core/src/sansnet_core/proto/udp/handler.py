@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
-from errno import EMSGSIZE
+from errno import ECONNREFUSED, EMSGSIZE
 from typing import Final, TypeAlias
 
 from sansnet_core import checks
@@ -41,7 +41,15 @@ from sansnet_core.context import Context
 from sansnet_core.egress import FlowHeaders
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.notices import FlowRefused, FlowReport
-from sansnet_core.orders import Buffer, DeliverDatagram, Endpoint, ExtendedError, SendDatagram, SocketId
+from sansnet_core.orders import (
+    Buffer,
+    DeliverDatagram,
+    Endpoint,
+    ExtendedError,
+    FailDatagram,
+    SendDatagram,
+    SocketId,
+)
 from sansnet_core.policy import Verdict
 from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.proto.udp.flow import End, Flow, ForwardedPort, Mapping, Served
@@ -52,6 +60,7 @@ from sansnet_core.proto.udp.served import ServedFlows
 from sansnet_core.proto.udp.table import FlowTable
 from sansnet_core.wire import dns, udp
 from sansnet_core.wire.ip import UDP, IpHeader
+from sansnet_core.wire.quoted import Quoted
 
 __all__ = ["Answerer", "Service", "Udp"]
 
@@ -301,6 +310,18 @@ class Udp:
         flow = self._served.to_guest(socket, guest, source, data)
         if flow is not None:
             self._to_guest(flow, data, 0, TTL, 0)
+
+    def refused(self, packet: Quoted) -> bool:
+        """Process an ICMP "port unreachable" that quotes a datagram to the guest.
+
+        Returns:
+            Whether the program has sent the datagram. Host sockets cannot send ICMP errors.
+        """
+        flow = self._flows.get(packet.reverse_key())
+        if flow is None or not (flow.served and flow.datagrams_received):
+            return False
+        self._context.out.orders.append(FailDatagram(flow.socket, flow.guest, flow.remote, ECONNREFUSED))
+        return True
 
     def flow_decided(self, socket: SocketId, verdict: Verdict) -> None:
         """See `Network.flow_decided`."""

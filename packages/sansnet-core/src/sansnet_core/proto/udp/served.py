@@ -105,7 +105,7 @@ class ServedFlows:
         if len(guest.address) != len(source.address) or not (source.port and self._is_source(end.socket, source)):
             return Reason.INBOUND_SOURCE
         family = context.config.ipv4 if len(guest.address) == 4 else context.config.ipv6
-        known = guest.address in (context.guest.ipv4, context.guest.ipv6)  # it may be in a virtual prefix
+        known = context.guest.is_located(guest.address)  # it may be in a virtual prefix
         if not family or not guest.port or not (known or self._may_have(guest.address)):
             return Reason.INBOUND_GUEST
         return None
