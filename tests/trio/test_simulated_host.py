@@ -60,12 +60,12 @@ def test_the_most_specific_server_counts(simulated_guest: RunWithGuest) -> None:
 
 def test_a_place_has_one_server() -> None:
     host = SimulatedHost()
-    host.listen_tcp(80)
-    host.open_datagrams(80)
+    kept = host.listen_tcp(80), host.open_datagrams(80)
     with pytest.raises(OSError, match="Address already in use"):
         host.listen_tcp(80)
     with pytest.raises(OSError, match="Address already in use"):
         host.open_datagrams(80)
+    assert kept
 
 
 def test_servers_have_addresses_of_the_hosts_side(simulated_guest: RunWithGuest) -> None:
@@ -178,3 +178,21 @@ def test_a_host_without_a_network_has_no_outsiders() -> None:
             await host.open_udp(22)
 
     trio.run(main)
+
+
+def test_an_outsider_connects_again_while_the_guest_remembers_its_last_connection(
+    simulated_guest: RunWithGuest,
+) -> None:
+    async def check(guest: SimulatedGuest) -> None:
+        listener = guest.listen_tcp(8080)
+        ports = set()
+        for _ in range(3):
+            outside = await guest.host.open_tcp_stream(8080)
+            inside = await listener.accept()
+            ports.add(inside.peer.port)
+            await inside.aclose()
+            await outside.aclose()
+            await trio.sleep(1)
+        assert len(ports) == 3
+
+    simulated_guest(check)

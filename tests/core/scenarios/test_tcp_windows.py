@@ -171,6 +171,23 @@ def test_an_old_segment_does_not_move_the_window_back() -> None:
     assert sum(len(segment.payload) for segment in peer.take()) == 1000
 
 
+def test_the_window_of_data_that_is_sent_again_counts_with_its_acknowledgment() -> None:
+    """The window counts from SND.UNA (RFC 9293, 3.3.1): the two move together, although the segment is an old one."""
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open()
+    edge = peer.expected + 65535
+    peer.send(ACK | PSH, b"second", sequence=peer.sequence + 5)  # the first was lost
+    pair.host.produce(pair.host.stream, bytes(30_000))
+    pair.settle()
+    peer.accept(peer.take())
+    peer.send(ACK | PSH, b"first", window=edge - peer.expected)
+    pair.host.produce(pair.host.stream, bytes(60_000))
+    pair.settle()
+
+    assert edge - 1460 < max(segment.sequence + len(segment.payload) for segment in peer.take()) <= edge
+
+
 def test_a_full_host_socket_closes_the_window_and_the_guest_never_retransmits() -> None:
     limits = Limits(tcp_window=256 << 10)
     pair = Pair(make_config(limits=limits))

@@ -16,12 +16,20 @@ def combined(body: BaseException | None, tasks: BaseExceptionGroup[BaseException
         body: the exception of the body; None if there is none.
         tasks: the exceptions of the tasks.
     """
-    if body is None or isinstance(body, trio.Cancelled):
-        return only(tasks)
-    failed = tasks.split(trio.Cancelled)[1]
-    if failed is None:
-        return body
-    return BaseExceptionGroup("the body of a block and its tasks failed", [body, *failed.exceptions])
+    own, others = _failed(body), _failed(tasks)
+    if own is None:
+        return only(others or tasks)
+    if others is None:
+        return own
+    among = others.exceptions if isinstance(others, BaseExceptionGroup) else [others]
+    return BaseExceptionGroup("the body of a block and its tasks failed", [own, *among])
+
+
+def _failed(error: BaseException | None) -> BaseException | None:
+    """An exception without cancellations."""
+    if error is None or isinstance(error, trio.Cancelled):
+        return None
+    return error.split(trio.Cancelled)[1] if isinstance(error, BaseExceptionGroup) else error
 
 
 def only(error: BaseException) -> BaseException:

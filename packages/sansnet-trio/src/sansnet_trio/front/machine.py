@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 __all__ = ["open_machine"]
 
-_DEFAULT: Final = NetworkOptions()
+_LIKE_HOST: Final = NetworkOptions()
 
 
 @asynccontextmanager
 async def open_machine(
     command: Sequence[str | os.PathLike[str]],
-    options: NetworkOptions = _DEFAULT,
+    options: NetworkOptions = _LIKE_HOST,
     *,
     use_vhost_user: bool | None = None,
     services: Services | None = None,

@@ -202,7 +202,11 @@ class CommandGuest(Uncopyable, Generic[T]):
         tap, *opened = descriptors
         self._files = dict(zip(paths, opened, strict=False))  # a file without a descriptor stays as it is
         self._written = {path: os.fstat(file).st_mtime_ns for path, file in self._files.items()}
-        self._reserve = Reserve(_RESERVED)
+        try:
+            self._reserve = Reserve(_RESERVED)
+        except OSError:
+            os.close(tap)
+            raise
         return ReadyGuest(tap, *rest)
 
     def start(self) -> None:

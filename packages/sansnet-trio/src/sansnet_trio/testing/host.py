@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 from errno import ECONNREFUSED, ENETDOWN
+from itertools import cycle
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import trio
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SimulatedHost"]
 
-_OUTSIDER: Final = ("198.51.100.7", 34567)
+_OUTSIDER: Final = ("198.51.100.7", 0)
+_EPHEMERAL: Final = range(32768, 61000)
+"""Ports of outsiders that have no port of their own (ip_local_port_range in ip(7))."""
 T = TypeVar("T", AcceptQueue, DatagramQueue)
 
 
@@ -45,6 +48,7 @@ class SimulatedHost:
         self._datagrams: dict[Place, DatagramQueue] = {}
         self._conducts: list[tuple[Prefix, Conduct]] = []
         self._sockets: list[SimulatedSockets] = []
+        self._ports = cycle(_EPHEMERAL)
 
     # servers
 
@@ -159,14 +163,14 @@ class SimulatedHost:
         Args:
             port: the guest's port.
             guest: its address; None for the current one of the source's family.
-            source: address and port of the outsider, as the host sees them.
+            source: address and port of the outsider, as the host sees them; port 0 takes one that was not used lately.
 
         Raises:
             OSError: ECONNREFUSED, the network or the guest refuses it; ENETDOWN, no network runs with this host; others
                 as the guest answers.
         """
         await trio.lowlevel.checkpoint()
-        remote = Endpoint(addresses.packed(source[0]), source[1])
+        remote = self._outsider(source)
         end = self._running().accept(remote, None if guest is None else addresses.packed(guest), port)
         try:
             await end.wait_established()
@@ -189,8 +193,12 @@ class SimulatedHost:
             OSError: ENETDOWN, no network runs with this host.
         """
         await trio.lowlevel.checkpoint()
-        remote = Endpoint(addresses.packed(source[0]), source[1])
+        remote = self._outsider(source)
         return self._running().forward(remote, None if guest is None else addresses.packed(guest), port)
+
+    def _outsider(self, source: tuple[AnyAddress, int]) -> Endpoint:
+        address, port = source
+        return Endpoint(address, port or next(self._ports))
 
     def _running(self) -> SimulatedSockets:
         """The sockets of the newest driver that runs."""

@@ -281,13 +281,14 @@ class Sender:
             released = self.acknowledge(advance, now)
         window = tcp.window << self.scale
         changed = window != self.window
-        # SND.WL1 and SND.WL2 keep an old segment from restoring an old window
+        # SND.WL1 and SND.WL2 keep an old segment from restoring an old window. But data that the guest sends again may
+        # have a new acknowledgment: the window counts from there, and the old one would reach beyond the guest's
         newer = diff(sequence, self.wl1)
-        if newer > 0 or (newer == 0 and diff(acknowledgment, self.wl2) >= 0):
+        if advance or newer > 0 or (newer == 0 and diff(acknowledgment, self.wl2) >= 0):
             self.window = window
             if window > self.largest_window:
                 self.largest_window = window
-            self.wl1, self.wl2 = sequence, acknowledgment
+            self.wl1, self.wl2 = (sequence if newer > 0 else self.wl1), acknowledgment
         news = False
         if not window:
             self.retries = 0  # the guest is alive and only has no room (RFC 9293, 3.8.6.1)
