@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 import trio
 
-from sansnet_core import Ipv4Config, NetworkConfig, UsageError
+from sansnet_core import Frame, Ipv4Config, NetworkConfig, UsageError
 from sansnet_core.records import replace
 from sansnet_trio import ForwardError, GuestNetwork, LinkClosed, NewFlow, Services, Verdict, open_network
 from sansnet_trio.testing import MemoryLink, SimulatedGuest
