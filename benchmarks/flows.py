@@ -17,7 +17,7 @@ import sys
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import trio
 
@@ -87,13 +87,17 @@ def options_of(case: Case, flows: int) -> NamespaceOptions:
     return NamespaceOptions.made_up(map_host_loopback=(HOST,), rules=rules, limits=Limits(udp_flows=flows))
 
 
+Turn: TypeAlias = tuple[float, float]
+"""Flows for each second, and seconds of processor time for each flow."""
+
+
 class Peer:
     """A guest's program, which opens flows on request."""
 
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
 
-    async def open_flows(self, protocol: str, port: int, count: int) -> tuple[float, float]:
+    async def open_flows(self, protocol: str, port: int, count: int) -> Turn:
         """Flows for each second, and seconds of this process's processor time for each flow."""
         assert self._guest.stdin is not None
         assert self._guest.stdout is not None
@@ -109,7 +113,7 @@ async def main(names: list[str], flows: int, rounds: int) -> None:
     server = await trio.lowlevel.open_process([sys.executable, str(PEER), "serve"], stdout=subprocess.PIPE)
     assert server.stdout is not None
     ports = dict(zip(("tcp", "udp"), map(int, (await server.stdout.receive_some()).split()), strict=True))
-    results: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    results: dict[tuple[str, str], list[tuple[Turn, Turn]]] = {}
     async with AsyncExitStack() as stack:
         stack.callback(server.kill)
         nursery = await stack.enter_async_context(trio.open_nursery())
@@ -146,6 +150,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", choices=CASES, default=list(CASES), help="the first one is the reference")
     parser.add_argument("--flows", type=int, default=100, help="in one turn")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
     trio.run(main, arguments.only, arguments.flows, arguments.rounds)

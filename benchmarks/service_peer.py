@@ -1,4 +1,4 @@
-"""The guest's end of `services.py`: `service_peer.py TEST HOST PORT SECONDS` prints the number of units."""
+"""The guest's end of `services.py`: `service_peer.py TEST HOST PORT SECONDS` prints units and seconds."""
 
 from __future__ import annotations
 
@@ -53,4 +53,6 @@ def main(test: str, host: str, port: int, seconds: float) -> float:
 
 
 if __name__ == "__main__":
-    print(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))
+    began = time.monotonic()
+    units = main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
+    print(units, time.monotonic() - began)

@@ -153,5 +153,5 @@ class CopiedOperations(Operations):
         self.harness.host = ScriptedHost(self.harness.network, HostScript(connect=connect))
 
 
-CopiedOperations.TestCase.settings = settings(max_examples=30, stateful_step_count=30)
+CopiedOperations.TestCase.settings = settings(max_examples=15, stateful_step_count=30)
 TestCopiedOperations = pytest.mark.slow(CopiedOperations.TestCase)

@@ -25,3 +25,7 @@ def describe(number: int, channel: Channel, parent: int) -> None:
 def fail(channel: Channel, parent: int) -> None:
     """Raise an exception."""
     raise LookupError("lost")
+
+
+def nothing() -> None:
+    """Do nothing."""

@@ -30,8 +30,11 @@ NAMES = {
 }
 
 
+ZONES = Zones(NAMES, ttl=60, reverse=True)
+
+
 def make_answers() -> Answers:
-    return Answers(Zones(NAMES, ttl=60, reverse=True), dns.rcode.NXDOMAIN, 60, 5.0, None)
+    return Answers(ZONES, dns.rcode.NXDOMAIN, 60, 5.0, None)
 
 
 def ask(wire: bytes, limit: int | None = None) -> bytes | None:

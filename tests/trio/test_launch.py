@@ -93,3 +93,70 @@ for work in (lambda channel, parent: None, in_main, functools.partial(children.d
     assert len(text) < 300 and "\\n" not in text, text
 """
     )
+
+
+AGENTS: Final = """
+import os, signal, socket, sys, time, trio
+from sansnet_trio.guest.socket_agent import NoAgent, SocketAgents
+make = socket.AF_INET, socket.SOCK_STREAM
+async def beat(gaps):
+    last = time.monotonic()
+    while True:
+        await trio.sleep(0.01)
+        now = time.monotonic()
+        gaps.append(now - last)
+        last = now
+"""
+
+
+def test_a_socket_agent_that_fails_is_replaced_without_waiting_for_it(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import time; time.sleep(2)")
+    run(
+        THREAD
+        + AGENTS
+        + f"""
+async def main():
+    agents = SocketAgents(children.nothing)
+    await agents.begin()
+    os.environ["PYTHONPATH"] = {str(tmp_path)!r}
+    os.kill(agents._agent.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, agents._agent.pid, os.WEXITED | os.WNOWAIT)
+    failed, gaps, began = 0, [], time.monotonic()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(beat, gaps)
+        while True:
+            try:
+                agents.socket(*make).close()
+                break
+            except NoAgent:
+                failed += 1
+                await trio.sleep(0.02)
+        nursery.cancel_scope.cancel()
+    assert failed and time.monotonic() - began > 2
+    assert max(gaps) < 1.5, max(gaps)
+    agents.close()
+trio.run(main)
+"""
+    )
+
+
+def test_several_tasks_wait_for_one_socket_agent() -> None:
+    run(
+        THREAD
+        + AGENTS
+        + """
+async def main():
+    agents = SocketAgents(children.nothing)
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(agents.begin)
+    agents.socket(*make).close()
+    agents.close()
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return  # there is no other agent
+    raise AssertionError
+trio.run(main)
+"""
+    )

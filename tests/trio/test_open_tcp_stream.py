@@ -64,9 +64,9 @@ def test_an_end_that_is_in_use() -> None:
     async def body() -> None:
         async with inner() as network:
             network.guest.listen_tcp(80)
-            await network.network.open_tcp_stream(80, source=(VIRTUAL, 5000))
-            with pytest.raises(OSError, match="in use") as caught:
-                await network.network.open_tcp_stream(80, source=(VIRTUAL, 5000))
+            async with await network.network.open_tcp_stream(80, source=(VIRTUAL, 5000)):
+                with pytest.raises(OSError, match="in use") as caught:
+                    await network.network.open_tcp_stream(80, source=(VIRTUAL, 5000))
             assert caught.value.errno == errno.EADDRINUSE
 
     run(body)
@@ -118,6 +118,6 @@ def test_it_can_be_cancelled() -> None:
                 await network.network.open_tcp_stream(80)
             assert scope.cancelled_caught
             assert network.network.flows() == []
-            await network.network.open_tcp_stream(80)
+            await (await network.network.open_tcp_stream(80)).aclose()
 
     run(body)

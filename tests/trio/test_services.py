@@ -85,12 +85,11 @@ def test_a_virtual_address_without_service_refuses() -> None:
 def test_a_place_is_served_once() -> None:
     async def body() -> None:
         services = Services()
-        services.listen_tcp(80)
+        kept: list[object] = [services.listen_tcp(80)]
         with pytest.raises(OSError, match="TCP port 80 of all addresses of the program is served") as caught:
             services.listen_tcp(80)
         assert caught.value.errno == errno.EADDRINUSE
-        services.open_datagrams(80)
-        services.listen_tcp(80, host=VIRTUAL)
+        kept += services.open_datagrams(80), services.listen_tcp(80, host=VIRTUAL)
         with pytest.raises(OSError, match=r"TCP port 80 of 10\.9\.1\.2/32 is served"):
             services.listen_tcp(80, host="10.9.1.2/32")
         async with inner(services):
@@ -322,6 +321,7 @@ def test_a_cancelled_accept_loses_no_connection() -> None:
                 with assert_checkpoints():
                     ours = await listener.accept()
                 assert ours.guest == theirs.guest
+                await ours.aclose()
 
     run(body)
 
@@ -368,12 +368,13 @@ def test_no_descriptor_is_made_for_a_service() -> None:
         services = Services()
         async with inner(services) as network:
             listener = services.listen_tcp(80)
-            services.open_datagrams(80)
+            datagrams = services.open_datagrams(80)
             before = set(os.listdir("/proc/self/fd"))
             theirs = [await network.guest.open_tcp_stream(GATEWAY, 80) for _ in range(20)]
             ours = [await listener.accept() for _ in theirs]
             await ours[0].send_all(b"x")
             assert set(os.listdir("/proc/self/fd")) == before
+            await datagrams.aclose()
 
     run(body)
 
@@ -392,8 +393,9 @@ def test_a_flood_of_connections_is_bounded() -> None:
                 nursery.start_soon(connect, network)
             await trio.sleep(1)
             assert len(network.network.flows()) <= 12
+            streams = []
             for _ in range(30):
-                await listener.accept()
+                streams.append(await listener.accept())
                 assert len(network.network.flows()) <= 42
             nursery.cancel_scope.cancel()
 
@@ -404,7 +406,8 @@ def test_what_a_batch_of_orders_leads_to_does_not_turn_the_time_of_the_network_b
     """In one batch a connection leaves the backlog, so the next one is answered, and a task gets data that it wants."""
 
     async def expect(stream: GuestStream, data: bytes) -> None:
-        assert await stream.receive_some() == data
+        async with stream:
+            assert await stream.receive_some() == data
 
     async def body() -> None:
         services = Services()
@@ -422,6 +425,6 @@ def test_what_a_batch_of_orders_leads_to_does_not_turn_the_time_of_the_network_b
                 theirs.connection.send(b"data")
                 while len(network.network.flows()) == 3:
                     await trio.sleep(0.01)
-                await listener.accept()
+                await (await listener.accept()).aclose()
 
     trio.run(body)  # by a clock that moves with every look at it

@@ -387,9 +387,8 @@ def test_names() -> None:
                 socket.inet_pton(socket.AF_INET, SERVER),
                 socket.inet_pton(socket.AF_INET6, "2001:db8:1::80"),
             ]
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(listener.accept)
-                stream = await guest.open_tcp_stream("app.example", 80)
+            stream = await guest.open_tcp_stream("app.example", 80)
+            await (await listener.accept()).aclose()
             assert stream.peer == Endpoint(SERVER, 80)
             with pytest.raises(socket.gaierror, match="no name server answered"):
                 await guest.resolve("other.example")
@@ -496,7 +495,7 @@ def test_a_rule_that_the_network_breaks_is_told_to_a_test_that_waits_for_a_conne
         async with open_simulated_guest() as guest:
             listener = guest.host.listen_tcp(80)
             stream = await guest.open_tcp_stream(SERVER, 80)
-            await listener.accept()
+            kept = await listener.accept()
 
             async def write() -> None:
                 await trio.sleep(1)
@@ -504,6 +503,7 @@ def test_a_rule_that_the_network_breaks_is_told_to_a_test_that_waits_for_a_conne
 
             guest.nursery.start_soon(write)
             await stream.receive_some()
+            await kept.aclose()
 
     with pytest.raises(AssertionError, match="checksum"):
         virtual(break_a_rule)

@@ -60,12 +60,12 @@ def test_the_most_specific_server_counts(simulated_guest: RunWithGuest) -> None:
 
 def test_a_place_has_one_server() -> None:
     host = SimulatedHost()
-    host.listen_tcp(80)
-    host.open_datagrams(80)
+    kept = host.listen_tcp(80), host.open_datagrams(80)
     with pytest.raises(OSError, match="Address already in use"):
         host.listen_tcp(80)
     with pytest.raises(OSError, match="Address already in use"):
         host.open_datagrams(80)
+    assert kept
 
 
 def test_servers_have_addresses_of_the_hosts_side(simulated_guest: RunWithGuest) -> None:

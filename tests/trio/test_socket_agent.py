@@ -21,7 +21,7 @@ from sansnet_trio.guest.socket_agent import TIMEOUT, NoAgent, SocketAgent, Socke
 from sansnet_trio.linux import syscalls
 from tests.lab.namespaces import Namespace, eventually, held_namespace
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("one_thread")]
 
 PR_GET_DUMPABLE = 3  # linux/prctl.h
 STREAM, DATAGRAM = socket.SOCK_STREAM, socket.SOCK_DGRAM
@@ -204,11 +204,11 @@ def test_repeated_failures_delay_the_next_agent(
 
     class Counted(SocketAgent):
         @classmethod
-        def fork(
+        def launch(
             cls, join: Callable[[], None], timeout: float = TIMEOUT, descriptors: Collection[int] = ()
         ) -> SocketAgent:
             forked.append(clock.now)
-            return super().fork(join, timeout, descriptors)
+            return super().launch(join, timeout, descriptors)
 
     monkeypatch.setattr("sansnet_trio.guest.socket_agent.SocketAgent", Counted)
     agents = SocketAgents(join)

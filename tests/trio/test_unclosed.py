@@ -135,13 +135,13 @@ def test_a_channel_ends_its_flow() -> None:
 
 def test_what_no_network_uses_is_closed_in_silence() -> None:
     services = Services()
-    for make in (services.listen_tcp, services.open_datagrams):
-        for _ in range(2):  # the place is free again
-            make(PORT)
-            gc.collect()
+    for _ in range(2):  # the places are free again
+        services.listen_tcp(PORT)
+        services.open_datagrams(PORT)
+        gc.collect()
 
     async def body() -> None:
-        kept = [services.listen_tcp(PORT), services.open_datagrams(PORT)]
+        kept: list[object] = [services.listen_tcp(PORT), services.open_datagrams(PORT)]
         async with inner(services):
             pass
         kept.clear()

@@ -232,6 +232,7 @@ class GuestNetwork(Uncopyable):
         """
         await trio.lowlevel.checkpoint()
         ports = self._port_forwards()
+        await ports.prepare()
         return ports.open(port, to, protocol, address, interface, target, inbound=inbound)
 
     def set_guest(self, guest: GuestSockets, own: Sequence[bytes]) -> None:

@@ -12,7 +12,6 @@ from sansnet_cli.runtime.control import Control
 from sansnet_trio.plan.setup import Setup
 
 if TYPE_CHECKING:
-    from sansnet_core import NetworkConfig
     from sansnet_core.ports import ForwardRule
     from sansnet_trio.forward.binding import ListenAddress
     from sansnet_trio.forward.forwards import Forwards
@@ -59,11 +58,5 @@ def open_forwards(
             for rule in forwards.rules:
                 report.forward(rule)
         if guest is not None:
-            forwards.set_guest(guest, [each.address for each in setup.addresses] or _configured(config))
+            forwards.set_guest(guest, setup.own)
         yield forwards
-
-
-def _configured(config: NetworkConfig) -> list[bytes]:
-    """The addresses of a guest that configures itself."""
-    own = [config.ipv4.address] if config.ipv4 else []
-    return own + ([config.ipv6.address] if config.ipv6 and config.ipv6.address else [])

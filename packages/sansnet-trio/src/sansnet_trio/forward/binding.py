@@ -224,7 +224,9 @@ def _remedy(at: ListenAddress, error: OSError) -> str:
         case errno.EADDRINUSE:
             return "give another port, or end the program that has it"
         case errno.EADDRNOTAVAIL:
-            return f"give an address that the host has, or {word('freebind=True')} if it gets this address later"
+            return (
+                f"give an address that the host has, or {word('Forwards(freebind=True)')} if it gets this address later"
+            )
         case None | errno.ENODEV:  # Python itself raises it, without an errno
             return f"give another interface; there is none named {at.interface!r}"
         case errno.EINVAL if at.address is not None and addresses.is_link_local(at.address):

@@ -156,6 +156,15 @@ class PortForwards:
         assert failure is not None
         raise failure
 
+    async def prepare(self) -> None:
+        """Get ready to make sockets in the guest, if it is in a namespace, while other tasks run."""
+        guest = self._guest.sockets if self._guest is not None else None
+        if self._forwards is not None:
+            guest = self._forwards.guest
+        if guest is not None:
+            with suppress(OSError):  # reported when such a socket is needed
+                await guest.prepare_sockets()
+
     def close(self) -> None:
         """Close the ports that a program has added. A second call does nothing."""
         self._closed = True

@@ -42,7 +42,7 @@ __all__ = ["Guest", "open_guest", "run_guest"]
 
 _log: Final = logging.getLogger("sansnet")
 
-_DEFAULT: Final = NamespaceOptions()
+_LIKE_HOST: Final = NamespaceOptions()
 
 
 class Guest(GuestProcess):
@@ -82,7 +82,7 @@ class Guest(GuestProcess):
 @asynccontextmanager
 async def open_guest(
     command: Sequence[str | os.PathLike[str]],
-    options: NamespaceOptions = _DEFAULT,
+    options: NamespaceOptions = _LIKE_HOST,
     *,
     services: Services | None = None,
     decide: Decider | None = None,
@@ -105,7 +105,7 @@ async def open_guest(
 
     Args:
         command: the program, looked up in PATH, and its arguments.
-        options: the options of the guest's network.
+        options: the options of the guest's network; without them it is like the host's.
         services: see `open_network`.
         decide: see `open_network`.
         capture: see `open_network`.
@@ -149,9 +149,7 @@ async def open_guest(
         stack.callback(link.close)
         setup = ready.prepared
         warn(*setup.warnings, *ready.warnings)
-        link = Tap(ready.tap, ready.link, left_behind=True)
-        stack.callback(link.close)
-        ports = open_ports(forwards, setup, begun)
+        ports = await open_ports(forwards, setup, begun)
         if ports is not None:
             stack.enter_context(ports)
         async with network_of(
@@ -175,7 +173,7 @@ def _prepare(options: NamespaceOptions, *, root: bool) -> tuple[GuestPlan, Setup
 
 async def run_guest(
     command: Sequence[str | os.PathLike[str]],
-    options: NamespaceOptions = _DEFAULT,
+    options: NamespaceOptions = _LIKE_HOST,
     *,
     services: Services | None = None,
     decide: Decider | None = None,

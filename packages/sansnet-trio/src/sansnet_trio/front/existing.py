@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 __all__ = ["attach"]
 
-_DEFAULT: Final = NamespaceOptions()
+_LIKE_HOST: Final = NamespaceOptions()
 
 
 @asynccontextmanager
 async def attach(
     target: int | str | os.PathLike[str] | ExistingNamespace,
-    options: NamespaceOptions = _DEFAULT,
+    options: NamespaceOptions = _LIKE_HOST,
     *,
     services: Services | None = None,
     decide: Decider | None = None,
@@ -78,7 +78,7 @@ async def attach(
         warn(*setup.warnings, *ready.warnings)
         link = Tap(ready.tap, ready.link)
         try:
-            ports = open_ports(forwards, setup, guest)
+            ports = await open_ports(forwards, setup, guest)
         except BaseException:
             link.close()
             raise

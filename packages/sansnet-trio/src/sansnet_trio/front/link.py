@@ -91,10 +91,6 @@ async def open_network(
 
             expect("capture", capture, CaptureFile, "a CaptureFile; give CaptureFile(open(path, 'wb'))")
             link = CapturedLink(link, capture)
-        if services is not None:
-            from sansnet_trio.services.services import Services
-
-            expect("services", services, Services, "Services")
         core = Network(config, now=trio.current_time(), secret=os.urandom(_SECRET_SIZE))
         driver = Driver(
             core,

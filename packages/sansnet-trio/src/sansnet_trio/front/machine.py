@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 __all__ = ["open_machine"]
 
-_DEFAULT: Final = NetworkOptions()
+_LIKE_HOST: Final = NetworkOptions()
 
 
 @asynccontextmanager
 async def open_machine(
     command: Sequence[str | os.PathLike[str]],
-    options: NetworkOptions = _DEFAULT,
+    options: NetworkOptions = _LIKE_HOST,
     *,
     use_vhost_user: bool | None = None,
     services: Services | None = None,
@@ -80,7 +80,7 @@ async def open_machine(
     setup = make_setup(options, read_host_for(options))
     warn(*setup.warnings)
     with ExitStack() as stack:
-        ports = open_ports(forwards, setup)
+        ports = await open_ports(forwards, setup)
         if ports is not None:
             stack.enter_context(ports)
         stdio = stack.enter_context(closing(Stdio(stdin, stdout, stderr)))

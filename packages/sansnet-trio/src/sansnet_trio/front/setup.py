@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import TYPE_CHECKING, Final
 
 from sansnet_trio.front.link import open_network
@@ -67,7 +67,7 @@ def network_of(
     )
 
 
-def open_ports(rules: Iterable[ForwardRule], setup: Setup, guest: GuestSockets | None = None) -> Forwards | None:
+async def open_ports(rules: Iterable[ForwardRule], setup: Setup, guest: GuestSockets | None = None) -> Forwards | None:
     """Open forwarded ports; None if there are no rules. The caller closes them.
 
     Args:
@@ -89,6 +89,8 @@ def open_ports(rules: Iterable[ForwardRule], setup: Setup, guest: GuestSockets |
     forwards = Forwards(rules, families=families)
     if guest is not None:
         try:
+            with suppress(OSError):  # `set_guest` reports it, if a rule needs such a socket
+                await guest.prepare_sockets()
             forwards.set_guest(guest, setup.own)
         except BaseException:
             forwards.close()

@@ -131,6 +131,10 @@ class AttachedGuest(Uncopyable, Generic[T]):
         """See `GuestSockets`. The first call starts the socket agent."""
         return self._agents.socket(family, kind)
 
+    async def prepare_sockets(self) -> None:
+        """See `GuestSockets`: starts the socket agent."""
+        await self._agents.begin()
+
     async def change(self, change: GuestChange) -> tuple[str, ...]:
         """Change addresses and routes of the guest's interface.
 

@@ -202,7 +202,11 @@ class CommandGuest(Uncopyable, Generic[T]):
         tap, *opened = descriptors
         self._files = dict(zip(paths, opened, strict=False))  # a file without a descriptor stays as it is
         self._written = {path: os.fstat(file).st_mtime_ns for path, file in self._files.items()}
-        self._reserve = Reserve(_RESERVED)
+        try:
+            self._reserve = Reserve(_RESERVED)
+        except OSError:
+            os.close(tap)
+            raise
         return ReadyGuest(tap, *rest)
 
     def start(self) -> None:
@@ -295,10 +299,17 @@ class CommandGuest(Uncopyable, Generic[T]):
 
     def socket(self, family: int, kind: int) -> Socket:
         """See `GuestSockets`; from `ready` to the end of the command. The first call starts the socket agent."""
+        return self._living_agents().socket(family, kind)
+
+    async def prepare_sockets(self) -> None:
+        """See `GuestSockets`: starts the socket agent."""
+        await self._living_agents().begin()
+
+    def _living_agents(self) -> SocketAgents:
         if self._status is not None:
             raise ProcessLookupError(errno.ESRCH, "the guest has ended")
         assert self._agents is not None
-        return self._agents.socket(family, kind)
+        return self._agents
 
     @property
     def directory(self) -> str:

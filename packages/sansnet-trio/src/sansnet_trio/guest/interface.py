@@ -87,10 +87,10 @@ def open_interface(plan: GuestPlan) -> tuple[int, LinkConfig]:
                 raise
             case errno.EBUSY:
                 problem = f"another program has interface {plan.interface!r}"
-                message = f"{problem}; end that, or give another name with {word('interface=')}"
+                message = f"{problem}; end that, or give another name with {word('ifname=')}"
             case errno.EINVAL if _exists(plan.interface):
                 problem = f"there is an interface {plan.interface!r} already, which is not a tap"
-                message = f"{problem}; give another name with {word('interface=')}"
+                message = f"{problem}; give another name with {word('ifname=')}"
             case _:
                 message = f"interface {plan.interface!r} cannot be made with MTU {plan.mtu}: {error.strerror}"
         raise GuestError(message) from error

@@ -15,6 +15,9 @@ The next batch is requested while sockets of the last one are left, and received
 hardly ever waits for the agent. The agent is isolated: it has no terminal, blocks all signals, has no privileges and
 is not dumpable, because its memory is a copy of ours and the guest must not read it. It ends with its parent.
 
+The agent is forked in a millisecond. If our process has several threads, it is a new Python, which takes some 100 ms:
+`SocketAgents.begin` waits for it while other tasks run, and there are no sockets while a later one starts.
+
 A process of the same user can still stop or kill the agent. So each answer has a timeout; an agent that does not answer
 is killed and replaced. If that happens repeatedly, the next agent is started after a growing pause, during which there
 are no sockets (`NoAgent`).
@@ -27,6 +30,7 @@ import errno
 import gc
 import logging
 import os
+import select
 import socket
 import time
 from collections import deque
@@ -57,6 +61,8 @@ _FIRST_TIMEOUT: Final = 1.0
 """Seconds that the first agent may take to start; no process of the guest can have stopped it yet."""
 _NEW_PYTHON_TIMEOUT: Final = 5.0
 """Seconds that an agent may take to start if this process has several threads, see `launch`."""
+_POLL_INTERVAL: Final = 0.01
+"""Seconds between two looks at an agent that starts."""
 MAX_PAUSE: Final = 64.0
 """Seconds before the next agent is started, at most; the pauses before it are 0, 1, 2, 4 and so on."""
 _RESET_AFTER: Final = 60.0
@@ -89,6 +95,13 @@ class GuestSockets(Protocol):
             OSError: the guest does not support such sockets, or no descriptor is left.
         """
 
+    async def prepare_sockets(self) -> None:
+        """Get ready for `socket`, while other tasks run. Without this, its first call may block for long.
+
+        Raises:
+            OSError: no socket can be made now.
+        """
+
 
 class NoAgent(OSError, SansnetError):
     """There is no socket agent, or it does not answer."""
@@ -104,9 +117,10 @@ class SocketAgent:
         pid: process id of the agent.
     """
 
-    def __init__(self, pid: int, channel: socket.socket) -> None:
+    def __init__(self, pid: int, channel: socket.socket, timeout: float) -> None:
         self.pid = pid
         self._channel = channel
+        self._deadline = time.monotonic() + timeout
         self._directory: int | None = None
         self._ready: dict[tuple[int, int], deque[Socket]] = {}
         self._asked: dict[tuple[int, int], float] = {}
@@ -124,19 +138,45 @@ class SocketAgent:
             NoAgent: the agent does not answer.
             OSError: `join` raised it, or no process can be started.
         """
+        agent = cls.launch(join, timeout, descriptors)
+        agent.wait_ready()
+        return agent
+
+    @classmethod
+    def launch(
+        cls, join: Callable[[], None], timeout: float = TIMEOUT, descriptors: Collection[int] = ()
+    ) -> SocketAgent:
+        """Like `fork`, but it can be used only after `wait_ready`.
+
+        Raises:
+            OSError: no process can be started.
+        """
         if not proc.has_one_thread():
             timeout = _NEW_PYTHON_TIMEOUT
         pid, channel = launch(_become, join, descriptors)
-        agent = cls(pid, channel)
+        return cls(pid, channel, timeout)
+
+    def is_starting(self) -> bool:
+        """Whether `wait_ready` would block now."""
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        return time.monotonic() < self._deadline and not poll.poll(0)
+
+    def wait_ready(self) -> None:
+        """Block until it has started; it is closed if that fails.
+
+        Raises:
+            NoAgent: the agent does not answer.
+            OSError: `join` raised it.
+        """
         try:
-            data, descriptors = agent._receive(time.monotonic() + timeout, _READY.size)
-            agent._directory = descriptors[0] if descriptors else None
+            data, descriptors = self._receive(self._deadline, _READY.size)
+            self._directory = descriptors[0] if descriptors else None
             if code := _READY.unpack(data)[0] or (0 if descriptors else errno.EMFILE):
                 raise OSError(code, os.strerror(code))
         except BaseException:
-            agent.close()
+            self.close()
             raise
-        return agent
 
     def socket(self, family: int, kind: int) -> Socket:
         """See `GuestSockets`.
@@ -220,6 +260,8 @@ class SocketAgents:
         self._join = join
         self._descriptors = descriptors
         self._agent: SocketAgent | None = None
+        self._starting: SocketAgent | None = None
+        """The next one, a new Python that has not answered yet."""
         self._failures = 0
         self._started = 0.0
         self._not_before = 0.0
@@ -248,27 +290,87 @@ class SocketAgents:
         """Start an agent now, since we may not be allowed to enter the namespace later."""
         self._running_agent()
 
+    async def begin(self) -> None:
+        """Like `start`, while other tasks run. Several tasks may call it at once.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        import trio
+
+        while self._agent is None:
+            if self._starting is None:
+                self._launch()
+                if proc.has_one_thread():
+                    self._adopt()
+            elif self._starting.is_starting():
+                await trio.sleep(_POLL_INTERVAL)
+            else:
+                self._adopt()
+
     def close(self) -> None:
         """End the agent; the next socket starts another one. A second call does nothing."""
-        if self._agent is not None:
-            self._agent.close()
-            self._agent = None
+        for agent in (self._agent, self._starting):
+            if agent is not None:
+                agent.close()
+        self._agent = self._starting = None
 
     def _running_agent(self) -> SocketAgent:
-        if self._agent is None:
-            now = time.monotonic()
-            if now < self._not_before:
+        """The agent. The first one is waited for, but a later one only if it was forked.
+
+        Raises:
+            NoAgent: there is none now.
+            OSError: the first one cannot be started.
+        """
+        if self._agent is not None:
+            return self._agent
+        first = not self._started
+        wait = self._starting is None and (first or proc.has_one_thread())
+        try:
+            if self._starting is None:
+                self._launch()
+            if not wait and self._starting is not None and self._starting.is_starting():
                 raise NoAgent
-            first = not self._started
-            self._started = now
-            try:
-                self._agent = SocketAgent.fork(self._join, _FIRST_TIMEOUT if first else TIMEOUT, self._descriptors)
-            except OSError as error:
-                self._record_failure()
-                if first:
-                    raise
-                raise NoAgent from error  # we may not be allowed to enter the namespace any more
-        return self._agent
+            return self._adopt()
+        except OSError as error:
+            if first or isinstance(error, NoAgent):
+                raise
+            raise NoAgent from error  # we may not be allowed to enter the namespace any more
+
+    def _launch(self) -> None:
+        """Begin to start an agent.
+
+        Raises:
+            NoAgent: it is too early for another one.
+            OSError: no process can be started.
+        """
+        now = time.monotonic()
+        if now < self._not_before:
+            raise NoAgent
+        timeout = TIMEOUT if self._started else _FIRST_TIMEOUT
+        self._started = now
+        try:
+            self._starting = SocketAgent.launch(self._join, timeout, self._descriptors)
+        except OSError:
+            self._record_failure()
+            raise
+
+    def _adopt(self) -> SocketAgent:
+        """Wait until the agent that was launched has started.
+
+        Raises:
+            NoAgent: it does not answer.
+            OSError: it cannot enter the namespaces.
+        """
+        starting, self._starting = self._starting, None
+        assert starting is not None
+        try:
+            starting.wait_ready()
+        except OSError:
+            self._record_failure()
+            raise
+        self._agent = starting
+        return starting
 
     def _record_failure(self) -> None:
         """Close the agent; after repeated failures, delay the next one."""

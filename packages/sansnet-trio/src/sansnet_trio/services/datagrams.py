@@ -70,7 +70,7 @@ class DatagramQueue:
         closed: whether it was closed.
         inbox: the datagrams that no task has received.
         drivers: how many drivers use it.
-        token: of the trio in which they run; None until then.
+        token: the token of the trio in which they run; None until then.
     """
 
     def __init__(self, place: Place, closed: Callable[[], None], *, only: DatagramSockets | None = None) -> None:
@@ -101,7 +101,7 @@ class DatagramQueue:
             self.inbox.put(sockets, len(data), (data, peer))
 
     def failed(self, order: FailDatagram) -> None:
-        """Do nothing: an unconnected socket is not told either."""
+        """Do nothing, as an unconnected socket gets no such error either."""
 
     def ended(self, sockets: DatagramSockets, code: int) -> None:
         """Called by a driver that has ended."""
@@ -192,7 +192,7 @@ class ChannelEnd:
         closed: whether it was closed.
         over: whether the flow or the driver has ended.
         inbox: the datagrams that no task has received.
-        token: of the trio in which it was made.
+        token: the token of the trio in which it was made.
     """
 
     def __init__(

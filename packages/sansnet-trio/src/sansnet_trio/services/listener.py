@@ -105,7 +105,7 @@ class AcceptQueue:
         place: see above.
         closed: whether it was closed.
         drivers: how many drivers use it.
-        token: of the trio in which they run; None until then.
+        token: the token of the trio in which they run; None until then.
     """
 
     def __init__(self, place: Place, backlog: int, closed: Callable[[], None]) -> None:

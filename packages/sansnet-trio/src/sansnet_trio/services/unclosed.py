@@ -27,7 +27,7 @@ def close_unclosed(
 
     Args:
         dropped: the object.
-        token: of the trio in which the object is used; None for that of this thread.
+        token: the token of the trio in which the object is used; None for that of this thread.
         close: closes it. It must not refer to the object.
         used: whether a driver uses it; then warn, as sockets do.
     """
