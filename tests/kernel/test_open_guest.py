@@ -516,7 +516,7 @@ def test_a_lack_of_descriptors_leaves_none_behind() -> None:
                 await run_guest(["true"], OPTIONS)
                 outcomes.add(0)
             except OSError as error:
-                outcomes.add(error.errno)
+                outcomes.add(error.errno or 0)
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             assert len(os.listdir("/proc/self/fd")) - 1 == used, free
