@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from ipaddress import ip_network
+from typing import Any, Final
 
 import pytest
 
-from sansnet_core import ConfigError, Endpoint
+from sansnet_core import Action, ConfigError, Endpoint, Ipv4Config, LinkConfig, NetworkConfig, Rule
 from sansnet_core.records import replace
 from sansnet_core.testing import make_config
+
+IPV4: Final = Ipv4Config(address="10.0.2.15/24", gateway="10.0.2.2")
+WRONG_NETWORK: Any = ip_network("::/0")
 
 
 @pytest.mark.parametrize(
@@ -27,3 +32,45 @@ from sansnet_core.testing import make_config
 def test_an_address_or_port_that_is_none_is_refused_by_name(changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(changes))):
         replace(make_config(), **changes)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: NetworkConfig(ipv4=IPV4, dns_servers=WRONG_NETWORK),
+        lambda: NetworkConfig(ipv4=IPV4, own_addresses=WRONG_NETWORK),
+        lambda: NetworkConfig(ipv4=IPV4, virtual=WRONG_NETWORK),
+        lambda: Rule(action=Action.DROP, destinations=WRONG_NETWORK),
+    ],
+)
+def test_a_network_is_one_value_and_not_all_its_addresses(wrong: Callable[[], object]) -> None:
+    with pytest.raises(ConfigError, match=r"IPv6Network\('::/0'\) is one value in place of several; write \("):
+        wrong()
+
+
+@pytest.mark.parametrize("name", ["host\n", "a b", "\t", "host\x7f"])
+def test_a_name_has_no_blanks_and_no_control_characters(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"^hostname: .* is not a domain name"):
+        NetworkConfig(ipv4=IPV4, hostname=name)
+    with pytest.raises(ConfigError, match=r"^fqdn: .* is not a domain name"):
+        NetworkConfig(ipv4=IPV4, fqdn=name)
+
+
+@pytest.mark.parametrize("protocols", [(), ("tcp",), ("udp",), ("ping", "tcp")])
+def test_only_a_rule_about_pings_may_lead_to_port_0(protocols: tuple[str, ...]) -> None:
+    to = Endpoint("192.0.2.1", 0)
+    with pytest.raises(ConfigError, match=r"^to: 192.0.2.1:0 has port 0, which only pings can go to; give the port"):
+        Rule(action=Action.ALLOW, protocols=protocols, to=to)
+    assert Rule(action=Action.ALLOW, protocols=("ping",), to=to).to == to
+
+
+def test_the_error_of_a_large_value_stays_short() -> None:
+    with pytest.raises(ConfigError) as refused:
+        replace(LinkConfig(), mtu=NetworkConfig(ipv4=IPV4))
+    assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize("protocols", [(["tcp"],), ({},), (6,), (None,)])
+def test_a_protocol_of_a_rule_is_text(protocols: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^protocols: .* is not one of tcp, udp, ping"):
+        Rule(action=Action.DROP, protocols=protocols)

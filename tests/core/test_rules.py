@@ -157,8 +157,9 @@ def test_two_services_at_one_place_are_an_error() -> None:
     table.add(ProgramService(SocketId(1), TCP, None, 80))
     table.add(ProgramService(SocketId(2), UDP, None, 80))
     with pytest.raises(UsageError, match="service_removed"):
-        table.add(ProgramService(SocketId(3), TCP, None, 80))
+        table.check_free(TCP, None, 80)
     table.remove(SocketId(1))
+    table.check_free(TCP, None, 80)
     table.add(ProgramService(SocketId(3), TCP, None, 80))
 
 

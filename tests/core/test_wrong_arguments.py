@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 from collections.abc import Callable
 from math import inf, nan
 from typing import Any, Final
 
 import pytest
 
-from sansnet_core import Endpoint, ExtendedError, Network, Prefix, SansnetError, SocketId, UsageError
-from sansnet_core.testing import OUTSIDER, SERVER, Pair, make_config
+from sansnet_core import (
+    Action,
+    Allow,
+    ConfigError,
+    DecideFlow,
+    Endpoint,
+    ExtendedError,
+    Network,
+    OpenDatagram,
+    OpenEcho,
+    OpenStream,
+    Prefix,
+    Rule,
+    SansnetError,
+    SocketId,
+    UsageError,
+)
+from sansnet_core.records import replace
+from sansnet_core.testing import OUTSIDER, SERVER, GuestStack, Pair, make_config
+from sansnet_core.testing.packets import IPV4, SYN, Segment, echo_request, ethernet, udp
 
 WRONG: Any = None
 BAD: Final = Endpoint._make((b"abc", 80))
@@ -85,15 +104,50 @@ CALLS: Final[list[tuple[str, tuple[Any, ...], str]]] = [
     ("flow_decided", (ONE, True, 1.0), r"verdict: True is not one; give Allow\(\)"),
 ]  # fmt: skip
 
-WITHOUT: Final = {
-    "echo_received": "its source is only compared",
-    "forward_removed": "a name that does not exist any more is ignored, as in all that follow",
-    "service_removed": "",
-    "stream_connected": "",
-    "stream_ended": "",
-    "stream_sent": "",
+RIGHT: Final[dict[str, tuple[Any, ...]]] = {
+    "stream_accepted": (OUTSIDER, None, 81),
+    "stream_connected": ("tcp",),
+    "stream_received": ("tcp", b"data"),
+    "stream_sent": ("tcp", 0),
+    "stream_ended": ("tcp",),
+    "stream_failed": ("tcp", 104, None),
+    "forward_added": (None, 54),
+    "forward_removed": ("forward",),
+    "datagram_received": ("udp", Endpoint(SERVER, 53), b"data", 0, 64, 0),
+    "datagram_failed": ("udp", Endpoint(SERVER, 53), ExtendedError(113, 1, 0, 0, 0, None), b"data"),
+    "echo_received": ("echo", SERVER, 1, b"data", 64, 0),
+    "echo_failed": ("echo", 1, ExtendedError(113, 1, 0, 0, 0, None), b"data"),
+    "service_added": (6, None, 80),
+    "service_removed": ("service",),
+    "service_sent": ("service", Endpoint("10.0.2.15", 7), Endpoint("10.0.2.2", 99), b"data"),
+    "stream_opened": (None, None, 80),
+    "flow_decided": ("question", Allow()),
+    "receive_budget": ("tcp",),
+    "stream_endpoints": ("tcp",),
+    "stream_unacknowledged": ("tcp",),
+    "program_addresses": (None, None),
 }
-"""Inputs without a case, and why."""
+"""Right arguments of all methods that take more than frames or the time; a text stands for the name of that socket."""
+
+OTHERS: Final[list[Any]] = [None, True, "text", b"abc", -1, 1 << 40, 1.5, nan, [], [1], {}, (1,), BAD, bytearray(4), 3j]
+OTHERS_THAT_MAY_BE: Final[dict[str, dict[int, list[Any]]]] = {
+    "stream_accepted": {1: [None]},
+    "stream_received": {1: [b"abc"]},
+    "stream_failed": {1: [1 << 40], 2: [None]},
+    "forward_added": {0: [None]},
+    "datagram_received": {0: [True], 2: [b"abc"]},
+    "datagram_failed": {3: [b"abc"]},
+    "echo_received": {3: [b"abc"]},
+    "echo_failed": {3: [b"abc"]},
+    "service_added": {1: [None], 2: [None]},
+    "service_sent": {3: [b"abc"]},
+    "stream_opened": {0: [None], 1: [None]},
+    "program_addresses": {0: [None], 1: [None]},
+}
+"""The few of these values that an argument may have, by its place. (True is 1, and a datagram's socket is only looked
+up.)"""
+NAMES_OF_NOTHING: Final = (-1, 1 << 40)
+"""They may be those of sockets that were closed, so they are ignored."""
 
 
 @pytest.mark.parametrize(("make", "message"), MAKING)
@@ -117,13 +171,119 @@ def test_a_wrong_argument_is_refused_and_changes_nothing(name: str, arguments: t
         assert network.statistics() == before
 
 
+def _busy() -> tuple[Network, dict[str, SocketId]]:
+    """A network with one of everything, and the names by kind."""
+    config = replace(make_config(), rules=(Rule(action=Action.ASK, ports=(99,)),))
+    network, guest = Network(config, now=0.0, secret=bytes(16)), GuestStack()
+    names = {"forward": network.forward_added(None, 53, 0.0), "service": network.service_added(17, None, 99, 0.0)}
+    packets = (
+        udp(guest.ipv4, 5000, SERVER, 53, b"question"),
+        echo_request(guest.ipv4, SERVER, 7, 1, b"ping"),
+        Segment(guest.ipv4, 4000, SERVER, 80, 1000, 0, SYN, 65535, mss=1460).ip(),
+        udp(guest.ipv4, 5000, SERVER, 99, b"question"),
+    )
+    frames = [ethernet(guest.gateway_mac, guest.mac, IPV4, packet.emit()) for packet in packets]
+    network.receive_frames(frames, 0.0)
+    kinds = {OpenDatagram: "udp", OpenEcho: "echo", OpenStream: "tcp", DecideFlow: "question"}
+    names |= {kinds[type(order)]: order.socket for order in network.take_orders() if type(order) in kinds}
+    network.stream_connected(names["tcp"], 0.0)
+    while network.take_orders() or network.take_frames():
+        pass
+    return network, names
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [(name, place) for name, given in RIGHT.items() for place in range(len(given))]
+)
+def test_no_argument_can_be_of_another_kind(name: str, place: int) -> None:
+    parameter = list(inspect.signature(getattr(Network, name)).parameters)[1 + place]
+    right = RIGHT[name]
+    timed = "now" in inspect.signature(getattr(Network, name)).parameters
+    for other in OTHERS:
+        if any(other is one or other == one for one in OTHERS_THAT_MAY_BE.get(name, {}).get(place, ())):
+            continue
+        if parameter == "socket" and other in NAMES_OF_NOTHING:
+            continue
+        network, names = _busy()
+        arguments = [names[one] if isinstance(one, str) else one for one in right]
+        arguments[place] = other
+        before = pickle.dumps(network)
+        with pytest.raises(SansnetError, match=f"^{parameter}(: |\\.)") as refused:
+            getattr(network, name)(*arguments, *([0.0] if timed else []))
+        assert "\n" not in str(refused.value)
+        assert pickle.dumps(network) == before
+
+
+def test_a_time_without_an_end_is_none() -> None:
+    network = Network(make_config(), now=0.0, secret=bytes(16))
+    with pytest.raises(UsageError, match="now: inf is not a number of seconds"):
+        network.handle_deadline(inf)
+    network.handle_deadline(1.0)
+
+
+def test_a_service_at_a_place_that_is_taken_uses_up_no_name() -> None:
+    network = Network(make_config(), now=0.0, secret=bytes(16))
+    first = network.service_added(6, None, 80, 0.0)
+    with pytest.raises(UsageError, match="there is a service at this place"):
+        network.service_added(6, None, 80, 0.0)
+    assert network.service_added(6, None, 81, 0.0) == first + 1
+
+
+@pytest.mark.parametrize("kind", ["udp", "forward"])
+def test_a_datagram_that_no_packet_can_carry_opens_nothing(kind: str) -> None:
+    network, names = _busy()
+    with pytest.raises(UsageError, match="data: a datagram cannot carry 65508 bytes; give at most 65507"):
+        network.datagram_received(names[kind], Endpoint(SERVER, 53), bytes(65508), 0, 64, 0, 0.0)
+    assert [flow.received for flow in network.flows()] == [0] * 4
+
+
+def test_nothing_is_read_after_the_end_of_a_stream() -> None:
+    network, names = _busy()
+    network.stream_ended(names["tcp"], 0.0)
+    with pytest.raises(UsageError, match="the end of this stream was reported already"):
+        network.stream_received(names["tcp"], b"data", 0.0)
+
+
+@pytest.mark.parametrize("field", ["errno", "origin", "type", "code", "info", "ttl"])
+@pytest.mark.parametrize("value", [None, "text", -1, 1 << 32, 1.0, True])
+def test_an_extended_error_has_numbers(field: str, value: Any) -> None:
+    fields: dict[str, Any] = {"errno": 113, "origin": 2, "type": 3, "code": 1, "info": 0, "offender": None}
+    with pytest.raises(ConfigError, match=f"^{field}: .* is not a number; give an integer from 0 to"):
+        ExtendedError(**fields | {field: value})
+
+
+def test_an_endpoint_that_was_not_checked_has_a_text_for_errors() -> None:
+    assert repr(BAD) == "Endpoint(b'abc', 80)"
+    assert repr(Endpoint._make((WRONG, "text"))) == "Endpoint(None, 'text')"
+
+
+@pytest.mark.parametrize("port", [80, 99])
+def test_a_verdict_sends_nothing_to_port_0(port: int) -> None:
+    network, guest = Network(replace(make_config(), default_action=Action.ASK), now=0.0, secret=bytes(16)), GuestStack()
+    packets = (
+        udp(guest.ipv4, 5000, SERVER, port, b"question"),
+        Segment(guest.ipv4, 4000, SERVER, port, 1000, 0, SYN, 65535, mss=1460).ip(),
+        echo_request(guest.ipv4, SERVER, 7, 1, b"ping"),
+    )
+    network.receive_frames([ethernet(guest.gateway_mac, guest.mac, IPV4, each.emit()) for each in packets], 0.0)
+    *with_ports, ping = network.take_orders()
+    for question in with_ports:
+        with pytest.raises(UsageError, match=r"verdict: 192.0.2.1:0 has port 0, which only pings can go to"):
+            network.flow_decided(question.socket, Allow(Endpoint("192.0.2.1", 0)), 0.0)
+        assert network.take_orders() == []
+        network.flow_decided(question.socket, Allow(), 0.0)
+        assert network.take_orders()
+    network.flow_decided(ping.socket, Allow(Endpoint("192.0.2.1", 0)), 0.0)
+    assert network.take_orders()
+
+
 def test_every_input_has_its_case() -> None:
     inputs = {
         name
         for name, method in inspect.getmembers(Network, inspect.isfunction)
         if not name.startswith("_") and "now" in inspect.signature(method).parameters
     }
-    assert inputs == {*(name for name, _, _ in CALLS), *WITHOUT}
+    assert inputs <= {*(name for name, _, _ in CALLS), *RIGHT}
 
 
 def test_frames_before_a_wrong_one_are_received() -> None:

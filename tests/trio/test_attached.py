@@ -17,7 +17,7 @@ from sansnet_trio.guest.target import ExistingNamespace
 from sansnet_trio.hostinfo import HostError, InterfaceAddress
 from tests.lab.namespaces import held_namespace
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("one_thread")]
 
 PLAN = GuestPlan(
     interface="eth7",

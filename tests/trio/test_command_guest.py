@@ -21,7 +21,7 @@ from sansnet_trio.guest.plan import GuestPlan, ReadyGuest
 from sansnet_trio.hostinfo import HostError, InterfaceAddress, Route
 from tests.lab import eventually
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("one_thread")]
 
 MAC = bytes.fromhex("020000000707")
 FULL = GuestPlan(

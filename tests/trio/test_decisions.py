@@ -270,6 +270,18 @@ def test_a_flow_from_outside_cannot_be_served() -> None:
         trio.run(main)
 
 
+def test_a_verdict_sends_no_flow_to_port_0() -> None:
+    async def decide(flow: NewFlow) -> Verdict:
+        await trio.lowlevel.checkpoint()
+        return Allow(("192.0.2.1", 0))
+
+    async def main() -> None:
+        await run_alone(decide)
+
+    with pytest.raises(ValueError, match="but port 0 has no server; give the server's port"):
+        trio.run(main)
+
+
 def test_a_network_with_a_decider_asks_by_default_unless_its_configuration_says_otherwise() -> None:
     async def decide(flow: NewFlow) -> Verdict:
         raise NotImplementedError

@@ -545,7 +545,7 @@ def test_weak_ports_do_not_lead_back() -> None:
 
 
 def test_a_port_that_the_guest_uses_is_one_sentence() -> None:
-    sentence = f"TCP (inbound=False) {PORT}:80: port {PORT} of the guest cannot be bound at 127.0.0.1"
+    sentence = rf"TCP \(inbound=False\) {PORT}:80: port {PORT} of the guest cannot be bound at 127.0.0.1"
     with (
         Forwards(parse_all([f"{PORT}:80"], TCP, inbound=False)) as forwards,
         socket.create_server(("127.0.0.1", PORT)),

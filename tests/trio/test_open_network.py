@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import trio
 
-from sansnet_core import Ipv4Config, NetworkConfig, UsageError
+from sansnet_core import Frame, Ipv4Config, NetworkConfig, UsageError
 from sansnet_core.records import replace
 from sansnet_trio import ForwardError, GuestNetwork, LinkClosed, NewFlow, Services, Verdict, open_network
 from sansnet_trio.testing import MemoryLink, SimulatedGuest
@@ -325,3 +326,55 @@ def test_an_error_of_the_body_does_not_hide_what_ended_the_network(link: PairLin
     with pytest.raises(ExceptionGroup) as caught:
         run(link, body)
     assert [type(each) for each in caught.value.exceptions] == [Mine, ConnectionResetError]
+
+
+def test_tasks_of_the_body_that_a_failed_task_cancels_are_not_told(link: PairLink) -> None:
+    """Several cancelled tasks leave their nursery as a group."""
+    error = Mine()
+
+    async def fail() -> None:
+        await trio.sleep(0.01)
+        raise error
+
+    async def body(network: GuestNetwork) -> None:
+        network.nursery.start_soon(fail)
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(trio.sleep_forever)
+
+    with pytest.raises(Mine) as caught:
+        run(link, body)
+    assert caught.value is error
+
+
+def test_a_failure_of_the_link_ends_the_network_and_is_not_one_of_the_task_that_sends() -> None:
+    class Failing(MemoryLink):
+        broken = False
+
+        def write_frames(self, frames: Sequence[Frame]) -> int:
+            if self.broken:
+                raise OSError(errno.EIO, "the link failed")
+            return super().write_frames(frames)
+
+    sent = []
+
+    async def main() -> None:
+        link = Failing(SERVED.link)
+        guest = SimulatedGuest(link, SERVED)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(guest.run)
+            async with open_network(link, SERVED) as network:
+                listener = guest.listen_tcp(80)
+                stream = await network.open_tcp_stream(80)
+                await listener.accept()
+                link.broken = True
+                await stream.send_all(b"x")
+                sent.append(b"x")
+                with trio.fail_after(5):
+                    await trio.sleep_forever()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        trio.run(main)
+    (error,) = caught.value.exceptions
+    assert isinstance(error, OSError)
+    assert (error.errno, sent) == (errno.EIO, [b"x"])

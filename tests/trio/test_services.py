@@ -406,7 +406,8 @@ def test_what_a_batch_of_orders_leads_to_does_not_turn_the_time_of_the_network_b
     """In one batch a connection leaves the backlog, so the next one is answered, and a task gets data that it wants."""
 
     async def expect(stream: GuestStream, data: bytes) -> None:
-        assert await stream.receive_some() == data
+        async with stream:
+            assert await stream.receive_some() == data
 
     async def body() -> None:
         services = Services()
@@ -424,6 +425,6 @@ def test_what_a_batch_of_orders_leads_to_does_not_turn_the_time_of_the_network_b
                 theirs.connection.send(b"data")
                 while len(network.network.flows()) == 3:
                     await trio.sleep(0.01)
-                await listener.accept()
+                await (await listener.accept()).aclose()
 
     trio.run(body)  # by a clock that moves with every look at it

@@ -495,7 +495,7 @@ def test_a_rule_that_the_network_breaks_is_told_to_a_test_that_waits_for_a_conne
         async with open_simulated_guest() as guest:
             listener = guest.host.listen_tcp(80)
             stream = await guest.open_tcp_stream(SERVER, 80)
-            await listener.accept()
+            kept = await listener.accept()
 
             async def write() -> None:
                 await trio.sleep(1)
@@ -503,6 +503,7 @@ def test_a_rule_that_the_network_breaks_is_told_to_a_test_that_waits_for_a_conne
 
             guest.nursery.start_soon(write)
             await stream.receive_some()
+            await kept.aclose()
 
     with pytest.raises(AssertionError, match="checksum"):
         virtual(break_a_rule)

@@ -21,7 +21,7 @@ from sansnet_trio.guest.socket_agent import TIMEOUT, NoAgent, SocketAgent, Socke
 from sansnet_trio.linux import syscalls
 from tests.lab.namespaces import Namespace, eventually, held_namespace
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("one_thread")]
 
 PR_GET_DUMPABLE = 3  # linux/prctl.h
 STREAM, DATAGRAM = socket.SOCK_STREAM, socket.SOCK_DGRAM

@@ -19,7 +19,7 @@ from sansnet_trio.guest.target import ExistingNamespace
 from tests.lab.namespaces import Namespace, held_namespace, running
 from tests.trio.test_socket_agent import check_hidden
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("one_thread")]
 
 SOON: Final = 2.0
 """Seconds within which an end is noticed; files that must be checked are checked every second."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from errno import (
     EACCES,
     ECONNABORTED,
@@ -279,6 +280,17 @@ def test_a_refusal_is_forgotten_in_time_and_by_other_rules() -> None:
     syn_of(pair, SERVER)
     decide(pair, Allow())
     assert len(pair.host.streams) == 1
+
+
+def test_nothing_of_a_refusal_is_kept_after_its_time() -> None:
+    pair = asking()
+    before = len(pickle.dumps(pair.network))
+    for port in range(300):
+        syn_of(pair, SERVER, 40000 + port)
+        decide(pair, Drop())
+    assert len(pickle.dumps(pair.network)) > before + 300 * 20
+    pair.wait(200.0)
+    assert len(pickle.dumps(pair.network)) < before + 300 * 20
 
 
 def test_refusals_are_remembered_in_bounded_number() -> None:

@@ -346,6 +346,19 @@ def test_the_mtu_of_a_path_of_another_family_counts_for_the_guests_headers() -> 
     assert int.from_bytes(packet.payload[6:8], "big") == 1280
 
 
+@pytest.mark.parametrize("mtu", [0, 1, 19, (1 << 32) - 1])
+def test_any_mtu_of_a_path_of_another_family_is_no_error_of_the_driver(mtu: int) -> None:
+    bench = direct(rules=(Rule(action=Action.ALLOW, to=Endpoint(SERVER6, 7)),))
+    bench.send(datagram(bytes(1400)))
+    order = bench.take()[-1]
+    error = ExtendedError(errno.EMSGSIZE, 1, 0, 0, mtu, None)
+    bench.network.datagram_failed(order.socket, Endpoint(SERVER6, 7), error, bytes(1400), bench.now)
+    bench.collect()
+    (packet,) = bench.packets
+    assert packet.payload[:2] == b"\3\4"
+    assert int.from_bytes(packet.payload[6:8], "big") in ({0: [0], 1: [0, 68], 19: [0, 68]}.get(mtu, [65535, 65515]))
+
+
 def test_a_served_flow_is_the_programs() -> None:
     bench = asking()
     bench.send(datagram(b"1"), datagram(b"2"))

@@ -86,17 +86,21 @@ def packed(address: AnyAddress, *, zone: bool = False) -> bytes:
     if isinstance(address, bytes):
         if len(address) in (4, 16):
             return address
-        raise ConfigError(f"{address!r} has {len(address)} bytes, but an IP address has 4 or 16; {_ADDRESS_REMEDY}")
+        raise ConfigError(
+            f"{address!r:.100} has {len(address)} bytes, but an IP address has 4 or 16; {_ADDRESS_REMEDY}"
+        )
     if isinstance(address, IPv4Interface | IPv6Interface):
-        raise ConfigError(f"{address!r} has a prefix length, which does not belong here; give its attribute ip")
+        raise ConfigError(f"{address!r:.100} has a prefix length, which does not belong here; give its attribute ip")
     if isinstance(address, str):
         text = address
         try:
             address = ip_address(text)
         except ValueError:
             if "/" in text:
-                raise ConfigError(f"{text!r} has a prefix length, which does not belong here; leave it out") from None
-            raise ConfigError(f"{text!r} is not an IP address; {_ADDRESS_REMEDY}") from None
+                raise ConfigError(
+                    f"{text!r:.100} has a prefix length, which does not belong here; leave it out"
+                ) from None
+            raise ConfigError(f"{text!r:.100} is not an IP address; {_ADDRESS_REMEDY}") from None
     if isinstance(address, IPv6Address) and address.scope_id is not None:
         index = address.scope_id
         if not zone:
@@ -106,7 +110,7 @@ def packed(address: AnyAddress, *, zone: bool = False) -> bytes:
         return with_zone(address.packed, int(index))
     if isinstance(address, IPv4Address | IPv6Address):
         return address.packed
-    raise ConfigError(f"{address!r} is not an IP address; {_ADDRESS_REMEDY}")
+    raise ConfigError(f"{address!r:.100} is not an IP address; {_ADDRESS_REMEDY}")
 
 
 def packed_interface(address: AnyInterface) -> tuple[bytes, int | None]:
@@ -120,7 +124,7 @@ def packed_interface(address: AnyInterface) -> tuple[bytes, int | None]:
         try:
             address = ip_interface(text)
         except ValueError:
-            raise ConfigError(f"{text!r} is not an address with a prefix length such as '192.0.2.1/24'") from None
+            raise ConfigError(f"{text!r:.100} is not an address with a prefix length such as '192.0.2.1/24'") from None
     if isinstance(address, IPv4Interface | IPv6Interface):
         return packed(address.ip), address.network.prefixlen
     return packed(address), None
@@ -135,7 +139,7 @@ def packed_mac(address: AnyMac) -> bytes:
     if isinstance(address, bytes):
         if len(address) == 6:
             return address
-        raise ConfigError(f"{address!r} has {len(address)} bytes, but an Ethernet address has 6; {_MAC_REMEDY}")
+        raise ConfigError(f"{address!r:.100} has {len(address)} bytes, but an Ethernet address has 6; {_MAC_REMEDY}")
     if isinstance(address, str):
         parts = address.replace("-", ":").split(":")
         try:
@@ -144,7 +148,7 @@ def packed_mac(address: AnyMac) -> bytes:
             found = b""
         if len(parts) == len(found) == 6:
             return found
-    raise ConfigError(f"{address!r} is not an Ethernet address; {_MAC_REMEDY}")
+    raise ConfigError(f"{address!r:.100} is not an Ethernet address; {_MAC_REMEDY}")
 
 
 def checked_port(port: int, *, first: int = 0) -> int:
@@ -158,7 +162,7 @@ def checked_port(port: int, *, first: int = 0) -> int:
         ConfigError: it is not an integer between `first` and 65535.
     """
     if not isinstance(port, int) or isinstance(port, bool):
-        raise ConfigError(f"{port!r} is not a port; give an integer between {first} and 65535")
+        raise ConfigError(f"{port!r:.100} is not a port; give an integer between {first} and 65535")
     if not first <= port <= 65535:
         raise ConfigError(f"{port} is not a port; give an integer between {first} and 65535")
     return int(port)
@@ -208,7 +212,11 @@ class Endpoint(_Endpoint):
         return f"[{text}]:{self.port}" if len(self.address) == 16 else f"{text}:{self.port}"
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({format_any(self.address)!r}, {self.port})"
+        """Never raises: errors show endpoints that were made without a check."""
+        shown = (
+            format_any(self.address) if type(self.address) is bytes and len(self.address) in (4, 16) else self.address
+        )
+        return f"{type(self).__name__}({shown!r}, {self.port!r})"
 
 
 class _Prefix(NamedTuple):
@@ -231,7 +239,7 @@ class Prefix(_Prefix):
     __slots__ = ()
 
     def __new__(cls, address: AnyPrefix, length: int | None = None) -> Self:
-        given = f"{address!r}" if length is None else f"{address!r}, {length!r}"
+        given = f"{address!r:.100}" if length is None else f"{address!r:.100}, {length!r}"
         own: int | None
         if isinstance(address, tuple):
             first, own = _pair(address)
@@ -294,7 +302,7 @@ def _pair(given: tuple[object, ...]) -> tuple[bytes, int]:
     match given:
         case (bytes() as address, int() as length) if len(address) in (4, 16):
             return address, length
-    raise ConfigError(f"{given!r} is not a network; {_PREFIX_REMEDY}")
+    raise ConfigError(f"{given!r:.100} is not a network; {_PREFIX_REMEDY}")
 
 
 def _masked(address: bytes, length: int) -> bytes:
@@ -312,7 +320,7 @@ def parse(text: str) -> bytes:
     if not isinstance(text, str):
         raise ConfigError(f"{text!r:.100} is not the text of an address, such as '192.0.2.1'")
     if "%" in text:
-        raise ValueError(f"{text!r} has a zone; leave out the % and the rest")
+        raise ValueError(f"{text!r:.100} has a zone; leave out the % and the rest")
     return ip_address(text).packed
 
 

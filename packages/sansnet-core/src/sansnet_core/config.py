@@ -103,7 +103,7 @@ def _address6(value: AnyInterface) -> bytes:
     own, length = packed_interface(value)
     if length not in (None, 64):
         raise ValueError(
-            f"{value!r}: the prefix of the guest's network has 64 bits always (RFC 4862); leave out /{length}"
+            f"{value!r:.100}: the prefix of the guest's network has 64 bits always (RFC 4862); leave out /{length}"
         )
     return fields.address6(own)
 
@@ -222,7 +222,7 @@ class UdpFiltering(Enum):
 def _forwarded(value: tuple[AnyAddress, AnyEndpoint]) -> tuple[bytes, Endpoint]:
     """An address that the guest queries, and the name server that answers."""
     if not isinstance(value, tuple) or len(value) != 2:
-        raise ValueError(f"{value!r} is not a pair of an address and the endpoint of a name server")
+        raise ValueError(f"{value!r:.100} is not a pair of an address and the endpoint of a name server")
     match, server = fields.address(value[0]), fields.endpoint(value[1])
     if len(match) != len(server.address):
         raise ValueError(f"'{format(match)}' and '{server}' are of different families; give two of one")
@@ -232,7 +232,7 @@ def _forwarded(value: tuple[AnyAddress, AnyEndpoint]) -> tuple[bytes, Endpoint]:
 def _host(value: tuple[str, Iterable[AnyAddress]]) -> tuple[str, tuple[bytes, ...]]:
     """A name and its addresses."""
     if not isinstance(value, tuple) or len(value) != 2 or not isinstance(value[0], str):
-        raise ValueError(f"{value!r} is not a pair of a name and its addresses")
+        raise ValueError(f"{value!r:.100} is not a pair of a name and its addresses")
     return value[0], several(fields.address)(value[1])
 
 
@@ -386,5 +386,11 @@ def check_change(old: NetworkConfig, new: NetworkConfig) -> None:
 def _check_name(field_name: str, name: str) -> None:
     """Check a domain name (RFC 1035, 2.3.4)."""
     labels = name.rstrip(".").split(".")
-    if not name.isascii() or not all(0 < len(label) < 64 for label in labels) or len(name) > 253:
+    if (
+        not name.isascii()
+        or not name.isprintable()
+        or " " in name
+        or not all(0 < len(label) < 64 for label in labels)
+        or len(name) > 253
+    ):
         raise ConfigError(f"{field_name}: {name!r} is not a domain name")

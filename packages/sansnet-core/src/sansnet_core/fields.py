@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from sansnet_core.addresses import (
     AnyAddress,
@@ -84,7 +84,7 @@ def instance(kind: type[T]) -> Converter[T]:
 
     def check(value: T) -> T:
         if not isinstance(value, kind):
-            raise ValueError(f"{value!r} is not a value of its type; give {kind.__name__}")
+            raise ValueError(f"{value!r:.100} is not a value of its type; give {kind.__name__}")
         return value
 
     return check
@@ -104,7 +104,7 @@ def address4(value: AnyAddress) -> bytes:
     """An IPv4 address."""
     found = packed(value)
     if len(found) != 4:
-        raise ValueError(f"{value!r} is not an IPv4 address; give one such as '192.0.2.1'")
+        raise ValueError(f"{value!r:.100} is not an IPv4 address; give one such as '192.0.2.1'")
     return found
 
 
@@ -112,7 +112,7 @@ def address6(value: AnyAddress) -> bytes:
     """An IPv6 address."""
     found = packed(value)
     if len(found) != 16:
-        raise ValueError(f"{value!r} is not an IPv6 address; give one such as '2001:db8::1'")
+        raise ValueError(f"{value!r:.100} is not an IPv6 address; give one such as '2001:db8::1'")
     return found
 
 
@@ -126,7 +126,7 @@ def mac(value: AnyMac) -> bytes:
     found = packed_mac(value)
     if found[0] & 1:
         raise ValueError(
-            f"{value!r} is the Ethernet address of a group; give that of an interface, with an even first byte"
+            f"{value!r:.100} is the Ethernet address of a group; give that of an interface, with an even first byte"
         )
     return found
 
@@ -139,7 +139,7 @@ def port(value: int) -> int:
 def any_endpoint(value: AnyEndpoint) -> Endpoint:
     """An address and a port, which may be 0."""
     if not isinstance(value, tuple) or len(value) != 2:
-        raise ValueError(f"{value!r} is not an endpoint; give Endpoint(address, port)")
+        raise ValueError(f"{value!r:.100} is not an endpoint; give Endpoint(address, port)")
     return Endpoint(*value)
 
 
@@ -160,12 +160,16 @@ def optional(convert: Converter[T]) -> Converter[T | None]:
     return lambda value: None if value is None else convert(value)
 
 
+_SINGLE: Final = (str, bytes, Endpoint, Prefix, IPv4Network, IPv6Network)
+"""Iterables that are one value; a network iterates over all its addresses."""
+
+
 def several(convert: Converter[T]) -> Converter[tuple[T, ...]]:
     """A converter of a tuple or another iterable of values."""
 
     def convert_all(values: Any) -> tuple[T, ...]:
-        if isinstance(values, str | bytes | Endpoint | Prefix) or not isinstance(values, Iterable):
-            raise ValueError(f"{values!r} is one value in place of several; write ({values!r},)")
+        if isinstance(values, _SINGLE) or not isinstance(values, Iterable):
+            raise ValueError(f"{values!r:.100} is one value in place of several; write ({values!r:.100},)")
         return tuple(convert(value) for value in values)
 
     return convert_all
@@ -174,7 +178,7 @@ def several(convert: Converter[T]) -> Converter[tuple[T, ...]]:
 def prefix_length(value: int | None) -> Any:
     """A prefix length, or None if the address of the record has one; see `settle_prefix_length`."""
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 128):
-        raise ValueError(f"{value!r} is not between 0 and 32, or 128 for IPv6")
+        raise ValueError(f"{value!r:.100} is not between 0 and 32, or 128 for IPv6")
     return value
 
 

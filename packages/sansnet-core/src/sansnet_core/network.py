@@ -11,6 +11,7 @@ A packet passes three lookups: EtherType, IP protocol, flow.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from math import inf
 from typing import TYPE_CHECKING
 
 from sansnet_core import checks
@@ -69,15 +70,15 @@ class Network(Copyable):
         addresses = " and ".join(format(address) for address in (guest.ipv4, guest.ipv6) if address)
         return f"network of {addresses or 'a guest without an address'}: {len(self.flows())} flows, {counted.totals}"
 
-    def _begin(self, now: float) -> Context:
+    def _begin(self, now: float, socket: int = 0) -> Context:
         context = self._context
         try:
-            if now >= context.now:
+            if context.now <= now < inf and type(socket) is int:
                 context.now = now
                 return context
         except TypeError:
             pass
-        raise checks.wrong_time(now, context.now)
+        raise checks.wrong_input(now, context.now, socket)
 
     def reconfigure(self, config: NetworkConfig, now: float, *, moved: bool = False) -> None:
         """Replace the configuration, for example when the host's own network changed. Then take the outputs.
@@ -170,7 +171,7 @@ class Network(Copyable):
 
     def stream_connected(self, socket: SocketId, now: float) -> None:
         """The connect that `OpenStream` ordered succeeded. Then take the outputs."""
-        self._begin(now)
+        self._begin(now, socket)
         self._tcp.stream_connected(socket)
 
     def stream_received(self, socket: SocketId, data: bytes, now: float) -> None:
@@ -181,10 +182,13 @@ class Network(Copyable):
             data: the bytes, at most `receive_budget` of them; kept until the guest acknowledges them. At the end of the
                 stream, call `stream_ended` instead.
             now: seconds.
+
+        Raises:
+            UsageError: the end of the stream was reported before.
         """
         if type(data) is not bytes:
             checks.payload("data", data)
-        self._begin(now)
+        self._begin(now, socket)
         self._tcp.stream_received(socket, data)
 
     def stream_sent(self, socket: SocketId, count: int, now: float) -> None:
@@ -193,12 +197,14 @@ class Network(Copyable):
         Raises:
             UsageError: the orders had fewer bytes.
         """
-        self._begin(now)
+        if type(count) is not int:
+            checks.number("count", count)
+        self._begin(now, socket)
         self._tcp.stream_sent(socket, count)
 
     def stream_ended(self, socket: SocketId, now: float) -> None:
         """The remote host sent FIN; no more data will be read. Then take the outputs."""
-        self._begin(now)
+        self._begin(now, socket)
         self._tcp.stream_ended(socket)
 
     def stream_failed(self, socket: SocketId, errno: int, error: ExtendedError | None, now: float) -> None:
@@ -210,8 +216,8 @@ class Network(Copyable):
             error: the extended error, if the kernel provided one.
             now: seconds.
         """
-        checks.extended_error(error)
-        self._begin(now)
+        checks.stream_failure(errno, error)
+        self._begin(now, socket)
         self._tcp.stream_failed(socket, errno, error)
 
     def forward_added(
@@ -241,7 +247,7 @@ class Network(Copyable):
 
     def forward_removed(self, socket: SocketId, now: float) -> None:
         """The driver closed a socket of `forward_added`, whose flows end. Then take the outputs."""
-        self._begin(now)
+        self._begin(now, socket)
         self._udp.forward_removed(socket)
 
     def datagram_received(
@@ -283,8 +289,9 @@ class Network(Copyable):
             data: the part of its payload that is known.
             now: seconds.
         """
-        checks.extended_error(error)
-        self._begin(now)
+        checks.known_endpoint("remote", remote)
+        checks.failure(error, data)
+        self._begin(now, socket)
         self._udp.datagram_failed(socket, remote, error, data)
 
     def echo_received(
@@ -301,7 +308,8 @@ class Network(Copyable):
             tos: TOS or traffic class on arrival.
             now: seconds.
         """
-        self._begin(now)
+        checks.echo(source, sequence, data, ttl, tos)
+        self._begin(now, socket)
         self._echo.echo_received(socket, source, sequence, data, ttl, tos)
 
     def echo_failed(self, socket: SocketId, sequence: int, error: ExtendedError, data: bytes, now: float) -> None:
@@ -314,8 +322,9 @@ class Network(Copyable):
             data: the part of its payload that is known.
             now: seconds.
         """
-        checks.extended_error(error)
-        self._begin(now)
+        checks.number("sequence", sequence, 65535)
+        checks.failure(error, data)
+        self._begin(now, socket)
         self._echo.echo_failed(socket, sequence, error, data)
 
     # facts from the program
@@ -336,6 +345,7 @@ class Network(Copyable):
             UsageError: there is a service at this place.
         """
         where = checks.place(protocol, prefix, port)
+        self._context.services.check_free(*where)
         context = self._begin(now)
         socket = context.new_socket()
         context.services.add(ProgramService(socket, *where))
@@ -348,7 +358,7 @@ class Network(Copyable):
 
         With the name of a UDP flow whose verdict was `Serve`, that flow ends.
         """
-        self._begin(now).services.remove(socket)
+        self._begin(now, socket).services.remove(socket)
         self._udp.service_removed(socket)
 
     def service_sent(self, socket: SocketId, guest: AnyEndpoint, source: AnyEndpoint, data: bytes, now: float) -> None:
@@ -365,7 +375,7 @@ class Network(Copyable):
             guest, source = checks.endpoint("guest", guest), checks.endpoint("source", source)
         if type(data) is not bytes:
             checks.payload("data", data)
-        self._begin(now)
+        self._begin(now, socket)
         self._udp.service_sent(socket, guest, source, data)
 
     def stream_opened(
@@ -392,20 +402,23 @@ class Network(Copyable):
 
     def stream_endpoints(self, socket: SocketId) -> tuple[Endpoint, Endpoint] | None:
         """The endpoints of a stream as the guest sees them: its own, and the remote one; None if it is over."""
-        return self._tcp.endpoints(socket)
+        return self._tcp.endpoints(checks.socket_name(socket))
 
-    def program_addresses(self, source: bytes | None, guest_address: bytes | None) -> tuple[bytes, bytes] | int:
+    def program_addresses(
+        self, source: AnyAddress | None, guest_address: AnyAddress | None
+    ) -> tuple[bytes, bytes] | int:
         """The addresses of packets from the program to the guest; the errno of connect() if there are none.
 
         Args:
             source: that of the program; None for our own address.
             guest_address: that of the guest; None for its current one.
         """
-        return self._context.address_map.from_program(source, guest_address, self._context.guest)
+        ours, theirs = checks.address("source", source), checks.address("guest_address", guest_address)
+        return self._context.address_map.from_program(ours, theirs, self._context.guest)
 
     def stream_unacknowledged(self, socket: SocketId) -> int:
         """How many bytes of `stream_received` the guest has not acknowledged; 0 if the stream is over."""
-        return self._tcp.unacknowledged(socket)
+        return self._tcp.unacknowledged(checks.socket_name(socket))
 
     def flow_decided(self, socket: SocketId, verdict: Verdict, now: float) -> None:
         """The `verdict` that `DecideFlow` asked for; a late one is ignored. Then take the outputs.
@@ -415,7 +428,7 @@ class Network(Copyable):
         """
         if not isinstance(verdict, Verdict):
             raise UsageError(f"verdict: {verdict!r} is not one; give Allow(), Refuse(), Drop() or Serve()")
-        self._begin(now)
+        self._begin(now, socket)
         for handler in (self._tcp.opening, self._udp, self._echo):
             handler.flow_decided(socket, verdict)
 
@@ -462,7 +475,7 @@ class Network(Copyable):
 
         0 means that it must not be read until a `ResumeStream` order.
         """
-        return self._tcp.receive_budget(socket)
+        return self._tcp.receive_budget(socket if type(socket) is int else checks.socket_name(socket))
 
     def flows(self) -> list[FlowReport]:
         """All flows, for reports. The configuration's limits bound their number."""

@@ -52,6 +52,15 @@ ORIGIN_ICMPV6: Final = 3
 SocketId = NewType("SocketId", int)
 """Name of a host socket, assigned by the core and never reused."""
 
+_RANGES: Final = {
+    "errno": (1 << 32) - 1,
+    "origin": 255,
+    "type": 255,
+    "code": 255,
+    "info": (1 << 32) - 1,
+    "ttl": 255,
+}
+"""The fields of an `ExtendedError` that are integers, and their greatest values."""
 _UNKNOWN: Final = Endpoint(bytes(4), 0)
 _T = TypeVar("_T")
 
@@ -82,10 +91,14 @@ class ExtendedError:
     """TTL or hop limit of the message on arrival, from which tools compute the hops of the way back."""
 
     def __post_init__(self) -> None:
-        """Check the address, which the guest gets as the source of a packet. Errors are rare."""
+        """Check the fields, which lead to packets of the guest. Errors are rare."""
+        for name, most in _RANGES.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+                raise ConfigError(f"{name}: {value!r:.100} is not a number; give an integer from 0 to {most}")
         if self.offender is not None:
             try:
-                packed(self.offender, zone=True)
+                object.__setattr__(self, "offender", packed(self.offender, zone=True))
             except ConfigError as wrong:
                 raise ConfigError(f"offender: {wrong}") from None
 

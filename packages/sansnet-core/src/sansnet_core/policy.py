@@ -20,7 +20,7 @@ __all__ = ["Action", "Allow", "Drop", "Refuse", "Rule", "Serve", "Verdict"]
 
 def _errno(value: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 4096:
-        raise ValueError(f"{value!r} is not an errno; give one such as errno.ECONNREFUSED")
+        raise ValueError(f"{value!r:.100} is not an errno; give one such as errno.ECONNREFUSED")
     return value
 
 
@@ -65,8 +65,8 @@ _PROTOCOLS: Final = {"tcp": (6,), "udp": (17,), "ping": (1, 58)}
 
 
 def _protocol(value: str) -> str:
-    if value not in _PROTOCOLS:
-        raise ValueError(f"{value!r} is not one of {', '.join(_PROTOCOLS)}")
+    if not isinstance(value, str) or value not in _PROTOCOLS:
+        raise ValueError(f"{value!r:.100} is not one of {', '.join(_PROTOCOLS)}")
     return value
 
 
@@ -75,7 +75,7 @@ def _ports(value: int | tuple[int, int]) -> tuple[int, int]:
     if not isinstance(value, tuple):
         return fields.port(value), value
     if len(value) != 2:
-        raise ValueError(f"{value!r} is not a pair of the first and the last port")
+        raise ValueError(f"{value!r:.100} is not a pair of the first and the last port")
     first, last = fields.port(value[0]), fields.port(value[1])
     if first > last:
         raise ValueError(f"{first} to {last} is not a range; give the lower port first")
@@ -113,6 +113,8 @@ class Rule(Record):
     def __post_init__(self) -> None:
         if self.to is not None and self.action is not Action.ALLOW:
             raise ConfigError(f"to: it has no effect with {self.action}; leave it out, or use Action.ALLOW")
+        if self.to is not None and not self.to.port and self.protocols != ("ping",):
+            raise ConfigError(f"to: {self.to} has port 0, which only pings can go to; give the port of the server")
 
     @property
     def verdict(self) -> Verdict | None:

@@ -125,7 +125,7 @@ def _plain(kind: type, remedy: str, optional: bool) -> Converter[Any]:
     def check(value: object) -> object:
         if (isinstance(value, kinds) and (kind is bool or not isinstance(value, bool))) or (optional and value is None):
             return value
-        raise ValueError(f"{value!r} is not {remedy}{' or None' * optional}")
+        raise ValueError(f"{value!r:.100} is not {remedy}{' or None' * optional}")
 
     return check
 
@@ -133,7 +133,7 @@ def _plain(kind: type, remedy: str, optional: bool) -> Converter[Any]:
 def _texts(value: Any) -> tuple[str, ...]:
     texts = () if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
     if not (texts or value == ()) or not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"{value!r} is not a tuple of texts; write ('one', 'two') or ('one',)")
+        raise ValueError(f"{value!r:.100} is not a tuple of texts; write ('one', 'two') or ('one',)")
     return texts
 
 

@@ -44,14 +44,17 @@ class ServiceTable:
     def __iter__(self) -> Iterator[ProgramService]:
         return iter(self._services)
 
-    def add(self, service: ProgramService) -> None:
-        """Add a service.
+    def check_free(self, protocol: int, prefix: Prefix | None, port: int | None) -> None:
+        """Check that there is no service at a place.
 
         Raises:
-            UsageError: there is one at the same place.
+            UsageError: there is one.
         """
-        if any(other[1:] == service[1:] for other in self._services):
+        if any(other[1:] == (protocol, prefix, port) for other in self._services):
             raise UsageError("service_added: there is a service at this place; call service_removed first")
+
+    def add(self, service: ProgramService) -> None:
+        """Add a service, whose place is free."""
         self._services.append(service)
         self._index()
 

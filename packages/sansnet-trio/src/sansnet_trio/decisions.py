@@ -175,4 +175,6 @@ def _check(verdict: object, flow: NewFlow) -> Verdict:
         raise ValueError(
             f"decide returned Serve for {flow}, which only the guest can answer; return Allow(), Refuse() or Drop()"
         )
+    if isinstance(verdict, Allow) and verdict.to is not None and not verdict.to.port and flow.protocol != "ping":
+        raise ValueError(f"decide returned {verdict} for {flow}, but port 0 has no server; give the server's port")
     return verdict

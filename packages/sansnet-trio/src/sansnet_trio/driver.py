@@ -208,6 +208,8 @@ class Driver(Uncopyable):
         """The time of all facts until then: the network's time must not go back."""
         self._timer = trio.CancelScope()
         """Ends the wait at the next deadline."""
+        self._failure: OSError | None = None
+        """The failure of the link that another task met, for `run` to raise."""
         self._starved = False
         self._frames_received = self._frames_done = self._frames_dropped = self._wakeups = 0
 
@@ -290,8 +292,11 @@ class Driver(Uncopyable):
             fact(now)
         finally:
             self._working = False
-        with suppress(LinkClosed):  # `run` will raise it too
-            self._flush(now)
+        try:
+            with suppress(LinkClosed):  # `run` will raise it too
+                self._flush(now)
+        except OSError as error:  # no failure of the task that tells the fact
+            self._failure, self._timer.deadline = error, -math.inf
         self._events.publish(self._network.take_notices(), now)
         if (deadline := self._next_deadline()) < self._timer.deadline:
             self._timer.deadline = deadline
@@ -388,6 +393,8 @@ class Driver(Uncopyable):
 
     def _work(self) -> None:
         """Work in rounds, for a bounded time."""
+        if self._failure is not None:
+            raise self._failure
         poll, handlers, clock = self._poller.poll, self._poller.handlers, trio.current_time
         began = self._now = now = clock()
         self._context.woken = False

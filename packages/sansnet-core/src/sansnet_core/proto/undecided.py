@@ -19,6 +19,7 @@ from errno import EACCES, ECONNREFUSED
 from math import inf
 from typing import Final, Generic, NamedTuple, TypeVar
 
+from sansnet_core import checks
 from sansnet_core.context import Context
 from sansnet_core.errors import Reason
 from sansnet_core.notices import FlowRefused, FlowReport
@@ -193,6 +194,7 @@ class Undecided(Generic[P]):
         """See `Network.flow_decided`."""
         question = self._sockets.get(socket)
         if question is not None:
+            checks.verdict(verdict, question.flow.protocol)
             self._forget(question)
             if isinstance(verdict, Serve) and question.flow.inbound:
                 verdict = Refuse()  # the program cannot take the guest's place

@@ -13,7 +13,7 @@ from math import inf
 from typing import Final
 
 from sansnet_core.egress import FlowHeaders
-from sansnet_core.errors import Reason
+from sansnet_core.errors import Reason, UsageError
 from sansnet_core.orders import (
     Buffer,
     CloseSocket,
@@ -330,6 +330,8 @@ class TcpFlow:
 
     def stream_received(self, data: bytes) -> None:
         """Bytes were read from the host's socket, within the budget."""
+        if self.lifecycle[3] is not OPEN:
+            raise UsageError("stream_received: the end of this stream was reported already; read nothing after it")
         promised = self.shared.memory.promised
         if promised:
             promised.pop(self, None)

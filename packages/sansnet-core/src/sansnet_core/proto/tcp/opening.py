@@ -19,6 +19,7 @@ from errno import (
 )
 from typing import Final
 
+from sansnet_core import checks
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.notices import FlowRefused
@@ -296,7 +297,9 @@ class Opening:
     def flow_decided(self, socket: SocketId, verdict: Verdict) -> None:
         """See `Network.flow_decided`."""
         flow = self._table.by_socket.get(socket)
-        if flow is not None and self.questions.remove(flow):
+        if flow is not None and flow in self.questions:
+            checks.verdict(verdict, TCP)
+            self.questions.remove(flow)
             self._decide(flow, verdict, Reason.REFUSED)
 
     def _decide(self, flow: TcpFlow, verdict: Verdict, reason: Reason) -> None:

@@ -16,6 +16,10 @@ KEPT_TIME: Final = 150.0
 """Seconds for which a refusal is kept: Linux repeats a SYN for about 130 s by default (tcp_syn_retries in tcp(7))."""
 
 
+PURGE_INTERVAL: Final = 1.0
+"""Seconds; how late a refusal may be forgotten. Bounds the work of the timer."""
+
+
 class Refusal(NamedTuple):
     """A verdict that refused a connection.
 
@@ -63,6 +67,9 @@ class Questions:
         self._undecided[flow.inbound][flow] = due
         context.timers.arm(self, min(self.deadline, due))
 
+    def __contains__(self, flow: TcpFlow) -> bool:
+        return flow in self._undecided[flow.inbound]
+
     def remove(self, flow: TcpFlow) -> bool:
         """The question is answered or withdrawn; whether there was one."""
         return self._undecided[flow.inbound].pop(flow, None) is not None
@@ -72,15 +79,22 @@ class Questions:
         return [flow for flows in self._undecided for flow in flows]
 
     def expire(self) -> None:
-        """Refuse the connections that got no verdict in time."""
+        """Refuse the connections that got no verdict in time, and forget old refusals."""
+        context = self._context
         for flows in self._undecided:
             while flows:
                 flow, due = next(iter(flows.items()))
-                if due > self._context.now:
-                    self._context.timers.arm(self, min(self.deadline, due))
+                if due > context.now:
+                    context.timers.arm(self, min(self.deadline, due))
                     break
                 del flows[flow]
                 self._time_over(flow)
+        while self._refusals:
+            key, refusal = next(iter(self._refusals.items()))
+            if refusal.kept_until > context.now:
+                context.timers.arm(self, min(self.deadline, refusal.kept_until + PURGE_INTERVAL))
+                break
+            del self._refusals[key]
 
     def remember(self, flow: TcpFlow) -> None:
         """Keep the refusal of a connection of the guest, which may repeat its SYN."""
@@ -90,6 +104,7 @@ class Questions:
             del refusals[next(iter(refusals))]
         until = self._context.now + KEPT_TIME
         refusals[flow.key] = Refusal(flow.irs, flow.host.address, flow.failure, until)
+        self._context.timers.arm(self, min(self.deadline, until + PURGE_INTERVAL))
 
     def refusal(self, key: bytes, irs: int) -> Refusal | None:
         """The refusal of the connection that a SYN belongs to, if the verdict was one."""

@@ -248,7 +248,7 @@ class Receiver:
             UsageError: the orders had fewer bytes.
         """
         if not 0 <= count <= self.unsent:
-            raise UsageError(f"{count} bytes were reported as sent, but only {self.unsent} were ordered")
+            raise UsageError(f"count: {count} bytes were reported as sent, but only {self.unsent} were ordered")
         self.unsent -= count
 
     def acknowledge_now(self) -> None:

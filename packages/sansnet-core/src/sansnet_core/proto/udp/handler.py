@@ -77,6 +77,9 @@ MAX_SENT: Final = 128
 """Most datagrams in one frame from the guest: UDP_MAX_SEGMENTS of recent kernels (linux/udp.h). Each costs a send if
 the host's kernel refuses the run."""
 
+MAX_MTU: Final = 65535
+"""Bytes; no path has a larger MTU for IPv4, and none needs one for UDP."""
+
 TTL: Final = 64
 """TTL of the program's datagrams: the default of Linux (RFC 1700)."""
 
@@ -212,14 +215,18 @@ class Udp:
         local: bytes | None = None,
     ) -> None:
         """See `Network.datagram_received`."""
-        mapping = self._sockets.get(socket)
-        if mapping is None:
+        try:
+            mapping = self._sockets[socket]
+            flow = mapping.flows.get(source)
+        except (KeyError, TypeError):
+            checks.socket_name(socket)
+            checks.datagram(source, data, segment_size, ttl, tos, local)
             return  # closed while the driver was reading it
-        flow = mapping.flows.get(source)
-        if flow is None:
-            checks.known_endpoint("source", source)
-            checks.address("local", local)
+        if flow is None or not flow.datagrams_received:
+            checks.datagram(source, data, segment_size, ttl, tos, local)
         if type(mapping) is ForwardedPort:  # quicker than isinstance
+            if flow is None or flow.local != local:
+                local = checks.address("local", local)
             if flow is None or self._host.is_stale(flow, mapping):
                 datagram = Datagram(data, segment_size, ttl, tos, local=local)
                 flow = self._opening.open_inbound(mapping, source, datagram)
@@ -274,9 +281,10 @@ class Udp:
                 FlowRefused(UDP, flow.guest, flow.remote, flow.host, error.errno, None, flow.inbound, self._context.now)
             )
         self._context.drop_packet(Reason.HOST_SEND, UDP, flow.guest, flow.remote)
-        if error.errno == EMSGSIZE and len(remote.address) != len(flow.guest.address):
+        if error.errno == EMSGSIZE and error.info and len(remote.address) != len(flow.guest.address):
             # The flow was redirected to the other family, whose header is 20 bytes shorter or longer
-            error = replace(error, info=error.info + (20 if len(remote.address) == 4 else -20))
+            mtu = min(error.info, MAX_MTU) + (20 if len(remote.address) == 4 else -20)
+            error = replace(error, info=max(mtu, 0))
         self._report(error, flow.guest, flow.remote, remote.address, data)
 
     def _report(self, error: ExtendedError, source: Endpoint, destination: Endpoint, host: bytes, data: Buffer) -> None:

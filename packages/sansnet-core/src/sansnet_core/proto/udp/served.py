@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 from sansnet_core import checks
 from sansnet_core.context import Context
@@ -13,10 +12,7 @@ from sansnet_core.proto.udp.flow import Flow, Served, flow_key
 from sansnet_core.proto.udp.table import FlowTable
 from sansnet_core.wire.ip import UDP
 
-__all__ = ["MAX_DATA", "ServedFlows"]
-
-MAX_DATA: Final = {4: 65507, 16: 65527}
-"""Size of address -> most bytes of a datagram (RFC 768; RFC 791, 3.1; RFC 8200, 3)."""
+__all__ = ["ServedFlows"]
 
 
 class ServedFlows:
@@ -80,7 +76,7 @@ class ServedFlows:
         if flow is None:
             checks.known_endpoint("guest", guest)
             checks.known_endpoint("source", source)
-        most = MAX_DATA[len(guest.address)]
+        most = checks.MAX_DATA[len(guest.address)]
         if len(data) > most:
             raise UsageError(f"service_sent: a datagram cannot carry {len(data)} bytes; send at most {most}")
         end = self._ends.get(socket)
