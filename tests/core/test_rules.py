@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from errno import EPERM
 from itertools import pairwise
+from time import process_time
 
 import pytest
 from hypothesis import given, settings
@@ -176,3 +177,18 @@ def test_a_bucket_allows_a_burst_and_then_a_rate() -> None:
     assert all(later - earlier > 0.09 for earlier, later in pairwise(times))
     assert bucket.allows(1000.0)
     assert [bucket.take(1000.0) for _ in range(5)] == [True] * 3 + [False] * 2
+
+
+def test_thousands_of_rules_are_tables_at_once() -> None:
+    """They are built while a network runs, and its guest waits."""
+    rules = [
+        Rule(
+            action=Action.DROP, destinations=(f"10.{number // 250}.{number % 250}.0/24",), ports=((number + 1, 60000),)
+        )
+        for number in range(4000)
+    ]
+    before = process_time()
+    policy = Policy(rules, None)
+    assert process_time() - before < 5
+    assert policy.find(TCP, Endpoint("10.3.5.1", 756), 756, inbound=False) is rules[755]
+    assert policy.find(TCP, Endpoint("10.3.5.1", 755), 755, inbound=False).action is Action.ALLOW

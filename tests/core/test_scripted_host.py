@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from sansnet_core import Action, DeliverDatagram, Endpoint, Refuse
+from typing import Any
+
+import pytest
+
+from sansnet_core import Action, Allow, DeliverDatagram, Endpoint, Refuse, SocketId, UsageError
 from sansnet_core.records import replace
-from sansnet_core.testing import GATEWAY, Pair, make_config, packets
+from sansnet_core.testing import GATEWAY, Pair, ScriptedHost, make_config, packets
 
 
 def test_it_keeps_the_datagrams_for_services() -> None:
@@ -28,3 +32,16 @@ def test_it_answers_questions() -> None:
     pair.host.decide(question.socket, Refuse(111), pair.now)
     pair.settle()
     assert connection.refused
+
+
+def test_wrong_use_of_a_scripted_host_is_named() -> None:
+    pair = Pair()
+    wrong: Any = "x"
+    with pytest.raises(UsageError, match="script: 'x' is not a HostScript"):
+        ScriptedHost(pair.network, wrong)
+    with pytest.raises(AssertionError, match="there is no stream"):
+        _ = pair.host.stream
+    with pytest.raises(AssertionError, match="no question with the name 9 waits"):
+        pair.host.decide(SocketId(9), Allow(), pair.now)
+    with pytest.raises(AssertionError, match="no forward has the name 9"):
+        pair.host.remove_forward(SocketId(9), pair.now)

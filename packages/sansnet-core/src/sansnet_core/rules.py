@@ -2,14 +2,17 @@
 
 Theory of operation. For each protocol and direction, a set of rules is an integer whose bit N stands for rule N (a bit
 vector, as in packet classifiers). The sets that match the address and the port are looked up, and the lowest bit of
-their intersection is the first rule that matches both. So the time does not grow with the number of rules.
+their intersection is the first rule that matches both. So the time of a search does not grow with the number of rules,
+and that to build the tables grows little more than linearly: they are built while a network runs, too.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 
+from sansnet_core.addresses import Prefix
 from sansnet_core.orders import Endpoint
 from sansnet_core.policy import Action, Rule
 from sansnet_core.prefixes import PrefixTable
@@ -26,17 +29,21 @@ class _Table:
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._rules = rules
         self._any_address = _bits(not rule.destinations for rule in rules)
-        prefixes = dict.fromkeys(prefix for rule in rules for prefix in rule.destinations)
-        self._by_prefix = PrefixTable(
-            (prefix, _bits(prefix in rule.destinations for rule in rules)) for prefix in prefixes
-        )
-        ranges = [(first, last + 1) for rule in rules for first, last in rule.ports]
-        self._bounds = sorted({bound for pair in ranges for bound in pair})
+        by_prefix: dict[Prefix, int] = {}
+        changes: dict[int, int] = {}
+        always = 0
+        for number, rule in enumerate(rules):
+            bit = 1 << number
+            for prefix in rule.destinations:
+                by_prefix[prefix] = by_prefix.get(prefix, 0) | bit
+            for bound in _bounds(rule.ports):
+                changes[bound] = changes.get(bound, 0) ^ bit
+            if not rule.ports:
+                always |= bit
+        self._by_prefix = PrefixTable(by_prefix.items())
+        self._bounds = sorted(changes)
         """The ports at which the set of rules changes."""
-        self._by_port = [
-            _bits(not rule.ports or any(first <= port <= last for first, last in rule.ports) for rule in rules)
-            for port in (0, *self._bounds)
-        ]
+        self._by_port = list(accumulate((changes[bound] for bound in self._bounds), int.__xor__, initial=always))
 
     def find(self, address: bytes, port: int) -> Rule:
         """The first rule that matches; the last rule matches everything."""
@@ -75,6 +82,19 @@ class Policy:
             inbound: whether an outsider opens the flow.
         """
         return self._tables[protocol, inbound].find(remote.address, port)
+
+
+def _bounds(ranges: Iterable[tuple[int, int]]) -> Iterator[int]:
+    """The first port of each range, and the one after the last; ranges that overlap count as one."""
+    after = 0
+    for first, last in sorted(ranges):
+        if first > after:
+            if after:
+                yield after
+            yield first
+        after = max(after, last + 1)
+    if after:
+        yield after
 
 
 def _bits(flags: Iterable[bool]) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from errno import EHOSTUNREACH, ENETUNREACH
 
 from sansnet_core.addresses import Endpoint, is_unspecified
+from sansnet_core.errors import expect
 from sansnet_core.network import Network
 from sansnet_core.orders import (
     CloseSocket,
@@ -109,6 +110,8 @@ class ScriptedHost:
     """
 
     def __init__(self, network: Network, script: HostScript | None = None) -> None:
+        if script is not None:
+            expect("script", script, HostScript, "a HostScript")
         self._network = network
         self.script = script or HostScript()
         self.streams: dict[SocketId, HostStream] = {}
@@ -133,6 +136,7 @@ class ScriptedHost:
     @property
     def stream(self) -> HostStream:
         """The only stream, or the newest."""
+        assert self.streams, "there is no stream: the network ordered none, or its orders were not carried out yet"
         return next(reversed(self.streams.values()))
 
     # Actions of a remote
@@ -249,6 +253,7 @@ class ScriptedHost:
 
     def decide(self, socket: SocketId, verdict: Verdict, now: float) -> None:
         """Answer a question."""
+        assert socket in self.questions, f"no question with the name {socket} waits; see questions"
         del self.questions[socket]
         self._network.flow_decided(socket, verdict, now)
 
@@ -388,6 +393,7 @@ class ScriptedHost:
 
     def remove_forward(self, socket: SocketId, now: float) -> None:
         """Close the socket of a forward."""
+        assert socket in self.forwards, f"no forward has the name {socket}; see forwards"
         self.forwards.remove(socket)
         self.closed.add(socket)
         self._network.forward_removed(socket, now)
