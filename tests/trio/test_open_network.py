@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import pytest
 import trio
+import trio.testing
 
 from sansnet_core import Frame, Ipv4Config, NetworkConfig, UsageError
 from sansnet_core.records import replace
@@ -194,11 +195,13 @@ def test_a_cancelled_block_with_tasks_is_left_by_one_exception(link: PairLink) -
     seen: list[BaseException] = []
 
     async def main() -> None:
-        with trio.move_on_after(0.01):
+        with trio.CancelScope() as scope:
             try:
                 async with open_network(link, CONFIG) as network:
                     for _ in range(3):
                         network.nursery.start_soon(trio.sleep_forever)
+                    await trio.testing.wait_all_tasks_blocked()
+                    scope.cancel()
                     await trio.sleep_forever()
             except BaseException as error:
                 seen.append(error)
@@ -216,10 +219,12 @@ def test_a_task_that_fails_while_all_is_cancelled_is_one_exception(link: PairLin
             raise Mine
 
     async def main() -> None:
-        with trio.move_on_after(0.01):
+        with trio.CancelScope() as scope:
             async with open_network(link, CONFIG) as network:
                 network.nursery.start_soon(fail)
                 network.nursery.start_soon(trio.sleep_forever)
+                await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()
                 await trio.sleep_forever()
 
     with pytest.raises(Mine):
