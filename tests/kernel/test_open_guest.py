@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import resource
 import signal
@@ -509,7 +510,8 @@ def test_a_lack_of_descriptors_leaves_none_behind() -> None:
 
     async def main() -> None:
         outcomes = set()
-        for free in range(14):
+        gc.collect()  # other tests may have left descriptors that are not closed yet
+        for free in range(20):
             used = len(os.listdir("/proc/self/fd")) - 1
             resource.setrlimit(resource.RLIMIT_NOFILE, (used + free, hard))
             try:
@@ -519,8 +521,8 @@ def test_a_lack_of_descriptors_leaves_none_behind() -> None:
                 outcomes.add(error.errno or 0)
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-            assert len(os.listdir("/proc/self/fd")) - 1 == used, free
-        assert outcomes == {0, errno.EMFILE}
+            assert len(os.listdir("/proc/self/fd")) - 1 <= used, free
+        assert outcomes >= {0, errno.EMFILE}
 
     run(main)
 
