@@ -284,7 +284,7 @@ def test_a_verdict_sends_no_flow_to_port_0() -> None:
 
 def test_a_network_with_a_decider_asks_by_default_unless_its_configuration_says_otherwise() -> None:
     async def decide(flow: NewFlow) -> Verdict:
-        raise NotImplementedError
+        raise AssertionError("nothing calls this")
 
     async def default_actions(config: NetworkConfig, decider: Decider | None) -> list[Action | None]:
         """At the beginning, and after the same configuration was set again."""
