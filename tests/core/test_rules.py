@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from sansnet_core import Action, Allow, ConfigError, Drop, Endpoint, Prefix, Refuse, Rule, UsageError
 from sansnet_core.orders import SocketId
+from sansnet_core.policy.evaluator import Evaluator
 from sansnet_core.prefixes import PrefixTable
-from sansnet_core.rules import Policy
 from sansnet_core.services import ProgramService, ServiceTable
 from sansnet_core.token_bucket import TokenBucket
 from sansnet_core.wire.ip import ICMP, ICMPV6, TCP, UDP
@@ -71,7 +71,7 @@ def matches(rule: Rule, protocol: int, address: bytes, port: int, *, inbound: bo
 def test_the_first_rule_that_matches_decides(
     rules: list[Rule], flows: list[tuple[int, bytes, int, bool]], default: Action
 ) -> None:
-    policy = Policy(rules, default)
+    policy = Evaluator(rules, default)
     for protocol, address, port, inbound in flows:
         expected = next((rule for rule in rules if matches(rule, protocol, address, port, inbound=inbound)), None)
         found = policy.find(protocol, Endpoint(address, port), port, inbound=inbound)
@@ -83,7 +83,7 @@ def test_the_first_rule_that_matches_decides(
 
 def test_the_bounds_of_ranges_of_ports_belong_to_them() -> None:
     rules = [Rule(action=Action.REFUSE, ports=((10, 20), (22, 65535))), Rule(action=Action.DROP, ports=(1, 21))]
-    policy = Policy(rules, Action.ALLOW)
+    policy = Evaluator(rules, Action.ALLOW)
 
     def action(port: int) -> Action:
         return policy.find(TCP, Endpoint(bytes(4), port), port, inbound=False).action
@@ -188,7 +188,7 @@ def test_thousands_of_rules_are_tables_at_once() -> None:
         for number in range(4000)
     ]
     before = process_time()
-    policy = Policy(rules, None)
+    policy = Evaluator(rules, None)
     assert process_time() - before < 5
     assert policy.find(TCP, Endpoint("10.3.5.1", 756), 756, inbound=False) is rules[755]
     assert policy.find(TCP, Endpoint("10.3.5.1", 755), 755, inbound=False).action is Action.ALLOW

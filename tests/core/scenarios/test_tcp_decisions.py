@@ -209,7 +209,7 @@ def test_a_refusal_has_the_errno_that_the_guest_sees(
     errno: int, icmp4: tuple[int, int] | None, icmp6: tuple[int, int] | None, server: bytes, by_rule: bool
 ) -> None:
     if by_rule:
-        pair = asking(rules=(Rule(action=Action.REFUSE, errno=errno, protocols=("tcp",), name="no"),))
+        pair = asking(rules=(Rule(action=Action.REFUSE, errno=errno, protocols=("tcp",), label="no"),))
         syn_of(pair, server)
     else:
         pair = asking()

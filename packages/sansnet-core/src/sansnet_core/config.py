@@ -12,12 +12,13 @@ from enum import Enum
 from typing import Any, Final, Self
 
 from sansnet_core import fields
-from sansnet_core.addresses import AnyAddress, AnyInterface, Endpoint, format, packed_interface
+from sansnet_core.addresses import AnyAddress, AnyInterface, AnyPrefix, Endpoint, Prefix, format, packed_interface
 from sansnet_core.errors import ConfigError, expect
 from sansnet_core.fields import (
     Address,
     Addresses,
     AnyEndpoint,
+    Endpoints,
     Mac,
     OptionalAddress,
     OptionalAddresses,
@@ -40,7 +41,11 @@ __all__ = [
     "Ipv6Config",
     "Limits",
     "LinkConfig",
+    "NameMode",
     "NetworkConfig",
+    "ProxyConfig",
+    "ProxyKind",
+    "ResolverConfig",
     "UdpFiltering",
     "check_change",
 ]
@@ -236,6 +241,63 @@ def _host(value: tuple[str, Iterable[AnyAddress]]) -> tuple[str, tuple[bytes, ..
     return value[0], several(fields.address)(value[1])
 
 
+class NameMode(Enum):
+    """How the guest sees the addresses of names."""
+
+    OWN = "own"
+    """Each name has an address of its own, which exists on the guest's segment only (RFC 3089)."""
+    REAL = "real"
+    """The addresses of the name; they stand for it as long as the answer is valid."""
+
+
+class ResolverConfig(Record):
+    """Our own resolver, which answers all questions that the guest sends to port 53 of any address.
+
+    Attributes:
+        servers: the name servers of the host that are asked, in order.
+        names: how the guest sees the addresses of names.
+        families: the families in which the host reaches others, 4 and 6, the preferred one first.
+        prefix4, prefix6: the addresses that names get with `NameMode.OWN`.
+        min_ttl, max_ttl: seconds; the lifetime of a name's addresses is that of its records within these bounds.
+        grace: seconds by which a binding outlives its records, since programs keep addresses for too long.
+    """
+
+    servers: Endpoints = field(several(fields.endpoint), default=())
+    names: Part[NameMode] = field(instance(NameMode), default=NameMode.OWN)
+    families: tuple[int, ...] = (6, 4)
+    prefix4: Converted[AnyPrefix, Prefix] = field(fields.prefix, default=Prefix("198.18.0.0/15"))
+    prefix6: Converted[AnyPrefix, Prefix] = field(fields.prefix, default=Prefix("fd73:616e:736e:6574::/64"))
+    min_ttl: float = 5.0
+    max_ttl: float = 3600.0
+    grace: float = 120.0
+
+
+class ProxyKind(Enum):
+    """The protocol of a proxy."""
+
+    SOCKS5 = "socks5"
+    """RFC 1928, with UDP ASSOCIATE."""
+    HTTP = "http"
+    """CONNECT (RFC 9110, 9.3.6)."""
+
+
+class ProxyConfig(Record):
+    """A proxy that rules send flows through.
+
+    Attributes:
+        name: as in `Rule.via`.
+        kind: its protocol.
+        server: its endpoint.
+        user, password: credentials; None if it needs none.
+    """
+
+    name: str
+    kind: Part[ProxyKind] = field(instance(ProxyKind))
+    server: Converted[AnyEndpoint, Endpoint] = field(fields.endpoint)
+    user: str | None = None
+    password: str | None = None
+
+
 class NetworkConfig(Record):
     """The configuration of one guest's network.
 
@@ -270,6 +332,10 @@ class NetworkConfig(Record):
         rules: decide about new flows; the first that matches counts.
         default_action: decides if no rule matches. None means `ALLOW`; where the program gives a network a `decide`
             function (`sansnet_trio.open_network`, ...), it means `ASK`.
+        resolver: our own resolver; None forwards the guest's questions to the name servers. It is needed if rules have
+            names.
+        proxies: the proxies of rules with `via`.
+        host_addresses: the host's own addresses, for rules about `Group.HOST`.
         udp_filtering: the sources that the guest's UDP sockets receive from. Forwarded ports receive from all.
         dhcp, dhcp6, ndp, router_advertisements: whether the service is on.
         lease_time: seconds for which DHCP and DHCPv6 give an address; clients renew after half of it. None means for
@@ -306,6 +372,11 @@ class NetworkConfig(Record):
     virtual: Prefixes = field(several(fields.prefix), default=())
     rules: Converted[Iterable[Rule], tuple[Rule, ...]] = field(several(instance(Rule)), default=())
     default_action: Part[Action | None] = field(optional(instance(Action)), default=None)
+    resolver: Part[ResolverConfig | None] = field(optional(instance(ResolverConfig)), default=None)
+    proxies: Converted[Iterable[ProxyConfig], tuple[ProxyConfig, ...]] = field(
+        several(instance(ProxyConfig)), default=()
+    )
+    host_addresses: Addresses = field(several(fields.address), default=())
     tcp: bool = True
     udp: bool = True
     icmp: bool = True
@@ -362,6 +433,9 @@ _CHANGEABLE: Final = frozenset(
         "virtual",
         "rules",
         "default_action",
+        "proxies",
+        "host_addresses",
+        "resolver",
     }
 )
 

@@ -18,12 +18,13 @@ from sansnet_core.guest_addresses import GuestAddresses
 from sansnet_core.notices import FlowRefused, Notice
 from sansnet_core.orders import Endpoint, SocketId
 from sansnet_core.outbox import Outbox
-from sansnet_core.rules import Policy
+from sansnet_core.policy.evaluator import Evaluator
 from sansnet_core.services import ServiceTable
+from sansnet_core.targets import Bindings, Targets
 from sansnet_core.timers import Timers
 from sansnet_core.token_bucket import TokenBucket
 
-__all__ = ["Context"]
+__all__ = ["Context", "make_evaluator"]
 
 
 class Context:
@@ -37,6 +38,8 @@ class Context:
         entropy: identifications, sequence numbers and random intervals.
         guest: the guest's addresses.
         policy: the rules about new flows.
+        bindings: the addresses that stand for names; None without a resolver of our own.
+        targets: where new flows of the guest lead.
         services: the services of the program.
         notices: whether notices are wanted.
         refusals_unreported: notices about refused flows that were left out, because there were too many.
@@ -53,6 +56,7 @@ class Context:
         "_last_socket",
         "_refusals",
         "address_map",
+        "bindings",
         "config",
         "drops",
         "egress",
@@ -67,6 +71,7 @@ class Context:
         "policy",
         "refusals_unreported",
         "services",
+        "targets",
         "timers",
         "verify",
     )
@@ -85,7 +90,9 @@ class Context:
         self.ignored = 0
         self.gso_size = 0
         self.verify = False
-        self.policy = Policy(config.rules, config.default_action)
+        self.policy = make_evaluator(config)
+        self.bindings: Bindings | None = None
+        self.targets = Targets(self)
         self.services = ServiceTable()
         self.notices = config.notices
         self.refusals_unreported = 0
@@ -122,3 +129,9 @@ class Context:
         """A socket name that was never used before."""
         self._last_socket += 1
         return SocketId(self._last_socket)
+
+
+def make_evaluator(config: NetworkConfig) -> Evaluator:
+    """The rules of a configuration."""
+    resolvers = (*config.dns_servers, *(match for match, _ in config.dns_forward))
+    return Evaluator(config.rules, config.default_action, host=config.host_addresses, resolvers=resolvers)

@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING
 from sansnet_core import checks
 from sansnet_core.addresses import format
 from sansnet_core.config import NetworkConfig, check_change
-from sansnet_core.context import Context
+from sansnet_core.context import Context, make_evaluator
 from sansnet_core.dropped import HEAD
 from sansnet_core.errors import Malformed, UsageError
 from sansnet_core.orders import Buffer, Endpoint, ExtendedError, Frame, Order, SocketId
 from sansnet_core.policy import Verdict
 from sansnet_core.protocols import Protocols
-from sansnet_core.rules import Policy
 from sansnet_core.services import ProgramService
 from sansnet_core.snapshot import Copyable
 from sansnet_core.statistics import NetworkStatistics, collect
@@ -101,7 +100,7 @@ class Network(Copyable):
         context.config = config
         context.address_map.configure(config)
         context.guest.configure(config)
-        context.policy = Policy(config.rules, config.default_action)
+        context.policy = make_evaluator(config)
         if moved or not config.learn_addresses:
             context.guest.ipv4 = config.ipv4.address if config.ipv4 else None
             context.guest.ipv6 = config.ipv6.address if config.ipv6 else None

@@ -31,6 +31,10 @@ class FlowOpened:
     """Whether an outsider opened it."""
     time: float = 0.0
     """Seconds of the network's clock."""
+    name: str | None = None
+    """The host name that `remote` stands for; None if it stands for none."""
+    rule: str | None = None
+    """The rule that decided: its label, or its text; None for the default action."""
 
     def __str__(self) -> str:
         return f"{_ends(self)} opened"
@@ -54,6 +58,10 @@ class FlowClosed:
     """Why it ended, as in `CloseSocket`, or the errno of the host's socket; 0 for an ordinary end."""
     time: float = 0.0
     """Seconds of the network's clock."""
+    name: str | None = None
+    """As in its `FlowOpened`."""
+    reason: Reason | None = None
+    """Why it was ended by a rule: the rules changed, or the guest's first bytes named another host; else None."""
 
     def __str__(self) -> str:
         why = f" ({_errno(self.errno)})" if self.errno else ""
@@ -82,6 +90,10 @@ class FlowRefused:
     """Whether an outsider tried to open it."""
     time: float = 0.0
     """Seconds of the network's clock."""
+    name: str | None = None
+    """The host name that `remote` stands for; None if it stands for none."""
+    rule: str | None = None
+    """The rule that decided: its label, or its text; None for the default action, and if no rule was asked."""
 
     def __str__(self) -> str:
         errno = _errno(self.errno) if self.errno else ""
@@ -106,6 +118,8 @@ class FlowReport:
     """Payload bytes from the guest to the host."""
     received: int
     """Payload bytes from the host to the guest."""
+    name: str | None = None
+    """The host name that `remote` stands for; None if it stands for none."""
 
     def __str__(self) -> str:
         return f"{_ends(self)} {self.state}: {self.sent} bytes sent, {self.received} received"
@@ -136,6 +150,12 @@ class NameAsked:
     """Whether the query was answered here; otherwise it was forwarded."""
     time: float = 0.0
     """Seconds of the network's clock."""
+    type: int = 0
+    """Type of the records that were asked for (RFC 1035, 3.2.2); 0 if it is not known."""
+    refused: bool = False
+    """Whether the rules refused the question; then it did not leave the host."""
+    rule: str | None = None
+    """The rule that decided, as in `FlowRefused`."""
 
     def __str__(self) -> str:
         return f"{self.name} looked up: {'answered here' if self.answered else 'forwarded'}"

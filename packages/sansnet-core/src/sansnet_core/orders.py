@@ -117,6 +117,8 @@ class OpenStream:
     """The endpoint of the guest that opens the connection."""
     destination: Endpoint = _UNKNOWN
     """The remote endpoint in the guest's packets."""
+    name: str | None = None
+    """The host name that the destination stands for; None if it stands for none."""
 
 
 @value_class

@@ -24,7 +24,7 @@ from sansnet_core.context import Context
 from sansnet_core.errors import Reason
 from sansnet_core.notices import FlowRefused, FlowReport
 from sansnet_core.orders import CloseSocket, DecideFlow, Endpoint, SocketId
-from sansnet_core.policy import Action, Allow, Drop, Refuse, Serve, Verdict
+from sansnet_core.policy import Allow, Drop, Refuse, Serve, Verdict
 
 __all__ = ["NewFlow", "Question", "Refusal", "Undecided"]
 
@@ -149,8 +149,10 @@ class Undecided(Generic[P]):
         """The verdict of the rules about a flow; None if the program must be asked."""
         guest, remote, inbound = flow.guest, flow.outsider or flow.remote, flow.inbound
         port = guest.port if inbound else remote.port
-        rule = self._context.policy.find(flow.protocol, remote, port, inbound=inbound)
-        return _ALLOW if rule.action is Action.ALLOW and rule.to is None else rule.verdict
+        judgement = self._context.policy.judge(flow.protocol, remote.address, port, inbound=inbound)
+        return (
+            _ALLOW if judgement.allowed and (judgement.rule is None or judgement.rule.to is None) else judgement.verdict
+        )
 
     def ask(self, flow: NewFlow) -> Question[P] | None:
         """Ask the program about a flow; None if too many wait already."""

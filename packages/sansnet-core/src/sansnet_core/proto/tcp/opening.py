@@ -118,9 +118,9 @@ class Opening:
             # As a node with that address and without a listener does
             self._answer(guest, remote, remote.address, syn, local_error(ECONNREFUSED))
             return
-        rule = context.policy.find(TCP, remote, remote.port, inbound=False)
+        rule = context.policy.judge(TCP, remote.address, remote.port, host=host.address)
         if rule.action is Action.ALLOW:
-            self._connect(self._begin(syn, key, buf, guest, remote, host), rule.to or host)
+            self._connect(self._begin(syn, key, buf, guest, remote, host), (rule.rule and rule.rule.to) or host)
         elif rule.action is Action.ASK:
             if self.questions.is_full(inbound=False):
                 self._refused(guest, remote, 0, Reason.UNDECIDED_LIMIT)
@@ -211,7 +211,7 @@ class Opening:
         guest, seen, reason = self._inbound_ends(remote, address, port)
         errno = 0
         if reason is None:
-            verdict = context.policy.find(TCP, remote, port, inbound=True).verdict
+            verdict = context.policy.judge(TCP, remote.address, port, inbound=True).verdict
             if isinstance(verdict, Allow):
                 return self._invite(guest, seen, remote).socket
             if verdict is None and not self.questions.is_full(inbound=True):
@@ -342,7 +342,7 @@ class Opening:
         questions.forget_refusals()
         for flow in questions.undecided():
             ends = (flow.host, flow.guest.port) if flow.inbound else (flow.remote, flow.remote.port)
-            verdict = context.policy.find(TCP, *ends, inbound=flow.inbound).verdict
+            verdict = context.policy.judge(TCP, ends[0].address, ends[1], inbound=flow.inbound).verdict
             if not flow.inbound and context.address_map.to_host(*flow.remote) is None:
                 verdict = Allow()  # which is refused
             elif verdict is None or isinstance(verdict, Allow):

@@ -1,4 +1,4 @@
-"""Decisions about new flows: rules as data, and the verdicts of a program that is asked.
+"""Rules about new flows as data, and the verdicts of a program that is asked.
 
 A rule applies to a whole flow. The first rule that matches decides; nothing is evaluated for later packets.
 """
@@ -15,7 +15,7 @@ from sansnet_core.errors import ConfigError
 from sansnet_core.fields import OptionalEndpoint, Part, Prefixes, instance, optional, several
 from sansnet_core.records import Converted, Record, field
 
-__all__ = ["Action", "Allow", "Drop", "Refuse", "Rule", "Serve", "Verdict"]
+__all__ = ["Action", "Allow", "Check", "Drop", "Group", "Refuse", "Rule", "Serve", "Verdict"]
 
 
 def _errno(value: int) -> int:
@@ -59,6 +59,35 @@ class Action(Enum):
     """The driver gets a `DecideFlow` order."""
 
 
+class Group(Enum):
+    """A set of addresses that a `Rule` may name. An address may be in several."""
+
+    PUBLIC = "public"
+    """Unicast addresses of the Internet: none of the other groups."""
+    PRIVATE = "private"
+    """RFC 1918, RFC 6598, RFC 4193, and other addresses that are not globally reachable (RFC 6890)."""
+    LOOPBACK = "loopback"
+    LINK_LOCAL = "link-local"
+    METADATA = "metadata"
+    """The addresses at which clouds tell a machine its credentials: 169.254.169.254, fd00:ec2::254 and more."""
+    MULTICAST = "multicast"
+    """Multicast and broadcast."""
+    HOST = "host"
+    """The host itself: its loopback, its addresses, and every alias of them."""
+    RESOLVER = "resolver"
+    """The guest's name servers in the configuration."""
+
+
+class Check(Enum):
+    """The first bytes of a connection that must name a host which the rules allow."""
+
+    NONE = "none"
+    TLS = "tls"
+    """The server name of the TLS ClientHello (RFC 6066, 3)."""
+    HTTP = "http"
+    """The Host field of each HTTP/1 request (RFC 9112, 3.2)."""
+
+
 _WITH_PORTS: Final = (6, 17)
 _PROTOCOLS: Final = {"tcp": (6,), "udp": (17,), "ping": (1, 58)}
 """Name in a rule -> IP protocol numbers."""
@@ -95,7 +124,13 @@ class Rule(Record):
         inbound: True for flows that outsiders open, False for those of the guest, None for both.
         to: with `ALLOW`, the host's endpoint to use instead; see `Allow`.
         errno: with `REFUSE`, see `Refuse`.
-        name: a name for people; it is in the `repr` of the rule, and has no other effect.
+        label: a name for people; it is in reports about flows, and has no other effect.
+        names: patterns of host names (`example.org`, `*.example.org`, `*`). A rule with names matches only flows to an
+            address that stands for such a name, and questions for such a name.
+        groups: groups of destinations; a rule matches an address that is in `destinations` or in `groups`.
+        check: the bytes that must name an allowed host; None means `TLS` for port 443 and `HTTP` for port 80 of rules
+            with `names`, and `NONE` otherwise. A rule with a check matches no UDP, unless `protocols` has "udp".
+        via: with `ALLOW`, the name of the proxy that the flow goes through; see `NetworkConfig.proxies`.
 
     Raises:
         ConfigError: a field is wrong.
@@ -108,7 +143,11 @@ class Rule(Record):
     inbound: bool | None = None
     to: OptionalEndpoint = field(optional(fields.any_endpoint), default=None)
     errno: Converted[int, int] = field(_errno, default=EACCES)
-    name: str | None = None
+    label: str | None = None
+    names: tuple[str, ...] = ()
+    groups: tuple[Group, ...] = ()
+    check: Part[Check | None] = field(optional(instance(Check)), default=None)
+    via: str | None = None
 
     def __post_init__(self) -> None:
         if self.to is not None and self.action is not Action.ALLOW:
@@ -141,3 +180,9 @@ class Rule(Record):
             and (not self.protocols or any(protocol in _PROTOCOLS[name] for name in self.protocols))
             and (not self.ports or protocol in _WITH_PORTS)
         )
+
+    def check_at(self, port: int) -> Check:
+        """The check of a connection to this port."""
+        if self.check is not None:
+            return self.check
+        return {443: Check.TLS, 80: Check.HTTP}.get(port, Check.NONE) if self.names else Check.NONE
