@@ -1,7 +1,7 @@
 """Ways around a policy by name that were found elsewhere, each tried from inside a real guest.
 
-For each way, the same guest without a policy reaches the destination, so that the tests prove something; docs/threats.md
-has the list. Whether something was reached is seen on the wire upstream.
+For each way, the same guest without a policy reaches the destination, so that the tests prove something. The list is in
+docs/threats.md. Whether something was reached is seen on the wire upstream.
 """
 
 from __future__ import annotations
