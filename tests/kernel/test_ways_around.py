@@ -111,14 +111,14 @@ def policy(world: Internet) -> str:
 @pytest.fixture(scope="module")
 def confined(world: Internet, policy: str) -> Iterator[Guest]:
     """A guest under the policy."""
-    with world.lab.guest("--policy", policy) as made:
+    with world.lab.guest("-m", "1500", "--policy", policy) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def free(world: Internet) -> Iterator[Guest]:
     """The same guest without a policy."""
-    with world.lab.guest() as made:
+    with world.lab.guest("-m", "1500") as made:
         yield made
 
 

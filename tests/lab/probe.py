@@ -15,6 +15,7 @@ import errno
 import socket
 import ssl
 import sys
+from collections.abc import Callable
 
 
 def connect(host: str, port: int) -> socket.socket:
@@ -86,6 +87,10 @@ def udp(host: str, port: str, text: str) -> str:
     for family, kind, protocol, _, place in socket.getaddrinfo(host, int(port), type=socket.SOCK_DGRAM):
         with socket.socket(family, kind, protocol) as datagrams:
             datagrams.settimeout(1)
+            # IP_MTU_DISCOVER and IPV6_MTU_DISCOVER (linux/in.h): let the guest's kernel make fragments
+            datagrams.setsockopt(
+                *((socket.IPPROTO_IPV6, 23) if family == socket.AF_INET6 else (socket.IPPROTO_IP, 10)), 0
+            )
             datagrams.connect(place)
             for _ in range(2):
                 datagrams.send(text.encode())
@@ -127,7 +132,7 @@ def wire(server: str, message: str) -> str:
 
 def main() -> None:
     kind, *arguments = sys.argv[1:]
-    works = {
+    works: dict[str, Callable[..., str]] = {
         "tcp": tcp,
         "tls": tls,
         "udp": udp,
