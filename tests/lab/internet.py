@@ -144,16 +144,19 @@ class Internet:
 
 
 @contextmanager
-def internet(zone: Mapping[tuple[str, str], list[str] | Callable[[], list[str]]], *names: str) -> Iterator[Internet]:
+def internet(
+    zone: Mapping[tuple[str, str], list[str] | Callable[[], list[str]]], *names: str, tls: bool = True
+) -> Iterator[Internet]:
     """A laboratory with this Internet.
 
     Args:
         zone: of its name server.
         names: those that the certificates of the servers on port 443 are for.
+        tls: whether there are such servers.
     """
     authority = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert(*names).configure_cert(context)
+    authority.issue_cert(*names or ("none.example",)).configure_cert(context)
     with laboratory() as lab, ExitStack() as stack:
         made = Internet(lab, LyingServer(zone), authority)
         every = [address for pair in ADDRESSES.values() for address in pair]
@@ -177,7 +180,7 @@ def internet(zone: Mapping[tuple[str, str], list[str] | Callable[[], list[str]]]
         stack.enter_context(_watched(lab.upstream, made))
         stack.enter_context(made.dns.on(lab.upstream, RESOLVER4, RESOLVER6, *ADDRESSES["evil"]))
         for port in _TCP_PORTS:
-            if port != 53:
+            if port != 53 and (tls or port != 443):
                 serve = _serve(made, context if port == 443 else None)
                 stack.enter_context(served(lab.upstream.listen("::", port), serve))
         yield made
