@@ -200,6 +200,8 @@ class Limits(Record):
     """Idle time of a UDP flow with datagrams in one direction only, or with one question and its answer."""
     udp_idle_stream: float = 180.0
     """Idle time of all other UDP flows (RFC 4787, 4.3)."""
+    name_streams: int = 32
+    """TCP connections to our own resolver; a new one resets the oldest."""
     echo_idle: float = 60.0
     """Idle time after which a ping flow ends."""
     tcp_keepalive: float = 7200.0
