@@ -178,7 +178,7 @@ class HttpInspector(Inspector):
     def _read_start(self, text: bytes) -> _Request:
         """Read a request line (RFC 9112, 3)."""
         parts = text.split(b" ")
-        if len(parts) != 3 or not _is_token(parts[0]) or parts[2] not in (b"HTTP/1.1", b"HTTP/1.0"):
+        if len(parts) != 3 or not _is_method(parts[0]) or parts[2] not in (b"HTTP/1.1", b"HTTP/1.0"):
             raise Unclear("the first line is no request of HTTP/1")
         method, target, version = parts
         if method == b"CONNECT":
@@ -249,10 +249,13 @@ def _is_token(text: bytes) -> bool:
     return bool(text) and not text.translate(None, _TOKEN)
 
 
+def _is_method(text: bytes) -> bool:
+    return _is_token(text) and len(text) <= _MAX_METHOD
+
+
 def _check_start(line: bytearray) -> None:
     """Check the beginning of a request line, so that another protocol is found out at once."""
-    method, space, _ = bytes(line[: _MAX_METHOD + 1]).partition(b" ")
-    if line != b"\r" and (not _is_token(method) or (not space and len(method) > _MAX_METHOD)):
+    if line != b"\r" and not _is_method(bytes(line[: _MAX_METHOD + 1]).partition(b" ")[0]):
         raise Unclear("the first line is no request of HTTP/1")
 
 
