@@ -43,7 +43,7 @@ from sansnet_trio._version import __version__ as __version__
 if TYPE_CHECKING:
     from sansnet_trio.control.commands import ControlCommands
     from sansnet_trio.control.server import ControlSocket
-    from sansnet_trio.decisions import Decider, NewFlow, Serve, Verdict
+    from sansnet_trio.decisions import Decider, NewFlow, NoSuchFlow, PendingFlow, Serve, Verdict, hold_flow
     from sansnet_trio.driver import Driver, DriverStatistics
     from sansnet_trio.events import Event, Lost, Subscription
     from sansnet_trio.forward.binding import ForwardError, ListenAddress
@@ -125,9 +125,11 @@ __all__ = [
     "NetworkOptions",
     "NetworkProtocol",
     "NewFlow",
+    "NoSuchFlow",
     "ObservedLink",
     "OptionsError",
     "Peer",
+    "PendingFlow",
     "PortForward",
     "ReadyGuest",
     "RememberedNameServers",
@@ -141,6 +143,7 @@ __all__ = [
     "Verdict",
     "VhostUserLink",
     "attach",
+    "hold_flow",
     "machine_arguments",
     "make_plan",
     "make_setup",
@@ -156,7 +159,7 @@ __all__ = [
 _HOMES = {
     "control.commands": ("ControlCommands",),
     "control.server": ("ControlSocket",),
-    "decisions": ("Decider", "NewFlow", "Serve", "Verdict"),
+    "decisions": ("Decider", "NewFlow", "NoSuchFlow", "PendingFlow", "Serve", "Verdict", "hold_flow"),
     "driver": ("Driver", "DriverStatistics"),
     "events": ("Event", "Lost", "Subscription"),
     "forward.binding": ("ForwardError", "ListenAddress"),

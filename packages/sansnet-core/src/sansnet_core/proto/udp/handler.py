@@ -97,7 +97,7 @@ class Udp:
         icmp_errors: of the network.
         find_station: asks for the Ethernet address of an address of the guest, if it is not known.
         services: destination port -> DHCP server.
-        names: answers queries to DNS's port; None if all are forwarded.
+        names: answers queries to DNS's port; None if all are forwarded. Also an attribute.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Udp:
         self._context = context
         self._icmp_errors = icmp_errors
         self._services = services
-        self._names = names
+        self.names = names
         self._table = FlowTable(context, self._ended)
         self._flows = self._table.flows
         self._host = HostFlows(context, self._table, find_station)
@@ -141,7 +141,7 @@ class Udp:
             flow = None
         if not ip.ttl:
             raise Malformed(Reason.IP_TTL)
-        if header.destination_port == _DNS_PORT and self._names is not None and self._names(ip, header, buf):
+        if header.destination_port == _DNS_PORT and self.names is not None and self.names(ip, header, buf):
             return
         data = buf[header.start : header.end]
         if len(data) > MAX_SENT * context.gso_size > 0:
