@@ -202,6 +202,17 @@ class Limits(Record):
     """Idle time of all other UDP flows (RFC 4787, 4.3)."""
     name_streams: int = 32
     """TCP connections to our own resolver; a new one resets the oldest."""
+    name_questions: int = 512
+    """Questions of the guest that wait for an answer; a new one fails."""
+    name_rate: float = 200.0
+    """Questions to the host's name servers per second, on average; those beyond it fail."""
+    name_burst: int = 500
+    """Questions to the host's name servers at once."""
+    names: int = 16384
+    """Names that have an address of their own, and real addresses that stand for names; a new one takes the place of
+    the least recently used, to which no flow is open."""
+    name_cache: int = 4 << 20
+    """Bytes of answers that are kept, approximately."""
     echo_idle: float = 60.0
     """Idle time after which a ping flow ends."""
     tcp_keepalive: float = 7200.0
@@ -253,7 +264,7 @@ class NameMode(Enum):
 
 
 class ResolverConfig(Record):
-    """Our own resolver, which answers all questions that the guest sends to port 53 of any address.
+    """Our own resolver, which answers all questions to port 53 of `dns_servers` and of `dns_forward`'s addresses.
 
     Attributes:
         servers: the name servers of the host that are asked, in order.
