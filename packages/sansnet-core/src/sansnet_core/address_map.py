@@ -28,7 +28,7 @@ from sansnet_core.guest_addresses import GuestAddresses
 from sansnet_core.prefixes import PrefixTable
 from sansnet_core.wire import dns
 
-__all__ = ["AddressMap"]
+__all__ = ["AddressMap", "is_destination"]
 
 _BROADCAST: Final = b"\xff" * 4
 _V4_IN_V6: Final = (bytes(12), bytes(10) + b"\xff\xff")
@@ -93,7 +93,7 @@ class AddressMap:
         if host is None:
             if self.is_own(destination) or destination in self._broadcasts:
                 return None
-            if not (groups if self.is_group(destination) else _is_destination(destination)):
+            if not (groups if self.is_group(destination) else is_destination(destination)):
                 return None
             host = destination
         return Endpoint._make((host, port))
@@ -112,7 +112,7 @@ class AddressMap:
         """The address by which the guest can reach a unicast address of the host's side; None if there is none."""
         if is_loopback(host):
             return self._aliases.get(LOOPBACK[len(host)])
-        return self._aliases.get(host) or (host if _is_destination(host) and not self.is_own(host) else None)
+        return self._aliases.get(host) or (host if is_destination(host) and not self.is_own(host) else None)
 
     def reachable_as(self, host: Endpoint, alias: bytes | None, guest: GuestAddresses) -> Endpoint | None:
         """The endpoint by which the guest can send to a host endpoint; None if there is none.
@@ -145,7 +145,7 @@ class AddressMap:
             return Reason.INBOUND_SOURCE
         source = self._aliases.get(host)
         if source is None:
-            direct = _is_destination(host) and host != destination and not self._is_guests(host, guest)
+            direct = is_destination(host) and host != destination and not self._is_guests(host, guest)
             source = host if direct and not self.is_own(host) else self._gateways[len(host)]
         if source is None:
             return Reason.INBOUND_SOURCE
@@ -224,7 +224,7 @@ def _own_addresses(config: NetworkConfig) -> frozenset[bytes]:
     return frozenset(gateways | {match for match, _ in config.dns_forward})
 
 
-def _is_destination(address: bytes) -> bool:
+def is_destination(address: bytes) -> bool:
     """Whether a unicast packet to the address can leave the host (RFC 6890, RFC 4291)."""
     if len(address) == 4:
         return address[0] not in (0, 127) and address[0] < 224

@@ -166,7 +166,7 @@ class Network(Copyable):
         who, where = checks.endpoint("remote", remote), checks.address("guest_address", guest_address)
         checks.port("guest_port", guest_port)
         self._begin(now)
-        return self._tcp.opening.stream_accepted(who, where, guest_port)
+        return self._tcp.opening.inbound.stream_accepted(who, where, guest_port)
 
     def stream_connected(self, socket: SocketId, now: float) -> None:
         """The connect that `OpenStream` ordered succeeded. Then take the outputs."""
@@ -397,7 +397,7 @@ class Network(Copyable):
         where = checks.address("guest_address", guest_address)
         checks.port("guest_port", guest_port)
         self._begin(now)
-        return self._tcp.opening.stream_opened(who, where, guest_port)
+        return self._tcp.opening.inbound.stream_opened(who, where, guest_port)
 
     def stream_endpoints(self, socket: SocketId) -> tuple[Endpoint, Endpoint] | None:
         """The endpoints of a stream as the guest sees them: its own, and the remote one; None if it is over."""
