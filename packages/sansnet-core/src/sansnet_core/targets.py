@@ -199,15 +199,15 @@ class Targets:
         if bindings is not None and names:
             bindings.resolve(names[0], done)
 
-    def pin(self, address: bytes) -> None:
-        """A flow to an address that stands for a name has opened, or waits: the address keeps its names."""
-        if (bindings := self._context.bindings) is not None:
-            bindings.pin(address)
+    def pin(self, remote: Endpoint) -> None:
+        """A flow to a destination that stands for a name begins; see `Bindings.pin`. Call `unpin` at its end."""
+        if self._context.bindings is not None:
+            self._context.bindings.pin(remote.address)
 
-    def unpin(self, address: bytes) -> None:
-        """That flow has ended."""
-        if (bindings := self._context.bindings) is not None:
-            bindings.unpin(address)
+    def unpin(self, remote: Endpoint) -> None:
+        """A flow that has called `pin` has ended."""
+        if self._context.bindings is not None:
+            self._context.bindings.unpin(remote.address)
 
     def is_allowed(
         self, protocol: int, remote: Endpoint, host: Endpoint | None, name: str | None, *, via: str | None = None

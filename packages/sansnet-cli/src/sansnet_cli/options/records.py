@@ -57,6 +57,8 @@ class CommandOptions(Record, frozen=False):
         ports: the forwarded ports.
         trace: whether to log one line per packet.
         stats: seconds between tables of counters; None prints no table.
+        audit: path of the file for the decisions about flows and names.
+        learn: path of the file for a policy that allows what the guest used.
     """
 
     pcap: str | None = None
@@ -65,6 +67,8 @@ class CommandOptions(Record, frozen=False):
     ports: PortOptions = PortOptions()
     trace: bool = False
     stats: float | None = None
+    audit: str | None = None
+    learn: str | None = None
 
 
 class RunOptions(NamespaceOptions, CommandOptions, frozen=False):

@@ -35,6 +35,7 @@ class Judgement(NamedTuple):
     action: Action
     rule: Rule | None = None
     check: Check = Check.NONE
+    strict: bool = True
 
     @property
     def allowed(self) -> bool:
@@ -48,8 +49,8 @@ class Judgement(NamedTuple):
 
     @property
     def text(self) -> str | None:
-        """The rule's label or text, for notices; None for the default action."""
-        return None if self.rule is None else self.rule.label
+        """The rule's label or, without one, its text; None for the default action."""
+        return None if self.rule is None else self.rule.label or str(self.rule)
 
     @property
     def verdict(self) -> Verdict | None:

@@ -340,7 +340,7 @@ class TcpFlow:
         """Order the driver to send what the gate lets pass; None ends the connection."""
         if ready is None:
             self.drop(Reason.NAME_REFUSED)
-            self.permission.note(self.gate and self.gate.refused)
+            self.permission.note(self.gate.refused if self.gate else None)
             self.close(Reason.NAME_REFUSED)
             return
         orders = self.shared.context.out.orders

@@ -55,30 +55,29 @@ class Gate:
         try:
             return self._take(sum(map(self._inspector.feed, data)))
         except Forbidden as forbidden:
-            return self._refuse(forbidden)
+            self.refused = forbidden.name
+            return None
 
     def host_received(self, data: bytes) -> list[Buffer] | None:
         """The host sent data; the data of the guest that may pass now. None if the connection must end."""
         try:
             return self._take(self._inspector.host_received(data))
         except Forbidden as forbidden:
-            return self._refuse(forbidden)
+            self.refused = forbidden.name
+            return None
 
     def finish(self) -> bool:
         """The guest has sent FIN; whether it may pass."""
         try:
             self._inspector.finish()
         except Forbidden as forbidden:
-            self._refuse(forbidden)
+            self.refused = forbidden.name
             return False
         return True
 
     def is_allowed(self) -> bool:
         """Whether the present rules allow the names that were read."""
         return all(map(self._names.is_allowed, self._names.seen))
-
-    def _refuse(self, forbidden: Forbidden) -> None:
-        self.refused = forbidden.name
 
     def _take(self, count: int) -> list[Buffer]:
         """The first bytes of those held back."""
@@ -124,7 +123,7 @@ class Names:
     def is_allowed(self, name: str) -> bool:
         """Whether the connection may name a host."""
         context, target = self._context, self._target
-        if target.name not in (None, name) and not target.judgement.watch:
+        if target.name not in (None, name) and target.judgement.strict:
             # Another name at the same address: it must be one that the guest has asked for, too
             bindings = context.bindings
             if bindings is None or name not in bindings.names(self._remote.address):
@@ -135,4 +134,4 @@ class Names:
 def open_gate(context: Context, remote: Endpoint, target: Target) -> Gate:
     """The gate of a new connection, whose target has a check."""
     names = Names(context, remote, target)
-    return Gate(make(target.check, names, strict=not target.judgement.watch), names)
+    return Gate(make(target.check, names, strict=target.judgement.strict), names)

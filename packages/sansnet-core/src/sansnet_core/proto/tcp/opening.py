@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from errno import EACCES, EHOSTUNREACH
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from sansnet_core import checks
 from sansnet_core.config import ProxyConfig
@@ -37,13 +37,23 @@ from sansnet_core.wire.tcp import FIN, TcpHeader
 if TYPE_CHECKING:
     from sansnet_core.proto.tcp.gate import Gate
 
-__all__ = ["MakeHandshake", "Opening"]
+__all__ = ["Inside", "MakeHandshake", "Opening"]
 
 MakeHandshake: TypeAlias = Callable[[ProxyConfig, str | bytes, int], Handshake]
 """Begins a dialogue with a proxy: the proxy; the name of the destination, or its address of 4 or 16 bytes; its port."""
 
 _NO_DESTINATION: Final = (Reason.IP_DESTINATION, Reason.IP_BROADCAST)
 """Refusals that are answered as for any packet to such an address."""
+
+
+class Inside(Protocol):
+    """A server of the network itself: its connections end in the core, without a host socket and without notices."""
+
+    def is_server(self, remote: Endpoint) -> bool:
+        """Whether the connections to an endpoint end here."""
+
+    def stream_opened(self, socket: SocketId, guest: Endpoint, remote: Endpoint) -> None:
+        """The guest has connected. All orders for the socket are for the server, and none for the driver."""
 
 
 class Opening:
@@ -58,10 +68,11 @@ class Opening:
     Attributes:
         questions: connections that wait.
         inbound: opens those of outsiders and of the program.
+        inside: the server of the network itself; None if there is none.
         make_handshake: begins a dialogue with a proxy; None if there are no proxies.
     """
 
-    __slots__ = ("_context", "_shared", "_table", "inbound", "make_handshake", "questions")
+    __slots__ = ("_context", "_shared", "_table", "inbound", "inside", "make_handshake", "questions")
 
     def __init__(
         self,
@@ -75,6 +86,7 @@ class Opening:
         self._table = table
         self.questions = Questions(context, self._time_over)
         self.inbound = Inbound(context, shared, table, self.questions, find_station)
+        self.inside: Inside | None = None
         self.make_handshake: MakeHandshake | None = None
 
     # the guest
@@ -96,6 +108,11 @@ class Opening:
             raise Malformed(Reason.TCP_FLAGS)  # a port scan; no stack sends it
         guest = Endpoint._make((ip.source, syn.source_port))
         remote = Endpoint._make((ip.destination, syn.destination_port))
+        if self.inside is not None and self.inside.is_server(remote):
+            flow = self._begin(syn, key, buf, guest, remote, remote)
+            self.inside.stream_opened(flow.socket, guest, remote)
+            flow.fire(states.HOST_CONNECTED)
+            return
         address_map = context.address_map
         service = context.services.find(TCP, *remote, own=address_map.is_own(remote.address))
         if service is not None:
@@ -170,7 +187,7 @@ class Opening:
     def _connect(self, flow: TcpFlow, target: Target) -> None:
         """Order the host's sockets of a connection of the guest."""
         if target.name is not None and not flow.permission.pinned:
-            flow.permission.pin(self._context.targets, flow.remote.address)
+            flow.permission.pin(self._context.targets, flow.remote)
         hosts, handshake = target.hosts, None
         if target.via is not None and not flow.permission.elsewhere:
             proxy = next((one for one in self._context.config.proxies if one.name == target.via), None)
@@ -218,7 +235,7 @@ class Opening:
         """Ask for a verdict about a connection of the guest; without a target, resolve its name first."""
         context, permission = self._context, flow.permission
         if (target is None or target.name is not None) and not permission.pinned:
-            permission.pin(context.targets, flow.remote.address)
+            permission.pin(context.targets, flow.remote)
         if target is not None:
             self.questions.ask(flow, flow.remote, target)
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sansnet_core.addresses import Endpoint
 from sansnet_core.targets import Target, Targets
 
 __all__ = ["Permission"]
@@ -22,7 +23,7 @@ class Permission:
     def __init__(self) -> None:
         self.target: Target | None = None
         self.asked = self.allowed = self.elsewhere = False
-        self._pinned: tuple[Targets, bytes] | None = None
+        self._pinned: tuple[Targets, Endpoint] | None = None
 
     @property
     def name(self) -> str | None:
@@ -60,14 +61,14 @@ class Permission:
         if self.target is not None and self.target.name is None:
             self.target = self.target._replace(name=name)
 
-    def pin(self, targets: Targets, address: bytes) -> None:
+    def pin(self, targets: Targets, remote: Endpoint) -> None:
         """Keep the names of the destination until the end of the connection."""
-        self._pinned = targets, address
-        targets.pin(address)
+        self._pinned = targets, remote
+        targets.pin(remote)
 
     def unpin(self) -> None:
         """The connection is over."""
         if self._pinned is not None:
-            targets, address = self._pinned
+            targets, remote = self._pinned
             self._pinned = None
-            targets.unpin(address)
+            targets.unpin(remote)
