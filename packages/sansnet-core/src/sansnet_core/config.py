@@ -168,6 +168,12 @@ class Limits(Record):
     """Time after which a flow without a verdict is refused."""
     echo_flows: int = 1024
     """Ping flows; a new one replaces the least recently used."""
+    echo_rate: float = 50.0
+    """Pings to the host per second, on average, if there are rules or a default action other than `ALLOW`."""
+    echo_burst: int = 100
+    """Pings at once under such rules."""
+    echo_size: int = 1472
+    """Bytes of data of one ping under such rules: as many as fit into 1500 bytes of IPv4."""
     stations: int = 1024
     """IP addresses of the guest whose Ethernet addresses are kept."""
     tcp_window: int = 4 << 20

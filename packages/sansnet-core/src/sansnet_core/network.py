@@ -80,7 +80,7 @@ class Network(Copyable):
             pass
         raise checks.wrong_input(now, context.now, socket)
 
-    def reconfigure(self, config: NetworkConfig, now: float, *, moved: bool = False) -> None:
+    def reconfigure(self, config: NetworkConfig, now: float, *, moved: bool = False, keep_flows: bool = False) -> None:
         """Replace the configuration, for example when the host's own network changed. Then take the outputs.
 
         Existing flows continue, except that datagrams to name servers go to the new ones. The guest learns of the
@@ -91,6 +91,7 @@ class Network(Copyable):
             now: seconds.
             moved: whether the guest has its new addresses already. Otherwise its former addresses count until it sends
                 from others.
+            keep_flows: whether open flows continue that the new rules do not allow.
 
         Raises:
             ConfigError: `config` differs in something else. Nothing has changed.

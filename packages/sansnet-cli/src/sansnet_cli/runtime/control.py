@@ -9,12 +9,12 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from typing import TYPE_CHECKING
 
 from sansnet_core.policy import Action
-from sansnet_trio.plan.options import NetworkOptions
 
 if TYPE_CHECKING:
     from sansnet_cli.options.records import CommandOptions
     from sansnet_cli.runtime.hints import Hints
     from sansnet_core import Network
+    from sansnet_core.policy import Policy
     from sansnet_trio.control.commands import ControlCommands
     from sansnet_trio.control.policies import Policed
     from sansnet_trio.control.server import ControlSocket
@@ -92,7 +92,7 @@ def controlled(options: CommandOptions) -> Iterator[Control]:
 
 def asks_of(options: CommandOptions) -> bool:
     """Whether the policy leaves flows to the user."""
-    policy = options.policy if isinstance(options, NetworkOptions) else None
+    policy: Policy | None = getattr(options, "policy", None)
     return policy is not None and (
         policy.default_action is Action.ASK or any(rule.action is Action.ASK for rule in policy.rules)
     )

@@ -79,7 +79,7 @@ class PolicyCommands:
         return {
             "rules": [str(rule) for rule in present.rules[:limit]],
             "total": len(present.rules),
-            "default": present.default_action.value,
+            "default": (present.default_action or Action.ALLOW).value,
             "names": present.names.value if present.names else None,
             "proxies": [proxy.name for proxy in present.proxies],
         }
@@ -107,7 +107,7 @@ class PolicyCommands:
         rule = None
         if _flag(request, "always"):
             found = next((one.flow for one in policed.pending() if one.id == id), None)
-            rule = found and rule_for(found, action)
+            rule = None if found is None else rule_for(found, action)
         policed.answer(id, verdict, rule)
         return {"id": id, "rule": None if rule is None else str(rule)}
 
