@@ -11,7 +11,19 @@ from sansnet_core import FlowClosed, FlowOpened, FlowRefused, FlowReport, NameAs
 from sansnet_core.addresses import Endpoint
 from sansnet_core.notices import plain
 
-__all__ = ["Entry", "Flow", "amount", "cut", "dump", "endpoint", "errno_name", "fields_of", "protocol", "verdict", "when"]
+__all__ = [
+    "Entry",
+    "Flow",
+    "amount",
+    "cut",
+    "dump",
+    "endpoint",
+    "errno_name",
+    "fields_of",
+    "protocol",
+    "verdict",
+    "when",
+]
 
 Entry: TypeAlias = dict[str, Any]
 

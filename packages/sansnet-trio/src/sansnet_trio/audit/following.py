@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Account", "Accounts", "follow"]
 
 _INTERVAL: Final = 1.0
+"""Seconds between calls of `Account.flush`."""
 
 
 class Account(Protocol):
@@ -38,38 +39,41 @@ class Accounts:
 
     Args:
         accounts: the accounts.
-        statistics: returns the present counters of the network.
+        unreported: refused flows that the network did not report before (`NetworkStatistics.refusals_unreported`).
     """
 
-    def __init__(self, accounts: Iterable[Account], statistics: Callable[[], NetworkStatistics]) -> None:
+    def __init__(self, accounts: Iterable[Account], unreported: int = 0) -> None:
         self._accounts = tuple(accounts)
-        self._statistics = statistics
-        self._unreported = statistics().refusals_unreported
+        self._unreported = unreported
 
-    def add(self, events: Iterable[Event]) -> None:
+    def add(self, events: Sequence[Event]) -> None:
         """Give events to all."""
-        events = tuple(events)
         for account in self._accounts:
             account.add(events)
 
-    async def flush_regularly(self) -> None:
-        """Flush all once per second, until cancelled."""
-        while True:
-            await trio.sleep(_INTERVAL)
-            self._omit()
-            for account in self._accounts:
-                account.flush()
+    def flush(self, statistics: NetworkStatistics) -> None:
+        """Flush all, about once per second.
 
-    def end(self, flows: Iterable[FlowReport]) -> None:
-        """End all, when the network has ended."""
-        self._omit()
-        flows = tuple(flows)
+        Args:
+            statistics: the present counters of the network.
+        """
+        self._omit(statistics)
+        for account in self._accounts:
+            account.flush()
+
+    def end(self, statistics: NetworkStatistics, flows: Sequence[FlowReport]) -> None:
+        """End all, when the network has ended.
+
+        Args:
+            statistics: the last counters of the network.
+            flows: the flows that were open at the end.
+        """
+        self._omit(statistics)
         for account in self._accounts:
             account.end(flows)
 
-    def _omit(self) -> None:
-        unreported = self._statistics().refusals_unreported
-        new, self._unreported = unreported - self._unreported, unreported
+    def _omit(self, statistics: NetworkStatistics) -> None:
+        new, self._unreported = statistics.refusals_unreported - self._unreported, statistics.refusals_unreported
         if new:
             for account in self._accounts:
                 account.omit(new)
@@ -85,13 +89,19 @@ async def follow(
         accounts: `AuditLog`, `Summary` and `Learner`, or your own.
         task_status: passed by `nursery.start`, which returns when no later event will be missed.
     """
-    together = Accounts(accounts, network.statistics)
+    together = Accounts(accounts, network.statistics().refusals_unreported)
+
+    async def flush() -> None:
+        while True:
+            await trio.sleep(_INTERVAL)
+            together.flush(network.statistics())
+
     async with network.subscribe(10_000) as events, trio.open_nursery() as nursery:
-        nursery.start_soon(together.flush_regularly)
+        nursery.start_soon(flush)
         task_status.started()
         try:
             async for event in events:
                 together.add([event])
         finally:
-            together.end(network.flows())
+            together.end(network.statistics(), network.flows())
         nursery.cancel_scope.cancel()

@@ -9,7 +9,9 @@ __all__ = ["common_suffixes"]
 
 _LEAST: Final = 3
 """Names that a pattern must stand for to be worth it."""
-_REGISTRIES: Final = frozenset("ac co com edu gob gouv gov ltd me mil ne net nom or org plc sch".split())
+_REGISTRIES: Final = frozenset(
+    ("ac", "co", "com", "edu", "gob", "gouv", "gov", "ltd", "me", "mil", "ne", "net", "nom", "or", "org", "plc", "sch")
+)
 """Labels below a country's, as in co.uk, under which anybody can have a name."""
 
 
