@@ -39,6 +39,7 @@ ALLOWED_IN_CORE: Final = {
     "math",
     "pickle",
     "struct",
+    "tomllib",
     "types",
     "typing",
 }

@@ -29,7 +29,7 @@ from sansnet_core.fields import (
     optional,
     several,
 )
-from sansnet_core.policy import Action, Rule
+from sansnet_core.policy import Action, NameMode, ProxyConfig, ProxyKind, Rule
 from sansnet_core.records import Converted, Record, field
 
 __all__ = [
@@ -168,6 +168,12 @@ class Limits(Record):
     """Time after which a flow without a verdict is refused."""
     echo_flows: int = 1024
     """Ping flows; a new one replaces the least recently used."""
+    echo_rate: float = 50.0
+    """Pings to the host per second, on average, if there are rules or a default action other than `ALLOW`."""
+    echo_burst: int = 100
+    """Pings at once under such rules."""
+    echo_size: int = 1472
+    """Bytes of data of one ping under such rules: as many as fit into 1500 bytes of IPv4."""
     stations: int = 1024
     """IP addresses of the guest whose Ethernet addresses are kept."""
     tcp_window: int = 4 << 20
@@ -200,6 +206,8 @@ class Limits(Record):
     """Idle time of a UDP flow with datagrams in one direction only, or with one question and its answer."""
     udp_idle_stream: float = 180.0
     """Idle time of all other UDP flows (RFC 4787, 4.3)."""
+    name_streams: int = 32
+    """TCP connections to our own resolver; a new one resets the oldest."""
     echo_idle: float = 60.0
     """Idle time after which a ping flow ends."""
     tcp_keepalive: float = 7200.0
@@ -241,15 +249,6 @@ def _host(value: tuple[str, Iterable[AnyAddress]]) -> tuple[str, tuple[bytes, ..
     return value[0], several(fields.address)(value[1])
 
 
-class NameMode(Enum):
-    """How the guest sees the addresses of names."""
-
-    OWN = "own"
-    """Each name has an address of its own, which exists on the guest's segment only (RFC 3089)."""
-    REAL = "real"
-    """The addresses of the name; they stand for it as long as the answer is valid."""
-
-
 class ResolverConfig(Record):
     """Our own resolver, which answers all questions that the guest sends to port 53 of any address.
 
@@ -270,32 +269,6 @@ class ResolverConfig(Record):
     min_ttl: float = 5.0
     max_ttl: float = 3600.0
     grace: float = 120.0
-
-
-class ProxyKind(Enum):
-    """The protocol of a proxy."""
-
-    SOCKS5 = "socks5"
-    """RFC 1928, with UDP ASSOCIATE."""
-    HTTP = "http"
-    """CONNECT (RFC 9110, 9.3.6)."""
-
-
-class ProxyConfig(Record):
-    """A proxy that rules send flows through.
-
-    Attributes:
-        name: as in `Rule.via`.
-        kind: its protocol.
-        server: its endpoint.
-        user, password: credentials; None if it needs none.
-    """
-
-    name: str
-    kind: Part[ProxyKind] = field(instance(ProxyKind))
-    server: Converted[AnyEndpoint, Endpoint] = field(fields.endpoint)
-    user: str | None = None
-    password: str | None = None
 
 
 class NetworkConfig(Record):

@@ -151,6 +151,16 @@ class Targets:
         if bindings is not None and names:
             bindings.resolve(names[0], done)
 
+    def pin(self, remote: Endpoint) -> None:
+        """A flow to a destination that stands for a name begins; see `Bindings.pin`. Call `unpin` at its end."""
+        if self._context.bindings is not None:
+            self._context.bindings.pin(remote.address)
+
+    def unpin(self, remote: Endpoint) -> None:
+        """A flow that has called `pin` has ended."""
+        if self._context.bindings is not None:
+            self._context.bindings.unpin(remote.address)
+
     def is_allowed(self, protocol: int, remote: Endpoint, host: Endpoint, name: str | None) -> bool:
         """Whether the present rules allow an open flow of the guest to a host's endpoint."""
         given = host.address if name is not None and host.address != remote.address else remote.address

@@ -51,7 +51,7 @@ def start(
         ForwardError: a port cannot be forwarded.
         ListenError: the control socket cannot be made.
     """
-    with controlled(options.control) as control:
+    with controlled(options) as control:
         ready = _receive_ready(guest)
         setup = ready.prepared
         for warning in (*setup.warnings, *ready.warnings):
@@ -75,7 +75,7 @@ def start(
             from sansnet_cli.runtime.session import Session
 
             readiness.prepare()
-            session = Session(options, setup, control, forwards, guest)
+            session = Session(options, setup, control, forwards, guest, prompts=True)
             serve(session, link, guest.namespace if options.ends_with_namespace else None, mask)
 
 

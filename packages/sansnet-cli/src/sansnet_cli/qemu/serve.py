@@ -63,7 +63,7 @@ async def _serve(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -
     for warning in setup.warnings:
         report.warn(warning)
     with (
-        controlled(options.control) as control,
+        controlled(options) as control,
         captured(capture) as file,
         open_forwards(options, setup, control) as forwards,
         closing(Stdio(None, None, None)) as stdio,

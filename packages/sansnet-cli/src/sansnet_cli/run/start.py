@@ -48,7 +48,7 @@ def start(guest: CommandGuest[Setup], options: RunOptions, capture: BinaryIO | N
         ForwardError: a port cannot be forwarded.
         ListenError: the control socket cannot be made.
     """
-    with contextlib.closing(CommandSignals()) as signals, controlled(options.control) as control:
+    with contextlib.closing(CommandSignals()) as signals, controlled(options) as control:
         loading = _Loading()
         try:
             ready = _wait_ready(guest, signals)

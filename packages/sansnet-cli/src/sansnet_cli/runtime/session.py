@@ -10,8 +10,9 @@ import trio
 
 from sansnet_cli.options.records import GuestOptions
 from sansnet_cli.output import report
-from sansnet_cli.runtime.control import Control
+from sansnet_cli.runtime.control import Control, asks_of
 from sansnet_cli.runtime.following import Changeable, Follower
+from sansnet_trio.decisions import hold_flow
 from sansnet_trio.front.setup import network_of
 from sansnet_trio.groups import only, raise_alone
 from sansnet_trio.links import Link
@@ -20,6 +21,7 @@ from sansnet_trio.plan.setup import Setup
 
 if TYPE_CHECKING:
     from sansnet_cli.runtime.hints import Hints
+    from sansnet_cli.runtime.policy import LivePolicy
     from sansnet_trio.forward.forwards import Forwards
 
 __all__ = ["Session"]
@@ -35,6 +37,7 @@ class Session:
         forwards: the forwarded ports; None if there are none and never will be.
         guest: the guest in a namespace, whose interface is kept like the host's; None is a virtual machine.
         files: whether that guest has files of its own, such as /etc/resolv.conf.
+        prompts: whether nothing else reads sansnet's terminal, so that it may ask there about flows.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Session:
         guest: Changeable | None = None,
         *,
         files: bool = False,
+        prompts: bool = False,
     ) -> None:
         self.options = options
         self._control = control
@@ -53,6 +57,14 @@ class Session:
         self._in_namespace = guest is not None
         self._follower = Follower(options, setup, guest, forwards, files=files)
         self._served: GuestNetwork | None = None
+        self._policy: LivePolicy | None = None
+        self._asks = asks_of(options)
+        self._prompts = prompts
+        if control.is_on:
+            from sansnet_cli.runtime.policy import LivePolicy
+
+            self._policy = LivePolicy(lambda: self.setup)
+            control.set_policed(self._policy)
         control.set_forwards(forwards, namespace=self._in_namespace)
 
     @property
@@ -73,6 +85,8 @@ class Session:
                 nursery.start_soon(self._control.run)
                 nursery.start_soon(self._follower.run)
                 nursery.start_soon(self._report_regularly)
+                if self._asks:
+                    nursery.start_soon(self._ask)
                 yield nursery
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
@@ -91,11 +105,16 @@ class Session:
             LinkClosed: the guest's end of the link is gone; the block was cancelled.
             OSError: the link failed, the host's interface is gone, or no descriptor is left.
         """
-        setup = self.setup
+        setup, decide = self.setup, None
+        if self._policy is not None:
+            # Flows that rules leave undecided wait for clients
+            setup, decide = self._policy.applied(setup), hold_flow
         hints = self._make_hints(setup)
-        opened = network_of(link, setup, forwards=self._forwards, on_notices=hints.add if hints else None)
+        opened = network_of(
+            link, setup, decide=decide, forwards=self._forwards, on_notices=hints.add if hints else None
+        )
         async with opened as network:
-            self._served = network
+            self._serve(network)
             try:
                 with (
                     self._control.serving(network.core, network.driver, hints),
@@ -103,11 +122,24 @@ class Session:
                 ):
                     yield network
             finally:
-                self._served = None
+                self._serve(None)
                 if hints:
                     hints.end(network.flows())
                 if self.options.verbose:
                     report.statistics(network.statistics(), network.driver_statistics())
+
+    def _serve(self, network: GuestNetwork | None) -> None:
+        self._served = network
+        if self._policy is not None:
+            self._policy.serve(network)
+
+    async def _ask(self) -> None:
+        """Tell the user how to decide about flows, and ask on the terminal if nothing else reads it."""
+        from sansnet_cli.runtime.ask import ask_on_terminal, sentence
+
+        report.inform(sentence(self._control.path, self.options.limits.decision_time))
+        if self._prompts and self._control.commands is not None:
+            await ask_on_terminal(self._control.commands)
 
     def _make_hints(self, setup: Setup) -> Hints | None:
         """The hints about a new guest; None if the command does not show any."""

@@ -68,7 +68,7 @@ def serve(
         report.warn(warning)
     readiness.prepare()
     with (
-        controlled(options.control) as control,
+        controlled(options) as control,
         captured(capture) as file,
         open_forwards(options, setup, control) as forwards,
     ):
@@ -78,7 +78,7 @@ def serve(
             readiness.renounce(options.ports, controlled=control.is_on)
             on_ready()
 
-        session = Session(options, setup, control, forwards)
+        session = Session(options, setup, control, forwards, prompts=True)
         trio.run(_serve, session, options, file, source, ready)
 
 

@@ -47,6 +47,11 @@ class Judgement(NamedTuple):
         return self.rule.errno if self.rule else EACCES
 
     @property
+    def text(self) -> str | None:
+        """The rule's label or, without one, its text; None for the default action."""
+        return None if self.rule is None else self.rule.label or str(self.rule)
+
+    @property
     def verdict(self) -> Verdict | None:
         """The verdict; None if the driver is to be asked."""
         if self.rule is not None:

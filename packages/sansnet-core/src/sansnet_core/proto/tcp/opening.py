@@ -17,7 +17,7 @@ from errno import (
     ENOBUFS,
     EPROTONOSUPPORT,
 )
-from typing import Final
+from typing import Final, Protocol
 
 from sansnet_core import checks
 from sansnet_core.context import Context
@@ -34,7 +34,7 @@ from sansnet_core.orders import (
     SocketId,
 )
 from sansnet_core.policy import Action, Allow, Refuse, Serve, Verdict
-from sansnet_core.proto.tcp import reports
+from sansnet_core.proto.tcp import reports, states
 from sansnet_core.proto.tcp.flow import TcpFlow
 from sansnet_core.proto.tcp.questions import Questions
 from sansnet_core.proto.tcp.refusal import local_error, refuse_syn
@@ -44,11 +44,21 @@ from sansnet_core.wire import tcp as wire
 from sansnet_core.wire.ip import TCP, IpHeader
 from sansnet_core.wire.tcp import FIN, TcpHeader
 
-__all__ = ["Opening"]
+__all__ = ["Inside", "Opening"]
 
 _FIRST_PORT: Final = 32768
 _PORTS: Final = 28232
 """The ports of our own that the program connects from are those that Linux takes (net.ipv4.ip_local_port_range)."""
+
+
+class Inside(Protocol):
+    """A server of the network itself: its connections end in the core, without a host socket and without notices."""
+
+    def is_server(self, remote: Endpoint) -> bool:
+        """Whether the connections to an endpoint end here."""
+
+    def stream_opened(self, socket: SocketId, guest: Endpoint, remote: Endpoint) -> None:
+        """The guest has connected. All orders for the socket are for the server, and none for the driver."""
 
 
 class Opening:
@@ -62,9 +72,10 @@ class Opening:
 
     Attributes:
         questions: connections without a verdict.
+        inside: the server of the network itself; None if there is none.
     """
 
-    __slots__ = ("_context", "_find_station", "_next_port", "_shared", "_table", "questions")
+    __slots__ = ("_context", "_find_station", "_next_port", "_shared", "_table", "inside", "questions")
 
     def __init__(
         self,
@@ -79,6 +90,7 @@ class Opening:
         self._find_station = find_station
         self._next_port = _FIRST_PORT + context.entropy.keyed(b"port", b"") % _PORTS
         self.questions = Questions(context, self._undecided)
+        self.inside: Inside | None = None
 
     # the guest
 
@@ -99,6 +111,11 @@ class Opening:
             raise Malformed(Reason.TCP_FLAGS)  # a port scan; no stack sends it
         guest = Endpoint._make((ip.source, syn.source_port))
         remote = Endpoint._make((ip.destination, syn.destination_port))
+        if self.inside is not None and self.inside.is_server(remote):
+            flow = self._begin(syn, key, buf, guest, remote, remote)
+            self.inside.stream_opened(flow.socket, guest, remote)
+            flow.fire(states.HOST_CONNECTED)
+            return
         address_map = context.address_map
         service = context.services.find(TCP, *remote, own=address_map.is_own(remote.address))
         if service is not None:
