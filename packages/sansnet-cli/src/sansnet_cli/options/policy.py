@@ -85,7 +85,7 @@ def add_rule_options(group: argparse._ArgumentGroup) -> None:
         "`real`: those of the name, which other names may share",
     )
     group.add_argument(
-        "--ask", action="store_true", help="hold what no rule decides, and ask on the terminal or by `sansnet ctl`"
+        "--ask", action="store_true", help="hold what no rule decides until you answer it by `sansnet ctl PATH ask`"
     )
     group.add_argument(
         "--proxy",
@@ -235,6 +235,8 @@ def _rules(action: Action, text: str) -> Iterable[Rule]:
     """The rules of `--allow` or `--refuse`; they are about the guest's flows unless the text says `in`."""
     from sansnet_core.policy import PolicyError, parse_destination
 
+    if not text.strip():
+        raise CommandLineError(f"--{action.value} names no destination; give one, or `any` for all")
     try:
         rules = parse_destination(text, action)
     except PolicyError as error:
