@@ -1,8 +1,8 @@
 """Decides about flows and names: rules as data, and their evaluation; a text form, files and presets of them.
 
 `Rule` is one rule, `parse_rule` makes one from text, `load_policy` reads a file, and `PRESETS` are policies that are
-known by a word. `Evaluator` judges flows and questions, and `explain` says why. `Allow`, `Refuse`, `Drop` and `Serve` are the verdicts of a
-program that is asked.
+known by a word. `Evaluator` judges flows and questions, and `explain` says why. `Allow`, `Refuse`, `Drop` and `Serve`
+are the verdicts of a program that is asked.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sansnet_core.policy.cases import Case, PolicyFile
     from sansnet_core.policy.document import load_policy, parse_credentials
     from sansnet_core.policy.evaluator import Evaluator, Judgement
-    from sansnet_core.policy.explain import CaseResult, Explanation, explain, explain_question, run_cases
+    from sansnet_core.policy.explanation import CaseResult, Explanation, explain, explain_question, run_cases
     from sansnet_core.policy.names import canonical
     from sansnet_core.policy.presets import PRESETS, preset
     from sansnet_core.policy.text import parse_destination, parse_rule, parse_rules
@@ -62,7 +62,7 @@ _HOMES = {
     "cases": ("Case", "PolicyFile"),
     "document": ("load_policy", "parse_credentials"),
     "evaluator": ("Evaluator", "Judgement"),
-    "explain": ("CaseResult", "Explanation", "explain", "explain_question", "run_cases"),
+    "explanation": ("CaseResult", "Explanation", "explain", "explain_question", "run_cases"),
     "names": ("canonical",),
     "presets": ("PRESETS", "preset"),
     "text": ("parse_destination", "parse_rule", "parse_rules"),
