@@ -228,7 +228,7 @@ def test_a_result_that_is_no_verdict_is_a_type_error(value: Any) -> None:
         await trio.lowlevel.checkpoint()
         return value
 
-    with pytest.raises(TypeError, match=r"for tcp .*; return Allow\(\), Refuse\(\), Drop\(\) or Serve\(handler\)$"):
+    with pytest.raises(TypeError, match=r"for tcp .*; give Allow\(\), Refuse\(\), Drop\(\) or Serve\(handler\)$"):
         trio.run(run_alone, decide)
 
 
@@ -237,7 +237,7 @@ def test_a_serve_without_a_handler_is_a_type_error() -> None:
         await trio.lowlevel.checkpoint()
         return policy.Serve()
 
-    with pytest.raises(TypeError, match=r"return sansnet_trio\.Serve\(handler\)$"):
+    with pytest.raises(TypeError, match=r"give sansnet_trio\.Serve\(handler\)$"):
         trio.run(run_alone, decide)
 
 
@@ -266,7 +266,7 @@ def test_a_flow_from_outside_cannot_be_served() -> None:
     async def main() -> None:
         await run_alone(decide, inbound=True)
 
-    with pytest.raises(ValueError, match=r"from outside, which only the guest can answer; return Allow\(\)"):
+    with pytest.raises(ValueError, match=r"from outside, which only the guest can answer; give Allow\(\)"):
         trio.run(main)
 
 

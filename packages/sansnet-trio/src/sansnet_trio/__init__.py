@@ -12,6 +12,7 @@ setup from it and from the options. All errors raised on purpose derive from `sa
 
 Names that are not listed here are found in these modules, which are public too:
 
+- `control.policies`, `policies`: a policy that changes while it is used, for programs with their own control socket.
 - `dns`: a DNS server for guests; needs `sansnet-trio[dns]`.
 - `forward.in_use`, `guest.errors`, `guest.hosts_file`, `hostinfo`: facts about the host and the guest.
 - `front.ending`, `front.setup`, `front.qemu`, `front.stdio`, `groups`: the parts of `open_guest` and `open_machine`,
@@ -43,7 +44,7 @@ from sansnet_trio._version import __version__ as __version__
 if TYPE_CHECKING:
     from sansnet_trio.control.commands import ControlCommands
     from sansnet_trio.control.server import ControlSocket
-    from sansnet_trio.decisions import Decider, NewFlow, Serve, Verdict
+    from sansnet_trio.decisions import Decider, NewFlow, NoSuchFlow, PendingFlow, Serve, Verdict, hold_flow
     from sansnet_trio.driver import Driver, DriverStatistics
     from sansnet_trio.events import Event, Lost, Subscription
     from sansnet_trio.forward.binding import ForwardError, ListenAddress
@@ -125,9 +126,11 @@ __all__ = [
     "NetworkOptions",
     "NetworkProtocol",
     "NewFlow",
+    "NoSuchFlow",
     "ObservedLink",
     "OptionsError",
     "Peer",
+    "PendingFlow",
     "PortForward",
     "ReadyGuest",
     "RememberedNameServers",
@@ -141,6 +144,7 @@ __all__ = [
     "Verdict",
     "VhostUserLink",
     "attach",
+    "hold_flow",
     "machine_arguments",
     "make_plan",
     "make_setup",
@@ -156,7 +160,7 @@ __all__ = [
 _HOMES = {
     "control.commands": ("ControlCommands",),
     "control.server": ("ControlSocket",),
-    "decisions": ("Decider", "NewFlow", "Serve", "Verdict"),
+    "decisions": ("Decider", "NewFlow", "NoSuchFlow", "PendingFlow", "Serve", "Verdict", "hold_flow"),
     "driver": ("Driver", "DriverStatistics"),
     "events": ("Event", "Lost", "Subscription"),
     "forward.binding": ("ForwardError", "ListenAddress"),

@@ -3,6 +3,9 @@
 Theory of operation. The network bounds the number of its open questions (`Limits.undecided_flows`) and their time
 (`Limits.decision_time`), and withdraws one when the guest has given up. Its task is cancelled then. The tasks run in a
 nursery of the driver, so an exception ends the driver, and the end of the driver cancels them.
+
+A question may also be answered from outside (`Decisions.settle`), whatever its task does: the first answer counts.
+`hold_flow` is the decider for programs that answer in this way alone.
 """
 
 from __future__ import annotations
@@ -10,11 +13,24 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import partial
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import trio
 
-from sansnet_core import Action, Allow, DecideFlow, Drop, Endpoint, NetworkConfig, Refuse, SocketId, addresses, policy
+from sansnet_core import (
+    Action,
+    Allow,
+    DecideFlow,
+    Drop,
+    Endpoint,
+    NetworkConfig,
+    Refuse,
+    SansnetError,
+    SocketId,
+    addresses,
+    policy,
+)
 from sansnet_core.orders import value_class
 from sansnet_core.records import replace
 from sansnet_core.wire.ip import TCP, UDP
@@ -25,11 +41,24 @@ if TYPE_CHECKING:
     from sansnet_trio.services.program_sockets import ProgramSockets
     from sansnet_trio.services.streams import GuestStream
 
-__all__ = ["Decider", "Decisions", "NewFlow", "Serve", "Verdict", "asking_by_default"]
+__all__ = [
+    "Decider",
+    "Decisions",
+    "NewFlow",
+    "NoSuchFlow",
+    "PendingFlow",
+    "Serve",
+    "Verdict",
+    "asking_by_default",
+    "hold_flow",
+]
 
 T = TypeVar("T", bound=trio.abc.AsyncResource)
 
 _NAMES: Final = {TCP: "tcp", UDP: "udp"}
+
+_ids: Final = count(1)
+"""Of all networks of this process, so that an answer never reaches the flow of another guest."""
 
 
 @value_class
@@ -58,6 +87,23 @@ class NewFlow:
 
 
 @value_class
+class PendingFlow:
+    """A flow that waits for a verdict, as `GuestNetwork.pending` lists it."""
+
+    id: int
+    """For `GuestNetwork.answer`; never used for another flow of this process."""
+    flow: NewFlow
+    since: float
+    """When it was asked about, in seconds of trio's clock."""
+    until: float
+    """When it is refused if there is no verdict."""
+
+
+class NoSuchFlow(SansnetError):
+    """No flow with this id waits for a verdict; it may have been decided, given up by the guest, or refused in time."""
+
+
+@value_class
 class Serve:
     """The program itself is the other end of the flow: no host socket is made."""
 
@@ -73,9 +119,25 @@ Decider: TypeAlias = Callable[[NewFlow], Awaitable[Verdict]]
 """An async function that decides about a new flow. It is called once for each, in a task of its own."""
 
 
+async def hold_flow(flow: NewFlow) -> Verdict:
+    """A `Decider` that leaves every flow to `GuestNetwork.answer`; without an answer in time, the flow is refused."""
+    await trio.sleep_forever()
+    raise AssertionError(f"{flow} was not held")
+
+
 def asking_by_default(config: NetworkConfig) -> NetworkConfig:
     """The configuration of a network with a decider: unless it has a default action, that is to ask."""
     return replace(config, default_action=Action.ASK) if config.default_action is None else config
+
+
+class _Question(NamedTuple):
+    """A question whose task runs."""
+
+    id: int
+    order: DecideFlow
+    flow: NewFlow
+    since: float
+    scope: trio.CancelScope
 
 
 class Decisions:
@@ -99,7 +161,8 @@ class Decisions:
         self._answer = answer
         self._program = program
         self._nursery: trio.Nursery | None = None
-        self._scopes: dict[SocketId, trio.CancelScope] = {}
+        self._questions: dict[SocketId, _Question] = {}
+        """The earliest first."""
 
     async def run(self, serve: Callable[[], Awaitable[None]]) -> None:
         """Run the driver's loop, and the tasks beside it until it ends.
@@ -112,28 +175,66 @@ class Decisions:
                 await serve()
         except BaseExceptionGroup as group:
             raise_alone(only(group))
+        finally:
+            self._questions.clear()
 
     def ask(self, order: DecideFlow) -> None:
         """Start the task of a question."""
         assert self._nursery is not None, "orders are carried out while the driver runs"
-        scope = self._scopes[order.socket] = trio.CancelScope()
-        self._nursery.start_soon(self._ask, order, scope)
+        protocol = _NAMES.get(order.protocol, "ping")
+        flow = NewFlow(protocol, order.guest, order.destination, order.inbound, order.name)
+        question = _Question(next(_ids), order, flow, trio.current_time(), trio.CancelScope())
+        self._questions[order.socket] = question
+        self._nursery.start_soon(self._ask, question)
 
     def withdraw(self, socket: SocketId) -> None:
         """Cancel the task of a question, if there is one with this name."""
-        if scope := self._scopes.pop(socket, None):
-            scope.cancel()
+        if question := self._questions.pop(socket, None):
+            question.scope.cancel()
 
-    async def _ask(self, order: DecideFlow, scope: trio.CancelScope) -> None:
-        protocol = _NAMES.get(order.protocol, "ping")
-        flow = NewFlow(protocol, order.guest, order.destination, order.inbound, order.name)
-        with scope:
-            answer = self._decide(flow)
+    def pending(self, time: float) -> list[PendingFlow]:
+        """The flows that wait, the earliest first; `time` is the seconds after which they are refused."""
+        return [PendingFlow(one.id, one.flow, one.since, one.since + time) for one in self._questions.values()]
+
+    def check(self, id: int, verdict: object) -> None:
+        """Check that an answer is possible; raises as `settle` does."""
+        _check(verdict, self._find(id).flow, "the verdict is")
+
+    def settle(self, id: int, verdict: Verdict) -> None:
+        """Answer a question, and cancel its task.
+
+        Args:
+            id: of the flow.
+            verdict: one that a `Decider` may have returned.
+
+        Raises:
+            NoSuchFlow: no such flow waits.
+            TypeError: it is no verdict.
+            ValueError: it is one that this flow cannot have.
+        """
+        question = self._find(id)
+        _check(verdict, question.flow, "the verdict is")
+        self.withdraw(question.order.socket)
+        self._tell(question.order, verdict)
+
+    def _find(self, id: int) -> _Question:
+        for question in self._questions.values():
+            if question.id == id:
+                return question
+        raise NoSuchFlow(
+            f"no flow {id} waits for a verdict; it was decided, the guest gave it up, or its time was over"
+        )
+
+    async def _ask(self, question: _Question) -> None:
+        with question.scope:
+            answer = self._decide(question.flow)
             if not isawaitable(answer):
                 raise TypeError(f"decide returned {answer!r}; it must be an async function, with the verdict as result")
-            verdict = _check(await answer, flow)
-        if self._scopes.pop(order.socket, None) is None:
-            return  # the question was withdrawn
+            verdict = _check(await answer, question.flow)
+        if self._questions.pop(question.order.socket, None) is not None:  # else it was withdrawn or answered
+            self._tell(question.order, verdict)
+
+    def _tell(self, order: DecideFlow, verdict: Verdict) -> None:
         if isinstance(verdict, Serve):
             self._serve(order, verdict.handler)
         else:
@@ -163,18 +264,14 @@ async def _run_handler(handler: Callable[[T], Awaitable[object]], served: T) -> 
         await trio.aclose_forcefully(served)
 
 
-def _check(verdict: object, flow: NewFlow) -> Verdict:
-    """The result of a decider, if it is a verdict that this flow can have."""
+def _check(verdict: object, flow: NewFlow, said: str = "decide returned") -> Verdict:
+    """The verdict itself, if it is one that this flow can have; `said` begins the message if it is not."""
     if isinstance(verdict, policy.Serve):
-        raise TypeError(
-            "decide returned Serve of sansnet_core, which has no handler; return sansnet_trio.Serve(handler)"
-        )
+        raise TypeError(f"{said} Serve of sansnet_core, which has no handler; give sansnet_trio.Serve(handler)")
     if not isinstance(verdict, Verdict):
-        raise TypeError(f"decide returned {verdict!r} for {flow}; return Allow(), Refuse(), Drop() or Serve(handler)")
+        raise TypeError(f"{said} {verdict!r} for {flow}; give Allow(), Refuse(), Drop() or Serve(handler)")
     if isinstance(verdict, Serve) and flow.inbound:
-        raise ValueError(
-            f"decide returned Serve for {flow}, which only the guest can answer; return Allow(), Refuse() or Drop()"
-        )
+        raise ValueError(f"{said} Serve for {flow}, which only the guest can answer; give Allow(), Refuse() or Drop()")
     if isinstance(verdict, Allow) and verdict.to is not None and not verdict.to.port and flow.protocol != "ping":
-        raise ValueError(f"decide returned {verdict} for {flow}, but port 0 has no server; give the server's port")
+        raise ValueError(f"{said} {verdict} for {flow}, but port 0 has no server; give the server's port")
     return verdict

@@ -144,7 +144,7 @@ class Driver(Uncopyable):
             `sansnet_trio.testing.SimulatedHost`.
 
     Attributes:
-        decides: whether it has a `decide` function.
+        decisions: the questions to its `decide` function; None if it has none.
 
     Raises:
         OSError: there is no such interface, or no descriptor is left.
@@ -168,21 +168,20 @@ class Driver(Uncopyable):
         expect_link(link)
         self._network, self._link = network, link
         self._events = EventPublisher(network.report_notices, on_notices)
-        self.decides = decide is not None
-        self._decisions = None
+        self.decisions = None
         if decide is not None:
             from sansnet_trio.decisions import Decisions
 
-            self._decisions = Decisions(decide, self._decide_flow, lambda: self.program)
+            self.decisions = Decisions(decide, self._decide_flow, lambda: self.program)
         self._poller = Poller()
         devices = {size: name for size, name in ((4, outbound4), (16, outbound6)) if name is not None}
         self._context = SocketContext(
             network, self._poller, 0 if interface is None else interface_index(interface), devices
         )
         self._sockets = (
-            HostSockets(self._context, self._decisions)
+            HostSockets(self._context, self.decisions)
             if host is None
-            else host.make_sockets(self._context, self._decisions, lambda: self.program)
+            else host.make_sockets(self._context, self.decisions, lambda: self.program)
         )
         self._forwards = forwards
         self._services = services
@@ -245,7 +244,7 @@ class Driver(Uncopyable):
                 self._forwards.serve(self._context, self._sockets, self._clock)
             serve = partial(self._serve, task_status)
             try:
-                await (serve() if self._decisions is None else self._decisions.run(serve))
+                await (serve() if self.decisions is None else self.decisions.run(serve))
             except Exception as error:
                 if self.view is not None:
                     self.view.end(error)  # it cancels its tasks before their streams break

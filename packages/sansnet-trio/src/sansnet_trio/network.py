@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 import trio
@@ -9,7 +10,7 @@ import trio
 from sansnet_core import ConfigError, Endpoint, SansnetError, addresses
 from sansnet_core.policy import Action
 from sansnet_core.records import replace
-from sansnet_trio.decisions import asking_by_default
+from sansnet_trio.decisions import NoSuchFlow, asking_by_default
 from sansnet_trio.groups import only
 from sansnet_trio.links import LinkClosed
 from sansnet_trio.linux.descriptors import Uncopyable
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
     from sansnet_core import FlowReport, Network, NetworkConfig, NetworkStatistics, Notice
     from sansnet_core.addresses import AnyAddress
+    from sansnet_core.policy import Policy, Rule
     from sansnet_core.ports import ForwardRule
+    from sansnet_trio.decisions import PendingFlow, Verdict
     from sansnet_trio.driver import Driver, DriverStatistics
     from sansnet_trio.events import Subscription
     from sansnet_trio.forward.forwards import Forwards
@@ -62,6 +65,8 @@ class GuestNetwork(Uncopyable):
         self.nursery = nursery
         self.body = trio.CancelScope()
         self.failure: Exception | None = None
+        self._policy: Policy | None = None
+        """The one of `set_policy`, which stays when the configuration changes."""
         driver.view = self
         self._forwards = forwards
         self._ports: PortForwards | None = None
@@ -177,23 +182,87 @@ class GuestNetwork(Uncopyable):
     def _program(self) -> ProgramSockets:
         return self.driver.program
 
-    def reconfigure(self, config: NetworkConfig, *, moved: bool = False) -> None:
+    def reconfigure(self, config: NetworkConfig, *, moved: bool = False, keep_flows: bool = False) -> None:
         """Replace the configuration; see `Network.reconfigure`.
 
         Args:
-            config: the new configuration. The properties of the link stay as they are.
+            config: the new configuration. The properties of the link stay as they are; so does the policy, if
+                `set_policy` was called.
             moved: whether the guest has its new addresses already.
+            keep_flows: whether open flows continue that the new rules do not allow.
 
         Raises:
             ConfigError: `config` differs in something that cannot change. Nothing has changed.
         """
+        if self._policy is not None:
+            from sansnet_trio.policies import with_policy
+
+            config = with_policy(config, self._policy)
+        self._reconfigure(config, moved=moved, keep_flows=keep_flows)
+
+    def _reconfigure(self, config: NetworkConfig, *, moved: bool = False, keep_flows: bool) -> None:
         config = replace(config, link=self.config.link)
-        if self.driver.decides:
+        if self.driver.decisions is not None:
             config = asking_by_default(config)
-        self.driver.tell(lambda now: self.core.reconfigure(config, now, moved=moved))
+        self.driver.tell(lambda now: self.core.reconfigure(config, now, moved=moved, keep_flows=keep_flows))
         self.config = config
         if _concerns_inbound(config):
             self._port_forwards().avoid_loopback_path()
+
+    @property
+    def policy(self) -> Policy:
+        """The present rules, with the default action and all that they refer to."""
+        from sansnet_trio.policies import policy_of
+
+        return policy_of(self.config)
+
+    def set_policy(self, policy: Policy, *, keep_flows: bool = False) -> None:
+        """Replace all rules, the default action and the proxies, from now on and whatever `reconfigure` gets later.
+
+        Open flows are judged again, and those that are not allowed now are reset. Flows that wait for a verdict are
+        judged again, too. If rules have names for the first time, the guest gets a resolver of ours; addresses that it
+        looked up before stand for no name.
+
+        Args:
+            policy: the new policy.
+            keep_flows: whether open flows continue that the new rules do not allow.
+
+        Raises:
+            ConfigError: the policy does not fit the network. Nothing has changed.
+        """
+        from sansnet_trio.policies import with_policy
+
+        self._reconfigure(with_policy(self.config, policy), keep_flows=keep_flows)
+        self._policy = self.policy
+
+    def pending(self) -> list[PendingFlow]:
+        """The flows that wait for a verdict, the earliest first."""
+        decisions = self.driver.decisions
+        return [] if decisions is None else decisions.pending(self.config.limits.decision_time)
+
+    def answer(self, id: int, verdict: Verdict, rule: Rule | None = None) -> None:
+        """Decide about a flow that waits, in place of the `decide` function.
+
+        Args:
+            id: of the flow, from `pending`.
+            verdict: see `sansnet_trio.decisions`.
+            rule: a rule to put before all others, so that it decides about such flows from now on; see `set_policy`.
+
+        Raises:
+            NoSuchFlow: no such flow waits any more. Nothing has changed.
+            ConfigError: the rule does not fit the network. Nothing has changed.
+            TypeError, ValueError: it is no verdict, or one that this flow cannot have. Nothing has changed.
+        """
+        decisions = self.driver.decisions
+        if decisions is None:
+            raise NoSuchFlow("no flow waits for a verdict, since this network has no decide function; give hold_flow")
+        decisions.check(id, verdict)
+        if rule is not None:
+            policy = self.policy
+            others = tuple(other for other in policy.rules if other != rule)
+            self.set_policy(replace(policy, rules=(rule, *others)))
+        with suppress(NoSuchFlow):  # the rule has decided
+            decisions.settle(id, verdict)
 
     @property
     def forwards(self) -> tuple[ForwardRule, ...]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from sansnet_cli.ctl.client import Answer, ask, no_answer
 from sansnet_cli.ctl.parser import parse
+from sansnet_cli.ctl.policy import printable, read_policy, show_answered, show_pending, show_policy
+from sansnet_cli.ctl.table import columns, endpoint
 from sansnet_cli.output.stdout import put
 
 __all__ = ["ctl", "show"]
@@ -24,10 +26,16 @@ def ctl(arguments: Sequence[str]) -> int:
 
     Raises:
         CommandLineError: an argument is wrong.
+        PolicyError: the new policy is wrong.
         ControlError: there is no answer, or the command failed.
     """
     options = parse(arguments)
-    answer = ask(options.path, options.request())
+    if options.command == "ask":
+        from sansnet_cli.ctl.asking import ask_on_terminal
+
+        return ask_on_terminal(options.path)
+    policy = None if options.file is None else read_policy(options.file)
+    answer = ask(options.path, options.request(policy))
     try:
         text = show(options.command, answer)
     except (
@@ -53,13 +61,13 @@ def _show_forwards(answer: Answer) -> str:
 def _show_flows(answer: Answer) -> str:
     rows = [("PROTOCOL", "STATE", "GUEST", "", "REMOTE", "HOST", "SENT", "RECEIVED")]
     for flow in answer["flows"]:
-        remote, host = _endpoint(flow["remote"]), _endpoint(flow["host"])
+        remote, host = endpoint(flow["remote"]), endpoint(flow["host"])
         arrow = "<-" if flow["inbound"] else "->"
         rows.append(
             (
                 flow["protocol"],
                 flow["state"],
-                _endpoint(flow["guest"]),
+                endpoint(flow["guest"]),
                 arrow,
                 remote,
                 host if host != remote else "",
@@ -67,15 +75,10 @@ def _show_flows(answer: Answer) -> str:
                 str(flow["received"]),
             )
         )
-    lines = _columns(rows)
+    lines = columns(rows)
     if more := answer["total"] - len(answer["flows"]):
         lines.append(f"and {more} more; see --most")
     return "\n".join(lines)
-
-
-def _endpoint(endpoint: Answer) -> str:
-    address = endpoint["address"]
-    return f"[{address}]:{endpoint['port']}" if ":" in address else f"{address}:{endpoint['port']}"
 
 
 def _show_counters(answer: Answer) -> str:
@@ -88,23 +91,26 @@ def _show_counters(answer: Answer) -> str:
     for name, drop in answer["drops"].items():
         rows.append((f"dropped: {drop['meaning']}", str(drop["count"])))
         rows += [(f"  {_dropped(packet)}", "") for packet in answer["last_drops"].get(name, [])]
-    return "\n".join([*_columns(rows), *(f"hint: {hint}" for hint in answer.get("hints", ()))])
+    return "\n".join([*columns(rows), *(f"hint: {hint}" for hint in answer.get("hints", ()))])
 
 
 def _dropped(packet: Answer) -> str:
     source, destination = (
-        _endpoint(end) if end["port"] else end["address"] for end in (packet["source"], packet["destination"])
+        endpoint(end) if end["port"] else end["address"] for end in (packet["source"], packet["destination"])
     )
     return f"{packet['protocol']} {source} to {destination}"
 
 
-def _columns(rows: Sequence[Iterable[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+def _show_audit(answer: Answer) -> str:
+    return "\n".join(printable(str(line)) for line in answer["lines"])
 
 
 _SHOWN: Final[dict[str, Callable[[Answer], str]]] = {
     **dict.fromkeys(("list", "add", "delete", "clear"), _show_forwards),
+    **dict.fromkeys(("allow", "refuse"), show_answered),
     "flows": _show_flows,
     "counters": _show_counters,
+    "policy": show_policy,
+    "pending": show_pending,
+    "audit": _show_audit,
 }

@@ -2,43 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
+from sansnet_core.policy import Action
+
 if TYPE_CHECKING:
+    from sansnet_cli.options.records import CommandOptions
     from sansnet_cli.runtime.hints import Hints
     from sansnet_core import Network
+    from sansnet_core.policy import Policy
     from sansnet_trio.control.commands import ControlCommands
-    from sansnet_trio.control.server import ControlSocket
+    from sansnet_trio.control.policies import Policed
+    from sansnet_trio.control.server import Answer, ControlSocket
     from sansnet_trio.driver import Driver
     from sansnet_trio.forward.forwards import Forwards
 
-__all__ = ["Control", "controlled"]
+__all__ = ["Control", "asks_of", "controlled"]
 
 
 class Control:
-    """The control socket, if there is one. Without one, its methods do nothing."""
+    """The control socket, if there is one. Without one, its methods do nothing.
 
-    def __init__(self, commands: ControlCommands | None = None, socket: ControlSocket | None = None) -> None:
-        self._commands = commands
+    Attributes:
+        commands: what it answers; None without one.
+        path: its path.
+    """
+
+    def __init__(
+        self, commands: ControlCommands | None = None, socket: ControlSocket | None = None, path: str = ""
+    ) -> None:
+        self.commands = commands
+        self.path = path
         self._socket = socket
 
     @property
     def is_on(self) -> bool:
         """Whether there is a control socket."""
-        return self._commands is not None
+        return self.commands is not None
+
+    def set_policed(self, policed: Policed) -> None:
+        """Let clients change a policy, and decide about the flows that wait."""
+        if self.commands is not None:
+            self.commands.policies.set_policed(policed)
 
     def set_forwards(self, forwards: Forwards | None, *, namespace: bool) -> None:
         """Let clients change the forwarded ports; those of the guest's loopback only if it is in a namespace."""
-        if self._commands is not None and forwards is not None:
-            self._commands.set_forwards(forwards, namespace=namespace)
+        if self.commands is not None and forwards is not None:
+            self.commands.set_forwards(forwards, namespace=namespace)
+
+    def set_audit(self, summary: Callable[[], Answer] | None) -> None:
+        """Let clients ask for a summary of what the guest uses and tries; None at the end of a guest."""
+        if self.commands is not None:
+            self.commands.policies.set_audit(summary)
 
     def serving(self, network: Network, driver: Driver, hints: Hints | None) -> AbstractContextManager[None]:
         """Let clients inspect this network and its driver as long as the block runs."""
-        if self._commands is None:
+        if self.commands is None:
             return nullcontext()
-        return self._commands.serving(network, driver, hints.sentences if hints else ())
+        return self.commands.serving(network, driver, hints.sentences if hints else ())
 
     async def run(self) -> None:
         """Answer requests until cancelled."""
@@ -47,21 +72,43 @@ class Control:
 
 
 @contextmanager
-def controlled(path: str | None) -> Iterator[Control]:
-    """Listen on a control socket as long as the block runs, if a path is given.
+def controlled(options: CommandOptions) -> Iterator[Control]:
+    """Listen on a control socket as long as the block runs, if there is a path for it, or if the policy asks.
+
+    In the latter case the socket is in a directory of its own, so that there is a way to answer.
 
     Raises:
         ListenError: the socket cannot be made.
     """
-    if path is None:
+    asks = asks_of(options)
+    if options.control is None and not asks:
         yield Control()
         return
     from sansnet_trio.control.commands import ControlCommands
     from sansnet_trio.control.server import ControlSocket
 
     commands = ControlCommands()
-    socket = ControlSocket(path, commands.answer)
+    with ExitStack() as stack:
+        path = options.control or os.path.join(stack.enter_context(_directory()), "control")
+        socket = ControlSocket(path, commands.answer)
+        stack.callback(socket.close)
+        yield Control(commands, socket, path)
+
+
+def asks_of(options: CommandOptions) -> bool:
+    """Whether the policy leaves flows to the user."""
+    policy: Policy | None = getattr(options, "policy", None)
+    return policy is not None and (
+        policy.default_action is Action.ASK or any(rule.action is Action.ASK for rule in policy.rules)
+    )
+
+
+@contextmanager
+def _directory() -> Iterator[str]:
+    """A new directory for the user's run-time files."""
     try:
-        yield Control(commands, socket)
-    finally:
-        socket.close()
+        made = tempfile.TemporaryDirectory(prefix="sansnet-", dir=os.environ.get("XDG_RUNTIME_DIR"))
+    except OSError:
+        made = tempfile.TemporaryDirectory(prefix="sansnet-")
+    with made as path:
+        yield path

@@ -17,6 +17,7 @@ import trio
 from sansnet_cli.options.records import MachineOptions, ServeOptions
 from sansnet_cli.output import report
 from sansnet_cli.process import readiness
+from sansnet_cli.runtime.audit import audited
 from sansnet_cli.runtime.control import controlled
 from sansnet_cli.runtime.observe import captured, observed
 from sansnet_cli.runtime.ports import open_forwards
@@ -68,8 +69,9 @@ def serve(
         report.warn(warning)
     readiness.prepare()
     with (
-        controlled(options.control) as control,
+        controlled(options) as control,
         captured(capture) as file,
+        audited(options) as audit,
         open_forwards(options, setup, control) as forwards,
     ):
 
@@ -78,7 +80,7 @@ def serve(
             readiness.renounce(options.ports, controlled=control.is_on)
             on_ready()
 
-        session = Session(options, setup, control, forwards)
+        session = Session(options, setup, control, forwards, audit=audit, prompts=True)
         trio.run(_serve, session, options, file, source, ready)
 
 

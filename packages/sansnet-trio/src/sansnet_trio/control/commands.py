@@ -1,4 +1,7 @@
-"""The commands of the control socket: forwards, flows, counters. docs/control.md documents requests and answers."""
+"""The commands of the control socket. docs/control.md documents requests and answers.
+
+Those about forwards, flows and counters are here, those about the policy in `sansnet_trio.control.policies`.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,10 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Final, Protocol
 
-from sansnet_core import ConfigError, Dropped, Endpoint, FlowReport, Network, SansnetError, addresses, ports
+from sansnet_core import ConfigError, Dropped, FlowReport, Network, ports
 from sansnet_core.ports import TCP, UDP, ForwardRule
+from sansnet_trio.control.policies import PolicyCommands
+from sansnet_trio.control.requests import RequestError, endpoint, number
 from sansnet_trio.control.server import Answer, Request
 from sansnet_trio.driver import DriverStatistics
 
@@ -21,10 +26,6 @@ MAX_FLOWS: Final = 10_000
 
 _OPTIONS: Final = {"-t": (TCP, True), "-u": (UDP, True), "-T": (TCP, False), "-U": (UDP, False)}
 _PROTOCOLS: Final = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
-
-
-class RequestError(SansnetError):
-    """A request is invalid; the message names valid ones."""
 
 
 class CountingDriver(Protocol):
@@ -49,9 +50,14 @@ class PortForwards(Protocol):
 
 
 class ControlCommands:
-    """Answers requests about the forwards, and about the guest's network while it is served."""
+    """Answers requests about the forwards, the policy, and the guest's network while it is served.
+
+    Attributes:
+        policies: the commands about the policy.
+    """
 
     def __init__(self) -> None:
+        self.policies = PolicyCommands()
         self._forwards: PortForwards | None = None
         self._namespace = False
         self._guest: tuple[Network, CountingDriver, Sequence[str]] | None = None
@@ -62,6 +68,11 @@ class ControlCommands:
             "clear": self._clear,
             "flows": self._flows,
             "counters": self._counters,
+            "policy": self.policies.policy,
+            "pending": self.policies.pending,
+            "allow": self.policies.allow,
+            "refuse": self.policies.refuse,
+            "audit": self.policies.audit,
         }
 
     def set_forwards(self, forwards: PortForwards, *, namespace: bool) -> None:
@@ -119,7 +130,7 @@ class ControlCommands:
         return self._list(request)
 
     def _flows(self, request: Request) -> Answer:
-        limit = _number(request, "most", DEFAULT_FLOWS, MAX_FLOWS)
+        limit = number(request, "most", DEFAULT_FLOWS, MAX_FLOWS)
         flows = self._guest[0].flows() if self._guest else []
         return {"flows": [_flow(flow) for flow in flows[:limit]], "total": len(flows)}
 
@@ -171,21 +182,14 @@ def _is_forward(one: object) -> bool:
     return isinstance(one, dict) and one.get("option") in list(_OPTIONS) and isinstance(one.get("spec"), str)
 
 
-def _number(request: Request, name: str, default: int, maximum: int) -> int:
-    value = request.get(name, default)
-    if type(value) is not int or not 0 < value <= maximum:
-        raise RequestError(f"{name} must be a number between 1 and {maximum}")
-    return value
-
-
 def _flow(flow: FlowReport) -> Answer:
     return {
         "protocol": _PROTOCOLS[flow.protocol],
         "inbound": flow.inbound,
         "state": flow.state,
-        "guest": _endpoint(flow.guest),
-        "remote": _endpoint(flow.remote),
-        "host": _endpoint(flow.host),
+        "guest": endpoint(flow.guest),
+        "remote": endpoint(flow.remote),
+        "host": endpoint(flow.host),
         "sent": flow.sent,
         "received": flow.received,
     }
@@ -194,10 +198,6 @@ def _flow(flow: FlowReport) -> Answer:
 def _dropped(packet: Dropped) -> Answer:
     return {
         "protocol": packet.name,
-        "source": _endpoint(packet.source),
-        "destination": _endpoint(packet.destination),
+        "source": endpoint(packet.source),
+        "destination": endpoint(packet.destination),
     }
-
-
-def _endpoint(endpoint: Endpoint) -> Answer:
-    return {"address": addresses.format_any(endpoint.address), "port": endpoint.port}

@@ -17,15 +17,15 @@ import trio
 from sansnet_core import SansnetError
 from sansnet_core.errors import UsageError, expect
 from sansnet_trio.linux.descriptors import Uncopyable
-from sansnet_trio.linux.unix_socket import UnixSocket, peer
+from sansnet_trio.linux.unix_socket import Peer, UnixSocket, peer
 
 __all__ = ["Answer", "ControlSocket", "Request"]
 
 Request: TypeAlias = dict[str, Any]
 Answer: TypeAlias = dict[str, Any]
 
-MAX_REQUEST: Final = 64 << 10
-"""Bytes of a request: enough for a long list of ports."""
+MAX_REQUEST: Final = 1 << 20
+"""Bytes of a request: enough for a long policy."""
 MAX_CONNECTIONS: Final = 16
 IDLE_TIMEOUT: Final = 60.0
 """Seconds without a request before a connection is closed."""
@@ -34,7 +34,9 @@ SEND_TIMEOUT: Final = 10.0
 
 
 class ControlSocket(Uncopyable):
-    """A socket that listens on a path until it is closed; only root and the user of this process may connect.
+    """A socket that listens on a path until it is closed.
+
+    Only root and the user of this process may connect, from its network namespace.
 
     Args:
         path: path of the socket file.
@@ -69,9 +71,25 @@ def _refusal(connection: socket.socket, others: int) -> str | None:
     found = peer(connection)
     if found is None or found.user not in (0, os.geteuid()):
         return "only the user who runs sansnet, or root, may use this socket"
+    if not _shares_network(found):
+        return "only programs in sansnet's own network namespace may use this socket, so that no guest can"
     if others >= MAX_CONNECTIONS:
         return f"there are {others} connections already; close one of them"
     return None
+
+
+def _shares_network(client: Peer) -> bool:
+    """Whether a client is in our own network namespace.
+
+    A command that sansnet runs has our user, and may see the socket's file; yet it must not open its own network. It
+    cannot enter our namespace, and namespaces that it makes are others.
+    """
+    try:
+        return os.path.samefile(f"/proc/{client.process}/ns/net", "/proc/self/ns/net")
+    except PermissionError:  # a process of root, about which an ordinary user learns nothing
+        return client.user == 0 and os.geteuid() != 0
+    except OSError:  # it has ended
+        return False
 
 
 class _Connection:

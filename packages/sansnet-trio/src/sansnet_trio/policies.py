@@ -1,0 +1,80 @@
+"""The policy of a network's configuration, and its replacement."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sansnet_core import Action, ConfigError, Endpoint, Rule
+from sansnet_core.addresses import Prefix
+from sansnet_core.config import ResolverConfig
+from sansnet_core.errors import expect
+from sansnet_core.policy import Policy
+from sansnet_core.policy.groups import carried
+from sansnet_core.records import replace
+
+if TYPE_CHECKING:
+    from sansnet_core import NetworkConfig
+    from sansnet_trio.decisions import NewFlow
+
+__all__ = ["policy_of", "rule_for", "with_policy"]
+
+_DNS: Final = 53
+
+
+def policy_of(config: NetworkConfig) -> Policy:
+    """The policy of a configuration: its rules, default action, kind of names and proxies."""
+    return Policy(
+        rules=config.rules,
+        default_action=config.default_action or Action.ALLOW,
+        names=config.resolver.names if config.resolver else None,
+        proxies=config.proxies,
+    )
+
+
+def with_policy(config: NetworkConfig, policy: Policy) -> NetworkConfig:
+    """A configuration with another policy.
+
+    If rules have names, and the configuration has no resolver, it gets one that asks the same name servers. A resolver
+    stays, because the guest may still have addresses that it gave.
+
+    Raises:
+        ConfigError: rules have names, but the guest has no name server; or the policy is wrong in another way.
+    """
+    expect("policy", policy, Policy, "a Policy of sansnet_core.policy")
+    resolver = config.resolver
+    if resolver is None and policy.needs_resolver:
+        resolver = _resolver(config)
+    if resolver is not None and policy.names is not None:
+        resolver = replace(resolver, names=policy.names)
+    return replace(
+        config,
+        rules=policy.rules,
+        default_action=policy.default_action or config.default_action,
+        proxies=policy.proxies,
+        resolver=resolver,
+    )
+
+
+def _resolver(config: NetworkConfig) -> ResolverConfig:
+    forward = dict(config.dns_forward)
+    servers = [forward.get(address) or Endpoint(address, _DNS) for address in config.dns_servers]
+    if not servers:
+        raise ConfigError("rules: they have names, but the guest has no name server; start it with one")
+    families = [version for version, family in ((6, config.ipv6), (4, config.ipv4)) if family is not None]
+    return ResolverConfig(servers=tuple(servers), families=tuple(families))
+
+
+def rule_for(flow: NewFlow, action: Action) -> Rule:
+    """A rule about a flow and all flows like it: by name if it has one, else by address; with protocol and port."""
+    address = flow.destination.address
+    # An address that carries an IPv4 address is judged by both
+    both = [one for one in (address, carried(address)) if one is not None]
+    port = flow.guest.port if flow.inbound else flow.destination.port
+    return Rule(
+        action=action,
+        protocols=(flow.protocol,),
+        names=() if flow.name is None else (flow.name,),
+        destinations=[Prefix(one, 8 * len(one)) for one in both] if flow.name is None else (),
+        ports=() if flow.protocol == "ping" else (port,),
+        inbound=flow.inbound,
+    )
