@@ -173,7 +173,7 @@ class Limits(Record):
     echo_burst: int = 100
     """Pings at once under such rules."""
     echo_size: int = 1472
-    """Bytes of data of one ping under such rules: as many as fit into 1500 bytes of IPv4."""
+    """Bytes of data of one ping under such rules: as many as fit into 1500 bytes of IPv4. IPv6 has 20 fewer."""
     stations: int = 1024
     """IP addresses of the guest whose Ethernet addresses are kept."""
     tcp_window: int = 4 << 20

@@ -24,7 +24,7 @@ from sansnet_core.targets import Bindings, Targets
 from sansnet_core.timers import Timers
 from sansnet_core.token_bucket import TokenBucket
 
-__all__ = ["Context", "make_evaluator"]
+__all__ = ["Context", "make_evaluator", "rules_differ"]
 
 
 class Context:
@@ -138,3 +138,9 @@ def make_evaluator(config: NetworkConfig) -> Evaluator:
     """The rules of a configuration."""
     resolvers = (*config.dns_servers, *(match for match, _ in config.dns_forward))
     return Evaluator(config.rules, config.default_action, host=config.host_addresses, resolvers=resolvers)
+
+
+def rules_differ(old: NetworkConfig, new: NetworkConfig) -> bool:
+    """Whether two configurations may allow different flows."""
+    fields = ("rules", "default_action", "resolver", "host_addresses", "proxies")
+    return any(getattr(old, field) != getattr(new, field) for field in fields)
