@@ -44,21 +44,21 @@ def addresses(answer: Answer) -> list[str]:
 def test_a_chain_is_followed_and_its_shortest_lifetime_counts() -> None:
     answer = read(
         "a.example.org. 300 IN CNAME b.example.net.",
-        "c.example.net. 200 IN A 203.0.113.1",
+        "c.example.net. 200 IN A 93.184.216.1",
         "b.example.net. 30 IN CNAME C.Example.NET.",
     )
-    assert (addresses(answer), answer.lifetime, len(answer.records)) == (["203.0.113.1"], 30, 3)
+    assert (addresses(answer), answer.lifetime, len(answer.records)) == (["93.184.216.1"], 30, 3)
 
 
 def test_the_case_of_an_owner_does_not_matter() -> None:
-    assert addresses(read("A.EXAMPLE.ORG. 60 IN A 203.0.113.1")) == ["203.0.113.1"]
+    assert addresses(read("A.EXAMPLE.ORG. 60 IN A 93.184.216.1")) == ["93.184.216.1"]
 
 
 @pytest.mark.parametrize(
     "record",
     [
-        "b.example.org. 60 IN A 203.0.113.66",
-        "example.org. 60 IN A 203.0.113.66",
+        "b.example.org. 60 IN A 93.184.216.66",
+        "example.org. 60 IN A 93.184.216.66",
         "a.example.org. 60 CH A example. 1",
         "a.example.org. 60 IN AAAA 2001:db8::66",
     ],
@@ -68,16 +68,16 @@ def test_records_of_other_owners_classes_and_types_are_ignored(record: str) -> N
         message = dns.message.make_response(dns.message.make_query("a.example.org", "A"))
         data = message.to_wire()
         head = data[:6] + b"\0\1" + data[8:]
-        other = head + b"\xc0\x0c" + b"\0\1\0\3\0\0\0\x3c\0\4" + bytes((203, 0, 113, 66))
+        other = head + b"\xc0\x0c" + b"\0\1\0\3\0\0\0\x3c\0\4" + bytes((93, 184, 216, 66))
         answer = read_answer(dns_message.parse(other), Question(dns_names.from_text("a.example.org"), 1), CONFIG)
         assert answer.addresses == ()
         return
     assert read(record).addresses == ()
-    assert addresses(read(record, "a.example.org. 60 IN A 203.0.113.1")) == ["203.0.113.1"]
+    assert addresses(read(record, "a.example.org. 60 IN A 93.184.216.1")) == ["93.184.216.1"]
 
 
 def test_addresses_in_other_sections_are_ignored() -> None:
-    record = ("a.example.org. 60 IN A 203.0.113.66",)
+    record = ("a.example.org. 60 IN A 93.184.216.66",)
     assert read(authority=record, additional=record).addresses == ()
 
 
@@ -91,9 +91,9 @@ def test_a_chain_has_a_bound() -> None:
     def chain(length: int) -> Answer:
         names = ["a.example.org.", *(f"n{n}.example.org." for n in range(length))]
         links = [f"{one} 60 IN CNAME {two}" for one, two in pairwise(names)]
-        return read(*links, f"{names[-1]} 60 IN A 203.0.113.1")
+        return read(*links, f"{names[-1]} 60 IN A 93.184.216.1")
 
-    assert addresses(chain(16)) == ["203.0.113.1"]
+    assert addresses(chain(16)) == ["93.184.216.1"]
     assert chain(17) == FAILED
 
 
@@ -129,8 +129,8 @@ def test_a_chain_to_a_name_that_does_not_exist_is_negative() -> None:
 
 @pytest.mark.parametrize("rcode", [1, 2, 4, 5, 9])
 def test_other_codes_are_failures(rcode: int) -> None:
-    assert read("a.example.org. 60 IN A 203.0.113.1", rcode=rcode) == FAILED
+    assert read("a.example.org. 60 IN A 93.184.216.1", rcode=rcode) == FAILED
 
 
 def test_the_addresses_of_a_name_have_a_bound() -> None:
-    assert len(read(*(f"a.example.org. 60 IN A 203.0.113.{n}" for n in range(200))).addresses) == 64
+    assert len(read(*(f"a.example.org. 60 IN A 93.184.216.{n}" for n in range(200))).addresses) == 64

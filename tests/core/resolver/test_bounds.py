@@ -54,7 +54,7 @@ def test_the_cache_is_bounded_in_bytes() -> None:
 def test_names_with_own_addresses_are_bounded() -> None:
     bench = Bench(configuration(ALLOWED, limits=Limits(names=100, name_rate=1e9, name_burst=10**9)))
     for n in range(300):
-        bench.look_up(f"n{n}.example.org", {(f"n{n}.example.org.", "A"): (f"n{n}.example.org. 60 IN A 203.0.113.1",)})
+        bench.look_up(f"n{n}.example.org", {(f"n{n}.example.org.", "A"): (f"n{n}.example.org. 60 IN A 93.184.216.1",)})
     assert bench.network.statistics().flows["names"] == 100
 
 
@@ -62,10 +62,10 @@ def test_real_addresses_that_stand_for_names_are_bounded() -> None:
     limits = Limits(names=100, name_rate=1e9, name_burst=10**9)
     bench = Bench(configuration(ALLOWED, names=NameMode.REAL, limits=limits))
     for n in range(300):
-        bench.look_up(f"n{n}.example.org", {(f"n{n}.example.org.", "A"): (f"n{n}.example.org. 60 IN A 203.0.113.1",)})
+        bench.look_up(f"n{n}.example.org", {(f"n{n}.example.org.", "A"): (f"n{n}.example.org. 60 IN A 93.184.216.1",)})
     bindings = bench.network._context.bindings
     assert bindings is not None
-    assert len(bindings.names(bytes((203, 0, 113, 1)))) == 100
+    assert len(bindings.names(bytes((93, 184, 216, 1)))) == 100
 
 
 def test_a_network_with_questions_under_way_can_be_copied() -> None:

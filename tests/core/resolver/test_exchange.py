@@ -16,7 +16,7 @@ from sansnet_core.records import replace
 from tests.core.resolver.bench import SERVERS, Bench, allow, configuration
 
 NAME = "www.example.org"
-RECORD = "www.example.org. 60 IN A 203.0.113.7"
+RECORD = "www.example.org. 60 IN A 93.184.216.7"
 SERVFAIL, REFUSED, FORMERR = dns.rcode.SERVFAIL, dns.rcode.REFUSED, dns.rcode.FORMERR
 
 
@@ -97,7 +97,7 @@ def test_a_forged_answer_is_ignored_and_counted(forged: dict[str, Any]) -> None:
     order = made.asked[0]
     if "identifier" in forged:
         forged = {"identifier": struct.unpack("!H", order.data[:2])[0] ^ 1}
-    assert made.reply(order, "www.example.org. 60 IN A 203.0.113.66", **forged) == []
+    assert made.reply(order, "www.example.org. 60 IN A 93.184.216.66", **forged) == []
     assert made.drops() == {Reason.HOST_SOURCE: 1}
     assert made.deliver(order, b"") == []
     assert made.deliver(order, bytes(order.data)) == []  # a query, not a response
@@ -182,7 +182,7 @@ def test_a_truncated_answer_is_asked_for_over_tcp_and_read_in_any_pieces(size: i
     order = truncated(made)
     query = connected(made, order)
     response = dns.message.make_response(query)
-    response.answer.append(dns.rrset.from_text(f"{NAME}.", 60, "IN", "A", *(f"203.0.113.{n}" for n in range(60))))
+    response.answer.append(dns.rrset.from_text(f"{NAME}.", 60, "IN", "A", *(f"93.184.216.{n}" for n in range(60))))
     data = response.to_wire()
     data = len(data).to_bytes(2, "big") + data
     while data:
