@@ -7,6 +7,8 @@ import json
 import os
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,12 +123,37 @@ def test_an_invalid_request_is_an_error_and_the_next_one_is_answered(tmp_path: P
     run(path, body)
 
 
+def test_a_client_in_another_network_namespace_is_not_answered(tmp_path: Path) -> None:
+    """A guest's command is the same user, and must not open its own network."""
+    path = tmp_path / "control"
+    code = "import socket, sys; s = socket.socket(1); s.connect(sys.argv[1]); print(s.recv(1000).decode())"
+
+    def body() -> None:
+        line = ["unshare", "--user", "--net", sys.executable, "-c", code, str(path)]
+        done = subprocess.run(line, capture_output=True, text=True, check=True, timeout=10)
+        assert "sansnet's own network namespace" in json.loads(done.stdout)["error"]
+
+    run(path, body)
+
+
+def test_a_client_that_has_ended_is_not_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "control"
+    monkeypatch.setattr(server, "peer", lambda connection: Peer((1 << 22) + 1, os.geteuid()))
+
+    def body() -> None:
+        with connect(path) as connection:
+            assert "sansnet's own network namespace" in ask(connection, b"")["error"]
+
+    run(path, body)
+
+
 def test_a_line_without_an_end_is_not_kept(tmp_path: Path) -> None:
     path = tmp_path / "control"
 
     def body() -> None:
         with connect(path) as connection:
-            assert "at most 65536 bytes" in ask(connection, b"x" * (65536 + 1))["error"]
+            size = 1 << 20
+            assert f"at most {size} bytes" in ask(connection, b"x" * (size + 1))["error"]
             with contextlib.suppress(ConnectionResetError):
                 assert connection.recv(1) == b""
 

@@ -66,20 +66,15 @@ def _resolver(config: NetworkConfig) -> ResolverConfig:
 
 def rule_for(flow: NewFlow, action: Action) -> Rule:
     """A rule about a flow and all flows like it: by name if it has one, else by address; with protocol and port."""
-    destination = flow.destination
-    if flow.name is not None:
-        names, prefixes = (flow.name,), ()
-    else:
-        names = ()
-        # An address that carries an IPv4 address is judged by both
-        both = [destination.address, carried(destination.address)]
-        prefixes = tuple(Prefix(address, 8 * len(address)) for address in both if address)
-    port = flow.guest.port if flow.inbound else destination.port
+    address = flow.destination.address
+    # An address that carries an IPv4 address is judged by both
+    both = [one for one in (address, carried(address)) if one is not None]
+    port = flow.guest.port if flow.inbound else flow.destination.port
     return Rule(
         action=action,
         protocols=(flow.protocol,),
-        names=names,
-        destinations=prefixes,
+        names=() if flow.name is None else (flow.name,),
+        destinations=[Prefix(one, 8 * len(one)) for one in both] if flow.name is None else (),
         ports=() if flow.protocol == "ping" else (port,),
         inbound=flow.inbound,
     )

@@ -57,8 +57,8 @@ class PolicyCommands:
         """Set the network whose policy can change; until then, all commands fail."""
         self._policed = policed
 
-    def set_audit(self, summary: Callable[[], Answer]) -> None:
-        """Set what makes the answer to `audit`: JSON values of a bounded size."""
+    def set_audit(self, summary: Callable[[], Answer] | None) -> None:
+        """Set what makes the answer to `audit`: JSON values of a bounded size; None without a guest."""
         self._audit = summary
 
     def _ready(self) -> Policed:
@@ -79,7 +79,7 @@ class PolicyCommands:
         return {
             "rules": [str(rule) for rule in present.rules[:limit]],
             "total": len(present.rules),
-            "default": present.default_action.value,
+            "default": (present.default_action or Action.ALLOW).value,
             "names": present.names.value if present.names else None,
             "proxies": [proxy.name for proxy in present.proxies],
         }
@@ -107,14 +107,14 @@ class PolicyCommands:
         rule = None
         if _flag(request, "always"):
             found = next((one.flow for one in policed.pending() if one.id == id), None)
-            rule = found and rule_for(found, action)
+            rule = None if found is None else rule_for(found, action)
         policed.answer(id, verdict, rule)
         return {"id": id, "rule": None if rule is None else str(rule)}
 
     def audit(self, request: Request) -> Answer:
         """The summary of the audit until now."""
         if self._audit is None:
-            raise RequestError("nothing is audited; start sansnet with --audit FILE")
+            raise RequestError("there is no guest now, so there is no audit of one")
         return self._audit()
 
 
