@@ -57,8 +57,8 @@ class PolicyCommands:
         """Set the network whose policy can change; until then, all commands fail."""
         self._policed = policed
 
-    def set_audit(self, summary: Callable[[], Answer]) -> None:
-        """Set what makes the answer to `audit`: JSON values of a bounded size."""
+    def set_audit(self, summary: Callable[[], Answer] | None) -> None:
+        """Set what makes the answer to `audit`: JSON values of a bounded size; None without a guest."""
         self._audit = summary
 
     def _ready(self) -> Policed:
@@ -114,7 +114,7 @@ class PolicyCommands:
     def audit(self, request: Request) -> Answer:
         """The summary of the audit until now."""
         if self._audit is None:
-            raise RequestError("nothing is audited; start sansnet with --audit FILE")
+            raise RequestError("there is no guest now, so there is no audit of one")
         return self._audit()
 
 
