@@ -225,8 +225,12 @@ def test_the_audit_is_summarized_if_there_is_one() -> None:
     commands = ControlCommands()
     with pytest.raises(RequestError, match="start sansnet with --audit FILE"):
         ask(commands, "audit")
-    commands.policies.set_audit(lambda: {"lines": ["reached 1 name"]})
-    assert ask(commands, "audit") == {"lines": ["reached 1 name"]}
+    commands.policies.set_audit(lambda most: {"reached": [most]})
+    assert ask(commands, "audit") == {"reached": [100]}
+    assert ask(commands, "audit", most=7) == {"reached": [7]}
+    commands.policies.set_audit(None)
+    with pytest.raises(RequestError):
+        ask(commands, "audit")
 
 
 def test_the_documentations_examples_of_a_policy_are_true() -> None:

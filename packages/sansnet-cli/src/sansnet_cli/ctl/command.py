@@ -102,7 +102,9 @@ def _dropped(packet: Answer) -> str:
 
 
 def _show_audit(answer: Answer) -> str:
-    return "\n".join(printable(str(line)) for line in answer["lines"])
+    from sansnet_trio.audit import describe
+
+    return "\n".join(map(printable, describe(answer))) or "the guest has tried nothing yet"
 
 
 _SHOWN: Final[dict[str, Callable[[Answer], str]]] = {

@@ -23,7 +23,7 @@ _COMMANDS: Final = (
 )
 _CHANGES: Final = ("show", "add", "remove", "replace")
 _WITH: Final = {
-    "--most": ("flows", "policy", "pending"),
+    "--most": ("flows", "policy", "pending", "audit"),
     "--always": _ANSWERS,
     "--keep-flows": ("policy",),
     **dict.fromkeys(_OPTIONS.values(), ("add", "delete")),
@@ -124,7 +124,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--keep-flows", action="store_true", help="let open flows continue that the changed policy does not allow"
     )
-    made.add_argument("--most", type=int, metavar="NUMBER", help="list at most NUMBER flows or rules; default: 1000")
+    made.add_argument(
+        "--most",
+        type=int,
+        metavar="NUMBER",
+        help="list at most NUMBER flows or rules, by default 1000; for `audit`, NUMBER of each kind, by default 100",
+    )
     made.add_argument("--json", action="store_true", help="print the answer as JSON")
     made.add_argument(
         "--version", action="version", version=f"sansnet {__version__}", help="print the version and exit"
