@@ -57,7 +57,10 @@ def test_the_package_loads_nothing_until_a_name_is_used() -> None:
         "import sys; from sansnet_core import NetworkConfig; print(*sorted(name for name in sys.modules "
         "if name.startswith('sansnet_core.')), 'inspect' in sys.modules, 'typing' in sys.modules)"
     )
-    names = ("_version", "addresses", "config", "errors", "fields", "policy", "records")
+    names = (
+        *("_version", "addresses", "config", "errors", "fields"),
+        *("policy", "policy.names", "policy.policy", "policy.rule", "records"),
+    )
     assert _fresh(code).split() == [*(f"sansnet_core.{name}" for name in names), "False", "True"]
 
 

@@ -115,7 +115,7 @@ def test_a_ping_that_is_asked_about_has_no_host_socket(destination: bytes, proto
 
 
 def test_the_bytes_that_wait_are_bounded() -> None:
-    bench = asking(link=LinkConfig())
+    bench = asking(link=LinkConfig(), limits=Limits(echo_size=65535))
     bench.send(ping(data=bytes(40000)), ping(data=bytes(40000)), ping(sequence=3))
     decide(bench, bench.one(DecideFlow), Allow())
     assert [order.sequence for order in bench.take() if isinstance(order, SendEcho)] == [1, 3]

@@ -22,13 +22,13 @@ from errno import EADDRNOTAVAIL, EAFNOSUPPORT, EHOSTUNREACH
 from typing import Final
 
 from sansnet_core.addresses import LOOPBACK, Endpoint, is_link_local, is_loopback, is_multicast
-from sansnet_core.config import NetworkConfig
+from sansnet_core.config import NameMode, NetworkConfig
 from sansnet_core.errors import Reason
 from sansnet_core.guest_addresses import GuestAddresses
 from sansnet_core.prefixes import PrefixTable
 from sansnet_core.wire import dns
 
-__all__ = ["AddressMap"]
+__all__ = ["AddressMap", "is_destination"]
 
 _BROADCAST: Final = b"\xff" * 4
 _V4_IN_V6: Final = (bytes(12), bytes(10) + b"\xff\xff")
@@ -42,7 +42,18 @@ class AddressMap:
         own: addresses that exist on the guest's segment only.
     """
 
-    __slots__ = ("_aliases", "_broadcasts", "_dns", "_gateways", "_guests", "_hosts", "_outbound", "_virtual", "own")
+    __slots__ = (
+        "_aliases",
+        "_broadcasts",
+        "_dns",
+        "_gateways",
+        "_guests",
+        "_hosts",
+        "_leases",
+        "_outbound",
+        "_virtual",
+        "own",
+    )
 
     def __init__(self, config: NetworkConfig) -> None:
         self.configure(config)
@@ -50,6 +61,9 @@ class AddressMap:
     def configure(self, config: NetworkConfig) -> None:
         """Follow another configuration."""
         self._virtual = PrefixTable((prefix, True) for prefix in config.virtual)
+        names = config.resolver if config.resolver is not None and config.resolver.names is NameMode.OWN else None
+        self._leases = PrefixTable((prefix, True) for prefix in ((names.prefix4, names.prefix6) if names else ()))
+        """Addresses that stand for names: they lead to no host by themselves."""
         pairs = [pair for pair in config.dns_forward if not self._virtual.find(pair[0])]
         self._dns = dict(reversed(pairs))  # the first pair for an address counts
         own = {len(address): address for family in (config.ipv4, config.ipv6) if family and (address := family.address)}
@@ -93,7 +107,7 @@ class AddressMap:
         if host is None:
             if self.is_own(destination) or destination in self._broadcasts:
                 return None
-            if not (groups if self.is_group(destination) else _is_destination(destination)):
+            if not (groups if self.is_group(destination) else self._is_direct(destination)):
                 return None
             host = destination
         return Endpoint._make((host, port))
@@ -112,7 +126,7 @@ class AddressMap:
         """The address by which the guest can reach a unicast address of the host's side; None if there is none."""
         if is_loopback(host):
             return self._aliases.get(LOOPBACK[len(host)])
-        return self._aliases.get(host) or (host if _is_destination(host) and not self.is_own(host) else None)
+        return self._aliases.get(host) or (host if self._is_direct(host) and not self.is_own(host) else None)
 
     def reachable_as(self, host: Endpoint, alias: bytes | None, guest: GuestAddresses) -> Endpoint | None:
         """The endpoint by which the guest can send to a host endpoint; None if there is none.
@@ -124,6 +138,10 @@ class AddressMap:
         """
         remote = Endpoint._make((alias or host.address, host.port))
         return None if self._is_guests(remote.address, guest) or self.to_host(*remote) != host else remote
+
+    def _is_direct(self, address: bytes) -> bool:
+        """Whether a unicast address is the same on both sides."""
+        return is_destination(address) and self._leases.find(address) is None
 
     def _is_guests(self, address: bytes, guest: GuestAddresses) -> bool:
         return address in self._guests or address in (guest.ipv4, guest.ipv6, guest.link_local)
@@ -145,7 +163,7 @@ class AddressMap:
             return Reason.INBOUND_SOURCE
         source = self._aliases.get(host)
         if source is None:
-            direct = _is_destination(host) and host != destination and not self._is_guests(host, guest)
+            direct = self._is_direct(host) and host != destination and not self._is_guests(host, guest)
             source = host if direct and not self.is_own(host) else self._gateways[len(host)]
         if source is None:
             return Reason.INBOUND_SOURCE
@@ -224,7 +242,7 @@ def _own_addresses(config: NetworkConfig) -> frozenset[bytes]:
     return frozenset(gateways | {match for match, _ in config.dns_forward})
 
 
-def _is_destination(address: bytes) -> bool:
+def is_destination(address: bytes) -> bool:
     """Whether a unicast packet to the address can leave the host (RFC 6890, RFC 4291)."""
     if len(address) == 4:
         return address[0] not in (0, 127) and address[0] < 224

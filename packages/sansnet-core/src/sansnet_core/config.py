@@ -29,7 +29,7 @@ from sansnet_core.fields import (
     optional,
     several,
 )
-from sansnet_core.policy import Action, Rule
+from sansnet_core.policy import Action, NameMode, ProxyConfig, ProxyKind, Rule
 from sansnet_core.records import Converted, Record, field
 
 __all__ = [
@@ -168,6 +168,12 @@ class Limits(Record):
     """Time after which a flow without a verdict is refused."""
     echo_flows: int = 1024
     """Ping flows; a new one replaces the least recently used."""
+    echo_rate: float = 50.0
+    """Pings to the host per second, on average, if there are rules or a default action other than `ALLOW`."""
+    echo_burst: int = 100
+    """Pings at once under such rules."""
+    echo_size: int = 1472
+    """Bytes of data of one ping under such rules: as many as fit into 1500 bytes of IPv4. IPv6 has 20 fewer."""
     stations: int = 1024
     """IP addresses of the guest whose Ethernet addresses are kept."""
     tcp_window: int = 4 << 20
@@ -200,6 +206,19 @@ class Limits(Record):
     """Idle time of a UDP flow with datagrams in one direction only, or with one question and its answer."""
     udp_idle_stream: float = 180.0
     """Idle time of all other UDP flows (RFC 4787, 4.3)."""
+    name_streams: int = 32
+    """TCP connections to our own resolver; a new one resets the oldest."""
+    name_questions: int = 256
+    """Questions of the guest that wait for an answer; a new one fails."""
+    name_rate: float = 200.0
+    """Questions to the host's name servers per second, on average; those beyond it fail."""
+    name_burst: int = 500
+    """Questions to the host's name servers at once."""
+    names: int = 16384
+    """Names that have an address of their own, and real addresses that stand for names; a new one takes the place of
+    the least recently used, to which no flow is open."""
+    name_cache: int = 4 << 20
+    """Bytes of answers that are kept, approximately."""
     echo_idle: float = 60.0
     """Idle time after which a ping flow ends."""
     tcp_keepalive: float = 7200.0
@@ -241,17 +260,8 @@ def _host(value: tuple[str, Iterable[AnyAddress]]) -> tuple[str, tuple[bytes, ..
     return value[0], several(fields.address)(value[1])
 
 
-class NameMode(Enum):
-    """How the guest sees the addresses of names."""
-
-    OWN = "own"
-    """Each name has an address of its own, which exists on the guest's segment only (RFC 3089)."""
-    REAL = "real"
-    """The addresses of the name; they stand for it as long as the answer is valid."""
-
-
 class ResolverConfig(Record):
-    """Our own resolver, which answers all questions that the guest sends to port 53 of any address.
+    """Our own resolver, which answers all questions to port 53 of `dns_servers` and of `dns_forward`'s addresses.
 
     Attributes:
         servers: the name servers of the host that are asked, in order.
@@ -271,31 +281,17 @@ class ResolverConfig(Record):
     max_ttl: float = 3600.0
     grace: float = 120.0
 
-
-class ProxyKind(Enum):
-    """The protocol of a proxy."""
-
-    SOCKS5 = "socks5"
-    """RFC 1928, with UDP ASSOCIATE."""
-    HTTP = "http"
-    """CONNECT (RFC 9110, 9.3.6)."""
-
-
-class ProxyConfig(Record):
-    """A proxy that rules send flows through.
-
-    Attributes:
-        name: as in `Rule.via`.
-        kind: its protocol.
-        server: its endpoint.
-        user, password: credentials; None if it needs none.
-    """
-
-    name: str
-    kind: Part[ProxyKind] = field(instance(ProxyKind))
-    server: Converted[AnyEndpoint, Endpoint] = field(fields.endpoint)
-    user: str | None = None
-    password: str | None = None
+    def __post_init__(self) -> None:
+        if not self.families or not set(self.families) <= {4, 6} or len(set(self.families)) < len(self.families):
+            raise ConfigError(f"families: {self.families!r:.100} is not (6, 4), (4, 6), (4,) or (6,)")
+        for name, size in (("prefix4", 4), ("prefix6", 16)):
+            prefix = getattr(self, name)
+            if len(prefix.address) != size or prefix.length > 8 * size - 2:
+                raise ConfigError(f"{name}: {prefix} is not a network of IPv{4 if size == 4 else 6} with several hosts")
+        if not 1 <= self.min_ttl <= self.max_ttl:
+            raise ConfigError("min_ttl, max_ttl: they must be at least 1, and the second not below the first")
+        if self.grace < 0:
+            raise ConfigError(f"grace: {self.grace} is below 0")
 
 
 class NetworkConfig(Record):
@@ -455,6 +451,10 @@ def check_change(old: NetworkConfig, new: NetworkConfig) -> None:
             continue
         if before != after:
             raise ConfigError(f"{name}: cannot change while the network runs; make another network")
+    if old.resolver is not None and new.resolver is not None:
+        for name in ("prefix4", "prefix6"):
+            if getattr(old.resolver, name) != getattr(new.resolver, name):
+                raise ConfigError(f"resolver.{name}: cannot change while the guest keeps addresses of names")
 
 
 def _check_name(field_name: str, name: str) -> None:

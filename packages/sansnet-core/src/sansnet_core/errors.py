@@ -58,6 +58,7 @@ class Reason(Enum):
     UNDECIDED = "new flow without a verdict in time"
     UNDECIDED_LIMIT = "new flow, or datagram of one, beyond the limits of what waits for verdicts"
     ECHO_LIMIT = "echo flow beyond the configured limit"
+    ECHO_RATE = "ping beyond the size or the rate that is possible where there are rules"
     INBOUND_SOURCE = "inbound traffic whose source the guest could not address: invalid, or without an alias"
     INBOUND_GUEST = "inbound traffic of a family in which the guest has no address"
     INBOUND_COLLISION = "inbound traffic that the guest could not tell from another connection or flow"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from sansnet_core import checks
 from sansnet_core.addresses import format
 from sansnet_core.config import NetworkConfig, check_change
-from sansnet_core.context import Context, make_evaluator
+from sansnet_core.context import Context, make_evaluator, rules_differ
 from sansnet_core.dropped import HEAD
 from sansnet_core.errors import Malformed, UsageError
 from sansnet_core.orders import Buffer, Endpoint, ExtendedError, Frame, Order, SocketId
@@ -60,7 +60,8 @@ class Network(Copyable):
         self._context = context = Context(config, now=now, secret=secret)
         self._out = context.out
         self._received = self._sent = 0
-        protocols = Protocols(context)
+        self._protocols = protocols = Protocols(context)
+        self._streams, self._datagrams, self._resolver = protocols.streams, protocols.datagrams, protocols.resolver
         self._arp, self._ndp, self._echo = protocols.arp, protocols.ndp, protocols.echo
         self._udp, self._tcp, self._frames = protocols.udp, protocols.tcp, protocols.frames
 
@@ -82,8 +83,9 @@ class Network(Copyable):
     def reconfigure(self, config: NetworkConfig, now: float, *, moved: bool = False, keep_flows: bool = False) -> None:
         """Replace the configuration, for example when the host's own network changed. Then take the outputs.
 
-        Existing flows continue, except that datagrams to name servers go to the new ones. The guest learns of the
-        change by router advertisements, and when it renews its DHCP and DHCPv6 leases.
+        Open flows continue, but those that new rules do not allow are reset (see `keep_flows`), and datagrams to name
+        servers go to the new ones. The guest learns of new addresses by router advertisements, and when it renews its
+        DHCP and DHCPv6 leases.
 
         Args:
             config: may differ in addresses, gateways, names, name servers, address rules and lease time.
@@ -105,9 +107,16 @@ class Network(Copyable):
         if moved or not config.learn_addresses:
             context.guest.ipv4 = config.ipv4.address if config.ipv4 else None
             context.guest.ipv6 = config.ipv6.address if config.ipv6 else None
+        protocols = self._protocols
+        protocols.follow_resolver()
+        self._streams, self._datagrams, self._resolver = protocols.streams, protocols.datagrams, protocols.resolver
         self._echo.reconfigured()
         self._udp.reconfigured()
         self._tcp.opening.reconfigured()
+        if not keep_flows and rules_differ(old, config):
+            self._tcp.judge_again()
+            self._udp.judge_again()
+            self._echo.judge_again()
         self._ndp.reconfigured(old)
 
     # facts from the guest
@@ -167,12 +176,12 @@ class Network(Copyable):
         who, where = checks.endpoint("remote", remote), checks.address("guest_address", guest_address)
         checks.port("guest_port", guest_port)
         self._begin(now)
-        return self._tcp.opening.stream_accepted(who, where, guest_port)
+        return self._tcp.opening.inbound.stream_accepted(who, where, guest_port)
 
     def stream_connected(self, socket: SocketId, now: float) -> None:
         """The connect that `OpenStream` ordered succeeded. Then take the outputs."""
         self._begin(now, socket)
-        self._tcp.stream_connected(socket)
+        self._streams.stream_connected(socket)
 
     def stream_received(self, socket: SocketId, data: bytes, now: float) -> None:
         """Bytes were read from a stream. Then take the outputs.
@@ -189,7 +198,7 @@ class Network(Copyable):
         if type(data) is not bytes:
             checks.payload("data", data)
         self._begin(now, socket)
-        self._tcp.stream_received(socket, data)
+        self._streams.stream_received(socket, data)
 
     def stream_sent(self, socket: SocketId, count: int, now: float) -> None:
         """The host's socket accepted `count` bytes of the data of `SendStream` orders. Then take the outputs.
@@ -200,12 +209,12 @@ class Network(Copyable):
         if type(count) is not int:
             checks.number("count", count)
         self._begin(now, socket)
-        self._tcp.stream_sent(socket, count)
+        self._streams.stream_sent(socket, count)
 
     def stream_ended(self, socket: SocketId, now: float) -> None:
         """The remote host sent FIN; no more data will be read. Then take the outputs."""
         self._begin(now, socket)
-        self._tcp.stream_ended(socket)
+        self._streams.stream_ended(socket)
 
     def stream_failed(self, socket: SocketId, errno: int, error: ExtendedError | None, now: float) -> None:
         """A connect or a connection failed, and the driver has closed the socket. Then take the outputs.
@@ -218,7 +227,7 @@ class Network(Copyable):
         """
         checks.stream_failure(errno, error)
         self._begin(now, socket)
-        self._tcp.stream_failed(socket, errno, error)
+        self._streams.stream_failed(socket, errno, error)
 
     def forward_added(
         self, guest_address: AnyAddress | None, guest_port: int, now: float, outgoing: Collection[int] = ()
@@ -275,7 +284,7 @@ class Network(Copyable):
                 guest's answers leave from there.
         """
         self._begin(now)
-        self._udp.datagram_received(socket, source, data, segment_size, ttl, tos, local)
+        self._datagrams.datagram_received(socket, source, data, segment_size, ttl, tos, local)
 
     def datagram_failed(
         self, socket: SocketId, remote: Endpoint, error: ExtendedError, data: bytes, now: float
@@ -292,7 +301,7 @@ class Network(Copyable):
         checks.known_endpoint("remote", remote)
         checks.failure(error, data)
         self._begin(now, socket)
-        self._udp.datagram_failed(socket, remote, error, data)
+        self._datagrams.datagram_failed(socket, remote, error, data)
 
     def echo_received(
         self, socket: SocketId, source: bytes, sequence: int, data: bytes, ttl: int, tos: int, now: float
@@ -398,7 +407,7 @@ class Network(Copyable):
         where = checks.address("guest_address", guest_address)
         checks.port("guest_port", guest_port)
         self._begin(now)
-        return self._tcp.opening.stream_opened(who, where, guest_port)
+        return self._tcp.opening.inbound.stream_opened(who, where, guest_port)
 
     def stream_endpoints(self, socket: SocketId) -> tuple[Endpoint, Endpoint] | None:
         """The endpoints of a stream as the guest sees them: its own, and the remote one; None if it is over."""
@@ -452,6 +461,8 @@ class Network(Copyable):
         """The orders since the last call, to be executed in this sequence. Call it until there are none."""
         if not self._out.orders:
             self._tcp.flush()  # once all other orders are executed: it may order to resume streams
+        while self._resolver is not None and self._resolver.take_own_orders() and not self._out.orders:
+            self._tcp.flush()
         orders, self._out.orders = self._out.orders, []
         return orders
 
@@ -475,7 +486,7 @@ class Network(Copyable):
 
         0 means that it must not be read until a `ResumeStream` order.
         """
-        return self._tcp.receive_budget(socket if type(socket) is int else checks.socket_name(socket))
+        return self._streams.receive_budget(socket if type(socket) is int else checks.socket_name(socket))
 
     def flows(self) -> list[FlowReport]:
         """All flows, for reports. The configuration's limits bound their number."""
@@ -484,4 +495,6 @@ class Network(Copyable):
     def statistics(self) -> NetworkStatistics:
         """Current counters and sizes."""
         flows = {**self._udp.statistics(), **self._echo.statistics(), "tcp_flows": len(self._tcp)}
+        if self._resolver is not None:
+            flows |= self._resolver.statistics()
         return collect(self._context, self._received, self._sent, flows, self._tcp.held)

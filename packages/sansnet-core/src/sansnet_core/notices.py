@@ -9,9 +9,29 @@ from sansnet_core.addresses import Endpoint, format_any
 from sansnet_core.errors import Reason
 from sansnet_core.orders import SocketId, value_class
 
-__all__ = ["FlowClosed", "FlowOpened", "FlowRefused", "FlowReport", "LeaseGiven", "NameAsked", "Notice"]
+__all__ = ["FlowClosed", "FlowOpened", "FlowRefused", "FlowReport", "LeaseGiven", "NameAsked", "Notice", "plain"]
 
 _NAMES: Final = {1: "ping", 6: "tcp", 17: "udp", 58: "ping"}
+
+_TYPES: Final = {
+    1: "A",
+    2: "NS",
+    5: "CNAME",
+    6: "SOA",
+    12: "PTR",
+    15: "MX",
+    16: "TXT",
+    28: "AAAA",
+    33: "SRV",
+    35: "NAPTR",
+    43: "DS",
+    48: "DNSKEY",
+    64: "SVCB",
+    65: "HTTPS",
+    255: "ANY",
+    257: "CAA",
+}
+"""Types of DNS records (the IANA registry "Domain Name System (DNS) Parameters")."""
 
 
 @value_class
@@ -37,7 +57,7 @@ class FlowOpened:
     """The rule that decided: its label, or its text; None for the default action."""
 
     def __str__(self) -> str:
-        return f"{_ends(self)} opened"
+        return f"{_ends(self)} opened{_by(self.rule)}"
 
 
 @value_class
@@ -62,10 +82,13 @@ class FlowClosed:
     """As in its `FlowOpened`."""
     reason: Reason | None = None
     """Why it was ended by a rule: the rules changed, or the guest's first bytes named another host; else None."""
+    rule: str | None = None
+    """As in its `FlowOpened`."""
 
     def __str__(self) -> str:
         why = f" ({_errno(self.errno)})" if self.errno else ""
-        return f"{_ends(self)} closed{why}: {self.sent} bytes sent, {self.received} received"
+        reason = f"; {self.reason.value}" if self.reason else ""
+        return f"{_ends(self)} closed{why}: {self.sent} bytes sent, {self.received} received{reason}"
 
 
 @value_class
@@ -99,7 +122,7 @@ class FlowRefused:
         errno = _errno(self.errno) if self.errno else ""
         if self.reason is None:
             return f"{_ends(self)} failed ({errno})" if errno else f"{_ends(self)} given up by the guest"
-        return f"{_ends(self)} refused{errno and f' ({errno})'}: {self.reason.value}"
+        return f"{_ends(self)} refused{_by(self.rule)}{errno and f' ({errno})'}: {self.reason.value}"
 
 
 @value_class
@@ -120,6 +143,8 @@ class FlowReport:
     """Payload bytes from the host to the guest."""
     name: str | None = None
     """The host name that `remote` stands for; None if it stands for none."""
+    rule: str | None = None
+    """The rule that decided: its label, or its text; None for the default action, and without a verdict."""
 
     def __str__(self) -> str:
         return f"{_ends(self)} {self.state}: {self.sent} bytes sent, {self.received} received"
@@ -142,12 +167,16 @@ class LeaseGiven:
 
 @value_class
 class NameAsked:
-    """The guest queried a name server for a name in `NetworkConfig.hosts`, or a DNS server of the program for any."""
+    """The guest asked for a name that a part of the network answers for.
+
+    These are the resolver, which answers for every name; without one, the names in `NetworkConfig.hosts`; and a DNS
+    server of the program.
+    """
 
     name: str
-    """The name as the configuration has it; in lower case for a DNS server of the program."""
+    """The name in canonical form; as the configuration has it for one in `NetworkConfig.hosts`."""
     answered: bool
-    """Whether the query was answered here; otherwise it was forwarded."""
+    """Whether the query was answered here; otherwise it was forwarded, or refused."""
     time: float = 0.0
     """Seconds of the network's clock."""
     type: int = 0
@@ -157,8 +186,21 @@ class NameAsked:
     rule: str | None = None
     """The rule that decided, as in `FlowRefused`."""
 
+    @property
+    def type_name(self) -> str | None:
+        """The type as people know it, such as AAAA, or TYPE65535 (RFC 3597, 5); None if it is not known."""
+        return _TYPES.get(self.type, f"TYPE{self.type}") if self.type else None
+
     def __str__(self) -> str:
-        return f"{self.name} looked up: {'answered here' if self.answered else 'forwarded'}"
+        type_ = f" ({self.type_name})" if self.type else ""
+        if self.refused:
+            return f"{plain(self.name)}{type_} looked up: refused{_by(self.rule)}"
+        return f"{plain(self.name)}{type_} looked up: {'answered here' if self.answered else 'forwarded'}"
+
+
+def plain(text: str) -> str:
+    """A text of the guest or of a rule for one line: anything but printable ASCII is escaped as in Python."""
+    return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
 
 
 Notice: TypeAlias = FlowOpened | FlowClosed | FlowRefused | LeaseGiven | NameAsked
@@ -172,8 +214,14 @@ def _ends(flow: FlowOpened | FlowClosed | FlowRefused | FlowReport) -> str:
         for end in (flow.guest, flow.remote, flow.host)
     )
     source, destination = (remote, guest) if flow.inbound else (guest, remote)
-    other = f" (on the host: {host})" if host not in ("", remote) else ""
-    return f"{_NAMES.get(flow.protocol, flow.protocol)} {source} to {destination}{other}"
+    stands_for = [f"for {plain(flow.name)}"] if flow.name is not None else []
+    on_host = [f"on the host: {host}"] if host not in ("", remote) else []
+    notes = f" ({', '.join(stands_for + on_host)})" if stands_for or on_host else ""
+    return f"{_NAMES.get(flow.protocol, flow.protocol)} {source} to {destination}{notes}"
+
+
+def _by(rule: str | None) -> str:
+    return "" if rule is None else f" by rule {plain(rule)}"
 
 
 def _errno(errno: int) -> str:

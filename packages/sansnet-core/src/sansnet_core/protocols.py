@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from sansnet_core.context import Context
 from sansnet_core.orders import Buffer
@@ -22,6 +23,10 @@ from sansnet_core.proto.udp.handler import Service, Udp
 from sansnet_core.wire import ethernet
 from sansnet_core.wire.ip import ICMP, ICMPV6, IGMP, TCP, UDP, IpHeader
 
+if TYPE_CHECKING:
+    from sansnet_core.resolver.facts import HostFacts
+    from sansnet_core.resolver.resolver import Resolver
+
 __all__ = ["Protocols"]
 
 
@@ -33,9 +38,11 @@ class Protocols:
 
     Attributes:
         frames: receives the guest's frames.
+        resolver: our own resolver; None if the configuration never had one.
+        streams, datagrams: receive the facts about host sockets: `tcp` and `udp`, or what is before them.
     """
 
-    __slots__ = ("_context", "arp", "echo", "frames", "ndp", "tcp", "udp")
+    __slots__ = ("_context", "arp", "datagrams", "echo", "frames", "ndp", "resolver", "streams", "tcp", "udp")
 
     def __init__(self, context: Context) -> None:
         config = context.config
@@ -66,6 +73,22 @@ class Protocols:
             ethertypes[ethernet.ETHERTYPE_IPV6] = Ipv6(context, icmp_errors, protocols6).receive
             self.ndp.start()
         self.frames = Frames(context, ethertypes)
+        self.streams: Tcp | HostFacts = self.tcp
+        self.datagrams: Udp | HostFacts = self.udp
+        self.resolver: Resolver | None = None
+        self.follow_resolver()
+
+    def follow_resolver(self) -> None:
+        """Follow the context's new configuration. A resolver stays: the guest keeps addresses that it gave to names."""
+        context = self._context
+        if context.config.resolver is not None and self.resolver is None:
+            from sansnet_core.resolver.resolver import Resolver  # few networks need it, and it takes time to load
+
+            self.resolver = resolver = Resolver(context, self.tcp, self.udp)
+            self.streams = self.datagrams = resolver.facts
+            context.bindings = resolver.bindings
+        elif self.resolver is not None:
+            self.resolver.reconfigured()
 
     def _find_station(self, address: bytes) -> None:
         """Ask for the Ethernet address of an address of the guest, if it is not known."""

@@ -14,6 +14,7 @@ from sansnet_cli.options.records import AttachOptions
 from sansnet_cli.output import report
 from sansnet_cli.process import readiness
 from sansnet_cli.process.loading import load_everything
+from sansnet_cli.runtime.audit import audited
 from sansnet_cli.runtime.control import controlled
 from sansnet_cli.runtime.observe import captured, observed
 from sansnet_cli.runtime.ports import open_forwards
@@ -59,7 +60,11 @@ def start(
         if options.verbose:
             report.configuration(setup.config, ready.link, setup.addresses, setup.gateways)
         readiness.allow_many_descriptors()
-        with captured(capture) as file, open_forwards(options, setup, control, guest) as forwards:
+        with (
+            captured(capture) as file,
+            audited(options) as audit,
+            open_forwards(options, setup, control, guest) as forwards,
+        ):
             link = observed(Tap(ready.tap, ready.link), options, file)
             mask = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINATING)  # until trio handles them
             if forwards is not None:
@@ -75,7 +80,7 @@ def start(
             from sansnet_cli.runtime.session import Session
 
             readiness.prepare()
-            session = Session(options, setup, control, forwards, guest, prompts=True)
+            session = Session(options, setup, control, forwards, guest, audit=audit, prompts=True)
             serve(session, link, guest.namespace if options.ends_with_namespace else None, mask)
 
 

@@ -23,7 +23,7 @@ _COMMANDS: Final = (
 )
 _CHANGES: Final = ("show", "add", "remove", "replace")
 _WITH: Final = {
-    "--most": ("flows", "policy", "pending", "audit"),
+    "--most": ("flows", "policy", "pending"),
     "--always": _ANSWERS,
     "--keep-flows": ("policy",),
     **dict.fromkeys(_OPTIONS.values(), ("add", "delete")),
@@ -128,7 +128,7 @@ def parser() -> argparse.ArgumentParser:
         "--most",
         type=int,
         metavar="NUMBER",
-        help="list at most NUMBER flows or rules, by default 1000; for `audit`, NUMBER of each kind, by default 100",
+        help="list at most NUMBER flows or rules; default: 1000",
     )
     made.add_argument("--json", action="store_true", help="print the answer as JSON")
     made.add_argument(

@@ -1,4 +1,4 @@
-"""Opening the files that the command writes: captures, logs, pid files.
+"""Opening the files that the command writes: captures, logs, pid files, audits, policies.
 
 Root may run sansnet, and other users may make links in the files' directories. So only the owner may read a new file,
 and symbolic links are not followed, except those of the system to descriptors, such as /dev/stdout.
@@ -6,18 +6,22 @@ and symbolic links are not followed, except those of the system to descriptors, 
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
 import re
 import stat
 from typing import Final
 
-__all__ = ["open_output"]
+__all__ = ["ReplacedFile", "open_appended", "open_output"]
 
 _MODE: Final = 0o600
 
 _STREAMS: Final = re.compile(r"/dev|/proc/\d+/fd")
 """Directories with the system's links to descriptors."""
+_DESCRIPTOR: Final = re.compile(r"/dev/(?:fd/(\d+)|stdin|(stdout)|(stderr))|/proc/self/fd/(\d+)")
+"""Paths of descriptors of this process."""
 
 
 def open_output(path: str, access: int = os.O_WRONLY, *, truncate: bool = True) -> int:
@@ -43,3 +47,101 @@ def open_output(path: str, access: int = os.O_WRONLY, *, truncate: bool = True) 
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.set_blocking(descriptor, False)
     return descriptor
+
+
+def open_appended(path: str) -> int:
+    """Open a file to append to it; as `open_output` for the rest.
+
+    For a descriptor of this process that is a regular file or a socket, such as /dev/stderr, it is a duplicate: what
+    others write there follows, and a socket cannot be opened by its path.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    if match := _DESCRIPTOR.fullmatch(path):
+        given, out, err, own = match.groups()
+        number = int(given or own or (1 if out else 2 if err else 0))
+        mode = os.fstat(number).st_mode
+        if stat.S_ISREG(mode) or stat.S_ISSOCK(mode):
+            return fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3)
+    return open_output(path, os.O_WRONLY | os.O_APPEND, truncate=False)
+
+
+class ReplacedFile:
+    """A file whose contents are replaced as a whole or not at all, once or several times.
+
+    Whether that is possible is tried now, not when there is something to write. Root may lose the privilege to make
+    files in a directory of another user; then the file is opened now, and overwritten in its place.
+
+    Args:
+        path: its path. A FIFO or a terminal gets the text as it is.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = os.path.abspath(path)  # a process in the background changes to another directory
+        self._open: int | None = None
+        """A descriptor of the file, if it is written in its place."""
+        directory = os.path.dirname(self._path)
+        try:
+            found = os.lstat(self._path)
+        except FileNotFoundError:
+            found = None
+        if found is not None and stat.S_ISREG(found.st_mode) and not os.access(self._path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        foreign = os.geteuid() == 0 and os.stat(directory).st_uid != 0
+        if foreign or (found is not None and not stat.S_ISREG(found.st_mode)):
+            self._open = open_output(self._path, truncate=False)
+        if found is None or stat.S_ISREG(found.st_mode):
+            os.unlink(self._make(b""))
+
+    def write(self, text: str) -> None:
+        """Replace the contents.
+
+        Raises:
+            OSError: it is not possible.
+        """
+        data = text.encode()
+        if self._open is None:
+            made = self._make(data)
+            try:
+                os.rename(made, self._path)
+            except BaseException:
+                os.unlink(made)
+                raise
+            return
+        if stat.S_ISREG(os.fstat(self._open).st_mode):
+            os.lseek(self._open, 0, os.SEEK_SET)
+            os.ftruncate(self._open, 0)
+        os.set_blocking(self._open, True)
+        _write_all(self._open, data)
+
+    def close(self) -> None:
+        """Close the file. A second call does nothing."""
+        if self._open is not None:
+            os.close(self._open)
+            self._open = None
+
+    def _make(self, data: bytes) -> str:
+        """Make a file with these contents beside the other one; returns its path."""
+        path = f"{self._path}.{os.getpid()}.new"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
+        try:
+            _write_all(descriptor, data)
+            os.fsync(descriptor)
+        except BaseException:
+            os.unlink(path)
+            raise
+        finally:
+            os.close(descriptor)
+        return path
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]

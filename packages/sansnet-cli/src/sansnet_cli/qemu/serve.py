@@ -17,6 +17,7 @@ import trio
 from sansnet_cli.options.records import QemuOptions
 from sansnet_cli.output import report
 from sansnet_cli.process import readiness
+from sansnet_cli.runtime.audit import audited
 from sansnet_cli.runtime.control import controlled
 from sansnet_cli.runtime.observe import captured
 from sansnet_cli.runtime.ports import open_forwards
@@ -65,11 +66,12 @@ async def _serve(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -
     with (
         controlled(options) as control,
         captured(capture) as file,
+        audited(options) as audit,
         open_forwards(options, setup, control) as forwards,
         closing(Stdio(None, None, None)) as stdio,
         ExitStack() as stack,
     ):
-        session = Session(options, setup, control, forwards)
+        session = Session(options, setup, control, forwards, audit=audit)
         networks = partial(machine_network, session, options, file)
         async with run_machine(qemu, setup, networks, mtu=options.mtu, stdio=stdio) as machine:
             # QEMU has begun with the signals, limits and privileges that we were given

@@ -16,6 +16,7 @@ from typing import BinaryIO, Final
 from sansnet_cli.options.records import RunOptions
 from sansnet_cli.output import report
 from sansnet_cli.process import readiness
+from sansnet_cli.runtime.audit import audited
 from sansnet_cli.runtime.control import controlled
 from sansnet_cli.runtime.observe import captured, observed
 from sansnet_cli.runtime.ports import open_forwards
@@ -62,7 +63,11 @@ def start(guest: CommandGuest[Setup], options: RunOptions, capture: BinaryIO | N
         if options.ports.forwards or control.is_on:
             loading.join()  # a listener in the guest forks the socket agent, and a fork allows no other thread
         readiness.allow_many_descriptors()  # the command was forked before
-        with captured(capture) as file, open_forwards(options, setup, control, guest) as forwards:
+        with (
+            captured(capture) as file,
+            audited(options) as audit,
+            open_forwards(options, setup, control, guest) as forwards,
+        ):
             link = observed(Tap(ready.tap, ready.link, left_behind=True), options, file)
             readiness.require_descriptors()
             readiness.renounce(options.ports, controlled=control.is_on)
@@ -72,7 +77,7 @@ def start(guest: CommandGuest[Setup], options: RunOptions, capture: BinaryIO | N
             from sansnet_cli.runtime.session import Session
 
             readiness.prepare()
-            session = Session(options, setup, control, forwards, guest, files=bool(guest.own_files))
+            session = Session(options, setup, control, forwards, guest, audit=audit, files=bool(guest.own_files))
             return serve(session, link, guest, signals)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sansnet_core.policy import Policy
     from sansnet_trio.control.commands import ControlCommands
     from sansnet_trio.control.policies import Policed
-    from sansnet_trio.control.server import ControlSocket
+    from sansnet_trio.control.server import Answer, ControlSocket
     from sansnet_trio.driver import Driver
     from sansnet_trio.forward.forwards import Forwards
 
@@ -53,6 +53,11 @@ class Control:
         """Let clients change the forwarded ports; those of the guest's loopback only if it is in a namespace."""
         if self.commands is not None and forwards is not None:
             self.commands.set_forwards(forwards, namespace=namespace)
+
+    def set_audit(self, summary: Callable[[], Answer] | None) -> None:
+        """Let clients ask for a summary of what the guest uses and tries; None at the end of a guest."""
+        if self.commands is not None:
+            self.commands.policies.set_audit(summary)
 
     def serving(self, network: Network, driver: Driver, hints: Hints | None) -> AbstractContextManager[None]:
         """Let clients inspect this network and its driver as long as the block runs."""

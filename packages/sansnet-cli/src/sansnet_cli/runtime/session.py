@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import trio
 
 from sansnet_cli.options.records import GuestOptions
 from sansnet_cli.output import report
+from sansnet_cli.runtime.audit import INTERVAL, Audit
 from sansnet_cli.runtime.control import Control, asks_of
 from sansnet_cli.runtime.following import Changeable, Follower
 from sansnet_trio.decisions import hold_flow
@@ -20,8 +21,10 @@ from sansnet_trio.network import GuestNetwork
 from sansnet_trio.plan.setup import Setup
 
 if TYPE_CHECKING:
+    from sansnet_cli.runtime.audit import GuestAudit
     from sansnet_cli.runtime.hints import Hints
     from sansnet_cli.runtime.policy import LivePolicy
+    from sansnet_core import Notice
     from sansnet_trio.forward.forwards import Forwards
 
 __all__ = ["Session"]
@@ -36,6 +39,7 @@ class Session:
         control: the control socket.
         forwards: the forwarded ports; None if there are none and never will be.
         guest: the guest in a namespace, whose interface is kept like the host's; None is a virtual machine.
+        audit: the accounts that the options ask for; None if they ask for none.
         files: whether that guest has files of its own, such as /etc/resolv.conf.
         prompts: whether nothing else reads sansnet's terminal, so that it may ask there about flows.
     """
@@ -48,12 +52,15 @@ class Session:
         forwards: Forwards | None,
         guest: Changeable | None = None,
         *,
+        audit: Audit | None = None,
         files: bool = False,
         prompts: bool = False,
     ) -> None:
         self.options = options
         self._control = control
         self._forwards = forwards
+        self._audit = audit or Audit()
+        self._guest_audit: GuestAudit | None = None
         self._in_namespace = guest is not None
         self._follower = Follower(options, setup, guest, forwards, files=files)
         self._served: GuestNetwork | None = None
@@ -85,6 +92,7 @@ class Session:
                 nursery.start_soon(self._control.run)
                 nursery.start_soon(self._follower.run)
                 nursery.start_soon(self._report_regularly)
+                nursery.start_soon(self._flush_audit)
                 if self._asks:
                     nursery.start_soon(self._ask)
                 yield nursery
@@ -110,11 +118,16 @@ class Session:
             # Flows that rules leave undecided wait for clients
             setup, decide = self._policy.applied(setup), hold_flow
         hints = self._make_hints(setup)
-        opened = network_of(
-            link, setup, decide=decide, forwards=self._forwards, on_notices=hints.add if hints else None
-        )
+        audit = self._audit.begin(setup.config, live=self._control.is_on)
+        takers = [each.add for each in (hints, audit) if each is not None]
+
+        def take(notices: Sequence[Notice]) -> None:
+            for taker in takers:
+                taker(notices)
+
+        opened = network_of(link, setup, decide=decide, forwards=self._forwards, on_notices=take if takers else None)
         async with opened as network:
-            self._serve(network)
+            self._serve(network, audit)
             try:
                 with (
                     self._control.serving(network.core, network.driver, hints),
@@ -122,14 +135,17 @@ class Session:
                 ):
                     yield network
             finally:
-                self._serve(None)
+                self._serve(None, None)
                 if hints:
                     hints.end(network.flows())
+                if audit:
+                    audit.end(network)
                 if self.options.verbose:
                     report.statistics(network.statistics(), network.driver_statistics())
 
-    def _serve(self, network: GuestNetwork | None) -> None:
-        self._served = network
+    def _serve(self, network: GuestNetwork | None, audit: GuestAudit | None) -> None:
+        self._served, self._guest_audit = network, audit
+        self._control.set_audit(None if network is None or audit is None else lambda: audit.answer(network.flows()))
         if self._policy is not None:
             self._policy.serve(network)
 
@@ -161,3 +177,10 @@ class Session:
             await trio.sleep(self.options.stats)
             if self._served is not None:
                 report.statistics(self._served.statistics(), self._served.driver_statistics())
+
+    async def _flush_audit(self) -> None:
+        """Keep the accounts of the guest that is served up to date."""
+        while True:
+            await trio.sleep(INTERVAL)
+            if self._served is not None and self._guest_audit is not None:
+                self._guest_audit.flush(self._served.statistics())

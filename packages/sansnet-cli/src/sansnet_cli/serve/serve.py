@@ -17,6 +17,7 @@ import trio
 from sansnet_cli.options.records import MachineOptions, ServeOptions
 from sansnet_cli.output import report
 from sansnet_cli.process import readiness
+from sansnet_cli.runtime.audit import audited
 from sansnet_cli.runtime.control import controlled
 from sansnet_cli.runtime.observe import captured, observed
 from sansnet_cli.runtime.ports import open_forwards
@@ -70,6 +71,7 @@ def serve(
     with (
         controlled(options) as control,
         captured(capture) as file,
+        audited(options) as audit,
         open_forwards(options, setup, control) as forwards,
     ):
 
@@ -78,7 +80,7 @@ def serve(
             readiness.renounce(options.ports, controlled=control.is_on)
             on_ready()
 
-        session = Session(options, setup, control, forwards, prompts=True)
+        session = Session(options, setup, control, forwards, audit=audit, prompts=True)
         trio.run(_serve, session, options, file, source, ready)
 
 

@@ -3,7 +3,9 @@
 Theory of operation. A flow is the guest's address, the destination and the identifier of a ping. Each flow has its own
 ping socket, since the kernel chooses the identifier on the wire and assigns replies by it. Sequence numbers and
 payloads pass unchanged. Requests to addresses that exist in the program only are answered here, and so are those of a
-flow whose verdict is `Serve`. A flow that is refused or waits for its verdict has no socket.
+flow whose verdict is `Serve`. A flow that is refused or waits has no socket.
+
+A ping can carry data of the guest out. So where there are rules, its size and the rate of all pings are bounded.
 
 `_flows` is ordered by last use. So eviction at the limit is exact, and one timer serves all flows: the first is always
 the next to become idle.
@@ -23,6 +25,7 @@ from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.notices import FlowClosed, FlowOpened, FlowReport
 from sansnet_core.orders import (
+    ORIGIN_ICMP,
     ORIGIN_LOCAL,
     Buffer,
     CloseSocket,
@@ -32,9 +35,10 @@ from sansnet_core.orders import (
     SendEcho,
     SocketId,
 )
-from sansnet_core.policy import Allow, Drop, Refuse, Serve, Verdict
+from sansnet_core.policy import Action, Refuse, Serve, Verdict
 from sansnet_core.proto.icmp_errors import IcmpErrors
-from sansnet_core.proto.undecided import NewFlow, Question, Refusal, Undecided
+from sansnet_core.proto.undecided import UNREACHABLE, Admission, NewFlow, Outcome, Question, Refusal, Undecided
+from sansnet_core.token_bucket import TokenBucket
 from sansnet_core.wire import icmp4, icmp6
 from sansnet_core.wire.icmp4 import IcmpHeader
 from sansnet_core.wire.ip import ICMP, ICMPV6, IpHeader
@@ -62,16 +66,40 @@ class _Request(NamedTuple):
 class _Flow:
     """The requests of one ping program and their replies; the endpoints' port is the identifier."""
 
-    __slots__ = ("errno", "guest", "host", "key", "last_used", "received", "remote", "sent", "served", "socket")
+    __slots__ = (
+        "admission",
+        "errno",
+        "first",
+        "guest",
+        "host",
+        "key",
+        "last_used",
+        "received",
+        "remote",
+        "sent",
+        "served",
+        "socket",
+    )
 
     def __init__(
-        self, key: bytes, socket: SocketId, guest: Endpoint, remote: Endpoint, host: Endpoint, *, served: bool
+        self,
+        key: bytes,
+        socket: SocketId,
+        guest: Endpoint,
+        remote: Endpoint,
+        admission: Admission,
+        *,
+        served: bool,
     ) -> None:
         self.key = key
         self.socket = socket
         self.guest = guest
         self.remote = remote
-        self.host = host
+        self.admission = admission
+        """Its first host is the present one."""
+        self.host = Endpoint._make((admission.hosts[0].address, remote.port))
+        self.first = (0, 0, False)
+        """TTL, TOS and whether it may be fragmented, of the first request."""
         self.served = served
         self.last_used = -inf
         self.sent = self.received = 0
@@ -91,6 +119,9 @@ class Echo:
         """Destination that is answered here -> source of the reply; other own addresses answer by themselves."""
         limit = context.config.limits.echo_flows
         self._undecided: Undecided[_Request] = Undecided(context, (limit, limit), self._settle)
+        self._bucket = TokenBucket(context.config.limits.echo_rate, context.config.limits.echo_burst, context.now)
+        self._limited = False
+        """Whether there are rules, under which pings are bounded."""
         self.deadline = self.queued = inf
         self.ticket = 0
         self._configure()
@@ -98,14 +129,28 @@ class Echo:
     def reconfigured(self) -> None:
         """Follow the context's new configuration. Flows to addresses that exist in the program only end."""
         self._configure()
-        address_map = self._context.address_map
         for flow in list(self._flows.values()):
             if not flow.served and self._own_source(flow.remote.address) is not None:
                 self._close(flow)
-        self._undecided.reconfigured(lambda flow: address_map.to_host(flow.remote.address, 0) is not None)
+        self._undecided.reconfigured()
+
+    def judge_again(self) -> None:
+        """End the flows that the present rules do not allow."""
+        for flow in list(self._flows.values()):
+            if not self._is_allowed(flow):
+                self._close(flow, Reason.REFUSED)
+
+    def _is_allowed(self, flow: _Flow) -> bool:
+        """Whether the present rules allow a flow that is open."""
+        targets, protocol, admission = self._context.targets, _protocol(flow.guest), flow.admission
+        if flow.served:
+            target = targets.find(protocol, flow.remote)
+            return target is None or target.reason is None
+        return targets.is_allowed(protocol, flow.remote, admission.hosts[0], admission.name)
 
     def _configure(self) -> None:
         config = self._context.config
+        self._limited = bool(config.rules) or config.default_action not in (None, Action.ALLOW)
         self._own = {}
         if config.ipv4 and config.ipv4.gateway and is_link_local(config.ipv4.gateway):
             self._own[config.ipv4.gateway] = config.ipv4.gateway
@@ -150,7 +195,7 @@ class Echo:
         if flow is None:
             flow = self._open(key, ip, identifier, sequence, data)
             if flow is None:
-                return  # it waits for a verdict
+                return  # it waits
         self._send(flow, sequence, data, ip.ttl, ip.tos, ip.may_fragment)
 
     def _own_source(self, destination: bytes) -> bytes | None:
@@ -160,6 +205,10 @@ class Echo:
 
     def _send(self, flow: _Flow, sequence: int, data: Buffer, ttl: int, tos: int, may_fragment: bool) -> None:
         """Send a request of a flow to the host, or reply here."""
+        if self._limited and not (flow.served or self._is_within_limits(flow, len(data))):
+            ends = Endpoint._make((flow.guest.address, 0)), Endpoint._make((flow.remote.address, 0))
+            self._context.drop_packet(Reason.ECHO_RATE, _protocol(flow.guest), *ends)
+            return
         flow.last_used = self._context.now
         flow.sent += len(data)
         self._flows.move_to_end(flow.key)
@@ -170,6 +219,11 @@ class Echo:
         self._context.out.orders.append(
             SendEcho(flow.socket, flow.host.address, sequence, data, ttl, tos, may_fragment)
         )
+
+    def _is_within_limits(self, flow: _Flow, size: int) -> bool:
+        """Whether a request with so many bytes of data may pass now, since there are rules."""
+        most = self._context.config.limits.echo_size - (20 if len(flow.guest.address) == 16 else 0)
+        return size <= most and self._bucket.take(self._context.now)
 
     def echo_received(self, socket: SocketId, source: bytes, sequence: int, data: bytes, ttl: int, tos: int) -> None:
         """See `Network.echo_received`."""
@@ -189,9 +243,24 @@ class Echo:
         if flow is None:
             return
         flow.errno = error.errno
+        if len(flow.admission.hosts) > 1 and error.errno in UNREACHABLE and not flow.received:
+            self._try_next(flow, error, sequence, data)
+            return
         ends = Endpoint._make((flow.guest.address, 0)), Endpoint._make((flow.remote.address, 0))
         self._context.drop_packet(Reason.HOST_SEND, _protocol(flow.guest), *ends)
         self._report(error, flow.guest, flow.remote, flow.host.address, sequence, data)
+
+    def _try_next(self, flow: _Flow, error: ExtendedError, sequence: int, data: bytes) -> None:
+        """Go on with the next of a host's addresses, since one cannot be reached.
+
+        What the host's own kernel refused is complete, and is sent again. An ICMP error may quote a part only.
+        """
+        admission = flow.admission._replace(hosts=flow.admission.hosts[1:])
+        self._close(flow)
+        following = self._open_to_host(flow.key, self._context.new_socket(), flow.guest, flow.remote, admission)
+        following.first = flow.first
+        if error.origin < ORIGIN_ICMP:
+            self._send(following, sequence, data, *flow.first)
 
     def _report(
         self, error: ExtendedError, guest: Endpoint, remote: Endpoint, host: bytes, sequence: int, data: Buffer
@@ -226,7 +295,16 @@ class Echo:
         """All flows, for reports."""
         flows = [
             FlowReport(
-                one.socket, _protocol(one.guest), one.guest, one.remote, one.host, False, "OPEN", one.sent, one.received
+                one.socket,
+                _protocol(one.guest),
+                one.guest,
+                one.remote,
+                one.host,
+                False,
+                "OPEN",
+                one.sent,
+                one.received,
+                one.admission.name,
             )
             for one in self._flows.values()
         ]
@@ -237,32 +315,25 @@ class Echo:
         return {"echo_flows": len(self._flows)}
 
     def _open(self, key: bytes, ip: IpHeader, identifier: int, sequence: int, data: Buffer) -> _Flow | None:
-        """Open a flow for its first request; None if the request waits for a verdict.
+        """Open a flow for its first request; None if the request waits.
 
         Raises:
             Malformed: the flow is refused.
         """
-        context, undecided = self._context, self._undecided
+        undecided = self._undecided
         guest, remote = Endpoint._make((ip.source, identifier)), Endpoint._make((ip.destination, identifier))
         new = NewFlow(key, ip.protocol, guest, remote)
-        question, refusal = undecided.question(key), undecided.refusal(key)
-        if question is None and refusal is None:
-            host = context.address_map.to_host(ip.destination, 0)
-            verdict = undecided.judge(new)
-            if host is None:
-                refusal = undecided.refuse(new, None, context.address_map.refusal(ip.destination))
-            elif isinstance(verdict, Allow):
-                return self._open_to_host(key, context.new_socket(), guest, remote, verdict.to or host)
-            elif verdict is None:
-                question = undecided.ask(new)
-            else:
-                refusal = undecided.refuse(new, verdict, Reason.REFUSED)
-        if refusal is not None:
-            self._answer(refusal, guest, remote, sequence, data)
-            raise Malformed(refusal.reason)
-        if question is None:
+        outcome: Outcome[_Request] = undecided.known(new) or undecided.judge(new)
+        if isinstance(outcome, Admission):
+            flow = self._open_to_host(key, self._context.new_socket(), guest, remote, outcome)
+            flow.first = ip.ttl, ip.tos, ip.may_fragment
+            return flow
+        if isinstance(outcome, Refusal):
+            self._answer(outcome, guest, remote, sequence, data)
+            raise Malformed(outcome.reason)
+        if outcome is None:
             raise Malformed(Reason.UNDECIDED_LIMIT)
-        undecided.keep(question, _Request(sequence, bytes(data), ip.ttl, ip.tos, ip.may_fragment), len(data))
+        undecided.keep(outcome, _Request(sequence, bytes(data), ip.ttl, ip.tos, ip.may_fragment), len(data))
         return None
 
     def _answer(self, refusal: Refusal, guest: Endpoint, remote: Endpoint, sequence: int, data: Buffer) -> None:
@@ -271,34 +342,34 @@ class Echo:
             error = ExtendedError(refusal.verdict.errno, ORIGIN_LOCAL, 0, 0, 0, None)
             self._report(error, guest, remote, remote.address, sequence, data)
 
-    def _settle(self, question: Question[_Request], verdict: Verdict, reason: Reason) -> None:
-        """Open or refuse a flow that waited; `reason` is that of a refusal."""
+    def _settle(self, question: Question[_Request], outcome: Admission | Serve | Refusal) -> None:
+        """Open or refuse a flow that waited."""
         context, new = self._context, question.flow
-        key = new.guest.address + new.remote.address + new.remote.port.to_bytes(2, "big")
-        if isinstance(verdict, Refuse | Drop):
-            refusal = self._undecided.refuse(new, verdict, reason)
-            ends = Endpoint._make((new.guest.address, 0)), Endpoint._make((new.remote.address, 0))
+        guest, remote = new.guest, new.remote
+        if isinstance(outcome, Refusal):
+            ends = Endpoint._make((guest.address, 0)), Endpoint._make((remote.address, 0))
             for one in question.packets:
-                context.drop_packet(reason, new.protocol, *ends)
-                self._answer(refusal, new.guest, new.remote, one.sequence, one.data)
+                context.drop_packet(outcome.reason, new.protocol, *ends)
+                self._answer(outcome, guest, remote, one.sequence, one.data)
             return
-        if isinstance(verdict, Serve):
-            flow = self._add(_Flow(key, question.socket, new.guest, new.remote, new.remote, served=True))
+        key = guest.address + remote.address + remote.port.to_bytes(2, "big")
+        if isinstance(outcome, Serve):
+            admission = Admission((remote,), name=question.name)
+            flow = self._add(_Flow(key, question.socket, guest, remote, admission, served=True))
         else:
-            host = verdict.to or context.address_map.to_host(new.remote.address, 0)
-            if host is None:
-                return  # never: the flow was refused when its address was closed
-            flow = self._open_to_host(key, question.socket, new.guest, new.remote, host)
+            flow = self._open_to_host(key, question.socket, guest, remote, outcome)
         for one in question.packets:
-            self._send(flow, one.sequence, one.data, one.ttl, one.tos, one.may_fragment)
+            flow.first = one.ttl, one.tos, one.may_fragment
+            self._send(flow, one.sequence, one.data, *flow.first)
 
-    def _open_to_host(self, key: bytes, socket: SocketId, guest: Endpoint, remote: Endpoint, host: Endpoint) -> _Flow:
-        """Open a flow with a ping socket."""
-        context = self._context
-        host = Endpoint._make((host.address, remote.port))
-        flow = self._add(_Flow(key, socket, guest, remote, host, served=False))
-        local = context.address_map.outbound(host.address)
-        context.out.orders.append(OpenEcho(flow.socket, host.address, local, guest, remote))
+    def _open_to_host(
+        self, key: bytes, socket: SocketId, guest: Endpoint, remote: Endpoint, admission: Admission
+    ) -> _Flow:
+        """Open a flow with a ping socket to the first of the hosts that it may use."""
+        flow = self._add(_Flow(key, socket, guest, remote, admission, served=False))
+        host = flow.host.address
+        local = self._context.address_map.outbound(host)
+        self._context.out.orders.append(OpenEcho(flow.socket, host, local, guest, remote))
         return flow
 
     def _add(self, flow: _Flow) -> _Flow:
@@ -312,13 +383,19 @@ class Echo:
             self._close(oldest)
         self._flows[flow.key] = self._sockets[flow.socket] = flow
         context.timers.arm(self, min(self.deadline, context.now + limits.echo_idle))
-        context.notify(
-            FlowOpened(flow.socket, _protocol(flow.guest), flow.guest, flow.remote, flow.host, False, context.now)
-        )
+        _, _, name, judgement = flow.admission
+        if name is not None:
+            context.targets.pin(flow.remote)
+        protocol = _protocol(flow.guest)
+        if context.notices:
+            rule = judgement.text if judgement is not None else None
+            context.notify(
+                FlowOpened(flow.socket, protocol, flow.guest, flow.remote, flow.host, False, context.now, name, rule)
+            )
         return flow
 
-    def _close(self, flow: _Flow) -> None:
-        """Forget a flow and close its socket, if it has one."""
+    def _close(self, flow: _Flow, reason: Reason | None = None) -> None:
+        """Forget a flow, for a reason if a rule ends it, and close its socket, if it has one."""
         context = self._context
         del self._flows[flow.key], self._sockets[flow.socket]
         if not flow.served:
@@ -336,8 +413,12 @@ class Echo:
                 flow.received,
                 0 if flow.received else flow.errno,
                 context.now,
+                flow.admission.name,
+                reason,
             )
         )
+        if flow.admission.name is not None:
+            context.targets.unpin(flow.remote)
 
     def _reply(self, source: bytes, destination: bytes, rest: int, data: Buffer, ttl: int, tos: int) -> None:
         """Send the guest an echo reply; `rest` is identifier and sequence number."""

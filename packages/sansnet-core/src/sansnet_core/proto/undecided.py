@@ -1,12 +1,13 @@
-"""New flows of UDP and ping: which may open, which wait for a verdict, and which were refused.
+"""New flows of UDP and ping: which may open, which must wait, and which were refused.
 
-Theory of operation. The rules decide about a new flow, or leave it to the program: then a `DecideFlow` order asks, and
-the flow's first packets wait here in order. It has no host socket yet, because the verdict decides which one it gets. A
-flow without a verdict in time is refused, and the question is withdrawn by `CloseSocket`.
+Theory of operation. The rules decide about a new flow, or leave it to the program: then a `DecideFlow` order asks. The
+destination may also stand for a name, whose addresses must be resolved first (`targets`). Until both are done, the
+flow's first packets wait here in order. It has no host socket yet, because the outcome decides which one it gets. A
+flow that has waited too long is refused, and a question to the program is withdrawn by `CloseSocket`.
 
 A refused flow is remembered for a time, so that each further packet gets the same answer without another question or
 notice. The time runs from the refusal: packets do not prolong it, so that a guest that repeats its packets for ever is
-judged again.
+judged again. It ends at once if the destination stands for other names.
 
 The guest's flows and those of outsiders have separate limits, so that outsiders cannot use up the guest's.
 """
@@ -14,34 +15,41 @@ The guest's flows and those of outsiders have separate limits, so that outsiders
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
-from errno import EACCES, ECONNREFUSED
+from collections.abc import Callable, Hashable, Sequence
+from errno import EACCES, EADDRNOTAVAIL, EAFNOSUPPORT, EHOSTDOWN, EHOSTUNREACH, ENETDOWN, ENETUNREACH
+from functools import partial
 from math import inf
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 from sansnet_core import checks
 from sansnet_core.context import Context
 from sansnet_core.errors import Reason
 from sansnet_core.notices import FlowRefused, FlowReport
 from sansnet_core.orders import CloseSocket, DecideFlow, Endpoint, SocketId
-from sansnet_core.policy import Allow, Drop, Refuse, Serve, Verdict
+from sansnet_core.policy import Action, Allow, Drop, Refuse, Serve, Verdict
+from sansnet_core.policy.evaluator import Judgement
+from sansnet_core.targets import Target
 
-__all__ = ["NewFlow", "Question", "Refusal", "Undecided"]
+__all__ = ["UNREACHABLE", "Admission", "NewFlow", "Outcome", "Question", "Refusal", "Undecided"]
 
 MAX_PACKETS: Final = 8
-"""Packets of one flow that wait for its verdict. A run of datagrams counts as one."""
+"""Packets of one flow that wait. A run of datagrams counts as one."""
 
 MAX_BYTES: Final = 65536
-"""Bytes of one flow that wait for its verdict: at least one packet of any size."""
+"""Bytes of one flow that wait: at least one packet of any size."""
 
 MAX_TOTAL: Final = 16 << 20
-"""Bytes of all flows of one kind that wait for verdicts. Beyond it, flows are decided, but their packets are lost."""
+"""Bytes of all flows of one kind that wait. Beyond it, flows are decided, but their packets are lost."""
 
 PURGE_INTERVAL: Final = 1.0
 """Seconds; how late a refusal may be forgotten. Bounds the work of the timer."""
 
-_ALLOW: Final = Allow()
-"""Made once: it is the verdict about nearly every flow."""
+UNREACHABLE: Final = frozenset((EADDRNOTAVAIL, EAFNOSUPPORT, EHOSTDOWN, EHOSTUNREACH, ENETDOWN, ENETUNREACH))
+"""Failures of one of a host's addresses, after which the next one is tried."""
+
+UNRESOLVED_TIME: Final = 1.0
+"""Seconds for which it is remembered that a name had no address. The resolver remembers it as well, and knows how long
+that is valid."""
 
 P = TypeVar("P")
 
@@ -56,6 +64,7 @@ class NewFlow(NamedTuple):
         remote: the remote endpoint in the guest's packets.
         outsider: for an inbound flow, the remote endpoint as the host sees it; else None.
         forward: for an inbound flow, the forwarded port that it came to; else None.
+        groups: whether `remote` may be a group.
     """
 
     key: Hashable
@@ -64,6 +73,7 @@ class NewFlow(NamedTuple):
     remote: Endpoint
     outsider: Endpoint | None = None
     forward: SocketId | None = None
+    groups: bool = False
 
     @property
     def inbound(self) -> bool:
@@ -71,8 +81,24 @@ class NewFlow(NamedTuple):
         return self.outsider is not None
 
 
+class Admission(NamedTuple):
+    """A flow may open.
+
+    Attributes:
+        hosts: the host's endpoints, in the order in which they are tried; at least one.
+        redirected: whether a rule or a verdict chose the endpoint.
+        name: the host name that the destination stands for.
+        judgement: the one that decided, for notices; None for a verdict.
+    """
+
+    hosts: tuple[Endpoint, ...]
+    redirected: bool = False
+    name: str | None = None
+    judgement: Judgement | None = None
+
+
 class Question(Generic[P]):
-    """A flow that waits for its verdict.
+    """A flow that waits.
 
     Attributes:
         socket: its name.
@@ -80,16 +106,22 @@ class Question(Generic[P]):
         deadline: when it is refused.
         packets: those that wait, the earliest first.
         size: their bytes.
+        name: the host name that the destination stands for.
+        allowed: whether the program has allowed it.
+        asked: whether the program is asked now.
+        resolving: whether the name is being resolved now. If neither, it begins to wait with its first packet.
     """
 
-    __slots__ = ("deadline", "flow", "packets", "size", "socket")
+    __slots__ = ("allowed", "asked", "deadline", "flow", "name", "packets", "resolving", "size", "socket")
 
-    def __init__(self, socket: SocketId, flow: NewFlow, deadline: float) -> None:
+    def __init__(self, socket: SocketId, flow: NewFlow, deadline: float, name: str | None) -> None:
         self.socket = socket
         self.flow = flow
         self.deadline = deadline
         self.packets: deque[P] = deque()
         self.size = 0
+        self.name = name
+        self.allowed = self.asked = self.resolving = False
 
 
 class Refusal(NamedTuple):
@@ -99,11 +131,17 @@ class Refusal(NamedTuple):
         verdict: the answer to its packets; None if that follows from `reason` alone.
         reason: the name under which they are counted.
         until: when it is forgotten.
+        names: the names that the destination stood for.
     """
 
     verdict: Verdict | None
     reason: Reason
     until: float
+    names: Sequence[str] = ()
+
+
+Outcome: TypeAlias = Admission | Question[P] | Refusal | None
+"""What a flow may do: open, wait, or neither. None means that too many wait already."""
 
 
 class Undecided(Generic[P]):
@@ -112,20 +150,20 @@ class Undecided(Generic[P]):
     Args:
         context: of the network.
         max_refusals: number of the guest's flows, and of inbound ones, whose refusals are remembered.
-        settle: called with each question once it is decided, the verdict, and the reason if that is a refusal.
+        settle: called with each question once it is decided, and the outcome.
     """
 
     def __init__(
         self,
         context: Context,
         max_refusals: tuple[int, int],
-        settle: Callable[[Question[P], Verdict, Reason], None],
+        settle: Callable[[Question[P], Admission | Serve | Refusal], None],
     ) -> None:
         self._context = context
         self._max_refusals = max_refusals
         self._settle = settle
         self._questions: dict[Hashable, Question[P]] = {}
-        """The earliest first."""
+        """Those with the earliest deadline first."""
         self._sockets: dict[SocketId, Question[P]] = {}
         self._counts = [0, 0]
         """Number of questions about the guest's flows, and about inbound ones."""
@@ -136,43 +174,109 @@ class Undecided(Generic[P]):
         self.deadline = self.queued = inf
         self.ticket = 0
 
-    def question(self, key: Hashable) -> Question[P] | None:
-        """The question about a flow that waits."""
-        return self._questions.get(key)
+    def known(self, flow: NewFlow) -> Question[P] | Refusal | None:
+        """The question about a flow that waits, or the refusal that is remembered."""
+        question = self._questions.get(flow.key)
+        if question is not None:
+            return question
+        found = self._refusals[flow.inbound].get(flow.key)
+        if found is None or found.until <= self._context.now or found.names != self._names(flow):
+            return None
+        return found
 
-    def refusal(self, key: Hashable, *, inbound: bool = False) -> Refusal | None:
-        """The refusal of a flow that is remembered."""
-        found = self._refusals[inbound].get(key)
-        return found if found is not None and found.until > self._context.now else None
+    def judge(self, flow: NewFlow) -> Outcome[P]:
+        """Judge a flow that is not `known`."""
+        target = self._find(flow)
+        if target is not None and target.hosts:
+            return _admission(target)
+        if target is None or (target.judgement.action is Action.ASK and target.reason is None):
+            return self._wait(flow, target)
+        return self._refuse_target(flow, target)
 
-    def judge(self, flow: NewFlow) -> Verdict | None:
-        """The verdict of the rules about a flow; None if the program must be asked."""
-        guest, remote, inbound = flow.guest, flow.outsider or flow.remote, flow.inbound
-        port = guest.port if inbound else remote.port
-        judgement = self._context.policy.judge(flow.protocol, remote.address, port, inbound=inbound)
-        return (
-            _ALLOW if judgement.allowed and (judgement.rule is None or judgement.rule.to is None) else judgement.verdict
-        )
+    def _find(self, flow: NewFlow, *, allowed: bool = False) -> Target | None:
+        """Where a flow leads; None if its name must be resolved first."""
+        context = self._context
+        if flow.outsider is None:
+            return context.targets.find(flow.protocol, flow.remote, groups=flow.groups, allowed=allowed)
+        judgement = context.policy.judge(flow.protocol, flow.outsider.address, flow.guest.port, inbound=True)
+        if judgement.allowed or (allowed and judgement.action is Action.ASK):
+            return Target(judgement, (flow.outsider,))
+        reason = None if judgement.action is Action.ASK else Reason.REFUSED
+        return Target(judgement, (), None, reason, judgement.errno)
 
-    def ask(self, flow: NewFlow) -> Question[P] | None:
-        """Ask the program about a flow; None if too many wait already."""
+    def _names(self, flow: NewFlow) -> Sequence[str]:
+        bindings = self._context.bindings
+        return bindings.names(flow.remote.address) if bindings is not None and not flow.inbound else ()
+
+    # waiting
+
+    def _wait(self, flow: NewFlow, target: Target | None) -> Question[P] | None:
+        """Let a flow wait for a verdict, or with no target for its name; None if too many wait already."""
         context = self._context
         limits = context.config.limits
+        names = self._names(flow)
+        name = target.name if target is not None else next(iter(names), None)
         if self._counts[flow.inbound] >= limits.undecided_flows:
             if flow.key not in self._refusals[flow.inbound]:  # else it is reported already
-                self.refuse(flow, None, Reason.UNDECIDED_LIMIT)
+                self._refuse(flow, None, Reason.UNDECIDED_LIMIT, name)
             return None
         self._counts[flow.inbound] += 1
-        question: Question[P] = Question(context.new_socket(), flow, context.now + limits.decision_time)
+        question: Question[P] = Question(context.new_socket(), flow, context.now + limits.decision_time, name)
         self._questions[flow.key] = self._sockets[question.socket] = question
+        if name is not None:
+            context.targets.pin(flow.remote)
         context.timers.arm(self, min(self.deadline, question.deadline))
-        context.out.orders.append(
-            DecideFlow(question.socket, flow.protocol, flow.guest, flow.outsider or flow.remote, flow.inbound)
-        )
+        if target is not None:
+            self._ask(question)
         return question
 
+    def _ask(self, question: Question[P]) -> None:
+        """Ask the program."""
+        flow = question.flow
+        question.asked = True
+        self._context.out.orders.append(
+            DecideFlow(
+                question.socket, flow.protocol, flow.guest, flow.outsider or flow.remote, flow.inbound, question.name
+            )
+        )
+
+    def _resolve(self, question: Question[P]) -> None:
+        """Resolve the name that the destination stands for."""
+        question.resolving = True
+        self._context.targets.wait(question.flow.remote, partial(self._resolved, question))
+
+    def _resolved(self, question: Question[P]) -> None:
+        if not question.resolving or self._questions.get(question.flow.key) is not question:
+            return  # it was decided or withdrawn meanwhile
+        question.resolving = False
+        self._proceed(question, self._find(question.flow, allowed=question.allowed), resolved=True)
+
+    def _proceed(self, question: Question[P], target: Target | None, *, resolved: bool = False) -> None:
+        """Do what the target of a flow that waits demands.
+
+        Args:
+            question: about the flow.
+            target: None if its name must be resolved first.
+            resolved: whether it has been resolved just now.
+        """
+        if target is not None and target.hosts:
+            self._end(question, _admission(target))
+        elif target is None and resolved:
+            self._end(question, Refuse(EHOSTUNREACH), Reason.NAME_UNRESOLVED)
+        elif target is None:
+            self._recall(question)
+            if not question.resolving:
+                self._resolve(question)
+        elif target.judgement.action is Action.ASK and target.reason is None:
+            question.resolving = False
+            if not question.asked:
+                self._ask(question)
+        else:
+            verdict, reason = _refusal(target)
+            self._end(question, verdict or Refuse(target.errno), reason, target.judgement)
+
     def keep(self, question: Question[P], packet: P, size: int) -> None:
-        """Keep a packet until the verdict, or drop it if too much waits already.
+        """Keep a packet until the flow is decided, or drop it if too much waits already.
 
         Args:
             question: about its flow.
@@ -187,34 +291,92 @@ class Undecided(Generic[P]):
         ):
             ends = (flow.remote, flow.guest) if flow.inbound else (flow.guest, flow.remote)
             self._context.drop_packet(Reason.UNDECIDED_LIMIT, flow.protocol, *ends)
-            return
-        question.packets.append(packet)
-        question.size += size
-        self._sizes[flow.inbound] += size
+        else:
+            question.packets.append(packet)
+            question.size += size
+            self._sizes[flow.inbound] += size
+        if not (question.asked or question.resolving):
+            self._resolve(question)  # this may already end the question
 
     def decided(self, socket: SocketId, verdict: Verdict) -> None:
         """See `Network.flow_decided`."""
         question = self._sockets.get(socket)
-        if question is not None:
-            checks.verdict(verdict, question.flow.protocol)
-            self._forget(question)
-            if isinstance(verdict, Serve) and question.flow.inbound:
-                verdict = Refuse()  # the program cannot take the guest's place
-            self._settle(question, verdict, Reason.REFUSED)
+        if question is None or not question.asked:
+            return
+        flow, context = question.flow, self._context
+        checks.verdict(verdict, flow.protocol)
+        question.asked = False
+        if isinstance(verdict, Serve) and flow.inbound:
+            verdict = Refuse()  # the program cannot take the guest's place
+        if not isinstance(verdict, Allow):
+            self._end(question, verdict)
+        elif verdict.to is not None and not flow.inbound:
+            self._end(question, Admission((verdict.to,), True, question.name))
+        else:
+            question.allowed = True
+            question.deadline = context.now + context.config.limits.decision_time
+            self._questions[flow.key] = self._questions.pop(flow.key)
+            self._proceed(question, self._find(flow, allowed=True))
 
     def withdraw(self, unwanted: Callable[[NewFlow], bool]) -> None:
         """Withdraw the questions about some flows, whose packets are lost."""
         for question in [one for one in self._questions.values() if unwanted(one.flow)]:
+            self._recall(question)
             self._forget(question)
-            self._context.out.orders.append(CloseSocket(question.socket))
 
-    def refuse(self, flow: NewFlow, verdict: Verdict | None, reason: Reason) -> Refusal:
+    def _recall(self, question: Question[P]) -> None:
+        """Tell the program that its verdict is not needed, if it was asked."""
+        if question.asked:
+            question.asked = False
+            del self._sockets[question.socket]
+            self._context.out.orders.append(CloseSocket(question.socket))
+            question.socket = self._context.new_socket()
+            self._sockets[question.socket] = question
+
+    def _end(
+        self,
+        question: Question[P],
+        outcome: Admission | Verdict | None,
+        reason: Reason = Reason.REFUSED,
+        judgement: Judgement | None = None,
+    ) -> None:
+        """The flow opens, or is refused for a `reason`."""
+        self._recall(question)
+        self._forget(question)
+        if isinstance(outcome, Admission | Serve):
+            self._settle(question, outcome)
+        else:
+            self._settle(question, self._refuse(question.flow, outcome, reason, question.name, judgement))
+
+    def _forget(self, question: Question[P]) -> None:
+        flow = question.flow
+        del self._questions[flow.key], self._sockets[question.socket]
+        self._counts[flow.inbound] -= 1
+        self._sizes[flow.inbound] -= question.size
+        if question.name is not None:
+            self._context.targets.unpin(flow.remote)
+
+    # refusals
+
+    def _refuse_target(self, flow: NewFlow, target: Target) -> Refusal:
+        return self._refuse(flow, *_refusal(target), target.name, target.judgement)
+
+    def _refuse(
+        self,
+        flow: NewFlow,
+        verdict: Verdict | None,
+        reason: Reason,
+        name: str | None,
+        judgement: Judgement | None = None,
+    ) -> Refusal:
         """Report that a flow is refused, and remember it; see `Refusal`."""
         context = self._context
         refusals = self._refusals[flow.inbound]
         # At the limit of questions, the flow's next packet may find room
-        time = 0.0 if reason is Reason.UNDECIDED_LIMIT else context.config.limits.udp_idle_once
-        refusal = Refusal(verdict, reason, context.now + time)
+        time = {Reason.UNDECIDED_LIMIT: 0.0, Reason.NAME_UNRESOLVED: UNRESOLVED_TIME}.get(
+            reason, context.config.limits.udp_idle_once
+        )
+        refusal = Refusal(verdict, reason, context.now + time, self._names(flow))
         refusals.pop(flow.key, None)
         if len(refusals) >= self._max_refusals[flow.inbound]:
             del refusals[next(iter(refusals))]
@@ -222,7 +384,18 @@ class Undecided(Generic[P]):
         context.timers.arm(self, min(self.deadline, refusal.until + PURGE_INTERVAL))
         errno = verdict.errno if isinstance(verdict, Refuse) else 0
         context.notify(
-            FlowRefused(flow.protocol, flow.guest, flow.remote, flow.outsider, errno, reason, flow.inbound, context.now)
+            FlowRefused(
+                flow.protocol,
+                flow.guest,
+                flow.remote,
+                flow.outsider,
+                errno,
+                reason,
+                flow.inbound,
+                context.now,
+                name,
+                judgement.text if judgement is not None and context.notices else None,
+            )
         )
         return refusal
 
@@ -231,30 +404,17 @@ class Undecided(Generic[P]):
         for refusals in self._refusals:
             refusals.clear()
 
-    def reconfigured(self, is_open: Callable[[NewFlow], bool]) -> None:
-        """Follow the context's new configuration.
+    # changes and time
 
-        Args:
-            is_open: whether the address map has a host endpoint for a flow of the guest that waits.
-        """
+    def reconfigured(self) -> None:
+        """Judge the flows that wait by the context's new configuration."""
         self.forget_refusals()
-        address_map = self._context.address_map
         for question in list(self._questions.values()):
-            flow = question.flow
-            verdict, reason = self.judge(flow), Reason.REFUSED
-            if not (flow.inbound or is_open(flow)):
-                reason = address_map.refusal(flow.remote.address)
-                verdict = Refuse(ECONNREFUSED if reason is Reason.OWN_ADDRESS else EACCES)
-            if isinstance(verdict, Refuse | Drop):
-                self._refuse_waiting(question, verdict, reason)
-
-    def _refuse_waiting(self, question: Question[P], verdict: Verdict, reason: Reason) -> None:
-        self._forget(question)
-        self._context.out.orders.append(CloseSocket(question.socket))
-        self._settle(question, verdict, reason)
+            if self._questions.get(question.flow.key) is question:
+                self._proceed(question, self._find(question.flow, allowed=question.allowed))
 
     def expire(self) -> None:
-        """Refuse the flows without a verdict in time, and forget old refusals."""
+        """Refuse the flows that waited too long, and forget old refusals."""
         context = self._context
         again = inf
         while self._questions:
@@ -262,7 +422,10 @@ class Undecided(Generic[P]):
             if question.deadline > context.now:
                 again = question.deadline
                 break
-            self._refuse_waiting(question, Refuse(EACCES), Reason.UNDECIDED)
+            if question.asked:
+                self._end(question, Refuse(EACCES), Reason.UNDECIDED)
+            else:
+                self._end(question, Refuse(EHOSTUNREACH), Reason.NAME_UNRESOLVED)
         for refusals in self._refusals:
             while refusals:
                 key, refusal = next(iter(refusals.items()))
@@ -285,13 +448,26 @@ class Undecided(Generic[P]):
                 "UNDECIDED",
                 0,
                 0,
+                question.name,
             )
             for question in self._questions.values()
             for flow in (question.flow,)
         ]
 
-    def _forget(self, question: Question[P]) -> None:
-        flow = question.flow
-        del self._questions[flow.key], self._sockets[question.socket]
-        self._counts[flow.inbound] -= 1
-        self._sizes[flow.inbound] -= question.size
+
+def _admission(target: Target) -> Admission:
+    judgement = target.judgement
+    to = judgement.rule.to if judgement.rule is not None else None
+    hosts = target.hosts if to is None else (to,)
+    return Admission(hosts, to is not None, target.name, judgement)
+
+
+def _refusal(target: Target) -> tuple[Verdict | None, Reason]:
+    """The answer to the packets of a flow that has no host endpoint, and the reason."""
+    reason = target.reason or Reason.REFUSED
+    if reason is Reason.REFUSED:
+        verdict = target.judgement.verdict
+        return (verdict if isinstance(verdict, Refuse | Drop) else Refuse(target.errno)), reason
+    if reason is Reason.NAME_UNRESOLVED:
+        return Refuse(target.errno), reason
+    return None, reason

@@ -25,8 +25,6 @@ DEFAULT_ENTRIES: Final = 1000
 """Rules or flows in one answer if the request gives no number."""
 MAX_ENTRIES: Final = 10_000
 """Rules or flows in one answer, at most."""
-DEFAULT_AUDITED: Final = 100
-"""Elements of each list of the audit if the request gives no number."""
 
 _CHANGES: Final = ("add", "remove", "replace")
 
@@ -53,15 +51,15 @@ class PolicyCommands:
 
     def __init__(self) -> None:
         self._policed: Policed | None = None
-        self._audit: Callable[[int], Answer] | None = None
+        self._audit: Callable[[], Answer] | None = None
 
     def set_policed(self, policed: Policed) -> None:
         """Set the network whose policy can change; until then, all commands fail."""
         self._policed = policed
 
-    def set_audit(self, report: Callable[[int], Answer] | None) -> None:
-        """Set what makes the answer to `audit` as JSON values, with a number of elements of each list at most."""
-        self._audit = report
+    def set_audit(self, summary: Callable[[], Answer] | None) -> None:
+        """Set what makes the answer to `audit`: JSON values of a bounded size; None without a guest."""
+        self._audit = summary
 
     def _ready(self) -> Policed:
         if self._policed is None:
@@ -116,8 +114,8 @@ class PolicyCommands:
     def audit(self, request: Request) -> Answer:
         """The summary of the audit until now."""
         if self._audit is None:
-            raise RequestError("nothing is audited; start sansnet with --audit FILE")
-        return self._audit(number(request, "most", DEFAULT_AUDITED, MAX_ENTRIES))
+            raise RequestError("there is no guest now, so there is no audit of one")
+        return self._audit()
 
 
 def _changed(policy: Policy, change: str, asked: Any, credentials: Any) -> Policy:

@@ -8,8 +8,10 @@ from math import inf
 from typing import TypeAlias
 
 from sansnet_core.egress import Egress, FlowHeaders
+from sansnet_core.errors import Reason
 from sansnet_core.notices import FlowClosed
 from sansnet_core.orders import Endpoint, SocketId
+from sansnet_core.policy.evaluator import Judgement
 from sansnet_core.wire.ip import UDP
 
 __all__ = ["End", "Flow", "ForwardedPort", "Mapping", "Served", "flow_key"]
@@ -22,6 +24,7 @@ class Mapping:
         socket: its name.
         key: its place in the handler's table.
         guest: the guest's endpoint.
+        name: the host name of all its flows, if their destination is an address of that name's own; else None.
         alias: the address that stands for the host's address in the guest's packets, if all flows lead to one host
             address that is another one; else None.
         flows: by the host's endpoint.
@@ -29,13 +32,16 @@ class Mapping:
         groups: number of flows with a multicast destination.
     """
 
-    __slots__ = ("addresses", "alias", "flows", "groups", "guest", "key", "socket")
+    __slots__ = ("addresses", "alias", "flows", "groups", "guest", "key", "name", "socket")
 
-    def __init__(self, socket: SocketId, key: bytes, guest: Endpoint, alias: bytes | None) -> None:
+    def __init__(
+        self, socket: SocketId, key: bytes, guest: Endpoint, alias: bytes | None, name: str | None = None
+    ) -> None:
         self.socket = socket
         self.key = key
         self.guest = guest
         self.alias = alias
+        self.name = name
         self.flows: dict[Endpoint, Flow] = {}
         self.addresses: Counter[bytes] = Counter()
         self.groups = 0
@@ -136,6 +142,10 @@ class Flow:
         inbound: whether an outsider or the program began it.
         redirected: whether a rule or a verdict chose `host`.
         group: whether `host` is a group.
+        name: the host name that `remote` stands for.
+        judgement: the one that let it open, for notices; None if there was none.
+        others: the host's endpoints that are tried if `host` cannot be reached, in order.
+        first: TTL, TOS and whether it may be fragmented, of the guest's first datagram, if there are `others`.
         headers: for datagrams to the guest.
         local: the host's address that the remote host last sent to.
         last_used: time of the latest datagram, and `last_from_guest` of the guest's latest one.
@@ -150,15 +160,19 @@ class Flow:
         "datagrams_sent",
         "end",
         "errno",
+        "first",
         "group",
         "guest",
         "headers",
         "host",
         "inbound",
+        "judgement",
         "key",
         "last_from_guest",
         "last_used",
         "local",
+        "name",
+        "others",
         "outdated",
         "received",
         "redirected",
@@ -179,6 +193,9 @@ class Flow:
         inbound: bool,
         redirected: bool = False,
         group: bool = False,
+        name: str | None = None,
+        judgement: Judgement | None = None,
+        others: tuple[Endpoint, ...] = (),
     ) -> None:
         self.key = flow_key(guest, remote)
         self.end = end
@@ -190,6 +207,10 @@ class Flow:
         self.inbound = inbound
         self.redirected = redirected
         self.group = group
+        self.name = name
+        self.judgement = judgement
+        self.others = others
+        self.first = (0, 0, False)
         self.headers = FlowHeaders(egress, remote, guest, UDP)
         self.local: bytes | None = None
         self.last_used = self.last_from_guest = -inf
@@ -198,8 +219,8 @@ class Flow:
         self.errno = 0
         self.outdated = False
 
-    def closed(self, now: float) -> FlowClosed:
-        """The notice of its end. A failure counts as its cause if nothing was received."""
+    def closed(self, now: float, reason: Reason | None = None) -> FlowClosed:
+        """The notice of its end, for a reason if a rule ends it. A failure counts as its cause if nothing came back."""
         return FlowClosed(
             self.socket,
             UDP,
@@ -211,6 +232,8 @@ class Flow:
             self.received,
             0 if self.datagrams_received else self.errno,
             now,
+            self.name,
+            reason,
         )
 
     def is_stream(self) -> bool:

@@ -42,6 +42,7 @@ from sansnet_core.egress import FlowHeaders
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.notices import FlowRefused, FlowReport
 from sansnet_core.orders import (
+    ORIGIN_ICMP,
     Buffer,
     DeliverDatagram,
     Endpoint,
@@ -58,6 +59,7 @@ from sansnet_core.proto.udp.opening import DHCP_SERVERS, Datagram, Opening
 from sansnet_core.proto.udp.runs import Runs
 from sansnet_core.proto.udp.served import ServedFlows
 from sansnet_core.proto.udp.table import FlowTable
+from sansnet_core.proto.undecided import UNREACHABLE
 from sansnet_core.wire import dns, udp
 from sansnet_core.wire.ip import UDP, IpHeader
 from sansnet_core.wire.quoted import Quoted
@@ -95,7 +97,7 @@ class Udp:
         icmp_errors: of the network.
         find_station: asks for the Ethernet address of an address of the guest, if it is not known.
         services: destination port -> DHCP server.
-        names: answers queries to DNS's port; None if all are forwarded.
+        names: answers queries to DNS's port; None if all are forwarded. Also an attribute.
     """
 
     def __init__(
@@ -109,7 +111,7 @@ class Udp:
         self._context = context
         self._icmp_errors = icmp_errors
         self._services = services
-        self._names = names
+        self.names = names
         self._table = FlowTable(context, self._ended)
         self._flows = self._table.flows
         self._host = HostFlows(context, self._table, find_station)
@@ -139,7 +141,7 @@ class Udp:
             flow = None
         if not ip.ttl:
             raise Malformed(Reason.IP_TTL)
-        if header.destination_port == _DNS_PORT and self._names is not None and self._names(ip, header, buf):
+        if header.destination_port == _DNS_PORT and self.names is not None and self.names(ip, header, buf):
             return
         data = buf[header.start : header.end]
         if len(data) > MAX_SENT * context.gso_size > 0:
@@ -192,6 +194,12 @@ class Udp:
                     flow.outdated = flow.remote.port in dns.PORTS and not (flow.redirected or host == flow.host)
         self._host.reconfigured()
         self._opening.reconfigured()
+
+    def judge_again(self) -> None:
+        """End the flows that the present rules do not allow."""
+        for flow in list(self._flows.values()):
+            if not self._opening.is_allowed(flow):
+                self._table.close(flow, Reason.REFUSED)
 
     # the host's sockets
 
@@ -255,10 +263,8 @@ class Udp:
     ) -> None:
         """Pass on a datagram from an endpoint that the guest did not send to, or drop it."""
         context = self._context
-        remote = None
-        if self._accepts(mapping, source):
-            remote = context.address_map.reachable_as(source, mapping.alias, context.guest)
-        if remote is None or not self._opening.may_send(mapping, remote, source):
+        remote = self._opening.unsolicited(mapping, source) if self._accepts(mapping, source) else None
+        if remote is None:
             context.drop_packet(Reason.HOST_SOURCE, UDP, source, mapping.guest)
         else:
             FlowHeaders(context.egress, remote, mapping.guest, UDP).udp(data, segment_size, ttl, tos)
@@ -275,6 +281,9 @@ class Udp:
         flow = mapping.flows.get(remote) if mapping else None
         if mapping is None or flow is None:
             return
+        if flow.others and error.errno in UNREACHABLE and not flow.datagrams_received:
+            self._try_next(flow, error, data)
+            return
         if not (flow.errno or flow.datagrams_received):
             flow.errno = error.errno
             self._context.notify(
@@ -286,6 +295,18 @@ class Udp:
             mtu = min(error.info, MAX_MTU) + (20 if len(remote.address) == 4 else -20)
             error = replace(error, info=max(mtu, 0))
         self._report(error, flow.guest, flow.remote, remote.address, data)
+
+    def _try_next(self, flow: Flow, error: ExtendedError, data: bytes) -> None:
+        """Go on with the next of a host's addresses, since one cannot be reached.
+
+        What the host's own kernel refused is complete, and is sent again. An ICMP error may quote a part only.
+        """
+        ttl, tos, may_fragment = flow.first
+        flow.errno = error.errno
+        following = self._host.open_next(flow)
+        following.first = flow.first
+        if error.origin < ORIGIN_ICMP:
+            self._from_guest(following, data, 0, ttl, tos, may_fragment)
 
     def _report(self, error: ExtendedError, source: Endpoint, destination: Endpoint, host: bytes, data: Buffer) -> None:
         """Report to the guest that its datagram failed on the way to the host address `host`."""

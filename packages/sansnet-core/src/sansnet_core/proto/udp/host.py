@@ -7,8 +7,10 @@ from collections.abc import Callable, Collection
 from sansnet_core.context import Context
 from sansnet_core.errors import Reason
 from sansnet_core.orders import CloseSocket, Endpoint, OpenDatagram, SocketId
+from sansnet_core.policy.evaluator import Judgement
 from sansnet_core.proto.udp.flow import Flow, ForwardedPort, Mapping, flow_key
 from sansnet_core.proto.udp.table import FlowTable
+from sansnet_core.proto.undecided import Admission
 from sansnet_core.wire.ip import UDP
 
 __all__ = ["HostFlows"]
@@ -67,27 +69,43 @@ class HostFlows:
 
     # the guest's flows
 
-    def open(self, guest: Endpoint, remote: Endpoint, host: Endpoint, *, redirected: bool) -> Flow:
-        """Open a flow of the guest.
+    def open(self, guest: Endpoint, remote: Endpoint, admission: Admission) -> Flow:
+        """Open a flow of the guest to the first of the endpoints that it may use.
 
         Args:
             guest: the guest's endpoint.
             remote: the remote endpoint in the guest's packets.
-            host: the same for the host's socket.
-            redirected: whether a rule or a verdict chose `host`.
+            admission: of the flow.
         """
         context = self._context
+        (host, *others), redirected, name, judgement = admission
         self._table.make_room(inbound=False)
         forward = self._outgoing_forward(guest, remote, host)
         if forward is not None:
-            return self._open_outgoing(forward, guest, remote)
-        group = context.address_map.is_group(host.address)
-        mapping = self._mapping(guest, remote, host)
-        return self._table.add(
-            Flow(context.egress, mapping, guest, remote, host, inbound=False, redirected=redirected, group=group)
+            return self._open_outgoing(forward, guest, remote, name, judgement)
+        flow = Flow(
+            context.egress,
+            self._mapping(guest, remote, host, None if redirected else name),
+            guest,
+            remote,
+            host,
+            inbound=False,
+            redirected=redirected,
+            group=context.address_map.is_group(host.address),
+            name=name,
+            judgement=judgement,
+            others=tuple(others),
         )
+        return self._table.add(flow)
 
-    def _open_outgoing(self, forward: ForwardedPort, guest: Endpoint, remote: Endpoint) -> Flow:
+    def open_next(self, flow: Flow) -> Flow:
+        """Replace a flow by one to the next of its host's endpoints."""
+        self._table.close(flow)
+        return self.open(flow.guest, flow.remote, Admission(flow.others, flow.redirected, flow.name, flow.judgement))
+
+    def _open_outgoing(
+        self, forward: ForwardedPort, guest: Endpoint, remote: Endpoint, name: str | None, judgement: Judgement | None
+    ) -> Flow:
         """Open a flow that the guest begins from a forwarded port."""
         context = self._context
         local = context.address_map.outbound(remote.address)
@@ -95,12 +113,13 @@ class HostFlows:
             old = forward.flows[remote]
             local = old.local or local
             self._table.close(old)
-        flow = self._table.add(Flow(context.egress, forward, guest, remote, remote, inbound=False))
+        flow = Flow(context.egress, forward, guest, remote, remote, inbound=False, name=name, judgement=judgement)
+        self._table.add(flow)
         flow.local = local
         return flow
 
-    def _mapping(self, guest: Endpoint, remote: Endpoint, host: Endpoint) -> Mapping:
-        """The mapping for a destination, opened if there is none.
+    def _mapping(self, guest: Endpoint, remote: Endpoint, host: Endpoint, name: str | None) -> Mapping:
+        """The mapping for a destination that may stand for a name, opened if there is none.
 
         All flows of a mapping with an alias have the same remote address and the same host address, and either equal
         ports on both sides or only one flow. So a host endpoint identifies the flow.
@@ -112,7 +131,7 @@ class HostFlows:
             key += remote.port.to_bytes(2, "big")
         mapping = self._mappings.get(key)
         if mapping is None:
-            mapping = self._mappings[key] = Mapping(context.new_socket(), key, guest, alias)
+            mapping = self._mappings[key] = Mapping(context.new_socket(), key, guest, alias, name if alias else None)
             self.sockets[mapping.socket] = mapping
             local = Endpoint._make((context.address_map.bound(host.address), guest.port))
             context.out.orders.append(OpenDatagram(mapping.socket, local, guest))
@@ -150,13 +169,17 @@ class HostFlows:
             return None
         return guest, remote
 
-    def open_inbound(self, forward: ForwardedPort, guest: Endpoint, remote: Endpoint, source: Endpoint) -> Flow:
-        """Open a flow of an outsider; the endpoints are those of `inbound_ends`."""
+    def open_inbound(
+        self, forward: ForwardedPort, guest: Endpoint, remote: Endpoint, source: Endpoint, judgement: Judgement | None
+    ) -> Flow:
+        """Open a flow of an outsider, which a judgement has allowed; the endpoints are those of `inbound_ends`."""
         if source in forward.flows:
             self._table.close(forward.flows[source])  # it is stale
         self._find_station(guest.address)
         self._table.make_room(inbound=True)
-        return self._table.add(Flow(self._context.egress, forward, guest, remote, source, inbound=True))
+        return self._table.add(
+            Flow(self._context.egress, forward, guest, remote, source, inbound=True, judgement=judgement)
+        )
 
     def is_stale(self, flow: Flow, forward: ForwardedPort) -> bool:
         """Whether an inbound flow has a former address of the guest, from which the guest no longer answers."""

@@ -1,7 +1,7 @@
 """How a flow of UDP opens: what the first datagram of the guest or of an outsider leads to.
 
-For the guest, the first that applies decides: a service of the program; closed destinations of the address map; the
-rules; the program's verdict. So a flow that is refused or waits has no host socket.
+For the guest, the first that applies decides: a service of the program; its target (`targets`): closed destinations of
+the address map, the rules; the program's verdict. So a flow that is refused or waits has no host socket.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from sansnet_core.addresses import is_multicast, is_unspecified
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.orders import ORIGIN_LOCAL, Buffer, CloseSocket, Endpoint, ExtendedError, SocketId
-from sansnet_core.policy import Allow, Drop, Refuse, Serve, Verdict
-from sansnet_core.proto.udp.flow import Flow, ForwardedPort, Mapping, flow_key
+from sansnet_core.policy import Action, Refuse, Serve
+from sansnet_core.policy.evaluator import Judgement
+from sansnet_core.proto.udp.flow import Flow, ForwardedPort, Mapping, Served, flow_key
 from sansnet_core.proto.udp.host import HostFlows
 from sansnet_core.proto.udp.served import ServedFlows
 from sansnet_core.proto.udp.table import FlowTable
-from sansnet_core.proto.undecided import NewFlow, Question, Refusal, Undecided
+from sansnet_core.proto.undecided import Admission, NewFlow, Outcome, Question, Refusal, Undecided
 from sansnet_core.wire import udp
 from sansnet_core.wire.ip import UDP, IpHeader
 
@@ -84,12 +85,13 @@ class Opening:
         self.decided = self._undecided.decided
         self.reports = self._undecided.reports
         self.forget_refusals = self._undecided.forget_refusals
+        self.reconfigured = self._undecided.reconfigured
 
     def open(self, ip: IpHeader, header: udp.UdpHeader, buf: Buffer) -> Flow | None:
         """Open a flow for the guest's first datagram to a destination.
 
         Returns:
-            None if the datagram waits for a verdict.
+            None if the datagram waits.
 
         Raises:
             Malformed: the flow is refused.
@@ -101,32 +103,27 @@ class Opening:
             raise Malformed(Reason.IP_SOURCE)  # only a DHCP client may have none
         guest = Endpoint._make((ip.source, header.source_port))
         remote = Endpoint._make((ip.destination, header.destination_port))
-        new = NewFlow(flow_key(guest, remote), UDP, guest, remote)
-        question, refusal = undecided.question(new.key), undecided.refusal(new.key)
-        if question is None and refusal is None:
+        new = self._new(guest, remote)
+        outcome: Outcome[Datagram] = undecided.known(new)
+        if outcome is None:
             service = self._served.find(*remote)
             if service is not None:
                 return self._served.open(service, guest, remote)
             if buf[ip.header - 14] & 1 and not is_multicast(ip.destination):
                 raise Malformed(Reason.IP_BROADCAST)  # the broadcast address of a network that only the guest has
-            host = self._to_host(remote)
-            verdict = undecided.judge(new)
-            if host is None:
-                refusal = undecided.refuse(new, None, context.address_map.refusal(ip.destination))
-            elif isinstance(verdict, Allow):
-                return self._host.open(guest, remote, verdict.to or host, redirected=verdict.to is not None)
-            elif verdict is None:
-                question = undecided.ask(new)
-            else:
-                refusal = undecided.refuse(new, verdict, Reason.REFUSED)
+            outcome = undecided.judge(new)
+        if isinstance(outcome, Admission):
+            flow = self._host.open(guest, remote, outcome)
+            flow.first = ip.ttl, ip.tos, ip.may_fragment
+            return flow
         data = buf[header.start : header.end]
-        if refusal is not None:
-            self._answer(refusal, new, data)
-            raise Malformed(refusal.reason)
-        if question is None:
+        if isinstance(outcome, Refusal):
+            self._answer(outcome, new, data)
+            raise Malformed(outcome.reason)
+        if outcome is None:
             raise Malformed(Reason.UNDECIDED_LIMIT)
         datagram = Datagram(bytes(data), context.gso_size, ip.ttl, ip.tos, ip.may_fragment)
-        undecided.keep(question, datagram, len(data))
+        undecided.keep(outcome, datagram, len(data))
         return None
 
     def open_inbound(self, forward: ForwardedPort, source: Endpoint, datagram: Datagram) -> Flow | None:
@@ -139,50 +136,72 @@ class Opening:
         ends = self._host.inbound_ends(forward, source)
         if ends is None:
             return None
+        if source in forward.flows:  # a flow that moves to another address of the guest is no new one
+            return self._host.open_inbound(forward, *ends, source, forward.flows[source].judgement)
         new = NewFlow((forward.socket, source), UDP, *ends, source, forward.socket)
-        question, refusal = undecided.question(new.key), undecided.refusal(new.key, inbound=True)
-        if question is None and refusal is None:
-            # A flow that moves to another address of the guest is no new one
-            verdict = Allow() if source in forward.flows else undecided.judge(new)
-            if isinstance(verdict, Allow):
-                return self._host.open_inbound(forward, *ends, source)
-            if verdict is None:
-                question = undecided.ask(new)
-            else:
-                refusal = undecided.refuse(new, verdict, Reason.REFUSED)
-        if question is not None:
-            undecided.keep(question, datagram, len(datagram.data))
+        outcome: Outcome[Datagram] = undecided.known(new) or undecided.judge(new)
+        if isinstance(outcome, Admission):
+            return self._host.open_inbound(forward, *ends, source, outcome.judgement)
+        if isinstance(outcome, Question):
+            undecided.keep(outcome, datagram, len(datagram.data))
         else:
-            reason = refusal.reason if refusal else Reason.UNDECIDED_LIMIT
+            reason = outcome.reason if outcome else Reason.UNDECIDED_LIMIT
             self._context.drop_packet(reason, UDP, new.remote, new.guest)
         return None
 
-    def may_send(self, mapping: Mapping, remote: Endpoint, source: Endpoint) -> bool:
-        """Whether services and rules let the guest send to a host endpoint that it sees as `remote`.
+    def unsolicited(self, mapping: Mapping, source: Endpoint) -> Endpoint | None:
+        """The endpoint at which the guest sees a host endpoint that it did not send to, but could send to.
 
         If the program must decide about that, it must have allowed another port of the same address.
-        """
-        undecided = self._undecided
-        new = NewFlow(flow_key(mapping.guest, remote), UDP, mapping.guest, remote)
-        if undecided.question(new.key) or undecided.refusal(new.key) or self._served.find(*remote):
-            return False
-        verdict = undecided.judge(new)
-        if verdict is None:
-            return source.address in mapping.addresses
-        return isinstance(verdict, Allow) and verdict.to in (None, source)
 
-    def reconfigured(self) -> None:
-        """Follow the context's new configuration, which may refuse flows that wait."""
-        self._undecided.reconfigured(lambda flow: self._to_host(flow.remote) is not None)
+        Returns:
+            None if the address map, services or rules do not let the guest send to it.
+        """
+        targets, known = self._context.targets, source.address in mapping.addresses
+        if mapping.name is not None and mapping.alias is not None:
+            if not known:
+                return None
+            remote = Endpoint._make((mapping.alias, source.port))
+            allowed = targets.is_allowed(UDP, remote, source, mapping.name)
+        else:
+            found = self._context.address_map.reachable_as(source, mapping.alias, self._context.guest)
+            target = targets.find(UDP, found) if found is not None else None
+            if found is None or target is None:
+                return None
+            remote = found
+            if target.hosts:
+                to = target.judgement.rule.to if target.judgement.rule else None
+                allowed = source == (to or target.hosts[0])
+            else:
+                allowed = known and target.reason is None and target.judgement.action is Action.ASK
+        if not allowed or self._undecided.known(self._new(mapping.guest, remote)) or self._served.find(*remote):
+            return None
+        return remote
+
+    def is_allowed(self, flow: Flow) -> bool:
+        """Whether the present rules allow a flow that is open."""
+        context = self._context
+        if flow.inbound:
+            if flow.served:
+                return True  # the program began it
+            judgement = context.policy.judge(UDP, flow.host.address, flow.guest.port, inbound=True)
+            return judgement.action in (Action.ALLOW, Action.ASK)
+        if not flow.served:
+            return context.targets.is_allowed(UDP, flow.remote, flow.host, flow.name)
+        if isinstance(flow.end, Served) and not flow.end.once:
+            return True  # no rule is asked about services
+        target = context.targets.find(UDP, flow.remote, groups=True)
+        return target is None or target.reason is None
+
+    def _new(self, guest: Endpoint, remote: Endpoint) -> NewFlow:
+        """A flow of the guest that is about to open."""
+        version = 4 if len(remote.address) == 4 else 6
+        groups = (version, remote.port) not in DHCP_SERVERS
+        return NewFlow(flow_key(guest, remote), UDP, guest, remote, groups=groups)
 
     def forward_removed(self, socket: SocketId) -> None:
         """Forget the flows that wait at a forwarded port."""
         self._undecided.withdraw(lambda flow: flow.forward == socket)
-
-    def _to_host(self, remote: Endpoint) -> Endpoint | None:
-        """The host endpoint that the address map gives for a flow of the guest; None if it is closed."""
-        version = 4 if len(remote.address) == 4 else 6
-        return self._context.address_map.to_host(*remote, groups=(version, remote.port) not in DHCP_SERVERS)
 
     def _answer(self, refusal: Refusal, new: NewFlow, data: Buffer) -> None:
         """Report to the guest that a datagram of a refused flow failed, if the verdict says so."""
@@ -190,36 +209,39 @@ class Opening:
             error = ExtendedError(refusal.verdict.errno, ORIGIN_LOCAL, 0, 0, 0, None)
             self._report(error, new.guest, new.remote, new.remote.address, data)
 
-    def _settle(self, question: Question[Datagram], verdict: Verdict, reason: Reason) -> None:
-        """Open or refuse a flow that waited; `reason` is that of a refusal."""
+    def _settle(self, question: Question[Datagram], outcome: Admission | Serve | Refusal) -> None:
+        """Open or refuse a flow that waited."""
         context, new = self._context, question.flow
-        if isinstance(verdict, Refuse | Drop):
-            refusal = self._undecided.refuse(new, verdict, reason)
+        if isinstance(outcome, Refusal):
             ends = (new.remote, new.guest) if new.inbound else (new.guest, new.remote)
             for one in question.packets:
-                context.drop_packet(reason, UDP, *ends)
+                context.drop_packet(outcome.reason, UDP, *ends)
                 if not new.inbound:
-                    self._answer(refusal, new, one.data)
+                    self._answer(outcome, new, one.data)
             return
-        flow = self._admit_inbound(new) if new.inbound else self._admit(question, verdict)
+        if not new.inbound:
+            flow: Flow | None = self._admit(question, outcome)
+        else:
+            flow = self._admit_inbound(new, outcome.judgement) if isinstance(outcome, Admission) else None
         if flow is not None:
+            if question.packets:
+                one = question.packets[0]
+                flow.first = one.ttl, one.tos, one.may_fragment
             self._release(flow, question.packets, new.inbound)
 
-    def _admit(self, question: Question[Datagram], verdict: Allow | Serve) -> Flow | None:
+    def _admit(self, question: Question[Datagram], outcome: Admission | Serve) -> Flow:
         """Open a flow of the guest that waited, unless the program or an outsider has begun it meanwhile."""
         new = question.flow
         flow = self._flows.get(flow_key(new.guest, new.remote))
-        if isinstance(verdict, Serve):
+        if isinstance(outcome, Serve):
             if flow is None:
-                return self._served.open(self._served.add(question.socket, once=True), new.guest, new.remote)
+                end = self._served.add(question.socket, once=True)
+                return self._served.open(end, new.guest, new.remote, name=question.name)
             self._context.out.orders.append(CloseSocket(question.socket))
-        elif flow is None:
-            host = verdict.to or self._to_host(new.remote)
-            if host is not None:  # else the flow was refused when it was closed
-                return self._host.open(new.guest, new.remote, host, redirected=verdict.to is not None)
-        return flow
+            return flow
+        return flow or self._host.open(new.guest, new.remote, outcome)
 
-    def _admit_inbound(self, new: NewFlow) -> Flow | None:
+    def _admit_inbound(self, new: NewFlow, judgement: Judgement | None) -> Flow | None:
         """Open an inbound flow that waited, unless the guest has begun it meanwhile; None if it cannot be reached."""
         forward = self._host.sockets.get(new.forward) if new.forward else None
         if not isinstance(forward, ForwardedPort) or new.outsider is None:
@@ -227,4 +249,4 @@ class Opening:
         if new.outsider in forward.flows:
             return forward.flows[new.outsider]
         ends = self._host.inbound_ends(forward, new.outsider)
-        return self._host.open_inbound(forward, *ends, new.outsider) if ends else None
+        return self._host.open_inbound(forward, *ends, new.outsider, judgement) if ends else None

@@ -45,10 +45,12 @@ class ServedFlows:
         socket = context.services.find(UDP, destination, port, own=context.address_map.is_own(destination))
         return None if socket is None else self._ends[socket]
 
-    def open(self, end: Served, guest: Endpoint, remote: Endpoint, *, inbound: bool = False) -> Flow:
-        """Open a flow."""
+    def open(
+        self, end: Served, guest: Endpoint, remote: Endpoint, *, inbound: bool = False, name: str | None = None
+    ) -> Flow:
+        """Open a flow, whose destination may stand for a name."""
         self._table.make_room(inbound=inbound)
-        return self._table.add(Flow(self._context.egress, end, guest, remote, remote, inbound=inbound))
+        return self._table.add(Flow(self._context.egress, end, guest, remote, remote, inbound=inbound, name=name))
 
     def remove(self, socket: SocketId) -> None:
         """End the flows of a service, or a flow whose verdict was `Serve`."""

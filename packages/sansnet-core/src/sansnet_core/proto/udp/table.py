@@ -66,13 +66,21 @@ class FlowTable:
         flow.end.attach(flow)
         self.flows[flow.key] = self._recent[flow.inbound][flow.key] = flow
         context.timers.arm(self, min(self.deadline, context.now + min(self._idle_times)))
-        context.notify(FlowOpened(flow.socket, UDP, flow.guest, flow.remote, flow.host, flow.inbound, context.now))
+        if flow.name is not None:
+            context.targets.pin(flow.remote)
+        if context.notices:
+            ends = flow.guest, flow.remote, flow.host
+            rule = flow.judgement.text if flow.judgement is not None else None
+            context.notify(FlowOpened(flow.socket, UDP, *ends, flow.inbound, context.now, flow.name, rule))
         return flow
 
-    def close(self, flow: Flow) -> None:
-        """Forget a flow."""
+    def close(self, flow: Flow, reason: Reason | None = None) -> None:
+        """Forget a flow, for a reason if a rule ends it."""
+        context = self._context
         del self.flows[flow.key], self._recent[flow.inbound][flow.key]
-        self._context.notify(flow.closed(self._context.now))
+        context.notify(flow.closed(context.now, reason))
+        if flow.name is not None:
+            context.targets.unpin(flow.remote)
         if flow.end.detach(flow):
             self._ended(flow.end)
 
@@ -97,6 +105,17 @@ class FlowTable:
     def reports(self) -> list[FlowReport]:
         """A report on each flow."""
         return [
-            FlowReport(one.socket, UDP, one.guest, one.remote, one.host, one.inbound, "OPEN", one.sent, one.received)
+            FlowReport(
+                one.socket,
+                UDP,
+                one.guest,
+                one.remote,
+                one.host,
+                one.inbound,
+                "OPEN",
+                one.sent,
+                one.received,
+                one.name,
+            )
             for one in self.flows.values()
         ]
