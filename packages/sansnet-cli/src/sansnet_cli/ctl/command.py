@@ -102,9 +102,7 @@ def _dropped(packet: Answer) -> str:
 
 
 def _show_audit(answer: Answer) -> str:
-    from sansnet_trio.audit import describe
-
-    return "\n".join(map(printable, describe(answer))) or "the guest has tried nothing yet"
+    return "\n".join(map(printable, answer["lines"]))
 
 
 _SHOWN: Final[dict[str, Callable[[Answer], str]]] = {
