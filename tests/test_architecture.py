@@ -23,6 +23,7 @@ ROOT: Final = Path(__file__).parent.parent
 ALLOWED_IN_CORE: Final = {
     "__future__",
     "abc",
+    "binascii",
     "bisect",
     "collections",
     "dataclasses",

@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sansnet_cli.compat.command_line import BadOption, CommandLine
-from sansnet_cli.compat.options import OPTIONS
+from sansnet_cli.compat.options import OPTIONS, Option
 
-NAMES: Final = [name for option in OPTIONS for name in (option.name, *option.aliases)]
+ORIGINAL: Final = tuple(option for option in OPTIONS if not option.added)
+NAMES: Final = [name for option in ORIGINAL for name in (option.name, *option.aliases)]
 
 
 class LongOption(ctypes.Structure):
@@ -25,23 +26,23 @@ class LongOption(ctypes.Structure):
 
 
 def glibc(words: list[str]) -> tuple[list[tuple[str, str]], list[str] | None]:
-    """The result of getopt_long(3): options with arguments, and the other words; None after an error."""
+    """The result of getopt_long(3) with the originals' options: options with arguments, and the other words; None after an error."""
     libc = ctypes.CDLL(None)
     optarg = ctypes.c_char_p.in_dll(libc, "optarg")
     optind = ctypes.c_int.in_dll(libc, "optind")
     optind.value = 0  # begin anew
-    rows = [(name, number) for number, option in enumerate(OPTIONS) for name in (option.name, *option.aliases)]
+    rows = [(name, number) for number, option in enumerate(ORIGINAL) for name in (option.name, *option.aliases)]
     table = (LongOption * (len(rows) + 1))(
-        *(LongOption(name.encode(), bool(OPTIONS[number].argument), None, 1000 + number) for name, number in rows)
+        *(LongOption(name.encode(), bool(ORIGINAL[number].argument), None, 1000 + number) for name, number in rows)
     )
-    letters = "+" + "".join(o.short + (":" if o.argument else "") for o in OPTIONS if o.short)
+    letters = "+" + "".join(o.short + (":" if o.argument else "") for o in ORIGINAL if o.short)
     line = [b"pasta", *(word.encode() for word in words)]
     argv = (ctypes.c_char_p * (len(line) + 1))(*line)
     found: list[tuple[str, str]] = []
     while (value := libc.getopt_long(len(line), argv, letters.encode(), table, None)) != -1:
         if value == ord("?"):
             return found, None
-        option = OPTIONS[value - 1000] if value >= 1000 else next(o for o in OPTIONS if o.short == chr(value))
+        option = ORIGINAL[value - 1000] if value >= 1000 else next(o for o in ORIGINAL if o.short == chr(value))
         found.append((option.name, optarg.value.decode() if option.argument and optarg.value is not None else ""))
     return found, words[optind.value - 1 :]
 
@@ -95,6 +96,15 @@ def test_any_command_line_is_read_as_glibc_reads_it(capfd: pytest.CaptureFixture
 )
 def test_what_is_wrong_is_said_in_glibcs_words(words: list[str], complaint: str) -> None:
     assert ours(words)[2] == f"pasta: {complaint}\n"
+
+
+@pytest.mark.parametrize("option", [option for option in OPTIONS if option.added], ids=lambda option: option.name)
+def test_an_option_that_the_originals_lack_has_no_abbreviation(option: Option) -> None:
+    name = option.name
+    assert ours([f"--{name}", "x"]) == ours([f"--{name}=x"]) == ([(name, "x")], [], "")
+    for size in range(len(name)):
+        found, rest, _ = ours([f"--{name[:size]}=x"])
+        assert (found, rest) == glibc([f"--{name[:size]}=x"]), size
 
 
 def test_options_end_at_the_first_word_that_is_none() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from sansnet_cli.attach import parser as attach_parser
 from sansnet_cli.ctl import parser as ctl_parser
+from sansnet_cli.policy import parser as policy_parser
 from sansnet_cli.main import _HELP
 from sansnet_cli.options.proposals import unknown_command
 from sansnet_cli.options.records import CommandLineError
@@ -18,7 +19,7 @@ from sansnet_cli.qemu import parser as qemu_parser
 from sansnet_cli.run import parser as run_parser
 from sansnet_cli.serve import parser as serve_parser
 
-COMMANDS: Final = ("run", "attach", "serve", "qemu", "ctl", "pasta", "passt", "pesto")
+COMMANDS: Final = ("run", "attach", "serve", "qemu", "ctl", "policy", "pasta", "passt", "pesto")
 
 Parse = Callable[[Sequence[str]], object]
 PARSE: Final[dict[str, Parse]] = {
@@ -27,6 +28,7 @@ PARSE: Final[dict[str, Parse]] = {
     "serve": serve_parser.parse,
     "qemu": qemu_parser.parse,
     "ctl": ctl_parser.parse,
+    "policy": policy_parser.parse,
 }
 REST: Final = {"run": ["true"], "attach": ["1"], "serve": ["-s", "x"], "qemu": ["--"]}
 
@@ -88,6 +90,12 @@ def test_other_names_of_captures_are_files(name: str) -> None:
         ("run", ["--disable-host-loopback"], "leave it out"),
         ("run", ["--netns", "x"], "`sansnet attach`"),
         ("attach", ["--debug", "1"], "give -v"),
+        ("run", ["--deny", "private"], "give --refuse DEST"),
+        ("serve", ["--allow-net=example.org"], "give --allow NAME:PORT, once for each"),
+        ("policy", ["show", "--block", "private"], "give --refuse DEST"),
+        ("qemu", ["--socks5", "192.0.2.1:1080"], "give --proxy socks5://"),
+        ("run", ["--polisy", "x"], "did you mean --policy"),
+        ("policy", ["chek", "x"], "did you mean check"),
         ("run", ["--tcp-port", "80"], "did you mean --tcp-ports"),
         ("run", ["--dsn", "192.0.2.1"], "did you mean --dns"),
         ("run", ["--no-splise"], "did you mean --no-splice"),

@@ -24,7 +24,7 @@ class FakeBindings:
     """
 
     def __init__(self, leases: Mapping[str, str], real: Mapping[str, Sequence[str]] | None = None) -> None:
-        self._names = {packed(address): (name,) for address, name in leases.items()}
+        self._names: dict[bytes, tuple[str, ...]] = {packed(address): (name,) for address, name in leases.items()}
         self._leases = frozenset(self._names)
         self.free = packed("198.18.255.1")
         """An own address that stands for no name."""

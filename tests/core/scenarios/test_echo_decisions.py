@@ -255,7 +255,7 @@ def test_the_failure_of_a_ping_without_replies_is_why_it_ended() -> None:
 
 @pytest.mark.parametrize(
     ("change", "error"),
-    [({"default_action": Action.REFUSE}, b"\3\x0d"), ({"virtual": (Prefix.of("192.0.2.0/24"),)}, b"\3\1")],
+    [({"default_action": Action.REFUSE}, b"\3\x0d"), ({"virtual": (Prefix.of("192.0.2.0/24"),)}, b"\3\3")],
     ids=["rule", "virtual"],
 )
 def test_a_ping_that_waits_is_refused_by_the_new_configuration(change: dict[str, object], error: bytes) -> None:

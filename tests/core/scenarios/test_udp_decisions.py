@@ -217,8 +217,9 @@ def test_a_refused_flow_gets_the_error_of_its_errno(
     number: int, error4: tuple[int, int] | None, error6: tuple[int, int] | None, destination: bytes, way: str
 ) -> None:
     expected = error4 if len(destination) == 4 else error6
+    rule = Rule(action=Action.REFUSE, protocols=("udp",), errno=number)
     if way == "rule":
-        bench = direct(rules=(Rule(action=Action.REFUSE, protocols=("udp",), errno=number),))
+        bench = direct(rules=(rule,))
         bench.send(datagram(destination=destination))
     else:
         bench = asking()
@@ -231,7 +232,8 @@ def test_a_refused_flow_gets_the_error_of_its_errno(
     assert bench.drops() == {Reason.REFUSED: 2}
     (notice,) = bench.notices
     guest, remote = Endpoint(datagram(destination=destination).source, 5000), Endpoint(destination, 7)
-    assert notice == FlowRefused(17, guest, remote, None, number, Reason.REFUSED, False, 1000.0)
+    text = str(rule) if way == "rule" else None
+    assert notice == FlowRefused(17, guest, remote, None, number, Reason.REFUSED, False, 1000.0, rule=text)
 
 
 @pytest.mark.parametrize("way", ["verdict", "rule"])

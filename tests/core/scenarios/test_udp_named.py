@@ -171,7 +171,7 @@ def test_an_own_address_without_a_name_is_a_closed_port() -> None:
 
 
 def test_a_name_that_the_rules_refuse_is_not_resolved() -> None:
-    bench, bindings = named(rules=(Rule(action=Action.REFUSE, names=(NAME,), label="no"), Rule(action=Action.ALLOW)))
+    bench, _ = named(rules=(Rule(action=Action.REFUSE, names=(NAME,), label="no"), Rule(action=Action.ALLOW)))
     bench.send(datagram())
     (notice,) = bench.notices
     assert isinstance(notice, FlowRefused)

@@ -29,6 +29,7 @@ usage: sansnet run [OPTIONS] [--] [COMMAND [ARG...]]
        sansnet serve [--vhost-user] [--socket PATH | --fd FD] [OPTIONS]
        sansnet qemu [OPTIONS] -- QEMU-ARGUMENT...
        sansnet ctl PATH COMMAND [OPTIONS]
+       sansnet policy (check|explain|test|show) [FILE] [OPTIONS]
        sansnet completion SHELL
        sansnet (pasta|passt|pesto) ...
 
@@ -41,6 +42,7 @@ commands:
   serve          give a network to a virtual machine (QEMU)
   qemu           run QEMU with such a network
   ctl            inspect a running sansnet, and forward other ports
+  policy         check, explain and test the rules about what a guest may reach
   completion     print a script for the completion of command lines in a shell
   pasta, passt, pesto
                  replace these programs for their callers
@@ -55,6 +57,8 @@ examples:
   sansnet run                                # a shell with a network of its own
   sansnet run -- curl https://example.com/   # a command
   sansnet run -t 8080:80 -- ./server         # host port 8080 leads to 80
+  sansnet run --allow example.com:443 -- curl https://example.com/
+                                             # that name and port, nothing else
   sansnet attach 4242                        # the network of process 4242
   sansnet qemu -- -m 1G disk.qcow2           # a virtual machine
 """

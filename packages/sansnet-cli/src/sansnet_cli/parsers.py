@@ -7,6 +7,7 @@ import argparse
 from sansnet_cli.attach import parser as attach
 from sansnet_cli.completion import parser as completion
 from sansnet_cli.ctl import parser as ctl
+from sansnet_cli.policy import parser as policy
 from sansnet_cli.qemu import parser as qemu
 from sansnet_cli.run import parser as run
 from sansnet_cli.serve import parser as serve
@@ -16,5 +17,6 @@ __all__ = ["parsers"]
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
     """Make new parsers, by the names of their commands, in the order of `sansnet --help`."""
-    modules = {"run": run, "attach": attach, "serve": serve, "qemu": qemu, "ctl": ctl, "completion": completion}
-    return {name: module.parser() for name, module in modules.items()}
+    guests = {"run": run, "attach": attach, "serve": serve, "qemu": qemu}
+    others = {"ctl": ctl, "policy": policy, "completion": completion}
+    return {name: module.parser() for name, module in (guests | others).items()}

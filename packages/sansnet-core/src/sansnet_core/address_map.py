@@ -28,7 +28,7 @@ from sansnet_core.guest_addresses import GuestAddresses
 from sansnet_core.prefixes import PrefixTable
 from sansnet_core.wire import dns
 
-__all__ = ["AddressMap"]
+__all__ = ["AddressMap", "is_destination"]
 
 _BROADCAST: Final = b"\xff" * 4
 _V4_IN_V6: Final = (bytes(12), bytes(10) + b"\xff\xff")
@@ -141,7 +141,7 @@ class AddressMap:
 
     def _is_direct(self, address: bytes) -> bool:
         """Whether a unicast address is the same on both sides."""
-        return _is_destination(address) and self._leases.find(address) is None
+        return is_destination(address) and self._leases.find(address) is None
 
     def _is_guests(self, address: bytes, guest: GuestAddresses) -> bool:
         return address in self._guests or address in (guest.ipv4, guest.ipv6, guest.link_local)
@@ -242,7 +242,7 @@ def _own_addresses(config: NetworkConfig) -> frozenset[bytes]:
     return frozenset(gateways | {match for match, _ in config.dns_forward})
 
 
-def _is_destination(address: bytes) -> bool:
+def is_destination(address: bytes) -> bool:
     """Whether a unicast packet to the address can leave the host (RFC 6890, RFC 4291)."""
     if len(address) == 4:
         return address[0] not in (0, 127) and address[0] < 224

@@ -173,7 +173,7 @@ class Limits(Record):
     echo_burst: int = 100
     """Pings at once under such rules."""
     echo_size: int = 1472
-    """Bytes of data of one ping under such rules: as many as fit into 1500 bytes of IPv4."""
+    """Bytes of data of one ping under such rules: as many as fit into 1500 bytes of IPv4. IPv6 has 20 fewer."""
     stations: int = 1024
     """IP addresses of the guest whose Ethernet addresses are kept."""
     tcp_window: int = 4 << 20
@@ -208,6 +208,17 @@ class Limits(Record):
     """Idle time of all other UDP flows (RFC 4787, 4.3)."""
     name_streams: int = 32
     """TCP connections to our own resolver; a new one resets the oldest."""
+    name_questions: int = 256
+    """Questions of the guest that wait for an answer; a new one fails."""
+    name_rate: float = 200.0
+    """Questions to the host's name servers per second, on average; those beyond it fail."""
+    name_burst: int = 500
+    """Questions to the host's name servers at once."""
+    names: int = 16384
+    """Names that have an address of their own, and real addresses that stand for names; a new one takes the place of
+    the least recently used, to which no flow is open."""
+    name_cache: int = 4 << 20
+    """Bytes of answers that are kept, approximately."""
     echo_idle: float = 60.0
     """Idle time after which a ping flow ends."""
     tcp_keepalive: float = 7200.0
@@ -250,7 +261,7 @@ def _host(value: tuple[str, Iterable[AnyAddress]]) -> tuple[str, tuple[bytes, ..
 
 
 class ResolverConfig(Record):
-    """Our own resolver, which answers all questions that the guest sends to port 53 of any address.
+    """Our own resolver, which answers all questions to port 53 of `dns_servers` and of `dns_forward`'s addresses.
 
     Attributes:
         servers: the name servers of the host that are asked, in order.
@@ -269,6 +280,18 @@ class ResolverConfig(Record):
     min_ttl: float = 5.0
     max_ttl: float = 3600.0
     grace: float = 120.0
+
+    def __post_init__(self) -> None:
+        if not self.families or not set(self.families) <= {4, 6} or len(set(self.families)) < len(self.families):
+            raise ConfigError(f"families: {self.families!r:.100} is not (6, 4), (4, 6), (4,) or (6,)")
+        for name, size in (("prefix4", 4), ("prefix6", 16)):
+            prefix = getattr(self, name)
+            if len(prefix.address) != size or prefix.length > 8 * size - 2:
+                raise ConfigError(f"{name}: {prefix} is not a network of IPv{4 if size == 4 else 6} with several hosts")
+        if not 1 <= self.min_ttl <= self.max_ttl:
+            raise ConfigError("min_ttl, max_ttl: they must be at least 1, and the second not below the first")
+        if self.grace < 0:
+            raise ConfigError(f"grace: {self.grace} is below 0")
 
 
 class NetworkConfig(Record):
@@ -428,6 +451,10 @@ def check_change(old: NetworkConfig, new: NetworkConfig) -> None:
             continue
         if before != after:
             raise ConfigError(f"{name}: cannot change while the network runs; make another network")
+    if old.resolver is not None and new.resolver is not None:
+        for name in ("prefix4", "prefix6"):
+            if getattr(old.resolver, name) != getattr(new.resolver, name):
+                raise ConfigError(f"resolver.{name}: cannot change while the guest keeps addresses of names")
 
 
 def _check_name(field_name: str, name: str) -> None:

@@ -15,7 +15,7 @@ from sansnet_core.egress import Egress
 from sansnet_core.entropy import Entropy
 from sansnet_core.errors import Reason
 from sansnet_core.guest_addresses import GuestAddresses
-from sansnet_core.notices import FlowRefused, Notice
+from sansnet_core.notices import FlowRefused, NameAsked, Notice
 from sansnet_core.orders import Endpoint, SocketId
 from sansnet_core.outbox import Outbox
 from sansnet_core.policy.evaluator import Evaluator
@@ -24,7 +24,7 @@ from sansnet_core.targets import Bindings, Targets
 from sansnet_core.timers import Timers
 from sansnet_core.token_bucket import TokenBucket
 
-__all__ = ["Context", "make_evaluator"]
+__all__ = ["Context", "make_evaluator", "rules_differ"]
 
 
 class Context:
@@ -42,7 +42,7 @@ class Context:
         targets: where new flows of the guest lead.
         services: the services of the program.
         notices: whether notices are wanted.
-        refusals_unreported: notices about refused flows that were left out, because there were too many.
+        refusals_unreported: notices about refused flows and about names that were left out, because there were too many.
         address_map: which address of one side is which of the other.
         egress: sends frames to the guest.
         gso_size: bytes per datagram if the current frame is an offloaded run of UDP datagrams (USO), else 0.
@@ -117,10 +117,13 @@ class Context:
         self.ignored += 1
 
     def notify(self, notice: Notice) -> None:
-        """Add a notice, if notices are wanted. Those about refused flows have a limit: a port scan makes thousands."""
+        """Add a notice, if notices are wanted.
+
+        Those about refused flows and about names have a limit: a port scan makes thousands.
+        """
         if not self.notices:
             return
-        if isinstance(notice, FlowRefused) and not self._refusals.take(self.now):
+        if isinstance(notice, FlowRefused | NameAsked) and not self._refusals.take(self.now):
             self.refusals_unreported += 1
             return
         self.out.notices.append(notice)
@@ -135,3 +138,9 @@ def make_evaluator(config: NetworkConfig) -> Evaluator:
     """The rules of a configuration."""
     resolvers = (*config.dns_servers, *(match for match, _ in config.dns_forward))
     return Evaluator(config.rules, config.default_action, host=config.host_addresses, resolvers=resolvers)
+
+
+def rules_differ(old: NetworkConfig, new: NetworkConfig) -> bool:
+    """Whether two configurations may allow different flows."""
+    fields = ("rules", "default_action", "resolver", "host_addresses", "proxies")
+    return any(getattr(old, field) != getattr(new, field) for field in fields)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from sansnet_core import checks
 from sansnet_core.addresses import format
 from sansnet_core.config import NetworkConfig, check_change
-from sansnet_core.context import Context, make_evaluator
+from sansnet_core.context import Context, make_evaluator, rules_differ
 from sansnet_core.dropped import HEAD
 from sansnet_core.errors import Malformed, UsageError
 from sansnet_core.orders import Buffer, Endpoint, ExtendedError, Frame, Order, SocketId
@@ -83,8 +83,9 @@ class Network(Copyable):
     def reconfigure(self, config: NetworkConfig, now: float, *, moved: bool = False, keep_flows: bool = False) -> None:
         """Replace the configuration, for example when the host's own network changed. Then take the outputs.
 
-        Existing flows continue, except that datagrams to name servers go to the new ones. The guest learns of the
-        change by router advertisements, and when it renews its DHCP and DHCPv6 leases.
+        Open flows continue, but those that new rules do not allow are reset (see `keep_flows`), and datagrams to name
+        servers go to the new ones. The guest learns of new addresses by router advertisements, and when it renews its
+        DHCP and DHCPv6 leases.
 
         Args:
             config: may differ in addresses, gateways, names, name servers, address rules and lease time.
@@ -112,6 +113,10 @@ class Network(Copyable):
         self._echo.reconfigured()
         self._udp.reconfigured()
         self._tcp.opening.reconfigured()
+        if not keep_flows and rules_differ(old, config):
+            self._tcp.judge_again()
+            self._udp.judge_again()
+            self._echo.judge_again()
         self._ndp.reconfigured(old)
 
     # facts from the guest
@@ -171,7 +176,7 @@ class Network(Copyable):
         who, where = checks.endpoint("remote", remote), checks.address("guest_address", guest_address)
         checks.port("guest_port", guest_port)
         self._begin(now)
-        return self._tcp.opening.stream_accepted(who, where, guest_port)
+        return self._tcp.opening.inbound.stream_accepted(who, where, guest_port)
 
     def stream_connected(self, socket: SocketId, now: float) -> None:
         """The connect that `OpenStream` ordered succeeded. Then take the outputs."""
@@ -402,7 +407,7 @@ class Network(Copyable):
         where = checks.address("guest_address", guest_address)
         checks.port("guest_port", guest_port)
         self._begin(now)
-        return self._tcp.opening.stream_opened(who, where, guest_port)
+        return self._tcp.opening.inbound.stream_opened(who, where, guest_port)
 
     def stream_endpoints(self, socket: SocketId) -> tuple[Endpoint, Endpoint] | None:
         """The endpoints of a stream as the guest sees them: its own, and the remote one; None if it is over."""
@@ -490,4 +495,6 @@ class Network(Copyable):
     def statistics(self) -> NetworkStatistics:
         """Current counters and sizes."""
         flows = {**self._udp.statistics(), **self._echo.statistics(), "tcp_flows": len(self._tcp)}
+        if self._resolver is not None:
+            flows |= self._resolver.statistics()
         return collect(self._context, self._received, self._sent, flows, self._tcp.held)

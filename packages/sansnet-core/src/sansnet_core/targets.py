@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from errno import EACCES, ECONNREFUSED, EHOSTUNREACH
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from sansnet_core.addresses import Endpoint
+from sansnet_core.address_map import is_destination
+from sansnet_core.addresses import Endpoint, is_loopback
 from sansnet_core.errors import Reason
 from sansnet_core.policy.evaluator import Judgement
 from sansnet_core.policy.rule import Action, Check
+from sansnet_core.wire import dns
 
 if TYPE_CHECKING:
     from sansnet_core.context import Context
@@ -52,9 +54,9 @@ class Target(NamedTuple):
     Attributes:
         judgement: of the rules.
         hosts: the host's endpoints, in the order in which they are tried; empty if the flow may not open, if the driver
-            must be asked first, or if it goes through a proxy.
+            must be asked first, or if a proxy is told the name (`via`).
         name: the host name that the destination stands for.
-        reason: why it may not open.
+        reason: why it may not open; None if it may, or if the driver must be asked first.
         errno: the errno of a refusal.
     """
 
@@ -69,8 +71,20 @@ class Target(NamedTuple):
         """The bytes that must name an allowed host."""
         return self.judgement.check
 
+    @property
+    def via(self) -> str | None:
+        """The name of the proxy that the flow goes through."""
+        return self.judgement.rule.via if self.judgement.rule else None
 
-_CLOSED = Judgement(Action.REFUSE)
+    @property
+    def opens(self) -> bool:
+        """Whether the flow may open now."""
+        return bool(self.hosts) or (self.reason is None and self.judgement.allowed)
+
+
+_CLOSED: Final = Judgement(Action.REFUSE)
+_OPEN: Final = (Action.ALLOW, Action.ASK)
+"""The actions that leave an open flow open; the driver was asked about it, or it opened before it had to be."""
 
 
 class Targets:
@@ -99,50 +113,84 @@ class Targets:
         """
         context = self._context
         bindings = context.bindings
-        if bindings is not None and bindings.is_leased(remote.address):
+        names: Sequence[str] = ()
+        if bindings is not None:
             names = bindings.names(remote.address)
-            if not names:
-                return Target(_CLOSED, reason=Reason.OWN_ADDRESS, errno=ECONNREFUSED)
-            return self._find_named(bindings, protocol, remote, names[0], allowed=allowed)
+            if bindings.is_leased(remote.address):
+                if not names:
+                    return Target(_CLOSED, reason=Reason.OWN_ADDRESS, errno=ECONNREFUSED)
+                return self._find_leased(bindings, protocol, remote, names[0], allowed=allowed)
         host = context.address_map.to_host(remote.address, remote.port, groups=groups)
         if host is None:
             reason = context.address_map.refusal(remote.address)
             return Target(_CLOSED, reason=reason, errno=ECONNREFUSED if reason is Reason.OWN_ADDRESS else EACCES)
         judge = context.policy.judge
-        best = None
-        for name in bindings.names(remote.address) if bindings is not None else ():
+        asked = None
+        for name in names:
             judgement = judge(protocol, remote.address, remote.port, name=name, host=host.address)
-            if judgement.allowed or (judgement.action is Action.ASK and best is None):
-                best = _opened(judgement, host, name, allowed=allowed)
-                if judgement.allowed:
-                    return best
+            if judgement.allowed:
+                return _target(judgement, host, name, allowed=allowed)
+            if judgement.action is Action.ASK and asked is None:
+                asked = _target(judgement, host, name, allowed=allowed)
         judgement = judge(protocol, remote.address, remote.port, host=host.address)
-        if best is None or judgement.allowed:
-            return _opened(judgement, host, None, allowed=allowed)
-        return best
+        if asked is not None and not judgement.allowed:
+            return asked
+        return _target(judgement, host, None, allowed=allowed)
 
-    def _find_named(
+    def _find_leased(
         self, bindings: Bindings, protocol: int, remote: Endpoint, name: str, *, allowed: bool
     ) -> Target | None:
-        judge = self._context.policy.judge
-        first = judge(protocol, None, remote.port, name=name)
-        if first.rule is not None and first.rule.via is not None:
-            return Target(first, (), name)
+        """The target of a flow to an address of `NameMode.OWN`, which leads to the addresses of its name."""
+        policy = self._context.policy
+        first = policy.judge(protocol, None, remote.port, name=name)
         if first.action is Action.ASK and not allowed:
             return Target(first, (), name)
+        rule = first.rule
+        if rule is not None and first.action in _OPEN:
+            if rule.via is not None:
+                return Target(first, (), name)
+            if rule.to is not None:
+                return Target(first, (rule.to,), name)
         hosts = bindings.hosts(name)
         if hosts is None:
-            return None
-        judged = [(judge(protocol, host, remote.port, name=name), host) for host in hosts]
-        if not judged:
-            return Target(_CLOSED, (), name, Reason.NAME_UNRESOLVED, EHOSTUNREACH)
-        for wanted in (Action.ALLOW, Action.ASK):
-            chosen = [(judgement, host) for judgement, host in judged if judgement.action is wanted]
-            if chosen and (wanted is Action.ALLOW or allowed):
-                return Target(chosen[0][0], tuple(Endpoint._make((host, remote.port)) for _, host in chosen), name)
-            if chosen:
-                return Target(chosen[0][0], (), name)
-        return Target(judged[0][0], (), name, Reason.REFUSED, judged[0][0].errno)
+            # A rule with names and addresses may match once they are known
+            if first.action in _OPEN or policy.question(name, dns.A).action in _OPEN:
+                return None
+            return Target(first, (), name, Reason.REFUSED, first.errno)
+        chosen: dict[Action, list[bytes]] = {Action.ALLOW: [], Action.ASK: []}
+        judgements: dict[Action, Judgement] = {}
+        for host in hosts:
+            judgement = self._judge_resolved(protocol, host, remote.port, name)
+            judgements.setdefault(judgement.action, judgement)
+            if judgement.action in chosen:
+                chosen[judgement.action].append(host)
+        for action in _OPEN:
+            if chosen[action]:
+                if action is Action.ASK and not allowed:
+                    return Target(judgements[action], (), name)
+                found = [*chosen[Action.ALLOW], *(chosen[Action.ASK] if allowed else ())]
+                found.sort(key=hosts.index)
+                return Target(judgements[action], tuple(Endpoint._make((host, remote.port)) for host in found), name)
+        if first.action not in _OPEN:
+            return Target(first, (), name, Reason.REFUSED, first.errno)
+        if not judgements:
+            return Target(first, (), name, Reason.NAME_UNRESOLVED, EHOSTUNREACH)
+        refused = next(iter(judgements.values()))
+        return Target(refused, (), name, Reason.NAME_UNRESOLVED, refused.errno)
+
+    def _judge_resolved(self, protocol: int, host: bytes, port: int, name: str) -> Judgement:
+        """Judge an address that a name was resolved to.
+
+        The host's loopback is closed unless a rule names it, and addresses that are no unicast destination always are,
+        as they are for packets of the guest.
+        """
+        judge = self._context.policy.judge
+        judgement = judge(protocol, host, port, name=name)
+        if judgement.action not in _OPEN or is_destination(host):
+            return judgement
+        if is_loopback(host) and (_has_addresses(judgement) or _has_addresses(judge(protocol, host, port))):
+            return judgement
+        return _CLOSED
 
     def wait(self, remote: Endpoint, done: Callable[[], None]) -> None:
         """Resolve the name that a destination stands for; `done` is called when `find` has a target."""
@@ -161,15 +209,48 @@ class Targets:
         if self._context.bindings is not None:
             self._context.bindings.unpin(remote.address)
 
-    def is_allowed(self, protocol: int, remote: Endpoint, host: Endpoint, name: str | None) -> bool:
-        """Whether the present rules allow an open flow of the guest to a host's endpoint."""
-        given = host.address if name is not None and host.address != remote.address else remote.address
-        judged = self._context.policy.judge(protocol, given, remote.port, name=name, host=host.address)
-        return judged.action in (Action.ALLOW, Action.ASK)
+    def is_allowed(
+        self, protocol: int, remote: Endpoint, host: Endpoint | None, name: str | None, *, via: str | None = None
+    ) -> bool:
+        """Whether the present rules allow an open flow of the guest.
+
+        Args:
+            protocol: IP protocol number.
+            remote: the destination in the guest's packets.
+            host: the host's endpoint that it was sent to; None if the driver or a proxy has chosen it.
+            name: the host name that it stands for.
+            via: the proxy that it goes through.
+        """
+        context = self._context
+        leased = context.bindings is not None and context.bindings.is_leased(remote.address)
+        if leased and name is None:
+            return False
+        judge = context.policy.judge
+        if leased and name is not None:
+            judged = judge(protocol, None, remote.port, name=name)
+            redirected = judged.rule is not None and judged.rule.to is not None
+            if host is not None and not redirected:
+                judged = self._judge_resolved(protocol, host.address, remote.port, name)
+        else:
+            leads = context.address_map.to_host(remote.address, remote.port, groups=True)
+            address = (leads or host or remote).address
+            judged = judge(protocol, remote.address, remote.port, name=name, host=address)
+        if judged.action not in _OPEN:
+            return False
+        rule = judged.rule
+        if rule is None or judged.action is Action.ASK:
+            return True
+        return rule.via == via and (host is None or rule.to in (None, host))
 
 
-def _opened(judgement: Judgement, host: Endpoint, name: str | None, *, allowed: bool) -> Target:
-    if judgement.allowed or (allowed and judgement.action is Action.ASK):
-        return Target(judgement, (host,), name)
-    reason = None if judgement.action is Action.ASK else Reason.REFUSED
-    return Target(judgement, (), name, reason, judgement.errno)
+def _target(judgement: Judgement, host: Endpoint, name: str | None, *, allowed: bool) -> Target:
+    action, rule = judgement.action, judgement.rule
+    if action is Action.ALLOW or (allowed and action is Action.ASK):
+        return Target(judgement, ((rule.to if rule is not None else None) or host,), name)
+    return Target(judgement, (), name, None if action is Action.ASK else Reason.REFUSED, judgement.errno)
+
+
+def _has_addresses(judgement: Judgement) -> bool:
+    """Whether a rule that names addresses leaves a flow open."""
+    rule = judgement.rule
+    return judgement.action in _OPEN and rule is not None and bool(rule.destinations or rule.groups)

@@ -59,7 +59,7 @@ class CommandLine:
         """The full name of an option. An abbreviation may match several names of the same option."""
         if typed in self._long:
             return typed
-        possible = [name for name in self._long if name.startswith(typed)]
+        possible = [name for name, option in self._long.items() if name.startswith(typed) and not option.added]
         if not possible:
             raise BadOption(f"unrecognized option '{word}'")
         if len({id(self._long[name]) for name in possible}) > 1:

@@ -19,6 +19,7 @@ class Option(NamedTuple):  # loading `dataclasses` would take a third of the tim
         only: the only program that has this option; empty for both.
         ignored: the reason why the option is accepted but has no effect; empty for all others.
         aliases: more long names.
+        added: whether the originals do not have it. It has no abbreviations, so that those of other options stay.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Option(NamedTuple):  # loading `dataclasses` would take a third of the tim
     only: str = ""
     ignored: str = ""
     aliases: tuple[str, ...] = ()
+    added: bool = False
 
 
 _SANDBOX: Final = "sansnet does not change its root directory"
@@ -98,6 +100,10 @@ GROUPS: Final[dict[str, tuple[Option, ...]]] = {
         Option("no-dhcp-search", text="send no search domains to the guest", only="passt"),
         Option("hostname", "H", "NAME", "the guest's host name"),
         Option("fqdn", argument="NAME", text="the guest's full name, sent by DHCP"),
+    ),
+    "what the guest may reach; not in the originals": (
+        Option("policy", "", "FILE", "rules about what the guest may reach; default: $SANSNET_POLICY", added=True),
+        Option("audit", "", "FILE", "a line of JSON for each decision and name; default: $SANSNET_AUDIT", added=True),
     ),
     "protocols": (
         Option("no-tcp", text="do not translate TCP"),

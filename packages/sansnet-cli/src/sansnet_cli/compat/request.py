@@ -14,8 +14,9 @@ from typing import Any, Final, TypeVar
 from sansnet_cli.compat.log import Level
 from sansnet_cli.compat.parsed_options import Misuse, ParsedOptions
 from sansnet_cli.options import values
+from sansnet_cli.options.policy import options_of_files
 from sansnet_cli.options.ports import PortOptions, read_forwards, refuse_auto
-from sansnet_cli.options.records import AttachOptions, RunOptions, ServeOptions
+from sansnet_cli.options.records import AttachOptions, CommandLineError, RunOptions, ServeOptions
 from sansnet_cli.process.daemon import Identity, IdentityError
 from sansnet_core.addresses import Endpoint
 from sansnet_core.config import GATEWAY_MAC, IPV4_MIN_MTU, IPV6_MIN_MTU
@@ -38,6 +39,11 @@ _FAMILIES: Final = {"ipv4-only": 4, "ipv6-only": 6}
 _LEVELS: Final = {"quiet": Level.WARNING, "debug": Level.DEBUG, "trace": Level.TRACE}
 
 _PORTS: Final = ("tcp-ports", "udp-ports", "tcp-ns", "udp-ns")
+_TO_HOST: Final = ("tcp-ns", "udp-ns")
+
+_POLICY: Final = "SANSNET_POLICY"
+_AUDIT: Final = "SANSNET_AUDIT"
+"""Variables of the environment, for callers that do not pass on the options."""
 
 _CLOSED: Final = dict.fromkeys(("configure", "tcp", "udp", "icmp", "dhcp", "dhcp6", "ndp"), False)
 """The options for `--splice-only`: the guest has an interface, but no traffic on it."""
@@ -196,10 +202,12 @@ class _Reader:
             vhost_user=self._has("vhost-user"),
         )
 
-    def _ports(self) -> PortOptions:
-        default = ["auto"] if self._program == "pasta" else []
+    def _ports(self, *, closed: bool) -> PortOptions:
+        """The forwards. By default, pasta opens all ports; with `closed`, those of the host only if they are named."""
+        opened = {name: ["auto"] for name in _PORTS if not (closed and name in _TO_HOST)}
+        default = opened if self._program == "pasta" else {}
         try:
-            forwards = read_forwards(*(self._parsed.arguments(name) or default for name in _PORTS))
+            forwards = read_forwards(*(self._parsed.arguments(name) or default.get(name, []) for name in _PORTS))
             if self._program == "passt":
                 refuse_auto(forwards)
         except ConfigError as error:
@@ -219,7 +227,8 @@ class _Reader:
             raise Misuse("--netmask and --address ADDR/LEN both give a mask; leave out one of them")
         mtu = self._mtu(families)
         mapped = self._all("map-host-loopback", values.none_or(values.host))
-        advertised = self._program == "passt"
+        policy = self._policy()
+        advertised = self._program == "passt" or bool(policy)  # under a policy the guest needs to know our resolver
         control = self._file("conf-path")
         verbose = self._parsed.last_of(_LEVELS) in ("debug", "trace")
         return {
@@ -260,11 +269,24 @@ class _Reader:
             "lenient": True,
             "trace": self._has("trace"),
             "stats": self._last("stats", _count),
-            "ports": self._ports(),
+            "ports": self._ports(closed="policy" in policy),
             "control": control,
             "verbose": verbose,
             "notices": verbose or control is not None,
+            **policy,
         }  # fmt: skip
+
+    def _policy(self) -> dict[str, Any]:
+        """The fields about what the guest may reach, as far as they are given."""
+        policy, audit = self._given("policy", _POLICY), self._given("audit", _AUDIT)
+        try:
+            return options_of_files(policy, None if audit is None else os.path.abspath(audit))
+        except CommandLineError as error:
+            raise Misuse(str(error)) from None
+
+    def _given(self, name: str, variable: str) -> str | None:
+        """The path of an option, or of the environment."""
+        return self._last(name, values.path) or os.environ.get(variable) or None
 
     def _mtu(self, families: frozenset[int]) -> int | None:
         mtu = self._last("mtu", values.mtu)

@@ -8,6 +8,7 @@ from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
 from sansnet_cli import __version__
 from sansnet_cli.options import values
+from sansnet_cli.options.policy import add_policy_options, policy_options
 from sansnet_cli.options.ports import PortOptions, add_port_options, read_ports
 from sansnet_cli.options.records import CommandLineError
 from sansnet_cli.output.stdout import put
@@ -91,6 +92,7 @@ def add_options(made: argparse.ArgumentParser, *, namespace: bool, default_mtu: 
     _add_absent_options(guest, {**_ABSENT, **(_ABSENT_OF_NAMESPACES if namespace else _ABSENT_OF_MACHINES)})
     _add_name_options(made, namespace=namespace)
     add_port_options(made, namespace=namespace)
+    add_policy_options(made)
     _add_protocol_options(made)
     _add_other_options(made)
 
@@ -364,6 +366,7 @@ def network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, Any
         ports = read_ports(parsed)
     except ConfigError as error:
         raise CommandLineError(str(error)) from None
+    dns = _resolvers(parsed.dns, ports, namespace=hasattr(parsed, "udp_ns"))
     return {
         "families": families,
         "own": _one_each("-a", parsed.address, lambda own: len(own[0])),
@@ -378,7 +381,7 @@ def network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, Any
         "map_guest_address": _mapped("--map-guest-addr", parsed.map_guest_addr),
         "dns_forward": _one_each("--dns-forward", parsed.dns_forward),
         "dns_host": _resolver_hosts(parsed),
-        "dns": _resolvers(parsed.dns, ports, namespace=hasattr(parsed, "udp_ns")),
+        "dns": dns,
         "hosts": _named(parsed.host),
         "search": _listed("-S", parsed.search),
         "hostname": parsed.hostname,
@@ -395,6 +398,7 @@ def network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, Any
         "verbose": parsed.verbose,
         "notices": parsed.verbose or parsed.conf_path is not None,  # for the hints
         "ports": ports,
+        **policy_options(parsed, dns),
     }
 
 

@@ -92,6 +92,17 @@ _FOREIGN: Final = (
         "`sansnet run` makes a namespace; for an existing one use `sansnet attach`",
     ),
     _Foreign("--splice-only", "--no-tcp", "give --no-tcp --no-udp --no-icmp, and ports by -t and -T"),
+    _Foreign("--deny --deny-out --block --reject", "--refuse", "give --refuse DEST"),
+    _Foreign(
+        "--allow-net --allow-host --allow-domain --allow-out --allowlist --whitelist",
+        "--allow",
+        "give --allow NAME:PORT, once for each",
+    ),
+    _Foreign("--rules --policy-file --policies", "--policy", "give --policy FILE"),
+    _Foreign("--audit-log --audit-file", "--audit", "give --audit FILE"),
+    _Foreign(
+        "--http-proxy --https-proxy --socks --socks5 --upstream", "--proxy", "give --proxy socks5://HOST:PORT, or http://"
+    ),
     _Foreign("-V", "", "give --version"),
 )
 
@@ -99,6 +110,7 @@ _FOREIGN_COMMANDS: Final = {
     "run": "exec start shell enter spawn unshare",
     "attach": "connect join nsenter container",
     "serve": "server listen daemon vm",
+    "policy check FILE": "rules firewall lint",
     "ctl PATH list": "status ps list ls ports port flows counters stats control add delete",
     "--help": "usage -? /?",
     "--version": "-V -v",

@@ -1,26 +1,40 @@
-"""Finds the rule for a new flow.
+"""Judges flows and questions by the rules.
 
-Theory of operation. For each protocol and direction, a set of rules is an integer whose bit N stands for rule N (a bit
-vector, as in packet classifiers). The sets that match the address and the port are looked up, and the lowest bit of
-their intersection is the first rule that matches both. So the time of a search does not grow with the number of rules,
-and that to build the tables grows little more than linearly: they are built while a network runs, too.
+Theory of operation. The first rule that matches decides. A name in a rule says nothing about the addresses that the
+name is resolved to, and the answer may be hostile. So an address of a name that a rule allows must be public, or a rule
+must allow its prefix; and a rule that closes the prefix holds for names, too. An IPv6 address that carries an IPv4
+address is judged as both, and the stricter judgement counts.
+
+Rules that close something which no rule of the configuration names are here, too, with labels of their own.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable
 from errno import EACCES
-from itertools import accumulate
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sansnet_core.addresses import Prefix
-from sansnet_core.policy.groups import Groups
-from sansnet_core.policy.rule import Action, Check, Group, Rule, Verdict
-from sansnet_core.prefixes import PrefixTable
-from sansnet_core.wire.ip import ICMP, ICMPV6, TCP, UDP
+from sansnet_core.policy.carried import carried, checked_translators
+from sansnet_core.policy.groups import BITS, Groups
+from sansnet_core.policy.index import Index, bits_of, first_of
+from sansnet_core.policy.rule import RECORD_TYPES, Action, Check, Group, Rule, Verdict
+from sansnet_core.wire.ip import TCP, UDP
 
-__all__ = ["Evaluator", "Judgement"]
+__all__ = ["ADDRESS_OF_NAME", "OTHER_RESOLVER", "QUIC", "RESOLVER_PORTS", "Evaluator", "Judgement"]
+
+RESOLVER_PORTS: Final = frozenset((53, 853, 5353, 5355, 137))
+"""DNS, DNS over TLS and QUIC, mDNS, LLMNR, NetBIOS: other ways to resolve names."""
+
+OTHER_RESOLVER: Final = Rule(action=Action.REFUSE, label="names are resolved by the resolver of the network alone")
+"""Closes `RESOLVER_PORTS` if rules have names, unless the rule that decides names the port."""
+ADDRESS_OF_NAME: Final = Rule(action=Action.REFUSE, label="an address of a name must be public, or allowed by a rule")
+"""Closes an address that is not public to a name whose rule has no addresses."""
+QUIC: Final = Rule(action=Action.REFUSE, label="QUIC shows no server name, and a rule refuses names at this port")
+"""Closes UDP at ports where a rule denies names in the first bytes of a connection."""
+
+_PUBLIC: Final = BITS[Group.PUBLIC]
+_STRICTNESS: Final = {Action.ALLOW: 0, Action.ASK: 1, Action.REFUSE: 2, Action.DROP: 3}
 
 
 class Judgement(NamedTuple):
@@ -29,12 +43,14 @@ class Judgement(NamedTuple):
     Attributes:
         action: the effect.
         rule: the rule that decided; None for the default action.
-        check: the bytes that must name an allowed host before any of the guest's bytes pass.
+        check: the first bytes that must name an allowed host; for TCP only.
+        strict: whether first bytes without a name end the connection. If not, only a name that is refused does.
     """
 
     action: Action
     rule: Rule | None = None
     check: Check = Check.NONE
+    strict: bool = True
 
     @property
     def allowed(self) -> bool:
@@ -54,61 +70,8 @@ class Judgement(NamedTuple):
     @property
     def verdict(self) -> Verdict | None:
         """The verdict; None if the driver is to be asked."""
-        if self.rule is not None:
-            return self.rule.verdict
-        return Rule(action=self.action).verdict
-
-
-class _Table:
-    """The rules about flows of one protocol and direction."""
-
-    __slots__ = ("_any_address", "_any_name", "_bounds", "_by_group", "_by_name", "_by_port", "_by_prefix", "_rules")
-
-    def __init__(self, rules: Sequence[Rule]) -> None:
-        self._rules = rules
-        self._any_address = _bits(not (rule.destinations or rule.groups) for rule in rules)
-        self._any_name = _bits(not rule.names for rule in rules)
-        by_prefix: dict[Prefix, int] = {}
-        self._by_group: dict[Group, int] = {}
-        self._by_name: dict[str, int] = {}
-        changes: dict[int, int] = {}
-        always = 0
-        for number, rule in enumerate(rules):
-            bit = 1 << number
-            for prefix in rule.destinations:
-                by_prefix[prefix] = by_prefix.get(prefix, 0) | bit
-            for group in rule.groups:
-                self._by_group[group] = self._by_group.get(group, 0) | bit
-            for name in rule.names:
-                self._by_name[name] = self._by_name.get(name, 0) | bit
-            for bound in _bounds(rule.ports):
-                changes[bound] = changes.get(bound, 0) ^ bit
-            if not rule.ports:
-                always |= bit
-        self._by_prefix = PrefixTable(by_prefix.items())
-        self._bounds = sorted(changes)
-        """The ports at which the set of rules changes."""
-        self._by_port = list(accumulate((changes[bound] for bound in self._bounds), int.__xor__, initial=always))
-
-    def find(self, address: bytes | None, groups: Iterable[Group], port: int, name: str | None) -> Rule | None:
-        """The first rule that matches; None if there is none."""
-        found = self._any_address
-        if address is not None:
-            for bits in self._by_prefix.matches(address):
-                found |= bits
-            for group in groups:
-                found |= self._by_group.get(group, 0)
-        found &= self._any_name if name is None else self._any_name | self._named(name)
-        found &= self._by_port[bisect_right(self._bounds, port)]
-        return self._rules[(found & -found).bit_length() - 1] if found else None
-
-    def _named(self, name: str) -> int:
-        """The rules whose names match a name."""
-        found = self._by_name.get(name, 0) | self._by_name.get("*", 0)
-        while "." in name:
-            name = name.partition(".")[2]
-            found |= self._by_name.get(f"*.{name}", 0)
-        return found
+        rule = self.rule if self.rule is not None and self.rule.action is self.action else Rule(action=self.action)
+        return rule.verdict
 
 
 class Evaluator:
@@ -118,13 +81,17 @@ class Evaluator:
         rules: the first that matches decides.
         default: the effect if none matches; None allows the flow.
         host: the host's own addresses.
-        resolvers: the guest's name servers.
+        resolvers: the guest's name servers, as it sees them.
+        translators: prefixes of NAT64 translators of the host's network, beside 64:ff9b::/96.
 
     Attributes:
         names: whether a rule has names.
+
+    Raises:
+        ValueError: a translator's prefix has an impossible length.
     """
 
-    __slots__ = ("_default", "_groups", "_tables", "names")
+    __slots__ = ("_default", "_groups", "_index", "_questions", "_rules", "_translators", "names")
 
     def __init__(
         self,
@@ -133,16 +100,15 @@ class Evaluator:
         *,
         host: Collection[bytes] = (),
         resolvers: Collection[bytes] = (),
+        translators: Iterable[Prefix] = (),
     ) -> None:
-        rules = tuple(rules)
-        self.names = any(rule.names for rule in rules)
+        self._rules = tuple(rules)
+        self.names = any(rule.names for rule in self._rules)
         self._default = Judgement(default or Action.ALLOW)
         self._groups = Groups(host, resolvers)
-        self._tables = {
-            (protocol, inbound): _Table([rule for rule in rules if rule.applies(protocol, inbound=inbound)])
-            for protocol in (TCP, UDP, ICMP, ICMPV6)
-            for inbound in (False, True)
-        }
+        self._translators = checked_translators(translators)
+        self._index = Index(self._rules)
+        self._questions = bits_of(_decides_questions(rule, resolvers) for rule in self._rules)
 
     def judge(
         self,
@@ -154,7 +120,7 @@ class Evaluator:
         name: str | None = None,
         host: bytes | None = None,
     ) -> Judgement:
-        """Judge a new flow.
+        """Judge a flow.
 
         Args:
             protocol: IP protocol number: TCP, UDP, ICMP or ICMPv6.
@@ -166,33 +132,152 @@ class Evaluator:
             name: the host name that the destination stands for, in canonical form.
             host: the host's address that the destination leads to, if that is another one. It decides about groups.
         """
-        groups = () if address is None else self._groups.of(host or address)
-        rule = self._tables[protocol, inbound].find(address, groups, port, name)
-        return self._default if rule is None else Judgement(rule.action, rule, rule.check_at(port))
+        index = self._index
+        about = index.about(protocol, port, inbound=inbound)
+        matching = about & (index.unnamed if name is None else index.named(name))
+        flow = _Flow(matching, port, name is not None, protocol == TCP and not inbound)
+        if address is None:
+            places = index.anywhere
+            judged = self._first(matching & places, flow)
+        else:
+            groups = self._groups.of(address, host or address)
+            places = index.at(address, groups)
+            judged = self._judge_address(flow, places, groups)
+            if len(address) == 16 or (host is not None and len(host) == 16):
+                for other in self._other_readings(address, host):
+                    groups = self._groups.of(*other)
+                    found = self._judge_address(flow, index.at(other[0], groups), groups)
+                    judged = max(judged, found, key=_strictness)
+        if not self.names or inbound or protocol not in (TCP, UDP) or judged.action in (Action.REFUSE, Action.DROP):
+            return judged
+        if port in RESOLVER_PORTS and not self._is_open_resolver(address, port, judged.rule):
+            return Judgement(Action.REFUSE, OTHER_RESOLVER)
+        watching = about & places & index.watching(port)
+        return judged if not watching else self._watched(protocol, port, watching, matching & places, judged)
 
     def question(self, name: str, type_: int) -> Judgement:
         """Judge a question for a name.
+
+        A rule with names decides if a name matches, unless it refuses only some flows to it. A rule without names
+        decides if it matches UDP to port 53 of the guest's name servers. Types of records beside `RECORD_TYPES` need a
+        rule with names that lists them, or a rule without names.
 
         Args:
             name: in canonical form.
             type_: of the records that are asked for.
         """
-        return self.judge(UDP, None, 53, name=name)
+        found = self._questions & self._index.named(name)
+        while found:
+            number = first_of(found)
+            rule = self._rules[number]
+            if (
+                rule.denies
+                or type_ in RECORD_TYPES
+                or type_ in rule.record_types
+                or not (rule.names or rule.record_types)
+            ):
+                return Judgement(rule.action, rule)
+            found &= ~(1 << number)
+        return self._default
+
+    def _first(self, found: int, flow: _Flow) -> Judgement:
+        """The judgement of the first rule of a set."""
+        if not found:
+            return self._default
+        rule = self._rules[first_of(found)]
+        checked = flow.checked and not rule.denies
+        return Judgement(rule.action, rule, rule.check_at(flow.port) if checked else Check.NONE)
+
+    def _judge_address(self, flow: _Flow, places: int, groups: tuple[int, int]) -> Judgement:
+        """Judge one reading of an address.
+
+        Args:
+            flow: the flow.
+            places: the rules that match the address.
+            groups: of the address.
+        """
+        found = flow.matching & places
+        judged = self._first(found, flow)
+        rule = judged.rule
+        if not flow.named or judged.action in (Action.REFUSE, Action.DROP):
+            return judged
+        if rule is not None and (not rule.anywhere or rule.to is not None):
+            return judged
+        found &= ~self._index.anywhere
+        if found:
+            second = self._rules[first_of(found)]
+            if second.denies or (second.action is Action.ASK and judged.action is Action.ALLOW):
+                return Judgement(second.action, second, Check.NONE if second.denies else judged.check)
+            return judged
+        if groups[0] & _PUBLIC or (judged.action is Action.ALLOW and (rule is None or not rule.names)):
+            return judged
+        return Judgement(Action.REFUSE, ADDRESS_OF_NAME)
+
+    def _other_readings(self, address: bytes, host: bytes | None) -> Iterable[tuple[bytes, bytes]]:
+        """The IPv4 addresses that a destination carries, with the host's address for each."""
+        found: list[tuple[bytes, bytes]] = []
+        if len(address) == 16:
+            for other in carried(address, self._translators):
+                found.append((other, other if host is None or host == address else host))
+        if host is not None and host != address and len(host) == 16:
+            found += [(address, other) for other in carried(host, self._translators)]
+        return found
+
+    def _is_open_resolver(self, address: bytes | None, port: int, rule: Rule | None) -> bool:
+        """Whether one of `RESOLVER_PORTS` stays open to a flow that a rule allows."""
+        if address is not None and self._groups.is_resolver(address) and port in (53, 853):
+            return port == 53
+        return rule is not None and bool(rule.ports)
+
+    def _watched(self, protocol: int, port: int, watching: int, found: int, judged: Judgement) -> Judgement:
+        """The judgement about an outbound flow whose first bytes may have a name that a rule denies.
+
+        Args:
+            protocol: TCP or UDP.
+            port: the destination's.
+            watching: the rules that deny a name in first bytes of such flows.
+            found: the rules that match the flow.
+            judged: their judgement, which does not refuse it.
+        """
+        rule = judged.rule
+        if found:  # a rule that comes later denies nothing
+            watching &= (found & -found) - 1
+        if not watching or judged.check is not Check.NONE or (rule is not None and rule.check is not None):
+            return judged
+        if protocol == TCP:
+            return judged._replace(check=self._rules[first_of(watching)].check_at(port), strict=False)
+        return judged if rule is not None and "udp" in rule.protocols else Judgement(Action.REFUSE, QUIC)
 
 
-def _bounds(ranges: Iterable[tuple[int, int]]) -> Iterator[int]:
-    """The first port of each range, and the one after the last; ranges that overlap count as one."""
-    after = 0
-    for first, last in sorted(ranges):
-        if first > after:
-            if after:
-                yield after
-            yield first
-        after = max(after, last + 1)
-    if after:
-        yield after
+class _Flow(NamedTuple):
+    """A flow, without its address.
+
+    Attributes:
+        matching: the rules that match it.
+        port: as in `Evaluator.judge`.
+        named: whether its destination stands for a name.
+        checked: whether its first bytes can be checked.
+    """
+
+    matching: int
+    port: int
+    named: bool
+    checked: bool
 
 
-def _bits(flags: Iterable[bool]) -> int:
-    """An integer whose bit N is flag N."""
-    return sum(1 << number for number, flag in enumerate(flags) if flag)
+def _strictness(judgement: Judgement) -> tuple[int, bool]:
+    return _STRICTNESS[judgement.action], judgement.check is not Check.NONE
+
+
+def _decides_questions(rule: Rule, resolvers: Collection[bytes]) -> bool:
+    """Whether a rule can decide about a question."""
+    if rule.names:
+        narrow = rule.ports or rule.protocols or rule.destinations or rule.groups
+        return rule.inbound is not True and not (rule.denies and narrow)
+    to_resolver = (
+        rule.anywhere
+        or Group.RESOLVER in rule.groups
+        or any(prefix.contains(address) for prefix in rule.destinations for address in resolvers)
+    )
+    ports = not rule.ports or any(first <= 53 <= last for first, last in rule.ports)
+    return to_resolver and ports and rule.applies(UDP, inbound=False)

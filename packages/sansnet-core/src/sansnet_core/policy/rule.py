@@ -30,6 +30,7 @@ __all__ = [
     "Rule",
     "Serve",
     "Verdict",
+    "place_text",
     "type_name",
     "type_number",
 ]
@@ -278,6 +279,13 @@ class Rule(Record):
             return self.check
         return {443: Check.TLS, 80: Check.HTTP}.get(port, Check.NONE) if self.names else Check.NONE
 
+    @property
+    def target_text(self) -> str:
+        """The endpoint `to` in the text form; an address alone for pings. Empty if there is none."""
+        if self.to is None:
+            return ""
+        return str(self.to) if self.to.port else format_zoned(self.to.address)
+
     def __str__(self) -> str:
         """The text form."""
         words = ["redirect" if self.to is not None else self.action.value]
@@ -288,7 +296,7 @@ class Rule(Record):
         if self.protocols:
             words.append(",".join(self.protocols))
         names = [f"{name}." if name in WORDS else name for name in self.names]
-        places = [*map(_place, self.destinations), *(group.value for group in self.groups)]
+        places = [*map(place_text, self.destinations), *(group.value for group in self.groups)]
         ports = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in self.ports)
         single = names + places if len(names + places) == 1 and not self.groups else []
         if single and "/" not in single[0] and ports.isdigit():
@@ -299,7 +307,7 @@ class Rule(Record):
             )
             words += ["port", ports] * bool(ports)
         if self.to is not None:
-            words += ["to", str(self.to) if self.to.port else format_zoned(self.to.address)]
+            words += ["to", self.target_text]
         if self.check is not None:
             words.append(f"check={self.check.value}")
         for key in ("label", "via"):
@@ -311,7 +319,8 @@ class Rule(Record):
         return " ".join(words)
 
 
-def _place(prefix: Prefix) -> str:
+def place_text(prefix: Prefix) -> str:
+    """A network in the text form; an address alone if it is one."""
     return format(prefix.address) if prefix.length == 8 * len(prefix.address) else str(prefix)
 
 

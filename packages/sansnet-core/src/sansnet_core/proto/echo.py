@@ -205,7 +205,7 @@ class Echo:
 
     def _send(self, flow: _Flow, sequence: int, data: Buffer, ttl: int, tos: int, may_fragment: bool) -> None:
         """Send a request of a flow to the host, or reply here."""
-        if self._limited and not (flow.served or self._is_within_limits(len(data))):
+        if self._limited and not (flow.served or self._is_within_limits(flow, len(data))):
             ends = Endpoint._make((flow.guest.address, 0)), Endpoint._make((flow.remote.address, 0))
             self._context.drop_packet(Reason.ECHO_RATE, _protocol(flow.guest), *ends)
             return
@@ -220,9 +220,10 @@ class Echo:
             SendEcho(flow.socket, flow.host.address, sequence, data, ttl, tos, may_fragment)
         )
 
-    def _is_within_limits(self, size: int) -> bool:
-        """Whether rules let a request with so many bytes of data pass now."""
-        return size <= self._context.config.limits.echo_size and self._bucket.take(self._context.now)
+    def _is_within_limits(self, flow: _Flow, size: int) -> bool:
+        """Whether a request with so many bytes of data may pass now, since there are rules."""
+        most = self._context.config.limits.echo_size - (20 if len(flow.guest.address) == 16 else 0)
+        return size <= most and self._bucket.take(self._context.now)
 
     def echo_received(self, socket: SocketId, source: bytes, sequence: int, data: bytes, ttl: int, tos: int) -> None:
         """See `Network.echo_received`."""
@@ -382,13 +383,15 @@ class Echo:
             self._close(oldest)
         self._flows[flow.key] = self._sockets[flow.socket] = flow
         context.timers.arm(self, min(self.deadline, context.now + limits.echo_idle))
-        name, rule = flow.admission.name, flow.admission.rule
+        _, _, name, judgement = flow.admission
         if name is not None:
             context.targets.pin(flow.remote)
         protocol = _protocol(flow.guest)
-        context.notify(
-            FlowOpened(flow.socket, protocol, flow.guest, flow.remote, flow.host, False, context.now, name, rule)
-        )
+        if context.notices:
+            rule = judgement.text if judgement is not None else None
+            context.notify(
+                FlowOpened(flow.socket, protocol, flow.guest, flow.remote, flow.host, False, context.now, name, rule)
+            )
         return flow
 
     def _close(self, flow: _Flow, reason: Reason | None = None) -> None:

@@ -27,8 +27,8 @@ from sansnet_core.errors import Reason
 from sansnet_core.notices import FlowRefused, FlowReport
 from sansnet_core.orders import CloseSocket, DecideFlow, Endpoint, SocketId
 from sansnet_core.policy import Action, Allow, Drop, Refuse, Serve, Verdict
+from sansnet_core.policy.evaluator import Judgement
 from sansnet_core.targets import Target
-from sansnet_core.wire.ip import UDP
 
 __all__ = ["UNREACHABLE", "Admission", "NewFlow", "Outcome", "Question", "Refusal", "Undecided"]
 
@@ -88,13 +88,13 @@ class Admission(NamedTuple):
         hosts: the host's endpoints, in the order in which they are tried; at least one.
         redirected: whether a rule or a verdict chose the endpoint.
         name: the host name that the destination stands for.
-        rule: the rule that decided, for notices.
+        judgement: the one that decided, for notices; None for a verdict.
     """
 
     hosts: tuple[Endpoint, ...]
     redirected: bool = False
     name: str | None = None
-    rule: str | None = None
+    judgement: Judgement | None = None
 
 
 class Question(Generic[P]):
@@ -272,8 +272,8 @@ class Undecided(Generic[P]):
             if not question.asked:
                 self._ask(question)
         else:
-            verdict, reason = _refusal(question.flow, target)
-            self._end(question, verdict or Refuse(target.errno), reason, rule=target.judgement.text)
+            verdict, reason = _refusal(target)
+            self._end(question, verdict or Refuse(target.errno), reason, target.judgement)
 
     def keep(self, question: Question[P], packet: P, size: int) -> None:
         """Keep a packet until the flow is decided, or drop it if too much waits already.
@@ -338,8 +338,7 @@ class Undecided(Generic[P]):
         question: Question[P],
         outcome: Admission | Verdict | None,
         reason: Reason = Reason.REFUSED,
-        *,
-        rule: str | None = None,
+        judgement: Judgement | None = None,
     ) -> None:
         """The flow opens, or is refused for a `reason`."""
         self._recall(question)
@@ -347,7 +346,7 @@ class Undecided(Generic[P]):
         if isinstance(outcome, Admission | Serve):
             self._settle(question, outcome)
         else:
-            self._settle(question, self._refuse(question.flow, outcome, reason, question.name, rule))
+            self._settle(question, self._refuse(question.flow, outcome, reason, question.name, judgement))
 
     def _forget(self, question: Question[P]) -> None:
         flow = question.flow
@@ -360,10 +359,15 @@ class Undecided(Generic[P]):
     # refusals
 
     def _refuse_target(self, flow: NewFlow, target: Target) -> Refusal:
-        return self._refuse(flow, *_refusal(flow, target), target.name, target.judgement.text)
+        return self._refuse(flow, *_refusal(target), target.name, target.judgement)
 
     def _refuse(
-        self, flow: NewFlow, verdict: Verdict | None, reason: Reason, name: str | None, rule: str | None = None
+        self,
+        flow: NewFlow,
+        verdict: Verdict | None,
+        reason: Reason,
+        name: str | None,
+        judgement: Judgement | None = None,
     ) -> Refusal:
         """Report that a flow is refused, and remember it; see `Refusal`."""
         context = self._context
@@ -390,7 +394,7 @@ class Undecided(Generic[P]):
                 flow.inbound,
                 context.now,
                 name,
-                rule,
+                judgement.text if judgement is not None and context.notices else None,
             )
         )
         return refusal
@@ -455,10 +459,10 @@ def _admission(target: Target) -> Admission:
     judgement = target.judgement
     to = judgement.rule.to if judgement.rule is not None else None
     hosts = target.hosts if to is None else (to,)
-    return Admission(hosts, to is not None, target.name, judgement.text)
+    return Admission(hosts, to is not None, target.name, judgement)
 
 
-def _refusal(flow: NewFlow, target: Target) -> tuple[Verdict | None, Reason]:
+def _refusal(target: Target) -> tuple[Verdict | None, Reason]:
     """The answer to the packets of a flow that has no host endpoint, and the reason."""
     reason = target.reason or Reason.REFUSED
     if reason is Reason.REFUSED:
@@ -466,6 +470,4 @@ def _refusal(flow: NewFlow, target: Target) -> tuple[Verdict | None, Reason]:
         return (verdict if isinstance(verdict, Refuse | Drop) else Refuse(target.errno)), reason
     if reason is Reason.NAME_UNRESOLVED:
         return Refuse(target.errno), reason
-    if reason is Reason.OWN_ADDRESS and flow.protocol != UDP:
-        return Refuse(EHOSTUNREACH), reason  # a ping has no port that could be closed
     return None, reason

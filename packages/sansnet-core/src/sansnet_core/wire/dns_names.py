@@ -1,6 +1,7 @@
 """Encodes domain names (RFC 1035, 3.1 and 4.1.4) for DNS, and for options of DHCP and NDP.
 
-Names must consist of ASCII labels of 1 to 63 bytes, which the configuration has checked.
+Names must consist of ASCII labels of 1 to 63 bytes, which the configuration has checked. Only `text` and `from_text`
+know labels of any bytes, as escapes.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-__all__ = ["emit", "emit_compressed", "emit_list"]
+__all__ = ["emit", "emit_compressed", "emit_list", "from_text", "labels", "text"]
 
 _POINTER: Final = 0xC000
 _MAX_POINTER: Final = 0x3FFF
+_PLAIN: Final = frozenset(range(0x21, 0x7F)) - frozenset(b'."\\')
+"""Bytes of a label that stand for themselves in text."""
 
 
 def _labels(name: str) -> list[bytes]:
@@ -56,3 +59,36 @@ def emit_compressed(names: Iterable[str], room: int) -> bytes:
         data += encoded
         known |= found
     return data
+
+
+def labels(name: bytes) -> list[bytes]:
+    """The labels of a name as on the wire, uncompressed; without that of the root."""
+    found, position = [], 0
+    while length := name[position]:
+        found.append(name[position + 1 : position + 1 + length])
+        position += 1 + length
+    return found
+
+
+def text(name: bytes) -> str:
+    """The canonical text of a name as on the wire, uncompressed: in lower case, without a dot at the end.
+
+    A byte that is not printable ASCII, a quotation mark, a backslash and a dot in a label are written as a backslash
+    and three digits (RFC 1035, 5.1), so that each dot of the text separates two labels. The root is ".".
+    """
+    found = (
+        "".join(chr(byte) if byte in _PLAIN else f"\\{byte:03}" for byte in label) for label in labels(name.lower())
+    )
+    return ".".join(found) or "."
+
+
+def from_text(name: str) -> bytes:
+    """The name, as on the wire, whose canonical text is `name`."""
+    encoded = b""
+    for part in name.split(".") if name != "." else ():
+        first, *others = part.split("\\")
+        label = first.encode("ascii")
+        for other in others:
+            label += bytes((int(other[:3]),)) + other[3:].encode("ascii")
+        encoded += bytes((len(label),)) + label
+    return encoded + b"\0"

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from sansnet_core.errors import Reason
-from sansnet_core.orders import Buffer
+from sansnet_core.orders import Buffer, KeepAlive
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.flow import TcpFlow
 from sansnet_core.proto.tcp.receiving import PIECE_COST
 from sansnet_core.proto.tcp.states import ESTABLISHED, FIN_UNACKNOWLEDGED
 from sansnet_core.wire.tcp import ACK, FIN, RST, SYN, TcpHeader, add, diff, parse_options
 
-__all__ = ["receive"]
+__all__ = ["receive", "unreachable"]
 
 COPY_BELOW: Final = 1024
 """Bytes. Shorter payloads, and payloads of less than half of their frame, are copied, so that the memory held is the
@@ -47,11 +47,22 @@ def receive(flow: TcpFlow, tcp: TcpHeader, buf: Buffer) -> None:
         return
     if size:
         _take_data(flow, tcp, size, buf)
+        if flow.lifecycle[0] is states.GONE:
+            return  # the data named a host that is not allowed
     if flags & FIN:
         receiver.note_fin(add(tcp.sequence, tcp.end - tcp.start))
     if receiver.fin == receiver.next:
         flow.end()
     flow.schedule_flush()
+
+
+def unreachable(flow: TcpFlow, sequence: int, errno: int) -> None:
+    """An ICMP error from the guest's side reports that a segment to the guest was not delivered.
+
+    It ends an attempt to connect, but not a connection: to forge it, only the ports must be guessed (RFC 5927).
+    """
+    if flow.lifecycle[0] is states.SYN_SENT and add(sequence, 1) == flow.sender.next:
+        flow.give_up(states.GUEST_RESET, errno=errno)
 
 
 def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: float, silence: float) -> bool:
@@ -84,7 +95,8 @@ def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: f
         return False
     length = size + bool(flags & SYN) + bool(flags & FIN)
     if flags & SYN and state is states.SYN_ACK_SENT:
-        flow.repeat_syn_ack()  # if it is another SYN than before, the guest answers that with a reset
+        flow.output.syn_ack()  # the first was lost; if it is another SYN, the guest answers with a reset
+        flow.sender.forget_timing()
         return False
     if not receiver.acceptable(tcp.sequence, length):
         if not flags & RST:
@@ -95,7 +107,7 @@ def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: f
         elif flags & ACK and state is ESTABLISHED:
             # While the window is closed, Linux probes it by the same segment as for a keepalive
             if length <= 1 and not flags & FIN and add(tcp.sequence, 1) == receiver.next != receiver.edge:
-                flow.guest_probed(silence)
+                _guest_probed(flow, silence)
             _acknowledge(flow, tcp, 0, buf, now)
             flow.schedule_flush()
         return False
@@ -112,6 +124,12 @@ def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: f
         _challenge(flow, flags, length, now)
         return False
     return True
+
+
+def _guest_probed(flow: TcpFlow, silence: float) -> None:
+    """The guest has sent a keepalive probe after `silence` seconds without a segment."""
+    if schedule := flow.keepalive.new_schedule(silence):
+        flow.shared.context.out.orders.append(KeepAlive(flow.socket, *schedule))
 
 
 def _challenge(flow: TcpFlow, flags: int, length: int, now: float) -> None:

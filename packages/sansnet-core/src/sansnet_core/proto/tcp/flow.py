@@ -9,8 +9,9 @@ all segments of the batch and one frame carries all the data that was read. The 
 from __future__ import annotations
 
 from collections.abc import Callable
+from errno import EACCES
 from math import inf
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sansnet_core.egress import FlowHeaders
 from sansnet_core.errors import Reason, UsageError
@@ -19,30 +20,31 @@ from sansnet_core.orders import (
     CloseSocket,
     Endpoint,
     ExtendedError,
-    KeepAlive,
     ResumeStream,
     SendStream,
     ShutdownStream,
     SocketId,
 )
 from sansnet_core.proto.tcp import states
+from sansnet_core.proto.tcp.attempts import Attempts
 from sansnet_core.proto.tcp.handshake import ALL_OPTIONS, Terms, negotiate
 from sansnet_core.proto.tcp.keepalive import Keepalive
 from sansnet_core.proto.tcp.output import Output
+from sansnet_core.proto.tcp.permission import Permission
 from sansnet_core.proto.tcp.receiving import Receiver
-from sansnet_core.proto.tcp.refusal import refuse_syn
+from sansnet_core.proto.tcp.refusal import local_error, refuse_syn
 from sansnet_core.proto.tcp.sending import Sender
 from sansnet_core.proto.tcp.shared import TcpShared
 from sansnet_core.proto.tcp.states import EOF_SEEN, ESTABLISHED, FIN_SEEN, HANDSHAKE, HOST_EXISTS, OPEN, TIME_WAIT
+from sansnet_core.targets import Target
 from sansnet_core.wire.ip import TCP
-from sansnet_core.wire.tcp import TcpHeader, TcpOptions, add
+from sansnet_core.wire.tcp import TcpHeader, TcpOptions
+
+if TYPE_CHECKING:
+    from sansnet_core.proto.tcp.gate import Gate
 
 __all__ = ["TcpFlow"]
 
-SYN_RETRIES: Final = 5
-"""Retransmissions of our SYN or SYN-ACK, in a minute in all (tcp_synack_retries of Linux)."""
-DATA_RETRIES: Final = 10
-"""Retransmissions of data. With RTOs from 0.2 s on, they take longer than the 100 s of RFC 9293, 3.8.3."""
 SYN_INTERVAL: Final = 1.0
 """Seconds until a guest first repeats its SYN (RFC 6298, 2.1)."""
 SYN_GRACE: Final = 3.0
@@ -72,6 +74,11 @@ class TcpFlow:
         terms: the result of the negotiation; before it, our offer.
         answered: the host's connect succeeded.
         told: its opening was reported.
+        first_socket: the name in notices and reports, from the first order on; `socket` is that of the last attempt.
+        permission: what the rules and the driver have said about it.
+        attempts: the connects of several sockets, or by a proxy; None if there is one connect, or none under way.
+        gate: holds back what the guest sends; None if all passes.
+        ends_at: when its present state times out; `math.inf` for never.
         errno: why it ended, as in `CloseSocket`; 0 for an ordinary end.
         failure: the failure of the host's socket, or the refusal; None if there was none.
         reason: why it may not open.
@@ -83,11 +90,14 @@ class TcpFlow:
     __slots__ = (
         "_awaits_budget",
         "_dirty",
-        "_ends_at",
         "answered",
+        "attempts",
         "deadline",
+        "ends_at",
         "errno",
         "failure",
+        "first_socket",
+        "gate",
         "guest",
         "held",
         "host",
@@ -97,6 +107,7 @@ class TcpFlow:
         "key",
         "lifecycle",
         "output",
+        "permission",
         "queued",
         "reason",
         "received",
@@ -128,7 +139,7 @@ class TcpFlow:
     ) -> None:
         context = shared.context
         self.shared = shared
-        self.socket = socket
+        self.socket = self.first_socket = socket
         self.key = key
         self.guest = guest
         self.remote = remote
@@ -144,11 +155,14 @@ class TcpFlow:
         self.output = Output(FlowHeaders(context.egress, remote, guest, TCP), self.sender, shared.memory)
         self.keepalive = Keepalive(context.now)
         self.answered = self.told = False
+        self.permission = Permission()
+        self.attempts: Attempts[TcpFlow] | None = None
+        self.gate: Gate | None = None
         self.errno = 0
         self.reason: Reason | None = None
         self.failure: ExtendedError | None = None
         self.sent = self.received = self.held = 0
-        self._ends_at = inf
+        self.ends_at = inf
         self._dirty = False
         self._awaits_budget = False
 
@@ -169,9 +183,9 @@ class TcpFlow:
 
     def _await_syn(self, interval: float) -> None:
         """Give up unless the SYN is repeated in time: a guest that closes its socket now may send nothing at all."""
-        self._ends_at = self.shared.context.now + 2 * interval + SYN_GRACE
-        if self._ends_at < self.deadline:
-            self.shared.context.timers.arm(self, self._ends_at)
+        self.ends_at = self.shared.context.now + 2 * interval + SYN_GRACE
+        if self.ends_at < self.deadline:
+            self.shared.context.timers.arm(self, self.ends_at)
 
     def agree(self, syn: TcpHeader, options: TcpOptions) -> None:
         """Take the terms of the guest's SYN or SYN-ACK."""
@@ -186,20 +200,16 @@ class TcpFlow:
 
     def begin_handshake(self) -> None:
         """Send our SYN or SYN-ACK for the first time."""
-        self._send_syn()
+        self.send_syn()
         self.sender.send_syn(self.shared.context.now)
         self._arm()
 
-    def _send_syn(self) -> None:
+    def send_syn(self) -> None:
+        """Send our SYN or SYN-ACK."""
         if self.inbound:
             self.output.syn()
         else:
             self.output.syn_ack()
-
-    def repeat_syn_ack(self) -> None:
-        """The guest has repeated its SYN because our SYN-ACK was lost: send that again."""
-        self.output.syn_ack()
-        self.sender.forget_timing()
 
     def retry_syn(self) -> None:
         """Send our SYN again soon: the guest still had an earlier connection, which is reset."""
@@ -212,39 +222,53 @@ class TcpFlow:
         self._awaits_budget = True  # the host may have sent data, or ended, before the guest was ready
         self.fire(event)
 
-    def unreachable(self, sequence: int, errno: int) -> None:
-        """An ICMP error from the guest's side reports that a segment to the guest was not delivered.
-
-        It ends an attempt to connect, but not a connection: to forge it, only the ports must be guessed (RFC 5927).
-        """
-        if self.lifecycle[0] is states.SYN_SENT and add(sequence, 1) == self.sender.next:
-            self.errno = errno
-            self.fire(states.GUEST_RESET)
-
     # lifecycle
 
-    def open(self, host: Endpoint) -> None:
+    def rename(self, socket: SocketId) -> None:
+        """Take another name, since the present one was that of a question which is withdrawn."""
+        self.socket = self.first_socket = socket
+
+    def open(
+        self,
+        host: Endpoint,
+        target: Target | None,
+        attempts: Attempts[TcpFlow] | None = None,
+        gate: Gate | None = None,
+    ) -> None:
         """The connection may open; `host` is the other end of the host's socket."""
         self.told = True
-        self.host = host
+        self.host, self.attempts, self.gate = host, attempts, gate
+        self.permission.decide(target)
         if states.UNDECIDED in self.lifecycle:
             self.fire(states.ALLOWED)
 
-    def refuse(self, error: ExtendedError | None, reason: Reason) -> None:
+    def refuse(self, error: ExtendedError | None, reason: Reason, target: Target | None) -> None:
         """The connection may not open.
 
         Args:
             error: the failure that the guest is to see; None for none.
             reason: why.
+            target: by the rules; None for the last one.
         """
+        self.permission.decide(target)
+        self._fail(error, reason, states.REFUSED)
+
+    def close(self, reason: Reason) -> None:
+        """The rules end the connection: both sides are reset."""
+        if self.lifecycle[1] in HOST_EXISTS:
+            self.errno = EACCES
+            self._close_socket(True)
+            self._fail(local_error(EACCES), reason, states.HOST_FAILED)
+
+    def _fail(self, error: ExtendedError | None, reason: Reason, event: str) -> None:
         self.failure, self.reason = error, reason
         self.errno = error.errno if error else 0
-        self.fire(states.REFUSED)
+        self.fire(event)
 
-    def evict(self, reason: Reason) -> None:
-        """Another connection takes the place of this one, which is not open yet."""
-        self.reason = reason
-        self.fire(states.GUEST_LOST)
+    def give_up(self, event: str, *, errno: int = 0, reason: Reason | None = None) -> None:
+        """The connection ends before it is open, by the guest or for another connection."""
+        self.errno, self.reason = errno or self.errno, reason
+        self.fire(event)
 
     def fire(self, event: str) -> None:
         """Apply a lifecycle event and run its effects."""
@@ -263,7 +287,7 @@ class TcpFlow:
     def _answer(self) -> None:
         """Effect: send the SYN-ACK, since the host has connected."""
         self.answered = True
-        self._ends_at = inf
+        self.ends_at = inf
         del self.shared.connecting[self]
         self.begin_handshake()
 
@@ -274,12 +298,21 @@ class TcpFlow:
         refuse_syn(shared.context, shared.icmp_errors, self.guest, self.remote, host, self.irs, self.failure)
 
     def _close_socket(self, abort: bool) -> None:
-        self.shared.context.out.orders.append(CloseSocket(self.socket, abort, self.errno))
+        if self.attempts is not None:
+            self.attempts.close(self.errno)
+            self.attempts = None
+        else:
+            self.shared.context.out.orders.append(CloseSocket(self.socket, abort, self.errno))
+
+    def _withdraw_question(self) -> None:
+        """Effect: the driver need not decide any more."""
+        if self.permission.asked:
+            self._close_socket(False)
 
     def _start_time_wait(self) -> None:
         context = self.shared.context
-        self._ends_at = context.now + context.config.limits.tcp_linger
-        context.timers.arm(self, self._ends_at)
+        self.ends_at = context.now + context.config.limits.tcp_linger
+        context.timers.arm(self, self.ends_at)
 
     # data from the guest
 
@@ -296,32 +329,55 @@ class TcpFlow:
         if kept:
             shared.memory.keep(self, kept, self.receiver.queued)
         self._hold(taken + kept)
+        if self.gate is not None and not self.gate.done:
+            self._pass(self.gate.receive(ready))
+            return
         orders = shared.context.out.orders
+        for data in ready:
+            orders.append(SendStream(self.socket, data))
+
+    def _pass(self, ready: list[Buffer] | None) -> None:
+        """Order the driver to send what the gate lets pass; None ends the connection."""
+        if ready is None:
+            self.drop(Reason.NAME_REFUSED)
+            self.permission.note(self.gate.refused if self.gate else None)
+            self.close(Reason.NAME_REFUSED)
+            return
+        orders = self.shared.context.out.orders
         for data in ready:
             orders.append(SendStream(self.socket, data))
 
     def end(self) -> None:
         """All data before the guest's FIN has come."""
+        if self.gate is not None and not self.gate.finish():
+            self._pass(None)
+            return
         self.receiver.take_fin()
         self.fire(states.GUEST_FIN)
-        self._check_up_drained()
+        self.check_up_drained()
 
-    def _check_up_drained(self) -> None:
+    def check_up_drained(self) -> None:
+        """Send FIN to the host if the guest has, and the socket has taken all data."""
         if self.lifecycle[2] is FIN_SEEN and not self.receiver.unsent:
             self.shared.context.out.orders.append(ShutdownStream(self.socket))
             self.fire(states.UP_DRAINED)
 
-    def guest_probed(self, silence: float) -> None:
-        """The guest has sent a keepalive probe after `silence` seconds without a segment."""
-        if schedule := self.keepalive.new_schedule(silence):
-            self.shared.context.out.orders.append(KeepAlive(self.socket, *schedule))
-
     # facts from the host's socket
 
-    def host_failed(self, error: ExtendedError) -> None:
-        """The host's connect failed, or its connection is broken."""
+    def host_connected(self, socket: SocketId, host: Endpoint, unsent: int) -> None:
+        """One of several attempts has succeeded; see `attempts.Connection`."""
+        self.attempts = None
+        self.socket, self.host = socket, host
+        self.receiver.owe(unsent)
+        self._hold(unsent)
+        self.fire(states.HOST_CONNECTED)
+
+    def host_failed(self, error: ExtendedError, host: Endpoint | None = None) -> None:
+        """The host's connect failed, or its connection is broken; `host` is the endpoint, after several attempts."""
         if self.lifecycle[1] not in HOST_EXISTS:
             return
+        self.attempts = None
+        self.host = host or self.host
         self.failure = error
         self.errno = error.errno
         if self._dirty:
@@ -339,22 +395,8 @@ class TcpFlow:
         self.received += len(data)
         self._hold(len(data))
         self.schedule_flush()
-
-    def stream_sent(self, count: int) -> None:
-        """The host's socket took bytes."""
-        receiver = self.receiver
-        receiver.delivered(count)
-        self.release(count)
-        if self.lifecycle[2] is FIN_SEEN:
-            self._check_up_drained()
-        if receiver.window_opens(self.terms.own_mss, self.shared.memory.window(receiver.limit)):
-            receiver.acknowledge_now()
-            self.schedule_flush()
-
-    def stream_ended(self) -> None:
-        """The remote host will send no more."""
-        self.fire(states.HOST_ENDED)
-        self.schedule_flush()
+        if self.gate is not None and self.gate.awaits_host:
+            self._pass(self.gate.host_received(data))
 
     def receive_budget(self) -> int:
         """How many bytes the driver may read now. After 0, `ResumeStream` follows as soon as the budget is larger."""
@@ -393,6 +435,7 @@ class TcpFlow:
     def free_buffers(self) -> None:
         """Free all data: timers may refer to a connection for a while after its end."""
         self.held = 0
+        self.gate = None
         self.sender.free_buffers()
         self.receiver.free_buffers()
 
@@ -443,40 +486,7 @@ class TcpFlow:
 
     def expire(self) -> None:
         """A deadline of this connection has passed."""
-        context = self.shared.context
-        sender, receiver = self.sender, self.receiver
-        now, idle = context.now, context.config.limits.tcp_keepalive
-        if self._ends_at <= now:
-            self.fire(states.TIME_OVER)
-            return
-        if receiver.ack_due <= now:
-            receiver.ack_timed_out()
-            self.schedule_flush()
-        if sender.retransmit_at <= now:
-            self._retransmission_timeout(now)
-        elif self.keepalive.deadline(idle) <= now:
-            if self.keepalive.count_probe():
-                self.output.keepalive_probe()
-            else:
-                self.fire(states.GUEST_LOST)
-        if self.lifecycle[0] is not states.GONE:
-            due = min(receiver.ack_due, sender.retransmit_at, self._ends_at, self.keepalive.deadline(idle))
-            context.timers.arm(self, due)
-
-    def _retransmission_timeout(self, now: float) -> None:
-        """The retransmission timer has expired or, with nothing in flight, the persist timer."""
-        sender = self.sender
-        handshake = self.lifecycle[0] in HANDSHAKE
-        if not sender.in_flight:
-            self.output.window_probe(now)
-        elif sender.retries >= (SYN_RETRIES if handshake else DATA_RETRIES):
-            self.fire(states.GUEST_LOST)
-        elif handshake:
-            sender.back_off(now)
-            self._send_syn()
-        else:
-            sender.time_out(now)
-            self.output.retransmit()
+        self.shared.expire(self)
 
 
 _EFFECTS: Final[dict[str, Callable[[TcpFlow], None]]] = {
@@ -485,7 +495,7 @@ _EFFECTS: Final[dict[str, Callable[[TcpFlow], None]]] = {
     "reset_handshake": lambda flow: flow.output.reset_handshake(),
     "withdraw_syn": lambda flow: flow.output.withdraw_syn(),
     "send_reset": lambda flow: flow.output.reset_connection(),
-    "withdraw_question": lambda flow: flow._close_socket(False),
+    "withdraw_question": TcpFlow._withdraw_question,
     "close_socket": lambda flow: flow._close_socket(False),
     "abort_socket": lambda flow: flow._close_socket(True),
     "start_time_wait": TcpFlow._start_time_wait,

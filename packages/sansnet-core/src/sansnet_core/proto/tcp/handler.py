@@ -20,7 +20,7 @@ from sansnet_core.orders import (
     SocketId,
 )
 from sansnet_core.proto.icmp_errors import IcmpErrors
-from sansnet_core.proto.tcp import arrival, reports, states
+from sansnet_core.proto.tcp import arrival, facts, reports, states, timeouts
 from sansnet_core.proto.tcp.flow import TcpFlow
 from sansnet_core.proto.tcp.opening import Opening
 from sansnet_core.proto.tcp.refusal import local_error
@@ -48,7 +48,7 @@ class Tcp:
 
     def __init__(self, context: Context, icmp_errors: IcmpErrors, find_station: Callable[[bytes], None]) -> None:
         self.context = context
-        self._shared: TcpShared[TcpFlow] = TcpShared(context, icmp_errors, self._forget)
+        self._shared: TcpShared[TcpFlow] = TcpShared(context, icmp_errors, self._forget, timeouts.expire)
         self.deadline = self.queued = inf
         self.ticket = 0
         self._table = FlowTable()
@@ -127,7 +127,7 @@ class Tcp:
         flow = self._flows.get(packet.reverse_key())
         if flow is None:
             return False
-        flow.unreachable(packet.number, ECONNREFUSED if port else EHOSTUNREACH)
+        arrival.unreachable(flow, packet.number, ECONNREFUSED if port else EHOSTUNREACH)
         return True
 
     def _reset(self, ip: IpHeader, tcp: TcpHeader) -> None:
@@ -151,32 +151,32 @@ class Tcp:
     def stream_connected(self, socket: SocketId) -> None:
         """The host's connect succeeded."""
         if flow := self._sockets.get(socket):
-            flow.fire(states.HOST_CONNECTED)
+            facts.connected(flow, socket)
 
     def stream_received(self, socket: SocketId, data: bytes) -> None:
         """Bytes from the host."""
         if flow := self._sockets.get(socket):
-            flow.stream_received(data)
+            facts.received(flow, socket, data)
 
     def stream_sent(self, socket: SocketId, count: int) -> None:
         """The host's socket took `count` bytes of the `SendStream` orders."""
         if flow := self._sockets.get(socket):
-            flow.stream_sent(count)
+            facts.sent(flow, count)
 
     def stream_ended(self, socket: SocketId) -> None:
         """The host sent FIN."""
         if flow := self._sockets.get(socket):
-            flow.stream_ended()
+            facts.ended(flow, socket)
 
     def stream_failed(self, socket: SocketId, errno: int, error: ExtendedError | None) -> None:
         """The host's connect failed, or its connection is broken."""
         if flow := self._sockets.get(socket):
-            flow.host_failed(error if error and error.errno == errno else local_error(errno))
+            facts.failed(flow, socket, error if error and error.errno == errno else local_error(errno))
 
     def receive_budget(self, socket: SocketId) -> int:
         """How many bytes may be read from the host's socket."""
         flow = self._sockets.get(socket)
-        return flow.receive_budget() if flow else 0
+        return facts.budget(flow, socket) if flow else 0
 
     def endpoints(self, socket: SocketId) -> tuple[Endpoint, Endpoint] | None:
         """See `Network.stream_endpoints`."""
@@ -187,6 +187,14 @@ class Tcp:
         """See `Network.stream_unacknowledged`."""
         flow = self._sockets.get(socket)
         return flow.sender.buffer.held if flow else 0
+
+    # rules that have changed
+
+    def judge_again(self) -> None:
+        """Reset the connections that the present rules close."""
+        for flow in list(self._flows.values()):
+            if not self.opening.is_allowed(flow):
+                flow.close(Reason.REFUSED)
 
     # the end of a batch, and of a connection
 
@@ -212,6 +220,7 @@ class Tcp:
         flow.free_buffers()
         context.timers.forget(flow)
         self.opening.questions.remove(flow)
+        flow.permission.unpin()
         if refused := reports.refused(flow, context.now):
             context.notify(refused)
         if flow.told:

@@ -1,54 +1,49 @@
-"""How connections open: by the guest, by an outsider, or by the program; and which of them may.
+"""How the guest's connections open, and which of them may.
 
-Theory of operation. A SYN of the guest is for a service of the program, for a closed address, or for a rule to decide
-about. A rule may leave the decision to the driver. Then the connection exists in the state UNDECIDED, without a host
-socket, until the verdict comes or time is over. A refusing verdict is remembered for a while, since the guest may
-repeat its SYN. A connection from outside that is UNDECIDED has its host socket already, and the guest has no SYN.
+Theory of operation. A SYN of the guest is for a service of the program, or for a destination that is closed, or that
+the rules decide about (`targets`). Its name may have to be resolved first, or a rule may leave the decision to the
+driver. Then the connection exists in the state UNDECIDED, without a host socket, until the addresses or the verdict
+come, or time is over. A refusal is remembered for a while then, since the guest may repeat its SYN.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from errno import (
-    EACCES,
-    EADDRINUSE,
-    EADDRNOTAVAIL,
-    ECONNREFUSED,
-    ENOBUFS,
-    EPROTONOSUPPORT,
-)
-from typing import Final, Protocol
+from errno import EACCES, EHOSTUNREACH
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from sansnet_core import checks
+from sansnet_core.config import ProxyConfig
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.notices import FlowRefused
-from sansnet_core.orders import (
-    Buffer,
-    CloseSocket,
-    DecideFlow,
-    Endpoint,
-    ExtendedError,
-    OpenStream,
-    ServeStream,
-    SocketId,
-)
-from sansnet_core.policy import Action, Allow, Refuse, Serve, Verdict
+from sansnet_core.orders import Buffer, CloseSocket, Endpoint, ExtendedError, OpenStream, ServeStream, SocketId
+from sansnet_core.policy import Action, Allow, Check, Drop, Refuse, Serve, Verdict
+from sansnet_core.policy.evaluator import Judgement
 from sansnet_core.proto.tcp import reports, states
+from sansnet_core.proto.tcp.attempts import Attempts, Handshake
 from sansnet_core.proto.tcp.flow import TcpFlow
+from sansnet_core.proto.tcp.inbound import Inbound
 from sansnet_core.proto.tcp.questions import Questions
 from sansnet_core.proto.tcp.refusal import local_error, refuse_syn
 from sansnet_core.proto.tcp.shared import TcpShared
 from sansnet_core.proto.tcp.table import FlowTable
+from sansnet_core.targets import Target
 from sansnet_core.wire import tcp as wire
 from sansnet_core.wire.ip import TCP, IpHeader
 from sansnet_core.wire.tcp import FIN, TcpHeader
 
-__all__ = ["Inside", "Opening"]
+if TYPE_CHECKING:
+    from sansnet_core.proto.tcp.gate import Gate
 
-_FIRST_PORT: Final = 32768
-_PORTS: Final = 28232
-"""The ports of our own that the program connects from are those that Linux takes (net.ipv4.ip_local_port_range)."""
+__all__ = ["Inside", "MakeHandshake", "Opening"]
+
+MakeHandshake: TypeAlias = Callable[[ProxyConfig, str | bytes, int], Handshake]
+"""Begins a dialogue with a proxy: the proxy; the name of the destination, or its address of 4 or 16 bytes; its port."""
+
+_NO_DESTINATION: Final = (Reason.IP_DESTINATION, Reason.IP_BROADCAST)
+"""Refusals that are answered as for any packet to such an address."""
 
 
 class Inside(Protocol):
@@ -71,11 +66,13 @@ class Opening:
         find_station: asks for the Ethernet address of an address of the guest, if it is not known.
 
     Attributes:
-        questions: connections without a verdict.
+        questions: connections that wait.
+        inbound: opens those of outsiders and of the program.
         inside: the server of the network itself; None if there is none.
+        make_handshake: begins a dialogue with a proxy; None if there are no proxies.
     """
 
-    __slots__ = ("_context", "_find_station", "_next_port", "_shared", "_table", "inside", "questions")
+    __slots__ = ("_context", "_shared", "_table", "inbound", "inside", "make_handshake", "questions")
 
     def __init__(
         self,
@@ -87,10 +84,10 @@ class Opening:
         self._context = context
         self._shared = shared
         self._table = table
-        self._find_station = find_station
-        self._next_port = _FIRST_PORT + context.entropy.keyed(b"port", b"") % _PORTS
-        self.questions = Questions(context, self._undecided)
+        self.questions = Questions(context, self._time_over)
+        self.inbound = Inbound(context, shared, table, self.questions, find_station)
         self.inside: Inside | None = None
+        self.make_handshake: MakeHandshake | None = None
 
     # the guest
 
@@ -125,28 +122,33 @@ class Opening:
             context.drop_packet(Reason.REFUSED, TCP, guest, remote)
             self._answer(guest, remote, refusal.host, syn, refusal.error)
             return
-        host = address_map.to_host(*remote)
-        if host is None:
-            reason = address_map.refusal(remote.address)
-            self.notify_refused(guest, remote, 0, reason)
-            if reason is not Reason.OWN_ADDRESS:
-                raise Malformed(reason)
-            context.drop_packet(reason, TCP, guest, remote)
-            # As a node with that address and without a listener does
-            self._answer(guest, remote, remote.address, syn, local_error(ECONNREFUSED))
-            return
-        rule = context.policy.judge(TCP, remote.address, remote.port, host=host.address)
-        if rule.action is Action.ALLOW:
-            self._connect(self._begin(syn, key, buf, guest, remote, host), (rule.rule and rule.rule.to) or host)
-        elif rule.action is Action.ASK:
-            if self.questions.is_full(inbound=False):
-                self._refused(guest, remote, 0, Reason.UNDECIDED_LIMIT)
-            else:
-                self._ask(self._begin(syn, key, buf, guest, remote, host, undecided=True), remote)
+        target = context.targets.find(TCP, remote)
+        if target is not None and target.opens:
+            flow = self._begin(syn, key, buf, guest, remote, target.hosts[0] if target.hosts else remote)
+            self._connect(flow, target)
+        elif target is not None and target.reason is not None:
+            self._refuse_syn(guest, remote, syn, target)
+        elif self.questions.is_full(inbound=False):
+            self._refused(guest, remote, 0, Reason.UNDECIDED_LIMIT if target else Reason.NAME_LIMIT, target)
         else:
-            error = local_error(rule.errno) if rule.action is Action.REFUSE else None
-            self._refused(guest, remote, error.errno if error else 0, Reason.REFUSED)
-            self._answer(guest, remote, host.address, syn, error)
+            flow = self._begin(syn, key, buf, guest, remote, remote, undecided=True)
+            self._hold(flow, target)
+
+    def _refuse_syn(self, guest: Endpoint, remote: Endpoint, syn: TcpHeader, target: Target) -> None:
+        """Refuse a connection of the guest by its target.
+
+        Raises:
+            Malformed: the configuration closes the destination.
+        """
+        reason = target.reason or Reason.REFUSED
+        if reason in _NO_DESTINATION:
+            self.notify_refused(guest, remote, 0, reason, target)
+            raise Malformed(reason)
+        error = _error(target)
+        # An own address answers as a node with that address and without a listener does
+        errno = error.errno if error and reason is not Reason.OWN_ADDRESS else 0
+        self._refused(guest, remote, errno, reason, target)
+        self._answer(guest, remote, remote.address, syn, error)
 
     def _begin(
         self,
@@ -173,201 +175,227 @@ class Opening:
                 raise Malformed(Reason.TCP_LIMIT)
             oldest = next(iter(self._shared.connecting))
             context.drop_packet(Reason.TCP_LIMIT, TCP, oldest.guest, oldest.remote)
-            oldest.evict(Reason.TCP_LIMIT)  # if the guest still waits, it repeats the SYN of this connection
+            # If the guest still waits, it repeats the SYN of this connection
+            oldest.give_up(states.GUEST_LOST, reason=Reason.TCP_LIMIT)
         flow = TcpFlow(self._shared, context.new_socket(), key, guest, remote, host, undecided=undecided)
         flow.syn_received(syn, wire.parse_options(buf, syn.options_start, syn.start))
-        self._add(flow)
+        self._table.add(flow)
+        self._shared.pending[False] += 1
         self._shared.connecting[flow] = None
         return flow
 
-    def _connect(self, flow: TcpFlow, host: Endpoint) -> None:
-        """Order the host's socket of a connection of the guest."""
-        self._opened(flow, host)
-        context = self._context
-        local = context.address_map.outbound(host.address)
-        context.out.orders.append(OpenStream(flow.socket, host, local, flow.guest, flow.remote))
+    def _connect(self, flow: TcpFlow, target: Target) -> None:
+        """Order the host's sockets of a connection of the guest."""
+        if target.name is not None and not flow.permission.pinned:
+            flow.permission.pin(self._context.targets, flow.remote)
+        hosts, handshake = target.hosts, None
+        if target.via is not None and not flow.permission.elsewhere:
+            proxy = next((one for one in self._context.config.proxies if one.name == target.via), None)
+            if proxy is None or self.make_handshake is None:
+                self._opened(flow, flow.remote, target)
+                flow.host_failed(local_error(EHOSTUNREACH))
+                return
+            handshake = self.make_handshake(proxy, *_destination(flow, target))
+            hosts = (proxy.server,)
+        gate = self._gate(flow.remote, target)
+        if handshake is None and len(hosts) == 1:
+            self._opened(flow, hosts[0], target, gate=gate)
+            local = self._context.address_map.outbound(hosts[0].address)
+            order = OpenStream(flow.socket, hosts[0], local, flow.guest, flow.remote, target.name)
+            self._context.out.orders.append(order)
+        else:
+            attempts = Attempts(self._shared, self._table.by_socket, flow, hosts, target.name, handshake)
+            self._opened(flow, hosts[0], target, attempts, gate)
+            attempts.begin()
+
+    def _gate(self, remote: Endpoint, target: Target) -> Gate | None:
+        if target.check is Check.NONE:
+            return None
+        from sansnet_core.proto.tcp.gate import open_gate  # few networks have rules that need it
+
+        return open_gate(self._context, remote, target)
 
     def _serve(self, flow: TcpFlow, service: SocketId | None) -> None:
         """Let the program serve a connection of the guest."""
-        self._opened(flow, flow.remote)
+        self._opened(flow, flow.remote, None)
         self._context.out.orders.append(ServeStream(flow.socket, service, flow.guest, flow.remote))
 
-    def _opened(self, flow: TcpFlow, host: Endpoint) -> None:
-        flow.open(host)
+    def _opened(
+        self,
+        flow: TcpFlow,
+        host: Endpoint,
+        target: Target | None,
+        attempts: Attempts[TcpFlow] | None = None,
+        gate: Gate | None = None,
+    ) -> None:
+        flow.open(host, target, attempts, gate)
         self._context.notify(reports.opened(flow, self._context.now))
 
-    def _ask(self, flow: TcpFlow, destination: Endpoint) -> None:
-        """Ask for a verdict about a connection."""
+    def _hold(self, flow: TcpFlow, target: Target | None) -> None:
+        """Ask for a verdict about a connection of the guest; without a target, resolve its name first."""
+        context, permission = self._context, flow.permission
+        if (target is None or target.name is not None) and not permission.pinned:
+            permission.pin(context.targets, flow.remote)
+        if target is not None:
+            self.questions.ask(flow, flow.remote, target)
+            return
         self.questions.add(flow)
-        self._context.out.orders.append(DecideFlow(flow.socket, TCP, flow.guest, destination, flow.inbound))
+        context.targets.wait(flow.remote, partial(self._resolved, flow))
 
-    def _add(self, flow: TcpFlow) -> None:
-        self._table.add(flow)
-        self._shared.pending[flow.inbound] += 1
+    def _resolved(self, flow: TcpFlow) -> None:
+        """The name of a destination has been resolved, or cannot be."""
+        if flow not in self.questions or flow.permission.asked:
+            return
+        self.questions.remove(flow)
+        target = self._context.targets.find(TCP, flow.remote, allowed=flow.permission.allowed)
+        if target is None:
+            target = Target(Judgement(Action.REFUSE), reason=Reason.NAME_UNRESOLVED, errno=EHOSTUNREACH)
+        self._settle(flow, target)
 
-    def _refused(self, guest: Endpoint, remote: Endpoint, errno: int, reason: Reason) -> None:
+    def _settle(self, flow: TcpFlow, target: Target) -> None:
+        """Act on the target of a connection of the guest that does not wait any more."""
+        if target.opens:
+            self._connect(flow, target)
+        elif target.reason is None:
+            self._hold(flow, target)
+        else:
+            self._refuse(flow, target)
+
+    def _refuse(self, flow: TcpFlow, target: Target) -> None:
+        """Refuse a connection that has waited."""
+        reason = target.reason or Reason.REFUSED
+        ends = (flow.remote, flow.guest) if flow.inbound else (flow.guest, flow.remote)
+        self._context.drop_packet(reason, TCP, *ends)
+        flow.refuse(_error(target), reason, target)
+        if not flow.inbound:
+            self.questions.remember(flow)
+
+    def _refused(self, guest: Endpoint, remote: Endpoint, errno: int, reason: Reason, target: Target | None) -> None:
         """Count and report a connection of the guest that may not open."""
         self._context.drop_packet(reason, TCP, guest, remote)
-        self.notify_refused(guest, remote, errno, reason)
+        self.notify_refused(guest, remote, errno, reason, target)
 
-    def notify_refused(self, guest: Endpoint, remote: Endpoint, errno: int, reason: Reason) -> None:
+    def notify_refused(
+        self, guest: Endpoint, remote: Endpoint, errno: int, reason: Reason, target: Target | None = None
+    ) -> None:
         """Report a connection of the guest that may not open."""
         now = self._context.now
-        self._context.notify(FlowRefused(TCP, guest, remote, None, errno, reason, False, now))
+        name, rule = (target.name, target.judgement.text) if target else (None, None)
+        self._context.notify(FlowRefused(TCP, guest, remote, None, errno, reason, False, now, name, rule))
 
     def _answer(
         self, guest: Endpoint, remote: Endpoint, host: bytes, syn: TcpHeader, error: ExtendedError | None
     ) -> None:
         refuse_syn(self._context, self._shared.icmp_errors, guest, remote, host, syn.sequence, error)
 
-    # outsiders
-
-    def stream_accepted(self, remote: Endpoint, address: bytes | None, port: int) -> SocketId | None:
-        """A connection from outside was accepted; see `Network.stream_accepted`."""
-        context = self._context
-        guest, seen, reason = self._inbound_ends(remote, address, port)
-        errno = 0
-        if reason is None:
-            verdict = context.policy.judge(TCP, remote.address, port, inbound=True).verdict
-            if isinstance(verdict, Allow):
-                return self._invite(guest, seen, remote).socket
-            if verdict is None and not self.questions.is_full(inbound=True):
-                flow = self._invite(guest, seen, remote, undecided=True)
-                self._ask(flow, remote)
-                return flow.socket
-            reason = Reason.REFUSED if verdict else Reason.UNDECIDED_LIMIT
-            errno = verdict.errno if isinstance(verdict, Refuse) else 0
-        context.drop_packet(reason, TCP, remote, guest)
-        context.notify(FlowRefused(TCP, guest, seen, remote, errno, reason, True, context.now))
-        return None
-
-    def _inbound_ends(
-        self, remote: Endpoint, address: bytes | None, port: int
-    ) -> tuple[Endpoint, Endpoint, Reason | None]:
-        """The endpoints of a connection from outside, as the guest would see them, and why it may not open."""
-        context = self._context
-        wanted = Endpoint._make((address or bytes(len(remote.address)), port))
-        if not context.config.tcp:
-            return wanted, remote, Reason.PROTOCOL_CLOSED
-        ends = context.address_map.inbound(remote.address, address, context.guest)
-        if isinstance(ends, Reason):
-            return wanted, remote, ends
-        guest, seen = Endpoint._make((ends[1], port)), Endpoint._make((ends[0], remote.port))
-        if not self._table.is_free(_key(guest, seen)):
-            return guest, seen, Reason.INBOUND_COLLISION
-        return guest, seen, Reason.TCP_LIMIT if self._is_full() else None
-
-    def _is_full(self) -> bool:
-        limits = self._context.config.limits
-        return self._shared.pending[True] >= limits.tcp_pending or self._table.inbound_is_full(limits)
-
-    def _invite(self, guest: Endpoint, remote: Endpoint, host: Endpoint, *, undecided: bool = False) -> TcpFlow:
-        """Make a connection to the guest, and send the SYN unless a verdict is needed first."""
-        key, socket = _key(guest, remote), self._context.new_socket()
-        flow = TcpFlow(self._shared, socket, key, guest, remote, host, inbound=True, undecided=undecided)
-        flow.offer()
-        self._add(flow)
-        if not undecided:
-            self._send_syn(flow)
-        return flow
-
-    def _send_syn(self, flow: TcpFlow) -> None:
-        self._opened(flow, flow.host)
-        self._find_station(flow.guest.address)
-        flow.begin_handshake()
-
-    # the program
-
-    def stream_opened(self, source: Endpoint | None, address: bytes | None, port: int) -> SocketId | int:
-        """See `Network.stream_opened`."""
-        context = self._context
-        if not context.config.tcp:
-            return -EPROTONOSUPPORT
-        ends = context.address_map.from_program(source.address if source else None, address, context.guest)
-        if isinstance(ends, int):
-            return -ends
-        if self._is_full():
-            return -ENOBUFS
-        guest = Endpoint._make((ends[1], port))
-        if source is not None and source.port:
-            remote = Endpoint._make((ends[0], source.port))
-            if not self._table.is_free(_key(guest, remote)):
-                return -EADDRINUSE
-        else:
-            free = self._free_port(guest, ends[0])
-            if free is None:
-                return -EADDRNOTAVAIL
-            remote = Endpoint._make((ends[0], free))
-        return self._invite(guest, remote, remote).socket
-
-    def _free_port(self, guest: Endpoint, address: bytes) -> int | None:
-        """A port of `address` that has no connection with `guest`."""
-        for _ in range(_PORTS):
-            port = self._next_port
-            self._next_port = _FIRST_PORT + (port + 1 - _FIRST_PORT) % _PORTS
-            if _key(guest, Endpoint._make((address, port))) not in self._table.by_key:
-                return port
-        return None
-
     # verdicts
 
     def flow_decided(self, socket: SocketId, verdict: Verdict) -> None:
         """See `Network.flow_decided`."""
         flow = self._table.by_socket.get(socket)
-        if flow is not None and flow in self.questions:
+        if flow is not None and flow in self.questions and flow.permission.asked:
             checks.verdict(verdict, TCP)
             self.questions.remove(flow)
-            self._decide(flow, verdict, Reason.REFUSED)
+            self._decide(flow, verdict)
 
-    def _decide(self, flow: TcpFlow, verdict: Verdict, reason: Reason) -> None:
-        """Act on a verdict; `reason` is the one for a refusal."""
-        if flow.inbound and isinstance(verdict, Allow):
-            self._send_syn(flow)
-            return
-        if not flow.inbound and isinstance(verdict, Serve):
-            self._serve(flow, None)
-            return
-        errno: int | None = EACCES
+    def _decide(self, flow: TcpFlow, verdict: Verdict) -> None:
+        """Act on a verdict about a connection that waited for it."""
+        permission, target = flow.permission, flow.permission.target
+        permission.verdict_came(allowed=isinstance(verdict, Allow))
+        assert target is not None  # it was asked about
         if isinstance(verdict, Allow):
-            address_map = self._context.address_map
-            host = address_map.to_host(*flow.remote)  # the configuration may have changed
-            if host is not None:
-                self._connect(flow, verdict.to or host)
-                return
-            reason = address_map.refusal(flow.remote.address)
-            errno = ECONNREFUSED if reason is Reason.OWN_ADDRESS else EACCES
-        elif not isinstance(verdict, Serve):
-            errno = verdict.errno if isinstance(verdict, Refuse) else None
-        ends = (flow.remote, flow.guest) if flow.inbound else (flow.guest, flow.remote)
-        self._context.drop_packet(reason, TCP, *ends)
-        flow.refuse(None if errno is None else local_error(errno), reason)
-        if not flow.inbound:
-            self.questions.remember(flow)
+            if flow.inbound:
+                self.inbound.send_syn(flow, target)
+            elif verdict.to is not None:
+                permission.redirect()
+                self._connect(flow, target._replace(hosts=(verdict.to,)))
+            else:
+                self._find_again(flow)
+        elif isinstance(verdict, Serve) and not flow.inbound:
+            self._serve(flow, None)
+        else:
+            judgement = Judgement(Action.DROP if isinstance(verdict, Drop) else Action.REFUSE, target.judgement.rule)
+            errno = verdict.errno if isinstance(verdict, Refuse) else EACCES
+            self._refuse(flow, Target(judgement, (), target.name, Reason.REFUSED, errno))
 
-    def _undecided(self, flow: TcpFlow) -> None:
-        """Refuse a connection that got no verdict in time."""
-        self._refuse_undecided(flow, Refuse(EACCES), Reason.UNDECIDED)
+    def _find_again(self, flow: TcpFlow) -> None:
+        """Find the target of a connection of the guest that the driver has allowed."""
+        target = self._context.targets.find(TCP, flow.remote, allowed=True)
+        if target is None:
+            self._hold(flow, None)
+        else:
+            self._settle(flow, target)
 
-    def _refuse_undecided(self, flow: TcpFlow, verdict: Verdict, reason: Reason) -> None:
-        if not flow.inbound:  # the order to abort an inbound connection withdraws the question too
+    def _time_over(self, flow: TcpFlow) -> None:
+        """Refuse a connection that got no verdict, or whose name was not resolved, in time."""
+        permission = flow.permission
+        reason, errno = (Reason.UNDECIDED, EACCES) if permission.asked else (Reason.NAME_UNRESOLVED, EHOSTUNREACH)
+        self._withdraw(flow)
+        judgement = permission.target.judgement if permission.target else Judgement(Action.ALLOW)
+        self._refuse(flow, Target(judgement, (), permission.name, reason, errno))
+
+    def _withdraw(self, flow: TcpFlow) -> None:
+        """Withdraw the question about a connection, if there is one."""
+        permission = flow.permission
+        if permission.asked and not flow.inbound:  # the order to abort an inbound connection withdraws it too
             self._context.out.orders.append(CloseSocket(flow.socket))
-        self._decide(flow, verdict, reason)
+        permission.verdict_came(allowed=permission.allowed)
+
+    # other rules
 
     def reconfigured(self) -> None:
-        """Follow the context's new configuration, which may refuse connections without a verdict."""
+        """Follow the context's new configuration, by which connections that wait may open, or are refused."""
         context, questions = self._context, self.questions
         questions.forget_refusals()
         for flow in questions.undecided():
-            ends = (flow.host, flow.guest.port) if flow.inbound else (flow.remote, flow.remote.port)
-            verdict = context.policy.judge(TCP, ends[0].address, ends[1], inbound=flow.inbound).verdict
-            if not flow.inbound and context.address_map.to_host(*flow.remote) is None:
-                verdict = Allow()  # which is refused
-            elif verdict is None or isinstance(verdict, Allow):
-                continue
+            permission = flow.permission
+            target: Target | None
+            if flow.inbound:
+                judgement = context.policy.judge(TCP, flow.host.address, flow.guest.port, inbound=True)
+                if judgement.action in (Action.ALLOW, Action.ASK):
+                    continue  # the question has been asked
+                target = Target(judgement, reason=Reason.REFUSED, errno=judgement.errno)
+            else:
+                target = context.targets.find(TCP, flow.remote, allowed=permission.allowed)
+                asks = target is not None and target.reason is None and not target.opens
+                if asks if permission.asked else target is None:
+                    continue
             questions.remove(flow)
-            self._refuse_undecided(flow, verdict, Reason.REFUSED)
+            if permission.asked and (target is None or target.reason is None):
+                self._withdraw(flow)
+                self._table.rename(flow, context.new_socket())
+            self._withdraw(flow)
+            if target is None:
+                self._hold(flow, None)
+            else:
+                self._settle(flow, target)
+
+    def is_allowed(self, flow: TcpFlow) -> bool:
+        """Whether the present rules allow a connection that is open. No rule was asked about some, such as services."""
+        target, context = flow.permission.target, self._context
+        if target is None or flow in self.questions:
+            return True
+        if flow.inbound:
+            judgement = context.policy.judge(TCP, flow.host.address, flow.guest.port, inbound=True)
+            return judgement.action in (Action.ALLOW, Action.ASK)
+        if flow.gate is not None and not flow.gate.is_allowed():
+            return False
+        if flow.attempts is not None and target.via is None:
+            return flow.attempts.restrict(partial(self._is_open, flow))
+        return self._is_open(flow, None if flow.permission.elsewhere else flow.host)
+
+    def _is_open(self, flow: TcpFlow, host: Endpoint | None) -> bool:
+        via = flow.permission.target.via if flow.permission.target else None
+        host = None if via else host
+        return self._context.targets.is_allowed(TCP, flow.remote, host, flow.permission.name, via=via)
 
 
-def _key(guest: Endpoint, remote: Endpoint) -> bytes:
-    """The key of a connection: addresses and ports as in the guest's segments."""
-    return guest.address + remote.address + guest.port.to_bytes(2, "big") + remote.port.to_bytes(2, "big")
+def _error(target: Target) -> ExtendedError | None:
+    """The failure that the guest sees; None if it gets no answer."""
+    return None if target.judgement.action is Action.DROP else local_error(target.errno)
+
+
+def _destination(flow: TcpFlow, target: Target) -> tuple[str | bytes, int]:
+    """The destination that a proxy is told: a name, or an address of 4 or 16 bytes; and the port."""
+    host = target.hosts[0].address if target.hosts else flow.remote.address
+    return target.name or host, flow.remote.port

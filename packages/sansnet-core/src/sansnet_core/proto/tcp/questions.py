@@ -1,4 +1,4 @@
-"""The connections without a verdict, and the verdicts that refused one."""
+"""The connections that wait for a verdict or for the addresses of a name, and those that were refused then."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from math import inf
 from typing import Final, NamedTuple
 
 from sansnet_core.context import Context
-from sansnet_core.orders import ExtendedError
+from sansnet_core.orders import DecideFlow, Endpoint, ExtendedError
 from sansnet_core.proto.tcp.flow import TcpFlow
+from sansnet_core.targets import Target
+from sansnet_core.wire.ip import TCP
 
 __all__ = ["Questions", "Refusal"]
 
@@ -37,11 +39,11 @@ class Refusal(NamedTuple):
 
 
 class Questions:
-    """Bounds the number and the time of connections without a verdict.
+    """Bounds the number and the time of connections that wait for a verdict or for the addresses of a name.
 
     Args:
         context: of the network.
-        time_over: called with a connection that got no verdict in time.
+        time_over: called with a connection that has waited for too long.
     """
 
     __slots__ = ("_context", "_refusals", "_time_over", "_undecided", "deadline", "queued", "ticket")
@@ -61,25 +63,38 @@ class Questions:
         return len(self._undecided[inbound]) >= self._context.config.limits.undecided_flows
 
     def add(self, flow: TcpFlow) -> None:
-        """A question is asked about a connection."""
+        """A connection waits."""
         context = self._context
         due = context.now + context.config.limits.decision_time
         self._undecided[flow.inbound][flow] = due
         context.timers.arm(self, min(self.deadline, due))
 
+    def ask(self, flow: TcpFlow, destination: Endpoint, target: Target) -> None:
+        """Ask the driver for a verdict about a connection.
+
+        Args:
+            flow: the connection.
+            destination: as in `DecideFlow`.
+            target: by the rules, which leave the decision to the driver.
+        """
+        self.add(flow)
+        flow.permission.ask(target)
+        order = DecideFlow(flow.socket, TCP, flow.guest, destination, flow.inbound, target.name)
+        self._context.out.orders.append(order)
+
     def __contains__(self, flow: TcpFlow) -> bool:
         return flow in self._undecided[flow.inbound]
 
     def remove(self, flow: TcpFlow) -> bool:
-        """The question is answered or withdrawn; whether there was one."""
+        """A connection waits no more; whether it did."""
         return self._undecided[flow.inbound].pop(flow, None) is not None
 
     def undecided(self) -> list[TcpFlow]:
-        """All connections without a verdict."""
+        """All connections that wait."""
         return [flow for flows in self._undecided for flow in flows]
 
     def expire(self) -> None:
-        """Refuse the connections that got no verdict in time, and forget old refusals."""
+        """Refuse the connections that have waited for too long, and forget old refusals."""
         context = self._context
         for flows in self._undecided:
             while flows:
@@ -97,7 +112,7 @@ class Questions:
             del self._refusals[key]
 
     def remember(self, flow: TcpFlow) -> None:
-        """Keep the refusal of a connection of the guest, which may repeat its SYN."""
+        """Keep the refusal of a connection of the guest that has waited: it may repeat its SYN."""
         refusals = self._refusals
         refusals.pop(flow.key, None)
         if len(refusals) >= self._context.config.limits.undecided_flows:

@@ -251,6 +251,10 @@ class Receiver:
             raise UsageError(f"count: {count} bytes were reported as sent, but only {self.unsent} were ordered")
         self.unsent -= count
 
+    def owe(self, count: int) -> None:
+        """Count bytes that were ordered before the guest's: those of a dialogue with a proxy."""
+        self.unsent += count
+
     def acknowledge_now(self) -> None:
         """Have an acknowledgment sent at the end of the batch."""
         self.ack_now = True

@@ -12,7 +12,18 @@ __all__ = ["closed", "opened", "refused", "report"]
 
 def opened(flow: TcpFlow, now: float) -> FlowOpened:
     """The notice that a connection may open."""
-    return FlowOpened(flow.socket, TCP, flow.guest, flow.remote, flow.host, flow.inbound, now)
+    permission = flow.permission
+    return FlowOpened(
+        flow.first_socket,
+        TCP,
+        flow.guest,
+        flow.remote,
+        flow.host,
+        flow.inbound,
+        now,
+        permission.name,
+        permission.rule,
+    )
 
 
 def refused(flow: TcpFlow, now: float) -> FlowRefused | None:
@@ -24,13 +35,26 @@ def refused(flow: TcpFlow, now: float) -> FlowRefused | None:
         return None
     host = flow.host if flow.told or flow.inbound else None
     errno = flow.failure.errno if flow.failure else 0
-    return FlowRefused(TCP, flow.guest, flow.remote, host, errno, flow.reason, flow.inbound, now)
+    permission = flow.permission
+    return FlowRefused(
+        TCP,
+        flow.guest,
+        flow.remote,
+        host,
+        errno,
+        flow.reason,
+        flow.inbound,
+        now,
+        permission.name,
+        permission.rule,
+    )
 
 
 def closed(flow: TcpFlow, now: float) -> FlowClosed:
     """The notice of the end of a connection."""
+    permission = flow.permission
     return FlowClosed(
-        flow.socket,
+        flow.first_socket,
         TCP,
         flow.guest,
         flow.remote,
@@ -40,13 +64,27 @@ def closed(flow: TcpFlow, now: float) -> FlowClosed:
         flow.received,
         flow.errno,
         now,
+        permission.name,
+        flow.reason,
+        permission.rule,
     )
 
 
 def report(flow: TcpFlow) -> FlowReport:
     """The present state of a connection."""
+    permission = flow.permission
     return FlowReport(
-        flow.socket, TCP, flow.guest, flow.remote, flow.host, flow.inbound, _state(flow), flow.sent, flow.received
+        flow.first_socket,
+        TCP,
+        flow.guest,
+        flow.remote,
+        flow.host,
+        flow.inbound,
+        _state(flow),
+        flow.sent,
+        flow.received,
+        permission.name,
+        permission.rule,
     )
 
 

@@ -22,22 +22,32 @@ class TcpShared(Generic[Flow]):
         context: of the network.
         icmp_errors: of the network.
         forget: called with a connection that is over on both sides.
+        expire: called with a connection when a deadline of it has passed.
 
     Attributes:
-        context, icmp_errors, forget: the arguments.
+        context, icmp_errors, forget, expire: the arguments.
         memory: counts the payload bytes that all connections hold.
         dirty: connections to flush at the end of the batch.
         pending: numbers of handshakes under way: of connections that the guest opened, and of inbound ones.
         connecting: connections of the guest whose host socket is not connected yet; the oldest first.
+        further: sockets of the host that connect beside another one of the same connection; see `attempts`.
     """
 
-    __slots__ = ("connecting", "context", "dirty", "forget", "icmp_errors", "memory", "pending")
+    __slots__ = ("connecting", "context", "dirty", "expire", "forget", "further", "icmp_errors", "memory", "pending")
 
-    def __init__(self, context: Context, icmp_errors: IcmpErrors, forget: Callable[[Flow], None]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        icmp_errors: IcmpErrors,
+        forget: Callable[[Flow], None],
+        expire: Callable[[Flow], None],
+    ) -> None:
         self.context = context
         self.icmp_errors = icmp_errors
         self.forget = forget
+        self.expire = expire
         self.memory = Memory(context.config.limits.tcp_memory)
         self.dirty: list[Flow] = []
         self.pending = [0, 0]
         self.connecting: dict[Flow, None] = {}
+        self.further = 0

@@ -43,6 +43,12 @@ class FlowTable:
         self.inbound -= flow.inbound
         return True
 
+    def rename(self, flow: TcpFlow, socket: SocketId) -> None:
+        """Give a connection another name, since the present one was that of a question which is withdrawn."""
+        del self.by_socket[flow.socket]
+        flow.rename(socket)
+        self.by_socket[socket] = flow
+
     def is_free(self, key: bytes) -> bool:
         """Whether no other connection has the same ends; one in TIME-WAIT gives way."""
         old = self.by_key.get(key)

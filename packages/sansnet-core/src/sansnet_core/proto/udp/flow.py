@@ -11,6 +11,7 @@ from sansnet_core.egress import Egress, FlowHeaders
 from sansnet_core.errors import Reason
 from sansnet_core.notices import FlowClosed
 from sansnet_core.orders import Endpoint, SocketId
+from sansnet_core.policy.evaluator import Judgement
 from sansnet_core.wire.ip import UDP
 
 __all__ = ["End", "Flow", "ForwardedPort", "Mapping", "Served", "flow_key"]
@@ -142,7 +143,7 @@ class Flow:
         redirected: whether a rule or a verdict chose `host`.
         group: whether `host` is a group.
         name: the host name that `remote` stands for.
-        rule: the rule that decided, for notices.
+        judgement: the one that let it open, for notices; None if there was none.
         others: the host's endpoints that are tried if `host` cannot be reached, in order.
         first: TTL, TOS and whether it may be fragmented, of the guest's first datagram, if there are `others`.
         headers: for datagrams to the guest.
@@ -165,6 +166,7 @@ class Flow:
         "headers",
         "host",
         "inbound",
+        "judgement",
         "key",
         "last_from_guest",
         "last_used",
@@ -175,7 +177,6 @@ class Flow:
         "received",
         "redirected",
         "remote",
-        "rule",
         "sent",
         "served",
         "socket",
@@ -193,7 +194,7 @@ class Flow:
         redirected: bool = False,
         group: bool = False,
         name: str | None = None,
-        rule: str | None = None,
+        judgement: Judgement | None = None,
         others: tuple[Endpoint, ...] = (),
     ) -> None:
         self.key = flow_key(guest, remote)
@@ -207,7 +208,7 @@ class Flow:
         self.redirected = redirected
         self.group = group
         self.name = name
-        self.rule = rule
+        self.judgement = judgement
         self.others = others
         self.first = (0, 0, False)
         self.headers = FlowHeaders(egress, remote, guest, UDP)

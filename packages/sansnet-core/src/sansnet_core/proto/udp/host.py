@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from sansnet_core.context import Context
 from sansnet_core.errors import Reason
 from sansnet_core.orders import CloseSocket, Endpoint, OpenDatagram, SocketId
+from sansnet_core.policy.evaluator import Judgement
 from sansnet_core.proto.udp.flow import Flow, ForwardedPort, Mapping, flow_key
 from sansnet_core.proto.udp.table import FlowTable
 from sansnet_core.proto.undecided import Admission
@@ -77,11 +78,11 @@ class HostFlows:
             admission: of the flow.
         """
         context = self._context
-        (host, *others), redirected, name, rule = admission
+        (host, *others), redirected, name, judgement = admission
         self._table.make_room(inbound=False)
         forward = self._outgoing_forward(guest, remote, host)
         if forward is not None:
-            return self._open_outgoing(forward, guest, remote, name, rule)
+            return self._open_outgoing(forward, guest, remote, name, judgement)
         flow = Flow(
             context.egress,
             self._mapping(guest, remote, host, None if redirected else name),
@@ -92,7 +93,7 @@ class HostFlows:
             redirected=redirected,
             group=context.address_map.is_group(host.address),
             name=name,
-            rule=rule,
+            judgement=judgement,
             others=tuple(others),
         )
         return self._table.add(flow)
@@ -100,10 +101,10 @@ class HostFlows:
     def open_next(self, flow: Flow) -> Flow:
         """Replace a flow by one to the next of its host's endpoints."""
         self._table.close(flow)
-        return self.open(flow.guest, flow.remote, Admission(flow.others, flow.redirected, flow.name, flow.rule))
+        return self.open(flow.guest, flow.remote, Admission(flow.others, flow.redirected, flow.name, flow.judgement))
 
     def _open_outgoing(
-        self, forward: ForwardedPort, guest: Endpoint, remote: Endpoint, name: str | None, rule: str | None
+        self, forward: ForwardedPort, guest: Endpoint, remote: Endpoint, name: str | None, judgement: Judgement | None
     ) -> Flow:
         """Open a flow that the guest begins from a forwarded port."""
         context = self._context
@@ -112,7 +113,7 @@ class HostFlows:
             old = forward.flows[remote]
             local = old.local or local
             self._table.close(old)
-        flow = Flow(context.egress, forward, guest, remote, remote, inbound=False, name=name, rule=rule)
+        flow = Flow(context.egress, forward, guest, remote, remote, inbound=False, name=name, judgement=judgement)
         self._table.add(flow)
         flow.local = local
         return flow
@@ -169,14 +170,16 @@ class HostFlows:
         return guest, remote
 
     def open_inbound(
-        self, forward: ForwardedPort, guest: Endpoint, remote: Endpoint, source: Endpoint, rule: str | None
+        self, forward: ForwardedPort, guest: Endpoint, remote: Endpoint, source: Endpoint, judgement: Judgement | None
     ) -> Flow:
-        """Open a flow of an outsider; the endpoints are those of `inbound_ends`, `rule` is the one that decided."""
+        """Open a flow of an outsider, which a judgement has allowed; the endpoints are those of `inbound_ends`."""
         if source in forward.flows:
             self._table.close(forward.flows[source])  # it is stale
         self._find_station(guest.address)
         self._table.make_room(inbound=True)
-        return self._table.add(Flow(self._context.egress, forward, guest, remote, source, inbound=True, rule=rule))
+        return self._table.add(
+            Flow(self._context.egress, forward, guest, remote, source, inbound=True, judgement=judgement)
+        )
 
     def is_stale(self, flow: Flow, forward: ForwardedPort) -> bool:
         """Whether an inbound flow has a former address of the guest, from which the guest no longer answers."""

@@ -14,6 +14,7 @@ from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.orders import ORIGIN_LOCAL, Buffer, CloseSocket, Endpoint, ExtendedError, SocketId
 from sansnet_core.policy import Action, Refuse, Serve
+from sansnet_core.policy.evaluator import Judgement
 from sansnet_core.proto.udp.flow import Flow, ForwardedPort, Mapping, Served, flow_key
 from sansnet_core.proto.udp.host import HostFlows
 from sansnet_core.proto.udp.served import ServedFlows
@@ -136,11 +137,11 @@ class Opening:
         if ends is None:
             return None
         if source in forward.flows:  # a flow that moves to another address of the guest is no new one
-            return self._host.open_inbound(forward, *ends, source, forward.flows[source].rule)
+            return self._host.open_inbound(forward, *ends, source, forward.flows[source].judgement)
         new = NewFlow((forward.socket, source), UDP, *ends, source, forward.socket)
         outcome: Outcome[Datagram] = undecided.known(new) or undecided.judge(new)
         if isinstance(outcome, Admission):
-            return self._host.open_inbound(forward, *ends, source, outcome.rule)
+            return self._host.open_inbound(forward, *ends, source, outcome.judgement)
         if isinstance(outcome, Question):
             undecided.keep(outcome, datagram, len(datagram.data))
         else:
@@ -221,7 +222,7 @@ class Opening:
         if not new.inbound:
             flow: Flow | None = self._admit(question, outcome)
         else:
-            flow = self._admit_inbound(new, outcome.rule) if isinstance(outcome, Admission) else None
+            flow = self._admit_inbound(new, outcome.judgement) if isinstance(outcome, Admission) else None
         if flow is not None:
             if question.packets:
                 one = question.packets[0]
@@ -240,7 +241,7 @@ class Opening:
             return flow
         return flow or self._host.open(new.guest, new.remote, outcome)
 
-    def _admit_inbound(self, new: NewFlow, rule: str | None) -> Flow | None:
+    def _admit_inbound(self, new: NewFlow, judgement: Judgement | None) -> Flow | None:
         """Open an inbound flow that waited, unless the guest has begun it meanwhile; None if it cannot be reached."""
         forward = self._host.sockets.get(new.forward) if new.forward else None
         if not isinstance(forward, ForwardedPort) or new.outsider is None:
@@ -248,4 +249,4 @@ class Opening:
         if new.outsider in forward.flows:
             return forward.flows[new.outsider]
         ends = self._host.inbound_ends(forward, new.outsider)
-        return self._host.open_inbound(forward, *ends, new.outsider, rule) if ends else None
+        return self._host.open_inbound(forward, *ends, new.outsider, judgement) if ends else None

@@ -70,7 +70,8 @@ class FlowTable:
             context.targets.pin(flow.remote)
         if context.notices:
             ends = flow.guest, flow.remote, flow.host
-            context.notify(FlowOpened(flow.socket, UDP, *ends, flow.inbound, context.now, flow.name, flow.rule))
+            rule = flow.judgement.text if flow.judgement is not None else None
+            context.notify(FlowOpened(flow.socket, UDP, *ends, flow.inbound, context.now, flow.name, rule))
         return flow
 
     def close(self, flow: Flow, reason: Reason | None = None) -> None:

@@ -1,0 +1,325 @@
+"""The options about what the guest may reach, and the policy that they make.
+
+The modules of policies are loaded only if one of these options is given.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from sansnet_cli.options.records import CommandLineError
+from sansnet_core import addresses
+from sansnet_core.addresses import Endpoint
+from sansnet_core.config import NameMode
+from sansnet_core.policy import Action, Group
+from sansnet_core.records import replace
+
+if TYPE_CHECKING:
+    import argparse
+
+    from sansnet_core.config import ProxyConfig
+    from sansnet_core.policy import Policy, PolicyFile, Rule
+
+__all__ = [
+    "PRESETS",
+    "add_policy_options",
+    "add_rule_options",
+    "make_policy",
+    "options_of_files",
+    "policy_options",
+    "read_policy",
+]
+
+PRESETS: Final = ("none", "dns", "web", "public", "open")
+
+_MAX_FILE: Final = 4 << 20
+"""Characters that are read of a policy."""
+_PROXY: Final = "--proxy"
+"""The name of the proxy of that option in the policy."""
+
+
+def add_policy_options(made: argparse.ArgumentParser) -> None:
+    """Add all of these options to a command with a guest."""
+    group = made.add_argument_group("what the guest may reach; the first rule that matches decides")
+    group.add_argument("--policy", metavar="FILE", help="read rules from FILE; see `sansnet policy --help`")
+    add_rule_options(group)
+    group.add_argument(
+        "--audit", metavar="FILE", help="write a line of JSON to FILE for each decision and each name that is asked for"
+    )
+    group.add_argument(
+        "--learn", metavar="FILE", help="write a policy to FILE that allows all that the guest used in this run"
+    )
+
+
+def add_rule_options(group: argparse._ArgumentGroup) -> None:
+    """Add the options that make rules."""
+    for action, text in (
+        (Action.ALLOW, "allow DEST: NAME, `*.NAME`, an address, a network or a group such as `private`, with :PORT "
+         "or without; repeatable; all that no rule allows is refused then"),
+        (Action.REFUSE, "refuse DEST; these rules and those of --allow hold in their order, before others"),
+    ):  # fmt: skip
+        group.add_argument(
+            f"--{action.value}",
+            action="append",
+            dest="rules",
+            type=_tagged(action),
+            default=[],
+            metavar="DEST",
+            help=text,
+        )
+    group.add_argument(
+        "--preset",
+        choices=PRESETS,
+        metavar="NAME",
+        help="rules for a common case: `none`; `dns`: only names; `web`: also ports 80 and 443 of public addresses; "
+        "`public`: all ports of public addresses; `open`",
+    )
+    group.add_argument(
+        "--names",
+        choices=("own", "real"),
+        metavar="KIND",
+        help="the addresses that the guest sees for names: `own`, the default: one for each name, on its segment only; "
+        "`real`: those of the name, which other names may share",
+    )
+    group.add_argument(
+        "--ask", action="store_true", help="hold what no rule decides until you answer it by `sansnet ctl PATH ask`"
+    )
+    group.add_argument(
+        "--proxy",
+        metavar="URL",
+        help="send what is allowed through a proxy: socks5://HOST:PORT, or http://HOST:PORT by CONNECT",
+    )
+    group.add_argument(
+        "--proxy-credentials", metavar="FILE", help="a file with USER:PASSWORD for the proxy, on one line"
+    )
+
+
+def _tagged(action: Action) -> Callable[[str], tuple[Action, str]]:
+    """A converter that keeps which option a text belongs to."""
+    return lambda text: (action, text)
+
+
+def policy_options(parsed: argparse.Namespace, dns: Sequence[bytes] | None) -> dict[str, Any]:
+    """The fields of records for these options; none for options that were not given.
+
+    Args:
+        parsed: the parsed command line.
+        dns: the name servers of `-D`; None if it was not given.
+
+    Raises:
+        CommandLineError: options contradict each other, a rule or the file is wrong, or the file cannot be read.
+    """
+    files = {name: getattr(parsed, name) for name in ("policy", "audit", "learn")}
+    _check_files(files)
+    found = {name: files[name] for name in ("audit", "learn") if files[name] is not None}
+    watches = bool(found)
+    policy = make_policy(parsed)
+    if policy is not None:
+        found["policy"] = _with_forwards(policy)
+    if parsed.names is not None:
+        if not (policy or watches):
+            raise CommandLineError("--names needs a policy; give one by --policy, --allow or --preset, or leave it out")
+        found["names"] = NameMode(parsed.names)
+    if watches or parsed.ask or parsed.proxy is not None:
+        found["resolver"] = True  # they are about names, even if no rule is
+    if dns == () and ("resolver" in found or (policy is not None and policy.needs_resolver)):
+        raise CommandLineError("-D none leaves the guest without names, which this policy is about; leave out -D none")
+    return found
+
+
+def options_of_files(policy: str | None, audit: str | None) -> dict[str, Any]:
+    """The fields of records for a file with a policy and one for the audit, either of which may be None.
+
+    Raises:
+        CommandLineError: the policy is wrong, or cannot be read.
+    """
+    _check_files({"policy": policy, "audit": audit})
+    found: dict[str, Any] = {}
+    if policy is not None:
+        found["policy"] = _with_forwards(_of_file(policy))
+    if audit is not None:
+        found |= {"audit": audit, "resolver": True}
+    return found
+
+
+def _check_files(files: Mapping[str, str | None]) -> None:
+    """Check the files of options by their names."""
+    given = [(f"--{name}", path) for name, path in files.items() if path is not None]
+    for number, (option, path) in enumerate(given):
+        if not path:
+            raise CommandLineError(f"{option} names no file; give a path")
+        if path == "-":
+            stream = "would read stdin" if option == "--policy" else "cannot write to stdout"
+            raise CommandLineError(f"{option} - {stream}, which is the command's; give a file or a FIFO")
+        for other, same in given[:number]:
+            if os.path.realpath(path) == os.path.realpath(same):
+                raise CommandLineError(f"{option} would overwrite the file of {other}, {path}; give another one")
+
+
+def make_policy(parsed: argparse.Namespace) -> Policy | None:
+    """The policy of the options of `add_rule_options` and `--policy`; None if none of them was given.
+
+    Raises:
+        CommandLineError: options contradict each other, a rule or the file is wrong, or the file cannot be read.
+    """
+    if parsed.proxy_credentials is not None and parsed.proxy is None:
+        raise CommandLineError("--proxy-credentials needs --proxy URL; give both, or leave it out")
+    if not (parsed.policy or parsed.rules or parsed.preset or parsed.ask or parsed.proxy):
+        return None
+    from sansnet_core.policy import Policy, preset
+
+    if parsed.policy is not None and parsed.preset is not None:
+        raise CommandLineError(
+            f'--policy and --preset exclude each other; write preset = "{parsed.preset}" into {parsed.policy}'
+        )
+    if parsed.policy is not None:
+        policy = _of_file(parsed.policy)
+    elif parsed.preset is not None:
+        policy = preset(parsed.preset)
+    else:
+        closes = any(action is Action.ALLOW for action, _ in parsed.rules)
+        policy = Policy(default_action=Action.REFUSE if closes else Action.ALLOW)
+    changes: dict[str, Any] = {}
+    if parsed.ask:
+        changes["default_action"] = Action.ASK
+    if parsed.names is not None:
+        changes["names"] = NameMode(parsed.names)
+    rules = [rule for action, text in parsed.rules for rule in _rules(action, text)]
+    policy = replace(policy, rules=(*rules, *policy.rules), **changes)
+    return policy if parsed.proxy is None else _through(policy, _proxy(parsed.proxy, parsed.proxy_credentials))
+
+
+def _of_file(path: str) -> Policy:
+    """The policy of `--policy`. Raises `CommandLineError` if it is wrong, or cannot be read."""
+    from sansnet_core.policy import PolicyError
+
+    try:
+        return read_policy(path).policy
+    except PolicyError as error:
+        raise CommandLineError(f"{error}; `sansnet policy check {path}` checks it") from None
+
+
+def read_policy(path: str) -> PolicyFile:
+    """The policy in a file, with its cases. Files with credentials are sought beside it.
+
+    Args:
+        path: path of the file; `-` is stdin.
+
+    Raises:
+        CommandLineError: the file cannot be read.
+        PolicyError: it is wrong; the message begins with file and line.
+    """
+    from sansnet_core.policy import load_policy
+
+    def beside(name: str) -> str:
+        return _text(os.path.join(os.path.dirname(path), name))
+
+    try:
+        text = sys.stdin.read(_MAX_FILE) if path == "-" else _text(path)
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+        raise CommandLineError(f"the policy {path} cannot be read ({why}); give another file") from None
+    return load_policy(text, file="stdin" if path == "-" else path, read=beside)
+
+
+def _text(path: str) -> str:
+    """The text of a small file."""
+    with open(path, encoding="utf-8") as file:
+        return file.read(_MAX_FILE)
+
+
+def _rules(action: Action, text: str) -> Iterable[Rule]:
+    """The rules of `--allow` or `--refuse`; they are about the guest's flows unless the text says `in`."""
+    from sansnet_core.policy import PolicyError, parse_destination
+
+    if not text.strip():
+        raise CommandLineError(f"--{action.value} names no destination; give one, or `any` for all")
+    try:
+        rules = parse_destination(text, action)
+    except PolicyError as error:
+        raise CommandLineError(f"--{action.value} {text!r}: {error.problem}{_hint(text)}") from None
+    return [replace(rule, inbound=False) if rule.inbound is None else rule for rule in rules]
+
+
+def _hint(text: str) -> str:
+    """The words to give in place of a URL, if the text is one."""
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return ""
+    where = rest.partition("/")[0].rpartition("@")[2]
+    port = {"http": ":80", "https": ":443", "ssh": ":22", "ftp": ":21"}.get(scheme.lower(), "")
+    return f"; give {where}{'' if ':' in where else port}" if where else ""
+
+
+def _proxy(url: str, credentials: str | None) -> ProxyConfig:
+    """The proxy of `--proxy` and `--proxy-credentials`."""
+    from sansnet_core.config import ProxyConfig, ProxyKind
+
+    kinds = {"socks5": ProxyKind.SOCKS5, "socks5h": ProxyKind.SOCKS5, "http": ProxyKind.HTTP}
+    scheme, separator, rest = url.partition("://")
+    where = rest.removesuffix("/")
+    if not separator or scheme.lower() not in kinds:
+        raise CommandLineError(f"--proxy {url!r} is not a proxy; give socks5://HOST:PORT or http://HOST:PORT")
+    if "@" in where:
+        raise CommandLineError(
+            "--proxy has credentials, which other users can see; put USER:PASSWORD into a file, and give it by "
+            "--proxy-credentials"
+        )
+    host, colon, port = where.rpartition(":")
+    if not (colon and host) or not (port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
+        raise CommandLineError(f"--proxy {url!r} has no port from 1 to 65535; give {scheme}://HOST:PORT")
+    user, password = (None, None) if credentials is None else _credentials(credentials)
+    server = Endpoint(_resolved(url, host.removeprefix("[").removesuffix("]")), int(port))
+    return ProxyConfig(name=_PROXY, kind=kinds[scheme.lower()], server=server, user=user, password=password)
+
+
+def _resolved(url: str, host: str) -> bytes:
+    """The address of a proxy, which the host looks up once if it is a name."""
+    import socket
+
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not a name"
+        raise CommandLineError(f"--proxy {url}: the host {host!r} was not found ({why}); give its address") from None
+    return addresses.parse(str(found[0][4][0]).partition("%")[0])
+
+
+def _credentials(path: str) -> tuple[str, str]:
+    from sansnet_core.policy import PolicyError, parse_credentials
+
+    try:
+        return parse_credentials(_text(path))
+    except PolicyError as error:
+        raise CommandLineError(f"--proxy-credentials {path}: {error.problem}") from None
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+        raise CommandLineError(f"--proxy-credentials {path} cannot be read ({why}); give another file") from None
+
+
+def _with_forwards(policy: Policy) -> Policy:
+    """A policy whose default action is about the guest's flows: `-t` and `-u` open ports, unless a rule closes them."""
+    if policy.default_action in (None, Action.ALLOW):
+        return policy
+    from sansnet_core.policy import Rule
+
+    return replace(policy, rules=(*policy.rules, Rule(action=Action.ALLOW, inbound=True, label="forwarded ports")))
+
+
+def _through(policy: Policy, proxy: ProxyConfig) -> Policy:
+    """A policy that sends all that another one allows through a proxy, unless its rule names another way."""
+
+    def via(rule: Rule) -> Rule:
+        opens = rule.action in (Action.ALLOW, Action.ASK) and not rule.inbound
+        stays = not opens or rule.via or rule.to or Group.RESOLVER in rule.groups
+        return rule if stays else replace(rule, via=proxy.name)
+
+    rules = [via(rule) for rule in policy.rules]
+    if policy.default_action in (Action.ALLOW, Action.ASK):
+        from sansnet_core.policy import Rule
+
+        rules.append(Rule(action=policy.default_action, inbound=False, via=proxy.name))
+    return replace(policy, rules=tuple(rules), proxies=(*policy.proxies, proxy))

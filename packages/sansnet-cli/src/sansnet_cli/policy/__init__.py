@@ -1,0 +1,1 @@
+"""`sansnet policy`: check, explain, test and show policies, without a guest."""

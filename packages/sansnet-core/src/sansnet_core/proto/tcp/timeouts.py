@@ -1,0 +1,55 @@
+"""What happens to a connection when time has passed."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sansnet_core.proto.tcp import states
+from sansnet_core.proto.tcp.flow import TcpFlow
+from sansnet_core.proto.tcp.states import HANDSHAKE
+
+__all__ = ["expire"]
+
+SYN_RETRIES: Final = 5
+"""Retransmissions of our SYN or SYN-ACK, in a minute in all (tcp_synack_retries of Linux)."""
+DATA_RETRIES: Final = 10
+"""Retransmissions of data. With RTOs from 0.2 s on, they take longer than the 100 s of RFC 9293, 3.8.3."""
+
+
+def expire(flow: TcpFlow) -> None:
+    """A deadline of a connection has passed."""
+    context = flow.shared.context
+    sender, receiver = flow.sender, flow.receiver
+    now, idle = context.now, context.config.limits.tcp_keepalive
+    if flow.ends_at <= now:
+        flow.fire(states.TIME_OVER)
+        return
+    if receiver.ack_due <= now:
+        receiver.ack_timed_out()
+        flow.schedule_flush()
+    if sender.retransmit_at <= now:
+        _retransmission_timeout(flow, now)
+    elif flow.keepalive.deadline(idle) <= now:
+        if flow.keepalive.count_probe():
+            flow.output.keepalive_probe()
+        else:
+            flow.fire(states.GUEST_LOST)
+    if flow.lifecycle[0] is not states.GONE:
+        due = min(receiver.ack_due, sender.retransmit_at, flow.ends_at, flow.keepalive.deadline(idle))
+        context.timers.arm(flow, due)
+
+
+def _retransmission_timeout(flow: TcpFlow, now: float) -> None:
+    """The retransmission timer has expired or, with nothing in flight, the persist timer."""
+    sender = flow.sender
+    handshake = flow.lifecycle[0] in HANDSHAKE
+    if not sender.in_flight:
+        flow.output.window_probe(now)
+    elif sender.retries >= (SYN_RETRIES if handshake else DATA_RETRIES):
+        flow.fire(states.GUEST_LOST)
+    elif handshake:
+        sender.back_off(now)
+        flow.send_syn()
+    else:
+        sender.time_out(now)
+        flow.output.retransmit()
