@@ -261,7 +261,7 @@ def test_under_a_policy_pasta_opens_no_port_of_the_host_by_itself(file: str) -> 
 def test_a_wrong_policy_is_misuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "policy.toml"
     path.write_text("x = 1\n")
-    with pytest.raises(Misuse, match="policy.toml:1: x"):
+    with pytest.raises(Misuse, match=r"policy\.toml:1: x"):
         read(ParsedOptions("pasta", ["--policy", str(path)]))
     monkeypatch.setenv("SANSNET_POLICY", "/nonexistent")
     with pytest.raises(Misuse, match="cannot be read"):

@@ -164,7 +164,7 @@ class Attempts(Generic[Flow]):
             if shared.further >= context.config.limits.tcp_pending:
                 context.timers.arm(self, context.now + DELAY)
                 return  # one of those under way may end before
-            shared.further += 1
+            shared.count_further(1)
         socket = context.new_socket() if self._begun else flow.socket
         self._begun = True
         host = self._waiting.popleft()
@@ -218,7 +218,7 @@ class Attempts(Generic[Flow]):
 
     def _succeed(self, socket: SocketId) -> None:
         flow, host = self._flow, self._open.pop(socket)
-        self._shared.further -= bool(self._open)
+        self._shared.count_further(-bool(self._open))
         for other in list(self._open):
             self._abort(other, 0)
         self._end()
@@ -232,7 +232,7 @@ class Attempts(Generic[Flow]):
 
     def _forget(self, socket: SocketId) -> Endpoint:
         host = self._open.pop(socket)
-        self._shared.further -= bool(self._open)
+        self._shared.count_further(-bool(self._open))
         if socket != self._flow.socket:
             del self._sockets[socket]
         return host

@@ -126,7 +126,39 @@ class Served:
         return self.once
 
 
-End: TypeAlias = Mapping | ForwardedPort | Served
+class Relayed:
+    """A relay of a proxy, see `associate`.
+
+    Attributes:
+        socket: name of the socket for its datagrams.
+        flows: by `flow_key`.
+        sources: by the address and port from which the relay has their answers; for a host name, by an empty name.
+    """
+
+    __slots__ = ("flows", "socket", "sources")
+
+    def __init__(self, socket: SocketId) -> None:
+        self.socket = socket
+        self.flows: dict[bytes, Flow] = {}
+        self.sources: dict[tuple[bytes | str, int], Flow] = {}
+
+    def attach(self, flow: Flow) -> None:
+        """Carry a flow."""
+        self.flows[flow.key] = self.sources[_source(flow)] = flow
+
+    def detach(self, flow: Flow) -> bool:
+        """Forget a flow; whether the relay is no longer needed."""
+        del self.flows[flow.key]
+        if self.sources.get(_source(flow)) is flow:
+            del self.sources[_source(flow)]
+        return not self.flows
+
+
+def _source(flow: Flow) -> tuple[bytes | str, int]:
+    return flow.remote.address if flow.name is None else "", flow.remote.port
+
+
+End: TypeAlias = Mapping | ForwardedPort | Served | Relayed
 """The other end of a flow."""
 
 
@@ -137,6 +169,7 @@ class Flow:
         key: see `flow_key`.
         end: the host socket or the service, and `socket` its name.
         served: whether the program is the other end.
+        relayed: whether a proxy's relay is the other end.
         guest, remote: the endpoints in the guest's packets.
         host: the remote endpoint for the host's socket; `remote` if the program is the other end.
         inbound: whether an outsider or the program began it.
@@ -176,6 +209,7 @@ class Flow:
         "outdated",
         "received",
         "redirected",
+        "relayed",
         "remote",
         "sent",
         "served",
@@ -201,6 +235,7 @@ class Flow:
         self.end = end
         self.socket = end.socket
         self.served = isinstance(end, Served)
+        self.relayed = isinstance(end, Relayed)
         self.guest = guest
         self.remote = remote
         self.host = host
