@@ -59,7 +59,7 @@ class Target(NamedTuple):
     Attributes:
         judgement: the judgement of the rules.
         hosts: the host's endpoints, in the order in which they are tried; empty if the flow may not open, if the driver
-            must be asked first, or if a proxy is told the name (`via`).
+            must be asked first, or if a proxy gets the name (`via`).
         name: the host name that the destination stands for.
         reason: the reason if it may not open; None also if the driver must be asked first.
         errno: the errno of a refusal.

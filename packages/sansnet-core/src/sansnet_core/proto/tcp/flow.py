@@ -343,7 +343,7 @@ class TcpFlow:
             self.permission.note(self.gate.refused if self.gate else None)
             self.close(Reason.NAME_REFUSED)
             return
-        self.shared.context.out.orders += [SendStream(self.socket, data) for data in ready]
+        self.shared.context.out.orders.extend([SendStream(self.socket, data) for data in ready])
 
     def end(self) -> None:
         """All data before the guest's FIN has come."""
