@@ -11,21 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from errno import EACCES, ECONNREFUSED, EHOSTUNREACH
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
-from sansnet_core.address_map import is_destination
+from sansnet_core.address_map import AddressMap, is_destination
 from sansnet_core.addresses import Endpoint, is_loopback, is_multicast
+from sansnet_core.config import NetworkConfig
 from sansnet_core.errors import Reason
-from sansnet_core.policy.evaluator import Judgement
+from sansnet_core.policy.evaluator import Evaluator, Judgement
 from sansnet_core.policy.policy import ProxyConfig, ProxyKind
 from sansnet_core.policy.rule import Action, Check
 from sansnet_core.wire import dns
 from sansnet_core.wire.ip import TCP, UDP
 
-if TYPE_CHECKING:
-    from sansnet_core.context import Context
-
-__all__ = ["Bindings", "Target", "Targets"]
+__all__ = ["Bindings", "NetworkState", "Target", "Targets"]
 
 
 class Bindings(Protocol):
@@ -50,15 +48,24 @@ class Bindings(Protocol):
         """That flow has ended."""
 
 
+class NetworkState(Protocol):
+    """The parts of a network's `Context` that say where flows lead."""
+
+    address_map: AddressMap
+    bindings: Bindings | None
+    config: NetworkConfig
+    policy: Evaluator
+
+
 class Target(NamedTuple):
     """Where a flow leads.
 
     Attributes:
-        judgement: of the rules.
+        judgement: the judgement of the rules.
         hosts: the host's endpoints, in the order in which they are tried; empty if the flow may not open, if the driver
             must be asked first, or if it goes through a proxy.
         name: the host name that the destination stands for.
-        reason: why it may not open; None if it may, or if the driver must be asked first.
+        reason: the reason if it may not open; None also if the driver must be asked first.
         errno: the errno of a refusal.
         proxy: the proxy that the flow goes through; then it has no `hosts`.
     """
@@ -100,7 +107,7 @@ class Targets:
 
     __slots__ = ("_context",)
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: NetworkState) -> None:
         self._context = context
 
     def find(self, protocol: int, remote: Endpoint, *, groups: bool = False, allowed: bool = False) -> Target | None:

@@ -208,7 +208,7 @@ class Undecided(Generic[P]):
 
     def _names(self, flow: NewFlow) -> Sequence[str]:
         bindings = self._context.bindings
-        return bindings.names(flow.remote.address) if bindings is not None and not flow.inbound else ()
+        return tuple(bindings.names(flow.remote.address)) if bindings is not None and not flow.inbound else ()
 
     # waiting
 

@@ -224,7 +224,8 @@ class Opening:
         gate: Gate | None = None,
     ) -> None:
         flow.open(host, target, attempts, gate)
-        self._context.notify(reports.opened(flow, self._context.now))
+        if self._context.notices:
+            self._context.notify(reports.opened(flow, self._context.now))
 
     def _hold(self, flow: TcpFlow, target: Target | None) -> None:
         """Ask for a verdict about a connection of the guest; without a target, resolve its name first."""
@@ -274,9 +275,10 @@ class Opening:
         self, guest: Endpoint, remote: Endpoint, errno: int, reason: Reason, target: Target | None = None
     ) -> None:
         """Report a connection of the guest that may not open."""
-        now = self._context.now
-        name, rule = (target.name, target.judgement.text) if target else (None, None)
-        self._context.notify(FlowRefused(TCP, guest, remote, None, errno, reason, False, now, name, rule))
+        context = self._context
+        if context.notices:
+            name, rule = (target.name, target.judgement.text) if target else (None, None)
+            context.notify(FlowRefused(TCP, guest, remote, None, errno, reason, False, context.now, name, rule))
 
     def _answer(
         self, guest: Endpoint, remote: Endpoint, host: bytes, syn: TcpHeader, error: ExtendedError | None
