@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from errno import EHOSTUNREACH, EMSGSIZE, EPROTO, ETIMEDOUT
 from math import inf
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from sansnet_core.context import Context
 from sansnet_core.errors import Reason
@@ -36,11 +36,12 @@ from sansnet_core.orders import (
 from sansnet_core.policy import ProxyConfig
 from sansnet_core.proto.udp.flow import Flow, Relayed
 from sansnet_core.proto.udp.table import FlowTable
+from sansnet_core.proto.undecided import Admission
 from sansnet_core.proxy.handshake import Destination
 from sansnet_core.proxy.socks5 import Socks5, associate_request, unwrap, wrap
 from sansnet_core.wire.ip import UDP
 
-__all__ = ["Association", "Associations", "Report"]
+__all__ = ["Association", "Associations", "Facts", "Report"]
 
 Report: TypeAlias = Callable[[ExtendedError, Endpoint, Endpoint, bytes, Buffer], None]
 """As in `opening`."""
@@ -57,6 +58,16 @@ MAX_TOTAL: Final = 16 << 20
 """Bytes that wait in all of them."""
 FAILED_TIME: Final = 1.0
 """Seconds for which a failure is remembered."""
+
+
+class Facts(Protocol):
+    """Delivers the facts about sockets that are none of TCP's or UDP's."""
+
+    def add(self, socket: SocketId, own: Association | _Datagrams) -> None:
+        """Deliver the facts about a socket from now on."""
+
+    def remove(self, socket: SocketId) -> bool:
+        """Deliver them no longer; whether the socket is open still."""
 
 
 class _Waiting(NamedTuple):
@@ -88,7 +99,6 @@ class Association(Relayed):
         "deadline",
         "errno",
         "key",
-        "proxy",
         "queued",
         "relay",
         "ticket",
@@ -97,11 +107,10 @@ class Association(Relayed):
     def __init__(
         self, owner: Associations, control: SocketId, socket: SocketId, key: bytes, proxy: ProxyConfig
     ) -> None:
-        super().__init__(socket)
+        super().__init__(socket, proxy)
         self._owner = owner
         self.control = control
         self.key = key
-        self.proxy = proxy
         request = associate_request(len(proxy.server.address))
         self._handshake = Socks5(request, proxy.user, proxy.password)
         self.relay: Endpoint | None = None
@@ -114,7 +123,6 @@ class Association(Relayed):
         self.ticket = 0
 
     def send(self, flow: Flow, data: Buffer, segment_size: int, tos: int) -> None:
-        """Send the relay a datagram of the guest, or a run of them."""
         owner = self._owner
         if self.errno:
             owner.refuse(flow, self.errno, data)
@@ -132,6 +140,9 @@ class Association(Relayed):
             self._waiting.append(_Waiting(flow, bytes(data), segment_size, tos))
         else:
             owner.drop(Reason.UNDECIDED_LIMIT, flow)
+
+    def ended(self) -> None:
+        self._owner.ended(self)
 
     def release(self) -> None:
         """Send the datagrams that wait, or answer them with the error. Those of closed flows are lost."""
@@ -225,41 +236,41 @@ class Associations:
 
     Args:
         context: of the network.
+        facts: delivers the facts about their sockets.
         table: all flows of UDP.
         report: as in `opening`.
         to_guest: sends the guest a datagram of a flow; the arguments are those of `Udp`.
-
-    Attributes:
-        sockets: where the facts about their sockets go, by name.
     """
+
+    __slots__ = ("_associations", "_context", "_facts", "_report", "_table", "_to_guest", "_waiting")
 
     def __init__(
         self,
         context: Context,
+        facts: Facts,
         table: FlowTable,
         report: Report,
         to_guest: Callable[[Flow, bytes, int, int, int], None],
     ) -> None:
         self._context = context
+        self._facts = facts
         self._table = table
         self._report = report
         self._to_guest = to_guest
         self._associations: dict[bytes, Association] = {}
         self._waiting = 0
         """Bytes that wait in all of them."""
-        self.sockets: dict[SocketId, Association | _Datagrams] = {}
 
-    def open(self, guest: Endpoint, remote: Endpoint, proxy: ProxyConfig, name: str | None, rule: str | None) -> Flow:
+    def open(self, guest: Endpoint, remote: Endpoint, proxy: ProxyConfig, admission: Admission) -> Flow:
         """Open a flow of the guest through a proxy.
 
         Args:
             guest: the guest's endpoint.
             remote: the remote endpoint in the guest's packets.
             proxy: of the kind `SOCKS5`.
-            name: the host name that the destination stands for, which the proxy gets in place of the address.
-            rule: the rule that decided, for notices.
+            admission: of the flow. If it has a host name, the proxy gets that in place of the address.
         """
-        context = self._context
+        context, name = self._context, admission.name
         self._table.make_room(inbound=False)
         key = b"%b%d %b %b" % (guest.address, guest.port, proxy.name.encode(), (name or "").encode())
         association = self._associations.get(key)
@@ -274,7 +285,7 @@ class Associations:
             inbound=False,
             redirected=True,
             name=name,
-            rule=rule,
+            judgement=admission.judgement,
         )
         return self._table.add(flow)
 
@@ -282,7 +293,7 @@ class Associations:
         context = self._context
         association = Association(self, context.new_socket(), context.new_socket(), key, proxy)
         self._associations[key] = association
-        self.sockets[association.control] = association
+        self._facts.add(association.control, association)
         local = context.address_map.outbound(proxy.server.address)
         self.order(OpenStream(association.control, proxy.server, local, guest, remote))
         context.timers.arm(association, context.now + context.config.limits.decision_time)
@@ -294,7 +305,7 @@ class Associations:
         context.timers.arm(association, inf)
         flow = next(iter(association.flows.values()))
         local = Endpoint._make((context.address_map.bound(relay.address), 0))
-        self.sockets[association.socket] = _Datagrams(self, association)
+        self._facts.add(association.socket, _Datagrams(self, association))
         self.order(OpenDatagram(association.socket, local, flow.guest))
 
     def fail(self, association: Association, errno: int) -> None:
@@ -321,7 +332,7 @@ class Associations:
 
     def _close(self, association: Association) -> None:
         for socket in (association.control, association.socket):
-            if self.sockets.pop(socket, None) is not None:  # the driver has closed a stream that failed
+            if self._facts.remove(socket):  # the driver has closed a stream that failed
                 self.order(CloseSocket(socket))
 
     # for associations
@@ -350,7 +361,18 @@ class Associations:
         if not (flow.errno or flow.datagrams_received):
             flow.errno = errno
             ends = flow.guest, flow.remote, flow.host
-            context.notify(FlowRefused(UDP, *ends, errno, None, False, context.now, name=flow.name, rule=flow.rule))
+            context.notify(
+                FlowRefused(
+                    UDP,
+                    *ends,
+                    errno,
+                    None,
+                    False,
+                    context.now,
+                    name=flow.name,
+                    rule=flow.judgement.text if flow.judgement else None,
+                )
+            )
         self.drop(Reason.HOST_SEND, flow)
         error = ExtendedError(errno, ORIGIN_LOCAL, 0, 0, 0, None)
         self._report(error, flow.guest, flow.remote, flow.remote.address, data)
