@@ -111,7 +111,7 @@ def policy(world: Internet) -> str:
 @pytest.fixture(scope="module")
 def confined(world: Internet, policy: str) -> Iterator[Guest]:
     """A guest under the policy."""
-    with world.lab.guest("-m", "1500", "--policy", policy) as made:
+    with world.lab.guest("-m", "1500", "--policy", policy, warning="reached") as made:
         yield made
 
 
@@ -341,7 +341,7 @@ def test_5_the_hosts_own_services_are_closed_by_name_and_address(world: Internet
 def test_7_a_lifetime_of_zero_is_long_enough_to_connect(world: Internet, policy: str) -> None:
     world.dns.ttl = 0
     try:
-        with world.lab.guest("--policy", policy) as guest:
+        with world.lab.guest("--policy", policy, warning="reached") as guest:
             address = probe(guest, "dns", RESOLVER4, "allowed.example", "A").split()[1]
             time.sleep(2)
             assert probe(guest, "tcp", address, "7", "hello").startswith("this is")
@@ -358,10 +358,10 @@ def test_14_the_aliases_of_the_host_are_closed(world: Internet, policy: str) -> 
 
     aliases = ("--map-host-loopback", "8.8.4.4", "--map-host-loopback", "2001:4860:4860::8844")
     with served(world.lab.host.listen("::", 7070), hear):
-        with world.lab.guest(*aliases, "--policy", policy) as guest:
+        with world.lab.guest(*aliases, "--policy", policy, warning="reached") as guest:
             for alias in aliases[1::2]:
                 assert "this is" not in probe(guest, "tcp", alias, "7070", "hello")
-        with world.lab.guest(*aliases, "--preset", "public") as guest:
+        with world.lab.guest(*aliases, "--preset", "public", warning="reached") as guest:
             for alias in aliases[1::2]:
                 assert "this is" not in probe(guest, "tcp", alias, "7070", "hello")
             assert probe(guest, "tcp", OTHER4, "7", "hello").startswith("this is")
@@ -373,7 +373,7 @@ def test_14_the_aliases_of_the_host_are_closed(world: Internet, policy: str) -> 
 
 @pytest.mark.parametrize("prefix", ["64:ff9b::/96", "64:ff9b:1::/96", "2002::/16", "2001::/32", "ISATAP"])
 def test_2_an_address_that_carries_a_closed_one_is_closed(world: Internet, prefix: str) -> None:
-    with world.lab.guest("--refuse", OTHER4, "--preset", "public") as guest:
+    with world.lab.guest("--refuse", OTHER4, "--preset", "public", warning="reached") as guest:
         for address in (OTHER4, carried(prefix, OTHER4), carried(prefix, PRIVATE4), carried(prefix, METADATA4)):
             assert "this is" not in probe(guest, "tcp", address, "7", "hello")
             assert world.closed(address)
@@ -384,7 +384,7 @@ def test_16_hostile_names_reach_no_log(world: Internet, policy: str) -> None:
     audit = world.lab.directory / "audit.jsonl"
     label = b"\x1b[31m\n\r\x00\xff\x9b"
     query = struct.pack("!6H", 7, 0x100, 1, 0, 0, 0) + bytes([len(label)]) + label + b"\x07example\0\0\1\0\1"
-    with world.lab.guest("--policy", policy, "--audit", str(audit)) as guest:
+    with world.lab.guest("--policy", policy, "--audit", str(audit), warning="reached") as guest:
         probe(guest, "wire", RESOLVER4, query.hex())
         assert eventually(lambda: audit.exists() and b"example" in audit.read_bytes())
     data = audit.read_bytes()
@@ -396,7 +396,7 @@ def test_16_hostile_names_reach_no_log(world: Internet, policy: str) -> None:
 def test_18_the_name_is_asked_for_once_and_the_judged_address_is_used(world: Internet, policy: str) -> None:
     answers = iter([[ALLOWED4], [PRIVATE4], [PRIVATE4], [PRIVATE4]])
     world.dns.zone["rebind.hostile.example", "A"] = lambda: next(answers)
-    with world.lab.guest("--policy", policy) as guest:
+    with world.lab.guest("--policy", policy, warning="reached") as guest:
         assert probe(guest, "tcp", "rebind.hostile.example", "7", "hello").startswith("this is")
         assert world.dns.questions.count("rebind.hostile.example") <= 2  # one for each family
         assert world.closed(PRIVATE4)

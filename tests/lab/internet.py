@@ -192,7 +192,7 @@ def _serve(made: Internet, context: ssl.SSLContext | None) -> Callable[[socket.s
     def serve(stream: socket.socket) -> None:
         address, port = stream.getsockname()[:2]
         plain = address.removeprefix("::ffff:")
-        talk = context.wrap_socket(stream, server_side=True) if context else stream
+        talk = context.wrap_socket(stream, server_side=True, do_handshake_on_connect=False) if context else stream
         with talk:
             while data := talk.recv(65536):
                 made.requests.append((plain, port, data))
