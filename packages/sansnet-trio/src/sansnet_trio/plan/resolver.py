@@ -131,6 +131,7 @@ def _candidates6() -> Iterator[Prefix]:
     first = int.from_bytes(_FIRST6, "big")
     for number in range(_MAX_PREFIXES6):
         yield Prefix((first + number).to_bytes(8, "big") + bytes(8), 64)
+    yield Prefix("100::/64")  # no packet for it may leave a host (RFC 6666)
 
 
 def _families(host: HostInfo) -> tuple[int, ...]:
