@@ -185,6 +185,7 @@ def test_a_proxy_has_credentials_from_a_file(tmp_path: Path) -> None:
         (["--proxy", "http://192.0.2.1:1", "--proxy-credentials", "/nonexistent"], "cannot be read"),
         (["--allow", "a.example", "-D", "none"], "leave out -D none"),
         (["--audit", "x", "-D", "none"], "leave out -D none"),
+        (["--allow", "a.example", "-D", "127.0.0.1", "-U", "53"], "leave out -D 127.0.0.1"),
     ],
 )
 def test_a_mistake_is_answered_with_its_remedy(arguments: list[str], words: str) -> None:
