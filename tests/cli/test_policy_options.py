@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,7 +121,7 @@ def test_forwarded_ports_are_open_unless_a_rule_closes_them(file: str) -> None:
 
 def test_every_command_with_a_guest_has_the_options(file: str) -> None:
     words = ["--policy", file, "--allow", "a.example:443", "--names", "real", "--audit", "a", "--learn", "b"]
-    several = [
+    several: list[Any] = [
         parse([*words, "true"]),
         attach_parser.parse([*words, "1"]),
         serve_parser.parse(["--socket", "x", *words]),

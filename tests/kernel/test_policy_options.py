@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -158,7 +158,11 @@ def test_a_wrong_file_starts_nothing(world: World, file: Path) -> None:
 
 
 def test_forwarded_ports_are_open(world: World) -> None:
-    with world.lab.guest("--allow", PACKAGES, "-t", f"{PORT}") as guest, served(guest.listen("::", PORT), greets):
+    options = ["--allow", PACKAGES, "-t", str(PORT)]
+    with (
+        world.lab.guest(*options, warning="let in connections to 1 port") as guest,
+        served(guest.listen("::", PORT), greets),
+    ):
         assert world.lab.host.run("curl", "-sS", "-m", "20", f"http://127.0.0.1:{PORT}/").stdout == "welcome\n"
     with served(world.lab.host.listen("127.0.0.1"), greets) as port:
         assert world.fetch(["--preset", "none", "-T", str(port)], "127.0.0.1", port) == 0
@@ -190,11 +194,6 @@ def fetched(namespace: Namespace, address: str) -> int:
     return namespace.run("curl", "-sS", "-m", "20", f"http://{address}:{PORT}/", check=False).returncode
 
 
-@contextmanager
-def environment(**variables: str) -> Iterator[list[str]]:
-    yield ["env", *(f"{name}={value}" for name, value in variables.items())]
-
-
 @pytest.mark.parametrize("by", ["option", "environment"])
 def test_pasta_has_a_policy(world: World, file: Path, by: str) -> None:
     def status(options: list[str], host: str) -> int:
@@ -205,7 +204,9 @@ def test_pasta_has_a_policy(world: World, file: Path, by: str) -> None:
                 "pasta", "--config-net", *more, *options, "--", "curl", "-sS", "-m", "20", f"http://{host}:{PORT}/"
             )
             at = line.index("env") + 1
-            done = subprocess.run([*line[:at], *before, *line[at:]], check=False, capture_output=True, text=True, timeout=60)
+            done = subprocess.run(
+                [*line[:at], *before, *line[at:]], check=False, capture_output=True, text=True, timeout=60
+            )
         return done.returncode
 
     assert status([], PACKAGES) == 0
