@@ -42,7 +42,7 @@ class Context:
         targets: where new flows of the guest lead.
         services: the services of the program.
         notices: whether notices are wanted.
-        refusals_unreported: notices about refused flows and about names that were left out, because there were too many.
+        refusals_unreported: notices about refused flows and names that were left out, because there were too many.
         address_map: which address of one side is which of the other.
         egress: sends frames to the guest.
         gso_size: bytes per datagram if the current frame is an offloaded run of UDP datagrams (USO), else 0.

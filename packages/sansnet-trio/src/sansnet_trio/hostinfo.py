@@ -23,6 +23,7 @@ from sansnet_trio.linux import files
 from sansnet_trio.linux.rtnetlink import Netlink
 
 __all__ = [
+    "MIN_NETWORK",
     "RESOLV_CONF",
     "AnyInterfaceAddress",
     "HostError",
@@ -55,7 +56,7 @@ _RTNH_F_ONLINK: Final = 4
 _RTNH_F_LINKDOWN: Final = 16
 _RT_SCOPE_SITE: Final = 200
 
-_MIN_NETWORK: Final = 4
+MIN_NETWORK: Final = 4
 """Bits; shorter prefixes are parts of a default route: 0.0.0.0/1, 2000::/3."""
 
 # linux/if_addr.h
@@ -318,7 +319,7 @@ def _networks(messages: Iterable[Any]) -> Iterator[Prefix]:
     """The networks that routes of all tables lead to. Some programs use two routes in place of a default route."""
     for message in messages:
         destination, length = message.get_attr("RTA_DST"), message["dst_len"]
-        if destination and length >= _MIN_NETWORK and message["type"] == _RTN_UNICAST:
+        if destination and length >= MIN_NETWORK and message["type"] == _RTN_UNICAST:
             yield Prefix(f"{destination}/{length}")
 
 

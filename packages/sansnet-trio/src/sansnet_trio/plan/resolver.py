@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from sansnet_core.addresses import Prefix
 from sansnet_core.config import NameMode, ResolverConfig
+from sansnet_core.records import replace
 from sansnet_trio.hostinfo import MIN_NETWORK, HostError, HostInfo, InterfaceAddress, Route, Uplink
 
 if TYPE_CHECKING:
@@ -46,14 +47,18 @@ def resolver_config(
         used: other networks and addresses that names must not get.
 
     Raises:
-        HostError: no network is free for own addresses of names.
+        HostError: no network is free for own addresses of names, and they need some.
     """
     policy = options.policy
     names = options.names or (policy.names if policy is not None else None) or NameMode.OWN
-    prefix4, prefix6 = choose_prefixes((*host.networks, *map(Prefix, host.addresses), *used))
-    return ResolverConfig(
-        servers=tuple(servers), names=names, families=_families(host), prefix4=prefix4, prefix6=prefix6
-    )
+    config = ResolverConfig(servers=tuple(servers), names=names, families=_families(host))
+    try:
+        prefix4, prefix6 = choose_prefixes((*host.networks, *map(Prefix, host.addresses), *used))
+    except HostError:
+        if names is NameMode.OWN:
+            raise
+        return config
+    return replace(config, prefix4=prefix4, prefix6=prefix6)
 
 
 def used_networks(config: NetworkConfig, own: Iterable[InterfaceAddress], routes: Iterable[Route]) -> Iterator[Prefix]:
@@ -126,6 +131,7 @@ def _candidates6() -> Iterator[Prefix]:
     first = int.from_bytes(_FIRST6, "big")
     for number in range(_MAX_PREFIXES6):
         yield Prefix((first + number).to_bytes(8, "big") + bytes(8), 64)
+    yield Prefix("100::/64")  # no packet for it may leave a host (RFC 6666)
 
 
 def _families(host: HostInfo) -> tuple[int, ...]:
