@@ -1,8 +1,8 @@
 """Decides about flows and names: rules as data, and their evaluation; a text form, files and presets of them.
 
 `Rule` is one rule, `parse_rule` makes one from text, `load_policy` reads a file, and `PRESETS` are policies that are
-known by a word. `Evaluator` judges flows and questions. `Allow`, `Refuse`, `Drop` and `Serve` are the verdicts of a
-program that is asked.
+known by a word. `Evaluator` judges flows and questions, and `explain` says why. `Allow`, `Refuse`, `Drop` and `Serve`
+are the verdicts of a program that is asked.
 """
 
 from __future__ import annotations
@@ -16,18 +16,24 @@ from sansnet_core.policy.rule import Action, Allow, Check, Drop, Group, Refuse, 
 if TYPE_CHECKING:
     from sansnet_core.policy.cases import Case, PolicyFile
     from sansnet_core.policy.document import load_policy, parse_credentials
+    from sansnet_core.policy.embedded import carried
     from sansnet_core.policy.evaluator import Evaluator, Judgement
+    from sansnet_core.policy.explanation import CaseResult, Explanation, explain, explain_question, run_cases
+    from sansnet_core.policy.names import canonical
     from sansnet_core.policy.presets import PRESETS, preset
     from sansnet_core.policy.text import parse_destination, parse_rule, parse_rules
+    from sansnet_core.policy.writing import dump_policy
 
 __all__ = [
     "PRESETS",
     "Action",
     "Allow",
     "Case",
+    "CaseResult",
     "Check",
     "Drop",
     "Evaluator",
+    "Explanation",
     "Group",
     "Judgement",
     "NameMode",
@@ -40,20 +46,30 @@ __all__ = [
     "Rule",
     "Serve",
     "Verdict",
+    "canonical",
+    "carried",
+    "dump_policy",
+    "explain",
+    "explain_question",
     "load_policy",
     "parse_credentials",
     "parse_destination",
     "parse_rule",
     "parse_rules",
     "preset",
+    "run_cases",
 ]
 
 _HOMES = {
     "cases": ("Case", "PolicyFile"),
     "document": ("load_policy", "parse_credentials"),
+    "embedded": ("carried",),
     "evaluator": ("Evaluator", "Judgement"),
+    "explanation": ("CaseResult", "Explanation", "explain", "explain_question", "run_cases"),
+    "names": ("canonical",),
     "presets": ("PRESETS", "preset"),
     "text": ("parse_destination", "parse_rule", "parse_rules"),
+    "writing": ("dump_policy",),
 }
 """Module -> the names here that it defines, and that are loaded when they are first used."""
 

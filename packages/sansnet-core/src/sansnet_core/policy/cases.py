@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 from sansnet_core.errors import ConfigError
 from sansnet_core.fields import Addresses, Part, address, instance, several
+from sansnet_core.policy.names import canonical, pattern
 from sansnet_core.policy.policy import Policy
-from sansnet_core.policy.rule import PROTOCOLS, type_number
+from sansnet_core.policy.rule import PROTOCOLS, type_name, type_number
+from sansnet_core.policy.text import parse_port, parse_prefix, split_port
 from sansnet_core.records import Converted, Record, field
 
-__all__ = ["Case", "PolicyFile"]
+__all__ = ["EXPECTED", "Case", "Place", "PolicyFile", "canonical_question"]
 
 EXPECTED: Final = ("allow", "refuse", "drop", "ask", "redirect")
+"""Words for the result of a case. A redirected flow is allowed, too."""
 
 
 def _protocol(value: str) -> str:
@@ -26,6 +29,66 @@ def _expected(value: str) -> str:
     if value not in EXPECTED:
         raise ValueError(f"{value!r:.100} is not one of {', '.join(EXPECTED)}")
     return value
+
+
+class Place(NamedTuple):
+    """A destination of a flow.
+
+    Attributes:
+        name: the host name in canonical form, if it is one.
+        address: 4 or 16 bytes, if it is an address.
+        port: 0 for ping.
+    """
+
+    name: str | None
+    address: bytes | None
+    port: int
+
+    @classmethod
+    def parse(cls, text: str, protocol: str, *, inbound: bool = False) -> Place:
+        """Parse the text of a destination, such as "example.org:443".
+
+        Args:
+            text: a host name or an address, with a port unless it is a ping. An IPv6 address before a port is in
+                brackets.
+            protocol: "tcp", "udp" or "ping".
+            inbound: whether it is the source of a flow from outside, which has no name.
+
+        Raises:
+            ConfigError: it is wrong.
+        """
+        try:
+            where, port = split_port(text)
+            if bool(port) is (protocol == "ping"):
+                raise ValueError(
+                    f"{text!r:.100} has {'a' if port else 'no'} port; write 'HOST:PORT', or 'HOST' for ping"
+                )
+            number = parse_port(port) if port else 0
+            prefix = parse_prefix(where)
+            if prefix is not None:
+                if prefix.length != 8 * len(prefix.address):
+                    raise ValueError(f"{where!r:.100} is a network; give one of its addresses")
+                return cls(None, prefix.address, number)
+            if inbound:
+                raise ValueError(f"{where!r:.100} is no address; give that of the outsider")
+            name = pattern(where)
+            if "*" in name:
+                raise ValueError(f"{where!r:.100} is a pattern; give one host name")
+            return cls(name, None, number)
+        except ValueError as wrong:
+            raise ConfigError(f"to: {wrong}") from None
+
+
+def canonical_question(name: str) -> str:
+    """The canonical form of a name that is asked for.
+
+    Raises:
+        ConfigError: it is no host name.
+    """
+    try:
+        return canonical(name)
+    except ValueError as wrong:
+        raise ConfigError(f"question: {wrong}") from None
 
 
 class Case(Record):
@@ -59,6 +122,18 @@ class Case(Record):
     def __post_init__(self) -> None:
         if (self.to is None) is (self.question is None):
             raise ConfigError("to: give it for a flow, or question for a question, and not both")
+        if self.to is not None:
+            place = Place.parse(self.to, self.protocol, inbound=bool(self.inbound))
+            if self.addresses and place.name is None:
+                raise ConfigError("addresses: only a host name has them; leave them out")
+        else:
+            canonical_question(self.question or "")
+
+    def __str__(self) -> str:
+        """The flow or the question, as in the file."""
+        if self.question is not None:
+            return f"question for {self.question}, type {type_name(self.type)}"
+        return f"{self.protocol} {'from' if self.inbound else 'to'} {self.to}"
 
 
 class PolicyFile(Record):

@@ -15,7 +15,7 @@ from errno import EACCES
 from typing import Final, NamedTuple
 
 from sansnet_core.addresses import Prefix
-from sansnet_core.policy.carried import carried, checked_translators
+from sansnet_core.policy.embedded import carried, checked_translators
 from sansnet_core.policy.groups import BITS, Groups
 from sansnet_core.policy.index import Index, bits_of, first_of
 from sansnet_core.policy.rule import RECORD_TYPES, Action, Check, Group, Rule, Verdict

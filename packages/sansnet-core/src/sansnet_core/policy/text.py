@@ -32,10 +32,13 @@ __all__ = [
     "parse_destinations",
     "parse_endpoint",
     "parse_errno",
+    "parse_port",
     "parse_ports",
+    "parse_prefix",
     "parse_rule",
     "parse_rules",
     "rules_of",
+    "split_port",
 ]
 
 T = TypeVar("T")
@@ -224,7 +227,7 @@ def parse_destinations(texts: list[str]) -> Destinations:
     groups: list[Group] = []
     ports: list[str] = []
     for text in texts:
-        where, port = _split_port(text)
+        where, port = split_port(text)
         ports.append(port)
         if where == "any":
             if len(texts) > 1:
@@ -232,7 +235,7 @@ def parse_destinations(texts: list[str]) -> Destinations:
         elif where in _GROUPS:
             groups.append(_GROUPS[where])
         else:
-            found = _prefix(where)
+            found = parse_prefix(where)
             if found is None:
                 names.append(pattern(where))
             else:
@@ -242,8 +245,12 @@ def parse_destinations(texts: list[str]) -> Destinations:
     return Destinations(tuple(names), tuple(prefixes), tuple(groups), parse_ports(ports[0]) if any(ports) else ())
 
 
-def _split_port(text: str) -> tuple[str, str]:
-    """A destination and the port behind it, as text; empty if there is none."""
+def split_port(text: str) -> tuple[str, str]:
+    """A destination and the port behind it, as text; the latter is empty if there is none.
+
+    Raises:
+        ValueError: it is neither.
+    """
     if text.startswith("["):
         where, bracket, rest = text[1:].partition("]")
         if not bracket or ":" not in where or (rest and (not rest.startswith(":") or rest == ":")):
@@ -257,8 +264,12 @@ def _split_port(text: str) -> tuple[str, str]:
     return where, port
 
 
-def _prefix(text: str) -> Prefix | None:
-    """An address or a network; None if it is neither, and may be a name."""
+def parse_prefix(text: str) -> Prefix | None:
+    """An address or a network; None if it is neither, and may be a name.
+
+    Raises:
+        ValueError: it looks like an address, and is none.
+    """
     looks = ":" in text or "/" in text or text.replace(".", "").isdigit()
     if not looks:
         return None
@@ -278,16 +289,27 @@ def parse_ports(text: str) -> tuple[tuple[int, int], ...]:
     found = []
     for each in _items(text):
         first, dash, last = each.partition("-")
-        found.append((_port(first, each), _port(last, each) if dash else _port(first, each)))
+        found.append((parse_port(first, each), parse_port(last, each) if dash else parse_port(first, each)))
         if found[-1][0] > found[-1][1]:
             raise ValueError(f"{each!r:.100} is not a range; give the lower port first")
     return tuple(found)
 
 
-def _port(text: str, whole: str) -> int:
+def parse_port(text: str, whole: str | None = None) -> int:
+    """Parse a port from 1 to 65535.
+
+    Args:
+        text: the port.
+        whole: the range that it is a part of, for the error.
+
+    Raises:
+        ValueError: it is wrong.
+    """
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0
     if not 1 <= number <= 65535:
-        raise ValueError(f"{whole!r:.100} is not a port from 1 to 65535, nor a range such as 8000-8100")
+        raise ValueError(
+            f"{text if whole is None else whole!r:.100} is not a port from 1 to 65535, nor a range such as 8000-8100"
+        )
     return number
 
 
@@ -297,9 +319,9 @@ def parse_endpoint(text: str) -> Endpoint:
     Raises:
         ValueError: it is wrong.
     """
-    where, port = _split_port(text)
+    where, port = split_port(text)
     if port:
-        return Endpoint(where, _port(port, port))
+        return Endpoint(where, parse_port(port))
     return Endpoint(where, 0)
 
 

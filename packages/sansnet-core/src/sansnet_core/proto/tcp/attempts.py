@@ -176,8 +176,10 @@ class Attempts(Generic[Flow]):
         context.timers.arm(self, context.now + DELAY if self._waiting else inf)
 
     def expire(self) -> None:
-        """The time between two attempts has passed."""
-        if self._waiting:
+        """The time between two attempts has passed, or that for the handshake."""
+        if self._shaking:
+            self._fail(next(iter(self._open)), ETIMEDOUT)
+        elif self._waiting:
             self.begin()
 
     def connected(self, socket: SocketId) -> None:
@@ -188,6 +190,8 @@ class Attempts(Generic[Flow]):
             self._succeed(socket)
         else:
             self._shaking = True
+            context = self._shared.context
+            context.timers.arm(self, context.now + context.config.limits.decision_time)
             self._send(socket, self._handshake.start())
 
     def failed(self, socket: SocketId, error: ExtendedError) -> None:
