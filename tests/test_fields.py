@@ -167,6 +167,7 @@ OWN: Final[_Cases] = {
         {((address, ("a", "b")),): ((packed, ("a", "b")),) for address, packed in ADDRESSES.items()},
         tuple(((address, ("a",)),) for address in NO_ADDRESSES),
     ),
+    "ProxyConfig.server": (ENDPOINTS, (*NO_ENDPOINTS, ("10.0.2.2", 0))),
     "Rule.ports": (
         {(80,): ((80, 80),), ((1, 65535),): ((1, 65535),)},
         (*((port,) for port in NO_PORTS), ((2, 1),), ((0, 1),), 80),
@@ -181,8 +182,9 @@ _INNOCENT: Final = {
     "NetworkOptions.copy_addresses",
     "NetworkOptions.map_gateway",
     "CommandOptions.ports",
+    "Case.to",
 }
-"""Switches about addresses, and a record."""
+"""Switches about addresses, a record, and text that may be a name."""
 
 
 def records() -> Iterator[type[Record]]:

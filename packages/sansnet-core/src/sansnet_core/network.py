@@ -109,6 +109,7 @@ class Network(Copyable):
             context.guest.ipv6 = config.ipv6.address if config.ipv6 else None
         protocols = self._protocols
         protocols.follow_resolver()
+        protocols.follow_proxies()
         self._streams, self._datagrams, self._resolver = protocols.streams, protocols.datagrams, protocols.resolver
         self._echo.reconfigured()
         self._udp.reconfigured()

@@ -8,8 +8,7 @@ from sansnet_core import Action, ConfigError, Endpoint, Rule
 from sansnet_core.addresses import Prefix
 from sansnet_core.config import ResolverConfig
 from sansnet_core.errors import expect
-from sansnet_core.policy import Policy
-from sansnet_core.policy.carried import carried
+from sansnet_core.policy import Policy, carried
 from sansnet_core.records import replace
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def rule_for(flow: NewFlow, action: Action) -> Rule:
     """A rule about a flow and all flows like it: by name if it has one, else by address; with protocol and port."""
     address = flow.destination.address
     # An address that carries an IPv4 address is judged by both
-    both = (address, *carried(address))
+    both = [address, *carried(address)]
     port = flow.guest.port if flow.inbound else flow.destination.port
     return Rule(
         action=action,

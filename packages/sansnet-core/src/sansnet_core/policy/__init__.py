@@ -16,6 +16,7 @@ from sansnet_core.policy.rule import Action, Allow, Check, Drop, Group, Refuse, 
 if TYPE_CHECKING:
     from sansnet_core.policy.cases import Case, PolicyFile
     from sansnet_core.policy.document import load_policy, parse_credentials
+    from sansnet_core.policy.embedded import carried
     from sansnet_core.policy.evaluator import Evaluator, Judgement
     from sansnet_core.policy.explanation import CaseResult, Explanation, explain, explain_question, run_cases
     from sansnet_core.policy.names import canonical
@@ -46,6 +47,7 @@ __all__ = [
     "Serve",
     "Verdict",
     "canonical",
+    "carried",
     "dump_policy",
     "explain",
     "explain_question",
@@ -61,6 +63,7 @@ __all__ = [
 _HOMES = {
     "cases": ("Case", "PolicyFile"),
     "document": ("load_policy", "parse_credentials"),
+    "embedded": ("carried",),
     "evaluator": ("Evaluator", "Judgement"),
     "explanation": ("CaseResult", "Explanation", "explain", "explain_question", "run_cases"),
     "names": ("canonical",),

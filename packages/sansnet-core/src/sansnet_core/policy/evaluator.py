@@ -15,7 +15,7 @@ from errno import EACCES
 from typing import Final, NamedTuple
 
 from sansnet_core.addresses import Prefix
-from sansnet_core.policy.carried import carried, checked_translators
+from sansnet_core.policy.embedded import carried, checked_translators
 from sansnet_core.policy.groups import BITS, Groups
 from sansnet_core.policy.index import Index, bits_of, first_of
 from sansnet_core.policy.rule import RECORD_TYPES, Action, Check, Group, Rule, Verdict
@@ -132,6 +132,8 @@ class Evaluator:
             name: the host name that the destination stands for, in canonical form.
             host: the host's address that the destination leads to, if that is another one. It decides about groups.
         """
+        if not self._rules:
+            return self._default  # as in most networks
         index = self._index
         about = index.about(protocol, port, inbound=inbound)
         matching = about & (index.unnamed if name is None else index.named(name))

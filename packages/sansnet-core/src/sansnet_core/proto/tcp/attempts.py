@@ -164,7 +164,7 @@ class Attempts(Generic[Flow]):
             if shared.further >= context.config.limits.tcp_pending:
                 context.timers.arm(self, context.now + DELAY)
                 return  # one of those under way may end before
-            shared.further += 1
+            shared.count_further(1)
         socket = context.new_socket() if self._begun else flow.socket
         self._begun = True
         host = self._waiting.popleft()
@@ -175,8 +175,10 @@ class Attempts(Generic[Flow]):
         context.timers.arm(self, context.now + DELAY if self._waiting else inf)
 
     def expire(self) -> None:
-        """The time between two attempts has passed."""
-        if self._waiting:
+        """The time between two attempts has passed, or that for the handshake."""
+        if self._shaking:
+            self._fail(next(iter(self._open)), ETIMEDOUT)
+        elif self._waiting:
             self.begin()
 
     def connected(self, socket: SocketId) -> None:
@@ -187,6 +189,8 @@ class Attempts(Generic[Flow]):
             self._succeed(socket)
         else:
             self._shaking = True
+            context = self._shared.context
+            context.timers.arm(self, context.now + context.config.limits.decision_time)
             self._send(socket, self._handshake.start())
 
     def failed(self, socket: SocketId, error: ExtendedError) -> None:
@@ -218,7 +222,7 @@ class Attempts(Generic[Flow]):
 
     def _succeed(self, socket: SocketId) -> None:
         flow, host = self._flow, self._open.pop(socket)
-        self._shared.further -= bool(self._open)
+        self._shared.count_further(-bool(self._open))
         for other in list(self._open):
             self._abort(other, 0)
         self._end()
@@ -232,7 +236,7 @@ class Attempts(Generic[Flow]):
 
     def _forget(self, socket: SocketId) -> Endpoint:
         host = self._open.pop(socket)
-        self._shared.further -= bool(self._open)
+        self._shared.count_further(-bool(self._open))
         if socket != self._flow.socket:
             del self._sockets[socket]
         return host

@@ -25,12 +25,14 @@ _ISATAP: Final = (b"\0\0\x5e\xfe", b"\x02\0\x5e\xfe")
 
 
 def carried(address: bytes, translators: Iterable[Prefix] = ()) -> tuple[bytes, ...]:
-    """The IPv4 addresses, 4 bytes each, that an address of 16 bytes may carry.
+    """The IPv4 addresses, 4 bytes each, that an IPv6 address may carry; none for an IPv4 address.
 
     Args:
-        address: 16 bytes.
+        address: 4 or 16 bytes.
         translators: prefixes of NAT64 translators, each of one of `TRANSLATOR_LENGTHS`.
     """
+    if len(address) == 4:
+        return ()
     found: list[bytes] = []
     head = address[:2]
     if head == b"\x20\x02":  # 6to4 (RFC 3056, 2)
