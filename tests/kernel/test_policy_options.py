@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import trustme
 
 from tests.kernel.test_attach import attached
 from tests.kernel.test_host_services import greets
@@ -182,6 +184,36 @@ def test_an_audit_has_each_decision_and_a_learnt_policy_suffices(world: World, f
     assert done.returncode == 0
     assert world.fetch(["--policy", str(learnt)], PACKAGES) == 0
     assert world.fetch(["--policy", str(learnt)], OTHER) == UNRESOLVED
+
+
+@pytest.fixture(scope="module")
+def authority(world: World) -> Iterator[Path]:
+    """Serve TLS at port 443 of PACKAGES4; the certificate of the authority, which signs for both names."""
+    made = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.issue_cert(PACKAGES, OTHER).configure_cert(context)
+
+    def serve(stream: socket.socket) -> None:
+        with context.wrap_socket(stream, server_side=True) as secured:
+            greets(secured)
+
+    path = world.lab.directory / "authority.pem"
+    path.write_bytes(made.cert_pem.bytes())
+    with served(world.lab.upstream.listen(PACKAGES4, 443), serve):
+        yield path
+
+
+def test_tls_must_name_the_server_that_it_connects_to(world: World, authority: Path) -> None:
+    def fetch(options: list[str], name: str) -> int:
+        """The exit status of a TLS connection to the address of PACKAGES that names another server."""
+        to = f"{name}:443:{PACKAGES}:443"
+        command = ["curl", "-4", "-sS", "-m", "20", "--cacert", str(authority), "--connect-to", to, f"https://{name}/"]
+        return world.lab.sansnet(options, command).returncode
+
+    assert fetch([], PACKAGES) == fetch([], OTHER) == 0
+    assert fetch(["--allow", f"{PACKAGES}:443"], PACKAGES) == 0
+    assert fetch(["--allow", f"{PACKAGES}:443"], OTHER) != 0
+    assert fetch(["--allow", f"{PACKAGES}:443 check=none"], OTHER) == 0
 
 
 class Proxy:
