@@ -42,9 +42,9 @@ from tests.core.named import LEASE, LEASE6, NAME, PUBLIC, PUBLIC6, PUBLIC_B, PUB
 RULE = Rule(action=Action.ALLOW, names=(NAME,), label="database")
 
 
-def connecting(*hosts: str, lease: str = LEASE, **fields: object) -> tuple[Direct, TcpGuest]:
+def connecting(*hosts: str, lease: str = LEASE, limits: Limits | None = None) -> tuple[Direct, TcpGuest]:
     """A guest that has sent its SYN to a name with these addresses."""
-    bench, bindings = named(RULE, **fields)
+    bench, bindings = named(RULE, limits=limits or Limits())
     bindings.know(NAME, *hosts)
     guest = TcpGuest(bench, lease)
     guest.syn()
