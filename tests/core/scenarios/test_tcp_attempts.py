@@ -420,10 +420,3 @@ def test_bytes_beyond_the_dialogue_are_an_error_of_the_driver() -> None:
     connect(bench, order.socket)
     with pytest.raises(UsageError, match="count"):
         bench.network.stream_sent(order.socket, 9, bench.now)
-
-
-def test_a_proxy_that_the_configuration_does_not_know_is_unreachable() -> None:
-    bench, _ = named(Rule(action=Action.ALLOW, names=(NAME,), via="office"))
-    guest = TcpGuest(bench)
-    guest.syn()
-    assert (bench.take(), guest.errors()) == ([], [(3, 1)])
