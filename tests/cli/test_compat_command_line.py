@@ -26,7 +26,10 @@ class LongOption(ctypes.Structure):
 
 
 def glibc(words: list[str]) -> tuple[list[tuple[str, str]], list[str] | None]:
-    """The result of getopt_long(3) with the originals' options: options with arguments, and the other words; None after an error."""
+    """The result of getopt_long(3) with the originals' options: found options with arguments, and the other words.
+
+    The words are None after an error.
+    """
     libc = ctypes.CDLL(None)
     optarg = ctypes.c_char_p.in_dll(libc, "optarg")
     optind = ctypes.c_int.in_dll(libc, "optind")

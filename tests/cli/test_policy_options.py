@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,7 +121,7 @@ def test_forwarded_ports_are_open_unless_a_rule_closes_them(file: str) -> None:
 
 def test_every_command_with_a_guest_has_the_options(file: str) -> None:
     words = ["--policy", file, "--allow", "a.example:443", "--names", "real", "--audit", "a", "--learn", "b"]
-    several = [
+    several: list[Any] = [
         parse([*words, "true"]),
         attach_parser.parse([*words, "1"]),
         serve_parser.parse(["--socket", "x", *words]),
@@ -139,9 +140,7 @@ def test_options_about_names_turn_the_resolver_on(option: list[str]) -> None:
 
 def test_a_proxy_carries_all_that_is_allowed() -> None:
     policy = made("--proxy", "socks5h://192.0.2.1:1080", "--allow", "a.example:1", "--refuse", "b.example")
-    assert policy.proxies == (
-        ProxyConfig(name="--proxy", kind=ProxyKind.SOCKS5, server=Endpoint("192.0.2.1", 1080)),
-    )
+    assert policy.proxies == (ProxyConfig(name="--proxy", kind=ProxyKind.SOCKS5, server=Endpoint("192.0.2.1", 1080)),)
     assert [rule.via for rule in policy.rules] == ["--proxy", None, None]
     assert [rule.via for rule in made("--proxy", "http://[2001:db8::1]:3128/").rules] == ["--proxy"]
     assert [rule.via for rule in made("--proxy", "http://localhost:1", "--preset", "web").rules] == [
@@ -187,6 +186,7 @@ def test_a_proxy_has_credentials_from_a_file(tmp_path: Path) -> None:
         (["--proxy", "http://192.0.2.1:1", "--proxy-credentials", "/nonexistent"], "cannot be read"),
         (["--allow", "a.example", "-D", "none"], "leave out -D none"),
         (["--audit", "x", "-D", "none"], "leave out -D none"),
+        (["--allow", "a.example", "-D", "127.0.0.1", "-U", "53"], "leave out -D 127.0.0.1"),
     ],
 )
 def test_a_mistake_is_answered_with_its_remedy(arguments: list[str], words: str) -> None:
@@ -240,9 +240,7 @@ def test_the_compatible_programs_have_a_policy(
         assert (options.audit, options.resolver, options.dns) == (audit, True, None)
 
 
-def test_an_option_is_stronger_than_the_environment(
-    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_option_is_stronger_than_the_environment(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = tmp_path / "other.toml"
     other.write_text('default = "allow"\n')
     monkeypatch.setenv("SANSNET_POLICY", file)
@@ -265,7 +263,7 @@ def test_under_a_policy_pasta_opens_no_port_of_the_host_by_itself(file: str) -> 
 def test_a_wrong_policy_is_misuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "policy.toml"
     path.write_text("x = 1\n")
-    with pytest.raises(Misuse, match="policy.toml:1: x"):
+    with pytest.raises(Misuse, match=r"policy\.toml:1: x"):
         read(ParsedOptions("pasta", ["--policy", str(path)]))
     monkeypatch.setenv("SANSNET_POLICY", "/nonexistent")
     with pytest.raises(Misuse, match="cannot be read"):

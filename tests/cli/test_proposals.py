@@ -11,10 +11,10 @@ import pytest
 
 from sansnet_cli.attach import parser as attach_parser
 from sansnet_cli.ctl import parser as ctl_parser
-from sansnet_cli.policy import parser as policy_parser
 from sansnet_cli.main import _HELP
 from sansnet_cli.options.proposals import unknown_command
 from sansnet_cli.options.records import CommandLineError
+from sansnet_cli.policy import parser as policy_parser
 from sansnet_cli.qemu import parser as qemu_parser
 from sansnet_cli.run import parser as run_parser
 from sansnet_cli.serve import parser as serve_parser

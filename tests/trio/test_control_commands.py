@@ -61,7 +61,9 @@ def ask(commands: ControlCommands, command: str, **fields: Any) -> Any:
     "request_", [{}, {"command": "reboot"}, {"command": 1}, {"command": ["list"]}, {"command": None}]
 )
 def test_an_unknown_command_is_an_error_that_names_the_commands(request_: dict[str, Any]) -> None:
-    with pytest.raises(RequestError, match="the command must be one of list, add, delete, clear, flows, counters, policy"):
+    with pytest.raises(
+        RequestError, match="the command must be one of list, add, delete, clear, flows, counters, policy"
+    ):
         ControlCommands().answer(request_)
 
 

@@ -221,12 +221,15 @@ def test_a_wrong_answer_decides_nothing(fields: dict[str, Any], words: str) -> N
     assert policed.answers == []
 
 
-def test_the_audit_is_summarized_if_there_is_one() -> None:
+def test_the_audit_is_summarized_while_there_is_a_guest() -> None:
     commands = ControlCommands()
-    with pytest.raises(RequestError, match="start sansnet with --audit FILE"):
+    with pytest.raises(RequestError, match="there is no guest now"):
         ask(commands, "audit")
-    commands.policies.set_audit(lambda: {"lines": ["reached 1 name"]})
-    assert ask(commands, "audit") == {"lines": ["reached 1 name"]}
+    commands.policies.set_audit(lambda: {"reached": []})
+    assert ask(commands, "audit") == {"reached": []}
+    commands.policies.set_audit(None)
+    with pytest.raises(RequestError):
+        ask(commands, "audit")
 
 
 def test_the_documentations_examples_of_a_policy_are_true() -> None:

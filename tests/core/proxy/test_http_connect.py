@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sansnet_core import Endpoint
 from sansnet_core.config import ProxyConfig, ProxyKind
-from sansnet_core.proxy import Destination, Handshake, connect
+from sansnet_core.proxy import Handshake, connect
 from tests.core.proxy.dialogue import dialogue
 
 
@@ -21,7 +21,7 @@ def handshake(
 ) -> Handshake:
     server = Endpoint("192.0.2.9", 3128)
     proxy = ProxyConfig(name="office", kind=ProxyKind.HTTP, server=server, user=user, password=password)
-    return connect(proxy, Destination(host, 443))
+    return connect(proxy, host, 443)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def proxy(user: str | None = None, password: str | None = None) -> ProxyConfig:
 
 @pytest.mark.parametrize("most", [1, 2, 3, 1000])
 def test_a_connection_to_a_name(most: int) -> None:
-    handshake = connect(proxy(), NAME)
+    handshake = connect(proxy(), *NAME)
     sent, left = dialogue(handshake, [b"\5\0", BOUND + b"the destination's bytes"], most)
     assert sent == [b"\5\1\0", REQUEST]
     assert left == b"the destination's bytes"
@@ -38,7 +38,7 @@ def test_a_connection_to_a_name(most: int) -> None:
 
 @pytest.mark.parametrize("most", [1, 1000])
 def test_credentials(most: int) -> None:
-    handshake = connect(proxy("süd", "geheim"), NAME)
+    handshake = connect(proxy("süd", "geheim"), *NAME)
     sent, left = dialogue(handshake, [b"\5\2", b"\1\0", BOUND + b"x"], most)
     assert sent == [b"\5\2\0\2", b"\1\4s\xc3\xbcd\6geheim", REQUEST]
     assert left == b"x"
@@ -46,7 +46,7 @@ def test_credentials(most: int) -> None:
 
 
 def test_credentials_that_the_proxy_does_not_need() -> None:
-    handshake = connect(proxy("user", "secret"), NAME)
+    handshake = connect(proxy("user", "secret"), *NAME)
     assert dialogue(handshake, [b"\5\0", BOUND])[0] == [b"\5\2\0\2", REQUEST]
     assert (handshake.done, handshake.errno) == (True, 0)
 
@@ -62,7 +62,7 @@ def test_a_connection_to_an_address(address: str, packed: bytes) -> None:
     "bound", [b"\1" + bytes(4), b"\1\xc0\0\2\1", b"\4" + bytes(16), b"\3\0", b"\3\5proxy", b"\3\xff" + b"x" * 255]
 )
 def test_replies_of_all_sizes_are_read_to_their_end(bound: bytes) -> None:
-    handshake = connect(proxy(), NAME)
+    handshake = connect(proxy(), *NAME)
     _, left = dialogue(handshake, [b"\5\0", b"\5\0\0" + bound + b"\0\x50" + b"rest"], 1000)
     assert left == b"rest"
     assert (handshake.done, handshake.errno) == (True, 0)
@@ -85,7 +85,7 @@ def test_replies_of_all_sizes_are_read_to_their_end(bound: bytes) -> None:
 )
 def test_failures(code: int, errno: int) -> None:
     """Also if the proxy sends no more than the code."""
-    handshake = connect(proxy(), NAME)
+    handshake = connect(proxy(), *NAME)
     dialogue(handshake, [b"\5\0", bytes([5, code])])
     assert (handshake.done, handshake.errno, handshake.needed) == (True, errno, 0)
 
@@ -105,7 +105,7 @@ def test_failures(code: int, errno: int) -> None:
     ],
 )
 def test_proxies_that_refuse_or_break_the_protocol(user: str | None, answers: list[bytes], errno: int) -> None:
-    handshake = connect(proxy(user, "secret"), NAME)
+    handshake = connect(proxy(user, "secret"), *NAME)
     dialogue(handshake, answers)
     assert (handshake.done, handshake.errno) == (True, errno)
     assert handshake.receive(b"") == b""
@@ -149,7 +149,7 @@ def test_hostile_datagrams(data: bytes) -> None:
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=6), st.booleans())
 def test_hostile_proxies(answers: list[bytes], credentials: bool) -> None:
     """No more is read than a dialogue can have, and it ends."""
-    handshake = connect(proxy("user", "secret") if credentials else proxy(), NAME)
+    handshake = connect(proxy("user", "secret") if credentials else proxy(), *NAME)
     stream = b"\5\0" + b"".join(answers) + bytes(600)
     _, left = dialogue(handshake, [stream])
     assert handshake.done

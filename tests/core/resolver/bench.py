@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import dns.flags
@@ -16,7 +16,7 @@ from sansnet_core.addresses import parse
 from sansnet_core.config import NameMode, ResolverConfig
 from sansnet_core.records import replace
 from sansnet_core.testing import make_config
-from sansnet_core.testing.packets import udp
+from sansnet_core.testing.packets import UDP, udp
 from tests.core.direct import GUEST, GUEST6, Direct
 
 __all__ = ["DNS4", "DNS6", "SERVERS", "Bench", "allow", "configuration"]
@@ -38,7 +38,7 @@ def configuration(
         dns_servers=(DNS4, DNS6),
         rules=rules,
         default_action=default,
-        resolver=ResolverConfig(servers=SERVERS, names=names, **(resolver or {})),
+        resolver=replace(ResolverConfig(servers=SERVERS, names=names), **(resolver or {})),
         **fields,
     )
 
@@ -74,7 +74,8 @@ class Bench(Direct):
 
     def answers(self) -> list[dns.message.Message]:
         """The answers to the guest since the last call."""
-        found, self.packets = self.packets, []
+        found = [packet for packet in self.packets if packet.protocol == UDP and packet.payload[:2] == b"\0\x35"]
+        self.packets = [packet for packet in self.packets if packet not in found]
         self.sort()
         return [dns.message.from_wire(packet.payload[8:]) for packet in found]
 
@@ -127,7 +128,7 @@ class Bench(Direct):
         self.collect()
         return self.answers()
 
-    def reply_all(self, zone: dict[tuple[str, str], tuple[str, ...]]) -> list[dns.message.Message]:
+    def reply_all(self, zone: Mapping[tuple[str, str], tuple[str, ...]]) -> list[dns.message.Message]:
         """The name servers answer all questions from a zone; what the guest gets."""
         found = self.answers()
         while self.asked:
@@ -138,7 +139,9 @@ class Bench(Direct):
             found += self.reply(order, *zone.get(key, ()), rcode=0 if exists else 3)
         return found
 
-    def look_up(self, name: str, zone: dict[tuple[str, str], tuple[str, ...]], type_: str = "A", **options: Any) -> Any:
+    def look_up(
+        self, name: str, zone: Mapping[tuple[str, str], tuple[str, ...]], type_: str = "A", **options: Any
+    ) -> Any:
         """Ask, let the name servers answer from a zone; the one answer."""
         (answer,) = self.ask(name, type_, **options) + self.reply_all(zone)
         return answer

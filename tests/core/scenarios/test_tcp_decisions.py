@@ -225,7 +225,10 @@ def test_a_refusal_has_the_errno_that_the_guest_sees(
         assert pair.guest.strays == []
     assert [type(order) for order in pair.host.orders] == [DecideFlow] * (not by_rule)
     guest = Endpoint(pair.guest.address(len(server)), 40000)
-    assert pair.notices == [FlowRefused(TCP, guest, Endpoint(server, 80), None, errno, Reason.REFUSED, False, pair.now)]
+    rule = "no" if by_rule else None
+    assert pair.notices == [
+        FlowRefused(TCP, guest, Endpoint(server, 80), None, errno, Reason.REFUSED, False, pair.now, None, rule)
+    ]
     assert drops(pair) == {Reason.REFUSED: 1}
     assert pair.tcp_flows == 0
 
@@ -430,16 +433,17 @@ def test_a_destination_that_became_closed_is_refused_at_once() -> None:
 
 
 @pytest.mark.parametrize("action", [Action.REFUSE, Action.DROP, Action.ALLOW, Action.ASK])
-def test_new_rules_may_refuse_what_waits_and_leave_the_rest_to_the_program(action: Action) -> None:
+def test_new_rules_decide_about_what_waits_or_leave_it_to_the_program(action: Action) -> None:
     pair = asking()
     syn_of(pair, SERVER)
-    rules = (Rule(action=action, errno=ECONNREFUSED),)
+    rules = (Rule(action=action, errno=ECONNREFUSED) if action is Action.REFUSE else Rule(action=action),)
     pair.network.reconfigure(replace(pair.config, rules=rules), pair.now)
     pair.settle()
-    refused = action in (Action.REFUSE, Action.DROP)
-    assert pair.host.orders[1:] == [CloseSocket(SocketId(1))] * refused
+    decided = action is not Action.ASK
+    assert pair.host.orders[1:2] == [CloseSocket(SocketId(1))] * decided
     assert len(pair.guest.strays) == (action is Action.REFUSE)
-    assert (pair.host.questions == {}) == refused
+    assert (pair.host.questions == {}) == decided
+    assert len(pair.host.streams) == (action is Action.ALLOW)
 
 
 def test_something_that_is_no_verdict_is_an_error_of_the_driver() -> None:
@@ -466,7 +470,7 @@ def test_the_first_rule_that_matches_decides_once_for_a_connection() -> None:
     assert other.closed or other.reset
     assert third.established
 
-    pair.network.reconfigure(replace(pair.config, rules=(Rule(action=Action.DROP),)), pair.now)
+    pair.network.reconfigure(replace(pair.config, rules=(Rule(action=Action.DROP),)), pair.now, keep_flows=True)
     connection.send(b"goes on")
     pair.settle()
     assert bytes(connection.received) == b"goes on"

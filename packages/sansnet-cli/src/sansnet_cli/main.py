@@ -57,8 +57,7 @@ examples:
   sansnet run                                # a shell with a network of its own
   sansnet run -- curl https://example.com/   # a command
   sansnet run -t 8080:80 -- ./server         # host port 8080 leads to 80
-  sansnet run --allow example.com:443 -- curl https://example.com/
-                                             # that name and port, nothing else
+  sansnet run --allow example.com:443 -- curl https://example.com/   # no more
   sansnet attach 4242                        # the network of process 4242
   sansnet qemu -- -m 1G disk.qcow2           # a virtual machine
 """

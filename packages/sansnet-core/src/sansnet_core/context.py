@@ -42,7 +42,7 @@ class Context:
         targets: where new flows of the guest lead.
         services: the services of the program.
         notices: whether notices are wanted.
-        refusals_unreported: notices about refused flows and about names that were left out, because there were too many.
+        refusals_unreported: notices about refused flows and names that were left out, because there were too many.
         address_map: which address of one side is which of the other.
         egress: sends frames to the guest.
         gso_size: bytes per datagram if the current frame is an offloaded run of UDP datagrams (USO), else 0.
@@ -137,7 +137,11 @@ class Context:
 def make_evaluator(config: NetworkConfig) -> Evaluator:
     """The rules of a configuration."""
     resolvers = (*config.dns_servers, *(match for match, _ in config.dns_forward))
-    return Evaluator(config.rules, config.default_action, host=config.host_addresses, resolvers=resolvers)
+    # Where an alias leads to the address that the guest and the host share, that is the host
+    shared = [family.address for family in (config.ipv4, config.ipv6) if family is not None and family.address]
+    aliased = {len(alias) for alias in config.map_guest_address}
+    host = (*config.host_addresses, *(address for address in shared if len(address) in aliased))
+    return Evaluator(config.rules, config.default_action, host=host, resolvers=resolvers)
 
 
 def rules_differ(old: NetworkConfig, new: NetworkConfig) -> bool:

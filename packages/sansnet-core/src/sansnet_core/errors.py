@@ -54,6 +54,7 @@ class Reason(Enum):
     NAME_REFUSED = "connection whose first bytes name a host that the rules do not allow, or no host"
     NAME_UNRESOLVED = "new flow to a name that has no address, or none that the rules allow"
     NAME_LIMIT = "question or flow beyond the limits of what waits for names"
+    PROXY = "flow that a rule sends through a proxy which cannot carry it: ping, UDP by HTTP, or to the host itself"
     DNS_MALFORMED = "DNS query that is truncated, compressed in a loop, or has more than one question"
     UNDECIDED = "new flow without a verdict in time"
     UNDECIDED_LIMIT = "new flow, or datagram of one, beyond the limits of what waits for verdicts"

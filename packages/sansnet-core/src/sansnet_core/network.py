@@ -109,6 +109,7 @@ class Network(Copyable):
             context.guest.ipv6 = config.ipv6.address if config.ipv6 else None
         protocols = self._protocols
         protocols.follow_resolver()
+        protocols.follow_proxies()
         self._streams, self._datagrams, self._resolver = protocols.streams, protocols.datagrams, protocols.resolver
         self._echo.reconfigured()
         self._udp.reconfigured()
@@ -494,7 +495,4 @@ class Network(Copyable):
 
     def statistics(self) -> NetworkStatistics:
         """Current counters and sizes."""
-        flows = {**self._udp.statistics(), **self._echo.statistics(), "tcp_flows": len(self._tcp)}
-        if self._resolver is not None:
-            flows |= self._resolver.statistics()
-        return collect(self._context, self._received, self._sent, flows, self._tcp.held)
+        return collect(self._context, self._received, self._sent, self._protocols.statistics(), self._tcp.held)

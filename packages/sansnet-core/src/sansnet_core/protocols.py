@@ -77,6 +77,7 @@ class Protocols:
         self.datagrams: Udp | HostFacts = self.udp
         self.resolver: Resolver | None = None
         self.follow_resolver()
+        self.follow_proxies()
 
     def follow_resolver(self) -> None:
         """Follow the context's new configuration. A resolver stays: the guest keeps addresses that it gave to names."""
@@ -85,12 +86,30 @@ class Protocols:
             from sansnet_core.resolver.resolver import Resolver  # few networks need it, and it takes time to load
 
             self.resolver = resolver = Resolver(context, self.tcp, self.udp)
+            if not isinstance(self.streams, Tcp):
+                resolver.facts.sockets = self.streams.sockets
             self.streams = self.datagrams = resolver.facts
             context.bindings = resolver.bindings
         elif self.resolver is not None:
             self.resolver.reconfigured()
 
+    def follow_proxies(self) -> None:
+        """Follow the context's new configuration: make flows through proxies possible."""
+        if self._context.config.proxies and self.tcp.opening.make_handshake is None:
+            from sansnet_core.proxy import connect
+            from sansnet_core.resolver.facts import HostFacts
+
+            self.tcp.opening.make_handshake = connect
+            if isinstance(self.streams, Tcp):
+                self.streams = self.datagrams = HostFacts(self.tcp, self.udp)
+            self.udp.use_proxies(self.streams)
+
     def _find_station(self, address: bytes) -> None:
         """Ask for the Ethernet address of an address of the guest, if it is not known."""
         if not self._context.guest.is_located(address):
             (self.arp if len(address) == 4 else self.ndp).ask(address)
+
+    def statistics(self) -> dict[str, int]:
+        """How many flows and host sockets there are, and what the resolver keeps."""
+        flows = {**self.udp.statistics(), **self.echo.statistics(), "tcp_flows": len(self.tcp)}
+        return flows | (self.resolver.statistics() if self.resolver is not None else {})

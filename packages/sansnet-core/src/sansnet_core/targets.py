@@ -11,19 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from errno import EACCES, ECONNREFUSED, EHOSTUNREACH
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
-from sansnet_core.address_map import is_destination
-from sansnet_core.addresses import Endpoint, is_loopback
+from sansnet_core.address_map import AddressMap, is_destination
+from sansnet_core.addresses import Endpoint, is_loopback, is_multicast
+from sansnet_core.config import NetworkConfig
 from sansnet_core.errors import Reason
-from sansnet_core.policy.evaluator import Judgement
+from sansnet_core.policy.evaluator import Evaluator, Judgement
+from sansnet_core.policy.policy import ProxyConfig, ProxyKind
 from sansnet_core.policy.rule import Action, Check
 from sansnet_core.wire import dns
+from sansnet_core.wire.ip import TCP, UDP
 
-if TYPE_CHECKING:
-    from sansnet_core.context import Context
-
-__all__ = ["Bindings", "Target", "Targets"]
+__all__ = ["Bindings", "NetworkState", "Target", "Targets"]
 
 
 class Bindings(Protocol):
@@ -48,16 +48,26 @@ class Bindings(Protocol):
         """That flow has ended."""
 
 
+class NetworkState(Protocol):
+    """The parts of a network's `Context` that say where flows lead."""
+
+    address_map: AddressMap
+    bindings: Bindings | None
+    config: NetworkConfig
+    policy: Evaluator
+
+
 class Target(NamedTuple):
     """Where a flow leads.
 
     Attributes:
-        judgement: of the rules.
+        judgement: the judgement of the rules.
         hosts: the host's endpoints, in the order in which they are tried; empty if the flow may not open, if the driver
-            must be asked first, or if a proxy is told the name (`via`).
+            must be asked first, or if a proxy gets the name (`via`).
         name: the host name that the destination stands for.
-        reason: why it may not open; None if it may, or if the driver must be asked first.
+        reason: the reason if it may not open; None also if the driver must be asked first.
         errno: the errno of a refusal.
+        proxy: the proxy that the flow goes through; then it has no `hosts`.
     """
 
     judgement: Judgement
@@ -65,6 +75,7 @@ class Target(NamedTuple):
     name: str | None = None
     reason: Reason | None = None
     errno: int = EACCES
+    proxy: ProxyConfig | None = None
 
     @property
     def check(self) -> Check:
@@ -96,7 +107,7 @@ class Targets:
 
     __slots__ = ("_context",)
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: NetworkState) -> None:
         self._context = context
 
     def find(self, protocol: int, remote: Endpoint, *, groups: bool = False, allowed: bool = False) -> Target | None:
@@ -111,6 +122,25 @@ class Targets:
         Returns:
             None if the name that it stands for must be resolved first; see `wait`.
         """
+        target = self._find(protocol, remote, groups=groups, allowed=allowed)
+        if target is None or target.via is None or not target.opens:
+            return target
+        return self._through_proxy(protocol, remote, target)
+
+    def _through_proxy(self, protocol: int, remote: Endpoint, target: Target) -> Target:
+        """The target of a flow that may open, and goes through a proxy: it has no host's endpoints.
+
+        A proxy knows neither this host's loopback nor the other aliases of the address map. So a flow to one of them is
+        refused, rather than sent to another host.
+        """
+        proxy = next((one for one in self._context.config.proxies if one.name == target.via), None)
+        aliased = bool(target.hosts) and target.name is None and target.hosts[0] != remote
+        carried = protocol == TCP or (protocol == UDP and proxy is not None and proxy.kind is ProxyKind.SOCKS5)
+        if proxy is None or aliased or not carried or is_multicast(remote.address):
+            return Target(target.judgement, (), target.name, Reason.PROXY)
+        return Target(target.judgement._replace(action=Action.ALLOW), (), target.name, proxy=proxy)
+
+    def _find(self, protocol: int, remote: Endpoint, *, groups: bool, allowed: bool) -> Target | None:
         context = self._context
         bindings = context.bindings
         names: Sequence[str] = ()
@@ -148,7 +178,7 @@ class Targets:
         rule = first.rule
         if rule is not None and first.action in _OPEN:
             if rule.via is not None:
-                return Target(first, (), name)
+                return Target(first._replace(action=Action.ALLOW), (), name)
             if rule.to is not None:
                 return Target(first, (rule.to,), name)
         hosts = bindings.hosts(name)

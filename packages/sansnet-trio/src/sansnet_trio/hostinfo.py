@@ -15,14 +15,15 @@ from types import NoneType
 from typing import Any, Final, NamedTuple, Self, TypeAlias
 
 from sansnet_core import addresses, fields
-from sansnet_core.addresses import AnyAddress, AnyInterface, packed_interface
+from sansnet_core.addresses import AnyAddress, AnyInterface, Prefix, packed_interface
 from sansnet_core.errors import ConfigError, SansnetError, expect
-from sansnet_core.fields import Addresses, OptionalAddress, Part, instance, optional, several
+from sansnet_core.fields import Addresses, OptionalAddress, Part, Prefixes, instance, optional, several
 from sansnet_core.records import Converted, Record, field
 from sansnet_trio.linux import files
 from sansnet_trio.linux.rtnetlink import Netlink
 
 __all__ = [
+    "MIN_NETWORK",
     "RESOLV_CONF",
     "AnyInterfaceAddress",
     "HostError",
@@ -54,6 +55,9 @@ _RTNH_F_DEAD: Final = 1
 _RTNH_F_ONLINK: Final = 4
 _RTNH_F_LINKDOWN: Final = 16
 _RT_SCOPE_SITE: Final = 200
+
+MIN_NETWORK: Final = 4
+"""Bits; shorter prefixes are parts of a default route: 0.0.0.0/1, 2000::/3."""
 
 # linux/if_addr.h
 _IFA_F_TEMPORARY: Final = 0x01
@@ -191,12 +195,16 @@ class HostInfo(Record):
         ipv4, ipv6: None if the host has no usable interface for the family.
         has_ipv6: whether the kernel supports IPv6.
         resolvers: contents of the host's resolv.conf.
+        addresses: all addresses of the host, 4 or 16 bytes each, without zones.
+        networks: the networks that its routes lead to, without default routes.
     """
 
     ipv4: Part[Uplink | None] = field(optional(instance(Uplink)), default=None)
     ipv6: Part[Uplink | None] = field(optional(instance(Uplink)), default=None)
     has_ipv6: bool = True
     resolvers: Part[Resolvers] = field(instance(Resolvers), default=Resolvers())
+    addresses: Addresses = field(several(fields.address), default=())
+    networks: Prefixes = field(several(fields.prefix), default=())
 
 
 def read_host(
@@ -220,13 +228,15 @@ def read_host(
     loopback = names.pop(_LOOPBACK_INDEX, None)
     with Netlink() as netlink:
         index4 = _interface_index(interface4 or interface, names, loopback)
-        ipv4 = _read_uplink(netlink, socket.AF_INET, names, index4)
         index6 = _interface_index(interface6 or interface, names, loopback)
+        four, six = (_Tables(netlink, family) for family in (socket.AF_INET, socket.AF_INET6))
         return HostInfo(
-            ipv4=ipv4,
-            ipv6=_read_uplink(netlink, socket.AF_INET6, names, index6),
+            ipv4=_read_uplink(four, names, index4),
+            ipv6=_read_uplink(six, names, index6),
             has_ipv6=os.path.exists("/proc/net/if_inet6"),
             resolvers=read_resolvers(),
+            addresses=dict.fromkeys(_parse_address(message).address for message in four.addresses + six.addresses),
+            networks=dict.fromkeys(_networks(four.routes + six.routes)),
         )
 
 
@@ -295,13 +305,30 @@ def _interface_index(wanted: str | None, names: dict[int, str], loopback: str | 
     raise HostError(f"the host has no interface {wanted!r}; it has these: {known}")
 
 
-def _read_uplink(netlink: Netlink, family: int, names: dict[int, str], wanted: int | None) -> Uplink | None:
-    messages = netlink.routes(family)
+class _Tables:
+    """The routes and addresses of one family, as messages of the kernel."""
+
+    def __init__(self, netlink: Netlink, family: int) -> None:
+        self.netlink = netlink
+        self.family = family
+        self.routes = list(netlink.routes(family))
+        self.addresses = list(netlink.addresses(family))
+
+
+def _networks(messages: Iterable[Any]) -> Iterator[Prefix]:
+    """The networks that routes of all tables lead to. Some programs use two routes in place of a default route."""
+    for message in messages:
+        destination, length = message.get_attr("RTA_DST"), message["dst_len"]
+        if destination and length >= MIN_NETWORK and message["type"] == _RTN_UNICAST:
+            yield Prefix(f"{destination}/{length}")
+
+
+def _read_uplink(tables: _Tables, names: dict[int, str], wanted: int | None) -> Uplink | None:
+    netlink, family, messages, found = tables.netlink, tables.family, tables.routes, tables.addresses
     routes = [(index, route) for message in messages for index, route in _parse_route(message) if index in names]
     index = wanted if wanted is not None else _choose_interface(routes)
     if index is None:
         return None
-    found = list(netlink.addresses(family))
     own = _usable_addresses(found, index)
     if any(through == index and not route.prefix_length for through, route in routes):
         text = _preferred_source(messages, index)

@@ -95,7 +95,7 @@ def _reached(source: str) -> list[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
             owner = node.value.id if isinstance(node.value, ast.Name) else "?"
-            if node.attr == "_make":  # a public method of every NamedTuple
+            if node.attr in ("_make", "_replace"):  # public methods of every NamedTuple
                 continue
             if owner not in ("self", "cls", "TcpFlow"):
                 found.append(ast.unparse(node))
@@ -110,4 +110,4 @@ def test_the_check_sees_what_is_reached() -> None:
 def test_no_part_reaches_into_another(file: Path) -> None:
     """The entries of the table of effects, which are part of `TcpFlow`, call its own methods."""
     found = _reached(file.read_text())
-    assert found == (["flow._close_socket"] * 3 if file.stem == "flow" else [])
+    assert found == (["flow._close_socket"] * 2 if file.stem == "flow" else [])

@@ -27,6 +27,9 @@ __all__ = ["INTERVAL", "Dialogue", "Lines", "ask_on_terminal"]
 INTERVAL: Final = 0.25
 """Seconds between two looks at the flows that wait."""
 
+_MAX_HELD: Final = 1 << 16
+"""Bytes of lines that wait for questions."""
+
 _CHOICES: Final = "[y]es, [n]o, [a]lways, ne[v]er, [s]kip, [q]uit"
 _REPLIES: Final = {
     "y": ("allow", False),
@@ -138,7 +141,7 @@ class Lines:
 
     @property
     def ready(self) -> bool:
-        """Whether there is a line that was read already."""
+        """Whether a whole line was read already."""
         return b"\n" in self._held
 
     def discard(self) -> None:
@@ -148,18 +151,16 @@ class Lines:
             with contextlib.suppress(termios.error):
                 termios.tcflush(self.descriptor, termios.TCIFLUSH)
 
-    def read(self) -> str | None:
-        """The next line, once there is one; an empty text if it is not complete yet; None at the end."""
-        if not self.ready:
-            data = os.read(self.descriptor, 1 << 12)
-            if not data:
-                return None
-            self._held += data
-        line, newline, rest = self._held.partition(b"\n")
-        if not newline:
-            return ""
-        self._held = rest
-        return line.decode(errors="replace") + "\n"
+    def read(self) -> bool:
+        """Read what is there, or wait for it; False at the end."""
+        data = os.read(self.descriptor, 1 << 12)
+        self._held = (self._held + data)[-_MAX_HELD:]
+        return bool(data)
+
+    def take(self) -> str:
+        """The next line, when `ready`."""
+        line, _, self._held = self._held.partition(b"\n")
+        return line.decode(errors="replace")
 
 
 def ask_on_terminal(path: str) -> int:
@@ -181,12 +182,11 @@ def ask_on_terminal(path: str) -> int:
         _write("flows that wait are shown as they come; Ctrl-C ends this")
     try:
         while True:
-            if not dialogue.open:
-                select.select([], [], [], INTERVAL)
-            elif lines.ready or select.select([lines.descriptor], [], [], INTERVAL)[0]:
-                line = lines.read()
-                if line is None or (line and not dialogue.reply(line)):
+            if lines.ready and dialogue.open:
+                if not dialogue.reply(lines.take()):
                     return 0
+            elif select.select([] if lines.ready else [lines.descriptor], [], [], INTERVAL)[0] and not lines.read():
+                return 0
             dialogue.look()
     except SansnetError:
         _write("sansnet has ended")

@@ -102,7 +102,7 @@ def _dropped(packet: Answer) -> str:
 
 
 def _show_audit(answer: Answer) -> str:
-    return "\n".join(printable(str(line)) for line in answer["lines"])
+    return "\n".join(map(printable, answer["lines"]))
 
 
 _SHOWN: Final[dict[str, Callable[[Answer], str]]] = {

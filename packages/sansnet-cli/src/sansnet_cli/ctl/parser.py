@@ -124,7 +124,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--keep-flows", action="store_true", help="let open flows continue that the changed policy does not allow"
     )
-    made.add_argument("--most", type=int, metavar="NUMBER", help="list at most NUMBER flows or rules; default: 1000")
+    made.add_argument(
+        "--most",
+        type=int,
+        metavar="NUMBER",
+        help="list at most NUMBER flows or rules; default: 1000",
+    )
     made.add_argument("--json", action="store_true", help="print the answer as JSON")
     made.add_argument(
         "--version", action="version", version=f"sansnet {__version__}", help="print the version and exit"

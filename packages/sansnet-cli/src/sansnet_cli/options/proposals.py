@@ -101,7 +101,9 @@ _FOREIGN: Final = (
     _Foreign("--rules --policy-file --policies", "--policy", "give --policy FILE"),
     _Foreign("--audit-log --audit-file", "--audit", "give --audit FILE"),
     _Foreign(
-        "--http-proxy --https-proxy --socks --socks5 --upstream", "--proxy", "give --proxy socks5://HOST:PORT, or http://"
+        "--http-proxy --https-proxy --socks --socks5 --upstream",
+        "--proxy",
+        "give --proxy socks5://HOST:PORT, or http://",
     ),
     _Foreign("-V", "", "give --version"),
 )

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 from sansnet_cli import __version__
 from sansnet_cli.options.parser import Parser, typed, with_examples
-from sansnet_cli.options.policy import add_rule_options, make_policy
+from sansnet_cli.options.policy import add_rule_options
 from sansnet_cli.options.records import CommandLineError
 from sansnet_cli.options.values import address
 from sansnet_core.records import Record
-
-if TYPE_CHECKING:
-    from sansnet_core.policy import Policy
 
 __all__ = ["PolicyCommand", "parse", "parser"]
 
@@ -30,11 +27,13 @@ class PolicyCommand(Record):
     Attributes:
         command: `check`, `explain`, `test` or `show`.
         file: path of the file with the policy; None if there is none.
-        target: what `explain` is about, HOST:PORT; None for other commands.
-        protocol: of that target: `tcp`, `udp` or `ping`.
-        inbound: whether an outsider opens the flow.
+        target: the HOST:PORT or, for a ping or a question, the HOST that `explain` is about; None for other commands.
+        protocol: of that flow: `tcp`, `udp` or `ping`.
+        inbound: whether an outsider opens it.
         addresses: addresses to which the target's name is resolved, 4 or 16 bytes each.
-        rules: the parsed options that make rules.
+        question: the type of the records that are asked for; None for a flow.
+        has_rules: whether options make rules.
+        rules: the parsed options that make rules, and the file.
     """
 
     command: str
@@ -43,13 +42,9 @@ class PolicyCommand(Record):
     protocol: str
     inbound: bool
     addresses: tuple[bytes, ...]
-    rules: Any
-
-    def policy(self) -> Policy:
-        """The policy of the file and of the options. Raises `CommandLineError` as `make_policy` does."""
-        made = make_policy(self.rules)
-        assert made is not None
-        return made
+    question: str | None
+    has_rules: bool
+    rules: argparse.Namespace
 
 
 def parser() -> argparse.ArgumentParser:
@@ -68,9 +63,9 @@ def parser() -> argparse.ArgumentParser:
             "an argument is wrong, or a file that is not only checked cannot be used.",
             "sansnet policy check policy.toml",
             "sansnet policy explain policy.toml packages.example.org:443",
-            "sansnet policy explain --preset web 192.0.2.7:22",
+            "sansnet policy explain 192.0.2.7:22 --preset web",
             "sansnet policy test policy.toml",
-            "sansnet policy show --preset web > policy.toml",
+            "sansnet policy show --preset web --allow 192.0.2.7:22",
         ),
         add_help=False,
     )
@@ -86,6 +81,9 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         metavar="ADDR",
         help="an address that the name resolves to, repeatable; default: any public address",
+    )
+    target.add_argument(
+        "--question", metavar="TYPE", help="HOST is a name that is asked for, with records of TYPE, such as A or TXT"
     )
     add_rule_options(made.add_argument_group("rules for explain and show, as for `sansnet run`"))
     made.add_argument(
@@ -104,20 +102,16 @@ def parse(arguments: Sequence[str]) -> PolicyCommand:
     """
     parsed = parser().parse_intermixed_args(arguments)
     command, words = parsed.command, list(parsed.words)
-    makes = [
-        f"--{name.replace('_', '-')}"
-        for name in ("preset", "names", "ask", "proxy", "proxy_credentials")
-        if getattr(parsed, name)
-    ] + [f"--{action}" for action, _ in parsed.rules]
-    if makes and command in ("check", "test"):
-        raise CommandLineError(f"{makes[0]} does not go with {command}; leave it out")
-    about = [
-        option
-        for option, value in (("--protocol", parsed.protocol), ("--in", parsed.inbound), ("--address", parsed.address))
-        if value
-    ]
-    if about and command != "explain":
-        raise CommandLineError(f"{about[0]} does not go with {command}; leave it out")
+    rules = ("preset", "names", "ask", "proxy", "proxy_credentials")
+    makes = [f"--{name.replace('_', '-')}" for name in rules if getattr(parsed, name)]
+    makes += [f"--{action.value}" for action, _ in parsed.rules]
+    about = [f"--{name}" for name in ("protocol", "address", "question") if getattr(parsed, name)]
+    about += ["--in"] if parsed.inbound else []
+    foreign = [*(makes if command in ("check", "test") else ()), *(about if command != "explain" else ())]
+    if foreign:
+        raise CommandLineError(f"{foreign[0]} does not go with {command}; leave it out")
+    if parsed.question and len(about) > 1:
+        raise CommandLineError("--question is not about a flow, as --protocol, --in and --address are; leave it out")
     target = words.pop() if command == "explain" and words else None
     parsed.policy = words.pop(0) if words else None
     if words or (command == "explain" and target is None) or not (parsed.policy or makes):
@@ -129,5 +123,7 @@ def parse(arguments: Sequence[str]) -> PolicyCommand:
         protocol=parsed.protocol or "tcp",
         inbound=parsed.inbound,
         addresses=tuple(parsed.address),
+        question=parsed.question,
+        has_rules=bool(makes),
         rules=parsed,
     )

@@ -50,13 +50,13 @@ async def ask_on_terminal(commands: ControlCommands) -> None:
                 readable = True
             else:
                 await trio.sleep_forever()
-        # A process in the background that reads its terminal is stopped (SIGTTIN)
-        if readable and _in_foreground():
-            line = lines.read()
-            if line is None or (line and not dialogue.reply(line)):
-                return
-        if _in_foreground():
-            dialogue.look()
+        if not _in_foreground():  # the shell stops a process in the background that reads its terminal
+            continue
+        if readable and not lines.read():
+            return
+        if dialogue.open and lines.ready and not dialogue.reply(lines.take()):
+            return
+        dialogue.look()
 
 
 def _in_foreground() -> bool:

@@ -33,7 +33,7 @@ from sansnet_trio.network import GuestNetwork
 from sansnet_trio.plan.host import read_again
 from sansnet_trio.plan.name_servers import RememberedNameServers
 from sansnet_trio.plan.options import NamespaceOptions, OptionsError
-from sansnet_trio.plan.setup import Setup, make_plan, make_setup, remembering
+from sansnet_trio.plan.setup import Setup, keeping_names, make_plan, make_setup, remembering
 
 if TYPE_CHECKING:
     from sansnet_trio.forward.forwards import Forwards
@@ -154,6 +154,7 @@ class Follower:
                 self._warn(str(problem))
                 return
             own = [one.address for one in setup.addresses]
+            setup = keeping_names(setup, old)
             setup = remembering(setup, self._remembered.forward(setup.names, own))
             self._remembered.note(setup.names)
         moved = False

@@ -383,7 +383,7 @@ class Echo:
             self._close(oldest)
         self._flows[flow.key] = self._sockets[flow.socket] = flow
         context.timers.arm(self, min(self.deadline, context.now + limits.echo_idle))
-        _, _, name, judgement = flow.admission
+        name, judgement = flow.admission.name, flow.admission.judgement
         if name is not None:
             context.targets.pin(flow.remote)
         protocol = _protocol(flow.guest)

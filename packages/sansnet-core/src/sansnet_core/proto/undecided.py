@@ -26,7 +26,7 @@ from sansnet_core.context import Context
 from sansnet_core.errors import Reason
 from sansnet_core.notices import FlowRefused, FlowReport
 from sansnet_core.orders import CloseSocket, DecideFlow, Endpoint, SocketId
-from sansnet_core.policy import Action, Allow, Drop, Refuse, Serve, Verdict
+from sansnet_core.policy import Action, Allow, Drop, ProxyConfig, Refuse, Serve, Verdict
 from sansnet_core.policy.evaluator import Judgement
 from sansnet_core.targets import Target
 
@@ -85,16 +85,18 @@ class Admission(NamedTuple):
     """A flow may open.
 
     Attributes:
-        hosts: the host's endpoints, in the order in which they are tried; at least one.
+        hosts: the host's endpoints, in the order in which they are tried; at least one without a proxy.
         redirected: whether a rule or a verdict chose the endpoint.
         name: the host name that the destination stands for.
         judgement: the one that decided, for notices; None for a verdict.
+        proxy: the proxy that it goes through. Then it has no `hosts`.
     """
 
     hosts: tuple[Endpoint, ...]
     redirected: bool = False
     name: str | None = None
     judgement: Judgement | None = None
+    proxy: ProxyConfig | None = None
 
 
 class Question(Generic[P]):
@@ -187,7 +189,7 @@ class Undecided(Generic[P]):
     def judge(self, flow: NewFlow) -> Outcome[P]:
         """Judge a flow that is not `known`."""
         target = self._find(flow)
-        if target is not None and target.hosts:
+        if target is not None and target.opens:
             return _admission(target)
         if target is None or (target.judgement.action is Action.ASK and target.reason is None):
             return self._wait(flow, target)
@@ -206,7 +208,7 @@ class Undecided(Generic[P]):
 
     def _names(self, flow: NewFlow) -> Sequence[str]:
         bindings = self._context.bindings
-        return bindings.names(flow.remote.address) if bindings is not None and not flow.inbound else ()
+        return tuple(bindings.names(flow.remote.address)) if bindings is not None and not flow.inbound else ()
 
     # waiting
 
@@ -259,7 +261,7 @@ class Undecided(Generic[P]):
             target: None if its name must be resolved first.
             resolved: whether it has been resolved just now.
         """
-        if target is not None and target.hosts:
+        if target is not None and target.opens:
             self._end(question, _admission(target))
         elif target is None and resolved:
             self._end(question, Refuse(EHOSTUNREACH), Reason.NAME_UNRESOLVED)
@@ -459,7 +461,7 @@ def _admission(target: Target) -> Admission:
     judgement = target.judgement
     to = judgement.rule.to if judgement.rule is not None else None
     hosts = target.hosts if to is None else (to,)
-    return Admission(hosts, to is not None, target.name, judgement)
+    return Admission(hosts, to is not None, target.name, judgement, target.proxy)
 
 
 def _refusal(target: Target) -> tuple[Verdict | None, Reason]:
@@ -468,6 +470,6 @@ def _refusal(target: Target) -> tuple[Verdict | None, Reason]:
     if reason is Reason.REFUSED:
         verdict = target.judgement.verdict
         return (verdict if isinstance(verdict, Refuse | Drop) else Refuse(target.errno)), reason
-    if reason is Reason.NAME_UNRESOLVED:
+    if reason in (Reason.NAME_UNRESOLVED, Reason.PROXY):
         return Refuse(target.errno), reason
     return None, reason

@@ -1,4 +1,4 @@
-"""The resolver's own sockets of the host, which carry its questions to the host's name servers."""
+"""The network's own sockets of the host: the resolver's to name servers, and those for datagrams through proxies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["HostFacts", "OwnSocket"]
 
 
 class OwnSocket(Protocol):
-    """A socket of the resolver. It gets the facts about it."""
+    """A socket of the network's own. It gets the facts about it."""
 
     def connected(self) -> None:
         """A stream is connected."""
@@ -37,7 +37,7 @@ class HostFacts:
         tcp, udp: get the facts about their sockets.
 
     Attributes:
-        sockets: the resolver's own.
+        sockets: the network's own.
     """
 
     __slots__ = ("_tcp", "_udp", "sockets")
@@ -46,6 +46,14 @@ class HostFacts:
         self._tcp = tcp
         self._udp = udp
         self.sockets: dict[SocketId, OwnSocket] = {}
+
+    def add(self, socket: SocketId, own: OwnSocket) -> None:
+        """Deliver the facts about a socket to `own` from now on."""
+        self.sockets[socket] = own
+
+    def remove(self, socket: SocketId) -> bool:
+        """Deliver them no longer; whether the socket is open still."""
+        return self.sockets.pop(socket, None) is not None
 
     def stream_connected(self, socket: SocketId) -> None:
         """See `Network.stream_connected`."""

@@ -77,6 +77,7 @@ class AuditFile(Uncopyable):
                 for piece, count in _pieces(lines):
                     if self._out.put(piece, last):
                         done += count
+                self.failed = False
         return len(lines) - done
 
     def push(self) -> None:
@@ -94,7 +95,6 @@ class AuditFile(Uncopyable):
 
     @contextlib.contextmanager
     def _reporting(self) -> Iterator[None]:
-        self.failed = False
         try:
             yield
         except OSError as error:

@@ -201,13 +201,18 @@ def describe(report: dict[str, Any]) -> list[str]:
     lines = []
     for group in ("reached", "refused", "undecided", "failed"):
         for entry in report[group]:
-            ends = [f"{entry['flows']} flows", f"{amount(entry['sent'])} sent, {amount(entry['received'])} received"]
+            ends = [
+                _count(entry["flows"], "flow"),
+                f"{amount(entry['sent'])} sent, {amount(entry['received'])} received",
+            ]
             ends += [entry["errno"]] if group == "failed" else []
             ends += [f"rule {entry['rule']}"] if "rule" in entry else []
             host = entry.get("name") or entry["address"]
             target = _Target(entry["protocol"], entry["direction"] == "in", host, entry.get("port"), "name" in entry)
             lines.append(f"{group}: {_text(target)} ({', '.join(ends)})")
-    lines += [f"refused: {one['name']} (looked up, {one['questions']} questions)" for one in report["refused_names"]]
+    lines += [
+        f"refused: {one['name']} (looked up, {_count(one['questions'], 'question')})" for one in report["refused_names"]
+    ]
     more = {group: report["totals"][group] - len(report[group]) for group in report if group != "totals"}
     lines += [f"{group.replace('_', ' ')}: {count} more" for group, count in more.items() if count > 0]
     if report["totals"]["omitted"]:

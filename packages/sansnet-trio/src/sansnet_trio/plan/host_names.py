@@ -70,25 +70,28 @@ def by_address(hosts: Hosts) -> tuple[tuple[bytes, tuple[str, ...]], ...]:
 def warn_unanswered(
     options: NetworkOptions, config: NetworkConfig, queried: Collection[bytes] | None = None
 ) -> Iterator[str]:
-    """Warn if a guest with a hosts file of its own cannot resolve the names of `options.hosts`.
+    """Warn if a guest with files of its own does not query the addresses at which we answer questions for names.
+
+    We answer those for the names of `options.hosts`, and all questions if the guest has our resolver.
 
     Args:
         options: the guest's options.
         config: the configuration of its network.
         queried: the name servers that the guest queries; None if they are not known.
     """
-    if not options.hosts:
+    if not options.hosts and config.resolver is None:
         return
+    what = f"the names of {options.word('hosts')}" if config.resolver is None else "questions for names"
     servers = dict.fromkeys((*config.dns_servers, *(match for match, _ in config.dns_forward)))
     if not servers:
         yield (
-            f"sansnet answers the names of {options.word('hosts')} by DNS, and the guest has no name server to query; "
+            f"sansnet answers {what} by DNS, and the guest has no name server to query; "
             f"give one with {options.word('dns', 'ADDR')} or {options.word('dns_forward', 'ADDR')}"
         )
     elif queried is not None and not servers.keys() & set(queried):
         known = " or ".join(map(addresses.format, servers))
         others = ", ".join(map(addresses.format, queried)) or "none"
         yield (
-            f"sansnet answers the names of {options.word('hosts')} at the name servers {known}, but the namespace's "
+            f"sansnet answers {what} at the name servers {known}, but the namespace's "
             f"/etc/resolv.conf has other name servers: {others}; give one of them by {options.word('dns', 'ADDR')}"
         )

@@ -55,6 +55,7 @@ class NameServers(NamedTuple):
         forward: pairs (address that the guest queries, server of the host that answers), for
             `NetworkConfig.dns_forward`.
         stand_ins: the addresses in `forward` that have no other meaning.
+        upstream: the servers that our own resolver asks, in order.
         known: pairs (address by which the guest may know a server of the host, that server), in the host's order. The
             guest may know them from the host's own files, even if `servers` is empty.
     """
@@ -63,10 +64,16 @@ class NameServers(NamedTuple):
     forward: tuple[tuple[bytes, Endpoint], ...] = ()
     stand_ins: tuple[bytes, ...] = ()
     known: tuple[tuple[bytes, Endpoint], ...] = ()
+    upstream: tuple[Endpoint, ...] = ()
 
 
 def choose(
-    options: NetworkOptions, hosts: Iterable[bytes], link: GuestLink, warnings: list[str] | None = None
+    options: NetworkOptions,
+    hosts: Iterable[bytes],
+    link: GuestLink,
+    warnings: list[str] | None = None,
+    *,
+    resolver: bool = False,
 ) -> NameServers:
     """Choose name servers.
 
@@ -75,10 +82,13 @@ def choose(
         hosts: the host's servers, which may have zones.
         link: the addresses in use on the guest's link.
         warnings: a list that gets a sentence for each option without effect; None to get none.
+        resolver: whether our own resolver answers the guest. Then it can ask servers of each family, and the guest has
+            an address to query even if it can reach none of them.
 
     Raises:
         HostError: there is no server for `dns_forward`.
     """
+    hosts = tuple(hosts)
     usable = (_seen_from(link, server) for server in hosts if len(server) in link.gateways)
     servers = list(dict.fromkeys(filter(addresses.is_unicast, usable)))[:_MAX_SERVERS]
     stand_ins = _StandIns(options, servers, link)
@@ -124,7 +134,27 @@ def choose(
     else:
         reachable = [] if options.dns else [server for server in servers if _is_reachable(server, link)]
         known = [(server, Endpoint(server, DNS_PORT)) for server in reachable]
-    return NameServers(tuple(dict.fromkeys(chosen)), tuple(forward), tuple(stand_ins.taken), tuple(known))
+    upstream = _upstream(options, hosts, link, chosen, behind) if resolver else ()
+    if upstream and not chosen and options.dns is None:
+        chosen.append(stand_ins.take(next(iter(link.gateways)), 1))
+    return NameServers(tuple(dict.fromkeys(chosen)), tuple(forward), tuple(stand_ins.taken), tuple(known), upstream)
+
+
+def _upstream(
+    options: NetworkOptions,
+    hosts: Iterable[bytes],
+    link: GuestLink,
+    chosen: Iterable[bytes],
+    behind: Mapping[bytes, Endpoint],
+) -> tuple[Endpoint, ...]:
+    """The servers that answer the guest's questions in the end: those of the options, or all of the host's."""
+    servers = dict.fromkeys(options.dns_host)
+    if options.dns:
+        servers |= dict.fromkeys(behind.get(address, Endpoint(address, DNS_PORT)) for address in chosen)
+    else:
+        usable = filter(addresses.is_unicast, (_seen_from(link, server) for server in hosts))
+        servers |= dict.fromkeys(Endpoint(server, DNS_PORT) for server in usable)
+    return tuple(servers)[:_MAX_SERVERS]
 
 
 def is_stand_in(address: bytes) -> bool:

@@ -21,7 +21,7 @@ from sansnet_core.fields import (
     optional,
     several,
 )
-from sansnet_core.policy import Action, Rule
+from sansnet_core.policy import Action, NameMode, Policy, Rule
 from sansnet_core.records import Converted, Record, field
 
 __all__ = ["DNS_PORT", "NamespaceOptions", "NetworkOptions", "OptionsError"]
@@ -124,6 +124,11 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
         map_gateway: whether the gateway leads to the host's loopback too, in each family without `map_host_loopback`.
         advertise_mtu, advertise_router: whether DHCP and router advertisements announce the MTU and the router.
         virtual, rules, default_action, limits: see `NetworkConfig`.
+        policy: its rules are asked before `rules`, its default action counts without `default_action`, and its proxies
+            can be named by `Rule.via`.
+        names: how the guest sees the addresses of names; None is as `policy` says, or `NameMode.OWN`.
+        resolver: whether our own resolver answers the guest's questions for names, and asks the name servers that the
+            guest would have asked; None means only if rules have names.
         lenient: leave out settings that are not possible, instead of raising an error.
     """
 
@@ -167,6 +172,9 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
     rules: Converted[Iterable[Rule], tuple[Rule, ...]] = field(several(instance(Rule)), default=())
     default_action: Part[Action | None] = field(optional(instance(Action)), default=None)
     limits: Part[Limits] = field(instance(Limits), default=Limits())
+    policy: Part[Policy | None] = field(optional(instance(Policy)), default=None)
+    names: Part[NameMode | None] = field(optional(instance(NameMode)), default=None)
+    resolver: bool | None = None
     lenient: bool = False
 
     def __post_init__(self) -> None:
@@ -179,6 +187,11 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
                 raise ValueError(f"{name}: there are two addresses of one family; give at most one of each")
         if self.netmask is not None and not 0 < self.netmask <= 32:
             raise ValueError(f"netmask: {self.netmask} is not a prefix length between 1 and 32")
+
+    @property
+    def all_rules(self) -> tuple[Rule, ...]:
+        """The rules of the policy, and those of `rules`."""
+        return (*(self.policy.rules if self.policy is not None else ()), *self.rules)
 
     def word(self, field: str, argument: object = None) -> str:
         """A field in a message for the user. The options of a command override it with the words of its command line.

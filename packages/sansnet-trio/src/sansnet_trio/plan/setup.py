@@ -31,8 +31,9 @@ from sansnet_trio.plan import name_servers
 from sansnet_trio.plan.host_names import by_address, host_addresses, known_hosts, warn_unanswered
 from sansnet_trio.plan.name_servers import GuestLink, NameServers
 from sansnet_trio.plan.options import NamespaceOptions, NetworkOptions, OptionsError
+from sansnet_trio.plan.resolver import has_resolver, resolver_config, routes_to_names, used_networks
 
-__all__ = ["Setup", "make_plan", "make_setup", "remembering"]
+__all__ = ["Setup", "keeping_names", "make_plan", "make_setup", "remembering"]
 
 # The guest's network if the host has none (RFC 3927, RFC 4291): the same addresses as with pasta
 FALLBACK_ADDRESS4: Final = InterfaceAddress(bytes([169, 254, 2, 1]), 16)
@@ -117,6 +118,8 @@ def make_plan(options: NamespaceOptions, host: HostInfo) -> tuple[GuestPlan, Set
     routes = tuple(route for family in families for route in family.routes)
     # Stand-ins stay reachable if the default route changes. Link-local IPv6 addresses need no route
     routes += tuple(Route(destination=a, prefix_length=32) for a in setup.names.stand_ins if len(a) == 4)
+    if config.resolver is not None:
+        routes += routes_to_names(config.resolver, own, routes)
     plan = GuestPlan(
         interface=interface,
         mtu=options.mtu or tap.MTU.default,
@@ -183,7 +186,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         mapped=mapped,
         used=[route.destination for family in both for route in family.routes if route.prefix_length],
     )
-    names = name_servers.choose(options, host.resolvers.nameservers, link, warnings)
+    names = name_servers.choose(options, host.resolvers.nameservers, link, warnings, resolver=has_resolver(options))
     if not names.servers and options.dns is None and (host.ipv4 or host.ipv6 or options.own):
         option = options.word("dns", "ADDR")
         warnings.append(f"the host has no name server that the guest could use; give one with {option}")
@@ -225,10 +228,17 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         mac=options.gateway_mac,
         notices=options.notices,
         virtual=options.virtual,
-        rules=options.rules,
-        default_action=options.default_action,
+        rules=options.all_rules,
+        default_action=options.default_action or (options.policy.default_action if options.policy else None),
+        proxies=options.policy.proxies if options.policy else (),
+        host_addresses=host.addresses,
         limits=options.limits,
     )
+    if has_resolver(options):
+        routes = [route for family in both for route in family.routes]
+        config = replace(
+            config, resolver=resolver_config(options, host, names.upstream, used_networks(config, own, routes))
+        )
     setup = Setup(
         config=replace(config, own_addresses=_own_addresses(config, gateways.values(), host, names)),
         interface=options.outbound_if6 or (host.ipv6.interface if host.ipv6 else None),
@@ -246,13 +256,22 @@ def _own_addresses(
 ) -> tuple[bytes, ...]:
     """Our addresses on the guest's segment. Addresses copied from the host are left out: they lead to its network."""
     answered = dict.fromkeys(match for match, _ in config.dns_forward)
-    ours = [*gateways, *answered]
+    ours = [*gateways, *answered, *names.stand_ins]
     if config.ipv6:
         ours.append(config.ipv6.gateway)
     copied = {route.gateway for uplink in (host.ipv4, host.ipv6) if uplink for route in uplink.routes}
     copied.update(host.resolvers.nameservers)
     copied.update(address for address, _ in names.known if address not in answered)
     return tuple(address for address in dict.fromkeys(ours) if address not in copied)
+
+
+def keeping_names(setup: Setup, old: Setup) -> Setup:
+    """Keep the networks from which names have got addresses, which the guest may still use."""
+    before, after = old.config.resolver, setup.config.resolver
+    if before is None or after is None:
+        return setup
+    kept = replace(after, prefix4=before.prefix4, prefix6=before.prefix6)
+    return replace(setup, config=replace(setup.config, resolver=kept))
 
 
 def remembering(setup: Setup, forward: Iterable[tuple[bytes, Endpoint]]) -> Setup:

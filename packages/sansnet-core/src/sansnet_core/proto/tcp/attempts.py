@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from errno import (
+    EACCES,
     EADDRNOTAVAIL,
     EAFNOSUPPORT,
     EAGAIN,
@@ -164,7 +165,7 @@ class Attempts(Generic[Flow]):
             if shared.further >= context.config.limits.tcp_pending:
                 context.timers.arm(self, context.now + DELAY)
                 return  # one of those under way may end before
-            shared.further += 1
+            shared.count_further(1)
         socket = context.new_socket() if self._begun else flow.socket
         self._begun = True
         host = self._waiting.popleft()
@@ -175,8 +176,10 @@ class Attempts(Generic[Flow]):
         context.timers.arm(self, context.now + DELAY if self._waiting else inf)
 
     def expire(self) -> None:
-        """The time between two attempts has passed."""
-        if self._waiting:
+        """The time between two attempts has passed, or that for the handshake."""
+        if self._shaking:
+            self._fail(next(iter(self._open)), ETIMEDOUT)
+        elif self._waiting:
             self.begin()
 
     def connected(self, socket: SocketId) -> None:
@@ -187,6 +190,8 @@ class Attempts(Generic[Flow]):
             self._succeed(socket)
         else:
             self._shaking = True
+            context = self._shared.context
+            context.timers.arm(self, context.now + context.config.limits.decision_time)
             self._send(socket, self._handshake.start())
 
     def failed(self, socket: SocketId, error: ExtendedError) -> None:
@@ -205,7 +210,7 @@ class Attempts(Generic[Flow]):
         self._waiting = deque(host for host in self._waiting if is_allowed(host))
         for socket, host in list(self._open.items()):
             if not is_allowed(host):
-                self._abort(socket, 0)
+                self._abort(socket, EACCES)
         if self._waiting and not self._open:
             self.begin()
         return bool(self._open)
@@ -218,7 +223,7 @@ class Attempts(Generic[Flow]):
 
     def _succeed(self, socket: SocketId) -> None:
         flow, host = self._flow, self._open.pop(socket)
-        self._shared.further -= bool(self._open)
+        self._shared.count_further(-bool(self._open))
         for other in list(self._open):
             self._abort(other, 0)
         self._end()
@@ -232,7 +237,7 @@ class Attempts(Generic[Flow]):
 
     def _forget(self, socket: SocketId) -> Endpoint:
         host = self._open.pop(socket)
-        self._shared.further -= bool(self._open)
+        self._shared.count_further(-bool(self._open))
         if socket != self._flow.socket:
             del self._sockets[socket]
         return host

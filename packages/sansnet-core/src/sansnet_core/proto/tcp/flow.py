@@ -63,7 +63,7 @@ class TcpFlow:
         remote: the other end as the guest sees it.
         host: the other end of the host's socket.
         inbound: the connection comes from outside.
-        undecided: the driver is asked for a verdict.
+        undecided: it waits for a verdict, or for the addresses of a name.
 
     Attributes:
         shared: the state that all connections share.
@@ -75,10 +75,10 @@ class TcpFlow:
         answered: the host's connect succeeded.
         told: its opening was reported.
         first_socket: the name in notices and reports, from the first order on; `socket` is that of the last attempt.
-        permission: what the rules and the driver have said about it.
+        permission: the judgement of the rules, and the verdict of the driver.
         attempts: the connects of several sockets, or by a proxy; None if there is one connect, or none under way.
-        gate: holds back what the guest sends; None if all passes.
-        ends_at: when its present state times out; `math.inf` for never.
+        gate: holds back data of the guest; None if all passes.
+        ends_at: time at which its present state ends; `math.inf` for never.
         errno: why it ended, as in `CloseSocket`; 0 for an ordinary end.
         failure: the failure of the host's socket, or the refusal; None if there was none.
         reason: why it may not open.
@@ -330,7 +330,7 @@ class TcpFlow:
             shared.memory.keep(self, kept, self.receiver.queued)
         self._hold(taken + kept)
         if self.gate is not None and not self.gate.done:
-            self._pass(self.gate.receive(ready))
+            self._pass(self.gate.receive(ready, self.receiver.limit))
             return
         orders = shared.context.out.orders
         for data in ready:
@@ -343,9 +343,7 @@ class TcpFlow:
             self.permission.note(self.gate.refused if self.gate else None)
             self.close(Reason.NAME_REFUSED)
             return
-        orders = self.shared.context.out.orders
-        for data in ready:
-            orders.append(SendStream(self.socket, data))
+        self.shared.context.out.orders.extend([SendStream(self.socket, data) for data in ready])
 
     def end(self) -> None:
         """All data before the guest's FIN has come."""
@@ -434,8 +432,7 @@ class TcpFlow:
 
     def free_buffers(self) -> None:
         """Free all data: timers may refer to a connection for a while after its end."""
-        self.held = 0
-        self.gate = None
+        self.held, self.gate = 0, None
         self.sender.free_buffers()
         self.receiver.free_buffers()
 

@@ -221,6 +221,8 @@ class Tcp:
         context.timers.forget(flow)
         self.opening.questions.remove(flow)
         flow.permission.unpin()
+        if not context.notices:
+            return
         if refused := reports.refused(flow, context.now):
             context.notify(refused)
         if flow.told:

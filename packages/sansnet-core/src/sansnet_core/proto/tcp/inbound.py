@@ -62,10 +62,11 @@ class Inbound:
         """A connection from outside was accepted; see `Network.stream_accepted`."""
         context = self._context
         guest, seen, reason = self._inbound_ends(remote, address, port)
-        errno, rule = 0, None
+        errno, judgement = 0, None
         if reason is None:
             target = Target(context.policy.judge(TCP, remote.address, port, inbound=True), (remote,))
-            action, rule = target.judgement.action, target.judgement.text
+            judgement = target.judgement
+            action = judgement.action
             if action is Action.ALLOW:
                 return self._invite(guest, seen, remote, target).socket
             if action is Action.ASK and not self._questions.is_full(inbound=True):
@@ -73,8 +74,9 @@ class Inbound:
                 self._questions.ask(flow, remote, target)
                 return flow.socket
             reason = Reason.UNDECIDED_LIMIT if action is Action.ASK else Reason.REFUSED
-            errno = target.judgement.errno if action is Action.REFUSE else 0
+            errno = judgement.errno if action is Action.REFUSE else 0
         context.drop_packet(reason, TCP, remote, guest)
+        rule = judgement.text if judgement is not None and context.notices else None
         context.notify(FlowRefused(TCP, guest, seen, remote, errno, reason, True, context.now, None, rule))
         return None
 
@@ -114,7 +116,8 @@ class Inbound:
     def send_syn(self, flow: TcpFlow, target: Target | None) -> None:
         """The connection may open: send the SYN."""
         flow.open(flow.host, target)
-        self._context.notify(reports.opened(flow, self._context.now))
+        if self._context.notices:
+            self._context.notify(reports.opened(flow, self._context.now))
         self._find_station(flow.guest.address)
         flow.begin_handshake()
 

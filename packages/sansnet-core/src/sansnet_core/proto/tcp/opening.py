@@ -189,14 +189,9 @@ class Opening:
         if target.name is not None and not flow.permission.pinned:
             flow.permission.pin(self._context.targets, flow.remote)
         hosts, handshake = target.hosts, None
-        if target.via is not None and not flow.permission.elsewhere:
-            proxy = next((one for one in self._context.config.proxies if one.name == target.via), None)
-            if proxy is None or self.make_handshake is None:
-                self._opened(flow, flow.remote, target)
-                flow.host_failed(local_error(EHOSTUNREACH))
-                return
-            handshake = self.make_handshake(proxy, *_destination(flow, target))
-            hosts = (proxy.server,)
+        if target.proxy is not None and self.make_handshake is not None:
+            handshake = self.make_handshake(target.proxy, target.name or flow.remote.address, flow.remote.port)
+            hosts = (target.proxy.server,)
         gate = self._gate(flow.remote, target)
         if handshake is None and len(hosts) == 1:
             self._opened(flow, hosts[0], target, gate=gate)
@@ -229,7 +224,8 @@ class Opening:
         gate: Gate | None = None,
     ) -> None:
         flow.open(host, target, attempts, gate)
-        self._context.notify(reports.opened(flow, self._context.now))
+        if self._context.notices:
+            self._context.notify(reports.opened(flow, self._context.now))
 
     def _hold(self, flow: TcpFlow, target: Target | None) -> None:
         """Ask for a verdict about a connection of the guest; without a target, resolve its name first."""
@@ -279,9 +275,10 @@ class Opening:
         self, guest: Endpoint, remote: Endpoint, errno: int, reason: Reason, target: Target | None = None
     ) -> None:
         """Report a connection of the guest that may not open."""
-        now = self._context.now
-        name, rule = (target.name, target.judgement.text) if target else (None, None)
-        self._context.notify(FlowRefused(TCP, guest, remote, None, errno, reason, False, now, name, rule))
+        context = self._context
+        if context.notices:
+            name, rule = (target.name, target.judgement.text) if target else (None, None)
+            context.notify(FlowRefused(TCP, guest, remote, None, errno, reason, False, context.now, name, rule))
 
     def _answer(
         self, guest: Endpoint, remote: Endpoint, host: bytes, syn: TcpHeader, error: ExtendedError | None
@@ -393,9 +390,3 @@ class Opening:
 def _error(target: Target) -> ExtendedError | None:
     """The failure that the guest sees; None if it gets no answer."""
     return None if target.judgement.action is Action.DROP else local_error(target.errno)
-
-
-def _destination(flow: TcpFlow, target: Target) -> tuple[str | bytes, int]:
-    """The destination that a proxy is told: a name, or an address of 4 or 16 bytes; and the port."""
-    host = target.hosts[0].address if target.hosts else flow.remote.address
-    return target.name or host, flow.remote.port

@@ -1,4 +1,4 @@
-"""What the rules and the driver have said about one connection."""
+"""The judgement of the rules about one connection, and the verdict of the driver."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Permission:
     """Whether a connection may open, and where it leads.
 
     Attributes:
-        target: by the rules; None if they were not asked, as about services, or if a name is not resolved yet.
+        target: the target by the rules; None if they were not asked, as about services, or if a name is not resolved.
         asked: the driver is asked for a verdict.
         allowed: the driver has allowed it.
         elsewhere: the driver has chosen another endpoint of the host for it.

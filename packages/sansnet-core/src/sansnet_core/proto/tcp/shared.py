@@ -51,3 +51,7 @@ class TcpShared(Generic[Flow]):
         self.pending = [0, 0]
         self.connecting: dict[Flow, None] = {}
         self.further = 0
+
+    def count_further(self, change: int) -> None:
+        """Count sockets that connect beside another one of the same connection."""
+        self.further += change

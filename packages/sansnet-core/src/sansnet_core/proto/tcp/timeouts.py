@@ -1,4 +1,4 @@
-"""What happens to a connection when time has passed."""
+"""The effect of time that has passed on a connection."""
 
 from __future__ import annotations
 

@@ -10,11 +10,12 @@ from typing import TypeAlias
 from sansnet_core.egress import Egress, FlowHeaders
 from sansnet_core.errors import Reason
 from sansnet_core.notices import FlowClosed
-from sansnet_core.orders import Endpoint, SocketId
+from sansnet_core.orders import Buffer, Endpoint, SocketId
+from sansnet_core.policy import ProxyConfig
 from sansnet_core.policy.evaluator import Judgement
 from sansnet_core.wire.ip import UDP
 
-__all__ = ["End", "Flow", "ForwardedPort", "Mapping", "Served", "flow_key"]
+__all__ = ["End", "Flow", "ForwardedPort", "Mapping", "Relayed", "Served", "flow_key"]
 
 
 class Mapping:
@@ -126,7 +127,49 @@ class Served:
         return self.once
 
 
-End: TypeAlias = Mapping | ForwardedPort | Served
+class Relayed:
+    """The relay of a proxy, see `associate`.
+
+    Attributes:
+        socket: name of the socket for its datagrams.
+        proxy: the proxy.
+        flows: by `flow_key`.
+        sources: by the address and port from which the relay has their answers; for a host name, by an empty name.
+    """
+
+    __slots__ = ("flows", "proxy", "socket", "sources")
+
+    def __init__(self, socket: SocketId, proxy: ProxyConfig) -> None:
+        self.socket = socket
+        self.proxy = proxy
+        self.flows: dict[bytes, Flow] = {}
+        self.sources: dict[tuple[bytes | str, int], Flow] = {}
+
+    def send(self, flow: Flow, data: Buffer, segment_size: int, tos: int) -> None:
+        """Send a datagram of the guest, or a run of them; see `SendDatagram`."""
+        raise NotImplementedError
+
+    def ended(self) -> None:
+        """The last flow has ended."""
+        raise NotImplementedError
+
+    def attach(self, flow: Flow) -> None:
+        """Carry a flow."""
+        self.flows[flow.key] = self.sources[_source(flow)] = flow
+
+    def detach(self, flow: Flow) -> bool:
+        """Forget a flow; whether the relay is no longer needed."""
+        del self.flows[flow.key]
+        if self.sources.get(_source(flow)) is flow:
+            del self.sources[_source(flow)]
+        return not self.flows
+
+
+def _source(flow: Flow) -> tuple[bytes | str, int]:
+    return flow.remote.address if flow.name is None else "", flow.remote.port
+
+
+End: TypeAlias = Mapping | ForwardedPort | Served | Relayed
 """The other end of a flow."""
 
 
@@ -137,6 +180,7 @@ class Flow:
         key: see `flow_key`.
         end: the host socket or the service, and `socket` its name.
         served: whether the program is the other end.
+        relay: the other end, if that is the relay of a proxy.
         guest, remote: the endpoints in the guest's packets.
         host: the remote endpoint for the host's socket; `remote` if the program is the other end.
         inbound: whether an outsider or the program began it.
@@ -176,6 +220,7 @@ class Flow:
         "outdated",
         "received",
         "redirected",
+        "relay",
         "remote",
         "sent",
         "served",
@@ -201,6 +246,7 @@ class Flow:
         self.end = end
         self.socket = end.socket
         self.served = isinstance(end, Served)
+        self.relay = end if isinstance(end, Relayed) else None
         self.guest = guest
         self.remote = remote
         self.host = host

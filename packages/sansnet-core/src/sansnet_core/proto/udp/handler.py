@@ -32,7 +32,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from errno import ECONNREFUSED, EMSGSIZE
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from sansnet_core import checks
 from sansnet_core.addresses import is_unspecified
@@ -53,7 +53,7 @@ from sansnet_core.orders import (
 )
 from sansnet_core.policy import Verdict
 from sansnet_core.proto.icmp_errors import IcmpErrors
-from sansnet_core.proto.udp.flow import End, Flow, ForwardedPort, Mapping, Served
+from sansnet_core.proto.udp.flow import End, Flow, ForwardedPort, Mapping, Relayed, Served
 from sansnet_core.proto.udp.host import HostFlows
 from sansnet_core.proto.udp.opening import DHCP_SERVERS, Datagram, Opening
 from sansnet_core.proto.udp.runs import Runs
@@ -63,6 +63,9 @@ from sansnet_core.proto.undecided import UNREACHABLE
 from sansnet_core.wire import dns, udp
 from sansnet_core.wire.ip import UDP, IpHeader
 from sansnet_core.wire.quoted import Quoted
+
+if TYPE_CHECKING:
+    from sansnet_core.proto.udp.associate import Facts
 
 __all__ = ["Answerer", "Service", "Udp"]
 
@@ -122,6 +125,12 @@ class Udp:
         self._joins = context.config.link.uso
         self._runs = Runs()
 
+    def use_proxies(self, facts: Facts) -> None:
+        """Make flows through proxies possible; `facts` delivers the facts about their sockets."""
+        from sansnet_core.proto.udp.associate import Associations  # few networks need it
+
+        self._host.associations = Associations(self._context, facts, self._table, self._report, self._to_guest)
+
     # the guest
 
     def receive(self, ip: IpHeader, buf: Buffer) -> None:
@@ -160,6 +169,9 @@ class Udp:
         flow.last_from_guest = context.now
         flow.sent += len(data)
         flow.datagrams_sent += 1
+        if flow.relay is not None:
+            flow.relay.send(flow, data, segment_size, tos)
+            return
         context.out.orders.append(
             DeliverDatagram(flow.socket, flow.guest, flow.remote, data, segment_size, ttl, tos)
             if flow.served
@@ -375,5 +387,7 @@ class Udp:
         """Forget the other end of a flow that was closed."""
         if isinstance(end, Mapping):
             self._host.ended(end)
+        elif isinstance(end, Relayed):
+            end.ended()
         elif isinstance(end, Served):
             self._served.ended(end)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
 
 from sansnet_core.context import Context
-from sansnet_core.errors import Reason
+from sansnet_core.errors import Malformed, Reason
 from sansnet_core.orders import CloseSocket, Endpoint, OpenDatagram, SocketId
 from sansnet_core.policy.evaluator import Judgement
 from sansnet_core.proto.udp.flow import Flow, ForwardedPort, Mapping, flow_key
 from sansnet_core.proto.udp.table import FlowTable
 from sansnet_core.proto.undecided import Admission
 from sansnet_core.wire.ip import UDP
+
+if TYPE_CHECKING:
+    from sansnet_core.proto.udp.associate import Associations
 
 __all__ = ["HostFlows"]
 
@@ -26,9 +30,10 @@ class HostFlows:
 
     Attributes:
         sockets: all host sockets, by name.
+        associations: open flows through proxies; None if the configuration never had a proxy.
     """
 
-    __slots__ = ("_context", "_find_station", "_mappings", "_outgoing", "_table", "sockets")
+    __slots__ = ("_context", "_find_station", "_mappings", "_outgoing", "_table", "associations", "sockets")
 
     def __init__(self, context: Context, table: FlowTable, find_station: Callable[[bytes], None]) -> None:
         self._context = context
@@ -38,6 +43,7 @@ class HostFlows:
         self._outgoing: dict[tuple[int, int], ForwardedPort] = {}
         """Guest's port and size of address -> the forwarded port whose socket the guest's own flows also use."""
         self.sockets: dict[SocketId, Mapping | ForwardedPort] = {}
+        self.associations: Associations | None = None
 
     def forward_added(self, address: bytes | None, port: int, outgoing: Collection[int]) -> SocketId:
         """See `Network.forward_added`."""
@@ -78,7 +84,11 @@ class HostFlows:
             admission: of the flow.
         """
         context = self._context
-        (host, *others), redirected, name, judgement = admission
+        if admission.proxy is not None:
+            if self.associations is None:
+                raise Malformed(Reason.PROXY)
+            return self.associations.open(guest, remote, admission.proxy, admission)
+        (host, *others), redirected, name, judgement, _ = admission
         self._table.make_room(inbound=False)
         forward = self._outgoing_forward(guest, remote, host)
         if forward is not None:

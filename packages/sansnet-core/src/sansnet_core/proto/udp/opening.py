@@ -186,6 +186,8 @@ class Opening:
                 return True  # the program began it
             judgement = context.policy.judge(UDP, flow.host.address, flow.guest.port, inbound=True)
             return judgement.action in (Action.ALLOW, Action.ASK)
+        if flow.relay is not None:
+            return context.targets.is_allowed(UDP, flow.remote, None, flow.name, via=flow.relay.proxy.name)
         if not flow.served:
             return context.targets.is_allowed(UDP, flow.remote, flow.host, flow.name)
         if isinstance(flow.end, Served) and not flow.end.once:

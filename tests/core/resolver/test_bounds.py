@@ -1,0 +1,77 @@
+"""Memory and traffic that a guest, or a name server, can cause."""
+
+from __future__ import annotations
+
+import pickle
+
+import dns.message
+import dns.rrset
+
+from sansnet_core import Limits, Reason
+from sansnet_core.config import NameMode
+from tests.core.resolver.bench import Bench, allow, configuration
+
+ALLOWED = allow("*.example.org")
+
+
+def test_questions_under_way_are_bounded() -> None:
+    bench = Bench(configuration(ALLOWED, limits=Limits(name_questions=10)))
+    answers = [bench.ask(f"n{n}.example.org", port=5000 + n) for n in range(20)]
+    assert [len(each) for each in answers].count(0) <= 10
+    assert {int(answer.rcode()) for each in answers for answer in each} == {2}
+    assert len(bench.asked) <= 10
+    assert bench.drops()[Reason.NAME_LIMIT] >= 10
+    bench.wait(60)
+    assert len(bench.answers()) == [len(each) for each in answers].count(0)
+
+
+def test_questions_per_second_are_bounded() -> None:
+    """A wildcard of the rules is no way to flood the host's name servers."""
+    bench = Bench(configuration(ALLOWED, resolver={"families": (4,)}, limits=Limits(name_rate=10, name_burst=20)))
+    for n in range(1000):
+        bench.ask(f"n{n}.example.org")
+        bench.wait(0.01)
+        if bench.asked:
+            bench.reply(bench.asked[0], rcode=3)
+    assert 20 <= len(bench.opened) <= 20 + 10 * 10 + 1
+
+
+def test_the_cache_is_bounded_in_bytes() -> None:
+    bench = Bench(configuration(ALLOWED, limits=Limits(name_cache=100_000, name_rate=1e9, name_burst=10**9)))
+    text = " ".join(f'"{n}{"x" * 250}"' for n in range(40))
+    for n in range(50):
+        bench.ask(f"n{n}.example.org", "TXT")
+        response = dns.message.make_response(dns.message.from_wire(bytes(bench.asked[0].data)))
+        response.answer.append(dns.rrset.from_text(f"n{n}.example.org.", 3600, "IN", "TXT", text))
+        bench.deliver(bench.asked[0], response.to_wire(max_size=65535))
+    assert bench.network._resolver is not None
+    assert bench.network._resolver._lookups.held <= 100_000
+    assert len(pickle.dumps(bench.network)) < 400_000
+    assert bench.ask("n49.example.org", "TXT") != [], "the latest is kept"
+    assert bench.ask("n0.example.org", "TXT") == [], "the oldest is not"
+
+
+def test_names_with_own_addresses_are_bounded() -> None:
+    bench = Bench(configuration(ALLOWED, limits=Limits(names=100, name_rate=1e9, name_burst=10**9)))
+    for n in range(300):
+        bench.look_up(f"n{n}.example.org", {(f"n{n}.example.org.", "A"): (f"n{n}.example.org. 60 IN A 93.184.216.1",)})
+    assert bench.network.statistics().flows["names"] == 100
+
+
+def test_real_addresses_that_stand_for_names_are_bounded() -> None:
+    limits = Limits(names=100, name_rate=1e9, name_burst=10**9)
+    bench = Bench(configuration(ALLOWED, names=NameMode.REAL, limits=limits))
+    for n in range(300):
+        bench.look_up(f"n{n}.example.org", {(f"n{n}.example.org.", "A"): (f"n{n}.example.org. 60 IN A 93.184.216.1",)})
+    bindings = bench.network._context.bindings
+    assert bindings is not None
+    assert len(bindings.names(bytes((93, 184, 216, 1)))) == 100
+
+
+def test_a_network_with_questions_under_way_can_be_copied() -> None:
+    bench = Bench(configuration(ALLOWED))
+    bench.ask("www.example.org")
+    other = pickle.loads(pickle.dumps(bench.network))
+    other.handle_deadline(bench.now + 5.0)
+    assert other.take_orders() != []
+    assert len(bench.asked) == 2
