@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from sansnet_cli.options.records import CommandLineError
+from sansnet_core import addresses
 from sansnet_core.config import NameMode
 from sansnet_core.errors import ConfigError
 from sansnet_core.policy import Action, Group
