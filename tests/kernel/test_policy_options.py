@@ -6,15 +6,20 @@ Each test first lets a guest without a policy reach what it closes, so that a re
 from __future__ import annotations
 
 import json
+import socket
+import ssl
+import struct
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
 import pytest
+import trustme
 
 from tests.kernel.test_attach import attached
 from tests.kernel.test_host_services import greets
@@ -179,6 +184,77 @@ def test_an_audit_has_each_decision_and_a_learnt_policy_suffices(world: World, f
     assert done.returncode == 0
     assert world.fetch(["--policy", str(learnt)], PACKAGES) == 0
     assert world.fetch(["--policy", str(learnt)], OTHER) == UNRESOLVED
+
+
+@pytest.fixture(scope="module")
+def authority(world: World) -> Iterator[Path]:
+    """Serve TLS at port 443 of PACKAGES4; the certificate of the authority, which signs for both names."""
+    made = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.issue_cert(PACKAGES, OTHER).configure_cert(context)
+
+    def serve(stream: socket.socket) -> None:
+        with context.wrap_socket(stream, server_side=True) as secured:
+            greets(secured)
+
+    path = world.lab.directory / "authority.pem"
+    path.write_bytes(made.cert_pem.bytes())
+    with served(world.lab.upstream.listen(PACKAGES4, 443), serve):
+        yield path
+
+
+def test_tls_must_name_the_server_that_it_connects_to(world: World, authority: Path) -> None:
+    def fetch(options: list[str], name: str) -> int:
+        """The exit status of a TLS connection to the address of PACKAGES that names another server."""
+        to = f"{name}:443:{PACKAGES}:443"
+        command = ["curl", "-4", "-sS", "-m", "20", "--cacert", str(authority), "--connect-to", to, f"https://{name}/"]
+        return world.lab.sansnet(options, command).returncode
+
+    assert fetch([], PACKAGES) == fetch([], OTHER) == 0
+    assert fetch(["--allow", f"{PACKAGES}:443"], PACKAGES) == 0
+    assert fetch(["--allow", f"{PACKAGES}:443"], OTHER) != 0
+    assert fetch(["--allow", f"{PACKAGES}:443 check=none"], OTHER) == 0
+
+
+class Proxy:
+    """A SOCKS5 proxy without authentication (RFC 1928) that connects to the addresses of `ZONE`.
+
+    Attributes:
+        asked: the destinations so far.
+    """
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self.asked: list[tuple[str, int]] = []
+
+    def serve(self, client: socket.socket) -> None:
+        """Serve one connection."""
+        file = client.makefile("rb")
+        file.read(file.read(2)[1])
+        client.sendall(b"\x05\x00")
+        kind = file.read(4)[3]
+        name = kind == 3
+        raw = file.read(file.read(1)[0] if name else {1: 4, 4: 16}[kind])
+        host = raw.decode() if name else str(ip_address(raw))
+        [port] = struct.unpack("!H", file.read(2))
+        self.asked.append((host, port))
+        with self._lab.upstream.connect(ZONE[host, "A"][0] if name else host, port) as server:
+            client.sendall(b"\x05\x00\x00\x01" + bytes(6))
+            server.sendall(client.recv(4096))
+            while data := server.recv(4096):
+                client.sendall(data)
+
+
+def test_a_proxy_carries_all_that_is_allowed_with_its_name(world: World) -> None:
+    proxy = Proxy(world.lab)
+    with served(world.lab.upstream.listen(OTHER4), proxy.serve) as port:
+        options = ["--proxy", f"socks5://{OTHER4}:{port}"]
+        world.dns.questions.clear()
+        assert world.fetch([*options, "--allow", f"{PACKAGES}:{PORT}"], PACKAGES) == 0
+        assert world.fetch([*options, "--allow", f"{PACKAGES}:{PORT}"], PACKAGES4) == REFUSED
+        assert world.fetch(options, PACKAGES4) == 0
+    assert proxy.asked == [(PACKAGES, PORT), (PACKAGES4, PORT)]
+    assert world.dns.questions == []
 
 
 def test_an_attached_namespace_has_a_policy(world: World) -> None:
