@@ -22,11 +22,13 @@ import pytest
 from tests.kernel.test_control import asked, ctl, path
 from tests.lab import SERVER4, SERVER6, USER, Lab, Namespace, eventually
 from tests.lab.machines import bridged, configured, machine, serving
-from tests.lab.servers import Echo, served
+from tests.lab.servers import DnsServer, Echo, served
 
 __all__ = ["path"]
 
 PORT = 18282
+PUBLIC = "20.0.0.10"
+"""An address upstream that is public for rules, unlike those of documentation."""
 CLOSED = 'default = "refuse"\n'
 REFUSED = (errno.EACCES, errno.EHOSTUNREACH, errno.ECONNREFUSED)
 
@@ -36,8 +38,9 @@ addresses = pytest.mark.parametrize("address", [SERVER4, SERVER6], ids=["ipv4", 
 @pytest.fixture(scope="module", autouse=True)
 def echo(lab: Lab) -> Iterator[None]:
     """Servers upstream that send back what they get."""
+    lab.upstream.shell(f"ip address add {PUBLIC}/32 dev lo")
     with ExitStack() as stack:
-        for address in (SERVER4, SERVER6):
+        for address in (SERVER4, SERVER6, PUBLIC):
             for port in (PORT, PORT + 1):
                 stack.enter_context(served(lab.upstream.listen(address, port), Echo.stream))
                 stack.enter_context(Echo.datagrams(lab.upstream.datagram(address, port)))
@@ -343,3 +346,33 @@ def test_serve_asks_on_its_own_terminal(lab: Lab) -> None:
             process.kill()
             os.close(master)
             reader.join(5)
+
+
+def test_a_flow_to_a_name_is_asked_about_by_name(lab: Lab, path: Path) -> None:
+    server = DnsServer({("asked.example", "A"): [PUBLIC], ("asked.example", "AAAA"): []})
+    with server.on(lab.upstream, SERVER4):
+        line = lab.sansnet_command(["--ask", "-c", str(path)], client("asked.example"), user=USER, before="")
+        process = subprocess.Popen(line, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
+        try:
+            assert eventually(path.exists, seconds=20)
+            [waiting] = pending(lab, path)
+            assert (waiting["protocol"], waiting["name"]) == ("tcp", "asked.example")
+            assert waiting["rule"] == f"allow out tcp asked.example:{PORT}"
+            assert server.questions == [], "no question leaves before the answer"
+            asked(lab, path, "allow", str(waiting["id"]), "--always")
+            out, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
+            process.wait()
+    assert out == "question\n"
+    assert set(server.questions) == {"asked.example"}
+
+
+def test_a_rule_by_name_is_added_to_a_guest_that_had_none(lab: Lab, path: Path) -> None:
+    server = DnsServer({("late.example", "A"): [PUBLIC], ("late.example", "AAAA"): []})
+    with server.on(lab.upstream, SERVER4), lab.guest("-c", str(path), warning="reached ") as guest:
+        asked(lab, path, "policy", "replace", file(lab, "named.toml", f'rules = ["allow tcp late.example:{PORT}"]\n'))
+        assert guest.run(*client("late.example")).stdout == "question\n"
+        assert guest.run(*client("other.example")).stdout != "question\n"
+        assert not connects(guest, PUBLIC), "a bare address is no name"
+        assert set(server.questions) == {"late.example"}
