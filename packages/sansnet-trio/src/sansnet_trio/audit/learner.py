@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from sansnet_core import FlowClosed, FlowOpened, FlowRefused, FlowReport, NameAsked, NetworkConfig, addresses
 from sansnet_core.addresses import Prefix
 from sansnet_core.policy import Action, Group, Policy, Rule, dump_policy
-from sansnet_core.policy.carried import carried
+from sansnet_core.policy.embedded import carried
 from sansnet_core.policy.evaluator import Evaluator
 from sansnet_core.policy.groups import Groups, groups_in
 from sansnet_core.policy.names import canonical, pattern
@@ -119,8 +119,8 @@ class Learner:
             elif isinstance(event, Lost):
                 self._missing += event.count
 
-    def omit(self, refused: int) -> None:
-        """Nothing to do: refused flows are no part of the policy."""
+    def omit(self, count: int) -> None:
+        """Nothing to do: refused flows and questions are no part of the policy."""
 
     def flush(self) -> None:
         """Nothing to do; see `Account`."""
@@ -182,6 +182,7 @@ class Learner:
             if use.reached and (target.name is None or _is_name(target.name)):
                 used[target][word][port] = use
         drafts = [*self._questions({target.name for target in used})]
+        named = bool(drafts) or any(target.name is not None for target in used)
         outside: dict[tuple[str, int], dict[bytes, _Use]] = defaultdict(dict)
         for target in sorted(used, key=_order):
             if target.inbound:
@@ -190,7 +191,7 @@ class Learner:
                         outside[word, port][target.address] = use
             elif target.name is not None:
                 drafts += self._named(target.name, used[target])
-            else:
+            elif not (named and target.address in self._resolvers and _only_questions(used[target])):
                 drafts += self._unnamed(target.address, used[target])
         for (word, port), uses in sorted(outside.items()):
             drafts.append(_from_outside(word, port, uses))
@@ -243,7 +244,7 @@ class Learner:
     def _unnamed(self, address: bytes, used: dict[str, dict[int, _Use]]) -> Iterator[_Draft]:
         for words, ports in _grouped(used):
             note = _note(use for word in words for use in used[word].values())
-            if address in self._resolvers and ports == {dns.PORT}:
+            if address in self._resolvers and _only_questions(used):
                 rule = Rule(action=Action.ALLOW, protocols=words, groups=(Group.RESOLVER,), ports=sorted(ports))
                 yield _Draft(rule, (note, "These are questions to the guest's name servers."))
             else:
@@ -281,7 +282,7 @@ class Learner:
             'add check = "none" to a rule whose server has another protocol there.',
         ]
         if self._missing:
-            lines.append(f"It is incomplete: {self._missing} flows or questions were too many to be told apart.")
+            lines.append(f"It is incomplete: {self._missing} flows or questions were too many to be learnt.")
         return lines
 
     def _left_out(self) -> Iterator[list[str]]:
@@ -321,7 +322,7 @@ def _from_outside(word: str, port: int, uses: dict[bytes, _Use]) -> _Draft:
         action=Action.ALLOW,
         inbound=True,
         protocols=(word,),
-        destinations=_exactly(uses),
+        destinations=_exactly({reading for address in uses for reading in _readings(address)}),
         ports=(port,) if word != "ping" else (),
     )
     return _Draft(rule, (_note(uses.values()), "Opened from outside, through a forwarded port."))
@@ -340,6 +341,11 @@ def _grouped(used: dict[str, dict[int, _Use]]) -> Iterator[tuple[tuple[str, ...]
             by_ports[frozenset(used[word]) - {0}].append(word)
     for ports, words in by_ports.items():
         yield tuple(words), set(ports)
+
+
+def _only_questions(used: dict[str, dict[int, _Use]]) -> bool:
+    """Whether a name server was used for nothing but questions. If rules have names, our own resolver answers them."""
+    return all(set(used[word]) == {dns.PORT} for word in used)
 
 
 def _is_name(name: str) -> bool:
