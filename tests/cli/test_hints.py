@@ -11,7 +11,9 @@ from sansnet_cli.options.records import CommandOptions
 from sansnet_cli.runtime.hints import Hints
 from sansnet_core import FlowOpened, FlowRefused, FlowReport, Ipv4Config, Ipv6Config, NameAsked, NetworkConfig, SocketId
 from sansnet_core.addresses import Endpoint, parse
+from sansnet_core.config import ResolverConfig
 from sansnet_core.ports import TCP, UDP, ForwardRule, parse_all
+from sansnet_core.records import replace
 from sansnet_trio.plan.setup import Setup
 
 GUEST = Endpoint(parse("10.0.0.2"), 40000)
@@ -127,6 +129,16 @@ def test_where_nothing_listens_on_the_hosts_own_address() -> None:
     sentence = hint(make(own="169.254.1.2"), refused(remote, host=Endpoint(GUEST.address, 80)))
     assert "nothing listens on port 80 of the host's own address; to open" in sentence
     assert "--map-host-loopback 169.254.1.3" in sentence
+
+
+def test_a_name_that_our_resolver_looks_up_is_not_the_host() -> None:
+    config = replace(CONFIG, resolver=ResolverConfig(), hosts=(("Host.Docker.Internal.", ()),))
+    setup = Setup(config=config, interface=None, warnings=())
+    hints = Hints(CommandOptions(), setup, namespace=True, forwards=lambda: ())
+    hints.add([NameAsked("packages.example.org", answered=False)])
+    assert hints.sentences == []
+    hints.add([NameAsked("host.docker.internal", answered=False)])
+    assert len(hints.sentences) == 1
 
 
 def test_a_name_of_the_host_without_an_address() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,7 +121,7 @@ def test_forwarded_ports_are_open_unless_a_rule_closes_them(file: str) -> None:
 
 def test_every_command_with_a_guest_has_the_options(file: str) -> None:
     words = ["--policy", file, "--allow", "a.example:443", "--names", "real", "--audit", "a", "--learn", "b"]
-    several = [
+    several: list[Any] = [
         parse([*words, "true"]),
         attach_parser.parse([*words, "1"]),
         serve_parser.parse(["--socket", "x", *words]),
@@ -185,6 +186,7 @@ def test_a_proxy_has_credentials_from_a_file(tmp_path: Path) -> None:
         (["--proxy", "http://192.0.2.1:1", "--proxy-credentials", "/nonexistent"], "cannot be read"),
         (["--allow", "a.example", "-D", "none"], "leave out -D none"),
         (["--audit", "x", "-D", "none"], "leave out -D none"),
+        (["--allow", "a.example", "-D", "127.0.0.1", "-U", "53"], "leave out -D 127.0.0.1"),
     ],
 )
 def test_a_mistake_is_answered_with_its_remedy(arguments: list[str], words: str) -> None:

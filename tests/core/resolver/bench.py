@@ -16,7 +16,7 @@ from sansnet_core.addresses import parse
 from sansnet_core.config import NameMode, ResolverConfig
 from sansnet_core.records import replace
 from sansnet_core.testing import make_config
-from sansnet_core.testing.packets import udp
+from sansnet_core.testing.packets import UDP, udp
 from tests.core.direct import GUEST, GUEST6, Direct
 
 __all__ = ["DNS4", "DNS6", "SERVERS", "Bench", "allow", "configuration"]
@@ -74,7 +74,8 @@ class Bench(Direct):
 
     def answers(self) -> list[dns.message.Message]:
         """The answers to the guest since the last call."""
-        found, self.packets = self.packets, []
+        found = [packet for packet in self.packets if packet.protocol == UDP and packet.payload[:2] == b"\0\x35"]
+        self.packets = [packet for packet in self.packets if packet not in found]
         self.sort()
         return [dns.message.from_wire(packet.payload[8:]) for packet in found]
 

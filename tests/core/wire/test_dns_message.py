@@ -100,7 +100,7 @@ def test_dnspython_reads_what_is_written(message: dns.message.Message) -> None:
     read = dns_message.parse(message.to_wire())
     written = dns_message.emit(read)
     assert dns_message.parse(written) == read
-    assert dns.message.from_wire(written) == message
+    assert dns.message.from_wire(written) == dns.message.from_wire(message.to_wire())
     assert written[:2] == message.to_wire()[:2]
 
 

@@ -51,6 +51,7 @@ class AddressMap:
         "_hosts",
         "_leases",
         "_outbound",
+        "_resolvers",
         "_virtual",
         "own",
     )
@@ -66,6 +67,9 @@ class AddressMap:
         """Addresses that stand for names: they lead to no host by themselves."""
         pairs = [pair for pair in config.dns_forward if not self._virtual.find(pair[0])]
         self._dns = dict(reversed(pairs))  # the first pair for an address counts
+        servers = (*config.dns_servers, *(match for match, _ in config.dns_forward))
+        self._resolvers = frozenset(servers if config.resolver is not None else ())
+        """Addresses of our own resolver, which takes the datagrams and connections to port 53."""
         own = {len(address): address for family in (config.ipv4, config.ipv6) if family and (address := family.address)}
         self._hosts = {alias: own[len(alias)] for alias in config.map_guest_address if len(alias) in own}
         self._hosts |= {alias: LOOPBACK[len(alias)] for alias in config.map_host_loopback}
@@ -98,6 +102,8 @@ class AddressMap:
         Returns:
             None if the destination is closed.
         """
+        if port in dns.PORTS and destination in self._resolvers:
+            return None
         if port in dns.PORTS and (server := self._dns.get(destination)) is not None:
             if port == dns.PORT:
                 return server
@@ -118,7 +124,7 @@ class AddressMap:
 
     def refusal(self, destination: bytes) -> Reason:
         """Why a destination is closed."""
-        if self.is_own(destination):
+        if self.is_own(destination) or destination in self._resolvers:
             return Reason.OWN_ADDRESS
         return Reason.IP_BROADCAST if destination in self._broadcasts else Reason.IP_DESTINATION
 

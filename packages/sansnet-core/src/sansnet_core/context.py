@@ -137,7 +137,11 @@ class Context:
 def make_evaluator(config: NetworkConfig) -> Evaluator:
     """The rules of a configuration."""
     resolvers = (*config.dns_servers, *(match for match, _ in config.dns_forward))
-    return Evaluator(config.rules, config.default_action, host=config.host_addresses, resolvers=resolvers)
+    # Where an alias leads to the address that the guest and the host share, that is the host
+    shared = [family.address for family in (config.ipv4, config.ipv6) if family is not None and family.address]
+    aliased = {len(alias) for alias in config.map_guest_address}
+    host = (*config.host_addresses, *(address for address in shared if len(address) in aliased))
+    return Evaluator(config.rules, config.default_action, host=host, resolvers=resolvers)
 
 
 def rules_differ(old: NetworkConfig, new: NetworkConfig) -> bool:

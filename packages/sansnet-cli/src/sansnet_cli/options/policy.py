@@ -125,9 +125,19 @@ def policy_options(parsed: argparse.Namespace, dns: Sequence[bytes] | None) -> d
         found["names"] = NameMode(parsed.names)
     if watches or parsed.ask or parsed.proxy is not None:
         found["resolver"] = True  # they are about names, even if no rule is
-    if dns == () and ("resolver" in found or (policy is not None and policy.needs_resolver)):
-        raise CommandLineError("-D none leaves the guest without names, which this policy is about; leave out -D none")
+    if "resolver" in found or (policy is not None and policy.needs_resolver):
+        _check_name_servers(dns)
     return found
+
+
+def _check_name_servers(dns: Sequence[bytes] | None) -> None:
+    """Check that a guest with `-D` asks our resolver."""
+    if dns == ():
+        raise CommandLineError("-D none leaves the guest without names, which this policy is about; leave out -D none")
+    loopback = next(filter(addresses.is_loopback, dns or ()), None)
+    if loopback is not None:
+        text = addresses.format(loopback)
+        raise CommandLineError(f"-D {text} leads past the resolver that this policy needs; leave out -D {text}")
 
 
 def options_of_files(policy: str | None, audit: str | None) -> dict[str, Any]:

@@ -68,6 +68,7 @@ class Hints:
         self._forwards = forwards
         families = [family for family in (config.ipv4, config.ipv6) if family]
         self._name_servers = frozenset(match for match, _ in config.dns_forward)
+        self._named = frozenset(name.lower().rstrip(".") for name, _ in config.hosts)
         self._gateways = {*setup.gateways, *(family.gateway for family in families)}
         taken = {one.address for one in setup.addresses} | {family.address for family in families}
         taken.update(config.map_guest_address)
@@ -82,7 +83,7 @@ class Hints:
             if isinstance(notice, FlowRefused):
                 if not notice.inbound and notice.reason in _UNREACHABLE:
                     self._refused(notice)
-            elif isinstance(notice, NameAsked) and not notice.answered:
+            elif isinstance(notice, NameAsked) and not notice.answered and self._is_host(notice.name):
                 self._asked(notice.name)
 
     def end(self, flows: Iterable[FlowReport]) -> None:
@@ -97,6 +98,10 @@ class Hints:
             self.sentences.append(sentence := make())
             if self._verbose:
                 report.inform(f"hint: {sentence}")
+
+    def _is_host(self, name: str) -> bool:
+        """Whether a name may mean the host. Our own resolver reports all names."""
+        return self._config.resolver is None or name in self._named
 
     def _asked(self, name: str) -> None:
         self._say(

@@ -34,10 +34,12 @@ class Found(NamedTuple):
     Attributes:
         answer: from a server or the configuration.
         until: seconds; when it expires.
+        last: seconds; until then, it is used if the servers fail.
     """
 
     answer: Answer
     until: float
+    last: float = 0.0
 
 
 class Lookups:
@@ -141,12 +143,14 @@ class Lookups:
     def _keep(self, key: Key, answer: Answer) -> Answer:
         """Keep an answer; instead of a failure, the expired one that is kept already, if it is not too old."""
         now = self._context.now
+        until = now + answer.lifetime
+        last = until + self.config.grace
         old = self._cache.pop(key, None)
         if old is not None:
             self._held -= old.answer.size
-            if answer.rcode == dns.SERVFAIL and old.answer.addresses and now < old.until + self.config.grace:
-                answer = old.answer._replace(lifetime=answer.lifetime)
-        self._cache[key] = Found(answer, now + answer.lifetime)
+            if answer.rcode == dns.SERVFAIL and old.answer.addresses and now < old.last:
+                answer, last = old.answer._replace(lifetime=answer.lifetime), old.last
+        self._cache[key] = Found(answer, until, last)
         self._held += answer.size
         while self._held > self._context.config.limits.name_cache and len(self._cache) > 1:
             self._held -= self._cache.pop(next(iter(self._cache))).answer.size
