@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sansnet_core import Endpoint, FlowClosed, FlowOpened, FlowRefused, NameAsked, Reason, addresses
+from sansnet_core.config import ResolverConfig
 from sansnet_core.orders import SocketId
 from sansnet_core.policy import Action, Evaluator, load_policy
 from sansnet_core.records import replace
@@ -20,7 +21,7 @@ from sansnet_trio.audit.learner import Learner
 ID: Final = SocketId(7)
 HOST: Final = addresses.parse("10.1.2.3")
 RESOLVER: Final = addresses.parse("10.0.2.3")
-CONFIG: Final = replace(make_config(), host_addresses=(HOST,), dns_servers=(RESOLVER,))
+CONFIG: Final = replace(make_config(), host_addresses=(HOST,), dns_servers=(RESOLVER,), resolver=ResolverConfig())
 NUMBERS: Final = {"tcp": (6, 6), "udp": (17, 17), "ping": (1, 58)}
 
 
@@ -31,7 +32,7 @@ def opened(
     address = addresses.packed(host)
     v6 = len(address) == 16
     guest = Endpoint("fd00::15" if v6 else "10.0.2.15", port if inbound else 40000)
-    leased = ("fd53::1" if v6 else "198.18.0.1") if name is not None else address
+    leased = ("fd73:616e:736e:6574::1" if v6 else "198.18.0.1") if name is not None else address
     remote = Endpoint(leased, 50000 if inbound else port)
     return FlowOpened(ID, NUMBERS[protocol][v6], guest, remote, Endpoint(address, remote.port), inbound, 0.0, name)
 
@@ -101,6 +102,17 @@ def test_a_name_at_an_address_that_is_not_public_is_a_rule_about_both() -> None:
     assert found == ["allow tcp db.example.org:5432", "allow tcp db.example.org at 10.9.9.9 port 5432"]
     assert rules(opened("10.9.9.9", 5432, "db.example.org")) == ["allow tcp db.example.org at 10.9.9.9 port 5432"]
     assert "not public (host, private)" in learnt(opened(HOST, 80, "self.example.org")).text()
+
+
+def test_a_name_of_an_alias_of_the_loopback_is_a_rule_about_the_alias() -> None:
+    """Rules see the destination in the guest's packets, unless it exists for a name only."""
+    alias, loopback = Endpoint("10.9.9.9", 5432), Endpoint("127.0.0.1", 5432)
+    flow = FlowOpened(ID, 6, Endpoint("10.0.2.15", 40000), alias, loopback, False, 0.0, "host.sansnet.internal")
+    found = rules(flow)
+    assert found == ["allow tcp host.sansnet.internal at 10.9.9.9 port 5432"]
+    evaluator = Evaluator(learnt(flow).policy.rules, Action.REFUSE)
+    named = evaluator.judge(6, alias.address, 5432, name="host.sansnet.internal", host=loopback.address)
+    assert named.allowed
 
 
 def test_a_ping_is_a_rule_without_ports() -> None:
