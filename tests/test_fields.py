@@ -168,6 +168,11 @@ OWN: Final[_Cases] = {
         tuple(((address, ("a",)),) for address in NO_ADDRESSES),
     ),
     "ProxyConfig.server": (ENDPOINTS, (*NO_ENDPOINTS, ("10.0.2.2", 0))),
+    "ResolverConfig.prefix4": (
+        {"10.0.0.0/8": (b"\n\0\0\0", 8), IPv4Network("10.0.0.0/8"): (b"\n\0\0\0", 8)},
+        (*NO_PREFIXES, "10.0.2.15", "2001:db8::/64"),
+    ),
+    "ResolverConfig.prefix6": ({"fd00::/64": (b"\xfd" + bytes(15), 64)}, (*NO_PREFIXES, "::1", "10.0.0.0/8")),
     "Rule.ports": (
         {(80,): ((80, 80),), ((1, 65535),): ((1, 65535),)},
         (*((port,) for port in NO_PORTS), ((2, 1),), ((0, 1),), 80),

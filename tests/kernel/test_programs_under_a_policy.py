@@ -84,7 +84,7 @@ def test_curl(world: World) -> None:
 
 
 def test_git_over_https(world: World, tmp_path: Path) -> None:
-    clone = ["git", "-c", f"http.sslCAInfo={world.authority}", "clone", "-q", "https://git.example/sample.git"]
+    clone = ["env", f"GIT_SSL_CAINFO={world.authority}", "git", "clone", "-q", "https://git.example/sample.git"]
     world.run(["git.example:443"], [*clone, str(tmp_path / "clone")])
     assert (tmp_path / "clone" / "README").read_text() == MESSAGE
     world.run(["www.example:443"], [*clone, str(tmp_path / "none")], status=128)

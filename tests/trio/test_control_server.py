@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -123,8 +124,13 @@ def test_an_invalid_request_is_an_error_and_the_next_one_is_answered(tmp_path: P
     run(path, body)
 
 
-def test_a_client_in_another_network_namespace_is_not_answered(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kernel", ["present", "before 5.14"])
+def test_a_client_in_another_network_namespace_is_not_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel: str
+) -> None:
     """A guest's command is the same user, and must not open its own network."""
+    if kernel != "present":
+        monkeypatch.setattr(server, "network_cookie", fail)
     path = tmp_path / "control"
     code = "import socket, sys; s = socket.socket(1); s.connect(sys.argv[1]); print(s.recv(1000).decode())"
 
@@ -136,8 +142,24 @@ def test_a_client_in_another_network_namespace_is_not_answered(tmp_path: Path) -
     run(path, body)
 
 
+def fail(made: socket.socket) -> int:
+    raise OSError(errno.ENOPROTOOPT, "Protocol not available")
+
+
+def test_with_an_older_kernel_clients_are_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "control"
+    monkeypatch.setattr(server, "network_cookie", fail)
+
+    def body() -> None:
+        with connect(path) as connection:
+            assert ask(connection, b"{}\n") == {"asked": {}}
+
+    run(path, body)
+
+
 def test_a_client_that_has_ended_is_not_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "control"
+    monkeypatch.setattr(server, "network_cookie", fail)
     monkeypatch.setattr(server, "peer", lambda connection: Peer((1 << 22) + 1, os.geteuid()))
 
     def body() -> None:

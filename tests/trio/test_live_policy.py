@@ -188,12 +188,13 @@ def test_an_answer_becomes_a_rule_which_decides_about_the_others_too(protocol: s
             async def client() -> None:
                 results.append(await ask(guest, protocol, 4))
 
+            number = 1 if protocol == "ping" else 3  # all pings of a program are one flow
             for _ in range(3):
                 nursery.start_soon(client)
-            first, *others = await pending(guest, 3)
+            first, *others = await pending(guest, number)
             rule = rule_for(first.flow, action)
             guest.network.answer(first.id, Allow() if action is Action.ALLOW else Refuse(), rule)
-            assert len(others) == 2
+            assert len(others) == number - 1
             assert guest.network.pending() == []
         expected = opened(protocol) if action is Action.ALLOW else closed(4)
         assert results == [expected] * 3

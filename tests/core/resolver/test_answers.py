@@ -1,4 +1,4 @@
-"""What counts in a response of a name server: chains, owners, lifetimes, negative answers."""
+"""The records of a response that count: chains, owners, lifetimes, negative answers."""
 
 from __future__ import annotations
 

@@ -495,7 +495,4 @@ class Network(Copyable):
 
     def statistics(self) -> NetworkStatistics:
         """Current counters and sizes."""
-        flows = {**self._udp.statistics(), **self._echo.statistics(), "tcp_flows": len(self._tcp)}
-        if self._resolver is not None:
-            flows |= self._resolver.statistics()
-        return collect(self._context, self._received, self._sent, flows, self._tcp.held)
+        return collect(self._context, self._received, self._sent, self._protocols.statistics(), self._tcp.held)

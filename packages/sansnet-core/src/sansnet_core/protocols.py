@@ -108,3 +108,8 @@ class Protocols:
         """Ask for the Ethernet address of an address of the guest, if it is not known."""
         if not self._context.guest.is_located(address):
             (self.arp if len(address) == 4 else self.ndp).ask(address)
+
+    def statistics(self) -> dict[str, int]:
+        """How many flows and host sockets there are, and what the resolver keeps."""
+        flows = {**self.udp.statistics(), **self.echo.statistics(), "tcp_flows": len(self.tcp)}
+        return flows | (self.resolver.statistics() if self.resolver is not None else {})

@@ -197,7 +197,7 @@ class GuestNetwork(Uncopyable):
         if self._policy is not None:
             from sansnet_trio.policies import with_policy
 
-            config = with_policy(config, self._policy)
+            config = with_policy(config, self._policy, self.config.resolver)
         self._reconfigure(config, moved=moved, keep_flows=keep_flows)
 
     def _reconfigure(self, config: NetworkConfig, *, moved: bool = False, keep_flows: bool) -> None:

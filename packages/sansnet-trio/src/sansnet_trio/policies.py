@@ -10,6 +10,7 @@ from sansnet_core.config import ResolverConfig
 from sansnet_core.errors import expect
 from sansnet_core.policy import Policy, carried
 from sansnet_core.records import replace
+from sansnet_trio.plan.resolver import choose_prefixes, used_networks
 
 if TYPE_CHECKING:
     from sansnet_core import NetworkConfig
@@ -30,19 +31,24 @@ def policy_of(config: NetworkConfig) -> Policy:
     )
 
 
-def with_policy(config: NetworkConfig, policy: Policy) -> NetworkConfig:
+def with_policy(config: NetworkConfig, policy: Policy, present: ResolverConfig | None = None) -> NetworkConfig:
     """A configuration with another policy.
 
     If rules have names, and the configuration has no resolver, it gets one that asks the same name servers. A resolver
     stays, because the guest may still have addresses that it gave.
+
+    Args:
+        config: the configuration.
+        policy: its new policy. Without a default action, that of `config` stays.
+        present: the resolver that the guest has now, if `config` does not say so.
 
     Raises:
         ConfigError: rules have names, but the guest has no name server; or the policy is wrong in another way.
     """
     expect("policy", policy, Policy, "a Policy of sansnet_core.policy")
     resolver = config.resolver
-    if resolver is None and policy.needs_resolver:
-        resolver = _resolver(config)
+    if resolver is None and (present is not None or policy.needs_resolver):
+        resolver = _resolver(config, present)
     if resolver is not None and policy.names is not None:
         resolver = replace(resolver, names=policy.names)
     return replace(
@@ -54,13 +60,16 @@ def with_policy(config: NetworkConfig, policy: Policy) -> NetworkConfig:
     )
 
 
-def _resolver(config: NetworkConfig) -> ResolverConfig:
+def _resolver(config: NetworkConfig, present: ResolverConfig | None) -> ResolverConfig:
     forward = dict(config.dns_forward)
-    servers = [forward.get(address) or Endpoint(address, _DNS) for address in config.dns_servers]
+    servers = tuple(forward.get(address) or Endpoint(address, _DNS) for address in config.dns_servers)
+    if present is not None:
+        return replace(present, servers=servers)
     if not servers:
         raise ConfigError("rules: they have names, but the guest has no name server; start it with one")
-    families = [version for version, family in ((6, config.ipv6), (4, config.ipv4)) if family is not None]
-    return ResolverConfig(servers=tuple(servers), families=tuple(families))
+    families = tuple(version for version, family in ((6, config.ipv6), (4, config.ipv4)) if family is not None)
+    prefix4, prefix6 = choose_prefixes((*used_networks(config, (), ()), *map(Prefix, config.host_addresses)))
+    return ResolverConfig(servers=servers, families=families, prefix4=prefix4, prefix6=prefix6)
 
 
 def rule_for(flow: NewFlow, action: Action) -> Rule:

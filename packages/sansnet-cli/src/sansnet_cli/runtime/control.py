@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 from sansnet_core.policy import Action
 
 if TYPE_CHECKING:
-    from sansnet_cli.options.records import CommandOptions
+    from sansnet_cli.options.records import GuestOptions
     from sansnet_cli.runtime.hints import Hints
     from sansnet_core import Network
-    from sansnet_core.policy import Policy
     from sansnet_trio.control.commands import ControlCommands
     from sansnet_trio.control.policies import Policed
     from sansnet_trio.control.server import Answer, ControlSocket
@@ -72,7 +71,7 @@ class Control:
 
 
 @contextmanager
-def controlled(options: CommandOptions) -> Iterator[Control]:
+def controlled(options: GuestOptions) -> Iterator[Control]:
     """Listen on a control socket as long as the block runs, if there is a path for it, or if the policy asks.
 
     In the latter case the socket is in a directory of its own, so that there is a way to answer.
@@ -95,12 +94,10 @@ def controlled(options: CommandOptions) -> Iterator[Control]:
         yield Control(commands, socket, path)
 
 
-def asks_of(options: CommandOptions) -> bool:
+def asks_of(options: GuestOptions) -> bool:
     """Whether the policy leaves flows to the user."""
-    policy: Policy | None = getattr(options, "policy", None)
-    return policy is not None and (
-        policy.default_action is Action.ASK or any(rule.action is Action.ASK for rule in policy.rules)
-    )
+    policy = options.policy
+    return policy is not None and Action.ASK in (policy.default_action, *(rule.action for rule in policy.rules))
 
 
 @contextmanager

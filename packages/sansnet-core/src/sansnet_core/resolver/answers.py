@@ -28,7 +28,7 @@ _SIZES: Final = {dns.A: 4, dns.AAAA: 16}
 
 
 class Answer(NamedTuple):
-    """What is known about a question.
+    """The answer to a question, as far as it is known.
 
     Attributes:
         rcode: NOERROR, NXDOMAIN or SERVFAIL.
@@ -54,7 +54,7 @@ FAILED: Final = Answer(dns.SERVFAIL)
 
 
 def read_answer(message: Message | None, question: Question, config: ResolverConfig) -> Answer:
-    """What a response says about the question.
+    """The answer that a response has.
 
     Args:
         message: whose response code is NOERROR or NXDOMAIN; anything else is a failure.

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sansnet_core import FlowClosed, FlowOpened, FlowRefused, FlowReport, NameAsked, NetworkConfig, addresses
 from sansnet_core.addresses import Prefix
-from sansnet_core.policy import Action, Group, Policy, Rule, dump_policy
-from sansnet_core.policy.carried import carried
+from sansnet_core.policy import Action, Group, Policy, Rule, carried, dump_policy
 from sansnet_core.policy.evaluator import Evaluator
 from sansnet_core.policy.groups import Groups, groups_in
 from sansnet_core.policy.names import canonical, pattern

@@ -17,7 +17,7 @@ import trio
 from sansnet_core import SansnetError
 from sansnet_core.errors import UsageError, expect
 from sansnet_trio.linux.descriptors import Uncopyable
-from sansnet_trio.linux.unix_socket import Peer, UnixSocket, peer
+from sansnet_trio.linux.unix_socket import Peer, UnixSocket, network_cookie, peer
 
 __all__ = ["Answer", "ControlSocket", "Request"]
 
@@ -52,38 +52,49 @@ class ControlSocket(Uncopyable):
             raise UsageError(f"answer: {answer!r:.100} is not a function; give ControlCommands().answer or the like")
         self._answer = answer
         self._socket = UnixSocket(path, private=True)
+        self._ours = socket.socket(socket.AF_UNIX)
+        """A socket of our own network namespace."""
 
     def close(self) -> None:
         """Stop listening and remove the file. A second call does nothing."""
         self._socket.close()
+        self._ours.close()
 
     async def run(self) -> None:
         """Answer requests until cancelled."""
         async with trio.open_nursery() as nursery:
             while True:
                 connection = await self._socket.accept()
-                refusal = _refusal(connection, len(nursery.child_tasks))
+                refusal = _refusal(connection, self._ours, len(nursery.child_tasks))
                 nursery.start_soon(_Connection(connection, self._answer).run, refusal)
 
 
-def _refusal(connection: socket.socket, others: int) -> str | None:
+def _refusal(connection: socket.socket, ours: socket.socket, others: int) -> str | None:
     """The error for a connection that is not served; None if it is."""
     found = peer(connection)
     if found is None or found.user not in (0, os.geteuid()):
         return "only the user who runs sansnet, or root, may use this socket"
-    if not _shares_network(found):
+    if not _shares_network(connection, ours, found):
         return "only programs in sansnet's own network namespace may use this socket, so that no guest can"
     if others >= MAX_CONNECTIONS:
         return f"there are {others} connections already; close one of them"
     return None
 
 
-def _shares_network(client: Peer) -> bool:
-    """Whether a client is in our own network namespace.
+def _shares_network(connection: socket.socket, ours: socket.socket, client: Peer) -> bool:
+    """Whether a client's socket is of our own network namespace.
 
     A command that sansnet runs has our user, and may see the socket's file; yet it must not open its own network. It
-    cannot enter our namespace, and namespaces that it makes are others.
+    cannot enter our namespace, and namespaces that it makes are others. The socket of an accepted connection has the
+    namespace of the client's.
     """
+    try:
+        return network_cookie(connection) == network_cookie(ours)
+    except OSError:  # Linux before 5.14
+        return _has_our_namespace(client)
+
+
+def _has_our_namespace(client: Peer) -> bool:
     try:
         return os.path.samefile(f"/proc/{client.process}/ns/net", "/proc/self/ns/net")
     except PermissionError:  # a process of root, about which an ordinary user learns nothing

@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 import stat
+import sys
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -20,12 +21,15 @@ from sansnet_core import SansnetError
 from sansnet_trio.linux.descriptors import SHORTAGE
 from sansnet_trio.linux.syscalls import MAX_BACKLOG
 
-__all__ = ["ListenError", "Peer", "UnixSocket", "peer"]
+__all__ = ["ListenError", "Peer", "UnixSocket", "network_cookie", "peer"]
 
 _OWNER_ONLY: Final = 0o600
 
 _SHORTAGE_PAUSE: Final = 0.1
 """Seconds before the next try when the system cannot give a descriptor."""
+
+_SO_NETNS_COOKIE: Final = 71
+"""asm-generic/socket.h."""
 
 _UCRED: Final = Struct("=iII")
 """struct ucred (unix(7)): process, user, group."""
@@ -99,6 +103,15 @@ def peer(connection: socket.socket) -> Peer | None:
         return None
     process, user, _ = _UCRED.unpack(data)
     return Peer(process, user)
+
+
+def network_cookie(made: socket.socket) -> int:
+    """A number of the network namespace in which a socket was made, which no other namespace has (SO_NETNS_COOKIE).
+
+    Raises:
+        OSError: the kernel is older than Linux 5.14.
+    """
+    return int.from_bytes(made.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), sys.byteorder)
 
 
 def _listen(path: str, private: bool) -> socket.socket:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from errno import (
+    EACCES,
     EADDRNOTAVAIL,
     EAFNOSUPPORT,
     EAGAIN,
@@ -209,7 +210,7 @@ class Attempts(Generic[Flow]):
         self._waiting = deque(host for host in self._waiting if is_allowed(host))
         for socket, host in list(self._open.items()):
             if not is_allowed(host):
-                self._abort(socket, 0)
+                self._abort(socket, EACCES)
         if self._waiting and not self._open:
             self.begin()
         return bool(self._open)

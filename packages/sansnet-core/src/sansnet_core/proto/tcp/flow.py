@@ -330,7 +330,7 @@ class TcpFlow:
             shared.memory.keep(self, kept, self.receiver.queued)
         self._hold(taken + kept)
         if self.gate is not None and not self.gate.done:
-            self._pass(self.gate.receive(ready))
+            self._pass(self.gate.receive(ready, self.receiver.limit))
             return
         orders = shared.context.out.orders
         for data in ready:

@@ -9,7 +9,7 @@ from collections import deque
 from typing import Final
 
 from sansnet_core.context import Context
-from sansnet_core.inspect import Forbidden, Inspector, make
+from sansnet_core.inspect import LIMIT, Forbidden, Inspector, make
 from sansnet_core.orders import Buffer, Endpoint
 from sansnet_core.targets import Target
 from sansnet_core.wire.ip import TCP
@@ -49,14 +49,23 @@ class Gate:
         """Whether `host_received` is to be called."""
         return self._inspector.awaits_host
 
-    def receive(self, data: list[Buffer]) -> list[Buffer] | None:
-        """Take data of the guest, in order; give the data that may pass now. None if the connection must end."""
+    def receive(self, data: list[Buffer], limit: int) -> list[Buffer] | None:
+        """Take data of the guest, in order.
+
+        Args:
+            data: the data.
+            limit: the largest window: if so many bytes are held back, the guest can send no more.
+
+        Returns:
+            The data that may pass now; None if the connection must end.
+        """
         self._held += data
         try:
-            return self._take(sum(map(self._inspector.feed, data)))
+            passing = self._take(sum(map(self._inspector.feed, data)))
         except Forbidden as forbidden:
             self.refused = forbidden.name
             return None
+        return passing if self._inspector.held < min(limit, LIMIT) else None
 
     def host_received(self, data: bytes) -> list[Buffer] | None:
         """The host sent data; the data of the guest that may pass now. None if the connection must end."""
