@@ -31,6 +31,7 @@ __all__ = [
     "options_of_files",
     "policy_options",
     "read_policy",
+    "with_forwards",
 ]
 
 PRESETS: Final = ("none", "dns", "web", "public", "open")
@@ -118,7 +119,7 @@ def policy_options(parsed: argparse.Namespace, dns: Sequence[bytes] | None) -> d
     watches = bool(found)
     policy = make_policy(parsed)
     if policy is not None:
-        found["policy"] = _with_forwards(policy)
+        found["policy"] = with_forwards(policy)
     if parsed.names is not None:
         if not (policy or watches):
             raise CommandLineError("--names needs a policy; give one by --policy, --allow or --preset, or leave it out")
@@ -140,6 +141,20 @@ def _check_name_servers(dns: Sequence[bytes] | None) -> None:
         raise CommandLineError(f"-D {text} leads past the resolver that this policy needs; leave out -D {text}")
 
 
+def with_forwards(policy: Policy) -> Policy:
+    """A policy whose default action is about the guest's flows alone.
+
+    Its last rule lets outsiders in, because they come by ports that the user has forwarded. A rule of the policy can
+    refuse them.
+    """
+    from sansnet_core.policy import Rule
+
+    rule = Rule(action=Action.ALLOW, inbound=True, label="forwarded ports")
+    if policy.default_action in (None, Action.ALLOW) or rule in policy.rules[-1:]:
+        return policy
+    return replace(policy, rules=(*policy.rules, rule))
+
+
 def options_of_files(policy: str | None, audit: str | None) -> dict[str, Any]:
     """The fields of records for a file with a policy and one for the audit, either of which may be None.
 
@@ -149,7 +164,7 @@ def options_of_files(policy: str | None, audit: str | None) -> dict[str, Any]:
     _check_files({"policy": policy, "audit": audit})
     found: dict[str, Any] = {}
     if policy is not None:
-        found["policy"] = _with_forwards(_of_file(policy))
+        found["policy"] = with_forwards(_of_file(policy))
     if audit is not None:
         found |= {"audit": audit, "resolver": True}
     return found
@@ -308,15 +323,6 @@ def _credentials(path: str) -> tuple[str, str]:
     except (OSError, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
         raise CommandLineError(f"--proxy-credentials {path} cannot be read ({why}); give another file") from None
-
-
-def _with_forwards(policy: Policy) -> Policy:
-    """A policy whose default action is about the guest's flows: `-t` and `-u` open ports, unless a rule closes them."""
-    if policy.default_action in (None, Action.ALLOW):
-        return policy
-    from sansnet_core.policy import Rule
-
-    return replace(policy, rules=(*policy.rules, Rule(action=Action.ALLOW, inbound=True, label="forwarded ports")))
 
 
 def _through(policy: Policy, proxy: ProxyConfig) -> Policy:
