@@ -172,14 +172,14 @@ def options_of_files(policy: str | None, audit: str | None) -> dict[str, Any]:
 
 def _check_files(files: Mapping[str, str | None]) -> None:
     """Check the files of options by their names."""
-    given = [(f"--{name}", path) for name, path in files.items() if path is not None]
-    for number, (option, path) in enumerate(given):
+    named = [(f"--{name}", path) for name, path in files.items() if path is not None]
+    for number, (option, path) in enumerate(named):
         if not path:
             raise CommandLineError(f"{option} names no file; give a path")
         if path == "-":
             stream = "would read stdin" if option == "--policy" else "cannot write to stdout"
             raise CommandLineError(f"{option} - {stream}, which is the command's; give a file or a FIFO")
-        for other, same in given[:number]:
+        for other, same in named[:number]:
             if os.path.realpath(path) == os.path.realpath(same):
                 raise CommandLineError(f"{option} would overwrite the file of {other}, {path}; give another one")
 
