@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sansnet_cli.options.records import CommandLineError
 from sansnet_core import addresses
-from sansnet_core.addresses import Endpoint
-from sansnet_core.config import NameMode
+from sansnet_core.config import Limits, NameMode
+from sansnet_core.errors import ConfigError
 from sansnet_core.policy import Action, Group
 from sansnet_core.records import replace
 
@@ -27,10 +27,12 @@ __all__ = [
     "PRESETS",
     "add_policy_options",
     "add_rule_options",
+    "asks",
     "make_policy",
     "options_of_files",
     "policy_options",
     "read_policy",
+    "with_forwards",
 ]
 
 PRESETS: Final = ("none", "dns", "web", "public", "open")
@@ -46,6 +48,12 @@ def add_policy_options(made: argparse.ArgumentParser) -> None:
     group = made.add_argument_group("what the guest may reach; the first rule that matches decides")
     group.add_argument("--policy", metavar="FILE", help="read rules from FILE; see `sansnet policy --help`")
     add_rule_options(group)
+    group.add_argument(
+        "--ask-time",
+        type=float,
+        metavar="SECONDS",
+        help="refuse what is held after SECONDS without an answer, 1 to 3600; default: 30",
+    )
     group.add_argument(
         "--audit", metavar="FILE", help="write a line of JSON to FILE for each decision and each name that is asked for"
     )
@@ -118,16 +126,29 @@ def policy_options(parsed: argparse.Namespace, dns: Sequence[bytes] | None) -> d
     watches = bool(found)
     policy = make_policy(parsed)
     if policy is not None:
-        found["policy"] = _with_forwards(policy)
+        found["policy"] = with_forwards(policy)
     if parsed.names is not None:
         if not (policy or watches):
             raise CommandLineError("--names needs a policy; give one by --policy, --allow or --preset, or leave it out")
         found["names"] = NameMode(parsed.names)
     if watches or parsed.ask or parsed.proxy is not None:
         found["resolver"] = True  # they are about names, even if no rule is
+    if parsed.ask_time is not None:
+        if policy is None or not asks(policy):
+            raise CommandLineError("--ask-time needs --ask, or a policy that asks; add one of them, or leave it out")
+        if not 1 <= parsed.ask_time <= 3600:
+            raise CommandLineError(
+                f"--ask-time {parsed.ask_time:g} is not between 1 and 3600 seconds; give another one"
+            )
+        found["limits"] = Limits(decision_time=parsed.ask_time)
     if "resolver" in found or (policy is not None and policy.needs_resolver):
         _check_name_servers(dns)
     return found
+
+
+def asks(policy: Policy) -> bool:
+    """Whether a policy leaves flows to the user."""
+    return Action.ASK in (policy.default_action, *(rule.action for rule in policy.rules))
 
 
 def _check_name_servers(dns: Sequence[bytes] | None) -> None:
@@ -140,6 +161,20 @@ def _check_name_servers(dns: Sequence[bytes] | None) -> None:
         raise CommandLineError(f"-D {text} leads past the resolver that this policy needs; leave out -D {text}")
 
 
+def with_forwards(policy: Policy) -> Policy:
+    """A policy whose default action is about the guest's flows alone.
+
+    Its last rule lets outsiders in, because they come by ports that the user has forwarded. A rule of the policy can
+    refuse them.
+    """
+    from sansnet_core.policy import Rule
+
+    rule = Rule(action=Action.ALLOW, inbound=True, label="forwarded ports")
+    if policy.default_action in (None, Action.ALLOW) or rule in policy.rules[-1:]:
+        return policy
+    return replace(policy, rules=(*policy.rules, rule))
+
+
 def options_of_files(policy: str | None, audit: str | None) -> dict[str, Any]:
     """The fields of records for a file with a policy and one for the audit, either of which may be None.
 
@@ -149,7 +184,7 @@ def options_of_files(policy: str | None, audit: str | None) -> dict[str, Any]:
     _check_files({"policy": policy, "audit": audit})
     found: dict[str, Any] = {}
     if policy is not None:
-        found["policy"] = _with_forwards(_of_file(policy))
+        found["policy"] = with_forwards(_of_file(policy))
     if audit is not None:
         found |= {"audit": audit, "resolver": True}
     return found
@@ -157,14 +192,14 @@ def options_of_files(policy: str | None, audit: str | None) -> dict[str, Any]:
 
 def _check_files(files: Mapping[str, str | None]) -> None:
     """Check the files of options by their names."""
-    given = [(f"--{name}", path) for name, path in files.items() if path is not None]
-    for number, (option, path) in enumerate(given):
+    named = [(f"--{name}", path) for name, path in files.items() if path is not None]
+    for number, (option, path) in enumerate(named):
         if not path:
             raise CommandLineError(f"{option} names no file; give a path")
         if path == "-":
             stream = "would read stdin" if option == "--policy" else "cannot write to stdout"
             raise CommandLineError(f"{option} - {stream}, which is the command's; give a file or a FIFO")
-        for other, same in given[:number]:
+        for other, same in named[:number]:
             if os.path.realpath(path) == os.path.realpath(same):
                 raise CommandLineError(f"{option} would overwrite the file of {other}, {path}; give another one")
 
@@ -225,7 +260,9 @@ def read_policy(path: str) -> PolicyFile:
     from sansnet_core.policy import load_policy
 
     def beside(name: str) -> str:
-        return _text(os.path.join(os.path.dirname(path), name))
+        from sansnet_trio import read_private
+
+        return read_private(os.path.join(os.path.dirname(path), name))
 
     try:
         text = sys.stdin.read(_MAX_FILE) if path == "-" else _text(path)
@@ -266,57 +303,12 @@ def _hint(text: str) -> str:
 
 def _proxy(url: str, credentials: str | None) -> ProxyConfig:
     """The proxy of `--proxy` and `--proxy-credentials`."""
-    from sansnet_core.config import ProxyConfig, ProxyKind
-
-    kinds = {"socks5": ProxyKind.SOCKS5, "socks5h": ProxyKind.SOCKS5, "http": ProxyKind.HTTP}
-    scheme, separator, rest = url.partition("://")
-    where = rest.removesuffix("/")
-    if not separator or scheme.lower() not in kinds:
-        raise CommandLineError(f"--proxy {url!r} is not a proxy; give socks5://HOST:PORT or http://HOST:PORT")
-    if "@" in where:
-        raise CommandLineError(
-            "--proxy has credentials, which other users can see; put USER:PASSWORD into a file, and give it by "
-            "--proxy-credentials"
-        )
-    host, colon, port = where.rpartition(":")
-    if not (colon and host) or not (port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
-        raise CommandLineError(f"--proxy {url!r} has no port from 1 to 65535; give {scheme}://HOST:PORT")
-    user, password = (None, None) if credentials is None else _credentials(credentials)
-    server = Endpoint(_resolved(url, host.removeprefix("[").removesuffix("]")), int(port))
-    return ProxyConfig(name=_PROXY, kind=kinds[scheme.lower()], server=server, user=user, password=password)
-
-
-def _resolved(url: str, host: str) -> bytes:
-    """The address of a proxy, which the host looks up once if it is a name."""
-    import socket
+    from sansnet_trio import parse_proxy
 
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not a name"
-        raise CommandLineError(f"--proxy {url}: the host {host!r} was not found ({why}); give its address") from None
-    return addresses.parse(str(found[0][4][0]).partition("%")[0])
-
-
-def _credentials(path: str) -> tuple[str, str]:
-    from sansnet_core.policy import PolicyError, parse_credentials
-
-    try:
-        return parse_credentials(_text(path))
-    except PolicyError as error:
-        raise CommandLineError(f"--proxy-credentials {path}: {error.problem}") from None
-    except (OSError, UnicodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
-        raise CommandLineError(f"--proxy-credentials {path} cannot be read ({why}); give another file") from None
-
-
-def _with_forwards(policy: Policy) -> Policy:
-    """A policy whose default action is about the guest's flows: `-t` and `-u` open ports, unless a rule closes them."""
-    if policy.default_action in (None, Action.ALLOW):
-        return policy
-    from sansnet_core.policy import Rule
-
-    return replace(policy, rules=(*policy.rules, Rule(action=Action.ALLOW, inbound=True, label="forwarded ports")))
+        return parse_proxy(url, name=_PROXY, credentials=credentials)
+    except ConfigError as error:
+        raise CommandLineError(f"--proxy: {error}") from None
 
 
 def _through(policy: Policy, proxy: ProxyConfig) -> Policy:
