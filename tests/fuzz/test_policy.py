@@ -350,5 +350,5 @@ class Policies(RuleBasedStateMachine):
             assert self.bench.network._tcp._shared.further == 0
 
 
-Policies.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+Policies.TestCase.settings = settings(max_examples=150, stateful_step_count=30)
 TestPolicies = pytest.mark.slow(Policies.TestCase)
