@@ -31,7 +31,7 @@ def server(lab: Lab) -> Iterator[DnsServer]:
 
 
 def dig(lab: Lab, options: list[str], *arguments: str, user: int | None = None) -> list[str]:
-    """What dig prints, in words."""
+    """The words that dig prints."""
     return lab.sansnet(options, ["dig", "+tries=1", *arguments], user=user).stdout.split()
 
 

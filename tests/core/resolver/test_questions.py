@@ -507,3 +507,11 @@ def test_the_prefixes_of_names_cannot_change() -> None:
 def test_an_ipv4_network_of_any_prefix_is_no_obstacle() -> None:
     config = replace(configuration(ALLOWED), ipv4=Ipv4Config(address="10.0.2.15/8", gateway="10.0.2.2"))
     assert data(Bench(config).look_up("www.example.org", ZONE)) == ["198.18.0.1"]
+
+
+def test_a_port_scan_does_not_hide_the_names_that_are_asked_for() -> None:
+    bench = own()
+    for port in range(1, 1500):
+        bench.send(udp(GUEST, 4000, bytes((8, 8, 8, 8)), port, b"scan"))
+    bench.ask("evil.net")
+    assert [told.name for told in bench.told()] == ["evil.net"]
