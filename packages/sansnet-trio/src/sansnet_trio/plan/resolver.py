@@ -29,10 +29,10 @@ _MAX_PREFIXES6: Final = 256
 
 
 def has_resolver(options: NetworkOptions) -> bool:
-    """Whether the guest has our own resolver: the options say so, or rules have names."""
+    """Whether the guest has our own resolver: the options say so, rules have names, or proxies get them."""
     if options.resolver is not None:
         return options.resolver
-    return any(rule.names for rule in options.all_rules)
+    return any(rule.names or rule.via for rule in options.all_rules)
 
 
 def resolver_config(
