@@ -42,7 +42,7 @@ def seen(world: Internet) -> None:
 
 @pytest.fixture(params=["socks5", "http"])
 def proxy(request: pytest.FixtureRequest, world: Internet) -> SocksProxy | HttpProxy:
-    kind: Callable[..., SocksProxy | HttpProxy] = {"socks5": SocksProxy, "http": HttpProxy}[request.param]
+    kind: type[SocksProxy] | type[HttpProxy] = {"socks5": SocksProxy, "http": HttpProxy}[request.param]
     return kind(world.lab.upstream, NAMES)
 
 
