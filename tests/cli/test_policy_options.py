@@ -272,3 +272,24 @@ def test_a_wrong_policy_is_misuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("SANSNET_POLICY", "/nonexistent")
     with pytest.raises(Misuse, match="cannot be read"):
         read(ParsedOptions("pasta", []))
+
+
+@pytest.mark.parametrize(("words", "time"), [([], 30.0), (["--ask-time", "5"], 5.0), (["--ask-time", "0.5e2"], 50.0)])
+def test_the_time_for_an_answer(words: list[str], time: float) -> None:
+    assert parse(["--ask", *words, "true"]).limits.decision_time == time
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--ask", "--ask-time", "0"], "--ask-time 0 is not between 1 and 3600 seconds"),
+        (["--ask", "--ask-time", "nan"], "--ask-time nan is not between 1 and 3600 seconds"),
+        (["--ask", "--ask-time", "1e9"], "--ask-time 1e.09 is not between"),
+        (["--ask", "--ask-time", "soon"], "soon"),
+        (["--ask-time", "5"], "--ask-time needs --ask, or a policy that asks"),
+        (["--preset", "web", "--ask-time", "5"], "--ask-time needs --ask, or a policy that asks"),
+    ],
+)
+def test_a_wrong_time_for_an_answer_is_named(words: list[str], said: str) -> None:
+    with pytest.raises(CommandLineError, match=said):
+        parse([*words, "true"])

@@ -42,6 +42,11 @@ from typing import TYPE_CHECKING
 from sansnet_trio._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from sansnet_trio.audit.file import AuditFile
+    from sansnet_trio.audit.following import Account, Accounts, follow
+    from sansnet_trio.audit.learner import Learner
+    from sansnet_trio.audit.log import AuditLog
+    from sansnet_trio.audit.summary import Summary
     from sansnet_trio.control.commands import ControlCommands
     from sansnet_trio.control.server import ControlSocket
     from sansnet_trio.decisions import Decider, NewFlow, NoSuchFlow, PendingFlow, Serve, Verdict, hold_flow
@@ -85,7 +90,11 @@ if TYPE_CHECKING:
     from sansnet_trio.services.streams import GuestStream
 
 __all__ = [
+    "Account",
+    "Accounts",
     "AttachedGuest",
+    "AuditFile",
+    "AuditLog",
     "CaptureFile",
     "CapturedLink",
     "CommandGuest",
@@ -115,6 +124,7 @@ __all__ = [
     "HostInfo",
     "HostWatch",
     "InterfaceAddress",
+    "Learner",
     "Link",
     "LinkClosed",
     "ListenAddress",
@@ -140,11 +150,13 @@ __all__ = [
     "Services",
     "Setup",
     "Subscription",
+    "Summary",
     "Tap",
     "UnixStream",
     "Verdict",
     "VhostUserLink",
     "attach",
+    "follow",
     "hold_flow",
     "machine_arguments",
     "make_plan",
@@ -161,6 +173,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "audit.file": ("AuditFile",),
+    "audit.following": ("Account", "Accounts", "follow"),
+    "audit.learner": ("Learner",),
+    "audit.log": ("AuditLog",),
+    "audit.summary": ("Summary",),
     "control.commands": ("ControlCommands",),
     "control.server": ("ControlSocket",),
     "decisions": ("Decider", "NewFlow", "NoSuchFlow", "PendingFlow", "Serve", "Verdict", "hold_flow"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sansnet_cli.options.records import CommandLineError
 from sansnet_core import addresses
-from sansnet_core.config import NameMode
+from sansnet_core.config import Limits, NameMode
 from sansnet_core.errors import ConfigError
 from sansnet_core.policy import Action, Group
 from sansnet_core.records import replace
@@ -27,6 +27,7 @@ __all__ = [
     "PRESETS",
     "add_policy_options",
     "add_rule_options",
+    "asks",
     "make_policy",
     "options_of_files",
     "policy_options",
@@ -46,6 +47,12 @@ def add_policy_options(made: argparse.ArgumentParser) -> None:
     group = made.add_argument_group("what the guest may reach; the first rule that matches decides")
     group.add_argument("--policy", metavar="FILE", help="read rules from FILE; see `sansnet policy --help`")
     add_rule_options(group)
+    group.add_argument(
+        "--ask-time",
+        type=float,
+        metavar="SECONDS",
+        help="refuse what is held after SECONDS without an answer, 1 to 3600; default: 30",
+    )
     group.add_argument(
         "--audit", metavar="FILE", help="write a line of JSON to FILE for each decision and each name that is asked for"
     )
@@ -125,9 +132,22 @@ def policy_options(parsed: argparse.Namespace, dns: Sequence[bytes] | None) -> d
         found["names"] = NameMode(parsed.names)
     if watches or parsed.ask or parsed.proxy is not None:
         found["resolver"] = True  # they are about names, even if no rule is
+    if parsed.ask_time is not None:
+        if policy is None or not asks(policy):
+            raise CommandLineError("--ask-time needs --ask, or a policy that asks; add one of them, or leave it out")
+        if not 1 <= parsed.ask_time <= 3600:
+            raise CommandLineError(
+                f"--ask-time {parsed.ask_time:g} is not between 1 and 3600 seconds; give another one"
+            )
+        found["limits"] = Limits(decision_time=parsed.ask_time)
     if "resolver" in found or (policy is not None and policy.needs_resolver):
         _check_name_servers(dns)
     return found
+
+
+def asks(policy: Policy) -> bool:
+    """Whether a policy leaves flows to the user."""
+    return Action.ASK in (policy.default_action, *(rule.action for rule in policy.rules))
 
 
 def _check_name_servers(dns: Sequence[bytes] | None) -> None:
