@@ -100,13 +100,15 @@ def test_a_full_disk_is_reported_once_and_leaves_whole_lines(tmp_path: Path, cap
     file = AuditFile(appended(path))
     with file_limit(2050):
         lost = sum(file.write([line(number)], last) for number in range(50))
-    assert file.failed
+    failed = file.failed
+    assert failed
     assert len(caplog.messages) == 1
     assert os.strerror(errno.EFBIG) in caplog.messages[0]
     kept = entries(path.read_bytes())
     assert [entry["number"] for entry in kept] == list(range(50 - lost))
     assert file.write([line(99)], last) == 0  # there is room again
-    assert not file.failed
+    failed = file.failed
+    assert not failed
     file.close()
     assert entries(path.read_bytes())[-1]["number"] == 99
     assert len(caplog.messages) == 1

@@ -8,7 +8,7 @@ from typing import Any
 from sansnet_core import Endpoint, FlowClosed, FlowOpened, FlowRefused, FlowReport, NameAsked, Reason
 from sansnet_core.orders import SocketId
 from sansnet_trio import Event, Lost
-from sansnet_trio.audit.summary import Summary, describe
+from sansnet_trio.audit.summary import Summary
 
 GUEST = Endpoint("10.0.2.15", 40000)
 ID = SocketId(7)
@@ -93,7 +93,7 @@ def test_flows_from_outside_are_counted_by_port() -> None:
     outsider = Endpoint("2001:db8::9", 50000)
     made = summary(FlowOpened(ID, 6, Endpoint("2001:db8::15", 80), outsider, outsider, inbound=True))
     assert str(made).startswith("reached 0 names, let in connections to 1 port, refused 0;")
-    assert describe(made.report())[0].startswith("reached: tcp from 2001:db8::9 to port 80 (1 flow,")
+    assert made.describe(made.report())[0].startswith("reached: tcp from 2001:db8::9 to port 80 (1 flow,")
 
 
 def test_the_bytes_of_open_flows_count_at_the_end_and_in_between() -> None:
@@ -142,7 +142,7 @@ def test_the_data_have_all_fields_and_the_lines_are_made_of_them() -> None:
         }
     ]
     assert found["refused_names"] == [{"name": "b.test", "questions": 1}]
-    assert describe(found) == [
+    assert made.describe(found) == [
         "reached: tcp a.test:443 (1 flow, 10 bytes sent, 20 bytes received, rule web)",
         "refused: tcp 198.18.0.9:443 (1 flow, 0 bytes sent, 0 bytes received, rule no)",
         "refused: b.test (looked up, 1 question)",

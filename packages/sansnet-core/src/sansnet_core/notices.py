@@ -8,30 +8,11 @@ from typing import Final, TypeAlias
 from sansnet_core.addresses import Endpoint, format_any
 from sansnet_core.errors import Reason
 from sansnet_core.orders import SocketId, value_class
+from sansnet_core.policy.rule import type_name
 
 __all__ = ["FlowClosed", "FlowOpened", "FlowRefused", "FlowReport", "LeaseGiven", "NameAsked", "Notice", "plain"]
 
 _NAMES: Final = {1: "ping", 6: "tcp", 17: "udp", 58: "ping"}
-
-_TYPES: Final = {
-    1: "A",
-    2: "NS",
-    5: "CNAME",
-    6: "SOA",
-    12: "PTR",
-    15: "MX",
-    16: "TXT",
-    28: "AAAA",
-    33: "SRV",
-    35: "NAPTR",
-    43: "DS",
-    48: "DNSKEY",
-    64: "SVCB",
-    65: "HTTPS",
-    255: "ANY",
-    257: "CAA",
-}
-"""Types of DNS records (the IANA registry "Domain Name System (DNS) Parameters")."""
 
 
 @value_class
@@ -189,7 +170,7 @@ class NameAsked:
     @property
     def type_name(self) -> str | None:
         """The type as people know it, such as AAAA, or TYPE65535 (RFC 3597, 5); None if it is not known."""
-        return _TYPES.get(self.type, f"TYPE{self.type}") if self.type else None
+        return type_name(self.type) if self.type else None
 
     def __str__(self) -> str:
         type_ = f" ({self.type_name})" if self.type else ""

@@ -42,6 +42,11 @@ from typing import TYPE_CHECKING
 from sansnet_trio._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from sansnet_trio.audit.file import AuditFile
+    from sansnet_trio.audit.following import Account, Accounts, follow
+    from sansnet_trio.audit.learner import Learner
+    from sansnet_trio.audit.log import AuditLog
+    from sansnet_trio.audit.summary import Summary
     from sansnet_trio.control.commands import ControlCommands
     from sansnet_trio.control.server import ControlSocket
     from sansnet_trio.decisions import Decider, NewFlow, NoSuchFlow, PendingFlow, Serve, Verdict, hold_flow
@@ -76,6 +81,7 @@ if TYPE_CHECKING:
     from sansnet_trio.plan.host import read_host_for
     from sansnet_trio.plan.name_servers import RememberedNameServers
     from sansnet_trio.plan.options import NamespaceOptions, NetworkOptions, OptionsError
+    from sansnet_trio.plan.proxies import parse_proxy, read_private
     from sansnet_trio.plan.qemu_arguments import machine_arguments
     from sansnet_trio.plan.setup import Setup, make_plan, make_setup
     from sansnet_trio.services.datagrams import GuestDatagramChannel, GuestDatagrams, Peer
@@ -84,7 +90,11 @@ if TYPE_CHECKING:
     from sansnet_trio.services.streams import GuestStream
 
 __all__ = [
+    "Account",
+    "Accounts",
     "AttachedGuest",
+    "AuditFile",
+    "AuditLog",
     "CaptureFile",
     "CapturedLink",
     "CommandGuest",
@@ -114,6 +124,7 @@ __all__ = [
     "HostInfo",
     "HostWatch",
     "InterfaceAddress",
+    "Learner",
     "Link",
     "LinkClosed",
     "ListenAddress",
@@ -139,11 +150,13 @@ __all__ = [
     "Services",
     "Setup",
     "Subscription",
+    "Summary",
     "Tap",
     "UnixStream",
     "Verdict",
     "VhostUserLink",
     "attach",
+    "follow",
     "hold_flow",
     "machine_arguments",
     "make_plan",
@@ -152,12 +165,19 @@ __all__ = [
     "open_machine",
     "open_network",
     "open_tap",
+    "parse_proxy",
     "read_host",
     "read_host_for",
+    "read_private",
     "run_guest",
 ]
 
 _HOMES = {
+    "audit.file": ("AuditFile",),
+    "audit.following": ("Account", "Accounts", "follow"),
+    "audit.learner": ("Learner",),
+    "audit.log": ("AuditLog",),
+    "audit.summary": ("Summary",),
     "control.commands": ("ControlCommands",),
     "control.server": ("ControlSocket",),
     "decisions": ("Decider", "NewFlow", "NoSuchFlow", "PendingFlow", "Serve", "Verdict", "hold_flow"),
@@ -192,6 +212,7 @@ _HOMES = {
     "plan.host": ("read_host_for",),
     "plan.name_servers": ("RememberedNameServers",),
     "plan.options": ("NamespaceOptions", "NetworkOptions", "OptionsError"),
+    "plan.proxies": ("parse_proxy", "read_private"),
     "plan.qemu_arguments": ("machine_arguments",),
     "plan.setup": ("Setup", "make_plan", "make_setup"),
     "services.datagrams": ("GuestDatagramChannel", "GuestDatagrams", "Peer"),

@@ -59,8 +59,8 @@ def open_appended(path: str) -> int:
         OSError: it cannot be opened.
     """
     if match := _DESCRIPTOR.fullmatch(path):
-        given, out, err, own = match.groups()
-        number = int(given or own or (1 if out else 2 if err else 0))
+        number_in_dev, out, err, number_in_proc = match.groups()
+        number = int(number_in_dev or number_in_proc or (1 if out else 2 if err else 0))
         mode = os.fstat(number).st_mode
         if stat.S_ISREG(mode) or stat.S_ISSOCK(mode):
             return fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3)

@@ -117,10 +117,8 @@ class GuestAudit:
 
     def answer(self, flows: Sequence[FlowReport]) -> dict[str, Any]:
         """The present summary for the control socket: data, and the same in lines for people."""
-        from sansnet_trio.audit.summary import describe
-
         found = self.summary.report(flows)
-        return {**found, "lines": [str(self.summary), *describe(found)]}
+        return {**found, "lines": [str(self.summary), *self.summary.describe(found)]}
 
     def end(self, network: GuestNetwork) -> None:
         """Print the summary and save the learnt policy, when the network has ended."""

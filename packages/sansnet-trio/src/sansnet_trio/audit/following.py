@@ -24,8 +24,8 @@ class Account(Protocol):
     def add(self, events: Iterable[Event]) -> None:
         """Take events."""
 
-    def omit(self, refused: int) -> None:
-        """Count refused flows that the network did not report, because there were too many."""
+    def omit(self, count: int) -> None:
+        """Count refused flows and questions that the network did not report, because there were too many."""
 
     def flush(self) -> None:
         """Called about once per second."""
@@ -39,7 +39,7 @@ class Accounts:
 
     Args:
         accounts: the accounts.
-        unreported: refused flows that the network did not report before (`NetworkStatistics.refusals_unreported`).
+        unreported: what the network did not report before (`NetworkStatistics.refusals_unreported`).
     """
 
     def __init__(self, accounts: Iterable[Account], unreported: int = 0) -> None:

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sansnet_core import FlowClosed, FlowOpened, FlowRefused, FlowReport, NameAsked, NetworkConfig, addresses
 from sansnet_core.addresses import Prefix
-from sansnet_core.policy import Action, Group, Policy, Rule, carried, dump_policy
+from sansnet_core.config import ResolverConfig
+from sansnet_core.policy import Action, Group, Policy, Rule, dump_policy
+from sansnet_core.policy.embedded import carried
 from sansnet_core.policy.evaluator import Evaluator
 from sansnet_core.policy.groups import Groups, groups_in
 from sansnet_core.policy.names import canonical, pattern
@@ -65,8 +67,8 @@ class _Use:
 
     def __init__(self) -> None:
         self.opened = self.failed = self.refused = self.sent = self.received = self.errno = 0
-        self.hosts: set[bytes] = set()
-        """The host's addresses that it led to."""
+        self.hosts: set[tuple[bytes, bytes]] = set()
+        """Pairs of the address that rules see and the host's address that it led to."""
 
     @property
     def reached(self) -> bool:
@@ -95,6 +97,8 @@ class Learner:
         self._wall = wall
         self._host: Collection[bytes] = ()
         self._resolvers: Collection[bytes] = ()
+        defaults = ResolverConfig()
+        self._leases: tuple[Prefix, ...] = (defaults.prefix4, defaults.prefix6)
         if config is not None:
             self.set_config(config)
         self._uses: dict[tuple[_Target, str, int], _Use] = {}
@@ -106,6 +110,7 @@ class Learner:
     def set_config(self, config: NetworkConfig) -> None:
         """Set the configuration; the last one counts."""
         self._host = config.host_addresses
+        self._leases = (config.resolver.prefix4, config.resolver.prefix6) if config.resolver is not None else ()
         self._resolvers = (*config.dns_servers, *(match for match, _ in config.dns_forward))
 
     def add(self, events: Iterable[Event]) -> None:
@@ -118,8 +123,8 @@ class Learner:
             elif isinstance(event, Lost):
                 self._missing += event.count
 
-    def omit(self, refused: int) -> None:
-        """Nothing to do: refused flows are no part of the policy."""
+    def omit(self, count: int) -> None:
+        """Nothing to do: refused flows and questions are no part of the policy."""
 
     def flush(self) -> None:
         """Nothing to do; see `Account`."""
@@ -146,7 +151,8 @@ class Learner:
             self._missing += isinstance(event, FlowOpened)
             return
         if event.host is not None and len(use.hosts) < _MOST_ADDRESSES:
-            use.hosts.add(event.host.address)
+            host = event.host.address
+            use.hosts.add((host if self._is_leased(event.remote.address) else event.remote.address, host))
         if isinstance(event, FlowOpened):
             use.opened += 1
         elif isinstance(event, FlowClosed):
@@ -158,6 +164,10 @@ class Learner:
             use.errno = event.errno
         else:
             use.refused += 1
+
+    def _is_leased(self, address: bytes) -> bool:
+        """Whether an address exists for a name on the guest's segment only; rules see the name's addresses then."""
+        return any(prefix.contains(address) for prefix in self._leases)
 
     def _use(self, flow: Flow) -> _Use | None:
         """The use of a flow's target; None if there are too many."""
@@ -181,6 +191,7 @@ class Learner:
             if use.reached and (target.name is None or _is_name(target.name)):
                 used[target][word][port] = use
         drafts = [*self._questions({target.name for target in used})]
+        named = bool(drafts) or any(target.name is not None for target in used)
         outside: dict[tuple[str, int], dict[bytes, _Use]] = defaultdict(dict)
         for target in sorted(used, key=_order):
             if target.inbound:
@@ -189,7 +200,7 @@ class Learner:
                         outside[word, port][target.address] = use
             elif target.name is not None:
                 drafts += self._named(target.name, used[target])
-            else:
+            elif not (named and target.address in self._resolvers and _only_questions(used[target])):
                 drafts += self._unnamed(target.address, used[target])
         for (word, port), uses in sorted(outside.items()):
             drafts.append(_from_outside(word, port, uses))
@@ -217,14 +228,14 @@ class Learner:
             plain = Rule(action=Action.ALLOW, protocols=words, names=(name,), ports=sorted(ports))
             judge = Evaluator([plain], Action.REFUSE, host=self._host, resolvers=self._resolvers).judge
             uses = [(word, port, use) for word in words for port, use in used[word].items()]
-            closed: set[bytes] = set()
+            closed: set[tuple[bytes, bytes]] = set()
             public = False
             for word, port, use in uses:
-                for host in use.hosts:
-                    if judge(_NUMBERS[word][len(host)], host, port, name=name).allowed:
+                for seen, host in use.hosts:
+                    if judge(_NUMBERS[word][len(seen)], seen, port, name=name, host=host).allowed:
                         public = True
                     else:
-                        closed |= _readings(host)
+                        closed.add((seen, host))
             note = _note(use for _, _, use in uses)
             if public or not closed:
                 yield _Draft(plain, (note,))
@@ -233,7 +244,7 @@ class Learner:
                     action=Action.ALLOW,
                     protocols=words,
                     names=(name,),
-                    destinations=_exactly(closed),
+                    destinations=_exactly({one for seen, _ in closed for one in _readings(seen)}),
                     ports=sorted(ports),
                 )
                 kinds = self._kinds(closed)
@@ -242,11 +253,12 @@ class Learner:
     def _unnamed(self, address: bytes, used: dict[str, dict[int, _Use]]) -> Iterator[_Draft]:
         for words, ports in _grouped(used):
             note = _note(use for word in words for use in used[word].values())
-            if address in self._resolvers and ports == {dns.PORT}:
+            if address in self._resolvers and _only_questions(used):
                 rule = Rule(action=Action.ALLOW, protocols=words, groups=(Group.RESOLVER,), ports=sorted(ports))
                 yield _Draft(rule, (note, "These are questions to the guest's name servers."))
             else:
                 both = _readings(address)
+                led_to = {host for word in words for use in used[word].values() for host in use.hosts}
                 rule = Rule(
                     action=Action.ALLOW,
                     inbound=False,
@@ -254,13 +266,13 @@ class Learner:
                     destinations=_exactly(both),
                     ports=sorted(ports),
                 )
-                odd = f"No name was looked up for this address ({self._kinds(both)}). Find out why the guest uses it."
+                odd = f"No name was looked up for this address ({self._kinds(led_to)}). Find out why the guest uses it."
                 yield _Draft(rule, (note, odd))
 
-    def _kinds(self, of: Iterable[bytes]) -> str:
-        """The groups that addresses are in."""
+    def _kinds(self, of: Iterable[tuple[bytes, bytes]]) -> str:
+        """The groups of pairs of a destination and the host's address that it led to."""
         groups = Groups(self._host, self._resolvers)
-        return ", ".join(sorted({group.value for one in of for group in groups_in(groups.of(one, one)[1])}))
+        return ", ".join(sorted({group.value for one in of for group in groups_in(groups.of(*one)[1])}))
 
     def text(self) -> str:
         """The policy as a TOML file, with comments on each rule, and on what is no part of it."""
@@ -268,7 +280,7 @@ class Learner:
         policy = Policy(rules=[draft.rule for draft in drafts], default_action=Action.REFUSE)
         comments = {number: draft.comments for number, draft in enumerate(drafts)}
         parts = [dump_policy(policy, comments, head="\n".join(self._heading()))]
-        parts += ["\n".join(f"# {line}" for line in lines) + "\n" for lines in self._left_out() if len(lines) > 1]
+        parts += ["\n".join(f"# {line}" for line in lines) + "\n" for lines in self._left_out() if lines]
         return "\n".join(parts)
 
     def _heading(self) -> list[str]:
@@ -280,7 +292,7 @@ class Learner:
             'add check = "none" to a rule whose server has another protocol there.',
         ]
         if self._missing:
-            lines.append(f"It is incomplete: {self._missing} flows or questions were too many to be told apart.")
+            lines.append(f"It is incomplete: {self._missing} flows or questions were too many to be learnt.")
         return lines
 
     def _left_out(self) -> Iterator[list[str]]:
@@ -304,9 +316,9 @@ class Learner:
             if name not in tried and types <= _FOLLOWED and _is_name(name)
         ]
         yield _listed(
-            "Looked up, but nothing connected to it, so there is no rule. A question alone is allowed by "
-            f'to = "NAME" and at = "{addresses.format(_NOWHERE.address)}".',
+            "Looked up, but nothing connected to it, so there is no rule.",
             unused,
+            f'A rule for the question alone has protocol = "ping" and at = "{addresses.format(_NOWHERE.address)}".',
         )
         refused = [_text(key) for key, use in items if use.refused]
         refused += [f"the question for {cut(name)}" for name in sorted(self._refused_names)]
@@ -320,7 +332,7 @@ def _from_outside(word: str, port: int, uses: dict[bytes, _Use]) -> _Draft:
         action=Action.ALLOW,
         inbound=True,
         protocols=(word,),
-        destinations=_exactly(uses),
+        destinations=_exactly({reading for address in uses for reading in _readings(address)}),
         ports=(port,) if word != "ping" else (),
     )
     return _Draft(rule, (_note(uses.values()), "Opened from outside, through a forwarded port."))
@@ -339,6 +351,11 @@ def _grouped(used: dict[str, dict[int, _Use]]) -> Iterator[tuple[tuple[str, ...]
             by_ports[frozenset(used[word]) - {0}].append(word)
     for ports, words in by_ports.items():
         yield tuple(words), set(ports)
+
+
+def _only_questions(used: dict[str, dict[int, _Use]]) -> bool:
+    """Whether a name server was used for nothing but questions. If rules have names, our own resolver answers them."""
+    return all(set(used[word]) == {dns.PORT} for word in used)
 
 
 def _is_name(name: str) -> bool:
@@ -371,10 +388,10 @@ def _note(uses: Iterable[_Use]) -> str:
     return f"{flows} flow{'' if flows == 1 else 's'}, {amount(sent)} sent, {amount(received)} received."
 
 
-def _listed(heading: str, lines: list[str]) -> list[str]:
+def _listed(heading: str, lines: list[str], *more_heading: str) -> list[str]:
     more = len(lines) - _MOST_LINES
     shown = [f"    {line}" for line in lines[:_MOST_LINES]]
-    return [heading, *shown, *([f"    and {more} more"] if more > 0 else [])]
+    return [heading, *more_heading, *shown, *([f"    and {more} more"] if more > 0 else [])] if lines else []
 
 
 def _readings(address: bytes) -> set[bytes]:

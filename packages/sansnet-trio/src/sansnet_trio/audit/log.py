@@ -6,12 +6,12 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from sansnet_core import FlowClosed, FlowOpened, FlowRefused, FlowReport, NameAsked
-from sansnet_core.token_bucket import TokenBucket
 from sansnet_trio._version import __version__
 from sansnet_trio.audit.entries import Entry, dump, fields_of, when
 from sansnet_trio.events import Lost
@@ -24,8 +24,6 @@ __all__ = ["AuditLog"]
 
 _INTERVAL: Final = 1.0
 """Seconds between lines about events without a line."""
-_BURST: Final = 5.0
-"""Seconds for which the lines of a burst may come at once."""
 
 _SUMS: Final = {"flow": "flows", "failed": "flows", "closed": "ends", "open": "ends", "question": "questions"}
 """Kind of a line -> name of the sum of such events that have none."""
@@ -39,8 +37,8 @@ class AuditLog:
 
     Args:
         file: the destination; the caller closes it.
-        refused_rate: lines per second, on average, about refused flows and questions.
-        rate: the same for the other events.
+        refused_lines: most lines per second about refused flows and questions.
+        lines: most lines per second about other events.
         clock: the clock of the events, in seconds.
         wall: the wall clock, in seconds since 1970.
     """
@@ -49,19 +47,20 @@ class AuditLog:
         self,
         file: AuditFile,
         *,
-        refused_rate: float = 100.0,
-        rate: float = 1000.0,
+        refused_lines: int = 100,
+        lines: int = 1000,
         clock: Callable[[], float] = trio.current_time,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._file = file
         self._clock, self._wall = clock, wall
         now = clock()
-        self._refusals = TokenBucket(refused_rate, max(int(_BURST * refused_rate), 1), now)
-        self._others = TokenBucket(rate, max(int(_BURST * rate), 1), now)
+        self._refusals, self._others = _Quota(refused_lines), _Quota(lines)
         self._left_out: Counter[str] = Counter()
         self._left_out_since = now
-        self._totals = Counter(flows=0, refused_flows=0, questions=0, refused_questions=0, sent=0, received=0)
+        self._totals = Counter(
+            flows=0, refused_flows=0, questions=0, refused_questions=0, unreported=0, sent=0, received=0
+        )
         self._ended = False
         self._write([self._line("start", now, {"version": __version__})])
 
@@ -79,11 +78,11 @@ class AuditLog:
             self._write(lines)
         self.flush()
 
-    def omit(self, refused: int) -> None:
-        """Count refused flows that the network did not report, because there were too many."""
-        if refused:
-            self._totals["refused_flows"] += refused
-            self._leave_out("refused_flows", refused)
+    def omit(self, count: int) -> None:
+        """Count refused flows and questions that the network did not report, because there were too many."""
+        if count:
+            self._totals["unreported"] += count
+            self._leave_out("unreported", count)
 
     def flush(self) -> None:
         """Write the line about events without a line, if it is time, and what waits for the reader of a pipe.
@@ -147,6 +146,22 @@ class AuditLog:
 
     def _make_last(self) -> bytes:
         return self._line("full", self._clock(), {})
+
+
+class _Quota:
+    """A number of lines per interval."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._count = 0
+        self._since = -inf
+
+    def take(self, now: float) -> bool:
+        """Whether there may be one more line now."""
+        if now - self._since >= _INTERVAL:
+            self._since, self._count = now, 0
+        self._count += 1
+        return self._count <= self._most
 
 
 def _kind(event: FlowOpened | FlowRefused | FlowClosed | FlowReport | NameAsked) -> str:

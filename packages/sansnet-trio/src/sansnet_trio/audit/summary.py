@@ -12,7 +12,7 @@ from sansnet_trio.events import Lost
 if TYPE_CHECKING:
     from sansnet_trio.events import Event
 
-__all__ = ["Summary", "describe"]
+__all__ = ["Summary"]
 
 _MOST: Final = 10_000
 """Most targets, and most names, that have entries of their own."""
@@ -58,7 +58,7 @@ class _Use:
 class Summary:
     """The names and addresses that a guest reached, and those that the rules refused; `str()` of it is one line.
 
-    Its memory is bounded: of many thousand targets, the later ones are only counted.
+    After many thousand targets, further ones are only counted.
     """
 
     def __init__(self) -> None:
@@ -79,9 +79,9 @@ class Summary:
             elif isinstance(event, Lost):
                 self._omitted += event.count
 
-    def omit(self, refused: int) -> None:
-        """Count refused flows that the network did not report, because there were too many."""
-        self._omitted += refused
+    def omit(self, count: int) -> None:
+        """Count refused flows and questions that the network did not report, because there were too many."""
+        self._omitted += count
 
     def flush(self) -> None:
         """Nothing to do; see `Account`."""
@@ -169,6 +169,33 @@ class Summary:
             },
         }
 
+    @staticmethod
+    def describe(report: dict[str, Any]) -> list[str]:
+        """The lines for people about the result of `Summary.report`."""
+        lines = []
+        for group in ("reached", "refused", "undecided", "failed"):
+            for entry in report[group]:
+                ends = [
+                    _count(entry["flows"], "flow"),
+                    f"{amount(entry['sent'])} sent, {amount(entry['received'])} received",
+                ]
+                ends += [entry["errno"]] if group == "failed" else []
+                ends += [f"rule {entry['rule']}"] if "rule" in entry else []
+                host = entry.get("name") or entry["address"]
+                target = _Target(
+                    entry["protocol"], entry["direction"] == "in", host, entry.get("port"), "name" in entry
+                )
+                lines.append(f"{group}: {_text(target)} ({', '.join(ends)})")
+        lines += [
+            f"refused: {one['name']} (looked up, {_count(one['questions'], 'question')})"
+            for one in report["refused_names"]
+        ]
+        more = {group: report["totals"][group] - len(report[group]) for group in report if group != "totals"}
+        lines += [f"{group.replace('_', ' ')}: {count} more" for group, count in more.items() if count > 0]
+        if report["totals"]["omitted"]:
+            lines.append(f"not listed: {report['totals']['omitted']} more")
+        return lines
+
     def _names(self) -> set[str]:
         """The names that were reached."""
         return {target.host for target, use in self._uses.items() if target.named and use.reached}
@@ -194,30 +221,6 @@ class Summary:
         every = [use for _, use in uses] + [others]
         sent, received = sum(use.sent for use in every), sum(use.received for use in every)
         return f"{', '.join(sentences)}; {amount(sent)} sent, {amount(received)} received"
-
-
-def describe(report: dict[str, Any]) -> list[str]:
-    """The lines for people about the result of `Summary.report`."""
-    lines = []
-    for group in ("reached", "refused", "undecided", "failed"):
-        for entry in report[group]:
-            ends = [
-                _count(entry["flows"], "flow"),
-                f"{amount(entry['sent'])} sent, {amount(entry['received'])} received",
-            ]
-            ends += [entry["errno"]] if group == "failed" else []
-            ends += [f"rule {entry['rule']}"] if "rule" in entry else []
-            host = entry.get("name") or entry["address"]
-            target = _Target(entry["protocol"], entry["direction"] == "in", host, entry.get("port"), "name" in entry)
-            lines.append(f"{group}: {_text(target)} ({', '.join(ends)})")
-    lines += [
-        f"refused: {one['name']} (looked up, {_count(one['questions'], 'question')})" for one in report["refused_names"]
-    ]
-    more = {group: report["totals"][group] - len(report[group]) for group in report if group != "totals"}
-    lines += [f"{group.replace('_', ' ')}: {count} more" for group, count in more.items() if count > 0]
-    if report["totals"]["omitted"]:
-        lines.append(f"not listed: {report['totals']['omitted']} more")
-    return lines
 
 
 def _groups(use: _Use) -> Iterable[str]:
