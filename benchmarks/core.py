@@ -18,6 +18,7 @@ from typing import Final
 
 from sansnet_core import Endpoint, Ipv4Config, LinkConfig, Network, NetworkConfig, OpenDatagram, OpenStream, SendStream
 from sansnet_core.orders import Frame, Order, SocketId
+from sansnet_core.policy import Action, Evaluator, Group, Rule
 from sansnet_core.wire import checksum, ipv4, tcp, udp
 from sansnet_core.wire.ip import TCP, UDP
 
@@ -232,6 +233,28 @@ def header() -> Work:
     return run
 
 
+def judge(name: str | None, address: bytes = SERVER) -> Work:
+    """Flows under a policy of 1,000 rules with 10,000 names, one rule of prefixes, and a group."""
+    evaluator = _large_policy()
+    return lambda: sum(evaluator.judge(TCP, address, 443, name=name) is not None for _ in range(1000))
+
+
+def ask(distinct: int) -> Work:
+    """Questions for names under the same policy."""
+    evaluator = _large_policy()
+    names = [f"host{number}.example.com" for number in range(distinct)]
+    return lambda: sum(evaluator.question(name, 1) is not None for name in names)
+
+
+def _large_policy() -> Evaluator:
+    rules = [
+        Rule(action=Action.ALLOW, names=[f"n{number}-{each}.example.org" for each in range(10)], ports=(80, 443))
+        for number in range(999)
+    ]
+    rules.append(Rule(action=Action.REFUSE, destinations=("10.0.0.0/8", "fd00::/8"), groups=(Group.METADATA,)))
+    return Evaluator(rules, Action.REFUSE)
+
+
 CASES: Final[dict[str, tuple[str, Callable[[], Work]]]] = {
     "tcp-up-1460": ("segment", lambda: tcp_up(PLAIN, 1460)),
     "tcp-up-64k": ("segment", lambda: tcp_up(OFFLOADS, 65160)),
@@ -248,6 +271,11 @@ CASES: Final[dict[str, tuple[str, Callable[[], Work]]]] = {
     "checksum-20": ("sum", lambda: checksum_of(20)),
     "checksum-1460": ("sum", lambda: checksum_of(1460)),
     "checksum-65000": ("sum", lambda: checksum_of(65000)),
+    "policy-flow": ("flow", lambda: judge(None)),
+    "policy-flow-name": ("flow", lambda: judge("n998-9.example.org")),
+    "policy-flow-nat64": ("flow", lambda: judge("n998-9.example.org", bytes.fromhex("0064ff9b") + bytes(8) + SERVER)),
+    "policy-question": ("question", lambda: ask(1000)),
+    "policy-question-new": ("question", lambda: ask(20000)),
 }
 """Name: the counted unit, and a function that makes new work."""
 

@@ -112,7 +112,7 @@ def test_a_skipped_flow_waits_and_is_not_shown_again() -> None:
 
 
 def test_a_reply_never_counts_for_another_flow() -> None:
-    """What was typed for a flow whose time is over is discarded before the next one is shown."""
+    """Lines for a flow whose time is over are discarded before the next one is shown."""
     asked = Asked(NAMED, PING)
     asked.dialogue.look()
     discarded = asked.discarded

@@ -192,20 +192,23 @@ def prefixes(setup: Setup) -> tuple[str, str]:
         (["198.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12"], ("100.127.0.0/16", PREFIX6)),
         (["fd73:616e:736e:6574::9/128"], (PREFIX4, "fd73:616e:736e:6575::/64")),
         (["fd73:616e:736e:6574::/63"], (PREFIX4, "fd73:616e:736e:6576::/64")),
+        (["fc00::/7"], (PREFIX4, "100::/64")),
     ],
 )
 def test_names_get_addresses_that_nothing_else_uses(used: list[str], expected: tuple[Any, Any]) -> None:
     assert choose_prefixes(map(Prefix, used)) == tuple(map(Prefix, expected))
 
 
-@pytest.mark.parametrize("used", [["198.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "100.64.0.0/10"], ["fc00::/7"]])
+@pytest.mark.parametrize(
+    "used", [["198.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "100.64.0.0/10"], ["fc00::/7", "100::/16"]]
+)
 def test_a_host_that_uses_all_of_them_is_told_the_remedy(used: list[str]) -> None:
     with pytest.raises(HostError, match="use their real addresses"):
         choose_prefixes(map(Prefix, used))
 
 
 def test_real_addresses_need_no_free_networks() -> None:
-    host = replace(HOST, networks=("fc00::/7",))
+    host = replace(HOST, networks=("fc00::/7", "100::/16"))
     assert plan(host, names=NameMode.REAL)[1].config.resolver is not None
 
 

@@ -153,6 +153,7 @@ def test_a_proxy_carries_all_that_is_allowed() -> None:
 def test_a_proxy_has_credentials_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "credentials"
     path.write_text("user:pass:word\n")
+    path.chmod(0o600)
     [proxy] = made("--proxy", "http://192.0.2.1:3128", "--proxy-credentials", str(path)).proxies
     assert (proxy.user, proxy.password) == ("user", "pass:word")
 
@@ -181,7 +182,7 @@ def test_a_proxy_has_credentials_from_a_file(tmp_path: Path) -> None:
         (["--proxy", "https://192.0.2.1:1080"], "give socks5://HOST:PORT or http://HOST:PORT"),
         (["--proxy", "socks5://192.0.2.1"], "give socks5://HOST:PORT"),
         (["--proxy", "socks5://192.0.2.1:0"], "no port from 1 to 65535"),
-        (["--proxy", "socks5://user:pass@192.0.2.1:1080"], "give it by --proxy-credentials"),
+        (["--proxy", "socks5://user:pass@192.0.2.1:1080"], "put USER:PASSWORD into a file"),
         (["--proxy", "socks5://name.invalid:1080"], "give its address"),
         (["--proxy", "http://192.0.2.1:1", "--proxy-credentials", "/nonexistent"], "cannot be read"),
         (["--allow", "a.example", "-D", "none"], "leave out -D none"),
@@ -212,6 +213,7 @@ def test_a_wrong_file_is_named_with_line_and_field(tmp_path: Path) -> None:
 
 def test_credentials_are_beside_the_policy(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("me:word\n")
+    (tmp_path / "secret").chmod(0o600)
     path = tmp_path / "policy.toml"
     path.write_text(
         'rules = ["allow tcp via=office"]\n'
@@ -219,6 +221,8 @@ def test_credentials_are_beside_the_policy(tmp_path: Path) -> None:
     )
     [proxy] = made("--policy", str(path)).proxies
     assert (proxy.user, proxy.password) == ("me", "word")
+    (tmp_path / "secret").chmod(0o644)
+    assert f"run chmod 600 {tmp_path / 'secret'}" in refusal("--policy", str(path))
 
 
 # pasta and passt
@@ -268,3 +272,24 @@ def test_a_wrong_policy_is_misuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("SANSNET_POLICY", "/nonexistent")
     with pytest.raises(Misuse, match="cannot be read"):
         read(ParsedOptions("pasta", []))
+
+
+@pytest.mark.parametrize(("words", "time"), [([], 30.0), (["--ask-time", "5"], 5.0), (["--ask-time", "0.5e2"], 50.0)])
+def test_the_time_for_an_answer(words: list[str], time: float) -> None:
+    assert parse(["--ask", *words, "true"]).limits.decision_time == time
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--ask", "--ask-time", "0"], "--ask-time 0 is not between 1 and 3600 seconds"),
+        (["--ask", "--ask-time", "nan"], "--ask-time nan is not between 1 and 3600 seconds"),
+        (["--ask", "--ask-time", "1e9"], "--ask-time 1e.09 is not between"),
+        (["--ask", "--ask-time", "soon"], "soon"),
+        (["--ask-time", "5"], "--ask-time needs --ask, or a policy that asks"),
+        (["--preset", "web", "--ask-time", "5"], "--ask-time needs --ask, or a policy that asks"),
+    ],
+)
+def test_a_wrong_time_for_an_answer_is_named(words: list[str], said: str) -> None:
+    with pytest.raises(CommandLineError, match=said):
+        parse([*words, "true"])

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import os
+import pty
+import shlex
 import shutil
 import socket
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +22,13 @@ import pytest
 from tests.kernel.test_control import asked, ctl, path
 from tests.lab import SERVER4, SERVER6, USER, Lab, Namespace, eventually
 from tests.lab.machines import bridged, configured, machine, serving
-from tests.lab.servers import Echo, served
+from tests.lab.servers import DnsServer, Echo, served
 
 __all__ = ["path"]
 
 PORT = 18282
+PUBLIC = "20.0.0.10"
+"""An address upstream that is public for rules, unlike those of documentation."""
 CLOSED = 'default = "refuse"\n'
 REFUSED = (errno.EACCES, errno.EHOSTUNREACH, errno.ECONNREFUSED)
 
@@ -32,8 +38,9 @@ addresses = pytest.mark.parametrize("address", [SERVER4, SERVER6], ids=["ipv4", 
 @pytest.fixture(scope="module", autouse=True)
 def echo(lab: Lab) -> Iterator[None]:
     """Servers upstream that send back what they get."""
+    lab.upstream.shell(f"ip address add {PUBLIC}/32 dev lo")
     with ExitStack() as stack:
-        for address in (SERVER4, SERVER6):
+        for address in (SERVER4, SERVER6, PUBLIC):
             for port in (PORT, PORT + 1):
                 stack.enter_context(served(lab.upstream.listen(address, port), Echo.stream))
                 stack.enter_context(Echo.datagrams(lab.upstream.datagram(address, port)))
@@ -251,3 +258,121 @@ def test_a_policy_stays_when_the_hosts_network_changes(lab: Lab, path: Path) -> 
             assert not connects(guest, SERVER4)
         finally:
             lab.set_resolver(f"nameserver {SERVER4}", "search lab.example")
+
+
+CLIENT = """
+import socket, sys
+try:
+    stream = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=20)
+    stream.sendall(b"question")
+    print(stream.recv(100).decode())
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+def client(address: str, port: int = PORT) -> list[str]:
+    """A command of a guest that prints what a server answers, or an error."""
+    return [sys.executable, "-c", CLIENT, address, str(port)]
+
+
+def test_a_command_with_ask_says_how_to_answer(lab: Lab) -> None:
+    """The socket is in a directory of its own, which is gone afterwards."""
+    done: list[subprocess.CompletedProcess[str]] = []
+    errors = lab.directory / "ask-stderr"
+    line = lab.sansnet_command(["--ask"], client(SERVER4), user=None, before="")
+    with errors.open("w") as said:
+        process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=said, text=True, stdin=subprocess.DEVNULL)
+        try:
+            assert eventually(lambda: "to answer" in errors.read_text(), seconds=20)
+            words = shlex.split(errors.read_text().partition("another terminal: ")[2].splitlines()[0])
+            assert words[:2] == ["sansnet", "ctl"]
+            assert words[3:] == ["ask"]
+            assert Path(words[2]).parent.stat().st_mode & 0o777 == 0o700
+            command = [sys.executable, "-W", "error", "-m", "sansnet_cli", *words[1:]]
+            done.append(lab.host.run(*command, input="a\n", check=False))
+            out, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
+            process.wait()
+    assert out == "question\n"
+    assert f"tcp {SERVER4}:{PORT}, " in done[0].stdout
+    assert f"new rule: allow out tcp {SERVER4}:{PORT}" in done[0].stdout
+    assert not Path(words[2]).parent.exists()
+
+
+def test_without_an_answer_in_time_a_flow_is_refused(lab: Lab) -> None:
+    began = time.monotonic()
+    done = lab.sansnet(["--ask", "--ask-time", "1"], client(SERVER4))
+    assert done.stdout in ("No route to host\n", "Permission denied\n")
+    assert 1 <= time.monotonic() - began < 20
+    assert "wait 1 s for an answer" in done.stderr
+
+
+def test_serve_asks_on_its_own_terminal(lab: Lab) -> None:
+    """Nothing else reads the terminal of `serve`."""
+    where = lab.directory / "asking.socket"
+    master, slave = pty.openpty()
+    line = [sys.executable, "-W", "error", "-m", "sansnet_cli", "serve", "--socket", str(where), "--ask"]
+    shown = bytearray()
+
+    def read() -> None:
+        with suppress(OSError):  # the terminal's other end is closed
+            while data := os.read(master, 1 << 12):
+                shown.extend(data)
+
+    # A session of its own whose terminal this is, as in a shell
+    setsid = ["setsid", "--ctty", "--wait"]
+    process = subprocess.Popen(lab.host.command(*setsid, *line), stdin=slave, stdout=slave, stderr=slave)
+    os.close(slave)
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        assert eventually(lambda: b"waiting for a guest" in shown, seconds=20), shown
+        with machine() as guest, bridged(guest, where):
+            configured(guest, ipv6=False)
+            for reply, opens in ((b"n\n", False), (b"a\n", True)):
+                del shown[:]
+                attempt = Attempt(guest, SERVER4)
+                assert eventually(lambda: f"tcp {SERVER4}:{PORT}, ".encode() in shown, seconds=20), shown
+                os.write(master, reply)
+                assert attempt.end() is opens
+            assert connects(guest, SERVER4)
+    finally:
+        os.write(master, b"\x03")
+        try:
+            process.wait(10)
+        finally:
+            process.kill()
+            os.close(master)
+            reader.join(5)
+
+
+def test_a_flow_to_a_name_is_asked_about_by_name(lab: Lab, path: Path) -> None:
+    server = DnsServer({("asked.example", "A"): [PUBLIC], ("asked.example", "AAAA"): []})
+    with server.on(lab.upstream, SERVER4):
+        line = lab.sansnet_command(["--ask", "-c", str(path)], client("asked.example"), user=USER, before="")
+        process = subprocess.Popen(line, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
+        try:
+            assert eventually(path.exists, seconds=20)
+            [waiting] = pending(lab, path)
+            assert (waiting["protocol"], waiting["name"]) == ("tcp", "asked.example")
+            assert waiting["rule"] == f"allow out tcp asked.example:{PORT}"
+            assert server.questions == [], "no question leaves before the answer"
+            asked(lab, path, "allow", str(waiting["id"]), "--always")
+            out, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
+            process.wait()
+    assert out == "question\n"
+    assert set(server.questions) == {"asked.example"}
+
+
+def test_a_rule_by_name_is_added_to_a_guest_that_had_none(lab: Lab, path: Path) -> None:
+    server = DnsServer({("late.example", "A"): [PUBLIC], ("late.example", "AAAA"): []})
+    with server.on(lab.upstream, SERVER4), lab.guest("-c", str(path), warning="reached ") as guest:
+        asked(lab, path, "policy", "replace", file(lab, "named.toml", f'rules = ["allow tcp late.example:{PORT}"]\n'))
+        assert guest.run(*client("late.example")).stdout == "question\n"
+        assert guest.run(*client("other.example")).stdout != "question\n"
+        assert not connects(guest, PUBLIC), "a bare address is no name"
+        assert set(server.questions) == {"late.example"}

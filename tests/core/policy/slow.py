@@ -12,16 +12,18 @@ ORDER = [Action.ALLOW, Action.ASK, Action.REFUSE, Action.DROP]
 PROTOCOLS = {"tcp": [6], "udp": [17], "ping": [1, 58]}
 PLAIN_TYPES = {1, 28, 65, 64, 5, 15, 16, 33, 12, 2, 6}
 
-METADATA = (
-    "169.254.169.254 169.254.170.2 169.254.170.23 169.254.0.23 169.254.42.42 fe80::a9fe:a9fe fd00:ec2::254 fd00:ec2::23 "
-    "fd20:ce::254 fd00:42::42 100.100.100.200 192.0.0.192 168.63.129.16"
-).split()
-SPECIAL = (
-    "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24 192.31.196.0/24 192.52.193.0/24 "
-    "192.88.99.0/24 192.168.0.0/16 192.175.48.0/24 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 240.0.0.0/4 "
-    "64:ff9b:1::/48 100::/64 100:0:0:1::/64 2001::/23 2001:db8::/32 2002::/16 2620:4f:8000::/48 3fff::/20 5f00::/16 "
-    "fc00::/7 fec0::/10"
-).split()
+METADATA = [
+    *("169.254.169.254", "169.254.170.2", "169.254.170.23", "169.254.0.23", "169.254.42.42"),
+    *("fe80::a9fe:a9fe", "fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "fd00:42::42"),
+    *("100.100.100.200", "192.0.0.192", "168.63.129.16"),
+]
+SPECIAL = [
+    *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24"),
+    *("192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24"),
+    *("198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4", "64:ff9b:1::/48", "100::/64"),
+    *("100:0:0:1::/64", "2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20"),
+    *("5f00::/16", "fc00::/7", "fec0::/10"),
+]
 
 
 def inside(address: bytes, *networks: str) -> bool:
@@ -65,22 +67,23 @@ class SlowEvaluator:
         ports = isinstance(rule, Rule) and bool(rule.ports)
         if port in (53, 853, 5353, 5355, 137):
             if address in self.resolvers and port in (53, 853):
-                if port == 853:
-                    return Action.REFUSE, "resolver", Check.NONE, True
-            elif not ports:
+                ports = port == 53
+            if not ports:
                 return Action.REFUSE, "resolver", Check.NONE, True
         if check is not Check.NONE or (isinstance(rule, Rule) and rule.check is not None):
             return action, rule, check, True
         for each in self.rules:
             if self.is_match(each, protocol, address, port, inbound, name, host or address):
                 break
-            if each.names and each.action in (Action.REFUSE, Action.DROP) and self.check(each, port) is not Check.NONE:
-                if self.is_match(each, protocol, address, port, inbound, None, host or address, names=False):
-                    if protocol == 6:
-                        return action, rule, self.check(each, port), False
-                    if isinstance(rule, Rule) and "udp" in rule.protocols:
-                        break
-                    return Action.REFUSE, "quic", Check.NONE, True
+            denies = each.names and each.action in (Action.REFUSE, Action.DROP)
+            if not denies or self.check(each, port) is Check.NONE:
+                continue
+            if self.is_match(each, protocol, address, port, inbound, None, host or address, names=False):
+                if protocol == 6:
+                    return action, rule, self.check(each, port), False
+                if isinstance(rule, Rule) and "udp" in rule.protocols:
+                    break
+                return Action.REFUSE, "quic", Check.NONE, True
         return action, rule, check, True
 
     def reading(
@@ -125,9 +128,9 @@ class SlowEvaluator:
             return False
         if rule.ports and (protocol not in (6, 17) or not any(first <= port <= last for first, last in rule.ports)):
             return False
-        if protocol == 17 and not inbound and not denies and "udp" not in rule.protocols:
-            if self.check(rule, port) is not Check.NONE:
-                return False
+        checked = not denies and "udp" not in rule.protocols and self.check(rule, port) is not Check.NONE
+        if protocol == 17 and not inbound and checked:
+            return False
         if rule.destinations or rule.groups:
             member = any(group in rule.groups for group in self.groups(address, host, closing=denies))
             if not member and not any(inside(address, str(prefix)) for prefix in rule.destinations):
@@ -207,11 +210,9 @@ class SlowEvaluator:
                 continue
             if rule.ports and not any(first <= 53 <= last for first, last in rule.ports):
                 continue
-            if rule.destinations or rule.groups:
-                if Group.RESOLVER not in rule.groups and not any(
-                    inside(address, str(prefix)) for address in self.resolvers for prefix in rule.destinations
-                ):
-                    continue
+            named = any(inside(address, str(prefix)) for address in self.resolvers for prefix in rule.destinations)
+            if (rule.destinations or rule.groups) and not named and Group.RESOLVER not in rule.groups:
+                continue
             if not denies and rule.record_types and type_ not in PLAIN_TYPES and type_ not in rule.record_types:
                 continue
             return rule.action, rule

@@ -36,7 +36,7 @@ def handshake(
 def test_requests(host: str | bytes, target: str, user: str | None) -> None:
     """As h11 reads them."""
     server = h11.Connection(h11.SERVER)
-    server.receive_data(handshake(host, user, "päss").start())
+    server.receive_data(handshake(host, user, user and "päss").start())
     request = server.next_event()
     assert isinstance(request, h11.Request)
     assert (request.method, request.target.decode()) == (b"CONNECT", target)

@@ -105,7 +105,7 @@ def test_failures(code: int, errno: int) -> None:
     ],
 )
 def test_proxies_that_refuse_or_break_the_protocol(user: str | None, answers: list[bytes], errno: int) -> None:
-    handshake = connect(proxy(user, "secret"), *NAME)
+    handshake = connect(proxy(user, user and "secret"), *NAME)
     dialogue(handshake, answers)
     assert (handshake.done, handshake.errno) == (True, errno)
     assert handshake.receive(b"") == b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import struct
 
@@ -211,3 +212,26 @@ def test_large_answers_over_tcp_are_whole() -> None:
     made.settle()
     (answer,) = answered(made, connection)
     assert answer.answer == response.answer
+
+
+def test_a_connection_survives_new_rules_and_other_servers() -> None:
+    made = pair()
+    connection = connect(made)
+    connection.send(query(identifier=1))
+    made.wait(1)
+    made.network.reconfigure(replace(CONFIG, rules=(allow("*.example.net"),), dns_servers=("10.0.2.4",)), made.now)
+    made.settle()
+    connection.send(query(identifier=2) + query("a.example.org", 3))
+    answers = answered(made, connection)
+    assert [(answer.id, int(answer.rcode())) for answer in answers] == [(1, 0), (2, 5), (3, 5)]
+
+
+def test_a_connection_of_a_copied_network_goes_on() -> None:
+    made = pair()
+    connection = ManualConnection(made, remote=(DNS4, 53))
+    connection.open()
+    connection.data(query()[:9])
+    made.network = copy.deepcopy(made.network)
+    made.host._network = made.network
+    (answer,) = messages(connection.accept(connection.data(query()[9:])))
+    assert len(answer.answer) == 1

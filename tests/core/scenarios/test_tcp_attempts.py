@@ -42,9 +42,9 @@ from tests.core.named import LEASE, LEASE6, NAME, PUBLIC, PUBLIC6, PUBLIC_B, PUB
 RULE = Rule(action=Action.ALLOW, names=(NAME,), label="database")
 
 
-def connecting(*hosts: str, lease: str = LEASE, **fields: object) -> tuple[Direct, TcpGuest]:
+def connecting(*hosts: str, lease: str = LEASE, limits: Limits | None = None) -> tuple[Direct, TcpGuest]:
     """A guest that has sent its SYN to a name with these addresses."""
-    bench, bindings = named(RULE, **fields)
+    bench, bindings = named(RULE, limits=limits or Limits())
     bindings.know(NAME, *hosts)
     guest = TcpGuest(bench, lease)
     guest.syn()
@@ -420,10 +420,3 @@ def test_bytes_beyond_the_dialogue_are_an_error_of_the_driver() -> None:
     connect(bench, order.socket)
     with pytest.raises(UsageError, match="count"):
         bench.network.stream_sent(order.socket, 9, bench.now)
-
-
-def test_a_proxy_that_the_configuration_does_not_know_is_unreachable() -> None:
-    bench, _ = named(Rule(action=Action.ALLOW, names=(NAME,), via="office"))
-    guest = TcpGuest(bench)
-    guest.syn()
-    assert (bench.take(), guest.errors()) == ([], [(3, 1)])

@@ -24,6 +24,7 @@ from sansnet_core import (
     Rule,
     Serve,
     ServeStream,
+    Verdict,
 )
 from sansnet_core.addresses import packed
 from sansnet_core.orders import SocketId
@@ -336,7 +337,8 @@ def test_other_verdicts_about_a_name() -> None:
         guest.syn()
     questions = bench.take()
     elsewhere = Endpoint("127.0.0.1", 9)
-    for question, verdict in zip(questions, (Refuse(ECONNREFUSED), Drop(), Serve(), Allow(elsewhere)), strict=True):
+    verdicts: list[Verdict] = [Refuse(ECONNREFUSED), Drop(), Serve(), Allow(elsewhere)]
+    for question, verdict in zip(questions, verdicts, strict=True):
         bench.network.flow_decided(question.socket, verdict, bench.now)
     bench.collect()
     served, order = bench.take()

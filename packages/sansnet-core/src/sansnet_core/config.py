@@ -30,6 +30,7 @@ from sansnet_core.fields import (
     several,
 )
 from sansnet_core.policy import Action, NameMode, ProxyConfig, ProxyKind, Rule
+from sansnet_core.policy.policy import check_proxies
 from sansnet_core.records import Converted, Record, field
 
 __all__ = [
@@ -389,6 +390,7 @@ class NetworkConfig(Record):
         if self.ipv4 is None and self.ipv6 is None:
             raise ConfigError("ipv4, ipv6: at least one family must be on")
         _check_hosts(self.hosts)
+        check_proxies(self.rules, self.proxies)
         if self.lease_time is not None and not 0 < self.lease_time < 1 << 31:
             raise ConfigError(f"lease_time: {self.lease_time} is not a number of seconds above 0")
         for domain in self.dns_search:

@@ -183,8 +183,9 @@ class Targets:
                 return Target(first, (rule.to,), name)
         hosts = bindings.hosts(name)
         if hosts is None:
-            # A rule with names and addresses may match once they are known
-            if first.action in _OPEN or policy.question(name, dns.A).action in _OPEN:
+            # A rule with addresses may match once they are known. Names for proxies are not asked for upstream
+            question = policy.question(name, dns.A)
+            if first.action in _OPEN or (question.action in _OPEN and not (question.rule and question.rule.via)):
                 return None
             return Target(first, (), name, Reason.REFUSED, first.errno)
         chosen: dict[Action, list[bytes]] = {Action.ALLOW: [], Action.ASK: []}

@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from sansnet_trio.plan.host import read_host_for
     from sansnet_trio.plan.name_servers import RememberedNameServers
     from sansnet_trio.plan.options import NamespaceOptions, NetworkOptions, OptionsError
+    from sansnet_trio.plan.proxies import parse_proxy, read_private
     from sansnet_trio.plan.qemu_arguments import machine_arguments
     from sansnet_trio.plan.setup import Setup, make_plan, make_setup
     from sansnet_trio.services.datagrams import GuestDatagramChannel, GuestDatagrams, Peer
@@ -164,8 +165,10 @@ __all__ = [
     "open_machine",
     "open_network",
     "open_tap",
+    "parse_proxy",
     "read_host",
     "read_host_for",
+    "read_private",
     "run_guest",
 ]
 
@@ -209,6 +212,7 @@ _HOMES = {
     "plan.host": ("read_host_for",),
     "plan.name_servers": ("RememberedNameServers",),
     "plan.options": ("NamespaceOptions", "NetworkOptions", "OptionsError"),
+    "plan.proxies": ("parse_proxy", "read_private"),
     "plan.qemu_arguments": ("machine_arguments",),
     "plan.setup": ("Setup", "make_plan", "make_setup"),
     "services.datagrams": ("GuestDatagramChannel", "GuestDatagrams", "Peer"),

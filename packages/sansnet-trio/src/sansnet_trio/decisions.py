@@ -204,7 +204,7 @@ class Decisions:
         """Answer a question, and cancel its task.
 
         Args:
-            id: of the flow.
+            id: number of the flow.
             verdict: one that a `Decider` may have returned.
 
         Raises:
@@ -265,7 +265,7 @@ async def _run_handler(handler: Callable[[T], Awaitable[object]], served: T) -> 
 
 
 def _check(verdict: object, flow: NewFlow, said: str = "decide returned") -> Verdict:
-    """The verdict itself, if it is one that this flow can have; `said` begins the message if it is not."""
+    """The verdict, if this flow can have it; `said` begins the message otherwise."""
     if isinstance(verdict, policy.Serve):
         raise TypeError(f"{said} Serve of sansnet_core, which has no handler; give sansnet_trio.Serve(handler)")
     if not isinstance(verdict, Verdict):

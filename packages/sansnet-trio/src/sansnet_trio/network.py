@@ -244,7 +244,7 @@ class GuestNetwork(Uncopyable):
         """Decide about a flow that waits, in place of the `decide` function.
 
         Args:
-            id: of the flow, from `pending`.
+            id: number of the flow, from `pending`.
             verdict: see `sansnet_trio.decisions`.
             rule: a rule to put before all others, so that it decides about such flows from now on; see `set_policy`.
 

@@ -41,7 +41,7 @@ class CtlOptions(Record):
         change: the change of the policy: `add`, `remove` or `replace`; None shows it.
         rules: the rules to add or to remove.
         file: path of the file with the new policy; `-` is stdin.
-        id: of the flow to allow or to refuse.
+        id: number of the flow to allow or to refuse.
         always: whether the answer becomes a rule.
         keep_flows: whether open flows continue that the new policy does not allow.
         most: number of flows or rules to list, at most; None means the server's default.
@@ -150,11 +150,12 @@ def parse(arguments: Sequence[str]) -> CtlOptions:
     parsed = parser().parse_intermixed_args(arguments)
     command = parsed.command
     forwards = tuple((option, spec) for name, option in _OPTIONS.items() for spec in getattr(parsed, name))
-    given = [option for option, _ in forwards]
-    given += [option for option in ("--most", "--always", "--keep-flows") if getattr(parsed, _field(option))]
-    for option in given:
+    used = [option for option, _ in forwards]
+    used += [option for option in ("--most", "--always", "--keep-flows") if getattr(parsed, _field(option))]
+    for option in used:
         if command not in _WITH[option]:
             raise CommandLineError(f"{option} does not go with {command}; leave it out")
+    words = _words(command, parsed.arguments)
     if not forwards and command in _WITH["-t"]:
         raise CommandLineError(f"{command} needs ports; give -t, -u, -T or -U SPEC")
     if parsed.json and command == "ask":
@@ -167,7 +168,7 @@ def parse(arguments: Sequence[str]) -> CtlOptions:
         keep_flows=parsed.keep_flows,
         most=parsed.most,
         json=parsed.json,
-        **_words(command, parsed.arguments),
+        **words,
     )
 
 
@@ -187,6 +188,8 @@ def _words(command: str, words: Sequence[str]) -> dict[str, Any]:
         if len(words) != 1 or not words[0].isdecimal():
             raise CommandLineError(f"{command} needs the number of one flow that waits; `pending` lists them")
         return {"id": int(words[0])}
+    if words and command in _WITH["-t"]:
+        raise CommandLineError(f"{words[0]!r} is no option; give ports by -t, -u, -T or -U, as -t {words[0]}")
     if words:
         raise CommandLineError(f"{words[0]!r} does not go with {command}; leave it out")
     return {}

@@ -22,7 +22,7 @@ class PolicyText(NamedTuple):
     """A policy as text.
 
     Attributes:
-        text: of its file.
+        text: contents of its file.
         credentials: name of each file with credentials, as the policy has it -> its text.
     """
 
@@ -34,7 +34,7 @@ def read_policy(path: str) -> PolicyText:
     """The text of a policy file, which is correct.
 
     Args:
-        path: of the file; `-` is stdin.
+        path: path of the file; `-` is stdin.
 
     Raises:
         CommandLineError: it cannot be read, or is too long.

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sansnet_cli.options.records import CommandLineError
 from sansnet_core import addresses
-from sansnet_core.addresses import Endpoint
-from sansnet_core.config import NameMode
+from sansnet_core.config import Limits, NameMode
+from sansnet_core.errors import ConfigError
 from sansnet_core.policy import Action, Group
 from sansnet_core.records import replace
 
@@ -27,6 +27,7 @@ __all__ = [
     "PRESETS",
     "add_policy_options",
     "add_rule_options",
+    "asks",
     "make_policy",
     "options_of_files",
     "policy_options",
@@ -46,6 +47,12 @@ def add_policy_options(made: argparse.ArgumentParser) -> None:
     group = made.add_argument_group("what the guest may reach; the first rule that matches decides")
     group.add_argument("--policy", metavar="FILE", help="read rules from FILE; see `sansnet policy --help`")
     add_rule_options(group)
+    group.add_argument(
+        "--ask-time",
+        type=float,
+        metavar="SECONDS",
+        help="refuse what is held after SECONDS without an answer, 1 to 3600; default: 30",
+    )
     group.add_argument(
         "--audit", metavar="FILE", help="write a line of JSON to FILE for each decision and each name that is asked for"
     )
@@ -125,9 +132,22 @@ def policy_options(parsed: argparse.Namespace, dns: Sequence[bytes] | None) -> d
         found["names"] = NameMode(parsed.names)
     if watches or parsed.ask or parsed.proxy is not None:
         found["resolver"] = True  # they are about names, even if no rule is
+    if parsed.ask_time is not None:
+        if policy is None or not asks(policy):
+            raise CommandLineError("--ask-time needs --ask, or a policy that asks; add one of them, or leave it out")
+        if not 1 <= parsed.ask_time <= 3600:
+            raise CommandLineError(
+                f"--ask-time {parsed.ask_time:g} is not between 1 and 3600 seconds; give another one"
+            )
+        found["limits"] = Limits(decision_time=parsed.ask_time)
     if "resolver" in found or (policy is not None and policy.needs_resolver):
         _check_name_servers(dns)
     return found
+
+
+def asks(policy: Policy) -> bool:
+    """Whether a policy leaves flows to the user."""
+    return Action.ASK in (policy.default_action, *(rule.action for rule in policy.rules))
 
 
 def _check_name_servers(dns: Sequence[bytes] | None) -> None:
@@ -225,7 +245,9 @@ def read_policy(path: str) -> PolicyFile:
     from sansnet_core.policy import load_policy
 
     def beside(name: str) -> str:
-        return _text(os.path.join(os.path.dirname(path), name))
+        from sansnet_trio import read_private
+
+        return read_private(os.path.join(os.path.dirname(path), name))
 
     try:
         text = sys.stdin.read(_MAX_FILE) if path == "-" else _text(path)
@@ -266,48 +288,12 @@ def _hint(text: str) -> str:
 
 def _proxy(url: str, credentials: str | None) -> ProxyConfig:
     """The proxy of `--proxy` and `--proxy-credentials`."""
-    from sansnet_core.config import ProxyConfig, ProxyKind
-
-    kinds = {"socks5": ProxyKind.SOCKS5, "socks5h": ProxyKind.SOCKS5, "http": ProxyKind.HTTP}
-    scheme, separator, rest = url.partition("://")
-    where = rest.removesuffix("/")
-    if not separator or scheme.lower() not in kinds:
-        raise CommandLineError(f"--proxy {url!r} is not a proxy; give socks5://HOST:PORT or http://HOST:PORT")
-    if "@" in where:
-        raise CommandLineError(
-            "--proxy has credentials, which other users can see; put USER:PASSWORD into a file, and give it by "
-            "--proxy-credentials"
-        )
-    host, colon, port = where.rpartition(":")
-    if not (colon and host) or not (port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
-        raise CommandLineError(f"--proxy {url!r} has no port from 1 to 65535; give {scheme}://HOST:PORT")
-    user, password = (None, None) if credentials is None else _credentials(credentials)
-    server = Endpoint(_resolved(url, host.removeprefix("[").removesuffix("]")), int(port))
-    return ProxyConfig(name=_PROXY, kind=kinds[scheme.lower()], server=server, user=user, password=password)
-
-
-def _resolved(url: str, host: str) -> bytes:
-    """The address of a proxy, which the host looks up once if it is a name."""
-    import socket
+    from sansnet_trio import parse_proxy
 
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not a name"
-        raise CommandLineError(f"--proxy {url}: the host {host!r} was not found ({why}); give its address") from None
-    return addresses.parse(str(found[0][4][0]).partition("%")[0])
-
-
-def _credentials(path: str) -> tuple[str, str]:
-    from sansnet_core.policy import PolicyError, parse_credentials
-
-    try:
-        return parse_credentials(_text(path))
-    except PolicyError as error:
-        raise CommandLineError(f"--proxy-credentials {path}: {error.problem}") from None
-    except (OSError, UnicodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
-        raise CommandLineError(f"--proxy-credentials {path} cannot be read ({why}); give another file") from None
+        return parse_proxy(url, name=_PROXY, credentials=credentials)
+    except ConfigError as error:
+        raise CommandLineError(f"--proxy: {error}") from None
 
 
 def _with_forwards(policy: Policy) -> Policy:

@@ -144,8 +144,6 @@ def _unknown_argument(word: str, options: Collection[str]) -> str:
     if not name.startswith("-"):
         if "--socket" in options:
             return "give the path of a socket by --socket PATH"
-        if "--most" in options and word[0].isdigit():
-            return f"give ports by -t, -u, -T or -U, as -t {word}"
         return "leave it out"
     for foreign in _FOREIGN:
         if name in foreign.names.split() and (not foreign.ours or foreign.ours in options):

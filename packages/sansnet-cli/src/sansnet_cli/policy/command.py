@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from sansnet_cli.options.policy import make_policy, read_policy
+from sansnet_cli.options.records import CommandLineError
 from sansnet_cli.output.stdout import put
 from sansnet_cli.policy.parser import PolicyCommand, parse
 from sansnet_core.errors import ConfigError

@@ -27,7 +27,7 @@ def sentence(path: str, time: float) -> str:
     """How a user answers.
 
     Args:
-        path: of the control socket.
+        path: path of the control socket.
         time: seconds for which a flow waits.
     """
     return (

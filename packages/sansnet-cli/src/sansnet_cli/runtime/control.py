@@ -6,9 +6,9 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sansnet_core.policy import Action
+from sansnet_cli.options.policy import asks
 
 if TYPE_CHECKING:
     from sansnet_cli.options.records import GuestOptions
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sansnet_core import Network
     from sansnet_trio.control.commands import ControlCommands
     from sansnet_trio.control.policies import Policed
-    from sansnet_trio.control.server import Answer, ControlSocket
+    from sansnet_trio.control.server import ControlSocket
     from sansnet_trio.driver import Driver
     from sansnet_trio.forward.forwards import Forwards
 
@@ -53,7 +53,7 @@ class Control:
         if self.commands is not None and forwards is not None:
             self.commands.set_forwards(forwards, namespace=namespace)
 
-    def set_audit(self, summary: Callable[[], Answer] | None) -> None:
+    def set_audit(self, summary: Callable[[], dict[str, Any]] | None) -> None:
         """Let clients ask for a summary of what the guest uses and tries; None at the end of a guest."""
         if self.commands is not None:
             self.commands.policies.set_audit(summary)
@@ -79,8 +79,7 @@ def controlled(options: GuestOptions) -> Iterator[Control]:
     Raises:
         ListenError: the socket cannot be made.
     """
-    asks = asks_of(options)
-    if options.control is None and not asks:
+    if options.control is None and not asks_of(options):
         yield Control()
         return
     from sansnet_trio.control.commands import ControlCommands
@@ -96,8 +95,7 @@ def controlled(options: GuestOptions) -> Iterator[Control]:
 
 def asks_of(options: GuestOptions) -> bool:
     """Whether the policy leaves flows to the user."""
-    policy = options.policy
-    return policy is not None and Action.ASK in (policy.default_action, *(rule.action for rule in policy.rules))
+    return options.policy is not None and asks(options.policy)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The policy of a command's guests: one, or several one after the other. What is changed stays for later ones."""
+"""The policy of a command's guests: one, or several one after the other. Changes stay for later ones."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from sansnet_core.addresses import AnyAddress, format, packed
 from sansnet_core.errors import ConfigError
 from sansnet_core.policy.cases import Case, Place, PolicyFile, canonical_question
+from sansnet_core.policy.embedded import carried
 from sansnet_core.policy.evaluator import ADDRESS_OF_NAME, Evaluator, Judgement
 from sansnet_core.policy.groups import BITS, Groups, groups_in
 from sansnet_core.policy.names import matches
@@ -192,6 +193,8 @@ class _Explainer:
                 return self._made(subject, asked, ["the name is not resolved", self._decided(asked)])
             judged, chosen = self._judge_name(place, protocol, addresses, reasons)
         reasons.insert(0, self._decided(judged))
+        for other in carried(chosen) if chosen is not None else ():
+            reasons.append(f"it carries {format(other)}, which is judged as well; the stricter judgement counts")
         if (judged.check, judged.strict) in _CHECKS:
             reasons.append(_CHECKS[judged.check, judged.strict])
         if judged.rule is not None and judged.rule.via is not None and not judged.rule.denies:

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from enum import Enum
 
 from sansnet_core import fields
-from sansnet_core.addresses import Endpoint
+from sansnet_core.addresses import Endpoint, is_unicast
 from sansnet_core.errors import ConfigError
 from sansnet_core.fields import AnyEndpoint, Part, instance, optional, several
 from sansnet_core.policy.rule import Action, Rule
 from sansnet_core.records import Converted, Record, field
 
-__all__ = ["NameMode", "Policy", "PolicyError", "ProxyConfig", "ProxyKind"]
+__all__ = ["NameMode", "Policy", "PolicyError", "ProxyConfig", "ProxyKind", "check_proxies"]
 
 
 class PolicyError(ConfigError):
@@ -74,7 +74,10 @@ class ProxyConfig(Record):
         name: as in `Rule.via`.
         kind: its protocol.
         server: its endpoint.
-        user, password: credentials; None if it needs none.
+        user, password: credentials, up to 255 bytes each in UTF-8; None if it needs none.
+
+    Raises:
+        ConfigError: a field is wrong.
     """
 
     name: str
@@ -82,6 +85,19 @@ class ProxyConfig(Record):
     server: Converted[AnyEndpoint, Endpoint] = field(fields.endpoint)
     user: str | None = None
     password: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ConfigError("name: it is empty; give a word that rules can name the proxy by")
+        if not self.server.port or not is_unicast(self.server.address):
+            raise ConfigError(f"server: {self.server} is no server; give the address and the port of the proxy")
+        if self.password is not None and self.user is None:
+            raise ConfigError("password: it has no effect without a user; give both")
+        for name, text in (("user", self.user), ("password", self.password)):
+            if text is not None and (len(text.encode()) > 255 or not text.isprintable()):
+                raise ConfigError(f"{name}: it has more than 255 bytes, or control characters; no proxy takes it")
+        if self.user is not None and (not self.user or (self.kind is ProxyKind.HTTP and ":" in self.user)):
+            raise ConfigError("user: it is empty or has a colon, which Basic credentials cannot have (RFC 7617, 2)")
 
 
 class Policy(Record, error=PolicyError):
@@ -105,16 +121,25 @@ class Policy(Record, error=PolicyError):
     )
 
     def __post_init__(self) -> None:
-        known = [proxy.name for proxy in self.proxies]
-        for name in known:
-            if known.count(name) > 1:
-                raise PolicyError(f"two proxies have the name {name!r}; rename one", field="proxies")
-        for rule in self.rules:
-            if rule.via is not None and rule.via not in known:
-                given = ", ".join(known) or "none"
-                raise PolicyError(f"{rule.via!r} is not the name of a proxy; there are: {given}", field="via")
+        check_proxies(self.rules, self.proxies)
 
     @property
     def needs_resolver(self) -> bool:
-        """Whether the guest must ask our own resolver for names: a rule has names."""
-        return any(rule.names for rule in self.rules)
+        """Whether the guest must ask our own resolver for names: a rule has names, or a proxy gets them."""
+        return any(rule.names or rule.via for rule in self.rules)
+
+
+def check_proxies(rules: Iterable[Rule], proxies: Iterable[ProxyConfig]) -> None:
+    """Check that each proxy has a name of its own, and that those of rules exist.
+
+    Raises:
+        PolicyError: this is not so.
+    """
+    known = [proxy.name for proxy in proxies]
+    for name in known:
+        if known.count(name) > 1:
+            raise PolicyError(f"two proxies have the name {name!r}; rename one", field="proxies")
+    for rule in rules:
+        if rule.via is not None and rule.via not in known:
+            given = ", ".join(known) or "none"
+            raise PolicyError(f"{rule.via!r} is not the name of a proxy; there are: {given}", field="via")

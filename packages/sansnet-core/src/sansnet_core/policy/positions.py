@@ -41,16 +41,15 @@ class _Scanner:
             start = self._at
             if self._text.startswith("[[", start):
                 self._at += 2
-                array = self._inside(self._key())
+                array = self._inside(self._key(), start)
                 self._last[array] = self._last.get(array, -1) + 1
                 table = (*array, self._last[array])
-                self._note(array, start)
                 self._note(table, start)
                 self._skip()
                 self._at += 2
             elif self._text[start] == "[":
                 self._at += 1
-                table = self._inside(self._key())
+                table = self._inside(self._key(), start)
                 table = (*table, self._last[table]) if table in self._last else table
                 self._note(table, start)
                 self._skip()
@@ -58,11 +57,12 @@ class _Scanner:
             else:
                 self._pair(table)
 
-    def _inside(self, key: Path) -> Path:
+    def _inside(self, key: Path, start: int) -> Path:
         """A key of a header, with the index of the last table where a part of it is an array of tables."""
         path: Path = ()
         for number, part in enumerate(key, 1):
             path = (*path, part)
+            self._note(path, start)
             if path in self._last and number < len(key):
                 path = (*path, self._last[path])
         return path

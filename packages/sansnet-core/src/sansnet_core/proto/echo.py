@@ -221,7 +221,7 @@ class Echo:
         )
 
     def _is_within_limits(self, flow: _Flow, size: int) -> bool:
-        """Whether a request with so many bytes of data may pass now, since there are rules."""
+        """Whether the bounds where there are rules let a request with so many bytes of data pass now."""
         most = self._context.config.limits.echo_size - (20 if len(flow.guest.address) == 16 else 0)
         return size <= most and self._bucket.take(self._context.now)
 
@@ -253,7 +253,7 @@ class Echo:
     def _try_next(self, flow: _Flow, error: ExtendedError, sequence: int, data: bytes) -> None:
         """Go on with the next of a host's addresses, since one cannot be reached.
 
-        What the host's own kernel refused is complete, and is sent again. An ICMP error may quote a part only.
+        If the host's own kernel refused it, the data are complete, and are sent again. An ICMP error may quote a part.
         """
         admission = flow.admission._replace(hosts=flow.admission.hosts[1:])
         self._close(flow)

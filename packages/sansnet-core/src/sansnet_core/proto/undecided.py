@@ -143,7 +143,7 @@ class Refusal(NamedTuple):
 
 
 Outcome: TypeAlias = Admission | Question[P] | Refusal | None
-"""What a flow may do: open, wait, or neither. None means that too many wait already."""
+"""The result for a new flow: it may open, waits, or is refused. None means that too many wait already."""
 
 
 class Undecided(Generic[P]):

@@ -29,10 +29,10 @@ _MAX_PREFIXES6: Final = 256
 
 
 def has_resolver(options: NetworkOptions) -> bool:
-    """Whether the guest has our own resolver: the options say so, or rules have names."""
+    """Whether the guest has our own resolver: the options say so, rules have names, or proxies get them."""
     if options.resolver is not None:
         return options.resolver
-    return any(rule.names for rule in options.all_rules)
+    return any(rule.names or rule.via for rule in options.all_rules)
 
 
 def resolver_config(
@@ -65,9 +65,9 @@ def used_networks(config: NetworkConfig, own: Iterable[InterfaceAddress], routes
     """The networks and addresses that have a meaning for the guest.
 
     Args:
-        config: of its network.
+        config: the configuration of its network.
         own: its addresses.
-        routes: of its interface.
+        routes: the routes of its interface.
     """
     yield from config.virtual
     for destination, length in (*own, *((route.destination, route.prefix_length) for route in routes)):
@@ -93,7 +93,7 @@ def routes_to_names(
     Args:
         resolver: the configuration of the resolver.
         own: the guest's addresses.
-        routes: of its interface.
+        routes: the routes of its interface.
     """
     sizes = {len(address) for address, _ in own} - {len(r.destination) for r in routes if not r.prefix_length}
     prefixes = (resolver.prefix4, resolver.prefix6) if resolver.names is NameMode.OWN else ()

@@ -10,7 +10,7 @@ from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.flow import TcpFlow
 from sansnet_core.proto.tcp.states import FIN_SEEN
 
-__all__ = ["budget", "connected", "ended", "failed", "received", "sent"]
+__all__ = ["connected", "ended", "failed", "sent"]
 
 
 def connected(flow: TcpFlow, socket: SocketId) -> None:
@@ -19,19 +19,6 @@ def connected(flow: TcpFlow, socket: SocketId) -> None:
         flow.attempts.connected(socket)
     else:
         flow.fire(states.HOST_CONNECTED)
-
-
-def received(flow: TcpFlow, socket: SocketId, data: bytes) -> None:
-    """Bytes were read from the socket, within the budget."""
-    if flow.attempts is not None:
-        flow.attempts.received(socket, data)
-    else:
-        flow.stream_received(data)
-
-
-def budget(flow: TcpFlow, socket: SocketId) -> int:
-    """How many bytes may be read from the socket."""
-    return flow.receive_budget() if flow.attempts is None else flow.attempts.budget(socket)
 
 
 def sent(flow: TcpFlow, count: int) -> None:

@@ -156,7 +156,10 @@ class Tcp:
     def stream_received(self, socket: SocketId, data: bytes) -> None:
         """Bytes from the host."""
         if flow := self._sockets.get(socket):
-            facts.received(flow, socket, data)
+            if flow.attempts is None:
+                flow.stream_received(data)
+            else:
+                flow.attempts.received(socket, data)
 
     def stream_sent(self, socket: SocketId, count: int) -> None:
         """The host's socket took `count` bytes of the `SendStream` orders."""
@@ -176,7 +179,9 @@ class Tcp:
     def receive_budget(self, socket: SocketId) -> int:
         """How many bytes may be read from the host's socket."""
         flow = self._sockets.get(socket)
-        return facts.budget(flow, socket) if flow else 0
+        if flow is None:
+            return 0
+        return flow.receive_budget() if flow.attempts is None else flow.attempts.budget(socket)
 
     def endpoints(self, socket: SocketId) -> tuple[Endpoint, Endpoint] | None:
         """See `Network.stream_endpoints`."""

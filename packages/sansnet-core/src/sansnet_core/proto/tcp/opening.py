@@ -382,9 +382,14 @@ class Opening:
         return self._is_open(flow, None if flow.permission.elsewhere else flow.host)
 
     def _is_open(self, flow: TcpFlow, host: Endpoint | None) -> bool:
-        via = flow.permission.target.via if flow.permission.target else None
-        host = None if via else host
-        return self._context.targets.is_allowed(TCP, flow.remote, host, flow.permission.name, via=via)
+        targets, target = self._context.targets, flow.permission.target
+        assert target is not None
+        rule = target.judgement.rule
+        if rule is not None and rule.to is not None and host is not None:
+            now = targets.find(TCP, flow.remote)  # a redirection ends with its rule
+            return now is not None and host in now.hosts
+        host = None if target.via else host
+        return targets.is_allowed(TCP, flow.remote, host, target.name, via=target.via)
 
 
 def _error(target: Target) -> ExtendedError | None:

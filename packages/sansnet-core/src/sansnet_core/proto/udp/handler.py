@@ -311,7 +311,7 @@ class Udp:
     def _try_next(self, flow: Flow, error: ExtendedError, data: bytes) -> None:
         """Go on with the next of a host's addresses, since one cannot be reached.
 
-        What the host's own kernel refused is complete, and is sent again. An ICMP error may quote a part only.
+        If the host's own kernel refused it, the data are complete, and are sent again. An ICMP error may quote a part.
         """
         ttl, tos, may_fragment = flow.first
         flow.errno = error.errno
