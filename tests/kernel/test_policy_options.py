@@ -25,6 +25,7 @@ from tests.kernel.test_attach import attached
 from tests.kernel.test_host_services import greets
 from tests.lab import SERVER4, DnsServer, Lab, served
 from tests.lab.callers import Caller
+from tests.lab.machines import bridged, configured, machine, serving
 from tests.lab.namespaces import Namespace, held_namespace
 
 PACKAGES4: Final = "20.0.0.10"
@@ -194,7 +195,8 @@ def authority(world: World) -> Iterator[Path]:
     made.issue_cert(PACKAGES, OTHER).configure_cert(context)
 
     def serve(stream: socket.socket) -> None:
-        with context.wrap_socket(stream, server_side=True) as secured:
+        with context.wrap_socket(stream, server_side=True, do_handshake_on_connect=False) as secured:
+            secured.do_handshake()
             greets(secured)
 
     path = world.lab.directory / "authority.pem"
@@ -265,9 +267,22 @@ def test_an_attached_namespace_has_a_policy(world: World) -> None:
             assert fetched(visited, OTHER4) == REFUSED
 
 
-def fetched(namespace: Namespace, address: str) -> int:
+def test_a_machine_has_a_policy(world: World) -> None:
+    with (
+        serving(world.lab, "--allow", f"{PACKAGES}:{PORT}", "--allow", INSIDE4) as server,
+        machine() as guest,
+        bridged(guest, server.path),
+    ):
+        configured(guest)
+        assert fetched(guest, PACKAGES) == 0
+        assert fetched(guest, INSIDE4) == 0
+        assert fetched(guest, OTHER) == UNRESOLVED
+        assert fetched(guest, OTHER4) == REFUSED
+
+
+def fetched(namespace: Namespace, host: str) -> int:
     """The exit status of curl in a namespace."""
-    return namespace.run("curl", "-sS", "-m", "20", f"http://{address}:{PORT}/", check=False).returncode
+    return namespace.run("curl", "-sS", "-m", "20", f"http://{host}:{PORT}/", check=False).returncode
 
 
 @pytest.mark.parametrize("by", ["option", "environment"])
