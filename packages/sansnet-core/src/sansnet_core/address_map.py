@@ -1,8 +1,8 @@
 """Maps the guest's destinations to host addresses, and host addresses to those by which the guest reaches them.
 
 The map is used once per flow. The first rule that matches a destination decides: the prefixes that exist in the
-program only; our own resolver; a forwarded DNS server; the alias of the host's loopback; the alias of the host's address that the guest
-also has; closed destinations; the address itself.
+program only; our own resolver; a forwarded DNS server; the alias of the host's loopback; the alias of the host's
+address that the guest also has; closed destinations; the address itself.
 
 These destinations are closed: addresses that would reach the host's loopback without being configured for it, addresses
 that are no unicast destination, addresses that exist on the guest's segment only, and broadcast addresses. Linux also
