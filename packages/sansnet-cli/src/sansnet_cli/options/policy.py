@@ -32,6 +32,7 @@ __all__ = [
     "options_of_files",
     "policy_options",
     "read_policy",
+    "with_forwards",
 ]
 
 PRESETS: Final = ("none", "dns", "web", "public", "open")
@@ -125,7 +126,7 @@ def policy_options(parsed: argparse.Namespace, dns: Sequence[bytes] | None) -> d
     watches = bool(found)
     policy = make_policy(parsed)
     if policy is not None:
-        found["policy"] = _with_forwards(policy)
+        found["policy"] = with_forwards(policy)
     if parsed.names is not None:
         if not (policy or watches):
             raise CommandLineError("--names needs a policy; give one by --policy, --allow or --preset, or leave it out")
@@ -169,7 +170,7 @@ def options_of_files(policy: str | None, audit: str | None) -> dict[str, Any]:
     _check_files({"policy": policy, "audit": audit})
     found: dict[str, Any] = {}
     if policy is not None:
-        found["policy"] = _with_forwards(_of_file(policy))
+        found["policy"] = with_forwards(_of_file(policy))
     if audit is not None:
         found |= {"audit": audit, "resolver": True}
     return found
@@ -296,7 +297,7 @@ def _proxy(url: str, credentials: str | None) -> ProxyConfig:
         raise CommandLineError(f"--proxy: {error}") from None
 
 
-def _with_forwards(policy: Policy) -> Policy:
+def with_forwards(policy: Policy) -> Policy:
     """A policy whose default action is about the guest's flows: `-t` and `-u` open ports, unless a rule closes them."""
     if policy.default_action in (None, Action.ALLOW):
         return policy
