@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from sansnet_cli.output import report
+from sansnet_core import Action, Ipv4Config, NetworkConfig
 from sansnet_core.addresses import parse
+from sansnet_core.config import ProxyConfig, ProxyKind
+from sansnet_core.policy import parse_rule
 from sansnet_core.ports import TCP, UDP, parse_all
 from sansnet_trio.forward.binding import ListenAddress
 
@@ -43,3 +46,21 @@ def test_a_port_that_follows_a_listener_is_one_line(capsys: pytest.CaptureFixtur
         "sansnet: TCP: host 0.0.0.0:8080 -> guest port 8080: opened, because a program listens there",
         "sansnet: TCP: host [::]:8080 -> guest port 8080: closed, because no program listens there any more",
     ]
+
+
+def test_the_policy_is_part_of_the_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    config = NetworkConfig(
+        ipv4=Ipv4Config(address="10.0.0.2/24", gateway="10.0.0.1"),
+        rules=[parse_rule("allow tcp example.org:443"), *[parse_rule("refuse private")] * 60],
+        default_action=Action.REFUSE,
+        proxies=[
+            ProxyConfig(name="office", kind=ProxyKind.HTTP, server=("10.0.0.9", 3128), user="me", password="word")
+        ],
+    )
+    report.configuration(config, config.link)
+    said = capsys.readouterr().err
+    assert "sansnet: rule 1: allow tcp example.org:443\nsansnet: rule 2: refuse private\n" in said
+    assert said.endswith(
+        "sansnet: and 11 more rules\nsansnet: default: refuse\nsansnet: proxy office: http at 10.0.0.9:3128\n"
+    )
+    assert "word" not in said

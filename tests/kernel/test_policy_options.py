@@ -25,6 +25,7 @@ from tests.kernel.test_attach import attached
 from tests.kernel.test_host_services import greets
 from tests.lab import SERVER4, DnsServer, Lab, served
 from tests.lab.callers import Caller
+from tests.lab.machines import bridged, configured, machine, serving
 from tests.lab.namespaces import Namespace, held_namespace
 
 PACKAGES4: Final = "20.0.0.10"
@@ -194,7 +195,8 @@ def authority(world: World) -> Iterator[Path]:
     made.issue_cert(PACKAGES, OTHER).configure_cert(context)
 
     def serve(stream: socket.socket) -> None:
-        with context.wrap_socket(stream, server_side=True) as secured:
+        with context.wrap_socket(stream, server_side=True, do_handshake_on_connect=False) as secured:
+            secured.do_handshake()
             greets(secured)
 
     path = world.lab.directory / "authority.pem"
@@ -265,29 +267,55 @@ def test_an_attached_namespace_has_a_policy(world: World) -> None:
             assert fetched(visited, OTHER4) == REFUSED
 
 
-def fetched(namespace: Namespace, address: str) -> int:
+def test_a_machine_has_a_policy(world: World) -> None:
+    with (
+        serving(world.lab, "--allow", f"{PACKAGES}:{PORT}", "--allow", INSIDE4) as server,
+        machine() as guest,
+        bridged(guest, server.path),
+    ):
+        configured(guest)
+        assert fetched(guest, PACKAGES) == 0
+        assert fetched(guest, INSIDE4) == 0
+        assert fetched(guest, OTHER) == UNRESOLVED
+        assert fetched(guest, OTHER4) == REFUSED
+
+
+def fetched(namespace: Namespace, host: str) -> int:
     """The exit status of curl in a namespace."""
-    return namespace.run("curl", "-sS", "-m", "20", f"http://{address}:{PORT}/", check=False).returncode
+    return namespace.run("curl", "-sS", "-m", "20", f"http://{host}:{PORT}/", check=False).returncode
+
+
+def pasta(world: World, options: list[str], host: str, **variables: str) -> int:
+    """The exit status of curl in a guest of `pasta` with these options and variables of the environment."""
+    with tempfile.TemporaryDirectory(dir=world.lab.directory) as name:
+        line = Caller(world.lab, Path(name)).command(
+            "pasta", "--config-net", *options, "--", "curl", "-sS", "-m", "20", f"http://{host}:{PORT}/"
+        )
+        at = line.index("env") + 1
+        environment = [f"{name}={value}" for name, value in variables.items()]
+        command = [*line[:at], *environment, *line[at:]]
+        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60).returncode
 
 
 @pytest.mark.parametrize("by", ["option", "environment"])
 def test_pasta_has_a_policy(world: World, file: Path, by: str) -> None:
-    def status(options: list[str], host: str) -> int:
-        before = [f"SANSNET_POLICY={file}"] if by == "environment" else []
-        more = [] if by == "environment" else ["--policy", str(file)]
-        with tempfile.TemporaryDirectory(dir=world.lab.directory) as name:
-            line = Caller(world.lab, Path(name)).command(
-                "pasta", "--config-net", *more, *options, "--", "curl", "-sS", "-m", "20", f"http://{host}:{PORT}/"
-            )
-            at = line.index("env") + 1
-            done = subprocess.run(
-                [*line[:at], *before, *line[at:]], check=False, capture_output=True, text=True, timeout=60
-            )
-        return done.returncode
-
-    assert status([], PACKAGES) == 0
-    assert status([], OTHER) == UNRESOLVED
-    assert status([], OTHER4) == REFUSED
+    options = ["--policy", str(file)] if by == "option" else []
+    variables = {"SANSNET_POLICY": str(file)} if by == "environment" else {}
+    assert pasta(world, options, PACKAGES, **variables) == 0
+    assert pasta(world, options, OTHER, **variables) == UNRESOLVED
+    assert pasta(world, options, OTHER4, **variables) == REFUSED
     with served(world.lab.host.listen("127.0.0.1", PORT), greets):
-        assert status([], "127.0.0.1") == REFUSED  # by default pasta opens all ports of the host's loopback
-        assert status(["-T", str(PORT)], "127.0.0.1") == 0
+        assert pasta(world, [], "127.0.0.1") == 0  # by default pasta opens all ports of the host's loopback
+        assert pasta(world, options, "127.0.0.1", **variables) == REFUSED
+        assert pasta(world, [*options, "-T", str(PORT)], "127.0.0.1", **variables) == 0
+
+
+def test_a_command_of_pasta_asks_our_resolver_if_the_hosts_is_on_its_loopback(world: World, file: Path) -> None:
+    resolver = "127.0.0.53"
+    world.lab.set_resolver(f"nameserver {resolver}")
+    try:
+        with DnsServer(ZONE).on(world.lab.host, resolver):
+            assert pasta(world, ["--policy", str(file)], PACKAGES) == 0
+            assert pasta(world, ["--policy", str(file)], OTHER) == UNRESOLVED
+    finally:
+        world.lab.set_resolver(f"nameserver {SERVER4}", "search lab.example")

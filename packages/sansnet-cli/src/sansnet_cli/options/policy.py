@@ -161,6 +161,20 @@ def _check_name_servers(dns: Sequence[bytes] | None) -> None:
         raise CommandLineError(f"-D {text} leads past the resolver that this policy needs; leave out -D {text}")
 
 
+def with_forwards(policy: Policy) -> Policy:
+    """A policy whose default action is about the guest's flows alone.
+
+    Its last rule lets outsiders in, because they come by ports that the user has forwarded. A rule of the policy can
+    refuse them.
+    """
+    from sansnet_core.policy import Rule
+
+    rule = Rule(action=Action.ALLOW, inbound=True, label="forwarded ports")
+    if policy.default_action in (None, Action.ALLOW) or rule in policy.rules[-1:]:
+        return policy
+    return replace(policy, rules=(*policy.rules, rule))
+
+
 def options_of_files(policy: str | None, audit: str | None) -> dict[str, Any]:
     """The fields of records for a file with a policy and one for the audit, either of which may be None.
 
@@ -178,14 +192,14 @@ def options_of_files(policy: str | None, audit: str | None) -> dict[str, Any]:
 
 def _check_files(files: Mapping[str, str | None]) -> None:
     """Check the files of options by their names."""
-    given = [(f"--{name}", path) for name, path in files.items() if path is not None]
-    for number, (option, path) in enumerate(given):
+    named = [(f"--{name}", path) for name, path in files.items() if path is not None]
+    for number, (option, path) in enumerate(named):
         if not path:
             raise CommandLineError(f"{option} names no file; give a path")
         if path == "-":
             stream = "would read stdin" if option == "--policy" else "cannot write to stdout"
             raise CommandLineError(f"{option} - {stream}, which is the command's; give a file or a FIFO")
-        for other, same in given[:number]:
+        for other, same in named[:number]:
             if os.path.realpath(path) == os.path.realpath(same):
                 raise CommandLineError(f"{option} would overwrite the file of {other}, {path}; give another one")
 
@@ -295,15 +309,6 @@ def _proxy(url: str, credentials: str | None) -> ProxyConfig:
         return parse_proxy(url, name=_PROXY, credentials=credentials)
     except ConfigError as error:
         raise CommandLineError(f"--proxy: {error}") from None
-
-
-def with_forwards(policy: Policy) -> Policy:
-    """A policy whose default action is about the guest's flows: `-t` and `-u` open ports, unless a rule closes them."""
-    if policy.default_action in (None, Action.ALLOW):
-        return policy
-    from sansnet_core.policy import Rule
-
-    return replace(policy, rules=(*policy.rules, Rule(action=Action.ALLOW, inbound=True, label="forwarded ports")))
 
 
 def _through(policy: Policy, proxy: ProxyConfig) -> Policy:

@@ -42,6 +42,8 @@ _OFFLOADS: Final = {
     "tso6": "TCP segmentation over IPv6",
     "uso": "UDP segmentation",
 }
+_MAX_RULES: Final = 50
+"""Rules that are printed; `sansnet ctl PATH policy` shows all."""
 _COUNTERS: Final = {
     "frames_received": "frames from the guest",
     "frames_sent": "frames to the guest",
@@ -153,6 +155,14 @@ def configuration(
         inform(f"the host's loopback is {addresses.format(address)}")
     for address, names in by_address(config.hosts):
         inform(f"names of {addresses.format(address)}: {', '.join(names)}")
+    for number, rule in enumerate(config.rules[:_MAX_RULES], 1):
+        inform(f"rule {number}: {rule}")
+    if len(config.rules) > _MAX_RULES:
+        inform(f"and {len(config.rules) - _MAX_RULES} more rules")
+    if config.default_action is not None:
+        inform(f"default: {config.default_action.value}")
+    for proxy in config.proxies:
+        inform(f"proxy {proxy.name}: {proxy.kind.value} at {proxy.server}")
 
 
 def forward(rule: ForwardRule) -> None:

@@ -28,8 +28,8 @@ class PolicyCommand(Record):
         command: `check`, `explain`, `test` or `show`.
         file: path of the file with the policy; None if there is none.
         target: the HOST:PORT or, for a ping or a question, the HOST that `explain` is about; None for other commands.
-        protocol: of that flow: `tcp`, `udp` or `ping`.
-        inbound: whether an outsider opens it.
+        protocol: the flow's protocol: `tcp`, `udp` or `ping`.
+        inbound: whether an outsider opens the flow.
         addresses: addresses to which the target's name is resolved, 4 or 16 bytes each.
         question: the type of the records that are asked for; None for a flow.
         has_rules: whether options make rules.

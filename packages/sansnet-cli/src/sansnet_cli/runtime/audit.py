@@ -57,7 +57,7 @@ class Audit:
         from sansnet_trio.audit.log import AuditLog
         from sansnet_trio.audit.summary import Summary
 
-        summary = Summary()
+        summary = Summary(config.dns_search)
         log = () if self._file is None else (AuditLog(self._file),)
         return GuestAudit(
             summary,
