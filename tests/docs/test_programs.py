@@ -20,6 +20,7 @@ from tests.lab.namespaces import running
 
 DOCS: Final = Path("docs")
 PAGES: Final = {
+    "ask": DOCS / "how-to/ask-before-a-flow-leaves.md",
     "audit": DOCS / "audit.md",
     "container": DOCS / "how-to/give-a-container-a-network.md",
     "capture": DOCS / "how-to/capture-and-trace.md",
@@ -111,6 +112,12 @@ def test_the_program_decides(run: Run) -> None:
 def test_every_flow_is_decided_about(run: Run) -> None:
     assert "only https is allowed here" in (lines := run("decide", "curl", "-s", f"http://{SERVER4}/"))
     assert any(re.fullmatch(rf"tcp 198\.51\.100\.2:\d+ to {SERVER4}:80", line) for line in lines)
+
+
+def test_flows_wait_for_answers(run: Run) -> None:
+    lines = run("ask", "curl", "-s", f"http://{SERVER4}/")
+    assert "a page" in lines
+    assert any(re.fullmatch(rf"tcp 198\.51\.100\.2:\d+ to {SERVER4}:80 waits", line) for line in lines)
 
 
 def test_a_guest_is_watched(run: Run) -> None:

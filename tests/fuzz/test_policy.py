@@ -90,14 +90,18 @@ class Opened(NamedTuple):
 
     order: OpenStream
     decided: bool
+    checked: bool
+    """Whether HTTP's Host is checked."""
+    strict: bool
+    """Whether only the name of the address may be named."""
 
 
 class Policies(RuleBasedStateMachine):
     """A guest, hostile answers, rules that change."""
 
     @initialize(
-        rules=st.lists(st.sampled_from(RULES), max_size=6),
-        default=st.sampled_from([Action.REFUSE, Action.REFUSE, Action.ALLOW, Action.ASK]),
+        rules=st.lists(st.sampled_from(RULES), min_size=1, max_size=6),
+        default=st.sampled_from([Action.REFUSE, Action.ALLOW, Action.ASK]),
     )
     def start(self, rules: list[Rule], default: Action) -> None:
         config = replace(
@@ -160,12 +164,13 @@ class Policies(RuleBasedStateMachine):
     def check(self, order: Order) -> None:
         if isinstance(order, OpenStream):
             decided = (TCP, order.guest, order.destination) in self.allowed
-            opened = self.streams[order.socket] = Opened(order, decided)
+            checked, strict = self.http(order)
+            opened = self.streams[order.socket] = Opened(order, decided, checked, strict)
             assert self.is_open(opened), order
         elif isinstance(order, SendStream):
             opened = self.streams[order.socket]
             assert self.is_open(opened._replace(decided=True)), ("data to what is closed", order)
-            self.check_data(opened.order, bytes(order.data))
+            self.check_data(opened, bytes(order.data))
         elif isinstance(order, SendDatagram):
             assert self.reachable(17, order.remote.address, order.remote.port), order
         elif isinstance(order, OpenEcho):
@@ -179,17 +184,24 @@ class Policies(RuleBasedStateMachine):
             self.streams.pop(order.socket, None)
             self.questions = [one for one in self.questions if one.socket != order.socket]
 
-    def check_data(self, order: OpenStream, data: bytes) -> None:
-        """A request for a name that the rules close does not pass where they check names."""
-        if b"Host: evil.example.com" not in data or order.destination.port != 80 or self.redirected(order):
-            return
+    def judge(self, order: OpenStream, name: str | None) -> tuple[Action, Rule | str | None, Check, bool]:
         config = self.bench.network._context.config
         slow = SlowEvaluator(list(config.rules), config.default_action, HOST, [])
         leased = self.bindings.is_leased(order.destination.address)
         where, host = (order.remote, None) if leased else (order.destination, order.remote.address)
-        judged = slow.judge(TCP, where.address, 80, False, order.name, host)
-        named = slow.judge(TCP, where.address, 80, False, "evil.example.com", host)
-        assert judged[2] is not Check.HTTP or (named[0] in (Action.ALLOW, Action.ASK) and not leased), order
+        return slow.judge(TCP, where.address, order.destination.port, False, name, host)
+
+    def http(self, order: OpenStream) -> tuple[bool, bool]:
+        """Whether the Host of requests is checked, and is the name of the address then."""
+        judged = self.judge(order, order.name)
+        leased = self.bindings.is_leased(order.destination.address)
+        return judged[2] is Check.HTTP and not self.redirected(order), leased and judged[3]
+
+    def check_data(self, opened: Opened, data: bytes) -> None:
+        """A request for a name that the rules close does not pass where they check names."""
+        if opened.checked and b"Host: evil.example.com" in data:
+            assert not opened.strict, ("another name than that of the address", opened)
+            assert self.judge(opened.order, "evil.example.com")[0] in (Action.ALLOW, Action.ASK), opened
 
     def reachable(self, protocol: int, host: bytes, port: int) -> bool:
         """Whether any flow of the guest may reach an address of the host's side."""
@@ -209,12 +221,36 @@ class Policies(RuleBasedStateMachine):
 
     # the guest
 
-    @rule(destination=st.sampled_from(DESTINATIONS), port=st.sampled_from(PORTS))
-    def connects(self, destination: str, port: int) -> None:
+    @rule(
+        destination=st.sampled_from(DESTINATIONS),
+        port=st.sampled_from(PORTS),
+        hosts=st.one_of(st.none(), ANSWERS),
+        verdict=st.booleans(),
+        connects=st.booleans(),
+    )
+    def connects(self, destination: str, port: int, hosts: list[str] | None, verdict: bool, connects: bool) -> None:
+        """A SYN, with what follows at once or later."""
+        if hosts is not None:
+            for name in NAMES:
+                self.bindings.know(name, *hosts)
         self.port += 1
         guest = self.guests[self.port] = TcpGuest(self.bench, destination, port, source_port=self.port)
         guest.syn()
         self.take()
+        if verdict and self.questions:
+            self.decide(self.questions[-1], allow=True)
+        if connects and self.streams:
+            self.connect(max(self.streams))
+        self.take()
+
+    @rule(port=st.sampled_from(PORTS), destination=st.sampled_from([LEASE, OTHER_LEASE, SHARED, PUBLIC]), hosts=ANSWERS)
+    def connects_to_a_name_and_sends(self, port: int, destination: str, hosts: list[str]) -> None:
+        """The usual case."""
+        self.connects(destination, port, [*hosts, PUBLIC], True, True)
+        if guest := self.guests.get(self.port):
+            guest.data(b"GET / HTTP/1.1\r\n")
+            guest.data(b"Host: evil.example.com\r\n\r\n")
+            self.take()
 
     @rule(data=st.data(), payload=st.sampled_from(PAYLOADS))
     def sends(self, data: st.DataObject, payload: bytes) -> None:
@@ -241,7 +277,7 @@ class Policies(RuleBasedStateMachine):
         self.bindings.know(name, *hosts)
         self.take()
 
-    @rule(data=st.data(), errno=st.sampled_from([0, 0, 0, 111, 101]))
+    @rule(data=st.data(), errno=st.sampled_from([0, 111, 101]))
     def a_connect_ends(self, data: st.DataObject, errno: int) -> None:
         if not self.streams:
             return
@@ -250,9 +286,12 @@ class Policies(RuleBasedStateMachine):
             del self.streams[socket]
             self.bench.network.stream_failed(socket, errno, None, self.bench.now)
         else:
-            self.bench.network.stream_connected(socket, self.bench.now)
-            self.finish_handshakes()
+            self.connect(socket)
         self.take()
+
+    def connect(self, socket: SocketId) -> None:
+        self.bench.network.stream_connected(socket, self.bench.now)
+        self.finish_handshakes()
 
     def finish_handshakes(self) -> None:
         self.take()
@@ -271,6 +310,12 @@ class Policies(RuleBasedStateMachine):
         if not self.questions:
             return
         question = self.questions.pop(data.draw(st.integers(0, len(self.questions) - 1)))
+        self.decide(question, allow=allow)
+        self.take()
+
+    def decide(self, question: DecideFlow, *, allow: bool) -> None:
+        if question in self.questions:
+            self.questions.remove(question)
         if allow:
             self.allowed.add((question.protocol, question.guest, question.destination))
         self.bench.network.flow_decided(question.socket, Allow() if allow else Refuse(), self.bench.now)
@@ -305,5 +350,5 @@ class Policies(RuleBasedStateMachine):
             assert self.bench.network._tcp._shared.further == 0
 
 
-Policies.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+Policies.TestCase.settings = settings(max_examples=150, stateful_step_count=30)
 TestPolicies = pytest.mark.slow(Policies.TestCase)

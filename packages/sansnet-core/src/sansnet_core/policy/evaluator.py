@@ -132,7 +132,7 @@ class Evaluator:
             name: the host name that the destination stands for, in canonical form.
             host: the host's address that the destination leads to, if that is another one. It decides about groups.
         """
-        if not self._rules:
+        if not self._rules and self._default.action is not Action.ASK:
             return self._default  # as in most networks
         index = self._index
         about = index.about(protocol, port, inbound=inbound)
