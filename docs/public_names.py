@@ -47,6 +47,8 @@ def markdown(package: str, first: tuple[str, ...] = ()) -> str:
             homes.setdefault(f"{package}.{name}", []).extend(
                 f"{package}.{name}.{each}" for each in own if each not in module.__all__
             )
+    for home, names in homes.items():
+        homes[home] = [full for full in names if not _is_described_elsewhere(full, homes)]
     parts = [_rst(f".. automodule:: {package}\n   :no-members:")]
     for home, names in homes.items():
         short = home.removeprefix(f"{package}.")
@@ -56,6 +58,13 @@ def markdown(package: str, first: tuple[str, ...] = ()) -> str:
             parts += [f"## {short}", _rst(_first_paragraph(import_module(home)))]
         parts += [_rst(_directive(full, home)) for full in names]
     return "\n\n".join(parts)
+
+
+def _is_described_elsewhere(full: str, homes: Mapping[str, list[str]]) -> bool:
+    """Whether a name of a module is one that it only passes on from a folder whose names are shown, too."""
+    module, _, name = full.rpartition(".")
+    folder = getattr(getattr(import_module(module), name), "__module__", "").rpartition(".")[0]
+    return module != folder and f"{folder}.{name}" in homes.get(folder, ())
 
 
 def listed_modules(package: str) -> list[str]:

@@ -63,9 +63,9 @@ def test_flows_are_shown_one_at_a_time() -> None:
     assert asked.lines == [
         "tcp example.org:443 (198.18.0.5), 28 s left; [y]es, [n]o, [a]lways, ne[v]er, [s]kip, [q]uit"
     ]
-    assert asked.dialogue.open
+    assert asked.dialogue.is_open()
     assert asked.dialogue.reply("y\n")
-    assert not asked.dialogue.open
+    assert not asked.dialogue.is_open()
     asked.dialogue.look()
     assert asked.lines[1].startswith("ping 198.18.0.5, 28 s left")
 
@@ -98,7 +98,7 @@ def test_another_reply_decides_nothing_and_is_asked_again(reply: str) -> None:
     assert asked.policed.answers == []
     assert asked.lines[1] == "give one of y, n, a, v, s, q; always means: allow it"
     assert asked.lines[2] == asked.lines[0]
-    assert asked.dialogue.open
+    assert asked.dialogue.is_open()
 
 
 def test_a_skipped_flow_waits_and_is_not_shown_again() -> None:
@@ -152,9 +152,9 @@ def test_lines_of_a_pipe_are_read_one_by_one_and_stay() -> None:
         assert lines.read()
         assert lines.take() == "y"
         lines.discard()
-        assert lines.ready
+        assert lines.has_line()
         assert lines.take() == "n"
-        assert not lines.ready
+        assert not lines.has_line()
         os.write(writing, b"f\n")
         assert lines.read()
         assert lines.take() == "half"
@@ -172,7 +172,7 @@ def test_what_was_typed_on_a_terminal_is_discarded() -> None:
         assert select.select([slave], [], [], 10)[0]
         assert lines.read()
         lines.discard()
-        assert not lines.ready
+        assert not lines.has_line()
         os.write(master, b"n\n")
         assert lines.read()
         assert lines.take() == "n"

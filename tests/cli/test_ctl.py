@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +18,11 @@ from sansnet_cli.ctl import client
 from sansnet_cli.ctl.client import ControlError, ask
 from sansnet_cli.ctl.command import ctl, show
 from sansnet_cli.ctl.parser import CtlOptions, parse
+from sansnet_cli.ctl.policy import PolicyText, read_policy
 from sansnet_cli.options.records import CommandLineError
 from sansnet_cli.run.parser import parse as parse_run
 from sansnet_cli.serve.parser import parse as parse_serve
+from sansnet_core import SansnetError
 
 
 @pytest.mark.parametrize(
@@ -36,6 +40,23 @@ from sansnet_cli.serve.parser import parse as parse_serve
             ),
         ),
         (["-t", "80", "p", "delete"], CtlOptions(path="p", command="delete", forwards=(("-t", "80"),))),
+        (["p", "policy"], CtlOptions(path="p", command="policy")),
+        (["p", "policy", "show", "--most", "3"], CtlOptions(path="p", command="policy", most=3)),
+        (
+            ["p", "policy", "add", "allow", "tcp", "a.example:443"],
+            CtlOptions(path="p", command="policy", change="add", rules=("allow tcp a.example:443",)),
+        ),
+        (
+            ["p", "policy", "--keep-flows", "remove", "allow udp", "ask"],
+            CtlOptions(path="p", command="policy", change="remove", rules=("allow udp", "ask"), keep_flows=True),
+        ),
+        (
+            ["p", "policy", "replace", "policy.toml"],
+            CtlOptions(path="p", command="policy", change="replace", file="policy.toml"),
+        ),
+        (["p", "allow", "--always", "7"], CtlOptions(path="p", command="allow", id=7, always=True)),
+        (["p", "refuse", "7"], CtlOptions(path="p", command="refuse", id=7)),
+        (["p", "ask"], CtlOptions(path="p", command="ask")),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -55,6 +76,20 @@ def test_arguments_are_understood(arguments: list[str], options: CtlOptions) -> 
         (["p", "clear", "-U", "80"], "-U does not go with clear; leave it out"),
         (["p", "list", "--most", "5"], "--most does not go with list; leave it out"),
         (["p", "flows", "--most", "many"], "many"),
+        (["p", "flows", "x"], "'x' does not go with flows; leave it out"),
+        (["p", "add", "80:80"], "as -t 80:80"),
+        (["p", "policy", "change"], "policy change: there is no such change; use show, add, remove, replace"),
+        (["p", "policy", "show", "x"], "'x' does not go with policy show"),
+        (["p", "policy", "add"], "policy add needs a rule, such as"),
+        (["p", "policy", "remove"], "policy remove needs a rule, such as"),
+        (["p", "policy", "replace"], "policy replace needs one FILE"),
+        (["p", "policy", "replace", "a", "b"], "policy replace needs one FILE"),
+        (["p", "allow"], "allow needs the number of one flow that waits"),
+        (["p", "refuse", "seven"], "refuse needs the number of one flow"),
+        (["p", "allow", "1", "2"], "allow needs the number of one flow"),
+        (["p", "pending", "--always"], "--always does not go with pending; leave it out"),
+        (["p", "allow", "7", "--keep-flows"], "--keep-flows does not go with allow"),
+        (["p", "ask", "--json"], "--json does not go with ask"),
         (["p", "flows", "--mos", "5"], "--mos"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -72,6 +107,15 @@ def test_requests_are_as_documented() -> None:
     }
     assert parse(["p", "flows", "--most", "5"]).request() == {"command": "flows", "most": 5}
     assert parse(["p", "list"]).request() == {"command": "list"}
+    assert parse(["p", "policy"]).request() == {"command": "policy"}
+    assert parse(["p", "policy", "add", "ask", "--keep-flows"]).request() == {
+        "command": "policy",
+        "add": ["ask"],
+        "keep_flows": True,
+    }
+    assert parse(["p", "allow", "7", "--always"]).request() == {"command": "allow", "id": 7, "always": True}
+    replaced = parse(["p", "policy", "replace", "x"]).request(PolicyText("text", {"file": "me:secret"}))
+    assert replaced == {"command": "policy", "replace": "text", "credentials": {"file": "me:secret"}}
 
 
 def test_every_guest_may_have_a_control_socket() -> None:
@@ -261,7 +305,92 @@ def test_counters_are_lines() -> None:
     assert show("counters", {"guest": False}) == "there is no guest"
 
 
-@pytest.mark.parametrize("arguments", [["list"], ["flows"], ["counters"], ["clear", "--json"]])
+def test_a_policy_is_its_rules_and_its_default() -> None:
+    answer = {
+        "rules": ["allow udp", "refuse private"],
+        "total": 5,
+        "default": "refuse",
+        "names": "own",
+        "proxies": ["office", "home"],
+    }
+    assert show("policy", answer).splitlines() == [
+        "allow udp",
+        "refuse private",
+        "and 3 more; see --most",
+        "default: refuse",
+        "names: own",
+        "proxies: office, home",
+    ]
+    assert show("policy", {**answer, "rules": [], "total": 0, "names": None, "proxies": []}) == "default: refuse"
+
+
+def test_flows_that_wait_are_a_table() -> None:
+    one = {
+        "id": 7,
+        "protocol": "tcp",
+        "inbound": False,
+        "guest": {"address": "10.0.2.15", "port": 40000},
+        "destination": {"address": "198.18.0.5", "port": 443},
+        "name": "example.org\x1b[2J",
+        "left": 27.6,
+        "rule": "allow it",
+    }
+    outside = {**one, "id": 8, "inbound": True, "name": None}
+    text = show("pending", {"flows": [one, outside], "total": 3})
+    assert [line.split("  ") for line in text.splitlines()][-1] == ["and 1 more; see --most"]
+    assert r"example.org\x1b[2J:443 (198.18.0.5)" in text
+    assert "10.0.2.15:40000, from 198.18.0.5:443 outside" in text
+    assert show("pending", {"flows": [], "total": 0}) == "no flow waits for a decision"
+
+
+def test_an_answer_says_which_rule_it_became() -> None:
+    assert show("allow", {"id": 7, "rule": "allow out tcp example.org:443"}) == (
+        "new rule: allow out tcp example.org:443"
+    )
+    assert show("refuse", {"id": 7, "rule": None}) == "flow 7 is decided"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "cannot be read"),
+        (b"\xff", "is not text in UTF-8"),
+        (b"#" * ((1 << 20) + 1), "has more than 1048576 bytes"),
+        (b"[[rule]]\naction = 1\n", r"policy\.toml:2: "),
+        (b'[[proxy]]\nname = "a"\nkind = "http"\nserver = "10.0.0.1:1"\ncredentials = "gone"\n', r"policy\.toml:5: "),
+    ],
+)
+def test_a_policy_file_that_is_wrong_is_named_before_anything_is_sent(
+    tmp_path: Path, text: bytes | None, words: str
+) -> None:
+    path = tmp_path / "policy.toml"
+    if text is not None:
+        path.write_bytes(text)
+    with pytest.raises(SansnetError, match=words):
+        ctl([str(tmp_path / "control"), "policy", "replace", str(path)])
+
+
+def test_files_with_credentials_are_beside_the_policy(tmp_path: Path) -> None:
+    (tmp_path / "secret").touch(0o600)
+    (tmp_path / "secret").write_text("me:pass\n")
+    path = tmp_path / "policy.toml"
+    path.write_text('[[proxy]]\nname = "a"\nkind = "http"\nserver = "10.0.0.1:1"\ncredentials = "secret"\n')
+    assert read_policy(str(path)) == PolicyText(path.read_text(), {"secret": "me:pass\n"})
+
+
+def test_a_policy_may_come_from_stdin(tmp_path: Path) -> None:
+    path = tmp_path / "control"
+    with answering(path, b'{"rules": [], "total": 0, "default": "ask", "names": null, "proxies": []}\n') as asked:
+        line = [sys.executable, "-W", "error", "-m", "sansnet_cli", "ctl", str(path), "policy", "replace", "-"]
+        done = subprocess.run(line, input='default = "ask"\n', capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "default: ask\n", "")
+    assert json.loads(asked[0])["replace"] == 'default = "ask"\n'
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["list"], ["flows"], ["counters"], ["clear", "--json"], ["policy"], ["pending"], ["allow", "1"], ["audit"]],
+)
 @pytest.mark.parametrize(
     "reply",
     [b'{"QMP": {"version": {}}}', b'{"forwards": 1, "flows": [2], "guest": true}', b'{"forwards": [{"option": []}]}'],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -19,6 +20,8 @@ from tests.lab.namespaces import running
 
 DOCS: Final = Path("docs")
 PAGES: Final = {
+    "ask": DOCS / "how-to/ask-before-a-flow-leaves.md",
+    "audit": DOCS / "audit.md",
     "container": DOCS / "how-to/give-a-container-a-network.md",
     "capture": DOCS / "how-to/capture-and-trace.md",
     "decide": DOCS / "how-to/decide-about-every-flow.md",
@@ -78,6 +81,14 @@ def test_five_lines_give_a_command_a_network(run: Run) -> None:
     assert "a page" in run("tutorial", "curl", "-s", f"http://{SERVER4}/")
 
 
+def test_the_program_with_accounts_prints_the_summary_and_the_policy(run: Run, lab: Lab) -> None:
+    printed = run("audit", "curl", "-s", "http://www.lab.example/")
+    assert any(line.startswith("reached 1 name, refused 0;") for line in printed), printed
+    assert 'to = "www.lab.example"' in printed
+    kinds = [json.loads(line)["kind"] for line in (lab.directory / "audit.jsonl").read_text().splitlines()]
+    assert (kinds[0], kinds[-1], "flow" in kinds) == ("start", "end", True)
+
+
 def test_the_program_that_watches_prints_what_the_guest_opens(run: Run) -> None:
     lines = run("tutorial", "curl", "-s", "http://www.lab.example/", number=1)
     assert {f"the guest opened {SERVER4}:53", f"the guest opened {SERVER4}:80", "a page"} <= set(lines)
@@ -101,6 +112,12 @@ def test_the_program_decides(run: Run) -> None:
 def test_every_flow_is_decided_about(run: Run) -> None:
     assert "only https is allowed here" in (lines := run("decide", "curl", "-s", f"http://{SERVER4}/"))
     assert any(re.fullmatch(rf"tcp 198\.51\.100\.2:\d+ to {SERVER4}:80", line) for line in lines)
+
+
+def test_flows_wait_for_answers(run: Run) -> None:
+    lines = run("ask", "curl", "-s", f"http://{SERVER4}/")
+    assert "a page" in lines
+    assert any(re.fullmatch(rf"tcp 198\.51\.100\.2:\d+ to {SERVER4}:80 waits", line) for line in lines)
 
 
 def test_a_guest_is_watched(run: Run) -> None:

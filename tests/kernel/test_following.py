@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 import subprocess
 import tempfile
@@ -438,3 +439,36 @@ def test_ports_from_outside_lead_to_the_new_address(lab: Lab) -> None:
             for client, address in ((lab.upstream, OTHER4), (lab.host, "127.0.0.1")):
                 with client.connect(address, 8099), listener.accept()[0] as accepted:
                     assert accepted.getsockname()[0] == OTHER4
+
+
+# policies
+
+
+def test_the_resolver_of_a_policy_asks_the_name_servers_that_the_host_has_now(lab: Lab) -> None:
+    with lab.guest("--names", "real", "--allow", NAME, "--allow", "192.0.2.0/24", warning="reached") as guest:
+        assert resolved(guest) == [OLD_VIEW]
+        lab.set_resolver("nameserver 127.0.0.1")
+        assert eventually(lambda: resolved(guest) == [NEW_VIEW])
+        assert asked(guest, SERVER4) == NEW_VIEW  # a program that does not look at the file again
+
+
+def test_a_new_address_of_the_host_is_closed_as_the_others(lab: Lab) -> None:
+    added = "10.99.0.1"
+    options = "--refuse", "host", "--allow", "any"
+    with lab.guest(*options, warning="reached") as guest, lab.host.listen("0.0.0.0", 8099):
+        lab.host.shell(f"ip address add {added}/32 dev second")
+        assert eventually(lambda: not reaches(guest, added, 8099))
+        assert not reaches(guest, OTHER4, 8099)
+    with lab.guest() as guest, lab.host.listen("0.0.0.0", 8099):
+        assert reaches(guest, added, 8099)
+
+
+def reaches(guest: Namespace, address: str, port: int) -> bool:
+    """Whether a guest can connect; if the rules refuse it, it gets an error at once."""
+    try:
+        guest.connect(address, port).close()
+    except OSError as error:
+        if error.errno != errno.EHOSTUNREACH:
+            raise
+        return False
+    return True

@@ -285,24 +285,37 @@ def fetched(namespace: Namespace, host: str) -> int:
     return namespace.run("curl", "-sS", "-m", "20", f"http://{host}:{PORT}/", check=False).returncode
 
 
+def pasta(world: World, options: list[str], host: str, **variables: str) -> int:
+    """The exit status of curl in a guest of `pasta` with these options and variables of the environment."""
+    with tempfile.TemporaryDirectory(dir=world.lab.directory) as name:
+        line = Caller(world.lab, Path(name)).command(
+            "pasta", "--config-net", *options, "--", "curl", "-sS", "-m", "20", f"http://{host}:{PORT}/"
+        )
+        at = line.index("env") + 1
+        environment = [f"{name}={value}" for name, value in variables.items()]
+        command = [*line[:at], *environment, *line[at:]]
+        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60).returncode
+
+
 @pytest.mark.parametrize("by", ["option", "environment"])
 def test_pasta_has_a_policy(world: World, file: Path, by: str) -> None:
-    def status(options: list[str], host: str) -> int:
-        before = [f"SANSNET_POLICY={file}"] if by == "environment" else []
-        more = [] if by == "environment" else ["--policy", str(file)]
-        with tempfile.TemporaryDirectory(dir=world.lab.directory) as name:
-            line = Caller(world.lab, Path(name)).command(
-                "pasta", "--config-net", *more, *options, "--", "curl", "-sS", "-m", "20", f"http://{host}:{PORT}/"
-            )
-            at = line.index("env") + 1
-            done = subprocess.run(
-                [*line[:at], *before, *line[at:]], check=False, capture_output=True, text=True, timeout=60
-            )
-        return done.returncode
-
-    assert status([], PACKAGES) == 0
-    assert status([], OTHER) == UNRESOLVED
-    assert status([], OTHER4) == REFUSED
+    options = ["--policy", str(file)] if by == "option" else []
+    variables = {"SANSNET_POLICY": str(file)} if by == "environment" else {}
+    assert pasta(world, options, PACKAGES, **variables) == 0
+    assert pasta(world, options, OTHER, **variables) == UNRESOLVED
+    assert pasta(world, options, OTHER4, **variables) == REFUSED
     with served(world.lab.host.listen("127.0.0.1", PORT), greets):
-        assert status([], "127.0.0.1") == REFUSED  # by default pasta opens all ports of the host's loopback
-        assert status(["-T", str(PORT)], "127.0.0.1") == 0
+        assert pasta(world, [], "127.0.0.1") == 0  # by default pasta opens all ports of the host's loopback
+        assert pasta(world, options, "127.0.0.1", **variables) == REFUSED
+        assert pasta(world, [*options, "-T", str(PORT)], "127.0.0.1", **variables) == 0
+
+
+def test_a_command_of_pasta_asks_our_resolver_if_the_hosts_is_on_its_loopback(world: World, file: Path) -> None:
+    resolver = "127.0.0.53"
+    world.lab.set_resolver(f"nameserver {resolver}")
+    try:
+        with DnsServer(ZONE).on(world.lab.host, resolver):
+            assert pasta(world, ["--policy", str(file)], PACKAGES) == 0
+            assert pasta(world, ["--policy", str(file)], OTHER) == UNRESOLVED
+    finally:
+        world.lab.set_resolver(f"nameserver {SERVER4}", "search lab.example")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -42,8 +42,7 @@ def seen(world: Internet) -> None:
 
 @pytest.fixture(params=["socks5", "http"])
 def proxy(request: pytest.FixtureRequest, world: Internet) -> SocksProxy | HttpProxy:
-    kind: Callable[..., SocksProxy | HttpProxy] = {"socks5": SocksProxy, "http": HttpProxy}[request.param]
-    return kind(world.lab.upstream, NAMES)
+    return (SocksProxy if request.param == "socks5" else HttpProxy)(world.lab.upstream, NAMES)
 
 
 def url(proxy: SocksProxy | HttpProxy, port: int, host: str = SERVER4) -> str:

@@ -149,5 +149,13 @@ def test_the_data_have_all_fields_and_the_lines_are_made_of_them() -> None:
     ]
 
 
+def test_a_refused_name_that_a_resolver_made_with_a_search_domain_is_left_out() -> None:
+    made = Summary(["lab.example", "Corp.test."])
+    names = ("a.test", "a.test.lab.example", "a.test.corp.test", "b.lab.example", "x.a.test", "a.test.other.example")
+    made.add([asked(name, refused=True) for name in names])
+    assert "refused 4: a.test, b.lab.example, x.a.test, a.test.other.example;" in str(made)
+    assert made.report()["totals"]["refused_names"] == 4
+
+
 def test_a_name_with_control_characters_is_shown_escaped() -> None:
     assert "evil\\x1b[2J.test" in str(summary(asked("evil\x1b[2J.test", refused=True)))

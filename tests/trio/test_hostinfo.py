@@ -169,6 +169,34 @@ def test_each_family_has_its_own_uplink(host: Namespace) -> None:
 
 
 @pytest.mark.kernel
+def test_all_addresses_and_networks_of_the_host_are_known(host: Namespace) -> None:
+    host.shell(
+        """
+        ip address add 198.18.0.7/32 dev lo
+        ip link set lo up
+        ip address add 10.1.0.2/24 dev one
+        ip address add 2001:db8::2/64 dev one nodad
+        ip address add 10.2.0.2 peer 10.2.0.1/32 dev two
+        ip link set one up
+        ip link set two up
+        ip route add default via 10.1.0.1
+        ip route add 0.0.0.0/1 via 10.1.0.1
+        ip route add 172.16.0.0/12 via 10.1.0.1
+        ip route add 100.64.0.0/10 dev two table 52
+        ip -6 route add fd00:7::/48 via 2001:db8::1
+        """
+    )
+    info = read(host)
+    text = [addresses.format(address) for address in info.addresses]
+    assert {"127.0.0.1", "198.18.0.7", "10.1.0.2", "10.2.0.2", "2001:db8::2"} < set(text)
+    assert len(text) == len(set(text))
+    assert {"10.1.0.0/24", "10.2.0.1/32", "172.16.0.0/12", "100.64.0.0/10", "2001:db8::/64", "fd00:7::/48"} <= {
+        str(network) for network in info.networks
+    }
+    assert min(network.length for network in info.networks) >= 10
+
+
+@pytest.mark.kernel
 def test_without_a_default_route_any_route_will_do(host: Namespace) -> None:
     host.shell("ip address add 10.1.0.2/24 dev one; ip link set one up")
     uplink = read(host).ipv4

@@ -173,6 +173,8 @@ PLAIN: Final = {
     "Lost",
     "MtuLimits",
     "NewFlow",
+    "PendingFlow",
+    "hold_flow",
     "ReadyGuest",
     "RememberedNameServers",
 }

@@ -335,6 +335,8 @@ def test_a_judgement_is_shown_by_its_rule() -> None:
     assert judge("", f"tcp {PUBLIC} 80").text is None
     assert judge("allow a.org", "tcp a.org=127.0.0.1 80").rule is ADDRESS_OF_NAME
     assert judge("refuse(ECONNREFUSED) public", f"tcp {PUBLIC} 80").errno == 111
+    assert judge("ask a.org; ask 10.0.0.0/8", "tcp a.org=10.0.0.1 80").text == "ask a.org"
+    assert judge("allow a.org; ask 10.0.0.0/8", "tcp a.org=10.0.0.1 80").text == "ask 10.0.0.0/8"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from errno import EACCES, ECONNREFUSED, EHOSTUNREACH, EOPNOTSUPP, EPROTO, ETIMEDOUT
+from errno import EACCES, ECONNREFUSED, EHOSTUNREACH, EPROTO, ETIMEDOUT
 
 import h11
 import pytest
@@ -82,7 +82,8 @@ def test_a_response_that_is_not_complete(response: bytes) -> None:
         (b"403 Forbidden", EACCES),
         (b"407 Proxy Authentication Required", EACCES),
         (b"404 Not Found", EHOSTUNREACH),
-        (b"405 Method Not Allowed", EOPNOTSUPP),
+        (b"405 Method Not Allowed", EACCES),
+        (b"500 Unable to connect", EHOSTUNREACH),
         (b"502 Bad Gateway", EHOSTUNREACH),
         (b"503 Service Unavailable", ECONNREFUSED),
         (b"504 Gateway Timeout", ETIMEDOUT),

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_core import Action, Ipv4Config, NameAsked, Reason, Rule
+from sansnet_core import Action, Ipv4Config, LinkConfig, NameAsked, Reason, Rule
 from sansnet_core.addresses import format
 from sansnet_core.config import NameMode, ProxyConfig, ProxyKind
 from sansnet_core.policy import Group
@@ -507,3 +507,22 @@ def test_the_prefixes_of_names_cannot_change() -> None:
 def test_an_ipv4_network_of_any_prefix_is_no_obstacle() -> None:
     config = replace(configuration(ALLOWED), ipv4=Ipv4Config(address="10.0.2.15/8", gateway="10.0.2.2"))
     assert data(Bench(config).look_up("www.example.org", ZONE)) == ["198.18.0.1"]
+
+
+def test_a_port_scan_does_not_hide_the_names_that_are_asked_for() -> None:
+    bench = own()
+    for port in range(1, 1500):
+        bench.send(udp(GUEST, 4000, bytes((8, 8, 8, 8)), port, b"scan"))
+    bench.ask("evil.net")
+    assert [told.name for told in bench.told()] == ["evil.net"]
+
+
+def test_an_offloaded_run_of_questions_is_answered_one_by_one() -> None:
+    link = LinkConfig(
+        mtu=1500, max_frame_size=65549, vnet_header=True, checksum_offload=True, tso4=True, tso6=True, uso=True
+    )
+    bench = Bench(configuration(ALLOWED, link=link))
+    questions = [dns.message.make_query(f"n{n}.evil.net", "A", id=n).to_wire() for n in range(3)]
+    head = struct.pack("<BB5H", 1, 5, 42, len(questions[0]), 34, 6, 0)
+    bench.send(udp(GUEST, 4000, DNS4, 53, b"".join(questions)), head=head)
+    assert [(answer.id, answer.rcode()) for answer in bench.answers()] == [(n, REFUSED) for n in range(3)]

@@ -11,7 +11,7 @@ Names that are not listed here are found in these modules, which are public too:
 - `fields`: types of fields of records that hold addresses, networks and ports.
 - `link`: frames in a byte stream (`link.stream`).
 - `pcap`: the file format of captures.
-- `policy`: rules and verdicts about new flows.
+- `policy`: rules about flows and names, their text form and files, and verdicts about new flows.
 - `ports`: forwarded ports as data, and the grammar of their specifications.
 - `records`: the base class of configurations, and a function that copies one with changes.
 - `summary`: one line of text per frame.

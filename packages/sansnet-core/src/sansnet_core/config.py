@@ -200,9 +200,9 @@ class Limits(Record):
     icmp_error_burst: int = 250
     """ICMP errors to the guest at once."""
     refusal_rate: float = 200.0
-    """Notices about refused flows per second, on average. Those beyond it are counted."""
+    """Notices about refused flows per second, on average, and as many about names. Those beyond it are counted."""
     refusal_burst: int = 1000
-    """Notices about refused flows at once."""
+    """Notices about refused flows at once, and as many about names."""
     udp_idle_once: float = 30.0
     """Idle time of a UDP flow with datagrams in one direction only, or with one question and its answer."""
     udp_idle_stream: float = 180.0

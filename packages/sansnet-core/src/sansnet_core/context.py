@@ -54,7 +54,7 @@ class Context:
 
     __slots__ = (
         "_last_socket",
-        "_refusals",
+        "_limited",
         "address_map",
         "bindings",
         "config",
@@ -96,7 +96,10 @@ class Context:
         self.services = ServiceTable()
         self.notices = config.notices
         self.refusals_unreported = 0
-        self._refusals = TokenBucket(config.limits.refusal_rate, config.limits.refusal_burst, now)
+        rate, burst = config.limits.refusal_rate, config.limits.refusal_burst
+        self._limited: dict[type, TokenBucket] = {
+            kind: TokenBucket(rate, burst, now) for kind in (FlowRefused, NameAsked)
+        }
         self._last_socket = 0
 
     def drop(self, reason: Reason, kept: Kept | None = None) -> None:
@@ -123,7 +126,8 @@ class Context:
         """
         if not self.notices:
             return
-        if isinstance(notice, FlowRefused | NameAsked) and not self._refusals.take(self.now):
+        limit = self._limited.get(type(notice))
+        if limit is not None and not limit.take(self.now):
             self.refusals_unreported += 1
             return
         self.out.notices.append(notice)

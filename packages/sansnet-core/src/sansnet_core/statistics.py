@@ -23,7 +23,7 @@ class NetworkStatistics:
         tcp_held: payload bytes held for all TCP connections.
         ignored: frames that are part of a protocol and need no answer; not counted as drops.
         last_drops: reason -> endpoints of the latest packets dropped, the latest one last, without duplicates.
-        refusals_unreported: refused flows without a notice, because there were too many of them.
+        refusals_unreported: refused flows and questions for names without a notice, because there were too many.
     """
 
     frames_received: int

@@ -264,14 +264,14 @@ async def _run_handler(handler: Callable[[T], Awaitable[object]], served: T) -> 
         await trio.aclose_forcefully(served)
 
 
-def _check(verdict: object, flow: NewFlow, said: str = "decide returned") -> Verdict:
-    """The verdict, if this flow can have it; `said` begins the message otherwise."""
+def _check(verdict: object, flow: NewFlow, start: str = "decide returned") -> Verdict:
+    """The verdict, if this flow can have it; `start` begins the message otherwise."""
     if isinstance(verdict, policy.Serve):
-        raise TypeError(f"{said} Serve of sansnet_core, which has no handler; give sansnet_trio.Serve(handler)")
+        raise TypeError(f"{start} Serve of sansnet_core, which has no handler; give sansnet_trio.Serve(handler)")
     if not isinstance(verdict, Verdict):
-        raise TypeError(f"{said} {verdict!r} for {flow}; give Allow(), Refuse(), Drop() or Serve(handler)")
+        raise TypeError(f"{start} {verdict!r} for {flow}; give Allow(), Refuse(), Drop() or Serve(handler)")
     if isinstance(verdict, Serve) and flow.inbound:
-        raise ValueError(f"{said} Serve for {flow}, which only the guest can answer; give Allow(), Refuse() or Drop()")
+        raise ValueError(f"{start} Serve for {flow}, which only the guest can answer; give Allow(), Refuse() or Drop()")
     if isinstance(verdict, Allow) and verdict.to is not None and not verdict.to.port and flow.protocol != "ping":
-        raise ValueError(f"{said} {verdict} for {flow}, but port 0 has no server; give the server's port")
+        raise ValueError(f"{start} {verdict} for {flow}, but port 0 has no server; give the server's port")
     return verdict

@@ -224,10 +224,11 @@ def _run(options: RunOptions, capture: BinaryIO | None) -> int:
 
 
 def _prepare(options: NamespaceOptions) -> tuple[GuestPlan, Setup]:
-    """As for `sansnet run --root`, but with the host's own files for names."""
+    """As for `sansnet run --root`, but with the host's own files for names, unless our resolver answers."""
     plan, setup = make_plan(options, read_host_for(options))
     hostname = options.hostname or f"pasta-{socket.gethostname()}"[: values.MAX_HOSTNAME]
-    return replace(plan, resolv_conf=None, hosts=(), hostname=hostname, root=True), setup
+    resolv_conf = None if setup.config.resolver is None else plan.resolv_conf
+    return replace(plan, resolv_conf=resolv_conf, hosts=(), hostname=hostname, root=True), setup
 
 
 def _leave_user_namespace() -> None:

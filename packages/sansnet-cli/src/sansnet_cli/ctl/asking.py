@@ -51,9 +51,6 @@ class Dialogue:
         request: sends a request to the control commands, and returns the answer.
         write: shows a line.
         discard: discards what was typed until now.
-
-    Attributes:
-        open: whether a question is shown that has no reply yet.
     """
 
     def __init__(
@@ -68,8 +65,8 @@ class Dialogue:
         self._shown: Answer | None = None
         self._skipped: set[int] = set()
 
-    @property
-    def open(self) -> bool:
+    def is_open(self) -> bool:
+        """Whether a question is shown that has no reply yet."""
         return self._shown is not None
 
     def look(self) -> None:
@@ -139,8 +136,7 @@ class Lines:
         self._is_terminal = os.isatty(descriptor)
         self._held = b""
 
-    @property
-    def ready(self) -> bool:
+    def has_line(self) -> bool:
         """Whether a whole line was read already."""
         return b"\n" in self._held
 
@@ -158,7 +154,7 @@ class Lines:
         return bool(data)
 
     def take(self) -> str:
-        """The next line, when `ready`."""
+        """The next line, if `has_line`."""
         line, _, self._held = self._held.partition(b"\n")
         return line.decode(errors="replace")
 
@@ -178,14 +174,16 @@ def ask_on_terminal(path: str) -> int:
     lines = Lines(0)
     dialogue = Dialogue(partial(ask, path), _write, lines.discard)
     dialogue.look()
-    if not dialogue.open:
+    if not dialogue.is_open():
         _write("flows that wait are shown as they come; Ctrl-C ends this")
     try:
         while True:
-            if lines.ready and dialogue.open:
+            if lines.has_line() and dialogue.is_open():
                 if not dialogue.reply(lines.take()):
                     return 0
-            elif select.select([] if lines.ready else [lines.descriptor], [], [], INTERVAL)[0] and not lines.read():
+            elif (
+                select.select([] if lines.has_line() else [lines.descriptor], [], [], INTERVAL)[0] and not lines.read()
+            ):
                 return 0
             dialogue.look()
     except SansnetError:

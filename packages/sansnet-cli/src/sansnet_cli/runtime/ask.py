@@ -45,7 +45,7 @@ async def ask_on_terminal(commands: ControlCommands) -> None:
     while True:
         readable = False
         with trio.move_on_after(INTERVAL):
-            if dialogue.open and _in_foreground():
+            if dialogue.is_open() and _in_foreground():
                 await trio.lowlevel.wait_readable(_STDIN)
                 readable = True
             else:
@@ -54,7 +54,7 @@ async def ask_on_terminal(commands: ControlCommands) -> None:
             continue
         if readable and not lines.read():
             return
-        if dialogue.open and lines.ready and not dialogue.reply(lines.take()):
+        if dialogue.is_open() and lines.has_line() and not dialogue.reply(lines.take()):
             return
         dialogue.look()
 

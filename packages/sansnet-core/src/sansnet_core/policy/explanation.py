@@ -285,7 +285,7 @@ class _Explainer:
     ) -> Iterator[str]:
         """The parts of a rule that do not match."""
         if rule.inbound is not None and rule.inbound is not inbound:
-            yield f"it is about flows {'from outside' if rule.inbound else 'of the guest'}"
+            yield f"it is about flows {'from outside' if rule.inbound else 'that the guest opens'}"
         if rule.protocols and protocol not in rule.protocols:
             yield f"it is about {', '.join(rule.protocols)}"
         unnamed_udp = protocol == "udp" and not inbound and not rule.denies and "udp" not in rule.protocols

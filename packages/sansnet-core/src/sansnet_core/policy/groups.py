@@ -2,7 +2,7 @@
 
 Theory of operation. Addresses in IANA's registries of special-purpose addresses (RFC 6890 and its successors) are not
 public. The longest prefix that contains an address decides, so that an address inside of another
-network, such as that of a metadata service, can be told from its neighbours.
+network, such as that of a metadata service, differs from its neighbours.
 
 A rule that opens a group of addresses does not open the host or a metadata service that is among them: these must be
 named. A rule that closes the group closes them, too. So an address has two sets of groups.

@@ -221,7 +221,7 @@ class Echo:
         )
 
     def _is_within_limits(self, flow: _Flow, size: int) -> bool:
-        """Whether the bounds where there are rules let a request with so many bytes of data pass now."""
+        """Whether a request of this size may pass now, where rules bound pings."""
         most = self._context.config.limits.echo_size - (20 if len(flow.guest.address) == 16 else 0)
         return size <= most and self._bucket.take(self._context.now)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from binascii import b2a_base64
-from errno import EACCES, ECONNREFUSED, EHOSTUNREACH, EOPNOTSUPP, EPROTO, ETIMEDOUT
+from errno import EACCES, ECONNREFUSED, EHOSTUNREACH, EPROTO, ETIMEDOUT
 from typing import Final
 
 from sansnet_core.addresses import format
@@ -19,16 +19,15 @@ _ERRNOS: Final = {
     401: EACCES,
     403: EACCES,
     404: EHOSTUNREACH,
-    405: EOPNOTSUPP,
+    405: EACCES,
     407: EACCES,
     408: ETIMEDOUT,
     451: EACCES,
-    501: EOPNOTSUPP,
-    502: EHOSTUNREACH,
+    501: EACCES,
     503: ECONNREFUSED,
     504: ETIMEDOUT,
 }
-"""Status codes of failure (RFC 9110, 15). Proxies use 502 and 503 for connects that fail."""
+"""Status codes of failure (RFC 9110, 15). Proxies use those from 500 on for connects that fail."""
 
 
 class HttpConnect(Handshake):
@@ -66,7 +65,7 @@ class HttpConnect(Handshake):
         if not code.isdigit() or buffer[8:9] != b" ":
             return self.break_off()
         if code[:1] not in b"12":
-            return self.end(_ERRNOS.get(int(code), EPROTO))
+            return self.end(_ERRNOS.get(int(code), EHOSTUNREACH if code[:1] == b"5" else EPROTO))
         if not buffer.endswith((b"\n\r\n", b"\n\n")):
             return self.more(len(buffer) + (1 if buffer.endswith((b"\n", b"\n\r")) else 2))
         if code[:1] == b"1":

@@ -9,7 +9,6 @@ from errno import (
     ECONNREFUSED,
     EHOSTUNREACH,
     ENETUNREACH,
-    EOPNOTSUPP,
     EPROTO,
     ETIMEDOUT,
 )
@@ -39,7 +38,7 @@ _ERRNOS: Final = {
     4: EHOSTUNREACH,
     5: ECONNREFUSED,
     6: ETIMEDOUT,  # TTL expired
-    7: EOPNOTSUPP,  # command not supported
+    7: EACCES,  # command not supported, as the relay of datagrams
     8: EAFNOSUPPORT,  # type of address not supported
 }
 """Replies of failure (RFC 1928, 6)."""

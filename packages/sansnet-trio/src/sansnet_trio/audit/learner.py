@@ -25,7 +25,7 @@ from sansnet_core.policy.rule import RECORD_TYPES
 from sansnet_core.wire import dns
 from sansnet_trio._version import __version__
 from sansnet_trio.audit.entries import Flow, amount, cut, errno_name, protocol
-from sansnet_trio.audit.suffixes import common_suffixes
+from sansnet_trio.audit.suffixes import common_suffixes, is_of_search
 from sansnet_trio.events import Lost
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ class Learner:
         self._wall = wall
         self._host: Collection[bytes] = ()
         self._resolvers: Collection[bytes] = ()
+        self._search: tuple[str, ...] = ()
         defaults = ResolverConfig()
         self._leases: tuple[Prefix, ...] = (defaults.prefix4, defaults.prefix6)
         if config is not None:
@@ -111,6 +112,7 @@ class Learner:
         """Set the configuration; the last one counts."""
         self._host = config.host_addresses
         self._leases = (config.resolver.prefix4, config.resolver.prefix6) if config.resolver is not None else ()
+        self._search = config.dns_search
         self._resolvers = (*config.dns_servers, *(match for match, _ in config.dns_forward))
 
     def add(self, events: Iterable[Event]) -> None:
@@ -168,6 +170,9 @@ class Learner:
     def _is_leased(self, address: bytes) -> bool:
         """Whether an address exists for a name on the guest's segment only; rules see the name's addresses then."""
         return any(prefix.contains(address) for prefix in self._leases)
+
+    def _is_of_search(self, name: str, asked: Collection[str]) -> bool:
+        return is_of_search(name, self._search, asked)
 
     def _use(self, flow: Flow) -> _Use | None:
         """The use of a flow's target; None if there are too many."""
@@ -310,10 +315,11 @@ class Learner:
         ]
         yield _listed("Tried, but the host could not connect, so there is no rule.", failed)
         tried = {target.name for (target, _, _), _ in items}
+        asked = {*self._asked, *self._refused_names}
         unused = [
             name
             for name, types in sorted(self._asked.items())
-            if name not in tried and types <= _FOLLOWED and _is_name(name)
+            if name not in tried and types <= _FOLLOWED and _is_name(name) and not self._is_of_search(name, asked)
         ]
         yield _listed(
             "Looked up, but nothing connected to it, so there is no rule.",
@@ -321,7 +327,11 @@ class Learner:
             f'A rule for the question alone has protocol = "ping" and at = "{addresses.format(_NOWHERE.address)}".',
         )
         refused = [_text(key) for key, use in items if use.refused]
-        refused += [f"the question for {cut(name)}" for name in sorted(self._refused_names)]
+        refused += [
+            f"the question for {cut(name)}"
+            for name in sorted(self._refused_names)
+            if not self._is_of_search(name, asked)
+        ]
         yield _listed("Refused in this run, and still refused by this policy.", refused)
         strange = sorted({str(cut(name)) for name in {*reached, *self._asked} if not _is_name(name)})
         yield _listed("Names that no rule can have, because they are no host names.", strange)

@@ -1,11 +1,11 @@
-"""Suffixes that several host names share."""
+"""Suffixes of host names."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
-__all__ = ["common_suffixes"]
+__all__ = ["common_suffixes", "is_of_search"]
 
 _LEAST: Final = 3
 """Names that a pattern must stand for to be worth it."""
@@ -38,6 +38,18 @@ def common_suffixes(names: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
         if len(new) >= _LEAST:
             done.update(new)
             yield f"*.{suffix}", new
+
+
+def is_of_search(name: str, search: Iterable[str], asked: Collection[str]) -> bool:
+    """Whether a name was only asked for because a resolver puts search domains behind another name.
+
+    Args:
+        name: in canonical form.
+        search: the search domains of the guest.
+        asked: all names that were asked for.
+    """
+    suffixes = (f".{domain.strip('.').lower()}" for domain in search)
+    return any(name.endswith(suffix) and name.removesuffix(suffix) in asked for suffix in suffixes)
 
 
 def _may_have_pattern(suffix: str) -> bool:

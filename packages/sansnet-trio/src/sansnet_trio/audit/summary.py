@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sansnet_core import FlowClosed, FlowOpened, FlowRefused, FlowReport, NameAsked
 from sansnet_trio.audit.entries import Flow, amount, cut, errno_name, fields_of, verdict
+from sansnet_trio.audit.suffixes import is_of_search
 from sansnet_trio.events import Lost
 
 if TYPE_CHECKING:
@@ -59,9 +60,13 @@ class Summary:
     """The names and addresses that a guest reached, and those that the rules refused; `str()` of it is one line.
 
     After many thousand targets, further ones are only counted.
+
+    Args:
+        search: the search domains of the guest. A refused name that a resolver made with one of them is left out.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, search: Iterable[str] = ()) -> None:
+        self._search = tuple(search)
         self._uses: dict[_Target, _Use] = {}
         self._others = _Use()
         """The flows to targets beyond the limit."""
@@ -157,8 +162,7 @@ class Summary:
             entry = {key: value for key, value in entry.items() if value is not None}
             for group in _groups(use):
                 groups[group].append(entry)
-        asked = [{"name": name, "questions": count} for name, count in self._asked.items() if count]
-        groups["refused_names"] = asked
+        groups["refused_names"] = [{"name": name, "questions": self._asked[name]} for name in self._refused_names()]
         return {
             **{group: found[:most] for group, found in groups.items()},
             "totals": {
@@ -200,6 +204,10 @@ class Summary:
         """The names that were reached."""
         return {target.host for target, use in self._uses.items() if target.named and use.reached}
 
+    def _refused_names(self) -> list[str]:
+        asked = self._asked
+        return [name for name, count in asked.items() if count and not is_of_search(name, self._search, asked)]
+
     def __str__(self) -> str:
         uses = self._uses.items()
         reached = [target for target, use in uses if use.reached]
@@ -210,7 +218,7 @@ class Summary:
         parts += [_count(len(addresses), "address", "es") + (" without a name" if names else "")] if addresses else []
         sentences = ["reached " + " and ".join(parts)]
         sentences += [f"let in connections to {_count(len(inbound), 'port')}"] if inbound else []
-        refused = [name for name, count in self._asked.items() if count]
+        refused = self._refused_names()
         refused += [_text(target) for target, use in uses if use.refused]
         sentences += [f"refused {len(refused)}{_listed(refused)}"]
         undecided = [_text(target) for target, use in uses if use.undecided]

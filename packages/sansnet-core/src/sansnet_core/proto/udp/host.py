@@ -88,7 +88,8 @@ class HostFlows:
             if self.associations is None:
                 raise Malformed(Reason.PROXY)
             return self.associations.open(guest, remote, admission.proxy, admission)
-        (host, *others), redirected, name, judgement, _ = admission
+        hosts, redirected, name, judgement, _ = admission
+        host = hosts[0]
         self._table.make_room(inbound=False)
         forward = self._outgoing_forward(guest, remote, host)
         if forward is not None:
@@ -104,7 +105,7 @@ class HostFlows:
             group=context.address_map.is_group(host.address),
             name=name,
             judgement=judgement,
-            others=tuple(others),
+            others=hosts[1:],
         )
         return self._table.add(flow)
 

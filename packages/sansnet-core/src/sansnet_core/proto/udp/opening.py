@@ -114,7 +114,8 @@ class Opening:
             outcome = undecided.judge(new)
         if isinstance(outcome, Admission):
             flow = self._host.open(guest, remote, outcome)
-            flow.first = ip.ttl, ip.tos, ip.may_fragment
+            if flow.others:
+                flow.first = ip.ttl, ip.tos, ip.may_fragment
             return flow
         data = buf[header.start : header.end]
         if isinstance(outcome, Refusal):
