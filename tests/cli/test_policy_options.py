@@ -165,7 +165,7 @@ def test_a_proxy_has_credentials_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--allow", "https://example.org/"], "give example.org:443"),
+        (["--allow", "https://example.org/"], "--allow 'https://example.org/' is a URL; give example.org:443"),
         (["--allow", "tcp://example.org:8443/x"], "give example.org:8443"),
         (["--allow", "443"], "write 'port 443'"),
         (["--allow", "example.org:http"], "'http' is not a port"),
