@@ -299,21 +299,23 @@ def _rules(action: Action, text: str) -> Iterable[Rule]:
 
     if not text.strip():
         raise CommandLineError(f"--{action.value} names no destination; give one, or `any` for all")
+    if place := _place(text):
+        raise CommandLineError(f"--{action.value} {text!r} is a URL; give {place}")
     try:
         rules = parse_destination(text, action)
     except PolicyError as error:
-        raise CommandLineError(f"--{action.value} {text!r}: {error.problem}{_hint(text)}") from None
+        raise CommandLineError(f"--{action.value} {text!r}: {error.problem}") from None
     return [replace(rule, inbound=False) if rule.inbound is None else rule for rule in rules]
 
 
-def _hint(text: str) -> str:
-    """The words to give in place of a URL, if the text is one."""
+def _place(text: str) -> str:
+    """The host and port of a URL; empty if the text is none."""
     scheme, separator, rest = text.partition("://")
-    if not separator:
+    if not separator or not scheme.isalnum():
         return ""
     where = rest.partition("/")[0].rpartition("@")[2]
     port = {"http": ":80", "https": ":443", "ssh": ":22", "ftp": ":21"}.get(scheme.lower(), "")
-    return f"; give {where}{'' if ':' in where else port}" if where else ""
+    return where if ":" in where else f"{where or 'NAME'}{port or ':PORT'}"
 
 
 def _proxy(url: str, credentials: str | None) -> ProxyConfig:
