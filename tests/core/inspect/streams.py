@@ -17,7 +17,7 @@ REFUSED = "refused.example"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a stream.
+    """The fate of a stream.
 
     Attributes:
         passed: the bytes that passed.

@@ -7,6 +7,8 @@ import errno
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sansnet_core import (
     Action,
@@ -18,6 +20,7 @@ from sansnet_core import (
     FlowOpened,
     FlowRefused,
     OpenDatagram,
+    OpenEcho,
     OpenStream,
     Reason,
     Rule,
@@ -515,3 +518,50 @@ def test_a_check_holds_through_a_proxy() -> None:
     assert not [one for one in orders if isinstance(one, SendStream | ShutdownStream)]
     assert next(one for one in orders if isinstance(one, CloseSocket)).abort
     assert bench.drops() == {Reason.NAME_REFUSED: 1}
+
+
+DESTINATIONS = [LEASE, LEASE6, PUBLIC, PUBLIC6, "10.0.2.2", "10.0.2.3", "127.0.0.1", "::1", "224.0.0.1", "198.18.255.1"]
+PORTS = [7, 53, 80, 443, 853]
+
+
+@given(
+    st.sampled_from([SOCKS, HTTP]),
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("udp"), st.sampled_from(DESTINATIONS), st.sampled_from(PORTS)),
+            st.tuples(st.just("tcp"), st.sampled_from(DESTINATIONS), st.sampled_from(PORTS)),
+            st.tuples(st.sampled_from(["connected", "failed", "ended", "answer", "wait"]), st.binary(max_size=12)),
+        ),
+        max_size=20,
+    ),
+)
+def test_no_order_addresses_anything_but_the_proxy(proxy: ProxyConfig, steps: list[tuple[Any, ...]]) -> None:
+    """Whatever the guest sends and the proxy answers, also after failures."""
+    bench, bindings = network(proxy, map_host_loopback=("10.0.2.2",), dns_forward=(("10.0.2.3", ("192.0.2.53", 53)),))
+    streams: list[SocketId] = []
+    for kind, *rest in steps:
+        if kind == "udp":
+            bench.send(datagram(rest[0], port=rest[1]))
+        elif kind == "tcp":
+            bench.send(segment(rest[0], rest[1]))
+        elif kind == "wait":
+            bench.wait(1.5)
+        elif streams:
+            socket = streams[-1]
+            if kind == "connected":
+                bench.network.stream_connected(socket, bench.now)
+            elif kind == "failed":
+                bench.network.stream_failed(socket, errno.ECONNREFUSED, None, bench.now)
+            elif kind == "ended":
+                bench.network.stream_ended(socket, bench.now)
+            else:
+                answer(bench, socket, b"\5\0" + ASSOCIATED[:-6] + (rest[0] or ASSOCIATED[-6:]))
+            bench.collect()
+        for order in bench.take():
+            if isinstance(order, OpenStream):
+                assert order.remote == SERVER
+                streams.append(order.socket)
+            assert not isinstance(order, OpenEcho)
+            if isinstance(order, SendDatagram):
+                assert order.data[:3] == bytes(3), "a datagram for the relay"
+    assert bindings.asked == []

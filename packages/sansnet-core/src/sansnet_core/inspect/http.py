@@ -28,7 +28,7 @@ _CONTROLS: Final = bytes({*range(0x20), 0x7F} - {0x09})
 """Control characters, which no line may have (RFC 9110, 5.5); a tab is none."""
 _MAX_METHOD: Final = 32
 _MAX_DIGITS: Final = 15
-"""Of a length. Servers that compute with fewer bits than ours do not read another length then."""
+"""The most digits of a length, so that servers that compute with fewer bits read the same one."""
 _WITHOUT_BODY: Final = (b"GET", b"HEAD", b"TRACE", b"CONNECT")
 """Methods whose body some servers take for the next request (RFC 9110, 9.3.1)."""
 _PORTS: Final = {b"http": 80, b"https": 443}
@@ -53,7 +53,7 @@ class _Request:
     def __init__(self, method: bytes, minor: int, target: tuple[str, int, int] | None) -> None:
         self.method = method
         self.minor = minor
-        """Of the version."""
+        """The last digit of the version."""
         self.target = target
         """Host and port of a target in absolute form, and the default port of its scheme."""
         self.host: tuple[str, int | None] | None = None

@@ -24,7 +24,7 @@ def parse_proxy(url: str, *, name: str = "proxy", credentials: str | None = None
 
     Args:
         url: `socks5://HOST:PORT` or `http://HOST:PORT`; an IPv6 address is in brackets.
-        name: of the proxy, see `Rule.via`.
+        name: the proxy's name, see `Rule.via`.
         credentials: path of a file whose first line is `USER:PASSWORD`, and to which only its owner has access; None if
             the proxy needs none.
 

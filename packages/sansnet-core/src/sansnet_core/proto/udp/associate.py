@@ -47,7 +47,7 @@ Report: TypeAlias = Callable[[ExtendedError, Endpoint, Endpoint, bytes, Buffer],
 """As in `opening`."""
 
 TTL: Final = 64
-"""Of datagrams to the relay, and of those to the guest: the way behind the relay is not known."""
+"""TTL of datagrams to the relay, and of those to the guest: the way behind the relay is not known."""
 MAX_DATAGRAM: Final = 65507
 """Bytes that fit into a datagram of IPv4."""
 MAX_PACKETS: Final = 8
