@@ -16,8 +16,8 @@ from sansnet_trio.control.requests import RequestError, endpoint, number
 if TYPE_CHECKING:
     from sansnet_core import Rule
     from sansnet_core.policy import Policy
-    from sansnet_trio.control.server import Answer, Request
     from sansnet_trio import decisions
+    from sansnet_trio.control.server import Answer, Request
     from sansnet_trio.decisions import PendingFlow
 
 __all__ = ["Policed", "PolicyCommands"]
