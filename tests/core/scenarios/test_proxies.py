@@ -34,7 +34,6 @@ from sansnet_core.policy import Check, ProxyConfig, ProxyKind
 from sansnet_core.records import replace
 from sansnet_core.testing import make_config, packets
 from sansnet_core.testing.packets import Ip, udp
-from sansnet_core.wire import dns_names
 from tests.core.bindings import FakeBindings
 from tests.core.direct import GUEST, GUEST6, Direct
 
@@ -135,33 +134,6 @@ def test_datagrams_go_through_an_association(address: str, kind: int) -> None:
     bench.collect()
     assert received(bench) == [(packed(address).hex(), 7, b"answer")]
     assert [notice.host for notice in bench.notices if isinstance(notice, FlowOpened)] == [SERVER]
-
-
-@pytest.mark.parametrize("proxy", [SOCKS, HTTP], ids=["socks5", "http"])
-@pytest.mark.parametrize(
-    "labels",
-    [
-        (b"evil", b"test:443/", b"example", b"org"),
-        (b"me@evil/x", b"example", b"org"),
-        (b"evil:443#db?", b"example", b"org"),
-        (b"a\r\nb", b"example", b"org"),
-        (b"evil.test", b"example", b"org"),
-        (b"169", b"254", b"169", b"254"),
-        (b"127", b"1"),
-        (b"0x7f", b"1"),
-        (),
-        (b"\xff" * 63, b"\0" * 63, b"example", b"org"),
-    ],
-)
-def test_a_name_that_is_no_host_name_is_not_passed_on(labels: tuple[bytes, ...], proxy: ProxyConfig) -> None:
-    """The guest may ask for a name of any bytes. Proxies read some of them as another host."""
-    bench = Direct(replace(make_config(), rules=(RULE,), proxies=(proxy,), notices=True))
-    name = b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
-    FakeBindings({LEASE: dns_names.text(name)}).attach(bench)
-    bench.send(segment(LEASE, 443))
-    bench.send(datagram(LEASE))
-    assert not [order for order in bench.take() if isinstance(order, OpenStream | OpenDatagram)]
-    assert [notice.reason for notice in bench.notices if isinstance(notice, FlowRefused)] == [Reason.PROXY] * 2
 
 
 def test_names_are_passed_on_and_nothing_is_asked() -> None:

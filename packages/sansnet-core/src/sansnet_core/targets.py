@@ -18,7 +18,6 @@ from sansnet_core.addresses import Endpoint, is_loopback, is_multicast
 from sansnet_core.config import NetworkConfig
 from sansnet_core.errors import Reason
 from sansnet_core.policy.evaluator import Evaluator, Judgement
-from sansnet_core.policy.names import is_host_name
 from sansnet_core.policy.policy import ProxyConfig, ProxyKind
 from sansnet_core.policy.rule import Action, Check
 from sansnet_core.wire import dns
@@ -132,14 +131,12 @@ class Targets:
         """The target of a flow that may open, and goes through a proxy: it has no host's endpoints.
 
         A proxy knows neither this host's loopback nor the other aliases of the address map. So a flow to one of them is
-        refused, rather than sent to another host. So is one to a name that is no host name: a proxy could read it as
-        an address, or as another name with a port.
+        refused, rather than sent to another host.
         """
         proxy = next((one for one in self._context.config.proxies if one.name == target.via), None)
         aliased = bool(target.hosts) and target.name is None and target.hosts[0] != remote
         carried = protocol == TCP or (protocol == UDP and proxy is not None and proxy.kind is ProxyKind.SOCKS5)
-        named = target.name is None or is_host_name(target.name)
-        if proxy is None or aliased or not carried or not named or is_multicast(remote.address):
+        if proxy is None or aliased or not carried or is_multicast(remote.address):
             return Target(target.judgement, (), target.name, Reason.PROXY)
         return Target(target.judgement._replace(action=Action.ALLOW), (), target.name, proxy=proxy)
 
