@@ -188,6 +188,7 @@ _INNOCENT: Final = {
     "NetworkOptions.map_gateway",
     "CommandOptions.ports",
     "Case.to",
+    "PolicyCommand.target",
 }
 """Switches about addresses, a record, and text that may be a name."""
 

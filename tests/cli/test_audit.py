@@ -180,6 +180,19 @@ def test_a_wrong_file_is_one_sentence_with_the_option(tmp_path: Path, field: str
             enter(path)
 
 
+def test_an_audit_that_is_full_already_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "audit"
+    path.write_bytes(b"x\n" * 4096)
+    with pytest.raises(HostError, match="has 8192 bytes already; move it away"), audited(options_of(path, 8192)):
+        raise AssertionError
+    with audited(options_of(path, 8193)):
+        pass
+
+
+def options_of(path: Path, size: int) -> CommandOptions:
+    return CommandOptions(audit=str(path), audit_size=size)
+
+
 @pytest.mark.parametrize(
     ("change", "live", "wanted"),
     [

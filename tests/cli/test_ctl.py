@@ -371,6 +371,7 @@ def test_a_policy_file_that_is_wrong_is_named_before_anything_is_sent(
 
 
 def test_files_with_credentials_are_beside_the_policy(tmp_path: Path) -> None:
+    (tmp_path / "secret").touch(0o600)
     (tmp_path / "secret").write_text("me:pass\n")
     path = tmp_path / "policy.toml"
     path.write_text('[[proxy]]\nname = "a"\nkind = "http"\nserver = "10.0.0.1:1"\ncredentials = "secret"\n')

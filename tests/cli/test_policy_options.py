@@ -15,11 +15,13 @@ from sansnet_cli.compat.request import read
 from sansnet_cli.options.records import CommandLineError
 from sansnet_cli.qemu import parser as qemu_parser
 from sansnet_cli.run.parser import parse
+from sansnet_cli.runtime.control import Control
 from sansnet_cli.runtime.policy import LivePolicy
 from sansnet_cli.serve import parser as serve_parser
 from sansnet_core import Endpoint, Ipv4Config, NetworkConfig
 from sansnet_core.policy import Action, NameMode, Policy, ProxyConfig, ProxyKind, parse_rule
 from sansnet_core.records import replace
+from sansnet_trio import ControlCommands
 from sansnet_trio.plan.setup import Setup
 
 FILE = """\
@@ -163,7 +165,7 @@ def test_a_proxy_has_credentials_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--allow", "https://example.org/"], "give example.org:443"),
+        (["--allow", "https://example.org/"], "--allow 'https://example.org/' is a URL; give example.org:443"),
         (["--allow", "tcp://example.org:8443/x"], "give example.org:8443"),
         (["--allow", "443"], "write 'port 443'"),
         (["--allow", "example.org:http"], "'http' is not a port"),
@@ -304,14 +306,16 @@ def test_forwarded_ports_stay_open_when_the_policy_is_replaced() -> None:
     rules = [parse_rule("allow tcp a.example:443")]
     config = NetworkConfig(ipv4=Ipv4Config(address="10.0.0.2/24", gateway="10.0.0.1"), dns_servers=["10.0.0.1"])
     setup = Setup(config=replace(config, rules=rules, default_action=Action.REFUSE), interface=None, warnings=())
-    live = LivePolicy(lambda: setup)
+    commands = ControlCommands()
+    Control(commands).set_policed(LivePolicy(lambda: setup))
 
-    def replaced(policy: Policy) -> list[str]:
-        live.set_policy(policy)
-        return [str(rule) for rule in live.policy.rules]
+    def changed(change: str, asked: object) -> list[str]:
+        answer = commands.answer({"command": "policy", change: asked})
+        return list(answer["rules"])
 
-    assert replaced(Policy(default_action=Action.DROP)) == ['allow in label="forwarded ports"']
-    assert replaced(live.policy) == ['allow in label="forwarded ports"']
-    refusing = Policy(rules=[parse_rule("refuse in any")])
-    assert replaced(refusing) == ["refuse in", 'allow in label="forwarded ports"']
-    assert replaced(Policy(default_action=Action.ALLOW)) == []
+    assert changed("replace", 'default = "drop"\n') == ['allow in label="forwarded ports"']
+    assert changed("replace", 'rules = ["refuse in any"]\n') == ["refuse in", 'allow in label="forwarded ports"']
+    assert changed("replace", 'default = "allow"\n') == []
+    changed("replace", 'default = "drop"\n')
+    assert changed("remove", ["forwarded ports"]) == []
+    assert changed("add", ["allow udp"]) == ["allow udp"], "what was removed stays so"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -20,6 +21,7 @@ from tests.lab.namespaces import running
 DOCS: Final = Path("docs")
 PAGES: Final = {
     "ask": DOCS / "how-to/ask-before-a-flow-leaves.md",
+    "audit": DOCS / "audit.md",
     "container": DOCS / "how-to/give-a-container-a-network.md",
     "capture": DOCS / "how-to/capture-and-trace.md",
     "decide": DOCS / "how-to/decide-about-every-flow.md",
@@ -77,6 +79,14 @@ def run(lab: Lab) -> Run:
 def test_five_lines_give_a_command_a_network(run: Run) -> None:
     assert any("198.51.100.2/24" in line for line in run("tutorial", "ip", "address"))
     assert "a page" in run("tutorial", "curl", "-s", f"http://{SERVER4}/")
+
+
+def test_the_program_with_accounts_prints_the_summary_and_the_policy(run: Run, lab: Lab) -> None:
+    printed = run("audit", "curl", "-s", "http://www.lab.example/")
+    assert any(line.startswith("reached 1 name, refused 0;") for line in printed), printed
+    assert 'to = "www.lab.example"' in printed
+    kinds = [json.loads(line)["kind"] for line in (lab.directory / "audit.jsonl").read_text().splitlines()]
+    assert (kinds[0], kinds[-1], "flow" in kinds) == ("start", "end", True)
 
 
 def test_the_program_that_watches_prints_what_the_guest_opens(run: Run) -> None:

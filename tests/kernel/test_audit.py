@@ -203,6 +203,16 @@ def test_the_audit_may_go_to_stderr_or_to_a_file_that_other_runs_use(world: Worl
     assert len({one["pid"] for one in found}) == 2
 
 
+def test_a_file_ends_at_the_size_of_the_option(world: World, directory: Path) -> None:
+    file = directory / "audit.jsonl"
+    options = [*ALLOWED, "--audit", str(file), "--audit-size", "4096"]
+    done = world.lab.sansnet(options, fetching(*[OTHER4] * 30))
+    assert entries(file)[-1]["kind"] == "full"
+    assert file.stat().st_size <= 4096
+    assert done.stderr.count("the audit ends here") == 1
+    assert f"refused 1: tcp {OTHER4}:{PORT};" in summary(done)
+
+
 @pytest.mark.parametrize("option", ["--audit", "--learn"])
 def test_a_file_that_cannot_be_written_is_reported_before_the_command_starts(world: World, option: str) -> None:
     done = world.lab.sansnet([option, "/proc/nothing"], ["echo", "started"])

@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from tests.kernel.test_control import asked, ctl, path
-from tests.lab import SERVER4, SERVER6, USER, Lab, Namespace, eventually
+from tests.kernel.test_control import OUTSIDE, asked, ctl, path
+from tests.lab import HOST4, SERVER4, SERVER6, USER, Lab, Namespace, eventually
 from tests.lab.machines import bridged, configured, machine, serving
 from tests.lab.servers import DnsServer, Echo, served
 
@@ -30,6 +30,8 @@ PORT = 18282
 PUBLIC = "20.0.0.10"
 """An address upstream that is public for rules, unlike those of documentation."""
 CLOSED = 'default = "refuse"\n'
+FORWARDED = 'allow in label="forwarded ports"'
+"""The rule that opens forwarded ports, which each policy from a file gets."""
 REFUSED = (errno.EACCES, errno.EHOSTUNREACH, errno.ECONNREFUSED)
 
 addresses = pytest.mark.parametrize("address", [SERVER4, SERVER6], ids=["ipv4", "ipv6"])
@@ -116,7 +118,7 @@ def test_a_rule_that_is_added_opens_and_one_that_is_removed_closes(lab: Lab, pat
             flow.send(b"more")
             with pytest.raises(OSError, match=r"Permission denied|No route to host"):
                 flow.recv(100)
-        assert asked(lab, path, "policy", user=USER)["rules"] == []
+        assert asked(lab, path, "policy", user=USER)["rules"] == [FORWARDED]
 
 
 def test_open_flows_stay_on_request(lab: Lab, path: Path) -> None:
@@ -209,7 +211,7 @@ def test_flows_that_wait_are_allowed_and_refused_once_or_always(lab: Lab, path: 
         done = ctl(lab, path, "allow", str(waiting["id"]))
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)
         assert f"no flow {waiting['id']} waits" in done.stderr
-        assert len(asked(lab, path, "policy")["rules"]) == 2
+        assert len(asked(lab, path, "policy")["rules"]) == 3
 
 
 def test_a_datagram_that_waits_passes_when_it_is_allowed(lab: Lab, path: Path) -> None:
@@ -237,7 +239,7 @@ def test_rules_stay_for_later_machines(lab: Lab, path: Path) -> None:
         for opens in (False, True, True):
             with machine() as guest, bridged(guest, server.path):
                 configured(guest, ipv6=False)
-                assert connects(guest, SERVER4) is (opens and asked(lab, path, "policy")["total"] == 1)
+                assert connects(guest, SERVER4) is (opens and asked(lab, path, "policy")["total"] == 2)
                 if not opens:
                     asked(lab, path, "policy", "add", f"allow tcp {SERVER4}:{PORT}")
                     assert connects(guest, SERVER4)
@@ -376,3 +378,21 @@ def test_a_rule_by_name_is_added_to_a_guest_that_had_none(lab: Lab, path: Path) 
         assert guest.run(*client("other.example")).stdout != "question\n"
         assert not connects(guest, PUBLIC), "a bare address is no name"
         assert set(server.questions) == {"late.example"}
+
+
+def test_forwarded_ports_stay_open_unless_a_rule_closes_them(lab: Lab, path: Path) -> None:
+    def reaches() -> bool:
+        with suppress(ConnectionResetError), closing(lab.upstream.connect(HOST4, OUTSIDE)) as stream:
+            stream.sendall(b"question")
+            return stream.recv(100) == b"question"
+        return False
+
+    with (
+        lab.guest("-c", str(path), "-t", f"{OUTSIDE}:{PORT}", warning="reached ") as guest,
+        served(guest.listen("0.0.0.0", PORT), Echo.stream),
+    ):
+        assert reaches()
+        asked(lab, path, "policy", "replace", file(lab, "closed.toml", CLOSED))
+        assert reaches()
+        asked(lab, path, "policy", "remove", "forwarded ports")
+        assert not reaches()

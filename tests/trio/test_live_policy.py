@@ -204,6 +204,19 @@ def test_an_answer_becomes_a_rule_which_decides_about_the_others_too(protocol: s
     run(body, decide=hold_flow)
 
 
+def test_the_rule_of_an_answer_comes_before_the_one_that_asks() -> None:
+    async def body(guest: SimulatedGuest) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, guest, "tcp", 4)
+            [waiting] = await pending(guest)
+            rule = rule_for(waiting.flow, Action.ALLOW)
+            guest.network.answer(waiting.id, Allow(), rule)
+        assert guest.network.policy.rules == (rule, parse_rule("ask tcp"))
+        assert await ask(guest, "tcp", 4) == "first"
+
+    run(body, decide=hold_flow, rules=[parse_rule("ask tcp")])
+
+
 def test_a_flow_without_an_answer_is_refused_in_time() -> None:
     async def body(guest: SimulatedGuest) -> None:
         assert await ask(guest, "tcp", 4) == closed(4)

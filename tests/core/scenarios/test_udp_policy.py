@@ -127,6 +127,16 @@ def test_other_resolvers_are_closed_under_rules_about_names(destination: str, po
     assert leaves(bench_of(rules=(chosen, *NAMES["rules"]), default_action=Action.REFUSE), datagram(destination, port))
 
 
+@pytest.mark.parametrize("rules", [{}, NAMES], ids=["none", "names"])
+@pytest.mark.parametrize("server", ["10.0.2.3", "192.0.2.53"])
+def test_our_own_resolver_is_the_only_one_at_its_addresses(server: str, rules: dict[str, Any]) -> None:
+    assert leaves(bench_of(**OPEN), datagram(server, 853))
+    bench = Direct(replace(CONFIG, resolver=RESOLVER, **rules))
+    assert not leaves(bench, datagram(server, 853))
+    assert not leaves(bench, datagram(server, 53, b"no query"))
+    assert leaves(Direct(replace(CONFIG, resolver=RESOLVER)), datagram("192.0.2.53", 54))
+
+
 @pytest.mark.parametrize("group", ["224.0.0.251", "239.255.255.250", "ff02::fb", "ff05::2"])
 def test_groups_are_closed_unless_they_are_named(group: str) -> None:
     assert leaves(bench_of(**OPEN), datagram(group, 1900))

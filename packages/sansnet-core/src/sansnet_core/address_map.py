@@ -1,8 +1,8 @@
 """Maps the guest's destinations to host addresses, and host addresses to those by which the guest reaches them.
 
 The map is used once per flow. The first rule that matches a destination decides: the prefixes that exist in the
-program only; a forwarded DNS server; the alias of the host's loopback; the alias of the host's address that the guest
-also has; closed destinations; the address itself.
+program only; our own resolver; a forwarded DNS server; the alias of the host's loopback; the alias of the host's
+address that the guest also has; closed destinations; the address itself.
 
 These destinations are closed: addresses that would reach the host's loopback without being configured for it, addresses
 that are no unicast destination, addresses that exist on the guest's segment only, and broadcast addresses. Linux also
@@ -52,6 +52,7 @@ class AddressMap:
         "_leases",
         "_outbound",
         "_resolvers",
+        "_resolvers",
         "_virtual",
         "own",
     )
@@ -65,6 +66,9 @@ class AddressMap:
         names = config.resolver if config.resolver is not None and config.resolver.names is NameMode.OWN else None
         self._leases = PrefixTable((prefix, True) for prefix in ((names.prefix4, names.prefix6) if names else ()))
         """Addresses that stand for names: they lead to no host by themselves."""
+        servers = (*config.dns_servers, *(match for match, _ in config.dns_forward))
+        self._resolvers = frozenset(servers if config.resolver is not None else ())
+        """Addresses at which our own resolver answers. Nothing else may: not even by DNS over TLS."""
         pairs = [pair for pair in config.dns_forward if not self._virtual.find(pair[0])]
         self._dns = dict(reversed(pairs))  # the first pair for an address counts
         servers = (*config.dns_servers, *(match for match, _ in config.dns_forward))
@@ -102,6 +106,8 @@ class AddressMap:
         Returns:
             None if the destination is closed.
         """
+        if port in dns.PORTS and destination in self._resolvers:
+            return None
         if port in dns.PORTS and destination in self._resolvers:
             return None
         if port in dns.PORTS and (server := self._dns.get(destination)) is not None:

@@ -61,8 +61,9 @@ def read_policy(path: str) -> PolicyText:
     credentials: dict[str, str] = {}
 
     def read(name: str) -> str:
-        with open(os.path.join(os.path.dirname(path), name), encoding="utf-8") as file:
-            credentials[name] = file.read(_MAX_FILE)
+        from sansnet_trio import read_private
+
+        credentials[name] = read_private(os.path.join(os.path.dirname(path), name))
         return credentials[name]
 
     load_policy(text, file=name, read=read)

@@ -39,6 +39,9 @@ PRESETS: Final = ("none", "dns", "web", "public", "open")
 
 _MAX_FILE: Final = 4 << 20
 """Characters that are read of a policy."""
+_MIN_AUDIT: Final = 4096
+"""Bytes of the smallest `--audit-size`."""
+
 _PROXY: Final = "--proxy"
 """The name of the proxy of that option in the policy."""
 
@@ -56,6 +59,12 @@ def add_policy_options(made: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--audit", metavar="FILE", help="write a line of JSON to FILE for each decision and each name that is asked for"
+    )
+    group.add_argument(
+        "--audit-size",
+        type=int,
+        metavar="BYTES",
+        help="end the file of --audit when it would be larger than BYTES; default: 1073741824",
     )
     group.add_argument(
         "--learn", metavar="FILE", help="write a policy to FILE that allows all that the guest used in this run"
@@ -124,6 +133,12 @@ def policy_options(parsed: argparse.Namespace, dns: Sequence[bytes] | None) -> d
     _check_files(files)
     found = {name: files[name] for name in ("audit", "learn") if files[name] is not None}
     watches = bool(found)
+    if parsed.audit_size is not None:
+        if parsed.audit is None:
+            raise CommandLineError("--audit-size needs --audit FILE; give both, or leave it out")
+        if parsed.audit_size < _MIN_AUDIT:
+            raise CommandLineError(f"--audit-size {parsed.audit_size} is too small; give {_MIN_AUDIT} bytes or more")
+        found["audit_size"] = parsed.audit_size
     policy = make_policy(parsed)
     if policy is not None:
         found["policy"] = with_forwards(policy)
@@ -284,21 +299,23 @@ def _rules(action: Action, text: str) -> Iterable[Rule]:
 
     if not text.strip():
         raise CommandLineError(f"--{action.value} names no destination; give one, or `any` for all")
+    if place := _place(text):
+        raise CommandLineError(f"--{action.value} {text!r} is a URL; give {place}")
     try:
         rules = parse_destination(text, action)
     except PolicyError as error:
-        raise CommandLineError(f"--{action.value} {text!r}: {error.problem}{_hint(text)}") from None
+        raise CommandLineError(f"--{action.value} {text!r}: {error.problem}") from None
     return [replace(rule, inbound=False) if rule.inbound is None else rule for rule in rules]
 
 
-def _hint(text: str) -> str:
-    """The words to give in place of a URL, if the text is one."""
+def _place(text: str) -> str:
+    """The host and port of a URL; empty if the text is none."""
     scheme, separator, rest = text.partition("://")
-    if not separator:
+    if not separator or not scheme.isalnum():
         return ""
     where = rest.partition("/")[0].rpartition("@")[2]
     port = {"http": ":80", "https": ":443", "ssh": ":22", "ftp": ":21"}.get(scheme.lower(), "")
-    return f"; give {where}{'' if ':' in where else port}" if where else ""
+    return where if ":" in where else f"{where or 'NAME'}{port or ':PORT'}"
 
 
 def _proxy(url: str, credentials: str | None) -> ProxyConfig:

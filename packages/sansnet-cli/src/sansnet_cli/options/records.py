@@ -58,6 +58,7 @@ class CommandOptions(Record, frozen=False):
         trace: whether to log one line per packet.
         stats: seconds between tables of counters; None prints no table.
         audit: path of the file for the decisions about flows and names.
+        audit_size: bytes that this file may have; None is the default of `AuditFile`.
         learn: path of the file for a policy that allows what the guest used.
     """
 
@@ -68,6 +69,7 @@ class CommandOptions(Record, frozen=False):
     trace: bool = False
     stats: float | None = None
     audit: str | None = None
+    audit_size: int | None = None
     learn: str | None = None
 
 

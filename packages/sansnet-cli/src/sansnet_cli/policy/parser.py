@@ -11,7 +11,9 @@ from sansnet_cli.options.parser import Parser, typed, with_examples
 from sansnet_cli.options.policy import add_rule_options
 from sansnet_cli.options.records import CommandLineError
 from sansnet_cli.options.values import address
-from sansnet_core.records import Record
+from sansnet_core import fields
+from sansnet_core.fields import Addresses, several
+from sansnet_core.records import Record, field
 
 __all__ = ["PolicyCommand", "parse", "parser"]
 
@@ -41,7 +43,7 @@ class PolicyCommand(Record):
     target: str | None
     protocol: str
     inbound: bool
-    addresses: tuple[bytes, ...]
+    addresses: Addresses = field(several(fields.address))
     question: str | None
     has_rules: bool
     rules: argparse.Namespace

@@ -141,11 +141,22 @@ def audited(options: CommandOptions) -> Iterator[Audit]:
         if options.learn is not None:
             learnt = stack.enter_context(closing(_opened("--learn", options.learn, ReplacedFile)))
         if options.audit is not None:
-            from sansnet_trio.audit.file import AuditFile
-
-            descriptor = _opened("--audit", options.audit, open_appended)
-            file = stack.enter_context(closing(AuditFile(os.fdopen(descriptor, "wb", buffering=0))))
+            file = stack.enter_context(closing(_open_audit(options.audit, options.audit_size)))
         yield Audit(file, learnt)
+
+
+def _open_audit(path: str, size: int | None) -> AuditFile:
+    from sansnet_trio.audit.file import MAX_SIZE, AuditFile
+
+    size = size or MAX_SIZE
+    opened = os.fdopen(_opened("--audit", path, open_appended), "wb", buffering=0)
+    has = os.fstat(opened.fileno()).st_size
+    if has >= size:
+        opened.close()
+        raise HostError(
+            f"the file {path} of --audit has {has} bytes already; move it away, or give a larger --audit-size"
+        )
+    return AuditFile(opened, max_size=size)
 
 
 def _opened(option: str, path: str, opener: Callable[[str], T]) -> T:

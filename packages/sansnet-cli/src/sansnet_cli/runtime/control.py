@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from sansnet_cli.options.policy import asks
+from sansnet_cli.options.policy import asks, with_forwards
 
 if TYPE_CHECKING:
     from sansnet_cli.options.records import GuestOptions
@@ -46,7 +46,7 @@ class Control:
     def set_policed(self, policed: Policed) -> None:
         """Let clients change a policy, and decide about the flows that wait."""
         if self.commands is not None:
-            self.commands.policies.set_policed(policed)
+            self.commands.policies.set_policed(policed, with_forwards)
 
     def set_forwards(self, forwards: Forwards | None, *, namespace: bool) -> None:
         """Let clients change the forwarded ports; those of the guest's loopback only if it is in a namespace."""

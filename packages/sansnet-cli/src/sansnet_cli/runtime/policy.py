@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sansnet_cli.options.policy import with_forwards
 from sansnet_core.records import replace
 from sansnet_trio.decisions import NoSuchFlow
 from sansnet_trio.policies import policy_of, with_policy
@@ -43,7 +42,6 @@ class LivePolicy:
             ConfigError: it does not fit the network. Nothing has changed.
         """
         policy = replace(policy, default_action=policy.default_action or self._policy.default_action)
-        policy = with_forwards(policy)
         if self._served is None:
             with_policy(self._setup().config, policy)
         else:

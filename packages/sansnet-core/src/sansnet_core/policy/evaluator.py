@@ -18,7 +18,7 @@ from sansnet_core.addresses import Prefix
 from sansnet_core.policy.embedded import carried, checked_translators
 from sansnet_core.policy.groups import BITS, Groups
 from sansnet_core.policy.index import Index, bits_of, first_of
-from sansnet_core.policy.rule import RECORD_TYPES, Action, Check, Group, Rule, Verdict
+from sansnet_core.policy.rule import RECORD_TYPES, Action, Allow, Check, Drop, Group, Refuse, Rule
 from sansnet_core.wire.ip import TCP, UDP
 
 __all__ = ["ADDRESS_OF_NAME", "OTHER_RESOLVER", "QUIC", "RESOLVER_PORTS", "Evaluator", "Judgement"]
@@ -68,7 +68,7 @@ class Judgement(NamedTuple):
         return None if self.rule is None else self.rule.label or str(self.rule)
 
     @property
-    def verdict(self) -> Verdict | None:
+    def verdict(self) -> Allow | Refuse | Drop | None:
         """The verdict; None if the driver is to be asked."""
         rule = self.rule if self.rule is not None and self.rule.action is self.action else Rule(action=self.action)
         return rule.verdict

@@ -238,7 +238,7 @@ class Rule(Record):
             raise ConfigError("via: a flow that is redirected goes to no proxy; give one of both")
 
     @property
-    def verdict(self) -> Verdict | None:
+    def verdict(self) -> Allow | Refuse | Drop | None:
         """The verdict about a flow that the rule matches; None if the driver is to be asked."""
         match self.action:
             case Action.ALLOW:

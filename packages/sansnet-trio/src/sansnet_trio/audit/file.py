@@ -102,7 +102,7 @@ class AuditFile(Uncopyable):
             if not self._warned:
                 self._warned = True
                 reason = error.strerror or str(error)
-                _log.warning("lines of the audit are lost, because they cannot be written (%s); make room", reason)
+                _log.warning("lines of the audit are lost, because they cannot be written (%s); make room, or read the pipe", reason)
 
 
 class _Appended:

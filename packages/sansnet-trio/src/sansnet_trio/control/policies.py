@@ -51,11 +51,19 @@ class PolicyCommands:
 
     def __init__(self) -> None:
         self._policed: Policed | None = None
+        self._complete: Callable[[Policy], Policy] = lambda policy: policy
         self._audit: Callable[[], Answer] | None = None
 
-    def set_policed(self, policed: Policed) -> None:
-        """Set the network whose policy can change; until then, all commands fail."""
+    def set_policed(self, policed: Policed, complete: Callable[[Policy], Policy] | None = None) -> None:
+        """Set the network whose policy can change; until then, all commands fail.
+
+        Args:
+            policed: the network.
+            complete: makes the policy of the network from that of a file.
+        """
         self._policed = policed
+        if complete is not None:
+            self._complete = complete
 
     def set_audit(self, summary: Callable[[], Answer] | None) -> None:
         """Set what makes the answer to `audit`: JSON values of a bounded size; None without a guest."""
@@ -73,7 +81,7 @@ class PolicyCommands:
         if len(asked) > 1:
             raise RequestError(f"{' and '.join(asked)} exclude each other; ask for one change at a time")
         if asked:
-            made = _changed(policed.policy, asked[0], request[asked[0]], request.get("credentials", {}))
+            made = self._changed(policed.policy, asked[0], request)
             policed.set_policy(made, keep_flows=_flag(request, "keep_flows"))
         present = policed.policy
         return {
@@ -83,6 +91,25 @@ class PolicyCommands:
             "names": present.names.value if present.names else None,
             "proxies": [proxy.name for proxy in present.proxies],
         }
+
+    def _changed(self, policy: Policy, change: str, request: Request) -> Policy:
+        """The policy after a change.
+
+        Raises:
+            RequestError: the change is not possible.
+            PolicyError: the new policy is wrong.
+        """
+        asked = request[change]
+        if change == "replace":
+            return self._complete(_loaded(asked, request.get("credentials", {})))
+        if not isinstance(asked, list) or not asked or not all(isinstance(one, str) for one in asked):
+            raise RequestError(f'{change} must be a non-empty list of rules, such as ["allow tcp example.org:443"]')
+        if change == "add":
+            return replace(policy, rules=(*chain.from_iterable(map(_parsed, asked)), *policy.rules))
+        removed: set[int] = set()
+        for one in asked:
+            removed |= _places(policy.rules, one)
+        return replace(policy, rules=tuple(rule for place, rule in enumerate(policy.rules) if place not in removed))
 
     def pending(self, request: Request) -> Answer:
         """The flows that wait for a verdict."""
@@ -116,25 +143,6 @@ class PolicyCommands:
         if self._audit is None:
             raise RequestError("there is no guest now, so there is no audit of one")
         return self._audit()
-
-
-def _changed(policy: Policy, change: str, asked: Any, credentials: Any) -> Policy:
-    """The policy after a change.
-
-    Raises:
-        RequestError: the change is not possible.
-        PolicyError: the new policy is wrong.
-    """
-    if change == "replace":
-        return _loaded(asked, credentials)
-    if not isinstance(asked, list) or not asked or not all(isinstance(one, str) for one in asked):
-        raise RequestError(f'{change} must be a non-empty list of rules, such as ["allow tcp example.org:443"]')
-    if change == "add":
-        return replace(policy, rules=(*chain.from_iterable(map(_parsed, asked)), *policy.rules))
-    removed: set[int] = set()
-    for one in asked:
-        removed |= _places(policy.rules, one)
-    return replace(policy, rules=tuple(rule for place, rule in enumerate(policy.rules) if place not in removed))
 
 
 def _loaded(text: Any, credentials: Any) -> Policy:
