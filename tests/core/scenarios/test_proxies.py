@@ -548,7 +548,7 @@ PORTS = [7, 53, 80, 443, 853]
     ),
 )
 def test_no_order_addresses_anything_but_the_proxy(proxy: ProxyConfig, steps: list[tuple[Any, ...]]) -> None:
-    """Whatever the guest sends and the proxy answers, also after failures."""
+    """With any packets of the guest and any answers of the proxy, also after failures."""
     bench, bindings = network(proxy, map_host_loopback=("10.0.2.2",), dns_forward=(("10.0.2.3", ("192.0.2.53", 53)),))
     streams: list[SocketId] = []
     for kind, *rest in steps:
