@@ -200,7 +200,7 @@ def names_that_a_server_reads(stream: bytes) -> list[str | None]:
 @pytest.mark.parametrize("version", [b"\3\1", b"\3\3", b"\3\4", b"\4\3", b"\xff\0"])
 @pytest.mark.parametrize("padded", [False, True])
 def test_a_second_hello_as_a_server_takes_it(version: bytes, padded: bool) -> None:
-    """OpenSSL takes one of any version, and of more than 128 KiB."""
+    """It may be of any version, and of more than 128 KiB: OpenSSL takes it."""
     (first, second, *_), _ = handshake(Client(client_context(), ALLOWED), retry_context())
     start = second.index(b"\x16\3\3")
     end = start + 5 + int.from_bytes(second[start + 3 : start + 5], "big")

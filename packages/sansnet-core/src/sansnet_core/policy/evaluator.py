@@ -86,7 +86,7 @@ class Evaluator:
     Args:
         rules: the first that matches decides.
         default: the effect if none matches; None allows the flow.
-        host: the host's own addresses.
+        host: the host's own addresses, and networks that are all its own.
         resolvers: the guest's name servers, as it sees them.
         translators: prefixes of NAT64 translators of the host's network, beside 64:ff9b::/96.
 
@@ -104,7 +104,7 @@ class Evaluator:
         rules: Iterable[Rule],
         default: Action | None,
         *,
-        host: Collection[bytes] = (),
+        host: Iterable[bytes | Prefix] = (),
         resolvers: Collection[bytes] = (),
         translators: Iterable[Prefix] = (),
     ) -> None:
