@@ -39,7 +39,7 @@ _RECURSION_DESIRED: Final = 0x0100
 _RECURSION_AVAILABLE: Final = 0x0080
 _CHECKING_DISABLED: Final = 0x0010
 _DNSSEC_OK: Final = 0x8000
-"""Of the flags of EDNS; a response repeats it (RFC 3225, 3)."""
+"""A flag of EDNS, which a response repeats (RFC 3225, 3)."""
 _BADVERS: Final = 16
 _BLOCKED: Final = bytes.fromhex("000f0002000f")
 """An option of EDNS: extended error 15, "blocked" (RFC 8914, 4.16)."""
