@@ -310,6 +310,19 @@ def test_pasta_has_a_policy(world: World, file: Path, by: str) -> None:
         assert pasta(world, [*options, "-T", str(PORT)], "127.0.0.1", **variables) == 0
 
 
+def test_pasta_has_an_audit(world: World, file: Path) -> None:
+    audit = file.with_name("audit.jsonl")
+    assert pasta(world, ["--policy", str(file)], PACKAGES, SANSNET_AUDIT=str(audit)) == 0
+    assert pasta(world, ["--policy", str(file), "--audit", str(audit)], OTHER4) == REFUSED
+    verdicts = [
+        (line.get("name"), line["verdict"])
+        for line in map(json.loads, audit.read_text().splitlines())
+        if line["kind"] == "flow"
+    ]
+    assert (PACKAGES, "allow") in verdicts
+    assert (None, "refuse") in verdicts
+
+
 def test_a_command_of_pasta_asks_our_resolver_if_the_hosts_is_on_its_loopback(world: World, file: Path) -> None:
     resolver = "127.0.0.53"
     world.lab.set_resolver(f"nameserver {resolver}")

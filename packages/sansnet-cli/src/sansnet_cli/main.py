@@ -41,7 +41,7 @@ commands:
   attach         give a network to an existing namespace, such as a container's
   serve          give a network to a virtual machine (QEMU)
   qemu           run QEMU with such a network
-  ctl            inspect a running sansnet, and forward other ports
+  ctl            inspect a running sansnet, change its ports and rules
   policy         check, explain and test the rules about what a guest may reach
   completion     print a script for the completion of command lines in a shell
   pasta, passt, pesto

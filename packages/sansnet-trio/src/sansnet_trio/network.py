@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from sansnet_core.addresses import AnyAddress
     from sansnet_core.policy import Policy, Rule
     from sansnet_core.ports import ForwardRule
-    from sansnet_trio.decisions import PendingFlow, Verdict
+    from sansnet_trio import decisions
+    from sansnet_trio.decisions import PendingFlow
     from sansnet_trio.driver import Driver, DriverStatistics
     from sansnet_trio.events import Subscription
     from sansnet_trio.forward.forwards import Forwards
@@ -240,7 +241,7 @@ class GuestNetwork(Uncopyable):
         decisions = self.driver.decisions
         return [] if decisions is None else decisions.pending(self.config.limits.decision_time)
 
-    def answer(self, id: int, verdict: Verdict, rule: Rule | None = None) -> None:
+    def answer(self, id: int, verdict: decisions.Verdict, rule: Rule | None = None) -> None:
         """Decide about a flow that waits, in place of the `decide` function.
 
         Args:

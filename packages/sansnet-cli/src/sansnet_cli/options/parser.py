@@ -296,7 +296,7 @@ def _add_other_options(made: argparse.ArgumentParser) -> None:
         "--conf-path",
         type=typed(values.control),
         metavar="PATH",
-        help="listen at PATH for `sansnet ctl`, which prints flows and counters and forwards ports",
+        help="listen at PATH for `sansnet ctl`, which prints flows and counters, forwards ports and changes rules",
     )
     other.add_argument(
         "-v",

@@ -146,9 +146,9 @@ def audited(options: CommandOptions) -> Iterator[Audit]:
 
 
 def _open_audit(path: str, size: int | None) -> AuditFile:
-    from sansnet_trio.audit.file import MAX_SIZE, AuditFile
+    from sansnet_trio.audit.file import AuditFile
 
-    size = size or MAX_SIZE
+    size = size or AuditFile.MAX_SIZE
     opened = os.fdopen(_opened("--audit", path, open_appended), "wb", buffering=0)
     has = os.fstat(opened.fileno()).st_size
     if has >= size:

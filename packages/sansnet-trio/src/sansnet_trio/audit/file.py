@@ -22,11 +22,9 @@ from typing import BinaryIO, Final
 from sansnet_core.errors import UsageError
 from sansnet_trio.linux.descriptors import Uncopyable
 
-__all__ = ["MAX_SIZE", "AuditFile"]
+__all__ = ["AuditFile"]
 
-MAX_SIZE: Final = 1 << 30
-"""Bytes of a regular file beyond which nothing is written, unless another bound is given."""
-
+_MAX_SIZE: Final = 1 << 30
 _log: Final = logging.getLogger("sansnet")
 
 _PIECE: Final = select.PIPE_BUF
@@ -52,7 +50,10 @@ class AuditFile(Uncopyable):
         failed: whether the last attempt to write failed.
     """
 
-    def __init__(self, file: BinaryIO, *, max_size: int | None = MAX_SIZE) -> None:
+    MAX_SIZE: Final = _MAX_SIZE
+    """The default of `max_size`."""
+
+    def __init__(self, file: BinaryIO, *, max_size: int | None = _MAX_SIZE) -> None:
         if not hasattr(file, "write") or hasattr(file, "encoding"):
             raise UsageError(f"file: {file!r:.100} is not a binary file; give open(path, 'ab', buffering=0)")
         if max_size is not None and (type(max_size) is not int or max_size < 1):
@@ -102,7 +103,10 @@ class AuditFile(Uncopyable):
             if not self._warned:
                 self._warned = True
                 reason = error.strerror or str(error)
-                _log.warning("lines of the audit are lost, because they cannot be written (%s); make room", reason)
+                _log.warning(
+                    "lines of the audit are lost, because they cannot be written (%s); make room, or read the pipe",
+                    reason,
+                )
 
 
 class _Appended:

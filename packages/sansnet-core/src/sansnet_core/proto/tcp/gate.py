@@ -25,7 +25,7 @@ class Gate:
 
     Args:
         inspector: reads it.
-        names: of the connection.
+        names: the names of the connection.
 
     Attributes:
         refused: the name that ended the connection; None if there is none.
@@ -54,7 +54,7 @@ class Gate:
 
         Args:
             data: the data.
-            limit: the largest window: if so many bytes are held back, the guest can send no more.
+            limit: the largest window: if it is full of bytes that are held back, the guest can send no more.
 
         Returns:
             The data that may pass now; None if the connection must end.
