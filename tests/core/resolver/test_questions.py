@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from sansnet_core import Action, Ipv4Config, LinkConfig, NameAsked, Reason, Rule
 from sansnet_core.addresses import format
-from sansnet_core.config import NameMode, ProxyConfig, ProxyKind
-from sansnet_core.policy import Group
+from sansnet_core.policy import Group, NameMode, ProxyConfig, ProxyKind
 from sansnet_core.records import replace
 from sansnet_core.testing.packets import udp
 from tests.core.direct import GUEST

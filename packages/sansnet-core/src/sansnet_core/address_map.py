@@ -22,9 +22,10 @@ from errno import EADDRNOTAVAIL, EAFNOSUPPORT, EHOSTUNREACH
 from typing import Final
 
 from sansnet_core.addresses import LOOPBACK, Endpoint, is_link_local, is_loopback, is_multicast
-from sansnet_core.config import NameMode, NetworkConfig
+from sansnet_core.config import NetworkConfig
 from sansnet_core.errors import Reason
 from sansnet_core.guest_addresses import GuestAddresses
+from sansnet_core.policy import NameMode
 from sansnet_core.prefixes import PrefixTable
 from sansnet_core.wire import dns
 

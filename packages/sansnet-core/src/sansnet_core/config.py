@@ -29,7 +29,7 @@ from sansnet_core.fields import (
     optional,
     several,
 )
-from sansnet_core.policy import Action, NameMode, ProxyConfig, ProxyKind, Rule
+from sansnet_core.policy import Action, NameMode, ProxyConfig, Rule
 from sansnet_core.policy.policy import check_proxies
 from sansnet_core.records import Converted, Record, field
 
@@ -42,10 +42,7 @@ __all__ = [
     "Ipv6Config",
     "Limits",
     "LinkConfig",
-    "NameMode",
     "NetworkConfig",
-    "ProxyConfig",
-    "ProxyKind",
     "ResolverConfig",
     "UdpFiltering",
     "check_change",

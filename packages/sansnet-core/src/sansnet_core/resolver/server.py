@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, TypeAlias
 
-from sansnet_core.config import NameMode, ResolverConfig
+from sansnet_core.config import ResolverConfig
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.notices import NameAsked
 from sansnet_core.orders import Endpoint
-from sansnet_core.policy import Action
+from sansnet_core.policy import Action, NameMode
 from sansnet_core.policy.evaluator import Judgement
 from sansnet_core.resolver import reverse
 from sansnet_core.resolver.answers import Answer
