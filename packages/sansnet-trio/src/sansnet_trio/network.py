@@ -241,7 +241,7 @@ class GuestNetwork(Uncopyable):
         looked up before stand for no name.
 
         Args:
-            policy: the new policy. What it leaves open, the default action and the kind of names, stays as it is.
+            policy: the new policy. Without a default action or a kind of names, the present one stays.
             keep_flows: whether open flows continue that the new rules do not allow.
 
         Raises:

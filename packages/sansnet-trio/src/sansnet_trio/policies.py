@@ -34,7 +34,7 @@ def policy_of(config: NetworkConfig) -> Policy:
 
 
 def completed(policy: Policy, present: Policy) -> Policy:
-    """A policy with all that it leaves open from the present one: the default action, and the kind of names."""
+    """A policy that gets the default action and the kind of names from the present one if it has none."""
     expect("policy", policy, Policy, "a Policy of sansnet_core.policy")
     return replace(
         policy,
