@@ -84,8 +84,17 @@ def leave_builtin_type(_app: Sphinx, doctree: Any) -> None:
             node.replace_self(text)
 
 
+def choose_package(_app: Sphinx, doctree: Any) -> None:
+    """Let a name that two packages have mean that of the package whose page it is on."""
+    for node in doctree.findall(pending_xref):
+        target, module = node.get("reftarget"), node.get("py:module") or ""
+        if node.get("refdomain") == "py" and target in ("Serve", "Verdict") and module:
+            node["reftarget"] = f"{module.partition('.')[0]}.{target}"
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("doctree-read", leave_builtin_type)
+    app.connect("doctree-read", choose_package)
     if BUNDLED.exists():
         app.connect("html-page-context", use_bundled_mermaid)

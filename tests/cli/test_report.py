@@ -7,8 +7,7 @@ import pytest
 from sansnet_cli.output import report
 from sansnet_core import Action, Ipv4Config, NetworkConfig
 from sansnet_core.addresses import parse
-from sansnet_core.config import ProxyConfig, ProxyKind
-from sansnet_core.policy import parse_rule
+from sansnet_core.policy import ProxyConfig, ProxyKind, parse_rule
 from sansnet_core.ports import TCP, UDP, parse_all
 from sansnet_trio.forward.binding import ListenAddress
 

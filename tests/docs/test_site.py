@@ -22,6 +22,8 @@ from sansnet_cli.compat.options import OPTIONS
 from sansnet_cli.dispatch import COMMANDS
 from sansnet_cli.parsers import parsers
 
+pytestmark = pytest.mark.timeout(330)  # the first of these tests builds the site
+
 DOCS: Final = Path("docs")
 PARSERS: Final = parsers()
 PACKAGES: Final = ("sansnet_core", "sansnet_trio", "sansnet_cli")
@@ -35,7 +37,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["sh", "docs/build", str(out)],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         env={**os.environ, "PYTHON": sys.executable},
         check=False,
     )

@@ -16,8 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from sansnet_core import Action, Endpoint, OpenEcho, OpenStream, SendDatagram
 from sansnet_core.addresses import format, parse
-from sansnet_core.config import Limits, NameMode
-from sansnet_core.policy import Check, Group
+from sansnet_core.config import Limits
+from sansnet_core.policy import Check, Group, NameMode
 from sansnet_core.testing.packets import SYN, Segment, udp
 from tests.core.direct import GUEST
 from tests.core.resolver.bench import SERVERS, Bench, allow, configuration

@@ -1,4 +1,4 @@
-"""What a guest tries, as a program: `python probe.py KIND ARGUMENTS...`. It prints one line about the outcome.
+"""Tries of a guest, as a program: `python probe.py KIND ARGUMENTS...`. It prints one line about the outcome.
 
 - `tcp HOST PORT TEXT`: connect, send, print the answer; `HOST` may be a name.
 - `tls HOST PORT NAME [PIECE]`: a TLS client that asks for NAME (`-` for no server name), in pieces of PIECE bytes.

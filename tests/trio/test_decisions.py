@@ -140,11 +140,11 @@ def test_a_withdrawn_question_is_cancelled_and_no_verdict_is_told() -> None:
 
 def test_a_decider_that_answers_although_it_is_cancelled_is_ignored() -> None:
     async def main() -> None:
-        done = trio.Event()
+        release, done = trio.Event(), trio.Event()
 
         async def decide(flow: NewFlow) -> Verdict:
             with trio.CancelScope(shield=True):
-                await trio.sleep(0.01)
+                await release.wait()
             done.set()
             return Allow()
 
@@ -152,6 +152,7 @@ def test_a_decider_that_answers_although_it_is_cancelled_is_ignored() -> None:
             made.ask()
             await trio.testing.wait_all_tasks_blocked(0.001)
             made.withdraw()
+            release.set()
             await done.wait()
             await trio.testing.wait_all_tasks_blocked()
             assert made.verdicts() == []

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sansnet_core import Endpoint
-from sansnet_core.config import ProxyConfig, ProxyKind
+from sansnet_core.policy import ProxyConfig, ProxyKind
 from sansnet_core.proxy import Handshake, connect
 from tests.core.proxy.dialogue import dialogue
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sansnet_core import Endpoint
-from sansnet_core.config import ProxyConfig, ProxyKind
+from sansnet_core.policy import ProxyConfig, ProxyKind
 from sansnet_core.proxy import Destination, connect
 from sansnet_core.proxy.socks5 import HEADER_ROOM, Socks5, associate_request, connect_request, unwrap, wrap
 from tests.core.proxy.dialogue import dialogue

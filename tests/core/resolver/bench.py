@@ -13,7 +13,8 @@ import dns.rrset
 
 from sansnet_core import Action, CloseSocket, Endpoint, NameAsked, NetworkConfig, OpenDatagram, Rule, SendDatagram
 from sansnet_core.addresses import parse
-from sansnet_core.config import NameMode, ResolverConfig
+from sansnet_core.config import ResolverConfig
+from sansnet_core.policy import NameMode
 from sansnet_core.records import replace
 from sansnet_core.testing import make_config
 from sansnet_core.testing.packets import UDP, udp

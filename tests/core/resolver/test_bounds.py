@@ -8,7 +8,7 @@ import dns.message
 import dns.rrset
 
 from sansnet_core import Limits, Reason
-from sansnet_core.config import NameMode
+from sansnet_core.policy import NameMode
 from tests.core.resolver.bench import Bench, allow, configuration
 
 ALLOWED = allow("*.example.org")

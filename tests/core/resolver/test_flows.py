@@ -20,8 +20,7 @@ from sansnet_core import (
     SendDatagram,
 )
 from sansnet_core.addresses import format, parse
-from sansnet_core.config import NameMode
-from sansnet_core.policy import Check, Group
+from sansnet_core.policy import Check, Group, NameMode
 from sansnet_core.testing.packets import ACK, RST, SYN, Segment, udp
 from tests.core.direct import GUEST
 from tests.core.resolver.bench import DNS4, Bench, allow, configuration

@@ -7,6 +7,7 @@ import struct
 import dns.edns
 import dns.flags
 import dns.message
+import dns.name
 import dns.rcode
 import dns.rdatatype
 import dns.reversename
@@ -16,8 +17,7 @@ from hypothesis import strategies as st
 
 from sansnet_core import Action, Ipv4Config, LinkConfig, NameAsked, Reason, Rule
 from sansnet_core.addresses import format
-from sansnet_core.config import NameMode, ProxyConfig, ProxyKind
-from sansnet_core.policy import Group
+from sansnet_core.policy import Group, NameMode, ProxyConfig, ProxyKind
 from sansnet_core.records import replace
 from sansnet_core.testing.packets import udp
 from tests.core.direct import GUEST
@@ -75,6 +75,43 @@ def test_a_question_that_no_rule_allows_leaves_the_host_never(names: NameMode, n
     assert bench.drops() == {Reason.REFUSED: 1}
     bench.wait(60)
     assert (bench.opened, bench.orders) == ([], [])
+
+
+@pytest.mark.parametrize("names", NameMode)
+@pytest.mark.parametrize("action", [Action.ALLOW, Action.ASK])
+@pytest.mark.parametrize("via", [None, "office"])
+@pytest.mark.parametrize("type_", ["A", "AAAA", "ANY"])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        (b"*",),
+        (b"*", b"example", b"org"),
+        (b"evil", b"test:443/", b"example", b"org"),
+        (b"me@evil/x", b"example", b"org"),
+        (b"a\r\nb", b"example", b"org"),
+        (b"evil.test", b"example", b"org"),
+        (b"169", b"254", b"169", b"254"),
+        (b"127", b"1"),
+        (b"0x7f", b"1"),
+        (),
+        (b"\xff" * 63, b"\0" * 63, b"example", b"org"),
+    ],
+)
+def test_only_host_names_have_addresses(
+    labels: tuple[bytes, ...], type_: str, via: str | None, action: Action, names: NameMode
+) -> None:
+    """A rule about a flow to "*", or a proxy that gets "evil.test:443/.example.org", would open more than was asked."""
+    proxies = (ProxyConfig(name="office", kind=ProxyKind.HTTP, server=("192.0.2.200", 3128)),)
+    rule = Rule(action=action, names=("*",), via=via)
+    bench = Bench(configuration(rule, names=names, proxies=proxies, notices=True))
+    query = dns.message.make_query(dns.name.Name((*labels, b"")), type_, id=1)
+    (answer,) = bench.ask_bytes(query.to_wire())
+    assert answer.rcode() == dns.rcode.REFUSED
+    assert bench.questions() == []
+    assert not bench.network.statistics().flows["names"]
+    (notice,) = bench.notices
+    assert isinstance(notice, NameAsked)
+    assert notice.refused
 
 
 def test_a_rule_may_drop_questions() -> None:
@@ -386,6 +423,59 @@ def test_an_alias_of_the_hosts_loopback_is_in_an_answer_only_if_a_rule_says_so()
     assert data(Bench(config).ask("host.example.org")[0]) == ["10.9.9.9"]
 
 
+# names with a meaning of their own
+
+
+@pytest.mark.parametrize("names", NameMode)
+@pytest.mark.parametrize("default", [Action.ALLOW, Action.ASK])
+@pytest.mark.parametrize(
+    ("name", "type_", "rcode", "found"),
+    [
+        ("localhost", "A", 0, ["127.0.0.1"]),
+        ("LocalHost.", "AAAA", 0, ["::1"]),
+        ("a.b.localhost", "A", 0, ["127.0.0.1"]),
+        ("localhost", "TXT", 0, []),
+        ("invalid", "A", 3, []),
+        ("secret.invalid", "TXT", 3, []),
+        ("onion", "A", 3, []),
+        ("www.example.onion", "AAAA", 3, []),
+        ("use-application-dns.net", "A", 3, []),
+        ("_dns.resolver.arpa", "SVCB", 0, []),
+        ("resolver.arpa", "A", 0, []),
+    ],
+)
+def test_names_with_a_meaning_of_their_own_are_asked_for_nowhere(
+    names: NameMode, default: Action, name: str, type_: str, rcode: int, found: list[str]
+) -> None:
+    bench = Bench(configuration(ALLOWED, names=names, default=default, notices=True))
+    (answer,) = bench.ask(name, type_)
+    assert (answer.rcode(), data(answer), bench.opened) == (rcode, found, [])
+    (notice,) = bench.notices
+    assert isinstance(notice, NameAsked)
+    assert (notice.answered, notice.refused) == (True, False)
+    bench = Bench(configuration(ALLOWED, names=names))
+    assert bench.ask(name, type_)[0].rcode() == REFUSED, "the rules come first"
+
+
+@pytest.mark.parametrize("name", ["localhost.example.org", "onion.example.org", "notlocalhost", "net", "arpa"])
+def test_names_that_only_look_like_them_are_asked_for(name: str) -> None:
+    bench = Bench(configuration(names=NameMode.REAL, default=Action.ALLOW))
+    assert bench.ask(name) == []
+    assert len(bench.asked) == 1
+
+
+def test_the_names_of_the_configuration_come_before_those_with_a_meaning() -> None:
+    bench = Bench(configuration(default=Action.ALLOW, hosts=(("db.localhost", ("10.0.2.2",)),)))
+    assert data(bench.ask("db.localhost")[0]) == ["10.0.2.2"]
+
+
+def test_a_proxy_may_know_names_that_no_name_server_has() -> None:
+    """As Tor does, which is a SOCKS5 proxy."""
+    proxy = ProxyConfig(name="tor", kind=ProxyKind.SOCKS5, server=("192.0.2.9", 9050))
+    bench = Bench(configuration(allow("*.onion", via="tor"), proxies=(proxy,)))
+    assert data(bench.ask("www.example.onion")[0]) == ["198.18.0.1"]
+
+
 # other records
 
 
@@ -406,6 +496,22 @@ def test_https_records_lose_their_hints_their_ech_and_http3_if_udp_is_closed(nam
     assert https(Bench(configuration(ALLOWED, names=names))) == ['1 . alpn="h2" port="8443"']
     open_ = allow("*.example.org", protocols=("udp", "tcp"))
     assert https(Bench(configuration(open_, names=names))) == ['1 . alpn="h2,h3" port="8443"']
+
+
+@pytest.mark.parametrize("names", NameMode)
+def test_https_records_lead_to_names_that_the_guest_may_ask_for_only(names: NameMode) -> None:
+    zone = {
+        ("www.example.org.", "HTTPS"): (
+            "www.example.org. 60 IN CNAME x.cdn.example.net.",
+            "x.cdn.example.net. 60 IN HTTPS 1 . alpn=h2",
+            "x.cdn.example.net. 60 IN HTTPS 2 y.cdn.example.net. alpn=h2",
+            "x.cdn.example.net. 60 IN HTTPS 3 y.Example.org. alpn=h2",
+            "x.cdn.example.net. 60 IN HTTPS 0 z.cdn.example.net.",
+        )
+    }
+    (rrset,) = Bench(configuration(ALLOWED, names=names)).look_up("www.example.org", zone, "HTTPS").answer
+    assert rrset.name.to_text() == "www.example.org.", "the guest may not ask for the members of the chain"
+    assert sorted(record.to_text() for record in rrset) == ['1 . alpn="h2"', '3 y.Example.org. alpn="h2"']
 
 
 # messages
@@ -484,6 +590,11 @@ def test_a_large_answer_is_truncated_to_what_the_guest_takes() -> None:
 def test_the_answer_repeats_the_question_as_it_was_asked() -> None:
     (answer,) = own().ask("EvIl.NeT")
     assert answer.question[0].name.to_text() == "EvIl.NeT."
+
+
+@pytest.mark.parametrize("flags", [0, dns.flags.DO])
+def test_the_answer_repeats_that_dnssec_is_wanted(flags: int) -> None:
+    assert own().ask("evil.net", use_edns=0, ednsflags=flags)[0].ednsflags == flags
 
 
 def test_questions_by_ipv6_are_answered_from_the_address_that_was_asked() -> None:

@@ -19,6 +19,7 @@ from sansnet_core import (
     FlowClosed,
     FlowOpened,
     FlowRefused,
+    Limits,
     OpenDatagram,
     OpenEcho,
     OpenStream,
@@ -50,7 +51,7 @@ ASSOCIATED = b"\5\0\0\1\xc0\0\2\xc8\x0f\xa0"
 
 def network(proxy: ProxyConfig = SOCKS, rule: Rule = RULE, **fields: Any) -> tuple[Direct, FakeBindings]:
     """A network whose rules send all through a proxy, and the bindings of one name's own addresses."""
-    given = {"rules": (rule,), "proxies": (proxy,), "default_action": Action.REFUSE} | fields
+    given: dict[str, Any] = {"rules": (rule,), "proxies": (proxy,), "default_action": Action.REFUSE} | fields
     bench = Direct(replace(make_config(), **given))
     bindings = FakeBindings({LEASE: NAME, LEASE6: NAME})
     bindings.attach(bench)
@@ -274,10 +275,10 @@ def test_a_proxy_that_goes_away(phase: str, how: str) -> None:
 
 
 def test_a_proxy_that_does_not_answer() -> None:
-    bench, _ = network()
+    bench, _ = network(limits=Limits(decision_time=5))
     bench.send(datagram())
     socket = begin(bench)
-    bench.wait(bench.config.limits.decision_time + 0.1)
+    bench.wait(5.1)
     assert bench.take() == [CloseSocket(socket)]
     bench.wait(2)
     bench.send(datagram())
@@ -396,9 +397,9 @@ def test_proxies_may_come_later() -> None:
 
 
 def connection(
-    proxy: ProxyConfig, destination: str = LEASE, rule: Rule = RULE
+    proxy: ProxyConfig, destination: str = LEASE, rule: Rule = RULE, limit: float = 2
 ) -> tuple[Direct, FakeBindings, OpenStream]:
-    bench, bindings = network(proxy, rule, notices=True)
+    bench, bindings = network(proxy, rule, notices=True, limits=Limits(decision_time=limit))
     bench.send(segment(destination, 443))
     order = bench.one(OpenStream)
     assert order.remote == SERVER
@@ -490,7 +491,9 @@ def test_a_proxy_that_does_not_complete_the_dialogue(how: str) -> None:
     elif how == "failed":
         bench.network.stream_failed(order.socket, errno.ECONNRESET, None, bench.now)
     else:
-        bench.wait(bench.config.limits.decision_time + 1)
+        bench.wait(1.9)
+        assert len(bench.network.flows()) == 1
+        bench.wait(0.2)
     bench.collect()
     assert bench.network.flows() == []
     if how == "silent":
@@ -498,6 +501,15 @@ def test_a_proxy_that_does_not_complete_the_dialogue(how: str) -> None:
     else:
         assert flags(bench) == [packets.RST | packets.ACK]
     assert [one for one in bench.take() if isinstance(one, OpenStream)] == []
+
+
+def test_a_guest_that_gives_up_at_the_time_limit() -> None:
+    """Both end the connection at the same time."""
+    bench, _, order = connection(SOCKS, limit=5)
+    bench.wait(5)
+    assert [one for one in bench.take() if isinstance(one, CloseSocket)] == [
+        CloseSocket(order.socket, True, errno.ETIMEDOUT)
+    ]
 
 
 def test_a_check_holds_through_a_proxy() -> None:
@@ -536,7 +548,7 @@ PORTS = [7, 53, 80, 443, 853]
     ),
 )
 def test_no_order_addresses_anything_but_the_proxy(proxy: ProxyConfig, steps: list[tuple[Any, ...]]) -> None:
-    """Whatever the guest sends and the proxy answers, also after failures."""
+    """With any packets of the guest and any answers of the proxy, also after failures."""
     bench, bindings = network(proxy, map_host_loopback=("10.0.2.2",), dns_forward=(("10.0.2.3", ("192.0.2.53", 53)),))
     streams: list[SocketId] = []
     for kind, *rest in steps:

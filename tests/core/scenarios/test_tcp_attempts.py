@@ -32,8 +32,8 @@ from sansnet_core import (
     SendStream,
     UsageError,
 )
-from sansnet_core.config import ProxyConfig, ProxyKind
 from sansnet_core.orders import ORIGIN_ICMP, SocketId
+from sansnet_core.policy import ProxyConfig, ProxyKind
 from sansnet_core.proto.tcp.attempts import DELAY, MAX_ENDPOINTS, alternate
 from sansnet_core.testing.packets import ACK, RST
 from tests.core.direct import Direct

@@ -48,7 +48,15 @@ if TYPE_CHECKING:
         wire,
     )
     from sansnet_core.addresses import AnyAddress, AnyInterface, AnyMac, AnyPrefix, Endpoint, Prefix
-    from sansnet_core.config import Ipv4Config, Ipv6Config, Limits, LinkConfig, NetworkConfig, UdpFiltering
+    from sansnet_core.config import (
+        Ipv4Config,
+        Ipv6Config,
+        Limits,
+        LinkConfig,
+        NetworkConfig,
+        ResolverConfig,
+        UdpFiltering,
+    )
     from sansnet_core.dropped import Dropped
     from sansnet_core.errors import ConfigError, Reason, SansnetError, UsageError
     from sansnet_core.network import Network
@@ -82,7 +90,21 @@ if TYPE_CHECKING:
         ShutdownStream,
         SocketId,
     )
-    from sansnet_core.policy import Action, Allow, Drop, Refuse, Rule, Serve, Verdict
+    from sansnet_core.policy import (
+        Action,
+        Allow,
+        Check,
+        Drop,
+        Group,
+        NameMode,
+        Policy,
+        ProxyConfig,
+        ProxyKind,
+        Refuse,
+        Rule,
+        Serve,
+        Verdict,
+    )
     from sansnet_core.statistics import NetworkStatistics
 
 __all__ = [
@@ -93,6 +115,7 @@ __all__ = [
     "AnyMac",
     "AnyPrefix",
     "Buffer",
+    "Check",
     "CloseSocket",
     "ConfigError",
     "DecideFlow",
@@ -107,6 +130,7 @@ __all__ = [
     "FlowRefused",
     "FlowReport",
     "Frame",
+    "Group",
     "Ipv4Config",
     "Ipv6Config",
     "KeepAlive",
@@ -114,6 +138,7 @@ __all__ = [
     "Limits",
     "LinkConfig",
     "NameAsked",
+    "NameMode",
     "Network",
     "NetworkConfig",
     "NetworkStatistics",
@@ -122,9 +147,13 @@ __all__ = [
     "OpenEcho",
     "OpenStream",
     "Order",
+    "Policy",
     "Prefix",
+    "ProxyConfig",
+    "ProxyKind",
     "Reason",
     "Refuse",
+    "ResolverConfig",
     "ResumeStream",
     "Rule",
     "SansnetError",
@@ -157,7 +186,7 @@ __all__ = [
 
 _HOMES = {
     "addresses": ("AnyAddress", "AnyInterface", "AnyMac", "AnyPrefix", "Endpoint", "Prefix"),
-    "config": ("Ipv4Config", "Ipv6Config", "Limits", "LinkConfig", "NetworkConfig", "UdpFiltering"),
+    "config": ("Ipv4Config", "Ipv6Config", "Limits", "LinkConfig", "NetworkConfig", "ResolverConfig", "UdpFiltering"),
     "dropped": ("Dropped",),
     "errors": ("ConfigError", "Reason", "SansnetError", "UsageError"),
     "fields": (),
@@ -186,7 +215,21 @@ _HOMES = {
         "SocketId",
     ),
     "pcap": (),
-    "policy": ("Action", "Allow", "Drop", "Refuse", "Rule", "Serve", "Verdict"),
+    "policy": (
+        "Action",
+        "Allow",
+        "Check",
+        "Drop",
+        "Group",
+        "NameMode",
+        "Policy",
+        "ProxyConfig",
+        "ProxyKind",
+        "Refuse",
+        "Rule",
+        "Serve",
+        "Verdict",
+    ),
     "ports": (),
     "records": (),
     "statistics": ("NetworkStatistics",),

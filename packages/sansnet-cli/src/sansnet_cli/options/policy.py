@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sansnet_cli.options.records import CommandLineError
 from sansnet_core import addresses
-from sansnet_core.config import Limits, NameMode
+from sansnet_core.config import Limits
 from sansnet_core.errors import ConfigError
-from sansnet_core.policy import Action, Group
+from sansnet_core.policy import Action, Group, NameMode
 from sansnet_core.records import replace
 
 if TYPE_CHECKING:
     import argparse
 
-    from sansnet_core.config import ProxyConfig
-    from sansnet_core.policy import Policy, PolicyFile, Rule
+    from sansnet_core.policy import Policy, PolicyFile, ProxyConfig, Rule
 
 __all__ = [
     "PRESETS",
@@ -91,8 +90,8 @@ def add_rule_options(group: argparse._ArgumentGroup) -> None:
         "--preset",
         choices=PRESETS,
         metavar="NAME",
-        help="rules for a common case: `none`; `dns`: only names; `web`: also ports 80 and 443 of public addresses; "
-        "`public`: all ports of public addresses; `open`",
+        help="rules for a common case: `none`; `dns`: only look-ups of names; `web`: also ports 80 and 443 of public "
+        "addresses; `public`: all ports of public addresses; `open`",
     )
     group.add_argument(
         "--names",

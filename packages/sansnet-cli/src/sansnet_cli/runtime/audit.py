@@ -82,7 +82,10 @@ class Audit:
         try:
             self._learnt.write(self._learner.text())
         except OSError as error:
-            report.warn(f"the learnt policy cannot be written ({error.strerror}); make room, and run the command again")
+            report.warn(
+                f"the learnt policy cannot be written ({error.strerror}); "
+                "give --learn another file, and run the command again"
+            )
 
 
 class GuestAudit:
@@ -146,9 +149,9 @@ def audited(options: CommandOptions) -> Iterator[Audit]:
 
 
 def _open_audit(path: str, size: int | None) -> AuditFile:
-    from sansnet_trio.audit.file import MAX_SIZE, AuditFile
+    from sansnet_trio.audit.file import AuditFile
 
-    size = size or MAX_SIZE
+    size = size or AuditFile.MAX_SIZE
     opened = os.fdopen(_opened("--audit", path, open_appended), "wb", buffering=0)
     has = os.fstat(opened.fileno()).st_size
     if has >= size:

@@ -18,10 +18,21 @@ from sansnet_core.addresses import Prefix
 from sansnet_core.policy.embedded import carried, checked_translators
 from sansnet_core.policy.groups import BITS, Groups
 from sansnet_core.policy.index import Index, bits_of, first_of
+from sansnet_core.policy.names import is_host_name
 from sansnet_core.policy.rule import RECORD_TYPES, Action, Allow, Check, Drop, Group, Refuse, Rule
 from sansnet_core.wire.ip import TCP, UDP
 
-__all__ = ["ADDRESS_OF_NAME", "OTHER_RESOLVER", "QUIC", "RESOLVER_PORTS", "Evaluator", "Judgement"]
+__all__ = [
+    "ADDRESS_OF_NAME",
+    "NO_HOST_NAME",
+    "OTHER_RESOLVER",
+    "QUIC",
+    "RESOLVER_PORTS",
+    "Evaluator",
+    "Judgement",
+    "opens_resolvers",
+    "sets_aside_questions",
+]
 
 RESOLVER_PORTS: Final = frozenset((53, 853, 5353, 5355, 137))
 """DNS, DNS over TLS and QUIC, mDNS, LLMNR, NetBIOS: other ways to resolve names."""
@@ -30,9 +41,14 @@ OTHER_RESOLVER: Final = Rule(action=Action.REFUSE, label="names are resolved by 
 """Closes `RESOLVER_PORTS` if rules have names, unless the rule that decides names the port."""
 ADDRESS_OF_NAME: Final = Rule(action=Action.REFUSE, label="an address of a name must be public, or allowed by a rule")
 """Closes an address that is not public to a name whose rule has no addresses."""
+NO_HOST_NAME: Final = Rule(action=Action.REFUSE, label="only host names have addresses")
+"""Closes questions for addresses of other names, whose labels may have any bytes. Such a name could be read as a
+pattern (in a rule about a flow to it), as an address, or as another name with a port (by a proxy)."""
 QUIC: Final = Rule(action=Action.REFUSE, label="QUIC shows no server name, and a rule refuses names at this port")
 """Closes UDP at ports where a rule denies names in the first bytes of a connection."""
 
+_ADDRESSES: Final = frozenset((1, 28, 255))
+"""Types of records: A, AAAA, and ANY, which is answered as one of them."""
 _PUBLIC: Final = BITS[Group.PUBLIC]
 _STRICTNESS: Final = {Action.ALLOW: 0, Action.ASK: 1, Action.REFUSE: 2, Action.DROP: 3}
 
@@ -80,7 +96,7 @@ class Evaluator:
     Args:
         rules: the first that matches decides.
         default: the effect if none matches; None allows the flow.
-        host: the host's own addresses.
+        host: the host's own addresses, and networks that are all its own.
         resolvers: the guest's name servers, as it sees them.
         translators: prefixes of NAT64 translators of the host's network, beside 64:ff9b::/96.
 
@@ -98,7 +114,7 @@ class Evaluator:
         rules: Iterable[Rule],
         default: Action | None,
         *,
-        host: Collection[bytes] = (),
+        host: Iterable[bytes | Prefix] = (),
         resolvers: Collection[bytes] = (),
         translators: Iterable[Prefix] = (),
     ) -> None:
@@ -108,7 +124,10 @@ class Evaluator:
         self._groups = Groups(host, resolvers)
         self._translators = checked_translators(translators)
         self._index = Index(self._rules)
-        self._questions = bits_of(_decides_questions(rule, resolvers) for rule in self._rules)
+        aside = sets_aside_questions(self._rules, default)
+        self._questions = bits_of(
+            _decides_questions(rule, resolvers) and not (aside and opens_resolvers(rule)) for rule in self._rules
+        )
 
     def judge(
         self,
@@ -161,13 +180,21 @@ class Evaluator:
         """Judge a question for a name.
 
         A rule with names decides if a name matches, unless it refuses only some flows to it. A rule without names
-        decides if it matches UDP to port 53 of the guest's name servers. Types of records beside `RECORD_TYPES` need a
-        rule with names that lists them, or a rule without names.
+        decides if it matches UDP to port 53 of the guest's name servers, and is not set aside (`sets_aside_questions`).
+        Types of records beside `RECORD_TYPES` need a rule with names that lists them, or a rule without names.
+        Addresses are refused for what is no host name.
 
         Args:
             name: in canonical form.
             type_: of the records that are asked for.
         """
+        judged = self._judge_question(name, type_)
+        if type_ in _ADDRESSES and judged.action in (Action.ALLOW, Action.ASK) and not is_host_name(name):
+            return Judgement(Action.REFUSE, NO_HOST_NAME)
+        return judged
+
+    def _judge_question(self, name: str, type_: int) -> Judgement:
+        """The judgement of the first rule that decides about a question."""
         found = self._questions & self._index.named(name)
         while found:
             number = first_of(found)
@@ -269,6 +296,28 @@ class _Flow(NamedTuple):
 
 def _strictness(judgement: Judgement) -> tuple[int, bool]:
     return _STRICTNESS[judgement.action], judgement.check is not Check.NONE
+
+
+def sets_aside_questions(rules: Iterable[Rule], default: Action | None) -> bool:
+    """Whether rules that open the guest's name servers (`opens_resolvers`) say nothing about questions.
+
+    That is so if rules open names, and nothing without names allows public addresses: the answers to other questions
+    would be of no use, and a question can carry data.
+    """
+    outbound = [rule for rule in rules if not rule.denies and rule.inbound is not True]
+    opens_public = default in (None, Action.ALLOW) or any(
+        rule.action is Action.ALLOW
+        and not rule.names
+        and (rule.applies(TCP, inbound=False) or rule.applies(UDP, inbound=False))
+        and (rule.anywhere or Group.PUBLIC in rule.groups or any(not prefix.length for prefix in rule.destinations))
+        for rule in outbound
+    )
+    return not opens_public and any(rule.names for rule in outbound)
+
+
+def opens_resolvers(rule: Rule) -> bool:
+    """Whether a rule that matches the guest's name servers opens these, or a network that has them."""
+    return not (rule.denies or rule.names or rule.anywhere)
 
 
 def _decides_questions(rule: Rule, resolvers: Collection[bytes]) -> bool:

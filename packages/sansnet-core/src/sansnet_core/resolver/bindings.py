@@ -12,8 +12,9 @@ from functools import partial
 from math import inf
 from typing import Final
 
-from sansnet_core.config import NameMode, ResolverConfig
+from sansnet_core.config import ResolverConfig
 from sansnet_core.context import Context
+from sansnet_core.policy import NameMode
 from sansnet_core.resolver.answers import Answer
 from sansnet_core.resolver.leases import Lease, Leases
 from sansnet_core.resolver.lookups import Lookups

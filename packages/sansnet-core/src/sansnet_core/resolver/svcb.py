@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from sansnet_core.wire.dns_names import labels
+from sansnet_core.wire.dns_names import labels, text
 
-__all__ = ["sanitize"]
+__all__ = ["sanitize", "target"]
 
 _MANDATORY: Final = 0
 _ALPN: Final = 1
 _NO_DEFAULT_ALPN: Final = 2
+_MAX_LABEL: Final = 63
 _TAKEN_OUT: Final = frozenset((4, 5, 6))
 """ipv4hint, ech, ipv6hint (RFC 9460, 14.3.2)."""
 
@@ -30,11 +31,12 @@ def sanitize(data: bytes, *, udp: bool) -> bytes | None:
         None if the record cannot be used without them, or is malformed.
     """
     try:
-        start = 2 + sum(1 + len(label) for label in labels(data[2:])) + 1
+        target = labels(data[2:])
     except IndexError:
         return None
-    if start > len(data):
-        return None
+    start = 2 + sum(1 + len(label) for label in target) + 1
+    if start > len(data) or any(len(label) > _MAX_LABEL for label in target):
+        return None  # also with a compressed name (RFC 9460, 2.2), whose end readers see at different places
     parameters: dict[int, bytes] = {}
     position = start
     while position < len(data):
@@ -59,6 +61,15 @@ def sanitize(data: bytes, *, udp: bool) -> bytes | None:
             del parameters[_ALPN]
     rest = (key.to_bytes(2, "big") + len(value).to_bytes(2, "big") + value for key, value in parameters.items())
     return data[:start] + b"".join(rest)
+
+
+def target(data: bytes) -> str | None:
+    """The name that a record leads to, in canonical form; None if that is its owner.
+
+    Args:
+        data: as from `sanitize`.
+    """
+    return text(data[2:]) if data[2] else None
 
 
 def _without_http3(alpn: bytes) -> bytes:

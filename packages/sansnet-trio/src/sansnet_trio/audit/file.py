@@ -9,6 +9,7 @@ reader can stop this process.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import select
@@ -22,11 +23,9 @@ from typing import BinaryIO, Final
 from sansnet_core.errors import UsageError
 from sansnet_trio.linux.descriptors import Uncopyable
 
-__all__ = ["MAX_SIZE", "AuditFile"]
+__all__ = ["AuditFile"]
 
-MAX_SIZE: Final = 1 << 30
-"""Bytes of a regular file beyond which nothing is written, unless another bound is given."""
-
+_MAX_SIZE: Final = 1 << 30
 _log: Final = logging.getLogger("sansnet")
 
 _PIECE: Final = select.PIPE_BUF
@@ -52,7 +51,10 @@ class AuditFile(Uncopyable):
         failed: whether the last attempt to write failed.
     """
 
-    def __init__(self, file: BinaryIO, *, max_size: int | None = MAX_SIZE) -> None:
+    MAX_SIZE: Final = _MAX_SIZE
+    """The default of `max_size`."""
+
+    def __init__(self, file: BinaryIO, *, max_size: int | None = _MAX_SIZE) -> None:
         if not hasattr(file, "write") or hasattr(file, "encoding"):
             raise UsageError(f"file: {file!r:.100} is not a binary file; give open(path, 'ab', buffering=0)")
         if max_size is not None and (type(max_size) is not int or max_size < 1):
@@ -90,7 +92,7 @@ class AuditFile(Uncopyable):
         """Close the file, after a moment for the reader of a pipe. A second call does nothing."""
         out, self._out = self._out, None
         if out is not None:
-            with contextlib.suppress(OSError):
+            with self._reporting():
                 out.close()
 
     @contextlib.contextmanager
@@ -208,6 +210,8 @@ class _Stream:
                 room.register(self._file, select.POLLOUT)
                 room.poll(left * 1000)
                 self.push()
+            if self._waiting:
+                raise TimeoutError(errno.ETIMEDOUT, "the reader does not read")
         finally:
             if self._socket is not None:
                 self._socket.close()

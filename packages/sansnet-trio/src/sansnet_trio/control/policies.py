@@ -16,8 +16,9 @@ from sansnet_trio.control.requests import RequestError, endpoint, number
 if TYPE_CHECKING:
     from sansnet_core import Rule
     from sansnet_core.policy import Policy
+    from sansnet_trio import decisions
     from sansnet_trio.control.server import Answer, Request
-    from sansnet_trio.decisions import PendingFlow, Verdict
+    from sansnet_trio.decisions import PendingFlow
 
 __all__ = ["Policed", "PolicyCommands"]
 
@@ -42,7 +43,7 @@ class Policed(Protocol):
     def pending(self) -> list[PendingFlow]:
         """The flows that wait for a verdict."""
 
-    def answer(self, id: int, verdict: Verdict, rule: Rule | None = None) -> None:
+    def answer(self, id: int, verdict: decisions.Verdict, rule: Rule | None = None) -> None:
         """Decide about such a flow, and put a rule before all others."""
 
 
@@ -125,7 +126,7 @@ class PolicyCommands:
         """Refuse a flow that waits."""
         return self._decide(request, Action.REFUSE, Refuse())
 
-    def _decide(self, request: Request, action: Action, verdict: Verdict) -> Answer:
+    def _decide(self, request: Request, action: Action, verdict: decisions.Verdict) -> Answer:
         from sansnet_trio.policies import rule_for
 
         policed, id = self._ready(), request.get("id")

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from sansnet_core.addresses import Prefix
-from sansnet_core.config import NameMode, ResolverConfig
+from sansnet_core.config import ResolverConfig
+from sansnet_core.policy import NameMode
 from sansnet_core.records import replace
 from sansnet_trio.hostinfo import MIN_NETWORK, HostError, HostInfo, InterfaceAddress, Route, Uplink
 

@@ -177,10 +177,11 @@ class Attempts(Generic[Flow]):
 
     def expire(self) -> None:
         """The time between two attempts has passed, or that for the handshake."""
-        if self._shaking:
-            self._fail(next(iter(self._open)), ETIMEDOUT)
-        elif self._waiting:
+        if self._waiting:
             self.begin()
+        elif self._shaking:
+            for socket in list(self._open):  # none, if the connection has ended at the same time
+                self._fail(socket, ETIMEDOUT)
 
     def connected(self, socket: SocketId) -> None:
         """An attempt has succeeded."""

@@ -14,12 +14,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from sansnet_core import checks
-from sansnet_core.config import ProxyConfig
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.notices import FlowRefused
 from sansnet_core.orders import Buffer, CloseSocket, Endpoint, ExtendedError, OpenStream, ServeStream, SocketId
-from sansnet_core.policy import Action, Allow, Check, Drop, Refuse, Serve, Verdict
+from sansnet_core.policy import Action, Allow, Check, Drop, ProxyConfig, Refuse, Serve, Verdict
 from sansnet_core.policy.evaluator import Judgement
 from sansnet_core.proto.tcp import reports, states
 from sansnet_core.proto.tcp.attempts import Attempts, Handshake
