@@ -151,7 +151,7 @@ def test_an_answer_whose_addresses_are_closed_has_a_line_with_one_of_them() -> N
     bench = Bench()
     bench.add(asked(), NameAsked("example.org", False, 100.0, 28, True, "closed", bytes(15) + b"\x01"))
     bench.log.end()
-    question, answer, *_, end = bench.entries()
+    _, question, answer, end = bench.entries()
     assert (answer["kind"], answer["verdict"], answer["rule"]) == ("answer", "refuse", "closed")
     assert (answer["name"], answer["type"], answer["address"]) == ("example.org", "AAAA", "::1")
     assert (question["kind"], end["questions"], end["refused_questions"]) == ("question", 1, 0)

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sansnet_core import Endpoint, FlowClosed, FlowOpened, FlowRefused, NameAsked, Reason, addresses
-from sansnet_core.config import NameMode, ResolverConfig
+from sansnet_core.config import ResolverConfig
 from sansnet_core.orders import SocketId
-from sansnet_core.policy import Action, Evaluator, load_policy
+from sansnet_core.policy import Action, Evaluator, NameMode, load_policy
 from sansnet_core.records import replace
 from sansnet_core.testing import make_config
 from sansnet_trio import Event
