@@ -319,3 +319,15 @@ def test_forwarded_ports_stay_open_when_the_policy_is_replaced() -> None:
     changed("replace", 'default = "drop"\n')
     assert changed("remove", ["forwarded ports"]) == []
     assert changed("add", ["allow udp"]) == ["allow udp"], "what was removed stays so"
+
+
+def test_the_kind_of_names_stays_when_a_policy_does_not_tell_it() -> None:
+    config = NetworkConfig(ipv4=Ipv4Config(address="10.0.0.2/24", gateway="10.0.0.1"), dns_servers=["10.0.0.1"])
+    setup = Setup(config=config, interface=None, warnings=())
+    policy = LivePolicy(lambda: setup)
+    policy.set_policy(Policy(default_action=Action.REFUSE, names=NameMode.REAL))
+    policy.set_policy(Policy(rules=[parse_rule("allow tcp a.example:443")]))
+    assert policy.policy.names is NameMode.REAL
+    resolver = policy.applied(setup).config.resolver
+    assert resolver is not None
+    assert resolver.names is NameMode.REAL

@@ -193,6 +193,19 @@ class SlowEvaluator:
             found.append(last)
         return [each.packed for each in found]
 
+    def is_limited_to_names(self) -> bool:
+        """Rules open names, and nothing without names allows public addresses over TCP or UDP."""
+        if self.default is Action.ALLOW:
+            return False
+        for rule in self.rules:
+            if rule.action is Action.ALLOW and not rule.names and not rule.inbound:
+                everywhere = any(str(prefix) in ("0.0.0.0/0", "::/0") for prefix in rule.destinations)
+                everywhere = everywhere or Group.PUBLIC in rule.groups or not (rule.destinations or rule.groups)
+                if everywhere and set(rule.protocols) != {"ping"}:
+                    return False
+        opening = [rule for rule in self.rules if rule.action in (Action.ALLOW, Action.ASK) and not rule.inbound]
+        return any(rule.names for rule in opening)
+
     def question(self, name: str, type_: int) -> tuple[Action, Rule | None]:
         for rule in self.rules:
             denies = rule.action in (Action.REFUSE, Action.DROP)
@@ -214,6 +227,8 @@ class SlowEvaluator:
             if (rule.destinations or rule.groups) and not named and Group.RESOLVER not in rule.groups:
                 continue
             if not denies and rule.record_types and type_ not in PLAIN_TYPES and type_ not in rule.record_types:
+                continue
+            if not denies and (rule.destinations or rule.groups) and self.is_limited_to_names():
                 continue
             return rule.action, rule
         return self.default, None

@@ -295,6 +295,22 @@ def test_quic_is_open_elsewhere(lines: str, flow: str) -> None:
         ("ask", "a.org", 1, "ask"),
         ("drop resolver; allow a.org", "a.org", 1, "drop"),
         ("allow a.org; drop resolver", "a.org", 1, "allow"),
+        # with rules that open names, and nothing public without names: other names are of no use
+        ("allow tcp a.org:443; allow udp,tcp resolver port 53", "b.org", 1, "refuse"),
+        ("allow udp,tcp resolver port 53; allow tcp a.org:443", "b.org", 1, "refuse"),
+        ("ask a.org; allow resolver", "b.org", 1, "refuse"),
+        ("allow tcp a.org:443; allow 10.0.0.0/8", "b.org", 1, "refuse"),
+        ("allow tcp a.org:443; allow resolver; allow in; allow ping; allow private", "b.org", 1, "refuse"),
+        ("allow tcp a.org:443; allow resolver; ask", "b.org", 1, "ask"),
+        ("allow tcp a.org:443; allow resolver; ask public; refuse", "b.org", 1, "refuse"),
+        ("allow tcp a.org:443; allow resolver; drop resolver", "b.org", 1, "drop"),
+        ("allow tcp a.org:443; allow resolver", "a.org", 1, "allow"),
+        ("allow in a.org; allow resolver", "b.org", 1, "allow"),
+        ("refuse a.org; allow resolver", "b.org", 1, "allow"),
+        ("allow tcp a.org:22; allow resolver; allow public port 80,443", "b.org", 1, "allow"),
+        ("allow tcp a.org:22; allow resolver; allow 0.0.0.0/0", "b.org", 1, "allow"),
+        ("allow tcp a.org:22; allow resolver; allow", "b.org", 1, "allow"),
+        ("allow tcp a.org:22; allow * at resolver", "b.org", 1, "allow"),
     ],
 )
 def test_questions(lines: str, name: str, type_: int, action: str) -> None:

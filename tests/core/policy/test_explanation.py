@@ -110,6 +110,15 @@ def test_each_address_of_a_name_is_explained() -> None:
     assert explain(FILE, "a.org:22", addresses=["1.2.3.4"], host_addresses=["1.2.3.4"]).action == "refuse"
 
 
+def test_it_is_explained_why_the_preset_dns_adds_no_names() -> None:
+    file = load_policy('preset = "dns"\nrules = ["allow tcp a.org:443"]')
+    why = "rule 2 (allow udp,tcp resolver port 53 label=questions) allows no questions: other rules open names"
+    for found in (explain_question(file, "b.org"), explain(file, "b.org:443")):
+        assert (found.action, any(reason.startswith(why) for reason in found.reasons)) == ("refuse", True)
+    assert explain_question(file, "a.org").action == "allow"
+    assert explain_question(PRESETS["dns"], "b.org").action == "allow"
+
+
 def test_a_question_is_explained() -> None:
     assert explain_question(FILE, "A.org").action == "allow"
     refused = explain_question(FILE, "a.org", "CAA")

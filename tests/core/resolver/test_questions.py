@@ -393,6 +393,59 @@ def test_an_alias_of_the_hosts_loopback_is_in_an_answer_only_if_a_rule_says_so()
     assert data(Bench(config).ask("host.example.org")[0]) == ["10.9.9.9"]
 
 
+# names with a meaning of their own
+
+
+@pytest.mark.parametrize("names", NameMode)
+@pytest.mark.parametrize("default", [Action.ALLOW, Action.ASK])
+@pytest.mark.parametrize(
+    ("name", "type_", "rcode", "found"),
+    [
+        ("localhost", "A", 0, ["127.0.0.1"]),
+        ("LocalHost.", "AAAA", 0, ["::1"]),
+        ("a.b.localhost", "A", 0, ["127.0.0.1"]),
+        ("localhost", "TXT", 0, []),
+        ("invalid", "A", 3, []),
+        ("secret.invalid", "TXT", 3, []),
+        ("onion", "A", 3, []),
+        ("www.example.onion", "AAAA", 3, []),
+        ("use-application-dns.net", "A", 3, []),
+        ("_dns.resolver.arpa", "SVCB", 0, []),
+        ("resolver.arpa", "A", 0, []),
+    ],
+)
+def test_names_with_a_meaning_of_their_own_are_asked_for_nowhere(
+    names: NameMode, default: Action, name: str, type_: str, rcode: int, found: list[str]
+) -> None:
+    bench = Bench(configuration(ALLOWED, names=names, default=default, notices=True))
+    (answer,) = bench.ask(name, type_)
+    assert (answer.rcode(), data(answer), bench.opened) == (rcode, found, [])
+    (notice,) = bench.notices
+    assert isinstance(notice, NameAsked)
+    assert (notice.answered, notice.refused) == (True, False)
+    bench = Bench(configuration(ALLOWED, names=names))
+    assert bench.ask(name, type_)[0].rcode() == REFUSED, "the rules come first"
+
+
+@pytest.mark.parametrize("name", ["localhost.example.org", "onion.example.org", "notlocalhost", "net", "arpa"])
+def test_names_that_only_look_like_them_are_asked_for(name: str) -> None:
+    bench = Bench(configuration(names=NameMode.REAL, default=Action.ALLOW))
+    assert bench.ask(name) == []
+    assert len(bench.asked) == 1
+
+
+def test_the_names_of_the_configuration_come_before_those_with_a_meaning() -> None:
+    bench = Bench(configuration(default=Action.ALLOW, hosts=(("db.localhost", ("10.0.2.2",)),)))
+    assert data(bench.ask("db.localhost")[0]) == ["10.0.2.2"]
+
+
+def test_a_proxy_may_know_names_that_no_name_server_has() -> None:
+    """As Tor does, which is a SOCKS5 proxy."""
+    proxy = ProxyConfig(name="tor", kind=ProxyKind.SOCKS5, server=("192.0.2.9", 9050))
+    bench = Bench(configuration(allow("*.onion", via="tor"), proxies=(proxy,)))
+    assert data(bench.ask("www.example.onion")[0]) == ["198.18.0.1"]
+
+
 # other records
 
 
@@ -413,6 +466,22 @@ def test_https_records_lose_their_hints_their_ech_and_http3_if_udp_is_closed(nam
     assert https(Bench(configuration(ALLOWED, names=names))) == ['1 . alpn="h2" port="8443"']
     open_ = allow("*.example.org", protocols=("udp", "tcp"))
     assert https(Bench(configuration(open_, names=names))) == ['1 . alpn="h2,h3" port="8443"']
+
+
+@pytest.mark.parametrize("names", NameMode)
+def test_https_records_lead_to_names_that_the_guest_may_ask_for_only(names: NameMode) -> None:
+    zone = {
+        ("www.example.org.", "HTTPS"): (
+            "www.example.org. 60 IN CNAME x.cdn.example.net.",
+            "x.cdn.example.net. 60 IN HTTPS 1 . alpn=h2",
+            "x.cdn.example.net. 60 IN HTTPS 2 y.cdn.example.net. alpn=h2",
+            "x.cdn.example.net. 60 IN HTTPS 3 y.Example.org. alpn=h2",
+            "x.cdn.example.net. 60 IN HTTPS 0 z.cdn.example.net.",
+        )
+    }
+    (rrset,) = Bench(configuration(ALLOWED, names=names)).look_up("www.example.org", zone, "HTTPS").answer
+    assert rrset.name.to_text() == "www.example.org.", "the guest may not ask for the members of the chain"
+    assert sorted(record.to_text() for record in rrset) == ['1 . alpn="h2"', '3 y.Example.org. alpn="h2"']
 
 
 # messages
@@ -491,6 +560,11 @@ def test_a_large_answer_is_truncated_to_what_the_guest_takes() -> None:
 def test_the_answer_repeats_the_question_as_it_was_asked() -> None:
     (answer,) = own().ask("EvIl.NeT")
     assert answer.question[0].name.to_text() == "EvIl.NeT."
+
+
+@pytest.mark.parametrize("flags", [0, dns.flags.DO])
+def test_the_answer_repeats_that_dnssec_is_wanted(flags: int) -> None:
+    assert own().ask("evil.net", use_edns=0, ednsflags=flags)[0].ednsflags == flags
 
 
 def test_questions_by_ipv6_are_answered_from_the_address_that_was_asked() -> None:

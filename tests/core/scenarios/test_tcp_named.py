@@ -276,6 +276,20 @@ def test_a_real_address_stands_for_its_names() -> None:
     assert (notice.name, notice.rule) == (NAME, "database")
 
 
+@pytest.mark.parametrize("action", [Action.REFUSE, Action.DROP, Action.ASK])
+@pytest.mark.parametrize("others", [[], ["other.example.org"]])
+def test_a_rule_about_a_name_holds_for_its_real_addresses(action: Action, others: list[str]) -> None:
+    """The address is not judged as one without a name, which the default action would allow."""
+    rule = Rule(action=action, names=(NAME, "other.example.org"), ports=(5432,))
+    bench, _ = named(rule, real={PUBLIC: [NAME, *others]}, default_action=Action.ALLOW)
+    TcpGuest(bench, PUBLIC).syn()
+    orders = bench.take()
+    assert [type(order) for order in orders] == ([DecideFlow] if action is Action.ASK else [])
+    TcpGuest(bench, PUBLIC, 5433).syn()
+    (order,) = opened(bench)
+    assert (order.remote, order.name) == (Endpoint(PUBLIC, 5433), NAME)
+
+
 def test_an_own_address_without_a_name_answers_as_a_closed_port() -> None:
     bench, _ = named(RULE, default_action=Action.ALLOW)
     guest = TcpGuest(bench, "198.18.255.1")

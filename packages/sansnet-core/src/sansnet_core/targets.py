@@ -155,17 +155,19 @@ class Targets:
             reason = context.address_map.refusal(remote.address)
             return Target(_CLOSED, reason=reason, errno=ECONNREFUSED if reason is Reason.OWN_ADDRESS else EACCES)
         judge = context.policy.judge
-        asked = None
+        asked = refused = None
         for name in names:
             judgement = judge(protocol, remote.address, remote.port, name=name, host=host.address)
             if judgement.allowed:
                 return _target(judgement, host, name, allowed=allowed)
-            if judgement.action is Action.ASK and asked is None:
-                asked = _target(judgement, host, name, allowed=allowed)
+            if judgement.action is Action.ASK:
+                asked = asked or _target(judgement, host, name, allowed=allowed)
+            elif judgement.rule is not None and judgement.rule.names:
+                refused = refused or _target(judgement, host, name, allowed=allowed)
         judgement = judge(protocol, remote.address, remote.port, host=host.address)
-        if asked is not None and not judgement.allowed:
+        if asked is not None and (not judgement.allowed or (asked.judgement.rule and asked.judgement.rule.names)):
             return asked
-        return _target(judgement, host, None, allowed=allowed)
+        return refused or _target(judgement, host, None, allowed=allowed)
 
     def _find_leased(
         self, bindings: Bindings, protocol: int, remote: Endpoint, name: str, *, allowed: bool

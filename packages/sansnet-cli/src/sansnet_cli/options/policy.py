@@ -90,8 +90,8 @@ def add_rule_options(group: argparse._ArgumentGroup) -> None:
         "--preset",
         choices=PRESETS,
         metavar="NAME",
-        help="rules for a common case: `none`; `dns`: only names; `web`: also ports 80 and 443 of public addresses; "
-        "`public`: all ports of public addresses; `open`",
+        help="rules for a common case: `none`; `dns`: only look-ups of names; `web`: also ports 80 and 443 of public "
+        "addresses; `public`: all ports of public addresses; `open`",
     )
     group.add_argument(
         "--names",

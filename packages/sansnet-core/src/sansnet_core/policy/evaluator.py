@@ -22,7 +22,17 @@ from sansnet_core.policy.names import is_host_name
 from sansnet_core.policy.rule import RECORD_TYPES, Action, Allow, Check, Drop, Group, Refuse, Rule
 from sansnet_core.wire.ip import TCP, UDP
 
-__all__ = ["ADDRESS_OF_NAME", "NO_HOST_NAME", "OTHER_RESOLVER", "QUIC", "RESOLVER_PORTS", "Evaluator", "Judgement"]
+__all__ = [
+    "ADDRESS_OF_NAME",
+    "NO_HOST_NAME",
+    "OTHER_RESOLVER",
+    "QUIC",
+    "RESOLVER_PORTS",
+    "Evaluator",
+    "Judgement",
+    "opens_resolvers",
+    "sets_aside_questions",
+]
 
 RESOLVER_PORTS: Final = frozenset((53, 853, 5353, 5355, 137))
 """DNS, DNS over TLS and QUIC, mDNS, LLMNR, NetBIOS: other ways to resolve names."""
@@ -114,7 +124,10 @@ class Evaluator:
         self._groups = Groups(host, resolvers)
         self._translators = checked_translators(translators)
         self._index = Index(self._rules)
-        self._questions = bits_of(_decides_questions(rule, resolvers) for rule in self._rules)
+        aside = sets_aside_questions(self._rules, default)
+        self._questions = bits_of(
+            _decides_questions(rule, resolvers) and not (aside and opens_resolvers(rule)) for rule in self._rules
+        )
 
     def judge(
         self,
@@ -167,8 +180,9 @@ class Evaluator:
         """Judge a question for a name.
 
         A rule with names decides if a name matches, unless it refuses only some flows to it. A rule without names
-        decides if it matches UDP to port 53 of the guest's name servers. Types of records beside `RECORD_TYPES` need a
-        rule with names that lists them, or a rule without names. Addresses are refused for what is no host name.
+        decides if it matches UDP to port 53 of the guest's name servers, and is not set aside (`sets_aside_questions`).
+        Types of records beside `RECORD_TYPES` need a rule with names that lists them, or a rule without names.
+        Addresses are refused for what is no host name.
 
         Args:
             name: in canonical form.
@@ -282,6 +296,28 @@ class _Flow(NamedTuple):
 
 def _strictness(judgement: Judgement) -> tuple[int, bool]:
     return _STRICTNESS[judgement.action], judgement.check is not Check.NONE
+
+
+def sets_aside_questions(rules: Iterable[Rule], default: Action | None) -> bool:
+    """Whether rules that open the guest's name servers (`opens_resolvers`) say nothing about questions.
+
+    That is so if rules open names, and nothing without names allows public addresses: the answers to other questions
+    would be of no use, and a question can carry data.
+    """
+    outbound = [rule for rule in rules if not rule.denies and rule.inbound is not True]
+    opens_public = default in (None, Action.ALLOW) or any(
+        rule.action is Action.ALLOW
+        and not rule.names
+        and (rule.applies(TCP, inbound=False) or rule.applies(UDP, inbound=False))
+        and (rule.anywhere or Group.PUBLIC in rule.groups or any(not prefix.length for prefix in rule.destinations))
+        for rule in outbound
+    )
+    return not opens_public and any(rule.names for rule in outbound)
+
+
+def opens_resolvers(rule: Rule) -> bool:
+    """Whether a rule that matches the guest's name servers opens these, or a network that has them."""
+    return not (rule.denies or rule.names or rule.anywhere)
 
 
 def _decides_questions(rule: Rule, resolvers: Collection[bytes]) -> bool:

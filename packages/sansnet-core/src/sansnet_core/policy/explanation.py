@@ -10,7 +10,13 @@ from sansnet_core.addresses import AnyAddress, format, packed
 from sansnet_core.errors import ConfigError
 from sansnet_core.policy.cases import Case, Place, PolicyFile, canonical_question
 from sansnet_core.policy.embedded import carried
-from sansnet_core.policy.evaluator import ADDRESS_OF_NAME, Evaluator, Judgement
+from sansnet_core.policy.evaluator import (
+    ADDRESS_OF_NAME,
+    Evaluator,
+    Judgement,
+    opens_resolvers,
+    sets_aside_questions,
+)
 from sansnet_core.policy.groups import BITS, Groups, groups_in
 from sansnet_core.policy.names import matches
 from sansnet_core.policy.policy import Policy, PolicyError
@@ -190,7 +196,8 @@ class _Explainer:
         else:
             asked = self._evaluator.question(place.name, 1)
             if asked.action in (Action.REFUSE, Action.DROP):
-                return self._made(subject, asked, ["the name is not resolved", self._decided(asked)])
+                reasons = ["the name is not resolved", self._decided(asked), *self._set_aside()]
+                return self._made(subject, asked, reasons)
             judged, chosen = self._judge_name(place, protocol, addresses, reasons)
         reasons.insert(0, self._decided(judged))
         for other in carried(chosen) if chosen is not None else ():
@@ -207,7 +214,16 @@ class _Explainer:
         reasons = [self._decided(judged)]
         if judged.action in (Action.REFUSE, Action.DROP) and self._evaluator.question(name, 1).allowed:
             reasons.append(f'a rule with records = ["{type_name(type_)}"] would allow records of this type')
+        elif not judged.allowed:
+            reasons += self._set_aside()
         return self._made(f"question for {name}, type {type_name(type_)}", judged, reasons)
+
+    def _set_aside(self) -> Iterator[str]:
+        """Sentences about rules that would allow all questions, if no rule opened names."""
+        if sets_aside_questions(self._rules, self._policy.default_action):
+            for number, rule in enumerate(self._rules, 1):
+                if opens_resolvers(rule) and Group.RESOLVER in rule.groups:
+                    yield f"rule {number} ({rule}) allows no questions: other rules open names, which alone count"
 
     def _judge(self, protocol: str, address: bytes | None, place: Place, *, inbound: bool = False) -> Judgement:
         number = PROTOCOLS[protocol][0]

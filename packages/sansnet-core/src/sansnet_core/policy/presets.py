@@ -19,7 +19,7 @@ _DNS_RULE: Final = Rule(
 NONE: Final = Policy(default_action=Action.REFUSE)
 """Nothing."""
 DNS: Final = Policy(rules=(_DNS_RULE,), default_action=Action.REFUSE)
-"""Questions to the guest's name servers."""
+"""Questions to the guest's name servers; with rules that open names, for these alone (`sets_aside_questions`)."""
 WEB: Final = Policy(
     rules=(_DNS_RULE, Rule(action=Action.ALLOW, groups=(Group.PUBLIC,), ports=(80, 443), label="web")),
     default_action=Action.REFUSE,

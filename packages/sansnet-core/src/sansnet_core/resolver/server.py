@@ -24,7 +24,8 @@ from sansnet_core.resolver.answers import Answer
 from sansnet_core.resolver.bindings import NameBindings
 from sansnet_core.resolver.lookups import Lookups
 from sansnet_core.resolver.reach import is_reachable
-from sansnet_core.resolver.svcb import sanitize
+from sansnet_core.resolver.special import special
+from sansnet_core.resolver.svcb import sanitize, target
 from sansnet_core.wire import dns_message as dns
 from sansnet_core.wire import dns_names
 from sansnet_core.wire.dns_message import Edns, Message, Question, ResourceRecord
@@ -37,6 +38,8 @@ Reply: TypeAlias = Callable[[bytes | None], None]
 _RECURSION_DESIRED: Final = 0x0100
 _RECURSION_AVAILABLE: Final = 0x0080
 _CHECKING_DISABLED: Final = 0x0010
+_DNSSEC_OK: Final = 0x8000
+"""A flag of EDNS, which a response repeats (RFC 3225, 3)."""
 _BADVERS: Final = 16
 _BLOCKED: Final = bytes.fromhex("000f0002000f")
 """An option of EDNS: extended error 15, "blocked" (RFC 8914, 4.16)."""
@@ -48,6 +51,8 @@ MAX_DATAGRAM: Final = 1232
 """Bytes that pass every link with the smallest MTU of IPv6 (RFC 9715, 3)."""
 _LEASE_TTL: Final = 300.0
 """Most seconds for which the guest keeps an address of `NameMode.OWN`: the name may vanish."""
+_OPEN: Final = (Action.ALLOW, Action.ASK)
+_SERVICES: Final = (dns.SVCB, dns.HTTPS)
 _ADDRESS_SIZES: Final = {dns.A: 4, dns.AAAA: 16}
 
 
@@ -95,7 +100,7 @@ def respond(
     """The bytes of a response to a query."""
     flags = dns.RESPONSE | _RECURSION_AVAILABLE
     flags |= query.flags & (dns.OPCODE | _RECURSION_DESIRED | _CHECKING_DISABLED)
-    edns = Edns(MAX_DATAGRAM, options=options) if query.edns else None
+    edns = Edns(MAX_DATAGRAM, flags=query.edns.flags & _DNSSEC_OK, options=options) if query.edns else None
     message = Message(query.identifier, flags, rcode, questions, tuple(answers), tuple(authorities), (), edns)
     return dns.emit(message, limit)
 
@@ -164,7 +169,10 @@ class Server:
             return
         judgement = context.policy.question(asked.name, asked.type)
         of_hosts = self._is_of_hosts(asked)
-        if judgement.action is Action.ASK and self.config.names is NameMode.REAL and not of_hosts:
+        own = self.config.names is NameMode.OWN and not of_hosts
+        via = own and judgement.rule is not None and judgement.rule.via is not None
+        found = None if of_hosts or via else special(asked.name, asked.type)
+        if judgement.action is Action.ASK and self.config.names is NameMode.REAL and not (of_hosts or found):
             judgement = judgement._replace(action=Action.REFUSE)  # the verdict would come too late for the question
         if judgement.action in (Action.REFUSE, Action.DROP):
             self._notify(asked, judgement, refused=True)
@@ -174,16 +182,18 @@ class Server:
             else:
                 asked.answer(dns.REFUSED, options=_BLOCKED)
             return
+        if found is not None:
+            self._notify(asked, judgement, here=True)
+            self._answer_special(asked, *found)
+            return
         if len(self._waiting) >= context.config.limits.name_questions:
             context.drop_packet(Reason.NAME_LIMIT, protocol, guest, server)
             asked.answer(dns.SERVFAIL)
             return
-        own = self.config.names is NameMode.OWN and not of_hosts
-        via = judgement.rule is not None and judgement.rule.via is not None
         if asked.type == dns.ANY:  # records of one type are enough (RFC 8482, 4.1)
             asked.type = dns.A if context.config.ipv4 else dns.AAAA
         self._notify(asked, judgement)
-        if own and (judgement.action is Action.ASK or via):
+        if via or (own and judgement.action is Action.ASK):
             self._answer_own(asked, _LEASE_TTL)  # it is resolved after the verdict, or by the proxy
             return
         self._waiting[asked] = None
@@ -196,8 +206,8 @@ class Server:
     def _is_of_hosts(self, asked: _Asked) -> bool:
         return bool(self._lookups.hosts(asked.question.name.lower()))
 
-    def _notify(self, asked: _Asked, judgement: Judgement, *, refused: bool = False) -> None:
-        here = refused or self._lookups.known(asked.question.name.lower(), asked.type) is not None
+    def _notify(self, asked: _Asked, judgement: Judgement, *, refused: bool = False, here: bool = False) -> None:
+        here = here or refused or self._lookups.known(asked.question.name.lower(), asked.type) is not None
         now = self._context.now
         self._context.notify(NameAsked(asked.name, here, now, asked.question.type, refused, judgement.text))
 
@@ -213,6 +223,14 @@ class Server:
             data = dns_names.from_text(names[0])
             record = ResourceRecord(asked.question.name, dns.PTR, dns.INTERNET, int(_LEASE_TTL), data)
             asked.answer(dns.NOERROR, (record,))
+
+    def _answer_special(self, asked: _Asked, rcode: int, address: bytes | None) -> None:
+        """Answer a question for a name with a meaning of its own."""
+        if address is None:
+            asked.answer(rcode)
+        else:
+            record = ResourceRecord(asked.question.name, asked.type, dns.INTERNET, int(_LEASE_TTL), address)
+            asked.answer(rcode, (record,))
 
     # answers
 
@@ -267,11 +285,13 @@ class Server:
                 if not self._is_open(asked.name, record.data, of_hosts=self._is_of_hosts(asked)):
                     continue
                 open_.append(record.data)
-            elif record.type in (dns.SVCB, dns.HTTPS):
+            elif record.type in _SERVICES:
                 data = sanitize(record.data, udp=self._is_udp_open(asked.name))
-                if data is None:
+                if data is None or not self._may_follow(data):
                     continue
-                record = record._replace(data=data)
+                record = record._replace(name=asked.question.name, data=data)
+            elif asked.type in _SERVICES:
+                continue  # the guest may not ask for the members of the chain
             records.append(record._replace(ttl=int(left)))
         if answer.addresses and not open_:
             records.clear()
@@ -287,9 +307,14 @@ class Server:
             return of_hosts and address_map.is_own(address)  # a service of the program
         return is_reachable(self._context, name, address, host.address)
 
+    def _may_follow(self, data: bytes) -> bool:
+        """Whether the guest may ask for the name that a record of a service leads to."""
+        name = target(data)
+        return name is None or self._context.policy.question(name, dns.A).action in _OPEN
+
     def _is_udp_open(self, name: str) -> bool:
         judged = self._context.policy.judge(UDP, None, 443, name=name)
-        return judged.action in (Action.ALLOW, Action.ASK)
+        return judged.action in _OPEN
 
 
 def _problem(query: Message) -> int:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from sansnet_core.wire.dns_names import labels
+from sansnet_core.wire.dns_names import labels, text
 
-__all__ = ["sanitize"]
+__all__ = ["sanitize", "target"]
 
 _MANDATORY: Final = 0
 _ALPN: Final = 1
@@ -61,6 +61,15 @@ def sanitize(data: bytes, *, udp: bool) -> bytes | None:
             del parameters[_ALPN]
     rest = (key.to_bytes(2, "big") + len(value).to_bytes(2, "big") + value for key, value in parameters.items())
     return data[:start] + b"".join(rest)
+
+
+def target(data: bytes) -> str | None:
+    """The name that a record leads to, in canonical form; None if that is its owner.
+
+    Args:
+        data: as from `sanitize`.
+    """
+    return text(data[2:]) if data[2] else None
 
 
 def _without_http3(alpn: bytes) -> bytes:
