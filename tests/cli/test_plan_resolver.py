@@ -169,8 +169,14 @@ def test_the_resolver_knows_the_families_of_the_host(host: HostInfo, expected: t
 
 def test_the_rules_know_the_addresses_of_the_host() -> None:
     host = replace(HOST, addresses=("127.0.0.1", "10.0.0.2", "172.17.0.1", "fe80::1"))
-    assert plan(host)[1].config.host_addresses == host.addresses
-    assert plan(host, policy=None)[1].config.host_addresses == host.addresses
+    assert plan(host)[1].config.host_addresses == tuple(map(Prefix, host.addresses))
+    assert plan(host, policy=None)[1].config.host_addresses == tuple(map(Prefix, host.addresses))
+
+
+def test_the_rules_know_the_networks_that_are_the_host_itself() -> None:
+    host = replace(HOST, addresses=("10.0.0.2",), local=("10.0.0.2", "20.1.0.0/16", "2a00:99::"))
+    expected = (Prefix("10.0.0.2"), Prefix("20.1.0.0/16"), Prefix("2a00:99::"))
+    assert plan(host)[1].config.host_addresses == expected
 
 
 def prefixes(setup: Setup) -> tuple[str, str]:
@@ -265,7 +271,7 @@ def test_names_keep_their_addresses_when_the_host_changes() -> None:
     new = plan(replace(HOST, networks=("198.18.0.0/24",), addresses=("198.18.0.1",)))[1]
     kept = keeping_names(new, old)
     assert prefixes(kept) == prefixes(old)
-    assert kept.config.host_addresses == (parse("198.18.0.1"),)
+    assert kept.config.host_addresses == (Prefix("198.18.0.1"),)
     assert keeping_names(plan(policy=None)[1], old).config.resolver is None
 
 

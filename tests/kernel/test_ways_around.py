@@ -19,6 +19,7 @@ import pytest
 
 from tests.lab import HOST4, HOST6, Guest, eventually, served
 from tests.lab.internet import ADDRESSES, RESOLVER4, Internet, internet
+from tests.lab.servers import answered
 
 PROBE: Final = str(Path(__file__).parents[1] / "lab" / "probe.py")
 ALLOWED4, ALLOWED6 = ADDRESSES["allowed"]
@@ -369,6 +370,52 @@ def test_14_the_aliases_of_the_host_are_closed(world: Internet, policy: str) -> 
         with world.lab.guest(*aliases) as guest:
             for alias in aliases[1::2]:
                 assert probe(guest, "tcp", alias, "7070", "hello") == "this is the host"
+
+
+def test_14_addresses_that_the_host_delivers_to_itself_are_closed(world: Internet) -> None:
+    """The anycast address of routers in a network of the host, and networks with a local route."""
+    host, heard = world.lab.host, []
+
+    def hear(stream: socket.socket) -> None:
+        heard.append(stream.getsockname()[0])
+        stream.sendall(b"this is the host\n")
+
+    def answer(data: bytes) -> bytes:
+        heard.append(data.decode())
+        return b"this is the host\n"
+
+    host.shell(
+        """
+        sysctl -qw net.ipv6.conf.all.forwarding=1
+        ip address add 2a00:99::5/64 dev uplink nodad
+        ip route add local 20.1.0.0/16 dev lo
+        ip -6 route add local 2a00:98::/64 dev lo
+        """
+    )
+    ways = [
+        *(("udp", address, "7070", address) for address in ("2a00:99::", "2a00:98::7", "20.1.2.3")),
+        *(("tcp", address, "7070", address) for address in ("2a00:98::7", "20.1.2.3")),
+    ]
+    try:
+        with served(host.listen("::", 7070), hear), answered(host.datagram("::", 7070), answer):
+            with world.lab.guest("--preset", "public", warning="reached") as guest:
+                for way in ways:
+                    assert "this is" not in probe(guest, *way)
+                assert probe(guest, "tcp", OTHER4, "7", "hello").startswith("this is")
+            assert heard == []
+            with world.lab.guest() as guest:
+                for way in ways:
+                    probe(guest, *way)
+                assert len(heard) >= len(ways)
+    finally:
+        host.shell(
+            """
+            ip route del local 20.1.0.0/16 dev lo
+            ip -6 route del local 2a00:98::/64 dev lo
+            ip address del 2a00:99::5/64 dev uplink
+            sysctl -qw net.ipv6.conf.all.forwarding=0
+            """
+        )
 
 
 @pytest.mark.parametrize("prefix", ["64:ff9b::/96", "64:ff9b:1::/96", "2002::/16", "2001::/32", "ISATAP"])

@@ -197,6 +197,29 @@ def test_all_addresses_and_networks_of_the_host_are_known(host: Namespace) -> No
 
 
 @pytest.mark.kernel
+def test_all_that_the_host_delivers_to_itself_is_known(host: Namespace) -> None:
+    """But not what only marked packets get, as for a transparent proxy."""
+    host.shell(
+        """
+        sysctl -qw net.ipv6.conf.all.forwarding=1
+        ip link set lo up
+        ip link set one up
+        ip address add 10.1.0.2/24 dev one
+        ip address add 2001:db8::2/64 dev one nodad
+        ip route add local 198.18.0.0/24 dev lo
+        ip -6 route add local fd00:7::/48 dev lo
+        ip route add local 0.0.0.0/0 dev lo table 100
+        ip route add local 172.16.0.0/12 dev lo table 100
+        """
+    )
+    found = {str(prefix) for prefix in read(host).local if not prefix.address.startswith(b"\xfe\x80")}
+    assert found == {
+        *("10.1.0.2/32", "198.18.0.0/24"),
+        *("2001:db8::/128", "2001:db8::2/128", "fd00:7::/48"),
+    }
+
+
+@pytest.mark.kernel
 def test_without_a_default_route_any_route_will_do(host: Namespace) -> None:
     host.shell("ip address add 10.1.0.2/24 dev one; ip link set one up")
     uplink = read(host).ipv4

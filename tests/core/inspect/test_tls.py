@@ -184,6 +184,44 @@ def test_second_hellos_with_another_name(between: bytes) -> None:
             assert (result.forbidden, result.name) == (True, REFUSED)
 
 
+def names_that_a_server_reads(stream: bytes) -> list[str | None]:
+    """Those that OpenSSL takes from the ClientHellos of a stream."""
+    names: list[str | None] = []
+    context = retry_context()
+    context.sni_callback = lambda server, name, _: names.append(name)
+    incoming = ssl.MemoryBIO()
+    server = context.wrap_bio(incoming, ssl.MemoryBIO(), server_side=True)
+    incoming.write(stream)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        server.do_handshake()
+    return names
+
+
+@pytest.mark.parametrize("version", [b"\3\1", b"\3\3", b"\3\4", b"\4\3", b"\xff\0"])
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_second_hello_as_a_server_takes_it(version: bytes, padded: bool) -> None:
+    """It may be of any version, and of more than 128 KiB: OpenSSL takes it."""
+    (first, second, *_), _ = handshake(Client(client_context(), ALLOWED), retry_context())
+    start = second.index(b"\x16\3\3")
+    end = start + 5 + int.from_bytes(second[start + 3 : start + 5], "big")
+    message = bytearray(second[start + 9 : end].replace(ALLOWED.encode(), REFUSED.encode()))
+    message[:2] = version
+    if padded:
+        ciphers = 35 + message[34]
+        size = int.from_bytes(message[ciphers : ciphers + 2], "big")
+        more = bytes(message[ciphers + 2 : ciphers + 2 + size]).ljust(65534, b"\x5a")
+        extensions = bytes(message[ciphers + 2 + size + 4 :])
+        message[ciphers:] = vector(2, more) + b"\1\0"
+        message += vector(2, extensions + extension(0x5A5A, bytes(65535 - len(extensions) - 4)))
+    body = b"\1" + len(message).to_bytes(3, "big") + message
+    assert not padded or len(body) > 1 << 17
+    hostile = second[:start] + b"".join(record(body[at : at + 16384]) for at in range(0, len(body), 16384))
+    assert names_that_a_server_reads(first + hostile) == [ALLOWED, REFUSED]
+    result = tls(first, hostile)
+    assert result.forbidden
+    assert REFUSED.encode() not in result.passed
+
+
 def test_a_second_hello_behind_early_data() -> None:
     first = record(hello(server_name(ALLOWED), VERSIONS, EARLY))
     early = record(bytes(16000), 23) * 20 + CHANGE_CIPHER_SPEC + record(b"", 23)

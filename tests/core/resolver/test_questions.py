@@ -7,6 +7,7 @@ import struct
 import dns.edns
 import dns.flags
 import dns.message
+import dns.name
 import dns.rcode
 import dns.rdatatype
 import dns.reversename
@@ -74,6 +75,43 @@ def test_a_question_that_no_rule_allows_leaves_the_host_never(names: NameMode, n
     assert bench.drops() == {Reason.REFUSED: 1}
     bench.wait(60)
     assert (bench.opened, bench.orders) == ([], [])
+
+
+@pytest.mark.parametrize("names", NameMode)
+@pytest.mark.parametrize("action", [Action.ALLOW, Action.ASK])
+@pytest.mark.parametrize("via", [None, "office"])
+@pytest.mark.parametrize("type_", ["A", "AAAA", "ANY"])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        (b"*",),
+        (b"*", b"example", b"org"),
+        (b"evil", b"test:443/", b"example", b"org"),
+        (b"me@evil/x", b"example", b"org"),
+        (b"a\r\nb", b"example", b"org"),
+        (b"evil.test", b"example", b"org"),
+        (b"169", b"254", b"169", b"254"),
+        (b"127", b"1"),
+        (b"0x7f", b"1"),
+        (),
+        (b"\xff" * 63, b"\0" * 63, b"example", b"org"),
+    ],
+)
+def test_only_host_names_have_addresses(
+    labels: tuple[bytes, ...], type_: str, via: str | None, action: Action, names: NameMode
+) -> None:
+    """A rule about a flow to "*", or a proxy that gets "evil.test:443/.example.org", would open more than was asked."""
+    proxies = (ProxyConfig(name="office", kind=ProxyKind.HTTP, server=("192.0.2.200", 3128)),)
+    rule = Rule(action=action, names=("*",), via=via)
+    bench = Bench(configuration(rule, names=names, proxies=proxies, notices=True))
+    query = dns.message.make_query(dns.name.Name((*labels, b"")), type_, id=1)
+    (answer,) = bench.ask_bytes(query.to_wire())
+    assert answer.rcode() == dns.rcode.REFUSED
+    assert bench.questions() == []
+    assert not bench.network.statistics().flows["names"]
+    (notice,) = bench.notices
+    assert isinstance(notice, NameAsked)
+    assert notice.refused
 
 
 def test_a_rule_may_drop_questions() -> None:

@@ -43,6 +43,13 @@ def test_http3_stays_if_udp_is_open() -> None:
     assert sanitize(of("1 . alpn=h3,h2 ipv4hint=192.0.2.1"), udp=True) == of("1 . alpn=h3,h2")
 
 
+def test_a_compressed_target_hides_no_parameters() -> None:
+    """A pointer of two bytes is not the length of a label that covers the rest."""
+    hidden = b"\0\4\0\4" + bytes((192, 0, 2, 1))
+    record = b"\0\1\xc0\x0c" + hidden
+    assert sanitize(record.ljust(2 + 1 + 0xC0, b"\xff") + b"\0", udp=True) is None
+
+
 @given(st.binary(max_size=60), st.booleans())
 def test_any_bytes_do_no_harm(data: bytes, udp: bool) -> None:
     result = sanitize(data, udp=udp)

@@ -18,6 +18,7 @@ from sansnet_core import (
     Reason,
     Rule,
 )
+from sansnet_core.config import ResolverConfig
 from sansnet_core.orders import SocketId
 from sansnet_core.policy import Group
 from sansnet_core.records import replace
@@ -133,6 +134,17 @@ def test_an_address_of_the_host_that_is_new_counts() -> None:
     connection = established(pair)
     pair.network.reconfigure(replace(pair.config, host_addresses=(SERVER,)), pair.now)
     pair.settle()
+    assert is_reset(connection)
+
+
+@pytest.mark.parametrize("port", [53, 853])
+def test_a_connection_to_a_name_server_ends_once_our_own_resolver_takes_its_place(port: int) -> None:
+    """Otherwise the guest could ask for any name on it."""
+    pair = Pair(replace(make_config(), dns_servers=(SERVER,)))
+    connection = pair.connect(port=port)
+    pair.settle()
+    assert connection.established
+    other_rules(pair, Rule(action=Action.REFUSE, names=("evil.example",)), ALL, resolver=ResolverConfig())
     assert is_reset(connection)
 
 

@@ -53,7 +53,6 @@ class AddressMap:
         "_leases",
         "_outbound",
         "_resolvers",
-        "_resolvers",
         "_virtual",
         "own",
     )
@@ -72,9 +71,6 @@ class AddressMap:
         """Addresses at which our own resolver answers. Nothing else may: not even by DNS over TLS."""
         pairs = [pair for pair in config.dns_forward if not self._virtual.find(pair[0])]
         self._dns = dict(reversed(pairs))  # the first pair for an address counts
-        servers = (*config.dns_servers, *(match for match, _ in config.dns_forward))
-        self._resolvers = frozenset(servers if config.resolver is not None else ())
-        """Addresses of our own resolver, which takes the datagrams and connections to port 53."""
         own = {len(address): address for family in (config.ipv4, config.ipv6) if family and (address := family.address)}
         self._hosts = {alias: own[len(alias)] for alias in config.map_guest_address if len(alias) in own}
         self._hosts |= {alias: LOOPBACK[len(alias)] for alias in config.map_host_loopback}
@@ -107,9 +103,7 @@ class AddressMap:
         Returns:
             None if the destination is closed.
         """
-        if port in dns.PORTS and destination in self._resolvers:
-            return None
-        if port in dns.PORTS and destination in self._resolvers:
+        if self.is_resolver(destination, port):
             return None
         if port in dns.PORTS and (server := self._dns.get(destination)) is not None:
             if port == dns.PORT:
@@ -124,6 +118,10 @@ class AddressMap:
                 return None
             host = destination
         return Endpoint._make((host, port))
+
+    def is_resolver(self, destination: bytes, port: int) -> bool:
+        """Whether a port is one of our own resolver, so that nothing else answers there."""
+        return port in dns.PORTS and destination in self._resolvers
 
     def is_own(self, address: bytes) -> bool:
         """Whether an address exists in the program only: an own address, or one in a virtual prefix."""

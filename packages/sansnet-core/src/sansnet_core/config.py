@@ -329,7 +329,7 @@ class NetworkConfig(Record):
         resolver: our own resolver; None forwards the guest's questions to the name servers. It is needed if rules have
             names.
         proxies: the proxies of rules with `via`.
-        host_addresses: the host's own addresses, for rules about `Group.HOST`.
+        host_addresses: the host's own addresses, and networks that are all its own, for rules about `Group.HOST`.
         udp_filtering: the sources that the guest's UDP sockets receive from. Forwarded ports receive from all.
         dhcp, dhcp6, ndp, router_advertisements: whether the service is on.
         lease_time: seconds for which DHCP and DHCPv6 give an address; clients renew after half of it. None means for
@@ -370,7 +370,7 @@ class NetworkConfig(Record):
     proxies: Converted[Iterable[ProxyConfig], tuple[ProxyConfig, ...]] = field(
         several(instance(ProxyConfig)), default=()
     )
-    host_addresses: Addresses = field(several(fields.address), default=())
+    host_addresses: Prefixes = field(several(fields.prefix), default=())
     tcp: bool = True
     udp: bool = True
     icmp: bool = True

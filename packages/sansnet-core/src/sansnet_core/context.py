@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 
 from sansnet_core.address_map import AddressMap
+from sansnet_core.addresses import Prefix
 from sansnet_core.config import NetworkConfig
 from sansnet_core.dropped import KEPT, Dropped, Kept
 from sansnet_core.egress import Egress
@@ -144,7 +145,7 @@ def make_evaluator(config: NetworkConfig) -> Evaluator:
     # Where an alias leads to the address that the guest and the host share, that is the host
     shared = [family.address for family in (config.ipv4, config.ipv6) if family is not None and family.address]
     aliased = {len(alias) for alias in config.map_guest_address}
-    host = (*config.host_addresses, *(address for address in shared if len(address) in aliased))
+    host = [*config.host_addresses, *(Prefix(address) for address in shared if len(address) in aliased)]
     return Evaluator(config.rules, config.default_action, host=host, resolvers=resolvers)
 
 

@@ -256,7 +256,7 @@ class Targets:
         """
         context = self._context
         leased = context.bindings is not None and context.bindings.is_leased(remote.address)
-        if leased and name is None:
+        if (leased and name is None) or context.address_map.is_resolver(remote.address, remote.port):
             return False
         judge = context.policy.judge
         if leased and name is not None:

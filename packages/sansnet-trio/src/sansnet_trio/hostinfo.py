@@ -49,7 +49,10 @@ _LOOPBACK_INDEX: Final = 1
 
 # linux/rtnetlink.h
 _RT_TABLE_MAIN: Final = 254
+_RT_TABLE_LOCAL: Final = 255
 _RTN_UNICAST: Final = 1
+_RTN_LOCAL: Final = 2
+_RTN_ANYCAST: Final = 4
 _RTM_F_CLONED: Final = 0x200
 _RTNH_F_DEAD: Final = 1
 _RTNH_F_ONLINK: Final = 4
@@ -197,6 +200,8 @@ class HostInfo(Record):
         resolvers: contents of the host's resolv.conf.
         addresses: all addresses of the host, 4 or 16 bytes each, without zones.
         networks: the networks that its routes lead to, without default routes.
+        local: networks and addresses whose packets it delivers to itself, beside those of loopback: its own addresses,
+            the anycast addresses of routers (RFC 4291, 2.6.1), and other local routes (ip-route(8)).
     """
 
     ipv4: Part[Uplink | None] = field(optional(instance(Uplink)), default=None)
@@ -205,6 +210,7 @@ class HostInfo(Record):
     resolvers: Part[Resolvers] = field(instance(Resolvers), default=Resolvers())
     addresses: Addresses = field(several(fields.address), default=())
     networks: Prefixes = field(several(fields.prefix), default=())
+    local: Prefixes = field(several(fields.prefix), default=())
 
 
 def read_host(
@@ -237,6 +243,7 @@ def read_host(
             resolvers=read_resolvers(),
             addresses=dict.fromkeys(_parse_address(message).address for message in four.addresses + six.addresses),
             networks=dict.fromkeys(_networks(four.routes + six.routes)),
+            local=dict.fromkeys(_local(four.routes + six.routes)),
         )
 
 
@@ -321,6 +328,17 @@ def _networks(messages: Iterable[Any]) -> Iterator[Prefix]:
         destination, length = message.get_attr("RTA_DST"), message["dst_len"]
         if destination and length >= MIN_NETWORK and message["type"] == _RTN_UNICAST:
             yield Prefix(f"{destination}/{length}")
+
+
+def _local(messages: Iterable[Any]) -> Iterator[Prefix]:
+    """The destinations of local routes. Those in tables beside the local one are for marked packets (as for TPROXY)."""
+    for message in messages:
+        destination, length = message.get_attr("RTA_DST"), message["dst_len"]
+        table = message.get_attr("RTA_TABLE") or message["table"]
+        if destination and length and table == _RT_TABLE_LOCAL and message["type"] in (_RTN_LOCAL, _RTN_ANYCAST):
+            found = Prefix(f"{destination}/{length}")
+            if not addresses.is_loopback(found.address):
+                yield found
 
 
 def _read_uplink(tables: _Tables, names: dict[int, str], wanted: int | None) -> Uplink | None:

@@ -68,7 +68,7 @@ def _resolver(config: NetworkConfig, present: ResolverConfig | None) -> Resolver
     if not servers:
         raise ConfigError("rules: they have names, but the guest has no name server; start it with one")
     families = tuple(version for version, family in ((6, config.ipv6), (4, config.ipv4)) if family is not None)
-    prefix4, prefix6 = choose_prefixes((*used_networks(config, (), ()), *map(Prefix, config.host_addresses)))
+    prefix4, prefix6 = choose_prefixes((*used_networks(config, (), ()), *config.host_addresses))
     return ResolverConfig(servers=servers, families=families, prefix4=prefix4, prefix6=prefix6)
 
 

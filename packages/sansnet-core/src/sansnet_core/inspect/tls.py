@@ -9,8 +9,11 @@ decides:
 - application data without an offer of early data: it is encrypted, and the handshake of TLS 1.3 is nearly over;
 - a handshake message of another type: TLS 1.2 goes on without a second ClientHello;
 - a handshake message that could be a ClientHello: it is checked as the first one. After a ChangeCipherSpec of TLS 1.2,
-  the encrypted Finished is of the same record type. Its first bytes are random, so one in some ten millions looks like
-  a ClientHello; its connection stalls or ends.
+  the encrypted Finished is of the same record type. Its first bytes are random, so one in some hundred thousands looks
+  like a ClientHello; its connection stalls or ends.
+
+Only what all servers refuse makes a message another one. Some take a second ClientHello of any version, and of any size
+that its fields can have.
 
 With Encrypted Client Hello, the name is that of the outer ClientHello.
 """
@@ -42,6 +45,8 @@ _MESSAGE_HEADER: Final = 4
 _MAX_PLAIN: Final = 1 << 14
 _MAX_ENCRYPTED: Final = _MAX_PLAIN + 2048
 """RFC 5246, 6.2.3; less in TLS 1.3."""
+_MAX_HELLO: Final = 2 + 32 + (1 + 32) + (2 + 65534) + (1 + 255) + (2 + 65535)
+"""Bytes of the largest ClientHello: version, random, and four vectors of which each is full (RFC 8446, 4.1.2)."""
 
 
 class TlsInspector(Inspector):
@@ -219,10 +224,12 @@ class _Reader:
 
 
 def _could_be_hello(message: bytearray) -> bool:
-    """Whether bytes could be the beginning of a ClientHello that a server accepts: its type, length and version."""
+    """Whether bytes could be the beginning of a second ClientHello that a server accepts: its type and lengths.
+
+    The version may be any: if the extension for versions is there, RFC 8446, 4.2.1 has servers ignore this one.
+    """
     return (
         message[0] == _CLIENT_HELLO
-        and (len(message) < 2 or message[1] < 2)
-        and (len(message) < 5 or message[4] == 3)
+        and (len(message) < 2 or message[1] <= _MAX_HELLO >> 16)
         and (len(message) < 39 or message[38] <= 32)
     )

@@ -18,11 +18,13 @@ from sansnet_core.addresses import Prefix
 from sansnet_core.policy.embedded import carried, checked_translators
 from sansnet_core.policy.groups import BITS, Groups
 from sansnet_core.policy.index import Index, bits_of, first_of
+from sansnet_core.policy.names import is_host_name
 from sansnet_core.policy.rule import RECORD_TYPES, Action, Allow, Check, Drop, Group, Refuse, Rule
 from sansnet_core.wire.ip import TCP, UDP
 
 __all__ = [
     "ADDRESS_OF_NAME",
+    "NO_HOST_NAME",
     "OTHER_RESOLVER",
     "QUIC",
     "RESOLVER_PORTS",
@@ -39,9 +41,14 @@ OTHER_RESOLVER: Final = Rule(action=Action.REFUSE, label="names are resolved by 
 """Closes `RESOLVER_PORTS` if rules have names, unless the rule that decides names the port."""
 ADDRESS_OF_NAME: Final = Rule(action=Action.REFUSE, label="an address of a name must be public, or allowed by a rule")
 """Closes an address that is not public to a name whose rule has no addresses."""
+NO_HOST_NAME: Final = Rule(action=Action.REFUSE, label="only host names have addresses")
+"""Closes questions for addresses of other names, whose labels may have any bytes. Such a name could be read as a
+pattern (in a rule about a flow to it), as an address, or as another name with a port (by a proxy)."""
 QUIC: Final = Rule(action=Action.REFUSE, label="QUIC shows no server name, and a rule refuses names at this port")
 """Closes UDP at ports where a rule denies names in the first bytes of a connection."""
 
+_ADDRESSES: Final = frozenset((1, 28, 255))
+"""Types of records: A, AAAA, and ANY, which is answered as one of them."""
 _PUBLIC: Final = BITS[Group.PUBLIC]
 _STRICTNESS: Final = {Action.ALLOW: 0, Action.ASK: 1, Action.REFUSE: 2, Action.DROP: 3}
 
@@ -89,7 +96,7 @@ class Evaluator:
     Args:
         rules: the first that matches decides.
         default: the effect if none matches; None allows the flow.
-        host: the host's own addresses.
+        host: the host's own addresses, and networks that are all its own.
         resolvers: the guest's name servers, as it sees them.
         translators: prefixes of NAT64 translators of the host's network, beside 64:ff9b::/96.
 
@@ -107,7 +114,7 @@ class Evaluator:
         rules: Iterable[Rule],
         default: Action | None,
         *,
-        host: Collection[bytes] = (),
+        host: Iterable[bytes | Prefix] = (),
         resolvers: Collection[bytes] = (),
         translators: Iterable[Prefix] = (),
     ) -> None:
@@ -175,11 +182,19 @@ class Evaluator:
         A rule with names decides if a name matches, unless it refuses only some flows to it. A rule without names
         decides if it matches UDP to port 53 of the guest's name servers, and is not set aside (`sets_aside_questions`).
         Types of records beside `RECORD_TYPES` need a rule with names that lists them, or a rule without names.
+        Addresses are refused for what is no host name.
 
         Args:
             name: in canonical form.
             type_: of the records that are asked for.
         """
+        judged = self._judge_question(name, type_)
+        if type_ in _ADDRESSES and judged.action in (Action.ALLOW, Action.ASK) and not is_host_name(name):
+            return Judgement(Action.REFUSE, NO_HOST_NAME)
+        return judged
+
+    def _judge_question(self, name: str, type_: int) -> Judgement:
+        """The judgement of the first rule that decides about a question."""
         found = self._questions & self._index.named(name)
         while found:
             number = first_of(found)

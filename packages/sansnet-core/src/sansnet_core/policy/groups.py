@@ -10,7 +10,7 @@ named. A rule that closes the group closes them, too. So an address has two sets
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from sansnet_core.addresses import Prefix, split_zone
@@ -63,14 +63,15 @@ class Groups:
     """Which groups an address is in.
 
     Args:
-        host: the host's own addresses, which are in `HOST`.
+        host: the host's own addresses, and networks that are all its own, which are in `HOST`.
         resolvers: the guest's name servers, which are in `RESOLVER`.
     """
 
     __slots__ = ("_host", "_resolvers")
 
-    def __init__(self, host: Collection[bytes] = (), resolvers: Collection[bytes] = ()) -> None:
-        self._host = frozenset(split_zone(address)[0] for address in host)
+    def __init__(self, host: Iterable[bytes | Prefix] = (), resolvers: Collection[bytes] = ()) -> None:
+        own = map(Prefix, host)
+        self._host = PrefixTable((Prefix(split_zone(address)[0], length), True) for address, length in own)
         self._resolvers = frozenset(resolvers)
 
     def is_resolver(self, address: bytes) -> bool:
@@ -89,10 +90,10 @@ class Groups:
         found = _TABLE.find(host) or _PUBLIC
         resolver = _RESOLVER if address in self._resolvers else 0
         if found & _METADATA:
-            return _METADATA | resolver, found | (_HOST if host in self._host else 0) | resolver
+            return _METADATA | resolver, found | (_HOST if self._host.find(host) else 0) | resolver
         if found & _LOOPBACK:
             return found | _HOST | resolver, found | _HOST | resolver
-        if host in self._host:
+        if self._host.find(host):
             return _HOST | resolver, found | _HOST | resolver
         return found | resolver, found | resolver
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["canonical", "fitting", "matches", "pattern"]
+__all__ = ["canonical", "fitting", "is_host_name", "matches", "pattern"]
 
 _ALLOWED: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
 _DOTS: Final = "\u3002\uff0e\uff61"
@@ -59,11 +59,26 @@ def pattern(text: str) -> str:
             f"{text!r:.100} has a * that is not its first label; write '*.example.org' for all names below a name"
         )
     name = canonical(name)
-    last = name.rpartition(".")[2]
-    if last.isdigit() or (last.startswith("0x") and all(each in "0123456789abcdef" for each in last[2:])):
-        # Programs read 127.1 or 0x7f.1 as an address, and ask no name server
+    if _is_address(name):
         raise ValueError(f"{text!r:.100} is neither a host name nor an address; give all four parts of an address")
     return front + name
+
+
+def is_host_name(name: str) -> bool:
+    """Whether the canonical text of a name, which a guest has asked for, is a host name and cannot be read as more.
+
+    The labels of a question may have any bytes: also those that end the host in a URL.
+    """
+    try:
+        return canonical(name) == name and not _is_address(name)
+    except ValueError:
+        return False
+
+
+def _is_address(name: str) -> bool:
+    """Whether programs read a name as an address, such as 127.1 or 0x7f.1, and ask no name server."""
+    last = name.rpartition(".")[2]
+    return last.isdigit() or (last.startswith("0x") and all(each in "0123456789abcdef" for each in last[2:]))
 
 
 def matches(pattern: str, name: str) -> bool:

@@ -15,6 +15,7 @@ __all__ = ["sanitize", "target"]
 _MANDATORY: Final = 0
 _ALPN: Final = 1
 _NO_DEFAULT_ALPN: Final = 2
+_MAX_LABEL: Final = 63
 _TAKEN_OUT: Final = frozenset((4, 5, 6))
 """ipv4hint, ech, ipv6hint (RFC 9460, 14.3.2)."""
 
@@ -30,11 +31,12 @@ def sanitize(data: bytes, *, udp: bool) -> bytes | None:
         None if the record cannot be used without them, or is malformed.
     """
     try:
-        start = 2 + sum(1 + len(label) for label in labels(data[2:])) + 1
+        target = labels(data[2:])
     except IndexError:
         return None
-    if start > len(data):
-        return None
+    start = 2 + sum(1 + len(label) for label in target) + 1
+    if start > len(data) or any(len(label) > _MAX_LABEL for label in target):
+        return None  # also with a compressed name (RFC 9460, 2.2), whose end readers see at different places
     parameters: dict[int, bytes] = {}
     position = start
     while position < len(data):

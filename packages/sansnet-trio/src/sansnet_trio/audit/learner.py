@@ -95,7 +95,7 @@ class Learner:
 
     def __init__(self, config: NetworkConfig | None = None, *, wall: Callable[[], float] = time.time) -> None:
         self._wall = wall
-        self._host: Collection[bytes] = ()
+        self._host: Collection[Prefix] = ()
         self._resolvers: Collection[bytes] = ()
         self._search: tuple[str, ...] = ()
         defaults = ResolverConfig()

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from sansnet_core import addresses, fields
-from sansnet_core.addresses import Endpoint
+from sansnet_core.addresses import Endpoint, Prefix
 from sansnet_core.config import IPV6_MIN_MTU, Ipv4Config, Ipv6Config, NetworkConfig
 from sansnet_core.errors import expect
 from sansnet_core.fields import Address, Addresses, Part, instance, several
@@ -231,7 +231,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         rules=options.all_rules,
         default_action=options.default_action or (options.policy.default_action if options.policy else None),
         proxies=options.policy.proxies if options.policy else (),
-        host_addresses=host.addresses,
+        host_addresses=dict.fromkeys((*map(Prefix, host.addresses), *host.local)),
         limits=options.limits,
     )
     if has_resolver(options):
