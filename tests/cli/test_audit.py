@@ -8,11 +8,14 @@ import stat
 import subprocess
 import sys
 import threading
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from sansnet_cli.options.records import CommandLineError, CommandOptions
+from sansnet_cli.output import files
 from sansnet_cli.output.files import ReplacedFile, open_appended
 from sansnet_cli.runtime.audit import Audit, audited
 from sansnet_core import Action, Rule
@@ -140,6 +143,36 @@ def test_a_policy_may_go_to_a_pipe(tmp_path: Path) -> None:
     file.close()
     os.close(writer)
     assert os.read(reader, 2000) == b"x" * 1000
+    os.close(reader)
+
+
+def test_the_reader_of_a_policy_may_be_slow(tmp_path: Path) -> None:
+    text = "x" * 300_000
+    reader, writer = os.pipe()
+    got: list[bytes] = []
+
+    def read() -> None:
+        while data := os.read(reader, 30_000):
+            got.append(data)
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    with closing(ReplacedFile(f"/proc/self/fd/{writer}")) as file:
+        os.close(writer)
+        file.write(text)
+    thread.join(10)
+    os.close(reader)
+    assert b"".join(got) == text.encode()
+
+
+def test_a_reader_that_does_not_read_cannot_keep_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_READER_TIMEOUT", 0.1)
+    reader, writer = os.pipe()
+    with closing(ReplacedFile(f"/proc/self/fd/{writer}")) as file:
+        os.close(writer)
+        with pytest.raises(TimeoutError, match="does not read"):
+            file.write("x" * 300_000)
     os.close(reader)
 
 

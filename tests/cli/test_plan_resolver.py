@@ -275,6 +275,14 @@ def test_names_keep_their_addresses_when_the_host_changes() -> None:
     assert keeping_names(plan(policy=None)[1], old).config.resolver is None
 
 
+def test_a_guest_without_a_resolver_may_get_the_same_one_later() -> None:
+    host = replace(HOST, networks=("198.18.0.0/24",))
+    assert plan(host)[1].resolver == plan(host)[1].config.resolver
+    later = plan(host, policy=None)[1]
+    assert (later.resolver, later.config.resolver) == (plan(host)[1].resolver, None)
+    assert plan(replace(HOST, networks=("0.0.0.0/1", "128.0.0.0/1")), policy=None)[1].resolver is None
+
+
 def test_the_interfaces_of_the_guest_are_as_without_a_resolver() -> None:
     assert plan()[0] == plan(policy=None)[0]
     assert InterfaceAddress("10.0.0.2/24") in plan()[0].addresses

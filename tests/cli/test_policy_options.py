@@ -182,6 +182,9 @@ def test_a_proxy_has_credentials_from_a_file(tmp_path: Path) -> None:
         (["--learn", ""], "names no file"),
         (["--audit", "x", "--learn", "./x"], "--learn would overwrite the file of --audit"),
         (["--proxy-credentials", "x"], "needs --proxy URL"),
+        (["--nat64", "2001:db8::/96"], "--nat64 needs a policy"),
+        (["--allow", "example.org", "--nat64", "2001:db8::/99"], "is not the prefix of a translator"),
+        (["--allow", "example.org", "--nat64", "x"], "--nat64"),
         (["--proxy", "192.0.2.1:1080"], "give socks5://HOST:PORT or http://HOST:PORT"),
         (["--proxy", "https://192.0.2.1:1080"], "give socks5://HOST:PORT or http://HOST:PORT"),
         (["--proxy", "socks5://192.0.2.1"], "give socks5://HOST:PORT"),
@@ -319,3 +322,15 @@ def test_forwarded_ports_stay_open_when_the_policy_is_replaced() -> None:
     changed("replace", 'default = "drop"\n')
     assert changed("remove", ["forwarded ports"]) == []
     assert changed("add", ["allow udp"]) == ["allow udp"], "what was removed stays so"
+
+
+def test_the_kind_of_names_stays_when_a_policy_does_not_tell_it() -> None:
+    config = NetworkConfig(ipv4=Ipv4Config(address="10.0.0.2/24", gateway="10.0.0.1"), dns_servers=["10.0.0.1"])
+    setup = Setup(config=config, interface=None, warnings=())
+    policy = LivePolicy(lambda: setup)
+    policy.set_policy(Policy(default_action=Action.REFUSE, names=NameMode.REAL))
+    policy.set_policy(Policy(rules=[parse_rule("allow tcp a.example:443")]))
+    assert policy.policy.names is NameMode.REAL
+    resolver = policy.applied(setup).config.resolver
+    assert resolver is not None
+    assert resolver.names is NameMode.REAL

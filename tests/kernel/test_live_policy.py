@@ -380,6 +380,22 @@ def test_a_rule_by_name_is_added_to_a_guest_that_had_none(lab: Lab, path: Path) 
         assert set(server.questions) == {"late.example"}
 
 
+def test_names_get_no_addresses_of_the_hosts_networks_when_rules_name_them_late(lab: Lab, path: Path) -> None:
+    server = DnsServer({("late.example", "A"): [PUBLIC], ("late.example", "AAAA"): []})
+    lab.host.shell("ip link add names0 type veth peer names1; ip address add 198.18.5.1/15 dev names0")
+    lab.host.shell("ip link set names0 up; ip link set names1 up")
+    try:
+        with server.on(lab.upstream, SERVER4), lab.guest("-c", str(path), warning="reached ") as guest:
+            rules = f'rules = ["allow tcp late.example:{PORT}"]\n'
+            asked(lab, path, "policy", "replace", file(lab, "late.toml", rules))
+            assert guest.run(*client("late.example")).stdout == "question\n"
+            own = guest.run("getent", "ahostsv4", "late.example").stdout
+            assert own.strip()
+            assert not own.startswith(("198.18.", "198.19."))
+    finally:
+        lab.host.shell("ip link delete names0")
+
+
 def test_forwarded_ports_stay_open_unless_a_rule_closes_them(lab: Lab, path: Path) -> None:
     def reaches() -> bool:
         with suppress(ConnectionResetError), closing(lab.upstream.connect(HOST4, OUTSIDE)) as stream:

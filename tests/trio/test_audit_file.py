@@ -180,6 +180,16 @@ def test_what_waits_is_written_when_the_file_is_closed() -> None:
     assert len(entries(b"".join(found))) == 100
 
 
+def test_lines_that_still_wait_at_the_end_are_reported(caplog: pytest.LogCaptureFixture) -> None:
+    reader, writer = pipe()
+    file = AuditFile(writer)
+    assert file.write([line(number, 1000) for number in range(500)], last) == 0
+    file.close()
+    os.close(reader)
+    assert len(caplog.messages) == 1
+    assert "the reader does not read" in caplog.messages[0]
+
+
 def test_a_socket_gets_lines_and_stays_blocking_for_others() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:

@@ -10,6 +10,8 @@ import trio
 from trio.testing import MockClock
 
 from sansnet_core import Action, Allow, ConfigError, Endpoint, FlowClosed, Limits, Reason, Refuse, UsageError
+from sansnet_core.addresses import Prefix
+from sansnet_core.config import Ipv4Config, ResolverConfig
 from sansnet_core.policy import NameMode, Policy, parse_rule
 from sansnet_core.records import replace
 from sansnet_trio import Decider, NewFlow, NoSuchFlow, PendingFlow, Verdict, hold_flow
@@ -118,6 +120,41 @@ def test_rules_with_names_need_a_name_server_and_get_a_resolver() -> None:
     real = with_policy(made, replace(named, names=NameMode.REAL))
     assert real.resolver == replace(made.resolver, names=NameMode.REAL)
     assert with_policy(real, CLOSED).resolver == real.resolver, "the guest may have addresses that it gave"
+
+
+def test_rules_with_names_get_the_resolver_of_the_plan() -> None:
+    named = Policy(rules=[parse_rule("allow tcp example.org:443")])
+    planned = ResolverConfig(servers=[("192.0.2.54", 53)], prefix4="10.254.0.0/16")
+    config = replace(make_simulated_config(), dns_servers=["192.0.2.53"])
+    made = with_policy(config, named, planned=planned)
+    assert made.resolver == planned
+    other = replace(planned, servers=[("192.0.2.55", 53)], prefix4="198.18.0.0/15")
+    again = with_policy(config, named, present=made.resolver, planned=other).resolver
+    assert again == replace(planned, servers=other.servers), "names keep their addresses"
+    with pytest.raises(ConfigError, match="no name server"):
+        with_policy(replace(config, dns_servers=()), named, planned=planned)
+
+
+def test_without_a_plan_names_get_no_addresses_of_the_guests_network() -> None:
+    named = Policy(rules=[parse_rule("allow tcp example.org:443")])
+    four = Ipv4Config(address="198.18.5.2/16", gateway="198.18.5.1")
+    made = with_policy(replace(make_simulated_config(), ipv4=four, dns_servers=["192.0.2.53"]), named).resolver
+    assert made is not None
+    assert made.prefix4 == Prefix("198.19.0.0/16")
+
+
+def test_the_kind_of_names_stays_and_waits_for_a_resolver() -> None:
+    async def body(guest: SimulatedGuest) -> None:
+        network = guest.network
+        network.set_policy(replace(CLOSED, names=NameMode.REAL))
+        assert (network.config.resolver, network.policy.names) == (None, NameMode.REAL)
+        network.set_policy(Policy(rules=[parse_rule("allow tcp example.org:443")]))
+        assert network.config.resolver is not None
+        assert network.config.resolver.names is network.policy.names is NameMode.REAL
+        network.reconfigure(replace(network.config, resolver=None))
+        assert network.config.resolver.names is NameMode.REAL
+
+    run(body, dns_servers=("192.0.2.53",))
 
 
 @families

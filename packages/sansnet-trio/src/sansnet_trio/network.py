@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from sansnet_core import FlowReport, Network, NetworkConfig, NetworkStatistics, Notice
     from sansnet_core.addresses import AnyAddress
+    from sansnet_core.config import ResolverConfig
     from sansnet_core.policy import Policy, Rule
     from sansnet_core.ports import ForwardRule
     from sansnet_trio import decisions
@@ -59,6 +60,7 @@ class GuestNetwork(Uncopyable):
         config: NetworkConfig,
         nursery: trio.Nursery,
         forwards: Forwards | None = None,
+        resolver: ResolverConfig | None = None,
     ) -> None:
         self.core = core
         self.driver = driver
@@ -68,6 +70,8 @@ class GuestNetwork(Uncopyable):
         self.failure: Exception | None = None
         self._policy: Policy | None = None
         """The one of `set_policy`, which stays when the configuration changes."""
+        self._resolver = resolver
+        """The one that the guest gets if it has none and rules have names."""
         driver.view = self
         self._forwards = forwards
         self._ports: PortForwards | None = None
@@ -183,7 +187,14 @@ class GuestNetwork(Uncopyable):
     def _program(self) -> ProgramSockets:
         return self.driver.program
 
-    def reconfigure(self, config: NetworkConfig, *, moved: bool = False, keep_flows: bool = False) -> None:
+    def reconfigure(
+        self,
+        config: NetworkConfig,
+        *,
+        moved: bool = False,
+        keep_flows: bool = False,
+        resolver: ResolverConfig | None = None,
+    ) -> None:
         """Replace the configuration; see `Network.reconfigure`.
 
         Args:
@@ -191,6 +202,7 @@ class GuestNetwork(Uncopyable):
                 `set_policy` was called.
             moved: whether the guest has its new addresses already.
             keep_flows: whether open flows continue that the new rules do not allow.
+            resolver: see `open_network`; None is as before.
 
         Raises:
             ConfigError: `config` differs in something that cannot change. Nothing has changed.
@@ -198,8 +210,9 @@ class GuestNetwork(Uncopyable):
         if self._policy is not None:
             from sansnet_trio.policies import with_policy
 
-            config = with_policy(config, self._policy, self.config.resolver)
+            config = with_policy(config, self._policy, self.config.resolver, resolver or self._resolver)
         self._reconfigure(config, moved=moved, keep_flows=keep_flows)
+        self._resolver = resolver or self._resolver
 
     def _reconfigure(self, config: NetworkConfig, *, moved: bool = False, keep_flows: bool) -> None:
         config = replace(config, link=self.config.link)
@@ -215,7 +228,10 @@ class GuestNetwork(Uncopyable):
         """The present rules, with the default action and all that they refer to."""
         from sansnet_trio.policies import policy_of
 
-        return policy_of(self.config)
+        present = policy_of(self.config)
+        if self._policy is None or present.names is not None:
+            return present
+        return replace(present, names=self._policy.names)  # for a resolver that comes later
 
     def set_policy(self, policy: Policy, *, keep_flows: bool = False) -> None:
         """Replace all rules, the default action and the proxies, from now on and whatever `reconfigure` gets later.
@@ -225,16 +241,17 @@ class GuestNetwork(Uncopyable):
         looked up before stand for no name.
 
         Args:
-            policy: the new policy.
+            policy: the new policy. Without a default action or a kind of names, the present one stays.
             keep_flows: whether open flows continue that the new rules do not allow.
 
         Raises:
             ConfigError: the policy does not fit the network. Nothing has changed.
         """
-        from sansnet_trio.policies import with_policy
+        from sansnet_trio.policies import completed, with_policy
 
-        self._reconfigure(with_policy(self.config, policy), keep_flows=keep_flows)
-        self._policy = self.policy
+        policy = completed(policy, self.policy)
+        self._reconfigure(with_policy(self.config, policy, planned=self._resolver), keep_flows=keep_flows)
+        self._policy = policy
 
     def pending(self) -> list[PendingFlow]:
         """The flows that wait for a verdict, the earliest first."""

@@ -11,12 +11,15 @@ import errno
 import fcntl
 import os
 import re
+import select
 import stat
 from typing import Final
 
 __all__ = ["ReplacedFile", "open_appended", "open_output"]
 
 _MODE: Final = 0o600
+_READER_TIMEOUT: Final = 5.0
+"""Seconds that the reader of a FIFO or a terminal may leave it full."""
 
 _STREAMS: Final = re.compile(r"/dev|/proc/\d+/fd")
 """Directories with the system's links to descriptors."""
@@ -74,7 +77,7 @@ class ReplacedFile:
     files in a directory of another user; then the file is opened now, and overwritten in its place.
 
     Args:
-        path: its path. A FIFO or a terminal gets the text as it is.
+        path: its path. A FIFO or a terminal gets the text as it is; a reader that reads nothing for 5 s is an error.
 
     Raises:
         OSError: it cannot be written.
@@ -115,7 +118,6 @@ class ReplacedFile:
         if stat.S_ISREG(os.fstat(self._open).st_mode):
             os.lseek(self._open, 0, os.SEEK_SET)
             os.ftruncate(self._open, 0)
-        os.set_blocking(self._open, True)
         _write_all(self._open, data)
 
     def close(self) -> None:
@@ -142,6 +144,12 @@ class ReplacedFile:
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
+    room = select.poll()
+    room.register(descriptor, select.POLLOUT)
     rest = memoryview(data)
     while rest:
-        rest = rest[os.write(descriptor, rest) :]
+        try:
+            rest = rest[os.write(descriptor, rest) :]
+        except BlockingIOError:
+            if not room.poll(_READER_TIMEOUT * 1000):
+                raise TimeoutError(errno.ETIMEDOUT, "its reader does not read") from None

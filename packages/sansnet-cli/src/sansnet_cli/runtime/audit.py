@@ -82,7 +82,10 @@ class Audit:
         try:
             self._learnt.write(self._learner.text())
         except OSError as error:
-            report.warn(f"the learnt policy cannot be written ({error.strerror}); make room, and run the command again")
+            report.warn(
+                f"the learnt policy cannot be written ({error.strerror}); "
+                "give --learn another file, and run the command again"
+            )
 
 
 class GuestAudit:

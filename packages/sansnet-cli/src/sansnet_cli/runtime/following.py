@@ -161,7 +161,7 @@ class Follower:
         if self._guest is not None and old.plan is not None and setup.plan is not None:
             moved = await self._change_guest(old.plan, setup.plan, files=files)
         self.setup = setup
-        if setup.config != old.config or setup.interface != old.interface:
+        if (setup.config, setup.resolver, setup.interface) != (old.config, old.resolver, old.interface):
             self._change_network(setup, moved=moved)
 
     def _planned(self, host: HostInfo) -> Setup:
@@ -195,7 +195,7 @@ class Follower:
         if self._served is None:
             return
         self._served.driver.use_interface(setup.interface)
-        self._served.reconfigure(setup.config, moved=moved)
+        self._served.reconfigure(setup.config, moved=moved, resolver=setup.resolver)
         if self._options.verbose:
             report.inform("the host's network has changed; the guest's network follows")
             config = self._served.config

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sansnet_core.records import replace
 from sansnet_trio.decisions import NoSuchFlow
-from sansnet_trio.policies import policy_of, with_policy
+from sansnet_trio.policies import completed, policy_of, with_policy
 
 if TYPE_CHECKING:
     from sansnet_core.policy import Policy, Rule
@@ -41,12 +41,14 @@ class LivePolicy:
         Raises:
             ConfigError: it does not fit the network. Nothing has changed.
         """
-        policy = replace(policy, default_action=policy.default_action or self._policy.default_action)
+        policy = completed(policy, self._policy)
         if self._served is None:
-            with_policy(self._setup().config, policy)
+            setup = self._setup()
+            with_policy(setup.config, policy, planned=setup.resolver)
+            self._policy = policy
         else:
             self._served.set_policy(policy, keep_flows=keep_flows)
-        self._policy = policy
+            self._policy = self._served.policy
 
     def pending(self) -> list[PendingFlow]:
         """The flows of the guest that is served that wait for a verdict."""
@@ -66,7 +68,7 @@ class LivePolicy:
 
     def applied(self, setup: Setup) -> Setup:
         """The setup of a new guest, with the present policy."""
-        return replace(setup, config=with_policy(setup.config, self._policy))
+        return replace(setup, config=with_policy(setup.config, self._policy, planned=setup.resolver))
 
     def serve(self, network: GuestNetwork | None) -> None:
         """Set the network that is served; None at its end."""

@@ -9,6 +9,7 @@ reader can stop this process.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import select
@@ -91,7 +92,7 @@ class AuditFile(Uncopyable):
         """Close the file, after a moment for the reader of a pipe. A second call does nothing."""
         out, self._out = self._out, None
         if out is not None:
-            with contextlib.suppress(OSError):
+            with self._reporting():
                 out.close()
 
     @contextlib.contextmanager
@@ -209,6 +210,8 @@ class _Stream:
                 room.register(self._file, select.POLLOUT)
                 room.poll(left * 1000)
                 self.push()
+            if self._waiting:
+                raise TimeoutError(errno.ETIMEDOUT, "the reader does not read")
         finally:
             if self._socket is not None:
                 self._socket.close()

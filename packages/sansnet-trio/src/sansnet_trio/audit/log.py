@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from sansnet_core import FlowClosed, FlowOpened, FlowRefused, FlowReport, NameAsked
+from sansnet_core.errors import expect
 from sansnet_trio._version import __version__
 from sansnet_trio.audit.entries import Entry, dump, fields_of, when
+from sansnet_trio.audit.file import AuditFile
 from sansnet_trio.events import Lost
 
 if TYPE_CHECKING:
-    from sansnet_trio.audit.file import AuditFile
     from sansnet_trio.events import Event
 
 __all__ = ["AuditLog"]
@@ -52,6 +53,7 @@ class AuditLog:
         clock: Callable[[], float] = trio.current_time,
         wall: Callable[[], float] = time.time,
     ) -> None:
+        expect("file", file, AuditFile, "an AuditFile; give AuditFile(open(path, 'ab', buffering=0))")
         self._file = file
         self._clock, self._wall = clock, wall
         now = clock()

@@ -25,6 +25,7 @@ from sansnet_trio.network import GuestNetwork
 
 if TYPE_CHECKING:
     from sansnet_core import Notice
+    from sansnet_core.config import ResolverConfig
     from sansnet_trio.decisions import Decider
     from sansnet_trio.forward.forwards import Forwards
     from sansnet_trio.links import Link
@@ -51,6 +52,7 @@ async def open_network(
     outbound6: str | None = None,
     host: Host | None = None,
     on_notices: Callable[[Sequence[Notice]], None] | None = None,
+    resolver: ResolverConfig | None = None,
 ) -> AsyncIterator[GuestNetwork]:
     """Give the guest of a link a network, as long as the block runs; an async context manager.
 
@@ -69,6 +71,8 @@ async def open_network(
         outbound6: see `Driver`.
         host: see `Driver`.
         on_notices: see `Driver`; most programs call `GuestNetwork.subscribe` instead.
+        resolver: the resolver that the guest gets when `GuestNetwork.set_policy` gives it rules with names and it has
+            none; None makes one from the configuration, which does not tell the host's networks.
 
     Raises:
         LinkClosed: the guest's end of the link is gone; the block was cancelled. See `GuestNetwork.wait_closed`.
@@ -110,7 +114,7 @@ async def open_network(
     failure: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            network = GuestNetwork(core, driver, config, nursery, forwards)
+            network = GuestNetwork(core, driver, config, nursery, forwards, resolver)
             served = trio.Event()
             nursery.start_soon(_drive, network, served)
             try:

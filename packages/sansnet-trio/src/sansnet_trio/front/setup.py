@@ -64,6 +64,7 @@ def network_of(
         outbound4=setup.outbound_if4,
         outbound6=setup.outbound_if6,
         on_notices=on_notices,
+        resolver=setup.resolver,
     )
 
 

@@ -55,7 +55,7 @@ class NameServers(NamedTuple):
         forward: pairs (address that the guest queries, server of the host that answers), for
             `NetworkConfig.dns_forward`.
         stand_ins: the addresses in `forward` that have no other meaning.
-        upstream: the servers that our own resolver asks, in order.
+        upstream: the servers that our own resolver asks, in order, if the guest has one or gets one later.
         known: pairs (address by which the guest may know a server of the host, that server), in the host's order. The
             guest may know them from the host's own files, even if `servers` is empty.
     """
@@ -82,8 +82,8 @@ def choose(
         hosts: the host's servers, which may have zones.
         link: the addresses in use on the guest's link.
         warnings: a list that gets a sentence for each option without effect; None to get none.
-        resolver: whether our own resolver answers the guest. Then it can ask servers of each family, and the guest has
-            an address to query even if it can reach none of them.
+        resolver: whether our own resolver answers the guest. Then the guest has an address to query even if it can
+            reach none of the servers.
 
     Raises:
         HostError: there is no server for `dns_forward`.
@@ -134,8 +134,8 @@ def choose(
     else:
         reachable = [] if options.dns else [server for server in servers if _is_reachable(server, link)]
         known = [(server, Endpoint(server, DNS_PORT)) for server in reachable]
-    upstream = _upstream(options, hosts, link, chosen, behind) if resolver else ()
-    if upstream and not chosen and options.dns is None:
+    upstream = _upstream(options, hosts, link, chosen, behind)
+    if resolver and upstream and not chosen and options.dns is None:
         chosen.append(stand_ins.take(next(iter(link.gateways)), 1))
     return NameServers(tuple(dict.fromkeys(chosen)), tuple(forward), tuple(stand_ins.taken), tuple(known), upstream)
 

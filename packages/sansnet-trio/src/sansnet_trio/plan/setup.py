@@ -11,9 +11,9 @@ from typing import Final
 
 from sansnet_core import addresses, fields
 from sansnet_core.addresses import Endpoint, Prefix
-from sansnet_core.config import IPV6_MIN_MTU, Ipv4Config, Ipv6Config, NetworkConfig
+from sansnet_core.config import IPV6_MIN_MTU, Ipv4Config, Ipv6Config, NetworkConfig, ResolverConfig
 from sansnet_core.errors import expect
-from sansnet_core.fields import Address, Addresses, Part, instance, several
+from sansnet_core.fields import Address, Addresses, Part, instance, optional, several
 from sansnet_core.records import Record, field, replace
 from sansnet_trio.guest.hosts_file import HostsEntry
 from sansnet_trio.guest.plan import GuestPlan
@@ -64,6 +64,8 @@ class Setup(Record):
         names: the guest's name servers.
         host: the host's network from which the setup was made.
         plan: the plan of the guest's interface and files, if the guest is in a namespace.
+        resolver: that of the configuration; if there is none, the one that the guest gets when rules have names later.
+            None if that is not possible.
     """
 
     config: Part[NetworkConfig] = field(instance(NetworkConfig))
@@ -76,6 +78,7 @@ class Setup(Record):
     names: NameServers = NameServers()
     host: HostInfo = HostInfo()
     plan: GuestPlan | None = None
+    resolver: Part[ResolverConfig | None] = field(optional(instance(ResolverConfig)), default=None)
 
     @property
     def own(self) -> tuple[bytes, ...]:
@@ -232,13 +235,13 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         default_action=options.default_action or (options.policy.default_action if options.policy else None),
         proxies=options.policy.proxies if options.policy else (),
         host_addresses=dict.fromkeys((*map(Prefix, host.addresses), *host.local)),
+        translators=options.translators,
         limits=options.limits,
     )
+    routes = [route for family in both for route in family.routes]
+    resolver = _resolver(options, host, names, used_networks(config, own, routes))
     if has_resolver(options):
-        routes = [route for family in both for route in family.routes]
-        config = replace(
-            config, resolver=resolver_config(options, host, names.upstream, used_networks(config, own, routes))
-        )
+        config = replace(config, resolver=resolver)
     setup = Setup(
         config=replace(config, own_addresses=_own_addresses(config, gateways.values(), host, names)),
         interface=options.outbound_if6 or (host.ipv6.interface if host.ipv6 else None),
@@ -247,8 +250,21 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         outbound_if6=options.outbound_if6,
         names=names,
         host=host,
+        resolver=resolver,
     )
     return setup, both
+
+
+def _resolver(
+    options: NetworkOptions, host: HostInfo, names: NameServers, used: Iterable[Prefix]
+) -> ResolverConfig | None:
+    """Our own resolver, if the options have one or it is possible later."""
+    try:
+        return resolver_config(options, host, names.upstream, used)
+    except HostError:
+        if has_resolver(options):
+            raise
+        return None
 
 
 def _own_addresses(
@@ -271,7 +287,7 @@ def keeping_names(setup: Setup, old: Setup) -> Setup:
     if before is None or after is None:
         return setup
     kept = replace(after, prefix4=before.prefix4, prefix6=before.prefix6)
-    return replace(setup, config=replace(setup.config, resolver=kept))
+    return replace(setup, config=replace(setup.config, resolver=kept), resolver=kept)
 
 
 def remembering(setup: Setup, forward: Iterable[tuple[bytes, Endpoint]]) -> Setup:
