@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from sansnet_core import Action, Endpoint, OpenEcho, OpenStream, SendDatagram
 from sansnet_core.addresses import format, parse
+from sansnet_core.config import Limits
 from sansnet_core.policy import Check, Group, NameMode
 from sansnet_core.testing.packets import SYN, Segment, udp
 from tests.core.direct import GUEST
@@ -144,7 +145,7 @@ class Names(RuleBasedStateMachine):
                 assert other.name is not None
                 assert may_be_asked(other.name)
                 self.check(other.remote, other.name)
-        assert bench.network.statistics().flows["name_questions"] <= 256
+        assert bench.network.statistics().flows["name_questions"] <= Limits().name_questions
 
     def questions(self) -> list[SendDatagram]:
         """The questions at the name servers."""

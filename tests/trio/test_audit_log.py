@@ -147,6 +147,16 @@ def test_a_question_has_a_line_with_its_type() -> None:
     assert entry(asked(refused=True))["verdict"] == "refuse"
 
 
+def test_an_answer_whose_addresses_are_closed_has_a_line_with_one_of_them() -> None:
+    bench = Bench()
+    bench.add(asked(), NameAsked("example.org", False, 100.0, 28, True, "closed", bytes(15) + b"\x01"))
+    bench.log.end()
+    _, question, answer, end = bench.entries()
+    assert (answer["kind"], answer["verdict"], answer["rule"]) == ("answer", "refuse", "closed")
+    assert (answer["name"], answer["type"], answer["address"]) == ("example.org", "AAAA", "::1")
+    assert (question["kind"], end["questions"], end["refused_questions"]) == ("question", 1, 0)
+
+
 def test_a_flow_from_outside_has_the_guests_port_and_the_outsiders_address() -> None:
     outsider = Endpoint("2001:db8::9", 55555)
     found = entry(

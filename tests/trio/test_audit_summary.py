@@ -54,6 +54,13 @@ def test_names_count_once_and_refusals_are_listed() -> None:
     )
 
 
+def test_a_name_whose_addresses_are_closed_is_refused_with_one_of_them() -> None:
+    made = summary(asked("a.test"), NameAsked("a.test", False, 0.0, 1, True, "closed", bytes((10, 0, 0, 1))))
+    assert str(made).startswith("reached 0 names, refused 1: a.test (closed address 10.0.0.1);")
+    assert made.report()["refused_names"] == [{"name": "a.test", "questions": 1, "address": "10.0.0.1"}]
+    assert made.describe(made.report()) == ["refused: a.test (looked up, 1 question, has the closed address 10.0.0.1)"]
+
+
 def test_without_anything_it_says_so() -> None:
     assert str(summary()) == "reached 0 names, refused 0; 0 bytes sent, 0 bytes received"
 
@@ -64,7 +71,7 @@ def test_addresses_alone_are_no_names() -> None:
 
 def test_a_flow_that_failed_reached_nothing() -> None:
     made = summary(opened(1, "a.test"), refused(1, "a.test", reason=None, why=errno.ECONNREFUSED))
-    assert str(made).startswith("reached 0 names, refused 0;")
+    assert str(made).startswith("reached 0 names, refused 0, could not connect to 1: tcp a.test:443 (ECONNREFUSED);")
     (failed,) = made.report()["failed"]
     assert (failed["name"], failed["errno"]) == ("a.test", "ECONNREFUSED")
     made.add([opened(1, "a.test")])
@@ -76,7 +83,8 @@ def test_a_connection_that_named_another_host_is_refused_and_reached_nothing() -
         opened(1, "a.test"),
         FlowClosed(ID, 6, GUEST, at(1), at(1), False, 0, 0, 0, 0.0, "a.test", Reason.NAME_REFUSED),
     )
-    assert str(made).startswith("reached 0 names, refused 1: tcp a.test:443;")
+    assert str(made).startswith("reached 0 names, refused 1: tcp a.test:443 (by its first bytes);")
+    assert made.report()["refused"][0]["flows"] == 1
 
 
 def test_a_flow_that_a_changed_rule_ended_was_reached_and_is_refused() -> None:

@@ -121,6 +121,7 @@ def test_open_flows_stay_on_request() -> None:
         ({"replace": "", "credentials": 1}, "credentials must be an object"),
         ({"add": ["allow tcp"], "remove": ["allow udp"]}, "add and remove exclude each other"),
         ({"remove": ["allow ping"]}, "there is no rule 'allow ping'; `policy` lists the rules"),
+        ({"remove": ["packages"]}, "there is no rule 'packages'; `policy` lists the rules"),
         ({"remove": ["allow udp", "allow ping"]}, "there is no rule 'allow ping'"),
         ({"add": ["allow ping", "alow tcp"]}, "alow"),
         ({"add": ["allow tcp"], "keep_flows": 1}, "keep_flows must be true or false"),

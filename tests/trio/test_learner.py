@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sansnet_core import Endpoint, FlowClosed, FlowOpened, FlowRefused, NameAsked, Reason, addresses
 from sansnet_core.config import ResolverConfig
 from sansnet_core.orders import SocketId
-from sansnet_core.policy import Action, Evaluator, load_policy
+from sansnet_core.policy import Action, Evaluator, NameMode, load_policy
 from sansnet_core.records import replace
 from sansnet_core.testing import make_config
 from sansnet_trio import Event
@@ -63,6 +63,12 @@ def rules(*events: Event) -> list[str]:
     assert loaded == learner.policy
     assert loaded.default_action is Action.REFUSE
     return list(map(str, loaded.rules))
+
+
+def test_a_policy_that_was_learnt_with_real_addresses_has_them() -> None:
+    learner = Learner(replace(CONFIG, resolver=ResolverConfig(names=NameMode.REAL)))
+    assert load_policy(learner.text()).policy.names is NameMode.REAL
+    assert learnt().policy.names is None
 
 
 def test_the_ports_of_a_name_are_one_rule() -> None:

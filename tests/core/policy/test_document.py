@@ -135,6 +135,7 @@ def test_a_file_refuses_unless_it_says_otherwise() -> None:
         ('"refuse metadata"', '"refuse metdata/"', "5: rules 2: destination", "'metdata/' is not a network"),
         ('"refuse metadata"', "7", "5: rules 2", "7 is not the text of a rule"),
         ("rules = [", 'rules = "x"\nx = [', "4: x", "it is unknown"),
+        ('"refuse metadata"', "{action = 'allow'}", "3: rules", "write \\[\\[rule\\]\\] above each table"),
         ('label = "packages"', "label = 5", "9: rule 1: label", "5 is not text; put it into quotes"),
         ('label = "packages"', 'label = ""', "9: rule 1: label", "'' is not a text of"),
         ('action = "allow"\nprotocol', "protocol", "8: rule 1: action", "it has no action; give one of"),

@@ -148,6 +148,12 @@ def test_examples(text: str, rule: Rule | None) -> None:
         ("allow port 5-4", "port: '5-4' is not a range"),
         ("allow port 5-", "port: '5-' is not a port"),
         ("allow a.org extra", "'extra' is not expected there"),
+        ("allow tpc a.org:443", "'a.org:443' is not expected there, since 'tpc' was read as a destination"),
+        ("refuse privat", "'privat' is not a group; write 'private', or 'privat.' for a host of that name"),
+        ("refuse Private", "'Private' is not a group; write 'private'"),
+        ("refuse link_local", "write 'link-local'"),
+        ("refuse metdata:80", "write 'metadata'"),
+        ("refuse pubilc", "write 'public'"),
         ("allow a.org chek=tls", "'chek=tls' is not expected there"),
         ("allow a.org check=tsl", "check: 'tsl' is not one of none, tls, http"),
         ("allow check=tls check=tls", "check: it is given twice"),
@@ -175,6 +181,18 @@ def test_examples(text: str, rule: Rule | None) -> None:
 def test_an_error_names_the_field_and_the_remedy(text: str, problem: str) -> None:
     with pytest.raises(PolicyError, match=problem):
         parse_rule(text)
+
+
+@pytest.mark.parametrize("name", ["privat", "link_local", "metdata"])
+def test_a_host_name_like_a_group_is_written_with_a_dot(name: str) -> None:
+    rule = parse_rule(f"allow {name}.")
+    assert rule.names == (name,)
+    assert parse_rule(str(rule)) == rule
+
+
+@pytest.mark.parametrize("name", ["hosts", "db", "public.example.org", "public2", "publishing", "x-private-y"])
+def test_other_host_names_are_no_mistakes(name: str) -> None:
+    assert parse_rule(f"allow {name}").names == (name,)
 
 
 def test_names_and_addresses_as_alternatives_are_two_rules() -> None:

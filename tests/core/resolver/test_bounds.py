@@ -36,6 +36,18 @@ def test_questions_per_second_are_bounded() -> None:
     assert 20 <= len(bench.opened) <= 20 + 10 * 10 + 1
 
 
+def test_a_burst_of_many_names_is_answered() -> None:
+    """A browser or a crawler asks for two hundred names at once, each for both families."""
+    bench = Bench(configuration(ALLOWED))
+    names = [f"n{n}.example.org" for n in range(600)]
+    for start in range(0, 600, 200):
+        some = names[start : start + 200]
+        answers = [bench.ask(name, type_) for name in some for type_ in ("A", "AAAA")]
+        assert not any(answers), "none has failed"
+        bench.reply_all({(f"{name}.", "A"): (f"{name}. 60 IN A 93.184.216.7",) for name in some})
+    assert Reason.NAME_LIMIT not in bench.drops()
+
+
 def test_the_cache_is_bounded_in_bytes() -> None:
     bench = Bench(configuration(ALLOWED, limits=Limits(name_cache=100_000, name_rate=1e9, name_burst=10**9)))
     text = " ".join(f'"{n}{"x" * 250}"' for n in range(40))

@@ -277,6 +277,36 @@ def test_addresses_that_a_name_must_not_lead_to_are_taken_out(names: NameMode, t
 
 
 @pytest.mark.parametrize("names", NameMode)
+@pytest.mark.parametrize(
+    ("rules", "text"),
+    [
+        ((allow("db.example.org", ports=(5432,)),), "an address of a name must be public, or allowed by a rule"),
+        ((Rule(action=Action.REFUSE, groups=(Group.PRIVATE,)), ALLOWED), "refuse private"),
+    ],
+)
+def test_a_name_whose_addresses_are_all_closed_is_reported(names: NameMode, rules: tuple[Rule, ...], text: str) -> None:
+    zone = {("db.example.org.", "A"): ("db.example.org. 60 IN A 10.1.2.3",)}
+    bench = Bench(configuration(*rules, names=names))
+    bench.look_up("db.example.org", zone)
+    first, *closed = [one for one in bench.told() if isinstance(one, NameAsked)]
+    assert (first.refused, first.address) == (False, None)
+    assert {(one.refused, one.rule, one.address) for one in closed} == {(True, text, bytes((10, 1, 2, 3)))}
+    assert str(closed[0]) == f"db.example.org (A) looked up: closed by rule {text}: 10.1.2.3"
+
+
+def test_a_shared_address_stands_first_for_the_name_that_was_asked_for_last() -> None:
+    """So that a flow to it is reported under that name."""
+    allowed = allow("a.example.org", "b.example.org")
+    zone = {(f"{name}.example.org.", "A"): (f"{name}.example.org. 60 IN A 93.184.216.7",) for name in "ab"}
+    bench = Bench(configuration(allowed, names=NameMode.REAL))
+    for name in ("a", "b", "a"):
+        bench.look_up(f"{name}.example.org", zone)
+        bindings = bench.network._resolver.bindings if bench.network._resolver else None
+        assert bindings is not None
+        assert bindings.names(bytes((93, 184, 216, 7)))[0] == f"{name}.example.org"
+
+
+@pytest.mark.parametrize("names", NameMode)
 def test_a_rule_with_prefixes_allows_private_addresses_of_a_name(names: NameMode) -> None:
     zone = {("db.example.org.", "A"): ("db.example.org. 60 IN A 10.1.2.3",)}
     rules = (allow("db.example.org", ports=(5432,)), Rule(action=Action.ALLOW, destinations=("10.1.0.0/16",)))

@@ -206,11 +206,11 @@ class Limits(Record):
     """Idle time of all other UDP flows (RFC 4787, 4.3)."""
     name_streams: int = 32
     """TCP connections to our own resolver; a new one resets the oldest."""
-    name_questions: int = 256
+    name_questions: int = 512
     """Questions of the guest that wait for an answer; a new one fails."""
     name_rate: float = 200.0
     """Questions to the host's name servers per second, on average; those beyond it fail."""
-    name_burst: int = 500
+    name_burst: int = 2000
     """Questions to the host's name servers at once."""
     names: int = 16384
     """Names that have an address of their own, and real addresses that stand for names; a new one takes the place of

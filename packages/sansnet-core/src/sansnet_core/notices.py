@@ -163,9 +163,12 @@ class NameAsked:
     type: int = 0
     """Type of the records that were asked for (RFC 1035, 3.2.2); 0 if it is not known."""
     refused: bool = False
-    """Whether the rules refused the question; then it did not leave the host."""
+    """Whether the rules refused the question, which then did not leave the host; or all addresses of the name."""
     rule: str | None = None
     """The rule that decided, as in `FlowRefused`."""
+    address: bytes | None = None
+    """With `refused`, an address of the name, 4 or 16 bytes, if the question was asked and the rules close all of the
+    name's addresses; None if the rules refused the question itself."""
 
     @property
     def type_name(self) -> str | None:
@@ -174,6 +177,8 @@ class NameAsked:
 
     def __str__(self) -> str:
         type_ = f" ({self.type_name})" if self.type else ""
+        if self.address is not None:
+            return f"{plain(self.name)}{type_} looked up: closed{_by(self.rule)}: {format_any(self.address)}"
         if self.refused:
             return f"{plain(self.name)}{type_} looked up: refused{_by(self.rule)}"
         return f"{plain(self.name)}{type_} looked up: {'answered here' if self.answered else 'forwarded'}"

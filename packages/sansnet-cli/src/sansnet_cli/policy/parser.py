@@ -116,6 +116,10 @@ def parse(arguments: Sequence[str]) -> PolicyCommand:
         raise CommandLineError("--question is not about a flow, as --protocol, --in and --address are; leave it out")
     target = words.pop() if command == "explain" and words else None
     parsed.policy = words.pop(0) if words else None
+    if command == "explain" and target is not None and not (parsed.policy or makes):
+        raise CommandLineError(
+            "give sansnet policy explain [FILE] HOST:PORT, with rules in FILE, or by --allow, --refuse or --preset"
+        )
     if words or (command == "explain" and target is None) or not (parsed.policy or makes):
         raise CommandLineError(f"give sansnet policy {command} {_WORDS[command]}; see `sansnet policy --help`")
     return PolicyCommand(

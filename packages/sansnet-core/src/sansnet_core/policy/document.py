@@ -153,6 +153,8 @@ class _Reader:
         given = self._table.get("rules", [])
         if not isinstance(given, list):
             raise self._error(("rules",), 'it is not a list; write rules = ["allow tcp example.org:443"]')
+        if any(isinstance(each, dict) for each in given):
+            raise self._error(("rules",), "it is for rules as text; write [[rule]] above each table")
         for number, text in enumerate(given):
             yield ("rules", number), self._value(("rules", number), parse_rules, text)
 

@@ -5,7 +5,7 @@ A rule applies to a whole flow. The first rule that matches decides; nothing is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from errno import EACCES, errorcode
 from typing import Final, TypeAlias
@@ -128,6 +128,27 @@ RECORD_TYPES: Final = frozenset(
     _TYPES[name] for name in ("A", "AAAA", "HTTPS", "SVCB", "CNAME", "MX", "TXT", "SRV", "PTR", "NS", "SOA")
 )
 """The types of records that may be asked for without being named in a rule."""
+
+
+def _shortened(word: str) -> Iterator[str]:
+    """A word, and all that it becomes without one of its letters."""
+    yield word
+    for place in range(len(word)):
+        yield word[:place] + word[place + 1 :]
+
+
+_LONG_WORDS: Final = {part: group.value for group in Group if len(group.value) > 4 for part in _shortened(group.value)}
+
+
+def mistaken(text: str) -> str | None:
+    """The group that a host name may be a mistake for: one letter is wrong, or two are swapped, or the case differs.
+
+    Such a name is written with a dot at its end.
+    """
+    if not text.replace("-", "").replace("_", "").isalpha():
+        return None
+    word = text.lower().replace("_", "-")
+    return next((_LONG_WORDS[part] for part in _shortened(word) if part in _LONG_WORDS), None)
 
 
 def type_name(type_: int) -> str:
@@ -295,7 +316,7 @@ class Rule(Record):
             words.append("in" if self.inbound else "out")
         if self.protocols:
             words.append(",".join(self.protocols))
-        names = [f"{name}." if name in WORDS else name for name in self.names]
+        names = [*map(name_text, self.names)]
         places = [*map(place_text, self.destinations), *(group.value for group in self.groups)]
         ports = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in self.ports)
         single = names + places if len(names + places) == 1 and not self.groups else []
@@ -317,6 +338,11 @@ class Rule(Record):
         if self.record_types:
             words.append(f"records={','.join(map(type_name, self.record_types))}")
         return " ".join(words)
+
+
+def name_text(name: str) -> str:
+    """A pattern in the text form: with a dot at its end if it could be read as a word of that form."""
+    return f"{name}." if name in WORDS or mistaken(name) else name
 
 
 def place_text(prefix: Prefix) -> str:

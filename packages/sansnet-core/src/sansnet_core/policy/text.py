@@ -18,11 +18,11 @@ import errno as errnos
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, TypeVar
 
-from sansnet_core.addresses import Endpoint, Prefix
+from sansnet_core.addresses import Endpoint, Prefix, packed
 from sansnet_core.errors import ConfigError
 from sansnet_core.policy.names import pattern
 from sansnet_core.policy.policy import PolicyError
-from sansnet_core.policy.rule import PROTOCOLS, Action, Check, Group, Rule
+from sansnet_core.policy.rule import PROTOCOLS, Action, Check, Group, Rule, mistaken
 
 __all__ = [
     "Destinations",
@@ -110,6 +110,7 @@ class _Line:
         self.text = text
         self._words = list(_split(text))
         self._next = 0
+        self._where = ""
 
     def rules(self) -> tuple[Rule, ...]:
         if not self._words:
@@ -145,6 +146,7 @@ class _Line:
         word = self._peek()
         if not word or word in ("port", "to") or self._is_key(word):
             return Destinations(), None
+        self._where = word
         where = self._field("destination", parse_destinations, _items(self._take()))
         if self._peek() != "at":
             return where, None
@@ -157,7 +159,7 @@ class _Line:
         while word := self._peek():
             key, is_key, value = word.partition("=")
             if not is_key or key not in _KEYS:
-                raise self._error(None, f"{word!r:.100} is not expected there; {_FORM}")
+                raise self._error(None, f"{word!r:.100} is not expected there{self._behind()}; {_FORM}")
             self._take()
             name = "record_types" if key == "records" else key
             if name in values:
@@ -167,6 +169,13 @@ class _Line:
             else:
                 values[name] = _items(value) if key == "records" else value
         return values
+
+    def _behind(self) -> str:
+        """The part of an error that tells how the word before was read, if it may be meant in another way."""
+        before = self._words[self._next - 1]
+        if before != self._where or "." in before:
+            return ""
+        return f", since {before!r:.100} was read as a destination"
 
     def _is_key(self, word: str) -> bool:
         return word.partition("=")[0] in _KEYS and "=" in word
@@ -237,6 +246,10 @@ def parse_destinations(texts: list[str]) -> Destinations:
         else:
             found = parse_prefix(where)
             if found is None:
+                if group := mistaken(where):
+                    raise ValueError(
+                        f"{where!r:.100} is not a group; write {group!r}, or '{where}.' for a host of that name"
+                    )
                 names.append(pattern(where))
             else:
                 prefixes.append(found)
@@ -277,6 +290,7 @@ def parse_prefix(text: str) -> Prefix | None:
         if text.isdigit():
             raise ValueError(f"{text!r:.100} is not a destination; write 'port {text:.20}' for a port")
         return None
+    _check_address(text.partition("/")[0], text, "a network; write for example '192.0.2.0/24', or an address alone")
     return Prefix(text)
 
 
@@ -320,6 +334,7 @@ def parse_endpoint(text: str) -> Endpoint:
         ValueError: it is wrong.
     """
     where, port = split_port(text)
+    _check_address(where, where, "an IP address; write for example '192.0.2.1:8443' or '[2001:db8::1]:8443'")
     if port:
         return Endpoint(where, parse_port(port))
     return Endpoint(where, 0)
@@ -375,6 +390,13 @@ def _protocol(text: str) -> str:
     if text not in PROTOCOLS:
         raise ValueError(f"{text!r:.100} is not one of {', '.join(PROTOCOLS)}")
     return text
+
+
+def _check_address(where: str, given: str, wanted: str) -> None:
+    try:
+        packed(where, zone=True)
+    except ConfigError:
+        raise ValueError(f"{given!r:.100} is not {wanted}") from None
 
 
 def _items(text: str) -> list[str]:

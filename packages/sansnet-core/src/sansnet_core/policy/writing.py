@@ -7,7 +7,7 @@ from errno import EACCES, errorcode
 
 from sansnet_core.policy.cases import PolicyFile
 from sansnet_core.policy.policy import Policy
-from sansnet_core.policy.rule import WORDS, Action, Rule, place_text, type_name
+from sansnet_core.policy.rule import Action, Rule, name_text, place_text, type_name
 
 __all__ = ["dump_policy"]
 
@@ -48,7 +48,7 @@ def _rule(rule: Rule) -> Iterator[str]:
         yield f"direction = {_string('in' if rule.inbound else 'out')}"
     if rule.protocols:
         yield f"protocol = {_strings(rule.protocols)}"
-    names = [f"{name}." if name in WORDS else name for name in rule.names]
+    names = [*map(name_text, rule.names)]
     places = [*map(place_text, rule.destinations), *(group.value for group in rule.groups)]
     if names or places:
         yield f"to = {_strings(names or places)}"

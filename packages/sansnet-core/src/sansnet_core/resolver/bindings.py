@@ -114,7 +114,7 @@ class NameBindings:
         return own and self.leases.contains(address)
 
     def names(self, address: bytes) -> Sequence[str]:
-        """The names, in canonical form, that an address stands for now."""
+        """The names, in canonical form, that an address stands for now, the one learnt last first."""
         if self.is_leased(address):
             lease = self.leases.find(address)
             return () if lease is None else (lease.name,)
@@ -122,7 +122,7 @@ class NameBindings:
         if address in self._names:
             now = self.context.now
             pinned = address in self._pins
-            learnt = [name for name in self._names[address] if pinned or self._learnt[address, name] > now]
+            learnt = [name for name in reversed(self._names[address]) if pinned or self._learnt[address, name] > now]
             return [*names, *learnt]
         return names
 
@@ -175,7 +175,9 @@ class NameBindings:
         for address in addresses:
             key = (address, name)
             self._learnt[key] = max(until, self._learnt.pop(key, until))
-            self._names.setdefault(address, {})[name] = None
+            names = self._names.setdefault(address, {})
+            names.pop(name, None)
+            names[name] = None
         while len(self._learnt) > self.context.config.limits.names:
             old = next((key for key in self._learnt if key[0] not in self._pins), None)
             if old is None:

@@ -7,9 +7,10 @@ from typing import Final
 
 from sansnet_core.context import Context
 from sansnet_core.policy import Action, Rule
+from sansnet_core.policy.evaluator import Judgement
 from sansnet_core.wire.ip import ICMP, ICMPV6, TCP, UDP
 
-__all__ = ["is_reachable"]
+__all__ = ["is_reachable", "judgement_at"]
 
 _OPEN: Final = (Action.ALLOW, Action.ASK)
 
@@ -29,6 +30,21 @@ def is_reachable(context: Context, name: str, address: bytes, host: bytes | None
         if any(judge(protocol, address, port, name=name, host=host).action in _OPEN for port in ports):
             return True
     return judge(ICMP if len(address) == 4 else ICMPV6, address, 0, name=name, host=host).action in _OPEN
+
+
+def judgement_at(context: Context, name: str, address: bytes, host: bytes | None = None) -> Judgement:
+    """The judgement about TCP to an address of a name, at a port where the rules allow the name itself.
+
+    Args:
+        context: of the network.
+        name: in canonical form.
+        address: that the name has, 4 or 16 bytes.
+        host: the address of the host's side that it leads to, if that is another one.
+    """
+    judge = context.policy.judge
+    ports = list(_ports(context.config.rules, name))
+    port = next((port for port in ports if judge(TCP, None, port, name=name).action in _OPEN), ports[0])
+    return judge(TCP, address, port, name=name, host=host)
 
 
 def _ports(rules: tuple[Rule, ...], name: str) -> Iterator[int]:

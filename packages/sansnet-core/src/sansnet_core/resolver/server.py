@@ -23,7 +23,7 @@ from sansnet_core.resolver import reverse
 from sansnet_core.resolver.answers import Answer
 from sansnet_core.resolver.bindings import NameBindings
 from sansnet_core.resolver.lookups import Lookups
-from sansnet_core.resolver.reach import is_reachable
+from sansnet_core.resolver.reach import is_reachable, judgement_at
 from sansnet_core.resolver.special import special
 from sansnet_core.resolver.svcb import sanitize, target
 from sansnet_core.wire import dns_message as dns
@@ -211,6 +211,15 @@ class Server:
         now = self._context.now
         self._context.notify(NameAsked(asked.name, here, now, asked.question.type, refused, judgement.text))
 
+    def _notify_closed(self, asked: _Asked, addresses: Sequence[bytes]) -> None:
+        """Tell that the guest may reach none of a name's addresses, and the rule about the first one."""
+        if not addresses:
+            return
+        context, first = self._context, addresses[0]
+        host = context.address_map.to_host(first, 0)
+        rule = judgement_at(context, asked.name, first, host.address if host else None).text
+        context.notify(NameAsked(asked.name, False, context.now, asked.question.type, True, rule, first))
+
     def _answer_pointer(self, asked: _Asked, address: bytes) -> None:
         """Answer a question for the name of an own address, or for its parts."""
         names = self._bindings.names(address)
@@ -241,6 +250,7 @@ class Server:
         if any(is_reachable(self._context, asked.name, host) for one in answers for host in one.addresses):
             self._answer_own(asked, min(one.lifetime for one in answers if one.addresses))
             return
+        self._notify_closed(asked, [host for one in answers for host in one.addresses])
         rcodes = {one.rcode for one in answers} if answers else {dns.SERVFAIL}
         if dns.SERVFAIL in rcodes:
             asked.answer(dns.SERVFAIL)
@@ -295,6 +305,8 @@ class Server:
             records.append(record._replace(ttl=int(left)))
         if answer.addresses and not open_:
             records.clear()
+            if asked.type in _ADDRESS_SIZES:
+                self._notify_closed(asked, answer.addresses)
         if open_ and not self._is_of_hosts(asked):
             self._bindings.learn(asked.name, open_, context.now + left + self.config.grace)
         asked.answer(answer.rcode, records, [record._replace(ttl=int(left)) for record in answer.authorities])

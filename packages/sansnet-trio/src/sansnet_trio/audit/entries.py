@@ -85,7 +85,8 @@ def fields_of(event: Flow | NameAsked) -> Entry:
     if not isinstance(event, FlowReport):
         entry["verdict"] = verdict(event)
     if isinstance(event, NameAsked):
-        return entry | {"name": cut(event.name), "type": event.type_name}
+        closed = None if event.address is None else addresses.format_any(event.address)
+        return entry | {"name": cut(event.name), "type": event.type_name, "address": closed}
     ping = event.protocol in (1, 58)
     entry |= {
         "protocol": protocol(event),

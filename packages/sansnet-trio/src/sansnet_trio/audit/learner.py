@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from sansnet_core import FlowClosed, FlowOpened, FlowRefused, FlowReport, NameAsked, NetworkConfig, addresses
 from sansnet_core.addresses import Prefix
 from sansnet_core.config import ResolverConfig
-from sansnet_core.policy import Action, Group, Policy, Rule, dump_policy
+from sansnet_core.policy import Action, Group, NameMode, Policy, Rule, dump_policy
 from sansnet_core.policy.embedded import carried
 from sansnet_core.policy.evaluator import Evaluator
 from sansnet_core.policy.groups import Groups, groups_in
@@ -98,6 +98,7 @@ class Learner:
         self._host: Collection[Prefix] = ()
         self._resolvers: Collection[bytes] = ()
         self._search: tuple[str, ...] = ()
+        self._names: NameMode | None = None
         defaults = ResolverConfig()
         self._leases: tuple[Prefix, ...] = (defaults.prefix4, defaults.prefix6)
         if config is not None:
@@ -111,6 +112,8 @@ class Learner:
     def set_config(self, config: NetworkConfig) -> None:
         """Set the configuration; the last one counts."""
         self._host = config.host_addresses
+        real = config.resolver is not None and config.resolver.names is NameMode.REAL
+        self._names = NameMode.REAL if real else None
         self._leases = (config.resolver.prefix4, config.resolver.prefix6) if config.resolver is not None else ()
         self._search = config.dns_search
         self._resolvers = (*config.dns_servers, *(match for match, _ in config.dns_forward))
@@ -187,7 +190,10 @@ class Learner:
     @property
     def policy(self) -> Policy:
         """The policy: it allows what was used until now, and refuses the rest."""
-        return Policy(rules=[draft.rule for draft in self._drafts()], default_action=Action.REFUSE)
+        return self._of(self._drafts())
+
+    def _of(self, drafts: Iterable[_Draft]) -> Policy:
+        return Policy(rules=[draft.rule for draft in drafts], default_action=Action.REFUSE, names=self._names)
 
     def _drafts(self) -> list[_Draft]:
         """The rules: questions, names, addresses, and flows from outside."""
@@ -282,7 +288,7 @@ class Learner:
     def text(self) -> str:
         """The policy as a TOML file, with comments on each rule, and on what is no part of it."""
         drafts = self._drafts()
-        policy = Policy(rules=[draft.rule for draft in drafts], default_action=Action.REFUSE)
+        policy = self._of(drafts)
         comments = {number: draft.comments for number, draft in enumerate(drafts)}
         parts = [dump_policy(policy, comments, head="\n".join(self._heading()))]
         parts += ["\n".join(f"# {line}" for line in lines) + "\n" for lines in self._left_out() if lines]

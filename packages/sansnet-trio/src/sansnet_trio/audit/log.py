@@ -26,7 +26,9 @@ __all__ = ["AuditLog"]
 _INTERVAL: Final = 1.0
 """Seconds between lines about events without a line."""
 
-_SUMS: Final = {"flow": "flows", "failed": "flows", "closed": "ends", "open": "ends", "question": "questions"}
+_SUMS: Final = {"flow": "flows", "failed": "flows", "closed": "ends", "open": "ends"} | dict.fromkeys(
+    ("question", "answer"), "questions"
+)
 """Kind of a line -> name of the sum of such events that have none."""
 
 
@@ -169,7 +171,7 @@ class _Quota:
 def _kind(event: FlowOpened | FlowRefused | FlowClosed | FlowReport | NameAsked) -> str:
     match event:
         case NameAsked():
-            return "question"
+            return "question" if event.address is None else "answer"
         case FlowClosed():
             return "closed"
         case FlowReport():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sansnet_core import FlowClosed, FlowOpened, FlowRefused, FlowReport, NameAsked
+from sansnet_core import FlowClosed, FlowOpened, FlowRefused, FlowReport, NameAsked, Reason, addresses
 from sansnet_trio.audit.entries import Flow, amount, cut, errno_name, fields_of, verdict
 from sansnet_trio.audit.suffixes import is_of_search
 from sansnet_trio.events import Lost
@@ -37,23 +37,31 @@ class _Use:
 
     Attributes:
         opened: flows that were allowed.
+        ended: flows that were refused after they were allowed.
         failed: allowed flows that the host could not connect, or that named another host.
         refused: flows that were not allowed.
         undecided: flows without a verdict in time.
         sent, received: payload bytes.
         errno: the errno of the last failure.
+        other: flows whose first bytes named another host than the rules allow.
         rule: the rule that decided last.
     """
 
-    __slots__ = ("errno", "failed", "opened", "received", "refused", "rule", "sent", "undecided")
+    __slots__ = ("ended", "errno", "failed", "opened", "other", "received", "refused", "rule", "sent", "undecided")
 
     def __init__(self) -> None:
         self.opened = self.failed = self.refused = self.undecided = self.sent = self.received = self.errno = 0
+        self.ended = self.other = 0
         self.rule: str | None = None
 
     @property
     def reached(self) -> bool:
         return self.opened > self.failed
+
+    @property
+    def flows(self) -> int:
+        """The number of flows, without those that the host could not connect."""
+        return self.opened + self.refused - self.ended + self.undecided
 
 
 class Summary:
@@ -72,6 +80,8 @@ class Summary:
         """The flows to targets beyond the limit."""
         self._asked: dict[str, int] = {}
         """Name -> number of refused questions for it."""
+        self._closed: dict[str, str] = {}
+        """Name -> an address of it, if the rules close all of them."""
         self._omitted = 0
 
     def add(self, events: Iterable[Event]) -> None:
@@ -100,6 +110,8 @@ class Summary:
         name = cut(event.name) or "."
         if name in self._asked or len(self._asked) < _MOST:
             self._asked[name] = self._asked.get(name, 0) + event.refused
+            if event.address is not None:
+                self._closed[name] = addresses.format_any(event.address)
         else:
             self._omitted += event.refused
 
@@ -109,6 +121,8 @@ class Summary:
             self._count_bytes(use, event)
             if event.reason is not None:
                 use.refused += 1
+                use.ended += 1
+                use.other += event.reason is Reason.NAME_REFUSED
                 use.failed += not event.received
             return
         use.rule = event.rule
@@ -154,7 +168,7 @@ class Summary:
                 "name" if target.named else "address": target.host,
                 "port": target.port,
                 "rule": cut(use.rule),
-                "flows": use.opened + use.refused + use.undecided,
+                "flows": use.flows,
                 "sent": use.sent + sum(flow.sent for flow in now),
                 "received": use.received + sum(flow.received for flow in now),
                 "errno": errno_name(use.errno),
@@ -162,7 +176,11 @@ class Summary:
             entry = {key: value for key, value in entry.items() if value is not None}
             for group in _groups(use):
                 groups[group].append(entry)
-        groups["refused_names"] = [{"name": name, "questions": self._asked[name]} for name in self._refused_names()]
+        groups["refused_names"] = [
+            {"name": name, "questions": self._asked[name]}
+            | ({"address": self._closed[name]} if name in self._closed else {})
+            for name in self._refused_names()
+        ]
         return {
             **{group: found[:most] for group, found in groups.items()},
             "totals": {
@@ -191,7 +209,8 @@ class Summary:
                 )
                 lines.append(f"{group}: {_text(target)} ({', '.join(ends)})")
         lines += [
-            f"refused: {one['name']} (looked up, {_count(one['questions'], 'question')})"
+            f"refused: {one['name']} (looked up, {_count(one['questions'], 'question')}"
+            + (f", has the closed address {one['address']})" if "address" in one else ")")
             for one in report["refused_names"]
         ]
         more = {group: report["totals"][group] - len(report[group]) for group in report if group != "totals"}
@@ -212,17 +231,28 @@ class Summary:
         uses = self._uses.items()
         reached = [target for target, use in uses if use.reached]
         names = self._names()
-        addresses = {target.host for target in reached if not (target.named or target.inbound)}
+        bare = {target.host for target in reached if not (target.named or target.inbound)}
         inbound = {target.port for target in reached if target.inbound}
-        parts = [_count(len(names), "name")] if names or not addresses else []
-        parts += [_count(len(addresses), "address", "es") + (" without a name" if names else "")] if addresses else []
+        parts = [_count(len(names), "name")] if names or not bare else []
+        parts += [_count(len(bare), "address", "es") + (" without a name" if names else "")] if bare else []
         sentences = ["reached " + " and ".join(parts)]
         sentences += [f"let in connections to {_count(len(inbound), 'port')}"] if inbound else []
-        refused = self._refused_names()
-        refused += [_text(target) for target, use in uses if use.refused]
+        refused = [
+            f"{name} (closed address {self._closed[name]})" if name in self._closed else name
+            for name in self._refused_names()
+        ]
+        refused += [
+            _text(target) + (" (by its first bytes)" if use.other else "") for target, use in uses if use.refused
+        ]
         sentences += [f"refused {len(refused)}{_listed(refused)}"]
         undecided = [_text(target) for target, use in uses if use.undecided]
         sentences += [f"left {len(undecided)} undecided{_listed(undecided)}"] if undecided else []
+        failed = [
+            _text(target) + (f" ({errno_name(use.errno)})" if use.errno else "")
+            for target, use in uses
+            if "failed" in _groups(use)
+        ]
+        sentences += [f"could not connect to {len(failed)}{_listed(failed)}"] if failed else []
         others = self._others
         more = self._omitted + others.opened + others.refused + others.undecided
         sentences += [f"{more} more are not listed"] if more else []

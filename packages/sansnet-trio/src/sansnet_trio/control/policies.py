@@ -175,7 +175,17 @@ def _places(rules: Sequence[Rule], asked: str) -> set[int]:
     if found := {place for place, rule in enumerate(rules) if rule.label is not None and rule.label == asked}:
         return found
     present = [replace(rule, label=None) for rule in rules]
-    for wanted in (replace(rule, label=None) for rule in _parsed(asked)):
+    from sansnet_core.policy import PolicyError
+
+    parsed: tuple[Rule, ...] = ()
+    try:
+        parsed = _parsed(asked)
+    except PolicyError:
+        if asked.split()[1:]:  # one word is meant as a label
+            raise
+    if not parsed:
+        raise RequestError(f"there is no rule {asked!r:.200}; `policy` lists the rules")
+    for wanted in (replace(rule, label=None) for rule in parsed):
         places = {place for place, rule in enumerate(present) if rule == wanted}
         if not places:
             raise RequestError(f"there is no rule {asked!r:.200}; `policy` lists the rules")
