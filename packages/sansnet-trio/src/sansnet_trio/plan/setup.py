@@ -235,6 +235,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         default_action=options.default_action or (options.policy.default_action if options.policy else None),
         proxies=options.policy.proxies if options.policy else (),
         host_addresses=dict.fromkeys((*map(Prefix, host.addresses), *host.local)),
+        translators=options.translators,
         limits=options.limits,
     )
     routes = [route for family in both for route in family.routes]
