@@ -55,8 +55,8 @@ class Setup(Record):
     """The configuration of a guest's network, and the data that it was made from.
 
     Attributes:
-            config: the configuration of the network. Its `link` is the default one; when the link exists, set it by
-                `sansnet_core.records.replace(setup.config, link=...)`.
+        config: the configuration of the network. Its `link` is the default one; when the link exists, set it by
+            `sansnet_core.records.replace(setup.config, link=...)`.
         interface: the host's interface for link-local addresses, if there is one.
         outbound_if4, outbound_if6: the only interfaces for outgoing traffic, if the options name them.
         warnings: sentences for the user.
