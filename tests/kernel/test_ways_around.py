@@ -427,6 +427,21 @@ def test_2_an_address_that_carries_a_closed_one_is_closed(world: Internet, prefi
         assert probe(guest, "tcp", ALLOWED4, "7", "hello").startswith("this is")
 
 
+def test_2_the_networks_own_translator_is_known_if_it_is_given(world: Internet) -> None:
+    """2a00:7:0:1::/64 is one of upstream's networks; RFC 6052, 2.2 has the form of an address behind it."""
+    prefix, behind = (
+        "2a00:7:0:1::/96",
+        socket.inet_ntop(socket.AF_INET6, bytes.fromhex("2a000007000000010000000042424242")),
+    )
+    closed = ("--refuse", "66.66.66.66", "--preset", "public")
+    with world.lab.guest(*closed, warning="reached") as guest:
+        assert probe(guest, "tcp", behind, "7", "hello").startswith("this is")
+    world.forget()
+    with world.lab.guest("--nat64", prefix, *closed, warning="reached") as guest:
+        assert "this is" not in probe(guest, "tcp", behind, "7", "hello")
+        assert world.closed(behind)
+
+
 def test_16_hostile_names_reach_no_log(world: Internet, policy: str) -> None:
     audit = world.lab.directory / "audit.jsonl"
     label = b"\x1b[31m\n\r\x00\xff\x9b"

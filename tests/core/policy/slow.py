@@ -224,6 +224,8 @@ class SlowEvaluator:
             if rule.ports and not any(first <= 53 <= last for first, last in rule.ports):
                 continue
             named = any(inside(address, str(prefix)) for address in self.resolvers for prefix in rule.destinations)
+            if denies and not rule.ports:
+                named = False
             if (rule.destinations or rule.groups) and not named and Group.RESOLVER not in rule.groups:
                 continue
             if not denies and rule.record_types and type_ not in PLAIN_TYPES and type_ not in rule.record_types:

@@ -216,6 +216,47 @@ def test_credentials_are_a_line() -> None:
             parse_credentials(wrong)
 
 
+KEYS = {
+    "": ["default", "preset", "names", "rules", "rule", "proxy", "case"],
+    '[[rule]]\naction = "allow"\n': [
+        *("label", "direction", "protocol", "to", "at", "port", "check", "errno", "redirect", "via", "records")
+    ],
+    '[[proxy]]\nname = "a"\nkind = "http"\n': ["server", "credentials"],
+    '[[proxy]]\nserver = "10.0.0.1:1"\n': ["name", "kind"],
+    '[[case]]\nexpect = "allow"\n': ["label", "to", "protocol", "direction", "at", "question", "type"],
+    "[[case]]\n": ["expect"],
+    "[[rule]]\n": ["action"],
+}
+
+
+@pytest.mark.parametrize(("table", "key"), [(table, key) for table, keys in KEYS.items() for key in keys])
+def test_a_value_of_any_kind_is_right_or_an_error_with_its_place(table: str, key: str) -> None:
+    values = (
+        "1",
+        "-1",
+        "1.5",
+        "nan",
+        "true",
+        '""',
+        '"x y"',
+        "[]",
+        "[1]",
+        "[[]]",
+        "[{}]",
+        "{}",
+        "{a = 1}",
+        "1979-05-27",
+    )
+    errors = []
+    for value in values:
+        try:
+            load(f"{table}{key} = {value}\n")
+        except PolicyError as error:
+            errors.append(error)
+    assert errors
+    assert all(error.line for error in errors)
+
+
 def test_a_file_that_is_too_deep_is_an_error() -> None:
     with pytest.raises(PolicyError, match=r"^p: it is not a policy: its tables are nested too deeply"):
         load_policy("a = " + "[" * 5000 + "]" * 5000, file="p")

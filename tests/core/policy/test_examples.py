@@ -295,6 +295,9 @@ def test_quic_is_open_elsewhere(lines: str, flow: str) -> None:
         ("ask", "a.org", 1, "ask"),
         ("drop resolver; allow a.org", "a.org", 1, "drop"),
         ("allow a.org; drop resolver", "a.org", 1, "allow"),
+        ("refuse 10.0.0.0/8; allow a.org", "a.org", 1, "allow"),
+        ("refuse 10.0.0.0/8 port 53; allow a.org", "a.org", 1, "refuse"),
+        ("refuse 10.0.0.0/8; allow", "a.org", 1, "allow"),
         # with rules that open names, and nothing public without names: other names are of no use
         ("allow tcp a.org:443; allow udp,tcp resolver port 53", "b.org", 1, "refuse"),
         ("allow udp,tcp resolver port 53; allow tcp a.org:443", "b.org", 1, "refuse"),

@@ -153,6 +153,20 @@ def test_open_flows_end_if_the_rules_do_not_allow_them_any_more(destination: str
     assert isinstance(bench.notices[-1], FlowRefused)
 
 
+def test_an_address_that_new_rules_close_is_not_tried_next() -> None:
+    bench, bindings = named()
+    bindings.know(NAME, PUBLIC6, PUBLIC)
+    bench.send(ping())
+    opened, _ = bench.take()
+    assert isinstance(opened, OpenEcho)
+    change(bench, rules=(Rule(action=Action.REFUSE, destinations=(PUBLIC,)), RULE))
+    error = ExtendedError(errno.ENETUNREACH, ORIGIN_LOCAL, 0, 0, 0, None)
+    bench.network.echo_failed(opened.socket, 1, error, b"data", bench.now)
+    bench.collect()
+    assert bench.take() == []
+    assert len(bench.packets) == 1
+
+
 # bounds
 
 

@@ -119,6 +119,28 @@ def received(bench: Direct) -> list[tuple[str, int, bytes]]:
     ]
 
 
+@pytest.mark.parametrize(
+    ("told", "used"),
+    [
+        *((address, SERVER.address) for address in ("127.0.0.1", "::1", "169.254.169.254", "fe80::1", "224.0.0.1")),
+        ("192.0.2.99", SERVER.address),
+        ("10.0.0.5", packed("10.0.0.5")),
+        (PUBLIC, packed(PUBLIC)),
+        (PUBLIC6, packed(PUBLIC6)),
+    ],
+)
+def test_a_relay_is_not_where_the_proxy_has_no_business(told: str, used: bytes) -> None:
+    bench, _ = network(host_addresses=("192.0.2.99",))
+    bench.send(datagram())
+    socket = begin(bench)
+    answer(bench, socket, b"\5\0")
+    bench.take()
+    address = packed(told)
+    answer(bench, socket, b"\5\0\0" + bytes([1 if len(address) == 4 else 4]) + address + b"\x0f\xa0")
+    (sent,) = (order for order in bench.take() if isinstance(order, SendDatagram))
+    assert sent.remote == Endpoint(used, 4000)
+
+
 @pytest.mark.parametrize(("address", "kind"), [(PUBLIC, 1), (PUBLIC6, 4)])
 def test_datagrams_go_through_an_association(address: str, kind: int) -> None:
     bench, _ = network(notices=True)

@@ -382,6 +382,17 @@ def test_an_open_flow_ends_if_the_rules_do_not_allow_it_any_more(destination: st
     assert bench.drops() == {Reason.REFUSED: 1}
 
 
+def test_an_address_that_new_rules_close_is_not_tried_next() -> None:
+    bench, bindings = named()
+    bindings.know(NAME, PUBLIC6, PUBLIC)
+    opened = opened_flow(bench)
+    change(bench, rules=(Rule(action=Action.REFUSE, destinations=(PUBLIC,)), RULE))
+    bench.network.datagram_failed(opened.socket, Endpoint(PUBLIC6, 7), failure(errno.ENETUNREACH), b"hello", bench.now)
+    bench.collect()
+    assert bench.take() == []
+    assert len(errors(bench)) == 1
+
+
 def test_only_the_flows_that_new_rules_refuse_end() -> None:
     bench, _ = named(default_action=Action.ALLOW)
     kept = opened_flow(bench, destination="192.0.2.80", source_port=5000)

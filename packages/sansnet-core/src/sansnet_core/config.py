@@ -330,6 +330,8 @@ class NetworkConfig(Record):
             names.
         proxies: the proxies of rules with `via`.
         host_addresses: the host's own addresses, and networks that are all its own, for rules about `Group.HOST`.
+        translators: prefixes of NAT64 translators of the host's network (RFC 6052), beside 64:ff9b::/96. Rules judge an
+            address behind one by the IPv4 address in it, too.
         udp_filtering: the sources that the guest's UDP sockets receive from. Forwarded ports receive from all.
         dhcp, dhcp6, ndp, router_advertisements: whether the service is on.
         lease_time: seconds for which DHCP and DHCPv6 give an address; clients renew after half of it. None means for
@@ -371,6 +373,7 @@ class NetworkConfig(Record):
         several(instance(ProxyConfig)), default=()
     )
     host_addresses: Prefixes = field(several(fields.prefix), default=())
+    translators: Prefixes = field(several(fields.prefix), default=())
     tcp: bool = True
     udp: bool = True
     icmp: bool = True
@@ -388,6 +391,13 @@ class NetworkConfig(Record):
             raise ConfigError("ipv4, ipv6: at least one family must be on")
         _check_hosts(self.hosts)
         check_proxies(self.rules, self.proxies)
+        if self.translators:
+            from sansnet_core.policy.embedded import checked_translators
+
+            try:
+                checked_translators(self.translators)
+            except ValueError as wrong:
+                raise ConfigError(f"translators: {wrong}") from None
         if self.lease_time is not None and not 0 < self.lease_time < 1 << 31:
             raise ConfigError(f"lease_time: {self.lease_time} is not a number of seconds above 0")
         for domain in self.dns_search:
@@ -430,6 +440,7 @@ _CHANGEABLE: Final = frozenset(
         "default_action",
         "proxies",
         "host_addresses",
+        "translators",
         "resolver",
     }
 )

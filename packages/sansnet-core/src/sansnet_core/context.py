@@ -146,10 +146,11 @@ def make_evaluator(config: NetworkConfig) -> Evaluator:
     shared = [family.address for family in (config.ipv4, config.ipv6) if family is not None and family.address]
     aliased = {len(alias) for alias in config.map_guest_address}
     host = [*config.host_addresses, *(Prefix(address) for address in shared if len(address) in aliased)]
-    return Evaluator(config.rules, config.default_action, host=host, resolvers=resolvers)
+    translators = config.translators
+    return Evaluator(config.rules, config.default_action, host=host, resolvers=resolvers, translators=translators)
 
 
 def rules_differ(old: NetworkConfig, new: NetworkConfig) -> bool:
     """Whether two configurations may allow different flows."""
-    fields = ("rules", "default_action", "resolver", "host_addresses", "proxies")
+    fields = ("rules", "default_action", "resolver", "host_addresses", "translators", "proxies")
     return any(getattr(old, field) != getattr(new, field) for field in fields)

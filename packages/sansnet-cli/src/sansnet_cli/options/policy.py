@@ -51,6 +51,16 @@ def add_policy_options(made: argparse.ArgumentParser) -> None:
     group.add_argument("--policy", metavar="FILE", help="read rules from FILE; see `sansnet policy --help`")
     add_rule_options(group)
     group.add_argument(
+        "--nat64",
+        action="append",
+        dest="translators",
+        type=_translator,
+        default=[],
+        metavar="PREFIX",
+        help="the prefix of a NAT64 translator of the host's network, beside 64:ff9b::/96: rules about an IPv4 address "
+        "hold for it behind this prefix, too",
+    )
+    group.add_argument(
         "--ask-time",
         type=float,
         metavar="SECONDS",
@@ -113,6 +123,18 @@ def add_rule_options(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def _translator(text: str) -> addresses.Prefix:
+    """The prefix of a NAT64 translator."""
+    import argparse
+
+    from sansnet_core.policy.embedded import checked_translators
+
+    try:
+        return checked_translators([addresses.Prefix(text)])[0]
+    except ValueError as wrong:
+        raise argparse.ArgumentTypeError(str(wrong)) from None
+
+
 def _tagged(action: Action) -> Callable[[str], tuple[Action, str]]:
     """A converter that keeps which option a text belongs to."""
     return lambda text: (action, text)
@@ -145,6 +167,10 @@ def policy_options(parsed: argparse.Namespace, dns: Sequence[bytes] | None) -> d
         if not (policy or watches):
             raise CommandLineError("--names needs a policy; give one by --policy, --allow or --preset, or leave it out")
         found["names"] = NameMode(parsed.names)
+    if parsed.translators:
+        if policy is None:
+            raise CommandLineError("--nat64 needs a policy; give one by --policy, --allow or --preset, or leave it out")
+        found["translators"] = tuple(parsed.translators)
     if watches or parsed.ask or parsed.proxy is not None:
         found["resolver"] = True  # they are about names, even if no rule is
     if parsed.ask_time is not None:

@@ -333,7 +333,7 @@ def _word(given: object) -> str:
 
 def _choice(given: object, kind: type[E]) -> E:
     words = {each.value: each for each in kind}
-    if given not in words:
+    if not isinstance(given, str) or given not in words:
         raise ValueError(f"{given!r:.100} is not one of {', '.join(words)}")
     return words[given]
 

@@ -328,7 +328,11 @@ def _decides_questions(rule: Rule, resolvers: Collection[bytes]) -> bool:
     to_resolver = (
         rule.anywhere
         or Group.RESOLVER in rule.groups
-        or any(prefix.contains(address) for prefix in rule.destinations for address in resolvers)
+        # A network that is refused as a whole is about its hosts: our resolver has an address there, and is no host
+        or (
+            (not rule.denies or rule.ports)
+            and any(prefix.contains(address) for prefix in rule.destinations for address in resolvers)
+        )
     )
     ports = not rule.ports or any(first <= 53 <= last for first, last in rule.ports)
     return to_resolver and ports and rule.applies(UDP, inbound=False)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import partial
 from math import inf
 from typing import Final, NamedTuple
 
@@ -141,12 +142,15 @@ class Echo:
                 self._close(flow, Reason.REFUSED)
 
     def _is_allowed(self, flow: _Flow) -> bool:
-        """Whether the present rules allow a flow that is open."""
+        """Whether the present rules allow a flow that is open; the other hosts that they close are given up."""
         targets, protocol, admission = self._context.targets, _protocol(flow.guest), flow.admission
         if flow.served:
             target = targets.find(protocol, flow.remote)
             return target is None or target.reason is None
-        return targets.is_allowed(protocol, flow.remote, admission.hosts[0], admission.name)
+        first, *others = admission.hosts
+        is_allowed = partial(targets.is_allowed, protocol, flow.remote, name=admission.name)
+        flow.admission = admission._replace(hosts=(first, *filter(is_allowed, others)))
+        return is_allowed(first)
 
     def _configure(self) -> None:
         config = self._context.config

@@ -48,7 +48,7 @@ class Handshake:
         Returns:
             The bytes to send.
         """
-        if self.done:
+        if self.done or not data:
             return b""
         self._buffer += data
         self.needed -= len(data)

@@ -16,7 +16,7 @@ _RCODES: Final = {
     "localhost": dns.NOERROR,  # RFC 6761, 6.3
     "invalid": dns.NXDOMAIN,  # RFC 6761, 6.4
     "onion": dns.NXDOMAIN,  # RFC 7686, 2
-    "resolver.arpa": dns.NOERROR,  # RFC 9462, 6.4: it would lead the guest to another resolver
+    "resolver.arpa": dns.NOERROR,  # RFC 9462, 4: it would lead the guest to another resolver
     "use-application-dns.net": dns.NXDOMAIN,  # Firefox does not resolve names by itself then
 }
 

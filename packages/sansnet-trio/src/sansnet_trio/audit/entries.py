@@ -115,7 +115,7 @@ def dump(entry: Entry) -> bytes:
 def amount(number: int) -> str:
     """A number of bytes for people."""
     if number < 1000:
-        return f"{number} bytes"
+        return f"{number} byte{'' if number == 1 else 's'}"
     value = float(number)
     for unit in ("kB", "MB", "GB", "TB"):
         value /= 1000

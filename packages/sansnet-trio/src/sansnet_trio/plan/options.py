@@ -123,7 +123,7 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
         gateway_mac: our own Ethernet address, 6 bytes.
         map_gateway: whether the gateway leads to the host's loopback too, in each family without `map_host_loopback`.
         advertise_mtu, advertise_router: whether DHCP and router advertisements announce the MTU and the router.
-        virtual, rules, default_action, limits: see `NetworkConfig`.
+        virtual, rules, default_action, translators, limits: see `NetworkConfig`.
         policy: its rules are asked before `rules`, its default action counts without `default_action`, and its proxies
             can be named by `Rule.via`.
         names: how the guest sees the addresses of names; None is as `policy` says, or `NameMode.OWN`.
@@ -171,6 +171,7 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
     virtual: Prefixes = field(several(fields.prefix), default=())
     rules: Converted[Iterable[Rule], tuple[Rule, ...]] = field(several(instance(Rule)), default=())
     default_action: Part[Action | None] = field(optional(instance(Action)), default=None)
+    translators: Prefixes = field(several(fields.prefix), default=())
     limits: Part[Limits] = field(instance(Limits), default=Limits())
     policy: Part[Policy | None] = field(optional(instance(Policy)), default=None)
     names: Part[NameMode | None] = field(optional(instance(NameMode)), default=None)

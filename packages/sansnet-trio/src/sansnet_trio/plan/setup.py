@@ -55,8 +55,8 @@ class Setup(Record):
     """The configuration of a guest's network, and the data that it was made from.
 
     Attributes:
-            config: the configuration of the network. Its `link` is the default one; when the link exists, set it by
-                `sansnet_core.records.replace(setup.config, link=...)`.
+        config: the configuration of the network. Its `link` is the default one; when the link exists, set it by
+            `sansnet_core.records.replace(setup.config, link=...)`.
         interface: the host's interface for link-local addresses, if there is one.
         outbound_if4, outbound_if6: the only interfaces for outgoing traffic, if the options name them.
         warnings: sentences for the user.
@@ -235,6 +235,7 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         default_action=options.default_action or (options.policy.default_action if options.policy else None),
         proxies=options.policy.proxies if options.policy else (),
         host_addresses=dict.fromkeys((*map(Prefix, host.addresses), *host.local)),
+        translators=options.translators,
         limits=options.limits,
     )
     routes = [route for family in both for route in family.routes]

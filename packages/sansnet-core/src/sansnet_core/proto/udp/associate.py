@@ -33,7 +33,8 @@ from sansnet_core.orders import (
     SendStream,
     SocketId,
 )
-from sansnet_core.policy import ProxyConfig
+from sansnet_core.policy import Group, ProxyConfig
+from sansnet_core.policy.groups import BITS, Groups
 from sansnet_core.proto.udp.flow import Flow, Relayed
 from sansnet_core.proto.udp.table import FlowTable
 from sansnet_core.proto.undecided import Admission
@@ -164,7 +165,7 @@ class Association(Relayed):
             return
         self._send(handshake.receive(data))
         if handshake.done:
-            relay = handshake.bound or Endpoint._make((self.proxy.server.address, handshake.bound_port))
+            relay = self._owner.relay(self.proxy.server.address, handshake)
             if handshake.errno or not relay.port:
                 self._owner.fail(self, handshake.errno or EPROTO)
             else:
@@ -307,6 +308,20 @@ class Associations:
         local = Endpoint._make((context.address_map.bound(relay.address), 0))
         self._facts.add(association.socket, _Datagrams(self, association))
         self.order(OpenDatagram(association.socket, local, flow.guest))
+
+    def relay(self, server: bytes, handshake: Socks5) -> Endpoint:
+        """Where to send datagrams after a proxy's reply.
+
+        That is at the proxy's own address if the reply has none, or one that is not public and is in other groups than
+        the proxy: a proxy behind NAT tells an address that exists there only, and a hostile one perhaps the host's.
+        """
+        bound = handshake.bound
+        if bound is not None:
+            groups = Groups(self._context.config.host_addresses)
+            found = groups.of(bound.address, bound.address)
+            if found == groups.of(server, server) or found[0] == BITS[Group.PUBLIC]:
+                return bound
+        return Endpoint._make((server, handshake.bound_port))
 
     def fail(self, association: Association, errno: int) -> None:
         """Answer all datagrams of an association with an error from now on, until the time has passed."""

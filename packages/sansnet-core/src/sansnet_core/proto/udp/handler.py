@@ -210,7 +210,9 @@ class Udp:
     def judge_again(self) -> None:
         """End the flows that the present rules do not allow."""
         for flow in list(self._flows.values()):
-            if not self._opening.is_allowed(flow):
+            if self._opening.is_allowed(flow):
+                self._opening.restrict(flow)
+            else:
                 self._table.close(flow, Reason.REFUSED)
 
     # the host's sockets

@@ -190,11 +190,18 @@ class Opening:
         if flow.relay is not None:
             return context.targets.is_allowed(UDP, flow.remote, None, flow.name, via=flow.relay.proxy.name)
         if not flow.served:
-            return context.targets.is_allowed(UDP, flow.remote, flow.host, flow.name)
+            return self._is_host_allowed(flow, flow.host)
         if isinstance(flow.end, Served) and not flow.end.once:
             return True  # no rule is asked about services
         target = context.targets.find(UDP, flow.remote, groups=True)
         return target is None or target.reason is None
+
+    def restrict(self, flow: Flow) -> None:
+        """Give up the endpoints that a flow would try next, and that the present rules close."""
+        flow.others = tuple(host for host in flow.others if self._is_host_allowed(flow, host))
+
+    def _is_host_allowed(self, flow: Flow, host: Endpoint) -> bool:
+        return self._context.targets.is_allowed(UDP, flow.remote, host, flow.name)
 
     def _new(self, guest: Endpoint, remote: Endpoint) -> NewFlow:
         """A flow of the guest that is about to open."""
