@@ -330,7 +330,7 @@ def _decides_questions(rule: Rule, resolvers: Collection[bytes]) -> bool:
         or Group.RESOLVER in rule.groups
         # A network that is refused as a whole is about its hosts: our resolver has an address there, and is no host
         or (
-            (not rule.denies or rule.ports)
+            (not rule.denies or bool(rule.ports))
             and any(prefix.contains(address) for prefix in rule.destinations for address in resolvers)
         )
     )
