@@ -120,7 +120,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> tuple
     if find_spec("ensurepip") is None:
         pytest.skip("this Python makes no environment with pip, without ensurepip")
     checkout = copied_checkout(tmp_path_factory.mktemp("checkout"))
-    return checkout, run_outside(checkout, "sh", "-c", block("sh", "pip install"), path=programs).stdout
+    return checkout, run_outside(checkout, "sh", "-c", block("sh", "-m venv"), path=programs).stdout
 
 
 def assert_fetched(said: str) -> None:
