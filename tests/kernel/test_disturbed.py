@@ -115,7 +115,7 @@ def test_a_process_that_makes_sockets_and_is_stopped_whenever_it_is_there(lab: L
             assert echoes(lab, 20)
             slowest = max(slowest, time.monotonic() - started)
         assert len(seen) < 8
-        assert slowest < 3
+        assert slowest < 6  # some waits of 1 s each, on a busy machine; without bounds it would never end
         guest.run("ping", "-c1", "-W2", SERVER4)
 
 

@@ -265,8 +265,8 @@ def test_hints_are_among_the_counters(lab: Lab, tmp_path: Path) -> None:
     with lab.guest("-c", str(path)) as guest:
         guest.run("curl", "-s", "-m", "5", f"http://{GATEWAY4}:5432/", check=False)
         line = [sys.executable, "-W", "error", "-m", "sansnet_cli", "ctl", str(path), "counters"]
-        shown = subprocess.run(line, check=True, capture_output=True, text=True, timeout=20).stdout
-        answer = json.loads(subprocess.run([*line, "--json"], check=True, capture_output=True, text=True).stdout)
+        shown = lab.host.run(*line, timeout=20).stdout
+        answer = json.loads(lab.host.run(*line, "--json").stdout)
     [hint] = answer["hints"]
     assert f"{GATEWAY4}:5432" in hint
     assert shown.splitlines()[-1] == f"hint: {hint}"

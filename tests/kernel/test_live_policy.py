@@ -42,6 +42,7 @@ def echo(lab: Lab) -> Iterator[None]:
     """Servers upstream that send back what they get."""
     lab.upstream.shell(f"ip address add {PUBLIC}/32 dev lo")
     with ExitStack() as stack:
+        stack.callback(lab.upstream.shell, f"ip address delete {PUBLIC}/32 dev lo")
         for address in (SERVER4, SERVER6, PUBLIC):
             for port in (PORT, PORT + 1):
                 stack.enter_context(served(lab.upstream.listen(address, port), Echo.stream))
