@@ -195,6 +195,7 @@ def authority(world: World) -> Iterator[Path]:
     made.issue_cert(PACKAGES, OTHER).configure_cert(context)
 
     def serve(stream: socket.socket) -> None:
+        stream.recv(1, socket.MSG_PEEK)  # a connection that is reset ends here: `wrap_socket` would leave a socket open
         with context.wrap_socket(stream, server_side=True, do_handshake_on_connect=False) as secured:
             secured.do_handshake()
             greets(secured)

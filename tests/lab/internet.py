@@ -192,7 +192,7 @@ def _serve(made: Internet, context: ssl.SSLContext | None) -> Callable[[socket.s
     def serve(stream: socket.socket) -> None:
         address, port = stream.getsockname()[:2]
         plain = address.removeprefix("::ffff:")
-        if not stream.recv(1, socket.MSG_PEEK):
+        if not stream.recv(1, socket.MSG_PEEK):  # if it is reset, `wrap_socket` would leave a socket open
             return
         talk = context.wrap_socket(stream, server_side=True, do_handshake_on_connect=False) if context else stream
         with talk:
