@@ -290,14 +290,17 @@ def test_a_guest_whose_interface_goes_ends_with_one_sentence(lab: Lab) -> None:
 
 
 def test_nothing_is_left_behind(lab: Lab) -> None:
+    temporary = Path(lab.directory, "temporary")  # other programs use /tmp meanwhile
+    temporary.mkdir()
+    temporary.chmod(0o1777)
+
     def state() -> list[str]:
-        host = lab.host.shell("findmnt --noheadings --raw --output TARGET; ip -br link; ls /tmp /run /var/run").stdout
-        return sorted(line for line in host.splitlines() if not line.startswith("sansnet-lab"))
+        lines = lab.host.shell("findmnt --noheadings --raw --output TARGET; ip -br link").stdout.splitlines()
+        return [*sorted(line for line in lines if "sansnet-lab" not in line), *os.listdir(temporary)]
 
     before = state()
-    lab.sansnet([], ["true"])
-    lab.sansnet([], ["no-such-program"])
-    lab.sansnet([], ["true"], user=USER)
+    for command, user in ((["true"], None), (["no-such-program"], None), (["true"], USER)):
+        lab.sansnet([], command, user=user, env={**os.environ, "TMPDIR": str(temporary)})
     assert state() == before
 
 
@@ -316,7 +319,7 @@ class Terminal:
 
     def expect(self, text: str) -> None:
         """Read until a text has come."""
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while text not in self.output:
             assert time.monotonic() < deadline, self.output
             try:
@@ -371,11 +374,11 @@ def test_an_interactive_shell_has_job_control(lab: Lab, user: int | None) -> Non
     with sansnet_terminal(lab, "bash", "--norc", "-i", user=user) as made:
         made.type("PS1=; tty >/dev/null && echo on-a-$((1+1))-terminal\n")
         made.expect("on-a-2-terminal")
-        made.type("sleep 60\n")
-        time.sleep(0.5)
+        made.type("sh -c 'echo be$((1))gun; exec sleep 60'\n")
+        made.expect("be1gun")  # so the job is in the foreground, and Ctrl-Z is for it
         made.type("\x1a")
         made.expect("Stopped")
-        made.type("kill %1; echo st$((1+1))ll here\n")
+        made.type("kill %1; wait %1; echo st$((1+1))ll here\n")  # bash does not exit while a job is stopped
         made.expect("st2ll here")
         assert "no job control" not in made.output
         made.type("exit 9\n")
