@@ -7,12 +7,14 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from sansnet_cli.options.records import CommandLineError
 from sansnet_cli.options.values import BadValue, typed
+from sansnet_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from sansnet_core.impairment import Impairment
 
-__all__ = ["DIRECTIONS", "add_impairment_options", "changed", "described", "impairment_options"]
+__all__ = ["DIRECTIONS", "add_impairment_options", "changed", "described", "impairment_options", "perfect"]
 
 DIRECTIONS: Final = ("up", "down")
 """From the guest, and to it."""
@@ -178,11 +180,18 @@ def changed(parsed: argparse.Namespace) -> dict[str, dict[str, Any]]:
     return found
 
 
+def perfect() -> dict[str, Any]:
+    """The fields of a perfect network, as JSON values."""
+    from sansnet_core.impairment import Impairment
+
+    return {**vars(Impairment()), "distribution": _DISTRIBUTIONS[0]}
+
+
 def impairment_options(parsed: argparse.Namespace) -> dict[str, Any]:
     """The fields of `NetworkOptions` about impairments, of those that were given.
 
     Raises:
-        ConfigError: options contradict each other.
+        CommandLineError: options contradict each other.
     """
     made = {f"impair_{direction}": _made(fields) for direction, fields in changed(parsed).items()}
     return {**made, "impair_seed": parsed.impair_seed}
@@ -192,13 +201,16 @@ def _made(fields: dict[str, Any]) -> Impairment:
     """An impairment with these fields.
 
     Raises:
-        ConfigError: they contradict each other.
+        CommandLineError: they contradict each other.
     """
     from sansnet_core.impairment import Distribution, Impairment
 
     if "distribution" in fields:
         fields = {**fields, "distribution": Distribution(fields["distribution"])}
-    return Impairment(**fields)
+    try:
+        return Impairment(**fields)
+    except ConfigError as error:
+        raise CommandLineError(f"--{error}") from None
 
 
 def described(fields: dict[str, Any]) -> str:
