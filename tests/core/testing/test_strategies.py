@@ -57,9 +57,9 @@ def test_one_protocol_alone(protocol: str) -> None:
         assert isinstance(find(strategy(config, [protocol]), lambda frame: len(frame) > 30), bytes)
 
 
-@pytest.mark.parametrize("wrong", [["tpc"], [], ["udp", "x"]])
+@pytest.mark.parametrize("wrong", [["tpc"], [], ["udp", "x"], "udp"])
 def test_an_unknown_protocol_is_refused(wrong: list[str]) -> None:
-    with pytest.raises(UsageError, match="arp, udp, tcp"):
+    with pytest.raises(UsageError, match="give some of arp, udp, tcp"):
         valid_frames(make_config(), wrong)
 
 
