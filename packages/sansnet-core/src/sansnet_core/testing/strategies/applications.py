@@ -87,7 +87,7 @@ def _vector(name: str, data: Parts, size: int) -> Parts:
 
 
 def tls_parts(draw: DrawFn) -> Parts:
-    """ClientHellos with a server name, in one record or two."""
+    """A TLS ClientHello with a server name, in one record or two."""
     name = host_names(draw).encode()
     server_name = _vector(
         "tls.server_names",
@@ -129,7 +129,7 @@ def tls_parts(draw: DrawFn) -> Parts:
 
 
 def tls_packets(draw: DrawFn, parties: Parties) -> Packet:
-    """ClientHellos in segments to port 443."""
+    """A TLS ClientHello in a segment to port 443."""
     source, destination = ends(draw, parties)
     return data_packets(draw, source, choose(draw, GUEST_PORTS), destination, 443, tls_parts(draw))
 
