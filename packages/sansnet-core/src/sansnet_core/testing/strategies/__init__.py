@@ -3,7 +3,8 @@
 `configs` makes configurations with limits from tiny to default. For one of them, `valid_frames` makes frames as a
 correct guest sends them, `nearly_valid_frames` those with one thing wrong, `hostile_frames` any others, and `frames`
 all three. `batches` makes lists of them, some of which are all the fragments of one packet. They are bytes, ready for
-`Network.receive_frames`. The simplest choice of everything comes first, so that Hypothesis reduces a failure to it.
+`Network.receive_frames`. `settings` and `sequences` make what `sansnet_core.testing.operations` runs. The simplest
+choice of everything comes first, so that Hypothesis reduces a failure to it.
 
 They need Hypothesis: `pip install 'sansnet-core[hypothesis]'`.
 """
@@ -19,6 +20,7 @@ from sansnet_core.testing.strategies.frames import (
     nearly_valid_frames,
     valid_frames,
 )
+from sansnet_core.testing.strategies.sequences import sequences, settings
 
 __all__ = [
     "PROTOCOLS",
@@ -30,5 +32,7 @@ __all__ = [
     "links",
     "nearly_valid_frames",
     "rules",
+    "sequences",
+    "settings",
     "valid_frames",
 ]
