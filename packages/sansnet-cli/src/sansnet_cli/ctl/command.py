@@ -10,7 +10,7 @@ from sansnet_cli.ctl.client import Answer, ask, no_answer
 from sansnet_cli.ctl.parser import parse
 from sansnet_cli.ctl.policy import printable, read_policy, show_answered, show_pending, show_policy
 from sansnet_cli.ctl.table import columns, endpoint
-from sansnet_cli.options.impairment import DIRECTIONS, described
+from sansnet_cli.output.impairments import described
 from sansnet_cli.output.stdout import put
 
 __all__ = ["ctl", "show"]
@@ -111,9 +111,9 @@ def _dropped(packet: Answer) -> str:
 
 def _show_impairments(answer: Answer) -> str:
     rows = []
-    for direction in DIRECTIONS:
+    for direction, heading in _DIRECTION.items():
         fields = answer[direction]
-        rows.append((_DIRECTION[direction], described(fields)))
+        rows.append((heading, described(fields)))
         rows += [(f"  {name}", str(value)) for name, value in (fields["counters"] or {}).items()]
     return "\n".join(columns(rows))
 

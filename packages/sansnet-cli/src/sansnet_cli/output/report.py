@@ -171,7 +171,7 @@ def configuration(
 
 def impairments(up: Impairment, down: Impairment, seed: int) -> None:
     """Print the impairments of a guest's network, and the beginning of its random faults."""
-    from sansnet_cli.options.impairment import described
+    from sansnet_cli.output.impairments import described
 
     for direction, impairment in (("from", up), ("to", down)):
         fields = {**vars(impairment), "distribution": impairment.distribution.value}

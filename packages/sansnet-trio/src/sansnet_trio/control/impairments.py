@@ -6,6 +6,7 @@ from dataclasses import asdict
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from sansnet_core import ConfigError
 from sansnet_trio.control.requests import RequestError
 
 if TYPE_CHECKING:
@@ -77,7 +78,10 @@ def _changed(direction: str, present: Impairment, changes: object) -> Impairment
         if values["distribution"] not in names:
             raise RequestError(f"{direction}: distribution must be one of {', '.join(names)}")
         values["distribution"] = Distribution(values["distribution"])
-    return replace(present, **values)
+    try:
+        return replace(present, **values)
+    except ConfigError as error:
+        raise RequestError(f"{direction}.{error}") from None
 
 
 def _plain(value: object) -> object:
