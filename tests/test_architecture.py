@@ -91,7 +91,7 @@ def test_modules_are_short_enough_to_be_read(module: Module) -> None:
 
 @modules_of("sansnet_core")
 def test_the_core_imports_itself_and_a_list_of_the_standard_library(module: Module) -> None:
-    more = {"random"} if module.name == "sansnet_core.testing.netem" else set()
+    more = {"random"} if module.name == "sansnet_core.impairment.netem" else set()
     if is_within(module.name, "sansnet_core.testing.strategies"):
         more = {"hypothesis"}
     assert {name.partition(".")[0] for name in imported(module)} <= {*ALLOWED_IN_CORE, *more, "sansnet_core"}

@@ -9,8 +9,8 @@ from itertools import product
 from statistics import median
 from typing import Final
 
-from sansnet_core import Limits
-from sansnet_core.testing import GuestTcpOptions, HostScript, Impairment, Netem, Pair, make_config
+from sansnet_core import Frame, Limits
+from sansnet_core.testing import GuestTcpOptions, HostScript, Impairment, Netem, Pair, make_config, packets
 
 __all__ = ["BUFFERS", "CELLS", "DELAYS", "DIRECTIONS", "FLOWS", "LOSSES", "PATHS", "Cell", "Outcome", "Path", "measure"]
 
@@ -102,16 +102,15 @@ class Outcome:
 
 
 class Meter(Netem):
-    """A cable that counts what is put into it: frames, and payload bytes of TCP over IPv4."""
+    """A cable that also counts the payload bytes of TCP over IPv4 that are put into it."""
 
-    frames = payload = 0
+    payload = 0
 
-    def put(self, frames: Iterable[bytes], now: float) -> None:
+    def put(self, frames: Iterable[Frame], now: float) -> None:
         """Count frames, and send them."""
-        frames = list(frames)
-        self.frames += len(frames)
-        self.payload += sum(map(_payload, frames))
-        super().put(frames, now)
+        glued = [packets.glue(frame) for frame in frames]
+        self.payload += sum(map(_payload, glued))
+        super().put(glued, now)
 
 
 def _payload(frame: bytes) -> int:
@@ -135,7 +134,7 @@ def _run(cell: Cell, seed: int) -> tuple[float, Meter, Meter, list[tuple[float, 
     """Seconds, the cable with data, the other one, and the progress."""
     # Runs of losses have no limit; with it, a long run would be shorter than by chance
     how = Impairment(
-        loss=cell.loss, longest_loss=1000, delay=cell.delay, bandwidth=cell.path.rate, queue=cell.path.queue
+        loss=cell.loss, longest_loss=1000, delay=cell.delay, rate=8 * cell.path.rate, queue=cell.path.queue
     )
     down = cell.direction == "down"
     data = bytes(range(256)) * (SIZE // 256 // cell.flows)
