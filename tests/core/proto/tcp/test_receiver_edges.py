@@ -261,3 +261,41 @@ def test_the_known_part_of_a_segment_is_cut_off() -> None:
     assert receiver.accept(add(FIRST, 6), b"0123456", 8) == [b"456"]
     assert receiver.unsent == 13
     assert receiver.next == add(FIRST, 13)
+
+
+def test_filling_one_gap_leaves_the_pieces_behind_the_next() -> None:
+    receiver = opened()
+    receiver.accept(add(FIRST, 10), b"ab", 8)
+    receiver.accept(add(FIRST, 13), b"cd", 8)
+    assert receiver.accept(FIRST, bytes(10), 8) == [bytes(10), b"ab"]
+    assert receiver.sack_blocks(4) == [(add(FIRST, 13), add(FIRST, 15))]
+    assert receiver.queued == 2 + PIECE_COST
+    assert receiver.unsent == 12
+    assert receiver.accept(add(FIRST, 12), b"x", 8) == [b"x", b"cd"]
+    assert receiver.sack_blocks(4) == []
+    assert receiver.queued == 0
+    assert receiver.next == add(FIRST, 15)
+
+
+def test_the_newest_block_comes_first() -> None:
+    receiver = opened()
+    for place in (10, 20, 30, 40):
+        receiver.accept(add(FIRST, place), b"ab", 8)
+    blocks = [(add(FIRST, place), add(FIRST, place + 2)) for place in (10, 20, 30, 40)]
+    assert receiver.sack_blocks(3) == [blocks[3], blocks[0], blocks[1]]
+    receiver.accept(add(FIRST, 21), b"xy", 8)
+    assert receiver.sack_blocks(3) == [(add(FIRST, 20), add(FIRST, 23)), blocks[0], blocks[2]]
+    receiver.accept(add(FIRST, 9), b"x", 8)
+    assert receiver.sack_blocks(2) == [(add(FIRST, 9), add(FIRST, 12)), (add(FIRST, 20), add(FIRST, 23))]
+    assert receiver.sack_blocks(1) == [(add(FIRST, 9), add(FIRST, 12))]
+
+
+def test_the_first_bytes_that_come_are_kept() -> None:
+    """What comes again may differ, from a hostile guest."""
+    receiver = opened()
+    receiver.accept(add(FIRST, 4), b"4567", 8)
+    receiver.accept(add(FIRST, 10), b"AB", 8)
+    receiver.accept(add(FIRST, 2), b"2345678901234", 8)
+    assert receiver.sack_blocks(4) == [(add(FIRST, 2), add(FIRST, 15))]
+    assert b"".join(receiver.accept(FIRST, b"01", 8)) == b"01" + b"23" + b"4567" + b"89" + b"AB" + b"234"
+    assert receiver.next == add(FIRST, 15)
