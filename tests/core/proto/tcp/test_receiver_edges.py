@@ -291,7 +291,7 @@ def test_the_newest_block_comes_first() -> None:
 
 
 def test_the_first_bytes_that_come_are_kept() -> None:
-    """What comes again may differ, from a hostile guest."""
+    """A hostile guest may send other bytes for the same place."""
     receiver = opened()
     receiver.accept(add(FIRST, 4), b"4567", 8)
     receiver.accept(add(FIRST, 10), b"AB", 8)
