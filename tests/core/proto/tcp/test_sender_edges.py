@@ -510,3 +510,57 @@ def test_what_is_given_up_is_freed() -> None:
     sender.free_buffers()
     assert sender._sacked is None
     assert list(sender.buffer.segments(0, 500, MSS, [])) == []
+
+
+def timed_out(*, sack: bool = True) -> Sender:
+    """A sender of 3000 bytes that sent the first 100 again."""
+    sender = opened(sack=sack)
+    send(sender, 3000, 2.0)
+    sender.time_out(3.0)
+    assert again(sender) == [(0, 100)]
+    return sender
+
+
+def test_a_timeout_that_was_too_early_repeats_little() -> None:
+    """Data that was not sent again is acknowledged (RFC 5682). The last segment asks once for the rest (RFC 8985)."""
+    sender = timed_out()
+    assert take(sender, 200, 3.1) == Acked(200, False, True)
+    assert again(sender) == [(2900, 100)]
+    for done in range(300, 2900, 100):
+        take(sender, done, 3.1)
+        assert again(sender) == []
+    take(sender, 3000, 3.1)
+    assert not recovers(sender)
+
+
+def test_the_answer_to_the_last_segment_tells_what_is_lost() -> None:
+    sender = timed_out()
+    take(sender, 200, 3.1)
+    assert again(sender) == [(2900, 100)]
+    assert take(sender, 200, 3.2, sack=((2900, 3000),)) == Acked(0, False, True)
+    assert len(again(sender)) == MAX_BURST
+    assert again(sender)[0] == (200 + 100 * MAX_BURST, 100)
+
+
+@pytest.mark.parametrize(
+    ("acknowledged", "sack", "blocks"), [(100, True, ()), (200, True, ((300, 400),)), (200, False, ())]
+)
+def test_a_timeout_after_which_data_is_missing_repeats_all(
+    acknowledged: int, sack: bool, blocks: tuple[tuple[int, int], ...]
+) -> None:
+    sender = timed_out(sack=sack)
+    take(sender, acknowledged, 3.1, sack=blocks)
+    repeated = again(sender)
+    assert repeated[0] == (acknowledged, 100)
+    assert len(repeated) == (1 if blocks else 2)
+
+
+def test_a_fin_alone_is_no_last_segment() -> None:
+    sender = opened()
+    send(sender, 150, 2.0)
+    sender.send_fin(2.0)
+    sender.time_out(3.0)
+    assert again(sender) == [(0, 100)]
+    take(sender, 150, 3.1)
+    assert again(sender) == []
+    assert misses_fin(sender)
