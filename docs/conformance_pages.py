@@ -11,7 +11,8 @@ requirements that the table does not list, each with the reason), and a list `re
 - `level`: one of `LEVELS`; the RFC's own word, or the nearest one for an RFC that does not use these words;
 - `text`: the requirement in our own words;
 - `state`: `held`, `different` (the behaviour is deliberately another one) or `not applicable`;
-- `tests`: names of the tests that fail if the behaviour changes; a held requirement has at least one;
+- `tests`: the tests that fail if the behaviour changes; a held requirement has at least one. A test is given by its
+  name, or if several files have that name, as `core/wire/test_ipv4.py::NAME`, relative to `tests`;
 - `reason`: why it is different or not applicable; a held requirement has none.
 """
 
@@ -27,7 +28,7 @@ from typing import Any, Final, NamedTuple
 
 from sphinx.application import Sphinx
 
-__all__ = ["LEVELS", "STATES", "Requirement", "Table", "parse", "setup", "summary", "tables", "tests_by_name"]
+__all__ = ["LEVELS", "STATES", "Requirement", "Table", "markdown", "parse", "places", "setup", "summary", "tables"]
 
 FOLDER: Final = Path(__file__).parent / "conformance"
 TESTS: Final = Path(__file__).parents[1] / "tests"
@@ -105,13 +106,14 @@ def tables() -> tuple[Table, ...]:
 
 
 @cache
-def tests_by_name() -> Mapping[str, str]:
-    """Name of a test function -> the file that has it, relative to the repository; ambiguous names are left out."""
+def places() -> Mapping[str, str]:
+    """Each test as a table gives it -> its file, relative to `tests`."""
     found: dict[str, set[str]] = {}
-    for file in sorted(TESTS.rglob("test_*.py")):
-        for name in _TEST.findall(file.read_text()):
-            found.setdefault(name, set()).add(str(file.relative_to(TESTS.parent)))
-    return {name: files.pop() for name, files in found.items() if len(files) == 1}
+    for path in sorted(TESTS.rglob("test_*.py")):
+        file = str(path.relative_to(TESTS))
+        for name in _TEST.findall(path.read_text()):
+            found.setdefault(name, set()).add(file)
+    return {name if len(files) == 1 else f"{file}::{name}": file for name, files in found.items() for file in files}
 
 
 def summary() -> str:
@@ -137,20 +139,24 @@ def markdown(table: Table) -> str:
         parts.append("Not in the table:\n\n" + "\n".join(f"- {text}" for text in table.left_out))
     rows = ["| requirement | level | section | text | tests, or reason |", "|---|---|---|---|---|"]
     for one in table.requirements:
-        tests = ", ".join(f"`{name}`" for name in one.tests)
+        tests = ", ".join(f"`{_name(test)}`" for test in one.tests)
         evidence = tests if one.state == "held" else f"*{one.state}*: {one.reason}" + (f" {tests}" if tests else "")
         cells = (one.id, one.level, one.section, one.text, evidence)
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     parts.append("## Requirements\n\n" + "\n".join(rows))
-    parts.append("## Where the tests are\n\n" + _places(name for one in table.requirements for name in one.tests))
+    parts.append("## Where the tests are\n\n" + _files(test for one in table.requirements for test in one.tests))
     return "\n\n".join(parts)
 
 
-def _places(names: Iterable[str]) -> str:
+def _name(test: str) -> str:
+    return test.rpartition("::")[2]
+
+
+def _files(tests: Iterable[str]) -> str:
     files: dict[str, set[str]] = {}
-    for name in names:
-        files.setdefault(tests_by_name()[name], set()).add(name)
-    return "\n".join(f"- `{file}`: {', '.join(f'`{name}`' for name in sorted(files[file]))}" for file in sorted(files))
+    for test in tests:
+        files.setdefault(places()[test], set()).add(f"`{_name(test)}`")
+    return "\n".join(f"- `tests/{file}`: {', '.join(sorted(files[file]))}" for file in sorted(files))
 
 
 def _read(app: Sphinx, name: str, source: list[str]) -> None:

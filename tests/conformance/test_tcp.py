@@ -130,6 +130,17 @@ def test_another_segment_does_not_begin_time_wait_again(distance: int) -> None:
     assert pair.tcp_flows == 0
 
 
+# RFC 5961
+
+
+@pytest.mark.parametrize("distance", [1, 1000, 65535])
+def test_a_repeated_segment_may_have_an_old_acknowledgment(distance: int) -> None:
+    """5.2: as old as the largest window that the guest has offered."""
+    pair, peer = opened()
+    peer.send(ACK | PSH, b"data", acknowledgment=(peer.expected - distance) % MODULUS)
+    assert bytes(pair.host.stream.received) == b"data"
+
+
 # RFC 9293: options
 
 
@@ -406,6 +417,16 @@ def test_the_timeout_after_a_lost_syn_is_three_seconds(lost: bool) -> None:
     assert _timeout(pair, peer) == pytest.approx(3.0 if lost else 0.2, rel=0.01)
 
 
+def test_an_acknowledgment_after_timeouts_ends_the_backoff() -> None:
+    """5.5 and its last paragraph: what was measured is kept, and counts again."""
+    pair, peer = opened()
+    pair.host.produce(pair.host.stream, b"lost")
+    pair.wait(30.0)
+    peer.accept(peer.take()[:1])
+    peer.send()
+    assert _timeout(pair, peer) == pytest.approx(0.2, rel=0.01)
+
+
 # RFC 6675
 
 
@@ -432,6 +453,21 @@ def test_new_data_is_sent_during_recovery() -> None:
     pair.host.produce(pair.host.stream, b"new")
     pair.settle()
     assert b"new" in [segment.payload for segment in peer.take()]
+
+
+def test_after_a_timeout_new_sack_is_used() -> None:
+    """5.1."""
+    pair, peer = opened()
+    pair.host.produce(pair.host.stream, bytes(1460 * 6))
+    pair.settle()
+    segments = peer.take()
+    pair.wait(0.25)
+    assert [one.sequence for one in peer.take()] == [segments[0].sequence]
+    peer.accept(segments[:1])
+    answers = peer.send(sack=((segments[2].sequence, segments[4].sequence),))
+    assert [one.sequence for one in answers] == [segments[1].sequence]
+    peer.accept(segments[1:4])
+    assert [one.sequence for one in peer.send()] == [segments[4].sequence, segments[5].sequence]
 
 
 # RFC 7323
