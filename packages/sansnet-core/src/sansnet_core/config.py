@@ -401,8 +401,8 @@ class NetworkConfig(Record):
             raise ConfigError("ipv4, ipv6: at least one family must be on")
         if self.ipv6 and self.ndp and self.router_advertisements and not is_link_local(self.ipv6.gateway):
             raise ConfigError(
-                f"ipv6.gateway: guests ignore a router at {format(self.ipv6.gateway)}, which is not link-local (RFC 4861, "
-                "6.1.2); give an address such as fe80::1, or router_advertisements=False"
+                f"ipv6.gateway: guests ignore a router at {format(self.ipv6.gateway)}, which is not link-local "
+                "(RFC 4861, 6.1.2); give an address such as fe80::1, or router_advertisements=False"
             )
         _check_hosts(self.hosts)
         check_proxies(self.rules, self.proxies)
