@@ -42,8 +42,8 @@ def test_a_guest_that_is_gone_is_reset_in_the_end() -> None:
 
 @pytest.mark.parametrize("inbound", [False, True], ids=["guest's", "outsider's"])
 @pytest.mark.parametrize("connect", [0, None], ids=["answered", "connecting"])
-def test_only_an_open_connection_is_probed(inbound: bool, connect: int | None) -> None:
-    """Also if the driver was late: a SYN-ACK is sent again then, and nothing of an open connection."""
+def test_only_an_open_connection_is_probed_also_by_a_late_driver(inbound: bool, connect: int | None) -> None:
+    """A SYN-ACK is sent again then, and nothing of an open connection."""
     pair = Pair(make_config(limits=Limits(tcp_keepalive=0.01)), HostScript(connect=connect))
     peer = ManualConnection(pair, remote=OUTSIDER if inbound else (SERVER, 80))
     if inbound:
@@ -95,3 +95,41 @@ def test_a_half_closed_connection_is_asked_too() -> None:
 
     assert pair.host.stream.aborted
     assert pair.tcp_flows == 0
+
+
+def test_a_handshake_is_not_probed() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_keepalive=0.5)), HostScript(connect=None))
+    peer = ManualConnection(pair)
+    peer.syn()
+    pair.host.accept(OUTSIDER, 8000, pair.now)
+    pair.wait(300.0)
+
+    assert peer.take() == []
+    assert {segment.flags for segment in pair.guest.strays} == {SYN}
+    assert pair.tcp_flows == 0
+
+
+def test_retransmissions_take_the_place_of_probes() -> None:
+    """A probe is below all that was sent (RFC 9293, 3.8.4), so there is none while the guest owes an acknowledgment."""
+    pair = Pair(make_config(limits=Limits(tcp_keepalive=0.5)))
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.host.produce(pair.host.stream, b"data")
+    pair.wait(300.0)
+
+    assert {segment.payload for segment in peer.take() if not segment.flags & RST} == {b"data"}
+    assert pair.tcp_flows == 0
+
+
+def test_a_late_driver_leaves_the_guest_time_to_answer() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_keepalive=100.0)))
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.now += 100_000.0  # as if the process had been stopped
+    pair.step()
+
+    assert len(peer.take()) == 1
+    deadline = pair.network.next_deadline()
+    assert deadline is not None
+    assert deadline > pair.now + 10
+    assert pair.tcp_flows == 1

@@ -30,19 +30,19 @@ def expire(flow: TcpFlow) -> None:
         flow.schedule_flush()
     if sender.retransmit_at <= now:
         _retransmission_timeout(flow, now)
-    elif _probe_at(flow) <= now:
-        if flow.keepalive.count_probe():
+    if _keepalive_at(flow) <= now:
+        if flow.keepalive.count_probe(now):
             flow.output.keepalive_probe()
         else:
             flow.fire(states.GUEST_LOST)
     if flow.lifecycle[0] is not states.GONE:
-        due = min(receiver.ack_due, sender.retransmit_at, flow.ends_at, _probe_at(flow))
+        due = min(receiver.ack_due, sender.retransmit_at, flow.ends_at, _keepalive_at(flow))
         context.timers.arm(flow, due)
 
 
-def _probe_at(flow: TcpFlow) -> float:
-    """When to probe a silent guest. Only an open connection is probed: in the others, other timers end the wait."""
-    if flow.lifecycle[0] is not ESTABLISHED:
+def _keepalive_at(flow: TcpFlow) -> float:
+    """When to probe a silent guest next. While it owes an acknowledgment, retransmissions find out whether it lives."""
+    if flow.lifecycle[0] is not ESTABLISHED or flow.sender.in_flight:
         return inf
     return flow.keepalive.deadline(flow.shared.context.config.limits.tcp_keepalive)
 

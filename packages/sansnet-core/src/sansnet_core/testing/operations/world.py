@@ -410,6 +410,13 @@ class World:
         assert counted.tcp_held == 0, f"{counted.tcp_held} bytes are left"
         assert not self.network.flows(), f"flows are left: {self.network.flows()[:3]}"
 
+    def begin_again(self) -> None:
+        """Let another guest begin after `finish`. All is forgotten, but by the network itself."""
+        self.conversations, self.transfers, self.ends = Conversations(frozenset(self.first.dns_servers)), {}, {}
+        self.sockets, self.sent_datagrams, self.delivered = HostSockets(), {}, {}
+        self.guest = GuestStack(vnet=self.config.link.vnet_header, gateway_mac=self.config.mac)
+        self._silent = False
+
 
 def _plain(order: Order) -> object:
     """An order that prints as the same text always: a view of bytes prints its address."""
