@@ -84,7 +84,7 @@ def test_scapy_would_make_the_same_frames(setting: Setting, operations: list[Ope
 
 
 @pytest.mark.slow
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(setting=any_settings(), operations=_SEQUENCES)
 def test_any_split_of_frames_gives_the_same_bytes(setting: Setting, operations: list[Operation]) -> None:
     digests = []
@@ -191,7 +191,7 @@ class Counted(Network):
 
 
 @pytest.mark.slow
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(setting=any_settings(limits=["default", "small"]), operations=sequences(_FRAMES, _TCP))
 def test_an_input_repeats_few_segments(setting: Setting, operations: list[Operation]) -> None:
     repeated = 0
