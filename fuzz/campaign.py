@@ -1,0 +1,245 @@
+"""`fuzz/run`: fuzzes targets for some time on all processors, and files what it finds.
+
+Each process fuzzes one target for a part of the time, so that all targets get the same share. What has reached new
+code is kept in `.cache/fuzz/corpus`, for the next time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, Final
+
+from fuzz.execution import ROOT, attempt
+from fuzz.registry import Target, all_targets, find
+
+__all__ = ["CORPUS", "REGRESSIONS", "main"]
+
+CORPUS: Final = ROOT / "fuzz" / "corpus"
+REGRESSIONS: Final = ROOT / "fuzz" / "regressions"
+CACHE: Final = ROOT / ".cache" / "fuzz"
+
+_LONGEST_TURN: Final = 300.0
+"""Seconds that one target is fuzzed at a time, so that all have had a turn when a long campaign is interrupted."""
+_MEMORY: Final = 2048
+"""MiB that a process may use."""
+_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
+_DONE: Final = re.compile(r"^Done (\d+) runs", re.MULTILINE)
+_PULSE: Final = re.compile(r"^#(\d+)\s+\S+\s+cov: (\d+) ft: (\d+) corp: (\d+)", re.MULTILINE)
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time; give seconds, or a number with s, m or h")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+@dataclass
+class _Turn:
+    """One process that fuzzes one target."""
+
+    target: Target
+    process: subprocess.Popen[bytes]
+    log: Path
+    artifacts: Path
+    ends: float
+    started: float = field(default_factory=time.monotonic)
+
+
+@dataclass
+class _Sum:
+    """What was done with one target."""
+
+    executions: int = 0
+    seconds: float = 0.0
+    edges: int = 0
+    corpus: int = 0
+
+
+class Campaign:
+    """Fuzzes targets in turn.
+
+    Args:
+        targets: the targets.
+        jobs: the number of processes at a time.
+        seed: of all random choices.
+        regressions: folder for what fails, with a folder for each target.
+    """
+
+    def __init__(self, targets: Sequence[Target], jobs: int, seed: int, regressions: Path) -> None:
+        self._targets = targets
+        self._jobs = jobs
+        self._random = random.Random(seed)
+        self._regressions = regressions
+        self._turns: list[_Turn] = []
+        self.sums = {target.name: _Sum() for target in targets}
+        self.filed: list[Path] = []
+        self.broken: list[str] = []
+        """Targets whose process failed, and its last words."""
+
+    def run(self, seconds: float) -> None:
+        """Fuzz for this time, or until it is interrupted."""
+        end = time.monotonic() + seconds
+        turns = -(-seconds * self._jobs / len(self._targets) // _LONGEST_TURN)  # for each target
+        turn = seconds * self._jobs / len(self._targets) / turns
+        waiting: list[Target] = []
+        try:
+            while (now := time.monotonic()) < end - 0.5 or self._turns:
+                while len(self._turns) < self._jobs and now < end - 0.5 and not self.broken:
+                    waiting = waiting or list(self._targets)
+                    self._start(waiting.pop(0), max(1, min(round(turn), round(end - now))))
+                time.sleep(0.1)
+                self._collect()
+                if self.broken and not self._turns:
+                    break
+        finally:
+            for running in self._turns:
+                running.process.kill()
+                running.process.wait()
+                self._finish(running)
+
+    def _start(self, target: Target, seconds: int) -> None:
+        corpus, state = CACHE / "corpus" / target.name, CACHE / "state" / f"{target.name}-{os.getpid()}-{len(self._turns)}"
+        shutil.rmtree(state, ignore_errors=True)
+        for folder in (corpus, state / "seeds", state / "artifacts"):
+            folder.mkdir(parents=True, exist_ok=True)
+        for seed in target.seeds():
+            (state / "seeds" / sha256(seed).hexdigest()[:16]).write_bytes(seed)
+        (state / "words").write_text("".join(f'"{_escaped(word)}"\n' for word in target.words))
+        shared = [folder for folder in (CORPUS / target.name, self._regressions / target.name) if folder.is_dir()]
+        command = [
+            *(sys.executable, "-m", "fuzz.worker", target.place),
+            *("--regressions", str(self._regressions / target.name)),
+            *("--reports", str(CACHE / "reports" / target.name), "--"),
+            f"-seed={self._random.randrange(1, 1 << 31)}",
+            f"-max_total_time={seconds}",
+            f"-max_len={target.max_size}",
+            f"-artifact_prefix={state / 'artifacts'}/",
+            f"-dict={state / 'words'}",
+            f"-rss_limit_mb={_MEMORY}",
+            f"-timeout={round(target.seconds * 60)}",
+            "-report_slow_units=3600",
+            str(corpus),
+            *(str(folder) for folder in (state / "seeds", *shared)),
+        ]
+        with (state / "log").open("wb") as log:
+            process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        self._turns.append(_Turn(target, process, state / "log", state / "artifacts", time.monotonic() + seconds))
+
+    def _collect(self) -> None:
+        for turn in list(self._turns):
+            if turn.process.poll() is not None:
+                self._turns.remove(turn)
+                self._finish(turn)
+
+    def _finish(self, turn: _Turn) -> None:
+        text = turn.log.read_text(errors="replace")
+        total = self.sums[turn.target.name]
+        total.seconds += time.monotonic() - turn.started
+        executions = 0
+        for match in _PULSE.finditer(text):
+            executions, total.edges, total.corpus = int(match[1]), int(match[2]), int(match[4])
+        done = _DONE.search(text)
+        total.executions += int(done[1]) if done else executions
+        self._file(turn, text)
+        if turn.process.returncode not in (0, -9) and not any(turn.artifacts.iterdir()):
+            self.broken.append(f"{turn.target.name}: {text.strip()[-2000:]}")
+
+    def _file(self, turn: _Turn, text: str) -> None:
+        """Report what the process filed; file the inputs with which it died, which it could not do itself."""
+        for line in text.splitlines():
+            if line.startswith("filed "):
+                self._report(Path(line.removeprefix("filed ")))
+        for artifact in turn.artifacts.iterdir():
+            place = self._regressions / turn.target.name / artifact.name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(artifact, place)
+            self._report(place)
+
+    def _report(self, place: Path) -> None:
+        self.filed.append(place)
+        print(f"fuzz/run: filed {_shown(place)}", flush=True)
+        report = CACHE / "reports" / place.parent.name / f"{place.name}.txt"
+        if report.exists():
+            print("    " + "\n    ".join(report.read_text().splitlines()[-6:]), flush=True)
+
+
+def _escaped(word: bytes) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in word)
+
+
+def _shown(place: Path) -> str:
+    return str(place.relative_to(ROOT) if place.is_relative_to(ROOT) else place)
+
+
+def _table(sums: dict[str, _Sum], jobs: int, seconds: float) -> Iterable[str]:
+    yield f"{'target':20} {'executions':>11} {'seconds':>8} {'per second':>11} {'edges':>6} {'corpus':>7}"
+    for name, each in sums.items():
+        rate = each.executions / each.seconds if each.seconds else 0.0
+        yield f"{name:20} {each.executions:11} {each.seconds:8.0f} {rate:11.0f} {each.edges:6} {each.corpus:7}"
+
+
+def _replay(targets: Sequence[Target], regressions: Path, out: IO[str]) -> int:
+    """Run all seeds, the corpus and the regressions once; the number of inputs that fail."""
+    failed = 0
+    for target in targets:
+        inputs = [("a seed", seed) for seed in target.seeds()]
+        for folder in (CORPUS / target.name, regressions / target.name):
+            inputs += [(_shown(path), path.read_bytes()) for path in sorted(folder.glob("*"))]
+        for name, data in inputs:
+            failure = attempt(target, data)
+            if failure is not None:
+                failed += 1
+                print(f"{target.name}: {name}\n{failure.report}", file=out)
+    return failed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; its exit status."""
+    parser = argparse.ArgumentParser(prog="fuzz/run", description=__doc__, allow_abbrev=False)
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="what to fuzz; default: all targets")
+    parser.add_argument("--list", action="store_true", help="print the targets")
+    parser.add_argument("--replay", action="store_true", help="only run seeds, corpus and regressions once")
+    parser.add_argument("--time", type=_seconds, default=600.0, metavar="TIME", help="such as 90, 10m or 2h; default 10m")
+    parser.add_argument("--seed", type=int, metavar="N", help="of the random choices; default: a new one")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes; default: processors")
+    parser.add_argument(
+        "--regressions", type=Path, default=REGRESSIONS, metavar="DIR", help="where to file what fails"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        targets = [find(name) for name in options.targets] or list(all_targets().values())
+    except LookupError as wrong:
+        parser.error(str(wrong))
+    if options.list:
+        for target in targets:
+            print(f"{target.name:20} {(target.run.__doc__ or '').strip().splitlines()[0]}")
+        return 0
+    if options.replay:
+        return 1 if _replay(targets, options.regressions, sys.stdout) else 0
+    seed = random.SystemRandom().randrange(1 << 31) if options.seed is None else options.seed
+    print(f"fuzz/run: {len(targets)} targets for {options.time:.0f} s in {options.jobs} processes, --seed {seed}", flush=True)
+    campaign = Campaign(targets, options.jobs, seed, options.regressions.absolute())
+    try:
+        campaign.run(options.time)
+    except KeyboardInterrupt:
+        print("fuzz/run: interrupted", flush=True)
+    print("\n".join(_table(campaign.sums, options.jobs, options.time)), flush=True)
+    for words in campaign.broken:
+        print(f"fuzz/run: the process of {words}", file=sys.stderr)
+    return 1 if campaign.filed or campaign.broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
