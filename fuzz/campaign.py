@@ -53,7 +53,6 @@ class _Turn:
     process: subprocess.Popen[bytes]
     log: Path
     artifacts: Path
-    ends: float
     started: float = field(default_factory=time.monotonic)
 
 
@@ -98,7 +97,7 @@ class Campaign:
             while (now := time.monotonic()) < end - 0.5 or self._turns:
                 while len(self._turns) < self._jobs and now < end - 0.5 and not self.broken:
                     waiting = waiting or list(self._targets)
-                    self._start(waiting.pop(0), max(1, min(round(turn), round(end - now))))
+                    self._start(waiting.pop(0), min(turn, end - now))
                 time.sleep(0.1)
                 self._collect()
                 if self.broken and not self._turns:
@@ -109,7 +108,7 @@ class Campaign:
                 running.process.wait()
                 self._finish(running)
 
-    def _start(self, target: Target, seconds: int) -> None:
+    def _start(self, target: Target, seconds: float) -> None:
         corpus, state = CACHE / "corpus" / target.name, CACHE / "state" / f"{target.name}-{os.getpid()}-{len(self._turns)}"
         shutil.rmtree(state, ignore_errors=True)
         for folder in (corpus, state / "seeds", state / "artifacts"):
@@ -121,12 +120,12 @@ class Campaign:
         command = [
             *(sys.executable, "-m", "fuzz.worker", target.place),
             *("--regressions", str(self._regressions / target.name)),
-            *("--reports", str(CACHE / "reports" / target.name), "--"),
+            *("--reports", str(CACHE / "reports" / target.name)),
+            *("--seconds", str(seconds), "--"),
             f"-seed={self._random.randrange(1, 1 << 31)}",
-            f"-max_total_time={seconds}",
             f"-max_len={target.max_size}",
             f"-artifact_prefix={state / 'artifacts'}/",
-            f"-dict={state / 'words'}",
+            *([f"-dict={state / 'words'}"] if target.words else []),  # libFuzzer refuses an empty one
             f"-rss_limit_mb={_MEMORY}",
             f"-timeout={round(target.seconds * 60)}",
             "-report_slow_units=3600",
@@ -135,7 +134,7 @@ class Campaign:
         ]
         with (state / "log").open("wb") as log:
             process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        self._turns.append(_Turn(target, process, state / "log", state / "artifacts", time.monotonic() + seconds))
+        self._turns.append(_Turn(target, process, state / "log", state / "artifacts"))
 
     def _collect(self) -> None:
         for turn in list(self._turns):

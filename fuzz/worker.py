@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -51,19 +52,22 @@ class _Fuzzing:
 
 
 def main() -> None:
-    """Fuzz until libFuzzer's limit is reached, which ends the process."""
+    """Fuzz until the time is over; libFuzzer ends the process then."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("target")
+    parser.add_argument("--seconds", type=float, required=True, help="time until it ends, with that of its start")
     parser.add_argument("--regressions", type=Path, required=True, help="folder for minimised inputs that fail")
     parser.add_argument("--reports", type=Path, required=True, help="folder for their tracebacks")
     own, rest = sys.argv[1:], []
     if "--" in own:
         own, rest = own[: own.index("--")], own[own.index("--") + 1 :]  # the arguments of libFuzzer
     options = parser.parse_args(own)
+    end = time.monotonic() + options.seconds
     with atheris.instrument_imports(include=INSTRUMENTED, exclude=UNINSTRUMENTED):
         target = find(options.target)
     fuzzing = _Fuzzing(target, options.regressions, options.reports)
-    atheris.Setup([sys.argv[0], *rest], fuzzing.run)
+    limit = max(1, round(end - time.monotonic()))  # 0 would be none
+    atheris.Setup([sys.argv[0], f"-max_total_time={limit}", *rest], fuzzing.run)
     atheris.Fuzz()
 
 

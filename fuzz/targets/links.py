@@ -5,15 +5,17 @@ Only `Malformed` or the documented error is raised; streams mean the same howeve
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from fuzz.choices import Choices
 from fuzz.registry import target
+from sansnet_core import pcap
 from sansnet_core.errors import Malformed
 from sansnet_core.link.stream import FrameDecoder, FrameLengthError
 from sansnet_core.wire import virtio_net
+from tests.fuzz import corpus
 
-__all__ = ["frame_stream", "offload_header"]
+__all__ = ["capture", "frame_stream", "offload_header"]
 
 
 def _pieces(choices: Choices, data: bytes) -> Iterator[bytes]:
@@ -56,3 +58,26 @@ def offload_header(data: bytes) -> None:
     except Malformed:
         assert completed == data[12:]
     assert len(completed) == len(data[12:])
+
+
+def _captures() -> Iterable[bytes]:
+    whole = pcap.pcap_header(65535)
+    for number, frame in enumerate(list(corpus.frames().values())[:5]):
+        whole += pcap.pcap_record(frame, 1000.5 + number, 65535, vnet=False)
+    return [whole]
+
+
+@target(seeds=_captures)
+def capture(data: bytes) -> None:
+    """A capture, which a stranger may have made."""
+    try:
+        found = list(pcap.read(data))
+    except ValueError:
+        return
+    assert sum(16 + len(frame) for _, frame in found) <= len(data) - 24
+    if any(seconds >= 1 << 32 for seconds, _ in found):
+        return  # more microseconds than a second has, behind the last second that can be written
+    written = pcap.pcap_header(65535)
+    for seconds, frame in found:
+        written += pcap.pcap_record(frame, seconds, 65535, vnet=False)
+    assert [frame for _, frame in pcap.read(written)] == [frame for _, frame in found]
