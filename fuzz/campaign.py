@@ -96,7 +96,7 @@ class Campaign:
         try:
             while (now := time.monotonic()) < end - 0.5 or self._turns:
                 while len(self._turns) < self._jobs and now < end - 0.5 and not self.broken:
-                    waiting = waiting or list(self._targets)
+                    waiting = waiting or self._random.sample(self._targets, len(self._targets))
                     self._start(waiting.pop(0), min(turn, end - now))
                 time.sleep(0.1)
                 self._collect()
