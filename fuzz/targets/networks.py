@@ -144,6 +144,7 @@ class _Program:
         operations = self._operations()
         while self._choices.left:
             operations[self._choices.number(256) % len(operations)]()
+            self.session.check_limits()
         self.session.finish()
 
     def _operations(self) -> list[Callable[[], None]]:
