@@ -31,6 +31,8 @@ CACHE: Final = ROOT / ".cache" / "fuzz"
 
 _LONGEST_TURN: Final = 300.0
 """Seconds that one target is fuzzed at a time, so that all have had a turn when a long campaign is interrupted."""
+_PROGRESS: Final = 60.0
+"""Seconds between lines about the progress."""
 _MEMORY: Final = 2048
 """MiB that a process may use."""
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
@@ -89,7 +91,8 @@ class Campaign:
 
     def run(self, seconds: float) -> None:
         """Fuzz for this time, or until it is interrupted."""
-        end = time.monotonic() + seconds
+        begin = said = time.monotonic()
+        end = begin + seconds
         turns = -(-seconds * self._jobs / len(self._targets) // _LONGEST_TURN)  # for each target
         turn = seconds * self._jobs / len(self._targets) / turns
         waiting: list[Target] = []
@@ -100,6 +103,10 @@ class Campaign:
                     self._start(waiting.pop(0), min(turn, end - now))
                 time.sleep(0.1)
                 self._collect()
+                if now >= said + _PROGRESS:
+                    said = now
+                    done = sum(each.executions for each in self.sums.values())
+                    print(f"fuzz/run: {now - begin:.0f} s, {done} executions, {len(self.filed)} filed", flush=True)
                 if self.broken and not self._turns:
                     break
         finally:
@@ -109,7 +116,10 @@ class Campaign:
                 self._finish(running)
 
     def _start(self, target: Target, seconds: float) -> None:
-        corpus, state = CACHE / "corpus" / target.name, CACHE / "state" / f"{target.name}-{os.getpid()}-{len(self._turns)}"
+        corpus, state = (
+            CACHE / "corpus" / target.name,
+            CACHE / "state" / f"{target.name}-{os.getpid()}-{len(self._turns)}",
+        )
         shutil.rmtree(state, ignore_errors=True)
         for folder in (corpus, state / "seeds", state / "artifacts"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -210,12 +220,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="what to fuzz; default: all targets")
     parser.add_argument("--list", action="store_true", help="print the targets")
     parser.add_argument("--replay", action="store_true", help="only run seeds, corpus and regressions once")
-    parser.add_argument("--time", type=_seconds, default=600.0, metavar="TIME", help="such as 90, 10m or 2h; default 10m")
-    parser.add_argument("--seed", type=int, metavar="N", help="of the random choices; default: a new one")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes; default: processors")
     parser.add_argument(
-        "--regressions", type=Path, default=REGRESSIONS, metavar="DIR", help="where to file what fails"
+        "--time", type=_seconds, default=600.0, metavar="TIME", help="such as 90, 10m or 2h; default 10m"
     )
+    parser.add_argument("--seed", type=int, metavar="N", help="of the random choices; default: a new one")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes; default: processors"
+    )
+    parser.add_argument("--regressions", type=Path, default=REGRESSIONS, metavar="DIR", help="where to file what fails")
     options = parser.parse_args(arguments)
     try:
         targets = [find(name) for name in options.targets] or list(all_targets().values())
@@ -228,7 +240,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.replay:
         return 1 if _replay(targets, options.regressions, sys.stdout) else 0
     seed = random.SystemRandom().randrange(1 << 31) if options.seed is None else options.seed
-    print(f"fuzz/run: {len(targets)} targets for {options.time:.0f} s in {options.jobs} processes, --seed {seed}", flush=True)
+    print(
+        f"fuzz/run: {len(targets)} targets for {options.time:.0f} s in {options.jobs} processes, --seed {seed}",
+        flush=True,
+    )
     campaign = Campaign(targets, options.jobs, seed, options.regressions.absolute())
     try:
         campaign.run(options.time)

@@ -53,9 +53,7 @@ def target(
     """Make a function a target. The arguments are fields of `Target`."""
 
     def mark(run: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        setattr(
-            run, _MARK, Target(run.__name__, run, max_size, seconds, tuple(words), seeds, run.__module__)
-        )
+        setattr(run, _MARK, Target(run.__name__, run, max_size, seconds, tuple(words), seeds, run.__module__))
         return run
 
     return mark

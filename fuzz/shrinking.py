@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 __all__ = ["shrink"]
 
@@ -62,8 +63,6 @@ def shrink(data: bytes, still_holds: Callable[[bytes], bool], *, attempts: int =
         attempts: the most calls of `still_holds`.
     """
     shrinking = _Shrinking(data, still_holds, attempts)
-    try:
+    with suppress(_Spent):
         shrinking.run()
-    except _Spent:
-        pass
     return shrinking.best

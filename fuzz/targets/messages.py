@@ -139,7 +139,9 @@ def whole_dns_message(data: bytes) -> None:
     for question in message.questions:
         text = dns_names.text(question.name)
         assert dns_names.from_text(text) == question.name.lower()
-        assert text.isascii() and text.isprintable() and " " not in text
+        assert text.isascii()
+        assert text.isprintable()
+        assert " " not in text
 
 
 def _names() -> Iterable[bytes]:

@@ -127,7 +127,8 @@ def ipv6_packet(data: bytes) -> None:
     try:
         header, _, field = ipv6.parse(frame, 14, len(frame))
     except HeaderProblem as problem:
-        assert problem.pointer < len(data)
+        if problem.pointer >= len(data):
+            raise AssertionError("a pointer behind the packet") from None
         return
     except Malformed:
         return
@@ -146,7 +147,8 @@ def ipv6_packet(data: bytes) -> None:
 def _options(data: bytes) -> tuple[int | None, int | None, bool, tuple[tuple[int, int], ...]]:
     """MSS, window scale, whether SACK is permitted, and its blocks: a second reader (RFC 9293 3.1, 7323 2.2, 2018)."""
     mss = scale = None
-    permitted, blocks = False, ()
+    permitted = False
+    blocks: tuple[tuple[int, int], ...] = ()
     while data and data[0] != 0:
         if data[0] == 1:
             data = data[1:]

@@ -18,16 +18,42 @@ import dns.message
 
 from fuzz.choices import Choices
 from fuzz.registry import target
-from sansnet_core import Action, CloseSocket, Network, NetworkConfig, OpenDatagram, OpenStream, Order, Rule, SendStream
-from sansnet_core import SendDatagram, SocketId
+from sansnet_core import (
+    Action,
+    CloseSocket,
+    Network,
+    NetworkConfig,
+    OpenDatagram,
+    OpenStream,
+    Order,
+    Rule,
+    SendDatagram,
+    SendStream,
+    SocketId,
+)
 from sansnet_core.addresses import Endpoint, parse
 from sansnet_core.config import Limits, ResolverConfig
 from sansnet_core.orders import ExtendedError
 from sansnet_core.policy import Check, Group, NameMode
 from sansnet_core.records import replace
 from sansnet_core.testing import SECRET, GuestStack, make_config
-from sansnet_core.testing.packets import ACK, ARP, IPV4, IPV6, PSH, SYN, TCP, UDP, Segment, ethernet, glue
-from sansnet_core.testing.packets import read_frame, read_ip, read_segments, udp
+from sansnet_core.testing.packets import (
+    ACK,
+    ARP,
+    IPV4,
+    IPV6,
+    PSH,
+    SYN,
+    TCP,
+    UDP,
+    Segment,
+    ethernet,
+    glue,
+    read_frame,
+    read_ip,
+    read_segments,
+    udp,
+)
 
 __all__ = ["resolver"]
 
@@ -171,7 +197,9 @@ class _Program:
     def asks_over_tcp(self) -> None:
         """In a connection of its own, in one segment or several."""
         network_size = self._choices.number(64)
-        data = b"".join(len(each).to_bytes(2, "big") + each for each in (self._query() for _ in range(self._choices.number(3))))
+        data = b"".join(
+            len(each).to_bytes(2, "big") + each for each in (self._query() for _ in range(self._choices.number(3)))
+        )
         data = data[: len(data) - self._choices.number(4)]
         self._port += 1
         guest, port = self._guest.ipv4, self._port

@@ -46,7 +46,9 @@ _RULES: Final = (
 @target(
     max_size=200,
     seeds=lambda: [text.encode() for text in _RULES],
-    words=tuple(b"allow,refuse,drop,ask,redirect, to , at , port ,tcp,udp,ping,in,check=,errno=,public,*.,:443,/24".split(b",")),
+    words=tuple(
+        b"allow,refuse,drop,ask,redirect, to , at , port ,tcp,udp,ping,in,check=,errno=,public,*.,:443,/24".split(b",")
+    ),
 )
 def rules_as_text(data: bytes) -> None:
     """A rule in one line."""
@@ -82,14 +84,17 @@ expect = "allow"
 """
 
 
-@target(seeds=lambda: [_POLICY], words=(b"[[rule]]\n", b"[[case]]\n", b"[[proxy]]\n", b'to = "', b"port = ", b'expect = "'))
+@target(
+    seeds=lambda: [_POLICY], words=(b"[[rule]]\n", b"[[case]]\n", b"[[proxy]]\n", b'to = "', b"port = ", b'expect = "')
+)
 def policy_file(data: bytes) -> None:
     """A policy in TOML."""
     try:
         policy = load_policy(_text(data), read=lambda name: "user:password").policy
     except PolicyError as error:
         _one_line(error)
-        assert error.line is None or error.line >= 1
+        if error.line is not None and error.line < 1:
+            raise AssertionError("a line that no file has") from None
         return
     if not policy.proxies:
         again = load_policy(dump_policy(policy)).policy
@@ -97,10 +102,22 @@ def policy_file(data: bytes) -> None:
         assert again.names == policy.names
 
 
-_PORTS: Final = ("80", "8080:80", "all,~22", "auto,~1-1023", "127.0.0.1/80-90:180-190", "[::1]%lo/5:[2001:db8::5]/6", "none")
+_PORTS: Final = (
+    "80",
+    "8080:80",
+    "all,~22",
+    "auto,~1-1023",
+    "127.0.0.1/80-90:180-190",
+    "[::1]%lo/5:[2001:db8::5]/6",
+    "none",
+)
 
 
-@target(max_size=200, seeds=lambda: [b"\1" + text.encode() for text in _PORTS], words=(b"auto", b"all", b",~", b"%eth0/", b"]:"))
+@target(
+    max_size=200,
+    seeds=lambda: [b"\1" + text.encode() for text in _PORTS],
+    words=(b"auto", b"all", b",~", b"%eth0/", b"]:"),
+)
 def ports_to_forward(data: bytes) -> None:
     """A specification of ports to forward."""
     choices = Choices(data)
@@ -121,7 +138,15 @@ def ports_to_forward(data: bytes) -> None:
 
 
 def _addresses() -> Iterable[bytes]:
-    return [b"192.0.2.1", b"2001:db8::1", b"192.0.2.0/24", b"[2001:db8::1]:53", b"::ffff:1.2.3.4", b"fe80::1%1", b"1.2.3.4:80"]
+    return [
+        b"192.0.2.1",
+        b"2001:db8::1",
+        b"192.0.2.0/24",
+        b"[2001:db8::1]:53",
+        b"::ffff:1.2.3.4",
+        b"fe80::1%1",
+        b"1.2.3.4:80",
+    ]
 
 
 @target(max_size=100, seeds=_addresses, words=(b"::", b"ffff:", b"/64", b"%1", b"]:53"))
