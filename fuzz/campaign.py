@@ -11,9 +11,11 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -22,17 +24,18 @@ from typing import IO, Final
 
 from fuzz.execution import ROOT, attempt
 from fuzz.registry import Target, all_targets, find
+from fuzz.stored import REGRESSIONS, corpus_of, distil, inputs_of, store
 
-__all__ = ["CORPUS", "REGRESSIONS", "main"]
+__all__ = ["main"]
 
-CORPUS: Final = ROOT / "fuzz" / "corpus"
-REGRESSIONS: Final = ROOT / "fuzz" / "regressions"
 CACHE: Final = ROOT / ".cache" / "fuzz"
 
 _LONGEST_TURN: Final = 300.0
 """Seconds that one target is fuzzed at a time, so that all have had a turn when a long campaign is interrupted."""
 _PROGRESS: Final = 60.0
 """Seconds between lines about the progress."""
+_SHOWN: Final = 3000
+"""Bytes of the largest input that is printed; the machine of a continuous integration may be gone afterwards."""
 _MEMORY: Final = 2048
 """MiB that a process may use."""
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
@@ -123,10 +126,9 @@ class Campaign:
         shutil.rmtree(state, ignore_errors=True)
         for folder in (corpus, state / "seeds", state / "artifacts"):
             folder.mkdir(parents=True, exist_ok=True)
-        for seed in target.seeds():
-            (state / "seeds" / sha256(seed).hexdigest()[:16]).write_bytes(seed)
+        for _, data in inputs_of(target, self._regressions):
+            (state / "seeds" / sha256(data).hexdigest()[:16]).write_bytes(data)
         (state / "words").write_text("".join(f'"{_escaped(word)}"\n' for word in target.words))
-        shared = [folder for folder in (CORPUS / target.name, self._regressions / target.name) if folder.is_dir()]
         command = [
             *(sys.executable, "-m", "fuzz.worker", target.place),
             *("--regressions", str(self._regressions / target.name)),
@@ -140,7 +142,7 @@ class Campaign:
             f"-timeout={round(target.seconds * 60)}",
             "-report_slow_units=3600",
             str(corpus),
-            *(str(folder) for folder in (state / "seeds", *shared)),
+            str(state / "seeds"),
         ]
         with (state / "log").open("wb") as log:
             process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
@@ -179,6 +181,8 @@ class Campaign:
     def _report(self, place: Path) -> None:
         self.filed.append(place)
         print(f"fuzz/run: filed {_shown(place)}", flush=True)
+        if (size := place.stat().st_size) <= _SHOWN:
+            print(f"    its {size} bytes in base64: {b64encode(place.read_bytes()).decode()}", flush=True)
         report = CACHE / "reports" / place.parent.name / f"{place.name}.txt"
         if report.exists():
             print("    " + "\n    ".join(report.read_text().splitlines()[-6:]), flush=True)
@@ -200,13 +204,10 @@ def _table(sums: dict[str, _Sum], jobs: int, seconds: float) -> Iterable[str]:
 
 
 def _replay(targets: Sequence[Target], regressions: Path, out: IO[str]) -> int:
-    """Run all seeds, the corpus and the regressions once; the number of inputs that fail."""
+    """Run all inputs in the repository once; the number of those that fail."""
     failed = 0
     for target in targets:
-        inputs = [("a seed", seed) for seed in target.seeds()]
-        for folder in (CORPUS / target.name, regressions / target.name):
-            inputs += [(_shown(path), path.read_bytes()) for path in sorted(folder.glob("*"))]
-        for name, data in inputs:
+        for name, data in inputs_of(target, regressions):
             failure = attempt(target, data)
             if failure is not None:
                 failed += 1
@@ -214,12 +215,21 @@ def _replay(targets: Sequence[Target], regressions: Path, out: IO[str]) -> int:
     return failed
 
 
+def _merge(targets: Sequence[Target]) -> None:
+    """Put what reached new code into the corpus of the repository, and leave out what is not needed for that."""
+    for target in targets:
+        found = [path.read_bytes() for path in (CACHE / "corpus" / target.name).glob("*")]
+        kept = distil(target, [*corpus_of(target), *found])
+        store(target, kept)
+        print(f"{target.name}: {len(kept)} inputs with {sum(map(len, kept))} bytes", flush=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit status."""
     parser = argparse.ArgumentParser(prog="fuzz/run", description=__doc__, allow_abbrev=False)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="what to fuzz; default: all targets")
     parser.add_argument("--list", action="store_true", help="print the targets")
-    parser.add_argument("--replay", action="store_true", help="only run seeds, corpus and regressions once")
+    parser.add_argument("--replay", action="store_true", help="only run all inputs in the repository once")
     parser.add_argument(
         "--time", type=_seconds, default=600.0, metavar="TIME", help="such as 90, 10m or 2h; default 10m"
     )
@@ -228,6 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes; default: processors"
     )
     parser.add_argument("--regressions", type=Path, default=REGRESSIONS, metavar="DIR", help="where to file what fails")
+    parser.add_argument("--merge", action="store_true", help="only update fuzz/corpus by what was found before")
     options = parser.parse_args(arguments)
     try:
         targets = [find(name) for name in options.targets] or list(all_targets().values())
@@ -239,11 +250,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.replay:
         return 1 if _replay(targets, options.regressions, sys.stdout) else 0
+    if options.merge:
+        _merge(targets)
+        return 0
     seed = random.SystemRandom().randrange(1 << 31) if options.seed is None else options.seed
     print(
         f"fuzz/run: {len(targets)} targets for {options.time:.0f} s in {options.jobs} processes, --seed {seed}",
         flush=True,
     )
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT may be ignored, as in a command behind &
+        signal.signal(number, signal.default_int_handler)
     campaign = Campaign(targets, options.jobs, seed, options.regressions.absolute())
     try:
         campaign.run(options.time)

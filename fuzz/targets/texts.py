@@ -57,6 +57,8 @@ def rules_as_text(data: bytes) -> None:
     except PolicyError as error:
         _one_line(error)
         return
+    if any(rule.via for rule in rules):
+        return  # a policy must have the proxy
     written = dump_policy(Policy(rules=rules))
     assert load_policy(written).policy.rules == rules
 

@@ -14,9 +14,9 @@ def is_sound(data: bytes) -> None:
 
 @target(max_size=64, words=(b"key",))
 def divides(data: bytes) -> None:
-    """Fails for one byte behind a word."""
-    if data[2:5] == b"key" and data[5:6] == b"\7":
-        assert len(data) < 3, "a fault"
+    """Fails for a byte behind a word."""
+    at = data.find(b"key")
+    assert at < 0 or data[at + 3 : at + 4] < b"\7", "a fault"
 
 
 @target(max_size=64, seconds=0.2)
