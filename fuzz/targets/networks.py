@@ -62,7 +62,7 @@ def _frames() -> Iterable[bytes]:
 def frames(data: bytes) -> None:
     """Frames with any content, each behind its length in two bytes."""
     choices = Choices(data)
-    world = World(Setting(link=choices.pick(_LINKS), limits=choices.pick(_LIMITS)))
+    world = World(Setting(link=choices.pick(_LINKS), limits=choices.pick(_LIMITS)).config())
     head = 12 if world.config.link.vnet_header else 0
     while choices.left:
         frame = choices.take(choices.number(65536))
