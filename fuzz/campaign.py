@@ -10,6 +10,7 @@ import argparse
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -67,6 +68,7 @@ class _Sum:
 
     executions: int = 0
     seconds: float = 0.0
+    processor: float = 0.0
     edges: int = 0
     corpus: int = 0
 
@@ -87,6 +89,8 @@ class Campaign:
         self._random = random.Random(seed)
         self._regressions = regressions
         self._turns: list[_Turn] = []
+        self._started = 0
+        self._processor = _processor_time()
         self.sums = {target.name: _Sum() for target in targets}
         self.filed: list[Path] = []
         self.broken: list[str] = []
@@ -119,10 +123,8 @@ class Campaign:
                 self._finish(running)
 
     def _start(self, target: Target, seconds: float) -> None:
-        corpus, state = (
-            CACHE / "corpus" / target.name,
-            CACHE / "state" / f"{target.name}-{os.getpid()}-{len(self._turns)}",
-        )
+        self._started += 1
+        corpus, state = CACHE / "corpus" / target.name, CACHE / "state" / f"{os.getpid()}-{self._started}"
         shutil.rmtree(state, ignore_errors=True)
         for folder in (corpus, state / "seeds", state / "artifacts"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -155,16 +157,19 @@ class Campaign:
                 self._finish(turn)
 
     def _finish(self, turn: _Turn) -> None:
-        text = turn.log.read_text(errors="replace")
+        text, filed = turn.log.read_text(errors="replace"), len(self.filed)
         total = self.sums[turn.target.name]
         total.seconds += time.monotonic() - turn.started
+        before, self._processor = self._processor, _processor_time()  # its process is the only one that ended since
+        total.processor += self._processor - before
         executions = 0
         for match in _PULSE.finditer(text):
             executions, total.edges, total.corpus = int(match[1]), int(match[2]), int(match[4])
         done = _DONE.search(text)
         total.executions += int(done[1]) if done else executions
         self._file(turn, text)
-        if turn.process.returncode not in (0, -9) and not any(turn.artifacts.iterdir()):
+        shutil.rmtree(turn.log.parent)
+        if turn.process.returncode not in (0, -9) and len(self.filed) == filed:
             self.broken.append(f"{turn.target.name}: {text.strip()[-2000:]}")
 
     def _file(self, turn: _Turn, text: str) -> None:
@@ -196,11 +201,20 @@ def _shown(place: Path) -> str:
     return str(place.relative_to(ROOT) if place.is_relative_to(ROOT) else place)
 
 
-def _table(sums: dict[str, _Sum], jobs: int, seconds: float) -> Iterable[str]:
-    yield f"{'target':20} {'executions':>11} {'seconds':>8} {'per second':>11} {'edges':>6} {'corpus':>7}"
+def _processor_time() -> float:
+    """Seconds of all processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _table(sums: dict[str, _Sum]) -> Iterable[str]:
+    """The work; a busy machine does not change the executions per second of a processor."""
+    heads = f"{'executions':>11} {'seconds':>8} {'processor':>9} {'per second':>11}"
+    yield f"{'target':24} {heads} {'edges':>6} {'corpus':>7}"
     for name, each in sums.items():
-        rate = each.executions / each.seconds if each.seconds else 0.0
-        yield f"{name:20} {each.executions:11} {each.seconds:8.0f} {rate:11.0f} {each.edges:6} {each.corpus:7}"
+        rate = each.executions / each.processor if each.processor else 0.0
+        counts = f"{each.executions:11} {each.seconds:8.0f} {each.processor:9.0f} {rate:11.0f}"
+        yield f"{name:24} {counts} {each.edges:6} {each.corpus:7}"
 
 
 def _replay(targets: Sequence[Target], regressions: Path, out: IO[str]) -> int:
@@ -265,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         campaign.run(options.time)
     except KeyboardInterrupt:
         print("fuzz/run: interrupted", flush=True)
-    print("\n".join(_table(campaign.sums, options.jobs, options.time)), flush=True)
+    print("\n".join(_table(campaign.sums)), flush=True)
     for words in campaign.broken:
         print(f"fuzz/run: the process of {words}", file=sys.stderr)
     return 1 if campaign.filed or campaign.broken else 0
