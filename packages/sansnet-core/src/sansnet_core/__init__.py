@@ -10,7 +10,7 @@ Names that are not listed here are found in these modules, which are public too:
 - `config`, `errors`, `notices`, `orders`: where the names listed here are defined, with their constants.
 - `fields`: types of fields of records that hold addresses, networks and ports.
 - `link`: frames in a byte stream (`link.stream`).
-- `pcap`: the file format of captures.
+- `pcap`, `pcapng`: file formats of captures.
 - `policy`: rules about flows and names, their text form and files, and verdicts about new flows.
 - `ports`: forwarded ports as data, and the grammar of their specifications.
 - `recording`: recordings of the inputs of a network, and their replay.
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         notices,
         orders,
         pcap,
+        pcapng,
         policy,
         ports,
         recording,
@@ -177,6 +178,7 @@ __all__ = [
     "notices",
     "orders",
     "pcap",
+    "pcapng",
     "policy",
     "ports",
     "recording",
@@ -218,6 +220,7 @@ _HOMES = {
         "SocketId",
     ),
     "pcap": (),
+    "pcapng": (),
     "policy": (
         "Action",
         "Allow",
