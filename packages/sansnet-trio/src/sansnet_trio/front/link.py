@@ -26,6 +26,7 @@ from sansnet_trio.network import GuestNetwork
 if TYPE_CHECKING:
     from sansnet_core import Notice
     from sansnet_core.config import ResolverConfig
+    from sansnet_core.impairment import Impairment
     from sansnet_trio.decisions import Decider
     from sansnet_trio.forward.forwards import Forwards
     from sansnet_trio.links import Link
@@ -53,6 +54,9 @@ async def open_network(
     host: Host | None = None,
     on_notices: Callable[[Sequence[Notice]], None] | None = None,
     resolver: ResolverConfig | None = None,
+    impair_up: Impairment | None = None,
+    impair_down: Impairment | None = None,
+    impair_seed: int | None = None,
 ) -> AsyncIterator[GuestNetwork]:
     """Give the guest of a link a network, as long as the block runs; an async context manager.
 
@@ -73,6 +77,9 @@ async def open_network(
         on_notices: see `Driver`; most programs call `GuestNetwork.subscribe` instead.
         resolver: the resolver that the guest gets when `GuestNetwork.set_policy` gives it rules with names and it has
             none; None makes one from the configuration, which does not tell the host's networks.
+        impair_up: the delay, rate and faults of frames from the guest; see `GuestNetwork.impair`.
+        impair_down: the same for frames to the guest.
+        impair_seed: the beginning of the random faults; None takes a random one.
 
     Raises:
         LinkClosed: the guest's end of the link is gone; the block was cancelled. See `GuestNetwork.wait_closed`.
@@ -83,7 +90,8 @@ async def open_network(
     expect_link(link)
     try:
         expect("config", config, NetworkConfig, "a NetworkConfig")
-        config = replace(config, link=link.config)
+        verify = link.config.verify_checksums or (impair_up is not None and impair_up.corrupt > 0)
+        config = replace(config, link=replace(link.config, verify_checksums=verify))
         if services is not None:
             from sansnet_trio.services.services import Services
 
@@ -115,6 +123,8 @@ async def open_network(
     try:
         async with trio.open_nursery() as nursery:
             network = GuestNetwork(core, driver, config, nursery, forwards, resolver)
+            if impair_up is not None or impair_down is not None:
+                network.impair(up=impair_up, down=impair_down, seed=impair_seed)
             served = trio.Event()
             nursery.start_soon(_drive, network, served)
             try:

@@ -57,6 +57,8 @@ MAX_BYTES: Final = 65536
 """Bytes that wait in one association."""
 MAX_TOTAL: Final = 16 << 20
 """Bytes that wait in all of them."""
+MEANINGLESS: Final = 65536
+"""Bytes to read at once behind the dialogue: a proxy that sends many there must not cost a read for each."""
 FAILED_TIME: Final = 1.0
 """Seconds for which a failure is remembered."""
 
@@ -175,7 +177,7 @@ class Association(Relayed):
 
     def budget(self) -> int:
         """How many bytes may be read from the proxy."""
-        return self._handshake.needed or 1
+        return self._handshake.needed or MEANINGLESS
 
     def datagram(self, source: Endpoint, data: bytes) -> None:
         """A stream has none."""

@@ -1,0 +1,58 @@
+"""Any sequence of what guests, hosts, programs and time can do, with limits from tiny to default, keeps these:
+
+- nothing raises;
+- each order is legal in the state of its socket, by an independent model of the host's sockets;
+- a stream's bytes arrive unaltered and in order, at the host and at the guest;
+- nothing is acknowledged that was not sent;
+- each frame is well-formed, and within the link and its MTU;
+- when the guest is silent, the host reads and time passes, no flow, socket, question or byte is left.
+"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sansnet_core.testing import GuestStack
+from sansnet_core.testing.operations import OPERATIONS, Operation, Setting, decode, encode, run
+from sansnet_core.testing.operations.steps import GuestSendsFrame
+from sansnet_core.testing.strategies import configs, frames, sequences
+from sansnet_core.testing.strategies import settings as any_settings
+from tests.fuzz import corpus
+
+_FRAMES = st.sampled_from(sorted(corpus.frames().values()))
+
+
+@pytest.mark.slow
+@settings(max_examples=1000)
+@given(setting=any_settings(), operations=sequences(_FRAMES))
+def test_any_sequence_keeps_all_invariants(setting: Setting, operations: list[Operation]) -> None:
+    run(setting, operations)
+
+
+@pytest.mark.slow
+@settings(max_examples=300)
+@given(data=st.data())
+def test_any_sequence_with_any_configuration_and_any_frames(data: st.DataObject) -> None:
+    config = data.draw(configs(guest_mac=GuestStack().mac))
+    run(config, data.draw(sequences(frames(config), [*OPERATIONS, *[GuestSendsFrame] * 10])))
+
+
+@pytest.mark.slow
+@settings(max_examples=500)
+@given(program=st.binary(max_size=400))
+def test_any_bytes_are_a_program(program: bytes) -> None:
+    setting, operations = decode(program)
+    run(setting, operations)
+
+
+@given(setting=any_settings(), operations=sequences(_FRAMES, most=10))
+@settings(max_examples=50)
+def test_a_program_holds_all_operations(setting: Setting, operations: list[Operation]) -> None:
+    assert decode(encode(setting, operations)) == (setting, operations)
+
+
+def test_every_kind_of_operation_can_be_done_to_a_new_network() -> None:
+    for kind in OPERATIONS:
+        run(Setting(), [kind()] * 2)
