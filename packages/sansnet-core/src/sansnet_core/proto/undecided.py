@@ -364,8 +364,7 @@ class Undecided(Generic[P]):
         question = self._questions.pop(new.key, None) if isinstance(new, NewFlow) else None
         if question is None:
             return None
-        if question.asked:
-            self._context.out.orders.append(CloseSocket(question.socket))
+        self._context.out.close(question.socket)
         self._context.drop_packet(Reason.FAILED, question.flow.protocol, question.flow.guest, question.flow.remote)
         return f"new flow of {question.flow.guest} to {question.flow.remote}"
 

@@ -10,7 +10,6 @@ from contextlib import suppress
 from errno import ECONNABORTED
 
 from sansnet_core.errors import Reason
-from sansnet_core.orders import CloseSocket
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.attempts import Attempts
 from sansnet_core.proto.tcp.flow import TcpFlow
@@ -62,9 +61,9 @@ def abandon(owner: object, table: FlowTable, shared: TcpShared[TcpFlow], questio
     for clean in (flow.permission.unpin, flow.free_buffers):
         with suppress(Exception):
             clean()
-    closed = {order.socket for order in context.out.orders if isinstance(order, CloseSocket)}
     if host in HOST_EXISTS or guest is not TIME_WAIT:
-        context.out.orders.extend([CloseSocket(name, True, ECONNABORTED) for name in names if name not in closed])
+        for name in names:
+            context.out.close(name)
     return f"tcp {flow.guest} to {flow.remote}"
 
 
