@@ -8,7 +8,6 @@ from sansnet_core.errors import Reason
 from sansnet_core.orders import Buffer, KeepAlive
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.flow import TcpFlow
-from sansnet_core.proto.tcp.receiving import PIECE_COST
 from sansnet_core.proto.tcp.states import ESTABLISHED, FIN_UNACKNOWLEDGED
 from sansnet_core.wire.tcp import ACK, FIN, RST, SYN, TcpHeader, add, diff, parse_options
 
@@ -93,7 +92,8 @@ def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: f
     if state is states.UNDECIDED:
         flow.drop(Reason.TCP_SEQUENCE)  # a SYN of the guest is repeated, and has an answer once the verdict is known
         return False
-    length = size + bool(flags & SYN) + bool(flags & FIN)
+    # The data of a reset explains it and takes no part of the stream (RFC 9293, 3.6.1)
+    length = 0 if flags & RST else size + bool(flags & SYN) + bool(flags & FIN)
     if flags & SYN and state is states.SYN_ACK_SENT:
         flow.output.syn_ack()  # the first was lost; if it is another SYN, the guest answers with a reset
         flow.sender.forget_timing()
@@ -101,6 +101,8 @@ def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: f
     if not receiver.acceptable(tcp.sequence, length):
         if not flags & RST:
             _challenge(flow, flags, length, now)
+            if state is states.TIME_WAIT and flags & FIN and add(tcp.sequence, length) == receiver.next:
+                flow.start_time_wait()  # our last acknowledgment was lost (RFC 9293, 3.10.7.4, eighth)
         # A repeated segment, or one at the edge of a closed window, may carry a new acknowledgment, but nothing else
         if flags & (SYN | RST) or diff(tcp.sequence, receiver.edge) > 0:
             flow.drop(Reason.TCP_SEQUENCE)
@@ -135,7 +137,10 @@ def _guest_probed(flow: TcpFlow, silence: float) -> None:
 def _challenge(flow: TcpFlow, flags: int, length: int, now: float) -> None:
     """Acknowledge a segment that is not acceptable; without data or FIN, or with SYN, at a limited rate."""
     if flow.receiver.challenge(now, limited=not length or bool(flags & SYN)):
-        flow.schedule_flush()
+        if flow.lifecycle[0] is states.SYN_ACK_SENT:
+            flow.output.acknowledge()  # nothing is flushed before the handshake is complete
+        else:
+            flow.schedule_flush()
 
 
 def _complete_handshake(flow: TcpFlow, tcp: TcpHeader) -> bool:
@@ -218,11 +223,13 @@ def _take_data(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer) -> None:
 
 
 def _fitting(flow: TcpFlow, ahead: int, size: int) -> int:
-    """How many of `size` bytes fit into memory; they begin `ahead` bytes beyond RCV.NXT."""
-    memory, receiver = flow.shared.memory, flow.receiver
-    room = memory.limit - memory.held - PIECE_COST if ahead > 0 else memory.room_in_order(receiver.unsent) - ahead
-    if size <= room:
-        return size
+    """How many of `size` bytes fit into memory, which has less room; they begin `ahead` bytes beyond RCV.NXT."""
+    receiver = flow.receiver
+    room = 0
+    if ahead <= 0:
+        room = flow.shared.memory.room_in_order(receiver.unsent) - ahead
+        if size <= room:
+            return size
     flow.drop(Reason.TCP_MEMORY)
     receiver.acknowledge_now()
-    return room if ahead <= 0 and room > -ahead else 0
+    return room if room > -ahead else 0
