@@ -91,7 +91,13 @@ class NotingNetwork(Network):
         self._keep(RING, None, None)
 
     def load_state(self, state: dict[str, object]) -> None:
-        """Take the state of a recorded network, for a replay."""
+        """Take the state of a recorded network, for a replay.
+
+        Raises:
+            ValueError: it is that of another version.
+        """
+        if state.keys() != self._state().keys():
+            raise ValueError("the saved state is that of another version of sansnet_core")
         super()._set_state(state)
 
     @property

@@ -152,10 +152,8 @@ class Replay:
         if first is None or not isinstance(first.entry, Beginning):
             raise RecordingError("the recording is cut off: it has no beginning", 0)
         beginning = first.entry
-        if not isinstance(beginning.config, NetworkConfig) or not isinstance(beginning.now, int | float):
-            raise RecordingError("the beginning of the recording is no beginning", first.position.block)
         self.config = beginning.config
-        self.version = str(beginning.version)
+        self.version = beginning.version
         self.epoch = float(beginning.epoch)
         self.began = float(beginning.now)
         self._now = self.began
