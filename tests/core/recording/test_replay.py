@@ -16,7 +16,7 @@ from sansnet_core.policy import Action
 from sansnet_core.recording import Capture, RecordedNetwork, Replay, ReplayDifference, conversation
 from sansnet_core.recording.calls import ARGUMENTS, METHODS, Call
 from sansnet_core.records import replace
-from sansnet_core.testing import HostScript, Impairment, make_config
+from sansnet_core.testing import Impairment, make_config
 from tests.core.recording.sessions import SESSIONS, SETUPS, Session, begun
 
 OFFLOADS: Final = LinkConfig(
@@ -77,7 +77,7 @@ def test_losses_and_all_links(link: LinkConfig | None) -> None:
     assert str(replay.network.statistics()) == str(session.recorded.statistics())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_a_recording_may_begin_at_any_input_and_come_in_any_pieces(data: st.DataObject) -> None:
     session = begun(connections=2)
@@ -150,17 +150,17 @@ def test_a_difference_names_the_input_and_both_sides(monkeypatch: pytest.MonkeyP
 def test_misuse_is_replayed() -> None:
     recording: list[bytes] = []
     config = make_config()
-    network = RecordedNetwork(config, now=5, secret=bytes(16))
+    network: Any = RecordedNetwork(config, now=5, secret=bytes(16))
     network.record(recording.append)
     wrong: list[Any] = [
         lambda: network.receive_frames([bytes(60), bytearray(60)], 6),
         lambda: network.receive_frames(b"frame", 6),
-        lambda: network.receive_frames(None, 6),  # type: ignore[arg-type]
+        lambda: network.receive_frames(None, 6),
         lambda: network.handle_deadline(4),
         lambda: network.handle_deadline(float("nan")),
-        lambda: network.stream_sent("socket", 1, 7),  # type: ignore[arg-type]
-        lambda: network.flow_decided(1, object(), 7),  # type: ignore[arg-type]
-        lambda: network.stream_received(1, bytearray(4), 7),  # type: ignore[arg-type]
+        lambda: network.stream_sent("socket", 1, 7),
+        lambda: network.flow_decided(1, object(), 7),
+        lambda: network.stream_received(1, bytearray(4), 7),
     ]
     for call in wrong:
         with pytest.raises(UsageError):
@@ -258,4 +258,3 @@ def test_a_network_that_does_not_record_writes_nothing() -> None:
     assert sum(map(len, parts)) == size
     network.flush_recording()
     assert sum(map(len, parts)) > size
-    _ = HostScript

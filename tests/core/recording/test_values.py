@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_core import Endpoint, Notice, Order, Prefix, Reason, Rule, SendStream, config, policy
+from sansnet_core import Endpoint, Notice, Order, Prefix, Reason, Rule, SendStream, SocketId, config, policy
 from sansnet_core.addresses import packed
 from sansnet_core.policy import Action, Group
 from sansnet_core.recording.values import HEAD, RECORDS, VALUES, Digest, Reader, Unknown, put, put_frames, put_orders
@@ -110,7 +110,7 @@ def test_the_digest_of_a_frame_tells_any_change(frame: bytes) -> None:
 
 def test_an_order_with_much_data_is_short() -> None:
     out = bytearray()
-    put_orders(out, [SendStream(5, bytes(100_000))])  # type: ignore[arg-type]
+    put_orders(out, [SendStream(SocketId(5), bytes(100_000))])
     assert len(out) < 120
 
 

@@ -321,7 +321,7 @@ def _line(pieces: Iterator[bytes], rest: bytearray) -> bytes:
 
 
 def _fill(pieces: Iterator[bytes], rest: bytearray, size: int) -> bool:
-    """Read until there are so many bytes; whether there are."""
+    """Read until there are `size` bytes; gives whether there are."""
     while len(rest) < size:
         piece = next(pieces, None)
         if piece is None:

@@ -65,7 +65,7 @@ def _argument(name: str, value: Any) -> str:
 
 
 def outcome_text(number: int, outcome: tuple[Any, ...]) -> str:
-    """What a call raised and returned."""
+    """The exception and the result of a call."""
     shown = [f"{each.error}: {each.text}" if isinstance(each, Raised) else _result(number, each) for each in outcome]
     return " and ".join(shown) or "nothing"
 
