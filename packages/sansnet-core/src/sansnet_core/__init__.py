@@ -13,6 +13,7 @@ Names that are not listed here are found in these modules, which are public too:
 - `pcap`: the file format of captures.
 - `policy`: rules about flows and names, their text form and files, and verdicts about new flows.
 - `ports`: forwarded ports as data, and the grammar of their specifications.
+- `recording`: recordings of the inputs of a network, and their replay.
 - `records`: the base class of configurations, and a function that copies one with changes.
 - `summary`: one line of text per frame.
 - `testing`, `testing.packets`: a kit for tests: a guest, a host and cables in virtual time; frames, built and read.
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         pcap,
         policy,
         ports,
+        recording,
         records,
         summary,
         testing,
@@ -177,6 +179,7 @@ __all__ = [
     "pcap",
     "policy",
     "ports",
+    "recording",
     "records",
     "summary",
     "testing",
@@ -231,6 +234,7 @@ _HOMES = {
         "Verdict",
     ),
     "ports": (),
+    "recording": (),
     "records": (),
     "statistics": ("NetworkStatistics",),
     "summary": (),
