@@ -191,7 +191,10 @@ class RecordingFile(Uncopyable):
 
     def _warn(self, error: OSError) -> None:
         reason = error.strerror or str(error)
-        _log.warning("the recording ends here (%s); make room for it, or record to another file", reason)
+        remedy = "make room for it, or record to another file"
+        if self._pipe is not None:
+            remedy = "read it as fast as it is written, or record to a file"
+        _log.warning("the recording ends here (%s); %s", reason, remedy)
 
 
 def _file_of(path: str) -> str:
