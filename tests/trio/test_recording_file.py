@@ -187,7 +187,7 @@ def test_a_process_without_rights_in_the_directory_begins_the_same_file_again(tm
 
 
 def test_a_full_disk_ends_the_recording_with_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A limit on the size of files stands for the full disk. What was written whole stays."""
+    """A limit on the size of files stands for the full disk. The parts that were written stay."""
     path = tmp_path / "net.rec"
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     with closing(RecordingFile(path)) as file, caplog.at_level(logging.WARNING):

@@ -21,8 +21,6 @@ _UNITS: Final = {"": 0, "K": 10, "M": 20, "G": 30}
 
 def add_record_options(group: argparse._ArgumentGroup) -> None:
     """Add these options to a command with a guest."""
-    from sansnet_cli.options.parser import typed
-
     group.add_argument(
         "--record",
         metavar="FILE",
@@ -31,7 +29,6 @@ def add_record_options(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--record-size",
-        type=typed(size),
         metavar="SIZE",
         help="limit FILE and FILE.1 together to SIZE, in bytes or with K, M or G; default: 256M",
     )
@@ -51,7 +48,10 @@ def record_options(parsed: argparse.Namespace) -> dict[str, Any]:
     check_record(parsed.record, others)
     found: dict[str, Any] = {"record": parsed.record}
     if parsed.record_size is not None:
-        found["record_size"] = parsed.record_size
+        try:
+            found["record_size"] = size(parsed.record_size)
+        except values.BadValue as bad:
+            raise CommandLineError(f"--record-size {bad}") from None
     return found
 
 

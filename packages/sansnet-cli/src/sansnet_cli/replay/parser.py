@@ -23,7 +23,7 @@ class ReplayOptions(Record):
         file: path of the recording; "-" is stdin.
         until: number of the last input to replay; None for all.
         at: seconds since the recording began; later inputs are not replayed. None for all.
-        first: number of the first input to show or to write as packets.
+        begin: number of the first input to show or to write as packets.
         show: whether to print the conversation.
         pcapng: path of a capture to write; "-" is stdout, and None writes none.
         python: whether to start a Python prompt at the end.
@@ -33,7 +33,7 @@ class ReplayOptions(Record):
     file: str
     until: int | None = None
     at: float | None = None
-    first: int = 1
+    begin: int = 1
     show: bool = False
     pcapng: str | None = None
     python: bool = False
@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
         "--show", action="store_true", help="print the conversation: a line for each input, frame, order and event"
     )
     what.add_argument(
-        "--from", dest="first", type=typed(_number), metavar="N", help="let --show and --pcapng begin with input N"
+        "--from", dest="begin", type=typed(_number), metavar="N", help="let --show and --pcapng begin with input N"
     )
     what.add_argument(
         "--pcapng",
@@ -98,7 +98,7 @@ def parse(arguments: Sequence[str]) -> ReplayOptions:
         SystemExit: help or version were asked for and have been printed.
     """
     parsed = parser().parse_args(arguments)
-    if parsed.first is not None and not (parsed.show or parsed.pcapng):
+    if parsed.begin is not None and not (parsed.show or parsed.pcapng):
         raise CommandLineError("--from is for --show and --pcapng; give one of them, or leave it out")
     if parsed.pcapng == "-" and (parsed.show or parsed.python):
         raise CommandLineError("--pcapng - takes stdout, which --show and --python need; give --pcapng a file")
@@ -111,7 +111,7 @@ def parse(arguments: Sequence[str]) -> ReplayOptions:
         file=parsed.file,
         until=parsed.until,
         at=parsed.at,
-        first=parsed.first or 1,
+        begin=parsed.begin or 1,
         show=parsed.show,
         pcapng=parsed.pcapng,
         python=parsed.python,

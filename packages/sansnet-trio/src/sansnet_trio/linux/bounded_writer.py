@@ -64,7 +64,7 @@ class BoundedWriter:
         """Write a piece, or let it wait. Returns False if there is no room, so that it is lost.
 
         Raises:
-            OSError: it cannot be written. What waited is lost.
+            OSError: it cannot be written. The pieces that waited are lost.
         """
         room = self._size + len(piece) <= self._limit
         if room:

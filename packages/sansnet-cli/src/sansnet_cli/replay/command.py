@@ -1,0 +1,191 @@
+"""`sansnet replay`: run a recording again, compare, and show what happened."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from sansnet_cli.options.records import CommandLineError
+from sansnet_cli.output.stderr import say
+from sansnet_cli.output.stdout import Unwritable, put
+from sansnet_cli.replay.parser import ReplayOptions, parse
+from sansnet_core.recording import RecordingError, Replay, conversation
+from sansnet_trio.linux.files import open_output
+
+if TYPE_CHECKING:
+    from sansnet_core.recording import Capture, Step
+
+__all__ = ["replay"]
+
+_PIECE: Final = 1 << 20
+_LINES: Final = 1000
+"""Lines that are printed together."""
+
+
+def replay(arguments: Sequence[str]) -> int:
+    """Run `sansnet replay`.
+
+    Args:
+        arguments: the words after `replay`.
+
+    Returns:
+        The exit status: 0 if all outputs are the same as the recorded ones, and 1 if not.
+
+    Raises:
+        CommandLineError: an argument is wrong, or a file cannot be used.
+    """
+    options = parse(arguments)
+    gc.enable()
+    with ExitStack() as stack:
+        pieces = _pieces(stack.enter_context(_opened(options.file)), options.file)
+        written = None if options.pcapng is None else stack.enter_context(_created(options.pcapng))
+        try:
+            made = Replay(pieces, stop_at_difference=False)
+        except RecordingError as error:
+            say(f"sansnet: {options.file}: {error}")
+            return 1
+        return _Command(options, made, written).run()
+
+
+class _Command:
+    """One run of the command.
+
+    Args:
+        options: its options.
+        made: the replay, at its beginning.
+        written: the file of a capture; None without one.
+    """
+
+    def __init__(self, options: ReplayOptions, made: Replay, written: BinaryIO | None) -> None:
+        self._options = options
+        self._replay = made
+        self._written = written
+        self._capture: Capture | None = None
+        self._steps = steps(made, options.until, options.at)
+        self._lines: list[str] = []
+        self._last: Step | None = None
+        self._differences = 0
+
+    def run(self) -> int:
+        """Replay, and return the exit status."""
+        if self._written is not None:
+            from sansnet_core.recording import Capture
+
+            self._capture = Capture(self._replay)
+            self._write(self._capture.header)
+        damage: RecordingError | None = None
+        try:
+            for step in self._steps:
+                self._last = step
+                self._show(step)
+                if step.difference is not None:
+                    self._differences += 1
+                    self._flush()
+                    say(f"sansnet: {self._options.file}: {step.difference}")
+                    if not self._options.keep_going:
+                        break
+        except RecordingError as error:
+            damage = error
+        self._flush()
+        if damage is not None:
+            say(f"sansnet: {self._options.file}: {damage}; everything before it was replayed")
+        self._conclude()
+        if self._options.python:
+            from sansnet_cli.replay.prompt import interact
+
+            interact(self._replay, self._last)
+        return int(damage is not None or self._differences > 0)
+
+    def _show(self, step: Step) -> None:
+        if step.number < self._options.begin:
+            return
+        if self._options.show:
+            self._lines += conversation(step)
+            if len(self._lines) >= _LINES:
+                self._flush()
+        if self._capture is not None:
+            self._write(self._capture.packets(step))
+
+    def _flush(self) -> None:
+        if self._lines:
+            put("\n".join(self._lines) + "\n")
+            self._lines.clear()
+
+    def _write(self, data: bytes) -> None:
+        assert self._written is not None
+        try:
+            self._written.write(data)
+            self._written.flush()
+        except OSError as error:
+            raise Unwritable(f"--pcapng {self._options.pcapng}: {error.strerror}; give another file") from error
+
+    def _conclude(self) -> None:
+        """Print the result."""
+        number, seconds = (0, 0.0) if self._last is None else (self._last.number, self._last.time)
+        inputs = "1 input" if number == 1 else f"{number} inputs"
+        if not self._differences:
+            result = "all outputs are the same"
+        elif self._options.keep_going:
+            result = f"the outputs of {self._differences} of them differ"
+        else:
+            result = "the outputs of the last one differ"
+        line = f"{self._options.file}: {inputs} of {seconds:.3f} s replayed; {result}"
+        if self._options.pcapng == "-":
+            say(line)
+        else:
+            put(line + "\n")
+
+
+def steps(made: Replay, until: int | None, at: float | None) -> Iterator[Step]:
+    """The steps of a replay up to an input or a time, of which either may be None."""
+    while (following := made.following()) is not None:
+        number, time = following
+        if (until is not None and number > until) or (at is not None and time > at):
+            return
+        yield next(made)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[BinaryIO]:
+    if path == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise CommandLineError(f"the recording {path} cannot be read ({error.strerror}); give another one") from error
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        yield file
+
+
+def _pieces(file: BinaryIO, name: str) -> Iterator[bytes]:
+    while True:
+        try:
+            piece = file.read(_PIECE)
+        except OSError as error:
+            raise CommandLineError(
+                f"the recording {name} cannot be read ({error.strerror}); give another one"
+            ) from error
+        if not piece:
+            return
+        yield piece
+
+
+@contextmanager
+def _created(path: str) -> Iterator[BinaryIO]:
+    if path == "-":
+        yield sys.stdout.buffer
+        return
+    try:
+        descriptor = open_output(path)
+    except OSError as error:
+        raise CommandLineError(
+            f"the file {path} of --pcapng cannot be written ({error.strerror}); give another one"
+        ) from error
+    os.set_blocking(descriptor, True)  # nothing waits for this command
+    with closing(os.fdopen(descriptor, "wb")) as file:
+        yield file
