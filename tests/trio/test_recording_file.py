@@ -247,10 +247,20 @@ def test_a_pipe_gets_all_that_its_reader_reads(tmp_path: Path) -> None:
         while len(got) < 5 + 10 * 100_000:
             file.push()
             got += read_all(reader)
-        file.begin(beginning(b"again"))
-        got += read_all(reader)
 
-    assert got == b"begin" + bytes(10 * 100_000) + b"again"
+    assert got == b"begin" + bytes(10 * 100_000)
+
+
+def test_a_pipe_takes_the_recording_of_one_network(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A second one behind it would look like damage."""
+    with fifo(tmp_path) as (reader, file):
+        file.begin(beginning())
+        file.begin(beginning(b"again"))
+        file.write(b"more")
+        assert read_all(reader) == b"begin"
+        assert file.failed
+
+    assert "the recording ends here (a pipe takes the recording of one network)" in caplog.text
 
 
 def test_a_reader_that_does_not_read_ends_the_recording(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -181,6 +181,8 @@ def _is_within(module: str, places: Iterable[str]) -> bool:
 
 def _method(owner: object, name: str) -> Callable[..., object]:
     """A method of an object of the core; takes the place of `getattr`."""
-    if not type(owner).__module__.startswith(_PACKAGE) or not isinstance(getattr(type(owner), name, None), FunctionType):
+    if not type(owner).__module__.startswith(_PACKAGE) or not isinstance(
+        getattr(type(owner), name, None), FunctionType
+    ):
         raise ValueError(f"no network has a method {name!r:.100}")
     return cast("Callable[..., object]", getattr(owner, name))

@@ -32,6 +32,8 @@ _log: Final = logging.getLogger("sansnet")
 
 _MAX_WAITING: Final = 16 << 20
 """Most bytes that wait for the reader of a pipe."""
+_NEVER: Final = 1 << 62
+"""More bytes than any file has."""
 _EARLIER: Final = ".1"
 """Suffix of the file with the part before."""
 
@@ -46,7 +48,7 @@ class RecordingFile(Uncopyable):
     Args:
         path: its path, or that of a directory, in which a new file is made. The part before is in a file whose name
             ends with `.1` in addition.
-        size: bytes of both files together, roughly; of a pipe there is no bound.
+        size: bytes of both files together, roughly; a pipe has no bound, and takes the recording of one network.
 
     Attributes:
         path: the path of the file.
@@ -93,9 +95,12 @@ class RecordingFile(Uncopyable):
         """
         if self.failed:
             return
-        if self._written and self._pipe is None:
+        if self._written:
+            if self._pipe is not None:
+                self._fail("a pipe takes the recording of one network")
+                return
             self._turn()
-        self._written, self._full_at = 0, 1 << 62
+        self._written, self._full_at = 0, _NEVER
         record(self.write)
         # A long beginning leaves room for inputs: otherwise there would be nothing but beginnings
         self._full_at = max(self._limit, self._written + self._limit // 2)
@@ -108,14 +113,15 @@ class RecordingFile(Uncopyable):
             if self._pipe is not None:
                 if not self._pipe.put(data):
                     raise TimeoutError(errno.ETIMEDOUT, "the reader does not keep up")
-                return
-            self._append(data)
+            else:
+                self._append(data)
         except OSError as error:
-            self._fail(error)
-        else:
-            if self._written >= self._full_at:
-                self._full_at = 1 << 62
-                self.on_full()
+            self._fail(error.strerror)
+            return
+        self._written += len(data)
+        if self._written >= self._full_at and self._pipe is None:
+            self._full_at = _NEVER
+            self.on_full()
 
     def push(self) -> None:
         """Write what waits for the reader of a pipe, as far as it reads."""
@@ -123,7 +129,7 @@ class RecordingFile(Uncopyable):
             try:
                 self._pipe.push()
             except OSError as error:
-                self._fail(error)
+                self._fail(error.strerror)
 
     def close(self) -> None:
         """Close the file, after a moment for the reader of a pipe. A second call does nothing."""
@@ -137,7 +143,7 @@ class RecordingFile(Uncopyable):
             self._pipe.close()
         except OSError as error:
             if not self.failed:
-                self._warn(error)
+                self._fail(error.strerror)
 
     def _append(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -148,7 +154,6 @@ class RecordingFile(Uncopyable):
             with suppress(OSError):
                 os.ftruncate(self._descriptor, self._written)
             raise
-        self._written += len(data)
 
     def _turn(self) -> None:
         """Give the file its other name, and begin a new one."""
@@ -170,7 +175,7 @@ class RecordingFile(Uncopyable):
             try:
                 os.ftruncate(self._descriptor, 0)
             except OSError as error:
-                self._fail(error)
+                self._fail(error.strerror)
         else:
             os.close(self._descriptor)
             self._descriptor = descriptor
@@ -185,12 +190,8 @@ class RecordingFile(Uncopyable):
             pass
         os.ftruncate(descriptor, 0)
 
-    def _fail(self, error: OSError) -> None:
+    def _fail(self, reason: str | None) -> None:
         self.failed = True
-        self._warn(error)
-
-    def _warn(self, error: OSError) -> None:
-        reason = error.strerror or str(error)
         remedy = "make room for it, or record to another file"
         if self._pipe is not None:
             remedy = "read it as fast as it is written, or record to a file"
