@@ -91,8 +91,16 @@ def test_modules_are_short_enough_to_be_read(module: Module) -> None:
 
 @modules_of("sansnet_core")
 def test_the_core_imports_itself_and_a_list_of_the_standard_library(module: Module) -> None:
-    seeded = {"random"} if module.name == "sansnet_core.testing.netem" else set()
-    assert {name.partition(".")[0] for name in imported(module)} <= {*ALLOWED_IN_CORE, *seeded, "sansnet_core"}
+    more = {"random"} if module.name == "sansnet_core.impairment.netem" else set()
+    if is_within(module.name, "sansnet_core.testing.strategies"):
+        more = {"hypothesis"}
+    assert {name.partition(".")[0] for name in imported(module)} <= {*ALLOWED_IN_CORE, *more, "sansnet_core"}
+
+
+@modules_of("sansnet_core.testing")
+def test_the_kit_for_tests_works_without_hypothesis(module: Module) -> None:
+    if not is_within(module.name, "sansnet_core.testing.strategies"):
+        assert imported(module, "sansnet_core.testing.strategies") == set()
 
 
 @modules_of("sansnet_core.testing")

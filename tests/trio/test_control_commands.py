@@ -15,7 +15,7 @@ from sansnet_core.ports import TCP, UDP, ForwardRule, parse
 from sansnet_core.testing import OUTSIDER6, SERVER, Pair
 from sansnet_core.testing.packets import udp
 from sansnet_trio.control.commands import ControlCommands, RequestError
-from sansnet_trio.driver import DriverStatistics
+from sansnet_trio.driver_statistics import DriverStatistics
 from sansnet_trio.forward.forwards import Forwards as RealForwards
 
 STATISTICS = DriverStatistics(*range(1, 8))

@@ -119,9 +119,9 @@ def test_a_cancelled_connect_leaves_nothing() -> None:
     virtual(main)
 
 
-def test_delay_and_bandwidth_take_virtual_time() -> None:
+def test_delay_and_rate_take_virtual_time() -> None:
     async def main() -> tuple[float, float]:
-        cable = Impairment(delay=0.25, bandwidth=10_000)
+        cable = Impairment(delay=0.25, rate=80_000, queue=1000)
         async with open_simulated_guest(cable=cable) as guest, guest.host.listen_tcp(80) as listener:
 
             async def serve() -> None:

@@ -81,7 +81,7 @@ def test_a_slow_line(simulated_guest: RunWithGuest) -> None:
         assert len(body) == 50_000
         return seconds
 
-    assert 5 < simulated_guest(check, cable=Impairment(delay=0.1, bandwidth=10_000)) < 7
+    assert 5 < simulated_guest(check, cable=Impairment(delay=0.1, rate=80_000, queue=1000)) < 7
 
 
 def test_a_server_that_recovers(simulated_guest: RunWithGuest) -> None:

@@ -33,6 +33,7 @@ limits = st.builds(
 bad = st.builds(
     Impairment,
     loss=st.sampled_from([0.0, 0.1, 0.4]),
+    longest_loss=st.just(2),  # no limit of retransmissions is reached
     reorder=st.sampled_from([0.0, 0.5]),
     delay=st.sampled_from([0.0, 0.01]),
 )

@@ -31,6 +31,7 @@ _LINGERING = make_config(limits=Limits(tcp_linger=300.0))
 impairments = st.builds(
     Impairment,
     loss=st.sampled_from([0.0, 0.01, 0.1, 0.3]),
+    longest_loss=st.just(2),  # no limit of retransmissions is reached
     duplicate=st.sampled_from([0.0, 0.1, 0.5]),
     reorder=st.sampled_from([0.0, 0.1, 0.5]),
     delay=st.sampled_from([0.0, 0.001, 0.05]),

@@ -135,6 +135,18 @@ def test_an_offloaded_run_stays_a_run() -> None:
     assert bench.orders()[1] == SendDatagram(SocketId(1), Endpoint(REMOTE4, 7), bytes(250), 100, 64, 0)
 
 
+@pytest.mark.parametrize("size", [0, 1, 99, 100])
+@pytest.mark.parametrize("known", [False, True], ids=["first", "later"])
+def test_a_run_of_one_datagram_is_a_datagram(known: bool, size: int) -> None:
+    """The host's kernel may refuse a segment size that is larger than a packet, also for a short datagram."""
+    bench = Bench()
+    if known:
+        bench.open(query())
+    bench.context.gso_size = 100
+    bench.receive(query(bytes(size)))
+    assert bench.orders()[-1] == SendDatagram(SocketId(1), Endpoint(REMOTE4, 7), bytes(size), 0, 64, 0)
+
+
 @pytest.mark.parametrize("known", [False, True], ids=["first", "later"])
 def test_a_run_of_more_datagrams_than_a_kernel_makes_is_refused(known: bool) -> None:
     bench = Bench()

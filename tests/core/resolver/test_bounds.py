@@ -8,7 +8,10 @@ import dns.message
 import dns.rrset
 
 from sansnet_core import Limits, Reason
+from sansnet_core.addresses import parse
 from sansnet_core.policy import NameMode
+from sansnet_core.testing.packets import udp
+from tests.core.direct import GUEST
 from tests.core.resolver.bench import Bench, allow, configuration
 
 ALLOWED = allow("*.example.org")
@@ -87,3 +90,21 @@ def test_a_network_with_questions_under_way_can_be_copied() -> None:
     other.handle_deadline(bench.now + 5.0)
     assert other.take_orders() != []
     assert len(bench.asked) == 2
+
+
+def test_names_that_wait_are_bounded_by_the_same_limit() -> None:
+    """Many names that lead to one question."""
+    bench = Bench(configuration(ALLOWED, names=NameMode.REAL, limits=Limits(name_questions=3)))
+    assert [bench.ask("www.example.org", port=5000 + n) == [] for n in range(3)] == [True] * 3
+    (answer,) = bench.ask("www.example.org", port=6000)
+    assert (answer.rcode(), bench.drops()) == (2, {Reason.NAME_LIMIT: 1})
+
+
+def test_without_a_free_own_address_the_question_fails() -> None:
+    bench = Bench(configuration(ALLOWED, limits=Limits(names=1)))
+    zone = {(f"{one}.example.org.", "A"): (f"{one}.example.org. 60 IN A 93.184.216.1",) for one in "ab"}
+    lease = bench.look_up("a.example.org", zone).answer[0][0].address
+    bench.send(udp(GUEST, 4000, parse(lease), 9000, b"keeps its address while it is open"))
+    bench.take()
+    assert bench.look_up("b.example.org", zone).rcode() == 2
+    assert bench.drops() == {Reason.NAME_LIMIT: 1}

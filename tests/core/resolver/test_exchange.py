@@ -281,3 +281,70 @@ def test_all_sockets_are_closed_in_the_end() -> None:
     made.answers()
     assert sorted(made.closed) == sorted(order.socket for order in made.opened)
     assert not any(isinstance(order, CloseSocket) for order in made.orders)
+
+
+def test_a_server_that_repeats_no_question_may_say_that_it_knows_no_edns() -> None:
+    made = bench()
+    made.ask(NAME)
+    made.sort()
+    order = made.asked[0]
+    identifier = bytes(order.data[:2])
+    assert made.deliver(order, identifier + b"\x80\x01" + bytes(8)) == []  # FORMERR, and nothing else
+    assert asked(made) == [SERVERS[0]]
+    assert dns.message.from_wire(bytes(made.asked[0].data)).edns == -1
+    assert succeeded(made.reply(made.asked[0], RECORD))
+
+
+def test_an_answer_without_a_question_is_ignored() -> None:
+    made = bench()
+    made.ask(NAME)
+    made.sort()
+    order = made.asked[0]
+    assert made.deliver(order, bytes(order.data[:2]) + b"\x80\x00" + bytes(8)) == []
+    assert asked(made) == [SERVERS[0]]
+    assert made.drops() == {Reason.HOST_SOURCE: 1}
+
+
+def test_a_truncated_answer_over_tcp_leads_to_the_next_server() -> None:
+    made = bench()
+    order = truncated(made)
+    response = dns.message.make_response(connected(made, order))
+    response.flags |= dns.flags.TC
+    data = response.to_wire()
+    for piece in (len(data).to_bytes(2, "big"), data):
+        made.network.stream_received(order.socket, piece, made.now)
+        made.collect()
+    assert made.answers() == []
+    assert asked(made) == [SERVERS[1]]
+
+
+def test_what_follows_the_answer_in_a_run_of_datagrams_is_ignored() -> None:
+    made = bench()
+    made.ask(NAME)
+    made.sort()
+    order = made.asked[0]
+    response = dns.message.make_response(dns.message.from_wire(bytes(order.data)))
+    response.answer.append(dns.rrset.from_text(f"{NAME}.", 60, "IN", "A", "93.184.216.7"))
+    data = response.to_wire()
+    made.network.datagram_received(order.socket, order.remote, data * 3, len(data), 64, 0, made.now)
+    made.collect()
+    assert succeeded(made.answers())
+    assert made.drops() == {}
+
+
+def test_facts_about_a_socket_that_was_given_up_are_ignored() -> None:
+    made = bench()
+    first = truncated(made)
+    connected(made, first)
+    made.wait(5.0)  # the next server is asked, and the driver may not know yet
+    network, error = made.network, ExtendedError(111, 2, 3, 3, 0, SERVERS[0].address)
+    network.stream_connected(first.socket, made.now)
+    network.stream_sent(first.socket, 0, made.now)
+    network.stream_received(first.socket, b"\0\1x", made.now)
+    network.stream_ended(first.socket, made.now)
+    network.stream_failed(first.socket, 104, None, made.now)
+    network.datagram_failed(first.socket, SERVERS[0], error, b"", made.now)
+    assert network.receive_budget(first.socket) == 0
+    made.collect()
+    assert asked(made) == [SERVERS[1]]
+    assert succeeded(made.reply(made.asked[0], RECORD))

@@ -9,6 +9,7 @@ Names that are not listed here are found in these modules, which are public too:
 - `addresses`: IP addresses and endpoints, as bytes and as text.
 - `config`, `errors`, `notices`, `orders`: where the names listed here are defined, with their constants.
 - `fields`: types of fields of records that hold addresses, networks and ports.
+- `impairment`: a bad network: delay, rate, and frames that are lost or changed.
 - `link`: frames in a byte stream (`link.stream`).
 - `pcap`: the file format of captures.
 - `policy`: rules about flows and names, their text form and files, and verdicts about new flows.
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         config,
         errors,
         fields,
+        impairment,
         link,
         notices,
         orders,
@@ -173,6 +175,7 @@ __all__ = [
     "config",
     "errors",
     "fields",
+    "impairment",
     "link",
     "notices",
     "orders",
@@ -193,6 +196,7 @@ _HOMES = {
     "dropped": ("Dropped",),
     "errors": ("ConfigError", "Reason", "SansnetError", "UsageError"),
     "fields": (),
+    "impairment": (),
     "link": (),
     "network": ("Network",),
     "notices": ("FlowClosed", "FlowOpened", "FlowRefused", "FlowReport", "LeaseGiven", "NameAsked", "Notice"),

@@ -31,7 +31,7 @@ from sansnet_core.fields import (
 )
 from sansnet_core.policy import Action, NameMode, ProxyConfig, Rule
 from sansnet_core.policy.policy import check_proxies
-from sansnet_core.records import Converted, Record, field
+from sansnet_core.records import Converted, Record, field, replace
 
 __all__ = [
     "GATEWAY_MAC",
@@ -70,7 +70,8 @@ class LinkConfig(Record):
         vnet_header: every frame, both ways, begins with the 12-byte `virtio_net_hdr`.
         checksum_offload: the guest accepts frames whose TCP or UDP checksum is partial (VIRTIO_NET_HDR_F_NEEDS_CSUM).
         tso4, tso6, uso: the guest accepts frames larger than the MTU, to be segmented by it.
-        verify_checksums: verify the guest's checksums. Off by default: a local link does not corrupt frames.
+        verify_checksums: verify the guest's checksums. Off by default: a local link does not corrupt frames. Alone of
+            these fields, it can be changed later by `Network.reconfigure`.
     """
 
     mtu: int = 65520
@@ -457,6 +458,8 @@ def check_change(old: NetworkConfig, new: NetworkConfig) -> None:
         before, after = getattr(old, name), getattr(new, name)
         if name in ("ipv4", "ipv6"):
             before, after = before is None, after is None
+        elif name == "link":
+            before = replace(before, verify_checksums=after.verify_checksums)
         elif name in _CHANGEABLE:
             continue
         if before != after:

@@ -111,6 +111,7 @@ class Network(Copyable):
         protocols.follow_resolver()
         protocols.follow_proxies()
         self._streams, self._datagrams, self._resolver = protocols.streams, protocols.datagrams, protocols.resolver
+        self._frames.reconfigured()
         self._echo.reconfigured()
         self._udp.reconfigured()
         self._tcp.opening.reconfigured()

@@ -50,7 +50,8 @@ if TYPE_CHECKING:
     from sansnet_trio.control.commands import ControlCommands
     from sansnet_trio.control.server import ControlSocket
     from sansnet_trio.decisions import Decider, NewFlow, NoSuchFlow, PendingFlow, Serve, Verdict, hold_flow
-    from sansnet_trio.driver import Driver, DriverStatistics
+    from sansnet_trio.driver import Driver
+    from sansnet_trio.driver_statistics import DriverStatistics
     from sansnet_trio.events import Event, Lost, Subscription
     from sansnet_trio.forward.binding import ForwardError, ListenAddress
     from sansnet_trio.forward.forwards import Forwards
@@ -186,7 +187,8 @@ _HOMES = {
     "control.commands": ("ControlCommands",),
     "control.server": ("ControlSocket",),
     "decisions": ("Decider", "NewFlow", "NoSuchFlow", "PendingFlow", "Serve", "Verdict", "hold_flow"),
-    "driver": ("Driver", "DriverStatistics"),
+    "driver": ("Driver",),
+    "driver_statistics": ("DriverStatistics",),
     "events": ("Event", "Lost", "Subscription"),
     "forward.binding": ("ForwardError", "ListenAddress"),
     "forward.forwards": ("Forwards",),

@@ -23,7 +23,6 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, suppress
-from dataclasses import dataclass
 from functools import partial
 from select import EPOLLIN, EPOLLOUT
 from typing import TYPE_CHECKING, Final, Protocol
@@ -31,6 +30,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 from sansnet_core import Frame, Notice, SocketId, UsageError, Verdict
+from sansnet_trio.driver_statistics import DriverStatistics
 from sansnet_trio.events import EventPublisher, Subscription
 from sansnet_trio.host.network_protocol import NetworkProtocol, expect_network
 from sansnet_trio.host.poller import MAX_EVENTS, Poller
@@ -41,6 +41,8 @@ from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.linux.syscalls import interface_index
 
 if TYPE_CHECKING:
+    from sansnet_core.impairment import Impairment
+    from sansnet_trio.cables import Cables
     from sansnet_trio.decisions import Decider
     from sansnet_trio.forward.forwards import Forwards
     from sansnet_trio.services.carrier import NetworkView
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
     from sansnet_trio.services.program_sockets import ProgramSockets
     from sansnet_trio.services.services import Services
 
-__all__ = ["Driver", "DriverStatistics"]
+__all__ = ["Driver"]
 
 _log: Final = logging.getLogger("sansnet")
 
@@ -78,40 +80,6 @@ _MAX_MISSES: Final = 4
 """Busy-waits without an event before backing off."""
 _PROBE: Final = 64
 """While backed off, busy-wait only once in this many batches."""
-
-
-@dataclass(frozen=True, slots=True)
-class DriverStatistics:
-    """Counters of one driver.
-
-    Attributes:
-        frames_received: frames from the guest.
-        frames_sent: frames to the guest.
-        frames_pending: frames that wait until the guest's link has room.
-        frames_dropped: frames that the link dropped, or that were dropped because too many were pending or there was
-            too little memory.
-        datagrams_dropped: datagrams and echo requests that the host had no room for, or that were similar to one that
-            it had just refused; and datagrams from link-local senders on another link than the guest's.
-        sockets: open sockets of the host.
-        wakeups: how often trio woke the driver.
-    """
-
-    frames_received: int
-    frames_sent: int
-    frames_pending: int
-    frames_dropped: int
-    datagrams_dropped: int
-    sockets: int
-    wakeups: int
-
-    def __str__(self) -> str:
-        return (
-            f"frames: {self.frames_received} from the guest, {self.frames_sent} to the guest, "
-            f"{self.frames_pending} pending, {self.frames_dropped} dropped\n"
-            f"datagrams dropped: {self.datagrams_dropped}\n"
-            f"sockets: {self.sockets}\n"
-            f"wakeups: {self.wakeups}"
-        )
 
 
 class _Timed(Protocol):
@@ -193,6 +161,8 @@ class Driver(Uncopyable):
             self._timed.append(self._events)
         if forwards is not None:
             self._timed.append(forwards)
+        self.cables: Cables | None = None
+        """The impairments between link and network, if there ever were any."""
         self._pending: list[Frame] = []
         self._link_wanted = (True, False)
         """Whether the driver waits for frames from the link, and for room in it."""
@@ -327,6 +297,22 @@ class Driver(Uncopyable):
                 self._services.driver_ended(self._program)
             self._program.end()
 
+    def impair(self, *, up: Impairment | None = None, down: Impairment | None = None, seed: int | None = None) -> None:
+        """Have other impairments between link and network from now on; see `GuestNetwork.impair`."""
+        if self.cables is None:
+            from sansnet_trio.cables import Cables
+
+            self.cables = Cables(
+                vnet_header=self._link.config.vnet_header,
+                seed=seed,
+                receive=self._network.receive_frames,
+                send=self._send,
+            )
+            self._timed.append(self.cables)
+        self.cables.become(up, down)
+        if (deadline := self._next_deadline()) < self._timer.deadline:  # frames may arrive sooner now
+            self._timer.deadline = deadline
+
     def _decide_flow(self, socket: SocketId, verdict: Verdict) -> None:
         self.tell(lambda now: self._network.flow_decided(socket, verdict, now))
 
@@ -355,6 +341,8 @@ class Driver(Uncopyable):
             datagrams_dropped=self._context.datagrams_dropped,
             sockets=len(self._sockets),
             wakeups=self._wakeups,
+            impaired_up=None if self.cables is None else self.cables.up.statistics(),
+            impaired_down=None if self.cables is None else self.cables.down.statistics(),
         )
 
     async def _pump(self) -> None:
@@ -453,24 +441,28 @@ class Driver(Uncopyable):
         finally:
             self._working = working
         if frames := network.take_frames():
-            if len(self._pending) > _DROP_ABOVE:
-                self._frames_dropped += len(frames)
-            elif self._pending:
-                self._pending += frames
-            else:
-                self._write(frames)
-            self._update_link()
+            self._send(frames if self.cables is None else self.cables.to_guest(frames, now), now)
 
-    def _write(self, frames: list[Frame]) -> None:
+    def _send(self, frames: Sequence[Frame], now: float) -> None:
+        """Write frames, or let them wait."""
+        if len(self._pending) > _DROP_ABOVE:
+            self._frames_dropped += len(frames)
+        elif self._pending:
+            self._pending += frames
+        elif frames:
+            self._write(frames)
+        self._update_link(now)
+
+    def _write(self, frames: Sequence[Frame]) -> None:
         done = self._link.write_frames(frames)
         self._frames_done += done
-        self._pending = frames[done:]
+        self._pending = list(frames[done:])
 
     def _link_ready(self, flags: int, now: float) -> None:
         # A link that does not report room (`ReadableLink`) is tried after any event
         if self._pending and (flags & EPOLLOUT or not self._link_interest & EPOLLOUT):
             self._write(self._pending)
-            self._update_link()
+            self._update_link(now)
         if flags & ~(EPOLLIN | EPOLLOUT) or (flags & EPOLLIN and self._link_wanted[0]):
             self._read_link(now)
 
@@ -482,17 +474,20 @@ class Driver(Uncopyable):
         self._link_holds = len(frames) == _BATCH
         if frames:
             self._frames_received += len(frames)
+            if self.cables is not None:
+                frames = self.cables.from_guest(frames, now)
             self._network.receive_frames(frames, now)
 
-    def _update_link(self) -> None:
+    def _update_link(self, now: float) -> None:
         """Set from the number of pending frames for which events the driver waits, and whether sockets are read."""
         pending = len(self._pending)
         wanted = (pending <= _PAUSE_LINK_ABOVE, pending > 0)
-        if wanted == self._link_wanted:
-            return
-        self._link_wanted = wanted
-        self._link_interest = want(self._link, frames=wanted[0], room=wanted[1])
-        self._poller.change(self._link.fileno(), self._link_interest)
-        self._context.blocked = pending > 0
-        if not pending:
-            self._sockets.unpark()
+        if wanted != self._link_wanted:
+            self._link_wanted = wanted
+            self._link_interest = want(self._link, frames=wanted[0], room=wanted[1])
+            self._poller.change(self._link.fileno(), self._link_interest)
+        blocked = pending > 0 or (self.cables is not None and self.cables.is_full(now))
+        if blocked != self._context.blocked:
+            self._context.blocked = blocked
+            if not blocked:
+                self._sockets.unpark()

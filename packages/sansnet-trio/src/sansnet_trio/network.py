@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from sansnet_core import FlowReport, Network, NetworkConfig, NetworkStatistics, Notice
     from sansnet_core.addresses import AnyAddress
     from sansnet_core.config import ResolverConfig
+    from sansnet_core.impairment import Impairment
     from sansnet_core.policy import Policy, Rule
     from sansnet_core.ports import ForwardRule
     from sansnet_trio import decisions
     from sansnet_trio.decisions import PendingFlow
-    from sansnet_trio.driver import Driver, DriverStatistics
+    from sansnet_trio.driver import Driver
+    from sansnet_trio.driver_statistics import DriverStatistics
     from sansnet_trio.events import Subscription
     from sansnet_trio.forward.forwards import Forwards
     from sansnet_trio.forward.port_forwards import GuestSide, PortForward, PortForwards
@@ -222,6 +224,33 @@ class GuestNetwork(Uncopyable):
         self.config = config
         if _concerns_inbound(config):
             self._port_forwards().avoid_loopback_path()
+
+    @property
+    def impairments(self) -> tuple[Impairment, Impairment]:
+        """The present impairments of frames from the guest, and to it; counters are in `driver_statistics`."""
+        from sansnet_core.impairment import Impairment
+
+        cables = self.driver.cables
+        return (Impairment(), Impairment()) if cables is None else (cables.up.impairment, cables.down.impairment)
+
+    def impair(self, *, up: Impairment | None = None, down: Impairment | None = None, seed: int | None = None) -> None:
+        """Have a bad network between the guest and its network, or a better one, from now on.
+
+        Frames that wait for the rate leave at the new one. Others that are on their way arrive as planned.
+
+        Args:
+            up: the impairment of frames from the guest; None leaves it as it is.
+            down: the impairment of frames to the guest; None leaves it as it is.
+            seed: the beginning of the random faults, if this is the first impairment; None takes a random one.
+
+        Raises:
+            UsageError: an argument has another type.
+        """
+        self.driver.impair(up=up, down=down, seed=seed)
+        if up is not None and up.corrupt and not self.config.link.verify_checksums:
+            link = replace(self.config.link, verify_checksums=True)
+            config = self.config = replace(self.config, link=link)
+            self.driver.tell(lambda now: self.core.reconfigure(config, now, keep_flows=True))
 
     @property
     def policy(self) -> Policy:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from sansnet_cli.options import values
 from sansnet_cli.options.background import add_background_options, background_options
-from sansnet_cli.options.parser import Parser, add_options, namespace_options, typed, with_examples
+from sansnet_cli.options.parser import Parser, add_options, namespace_options, with_examples
 from sansnet_cli.options.records import AttachOptions, CommandLineError
+from sansnet_cli.options.values import typed
 
 __all__ = ["parse", "parser"]
 

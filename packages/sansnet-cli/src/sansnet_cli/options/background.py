@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from sansnet_cli.options import values
-from sansnet_cli.options.parser import typed
+from sansnet_cli.options.values import typed
 
 __all__ = ["add_background_options", "background_options"]
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NoReturn, TypeAlias, TypeVar
+from typing import Any, Final, NoReturn, TypeAlias
 
 from sansnet_cli import __version__
 from sansnet_cli.options import values
+from sansnet_cli.options.impairment import add_impairment_options, impairment_options
 from sansnet_cli.options.policy import add_policy_options, policy_options
 from sansnet_cli.options.ports import PortOptions, add_port_options, read_ports
 from sansnet_cli.options.record import add_record_options, record_options
 from sansnet_cli.options.records import CommandLineError
+from sansnet_cli.options.values import typed
 from sansnet_cli.output.stdout import put
 from sansnet_core import addresses
 from sansnet_core.addresses import Endpoint
@@ -20,9 +22,7 @@ from sansnet_core.errors import ConfigError
 from sansnet_trio.links import MtuLimits, tap
 from sansnet_trio.plan.options import DNS_PORT
 
-__all__ = ["Parser", "add_options", "namespace_options", "network_options", "typed", "with_examples"]
-
-T = TypeVar("T")
+__all__ = ["Parser", "add_options", "namespace_options", "network_options", "with_examples"]
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -67,18 +67,6 @@ def with_examples(text: str, *lines: str) -> str:
     return "\n\n".join([text, "examples:", "\n".join(f"  {line}" for line in lines)])
 
 
-def typed(convert: Callable[[str], T]) -> Callable[[str], T]:
-    """A converter of `values` in the form that argparse needs."""
-
-    def converted(text: str) -> T:
-        try:
-            return convert(text)
-        except values.BadValue as bad:
-            raise argparse.ArgumentTypeError(str(bad)) from None
-
-    return converted
-
-
 def add_options(made: argparse.ArgumentParser, *, namespace: bool, default_mtu: str = str(tap.MTU.default)) -> None:
     """Add all of these options, some of them only for a guest in a namespace.
 
@@ -94,6 +82,7 @@ def add_options(made: argparse.ArgumentParser, *, namespace: bool, default_mtu: 
     _add_name_options(made, namespace=namespace)
     add_port_options(made, namespace=namespace)
     add_policy_options(made)
+    add_impairment_options(made)
     _add_protocol_options(made)
     _add_other_options(made)
 
@@ -132,7 +121,7 @@ def _add_network_options(made: argparse.ArgumentParser, default_mtu: str) -> arg
         "--mtu",
         type=typed(values.mtu),
         metavar="BYTES",
-        help=f"the MTU of the guest's interface; default: {default_mtu}",
+        help=f"the MTU of the guest's interface; default: {default_mtu}; 1500 with --delay and the like",
     )
     guest.add_argument(
         "-i",
@@ -366,6 +355,7 @@ def network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, Any
         raise CommandLineError(f"-m {parsed.mtu} is too small for IPv6, which needs {IPV6_MIN_MTU} bytes; leave out -6")
     try:
         ports = read_ports(parsed)
+        impaired = impairment_options(parsed)
     except ConfigError as error:
         raise CommandLineError(str(error)) from None
     dns = _resolvers(parsed.dns, ports, namespace=hasattr(parsed, "udp_ns"))
@@ -402,6 +392,7 @@ def network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, Any
         "ports": ports,
         **policy_options(parsed, dns),
         **record_options(parsed),
+        **impaired,
     }
 
 

@@ -5,12 +5,13 @@ Each function raises `BadValue`, whose message begins with the text.
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shlex
 from collections.abc import Callable
 from ipaddress import IPv4Network
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sansnet_core import addresses
 from sansnet_core.addresses import Endpoint
@@ -39,7 +40,10 @@ __all__ = [
     "pid",
     "resolver",
     "stand_in",
+    "typed",
 ]
+
+T = TypeVar("T")
 
 _MAX_NAME: Final = 15
 """Bytes of an interface's name (IFNAMSIZ - 1)."""
@@ -275,3 +279,15 @@ def domain(text: str) -> str:
 def none_or(convert: Callable[[str], Any]) -> Callable[[str], Any]:
     """A converter that returns None for the word `none`, and otherwise the result of `convert`."""
     return lambda text: None if text == "none" else convert(text)
+
+
+def typed(convert: Callable[[str], T]) -> Callable[[str], T]:
+    """A converter of this module in the form that argparse needs."""
+
+    def converted(text: str) -> T:
+        try:
+            return convert(text)
+        except BadValue as bad:
+            raise argparse.ArgumentTypeError(str(bad)) from None
+
+    return converted

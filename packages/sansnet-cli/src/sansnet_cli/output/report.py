@@ -17,7 +17,7 @@ from sansnet_trio.plan.options import DNS_PORT
 if TYPE_CHECKING:
     from sansnet_core import NetworkStatistics
     from sansnet_core.ports import ForwardRule
-    from sansnet_trio.driver import DriverStatistics
+    from sansnet_trio.driver_statistics import DriverStatistics
     from sansnet_trio.forward.binding import ListenAddress
 
 __all__ = [

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from sansnet_cli import __version__
-from sansnet_cli.options.parser import Parser, typed, with_examples
+from sansnet_cli.options.parser import Parser, with_examples
 from sansnet_cli.options.policy import add_rule_options
 from sansnet_cli.options.records import CommandLineError
-from sansnet_cli.options.values import address
+from sansnet_cli.options.values import address, typed
 from sansnet_core import fields
 from sansnet_core.fields import Addresses, several
 from sansnet_core.records import Record, field

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from sansnet_cli.options import values
-from sansnet_cli.options.parser import Parser, add_options, network_options, typed, with_examples
+from sansnet_cli.options.parser import Parser, add_options, network_options, with_examples
 from sansnet_cli.options.records import CommandLineError, QemuOptions
+from sansnet_cli.options.values import typed
 from sansnet_trio.links import unix_stream, vhost_user
 
 __all__ = ["parse", "parser"]

@@ -8,8 +8,9 @@ from typing import Final
 
 from sansnet_cli.options import values
 from sansnet_cli.options.background import add_background_options, background_options
-from sansnet_cli.options.parser import Parser, add_options, network_options, typed, with_examples
+from sansnet_cli.options.parser import Parser, add_options, network_options, with_examples
 from sansnet_cli.options.records import CommandLineError, ServeOptions
+from sansnet_cli.options.values import typed
 from sansnet_cli.process import systemd
 from sansnet_trio.links import unix_stream, vhost_user
 

@@ -40,6 +40,10 @@ class Frames:
         self._verify = link.verify_checksums
         self.start = virtio_net.HEADER.size if link.vnet_header else 0
 
+    def reconfigured(self) -> None:
+        """The configuration was replaced."""
+        self._verify = self._context.config.link.verify_checksums
+
     def receive(self, frame: Buffer) -> None:
         """Take a frame, behind a `virtio_net_hdr` if the link has it.
 

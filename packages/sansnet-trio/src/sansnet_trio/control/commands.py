@@ -15,7 +15,7 @@ from sansnet_core.ports import TCP, UDP, ForwardRule
 from sansnet_trio.control.policies import PolicyCommands
 from sansnet_trio.control.requests import RequestError, endpoint, number
 from sansnet_trio.control.server import Answer, Request
-from sansnet_trio.driver import DriverStatistics
+from sansnet_trio.driver_statistics import DriverStatistics
 
 __all__ = ["CountingDriver", "ControlCommands", "PortForwards", "RequestError"]
 

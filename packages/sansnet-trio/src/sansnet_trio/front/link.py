@@ -29,6 +29,7 @@ from sansnet_trio.recording.failures import FailureReports
 if TYPE_CHECKING:
     from sansnet_core import Notice
     from sansnet_core.config import ResolverConfig
+    from sansnet_core.impairment import Impairment
     from sansnet_trio.decisions import Decider
     from sansnet_trio.forward.forwards import Forwards
     from sansnet_trio.links import Link
@@ -59,6 +60,9 @@ async def open_network(
     host: Host | None = None,
     on_notices: Callable[[Sequence[Notice]], None] | None = None,
     resolver: ResolverConfig | None = None,
+    impair_up: Impairment | None = None,
+    impair_down: Impairment | None = None,
+    impair_seed: int | None = None,
 ) -> AsyncIterator[GuestNetwork]:
     """Give the guest of a link a network, as long as the block runs; an async context manager.
 
@@ -81,6 +85,9 @@ async def open_network(
         on_notices: see `Driver`; most programs call `GuestNetwork.subscribe` instead.
         resolver: the resolver that the guest gets when `GuestNetwork.set_policy` gives it rules with names and it has
             none; None makes one from the configuration, which does not tell the host's networks.
+        impair_up: the delay, rate and faults of frames from the guest; see `GuestNetwork.impair`.
+        impair_down: the same for frames to the guest.
+        impair_seed: the beginning of the random faults; None takes a random one.
 
     Raises:
         LinkClosed: the guest's end of the link is gone; the block was cancelled. See `GuestNetwork.wait_closed`.
@@ -91,68 +98,74 @@ async def open_network(
     """
     expect_link(link)
     reports = FailureReports()
-    with ExitStack() as stack:
-        try:
-            expect("config", config, NetworkConfig, "a NetworkConfig")
-            config = replace(config, link=link.config)
-            if services is not None:
-                from sansnet_trio.services.services import Services
+    recording = ExitStack()
+    try:
+        expect("config", config, NetworkConfig, "a NetworkConfig")
+        verify = link.config.verify_checksums or (impair_up is not None and impair_up.corrupt > 0)
+        config = replace(config, link=replace(link.config, verify_checksums=verify))
+        if services is not None:
+            from sansnet_trio.services.services import Services
 
-                expect("services", services, Services, "a Services")
-            if decide is not None:
-                config = asking_by_default(config)
-            if capture is not None:
-                from sansnet_trio.links.observed import CapturedLink, CaptureFile
+            expect("services", services, Services, "a Services")
+        if decide is not None:
+            config = asking_by_default(config)
+        if capture is not None:
+            from sansnet_trio.links.observed import CapturedLink, CaptureFile
 
-                expect("capture", capture, CaptureFile, "a CaptureFile; give CaptureFile(open(path, 'wb'))")
-                link = CapturedLink(link, capture)
-            now = trio.current_time()
-            core = RecordedNetwork(
-                config, now=now, secret=os.urandom(_SECRET_SIZE), epoch=time.time() - now, failed=reports.report
-            )
-            recorder = None if record is None else stack.enter_context(_recording(core, record))
-            driver = Driver(
-                core,
-                link,
-                interface=interface,
-                outbound4=outbound4,
-                outbound6=outbound6,
-                forwards=forwards,
-                services=services,
-                decide=decide,
-                host=host,
-                on_notices=on_notices,
-            )
-        except BaseException:
-            link.close()
-            raise
-        failure: BaseException | None = None
-        try:
-            async with trio.open_nursery() as nursery:
-                network = GuestNetwork(core, driver, config, nursery, forwards, resolver)
-                reports.on_end = network.end
-                served = trio.Event()
-                nursery.start_soon(_drive, network, served, reports)
-                if recorder is not None:
-                    nursery.start_soon(recorder.run)
-                try:
-                    with network.body:
-                        await served.wait()
-                        yield network
-                except BaseException as error:
-                    failure = error
-                network.close()
-                nursery.cancel_scope.cancel()
-        except BaseExceptionGroup as group:
-            failure = combined(failure, group)
-        if network.failure is not None:
-            failure = combined(failure, BaseExceptionGroup("the network failed", [network.failure]))
-        if failure is not None:
-            raise_alone(failure)
+            expect("capture", capture, CaptureFile, "a CaptureFile; give CaptureFile(open(path, 'wb'))")
+            link = CapturedLink(link, capture)
+        now = trio.current_time()
+        core = RecordedNetwork(
+            config, now=now, secret=os.urandom(_SECRET_SIZE), epoch=time.time() - now, failed=reports.report
+        )
+        recorder = None if record is None else recording.enter_context(_recorder(core, record))
+        driver = Driver(
+            core,
+            link,
+            interface=interface,
+            outbound4=outbound4,
+            outbound6=outbound6,
+            forwards=forwards,
+            services=services,
+            decide=decide,
+            host=host,
+            on_notices=on_notices,
+        )
+    except BaseException:
+        recording.close()
+        link.close()
+        raise
+    failure: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            network = GuestNetwork(core, driver, config, nursery, forwards, resolver)
+            if impair_up is not None or impair_down is not None:
+                network.impair(up=impair_up, down=impair_down, seed=impair_seed)
+            served = trio.Event()
+            reports.on_end = network.end
+            nursery.start_soon(_drive, network, served, reports)
+            if recorder is not None:
+                nursery.start_soon(recorder.run)
+            try:
+                with network.body:
+                    await served.wait()
+                    yield network
+            except BaseException as error:
+                failure = error
+            network.close()
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        failure = combined(failure, group)
+    finally:
+        recording.close()
+    if network.failure is not None:
+        failure = combined(failure, BaseExceptionGroup("the network failed", [network.failure]))
+    if failure is not None:
+        raise_alone(failure)
 
 
 @contextmanager
-def _recording(network: RecordedNetwork, record: str | os.PathLike[str] | RecordingFile) -> Iterator[Recorder]:
+def _recorder(network: RecordedNetwork, record: str | os.PathLike[str] | RecordingFile) -> Iterator[Recorder]:
     """Record a network as long as the block runs."""
     from sansnet_trio.recording.file import RecordingFile
     from sansnet_trio.recording.recorder import Recorder
@@ -160,10 +173,8 @@ def _recording(network: RecordedNetwork, record: str | os.PathLike[str] | Record
     with ExitStack() as stack:
         file = record if isinstance(record, RecordingFile) else stack.enter_context(closing(RecordingFile(record)))
         recorder = Recorder(network, file)
-        try:
-            yield recorder
-        finally:
-            recorder.close()
+        stack.callback(recorder.close)
+        yield recorder
 
 
 async def _drive(network: GuestNetwork, served: trio.Event, reports: FailureReports) -> None:

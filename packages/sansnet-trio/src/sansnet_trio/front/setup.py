@@ -71,6 +71,9 @@ def network_of(
         outbound6=setup.outbound_if6,
         on_notices=on_notices,
         resolver=setup.resolver,
+        impair_up=setup.impair_up,
+        impair_down=setup.impair_down,
+        impair_seed=setup.impair_seed,
     )
 
 

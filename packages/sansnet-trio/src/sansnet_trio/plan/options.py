@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Any, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 from sansnet_core import fields
 from sansnet_core.addresses import AnyAddress, AnyInterface, Prefix, packed_interface
@@ -24,7 +24,10 @@ from sansnet_core.fields import (
 from sansnet_core.policy import Action, NameMode, Policy, Rule
 from sansnet_core.records import Converted, Record, field
 
-__all__ = ["DNS_PORT", "NamespaceOptions", "NetworkOptions", "OptionsError"]
+if TYPE_CHECKING:
+    from sansnet_core.impairment import Impairment
+
+__all__ = ["DNS_PORT", "NamespaceOptions", "NetworkOptions", "OptionsError", "impairment"]
 
 DNS_PORT: Final = 53
 """RFC 1035."""
@@ -38,8 +41,18 @@ _MADE_UP: Final = ("10.0.2.15/24", "fd00::15/64")
 """The guest's addresses of `NetworkOptions.made_up`."""
 
 
+_IMPAIRED_MTU: Final = 1500
+"""Bytes: Ethernet's MTU."""
+
 OwnAddress: TypeAlias = tuple[bytes, int | None]
 """An address of the guest, 4 or 16 bytes, and its prefix length; None if none was given."""
+
+
+def impairment(value: Impairment) -> Impairment:
+    """Check that a value is an `Impairment`; its module is loaded if there is one."""
+    from sansnet_core.impairment import Impairment
+
+    return instance(Impairment)(value)
 
 
 def _families(value: Iterable[int]) -> frozenset[int]:
@@ -107,7 +120,7 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
         dns_host: that name server, at most one of each family, such as ("192.0.2.53", 53); without it, the first one
             of the host.
         hosts: pairs (name in lower case, address) for the guest; None is the address by which it reaches the host.
-        mtu: in bytes; None is the default of the link.
+        mtu: in bytes; None is the default of the link, or 1500 with an impairment, which concerns whole frames.
         interface: the interface of the host whose addresses and routes are copied; None is that of `outbound_if4` and
             `outbound_if6`.
         outbound_if4, outbound_if6: the only interface of the host that outgoing traffic uses.
@@ -129,6 +142,9 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
         names: how the guest sees the addresses of names; None is as `policy` says, or `NameMode.OWN`.
         resolver: whether our own resolver answers the guest's questions for names, and asks the name servers that the
             guest would have asked; None means only if rules have names.
+        impair_up, impair_down: the delay, rate and faults of frames from the guest, and to it. `GuestNetwork.impair`
+            changes them.
+        impair_seed: the beginning of the random faults; None takes a random one.
         lenient: leave out settings that are not possible, instead of raising an error.
     """
 
@@ -176,6 +192,9 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
     policy: Part[Policy | None] = field(optional(instance(Policy)), default=None)
     names: Part[NameMode | None] = field(optional(instance(NameMode)), default=None)
     resolver: bool | None = None
+    impair_up: Part[Impairment | None] = field(optional(impairment), default=None)
+    impair_down: Part[Impairment | None] = field(optional(impairment), default=None)
+    impair_seed: int | None = None
     lenient: bool = False
 
     def __post_init__(self) -> None:
@@ -188,6 +207,8 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
                 raise ValueError(f"{name}: there are two addresses of one family; give at most one of each")
         if self.netmask is not None and not 0 < self.netmask <= 32:
             raise ValueError(f"netmask: {self.netmask} is not a prefix length between 1 and 32")
+        if self.mtu is None and (self.impair_up is not None or self.impair_down is not None):
+            vars(self)["mtu"] = _IMPAIRED_MTU
 
     @property
     def all_rules(self) -> tuple[Rule, ...]:

@@ -7,7 +7,7 @@ itself by DHCP and the like, as a virtual machine does.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sansnet_core import addresses, fields
 from sansnet_core.addresses import Endpoint, Prefix
@@ -30,8 +30,11 @@ from sansnet_trio.links import tap
 from sansnet_trio.plan import name_servers
 from sansnet_trio.plan.host_names import by_address, host_addresses, known_hosts, warn_unanswered
 from sansnet_trio.plan.name_servers import GuestLink, NameServers
-from sansnet_trio.plan.options import NamespaceOptions, NetworkOptions, OptionsError
+from sansnet_trio.plan.options import NamespaceOptions, NetworkOptions, OptionsError, impairment
 from sansnet_trio.plan.resolver import has_resolver, resolver_config, routes_to_names, used_networks
+
+if TYPE_CHECKING:
+    from sansnet_core.impairment import Impairment
 
 __all__ = ["Setup", "keeping_names", "make_plan", "make_setup", "remembering"]
 
@@ -66,6 +69,7 @@ class Setup(Record):
         plan: the plan of the guest's interface and files, if the guest is in a namespace.
         resolver: that of the configuration; if there is none, the one that the guest gets when rules have names later.
             None if that is not possible.
+        impair_up, impair_down, impair_seed: see `NetworkOptions`.
     """
 
     config: Part[NetworkConfig] = field(instance(NetworkConfig))
@@ -79,6 +83,9 @@ class Setup(Record):
     host: HostInfo = HostInfo()
     plan: GuestPlan | None = None
     resolver: Part[ResolverConfig | None] = field(optional(instance(ResolverConfig)), default=None)
+    impair_up: Part[Impairment | None] = field(optional(impairment), default=None)
+    impair_down: Part[Impairment | None] = field(optional(impairment), default=None)
+    impair_seed: int | None = None
 
     @property
     def own(self) -> tuple[bytes, ...]:
@@ -251,6 +258,9 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         names=names,
         host=host,
         resolver=resolver,
+        impair_up=options.impair_up,
+        impair_down=options.impair_down,
+        impair_seed=options.impair_seed,
     )
     return setup, both
 

@@ -150,9 +150,11 @@ class Udp:
             flow = None
         if not ip.ttl:
             raise Malformed(Reason.IP_TTL)
+        data = buf[header.start : header.end]
+        if len(data) <= context.gso_size:
+            context.gso_size = 0  # a run of one: the host's kernel takes no segment size that is larger than the data
         if header.destination_port == _DNS_PORT and self.names is not None and self.names(ip, header, buf):
             return
-        data = buf[header.start : header.end]
         if len(data) > MAX_SENT * context.gso_size > 0:
             raise Malformed(Reason.VNET_HEADER)
         if flow is None:

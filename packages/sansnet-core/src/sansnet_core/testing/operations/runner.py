@@ -1,0 +1,45 @@
+"""Does operations to a world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from sansnet_core.testing.operations import guest_deeds, host_deeds, program_deeds
+from sansnet_core.testing.operations.domains import Operation
+from sansnet_core.testing.operations.settings import Setting
+from sansnet_core.testing.operations.world import World
+
+__all__ = ["do", "run"]
+
+_DEEDS: Final[dict[type[Operation], Callable[[World, Any], None]]] = {
+    **guest_deeds.DEEDS,
+    **host_deeds.DEEDS,
+    **program_deeds.DEEDS,
+}
+
+
+def do(world: World, operations: Iterable[Operation]) -> None:
+    """Do operations, one after the other.
+
+    Raises:
+        AssertionError: the network does what it must not.
+    """
+    for one in operations:
+        _DEEDS[type(one)](world, one)
+        world.settle()
+
+
+def run(setting: Setting, operations: Iterable[Operation]) -> World:
+    """Do operations to a new network, and end all that is left; then nothing may be.
+
+    Returns:
+        The world at the end.
+
+    Raises:
+        AssertionError: the network does what it must not.
+    """
+    world = World(setting)
+    do(world, operations)
+    world.finish()
+    return world

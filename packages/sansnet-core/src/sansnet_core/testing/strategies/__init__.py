@@ -1,0 +1,34 @@
+"""Strategies of Hypothesis: configurations of networks, and the frames that their guests send.
+
+`configs` makes configurations with limits from tiny to default. For one of them, `valid_frames` makes frames as a
+correct guest sends them, `nearly_valid_frames` those with one thing wrong, `hostile_frames` any others, and `frames`
+all three. `batches` makes lists of them, some of which are all the fragments of one packet. They are bytes, ready for
+`Network.receive_frames`. The simplest choice of everything comes first, so that Hypothesis reduces a failure to it.
+
+They need Hypothesis: `pip install 'sansnet-core[hypothesis]'`.
+"""
+
+from __future__ import annotations
+
+from sansnet_core.testing.strategies.configurations import configs, limits, links, rules
+from sansnet_core.testing.strategies.frames import (
+    PROTOCOLS,
+    batches,
+    frames,
+    hostile_frames,
+    nearly_valid_frames,
+    valid_frames,
+)
+
+__all__ = [
+    "PROTOCOLS",
+    "batches",
+    "configs",
+    "frames",
+    "hostile_frames",
+    "limits",
+    "links",
+    "nearly_valid_frames",
+    "rules",
+    "valid_frames",
+]

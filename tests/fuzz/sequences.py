@@ -1,0 +1,76 @@
+"""Strategies of Hypothesis for settings and sequences of operations. They need Hypothesis, as nothing else here does.
+
+A sequence draws from a few kinds of operations and a few of the guest's ports, so that operations meet: among all kinds
+and ports, few would concern the same connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from hypothesis import strategies as st
+
+from sansnet_core.testing.operations.domains import ANY_BYTES, Operation, domains
+from sansnet_core.testing.operations.settings import Setting
+from sansnet_core.testing.operations.steps import OPERATIONS, PORTS, GuestConnects, GuestSends, TimePasses
+
+__all__ = ["one_of", "sequences", "settings"]
+
+_OFTEN: tuple[type[Operation], ...] = (GuestConnects, GuestSends, TimePasses)
+"""Kinds that most other ones need."""
+
+
+def _fields(kind: type[Any], frames: st.SearchStrategy[bytes], fixed: dict[str, Sequence[Any]]) -> dict[str, Any]:
+    return {
+        name: frames if values is ANY_BYTES else st.sampled_from(fixed.get(name, values))
+        for name, values in domains(kind).items()
+    }
+
+
+def settings(**fixed: Sequence[Any]) -> st.SearchStrategy[Setting]:
+    """Settings; `fixed` has the values of some fields."""
+    return st.builds(Setting, **_fields(Setting, st.binary(), fixed))
+
+
+def one_of(
+    kinds: Iterable[type[Operation]], frames: st.SearchStrategy[bytes], **fixed: Sequence[Any]
+) -> st.SearchStrategy[Operation]:
+    """Operations of some kinds.
+
+    Args:
+        kinds: which ones; one that occurs twice is chosen more often.
+        frames: for `GuestSendsFrame`.
+        fixed: the values of some fields, in all kinds that have them.
+    """
+    return st.one_of([st.builds(kind, **_fields(kind, frames, fixed)) for kind in kinds])
+
+
+@st.composite
+def sequences(
+    draw: st.DrawFn,
+    frames: st.SearchStrategy[bytes] | None = None,
+    kinds: Sequence[type[Operation]] = OPERATIONS,
+    most: int = 60,
+) -> list[Operation]:
+    """Sequences of operations.
+
+    Args:
+        draw: given by Hypothesis.
+        frames: raw frames of the guest; any bytes if it is None.
+        kinds: kinds of operations.
+        most: operations in a sequence.
+    """
+    some = draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=8, unique=True))
+    often = [kind for kind in _OFTEN if kind in kinds]
+    ports = draw(st.lists(st.sampled_from(PORTS), min_size=1, max_size=3, unique=True))
+    own = [port for port in ports if port in domains(GuestConnects)["port"]] or [PORTS[0]]
+    listening = [port for port in ports if port not in own] or [PORTS[-1]]
+    frames = st.binary(max_size=100) if frames is None else frames
+    choices = [one_of([kind], frames, port=_ports(kind, own, listening)) for kind in some + often]
+    return draw(st.lists(st.one_of(choices), max_size=most))
+
+
+def _ports(kind: type[Operation], own: list[int], listening: list[int]) -> list[int]:
+    values = domains(kind).get("port", ())
+    return [port for port in own + listening if port in values] or list(values)

@@ -1,0 +1,48 @@
+"""Any sequence of what guests, hosts, programs and time can do, with limits from tiny to default, keeps these:
+
+- nothing raises;
+- each order is legal in the state of its socket, by an independent model of the host's sockets;
+- a stream's bytes arrive unaltered and in order, at the host and at the guest;
+- nothing is acknowledged that was not sent;
+- each frame is well-formed, and within the link and its MTU;
+- when the guest is silent, the host reads and time passes, no flow, socket, question or byte is left.
+"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sansnet_core.testing.operations import OPERATIONS, Operation, Setting, decode, encode, run
+from tests.fuzz.corpus import frames
+from tests.fuzz.sequences import sequences
+from tests.fuzz.sequences import settings as any_settings
+
+_FRAMES = st.sampled_from(sorted(frames().values()))
+
+
+@pytest.mark.slow
+@settings(max_examples=1000)
+@given(setting=any_settings(), operations=sequences(_FRAMES))
+def test_any_sequence_keeps_all_invariants(setting: Setting, operations: list[Operation]) -> None:
+    run(setting, operations)
+
+
+@pytest.mark.slow
+@settings(max_examples=500)
+@given(program=st.binary(max_size=400))
+def test_any_bytes_are_a_program(program: bytes) -> None:
+    setting, operations = decode(program)
+    run(setting, operations)
+
+
+@given(setting=any_settings(), operations=sequences(_FRAMES, most=10))
+@settings(max_examples=50)
+def test_a_program_holds_all_operations(setting: Setting, operations: list[Operation]) -> None:
+    assert decode(encode(setting, operations)) == (setting, operations)
+
+
+def test_every_kind_of_operation_can_be_done_to_a_new_network() -> None:
+    for kind in OPERATIONS:
+        run(Setting(), [kind()] * 2)
