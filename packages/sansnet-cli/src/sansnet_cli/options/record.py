@@ -29,6 +29,7 @@ def add_record_options(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--record-size",
+        type=values.typed(size),
         metavar="SIZE",
         help="limit FILE and FILE.1 together to SIZE, in bytes or with K, M or G; default: 256M",
     )
@@ -48,10 +49,7 @@ def record_options(parsed: argparse.Namespace) -> dict[str, Any]:
     check_record(parsed.record, others)
     found: dict[str, Any] = {"record": parsed.record}
     if parsed.record_size is not None:
-        try:
-            found["record_size"] = size(parsed.record_size)
-        except values.BadValue as bad:
-            raise CommandLineError(f"--record-size {bad}") from None
+        found["record_size"] = parsed.record_size
     return found
 
 

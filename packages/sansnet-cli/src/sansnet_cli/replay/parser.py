@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from sansnet_cli import __version__
 from sansnet_cli.options import values
-from sansnet_cli.options.parser import Parser, typed, with_examples
+from sansnet_cli.options.parser import Parser, with_examples
 from sansnet_cli.options.records import CommandLineError
+from sansnet_cli.options.values import typed
 from sansnet_core.records import Record
 
 __all__ = ["ReplayOptions", "parse", "parser"]

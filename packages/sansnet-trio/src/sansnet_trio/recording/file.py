@@ -97,7 +97,7 @@ class RecordingFile(Uncopyable):
             return
         if self._written:
             if self._pipe is not None:
-                self._fail("a pipe takes the recording of one network")
+                self._fail("a pipe takes the recording of one network", "record to a file")
                 return
             self._turn()
         self._written, self._full_at = 0, _NEVER
@@ -112,7 +112,8 @@ class RecordingFile(Uncopyable):
         try:
             if self._pipe is not None:
                 if not self._pipe.put(data):
-                    raise TimeoutError(errno.ETIMEDOUT, "the reader does not keep up")
+                    self._fail("the reader does not keep up", "read it faster, or record to a file")
+                    return
             else:
                 self._append(data)
         except OSError as error:
@@ -190,11 +191,8 @@ class RecordingFile(Uncopyable):
             pass
         os.ftruncate(descriptor, 0)
 
-    def _fail(self, reason: str | None) -> None:
+    def _fail(self, reason: str | None, remedy: str = "make room for it, or record to another file") -> None:
         self.failed = True
-        remedy = "make room for it, or record to another file"
-        if self._pipe is not None:
-            remedy = "read it as fast as it is written, or record to a file"
         _log.warning("the recording ends here (%s); %s", reason, remedy)
 
 
