@@ -110,7 +110,7 @@ def test_a_recording_that_cannot_go_on_ends_alone(tmp_path: Path, caplog: pytest
         run(work, record="/dev/full")
 
     assert [record.getMessage() for record in caplog.records] == [
-        "the recording ends here (No space left on device); read it as fast as it is written, or record to a file"
+        "the recording ends here (No space left on device); make room for it, or record to another file"
     ]
 
 

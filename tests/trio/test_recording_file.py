@@ -271,7 +271,7 @@ def test_a_reader_that_does_not_read_ends_the_recording(tmp_path: Path, caplog: 
         assert file.failed
 
     assert [record.getMessage() for record in caplog.records] == [
-        "the recording ends here (the reader does not keep up); read it as fast as it is written, or record to a file"
+        "the recording ends here (the reader does not keep up); read it faster, or record to a file"
     ]
 
 
