@@ -11,7 +11,7 @@ Names that are not listed here are found in these modules, which are public too:
 - `fields`: types of fields of records that hold addresses, networks and ports.
 - `impairment`: a bad network: delay, rate, and frames that are lost or changed.
 - `link`: frames in a byte stream (`link.stream`).
-- `pcap`: the file format of captures.
+- `pcap`, `pcapng`: file formats of captures.
 - `policy`: rules about flows and names, their text form and files, and verdicts about new flows.
 - `ports`: forwarded ports as data, and the grammar of their specifications.
 - `recording`: recordings of the inputs of a network, and their replay.
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         notices,
         orders,
         pcap,
+        pcapng,
         policy,
         ports,
         recording,
@@ -180,6 +181,7 @@ __all__ = [
     "notices",
     "orders",
     "pcap",
+    "pcapng",
     "policy",
     "ports",
     "recording",
@@ -222,6 +224,7 @@ _HOMES = {
         "SocketId",
     ),
     "pcap": (),
+    "pcapng": (),
     "policy": (
         "Action",
         "Allow",

@@ -31,6 +31,7 @@ _CONTAINERS: Final = {
     (cls.__module__, cls.__name__): cls
     for cls in (Counter, OrderedDict, bytearray, complex, defaultdict, deque, frozenset, memoryview, partial, set)
 }
+_WITH_METHODS: Final = frozenset((Counter, OrderedDict, deque, dict, list, set))
 _PACKAGE: Final = "sansnet_core."
 _NOT_STATE: Final = ("sansnet_core.testing", "sansnet_core.recording", __name__)
 _FUNCTIONS: Final = ("sansnet_core.addresses", "sansnet_core.proto", "sansnet_core.proxy")
@@ -180,9 +181,9 @@ def _is_within(module: str, places: Iterable[str]) -> bool:
 
 
 def _method(owner: object, name: str) -> Callable[..., object]:
-    """A method of an object of the core; takes the place of `getattr`."""
-    if not type(owner).__module__.startswith(_PACKAGE) or not isinstance(
-        getattr(type(owner), name, None), FunctionType
-    ):
+    """A method of an object of the core, or of a container; takes the place of `getattr`."""
+    cls = type(owner)
+    of_core = cls.__module__.startswith(_PACKAGE) and isinstance(getattr(cls, name, None), FunctionType)
+    if not of_core and not (cls in _WITH_METHODS and not name.startswith("_")):
         raise ValueError(f"no network has a method {name!r:.100}")
     return cast("Callable[..., object]", getattr(owner, name))

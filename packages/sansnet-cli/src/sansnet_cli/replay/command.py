@@ -65,7 +65,7 @@ class _Command:
         self._replay = made
         self._written = written
         self._capture: Capture | None = None
-        self._steps = steps(made, options.until, options.at)
+        self._vnet = made.config.link.vnet_header
         self._lines: list[str] = []
         self._last: Step | None = None
         self._differences = 0
@@ -79,7 +79,7 @@ class _Command:
             self._write(self._capture.header)
         damage: RecordingError | None = None
         try:
-            for step in self._steps:
+            for step in self._replay.steps(self._options.until, self._options.at):
                 self._last = step
                 self._show(step)
                 if step.difference is not None:
@@ -104,7 +104,7 @@ class _Command:
         if step.number < self._options.begin:
             return
         if self._options.show:
-            self._lines += conversation(step)
+            self._lines += conversation(step, self._vnet)
             if len(self._lines) >= _LINES:
                 self._flush()
         if self._capture is not None:
@@ -138,15 +138,6 @@ class _Command:
             say(line)
         else:
             put(line + "\n")
-
-
-def steps(made: Replay, until: int | None, at: float | None) -> Iterator[Step]:
-    """The steps of a replay up to an input or a time, of which either may be None."""
-    while (following := made.following()) is not None:
-        number, time = following
-        if (until is not None and number > until) or (at is not None and time > at):
-            return
-        yield next(made)
 
 
 @contextmanager

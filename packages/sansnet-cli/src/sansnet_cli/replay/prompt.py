@@ -41,7 +41,8 @@ def interact(replay: Replay, last: Step | None) -> None:
             except RecordingError as error:
                 print(error)
                 break
-            print(*conversation(done), sep="\n")
+            for line in conversation(done, replay.config.link.vnet_header):
+                print(line)
             names["network"] = replay.network
         return done
 

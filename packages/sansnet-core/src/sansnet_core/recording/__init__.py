@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from sansnet_core.recording.failure import Failure
     from sansnet_core.recording.lines import conversation
     from sansnet_core.recording.network import RecordedNetwork
-    from sansnet_core.recording.replay import RecordingError, Replay, ReplayDifference, Step
+    from sansnet_core.recording.replay import Effect, RecordingError, Replay, ReplayDifference, Step
 
 __all__ = [
     "Capture",
+    "Effect",
     "Failure",
     "RecordedNetwork",
     "RecordingError",
@@ -32,7 +33,7 @@ _HOMES = {
     "failure": ("Failure",),
     "lines": ("conversation",),
     "network": ("RecordedNetwork",),
-    "replay": ("RecordingError", "Replay", "ReplayDifference", "Step"),
+    "replay": ("Effect", "RecordingError", "Replay", "ReplayDifference", "Step"),
 }
 """Module -> the names here that it defines."""
 

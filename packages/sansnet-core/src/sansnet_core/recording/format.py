@@ -52,7 +52,7 @@ class RecordingError(SansnetError, ValueError):
 class Counted(NamedTuple):
     """The number of outputs, if nothing else of them was kept."""
 
-    count: int
+    number: int
 
 
 class Beginning(NamedTuple):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from sansnet_core._version import __version__
-from sansnet_core.errors import UsageError
+from sansnet_core.errors import ConfigError, UsageError
 from sansnet_core.network import Network
 from sansnet_core.orders import Buffer, Endpoint, ExtendedError, Frame, Order, SocketId
 from sansnet_core.recording.calls import Call, Ending, Entry, Raised
@@ -67,6 +67,8 @@ class RecordedNetwork(Network):
         self._secret = secret
         self._epoch = epoch
         self._failures: list[float] = []
+        self.survived: list[Raised] = []
+        """Exceptions that the latest calls recovered from; the owner may clear it."""
         self._keep(ring, failed, b"")
 
     def _keep(self, ring: int, failed: Callable[[Failure], None] | None, state: bytes | None) -> None:
@@ -88,6 +90,15 @@ class RecordedNetwork(Network):
     def _set_state(self, state: dict[str, object]) -> None:
         super()._set_state(state)
         self._keep(RING, None, None)
+
+    def load_state(self, state: dict[str, object]) -> None:
+        """Take the state of a recorded network, for a replay."""
+        super()._set_state(state)
+
+    @property
+    def config(self) -> NetworkConfig:
+        """The present configuration."""
+        return self._context.config
 
     # the recording
 
@@ -197,7 +208,7 @@ class RecordedNetwork(Network):
 
     def _raised(self, error: BaseException, number: int, now: Any, *arguments: Any, result: Any = None) -> Any:
         """Note a call that raised an exception, and raise it again."""
-        if isinstance(error, UsageError):
+        if isinstance(error, UsageError) or (number == Call.RECONFIGURE and isinstance(error, ConfigError)):
             ending = Ending.MISUSE
         else:
             ending = Ending.FAILED if isinstance(error, Exception) else Ending.INTERRUPTED
@@ -234,8 +245,9 @@ class RecordedNetwork(Network):
         try:
             result = Network.stream_accepted(self, remote, guest_address, guest_port, now)
         except BaseException as error:
-            return self._raised(error, Call.STREAM_ACCEPTED, now, *arguments)
-        self._note((Call.STREAM_ACCEPTED, now, *arguments, result))
+            result = self._raised(error, Call.STREAM_ACCEPTED, now, *arguments)
+        else:
+            self._note((Call.STREAM_ACCEPTED, now, *arguments, result))
         return result
 
     def stream_connected(self, socket: SocketId, now: float) -> None:
@@ -292,8 +304,9 @@ class RecordedNetwork(Network):
         try:
             result = Network.forward_added(self, guest_address, guest_port, now, outgoing)
         except BaseException as error:
-            return self._raised(error, Call.FORWARD_ADDED, now, *arguments)
-        self._note((Call.FORWARD_ADDED, now, *arguments, result))
+            result = self._raised(error, Call.FORWARD_ADDED, now, *arguments)
+        else:
+            self._note((Call.FORWARD_ADDED, now, *arguments, result))
         return result
 
     def forward_removed(self, socket: SocketId, now: float) -> None:
@@ -361,8 +374,9 @@ class RecordedNetwork(Network):
         try:
             result = Network.service_added(self, protocol, prefix, port, now)
         except BaseException as error:
-            return self._raised(error, Call.SERVICE_ADDED, now, protocol, prefix, port)
-        self._note((Call.SERVICE_ADDED, now, protocol, prefix, port, result))
+            result = self._raised(error, Call.SERVICE_ADDED, now, protocol, prefix, port)
+        else:
+            self._note((Call.SERVICE_ADDED, now, protocol, prefix, port, result))
         return result
 
     def service_removed(self, socket: SocketId, now: float) -> None:
@@ -392,8 +406,9 @@ class RecordedNetwork(Network):
         try:
             result = Network.stream_opened(self, source, guest_address, guest_port, now)
         except BaseException as error:
-            return self._raised(error, Call.STREAM_OPENED, now, *arguments)
-        self._note((Call.STREAM_OPENED, now, *arguments, result))
+            result = self._raised(error, Call.STREAM_OPENED, now, *arguments)
+        else:
+            self._note((Call.STREAM_OPENED, now, *arguments, result))
         return result
 
     def flow_decided(self, socket: SocketId, verdict: Verdict, now: float) -> None:

@@ -303,9 +303,7 @@ def _put_other(out: bytearray, value: object) -> None:
         _put_record(out, value)
     elif isinstance(value, IPv4Address | IPv6Address):
         _put_text(out, str(value))
-    elif isinstance(value, memoryview) and value.readonly:
-        _put_bytes(out, bytes(value))
-    elif isinstance(value, bytes):
+    elif (isinstance(value, memoryview) and value.readonly) or isinstance(value, bytes):
         _put_bytes(out, bytes(value))
     elif isinstance(value, str):
         _put_text(out, str(value))
