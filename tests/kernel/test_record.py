@@ -101,7 +101,7 @@ def same(path: Path) -> int:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     done = replay(path)
     found = re.fullmatch(
-        rf"{re.escape(str(path))}: (\d+) inputs of [\d.]+ s replayed; all outputs are the same\n", done.stdout
+        rf"{re.escape(str(path))}: (\d+) inputs in [\d.]+ s; all outputs are the same\n", done.stdout
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     assert found is not None, done.stdout

@@ -6,9 +6,10 @@ import gc
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+from sansnet_cli import __version__
 from sansnet_cli.options.records import CommandLineError
 from sansnet_cli.output.stderr import say
 from sansnet_cli.output.stdout import Unwritable, put
@@ -48,6 +49,9 @@ def replay(arguments: Sequence[str]) -> int:
         except RecordingError as error:
             say(f"sansnet: {options.file}: {error}")
             return 1
+        if options.python and not made.can_replay:
+            say(f"sansnet: {options.file}: it begins in the middle, so there is no network for --python; leave it out")
+            return 1
         return _Command(options, made, written).run()
 
 
@@ -57,10 +61,10 @@ class _Command:
     Args:
         options: its options.
         made: the replay, at its beginning.
-        written: the file of a capture; None without one.
+        written: the descriptor of a capture; None without one.
     """
 
-    def __init__(self, options: ReplayOptions, made: Replay, written: BinaryIO | None) -> None:
+    def __init__(self, options: ReplayOptions, made: Replay, written: int | None) -> None:
         self._options = options
         self._replay = made
         self._written = written
@@ -84,21 +88,28 @@ class _Command:
                 self._show(step)
                 if step.difference is not None:
                     self._differences += 1
-                    self._flush()
-                    say(f"sansnet: {self._options.file}: {step.difference}")
+                    self._complain(f"{step.difference}{self._version_note()}")
                     if not self._options.keep_going:
                         break
         except RecordingError as error:
             damage = error
-        self._flush()
         if damage is not None:
-            say(f"sansnet: {self._options.file}: {damage}; everything before it was replayed")
+            self._complain(f"{damage}; what follows is about the part before it")
+        self._flush()
         self._conclude()
         if self._options.python:
             from sansnet_cli.replay.prompt import interact
 
             interact(self._replay, self._last)
-        return int(damage is not None or self._differences > 0)
+        return int(damage is not None or self._differences > 0 or not self._replay.can_replay)
+
+    def _complain(self, sentence: str) -> None:
+        self._flush()
+        say(f"sansnet: {self._options.file}: {sentence}")
+
+    def _version_note(self) -> str:
+        made = self._replay.version
+        return "" if made == __version__ else f"; sansnet {made:.20} recorded it, and this is {__version__}"
 
     def _show(self, step: Step) -> None:
         if step.number < self._options.begin:
@@ -117,9 +128,12 @@ class _Command:
 
     def _write(self, data: bytes) -> None:
         assert self._written is not None
+        rest = memoryview(data)
         try:
-            self._written.write(data)
-            self._written.flush()
+            while rest:
+                rest = rest[os.write(self._written, rest) :]
+        except BrokenPipeError:
+            raise SystemExit(1) from None
         except OSError as error:
             raise Unwritable(f"--pcapng {self._options.pcapng}: {error.strerror}; give another file") from error
 
@@ -127,13 +141,15 @@ class _Command:
         """Print the result."""
         number, seconds = (0, 0.0) if self._last is None else (self._last.number, self._last.time)
         inputs = "1 input" if number == 1 else f"{number} inputs"
-        if not self._differences:
+        if not self._replay.can_replay:
+            result = "they were read only, since the recording begins in the middle, without the state before it"
+        elif not self._differences:
             result = "all outputs are the same"
         elif self._options.keep_going:
-            result = f"the outputs of {self._differences} of them differ"
+            result = f"{self._differences} of them have other outputs"
         else:
-            result = "the outputs of the last one differ"
-        line = f"{self._options.file}: {inputs} of {seconds:.3f} s replayed; {result}"
+            result = "the last one has another output"
+        line = f"{self._options.file}: {inputs} in {seconds:.3f} s; {result}"
         if self._options.pcapng == "-":
             say(line)
         else:
@@ -145,11 +161,13 @@ def _opened(path: str) -> Iterator[BinaryIO]:
     if path == "-":
         yield sys.stdin.buffer
         return
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise CommandLineError(f"the recording {path} cannot be read ({error.strerror}); give another one") from error
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(path, "rb", buffering=0))
+        except OSError as error:
+            raise CommandLineError(
+                f"the recording {path} cannot be read ({error.strerror}); give another one"
+            ) from error
         yield file
 
 
@@ -167,9 +185,10 @@ def _pieces(file: BinaryIO, name: str) -> Iterator[bytes]:
 
 
 @contextmanager
-def _created(path: str) -> Iterator[BinaryIO]:
+def _created(path: str) -> Iterator[int]:
+    """A descriptor of a new file, or that of stdout."""
     if path == "-":
-        yield sys.stdout.buffer
+        yield sys.stdout.fileno()
         return
     try:
         descriptor = open_output(path)
@@ -178,5 +197,7 @@ def _created(path: str) -> Iterator[BinaryIO]:
             f"the file {path} of --pcapng cannot be written ({error.strerror}); give another one"
         ) from error
     os.set_blocking(descriptor, True)  # nothing waits for this command
-    with closing(os.fdopen(descriptor, "wb")) as file:
-        yield file
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
