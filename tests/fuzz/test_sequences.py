@@ -14,12 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sansnet_core.testing import GuestStack
 from sansnet_core.testing.operations import OPERATIONS, Operation, Setting, decode, encode, run
-from tests.fuzz.corpus import frames
-from tests.fuzz.sequences import sequences
-from tests.fuzz.sequences import settings as any_settings
+from sansnet_core.testing.operations.steps import GuestSendsFrame
+from sansnet_core.testing.strategies import configs, frames, sequences
+from sansnet_core.testing.strategies import settings as any_settings
+from tests.fuzz import corpus
 
-_FRAMES = st.sampled_from(sorted(frames().values()))
+_FRAMES = st.sampled_from(sorted(corpus.frames().values()))
 
 
 @pytest.mark.slow
@@ -27,6 +29,14 @@ _FRAMES = st.sampled_from(sorted(frames().values()))
 @given(setting=any_settings(), operations=sequences(_FRAMES))
 def test_any_sequence_keeps_all_invariants(setting: Setting, operations: list[Operation]) -> None:
     run(setting, operations)
+
+
+@pytest.mark.slow
+@settings(max_examples=300)
+@given(data=st.data())
+def test_any_sequence_with_any_configuration_and_any_frames(data: st.DataObject) -> None:
+    config = data.draw(configs(guest_mac=GuestStack().mac))
+    run(config, data.draw(sequences(frames(config), [*OPERATIONS, *[GuestSendsFrame] * 10])))
 
 
 @pytest.mark.slow

@@ -159,6 +159,20 @@ def test_datagrams_go_through_an_association(address: str, kind: int) -> None:
     assert [notice.host for notice in bench.notices if isinstance(notice, FlowOpened)] == [SERVER]
 
 
+def test_bytes_of_a_proxy_behind_its_dialogue_cost_few_reads() -> None:
+    """They have no meaning, and a proxy may send many."""
+    bench, _ = network()
+    bench.send(datagram())
+    socket, _, _ = associate(bench)
+    left, reads = 1 << 20, 0
+    while left:
+        size = min(bench.network.receive_budget(socket), left)
+        bench.network.stream_received(socket, bytes(size), bench.now)
+        left, reads = left - size, reads + 1
+    assert reads < 100
+    assert bench.take() == []
+
+
 def test_names_are_passed_on_and_nothing_is_asked() -> None:
     bench, bindings = network()
     bench.send(datagram(LEASE), datagram(LEASE6, source_port=5001))

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
+from sansnet_core.config import NetworkConfig
 from sansnet_core.errors import SansnetError
 from sansnet_core.recording.calls import ARGUMENTS, METHODS, OUTPUTS, RETURNING, Call, Ending, Entry, Raised
 from sansnet_core.recording.values import Reader, put, put_frames, put_orders
 
-__all__ = ["Beginning", "Counted", "Part", "Position", "RecordingError", "Writer", "expected", "parts"]
+__all__ = ["Beginning", "Checkpoint", "Counted", "Part", "Position", "RecordingError", "Writer", "expected", "parts"]
 
 VERSION: Final = 1
 MAGIC: Final = b"sansnet recording "
@@ -76,6 +77,13 @@ class Beginning(NamedTuple):
     state: bytes | None
 
 
+class Checkpoint(NamedTuple):
+    """The state of the network after a call that was interrupted, and its configuration."""
+
+    config: Any
+    state: bytes
+
+
 class Position(NamedTuple):
     """Where a part is: the block begins at `block` bytes of the file, the part at `offset` bytes of the block."""
 
@@ -88,12 +96,12 @@ class Part(NamedTuple):
 
     Attributes:
         position: where it is.
-        entry: a call, as in `calls`; a `Beginning`; or bytes, a state that takes the place of the present one.
+        entry: a call, as in `calls`; or a `Beginning` or a `Checkpoint`.
         outcome: what the call returned or raised, encoded; two calls with equal ones did the same.
     """
 
     position: Position
-    entry: Entry | Beginning | bytes
+    entry: Entry | Beginning | Checkpoint
     outcome: bytes = b""
 
 
@@ -127,7 +135,17 @@ class Writer:
 
     def call(self, entry: Entry) -> None:
         """Write a call; the result of one that takes outputs is a list of them, or their number."""
-        out = self._out
+        out, start = self._out, len(self._out)
+        try:
+            self._put_call(out, entry)
+        except BaseException:
+            del out[start:]
+            self._now = None
+            raise
+        if len(out) > _BLOCK_SIZE:
+            self.flush()
+
+    def _put_call(self, out: bytearray, entry: Entry) -> None:
         number, now = entry[0], entry[1]
         if now is not self._now and now is not None:
             self._mark(now)
@@ -139,13 +157,15 @@ class Writer:
         for value in entry[2:end]:
             put(out, value)
         _put_outcome(out, number, entry[end:])
-        if len(out) > _BLOCK_SIZE:
-            self.flush()
 
-    def checkpoint(self, state: bytes) -> None:
-        """Write a state that takes the place of the present one, since a call was interrupted."""
-        self._out.append(_CHECKPOINT)
-        put(self._out, state)
+    def checkpoint(self, state: bytes, config: NetworkConfig) -> None:
+        """Write the state after a call that was interrupted, and the configuration."""
+        self.flush()
+        out = bytearray((_CHECKPOINT,))
+        put(out, config)
+        put(out, state)
+        self._out = out
+        self.flush()
 
     def flush(self) -> None:
         """Write the entries that wait for the end of their block."""
@@ -214,7 +234,7 @@ def _part(reader: Reader, at: Position, kind: int, now: object) -> Part:
         beginning = Beginning(*[reader.value() for _ in Beginning._fields])
         return Part(at, beginning)
     if kind == _CHECKPOINT:
-        return Part(at, _expect_bytes(reader.value()))
+        return Part(at, Checkpoint(reader.value(), _expect_bytes(reader.value())))
     number = kind & ~(_RAISED | _COUNTED)
     if number not in METHODS:
         raise ValueError(f"there is no input number {number}")

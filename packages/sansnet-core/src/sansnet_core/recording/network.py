@@ -2,24 +2,22 @@
 
 Theory of operation. Each method that changes what the network does later lets `Network` do the work, and then notes the
 call with its result (`calls`). The note is appended to the last inputs in memory (`ring`), and written to the recording
-if there is one (`format`). If the work raises an exception by mistake, `recovery` gives up the flow that it belongs to,
-and the call goes on with the rest of its work. A replay does the same, so a recording has only the call.
+if there is one (`format`). If the work raises an exception by mistake, `rescue` goes on with the rest of it. A replay
+does the same, so a recording has only the call.
 
 The methods are written out, since they are called for each packet: what they add is about as much as one more call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Collection, Iterable
+from errno import ECONNABORTED
+from typing import TYPE_CHECKING, Any
 
-from sansnet_core._version import __version__
-from sansnet_core.errors import ConfigError, UsageError
 from sansnet_core.network import Network
 from sansnet_core.orders import Buffer, Endpoint, ExtendedError, Frame, Order, SocketId
-from sansnet_core.recording.calls import Call, Ending, Entry, Raised
-from sansnet_core.recording.ring import Ring
-from sansnet_core.snapshot import TooLarge, save
+from sansnet_core.recording.calls import Call
+from sansnet_core.recording.rescue import RescuedNetwork
 
 if TYPE_CHECKING:
     from sansnet_core.addresses import AnyAddress, AnyPrefix
@@ -27,21 +25,11 @@ if TYPE_CHECKING:
     from sansnet_core.fields import AnyEndpoint
     from sansnet_core.notices import Notice
     from sansnet_core.policy import Verdict
-    from sansnet_core.recording.failure import Failure
-    from sansnet_core.recording.format import Writer
 
-__all__ = ["RING", "RecordedNetwork"]
-
-RING: Final = 4 << 20
-"""Bytes of the last inputs that are kept in memory."""
-
-_NOT_STATE: Final = frozenset(
-    ("_entries", "_failed", "_note", "_noted", "_ring", "_segment_entries", "_segment_size", "_writer", "_interrupted")
-)
-"""Attributes that belong to the recording, and not to the network."""
+__all__ = ["RecordedNetwork"]
 
 
-class RecordedNetwork(Network):
+class RecordedNetwork(RescuedNetwork):
     """A network that keeps its last inputs in memory, can record all of them, and survives its own mistakes.
 
     Args:
@@ -52,168 +40,6 @@ class RecordedNetwork(Network):
         epoch: the date of time 0 of the clock of `now`, in seconds since 1970; recordings have it for captures.
         failed: called with each `Failure` before the input that caused it returns; it must not call the network.
     """
-
-    def __init__(
-        self,
-        config: NetworkConfig,
-        *,
-        now: float,
-        secret: bytes,
-        ring: int = RING,
-        epoch: float = 0.0,
-        failed: Callable[[Failure], None] | None = None,
-    ) -> None:
-        super().__init__(config, now=now, secret=secret)
-        self._secret = secret
-        self._epoch = epoch
-        self._failures: list[float] = []
-        self.survived: list[Raised] = []
-        """Exceptions that the latest calls recovered from; the owner may clear it."""
-        self._keep(ring, failed, b"")
-
-    def _keep(self, ring: int, failed: Callable[[Failure], None] | None, state: bytes | None) -> None:
-        """Begin to keep the last inputs; `state` is as in `Beginning`."""
-        self._failed = failed
-        self._writer: Writer | None = None
-        self._interrupted = False
-        origin = None if state is None else (self._context.config, self._context.now, state)
-        self._ring = Ring(ring, origin) if ring else None
-        self._noted = 0
-        self._entries: list[Entry] = self._ring.segments[-1].entries if self._ring else []
-        self._segment_size = self._ring.segment_size if self._ring else 1 << 62
-        self._segment_entries = self._ring.segment_entries if self._ring else 1 << 62
-        self._note: Callable[[Entry], object] = self._entries.append if self._ring else _note_nothing
-
-    def _state(self) -> dict[str, object]:
-        return {name: value for name, value in vars(self).items() if name not in _NOT_STATE}
-
-    def _set_state(self, state: dict[str, object]) -> None:
-        super()._set_state(state)
-        self._keep(RING, None, None)
-
-    def load_state(self, state: dict[str, object]) -> None:
-        """Take the state of a recorded network, for a replay."""
-        super()._set_state(state)
-
-    @property
-    def config(self) -> NetworkConfig:
-        """The present configuration."""
-        return self._context.config
-
-    # the recording
-
-    def record(self, write: Callable[[bytes], object] | None) -> None:
-        """Begin a recording of all inputs, in place of the present one; None ends that.
-
-        It begins with the whole state of the network, and can be replayed by itself.
-
-        Args:
-            write: called with each part of the recording, as bytes to be put one behind the other, within the inputs.
-                It must not raise, nor call the network.
-        """
-        if self._writer is not None:
-            self._writer.flush()
-            self._writer = None
-        if write is not None:
-            from sansnet_core.recording.format import Writer
-
-            fresh = self._ring is not None and len(self._ring.segments) == 1 and not self._entries
-            self._interrupted = False
-            self._writer = Writer(write, self._beginning(b"" if fresh and self._is_new() else self._save(None)))
-        self._choose_note()
-
-    def _is_new(self) -> bool:
-        origin = self._ring.segments[0].origin if self._ring else None
-        return origin is not None and origin[2] == b""
-
-    def _choose_note(self) -> None:
-        if self._writer is not None:
-            self._note = self._note_and_write
-        else:
-            self._note = self._entries.append if self._ring else _note_nothing
-
-    def flush_recording(self) -> None:
-        """Write what the present recording has not written yet: entries wait until there are 64 KiB."""
-        if self._writer is not None:
-            self._writer.flush()
-
-    @property
-    def recorded(self) -> int:
-        """Bytes of the present recording so far; 0 without one."""
-        return self._writer.written if self._writer is not None else 0
-
-    def last_inputs(self) -> bytes:
-        """A recording of the last inputs; empty if none are kept.
-
-        It can be replayed if it begins with a new network or a saved state. That is so unless the network has much
-        state, or there is much traffic.
-        """
-        if self._ring is None:
-            return b""
-        from sansnet_core.recording.format import Writer
-
-        pieces: list[bytes] = []
-        segments = self._ring.last()
-        config, now, state = segments[0].origin or (self._context.config, self._context.now, None)
-        writer = Writer(pieces.append, self._beginning(state, config, now))
-        for segment in segments:
-            for entry in segment.entries:
-                writer.call(entry)
-        writer.flush()
-        return b"".join(pieces)
-
-    def _beginning(self, state: bytes | None, config: NetworkConfig | None = None, now: float | None = None) -> Any:
-        from sansnet_core.recording.format import Beginning
-
-        context = self._context
-        now = context.now if now is None else now
-        return Beginning(__version__, config or context.config, self._secret, now, self._epoch, state)
-
-    def _save(self, limit: int | None) -> bytes:
-        """The state of the network; see `snapshot.save`. The configuration and what is made of it are left out."""
-        context = self._context
-        known = (context.config, context.policy, *context.config.rules)
-        return save(self, self._state(), known, limit)
-
-    def _note_and_write(self, entry: Entry) -> None:
-        if self._ring is not None:
-            self._entries.append(entry)
-        if self._writer is not None:
-            if self._interrupted:
-                self._writer.checkpoint(self._save(None))
-                self._interrupted = False
-            self._writer.call(entry)
-
-    def _note_outputs(self, number: int, outputs: list[Any]) -> None:
-        """Note outputs: their number in memory, and all of them in the recording."""
-        if self._ring is not None:
-            self._entries.append((number, None, len(outputs)))
-        if self._writer is not None:
-            self._writer.call((number, None, outputs))
-
-    def _begin_segment(self) -> None:
-        assert self._ring is not None
-        self._entries = self._ring.begin_segment(self._context.now, self._noted, self._checkpoint).entries
-        self._noted = 0
-        self._choose_note()
-
-    def _checkpoint(self, limit: int) -> tuple[Any, int] | None:
-        try:
-            state = self._save(limit)
-        except TooLarge:
-            return None
-        return (self._context.config, self._context.now, state), len(state)
-
-    # exceptions
-
-    def _raised(self, error: BaseException, number: int, now: Any, *arguments: Any, result: Any = None) -> Any:
-        """Note a call that raised an exception, and raise it again."""
-        if isinstance(error, UsageError) or (number == Call.RECONFIGURE and isinstance(error, ConfigError)):
-            ending = Ending.MISUSE
-        else:
-            ending = Ending.FAILED if isinstance(error, Exception) else Ending.INTERRUPTED
-        self._note((-number, now, *arguments, Raised(ending, type(error).__name__, str(error))))
-        raise error
 
     # inputs
 
@@ -229,11 +55,12 @@ class RecordedNetwork(Network):
     def receive_frames(self, frames: Iterable[Buffer], now: float) -> None:
         """See `Network.receive_frames`."""
         batch = tuple(frames) if type(frames) is list else _batch(frames)
+        left = iter(batch) if type(batch) is tuple else batch
         try:
-            Network.receive_frames(self, batch, now)
+            Network.receive_frames(self, left, now)
             self._noted += sum(map(len, batch))
         except BaseException as error:
-            self._raised(error, Call.RECEIVE_FRAMES, now, batch)
+            self._raised(error, Call.RECEIVE_FRAMES, now, batch, left=left)
         else:
             self._note((Call.RECEIVE_FRAMES, now, batch))
 
@@ -406,7 +233,7 @@ class RecordedNetwork(Network):
         try:
             result = Network.stream_opened(self, source, guest_address, guest_port, now)
         except BaseException as error:
-            result = self._raised(error, Call.STREAM_OPENED, now, *arguments)
+            result = self._raised(error, Call.STREAM_OPENED, now, *arguments, result=-ECONNABORTED)
         else:
             self._note((Call.STREAM_OPENED, now, *arguments, result))
         return result
@@ -436,10 +263,11 @@ class RecordedNetwork(Network):
 
     def reconfigure(self, config: NetworkConfig, now: float, *, moved: bool = False, keep_flows: bool = False) -> None:
         """See `Network.reconfigure`."""
+        old = self._context.config
         try:
             Network.reconfigure(self, config, now, moved=moved, keep_flows=keep_flows)
         except BaseException as error:
-            self._raised(error, Call.RECONFIGURE, now, config, moved, keep_flows)
+            self._raised(error, Call.RECONFIGURE, now, config, moved, keep_flows, left=old)
         else:
             self._note((Call.RECONFIGURE, now, config, moved, keep_flows))
 
@@ -455,7 +283,7 @@ class RecordedNetwork(Network):
             if self._writer is None:
                 self._note((Call.TAKE_ORDERS, None, len(orders)))
             else:
-                self._note_outputs(Call.TAKE_ORDERS, orders)
+                self._note_outputs((Call.TAKE_ORDERS, None, orders))
         return orders
 
     def take_frames(self) -> list[Frame]:
@@ -468,7 +296,7 @@ class RecordedNetwork(Network):
             if self._writer is None:
                 self._note((Call.TAKE_FRAMES, None, len(frames)))
             else:
-                self._note_outputs(Call.TAKE_FRAMES, frames)
+                self._note_outputs((Call.TAKE_FRAMES, None, frames))
         if self._noted > self._segment_size or len(self._entries) > self._segment_entries:
             self._begin_segment()
         return frames
@@ -479,7 +307,7 @@ class RecordedNetwork(Network):
         if self._writer is None:
             self._note((Call.TAKE_NOTICES, None, len(notices)))
         else:
-            self._note_outputs(Call.TAKE_NOTICES, notices)
+            self._note_outputs((Call.TAKE_NOTICES, None, notices))
         return notices
 
     def receive_budget(self, socket: SocketId) -> int:
@@ -487,14 +315,10 @@ class RecordedNetwork(Network):
         try:
             budget = Network.receive_budget(self, socket)
         except BaseException as error:
-            budget = self._raised(error, Call.RECEIVE_BUDGET, None, socket)
+            budget = self._raised(error, Call.RECEIVE_BUDGET, None, socket, result=0)
         else:
             self._note((Call.RECEIVE_BUDGET, None, socket, budget))
         return budget
-
-
-def _note_nothing(entry: Entry) -> None:
-    """Keep no inputs."""
 
 
 def _batch(frames: Any) -> Any:

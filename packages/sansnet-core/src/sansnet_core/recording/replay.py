@@ -16,7 +16,7 @@ from sansnet_core.errors import ConfigError, Reason, SansnetError, UsageError
 from sansnet_core.notices import Notice
 from sansnet_core.orders import Buffer, Frame, Order
 from sansnet_core.recording.calls import ARGUMENTS, METHODS, OUTPUTS, RETURNING, Call, Ending, Raised
-from sansnet_core.recording.format import Beginning, Counted, Part, RecordingError, expected, parts
+from sansnet_core.recording.format import Beginning, Checkpoint, Counted, Part, RecordingError, expected, parts
 from sansnet_core.recording.network import RecordedNetwork
 from sansnet_core.recording.texts import call_text, outcome_text
 from sansnet_core.snapshot import load
@@ -199,7 +199,6 @@ class Replay:
         if part is None:
             raise StopIteration
         self._next = None
-        assert isinstance(part.entry, tuple)
         self.number += 1
         step = self._step(part)
         if step.difference is not None:
@@ -214,9 +213,9 @@ class Replay:
             part = next(self._parts, None)
             if part is None:
                 return None
-            if isinstance(part.entry, bytes):
-                if self._network is not None:
-                    self._load(part, self._network, part.entry, self._network.config)
+            if isinstance(part.entry, Checkpoint):
+                if self._network is not None and isinstance(part.entry.config, NetworkConfig):
+                    self._load(part, self._network, part.entry.state, part.entry.config)
             elif isinstance(part.entry, Beginning):
                 raise RecordingError("the recording has two beginnings", part.position.block)
             else:
@@ -275,7 +274,7 @@ class Replay:
     def _call(self, network: _Network, number: int, now: object, arguments: dict[str, Any]) -> tuple[Any, ...]:
         """Make a call again; what it raised and returned, as in `calls`."""
         given = arguments if now is None else {**arguments, "now": now}
-        network.survived.clear()
+        network.survived = None
         try:
             result = getattr(network, METHODS[number])(**given)
         except (UsageError, ConfigError) as error:
@@ -283,7 +282,7 @@ class Replay:
         except Exception as error:
             return (Raised(Ending.FAILED, type(error).__name__, str(error)),)
         outcome = (result,) if number in RETURNING else ()
-        return (network.survived[0], *outcome) if network.survived else outcome
+        return (network.survived, *outcome) if network.survived else outcome
 
     def _fill(self, step: Step, number: int, outcome: tuple[Any, ...]) -> None:
         for each in outcome:

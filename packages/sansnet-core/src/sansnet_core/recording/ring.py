@@ -94,6 +94,12 @@ class Ring:
             total -= self.segments.popleft().memory
         return segment
 
+    def interrupt(self) -> None:
+        """What came before cannot be replayed: memory ran out within a call, or it was interrupted."""
+        for segment in self.segments:
+            segment.origin = None
+        self._next_checkpoint = -1e300
+
     def last(self) -> list[Segment]:
         """The segments from the first one that a replay can begin with; all if there is none."""
         segments = list(self.segments)

@@ -57,6 +57,8 @@ MAX_BYTES: Final = 65536
 """Bytes that wait in one association."""
 MAX_TOTAL: Final = 16 << 20
 """Bytes that wait in all of them."""
+MEANINGLESS: Final = 65536
+"""Bytes to read at once behind the dialogue: a proxy that sends many there must not cost a read for each."""
 FAILED_TIME: Final = 1.0
 """Seconds for which a failure is remembered."""
 
@@ -142,6 +144,11 @@ class Association(Relayed):
         else:
             owner.drop(Reason.UNDECIDED_LIMIT, flow)
 
+    @property
+    def size(self) -> int:
+        """Bytes that wait."""
+        return self._size
+
     def ended(self) -> None:
         self._owner.ended(self)
 
@@ -175,7 +182,7 @@ class Association(Relayed):
 
     def budget(self) -> int:
         """How many bytes may be read from the proxy."""
-        return self._handshake.needed or 1
+        return self._handshake.needed or MEANINGLESS
 
     def datagram(self, source: Endpoint, data: bytes) -> None:
         """A stream has none."""
@@ -299,6 +306,19 @@ class Associations:
         self.order(OpenStream(association.control, proxy.server, local, guest, remote))
         context.timers.arm(association, context.now + context.config.limits.decision_time)
         return association
+
+    def recount(self, flows: list[Flow]) -> None:
+        """Correct all associations after an exception, from the flows that there are."""
+        used = [flow.end for flow in flows if isinstance(flow.end, Association)]
+        for association in dict.fromkeys([*self._associations.values(), *used]):
+            association.flows.clear()
+            association.sources.clear()
+            for flow in flows:
+                if flow.end is association:
+                    association.attach(flow)
+            if not association.flows:
+                self.ended(association)
+        self._waiting = sum(association.size for association in {*self._associations.values(), *used})
 
     def opened(self, association: Association, relay: Endpoint) -> None:
         """The relay of an association is known."""

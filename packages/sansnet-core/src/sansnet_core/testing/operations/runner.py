@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from sansnet_core.config import NetworkConfig
 from sansnet_core.testing.operations import guest_deeds, host_deeds, program_deeds
 from sansnet_core.testing.operations.domains import Operation
 from sansnet_core.testing.operations.settings import Setting
@@ -30,8 +31,17 @@ def do(world: World, operations: Iterable[Operation]) -> None:
         world.settle()
 
 
-def run(setting: Setting, operations: Iterable[Operation]) -> World:
+def run(
+    setting: Setting | NetworkConfig,
+    operations: Iterable[Operation],
+    listen: Callable[[bytes], None] = lambda frame: None,
+) -> World:
     """Do operations to a new network, and end all that is left; then nothing may be.
+
+    Args:
+        setting: of the network; with a configuration, all connects of the host succeed.
+        operations: the operations.
+        listen: gets each frame to the guest, after it was checked.
 
     Returns:
         The world at the end.
@@ -39,7 +49,10 @@ def run(setting: Setting, operations: Iterable[Operation]) -> World:
     Raises:
         AssertionError: the network does what it must not.
     """
-    world = World(setting)
+    if isinstance(setting, Setting):
+        world = World(setting.config(), connects=setting.connects, listen=listen)
+    else:
+        world = World(setting, listen=listen)
     do(world, operations)
     world.finish()
     return world

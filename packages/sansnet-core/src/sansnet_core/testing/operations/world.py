@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from sansnet_core.addresses import Endpoint
+from sansnet_core.config import NetworkConfig
 from sansnet_core.network import Network
 from sansnet_core.notices import Notice
 from sansnet_core.orders import (
@@ -25,7 +26,6 @@ from sansnet_core.testing.host_sockets import HostSockets, Kind, Socket
 from sansnet_core.testing.operations.content import Content
 from sansnet_core.testing.operations.conversations import Conversations, Key, UnknownPacket, guests_segment
 from sansnet_core.testing.operations.proxies import ProxyEnd
-from sansnet_core.testing.operations.settings import PROXY, SERVERS, Setting
 from sansnet_core.testing.operations.watch import check_frame
 from sansnet_core.testing.packets import IPV4, TCP, glue, read_segments
 from sansnet_core.testing.pair import SECRET
@@ -65,7 +65,8 @@ class World:
     """A network between a hostile guest and a host, and all that is known of both.
 
     Args:
-        setting: the configuration.
+        config: the configuration of the network.
+        connects: how the host's connects end by themselves: an errno, 0 for success, None for not at all.
         listen: gets each frame to the guest, glued, after it was checked.
         network: makes the network.
 
@@ -74,6 +75,8 @@ class World:
         wait: operations after which the outputs are taken again.
         sockets: the model of the host's sockets.
         conversations: the guest's connections.
+        first, config: the configuration at the beginning, and now.
+        servers: the name servers of the host.
         frames_in, frames_out: the latest frames of the guest, and the latest packets to it.
         questions: the questions at name servers: socket, server, message.
         sent_datagrams: the latest order of each socket.
@@ -84,16 +87,19 @@ class World:
 
     def __init__(
         self,
-        setting: Setting | None = None,
+        config: NetworkConfig,
         *,
+        connects: int | None = 0,
         listen: Callable[[bytes], None] = lambda frame: None,
         network: Callable[..., Network] = Network,
     ) -> None:
-        self.setting = setting or Setting()
-        self.first = self.config = self.setting.config()
+        self.first = self.config = config
+        self._connects = connects
+        self._proxies = {proxy.server: proxy.kind for proxy in config.proxies}
+        self.servers = config.resolver.servers if config.resolver is not None else ()
         self.now = _START
         self.network = network(self.config, now=self.now, secret=SECRET)
-        self.guest = GuestStack(vnet=self.config.link.vnet_header, gateway_mac=self.config.mac)
+        self.guest = GuestStack(vnet=config.link.vnet_header, gateway_mac=config.mac)
         self.sockets = HostSockets()
         self.conversations = Conversations(frozenset(self.config.dns_servers))
         self.ends: dict[SocketId, HostEnd] = {}
@@ -183,7 +189,7 @@ class World:
             self._check(order)
         elif isinstance(order, SendDatagram):
             self.sent_datagrams[order.socket] = order
-            if order.remote in SERVERS:
+            if order.remote in self.servers:
                 self.questions.append((order.socket, order.remote, bytes(order.data)))
         elif isinstance(order, ServeStream):
             self._begin(order.socket, order.guest, order.destination, None)
@@ -195,8 +201,8 @@ class World:
             self.ends[socket] = HostEnd(None, None)
             return
         end = self.ends[socket] = HostEnd((guest, destination), self.conversations.of_host((guest, destination)))
-        if remote == PROXY and self.setting.proxy is not None:
-            end.proxy = ProxyEnd(self.setting.proxy)
+        if remote in self._proxies:
+            end.proxy = ProxyEnd(self._proxies[remote])
 
     def _check(self, order: SendStream) -> None:
         """Check the bytes of the guest that go to the host."""
@@ -206,7 +212,7 @@ class World:
             end.extra += end.proxy.replies
             end.proxy.replies.clear()
         if end.key is None:
-            self.questions.append((order.socket, SERVERS[0], data[2:]))
+            self.questions.append((order.socket, self.servers[0], data[2:]))
             return
         known = self.conversations.get(end.key)
         if known is None or known.wild or end.wild or not data:
@@ -240,9 +246,9 @@ class World:
             if not socket.open:
                 continue  # an earlier one of this round closed it
             if not socket.connected:
-                if self.setting.connects is not None:
-                    if self.setting.connects:
-                        self.fail(socket, self.setting.connects, None)
+                if self._connects is not None:
+                    if self._connects:
+                        self.fail(socket, self._connects, None)
                     else:
                         self.connect(socket)
                     moved = True

@@ -3,7 +3,9 @@
 `configs` makes configurations with limits from tiny to default. For one of them, `valid_frames` makes frames as a
 correct guest sends them, `nearly_valid_frames` those with one thing wrong, `hostile_frames` any others, and `frames`
 all three. `batches` makes lists of them, some of which are all the fragments of one packet. They are bytes, ready for
-`Network.receive_frames`. The simplest choice of everything comes first, so that Hypothesis reduces a failure to it.
+`Network.receive_frames`. `valid_messages` and `messages` make the payloads alone of DHCP, DNS, TLS and HTTP.
+`settings` and `sequences` make what `sansnet_core.testing.operations` runs. The simplest choice of everything comes
+first, so that Hypothesis reduces a failure to it.
 
 They need Hypothesis: `pip install 'sansnet-core[hypothesis]'`.
 """
@@ -12,15 +14,20 @@ from __future__ import annotations
 
 from sansnet_core.testing.strategies.configurations import configs, limits, links, rules
 from sansnet_core.testing.strategies.frames import (
+    MESSAGES,
     PROTOCOLS,
     batches,
     frames,
     hostile_frames,
+    messages,
     nearly_valid_frames,
     valid_frames,
+    valid_messages,
 )
+from sansnet_core.testing.strategies.sequences import sequences, settings
 
 __all__ = [
+    "MESSAGES",
     "PROTOCOLS",
     "batches",
     "configs",
@@ -28,7 +35,11 @@ __all__ = [
     "hostile_frames",
     "limits",
     "links",
+    "messages",
     "nearly_valid_frames",
     "rules",
+    "sequences",
+    "settings",
     "valid_frames",
+    "valid_messages",
 ]

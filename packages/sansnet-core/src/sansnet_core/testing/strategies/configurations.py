@@ -23,6 +23,7 @@ from sansnet_core.config import (
 from sansnet_core.policy import Action, Check, Group, NameMode, ProxyConfig, ProxyKind, Rule
 from sansnet_core.testing.guest import GuestStack
 from sansnet_core.testing.pair import GATEWAY, GATEWAY6, SERVER, SERVER6
+from sansnet_core.testing.strategies.parts import chance, choose
 
 __all__ = ["configs", "limits", "links", "rules"]
 
@@ -51,7 +52,7 @@ def limits() -> SearchStrategy[Limits]:
 @st.composite
 def _limits(draw: DrawFn) -> Limits:
     names = draw(st.lists(st.sampled_from(Limits._names), unique=True, max_size=8))
-    if draw(st.integers(0, 3)) == 3:
+    if chance(draw, 4):
         names = list(Limits._names)
     values: dict[str, Any] = {}
     for name in names:
@@ -68,10 +69,10 @@ def links(*, vnet: bool | None = None) -> SearchStrategy[LinkConfig]:
 @st.composite
 def _links(draw: DrawFn, vnet: bool | None) -> LinkConfig:
     mtu = draw(st.sampled_from([1500, IPV6_MIN_MTU, 65520, 9000, 576, IPV4_MIN_MTU, 65535]) | st.integers(68, 65535))
-    header = draw(st.booleans()) if vnet is None else vnet
-    checksum = header and draw(st.booleans())
-    tso4, tso6, uso = (checksum and draw(st.booleans()) for _ in range(3))
-    frame = draw(st.sampled_from([mtu + 14, max(mtu + 14, 65549), mtu + 1000]))
+    header = chance(draw, 2) if vnet is None else vnet
+    checksum = header and chance(draw, 2)
+    tso4, tso6, uso = (checksum and chance(draw, 2) for _ in range(3))
+    frame = choose(draw, [mtu + 14, max(mtu + 14, 65549), mtu + 1000])
     return LinkConfig(
         mtu=mtu,
         max_frame_size=frame,
@@ -80,21 +81,21 @@ def _links(draw: DrawFn, vnet: bool | None) -> LinkConfig:
         tso4=tso4,
         tso6=tso6,
         uso=uso,
-        verify_checksums=draw(st.booleans()),
+        verify_checksums=chance(draw, 2),
     )
 
 
 @st.composite
 def _ipv4(draw: DrawFn) -> Ipv4Config:
-    length = draw(st.sampled_from([24, 32, 31, 27, 16, 0]))
+    length = choose(draw, [24, 32, 31, 27, 16, 0])
     return Ipv4Config(
-        address=_GUEST.ipv4, prefix_length=length, gateway=draw(st.sampled_from([GATEWAY, None, bytes((192, 0, 2, 1))]))
+        address=_GUEST.ipv4, prefix_length=length, gateway=choose(draw, [GATEWAY, None, bytes((192, 0, 2, 1))])
     )
 
 
 @st.composite
 def _ipv6(draw: DrawFn) -> Ipv6Config:
-    return Ipv6Config(address=draw(st.sampled_from([_GUEST.ipv6, None])), gateway=GATEWAY6)
+    return Ipv6Config(address=choose(draw, [_GUEST.ipv6, None]), gateway=GATEWAY6)
 
 
 _PREFIXES: Final = (
@@ -124,27 +125,27 @@ def rules(*, names: bool = False, proxies: tuple[str, ...] = ()) -> SearchStrate
 
 @st.composite
 def _rules(draw: DrawFn, names: bool, proxies: tuple[str, ...]) -> Rule:
-    action = draw(st.sampled_from(Action))
+    action = choose(draw, tuple(Action))
     values: dict[str, Any] = {"action": action}
-    if draw(st.booleans()):
+    if chance(draw, 2):
         values["protocols"] = draw(st.lists(st.sampled_from(["tcp", "udp", "ping"]), unique=True, max_size=2))
-    if draw(st.booleans()):
+    if chance(draw, 2):
         values["destinations"] = draw(st.lists(st.sampled_from(_PREFIXES), unique=True, max_size=2))
-    if draw(st.integers(0, 3)) == 3:
+    if chance(draw, 4):
         values["ports"] = draw(st.lists(st.sampled_from([80, 443, 53, 22, (1, 1023)]), max_size=2))
-    if draw(st.integers(0, 3)) == 3:
+    if chance(draw, 4):
         values["groups"] = draw(st.lists(st.sampled_from(Group), unique=True, max_size=2))
-    values["inbound"] = draw(st.sampled_from([None, None, False, True]))
-    if names and draw(st.booleans()):
+    values["inbound"] = choose(draw, [None, None, False, True])
+    if names and chance(draw, 2):
         values["names"] = draw(st.lists(st.sampled_from([*_NAMES, "*.example", "*"]), unique=True, max_size=2))
-        values["check"] = draw(st.sampled_from([None, *Check]))
-        if action in (Action.ALLOW, Action.ASK) and draw(st.booleans()):
+        values["check"] = choose(draw, [None, *Check])
+        if action in (Action.ALLOW, Action.ASK) and chance(draw, 2):
             values["record_types"] = draw(st.lists(st.sampled_from([16, 33, 257, 65535]), unique=True, max_size=2))
     if action is Action.REFUSE:
-        values["errno"] = draw(st.sampled_from([EACCES, ECONNREFUSED, EHOSTUNREACH, 4095]))
-    elif action in (Action.ALLOW, Action.ASK) and proxies and draw(st.booleans()):
-        values["via"] = draw(st.sampled_from(proxies))
-    elif action is Action.ALLOW and draw(st.integers(0, 3)) == 3:
+        values["errno"] = choose(draw, [EACCES, ECONNREFUSED, EHOSTUNREACH, 4095])
+    elif action in (Action.ALLOW, Action.ASK) and proxies and chance(draw, 2):
+        values["via"] = choose(draw, proxies)
+    elif action is Action.ALLOW and chance(draw, 4):
         values["to"] = draw(
             st.sampled_from([Endpoint(SERVER, 8080), Endpoint(SERVER6, 8080), Endpoint("127.0.0.1", 1)])
         )
@@ -154,12 +155,12 @@ def _rules(draw: DrawFn, names: bool, proxies: tuple[str, ...]) -> Rule:
 @st.composite
 def _resolvers(draw: DrawFn) -> ResolverConfig:
     return ResolverConfig(
-        servers=draw(st.sampled_from([(_HOST_SERVER,), (), (_HOST_SERVER, Endpoint("::1", 5353))])),
-        names=draw(st.sampled_from(NameMode)),
-        families=draw(st.sampled_from([(6, 4), (4, 6), (4,), (6,)])),
-        prefix4=draw(st.sampled_from(["198.18.0.0/15", "198.18.0.0/30"])),
-        prefix6=draw(st.sampled_from(["fd73:616e:736e:6574::/64", "fd73:616e:736e:6574::/126"])),
-        grace=draw(st.sampled_from([120.0, 0.0])),
+        servers=choose(draw, [(_HOST_SERVER,), (), (_HOST_SERVER, Endpoint("::1", 5353))]),
+        names=choose(draw, tuple(NameMode)),
+        families=choose(draw, [(6, 4), (4, 6), (4,), (6,)]),
+        prefix4=choose(draw, ["198.18.0.0/15", "198.18.0.0/30"]),
+        prefix6=choose(draw, ["fd73:616e:736e:6574::/64", "fd73:616e:736e:6574::/126"]),
+        grace=choose(draw, [120.0, 0.0]),
     )
 
 
@@ -231,12 +232,12 @@ def _configs(draw: DrawFn, fields: dict[str, Any]) -> NetworkConfig:
 
     settle("link", links())
     settle("limits", limits())
-    families = draw(st.sampled_from([(4, 6), (4,), (6,)]))
+    families = choose(draw, [(4, 6), (4,), (6,)])
     settle("ipv4", _ipv4() if 4 in families or values.get("ipv6", 6) is None else st.none())
     settle("ipv6", _ipv6() if 6 in families or values["ipv4"] is None else st.none())
     for name in draw(st.lists(st.sampled_from(sorted(_PLAIN)), unique=True, max_size=8)):
         settle(name, _PLAIN[name])
-    if draw(st.booleans()):
+    if chance(draw, 2):
         resolver = settle("resolver", st.none() | _resolvers())
         proxies = settle("proxies", st.sampled_from([(), _PROXIES, _PROXIES[:1]]))
         names = tuple(proxy.name for proxy in proxies) if resolver is not None else ()

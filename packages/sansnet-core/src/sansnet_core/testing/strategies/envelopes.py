@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from hypothesis import strategies as st
-from hypothesis.strategies import DrawFn, SearchStrategy
+from hypothesis.strategies import DrawFn
 
 from sansnet_core.testing.packets import (
     GSO_NONE,
@@ -26,9 +26,9 @@ from sansnet_core.testing.packets import (
     pseudo_header,
 )
 from sansnet_core.testing.strategies.parties import Parties
-from sansnet_core.testing.strategies.parts import Part, Parts, joined, number, split
+from sansnet_core.testing.strategies.parts import Part, Parts, below, chance, choose, joined, number, split
 
-__all__ = ["Packet", "datagrams_in_fragments", "ethernet_parts", "in_frames"]
+__all__ = ["Packet", "ethernet_parts", "in_fragments", "in_frame"]
 
 _VNET: Final = (
     ("flags", 1),
@@ -56,6 +56,8 @@ _OPTIONS4: Final = [
     bytes((68, 8, 5, 0, 0, 0, 0, 0)),  # timestamp
     bytes((1,)) * 40,
 ]
+_TTLS: Final = (64, 64, 64, 255, 1, 2, 128)
+_TOS: Final = (0, 0, 0, 2, 3, 0xB8)
 _EXTENSIONS: Final = [
     (0, bytes((5, 2, 0, 0, 1, 0))),  # hop-by-hop options: router alert (RFC 2711), PadN
     (0, bytes((1, 4, 0, 0, 0, 0))),
@@ -69,6 +71,9 @@ _EXTENSIONS: Final = [
 
 _LONGEST: Final = 40
 """Bytes of the longest options or extension headers."""
+
+
+_EXTENSION_HEADERS: Final = st.lists(st.sampled_from(_EXTENSIONS), max_size=3, unique_by=lambda each: each[0])
 
 
 class Packet(NamedTuple):
@@ -114,12 +119,6 @@ def _vnet_parts(flags: int, kind: int, header: int, size: int, start: int, offse
     return split("vnet", _VNET, struct.pack("<BBHHHHH", flags, kind, header, size, start, offset, 0))
 
 
-def _hop_limits(packet: Packet) -> SearchStrategy[int]:
-    if packet.hop_limit is not None:
-        return st.just(packet.hop_limit)
-    return st.sampled_from([64, 64, 64, 255, 1, 2, 128])
-
-
 def _ip_parts(ip: Ip, payload: Parts) -> Parts:
     head = replace(ip, payload=joined(payload)).emit()
     if ip.version == 6:
@@ -128,11 +127,10 @@ def _ip_parts(ip: Ip, payload: Parts) -> Parts:
     return (*split("ipv4", _IPV4, head), *options, *payload)
 
 
-@st.composite
 def _extended(draw: DrawFn, packet: Packet) -> tuple[int, Parts]:
     """The payload of IPv6 behind up to three extension headers, in the order of RFC 8200, 4.1; and its protocol."""
     protocol, parts = packet.protocol, packet.parts
-    chosen = draw(st.lists(st.sampled_from(_EXTENSIONS), max_size=3, unique_by=lambda each: each[0]))
+    chosen = draw(_EXTENSION_HEADERS)
     for kind, body in sorted(chosen, key=lambda each: (0, 43, 44, 60).index(each[0]), reverse=True):
         if kind == 44 and packet.protocol == ICMPV6:
             continue  # RFC 6980, 5
@@ -142,23 +140,25 @@ def _extended(draw: DrawFn, packet: Packet) -> tuple[int, Parts]:
     return protocol, parts
 
 
-@st.composite
-def in_frames(draw: DrawFn, parties: Parties, packets: SearchStrategy[Packet], *, bare: bool = False) -> Parts:
-    """Valid frames with packets, some of which are fragments; `bare` ones have no options and are none."""
-    packet = draw(packets)
+def in_frame(draw: DrawFn, parties: Parties, packet: Packet) -> Parts:
+    """A valid frame with a packet, or with one of its fragments."""
     size, protocol, parts = len(packet.source), packet.protocol, packet.parts
     ip = Ip(packet.source, packet.destination, protocol, b"")
-    ip = replace(ip, ttl=draw(_hop_limits(packet)), tos=draw(st.sampled_from([0, 0, 0, 2, 3, 0xB8])))
-    whole = bare or bool(packet.gso_size) or draw(st.integers(0, 7)) < 6
-    bare = bare or len(joined(parts)) > parties.room(size) - _LONGEST
+    ip = replace(ip, ttl=packet.hop_limit or choose(draw, _TTLS), tos=choose(draw, _TOS))
+    bare = packet.hop_limit is not None  # NDP and the like, which must not be fragmented (RFC 6980)
+    left = parties.room(size) - len(joined(parts))
+    whole = left >= 0 and (bare or below(draw, 8) < 6)
+    if packet.gso_size:
+        whole = bare = True
+    bare = bare or left < _LONGEST
     if size == 4:
-        options = b"" if bare or draw(st.integers(0, 7)) < 7 else draw(st.sampled_from(_OPTIONS4))
-        flags = draw(st.sampled_from([0x4000, 0]))
-        ip = replace(ip, options=options, fragment=flags, identification=draw(st.integers(0, 3)))
+        options = b"" if bare or not chance(draw, 8) else choose(draw, _OPTIONS4)
+        flags = choose(draw, [0x4000, 0])
+        ip = replace(ip, options=options, fragment=flags, identification=below(draw, 4))
     if not whole:
-        ip, parts = draw(_fragment(ip, parts, parties.room(size) - len(ip.options)))
-    elif size == 16 and not bare and draw(st.integers(0, 7)) == 7:
-        protocol, parts = draw(_extended(packet))
+        ip, parts = _fragment(draw, ip, parts, parties.room(size) - len(ip.options))
+    elif size == 16 and not bare and chance(draw, 8):
+        protocol, parts = _extended(draw, packet)
         ip = replace(ip, protocol=protocol)
     tagged = not bare and draw(st.integers(0, 15)) == 15
     receiver = _receiver(parties, packet.destination)
@@ -167,16 +167,15 @@ def in_frames(draw: DrawFn, parties: Parties, packets: SearchStrategy[Packet], *
         return (*ethernet, *_ip_parts(ip, parts))
     start = len(joined(ethernet)) + (20 + len(ip.options) if size == 4 else 40)
     plain = ip.protocol == packet.protocol and whole
-    vnet, parts = draw(_offloaded(packet, parts, start)) if plain else (_vnet_parts(0, 0, 0, 0, 0, 0), parts)
+    vnet, parts = _offloaded(draw, packet, parts, start) if plain else (_vnet_parts(0, 0, 0, 0, 0, 0), parts)
     return (*vnet, *ethernet, *_ip_parts(ip, parts))
 
 
-@st.composite
 def _offloaded(draw: DrawFn, packet: Packet, parts: Parts, start: int) -> tuple[Parts, Parts]:
     """The offload header of a whole packet, and its payload, with a partial checksum if the header says so."""
     place = _CHECKSUMS.get(packet.protocol)
-    if place is None or not (packet.gso_size or draw(st.booleans())):
-        return _vnet_parts(draw(st.sampled_from([0, 2])), GSO_NONE, 0, 0, 0, 0), parts
+    if place is None or not (packet.gso_size or chance(draw, 2)):
+        return _vnet_parts(choose(draw, [0, 2]), GSO_NONE, 0, 0, 0, 0), parts
     name, offset = place
     pseudo = pseudo_header(packet.source, packet.destination, packet.protocol, len(joined(parts)))
     partial = number(name, ~checksum(pseudo) & 0xFFFF, 2)
@@ -189,30 +188,27 @@ def _offloaded(draw: DrawFn, packet: Packet, parts: Parts, start: int) -> tuple[
     return _vnet_parts(NEEDS_CSUM, kind, header, packet.gso_size, start, offset), parts
 
 
-@st.composite
 def _fragment(draw: DrawFn, ip: Ip, parts: Parts, room: int) -> tuple[Ip, Parts]:
     """One fragment of a packet. Few identifications are used, so that fragments of other frames may complete it."""
     data = joined(parts)
-    step = draw(st.sampled_from([each for each in (8, 16, 64, 512) if each <= room - 8]))
-    pieces = fragments(replace(ip, payload=data, fragment=0), step, draw(st.integers(0, 3)))
+    step = choose(draw, [each for each in (8, 16, 64, 512) if each <= room - 8])
+    pieces = fragments(replace(ip, payload=data, fragment=0), step, below(draw, 4))
     if not pieces:
         return ip, parts
-    piece = pieces[draw(st.integers(0, min(len(pieces), 8) - 1))] if draw(st.booleans()) else pieces[-1]
+    piece = choose(draw, pieces[:8]) if chance(draw, 2) else pieces[-1]
     if ip.version == 4:
         return replace(piece, payload=b""), (Part("ipv4.payload", piece.payload),)
     head = split("fragment", _FRAGMENT, piece.payload)
     return replace(piece, payload=b""), (*head, Part("fragment.payload", piece.payload[8:]))
 
 
-@st.composite
-def datagrams_in_fragments(draw: DrawFn, parties: Parties, packets: SearchStrategy[Packet]) -> list[bytes]:
-    """All frames of a packet in fragments, mostly in order."""
-    packet = draw(packets.filter(lambda each: not each.gso_size))
+def in_fragments(draw: DrawFn, parties: Parties, packet: Packet) -> list[bytes]:
+    """All frames of a packet in fragments, in order or not."""
     ip = Ip(packet.source, packet.destination, packet.protocol, joined(packet.parts), fragment=0)
-    size = max(8, min(draw(st.sampled_from([8, 64, 512, 1400])), (parties.mtu - 60) // 8 * 8, 65528))
+    size = max(8, min(choose(draw, [8, 64, 512, 1400]), (parties.mtu - 60) // 8 * 8, 65528))
     size = max(size, -(-len(ip.payload) // 512) * 8)  # at most 64 of them
-    pieces = fragments(ip, size, draw(st.integers(0, 1 << 16)))
-    if draw(st.booleans()):
+    pieces = fragments(ip, size, below(draw, 65536))
+    if chance(draw, 2):
         pieces = draw(st.permutations(pieces))
     ethertype = IPV4 if ip.version == 4 else IPV6
     head = (bytes(12) if parties.vnet else b"") + joined(

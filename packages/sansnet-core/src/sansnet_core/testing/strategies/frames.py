@@ -1,8 +1,11 @@
-"""Frames that the guest of a network sends: valid ones, those with one thing wrong, and hostile ones."""
+"""Frames that the guest of a network sends: valid ones, those with one thing wrong, and hostile ones.
+
+Functions named `_..._of` are composites: in reports of Hypothesis, they stand for all that is in them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, TypeAlias
 
 from hypothesis import strategies as st
@@ -12,9 +15,35 @@ from sansnet_core.config import NetworkConfig
 from sansnet_core.errors import UsageError
 from sansnet_core.testing.checksums import with_checksums
 from sansnet_core.testing.packets import IPV4, IPV6, Ip
-from sansnet_core.testing.strategies.envelopes import Packet, datagrams_in_fragments, ethernet_parts, in_frames
+from sansnet_core.testing.strategies.applications import (
+    dns_packets,
+    dns_parts,
+    http_packets,
+    http_parts,
+    tls_packets,
+    tls_parts,
+)
+from sansnet_core.testing.strategies.envelopes import Packet, ethernet_parts, in_fragments, in_frame
+from sansnet_core.testing.strategies.neighbours import (
+    dhcp6_packets,
+    dhcp6_parts,
+    dhcp_packets,
+    dhcp_parts,
+    group_packets,
+    ndp_packets,
+)
 from sansnet_core.testing.strategies.parties import Parties
-from sansnet_core.testing.strategies.parts import Part, Parts, joined, nearly, several_changed, sizes
+from sansnet_core.testing.strategies.parts import (
+    Part,
+    Parts,
+    below,
+    chance,
+    choose,
+    joined,
+    nearly,
+    several_changed,
+    sizes,
+)
 from sansnet_core.testing.strategies.transports import (
     arp_parts,
     echo_packets,
@@ -23,28 +52,108 @@ from sansnet_core.testing.strategies.transports import (
     udp_packets,
 )
 
-__all__ = ["PROTOCOLS", "batches", "frames", "hostile_frames", "nearly_valid_frames", "valid_frames"]
+__all__ = [
+    "MESSAGES",
+    "PROTOCOLS",
+    "batches",
+    "frames",
+    "hostile_frames",
+    "messages",
+    "nearly_valid_frames",
+    "valid_frames",
+    "valid_messages",
+]
 
-_Packets: TypeAlias = Callable[[Parties], SearchStrategy[Packet]]
+_Packets: TypeAlias = Callable[[DrawFn, Parties], Packet]
 
 _PACKETS: Final[dict[str, _Packets]] = {
     "udp": udp_packets,
     "tcp": tcp_packets,
-    "icmp": lambda parties: st.one_of(echo_packets(parties), error_packets(parties)),
+    "icmp": lambda draw, parties: choose(draw, (echo_packets, error_packets))(draw, parties),
+    "ndp": ndp_packets,
+    "igmp": group_packets,
+    "dhcp": dhcp_packets,
+    "dhcp6": dhcp6_packets,
+    "dns": dns_packets,
+    "tls": tls_packets,
+    "http": http_packets,
 }
+_FAMILY: Final = {"arp": 4, "dhcp": 4, "ndp": 16, "dhcp6": 16}
+"""Protocol -> size of the addresses of the only family that has it."""
+_MESSAGES: Final[dict[str, Callable[[DrawFn, Parties], Parts]]] = {
+    "dhcp": dhcp_parts,
+    "dhcp6": dhcp6_parts,
+    "dns": dns_parts,
+    "tls": lambda draw, parties: tls_parts(draw),
+    "http": lambda draw, parties: http_parts(draw),
+}
+
 PROTOCOLS: Final = ("arp", *_PACKETS)
-"""The names of protocols, for the arguments of strategies."""
+"""The protocols of frames. "icmp" includes ICMPv6, "igmp" MLD."""
+MESSAGES: Final = tuple(_MESSAGES)
+"""The protocols of messages."""
 
 
-def _parts(config: NetworkConfig, protocols: Collection[str]) -> SearchStrategy[Parts]:
-    parties = Parties(config)
-    unknown = [name for name in protocols if name not in PROTOCOLS]
-    if unknown or not protocols:
-        raise UsageError(f"protocols: {unknown} are none of them; give some of {', '.join(PROTOCOLS)}")
-    found = [in_frames(parties, _PACKETS[name](parties)) for name in protocols if name in _PACKETS]
-    if "arp" in protocols and (4 in parties.families or not found):
-        found.append(arp_parts(parties))
-    return st.one_of(found)
+def _check(name: str, given: Collection[str], known: Collection[str]) -> tuple[str, ...]:
+    """The protocols that are given.
+
+    Raises:
+        UsageError: it is one text, or empty, or one of them is unknown.
+    """
+    if isinstance(given, str) or not given or not set(given) <= set(known):
+        raise UsageError(f"{name}: {given!r:.100} is not a list of protocols; give some of {', '.join(known)}")
+    return tuple(given)
+
+
+def _parts_of(draw: DrawFn, parties: Parties, protocols: Sequence[str]) -> Parts:
+    """Valid frames. Protocols of a family that is off are left out, unless there are no others."""
+    possible = [name for name in protocols if _FAMILY.get(name, parties.families[0]) in parties.families]
+    packets = _PACKETS.get(choose(draw, possible or protocols))
+    return arp_parts(draw, parties) if packets is None else in_frame(draw, parties, packets(draw, parties))
+
+
+@st.composite
+def _valid_of(draw: DrawFn, parties: Parties, protocols: Sequence[str]) -> bytes:
+    return joined(_parts_of(draw, parties, protocols))
+
+
+@st.composite
+def _nearly_valid_of(draw: DrawFn, parties: Parties, protocols: Sequence[str]) -> bytes:
+    return nearly(draw, _parts_of(draw, parties, protocols), vnet=parties.vnet)
+
+
+@st.composite
+def _hostile_of(draw: DrawFn, parties: Parties, protocols: Sequence[str]) -> bytes:
+    match below(draw, 8):
+        case 0:
+            return _any_packet(draw, parties)
+        case 1:
+            return _any_payload(draw, parties)
+        case 2:  # any offload header
+            frame = joined(_parts_of(draw, parties, protocols))
+            return draw(st.binary(min_size=12, max_size=12)) + (frame[12:] if parties.vnet else frame)
+        case 3:
+            return bytes(parties.config.link.max_frame_size + choose(draw, [0, 1, 4, 5, 12, 13, 17]))
+        case 4:
+            return draw(st.binary(max_size=120))
+        case _:
+            return several_changed(draw, _parts_of(draw, parties, protocols), vnet=parties.vnet)
+
+
+@st.composite
+def _frames_of(draw: DrawFn, parties: Parties, protocols: Sequence[str]) -> bytes:
+    kind = choose(draw, [_valid_of, _nearly_valid_of, _hostile_of])
+    return draw(kind(parties, protocols))
+
+
+@st.composite
+def _batches_of(draw: DrawFn, parties: Parties, protocols: Sequence[str], max_size: int) -> list[bytes]:
+    packets = [_PACKETS[name] for name in protocols if name in _PACKETS and name not in _FAMILY and name != "igmp"]
+    if packets and chance(draw, 5):
+        packet = choose(draw, packets)(draw, parties)
+        if not packet.gso_size:
+            return in_fragments(draw, parties, packet)
+    return draw(st.lists(_frames_of(parties, protocols), max_size=max_size))
 
 
 def valid_frames(config: NetworkConfig, protocols: Collection[str] = PROTOCOLS) -> SearchStrategy[bytes]:
@@ -52,12 +161,12 @@ def valid_frames(config: NetworkConfig, protocols: Collection[str] = PROTOCOLS) 
 
     Args:
         config: of the network; it gives the addresses, the MTU, and whether frames have a `virtio_net_hdr`.
-        protocols: of `PROTOCOLS`.
+        protocols: of `PROTOCOLS`. Those of a family that is off are left out, unless there are no others.
 
     Raises:
         UsageError: there is no such protocol.
     """
-    return _parts(config, protocols).map(joined)
+    return _valid_of(Parties(config), _check("protocols", protocols, PROTOCOLS))
 
 
 def nearly_valid_frames(config: NetworkConfig, protocols: Collection[str] = PROTOCOLS) -> SearchStrategy[bytes]:
@@ -65,7 +174,7 @@ def nearly_valid_frames(config: NetworkConfig, protocols: Collection[str] = PROT
 
     Arguments and errors are those of `valid_frames`.
     """
-    return nearly(_parts(config, protocols), vnet=config.link.vnet_header)
+    return _nearly_valid_of(Parties(config), _check("protocols", protocols, PROTOCOLS))
 
 
 def hostile_frames(config: NetworkConfig, protocols: Collection[str] = PROTOCOLS) -> SearchStrategy[bytes]:
@@ -73,27 +182,15 @@ def hostile_frames(config: NetworkConfig, protocols: Collection[str] = PROTOCOLS
 
     Arguments and errors are those of `valid_frames`.
     """
-    parts = _parts(config, protocols)
-    return st.one_of(
-        several_changed(parts, vnet=config.link.vnet_header),
-        _any_packet(Parties(config)),
-        _any_payload(Parties(config)),
-        st.tuples(st.binary(min_size=12, max_size=12), valid_frames(config, protocols)).map(
-            lambda pair: pair[0] + pair[1][12 if config.link.vnet_header else 0 :]
-        ),
-        _too_large(config),
-        st.binary(max_size=120),
-    )
+    return _hostile_of(Parties(config), _check("protocols", protocols, PROTOCOLS))
 
 
 def frames(config: NetworkConfig, protocols: Collection[str] = PROTOCOLS) -> SearchStrategy[bytes]:
-    """Frames of all three kinds, valid ones first.
+    """Frames of all three kinds.
 
     Arguments and errors are those of `valid_frames`.
     """
-    return st.one_of(
-        valid_frames(config, protocols), nearly_valid_frames(config, protocols), hostile_frames(config, protocols)
-    )
+    return _frames_of(Parties(config), _check("protocols", protocols, PROTOCOLS))
 
 
 def batches(
@@ -101,34 +198,75 @@ def batches(
 ) -> SearchStrategy[list[bytes]]:
     """Lists of frames for one call of `Network.receive_frames`; some are all the fragments of one packet.
 
-    Arguments and errors are those of `valid_frames`.
+    Args:
+        config: as in `valid_frames`.
+        protocols: as in `valid_frames`.
+        max_size: the most frames of a list; the fragments of a packet may be more, up to 512.
+
+    Raises:
+        UsageError: there is no such protocol.
     """
-    parties = Parties(config)
-    several = st.lists(frames(config, protocols), max_size=max_size)
-    packets = [_PACKETS[name](parties) for name in protocols if name in _PACKETS]
-    if not packets:
-        return several
-    return st.one_of(several, datagrams_in_fragments(parties, st.one_of(packets)))
+    return _batches_of(Parties(config), _check("protocols", protocols, PROTOCOLS), max_size)
+
+
+def valid_messages(config: NetworkConfig, protocols: Collection[str] = MESSAGES) -> SearchStrategy[bytes]:
+    """Messages of applications as a correct guest may send them, without the headers below.
+
+    Args:
+        config: of the network; it gives the addresses.
+        protocols: of `MESSAGES`: datagrams of a DHCP or DHCPv6 client, DNS queries, TLS ClientHellos in their records,
+            HTTP/1 requests.
+
+    Raises:
+        UsageError: there is no such protocol.
+    """
+    return _valid_messages_of(Parties(config), _check("protocols", protocols, MESSAGES))
+
+
+def messages(config: NetworkConfig, protocols: Collection[str] = MESSAGES) -> SearchStrategy[bytes]:
+    """Messages that are valid, that have one or several things wrong, and any bytes.
+
+    Arguments and errors are those of `valid_messages`.
+    """
+    return _messages_of(Parties(config), _check("protocols", protocols, MESSAGES))
 
 
 @st.composite
+def _valid_messages_of(draw: DrawFn, parties: Parties, protocols: Sequence[str]) -> bytes:
+    return joined(_MESSAGES[choose(draw, protocols)](draw, parties))
+
+
+@st.composite
+def _messages_of(draw: DrawFn, parties: Parties, protocols: Sequence[str]) -> bytes:
+    parts = _MESSAGES[choose(draw, protocols)](draw, parties)
+    match below(draw, 5):
+        case 0 | 1:
+            return joined(parts)
+        case 2:
+            return nearly(draw, parts, vnet=None)
+        case 3:
+            return several_changed(draw, parts, vnet=None)
+        case _:
+            return draw(st.binary(max_size=300))
+
+
+_NUMBERS: Final = (6, 17, 1, 58, 0, 43, 44, 60, 51, 50, 2, 132, 135, 255)
+
+
 def _any_packet(draw: DrawFn, parties: Parties) -> bytes:
     """A valid IP header with any protocol and any bytes behind it, from and to any address."""
-    size = draw(st.sampled_from([4, 16]))
+    size = choose(draw, [4, 16])
     places = (*parties.sources(size), *parties.strangers(size), *parties.groups(size), *parties.destinations(size))
-    source, destination = draw(st.sampled_from(places)), draw(st.sampled_from([*reversed(places)]))
-    protocol = draw(st.sampled_from([6, 17, 1, 58, 0, 43, 44, 60, 51, 50, 2, 132, 135, 255]) | st.integers(0, 255))
-    ip = Ip(
-        source, destination, protocol, draw(sizes(min(parties.mtu, 1500))), ttl=draw(st.sampled_from([64, 0, 1, 255]))
-    )
+    source, destination = choose(draw, places), choose(draw, [*reversed(places)])
+    protocol = below(draw, 256) if chance(draw, 4) else choose(draw, _NUMBERS)
+    ip = Ip(source, destination, protocol, sizes(draw, min(parties.mtu, 1500)), ttl=choose(draw, [64, 0, 1, 255]))
     return _in_ethernet(parties, ip)
 
 
-@st.composite
 def _any_payload(draw: DrawFn, parties: Parties) -> bytes:
     """A known EtherType with any bytes behind it."""
-    ethertype = draw(st.sampled_from([b"\x08\x00", b"\x08\x06", b"\x86\xdd", b"\x81\x00", b"\x88\xcc", b"\0\x2e"]))
-    group = draw(st.sampled_from([parties.mac, b"\xff" * 6, b"\x33\x33\0\0\0\1", b"\x01\x80\xc2\0\0\0", bytes(6)]))
+    ethertype = choose(draw, [b"\x08\x00", b"\x08\x06", b"\x86\xdd", b"\x81\x00", b"\x88\xcc", b"\0\x2e"])
+    group = choose(draw, [parties.mac, b"\xff" * 6, b"\x33\x33\0\0\0\1", b"\x01\x80\xc2\0\0\0", bytes(6)])
     head = (bytes(12) if parties.vnet else b"") + group + parties.guest_mac + ethertype
     return with_checksums(head + draw(st.binary(max_size=120)), vnet=parties.vnet)
 
@@ -137,9 +275,3 @@ def _in_ethernet(parties: Parties, ip: Ip) -> bytes:
     head = (Part("vnet", bytes(12)),) if parties.vnet else ()
     ethernet = ethernet_parts(parties, parties.mac, IPV4 if ip.version == 4 else IPV6)
     return with_checksums(joined((*head, *ethernet, Part("ip", ip.emit()))), vnet=parties.vnet)
-
-
-def _too_large(config: NetworkConfig) -> SearchStrategy[bytes]:
-    """A frame at or beyond the size of the largest."""
-    size = config.link.max_frame_size + (12 if config.link.vnet_header else 0)
-    return st.sampled_from([0, 1, 4, 5]).map(lambda more: bytes(size + more))

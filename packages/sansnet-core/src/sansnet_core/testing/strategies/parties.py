@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from sansnet_core.addresses import Prefix
+from sansnet_core.addresses import Prefix, format
 from sansnet_core.config import NetworkConfig
 from sansnet_core.testing.guest import GuestStack
 from sansnet_core.testing.pair import GATEWAY, GATEWAY6, SERVER, SERVER6
@@ -66,6 +66,9 @@ class Parties:
         servers = [*config.dns_servers, *(match for match, _ in config.dns_forward)]
         self.name_servers = {size: _of_size(size, servers) or (self.gateways[size],) for size in (4, 16)}
         self._destinations = {size: self._find_destinations(size) for size in (4, 16)}
+
+    def __repr__(self) -> str:
+        return f"Parties({', '.join(format(self._sources[size][0]) for size in self.families)})"
 
     def _find_destinations(self, size: int) -> tuple[bytes, ...]:
         config = self.config

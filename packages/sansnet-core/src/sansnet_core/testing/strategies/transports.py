@@ -5,8 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from hypothesis import strategies as st
-from hypothesis.strategies import DrawFn, SearchStrategy
+from hypothesis.strategies import DrawFn
 
 from sansnet_core.testing.packets import (
     ACK,
@@ -29,7 +28,7 @@ from sansnet_core.testing.packets import (
 )
 from sansnet_core.testing.strategies.envelopes import Packet, ethernet_parts
 from sansnet_core.testing.strategies.parties import Parties
-from sansnet_core.testing.strategies.parts import Part, Parts, joined, sizes, split
+from sansnet_core.testing.strategies.parts import Part, Parts, below, chance, choose, joined, sizes, split
 
 __all__ = [
     "GUEST_PORTS",
@@ -72,19 +71,17 @@ _WHOLE_OPTIONS: Final = 40
 """Bytes of options that fit into a TCP header."""
 
 
-def ends(parties: Parties, *, groups: bool = False) -> SearchStrategy[tuple[bytes, bytes]]:
+def ends(draw: DrawFn, parties: Parties, *, groups: bool = False) -> tuple[bytes, bytes]:
     """Source and destination of a packet of the guest; the destination may be a group."""
-    pairs = []
-    for size in parties.families:
-        destinations = parties.destinations(size) + (parties.groups(size) if groups else ())
-        pairs.append(st.tuples(st.sampled_from(parties.sources(size)), st.sampled_from(destinations)))
-    return st.one_of(pairs)
+    size = choose(draw, parties.families)
+    destinations = parties.destinations(size) + (parties.groups(size) if groups else ())
+    return choose(draw, parties.sources(size)), choose(draw, destinations)
 
 
-def near(value: int) -> SearchStrategy[int]:
-    """Sequence numbers near one, or at distances where comparisons may go wrong; modulo 2^32."""
-    steps = st.sampled_from(_STEPS) | st.integers(-5000, 5000)
-    return steps.map(lambda step: (value + step) % _MODULUS)
+def near(draw: DrawFn, value: int) -> int:
+    """A sequence number near another one, or at a distance where comparisons may go wrong; modulo 2^32."""
+    step = below(draw, 10_000) - 5000 if chance(draw, 3) else choose(draw, _STEPS)
+    return (value + step) % _MODULUS
 
 
 def checksummed(source: bytes, destination: bytes, protocol: int, parts: Parts, place: int) -> Parts:
@@ -100,17 +97,16 @@ def checksummed(source: bytes, destination: bytes, protocol: int, parts: Parts, 
 # ARP
 
 
-@st.composite
 def arp_parts(draw: DrawFn, parties: Parties) -> Parts:
     """Frames of ARP: requests, probes, announcements, replies (RFC 826, RFC 5227)."""
-    own = draw(st.sampled_from(parties.sources(4)))
-    target = draw(st.sampled_from([parties.gateways[4], *parties.destinations(4), own]))
-    sender = draw(st.sampled_from([own, own, bytes(4)]))
-    operation = draw(st.sampled_from([1, 1, 2]))
+    own = choose(draw, parties.sources(4))
+    target = choose(draw, [parties.gateways[4], *parties.destinations(4), own])
+    sender = choose(draw, [own, own, bytes(4)])
+    operation = choose(draw, [1, 1, 2])
     receiver = parties.mac if operation == 2 else b"\xff" * 6
     body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, operation) + parties.guest_mac + sender + bytes(6) + target
     vnet = (Part("vnet", bytes(12)),) if parties.vnet else ()
-    padding = (Part("padding", bytes(18)),) if draw(st.booleans()) else ()
+    padding = (Part("padding", bytes(18)),) if chance(draw, 2) else ()
     return (*vnet, *ethernet_parts(parties, receiver, ARP), *split("arp", _ARP, body), *padding)
 
 
@@ -123,22 +119,21 @@ def udp_parts(source: bytes, source_port: int, destination: bytes, destination_p
     return (*split("udp", _UDP, packet.payload), *payload)
 
 
-@st.composite
 def udp_packets(draw: DrawFn, parties: Parties) -> Packet:
     """Datagrams with any payload to any port; with offloads also runs of them."""
-    source, destination = draw(ends(parties, groups=True))
-    ports = draw(st.sampled_from(GUEST_PORTS)), draw(st.sampled_from(_REMOTE_PORTS))
+    source, destination = ends(draw, parties, groups=True)
+    ports = choose(draw, GUEST_PORTS), choose(draw, _REMOTE_PORTS)
     room = parties.room(len(source)) - 8
     gso_size = 0
-    payload = draw(sizes(room))
-    if parties.vnet and draw(st.integers(0, 3)) == 3:
-        gso_size, count = draw(st.sampled_from([1, 100, 1200])), draw(st.integers(2, 20))
+    payload = sizes(draw, room)
+    if parties.vnet and chance(draw, 4):
+        gso_size, count = choose(draw, [1, 100, 1200]), 2 + below(draw, 19)
         gso_size = max(1, min(gso_size, room, (_largest(parties) - 48) // count))
         payload = bytes(range(256)) * (gso_size * count // 256 + 1)
-        payload = payload[: gso_size * count - draw(st.integers(0, gso_size - 1))]
+        payload = payload[: gso_size * count - below(draw, gso_size)]
         gso_size *= len(payload) > gso_size
     parts = udp_parts(source, ports[0], destination, ports[1], (Part("udp.payload", payload),))
-    if len(source) == 4 and not gso_size and draw(st.integers(0, 7)) == 7:  # without a checksum (RFC 768)
+    if len(source) == 4 and not gso_size and chance(draw, 8):  # without a checksum (RFC 768)
         parts = (*parts[:3], Part("udp.checksum", bytes(2)), *parts[4:])
     return Packet(source, destination, UDP, parts, gso_size=gso_size, header=8)
 
@@ -151,41 +146,53 @@ def _largest(parties: Parties) -> int:
 # TCP
 
 
-def _sack(blocks: list[bytes]) -> bytes:
-    return bytes((5, 2 + 8 * len(blocks))) + b"".join(blocks)
+_FOREIGN_OPTIONS: Final = (
+    bytes((30, 4, 0x20, 0)),  # multipath TCP (RFC 8684)
+    bytes((254, 4, 0xF9, 0x89)),  # for experiments (RFC 6994)
+    bytes((28, 4, 0, 1)),  # user timeout (RFC 5482)
+    bytes((34, 2)),  # fast open (RFC 7413)
+)
+_SIZES: Final = (1460, 536, 1220, 8960, 65535, 88, 1, 0)
+_WINDOWS: Final = (65535, 0, 1, 1000, 29200, 64)
+_SHIFTS: Final = (7, 0, 14, 15, 255, 1)
 
 
-@st.composite
+def _number(draw: DrawFn) -> int:
+    """Any sequence number, often one of a few."""
+    return below(draw, _MODULUS) if chance(draw, 3) else choose(draw, (0, 1000, 1001, _MODULUS - 1))
+
+
+def _option(draw: DrawFn, syn: bool) -> bytes:
+    match below(draw, 7 if syn else 4):
+        case 0:
+            return b"\1"
+        case 1:  # timestamps (RFC 7323)
+            return struct.pack("!BBII", 8, 10, _number(draw), _number(draw))
+        case 2:
+            return choose(draw, _FOREIGN_OPTIONS)
+        case 3 if not syn:
+            starts = [_number(draw) for _ in range(1 + below(draw, 4))]
+            blocks = b"".join(struct.pack("!II", start, near(draw, start)) for start in starts)
+            return bytes((5, 2 + len(blocks))) + blocks
+        case 3 | 4:
+            return struct.pack("!BBH", 2, 4, below(draw, 65536) if chance(draw, 4) else choose(draw, _SIZES))
+        case 5:
+            return bytes((3, 3, choose(draw, _SHIFTS)))
+        case _:
+            return bytes((4, 2))
+
+
 def tcp_options(draw: DrawFn, syn: bool, room: int = 40) -> Parts:
     """Options in up to `room` bytes, padded to a multiple of 4; those of a SYN among them if `syn`."""
-    kinds = [
-        st.just(b"\1"),
-        st.tuples(st.integers(0, _MODULUS - 1), st.integers(0, _MODULUS - 1)).map(
-            lambda stamps: struct.pack("!BBII", 8, 10, *stamps)  # timestamps (RFC 7323)
-        ),
-        st.sampled_from([bytes((30, 4, 0x20, 0)), bytes((254, 4, 0xF9, 0x89)), bytes((28, 4, 0, 1)), bytes((34, 2))]),
-    ]
-    if syn:
-        sizes_ = st.sampled_from([1460, 536, 1220, 8960, 65535, 88, 1, 0]) | st.integers(0, 65535)
-        kinds += [
-            sizes_.map(lambda mss: struct.pack("!BBH", 2, 4, mss)),
-            st.sampled_from([7, 0, 14, 15, 255, 1]).map(lambda shift: bytes((3, 3, shift))),
-            st.just(bytes((4, 2))),
-        ]
-    else:
-        block = st.tuples(st.integers(0, _MODULUS - 1), near(0)).map(
-            lambda each: struct.pack("!II", each[0], (each[0] + each[1]) % _MODULUS)
-        )
-        kinds.append(st.lists(block, min_size=1, max_size=4).map(_sack))
     parts: Parts = ()
-    for option in draw(st.lists(st.one_of(kinds), max_size=6)):
+    for _ in range(below(draw, 7)):
+        option = _option(draw, syn)
         if len(joined(parts)) + len(option) <= min(room & ~3, _WHOLE_OPTIONS):
             parts = (*parts, Part(f"tcp.option{option[0]}", option))
     rest = -len(joined(parts)) % 4
     return (*parts, Part("tcp.padding", bytes(rest))) if rest else parts
 
 
-@st.composite
 def tcp_packets(
     draw: DrawFn, parties: Parties, sequence: int | None = None, acknowledgment: int | None = None
 ) -> Packet:
@@ -194,29 +201,28 @@ def tcp_packets(
     Their numbers are near the `sequence` number that the network expects, and the `acknowledgment` that the guest may
     send; with None, any.
     """
-    source, destination = draw(ends(parties))
-    flags = draw(st.sampled_from(_FLAGS))
-    any_number = st.sampled_from([0, 1000, 1001, _MODULUS - 1]) | st.integers(0, _MODULUS - 1)
+    source, destination = ends(draw, parties)
+    flags = choose(draw, _FLAGS)
     room = parties.room(len(source)) - 20
-    options = draw(tcp_options(bool(flags & SYN), room))
+    options = tcp_options(draw, bool(flags & SYN), room)
     room -= len(joined(options))
     gso_size = 0
-    if parties.vnet and not flags & (SYN | RST | URG) and draw(st.integers(0, 3)) == 3:
-        gso_size = max(1, min(draw(st.sampled_from([1448, 536, 1, 8])), room))
+    if parties.vnet and not flags & (SYN | RST | URG) and chance(draw, 4):
+        gso_size = max(1, min(choose(draw, [1448, 536, 1, 8]), room))
         room = _largest(parties) - (40 if len(source) == 4 else 60) - len(joined(options))
-    payload = b"" if not draw(st.booleans()) else draw(sizes(room))
+    payload = b"" if not chance(draw, 2) else sizes(draw, room)
     gso_size *= len(payload) > gso_size
     segment = Segment(
         source,
-        draw(st.sampled_from(GUEST_PORTS)),
+        choose(draw, GUEST_PORTS),
         destination,
-        draw(st.sampled_from(_REMOTE_PORTS)),
-        draw(any_number if sequence is None else near(sequence)),
-        draw(any_number if acknowledgment is None else near(acknowledgment)),
+        choose(draw, _REMOTE_PORTS),
+        _number(draw) if sequence is None else near(draw, sequence),
+        _number(draw) if acknowledgment is None else near(draw, acknowledgment),
         flags,
-        draw(st.sampled_from([65535, 0, 1, 1000, 29200, 64]) | st.integers(0, 65535)),
+        below(draw, 65536) if chance(draw, 4) else choose(draw, _WINDOWS),
         payload,
-        urgent=draw(st.sampled_from([0, 1, 65535])) if flags & URG else 0,
+        urgent=choose(draw, [0, 1, 65535]) if flags & URG else 0,
         raw_options=joined(options),
     )
     head = segment.emit()
@@ -225,47 +231,44 @@ def tcp_packets(
 
 
 def data_packets(
-    source: bytes, source_port: int, destination: bytes, destination_port: int, parts: Parts
-) -> SearchStrategy[Packet]:
-    """Segments with the data of an application, wherever they are in the stream."""
-    numbers = st.sampled_from([1001, 1000])
-
-    def make(place: tuple[int, int]) -> Packet:
-        segment = Segment(source, source_port, destination, destination_port, *place, ACK | PSH, payload=joined(parts))
-        return Packet(source, destination, TCP, (*split("tcp", _TCP, segment.emit()), *parts))
-
-    return st.tuples(numbers, numbers).map(make)
+    draw: DrawFn, source: bytes, source_port: int, destination: bytes, destination_port: int, parts: Parts
+) -> Packet:
+    """A segment with the data of an application, at a likely place of the stream."""
+    numbers = choose(draw, (1001, 1000)), choose(draw, (1001, 1000))
+    segment = Segment(source, source_port, destination, destination_port, *numbers, ACK | PSH, payload=joined(parts))
+    return Packet(source, destination, TCP, (*split("tcp", _TCP, segment.emit()), *parts))
 
 
 # ICMP and ICMPv6
 
 
-@st.composite
 def echo_packets(draw: DrawFn, parties: Parties) -> Packet:
     """Pings, and answers to pings that nothing sent."""
-    source, destination = draw(ends(parties, groups=True))
+    source, destination = ends(draw, parties, groups=True)
     kinds = (8, 8, 0) if len(source) == 4 else (128, 128, 129)
-    data = draw(sizes(parties.room(len(source)) - 8))
-    fields = struct.pack("!HH", draw(st.sampled_from([7, 0, 65535])), draw(st.sampled_from([1, 0, 2, 65535])))
-    message = icmp(source, destination, draw(st.sampled_from(kinds)), 0, fields + data)
+    data = sizes(draw, parties.room(len(source)) - 8)
+    fields = struct.pack("!HH", choose(draw, [7, 0, 65535]), choose(draw, [1, 0, 2, 65535]))
+    message = icmp(source, destination, choose(draw, kinds), 0, fields + data)
     names = (*_ICMP, ("identifier", 2), ("sequence", 2))
     return Packet(
         source, destination, message.protocol, (*split("icmp", names, message.payload), Part("icmp.payload", data))
     )
 
 
-@st.composite
+_ERRORS: Final = {
+    4: (*((3, code) for code in range(16)), (11, 0), (11, 1), (12, 0), (4, 0), (5, 1)),
+    16: (*((1, code) for code in range(8)), (2, 0), (3, 0), (3, 1), (4, 0), (4, 2)),
+}
+
+
 def error_packets(draw: DrawFn, parties: Parties) -> Packet:
     """Errors about packets from the network: unreachable, too big, time exceeded, parameter problem."""
-    source, destination = draw(ends(parties))
-    if len(source) == 4:
-        kind = draw(st.sampled_from([(3, code) for code in range(16)] + [(11, 0), (11, 1), (12, 0), (4, 0), (5, 1)]))
-    else:
-        kind = draw(st.sampled_from([(1, code) for code in range(8)] + [(2, 0), (3, 0), (3, 1), (4, 0), (4, 2)]))
-    rest = draw(st.sampled_from([0, 68, 576, 1280, 1500, 65535, 0xFFFFFFFF]))
-    quoted = draw(st.one_of(udp_packets(parties), tcp_packets(parties), echo_packets(parties)))
+    source, destination = ends(draw, parties)
+    kind = choose(draw, _ERRORS[len(source)])
+    rest = choose(draw, [0, 68, 576, 1280, 1500, 65535, 0xFFFFFFFF])
+    quoted = choose(draw, (udp_packets, tcp_packets, echo_packets))(draw, parties)
     about = Ip(quoted.destination, quoted.source, quoted.protocol, joined(quoted.parts))
-    data = about.emit()[: min(draw(st.sampled_from([28, 48, 68, 548, 1232])), parties.room(len(source)) - 8)]
+    data = about.emit()[: min(choose(draw, [28, 48, 68, 548, 1232]), parties.room(len(source)) - 8)]
     message = icmp(source, destination, *kind, struct.pack("!I", rest) + data)
     parts = split("icmp", (*_ICMP, ("rest", 4)), message.payload)
     protocol = ICMP if len(source) == 4 else ICMPV6

@@ -1,4 +1,4 @@
-"""Strategies of Hypothesis for settings and sequences of operations. They need Hypothesis, as nothing else here does.
+"""Settings of networks and sequences of operations, for `sansnet_core.testing.operations`.
 
 A sequence draws from a few kinds of operations and a few of the guest's ports, so that operations meet: among all kinds
 and ports, few would concern the same connection.

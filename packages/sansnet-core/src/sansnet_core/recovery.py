@@ -1,0 +1,67 @@
+"""Goes on after an exception that is a mistake of this program.
+
+Theory of operation. The exception passed through methods of the flow that it belongs to, so the flow is an argument of
+one of the functions in the traceback. It is given up, since its state may be half changed. If there is none, the
+exception belongs to a packet, which is lost. Nothing else was changed but sums of all flows, and these are computed
+again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from types import CodeType, FrameType
+from typing import Final
+
+from sansnet_core.protocols import Protocols
+
+__all__ = ["recover"]
+
+_MAX_DEPTH: Final = 200
+"""Functions of a traceback that are looked at, from the innermost on."""
+
+
+def recover(protocols: Protocols, error: BaseException) -> list[str]:
+    """Give up the flows that an exception belongs to.
+
+    Args:
+        protocols: of the network.
+        error: the exception, with its traceback.
+
+    Returns:
+        Those flows as text.
+    """
+    frames = _frames(error)[-_MAX_DEPTH:]
+    handlers = (protocols.tcp, protocols.udp, protocols.echo)
+    given_up: list[str] = []
+    for owner in _unique(value for frame in frames for value in _arguments(frame)):
+        given_up += [text for handler in handlers if (text := handler.abandon(owner)) is not None]
+    for frame in [] if given_up else reversed(frames):
+        for owner in _unique(frame.f_locals.values()):
+            given_up += [text for handler in handlers if (text := handler.abandon(owner)) is not None]
+        if given_up:
+            break
+    for handler in handlers:
+        handler.recount()
+    return given_up
+
+
+def _frames(error: BaseException) -> list[FrameType]:
+    """The functions that an exception passed through, the innermost last."""
+    frames = []
+    place = error.__traceback__
+    while place is not None:
+        frames.append(place.tb_frame)
+        place = place.tb_next
+    return frames
+
+
+def _arguments(frame: FrameType) -> Iterator[object]:
+    code: CodeType = frame.f_code
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    local = frame.f_locals
+    return (local[name] for name in names if name in local)
+
+
+def _unique(values: Iterable[object]) -> Iterator[object]:
+    """Each object once."""
+    return iter({id(value): value for value in values}.values())
