@@ -123,14 +123,24 @@ def test_it_says_that_nothing_can_be_written(
 
 def test_a_process_writes_few_files_and_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A guest may find a mistake and use it again and again. There may be several networks."""
-    for _ in range(100):
-        FailureReports().report(failure())
+    for number in range(100):
+        FailureReports().report(failure(recording=b"%d" % number))
 
     lines = [record.getMessage() for record in caplog.records]
     assert len(files(tmp_path)) == 3
     assert len(lines) == 10
     assert lines[3].endswith("; enough of such mistakes have been recorded; please report them")
     assert lines[-1].endswith("; further ones are not shown")
+
+
+def test_failures_of_one_input_have_one_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    reports = FailureReports()
+    for flow in (FLOW, "another"):
+        reports.report(failure(flow=flow))
+
+    assert len(caplog.records) == 2
+    assert len(files(tmp_path)) == 1
+    assert all(str(files(tmp_path)[0]) in record.getMessage() for record in caplog.records)
 
 
 def test_a_directory_gets_few_files(

@@ -114,6 +114,26 @@ def test_a_recording_that_cannot_go_on_ends_alone(tmp_path: Path, caplog: pytest
     ]
 
 
+def test_a_state_that_cannot_be_saved_ends_only_the_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "net.rec"
+
+    async def work(guest: SimulatedGuest) -> None:
+        monkeypatch.setattr("sansnet_core.recording.noting.save", lambda *_: 1 / 0)
+        await talk(guest, 2_000_000)
+        await trio.sleep(3)
+        assert guest.network.core.recorded == 0  # type: ignore[attr-defined]
+
+    with closing(RecordingFile(path, size=MIN)) as file, caplog.at_level(logging.WARNING):
+        run(work, record=file)
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "the recording ends here (the network's state cannot be saved: ZeroDivisionError); allow more memory"
+    ]
+    assert replayed(Path(f"{path}.1")) > 10
+
+
 def test_a_file_that_cannot_be_opened_leaves_nothing_open(tmp_path: Path) -> None:
     async def never(guest: SimulatedGuest) -> None:
         raise AssertionError

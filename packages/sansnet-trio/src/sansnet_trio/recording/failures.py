@@ -41,6 +41,10 @@ class FailureReports:
 
     Args:
         on_end: called with the exception for the users of the network when a failure ends it.
+
+    Attributes:
+        on_end: see above.
+        ended: that exception; None while the network goes on.
     """
 
     _files = 0
@@ -49,6 +53,8 @@ class FailureReports:
     def __init__(self, on_end: Callable[[NetworkFailed], None] = lambda error: None) -> None:
         self.on_end = on_end
         self.ended: NetworkFailed | None = None
+        self._last = (b"", "")
+        """The last recording, and the sentence about it: several failures in one input have the same one."""
 
     def report(self, failure: Failure) -> None:
         """Report a failure: log a line, and write the last inputs to a file."""
@@ -72,6 +78,8 @@ class FailureReports:
 
     def _keep(self, recording: bytes) -> str:
         """Write a recording to a file; returns the sentence about it."""
+        if recording and recording is self._last[0]:
+            return self._last[1]
         if not recording or FailureReports._files >= _MAX_FILES:
             return "enough of such mistakes have been recorded; please report them"
         reason = "no directory is writable"
@@ -82,7 +90,9 @@ class FailureReports:
                 reason = f"{error.strerror}: {directory}"
                 continue
             FailureReports._files += 1
-            return f"please report it with the file {path}, which has the guest's last packets with all their data"
+            sentence = f"please report it with the file {path}, which has the guest's last packets with all their data"
+            self._last = (recording, sentence)
+            return sentence
         return f"the guest's last packets could not be written to a file ({reason}); set TMPDIR to a directory"
 
 

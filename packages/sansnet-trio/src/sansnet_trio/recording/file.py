@@ -97,7 +97,7 @@ class RecordingFile(Uncopyable):
             return
         if self._written:
             if self._pipe is not None:
-                self._fail("a pipe takes the recording of one network", "record to a file")
+                self.fail("a pipe takes the recording of one network", "record to a file")
                 return
             self._turn()
         self._written, self._full_at = 0, _NEVER
@@ -112,12 +112,12 @@ class RecordingFile(Uncopyable):
         try:
             if self._pipe is not None:
                 if not self._pipe.put(data):
-                    self._fail("the reader does not keep up", "read it faster, or record to a file")
+                    self.fail("the reader does not keep up", "read it faster, or record to a file")
                     return
             else:
                 self._append(data)
         except OSError as error:
-            self._fail(error.strerror)
+            self.fail(error.strerror)
             return
         self._written += len(data)
         if self._written >= self._full_at and self._pipe is None:
@@ -130,7 +130,7 @@ class RecordingFile(Uncopyable):
             try:
                 self._pipe.push()
             except OSError as error:
-                self._fail(error.strerror)
+                self.fail(error.strerror)
 
     def close(self) -> None:
         """Close the file, after a moment for the reader of a pipe. A second call does nothing."""
@@ -144,7 +144,7 @@ class RecordingFile(Uncopyable):
             self._pipe.close()
         except OSError as error:
             if not self.failed:
-                self._fail(error.strerror)
+                self.fail(error.strerror)
 
     def _append(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -176,7 +176,7 @@ class RecordingFile(Uncopyable):
             try:
                 os.ftruncate(self._descriptor, 0)
             except OSError as error:
-                self._fail(error.strerror)
+                self.fail(error.strerror)
         else:
             os.close(self._descriptor)
             self._descriptor = descriptor
@@ -191,7 +191,8 @@ class RecordingFile(Uncopyable):
             pass
         os.ftruncate(descriptor, 0)
 
-    def _fail(self, reason: str | None, remedy: str = "make room for it, or record to another file") -> None:
+    def fail(self, reason: str | None, remedy: str = "make room for it, or record to another file") -> None:
+        """End the recording, with a warning."""
         self.failed = True
         _log.warning("the recording ends here (%s); %s", reason, remedy)
 

@@ -28,7 +28,7 @@ class Recorder:
         self._file = file
         self._full = trio.Event()
         file.on_full = lambda: self._full.set()
-        file.begin(network.record)
+        self._begin()
 
     async def run(self) -> None:
         """Write regularly, and begin another file when one is full, until cancelled or the file fails.
@@ -41,11 +41,17 @@ class Recorder:
             if self._full.is_set():
                 self._full = trio.Event()
                 self._network.flush_recording()
-                self._file.begin(self._network.record)
+                self._begin()
             else:
                 self._network.flush_recording()
                 self._file.push()
         self._network.record(None)
+
+    def _begin(self) -> None:
+        try:
+            self._file.begin(self._network.record)
+        except Exception as error:  # there may be too little memory for a copy of the state
+            self._file.fail(f"the network's state cannot be saved: {type(error).__name__}", "allow more memory")
 
     def close(self) -> None:
         """End the recording."""
