@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from types import CodeType, FrameType
 from typing import Final
 
+from sansnet_core.orders import SocketId
 from sansnet_core.protocols import Protocols
 
 __all__ = ["recover"]
@@ -20,12 +21,14 @@ _MAX_DEPTH: Final = 200
 """Functions of a traceback that are looked at, from the innermost on."""
 
 
-def recover(protocols: Protocols, error: BaseException) -> list[str]:
+def recover(protocols: Protocols, error: BaseException, socket: SocketId | None) -> list[str]:
     """Give up the flows that an exception belongs to.
 
     Args:
         protocols: of the network.
         error: the exception, with its traceback.
+        socket: what the fact that raised it is about; None if it is about none. If the fact is lost before it comes to
+            its flow, the flow would miss it.
 
     Returns:
         Those flows as text.
@@ -40,6 +43,8 @@ def recover(protocols: Protocols, error: BaseException) -> list[str]:
             given_up += [text for handler in handlers if (text := handler.abandon(owner)) is not None]
         if given_up:
             break
+    if not given_up and socket is not None:
+        given_up += [text for handler in handlers if (text := handler.abandon(handler.named(socket))) is not None]
     for handler in handlers:
         handler.recount()
     return given_up

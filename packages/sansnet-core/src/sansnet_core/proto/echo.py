@@ -435,6 +435,10 @@ class Echo:
                 self._context.out.orders.append(CloseSocket(owner.socket))
         return f"ping {owner.guest} to {owner.remote}"
 
+    def named(self, socket: SocketId) -> object:
+        """The flow that waits by a name; None if there is none. Replies of others may be lost."""
+        return self._undecided.named(socket)
+
     def recount(self) -> None:
         """Correct what depends on the flows after an exception."""
         self._undecided.recount()

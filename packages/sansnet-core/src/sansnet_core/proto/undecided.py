@@ -360,7 +360,7 @@ class Undecided(Generic[P]):
 
     def abandon(self, owner: object) -> str | None:
         """Give up a flow that waits after an exception in its methods, as text; None if `owner` is none."""
-        new = owner.flow if isinstance(owner, Question) else owner
+        new = owner.flow if isinstance(owner, Question) and hasattr(owner, "flow") else owner
         question = self._questions.pop(new.key, None) if isinstance(new, NewFlow) else None
         if question is None:
             return None
@@ -369,6 +369,10 @@ class Undecided(Generic[P]):
             self._context.out.orders.append(CloseSocket(question.socket))
         self._context.drop_packet(Reason.FAILED, new.protocol, new.guest, new.remote)
         return f"new flow of {new.guest} to {new.remote}"
+
+    def named(self, socket: SocketId) -> object:
+        """The question with a name; None if there is none."""
+        return self._sockets.get(socket)
 
     def recount(self) -> None:
         """Correct the sums after an exception, from the questions that there are."""

@@ -249,8 +249,12 @@ class RecordedNetwork(RescuedNetwork):
 
     def report_notices(self, wanted: bool) -> None:
         """See `Network.report_notices`."""
-        Network.report_notices(self, wanted)
-        self._note((Call.REPORT_NOTICES, None, wanted))
+        try:
+            Network.report_notices(self, wanted)
+        except BaseException as error:
+            self._raised(error, Call.REPORT_NOTICES, None, wanted)
+        else:
+            self._note((Call.REPORT_NOTICES, None, wanted))
 
     def handle_deadline(self, now: float) -> None:
         """See `Network.handle_deadline`."""
@@ -303,11 +307,15 @@ class RecordedNetwork(RescuedNetwork):
 
     def take_notices(self) -> list[Notice]:
         """See `Network.take_notices`."""
-        notices = Network.take_notices(self)
-        if self._writer is None:
-            self._note((Call.TAKE_NOTICES, None, len(notices)))
+        try:
+            notices = Network.take_notices(self)
+        except BaseException as error:
+            notices = self._raised(error, Call.TAKE_NOTICES, None)
         else:
-            self._note_outputs((Call.TAKE_NOTICES, None, notices))
+            if self._writer is None:
+                self._note((Call.TAKE_NOTICES, None, len(notices)))
+            else:
+                self._note_outputs((Call.TAKE_NOTICES, None, notices))
         return notices
 
     def receive_budget(self, socket: SocketId) -> int:

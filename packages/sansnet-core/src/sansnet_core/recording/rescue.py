@@ -88,7 +88,8 @@ class RescuedNetwork(NotingNetwork):
         if len(self._failures) > MAX_FAILURES or number in _NEEDED:
             return None
         try:
-            flows = recovery.recover(self._protocols, error)
+            socket = arguments[0] if ARGUMENTS[number][:1] == ("socket",) else None
+            flows = recovery.recover(self._protocols, error, socket)
         except Exception:
             return None
         if not flows:
@@ -108,6 +109,14 @@ class RescuedNetwork(NotingNetwork):
             Network.reconfigure(self, config, now, moved=moved, keep_flows=keep_flows)
         elif number == Call.HANDLE_DEADLINE:
             Network.handle_deadline(self, now)
+        elif number == Call.FORWARD_REMOVED:
+            Network.forward_removed(self, *arguments, now)
+        elif number == Call.SERVICE_REMOVED:
+            Network.service_removed(self, *arguments, now)
+        elif number == Call.REPORT_NOTICES:
+            Network.report_notices(self, *arguments)
+        elif number == Call.TAKE_NOTICES:
+            return Network.take_notices(self)
         elif number == Call.TAKE_ORDERS:
             return Network.take_orders(self)
         elif number == Call.TAKE_FRAMES:

@@ -207,6 +207,10 @@ class Tcp:
         """Give up a connection after an exception in its methods; see `Protocols.recover`."""
         return recovery.abandon(owner, self._table, self._shared, self.opening.questions)
 
+    def named(self, socket: SocketId) -> object:
+        """The connection with a name; None if there is none."""
+        return self._sockets.get(socket)
+
     def recount(self) -> None:
         """Correct all sums, which may be wrong after an exception."""
         recovery.recount(self._table, self._shared, self.opening.questions)

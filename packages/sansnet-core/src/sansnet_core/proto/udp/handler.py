@@ -385,6 +385,10 @@ class Udp:
         given_up = recovery.abandon(owner, self._context, self._table, self._runs)
         return self._opening.abandon(owner) if given_up is None else given_up
 
+    def named(self, socket: SocketId) -> object:
+        """The flow that waits by a name; None if there is none. Datagrams of others may be lost."""
+        return self._opening.named(socket)
+
     def recount(self) -> None:
         """Correct all sums, which may be wrong after an exception."""
         self._opening.recount()

@@ -87,6 +87,7 @@ class Opening:
         self.forget_refusals = self._undecided.forget_refusals
         self.reconfigured = self._undecided.reconfigured
         self.abandon = self._undecided.abandon
+        self.named = self._undecided.named
         self.recount = self._undecided.recount
 
     def open(self, ip: IpHeader, header: udp.UdpHeader, buf: Buffer) -> Flow | None:
