@@ -16,7 +16,14 @@ from sansnet_core.recording.calls import METHODS
 __all__ = ["Injected", "Injector", "Place"]
 
 CORE: Final = str(Path(sansnet_core.__file__).parent) + "/"
-_NOT_MEANT: Final = ("testing/", "recording/", "recovery.py", "snapshot.py", "proto/tcp/recovery.py", "proto/udp/recovery.py")
+_NOT_MEANT: Final = (
+    "testing/",
+    "recording/",
+    "recovery.py",
+    "snapshot.py",
+    "proto/tcp/recovery.py",
+    "proto/udp/recovery.py",
+)
 _INPUTS: Final = frozenset(METHODS.values())
 
 _HARMLESS: Final = frozenset(("return orders", "return frames", "return notices"))

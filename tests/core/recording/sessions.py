@@ -16,7 +16,16 @@ from sansnet_core import (
 )
 from sansnet_core.recording import Failure, RecordedNetwork
 from sansnet_core.records import replace
-from sansnet_core.testing import OUTSIDER, SERVER, GuestConnection, GuestTcpOptions, HostScript, Pair, ScriptedHost, make_config
+from sansnet_core.testing import (
+    OUTSIDER,
+    SERVER,
+    GuestConnection,
+    GuestTcpOptions,
+    HostScript,
+    Pair,
+    ScriptedHost,
+    make_config,
+)
 from sansnet_core.testing.packets import echo_request, fragments, udp
 
 __all__ = ["SESSIONS", "ForgivingHost", "Session"]
@@ -68,9 +77,7 @@ class Session(Pair):
                 self.recorded.datagram_received(sent.socket, sent.remote, bytes(sent.data), 0, 60, 0, self.now)
         for echo in self.host.echoes:
             if echo.socket in self.host.echo_sockets:
-                self.recorded.echo_received(
-                    echo.socket, echo.remote, echo.sequence, bytes(echo.data), 60, 0, self.now
-                )
+                self.recorded.echo_received(echo.socket, echo.remote, echo.sequence, bytes(echo.data), 60, 0, self.now)
         self.host.datagrams.clear()
         self.host.echoes.clear()
         self._outputs(self.now)
