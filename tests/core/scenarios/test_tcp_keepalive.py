@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sansnet_core import Limits
-from sansnet_core.testing import ManualConnection, Pair, make_config
-from sansnet_core.testing.packets import ACK, RST
+from sansnet_core.testing import OUTSIDER, HostScript, ManualConnection, Pair, make_config
+from sansnet_core.testing.packets import ACK, RST, SYN
 
 
 def test_a_silent_guest_that_answers_stays_connected() -> None:
@@ -72,3 +72,41 @@ def test_a_half_closed_connection_is_asked_too() -> None:
 
     assert pair.host.stream.aborted
     assert pair.tcp_flows == 0
+
+
+def test_a_handshake_is_not_probed() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_keepalive=0.5)), HostScript(connect=None))
+    peer = ManualConnection(pair)
+    peer.syn()
+    pair.host.accept(OUTSIDER, 8000, pair.now)
+    pair.wait(300.0)
+
+    assert peer.take() == []
+    assert {segment.flags for segment in pair.guest.strays} == {SYN}
+    assert pair.tcp_flows == 0
+
+
+def test_retransmissions_take_the_place_of_probes() -> None:
+    """A probe is below all that was sent (RFC 9293, 3.8.4), so there is none while the guest owes an acknowledgment."""
+    pair = Pair(make_config(limits=Limits(tcp_keepalive=0.5)))
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.host.produce(pair.host.stream, b"data")
+    pair.wait(300.0)
+
+    assert {segment.payload for segment in peer.take() if not segment.flags & RST} == {b"data"}
+    assert pair.tcp_flows == 0
+
+
+def test_a_late_driver_leaves_the_guest_time_to_answer() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_keepalive=100.0)))
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.now += 100_000.0  # as if the process had been stopped
+    pair.step()
+
+    assert len(peer.take()) == 1
+    deadline = pair.network.next_deadline()
+    assert deadline is not None
+    assert deadline > pair.now + 10
+    assert pair.tcp_flows == 1

@@ -196,3 +196,52 @@ def test_a_window_of_a_byte_or_two_opens_by_itself(window: int) -> None:
     pair.drive(lambda: len(stream.received) == 20)
 
     assert connection.probes == 0
+
+
+RESERVE = 16384
+"""Bytes in order that each connection may hold at the limit (docs/tcp.md)."""
+
+
+def _dropped(pair: Pair) -> dict[str, int]:
+    return {reason.name: count for reason, count in pair.network.statistics().drops.items() if count}
+
+
+@pytest.mark.parametrize(("size", "taken"), [(RESERVE, RESERVE), (RESERVE + 1, RESERVE), (60_000, RESERVE), (1, 1)])
+def test_at_the_limit_exactly_the_reserve_is_taken(size: int, taken: int) -> None:
+    pair = Pair(make_config(LARGE, Limits(tcp_memory=100_000)))
+    (_, other), (peer, stream) = _connections(pair, 2)
+    _hold(pair, other, 100_000)
+    answers = peer.send(ACK | PSH, bytes(size))
+    pair.wait(0.1)  # little data is acknowledged later
+    (answer,) = answers or peer.take()
+    assert answer.acknowledgment - peer.sequence == taken == len(stream.unsent)
+    assert _dropped(pair) == ({"TCP_MEMORY": 1} if taken < size else {})
+
+
+def test_what_is_known_already_takes_nothing_of_the_reserve() -> None:
+    pair = Pair(make_config(LARGE, Limits(tcp_memory=100_000)))
+    (_, other), (peer, stream) = _connections(pair, 2)
+    _hold(pair, other, 100_000)
+    peer.data(bytes(10_000))
+    (answer,) = peer.send(ACK | PSH, bytes(10_000 + RESERVE), sequence=peer.sequence - 10_000)
+    assert answer.acknowledgment - peer.sequence == RESERVE - 10_000
+    assert len(stream.unsent) == RESERVE
+    assert _dropped(pair) == {"TCP_MEMORY": 1}
+    peer.sequence = answer.acknowledgment
+    (answer,) = peer.send(ACK | PSH, bytes(100))  # none is left
+    assert answer.acknowledgment == peer.sequence
+    (answer,) = peer.send(ACK | PSH, bytes(100), sequence=peer.sequence - 50)
+    assert answer.acknowledgment == peer.sequence
+    assert len(stream.unsent) == RESERVE
+
+
+@pytest.mark.parametrize("gap", [1, 1400])
+def test_at_the_limit_nothing_is_kept_beyond_a_gap(gap: int) -> None:
+    pair = Pair(make_config(limits=Limits(tcp_memory=100_000)))
+    (_, other), (peer, stream) = _connections(pair, 2)
+    _hold(pair, other, 99_900)
+    (answer,) = peer.send(ACK | PSH, bytes(101), sequence=peer.sequence + gap)
+    assert answer.acknowledgment == peer.sequence
+    assert answer.sack == ()
+    assert _dropped(pair) == {"TCP_MEMORY": 1}
+    assert not stream.unsent

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from errno import ECONNRESET
+
 import pytest
 
-from sansnet_core.testing import ManualConnection, Pair
-from sansnet_core.testing.packets import ACK, FIN, PSH, RST, SYN, URG
+from sansnet_core import LinkConfig
+from sansnet_core.testing import ManualConnection, Pair, make_config
+from sansnet_core.testing.packets import ACK, FIN, PSH, RST, SYN, URG, read_frame
 
 
 def _opened() -> tuple[Pair, ManualConnection]:
@@ -146,3 +149,31 @@ def test_a_keepalive_of_the_guest_is_answered() -> None:
     for payload in (b"", b"\0"):
         answers = peer.send(ACK, payload, sequence=peer.sequence - 1)
         assert [(one.flags, one.acknowledgment) for one in answers] == [(ACK, peer.sequence)]
+
+
+OFFLOADS = LinkConfig(mtu=1500, max_frame_size=65549, vnet_header=True, checksum_offload=True, tso4=True)
+
+
+@pytest.mark.parametrize("link", [None, OFFLOADS])
+def test_the_reset_of_a_connection_is_bare(link: LinkConfig | None) -> None:
+    pair = Pair(make_config(link))
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.sent.clear()
+    pair.host.fail(pair.host.stream, ECONNRESET, pair.now)
+    pair.settle()
+    (reset,) = peer.take()
+    assert (reset.flags, reset.sequence, reset.acknowledgment) == (RST | ACK, peer.expected, peer.sequence)
+    assert (reset.window, reset.payload, reset.options()) == (0, b"", b"")
+    ((_, frame),) = pair.sent
+    assert read_frame(frame, vnet=link is not None).gso_size == 0
+
+
+def test_the_reset_of_a_stale_connection_acknowledges_nothing() -> None:
+    """RFC 9293, 3.10.7.3: <SEQ=SEG.ACK><CTL=RST>."""
+    pair = Pair()
+    peer = ManualConnection(pair)
+    (answer,) = peer.syn()
+    (reset,) = peer.send(ACK, sequence=peer.first + 1, acknowledgment=answer.sequence + 7)
+    assert (reset.flags, reset.sequence, reset.acknowledgment) == (RST, answer.sequence + 7, 0)
+    assert (reset.window, reset.payload, reset.options()) == (0, b"", b"")

@@ -8,7 +8,6 @@ from sansnet_core.errors import Reason
 from sansnet_core.orders import Buffer, KeepAlive
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.flow import TcpFlow
-from sansnet_core.proto.tcp.receiving import PIECE_COST
 from sansnet_core.proto.tcp.states import ESTABLISHED, FIN_UNACKNOWLEDGED
 from sansnet_core.wire.tcp import ACK, FIN, RST, SYN, TcpHeader, add, diff, parse_options
 
@@ -218,11 +217,13 @@ def _take_data(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer) -> None:
 
 
 def _fitting(flow: TcpFlow, ahead: int, size: int) -> int:
-    """How many of `size` bytes fit into memory; they begin `ahead` bytes beyond RCV.NXT."""
-    memory, receiver = flow.shared.memory, flow.receiver
-    room = memory.limit - memory.held - PIECE_COST if ahead > 0 else memory.room_in_order(receiver.unsent) - ahead
-    if size <= room:
-        return size
+    """How many of `size` bytes fit into memory, which has less room; they begin `ahead` bytes beyond RCV.NXT."""
+    receiver = flow.receiver
+    room = 0
+    if ahead <= 0:
+        room = flow.shared.memory.room_in_order(receiver.unsent) - ahead
+        if size <= room:
+            return size
     flow.drop(Reason.TCP_MEMORY)
     receiver.acknowledge_now()
-    return room if ahead <= 0 and room > -ahead else 0
+    return room if room > -ahead else 0

@@ -3,8 +3,9 @@
 Theory of operation. Bytes read from the host are held (`send_buffer`) until the guest acknowledges them.
 
 Retransmission follows RFC 6298 (timer), RFC 5681 and 6582 (fast retransmit after three duplicate acknowledgments) and
-RFC 6675 (holes below the highest byte that SACK reports). There is deliberately no congestion window: the path to the
-guest is one link with flow control of its own, so only the guest's window bounds what is in flight.
+RFC 6675 (holes below the highest byte that SACK reports). A timeout that came too early is noticed as in RFC 5682.
+There is deliberately no congestion window: the path to the guest is one link with flow control of its own, so only the
+guest's window bounds what is in flight.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ class Sender:
 
     __slots__ = (
         "_burst",
+        "_check_last",
         "_lost_all",
         "_retransmitted",
         "_rtt_sequence",
@@ -119,7 +121,7 @@ class Sender:
         self._sacked: list[tuple[int, int]] | None = None
         self._retransmitted = iss
         self._burst = 0
-        self._lost_all = False
+        self._lost_all = self._check_last = False
         self._srtt: float | None = None
         self._rttvar = 0.0
         self._rtt_sequence = 0
@@ -272,12 +274,14 @@ class Sender:
         """
         acknowledgment, sequence = tcp.acknowledgment, tcp.sequence
         advance = released = 0
+        unrepeated = False
         if acknowledgment != self.una:
             advance = diff(acknowledgment, self.una)
             if advance > diff(self.next, self.una) or advance < -self.largest_window:
                 return None
             if advance < 0:
                 return _NOTHING
+            unrepeated = self._lost_all and diff(acknowledgment, self._retransmitted) > 0
             released = self.acknowledge(advance, now)
         window = tcp.window << self.scale
         changed = window != self.window
@@ -296,6 +300,8 @@ class Sender:
             news = self._end_probing(now)
         if self.sack_permitted and tcp.start - tcp.options_start >= _MIN_SACK_OPTION:
             news |= self._sack(parse_options(buf, tcp.options_start, tcp.start).sack)
+        if unrepeated and self.sack_permitted and not self._sacked:  # what was sent before the timeout arrives
+            self._lost_all, self._check_last = False, True
         if not advance and self.next != self.una and (news or not (size or changed)):
             self.duplicates += 1
             if self.recover is None and (self.duplicates == DUPLICATES or self._sack_says_lost()):
@@ -433,7 +439,9 @@ class Sender:
             end = self._sacked[-1][1]
             burst = MAX_BURST  # every hole below the highest byte reported counts as lost: later data has arrived
         elif self.sack_permitted and not self._lost_all:
-            return  # no hole is known any more, and the rest may be under way
+            if self._check_last:  # no hole is known any more, and the rest may be under way
+                yield from self._last_segment()
+            return
         else:
             end = self.recover
             burst = self._burst
@@ -447,3 +455,13 @@ class Sender:
             sequence = add(una, position)
             self._retransmitted = add(sequence, len(payload))
             yield sequence, payload
+
+    def _last_segment(self) -> Iterator[tuple[int, Buffer]]:
+        """The last bytes sent: the guest's answer tells whether those before have arrived (RFC 8985, 7)."""
+        self._check_last = False
+        buffer = self.buffer
+        end = buffer.held - buffer.unsent
+        buffer.rewind()
+        for position, payload in buffer.segments(max(end - self.mss, 0), end, self.mss, []):
+            yield add(self.una, position), payload
+        buffer.rewind()

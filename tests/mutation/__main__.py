@@ -1,0 +1,121 @@
+"""The mutants of some modules that no test notices; `tests/mutation/run` calls this."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+from tests.mutation.areas import CORE, ROOT, folders_of_tests, modules
+from tests.mutation.mutants import as_toml, known, parse
+
+CACHE: Final = ROOT / ".cache" / "mutation"
+MUTMUT: Final = CACHE / "environment" / "bin" / "mutmut"
+
+# Some tests read the source, which looks otherwise with mutants in it
+CONFIGURATION: Final = """\
+[tool.pytest.ini_options]
+pythonpath = ["."]
+addopts = ["-W", "error", "--strict-markers", "--import-mode=importlib"]
+timeout = 120
+markers = ["kernel: as root", "slow: takes longer than a quarter of a second"]
+
+[tool.mutmut]
+source_paths = ["src/"]
+only_mutate = {modules}
+also_copy = ["docs"]
+pytest_add_cli_args = ["-m", "not slow", "-p", "no:cacheprovider", "--ignore=tests/core/proto/tcp/test_halves.py"]
+pytest_add_cli_args_test_selection = {tests}
+use_git_change_detection = false
+"""
+
+
+def directory(chosen: list[str]) -> Path:
+    """A directory for this choice of modules."""
+    return CACHE / re.sub(r"\W+", "-", "-".join(chosen))[:100].strip("-")
+
+
+def prepare(chosen: list[str]) -> Path:
+    """The directory in which mutmut works: a copy of the core and the tests. It keeps the results of earlier runs."""
+    work = directory(chosen)
+    for source, copy in ((CORE, work / "src" / "sansnet_core"), (ROOT / "tests", work / "tests")):
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    (work / "docs").mkdir(exist_ok=True)
+    for file in (*(ROOT / "docs").glob("*.py"), *(ROOT / "docs").glob("*.md")):
+        shutil.copy2(file, work / "docs")
+    mutated = [f"src/sansnet_core/{module}" for module in chosen]
+    (work / "pyproject.toml").write_text(
+        CONFIGURATION.format(modules=_array(mutated), tests=_array(folders_of_tests(chosen)))
+    )
+    return work
+
+
+def _array(values: list[str]) -> str:
+    return "[" + ", ".join(f'"{value}"' for value in values) + "]"
+
+
+def _mutmut(work: Path, *arguments: str) -> str:
+    return subprocess.run([MUTMUT, *arguments], cwd=work, capture_output=True, text=True, check=True).stdout
+
+
+def main() -> int:
+    """The exit status: 1 if a mutant survived that the list has not, or has in vain."""
+    parser = argparse.ArgumentParser(prog="tests/mutation/run", description=__doc__)
+    parser.add_argument("modules", metavar="MODULE", nargs="+", help="such as proto/tcp/sending.py, or wire")
+    parser.add_argument("--jobs", type=int, default=1, help="mutants that are tried at a time (default: 1)")
+    parser.add_argument("--show", action="store_true", help="run nothing; report the results of an earlier run")
+    arguments = parser.parse_args()
+    try:
+        chosen = modules(arguments.modules)
+    except ValueError as error:
+        parser.error(str(error))
+    if arguments.show:
+        work = directory(chosen)
+    else:
+        work = prepare(chosen)
+        try_all(work, arguments.jobs)
+    return report(work, chosen)
+
+
+def try_all(work: Path, jobs: int) -> None:
+    """Try each mutant with the quick tests of what it changes, and those that survive with all."""
+    python = MUTMUT.with_name("python")
+    children = ("--max-children", str(jobs))
+    subprocess.run([python, "-P", ROOT / "tests/mutation/quick.py", "run", *children], cwd=work, check=True)
+    if survivors := [name for name, state in results(work) if state == "survived"]:
+        subprocess.run([MUTMUT, "run", *children, *survivors], cwd=work, check=True)
+
+
+def results(work: Path) -> list[tuple[str, str]]:
+    """The name and the state of each mutant."""
+    return re.findall(r"^ +(\S+): (.+)$", _mutmut(work, "results", "--all", "true"), re.MULTILINE)
+
+
+def report(work: Path, chosen: list[str]) -> int:
+    """Print a line for each module, and an entry for each survivor that is not explained."""
+    states = results(work)
+    survivors = {
+        parse(name, _mutmut(work, "show", name)) for name, state in states if state in ("survived", "no tests")
+    }
+    explained = known()
+    left = sorted(survivors - explained.keys(), key=lambda one: (one.module, one.function, one.before, one.after))
+    counts: dict[str, Counter[str]] = {module: Counter() for module in chosen}
+    for name, state in states:
+        counts[parse(name, "").module][state] += 1
+    for module, count in counts.items():
+        equivalent = len([one for one in survivors & explained.keys() if one.module == module])
+        print(f"{module}: {dict(count)}, {equivalent} of them explained")
+    print(as_toml(left))
+    stale = [one for one in explained if one.module in chosen and one not in survivors]
+    for one in stale:
+        print(f"not needed any more: {one}")
+    return 1 if left or stale else 0
+
+
+sys.exit(main())

@@ -1,0 +1,44 @@
+"""The parts of the core that are changed, and the fast tests of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+__all__ = ["CORE", "ROOT", "modules", "folders_of_tests"]
+
+ROOT: Final = Path(__file__).parents[2]
+CORE: Final = ROOT / "packages/sansnet-core/src/sansnet_core"
+
+_TESTS: Final = {
+    "proto/tcp": ("tests/core/proto/tcp", "tests/core/scenarios"),
+    "proto/udp": ("tests/core/proto", "tests/core/scenarios"),
+    "wire": ("tests/core/wire", "tests/core/proto"),
+}
+
+
+def modules(names: list[str]) -> list[str]:
+    """The modules that names of files and folders below the core mean, in order.
+
+    Raises:
+        ValueError: a name means no module, or one that is not in an area with tests.
+    """
+    found: list[str] = []
+    for name in names:
+        path = CORE / name
+        files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+        inside = [str(file.relative_to(CORE)) for file in files if file.is_file() and file.name != "__init__.py"]
+        if not inside or not all(file.startswith(tuple(_TESTS)) for file in inside):
+            raise ValueError(f"{name} is no module or folder below {', '.join(_TESTS)}")
+        found += inside
+    return list(dict.fromkeys(found))
+
+
+def folders_of_tests(chosen: list[str]) -> list[str]:
+    """The folders of tests that are run for these modules."""
+    folders = [folder for area, folders in _TESTS.items() for folder in folders if _any_in(chosen, area)]
+    return list(dict.fromkeys(folders))
+
+
+def _any_in(chosen: list[str], area: str) -> bool:
+    return any(module.startswith(area) for module in chosen)
