@@ -214,7 +214,7 @@ def test_a_session_of_attach(world: Lab, place: Path) -> None:
 
 def test_each_machine_of_serve_begins_a_new_file(world: Lab, place: Path) -> None:
     path = place / "net.rec"
-    counts = []
+    counts: list[int] = []
     with serving(world, "--record", str(path)) as server:
         for size in (1000, 1_000_000):
             with machine() as guest, bridged(guest, server.path):
