@@ -93,7 +93,7 @@ class Kinds:
         """Bytes of the last recording."""
 
     def make(self, kind: str) -> Callable[..., Network]:
-        """What makes networks of a kind."""
+        """Get a function that makes networks of a kind."""
 
         def made(*arguments: Any, **named: Any) -> Network:
             if kind == "plain":
