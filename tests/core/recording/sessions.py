@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from errno import ECONNRESET
 from typing import Any, Final
 
 from sansnet_core import (
@@ -22,13 +23,14 @@ from sansnet_core.testing import (
     GuestConnection,
     GuestTcpOptions,
     HostScript,
+    HostStream,
     Pair,
     ScriptedHost,
     make_config,
 )
 from sansnet_core.testing.packets import echo_request, fragments, udp
 
-__all__ = ["SESSIONS", "ForgivingHost", "Session"]
+__all__ = ["DATA", "SESSIONS", "SETUPS", "ForgivingHost", "Session", "begun", "decided", "plain"]
 
 DATA: Final = bytes(range(256)) * 24
 
@@ -99,9 +101,19 @@ def _traffic(session: Session) -> None:
         guest.send(piece)
 
 
-def plain() -> Session:
+def begun(config: NetworkConfig | None = None, connections: int = 2, **more: Any) -> Session:
+    """Connections whose data the host sends back."""
+    session = Session(config or make_config(), HostScript(echo=True), **more)
+    for number in range(connections):
+        connection = session.connect(GuestTcpOptions(mss=1460, window=1 << 20, scale=5), port=80 + number)
+        session.connections.append(connection)
+    session.drive(lambda: all(one.established for one in session.connections))
+    session.settle()
+    return session
+
+
+def plain(session: Session) -> None:
     """Connections of both sides, datagrams, pings, fragments, failures of the host."""
-    session = Session(make_config(), HostScript(echo=True, accept=3000))
     network, now = session.recorded, session.now
     network.guest_attached(now)
     forward = network.forward_added(None, 7000, now)
@@ -127,13 +139,10 @@ def plain() -> Session:
     network.reconfigure(replace(session.config, rules=(), dns_servers=("10.0.2.3",)), session.now)
     network.forward_removed(forward, session.now)
     session._outputs(session.now)
-    return session
 
 
-def decided() -> Session:
+def decided(session: Session) -> None:
     """All flows wait for a verdict; services of the program."""
-    config = replace(make_config(), default_action=Action.ASK, virtual=("10.9.0.0/16",))
-    session = Session(config, HostScript(echo=True))
     network = session.recorded
     service = network.service_added(17, "10.9.0.1/32", 53, session.now)
     guest = session.guest
@@ -146,12 +155,14 @@ def decided() -> Session:
     _decide_all(session)
     session.answer_datagrams()
     session.drive(lambda: _decide_all(session) or session.all_done(), limit=200.0)
-    guest.listening[23] = GuestTcpOptions()
-    session.host.connect(23, session.now)
+    made = session.host.connect(23, session.now)
     session._outputs(session.now)
+    session.settle()
+    if isinstance(made, HostStream) and not made.closed:
+        session.host.fail(made, ECONNRESET, session.now)
+        session._outputs(session.now)
     network.service_removed(service, session.now)
     session._outputs(session.now)
-    return session
 
 
 def _decide_all(session: Session) -> bool:
@@ -162,4 +173,12 @@ def _decide_all(session: Session) -> bool:
     return False
 
 
-SESSIONS: Final[dict[str, Callable[[], Session]]] = {"plain": plain, "decided": decided}
+SESSIONS: Final[dict[str, Callable[[Session], None]]] = {"plain": plain, "decided": decided}
+SETUPS: Final = {
+    "plain": (make_config(), HostScript(echo=True, accept=3000)),
+    "decided": (
+        replace(make_config(), default_action=Action.ASK, virtual=("10.9.0.0/16",)),
+        HostScript(echo=True),
+    ),
+}
+"""Name of a session -> the arguments of its `Session`."""

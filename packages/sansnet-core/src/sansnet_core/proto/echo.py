@@ -430,9 +430,9 @@ class Echo:
             return self._undecided.abandon(owner)
         if self._flows.get(owner.key) is owner:
             del self._flows[owner.key]
-            self._context.drop_packet(Reason.FAILED, _protocol(owner.guest), owner.guest, owner.remote)
-            if not owner.served:
-                self._context.out.orders.append(CloseSocket(owner.socket))
+        self._context.drop_packet(Reason.FAILED, _protocol(owner.guest), owner.guest, owner.remote)
+        if not owner.served:
+            self._context.out.close(owner.socket)
         return f"ping {owner.guest} to {owner.remote}"
 
     def named(self, socket: SocketId) -> object:

@@ -364,14 +364,12 @@ class Undecided(Generic[P]):
         question = self._questions.pop(new.key, None) if isinstance(new, NewFlow) else None
         if question is None:
             return None
-        new = question.flow
-        if question.asked:
-            self._context.out.orders.append(CloseSocket(question.socket))
-        self._context.drop_packet(Reason.FAILED, new.protocol, new.guest, new.remote)
-        return f"new flow of {new.guest} to {new.remote}"
+        self._context.out.close(question.socket)
+        self._context.drop_packet(Reason.FAILED, question.flow.protocol, question.flow.guest, question.flow.remote)
+        return f"new flow of {question.flow.guest} to {question.flow.remote}"
 
     def named(self, socket: SocketId) -> object:
-        """The question with a name; None if there is none."""
+        """The question with a name, if there is one."""
         return self._sockets.get(socket)
 
     def recount(self) -> None:

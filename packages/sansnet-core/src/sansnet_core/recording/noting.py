@@ -111,8 +111,8 @@ class NotingNetwork(Network):
                 It must not raise, nor call the network.
         """
         if self._writer is not None:
-            self._writer.flush()
-            self._writer = None
+            writer, self._writer = self._writer, None
+            writer.flush()
         if write is not None:
             from sansnet_core.recording.format import Writer
 
@@ -196,6 +196,12 @@ class NotingNetwork(Network):
                     self._writer.call(entry)
             except MemoryError:
                 self._interrupted = True
+            except Exception as error:  # a mistake here must cost the network nothing
+                self.record(None)
+                if self._failed is not None:
+                    from sansnet_core.recording.failure import Failure
+
+                    self._failed(Failure(error, "the recording, which ends here", None, b"", True))
 
     def _note_raised(self, entry: Entry, ending: int) -> None:
         """Note a call that raised an exception. If its effect cannot be told, the state follows."""

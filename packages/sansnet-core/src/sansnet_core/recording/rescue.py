@@ -110,11 +110,11 @@ class RescuedNetwork(NotingNetwork):
         elif number == Call.HANDLE_DEADLINE:
             Network.handle_deadline(self, now)
         elif number == Call.FORWARD_REMOVED:
-            Network.forward_removed(self, *arguments, now)
+            Network.forward_removed(self, arguments[0], now)
         elif number == Call.SERVICE_REMOVED:
-            Network.service_removed(self, *arguments, now)
+            Network.service_removed(self, arguments[0], now)
         elif number == Call.REPORT_NOTICES:
-            Network.report_notices(self, *arguments)
+            Network.report_notices(self, arguments[0])
         elif number == Call.TAKE_NOTICES:
             return Network.take_notices(self)
         elif number == Call.TAKE_ORDERS:

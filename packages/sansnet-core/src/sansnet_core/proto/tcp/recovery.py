@@ -1,30 +1,26 @@
 """Gives up a connection after an exception in its methods, whatever state that left it in.
 
-Nothing is read from the connection but what was there before. What all connections share is computed again from those
-that are left.
+What the connection does at the end of its host's socket is done as far as that is possible, and then the rest of its
+traces is removed. What all connections share is computed again from those that are left.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
 from errno import ECONNABORTED
-from typing import Final
 
 from sansnet_core.errors import Reason
-from sansnet_core.orders import CloseSocket
-from sansnet_core.proto.tcp import reports
+from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.attempts import Attempts
 from sansnet_core.proto.tcp.flow import TcpFlow
 from sansnet_core.proto.tcp.questions import Questions
+from sansnet_core.proto.tcp.refusal import local_error
 from sansnet_core.proto.tcp.shared import TcpShared
-from sansnet_core.proto.tcp.states import ESTABLISHED, GONE, HANDSHAKE, HOST_EXISTS, SYN_RECEIVED, TIME_WAIT, UNDECIDED
+from sansnet_core.proto.tcp.states import GONE, HANDSHAKE, HOST_EXISTS, SYN_RECEIVED, TIME_WAIT
 from sansnet_core.proto.tcp.table import FlowTable
 from sansnet_core.wire.ip import TCP
 
 __all__ = ["abandon", "recount"]
-
-_ANSWERED: Final = HANDSHAKE - {UNDECIDED, SYN_RECEIVED} | {ESTABLISHED}
-"""States in which the guest has a connection."""
 
 
 def abandon(owner: object, table: FlowTable, shared: TcpShared[TcpFlow], questions: Questions) -> str | None:
@@ -45,43 +41,36 @@ def abandon(owner: object, table: FlowTable, shared: TcpShared[TcpFlow], questio
         return None
     flow = owner
     context = shared.context
-    guest, host, up, down = flow.lifecycle
-    if guest in _ANSWERED or guest is GONE:
+    guest, host, _, _ = flow.lifecycle
+    names = table.names(flow) or [flow.socket]
+    if guest is GONE:  # perhaps the effects of that are missing
         with suppress(Exception):
             flow.output.reset_connection()
-    names = [socket for socket, other in table.by_socket.items() if other is flow] or [flow.socket]
-    closed = {order.socket for order in context.out.orders if isinstance(order, CloseSocket)}
-    if host in HOST_EXISTS or guest is not TIME_WAIT:
-        context.out.orders += [CloseSocket(name, True, ECONNABORTED) for name in names if name not in closed]
-    flow.lifecycle = (GONE, GONE, up, down)
-    if table.by_key.get(flow.key) is flow:
-        del table.by_key[flow.key]
-    for name in names:
-        table.by_socket.pop(name, None)
-    if flow.attempts is not None:
-        context.timers.forget(flow.attempts)
-        flow.attempts = None
-    context.timers.forget(flow)
+    context.drop_packet(Reason.FAILED, TCP, flow.guest, flow.remote)
+    with suppress(Exception):
+        flow.refuse(local_error(ECONNABORTED), Reason.FAILED, None)
+    for event in (states.HOST_FAILED, states.TIME_OVER):
+        with suppress(Exception):
+            flow.give_up(event, errno=ECONNABORTED, reason=Reason.FAILED)
+    table.discard(flow)
     questions.forget(flow)
     shared.connecting.pop(flow, None)
-    with suppress(Exception):
-        flow.permission.unpin()
-    flow.errno, flow.reason = ECONNABORTED, Reason.FAILED
-    context.drop_packet(Reason.FAILED, TCP, flow.guest, flow.remote)
-    if context.notices and flow.told:
-        context.notify(reports.closed(flow, context.now))
-    with suppress(Exception):
-        flow.free_buffers()
+    for owner in (flow, flow.attempts):
+        if owner is not None:
+            context.timers.forget(owner)
+    for clean in (flow.permission.unpin, flow.free_buffers):
+        with suppress(Exception):
+            clean()
+    if host in HOST_EXISTS or guest is not TIME_WAIT:
+        for name in names:
+            context.out.close(name)
     return f"tcp {flow.guest} to {flow.remote}"
 
 
 def recount(table: FlowTable, shared: TcpShared[TcpFlow], questions: Questions) -> None:
     """Correct all sums, from the connections that there are."""
+    table.recount()
     flows = list(table.by_key.values())
-    known = set(flows)
-    for name in [name for name, flow in table.by_socket.items() if flow not in known]:
-        del table.by_socket[name]
-    table.inbound = sum(flow.inbound for flow in flows)
     shared.pending[:] = [
         sum(flow.lifecycle[0] in HANDSHAKE and flow.inbound is inbound for flow in flows) for inbound in (False, True)
     ]

@@ -382,6 +382,8 @@ class Udp:
 
     def abandon(self, owner: object) -> str | None:
         """Give up a flow after an exception in its methods; see `recovery`."""
+        if isinstance(owner, Mapping) and owner.socket not in self._sockets:
+            self._context.out.close(owner.socket)  # it was about to be closed
         given_up = recovery.abandon(owner, self._context, self._table, self._runs)
         return self._opening.abandon(owner) if given_up is None else given_up
 

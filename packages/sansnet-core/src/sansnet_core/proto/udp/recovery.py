@@ -36,8 +36,8 @@ def abandon(owner: object, context: Context, table: FlowTable, runs: Runs) -> st
     if not isinstance(owner, Flow) or not hasattr(owner, "outdated"):  # else it is not made completely
         return None
     runs.forget(owner.headers)
+    context.drop_packet(Reason.FAILED, UDP, owner.guest, owner.remote)
     if table.remove(owner):
-        context.drop_packet(Reason.FAILED, UDP, owner.guest, owner.remote)
         context.notify(owner.closed(context.now, Reason.FAILED))
         if owner.name is not None:
             context.targets.unpin(owner.remote)
