@@ -12,7 +12,8 @@ setup from it and from the options. All errors raised on purpose derive from `sa
 
 Names that are not listed here are found in these modules, which are public too:
 
-- `control.policies`, `policies`: a policy that changes while it is used, for programs with their own control socket.
+- `control.impairments`, `control.policies`, `policies`: impairments and a policy that change while they are used, for
+  programs with their own control socket.
 - `dns`: a DNS server for guests; needs `sansnet-trio[dns]`.
 - `forward.in_use`, `guest.errors`, `guest.hosts_file`, `hostinfo`: facts about the host and the guest.
 - `front.ending`, `front.setup`, `front.qemu`, `front.stdio`, `groups`: the parts of `open_guest` and `open_machine`,

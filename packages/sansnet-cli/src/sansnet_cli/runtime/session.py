@@ -23,6 +23,7 @@ from sansnet_trio.plan.setup import Setup
 if TYPE_CHECKING:
     from sansnet_cli.runtime.audit import GuestAudit
     from sansnet_cli.runtime.hints import Hints
+    from sansnet_cli.runtime.impairment import LiveImpairments
     from sansnet_cli.runtime.policy import LivePolicy
     from sansnet_core import Notice
     from sansnet_trio.forward.forwards import Forwards
@@ -69,13 +70,17 @@ class Session:
         self._follower = Follower(options, setup, guest, forwards, files=files)
         self._served: GuestNetwork | None = None
         self._policy: LivePolicy | None = None
+        self._impairments: LiveImpairments | None = None
         self._asks = asks_of(options)
         self._prompts = prompts
         if control.is_on:
+            from sansnet_cli.runtime.impairment import LiveImpairments
             from sansnet_cli.runtime.policy import LivePolicy
 
             self._policy = LivePolicy(lambda: self.setup)
             control.set_policed(self._policy)
+            self._impairments = LiveImpairments(setup)
+            control.set_impaired(self._impairments)
         control.set_forwards(forwards, namespace=self._in_namespace)
 
     @property
@@ -122,6 +127,8 @@ class Session:
         if self._policy is not None:
             # Flows that rules leave undecided wait for clients
             setup, decide = self._policy.applied(setup), hold_flow
+        if self._impairments is not None:
+            setup = self._impairments.applied(setup)
         hints = self._make_hints(setup)
         audit = self._audit.begin(setup.config, live=self._control.is_on)
         takers = [each.add for each in (hints, audit) if each is not None]
@@ -140,6 +147,8 @@ class Session:
         )
         async with opened as network:
             self._serve(network, audit)
+            if self.options.verbose and (cables := network.driver.cables) is not None:
+                report.impairments(*network.impairments, cables.seed)
             try:
                 with (
                     self._control.serving(network.core, network.driver, hints),
@@ -160,6 +169,8 @@ class Session:
         self._control.set_audit(None if network is None or audit is None else lambda: audit.answer(network.flows()))
         if self._policy is not None:
             self._policy.serve(network)
+        if self._impairments is not None:
+            self._impairments.serve(network)
 
     async def _ask(self) -> None:
         """Tell the user how to decide about flows, and ask on the terminal if nothing else reads it."""

@@ -27,7 +27,7 @@ from sansnet_trio.network import GuestNetwork
 from sansnet_trio.recording.failures import FailureReports
 
 if TYPE_CHECKING:
-    from sansnet_core import Notice
+    from sansnet_core import LinkConfig, Notice
     from sansnet_core.config import ResolverConfig
     from sansnet_core.impairment import Impairment
     from sansnet_trio.decisions import Decider
@@ -101,8 +101,7 @@ async def open_network(
     recording = ExitStack()
     try:
         expect("config", config, NetworkConfig, "a NetworkConfig")
-        verify = link.config.verify_checksums or (impair_up is not None and impair_up.corrupt > 0)
-        config = replace(config, link=replace(link.config, verify_checksums=verify))
+        config = replace(config, link=link.config if impair_up is None else _verifying(link.config, impair_up))
         if services is not None:
             from sansnet_trio.services.services import Services
 
@@ -131,6 +130,8 @@ async def open_network(
             host=host,
             on_notices=on_notices,
         )
+        if impair_up is not None or impair_down is not None:
+            driver.impair(up=impair_up, down=impair_down, seed=impair_seed)
     except BaseException:
         recording.close()
         link.close()
@@ -139,8 +140,6 @@ async def open_network(
     try:
         async with trio.open_nursery() as nursery:
             network = GuestNetwork(core, driver, config, nursery, forwards, resolver)
-            if impair_up is not None or impair_down is not None:
-                network.impair(up=impair_up, down=impair_down, seed=impair_seed)
             served = trio.Event()
             reports.on_end = network.end
             nursery.start_soon(_drive, network, served, reports)
@@ -175,6 +174,14 @@ def _recorder(network: RecordedNetwork, record: str | os.PathLike[str] | Recordi
         recorder = Recorder(network, file)
         stack.callback(recorder.close)
         yield recorder
+
+
+def _verifying(link: LinkConfig, up: Impairment) -> LinkConfig:
+    """The properties of a link; checksums are verified if frames from the guest may be corrupted."""
+    from sansnet_core.impairment import Impairment
+
+    expect("impair_up", up, Impairment, "an Impairment")
+    return replace(link, verify_checksums=True) if up.corrupt else link
 
 
 async def _drive(network: GuestNetwork, served: trio.Event, reports: FailureReports) -> None:
