@@ -125,6 +125,10 @@ def test_a_session_of_run(world: Lab, place: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "commands"),
     [
+        (
+            ["--delay", "5ms", "--loss", "2%", "--corrupt", "1%"],
+            [python(f"talk(socket.AF_INET, {SERVER4!r}, 300_000)")],
+        ),
         (["--allow", f"{NAME}:{PORT}"], [python(f"talk(socket.AF_INET, {NAME!r}, 100_000)")]),
         (
             ["--allow", f"tcp {SERVER4}:{PORT}", "--refuse", "udp"],
@@ -138,7 +142,7 @@ def test_a_session_of_run(world: Lab, place: Path) -> None:
         (["-4", "--hostname", "visitor"], [python(f"send(socket.AF_INET, {SERVER4!r})")]),
         (["--policy", "{policy}", "--audit", "{audit}"], [python(f"talk(socket.AF_INET, {NAME!r}, 10)")]),
     ],
-    ids=["names", "rules", "small-mtu", "loopback", "one-family", "audit"],
+    ids=["bad-network", "names", "rules", "small-mtu", "loopback", "one-family", "audit"],
 )
 def test_a_session_with_options(world: Lab, place: Path, options: list[str], commands: list[list[str]]) -> None:
     policy = place / "policy.toml"
