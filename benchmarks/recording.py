@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""The cost of recordings, as ratios to a network that keeps nothing: 1.03 means that 3 % more time is needed.
+"""The cost of recordings, as ratios to a network that keeps nothing: 1.03 means that 3 % more processor time is needed.
 
 It runs the cases of `core.py` with four kinds of networks in turn: a plain one; one that keeps its last inputs in
 memory, as every driver's network does; and one that also records, to nowhere and to a file. With `--guests`, which
-needs root, it runs cells of `compare.py` instead, with guests of `sansnet run`: there the kernel has its part.
+needs root, it runs cells of `compare.py` instead, with guests of `sansnet run`: there the kernel has its part, and all
+time counts.
 
 Each round measures all kinds one after the other, so a busy machine slows them alike; the table has the medians of the
 rounds.
@@ -133,13 +134,13 @@ def keep_memory() -> None:
 
 
 def seconds(prepare: Callable[[], core.Work]) -> tuple[float, int]:
-    """The time of a case, without its preparation, and its units."""
+    """The processor time of a case, without its preparation, and its units."""
     work = prepare()
     gc.collect()
     gc.disable()
-    begin = time.perf_counter()
+    begin = time.process_time()
     units = work()
-    taken = time.perf_counter() - begin
+    taken = time.process_time() - begin
     gc.enable()
     return taken, units
 
