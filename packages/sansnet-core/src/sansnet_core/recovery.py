@@ -9,14 +9,19 @@ again.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from types import CodeType, FrameType
-from typing import Final
+from typing import Final, TypeAlias
 
 from sansnet_core.orders import SocketId
+from sansnet_core.proto.echo import Echo
+from sansnet_core.proto.tcp.handler import Tcp
+from sansnet_core.proto.udp.handler import Udp
 from sansnet_core.protocols import Protocols
 
 __all__ = ["recover"]
 
+_Handler: TypeAlias = Tcp | Udp | Echo
 _MAX_DEPTH: Final = 200
 """Functions of a traceback that are looked at, from the innermost on."""
 
@@ -34,19 +39,30 @@ def recover(protocols: Protocols, error: BaseException, socket: SocketId | None)
         Those flows as text.
     """
     frames = _frames(error)[-_MAX_DEPTH:]
-    handlers = (protocols.tcp, protocols.udp, protocols.echo)
+    handlers: tuple[_Handler, ...] = (protocols.tcp, protocols.udp, protocols.echo)
     given_up: list[str] = []
     for owner in _unique(value for frame in frames for value in _arguments(frame)):
-        given_up += [text for handler in handlers if (text := handler.abandon(owner)) is not None]
+        given_up += _abandon(handlers, owner)
     for frame in [] if given_up else reversed(frames):
         for owner in _unique(frame.f_locals.values()):
-            given_up += [text for handler in handlers if (text := handler.abandon(owner)) is not None]
+            given_up += _abandon(handlers, owner)
         if given_up:
             break
     if not given_up and socket is not None:
-        given_up += [text for handler in handlers if (text := handler.abandon(handler.named(socket))) is not None]
+        for handler in handlers:
+            given_up += _abandon((handler,), handler.named(socket))
     for handler in handlers:
         handler.recount()
+    return given_up
+
+
+def _abandon(handlers: Iterable[_Handler], owner: object) -> list[str]:
+    """Give up what belongs to a flow. An object whose `__init__` has raised the exception may lack attributes."""
+    given_up = []
+    for handler in handlers:
+        with suppress(AttributeError):
+            text = handler.abandon(owner)
+            given_up += [text] if text is not None else []
     return given_up
 
 

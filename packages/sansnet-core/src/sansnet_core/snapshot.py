@@ -20,6 +20,7 @@ from importlib import import_module
 from types import FunctionType
 from typing import Any, Final, SupportsIndex, cast
 
+from sansnet_core.errors import SansnetError
 from sansnet_core.proto.tcp.states import EVENT_TRIGGERED
 
 __all__ = ["Copyable", "TooLarge", "load", "save"]
@@ -38,7 +39,7 @@ _FUNCTIONS: Final = ("sansnet_core.addresses", "sansnet_core.proto", "sansnet_co
 """Modules and packages whose functions are found, too."""
 
 
-class TooLarge(Exception):
+class TooLarge(SansnetError):
     """A state is larger than the caller wants it."""
 
 
@@ -46,20 +47,20 @@ class Copyable:
     """Base class of an object that `pickle` and `copy` copy with all that it refers to. A copy goes on by itself."""
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[object, ...]:
-        return _restore, (type(self), save(self, self._state()))
+        return _restore, (type(self), save(self, self.__getstate__()))
 
-    def _state(self) -> dict[str, object]:
+    def __getstate__(self) -> dict[str, object]:
         """The attributes that a copy has."""
         return vars(self)
 
-    def _set_state(self, state: dict[str, object]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         """Become what `state` says."""
         vars(self).update(state)
 
 
 def _restore(cls: type[Copyable], saved: bytes) -> Copyable:
     made = object.__new__(cls)
-    made._set_state(_Unpickler(io.BytesIO(saved), made, ()).load())
+    made.__setstate__(_Unpickler(io.BytesIO(saved), made, ()).load())
     return made
 
 

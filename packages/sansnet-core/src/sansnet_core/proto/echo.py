@@ -426,7 +426,7 @@ class Echo:
 
     def abandon(self, owner: object) -> str | None:
         """Give up a flow after an exception in its methods, as text; None if `owner` is none."""
-        if not isinstance(owner, _Flow) or not hasattr(owner, "errno"):  # else it is not made completely
+        if not isinstance(owner, _Flow):
             return self._undecided.abandon(owner)
         if self._flows.get(owner.key) is owner:
             del self._flows[owner.key]

@@ -360,7 +360,7 @@ class Undecided(Generic[P]):
 
     def abandon(self, owner: object) -> str | None:
         """Give up a flow that waits after an exception in its methods, as text; None if `owner` is none."""
-        new = owner.flow if isinstance(owner, Question) and hasattr(owner, "flow") else owner
+        new = owner.flow if isinstance(owner, Question) else owner
         question = self._questions.pop(new.key, None) if isinstance(new, NewFlow) else None
         if question is None:
             return None

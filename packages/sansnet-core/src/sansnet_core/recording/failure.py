@@ -1,4 +1,4 @@
-"""What a driver learns about an exception that the core raised."""
+"""An exception that the core raised by mistake, as a driver learns of it."""
 
 from __future__ import annotations
 

@@ -231,8 +231,7 @@ def parts(data: Iterable[bytes]) -> Iterator[Part]:
 
 def _part(reader: Reader, at: Position, kind: int, now: object) -> Part:
     if kind == _BEGINNING:
-        beginning = Beginning(*[reader.value() for _ in Beginning._fields])
-        return Part(at, beginning)
+        return Part(at, _beginning(*[reader.value() for _ in Beginning._fields]))
     if kind == _CHECKPOINT:
         return Part(at, Checkpoint(reader.value(), _expect_bytes(reader.value())))
     number = kind & ~(_RAISED | _COUNTED)
@@ -242,7 +241,7 @@ def _part(reader: Reader, at: Position, kind: int, now: object) -> Part:
     start = reader.position
     results: list[Any] = []
     if kind & _RAISED:
-        results.append(Raised(*reader.value()))
+        results.append(_raised(reader.value()))
     if number in RETURNING and (not results or results[0].ending == Ending.RECOVERED):
         results.append(reader.value())
     if kind & _COUNTED and results:
@@ -254,6 +253,26 @@ def _part(reader: Reader, at: Position, kind: int, now: object) -> Part:
 
 _TIMELESS: Final = OUTPUTS | {Call.RECEIVE_BUDGET, Call.REPORT_NOTICES}
 """Methods without a time."""
+
+
+def _beginning(version: Any, config: Any, secret: Any, now: Any, epoch: Any, state: Any) -> Beginning:
+    if not (
+        isinstance(version, str)
+        and isinstance(config, NetworkConfig)
+        and isinstance(secret, bytes)
+        and isinstance(now, int | float)
+        and isinstance(epoch, int | float)
+        and isinstance(state, bytes | None)
+    ):
+        raise ValueError("the beginning has wrong values")
+    return Beginning(version, config, secret, now, epoch, state)
+
+
+def _raised(value: Any) -> Raised:
+    match value:
+        case (int(ending), str(error), str(text)):
+            return Raised(ending, error, text)
+    raise ValueError("an exception is missing")
 
 
 def _expect_bytes(value: Any) -> bytes:
@@ -302,7 +321,7 @@ def _line(pieces: Iterator[bytes], rest: bytearray) -> bytes:
 
 
 def _fill(pieces: Iterator[bytes], rest: bytearray, size: int) -> bool:
-    """Read until there are so many bytes; whether there are."""
+    """Read until there are `size` bytes; gives whether there are."""
     while len(rest) < size:
         piece = next(pieces, None)
         if piece is None:

@@ -1,4 +1,4 @@
-"""What passed between guest, network and host, one line for each frame, order and fact."""
+"""The conversation of guest, network and host: one line for each frame, order and fact."""
 
 from __future__ import annotations
 

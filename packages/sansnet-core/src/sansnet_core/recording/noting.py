@@ -72,7 +72,7 @@ class NotingNetwork(Network):
         """Begin to keep the last inputs; `state` is as in `Beginning`."""
         self._failed = failed
         self._told = 0
-        """How many failures the driver was told."""
+        """Number of failures that were reported to the driver."""
         self._writer: Writer | None = None
         self._interrupted = False
         origin = None if state is None else (self._context.config, self._context.now, state)
@@ -83,16 +83,22 @@ class NotingNetwork(Network):
         self._segment_entries = self._ring.segment_entries if self._ring else 1 << 62
         self._note: Callable[[Entry], object] = self._entries.append if self._ring else _note_nothing
 
-    def _state(self) -> dict[str, object]:
+    def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in vars(self).items() if name not in _NOT_STATE}
 
-    def _set_state(self, state: dict[str, object]) -> None:
-        super()._set_state(state)
+    def __setstate__(self, state: dict[str, object]) -> None:
+        super().__setstate__(state)
         self._keep(RING, None, None)
 
     def load_state(self, state: dict[str, object]) -> None:
-        """Take the state of a recorded network, for a replay."""
-        super()._set_state(state)
+        """Take the state of a recorded network, for a replay.
+
+        Raises:
+            ValueError: it is that of another version.
+        """
+        if state.keys() != self.__getstate__().keys():
+            raise ValueError("the saved state is that of another version of sansnet_core")
+        super().__setstate__(state)
 
     @property
     def config(self) -> NetworkConfig:
@@ -172,7 +178,7 @@ class NotingNetwork(Network):
         """The state of the network; see `snapshot.save`. The configuration and what is made of it are left out."""
         context = self._context
         known = (context.config, context.policy, *context.config.rules)
-        return save(self, self._state(), known, limit)
+        return save(self, self.__getstate__(), known, limit)
 
     def _note_and_write(self, entry: Entry) -> None:
         if self._ring is not None:
@@ -204,7 +210,7 @@ class NotingNetwork(Network):
                     self._failed(Failure(error, "the recording, which ends here", None, b"", True))
 
     def _note_raised(self, entry: Entry, ending: int) -> None:
-        """Note a call that raised an exception. If its effect cannot be told, the state follows."""
+        """Note a call that raised an exception. If its effect is not known, the state follows."""
         if type(entry[-1]) is list:
             self._note_outputs(entry)
         else:

@@ -1,6 +1,6 @@
 """Runs a recorded network again, and compares what it does.
 
-Theory of operation. Each entry of the recording is one call, which is made again. What it returns or raises is encoded
+Theory of operation. Each entry of the recording is one call, which is made again. Its result is encoded
 as the recording has it: then two calls did the same if the bytes are equal.
 """
 
@@ -48,7 +48,7 @@ class ReplayDifference(SansnetError):
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What one frame of the guest caused at once; the answers of TCP follow when outputs are taken.
+    """The direct effect of one frame of the guest; the answers of TCP follow when outputs are taken.
 
     Attributes:
         dropped: the reasons for which something was dropped.
@@ -63,7 +63,7 @@ class Effect:
 
 @dataclass(slots=True)
 class Step:
-    """One input, and what the network did.
+    """One input, and its outputs.
 
     Attributes:
         number: of the input, from 1 on.
@@ -152,10 +152,8 @@ class Replay:
         if first is None or not isinstance(first.entry, Beginning):
             raise RecordingError("the recording is cut off: it has no beginning", 0)
         beginning = first.entry
-        if not isinstance(beginning.config, NetworkConfig) or not isinstance(beginning.now, int | float):
-            raise RecordingError("the beginning of the recording is no beginning", first.position.block)
         self.config = beginning.config
-        self.version = str(beginning.version)
+        self.version = beginning.version
         self.epoch = float(beginning.epoch)
         self.began = float(beginning.now)
         self._now = self.began

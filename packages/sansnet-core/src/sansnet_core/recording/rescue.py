@@ -1,7 +1,7 @@
 """Goes on after an exception that is a mistake of this program.
 
 Theory of operation. `recovery` gives up the flow that the exception belongs to. Then the call goes on with the rest of
-its work: the other frames, flows and deadlines. What cannot go on is lost: a fact about the flow, or a frame. After
+its work: the other frames, flows and deadlines. A fact about the flow, or a frame, is lost. After
 many exceptions in a short time the network is given up, since something is wrong that does not go away.
 """
 

@@ -95,7 +95,7 @@ class Ring:
         return segment
 
     def interrupt(self) -> None:
-        """What came before cannot be replayed: memory ran out within a call, or it was interrupted."""
+        """The inputs before cannot be replayed: memory ran out within a call, or it was interrupted."""
         for segment in self.segments:
             segment.origin = None
         self._next_checkpoint = -1e300

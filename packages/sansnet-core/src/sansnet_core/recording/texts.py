@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from binascii import crc32
 from typing import Any, Final
 
 from sansnet_core import addresses
 from sansnet_core.recording.calls import METHODS, OUTPUTS, Raised
 from sansnet_core.recording.format import Counted
-from sansnet_core.recording.values import VALUES, Digest
+from sansnet_core.recording.values import HEAD, VALUES, Digest
 from sansnet_core.records import Record
 
 __all__ = ["call_text", "order_text", "outcome_text", "value_text"]
@@ -64,7 +65,7 @@ def _argument(name: str, value: Any) -> str:
 
 
 def outcome_text(number: int, outcome: tuple[Any, ...]) -> str:
-    """What a call raised and returned."""
+    """The exception and the result of a call."""
     shown = [f"{each.error}: {each.text}" if isinstance(each, Raised) else _result(number, each) for each in outcome]
     return " and ".join(shown) or "nothing"
 
@@ -72,7 +73,7 @@ def outcome_text(number: int, outcome: tuple[Any, ...]) -> str:
 def _result(number: int, result: Any) -> str:
     if isinstance(result, Counted):
         return f"{result.number} {METHODS[number].removeprefix('take_')}"
-    if number not in OUTPUTS:
+    if number not in OUTPUTS or not isinstance(result, list | tuple):
         return value_text(result)
     what = METHODS[number].removeprefix("take_")
     shown = ", ".join(map(_output, result[:_MOST]))
@@ -86,5 +87,8 @@ def _output(output: Any) -> str:
     if isinstance(output, tuple) and not isinstance(output, Digest):
         output = b"".join(output)
     if isinstance(output, Digest):
-        return f"<{output.size} bytes: {output.head.hex()}>"
-    return f"<{len(output)} bytes: {bytes(output[:96]).hex()}>"
+        return f"<{output.size} bytes: {output.head.hex()}, sum {output.sum:08x}>"
+    if not isinstance(output, bytes | memoryview):
+        return value_text(output)
+    rest = crc32(output[HEAD:]) if len(output) > HEAD else 0
+    return f"<{len(output)} bytes: {bytes(output[:HEAD]).hex()}, sum {rest:08x}>"

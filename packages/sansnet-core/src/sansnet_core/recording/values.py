@@ -13,7 +13,6 @@ from binascii import crc32
 from collections.abc import Callable, Collection
 from dataclasses import fields
 from enum import Enum
-from ipaddress import IPv4Address, IPv6Address
 from struct import Struct, error
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -33,7 +32,7 @@ _MAX_INTEGER: Final = 64
 """Bytes of the encoding of an integer."""
 
 _NONE, _TRUE, _FALSE, _INTEGER, _FLOAT, _BYTES, _TEXT, _TUPLE, _RECORD, _VALUE, _ENUM, _ENDPOINT, _PREFIX = range(13)
-_DIGEST, _UNKNOWN, _PAIR = range(13, 16)
+_DIGEST, _UNKNOWN = 13, 14
 _SMALL: Final = 32
 """Tags from here on are the integers 0 to 223 themselves."""
 
@@ -301,7 +300,7 @@ def _put_other(out: bytearray, value: object) -> None:
         _put_enum(out, value)
     elif isinstance(value, Record):
         _put_record(out, value)
-    elif isinstance(value, IPv4Address | IPv6Address):
+    elif type(value).__module__ == "ipaddress":
         _put_text(out, str(value))
     elif (isinstance(value, memoryview) and value.readonly) or isinstance(value, bytes):
         _put_bytes(out, bytes(value))

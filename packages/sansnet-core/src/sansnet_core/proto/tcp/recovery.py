@@ -1,7 +1,7 @@
 """Gives up a connection after an exception in its methods, whatever state that left it in.
 
-What the connection does at the end of its host's socket is done as far as that is possible, and then the rest of its
-traces is removed. What all connections share is computed again from those that are left.
+It does what it does at the end of its host's socket, as far as that is possible, and then the rest of its traces is
+removed. The sums that all connections share are computed again from those that are left.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def abandon(owner: object, context: Context, table: FlowTable, runs: Runs) -> st
         flows = [flow for flow in table.flows.values() if flow.end is owner]
         texts = [abandon(flow, context, table, runs) for flow in flows]
         return ", ".join(text for text in texts if text) or f"udp through proxy {owner.proxy.name}"
-    if not isinstance(owner, Flow) or not hasattr(owner, "outdated"):  # else it is not made completely
+    if not isinstance(owner, Flow):
         return None
     runs.forget(owner.headers)
     context.drop_packet(Reason.FAILED, UDP, owner.guest, owner.remote)
