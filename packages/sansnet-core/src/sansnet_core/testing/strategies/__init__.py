@@ -3,7 +3,8 @@
 `configs` makes configurations with limits from tiny to default. For one of them, `valid_frames` makes frames as a
 correct guest sends them, `nearly_valid_frames` those with one thing wrong, `hostile_frames` any others, and `frames`
 all three. `batches` makes lists of them, some of which are all the fragments of one packet. They are bytes, ready for
-`Network.receive_frames`. `valid_messages` and `messages` make the payloads alone of DHCP, DNS, TLS and HTTP.
+`Network.receive_frames`. `impairments`, `host_scripts` and `guest_tcp_options` make what a `Pair` has around the
+network. `valid_messages` and `messages` make the payloads alone of DHCP, DNS, TLS and HTTP.
 `settings` and `sequences` make what `sansnet_core.testing.operations` runs. The simplest choice of everything comes
 first, so that Hypothesis reduces a failure to it.
 
@@ -25,6 +26,7 @@ from sansnet_core.testing.strategies.frames import (
     valid_messages,
 )
 from sansnet_core.testing.strategies.sequences import sequences, settings
+from sansnet_core.testing.strategies.surroundings import guest_tcp_options, host_scripts, impairments
 
 __all__ = [
     "MESSAGES",
@@ -32,7 +34,10 @@ __all__ = [
     "batches",
     "configs",
     "frames",
+    "guest_tcp_options",
+    "host_scripts",
     "hostile_frames",
+    "impairments",
     "limits",
     "links",
     "messages",
