@@ -332,6 +332,20 @@ def test_a_probe_that_is_taken_opens_the_window() -> None:
     assert (sender.rto, sender.retransmit_at) == (rto, inf)
 
 
+def test_the_timer_after_probes_if_no_round_trip_was_measured() -> None:
+    sender = Sender(ISS)
+    sender.agree(TcpHeader(1, 2, GUEST, 0, SYN, 0, 0, 0, 0), Terms(MSS, MSS, MSS, 65535, None, 0, True, 4))
+    sender.send_syn(1.0)
+    sender.back_off(2.0)
+    sender.establish(GUEST + 1)
+    take(sender, 0, 2.5, window=0)
+    assert send(sender, 500, 3.0) == []
+    sender.probe(6.0)
+    assert sender.rto == 2 * RTO_AFTER_SYN_LOSS
+    take(sender, 0, 7.0)
+    assert (sender.rto, sender.retransmit_at) == (INITIAL_RTO, 7.0 + INITIAL_RTO)
+
+
 def test_a_fin_beyond_the_window_is_a_probe() -> None:
     sender = opened(window=200)
     send(sender, 199, 2.0)
@@ -365,6 +379,14 @@ def test_which_acknowledgments_are_acceptable() -> None:
     assert sender.window == 1000
     assert take(sender, 1000, 2.2, window=1000) == Acked(400, True, False)
     assert sender.buffer.held == 0
+
+
+def test_a_fin_is_timed_as_data_is() -> None:
+    sender = opened()
+    before = sender.rto
+    sender.send_fin(2.0)
+    take(sender, 1, 4.0)
+    assert sender.rto > before
 
 
 def test_a_fin_is_acknowledged_without_bytes() -> None:
@@ -564,3 +586,18 @@ def test_a_fin_alone_is_no_last_segment() -> None:
     take(sender, 150, 3.1)
     assert again(sender) == []
     assert misses_fin(sender)
+
+
+def test_the_last_segment_is_the_last_that_was_sent() -> None:
+    sender = opened(window=300)
+    assert len(send(sender, 1000, 2.0)) == 3
+    sender.time_out(3.0)
+    assert again(sender) == [(0, 100)]
+    take(sender, 150, 3.1, window=150)
+    assert again(sender) == [(200, 100)]
+    sender = opened()
+    send(sender, 150, 2.0)
+    sender.time_out(3.0)
+    assert again(sender) == [(0, 100)]
+    take(sender, 120, 3.1)
+    assert again(sender) == [(120, 30)]
