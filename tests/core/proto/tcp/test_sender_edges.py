@@ -40,6 +40,7 @@ def opened(*, window: int = WINDOW, scale: int = 0, sack: bool = True, rtt: floa
     sender.agree(TcpHeader(1, 2, GUEST, 0, SYN, window, 0, 0, 0), terms)
     sender.send_syn(1.0)
     sender.establish(GUEST + 1)
+    assert sender.wl1 == GUEST
     acked = take(sender, 0, 1.0 + rtt, window=window >> scale)
     assert acked == Acked(0, True, False)
     return sender
@@ -240,6 +241,7 @@ def test_data_is_sent_as_far_as_the_window_reaches() -> None:
     sender = opened(window=50)
     assert list(map(len, send(sender, 1000, 2.0))) == [50]  # with nothing in flight, no acknowledgment will come
     assert sender.next_payload(MSS, 2.0) == b""
+    assert list(map(len, send(opened(window=1), 1000, 2.0))) == [1]
 
 
 def test_the_last_bytes_are_sent_though_they_are_few() -> None:
@@ -316,7 +318,17 @@ def test_a_closed_window_is_probed() -> None:
     assert take(sender, 200, 11.0, window=100) == Acked(0, False, True)
     assert not probes(sender)
     assert (sender.rto, sender.retransmit_at) == (rto, 11.0 + rto)
+    assert take(sender, 200, 11.0, window=100, sack=((0, 5),)) == Acked(0, False, False)
     assert again(sender) == [(200, 1)]
+
+
+def test_a_window_opens_whatever_sack_says() -> None:
+    sender = opened(window=200)
+    send(sender, 500, 2.0)
+    take(sender, 200, 2.1, window=0)
+    sender.next_payload(MSS, 3.0)
+    sender.probe(3.5)
+    assert take(sender, 200, 4.0, window=100, sack=((0, 5),)) == Acked(0, False, True)
 
 
 def test_a_probe_that_is_taken_opens_the_window() -> None:
@@ -481,6 +493,8 @@ def test_blocks_are_merged() -> None:
     take(sender, 0, 2.1, sack=((200, 300), (450, 460), (490, 600)))
     expected = [(position(first), position(last)) for first, last in ((100, 300), (400, 600), (700, 800))]
     assert sender._sacked == expected
+    take(sender, 299, 2.2)
+    assert sender._sacked == expected
     take(sender, 300, 2.2)
     assert sender._sacked == expected[1:]
     take(sender, 500, 2.2)
@@ -553,6 +567,19 @@ def test_a_timeout_that_was_too_early_repeats_little() -> None:
         assert again(sender) == []
     take(sender, 3000, 3.1)
     assert not recovers(sender)
+
+
+def test_a_single_byte_that_was_not_sent_again_is_enough() -> None:
+    sender = timed_out()
+    take(sender, 101, 3.1)
+    assert again(sender) == [(2900, 100)]
+
+
+def test_a_duplicate_after_a_timeout_says_nothing() -> None:
+    sender = timed_out()
+    take(sender, 0, 3.1)
+    take(sender, 100, 3.1)
+    assert again(sender) == [(100, 100), (200, 100)]
 
 
 def test_the_answer_to_the_last_segment_tells_what_is_lost() -> None:
