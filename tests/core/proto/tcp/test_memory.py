@@ -166,6 +166,18 @@ def test_as_many_streams_are_resumed_as_there_is_room_for() -> None:
     assert [holder.flushes for holder in holders] == [1, 1, 1, 1]
 
 
+def test_pieces_beyond_gaps_are_room_for_waiting_streams() -> None:
+    memory = held(LIMIT)
+    holders = [Holder() for _ in range(3)]
+    for holder in holders:
+        memory.room(holder, 1)
+    memory.beyond = MIN_ROOM
+    assert memory.resume(1.0) == 1.0 + PROMISE  # for the next one, should the first read nothing
+    assert [holder.flushes for holder in holders] == [1, 0, 0]
+    memory.beyond = MIN_ROOM - 1
+    assert memory.resume(1.0) == inf
+
+
 def test_without_a_queue_nothing_is_resumed() -> None:
     memory = held(0)
     assert memory.resume(1.0) == inf

@@ -119,6 +119,12 @@ def test_two_segments_are_acknowledged_at_once() -> None:
     assert receiver.ack_due == float("inf")
 
 
+def test_an_acknowledgment_can_be_asked_for() -> None:
+    receiver = opened()
+    receiver.acknowledge_now()
+    assert acknowledges(receiver)
+
+
 def test_acceptable_segments() -> None:
     """RFC 9293, 3.4; those without data may be at the right edge as well, see the docstring."""
     receiver = filled(10)

@@ -505,6 +505,14 @@ def test_blocks_are_merged() -> None:
     assert sender._sacked is None
 
 
+def test_blocks_are_in_the_order_of_the_stream_and_may_be_small() -> None:
+    sender = opened()
+    send(sender, 1000, 2.0)
+    blocks = ((100, 200), (5, 6), (201, 300))  # the second is before the numbers wrap
+    take(sender, 0, 2.1, sack=blocks)
+    assert sender._sacked == [(position(first), position(last)) for first, last in ((5, 6), (100, 200), (201, 300))]
+
+
 def test_a_timeout_forgets_what_sack_reported_and_sends_all_again() -> None:
     sender = opened()
     send(sender, 3000, 2.0)
