@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sansnet_core import Limits
-from sansnet_core.testing import ManualConnection, Pair, make_config
-from sansnet_core.testing.packets import ACK, RST
+from sansnet_core.testing import OUTSIDER, SERVER, HostScript, ManualConnection, Pair, make_config
+from sansnet_core.testing.packets import ACK, RST, SYN
 
 
 def test_a_silent_guest_that_answers_stays_connected() -> None:
@@ -36,6 +38,27 @@ def test_a_guest_that_is_gone_is_reset_in_the_end() -> None:
     assert {(probe.flags, probe.sequence) for probe in probes} == {(ACK, peer.expected - 1)}
     assert len(probes) >= 3
     assert reset.flags & RST
+
+
+@pytest.mark.parametrize("inbound", [False, True], ids=["guest's", "outsider's"])
+@pytest.mark.parametrize("connect", [0, None], ids=["answered", "connecting"])
+def test_only_an_open_connection_is_probed_also_by_a_late_driver(inbound: bool, connect: int | None) -> None:
+    """A SYN-ACK is sent again then, and nothing of an open connection."""
+    pair = Pair(make_config(limits=Limits(tcp_keepalive=0.01)), HostScript(connect=connect))
+    peer = ManualConnection(pair, remote=OUTSIDER if inbound else (SERVER, 80))
+    if inbound:
+        pair.host.accept(OUTSIDER, peer.port, pair.now)
+    else:
+        peer.syn()
+    for seconds in (0.005, 0.1, 3.0, 50.0):
+        pair.now += seconds
+        pair.network.handle_deadline(pair.now)
+        pair.wait(0.4)
+        if not inbound and connect is None:
+            peer.syn()  # it still waits
+
+    sent = peer.take()
+    assert {segment.flags & ~ACK for segment in sent} == ({SYN} if inbound or connect == 0 else set())
 
 
 def test_traffic_puts_it_off() -> None:
@@ -72,3 +95,41 @@ def test_a_half_closed_connection_is_asked_too() -> None:
 
     assert pair.host.stream.aborted
     assert pair.tcp_flows == 0
+
+
+def test_a_handshake_is_not_probed() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_keepalive=0.5)), HostScript(connect=None))
+    peer = ManualConnection(pair)
+    peer.syn()
+    pair.host.accept(OUTSIDER, 8000, pair.now)
+    pair.wait(300.0)
+
+    assert peer.take() == []
+    assert {segment.flags for segment in pair.guest.strays} == {SYN}
+    assert pair.tcp_flows == 0
+
+
+def test_retransmissions_take_the_place_of_probes() -> None:
+    """A probe is below all that was sent (RFC 9293, 3.8.4), so there is none while the guest owes an acknowledgment."""
+    pair = Pair(make_config(limits=Limits(tcp_keepalive=0.5)))
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.host.produce(pair.host.stream, b"data")
+    pair.wait(300.0)
+
+    assert {segment.payload for segment in peer.take() if not segment.flags & RST} == {b"data"}
+    assert pair.tcp_flows == 0
+
+
+def test_a_late_driver_leaves_the_guest_time_to_answer() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_keepalive=100.0)))
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.now += 100_000.0  # as if the process had been stopped
+    pair.step()
+
+    assert len(peer.take()) == 1
+    deadline = pair.network.next_deadline()
+    assert deadline is not None
+    assert deadline > pair.now + 10
+    assert pair.tcp_flows == 1

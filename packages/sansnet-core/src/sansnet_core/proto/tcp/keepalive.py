@@ -57,10 +57,10 @@ def schedule(silence: float) -> Schedule:
 class Keepalive:
     """The keepalive of one connection, in both directions."""
 
-    __slots__ = ("_last_segment", "_orders", "_probes", "_schedule")
+    __slots__ = ("_last_probe", "_last_segment", "_orders", "_probes", "_schedule")
 
     def __init__(self, now: float) -> None:
-        self._last_segment = now
+        self._last_segment = self._last_probe = now
         self._probes = 0
         self._orders = 0
         self._schedule: Schedule | None = None
@@ -89,11 +89,12 @@ class Keepalive:
 
     def deadline(self, idle: float) -> float:
         """When to probe the guest next, or to give it up: first `idle` seconds after its last segment."""
-        return self._last_segment + idle + self._probes * _INTERVAL
+        return self._last_probe + _INTERVAL if self._probes else self._last_segment + idle
 
-    def count_probe(self) -> bool:
+    def count_probe(self, now: float) -> bool:
         """The deadline has passed. Whether to send another probe; if not, too many were not answered."""
         if self._probes >= _COUNT:
             return False
         self._probes += 1
+        self._last_probe = now
         return True

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Final
 
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.flow import TcpFlow
-from sansnet_core.proto.tcp.states import HANDSHAKE
+from sansnet_core.proto.tcp.states import ESTABLISHED, HANDSHAKE
 
 __all__ = ["expire"]
 
@@ -20,7 +21,7 @@ def expire(flow: TcpFlow) -> None:
     """A deadline of a connection has passed."""
     context = flow.shared.context
     sender, receiver = flow.sender, flow.receiver
-    now, idle = context.now, context.config.limits.tcp_keepalive
+    now = context.now
     if flow.ends_at <= now:
         flow.fire(states.TIME_OVER)
         return
@@ -29,14 +30,21 @@ def expire(flow: TcpFlow) -> None:
         flow.schedule_flush()
     if sender.retransmit_at <= now:
         _retransmission_timeout(flow, now)
-    elif flow.keepalive.deadline(idle) <= now:
-        if flow.keepalive.count_probe():
+    if _keepalive_at(flow) <= now:
+        if flow.keepalive.count_probe(now):
             flow.output.keepalive_probe()
         else:
             flow.fire(states.GUEST_LOST)
     if flow.lifecycle[0] is not states.GONE:
-        due = min(receiver.ack_due, sender.retransmit_at, flow.ends_at, flow.keepalive.deadline(idle))
+        due = min(receiver.ack_due, sender.retransmit_at, flow.ends_at, _keepalive_at(flow))
         context.timers.arm(flow, due)
+
+
+def _keepalive_at(flow: TcpFlow) -> float:
+    """When to probe a silent guest next. While it owes an acknowledgment, retransmissions find out whether it lives."""
+    if flow.lifecycle[0] is not ESTABLISHED or flow.sender.in_flight:
+        return inf
+    return flow.keepalive.deadline(flow.shared.context.config.limits.tcp_keepalive)
 
 
 def _retransmission_timeout(flow: TcpFlow, now: float) -> None:
