@@ -180,3 +180,10 @@ def test_all_is_freed() -> None:
     buffer.next_payload(1000)
     buffer.free()
     assert _objects(buffer) == []
+
+
+def test_a_hole_of_one_byte_is_a_hole() -> None:
+    buffer = filled(300)
+    sent(buffer, 100)
+    found = list(buffer.segments(0, 300, 100, [(1, 99), (100, 150), (151, 300)]))
+    assert [(place, len(payload)) for place, payload in found] == [(0, 1), (99, 1), (150, 1)]
