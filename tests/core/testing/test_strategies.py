@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -80,3 +82,27 @@ def test_fields_of_a_configuration_can_be_fixed() -> None:
     assert (config.mac[-1], config.ipv6, config.limits.tcp_flows) == (7, None, 7)
     with pytest.raises(TypeError, match="has no field mtu"):
         configs(mtu=7)
+
+
+def test_without_hypothesis_the_extra_is_named() -> None:
+    """And the rest of the kit works."""
+    script = (
+        "import sys; sys.modules['hypothesis'] = None\n"
+        "import sansnet_core.testing\n"
+        "try:\n    import sansnet_core.testing.strategies\n"
+        "except ModuleNotFoundError as error:\n    print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.endswith("which is not installed: install sansnet-core[hypothesis]\n")
+
+
+def test_a_failure_is_reduced_to_what_matters() -> None:
+    """The default configuration and the simplest frame, but for the condition itself."""
+    config = find(configs(), lambda found: found.link.vnet_header and found.resolver is not None)
+    assert config.limits == Limits()
+    assert (config.link.tso4, config.ipv6 is not None, config.rules, config.learn_addresses) == (False, True, (), True)
+    reset = find(
+        valid_frames(make_config(), ["udp", "tcp"]), lambda frame: frame[23:24] == b"\6" and frame[47:48] == b"\4"
+    )
+    assert len(reset) == 54
+    assert reset[26:34] == bytes((10, 0, 2, 15, 192, 0, 2, 80))
