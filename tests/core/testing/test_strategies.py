@@ -11,7 +11,8 @@ from hypothesis import Phase, assume, find, given, settings
 from hypothesis import strategies as st
 
 from sansnet_core import Limits, LinkConfig, Network, NetworkConfig, Reason, UsageError
-from sansnet_core.testing import SECRET, make_config, with_checksums
+from sansnet_core.records import replace
+from sansnet_core.testing import GATEWAY, SECRET, SERVER, make_config, with_checksums
 from sansnet_core.testing.strategies import (
     PROTOCOLS,
     batches,
@@ -88,6 +89,20 @@ def test_one_protocol_alone(protocol: str) -> None:
     config = make_config()
     for strategy in (valid_frames, nearly_valid_frames, hostile_frames, frames):
         assert isinstance(find(strategy(config, [protocol]), lambda frame: len(frame) > 30), bytes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", [name for name in PROTOCOLS if name != "igmp"])
+def test_some_valid_frames_have_an_effect(protocol: str) -> None:
+    """The network answers, or orders a socket: the frames go to the right parties."""
+    config = replace(make_config(), dns_servers=(GATEWAY,), hosts=(("host.example", (SERVER,)),))
+
+    def has_effect(frame: bytes) -> bool:
+        network = Network(config, now=0.0, secret=SECRET)
+        network.receive_frames([frame], 0.0)
+        return bool(network.take_orders() or network.take_frames())
+
+    assert find(valid_frames(config, [protocol]), has_effect, settings=settings(max_examples=500))
 
 
 @pytest.mark.parametrize("wrong", [["tpc"], [], ["udp", "x"], "udp"])
