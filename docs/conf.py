@@ -30,6 +30,7 @@ extensions = [
     "docs.source_links",
     "docs.command_pages",
     "docs.glossary_page",
+    "docs.conformance_pages",
 ]
 exclude_patterns = ["news"]
 

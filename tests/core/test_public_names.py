@@ -74,7 +74,7 @@ def test_every_exception_of_ours_has_one_root(name: str) -> None:
 def test_the_signature_of_a_configuration_has_its_fields() -> None:
     parameters = inspect.signature(NetworkConfig).parameters
     assert set(parameters) == set(
-        vars(NetworkConfig(ipv4=None, ipv6=sansnet_core.Ipv6Config(address=None, gateway=bytes(16))))
+        vars(NetworkConfig(ipv4=None, ipv6=sansnet_core.Ipv6Config(address=None, gateway="fe80::1")))
     )
     assert {parameter.kind for parameter in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
     assert (parameters["tcp"].annotation, parameters["tcp"].default) == (bool, True)

@@ -16,6 +16,7 @@ from typing import Final
 import pytest
 
 from docs.command_pages import help_of
+from docs.conformance_pages import tables
 from docs.public_names import listed_modules
 from sansnet_cli.compat import PROGRAMS
 from sansnet_cli.compat.options import OPTIONS
@@ -116,6 +117,16 @@ def test_the_glossary_has_every_word_as_a_term(built: Path) -> None:
     ]
     assert len(words) > 40
     assert [word for word in words if f'id="term-{word.replace(" ", "-")}"' not in shown] == []
+
+
+@pytest.mark.slow
+def test_the_pages_about_conformance_have_every_requirement(built: Path) -> None:
+    sums = page(built, "conformance/index")
+    for table in tables():
+        shown = page(built, f"conformance/rfc{table.rfc}")
+        assert [one.id for one in table.requirements if f"<p>{one.id}</p>" not in shown] == []
+        assert f'href="rfc{table.rfc}.html"' in sums
+        assert f"<p>{len(table.requirements)}</p>" in sums
 
 
 @pytest.mark.slow

@@ -25,14 +25,14 @@ _FRAMES = st.sampled_from(sorted(corpus.frames().values()))
 
 
 @pytest.mark.slow
-@settings(max_examples=1000)
+@settings(max_examples=400)
 @given(setting=any_settings(), operations=sequences(_FRAMES))
 def test_any_sequence_keeps_all_invariants(setting: Setting, operations: list[Operation]) -> None:
     run(setting, operations)
 
 
 @pytest.mark.slow
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_any_sequence_with_any_configuration_and_any_frames(data: st.DataObject) -> None:
     config = data.draw(configs(guest_mac=GuestStack().mac))

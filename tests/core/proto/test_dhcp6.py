@@ -48,7 +48,7 @@ def wants(*addresses: bytes, kind: int = dhcp6.IA_NA, id: int = 1) -> Option:
 def gets(*lost: bytes, id: int = 1) -> Option:
     """The association that gets the address, and loses others."""
     inner = [dhcp6.emit_address(GUEST6, dhcp6.FOREVER), *(dhcp6.emit_address(address, 0) for address in lost)]
-    return dhcp6.emit_association(dhcp6.IA_NA, id.to_bytes(4, "big"), inner, time=dhcp6.FOREVER)
+    return dhcp6.emit_association(dhcp6.IA_NA, id.to_bytes(4, "big"), inner, times=(dhcp6.FOREVER, dhcp6.FOREVER))
 
 
 def refused(status: int, *, kind: int = dhcp6.IA_NA, id: int = 1) -> Option:
@@ -334,9 +334,32 @@ def test_a_message_without_a_reply_is_counted(message: Message) -> None:
     assert bench.drops() == {Reason.DHCP_IGNORED: 1}
 
 
-def test_a_unicast_message_gets_no_reply() -> None:
+@pytest.mark.parametrize("kind", [dhcp6.REQUEST, dhcp6.RENEW, dhcp6.RELEASE, dhcp6.DECLINE])
+def test_a_unicast_message_to_one_server_is_refused(kind: int) -> None:
+    """RFC 8415, 18.3.2, 18.3.4, 18.3.7 and 18.3.8."""
     bench = Bench()
-    bench.receive(dhcp6.emit(request(dhcp6.SOLICIT, *ANY, wants())), GATEWAY6)
+    bench.receive(dhcp6.emit(request(kind, *ONE, wants(GUEST6))), GATEWAY6)
+    [packet] = bench.packets()
+    assert (packet.source, packet.destination) == (GATEWAY6, LINK_LOCAL)
+    options = (SERVER, CLIENT, dhcp6.emit_status(dhcp6.USE_MULTICAST))
+    assert dhcp6.parse(packet.payload, 8, len(packet.payload)) == Message(dhcp6.REPLY, 0xABCDEF, options)
+    assert bench.notices() == []
+
+
+@pytest.mark.parametrize(
+    ("message", "destination"),
+    [
+        *((request(kind, *ANY, wants()), GATEWAY6) for kind in (dhcp6.SOLICIT, dhcp6.CONFIRM, dhcp6.REBIND)),
+        (request(dhcp6.INFORMATION_REQUEST, *ANY), GATEWAY6),
+        (request(dhcp6.REQUEST, CLIENT, STRANGER, wants()), GATEWAY6),
+        (request(dhcp6.REQUEST, SERVER, wants()), GATEWAY6),
+        (request(dhcp6.REQUEST, *ONE, wants()), REMOTE6),
+    ],
+)
+def test_other_unicast_messages_get_no_reply(message: Message, destination: bytes) -> None:
+    """RFC 8415, 16."""
+    bench = Bench()
+    bench.receive(dhcp6.emit(message), destination)
     assert bench.packets() == []
     assert bench.drops() == {Reason.DHCP_IGNORED: 1}
 

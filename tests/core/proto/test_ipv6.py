@@ -109,11 +109,11 @@ def test_the_fragments_of_linux_become_datagrams() -> None:
 def test_extension_headers_behind_the_fragment_header_are_walked_once_the_packet_is_whole() -> None:
     bench = Bench()
     options = bytes([UDP, 1, 1, 12]) + bytes(12)
-    bench.receive(fragment(MORE, options[:8], DESTINATION_OPTIONS))
-    bench.receive(fragment(8, options[8:] + b"payload!", DESTINATION_OPTIONS))
+    bench.receive(fragment(MORE, options + b"payload!", DESTINATION_OPTIONS))
+    bench.receive(fragment(24, b"the rest", DESTINATION_OPTIONS))
     [(ip, buf)] = bench.received
     assert ip.protocol == UDP
-    assert buf[ip.start : ip.end] == b"payload!"
+    assert buf[ip.start : ip.end] == b"payload!the rest"
 
 
 def test_the_next_header_of_the_first_fragment_counts() -> None:
@@ -126,8 +126,8 @@ def test_the_next_header_of_the_first_fragment_counts() -> None:
 def test_fragments_of_fragments_are_refused() -> None:
     bench = Bench()
     inner = ipv6.FRAGMENT_HEADER.pack(UDP, 0, MORE, 8) + b"payload!"
-    bench.receive(fragment(MORE, inner[:8], ipv6.FRAGMENT))
-    assert bench.refused(fragment(8, inner[8:], ipv6.FRAGMENT)) is Reason.IPV6_EXTENSION
+    bench.receive(fragment(MORE, inner, ipv6.FRAGMENT))
+    assert bench.refused(fragment(16, b"the rest", ipv6.FRAGMENT)) is Reason.IPV6_EXTENSION
 
 
 def test_a_datagram_too_large_for_ip_is_refused() -> None:

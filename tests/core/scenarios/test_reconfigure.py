@@ -229,7 +229,7 @@ def test_a_client_with_the_old_address_gets_the_new_one() -> None:
     assert renewed is not None
     assert NEW6.address is not None
     inner = [wire6.emit_address(NEW6.address, 3600), wire6.emit_address(old, 0)]
-    assert wire6.emit_association(wire6.IA_NA, b"\0\0\0\1", inner, time=1800) in renewed.message.options
+    assert wire6.emit_association(wire6.IA_NA, b"\0\0\0\1", inner, times=(1800, 2880)) in renewed.message.options
 
 
 def replace_options(message: wire4.Message, options: dict[int, bytes]) -> wire4.Message:

@@ -25,7 +25,7 @@ MESSAGE: Final = Message(
     0xABCDEF,
     (
         (dhcp6.CLIENT_ID, dhcp6.duid(bytes.fromhex("02000000000a"))),
-        dhcp6.emit_association(dhcp6.IA_NA, b"\0\0\0\7", [ADDRESS], time=dhcp6.FOREVER),
+        dhcp6.emit_association(dhcp6.IA_NA, b"\0\0\0\7", [ADDRESS], times=(dhcp6.FOREVER, dhcp6.FOREVER)),
         (dhcp6.RAPID_COMMIT, b""),
     ),
 )

@@ -12,7 +12,16 @@ from enum import Enum
 from typing import Any, Final, Self
 
 from sansnet_core import fields
-from sansnet_core.addresses import AnyAddress, AnyInterface, AnyPrefix, Endpoint, Prefix, format, packed_interface
+from sansnet_core.addresses import (
+    AnyAddress,
+    AnyInterface,
+    AnyPrefix,
+    Endpoint,
+    Prefix,
+    format,
+    is_link_local,
+    packed_interface,
+)
 from sansnet_core.errors import ConfigError, expect
 from sansnet_core.fields import (
     Address,
@@ -390,6 +399,11 @@ class NetworkConfig(Record):
     def __post_init__(self) -> None:
         if self.ipv4 is None and self.ipv6 is None:
             raise ConfigError("ipv4, ipv6: at least one family must be on")
+        if self.ipv6 and self.ndp and self.router_advertisements and not is_link_local(self.ipv6.gateway):
+            raise ConfigError(
+                f"ipv6.gateway: guests ignore a router at {format(self.ipv6.gateway)}, which is not link-local "
+                "(RFC 4861, 6.1.2); give an address such as fe80::1, or router_advertisements=False"
+            )
         _check_hosts(self.hosts)
         check_proxies(self.rules, self.proxies)
         if self.translators:

@@ -11,8 +11,9 @@ Each other association gets a status code:
     RELEASE, DECLINE       REPLY, Success; an association without our address: NoBinding
     INFORMATION-REQUEST    REPLY with DNS only
 
-The server gives no temporary addresses and no prefixes. It ignores messages that are not multicast, messages with a
-wrong or missing identifier, and messages with an association where RFC 8415, 16 forbids one.
+The server gives no temporary addresses and no prefixes. It ignores messages with a wrong or missing identifier, and
+messages with an association where RFC 8415, 16 forbids one. Messages to its own address, not to the group, are refused
+with UseMulticast if they are for one server, and ignored otherwise.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from sansnet_core.wire.dhcp6 import Association, Message, Option
 from sansnet_core.wire.ip import UDP, IpHeader
 from sansnet_core.wire.udp import UdpHeader
 
-__all__ = ["Dhcp6", "Reply", "answer"]
+__all__ = ["Dhcp6", "Reply", "answer", "refuse_unicast"]
 
 _MAX_CLIENT_ID: Final = 130
 """Type and 128 bytes (RFC 8415, 11.1)."""
@@ -114,6 +115,17 @@ def answer(request: Message, config: NetworkConfig) -> Reply | None:
     return Reply(message, address if final and holder else None)
 
 
+def refuse_unicast(request: Message, config: NetworkConfig) -> Reply | None:
+    """The reply to a message that a client may send by multicast only (RFC 8415, 18.3.2); None if there is none."""
+    server = dhcp6.duid(config.mac)
+    if request.type not in _TO_ONE_SERVER or not _acceptable(request, server, []):
+        return None
+    options = [(dhcp6.SERVER_ID, server)]
+    options += [option for option in request.options if option[0] == dhcp6.CLIENT_ID]
+    options.append(dhcp6.emit_status(dhcp6.USE_MULTICAST))
+    return Reply(Message(dhcp6.REPLY, request.transaction, tuple(options)), None)
+
+
 def _acceptable(request: Message, server: bytes, associations: list[Association]) -> bool:
     """Whether a message is valid (RFC 8415, 16.2 to 16.12) and within our own bounds."""
     kind = request.type
@@ -149,8 +161,10 @@ def _give(kind: int, association: Association, address: bytes, lease_time: int |
     if kind in (dhcp6.RENEW, dhcp6.REBIND):
         # RFC 8415, 18.3.4 and 18.3.5: tell the client to stop using them
         inner += [dhcp6.emit_address(other, 0) for other in association.addresses if other != address]
-    again = dhcp6.FOREVER if lease_time is None else max(lease_time // 2, 1)
-    return dhcp6.emit_association(association.kind, association.id, inner, time=again)
+    times = dhcp6.FOREVER, dhcp6.FOREVER
+    if lease_time is not None:
+        times = max(lease_time // 2, 1), max(lease_time * 4 // 5, 1)  # RFC 8415, 21.4
+    return dhcp6.emit_association(association.kind, association.id, inner, times=times)
 
 
 def _status(kind: int, association: Association, address: bytes | None) -> int:
@@ -198,10 +212,12 @@ class Dhcp6:
             Malformed: with DHCP_MALFORMED.
         """
         context = self._context
-        reply = None
+        ipv6, reply = context.config.ipv6, None
+        request = dhcp6.parse(buf, udp_header.start, udp_header.end)
         if addresses.is_multicast(ip.destination):
-            reply = answer(dhcp6.parse(buf, udp_header.start, udp_header.end), context.config)
-        ipv6 = context.config.ipv6
+            reply = answer(request, context.config)
+        elif ipv6 is not None and ip.destination == ipv6.gateway:
+            reply = refuse_unicast(request, context.config)
         if reply is None or ipv6 is None:
             ends = (
                 Endpoint._make((ip.source, udp_header.source_port)),

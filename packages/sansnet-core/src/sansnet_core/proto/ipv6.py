@@ -86,6 +86,8 @@ class Ipv6:
         offset, more = fragment & ipv6.OFFSET, fragment & ipv6.MORE_FRAGMENTS != 0
         data = bytes(buf[ip.start : ip.end])
         # RFC 8200, 4.5: these errors are reported to the sender
+        if not offset and not ipv6.has_all_headers(buf, ip.protocol, ip.start, ip.end):
+            raise HeaderProblem(Reason.IPV6_EXTENSION, icmp6.INCOMPLETE_HEADER_CHAIN, 0)
         if more and len(data) & 7:
             raise HeaderProblem(Reason.FRAGMENT_MALFORMED, icmp6.ERRONEOUS_HEADER_FIELD, _PAYLOAD_LENGTH)
         if offset + len(data) > _MAX_PAYLOAD:

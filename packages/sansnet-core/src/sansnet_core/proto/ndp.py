@@ -93,7 +93,7 @@ class Ndp:
         self._gateway = config.ipv6.gateway if config.ipv6 else bytes(16)
         self._address = config.ipv6.address if config.ipv6 else None
         advertisement = advertise(config)
-        self._advertisement = ndp.advertise_router(advertisement) if advertisement else None
+        self._advertisement = ndp.advertise_router(advertisement, config.link.mtu) if advertisement else None
 
     def reconfigured(self, old: NetworkConfig) -> None:
         """Follow the context's new configuration; if the advertisement changes, send it when time next advances."""
@@ -162,7 +162,7 @@ class Ndp:
         for old in self._former:
             gone = withdraw(old, self._context.config)
             if gone is not None and old.ipv6 is not None:
-                rest, payload = ndp.advertise_router(gone)
+                rest, payload = ndp.advertise_router(gone, self._context.config.link.mtu)
                 self._send(icmp6.ROUTER_ADVERTISEMENT, rest, payload, old.ipv6.gateway, ndp.ALL_NODES)
         self._advertise(ndp.ALL_NODES)
         context = self._context

@@ -41,6 +41,7 @@ __all__ = [
     "NO_BINDING",
     "NOT_ON_LINK",
     "NO_PREFIXES",
+    "USE_MULTICAST",
     "FOREVER",
     "Association",
     "Message",
@@ -93,6 +94,7 @@ SUCCESS: Final = 0
 NO_ADDRESSES: Final = 2
 NO_BINDING: Final = 3
 NOT_ON_LINK: Final = 4
+USE_MULTICAST: Final = 5
 NO_PREFIXES: Final = 6
 
 FOREVER: Final = 0xFFFFFFFF
@@ -104,6 +106,7 @@ options would take 20 ms."""
 
 _HEADER: Final = Struct("!I")
 _OPTION: Final = Struct("!HH")
+_TIMES: Final = Struct("!II")
 _DUID_LL: Final = bytes.fromhex("00030001")
 _IA_SIZE: Final = {IA_NA: 12, IA_TA: 4, IA_PD: 12}
 """Bytes before the options of an association: the IAID, and T1 and T2, which temporary addresses do not have."""
@@ -201,10 +204,10 @@ def emit_options(options: Iterable[Option]) -> bytes:
     return b"".join(_OPTION.pack(code, len(value)) + value for code, value in options)
 
 
-def emit_association(kind: int, id: bytes, options: Iterable[Option], *, time: int = 0) -> Option:
-    """An association with its options; T1 and T2 are `time` seconds, where 0 lets the client choose."""
-    times = b"" if kind == IA_TA else 2 * time.to_bytes(4, "big")
-    return kind, id + times + emit_options(options)
+def emit_association(kind: int, id: bytes, options: Iterable[Option], *, times: tuple[int, int] = (0, 0)) -> Option:
+    """An association with its options; `times` are T1 and T2 in seconds, where 0 lets the client choose."""
+    fixed = b"" if kind == IA_TA else _TIMES.pack(*times)
+    return kind, id + fixed + emit_options(options)
 
 
 def emit_address(address: bytes, lifetime: int) -> Option:

@@ -13,7 +13,7 @@ from typing import Final
 from sansnet_core.errors import HeaderProblem, Malformed, Reason
 from sansnet_core.orders import Buffer
 from sansnet_core.wire import icmp6
-from sansnet_core.wire.ip import IpHeader
+from sansnet_core.wire.ip import ICMPV6, TCP, UDP, IpHeader
 
 __all__ = [
     "FRAGMENT",
@@ -23,6 +23,7 @@ __all__ = [
     "MORE_FRAGMENTS",
     "OFFSET",
     "emit_header",
+    "has_all_headers",
     "last_header",
     "parse",
 ]
@@ -46,6 +47,9 @@ _EXTENSIONS: Final = frozenset((_HOP_BY_HOP, _ROUTING, FRAGMENT, _DESTINATION_OP
 _MAX_EXTENSIONS: Final = 8
 """Most extension headers of a packet. RFC 8200, 4.1 recommends at most 5 of those that are skipped here. Linux has the
 same limit for the options of one header."""
+
+_UPPER_HEADERS: Final = {TCP: 20, UDP: 8, ICMPV6: 8}
+"""Protocol -> bytes of its header without options."""
 
 _PAD1: Final = 0
 
@@ -158,6 +162,25 @@ def last_header(buf: Buffer, start: int, end: int) -> tuple[int, int, int]:
         later = protocol == FRAGMENT and FRAGMENT_HEADER.unpack_from(buf, position)[2] & OFFSET
         protocol, position = buf[position], end if later else position + size
     return protocol, min(position, end), pointer
+
+
+def has_all_headers(buf: Buffer, protocol: int, start: int, end: int) -> bool:
+    """Whether a first fragment has all headers, up to that of the upper layer (RFC 8200, 4.5; RFC 7112, 5).
+
+    Args:
+        buf: holds the packet.
+        protocol: next header of the fragment header.
+        start: offset behind the fragment header.
+        end: end of the packet.
+    """
+    for _ in range(_MAX_EXTENSIONS):
+        if protocol not in _EXTENSIONS:
+            return end - start >= _UPPER_HEADERS.get(protocol, 0)
+        if end - start < 8:
+            return False
+        size = 8 if protocol == FRAGMENT else (buf[start + 1] + 1) << 3
+        protocol, start = buf[start], start + size
+    return True  # too many, which is found once the packet is whole
 
 
 def emit_header(source: bytes, destination: bytes, next_header: int, size: int, hop_limit: int, tos: int) -> bytes:

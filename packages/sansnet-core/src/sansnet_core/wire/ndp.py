@@ -64,8 +64,8 @@ _ROUTER: Final = 0x80000000
 _SOLICITED: Final = 0x40000000
 _OVERRIDE: Final = 0x20000000
 
-_ROOM: Final = 1280 - 40 - 16
-"""Bytes of options in a router advertisement, which must not be fragmented at any MTU (RFC 6980)."""
+_MAX_ADVERTISEMENT: Final = 1280
+"""Bytes of a whole packet with a router advertisement, which must not be fragmented on its way (RFC 6980)."""
 
 _MAX_SIZE: Final = 1500 - 40 - 8
 """Bytes of a solicitation behind its ICMPv6 header. RFC 4861 allows as many as the link's MTU. But a solicitation with
@@ -185,8 +185,14 @@ def advertise_neighbour(target: bytes, mac: bytes, *, override: bool, solicited:
     return flags, target + _link_address(_TARGET_LINK_ADDRESS, mac)
 
 
-def advertise_router(advertisement: RouterAdvertisement) -> tuple[int, bytes]:
-    """A router advertisement of at most 1280 bytes; search domains, and then servers, that do not fit are left out."""
+def advertise_router(advertisement: RouterAdvertisement, link_mtu: int = _MAX_ADVERTISEMENT) -> tuple[int, bytes]:
+    """A router advertisement of at most 1280 bytes; search domains, and then servers, that do not fit are left out.
+
+    Args:
+        advertisement: the contents.
+        link_mtu: of the link, in bytes; the packet is not larger, unless that is below 104.
+    """
+    room = min(link_mtu, _MAX_ADVERTISEMENT) - 40 - 16
     flags, lifetime, prefix, mac, mtu, servers, search, valid = advertisement
     options = b""
     if prefix is not None:
@@ -195,10 +201,10 @@ def advertise_router(advertisement: RouterAdvertisement) -> tuple[int, bytes]:
     options += _link_address(_SOURCE_LINK_ADDRESS, mac)
     if mtu is not None:
         options += _MTU.pack(_MTU_TYPE, 1, 0, mtu)
-    servers = servers[: (_ROOM - len(options) - _SERVERS.size) // 16]
+    servers = servers[: max(room - len(options) - _SERVERS.size, 0) // 16]
     if servers:
         options += _SERVERS.pack(_SERVERS_TYPE, 1 + 2 * len(servers), 0, valid) + b"".join(servers)
-    names = dns_names.emit_list(search, (_ROOM - len(options) - _SEARCH.size) & ~7)
+    names = dns_names.emit_list(search, max(room - len(options) - _SEARCH.size, 0) & ~7)
     if names:
         names += bytes(-len(names) % 8)
         options += _SEARCH.pack(_SEARCH_TYPE, 1 + len(names) // 8, 0, valid) + names

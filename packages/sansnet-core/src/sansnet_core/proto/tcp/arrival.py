@@ -92,7 +92,8 @@ def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: f
     if state is states.UNDECIDED:
         flow.drop(Reason.TCP_SEQUENCE)  # a SYN of the guest is repeated, and has an answer once the verdict is known
         return False
-    length = size + bool(flags & SYN) + bool(flags & FIN)
+    # The data of a reset explains it and takes no part of the stream (RFC 9293, 3.6.1)
+    length = 0 if flags & RST else size + bool(flags & SYN) + bool(flags & FIN)
     if flags & SYN and state is states.SYN_ACK_SENT:
         flow.output.syn_ack()  # the first was lost; if it is another SYN, the guest answers with a reset
         flow.sender.forget_timing()
@@ -100,6 +101,8 @@ def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: f
     if not receiver.acceptable(tcp.sequence, length):
         if not flags & RST:
             _challenge(flow, flags, length, now)
+            if state is states.TIME_WAIT and flags & FIN and add(tcp.sequence, length) == receiver.next:
+                flow.start_time_wait()  # our last acknowledgment was lost (RFC 9293, 3.10.7.4, eighth)
         # A repeated segment, or one at the edge of a closed window, may carry a new acknowledgment, but nothing else
         if flags & (SYN | RST) or diff(tcp.sequence, receiver.edge) > 0:
             flow.drop(Reason.TCP_SEQUENCE)
@@ -134,7 +137,10 @@ def _guest_probed(flow: TcpFlow, silence: float) -> None:
 def _challenge(flow: TcpFlow, flags: int, length: int, now: float) -> None:
     """Acknowledge a segment that is not acceptable; without data or FIN, or with SYN, at a limited rate."""
     if flow.receiver.challenge(now, limited=not length or bool(flags & SYN)):
-        flow.schedule_flush()
+        if flow.lifecycle[0] is states.SYN_ACK_SENT:
+            flow.output.acknowledge()  # nothing is flushed before the handshake is complete
+        else:
+            flow.schedule_flush()
 
 
 def _complete_handshake(flow: TcpFlow, tcp: TcpHeader) -> bool:

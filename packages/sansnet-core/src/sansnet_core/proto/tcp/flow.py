@@ -158,10 +158,9 @@ class TcpFlow:
         self.permission = Permission()
         self.attempts: Attempts[TcpFlow] | None = None
         self.gate: Gate | None = None
-        self.errno = 0
         self.reason: Reason | None = None
         self.failure: ExtendedError | None = None
-        self.sent = self.received = self.held = 0
+        self.sent = self.received = self.held = self.errno = 0
         self.ends_at = inf
         self._dirty = False
         self._awaits_budget = False
@@ -309,7 +308,8 @@ class TcpFlow:
         if self.permission.asked:
             self._close_socket(False)
 
-    def _start_time_wait(self) -> None:
+    def start_time_wait(self) -> None:
+        """Effect: wait for a repeated FIN; called again for each one."""
         context = self.shared.context
         self.ends_at = context.now + context.config.limits.tcp_linger
         context.timers.arm(self, self.ends_at)
@@ -495,6 +495,6 @@ _EFFECTS: Final[dict[str, Callable[[TcpFlow], None]]] = {
     "withdraw_question": TcpFlow._withdraw_question,
     "close_socket": lambda flow: flow._close_socket(False),
     "abort_socket": lambda flow: flow._close_socket(True),
-    "start_time_wait": TcpFlow._start_time_wait,
+    "start_time_wait": TcpFlow.start_time_wait,
 }
 """The effects that `states.JOINT` names."""

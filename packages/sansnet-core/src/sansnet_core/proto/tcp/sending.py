@@ -395,8 +395,11 @@ class Sender:
         return merged != old
 
     def _sack_says_lost(self) -> bool:
-        """Whether SACK reports more than two segments' worth of data beyond SND.UNA (RFC 6675, 4, IsLost)."""
-        return sum(diff(last, first) for first, last in self._sacked or ()) > (DUPLICATES - 1) * self.mss
+        """Whether SACK reports three ranges, or more than two segments' worth of data (RFC 6675, 4, IsLost)."""
+        sacked = self._sacked or ()
+        return (
+            len(sacked) >= DUPLICATES or sum(diff(last, first) for first, last in sacked) > (DUPLICATES - 1) * self.mss
+        )
 
     # retransmission
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from sansnet_core.addresses import Endpoint
+from sansnet_core.testing.netem import Impairment
 from sansnet_core.testing.operations import steps
 from sansnet_core.testing.operations.common import endpoint, segment, send
 from sansnet_core.testing.operations.content import query
@@ -15,8 +16,13 @@ from sansnet_core.testing.operations.domains import Operation
 from sansnet_core.testing.operations.steps import ADDRESSES
 from sansnet_core.testing.operations.world import World
 from sansnet_core.testing.packets import ACK, FIN, IPV4, IPV6, PSH, SYN, Segment, echo_request, ethernet, icmp, udp
+from sansnet_core.testing.tcp_options import GuestTcpOptions
 
 __all__ = ["DEEDS"]
+
+_MAX_TRANSFERS: Final = 12
+_LEAST_SACK_MTU: Final = 100
+"""The simulated guest reports as many blocks as a header holds, which need not fit into a smaller packet."""
 
 
 def _frame(world: World, one: steps.GuestSendsFrame) -> None:
@@ -139,6 +145,20 @@ def _report(world: World, one: steps.GuestReports) -> None:
     send(world, icmp(source, remote, one.type, one.code, bytes(4) + bytes(quoted)))
 
 
+def _transfer(world: World, one: steps.GuestTransfers) -> None:
+    limits = world.config.limits
+    most = 200 if min(limits.tcp_memory, limits.tcp_window, limits.tcp_send_buffer) < 1460 else 1 << 20
+    if len(world.transfers) < _MAX_TRANSFERS:
+        sack = one.sack and world.config.link.mtu > _LEAST_SACK_MTU
+        options = GuestTcpOptions(one.mss, one.window, None, sack, delayed_ack=one.delayed_ack)
+        remote = Endpoint(ADDRESSES[one.remote], one.remote_port)
+        world.transfer(remote, options, min(one.up, most), min(one.down, most))
+
+
+def _cable(world: World, one: steps.CableChanges) -> None:
+    world.cable(Impairment(loss=one.loss, duplicate=one.duplicate, reorder=one.reorder, delay=one.delay))
+
+
 DEEDS: Final[dict[type[Operation], Callable[[World, Any], None]]] = {
     steps.GuestSendsFrame: _frame,
     steps.GuestRepeats: _repeat,
@@ -150,4 +170,6 @@ DEEDS: Final[dict[type[Operation], Callable[[World, Any], None]]] = {
     steps.GuestAsks: _ask,
     steps.GuestPings: _ping,
     steps.GuestReports: _report,
+    steps.GuestTransfers: _transfer,
+    steps.CableChanges: _cable,
 }

@@ -26,6 +26,7 @@ __all__ = [
     "ADDRESSES",
     "OPERATIONS",
     "PORTS",
+    "CableChanges",
     "ForwardBegins",
     "ForwardEnds",
     "GuestAsks",
@@ -38,6 +39,7 @@ __all__ = [
     "GuestSendsDatagram",
     "GuestSendsFrame",
     "GuestSendsSegment",
+    "GuestTransfers",
     "HostAnswersName",
     "HostConnects",
     "HostEnds",
@@ -232,6 +234,30 @@ class GuestReports(Operation):
     code: int = among(3, 1, 0, 4, 255)
     size: int = among(28, 0, 8, 20, 40, 48, 1000)
     changed: int = among(-1, -1, -1, 9, 12, 20, 24, 45)
+
+
+@operation
+class GuestTransfers(Operation):
+    """A well-behaved program of the guest connects, sends `up` bytes and its end, and reads `down` bytes and an end."""
+
+    remote: str = among("server", "server6", "alias", "virtual", "proxied", "asked", "leased", "leased2", "leased6")
+    remote_port: int = among(80, 443, 8080)
+    up: int = among(0, 1, 300, 3000, 40_000)
+    down: int = among(0, 1, 300, 3000, 40_000)
+    mss: int = among(1460, 536, 60_000)
+    window: int = among(256 << 10, 700, 65535)
+    sack: bool = among(True, False)
+    delayed_ack: float = among(0.0, 0.04)
+
+
+@operation
+class CableChanges(Operation):
+    """The cable of the well-behaved programs loses, repeats, holds back and delays frames from now on."""
+
+    loss: float = among(0.0, 0.1, 0.4)
+    duplicate: float = among(0.0, 0.2)
+    reorder: float = among(0.0, 0.3)
+    delay: float = among(0.0, 0.001, 0.1)
 
 
 # the host's sockets
@@ -462,5 +488,7 @@ OPERATIONS: Final[tuple[type[Operation], ...]] = (
     HostSendsDatagram, HostFailsDatagram, HostAnswersName, LateFact, OutsiderConnects, ProgramConnects, ForwardBegins,
     ForwardEnds, ServiceBegins, ServiceEnds, ProgramSends, ProgramDecides, Reconfiguration, TimePasses, TimeJumps,
     OutputsWait,
+    GuestTransfers,
+    CableChanges,
 )  # fmt: skip
 """All kinds. Programs of bytes count their places, so new ones go to the end."""

@@ -191,8 +191,11 @@ def _offloaded(draw: DrawFn, packet: Packet, parts: Parts, start: int) -> tuple[
 def _fragment(draw: DrawFn, ip: Ip, parts: Parts, room: int) -> tuple[Ip, Parts]:
     """One fragment of a packet. Few identifications are used, so that fragments of other frames may complete it."""
     data = joined(parts)
-    step = choose(draw, [each for each in (8, 16, 64, 512) if each <= room - 8])
+    least = _least_fragment(ip)
+    step = choose(draw, [each for each in (8, 16, 24, 64, 512) if least <= each <= room - 8] or [8])
     pieces = fragments(replace(ip, payload=data, fragment=0), step, below(draw, 4))
+    if step < least:
+        del pieces[:1]
     if not pieces:
         return ip, parts
     piece = choose(draw, pieces[:8]) if chance(draw, 2) else pieces[-1]
@@ -202,10 +205,15 @@ def _fragment(draw: DrawFn, ip: Ip, parts: Parts, room: int) -> tuple[Ip, Parts]
     return replace(piece, payload=b""), (*head, Part("fragment.payload", piece.payload[8:]))
 
 
+def _least_fragment(ip: Ip) -> int:
+    """Bytes of the first fragment, which over IPv6 has the whole header of the upper layer (RFC 8200, 4.5)."""
+    return 24 if ip.version == 6 and ip.protocol == TCP else 8
+
+
 def in_fragments(draw: DrawFn, parties: Parties, packet: Packet) -> list[bytes]:
     """All frames of a packet in fragments, in order or not."""
     ip = Ip(packet.source, packet.destination, packet.protocol, joined(packet.parts), fragment=0)
-    size = max(8, min(choose(draw, [8, 64, 512, 1400]), (parties.mtu - 60) // 8 * 8, 65528))
+    size = max(_least_fragment(ip), min(choose(draw, [8, 64, 512, 1400]), (parties.mtu - 60) // 8 * 8, 65528))
     size = max(size, -(-len(ip.payload) // 512) * 8)  # at most 64 of them
     pieces = fragments(ip, size, below(draw, 65536))
     if chance(draw, 2):
