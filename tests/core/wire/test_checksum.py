@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_core.wire.checksum import finish, ones_sum, pseudo_sum
+from sansnet_core.wire.checksum import finish, ones_sum, partial, pseudo_sum
 
 
 def by_the_book(data: bytes) -> int:
@@ -35,3 +35,8 @@ def test_a_checksum_makes_the_sum_vanish_and_is_never_zero(total: int) -> None:
 
 def test_the_pseudo_header_is_both_addresses_and_the_protocol() -> None:
     assert pseudo_sum(b"\x0a\0\0\1", b"\x0a\0\0\2", 17) == 0x0A00 + 1 + 0x0A00 + 2 + 17
+
+
+def test_a_partial_checksum_is_never_zero() -> None:
+    """Zero means no checksum to UDP, and the guest would complete none."""
+    assert [partial(value) for value in (0, 1, 65534, 65535, 65536, 131070)] == [65535, 1, 65534, 65535, 1, 65535]

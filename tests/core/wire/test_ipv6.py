@@ -103,7 +103,7 @@ def test_a_header_that_is_wrong_is_refused(data: bytes) -> None:
             8,
             id="all of them in the recommended order",
         ),
-        pytest.param(packet(FRAGMENT, fragment(UDP, 0)), UDP, 8, id="a single fragment is a whole packet"),
+        pytest.param(packet(FRAGMENT, fragment(UDP, 0, 1)), UDP, 8, id="a single fragment is a whole packet"),
         pytest.param(packet(FRAGMENT, fragment(UDP, 6)), UDP, 8, id="reserved bits of the fragment header"),
         pytest.param(packet(NO_NEXT_HEADER), NO_NEXT_HEADER, 8, id="no next header"),
         pytest.param(packet(AH, options(UDP)), AH, 16, id="AH is left to its protocol"),
@@ -126,7 +126,7 @@ def test_extension_headers_are_walked(data: bytes, protocol: int, size: int) -> 
         pytest.param(packet(HOP_BY_HOP, payload=b""), id="payload length 0, as jumbograms have it"),
         pytest.param(packet(DESTINATION_OPTIONS, options(HOP_BY_HOP), options(UDP)), id="hop-by-hop not first"),
         pytest.param(packet(HOP_BY_HOP, options(HOP_BY_HOP), options(UDP)), id="hop-by-hop twice"),
-        pytest.param(packet(FRAGMENT, fragment(FRAGMENT, 0), fragment(UDP, 0)), id="two fragment headers"),
+        pytest.param(packet(FRAGMENT, fragment(FRAGMENT, 0), fragment(UDP, 0, 1)), id="two fragment headers"),
         pytest.param(packet(ROUTING, routing(UDP, 1)), id="source route"),
         pytest.param(packet(ROUTING, routing(UDP, 1, kind=4)), id="segment route"),
         pytest.param(packet(HOP_BY_HOP, options(UDP, b"\xc2\4\0\1\0\0")), id="jumbo payload"),
@@ -193,3 +193,28 @@ def test_any_chain_is_walked_or_malformed(first: int, chain: bytes) -> None:
         assert reason(data) is Reason.IPV6_EXTENSION
     else:
         assert 48 <= ip.start <= ip.end == len(data)
+
+
+@pytest.mark.parametrize("before", [0, 14])
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (packet(UDP), (UDP, 40, 6)),
+        (packet(HOP_BY_HOP, options(UDP)), (UDP, 48, 40)),
+        (packet(HOP_BY_HOP, options(UDP, PADDING + bytes(8))), (UDP, 56, 40)),
+        (packet(HOP_BY_HOP, options(DESTINATION_OPTIONS), options(TCP)), (TCP, 56, 48)),
+        (packet(FRAGMENT, fragment(UDP, 0, 1)), (UDP, 48, 40)),
+        (packet(FRAGMENT, fragment(UDP, 8, 1)), (UDP, 56, 40)),  # the payload is in another packet
+        (packet(ROUTING, options(FRAGMENT), fragment(ESP, 0, 1)), (ESP, 56, 48)),
+        (packet(NO_NEXT_HEADER, payload=b""), (NO_NEXT_HEADER, 40, 6)),
+        (packet(HOP_BY_HOP, payload=bytes(7)), (HOP_BY_HOP, 40, 6)),  # too short to be read
+        (packet(HOP_BY_HOP, options(UDP), payload=b""), (UDP, 48, 40)),
+        (packet(HOP_BY_HOP, bytes([UDP, 9]) + PADDING, payload=b""), (UDP, 48, 40)),  # longer than the packet
+        (packet(ROUTING, *[options(ROUTING)] * 8), (ROUTING, 104, 96)),
+        (packet(ROUTING, *[options(ROUTING)] * 9), (ROUTING, 104, 96)),
+    ],
+)
+def test_the_last_header(data: bytes, expected: tuple[int, int, int], before: int) -> None:
+    protocol, position, pointer = expected
+    buf = b"\xff" * before + data + bytes(20)
+    assert ipv6.last_header(buf, before, before + len(data)) == (protocol, before + position, pointer)
