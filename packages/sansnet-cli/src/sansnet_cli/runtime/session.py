@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sansnet_cli.runtime.policy import LivePolicy
     from sansnet_core import Notice
     from sansnet_trio.forward.forwards import Forwards
+    from sansnet_trio.recording.file import RecordingFile
 
 __all__ = ["Session"]
 
@@ -41,6 +42,7 @@ class Session:
         forwards: the forwarded ports; None if there are none and never will be.
         guest: the guest in a namespace, whose interface is kept like the host's; None is a virtual machine.
         audit: the accounts that the options ask for; None if they ask for none.
+        recording: the file of a recording; None if there is none.
         files: whether that guest has files of its own, such as /etc/resolv.conf.
         prompts: whether nothing else reads sansnet's terminal, so that it may ask there about flows.
     """
@@ -54,6 +56,7 @@ class Session:
         guest: Changeable | None = None,
         *,
         audit: Audit | None = None,
+        recording: RecordingFile | None = None,
         files: bool = False,
         prompts: bool = False,
     ) -> None:
@@ -61,6 +64,7 @@ class Session:
         self._control = control
         self._forwards = forwards
         self._audit = audit or Audit()
+        self._recording = recording
         self._guest_audit: GuestAudit | None = None
         self._in_namespace = guest is not None
         self._follower = Follower(options, setup, guest, forwards, files=files)
@@ -116,7 +120,8 @@ class Session:
 
         Raises:
             LinkClosed: the guest's end of the link is gone; the block was cancelled.
-            OSError: the link failed, the host's interface is gone, or no descriptor is left.
+            NetworkFailed: a mistake in sansnet ended the network.
+        OSError: the link failed, the host's interface is gone, or no descriptor is left.
         """
         setup, decide = self.setup, None
         if self._policy is not None:
@@ -132,7 +137,14 @@ class Session:
             for taker in takers:
                 taker(notices)
 
-        opened = network_of(link, setup, decide=decide, forwards=self._forwards, on_notices=take if takers else None)
+        opened = network_of(
+            link,
+            setup,
+            decide=decide,
+            record=self._recording,
+            forwards=self._forwards,
+            on_notices=take if takers else None,
+        )
         async with opened as network:
             self._serve(network, audit)
             if self.options.verbose and (cables := network.driver.cables) is not None:

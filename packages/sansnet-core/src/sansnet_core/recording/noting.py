@@ -9,7 +9,7 @@ from sansnet_core._version import __version__
 from sansnet_core.network import Network
 from sansnet_core.recording.calls import Ending, Entry, Raised
 from sansnet_core.recording.ring import Ring
-from sansnet_core.snapshot import TooLarge, save
+from sansnet_core.snapshot import save
 
 if TYPE_CHECKING:
     from sansnet_core.config import NetworkConfig
@@ -230,7 +230,7 @@ class NotingNetwork(Network):
     def _checkpoint(self, limit: int) -> tuple[Any, int] | None:
         try:
             state = self._save(limit)
-        except TooLarge:
+        except Exception:  # too large; or a state that cannot be saved, which must not end the network
             return None
         return (self._context.config, self._context.now, state), len(state)
 

@@ -230,15 +230,20 @@ class Replay:
         Returns:
             The number of the last input that was replayed.
         """
+        for _ in self.steps(until, at):
+            pass
+        return self.number
+
+    def steps(self, until: int | None = None, at: float | None = None) -> Iterator[Step]:
+        """The steps up to an input or a time, or to the end; see `run`."""
         while until is None or self.number < until:
             part = self._peek()
             if part is None:
-                break
+                return
             now = part.entry[1]
             if at is not None and now is not None and now - self.began > at:
-                break
-            next(self)
-        return self.number
+                return
+            yield next(self)
 
     def _step(self, part: Part) -> Step:
         entry: Any = part.entry
