@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sansnet_core import Endpoint, Network
-from sansnet_core.testing.operations import Operation, Setting, World, decode, do, encode, steps
+from sansnet_core.testing.operations import Operation, Setting, World, decode, do, encode
 from sansnet_core.testing.packets import ARP, TCP, read_frame, read_ip, read_segments
 from sansnet_core.testing.strategies import sequences
 from sansnet_core.testing.strategies import settings as any_settings
@@ -28,14 +28,10 @@ from tests.fuzz import corpus
 from tests.fuzz.bounds import check_bounds, size_of
 from tests.fuzz.cost import lines_of
 from tests.fuzz.scapy_check import check_by_scapy
+from tests.fuzz.test_sequences import TCP_OPERATIONS
 
 _FRAMES = st.sampled_from(sorted(corpus.frames().values()))
 _SEQUENCES = sequences(_FRAMES)
-_TCP: Final = (
-    steps.GuestSendsSegment, steps.GuestSendsSegment, steps.HostSends, steps.HostSends, steps.HostTakes,
-    steps.GuestRepeats, steps.OutsiderConnects, steps.GuestTransfers, steps.CableChanges, steps.TimePasses,
-    steps.GuestSends, steps.GuestConnects,
-)  # fmt: skip
 _ROOT: Final = Path(__file__).parent.parent.parent
 
 
@@ -192,7 +188,7 @@ class Counted(Network):
 
 @pytest.mark.slow
 @settings(max_examples=100)
-@given(setting=any_settings(limits=["default", "small"]), operations=sequences(_FRAMES, _TCP))
+@given(setting=any_settings(limits=["default", "small"]), operations=sequences(_FRAMES, TCP_OPERATIONS))
 def test_an_input_repeats_few_segments(setting: Setting, operations: list[Operation]) -> None:
     repeated = 0
 

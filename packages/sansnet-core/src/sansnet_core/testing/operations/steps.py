@@ -161,17 +161,24 @@ class GuestConnects(Operation):
 
 @operation
 class GuestSends(Operation):
-    """Data in order, of a guest that acknowledges all that came; with `ends`, a FIN behind it."""
+    """Data in order, of a guest that acknowledges all that came; with `ends`, a FIN behind it.
+
+    With `edge`, the data ends this number of bytes behind the right edge of the window, in place of `size`.
+    """
 
     port: int = among(*PORTS)
     size: int = among(100, 1, 0, 1000, 1460, 5000, 60_000)
     window: int = among(*_WINDOWS)
     ends: bool = among(False, False, False, True)
+    edge: int | None = among(None, None, None, 0, 0, 1, -1, 1460)
 
 
 @operation
 class GuestSendsSegment(Operation):
-    """A segment near the right place: numbers are added to the right ones, `sack` is where blocks begin."""
+    """A segment near the right place: numbers are added to the right ones, `sack` is where blocks begin.
+
+    With `edge`, the sequence number counts from the right edge of the window.
+    """
 
     port: int = among(*PORTS)
     flags: int = among(
@@ -182,6 +189,7 @@ class GuestSendsSegment(Operation):
     size: int = among(0, 0, 1, 100, 1400, 20_000)
     window: int = among(*_WINDOWS)
     sack: tuple[int, ...] = among((), (), (0,), (1460,), (1, 3000, 6000), (-1, 1 << 31, 5, 9))
+    edge: bool = among(False, False, False, True)
     options: bytes = among(b"", b"\x01\x01\x02\x04\x00\x00\x00\x00", b"\x03\x03\xff\x00", b"\x05\x02\x08\x0a", b"\xff")
 
 
