@@ -275,3 +275,13 @@ def test_no_mtu_below_1280_is_reported(mtu: int, reported: int) -> None:
     found = for_extended_error(ExtendedError(EMSGSIZE, ORIGIN_LOCAL, 0, 0, mtu, None), 6)
     assert found is not None
     assert tuple(found) == (2, 0, reported)
+
+
+@pytest.mark.parametrize("destination", [GATEWAY, GATEWAY6])
+def test_all_data_of_a_ping_comes_back(destination: bytes) -> None:
+    """RFC 1122, 3.2.2.6, and RFC 4443, 4.2."""
+    bench = Direct()
+    data = bytes(range(250)) * 4
+    bench.send(echo_request(GUEST if len(destination) == 4 else GUEST6, destination, 7, 9, data))
+    [reply] = bench.packets
+    assert reply.payload[4:] == bytes((0, 7, 0, 9)) + data

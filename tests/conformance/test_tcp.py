@@ -98,6 +98,20 @@ def test_our_reset_acknowledges_and_has_no_window() -> None:
     assert (reset.flags, reset.sequence, reset.acknowledgment) == (RST | ACK, peer.expected, peer.sequence)
 
 
+def test_data_across_the_edge_of_the_window_is_taken_in_part() -> None:
+    """3.10.7.4."""
+    pair, peer = opened(Pair(make_config(limits=Limits(tcp_window=2000))))
+    pair.host.stream.blocked = True
+    peer.data(bytes(1400))
+    peer.send(ACK | PSH, bytes(600) + b"beyond the window")
+    pair.wait(0.01)
+    answers = [*peer.take(), *peer.send(sequence=peer.sequence - 1)]
+    assert (answers[-1].acknowledgment, answers[-1].window) == (peer.sequence + 600, 0)
+    pair.host.stream.blocked = False
+    pair.settle()
+    assert bytes(pair.host.stream.received) == bytes(2000)
+
+
 # RFC 9293: the end
 
 
@@ -502,6 +516,21 @@ def test_a_hole_is_sent_again_once_while_more_arrives_behind_it(mss: int) -> Non
         end = (segments[1].sequence + mss * (count - 1)) % MODULUS
         repeated += [one.sequence for one in peer.send(sack=((segments[1].sequence, end),))]
     assert repeated == [segments[0].sequence]
+
+
+def test_after_a_recovery_another_loss_begins_another_one() -> None:
+    """5, A."""
+    pair, peer = opened()
+    for _ in range(3):
+        pair.host.produce(pair.host.stream, bytes(1460 * 6))
+        pair.settle()
+        segments = peer.take()
+        assert len(segments) == 6
+        assert peer.send(sack=((segments[1].sequence, segments[2].sequence),)) == []  # not lost yet
+        [repeated] = peer.send(sack=((segments[1].sequence, segments[5].sequence),))
+        assert repeated.sequence == segments[0].sequence
+        peer.accept(segments)
+        assert peer.send() == []
 
 
 def test_new_data_is_sent_during_recovery() -> None:
