@@ -22,7 +22,7 @@ from sansnet_core.policy import Action, Evaluator, Group, Rule
 from sansnet_core.wire import checksum, ipv4, tcp, udp
 from sansnet_core.wire.ip import TCP, UDP
 
-__all__ = ["CASES"]
+__all__ = ["CASES", "Guest", "Work"]
 
 GUEST: Final = bytes((192, 0, 2, 2))
 GATEWAY: Final = bytes((192, 0, 2, 1))
@@ -45,7 +45,13 @@ Work = Callable[[], int]
 
 
 class Guest:
-    """A network, and a source of frames from its guest."""
+    """A network, and a source of frames from its guest.
+
+    Attributes:
+        make_network: makes the networks of all guests; `recording.py` replaces it.
+    """
+
+    make_network: Callable[..., Network] = Network
 
     def __init__(self, link: LinkConfig) -> None:
         config = NetworkConfig(
@@ -54,7 +60,7 @@ class Guest:
             ipv4=Ipv4Config(address=GUEST, prefix_length=24, gateway=GATEWAY),
         )
         self.now = 0.0
-        self.network = Network(config, now=self.now, secret=bytes(16))
+        self.network = type(self).make_network(config, now=self.now, secret=bytes(16))
         self._prefix = bytes(12 if link.vnet_header else 0) + config.mac + GUEST_MAC + b"\x08\x00"
         self._tcp_header = len(self._prefix) + 20
 

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from laboratory import CellFailed, Laboratory, Namespace, Process, descendants, find_cat, wait_for
 from peer import PORT
 
-__all__ = ["PROGRAMS", "Guest", "Program", "run_to_end"]
+__all__ = ["PROGRAMS", "Guest", "Program", "Wrapper", "run_to_end"]
 
 START_LIMIT: Final = 15.0
 """Seconds that a program may take until its guest runs."""

@@ -41,6 +41,9 @@ if find_spec("ensurepip") is None:
 if os.geteuid() and shutil.which("mandoc") is None:
     EXPECTED_SKIPS["tests/docs/test_site.py::test_the_manual_pages_are_correct_roff"] = "only root installs packages"
 
+if find_spec("atheris") is None:
+    EXPECTED_SKIPS["tests/fuzz/test_targets.py::test_the_command_*"] = "atheris is not there for every Python"
+
 _skipped: Final = pytest.StashKey[list[str]]()
 
 

@@ -79,6 +79,9 @@ def test_choices_are_completed(bash_script: Path) -> None:
     [
         ["run", "-p", "ma"],
         ["run", "--conf-path", "ma"],
+        ["run", "--record", "ma"],
+        ["replay", "ma"],
+        ["replay", "--pcapng", "ma"],
         ["run", "--", "cat", "ma"],
         ["attach", "--pid", "ma"],
         ["attach", "--netns", "ma"],

@@ -57,6 +57,11 @@ from sansnet_core import SansnetError
         (["p", "allow", "--always", "7"], CtlOptions(path="p", command="allow", id=7, always=True)),
         (["p", "refuse", "7"], CtlOptions(path="p", command="refuse", id=7)),
         (["p", "ask"], CtlOptions(path="p", command="ask")),
+        (["p", "impair"], CtlOptions(path="p", command="impair")),
+        (
+            ["p", "impair", "--delay", "100ms", "--loss", "up=1%"],
+            CtlOptions(path="p", command="impair", impair={"up": {"delay": 0.1, "loss": 0.01}, "down": {"delay": 0.1}}),
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from sansnet_cli.compat.log import LogFile
-from sansnet_cli.output.files import open_output
 from sansnet_cli.process.daemon import PidFile
 from sansnet_cli.runtime.observe import open_capture
 from sansnet_trio.hostinfo import HostError
+from sansnet_trio.linux.files import open_output
 
 
 def mode(path: Path) -> int:

@@ -332,3 +332,10 @@ def test_the_documentation_shows_what_the_parser_understands() -> None:
     shown = re.search(r"<!-- ports -->\n(.*?)<!-- /ports -->", Path("docs/forwarding.md").read_text(), re.DOTALL)
     assert shown
     assert shown[1] == render()
+
+
+@pytest.mark.parametrize("spec", ["[::1]:\n", "80:\n", "\n/80", "lo%\n/80", "80,~\n", "127.0.0.1:\x1b"])
+def test_an_error_is_one_line_of_printable_characters(spec: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse(spec, TCP)
+    assert str(error.value).isprintable()

@@ -14,6 +14,7 @@ from typing import Final
 import pytest
 
 from sansnet_core import pcap
+from sansnet_core.recording import Replay
 from sansnet_core.summary import summary
 from tests.lab import SERVER4, DnsServer, Lab, laboratory
 from tests.lab.namespaces import running
@@ -28,6 +29,7 @@ PAGES: Final = {
     "forward": DOCS / "how-to/forward-a-port.md",
     "intercept": DOCS / "how-to/intercept-http.md",
     "machine": DOCS / "how-to/put-a-machine-on-a-test-network.md",
+    "record": DOCS / "how-to/record-and-replay.md",
     "secure": DOCS / "how-to/serve-tls-and-udp.md",
     "several": DOCS / "how-to/run-several-guests.md",
     "tutorial": DOCS / "tutorial/3-a-guest-in-a-trio-program.md",
@@ -180,6 +182,11 @@ def test_http_is_intercepted(run: Run) -> None:
     lines = run("intercept", "curl", "-s", f"http://{SERVER4}/")
     assert "a page" in lines
     assert f"{SERVER4}:80 GET / HTTP/1.1" in lines
+
+
+def test_a_network_is_recorded(lab: Lab, run: Run) -> None:
+    run("record", "ping", "-c1", SERVER4)
+    assert Replay((lab.directory / "net.rec").read_bytes()).run() > 3
 
 
 def test_frames_are_captured(lab: Lab, run: Run) -> None:

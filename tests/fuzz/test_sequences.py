@@ -10,22 +10,29 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sansnet_core.policy import Action, Check
 from sansnet_core.testing import GuestStack
-from sansnet_core.testing.operations import OPERATIONS, Operation, Setting, decode, encode, run
-from sansnet_core.testing.operations.steps import GuestSendsFrame
+from sansnet_core.testing.operations import OPERATIONS, Operation, Setting, decode, encode, run, steps
 from sansnet_core.testing.strategies import configs, frames, sequences
 from sansnet_core.testing.strategies import settings as any_settings
 from tests.fuzz import corpus
 
+TCP_OPERATIONS: Final = (
+    steps.GuestSendsSegment, steps.HostSends, steps.HostTakes, steps.GuestRepeats, steps.OutsiderConnects,
+    steps.GuestTransfers, steps.CableChanges, steps.TimePasses, steps.GuestSends, steps.GuestConnects,
+    steps.OutputsWait, steps.HostEnds,
+)  # fmt: skip
 _FRAMES = st.sampled_from(sorted(corpus.frames().values()))
 
 
 @pytest.mark.slow
-@settings(max_examples=1000)
+@settings(max_examples=400)
 @given(setting=any_settings(), operations=sequences(_FRAMES))
 def test_any_sequence_keeps_all_invariants(setting: Setting, operations: list[Operation]) -> None:
     run(setting, operations)
@@ -33,10 +40,28 @@ def test_any_sequence_keeps_all_invariants(setting: Setting, operations: list[Op
 
 @pytest.mark.slow
 @settings(max_examples=300)
+@given(
+    setting=any_settings(
+        limits=["small", "two", "few inbound", "default"],
+        link=["ethernet", "offload", "largest"],
+        action=[Action.ALLOW],
+        names=[None],
+        proxy=[None],
+        check=[Check.NONE],
+        connects=[0],
+    ),
+    operations=sequences(_FRAMES, TCP_OPERATIONS, 100),
+)
+def test_connections_of_the_same_ports_keep_all_invariants(setting: Setting, operations: list[Operation]) -> None:
+    run(setting, operations)
+
+
+@pytest.mark.slow
+@settings(max_examples=200)
 @given(data=st.data())
 def test_any_sequence_with_any_configuration_and_any_frames(data: st.DataObject) -> None:
     config = data.draw(configs(guest_mac=GuestStack().mac))
-    run(config, data.draw(sequences(frames(config), [*OPERATIONS, *[GuestSendsFrame] * 10])))
+    run(config, data.draw(sequences(frames(config), [*OPERATIONS, *[steps.GuestSendsFrame] * 10])))
 
 
 @pytest.mark.slow

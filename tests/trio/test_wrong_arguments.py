@@ -35,6 +35,7 @@ from sansnet_trio import (
     MachineListener,
     NamespaceOptions,
     NetworkOptions,
+    RecordingFile,
     Services,
     Tap,
     UnixStream,
@@ -117,6 +118,10 @@ CALLS: Final[dict[str, list[tuple[Callable[[], object], str]]]] = {
     ],
     "HostWatch": [(lambda: HostWatch("/etc/resolv.conf"), r"is one path; give \('/etc/resolv.conf',\)")],
     "MachineListener": [(lambda: MachineListener(WRONG), "where: None is not a path or a listening socket")],
+    "RecordingFile": [
+        (lambda: RecordingFile(WRONG), r"path: None is not the path of a file"),
+        (lambda: RecordingFile("/tmp/never", size=1), "size: 1 is not a number of bytes; give 1048576 or more"),
+    ],
     "Services": [
         (lambda: Services().listen_tcp(70000), "port: 70000 is not a port; give 1 to 65535, or None"),
         (lambda: Services().listen_tcp(80, host="nowhere"), "host: 'nowhere' is not a network"),
@@ -180,6 +185,7 @@ PLAIN: Final = {
     "Accounts",
     "ControlCommands",
     "DriverStatistics",
+    "FailureReports",
     "Learner",
     "Lost",
     "MtuLimits",
@@ -267,8 +273,9 @@ async def _copy_owners(tmp_path: Path) -> None:
         control = ControlSocket(str(tmp_path / "control"), lambda request: {})
         driver = Driver(network, link)
         capture = CaptureFile(file)
+        recording = RecordingFile(tmp_path / "recording")
         owners = [
-            link, driver, forwards, watch, services, machines, control, capture,
+            link, driver, forwards, watch, services, machines, control, capture, recording,
             Tap(read, LinkConfig()), CapturedLink(link, capture), services.listen_tcp(80), services.open_datagrams(53),
         ]  # fmt: skip
         for owner in owners:
@@ -281,6 +288,7 @@ async def _copy_owners(tmp_path: Path) -> None:
         os.close(write)
         machines.close()
         control.close()
+        recording.close()
         await trio.lowlevel.checkpoint()
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sansnet_core import Limits
-from sansnet_core.testing import OUTSIDER, HostScript, ManualConnection, Pair, make_config
+from sansnet_core.testing import OUTSIDER, SERVER, HostScript, ManualConnection, Pair, make_config
 from sansnet_core.testing.packets import ACK, RST, SYN
 
 
@@ -36,6 +38,27 @@ def test_a_guest_that_is_gone_is_reset_in_the_end() -> None:
     assert {(probe.flags, probe.sequence) for probe in probes} == {(ACK, peer.expected - 1)}
     assert len(probes) >= 3
     assert reset.flags & RST
+
+
+@pytest.mark.parametrize("inbound", [False, True], ids=["guest's", "outsider's"])
+@pytest.mark.parametrize("connect", [0, None], ids=["answered", "connecting"])
+def test_only_an_open_connection_is_probed_also_by_a_late_driver(inbound: bool, connect: int | None) -> None:
+    """A SYN-ACK is sent again then, and nothing of an open connection."""
+    pair = Pair(make_config(limits=Limits(tcp_keepalive=0.01)), HostScript(connect=connect))
+    peer = ManualConnection(pair, remote=OUTSIDER if inbound else (SERVER, 80))
+    if inbound:
+        pair.host.accept(OUTSIDER, peer.port, pair.now)
+    else:
+        peer.syn()
+    for seconds in (0.005, 0.1, 3.0, 50.0):
+        pair.now += seconds
+        pair.network.handle_deadline(pair.now)
+        pair.wait(0.4)
+        if not inbound and connect is None:
+            peer.syn()  # it still waits
+
+    sent = peer.take()
+    assert {segment.flags & ~ACK for segment in sent} == ({SYN} if inbound or connect == 0 else set())
 
 
 def test_traffic_puts_it_off() -> None:

@@ -89,6 +89,10 @@ def test_options_overflow_into_file_and_sname(overload: int, found: dict[int, by
     assert options(data, sname=b"\x0c\5sname\xff", file=b"\x0c\4file") == found
 
 
+def test_an_overload_option_in_file_has_no_meaning() -> None:
+    assert options(b"\x34\1\1\xff", file=b"\x34\1\3\x0c\4file", sname=b"\x0c\5sname") == {12: b"file"}
+
+
 @pytest.mark.parametrize(
     "broken",
     [

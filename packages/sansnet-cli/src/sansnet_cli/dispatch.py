@@ -15,7 +15,7 @@ __all__ = ["COMMANDS", "dispatch"]
 
 _MIN_MEMORY: Final = 96 << 20
 """Bytes of address space. The loaded program takes 70 MB, most of it shared with other processes."""
-COMMANDS: Final = ("run", "attach", "serve", "qemu", "ctl", "policy", "completion", "pasta", "passt", "pesto")
+COMMANDS: Final = ("run", "attach", "serve", "qemu", "ctl", "policy", "replay", "completion", "pasta", "passt", "pesto")
 
 _NO_MEMORY: Final = "there is too little memory; allow more, for example: ulimit -v unlimited"
 """As in `output.report`, which may not be loadable then."""
@@ -103,6 +103,10 @@ def _do(arguments: Sequence[str]) -> int:
             from sansnet_cli.policy.command import policy
 
             return policy(rest)
+        case ["replay", *rest]:
+            from sansnet_cli.replay.command import replay
+
+            return replay(rest)
         case ["completion", *rest]:
             from sansnet_cli.completion.command import completion
             from sansnet_cli.parsers import parsers

@@ -30,6 +30,7 @@ usage: sansnet run [OPTIONS] [--] [COMMAND [ARG...]]
        sansnet qemu [OPTIONS] -- QEMU-ARGUMENT...
        sansnet ctl PATH COMMAND [OPTIONS]
        sansnet policy (check|explain|test|show) [FILE] [OPTIONS]
+       sansnet replay FILE [OPTIONS]
        sansnet completion SHELL
        sansnet (pasta|passt|pesto) ...
 
@@ -43,6 +44,7 @@ commands:
   qemu           run QEMU with such a network
   ctl            inspect a running sansnet, change its ports and rules
   policy         check, explain and test the rules about what a guest may reach
+  replay         run a recording of a guest's network again
   completion     print a script for the completion of command lines in a shell
   pasta, passt, pesto
                  replace these programs for their callers

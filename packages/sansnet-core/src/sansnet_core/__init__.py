@@ -11,12 +11,14 @@ Names that are not listed here are found in these modules, which are public too:
 - `fields`: types of fields of records that hold addresses, networks and ports.
 - `impairment`: a bad network: delay, rate, and frames that are lost or changed.
 - `link`: frames in a byte stream (`link.stream`).
-- `pcap`: the file format of captures.
+- `pcap`, `pcapng`: file formats of captures.
 - `policy`: rules about flows and names, their text form and files, and verdicts about new flows.
 - `ports`: forwarded ports as data, and the grammar of their specifications.
+- `recording`: recordings of the inputs of a network, and their replay.
 - `records`: the base class of configurations, and a function that copies one with changes.
 - `summary`: one line of text per frame.
 - `testing`, `testing.packets`: a kit for tests: a guest, a host and cables in virtual time; frames, built and read.
+- `testing.strategies`: configurations, frames and cables for property-based tests; needs Hypothesis.
 - `vhost`: the network card of a virtual machine, by vhost-user.
 - `wire`: packet formats, one module each.
 
@@ -41,8 +43,10 @@ if TYPE_CHECKING:
         notices,
         orders,
         pcap,
+        pcapng,
         policy,
         ports,
+        recording,
         records,
         summary,
         testing,
@@ -178,8 +182,10 @@ __all__ = [
     "notices",
     "orders",
     "pcap",
+    "pcapng",
     "policy",
     "ports",
+    "recording",
     "records",
     "summary",
     "testing",
@@ -219,6 +225,7 @@ _HOMES = {
         "SocketId",
     ),
     "pcap": (),
+    "pcapng": (),
     "policy": (
         "Action",
         "Allow",
@@ -235,6 +242,7 @@ _HOMES = {
         "Verdict",
     ),
     "ports": (),
+    "recording": (),
     "records": (),
     "statistics": ("NetworkStatistics",),
     "summary": (),

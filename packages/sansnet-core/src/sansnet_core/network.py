@@ -472,8 +472,8 @@ class Network(Copyable):
         """The frames for the guest since the last call, in order."""
         self._tcp.flush()
         self._udp.flush()
+        self._sent += len(self._out.frames)
         frames, self._out.frames = self._out.frames, []
-        self._sent += len(frames)
         return frames
 
     def take_notices(self) -> list[Notice]:

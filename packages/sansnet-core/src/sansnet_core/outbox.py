@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from errno import ECONNABORTED
+
 from sansnet_core.notices import Notice
-from sansnet_core.orders import Frame, Order
+from sansnet_core.orders import CloseSocket, Frame, Order, SocketId
 
 __all__ = ["Outbox"]
 
@@ -17,3 +19,8 @@ class Outbox:
         self.frames: list[Frame] = []
         self.orders: list[Order] = []
         self.notices: list[Notice] = []
+
+    def close(self, socket: SocketId) -> None:
+        """Order to close a socket after a mistake of this program, unless that is ordered already."""
+        if not any(isinstance(order, CloseSocket) and order.socket == socket for order in self.orders):
+            self.orders.append(CloseSocket(socket, True, ECONNABORTED))

@@ -327,7 +327,7 @@ def _foreign(spec: str, inbound: bool) -> str:
             return f"ends with a protocol, which the option determines; leave out {protocol!r}"
     where, bracket, ports = spec.partition("]:") if spec.startswith("[") else spec.partition(":")
     where += bracket.rstrip(":")
-    if inbound and ports and (where == "*" or _address_or_none(where) is not None):
+    if inbound and ports.isprintable() and ports and (where == "*" or _address_or_none(where) is not None):
         return f"has a colon after the address to listen on; write a slash: {where}/{ports}"
     return ""
 

@@ -247,6 +247,10 @@ class Record:
         given = [name for name in self._names if name not in self._defaults or vars(self)[name] != self._defaults[name]]
         return f"{type(self).__name__}({', '.join(f'{name}={_shown(vars(self)[name], str)}' for name in given)})"
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """The short form where failures are reported: by Hypothesis, and IPython, which define this method."""
+        printer.text(str(self))
+
     def __replace__(self, /, **changes: Any) -> Self:
         return type(self)(**{**vars(self), **changes})
 

@@ -2,56 +2,189 @@
 
 Theory of operation. The state is saved by a pickler of its own. It saves what `pickle` cannot: memoryviews, in which
 packets and data in flight are kept, become views of copies. States of TCP, which are compared by identity, are saved by
-name. The object itself is left out wherever its parts refer to it, and the new one takes its place.
+name. The object itself is left out wherever its parts refer to it, and the new one takes its place; so are other
+objects that the caller has again when the state is loaded.
+
+The state in a file may come from a stranger (`load`). Then only classes and functions of the core are found, and a few
+containers. None of them does anything but compute. A class cannot be changed.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
-from typing import Any, Final, SupportsIndex
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from importlib import import_module
+from types import FunctionType
+from typing import Any, Final, SupportsIndex, cast
 
+from sansnet_core.errors import SansnetError
 from sansnet_core.proto.tcp.states import EVENT_TRIGGERED
 
-__all__ = ["Copyable"]
+__all__ = ["Copyable", "TooLarge", "load", "save"]
 
 _OWNER: Final = "the object itself"
 _STATES: Final = {state: state for part in EVENT_TRIGGERED.values() for state in part}
+
+_CONTAINERS: Final = {
+    (cls.__module__, cls.__name__): cls
+    for cls in (Counter, OrderedDict, bytearray, complex, defaultdict, deque, frozenset, memoryview, partial, set)
+}
+_WITH_METHODS: Final = frozenset((Counter, OrderedDict, deque, dict, list, set))
+_PACKAGE: Final = "sansnet_core."
+_NOT_STATE: Final = ("sansnet_core.testing", "sansnet_core.recording", __name__)
+_FUNCTIONS: Final = ("sansnet_core.addresses", "sansnet_core.proto", "sansnet_core.proxy")
+"""Modules and packages whose functions are found, too."""
+
+
+class TooLarge(SansnetError):
+    """A state is larger than the caller wants it."""
 
 
 class Copyable:
     """Base class of an object that `pickle` and `copy` copy with all that it refers to. A copy goes on by itself."""
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[object, ...]:
-        saved = io.BytesIO()
-        _Pickler(saved, self).dump(vars(self))
-        return _restore, (type(self), saved.getvalue())
+        return _restore, (type(self), save(self, self.__getstate__()))
+
+    def __getstate__(self) -> dict[str, object]:
+        """The attributes that a copy has."""
+        return vars(self)
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Become what `state` says."""
+        vars(self).update(state)
 
 
 def _restore(cls: type[Copyable], saved: bytes) -> Copyable:
     made = object.__new__(cls)
-    vars(made).update(_Unpickler(io.BytesIO(saved), made).load())
+    made.__setstate__(_Unpickler(io.BytesIO(saved), made, ()).load())
     return made
 
 
+def save(owner: object, state: object, known: Iterable[object] = (), limit: int | None = None) -> bytes:
+    """Save a state.
+
+    Args:
+        owner: the object itself.
+        state: of it.
+        known: objects that are left out; `load` gets those that take their places, in the same order.
+        limit: most bytes; None for any number.
+
+    Raises:
+        TooLarge: it is larger. The work until then is bounded by the limit, too, but for single large buffers.
+    """
+    file = io.BytesIO() if limit is None else _Bounded(limit)
+    _Pickler(file, owner, known).dump(state)
+    return file.getvalue()
+
+
+def load(saved: bytes, owner: object, known: Iterable[object] = ()) -> dict[str, object]:
+    """Load a state that may come from a stranger.
+
+    Args:
+        saved: the result of `save`.
+        owner: takes the place of the object itself.
+        known: as for `save`.
+
+    Raises:
+        ValueError: it is damaged, or has something that no state has.
+    """
+    reader = _StrangersUnpickler(io.BytesIO(saved), owner, known)
+    try:
+        state = reader.load()
+    except Exception as error:  # any, from bytes that are no pickle
+        raise ValueError(f"the saved state cannot be read: {type(error).__name__}: {error}") from None
+    finally:
+        changed = reader.undo()
+    if changed or not isinstance(state, dict):
+        raise ValueError("the saved state has something that no network has")
+    return state
+
+
+class _Bounded(io.BytesIO):
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._left = limit
+
+    def write(self, data: Any, /) -> int:
+        self._left -= len(data)
+        if self._left < 0:
+            raise TooLarge
+        return super().write(data)
+
+
 class _Pickler(pickle.Pickler):
-    def __init__(self, file: io.BytesIO, owner: Copyable) -> None:
+    def __init__(self, file: io.BytesIO, owner: object, known: Iterable[object]) -> None:
         super().__init__(file, pickle.HIGHEST_PROTOCOL)
-        self._owner = owner
+        self._known: dict[int, str] = {id(obj): f"known {number}" for number, obj in enumerate(known)}
+        self._known[id(owner)] = _OWNER
 
     def persistent_id(self, obj: object) -> str | None:
-        if obj is self._owner:
-            return _OWNER
-        return obj if type(obj) is str and obj in _STATES else None
+        if type(obj) is str:
+            return obj if obj in _STATES else None
+        return self._known.get(id(obj))
 
     def reducer_override(self, obj: object) -> Any:
         return (memoryview, (bytes(obj),)) if isinstance(obj, memoryview) else NotImplemented
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, owner: Copyable) -> None:
+    def __init__(self, file: io.BytesIO, owner: object, known: Iterable[object]) -> None:
         super().__init__(file)
-        self._owner = owner
+        self._known: dict[str, object] = {f"known {number}": obj for number, obj in enumerate(known)}
+        self._known |= {_OWNER: owner, **_STATES}
 
-    def persistent_load(self, pid: str) -> object:
-        return self._owner if pid == _OWNER else _STATES[pid]
+    def persistent_load(self, pid: Any) -> object:
+        return self._known[pid]
+
+
+class _StrangersUnpickler(_Unpickler):
+    """Finds nothing that does more than compute."""
+
+    def __init__(self, file: io.BytesIO, owner: object, known: Iterable[object]) -> None:
+        super().__init__(file, owner, known)
+        self._found: dict[type, dict[str, object]] = {}
+
+    def find_class(self, module: str, name: str, /) -> object:
+        if (module, name) == ("builtins", "getattr"):
+            return _method
+        if (module, name) in _CONTAINERS:
+            return _CONTAINERS[module, name]
+        if not module.startswith(_PACKAGE) or _is_within(module, _NOT_STATE):
+            raise ValueError(f"no network has a {module}.{name}"[:200])
+        value = vars(import_module(module)).get(name)
+        if isinstance(value, FunctionType) and _is_within(module, _FUNCTIONS) and value.__module__ == module:
+            return value
+        if not isinstance(value, type) or value.__module__ != module:
+            raise ValueError(f"no network has a {module}.{name}"[:200])
+        self._found.setdefault(value, dict(vars(value)))
+        return value
+
+    def undo(self) -> bool:
+        """Undo changes of classes; whether there were any."""
+        changed = False
+        for cls, before in self._found.items():
+            for name in vars(cls).keys() | before.keys():
+                if vars(cls).get(name) is not before.get(name):
+                    changed = True
+                    if name in before:
+                        type.__setattr__(cls, name, before[name])
+                    else:
+                        type.__delattr__(cls, name)
+        return changed
+
+
+def _is_within(module: str, places: Iterable[str]) -> bool:
+    return any(module == place or module.startswith(f"{place}.") for place in places)
+
+
+def _method(owner: object, name: str) -> Callable[..., object]:
+    """A method of an object of the core, or of a container; takes the place of `getattr`."""
+    cls = type(owner)
+    of_core = cls.__module__.startswith(_PACKAGE) and isinstance(getattr(cls, name, None), FunctionType)
+    if not of_core and not (cls in _WITH_METHODS and not name.startswith("_")):
+        raise ValueError(f"no network has a method {name!r:.100}")
+    return cast("Callable[..., object]", getattr(owner, name))

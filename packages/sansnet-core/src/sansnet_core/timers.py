@@ -10,6 +10,7 @@ moving a retransmission timeout later with each acknowledgment needs no heap ope
 from __future__ import annotations
 
 import heapq
+from collections import OrderedDict
 from math import inf
 from typing import Protocol
 
@@ -34,6 +35,8 @@ class Timers:
         self._heap: list[tuple[float, int, Timed]] = []
         self._count = 0
         self._stale = 0
+        self._due: OrderedDict[Timed, None] = OrderedDict()
+        """Owners to call now; empty unless one of them raised an exception."""
 
     def arm(self, owner: Timed, deadline: float) -> None:
         """Call `owner.expire()` at `deadline` instead of at its previous one; `inf` disarms."""
@@ -49,6 +52,8 @@ class Timers:
         if owner.queued < inf:
             owner.queued, owner.ticket = inf, 0
             self._note_stale()
+        if self._due:
+            self._due.pop(owner, None)
 
     def _push(self, owner: Timed, deadline: float) -> None:
         self._count += 1
@@ -68,8 +73,11 @@ class Timers:
         return self._heap[0][0] if self._heap else None
 
     def expire(self, now: float) -> None:
-        """Call every owner whose deadline is at or before `now`, at most once each."""
-        due = []
+        """Call every owner whose deadline is at or before `now`, at most once each.
+
+        If one raises an exception, the next call begins with it, unless it was forgotten.
+        """
+        due = self._due
         while self._heap and self._heap[0][0] <= now:
             _, ticket, owner = heapq.heappop(self._heap)
             if ticket != owner.ticket:
@@ -78,8 +86,14 @@ class Timers:
             owner.queued, owner.ticket = inf, 0
             if owner.deadline <= now:
                 owner.deadline = inf
-                due.append(owner)
+                due[owner] = None
             elif owner.deadline < inf:
                 self._push(owner, owner.deadline)
-        for owner in due:
-            owner.expire()
+        while due:
+            owner, _ = due.popitem(last=False)
+            try:
+                owner.expire()
+            except BaseException:
+                due[owner] = None
+                due.move_to_end(owner, last=False)
+                raise

@@ -12,7 +12,8 @@ setup from it and from the options. All errors raised on purpose derive from `sa
 
 Names that are not listed here are found in these modules, which are public too:
 
-- `control.policies`, `policies`: a policy that changes while it is used, for programs with their own control socket.
+- `control.impairments`, `control.policies`, `policies`: impairments and a policy that change while they are used, for
+  programs with their own control socket.
 - `dns`: a DNS server for guests; needs `sansnet-trio[dns]`.
 - `forward.in_use`, `guest.errors`, `guest.hosts_file`, `hostinfo`: facts about the host and the guest.
 - `front.ending`, `front.setup`, `front.qemu`, `front.stdio`, `groups`: the parts of `open_guest` and `open_machine`,
@@ -85,6 +86,8 @@ if TYPE_CHECKING:
     from sansnet_trio.plan.proxies import parse_proxy, read_private
     from sansnet_trio.plan.qemu_arguments import machine_arguments
     from sansnet_trio.plan.setup import Setup, make_plan, make_setup
+    from sansnet_trio.recording.failures import FailureReports, NetworkFailed
+    from sansnet_trio.recording.file import RecordingFile
     from sansnet_trio.services.datagrams import GuestDatagramChannel, GuestDatagrams, Peer
     from sansnet_trio.services.listener import GuestListener
     from sansnet_trio.services.services import Services
@@ -108,6 +111,7 @@ __all__ = [
     "DriverStatistics",
     "Event",
     "ExistingNamespace",
+    "FailureReports",
     "ForwardError",
     "Forwards",
     "Guest",
@@ -135,6 +139,7 @@ __all__ = [
     "MachineListener",
     "MtuLimits",
     "NamespaceOptions",
+    "NetworkFailed",
     "NetworkOptions",
     "NetworkProtocol",
     "NewFlow",
@@ -145,6 +150,7 @@ __all__ = [
     "PendingFlow",
     "PortForward",
     "ReadyGuest",
+    "RecordingFile",
     "RememberedNameServers",
     "Route",
     "Serve",
@@ -217,6 +223,8 @@ _HOMES = {
     "plan.proxies": ("parse_proxy", "read_private"),
     "plan.qemu_arguments": ("machine_arguments",),
     "plan.setup": ("Setup", "make_plan", "make_setup"),
+    "recording.failures": ("FailureReports", "NetworkFailed"),
+    "recording.file": ("RecordingFile",),
     "services.datagrams": ("GuestDatagramChannel", "GuestDatagrams", "Peer"),
     "services.listener": ("GuestListener",),
     "services.services": ("Services",),

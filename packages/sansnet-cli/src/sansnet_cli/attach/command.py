@@ -30,7 +30,7 @@ def attach(arguments: Sequence[str]) -> int:
     """
     options = parse(arguments)
     work = functools.partial(_attach, options)
-    paths = (options.netns, options.userns, options.audit, options.learn)
+    paths = (options.netns, options.userns, options.audit, options.learn, options.record)
     return background.start(work, background=options.background, pid_file=options.pid_file, needed_paths=paths)
 
 

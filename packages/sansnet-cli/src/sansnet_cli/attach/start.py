@@ -18,6 +18,7 @@ from sansnet_cli.runtime.audit import audited
 from sansnet_cli.runtime.control import controlled
 from sansnet_cli.runtime.observe import captured, observed
 from sansnet_cli.runtime.ports import open_forwards
+from sansnet_cli.runtime.record import recorded
 from sansnet_cli.runtime.termination import TERMINATING
 from sansnet_trio.guest.attached import AttachedGuest
 from sansnet_trio.guest.errors import GuestError
@@ -63,6 +64,7 @@ def start(
         with (
             captured(capture) as file,
             audited(options) as audit,
+            recorded(options) as recording,
             open_forwards(options, setup, control, guest) as forwards,
         ):
             link = observed(Tap(ready.tap, ready.link), options, file)
@@ -80,7 +82,7 @@ def start(
             from sansnet_cli.runtime.session import Session
 
             readiness.prepare()
-            session = Session(options, setup, control, forwards, guest, audit=audit, prompts=True)
+            session = Session(options, setup, control, forwards, guest, audit=audit, recording=recording, prompts=True)
             serve(session, link, guest.namespace if options.ends_with_namespace else None, mask)
 
 

@@ -10,8 +10,8 @@ import time
 from enum import IntEnum
 from typing import Final
 
-from sansnet_cli.output.files import open_output
 from sansnet_cli.output.stderr import say
+from sansnet_trio.linux.files import open_output
 
 __all__ = ["Level", "Log", "LogFile"]
 

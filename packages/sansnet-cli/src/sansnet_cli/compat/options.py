@@ -105,6 +105,9 @@ GROUPS: Final[dict[str, tuple[Option, ...]]] = {
         Option("policy", "", "FILE", "rules about what the guest may reach; default: $SANSNET_POLICY", added=True),
         Option("audit", "", "FILE", "a line of JSON for each decision and name; default: $SANSNET_AUDIT", added=True),
     ),
+    "a recording; not in the originals": (
+        Option("record", "", "FILE", "record to FILE for `sansnet replay`; default: $SANSNET_RECORD", added=True),
+    ),
     "protocols": (
         Option("no-tcp", text="do not translate TCP"),
         Option("no-udp", text="do not translate UDP"),

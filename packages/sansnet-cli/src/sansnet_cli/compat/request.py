@@ -16,6 +16,7 @@ from sansnet_cli.compat.parsed_options import Misuse, ParsedOptions
 from sansnet_cli.options import values
 from sansnet_cli.options.policy import options_of_files
 from sansnet_cli.options.ports import PortOptions, read_forwards, refuse_auto
+from sansnet_cli.options.record import check_record
 from sansnet_cli.options.records import AttachOptions, CommandLineError, RunOptions, ServeOptions
 from sansnet_cli.process.daemon import Identity, IdentityError
 from sansnet_core.addresses import Endpoint
@@ -43,6 +44,7 @@ _TO_HOST: Final = ("tcp-ns", "udp-ns")
 
 _POLICY: Final = "SANSNET_POLICY"
 _AUDIT: Final = "SANSNET_AUDIT"
+_RECORD: Final = "SANSNET_RECORD"
 """Variables of the environment, for callers that do not pass on the options."""
 
 _CLOSED: Final = dict.fromkeys(("configure", "tcp", "udp", "icmp", "dhcp", "dhcp6", "ndp"), False)
@@ -273,6 +275,7 @@ class _Reader:
             "control": control,
             "verbose": verbose,
             "notices": verbose or control is not None,
+            "record": self._record(),
             **policy,
         }  # fmt: skip
 
@@ -283,6 +286,18 @@ class _Reader:
             return options_of_files(policy, None if audit is None else os.path.abspath(audit))
         except CommandLineError as error:
             raise Misuse(str(error)) from None
+
+    def _record(self) -> str | None:
+        """The absolute path of the file for a recording."""
+        path = self._given("record", _RECORD)
+        if path is None:
+            return None
+        others = {"--pcap": self._file("pcap"), "--policy": self._given("policy", _POLICY)}
+        try:
+            check_record(path, {**others, "--audit": self._given("audit", _AUDIT)})
+        except CommandLineError as error:
+            raise Misuse(str(error)) from None
+        return os.path.abspath(path)
 
     def _given(self, name: str, variable: str) -> str | None:
         """The path of an option, or of the environment."""

@@ -10,9 +10,12 @@ from sansnet_cli.ctl.client import Answer, ask, no_answer
 from sansnet_cli.ctl.parser import parse
 from sansnet_cli.ctl.policy import printable, read_policy, show_answered, show_pending, show_policy
 from sansnet_cli.ctl.table import columns, endpoint
+from sansnet_cli.output.impairments import described
 from sansnet_cli.output.stdout import put
 
 __all__ = ["ctl", "show"]
+
+_DIRECTION: Final = {"up": "from the guest", "down": "to the guest"}
 
 
 def ctl(arguments: Sequence[str]) -> int:
@@ -84,7 +87,12 @@ def _show_flows(answer: Answer) -> str:
 def _show_counters(answer: Answer) -> str:
     if not answer["guest"]:
         return "there is no guest"
-    rows = [(name.replace("_", " "), str(value)) for name, value in answer["driver"].items()]
+    rows = []
+    for name, value in answer["driver"].items():
+        if isinstance(value, dict):  # of the impairments
+            rows += [(f"{name} {part}".replace("_", " "), str(count)) for part, count in value.items()]
+        elif value is not None:
+            rows.append((name.replace("_", " "), str(value)))
     rows += [(name.replace("_", " "), str(value)) for name, value in answer["flows"].items()]
     rows.append(("tcp bytes held", str(answer["tcp_held"])))
     rows.append(("frames ignored", str(answer["ignored"])))
@@ -101,6 +109,15 @@ def _dropped(packet: Answer) -> str:
     return f"{packet['protocol']} {source} to {destination}"
 
 
+def _show_impairments(answer: Answer) -> str:
+    rows = []
+    for direction, heading in _DIRECTION.items():
+        fields = answer[direction]
+        rows.append((heading, described(fields)))
+        rows += [(f"  {name}", str(value)) for name, value in (fields["counters"] or {}).items()]
+    return "\n".join(columns(rows))
+
+
 def _show_audit(answer: Answer) -> str:
     return "\n".join(map(printable, answer["lines"]))
 
@@ -113,4 +130,5 @@ _SHOWN: Final[dict[str, Callable[[Answer], str]]] = {
     "policy": show_policy,
     "pending": show_pending,
     "audit": _show_audit,
+    "impair": _show_impairments,
 }

@@ -8,9 +8,11 @@ from typing import Any, Final
 
 from sansnet_cli import __version__
 from sansnet_cli.ctl.policy import PolicyText
+from sansnet_cli.options.impairment import DIRECTIONS, add_impairment_options, changed, perfect
 from sansnet_cli.options.parser import Parser, with_examples
 from sansnet_cli.options.records import CommandLineError
-from sansnet_core.records import Record
+from sansnet_core.fields import Part, instance
+from sansnet_core.records import Record, field
 
 __all__ = ["CtlOptions", "parse", "parser"]
 
@@ -19,7 +21,7 @@ _OPTIONS: Final = {"tcp_ports": "-t", "udp_ports": "-u", "tcp_ns": "-T", "udp_ns
 _ANSWERS: Final = ("allow", "refuse")
 _COMMANDS: Final = (
     *("list", "add", "delete", "clear", "flows", "counters"),
-    *("policy", "pending", *_ANSWERS, "ask", "audit"),
+    *("policy", "pending", *_ANSWERS, "ask", "audit", "impair"),
 )
 _CHANGES: Final = ("show", "add", "remove", "replace")
 _WITH: Final = {
@@ -45,6 +47,7 @@ class CtlOptions(Record):
         always: whether the answer becomes a rule.
         keep_flows: whether open flows continue that the new policy does not allow.
         most: number of flows or rules to list, at most; None means the server's default.
+        impair: fields of `Impairment` to change, by direction.
         json: whether to print the answer as JSON.
     """
 
@@ -58,6 +61,7 @@ class CtlOptions(Record):
     always: bool = False
     keep_flows: bool = False
     most: int | None = None
+    impair: Part[dict[str, dict[str, Any]]] = field(instance(dict), default={})
     json: bool = False
 
     def request(self, policy: PolicyText | None = None) -> dict[str, Any]:
@@ -73,6 +77,7 @@ class CtlOptions(Record):
             request |= {"replace": policy.text, "credentials": policy.credentials}
         elif self.change is not None:
             request[self.change] = list(self.rules)
+        request |= self.impair
         for name in ("id", "most"):
             if (value := getattr(self, name)) is not None:
                 request[name] = value
@@ -90,11 +95,13 @@ def parser() -> argparse.ArgumentParser:
         description="Inspect and change a running sansnet, which was started with -c PATH: `list` its forwarded ports, "
         "`add` some, `delete` some, `clear` all; print its `flows` or its `counters`; show or change its `policy`; "
         "list the flows that wait for a decision (`pending`), `allow` or `refuse` one of them, or decide about all as "
-        "they come (`ask`); summarize its `audit`.",
+        "they come (`ask`); summarize its `audit`; give it a bad network (`impair`).",
         epilog=with_examples(
             "`policy` alone prints the rules. `policy add RULE` puts a rule before all others, `policy remove RULE` "
             "takes away the rule with this text or label, and `policy replace FILE` replaces the whole policy; `-` is "
             "standard input.\n\n"
+            "`impair` alone prints the impairments of the guest's network and their counters. With options it changes "
+            "those values, and leaves the others. `impair none` ends all; options may follow.\n\n"
             "The exit status is 0; 1 if the command failed; 2 if an argument is wrong.",
             "sansnet ctl /tmp/control flows",
             "sansnet ctl /tmp/control add -t 8080:80 -u 5353:53",
@@ -103,6 +110,7 @@ def parser() -> argparse.ArgumentParser:
             "sansnet ctl /tmp/control policy replace policy.toml",
             "sansnet ctl /tmp/control allow 7 --always",
             "sansnet ctl /tmp/control ask",
+            "sansnet ctl /tmp/control impair --delay 100ms --loss up=1%",
         ),
         add_help=False,
     )
@@ -113,11 +121,12 @@ def parser() -> argparse.ArgumentParser:
         nargs="*",
         metavar="ARGUMENT",
         help="for `policy`: show, add RULE, remove RULE, or replace FILE; for `allow` and `refuse`: the number that "
-        "`pending` shows",
+        "`pending` shows; for `impair`: none",
     )
     forwards = made.add_argument_group("ports for add and delete, as for `sansnet run`; repeatable")
     for name, option in _OPTIONS.items():
         forwards.add_argument(option, f"--{name.replace('_', '-')}", action="append", default=[], metavar="SPEC")
+    add_impairment_options(made, seed=False)
     made.add_argument(
         "--always", action="store_true", help="allow or refuse such flows from now on: the answer becomes a rule"
     )
@@ -152,6 +161,14 @@ def parse(arguments: Sequence[str]) -> CtlOptions:
     forwards = tuple((option, spec) for name, option in _OPTIONS.items() for spec in getattr(parsed, name))
     used = [option for option, _ in forwards]
     used += [option for option in ("--most", "--always", "--keep-flows") if getattr(parsed, _field(option))]
+    impair = changed(parsed)
+    if impair and command != "impair":
+        raise CommandLineError(f"--delay and the like do not go with {command}; use impair")
+    if command == "impair" and parsed.arguments:
+        if parsed.arguments != ["none"]:
+            raise CommandLineError(f"impair {parsed.arguments[0]}: give options like --delay 100ms, or `none`")
+        impair = {direction: {**perfect(), **impair.get(direction, {})} for direction in DIRECTIONS}
+        parsed.arguments = []
     for option in used:
         if command not in _WITH[option]:
             raise CommandLineError(f"{option} does not go with {command}; leave it out")
@@ -167,6 +184,7 @@ def parse(arguments: Sequence[str]) -> CtlOptions:
         always=parsed.always,
         keep_flows=parsed.keep_flows,
         most=parsed.most,
+        impair=impair,
         json=parsed.json,
         **words,
     )

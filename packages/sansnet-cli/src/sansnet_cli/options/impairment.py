@@ -7,17 +7,20 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from sansnet_cli.options.records import CommandLineError
 from sansnet_cli.options.values import BadValue, typed
+from sansnet_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from sansnet_core.impairment import Impairment
 
-__all__ = ["DIRECTIONS", "add_impairment_options", "changed", "described", "impairment_options"]
+__all__ = ["DIRECTIONS", "add_impairment_options", "changed", "impairment_options", "perfect"]
 
 DIRECTIONS: Final = ("up", "down")
 """From the guest, and to it."""
 
-_TIMES: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+_TIMES: Final = {"us": 1e6, "ms": 1e3, "s": 1.0}
+"""How many make a second."""
 _RATES: Final = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 _NUMBER: Final = r"(\d{1,12}(?:\.\d{1,9})?)"
 _LONGEST: Final = 3600.0
@@ -32,7 +35,7 @@ def _time(text: str) -> float:
         return 0.0
     if found is None:
         raise BadValue(f"{text!r} is not a time like 100ms, 1.5s or 20us")
-    seconds = float(found[1]) * _TIMES[found[2].lower()]
+    seconds = float(found[1]) / _TIMES[found[2].lower()]
     if seconds > _LONGEST:
         raise BadValue(f"{text!r} is more than {_LONGEST:.0f} s")
     return seconds
@@ -178,11 +181,18 @@ def changed(parsed: argparse.Namespace) -> dict[str, dict[str, Any]]:
     return found
 
 
+def perfect() -> dict[str, Any]:
+    """The fields of a perfect network, as JSON values."""
+    from sansnet_core.impairment import Impairment
+
+    return {**vars(Impairment()), "distribution": _DISTRIBUTIONS[0]}
+
+
 def impairment_options(parsed: argparse.Namespace) -> dict[str, Any]:
     """The fields of `NetworkOptions` about impairments, of those that were given.
 
     Raises:
-        ConfigError: options contradict each other.
+        CommandLineError: options contradict each other.
     """
     made = {f"impair_{direction}": _made(fields) for direction, fields in changed(parsed).items()}
     return {**made, "impair_seed": parsed.impair_seed}
@@ -192,44 +202,13 @@ def _made(fields: dict[str, Any]) -> Impairment:
     """An impairment with these fields.
 
     Raises:
-        ConfigError: they contradict each other.
+        CommandLineError: they contradict each other.
     """
     from sansnet_core.impairment import Distribution, Impairment
 
     if "distribution" in fields:
         fields = {**fields, "distribution": Distribution(fields["distribution"])}
-    return Impairment(**fields)
-
-
-def described(fields: dict[str, Any]) -> str:
-    """One line about an impairment.
-
-    Args:
-        fields: the fields of `Impairment`, as in the answer of the control socket.
-    """
-    parts = []
-    if fields["delay"] or fields["jitter"]:
-        parts.append(f"delay {_seconds(fields['delay'])}")
-    if fields["jitter"]:
-        reorders = ", which reorders" if fields["jitter_reorders"] else ""
-        parts.append(f"jitter {_seconds(fields['jitter'])} ({fields['distribution']}{reorders})")
-    if fields["rate"]:
-        parts.append(f"rate {_bits(fields['rate'])}")
-        if fields["queue"] is not None:
-            parts.append(f"queue {fields['queue']} frames")
-    for name in ("loss", "duplicate", "reorder", "corrupt"):
-        if fields[name]:
-            burst = f" in bursts of {fields['burst']:g}" if name == "loss" and fields["burst"] is not None else ""
-            hold = f" by up to {_seconds(fields['hold'])}" if name == "reorder" and fields["hold"] is not None else ""
-            parts.append(f"{name} {100 * fields[name]:.6g}%{burst}{hold}")
-    return ", ".join(parts) or "none"
-
-
-def _seconds(value: float) -> str:
-    unit = "s" if value >= 1 or not value else "ms" if value >= 1e-3 else "us"
-    return f"{value / _TIMES[unit]:.6g}{unit}"
-
-
-def _bits(value: float) -> str:
-    unit = next((unit for unit in ("g", "m", "k") if value >= _RATES[unit]), "")
-    return f"{value / _RATES[unit]:.6g}{unit}bit"
+    try:
+        return Impairment(**fields)
+    except ConfigError as error:
+        raise CommandLineError(f"--{error}") from None

@@ -11,6 +11,7 @@ from sansnet_cli.options import values
 from sansnet_cli.options.impairment import add_impairment_options, impairment_options
 from sansnet_cli.options.policy import add_policy_options, policy_options
 from sansnet_cli.options.ports import PortOptions, add_port_options, read_ports
+from sansnet_cli.options.record import add_record_options, record_options
 from sansnet_cli.options.records import CommandLineError
 from sansnet_cli.options.values import typed
 from sansnet_cli.output.stdout import put
@@ -280,6 +281,7 @@ def _add_other_options(made: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write all frames of the guest to FILE, in both directions",
     )
+    add_record_options(other)
     other.add_argument(
         "-c",
         "--conf-path",
@@ -389,6 +391,7 @@ def network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, Any
         "notices": parsed.verbose or parsed.conf_path is not None,  # for the hints
         "ports": ports,
         **policy_options(parsed, dns),
+        **record_options(parsed),
         **impaired,
     }
 

@@ -60,6 +60,8 @@ class CommandOptions(Record, frozen=False):
         audit: path of the file for the decisions about flows and names.
         audit_size: bytes that this file may have; None is the default of `AuditFile`.
         learn: path of the file for a policy that allows what the guest used.
+        record: path of the file for a recording.
+        record_size: bytes that the recording may have; None is the default of `RecordingFile`.
     """
 
     pcap: str | None = None
@@ -71,6 +73,8 @@ class CommandOptions(Record, frozen=False):
     audit: str | None = None
     audit_size: int | None = None
     learn: str | None = None
+    record: str | None = None
+    record_size: int | None = None
 
 
 class RunOptions(NamespaceOptions, CommandOptions, frozen=False):

@@ -1,7 +1,6 @@
-"""Opening the files that the command writes: captures, logs, pid files, audits, policies.
+"""Files that the command appends to, or replaces as a whole: audits and policies.
 
-Root may run sansnet, and other users may make links in the files' directories. So only the owner may read a new file,
-and symbolic links are not followed, except those of the system to descriptors, such as /dev/stdout.
+Only the owner may read a new file, and symbolic links are not followed; see `sansnet_trio.linux.files.open_output`.
 """
 
 from __future__ import annotations
@@ -15,41 +14,15 @@ import select
 import stat
 from typing import Final
 
-__all__ = ["ReplacedFile", "open_appended", "open_output"]
+from sansnet_trio.linux.files import PRIVATE, open_output
 
-_MODE: Final = 0o600
+__all__ = ["ReplacedFile", "open_appended"]
+
 _READER_TIMEOUT: Final = 5.0
 """Seconds that the reader of a FIFO or a terminal may leave it full."""
 
-_STREAMS: Final = re.compile(r"/dev|/proc/\d+/fd")
-"""Directories with the system's links to descriptors."""
 _DESCRIPTOR: Final = re.compile(r"/dev/(?:fd/(\d+)|stdin|(stdout)|(stderr))|/proc/self/fd/(\d+)")
 """Paths of descriptors of this process."""
-
-
-def open_output(path: str, access: int = os.O_WRONLY, *, truncate: bool = True) -> int:
-    """Open a file for writing. For a FIFO or a terminal the descriptor is non-blocking, so that no reader can block us.
-
-    Args:
-        path: path of the file.
-        access: os.O_WRONLY or os.O_RDWR.
-        truncate: whether to empty the file.
-
-    Raises:
-        OSError: it cannot be opened.
-    """
-    flags = access | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | (os.O_TRUNC if truncate else 0)
-    if not _STREAMS.fullmatch(os.path.realpath(os.path.dirname(path))):
-        flags |= os.O_NOFOLLOW
-    try:
-        descriptor = os.open(path, flags, _MODE)
-    except OSError as error:
-        if error.errno == errno.ELOOP and os.path.islink(path):
-            raise OSError(errno.ELOOP, "sansnet does not follow symbolic links", path) from error
-        raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.set_blocking(descriptor, False)
-    return descriptor
 
 
 def open_appended(path: str) -> int:
@@ -131,7 +104,7 @@ class ReplacedFile:
         path = f"{self._path}.{os.getpid()}.new"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE)
         try:
             _write_all(descriptor, data)
             os.fsync(descriptor)

@@ -16,6 +16,7 @@ from sansnet_trio.plan.options import DNS_PORT
 
 if TYPE_CHECKING:
     from sansnet_core import NetworkStatistics
+    from sansnet_core.impairment import Impairment
     from sansnet_core.ports import ForwardRule
     from sansnet_trio.driver_statistics import DriverStatistics
     from sansnet_trio.forward.binding import ListenAddress
@@ -26,6 +27,7 @@ __all__ = [
     "configuration",
     "followed",
     "forward",
+    "impairments",
     "inform",
     "reason",
     "send_to",
@@ -53,6 +55,8 @@ _COUNTERS: Final = {
     "sockets": "sockets still open",
 }
 """The counters of `DriverStatistics` that are printed, with their descriptions."""
+_IMPAIRED: Final = ("lost", "overflowed", "duplicated", "reordered", "corrupted")
+"""The counters of `NetemStatistics` that are printed."""
 
 
 class Destination(Protocol):
@@ -165,6 +169,15 @@ def configuration(
         inform(f"proxy {proxy.name}: {proxy.kind.value} at {proxy.server}")
 
 
+def impairments(up: Impairment, down: Impairment, seed: int) -> None:
+    """Print the impairments of a guest's network, and the beginning of its random faults."""
+    from sansnet_cli.output.impairments import described
+
+    for direction, impairment in (("from", up), ("to", down)):
+        fields = {**vars(impairment), "distribution": impairment.distribution.value}
+        inform(f"impairment of frames {direction} the guest: {described(fields)}; --seed {seed}")
+
+
 def forward(rule: ForwardRule) -> None:
     """Print where the ports of a rule lead."""
     side = "in the guest" if rule.inbound else "on the host"
@@ -222,6 +235,10 @@ def statistics(network: NetworkStatistics, driver: DriverStatistics) -> None:
     for name, text in _COUNTERS.items():
         if value := getattr(driver, name):
             inform(f"{text}: {value}")
+    for direction, counters in (("from", driver.impaired_up), ("to", driver.impaired_down)):
+        for name in _IMPAIRED if counters is not None else ():
+            if value := getattr(counters, name):
+                inform(f"frames {direction} the guest that were {name} by the impairment: {value}")
     for reason, count in sorted(network.drops.items(), key=lambda item: -item[1]):
         last = ", ".join(map(str, network.last_drops.get(reason, ())))
         inform(f"dropped: {count}: {reason.value}{last and f'; last: {last}'}")

@@ -14,10 +14,10 @@ from functools import partial
 from typing import Final, TypeAlias
 
 from sansnet_cli.output import report
-from sansnet_cli.output.files import open_output
 from sansnet_cli.process.systemd import notify_ready
 from sansnet_core import SansnetError
 from sansnet_trio.hostinfo import HostError
+from sansnet_trio.linux.files import open_output
 
 __all__ = ["Ready", "Work", "start"]
 

@@ -24,12 +24,12 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from sansnet_cli.output.files import open_output
 from sansnet_core.errors import SansnetError
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.linux import files, syscalls
 from sansnet_trio.linux.children import end_child, wait_child
 from sansnet_trio.linux.descriptors import wait_readable
+from sansnet_trio.linux.files import open_output
 
 __all__ = [
     "Identity",

@@ -21,6 +21,7 @@ from sansnet_cli.runtime.audit import audited
 from sansnet_cli.runtime.control import controlled
 from sansnet_cli.runtime.observe import captured
 from sansnet_cli.runtime.ports import open_forwards
+from sansnet_cli.runtime.record import recorded
 from sansnet_cli.runtime.session import Session
 from sansnet_cli.runtime.signals import CommandSignals
 from sansnet_cli.serve.serve import machine_network
@@ -67,11 +68,12 @@ async def _serve(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -
         controlled(options) as control,
         captured(capture) as file,
         audited(options) as audit,
+        recorded(options) as recording,
         open_forwards(options, setup, control) as forwards,
         closing(Stdio(None, None, None)) as stdio,
         ExitStack() as stack,
     ):
-        session = Session(options, setup, control, forwards, audit=audit)
+        session = Session(options, setup, control, forwards, audit=audit, recording=recording)
         networks = partial(machine_network, session, options, file)
         async with run_machine(qemu, setup, networks, mtu=options.mtu, stdio=stdio) as machine:
             # QEMU has begun with the signals, limits and privileges that we were given

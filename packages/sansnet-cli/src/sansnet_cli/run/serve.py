@@ -16,6 +16,7 @@ from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.links import Link, LinkClosed
 from sansnet_trio.network import GuestNetwork
 from sansnet_trio.plan.setup import Setup
+from sansnet_trio.recording.failures import NetworkFailed
 
 __all__ = ["serve"]
 
@@ -57,7 +58,7 @@ class _CommandServer:
                 nursery.start_soon(self._signals.run, self._guest)
                 try:
                     await self._serve()
-                except (LinkClosed, OSError) as error:
+                except (LinkClosed, NetworkFailed, OSError) as error:
                     if self._network is None or self._network.failure is not error:
                         raise
                     if self._status is None:

@@ -20,6 +20,7 @@ from sansnet_cli.runtime.audit import audited
 from sansnet_cli.runtime.control import controlled
 from sansnet_cli.runtime.observe import captured, observed
 from sansnet_cli.runtime.ports import open_forwards
+from sansnet_cli.runtime.record import recorded
 from sansnet_cli.runtime.signals import CommandSignals
 from sansnet_trio.guest.child import TIMEOUT
 from sansnet_trio.guest.command import CommandGuest
@@ -66,6 +67,7 @@ def start(guest: CommandGuest[Setup], options: RunOptions, capture: BinaryIO | N
         with (
             captured(capture) as file,
             audited(options) as audit,
+            recorded(options) as recording,
             open_forwards(options, setup, control, guest) as forwards,
         ):
             link = observed(Tap(ready.tap, ready.link, left_behind=True), options, file)
@@ -77,7 +79,9 @@ def start(guest: CommandGuest[Setup], options: RunOptions, capture: BinaryIO | N
             from sansnet_cli.runtime.session import Session
 
             readiness.prepare()
-            session = Session(options, setup, control, forwards, guest, audit=audit, files=bool(guest.own_files))
+            session = Session(
+                options, setup, control, forwards, guest, audit=audit, recording=recording, files=bool(guest.own_files)
+            )
             return serve(session, link, guest, signals)
 
 

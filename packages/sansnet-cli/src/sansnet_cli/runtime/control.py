@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sansnet_cli.runtime.hints import Hints
     from sansnet_core import Network
     from sansnet_trio.control.commands import ControlCommands
+    from sansnet_trio.control.impairments import Impaired
     from sansnet_trio.control.policies import Policed
     from sansnet_trio.control.server import ControlSocket
     from sansnet_trio.driver import Driver
@@ -47,6 +48,11 @@ class Control:
         """Let clients change a policy, and decide about the flows that wait."""
         if self.commands is not None:
             self.commands.policies.set_policed(policed, with_forwards)
+
+    def set_impaired(self, impaired: Impaired) -> None:
+        """Let clients change the impairments of the guest's network."""
+        if self.commands is not None:
+            self.commands.impairments.set_impaired(impaired)
 
     def set_forwards(self, forwards: Forwards | None, *, namespace: bool) -> None:
         """Let clients change the forwarded ports; those of the guest's loopback only if it is in a namespace."""

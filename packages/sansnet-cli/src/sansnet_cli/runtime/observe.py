@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from sansnet_cli.options.records import CommandLineError, CommandOptions
-from sansnet_cli.output.files import open_output
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links import Link
+from sansnet_trio.linux.files import open_output
 
 if TYPE_CHECKING:
     from sansnet_trio.links.observed import CaptureFile

@@ -23,9 +23,11 @@ from sansnet_trio.plan.setup import Setup
 if TYPE_CHECKING:
     from sansnet_cli.runtime.audit import GuestAudit
     from sansnet_cli.runtime.hints import Hints
+    from sansnet_cli.runtime.impairment import LiveImpairments
     from sansnet_cli.runtime.policy import LivePolicy
     from sansnet_core import Notice
     from sansnet_trio.forward.forwards import Forwards
+    from sansnet_trio.recording.file import RecordingFile
 
 __all__ = ["Session"]
 
@@ -40,6 +42,7 @@ class Session:
         forwards: the forwarded ports; None if there are none and never will be.
         guest: the guest in a namespace, whose interface is kept like the host's; None is a virtual machine.
         audit: the accounts that the options ask for; None if they ask for none.
+        recording: the file of a recording; None if there is none.
         files: whether that guest has files of its own, such as /etc/resolv.conf.
         prompts: whether nothing else reads sansnet's terminal, so that it may ask there about flows.
     """
@@ -53,6 +56,7 @@ class Session:
         guest: Changeable | None = None,
         *,
         audit: Audit | None = None,
+        recording: RecordingFile | None = None,
         files: bool = False,
         prompts: bool = False,
     ) -> None:
@@ -60,18 +64,23 @@ class Session:
         self._control = control
         self._forwards = forwards
         self._audit = audit or Audit()
+        self._recording = recording
         self._guest_audit: GuestAudit | None = None
         self._in_namespace = guest is not None
         self._follower = Follower(options, setup, guest, forwards, files=files)
         self._served: GuestNetwork | None = None
         self._policy: LivePolicy | None = None
+        self._impairments: LiveImpairments | None = None
         self._asks = asks_of(options)
         self._prompts = prompts
         if control.is_on:
+            from sansnet_cli.runtime.impairment import LiveImpairments
             from sansnet_cli.runtime.policy import LivePolicy
 
             self._policy = LivePolicy(lambda: self.setup)
             control.set_policed(self._policy)
+            self._impairments = LiveImpairments(setup)
+            control.set_impaired(self._impairments)
         control.set_forwards(forwards, namespace=self._in_namespace)
 
     @property
@@ -111,12 +120,15 @@ class Session:
 
         Raises:
             LinkClosed: the guest's end of the link is gone; the block was cancelled.
-            OSError: the link failed, the host's interface is gone, or no descriptor is left.
+            NetworkFailed: a mistake in sansnet ended the network.
+        OSError: the link failed, the host's interface is gone, or no descriptor is left.
         """
         setup, decide = self.setup, None
         if self._policy is not None:
             # Flows that rules leave undecided wait for clients
             setup, decide = self._policy.applied(setup), hold_flow
+        if self._impairments is not None:
+            setup = self._impairments.applied(setup)
         hints = self._make_hints(setup)
         audit = self._audit.begin(setup.config, live=self._control.is_on)
         takers = [each.add for each in (hints, audit) if each is not None]
@@ -125,9 +137,18 @@ class Session:
             for taker in takers:
                 taker(notices)
 
-        opened = network_of(link, setup, decide=decide, forwards=self._forwards, on_notices=take if takers else None)
+        opened = network_of(
+            link,
+            setup,
+            decide=decide,
+            record=self._recording,
+            forwards=self._forwards,
+            on_notices=take if takers else None,
+        )
         async with opened as network:
             self._serve(network, audit)
+            if self.options.verbose and (cables := network.driver.cables) is not None:
+                report.impairments(*network.impairments, cables.seed)
             try:
                 with (
                     self._control.serving(network.core, network.driver, hints),
@@ -148,6 +169,8 @@ class Session:
         self._control.set_audit(None if network is None or audit is None else lambda: audit.answer(network.flows()))
         if self._policy is not None:
             self._policy.serve(network)
+        if self._impairments is not None:
+            self._impairments.serve(network)
 
     async def _ask(self) -> None:
         """Tell the user how to decide about flows, and ask on the terminal if nothing else reads it."""

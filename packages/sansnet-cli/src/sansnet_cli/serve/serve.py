@@ -21,6 +21,7 @@ from sansnet_cli.runtime.audit import audited
 from sansnet_cli.runtime.control import controlled
 from sansnet_cli.runtime.observe import captured, observed
 from sansnet_cli.runtime.ports import open_forwards
+from sansnet_cli.runtime.record import recorded
 from sansnet_cli.runtime.session import Session
 from sansnet_cli.runtime.termination import cancel_when_signalled, terminating_signals
 from sansnet_trio.hostinfo import HostError
@@ -30,6 +31,7 @@ from sansnet_trio.links.machine_listener import MachineListener, peer_process
 from sansnet_trio.links.passed_socket import listens
 from sansnet_trio.network import GuestNetwork
 from sansnet_trio.plan.setup import Setup
+from sansnet_trio.recording.failures import NetworkFailed
 
 if TYPE_CHECKING:
     from sansnet_trio.links.observed import CaptureFile
@@ -72,6 +74,7 @@ def serve(
         controlled(options) as control,
         captured(capture) as file,
         audited(options) as audit,
+        recorded(options) as recording,
         open_forwards(options, setup, control) as forwards,
     ):
 
@@ -80,7 +83,7 @@ def serve(
             readiness.renounce(options.ports, controlled=control.is_on)
             on_ready()
 
-        session = Session(options, setup, control, forwards, audit=audit, prompts=True)
+        session = Session(options, setup, control, forwards, audit=audit, recording=recording, prompts=True)
         trio.run(_serve, session, options, file, source, ready)
 
 
@@ -133,7 +136,7 @@ async def _serve_machine(
             await trio.sleep_forever()
     except LinkClosed as error:
         report.inform(f"the guest is disconnected: {error}")
-    except OSError as error:
+    except (NetworkFailed, OSError) as error:
         report.warn(f"the guest is disconnected: {error}")
 
 
@@ -150,7 +153,7 @@ async def machine_network(
         link: its link.
 
     Raises:
-        LinkClosed, OSError: the machine is gone; the error has the reason.
+        LinkClosed, NetworkFailed, OSError: the machine has no network any more; the error has the reason.
     """
     seen = observed(link, options, capture)
     if options.verbose:

@@ -87,7 +87,7 @@ class Impairment(Record):
             if self.loss > (most := self.burst / (1 + self.burst)):
                 raise ValueError(
                     f"burst: at least one frame passes between two bursts, so with bursts of {self.burst:g} the loss "
-                    f"is at most {most:.3g}; give a longer burst, or None"
+                    f"is at most {most:.3g}; give a longer one, or none"
                 )
 
     @property

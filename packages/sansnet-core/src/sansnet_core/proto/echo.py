@@ -424,6 +424,28 @@ class Echo:
         if flow.admission.name is not None:
             context.targets.unpin(flow.remote)
 
+    def abandon(self, owner: object) -> str | None:
+        """Give up a flow after an exception in its methods, as text; None if `owner` is none."""
+        if not isinstance(owner, _Flow):
+            return self._undecided.abandon(owner)
+        if self._flows.get(owner.key) is owner:
+            del self._flows[owner.key]
+        self._context.drop_packet(Reason.FAILED, _protocol(owner.guest), owner.guest, owner.remote)
+        if not owner.served:
+            self._context.out.close(owner.socket)
+        return f"ping {owner.guest} to {owner.remote}"
+
+    def named(self, socket: SocketId) -> object:
+        """The flow that waits by a name; None if there is none. Replies of others may be lost."""
+        return self._undecided.named(socket)
+
+    def recount(self) -> None:
+        """Correct what depends on the flows after an exception."""
+        self._undecided.recount()
+        self._sockets = {flow.socket: flow for flow in self._flows.values()}
+        if self._flows and self.deadline == inf:
+            self._context.timers.arm(self, self._context.now)
+
     def _reply(self, source: bytes, destination: bytes, rest: int, data: Buffer, ttl: int, tos: int) -> None:
         """Send the guest an echo reply; `rest` is identifier and sequence number."""
         if len(source) == 4:

@@ -358,6 +358,30 @@ class Undecided(Generic[P]):
         if question.name is not None:
             self._context.targets.unpin(flow.remote)
 
+    def abandon(self, owner: object) -> str | None:
+        """Give up a flow that waits after an exception in its methods, as text; None if `owner` is none."""
+        new = owner.flow if isinstance(owner, Question) else owner
+        question = self._questions.pop(new.key, None) if isinstance(new, NewFlow) else None
+        if question is None:
+            return None
+        self._context.out.close(question.socket)
+        self._context.drop_packet(Reason.FAILED, question.flow.protocol, question.flow.guest, question.flow.remote)
+        return f"new flow of {question.flow.guest} to {question.flow.remote}"
+
+    def named(self, socket: SocketId) -> object:
+        """The question with a name, if there is one."""
+        return self._sockets.get(socket)
+
+    def recount(self) -> None:
+        """Correct the sums after an exception, from the questions that there are."""
+        questions = list(self._questions.values())
+        self._sockets = {question.socket: question for question in questions}
+        for inbound in (False, True):
+            self._counts[inbound] = sum(one.flow.inbound is inbound for one in questions)
+            self._sizes[inbound] = sum(one.size for one in questions if one.flow.inbound is inbound)
+        if self.deadline == inf and (questions or any(self._refusals)):
+            self._context.timers.arm(self, self._context.now + PURGE_INTERVAL)
+
     # refusals
 
     def _refuse_target(self, flow: NewFlow, target: Target) -> Refusal:

@@ -3,7 +3,8 @@
 `Pair` connects a `GuestStack`, which has a TCP of its own, and a `ScriptedHost` to a `Network`, over two `Netem` cables
 that delay, lose and reorder frames. Its clock jumps from one deadline to the next, so that a test of minutes takes
 milliseconds, and each run with the same seed is the same. `ManualConnection` sends segments that a test writes by hand;
-`packets` builds and reads frames.
+`packets` builds and reads frames, and `with_checksums` repairs those of frames that a test has changed.
+`sansnet_core.testing.strategies` makes configurations, frames and more for property-based tests with Hypothesis.
 
 Nothing here imports `wire` or `proto`: formats and TCP are written a second time, from the RFCs, so that a mistake in
 the core is not excused by the same mistake in its tests. All parts are strict: whatever a correct network must not do
@@ -13,6 +14,7 @@ raises `AssertionError`. The checks are assert statements, which Python leaves o
 from __future__ import annotations
 
 from sansnet_core.testing import packets
+from sansnet_core.testing.checksums import with_checksums
 from sansnet_core.testing.connection import GuestConnection
 from sansnet_core.testing.guest import GuestStack
 from sansnet_core.testing.host import HostScript, HostStream, ScriptedHost
@@ -54,4 +56,5 @@ __all__ = [
     "make_config",
     "packets",
     "read_error",
+    "with_checksums",
 ]

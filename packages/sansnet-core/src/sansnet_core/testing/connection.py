@@ -441,7 +441,7 @@ class GuestConnection:
                 self._sacked.append((left, right))
         if acknowledged > self.una:
             if self._timed is not None and acknowledged >= self._timed[0]:
-                self._rto = max(_LEAST_RTO, 4 * (now - self._timed[1]))
+                self._rto = min(max(_LEAST_RTO, 4 * (now - self._timed[1])), _MAX_RTO)
                 self._timed = None
             self._congestion += min(acknowledged - self.una, 2 * self.options.mss)
             self.una = acknowledged

@@ -177,6 +177,7 @@ def _parse_options(data: bytes) -> dict[int, bytes]:
         _collect(data[_FILE], found)
     if overload[0] & 2:
         _collect(data[_SNAME], found)
+    found.pop(OVERLOAD, None)  # within the fields that it makes options of, it has no meaning (RFC 2131, 4.1)
     return {code: bytes(value) for code, value in found.items()}
 
 

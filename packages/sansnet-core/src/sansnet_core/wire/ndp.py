@@ -185,14 +185,14 @@ def advertise_neighbour(target: bytes, mac: bytes, *, override: bool, solicited:
     return flags, target + _link_address(_TARGET_LINK_ADDRESS, mac)
 
 
-def advertise_router(advertisement: RouterAdvertisement, limit: int = _MAX_ADVERTISEMENT) -> tuple[int, bytes]:
+def advertise_router(advertisement: RouterAdvertisement, link_mtu: int = _MAX_ADVERTISEMENT) -> tuple[int, bytes]:
     """A router advertisement of at most 1280 bytes; search domains, and then servers, that do not fit are left out.
 
     Args:
         advertisement: the contents.
-        limit: the link's MTU in bytes; the packet is not larger, unless that is below 104.
+        link_mtu: of the link, in bytes; the packet is not larger, unless that is below 104.
     """
-    room = min(limit, _MAX_ADVERTISEMENT) - 40 - 16
+    room = min(link_mtu, _MAX_ADVERTISEMENT) - 40 - 16
     flags, lifetime, prefix, mac, mtu, servers, search, valid = advertisement
     options = b""
     if prefix is not None:

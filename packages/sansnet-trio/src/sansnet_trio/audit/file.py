@@ -9,18 +9,15 @@ reader can stop this process.
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import select
-import socket
-import stat
-import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import BinaryIO, Final
 
 from sansnet_core.errors import UsageError
+from sansnet_trio.linux.bounded_writer import BoundedWriter, is_regular
 from sansnet_trio.linux.descriptors import Uncopyable
 
 __all__ = ["AuditFile"]
@@ -33,8 +30,6 @@ _LAST: Final = 512
 """Bytes of a regular file that are kept for its last line."""
 _MAX_WAITING: Final = 1 << 20
 """Most bytes that wait for the reader of a pipe."""
-_CLOSE_TIMEOUT: Final = 0.5
-"""Seconds to wait for the reader at the end."""
 
 
 class AuditFile(Uncopyable):
@@ -60,7 +55,9 @@ class AuditFile(Uncopyable):
         if max_size is not None and (type(max_size) is not int or max_size < 1):
             raise UsageError(f"max_size: {max_size!r:.100} is not a number of bytes; give 1 or more, or None")
         self.failed = False
-        self._out: _Appended | _Stream | None = _Appended(file, max_size) if _is_regular(file) else _Stream(file)
+        self._out: _Appended | BoundedWriter | None = (
+            _Appended(file, max_size) if is_regular(file) else BoundedWriter(file, _MAX_WAITING)
+        )
         self._warned = False
 
     def write(self, lines: Sequence[bytes], last: Callable[[], bytes]) -> int:
@@ -74,17 +71,18 @@ class AuditFile(Uncopyable):
             The number of lines that are lost.
         """
         done = 0
-        if self._out is not None:
+        if (out := self._out) is not None:
+            put = out.put if isinstance(out, BoundedWriter) else partial(out.put, last=last)
             with self._reporting():
                 for piece, count in _pieces(lines):
-                    if self._out.put(piece, last):
+                    if put(piece):
                         done += count
                 self.failed = False
         return len(lines) - done
 
     def push(self) -> None:
         """Write what waits for the reader of a pipe, as far as it reads."""
-        if isinstance(self._out, _Stream):
+        if isinstance(self._out, BoundedWriter):
             with self._reporting():
                 self._out.push()
 
@@ -156,73 +154,6 @@ class _Appended:
 
     def close(self) -> None:
         self._file.close()
-
-
-class _Stream:
-    """A pipe, a terminal or a socket, or a file without descriptor."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._waiting: deque[bytes] = deque()
-        self._size = 0
-        self._socket: socket.socket | None = None
-        self._send: Callable[[bytes], int] = file.write
-        with contextlib.suppress(OSError):  # it has no descriptor
-            self._send = self._sender(file.fileno())
-
-    def _sender(self, descriptor: int) -> Callable[[bytes], int]:
-        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-            return lambda data: os.write(descriptor, data)
-        self._socket = sock = socket.socket(fileno=os.dup(descriptor))
-        return lambda data: sock.send(data, socket.MSG_DONTWAIT)
-
-    def put(self, piece: bytes, last: Callable[[], bytes]) -> bool:
-        room = self._size + len(piece) <= _MAX_WAITING
-        if room:
-            self._waiting.append(piece)
-            self._size += len(piece)
-        self.push()
-        return room
-
-    def push(self) -> None:
-        try:
-            while self._waiting:
-                sent = self._send(self._waiting[0])
-                self._size -= sent
-                rest = self._waiting[0][sent:]
-                if rest:
-                    self._waiting[0] = rest
-                else:
-                    self._waiting.popleft()
-        except BlockingIOError:
-            pass
-        except OSError:  # there is no reader
-            self._waiting.clear()
-            self._size = 0
-            raise
-
-    def close(self) -> None:
-        deadline = time.monotonic() + _CLOSE_TIMEOUT
-        try:
-            self.push()
-            while self._waiting and (left := deadline - time.monotonic()) > 0:
-                room = select.poll()
-                room.register(self._file, select.POLLOUT)
-                room.poll(left * 1000)
-                self.push()
-            if self._waiting:
-                raise TimeoutError(errno.ETIMEDOUT, "the reader does not read")
-        finally:
-            if self._socket is not None:
-                self._socket.close()
-            self._file.close()
-
-
-def _is_regular(file: BinaryIO) -> bool:
-    try:
-        return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-    except OSError:  # it has no descriptor
-        return False
 
 
 def _ends_with_line(descriptor: int) -> bool:

@@ -1,6 +1,7 @@
 """The commands of the control socket. docs/control.md documents requests and answers.
 
-Those about forwards, flows and counters are here, those about the policy in `sansnet_trio.control.policies`.
+Those about forwards, flows and counters are here, those about the policy in `sansnet_trio.control.policies`, and that
+about the impairments in `sansnet_trio.control.impairments`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Final, Protocol
 
 from sansnet_core import ConfigError, Dropped, FlowReport, Network, ports
 from sansnet_core.ports import TCP, UDP, ForwardRule
+from sansnet_trio.control.impairments import ImpairmentCommands
 from sansnet_trio.control.policies import PolicyCommands
 from sansnet_trio.control.requests import RequestError, endpoint, number
 from sansnet_trio.control.server import Answer, Request
@@ -54,10 +56,12 @@ class ControlCommands:
 
     Attributes:
         policies: the commands about the policy.
+        impairments: the command about the impairments.
     """
 
     def __init__(self) -> None:
         self.policies = PolicyCommands()
+        self.impairments = ImpairmentCommands()
         self._forwards: PortForwards | None = None
         self._namespace = False
         self._guest: tuple[Network, CountingDriver, Sequence[str]] | None = None
@@ -73,6 +77,7 @@ class ControlCommands:
             "allow": self.policies.allow,
             "refuse": self.policies.refuse,
             "audit": self.policies.audit,
+            "impair": self.impairments.impair,
         }
 
     def set_forwards(self, forwards: PortForwards, *, namespace: bool) -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from sansnet_trio.guest.plan import GuestPlan
     from sansnet_trio.links.observed import CaptureFile
     from sansnet_trio.network import GuestNetwork
+    from sansnet_trio.recording.file import RecordingFile
     from sansnet_trio.services.services import Services
 
 __all__ = ["Guest", "open_guest", "run_guest"]
@@ -87,6 +88,7 @@ async def open_guest(
     services: Services | None = None,
     decide: Decider | None = None,
     capture: CaptureFile | None = None,
+    record: str | os.PathLike[str] | RecordingFile | None = None,
     forwards: Iterable[ForwardRule] = (),
     root: bool = False,
     env: Mapping[str, str] | None = None,
@@ -109,6 +111,7 @@ async def open_guest(
         services: see `open_network`.
         decide: see `open_network`.
         capture: see `open_network`.
+        record: see `open_network`.
         forwards: the forwarded ports, for example from `sansnet_core.ports.parse_all`.
         root: whether the command is root in the guest's network, which `ip` and `nft` need; otherwise it keeps the user
             of this process.
@@ -153,7 +156,7 @@ async def open_guest(
         if ports is not None:
             stack.enter_context(ports)
         async with network_of(
-            link, setup, services=services, decide=decide, capture=capture, forwards=ports
+            link, setup, services=services, decide=decide, capture=capture, record=record, forwards=ports
         ) as network:
             network.set_guest(begun, setup.own)
             begun.start()
@@ -178,6 +181,7 @@ async def run_guest(
     services: Services | None = None,
     decide: Decider | None = None,
     capture: CaptureFile | None = None,
+    record: str | os.PathLike[str] | RecordingFile | None = None,
     forwards: Iterable[ForwardRule] = (),
     root: bool = False,
     env: Mapping[str, str] | None = None,
@@ -201,6 +205,7 @@ async def run_guest(
         services: see `open_network`.
         decide: see `open_network`.
         capture: see `open_network`.
+        record: see `open_network`.
         forwards: see `open_guest`.
         root: see `open_guest`.
         env: see `open_guest`.
@@ -240,6 +245,7 @@ async def run_guest(
         services=services,
         decide=decide,
         capture=capture,
+        record=record,
         forwards=forwards,
         root=root,
         env=env,

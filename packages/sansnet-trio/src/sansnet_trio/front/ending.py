@@ -17,8 +17,12 @@ _GRACE: Final = 5.0
 
 _MAX_DRAIN: Final = 0.5
 """Seconds that the guest's kernel gets, at most, to send data that the command left in its sockets."""
+_MAX_IMPAIRED_DRAIN: Final = 10.0
+"""The same over a bad network, where it may have to send again."""
 _QUIET: Final = 0.005
 """Seconds without a frame after which the guest's kernel has nothing more to send."""
+_NOT_ENDED: Final = ("SYN_RECEIVED", "ESTABLISHED")
+"""States of connections that the guest's kernel has not ended; it does so when the command ends."""
 
 
 class _Command(Protocol):
@@ -42,14 +46,17 @@ async def drain(network: GuestNetwork) -> None:
     """Serve the guest's kernel until it is quiet: a command may end before its last datagram or segment is sent.
 
     The open tap keeps the guest's network namespace alive meanwhile. Frames that sansnet ignores or drops do not count:
-    a new interface repeats its multicast reports for a while.
+    a new interface repeats its multicast reports for a while. Over a bad network, the guest's kernel may be quiet until
+    it sends again, so this waits until the kernel has ended the connections of the command.
     """
-    with trio.move_on_after(_MAX_DRAIN):
+    impaired = network.driver.cables is not None
+    with trio.move_on_after(_MAX_IMPAIRED_DRAIN if impaired else _MAX_DRAIN):
         used = -1
         while True:
             statistics = network.statistics()
             before, used = used, network.driver_statistics().frames_received - _unused(statistics)
-            if used == before and not statistics.tcp_held:
+            quiet = used == before and not statistics.tcp_held
+            if quiet and not (impaired and _is_on_its_way(network)):
                 return
             await trio.sleep(_QUIET)
 
@@ -57,3 +64,9 @@ async def drain(network: GuestNetwork) -> None:
 def _unused(statistics: NetworkStatistics) -> int:
     """How many of the guest's frames were ignored or dropped."""
     return statistics.ignored + sum(statistics.drops.values())
+
+
+def _is_on_its_way(network: GuestNetwork) -> bool:
+    """Whether frames of the guest have not arrived, or it has not ended a connection."""
+    counters = network.driver_statistics().impaired_up
+    return (counters is not None and counters.waiting > 0) or any(flow.state in _NOT_ENDED for flow in network.flows())

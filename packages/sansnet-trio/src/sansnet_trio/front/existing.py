@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sansnet_trio.guest.plan import GuestPlan
     from sansnet_trio.links.observed import CaptureFile
     from sansnet_trio.network import GuestNetwork
+    from sansnet_trio.recording.file import RecordingFile
     from sansnet_trio.services.services import Services
 
 __all__ = ["attach"]
@@ -40,6 +41,7 @@ async def attach(
     services: Services | None = None,
     decide: Decider | None = None,
     capture: CaptureFile | None = None,
+    record: str | os.PathLike[str] | RecordingFile | None = None,
     forwards: Iterable[ForwardRule] = (),
 ) -> AsyncIterator[GuestNetwork]:
     """Give a network to an existing network namespace, such as a container's; an async context manager.
@@ -54,6 +56,7 @@ async def attach(
         services: see `open_network`.
         decide: see `open_network`.
         capture: see `open_network`.
+        record: see `open_network`.
         forwards: see `open_guest`.
 
     Raises:
@@ -84,7 +87,7 @@ async def attach(
             raise
         try:
             async with network_of(
-                link, setup, services=services, decide=decide, capture=capture, forwards=ports
+                link, setup, services=services, decide=decide, capture=capture, record=record, forwards=ports
             ) as network:
                 network.set_guest(guest, setup.own)
                 network.nursery.start_soon(_watch, namespace, network)

@@ -8,29 +8,34 @@ block alone, since the nursery never sees it.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from typing import TYPE_CHECKING, Final
 
 import trio
 
-from sansnet_core import Network, NetworkConfig
+from sansnet_core import NetworkConfig
 from sansnet_core.errors import expect
+from sansnet_core.recording import RecordedNetwork
 from sansnet_core.records import replace
 from sansnet_trio.decisions import asking_by_default
 from sansnet_trio.driver import Driver
 from sansnet_trio.groups import combined, raise_alone
 from sansnet_trio.links import expect_link
 from sansnet_trio.network import GuestNetwork
+from sansnet_trio.recording.failures import FailureReports
 
 if TYPE_CHECKING:
-    from sansnet_core import Notice
+    from sansnet_core import LinkConfig, Notice
     from sansnet_core.config import ResolverConfig
     from sansnet_core.impairment import Impairment
     from sansnet_trio.decisions import Decider
     from sansnet_trio.forward.forwards import Forwards
     from sansnet_trio.links import Link
     from sansnet_trio.links.observed import CaptureFile
+    from sansnet_trio.recording.file import RecordingFile
+    from sansnet_trio.recording.recorder import Recorder
     from sansnet_trio.services.host import Host
     from sansnet_trio.services.services import Services
 
@@ -47,6 +52,7 @@ async def open_network(
     services: Services | None = None,
     decide: Decider | None = None,
     capture: CaptureFile | None = None,
+    record: str | os.PathLike[str] | RecordingFile | None = None,
     forwards: Forwards | None = None,
     interface: str | None = None,
     outbound4: str | None = None,
@@ -69,6 +75,8 @@ async def open_network(
         decide: an async function that decides about new flows; see `sansnet_trio.decisions`. With it, the default
             action of a configuration that has none is `ASK`.
         capture: a capture of all frames, in both directions; it stays open.
+        record: a file for a recording of all inputs of the network, which `sansnet replay` and
+            `sansnet_core.recording.Replay` run again: its path, or a `RecordingFile`, which stays open.
         forwards: the forwarded ports to serve. The caller closes them.
         interface: see `Driver`.
         outbound4: see `Driver`.
@@ -83,15 +91,17 @@ async def open_network(
 
     Raises:
         LinkClosed: the guest's end of the link is gone; the block was cancelled. See `GuestNetwork.wait_closed`.
+        NetworkFailed: a mistake in sansnet ended the network; the block was cancelled.
         ConfigError: the configuration does not fit the link.
         UsageError: an argument has another type.
-        OSError: the link failed, there is no such interface, or no descriptor is left.
+        OSError: the link failed, there is no such interface, no descriptor is left, or `record` cannot be written.
     """
     expect_link(link)
+    reports = FailureReports()
+    recording = ExitStack()
     try:
         expect("config", config, NetworkConfig, "a NetworkConfig")
-        verify = link.config.verify_checksums or (impair_up is not None and impair_up.corrupt > 0)
-        config = replace(config, link=replace(link.config, verify_checksums=verify))
+        config = replace(config, link=link.config if impair_up is None else _verifying(link.config, impair_up))
         if services is not None:
             from sansnet_trio.services.services import Services
 
@@ -103,7 +113,11 @@ async def open_network(
 
             expect("capture", capture, CaptureFile, "a CaptureFile; give CaptureFile(open(path, 'wb'))")
             link = CapturedLink(link, capture)
-        core = Network(config, now=trio.current_time(), secret=os.urandom(_SECRET_SIZE))
+        now = trio.current_time()
+        core = RecordedNetwork(
+            config, now=now, secret=os.urandom(_SECRET_SIZE), epoch=time.time() - now, failed=reports.report
+        )
+        recorder = None if record is None else recording.enter_context(_recorder(core, record))
         driver = Driver(
             core,
             link,
@@ -116,17 +130,21 @@ async def open_network(
             host=host,
             on_notices=on_notices,
         )
+        if impair_up is not None or impair_down is not None:
+            driver.impair(up=impair_up, down=impair_down, seed=impair_seed)
     except BaseException:
+        recording.close()
         link.close()
         raise
     failure: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
             network = GuestNetwork(core, driver, config, nursery, forwards, resolver)
-            if impair_up is not None or impair_down is not None:
-                network.impair(up=impair_up, down=impair_down, seed=impair_seed)
             served = trio.Event()
+            reports.on_end = network.end
             nursery.start_soon(_drive, network, served)
+            if recorder is not None:
+                nursery.start_soon(recorder.run)
             try:
                 with network.body:
                     await served.wait()
@@ -137,10 +155,33 @@ async def open_network(
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         failure = combined(failure, group)
+    finally:
+        recording.close()
     if network.failure is not None:
         failure = combined(failure, BaseExceptionGroup("the network failed", [network.failure]))
     if failure is not None:
         raise_alone(failure)
+
+
+@contextmanager
+def _recorder(network: RecordedNetwork, record: str | os.PathLike[str] | RecordingFile) -> Iterator[Recorder]:
+    """Record a network as long as the block runs."""
+    from sansnet_trio.recording.file import RecordingFile
+    from sansnet_trio.recording.recorder import Recorder
+
+    with ExitStack() as stack:
+        file = record if isinstance(record, RecordingFile) else stack.enter_context(closing(RecordingFile(record)))
+        recorder = Recorder(network, file)
+        stack.callback(recorder.close)
+        yield recorder
+
+
+def _verifying(link: LinkConfig, up: Impairment) -> LinkConfig:
+    """The properties of a link; checksums are verified if frames from the guest may be corrupted."""
+    from sansnet_core.impairment import Impairment
+
+    expect("impair_up", up, Impairment, "an Impairment")
+    return replace(link, verify_checksums=True) if up.corrupt else link
 
 
 async def _drive(network: GuestNetwork, served: trio.Event) -> None:

@@ -17,6 +17,7 @@ from sansnet_trio.linux.rtnetlink import load_alone
 from sansnet_trio.plan.host import read_host_for
 from sansnet_trio.plan.options import NetworkOptions
 from sansnet_trio.plan.setup import make_setup
+from sansnet_trio.recording.file import RecordingFile
 
 if TYPE_CHECKING:
     from sansnet_core.ports import ForwardRule
@@ -38,6 +39,7 @@ async def open_machine(
     services: Services | None = None,
     decide: Decider | None = None,
     capture: CaptureFile | None = None,
+    record: str | os.PathLike[str] | RecordingFile | None = None,
     forwards: Iterable[ForwardRule] = (),
     env: Mapping[str, str] | None = None,
     cwd: str | os.PathLike[str] | None = None,
@@ -58,6 +60,7 @@ async def open_machine(
         services: see `open_network`.
         decide: see `open_network`.
         capture: see `open_network`.
+        record: see `open_network`.
         forwards: see `open_guest`.
         env: see `open_guest`.
         cwd: see `open_guest`.
@@ -84,7 +87,9 @@ async def open_machine(
         if ports is not None:
             stack.enter_context(ports)
         stdio = stack.enter_context(closing(Stdio(stdin, stdout, stderr)))
-        networks = partial(network_of, setup=setup, services=services, decide=decide, capture=capture, forwards=ports)
+        networks = partial(
+            network_of, setup=setup, services=services, decide=decide, capture=capture, record=record, forwards=ports
+        )
         directory = None if cwd is None else os.fspath(cwd)
         async with run_machine(qemu, setup, networks, mtu=options.mtu, env=env, cwd=directory, stdio=stdio) as machine:
             yield machine

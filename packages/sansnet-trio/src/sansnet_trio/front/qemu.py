@@ -33,6 +33,7 @@ from sansnet_trio.links.machine_listener import MachineListener
 from sansnet_trio.network import GuestNetwork
 from sansnet_trio.plan import qemu_arguments
 from sansnet_trio.plan.setup import Setup
+from sansnet_trio.recording.failures import NetworkFailed
 from sansnet_trio.words import word
 
 __all__ = ["Machine", "Qemu", "run_machine"]
@@ -198,7 +199,7 @@ async def run_machine(
                     open_network(link) as network,
                 ):
                     await machine.serve(network)
-            except (LinkClosed, OSError) as error:
+            except (LinkClosed, NetworkFailed, OSError) as error:
                 await trio.sleep(_END_DELAY)  # if QEMU has just ended, there is nothing to report
                 warn(f"the machine has lost its network until QEMU connects again: {error}")
 

@@ -11,6 +11,8 @@ from sansnet_trio.front.link import open_network
 from sansnet_trio.network import GuestNetwork
 
 if TYPE_CHECKING:
+    import os
+
     from sansnet_core import Notice
     from sansnet_core.ports import ForwardRule
     from sansnet_trio.decisions import Decider
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from sansnet_trio.links import Link
     from sansnet_trio.links.observed import CaptureFile
     from sansnet_trio.plan.setup import Setup
+    from sansnet_trio.recording.file import RecordingFile
     from sansnet_trio.services.services import Services
 
 __all__ = ["network_of", "open_ports", "warn"]
@@ -39,6 +42,7 @@ def network_of(
     services: Services | None = None,
     decide: Decider | None = None,
     capture: CaptureFile | None = None,
+    record: str | os.PathLike[str] | RecordingFile | None = None,
     forwards: Forwards | None = None,
     on_notices: Callable[[Sequence[Notice]], None] | None = None,
 ) -> AbstractAsyncContextManager[GuestNetwork]:
@@ -50,6 +54,7 @@ def network_of(
         services: see `open_network`.
         decide: see `open_network`.
         capture: see `open_network`.
+        record: see `open_network`.
         forwards: the forwarded ports.
         on_notices: see `Driver`.
     """
@@ -59,6 +64,7 @@ def network_of(
         services=services,
         decide=decide,
         capture=capture,
+        record=record,
         forwards=forwards,
         interface=setup.interface,
         outbound4=setup.outbound_if4,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypedDict
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from sansnet_core.testing import GuestTcpOptions, Impairment
     from sansnet_trio.decisions import Decider
     from sansnet_trio.forward.forwards import Forwards
+    from sansnet_trio.recording.file import RecordingFile
     from sansnet_trio.services.services import Services
 
 __all__ = ["SimulatedOptions", "make_simulated_config", "open_simulated_guest"]
@@ -35,6 +37,7 @@ class SimulatedOptions(TypedDict, total=False):
     decide: Decider | None
     host: SimulatedHost | None
     forwards: Forwards | None
+    record: str | os.PathLike[str] | RecordingFile | None
     cable: Impairment | None
     up: Impairment | None
     down: Impairment | None
@@ -68,6 +71,7 @@ async def open_simulated_guest(
     decide: Decider | None = None,
     host: SimulatedHost | None = None,
     forwards: Forwards | None = None,
+    record: str | os.PathLike[str] | RecordingFile | None = None,
     cable: Impairment | None = None,
     up: Impairment | None = None,
     down: Impairment | None = None,
@@ -87,6 +91,7 @@ async def open_simulated_guest(
         decide: an async function that decides about new flows; see `open_network`.
         host: the simulated host; None for a new one without servers, which is `SimulatedGuest.host`.
         forwards: see `open_network`.
+        record: see `open_network`; a test that fails can keep what happened.
         cable: the cable between guest and network, in both directions; None for one without delay and faults.
         up: the cable from the guest, if it differs.
         down: the cable to the guest, if it differs.
@@ -107,7 +112,7 @@ async def open_simulated_guest(
     try:
         async with (
             open_network(
-                link, config, services=services, decide=decide, forwards=forwards, host=guest.host
+                link, config, services=services, decide=decide, record=record, forwards=forwards, host=guest.host
             ) as guest.network,
             trio.open_nursery() as guest.nursery,
         ):

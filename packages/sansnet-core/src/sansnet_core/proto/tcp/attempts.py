@@ -155,6 +155,16 @@ class Attempts(Generic[Flow]):
         self.deadline = self.queued = inf
         self.ticket = 0
 
+    @property
+    def flow(self) -> Flow:
+        """The connection."""
+        return self._flow
+
+    @property
+    def further(self) -> int:
+        """Sockets that connect beside the first one."""
+        return max(len(self._open) - 1, 0)
+
     # attempts
 
     def begin(self) -> None:

@@ -20,7 +20,7 @@ from sansnet_core.orders import (
     SocketId,
 )
 from sansnet_core.proto.icmp_errors import IcmpErrors
-from sansnet_core.proto.tcp import arrival, facts, reports, states, timeouts
+from sansnet_core.proto.tcp import arrival, facts, recovery, reports, states, timeouts
 from sansnet_core.proto.tcp.flow import TcpFlow
 from sansnet_core.proto.tcp.opening import Opening
 from sansnet_core.proto.tcp.refusal import local_error
@@ -201,6 +201,20 @@ class Tcp:
             if not self.opening.is_allowed(flow):
                 flow.close(Reason.REFUSED)
 
+    # mistakes of this program
+
+    def abandon(self, owner: object) -> str | None:
+        """Give up a connection after an exception in its methods; see `Protocols.recover`."""
+        return recovery.abandon(owner, self._table, self._shared, self.opening.questions)
+
+    def named(self, socket: SocketId) -> object:
+        """The connection with a name; None if there is none."""
+        return self._sockets.get(socket)
+
+    def recount(self) -> None:
+        """Correct all sums, which may be wrong after an exception."""
+        recovery.recount(self._table, self._shared, self.opening.questions)
+
     # the end of a batch, and of a connection
 
     def flush(self) -> None:
@@ -208,9 +222,13 @@ class Tcp:
         if self._shared.memory.waiting:
             self.context.timers.arm(self, self._shared.memory.resume(self.context.now))
         shared = self._shared
-        flows, shared.dirty = shared.dirty, []
-        for flow in flows:
-            flow.flush()
+        flows, shared.dirty = iter(shared.dirty), []
+        try:
+            for flow in flows:
+                flow.flush()
+        except BaseException:
+            shared.dirty = [*flows, *shared.dirty]
+            raise
 
     def expire(self) -> None:
         """The deadline of `Memory.resume` has passed; `flush` resumes the streams."""

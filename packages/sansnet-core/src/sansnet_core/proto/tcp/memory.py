@@ -13,6 +13,7 @@ cannot take it first. A resumed stream may have nothing to read, so after that m
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from math import inf
 from typing import Final, Protocol
 
@@ -139,3 +140,20 @@ class Memory:
         self._holders.pop(holder, None)
         self.waiting.pop(holder, None)
         self.promised.pop(holder, None)
+
+    def recount(self, held: int, holders: Mapping[Holder, int]) -> None:
+        """Correct the sums.
+
+        Args:
+            held: bytes that all connections hold.
+            holders: all connections, and the bytes that each has beyond a gap.
+        """
+        self.held, self.beyond = held, sum(holders.values())
+        for flows in (self._holders, self.waiting, self.promised):
+            for gone in [flow for flow in flows if flow not in holders]:
+                del flows[gone]
+        for holder, queued in holders.items():
+            if queued:
+                self._holders.setdefault(holder, None)
+            else:
+                self._holders.pop(holder, None)

@@ -89,6 +89,16 @@ class Questions:
         """A connection waits no more; whether it did."""
         return self._undecided[flow.inbound].pop(flow, None) is not None
 
+    def forget(self, flow: TcpFlow) -> None:
+        """A connection that may be in a wrong state is given up."""
+        for flows in self._undecided:
+            flows.pop(flow, None)
+
+    def arm_again(self) -> None:
+        """Have `expire` called, if anything waits."""
+        if self.deadline == inf and (any(self._undecided) or self._refusals):
+            self._context.timers.arm(self, self._context.now + PURGE_INTERVAL)
+
     def undecided(self) -> list[TcpFlow]:
         """All connections that wait."""
         return [flow for flows in self._undecided for flow in flows]

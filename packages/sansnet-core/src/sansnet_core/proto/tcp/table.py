@@ -43,6 +43,24 @@ class FlowTable:
         self.inbound -= flow.inbound
         return True
 
+    def discard(self, flow: TcpFlow) -> None:
+        """Remove a connection that is given up, whatever is there of it."""
+        if self.by_key.get(flow.key) is flow:
+            del self.by_key[flow.key]
+        for socket in self.names(flow):
+            del self.by_socket[socket]
+
+    def names(self, flow: TcpFlow) -> list[SocketId]:
+        """The names of all sockets of a connection."""
+        return [socket for socket, other in self.by_socket.items() if other is flow]
+
+    def recount(self) -> None:
+        """Correct what may be wrong after an exception, from the connections that there are by their ends."""
+        known = set(self.by_key.values())
+        for socket in [socket for socket, flow in self.by_socket.items() if flow not in known]:
+            del self.by_socket[socket]
+        self.inbound = sum(flow.inbound for flow in known)
+
     def rename(self, flow: TcpFlow, socket: SocketId) -> None:
         """Give a connection another name, since the present one was that of a question which is withdrawn."""
         del self.by_socket[flow.socket]

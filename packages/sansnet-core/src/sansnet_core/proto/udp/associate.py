@@ -144,6 +144,11 @@ class Association(Relayed):
         else:
             owner.drop(Reason.UNDECIDED_LIMIT, flow)
 
+    @property
+    def size(self) -> int:
+        """Bytes that wait."""
+        return self._size
+
     def ended(self) -> None:
         self._owner.ended(self)
 
@@ -301,6 +306,19 @@ class Associations:
         self.order(OpenStream(association.control, proxy.server, local, guest, remote))
         context.timers.arm(association, context.now + context.config.limits.decision_time)
         return association
+
+    def recount(self, flows: list[Flow]) -> None:
+        """Correct all associations after an exception, from the flows that there are."""
+        used = [flow.end for flow in flows if isinstance(flow.end, Association)]
+        for association in dict.fromkeys([*self._associations.values(), *used]):
+            association.flows.clear()
+            association.sources.clear()
+            for flow in flows:
+                if flow.end is association:
+                    association.attach(flow)
+            if not association.flows:
+                self.ended(association)
+        self._waiting = sum(association.size for association in {*self._associations.values(), *used})
 
     def opened(self, association: Association, relay: Endpoint) -> None:
         """The relay of an association is known."""

@@ -53,6 +53,7 @@ from sansnet_core.orders import (
 )
 from sansnet_core.policy import Verdict
 from sansnet_core.proto.icmp_errors import IcmpErrors
+from sansnet_core.proto.udp import recovery
 from sansnet_core.proto.udp.flow import End, Flow, ForwardedPort, Mapping, Relayed, Served
 from sansnet_core.proto.udp.host import HostFlows
 from sansnet_core.proto.udp.opening import DHCP_SERVERS, Datagram, Opening
@@ -376,6 +377,24 @@ class Udp:
     def flush(self) -> None:
         """Send the guest the datagrams that were held back to be joined."""
         self._runs.flush()
+
+    # mistakes of this program
+
+    def abandon(self, owner: object) -> str | None:
+        """Give up a flow after an exception in its methods; see `recovery`."""
+        if isinstance(owner, Mapping) and owner.socket not in self._sockets:
+            self._context.out.close(owner.socket)  # it was about to be closed
+        given_up = recovery.abandon(owner, self._context, self._table, self._runs)
+        return self._opening.abandon(owner) if given_up is None else given_up
+
+    def named(self, socket: SocketId) -> object:
+        """The flow that waits by a name; None if there is none. Datagrams of others may be lost."""
+        return self._opening.named(socket)
+
+    def recount(self) -> None:
+        """Correct all sums, which may be wrong after an exception."""
+        self._opening.recount()
+        recovery.recount(self._table, self._host, self._served)
 
     # reports
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,18 @@ class HostFlows:
         """Close the socket of a mapping without flows."""
         del self._mappings[mapping.key], self.sockets[mapping.socket]
         self._context.out.orders.append(CloseSocket(mapping.socket))
+
+    def recount(self, flows: list[Flow]) -> None:
+        """Correct the host sockets after an exception, from the flows that there are."""
+        self._mappings = {key: one for key, one in self._mappings.items() if self.sockets.get(one.socket) is one}
+        for end in list(self.sockets.values()):
+            end.flows = {flow.host: flow for flow in flows if flow.end is end}
+            if isinstance(end, Mapping):
+                end.addresses = Counter(flow.host.address for flow in end.flows.values())
+                end.groups = sum(flow.group for flow in end.flows.values())
+                if not end.flows:
+                    self._mappings.setdefault(end.key, end)
+                    self.ended(end)
 
     # the guest's flows
 

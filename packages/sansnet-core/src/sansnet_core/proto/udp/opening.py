@@ -86,6 +86,9 @@ class Opening:
         self.reports = self._undecided.reports
         self.forget_refusals = self._undecided.forget_refusals
         self.reconfigured = self._undecided.reconfigured
+        self.abandon = self._undecided.abandon
+        self.named = self._undecided.named
+        self.recount = self._undecided.recount
 
     def open(self, ip: IpHeader, header: udp.UdpHeader, buf: Buffer) -> Flow | None:
         """Open a flow for the guest's first datagram to a destination.

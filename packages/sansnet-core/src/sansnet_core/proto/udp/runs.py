@@ -62,6 +62,11 @@ class Runs:
             room = min(MAX_DATAGRAMS * segment_size, headers.largest_run(segment_size)) - size
         self._run = _Run(headers, [data], segment_size, room, ttl, tos)
 
+    def forget(self, headers: FlowHeaders) -> None:
+        """Lose the datagrams of a flow that is given up."""
+        if self._run is not None and self._run.headers is headers:
+            self._run = None
+
     def flush(self) -> None:
         """Send the run to the guest."""
         run, self._run = self._run, None

@@ -65,6 +65,13 @@ class ServedFlows:
         del self._ends[end.socket]
         self._context.out.orders.append(CloseSocket(end.socket))
 
+    def recount(self, flows: list[Flow]) -> None:
+        """Correct the ends after an exception, from the flows that there are."""
+        for end in list(self._ends.values()):
+            end.flows = {flow.key: flow for flow in flows if flow.end is end}
+            if end.once and not end.flows:
+                self.ended(end)
+
     def to_guest(self, socket: SocketId, guest: Endpoint, source: Endpoint, data: bytes) -> Flow | None:
         """The flow that a datagram of the program belongs to; it begins if there is none.
 

@@ -84,6 +84,25 @@ class FlowTable:
         if flow.end.detach(flow):
             self._ended(flow.end)
 
+    def remove(self, flow: Flow) -> bool:
+        """Remove a flow that is given up, without its other end; whether it was there."""
+        there = self.flows.get(flow.key) is flow
+        if there:
+            del self.flows[flow.key]
+        return there
+
+    def recount(self) -> None:
+        """Correct the order of use after an exception, from the flows that there are."""
+        for inbound, recent in enumerate(self._recent):
+            for key in [key for key, flow in recent.items() if self.flows.get(key) is not flow]:
+                del recent[key]
+            for key, flow in self.flows.items():
+                if flow.inbound == bool(inbound) and key not in recent:
+                    recent[key] = flow
+                    recent.move_to_end(key, last=False)
+        if self.flows and self.deadline == inf:
+            self._context.timers.arm(self, self._context.now + IDLE_GRANULARITY)
+
     def expire(self) -> None:
         """Close the flows that were idle too long."""
         now = self._context.now

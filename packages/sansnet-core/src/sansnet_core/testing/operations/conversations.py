@@ -43,6 +43,8 @@ class Conversation:
         acknowledged: how many of the guest's sequence numbers the network has acknowledged, behind its SYN.
         ended: the guest has sent FIN in order.
         sent: what the guest has sent, as ranges of sequence numbers behind its SYN, in order and disjoint.
+        edge: the right edge of the network's window, as a number of bytes behind the guest's SYN.
+        shift: by how much its windows are scaled.
         fin_at: where the network's FIN is; None if it has sent none.
         wild: the guest has sent other bytes, so that its stream is not known.
     """
@@ -58,6 +60,8 @@ class Conversation:
     acknowledged: int = 0
     ended: bool = False
     sent: list[tuple[int, int]] = field(default_factory=list)
+    edge: int = 0
+    shift: int = 0
     fin_at: int | None = None
     wild: bool = False
 
@@ -202,6 +206,7 @@ class Conversations:
             number = _signed(segment.acknowledgment - known.first - 1)
             assert known.wild or number <= known.sent_in_order, f"{number} of {known.sent} acknowledged: {segment}"
             known.acknowledged = max(known.acknowledged, number)
+            known.edge = max(known.edge, number + (segment.window << known.shift))
 
     def _begin_of_network(self, key: Key, segment: Segment) -> None:
         known = self._all.get(key)
@@ -219,6 +224,7 @@ class Conversations:
         elif known is None or known.network_first != segment.sequence:
             known = self._make(*key)
         known.network_first = segment.sequence
+        known.edge, known.shift = segment.window, min(segment.scale or 0, 14)
         self._all[key] = self.latest[key[0].port] = known
 
 

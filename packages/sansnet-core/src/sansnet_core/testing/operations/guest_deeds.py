@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from sansnet_core.addresses import Endpoint
+from sansnet_core.testing.netem import Impairment
 from sansnet_core.testing.operations import steps
 from sansnet_core.testing.operations.common import endpoint, segment, send
 from sansnet_core.testing.operations.content import query
@@ -15,8 +16,17 @@ from sansnet_core.testing.operations.domains import Operation
 from sansnet_core.testing.operations.steps import ADDRESSES
 from sansnet_core.testing.operations.world import World
 from sansnet_core.testing.packets import ACK, FIN, IPV4, IPV6, PSH, SYN, Segment, echo_request, ethernet, icmp, udp
+from sansnet_core.testing.tcp_options import GuestTcpOptions
 
 __all__ = ["DEEDS"]
+
+_MAX_TRANSFERS: Final = 12
+_LEAST_FAST_MTU: Final = 576
+"""With a smaller one, a transfer has few bytes: a thousand packets that are held back make a thousand deadlines."""
+_MOST_DATA: Final = 200_000
+"""Bytes that fill a window at once."""
+_LEAST_SACK_MTU: Final = 100
+"""The simulated guest reports as many blocks as a header holds, which need not fit into a smaller packet."""
 
 
 def _frame(world: World, one: steps.GuestSendsFrame) -> None:
@@ -53,7 +63,7 @@ def _data(world: World, one: steps.GuestSends) -> None:
         return
     known.position = max(known.position, known.acknowledged)
     mss = 1400
-    left = one.size
+    left = one.size if one.edge is None else max(min(known.edge + one.edge - known.position, _MOST_DATA), 0)
     while True:
         size = min(left, mss)
         left -= size
@@ -64,8 +74,10 @@ def _data(world: World, one: steps.GuestSends) -> None:
         known.position += size
         if last:
             break
-    known.ended = one.ends
-    known.position -= max(known.position - known.acknowledged, 0) if one.size > 20_000 else 0
+    if one.edge is not None or one.size > 20_000:
+        known.position = known.acknowledged  # it is sent again if it was not taken
+    else:
+        known.ended = one.ends
 
 
 def _wild(world: World, one: steps.GuestSendsSegment) -> None:
@@ -73,7 +85,10 @@ def _wild(world: World, one: steps.GuestSendsSegment) -> None:
     if known is None:
         return
     base = segment(known, one.flags, one.window)
-    sequence = (base.sequence + one.sequence) % (1 << 32)
+    sequence = base.sequence + one.sequence
+    if one.edge:
+        sequence = (known.first or 0) + 1 + known.edge + one.sequence
+    sequence %= 1 << 32
     place = (sequence + bool(one.flags & SYN)) % (1 << 32)
     blocks = tuple(known.expected + start for start in one.sack)
     sack = tuple(zip(blocks, (start + 1000 for start in blocks), strict=True))
@@ -139,6 +154,21 @@ def _report(world: World, one: steps.GuestReports) -> None:
     send(world, icmp(source, remote, one.type, one.code, bytes(4) + bytes(quoted)))
 
 
+def _transfer(world: World, one: steps.GuestTransfers) -> None:
+    limits = world.config.limits
+    slow = min(limits.tcp_memory, limits.tcp_window, limits.tcp_send_buffer) < 1460
+    most = 200 if slow else 3000 if world.config.link.mtu < _LEAST_FAST_MTU else 1 << 20
+    if len(world.transfers) < _MAX_TRANSFERS:
+        sack = one.sack and world.config.link.mtu > _LEAST_SACK_MTU
+        options = GuestTcpOptions(one.mss, one.window, None, sack, delayed_ack=one.delayed_ack)
+        remote = Endpoint(ADDRESSES[one.remote], one.remote_port)
+        world.transfer(remote, options, min(one.up, most), min(one.down, most))
+
+
+def _cable(world: World, one: steps.CableChanges) -> None:
+    world.cable(Impairment(loss=one.loss, duplicate=one.duplicate, reorder=one.reorder, delay=one.delay))
+
+
 DEEDS: Final[dict[type[Operation], Callable[[World, Any], None]]] = {
     steps.GuestSendsFrame: _frame,
     steps.GuestRepeats: _repeat,
@@ -150,4 +180,6 @@ DEEDS: Final[dict[type[Operation], Callable[[World, Any], None]]] = {
     steps.GuestAsks: _ask,
     steps.GuestPings: _ping,
     steps.GuestReports: _report,
+    steps.GuestTransfers: _transfer,
+    steps.CableChanges: _cable,
 }

@@ -26,6 +26,7 @@ __all__ = [
     "ADDRESSES",
     "OPERATIONS",
     "PORTS",
+    "CableChanges",
     "ForwardBegins",
     "ForwardEnds",
     "GuestAsks",
@@ -38,6 +39,7 @@ __all__ = [
     "GuestSendsDatagram",
     "GuestSendsFrame",
     "GuestSendsSegment",
+    "GuestTransfers",
     "HostAnswersName",
     "HostConnects",
     "HostEnds",
@@ -159,17 +161,24 @@ class GuestConnects(Operation):
 
 @operation
 class GuestSends(Operation):
-    """Data in order, of a guest that acknowledges all that came; with `ends`, a FIN behind it."""
+    """Data in order, of a guest that acknowledges all that came; with `ends`, a FIN behind it.
+
+    With `edge`, the data ends this number of bytes behind the right edge of the window, in place of `size`.
+    """
 
     port: int = among(*PORTS)
     size: int = among(100, 1, 0, 1000, 1460, 5000, 60_000)
     window: int = among(*_WINDOWS)
     ends: bool = among(False, False, False, True)
+    edge: int | None = among(None, None, None, 0, 0, 1, -1, 1460)
 
 
 @operation
 class GuestSendsSegment(Operation):
-    """A segment near the right place: numbers are added to the right ones, `sack` is where blocks begin."""
+    """A segment near the right place: numbers are added to the right ones, `sack` is where blocks begin.
+
+    With `edge`, the sequence number counts from the right edge of the window.
+    """
 
     port: int = among(*PORTS)
     flags: int = among(
@@ -180,6 +189,7 @@ class GuestSendsSegment(Operation):
     size: int = among(0, 0, 1, 100, 1400, 20_000)
     window: int = among(*_WINDOWS)
     sack: tuple[int, ...] = among((), (), (0,), (1460,), (1, 3000, 6000), (-1, 1 << 31, 5, 9))
+    edge: bool = among(False, False, False, True)
     options: bytes = among(b"", b"\x01\x01\x02\x04\x00\x00\x00\x00", b"\x03\x03\xff\x00", b"\x05\x02\x08\x0a", b"\xff")
 
 
@@ -232,6 +242,30 @@ class GuestReports(Operation):
     code: int = among(3, 1, 0, 4, 255)
     size: int = among(28, 0, 8, 20, 40, 48, 1000)
     changed: int = among(-1, -1, -1, 9, 12, 20, 24, 45)
+
+
+@operation
+class GuestTransfers(Operation):
+    """A well-behaved program of the guest connects, sends `up` bytes and its end, and reads `down` bytes and an end."""
+
+    remote: str = among("server", "server6", "alias", "virtual", "proxied", "asked", "leased", "leased2", "leased6")
+    remote_port: int = among(80, 443, 8080)
+    up: int = among(0, 1, 300, 3000, 40_000)
+    down: int = among(0, 1, 300, 3000, 40_000)
+    mss: int = among(1460, 536, 60_000)
+    window: int = among(256 << 10, 700, 65535)
+    sack: bool = among(True, False)
+    delayed_ack: float = among(0.0, 0.04)
+
+
+@operation
+class CableChanges(Operation):
+    """The cable of the well-behaved programs loses, repeats, holds back and delays frames from now on."""
+
+    loss: float = among(0.0, 0.1, 0.4)
+    duplicate: float = among(0.0, 0.2)
+    reorder: float = among(0.0, 0.3)
+    delay: float = among(0.0, 0.001, 0.1)
 
 
 # the host's sockets
@@ -462,5 +496,7 @@ OPERATIONS: Final[tuple[type[Operation], ...]] = (
     HostSendsDatagram, HostFailsDatagram, HostAnswersName, LateFact, OutsiderConnects, ProgramConnects, ForwardBegins,
     ForwardEnds, ServiceBegins, ServiceEnds, ProgramSends, ProgramDecides, Reconfiguration, TimePasses, TimeJumps,
     OutputsWait,
+    GuestTransfers,
+    CableChanges,
 )  # fmt: skip
 """All kinds. Programs of bytes count their places, so new ones go to the end."""

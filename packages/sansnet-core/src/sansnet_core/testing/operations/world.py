@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from errno import ETIMEDOUT
 from hashlib import sha256
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from sansnet_core.config import NetworkConfig
 from sansnet_core.network import Network
 from sansnet_core.notices import Notice
 from sansnet_core.orders import (
+    CloseSocket,
     DeliverDatagram,
     OpenStream,
     Order,
@@ -23,18 +25,25 @@ from sansnet_core.orders import (
 )
 from sansnet_core.testing.guest import GuestStack
 from sansnet_core.testing.host_sockets import HostSockets, Kind, Socket
+from sansnet_core.testing.netem import Impairment, Netem
 from sansnet_core.testing.operations.content import Content
 from sansnet_core.testing.operations.conversations import Conversations, Key, UnknownPacket, guests_segment
 from sansnet_core.testing.operations.proxies import ProxyEnd
+from sansnet_core.testing.operations.transfers import FIRST_PORT, Transfer
 from sansnet_core.testing.operations.watch import check_frame
-from sansnet_core.testing.packets import IPV4, TCP, glue, read_segments
+from sansnet_core.testing.packets import IPV4, TCP, glue, read_frame, read_ip, read_segments
 from sansnet_core.testing.pair import SECRET
+from sansnet_core.testing.tcp_options import GuestTcpOptions
 
 __all__ = ["HostEnd", "World"]
 
 _MAX_ROUNDS: Final = 10_000
 _LATEST: Final = 8
 _START: Final = 1000.0
+_LIVELY: Final = 900.0
+"""Virtual seconds in which all transfers end: a few times the longest retransmission timeout."""
+_LONG: Final = 100_000.0
+"""Virtual seconds after which nothing is left: more than all keep-alive probes take."""
 
 
 class HostEnd:
@@ -83,6 +92,9 @@ class World:
         delivered: the guest's endpoint and the destination of the latest datagram of each service.
         notices: the latest ones.
         digest: of all outputs so far.
+        split: each frame is an input of its own.
+        transfers: connections of well-behaved programs, by the guest's port.
+        up, down: the cable for them.
     """
 
     def __init__(
@@ -98,6 +110,10 @@ class World:
         self._proxies = {proxy.server: proxy.kind for proxy in config.proxies}
         self.servers = config.resolver.servers if config.resolver is not None else ()
         self.now = _START
+        self.split = False
+        self.transfers: dict[int, Transfer] = {}
+        self.up, self.down = Netem(seed=1), Netem(seed=2)
+        self._silent = self._impaired = False
         self.network = network(self.config, now=self.now, secret=SECRET)
         self.guest = GuestStack(vnet=config.link.vnet_header, gateway_mac=config.mac)
         self.sockets = HostSockets()
@@ -117,12 +133,32 @@ class World:
     # the guest
 
     def receive(self, *frames: bytes) -> None:
-        """Frames come from the guest."""
-        self.counted_in += len(frames)
+        """Frames come from the hostile part of the guest."""
         self.frames_in.extend(frames)
+        self._receive(frames)
+
+    def _receive(self, frames: Sequence[bytes]) -> None:
+        self.counted_in += len(frames)
         for frame in frames:
             self._note(frame)
-        self.network.receive_frames(frames, self.now)
+        for batch in [[frame] for frame in frames] if self.split else [frames]:
+            self.network.receive_frames(batch, self.now)
+
+    def transfer(self, remote: Endpoint, options: GuestTcpOptions, up: int, down: int) -> None:
+        """A well-behaved program of the guest connects."""
+        port = FIRST_PORT + len(self.transfers)
+        connection = self.guest.connect(remote, options, port=port, now=self.now)
+        connection.send(Content(port).at(0, up))
+        connection.shutdown()
+        made = Transfer(connection, up, down, Content(0))
+        made.content = self.conversations.of_host(made.key) or made.content
+        self.transfers[port] = made
+
+    def cable(self, impairment: Impairment) -> None:
+        """Let the cable of the well-behaved programs have faults, both ways."""
+        self._impaired = impairment != Impairment()
+        self.up.become(impairment)
+        self.down.become(impairment)
 
     def _note(self, frame: bytes) -> None:
         """Note what the guest sends on its connections."""
@@ -144,10 +180,25 @@ class World:
             self.wait -= 1
             return
         for _ in range(_MAX_ROUNDS):
+            self._pump()
             moved = self.outputs()
             if not self._work() and not moved:
                 return
         raise AssertionError("outputs without an end")
+
+    def _pump(self) -> None:
+        """Move the frames of well-behaved programs, both ways."""
+        if self._silent:
+            return
+        vnet = self.config.link.vnet_header
+        for frame in self.down.take(self.now):
+            read = read_frame(frame, vnet=vnet)
+            for segment in read_segments(read_ip(read), read.gso_size):
+                self.transfers[segment.destination_port].receive(segment, self.now)
+        self.guest.at(self.now)
+        self.up.put(self.guest.take_frames(), self.now)
+        if arrived := self.up.take(self.now):
+            self._receive(arrived)
 
     def settle_now(self) -> None:
         """Take the outputs, also if they are to wait: no order may come for a socket that the driver closes now."""
@@ -166,7 +217,8 @@ class World:
         for order in more:
             self.obey(order)
         self.notices = self.network.take_notices()
-        self.digest.update(repr((orders, [glue(frame) for frame in frames], more, self.notices)).encode())
+        made = [*map(_plain, orders), *map(glue, frames), *map(_plain, more), *self.notices]
+        self.digest.update(repr(made).encode())
         return bool(orders or frames or more)
 
     def _frame(self, frame: bytes) -> None:
@@ -179,6 +231,8 @@ class World:
         if ip.protocol == TCP and (read[0].ethertype != IPV4 or ip.fragment & 0x3FFF == 0):
             for segment in read_segments(ip, read[0].gso_size):
                 self.conversations.receive(segment)
+            if segment.destination_port in self.transfers:
+                self.down.put([frame], self.now)
 
     def obey(self, order: Order) -> None:
         """Carry out an order."""
@@ -193,14 +247,24 @@ class World:
                 self.questions.append((order.socket, order.remote, bytes(order.data)))
         elif isinstance(order, ServeStream):
             self._begin(order.socket, order.guest, order.destination, None)
+        elif isinstance(order, CloseSocket) and order.abort and (self._impaired or order.errno != ETIMEDOUT):
+            self._excuse(order.socket)
         elif isinstance(order, DeliverDatagram):
             self.delivered[order.socket] = order.guest, order.destination
+
+    def _excuse(self, socket: SocketId) -> None:
+        """The transfer of a socket need not end well: its host failed, or the network was told to end it."""
+        end = self.ends.get(socket)
+        if end is not None and end.key is not None and end.key[0].port in self.transfers:
+            self.transfers[end.key[0].port].failed = True
 
     def _begin(self, socket: SocketId, guest: Endpoint, destination: Endpoint, remote: Endpoint | None) -> None:
         if not guest.port:
             self.ends[socket] = HostEnd(None, None)
             return
         end = self.ends[socket] = HostEnd((guest, destination), self.conversations.of_host((guest, destination)))
+        if guest.port in self.transfers:
+            end.waiting, end.ends = self.transfers[guest.port].down, True
         if remote in self._proxies:
             end.proxy = ProxyEnd(self._proxies[remote])
 
@@ -215,10 +279,9 @@ class World:
             self.questions.append((order.socket, self.servers[0], data[2:]))
             return
         known = self.conversations.get(end.key)
-        if known is None or known.wild or end.wild or not data:
-            return
-        assert known.content.at(end.got, len(data)) == data, f"wrong bytes for socket {order.socket} at {end.got}"
-        end.got += len(data)
+        place, end.got = end.got, end.got + len(data)
+        if known is not None and not known.wild and not end.wild:
+            assert known.content.at(place, len(data)) == data, f"wrong bytes for socket {order.socket} at {place}"
 
     # the host
 
@@ -231,6 +294,7 @@ class World:
 
     def fail(self, socket: Socket, errno: int, error: Any) -> None:
         """A stream fails."""
+        self._excuse(socket.name)
         self.sockets.failed(socket.name)
         self.network.stream_failed(socket.name, errno, error, self.now)
 
@@ -299,21 +363,38 @@ class World:
         """Let time pass, deadline by deadline."""
         end = self.now + seconds
         for _ in range(_MAX_ROUNDS):
-            deadline = self.network.next_deadline()
-            if deadline is None or deadline > end:
+            parties = (self.network,) if self._silent else (self.network, self.guest, self.up, self.down)
+            deadlines = [time for party in parties if (time := party.next_deadline()) is not None]
+            deadline = min(deadlines, default=end + 1)
+            if deadline > end:
                 break
             self.now = max(self.now, deadline)
             self.network.handle_deadline(self.now)
+            if not self._silent:
+                self.guest.handle_deadline(self.now)
             self.settle()
         else:
             raise AssertionError(f"{_MAX_ROUNDS} deadlines within {seconds} s")
         self.now = end
 
     def finish(self) -> None:
-        """The guest is silent, the host reads, takes and closes, and much time passes: nothing may be left."""
+        """All hosts read and take: what was transferred arrives. Then the guest is silent: nothing is left.
+
+        Raises:
+            AssertionError: that is not so.
+        """
         self.settle_now()
+        self.cable(Impairment())
+        self._connects = 0
         for end in self.ends.values():
             end.full = False
+        self.settle()
+        self.pass_time(_LIVELY)
+        for port, transfer in self.transfers.items():
+            # An old SYN may have made another connection
+            got = [end.got for end in self.ends.values() if end.key is not None and end.key[0].port == port]
+            transfer.check(max(got, default=0))
+        self._silent = True
         for forward in self.sockets.of(Kind.FORWARD):
             self.sockets.forward_removed(forward.name)
             self.network.forward_removed(forward.name, self.now)
@@ -321,10 +402,23 @@ class World:
             self.sockets.service_removed(service.name)
             self.network.service_removed(service.name, self.now)
         self.settle()
-        self.pass_time(100_000.0)
+        self.pass_time(_LONG)
         left = [socket for socket in self.sockets.all.values() if socket.open and socket.kind is not Kind.QUESTION]
         assert not left, f"{len(left)} sockets outlive a guest's silence: {left[:3]}"
         assert not self.sockets.questions, f"questions without an end: {self.sockets.questions}"
         counted = self.network.statistics()
         assert counted.tcp_held == 0, f"{counted.tcp_held} bytes are left"
         assert not self.network.flows(), f"flows are left: {self.network.flows()[:3]}"
+
+    def begin_again(self) -> None:
+        """Let another guest begin after `finish`. All is forgotten, but by the network itself."""
+        self.conversations, self.transfers, self.ends = Conversations(frozenset(self.first.dns_servers)), {}, {}
+        self.sockets, self.sent_datagrams, self.delivered = HostSockets(), {}, {}
+        self.guest = GuestStack(vnet=self.config.link.vnet_header, gateway_mac=self.config.mac)
+        self._silent = False
+
+
+def _plain(order: Order) -> object:
+    """An order that prints as the same text always: a view of bytes prints its address."""
+    data = getattr(order, "data", None)
+    return order if data is None or isinstance(data, bytes) else (type(order).__name__, order.socket, bytes(data))

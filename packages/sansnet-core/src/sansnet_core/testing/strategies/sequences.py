@@ -68,7 +68,8 @@ def sequences(
     listening = [port for port in ports if port not in own] or [PORTS[-1]]
     frames = st.binary(max_size=100) if frames is None else frames
     choices = [one_of([kind], frames, port=_ports(kind, own, listening)) for kind in some + often]
-    return draw(st.lists(st.one_of(choices), max_size=most))
+    least = draw(st.sampled_from([0, most // 4, most // 2]))  # else, most lists would have about 5 elements
+    return draw(st.lists(st.one_of(choices), min_size=least, max_size=most))
 
 
 def _ports(kind: type[Operation], own: list[int], listening: list[int]) -> list[int]:

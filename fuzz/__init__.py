@@ -1,0 +1,1 @@
+"""Coverage-guided fuzzing of sansnet with atheris; README.md says how to use it."""

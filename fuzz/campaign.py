@@ -1,0 +1,289 @@
+"""`fuzz/run`: fuzzes targets for some time on all processors, and files what it finds.
+
+Each process fuzzes one target for a part of the time, so that all targets get the same share. What has reached new
+code is kept in `.cache/fuzz/corpus`, for the next time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, Final
+
+from fuzz.execution import ROOT, attempt
+from fuzz.registry import Target, all_targets, find
+from fuzz.stored import REGRESSIONS, corpus_of, distil, inputs_of, store
+
+__all__ = ["main"]
+
+CACHE: Final = ROOT / ".cache" / "fuzz"
+
+_LONGEST_TURN: Final = 300.0
+"""Seconds that one target is fuzzed at a time, so that all have had a turn when a long campaign is interrupted."""
+_PROGRESS: Final = 60.0
+"""Seconds between lines about the progress."""
+_SHOWN: Final = 3000
+"""Bytes of the largest input that is printed; the machine of a continuous integration may be gone afterwards."""
+_MEMORY: Final = 2048
+"""MiB that a process may use."""
+_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
+_DONE: Final = re.compile(r"^Done (\d+) runs", re.MULTILINE)
+_PULSE: Final = re.compile(r"^#(\d+)\s+\S+\s+cov: (\d+) ft: (\d+) corp: (\d+)", re.MULTILINE)
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time; give seconds, or a number with s, m or h")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+@dataclass
+class _Turn:
+    """One process that fuzzes one target."""
+
+    target: Target
+    process: subprocess.Popen[bytes]
+    log: Path
+    artifacts: Path
+    started: float = field(default_factory=time.monotonic)
+
+
+@dataclass
+class _Sum:
+    """What was done with one target."""
+
+    executions: int = 0
+    seconds: float = 0.0
+    processor: float = 0.0
+    edges: int = 0
+    corpus: int = 0
+
+
+class Campaign:
+    """Fuzzes targets in turn.
+
+    Args:
+        targets: the targets.
+        jobs: the number of processes at a time.
+        seed: of all random choices.
+        regressions: folder for what fails, with a folder for each target.
+    """
+
+    def __init__(self, targets: Sequence[Target], jobs: int, seed: int, regressions: Path) -> None:
+        self._targets = targets
+        self._jobs = jobs
+        self._random = random.Random(seed)
+        self._regressions = regressions
+        self._turns: list[_Turn] = []
+        self._started = 0
+        self._processor = _processor_time()
+        self.sums = {target.name: _Sum() for target in targets}
+        self.filed: list[Path] = []
+        self.broken: list[str] = []
+        """Targets whose process failed, and its last words."""
+
+    def run(self, seconds: float) -> None:
+        """Fuzz for this time, or until it is interrupted."""
+        begin = said = time.monotonic()
+        end = begin + seconds
+        turns = -(-seconds * self._jobs / len(self._targets) // _LONGEST_TURN)  # for each target
+        turn = seconds * self._jobs / len(self._targets) / turns
+        waiting: list[Target] = []
+        try:
+            while (now := time.monotonic()) < end - 0.5 or self._turns:
+                while len(self._turns) < self._jobs and now < end - 0.5 and not self.broken:
+                    waiting = waiting or self._random.sample(self._targets, len(self._targets))
+                    self._start(waiting.pop(0), min(turn, end - now))
+                time.sleep(0.1)
+                self._collect()
+                if now >= said + _PROGRESS:
+                    said = now
+                    done = sum(each.executions for each in self.sums.values())
+                    print(f"fuzz/run: {now - begin:.0f} s, {done} executions, {len(self.filed)} filed", flush=True)
+                if self.broken and not self._turns:
+                    break
+        finally:
+            for running in self._turns:
+                running.process.kill()
+                running.process.wait()
+                self._finish(running)
+
+    def _start(self, target: Target, seconds: float) -> None:
+        self._started += 1
+        corpus, state = CACHE / "corpus" / target.name, CACHE / "state" / f"{os.getpid()}-{self._started}"
+        shutil.rmtree(state, ignore_errors=True)
+        for folder in (corpus, state / "seeds", state / "artifacts"):
+            folder.mkdir(parents=True, exist_ok=True)
+        for _, data in inputs_of(target, self._regressions):
+            (state / "seeds" / sha256(data).hexdigest()[:16]).write_bytes(data)
+        (state / "words").write_text("".join(f'"{_escaped(word)}"\n' for word in target.words))
+        command = [
+            *(sys.executable, "-m", "fuzz.worker", target.place),
+            *("--regressions", str(self._regressions / target.name)),
+            *("--reports", str(CACHE / "reports" / target.name)),
+            *("--seconds", str(seconds), "--"),
+            f"-seed={self._random.randrange(1, 1 << 31)}",
+            f"-max_len={target.max_size}",
+            f"-artifact_prefix={state / 'artifacts'}/",
+            *([f"-dict={state / 'words'}"] if target.words else []),  # libFuzzer refuses an empty one
+            f"-rss_limit_mb={_MEMORY}",
+            f"-timeout={round(target.seconds * 60)}",
+            "-report_slow_units=3600",
+            str(corpus),
+            str(state / "seeds"),
+        ]
+        with (state / "log").open("wb") as log:
+            process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        self._turns.append(_Turn(target, process, state / "log", state / "artifacts"))
+
+    def _collect(self) -> None:
+        for turn in list(self._turns):
+            if turn.process.poll() is not None:
+                self._turns.remove(turn)
+                self._finish(turn)
+
+    def _finish(self, turn: _Turn) -> None:
+        text, filed = turn.log.read_text(errors="replace"), len(self.filed)
+        total = self.sums[turn.target.name]
+        total.seconds += time.monotonic() - turn.started
+        before, self._processor = self._processor, _processor_time()  # its process is the only one that ended since
+        total.processor += self._processor - before
+        executions = 0
+        for match in _PULSE.finditer(text):
+            executions, total.edges, total.corpus = int(match[1]), int(match[2]), int(match[4])
+        done = _DONE.search(text)
+        total.executions += int(done[1]) if done else executions
+        self._file(turn, text)
+        shutil.rmtree(turn.log.parent)
+        if turn.process.returncode not in (0, -9) and len(self.filed) == filed:
+            self.broken.append(f"{turn.target.name}: {text.strip()[-2000:]}")
+
+    def _file(self, turn: _Turn, text: str) -> None:
+        """Report what the process filed; file the inputs with which it died, which it could not do itself."""
+        for line in text.splitlines():
+            if line.startswith("filed "):
+                self._report(Path(line.removeprefix("filed ")))
+        for artifact in turn.artifacts.iterdir():
+            place = self._regressions / turn.target.name / artifact.name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(artifact, place)
+            self._report(place)
+
+    def _report(self, place: Path) -> None:
+        self.filed.append(place)
+        print(f"fuzz/run: filed {_shown(place)}", flush=True)
+        if (size := place.stat().st_size) <= _SHOWN:
+            print(f"    its {size} bytes in base64: {b64encode(place.read_bytes()).decode()}", flush=True)
+        report = CACHE / "reports" / place.parent.name / f"{place.name}.txt"
+        if report.exists():
+            print("    " + "\n    ".join(report.read_text().splitlines()[-6:]), flush=True)
+
+
+def _escaped(word: bytes) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in word)
+
+
+def _shown(place: Path) -> str:
+    return str(place.relative_to(ROOT) if place.is_relative_to(ROOT) else place)
+
+
+def _processor_time() -> float:
+    """Seconds of all processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _table(sums: dict[str, _Sum]) -> Iterable[str]:
+    """The work; a busy machine does not change the executions per second of a processor."""
+    heads = f"{'executions':>11} {'seconds':>8} {'processor':>9} {'per second':>11}"
+    yield f"{'target':24} {heads} {'edges':>6} {'corpus':>7}"
+    for name, each in sums.items():
+        rate = each.executions / each.processor if each.processor else 0.0
+        counts = f"{each.executions:11} {each.seconds:8.0f} {each.processor:9.0f} {rate:11.0f}"
+        yield f"{name:24} {counts} {each.edges:6} {each.corpus:7}"
+
+
+def _replay(targets: Sequence[Target], regressions: Path, out: IO[str]) -> int:
+    """Run all inputs in the repository once; the number of those that fail."""
+    failed = 0
+    for target in targets:
+        for name, data in inputs_of(target, regressions):
+            failure = attempt(target, data)
+            if failure is not None:
+                failed += 1
+                print(f"{target.name}: {name}\n{failure.report}", file=out)
+    return failed
+
+
+def _merge(targets: Sequence[Target]) -> None:
+    """Put what reached new code into the corpus of the repository, and leave out what is not needed for that."""
+    for target in targets:
+        found = [path.read_bytes() for path in (CACHE / "corpus" / target.name).glob("*")]
+        kept = distil(target, [*corpus_of(target), *found])
+        store(target, kept)
+        print(f"{target.name}: {len(kept)} inputs with {sum(map(len, kept))} bytes", flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; its exit status."""
+    parser = argparse.ArgumentParser(prog="fuzz/run", description=__doc__, allow_abbrev=False)
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="what to fuzz; default: all targets")
+    parser.add_argument("--list", action="store_true", help="print the targets")
+    parser.add_argument("--replay", action="store_true", help="only run all inputs in the repository once")
+    parser.add_argument(
+        "--time", type=_seconds, default=600.0, metavar="TIME", help="such as 90, 10m or 2h; default 10m"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="of the random choices; default: a new one")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes; default: processors"
+    )
+    parser.add_argument("--regressions", type=Path, default=REGRESSIONS, metavar="DIR", help="where to file what fails")
+    parser.add_argument("--merge", action="store_true", help="only update fuzz/corpus by what was found before")
+    options = parser.parse_args(arguments)
+    try:
+        targets = [find(name) for name in options.targets] or list(all_targets().values())
+    except LookupError as wrong:
+        parser.error(str(wrong))
+    if options.list:
+        for target in targets:
+            print(f"{target.name:20} {(target.run.__doc__ or '').strip().splitlines()[0]}")
+        return 0
+    if options.replay:
+        return 1 if _replay(targets, options.regressions, sys.stdout) else 0
+    if options.merge:
+        _merge(targets)
+        return 0
+    seed = random.SystemRandom().randrange(1 << 31) if options.seed is None else options.seed
+    print(
+        f"fuzz/run: {len(targets)} targets for {options.time:.0f} s in {options.jobs} processes, --seed {seed}",
+        flush=True,
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT may be ignored, as in a command behind &
+        signal.signal(number, signal.default_int_handler)
+    campaign = Campaign(targets, options.jobs, seed, options.regressions.absolute())
+    try:
+        campaign.run(options.time)
+    except KeyboardInterrupt:
+        print("fuzz/run: interrupted", flush=True)
+    print("\n".join(_table(campaign.sums)), flush=True)
+    for words in campaign.broken:
+        print(f"fuzz/run: the process of {words}", file=sys.stderr)
+    return 1 if campaign.filed or campaign.broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

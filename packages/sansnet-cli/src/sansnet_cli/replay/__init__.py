@@ -1,0 +1,1 @@
+"""`sansnet replay`: run a recording again."""

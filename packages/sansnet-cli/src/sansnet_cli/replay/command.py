@@ -1,0 +1,203 @@
+"""`sansnet replay`: run a recording again, compare, and show what happened."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from sansnet_cli import __version__
+from sansnet_cli.options.records import CommandLineError
+from sansnet_cli.output.stderr import say
+from sansnet_cli.output.stdout import Unwritable, put
+from sansnet_cli.replay.parser import ReplayOptions, parse
+from sansnet_core.recording import RecordingError, Replay, conversation
+from sansnet_trio.linux.files import open_output
+
+if TYPE_CHECKING:
+    from sansnet_core.recording import Capture, Step
+
+__all__ = ["replay"]
+
+_PIECE: Final = 1 << 20
+_LINES: Final = 1000
+"""Lines that are printed together."""
+
+
+def replay(arguments: Sequence[str]) -> int:
+    """Run `sansnet replay`.
+
+    Args:
+        arguments: the words after `replay`.
+
+    Returns:
+        The exit status: 0 if all outputs are the same as the recorded ones, and 1 if not.
+
+    Raises:
+        CommandLineError: an argument is wrong, or a file cannot be used.
+    """
+    options = parse(arguments)
+    gc.enable()
+    with ExitStack() as stack:
+        pieces = _pieces(stack.enter_context(_opened(options.file)), options.file)
+        written = None if options.pcapng is None else stack.enter_context(_created(options.pcapng))
+        try:
+            made = Replay(pieces, stop_at_difference=False)
+        except RecordingError as error:
+            say(f"sansnet: {options.file}: {error}")
+            return 1
+        if options.python and not made.can_replay:
+            say(f"sansnet: {options.file}: it begins in the middle, so there is no network for --python; leave it out")
+            return 1
+        return _Command(options, made, written).run()
+
+
+class _Command:
+    """One run of the command.
+
+    Args:
+        options: its options.
+        made: the replay, at its beginning.
+        written: the descriptor of a capture; None without one.
+    """
+
+    def __init__(self, options: ReplayOptions, made: Replay, written: int | None) -> None:
+        self._options = options
+        self._replay = made
+        self._written = written
+        self._capture: Capture | None = None
+        self._vnet = made.config.link.vnet_header
+        self._lines: list[str] = []
+        self._last: Step | None = None
+        self._differences = 0
+
+    def run(self) -> int:
+        """Replay, and return the exit status."""
+        if self._written is not None:
+            from sansnet_core.recording import Capture
+
+            self._capture = Capture(self._replay)
+            self._write(self._capture.header)
+        damage: RecordingError | None = None
+        try:
+            for step in self._replay.steps(self._options.until, self._options.at):
+                self._last = step
+                self._show(step)
+                if step.difference is not None:
+                    self._differences += 1
+                    self._complain(f"{step.difference}{self._version_note()}")
+                    if not self._options.keep_going:
+                        break
+        except RecordingError as error:
+            damage = error
+        if damage is not None:
+            self._complain(f"{damage}; what follows is about the part before it")
+        self._flush()
+        self._conclude()
+        if self._options.python:
+            from sansnet_cli.replay.prompt import interact
+
+            interact(self._replay, self._last)
+        return int(damage is not None or self._differences > 0 or not self._replay.can_replay)
+
+    def _complain(self, sentence: str) -> None:
+        self._flush()
+        say(f"sansnet: {self._options.file}: {sentence}")
+
+    def _version_note(self) -> str:
+        made = self._replay.version
+        return "" if made == __version__ else f"; sansnet {made:.20} recorded it, and this is {__version__}"
+
+    def _show(self, step: Step) -> None:
+        if step.number < self._options.begin:
+            return
+        if self._options.show:
+            self._lines += conversation(step, self._vnet)
+            if len(self._lines) >= _LINES:
+                self._flush()
+        if self._capture is not None:
+            self._write(self._capture.packets(step))
+
+    def _flush(self) -> None:
+        if self._lines:
+            put("\n".join(self._lines) + "\n")
+            self._lines.clear()
+
+    def _write(self, data: bytes) -> None:
+        assert self._written is not None
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[os.write(self._written, rest) :]
+        except BrokenPipeError:
+            raise SystemExit(1) from None
+        except OSError as error:
+            raise Unwritable(f"--pcapng {self._options.pcapng}: {error.strerror}; give another file") from error
+
+    def _conclude(self) -> None:
+        """Print the result."""
+        number, seconds = (0, 0.0) if self._last is None else (self._last.number, self._last.time)
+        inputs = "1 input" if number == 1 else f"{number} inputs"
+        if not self._replay.can_replay:
+            result = "they were read only, since the recording begins in the middle, without the state before it"
+        elif not self._differences:
+            result = "all outputs are the same"
+        elif self._options.keep_going:
+            result = f"{self._differences} of them have other outputs"
+        else:
+            result = "the last one has another output"
+        line = f"{self._options.file}: {inputs} in {seconds:.3f} s; {result}"
+        if self._options.pcapng == "-":
+            say(line)
+        else:
+            put(line + "\n")
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[BinaryIO]:
+    if path == "-":
+        yield sys.stdin.buffer
+        return
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(path, "rb", buffering=0))
+        except OSError as error:
+            raise CommandLineError(
+                f"the recording {path} cannot be read ({error.strerror}); give another one"
+            ) from error
+        yield file
+
+
+def _pieces(file: BinaryIO, name: str) -> Iterator[bytes]:
+    while True:
+        try:
+            piece = file.read(_PIECE)
+        except OSError as error:
+            raise CommandLineError(
+                f"the recording {name} cannot be read ({error.strerror}); give another one"
+            ) from error
+        if not piece:
+            return
+        yield piece
+
+
+@contextmanager
+def _created(path: str) -> Iterator[int]:
+    """A descriptor of a new file, or that of stdout."""
+    if path == "-":
+        yield sys.stdout.fileno()
+        return
+    try:
+        descriptor = open_output(path)
+    except OSError as error:
+        raise CommandLineError(
+            f"the file {path} of --pcapng cannot be written ({error.strerror}); give another one"
+        ) from error
+    os.set_blocking(descriptor, True)  # nothing waits for this command
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

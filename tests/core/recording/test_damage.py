@@ -1,0 +1,189 @@
+"""A damaged recording gives one clear error, and everything before it. A file of a stranger runs nothing."""
+
+from __future__ import annotations
+
+import pickle
+from binascii import crc32
+from collections import deque
+from random import Random
+from struct import pack, unpack_from
+from typing import Any, Final
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from sansnet_core import Network, snapshot
+from sansnet_core.recording import RecordingError, Replay
+from sansnet_core.recording.format import Beginning, Writer
+from sansnet_core.snapshot import TooLarge, load, save
+from sansnet_core.testing import make_config
+from sansnet_core.timers import Timers
+from tests.core.recording.sessions import begun
+
+MAGIC: Final = b"sansnet recording 1\n"
+
+
+def recorded() -> bytes:
+    """A recording of several blocks."""
+    session = begun()
+    for _ in range(5):
+        session.connections[0].send(bytes(5000))
+        session.settle()
+        session.recorded.flush_recording()
+    session.recorded.record(None)
+    return b"".join(session.recording)
+
+
+WHOLE: Final = recorded()
+
+
+def replayed(data: bytes) -> tuple[int, RecordingError | None]:
+    """The number of inputs, and the error behind them."""
+    try:
+        replay = Replay(data)
+    except RecordingError as error:
+        return 0, error
+    try:
+        replay.run()
+    except RecordingError as error:
+        return replay.number, error
+    return replay.number, None
+
+
+def blocks() -> list[int]:
+    """Where each block begins, and the end."""
+    places, at = [], len(MAGIC)
+    while at < len(WHOLE):
+        places.append(at)
+        at += 8 + unpack_from("<I", WHOLE, at)[0]
+    return [*places, at]
+
+
+def test_a_cut_gives_all_blocks_before_it() -> None:
+    whole, error = replayed(WHOLE)
+    assert error is None
+    counts = [replayed(WHOLE[:place])[0] for place in blocks()]
+    assert counts == sorted(set(counts)) or counts[0] == counts[1] == 0
+    assert counts[-1] == whole
+    random = Random(1)
+    for cut in {*range(30), *random.sample(range(len(WHOLE)), 100)}:
+        number, error = replayed(WHOLE[:cut])
+        complete = [place for place in blocks() if place <= cut]
+        assert number == (counts[len(complete) - 1] if complete else 0)
+        if cut in blocks()[1:]:
+            assert error is None
+        else:
+            assert error is not None
+            assert "cut off" in str(error) or "no recording" in str(error) or "format" in str(error)
+            assert error.position == (complete[-1] if len(complete) > 1 else error.position)
+
+
+def test_a_changed_byte_is_found_and_what_is_before_it_is_used() -> None:
+    random = Random(2)
+    places = blocks()
+    counts = [replayed(WHOLE[:place])[0] for place in places]
+    for at in random.sample(range(len(WHOLE)), 150):
+        damaged = bytearray(WHOLE)
+        damaged[at] ^= 1 << random.randrange(8)
+        number, error = replayed(bytes(damaged))
+        assert error is not None, at
+        before = [place for place in places if place <= at]
+        assert number == (counts[len(before) - 1] if before else 0)
+
+
+def test_other_files_are_told_apart() -> None:
+    for data, text in (
+        (b"", "no recording of sansnet"),
+        (b"\xd4\xc3\xb2\xa1" + bytes(20), "no recording of sansnet"),
+        (b"sansnet recording 2\n" + WHOLE[20:], "has format 2, and this version of sansnet reads format 1"),
+        (MAGIC, "no beginning"),
+    ):
+        number, error = replayed(data)
+        assert number == 0
+        assert error is not None
+        assert text in str(error)
+
+
+@settings(max_examples=300)
+@given(body=st.binary(max_size=200), head=st.booleans())
+@example(body=b"\x60" + b"\x07\xff\xff\xff\xff\x0f", head=False)
+@example(body=b"\x02" + b"\x07\x01" * 100, head=True)
+def test_any_block_with_a_right_checksum_gives_an_error_or_is_replayed(body: bytes, head: bool) -> None:
+    """Differences aside: what strangers write may say anything about outputs."""
+    start = WHOLE[: blocks()[1]] if head else MAGIC
+    data = start + pack("<II", len(body), crc32(body)) + body
+    try:
+        replay = Replay(data, stop_at_difference=False)
+        for step in replay:
+            str(step)
+    except RecordingError as error:
+        position = error.position
+    else:
+        position = 0
+    assert 0 <= position <= len(data)
+
+
+# states
+
+
+class Evil:
+    """Calls something when it is loaded."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.made = function, arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.made
+
+
+def beginning_with(state: bytes) -> bytes:
+    parts: list[bytes] = []
+    config = make_config()
+    Writer(parts.append, Beginning("1", config, bytes(16), 1.0, 0.0, state)).flush()
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    "evil",
+    [
+        Evil(eval, "1"),
+        Evil(exec, "import os"),
+        Evil(__import__, "os"),
+        Evil(getattr, Network, "take_frames"),
+        Evil(getattr, "text", "upper"),
+        Evil(getattr, deque(), "__class__"),
+        Evil(snapshot._restore, Network, b""),
+        Evil(pickle.loads, pickle.dumps(1)),
+        Evil(Random, 1),
+    ],
+    ids=range(9),
+)
+def test_a_state_finds_only_what_networks_are_made_of(evil: Evil) -> None:
+    for state in (pickle.dumps({"_now": evil}), pickle.dumps(evil), pickle.dumps([evil])):
+        with pytest.raises(RecordingError, match="cannot be replayed"):
+            Replay(beginning_with(state))
+
+
+def test_a_state_cannot_change_classes() -> None:
+    """BUILD with a class on the stack sets its attributes."""
+    expire = Timers.expire
+    with pytest.raises(ValueError, match="no network has"):
+        load(b"\x80\x04csansnet_core.timers\nTimers\n(N}(\x8c\x06expire\x94K\x01utb.", object())
+    assert Timers.expire is expire
+
+
+def test_a_state_is_saved_up_to_a_size() -> None:
+    network = begun().recorded
+    state = network._save(None)
+    assert network._save(len(state)) == state
+    with pytest.raises(TooLarge):
+        network._save(len(state) - 1)
+    with pytest.raises(TooLarge):
+        save(object(), bytes(10_000_000), limit=1000)
+
+
+def test_a_state_that_is_no_pickle() -> None:
+    for state in (b"x", b"\x80\x05.", pickle.dumps(5)):
+        with pytest.raises(RecordingError):
+            Replay(beginning_with(state))

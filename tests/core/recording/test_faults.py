@@ -1,0 +1,178 @@
+"""An exception at any line of the core costs one flow, or one frame, and nothing else.
+
+The invariants, for an exception at any one line that the core runs within an input:
+
+- it does not leave the network, and the driver is told once;
+- each connection but the one that is given up carries all its data and ends; without a flow that is given up, all do;
+- all sums are those of the flows that are left, and at the end nothing is left;
+- a replay of the last inputs runs (without the exception, since nothing raises it then).
+
+A run of the file takes a sample of all lines. `SANSNET_FAULTS=all` takes all, in some minutes.
+"""
+
+from __future__ import annotations
+
+import os
+from random import Random
+from typing import Final
+
+import pytest
+
+from sansnet_core import Buffer, Reason
+from sansnet_core.proto.frames import Frames
+from sansnet_core.proto.tcp.flow import TcpFlow
+from sansnet_core.recording import Replay
+from sansnet_core.recording.rescue import FAILURE_TIME, MAX_FAILURES, MAX_RECORDINGS
+from tests.core.recording import sessions
+from tests.core.recording.accounts import wrong_accounts
+from tests.core.recording.faults import Injected, Injector
+from tests.core.recording.sessions import SESSIONS, SETUPS, Session
+
+NEEDED: Final = ("forward_added", "service_added", "guest_attached")
+"""Inputs that give the caller what it cannot do without."""
+SAMPLE: Final = 120
+
+
+def points(name: str) -> list[int]:
+    """Numbers of lines to raise at: the first and the last time that each line is run."""
+    SESSIONS[name](Session(*SETUPS[name]))  # what is computed once is known then
+    counter, session = Injector(), Session(*SETUPS[name])
+    with counter.active():
+        SESSIONS[name](session)
+    found = sorted({number for places in (counter.first, counter.last) for number in places.values()})
+    assert len(found) > 2000
+    return found if os.environ.get("SANSNET_FAULTS") == "all" else sorted(Random(7).sample(found, SAMPLE))
+
+
+@pytest.mark.parametrize("name", SESSIONS)
+def test_an_exception_at_any_line_costs_at_most_one_flow(name: str) -> None:
+    for number in points(name):
+        session = Session(*SETUPS[name])
+        injector = Injector(number)
+        try:
+            with injector.active():
+                SESSIONS[name](session)
+        except Injected:
+            (failure,) = session.failures
+            assert failure.entry.startswith(NEEDED), injector.place
+            assert not failure.goes_on
+        else:
+            check(session, str(injector.place))
+
+
+def check(session: Session, place: str) -> None:
+    """Check what is left after one exception."""
+    (failure,) = session.failures
+    assert failure.goes_on, place
+    assert str(failure.error) in str(failure)
+    lost = [one for one in session.connections if not (one.closed and bytes(one.received) == sessions.DATA)]
+    assert len(lost) <= (1 if failure.flow else 0), place
+    assert wrong_accounts(session.recorded) == [], place
+    assert session.recorded.statistics().drops[Reason.FAILED] >= 1, place
+    session.wait(8000)
+    statistics = session.recorded.statistics()
+    assert not any(statistics.flows.values()), place
+    assert statistics.tcp_held == 0, place
+    replay = Replay(failure.recording, stop_at_difference=False)
+    assert replay.can_replay
+    assert replay.run() > 0
+
+
+def test_the_time_of_a_mistake_is_told_with_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake that every replay makes again."""
+    right = TcpFlow.stream_received
+
+    def mistaken(self: TcpFlow, data: bytes) -> None:
+        if data.endswith(b"boom"):
+            raise KeyError("a mistake")
+        right(self, data)
+
+    monkeypatch.setattr(TcpFlow, "stream_received", mistaken)
+    session = sessions.begun()
+    session.connections[0].send(b"boom")
+    session.connections[1].send(b"fine")
+    session.settle()
+    assert session.connections[0].reset
+    assert bytes(session.connections[1].received) == b"fine"
+    (failure,) = session.failures
+    assert str(failure).startswith(
+        "the core failed at stream_received(socket=1, data=<4 bytes>): KeyError: 'a mistake'"
+    )
+    assert failure.flow is not None
+    assert failure.flow.startswith("tcp 10.0.2.15:")
+
+    session.recorded.record(None)
+    for recording in (failure.recording, b"".join(session.recording)):
+        steps = list(Replay(recording))
+        (raised,) = [step for step in steps if step.raised]
+        assert raised.raised is not None
+        assert "handler.py" in raised.raised
+        assert raised.method == "stream_received"
+
+    monkeypatch.setattr(TcpFlow, "stream_received", right)  # the mistake is corrected
+    replay = Replay(b"".join(session.recording), stop_at_difference=False)
+    different = [step.number for step in replay if step.difference]
+    assert raised.number in different
+
+
+def test_a_network_that_fails_again_and_again_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = sessions.begun()
+    network = session.recorded
+
+    def mistaken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Frames, "receive", mistaken)
+    later = session.now
+    for _ in range(MAX_FAILURES):
+        network.receive_frames([bytes(60)], later)
+    assert all(failure.goes_on for failure in session.failures)
+    later += FAILURE_TIME + 1
+    network.receive_frames([bytes(60)] * MAX_FAILURES, later)
+    assert all(failure.goes_on for failure in session.failures)
+    with pytest.raises(ZeroDivisionError):
+        network.receive_frames([bytes(60)], later)
+    assert not session.failures[-1].goes_on
+    assert network.statistics().drops[Reason.FAILED] == 2 * MAX_FAILURES
+    assert sum(bool(failure.recording) for failure in session.failures) == MAX_RECORDINGS
+
+
+def test_frames_behind_one_that_fails_are_received(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = sessions.begun()
+    network = session.recorded
+    right = Frames.receive
+    seen = []
+
+    def mistaken(self: Frames, frame: Buffer) -> None:
+        seen.append(frame[0])
+        if frame[0] == 2:
+            raise IndexError
+        right(self, frame)
+
+    monkeypatch.setattr(Frames, "receive", mistaken)
+    network.receive_frames([bytes([number]) + bytes(59) for number in (1, 2, 3, 2, 4)], session.now)
+    assert seen == [1, 2, 3, 2, 4]
+    assert len(session.failures) == 2
+
+
+def test_memory_that_runs_out_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It leaves the network as before; the recording goes on with the state after it."""
+    session = sessions.begun()
+    network = session.recorded
+    right = Frames.receive
+
+    def short(self: Frames, frame: Buffer) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Frames, "receive", short)
+    with pytest.raises(MemoryError):
+        network.receive_frames([bytes(60)], session.now)
+    monkeypatch.setattr(Frames, "receive", right)
+    assert session.failures == []
+    session.connections[0].send(b"hello")
+    session.drive(lambda: bytes(session.connections[0].received) == b"hello")
+    network.record(None)
+    replay = Replay(b"".join(session.recording))
+    replay.run()
+    assert str(replay.network.statistics()) == str(network.statistics())
+    assert replay.network.flows() == network.flows()

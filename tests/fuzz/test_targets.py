@@ -1,0 +1,98 @@
+"""The targets of coverage-guided fuzzing hold for all that is in the repository, and the command finds faults."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from fuzz.choices import Choices
+from fuzz.execution import ROOT, attempt
+from fuzz.registry import all_targets, find
+from fuzz.shrinking import shrink
+from fuzz.stored import CORPUS, REGRESSIONS, distil, inputs_of
+from tests.fuzz.faulty import divides
+
+needs_atheris = pytest.mark.skipif(find_spec("atheris") is None, reason="there is no atheris for this Python")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", all_targets())
+def test_all_inputs_in_the_repository_hold(name: str) -> None:
+    target = find(name)
+    for which, data in inputs_of(target):
+        failure = attempt(target, data)
+        assert failure is None, f"{which}: {data!r}\n{failure.report}"
+
+
+def test_all_files_belong_to_a_target() -> None:
+    files = {path.stem for path in CORPUS.iterdir()} | {path.name for path in REGRESSIONS.iterdir()}
+    assert files <= all_targets().keys()
+
+
+def test_a_failure_is_told_by_its_place() -> None:
+    target = find("tests.fuzz.faulty:divides")
+    one, other = attempt(target, b"..key\7"), attempt(target, b"##key\7####")
+    assert one is not None
+    assert one.name == "AssertionError"
+    assert one.place.startswith("tests/fuzz/faulty.py:")
+    assert one.is_like(other)
+    assert attempt(target, b"..key\6") is None
+
+
+def test_an_input_that_takes_too_long_is_stopped() -> None:
+    target = find("tests.fuzz.faulty:spins")
+    failure = attempt(target, b"..!")
+    assert failure is not None
+    assert failure.name == "TooSlow"
+
+
+def test_an_input_shrinks_to_what_matters() -> None:
+    def fails(data: bytes) -> bool:
+        try:
+            divides(data)
+        except AssertionError:
+            return True
+        return False
+
+    assert shrink(b"##key\7" + bytes(range(200)), fails) == b"key\7"
+    assert len(shrink(b"##key\7" + bytes(200), fails, attempts=3)) < 200
+
+
+def test_choices_end_with_zeros() -> None:
+    choices = Choices(b"\1\2\3\4\5")
+    assert [choices.number(256), choices.number(300), choices.left] == [1, 0x0203 % 300, 2]
+    assert [choices.take(1), choices.rest(), choices.number(10), choices.flag()] == [b"\4", b"\5", 0, False]
+
+
+def test_the_corpus_keeps_the_smallest_inputs_that_reach_new_code() -> None:
+    target = replace(find("ports_to_forward"), seeds=tuple)
+    kept = distil(target, [b"\1" + text for text in (b"80", b"8080", b"81", b"80-90", b"80,90", b"[::1]/80", b"80")])
+    assert kept == [b"\x0180", b"\x0180,90", b"\x01[::1]/80"]
+    assert distil(target, [*kept, b"\x01443"]) == kept
+
+
+@pytest.mark.slow
+@needs_atheris
+def test_the_command_finds_and_files_faults(tmp_path: Path) -> None:
+    names = [f"tests.fuzz.faulty:{name}" for name in ("divides", "spins", "is_sound")]
+    command = [sys.executable, "-m", "fuzz.campaign", *names, "--time", "15", "--jobs", "3", "--seed", "1"]
+    done = subprocess.run([*command, "--regressions", tmp_path], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "--seed 1\n" in done.stdout
+    assert "AssertionError: a fault" in done.stdout
+    (found,) = (tmp_path / "divides").iterdir()
+    assert found.read_bytes() == b"key\7"
+    (found,) = (tmp_path / "spins").iterdir()
+    assert found.read_bytes() == b"!"
+    assert not (tmp_path / "is_sound").exists()
+    again = subprocess.run(
+        [*command[:3], *names, "--replay", "--regressions", tmp_path], cwd=ROOT, capture_output=True, text=True
+    )
+    assert again.returncode == 1
+    assert again.stdout.count("Traceback") == 1
+    assert "0.2 s of processor time" in again.stdout
