@@ -198,6 +198,7 @@ def segment(data: bytes) -> None:
         return
     assert ip.start + 8 == datagram.start <= datagram.end <= ip.end
     made = udp.emit(ip.source, ip.destination, *datagram[:2], frame[datagram.start : datagram.end])
+    assert made[6:8] != bytes(2), "no checksum"
     if int.from_bytes(payload[6:8], "big"):
         assert made[:6] + made[8:] == payload[: datagram.end - ip.start][:6] + payload[8 : datagram.end - ip.start]
         assert int.from_bytes(made[6:8], "big") % 65535 == int.from_bytes(payload[6:8], "big") % 65535

@@ -1,4 +1,4 @@
-"""What a network holds, against its limits. This looks inside: no public counter has all of it."""
+"""Compares the state of a network with its limits. This looks inside: no public counter has all of it."""
 
 from __future__ import annotations
 

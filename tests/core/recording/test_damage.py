@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from binascii import crc32
 from collections import deque
+from contextlib import suppress
 from random import Random
 from struct import pack, unpack_from
 from typing import Any, Final
@@ -171,6 +173,29 @@ def test_a_state_cannot_change_classes() -> None:
     with pytest.raises(ValueError, match="no network has"):
         load(b"\x80\x04csansnet_core.timers\nTimers\n(N}(\x8c\x06expire\x94K\x01utb.", object())
     assert Timers.expire is expire
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        pytest.param(b"\x80\x05}r\xff\xff\xff\x01.", id="the number of a remembered object"),
+        pytest.param(b"\x80\x05\x8e" + pack("<Q", 1 << 26) + b"x.", id="the size of bytes"),
+        pytest.param(pickle.dumps({"a": Evil(bytearray, 1 << 26)}, 4), id="a size of a container"),
+        pytest.param(
+            b"\x80\x05]\x94(K\0K\0e0" + b"\x8c\x08builtins\x8c\x07getattr\x93h\0\x8c\x06extend\x86R\x940"
+            + b"h\1h\0\x85R0" * 24 + b"}.",
+            id="a list that doubles itself",
+        ),
+    ],
+)  # fmt: skip
+def test_a_few_bytes_of_a_state_take_no_more_memory(state: bytes) -> None:
+    tracemalloc.start()
+    try:
+        with suppress(ValueError):
+            load(state, object())
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_state_is_saved_up_to_a_size() -> None:

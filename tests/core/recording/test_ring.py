@@ -60,8 +60,8 @@ def test_the_ring_is_bounded_and_can_be_replayed_again_and_again() -> None:
 
 
 def test_a_network_with_much_state_has_no_checkpoints() -> None:
-    session = with_ring(200_000, connections=250)
-    exchange(session, 300)
+    session = with_ring(1_500_000, connections=250)
+    exchange(session, 30)
     recording = session.recorded.last_inputs()
     replay = Replay(recording)
     assert not replay.can_replay
@@ -73,7 +73,7 @@ def test_a_network_with_much_state_has_no_checkpoints() -> None:
 
 
 def test_saving_states_takes_a_share_of_the_time() -> None:
-    ring = Ring(8000, None)
+    ring = Ring(8000, None, 0.0)
     saved: list[float] = []
 
     def save(limit: int) -> tuple[str, int]:

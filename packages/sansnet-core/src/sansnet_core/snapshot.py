@@ -30,9 +30,11 @@ _STATES: Final = {state: state for part in EVENT_TRIGGERED.values() for state in
 
 _CONTAINERS: Final = {
     (cls.__module__, cls.__name__): cls
-    for cls in (Counter, OrderedDict, bytearray, complex, defaultdict, deque, frozenset, memoryview, partial, set)
+    for cls in (Counter, OrderedDict, complex, defaultdict, deque, frozenset, memoryview, partial, set)
 }
 _WITH_METHODS: Final = frozenset((Counter, OrderedDict, deque, dict, list, set))
+_METHODS: Final = frozenset(("add", "append", "clear", "discard", "get", "pop", "remove"))
+"""Methods of containers that are found: none by which a few bytes could make a large container."""
 _PACKAGE: Final = "sansnet_core."
 _NOT_STATE: Final = ("sansnet_core.testing", "sansnet_core.recording", __name__)
 _FUNCTIONS: Final = ("sansnet_core.addresses", "sansnet_core.proto", "sansnet_core.proxy")
@@ -131,22 +133,34 @@ class _Pickler(pickle.Pickler):
         return (memoryview, (bytes(obj),)) if isinstance(obj, memoryview) else NotImplemented
 
 
+def _by_name(owner: object, known: Iterable[object]) -> dict[str, object]:
+    """The objects that are not in a saved state, by the names that it has for them."""
+    found: dict[str, object] = {f"known {number}": obj for number, obj in enumerate(known)}
+    return found | {_OWNER: owner, **_STATES}
+
+
 class _Unpickler(pickle.Unpickler):
     def __init__(self, file: io.BytesIO, owner: object, known: Iterable[object]) -> None:
         super().__init__(file)
-        self._known: dict[str, object] = {f"known {number}": obj for number, obj in enumerate(known)}
-        self._known |= {_OWNER: owner, **_STATES}
+        self._known = _by_name(owner, known)
 
     def persistent_load(self, pid: Any) -> object:
         return self._known[pid]
 
 
-class _StrangersUnpickler(_Unpickler):
-    """Finds nothing that does more than compute."""
+class _StrangersUnpickler(pickle._Unpickler):
+    """Finds nothing that does more than compute.
+
+    It is the one that is written in Python: the other one makes a table as large as a number in the file says.
+    """
 
     def __init__(self, file: io.BytesIO, owner: object, known: Iterable[object]) -> None:
-        super().__init__(file, owner, known)
+        super().__init__(file)
+        self._known = _by_name(owner, known)
         self._found: dict[type, dict[str, object]] = {}
+
+    def persistent_load(self, pid: Any) -> object:
+        return self._known[pid]
 
     def find_class(self, module: str, name: str, /) -> object:
         if (module, name) == ("builtins", "getattr"):
@@ -185,6 +199,6 @@ def _method(owner: object, name: str) -> Callable[..., object]:
     """A method of an object of the core, or of a container; takes the place of `getattr`."""
     cls = type(owner)
     of_core = cls.__module__.startswith(_PACKAGE) and isinstance(getattr(cls, name, None), FunctionType)
-    if not of_core and not (cls in _WITH_METHODS and not name.startswith("_")):
+    if not of_core and not (cls in _WITH_METHODS and name in _METHODS):
         raise ValueError(f"no network has a method {name!r:.100}")
     return cast("Callable[..., object]", getattr(owner, name))

@@ -171,7 +171,8 @@ class Writer:
         """Write the entries that wait for the end of their block."""
         if self._out:
             block, self._out = bytes(self._out), bytearray()
-            self._put(_BLOCK.pack(len(block), crc32(block)) + block)
+            self._put(_BLOCK.pack(len(block), crc32(block)))
+            self._put(block)
 
     def _mark(self, now: object) -> None:
         self._now = now

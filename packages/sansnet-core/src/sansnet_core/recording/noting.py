@@ -76,7 +76,7 @@ class NotingNetwork(Network):
         self._writer: Writer | None = None
         self._interrupted = False
         origin = None if state is None else (self._context.config, self._context.now, state)
-        self._ring = Ring(ring, origin) if ring else None
+        self._ring = Ring(ring, origin, self._context.now) if ring else None
         self._noted = 0
         self._entries: list[Entry] = self._ring.segments[-1].entries if self._ring else []
         self._segment_size = self._ring.segment_size if self._ring else 1 << 62

@@ -28,6 +28,8 @@ _MAX_STATE: Final = 200_000
 """Bytes of the largest checkpoint: saving it takes about 10 ms."""
 _SECONDS_PER_BYTE: Final = 50e-9
 """Time to save a byte of a state, measured on an ordinary computer."""
+_LEAST_TIME: Final = 1e-3
+"""Seconds to save the smallest state, with all that goes with it."""
 _SHARE: Final = 0.01
 """The most that saving states may take of all time."""
 
@@ -60,18 +62,19 @@ class Ring:
     Args:
         limit: bytes of memory to use, approximately.
         origin: as for `Segment`, of the first one.
+        now: seconds.
 
     Attributes:
         segments: the oldest first.
         segment_size: bytes of payload after which a segment ends, and `segment_entries` the same for entries.
     """
 
-    def __init__(self, limit: int, origin: Any) -> None:
+    def __init__(self, limit: int, origin: Any, now: float) -> None:
         self.segments = deque((Segment(origin),))
         self.segment_size = limit // _SEGMENTS
         self.segment_entries = max(self.segment_size // _PER_ENTRY, 1)
         self._limit = limit
-        self._next_checkpoint = -1e300
+        self._next_checkpoint = now + _LEAST_TIME / _SHARE
 
     def begin_segment(self, now: float, size: int, save: Callable[[int], tuple[Any, int] | None]) -> Segment:
         """Begin another segment.
@@ -86,7 +89,7 @@ class Ring:
         if now >= self._next_checkpoint:
             saved = save(_MAX_STATE)
             origin, cost = saved if saved is not None else (None, _MAX_STATE)
-            self._next_checkpoint = now + cost * _SECONDS_PER_BYTE / _SHARE
+            self._next_checkpoint = now + max(cost * _SECONDS_PER_BYTE, _LEAST_TIME) / _SHARE
         segment = Segment(origin)
         self.segments.append(segment)
         total = sum(each.memory for each in self.segments)

@@ -130,6 +130,9 @@ class Unknown(NamedTuple):
 
 def put_integer(out: bytearray, value: int) -> None:
     """Write an integer from 0 on, 7 bits in each byte, the lowest first."""
+    if value < 128:
+        out.append(value)
+        return
     while value > 127:
         out.append(value & 127 | 128)
         value >>= 7
@@ -236,12 +239,12 @@ def _put_prefix(out: bytearray, value: Prefix) -> None:
 
 def _put_digest(out: bytearray, data: bytes | memoryview) -> None:
     size = len(data)
-    out.append(_DIGEST)
-    put_integer(out, size)
     if size <= HEAD:
-        out.append(size)
+        out += bytes((_DIGEST, size, size))
         out += data
         return
+    out.append(_DIGEST)
+    put_integer(out, size)
     out.append(HEAD)
     out += data[:HEAD]
     out += _SUMS.pack(crc32(memoryview(data)[HEAD:]))

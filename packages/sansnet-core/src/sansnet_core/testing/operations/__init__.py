@@ -7,6 +7,7 @@ of a `Setting`. It plays the driver, and checks all outputs of the network: one 
 
 from __future__ import annotations
 
+from sansnet_core.testing.host_sockets import HostSockets
 from sansnet_core.testing.operations.domains import Operation
 from sansnet_core.testing.operations.encoding import decode, encode
 from sansnet_core.testing.operations.runner import do, run
@@ -14,4 +15,4 @@ from sansnet_core.testing.operations.settings import Setting
 from sansnet_core.testing.operations.steps import OPERATIONS
 from sansnet_core.testing.operations.world import World
 
-__all__ = ["OPERATIONS", "Operation", "Setting", "World", "decode", "do", "encode", "run"]
+__all__ = ["OPERATIONS", "HostSockets", "Operation", "Setting", "World", "decode", "do", "encode", "run"]

@@ -13,7 +13,7 @@ from sansnet_core.testing.operations import steps
 from sansnet_core.testing.operations.common import endpoint, segment, send
 from sansnet_core.testing.operations.content import query
 from sansnet_core.testing.operations.domains import Operation
-from sansnet_core.testing.operations.steps import ADDRESSES
+from sansnet_core.testing.operations.places import ADDRESSES
 from sansnet_core.testing.operations.world import World
 from sansnet_core.testing.packets import ACK, FIN, IPV4, IPV6, PSH, SYN, Segment, echo_request, ethernet, icmp, udp
 from sansnet_core.testing.tcp_options import GuestTcpOptions

@@ -13,7 +13,7 @@ from sansnet_core.testing.host_sockets import Kind, Socket
 from sansnet_core.testing.operations import steps
 from sansnet_core.testing.operations.common import endpoint, pick
 from sansnet_core.testing.operations.domains import Operation
-from sansnet_core.testing.operations.steps import ADDRESSES
+from sansnet_core.testing.operations.places import ADDRESSES
 from sansnet_core.testing.operations.world import World
 
 __all__ = ["DEEDS"]

@@ -12,8 +12,8 @@ from sansnet_core.testing.host_sockets import Kind
 from sansnet_core.testing.operations import steps
 from sansnet_core.testing.operations.common import endpoint, pick, send
 from sansnet_core.testing.operations.domains import Operation
+from sansnet_core.testing.operations.places import ADDRESSES
 from sansnet_core.testing.operations.settings import changed
-from sansnet_core.testing.operations.steps import ADDRESSES
 from sansnet_core.testing.operations.world import World
 from sansnet_core.testing.packets import ACK, SYN, Segment
 

@@ -9,7 +9,7 @@ from sansnet_core.config import Limits, LinkConfig, NetworkConfig, ResolverConfi
 from sansnet_core.policy import Action, Check, NameMode, ProxyConfig, ProxyKind, Rule
 from sansnet_core.records import replace
 from sansnet_core.testing.operations.domains import among, operation
-from sansnet_core.testing.operations.steps import ADDRESSES
+from sansnet_core.testing.operations.places import ADDRESSES
 from sansnet_core.testing.pair import make_config
 
 __all__ = ["LIMITS", "LINKS", "PROXY", "SERVERS", "Setting", "changed"]

@@ -17,15 +17,14 @@ from errno import (
 )
 from typing import Final
 
-from sansnet_core.addresses import Endpoint, parse
+from sansnet_core.addresses import Endpoint
 from sansnet_core.policy import Allow, Drop, Refuse, Serve, Verdict
 from sansnet_core.testing.operations.domains import Operation, among, any_bytes, operation
+from sansnet_core.testing.operations.places import ADDRESSES, PORTS
 from sansnet_core.testing.packets import ACK, FIN, PSH, RST, SYN, URG
 
 __all__ = [
-    "ADDRESSES",
     "OPERATIONS",
-    "PORTS",
     "CableChanges",
     "ForwardBegins",
     "ForwardEnds",
@@ -62,41 +61,6 @@ __all__ = [
     "TimePasses",
 ]
 
-ADDRESSES: Final = {
-    name: parse(text)
-    for name, text in {
-        "server": "192.0.2.80",
-        "server6": "2001:db8:ffff::80",
-        "gateway": "10.0.2.2",
-        "gateway6": "fe80::aaaa",
-        "resolver": "10.0.2.3",
-        "resolver6": "2001:db8:2::3",
-        "alias": "10.0.2.4",
-        "self": "10.0.2.15",
-        "self6": "2001:db8::15",
-        "virtual": "198.51.100.200",
-        "leased": "198.18.0.1",
-        "leased2": "198.18.0.2",
-        "leased6": "fd73:616e:736e:6574::1",
-        "proxied": "203.0.113.9",
-        "closed": "10.66.0.1",
-        "asked": "203.0.113.77",
-        "loopback": "127.0.0.1",
-        "group": "224.0.0.251",
-        "group6": "ff02::fb",
-        "broadcast": "255.255.255.255",
-        "zero": "0.0.0.0",
-        "zero6": "::",
-        "outsider": "198.51.100.7",
-        "outsider6": "2001:db8:eeee::7",
-        "mapped": "::ffff:192.0.2.80",
-        "link-local6": "fe80::77",
-    }.items()
-}
-"""Name -> address: those that mean something to the configurations of `Setting`."""
-
-PORTS: Final = (40000, 40001, 40002, 40003, 40004, 8001, 8002, 8003)
-"""The guest's ports. It connects from the first five and listens at the last three."""
 REMOTE_PORTS: Final = (80, 443, 53, 8080, 853, 0, 65535, 5353)
 _SEQUENCES: Final = (0, 0, 0, 0, 0, 1, -1, 2, 10, -10, 100, 1460, -1460, 19_999, 20_000, 70_000, 1 << 31, -(1 << 30))
 _WINDOWS: Final = (65535, 0, 1, 100, 1000, 1460, 20_000)

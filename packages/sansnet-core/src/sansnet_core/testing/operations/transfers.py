@@ -23,7 +23,7 @@ class Transfer:
         connection: the guest's end.
         up, down: bytes of the guest, and bytes for it.
         content: the bytes for it.
-        failed: it need not end well: the host's socket failed, or the network was told to end the connection.
+        failed: it need not end well: the host's socket failed, or an order ended the connection for a reason.
         first: the network's initial sequence number.
     """
 

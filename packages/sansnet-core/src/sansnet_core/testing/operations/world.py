@@ -253,7 +253,7 @@ class World:
             self.delivered[order.socket] = order.guest, order.destination
 
     def _excuse(self, socket: SocketId) -> None:
-        """The transfer of a socket need not end well: its host failed, or the network was told to end it."""
+        """The transfer of a socket need not end well: its host failed, or the network had a reason to end it."""
         end = self.ends.get(socket)
         if end is not None and end.key is not None and end.key[0].port in self.transfers:
             self.transfers[end.key[0].port].failed = True

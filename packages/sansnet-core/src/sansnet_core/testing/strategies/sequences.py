@@ -12,8 +12,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from sansnet_core.testing.operations.domains import ANY_BYTES, Operation, domains
+from sansnet_core.testing.operations.places import PORTS
 from sansnet_core.testing.operations.settings import Setting
-from sansnet_core.testing.operations.steps import OPERATIONS, PORTS, GuestConnects, GuestSends, TimePasses
+from sansnet_core.testing.operations.steps import OPERATIONS, GuestConnects, GuestSends, TimePasses
 
 __all__ = ["one_of", "sequences", "settings"]
 
