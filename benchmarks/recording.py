@@ -3,8 +3,7 @@
 
 It runs the cases of `core.py` with four kinds of networks in turn: a plain one; one that keeps its last inputs in
 memory, as every driver's network does; and one that also records, to nowhere and to a file. With `--guests`, which
-needs root, it runs cells of `compare.py` instead, with guests of `sansnet run`: there the kernel has its part, and all
-time counts.
+needs root, it runs cells of `compare.py` instead, with guests of `sansnet run`: there the kernel has its part.
 
 Each round measures all kinds one after the other, so a busy machine slows them alike; the table has the medians of the
 rounds.
@@ -13,21 +12,24 @@ rounds.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import gc
+import math
 import os
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any, Final
 
 import cells
 import core
 from laboratory import Laboratory
-from programs import Wrapper
+from programs import Guest, Wrapper
 
 from sansnet_core import Network
 from sansnet_core.recording import RecordedNetwork
@@ -69,6 +71,8 @@ GUEST_CELLS: Final = (
     "udp-down-1400",
 )
 """The cells of `compare.py` with `--guests`."""
+LOADING: Final = 1.0
+"""Seconds that the command may take to load all its modules."""
 START: Final = "import sys; sys.argv[0] = 'sansnet'; from sansnet_cli.main import main; main()"
 PLAIN: Final = (
     "import sansnet_core.recording as recording; from sansnet_core import Network; recording.RecordedNetwork = "
@@ -178,12 +182,31 @@ class Command(Wrapper):
             name, "sansnet-cli", ["-c", f"{before}; {START}", "run", "--mtu", "{mtu}", *options], closed=[]
         )
 
+        self.processor_time = 0.0
+        """Seconds of processor time of the last guest's sansnet, from its start on, without that of the start."""
+
     def _executable(self) -> str:
         return sys.executable
 
+    @contextlib.contextmanager
+    def guest(self, laboratory: Laboratory, mtu: int, *, forwards: bool = False) -> Iterator[Guest]:
+        """See `Program.guest`."""
+        with super().guest(laboratory, mtu, forwards=forwards) as guest:
+            assert guest.program is not None
+            time.sleep(LOADING)
+            begin = processor_time(guest.program)
+            yield guest
+            self.processor_time = processor_time(guest.program) - begin
+
+
+def processor_time(pid: int) -> float:
+    """Seconds of processor time of a process (proc(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
 
 def measure_guests(rounds: int, seconds: float) -> None:
-    """Print ratios of the time that a byte, a datagram or a transaction takes with guests of `sansnet run`."""
+    """Print ratios of the processor time of `sansnet run` for a byte, a datagram or a transaction."""
     print(f"{'cell':18} {'ring':>7} {'file':>7}")
     with tempfile.TemporaryDirectory() as directory, Laboratory.build() as laboratory:
         programs = [
@@ -196,9 +219,12 @@ def measure_guests(rounds: int, seconds: float) -> None:
                 continue
             ratios: dict[str, list[float]] = {program.name: [] for program in programs[1:]}
             for _ in range(rounds):
-                found = {p.name: next(iter(cell.measure(p, laboratory, seconds)))[1] for p in programs}
+                costs = {}
+                for program in programs:
+                    [(_, rate)] = cell.measure(program, laboratory, seconds)
+                    costs[program.name] = program.processor_time / rate if rate else math.inf
                 for name, values in ratios.items():
-                    values.append(found["plain"] / found[name])
+                    values.append(costs[name] / costs["plain"])
             medians = {name: statistics.median(values) for name, values in ratios.items()}
             print(f"{cell.name:18} {medians['ring']:7.3f} {medians['file']:7.3f}", flush=True)
 

@@ -16,7 +16,8 @@ from typing import Any, Final
 import pytest
 
 from tests.lab import SERVER4, Guest, Lab, eventually
-from tests.lab.machines import guest_of_kind
+from tests.lab.machines import bridged, configured, guest_of_kind, machine, serving
+from tests.lab.namespaces import running
 from tests.lab.noise import Noise, served_noise
 
 KINDS: Final = pytest.mark.parametrize("kind", ["run", "serve"])
@@ -143,6 +144,36 @@ def test_clients_of_the_control_socket_change_it(lab: Lab, tmp_path: Path) -> No
         assert "from the guest  none" in ctl("impair", "none").stdout
         assert min(pinged(guest, "-c", "5", "-i", "0.1")[0]) < 0.05
         assert "impaired down lost" in ctl("counters").stdout
+
+
+def test_a_change_stays_for_the_next_machine(lab: Lab, tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    path = str(tmp_path / "control")
+    ctl = (sys.executable, "-m", "sansnet_cli", "ctl", path, "impair", "--json")
+    with serving(lab, "-c", path, "--delay", "up=30ms") as server:
+        found = json.loads(lab.host.run(*ctl, "--delay", "down=70ms").stdout)
+        assert (found["up"]["delay"], found["down"]["delay"], found["up"]["counters"]) == (0.03, 0.07, None)
+        for _ in range(2):
+            with machine() as namespace, bridged(namespace, server.path):
+                configured(namespace)
+                said = namespace.run("ping", "-c", "3", "-i", "0.2", SERVER4).stdout
+                assert 100 <= min(float(each) for each in re.findall(r"time=([\d.]+) ms", said)) < 140
+        assert server.end() == 0
+
+
+def test_an_attached_namespace_has_it(lab: Lab) -> None:
+    command = lab.host.command(
+        sys.executable, "-m", "sansnet_cli", "attach", "--netns", "impaired", "-I", "eth0", "--delay", "50ms"
+    )
+    lab.host.run("ip", "netns", "add", "impaired")
+    try:
+        with running(command, stderr=subprocess.PIPE) as process:
+            assert process.stderr is not None
+            assert process.stderr.readline().strip()
+            said = lab.host.run("ip", "netns", "exec", "impaired", "ping", "-c", "10", "-i", "0.2", SERVER4).stdout
+            assert 100 <= min(float(each) for each in re.findall(r"time=([\d.]+) ms", said)) < 140
+    finally:
+        lab.host.run("ip", "netns", "delete", "impaired")
 
 
 def test_the_last_data_of_a_command_arrives(lab: Lab) -> None:

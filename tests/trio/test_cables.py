@@ -116,6 +116,17 @@ def test_a_rate_holds_for_streams_and_wastes_nothing(link: LinkConfig, down: boo
     assert 1.0 < virtual(main) < 1.2
 
 
+def test_sockets_are_read_again_as_soon_as_the_queue_has_room_and_not_only_when_frames_arrive() -> None:
+    """A queue of 10 frames takes 15 ms, and they arrive half a second later."""
+
+    async def main() -> float:
+        async with open_simulated_guest(tcp=GuestTcpOptions(window=4 << 20, scale=7)) as guest:
+            guest.network.impair(down=Impairment(rate=8e6, delay=0.5, queue=10))
+            return await transferred(guest, 1_000_000, down=True)
+
+    assert virtual(main) < 2.2
+
+
 def test_while_the_queue_to_the_guest_is_full_no_socket_is_read() -> None:
     async def main() -> None:
         async with open_simulated_guest(tcp=GuestTcpOptions(window=4 << 20, scale=7)) as guest:
@@ -235,6 +246,27 @@ def test_a_guest_that_does_not_read_holds_up_what_has_arrived_and_no_more() -> N
             guest.link.room = 1000
             assert await guest.ping("10.0.2.2") == pytest.approx(0.1)
             assert guest.network.driver_statistics().frames_pending == 0
+
+    virtual(main)
+
+
+def test_very_many_frames_that_arrive_at_once_are_no_single_piece_of_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        link = MemoryLink(make_simulated_config().link)
+        async with open_network(link, make_simulated_config(), impair_up=Impairment(delay=1.0)) as network:
+            batches: list[int] = []
+            receive = network.core.receive_frames
+
+            def received(frames: list[bytes], now: float) -> None:
+                batches.append(len(frames))
+                receive(frames, now)
+
+            assert network.driver.cables is not None
+            monkeypatch.setattr(network.driver.cables, "_receive", received)
+            link.send([bytes(60)] * 2000)
+            await trio.sleep(2)
+            assert sum(batches) == 2000
+            assert max(batches) <= 256
 
     virtual(main)
 

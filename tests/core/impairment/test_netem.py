@@ -179,6 +179,14 @@ def test_frames_that_wait_leave_at_a_new_rate() -> None:
     assert [frame for _, frame in arrivals(cable)] == frames[:1]
 
 
+def test_frames_that_wait_keep_their_order_at_a_new_rate_although_the_delay_varies() -> None:
+    cable = Netem(Impairment(rate=1e4, delay=0.5, jitter=0.5, queue=1000))
+    frames = frames_of(100, 125)
+    cable.put(frames, 0.0)
+    cable.become(replace(cable.impairment, rate=1e7))
+    assert [frame for _, frame in arrivals(cable)] == frames
+
+
 def test_a_shorter_delay_overtakes_nothing() -> None:
     cable = Netem(Impairment(delay=1.0))
     cable.put([b"a"], 0.0)

@@ -192,6 +192,7 @@ def test_what_is_no_answer_to_a_syn_changes_nothing(flags: int, distance: int) -
     peer, stream, _ = invited(pair)
     assert peer.send(flags, b"data", acknowledgment=(peer.expected + distance) % _MODULUS if flags & ACK else 0) == []
     assert not stream.closed
+    assert pair.network.statistics().drops == ({} if flags == RST | ACK else {Reason.TCP_SEQUENCE: 1})
     syn_ack(peer)
     peer.data(b"well")
 

@@ -3,7 +3,7 @@
 Theory of operation. There is one cable in each direction. Frames from the link go into the first, and the network gets
 those that have arrived; frames of the network go into the second, and the link gets those that have arrived. So the
 driver's rules about a full link hold behind the cable, and a capture shows the guest's view. The driver asks for the
-next arrival as for any other deadline.
+next arrival as for any other deadline. If very many arrive at once, other work is done in between.
 
 The guest's TCP adapts to a queue that overflows, so frames from it are lost then, as at a real bottleneck. TCP towards
 the guest has no congestion control, since a guest's link has backpressure. So the queue in that direction does not
@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sansnet_core.errors import expect
 from sansnet_core.impairment import Impairment, Netem
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from sansnet_core import Buffer, Frame
 
 __all__ = ["Cables"]
+
+_BATCH: Final = 256
+"""Frames that arrive at once, at most."""
 
 
 class Cables:
@@ -74,12 +77,12 @@ class Cables:
     def from_guest(self, frames: Sequence[Buffer], now: float) -> list[bytes]:
         """Put in frames from the guest; the frames that have arrived at the network."""
         self.up.put(frames, now)
-        return self.up.take(now)
+        return self.up.take(now, _BATCH)
 
     def to_guest(self, frames: Sequence[Frame], now: float) -> list[bytes]:
         """Put in frames of the network; the frames that have arrived at the guest."""
         self.down.put(frames, now)
-        return self.down.take(now)
+        return self.down.take(now, _BATCH)
 
     def is_full(self, now: float) -> bool:
         """Whether the queue to the guest is full, so that no socket should be read."""
@@ -96,8 +99,8 @@ class Cables:
 
     def handle_deadline(self, now: float) -> None:
         """Deliver the frames that have arrived."""
-        if arrived := self.up.take(now):
+        if arrived := self.up.take(now, _BATCH):
             self._receive(arrived, now)
-        arrived = self.down.take(now)
+        arrived = self.down.take(now, _BATCH)
         if arrived or (self._was_full and not self.down.is_full(now)):
             self._send(arrived, now)

@@ -32,6 +32,11 @@ def held(count: int, limit: int = LIMIT) -> Memory:
     return memory
 
 
+def test_at_first_nothing_is_held() -> None:
+    memory = Memory(LIMIT)
+    assert (memory.limit, memory.held, memory.beyond) == (LIMIT, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("count", "window"), [(0, 50_000), (49_999, 50_000), (50_000, 2 * RESERVE), (LIMIT, 2 * RESERVE)]
 )
@@ -131,7 +136,7 @@ def test_streams_that_did_not_wait_get_a_part_only() -> None:
     waiting = [Holder() for _ in range(3)]
     for holder in waiting:
         memory.room(holder, 1)
-    memory.held = LIMIT - 20_000
+    memory.held = LIMIT - 20_003
     assert memory.room(Holder(), 64_000) == 5000
     assert memory.room(Holder(), 4000) == 4000
     assert memory.room(waiting[0], 64_000) == 5000
@@ -161,6 +166,18 @@ def test_as_many_streams_are_resumed_as_there_is_room_for() -> None:
     assert [holder.flushes for holder in holders] == [1, 1, 1, 1]
 
 
+def test_pieces_beyond_gaps_are_room_for_waiting_streams() -> None:
+    memory = held(LIMIT)
+    holders = [Holder() for _ in range(3)]
+    for holder in holders:
+        memory.room(holder, 1)
+    memory.beyond = MIN_ROOM
+    assert memory.resume(1.0) == 1.0 + PROMISE  # for the next one, should the first read nothing
+    assert [holder.flushes for holder in holders] == [1, 0, 0]
+    memory.beyond = MIN_ROOM - 1
+    assert memory.resume(1.0) == inf
+
+
 def test_without_a_queue_nothing_is_resumed() -> None:
     memory = held(0)
     assert memory.resume(1.0) == inf
@@ -188,11 +205,12 @@ def test_a_promise_is_kept_from_others_and_counts_once() -> None:
 
 def test_a_connection_that_is_over_leaves_nothing() -> None:
     memory = held(LIMIT)
-    memory.beyond = 5000
     holder, other = Holder(2), Holder()
-    memory.keep(holder, 2000, 2000)
     memory.room(holder, 1)
+    assert list(memory.waiting) == [holder]
     memory.promised[holder] = None
+    memory.beyond = 5000
+    memory.keep(holder, 2000, 2000)
     memory.forget(holder, 7000, 2000)
     memory.forget(other, 0, 0)
     assert (memory.held, memory.beyond) == (LIMIT - 7000, 5000)

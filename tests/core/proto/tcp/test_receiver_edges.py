@@ -39,6 +39,8 @@ def test_the_first_window_is_never_scaled(limit: int, edge: int) -> None:
     receiver = Receiver(0xFFFFFFFF, limit)
     assert (receiver.next, receiver.acknowledged) == (0, 0)
     assert receiver.edge == receiver.largest_window == edge
+    assert (receiver.limit, receiver.unsent, receiver.queued, receiver.ack_due) == (limit, 0, 0, float("inf"))
+    assert not acknowledges(receiver)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +117,12 @@ def test_two_segments_are_acknowledged_at_once() -> None:
     receiver = filled(2 * MSS)
     assert not receiver.delay_ack(MSS, 0.0)
     assert receiver.ack_due == float("inf")
+
+
+def test_an_acknowledgment_can_be_asked_for() -> None:
+    receiver = opened()
+    receiver.acknowledge_now()
+    assert acknowledges(receiver)
 
 
 def test_acceptable_segments() -> None:
@@ -299,3 +307,14 @@ def test_the_first_bytes_that_come_are_kept() -> None:
     assert receiver.sack_blocks(4) == [(add(FIRST, 2), add(FIRST, 15))]
     assert b"".join(receiver.accept(FIRST, b"01", 8)) == b"01" + b"23" + b"4567" + b"89" + b"AB" + b"234"
     assert receiver.next == add(FIRST, 15)
+
+
+def test_data_beyond_a_gap_is_kept_up_to_the_edge() -> None:
+    receiver = opened()
+    receiver.accept(add(FIRST, LIMIT - 5), bytes(10), 8)
+    assert receiver.sack_blocks(4) == [(add(FIRST, LIMIT - 5), add(FIRST, LIMIT))]
+    receiver = opened()
+    receiver.accept(add(FIRST, LIMIT), bytes(10), 8)
+    assert acknowledges(receiver)
+    assert receiver.sack_blocks(4) == []
+    assert receiver.queued == 0

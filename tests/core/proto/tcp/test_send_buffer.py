@@ -33,6 +33,7 @@ def _payloads(buffer: SendBuffer, size: int) -> list[bytes]:
     payloads = []
     while buffer.unsent:
         payload = bytes(buffer.next_payload(size))
+        assert all(_objects(buffer)), "an empty chunk"
         assert len(payload) == size or not buffer.unsent
         payloads.append(payload)
     return payloads
@@ -62,7 +63,9 @@ def test_large_chunks_are_cut_without_copying() -> None:
 
 def test_small_chunks_are_joined_and_large_ones_are_not() -> None:
     buffer = filled(SMALL // 2, SMALL // 2)
+    assert len(_objects(buffer)) == 1
     assert len(buffer.next_payload(SMALL)) == SMALL
+    assert len(_objects(filled(SMALL // 2, SMALL // 2 + 1))) == 2
     data = stream(SMALL)
     buffer = SendBuffer()
     buffer.append(data)
@@ -101,7 +104,9 @@ def test_a_small_rest_keeps_no_large_object() -> None:
     buffer.append(stream(100_000))
     buffer.next_payload(60_000)
     buffer.next_payload(40_000)
-    buffer.release(60_000 - SMALL + 1)
+    buffer.release(10)
+    assert isinstance(_objects(buffer)[0], memoryview)  # a large one is not copied for each acknowledgment
+    buffer.release(60_000 - SMALL + 1 - 10)
     first, second = _objects(buffer)
     assert isinstance(first, bytes)
     assert len(first) == SMALL - 1
@@ -175,3 +180,10 @@ def test_all_is_freed() -> None:
     buffer.next_payload(1000)
     buffer.free()
     assert _objects(buffer) == []
+
+
+def test_a_hole_of_one_byte_is_a_hole() -> None:
+    buffer = filled(300)
+    sent(buffer, 100)
+    found = list(buffer.segments(0, 300, 100, [(1, 99), (100, 150), (151, 300)]))
+    assert [(place, len(payload)) for place, payload in found] == [(0, 1), (99, 1), (150, 1)]

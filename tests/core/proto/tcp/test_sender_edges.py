@@ -40,6 +40,7 @@ def opened(*, window: int = WINDOW, scale: int = 0, sack: bool = True, rtt: floa
     sender.agree(TcpHeader(1, 2, GUEST, 0, SYN, window, 0, 0, 0), terms)
     sender.send_syn(1.0)
     sender.establish(GUEST + 1)
+    assert sender.wl1 == GUEST
     acked = take(sender, 0, 1.0 + rtt, window=window >> scale)
     assert acked == Acked(0, True, False)
     return sender
@@ -240,6 +241,7 @@ def test_data_is_sent_as_far_as_the_window_reaches() -> None:
     sender = opened(window=50)
     assert list(map(len, send(sender, 1000, 2.0))) == [50]  # with nothing in flight, no acknowledgment will come
     assert sender.next_payload(MSS, 2.0) == b""
+    assert list(map(len, send(opened(window=1), 1000, 2.0))) == [1]
 
 
 def test_the_last_bytes_are_sent_though_they_are_few() -> None:
@@ -316,7 +318,17 @@ def test_a_closed_window_is_probed() -> None:
     assert take(sender, 200, 11.0, window=100) == Acked(0, False, True)
     assert not probes(sender)
     assert (sender.rto, sender.retransmit_at) == (rto, 11.0 + rto)
+    assert take(sender, 200, 11.0, window=100, sack=((0, 5),)) == Acked(0, False, False)
     assert again(sender) == [(200, 1)]
+
+
+def test_a_window_opens_whatever_sack_says() -> None:
+    sender = opened(window=200)
+    send(sender, 500, 2.0)
+    take(sender, 200, 2.1, window=0)
+    sender.next_payload(MSS, 3.0)
+    sender.probe(3.5)
+    assert take(sender, 200, 4.0, window=100, sack=((0, 5),)) == Acked(0, False, True)
 
 
 def test_a_probe_that_is_taken_opens_the_window() -> None:
@@ -330,6 +342,20 @@ def test_a_probe_that_is_taken_opens_the_window() -> None:
     assert not probes(sender)
     assert not recovers(sender)
     assert (sender.rto, sender.retransmit_at) == (rto, inf)
+
+
+def test_the_timer_after_probes_if_no_round_trip_was_measured() -> None:
+    sender = Sender(ISS)
+    sender.agree(TcpHeader(1, 2, GUEST, 0, SYN, 0, 0, 0, 0), Terms(MSS, MSS, MSS, 65535, None, 0, True, 4))
+    sender.send_syn(1.0)
+    sender.back_off(2.0)
+    sender.establish(GUEST + 1)
+    take(sender, 0, 2.5, window=0)
+    assert send(sender, 500, 3.0) == []
+    sender.probe(6.0)
+    assert sender.rto == 2 * RTO_AFTER_SYN_LOSS
+    take(sender, 0, 7.0)
+    assert (sender.rto, sender.retransmit_at) == (INITIAL_RTO, 7.0 + INITIAL_RTO)
 
 
 def test_a_fin_beyond_the_window_is_a_probe() -> None:
@@ -365,6 +391,14 @@ def test_which_acknowledgments_are_acceptable() -> None:
     assert sender.window == 1000
     assert take(sender, 1000, 2.2, window=1000) == Acked(400, True, False)
     assert sender.buffer.held == 0
+
+
+def test_a_fin_is_timed_as_data_is() -> None:
+    sender = opened()
+    before = sender.rto
+    sender.send_fin(2.0)
+    take(sender, 1, 4.0)
+    assert sender.rto > before
 
 
 def test_a_fin_is_acknowledged_without_bytes() -> None:
@@ -459,6 +493,8 @@ def test_blocks_are_merged() -> None:
     take(sender, 0, 2.1, sack=((200, 300), (450, 460), (490, 600)))
     expected = [(position(first), position(last)) for first, last in ((100, 300), (400, 600), (700, 800))]
     assert sender._sacked == expected
+    take(sender, 299, 2.2)
+    assert sender._sacked == expected
     take(sender, 300, 2.2)
     assert sender._sacked == expected[1:]
     take(sender, 500, 2.2)
@@ -467,6 +503,14 @@ def test_blocks_are_merged() -> None:
     assert sender._sacked == expected[2:]
     take(sender, 800, 2.2)
     assert sender._sacked is None
+
+
+def test_blocks_are_in_the_order_of_the_stream_and_may_be_small() -> None:
+    sender = opened()
+    send(sender, 1000, 2.0)
+    blocks = ((100, 200), (5, 6), (201, 300))  # the second is before the numbers wrap
+    take(sender, 0, 2.1, sack=blocks)
+    assert sender._sacked == [(position(first), position(last)) for first, last in ((5, 6), (100, 200), (201, 300))]
 
 
 def test_a_timeout_forgets_what_sack_reported_and_sends_all_again() -> None:
@@ -533,6 +577,19 @@ def test_a_timeout_that_was_too_early_repeats_little() -> None:
     assert not recovers(sender)
 
 
+def test_a_single_byte_that_was_not_sent_again_is_enough() -> None:
+    sender = timed_out()
+    take(sender, 101, 3.1)
+    assert again(sender) == [(2900, 100)]
+
+
+def test_a_duplicate_after_a_timeout_says_nothing() -> None:
+    sender = timed_out()
+    take(sender, 0, 3.1)
+    take(sender, 100, 3.1)
+    assert again(sender) == [(100, 100), (200, 100)]
+
+
 def test_the_answer_to_the_last_segment_tells_what_is_lost() -> None:
     sender = timed_out()
     take(sender, 200, 3.1)
@@ -564,3 +621,18 @@ def test_a_fin_alone_is_no_last_segment() -> None:
     take(sender, 150, 3.1)
     assert again(sender) == []
     assert misses_fin(sender)
+
+
+def test_the_last_segment_is_the_last_that_was_sent() -> None:
+    sender = opened(window=300)
+    assert len(send(sender, 1000, 2.0)) == 3
+    sender.time_out(3.0)
+    assert again(sender) == [(0, 100)]
+    take(sender, 150, 3.1, window=150)
+    assert again(sender) == [(200, 100)]
+    sender = opened()
+    send(sender, 150, 2.0)
+    sender.time_out(3.0)
+    assert again(sender) == [(0, 100)]
+    take(sender, 120, 3.1)
+    assert again(sender) == [(120, 30)]

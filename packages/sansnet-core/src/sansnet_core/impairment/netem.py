@@ -169,12 +169,17 @@ class Netem:
             else:
                 self._send(whole, now)
 
-    def take(self, now: float) -> list[bytes]:
-        """The frames that arrive by `now`, in seconds, in order of arrival."""
+    def take(self, now: float, most: int | None = None) -> list[bytes]:
+        """The frames that arrive by `now`, in seconds, in order of arrival.
+
+        Args:
+            now: seconds; not before the time of the last call.
+            most: most frames to take; None for all.
+        """
         self._now = now
         planned = self._planned
-        arrived = []
-        while planned and planned[0].arrives <= now:
+        arrived: list[bytes] = []
+        while planned and planned[0].arrives <= now and (most is None or len(arrived) < most):
             frame = heapq.heappop(planned).frame
             self._held -= len(frame) + _OVERHEAD
             arrived.append(frame)

@@ -142,7 +142,7 @@ async def open_network(
             network = GuestNetwork(core, driver, config, nursery, forwards, resolver)
             served = trio.Event()
             reports.on_end = network.end
-            nursery.start_soon(_drive, network, served, reports)
+            nursery.start_soon(_drive, network, served)
             if recorder is not None:
                 nursery.start_soon(recorder.run)
             try:
@@ -184,12 +184,12 @@ def _verifying(link: LinkConfig, up: Impairment) -> LinkConfig:
     return replace(link, verify_checksums=True) if up.corrupt else link
 
 
-async def _drive(network: GuestNetwork, served: trio.Event, reports: FailureReports) -> None:
+async def _drive(network: GuestNetwork, served: trio.Event) -> None:
     """Run the driver; when it ends by itself, end the network."""
     try:
         await network.driver.run(task_status=_Status(served))
     except Exception as error:
-        network.end(reports.ended or error)
+        network.end(error)
 
 
 class _Status(trio.TaskStatus[None]):

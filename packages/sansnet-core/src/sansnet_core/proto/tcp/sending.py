@@ -76,7 +76,7 @@ class Sender:
         retries: retransmissions since the guest last acknowledged something new.
         retransmit_at: when the retransmission timer expires or, with nothing in flight, the persist timer (RFC 9293,
             3.8.6.1); `math.inf` if none is running.
-        wl1, wl2: SND.WL1 and SND.WL2.
+        wl1: SND.WL1. SND.WL2 is not needed, since an acknowledgment below SND.UNA changes nothing.
     """
 
     __slots__ = (
@@ -104,13 +104,11 @@ class Sender:
         "una",
         "window",
         "wl1",
-        "wl2",
     )
 
     def __init__(self, iss: int) -> None:
         self.una = iss
         self.next = iss
-        self.wl2 = iss
         self.buffer = SendBuffer()
         self.rto = INITIAL_RTO
         self.retries = 0
@@ -285,14 +283,15 @@ class Sender:
             released = self.acknowledge(advance, now)
         window = tcp.window << self.scale
         changed = window != self.window
-        # SND.WL1 and SND.WL2 keep an old segment from restoring an old window. But data that the guest sends again may
-        # have a new acknowledgment: the window counts from there, and the old one would reach beyond the guest's
+        # SND.WL1 keeps an old segment from restoring an old window. But data that the guest sends again may have a new
+        # acknowledgment: the window counts from there, and the old one would reach beyond the guest's
         newer = diff(sequence, self.wl1)
-        if advance or newer > 0 or (newer == 0 and diff(acknowledgment, self.wl2) >= 0):
+        if advance or newer >= 0:
             self.window = window
             if window > self.largest_window:
                 self.largest_window = window
-            self.wl1, self.wl2 = (sequence if newer > 0 else self.wl1), acknowledgment
+            if newer > 0:
+                self.wl1 = sequence
         news = False
         if not window:
             self.retries = 0  # the guest is alive and only has no room (RFC 9293, 3.8.6.1)

@@ -15,6 +15,14 @@ They need Hypothesis: `pip install 'sansnet-core[hypothesis]'`.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
+if find_spec("hypothesis") is None:
+    raise ModuleNotFoundError(
+        "sansnet_core.testing.strategies needs Hypothesis, which is not installed: install sansnet-core[hypothesis]",
+        name="hypothesis",
+    )
+
 from sansnet_core.testing.strategies.configurations import configs, limits, links, rules
 from sansnet_core.testing.strategies.frames import (
     MESSAGES,
