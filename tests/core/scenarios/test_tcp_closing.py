@@ -6,7 +6,7 @@ from errno import ECONNRESET
 
 import pytest
 
-from sansnet_core import CloseSocket, FlowClosed, Limits, SendStream, ShutdownStream
+from sansnet_core import CloseSocket, FlowClosed, Limits, Reason, SendStream, ShutdownStream
 from sansnet_core.testing import GuestConnection, HostScript, HostStream, ManualConnection, Pair, make_config
 from sansnet_core.testing.packets import ACK, FIN, PSH, RST, SYN
 
@@ -216,6 +216,20 @@ def test_the_end_waits_until_the_host_took_all_data() -> None:
     assert connection.retransmissions == 0
 
 
+def test_a_fin_is_sent_again_without_data() -> None:
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.host.end(pair.host.stream)
+    pair.settle()
+    pair.wait(1.1)
+    first, *later = peer.take()
+
+    assert later
+    for fin in (first, *later):
+        assert (fin.flags, fin.sequence, fin.payload) == (ACK | FIN, peer.expected, b"")
+
+
 def test_data_after_a_fin_is_not_delivered() -> None:
     pair = Pair()
     peer = ManualConnection(pair)
@@ -225,6 +239,7 @@ def test_data_after_a_fin_is_not_delivered() -> None:
     peer.send(ACK | PSH, b"from beyond")
 
     assert not pair.host.stream.received
+    assert pair.network.statistics().drops[Reason.TCP_SEQUENCE] == 1
 
 
 def test_a_reset_of_the_host_becomes_a_reset_for_the_guest() -> None:

@@ -270,6 +270,22 @@ def test_a_wrong_ack_of_the_syn_ack_is_reset(distance: int) -> None:
     assert bytes(pair.host.stream.received) == b"still alive"
 
 
+@pytest.mark.parametrize(("flags", "distance"), [(ACK, -1), (RST, 1), (RST, 1000), (ACK | FIN, 1 << 20)])
+def test_a_segment_out_of_place_is_acknowledged_before_the_handshake_is_complete(flags: int, distance: int) -> None:
+    """RFC 9293, 3.10.7.4, and RFC 5961, 3.2: in SYN-RECEIVED as later."""
+    pair = Pair()
+    peer = ManualConnection(pair)
+    (syn_ack,) = peer.syn()
+    peer.expected = syn_ack.sequence + 1
+    (answer,) = peer.send(flags, sequence=1001 + distance)
+
+    assert (answer.flags, answer.sequence, answer.acknowledgment) == (ACK, peer.expected, 1001)
+    assert answer.payload == answer.options() == b""
+    peer.sequence = 1001
+    peer.data(b"still alive")
+    assert bytes(pair.host.stream.received) == b"still alive"
+
+
 def test_data_with_the_ack_of_the_handshake_is_delivered() -> None:
     pair = Pair()
     peer = ManualConnection(pair)
