@@ -147,6 +147,28 @@ def test_a_repeated_fin_is_acknowledged_again(acknowledged_first: bool) -> None:
     assert [(one.flags, one.acknowledgment) for one in answers] == [(ACK, peer.sequence + 1)]
 
 
+@pytest.mark.parametrize(
+    ("flags", "distance", "is_again"),
+    [(FIN | ACK, 0, True), (ACK, 1, False), (ACK, 0, False), (FIN | ACK, -1, False), (FIN | ACK, 1, False)],
+)
+def test_only_the_last_segment_begins_the_lingering_again(flags: int, distance: int, is_again: bool) -> None:
+    """RFC 9293, 3.10.7.4, eighth: a repeated FIN restarts the timeout."""
+    pair = Pair(make_config(limits=Limits(tcp_linger=10.0)))
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.host.end(pair.host.stream)
+    pair.settle()
+    peer.accept(peer.take())
+    peer.send(FIN | ACK)
+    pair.wait(6.0)
+    (answer,) = peer.send(flags, sequence=peer.sequence + distance)
+    assert (answer.flags, answer.acknowledgment) == (ACK, peer.sequence + 1)
+    pair.wait(6.0)
+    assert pair.tcp_flows == is_again
+    pair.wait(6.0)
+    assert pair.tcp_flows == 0
+
+
 def test_after_lingering_the_number_is_free_again() -> None:
     pair = Pair()
     connection, stream = pair.established()

@@ -92,6 +92,7 @@ def test_a_syn_sent_again_after_the_syn_ack_gets_the_same_one() -> None:
     (first,) = peer.syn()
     (second,) = peer.syn()
 
+    assert not any(pair.network.statistics().drops.values())
     assert (second.flags, second.sequence, second.acknowledgment) == (first.flags, first.sequence, first.acknowledgment)
     assert (second.mss, second.scale, second.sack_permitted) == (first.mss, first.scale, first.sack_permitted)
 
@@ -240,6 +241,18 @@ def test_nonsense_with_a_syn_opens_no_second_connection(flags: int) -> None:
     assert len(pair.host.streams) <= 1
     if flags & RST:
         assert not pair.host.streams
+
+
+@pytest.mark.parametrize("flags", [ACK, ACK | PSH, ACK | FIN, SYN | ACK])
+def test_a_segment_while_the_host_connects_changes_nothing(flags: int) -> None:
+    pair = Pair(script=HostScript(connect_delay=1.0))
+    peer = ManualConnection(pair)
+    peer.syn()
+    assert peer.send(flags, b"early", sequence=1001) == []
+    pair.wait(2.0)
+    assert {(answer.flags, answer.acknowledgment) for answer in peer.take()} == {(SYN | ACK, 1001)}
+    assert not pair.host.stream.received
+    assert not pair.host.stream.shutdown_ordered
 
 
 def test_data_in_the_syn_arrives_once_in_the_end() -> None:
