@@ -40,7 +40,7 @@ class _Resolution:
         self.name = name
         self.types = types
         self.answers: dict[int, Answer] = {}
-        self.waiting: list[Callable[[], None]] = []
+        self.waiting: dict[Callable[[], None], None] = {}
         self.ready = False
         self.deadline = self.queued = inf
         self.ticket = 0
@@ -59,7 +59,7 @@ class _Resolution:
     def expire(self) -> None:
         """The addresses that are known have to do."""
         self.ready = True
-        waiting, self.waiting = self.waiting, []
+        waiting, self.waiting = self.waiting, {}
         for done in waiting:
             done()
 
@@ -150,16 +150,21 @@ class NameBindings:
         """Resolve a name; `done` is called once its `hosts` are known, at the latest after a time limit."""
         resolution = self._resolutions.get(name)
         if resolution is not None and not resolution.ready:
-            resolution.waiting.append(done)
+            resolution.waiting[done] = None
             return
         if resolution is not None:
             done()
             return
         resolution = self._resolutions[name] = _Resolution(self, name, self._types())
-        resolution.waiting.append(done)
+        resolution.waiting[done] = None
         wire = dns_names.from_text(name)
         for type_ in resolution.types:
             self._lookups.look_up(wire, type_, partial(resolution.answered, type_))
+
+    def forget(self, name: str, done: Callable[[], None]) -> None:
+        """Do not call the `done` of a call of `resolve`: nothing waits for it any more."""
+        if name in self._resolutions:
+            self._resolutions[name].waiting.pop(done, None)
 
     def resolved(self, resolution: _Resolution) -> None:
         """All questions of a resolution are answered."""

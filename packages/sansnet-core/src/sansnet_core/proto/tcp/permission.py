@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sansnet_core.addresses import Endpoint
 from sansnet_core.targets import Target, Targets
 
@@ -16,14 +18,16 @@ class Permission:
         asked: the driver is asked for a verdict.
         allowed: the driver has allowed it.
         elsewhere: the driver has chosen another endpoint of the host for it.
+        waiting: called once the name of its destination is resolved; None if it has not waited for that.
     """
 
-    __slots__ = ("_pinned", "allowed", "asked", "elsewhere", "target")
+    __slots__ = ("_pinned", "allowed", "asked", "elsewhere", "target", "waiting")
 
     def __init__(self) -> None:
         self.target: Target | None = None
         self.asked = self.allowed = self.elsewhere = False
         self._pinned: tuple[Targets, Endpoint] | None = None
+        self.waiting: Callable[[], None] | None = None
 
     @property
     def name(self) -> str | None:
@@ -71,4 +75,5 @@ class Permission:
         if self._pinned is not None:
             targets, remote = self._pinned
             self._pinned = None
-            targets.unpin(remote)
+            targets.unpin(remote, self.waiting)
+            self.waiting = None
