@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import struct
+from errno import EMSGSIZE
 from itertools import pairwise
 
 import pytest
 
 from sansnet_core import ConfigError, Ipv6Config, LinkConfig, NetworkConfig, OpenDatagram, Reason, SendDatagram
 from sansnet_core.addresses import parse
+from sansnet_core.orders import ORIGIN_LOCAL, ExtendedError
+from sansnet_core.proto.icmp_errors import for_extended_error
 from sansnet_core.records import replace
 from sansnet_core.testing import GATEWAY, GATEWAY6, SERVER, SERVER6, make_config, read_error
 from sansnet_core.testing.packets import TCP, UDP, Ip, echo_request, fragments, router_solicitation, udp
@@ -222,3 +225,63 @@ def test_a_router_that_guests_would_ignore_is_an_error(gateway: str) -> None:
         NetworkConfig(ipv6=Ipv6Config(address="2001:db8::15", gateway=gateway))
     NetworkConfig(ipv6=Ipv6Config(address="2001:db8::15", gateway=gateway), router_advertisements=False)
     NetworkConfig(ipv6=Ipv6Config(address="2001:db8::15", gateway="fe80::1"))
+
+
+# RFC 8200 and 4443, again
+
+
+@pytest.mark.parametrize("header", [0, DESTINATION_OPTIONS])
+def test_an_unknown_option_01_is_not_reported(header: int) -> None:
+    """RFC 8200, 4.2."""
+    bench = Direct()
+    datagram = udp(GUEST6, 1000, SERVER6, 2000, b"data").payload
+    bench.send(Ip(GUEST6, SERVER6, header, bytes((UDP, 0, 0x5E, 4, 0, 0, 0, 0)) + datagram))
+    assert (bench.packets, bench.take()) == ([], [])
+    assert bench.drops() == {Reason.IPV6_EXTENSION: 1}
+
+
+@pytest.mark.parametrize(
+    "padding", [bytes(6), bytes((1, 4, 0, 0, 0, 0)), bytes((0, 1, 3, 0, 0, 0)), bytes((1, 3, 9, 9, 9, 0))]
+)
+def test_padding_of_options_is_skipped(padding: bytes) -> None:
+    """RFC 8200, 4.2: Pad1 has no length."""
+    bench = Direct()
+    datagram = udp(GUEST6, 1000, SERVER6, 2000, b"data").payload
+    bench.send(Ip(GUEST6, SERVER6, DESTINATION_OPTIONS, bytes((UDP, 0)) + padding + datagram))
+    _, sent = bench.take()
+    assert isinstance(sent, SendDatagram)
+    assert bytes(sent.data) == b"data"
+
+
+def test_fragments_of_different_packets_are_not_joined() -> None:
+    """RFC 8200, 4.5: source, destination and identification must agree."""
+    bench = Direct()
+    other = parse("2001:db8::16")
+    packets = [
+        (udp(GUEST6, 1000, SERVER6, 2000, b"a" * 16), 1),
+        (udp(GUEST6, 1000, SERVER6, 2000, b"b" * 16), 2),
+        (udp(other, 1000, SERVER6, 2000, b"c" * 16), 1),
+        (udp(GUEST6, 1000, parse("2001:db8:ffff::81"), 2000, b"d" * 16), 1),
+    ]
+    parts = [fragments(packet, 16, identification) for packet, identification in packets]
+    bench.send(*(part for pieces in zip(*parts, strict=True) for part in pieces))
+    sent = [bytes(order.data) for order in bench.take() if isinstance(order, SendDatagram)]
+    assert sent == [letter * 16 for letter in (b"a", b"b", b"c", b"d")]
+
+
+@pytest.mark.parametrize(("mtu", "reported"), [(0, 1280), (576, 1280), (1280, 1280), (1281, 1281), (9000, 9000)])
+def test_no_mtu_below_1280_is_reported(mtu: int, reported: int) -> None:
+    """RFC 4443, 3.2, and RFC 8201, 4."""
+    found = for_extended_error(ExtendedError(EMSGSIZE, ORIGIN_LOCAL, 0, 0, mtu, None), 6)
+    assert found is not None
+    assert tuple(found) == (2, 0, reported)
+
+
+@pytest.mark.parametrize("destination", [GATEWAY, GATEWAY6])
+def test_all_data_of_a_ping_comes_back(destination: bytes) -> None:
+    """RFC 1122, 3.2.2.6, and RFC 4443, 4.2."""
+    bench = Direct()
+    data = bytes(range(250)) * 4
+    bench.send(echo_request(GUEST if len(destination) == 4 else GUEST6, destination, 7, 9, data))
+    [reply] = bench.packets
+    assert reply.payload[4:] == bytes((0, 7, 0, 9)) + data

@@ -98,6 +98,20 @@ def test_our_reset_acknowledges_and_has_no_window() -> None:
     assert (reset.flags, reset.sequence, reset.acknowledgment) == (RST | ACK, peer.expected, peer.sequence)
 
 
+def test_data_across_the_edge_of_the_window_is_taken_in_part() -> None:
+    """3.10.7.4."""
+    pair, peer = opened(Pair(make_config(limits=Limits(tcp_window=2000))))
+    pair.host.stream.blocked = True
+    peer.data(bytes(1400))
+    peer.send(ACK | PSH, bytes(600) + b"beyond the window")
+    pair.wait(0.01)
+    answers = [*peer.take(), *peer.send(sequence=peer.sequence - 1)]
+    assert (answers[-1].acknowledgment, answers[-1].window) == (peer.sequence + 600, 0)
+    pair.host.stream.blocked = False
+    pair.settle()
+    assert bytes(pair.host.stream.received) == bytes(2000)
+
+
 # RFC 9293: the end
 
 
@@ -226,16 +240,45 @@ def test_segments_are_as_large_as_possible_and_the_last_one_is_pushed() -> None:
 
 def test_a_little_window_is_not_filled_while_an_acknowledgment_is_awaited() -> None:
     """3.8.6.2.1."""
+    pair, peer = opened(window=10_000)
+    pair.host.produce(pair.host.stream, bytes(20_000))
+    pair.settle()
+    segments = peer.take()
+    assert [len(segment.payload) for segment in segments] == [1460] * 6
+    peer.accept(segments)
+    assert [len(segment.payload) for segment in peer.send(window=1000)] == [1000]  # no acknowledgment will come
+    assert peer.send(window=1100) == []
+
+
+def test_windows_above_32767_are_not_negative() -> None:
+    """3.8.6: neither the guest's nor ours."""
+    pair, peer = opened(window=65535)
+    pair.host.produce(pair.host.stream, bytes(100_000))
+    pair.settle()
+    assert sum(len(segment.payload) for segment in peer.take()) == 65535 // 1460 * 1460
+    pair = Pair(make_config(limits=Limits(tcp_window=65535)))
+    answer = ManualConnection(pair).open(scale=None)
+    assert answer.window == 65535
+
+
+def test_probes_begin_after_the_timeout_and_back_off() -> None:
+    """3.8.6.1."""
+    pair, peer = opened(window=0)
+    begin = pair.now
+    pair.host.produce(pair.host.stream, bytes(5000))
+    pair.wait(100.0)
+    times = [when - begin for when, _ in pair.sent if when > begin]
+    assert times[:7] == pytest.approx([0.2, 0.6, 1.4, 3.0, 6.2, 12.6, 25.4], rel=0.01)
+    assert {(one.sequence, len(one.payload)) for one in peer.take()} == {(peer.expected, 1)}
+
+
+@pytest.mark.parametrize("flags", [0, PSH, FIN])
+def test_a_segment_without_ack_is_dropped_whatever_its_acknowledgment_is(flags: int) -> None:
+    """3.10.7.4, fifth."""
     pair, peer = opened()
-    pair.host.produce(pair.host.stream, bytes(10_000))
-    pair.settle()
-    peer.accept(peer.take())
-    peer.send()
-    pair.host.produce(pair.host.stream, bytes(10_000))
-    pair.settle()
-    [first, *_] = peer.take()
-    peer.accept([first])
-    assert peer.send(window=8540 + 500) == []  # 500 bytes more than what is in flight
+    peer.send(flags, b"data", acknowledgment=peer.expected)
+    assert not pair.host.stream.received
+    assert not pair.host.stream.shutdown_ordered
 
 
 def test_urgent_data_of_a_closed_window_is_not_lost() -> None:
@@ -403,6 +446,21 @@ def test_the_timeout_is_at_least_200_milliseconds() -> None:
     assert _timeout(pair, peer) == pytest.approx(0.2, rel=0.01)
 
 
+def test_the_timer_stops_when_all_data_is_acknowledged() -> None:
+    """5.2."""
+    pair, peer = opened()
+    pair.host.produce(pair.host.stream, b"data")
+    pair.settle()
+    pair.wait(0.1)
+    peer.accept(peer.take())
+    peer.send()
+    before = len(pair.sent)
+    pair.wait(30.0)
+    deadline = pair.network.next_deadline()
+    assert len(pair.sent) == before
+    assert deadline is None or deadline > pair.now + 100.0
+
+
 @pytest.mark.parametrize("lost", [False, True])
 def test_the_timeout_after_a_lost_syn_is_three_seconds(lost: bool) -> None:
     """2.1 and 5.7."""
@@ -443,6 +501,38 @@ def test_three_ranges_make_a_hole_lost_however_small_they_are() -> None:
     assert [one.sequence for one in answers] == [segments[i].sequence for i in (0, 2, 4)]
 
 
+@pytest.mark.parametrize("mss", [100, 1460])
+def test_a_hole_is_sent_again_once_while_more_arrives_behind_it(mss: int) -> None:
+    """5, C."""
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open(mss=mss)
+    pair.host.produce(pair.host.stream, bytes(mss * 10))
+    pair.settle()
+    segments = peer.take()
+    assert len(segments) == 10
+    repeated = []
+    for count in range(2, 11):
+        end = (segments[1].sequence + mss * (count - 1)) % MODULUS
+        repeated += [one.sequence for one in peer.send(sack=((segments[1].sequence, end),))]
+    assert repeated == [segments[0].sequence]
+
+
+def test_after_a_recovery_another_loss_begins_another_one() -> None:
+    """5, A."""
+    pair, peer = opened()
+    for _ in range(3):
+        pair.host.produce(pair.host.stream, bytes(1460 * 6))
+        pair.settle()
+        segments = peer.take()
+        assert len(segments) == 6
+        assert peer.send(sack=((segments[1].sequence, segments[2].sequence),)) == []  # not lost yet
+        [repeated] = peer.send(sack=((segments[1].sequence, segments[5].sequence),))
+        assert repeated.sequence == segments[0].sequence
+        peer.accept(segments)
+        assert peer.send() == []
+
+
 def test_new_data_is_sent_during_recovery() -> None:
     """4, NextSeg, rule 2; the guest's window is the only bound."""
     pair, peer = opened()
@@ -471,6 +561,18 @@ def test_after_a_timeout_new_sack_is_used() -> None:
 
 
 # RFC 7323
+
+
+def test_the_window_of_our_syn_is_not_scaled() -> None:
+    """2.2."""
+    pair = Pair()
+    answer = ManualConnection(pair).open(scale=7)
+    assert (answer.window, bool(answer.scale)) == (65535, True)
+    peer = ManualConnection(pair, port=80, remote=OUTSIDER)
+    pair.host.accept(OUTSIDER, 80, pair.now)
+    pair.settle()
+    [syn] = peer.take()
+    assert (syn.flags, syn.window, bool(syn.scale)) == (SYN, 65535, True)
 
 
 @pytest.mark.parametrize("size", [2000, 65535, 70_000, 1 << 20])

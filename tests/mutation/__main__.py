@@ -43,9 +43,10 @@ def directory(chosen: list[str]) -> Path:
 def prepare(chosen: list[str]) -> Path:
     """The directory in which mutmut works: a copy of the core and the tests. It keeps the results of earlier runs."""
     work = directory(chosen)
+    shutil.rmtree(work / "tests", ignore_errors=True)
     for source, copy in ((CORE, work / "src" / "sansnet_core"), (ROOT / "tests", work / "tests")):
-        shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(source, copy, ignore=ignored, copy_function=_copy_changed, dirs_exist_ok=True)
     (work / "docs").mkdir(exist_ok=True)
     for file in (*(ROOT / "docs").glob("*.py"), *(ROOT / "docs").glob("*.md")):
         shutil.copy2(file, work / "docs")
@@ -54,6 +55,13 @@ def prepare(chosen: list[str]) -> Path:
         CONFIGURATION.format(modules=_array(mutated), tests=_array(folders_of_tests(chosen)))
     )
     return work
+
+
+def _copy_changed(source: str, copy: str) -> str:
+    """Copy a file if it differs: mutmut makes new mutants of files that are newer than their mutants."""
+    if not (Path(copy).exists() and Path(copy).read_bytes() == Path(source).read_bytes()):
+        shutil.copyfile(source, copy)
+    return copy
 
 
 def _array(values: list[str]) -> str:

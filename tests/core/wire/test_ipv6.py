@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sansnet_core.addresses import parse as address
-from sansnet_core.errors import Malformed, Reason
-from sansnet_core.wire import ipv6
+from sansnet_core.errors import HeaderProblem, Malformed, Reason
+from sansnet_core.wire import icmp6, ipv6
 from sansnet_core.wire.ethernet import ETHERTYPE_IPV6
 from sansnet_core.wire.ip import ICMPV6, TCP, UDP, IpHeader
 from tests.core.vectors import ANY_FRAME, frames
@@ -218,3 +218,34 @@ def test_the_last_header(data: bytes, expected: tuple[int, int, int], before: in
     protocol, position, pointer = expected
     buf = b"\xff" * before + data + bytes(20)
     assert ipv6.last_header(buf, before, before + len(data)) == (protocol, before + position, pointer)
+
+
+@pytest.mark.parametrize("before", [0, 14])
+@pytest.mark.parametrize(
+    ("data", "code", "pointer", "to_groups"),
+    [
+        (packet(HOP_BY_HOP, options(UDP, bytes([0x80, 4, 0, 0, 0, 0]))), icmp6.UNRECOGNIZED_OPTION, 42, True),
+        (packet(HOP_BY_HOP, options(UDP, bytes([0xC0, 4, 0, 0, 0, 0]))), icmp6.UNRECOGNIZED_OPTION, 42, False),
+        (packet(HOP_BY_HOP, options(UDP, bytes([0, 0, 0xC0, 2, 0, 0]))), icmp6.UNRECOGNIZED_OPTION, 44, False),
+        (packet(HOP_BY_HOP, options(UDP, bytes([0, 0x80, 3, 0, 0, 0]))), icmp6.UNRECOGNIZED_OPTION, 43, True),
+        (packet(DESTINATION_OPTIONS, options(HOP_BY_HOP), options(UDP)), icmp6.UNRECOGNIZED_NEXT_HEADER, 40, False),
+    ],
+)
+def test_what_is_reported_to_the_sender(data: bytes, code: int, pointer: int, to_groups: bool, before: int) -> None:
+    buf = bytes(before) + data
+    with pytest.raises(HeaderProblem) as raised:
+        ipv6.parse(buf, before, len(buf))
+    problem = raised.value
+    assert problem.reason is Reason.IPV6_EXTENSION
+    assert (problem.code, problem.pointer, problem.to_groups) == (code, pointer, to_groups)
+
+
+@pytest.mark.parametrize(
+    "data", [bytes([0x40, 4, 0, 0, 0, 0]), bytes([0, 0, 0, 0, 0, 0x01]), bytes([1, 5, 0, 0, 0, 0])]
+)
+def test_an_option_that_must_be_discarded_or_does_not_fit_is_malformed(data: bytes) -> None:
+    buf = packet(HOP_BY_HOP, options(UDP, data))
+    with pytest.raises(Malformed) as raised:
+        ipv6.parse(buf, 0, len(buf))
+    assert type(raised.value) is Malformed
+    assert raised.value.reason is Reason.IPV6_EXTENSION

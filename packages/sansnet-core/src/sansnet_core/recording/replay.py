@@ -100,9 +100,14 @@ class Step:
 class _Network(RecordedNetwork):
     """Tells what each frame causes. Frames that come one by one at the same time have the effects of a batch."""
 
+    effects: list[Effect]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in super().__getstate__().items() if name != "effects"}
+
     def receive_frames(self, frames: Iterable[Buffer], now: float) -> None:
         """See `Network.receive_frames`."""
-        self.effects: list[Effect] = []
+        self.effects = []
         context = self._context
         for piece in [(frame,) for frame in frames] if isinstance(frames, tuple) and frames else [frames]:
             drops, ignored, ordered = context.drops.copy(), context.ignored, len(self._out.orders)
