@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pickle
+import struct
 
 import dns.message
+import dns.rcode
 import dns.rrset
+import pytest
 
 from sansnet_core import Limits, Reason
 from sansnet_core.addresses import parse
@@ -13,6 +16,7 @@ from sansnet_core.policy import NameMode
 from sansnet_core.testing.packets import udp
 from tests.core.direct import GUEST
 from tests.core.resolver.bench import Bench, allow, configuration
+from tests.fuzz.cost import lines_of
 
 ALLOWED = allow("*.example.org")
 
@@ -37,6 +41,17 @@ def test_questions_per_second_are_bounded() -> None:
         if bench.asked:
             bench.reply(bench.asked[0], rcode=3)
     assert 20 <= len(bench.opened) <= 20 + 10 * 10 + 1
+
+
+@pytest.mark.parametrize("counts", [(91, 0), (1, 90)], ids=["questions", "records"])
+def test_a_query_with_many_compressed_names_costs_little(counts: tuple[int, int]) -> None:
+    bench = Bench(configuration(ALLOWED))
+    head = struct.pack("!HHHHHH", 1, 0x0100, counts[0], 0, 0, counts[1]) + b"\1a" * 126 + bytes((0, 0, 1, 0, 1))
+    more = b"\xc0\x0c\0\1\0\1" + (bytes(6) if counts[1] else b"")
+    (answer,) = bench.ask_bytes(head + more * 90)
+    assert answer.rcode() == dns.rcode.FORMERR
+    plain = dns.message.make_query("a.example.net", "A").to_wire()
+    assert lines_of(lambda: bench.ask_bytes(head + more * 90)) < 2 * lines_of(lambda: bench.ask_bytes(plain))
 
 
 def test_a_burst_of_many_names_is_answered() -> None:
