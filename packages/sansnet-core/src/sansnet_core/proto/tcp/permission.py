@@ -18,16 +18,15 @@ class Permission:
         asked: the driver is asked for a verdict.
         allowed: the driver has allowed it.
         elsewhere: the driver has chosen another endpoint of the host for it.
-        waiting: called once the name of its destination is resolved; None if it has not waited for that.
     """
 
-    __slots__ = ("_pinned", "allowed", "asked", "elsewhere", "target", "waiting")
+    __slots__ = ("_pinned", "_waiting", "allowed", "asked", "elsewhere", "target")
 
     def __init__(self) -> None:
         self.target: Target | None = None
         self.asked = self.allowed = self.elsewhere = False
         self._pinned: tuple[Targets, Endpoint] | None = None
-        self.waiting: Callable[[], None] | None = None
+        self._waiting: Callable[[], None] | None = None
 
     @property
     def name(self) -> str | None:
@@ -70,10 +69,17 @@ class Permission:
         self._pinned = targets, remote
         targets.pin(remote)
 
+    def wait(self, done: Callable[[], None]) -> None:
+        """Have `done` called once the names of the destination, which are kept, are resolved."""
+        assert self._pinned is not None
+        targets, remote = self._pinned
+        self._waiting = done
+        targets.wait(remote, done)
+
     def unpin(self) -> None:
         """The connection is over."""
         if self._pinned is not None:
             targets, remote = self._pinned
             self._pinned = None
-            targets.unpin(remote, self.waiting)
-            self.waiting = None
+            targets.unpin(remote, self._waiting)
+            self._waiting = None
