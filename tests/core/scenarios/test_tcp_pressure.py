@@ -216,6 +216,28 @@ def test_streams_behind_idle_ones_are_resumed_soon() -> None:
     assert not victims[-1][1].incoming
 
 
+def test_a_stream_that_asks_for_memory_behind_an_idle_one_is_resumed_soon() -> None:
+    """The room is promised to a stream with nothing to read. No other event follows, and no timer runs."""
+    pair = Pair(make_config(limits=Limits(tcp_memory=8000)))
+    (peer, hog), (_, idle), (_, victim) = _connections(pair, 3)
+    hog.paused = idle.paused = victim.paused = True  # they ask when the test does
+    for _ in range(5):
+        peer.data(bytes(1400))
+    assert pair.network.receive_budget(idle.socket) == 0
+    pair.network.stream_sent(hog.socket, 1000, pair.now)
+    pair._outputs(pair.now)
+    assert _resumed(pair)[3:] == [idle.socket]
+    idle.paused = True
+    pair.wait(5)
+
+    assert pair.network.receive_budget(victim.socket) == 0
+    deadline = pair.network.next_deadline()
+    assert deadline is not None
+    assert deadline <= pair.now
+    pair.wait(0.002)
+    assert _resumed(pair)[4:] == [victim.socket]
+
+
 def test_streams_take_turns() -> None:
     pair = Pair(make_config(limits=Limits(tcp_memory=6000)))
     connections = [pair.connect() for _ in range(20)]
