@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from random import Random
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +27,13 @@ def test_the_example_of_rfc_1071() -> None:
 def test_sums_agree_with_the_definition(data: bytes) -> None:
     assert ones_sum(data) == by_the_book(data) % 65535
     assert ones_sum(memoryview(data)) == ones_sum(data)
+
+
+@pytest.mark.parametrize("size", [2047, 2048, 2049, 2050, 4095, 4099, 65535])
+@pytest.mark.parametrize("seed", range(3))
+def test_sums_of_large_buffers(size: int, seed: int) -> None:
+    data = Random(seed).randbytes(size)
+    assert ones_sum(data) == by_the_book(data) % 65535
 
 
 @given(st.integers(0, 1 << 40))

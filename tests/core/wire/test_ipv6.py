@@ -128,6 +128,7 @@ def test_extension_headers_are_walked(data: bytes, protocol: int, size: int) -> 
     [
         pytest.param(packet(DESTINATION_OPTIONS, payload=bytes(7)), id="header cut off"),
         pytest.param(packet(DESTINATION_OPTIONS, bytes([UDP, 2]), payload=bytes(14)), id="length beyond the payload"),
+        pytest.param(packet(DESTINATION_OPTIONS, bytes([UDP, 1]), PADDING, payload=b""), id="length beyond the end"),
         pytest.param(packet(FRAGMENT, payload=bytes(7)), id="fragment header cut off"),
         pytest.param(packet(HOP_BY_HOP, payload=b""), id="payload length 0, as jumbograms have it"),
         pytest.param(packet(DESTINATION_OPTIONS, options(HOP_BY_HOP), options(UDP)), id="hop-by-hop not first"),
@@ -139,6 +140,7 @@ def test_extension_headers_are_walked(data: bytes, protocol: int, size: int) -> 
         pytest.param(packet(DESTINATION_OPTIONS, options(UDP, b"\x40\4" + bytes(4))), id="option to discard on"),
         pytest.param(packet(DESTINATION_OPTIONS, options(UDP, b"\1\5" + bytes(4))), id="option beyond its header"),
         pytest.param(packet(DESTINATION_OPTIONS, options(UDP, b"\1\3\0\0\0\1")), id="option without a length"),
+        pytest.param(packet(DESTINATION_OPTIONS, options(UDP, b"\1\3\0\0\0\1"), payload=b""), id="at the end"),
         pytest.param(
             packet(DESTINATION_OPTIONS, *[options(DESTINATION_OPTIONS)] * 8, options(UDP)), id="more than 8 headers"
         ),
@@ -146,6 +148,21 @@ def test_extension_headers_are_walked(data: bytes, protocol: int, size: int) -> 
 )
 def test_a_chain_that_is_wrong_is_refused(data: bytes) -> None:
     assert reason(data) is Reason.IPV6_EXTENSION
+
+
+@pytest.mark.parametrize(
+    ("data", "may_fragment"),
+    [
+        (VECTOR, False),
+        (packet(HOP_BY_HOP, options(UDP)), False),
+        (packet(FRAGMENT, fragment(UDP, 0)), True),
+        (packet(HOP_BY_HOP, options(FRAGMENT), fragment(DESTINATION_OPTIONS, 0), options(UDP)), True),
+        (packet(FRAGMENT, fragment(UDP, 1)), True),
+    ],
+)
+def test_only_a_packet_with_a_fragment_header_may_be_fragmented(data: bytes, may_fragment: bool) -> None:
+    ip, _, _ = ipv6.parse(data, 0, len(data))
+    assert ip.may_fragment is may_fragment
 
 
 @pytest.mark.parametrize("field", [1, 8, 0xFFF8, 0xFFF9])
@@ -210,6 +227,7 @@ def test_any_chain_is_walked_or_malformed(first: int, chain: bytes) -> None:
         (packet(HOP_BY_HOP, options(UDP, PADDING + bytes(8))), (UDP, 56, 40)),
         (packet(HOP_BY_HOP, options(DESTINATION_OPTIONS), options(TCP)), (TCP, 56, 48)),
         (packet(FRAGMENT, fragment(UDP, 0, 1)), (UDP, 48, 40)),
+        (packet(FRAGMENT, bytes([UDP, 1]) + bytes(6)), (UDP, 48, 40)),  # its second byte is no length
         (packet(FRAGMENT, fragment(UDP, 8, 1)), (UDP, 56, 40)),  # the payload is in another packet
         (packet(ROUTING, options(FRAGMENT), fragment(ESP, 0, 1)), (ESP, 56, 48)),
         (packet(NO_NEXT_HEADER, payload=b""), (NO_NEXT_HEADER, 40, 6)),

@@ -20,8 +20,8 @@ def quote(source: bytes, destination: bytes, *, words: int = 5) -> bytes:
     return bytes([0x60, 0, 0, 0, 0, 0, 6, 64]) + source + destination + REST
 
 
-def read(data: bytes, version: int, *, before: int = 0) -> Quoted | None:
-    buf = b"\xff" * before + data + b"\xff" * 100  # what lies around the error is not read
+def read(data: bytes, version: int, *, before: int = 0, behind: int = 100) -> Quoted | None:
+    buf = b"\xff" * before + data + b"\xff" * behind  # what lies around the error is not read
     ip = IpHeader(version, b"", b"", 1, 64, 0, 0, before, before + len(data), False)
     return parse(buf, ip, IcmpHeader(3, 3, 0, before, before + len(data)))
 
@@ -37,13 +37,17 @@ def test_a_quoted_ipv6_packet(before: int) -> None:
     assert read(quote(*SIX), 6, before=before) == Quoted(6, *SIX, REST[:4], 0x89ABCDEF)
 
 
+@pytest.mark.parametrize(("before", "behind"), [(0, 0), (0, 100), (50, 0), (50, 100)])
 @pytest.mark.parametrize(("version", "ends", "least"), [(4, FOUR, 28), (6, SIX, 48)])
-def test_a_quote_has_eight_bytes_behind_the_header(version: int, ends: tuple[bytes, bytes], least: int) -> None:
+def test_a_quote_has_eight_bytes_behind_the_header(
+    version: int, ends: tuple[bytes, bytes], least: int, before: int, behind: int
+) -> None:
     data = quote(*ends)
     for size in range(len(data) + 1):
-        assert (read(data[:size], version) is not None) == (size >= least), size
+        assert (read(data[:size], version, before=before, behind=behind) is not None) == (size >= least), size
+    data = quote(*FOUR, words=7)
     for size in range(60):
-        assert (read(quote(*FOUR, words=7)[:size], 4) is not None) == (size >= 36), size
+        assert (read(data[:size], 4, before=before, behind=behind) is not None) == (size >= 36), size
 
 
 def test_a_quote_of_the_other_version_or_with_a_short_header_is_not_read() -> None:

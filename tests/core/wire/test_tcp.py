@@ -34,6 +34,15 @@ def test_a_segment_is_written() -> None:
     assert written == VECTOR
 
 
+def test_a_segment_has_neither_options_nor_data_by_default() -> None:
+    assert tcp.emit(A4, B4, 1000, 80, 1, 2, tcp.ACK, 512)[12:14] == b"\x50\x10"
+    assert len(tcp.emit(A4, B4, 1000, 80, 1, 2, tcp.ACK, 512)) == 20
+
+
+def test_sack_without_blocks_means_nothing() -> None:
+    assert options(tcp.sack_option([(1, 2)]), b"\5\2").sack == ((1, 2),)
+
+
 @pytest.mark.parametrize(
     "data",
     [
